@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/spf13/cobra"
+)
+
+// newExplain has, below it, the commands that run a plan, and prints it instead.
+func newExplain(io IO) *cobra.Command {
+	o := &explainFlags{}
+	c := &cobra.Command{
+		Use:   "explain [--format text|json] [--calls] COMMAND ...",
+		Short: "Print the plan of a command instead of running it",
+		Long: `Print the plan of run, unshare or enter instead of running it: each kernel
+operation in order, the side it happens on, and why it is there. What is printed
+is what the command would execute. --calls adds the raw system calls of each step.`,
+		Example: `  kakuri explain run --read-only host true
+  kakuri explain unshare --fork --pid --mount-proc bash`,
+		Args: func(c *cobra.Command, args []string) error {
+			return usageError{fmt.Errorf("explain needs a command: run, unshare or enter\nSee 'kakuri explain --help'")}
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	c.PersistentFlags().StringVar(&o.format, "format", "text", "text or json")
+	c.PersistentFlags().BoolVar(&o.calls, "calls", false, "print the raw system calls of each step, too")
+
+	f := &runFlags{}
+	run := newRun(io)
+	run.ResetFlags()
+	f.register(run.Flags())
+	run.Args = nil
+	run.Short = "Print the plan of a container"
+	run.RunE = func(c *cobra.Command, args []string) error {
+		if f.run.Rootfs == "" && len(args) == 0 {
+			return usageError{fmt.Errorf("kakuri explain run needs an image\nSee 'kakuri explain run --help'")}
+		}
+		if err := f.finish(c, args); err != nil {
+			return &engine.ExitError{Code: 125, Err: err}
+		}
+		e, err := engine.Open(engine.Options{})
+		if err != nil {
+			return &engine.ExitError{Code: 125, Err: err}
+		}
+		p, err := e.Prepare(f.run)
+		if err != nil {
+			return &engine.ExitError{Code: 125, Err: err}
+		}
+		return o.print(io, p.Plan, e.Host().Arch)
+	}
+	c.AddCommand(run, explainUnshare(io, o), explainEnter(io, o))
+	return c
+}
+
+type explainFlags struct {
+	format string
+	calls  bool
+}
+
+func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {
+	switch o.format {
+	case "json":
+		e := json.NewEncoder(io.Out)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(p)
+	case "text":
+	default:
+		return usageError{fmt.Errorf("--format %s: there are text and json", o.format)}
+	}
+	text := p.TextWidth(width(io.Out))
+	if o.calls {
+		text = p.TextCalls(arch)
+	}
+	_, err := fmt.Fprint(io.Out, text)
+	return err
+}

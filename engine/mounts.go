@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// mounts lists the container's file systems: the kernel's own, then the user's.
+func (b *builder) mounts() error {
+	shm := b.run.ShmSize
+	if shm == 0 {
+		shm = 64 << 20
+	}
+	kernel := []specs.Mount{
+		b.proc(),
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		b.sys(),
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "nodev", "noexec", "mode=1777", "size=" + strconv.FormatInt(shm, 10)}},
+	}
+	if own(b.run.IPC) {
+		kernel = append(kernel, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "nodev", "noexec"}})
+	}
+	if m, ok := b.cgroupfs(); ok {
+		kernel = append(kernel, m)
+	}
+	// The kernel's file systems come after the image's and before the user's, which
+	// may lie on or in them.
+	for _, m := range kernel {
+		b.mount(m, "default: file systems of the kernel")
+	}
+	if b.run.ShmSize != 0 {
+		b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)-1), "--shm-size")
+	}
+	for _, m := range b.run.Mounts {
+		if err := b.userMount(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) mount(m specs.Mount, why string) {
+	b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)), "%s", why)
+	b.spec.Mounts = append(b.spec.Mounts, m)
+}
+
+// proc is the procfs of the container's pid namespace. One of the host's or of
+// another user namespace cannot be mounted anew, and is bound.
+func (b *builder) proc() specs.Mount {
+	flags := []string{"nosuid", "noexec", "nodev"}
+	if b.run.PID == "host" && b.hasUserNS() {
+		return specs.Mount{Destination: "/proc", Type: "bind", Source: "/proc", Options: append(flags, "rbind")}
+	}
+	return specs.Mount{Destination: "/proc", Type: "proc", Source: "proc", Options: flags}
+}
+
+func (b *builder) sys() specs.Mount {
+	flags := []string{"nosuid", "noexec", "nodev"}
+	if !b.run.Privileged {
+		flags = append(flags, "ro")
+	}
+	if b.run.Network == "host" && b.hasUserNS() {
+		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(flags, "rbind", "rro")}
+	}
+	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: flags}
+}
+
+func (b *builder) cgroupfs() (specs.Mount, bool) {
+	flags := []string{"nosuid", "noexec", "nodev", "relatime"}
+	if !b.run.Privileged {
+		flags = append(flags, "ro")
+	}
+	has := b.host.Cgroup.Unified || len(b.host.Cgroup.V1) > 0
+	// With /sys bound the host's cgroups are there already, read-only.
+	bound := b.run.Network == "host" && b.hasUserNS()
+	return specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: flags}, has && !bound && own(b.run.CgroupNS)
+}
+
+// userMount adds a -v, --mount or --tmpfs. As with Docker, -v makes a missing
+// source directory and --mount refuses it.
+func (b *builder) userMount(m Mount) error {
+	if !path.IsAbs(m.Dest) || path.Clean(m.Dest) == "/" {
+		return fmt.Errorf("%s: the destination must be an absolute path, and not /", m.Flag)
+	}
+	switch m.Type {
+	case "tmpfs":
+		b.mount(specs.Mount{Destination: m.Dest, Type: "tmpfs", Source: "tmpfs", Options: m.Options}, m.Flag)
+		return nil
+	case "bind":
+	default:
+		return fmt.Errorf("%s: mounts of type %s come with images and volumes, which this version lacks; there are bind and tmpfs", m.Flag, m.Type)
+	}
+	if !path.IsAbs(m.Source) {
+		return fmt.Errorf("%s: %q is no absolute path, and named volumes are not in this version", m.Flag, m.Source)
+	}
+	if !exists(m.Source) {
+		if m.MustHave {
+			return fmt.Errorf("%s: there is no %s on the host", m.Flag, m.Source)
+		}
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return fmt.Errorf("%s: %w", m.Flag, err)
+		}
+	}
+	b.mount(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: append([]string{"rbind"}, m.Options...)}, m.Flag)
+	return nil
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A Result is how a run ended.
+type Result struct {
+	Code     int       // exit code: the command's own, or 128 plus the signal that ended it
+	Plan     plan.Plan // what was run
+	Timings  []float64 // microseconds a step, when they were asked for
+	Warnings []string
+}
+
+// Run runs a container to its end. An error is an [*ExitError] with Docker's
+// exit code; nothing of the container is left then.
+func (e *Engine) Run(ctx context.Context, r Run, s Streams, timings bool) (Result, error) {
+	rec, err := e.record(r)
+	if err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	ent, err := e.reserve(rec)
+	if err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	res, err := e.runEntry(ctx, r, s, ent, timings)
+	if rmErr := ent.remove(); rmErr != nil && err == nil {
+		err = &ExitError{125, rmErr}
+	}
+	return res, err
+}
+
+func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, timings bool) (Result, error) {
+	prep, err := e.compile(r, ent.rec)
+	if err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	ent.rec = prep.Container
+	ent.rec.Created = time.Now()
+	if len(ent.rec.Undo) > 0 {
+		if err := ent.write(nil); err != nil {
+			return Result{}, &ExitError{125, err}
+		}
+	}
+	uid, gid := prep.hostID()
+	io, err := openStreams(r, s, uid, gid)
+	if err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	defer io.close()
+	// The container ends with the thread that cloned it: this one stays.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	proc, err := launch.Run(ctx, prep.Plan, launch.Options{
+		Hands: oci.Hands{}, Stdio: io.child, Timings: timings,
+		Start: func(pid int) error {
+			ent.rec.PID = pid
+			if ent.rec.Started, err = startTime(pid); err != nil {
+				return err
+			}
+			return ent.write(nil)
+		},
+	})
+	if err != nil {
+		return Result{Plan: prep.Plan, Warnings: prep.Plan.Warnings}, launchError(err)
+	}
+	return e.attend(ent, prep, proc, s, io)
+}
+
+// attend carries a running container to its end: streams, signals, the record
+// of its plan, and what killed processes left behind.
+func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Streams, io *streams) (Result, error) {
+	ent.rec.PID = proc.PID
+	io.start(proc)
+	stop := forward(proc, s, io)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// Only now, beside the running container: it need not wait for these.
+		if started, err := startTime(proc.PID); err == nil {
+			ent.rec.Started = started
+			ent.write(&prep.Plan)
+		}
+		if s.Started != nil {
+			s.Started(ent.rec)
+		}
+		e.sweep()
+	}()
+	status, err := proc.Wait()
+	stop()
+	io.finish()
+	<-done
+	res := Result{Plan: prep.Plan, Timings: proc.Timings, Warnings: prep.Plan.Warnings}
+	if err != nil {
+		return res, &ExitError{125, fmt.Errorf("wait: %w", err)}
+	}
+	res.Code = status.ExitStatus()
+	if status.Signaled() {
+		res.Code = 128 + int(status.Signal())
+	}
+	return res, nil
+}
+
+// hostID is the host's id of the container's user, who is to own its streams.
+func (p *Prepared) hostID() (uid, gid int) {
+	u := p.builder.spec.Process.User
+	l := p.builder.spec.Linux
+	uid, gid = int(u.UID), int(u.GID)
+	for _, m := range l.UIDMappings {
+		if u.UID >= m.ContainerID && u.UID-m.ContainerID < m.Size {
+			uid = int(m.HostID + u.UID - m.ContainerID)
+		}
+	}
+	for _, m := range l.GIDMappings {
+		if u.GID >= m.ContainerID && u.GID-m.ContainerID < m.Size {
+			gid = int(m.HostID + u.GID - m.ContainerID)
+		}
+	}
+	return uid, gid
+}
+
+// launchError gives a failed launch its exit code: 127 for a command that is not
+// there, 126 for one that cannot be run, 125 for everything before it.
+func launchError(err error) error {
+	var step *launch.Error
+	if !errors.As(err, &step) {
+		return &ExitError{125, err}
+	}
+	op, ok := step.Step.Op.(*plan.Exec)
+	if !ok {
+		return &ExitError{125, err}
+	}
+	switch step.Errno() {
+	case syscall.ENOENT, syscall.ENOTDIR:
+		if len(op.Path) > 0 {
+			return &ExitError{127, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", op.Args[0], err)}
+		}
+		return &ExitError{127, fmt.Errorf("exec: %q: no such file or directory: %w", op.Args[0], err)}
+	}
+	return &ExitError{126, fmt.Errorf("exec: %q: %w", op.Args[0], err)}
+}
+
+// forward passes signals on, and follows the size of the caller's terminal.
+func forward(proc *launch.Process, s Streams, io *streams) (stop func()) {
+	if s.Signals == nil {
+		return func() {}
+	}
+	quit := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-quit:
+				return
+			case sig := <-s.Signals:
+				if sig == syscall.SIGWINCH {
+					io.resize()
+				} else if n, ok := sig.(syscall.Signal); ok {
+					if err := proc.Signal(n); errors.Is(err, os.ErrProcessDone) {
+						return
+					}
+				}
+			}
+		}
+	}()
+	return func() { close(quit) }
+}

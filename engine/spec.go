@@ -1,0 +1,370 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultPath is the PATH of a container whose image sets none.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// A builder makes the spec of a run, and remembers which flag or default each
+// field of it comes from.
+type builder struct {
+	run    Run
+	host   plan.Facts
+	spec   specs.Spec
+	opts   plan.Options
+	slot   int
+	id     string
+	shared map[string]Container // containers whose namespaces are joined, by mode
+	userNS string               // path of the joined user namespace
+}
+
+func (b *builder) because(field, format string, args ...any) {
+	b.opts.Causes[field] = fmt.Sprintf(format, args...)
+}
+
+// build fills b.spec and b.opts.
+func (b *builder) build() error {
+	b.opts.Causes = map[string]string{}
+	b.opts.DefaultLimits = true
+	b.opts.Init = b.run.Init
+	b.opts.Keyring = "_ses." + shortID(b.id)
+	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}
+	for _, part := range []func() error{
+		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.security, b.limits,
+	} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own reports whether a mode asks for a namespace of the container's own.
+func own(mode string) bool {
+	return mode == "" || mode == "private" || mode == "none" || mode == "auto" || mode == "shareable"
+}
+
+func (b *builder) namespaces() error {
+	for _, n := range []struct {
+		kind specs.LinuxNamespaceType
+		flag string
+		mode string
+	}{
+		{specs.UserNamespace, "--userns", b.userMode()},
+		{specs.PIDNamespace, "--pid", b.run.PID},
+		{specs.MountNamespace, "", ""},
+		{specs.NetworkNamespace, "--network", b.run.Network},
+		{specs.IPCNamespace, "--ipc", b.run.IPC},
+		{specs.UTSNamespace, "--uts", b.run.UTS},
+		{specs.CgroupNamespace, "--cgroupns", b.run.CgroupNS},
+		{specs.TimeNamespace, "", ""},
+	} {
+		if n.mode == "host" {
+			continue
+		}
+		field := fmt.Sprintf("linux.namespaces[%d]", len(b.spec.Linux.Namespaces))
+		ns := specs.LinuxNamespace{Type: n.kind}
+		if c, ok := b.shared[n.mode]; ok {
+			kind, _ := abi.ParseNamespace(string(n.kind))
+			ns.Path = fmt.Sprintf("/proc/%d/ns/%s", c.PID, kind.ProcName())
+			b.because(field, "%s %s", n.flag, n.mode)
+		} else {
+			b.because(field, "default: own namespaces")
+			if n.mode != "" {
+				b.because(field, "%s %s", n.flag, n.mode)
+			}
+		}
+		b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, ns)
+	}
+	b.opts.Boottime, b.opts.Monotonic = int64(b.run.Boottime), int64(b.run.Monotonic)
+	for i, ns := range b.spec.Linux.Namespaces {
+		if ns.Type == specs.TimeNamespace && (b.run.Boottime != 0 || b.run.Monotonic != 0) {
+			b.because(fmt.Sprintf("linux.namespaces[%d]", i), "--time-offset")
+		}
+	}
+	if own(b.run.UTS) {
+		b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
+		b.because("hostname", "--hostname")
+		b.because("domainname", "--domainname")
+		if b.spec.Hostname == "" {
+			b.spec.Hostname = shortID(b.id)
+			b.because("hostname", "default: the container's id")
+		}
+	}
+	return b.idMaps()
+}
+
+// userMode is the mode of the user namespace: joining another container's
+// namespaces means joining the user namespace that owns them.
+func (b *builder) userMode() string {
+	if b.run.UserNS != "" {
+		return b.run.UserNS
+	}
+	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.Network} {
+		if c, ok := b.shared[mode]; ok {
+			if c.UserNS {
+				return mode
+			}
+			return "host"
+		}
+	}
+	if b.run.Privileged && b.host.Privileged() {
+		return "host"
+	}
+	return ""
+}
+
+// hasUserNS reports whether the container has a user namespace of its own.
+func (b *builder) hasUserNS() bool { return own(b.userMode()) }
+
+// idMaps maps the container's ids: as root to a range of its own, else the
+// caller's id and, where newuidmap is installed, the caller's ranges.
+func (b *builder) idMaps() error {
+	if !b.hasUserNS() {
+		return nil
+	}
+	size := uint32(65536)
+	l := b.spec.Linux
+	if b.host.Privileged() {
+		base := slotBase(b.slot)
+		m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: base, Size: size}}
+		l.UIDMappings, l.GIDMappings = m, m
+		b.opts.IDMap = true
+	} else {
+		l.UIDMappings = rootlessMap(b.host.UID, b.host.NewUIDMap, b.host.SubUIDs)
+		l.GIDMappings = rootlessMap(b.host.GID, b.host.NewGIDMap, b.host.SubGIDs)
+	}
+	why := "default: ids of its own"
+	if b.run.UserNS != "" {
+		why = "--userns " + b.run.UserNS
+	}
+	b.because("linux.uidMappings", "%s", why)
+	b.because("linux.gidMappings", "%s", why)
+	return nil
+}
+
+func rootlessMap(id uint32, helper string, ranges []plan.IDRange) []specs.LinuxIDMapping {
+	m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: id, Size: 1}}
+	if helper == "" {
+		return m
+	}
+	next := uint32(1)
+	for _, r := range ranges {
+		m = append(m, specs.LinuxIDMapping{ContainerID: next, HostID: r.Start, Size: r.Size})
+		next += r.Size
+	}
+	return m
+}
+
+func (b *builder) root() error {
+	b.spec.Root.Readonly = b.run.ReadOnly
+	b.because("root.readonly", "--read-only")
+	if b.run.Rootfs != "" {
+		b.spec.Root.Path = b.run.Rootfs
+		b.because("root.path", "--rootfs %s", b.run.Rootfs)
+		return nil
+	}
+	return b.hostImage()
+}
+
+func (b *builder) process() error {
+	p := b.spec.Process
+	p.Terminal = b.run.TTY
+	b.because("process.terminal", "-t")
+	p.Args = b.run.Command
+	if e := b.run.Entrypoint; e != nil && *e != "" {
+		p.Args = append([]string{*e}, b.run.Command...)
+	}
+	if len(p.Args) == 0 {
+		return fmt.Errorf("no command: name one after the image, as in \"kakuri run host sh\"")
+	}
+	b.because("process.args", "command")
+	p.Cwd = "/"
+	b.because("process.cwd", "default: /")
+	if w := b.run.Workdir; w != "" {
+		if !path.IsAbs(w) {
+			return fmt.Errorf("-w %s: the working directory must be an absolute path", w)
+		}
+		p.Cwd = path.Clean(w)
+		b.because("process.cwd", "-w %s", w)
+	}
+	p.Env = []string{"PATH=" + defaultPath}
+	if b.spec.Hostname != "" {
+		p.Env = append(p.Env, "HOSTNAME="+b.spec.Hostname)
+	}
+	if b.run.TTY {
+		p.Env = append(p.Env, "TERM=xterm")
+	}
+	for _, e := range b.run.Env {
+		name, _, _ := strings.Cut(e, "=")
+		if name == "" || strings.ContainsRune(e, 0) {
+			return fmt.Errorf("-e %q: a variable needs a name", e)
+		}
+		p.Env = slices.DeleteFunc(p.Env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+		p.Env = append(p.Env, e)
+	}
+	return nil
+}
+
+// user looks the user up in the container's own /etc/passwd and /etc/group.
+func (b *builder) user() error {
+	etc := etcOf(b.run)
+	u, home, err := resolveUser(etc, b.run.User)
+	if err != nil {
+		return err
+	}
+	for _, g := range b.run.GroupAdd {
+		gid, err := resolveGroup(etc, g)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(u.AdditionalGids, gid) {
+			u.AdditionalGids = append(u.AdditionalGids, gid)
+		}
+	}
+	b.spec.Process.User = u
+	b.because("process.user", "default: root")
+	if b.run.User != "" {
+		b.because("process.user", "-u %s", b.run.User)
+	}
+	if !slices.ContainsFunc(b.spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		b.spec.Process.Env = append(b.spec.Process.Env, "HOME="+home)
+	}
+	return nil
+}
+
+func (b *builder) limits() error {
+	set := func(i int) string { return fmt.Sprintf("process.rlimits[%d]", i) }
+	p := b.spec.Process
+	if !slices.ContainsFunc(b.run.Ulimits, func(u Ulimit) bool { return u.Name == "core" }) {
+		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_CORE"})
+		b.because(set(0), "default: no core dumps")
+	}
+	for _, u := range b.run.Ulimits {
+		name := "RLIMIT_" + strings.ToUpper(u.Name)
+		if _, ok := abi.ParseRlimit(name); !ok {
+			return fmt.Errorf("--ulimit %s: there is no such limit", u.Name)
+		}
+		b.because(set(len(p.Rlimits)), "--ulimit %s", u.Name)
+		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: name, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
+	}
+	sysctls := map[string]string{}
+	if own(b.run.Network) {
+		// Ports below 1024 and ping need no capability in a network of one's own.
+		sysctls["net.ipv4.ip_unprivileged_port_start"] = "0"
+		sysctls["net.ipv4.ping_group_range"] = "0 " + strconv.Itoa(b.lastGID())
+		for k := range sysctls {
+			b.because("linux.sysctl."+k, "default: low ports and ping without capabilities")
+		}
+	}
+	for k, v := range b.run.Sysctls {
+		if err := b.checkSysctl(k, v); err != nil {
+			return err
+		}
+		sysctls[k] = v
+		b.because("linux.sysctl."+k, "--sysctl %s=%s", k, v)
+	}
+	b.spec.Linux.Sysctl = sysctls
+	return nil
+}
+
+// lastGID is the highest group id that the container has.
+func (b *builder) lastGID() int {
+	if !b.hasUserNS() {
+		return 1<<31 - 1
+	}
+	last := uint32(0)
+	for _, m := range b.spec.Linux.GIDMappings {
+		// Mappings of a rootless container may be one id long, then further ones.
+		last = max(last, m.ContainerID+m.Size-1)
+	}
+	return int(last)
+}
+
+// ipcSysctls are the parameters of an ipc namespace, beside fs.mqueue.*.
+var ipcSysctls = [...]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
+
+// checkSysctl lets through what belongs to a namespace of the container's own,
+// one key at a time (CVE-2022-0811).
+func (b *builder) checkSysctl(key, value string) error {
+	refuse := func(why string) error { return fmt.Errorf("--sysctl %s: %s", key, why) }
+	if strings.ContainsAny(key, "/ \t\n+=") || strings.Contains(key, "..") || strings.Trim(key, ".") != key {
+		return refuse("a parameter is named as in net.ipv4.ip_forward")
+	}
+	if strings.ContainsAny(value, "\n\x00") {
+		return refuse("the value has a line break")
+	}
+	switch {
+	case strings.HasPrefix(key, "net."):
+		if !own(b.run.Network) {
+			return refuse("it belongs to the network namespace, which the container shares")
+		}
+	case strings.HasPrefix(key, "fs.mqueue.") || slices.Contains(ipcSysctls[:], key):
+		if !own(b.run.IPC) {
+			return refuse("it belongs to the ipc namespace, which the container shares")
+		}
+	case key == "kernel.hostname" || key == "kernel.domainname":
+		return refuse("use --hostname and --domainname")
+	default:
+		return refuse("it belongs to no namespace: it is the host's")
+	}
+	return nil
+}
+
+// devices adds --device, and with --privileged all of the host's.
+func (b *builder) devices() error {
+	if b.run.Privileged {
+		list, err := hostDevices("/dev")
+		if err != nil {
+			return err
+		}
+		for _, d := range list {
+			b.because(fmt.Sprintf("linux.devices[%d]", len(b.spec.Linux.Devices)), "--privileged")
+			b.spec.Linux.Devices = append(b.spec.Linux.Devices, d)
+		}
+	}
+	for _, d := range b.run.Devices {
+		dev, err := deviceOf(d.Host)
+		if err != nil {
+			return fmt.Errorf("--device %s: %w", d.Flag, err)
+		}
+		dev.Path = d.Inside
+		field := fmt.Sprintf("linux.devices[%d]", len(b.spec.Linux.Devices))
+		if b.hasUserNS() || !b.host.Privileged() {
+			// The node cannot be made in a user namespace; the host's is bound.
+			b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)), "--device %s", d.Flag)
+			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: d.Inside, Type: "bind", Source: d.Host, Options: []string{"bind", "nosuid", "noexec"}})
+			continue
+		}
+		b.because(field, "--device %s", d.Flag)
+		b.spec.Linux.Devices = append(b.spec.Linux.Devices, dev)
+	}
+	return nil
+}
+
+// etcOf is the directory whose etc/passwd a container sees.
+func etcOf(r Run) string {
+	if r.Rootfs != "" {
+		return r.Rootfs
+	}
+	return "/"
+}
+
+func shortID(id string) string { return id[:min(12, len(id))] }
+
+// exists reports whether a path of the host is there.
+func exists(p string) bool {
+	_, err := os.Lstat(p)
+	return err == nil
+}

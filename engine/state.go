@@ -1,0 +1,393 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// The file system is the database. A running container is one file in the
+// directory containers, named ID.SLOT.NAME: so a listing alone tells which
+// names and which ranges of ids are taken. Whoever runs the container holds a lock
+// on its file; a file that nobody holds belongs to a process that was killed,
+// and the next command undoes what it left.
+//
+// The file's first line is the Container, as JSON, the second its plan.
+
+// A Container is the record of a running container.
+type Container struct {
+	ID      string
+	Name    string
+	Image   string
+	Command []string
+	Created time.Time
+	PID     int               // of its first process, on the host; 0 before it runs
+	Started uint64            // start time of that process, see proc_pid_stat(5)
+	UserNS  bool              // it has a user namespace of its own
+	Slot    int               // its range of ids, see slotBase
+	Undo    []json.RawMessage `json:",omitempty"`
+}
+
+// slots is how many ranges of 65,536 ids there are, from slotBase(0) on.
+const slots = 4096
+
+// slotBase is the first id of the host in a slot's range: 0x70000000 is above
+// what user databases and other engines hand out.
+func slotBase(slot int) uint32 { return 0x70000000 + uint32(slot)<<16 }
+
+// An entry is a container's file, locked.
+type entry struct {
+	path string
+	file *os.File
+	rec  Container
+}
+
+// entryName splits the name of a container's file.
+func entryName(file string) (id string, slot int, name string, ok bool) {
+	part := strings.SplitN(file, ".", 3)
+	if len(part) != 3 || len(part[0]) != 64 {
+		return "", 0, "", false
+	}
+	slot, err := strconv.Atoi(part[1])
+	return part[0], slot, part[2], err == nil
+}
+
+func (e *Engine) containers() string { return filepath.Join(e.dir, "containers") }
+
+// lockNames takes the lock under which names and slots are given out.
+func (e *Engine) lockNames() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(e.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// reserve gives a container its id, name and slot, and makes its file, locked.
+func (e *Engine) reserve(rec Container) (*entry, error) {
+	if err := os.MkdirAll(e.containers(), 0o700); err != nil {
+		return nil, err
+	}
+	unlock, err := e.lockNames()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	list, err := readNames(e.containers())
+	if err != nil {
+		return nil, err
+	}
+	if err := choose(&rec, list); err != nil {
+		return nil, err
+	}
+	ent := &entry{path: filepath.Join(e.containers(), fmt.Sprintf("%s.%d.%s", rec.ID, rec.Slot, rec.Name)), rec: rec}
+	ent.file, err = os.OpenFile(ent.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(ent.file, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, ent.remove())
+	}
+	if err := ent.write(nil); err != nil {
+		return nil, errors.Join(err, ent.remove())
+	}
+	return ent, nil
+}
+
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+// choose fills in what the caller left open, so that it collides with none of
+// the files in list.
+func choose(rec *Container, list []string) error {
+	names, taken := map[string]string{}, map[int]bool{}
+	for _, file := range list {
+		if id, slot, name, ok := entryName(file); ok {
+			names[name], taken[slot] = id, true
+		}
+	}
+	if id, ok := names[rec.Name]; ok {
+		return fmt.Errorf("the name %q is taken by container %s: choose another one with --name, or end that container", rec.Name, shortID(id))
+	}
+	for rec.Name == "" {
+		if n := randomName(); names[n] == "" {
+			rec.Name = n
+		}
+	}
+	rec.Slot = -1
+	for s := range slots {
+		if !taken[s] {
+			rec.Slot = s
+			break
+		}
+	}
+	if rec.Slot < 0 {
+		return fmt.Errorf("all %d ranges of ids are taken by running containers", slots)
+	}
+	return nil
+}
+
+// newID returns 64 hexadecimal digits; the first twelve are never all decimal,
+// since some programs take such a host name for a number.
+func newID() string {
+	for {
+		var b [32]byte
+		rand.Read(b[:])
+		id := hex.EncodeToString(b[:])
+		if strings.Trim(id[:12], "0123456789") != "" {
+			return id
+		}
+	}
+}
+
+// ValidName reports whether Docker would take name for a container.
+func ValidName(name string) bool {
+	if len(name) < 2 || len(name) > 128 {
+		return false
+	}
+	for i, r := range name {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return true
+}
+
+// write replaces the file's content: readers see the old or the new one, or a
+// first line without an end, which they take for not there yet.
+func (x *entry) write(p *plan.Plan) error {
+	line, err := json.Marshal(x.rec)
+	if err != nil {
+		return err
+	}
+	data := append(line, '\n')
+	if p != nil {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		data = append(append(data, text...), '\n')
+	}
+	if _, err := x.file.WriteAt(data, 0); err != nil {
+		return err
+	}
+	return x.file.Truncate(int64(len(data)))
+}
+
+func (x *entry) remove() error {
+	err := os.Remove(x.path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, x.file.Close())
+}
+
+// decode reads a container's file.
+func decode(r io.Reader) (Container, []byte, error) {
+	var rec Container
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return rec, nil, err
+	}
+	line, rest, ok := bytes.Cut(data, []byte("\n"))
+	if !ok {
+		return rec, nil, errors.New("the record is not whole")
+	}
+	return rec, rest, json.Unmarshal(line, &rec)
+}
+
+// List returns the running containers, oldest first, and undoes what killed
+// processes left.
+func (e *Engine) List() ([]Container, error) {
+	if err := e.sweep(); err != nil {
+		return nil, err
+	}
+	list, err := e.entries()
+	if err != nil {
+		return nil, err
+	}
+	var out []Container
+	for _, file := range list {
+		f, err := os.Open(filepath.Join(e.containers(), file))
+		if err != nil {
+			continue // ended meanwhile
+		}
+		rec, _, err := decode(f)
+		f.Close()
+		if err == nil && rec.PID != 0 {
+			out = append(out, rec)
+		}
+	}
+	slices.SortFunc(out, func(a, b Container) int { return a.Created.Compare(b.Created) })
+	return out, nil
+}
+
+func (e *Engine) entries() ([]string, error) {
+	list, err := readNames(e.containers())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(list, func(f string) bool { _, _, _, ok := entryName(f); return !ok }), err
+}
+
+// Find returns the running container of that name or id, or of the only id
+// that starts so.
+func (e *Engine) Find(ref string) (Container, error) {
+	c, _, err := e.find(ref)
+	return c, err
+}
+
+// Plan returns the plan by which a running container was made.
+func (e *Engine) Plan(ref string) (Container, plan.Plan, error) {
+	c, data, err := e.find(ref)
+	if err != nil {
+		return c, plan.Plan{}, err
+	}
+	var p plan.Plan
+	if len(data) == 0 {
+		return c, p, fmt.Errorf("container %s: its plan is not recorded yet: try again", c.Name)
+	}
+	return c, p, json.Unmarshal(data, &p)
+}
+
+func (e *Engine) find(ref string) (Container, []byte, error) {
+	list, err := e.entries()
+	if err != nil {
+		return Container{}, nil, err
+	}
+	var match []string
+	for _, file := range list {
+		id, _, name, _ := entryName(file)
+		if name == ref || id == ref {
+			match = []string{file}
+			break
+		}
+		if ref != "" && strings.HasPrefix(id, ref) {
+			match = append(match, file)
+		}
+	}
+	switch len(match) {
+	case 0:
+		return Container{}, nil, fmt.Errorf("no such container: %s (kakuri ps lists those that run)", ref)
+	case 1:
+	default:
+		return Container{}, nil, fmt.Errorf("%s: %d containers have ids that start so", ref, len(match))
+	}
+	f, err := os.Open(filepath.Join(e.containers(), match[0]))
+	if err != nil {
+		return Container{}, nil, fmt.Errorf("no such container: %s", ref)
+	}
+	defer f.Close()
+	rec, rest, err := decode(f)
+	if err == nil && (rec.PID == 0 || !alive(rec)) {
+		err = errors.New("it is not running")
+	}
+	if err != nil {
+		return rec, nil, fmt.Errorf("container %s: %w", ref, err)
+	}
+	return rec, rest, nil
+}
+
+// alive reports whether a record's process is that of the record, and not a
+// later one with its number.
+func alive(rec Container) bool {
+	start, err := startTime(rec.PID)
+	return err == nil && start == rec.Started
+}
+
+// startTime reads when a process started, in clock ticks since boot: with its
+// number this names a process for good. See proc_pid_stat(5), field 22.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The command's name is in parentheses, and may hold any character.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat: too short", pid)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// sweep undoes what processes that were killed left: it takes the lock of each
+// file that nobody holds, ends the container if it still runs, undoes, and
+// removes the file.
+func (e *Engine) sweep() error {
+	list, err := e.entries()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, file := range list {
+		p := filepath.Join(e.containers(), file)
+		f, err := os.OpenFile(p, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+			f.Close()
+			continue
+		}
+		if err := e.bury(&entry{path: p, file: f}); err != nil {
+			errs = append(errs, fmt.Errorf("container file %s: %w", file, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bury ends and undoes one container whose runner is gone. Its file goes last:
+// what cannot be undone now is found again by the next command.
+func (e *Engine) bury(x *entry) error {
+	rec, _, err := decode(x.file)
+	if err != nil {
+		// Killed before the first write was whole: nothing had been done yet.
+		return x.remove()
+	}
+	if rec.PID != 0 && alive(rec) {
+		if fd, err := unix.PidfdOpen(rec.PID, 0); err == nil {
+			if alive(rec) {
+				unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+				unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000)
+			}
+			unix.Close(fd)
+		}
+	}
+	if err := e.undo(rec); err != nil {
+		x.file.Close()
+		return err
+	}
+	return x.remove()
+}

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// maxEtc bounds the passwd and group files that are read: they are the image's.
+const maxEtc = 1 << 20
+
+// readInRoot reads a file below root, never leaving it, and only a regular one:
+// a fifo or a device in its place would block or never end.
+func readInRoot(root, name string) ([]byte, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxEtc+1))
+	if err == nil && len(data) > maxEtc {
+		err = fmt.Errorf("%s has more than %d bytes", name, maxEtc)
+	}
+	return data, err
+}
+
+// entries gives the lines of a passwd or group file, split, of at least n fields.
+func entries(data []byte, n int) [][]string {
+	var list [][]string
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Split(strings.TrimRight(line, "\r\n"), ":"); len(f) >= n {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// parseID parses a numeric id: decimal digits only, and no more than 2^31-1, as
+// Docker has it. Anything else never becomes 0.
+func parseID(s string) (uint32, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 31)
+	return uint32(n), err == nil
+}
+
+// resolveUser looks up NAME|UID[:NAME|GID] below root and gives the home
+// directory too. A number is a number, whatever passwd says of it as a name.
+func resolveUser(root, spec string) (specs.User, string, error) {
+	var u specs.User
+	if spec == "" {
+		spec = "0"
+	}
+	name, group, hasGroup := strings.Cut(spec, ":")
+	if name == "" || (hasGroup && group == "") {
+		return u, "", fmt.Errorf("-u %s: a user is NAME, UID, NAME:GROUP or UID:GID", spec)
+	}
+	passwd, passwdErr := readInRoot(root, "etc/passwd")
+	home := "/"
+	id, numeric := parseID(name)
+	found := false
+	for _, f := range entries(passwd, 6) {
+		uid, ok1 := parseID(f[2])
+		gid, ok2 := parseID(f[3])
+		if !ok1 || !ok2 || (numeric && uid != id) || (!numeric && f[0] != name) {
+			continue
+		}
+		u.UID, u.GID, u.Username, found = uid, gid, f[0], true
+		if strings.HasPrefix(f[5], "/") && !strings.ContainsAny(f[5], "\x00") {
+			home = f[5]
+		}
+		break
+	}
+	if !found && !numeric {
+		if passwdErr != nil {
+			return u, "", fmt.Errorf("-u %s: the name cannot be looked up: %w", spec, passwdErr)
+		}
+		if strings.Trim(name, "0123456789") == "" {
+			return u, "", fmt.Errorf("-u %s: ids go from 0 to 2147483647", spec)
+		}
+		return u, "", fmt.Errorf("-u %s: no user %q in the container's /etc/passwd", spec, name)
+	}
+	if numeric {
+		u.UID = id
+	}
+	if hasGroup {
+		gid, err := resolveGroup(root, group)
+		if err != nil {
+			return u, "", fmt.Errorf("-u %s: %w", spec, err)
+		}
+		u.GID = gid
+		return u, home, nil
+	}
+	u.AdditionalGids = memberships(root, u)
+	return u, home, nil
+}
+
+// memberships lists the groups that name u as a member.
+func memberships(root string, u specs.User) []uint32 {
+	var gids []uint32
+	if u.Username == "" {
+		return nil
+	}
+	data, err := readInRoot(root, "etc/group")
+	if err != nil {
+		return nil
+	}
+	for _, f := range entries(data, 4) {
+		gid, ok := parseID(f[2])
+		if ok && slices.Contains(strings.Split(f[3], ","), u.Username) && !slices.Contains(gids, gid) {
+			gids = append(gids, gid)
+		}
+	}
+	return gids
+}
+
+// resolveGroup looks up a group by name or number below root.
+func resolveGroup(root, group string) (uint32, error) {
+	if gid, ok := parseID(group); ok {
+		return gid, nil
+	}
+	data, err := readInRoot(root, "etc/group")
+	if err != nil {
+		return 0, fmt.Errorf("group %s cannot be looked up: %w", group, err)
+	}
+	for _, f := range entries(data, 3) {
+		if gid, ok := parseID(f[2]); ok && f[0] == group {
+			return gid, nil
+		}
+	}
+	return 0, fmt.Errorf("no group %q in the container's /etc/group", group)
+}

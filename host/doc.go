@@ -1,0 +1,9 @@
+// Package host gathers the facts of this machine and this caller that plans
+// depend on: [plan.Facts].
+//
+//	facts, err := host.Read()
+//
+// It only reads. Nothing is guessed from a version number: what is a fact is
+// asked of the kernel, and what a kernel cannot do is an error of the step that
+// needs it.
+package host

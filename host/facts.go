@@ -1,0 +1,169 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// Read gathers the facts that every plan needs. Those that only a caller
+// without privileges needs (helpers and ranges of ids) are read when it has none.
+func Read() (plan.Facts, error) {
+	f := plan.Facts{
+		Arch: abi.Native(runtime.GOARCH), UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
+	}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return f, fmt.Errorf("uname: %w", err)
+	}
+	f.Kernel = unix.ByteSliceToString(uts.Release[:])
+	var err error
+	if f.Caps, err = effectiveCaps(); err != nil {
+		return f, fmt.Errorf("capget: %w", err)
+	}
+	f.LastCap = lastCap()
+	for res := range f.Rlimits {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(res, &l); err == nil {
+			f.Rlimits[res] = plan.LimitFact{Soft: l.Cur, Hard: l.Max}
+		}
+	}
+	f.Cgroup = cgroups()
+	if !f.Privileged() {
+		f.NewUIDMap, _ = exec.LookPath("newuidmap")
+		f.NewGIDMap, _ = exec.LookPath("newgidmap")
+		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
+	}
+	return f, nil
+}
+
+func effectiveCaps() (abi.CapSet, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return 0, err
+	}
+	return abi.CapSet(uint64(data[0].Effective) | uint64(data[1].Effective)<<32), nil
+}
+
+// lastCap asks for the highest capability: PR_CAPBSET_READ knows no higher one.
+func lastCap() abi.Capability {
+	last := abi.Capability(0)
+	for c := abi.Capability(0); c < 64; c++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err != nil {
+			break
+		}
+		last = c
+	}
+	return last
+}
+
+// cgroups reads how control groups are mounted below /sys/fs/cgroup.
+func cgroups() plan.CgroupFacts {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/cgroup", &st); err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		return plan.CgroupFacts{Unified: true}
+	}
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	return parseCgroups(string(mounts), string(own))
+}
+
+// parseCgroups pairs the cgroup mounts of /proc/self/mounts with the caller's
+// places in /proc/self/cgroup.
+func parseCgroups(mounts, own string) plan.CgroupFacts {
+	var facts plan.CgroupFacts
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		if len(f) < 4 || path.Dir(f[1]) != "/sys/fs/cgroup" || (f[2] != "cgroup" && f[2] != "cgroup2") {
+			continue
+		}
+		h := plan.CgroupV1{Dir: path.Base(f[1]), Type: f[2], Path: "/"}
+		if h.Type == "cgroup" {
+			h.Options = hierarchyOptions(strings.Split(f[3], ","))
+		}
+		h.Path = ownPath(own, h)
+		facts.V1 = append(facts.V1, h)
+	}
+	return facts
+}
+
+// hierarchyOptions keeps what selects a hierarchy of version 1.
+func hierarchyOptions(options []string) []string {
+	var keep []string
+	for _, o := range options {
+		switch o {
+		case "rw", "ro", "nosuid", "nodev", "noexec", "relatime", "noatime", "seclabel", "xattr", "clone_children":
+			continue
+		}
+		if strings.HasPrefix(o, "name=") {
+			keep = append(keep, "none")
+		}
+		if !strings.HasPrefix(o, "release_agent=") {
+			keep = append(keep, o)
+		}
+	}
+	return keep
+}
+
+func ownPath(own string, h plan.CgroupV1) string {
+	for line := range strings.Lines(own) {
+		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(part) != 3 {
+			continue
+		}
+		if (h.Type == "cgroup2" && part[0] == "0") || (part[1] != "" && slices.Contains(h.Options, strings.Split(part[1], ",")[0])) {
+			return part[2]
+		}
+	}
+	return "/"
+}
+
+// subordinate reads the caller's ranges of a file of subuid(5), by name or by number.
+func subordinate(file string) []plan.IDRange {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	return parseSubordinate(string(data), userName(os.Getuid()), strconv.Itoa(os.Getuid()))
+}
+
+func parseSubordinate(data, name, uid string) []plan.IDRange {
+	var list []plan.IDRange
+	for line := range strings.Lines(data) {
+		part := strings.Split(strings.TrimSpace(line), ":")
+		if len(part) != 3 || (part[0] != name && part[0] != uid) || part[0] == "" {
+			continue
+		}
+		start, err1 := strconv.ParseUint(part[1], 10, 32)
+		size, err2 := strconv.ParseUint(part[2], 10, 32)
+		if err1 == nil && err2 == nil && size > 0 {
+			list = append(list, plan.IDRange{Start: uint32(start), Size: uint32(size)})
+		}
+	}
+	return list
+}
+
+// userName finds a name in /etc/passwd, without NSS: nothing of it may be loaded.
+func userName(uid int) string {
+	data, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		part := strings.Split(line, ":")
+		if len(part) >= 4 && part[2] == strconv.Itoa(uid) {
+			return part[0]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,248 @@
+package launch
+
+import (
+	"syscall"
+	"unsafe"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// The Go runtime keeps these three for callers like this one (go.dev/issue/67401).
+// A test pins their signatures.
+
+//go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
+func runtimeBeforeFork()
+
+//go:linkname runtimeAfterFork syscall.runtime_AfterFork
+func runtimeAfterFork()
+
+// cloneArgs is struct clone_args of clone3(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal uint64
+	stack, stackSize, tls, setTID, setTIDSize     uint64
+	cgroup                                        uint64
+}
+
+// cloneChild clones a copy-on-write child that runs t's rows from the first. In
+// the parent it returns the child's pid and pidfd.
+//
+// All signals are blocked over the clone, and stay so in the child until a row
+// changes its mask: no handler of this program may run there. CLONE_CLEAR_SIGHAND
+// sets the handlers to their defaults; ignored signals stay ignored.
+//
+//go:noinline
+//go:norace
+func cloneChild(t *table, flags uint64, cgroup int) (pid, pidfd int, errno syscall.Errno) {
+	var fd int32 = -1
+	args := cloneArgs{
+		flags:      flags | abi.ClonePIDFD | abi.CloneClearSighand,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+		exitSignal: uint64(syscall.SIGCHLD),
+	}
+	if cgroup >= 0 {
+		args.flags |= abi.CloneIntoCgroup
+		args.cgroup = uint64(cgroup)
+	}
+	rows := unsafe.Pointer(unsafe.SliceData(t.rows))
+	n := len(t.rows)
+	syscall.ForkLock.Lock()
+	runtimeBeforeFork()
+	// No allocation and no call but RawSyscall6 in the child from here on.
+	r, _, e := syscall.RawSyscall6(sysClone3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0, 0)
+	if e == 0 && r == 0 {
+		child(t, rows, n)
+	}
+	runtimeAfterFork()
+	syscall.ForkLock.Unlock()
+	return int(r), int(fd), e
+}
+
+// child runs the table and, when a row fails, reports it and ends. It never
+// returns.
+//
+//go:nosplit
+//go:norace
+func child(t *table, rows unsafe.Pointer, n int) {
+	i, errno := childRows(t, rows, n)
+	r := (*row)(unsafe.Add(rows, uintptr(i)*unsafe.Sizeof(row{})))
+	if i >= n {
+		r = (*row)(unsafe.Add(rows, uintptr(n-1)*unsafe.Sizeof(row{})))
+	}
+	t.msg[0] = plan.MsgError
+	t.msg[1] = uint32(r.step)<<16 | uint32(r.index)
+	t.msg[2] = uint32(errno)
+	syscall.RawSyscall6(sysWrite, uintptr(t.regs[plan.RegSync]), uintptr(unsafe.Pointer(&t.msg)), plan.MsgSize, 0, 0, 0)
+	for {
+		syscall.RawSyscall6(sysExitGroup, 127, 0, 0, 0, 0, 0)
+	}
+}
+
+// childRows runs rows until one fails, and returns its index and error; n and 0
+// when all are done. It runs in the child, and for the runtime's steps in this
+// process: so it may only make raw system calls, and a test holds it to that.
+//
+//go:nosplit
+//go:norace
+func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
+	regs := unsafe.Pointer(&t.regs)
+	var noted uintptr
+	i := 0
+	for i < n {
+		r := (*row)(unsafe.Add(rows, uintptr(i)*unsafe.Sizeof(row{})))
+		switch plan.RowKind(r.kind) {
+		case plan.RowStore:
+			*(*int32)(r.ptr) = int32(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
+			i++
+			continue
+		case plan.RowLoad:
+			*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(*(*int32)(r.ptr))
+			i++
+			continue
+		case plan.RowIf:
+			i++
+			if uintptr(*(*uint16)(r.ptr))&abi.SIfmt == r.args[0] {
+				i += int(r.onOK)
+			}
+			continue
+		case plan.RowFail:
+			if noted != 0 {
+				return i, noted
+			}
+			return i, uintptr(r.accept[0])
+		case plan.RowFork:
+			if e := childFork(t); e != 0 {
+				return i, e
+			}
+			i++
+			continue
+		case plan.RowInit:
+			if e := childInit(t); e != 0 {
+				return i, e
+			}
+			i++
+			continue
+		}
+		a := r.args
+		if r.regs[0] != 0 {
+			a[0] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
+		}
+		if r.regs[1] != 0 {
+			a[1] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[1])*8)))
+		}
+		if r.regs[2] != 0 {
+			a[2] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[2])*8)))
+		}
+		if r.regs[3] != 0 {
+			a[3] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[3])*8)))
+		}
+		if r.regs[4] != 0 {
+			a[4] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[4])*8)))
+		}
+		v, _, e := syscall.RawSyscall6(r.nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		if e == 0 {
+			if r.want != 0 && v != r.want {
+				return i, uintptr(abi.EPIPE)
+			}
+			if plan.RowKind(r.kind) == plan.RowClose {
+				*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)) = -1
+			}
+			if r.out != 0 {
+				*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(v)
+			}
+			i += 1 + int(r.onOK)
+			continue
+		}
+		if e == syscall.EINTR && r.want != 0 {
+			continue
+		}
+		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) {
+			return i, uintptr(e)
+		}
+		if plan.RowKind(r.kind) == plan.RowNote && e != syscall.Errno(r.accept[0]) {
+			noted = uintptr(e)
+		}
+		i += 1 + int(r.onAccept)
+	}
+	return n, 0
+}
+
+// childFork lets a copy of this process go on, as the runtime's child in the pid
+// namespace that was joined, tells the runtime its pid, and ends this one.
+//
+//go:nosplit
+//go:norace
+func childFork(t *table) uintptr {
+	pid, _, e := syscall.RawSyscall6(sysClone, abi.CloneParent|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if e != 0 || pid == 0 {
+		return uintptr(e)
+	}
+	t.msg[0] = msgFork
+	t.msg[1] = uint32(pid)
+	syscall.RawSyscall6(sysWrite, uintptr(t.regs[plan.RegSync]), uintptr(unsafe.Pointer(&t.msg)), plan.MsgSize, 0, 0, 0)
+	for {
+		syscall.RawSyscall6(sysExitGroup, 0, 0, 0, 0, 0, 0)
+	}
+}
+
+// childInit lets a child of this process go on as the command, and stays as the
+// init of the pid namespace: it reaps every orphan, passes every signal on to
+// the command, and ends as the command does. Signals are all blocked here, and
+// waited for.
+//
+//go:nosplit
+//go:norace
+func childInit(t *table) uintptr {
+	pid, _, e := syscall.RawSyscall6(sysClone, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if e != 0 || pid == 0 {
+		return uintptr(e)
+	}
+	syscall.RawSyscall6(sysCloseRange, 3, 0xffffffff, 0, 0, 0, 0)
+	// The command line of this program is not the container's to read.
+	for i := uintptr(0); i < t.argvLen; i++ {
+		c := byte(0)
+		if i < unsafe.Sizeof(t.name) {
+			c = *(*byte)(unsafe.Add(unsafe.Pointer(&t.name), i))
+		}
+		*(*byte)(unsafe.Add(t.argv, i)) = c
+	}
+	syscall.RawSyscall6(sysPrctl, abi.PRSetName, uintptr(unsafe.Pointer(&t.name)), 0, 0, 0, 0)
+	t.pid1[0] = ^uint64(0)
+	set, status := uintptr(unsafe.Pointer(&t.pid1[0])), unsafe.Pointer(&t.pid1[1])
+	for {
+		sig, _, e := syscall.RawSyscall6(sysSigtimedwait, set, 0, 0, 8, 0, 0)
+		if e != 0 {
+			continue
+		}
+		if sig != uintptr(syscall.SIGCHLD) {
+			syscall.RawSyscall6(sysKill, pid, sig, 0, 0, 0, 0)
+			continue
+		}
+		for {
+			who, _, e := syscall.RawSyscall6(sysWait4, ^uintptr(0), uintptr(status), uintptr(syscall.WNOHANG), 0, 0, 0)
+			if e != 0 || who == 0 {
+				break
+			}
+			if who != pid {
+				continue
+			}
+			code := uintptr(*(*uint32)(status))
+			if code&0x7f != 0 {
+				code = (128 + code&0x7f) << 8
+			}
+			syscall.RawSyscall6(sysExitGroup, code>>8&0xff, 0, 0, 0, 0, 0)
+		}
+	}
+}
+
+// runHere runs rows of the runtime's side in this process.
+func runHere(t *table) (int, syscall.Errno) {
+	if len(t.rows) == 0 {
+		return 0, 0
+	}
+	i, e := childRows(t, unsafe.Pointer(unsafe.SliceData(t.rows)), len(t.rows))
+	return i, syscall.Errno(e)
+}
+
+// msgFork is the message of childFork: the pid takes the place of the step.
+const msgFork = 4

@@ -1,0 +1,106 @@
+package launch
+
+import (
+	"syscall"
+
+	"github.com/kakuri/kakuri/plan"
+)
+
+// hint says what the reader can do about a failed step, where that is known.
+func hint(e *Error) string {
+	errno := e.Errno()
+	switch op := e.Step.Op.(type) {
+	case *plan.Clone:
+		return cloneHint(errno)
+	case *plan.Mount:
+		return mountHint(op, errno)
+	case *plan.OpenTree:
+		if op.IDMap && e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
+			return "the file system of " + op.Path + " (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
+		}
+		return sourceHint(op.Path, errno)
+	case *plan.Bind:
+		return sourceHint(op.Source, errno)
+	case *plan.Device:
+		if errno == syscall.ENOENT && op.Bind != "" {
+			return "the host has no device " + op.Bind
+		}
+	case *plan.AttachRoot:
+		return sourceHint(op.Path, errno)
+	case *plan.Overlay:
+		if errno == syscall.EPERM || errno == syscall.EACCES {
+			return "overlayfs in a user namespace needs Linux 5.11 or newer"
+		}
+	case *plan.WriteIDMap:
+		if errno == syscall.EPERM {
+			return "only one id, the caller's own, may be mapped without privileges; newuidmap and newgidmap (package uidmap) map the ranges of /etc/subuid"
+		}
+	case *plan.Rlimit:
+		if errno == syscall.EPERM {
+			return "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE"
+		}
+	case *plan.OOMScoreAdj:
+		if errno == syscall.EACCES || errno == syscall.EPERM {
+			return "lowering oom_score_adj needs CAP_SYS_RESOURCE"
+		}
+	case *plan.Seccomp:
+		if errno == syscall.EACCES {
+			return "loading a filter needs no_new_privs or CAP_SYS_ADMIN in the container's user namespace"
+		}
+	case *plan.Chdir:
+		if errno == syscall.ENOENT || errno == syscall.ENOTDIR || errno == syscall.ELOOP || errno == syscall.EXDEV {
+			return "the working directory must be a directory of the container"
+		}
+	case *plan.Setns:
+		if errno == syscall.EINVAL {
+			return "the path is no " + op.NS.String() + " namespace, or the process is already in that user namespace"
+		}
+	case *plan.Sysctl:
+		if errno == syscall.ENOENT {
+			return "this kernel, or this kind of namespace, has no such parameter"
+		}
+	case *plan.Console, *plan.Terminal:
+		if errno == syscall.EBADF || errno == syscall.ENOENT {
+			return "a terminal needs a devpts mount at /dev/pts"
+		}
+	}
+	return ""
+}
+
+func cloneHint(errno syscall.Errno) string {
+	switch errno {
+	case syscall.EPERM:
+		return "namespaces need privileges, or a user namespace: check user.max_user_namespaces, and kernel.unprivileged_userns_clone or the host's AppArmor rules"
+	case syscall.ENOSPC, syscall.EUSERS:
+		return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached"
+	case syscall.EINVAL:
+		return "this kernel lacks one of the namespaces"
+	case syscall.ENOSYS:
+		return "clone3 is not there: kakuri needs Linux 5.14 or newer, and a seccomp filter around it that lets clone3 through"
+	}
+	return ""
+}
+
+func mountHint(op *plan.Mount, errno syscall.Errno) string {
+	switch {
+	case errno == syscall.EPERM && (op.Type == "proc" || op.Type == "sysfs"):
+		return "in a user namespace the kernel wants the host's own " + op.Type + " visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace"
+	case errno == syscall.ENODEV:
+		return "this kernel has no file system " + op.Type
+	case errno == syscall.EINVAL && len(op.Options) > 0:
+		return "the file system refuses one of its options"
+	case errno == syscall.ENOTDIR:
+		return "a part of the destination is a file in the image"
+	}
+	return ""
+}
+
+func sourceHint(path string, errno syscall.Errno) string {
+	switch errno {
+	case syscall.ENOENT:
+		return "there is no " + path + " on the host"
+	case syscall.EACCES:
+		return path + " is not accessible for the caller"
+	}
+	return ""
+}

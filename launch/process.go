@@ -1,0 +1,67 @@
+package launch
+
+import (
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Process is a container's first process, after its execve.
+type Process struct {
+	PID     int       // on the side of the caller
+	Master  *os.File  // the terminal's master side, when the plan made one; the caller closes it
+	Timings []float64 // microseconds a step, negative where it was not measured; nil when not asked for
+
+	pidfd  int
+	stop   func() bool
+	mu     sync.Mutex
+	waited bool
+	status syscall.WaitStatus
+	err    error
+}
+
+// Wait waits for the end of the process and returns its status: wait4(2). It may be
+// called again, and by several goroutines.
+func (p *Process) Wait() (syscall.WaitStatus, error) {
+	// Not under the lock: Signal must work meanwhile.
+	p.mu.Lock()
+	pidfd, waited := p.pidfd, p.waited
+	p.mu.Unlock()
+	if !waited {
+		var info unix.Siginfo
+		for unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waited {
+		return p.status, p.err
+	}
+	for {
+		_, p.err = syscall.Wait4(p.PID, &p.status, 0, nil)
+		if p.err != syscall.EINTR {
+			break
+		}
+	}
+	p.waited = true
+	p.stop()
+	unix.Close(p.pidfd)
+	return p.status, p.err
+}
+
+// Signal sends sig to the process by its pidfd, so never to another one that got
+// its number. It returns os.ErrProcessDone when the process was waited for.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waited {
+		return os.ErrProcessDone
+	}
+	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return err
+}

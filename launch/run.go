@@ -1,0 +1,481 @@
+package launch
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// Hands does the operations of the runtime's side that are not raw calls, in
+// the order in which [Run] meets them, and every operation of an undo.
+type Hands interface {
+	// Do does op. pid is the container's first process, 0 before there is one.
+	Do(ctx context.Context, op plan.Op, pid int) error
+}
+
+// Options are what a launch needs besides its plan. The zero value is fine for
+// plans whose runtime side is raw calls only.
+type Options struct {
+	Hands   Hands
+	Stdio   [3]*os.File // the container's streams; nil keeps this process's own
+	Timings bool        // measure each step
+	// Journal, when set, is called before each step of the runtime's side that has
+	// an undo, so that a later process can undo what this one left behind.
+	Journal func(n int) error
+	// Start, when set, is called when all is built, before the container is told to
+	// go on to its execve. An error ends it.
+	Start func(pid int) error
+}
+
+// Run executes p up to and including its execve. Where the plan has the container
+// die with its parent, that is the calling thread: lock it until the end. On an error nothing of p is
+// left on the host, and the error is an [*Error] when a step failed.
+func Run(ctx context.Context, p plan.Plan, o Options) (*Process, error) {
+	r := &run{plan: p, opts: o, ours: newTable(), child: newTable(), sock: -1}
+	proc, err := r.run(ctx)
+	if err != nil {
+		return nil, errors.Join(err, r.undo())
+	}
+	return proc, nil
+}
+
+// A run is one launch under way.
+type run struct {
+	plan    plan.Plan
+	opts    Options
+	ours    *table // the runtime's registers, and the rows of its current step
+	child   *table // the container's rows; its registers at the time of the clone
+	sock    int    // our end of the socket
+	proc    *Process
+	done    int // steps of the runtime's side that ran, for undo
+	stamps  *stamps
+	started time.Time
+}
+
+func (r *run) run(ctx context.Context) (_ *Process, err error) {
+	defer r.closeRegisters()
+	if r.opts.Timings {
+		if r.stamps, err = newStamps(len(r.plan.Steps)); err != nil {
+			return nil, err
+		}
+	}
+	for i, s := range r.plan.Steps {
+		if err := ctx.Err(); err != nil {
+			r.kill()
+			return nil, err
+		}
+		if err := r.step(ctx, i, s); err != nil {
+			r.kill()
+			return nil, err
+		}
+	}
+	if r.proc == nil {
+		return nil, errors.New("plan without a clone step")
+	}
+	if err := r.waitExec(); err != nil {
+		r.kill()
+		return nil, err
+	}
+	if r.stamps != nil {
+		r.proc.Timings = r.stamps.micros(r.plan)
+		r.stamps.free()
+	}
+	return r.proc, nil
+}
+
+// step does the runtime's part of step i.
+func (r *run) step(ctx context.Context, i int, s plan.Step) error {
+	if sync, ok := s.Op.(*plan.Sync); ok {
+		defer r.stamps.ours(i)()
+		return r.sync(i, sync)
+	}
+	if s.Side != plan.Runtime {
+		return nil
+	}
+	defer r.stamps.ours(i)()
+	if s.Undo != nil {
+		r.done = i + 1
+		if r.opts.Journal != nil {
+			if err := r.opts.Journal(i + 1); err != nil {
+				return r.fail(i, "", err)
+			}
+		}
+	}
+	if c, ok := s.Op.(*plan.Clone); ok {
+		return r.clone(ctx, i, c)
+	}
+	rows := plan.Lower(s.Op, arch())
+	if len(rows) == 0 {
+		return r.hand(ctx, i, s.Op)
+	}
+	r.ours.rows, r.ours.keep = r.ours.rows[:0], r.ours.keep[:0]
+	if err := r.ours.add(i, rows); err != nil {
+		return r.fail(i, "", err)
+	}
+	at, errno := runHere(r.ours)
+	runtime.KeepAlive(rows)
+	if errno != 0 {
+		r.closeTemps()
+		return r.fail(i, rows[at].Call.String(), errno)
+	}
+	return nil
+}
+
+func (r *run) hand(ctx context.Context, i int, op plan.Op) error {
+	if r.opts.Hands == nil {
+		return r.fail(i, "", errors.New("nothing here can do that"))
+	}
+	pid := 0
+	if r.proc != nil {
+		pid = r.proc.PID
+	}
+	if err := r.opts.Hands.Do(ctx, op, pid); err != nil {
+		return r.fail(i, "", err)
+	}
+	return nil
+}
+
+// clone lowers the container's side, and starts it.
+func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return r.fail(i, "socketpair", err)
+	}
+	r.sock = pair[0]
+	defer unix.Close(pair[1])
+	copy(r.child.regs[:], r.ours.regs[:])
+	r.child.regs[plan.RegSync] = int64(pair[1])
+	if err := r.lowerChild(i, pair[1]); err != nil {
+		return err
+	}
+	cgroup := -1
+	if fd := r.ours.regs[plan.RegCgroup]; fd >= 0 {
+		cgroup = int(fd)
+	}
+	pid, pidfd, errno := cloneChild(r.child, c.Flags(), cgroup)
+	runtime.KeepAlive(r.child)
+	if errno != 0 {
+		return r.fail(i, "clone3", errno)
+	}
+	r.proc = &Process{PID: pid, pidfd: pidfd, stop: context.AfterFunc(ctx, func() { unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })}
+	// /proc/PID is surely the child's: it is not reaped before Wait.
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return r.fail(i, "open", err)
+	}
+	r.ours.regs[plan.RegChildProc] = int64(dir)
+	return nil
+}
+
+// lowerChild builds the child's table: its streams, then the container's side
+// of all steps after the clone.
+func (r *run) lowerChild(clone, sock int) error {
+	var rows []plan.Row
+	rows = append(rows, r.closeOthers()...)
+	for k, f := range r.opts.Stdio {
+		if f != nil {
+			rows = append(rows, plan.Row{Call: abi.CallDup3, Args: []plan.Arg{{Val: uint64(f.Fd())}, {Val: uint64(k)}, {}}})
+		}
+	}
+	if err := r.child.add(clone, rows); err != nil {
+		return r.fail(clone, "", err)
+	}
+	for i := clone + 1; i < len(r.plan.Steps); i++ {
+		s := r.plan.Steps[i]
+		if _, ok := s.Op.(*plan.Sync); !ok && s.Side != plan.Container {
+			continue
+		}
+		rows := plan.Lower(s.Op, arch())
+		if r.stamps != nil {
+			rows = r.stamps.around(i, rows)
+		}
+		if err := r.child.add(i, rows); err != nil {
+			return r.fail(i, "", err)
+		}
+	}
+	return nil
+}
+
+// closeOthers closes what the child needs nothing of: this process's other
+// descriptors, among them the sockets of launches that run beside this one.
+func (r *run) closeOthers() []plan.Row {
+	var keep [1 << 10]bool
+	last := 2
+	for _, fd := range r.child.regs {
+		if fd >= 0 && fd < int64(len(keep)) {
+			keep[fd] = true
+			last = max(last, int(fd))
+		}
+	}
+	for _, f := range r.opts.Stdio {
+		if f != nil && int(f.Fd()) < len(keep) {
+			keep[f.Fd()] = true
+			last = max(last, int(f.Fd()))
+		}
+	}
+	var rows []plan.Row
+	closeRange := func(from, to int) {
+		if from <= to {
+			rows = append(rows, plan.Row{Call: abi.CallCloseRange, Args: []plan.Arg{{Val: uint64(from)}, {Val: uint64(uint32(to))}, {}}})
+		}
+	}
+	from := 3
+	for fd := 3; fd <= last; fd++ {
+		if keep[fd] {
+			closeRange(from, fd-1)
+			from = fd + 1
+		}
+	}
+	closeRange(from, 1<<31-1)
+	return rows
+}
+
+// sync does the runtime's half of a meeting.
+func (r *run) sync(i int, s *plan.Sync) error {
+	if s.From == plan.Runtime {
+		if s.What == plan.StartWord && r.opts.Start != nil {
+			if err := r.opts.Start(r.proc.PID); err != nil {
+				return r.fail(i, "", err)
+			}
+		}
+		msg := make([]byte, plan.MsgSize)
+		msg[0] = plan.MsgSync
+		var rights []byte
+		if len(s.FDs) > 0 {
+			fds := make([]int, len(s.FDs))
+			for k, reg := range s.FDs {
+				fds[k] = int(r.ours.regs[reg])
+			}
+			rights = unix.UnixRights(fds...)
+		}
+		err := unix.Sendmsg(r.sock, msg, rights, nil, unix.MSG_NOSIGNAL)
+		if err == unix.EPIPE || err == unix.ECONNRESET {
+			return r.childGone(i)
+		}
+		if err != nil {
+			return r.fail(i, "sendmsg", err)
+		}
+		return nil
+	}
+	fds, err := r.receive(i)
+	if err != nil {
+		return err
+	}
+	if len(fds) != len(s.FDs) {
+		closeAll(fds)
+		return r.fail(i, "recvmsg", fmt.Errorf("%d descriptors came, %d were due", len(fds), len(s.FDs)))
+	}
+	for k, reg := range s.FDs {
+		r.ours.regs[reg] = int64(fds[k])
+	}
+	return nil
+}
+
+// childGone reads why the child went away.
+func (r *run) childGone(i int) error {
+	if _, err := r.receive(i); err != nil {
+		return err
+	}
+	return r.fail(i, "", errors.New("the container's process went away"))
+}
+
+// receive reads messages until a sync, and follows a fork on the way.
+func (r *run) receive(i int) ([]int, error) {
+	for {
+		kind, a, b, fds, err := r.message()
+		switch {
+		case err == io.EOF:
+			return nil, r.fail(i, "", r.deathReason())
+		case err != nil:
+			return nil, r.fail(i, "recvmsg", err)
+		case kind == plan.MsgSync:
+			return fds, nil
+		case kind == msgFork:
+			closeAll(fds)
+			if err := r.follow(int(a)); err != nil {
+				return nil, r.fail(i, "pidfd_open", err)
+			}
+		default:
+			closeAll(fds)
+			return nil, r.childError(a, b)
+		}
+	}
+}
+
+// waitExec waits for the child's end of the socket to close at execve.
+func (r *run) waitExec() error {
+	last := len(r.plan.Steps) - 1
+	for {
+		kind, a, b, fds, err := r.message()
+		closeAll(fds)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return r.fail(last, "recvmsg", err)
+		case kind == msgFork:
+			if err := r.follow(int(a)); err != nil {
+				return r.fail(last, "pidfd_open", err)
+			}
+		case kind == plan.MsgError:
+			return r.childError(a, b)
+		default:
+			return r.fail(last, "", fmt.Errorf("unexpected message %d from the container's side", kind))
+		}
+	}
+}
+
+// message reads one message: io.EOF when the other end is closed.
+func (r *run) message() (kind, a, b uint32, fds []int, err error) {
+	buf := make([]byte, plan.MsgSize)
+	oob := make([]byte, unix.CmsgSpace(4*plan.NumRegs))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(r.sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.ECONNRESET || (err == nil && n == 0) {
+			return 0, 0, 0, nil, io.EOF
+		}
+		if err != nil {
+			return 0, 0, 0, nil, err
+		}
+		if n != plan.MsgSize {
+			return 0, 0, 0, nil, fmt.Errorf("message of %d bytes", n)
+		}
+		if oobn > 0 {
+			msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+			if err != nil {
+				return 0, 0, 0, nil, err
+			}
+			for _, m := range msgs {
+				if got, err := unix.ParseUnixRights(&m); err == nil {
+					fds = append(fds, got...)
+				}
+			}
+		}
+		le := binary.LittleEndian
+		return le.Uint32(buf), le.Uint32(buf[4:]), le.Uint32(buf[8:]), fds, nil
+	}
+}
+
+// follow takes pid, a child of this process too, for the container's process.
+func (r *run) follow(pid int) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	r.proc.stop()
+	r.proc.Wait() // the one that forked: it has ended, or is about to
+	r.proc.PID, r.proc.pidfd, r.proc.waited = pid, pidfd, false
+	return nil
+}
+
+// childError turns the child's report into an *Error. The numbers come from
+// the other side of a socket and are not trusted.
+func (r *run) childError(where, errno uint32) error {
+	step, index := int(where>>16), int(where&0xffff)
+	if step >= len(r.plan.Steps) {
+		return fmt.Errorf("the container's side reports step %d of %d", step+1, len(r.plan.Steps))
+	}
+	call := ""
+	for _, row := range r.child.rows {
+		if int(row.step) == step && int(row.index) == index {
+			call = callName(row.nr)
+		}
+	}
+	return r.fail(step, call, syscall.Errno(errno))
+}
+
+// deathReason says how a child ended that reported nothing.
+func (r *run) deathReason() error {
+	st, err := r.proc.Wait()
+	switch {
+	case err != nil:
+		return err
+	case st.Signaled():
+		return fmt.Errorf("the container's process was ended by signal %s", abi.Signal(st.Signal()))
+	}
+	return fmt.Errorf("the container's process ended with code %d", st.ExitStatus())
+}
+
+func (r *run) fail(i int, call string, err error) error {
+	e := &Error{N: i + 1, Of: len(r.plan.Steps), Step: r.plan.Steps[i], Call: call, Err: err}
+	e.Hint = hint(e)
+	return e
+}
+
+// kill ends the child of a failed launch and reaps it.
+func (r *run) kill() {
+	if r.proc != nil {
+		r.proc.Signal(syscall.SIGKILL)
+		r.proc.Wait()
+	}
+	if r.stamps != nil {
+		r.stamps.free()
+	}
+}
+
+// undo gives the host back what steps of the runtime's side took.
+func (r *run) undo() error {
+	var errs []error
+	for _, op := range r.plan.Inverse(r.done) {
+		if r.opts.Hands == nil {
+			errs = append(errs, fmt.Errorf("undo %v: nothing here can do that", op))
+			continue
+		}
+		if err := r.opts.Hands.Do(context.Background(), op, 0); err != nil {
+			errs = append(errs, fmt.Errorf("undo %v: %w", op, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closeRegisters closes what the runtime's registers hold, but for the pidfd and
+// the terminal, which the Process keeps.
+func (r *run) closeRegisters() {
+	if r.sock >= 0 {
+		unix.Close(r.sock)
+	}
+	if fd := r.ours.regs[plan.RegMaster]; fd >= 0 && r.proc != nil {
+		r.proc.Master = os.NewFile(uintptr(fd), "/dev/ptmx")
+		r.ours.regs[plan.RegMaster] = -1
+	}
+	for i, fd := range r.ours.regs {
+		if fd >= 0 {
+			unix.Close(int(fd))
+			r.ours.regs[i] = -1
+		}
+	}
+}
+
+// closeTemps closes what a step's rows left open when one of them failed: the
+// registers after the ones that plans share.
+func (r *run) closeTemps() { plan.CloseTemps(r.ours.regs[:], func(fd int) { unix.Close(fd) }) }
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+func arch() abi.Arch { return abi.Native(runtime.GOARCH) }
+
+func callName(nr uintptr) string {
+	if nr == 0 && runtime.GOARCH != "amd64" {
+		return ""
+	}
+	name, _ := abi.SyscallName(arch(), uint32(nr))
+	return name
+}

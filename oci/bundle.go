@@ -1,0 +1,101 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci/specjson"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A Bundle is a directory with a valid config.json.
+type Bundle struct {
+	Dir      string // absolute
+	Spec     *specs.Spec
+	Warnings specjson.Errors
+}
+
+// Load reads and validates dir/config.json. Errors name the JSON path at fault.
+func Load(dir string) (*Bundle, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(abs, "config.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("bundle %s: there is no config.json; a bundle is a directory with a config.json and a root file system", abs)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", abs, err)
+	}
+	spec, err := specjson.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", abs, err)
+	}
+	warnings, err := specjson.Validate(spec)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", abs, err)
+	}
+	return &Bundle{Dir: abs, Spec: spec, Warnings: warnings}, nil
+}
+
+// Plan compiles the bundle for a host.
+func (b *Bundle) Plan(host plan.Facts) (plan.Plan, error) {
+	return plan.Compile(b.Spec, host, plan.Options{Bundle: b.Dir, Foreground: true})
+}
+
+// Run runs the bundle's process in the foreground, with this process's streams
+// and signals, and returns its exit code: its own, or 128 plus a signal.
+func (b *Bundle) Run(ctx context.Context, host plan.Facts) (int, error) {
+	p, err := b.Plan(host)
+	if err != nil {
+		return 0, err
+	}
+	if b.Spec.Process.Terminal {
+		return 0, errors.New("process.terminal: a terminal needs a console socket, which comes with create; set it to false, or use kakuri run -t")
+	}
+	// The container ends with the thread that cloned it: this one stays.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: Hands{}})
+	if err != nil {
+		return 0, err
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, forwarded()...)
+	defer signal.Stop(signals)
+	go func() {
+		for s := range signals {
+			proc.Signal(s.(syscall.Signal))
+		}
+	}()
+	status, err := proc.Wait()
+	if err != nil {
+		return 0, err
+	}
+	if status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	return status.ExitStatus(), nil
+}
+
+// forwarded lists the signals that a foreground run passes on.
+func forwarded() []os.Signal {
+	var list []os.Signal
+	for s := syscall.Signal(1); s < 65; s++ {
+		switch s {
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE, 32, 33:
+		default:
+			list = append(list, s)
+		}
+	}
+	return list
+}

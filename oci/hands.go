@@ -1,0 +1,53 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/plan"
+)
+
+// Hands does the operations of plans that are not raw calls, for any caller of
+// package launch: it implements launch.Hands.
+type Hands struct{}
+
+// Do does op for the container whose first process is pid.
+func (Hands) Do(ctx context.Context, op plan.Op, pid int) error {
+	switch op := op.(type) {
+	case *plan.HelperIDMap:
+		return helperIDMap(ctx, op, pid)
+	}
+	return fmt.Errorf("%s: nothing here can do that", op.Name())
+}
+
+// helperIDMap runs newuidmap(1) or newgidmap(1), with an empty environment: they
+// are setuid, and nothing of the caller's is their concern.
+func helperIDMap(_ context.Context, op *plan.HelperIDMap, pid int) error {
+	args := []string{op.Program, strconv.Itoa(pid)}
+	for _, m := range op.Map {
+		args = append(args, strings.Fields(m.String())...)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	p, err := os.StartProcess(op.Program, args, &os.ProcAttr{Env: []string{}, Files: []*os.File{nil, w, w}})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	out := make([]byte, 4096)
+	n, _ := r.Read(out)
+	st, err := p.Wait()
+	if err != nil {
+		return err
+	}
+	if !st.Success() {
+		return fmt.Errorf("%s: %s: check the caller's lines in /etc/subuid and /etc/subgid", st, strings.TrimSpace(string(out[:n])))
+	}
+	return nil
+}

@@ -1,0 +1,740 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Options are what a plan depends on beside its spec and the host.
+type Options struct {
+	// Bundle is the absolute path that relative root.path and mount sources are below.
+	Bundle string
+	// Causes gives reasons for fields of the spec: JSON path to flag or default.
+	// A path stands for everything below it too.
+	Causes map[string]string
+	// Root, when set, takes the place of the spec's root.path.
+	Root *Root
+	// IDMap id-maps the root file system and bind mounts with the container's user
+	// namespace, so that ids on disk are the ids inside. It needs privileges.
+	IDMap bool
+	// Init leaves an init as pid 1 that reaps and passes signals on.
+	Init bool
+	// Boottime and Monotonic override the spec's whole seconds, in nanoseconds,
+	// when the spec has a new time namespace.
+	Boottime, Monotonic int64
+	// CgroupPath is the container's cgroup, empty for that of the caller.
+	CgroupPath string
+	// KeepFDs is how many descriptors above 2 the container gets.
+	KeepFDs uint
+	// DefaultLimits are the rlimits nobody asked for by name: where the host
+	// forbids raising one, it is lowered with a warning.
+	DefaultLimits bool
+	// Foreground ends the container when the process that launched it ends, and has
+	// it wait before execve until the runtime says start.
+	Foreground bool
+	// NoNewKeyring leaves the caller's session keyring in place.
+	NoNewKeyring bool
+	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
+	Keyring string
+}
+
+// A Root is made of copy-on-write views of directories of the host.
+type Root struct {
+	Size   string     // of the writable layers together
+	Views  []RootView // one at "/" is the root; without it the root is an empty tmpfs
+	Links  []Symlink  // made in an empty root
+	Reason string
+}
+
+// A RootView shows the directory Path at Dest.
+type RootView struct{ Path, Dest string }
+
+// A SpecError is a spec that cannot be compiled, by the JSON path of its fault.
+type SpecError struct {
+	Field  string
+	Reason string
+}
+
+// Error gives the path first.
+func (e *SpecError) Error() string { return "config.json: " + e.Field + ": " + e.Reason }
+
+func specErr(field, format string, args ...any) error {
+	return &SpecError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Compile turns an OCI runtime-spec configuration into a plan for a host: no
+// system call is made, and the same arguments give an equal plan. The error
+// is a [*SpecError], or that of the seccomp room.
+func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
+	c := &compiler{spec: spec, host: host, o: o, next: regFree}
+	if spec.Process == nil || len(spec.Process.Args) == 0 {
+		return Plan{}, specErr("process.args", "there is no command")
+	}
+	if spec.Linux == nil {
+		c.linux = &specs.Linux{}
+	} else {
+		c.linux = spec.Linux
+	}
+	for _, part := range []func() error{
+		c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
+		c.pivot, c.limits, c.credentials,
+	} {
+		if err := part(); err != nil {
+			return Plan{}, err
+		}
+	}
+	return c.plan, nil
+}
+
+// StartWord is what the last [Sync] before execve says.
+const StartWord = "start"
+
+// A compiler builds one plan; each method adds the steps of one part.
+type compiler struct {
+	spec  *specs.Spec
+	linux *specs.Linux
+	host  Facts
+	o     Options
+	plan  Plan
+	next  Reg
+
+	fresh  []abi.Namespace // to make in the clone
+	joins  []join          // to join, user first, pid last
+	own    [8]bool         // the container has this namespace for itself
+	userNS bool            // a user namespace, new or joined
+	late   []abi.Namespace // to make after a user namespace was joined, so that it owns them
+	joined Reg             // the joined user namespace
+	uids   []IDMapping
+	gids   []IDMapping
+
+	trees  map[int]Reg // mounts[i] whose source is opened before
+	views  []Reg       // the same for the root's views
+	toSend []Reg
+	hasDev bool // /dev is a mount of ours: devices are made in it
+	hasPts bool
+}
+
+type join struct {
+	ns    abi.Namespace
+	path  string
+	reg   Reg
+	cause Cause
+}
+
+// cause finds the reason of a field: its own, or that of a path above it.
+func (c *compiler) cause(field string) Cause {
+	for p := field; p != ""; p = p[:max(strings.LastIndexAny(p, ".["), 0)] {
+		if why, ok := c.o.Causes[p]; ok {
+			return Cause{Field: field, Reason: why}
+		}
+	}
+	return Cause{Field: field}
+}
+
+func because(format string, args ...any) Cause { return Cause{Reason: fmt.Sprintf(format, args...)} }
+
+func (c *compiler) add(side Side, op Op, cause Cause, check Check) {
+	c.plan.Steps = append(c.plan.Steps, Step{Op: op, Side: side, Cause: cause, Check: check})
+}
+
+func (c *compiler) host1(op Op, cause Cause, check Check) { c.add(Runtime, op, cause, check) }
+func (c *compiler) inside(op Op, cause Cause, check Check) {
+	c.add(Container, op, cause, check)
+}
+
+func (c *compiler) warn(format string, args ...any) {
+	c.plan.Warnings = append(c.plan.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (c *compiler) reg() (Reg, error) {
+	if c.next >= regTemp {
+		return 0, specErr("mounts", "more mounts than there are registers to hold them (%d)", regTemp-regFree)
+	}
+	c.next++
+	return c.next - 1, nil
+}
+
+// namespaces sorts what is to be made from what is to be joined.
+func (c *compiler) namespaces() error {
+	seen := [8]bool{}
+	for i, n := range c.linux.Namespaces {
+		field := fmt.Sprintf("linux.namespaces[%d]", i)
+		ns, ok := abi.ParseNamespace(string(n.Type))
+		if !ok || string(n.Type) != ns.String() {
+			return specErr(field+".type", "unknown namespace %q", n.Type)
+		}
+		if seen[ns] {
+			return specErr(field, "a second %s namespace", ns)
+		}
+		seen[ns] = true
+		c.own[ns] = true
+		if ns == abi.NSUser {
+			c.userNS = true
+		}
+		if n.Path == "" {
+			if ns != abi.NSTime {
+				c.fresh = append(c.fresh, ns)
+			}
+			continue
+		}
+		reg, err := c.reg()
+		if err != nil {
+			return err
+		}
+		j := join{ns: ns, path: n.Path, reg: reg, cause: c.cause(field)}
+		c.joins = append(c.joins, j)
+		c.host1(&OpenNamespace{NS: ns, Path: n.Path, Out: reg}, j.cause, nil)
+	}
+	// The user namespace first: it gives the right to join the others. The pid
+	// namespace last: what follows it happens after a fork.
+	rank := func(ns abi.Namespace) int {
+		switch ns {
+		case abi.NSUser:
+			return 0
+		case abi.NSPID:
+			return 9
+		}
+		return 1
+	}
+	sort.SliceStable(c.joins, func(i, j int) bool { return rank(c.joins[i].ns) < rank(c.joins[j].ns) })
+	sort.Slice(c.fresh, func(i, j int) bool { return c.fresh[i] < c.fresh[j] })
+	if len(c.joins) > 0 && c.joins[0].ns == abi.NSUser {
+		c.late, c.fresh, c.joined = c.fresh, nil, c.joins[0].reg
+	}
+	return nil
+}
+
+func (c *compiler) isNew(ns abi.Namespace) bool {
+	return slices.Contains(c.fresh, ns) || slices.Contains(c.late, ns)
+}
+
+// namespaceCause joins the reasons of all new namespaces, where they agree.
+func (c *compiler) namespaceCause() Cause {
+	var first Cause
+	for i, n := range c.linux.Namespaces {
+		if n.Path != "" {
+			continue
+		}
+		got := c.cause(fmt.Sprintf("linux.namespaces[%d]", i))
+		if first == (Cause{}) {
+			first = Cause{Field: "linux.namespaces", Reason: got.Reason}
+		} else if got.Reason != first.Reason {
+			return Cause{Field: "linux.namespaces"}
+		}
+	}
+	if first == (Cause{}) {
+		return because("a process of its own")
+	}
+	return first
+}
+
+// ids makes the first process and, for a new user namespace, its id maps.
+func (c *compiler) ids() error {
+	if c.o.CgroupPath != "" {
+		c.plan.Steps = append(c.plan.Steps, Step{
+			Op: &MakeCgroup{Path: c.o.CgroupPath}, Cause: c.cause("linux.cgroupsPath"), Undo: &RemoveCgroup{Path: c.o.CgroupPath},
+		})
+	}
+	var check Check
+	if len(c.fresh) > 0 {
+		check = &NewNamespacesCheck{New: c.fresh}
+	}
+	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
+	if c.o.CgroupPath != "" {
+		c.host1(&JoinCgroup{Path: c.o.CgroupPath}, c.cause("linux.cgroupsPath"), nil)
+	}
+	if !c.isNew(abi.NSUser) {
+		return nil
+	}
+	c.uids, c.gids = mappings(c.linux.UIDMappings), mappings(c.linux.GIDMappings)
+	if len(c.uids) == 0 || len(c.gids) == 0 {
+		return specErr("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
+	}
+	direct := c.host.Privileged()
+	single := len(c.gids) == 1 && c.gids[0].Size == 1
+	if !direct && single {
+		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), nil)
+	}
+	if err := c.idMap(false, c.uids, direct || ownID(c.uids, c.host.UID), c.host.NewUIDMap); err != nil {
+		return err
+	}
+	return c.idMap(true, c.gids, direct || ownID(c.gids, c.host.GID), c.host.NewGIDMap)
+}
+
+// ownID reports whether m maps just the caller's own id, which anyone may.
+func ownID(m []IDMapping, id uint32) bool {
+	return len(m) == 1 && m[0].Size == 1 && m[0].Outside == id
+}
+
+func mappings(list []specs.LinuxIDMapping) []IDMapping {
+	out := make([]IDMapping, len(list))
+	for i, m := range list {
+		out[i] = IDMapping{Inside: m.ContainerID, Outside: m.HostID, Size: m.Size}
+	}
+	return out
+}
+
+func (c *compiler) idMap(group bool, m []IDMapping, direct bool, helper string) error {
+	field, check := "linux.uidMappings", &IDMapCheck{Group: group, Map: m}
+	program := "newuidmap"
+	if group {
+		field, program = "linux.gidMappings", "newgidmap"
+	}
+	switch {
+	case direct:
+		c.host1(&WriteIDMap{Group: group, Map: m}, c.cause(field), check)
+	case helper != "":
+		c.host1(&HelperIDMap{Group: group, Program: helper, Map: m}, c.cause(field), check)
+	default:
+		return specErr(field, "mapping %s needs privileges, or %s (Debian: package uidmap), which is not installed", mapText(m, ", "), program)
+	}
+	return nil
+}
+
+// sources opens what only the runtime's side can open: id-mapped trees.
+func (c *compiler) sources() error {
+	if c.o.IDMap && c.userNS {
+		if err := c.idMappedSources(); err != nil {
+			return err
+		}
+	}
+	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
+	return nil
+}
+
+func (c *compiler) readyWord() string {
+	if c.isNew(abi.NSUser) {
+		return "id maps written"
+	}
+	return "host prepared"
+}
+
+func (c *compiler) idMappedSources() error {
+	tree := func(p string, recursive bool, cause Cause) (Reg, error) {
+		reg, err := c.reg()
+		if err != nil {
+			return 0, err
+		}
+		c.host1(&OpenTree{Path: p, Recursive: recursive, IDMap: true, NS: c.joined, Out: reg}, cause, nil)
+		c.toSend = append(c.toSend, reg)
+		return reg, nil
+	}
+	if c.o.Root != nil {
+		for _, v := range c.o.Root.Views {
+			reg, err := tree(v.Path, false, because("%s", c.o.Root.Reason))
+			if err != nil {
+				return err
+			}
+			c.views = append(c.views, reg)
+		}
+	} else if c.spec.Root != nil {
+		reg, err := tree(c.rootPath(), true, c.cause("root.path"))
+		if err != nil {
+			return err
+		}
+		c.views = append(c.views, reg)
+	}
+	c.trees = map[int]Reg{}
+	for i, m := range c.spec.Mounts {
+		opts, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		if opts.bind {
+			if c.trees[i], err = tree(c.source(m.Source), opts.recursive, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *compiler) rootPath() string { return c.source(c.spec.Root.Path) }
+
+// source makes a path of the host absolute.
+func (c *compiler) source(p string) string {
+	if path.IsAbs(p) {
+		return path.Clean(p)
+	}
+	return path.Join(c.o.Bundle, p)
+}
+
+// enter makes the child what it has to be before it can build: in the joined
+// namespaces, out of reach, and root of its user namespace.
+func (c *compiler) enter() error {
+	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
+	if p := c.spec.Process.OOMScoreAdj; p != nil {
+		c.inside(&OOMScoreAdj{Value: *p}, c.cause("process.oomScoreAdj"), &OOMCheck{Value: *p})
+	}
+	if err := c.timeNamespace(); err != nil {
+		return err
+	}
+	c.inside(&Undumpable{}, because("default: nothing inside may look at or into this process"), nil)
+	for _, j := range c.joins {
+		c.inside(&Setns{NS: j.ns, FD: j.reg}, j.cause, &NamespaceCheck{NS: j.ns, Path: j.path})
+	}
+	if len(c.late) > 0 {
+		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
+	}
+	if slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID }) {
+		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
+	}
+	if c.userNS {
+		root := because("root of the container's user namespace builds the rest")
+		c.inside(&Setresgid{}, root, nil)
+		c.inside(&Setresuid{}, root, nil)
+	}
+	c.inside(&Setsid{}, because("default: a session of its own"), nil)
+	if !c.o.NoNewKeyring {
+		ring := c.o.Keyring
+		if ring == "" {
+			ring = "_ses.kakuri"
+		}
+		c.inside(&Keyring{Ring: ring}, because("default: no keys of the caller"), nil)
+	}
+	if c.isNew(abi.NSNetwork) {
+		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), nil)
+	}
+	if h := c.spec.Hostname; h != "" {
+		if !c.own[abi.NSUTS] {
+			return specErr("hostname", "%q needs a uts namespace", h)
+		}
+		c.inside(&Hostname{Host: h}, c.cause("hostname"), &HostnameCheck{Value: h})
+	}
+	if d := c.spec.Domainname; d != "" {
+		if !c.own[abi.NSUTS] {
+			return specErr("domainname", "%q needs a uts namespace", d)
+		}
+		c.inside(&Domainname{Domain: d}, c.cause("domainname"), &HostnameCheck{Domain: true, Value: d})
+	}
+	return nil
+}
+
+func (c *compiler) timeNamespace() error {
+	for i, n := range c.linux.Namespaces {
+		if n.Type != specs.TimeNamespace || n.Path != "" {
+			continue
+		}
+		e := &EnterTime{Boottime: c.o.Boottime, Monotonic: c.o.Monotonic}
+		for clock, off := range c.linux.TimeOffsets {
+			ns := off.Secs*1e9 + int64(off.Nanosecs)
+			switch clock {
+			case "boottime":
+				e.Boottime = ns
+			case "monotonic":
+				e.Monotonic = ns
+			default:
+				return specErr("linux.timeOffsets."+clock, "a time namespace has the clocks monotonic and boottime")
+			}
+		}
+		c.inside(e, c.cause(fmt.Sprintf("linux.namespaces[%d]", i)), &TimeCheck{Boottime: e.Boottime, Monotonic: e.Monotonic})
+		return nil
+	}
+	if len(c.linux.TimeOffsets) > 0 {
+		return specErr("linux.timeOffsets", "offsets need a new time namespace")
+	}
+	return nil
+}
+
+// root attaches the root file system over "/" of the container's mount namespace.
+func (c *compiler) root() error {
+	if !c.own[abi.NSMount] {
+		if c.spec.Root != nil && c.spec.Root.Path != "/" && c.spec.Root.Path != "" {
+			return specErr("root.path", "a root of its own needs a mount namespace")
+		}
+		return nil
+	}
+	if !c.isNew(abi.NSMount) {
+		return nil
+	}
+	mode := "slave"
+	if p := strings.TrimPrefix(c.linux.RootfsPropagation, "r"); p == "private" || p == "unbindable" {
+		mode = "private"
+	}
+	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
+	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
+	if c.o.Root != nil {
+		return c.viewRoot(c.o.Root)
+	}
+	if c.spec.Root == nil || c.spec.Root.Path == "" {
+		return specErr("root.path", "a container needs a root file system")
+	}
+	op := &AttachRoot{Path: c.rootPath()}
+	if len(c.views) > 0 {
+		op = &AttachRoot{Tree: c.views[0], Path: op.Path}
+	}
+	c.inside(op, c.cause("root.path"), &RootCheck{Readonly: c.spec.Root.Readonly})
+	return nil
+}
+
+func (c *compiler) viewRoot(r *Root) error {
+	cause := because("%s", r.Reason)
+	c.inside(&Scratch{Size: r.Size}, because("writes stay in memory, and end with the container"), nil)
+	check := &RootCheck{Readonly: c.spec.Root != nil && c.spec.Root.Readonly}
+	if len(r.Views) == 0 || r.Views[0].Dest != "/" {
+		c.inside(&EmptyRoot{}, cause, check)
+	}
+	for i, v := range r.Views {
+		op := &Overlay{N: i, Path: v.Path, Dest: v.Dest}
+		if i < len(c.views) {
+			op.Tree = c.views[i]
+		}
+		if v.Dest == "/" {
+			c.inside(op, cause, check)
+		} else {
+			c.inside(op, cause, &MountCheck{Dest: v.Dest, Type: "overlay"})
+		}
+	}
+	for _, l := range r.Links {
+		c.inside(&l, cause, nil)
+	}
+	return nil
+}
+
+// pivot makes the root the root, after all that is built in it.
+func (c *compiler) pivot() error {
+	if !c.isNew(abi.NSMount) {
+		return nil
+	}
+	if cwd := c.spec.Process.Cwd; cwd != "" && cwd != "/" {
+		c.inside(&Workdir{Path: cwd}, c.cause("process.cwd"), nil)
+	}
+	if c.spec.Root != nil && c.spec.Root.Readonly {
+		c.inside(&Remount{Dest: "/", Attrs: Attrs{Set: abi.MountAttrRdonly}}, c.cause("root.readonly"), nil)
+	}
+	c.inside(&PivotRoot{Scratch: c.o.Root != nil}, because("the host's files are out of reach from here on"), nil)
+	if mode := c.linux.RootfsPropagation; mode == "shared" || mode == "rshared" || mode == "unbindable" || mode == "runbindable" {
+		c.inside(&Propagation{Path: "/", Mode: strings.TrimPrefix(mode, "r"), Recursive: mode[0] == 'r'}, c.cause("linux.rootfsPropagation"), nil)
+	}
+	return nil
+}
+
+// limits sets what the process is bounded by, and where it starts.
+func (c *compiler) limits() error {
+	if len(c.linux.Sysctl) > 0 {
+		c.inside(&OpenProc{}, because("kernel parameters are written past the container's own /proc"), nil)
+	}
+	for _, k := range sortedKeys(c.linux.Sysctl) {
+		c.inside(&Sysctl{Key: k, Value: c.linux.Sysctl[k]}, c.cause("linux.sysctl."+k), &SysctlCheck{Key: k, Value: c.linux.Sysctl[k]})
+	}
+	for i, l := range c.spec.Process.Rlimits {
+		if err := c.rlimit(i, l); err != nil {
+			return err
+		}
+	}
+	if p := c.linux.Personality; p != nil {
+		domain := map[specs.LinuxPersonalityDomain]uint64{specs.PerLinux: 0, specs.PerLinux32: 8}
+		d, ok := domain[p.Domain]
+		if !ok {
+			return specErr("linux.personality.domain", "unknown domain %q: there are LINUX and LINUX32", p.Domain)
+		}
+		c.inside(&Personality{Domain: d}, c.cause("linux.personality"), nil)
+	}
+	cwd := c.spec.Process.Cwd
+	if cwd == "" {
+		cwd = "/"
+	}
+	if c.isNew(abi.NSMount) {
+		c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func (c *compiler) rlimit(i int, l specs.POSIXRlimit) error {
+	field := fmt.Sprintf("process.rlimits[%d]", i)
+	res, ok := abi.ParseRlimit(l.Type)
+	if !ok {
+		return specErr(field+".type", "unknown limit %q", l.Type)
+	}
+	if l.Soft > l.Hard {
+		return specErr(field+".soft", "%d is above the hard limit %d", l.Soft, l.Hard)
+	}
+	have := c.host.Rlimits[res]
+	cause := c.cause(field)
+	// Raising a hard limit needs CAP_SYS_RESOURCE in the first user namespace.
+	if l.Hard > have.Hard && !c.host.Caps.Has(abi.CapSysResource) && c.o.DefaultLimits && strings.HasPrefix(cause.Reason, "default") {
+		c.warn("%s stays at %s: raising it to %s needs CAP_SYS_RESOURCE", res, limitText(have.Hard), limitText(l.Hard))
+		l.Hard, l.Soft = have.Hard, min(l.Soft, have.Hard)
+	}
+	c.inside(&Rlimit{Resource: res, Soft: l.Soft, Hard: l.Hard}, cause, &RlimitCheck{Resource: res, Soft: l.Soft, Hard: l.Hard})
+	return nil
+}
+
+// credentials drops privileges and ends in execve. The order lets a filter see
+// as few calls of ours as can be: with no_new_privs only execve follows it.
+func (c *compiler) credentials() error {
+	p := c.spec.Process
+	sets, err := c.capSets()
+	if err != nil {
+		return err
+	}
+	capCause := c.cause("process.capabilities")
+	if p.Capabilities != nil {
+		c.inside(&DropBounding{Keep: sets.Bounding, Last: c.host.LastCap}, capCause, nil)
+	}
+	if p.User.Umask != nil {
+		c.inside(&Umask{Mask: *p.User.Umask}, c.cause("process.user.umask"), &UmaskCheck{Mask: *p.User.Umask})
+	} else if c.isNew(abi.NSMount) {
+		c.inside(&Umask{Mask: 0o022}, because("default: umask 0022"), &UmaskCheck{Mask: 0o022})
+	}
+	c.user(p.User, p.Capabilities != nil)
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
+	if p.NoNewPrivileges {
+		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
+	}
+	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs}, because("default: no descriptor of the caller"), nil)
+	early := filter != nil && !p.NoNewPrivileges
+	if early && p.Capabilities != nil {
+		with := sets.Permitted.With(abi.CapSysAdmin)
+		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
+	}
+	if early {
+		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
+	}
+	if p.Capabilities != nil {
+		c.inside(&Capset{Effective: sets.Effective, Permitted: sets.Permitted, Inheritable: sets.Inheritable}, capCause,
+			&CapsCheck{Bounding: sets.Bounding, Permitted: sets.Permitted, Effective: sets.Effective, Inheritable: sets.Inheritable, Ambient: sets.Ambient})
+		c.inside(&Ambient{Caps: sets.Ambient}, capCause, nil)
+	}
+	if filter != nil && !early {
+		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
+	}
+	if c.o.Foreground {
+		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
+		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+	}
+	if c.o.Init {
+		c.inside(&Init{}, because("--init"), nil)
+	}
+	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
+	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p)}, c.cause("process.args"), nil)
+	return nil
+}
+
+// user becomes the process's user.
+func (c *compiler) user(u specs.User, keep bool) {
+	cause := c.cause("process.user")
+	single := len(c.gids) == 1 && c.gids[0].Size == 1 && !c.host.Privileged()
+	switch {
+	case single && len(u.AdditionalGids) > 0:
+		c.warn("supplementary groups are not set: a single mapped id allows none")
+	case !single:
+		c.inside(&Setgroups{Groups: u.AdditionalGids}, cause, nil)
+	}
+	if keep && u.UID != 0 {
+		c.inside(&KeepCaps{On: true}, because("capabilities are set after the change of user"), nil)
+	}
+	c.inside(&Setresgid{GID: u.GID}, cause, nil)
+	check := &IDCheck{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids}
+	if single {
+		check.Groups = nil
+	}
+	c.inside(&Setresuid{UID: u.UID}, cause, check)
+	if keep && u.UID != 0 {
+		c.inside(&KeepCaps{}, because("capabilities are set after the change of user"), nil)
+	}
+}
+
+func (c *compiler) filter() (*Seccomp, error) {
+	if c.linux.Seccomp == nil {
+		return nil, nil
+	}
+	prog, err := seccomp.Compile(c.linux.Seccomp, c.host.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if prog.Notify {
+		return nil, specErr("linux.seccomp", "SCMP_ACT_NOTIFY needs a listener, which this version cannot pass on")
+	}
+	if len(prog.Instructions) == 0 {
+		return nil, nil
+	}
+	allowed := 0
+	for _, s := range c.linux.Seccomp.Syscalls {
+		if s.Action == specs.ActAllow {
+			allowed += len(s.Names)
+		}
+	}
+	summary := "default " + strings.ToLower(strings.TrimPrefix(string(c.linux.Seccomp.DefaultAction), "SCMP_ACT_"))
+	if allowed > 0 {
+		summary += fmt.Sprintf(", %d names allowed", allowed)
+	}
+	return &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary}, nil
+}
+
+// searchPath gives the directories in which a name without a slash is looked for.
+func searchPath(p *specs.Process) []string {
+	if strings.Contains(p.Args[0], "/") || p.Args[0] == "" {
+		return nil
+	}
+	dirs := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, e := range p.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			dirs = v
+		}
+	}
+	return strings.Split(dirs, ":")
+}
+
+// capSets parses the five sets and takes from them what the caller lacks.
+func (c *compiler) capSets() (CapsCheck, error) {
+	var s CapsCheck
+	if c.spec.Process.Capabilities == nil {
+		return s, nil
+	}
+	p := c.spec.Process.Capabilities
+	var effective abi.CapSet
+	for _, set := range []struct {
+		field string
+		names []string
+		to    *abi.CapSet
+	}{
+		{"bounding", p.Bounding, &s.Bounding},
+		{"permitted", p.Permitted, &s.Permitted},
+		{"effective", p.Effective, &effective},
+		{"inheritable", p.Inheritable, &s.Inheritable},
+		{"ambient", p.Ambient, &s.Ambient},
+	} {
+		for i, name := range set.names {
+			capability, ok := abi.ParseCapability(name)
+			if !ok || capability > c.host.LastCap {
+				c.warn("capability %s is left out: this kernel does not know it (process.capabilities.%s[%d])", name, set.field, i)
+				continue
+			}
+			*set.to = set.to.With(capability)
+		}
+	}
+	if !c.isNew(abi.NSUser) && len(c.joins) == 0 {
+		if missing := (s.Bounding | s.Permitted) &^ c.host.Caps; missing != 0 {
+			c.warn("capabilities left out, since the caller lacks them: %s", capText(missing))
+		}
+		for _, set := range []*abi.CapSet{&s.Bounding, &s.Permitted, &s.Inheritable, &s.Ambient, &effective} {
+			*set &= c.host.Caps
+		}
+	}
+	s.Effective = effective & s.Permitted
+	if lost := s.Ambient &^ (s.Permitted & s.Inheritable); lost != 0 {
+		c.warn("ambient capabilities left out, since they are not inheritable too: %s", capText(lost))
+		s.Ambient &^= lost
+	}
+	return s, nil
+}

@@ -1,0 +1,313 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// mountOptions are a mount's options, sorted by what they act on.
+type mountOptions struct {
+	bind, recursive bool
+	attrs           Attrs
+	mode            string   // propagation
+	data            []string // of the file system
+}
+
+// An attrWord is an option that sets or clears an attribute of a mount.
+type attrWord struct {
+	word       string
+	set, clear uint64
+}
+
+// attrWords lists the words of mount(8) that are attributes of a mount. With an
+// "r" before them they act on all mounts below as well (runtime-spec
+// config.md, "Linux mount options").
+var attrWords = [...]attrWord{
+	{"ro", abi.MountAttrRdonly, 0}, {"rw", 0, abi.MountAttrRdonly},
+	{"nosuid", abi.MountAttrNosuid, 0}, {"suid", 0, abi.MountAttrNosuid},
+	{"nodev", abi.MountAttrNodev, 0}, {"dev", 0, abi.MountAttrNodev},
+	{"noexec", abi.MountAttrNoexec, 0}, {"exec", 0, abi.MountAttrNoexec},
+	{"nodiratime", abi.MountAttrNodiratime, 0}, {"diratime", 0, abi.MountAttrNodiratime},
+	{"nosymfollow", abi.MountAttrNosymfollow, 0}, {"symfollow", 0, abi.MountAttrNosymfollow},
+	{"relatime", abi.MountAttrRelatime, abi.MountAttrAtime}, {"norelatime", abi.MountAttrStrictatime, abi.MountAttrAtime},
+	{"noatime", abi.MountAttrNoatime, abi.MountAttrAtime}, {"atime", abi.MountAttrRelatime, abi.MountAttrAtime},
+	{"strictatime", abi.MountAttrStrictatime, abi.MountAttrAtime}, {"nostrictatime", abi.MountAttrRelatime, abi.MountAttrAtime},
+}
+
+func findAttr(word string) (attrWord, bool) {
+	for _, w := range attrWords {
+		if w.word == word {
+			return w, true
+		}
+	}
+	return attrWord{}, false
+}
+
+// apply lets a later word win over an earlier one.
+func (w attrWord) apply(set, clear *uint64) {
+	*set = *set&^w.clear&^w.set | w.set
+	*clear = *clear&^w.set&^w.clear | w.clear
+}
+
+// parseMount sorts the options of mounts[i].
+func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
+	o := mountOptions{bind: m.Type == "bind"}
+	for k, word := range m.Options {
+		switch word {
+		case "bind":
+			o.bind = true
+			continue
+		case "rbind":
+			o.bind, o.recursive = true, true
+			continue
+		case "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable":
+			o.mode = word
+			continue
+		case "defaults", "":
+			continue
+		case "idmap", "ridmap", "tmpcopyup":
+			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "%s is not supported by this version", word)
+		}
+		if w, ok := findAttr(word); ok {
+			w.apply(&o.attrs.Set, &o.attrs.Clear)
+		} else if w, ok := findAttr(strings.TrimPrefix(word, "r")); ok && word[0] == 'r' {
+			w.apply(&o.attrs.RecSet, &o.attrs.RecClear)
+		} else if o.bind {
+			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "a bind mount has no option %q", word)
+		} else {
+			o.data = append(o.data, word)
+		}
+	}
+	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
+		return o, specErr(fmt.Sprintf("mounts[%d].uidMappings", i), "id mappings of a mount are not supported by this version")
+	}
+	return o, nil
+}
+
+func (c *compiler) mounts() error {
+	if len(c.spec.Mounts) > 0 && !c.isNew(abi.NSMount) {
+		return specErr("mounts", "mounts need a new mount namespace")
+	}
+	for i, m := range c.spec.Mounts {
+		if err := c.mount(i, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *compiler) mount(i int, m specs.Mount) error {
+	field := fmt.Sprintf("mounts[%d]", i)
+	if !path.IsAbs(m.Destination) {
+		m.Destination = "/" + m.Destination
+	}
+	dest := path.Clean(m.Destination)
+	if dest == "/" {
+		return specErr(field+".destination", "%q: the root is root.path, not a mount", m.Destination)
+	}
+	o, err := c.parseMount(i, m)
+	if err != nil {
+		return err
+	}
+	cause := c.cause(field)
+	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
+	check.Set &= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
+	check.Clear = 0
+	if o.bind {
+		check.Type = ""
+		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Mode: o.mode}
+		c.inside(op, cause, check)
+		return nil
+	}
+	if m.Type == "" {
+		return specErr(field+".type", "a mount needs a type, or the option bind")
+	}
+	if m.Type == "cgroup" {
+		return c.cgroupMount(dest, o, cause)
+	}
+	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode}
+	switch {
+	case dest == "/dev" && m.Type == "tmpfs":
+		c.hasDev = true
+	case dest == "/dev/pts" && m.Type == "devpts":
+		c.hasPts = true
+		op.Out = RegPts
+		op.Options = c.dropUnmappedGID(op.Options)
+	}
+	c.inside(op, cause, check)
+	return nil
+}
+
+// dropUnmappedGID removes gid=N where the user namespace does not map N: the
+// kernel would refuse the mount, and the group tty means nothing there.
+func (c *compiler) dropUnmappedGID(options []string) []string {
+	if !c.isNew(abi.NSUser) {
+		return options
+	}
+	return slices.DeleteFunc(slices.Clone(options), func(o string) bool {
+		var gid uint32
+		if n, _ := fmt.Sscanf(o, "gid=%d", &gid); n != 1 {
+			return false
+		}
+		for _, m := range c.gids {
+			if gid >= m.Inside && uint64(gid) < uint64(m.Inside)+uint64(m.Size) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// cgroupMount shows the container's cgroups: the one hierarchy of version 2,
+// or a directory of those of version 1.
+func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
+	if c.host.Cgroup.Unified {
+		c.inside(&Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode}, cause,
+			&MountCheck{Dest: dest, Type: "cgroup2", Set: o.attrs.Set})
+		return nil
+	}
+	top := Attrs{Set: o.attrs.Set &^ abi.MountAttrRdonly}
+	c.inside(&Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Options: []string{"mode=755"}, Attrs: top}, cause, &MountCheck{Dest: dest, Type: "tmpfs"})
+	for _, h := range c.host.Cgroup.V1 {
+		at := path.Join(dest, h.Dir)
+		if c.own[abi.NSCgroup] {
+			c.inside(&Mount{Type: h.Type, Source: "cgroup", Dest: at, Options: h.Options, Attrs: o.attrs, Mode: o.mode}, cause,
+				&MountCheck{Dest: at, Type: h.Type, Set: o.attrs.Set})
+			continue
+		}
+		source := path.Join("/sys/fs/cgroup", h.Dir, h.Path, c.o.CgroupPath)
+		c.inside(&Bind{Source: source, Dest: at, Attrs: o.attrs, Mode: o.mode}, cause, &MountCheck{Dest: at, Set: o.attrs.Set})
+	}
+	for _, h := range c.host.Cgroup.V1 {
+		for _, name := range strings.Split(h.Dir, ",") {
+			if name != h.Dir {
+				c.inside(&Symlink{Target: h.Dir, Path: path.Join(dest, name)}, cause, nil)
+			}
+		}
+	}
+	if o.attrs.Set&abi.MountAttrRdonly != 0 {
+		c.inside(&Remount{Dest: dest, Attrs: Attrs{Set: abi.MountAttrRdonly}}, cause, &ReadonlyCheck{Path: dest})
+	}
+	return nil
+}
+
+// defaultDevices are those that runtime-spec has a runtime supply:
+// config-linux.md, "Default devices".
+func defaultDevices() []specs.LinuxDevice {
+	var list []specs.LinuxDevice
+	for _, d := range []struct {
+		name         string
+		major, minor int64
+	}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}} {
+		list = append(list, specs.LinuxDevice{Path: "/dev/" + d.name, Type: "c", Major: d.major, Minor: d.minor})
+	}
+	return list
+}
+
+func (c *compiler) devices() error {
+	if !c.isNew(abi.NSMount) {
+		return nil
+	}
+	for i, m := range c.spec.Mounts {
+		if o, err := c.parseMount(i, m); err == nil && o.bind && path.Clean(m.Destination) == "/dev" {
+			return nil // the host's own /dev, or another's: as it is
+		}
+	}
+	listed := func(p string) bool {
+		return slices.ContainsFunc(c.linux.Devices, func(d specs.LinuxDevice) bool { return path.Clean(d.Path) == p })
+	}
+	cause := because("default: devices of runtime-spec")
+	for _, d := range defaultDevices() {
+		if listed(d.Path) {
+			continue
+		}
+		if err := c.device("", d, cause); err != nil {
+			return err
+		}
+	}
+	for i, d := range c.linux.Devices {
+		field := fmt.Sprintf("linux.devices[%d]", i)
+		if err := c.device(field, d, c.cause(field)); err != nil {
+			return err
+		}
+	}
+	links := because("default: links of runtime-spec")
+	for _, l := range []Symlink{
+		{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
+	} {
+		c.inside(&l, links, nil)
+	}
+	if c.hasPts {
+		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx"}, links, nil)
+	}
+	return nil
+}
+
+func (c *compiler) device(field string, d specs.LinuxDevice, cause Cause) error {
+	if !slices.Contains([]string{"c", "u", "b", "p"}, d.Type) {
+		return specErr(field+".type", "unknown device type %q: there are c, u, b and p", d.Type)
+	}
+	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666}
+	if d.FileMode != nil {
+		op.Mode = uint32(*d.FileMode) & 0o7777
+	}
+	if d.UID != nil {
+		op.UID = *d.UID
+	}
+	if d.GID != nil {
+		op.GID = *d.GID
+	}
+	if c.userNS && d.Type != "p" {
+		// mknod is not for user namespaces; the host's node of that name is.
+		op.Bind = op.Path
+	}
+	kind := op.Type
+	if kind == "u" {
+		kind = "c"
+	}
+	c.inside(op, cause, &DeviceCheck{Path: op.Path, Type: kind, Major: op.Major, Minor: op.Minor})
+	return nil
+}
+
+// terminal makes the process's terminal, and hands its master side over.
+func (c *compiler) terminal() error {
+	p := c.spec.Process
+	if !p.Terminal {
+		return nil
+	}
+	if !c.hasPts {
+		return specErr("process.terminal", "a terminal needs a devpts mount at /dev/pts")
+	}
+	op := &Terminal{UID: p.User.UID, GID: p.User.GID}
+	if p.ConsoleSize != nil {
+		op.Rows, op.Columns = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
+	}
+	cause := c.cause("process.terminal")
+	c.inside(op, cause, nil)
+	c.inside(&Console{}, cause, nil)
+	c.add(Container, &Sync{From: Container, What: "terminal made", FDs: []Reg{RegMaster}}, cause, nil)
+	return nil
+}
+
+// paths hides and protects what the kernel shows to everyone.
+func (c *compiler) paths() error {
+	if !c.isNew(abi.NSMount) {
+		if len(c.linux.MaskedPaths) > 0 || len(c.linux.ReadonlyPaths) > 0 {
+			return specErr("linux.maskedPaths", "masked and read-only paths need a new mount namespace")
+		}
+		return nil
+	}
+	for i, p := range c.linux.ReadonlyPaths {
+		c.inside(&ReadonlyPath{Path: p}, c.cause(fmt.Sprintf("linux.readonlyPaths[%d]", i)), &ReadonlyCheck{Path: p})
+	}
+	for i, p := range c.linux.MaskedPaths {
+		c.inside(&Mask{Path: p}, c.cause(fmt.Sprintf("linux.maskedPaths[%d]", i)), &MaskCheck{Path: p})
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package plan
+
+import "github.com/kakuri/kakuri/abi"
+
+// Facts are what [Compile] needs to know of the host and of the caller. They are
+// a value, so that one machine can print the plan of another; package host
+// fills them from the kernel.
+type Facts struct {
+	Arch    abi.Arch
+	Kernel  string         // release, as uname -r
+	UID     uint32         // effective ids of the caller, in its user namespace
+	GID     uint32         //
+	Caps    abi.CapSet     // effective capabilities of the caller
+	LastCap abi.Capability // the highest that the kernel knows
+
+	// Rlimits holds the caller's limits, by resource.
+	Rlimits [16]LimitFact
+
+	// Helpers for id maps, empty where not installed, and the caller's ranges
+	// in /etc/subuid and /etc/subgid.
+	NewUIDMap, NewGIDMap string
+	SubUIDs, SubGIDs     []IDRange
+
+	Cgroup CgroupFacts
+}
+
+// A LimitFact is a resource limit of the caller.
+type LimitFact struct{ Soft, Hard uint64 }
+
+// An IDRange is a range of ids of the host.
+type IDRange struct{ Start, Size uint32 }
+
+// CgroupFacts say how control groups are mounted: cgroups(7).
+type CgroupFacts struct {
+	Unified bool       // /sys/fs/cgroup is a cgroup2 file system
+	V1      []CgroupV1 // otherwise, what is mounted below it
+}
+
+// A CgroupV1 is a hierarchy of cgroup version 1, or with Type "cgroup2" the
+// version 2 hierarchy of a hybrid host.
+type CgroupV1 struct {
+	Dir     string   // name below /sys/fs/cgroup: "cpu,cpuacct"
+	Type    string   // cgroup or cgroup2
+	Options []string // that select the hierarchy: "cpu", "cpuacct"; "none", "name=systemd"
+	Path    string   // the caller's cgroup in it
+}
+
+// Privileged reports whether the caller may make mounts and write any id map
+// without a user namespace.
+func (f Facts) Privileged() bool {
+	return f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSetuid) && f.Caps.Has(abi.CapSetgid)
+}

@@ -1,0 +1,671 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+// Paths of a container are looked up below the fd of its root and never leave
+// it: no symbolic link of an image leads outside, and no magic link is followed.
+const inRoot = abi.ResolveInRoot | abi.ResolveNoMagiclinks
+
+// Propagation changes the propagation of the mounts at and below Path in the
+// container's mount namespace: mount_namespaces(7).
+type Propagation struct {
+	Path      string
+	Mode      string // private, slave, shared, unbindable
+	Recursive bool
+}
+
+// Name implements [Op].
+func (*Propagation) Name() string { return "propagation" }
+
+// String implements [Op].
+func (p *Propagation) String() string {
+	r := ""
+	if p.Recursive {
+		r = " recursive"
+	}
+	return fmt.Sprintf("mount_setattr %s %s%s", p.Path, strings.ToUpper(p.Mode), r)
+}
+
+func propagationFlag(mode string) uint64 {
+	switch mode {
+	case "shared":
+		return abi.MSShared
+	case "slave":
+		return abi.MSSlave
+	case "unbindable":
+		return abi.MSUnbindable
+	}
+	return abi.MSPrivate
+}
+
+func (p *Propagation) lower(a *Asm) {
+	flags := uint64(0)
+	if p.Recursive {
+		flags = abi.AtRecursive
+	}
+	m := mountAttr(0, 0, propagationFlag(p.Mode))
+	a.call(abi.CallMountSetattr, cwd(), str(p.Path), num(flags), Arg{Mem: m}, num(32))
+}
+
+// Attrs are attributes of a mount: mount_setattr(2).
+type Attrs struct {
+	Set, Clear uint64 // MOUNT_ATTR_*
+	RecSet     uint64 // the same for all mounts below as well
+	RecClear   uint64
+}
+
+func (t Attrs) empty() bool { return t == Attrs{} }
+
+// String lists the words of mount(8): "ro,nosuid".
+func (t Attrs) String() string {
+	var list []string
+	add := func(prefix string, bits uint64) {
+		if bits != 0 {
+			list = append(list, prefix+strings.ReplaceAll(abi.MountAttrWords(bits), ",", ","+prefix))
+		}
+	}
+	add("", t.Set)
+	add("not-", t.Clear)
+	add("r:", t.RecSet)
+	add("r:not-", t.RecClear)
+	return strings.Join(list, ",")
+}
+
+// setattr applies attributes to the mount that a register holds.
+func (a *Asm) setattr(tree Reg, t Attrs) {
+	if t.Set != 0 || t.Clear != 0 {
+		a.call(abi.CallMountSetattr, fd(tree), str(""), num(abi.AtEmptyPath), Arg{Mem: mountAttr(t.Set, t.Clear, 0)}, num(32))
+	}
+	if t.RecSet != 0 || t.RecClear != 0 {
+		a.call(abi.CallMountSetattr, fd(tree), str(""), num(abi.AtEmptyPath|abi.AtRecursive), Arg{Mem: mountAttr(t.RecSet, t.RecClear, 0)}, num(32))
+	}
+}
+
+// attach moves a detached tree onto what to holds.
+func (a *Asm) attach(tree, to Reg) {
+	a.call(abi.CallMoveMount, fd(tree), str(""), fd(to), str(""), num(abi.MoveMountFEmptyPath|abi.MoveMountTEmptyPath))
+}
+
+// OpenTree clones the mount at a path of the host into a detached one:
+// open_tree(2). On the runtime's side it may be id-mapped with the container's
+// user namespace, so that ids on disk are the ids inside.
+type OpenTree struct {
+	Path      string
+	Recursive bool
+	IDMap     bool
+	NS        Reg // user namespace to map with; none is that of the container's first process
+	Attrs     Attrs
+	Out       Reg
+}
+
+// Name implements [Op].
+func (*OpenTree) Name() string { return "open_tree" }
+
+// String implements [Op].
+func (o *OpenTree) String() string {
+	s := "open_tree clone " + o.Path
+	if o.Recursive {
+		s += " recursive"
+	}
+	if o.IDMap {
+		s += ", mount_setattr idmap"
+	}
+	if !o.Attrs.empty() {
+		s += " " + o.Attrs.String()
+	}
+	return s + " = " + o.Out.String()
+}
+
+func treeFlags(recursive bool) uint64 {
+	if recursive {
+		return abi.OpenTreeClone | abi.OpenTreeCloexec | abi.AtRecursive
+	}
+	return abi.OpenTreeClone | abi.OpenTreeCloexec
+}
+
+func (o *OpenTree) lower(a *Asm) {
+	a.call(abi.CallOpenTree, cwd(), str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
+	if o.IDMap {
+		a.idmap(o.Out, o.NS, o.Recursive)
+	}
+	a.setattr(o.Out, o.Attrs)
+}
+
+// idmap maps the tree by a user namespace.
+func (a *Asm) idmap(tree, ns Reg, recursive bool) {
+	if ns == RegNone {
+		ns = a.tmp()
+		a.call(abi.CallOpenat, fd(RegChildProc), str("ns/user"), num(abi.OCloexec), num(0)).into(ns)
+	}
+	m := mountAttr(abi.MountAttrIdmap, 0, 0)
+	a.Rows = append(a.Rows, Row{Kind: RowStore, Args: []Arg{fd(ns)}, Mem: m, Off: 24})
+	flags := uint64(abi.AtEmptyPath)
+	if recursive {
+		flags |= abi.AtRecursive
+	}
+	a.call(abi.CallMountSetattr, fd(tree), str(""), num(flags), Arg{Mem: m}, num(32))
+}
+
+// AttachRoot puts the container's root file system over "/" of the new mount
+// namespace. The tree is a register, or a path to clone.
+type AttachRoot struct {
+	Path string
+	Tree Reg
+}
+
+// Name implements [Op].
+func (*AttachRoot) Name() string { return "attach root" }
+
+// String implements [Op].
+func (r *AttachRoot) String() string {
+	from := r.Path
+	if from == "" {
+		from = r.Tree.String()
+	}
+	return fmt.Sprintf("open_tree, move_mount %s over / = %s", from, RegRoot)
+}
+
+func (r *AttachRoot) lower(a *Asm) {
+	tree := r.Tree
+	if tree == RegNone {
+		tree = RegRoot
+		a.call(abi.CallOpenTree, cwd(), str(r.Path), num(treeFlags(true))).into(RegRoot)
+	} else {
+		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(RegRoot) // F_DUPFD_CLOEXEC
+	}
+	a.call(abi.CallMoveMount, fd(tree), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+}
+
+// Scratch makes a tmpfs over "/" of the new mount namespace, for what lives and
+// dies with it: the upper directories of overlays. Nothing of it is on the host.
+type Scratch struct {
+	Size string // as tmpfs(5) takes it; empty is half of the memory
+}
+
+// Name implements [Op].
+func (*Scratch) Name() string { return "scratch" }
+
+// String implements [Op].
+func (s *Scratch) String() string {
+	return words("mount tmpfs for writable layers", s.Size) + " = " + RegScratch.String()
+}
+
+func (s *Scratch) lower(a *Asm) {
+	options := []string{"mode=0755"}
+	if s.Size != "" {
+		options = append(options, "size="+s.Size)
+	}
+	a.newFS("tmpfs", "tmpfs", options, 0, RegScratch)
+	a.call(abi.CallMoveMount, fd(RegScratch), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+}
+
+// Overlay puts a copy-on-write view of a lower layer at Dest, its upper layer in
+// the scratch: overlayfs. At "/" it is the container's root.
+type Overlay struct {
+	N    int    // distinguishes the overlays of a plan
+	Tree Reg    // the lower layer: a detached tree,
+	Path string // or a directory of the host
+	Dest string
+}
+
+// Name implements [Op].
+func (*Overlay) Name() string { return "overlay" }
+
+// String implements [Op].
+func (o *Overlay) String() string {
+	from := o.Path
+	if o.Tree != RegNone {
+		from = words(o.Tree.String(), o.Path)
+	}
+	s := fmt.Sprintf("mount overlay of %s on %s", from, o.Dest)
+	if o.Dest == "/" {
+		s += " = " + RegRoot.String()
+	}
+	return s
+}
+
+func (o *Overlay) lower(a *Asm) {
+	name := func(s string) string { return fmt.Sprintf("%s%d", s, o.N) }
+	lower := escapeOverlay(o.Path)
+	if o.Tree != RegNone {
+		// Attached, since only newer kernels take a detached mount as a layer; by a
+		// relative name, since the scratch has no path.
+		lower = name("lower")
+		a.call(abi.CallMkdirat, fd(RegScratch), str(lower), num(0o755))
+		a.call(abi.CallMoveMount, fd(o.Tree), str(""), fd(RegScratch), str(lower), num(abi.MoveMountFEmptyPath))
+	}
+	a.call(abi.CallMkdirat, fd(RegScratch), str(name("upper")), num(0o755))
+	a.call(abi.CallMkdirat, fd(RegScratch), str(name("work")), num(0o755))
+	a.call(abi.CallFchdir, fd(RegScratch))
+	mount := RegRoot
+	if o.Dest != "/" {
+		mount = a.tmp()
+	}
+	a.newFS("overlay", "overlay", []string{
+		"lowerdir=" + lower, "upperdir=" + name("upper"), "workdir=" + name("work"), "userxattr",
+	}, 0, mount)
+	if o.Dest == "/" {
+		a.call(abi.CallMoveMount, fd(mount), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+		return
+	}
+	to := a.tmp()
+	a.directory(o.Dest, to)
+	a.attach(mount, to)
+}
+
+// EmptyRoot makes the container's root an empty tmpfs, for mounts to fill.
+type EmptyRoot struct{}
+
+// Name implements [Op].
+func (*EmptyRoot) Name() string { return "empty root" }
+
+// String implements [Op].
+func (*EmptyRoot) String() string { return "mount tmpfs over / = " + RegRoot.String() }
+
+func (*EmptyRoot) lower(a *Asm) {
+	a.newFS("tmpfs", "tmpfs", []string{"mode=0755"}, 0, RegRoot)
+	a.call(abi.CallMoveMount, fd(RegRoot), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+}
+
+// escapeOverlay quotes what overlayfs splits at.
+func escapeOverlay(p string) string {
+	return strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace(p)
+}
+
+// newFS makes a detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2).
+func (a *Asm) newFS(kind, source string, options []string, attrs uint64, out Reg) {
+	fs := a.tmp()
+	a.call(abi.CallFsopen, str(kind), num(abi.FsopenCloexec)).into(fs)
+	if source != "" {
+		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), str("source"), str(source), num(0))
+	}
+	for _, o := range options {
+		key, value, has := strings.Cut(o, "=")
+		if has {
+			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), str(key), str(value), num(0))
+		} else {
+			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetFlag), str(key), num(0), num(0))
+		}
+	}
+	a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigCmdCreate), num(0), num(0), num(0))
+	a.call(abi.CallFsmount, fd(fs), num(abi.FsmountCloexec), num(attrs)).into(out)
+}
+
+// Mount puts a new file system into the container: fsopen(2) to move_mount(2).
+type Mount struct {
+	Type    string
+	Source  string
+	Dest    string
+	Options []string // of the file system: "size=64m"
+	Attrs   Attrs
+	Mode    string // propagation, may be empty
+	Out     Reg    // a register that keeps the mount, for later steps
+}
+
+// Name implements [Op].
+func (*Mount) Name() string { return "mount" }
+
+// String implements [Op].
+func (m *Mount) String() string {
+	s := fmt.Sprintf("mount %s on %s", m.Type, m.Dest)
+	opts := append([]string(nil), m.Options...)
+	if !m.Attrs.empty() {
+		opts = append(opts, m.Attrs.String())
+	}
+	return words(s, strings.Join(opts, ","), m.Mode)
+}
+
+func (m *Mount) lower(a *Asm) {
+	to := a.tmp()
+	a.directory(m.Dest, to)
+	out := m.Out
+	if out == RegNone {
+		out = a.tmp()
+	}
+	a.newFS(m.Type, m.Source, m.Options, m.Attrs.Set, out)
+	a.setattr(out, Attrs{Clear: m.Attrs.Clear, RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
+	a.attach(out, to)
+	a.propagate(out, m.Mode)
+}
+
+// propagate sets the propagation of an attached mount.
+func (a *Asm) propagate(tree Reg, mode string) {
+	if mode == "" {
+		return
+	}
+	flags := uint64(abi.AtEmptyPath)
+	if strings.HasPrefix(mode, "r") {
+		flags, mode = flags|abi.AtRecursive, mode[1:]
+	}
+	m := mountAttr(0, 0, propagationFlag(mode))
+	a.call(abi.CallMountSetattr, fd(tree), str(""), num(flags), Arg{Mem: m}, num(32))
+}
+
+// Bind puts a file or directory of the host into the container. The tree was
+// opened by an [OpenTree] before, or is cloned from Source here.
+type Bind struct {
+	Tree      Reg
+	Source    string
+	Dest      string
+	Recursive bool
+	Attrs     Attrs
+	Mode      string
+}
+
+// Name implements [Op].
+func (*Bind) Name() string { return "bind" }
+
+// String implements [Op].
+func (b *Bind) String() string {
+	from := b.Source
+	if b.Tree != RegNone {
+		from = words(b.Tree.String(), from)
+	}
+	s := fmt.Sprintf("bind %s on %s", from, b.Dest)
+	if b.Recursive {
+		s += " recursive"
+	}
+	return words(s, b.Attrs.String(), b.Mode)
+}
+
+func (b *Bind) lower(a *Asm) {
+	tree := b.Tree
+	if tree == RegNone {
+		tree = a.tmp()
+		a.call(abi.CallOpenTree, cwd(), str(b.Source), num(treeFlags(b.Recursive))).into(tree)
+	}
+	a.setattr(tree, b.Attrs)
+	to := a.tmp()
+	a.likeTree(tree, b.Dest, to)
+	a.attach(tree, to)
+	a.propagate(tree, b.Mode)
+}
+
+// components gives the parts of an absolute container path.
+func components(p string) []string {
+	p = strings.Trim(path.Clean("/"+p), "/")
+	if p == "" {
+		return nil
+	}
+	return strings.Split(p, "/")
+}
+
+// below is the path as openat2 takes it below the root's fd; "." is the root.
+func below(p string) string {
+	return path.Join(append([]string{"."}, components(p)...)...)
+}
+
+// lookup opens a path of the container without creating it.
+func (a *Asm) lookup(p string, flags uint64, out Reg) *Row {
+	how := openHow(abi.OPath|abi.OCloexec|flags, 0, inRoot)
+	return a.call(abi.CallOpenat2, fd(RegRoot), str(below(p)), how, num(24)).into(out)
+}
+
+// directory opens a directory of the container into out, and makes it, one
+// component at a time below the fd of the one before, where it is missing.
+func (a *Asm) directory(p string, out Reg) {
+	a.lookup(p, a.o.Directory, out).accept(abi.ENOENT)
+	first := a.here() - 1
+	parts := components(p)
+	parent := RegRoot
+	for i := range parts {
+		to := out
+		if i < len(parts)-1 {
+			to = a.tmp()
+		}
+		prefix := strings.Join(parts[:i+1], "/")
+		a.lookup(prefix, a.o.Directory, to).accept(abi.ENOENT)
+		have := a.here() - 1
+		a.call(abi.CallMkdirat, fd(parent), str(parts[i]), num(0o755)).accept(abi.EEXIST)
+		a.lookup(prefix, a.o.Directory, to)
+		a.skipOK(have)
+		parent = to
+	}
+	a.skipOK(first)
+}
+
+// file opens a file of the container into out, and makes an empty one where it
+// is missing. A dangling link gets its target made, inside the root.
+func (a *Asm) file(p string, out Reg) {
+	a.lookup(p, 0, out).accept(abi.ENOENT)
+	first := a.here() - 1
+	a.directory(path.Dir("/"+p), a.tmp())
+	made := a.tmp()
+	how := openHow(abi.OWronly|abi.OCreat|abi.OCloexec|a.o.Nonblock, 0o644, inRoot)
+	a.call(abi.CallOpenat2, fd(RegRoot), str(below(p)), how, num(24)).into(made)
+	a.lookup(p, 0, out)
+	a.skipOK(first)
+}
+
+// likeTree opens the place for a tree: a directory for a directory, else a file.
+func (a *Asm) likeTree(tree Reg, p string, out Reg) {
+	dir := a.ifDirectory(tree)
+	a.file(p, out)
+	done := a.jump()
+	a.skipOK(dir)
+	a.directory(p, out)
+	a.skipOK(done)
+}
+
+// Mask hides a path of the container: an empty read-only directory over a
+// directory, the host's null device over anything else. A path that is not
+// there needs no mask.
+type Mask struct{ Path string }
+
+// Name implements [Op].
+func (*Mask) Name() string { return "mask" }
+
+// String implements [Op].
+func (m *Mask) String() string { return "move_mount an empty " + m.Path }
+
+func (m *Mask) lower(a *Asm) {
+	to := a.tmp()
+	// EACCES: a directory above it is closed to the container as well.
+	a.lookup(m.Path, 0, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+	missing := a.here() - 1
+	cover := a.tmp()
+	dir := a.ifDirectory(to)
+	a.call(abi.CallOpenTree, fd(RegNull), str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
+	done := a.jump()
+	a.skipOK(dir)
+	a.newFS("tmpfs", "tmpfs", []string{"nr_inodes=1", "mode=0555"}, abi.MountAttrRdonly|abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, cover)
+	a.skipOK(done)
+	a.attach(cover, to)
+	a.skipAccept(missing)
+}
+
+// ReadonlyPath makes a path of the container read-only, with all below it.
+type ReadonlyPath struct{ Path string }
+
+// Name implements [Op].
+func (*ReadonlyPath) Name() string { return "read-only path" }
+
+// String implements [Op].
+func (r *ReadonlyPath) String() string { return "mount_setattr RDONLY " + r.Path }
+
+func (r *ReadonlyPath) lower(a *Asm) {
+	to := a.tmp()
+	a.lookup(r.Path, 0, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+	missing := a.here() - 1
+	cover := a.tmp()
+	a.call(abi.CallOpenTree, fd(to), str(""), num(treeFlags(true)|abi.AtEmptyPath)).into(cover)
+	a.setattr(cover, Attrs{RecSet: abi.MountAttrRdonly})
+	a.attach(cover, to)
+	a.skipAccept(missing)
+}
+
+// Device puts a device node into the container: made with mknod(2), or where a
+// user namespace forbids that, the host's own node bound.
+type Device struct {
+	Path         string
+	Type         string // c, b, p
+	Major, Minor uint32
+	Mode         uint32
+	UID, GID     uint32
+	Bind         string // the host's node, when it is to be bound
+}
+
+// Name implements [Op].
+func (*Device) Name() string { return "device" }
+
+// String implements [Op].
+func (d *Device) String() string {
+	if d.Bind != "" {
+		return fmt.Sprintf("bind device %s on %s", d.Bind, d.Path)
+	}
+	return fmt.Sprintf("mknod %s %s %d:%d mode %04o", d.Path, d.Type, d.Major, d.Minor, d.Mode)
+}
+
+// number is the dev_t of makedev(3) in the kernel's encoding.
+func (d *Device) number() uint64 {
+	return uint64(d.Minor&0xff) | uint64(d.Major&0xfff)<<8 | uint64(d.Minor&^0xff)<<12
+}
+
+func (d *Device) lower(a *Asm) {
+	dir, name := path.Split(path.Clean("/" + d.Path))
+	if d.Bind != "" {
+		tree, to := a.tmp(), a.tmp()
+		a.call(abi.CallOpenTree, cwd(), str(d.Bind), num(treeFlags(false))).into(tree)
+		a.file(d.Path, to)
+		a.attach(tree, to)
+		return
+	}
+	parent := a.tmp()
+	a.directory(dir, parent)
+	kind := map[string]uint64{"c": abi.SIfchr, "u": abi.SIfchr, "b": abi.SIfblk, "p": abi.SIfifo}[d.Type]
+	a.call(abi.CallUmask, num(0))
+	// A node that is there already is taken away first: it is the image's, and
+	// may be anything.
+	a.call(abi.CallUnlinkat, fd(parent), str(name), num(0)).accept(abi.ENOENT)
+	a.call(abi.CallMknodat, fd(parent), str(name), num(kind|uint64(d.Mode)), num(d.number()))
+	if d.UID != 0 || d.GID != 0 {
+		a.call(abi.CallFchownat, fd(parent), str(name), num(uint64(d.UID)), num(uint64(d.GID)), num(abi.AtSymlinkNofollow))
+	}
+}
+
+// Symlink makes a symbolic link in the container; one that is there stays.
+type Symlink struct{ Target, Path string }
+
+// Name implements [Op].
+func (*Symlink) Name() string { return "symlink" }
+
+// String implements [Op].
+func (s *Symlink) String() string { return fmt.Sprintf("symlink %s to %s", s.Path, s.Target) }
+
+func (s *Symlink) lower(a *Asm) {
+	dir, name := path.Split(path.Clean("/" + s.Path))
+	parent := a.tmp()
+	a.directory(dir, parent)
+	a.call(abi.CallSymlinkat, str(s.Target), fd(parent), str(name)).accept(abi.EEXIST)
+}
+
+// Workdir makes the process's working directory where the image lacks it.
+type Workdir struct{ Path string }
+
+// Name implements [Op].
+func (*Workdir) Name() string { return "mkdir" }
+
+// String implements [Op].
+func (w *Workdir) String() string { return "mkdir " + w.Path }
+
+func (w *Workdir) lower(a *Asm) { a.directory(w.Path, a.tmp()) }
+
+// Remount changes attributes of the mount at Dest: mount_setattr(2).
+type Remount struct {
+	Dest  string
+	Attrs Attrs
+}
+
+// Name implements [Op].
+func (*Remount) Name() string { return "remount" }
+
+// String implements [Op].
+func (r *Remount) String() string {
+	return words("mount_setattr", r.Dest, strings.ToUpper(r.Attrs.String()))
+}
+
+func (r *Remount) lower(a *Asm) {
+	at := RegRoot
+	if r.Dest != "/" {
+		at = a.tmp()
+		a.lookup(r.Dest, a.o.Directory, at)
+	}
+	a.setattr(at, r.Attrs)
+}
+
+// PivotRoot makes the container's root the root of its mount namespace and lets
+// go of everything else: pivot_root(2), "pivot_root(".", ".")". Afterwards the
+// host's tree lies over the new root, and "." leads to what lies topmost.
+type PivotRoot struct {
+	Scratch bool // a scratch lies over the host's root, and has to go first
+}
+
+// Name implements [Op].
+func (*PivotRoot) Name() string { return "pivot_root" }
+
+// String implements [Op].
+func (*PivotRoot) String() string { return "pivot_root, umount the host's tree" }
+
+func (p *PivotRoot) lower(a *Asm) {
+	a.call(abi.CallFchdir, fd(RegRoot))
+	a.call(abi.CallPivotRoot, str("."), str("."))
+	if p.Scratch {
+		a.call(abi.CallUmount2, str("."), num(abi.MNTDetach))
+	}
+	a.call(abi.CallUmount2, str("."), num(abi.MNTDetach))
+	a.call(abi.CallChdir, str("/"))
+}
+
+// OpenProc makes a procfs that no path leads to, for writing sysctls: the one
+// in the container could be anything (CVE-2025-52881).
+type OpenProc struct{}
+
+// Name implements [Op].
+func (*OpenProc) Name() string { return "open proc" }
+
+// String implements [Op].
+func (*OpenProc) String() string { return "fsopen proc, fsmount = " + RegProc.String() }
+
+func (*OpenProc) lower(a *Asm) { a.newFS("proc", "proc", nil, 0, RegProc) }
+
+// Sysctl writes a kernel parameter of the container's namespaces: proc(5).
+type Sysctl struct{ Key, Value string }
+
+// Name implements [Op].
+func (*Sysctl) Name() string { return "sysctl" }
+
+// String implements [Op].
+func (s *Sysctl) String() string {
+	return fmt.Sprintf("write /proc/sys/%s %q", sysctlPath(s.Key), s.Value)
+}
+
+// sysctlPath turns "net.ipv4.ip_forward" into "net/ipv4/ip_forward". As
+// sysctl(8), a key whose first separator is a slash is a path already, and dots in it stay.
+func sysctlPath(key string) string {
+	dot, slash := strings.IndexByte(key, '.'), strings.IndexByte(key, '/')
+	if slash >= 0 && (dot < 0 || slash < dot) {
+		return key
+	}
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '.':
+			return '/'
+		case '/':
+			return '.'
+		}
+		return r
+	}, key)
+}
+
+func (s *Sysctl) lower(a *Asm) {
+	f := a.tmp()
+	how := openHow(abi.OWronly|abi.OCloexec, 0, abi.ResolveBeneath|abi.ResolveNoSymlinks|abi.ResolveNoXdev)
+	a.call(abi.CallOpenat2, fd(RegProc), str("sys/"+sysctlPath(s.Key)), how, num(24)).into(f)
+	a.call(abi.CallWrite, fd(f), mem([]byte(s.Value)), num(uint64(len(s.Value))))
+}

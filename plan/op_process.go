@@ -1,0 +1,339 @@
+package plan
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+// Terminal makes a pseudoterminal in the container's devpts and makes it the
+// process's controlling terminal and standard streams: pty(7), ioctl_tty(2).
+type Terminal struct {
+	Rows, Columns uint16 // 0 leaves the kernel's
+	UID, GID      uint32 // owner inside
+}
+
+// Name implements [Op].
+func (*Terminal) Name() string { return "terminal" }
+
+// String implements [Op].
+func (t *Terminal) String() string {
+	s := "open /dev/pts/ptmx = " + RegMaster.String()
+	if t.Rows != 0 || t.Columns != 0 {
+		s += fmt.Sprintf(", %d columns %d rows", t.Columns, t.Rows)
+	}
+	return s + ", setsid, stdin stdout stderr"
+}
+
+// ioctl numbers of terminals, equal on amd64 and arm64: ioctl_tty(2).
+const (
+	tiocsctty   = 0x540e
+	tiocswinsz  = 0x5414
+	tiocsptlck  = 0x40045431
+	tiocgptpeer = 0x5441
+)
+
+func (t *Terminal) lower(a *Asm) {
+	a.call(abi.CallOpenat, fd(RegPts), str("ptmx"), num(abi.ORdwr|abi.ONoctty|abi.OCloexec), num(0)).into(RegMaster)
+	a.call(abi.CallIoctl, fd(RegMaster), num(tiocsptlck), mem(make([]byte, 4)))
+	slave := RegSlave
+	a.call(abi.CallIoctl, fd(RegMaster), num(tiocgptpeer), num(abi.ORdwr|abi.ONoctty|abi.OCloexec)).into(slave)
+	if t.Rows != 0 || t.Columns != 0 {
+		size := make([]byte, 8)
+		binary.LittleEndian.PutUint16(size, t.Rows)
+		binary.LittleEndian.PutUint16(size[2:], t.Columns)
+		a.call(abi.CallIoctl, fd(RegMaster), num(tiocswinsz), mem(size))
+	}
+	if t.UID != 0 || t.GID != 0 {
+		a.call(abi.CallFchownat, fd(slave), str(""), num(uint64(t.UID)), num(uint64(t.GID)), num(abi.AtEmptyPath))
+	}
+	a.call(abi.CallSetsid)
+	a.call(abi.CallIoctl, fd(slave), num(tiocsctty), num(0))
+	for i := range uint64(3) {
+		a.call(abi.CallDup3, fd(slave), num(i), num(0))
+	}
+}
+
+// Console binds the terminal on /dev/console, by its fd: its name in /dev/pts is
+// never looked up (CVE-2025-52565).
+type Console struct{}
+
+// Name implements [Op].
+func (*Console) Name() string { return "console" }
+
+// String implements [Op].
+func (*Console) String() string { return "bind the terminal on /dev/console" }
+
+func (*Console) lower(a *Asm) {
+	tree, to := a.tmp(), a.tmp()
+	a.call(abi.CallOpenTree, fd(RegSlave), str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(tree)
+	a.file("/dev/console", to)
+	a.attach(tree, to)
+}
+
+// Hostname sets the host name of the container's UTS namespace: sethostname(2).
+type Hostname struct{ Host string }
+
+// Name implements [Op].
+func (*Hostname) Name() string { return "sethostname" }
+
+// String implements [Op].
+func (h *Hostname) String() string { return "sethostname " + h.Host }
+
+func (h *Hostname) lower(a *Asm) {
+	a.call(abi.CallSethostname, mem([]byte(h.Host)), num(uint64(len(h.Host))))
+}
+
+// Domainname sets the NIS domain name: setdomainname(2).
+type Domainname struct{ Domain string }
+
+// Name implements [Op].
+func (*Domainname) Name() string { return "setdomainname" }
+
+// String implements [Op].
+func (d *Domainname) String() string { return "setdomainname " + d.Domain }
+
+func (d *Domainname) lower(a *Asm) {
+	a.call(abi.CallSetdomainname, mem([]byte(d.Domain)), num(uint64(len(d.Domain))))
+}
+
+// LoopbackUp sets the loopback interface of a new network namespace up: netdevice(7).
+type LoopbackUp struct{}
+
+// Name implements [Op].
+func (*LoopbackUp) Name() string { return "loopback" }
+
+// String implements [Op].
+func (*LoopbackUp) String() string { return "ioctl siocsifflags lo UP" }
+
+func (*LoopbackUp) lower(a *Asm) {
+	const afInet, sockDgramCloexec, siocsifflags, iffUpRunning = 2, 2 | 0o2000000, 0x8914, 0x1 | 0x40
+	s := a.tmp()
+	a.call(abi.CallSocket, num(afInet), num(sockDgramCloexec), num(0)).into(s)
+	ifr := make([]byte, 40) // struct ifreq
+	copy(ifr, "lo")
+	binary.LittleEndian.PutUint16(ifr[16:], iffUpRunning)
+	a.call(abi.CallIoctl, fd(s), num(siocsifflags), mem(ifr))
+}
+
+// Rlimit sets a resource limit: getrlimit(2).
+type Rlimit struct {
+	Resource   abi.Rlimit
+	Soft, Hard uint64 // ^0 is unlimited
+}
+
+// Name implements [Op].
+func (*Rlimit) Name() string { return "setrlimit" }
+
+// String implements [Op].
+func (r *Rlimit) String() string {
+	return fmt.Sprintf("setrlimit %s %s %s", r.Resource, limitText(r.Soft), limitText(r.Hard))
+}
+
+func limitText(v uint64) string {
+	if v == ^uint64(0) {
+		return "unlimited"
+	}
+	return fmt.Sprint(v)
+}
+
+func (r *Rlimit) lower(a *Asm) {
+	b := make([]byte, 16)
+	putUint(b, r.Soft)
+	putUint(b[8:], r.Hard)
+	a.call(abi.CallPrlimit, num(0), num(uint64(r.Resource)), mem(b), num(0))
+}
+
+// Umask sets the file mode creation mask: umask(2).
+type Umask struct{ Mask uint32 }
+
+// Name implements [Op].
+func (*Umask) Name() string { return "umask" }
+
+// String implements [Op].
+func (u *Umask) String() string { return fmt.Sprintf("umask %04o", u.Mask) }
+
+func (u *Umask) lower(a *Asm) { a.call(abi.CallUmask, num(uint64(u.Mask))) }
+
+// OOMScoreAdj says how readily the kernel ends the process when memory runs out: proc(5).
+type OOMScoreAdj struct{ Value int }
+
+// Name implements [Op].
+func (*OOMScoreAdj) Name() string { return "oom_score_adj" }
+
+// String implements [Op].
+func (o *OOMScoreAdj) String() string { return fmt.Sprintf("write oom_score_adj %d", o.Value) }
+
+func (o *OOMScoreAdj) lower(a *Asm) { a.writeProc("oom_score_adj", fmt.Append(nil, o.Value)) }
+
+// OpenSelf keeps the process's directory in the host's procfs, for files that
+// the container's own procfs may hide.
+type OpenSelf struct{}
+
+// Name implements [Op].
+func (*OpenSelf) Name() string { return "open self" }
+
+// String implements [Op].
+func (*OpenSelf) String() string { return "open /proc/self = " + RegSelf.String() }
+
+func (*OpenSelf) lower(a *Asm) {
+	a.call(abi.CallOpenat, cwd(), str("/proc/self"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegSelf)
+}
+
+// OpenNull keeps the host's null device, to mask files with.
+type OpenNull struct{}
+
+// Name implements [Op].
+func (*OpenNull) Name() string { return "open null" }
+
+// String implements [Op].
+func (*OpenNull) String() string { return "open /dev/null = " + RegNull.String() }
+
+func (*OpenNull) lower(a *Asm) {
+	a.call(abi.CallOpenat, cwd(), str("/dev/null"), num(abi.OPath|abi.OCloexec), num(0)).into(RegNull)
+}
+
+// Chdir changes to the working directory, below the container's root and
+// nowhere else (CVE-2024-21626): openat2(2), fchdir(2).
+type Chdir struct{ Path string }
+
+// Name implements [Op].
+func (*Chdir) Name() string { return "chdir" }
+
+// String implements [Op].
+func (c *Chdir) String() string { return "chdir " + c.Path }
+
+func (c *Chdir) lower(a *Asm) {
+	dir := a.tmp()
+	a.lookup(c.Path, a.o.Directory, dir)
+	a.call(abi.CallFchdir, fd(dir))
+}
+
+// Personality sets the execution domain: personality(2).
+type Personality struct{ Domain uint64 }
+
+// Name implements [Op].
+func (*Personality) Name() string { return "personality" }
+
+// String implements [Op].
+func (p *Personality) String() string { return fmt.Sprintf("personality %#x", p.Domain) }
+
+func (p *Personality) lower(a *Asm) { a.call(abi.CallPersonality, num(p.Domain)) }
+
+// Keyring gives the process a session keyring of its own: keyctl(2).
+type Keyring struct{ Ring string }
+
+// Name implements [Op].
+func (*Keyring) Name() string { return "keyring" }
+
+// String implements [Op].
+func (k *Keyring) String() string { return "keyctl join_session_keyring " + k.Ring }
+
+func (k *Keyring) lower(a *Asm) {
+	// ENOSYS: a kernel without keys. EDQUOT: the user's quota is used up by
+	// others; going on in the old keyring is what the peers do as well.
+	a.call(abi.CallKeyctl, num(1), str(k.Ring), num(0), num(0), num(0)).accept(abi.ENOSYS, abi.EDQUOT)
+}
+
+// Setsid starts a new session: setsid(2).
+type Setsid struct{}
+
+// Name implements [Op].
+func (*Setsid) Name() string { return "setsid" }
+
+// String implements [Op].
+func (*Setsid) String() string { return "setsid" }
+
+func (*Setsid) lower(a *Asm) { a.call(abi.CallSetsid).accept(abi.EPERM) }
+
+// DieWithParent has the kernel end the process when the thread that cloned it
+// ends: PR_SET_PDEATHSIG. A parent that is gone already is noticed at the next [Sync].
+type DieWithParent struct{}
+
+// Name implements [Op].
+func (*DieWithParent) Name() string { return "die with parent" }
+
+// String implements [Op].
+func (*DieWithParent) String() string { return "prctl pdeathsig KILL" }
+
+func (*DieWithParent) lower(a *Asm) {
+	a.call(abi.CallPrctl, num(abi.PRSetPdeathsig), num(9), num(0), num(0), num(0))
+}
+
+// Sigmask unblocks all signals, which are blocked since the clone: sigprocmask(2).
+type Sigmask struct{}
+
+// Name implements [Op].
+func (*Sigmask) Name() string { return "sigmask" }
+
+// String implements [Op].
+func (*Sigmask) String() string { return "rt_sigprocmask, no signal blocked" }
+
+func (*Sigmask) lower(a *Asm) {
+	const sigSetmask = 2
+	a.call(abi.CallRtSigprocmask, num(sigSetmask), mem(make([]byte, 8)), num(0), num(8))
+}
+
+// CloseFDs marks everything but the first First descriptors close-on-exec:
+// close_range(2).
+type CloseFDs struct{ First uint }
+
+// Name implements [Op].
+func (*CloseFDs) Name() string { return "close_range" }
+
+// String implements [Op].
+func (c *CloseFDs) String() string {
+	return fmt.Sprintf("close_range %d to the last, cloexec", c.First)
+}
+
+func (c *CloseFDs) lower(a *Asm) {
+	a.call(abi.CallCloseRange, num(uint64(c.First)), num(0xffffffff), num(abi.CloseRangeCloexec))
+}
+
+// Exec runs the program: execve(2). A name without a slash is tried in each
+// directory of Path in turn, as execvp(3) does.
+type Exec struct {
+	Args []string
+	Env  []string
+	Path []string // directories to search; empty for a name with a slash
+}
+
+// Name implements [Op].
+func (*Exec) Name() string { return "execve" }
+
+// String implements [Op].
+func (e *Exec) String() string {
+	quoted := make([]string, len(e.Args))
+	for i, s := range e.Args {
+		quoted[i] = quote(s)
+	}
+	return "execve " + strings.Join(quoted, " ")
+}
+
+// quote prints an argument as a shell would need it.
+func quote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'\\$`*?;&|<>()", r) || r == 0x7f }) {
+		return s
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+func (e *Exec) lower(a *Asm) {
+	argv, envp := vector(e.Args), vector(e.Env)
+	if len(e.Path) == 0 {
+		a.call(abi.CallExecve, str(e.Args[0]), argv, envp)
+		return
+	}
+	for _, dir := range e.Path {
+		if dir == "" {
+			dir = "."
+		}
+		a.Rows = append(a.Rows, Row{
+			Kind: RowNote, Call: abi.CallExecve, Args: []Arg{str(dir + "/" + e.Args[0]), argv, envp},
+			Accept: []abi.Errno{abi.ENOENT, abi.ENOTDIR, abi.EACCES},
+		})
+	}
+	a.Rows = append(a.Rows, Row{Kind: RowFail, Call: abi.CallExecve, Accept: []abi.Errno{abi.ENOENT}})
+}

@@ -1,0 +1,180 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+// Text renders p for people: number, side, operation, cause, one step a line,
+// then the warnings.
+func (p Plan) Text() string { return p.text(0, abi.ArchNone, nil) }
+
+// TextWidth is [Plan.Text] with lines cut to width columns; 0 cuts nothing.
+func (p Plan) TextWidth(width int) string { return p.text(width, abi.ArchNone, nil) }
+
+// TextCalls is [Plan.Text] with the raw system calls of each step below it, as
+// an executor on arch makes them.
+func (p Plan) TextCalls(arch abi.Arch) string { return p.text(0, arch, nil) }
+
+// TextTimings is [Plan.Text] with a column of durations in microseconds, one
+// for each step; a negative one prints as nothing.
+func (p Plan) TextTimings(width int, micros []float64) string {
+	return p.text(width, abi.ArchNone, micros)
+}
+
+func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
+	var b strings.Builder
+	opWidth := len("operation")
+	for _, s := range p.Steps {
+		opWidth = max(opWidth, min(utf8.RuneCountInString(s.Op.String()), 44))
+	}
+	line := func(n, time, side, op, because string) {
+		if micros != nil {
+			n += fmt.Sprintf("  %9s", time)
+		}
+		head := fmt.Sprintf("%s  %-9s  ", n, side)
+		text := strings.TrimRight(head+pad(op, opWidth)+"  "+because, " ")
+		if width > 0 && utf8.RuneCountInString(text) > width {
+			// The cause keeps its place; the operation gives way to it.
+			room := width - utf8.RuneCountInString(head) - 2 - utf8.RuneCountInString(because)
+			text = cut(head+pad(cut(op, max(room, 20)), min(opWidth, max(room, 20)))+"  "+because, width)
+		}
+		b.WriteString(text + "\n")
+	}
+	line("  #", "us", "side", "operation", "because")
+	for i, s := range p.Steps {
+		time := ""
+		if i < len(micros) && micros[i] >= 0 {
+			time = fmt.Sprintf("%.1f", micros[i])
+		}
+		line(fmt.Sprintf("%3d", i+1), time, s.Side.String(), s.Op.String(), s.Cause.String())
+		if arch != abi.ArchNone {
+			for _, r := range Lower(s.Op, arch) {
+				b.WriteString("                    " + rowText(r, arch) + "\n")
+			}
+		}
+	}
+	for _, w := range p.Warnings {
+		b.WriteString("warning: " + w + "\n")
+	}
+	return b.String()
+}
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s)))
+}
+
+func cut(s string, width int) string {
+	r := []rune(s)
+	if len(r) <= width {
+		return s
+	}
+	return string(r[:width-1]) + "…"
+}
+
+// rowText prints a row as strace(1) would print the call.
+func rowText(r Row, arch abi.Arch) string {
+	switch r.Kind {
+	case RowStore:
+		return fmt.Sprintf("(store %s in the next call's memory)", r.Args[0].Reg)
+	case RowLoad:
+		return fmt.Sprintf("(received descriptor) = %s", r.Out)
+	case RowIf:
+		return "(for anything but a directory:)"
+	case RowFail:
+		return "(give up with the best error so far)"
+	case RowFork:
+		return "clone(CLONE_PARENT)"
+	case RowInit:
+		return "clone()"
+	}
+	args := make([]string, len(r.Args))
+	for i, a := range r.Args {
+		args[i] = argText(r.Call, i, a, arch)
+	}
+	s := fmt.Sprintf("%s(%s)", r.Call, strings.Join(args, ", "))
+	if r.Out != RegNone {
+		s += " = " + r.Out.String()
+	}
+	for i, e := range r.Accept {
+		if i == 0 {
+			s += "  or "
+		} else {
+			s += ", "
+		}
+		s += e.Name()
+	}
+	return s
+}
+
+func argText(c abi.Call, i int, a Arg, arch abi.Arch) string {
+	switch {
+	case a.Mem != nil && len(a.Mem.Refs) > 0:
+		return fmt.Sprintf("[%d addresses]", len(a.Mem.Refs))
+	case a.Mem != nil:
+		return memText(c, i, a.Mem.Data, arch)
+	case a.Reg != RegNone:
+		return a.Reg.String()
+	case a.Val == atFDCWD:
+		return "AT_FDCWD"
+	}
+	return numText(c, i, a.Val, arch)
+}
+
+// memText prints strings as strings and the structures of calls by their fields.
+func memText(c abi.Call, i int, b []byte, arch abi.Arch) string {
+	u64 := func(off int) (v uint64) {
+		for k := range 8 {
+			v |= uint64(b[off+k]) << (8 * k)
+		}
+		return v
+	}
+	switch {
+	case c == abi.CallOpenat2 && i == 2:
+		return fmt.Sprintf("{%s; %s}", strings.ToUpper(arch.OpenWords(u64(0)&^abi.OCloexec)), strings.ToUpper(abi.ResolveWords(u64(16))))
+	case c == abi.CallMountSetattr && i == 3:
+		a := Attrs{Set: u64(0), Clear: u64(8)}
+		return "{" + strings.ToUpper(words(a.String(), abi.MountWords(u64(16)))) + "}"
+	}
+	if n := len(b) - 1; n >= 0 && b[n] == 0 && utf8.Valid(b[:n]) && !strings.ContainsRune(string(b[:n]), 0) {
+		return fmt.Sprintf("%q", b[:n])
+	}
+	if utf8.Valid(b) && !strings.ContainsRune(string(b), 0) {
+		return fmt.Sprintf("%q", b)
+	}
+	return fmt.Sprintf("[%d bytes]", len(b))
+}
+
+func numText(c abi.Call, i int, v uint64, arch abi.Arch) string {
+	upper := func(s string) string {
+		if s == "" {
+			return "0"
+		}
+		return strings.ToUpper(s)
+	}
+	switch {
+	case c == abi.CallOpenat && i == 2:
+		return upper(arch.OpenWords(v &^ abi.OCloexec))
+	case c == abi.CallOpenTree && i == 2:
+		return upper(abi.OpenTreeWords(v &^ abi.OpenTreeCloexec))
+	case c == abi.CallMoveMount && i == 4:
+		return upper(abi.MoveMountWords(v))
+	case c == abi.CallFsconfig && i == 1:
+		return upper(abi.FsconfigWord(int(v)))
+	case c == abi.CallFsmount && i == 2:
+		return upper(abi.MountAttrWords(v))
+	case (c == abi.CallUnshare && i == 0) || (c == abi.CallSetns && i == 1):
+		return upper("new" + strings.ReplaceAll(abi.CloneWords(v), ",", "|new"))
+	case c == abi.CallUmount2 && i == 1:
+		return upper(abi.UmountWords(v))
+	case (c == abi.CallMkdirat && i == 2) || (c == abi.CallMknodat && i == 2) || c == abi.CallUmask:
+		return fmt.Sprintf("%#o", v)
+	}
+	if v > 1<<31 {
+		return fmt.Sprintf("%#x", v)
+	}
+	return fmt.Sprint(v)
+}

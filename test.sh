@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Installs what the tests need (as root; else it names what is missing), then
+# runs them all: format, vet, static analysis, builds for both architectures, the
+# purity of the pure rooms, the race detector, and every test. Skips are listed with
+# their reasons; one that testdata/skips.txt does not allow fails the run.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+step() { printf '\n== %s\n' "$*"; }
+
+export CGO_ENABLED=0
+export PATH="$PATH:/usr/local/go/bin:/usr/sbin:/sbin"
+command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26 or newer is needed"; exit 1; }
+
+# The tests compare with these programs, run them in containers, or build with them.
+packages=(busybox-static gcc libc6-dev libseccomp-dev procps psmisc uidmap util-linux)
+missing=()
+for p in "${packages[@]}"; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	if [ "$(id -u)" != 0 ]; then
+		echo "test.sh: install these first: apt-get install ${missing[*]}"
+		exit 1
+	fi
+	step "install ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# An ordinary user, with a range of ids, for what runs without root.
+if [ "$(id -u)" = 0 ]; then
+	id kakuri-test >/dev/null 2>&1 || useradd --system --create-home --home-dir /var/lib/kakuri-test --shell /bin/sh kakuri-test
+	for f in /etc/subuid /etc/subgid; do
+		grep -q '^kakuri-test:' "$f" 2>/dev/null || echo kakuri-test:1410065408:65536 >>"$f"
+	done
+fi
+
+step "gofmt"
+unformatted=$(gofmt -l $(git ls-files '*.go'))
+[ -z "$unformatted" ] || { echo "not formatted: $unformatted"; exit 1; }
+
+step "go vet"
+go vet ./...
+GOARCH=arm64 go vet ./...
+
+step "staticcheck"
+go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+step "govulncheck"
+if ! out=$(go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./... 2>&1); then
+	case "$out" in
+	*"fetching vulnerabilities"*)
+		echo "skipped: the vulnerability database cannot be had here" ;;
+	*) echo "$out"; exit 1 ;;
+	esac
+else
+	echo "$out" | tail -n 3
+fi
+
+step "build"
+for arch in amd64 arm64; do
+	GOARCH=$arch go build -trimpath -o "bin/$arch/" ./cmd/...
+done
+# The pure rooms make no system call: they build where there are none.
+GOOS=js GOARCH=wasm go build ./abi ./plan ./seccomp ./ui
+
+# What mounts, clones or changes the network does so in namespaces of its own; the
+# whole run is in a mount namespace, too, so that a fault cannot reach the machine.
+run=(go test)
+[ "$(id -u)" = 0 ] && run=(unshare --mount --propagation private go test)
+
+step "race detector"
+CGO_ENABLED=1 "${run[@]}" -race -count=1 ./abi/... ./plan/... ./seccomp/... ./ui/... ./namespace/... ./oci/specjson/...
+
+step "tests"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+"${run[@]}" -count=1 -v ./... >"$log" 2>&1 || status=$?
+grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^ +--- FAIL' "$log" || true
+if [ "$status" != 0 ]; then
+	grep -v -E '^(=== |--- (PASS|SKIP)|    --- (PASS|SKIP)|PASS|ok )' "$log" | tail -n 200
+fi
+
+step "skips"
+# A skipped test prints its reason on the line before or after its name.
+unexpected=0
+while read -r name; do
+	if ! grep -qxF "$name" testdata/skips.txt 2>/dev/null; then
+		echo "unexpected skip: $name"
+		unexpected=1
+	fi
+	grep -B3 -A2 -F -- "--- SKIP: $name " "$log" | grep -E '_test.go:[0-9]+:' | sed "s|^ *|  $name: |" | head -n 1 || true
+done < <(grep -oE -- '--- SKIP: [^ ]+' "$log" | sed 's/--- SKIP: //')
+
+passed=$(grep -cE -- '--- PASS: ' "$log" || true)
+failed=$(grep -cE -- '--- FAIL: ' "$log" || true)
+skipped=$(grep -cE -- '--- SKIP: ' "$log" || true)
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$status" = 0 ] && [ "$unexpected" = 0 ]
