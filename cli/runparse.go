@@ -51,7 +51,7 @@ func parseVolume(s string) (engine.Mount, error) {
 	if len(part) > 3 || part[0] == "" || part[1] == "" {
 		return engine.Mount{}, fmt.Errorf("want SOURCE:DEST or SOURCE:DEST:OPTIONS")
 	}
-	m := engine.Mount{Type: "bind", Source: part[0], Dest: part[1], Options: []string{"rprivate"}}
+	m := engine.Mount{Type: "bind", Source: part[0], Dest: part[1], Options: []string{"rprivate", "rbind"}}
 	if strings.HasPrefix(m.Source, ".") || strings.HasPrefix(m.Source, "~") {
 		abs, err := absolute(m.Source)
 		if err != nil {

@@ -61,7 +61,7 @@ func (b *builder) hostImage() error {
 	if err != nil {
 		return err
 	}
-	if b.opts.IDMap || b.host.Privileged() {
+	if b.host.Privileged() {
 		root.Views = rootViews(mounts, all)
 	} else if root.Views, root.Links, err = rootlessViews("/", mounts, all); err != nil {
 		return err

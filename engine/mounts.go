@@ -20,11 +20,8 @@ func (b *builder) mounts() error {
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		b.sys(),
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "nodev", "noexec", "mode=1777", "size=" + strconv.FormatInt(shm, 10)}},
 	}
-	if own(b.run.IPC) {
-		kernel = append(kernel, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "nodev", "noexec"}})
-	}
+	kernel = append(kernel, b.ipcMounts(shm)...)
 	if m, ok := b.cgroupfs(); ok {
 		kernel = append(kernel, m)
 	}
@@ -33,8 +30,10 @@ func (b *builder) mounts() error {
 	for _, m := range kernel {
 		b.mount(m, "default: file systems of the kernel")
 	}
-	if b.run.ShmSize != 0 {
-		b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)-1), "--shm-size")
+	for i, m := range b.spec.Mounts {
+		if m.Destination == "/dev/shm" && b.run.ShmSize != 0 {
+			b.because(fmt.Sprintf("mounts[%d]", i), "--shm-size")
+		}
 	}
 	for _, m := range b.run.Mounts {
 		if err := b.userMount(m); err != nil {
@@ -42,6 +41,23 @@ func (b *builder) mounts() error {
 		}
 	}
 	return nil
+}
+
+// ipcMounts are the file systems behind POSIX shared memory and message queues.
+// They belong together with the ipc namespace: with --ipc host they are the host's.
+func (b *builder) ipcMounts(shm int64) []specs.Mount {
+	flags := []string{"nosuid", "nodev", "noexec"}
+	if b.run.IPC == "host" {
+		list := []specs.Mount{{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: append(flags, "rbind")}}
+		if exists("/dev/mqueue") {
+			list = append(list, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: append(flags, "rbind")})
+		}
+		return list
+	}
+	return []specs.Mount{
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append(flags, "mode=1777", "size="+strconv.FormatInt(shm, 10))},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: flags},
+	}
 }
 
 func (b *builder) mount(m specs.Mount, why string) {
@@ -106,6 +122,10 @@ func (b *builder) userMount(m Mount) error {
 			return fmt.Errorf("%s: %w", m.Flag, err)
 		}
 	}
-	b.mount(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: append([]string{"rbind"}, m.Options...)}, m.Flag)
+	options := append([]string{}, m.Options...)
+	if b.opts.IDMapRoot {
+		options = append(options, "ridmap")
+	}
+	b.mount(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: options}, m.Flag)
 	return nil
 }

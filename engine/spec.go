@@ -131,6 +131,8 @@ func (b *builder) hasUserNS() bool { return own(b.userMode()) }
 // idMaps maps the container's ids: as root to a range of its own, else the
 // caller's id and, where newuidmap is installed, the caller's ranges.
 func (b *builder) idMaps() error {
+	_, joins := b.shared[b.userMode()]
+	b.opts.IDMapRoot = b.host.Privileged() && (b.hasUserNS() || joins)
 	if !b.hasUserNS() {
 		return nil
 	}
@@ -140,7 +142,6 @@ func (b *builder) idMaps() error {
 		base := slotBase(b.slot)
 		m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: base, Size: size}}
 		l.UIDMappings, l.GIDMappings = m, m
-		b.opts.IDMap = true
 	} else {
 		l.UIDMappings = rootlessMap(b.host.UID, b.host.NewUIDMap, b.host.SubUIDs)
 		l.GIDMappings = rootlessMap(b.host.GID, b.host.NewGIDMap, b.host.SubGIDs)
@@ -341,7 +342,8 @@ func (b *builder) devices() error {
 		}
 		dev.Path = d.Inside
 		field := fmt.Sprintf("linux.devices[%d]", len(b.spec.Linux.Devices))
-		if b.hasUserNS() || !b.host.Privileged() {
+		dev.UID, dev.GID = nil, nil // root's inside
+		if !b.host.Privileged() {
 			// The node cannot be made in a user namespace; the host's is bound.
 			b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)), "--device %s", d.Flag)
 			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: d.Inside, Type: "bind", Source: d.Host, Options: []string{"bind", "nosuid", "noexec"}})

@@ -21,9 +21,10 @@ type Options struct {
 	Causes map[string]string
 	// Root, when set, takes the place of the spec's root.path.
 	Root *Root
-	// IDMap id-maps the root file system and bind mounts with the container's user
-	// namespace, so that ids on disk are the ids inside. It needs privileges.
-	IDMap bool
+	// IDMapRoot id-maps the root file system with the container's user namespace, so
+	// that ids on disk are the ids inside; mounts have the option idmap for that. It
+	// needs privileges.
+	IDMapRoot bool
 	// Init leaves an init as pid 1 that reaps and passes signals on.
 	Init bool
 	// Boottime and Monotonic override the spec's whole seconds, in nanoseconds,
@@ -117,7 +118,7 @@ type compiler struct {
 	trees  map[int]Reg // mounts[i] whose source is opened before
 	views  []Reg       // the same for the root's views
 	toSend []Reg
-	hasDev bool // /dev is a mount of ours: devices are made in it
+	dev    Reg  // /dev made on the runtime's side, with its nodes
 	hasPts bool
 }
 
@@ -300,10 +301,11 @@ func (c *compiler) idMap(group bool, m []IDMapping, direct bool, helper string) 
 
 // sources opens what only the runtime's side can open: id-mapped trees.
 func (c *compiler) sources() error {
-	if c.o.IDMap && c.userNS {
-		if err := c.idMappedSources(); err != nil {
-			return err
-		}
+	if err := c.idMappedSources(); err != nil {
+		return err
+	}
+	if err := c.devTree(); err != nil {
+		return err
 	}
 	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
 	return nil
@@ -326,20 +328,27 @@ func (c *compiler) idMappedSources() error {
 		c.toSend = append(c.toSend, reg)
 		return reg, nil
 	}
-	if c.o.Root != nil {
-		for _, v := range c.o.Root.Views {
-			reg, err := tree(v.Path, false, because("%s", c.o.Root.Reason))
+	if c.o.IDMapRoot && c.userNS {
+		type source struct {
+			path      string
+			recursive bool
+			cause     Cause
+		}
+		var list []source
+		if c.o.Root != nil {
+			for _, v := range c.o.Root.Views {
+				list = append(list, source{v.Path, false, because("%s", c.o.Root.Reason)})
+			}
+		} else if c.spec.Root != nil {
+			list = append(list, source{c.rootPath(), true, c.cause("root.path")})
+		}
+		for _, s := range list {
+			reg, err := tree(s.path, s.recursive, s.cause)
 			if err != nil {
 				return err
 			}
 			c.views = append(c.views, reg)
 		}
-	} else if c.spec.Root != nil {
-		reg, err := tree(c.rootPath(), true, c.cause("root.path"))
-		if err != nil {
-			return err
-		}
-		c.views = append(c.views, reg)
 	}
 	c.trees = map[int]Reg{}
 	for i, m := range c.spec.Mounts {
@@ -347,7 +356,7 @@ func (c *compiler) idMappedSources() error {
 		if err != nil {
 			return err
 		}
-		if opts.bind {
+		if opts.idmap {
 			if c.trees[i], err = tree(c.source(m.Source), opts.recursive, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
 				return err
 			}
@@ -401,6 +410,12 @@ func (c *compiler) enter() error {
 	}
 	if c.isNew(abi.NSNetwork) {
 		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), nil)
+	}
+	if len(c.linux.Sysctl) > 0 {
+		c.inside(&OpenProc{}, because("kernel parameters are written past the container's own /proc"), nil)
+	}
+	for _, k := range sortedKeys(c.linux.Sysctl) {
+		c.inside(&Sysctl{Key: k, Value: c.linux.Sysctl[k]}, c.cause("linux.sysctl."+k), &SysctlCheck{Key: k, Value: c.linux.Sysctl[k]})
 	}
 	if h := c.spec.Hostname; h != "" {
 		if !c.own[abi.NSUTS] {
@@ -518,12 +533,6 @@ func (c *compiler) pivot() error {
 
 // limits sets what the process is bounded by, and where it starts.
 func (c *compiler) limits() error {
-	if len(c.linux.Sysctl) > 0 {
-		c.inside(&OpenProc{}, because("kernel parameters are written past the container's own /proc"), nil)
-	}
-	for _, k := range sortedKeys(c.linux.Sysctl) {
-		c.inside(&Sysctl{Key: k, Value: c.linux.Sysctl[k]}, c.cause("linux.sysctl."+k), &SysctlCheck{Key: k, Value: c.linux.Sysctl[k]})
-	}
 	for i, l := range c.spec.Process.Rlimits {
 		if err := c.rlimit(i, l); err != nil {
 			return err
@@ -662,11 +671,11 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if err != nil {
 		return nil, err
 	}
+	if prog == nil {
+		return nil, nil // a profile that allows everything
+	}
 	if prog.Notify {
 		return nil, specErr("linux.seccomp", "SCMP_ACT_NOTIFY needs a listener, which this version cannot pass on")
-	}
-	if len(prog.Instructions) == 0 {
-		return nil, nil
 	}
 	allowed := 0
 	for _, s := range c.linux.Seccomp.Syscalls {

@@ -14,6 +14,7 @@ import (
 type mountOptions struct {
 	bind, recursive bool
 	attrs           Attrs
+	idmap, ridmap   bool     // id-map the source with the container's user namespace
 	mode            string   // propagation
 	data            []string // of the file system
 }
@@ -70,7 +71,13 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 			continue
 		case "defaults", "":
 			continue
-		case "idmap", "ridmap", "tmpcopyup":
+		case "idmap":
+			o.idmap = true
+			continue
+		case "ridmap":
+			o.idmap, o.ridmap = true, true
+			continue
+		case "tmpcopyup":
 			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "%s is not supported by this version", word)
 		}
 		if w, ok := findAttr(word); ok {
@@ -85,6 +92,9 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 	}
 	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
 		return o, specErr(fmt.Sprintf("mounts[%d].uidMappings", i), "id mappings of a mount are not supported by this version")
+	}
+	if o.idmap && (!o.bind || !c.userNS) {
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "idmap is for bind mounts of a container with a user namespace")
 	}
 	return o, nil
 }
@@ -132,8 +142,9 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode}
 	switch {
-	case dest == "/dev" && m.Type == "tmpfs":
-		c.hasDev = true
+	case dest == "/dev" && c.dev != RegNone:
+		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode}, cause, check)
+		return nil
 	case dest == "/dev/pts" && m.Type == "devpts":
 		c.hasPts = true
 		op.Out = RegPts
@@ -209,6 +220,70 @@ func defaultDevices() []specs.LinuxDevice {
 	return list
 }
 
+// A deviceStep is a device to make, with its reason.
+type deviceStep struct {
+	dev   specs.LinuxDevice
+	field string
+	cause Cause
+}
+
+// deviceList gives the default devices and the spec's, which may replace them.
+func (c *compiler) deviceList() []deviceStep {
+	var list []deviceStep
+	for _, d := range defaultDevices() {
+		if !slices.ContainsFunc(c.linux.Devices, func(x specs.LinuxDevice) bool { return path.Clean(x.Path) == d.Path }) {
+			list = append(list, deviceStep{d, "", because("default: devices of runtime-spec")})
+		}
+	}
+	for i, d := range c.linux.Devices {
+		field := fmt.Sprintf("linux.devices[%d]", i)
+		list = append(list, deviceStep{d, field, c.cause(field)})
+	}
+	return list
+}
+
+// devTree makes /dev on the runtime's side where the container has a user
+// namespace of its own and the caller is privileged: nodes that are made inside
+// would not work, and bound ones keep the host's owner. Only a tmpfs that the
+// spec mounts at /dev is made so.
+func (c *compiler) devTree() error {
+	if !c.isNew(abi.NSUser) || !c.host.Privileged() || !c.isNew(abi.NSMount) {
+		return nil
+	}
+	at := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == "/dev" })
+	if at < 0 || c.spec.Mounts[at].Type != "tmpfs" {
+		return nil
+	}
+	o, err := c.parseMount(at, c.spec.Mounts[at])
+	if err != nil {
+		return err
+	}
+	if c.dev, err = c.reg(); err != nil {
+		return err
+	}
+	options := append(slices.Clone(o.data), fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
+	c.host1(&NewMount{Type: "tmpfs", Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", at)), nil)
+	for _, d := range c.deviceList() {
+		if strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
+			if err := c.device(d, c.dev); err != nil {
+				return err
+			}
+		}
+	}
+	c.toSend = append(c.toSend, c.dev)
+	return nil
+}
+
+// outside maps an id of the container to the host's; 65534 where it has none.
+func outside(m []IDMapping, id uint32) uint32 {
+	for _, r := range m {
+		if id >= r.Inside && id-r.Inside < r.Size {
+			return r.Outside + id - r.Inside
+		}
+	}
+	return 65534
+}
+
 func (c *compiler) devices() error {
 	if !c.isNew(abi.NSMount) {
 		return nil
@@ -218,21 +293,11 @@ func (c *compiler) devices() error {
 			return nil // the host's own /dev, or another's: as it is
 		}
 	}
-	listed := func(p string) bool {
-		return slices.ContainsFunc(c.linux.Devices, func(d specs.LinuxDevice) bool { return path.Clean(d.Path) == p })
-	}
-	cause := because("default: devices of runtime-spec")
-	for _, d := range defaultDevices() {
-		if listed(d.Path) {
+	for _, d := range c.deviceList() {
+		if c.dev != RegNone && strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			continue
 		}
-		if err := c.device("", d, cause); err != nil {
-			return err
-		}
-	}
-	for i, d := range c.linux.Devices {
-		field := fmt.Sprintf("linux.devices[%d]", i)
-		if err := c.device(field, d, c.cause(field)); err != nil {
+		if err := c.device(d, RegNone); err != nil {
 			return err
 		}
 	}
@@ -249,11 +314,13 @@ func (c *compiler) devices() error {
 	return nil
 }
 
-func (c *compiler) device(field string, d specs.LinuxDevice, cause Cause) error {
+// device makes one device: in a detached /dev, or in the container's root.
+func (c *compiler) device(s deviceStep, tree Reg) error {
+	d := s.dev
 	if !slices.Contains([]string{"c", "u", "b", "p"}, d.Type) {
-		return specErr(field+".type", "unknown device type %q: there are c, u, b and p", d.Type)
+		return specErr(s.field+".type", "unknown device type %q: there are c, u, b and p", d.Type)
 	}
-	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666}
+	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666, Tree: tree}
 	if d.FileMode != nil {
 		op.Mode = uint32(*d.FileMode) & 0o7777
 	}
@@ -263,7 +330,11 @@ func (c *compiler) device(field string, d specs.LinuxDevice, cause Cause) error 
 	if d.GID != nil {
 		op.GID = *d.GID
 	}
-	if c.userNS && d.Type != "p" {
+	side := Container
+	switch {
+	case tree != RegNone:
+		side, op.UID, op.GID = Runtime, outside(c.uids, op.UID), outside(c.gids, op.GID)
+	case c.userNS && d.Type != "p":
 		// mknod is not for user namespaces; the host's node of that name is.
 		op.Bind = op.Path
 	}
@@ -271,7 +342,7 @@ func (c *compiler) device(field string, d specs.LinuxDevice, cause Cause) error 
 	if kind == "u" {
 		kind = "c"
 	}
-	c.inside(op, cause, &DeviceCheck{Path: op.Path, Type: kind, Major: op.Major, Minor: op.Minor})
+	c.add(side, op, s.cause, &DeviceCheck{Path: op.Path, Type: kind, Major: op.Major, Minor: op.Minor})
 	return nil
 }
 

@@ -28,7 +28,7 @@ func Ops() []Op {
 		&WriteIDMap{}, &HelperIDMap{}, &DenySetgroups{}, &Setgroups{}, &Setresgid{}, &Setresuid{},
 		&DropBounding{}, &Capset{}, &Ambient{}, &KeepCaps{}, &NoNewPrivs{}, &Seccomp{}, &Undumpable{},
 		&Propagation{}, &OpenTree{}, &AttachRoot{}, &Scratch{}, &Overlay{}, &EmptyRoot{}, &Mount{}, &Bind{}, &Mask{}, &ReadonlyPath{},
-		&Device{}, &Symlink{}, &Workdir{}, &Remount{}, &PivotRoot{}, &OpenProc{}, &Terminal{}, &Console{},
+		&NewMount{}, &Device{}, &Symlink{}, &Workdir{}, &Remount{}, &PivotRoot{}, &OpenProc{}, &Terminal{}, &Console{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
 		&Setsid{}, &DieWithParent{}, &Sigmask{}, &CloseFDs{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &RemoveCgroup{},

@@ -402,28 +402,32 @@ func below(p string) string {
 }
 
 // lookup opens a path of the container without creating it.
-func (a *Asm) lookup(p string, flags uint64, out Reg) *Row {
+func (a *Asm) lookup(p string, flags uint64, out Reg) *Row { return a.lookupBelow(RegRoot, p, flags, out) }
+
+func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
 	how := openHow(abi.OPath|abi.OCloexec|flags, 0, inRoot)
-	return a.call(abi.CallOpenat2, fd(RegRoot), str(below(p)), how, num(24)).into(out)
+	return a.call(abi.CallOpenat2, fd(base), str(below(p)), how, num(24)).into(out)
 }
 
 // directory opens a directory of the container into out, and makes it, one
 // component at a time below the fd of the one before, where it is missing.
-func (a *Asm) directory(p string, out Reg) {
-	a.lookup(p, a.o.Directory, out).accept(abi.ENOENT)
+func (a *Asm) directory(p string, out Reg) { a.directoryBelow(RegRoot, p, out) }
+
+func (a *Asm) directoryBelow(base Reg, p string, out Reg) {
+	a.lookupBelow(base, p, a.o.Directory, out).accept(abi.ENOENT)
 	first := a.here() - 1
 	parts := components(p)
-	parent := RegRoot
+	parent := base
 	for i := range parts {
 		to := out
 		if i < len(parts)-1 {
 			to = a.tmp()
 		}
 		prefix := strings.Join(parts[:i+1], "/")
-		a.lookup(prefix, a.o.Directory, to).accept(abi.ENOENT)
+		a.lookupBelow(base, prefix, a.o.Directory, to).accept(abi.ENOENT)
 		have := a.here() - 1
 		a.call(abi.CallMkdirat, fd(parent), str(parts[i]), num(0o755)).accept(abi.EEXIST)
-		a.lookup(prefix, a.o.Directory, to)
+		a.lookupBelow(base, prefix, a.o.Directory, to)
 		a.skipOK(have)
 		parent = to
 	}
@@ -500,6 +504,33 @@ func (r *ReadonlyPath) lower(a *Asm) {
 	a.skipAccept(missing)
 }
 
+// NewMount makes a detached mount of a new file system, for a later step to
+// attach: fsopen(2), fsmount(2). On the runtime's side it belongs to the host's
+// user namespace, so that device nodes in it work.
+type NewMount struct {
+	Type    string
+	Options []string
+	Attrs   Attrs
+	Out     Reg
+}
+
+// Name implements [Op].
+func (*NewMount) Name() string { return "fsmount" }
+
+// String implements [Op].
+func (m *NewMount) String() string {
+	opts := append([]string(nil), m.Options...)
+	if !m.Attrs.empty() {
+		opts = append(opts, m.Attrs.String())
+	}
+	return words("fsmount", m.Type, strings.Join(opts, ","), "=", m.Out.String())
+}
+
+func (m *NewMount) lower(a *Asm) {
+	a.newFS(m.Type, m.Type, m.Options, m.Attrs.Set, m.Out)
+	a.setattr(m.Out, Attrs{Clear: m.Attrs.Clear})
+}
+
 // Device puts a device node into the container: made with mknod(2), or where a
 // user namespace forbids that, the host's own node bound.
 type Device struct {
@@ -509,6 +540,7 @@ type Device struct {
 	Mode         uint32
 	UID, GID     uint32
 	Bind         string // the host's node, when it is to be bound
+	Tree         Reg    // the detached /dev that it is made in; none is the container's root
 }
 
 // Name implements [Op].
@@ -536,14 +568,19 @@ func (d *Device) lower(a *Asm) {
 		a.attach(tree, to)
 		return
 	}
+	base := RegRoot
+	if d.Tree != RegNone {
+		base, dir = d.Tree, strings.TrimPrefix(dir, "/dev")
+	}
 	parent := a.tmp()
-	a.directory(dir, parent)
+	a.directoryBelow(base, dir, parent)
 	kind := map[string]uint64{"c": abi.SIfchr, "u": abi.SIfchr, "b": abi.SIfblk, "p": abi.SIfifo}[d.Type]
-	a.call(abi.CallUmask, num(0))
 	// A node that is there already is taken away first: it is the image's, and
 	// may be anything.
 	a.call(abi.CallUnlinkat, fd(parent), str(name), num(0)).accept(abi.ENOENT)
 	a.call(abi.CallMknodat, fd(parent), str(name), num(kind|uint64(d.Mode)), num(d.number()))
+	// The mode as it was asked for, whatever the umask.
+	a.call(abi.CallFchmodat, fd(parent), str(name), num(uint64(d.Mode)))
 	if d.UID != 0 || d.GID != 0 {
 		a.call(abi.CallFchownat, fd(parent), str(name), num(uint64(d.UID)), num(uint64(d.GID)), num(abi.AtSymlinkNofollow))
 	}
@@ -622,17 +659,20 @@ func (p *PivotRoot) lower(a *Asm) {
 	a.call(abi.CallChdir, str("/"))
 }
 
-// OpenProc makes a procfs that no path leads to, for writing sysctls: the one
-// in the container could be anything (CVE-2025-52881).
+// OpenProc keeps the host's procfs, for writing sysctls before anything of the
+// container is there: its own /proc could be anything (CVE-2025-52881). Which
+// namespace a parameter belongs to depends on the writer, not on the mount.
 type OpenProc struct{}
 
 // Name implements [Op].
 func (*OpenProc) Name() string { return "open proc" }
 
 // String implements [Op].
-func (*OpenProc) String() string { return "fsopen proc, fsmount = " + RegProc.String() }
+func (*OpenProc) String() string { return "open /proc = " + RegProc.String() }
 
-func (*OpenProc) lower(a *Asm) { a.newFS("proc", "proc", nil, 0, RegProc) }
+func (*OpenProc) lower(a *Asm) {
+	a.call(abi.CallOpenat, cwd(), str("/proc"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegProc)
+}
 
 // Sysctl writes a kernel parameter of the container's namespaces: proc(5).
 type Sysctl struct{ Key, Value string }

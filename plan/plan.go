@@ -103,7 +103,7 @@ const (
 	RegRoot          // container: the root of the container's file system
 	RegDev           // container: its /dev
 	RegPts           // container: its /dev/pts
-	RegProc          // container: a private procfs of its pid namespace
+	RegProc          // container: the host's procfs
 	RegNull          // container: a null device of its own making
 	RegMaster        // both: the terminal's master side
 	RegSlave         // container: its slave side

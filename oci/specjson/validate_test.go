@@ -391,6 +391,7 @@ func TestSound(t *testing.T) {
 		`{"linux":{` + withTime + `,"timeOffsets":{"boottime":{"secs":-9223372036,"nanosecs":999999999},"monotonic":{}}}}`,
 		`{"linux":{"timeOffsets":{}}}`,
 		`{"linux":{"resources":{"devices":[{"allow":true,"type":"a","major":-1,"minor":-1,"access":"mwr"}],"memory":{"limit":-1,"swap":-1,"swappiness":100}}}}`,
+		`{"linux":{"resources":{"memory":{"limit":5,"swap":0}}}}`,
 		`{"linux":{"resources":{"memory":{"limit":5,"swap":5},"cpu":{"burst":9,"quota":-1,"cpus":"","idle":1},"pids":{"limit":0}}}}`,
 		`{"linux":{"resources":{"cpu":{"burst":9,"quota":0,"idle":0}}}}`,
 		`{"linux":{"resources":{"unified":{"hugetlb.1GB.max":"1","io.max":"8:0 rbps=1\n8:16 rbps=1"},"rdma":{"mlx5_1":{"hcaObjects":0}},"hugepageLimits":[{"pageSize":"64KB"}]}}}`,
