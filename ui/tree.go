@@ -1,0 +1,71 @@
+package ui
+
+import "strings"
+
+// A Tree is a line of text with branches below it. Both strings are untrusted text, see
+// [Escape].
+type Tree struct {
+	Text     string
+	Note     string // stands behind the text; notes of neighbours without branches are aligned
+	Role     Role   // of the text; the note is plain
+	Children []Tree
+}
+
+// leaf tells whether t is one of many like it; a title without branches is none.
+func (t Tree) leaf() bool { return len(t.Children) == 0 && t.Role != Heading }
+
+// noteColumn is how far a long text among its neighbours may push their notes, leastText
+// what a note leaves of its text on a narrow screen.
+const (
+	noteColumn = 32
+	leastText  = 12
+)
+
+// Draw renders the tree, one line a node, each cut at the width of the screen.
+func (t Tree) Draw(s Screen) string {
+	var b strings.Builder
+	t.write(&b, s, "", "", 0)
+	return b.String()
+}
+
+// write renders t: first stands before its own line, rest before those of its branches,
+// and its text is padded to align when a note follows.
+func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int) {
+	text, note := Escape(t.Text), Escape(t.Note)
+	if note != "" {
+		note = gap + note
+	}
+	if room := s.Columns - Width(first); s.Columns > 0 {
+		most := room
+		if t.leaf() { // whose note says more than its text
+			most = min(room, max(room-Width(note), leastText))
+		}
+		text, align = Cut(text, most, s.ellipsis()), min(align, most)
+		note = Cut(note, room-max(Width(text), align), s.ellipsis())
+	}
+	if note != "" {
+		text = pad(text, align, false)
+	}
+	b.WriteString(first)
+	b.WriteString(s.Paint(t.Role, text))
+	b.WriteString(note)
+	b.WriteByte('\n')
+
+	align = 0
+	for _, c := range t.Children {
+		if c.leaf() && c.Note != "" {
+			align = max(align, min(Width(Escape(c.Text)), noteColumn))
+		}
+	}
+	for i, c := range t.Children {
+		branch, stem := s.pick("├─ ", "|- "), s.pick("│  ", "|  ")
+		if i == len(t.Children)-1 {
+			branch, stem = s.pick("└─ ", "`- "), "   "
+		}
+		own := 0
+		if c.leaf() {
+			own = align
+		}
+		c.write(b, s, rest+branch, rest+stem, own)
+	}
+}
