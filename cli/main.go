@@ -98,7 +98,8 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 		}
 	}
 	add("run", newRun(io), newPS(io))
-	add("see", newExplain(io))
+	add("see", newTour(io))
+	add("see", newExplain(io), newVerify(io), newNS(io))
 	add("tool", newUnshare(io), newEnter(io))
 	return root
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kakuri/kakuri/engine"
@@ -262,11 +260,7 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 	} else if f.run.TTY && f.run.Interactive {
 		return &engine.ExitError{Code: 125, Err: fmt.Errorf("-t: the input is not a terminal: leave -t away, or run it in one")}
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
-	signal.Reset(syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE)
-	defer signal.Stop(signals)
-	s.Signals = signals
+	s.Signals = true
 	if f.cidfile != "" {
 		file, err := os.OpenFile(f.cidfile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 		if err != nil {

@@ -396,15 +396,11 @@ func lookupID(s string, byName func(string) (string, error)) (uint32, error) {
 // executePlan runs a plan whose process has the terminal in common with this
 // command: what the terminal sends both get, so it is not sent on.
 func executePlan(c *cobra.Command, io IO, e *engine.Engine, p plan.Plan, forward bool) error {
-	signals := make(chan os.Signal, 16)
-	ignored := make(chan os.Signal, 16)
-	signal.Notify(ignored, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
-	defer signal.Stop(ignored)
-	if forward {
-		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-		defer signal.Stop(signals)
+	if !forward {
+		// Caught, not ignored: an ignored signal stays so in the program.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	}
-	res, err := e.Execute(c.Context(), p, signals)
+	res, err := e.Execute(c.Context(), p, forward)
 	for _, w := range res.Warnings {
 		fmt.Fprintln(io.Err, "warning:", w)
 	}

@@ -79,8 +79,8 @@ type Streams struct {
 	// Terminal is the caller's terminal, whose mode and size a container's
 	// terminal follows; nil without one.
 	Terminal *os.File
-	// Signals, when not nil, is passed on to the container.
-	Signals <-chan os.Signal
+	// Signals has the signals that this process gets passed on to the container.
+	Signals bool
 	// Started, when not nil, is called once the container runs.
 	Started func(Container)
 }

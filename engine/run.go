@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
@@ -82,7 +82,10 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Streams, io *streams) (Result, error) {
 	ent.rec.PID = proc.PID
 	io.start(proc)
-	stop := forward(proc, s, io)
+	stop := func() {}
+	if s.Signals {
+		stop = launch.Forward(proc, launch.ForwardOptions{Resize: io.resize, Term: prep.stopSignal()})
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -150,27 +153,8 @@ func launchError(err error) error {
 	return &ExitError{126, fmt.Errorf("exec: %q: %w", op.Args[0], err)}
 }
 
-// forward passes signals on, and follows the size of the caller's terminal.
-func forward(proc *launch.Process, s Streams, io *streams) (stop func()) {
-	if s.Signals == nil {
-		return func() {}
-	}
-	quit := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-quit:
-				return
-			case sig := <-s.Signals:
-				if sig == syscall.SIGWINCH {
-					io.resize()
-				} else if n, ok := sig.(syscall.Signal); ok {
-					if err := proc.Signal(n); errors.Is(err, os.ErrProcessDone) {
-						return
-					}
-				}
-			}
-		}
-	}()
-	return func() { close(quit) }
+// stopSignal is --stop-signal, 0 where it was not given.
+func (p *Prepared) stopSignal() syscall.Signal {
+	sig, _ := abi.ParseSignal(p.builder.run.StopSignal)
+	return syscall.Signal(sig)
 }

@@ -35,6 +35,11 @@ func (b *builder) because(field, format string, args ...any) {
 
 // build fills b.spec and b.opts.
 func (b *builder) build() error {
+	if s := b.run.StopSignal; s != "" {
+		if _, ok := abi.ParseSignal(s); !ok {
+			return fmt.Errorf("--stop-signal %s: there is no such signal", s)
+		}
+	}
 	b.opts.Causes = map[string]string{}
 	b.opts.DefaultLimits = true
 	b.opts.Init = b.run.Init

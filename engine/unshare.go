@@ -13,8 +13,9 @@ import (
 )
 
 // Execute runs a plan of [plan.CompileUnshare] or [plan.CompileEnter], whose process keeps the
-// caller's streams, to its end. Signals are passed on. An error is an [*ExitError].
-func (e *Engine) Execute(ctx context.Context, p plan.Plan, signals <-chan os.Signal) (Result, error) {
+// caller's streams, to its end; signals has the signals
+// that this process gets passed on. An error is an [*ExitError].
+func (e *Engine) Execute(ctx context.Context, p plan.Plan, signals bool) (Result, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	res := Result{Plan: p, Warnings: p.Warnings}
@@ -22,7 +23,10 @@ func (e *Engine) Execute(ctx context.Context, p plan.Plan, signals <-chan os.Sig
 	if err != nil {
 		return res, launchError(err)
 	}
-	stop := forward(proc, Streams{Signals: signals}, nil)
+	stop := func() {}
+	if signals {
+		stop = launch.Forward(proc, launch.ForwardOptions{})
+	}
 	status, err := proc.Wait()
 	stop()
 	if err != nil {

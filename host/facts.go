@@ -15,9 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read gathers the facts that every plan needs. Those that only a caller
-// without privileges needs (helpers and ranges of ids) are read when it has none.
-func Read() (plan.Facts, error) {
+// Needs are facts that cost files to read, and that not every plan uses.
+type Needs struct {
+	Cgroup bool // how control groups are mounted
+}
+
+// Read gathers the facts that every plan needs, and those of needs. What only a
+// caller without privileges needs (helpers and ranges of ids) is read when it
+// has none.
+func Read(needs Needs) (plan.Facts, error) {
 	f := plan.Facts{
 		Arch: abi.Native(runtime.GOARCH), UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
 	}
@@ -37,13 +43,41 @@ func Read() (plan.Facts, error) {
 			f.Rlimits[res] = plan.LimitFact{Soft: l.Cur, Hard: l.Max}
 		}
 	}
-	f.Cgroup = cgroups()
+	if needs.Cgroup {
+		f.Cgroup = cgroups()
+	}
 	if !f.Privileged() {
 		f.NewUIDMap, _ = exec.LookPath("newuidmap")
 		f.NewGIDMap, _ = exec.LookPath("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
 	}
 	return f, nil
+}
+
+// ReadFile reads a file to its end, by plain system calls: package os would
+// start the network poller first, at each start of a container. Errors are
+// those of open(2) and read(2) with the path.
+func ReadFile(name string) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	data := make([]byte, 0, 8<<10)
+	for {
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		case n == 0:
+			return data, nil
+		default:
+			if data = data[:len(data)+n]; len(data) == cap(data) {
+				data = append(data, 0)[:len(data)]
+			}
+		}
+	}
 }
 
 func effectiveCaps() (abi.CapSet, error) {
@@ -56,15 +90,20 @@ func effectiveCaps() (abi.CapSet, error) {
 }
 
 // lastCap asks for the highest capability: PR_CAPBSET_READ knows no higher one.
+// It begins at the one that was newest when this was written.
 func lastCap() abi.Capability {
-	last := abi.Capability(0)
-	for c := abi.Capability(0); c < 64; c++ {
-		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err != nil {
-			break
-		}
-		last = c
+	known := func(c abi.Capability) bool {
+		_, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		return err == nil
 	}
-	return last
+	c := abi.Capability(abi.LastCap)
+	for c > 0 && !known(c) {
+		c--
+	}
+	for c < 63 && known(c+1) {
+		c++
+	}
+	return c
 }
 
 // cgroups reads how control groups are mounted below /sys/fs/cgroup.
@@ -73,8 +112,8 @@ func cgroups() plan.CgroupFacts {
 	if err := unix.Statfs("/sys/fs/cgroup", &st); err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
 		return plan.CgroupFacts{Unified: true}
 	}
-	own, _ := os.ReadFile("/proc/self/cgroup")
-	mounts, _ := os.ReadFile("/proc/self/mounts")
+	own, _ := ReadFile("/proc/self/cgroup")
+	mounts, _ := ReadFile("/proc/self/mounts")
 	return parseCgroups(string(mounts), string(own))
 }
 

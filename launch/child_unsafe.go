@@ -24,8 +24,10 @@ type cloneArgs struct {
 	cgroup                                        uint64
 }
 
-// cloneChild clones a copy-on-write child that runs t's rows from the first. In
-// the parent it returns the child's pid and pidfd.
+// cloneChild clones a child that runs t's rows from the first. In the parent it
+// returns the child's pid and pidfd. The child is a copy-on-write copy of this
+// process, or with shared runs in its memory, on a stack of its own, until its
+// execve: then the caller must keep t until the child is through.
 //
 // All signals are blocked over the clone, and stay so in the child until a row
 // changes its mask: no handler of this program may run there. CLONE_CLEAR_SIGHAND
@@ -33,9 +35,9 @@ type cloneArgs struct {
 //
 //go:noinline
 //go:norace
-func cloneChild(t *table, flags uint64, cgroup int) (pid, pidfd int, errno syscall.Errno) {
+func cloneChild(t *table, flags uint64, cgroup int, shared bool) (pid, pidfd int, errno syscall.Errno) {
 	var fd int32 = -1
-	args := cloneArgs{
+	args := &cloneArgs{
 		flags:      flags | abi.ClonePIDFD | abi.CloneClearSighand,
 		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
 		exitSignal: uint64(syscall.SIGCHLD),
@@ -46,12 +48,24 @@ func cloneChild(t *table, flags uint64, cgroup int) (pid, pidfd int, errno sysca
 	}
 	rows := unsafe.Pointer(unsafe.SliceData(t.rows))
 	n := len(t.rows)
-	syscall.ForkLock.Lock()
-	runtimeBeforeFork()
-	// No allocation and no call but RawSyscall6 in the child from here on.
-	r, _, e := syscall.RawSyscall6(sysClone3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0, 0)
-	if e == 0 && r == 0 {
-		child(t, rows, n)
+	var r uintptr
+	var e syscall.Errno
+	if shared {
+		args.flags |= abi.CloneVM
+		t.stack = make([]byte, 32<<10)
+		args.stack = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(t.stack)))+15) &^ 15
+		args.stackSize = uint64(len(t.stack)-16) &^ 15
+		syscall.ForkLock.Lock()
+		runtimeBeforeFork()
+		r, e = cloneShared(args, unsafe.Sizeof(*args), t, rows, n)
+	} else {
+		syscall.ForkLock.Lock()
+		runtimeBeforeFork()
+		// No allocation and no call but RawSyscall6 in the child from here on.
+		r, _, e = syscall.RawSyscall6(sysClone3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
+		if e == 0 && r == 0 {
+			child(t, rows, n)
+		}
 	}
 	runtimeAfterFork()
 	syscall.ForkLock.Unlock()
@@ -92,16 +106,16 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 		r := (*row)(unsafe.Add(rows, uintptr(i)*unsafe.Sizeof(row{})))
 		switch plan.RowKind(r.kind) {
 		case plan.RowStore:
-			*(*int32)(r.ptr) = int32(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
+			*(*int32)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))) = int32(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
 			i++
 			continue
 		case plan.RowLoad:
-			*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(*(*int32)(r.ptr))
+			*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(*(*int32)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))))
 			i++
 			continue
 		case plan.RowIf:
 			i++
-			if uintptr(*(*uint16)(r.ptr))&abi.SIfmt == r.args[0] {
+			if uintptr(*(*uint16)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))))&abi.SIfmt == r.args[0] {
 				i += int(r.onOK)
 			}
 			continue
@@ -139,9 +153,9 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 		if r.regs[4] != 0 {
 			a[4] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[4])*8)))
 		}
-		v, _, e := syscall.RawSyscall6(r.nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		v, _, e := syscall.RawSyscall6(uintptr(r.nr), a[0], a[1], a[2], a[3], a[4], a[5])
 		if e == 0 {
-			if r.want != 0 && v != r.want {
+			if r.message && v != plan.MsgSize {
 				return i, uintptr(abi.EPIPE)
 			}
 			if plan.RowKind(r.kind) == plan.RowClose {
@@ -153,7 +167,7 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 			i += 1 + int(r.onOK)
 			continue
 		}
-		if e == syscall.EINTR && r.want != 0 {
+		if e == syscall.EINTR && r.message {
 			continue
 		}
 		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) {

@@ -10,38 +10,43 @@ import (
 	"github.com/kakuri/kakuri/plan"
 )
 
-// A row is a plan.Row with addresses in place of memory, as the loop needs it.
+// A row is a plan.Row with addresses in place of memory, as the loop needs it. It
+// is kept small: each page of rows is a page fault, twice, before the execve.
 type row struct {
-	nr       uintptr
 	args     [6]uintptr
-	ptr      unsafe.Pointer // store, load: where
-	want     uintptr        // recvmsg: the only good result
-	onOK     uint16
-	onAccept uint16
-	accept   [3]uint16
 	step     uint16
 	index    uint16 // of the row within its step
+	nr       uint16
+	onOK     uint8
+	onAccept uint8
+	accept   [3]uint8
 	regs     [6]uint8
 	out      uint8
 	kind     uint8
+	message  bool // recvmsg: the only good result is a whole message
 }
 
 // A table is one side's rows and registers.
 type table struct {
 	rows []row
 	regs [plan.NumRegs]int64
-	keep []plan.Row // holds the memory that rows point to
+	asm  *plan.Asm  // holds the memory that rows point to
 	msg  [3]uint32  // where the child writes its report
 	pid1 [16]uint64 // memory for the init loop
 	name [16]byte   // what the init calls itself
+
+	stack []byte // the child's, when it shares this process's memory
 
 	// This program's command line, as the kernel shows it in /proc.
 	argv    unsafe.Pointer
 	argvLen uintptr
 }
 
+// memArg is the argument that holds the address of a store, load or if.
+const memArg = 5
+
 func newTable() *table {
-	t := &table{}
+	t := &table{asm: plan.NewAsm(arch())}
 	copy(t.name[:], "init")
 	t.argv, t.argvLen = commandLine()
 	for i := range t.regs {
@@ -73,19 +78,19 @@ func (t *table) add(step int, rows []plan.Row) error {
 	for i, r := range rows {
 		out := row{
 			kind: uint8(r.Kind), out: uint8(r.Out), step: uint16(step), index: uint16(i),
-			onOK: uint16(r.OnOK), onAccept: uint16(r.OnAccept),
+			onOK: uint8(r.OnOK), onAccept: uint8(r.OnAccept), message: r.Call == abi.CallRecvmsg,
+		}
+		if r.OnOK > 255 || r.OnAccept > 255 || i > 65535 || step > 65535 {
+			return fmt.Errorf("row %d: a jump too far", i)
 		}
 		if r.Call != abi.CallNone {
 			nr, ok := r.Call.Number(runtime.GOARCH)
 			if !ok {
 				return fmt.Errorf("no system call %s on %s", r.Call, runtime.GOARCH)
 			}
-			out.nr = nr
+			out.nr = uint16(nr)
 		}
-		if r.Call == abi.CallRecvmsg {
-			out.want = plan.MsgSize
-		}
-		for k, a := range r.Args {
+		for k, a := range r.Args[:r.N] {
 			switch {
 			case a.Mem != nil:
 				out.args[k] = address(a.Mem)
@@ -96,15 +101,13 @@ func (t *table) add(step int, rows []plan.Row) error {
 			}
 		}
 		for k, e := range r.Accept {
-			out.accept[k] = uint16(e)
+			out.accept[k] = uint8(e)
 		}
 		if r.Mem != nil {
-			address(r.Mem)
-			out.ptr = unsafe.Pointer(&r.Mem.Data[r.Off])
+			out.args[memArg] = address(r.Mem) + uintptr(r.Off)
 		}
 		t.rows = append(t.rows, out)
 	}
-	t.keep = append(t.keep, rows...)
 	return nil
 }
 

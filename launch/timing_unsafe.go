@@ -52,7 +52,7 @@ func (s *stamps) ours(i int) func() {
 func (s *stamps) around(i int, rows []plan.Row) []plan.Row {
 	read := func(off int) plan.Row {
 		at := uintptr(unsafe.Pointer(unsafe.SliceData(s.mem))) + uintptr(i*stampSize+off)
-		return plan.Row{Call: abi.CallClockGettime, Args: []plan.Arg{{Val: unix.CLOCK_REALTIME}, {Val: uint64(at)}}}
+		return plan.Row{Call: abi.CallClockGettime, Args: [6]plan.Arg{{Val: unix.CLOCK_REALTIME}, {Val: uint64(at)}}, N: 2}
 	}
 	out := append([]plan.Row{read(0)}, rows...)
 	return append(out, read(16))

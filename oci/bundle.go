@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
+	"slices"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
 	"github.com/kakuri/kakuri/plan"
@@ -29,7 +29,7 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(abs, "config.json"))
+	data, err := host.ReadFile(filepath.Join(abs, "config.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("bundle %s: there is no config.json; a bundle is a directory with a config.json and a root file system", abs)
 	}
@@ -47,15 +47,23 @@ func Load(dir string) (*Bundle, error) {
 	return &Bundle{Dir: abs, Spec: spec, Warnings: warnings}, nil
 }
 
+// Prefault prepares this process's memory for one run; call it first.
+func Prefault() { launch.Prefault(512 << 10) }
+
+// Needs tells which facts of the host the bundle's plan depends on.
+func (b *Bundle) Needs() host.Needs {
+	return host.Needs{Cgroup: slices.ContainsFunc(b.Spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}
+}
+
 // Plan compiles the bundle for a host.
-func (b *Bundle) Plan(host plan.Facts) (plan.Plan, error) {
-	return plan.Compile(b.Spec, host, plan.Options{Bundle: b.Dir, Foreground: true})
+func (b *Bundle) Plan(facts plan.Facts) (plan.Plan, error) {
+	return plan.Compile(b.Spec, facts, plan.Options{Bundle: b.Dir, Foreground: true})
 }
 
 // Run runs the bundle's process in the foreground, with this process's streams
 // and signals, and returns its exit code: its own, or 128 plus a signal.
-func (b *Bundle) Run(ctx context.Context, host plan.Facts) (int, error) {
-	p, err := b.Plan(host)
+func (b *Bundle) Run(ctx context.Context, facts plan.Facts) (int, error) {
+	p, err := b.Plan(facts)
 	if err != nil {
 		return 0, err
 	}
@@ -69,14 +77,8 @@ func (b *Bundle) Run(ctx context.Context, host plan.Facts) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, forwarded()...)
-	defer signal.Stop(signals)
-	go func() {
-		for s := range signals {
-			proc.Signal(s.(syscall.Signal))
-		}
-	}()
+	stop := launch.Forward(proc, launch.ForwardOptions{})
+	defer stop()
 	status, err := proc.Wait()
 	if err != nil {
 		return 0, err
@@ -85,17 +87,4 @@ func (b *Bundle) Run(ctx context.Context, host plan.Facts) (int, error) {
 		return 128 + int(status.Signal()), nil
 	}
 	return status.ExitStatus(), nil
-}
-
-// forwarded lists the signals that a foreground run passes on.
-func forwarded() []os.Signal {
-	var list []os.Signal
-	for s := syscall.Signal(1); s < 65; s++ {
-		switch s {
-		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE, 32, 33:
-		default:
-			list = append(list, s)
-		}
-	}
-	return list
 }

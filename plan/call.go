@@ -8,16 +8,17 @@ import (
 
 // A Row is one entry of the flat table that a side runs down: a raw system
 // call with its arguments, and what its result means for the rows after it.
-// Rows come from the operations ([Lower]); package launch turns them into memory.
+// Rows come from the operations ([Asm.Lower]); package launch turns them into memory.
 type Row struct {
 	Kind RowKind
 	Call abi.Call
-	Args []Arg
-	Out  Reg // register that gets the result
+	Args [6]Arg
+	N    uint8 // how many arguments there are
+	Out  Reg   // register that gets the result
 
-	// Accept lists errors that are no failure. After one of them OnAccept rows are
-	// skipped, after a success OnOK.
-	Accept   []abi.Errno
+	// Accept lists errors that are no failure, 0 is none. After one of them
+	// OnAccept rows are skipped, after a success OnOK.
+	Accept   [3]abi.Errno
 	OnAccept int
 	OnOK     int
 
@@ -44,8 +45,8 @@ const (
 // An Arg is one argument of a call: a number, a register's value, or an address.
 type Arg struct {
 	Val uint64
-	Reg Reg
 	Mem *Mem
+	Reg Reg
 }
 
 // A Mem is memory that a call points at. Refs are addresses in it.
@@ -60,52 +61,76 @@ type Ref struct {
 	To  *Mem
 }
 
-// num, reg, mem, str make arguments.
+// num, fd, memArg and cwd make arguments.
 func num(v uint64) Arg  { return Arg{Val: v} }
 func fd(r Reg) Arg      { return Arg{Reg: r} }
-func mem(b []byte) Arg  { return Arg{Mem: &Mem{Data: b}} }
+func memArg(m *Mem) Arg { return Arg{Mem: m} }
 func size(b []byte) Arg { return num(uint64(len(b))) }
+func cwd() Arg          { return num(atFDCWD) }
 
 // atFDCWD is AT_FDCWD as a register-wide number.
 const atFDCWD = ^uint64(99)
 
-func cwd() Arg { return num(atFDCWD) }
-
-// str is a C string.
-func str(s string) Arg {
-	b := make([]byte, len(s)+1)
-	copy(b, s)
-	return mem(b)
-}
-
-// vector is an array of C strings, as execve(2) takes it.
-func vector(list []string) Arg {
-	m := &Mem{Data: make([]byte, 8*(len(list)+1))}
-	for i, s := range list {
-		m.Refs = append(m.Refs, Ref{Off: 8 * i, To: str(s).Mem})
-	}
-	return Arg{Mem: m}
-}
-
-// An Asm collects the rows of one step.
+// An Asm lowers operations to rows. Memory comes from a few large pieces, since
+// each page that is touched first costs a page fault at the start of every
+// container. The zero value is not of use: see [NewAsm].
 type Asm struct {
-	Rows []Row
 	o    abi.OpenFlags // open(2) flags of the architecture
+	Rows []Row         // of the step under way
 	temp Reg
-	open []Reg // temporary registers to close at the end of the step
+	data []byte // what is left of the current piece
+	mems []Mem
+
+	// All pieces: rows that were turned into addresses no longer hold them.
+	pieces [][]byte
+	chunks [][]Mem
+
+	// The last C strings and open_how structures: neighbouring rows share them.
+	recent [16]*Mem
+	next   uint8
+}
+
+// NewAsm returns an Asm for an architecture.
+func NewAsm(arch abi.Arch) *Asm { return &Asm{o: arch.OpenFlags(), Rows: make([]Row, 0, 24)} }
+
+// Lower returns the rows of op, valid until the next call; the memory they point
+// at is valid as long as the Asm. An operation that is not made of raw calls (it
+// needs the runtime's hands: see package launch) has none.
+func (a *Asm) Lower(op Op) []Row {
+	a.Rows, a.temp = a.Rows[:0], 0
+	op.lower(a)
+	for r := regTemp; r < regTemp+a.temp; r++ {
+		a.close(r)
+	}
+	return a.Rows
+}
+
+// close empties a temporary register. One that was never filled holds -1, which
+// close(2) answers with EBADF.
+func (a *Asm) close(r Reg) {
+	a.row(Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(r)}, N: 1, Accept: [3]abi.Errno{abi.EBADF}})
+}
+
+// Lower returns the rows of one operation, see [Asm.Lower].
+func Lower(op Op, arch abi.Arch) []Row { return NewAsm(arch).Lower(op) }
+
+func (a *Asm) row(r Row) *Row {
+	a.Rows = append(a.Rows, r)
+	return &a.Rows[len(a.Rows)-1]
 }
 
 // call adds a row.
 func (a *Asm) call(c abi.Call, args ...Arg) *Row {
-	a.Rows = append(a.Rows, Row{Call: c, Args: args})
-	return &a.Rows[len(a.Rows)-1]
+	r := a.row(Row{Call: c, N: uint8(len(args))})
+	copy(r.Args[:], args)
+	return r
 }
 
 // into names the register for the result.
 func (r *Row) into(reg Reg) *Row { r.Out = reg; return r }
 
 // accept names errors that are no failure.
-func (r *Row) accept(e ...abi.Errno) *Row { r.Accept = e; return r }
+func (r *Row) accept(e ...abi.Errno) *Row { copy(r.Accept[:], e); return r }
 
 // tmp gives a register that is closed when the step ends.
 func (a *Asm) tmp() Reg {
@@ -114,16 +139,7 @@ func (a *Asm) tmp() Reg {
 		panic("plan: a step needs more temporary registers than there are")
 	}
 	a.temp++
-	a.open = append(a.open, r)
 	return r
-}
-
-// finish closes the step's temporary registers. A register that was never
-// filled holds -1, which close answers with EBADF.
-func (a *Asm) finish() {
-	for _, r := range a.open {
-		a.Rows = append(a.Rows, Row{Kind: RowClose, Call: abi.CallClose, Args: []Arg{fd(r)}, Accept: []abi.Errno{abi.EBADF}})
-	}
 }
 
 // here returns the index of the next row; with skipOK and skipAccept it closes
@@ -140,44 +156,96 @@ func (a *Asm) jump() int {
 	return a.here() - 1
 }
 
+// alloc gives n zeroed bytes, aligned for the kernel's structures.
+func (a *Asm) alloc(n int) []byte {
+	size := (n + 7) &^ 7
+	if size > len(a.data) {
+		a.data = make([]byte, max(8<<10, size))
+		a.pieces = append(a.pieces, a.data)
+	}
+	b := a.data[:n:n]
+	a.data = a.data[size:]
+	return b
+}
+
+// newMem wraps memory.
+func (a *Asm) newMem(data []byte) *Mem {
+	if len(a.mems) == cap(a.mems) {
+		a.mems = make([]Mem, 0, 128)
+		a.chunks = append(a.chunks, a.mems[:cap(a.mems)])
+	}
+	a.mems = append(a.mems, Mem{Data: data})
+	return &a.mems[len(a.mems)-1]
+}
+
+func (a *Asm) mem(b []byte) Arg { return memArg(a.newMem(b)) }
+
+// str is a C string.
+func (a *Asm) str(s string) Arg { return memArg(a.cstr(s)) }
+
+func (a *Asm) cstr(s string) *Mem {
+	for _, m := range a.recent {
+		if m != nil && len(m.Data) == len(s)+1 && string(m.Data[:len(s)]) == s {
+			return m
+		}
+	}
+	b := a.alloc(len(s) + 1)
+	copy(b, s)
+	return a.remember(a.newMem(b))
+}
+
+func (a *Asm) remember(m *Mem) *Mem {
+	a.recent[a.next%uint8(len(a.recent))] = m
+	a.next++
+	return m
+}
+
+// vector is an array of C strings, as execve(2) takes it.
+func (a *Asm) vector(list []string) Arg {
+	m := a.newMem(a.alloc(8 * (len(list) + 1)))
+	m.Refs = make([]Ref, len(list))
+	for i, s := range list {
+		m.Refs[i] = Ref{Off: 8 * i, To: a.cstr(s)}
+	}
+	return memArg(m)
+}
+
+// openHow is struct open_how of openat2(2).
+func (a *Asm) openHow(flags, mode, resolve uint64) Arg {
+	var how [24]byte
+	le := binary.LittleEndian
+	le.PutUint64(how[:], flags)
+	le.PutUint64(how[8:], mode)
+	le.PutUint64(how[16:], resolve)
+	for _, m := range a.recent {
+		if m != nil && len(m.Data) == len(how) && string(m.Data) == string(how[:]) {
+			return memArg(m)
+		}
+	}
+	b := a.alloc(len(how))
+	copy(b, how[:])
+	return memArg(a.remember(a.newMem(b)))
+}
+
+// mountAttr is struct mount_attr of mount_setattr(2).
+func (a *Asm) mountAttr(set, clr, propagation uint64) *Mem {
+	b := a.alloc(32)
+	le := binary.LittleEndian
+	le.PutUint64(b, set)
+	le.PutUint64(b[8:], clr)
+	le.PutUint64(b[16:], propagation)
+	return a.newMem(b)
+}
+
 // ifDirectory asks for the type of what a register holds; the rows after it, up
 // to the skipOK of its result, are for anything but a directory. It needs no
 // permission on it.
 func (a *Asm) ifDirectory(r Reg) int {
 	const statxType, modeOffset = 1, 28 // struct statx
-	buf := &Mem{Data: make([]byte, 256)}
-	a.call(abi.CallStatx, fd(r), str(""), num(abi.AtEmptyPath), num(statxType), Arg{Mem: buf})
-	a.Rows = append(a.Rows, Row{Kind: RowIf, Mem: buf, Off: modeOffset, Args: []Arg{num(abi.SIfdir)}})
+	buf := a.newMem(a.alloc(256))
+	a.call(abi.CallStatx, fd(r), a.str(""), num(abi.AtEmptyPath), num(statxType), memArg(buf))
+	a.row(Row{Kind: RowIf, Mem: buf, Off: modeOffset, Args: [6]Arg{num(abi.SIfdir)}, N: 1})
 	return a.here() - 1
-}
-
-// Lower returns the rows of op. An operation that is not made of raw calls
-// (it needs the runtime's hands: see package launch) has none.
-func Lower(op Op, arch abi.Arch) []Row {
-	a := Asm{o: arch.OpenFlags()}
-	op.lower(&a)
-	a.finish()
-	return a.Rows
-}
-
-// openHow is struct open_how of openat2(2).
-func openHow(flags, mode, resolve uint64) Arg {
-	b := make([]byte, 24)
-	le := binary.LittleEndian
-	le.PutUint64(b, flags)
-	le.PutUint64(b[8:], mode)
-	le.PutUint64(b[16:], resolve)
-	return mem(b)
-}
-
-// mountAttr is struct mount_attr of mount_setattr(2).
-func mountAttr(set, clr, propagation uint64) *Mem {
-	b := make([]byte, 32)
-	le := binary.LittleEndian
-	le.PutUint64(b, set)
-	le.PutUint64(b[8:], clr)
-	le.PutUint64(b[16:], propagation)
-	return &Mem{Data: b}
 }
 
 // CloseTemps closes, in one side's registers, those that hold a step's temporary

@@ -118,8 +118,10 @@ type compiler struct {
 	trees  map[int]Reg // mounts[i] whose source is opened before
 	views  []Reg       // the same for the root's views
 	toSend []Reg
-	dev    Reg  // /dev made on the runtime's side, with its nodes
+	dev    Reg // /dev made on the runtime's side, with its nodes
 	hasPts bool
+
+	mounted []string // destinations of mounts made so far
 }
 
 type join struct {
@@ -437,9 +439,13 @@ func (c *compiler) timeNamespace() error {
 		if n.Type != specs.TimeNamespace || n.Path != "" {
 			continue
 		}
-		e := &EnterTime{Boottime: c.o.Boottime, Monotonic: c.o.Monotonic}
-		for clock, off := range c.linux.TimeOffsets {
+		e := &EnterTime{}
+		for _, clock := range sortedKeys(c.linux.TimeOffsets) {
+			off := c.linux.TimeOffsets[clock]
 			ns := off.Secs*1e9 + int64(off.Nanosecs)
+			if limit := int64(1<<63-1) / 1e9; off.Secs >= limit || off.Secs <= -limit {
+				return specErr("linux.timeOffsets."+clock, "%d seconds are more than 292 years", off.Secs)
+			}
 			switch clock {
 			case "boottime":
 				e.Boottime = ns
@@ -448,6 +454,12 @@ func (c *compiler) timeNamespace() error {
 			default:
 				return specErr("linux.timeOffsets."+clock, "a time namespace has the clocks monotonic and boottime")
 			}
+		}
+		if c.o.Boottime != 0 {
+			e.Boottime = c.o.Boottime
+		}
+		if c.o.Monotonic != 0 {
+			e.Monotonic = c.o.Monotonic
 		}
 		c.inside(e, c.cause(fmt.Sprintf("linux.namespaces[%d]", i)), &TimeCheck{Boottime: e.Boottime, Monotonic: e.Monotonic})
 		return nil
@@ -552,6 +564,8 @@ func (c *compiler) limits() error {
 	}
 	if c.isNew(abi.NSMount) {
 		c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
+	} else {
+		c.inside(&PlainChdir{Path: cwd}, c.cause("process.cwd"), nil)
 	}
 	return nil
 }
@@ -602,34 +616,39 @@ func (c *compiler) credentials() error {
 	} else if c.isNew(abi.NSMount) {
 		c.inside(&Umask{Mask: 0o022}, because("default: umask 0022"), &UmaskCheck{Mask: 0o022})
 	}
-	c.user(p.User, p.Capabilities != nil)
 	filter, err := c.filter()
 	if err != nil {
 		return err
 	}
+	early := filter != nil && !p.NoNewPrivileges
+	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
+	kept := early && p.Capabilities == nil && p.User.UID != 0
+	c.user(p.User, p.Capabilities != nil || kept)
 	if p.NoNewPrivileges {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
 	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs}, because("default: no descriptor of the caller"), nil)
-	early := filter != nil && !p.NoNewPrivileges
-	if early && p.Capabilities != nil {
+	if early && (p.Capabilities != nil || kept) {
 		with := sets.Permitted.With(abi.CapSysAdmin)
 		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
 	}
 	if early {
 		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
 	}
+	if kept {
+		c.inside(&Capset{}, because("capabilities end with the change of user"), nil)
+	}
 	if p.Capabilities != nil {
 		c.inside(&Capset{Effective: sets.Effective, Permitted: sets.Permitted, Inheritable: sets.Inheritable}, capCause,
 			&CapsCheck{Bounding: sets.Bounding, Permitted: sets.Permitted, Effective: sets.Effective, Inheritable: sets.Inheritable, Ambient: sets.Ambient})
 		c.inside(&Ambient{Caps: sets.Ambient}, capCause, nil)
 	}
-	if filter != nil && !early {
-		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
-	}
 	if c.o.Foreground {
 		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
 		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+	}
+	if filter != nil && !early {
+		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
 	}
 	if c.o.Init {
 		c.inside(&Init{}, because("--init"), nil)
@@ -732,7 +751,7 @@ func (c *compiler) capSets() (CapsCheck, error) {
 			*set.to = set.to.With(capability)
 		}
 	}
-	if !c.isNew(abi.NSUser) && len(c.joins) == 0 {
+	if !c.userNS {
 		if missing := (s.Bounding | s.Permitted) &^ c.host.Caps; missing != 0 {
 			c.warn("capabilities left out, since the caller lacks them: %s", capText(missing))
 		}

@@ -125,7 +125,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		return err
 	}
 	cause := c.cause(field)
-	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
+	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set&^o.attrs.RecClear | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
 	check.Set &= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
 	check.Clear = 0
 	if o.bind {
@@ -143,15 +143,30 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode}
 	switch {
 	case dest == "/dev" && c.dev != RegNone:
-		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode}, cause, check)
+		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true}, cause, check)
+		c.mounted = append(c.mounted, dest)
 		return nil
 	case dest == "/dev/pts" && m.Type == "devpts":
 		c.hasPts = true
 		op.Out = RegPts
 		op.Options = c.dropUnmappedGID(op.Options)
 	}
+	op.Have = c.have(dest)
 	c.inside(op, cause, check)
+	c.mounted = append(c.mounted, dest)
 	return nil
+}
+
+// have counts the leading components of p that are known to be there, since
+// something is mounted on them.
+func (c *compiler) have(p string) int {
+	n := 0
+	for _, m := range c.mounted {
+		if strings.HasPrefix(p, m+"/") {
+			n = max(n, strings.Count(m, "/"))
+		}
+	}
+	return n
 }
 
 // dropUnmappedGID removes gid=N where the user namespace does not map N: the
@@ -183,21 +198,22 @@ func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
 		return nil
 	}
 	top := Attrs{Set: o.attrs.Set &^ abi.MountAttrRdonly}
-	c.inside(&Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Options: []string{"mode=755"}, Attrs: top}, cause, &MountCheck{Dest: dest, Type: "tmpfs"})
+	have := strings.Count(dest, "/")
+	c.inside(&Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Options: []string{"mode=755"}, Attrs: top, Have: c.have(dest)}, cause, &MountCheck{Dest: dest, Type: "tmpfs"})
 	for _, h := range c.host.Cgroup.V1 {
 		at := path.Join(dest, h.Dir)
 		if c.own[abi.NSCgroup] {
-			c.inside(&Mount{Type: h.Type, Source: "cgroup", Dest: at, Options: h.Options, Attrs: o.attrs, Mode: o.mode}, cause,
+			c.inside(&Mount{Type: h.Type, Source: "cgroup", Dest: at, Options: h.Options, Attrs: o.attrs, Mode: o.mode, Have: have}, cause,
 				&MountCheck{Dest: at, Type: h.Type, Set: o.attrs.Set})
 			continue
 		}
 		source := path.Join("/sys/fs/cgroup", h.Dir, h.Path, c.o.CgroupPath)
-		c.inside(&Bind{Source: source, Dest: at, Attrs: o.attrs, Mode: o.mode}, cause, &MountCheck{Dest: at, Set: o.attrs.Set})
+		c.inside(&Bind{Source: source, Dest: at, Attrs: o.attrs, Mode: o.mode, Dir: true, Have: have}, cause, &MountCheck{Dest: at, Set: o.attrs.Set})
 	}
 	for _, h := range c.host.Cgroup.V1 {
 		for _, name := range strings.Split(h.Dir, ",") {
 			if name != h.Dir {
-				c.inside(&Symlink{Target: h.Dir, Path: path.Join(dest, name)}, cause, nil)
+				c.inside(&Symlink{Target: h.Dir, Path: path.Join(dest, name), Have: have}, cause, nil)
 			}
 		}
 	}
@@ -250,7 +266,7 @@ func (c *compiler) devTree() error {
 	if !c.isNew(abi.NSUser) || !c.host.Privileged() || !c.isNew(abi.NSMount) {
 		return nil
 	}
-	at := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == "/dev" })
+	at := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool { return path.Clean("/"+m.Destination) == "/dev" })
 	if at < 0 || c.spec.Mounts[at].Type != "tmpfs" {
 		return nil
 	}
@@ -289,7 +305,7 @@ func (c *compiler) devices() error {
 		return nil
 	}
 	for i, m := range c.spec.Mounts {
-		if o, err := c.parseMount(i, m); err == nil && o.bind && path.Clean(m.Destination) == "/dev" {
+		if o, err := c.parseMount(i, m); err == nil && o.bind && path.Clean("/"+m.Destination) == "/dev" {
 			return nil // the host's own /dev, or another's: as it is
 		}
 	}
@@ -303,13 +319,14 @@ func (c *compiler) devices() error {
 	}
 	links := because("default: links of runtime-spec")
 	for _, l := range []Symlink{
-		{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"},
-		{"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
+		{Target: "/proc/self/fd", Path: "/dev/fd"}, {Target: "/proc/self/fd/0", Path: "/dev/stdin"},
+		{Target: "/proc/self/fd/1", Path: "/dev/stdout"}, {Target: "/proc/self/fd/2", Path: "/dev/stderr"},
 	} {
+		l.Have = c.have(l.Path)
 		c.inside(&l, links, nil)
 	}
 	if c.hasPts {
-		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx"}, links, nil)
+		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx", Have: c.have("/dev/ptmx")}, links, nil)
 	}
 	return nil
 }
@@ -321,6 +338,9 @@ func (c *compiler) device(s deviceStep, tree Reg) error {
 		return specErr(s.field+".type", "unknown device type %q: there are c, u, b and p", d.Type)
 	}
 	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666, Tree: tree}
+	if tree == RegNone {
+		op.Have = c.have(op.Path)
+	}
 	if d.FileMode != nil {
 		op.Mode = uint32(*d.FileMode) & 0o7777
 	}

@@ -100,13 +100,15 @@ const (
 
 // message lays out struct msghdr with one iovec and room for n descriptors.
 // The control message's descriptors begin at offset 16 of control.
-func message(payload []byte, n int) (hdr, control *Mem) {
-	iov := &Mem{Data: make([]byte, 16), Refs: []Ref{{Off: 0, To: &Mem{Data: payload}}}}
+func (a *Asm) message(payload []byte, n int) (hdr, control *Mem) {
+	iov := a.newMem(a.alloc(16))
+	iov.Refs = []Ref{{Off: 0, To: a.newMem(payload)}}
 	putUint(iov.Data[8:], uint64(len(payload)))
-	hdr = &Mem{Data: make([]byte, 56), Refs: []Ref{{Off: 16, To: iov}}}
+	hdr = a.newMem(a.alloc(56))
+	hdr.Refs = append(make([]Ref, 0, 2), Ref{Off: 16, To: iov})
 	putUint(hdr.Data[24:], 1)
 	if n > 0 {
-		control = &Mem{Data: make([]byte, (16+4*n+7)&^7)}
+		control = a.newMem(a.alloc((16 + 4*n + 7) &^ 7))
 		hdr.Refs = append(hdr.Refs, Ref{Off: 32, To: control})
 		putUint(hdr.Data[40:], uint64(len(control.Data)))
 	}
@@ -114,27 +116,27 @@ func message(payload []byte, n int) (hdr, control *Mem) {
 }
 
 func (a *Asm) sendSync(fds []Reg) {
-	hdr, control := message([]byte{MsgSync, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, len(fds))
+	hdr, control := a.message([]byte{MsgSync, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, len(fds))
 	if control != nil {
 		putUint(control.Data, uint64(16+4*len(fds)))
 		putUint(control.Data[8:], 1|1<<32) // SOL_SOCKET, SCM_RIGHTS
 		putUint(hdr.Data[40:], uint64(16+4*len(fds)))
 	}
 	for i, r := range fds {
-		a.Rows = append(a.Rows, Row{Kind: RowStore, Args: []Arg{fd(r)}, Mem: control, Off: 16 + 4*i})
+		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(r)}, N: 1, Mem: control, Off: 16 + 4*i})
 	}
 	// MSG_NOSIGNAL: a runtime that went away is an error, not a signal.
-	a.call(abi.CallSendmsg, fd(RegSync), Arg{Mem: hdr}, num(0x4000))
+	a.call(abi.CallSendmsg, fd(RegSync), memArg(hdr), num(0x4000))
 }
 
 // recvSync waits for the runtime. A runtime that went away gives 0 bytes: the
 // row's result must be MsgSize, which package launch checks for recvmsg rows.
 func (a *Asm) recvSync(fds []Reg) {
-	hdr, control := message(make([]byte, MsgSize), len(fds))
+	hdr, control := a.message(make([]byte, MsgSize), len(fds))
 	// MSG_CMSG_CLOEXEC
-	a.call(abi.CallRecvmsg, fd(RegSync), Arg{Mem: hdr}, num(0x40000000))
+	a.call(abi.CallRecvmsg, fd(RegSync), memArg(hdr), num(0x40000000))
 	for i, r := range fds {
-		a.Rows = append(a.Rows, Row{Kind: RowLoad, Mem: control, Off: 16 + 4*i, Out: r})
+		a.row(Row{Kind: RowLoad, Mem: control, Off: 16 + 4*i, Out: r})
 	}
 }
 

@@ -52,8 +52,8 @@ func (w *WriteIDMap) lower(a *Asm) {
 // writeChildProc writes to a file of the container's first process in /proc.
 func (a *Asm) writeChildProc(name string, text []byte) {
 	f := a.tmp()
-	a.call(abi.CallOpenat, fd(RegChildProc), str(name), num(abi.OWronly|abi.OCloexec), num(0)).into(f)
-	a.call(abi.CallWrite, fd(f), mem(text), size(text))
+	a.call(abi.CallOpenat, fd(RegChildProc), a.str(name), num(abi.OWronly|abi.OCloexec), num(0)).into(f)
+	a.call(abi.CallWrite, fd(f), a.mem(text), size(text))
 }
 
 // HelperIDMap lets newuidmap(1) or newgidmap(1) write the map, for users who may
@@ -106,7 +106,7 @@ func (s *Setgroups) lower(a *Asm) {
 	for i, g := range s.Groups {
 		binary.LittleEndian.PutUint32(b[4*i:], g)
 	}
-	a.call(abi.CallSetgroups, num(uint64(len(s.Groups))), mem(b))
+	a.call(abi.CallSetgroups, num(uint64(len(s.Groups))), a.mem(b))
 }
 
 // Setresgid sets the real, effective and saved group id: setresgid(2).
@@ -160,7 +160,7 @@ func capText(s abi.CapSet) string {
 }
 
 func (d *DropBounding) lower(a *Asm) {
-	for c := abi.Capability(0); c <= d.Last; c++ {
+	for c := abi.Capability(0); c <= d.Last && c < 64; c++ {
 		if !d.Keep.Has(c) {
 			a.call(abi.CallPrctl, num(abi.PRCapbsetDrop), num(uint64(c)), num(0), num(0), num(0))
 		}
@@ -194,7 +194,7 @@ func (c *Capset) lower(a *Asm) {
 		binary.LittleEndian.PutUint32(data[4*i:], uint32(set))
 		binary.LittleEndian.PutUint32(data[12+4*i:], uint32(set>>32))
 	}
-	a.call(abi.CallCapset, mem(hdr), mem(data))
+	a.call(abi.CallCapset, a.mem(hdr), a.mem(data))
 }
 
 // Ambient clears the ambient set and raises Caps in it: PR_CAP_AMBIENT.
@@ -266,9 +266,10 @@ func (s *Seccomp) String() string {
 }
 
 func (s *Seccomp) lower(a *Asm) {
-	prog := &Mem{Data: make([]byte, 16), Refs: []Ref{{Off: 8, To: &Mem{Data: s.Filter}}}}
+	prog := a.newMem(a.alloc(16))
+	prog.Refs = []Ref{{Off: 8, To: a.newMem(s.Filter)}}
 	binary.LittleEndian.PutUint16(prog.Data, uint16(len(s.Filter)/8))
-	a.call(abi.CallSeccomp, num(abi.SeccompSetModeFilter), num(s.Flags), Arg{Mem: prog}).into(s.Notify)
+	a.call(abi.CallSeccomp, num(abi.SeccompSetModeFilter), num(s.Flags), memArg(prog)).into(s.Notify)
 }
 
 // Undumpable keeps the container's processes away from this one until its

@@ -49,8 +49,8 @@ func (p *Propagation) lower(a *Asm) {
 	if p.Recursive {
 		flags = abi.AtRecursive
 	}
-	m := mountAttr(0, 0, propagationFlag(p.Mode))
-	a.call(abi.CallMountSetattr, cwd(), str(p.Path), num(flags), Arg{Mem: m}, num(32))
+	m := a.mountAttr(0, 0, propagationFlag(p.Mode))
+	a.call(abi.CallMountSetattr, cwd(), a.str(p.Path), num(flags), memArg(m), num(32))
 }
 
 // Attrs are attributes of a mount: mount_setattr(2).
@@ -80,16 +80,16 @@ func (t Attrs) String() string {
 // setattr applies attributes to the mount that a register holds.
 func (a *Asm) setattr(tree Reg, t Attrs) {
 	if t.Set != 0 || t.Clear != 0 {
-		a.call(abi.CallMountSetattr, fd(tree), str(""), num(abi.AtEmptyPath), Arg{Mem: mountAttr(t.Set, t.Clear, 0)}, num(32))
+		a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(abi.AtEmptyPath), memArg(a.mountAttr(t.Set, t.Clear, 0)), num(32))
 	}
 	if t.RecSet != 0 || t.RecClear != 0 {
-		a.call(abi.CallMountSetattr, fd(tree), str(""), num(abi.AtEmptyPath|abi.AtRecursive), Arg{Mem: mountAttr(t.RecSet, t.RecClear, 0)}, num(32))
+		a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(abi.AtEmptyPath|abi.AtRecursive), memArg(a.mountAttr(t.RecSet, t.RecClear, 0)), num(32))
 	}
 }
 
 // attach moves a detached tree onto what to holds.
 func (a *Asm) attach(tree, to Reg) {
-	a.call(abi.CallMoveMount, fd(tree), str(""), fd(to), str(""), num(abi.MoveMountFEmptyPath|abi.MoveMountTEmptyPath))
+	a.call(abi.CallMoveMount, fd(tree), a.str(""), fd(to), a.str(""), num(abi.MoveMountFEmptyPath|abi.MoveMountTEmptyPath))
 }
 
 // OpenTree clones the mount at a path of the host into a detached one:
@@ -130,7 +130,7 @@ func treeFlags(recursive bool) uint64 {
 }
 
 func (o *OpenTree) lower(a *Asm) {
-	a.call(abi.CallOpenTree, cwd(), str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
+	a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
 	if o.IDMap {
 		a.idmap(o.Out, o.NS, o.Recursive)
 	}
@@ -141,15 +141,15 @@ func (o *OpenTree) lower(a *Asm) {
 func (a *Asm) idmap(tree, ns Reg, recursive bool) {
 	if ns == RegNone {
 		ns = a.tmp()
-		a.call(abi.CallOpenat, fd(RegChildProc), str("ns/user"), num(abi.OCloexec), num(0)).into(ns)
+		a.call(abi.CallOpenat, fd(RegChildProc), a.str("ns/user"), num(abi.OCloexec), num(0)).into(ns)
 	}
-	m := mountAttr(abi.MountAttrIdmap, 0, 0)
-	a.Rows = append(a.Rows, Row{Kind: RowStore, Args: []Arg{fd(ns)}, Mem: m, Off: 24})
+	m := a.mountAttr(abi.MountAttrIdmap, 0, 0)
+	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(ns)}, N: 1, Mem: m, Off: 24})
 	flags := uint64(abi.AtEmptyPath)
 	if recursive {
 		flags |= abi.AtRecursive
 	}
-	a.call(abi.CallMountSetattr, fd(tree), str(""), num(flags), Arg{Mem: m}, num(32))
+	a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(flags), memArg(m), num(32))
 }
 
 // AttachRoot puts the container's root file system over "/" of the new mount
@@ -175,11 +175,11 @@ func (r *AttachRoot) lower(a *Asm) {
 	tree := r.Tree
 	if tree == RegNone {
 		tree = RegRoot
-		a.call(abi.CallOpenTree, cwd(), str(r.Path), num(treeFlags(true))).into(RegRoot)
+		a.call(abi.CallOpenTree, cwd(), a.str(r.Path), num(treeFlags(true))).into(RegRoot)
 	} else {
 		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(RegRoot) // F_DUPFD_CLOEXEC
 	}
-	a.call(abi.CallMoveMount, fd(tree), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+	a.call(abi.CallMoveMount, fd(tree), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 }
 
 // Scratch makes a tmpfs over "/" of the new mount namespace, for what lives and
@@ -202,7 +202,7 @@ func (s *Scratch) lower(a *Asm) {
 		options = append(options, "size="+s.Size)
 	}
 	a.newFS("tmpfs", "tmpfs", options, 0, RegScratch)
-	a.call(abi.CallMoveMount, fd(RegScratch), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+	a.call(abi.CallMoveMount, fd(RegScratch), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 }
 
 // Overlay puts a copy-on-write view of a lower layer at Dest, its upper layer in
@@ -237,11 +237,11 @@ func (o *Overlay) lower(a *Asm) {
 		// Attached, since only newer kernels take a detached mount as a layer; by a
 		// relative name, since the scratch has no path.
 		lower = name("lower")
-		a.call(abi.CallMkdirat, fd(RegScratch), str(lower), num(0o755))
-		a.call(abi.CallMoveMount, fd(o.Tree), str(""), fd(RegScratch), str(lower), num(abi.MoveMountFEmptyPath))
+		a.call(abi.CallMkdirat, fd(RegScratch), a.str(lower), num(0o755))
+		a.call(abi.CallMoveMount, fd(o.Tree), a.str(""), fd(RegScratch), a.str(lower), num(abi.MoveMountFEmptyPath))
 	}
-	a.call(abi.CallMkdirat, fd(RegScratch), str(name("upper")), num(0o755))
-	a.call(abi.CallMkdirat, fd(RegScratch), str(name("work")), num(0o755))
+	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("upper")), num(0o755))
+	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("work")), num(0o755))
 	a.call(abi.CallFchdir, fd(RegScratch))
 	mount := RegRoot
 	if o.Dest != "/" {
@@ -251,11 +251,11 @@ func (o *Overlay) lower(a *Asm) {
 		"lowerdir=" + lower, "upperdir=" + name("upper"), "workdir=" + name("work"), "userxattr",
 	}, 0, mount)
 	if o.Dest == "/" {
-		a.call(abi.CallMoveMount, fd(mount), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+		a.call(abi.CallMoveMount, fd(mount), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 		return
 	}
 	to := a.tmp()
-	a.directory(o.Dest, to)
+	a.directory(o.Dest, 0, to)
 	a.attach(mount, to)
 }
 
@@ -270,7 +270,7 @@ func (*EmptyRoot) String() string { return "mount tmpfs over / = " + RegRoot.Str
 
 func (*EmptyRoot) lower(a *Asm) {
 	a.newFS("tmpfs", "tmpfs", []string{"mode=0755"}, 0, RegRoot)
-	a.call(abi.CallMoveMount, fd(RegRoot), str(""), cwd(), str("/"), num(abi.MoveMountFEmptyPath))
+	a.call(abi.CallMoveMount, fd(RegRoot), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 }
 
 // escapeOverlay quotes what overlayfs splits at.
@@ -281,16 +281,16 @@ func escapeOverlay(p string) string {
 // newFS makes a detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2).
 func (a *Asm) newFS(kind, source string, options []string, attrs uint64, out Reg) {
 	fs := a.tmp()
-	a.call(abi.CallFsopen, str(kind), num(abi.FsopenCloexec)).into(fs)
+	a.call(abi.CallFsopen, a.str(kind), num(abi.FsopenCloexec)).into(fs)
 	if source != "" {
-		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), str("source"), str(source), num(0))
+		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), a.str("source"), a.str(source), num(0))
 	}
 	for _, o := range options {
 		key, value, has := strings.Cut(o, "=")
 		if has {
-			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), str(key), str(value), num(0))
+			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), a.str(key), a.str(value), num(0))
 		} else {
-			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetFlag), str(key), num(0), num(0))
+			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetFlag), a.str(key), num(0), num(0))
 		}
 	}
 	a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigCmdCreate), num(0), num(0), num(0))
@@ -306,6 +306,7 @@ type Mount struct {
 	Attrs   Attrs
 	Mode    string // propagation, may be empty
 	Out     Reg    // a register that keeps the mount, for later steps
+	Have    int    // leading components of Dest that are known to be there
 }
 
 // Name implements [Op].
@@ -323,13 +324,15 @@ func (m *Mount) String() string {
 
 func (m *Mount) lower(a *Asm) {
 	to := a.tmp()
-	a.directory(m.Dest, to)
+	a.directory(m.Dest, m.Have, to)
 	out := m.Out
 	if out == RegNone {
 		out = a.tmp()
 	}
 	a.newFS(m.Type, m.Source, m.Options, m.Attrs.Set, out)
-	a.setattr(out, Attrs{Clear: m.Attrs.Clear, RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
+	// fsmount sets exactly m.Attrs.Set: nothing is left to clear, and clearing the
+	// field of access times alone would undo noatime and strictatime.
+	a.setattr(out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
 	a.attach(out, to)
 	a.propagate(out, m.Mode)
 }
@@ -343,8 +346,8 @@ func (a *Asm) propagate(tree Reg, mode string) {
 	if strings.HasPrefix(mode, "r") {
 		flags, mode = flags|abi.AtRecursive, mode[1:]
 	}
-	m := mountAttr(0, 0, propagationFlag(mode))
-	a.call(abi.CallMountSetattr, fd(tree), str(""), num(flags), Arg{Mem: m}, num(32))
+	m := a.mountAttr(0, 0, propagationFlag(mode))
+	a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(flags), memArg(m), num(32))
 }
 
 // Bind puts a file or directory of the host into the container. The tree was
@@ -356,6 +359,8 @@ type Bind struct {
 	Recursive bool
 	Attrs     Attrs
 	Mode      string
+	Dir       bool // the source is known to be a directory
+	Have      int  // leading components of Dest that are known to be there
 }
 
 // Name implements [Op].
@@ -378,11 +383,15 @@ func (b *Bind) lower(a *Asm) {
 	tree := b.Tree
 	if tree == RegNone {
 		tree = a.tmp()
-		a.call(abi.CallOpenTree, cwd(), str(b.Source), num(treeFlags(b.Recursive))).into(tree)
+		a.call(abi.CallOpenTree, cwd(), a.str(b.Source), num(treeFlags(b.Recursive))).into(tree)
 	}
 	a.setattr(tree, b.Attrs)
 	to := a.tmp()
-	a.likeTree(tree, b.Dest, to)
+	if b.Dir {
+		a.directory(b.Dest, b.Have, to)
+	} else {
+		a.likeTree(tree, b.Dest, to)
+	}
 	a.attach(tree, to)
 	a.propagate(tree, b.Mode)
 }
@@ -402,33 +411,43 @@ func below(p string) string {
 }
 
 // lookup opens a path of the container without creating it.
-func (a *Asm) lookup(p string, flags uint64, out Reg) *Row { return a.lookupBelow(RegRoot, p, flags, out) }
+func (a *Asm) lookup(p string, flags uint64, out Reg) *Row {
+	return a.lookupBelow(RegRoot, p, flags, out)
+}
 
 func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
-	how := openHow(abi.OPath|abi.OCloexec|flags, 0, inRoot)
-	return a.call(abi.CallOpenat2, fd(base), str(below(p)), how, num(24)).into(out)
+	how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, inRoot)
+	return a.call(abi.CallOpenat2, fd(base), a.str(below(p)), how, num(24)).into(out)
 }
 
 // directory opens a directory of the container into out, and makes it, one
-// component at a time below the fd of the one before, where it is missing.
-func (a *Asm) directory(p string, out Reg) { a.directoryBelow(RegRoot, p, out) }
+// component at a time below the fd of the one before, where it is missing. The
+// first have components are known to be there.
+func (a *Asm) directory(p string, have int, out Reg) { a.directoryBelow(RegRoot, p, have, out) }
 
-func (a *Asm) directoryBelow(base Reg, p string, out Reg) {
+func (a *Asm) directoryBelow(base Reg, p string, have int, out Reg) {
 	a.lookupBelow(base, p, a.o.Directory, out).accept(abi.ENOENT)
 	first := a.here() - 1
 	parts := components(p)
 	parent := base
-	for i := range parts {
-		to := out
-		if i < len(parts)-1 {
-			to = a.tmp()
-		}
+	if have = min(have, len(parts)-1); have > 0 {
+		parent = a.tmp()
+		a.lookupBelow(base, strings.Join(parts[:have], "/"), a.o.Directory, parent)
+	}
+	for i := max(have, 0); i < len(parts); i++ {
+		last := i == len(parts)-1
+		to, known := out, -1
 		prefix := strings.Join(parts[:i+1], "/")
-		a.lookupBelow(base, prefix, a.o.Directory, to).accept(abi.ENOENT)
-		have := a.here() - 1
-		a.call(abi.CallMkdirat, fd(parent), str(parts[i]), num(0o755)).accept(abi.EEXIST)
+		if !last {
+			to = a.tmp()
+			a.lookupBelow(base, prefix, a.o.Directory, to).accept(abi.ENOENT)
+			known = a.here() - 1
+		}
+		a.call(abi.CallMkdirat, fd(parent), a.str(parts[i]), num(0o755)).accept(abi.EEXIST)
 		a.lookupBelow(base, prefix, a.o.Directory, to)
-		a.skipOK(have)
+		if known >= 0 {
+			a.skipOK(known)
+		}
 		parent = to
 	}
 	a.skipOK(first)
@@ -439,10 +458,10 @@ func (a *Asm) directoryBelow(base Reg, p string, out Reg) {
 func (a *Asm) file(p string, out Reg) {
 	a.lookup(p, 0, out).accept(abi.ENOENT)
 	first := a.here() - 1
-	a.directory(path.Dir("/"+p), a.tmp())
+	a.directory(path.Dir("/"+p), 0, a.tmp())
 	made := a.tmp()
-	how := openHow(abi.OWronly|abi.OCreat|abi.OCloexec|a.o.Nonblock, 0o644, inRoot)
-	a.call(abi.CallOpenat2, fd(RegRoot), str(below(p)), how, num(24)).into(made)
+	how := a.openHow(abi.OWronly|abi.OCreat|abi.OCloexec|a.o.Nonblock, 0o644, inRoot)
+	a.call(abi.CallOpenat2, fd(RegRoot), a.str(below(p)), how, num(24)).into(made)
 	a.lookup(p, 0, out)
 	a.skipOK(first)
 }
@@ -453,7 +472,7 @@ func (a *Asm) likeTree(tree Reg, p string, out Reg) {
 	a.file(p, out)
 	done := a.jump()
 	a.skipOK(dir)
-	a.directory(p, out)
+	a.directory(p, 0, out)
 	a.skipOK(done)
 }
 
@@ -475,7 +494,7 @@ func (m *Mask) lower(a *Asm) {
 	missing := a.here() - 1
 	cover := a.tmp()
 	dir := a.ifDirectory(to)
-	a.call(abi.CallOpenTree, fd(RegNull), str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
+	a.call(abi.CallOpenTree, fd(RegNull), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
 	done := a.jump()
 	a.skipOK(dir)
 	a.newFS("tmpfs", "tmpfs", []string{"nr_inodes=1", "mode=0555"}, abi.MountAttrRdonly|abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, cover)
@@ -498,7 +517,7 @@ func (r *ReadonlyPath) lower(a *Asm) {
 	a.lookup(r.Path, 0, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 	missing := a.here() - 1
 	cover := a.tmp()
-	a.call(abi.CallOpenTree, fd(to), str(""), num(treeFlags(true)|abi.AtEmptyPath)).into(cover)
+	a.call(abi.CallOpenTree, fd(to), a.str(""), num(treeFlags(true)|abi.AtEmptyPath)).into(cover)
 	a.setattr(cover, Attrs{RecSet: abi.MountAttrRdonly})
 	a.attach(cover, to)
 	a.skipAccept(missing)
@@ -528,7 +547,7 @@ func (m *NewMount) String() string {
 
 func (m *NewMount) lower(a *Asm) {
 	a.newFS(m.Type, m.Type, m.Options, m.Attrs.Set, m.Out)
-	a.setattr(m.Out, Attrs{Clear: m.Attrs.Clear})
+	a.setattr(m.Out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
 }
 
 // Device puts a device node into the container: made with mknod(2), or where a
@@ -541,6 +560,7 @@ type Device struct {
 	UID, GID     uint32
 	Bind         string // the host's node, when it is to be bound
 	Tree         Reg    // the detached /dev that it is made in; none is the container's root
+	Have         int    // leading components of Path that are known to be there
 }
 
 // Name implements [Op].
@@ -563,7 +583,7 @@ func (d *Device) lower(a *Asm) {
 	dir, name := path.Split(path.Clean("/" + d.Path))
 	if d.Bind != "" {
 		tree, to := a.tmp(), a.tmp()
-		a.call(abi.CallOpenTree, cwd(), str(d.Bind), num(treeFlags(false))).into(tree)
+		a.call(abi.CallOpenTree, cwd(), a.str(d.Bind), num(treeFlags(false))).into(tree)
 		a.file(d.Path, to)
 		a.attach(tree, to)
 		return
@@ -573,21 +593,24 @@ func (d *Device) lower(a *Asm) {
 		base, dir = d.Tree, strings.TrimPrefix(dir, "/dev")
 	}
 	parent := a.tmp()
-	a.directoryBelow(base, dir, parent)
+	a.directoryBelow(base, dir, d.Have, parent)
 	kind := map[string]uint64{"c": abi.SIfchr, "u": abi.SIfchr, "b": abi.SIfblk, "p": abi.SIfifo}[d.Type]
 	// A node that is there already is taken away first: it is the image's, and
 	// may be anything.
-	a.call(abi.CallUnlinkat, fd(parent), str(name), num(0)).accept(abi.ENOENT)
-	a.call(abi.CallMknodat, fd(parent), str(name), num(kind|uint64(d.Mode)), num(d.number()))
+	a.call(abi.CallUnlinkat, fd(parent), a.str(name), num(0)).accept(abi.ENOENT)
+	a.call(abi.CallMknodat, fd(parent), a.str(name), num(kind|uint64(d.Mode)), num(d.number()))
 	// The mode as it was asked for, whatever the umask.
-	a.call(abi.CallFchmodat, fd(parent), str(name), num(uint64(d.Mode)))
+	a.call(abi.CallFchmodat, fd(parent), a.str(name), num(uint64(d.Mode)))
 	if d.UID != 0 || d.GID != 0 {
-		a.call(abi.CallFchownat, fd(parent), str(name), num(uint64(d.UID)), num(uint64(d.GID)), num(abi.AtSymlinkNofollow))
+		a.call(abi.CallFchownat, fd(parent), a.str(name), num(uint64(d.UID)), num(uint64(d.GID)), num(abi.AtSymlinkNofollow))
 	}
 }
 
 // Symlink makes a symbolic link in the container; one that is there stays.
-type Symlink struct{ Target, Path string }
+type Symlink struct {
+	Target, Path string
+	Have         int // leading components of Path that are known to be there
+}
 
 // Name implements [Op].
 func (*Symlink) Name() string { return "symlink" }
@@ -598,8 +621,8 @@ func (s *Symlink) String() string { return fmt.Sprintf("symlink %s to %s", s.Pat
 func (s *Symlink) lower(a *Asm) {
 	dir, name := path.Split(path.Clean("/" + s.Path))
 	parent := a.tmp()
-	a.directory(dir, parent)
-	a.call(abi.CallSymlinkat, str(s.Target), fd(parent), str(name)).accept(abi.EEXIST)
+	a.directory(dir, s.Have, parent)
+	a.call(abi.CallSymlinkat, a.str(s.Target), fd(parent), a.str(name)).accept(abi.EEXIST)
 }
 
 // Workdir makes the process's working directory where the image lacks it.
@@ -611,7 +634,7 @@ func (*Workdir) Name() string { return "mkdir" }
 // String implements [Op].
 func (w *Workdir) String() string { return "mkdir " + w.Path }
 
-func (w *Workdir) lower(a *Asm) { a.directory(w.Path, a.tmp()) }
+func (w *Workdir) lower(a *Asm) { a.directory(w.Path, 0, a.tmp()) }
 
 // Remount changes attributes of the mount at Dest: mount_setattr(2).
 type Remount struct {
@@ -651,12 +674,12 @@ func (*PivotRoot) String() string { return "pivot_root, umount the host's tree" 
 
 func (p *PivotRoot) lower(a *Asm) {
 	a.call(abi.CallFchdir, fd(RegRoot))
-	a.call(abi.CallPivotRoot, str("."), str("."))
+	a.call(abi.CallPivotRoot, a.str("."), a.str("."))
 	if p.Scratch {
-		a.call(abi.CallUmount2, str("."), num(abi.MNTDetach))
+		a.call(abi.CallUmount2, a.str("."), num(abi.MNTDetach))
 	}
-	a.call(abi.CallUmount2, str("."), num(abi.MNTDetach))
-	a.call(abi.CallChdir, str("/"))
+	a.call(abi.CallUmount2, a.str("."), num(abi.MNTDetach))
+	a.call(abi.CallChdir, a.str("/"))
 }
 
 // OpenProc keeps the host's procfs, for writing sysctls before anything of the
@@ -671,7 +694,7 @@ func (*OpenProc) Name() string { return "open proc" }
 func (*OpenProc) String() string { return "open /proc = " + RegProc.String() }
 
 func (*OpenProc) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), str("/proc"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegProc)
+	a.call(abi.CallOpenat, cwd(), a.str("/proc"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegProc)
 }
 
 // Sysctl writes a kernel parameter of the container's namespaces: proc(5).
@@ -705,7 +728,7 @@ func sysctlPath(key string) string {
 
 func (s *Sysctl) lower(a *Asm) {
 	f := a.tmp()
-	how := openHow(abi.OWronly|abi.OCloexec, 0, abi.ResolveBeneath|abi.ResolveNoSymlinks|abi.ResolveNoXdev)
-	a.call(abi.CallOpenat2, fd(RegProc), str("sys/"+sysctlPath(s.Key)), how, num(24)).into(f)
-	a.call(abi.CallWrite, fd(f), mem([]byte(s.Value)), num(uint64(len(s.Value))))
+	how := a.openHow(abi.OWronly|abi.OCloexec, 0, abi.ResolveBeneath|abi.ResolveNoSymlinks|abi.ResolveNoXdev)
+	a.call(abi.CallOpenat2, fd(RegProc), a.str("sys/"+sysctlPath(s.Key)), how, num(24)).into(f)
+	a.call(abi.CallWrite, fd(f), a.mem([]byte(s.Value)), num(uint64(len(s.Value))))
 }

@@ -58,7 +58,7 @@ func (o *OpenNamespace) String() string {
 }
 
 func (o *OpenNamespace) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), str(o.Path), num(abi.OCloexec), num(0)).into(o.Out)
+	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OCloexec), num(0)).into(o.Out)
 }
 
 // OpenFD opens a path of the host before the clone, so that the container's
@@ -76,7 +76,7 @@ func (*OpenFD) Name() string { return "open" }
 func (o *OpenFD) String() string { return fmt.Sprintf("open %s = %s", o.Path, o.Out) }
 
 func (o *OpenFD) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), str(o.Path), num(o.Flags|abi.OCloexec), num(0)).into(o.Out)
+	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(o.Flags|abi.OCloexec), num(0)).into(o.Out)
 }
 
 // Setns joins a namespace: setns(2). For pid it acts on children only, so a
@@ -146,15 +146,15 @@ func (e *EnterTime) lower(a *Asm) {
 	text := []byte(clockOffset("monotonic", e.Monotonic) + clockOffset("boottime", e.Boottime))
 	a.writeProc("timens_offsets", text)
 	ns := a.tmp()
-	a.call(abi.CallOpenat, fd(RegSelf), str("ns/time_for_children"), num(abi.OCloexec), num(0)).into(ns)
+	a.call(abi.CallOpenat, fd(RegSelf), a.str("ns/time_for_children"), num(abi.OCloexec), num(0)).into(ns)
 	a.call(abi.CallSetns, fd(ns), num(abi.CloneNewTime))
 }
 
 // writeProc writes to a file below /proc/self of the host's procfs.
 func (a *Asm) writeProc(name string, text []byte) {
 	f := a.tmp()
-	a.call(abi.CallOpenat, fd(RegSelf), str(name), num(abi.OWronly|abi.OCloexec), num(0)).into(f)
-	a.call(abi.CallWrite, fd(f), mem(text), size(text))
+	a.call(abi.CallOpenat, fd(RegSelf), a.str(name), num(abi.OWronly|abi.OCloexec), num(0)).into(f)
+	a.call(abi.CallWrite, fd(f), a.mem(text), size(text))
 }
 
 // Fork makes the process that goes on in a joined pid namespace: clone(2) with
@@ -167,7 +167,7 @@ func (*Fork) Name() string { return "fork" }
 // String implements [Op].
 func (*Fork) String() string { return "clone CLONE_PARENT, to be in the joined pid namespace" }
 
-func (*Fork) lower(a *Asm) { a.Rows = append(a.Rows, Row{Kind: RowFork, Call: abi.CallClone}) }
+func (*Fork) lower(a *Asm) { a.row(Row{Kind: RowFork, Call: abi.CallClone}) }
 
 // Init leaves pid 1 behind as an init that reaps orphans and passes signals
 // on; a child of it goes on as the command.
@@ -179,7 +179,7 @@ func (*Init) Name() string { return "init" }
 // String implements [Op].
 func (*Init) String() string { return "clone, pid 1 stays as init and reaps" }
 
-func (*Init) lower(a *Asm) { a.Rows = append(a.Rows, Row{Kind: RowInit, Call: abi.CallClone}) }
+func (*Init) lower(a *Asm) { a.row(Row{Kind: RowInit, Call: abi.CallClone}) }
 
 // KeepNamespace keeps a namespace of the container's first process alive by a
 // bind mount of its file: namespaces(7). The mount stays until someone unmounts it.
@@ -198,8 +198,8 @@ func (k *KeepNamespace) String() string {
 
 func (k *KeepNamespace) lower(a *Asm) {
 	tree := a.tmp()
-	a.call(abi.CallOpenTree, fd(RegChildProc), str("ns/"+k.NS.ProcName()), num(treeFlags(false))).into(tree)
-	a.call(abi.CallMoveMount, fd(tree), str(""), cwd(), str(k.Path), num(abi.MoveMountFEmptyPath|abi.MoveMountTSymlinks))
+	a.call(abi.CallOpenTree, fd(RegChildProc), a.str("ns/"+k.NS.ProcName()), num(treeFlags(false))).into(tree)
+	a.call(abi.CallMoveMount, fd(tree), a.str(""), cwd(), a.str(k.Path), num(abi.MoveMountFEmptyPath|abi.MoveMountTSymlinks))
 }
 
 // OpenRoot takes a directory for the root that later steps look paths up below.
@@ -212,7 +212,7 @@ func (*OpenRoot) Name() string { return "open root" }
 func (o *OpenRoot) String() string { return fmt.Sprintf("open %s = %s", o.Path, RegRoot) }
 
 func (o *OpenRoot) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), str(o.Path), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegRoot)
+	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegRoot)
 }
 
 // Chroot makes the directory of RegRoot the root directory: chroot(2).
@@ -226,7 +226,7 @@ func (*Chroot) String() string { return "fchdir, chroot " + RegRoot.String() }
 
 func (*Chroot) lower(a *Asm) {
 	a.call(abi.CallFchdir, fd(RegRoot))
-	a.call(abi.CallChroot, str("."))
+	a.call(abi.CallChroot, a.str("."))
 }
 
 // Fchdir changes to a directory that is open: fchdir(2).
@@ -249,4 +249,4 @@ func (*PlainChdir) Name() string { return "plain chdir" }
 // String implements [Op].
 func (c *PlainChdir) String() string { return "chdir " + c.Path }
 
-func (c *PlainChdir) lower(a *Asm) { a.call(abi.CallChdir, str(c.Path)) }
+func (c *PlainChdir) lower(a *Asm) { a.call(abi.CallChdir, a.str(c.Path)) }

@@ -36,20 +36,20 @@ const (
 )
 
 func (t *Terminal) lower(a *Asm) {
-	a.call(abi.CallOpenat, fd(RegPts), str("ptmx"), num(abi.ORdwr|abi.ONoctty|abi.OCloexec), num(0)).into(RegMaster)
-	a.call(abi.CallIoctl, fd(RegMaster), num(tiocsptlck), mem(make([]byte, 4)))
+	a.call(abi.CallOpenat, fd(RegPts), a.str("ptmx"), num(abi.ORdwr|abi.ONoctty|abi.OCloexec), num(0)).into(RegMaster)
+	a.call(abi.CallIoctl, fd(RegMaster), num(tiocsptlck), a.mem(make([]byte, 4)))
 	slave := RegSlave
 	a.call(abi.CallIoctl, fd(RegMaster), num(tiocgptpeer), num(abi.ORdwr|abi.ONoctty|abi.OCloexec)).into(slave)
 	if t.Rows != 0 || t.Columns != 0 {
 		size := make([]byte, 8)
 		binary.LittleEndian.PutUint16(size, t.Rows)
 		binary.LittleEndian.PutUint16(size[2:], t.Columns)
-		a.call(abi.CallIoctl, fd(RegMaster), num(tiocswinsz), mem(size))
+		a.call(abi.CallIoctl, fd(RegMaster), num(tiocswinsz), a.mem(size))
 	}
 	if t.UID != 0 || t.GID != 0 {
-		a.call(abi.CallFchownat, fd(slave), str(""), num(uint64(t.UID)), num(uint64(t.GID)), num(abi.AtEmptyPath))
+		a.call(abi.CallFchownat, fd(slave), a.str(""), num(uint64(t.UID)), num(uint64(t.GID)), num(abi.AtEmptyPath))
 	}
-	a.call(abi.CallSetsid)
+	a.call(abi.CallSetsid).accept(abi.EPERM) // a session of its own was made before
 	a.call(abi.CallIoctl, fd(slave), num(tiocsctty), num(0))
 	for i := range uint64(3) {
 		a.call(abi.CallDup3, fd(slave), num(i), num(0))
@@ -68,7 +68,7 @@ func (*Console) String() string { return "bind the terminal on /dev/console" }
 
 func (*Console) lower(a *Asm) {
 	tree, to := a.tmp(), a.tmp()
-	a.call(abi.CallOpenTree, fd(RegSlave), str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(tree)
+	a.call(abi.CallOpenTree, fd(RegSlave), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(tree)
 	a.file("/dev/console", to)
 	a.attach(tree, to)
 }
@@ -83,7 +83,7 @@ func (*Hostname) Name() string { return "sethostname" }
 func (h *Hostname) String() string { return "sethostname " + h.Host }
 
 func (h *Hostname) lower(a *Asm) {
-	a.call(abi.CallSethostname, mem([]byte(h.Host)), num(uint64(len(h.Host))))
+	a.call(abi.CallSethostname, a.mem([]byte(h.Host)), num(uint64(len(h.Host))))
 }
 
 // Domainname sets the NIS domain name: setdomainname(2).
@@ -96,7 +96,7 @@ func (*Domainname) Name() string { return "setdomainname" }
 func (d *Domainname) String() string { return "setdomainname " + d.Domain }
 
 func (d *Domainname) lower(a *Asm) {
-	a.call(abi.CallSetdomainname, mem([]byte(d.Domain)), num(uint64(len(d.Domain))))
+	a.call(abi.CallSetdomainname, a.mem([]byte(d.Domain)), num(uint64(len(d.Domain))))
 }
 
 // LoopbackUp sets the loopback interface of a new network namespace up: netdevice(7).
@@ -115,7 +115,7 @@ func (*LoopbackUp) lower(a *Asm) {
 	ifr := make([]byte, 40) // struct ifreq
 	copy(ifr, "lo")
 	binary.LittleEndian.PutUint16(ifr[16:], iffUpRunning)
-	a.call(abi.CallIoctl, fd(s), num(siocsifflags), mem(ifr))
+	a.call(abi.CallIoctl, fd(s), num(siocsifflags), a.mem(ifr))
 }
 
 // Rlimit sets a resource limit: getrlimit(2).
@@ -143,7 +143,7 @@ func (r *Rlimit) lower(a *Asm) {
 	b := make([]byte, 16)
 	putUint(b, r.Soft)
 	putUint(b[8:], r.Hard)
-	a.call(abi.CallPrlimit, num(0), num(uint64(r.Resource)), mem(b), num(0))
+	a.call(abi.CallPrlimit, num(0), num(uint64(r.Resource)), a.mem(b), num(0))
 }
 
 // Umask sets the file mode creation mask: umask(2).
@@ -179,7 +179,7 @@ func (*OpenSelf) Name() string { return "open self" }
 func (*OpenSelf) String() string { return "open /proc/self = " + RegSelf.String() }
 
 func (*OpenSelf) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), str("/proc/self"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegSelf)
+	a.call(abi.CallOpenat, cwd(), a.str("/proc/self"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegSelf)
 }
 
 // OpenNull keeps the host's null device, to mask files with.
@@ -192,7 +192,7 @@ func (*OpenNull) Name() string { return "open null" }
 func (*OpenNull) String() string { return "open /dev/null = " + RegNull.String() }
 
 func (*OpenNull) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), str("/dev/null"), num(abi.OPath|abi.OCloexec), num(0)).into(RegNull)
+	a.call(abi.CallOpenat, cwd(), a.str("/dev/null"), num(abi.OPath|abi.OCloexec), num(0)).into(RegNull)
 }
 
 // Chdir changes to the working directory, below the container's root and
@@ -234,7 +234,7 @@ func (k *Keyring) String() string { return "keyctl join_session_keyring " + k.Ri
 func (k *Keyring) lower(a *Asm) {
 	// ENOSYS: a kernel without keys. EDQUOT: the user's quota is used up by
 	// others; going on in the old keyring is what the peers do as well.
-	a.call(abi.CallKeyctl, num(1), str(k.Ring), num(0), num(0), num(0)).accept(abi.ENOSYS, abi.EDQUOT)
+	a.call(abi.CallKeyctl, num(1), a.str(k.Ring), num(0), num(0), num(0)).accept(abi.ENOSYS, abi.EDQUOT)
 }
 
 // Setsid starts a new session: setsid(2).
@@ -273,7 +273,7 @@ func (*Sigmask) String() string { return "rt_sigprocmask, no signal blocked" }
 
 func (*Sigmask) lower(a *Asm) {
 	const sigSetmask = 2
-	a.call(abi.CallRtSigprocmask, num(sigSetmask), mem(make([]byte, 8)), num(0), num(8))
+	a.call(abi.CallRtSigprocmask, num(sigSetmask), a.mem(make([]byte, 8)), num(0), num(8))
 }
 
 // CloseFDs marks everything but the first First descriptors close-on-exec:
@@ -321,19 +321,17 @@ func quote(s string) string {
 }
 
 func (e *Exec) lower(a *Asm) {
-	argv, envp := vector(e.Args), vector(e.Env)
+	argv, envp := a.vector(e.Args), a.vector(e.Env)
 	if len(e.Path) == 0 {
-		a.call(abi.CallExecve, str(e.Args[0]), argv, envp)
+		a.call(abi.CallExecve, a.str(e.Args[0]), argv, envp)
 		return
 	}
 	for _, dir := range e.Path {
 		if dir == "" {
 			dir = "."
 		}
-		a.Rows = append(a.Rows, Row{
-			Kind: RowNote, Call: abi.CallExecve, Args: []Arg{str(dir + "/" + e.Args[0]), argv, envp},
-			Accept: []abi.Errno{abi.ENOENT, abi.ENOTDIR, abi.EACCES},
-		})
+		r := a.call(abi.CallExecve, a.str(dir+"/"+e.Args[0]), argv, envp).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+		r.Kind = RowNote
 	}
-	a.Rows = append(a.Rows, Row{Kind: RowFail, Call: abi.CallExecve, Accept: []abi.Errno{abi.ENOENT}})
+	a.row(Row{Kind: RowFail, Call: abi.CallExecve, Accept: [3]abi.Errno{abi.ENOENT}})
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -29,7 +30,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 	var b strings.Builder
 	opWidth := len("operation")
 	for _, s := range p.Steps {
-		opWidth = max(opWidth, min(utf8.RuneCountInString(s.Op.String()), 44))
+		opWidth = max(opWidth, min(utf8.RuneCountInString(oneLine(s.Op.String())), 44))
 	}
 	line := func(n, time, side, op, because string) {
 		if micros != nil {
@@ -50,7 +51,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		if i < len(micros) && micros[i] >= 0 {
 			time = fmt.Sprintf("%.1f", micros[i])
 		}
-		line(fmt.Sprintf("%3d", i+1), time, s.Side.String(), s.Op.String(), s.Cause.String())
+		line(fmt.Sprintf("%3d", i+1), time, s.Side.String(), oneLine(s.Op.String()), oneLine(s.Cause.String()))
 		if arch != abi.ArchNone {
 			for _, r := range Lower(s.Op, arch) {
 				b.WriteString("                    " + rowText(r, arch) + "\n")
@@ -58,7 +59,29 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		}
 	}
 	for _, w := range p.Warnings {
-		b.WriteString("warning: " + w + "\n")
+		b.WriteString("warning: " + oneLine(w) + "\n")
+	}
+	return b.String()
+}
+
+// oneLine writes out what could start a line or move a cursor: names in a plan
+// come from config.json, and must not look like steps.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for i, n := 0, 0; i < len(s); i += n {
+		var r rune
+		r, n = utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, "\\x%02x", s[i])
+		case strconv.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
 	}
 	return b.String()
 }
@@ -91,8 +114,8 @@ func rowText(r Row, arch abi.Arch) string {
 	case RowInit:
 		return "clone()"
 	}
-	args := make([]string, len(r.Args))
-	for i, a := range r.Args {
+	args := make([]string, r.N)
+	for i, a := range r.Args[:r.N] {
 		args[i] = argText(r.Call, i, a, arch)
 	}
 	s := fmt.Sprintf("%s(%s)", r.Call, strings.Join(args, ", "))
@@ -100,6 +123,9 @@ func rowText(r Row, arch abi.Arch) string {
 		s += " = " + r.Out.String()
 	}
 	for i, e := range r.Accept {
+		if e == 0 {
+			break
+		}
 		if i == 0 {
 			s += "  or "
 		} else {

@@ -81,7 +81,9 @@ func (u *unsharer) clone() {
 	var flags []string
 	for _, ns := range fresh {
 		if u.o.Because != nil {
-			flags = append(flags, u.o.Because(ns.String()))
+			if flag := u.o.Because(ns.String()); flag != "" {
+				flags = append(flags, flag)
+			}
 		}
 	}
 	var check Check

@@ -1,3 +1,9 @@
+// The Go runtime need not read the cgroup's CPU limit to run one container: ten
+// system calls fewer at each start.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command kakuri-runtime runs OCI bundles. It parses its command line by hand:
 // each import is paid for at every start of a container.
 package main
@@ -58,6 +64,7 @@ func run(args []string) (int, error) {
 }
 
 func runBundle(args []string) (int, error) {
+	oci.Prefault()
 	dir, rest, err := bundleFlag(args)
 	if err != nil {
 		return 1, err
@@ -72,7 +79,7 @@ func runBundle(args []string) (int, error) {
 	for _, w := range b.Warnings {
 		fmt.Fprintln(os.Stderr, "kakuri-runtime: warning:", w)
 	}
-	facts, err := host.Read()
+	facts, err := host.Read(b.Needs())
 	if err != nil {
 		return 1, err
 	}
@@ -117,7 +124,7 @@ func explain(args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	facts, err := host.Read()
+	facts, err := host.Read(b.Needs())
 	if err != nil {
 		return 1, err
 	}

@@ -1,3 +1,8 @@
+// The Go runtime need not read the cgroup's CPU limit to start one command.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command kakuri runs programs in isolated environments, and shows how.
 package main
 

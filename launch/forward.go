@@ -1,0 +1,54 @@
+package launch
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// forwardDelay is how long a container runs before signals are passed on to it.
+// Each signal that the Go runtime is told to hand out costs it a round of thread
+// switches, a millisecond in all that short programs need not pay for. A signal
+// that comes earlier does to this process what it does by default, and the
+// container ends with it; a program cannot have set a handler by then.
+const forwardDelay = 5 * time.Millisecond
+
+// ForwardOptions change what [Forward] does with some signals.
+type ForwardOptions struct {
+	Resize func()         // called in place of passing SIGWINCH on, when not nil
+	Term   syscall.Signal // sent for SIGTERM, when not 0
+}
+
+// Forward passes the signals that this process gets on to p, until stop is called.
+func Forward(p *Process, o ForwardOptions) (stop func()) {
+	signals := make(chan os.Signal, 64)
+	quit := make(chan struct{})
+	t := time.AfterFunc(forwardDelay, func() {
+		signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
+			syscall.SIGALRM, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGWINCH)
+		defer signal.Stop(signals)
+		if o.Resize != nil {
+			o.Resize() // a change of size may have come before
+		}
+		for {
+			select {
+			case <-quit:
+				return
+			case s := <-signals:
+				switch {
+				case s == syscall.SIGWINCH && o.Resize != nil:
+					o.Resize()
+				case s == syscall.SIGTERM && o.Term != 0:
+					p.Signal(o.Term)
+				default:
+					p.Signal(s.(syscall.Signal))
+				}
+			}
+		}
+	})
+	return func() {
+		t.Stop()
+		close(quit)
+	}
+}
