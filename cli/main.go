@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/engine"
@@ -34,7 +35,8 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Main runs one command line and returns its exit code.
 func Main(ctx context.Context, args []string, io IO) int {
-	root := newRoot(io)
+	engine.Prefault()
+	root := newRoot(io, first(args))
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -65,7 +67,34 @@ func isUsage(err error) bool {
 	return errors.As(err, &u) || strings.HasPrefix(err.Error(), "unknown command")
 }
 
-func newRoot(io IO) *cobra.Command {
+// A verb is a command, its group in the help, and what makes it.
+type verb struct {
+	name, group string
+	make        func(IO) *cobra.Command
+}
+
+func verbs() []verb {
+	return []verb{
+		{"run", "run", newRun}, {"ps", "run", newPS},
+		{"tour", "see", newTour}, {"explain", "see", newExplain}, {"verify", "see", newVerify}, {"ns", "see", newNS},
+		{"unshare", "tool", newUnshare}, {"enter", "tool", newEnter},
+	}
+}
+
+// first is the verb of a command line, empty when it begins with a flag.
+func first(args []string) string {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return args[0]
+	}
+	return ""
+}
+
+// Root returns the whole tree of commands, for what documents it.
+func Root(io IO) *cobra.Command { return newRoot(io, "") }
+
+// newRoot makes the tree of commands. With the name of a verb it holds that one
+// alone: making the flags of all of them is a good part of a start.
+func newRoot(io IO, only string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kakuri COMMAND",
 		Short: "run programs in isolated environments, and see how",
@@ -91,16 +120,16 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 		&cobra.Group{ID: "see", Title: "Microscope:"},
 		&cobra.Group{ID: "tool", Title: "Namespaces by hand:"},
 	)
-	add := func(group string, cmds ...*cobra.Command) {
-		for _, c := range cmds {
-			c.GroupID = group
-			root.AddCommand(c)
+	list := verbs()
+	known := slices.ContainsFunc(list, func(c verb) bool { return c.name == only })
+	for _, c := range list {
+		if !known || c.name == only {
+			cmd := c.make(io)
+			cmd.GroupID = c.group
+			root.AddCommand(cmd)
 		}
 	}
-	add("run", newRun(io), newPS(io))
-	add("see", newTour(io))
-	add("see", newExplain(io), newVerify(io), newNS(io))
-	add("tool", newUnshare(io), newEnter(io))
+	root.CompletionOptions.DisableDefaultCmd = known
 	return root
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
-	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // The image "host" is a copy-on-write view of the machine's own root: the
@@ -18,7 +17,7 @@ import (
 
 // freshDirs are empty and writable in every container of the host image: what
 // belongs to running programs, not to the operating system.
-func freshDirs() []string { return []string{"/run", "/tmp", "/var/tmp"} }
+func freshDirs() []string { return []string{"/run", "/run/lock", "/tmp", "/var/tmp"} }
 
 // privateDirs hold people's data: empty in "host", shown in "host:all".
 func privateDirs() []string {
@@ -68,15 +67,14 @@ func (b *builder) hostImage() error {
 	}
 	b.opts.Root = root
 	for _, dir := range freshDirs() {
-		b.mount(emptyDir(dir), "image host: empty, not the host's")
+		b.empty(dir, "image host: empty, not the host's")
 	}
-	b.mount(specs.Mount{Destination: "/run/lock", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "noexec", "mode=1777", "size=5m"}}, "image host: empty, not the host's")
 	if all {
 		return nil
 	}
 	for _, dir := range privateDirs() {
 		if exists(dir) {
-			b.mount(emptyDir(dir), "image host: people's data is not shown")
+			b.empty(dir, "image host: people's data is not shown")
 		}
 	}
 	if err := b.hideStrangers(); err != nil {
@@ -107,7 +105,7 @@ func (b *builder) hideStrangers() error {
 		switch {
 		case slices.Contains(systemDirs(), e.Name()) || slices.Contains(privateDirs(), p):
 		case e.IsDir():
-			b.mount(emptyDir(p), "image host: not of the operating system")
+			b.empty(p, "image host: not of the operating system")
 		case e.Type().IsRegular():
 			b.mask(p, "image host: not of the operating system")
 		}
@@ -121,15 +119,16 @@ func (b *builder) mask(p, why string) {
 	b.spec.Linux.MaskedPaths = append(b.spec.Linux.MaskedPaths, p)
 }
 
-func emptyDir(dir string) specs.Mount {
-	mode := "mode=755"
+// empty shows an empty directory in place of the host's.
+func (b *builder) empty(dir, why string) {
+	mode := uint32(0o755)
 	switch dir {
-	case "/tmp", "/var/tmp":
-		mode = "mode=1777"
+	case "/tmp", "/var/tmp", "/run/lock":
+		mode = 0o1777
 	case "/root":
-		mode = "mode=700"
+		mode = 0o700
 	}
-	return specs.Mount{Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", mode}}
+	b.opts.Root.Empty = append(b.opts.Root.Empty, plan.RootDir{Path: dir, Mode: mode, Reason: why})
 }
 
 // diskMounts lists the mount points, beside "/", that hold files of the

@@ -80,29 +80,24 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 // attend carries a running container to its end: streams, signals, the record
 // of its plan, and what killed processes left behind.
 func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Streams, io *streams) (Result, error) {
-	ent.rec.PID = proc.PID
+	if ent.rec.PID != proc.PID {
+		// The process went on in a joined pid namespace, as another one.
+		ent.rec.PID = proc.PID
+		if started, err := startTime(proc.PID); err == nil {
+			ent.rec.Started = started
+			ent.write(nil)
+		}
+	}
 	io.start(proc)
 	stop := func() {}
 	if s.Signals {
 		stop = launch.Forward(proc, launch.ForwardOptions{Resize: io.resize, Term: prep.stopSignal()})
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Only now, beside the running container: it need not wait for these.
-		if started, err := startTime(proc.PID); err == nil {
-			ent.rec.Started = started
-			ent.write(&prep.Plan)
-		}
-		if s.Started != nil {
-			s.Started(ent.rec)
-		}
-		e.sweep()
-	}()
+	recorded := e.recordLater(ent, prep, s.Started)
 	status, err := proc.Wait()
 	stop()
 	io.finish()
-	<-done
+	recorded()
 	res := Result{Plan: prep.Plan, Timings: proc.Timings, Warnings: prep.Plan.Warnings}
 	if err != nil {
 		return res, &ExitError{125, fmt.Errorf("wait: %w", err)}
@@ -112,6 +107,37 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 		res.Code = 128 + int(status.Signal())
 	}
 	return res, nil
+}
+
+// recordDelay is how long a container runs before its plan is written down, and
+// what killed processes left is looked for: short programs need not wait for it.
+const recordDelay = 10 * time.Millisecond
+
+// recordLater writes the plan of a running container into its file, tells the
+// caller that it runs, and sweeps. The function it returns waits for that, or
+// prevents it when the container ended before.
+func (e *Engine) recordLater(ent *entry, prep *Prepared, started func(Container)) (stop func()) {
+	done := make(chan struct{})
+	work := func() {
+		defer close(done)
+		ent.write(&prep.Plan)
+		if started != nil {
+			started(ent.rec)
+		}
+		e.sweep()
+	}
+	if started != nil {
+		go work()
+		return func() { <-done }
+	}
+	t := time.AfterFunc(recordDelay, work)
+	return func() {
+		if !t.Stop() {
+			<-done
+		} else if ent.company {
+			e.sweep()
+		}
+	}
 }
 
 // hostID is the host's id of the container's user, who is to own its streams.

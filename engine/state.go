@@ -53,6 +53,8 @@ type entry struct {
 	path string
 	file *os.File
 	rec  Container
+
+	company bool // there were other containers' files when this one was made
 }
 
 // entryName splits the name of a container's file.
@@ -105,7 +107,7 @@ func (e *Engine) reserve(rec Container) (*entry, error) {
 	if err := choose(&rec, list); err != nil {
 		return nil, err
 	}
-	ent := &entry{path: filepath.Join(e.containers(), fmt.Sprintf("%s.%d.%s", rec.ID, rec.Slot, rec.Name)), rec: rec}
+	ent := &entry{path: filepath.Join(e.containers(), fmt.Sprintf("%s.%d.%s", rec.ID, rec.Slot, rec.Name)), rec: rec, company: len(list) > 0}
 	ent.file, err = os.OpenFile(ent.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err

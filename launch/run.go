@@ -193,9 +193,11 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 // spares copying it: not where a step acts on the memory as a whole.
 func mayShare(p plan.Plan) bool {
 	for _, s := range p.Steps {
-		switch s.Op.(type) {
+		switch op := s.Op.(type) {
 		case *plan.EnterTime: // the clocks of a time namespace are mapped memory
-			return false
+			if !op.OnExec {
+				return false
+			}
 		case *plan.Init: // stays, and must not stay in here
 			return false
 		case *plan.OOMScoreAdj: // is kept equal for all who share memory

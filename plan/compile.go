@@ -51,6 +51,14 @@ type Root struct {
 	Size   string     // of the writable layers together
 	Views  []RootView // one at "/" is the root; without it the root is an empty tmpfs
 	Links  []Symlink  // made in an empty root
+	Empty  []RootDir  // directories that are empty and writable
+	Reason string
+}
+
+// A RootDir is an empty directory in place of what a view shows.
+type RootDir struct {
+	Path   string
+	Mode   uint32
 	Reason string
 }
 
@@ -369,6 +377,15 @@ func (c *compiler) idMappedSources() error {
 
 func (c *compiler) rootPath() string { return c.source(c.spec.Root.Path) }
 
+// fits refuses a path of the container that no system call would take (PATH_MAX):
+// its directories are made one by one.
+func fits(field, p string) error {
+	if len(p) > 4095 {
+		return specErr(field, "a path has at most 4095 bytes, this one has %d", len(p))
+	}
+	return nil
+}
+
 // source makes a path of the host absolute.
 func (c *compiler) source(p string) string {
 	if path.IsAbs(p) {
@@ -522,6 +539,10 @@ func (c *compiler) viewRoot(r *Root) error {
 	for _, l := range r.Links {
 		c.inside(&l, cause, nil)
 	}
+	set := uint64(abi.MountAttrNosuid | abi.MountAttrNodev)
+	for i, d := range r.Empty {
+		c.inside(&EmptyDir{N: i, Path: d.Path, Mode: d.Mode}, because("%s", d.Reason), &MountCheck{Dest: d.Path, Type: "tmpfs", Set: set})
+	}
 	return nil
 }
 
@@ -529,6 +550,9 @@ func (c *compiler) viewRoot(r *Root) error {
 func (c *compiler) pivot() error {
 	if !c.isNew(abi.NSMount) {
 		return nil
+	}
+	if err := fits("process.cwd", c.spec.Process.Cwd); err != nil {
+		return err
 	}
 	if cwd := c.spec.Process.Cwd; cwd != "" && cwd != "/" {
 		c.inside(&Workdir{Path: cwd}, c.cause("process.cwd"), nil)

@@ -120,6 +120,9 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	if dest == "/" {
 		return specErr(field+".destination", "%q: the root is root.path, not a mount", m.Destination)
 	}
+	if err := fits(field+".destination", dest); err != nil {
+		return err
+	}
 	o, err := c.parseMount(i, m)
 	if err != nil {
 		return err
@@ -132,6 +135,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		check.Type = ""
 		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Mode: o.mode}
 		c.inside(op, cause, check)
+		c.mounted = append(c.mounted, dest)
 		return nil
 	}
 	if m.Type == "" {
@@ -163,7 +167,7 @@ func (c *compiler) have(p string) int {
 	n := 0
 	for _, m := range c.mounted {
 		if strings.HasPrefix(p, m+"/") {
-			n = max(n, strings.Count(m, "/"))
+			n = strings.Count(m, "/") // a later mount hides what was below it
 		}
 	}
 	return n
@@ -337,6 +341,9 @@ func (c *compiler) device(s deviceStep, tree Reg) error {
 	if !slices.Contains([]string{"c", "u", "b", "p"}, d.Type) {
 		return specErr(s.field+".type", "unknown device type %q: there are c, u, b and p", d.Type)
 	}
+	if err := fits(s.field+".path", d.Path); err != nil {
+		return err
+	}
 	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666, Tree: tree}
 	if tree == RegNone {
 		op.Have = c.have(op.Path)
@@ -389,8 +396,11 @@ func (c *compiler) terminal() error {
 // paths hides and protects what the kernel shows to everyone.
 func (c *compiler) paths() error {
 	if !c.isNew(abi.NSMount) {
-		if len(c.linux.MaskedPaths) > 0 || len(c.linux.ReadonlyPaths) > 0 {
-			return specErr("linux.maskedPaths", "masked and read-only paths need a new mount namespace")
+		switch {
+		case len(c.linux.MaskedPaths) > 0:
+			return specErr("linux.maskedPaths", "masked paths need a new mount namespace")
+		case len(c.linux.ReadonlyPaths) > 0:
+			return specErr("linux.readonlyPaths", "read-only paths need a new mount namespace")
 		}
 		return nil
 	}

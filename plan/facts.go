@@ -22,6 +22,9 @@ type Facts struct {
 	SubUIDs, SubGIDs     []IDRange
 
 	Cgroup CgroupFacts
+
+	// TimeOnExec: execve enters the time namespace made for children.
+	TimeOnExec bool
 }
 
 // A LimitFact is a resource limit of the caller.

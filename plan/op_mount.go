@@ -273,6 +273,33 @@ func (*EmptyRoot) lower(a *Asm) {
 	a.call(abi.CallMoveMount, fd(RegRoot), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 }
 
+// EmptyDir puts an empty writable directory at Path: one of the scratch, which
+// costs far less than a file system of its own.
+type EmptyDir struct {
+	N    int // distinguishes the directories of a plan
+	Path string
+	Mode uint32
+}
+
+// Name implements [Op].
+func (*EmptyDir) Name() string { return "empty directory" }
+
+// String implements [Op].
+func (e *EmptyDir) String() string {
+	return fmt.Sprintf("bind an empty directory on %s mode=%04o,nosuid,nodev", e.Path, e.Mode)
+}
+
+func (e *EmptyDir) lower(a *Asm) {
+	name := fmt.Sprintf("empty%d", e.N)
+	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name), num(uint64(e.Mode)))
+	a.call(abi.CallFchmodat, fd(RegScratch), a.str(name), num(uint64(e.Mode)))
+	tree, to := a.tmp(), a.tmp()
+	a.call(abi.CallOpenTree, fd(RegScratch), a.str(name), num(treeFlags(false))).into(tree)
+	a.setattr(tree, Attrs{Set: abi.MountAttrNosuid | abi.MountAttrNodev})
+	a.directory(e.Path, 0, to)
+	a.attach(tree, to)
+}
+
 // escapeOverlay quotes what overlayfs splits at.
 func escapeOverlay(p string) string {
 	return strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace(p)
@@ -426,12 +453,29 @@ func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
 func (a *Asm) directory(p string, have int, out Reg) { a.directoryBelow(RegRoot, p, have, out) }
 
 func (a *Asm) directoryBelow(base Reg, p string, have int, out Reg) {
-	a.lookupBelow(base, p, a.o.Directory, out).accept(abi.ENOENT)
-	first := a.here() - 1
 	parts := components(p)
+	look := a.lookupBelow(base, p, a.o.Directory, out)
+	if len(parts) == 0 {
+		return // the base itself, which nothing here could make
+	}
+	look.accept(abi.ENOENT)
+	first := a.here() - 1
+	// The directory under way and the one above it take turns: a deep path needs no
+	// more registers than a shallow one.
+	var turn [2]Reg
+	turns := 0
+	next := func() Reg {
+		r := &turn[turns%2]
+		if turns++; turns <= len(turn) {
+			*r = a.tmp()
+		} else {
+			a.close(*r)
+		}
+		return *r
+	}
 	parent := base
 	if have = min(have, len(parts)-1); have > 0 {
-		parent = a.tmp()
+		parent = next()
 		a.lookupBelow(base, strings.Join(parts[:have], "/"), a.o.Directory, parent)
 	}
 	for i := max(have, 0); i < len(parts); i++ {
@@ -439,7 +483,7 @@ func (a *Asm) directoryBelow(base Reg, p string, have int, out Reg) {
 		to, known := out, -1
 		prefix := strings.Join(parts[:i+1], "/")
 		if !last {
-			to = a.tmp()
+			to = next()
 			a.lookupBelow(base, prefix, a.o.Directory, to).accept(abi.ENOENT)
 			known = a.here() - 1
 		}

@@ -113,6 +113,7 @@ func (u *Unshare) lower(a *Asm) { a.call(abi.CallUnshare, num(cloneFlags(u.New))
 // second fork: time_namespaces(7). Offsets are in nanoseconds.
 type EnterTime struct {
 	Boottime, Monotonic int64
+	OnExec              bool // the execve enters it: see [Facts]
 }
 
 // Name implements [Op].
@@ -145,6 +146,9 @@ func (e *EnterTime) lower(a *Asm) {
 	a.call(abi.CallUnshare, num(abi.CloneNewTime))
 	text := []byte(clockOffset("monotonic", e.Monotonic) + clockOffset("boottime", e.Boottime))
 	a.writeProc("timens_offsets", text)
+	if e.OnExec {
+		return
+	}
 	ns := a.tmp()
 	a.call(abi.CallOpenat, fd(RegSelf), a.str("ns/time_for_children"), num(abi.OCloexec), num(0)).into(ns)
 	a.call(abi.CallSetns, fd(ns), num(abi.CloneNewTime))

@@ -127,7 +127,7 @@ func (u *unsharer) child() {
 	o := u.o
 	if u.has(abi.NSTime) {
 		u.add(Container, &OpenSelf{}, "time", nil)
-		u.add(Container, &EnterTime{Boottime: o.Boottime, Monotonic: o.Monotonic}, "time", &TimeCheck{Boottime: o.Boottime, Monotonic: o.Monotonic})
+		u.add(Container, &EnterTime{Boottime: o.Boottime, Monotonic: o.Monotonic, OnExec: u.host.TimeOnExec}, "time", &TimeCheck{Boottime: o.Boottime, Monotonic: o.Monotonic})
 	}
 	if u.has(abi.NSPID) && !o.Fork {
 		u.add(Container, &Unshare{New: []abi.Namespace{abi.NSPID}}, "pid", nil)
