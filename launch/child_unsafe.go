@@ -173,7 +173,8 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) {
 			return i, uintptr(e)
 		}
-		if plan.RowKind(r.kind) == plan.RowNote && e != syscall.Errno(r.accept[0]) {
+		// As execvp(3): a part of PATH that is a file says nothing of the name.
+		if plan.RowKind(r.kind) == plan.RowNote && e != syscall.Errno(r.accept[0]) && e != syscall.ENOTDIR {
 			noted = uintptr(e)
 		}
 		i += 1 + int(r.onAccept)
@@ -191,7 +192,7 @@ func childFork(t *table) uintptr {
 	if e != 0 || pid == 0 {
 		return uintptr(e)
 	}
-	t.msg[0] = msgFork
+	t.msg[0] = plan.MsgFork
 	t.msg[1] = uint32(pid)
 	syscall.RawSyscall6(sysWrite, uintptr(t.regs[plan.RegSync]), uintptr(unsafe.Pointer(&t.msg)), plan.MsgSize, 0, 0, 0)
 	for {
@@ -257,6 +258,3 @@ func runHere(t *table) (int, syscall.Errno) {
 	i, e := childRows(t, unsafe.Pointer(unsafe.SliceData(t.rows)), len(t.rows))
 	return i, syscall.Errno(e)
 }
-
-// msgFork is the message of childFork: the pid takes the place of the step.
-const msgFork = 4

@@ -2,6 +2,8 @@ package launch
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -34,7 +36,24 @@ func (e *Error) Error() string {
 	if e.Hint != "" {
 		s += ": " + e.Hint
 	}
-	return s
+	return oneLine(s)
+}
+
+// oneLine escapes what is not to be printed: names come from images and flags, and
+// must not write further lines, or to the terminal.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // Unwrap returns the cause.

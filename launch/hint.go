@@ -20,6 +20,9 @@ func hint(e *Error) string {
 		}
 		return sourceHint(op.Path, errno)
 	case *plan.Bind:
+		if (errno == syscall.ENOTDIR && e.Call == "openat2") || (errno == syscall.EINVAL && e.Call == "move_mount") {
+			return "a file goes on a file, and a directory on a directory"
+		}
 		return sourceHint(op.Source, errno)
 	case *plan.Device:
 		if errno == syscall.ENOENT && op.Bind != "" {

@@ -120,8 +120,16 @@ func (r *run) step(ctx context.Context, i int, s plan.Step) error {
 			}
 		}
 	}
-	if c, ok := s.Op.(*plan.Clone); ok {
-		return r.clone(ctx, i, c)
+	switch op := s.Op.(type) {
+	case *plan.Clone:
+		return r.clone(ctx, i, op)
+	case *plan.Stub:
+		fd, err := openStub()
+		if err != nil {
+			return r.fail(i, "memfd_create", err)
+		}
+		r.ours.regs[plan.RegStub] = int64(fd)
+		return nil
 	}
 	rows := r.ours.asm.Lower(s.Op)
 	if len(rows) == 0 {
@@ -308,6 +316,9 @@ func (r *run) sync(i int, s *plan.Sync) error {
 		return r.fail(i, "recvmsg", fmt.Errorf("%d descriptors came, %d were due", len(fds), len(s.FDs)))
 	}
 	for k, reg := range s.FDs {
+		if old := r.ours.regs[reg]; old >= 0 {
+			unix.Close(int(old))
+		}
 		r.ours.regs[reg] = int64(fds[k])
 	}
 	return nil
@@ -332,7 +343,7 @@ func (r *run) receive(i int) ([]int, error) {
 			return nil, r.fail(i, "recvmsg", err)
 		case kind == plan.MsgSync:
 			return fds, nil
-		case kind == msgFork:
+		case kind == plan.MsgFork:
 			closeAll(fds)
 			if err := r.follow(int(a)); err != nil {
 				return nil, r.fail(i, "pidfd_open", err)
@@ -355,12 +366,14 @@ func (r *run) waitExec() error {
 			return nil
 		case err != nil:
 			return r.fail(last, "recvmsg", err)
-		case kind == msgFork:
+		case kind == plan.MsgFork:
 			if err := r.follow(int(a)); err != nil {
 				return r.fail(last, "pidfd_open", err)
 			}
 		case kind == plan.MsgError:
 			return r.childError(a, b)
+		case kind == plan.MsgExec:
+			return r.fail(last, "execve", syscall.Errno(b))
 		default:
 			return r.fail(last, "", fmt.Errorf("unexpected message %d from the container's side", kind))
 		}
@@ -373,10 +386,12 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 	oob := make([]byte, unix.CmsgSpace(4*plan.NumRegs))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(r.sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
+		// ECONNRESET comes once, when the other end closed with a sync unread; what it
+		// wrote before is still there, and then the end.
+		if err == unix.EINTR || err == unix.ECONNRESET {
 			continue
 		}
-		if err == unix.ECONNRESET || (err == nil && n == 0) {
+		if err == nil && n == 0 {
 			return 0, 0, 0, nil, io.EOF
 		}
 		if err != nil {
@@ -452,6 +467,7 @@ func (r *run) kill() {
 	if r.proc != nil {
 		r.proc.Signal(syscall.SIGKILL)
 		r.proc.Wait()
+		r.proc = nil // so that its terminal is closed as well
 	}
 	if r.stamps != nil {
 		r.stamps.free()

@@ -75,7 +75,7 @@ type SpecError struct {
 func (e *SpecError) Error() string { return "config.json: " + e.Field + ": " + e.Reason }
 
 func specErr(field, format string, args ...any) error {
-	return &SpecError{Field: field, Reason: fmt.Sprintf(format, args...)}
+	return &SpecError{Field: oneLine(field), Reason: oneLine(fmt.Sprintf(format, args...))}
 }
 
 // Compile turns an OCI runtime-spec configuration into a plan for a host: no
@@ -161,7 +161,7 @@ func (c *compiler) inside(op Op, cause Cause, check Check) {
 }
 
 func (c *compiler) warn(format string, args ...any) {
-	c.plan.Warnings = append(c.plan.Warnings, fmt.Sprintf(format, args...))
+	c.plan.Warnings = append(c.plan.Warnings, oneLine(fmt.Sprintf(format, args...)))
 }
 
 func (c *compiler) reg() (Reg, error) {
@@ -257,6 +257,9 @@ func (c *compiler) ids() error {
 	if len(c.fresh) > 0 {
 		check = &NewNamespacesCheck{New: c.fresh}
 	}
+	if c.needsStub() {
+		c.host1(&Stub{}, because("nothing inside may lead to this program's file"), nil)
+	}
 	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
 	if c.o.CgroupPath != "" {
 		c.host1(&JoinCgroup{Path: c.o.CgroupPath}, c.cause("linux.cgroupsPath"), nil)
@@ -278,6 +281,10 @@ func (c *compiler) ids() error {
 	}
 	return c.idMap(true, c.gids, direct || ownID(c.gids, c.host.GID), c.host.NewGIDMap)
 }
+
+// needsStub reports whether the container's ids could write to this program's
+// file: where they are the host's, or those of a caller who may own it.
+func (c *compiler) needsStub() bool { return !c.userNS || !c.host.Privileged() }
 
 // ownID reports whether m maps just the caller's own id, which anyone may.
 func ownID(m []IDMapping, id uint32) bool {
@@ -678,7 +685,7 @@ func (c *compiler) credentials() error {
 		c.inside(&Init{}, because("--init"), nil)
 	}
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
-	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p)}, c.cause("process.args"), nil)
+	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p), Stub: c.needsStub()}, c.cause("process.args"), nil)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func Ops() []Op {
 		&NewMount{}, &Device{}, &Symlink{}, &Workdir{}, &Remount{}, &PivotRoot{}, &OpenProc{}, &Terminal{}, &Console{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
-		&Setsid{}, &DieWithParent{}, &Sigmask{}, &CloseFDs{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &RemoveCgroup{},
+		&Setsid{}, &DieWithParent{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &RemoveCgroup{},
 	}
 	sort.Slice(ops, func(i, j int) bool { return ops[i].Name() < ops[j].Name() })
 	return ops
@@ -87,12 +87,13 @@ func (s *Sync) lower(a *Asm) {
 	a.recvSync(s.FDs)
 }
 
-// A message on the socket is 12 bytes: kind, step, errno, each 32 bits little
-// endian. The container writes all three kinds, the runtime only MsgSync.
+// A message on the socket is 12 bytes, three words of 32 bits: kind, step (high
+// half) and row, error. The container writes all kinds, the runtime only MsgSync.
 const (
 	MsgSync  = 1 // the sync is reached; descriptors may come along
 	MsgError = 2 // a row of a step failed
-	MsgRow   = 3 // (error messages carry the row's index in place of kind's high half)
+	MsgFork  = 4 // this process ends, and its copy, whose pid is the second word, goes on
+	MsgExec  = 5 // the stub's execve failed; the third word is the error
 
 	// MsgSize is the size of a message in bytes.
 	MsgSize = 12

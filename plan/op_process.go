@@ -292,12 +292,25 @@ func (c *CloseFDs) lower(a *Asm) {
 	a.call(abi.CallCloseRange, num(uint64(c.First)), num(0xffffffff), num(abi.CloseRangeCloexec))
 }
 
+// Stub prepares a tiny sealed program, in memory, that makes the last execve in
+// this program's place. Without it /proc/self/exe is this program at that moment,
+// and a command or interpreter of that name would run it inside, where it could be
+// opened and later written to (CVE-2019-5736).
+type Stub struct{ hands }
+
+// Name implements [Op].
+func (*Stub) Name() string { return "stub" }
+
+// String implements [Op].
+func (*Stub) String() string { return "memfd_create, seal = " + RegStub.String() }
+
 // Exec runs the program: execve(2). A name without a slash is tried in each
 // directory of Path in turn, as execvp(3) does.
 type Exec struct {
 	Args []string
 	Env  []string
 	Path []string // directories to search; empty for a name with a slash
+	Stub bool     // by way of the stub: see [Stub]
 }
 
 // Name implements [Op].
@@ -321,17 +334,48 @@ func quote(s string) string {
 }
 
 func (e *Exec) lower(a *Asm) {
+	if e.Stub {
+		e.lowerStub(a)
+		return
+	}
 	argv, envp := a.vector(e.Args), a.vector(e.Env)
 	if len(e.Path) == 0 {
 		a.call(abi.CallExecve, a.str(e.Args[0]), argv, envp)
 		return
 	}
-	for _, dir := range e.Path {
-		if dir == "" {
-			dir = "."
-		}
-		r := a.call(abi.CallExecve, a.str(dir+"/"+e.Args[0]), argv, envp).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+	for _, file := range e.candidates() {
+		r := a.call(abi.CallExecve, a.str(file), argv, envp).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 		r.Kind = RowNote
 	}
 	a.row(Row{Kind: RowFail, Call: abi.CallExecve, Accept: [3]abi.Errno{abi.ENOENT}})
+}
+
+// candidates are the files to try, in order.
+func (e *Exec) candidates() []string {
+	if len(e.Path) == 0 {
+		return []string{e.Args[0]}
+	}
+	files := make([]string, len(e.Path))
+	for i, dir := range e.Path {
+		if dir == "" {
+			dir = "."
+		}
+		files[i] = dir + "/" + e.Args[0]
+	}
+	return files
+}
+
+// lowerStub runs the stub, which closes the socket at its execve, or reports by
+// it. Its arguments: a string whose first byte is the socket's number, the files
+// to try, an empty string, the program's own arguments.
+func (e *Exec) lowerStub(a *Asm) {
+	const fSetfd = 2
+	list := append([]string{"fd "}, e.candidates()...)
+	list = append(append(list, ""), e.Args...)
+	argv := a.vector(list)
+	number := a.newMem(a.alloc(8))
+	argv.Mem.Refs[0].To = number
+	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(RegSync)}, N: 1, Mem: number})
+	a.call(abi.CallFcntl, fd(RegSync), num(fSetfd), num(0))
+	a.call(abi.CallExecveat, fd(RegStub), a.str(""), argv, a.vector(e.Env), num(abi.AtEmptyPath))
 }

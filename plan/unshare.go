@@ -251,6 +251,11 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	if o.Wd != "" {
 		u.add(Runtime, &OpenFD{Path: o.Wd, Flags: abi.OPath, Out: wd}, "wd", nil)
 	}
+	// A program of the entered container may be anything, this one's name too.
+	stub := slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSMount })
+	if stub {
+		u.add(Runtime, &Stub{}, "", nil)
+	}
 	u.add(Runtime, &Clone{}, "", nil)
 	u.add(Container, &Undumpable{}, "", nil)
 	for i, j := range joins {
@@ -271,7 +276,7 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	endings(func(op Op, part string) { u.add(Container, op, part, nil) }, o.SetUID, o.SetGID, o.KeepCaps, host)
 	u.add(Container, &CloseFDs{First: 3}, "", nil)
 	u.add(Container, &Sigmask{}, "", nil)
-	u.add(Container, &Exec{Args: o.Args, Env: o.Env, Path: searchEnv(o.Args[0], o.Env)}, "command", nil)
+	u.add(Container, &Exec{Args: o.Args, Env: o.Env, Path: searchEnv(o.Args[0], o.Env), Stub: stub}, "command", nil)
 	for i := range u.plan.Steps {
 		if u.plan.Steps[i].Cause.Reason == "what unshare does" {
 			u.plan.Steps[i].Cause.Reason = "what enter does"

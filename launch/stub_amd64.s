@@ -1,0 +1,71 @@
+#include "textflag.h"
+
+// func stub()
+//
+// The program that the stub's image holds. It begins where a process begins: at
+// the stack pointer lie argc, argv and envp. It uses no other memory.
+//
+//	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC), or else end with 127
+//	for each file after argv[0] up to the empty string:
+//		execve(file, what follows the empty string, envp)
+//		ENOENT, ENOTDIR: next; EACCES: note it, next; anything else: note it, stop
+//	write(argv[0][0], {MsgExec, 0, errno}), end with 127
+TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
+	MOVQ	SP, R12
+	MOVQ	0(R12), R13
+	LEAQ	8(R12), R14
+	LEAQ	16(R12)(R13*8), R15
+	MOVQ	0(R14), BX
+	MOVBLZX	0(BX), BX
+	MOVL	$72, AX
+	MOVQ	BX, DI
+	MOVL	$2, SI
+	MOVL	$1, DX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	die
+	LEAQ	8(R14), R13
+scan:
+	MOVQ	0(R13), AX
+	ADDQ	$8, R13
+	CMPB	0(AX), $0
+	JNE	scan
+	MOVL	$2, R12
+next:
+	ADDQ	$8, R14
+	MOVQ	0(R14), DI
+	CMPB	0(DI), $0
+	JEQ	report
+	MOVQ	R13, SI
+	MOVQ	R15, DX
+	MOVL	$59, AX
+	SYSCALL
+	NEGQ	AX
+	CMPQ	AX, $2
+	JEQ	next
+	CMPQ	AX, $20
+	JEQ	next
+	MOVQ	AX, R12
+	CMPQ	AX, $13
+	JEQ	next
+report:
+	SUBQ	$16, SP
+	MOVL	$5, 0(SP)
+	MOVL	$0, 4(SP)
+	MOVL	R12, 8(SP)
+	MOVL	$1, AX
+	MOVQ	BX, DI
+	MOVQ	SP, SI
+	MOVL	$12, DX
+	SYSCALL
+die:
+	MOVL	$231, AX
+	MOVL	$127, DI
+	SYSCALL
+	INT	$3
+
+// func stubCode() unsafe.Pointer
+TEXT ·stubCode(SB), NOSPLIT, $0-8
+	LEAQ	·stub(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET

@@ -1,0 +1,65 @@
+#include "textflag.h"
+
+// func stub()
+//
+// See stub_amd64.s.
+TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
+	MOVD	RSP, R19
+	MOVD	0(R19), R20
+	ADD	$8, R19, R21
+	ADD	R20<<3, R21, R22
+	ADD	$8, R22, R22
+	MOVD	0(R21), R23
+	MOVBU	0(R23), R23
+	MOVD	R23, R0
+	MOVD	$2, R1
+	MOVD	$1, R2
+	MOVD	$25, R8
+	SVC
+	CBNZ	R0, die
+	ADD	$8, R21, R24
+scan:
+	MOVD	0(R24), R9
+	ADD	$8, R24, R24
+	MOVBU	0(R9), R9
+	CBNZ	R9, scan
+	MOVD	$2, R25
+next:
+	ADD	$8, R21, R21
+	MOVD	0(R21), R0
+	MOVBU	0(R0), R9
+	CBZ	R9, report
+	MOVD	R24, R1
+	MOVD	R22, R2
+	MOVD	$221, R8
+	SVC
+	NEG	R0, R0
+	CMP	$2, R0
+	BEQ	next
+	CMP	$20, R0
+	BEQ	next
+	MOVD	R0, R25
+	CMP	$13, R0
+	BEQ	next
+report:
+	SUB	$16, RSP, RSP
+	MOVD	RSP, R9
+	MOVD	$5, R10
+	MOVD	R10, 0(R9)
+	MOVW	R25, 8(R9)
+	MOVD	R23, R0
+	MOVD	R9, R1
+	MOVD	$12, R2
+	MOVD	$64, R8
+	SVC
+die:
+	MOVD	$127, R0
+	MOVD	$94, R8
+	SVC
+	BRK
+
+// func stubCode() unsafe.Pointer
+TEXT ·stubCode(SB), NOSPLIT, $0-8
+	MOVD	$·stub(SB), R0
+	MOVD	R0, ret+0(FP)
+	RET

@@ -1,0 +1,73 @@
+package launch
+
+import (
+	"encoding/binary"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// stub is the program of the stub, in stub_*.s. It is copied, never called.
+func stub()
+
+// stubCode returns where the stub's instructions are. The function's value would
+// lead to what Go code calls in its place.
+func stubCode() unsafe.Pointer
+
+// stubSize is how much of it is copied: more than it has.
+const stubSize = 256
+
+// stubImage is an ELF executable of one segment, readable and executable, that
+// holds the stub's program: elf(5).
+func stubImage() []byte {
+	const base, header = 0x400000, 64 + 56
+	image := make([]byte, header+stubSize)
+	le := binary.LittleEndian
+	copy(image, "\x7fELF\x02\x01\x01")
+	le.PutUint16(image[16:], 2) // ET_EXEC
+	machine := uint16(62)       // EM_X86_64
+	if runtime.GOARCH == "arm64" {
+		machine = 183 // EM_AARCH64
+	}
+	le.PutUint16(image[18:], machine)
+	le.PutUint32(image[20:], 1)
+	le.PutUint64(image[24:], base+header) // entry
+	le.PutUint64(image[32:], 64)          // program headers
+	le.PutUint16(image[52:], 64)
+	le.PutUint16(image[54:], 56)
+	le.PutUint16(image[56:], 1)
+	p := image[64:]
+	le.PutUint32(p, 1)     // PT_LOAD
+	le.PutUint32(p[4:], 5) // PF_R | PF_X
+	le.PutUint64(p[16:], base)
+	le.PutUint64(p[24:], base)
+	le.PutUint64(p[32:], uint64(len(image)))
+	le.PutUint64(p[40:], uint64(len(image)))
+	le.PutUint64(p[48:], 0x1000)
+	code := unsafe.Slice((*byte)(stubCode()), stubSize)
+	copy(image[header:], code)
+	return image
+}
+
+// openStub makes the stub's memory file: executable, and sealed against any change.
+func openStub() (int, error) {
+	const mfdExec = 0x10 // since Linux 6.3
+	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("kakuri-exec", flags|mfdExec)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate("kakuri-exec", flags)
+	}
+	if err != nil {
+		return -1, err
+	}
+	image := stubImage()
+	if _, err = unix.Write(fd, image); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
