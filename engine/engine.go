@@ -35,7 +35,7 @@ type Engine struct {
 
 // Open returns the engine of a directory, which need not exist yet.
 func Open(o Options) (*Engine, error) {
-	facts, err := host.Read(host.Needs{Cgroup: true})
+	facts, err := host.Read(host.Needs{})
 	if err != nil {
 		return nil, err
 	}

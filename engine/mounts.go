@@ -10,6 +10,8 @@ import (
 )
 
 // mounts lists the container's file systems: the kernel's own, then the user's.
+// There is no cgroup file system among them: a container without a cgroup of its
+// own would see its caller's in it, at worst the whole host's tree.
 func (b *builder) mounts() error {
 	shm := b.run.ShmSize
 	if shm == 0 {
@@ -22,9 +24,6 @@ func (b *builder) mounts() error {
 		b.sys(),
 	}
 	kernel = append(kernel, b.ipcMounts(shm)...)
-	if m, ok := b.cgroupfs(); ok {
-		kernel = append(kernel, m)
-	}
 	// The kernel's file systems come after the image's and before the user's, which
 	// may lie on or in them.
 	for _, m := range kernel {
@@ -84,17 +83,6 @@ func (b *builder) sys() specs.Mount {
 		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(flags, "rbind", "rro")}
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: flags}
-}
-
-func (b *builder) cgroupfs() (specs.Mount, bool) {
-	flags := []string{"nosuid", "noexec", "nodev", "relatime"}
-	if !b.run.Privileged {
-		flags = append(flags, "ro")
-	}
-	has := b.host.Cgroup.Unified || len(b.host.Cgroup.V1) > 0
-	// With /sys bound the host's cgroups are there already, read-only.
-	bound := b.run.Network == "host" && b.hasUserNS()
-	return specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: flags}, has && !bound && own(b.run.CgroupNS)
 }
 
 // userMount adds a -v, --mount or --tmpfs. As with Docker, -v makes a missing

@@ -32,6 +32,9 @@ func Read(needs Needs) (plan.Facts, error) {
 		return f, fmt.Errorf("uname: %w", err)
 	}
 	f.Kernel = unix.ByteSliceToString(uts.Release[:])
+	if tooOld(f.Kernel) {
+		return f, fmt.Errorf("kakuri needs Linux 5.14 or newer, for mounts by file descriptor and id-mapped mounts; this is Linux %s", f.Kernel)
+	}
 	var err error
 	if f.Caps, err = effectiveCaps(); err != nil {
 		return f, fmt.Errorf("capget: %w", err)
@@ -52,6 +55,16 @@ func Read(needs Needs) (plan.Facts, error) {
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
 	}
 	return f, nil
+}
+
+// tooOld reports whether a release is older than Linux 5.14. A release that cannot
+// be parsed is not.
+func tooOld(release string) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 {
+		return false
+	}
+	return major < 5 || (major == 5 && minor < 14)
 }
 
 // ReadFile reads a file to its end, by plain system calls: package os would
