@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // A Result is how a run ended.
@@ -61,6 +65,12 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 	// The container ends with the thread that cloned it: this one stays.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if r.PID == "host" {
+		// No pid namespace ends what the command leaves behind; it comes to this process.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return Result{}, &ExitError{125, fmt.Errorf("prctl child_subreaper: %w", err)}
+		}
+	}
 	proc, err := launch.Run(ctx, prep.Plan, launch.Options{
 		Hands: oci.Hands{}, Stdio: io.child, Timings: timings,
 		Start: func(pid int) error {
@@ -88,6 +98,7 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 			ent.write(nil)
 		}
 	}
+	mounts, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", proc.PID))
 	io.start(proc)
 	stop := func() {}
 	if s.Signals {
@@ -96,6 +107,9 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 	recorded := e.recordLater(ent, prep, s.Started)
 	status, err := proc.Wait()
 	stop()
+	if prep.builder.run.PID == "host" {
+		endOrphans(mounts)
+	}
 	io.finish()
 	recorded()
 	res := Result{Plan: prep.Plan, Timings: proc.Timings, Warnings: prep.Plan.Warnings}
@@ -107,6 +121,28 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 		res.Code = 128 + int(status.Signal())
 	}
 	return res, nil
+}
+
+// endOrphans ends and reaps the processes of a container's mount namespace that
+// became this process's children since the command that started them ended.
+func endOrphans(mounts string) {
+	for found := mounts != ""; found; {
+		found = false
+		data, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+		for _, text := range strings.Fields(string(data)) {
+			pid, err := strconv.Atoi(text)
+			if err != nil {
+				continue
+			}
+			if ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid)); ns != mounts {
+				continue
+			}
+			// A child that is not reaped: the number is still its own.
+			syscall.Kill(pid, syscall.SIGKILL)
+			syscall.Wait4(pid, nil, 0, nil)
+			found = true
+		}
+	}
 }
 
 // recordDelay is how long a container runs before its plan is written down, and

@@ -347,8 +347,11 @@ func (b *builder) devices() error {
 		}
 		dev.Path = d.Inside
 		field := fmt.Sprintf("linux.devices[%d]", len(b.spec.Linux.Devices))
+		if len(d.Access) < 3 {
+			return fmt.Errorf("--device %s: fewer rights than rwm need a control group, which containers of this version have not", d.Flag)
+		}
 		dev.UID, dev.GID = nil, nil // root's inside
-		if !b.host.Privileged() {
+		if !b.host.Privileged() || (b.hasUserNS() && !strings.HasPrefix(path.Clean(d.Inside), "/dev/")) {
 			// The node cannot be made in a user namespace; the host's is bound.
 			b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)), "--device %s", d.Flag)
 			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: d.Inside, Type: "bind", Source: d.Host, Options: []string{"bind", "nosuid", "noexec"}})
