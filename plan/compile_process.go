@@ -1,0 +1,235 @@
+package plan
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// limits sets what the process is bounded by, and where it starts.
+func (c *compiler) limits() error {
+	for i, l := range c.spec.Process.Rlimits {
+		if err := c.rlimit(i, l); err != nil {
+			return err
+		}
+	}
+	if p := c.linux.Personality; p != nil {
+		domain := map[specs.LinuxPersonalityDomain]uint64{specs.PerLinux: 0, specs.PerLinux32: 8}
+		d, ok := domain[p.Domain]
+		if !ok {
+			return specErr("linux.personality.domain", "unknown domain %q: there are LINUX and LINUX32", p.Domain)
+		}
+		c.inside(&Personality{Domain: d}, c.cause("linux.personality"), nil)
+	}
+	cwd := c.spec.Process.Cwd
+	if cwd == "" {
+		cwd = "/"
+	}
+	if c.isNew(abi.NSMount) {
+		c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
+	} else {
+		c.inside(&PlainChdir{Path: cwd}, c.cause("process.cwd"), nil)
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func (c *compiler) rlimit(i int, l specs.POSIXRlimit) error {
+	field := fmt.Sprintf("process.rlimits[%d]", i)
+	res, ok := abi.ParseRlimit(l.Type)
+	if !ok {
+		return specErr(field+".type", "unknown limit %q", l.Type)
+	}
+	if l.Soft > l.Hard {
+		return specErr(field+".soft", "%d is above the hard limit %d", l.Soft, l.Hard)
+	}
+	have := c.host.Rlimits[res]
+	cause := c.cause(field)
+	// Raising a hard limit needs CAP_SYS_RESOURCE in the first user namespace.
+	if l.Hard > have.Hard && !c.host.Caps.Has(abi.CapSysResource) && c.o.DefaultLimits && strings.HasPrefix(cause.Reason, "default") {
+		c.warn("%s stays at %s: raising it to %s needs CAP_SYS_RESOURCE", res, limitText(have.Hard), limitText(l.Hard))
+		l.Hard, l.Soft = have.Hard, min(l.Soft, have.Hard)
+	}
+	c.inside(&Rlimit{Resource: res, Soft: l.Soft, Hard: l.Hard}, cause, &RlimitCheck{Resource: res, Soft: l.Soft, Hard: l.Hard})
+	return nil
+}
+
+// credentials drops privileges and ends in execve. The order lets a filter see
+// as few calls of ours as can be: with no_new_privs only execve follows it.
+func (c *compiler) credentials() error {
+	p := c.spec.Process
+	sets, err := c.capSets()
+	if err != nil {
+		return err
+	}
+	capCause := c.cause("process.capabilities")
+	if p.Capabilities != nil {
+		c.inside(&DropBounding{Keep: sets.Bounding, Last: c.host.LastCap}, capCause, nil)
+	}
+	if p.User.Umask != nil {
+		c.inside(&Umask{Mask: *p.User.Umask}, c.cause("process.user.umask"), &UmaskCheck{Mask: *p.User.Umask})
+	} else if c.isNew(abi.NSMount) {
+		c.inside(&Umask{Mask: 0o022}, because("default: umask 0022"), &UmaskCheck{Mask: 0o022})
+	}
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
+	early := filter != nil && !p.NoNewPrivileges
+	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
+	kept := early && p.Capabilities == nil && p.User.UID != 0
+	c.user(p.User, p.Capabilities != nil || kept)
+	if p.NoNewPrivileges {
+		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
+	}
+	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs}, because("default: no descriptor of the caller"), nil)
+	if early && (p.Capabilities != nil || kept) {
+		with := sets.Permitted.With(abi.CapSysAdmin)
+		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
+	}
+	if early {
+		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
+	}
+	if kept {
+		c.inside(&Capset{}, because("capabilities end with the change of user"), nil)
+	}
+	if p.Capabilities != nil {
+		c.inside(&Capset{Effective: sets.Effective, Permitted: sets.Permitted, Inheritable: sets.Inheritable}, capCause,
+			&CapsCheck{Bounding: sets.Bounding, Permitted: sets.Permitted, Effective: sets.Effective, Inheritable: sets.Inheritable, Ambient: sets.Ambient})
+		c.inside(&Ambient{Caps: sets.Ambient}, capCause, nil)
+	}
+	if c.o.Foreground {
+		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
+		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+	}
+	if filter != nil && !early {
+		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
+	}
+	if c.o.Init {
+		c.inside(&Init{}, because("--init"), nil)
+	}
+	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
+	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p), Stub: c.needsStub()}, c.cause("process.args"), nil)
+	return nil
+}
+
+// user becomes the process's user.
+func (c *compiler) user(u specs.User, keep bool) {
+	cause := c.cause("process.user")
+	single := len(c.gids) == 1 && c.gids[0].Size == 1 && !c.host.Privileged()
+	switch {
+	case single && len(u.AdditionalGids) > 0:
+		c.warn("supplementary groups are not set: a single mapped id allows none")
+	case !single:
+		c.inside(&Setgroups{Groups: u.AdditionalGids}, cause, nil)
+	}
+	if keep && u.UID != 0 {
+		c.inside(&KeepCaps{On: true}, because("capabilities are set after the change of user"), nil)
+	}
+	c.inside(&Setresgid{GID: u.GID}, cause, nil)
+	check := &IDCheck{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids}
+	if single {
+		check.Groups = nil
+	}
+	c.inside(&Setresuid{UID: u.UID}, cause, check)
+	if keep && u.UID != 0 {
+		c.inside(&KeepCaps{}, because("capabilities are set after the change of user"), nil)
+	}
+}
+
+func (c *compiler) filter() (*Seccomp, error) {
+	if c.linux.Seccomp == nil {
+		return nil, nil
+	}
+	prog, err := seccomp.Compile(c.linux.Seccomp, c.host.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if prog == nil {
+		return nil, nil // a profile that allows everything
+	}
+	if prog.Notify {
+		return nil, specErr("linux.seccomp", "SCMP_ACT_NOTIFY needs a listener, which this version cannot pass on")
+	}
+	allowed := 0
+	for _, s := range c.linux.Seccomp.Syscalls {
+		if s.Action == specs.ActAllow {
+			allowed += len(s.Names)
+		}
+	}
+	summary := "default " + strings.ToLower(strings.TrimPrefix(string(c.linux.Seccomp.DefaultAction), "SCMP_ACT_"))
+	if allowed > 0 {
+		summary += fmt.Sprintf(", %d names allowed", allowed)
+	}
+	return &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary}, nil
+}
+
+// searchPath gives the directories in which a name without a slash is looked for.
+func searchPath(p *specs.Process) []string {
+	if strings.Contains(p.Args[0], "/") || p.Args[0] == "" {
+		return nil
+	}
+	dirs := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, e := range p.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			dirs = v
+		}
+	}
+	return strings.Split(dirs, ":")
+}
+
+// capSets parses the five sets and takes from them what the caller lacks.
+func (c *compiler) capSets() (CapsCheck, error) {
+	var s CapsCheck
+	if c.spec.Process.Capabilities == nil {
+		return s, nil
+	}
+	p := c.spec.Process.Capabilities
+	var effective abi.CapSet
+	for _, set := range []struct {
+		field string
+		names []string
+		to    *abi.CapSet
+	}{
+		{"bounding", p.Bounding, &s.Bounding},
+		{"permitted", p.Permitted, &s.Permitted},
+		{"effective", p.Effective, &effective},
+		{"inheritable", p.Inheritable, &s.Inheritable},
+		{"ambient", p.Ambient, &s.Ambient},
+	} {
+		for i, name := range set.names {
+			capability, ok := abi.ParseCapability(name)
+			if !ok || capability > c.host.LastCap {
+				c.warn("capability %s is left out: this kernel does not know it (process.capabilities.%s[%d])", name, set.field, i)
+				continue
+			}
+			*set.to = set.to.With(capability)
+		}
+	}
+	if !c.userNS {
+		if missing := (s.Bounding | s.Permitted) &^ c.host.Caps; missing != 0 {
+			c.warn("capabilities left out, since the caller lacks them: %s", capText(missing))
+		}
+		for _, set := range []*abi.CapSet{&s.Bounding, &s.Permitted, &s.Inheritable, &s.Ambient, &effective} {
+			*set &= c.host.Caps
+		}
+	}
+	s.Effective = effective & s.Permitted
+	if lost := s.Ambient &^ (s.Permitted & s.Inheritable); lost != 0 {
+		c.warn("ambient capabilities left out, since they are not inheritable too: %s", capText(lost))
+		s.Ambient &^= lost
+	}
+	return s, nil
+}
