@@ -19,20 +19,19 @@ import (
 type runFlags struct {
 	run engine.Run
 
-	entrypoint          string
-	env, envFiles       []string
-	volumes, mounts     []string
-	tmpfs               []string
-	devices             []string
-	ulimits             []string
-	sysctls             []string
-	timeOffsets         []string
-	shmSize             string
-	cidfile             string
-	remove              bool
-	timings             bool
-	entrypointGiven     bool
-	interactive, attach bool
+	entrypoint      string
+	env, envFiles   []string
+	volumes, mounts []string
+	tmpfs           []string
+	devices         []string
+	ulimits         []string
+	sysctls         []string
+	timeOffsets     []string
+	shmSize         string
+	cidfile         string
+	remove          bool
+	timings         bool
+	interactive     bool
 }
 
 func newRun(io IO) *cobra.Command {

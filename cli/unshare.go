@@ -28,7 +28,6 @@ type unshareFlags struct {
 	setuid, setgid            string
 	boottime, monotonic       string
 	forwardSignals            bool
-	owner                     string
 	given                     func(string) bool
 	args                      []string
 }

@@ -26,7 +26,6 @@ type builder struct {
 	slot   int
 	id     string
 	shared map[string]Container // containers whose namespaces are joined, by mode
-	userNS string               // path of the joined user namespace
 }
 
 func (b *builder) because(field, format string, args ...any) {

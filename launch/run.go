@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/plan"
@@ -61,7 +60,6 @@ type run struct {
 	done     int // steps of the runtime's side that ran, for undo
 	stamps   *stamps
 	dumpable int // of this process, to be set again after a launch that shared its memory
-	started  time.Time
 }
 
 func (r *run) run(ctx context.Context) (_ *Process, err error) {

@@ -11,6 +11,8 @@ import (
 // stub is the program of the stub, in stub_*.s. It is copied, never called.
 func stub()
 
+var _ = stub // its name is used in assembly alone
+
 // stubCode returns where the stub's instructions are. The function's value would
 // lead to what Go code calls in its place.
 func stubCode() unsafe.Pointer

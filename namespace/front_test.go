@@ -145,7 +145,9 @@ func TestFrontLive(t *testing.T) {
 		if text := forest.Text(ui.Fold{}, ui.Screen{}); !bytes.Contains([]byte(text), []byte(f.Self.Comm)) && f.Self.Args == nil {
 			t.Errorf("%v tree without the test:\n%s", typ, text)
 		}
-		if forest.SVG(ui.Fold{Processes: 12, Namespaces: 12}, ui.EN) != forest.SVG(ui.Fold{Processes: 12, Namespaces: 12}, ui.EN) {
+		fold := ui.Fold{Processes: 12, Namespaces: 12}
+		first := forest.SVG(fold, ui.EN)
+		if again := forest.SVG(fold, ui.EN); again != first {
 			t.Errorf("%v picture differs from itself", typ)
 		}
 	}

@@ -330,7 +330,8 @@ func (c *checker) hooks(h *specs.Hooks) {
 	if h == nil {
 		return
 	}
-	c.hookList("hooks.prestart", h.Prestart) //nolint:staticcheck // deprecated, and still what dockerd writes
+	//lint:ignore SA1019 deprecated, and still what dockerd writes
+	c.hookList("hooks.prestart", h.Prestart)
 	c.hookList("hooks.createRuntime", h.CreateRuntime)
 	c.hookList("hooks.createContainer", h.CreateContainer)
 	c.hookList("hooks.startContainer", h.StartContainer)

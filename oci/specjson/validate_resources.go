@@ -80,7 +80,8 @@ func (c *checker) memory(m *specs.LinuxMemory) {
 	c.limit("memory.limit", m.Limit)
 	c.limit("memory.reservation", m.Reservation)
 	c.limit("memory.swap", m.Swap)
-	c.limit("memory.kernel", m.Kernel) //nolint:staticcheck // deprecated, and still written
+	//lint:ignore SA1019 deprecated, and still written
+	c.limit("memory.kernel", m.Kernel)
 	c.limit("memory.kernelTCP", m.KernelTCP)
 	if m.Limit != nil && m.Swap != nil && *m.Swap > 0 && *m.Limit > *m.Swap {
 		c.refuse("memory.swap", "at least memory.limit, "+decimal(*m.Limit), decimal(*m.Swap), "it limits memory and swap together")
