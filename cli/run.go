@@ -102,7 +102,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&r.IPC, "ipc", "", "ipc namespace: host, private or container:NAME (default: its own)")
 	s.StringVar(&r.UTS, "uts", "", "uts namespace: host (default: its own)")
 	s.StringVar(&r.UserNS, "userns", "", "user namespace: auto or host (default auto)")
-	s.StringVar(&r.Network, "network", "none", "network: none, host or container:NAME; bridges come with a later version")
+	s.StringVar(&r.Network, "network", "", "network: none (default), host or container:NAME; bridges come with a later version")
 	s.StringVar(&r.CgroupNS, "cgroupns", "", "cgroup namespace: private or host (default private)")
 	s.StringArrayVar(&f.timeOffsets, "time-offset", nil, "shift a clock inside: `boottime=DURATION` or monotonic=DURATION, as in 24h or -90s")
 	s.BoolVar(&r.Init, "init", false, "run an init as pid 1 that passes signals on and reaps")
@@ -199,7 +199,7 @@ func readEnvFile(name string) ([]string, error) {
 func (f *runFlags) modes() error {
 	r := &f.run
 	switch r.Network {
-	case "none", "host":
+	case "", "none", "host":
 	case "bridge", "default":
 		return fmt.Errorf("--network %s: this version has the networks none and host, and container:NAME", r.Network)
 	default:

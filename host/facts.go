@@ -154,7 +154,7 @@ func hierarchyOptions(options []string) []string {
 	var keep []string
 	for _, o := range options {
 		switch o {
-		case "rw", "ro", "nosuid", "nodev", "noexec", "relatime", "noatime", "seclabel", "xattr", "clone_children":
+		case "rw", "ro", "nosuid", "nodev", "noexec", "relatime", "noatime", "nodiratime", "nosymfollow", "seclabel", "xattr", "clone_children":
 			continue
 		}
 		if strings.HasPrefix(o, "name=") {
@@ -169,11 +169,14 @@ func hierarchyOptions(options []string) []string {
 
 func ownPath(own string, h plan.CgroupV1) string {
 	for line := range strings.Lines(own) {
-		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		part := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(part) != 3 {
 			continue
 		}
 		if (h.Type == "cgroup2" && part[0] == "0") || (part[1] != "" && slices.Contains(h.Options, strings.Split(part[1], ",")[0])) {
+			if slices.Contains(strings.Split(part[2], "/"), "..") {
+				return "/" // outside of the root of the caller's cgroup namespace: nothing it can name
+			}
 			return part[2]
 		}
 	}
@@ -198,7 +201,7 @@ func parseSubordinate(data, name, uid string) []plan.IDRange {
 		}
 		start, err1 := strconv.ParseUint(part[1], 10, 32)
 		size, err2 := strconv.ParseUint(part[2], 10, 32)
-		if err1 == nil && err2 == nil && size > 0 {
+		if err1 == nil && err2 == nil && size > 0 && start+size <= 1<<32 {
 			list = append(list, plan.IDRange{Start: uint32(start), Size: uint32(size)})
 		}
 	}

@@ -225,24 +225,18 @@ func (c *compiler) isNew(ns abi.Namespace) bool {
 	return slices.Contains(c.fresh, ns) || slices.Contains(c.late, ns)
 }
 
-// namespaceCause joins the reasons of all new namespaces, where they agree.
+// namespaceCause joins the reasons of all new namespaces.
 func (c *compiler) namespaceCause() Cause {
-	var first Cause
+	var reasons []string
 	for i, n := range c.linux.Namespaces {
-		if n.Path != "" {
-			continue
-		}
-		got := c.cause(fmt.Sprintf("linux.namespaces[%d]", i))
-		if first == (Cause{}) {
-			first = Cause{Field: "linux.namespaces", Reason: got.Reason}
-		} else if got.Reason != first.Reason {
-			return Cause{Field: "linux.namespaces"}
+		if why := c.cause(fmt.Sprintf("linux.namespaces[%d]", i)).Reason; n.Path == "" && why != "" && !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
 		}
 	}
-	if first == (Cause{}) {
+	if len(c.linux.Namespaces) == 0 {
 		return because("a process of its own")
 	}
-	return first
+	return Cause{Field: "linux.namespaces", Reason: strings.Join(reasons, ", ")}
 }
 
 // ids makes the first process and, for a new user namespace, its id maps.
@@ -424,6 +418,9 @@ func (c *compiler) enter() error {
 		root := because("root of the container's user namespace builds the rest")
 		c.inside(&Setresgid{}, root, nil)
 		c.inside(&Setresuid{}, root, nil)
+	}
+	if c.isNew(abi.NSMount) {
+		c.inside(&Umask{}, because("what is made in the root has the mode it is to have"), nil)
 	}
 	c.inside(&Setsid{}, because("default: a session of its own"), nil)
 	if !c.o.NoNewKeyring {

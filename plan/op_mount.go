@@ -643,8 +643,11 @@ func (d *Device) lower(a *Asm) {
 	// may be anything.
 	a.call(abi.CallUnlinkat, fd(parent), a.str(name), num(0)).accept(abi.ENOENT)
 	a.call(abi.CallMknodat, fd(parent), a.str(name), num(kind|uint64(d.Mode)), num(d.number()))
-	// The mode as it was asked for, whatever the umask.
-	a.call(abi.CallFchmodat, fd(parent), a.str(name), num(uint64(d.Mode)))
+	if d.Tree != RegNone {
+		// The runtime has a umask. In the root another container could put a link here
+		// meanwhile, which fchmodat would follow; but there it is 0.
+		a.call(abi.CallFchmodat, fd(parent), a.str(name), num(uint64(d.Mode)))
+	}
 	if d.UID != 0 || d.GID != 0 {
 		a.call(abi.CallFchownat, fd(parent), a.str(name), num(uint64(d.UID)), num(uint64(d.GID)), num(abi.AtSymlinkNofollow))
 	}

@@ -1,0 +1,259 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	hybridMounts = `sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0
+tmpfs /sys/fs/cgroup tmpfs ro,nosuid,nodev,noexec,mode=755 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate 0 0
+cgroup /sys/fs/cgroup/systemd cgroup rw,nosuid,nodev,noexec,relatime,xattr,name=systemd 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,nodev,noexec,relatime,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/memory cgroup rw,nosuid,nodev,noexec,noatime,nodiratime,seclabel,clone_children,release_agent=/sbin/x,memory 0 0
+cgroup /mnt/elsewhere cgroup rw,pids 0 0
+cgroup /sys/fs/cgroup/deep/er cgroup rw,freezer 0 0
+`
+	hybridOwn = `12:cpu,cpuacct:/user.slice
+5:memory:/user.slice/a:b
+1:name=systemd:/user.slice/session-1.scope
+0::/user.slice/session-1.scope
+`
+)
+
+func TestParseCgroups(t *testing.T) {
+	v1 := func(dir string, options []string, path string) plan.CgroupV1 {
+		return plan.CgroupV1{Dir: dir, Type: "cgroup", Options: options, Path: path}
+	}
+	for _, test := range []struct {
+		name, mounts, own string
+		want              []plan.CgroupV1
+	}{
+		{"nothing", "", "", nil},
+		{"no cgroups", "proc /proc proc rw 0 0\n", "0::/\n", nil},
+		{"hybrid", hybridMounts, hybridOwn, []plan.CgroupV1{
+			{Dir: "unified", Type: "cgroup2", Path: "/user.slice/session-1.scope"},
+			v1("systemd", []string{"none", "name=systemd"}, "/user.slice/session-1.scope"),
+			v1("cpu,cpuacct", []string{"cpu", "cpuacct"}, "/user.slice"),
+			v1("memory", []string{"memory"}, "/user.slice/a:b"),
+		}},
+		{"in another order", "cgroup /sys/fs/cgroup/cpuacct,cpu cgroup rw,cpuacct,cpu 0 0\n", "3:cpu,cpuacct:/x\n", []plan.CgroupV1{
+			v1("cpuacct,cpu", []string{"cpuacct", "cpu"}, "/x"),
+		}},
+		{"a place that is not told", "cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0", "4:memory:/x\n", []plan.CgroupV1{v1("pids", []string{"pids"}, "/")}},
+		{"a controller is no prefix", "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0", "4:cpuset:/x\n5:cpu:/y\n", []plan.CgroupV1{v1("cpu", []string{"cpu"}, "/y")}},
+		{"version 2 has no controllers", "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0", "4::/x\n0::/y\n", []plan.CgroupV1{{Dir: "unified", Type: "cgroup2", Path: "/y"}}},
+		{"above the namespace's root", "cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0", "4:pids:/../../etc\n", []plan.CgroupV1{v1("pids", []string{"pids"}, "/")}},
+		{"a name with dots", "cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0", "4:pids:/a..b/..c \n", []plan.CgroupV1{v1("pids", []string{"pids"}, "/a..b/..c ")}},
+		{"short lines", "cgroup /sys/fs/cgroup/pids cgroup\n\ncgroup\n", "4\n:\n", nil},
+	} {
+		got := parseCgroups(test.mounts, test.own)
+		if got.Unified || !reflect.DeepEqual(got.V1, test.want) {
+			t.Errorf("%s: %+v\nwant %+v", test.name, got.V1, test.want)
+		}
+	}
+}
+
+func FuzzParseCgroups(f *testing.F) {
+	f.Add(hybridMounts, hybridOwn)
+	f.Add("cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0", "4:pids:/../x")
+	f.Add("cgroup2 /sys/fs/cgroup/.. cgroup2 rw,name=,, 0 0", "0::")
+	f.Fuzz(func(t *testing.T, mounts, own string) {
+		for _, h := range parseCgroups(mounts, own).V1 {
+			if h.Dir == "" || strings.Contains(h.Dir, "/") || (h.Type != "cgroup" && h.Type != "cgroup2") {
+				t.Errorf("hierarchy %+v", h)
+			}
+			// What a plan makes of it stays below the place where they are mounted.
+			if at := path.Join("/sys/fs/cgroup", h.Dir, h.Path); h.Dir != ".." && at != "/sys/fs/cgroup" && !strings.HasPrefix(at, "/sys/fs/cgroup/") {
+				t.Errorf("%+v is at %s", h, at)
+			}
+		}
+	})
+}
+
+func TestParseSubordinate(t *testing.T) {
+	r := func(start, size uint32) plan.IDRange { return plan.IDRange{Start: start, Size: size} }
+	for _, test := range []struct {
+		name, data string
+		want       []plan.IDRange
+	}{
+		{"nothing", "", nil},
+		{"by name", "other:1:2\nme:100000:65536\n", []plan.IDRange{r(100000, 65536)}},
+		{"by number", "1000:100000:65536", []plan.IDRange{r(100000, 65536)}},
+		{"both, in order", "me:300000:10\n1000:200000:20\nme:1:1\n", []plan.IDRange{r(300000, 10), r(200000, 20), r(1, 1)}},
+		{"no range", "me:5:0\n", nil},
+		{"not numbers", "me:-1:5\nme:5:x\nme::\nme:0x10:1\nme: 5:1\n", nil},
+		{"more than 32 bits", "me:4294967296:1\nme:1:4294967296\n", nil},
+		{"past the last id", "me:4294967295:2\nme:4294967295:1\n", []plan.IDRange{r(4294967295, 1)}},
+		{"too few and too many", "me:5\nme:5:6:7\nme\n:5:6\n", nil},
+		{"space around", "  me:5:6\t\r\n", []plan.IDRange{r(5, 6)}},
+		{"comment", "#me:5:6\n# me:5:6\n", nil},
+		{"a longer name", "meme:5:6\nm:5:6\n10000:5:6\n", nil},
+	} {
+		if got := parseSubordinate(test.data, "me", "1000"); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+	if got := parseSubordinate(":5:6\n1000:7:8\n", "", "1000"); !reflect.DeepEqual(got, []plan.IDRange{r(7, 8)}) {
+		t.Errorf("a user without a name: %v", got)
+	}
+}
+
+func FuzzParseSubordinate(f *testing.F) {
+	f.Add("me:100000:65536\n1000:1:2\n", "me", "1000")
+	f.Add("me:4294967295:4294967295\n:1:1", "", "")
+	f.Fuzz(func(t *testing.T, data, name, uid string) {
+		for _, r := range parseSubordinate(data, name, uid) {
+			if r.Size == 0 || uint64(r.Start)+uint64(r.Size) > 1<<32 {
+				t.Errorf("range %+v", r)
+			}
+		}
+	})
+}
+
+func TestTooOld(t *testing.T) {
+	for release, want := range map[string]bool{
+		"5.14.0": false, "5.14.0-70.13.1.el9": false, "5.13.19": true, "4.18.0-513.el8": true, "2.6.32": true, "6.1.0-13-amd64": false,
+		"6.18.0": false, "10.0-rc1": false, "5.15+": false, "5.4.0-150-generic": true, "": false, "five": false, "5": false,
+	} {
+		if got := tooOld(release); got != want {
+			t.Errorf("%q is too old: %v", release, got)
+		}
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	for _, size := range []int{0, 1, 8191, 8192, 8193, 16384, 100_000} {
+		name := filepath.Join(dir, strconv.Itoa(size))
+		want := bytes.Repeat([]byte("kakuri!"), size/7+1)[:size]
+		if err := os.WriteFile(name, want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadFile(name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: %d, %v", size, len(got), err)
+		}
+	}
+	// One of procfs says it has 0 bytes.
+	if got, err := ReadFile("/proc/self/status"); err != nil || !bytes.HasPrefix(got, []byte("Name:")) {
+		t.Errorf("/proc/self/status: %q, %v", got, err)
+	}
+	for name, want := range map[string]error{
+		filepath.Join(dir, "missing"): fs.ErrNotExist, filepath.Join(dir, "0", "x"): unix.ENOTDIR, dir: unix.EISDIR, "a\x00b": unix.EINVAL,
+	} {
+		_, err := ReadFile(name)
+		var pe *fs.PathError
+		if !errors.Is(err, want) || !errors.As(err, &pe) || pe.Path != name {
+			t.Errorf("%q: error %v, want %v", name, err, want)
+		}
+	}
+}
+
+// statusLine reads a hexadecimal line of /proc/self/status.
+func statusLine(t *testing.T, key string) uint64 {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			n, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no %s in /proc/self/status", key)
+	return 0
+}
+
+// TestRead compares the facts with what /proc says.
+func TestRead(t *testing.T) {
+	f, err := Read(Needs{Cgroup: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Arch.GOARCH() != runtime.GOARCH || !f.Arch.Valid() {
+		t.Errorf("architecture %v of %s", f.Arch, runtime.GOARCH)
+	}
+	if f.UID != uint32(os.Geteuid()) || f.GID != uint32(os.Getegid()) {
+		t.Errorf("ids %d and %d", f.UID, f.GID)
+	}
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err != nil || f.Kernel != strings.TrimSpace(string(release)) {
+		t.Errorf("kernel %q, in /proc %q, %v", f.Kernel, release, err)
+	}
+	if eff := statusLine(t, "CapEff"); uint64(f.Caps) != eff {
+		t.Errorf("capabilities %#x, in /proc %#x", uint64(f.Caps), eff)
+	}
+	if last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err != nil || fmt.Sprint(uint8(f.LastCap)) != strings.TrimSpace(string(last)) {
+		t.Errorf("last capability %d, in /proc %q, %v", f.LastCap, last, err)
+	}
+	for res, l := range f.Rlimits {
+		var now unix.Rlimit
+		if err := unix.Prlimit(0, res, nil, &now); err != nil || l.Soft > l.Hard || l.Hard != now.Max {
+			t.Errorf("%v is %+v, prlimit says %+v, %v", abi.Rlimit(res), l, now, err)
+		}
+	}
+	checkCgroups(t, f.Cgroup)
+	if f.Privileged() && (f.NewUIDMap != "" || f.SubUIDs != nil) {
+		t.Errorf("a privileged caller needs no helpers: %+v", f)
+	}
+	again, err := Read(Needs{Cgroup: true})
+	if err != nil || !reflect.DeepEqual(again, f) {
+		t.Errorf("the facts have changed:\n%+v\n%+v, %v", f, again, err)
+	}
+}
+
+// checkCgroups finds every hierarchy, and this process in it.
+func checkCgroups(t *testing.T, c plan.CgroupFacts) {
+	t.Helper()
+	if c.Unified {
+		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil || len(c.V1) > 0 {
+			t.Errorf("one hierarchy: %v, %+v", err, c.V1)
+		}
+		return
+	}
+	for _, h := range c.V1 {
+		dir := path.Join("/sys/fs/cgroup", h.Dir, h.Path)
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("%+v: %v", h, err)
+		}
+		if (h.Type == "cgroup") != (len(h.Options) > 0) {
+			t.Errorf("%+v: options select a hierarchy of version 1", h)
+		}
+	}
+}
+
+// TestReadWithoutNeeds leaves out what costs files.
+func TestReadWithoutNeeds(t *testing.T) {
+	f, err := Read(Needs{})
+	if err != nil || f.Cgroup.Unified || f.Cgroup.V1 != nil {
+		t.Errorf("%+v, %v", f.Cgroup, err)
+	}
+}
+
+func TestUserName(t *testing.T) {
+	if got := userName(0); got != "root" {
+		t.Errorf("user 0 is %q", got)
+	}
+	if got := userName(4294967294); got != "" {
+		t.Errorf("a user nobody has is %q", got)
+	}
+}
