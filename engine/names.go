@@ -1,9 +1,5 @@
 package engine
 
-import (
-	"crypto/rand"
-)
-
 // Names for containers that got none: a word for how, a river or mountain of Japan.
 var (
 	manners = [...]string{
@@ -24,7 +20,7 @@ var (
 
 func randomName() string {
 	var b [4]byte
-	rand.Read(b[:])
+	random(b[:])
 	n := int(b[0]) | int(b[1])<<8
 	m := int(b[2]) | int(b[3])<<8
 	return manners[n%len(manners)] + "_" + places[m%len(places)]

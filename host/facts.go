@@ -3,7 +3,6 @@ package host
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"runtime"
 	"slices"
@@ -50,8 +49,7 @@ func Read(needs Needs) (plan.Facts, error) {
 		f.Cgroup = cgroups()
 	}
 	if !f.Privileged() {
-		f.NewUIDMap, _ = exec.LookPath("newuidmap")
-		f.NewGIDMap, _ = exec.LookPath("newgidmap")
+		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
 	}
 	return f, nil
@@ -91,6 +89,17 @@ func ReadFile(name string) ([]byte, error) {
 			}
 		}
 	}
+}
+
+// program finds a helper where systems install them. PATH is the caller's, and a
+// setuid helper of another place is none.
+func program(name string) string {
+	for _, dir := range [...]string{"/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"} {
+		if unix.Access(dir+"/"+name, unix.X_OK) == nil {
+			return dir + "/" + name
+		}
+	}
+	return ""
 }
 
 func effectiveCaps() (abi.CapSet, error) {
