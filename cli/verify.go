@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/ui"
+	"github.com/kakuri/kakuri/verify"
+	"github.com/spf13/cobra"
+)
+
+func newVerify(io IO) *cobra.Command {
+	var format string
+	var all, noTrunc bool
+	c := &cobra.Command{
+		Use:   "verify [OPTIONS] CONTAINER",
+		Short: "Read back from the kernel whether a container is what was asked for",
+		Long: `Read every property that a running container was asked to have back from the
+kernel, and compare: namespaces, id maps, mounts, masks, devices, host name,
+kernel parameters, ids, capabilities, seccomp, limits. Nothing is changed.
+
+A property is ok, DIFFERS, or is unknown where the caller may not read it. The
+exit code is 1 when one differs, and 0 when none does.`,
+		Example: "  kakuri verify web\n  kakuri verify --all web\n  kakuri verify --format json web",
+		Args:    exactArgs(1, "a container"),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := screenOf(io)
+			if err != nil {
+				return err
+			}
+			if noTrunc {
+				s.Columns = 0
+			}
+			e, err := engine.Open(engine.Options{})
+			if err != nil {
+				return err
+			}
+			rec, p, err := e.Plan(args[0])
+			if err != nil {
+				return err
+			}
+			list, err := verify.Container(p, rec.PID)
+			if err != nil {
+				return fmt.Errorf("container %s: %w", rec.Name, err)
+			}
+			switch format {
+			case "json":
+				err = ui.JSON(io.Out, verifyJSON(rec, list))
+			case "text":
+				_, err = fmt.Fprint(io.Out, verifyText(s, list, all))
+			default:
+				err = usageError{fmt.Errorf("--format %s: there are text and json", format)}
+			}
+			if _, differ, _ := verify.Count(list); err == nil && differ > 0 {
+				err = exitCode(1)
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text or json")
+	c.Flags().BoolVarP(&all, "all", "a", false, "show each property by itself, what was measured, and why it was asked for")
+	c.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not cut lines at the width of the terminal")
+	return c
+}
+
+// A verification is what verify writes as JSON.
+type verification struct {
+	ID         string                 `json:"id"`
+	Name       string                 `json:"name"`
+	PID        int                    `json:"pid"`
+	OK         int                    `json:"ok"`
+	Differs    int                    `json:"differs"`
+	Unknown    int                    `json:"unknown"`
+	Properties ui.List[verify.Result] `json:"properties"`
+}
+
+func verifyJSON(rec engine.Container, list []verify.Result) verification {
+	v := verification{ID: rec.ID, Name: rec.Name, PID: rec.PID, Properties: list}
+	v.OK, v.Differs, v.Unknown = verify.Count(list)
+	return v
+}
+
+// verifySay are the messages of verify.
+var verifySay = struct {
+	Property, Asked, Measured, Because ui.Text
+	OK, Differs, Unknown, Masked       ui.Text
+	SubMeasured, SubBecause, SubUnread ui.Text
+	Closing                            ui.Text
+	Paths, Differ, Unread              ui.Count
+}{
+	Property:    ui.Text{EN: "PROPERTY", JA: "項目"},
+	Asked:       ui.Text{EN: "ASKED", JA: "要求"},
+	Measured:    ui.Text{EN: "MEASURED", JA: "実測"},
+	Because:     ui.Text{EN: "BECAUSE", JA: "理由"},
+	OK:          ui.Text{EN: "ok", JA: "一致"},
+	Differs:     ui.Text{EN: "DIFFERS", JA: "相違"},
+	Unknown:     ui.Text{EN: "unknown", JA: "不明"},
+	Masked:      ui.Text{EN: "masked", JA: "masked"},
+	SubMeasured: ui.Text{EN: "  measured", JA: "  実測"},
+	SubBecause:  ui.Text{EN: "  asked by", JA: "  要求元"},
+	SubUnread:   ui.Text{EN: "  because", JA: "  理由"},
+	Closing:     ui.Text{EN: "%[1]d of %[2]d properties are as asked", JA: "%[2]d 項目のうち %[1]d 項目が要求どおりです"},
+	Paths:       ui.Count{One: "%d path", Many: "%d paths", JA: "%d 個のパス"},
+	Differ:      ui.Count{One: "%d differs: %s", Many: "%d differ: %s", JA: "%d 項目が相違しています: %s"},
+	Unread:      ui.Count{One: "%d could not be read: %s", Many: "%d could not be read: %s", JA: "%d 項目は読み取れませんでした: %s"},
+}
+
+// verifyText is a table of the properties, and a sentence on all of them. Unless all is
+// set, masks that hold are one line, and what was measured stands only below a property
+// for which it is not what was asked.
+func verifyText(s ui.Screen, list []verify.Result, all bool) string {
+	t := newVerifyTable(s, list, all)
+	masks, folded := 0, 0
+	for _, r := range list {
+		switch {
+		case all:
+			t.whole(r)
+		case r.Kind != (&plan.MaskCheck{}).Kind() || r.Verdict() != verify.OK:
+			t.short(r)
+		default:
+			if masks++; masks == 1 {
+				folded = len(t.Rows)
+				t.add(ui.Good, s.Lang.Say(verifySay.OK), "", s.Lang.Say(verifySay.Masked))
+			}
+			t.Rows[folded][1] = s.Lang.Count(verifySay.Paths, masks)
+		}
+	}
+	return t.Text(s) + verifyClosing(s, list)
+}
+
+// A verifyTable is the table of verify on its way.
+type verifyTable struct {
+	ui.Table
+	lang  ui.Lang
+	roles []ui.Role // of each row's verdict
+	room  int       // columns for the last cell, which is wrapped; 0: no limit
+}
+
+func newVerifyTable(s ui.Screen, list []verify.Result, all bool) *verifyTable {
+	const verdict, gaps, least = 7, 4, 30
+	l := s.Lang
+	t := &verifyTable{lang: l}
+	t.Paint = func(row, column int) ui.Role {
+		if column > 0 {
+			return ui.Plain
+		}
+		return t.roles[row]
+	}
+	t.Columns = []ui.Column{{}, {Title: l.Say(verifySay.Property), Least: 16}, {Title: l.Say(verifySay.Asked), Least: 12}}
+	if all {
+		t.Columns = append(t.Columns, ui.Column{Title: l.Say(verifySay.Measured), Least: 12}, ui.Column{Title: l.Say(verifySay.Because), Least: 12})
+		return t
+	}
+	if s.Columns > 0 {
+		property := 0
+		for _, r := range list {
+			property = max(property, ui.Width(ui.Escape(r.Property)))
+		}
+		t.room = max(s.Columns-verdict-gaps-property, least)
+	}
+	return t
+}
+
+func (t *verifyTable) add(role ui.Role, cells ...string) {
+	t.Rows, t.roles = append(t.Rows, cells), append(t.roles, role)
+}
+
+// wrapped adds a row whose last cell goes on in the rows below it.
+func (t *verifyTable) wrapped(role ui.Role, verdict, name, text string) {
+	lines := []string{text}
+	if t.room > 0 && ui.Width(text) > t.room {
+		lines = ui.Wrap(strings.ReplaceAll(text, ",", ", "), t.room)
+	}
+	for _, line := range lines {
+		t.add(role, verdict, name, line)
+		verdict, name = "", ""
+	}
+}
+
+// verdict is the word for r's verdict, and its colour.
+func (t *verifyTable) verdict(r verify.Result) (ui.Role, string) {
+	switch r.Verdict() {
+	case verify.OK:
+		return ui.Good, t.lang.Say(verifySay.OK)
+	case verify.Differs:
+		return ui.Bad, t.lang.Say(verifySay.Differs)
+	}
+	return ui.Notice, t.lang.Say(verifySay.Unknown)
+}
+
+// short is a property in one line, and where it is not ok what there is to know below it.
+func (t *verifyTable) short(r verify.Result) {
+	role, word := t.verdict(r)
+	t.wrapped(role, word, r.Property, r.Asked)
+	switch r.Verdict() {
+	case verify.Differs:
+		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubMeasured), ui.Escape(r.Measured))
+		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubBecause), r.Cause.String())
+	case verify.Unknown:
+		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubUnread), r.Unknown)
+	}
+}
+
+// whole is all that is known of a property, in columns.
+func (t *verifyTable) whole(r verify.Result) {
+	role, word := t.verdict(r)
+	measured := r.Measured
+	if r.Unknown != "" {
+		measured = r.Unknown
+	}
+	t.add(role, word, r.Property, r.Asked, measured, r.Cause.String())
+}
+
+// verifyClosing counts the verdicts, and names what is not ok.
+func verifyClosing(s ui.Screen, list []verify.Result) string {
+	l := s.Lang
+	ok, differ, unknown := verify.Count(list)
+	lines := []string{l.Say(verifySay.Closing, ok, len(list))}
+	for _, not := range []struct {
+		verdict string
+		n       int
+		say     ui.Count
+	}{{verify.Differs, differ, verifySay.Differ}, {verify.Unknown, unknown, verifySay.Unread}} {
+		if not.n == 0 {
+			continue
+		}
+		var names []string
+		for _, r := range list {
+			if r.Verdict() == not.verdict {
+				names = append(names, ui.Escape(r.Property))
+			}
+		}
+		lines = append(lines, l.Count(not.say, not.n, strings.Join(names, ", ")))
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		if s.Columns > 0 {
+			line = strings.Join(ui.Wrap(line, s.Columns), "\n")
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
+// screenOf is what text on io.Out is rendered for: its terminal, and the caller's language.
+func screenOf(io IO) (ui.Screen, error) {
+	columns := width(io.Out)
+	s := ui.NewScreen(columns > 0, columns, os.Getenv)
+	var err error
+	s.Lang, err = ui.LangOf("", os.Getenv)
+	return s, err
+}
