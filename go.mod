@@ -11,7 +11,4 @@ require (
 	golang.org/x/term v0.47.0
 )
 
-require (
-	github.com/inconshreveable/mousetrap v1.1.0 // indirect
-	github.com/rogpeppe/go-internal v1.16.0 // indirect
-)
+require github.com/inconshreveable/mousetrap v1.1.0 // indirect

@@ -133,7 +133,10 @@ func (f *enterFlags) pid(e *engine.Engine) (int, error) {
 		return n, nil
 	}
 	c, err := e.Find(f.target)
-	return c.PID, err
+	if err != nil {
+		return 0, err
+	}
+	return c.CommandPID(), nil
 }
 
 func (f *enterFlags) options(e *engine.Engine, args []string) (plan.EnterOptions, error) {

@@ -40,6 +40,23 @@ type Container struct {
 	Undo    []json.RawMessage `json:",omitempty"`
 }
 
+// CommandPID returns the process that runs the container's command: its first one,
+// or with an init the first child of that, whose namespaces an ordinary user may
+// read where the init's are closed.
+func (c Container) CommandPID() int {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.PID))
+	if err != nil || string(data) != "init\n" {
+		return c.PID
+	}
+	data, _ = os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", c.PID, c.PID))
+	if first := strings.Fields(string(data)); len(first) > 0 {
+		if pid, err := strconv.Atoi(first[0]); err == nil {
+			return pid
+		}
+	}
+	return c.PID
+}
+
 // slots is how many ranges of 65,536 ids there are, from slotBase(0) on.
 const slots = 4096
 

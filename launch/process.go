@@ -14,31 +14,33 @@ type Process struct {
 	Master  *os.File  // the terminal's master side, when the plan made one; the caller closes it
 	Timings []float64 // microseconds a step, negative where it was not measured; nil when not asked for
 
-	pidfd  int
-	stop   func() bool
-	mu     sync.Mutex
-	waited bool
-	status syscall.WaitStatus
-	err    error
+	stop    func() bool
+	waiting sync.Mutex // held by who waits; taken before mu
+	mu      sync.Mutex
+	pidfd   int
+	waited  bool
+	status  syscall.WaitStatus
+	err     error
 }
 
 // Wait waits for the end of the process and returns its status: wait4(2). It may be
 // called again, and by several goroutines.
 func (p *Process) Wait() (syscall.WaitStatus, error) {
-	// Not under the lock: Signal must work meanwhile.
-	p.mu.Lock()
-	pidfd, waited := p.pidfd, p.waited
-	p.mu.Unlock()
-	if !waited {
+	p.waiting.Lock()
+	defer p.waiting.Unlock()
+	if !p.waited {
+		// Not under mu: Signal must work meanwhile.
 		var info unix.Siginfo
-		for unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		for unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		}
+		p.reap()
 	}
+	return p.status, p.err
+}
+
+func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waited {
-		return p.status, p.err
-	}
 	for {
 		_, p.err = syscall.Wait4(p.PID, &p.status, 0, nil)
 		if p.err != syscall.EINTR {
@@ -48,7 +50,6 @@ func (p *Process) Wait() (syscall.WaitStatus, error) {
 	p.waited = true
 	p.stop()
 	unix.Close(p.pidfd)
-	return p.status, p.err
 }
 
 // Signal sends sig to the process by its pidfd, so never to another one that got

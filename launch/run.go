@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -43,30 +45,33 @@ type Options struct {
 func Run(ctx context.Context, p plan.Plan, o Options) (*Process, error) {
 	r := &run{plan: p, opts: o, ours: newTable(), child: newTable(), sock: -1}
 	proc, err := r.run(ctx)
-	if err != nil {
-		return nil, errors.Join(err, r.undo())
+	if err == nil {
+		return proc, nil
 	}
-	return proc, nil
+	if end := ctx.Err(); end != nil && !errors.Is(err, end) {
+		err = fmt.Errorf("%w: %w", end, err) // which killed the child, whose death is the error
+	}
+	return nil, errors.Join(err, r.undo())
 }
 
 // A run is one launch under way.
 type run struct {
-	plan     plan.Plan
-	opts     Options
-	ours     *table // the runtime's registers, and the rows of its current step
-	child    *table // the container's rows; its registers at the time of the clone
-	sock     int    // our end of the socket
-	proc     *Process
-	done     int // steps of the runtime's side that ran, for undo
-	stamps   *stamps
-	dumpable int // of this process, to be set again after a launch that shared its memory
+	plan   plan.Plan
+	opts   Options
+	ours   *table // the runtime's registers, and the rows of its current step
+	child  *table // the container's rows; its registers at the time of the clone
+	sock   int    // our end of the socket
+	proc   *Process
+	done   int // steps of the runtime's side that ran, for undo
+	stamps *stamps
+	shares bool // the child runs in this process's memory
 }
 
 func (r *run) run(ctx context.Context) (_ *Process, err error) {
 	defer r.closeRegisters()
 	defer func() {
-		if r.dumpable == 1 {
-			unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		if r.shares {
+			sharing.leave()
 		}
 	}()
 	if r.opts.Timings {
@@ -87,7 +92,11 @@ func (r *run) run(ctx context.Context) (_ *Process, err error) {
 	if r.proc == nil {
 		return nil, errors.New("plan without a clone step")
 	}
-	if err := r.waitExec(); err != nil {
+	err = r.waitExec()
+	if err == nil {
+		err = ctx.Err() // the end of the socket may be that of a killed child
+	}
+	if err != nil {
 		r.kill()
 		return nil, err
 	}
@@ -102,9 +111,14 @@ func (r *run) run(ctx context.Context) (_ *Process, err error) {
 
 // step does the runtime's part of step i.
 func (r *run) step(ctx context.Context, i int, s plan.Step) error {
-	if sync, ok := s.Op.(*plan.Sync); ok {
+	switch op := s.Op.(type) {
+	case *plan.Sync:
 		defer r.stamps.ours(i)()
-		return r.sync(i, sync)
+		return r.sync(i, op)
+	case *plan.Fork:
+		// The process that goes on is known from here on: hands and Start get it.
+		_, err := r.receive(i, plan.MsgFork)
+		return err
 	}
 	if s.Side != plan.Runtime {
 		return nil
@@ -169,23 +183,29 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	defer unix.Close(pair[1])
 	copy(r.child.regs[:], r.ours.regs[:])
 	r.child.regs[plan.RegSync] = int64(pair[1])
-	if err := r.lowerChild(i, pair[1]); err != nil {
+	stdio, closeStdio, err := r.stdio()
+	defer closeStdio()
+	if err != nil {
+		return r.fail(i, "fcntl", err)
+	}
+	if err := r.lowerChild(i, stdio); err != nil {
 		return err
 	}
 	cgroup := -1
 	if fd := r.ours.regs[plan.RegCgroup]; fd >= 0 {
 		cgroup = int(fd)
 	}
-	shared := canShare && mayShare(r.plan)
-	if shared {
-		// The child makes itself undumpable, and with its memory this process.
-		r.dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if r.shares = canShare && mayShare(r.plan); r.shares {
+		sharing.enter()
 	}
-	pid, pidfd, errno := cloneChild(r.child, c.Flags(), cgroup, shared)
+	pid, pidfd, errno := cloneChild(r.child, c.Flags(), cgroup, r.shares)
 	if errno != 0 {
 		return r.fail(i, "clone3", errno)
 	}
-	r.proc = &Process{PID: pid, pidfd: pidfd, stop: context.AfterFunc(ctx, func() { unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })}
+	proc := &Process{PID: pid, pidfd: pidfd}
+	// By Signal, which knows a process that was waited for, or that forked.
+	proc.stop = context.AfterFunc(ctx, func() { proc.Signal(unix.SIGKILL) })
+	r.proc = proc
 	// /proc/PID is surely the child's: it is not reaped before Wait.
 	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -195,6 +215,33 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	return nil
 }
 
+// sharers counts the launches whose children run in this process's memory. Such a
+// child makes itself undumpable, and this process with it; the last launch under
+// way undoes that, and none before: it would bare the others' children.
+type sharers struct {
+	sync.Mutex
+	launches int
+	dumpable int // of this process before the first one
+}
+
+var sharing sharers
+
+func (s *sharers) enter() {
+	s.Lock()
+	defer s.Unlock()
+	if s.launches++; s.launches == 1 {
+		s.dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	}
+}
+
+func (s *sharers) leave() {
+	s.Lock()
+	defer s.Unlock()
+	if s.launches--; s.launches == 0 && s.dumpable == 1 {
+		unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+	}
+}
+
 // mayShare reports whether the child may run in this process's memory, which
 // spares copying it: not where a step acts on the memory as a whole.
 func mayShare(p plan.Plan) bool {
@@ -202,6 +249,10 @@ func mayShare(p plan.Plan) bool {
 		switch op := s.Op.(type) {
 		case *plan.EnterTime: // the clocks of a time namespace are mapped memory
 			if !op.OnExec {
+				return false
+			}
+		case *plan.Setns: // likewise
+			if op.NS == abi.NSTime {
 				return false
 			}
 		case *plan.Init: // stays, and must not stay in here
@@ -215,13 +266,18 @@ func mayShare(p plan.Plan) bool {
 
 // lowerChild builds the child's table: its streams, then the container's side
 // of all steps after the clone.
-func (r *run) lowerChild(clone, sock int) error {
-	var rows []plan.Row
-	rows = append(rows, r.closeOthers()...)
-	for k, f := range r.opts.Stdio {
-		if f != nil {
-			rows = append(rows, plan.Row{Call: abi.CallDup3, Args: [6]plan.Arg{{Val: uint64(f.Fd())}, {Val: uint64(k)}}, N: 3})
+func (r *run) lowerChild(clone int, stdio [3]int) error {
+	rows := r.closeOthers(stdio)
+	for k, fd := range stdio {
+		if fd >= 0 {
+			rows = append(rows, plan.Row{Call: abi.CallDup3, Args: [6]plan.Arg{{Val: uint64(fd)}, {Val: uint64(k)}}, N: 3})
 		}
+	}
+	if sync := r.child.regs[plan.RegSync]; sync > 255 {
+		// The stub takes its number as one byte.
+		rows = append(rows, plan.Row{
+			Call: abi.CallFcntl, Args: [6]plan.Arg{{Val: uint64(sync)}, {Val: unix.F_DUPFD_CLOEXEC}, {Val: 3}}, N: 3, Out: plan.RegSync,
+		})
 	}
 	// Six rows a step is the measured mean; growing the slice would touch twice the memory.
 	r.child.rows = make([]row, 0, 6*len(r.plan.Steps)+len(rows))
@@ -246,36 +302,48 @@ func (r *run) lowerChild(clone, sock int) error {
 
 // closeOthers closes what the child needs nothing of: this process's other
 // descriptors, among them the sockets of launches that run beside this one.
-func (r *run) closeOthers() []plan.Row {
-	var keep [1 << 10]bool
-	last := 2
+func (r *run) closeOthers(stdio [3]int) []plan.Row {
+	keep := append(make([]int, 0, 3+plan.NumRegs), stdio[:]...)
 	for _, fd := range r.child.regs {
-		if fd >= 0 && fd < int64(len(keep)) {
-			keep[fd] = true
-			last = max(last, int(fd))
-		}
+		keep = append(keep, int(fd))
 	}
-	for _, f := range r.opts.Stdio {
-		if f != nil && int(f.Fd()) < len(keep) {
-			keep[f.Fd()] = true
-			last = max(last, int(f.Fd()))
-		}
-	}
+	slices.Sort(keep)
 	var rows []plan.Row
 	closeRange := func(from, to int) {
 		if from <= to {
-			rows = append(rows, plan.Row{Call: abi.CallCloseRange, Args: [6]plan.Arg{{Val: uint64(from)}, {Val: uint64(uint32(to))}}, N: 3})
+			rows = append(rows, plan.Row{Call: abi.CallCloseRange, Args: [6]plan.Arg{{Val: uint64(from)}, {Val: uint64(to)}}, N: 3})
 		}
 	}
 	from := 3
-	for fd := 3; fd <= last; fd++ {
-		if keep[fd] {
+	for _, fd := range keep {
+		if fd >= from {
 			closeRange(from, fd-1)
 			from = fd + 1
 		}
 	}
 	closeRange(from, 1<<31-1)
 	return rows
+}
+
+// stdio gives the descriptors that become 0, 1 and 2 of the container, -1 for this
+// process's own. One of the three here is duplicated first, since it would be
+// gone before it is used; closing those is for the caller.
+func (r *run) stdio() (fds [3]int, close func(), err error) {
+	var made []int
+	close = func() { closeAll(made) }
+	for k, f := range r.opts.Stdio {
+		fds[k] = -1
+		if f == nil {
+			continue
+		}
+		if fds[k] = int(f.Fd()); fds[k] <= 2 {
+			if fds[k], err = unix.FcntlInt(uintptr(fds[k]), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+				return fds, close, err
+			}
+			made = append(made, fds[k])
+		}
+	}
+	return fds, close, nil
 }
 
 // sync does the runtime's half of a meeting.
@@ -305,7 +373,7 @@ func (r *run) sync(i int, s *plan.Sync) error {
 		}
 		return nil
 	}
-	fds, err := r.receive(i)
+	fds, err := r.receive(i, plan.MsgSync)
 	if err != nil {
 		return err
 	}
@@ -324,14 +392,15 @@ func (r *run) sync(i int, s *plan.Sync) error {
 
 // childGone reads why the child went away.
 func (r *run) childGone(i int) error {
-	if _, err := r.receive(i); err != nil {
+	if _, err := r.receive(i, plan.MsgSync); err != nil {
 		return err
 	}
 	return r.fail(i, "", errors.New("the container's process went away"))
 }
 
-// receive reads messages until a sync, and follows a fork on the way.
-func (r *run) receive(i int) ([]int, error) {
+// receive reads messages until one of the wanted kind, a sync or a fork, and
+// follows a fork on the way.
+func (r *run) receive(i int, want uint32) ([]int, error) {
 	for {
 		kind, a, b, fds, err := r.message()
 		switch {
@@ -345,6 +414,9 @@ func (r *run) receive(i int) ([]int, error) {
 			closeAll(fds)
 			if err := r.follow(int(a)); err != nil {
 				return nil, r.fail(i, "pidfd_open", err)
+			}
+			if want == plan.MsgFork {
+				return nil, nil
 			}
 		default:
 			closeAll(fds)
@@ -420,10 +492,19 @@ func (r *run) follow(pid int) error {
 	if err != nil {
 		return err
 	}
-	r.proc.stop()
-	r.proc.Wait() // the one that forked: it has ended, or is about to
-	r.proc.PID, r.proc.pidfd, r.proc.waited = pid, pidfd, false
-	return nil
+	p := r.proc
+	p.mu.Lock()
+	forked, forkedFD := p.PID, p.pidfd
+	p.PID, p.pidfd = pid, pidfd
+	p.mu.Unlock()
+	// It has ended, or has nothing else to do.
+	unix.PidfdSendSignal(forkedFD, unix.SIGKILL, nil, 0)
+	for {
+		if _, err := syscall.Wait4(forked, nil, 0, nil); err != syscall.EINTR {
+			break
+		}
+	}
+	return unix.Close(forkedFD)
 }
 
 // childError turns the child's report into an *Error. The numbers come from

@@ -106,8 +106,9 @@ func (c *MountCheck) Asked() string {
 	return strings.TrimSuffix(kind+" "+Attrs{Set: c.Set, Clear: c.Clear}.String(), " ")
 }
 
-// RootCheck asks that the root is a mount of its own, and whether it can be written.
-type RootCheck struct{ Readonly bool }
+// RootCheck asks that the root is a mount of the container's own, and the only one
+// there: the host's tree is gone from below it.
+type RootCheck struct{}
 
 // Kind implements [Check].
 func (*RootCheck) Kind() string { return "root" }
@@ -116,12 +117,7 @@ func (*RootCheck) Kind() string { return "root" }
 func (*RootCheck) Property() string { return "root file system" }
 
 // Asked implements [Check].
-func (c *RootCheck) Asked() string {
-	if c.Readonly {
-		return "its own, read-only"
-	}
-	return "its own"
-}
+func (*RootCheck) Asked() string { return "its own" }
 
 // MaskCheck asks that a path shows nothing: it is missing, empty, or the null device.
 type MaskCheck struct{ Path string }

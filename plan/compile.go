@@ -228,12 +228,17 @@ func (c *compiler) isNew(ns abi.Namespace) bool {
 // namespaceCause joins the reasons of all new namespaces.
 func (c *compiler) namespaceCause() Cause {
 	var reasons []string
+	made := false
 	for i, n := range c.linux.Namespaces {
-		if why := c.cause(fmt.Sprintf("linux.namespaces[%d]", i)).Reason; n.Path == "" && why != "" && !slices.Contains(reasons, why) {
+		if n.Path != "" || n.Type == specs.TimeNamespace {
+			continue // joined, or made by a step of its own
+		}
+		made = true
+		if why := c.cause(fmt.Sprintf("linux.namespaces[%d]", i)).Reason; why != "" && !slices.Contains(reasons, why) {
 			reasons = append(reasons, why)
 		}
 	}
-	if len(c.linux.Namespaces) == 0 {
+	if !made {
 		return because("a process of its own")
 	}
 	return Cause{Field: "linux.namespaces", Reason: strings.Join(reasons, ", ")}
@@ -401,13 +406,22 @@ func (c *compiler) enter() error {
 	if p := c.spec.Process.OOMScoreAdj; p != nil {
 		c.inside(&OOMScoreAdj{Value: *p}, c.cause("process.oomScoreAdj"), &OOMCheck{Value: *p})
 	}
+	setns := func(list []join) {
+		for _, j := range list {
+			c.inside(&Setns{NS: j.ns, FD: j.reg}, j.cause, &NamespaceCheck{NS: j.ns, Path: j.path})
+		}
+	}
+	joins := c.joins
+	if c.joined != RegNone {
+		// A user namespace first: it is to own the time namespace, too.
+		setns(joins[:1])
+		joins = joins[1:]
+	}
 	if err := c.timeNamespace(); err != nil {
 		return err
 	}
 	c.inside(&Undumpable{}, because("default: nothing inside may look at or into this process"), nil)
-	for _, j := range c.joins {
-		c.inside(&Setns{NS: j.ns, FD: j.reg}, j.cause, &NamespaceCheck{NS: j.ns, Path: j.path})
-	}
+	setns(joins)
 	if len(c.late) > 0 {
 		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
 	}
@@ -517,14 +531,14 @@ func (c *compiler) root() error {
 	if len(c.views) > 0 {
 		op = &AttachRoot{Tree: c.views[0], Path: op.Path}
 	}
-	c.inside(op, c.cause("root.path"), &RootCheck{Readonly: c.spec.Root.Readonly})
+	c.inside(op, c.cause("root.path"), &RootCheck{})
 	return nil
 }
 
 func (c *compiler) viewRoot(r *Root) error {
 	cause := because("%s", r.Reason)
 	c.inside(&Scratch{Size: r.Size}, because("writes stay in memory, and end with the container"), nil)
-	check := &RootCheck{Readonly: c.spec.Root != nil && c.spec.Root.Readonly}
+	check := &RootCheck{}
 	if len(r.Views) == 0 || r.Views[0].Dest != "/" {
 		c.inside(&EmptyRoot{}, cause, check)
 	}
@@ -561,7 +575,7 @@ func (c *compiler) pivot() error {
 		c.inside(&Workdir{Path: cwd}, c.cause("process.cwd"), nil)
 	}
 	if c.spec.Root != nil && c.spec.Root.Readonly {
-		c.inside(&Remount{Dest: "/", Attrs: Attrs{Set: abi.MountAttrRdonly}}, c.cause("root.readonly"), nil)
+		c.inside(&Remount{Dest: "/", Attrs: Attrs{Set: abi.MountAttrRdonly}}, c.cause("root.readonly"), &ReadonlyCheck{Path: "/"})
 	}
 	c.inside(&PivotRoot{Scratch: c.o.Root != nil}, because("the host's files are out of reach from here on"), nil)
 	if mode := c.linux.RootfsPropagation; mode == "shared" || mode == "rshared" || mode == "unbindable" || mode == "runbindable" {

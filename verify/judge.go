@@ -88,7 +88,7 @@ func judgeClocks(c *plan.TimeCheck, t namespace.TimeOffsets, own bool) answer {
 // judgeRoot wants one mount at "/", and not the one that the reader has there. Two are the
 // sign of a root that was moved over another and left it where it was: pivot_root(2) lays
 // the old one over the new.
-func judgeRoot(c *plan.RootCheck, its, ours []namespace.Mount) answer {
+func judgeRoot(its, ours []namespace.Mount) answer {
 	isRoot := func(m namespace.Mount) bool { return m.Point == "/" }
 	var at []namespace.Mount
 	var types []string
@@ -110,12 +110,7 @@ func judgeRoot(c *plan.RootCheck, its, ours []namespace.Mount) answer {
 			return no(fmt.Sprintf("the host's: %s %d:%d %s", root.Type, root.Major, root.Minor, root.Root))
 		}
 	}
-	switch readonly := attributes(root)&abi.MountAttrRdonly != 0; {
-	case c.Readonly && !readonly:
-		return no("its own, writable")
-	case c.Readonly:
-		return yes(c.Asked())
-	case readonly:
+	if attributes(root)&abi.MountAttrRdonly != 0 {
 		return yes("its own, read-only")
 	}
 	return yes("its own, writable")

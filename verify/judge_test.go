@@ -102,19 +102,17 @@ func TestJudgeRoot(t *testing.T) {
 		hosts     = "301 300 8:1 / / rw,relatime - ext4 /dev/sda1 rw"
 		proc      = "302 300 0:71 / /proc rw - proc proc rw"
 	)
-	rw, ro := &plan.RootCheck{}, &plan.RootCheck{Readonly: true}
 	check(t, []verdictCase{
-		{"its own", judgeRoot(rw, root(overlay, proc), host), "ok: its own, writable"},
-		{"a directory of the host's disk", judgeRoot(rw, root(directory), host), "ok: its own, writable"},
-		{"read-only, unasked", judgeRoot(rw, root(readonly), host), "ok: its own, read-only"},
-		{"read-only", judgeRoot(ro, root(readonly, proc), host), "ok: its own, read-only"},
-		{"a read-only file system", judgeRoot(ro, root(frozen), host), "ok: its own, read-only"},
-		{"not read-only", judgeRoot(ro, root(overlay, proc), host), "differs: its own, writable"},
-		{"the host's tree left over it", judgeRoot(rw, root(overlay, proc, hosts), host), "differs: 2 mounts at /, one over another: overlay ext4"},
-		{"a scratch left below it", judgeRoot(rw, root("299 1 0:69 / / rw - tmpfs tmpfs rw", overlay), host), "differs: 2 mounts at /, one over another: tmpfs overlay"},
-		{"the host's", judgeRoot(rw, root(hosts, proc), host), "differs: the host's: ext4 8:1 /"},
-		{"the host's, as asked", judgeRoot(rw, root(hosts, proc), nil), "ok: its own, writable"},
-		{"another root directory", judgeRoot(rw, root(proc), host), "differs: no mount at /: the process has changed its root directory"},
+		{"its own", judgeRoot(root(overlay, proc), host), "ok: its own, writable"},
+		{"a directory of the host's disk", judgeRoot(root(directory), host), "ok: its own, writable"},
+		{"read-only, unasked", judgeRoot(root(readonly), host), "ok: its own, read-only"},
+		{"read-only", judgeRoot(root(readonly, proc), host), "ok: its own, read-only"},
+		{"a read-only file system", judgeRoot(root(frozen), host), "ok: its own, read-only"},
+		{"the host's tree left over it", judgeRoot(root(overlay, proc, hosts), host), "differs: 2 mounts at /, one over another: overlay ext4"},
+		{"a scratch left below it", judgeRoot(root("299 1 0:69 / / rw - tmpfs tmpfs rw", overlay), host), "differs: 2 mounts at /, one over another: tmpfs overlay"},
+		{"the host's", judgeRoot(root(hosts, proc), host), "differs: the host's: ext4 8:1 /"},
+		{"the host's, as asked", judgeRoot(root(hosts, proc), nil), "ok: its own, writable"},
+		{"another root directory", judgeRoot(root(proc), host), "differs: no mount at /: the process has changed its root directory"},
 	})
 }
 

@@ -191,7 +191,7 @@ func covers(p plan.Plan, checks []plan.NumberedCheck, i int) (above int, hidden 
 }
 
 // rootMount looks at what is mounted at "/". op is the step that put it there.
-func (r *reader) rootMount(c *plan.RootCheck, op plan.Op) answer {
+func (r *reader) rootMount(op plan.Op) answer {
 	if r.mountsErr != nil {
 		return cannot(r.mountsErr)
 	}
@@ -202,7 +202,7 @@ func (r *reader) rootMount(c *plan.RootCheck, op plan.Op) answer {
 	if attach, ok := op.(*plan.AttachRoot); ok && attach.Path == "/" {
 		ours = nil // the host's root is what was asked for
 	}
-	return judgeRoot(c, r.mounts, ours)
+	return judgeRoot(r.mounts, ours)
 }
 
 // attributes turns the options of a mount into MOUNT_ATTR_* bits. A mount that says

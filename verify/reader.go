@@ -99,7 +99,7 @@ func (r *reader) measure(i int, check plan.Check) answer {
 	case *plan.TimeCheck:
 		return r.clocks(c)
 	case *plan.RootCheck:
-		return r.rootMount(c, r.plan.Steps[r.checks[i].N-1].Op)
+		return r.rootMount(r.plan.Steps[r.checks[i].N-1].Op)
 	case *plan.MountCheck:
 		return r.mount(i, c)
 	case *plan.MaskCheck:

@@ -1,0 +1,766 @@
+package launch_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// An opCase is a plan that has one kind of operation in it, and what the kernel
+// shows afterwards. The plan is also what fault_test.go breaks.
+type opCase struct {
+	name  string
+	steps func(t testing.TB) []plan.Step
+	check func(t *testing.T, steps []plan.Step) // nil when the plan only has to work
+}
+
+// viewed makes the check of a case whose plan ends in the probe.
+func viewed(check func(t *testing.T, v view)) func(*testing.T, []plan.Step) {
+	return func(t *testing.T, steps []plan.Step) { check(t, see(t, steps...)) }
+}
+
+// fixed is a plan that depends on nothing.
+func fixed(steps ...plan.Step) func(testing.TB) []plan.Step {
+	return func(testing.TB) []plan.Step { return steps }
+}
+
+// rooted is a plan in a fresh root file system.
+func rooted(make func(root string) []plan.Step) func(testing.TB) []plan.Step {
+	return func(t testing.TB) []plan.Step { return inRoot(nstest.RootFS(t), make("")...) }
+}
+
+// Registers that plans of the compiler give out.
+const free, free2 = plan.RegCgroup + 1, plan.RegCgroup + 2
+
+// all are all capabilities that this process has.
+func all(t testing.TB) abi.CapSet {
+	t.Helper()
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	return abi.CapSet(uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32)
+}
+
+// opCases is in the order of plan.Ops.
+func opCases() []opCase {
+	return slices.Concat(processCases(), idCases(), namespaceCases(), mountCases())
+}
+
+func processCases() []opCase {
+	return []opCase{
+		{"execve", fixed(clone(), in(&plan.Exec{
+			Args: []string{"probe", "argument with blank", ""}, Env: []string{"A=1", "B=", "A=2"}, Path: []string{"/nowhere", "", nstest.PartPath("")},
+		})), func(t *testing.T, steps []plan.Step) {
+			steps = slices.Clone(steps)
+			steps[1] = in(&plan.Exec{Args: []string{"probe"}, Env: []string{"A=1", "B="}, Path: []string{"/nowhere", filepath.Dir(nstest.PartPath("x"))}})
+			if v := see(t, steps...); !slices.Equal(v.Env, []string{"A=1", "B="}) {
+				t.Errorf("environment %q: the caller's must not be in it", v.Env)
+			}
+			res := must(t, clone(), in(&plan.Exec{Args: []string{"/bin/sh", "-c", `echo "$0|$1|$#"`, "zero", "a b", ""}}))
+			if res.out != "zero|a b|2\n" {
+				t.Errorf("arguments: %q", res.out)
+			}
+		}},
+		{"umask", fixed(clone(), in(&plan.Umask{Mask: 0o027}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Umask != 0o027 {
+				t.Errorf("umask %04o", v.Umask)
+			}
+		})},
+		{"setrlimit", fixed(clone(), in(&plan.Rlimit{Resource: abi.RlimitNofile, Soft: 100, Hard: 200}), probeHere()), viewed(func(t *testing.T, v view) {
+			// Go raises the soft limit of its own process to the hard one.
+			if v.NoFile[1] != 200 {
+				t.Errorf("nofile %v", v.NoFile)
+			}
+		})},
+		{"oom_score_adj", fixed(clone(), in(&plan.OpenSelf{}), in(&plan.OOMScoreAdj{Value: 321}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.OOM != "321" {
+				t.Errorf("oom_score_adj %s", v.OOM)
+			}
+		})},
+		{"open self", fixed(clone(), in(&plan.OpenSelf{}), in(&plan.OOMScoreAdj{Value: 12}), probeHere()), viewed(func(t *testing.T, v view) {
+			// Writing through it reached the container's process, not the caller.
+			if v.OOM != "12" || strings.TrimSpace(read("/proc/self/oom_score_adj")) == "12" {
+				t.Errorf("inside %s, outside %s", v.OOM, read("/proc/self/oom_score_adj"))
+			}
+		})},
+		{"plain chdir", fixed(clone(), in(&plan.PlainChdir{Path: "/usr/bin"}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Cwd != "/usr/bin" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		})},
+		{"open", fixed(rt(&plan.OpenFD{Path: "/usr/lib", Flags: abi.OPath, Out: free}), clone(), in(&plan.Fchdir{FD: free}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Cwd != "/usr/lib" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		})},
+		{"fchdir", fixed(rt(&plan.OpenFD{Path: "/usr/share", Flags: abi.OPath, Out: free}), clone(), in(&plan.Fchdir{FD: free}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Cwd != "/usr/share" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		})},
+		{"personality", fixed(clone(), in(&plan.Personality{Domain: 8}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Personality&0xff != 8 {
+				t.Errorf("personality %#x", v.Personality)
+			}
+		})},
+		{"keyring", fixed(clone(), in(&plan.Keyring{Ring: "_ses.test"}), probeHere()), viewed(func(t *testing.T, v view) {
+			if !strings.HasSuffix(v.Keyring, ";_ses.test") {
+				t.Errorf("session keyring %q", v.Keyring)
+			}
+		})},
+		{"setsid", fixed(clone(), in(&plan.Setsid{}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.SID != v.PID || v.PGID != v.PID {
+				t.Errorf("pid %d in session %d, group %d", v.PID, v.SID, v.PGID)
+			}
+		})},
+		{"die with parent", fixed(clone(), in(&plan.DieWithParent{}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.DeathSignal != int(unix.SIGKILL) {
+				t.Errorf("parent death signal %d", v.DeathSignal)
+			}
+		})},
+		{"sigmask", fixed(clone(), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/status"}})), func(t *testing.T, steps []plan.Step) {
+			const none = "0000000000000000"
+			out := must(t, steps...).out
+			if !strings.Contains(out, "SigBlk:\t"+none) || !strings.Contains(out, "SigCgt:\t"+none) {
+				t.Errorf("%s", out)
+			}
+			// Without the step they stay blocked: that is what makes the clone safe.
+			out = must(t, steps[0], steps[2]).out
+			if !strings.Contains(out, "SigBlk:\tffff") && !strings.Contains(out, "SigBlk:\tfffffff") {
+				t.Errorf("without the step: %s", out)
+			}
+		}},
+		{"close_range", fixed(rt(&plan.OpenFD{Path: "/", Flags: abi.OPath, Out: free}), clone(), in(&plan.CloseFDs{First: 3}), probeHere()), viewed(func(t *testing.T, v view) {
+			onlyStreams(t, v)
+		})},
+		{"loopback", fixed(clone(abi.NSNetwork), in(&plan.LoopbackUp{}), probeHere()), func(t *testing.T, steps []plan.Step) {
+			if v := see(t, steps...); v.Loopback != "up" {
+				t.Errorf("lo is %s", v.Loopback)
+			}
+			if v := see(t, steps[0], steps[2]); v.Loopback != "down" {
+				t.Errorf("without the step lo is %s", v.Loopback)
+			}
+			if got := loopback(); got != "down" {
+				t.Errorf("the caller's lo is %s", got)
+			}
+		}},
+		{"sethostname", fixed(clone(abi.NSUTS), in(&plan.Hostname{Host: "inside"}), probeHere()), viewed(func(t *testing.T, v view) {
+			if host, _ := os.Hostname(); v.Host != "inside" || host == "inside" {
+				t.Errorf("inside %s, outside %s", v.Host, host)
+			}
+		})},
+		{"setdomainname", fixed(clone(abi.NSUTS), in(&plan.Domainname{Domain: "example"}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Domain != "example" {
+				t.Errorf("domain %s", v.Domain)
+			}
+		})},
+		{"sync", func(t testing.TB) []plan.Step {
+			return []plan.Step{
+				rt(&plan.OpenFD{Path: "/usr", Flags: abi.OPath, Out: free}), clone(),
+				// There and back: the descriptor comes again under another register.
+				in(&plan.Sync{From: plan.Container, What: "one", FDs: []plan.Reg{free}}),
+				rt(&plan.Sync{From: plan.Runtime, What: "two", FDs: []plan.Reg{free}}),
+				in(&plan.Fchdir{FD: free}), probeHere(),
+			}
+		}, viewed(func(t *testing.T, v view) {
+			if v.Cwd != "/usr" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		})},
+	}
+}
+
+// onlyStreams wants no descriptor but 0 to 2 and the one that listed them.
+func onlyStreams(t *testing.T, v view) {
+	t.Helper()
+	for n, to := range v.FDs {
+		switch {
+		case n == "0" || n == "1" || n == "2":
+		case to == "" || strings.HasSuffix(to, "/fd"): // of the listing
+		case strings.HasPrefix(to, "anon_inode:[event") || strings.HasPrefix(to, "/sys/fs/cgroup/"): // of the Go runtime
+		default:
+			t.Errorf("descriptor %s is %s", n, to)
+		}
+	}
+}
+
+func idCases() []opCase {
+	chown, kill := abi.Caps(abi.CapChown), abi.Caps(abi.CapKill)
+	hex := func(s abi.CapSet) string { return fmt.Sprintf("%016x", uint64(s)) }
+	return []opCase{
+		{"write id map", fixed(inUserNS(in(&plan.Setresgid{}), in(&plan.Setresuid{}), probeHere())...), func(t *testing.T, steps []plan.Step) {
+			held(t, func(pid int) {
+				for _, f := range []string{"uid_map", "gid_map"} {
+					if got := strings.Join(strings.Fields(read(fmt.Sprintf("/proc/%d/%s", pid, f))), " "); got != "0 100000 1000" {
+						t.Errorf("%s: %q", f, got)
+					}
+				}
+			}, slices.Insert(slices.Clone(steps), len(steps)-1, start())...)
+			if v := see(t, steps...); v.UID != [3]int{} || v.GID != [3]int{} {
+				t.Errorf("ids inside %v %v", v.UID, v.GID)
+			}
+		}},
+		{"deny setgroups", fixed(
+			clone(abi.NSUser), rt(&plan.DenySetgroups{}), rt(&plan.WriteIDMap{Group: true, Map: []plan.IDMapping{{Size: 1}}}), start(), probeHere(),
+		), func(t *testing.T, steps []plan.Step) {
+			held(t, func(pid int) {
+				if got := read(fmt.Sprintf("/proc/%d/setgroups", pid)); got != "deny\n" {
+					t.Errorf("setgroups: %q", got)
+				}
+			}, steps...)
+		}},
+		{"setgroups", fixed(clone(), in(&plan.Setgroups{Groups: []uint32{7, 9}}), probeHere()), func(t *testing.T, steps []plan.Step) {
+			if v := see(t, steps...); !slices.Equal(v.Groups, []int{7, 9}) {
+				t.Errorf("groups %v", v.Groups)
+			}
+			if v := see(t, clone(), in(&plan.Setgroups{Groups: []uint32{7}}), in(&plan.Setgroups{}), probeHere()); len(v.Groups) != 0 {
+				t.Errorf("groups %v", v.Groups)
+			}
+		}},
+		{"setresgid", fixed(clone(), in(&plan.Setresgid{GID: 77}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.GID != [3]int{77, 77, 77} {
+				t.Errorf("gid %v", v.GID)
+			}
+		})},
+		{"setresuid", fixed(clone(), in(&plan.Setresuid{UID: 88}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.UID != [3]int{88, 88, 88} || v.Status["CapEff"] != hex(0) {
+				t.Errorf("uid %v, capabilities %s", v.UID, v.Status["CapEff"])
+			}
+		})},
+		{"drop bounding", fixed(clone(), in(&plan.DropBounding{Keep: chown | kill, Last: abi.LastCap - 1}), probeHere()), func(t *testing.T, _ []plan.Step) {
+			v := see(t, clone(), in(&plan.DropBounding{Keep: chown | kill, Last: lastCap()}), probeHere())
+			if v.Status["CapBnd"] != hex(chown|kill) || v.Status["CapPrm"] != hex(chown|kill) {
+				t.Errorf("bounding %s, permitted after execve %s", v.Status["CapBnd"], v.Status["CapPrm"])
+			}
+		}},
+		{"capset", fixed(clone(), in(&plan.Capset{Effective: chown, Permitted: chown | kill, Inheritable: kill}), start(), probeHere()), func(t *testing.T, steps []plan.Step) {
+			held(t, func(pid int) {
+				for key, want := range map[string]abi.CapSet{"CapEff": chown, "CapPrm": chown | kill, "CapInh": kill} {
+					if got := statusOf(t, pid, key); got != hex(want) {
+						t.Errorf("%s %s, want %s", key, got, hex(want))
+					}
+				}
+			}, steps...)
+		}},
+		{"ambient", fixed(
+			clone(), in(&plan.KeepCaps{On: true}), in(&plan.Setresuid{UID: 88}), in(&plan.Capset{Effective: kill, Permitted: kill, Inheritable: kill}),
+			in(&plan.Ambient{Caps: kill}), probeHere(),
+		), viewed(func(t *testing.T, v view) {
+			if v.Status["CapAmb"] != hex(kill) || v.Status["CapEff"] != hex(kill) {
+				t.Errorf("ambient %s, effective after execve %s", v.Status["CapAmb"], v.Status["CapEff"])
+			}
+		})},
+		{"keepcaps", fixed(clone(), in(&plan.KeepCaps{On: true}), in(&plan.Setresuid{UID: 88}), start(), probeHere()), func(t *testing.T, steps []plan.Step) {
+			held(t, func(pid int) {
+				if got := statusOf(t, pid, "CapPrm"); got != hex(all(t)) {
+					t.Errorf("permitted %s, want %s", got, hex(all(t)))
+				}
+			}, steps...)
+			off := slices.Insert(slices.Clone(steps), 2, in(&plan.KeepCaps{}))
+			held(t, func(pid int) {
+				if got := statusOf(t, pid, "CapPrm"); got != hex(0) {
+					t.Errorf("permitted %s after keepcaps off", got)
+				}
+			}, off...)
+		}},
+		{"no_new_privs", fixed(clone(), in(&plan.NoNewPrivs{}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Status["NoNewPrivs"] != "1" {
+				t.Errorf("NoNewPrivs %s", v.Status["NoNewPrivs"])
+			}
+		})},
+		{"seccomp", fixed(clone(), in(&plan.NoNewPrivs{}), in(&plan.Seccomp{Filter: denying(abi.CallNone, "getsockopt")}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.Status["Seccomp"] != "2" || v.Deny != unix.Errno(injected).Error() {
+				t.Errorf("mode %s, the refused call says %q", v.Status["Seccomp"], v.Deny)
+			}
+		})},
+		{"undumpable", func(t testing.TB) []plan.Step {
+			return []plan.Step{clone(), in(&plan.Undumpable{}), start(), probeHere()}
+		}, func(t *testing.T, steps []plan.Step) {
+			u := nstest.User(t)
+			nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+				// The files of such a process are root's, and nobody else may look.
+				held(t, func(pid int) {
+					var st unix.Stat_t
+					if err := unix.Stat(fmt.Sprintf("/proc/%d/fd", pid), &st); err != nil || st.Uid != 0 {
+						t.Errorf("%v: owner %d", err, st.Uid)
+					}
+					if _, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
+						t.Error("its own user reads /proc/PID/exe")
+					}
+				}, steps...)
+				if v := see(t, steps...); v.Dumpable != 1 {
+					t.Errorf("dumpable %d after execve", v.Dumpable)
+				}
+			})
+		}},
+	}
+}
+
+// lastCap is the highest capability of this kernel.
+func lastCap() abi.Capability {
+	var n int
+	fmt.Sscan(read("/proc/sys/kernel/cap_last_cap"), &n)
+	return abi.Capability(n)
+}
+
+func namespaceCases() []opCase {
+	return []opCase{
+		{"clone", fixed(clone(abi.NSPID, abi.NSMount, abi.NSNetwork, abi.NSUTS, abi.NSIPC, abi.NSCgroup), start(), probeHere()), func(t *testing.T, steps []plan.Step) {
+			held(t, func(pid int) {
+				for _, ns := range []string{"pid", "mnt", "net", "uts", "ipc", "cgroup"} {
+					if nsOf(t, pid, ns) == nsOf(t, os.Getpid(), ns) {
+						t.Errorf("shares the %s namespace", ns)
+					}
+				}
+				for _, ns := range []string{"user", "time"} {
+					if nsOf(t, pid, ns) != nsOf(t, os.Getpid(), ns) {
+						t.Errorf("has a %s namespace of its own", ns)
+					}
+				}
+			}, steps...)
+		}},
+		{"open namespace", func(t testing.TB) []plan.Step { return joinUTS(t, hold(t, unix.CLONE_NEWUTS)) }, nil},
+		{"setns", func(t testing.TB) []plan.Step { return joinUTS(t, hold(t, unix.CLONE_NEWUTS)) }, func(t *testing.T, _ []plan.Step) {
+			pid := hold(t, unix.CLONE_NEWUTS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET|unix.CLONE_NEWNS|unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME)
+			for _, ns := range []abi.Namespace{abi.NSUTS, abi.NSIPC, abi.NSNetwork, abi.NSMount, abi.NSCgroup, abi.NSTime} {
+				v := see(t,
+					rt(&plan.OpenNamespace{NS: ns, Path: fmt.Sprintf("/proc/%d/ns/%s", pid, ns.ProcName()), Out: free}),
+					clone(), in(&plan.Setns{NS: ns, FD: free}), probeHere())
+				if v.NS[ns.ProcName()] != nsOf(t, pid, ns.ProcName()) {
+					t.Errorf("%s: in %s, not %s", ns, v.NS[ns.ProcName()], nsOf(t, pid, ns.ProcName()))
+				}
+			}
+		}},
+		{"unshare", fixed(clone(), in(&plan.Unshare{New: []abi.Namespace{abi.NSUTS, abi.NSIPC}}), probeHere()), viewed(func(t *testing.T, v view) {
+			for _, ns := range []string{"uts", "ipc"} {
+				if v.NS[ns] == nsOf(t, os.Getpid(), ns) {
+					t.Errorf("shares the %s namespace", ns)
+				}
+			}
+			if v.NS["mnt"] != nsOf(t, os.Getpid(), "mnt") {
+				t.Error("has a mount namespace of its own")
+			}
+		})},
+		{"enter time", fixed(clone(), in(&plan.OpenSelf{}), in(&plan.EnterTime{Boottime: 86400e9 + 5, Monotonic: -1500e6}), probeHere()), viewed(func(t *testing.T, v view) {
+			got := strings.Join(strings.Fields(v.Offsets), " ")
+			if got != "monotonic -2 500000000 boottime 86400 5" || v.NS["time"] == nsOf(t, os.Getpid(), "time") {
+				t.Errorf("offsets %q in %s", got, v.NS["time"])
+			}
+		})},
+		{"fork", func(t testing.TB) []plan.Step { return joinPID(hold(t, unix.CLONE_NEWPID)) }, viewed(func(t *testing.T, v view) {
+			if v.PID == 1 || v.PPID != 0 || v.NS["pid"] == nsOf(t, os.Getpid(), "pid") {
+				t.Errorf("pid %d, parent %d, %s", v.PID, v.PPID, v.NS["pid"])
+			}
+		})},
+		{"init", fixed(clone(abi.NSPID), in(&plan.Init{}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.PID != 2 || v.PPID != 1 {
+				t.Errorf("pid %d, parent %d", v.PID, v.PPID)
+			}
+		})},
+		{"keep namespace", func(t testing.TB) []plan.Step {
+			file := filepath.Join(nstest.Dir(t), "uts")
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(file, unix.MNT_DETACH) })
+			return []plan.Step{
+				clone(abi.NSUTS), rt(&plan.KeepNamespace{NS: abi.NSUTS, Path: file}), start(), in(&plan.Hostname{Host: "kept"}), probeHere(),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			see(t, steps...)
+			file := steps[1].Op.(*plan.KeepNamespace).Path
+			v := see(t, rt(&plan.OpenNamespace{NS: abi.NSUTS, Path: file, Out: free}), clone(), in(&plan.Setns{NS: abi.NSUTS, FD: free}), probeHere())
+			if v.Host != "kept" {
+				t.Errorf("host name %q in the kept namespace", v.Host)
+			}
+		}},
+	}
+}
+
+// joinUTS joins the uts namespace of a process.
+func joinUTS(_ testing.TB, pid int) []plan.Step {
+	return []plan.Step{
+		rt(&plan.OpenNamespace{NS: abi.NSUTS, Path: fmt.Sprintf("/proc/%d/ns/uts", pid), Out: free}),
+		clone(), in(&plan.Setns{NS: abi.NSUTS, FD: free}), probeHere(),
+	}
+}
+
+// joinPID joins the pid namespace of a process.
+func joinPID(pid int) []plan.Step {
+	return []plan.Step{
+		rt(&plan.OpenNamespace{NS: abi.NSPID, Path: fmt.Sprintf("/proc/%d/ns/pid", pid), Out: free}),
+		clone(), in(&plan.Setns{NS: abi.NSPID, FD: free}), in(&plan.Fork{}), probeHere(),
+	}
+}
+
+func mountCases() []opCase {
+	return []opCase{
+		{"propagation", rooted(func(string) []plan.Step { return nil }), func(t *testing.T, _ []plan.Step) {
+			for mode, want := range map[string]string{"private": "", "slave": "master:", "shared": "shared:", "unbindable": "unbindable"} {
+				shared := nstest.Dir(t)
+				if err := unix.Mount("test", shared, "tmpfs", 0, ""); err != nil {
+					t.Fatal(err)
+				}
+				defer unix.Unmount(shared, unix.MNT_DETACH)
+				if err := unix.Mount("", shared, "", unix.MS_SHARED, ""); err != nil {
+					t.Fatal(err)
+				}
+				v := see(t, clone(abi.NSMount), in(&plan.Propagation{Path: shared, Mode: mode}), probeHere())
+				if _, peers, _ := mountOf(v.Mounts, shared); !strings.HasPrefix(peers, want) || (want == "" && peers != "") {
+					t.Errorf("%s: %q", mode, peers)
+				}
+			}
+		}},
+		{"open root", func(t testing.TB) []plan.Step {
+			return []plan.Step{clone(), in(&plan.OpenRoot{Path: nstest.RootFS(t)}), in(&plan.Chroot{}), sh("ls -d /srv/web; pwd")}
+		}, nil},
+		{"chroot", func(t testing.TB) []plan.Step {
+			return []plan.Step{clone(), in(&plan.OpenRoot{Path: nstest.RootFS(t)}), in(&plan.Chroot{}), sh("ls -d /srv/web; pwd")}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "/srv/web\n/\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"open_tree", func(t testing.TB) []plan.Step {
+			src := nstest.Dir(t)
+			if err := os.WriteFile(filepath.Join(src, "file"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chown(filepath.Join(src, "file"), 7, 8); err != nil {
+				t.Fatal(err)
+			}
+			ids := []plan.IDMapping{{Inside: 0, Outside: 100000, Size: 1000}}
+			return []plan.Step{
+				clone(abi.NSUser, abi.NSMount), rt(&plan.WriteIDMap{Map: ids}), rt(&plan.WriteIDMap{Group: true, Map: ids}),
+				rt(&plan.OpenTree{Path: nstest.RootFS(t), IDMap: true, Recursive: true, Out: free}),
+				rt(&plan.OpenTree{Path: src, IDMap: true, Attrs: plan.Attrs{Set: abi.MountAttrRdonly}, Out: free2}),
+				rt(&plan.Sync{From: plan.Runtime, What: "trees", FDs: []plan.Reg{free, free2}}),
+				in(&plan.Setresgid{}), in(&plan.Setresuid{}),
+				in(&plan.AttachRoot{Tree: free}), in(&plan.Bind{Tree: free2, Dest: "/data"}), in(&plan.PivotRoot{}),
+				sh("stat -c '%u %g' /data/file; touch /data/x 2>/dev/null || echo read-only"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "7 8\nread-only\n" {
+				t.Errorf("%q: ids on disk are not those inside", res.out)
+			}
+		}},
+		{"attach root", rooted(func(string) []plan.Step { return nil }), viewed(func(t *testing.T, v view) {
+			if !slices.Contains(v.Dir, "srv") || slices.Contains(v.Dir, "boot") || v.Cwd != "/" {
+				t.Errorf("in %s, / has %v", v.Cwd, v.Dir)
+			}
+			hostGone(t, v)
+		})},
+		{"scratch", overlayRoot, nil},
+		{"overlay", overlayRoot, func(t *testing.T, steps []plan.Step) {
+			lower := steps[3].Op.(*plan.Overlay).Path
+			steps[len(steps)-1] = sh("echo new >/etc/passwd; rm /etc/group; touch /made; cat /etc/passwd; ls /etc")
+			res := must(t, steps...)
+			if res.out != "new\npasswd\n" {
+				t.Errorf("%q", res.out)
+			}
+			if read(filepath.Join(lower, "etc/passwd")) != nstest.Passwd || read(filepath.Join(lower, "etc/group")) == "" {
+				t.Error("what was written inside reached the lower layer")
+			}
+			if _, err := os.Lstat(filepath.Join(lower, "made")); err == nil {
+				t.Error("what was made inside reached the lower layer")
+			}
+		}},
+		{"empty root", func(t testing.TB) []plan.Step {
+			return []plan.Step{
+				clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.Scratch{}), in(&plan.EmptyRoot{}),
+				in(&plan.Overlay{Path: nstest.RootFS(t), Dest: "/bin2"}), in(&plan.Symlink{Target: "bin2/bin", Path: "/bin"}),
+				in(&plan.PivotRoot{Scratch: true}), sh("ls /"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "bin\nbin2\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"empty directory", func(t testing.TB) []plan.Step {
+			steps := overlayRoot(t)
+			return slices.Insert(steps, 4, in(&plan.EmptyDir{N: 3, Path: "/srv", Mode: 0o711}))
+		}, func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("ls -A /srv; stat -c %a /srv; touch /srv/x && ls /srv; grep -c ' /srv .*nosuid,nodev' /proc/self/mountinfo")
+			steps = slices.Insert(steps, 5, in(&plan.Mount{Type: "proc", Source: "proc", Dest: "/proc"}))
+			if res := must(t, steps...); res.out != "711\nx\n1\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"mount", rooted(func(string) []plan.Step {
+			return []plan.Step{in(&plan.Mount{
+				Type: "tmpfs", Source: "name", Dest: "/new/deep", Options: []string{"size=64k", "mode=0711"},
+				Attrs: plan.Attrs{Set: abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNoexec}, Mode: "shared",
+			})}
+		}), viewed(func(t *testing.T, v view) {
+			options, peers, fs := mountOf(v.Mounts, "/new/deep")
+			if options != "ro,nosuid,noexec,relatime" || !strings.HasPrefix(peers, "shared:") || !strings.HasPrefix(fs, "tmpfs name ") ||
+				!strings.Contains(fs, "size=64k") || !strings.Contains(fs, "mode=711") {
+				t.Errorf("%q %q %q", options, peers, fs)
+			}
+		})},
+		{"bind", func(t testing.TB) []plan.Step {
+			src := nstest.Dir(t)
+			if err := os.WriteFile(filepath.Join(src, "file"), []byte("content"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			return inRoot(nstest.RootFS(t),
+				in(&plan.Bind{Source: src, Dest: "/data", Attrs: plan.Attrs{Set: abi.MountAttrRdonly | abi.MountAttrNodev}, Mode: "slave"}),
+				in(&plan.Bind{Source: filepath.Join(src, "file"), Dest: "/etc/made/file"}))
+		}, func(t *testing.T, steps []plan.Step) {
+			v := see(t, steps...)
+			if options, _, _ := mountOf(v.Mounts, "/data"); !strings.HasPrefix(options, "ro,") || !strings.Contains(options, "nodev") {
+				t.Errorf("%q", options)
+			}
+			steps[len(steps)-1] = sh("cat /data/file /etc/made/file; touch /data/x 2>/dev/null || echo ro; echo changed >/etc/made/file")
+			if res := must(t, steps...); res.out != "contentcontentro\n" {
+				t.Errorf("%q", res.out)
+			}
+			if got := read(filepath.Join(steps[5].Op.(*plan.Bind).Source, "file")); got != "changed\n" {
+				t.Errorf("a file that was bound to be written has %q", got)
+			}
+		}},
+		{"mask", func(t testing.TB) []plan.Step {
+			steps := inRoot(nstest.RootFS(t), in(&plan.Mask{Path: "/etc/passwd"}), in(&plan.Mask{Path: "/srv"}), in(&plan.Mask{Path: "/none/such"}))
+			return slices.Insert(steps, 2, in(&plan.OpenNull{}))
+		}, func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("cat /etc/passwd; ls -A /srv; test -c /etc/passwd && echo device; touch /srv/x 2>/dev/null || echo ro; ls -d /none 2>/dev/null || echo none")
+			if res := must(t, steps...); res.out != "device\nro\nnone\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"open null", func(t testing.TB) []plan.Step {
+			steps := inRoot(nstest.RootFS(t), in(&plan.Mask{Path: "/etc/group"}))
+			return slices.Insert(steps, 2, in(&plan.OpenNull{}))
+		}, func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("stat -c '%t:%T' /etc/group")
+			if res := must(t, steps...); res.out != "1:3\n" {
+				t.Errorf("a mask is device %q", res.out)
+			}
+		}},
+		{"read-only path", rooted(func(string) []plan.Step {
+			return []plan.Step{in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/srv/below"}), in(&plan.ReadonlyPath{Path: "/srv"}), in(&plan.ReadonlyPath{Path: "/none"})}
+		}), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("for d in /srv /srv/below /etc; do touch $d/x 2>/dev/null && echo $d; done; ls -A /srv")
+			if res := must(t, steps...); res.out != "/etc\nbelow\nweb\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"fsmount", func(t testing.TB) []plan.Step {
+			return []plan.Step{
+				clone(abi.NSMount),
+				rt(&plan.NewMount{Type: "tmpfs", Options: []string{"mode=0700"}, Attrs: plan.Attrs{Set: abi.MountAttrNosuid}, Out: free}),
+				rt(&plan.Device{Path: "/dev/zeros", Type: "c", Major: 1, Minor: 5, Mode: 0o640, UID: 3, GID: 4, Tree: free}),
+				rt(&plan.Sync{From: plan.Runtime, What: "dev", FDs: []plan.Reg{free}}),
+				in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.AttachRoot{Path: nstest.RootFS(t)}),
+				in(&plan.Bind{Tree: free, Dest: "/dev"}), in(&plan.PivotRoot{}), sh("stat -c '%a' /dev; stat -c '%F %t:%T %a %u:%g' /dev/zeros"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "700\ncharacter special file 1:5 640 3:4\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"device", rooted(func(string) []plan.Step {
+			return []plan.Step{
+				in(&plan.Umask{}),
+				in(&plan.Mount{Type: "tmpfs", Source: "dev", Dest: "/dev"}),
+				in(&plan.Device{Path: "/dev/a/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666}),
+				in(&plan.Device{Path: "/dev/block", Type: "b", Major: 259, Minor: 70000, Mode: 0o600, UID: 1, GID: 2}),
+				in(&plan.Device{Path: "/dev/fifo", Type: "p", Mode: 0o622}),
+				in(&plan.Device{Path: "/dev/bound", Type: "c", Major: 1, Minor: 5, Bind: "/dev/zero"}),
+			}
+		}), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("cd /dev; stat -c '%n %F %t:%T %a %u:%g' a/null block fifo bound")
+			want := "a/null character special file 1:3 666 0:0\nblock block special file 103:11170 600 1:2\nfifo fifo 0:0 622 0:0\nbound character special file 1:5 666 0:0\n"
+			if res := must(t, steps...); res.out != want {
+				t.Errorf("%s", res.out)
+			}
+		}},
+		{"symlink", rooted(func(string) []plan.Step {
+			return []plan.Step{in(&plan.Symlink{Target: "/etc/passwd", Path: "/a/b/link"}), in(&plan.Symlink{Target: "other", Path: "/etc/group"})}
+		}), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("readlink /a/b/link; readlink /etc/group || echo stays")
+			if res := must(t, steps...); res.out != "/etc/passwd\nstays\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"mkdir", rooted(func(string) []plan.Step { return []plan.Step{in(&plan.Workdir{Path: "/srv/x/y/z"})} }), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("stat -c '%F %a' /srv/x/y/z")
+			if res := must(t, steps...); res.out != "directory 755\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"chdir", func(t testing.TB) []plan.Step {
+			steps := inRoot(nstest.RootFS(t))
+			return slices.Insert(steps, len(steps)-1, in(&plan.Chdir{Path: "/srv/web/../web/."}))
+		}, func(t *testing.T, steps []plan.Step) {
+			if v := see(t, steps...); v.Cwd != "/srv/web" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		}},
+		{"remount", rooted(func(string) []plan.Step {
+			return []plan.Step{
+				in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/srv"}), in(&plan.Remount{Dest: "/srv", Attrs: plan.Attrs{Set: abi.MountAttrNoexec}}),
+				in(&plan.Remount{Dest: "/", Attrs: plan.Attrs{Set: abi.MountAttrRdonly}}),
+			}
+		}), viewed(func(t *testing.T, v view) {
+			root, _, _ := mountOf(v.Mounts, "/")
+			srv, _, _ := mountOf(v.Mounts, "/srv")
+			if !strings.HasPrefix(root, "ro,") || srv != "rw,noexec,relatime" {
+				t.Errorf("/ %q, /srv %q", root, srv)
+			}
+		})},
+		{"pivot_root", rooted(func(string) []plan.Step { return nil }), viewed(func(t *testing.T, v view) { hostGone(t, v) })},
+		{"open proc", fixed(sysctlSteps()...), nil}, // sysctl writes through it
+		{"sysctl", fixed(sysctlSteps()...), func(t *testing.T, steps []plan.Step) {
+			before := read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+			steps[len(steps)-1] = sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax")
+			if res := must(t, steps...); res.out != "99\n8111\n" {
+				t.Errorf("%q", res.out)
+			}
+			if got := read("/proc/sys/net/ipv4/ip_unprivileged_port_start"); got != before {
+				t.Errorf("the caller's became %q", got)
+			}
+		}},
+		{"terminal", ttySteps, nil}, // terminal_test.go looks closer
+		{"console", ttySteps, nil},
+	}
+}
+
+// hostGone wants exactly one mount at "/", and none outside the container's tree.
+func hostGone(t *testing.T, v view) {
+	t.Helper()
+	roots := 0
+	for _, l := range v.Mounts {
+		f := strings.Fields(l)
+		if f[4] == "/" {
+			roots++
+		}
+		if strings.HasPrefix(f[4], "/sys/fs/cgroup/") || strings.HasPrefix(f[4], nstest.Exe) {
+			t.Errorf("a mount of the host: %s", l)
+		}
+	}
+	if roots != 1 {
+		t.Errorf("%d mounts at /:\n%s", roots, strings.Join(v.Mounts, "\n"))
+	}
+}
+
+func overlayRoot(t testing.TB) []plan.Step {
+	return []plan.Step{
+		clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.Scratch{Size: "1m"}),
+		in(&plan.Overlay{Path: nstest.RootFS(t), Dest: "/"}), in(&plan.PivotRoot{Scratch: true}), sh("true"),
+	}
+}
+
+func sysctlSteps() []plan.Step {
+	return []plan.Step{
+		clone(abi.NSNetwork, abi.NSIPC), in(&plan.OpenProc{}),
+		in(&plan.Sysctl{Key: "net.ipv4.ip_unprivileged_port_start", Value: "99"}),
+		in(&plan.Sysctl{Key: "kernel/msgmax", Value: "8111"}), probeHere(),
+	}
+}
+
+// ttySteps make a terminal, and hand its master over.
+func ttySteps(t testing.TB) []plan.Step {
+	return inRoot(nstest.RootFS(t),
+		in(&plan.Setsid{}),
+		in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/dev", Options: []string{"mode=755"}}),
+		in(&plan.Mount{Type: "devpts", Source: "devpts", Dest: "/dev/pts", Options: []string{"newinstance", "ptmxmode=0666", "mode=0620"}, Out: plan.RegPts}),
+		in(&plan.Device{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666}),
+		in(&plan.Terminal{Rows: 33, Columns: 101, UID: 7, GID: 5}), in(&plan.Console{}),
+		in(&plan.Sync{From: plan.Container, What: "terminal made", FDs: []plan.Reg{plan.RegMaster}}),
+	)
+}
+
+// Every operation that a plan can have is tried, and its effect seen in the kernel.
+func TestOperations(t *testing.T) {
+	nstest.Root(t)
+	cases := opCases()
+	for _, op := range plan.Ops() {
+		if !rawCalls(op) {
+			continue
+		}
+		i := slices.IndexFunc(cases, func(c opCase) bool { return c.name == op.Name() })
+		if i < 0 {
+			t.Errorf("operation %q has no test of its effect", op.Name())
+			continue
+		}
+		t.Run(op.Name(), func(t *testing.T) {
+			nstest.NoLeaks(t)
+			steps := cases[i].steps(t)
+			if cases[i].check == nil {
+				if _, err := launchSteps(t, launch.Options{}, steps...); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			cases[i].check(t, steps)
+		})
+	}
+}
+
+// rawCalls reports whether an operation is made of raw calls; others are for hands.
+func rawCalls(op plan.Op) bool {
+	switch op.(type) {
+	case *plan.Clone:
+		return true
+	case *plan.Exec: // its zero value has no arguments to lower
+		return true
+	}
+	return len(plan.Lower(op, abi.Native(runtime.GOARCH))) > 0
+}
+
+// injected is the error that a fault test's filter gives: no row accepts it.
+const injected = abi.EREMOTEIO
+
+// denying is a filter under which a call gives the injected error, and all others go on.
+// A report of the child itself, a write of 12 bytes, goes on as well.
+func denying(call abi.Call, name string) []byte {
+	nr, ok := abi.Native(runtime.GOARCH).Syscall(name)
+	if call != abi.CallNone {
+		n, known := call.Number(runtime.GOARCH)
+		nr, ok = uint32(n), known
+	}
+	if !ok {
+		panic("no such system call: " + name)
+	}
+	const load, jeq, ret, allow, fail = 0x20, 0x15, 0x06, 0x7fff0000, 0x00050000
+	const thirdArgument = 16 + 2*8
+	var b []byte
+	for _, f := range []struct {
+		code   uint16
+		jt, jf uint8
+		k      uint32
+	}{
+		{load, 0, 0, 0},
+		{jeq, 0, 3, nr},
+		{load, 0, 0, thirdArgument},
+		{jeq, uint8(boolInt(call == abi.CallWrite)), 0, plan.MsgSize},
+		{ret, 0, 0, fail | uint32(injected)},
+		{ret, 0, 0, allow},
+	} {
+		b = binary.LittleEndian.AppendUint16(b, f.code)
+		b = append(b, f.jt, f.jf)
+		b = binary.LittleEndian.AppendUint32(b, f.k)
+	}
+	return b
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,240 @@
+package launch_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// withInit is a plan whose pid 1 is the init, with a program below it.
+func withInit(args ...string) []plan.Step {
+	return []plan.Step{
+		clone(abi.NSPID, abi.NSMount), in(&plan.Undumpable{}), in(&plan.OpenRoot{Path: "/"}), in(&plan.Mount{Type: "proc", Source: "proc", Dest: "/proc"}),
+		in(&plan.Init{}), in(&plan.Sigmask{}), in(&plan.Exec{Args: args, Env: []string{"PATH=/bin"}}),
+	}
+}
+
+// The init reaps what is left to it, and ends as the command does.
+func TestInitReaps(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	res := must(t, withInit(nstest.PartPath("family"), "200")...)
+	if res.out != "left: \n" || res.status.ExitStatus() != 7 {
+		t.Errorf("%d: %s", res.status.ExitStatus(), res.out)
+	}
+}
+
+func TestInitExitCode(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for line, want := range map[string]int{
+		"exit 0": 0, "exit 1": 1, "exit 255": 255, "kill -TERM $$": 128 + 15, "kill -KILL $$": 128 + 9, "kill -SEGV $$": 128 + 11, "kill -34 $$": 128 + 34,
+		"sleep 0.01 & exit 3": 3,
+	} {
+		res := must(t, withInit("/bin/sh", "-c", line)...)
+		if !res.status.Exited() || res.status.ExitStatus() != want {
+			t.Errorf("%s: %#x, want code %d", line, int(res.status), want)
+		}
+	}
+	// A command that cannot be started is told as without an init.
+	_, err := launchSteps(t, launch.Options{}, withInit("/no/such")...)
+	if err == nil {
+		t.Fatal("a missing program worked")
+	}
+	if e := step(t, err); e.Errno() != syscall.ENOENT || e.N != 7 {
+		t.Error(err)
+	}
+}
+
+// Signals to the init are the command's, from inside as from outside; those that
+// stop or end the init itself excepted.
+func TestInitPassesSignals(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	p, err := launch.Run(context.Background(), plan.Plan{Steps: withInit(nstest.PartPath("counter"))}, launch.Options{Stdio: [3]*os.File{nil, w, nil}})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(r)
+	next := func() string { lines.Scan(); return lines.Text() }
+	if got := next(); got != "ready" {
+		t.Fatalf("%q", got)
+	}
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT, 40, syscall.SIGTERM} {
+		if err := p.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := next(); got != fmt.Sprint(int(s)) {
+			t.Errorf("signal %d arrives as %q", s, got)
+		}
+	}
+	if st, err := p.Wait(); err != nil || st.ExitStatus() != 5 {
+		t.Errorf("%v: code %d", err, st.ExitStatus())
+	}
+	res := must(t, withInit("/bin/sh", "-c", "trap 'echo got; exit 6' USR1; kill -KILL 1; kill -STOP 1; kill -USR1 1; while :; do sleep 0.01; done")...)
+	if res.out != "got\n" || res.status.ExitStatus() != 6 {
+		t.Errorf("%d: %q", res.status.ExitStatus(), res.out)
+	}
+}
+
+// The container reads nothing of the caller off its pid 1: it is a copy of the
+// caller's process.
+func TestInitShowsNothing(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	t.Setenv("KAKURI_SECRET", "of the caller")
+	look := "cat /proc/1/cmdline | tr '\\0' '|'; echo; cat /proc/1/comm; for f in environ maps mem auxv exe cwd root fd/0 stack; do " +
+		"case $f in exe|cwd|root|fd/0) readlink /proc/1/$f 2>/dev/null;; *) cat /proc/1/$f 2>/dev/null | head -c 99 | tr '\\0' '|';; esac && test $f != x; done; ls /proc/1/fd 2>/dev/null"
+	caps := in(&plan.Capset{Effective: defaultCaps, Permitted: defaultCaps})
+	ids := []plan.IDMapping{{Inside: 0, Outside: 100000, Size: 1000}}
+	// A command line can only be overwritten where the kernel put it.
+	for name, steps := range map[string][]plan.Step{
+		"root with the default capabilities": slices.Insert(withInit("/bin/sh", "-c", look), 4, in(&plan.DropBounding{Keep: defaultCaps, Last: lastCap()}), caps),
+		"root of a user namespace": {
+			clone(abi.NSUser, abi.NSPID, abi.NSMount), rt(&plan.WriteIDMap{Map: ids}), rt(&plan.WriteIDMap{Group: true, Map: ids}), rt(&plan.Sync{What: "go on"}),
+			in(&plan.Undumpable{}), in(&plan.Setresgid{}), in(&plan.Setresuid{}), in(&plan.OpenRoot{Path: "/"}),
+			in(&plan.Mount{Type: "proc", Source: "proc", Dest: "/proc"}), in(&plan.Init{}), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/sh", "-c", look}}),
+		},
+	} {
+		res := must(t, steps...)
+		cmdline, rest, _ := strings.Cut(res.out, "\n")
+		if strings.Trim(cmdline, "|") != "init" {
+			t.Errorf("%s: command line %q", name, cmdline)
+		}
+		if rest != "init\n" {
+			t.Errorf("%s: beside the name there is to be seen: %q", name, rest)
+		}
+	}
+}
+
+// defaultCaps is what containers get: no CAP_SYS_PTRACE, no CAP_SYS_ADMIN.
+const defaultCaps abi.CapSet = 0x800405fb
+
+// The streams of the container end with the command, and not with what it left behind.
+func TestInitEndsAll(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	res := must(t, withInit("/bin/sh", "-c", "sleep 60 & sleep 60 & echo done")...)
+	if res.out != "done\n" || res.status != 0 {
+		t.Errorf("%#x: %q", int(res.status), res.out)
+	}
+}
+
+// Three levels of namespaces within each other, each made by the one before.
+func TestNested(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	stdin, feed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{nstest.PartPath("nest"), "3"}})}},
+		launch.Options{Stdio: [3]*os.File{stdin, w, w}})
+	stdin.Close()
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(r)
+	for _, want := range []string{"level 3", "level 2 pid 1 uid 0", "level 1 pid 1 uid 0", "level 0 pid 1 uid 0"} {
+		if !lines.Scan() || !strings.HasPrefix(lines.Text(), want) {
+			t.Fatalf("%q, want %q", lines.Text(), want)
+		}
+	}
+	// From here the innermost has a number on each level.
+	deepest := 0
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		for line := range strings.Lines(read(d + "/status")) {
+			if rest, ok := strings.CutPrefix(line, "NSpid:"); ok {
+				deepest = max(deepest, len(strings.Fields(rest)))
+			}
+		}
+	}
+	if deepest != 4 {
+		t.Errorf("%d levels of pids are to be seen, want 4", deepest)
+	}
+	feed.Close()
+	io.Copy(io.Discard, r)
+	if st, err := p.Wait(); err != nil || st.ExitStatus() != 42 {
+		t.Errorf("%v: code %d comes through", err, st.ExitStatus())
+	}
+}
+
+// A process joins user, pid and mount namespaces that others made, in the order in which
+// that is possible, and is root there.
+func TestJoinUserNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	pid := hold(t, syscall.CLONE_NEWUSER|syscall.CLONE_NEWPID|syscall.CLONE_NEWNS|syscall.CLONE_NEWUTS|syscall.CLONE_NEWNET)
+	var steps, joins []plan.Step
+	for i, ns := range []abi.Namespace{abi.NSUser, abi.NSUTS, abi.NSNetwork, abi.NSMount, abi.NSPID} {
+		reg := free + plan.Reg(i)
+		steps = append(steps, rt(&plan.OpenNamespace{NS: ns, Path: fmt.Sprintf("/proc/%d/ns/%s", pid, ns.ProcName()), Out: reg}))
+		joins = append(joins, in(&plan.Setns{NS: ns, FD: reg}))
+	}
+	steps = slices.Concat(steps, []plan.Step{clone(), in(&plan.Undumpable{})}, joins, []plan.Step{
+		in(&plan.Fork{}), in(&plan.Setresgid{}), in(&plan.Setresuid{}), in(&plan.OpenRoot{Path: "/"}),
+		in(&plan.Mount{Type: "proc", Source: "proc", Dest: "/proc"}), in(&plan.CloseFDs{First: 3}), in(&plan.Sigmask{}), probeHere(),
+	})
+	v := see(t, steps...)
+	for _, ns := range []string{"user", "uts", "net", "mnt", "pid"} {
+		if v.NS[ns] != nsOf(t, pid, ns) {
+			t.Errorf("%s: in %s, not %s", ns, v.NS[ns], nsOf(t, pid, ns))
+		}
+	}
+	if v.UID != [3]int{} || v.PID == 1 || v.PPID != 0 {
+		t.Errorf("uid %v, pid %d, parent %d", v.UID, v.PID, v.PPID)
+	}
+	onlyStreams(t, v)
+}
+
+// A pid namespace whose pid 1 is gone takes no process any more; that is told.
+func TestJoinDeadPIDNamespace(t *testing.T) {
+	nstest.Root(t)
+	dead := filepath.Join(nstest.Dir(t), "pid")
+	if err := os.WriteFile(dead, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, clone(abi.NSPID), rt(&plan.KeepNamespace{NS: abi.NSPID, Path: dead}), rt(&plan.Sync{What: "kept"}), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/true"}}))
+	defer syscall.Unmount(dead, syscall.MNT_DETACH)
+	for _, op := range []plan.Op{&plan.Fork{}, &plan.Init{}} {
+		_, err := launchSteps(t, launch.Options{}, rt(&plan.OpenNamespace{NS: abi.NSPID, Path: dead, Out: free}), clone(), in(&plan.Setns{NS: abi.NSPID, FD: free}), in(op), probeHere())
+		if err == nil {
+			t.Errorf("%s works", op.Name())
+			continue
+		}
+		if e := step(t, err); e.N != 4 || e.Call != "clone" || e.Errno() != syscall.ENOMEM {
+			t.Error(err)
+		}
+	}
+}

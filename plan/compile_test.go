@@ -1,0 +1,444 @@
+package plan
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func compile(t testing.TB, text string, host Facts, o Options) Plan {
+	t.Helper()
+	p, err := Compile(decode(t, text), host, o)
+	if err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return p
+}
+
+// ops returns the operations of one type, in order.
+func ops[T Op](p Plan) []T {
+	var list []T
+	for _, s := range p.Steps {
+		if op, ok := s.Op.(T); ok {
+			list = append(list, op)
+		}
+	}
+	return list
+}
+
+// TestNamespaces has each kind of namespace absent, new and joined.
+func TestNamespaces(t *testing.T) {
+	for _, ns := range abi.Namespaces() {
+		// A mount namespace is in each, for there to be a root.
+		entry := func(rest string) string {
+			list := fmt.Sprintf(`{"type":%q%s}`, ns, rest)
+			if ns != abi.NSMount {
+				list += `,{"type":"mount"}`
+			}
+			return config(`"root":{"path":"/"}`, `"linux":{"namespaces":[`+list+`],"uidMappings":[{"containerID":0,"hostID":5,"size":9}],"gidMappings":[{"containerID":0,"hostID":5,"size":9}]}`)
+		}
+		host := rootFacts()
+
+		p := compile(t, entry(""), host, Options{})
+		inClone := slices.Contains(ops[*Clone](p)[0].New, ns)
+		if ns == abi.NSTime {
+			if inClone || len(ops[*EnterTime](p)) != 1 {
+				t.Errorf("a new time namespace is not entered: %v", p.Text())
+			}
+		} else if !inClone || len(ops[*EnterTime](p)) != 0 {
+			t.Errorf("a new %v namespace is not made by the clone:\n%s", ns, p.Text())
+		}
+		if len(ops[*Setns](p)) != 0 || len(ops[*OpenNamespace](p)) != 0 {
+			t.Errorf("a new %v namespace is joined:\n%s", ns, p.Text())
+		}
+		if got := len(ops[*LoopbackUp](p)); (got == 1) != (ns == abi.NSNetwork) {
+			t.Errorf("%d loopback steps with a new %v namespace", got, ns)
+		}
+		if got := len(ops[*WriteIDMap](p)); (got == 2) != (ns == abi.NSUser) {
+			t.Errorf("%d id maps with a new %v namespace", got, ns)
+		}
+
+		p = compile(t, entry(`,"path":"/run/it"`), host, Options{})
+		opened, joined := ops[*OpenNamespace](p), ops[*Setns](p)
+		if slices.Contains(ops[*Clone](p)[0].New, ns) || len(opened) != 1 || len(joined) != 1 ||
+			*opened[0] != (OpenNamespace{NS: ns, Path: "/run/it", Out: regFree}) || *joined[0] != (Setns{NS: ns, FD: regFree}) {
+			t.Errorf("a %v namespace is not joined by its path:\n%s", ns, p.Text())
+		}
+		if got := len(ops[*Fork](p)); (got == 1) != (ns == abi.NSPID) {
+			t.Errorf("%d forks after a %v namespace was joined", got, ns)
+		}
+		// What is new beside a joined user namespace has to belong to it.
+		if late := ops[*Unshare](p); (len(late) == 1) != (ns == abi.NSUser) || len(ops[*LoopbackUp](p)) != 0 {
+			t.Errorf("a joined %v namespace: unshare %v:\n%s", ns, late, p.Text())
+		}
+
+		absent := `"linux":{"namespaces":[{"type":"mount"}]}`
+		if ns == abi.NSMount {
+			absent = `"linux":{}`
+		}
+		p = compile(t, config(`"root":{"path":"/"}`, absent), host, Options{})
+		if slices.Contains(ops[*Clone](p)[0].New, ns) || len(ops[*Setns](p))+len(ops[*EnterTime](p))+len(ops[*LoopbackUp](p)) != 0 {
+			t.Errorf("a %v namespace nobody asked for:\n%s", ns, p.Text())
+		}
+	}
+}
+
+// TestJoinOrder: the user namespace first, which gives the right to the others, the
+// pid namespace last, since a fork follows.
+func TestJoinOrder(t *testing.T) {
+	var list []string
+	for _, ns := range abi.Namespaces() {
+		list = append(list, fmt.Sprintf(`{"type":%q,"path":"/%v"}`, ns, ns))
+	}
+	slices.Reverse(list)
+	p := compile(t, config(`"root":{"path":"/"}`, `"linux":{"namespaces":[`+strings.Join(list, ",")+`]}`), rootFacts(), Options{})
+	joined := ops[*Setns](p)
+	if len(joined) != 8 || joined[0].NS != abi.NSUser || joined[7].NS != abi.NSPID {
+		t.Errorf("order of joining: %v", joined)
+	}
+}
+
+func TestParseMountOptions(t *testing.T) {
+	const (
+		ro, nosuid, nodev, noexec = abi.MountAttrRdonly, abi.MountAttrNosuid, abi.MountAttrNodev, abi.MountAttrNoexec
+		atime                     = abi.MountAttrAtime
+	)
+	for _, test := range []struct {
+		options string
+		want    mountOptions
+	}{
+		{"", mountOptions{}},
+		{"defaults", mountOptions{}},
+		{"bind", mountOptions{bind: true}},
+		{"rbind", mountOptions{bind: true, recursive: true}},
+		{"ro", mountOptions{attrs: Attrs{Set: ro}}},
+		{"rw", mountOptions{attrs: Attrs{Clear: ro}}},
+		{"ro,rw", mountOptions{attrs: Attrs{Clear: ro}}},
+		{"rw,ro", mountOptions{attrs: Attrs{Set: ro}}},
+		{"nosuid,nodev,noexec", mountOptions{attrs: Attrs{Set: nosuid | nodev | noexec}}},
+		{"nosuid,suid,dev,exec", mountOptions{attrs: Attrs{Clear: nosuid | nodev | noexec}}},
+		{"noatime", mountOptions{attrs: Attrs{Set: abi.MountAttrNoatime, Clear: atime}}},
+		{"noatime,relatime", mountOptions{attrs: Attrs{Clear: atime}}},
+		{"relatime,strictatime", mountOptions{attrs: Attrs{Set: abi.MountAttrStrictatime, Clear: atime}}},
+		{"strictatime,noatime", mountOptions{attrs: Attrs{Set: abi.MountAttrNoatime, Clear: atime}}},
+		{"nodiratime,nosymfollow", mountOptions{attrs: Attrs{Set: abi.MountAttrNodiratime | abi.MountAttrNosymfollow}}},
+		{"rro", mountOptions{attrs: Attrs{RecSet: ro}}},
+		{"rrw", mountOptions{attrs: Attrs{RecClear: ro}}},
+		{"rro,rnoatime,ratime", mountOptions{attrs: Attrs{RecSet: ro, RecClear: atime}}},
+		{"ro,rnosuid,rw", mountOptions{attrs: Attrs{Clear: ro, RecSet: nosuid}}},
+		{"rrelatime", mountOptions{attrs: Attrs{RecClear: atime}}},
+		{"private,rshared", mountOptions{mode: "rshared"}},
+		{"runbindable", mountOptions{mode: "runbindable"}},
+		{"size=1m,mode=755", mountOptions{data: []string{"size=1m", "mode=755"}}},
+		{"r,rsize=1", mountOptions{data: []string{"r", "rsize=1"}}},
+		{"bind,idmap", mountOptions{bind: true, idmap: true}},
+		{"rbind,ridmap", mountOptions{bind: true, recursive: true, idmap: true, ridmap: true}},
+	} {
+		c := &compiler{userNS: true}
+		got, err := c.parseMount(0, specs.Mount{Options: strings.Split(test.options, ",")})
+		if err != nil || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%q: %+v, %v; want %+v", test.options, got, err, test.want)
+		}
+	}
+}
+
+// TestEveryAttributeIsPaired: a word and its opposite act on the same bits.
+func TestEveryAttributeIsPaired(t *testing.T) {
+	for i, w := range attrWords {
+		if i%2 == 1 {
+			continue
+		}
+		on, off := w, attrWords[i+1]
+		if strings.TrimPrefix(on.word, "no") != strings.TrimPrefix(off.word, "no") && on.word+off.word != "rorw" {
+			t.Errorf("%s stands beside %s", on.word, off.word)
+		}
+		var set, clr uint64
+		on.apply(&set, &clr)
+		off.apply(&set, &clr)
+		if set != off.set || clr != off.clear {
+			t.Errorf("%s after %s: set %#x clear %#x, want %#x %#x", off.word, on.word, set, clr, off.set, off.clear)
+		}
+	}
+}
+
+// TestAccessTimes: fsmount takes the access times of a new file system, and nothing
+// sets them back afterwards.
+func TestAccessTimes(t *testing.T) {
+	attrs := Attrs{Set: abi.MountAttrNoatime, Clear: abi.MountAttrAtime}
+	for _, op := range []Op{&Mount{Type: "tmpfs", Dest: "/a", Attrs: attrs}, &NewMount{Type: "tmpfs", Attrs: attrs, Out: regFree}} {
+		for _, r := range Lower(op, abi.ArchX86_64) {
+			if r.Call == abi.CallFsmount && r.Args[2].Val != abi.MountAttrNoatime {
+				t.Errorf("%v: fsmount with %s", op, abi.MountAttrWords(r.Args[2].Val))
+			}
+			if r.Call == abi.CallMountSetattr {
+				t.Errorf("%v: %s", op, rowText(r, abi.ArchX86_64))
+			}
+		}
+	}
+}
+
+// TestDeepPaths: the number of registers does not depend on the depth of a path.
+func TestDeepPaths(t *testing.T) {
+	for _, depth := range []int{1, 2, 3, 4, 15, 16, 17, 100} {
+		deep := strings.Repeat("/d", depth)
+		for _, op := range []Op{
+			&Mount{Type: "tmpfs", Source: "tmpfs", Dest: deep}, &Bind{Source: "/a", Dest: deep}, &Bind{Source: "/a", Dest: deep, Dir: true, Have: 3}, &Mask{Path: deep},
+			&ReadonlyPath{Path: deep}, &Device{Path: deep, Type: "c"}, &Device{Path: deep, Type: "c", Bind: "/dev/null"}, &Symlink{Path: deep, Target: "x"},
+			&Workdir{Path: deep}, &Overlay{Dest: deep, Path: "/a"}, &Remount{Dest: deep, Attrs: Attrs{Set: 1}}, &Chdir{Path: deep},
+		} {
+			rows := Lower(op, abi.ArchX86_64)
+			checkRows(t, op, rows)
+			var filled regSet
+			filled[RegRoot], filled[RegScratch], filled[RegNull] = true, true, true
+			if _, unset := flow(rows, filled); len(unset) > 0 {
+				t.Errorf("%T %d deep reads empty registers: %v", op, depth, unset)
+			}
+		}
+	}
+	// The longest path there is.
+	deepest := &Bind{Source: "/a", Dest: strings.Repeat("/d", 2047)}
+	checkRows(t, deepest, Lower(deepest, abi.ArchX86_64))
+}
+
+// TestHave: what is known to be there has not been hidden since.
+func TestHave(t *testing.T) {
+	for _, test := range []struct {
+		mounted []string
+		path    string
+		want    int
+	}{
+		{nil, "/dev/null", 0},
+		{[]string{"/dev"}, "/dev/null", 1},
+		{[]string{"/dev"}, "/dev", 0},
+		{[]string{"/dev"}, "/device", 0},
+		{[]string{"/dev", "/dev/pts"}, "/dev/pts/ptmx", 2},
+		{[]string{"/dev", "/dev/pts"}, "/dev/shm/x", 1},
+		{[]string{"/a/b", "/a"}, "/a/b/c", 1},
+		{[]string{"/a/b", "/a", "/a/b"}, "/a/b/c", 2},
+	} {
+		c := &compiler{mounted: test.mounted}
+		if got := c.have(test.path); got != test.want {
+			t.Errorf("%v: %d components of %s are there, want %d", test.mounted, got, test.path, test.want)
+		}
+	}
+	// A bind hides what was mounted below it, too.
+	p := compile(t, config(`"mounts":[{"destination":"/a/b","type":"tmpfs"},{"destination":"/a","type":"bind","source":"/x"},{"destination":"/a/b/c","type":"tmpfs"}]`),
+		rootFacts(), Options{})
+	if m := ops[*Mount](p); m[1].Dest != "/a/b/c" || m[1].Have != 1 {
+		t.Errorf("%d components of %s are taken for granted", m[1].Have, m[1].Dest)
+	}
+}
+
+func TestCauses(t *testing.T) {
+	c := &compiler{o: Options{Causes: map[string]string{
+		"mounts": "all mounts", "mounts[1]": "-v", "linux": "some default", "linux.sysctl.net.ipv4.ip_forward": "--sysctl",
+	}}}
+	for field, want := range map[string]string{
+		"mounts[0]":                        "all mounts",
+		"mounts[1]":                        "-v",
+		"mounts[1].options[2]":             "-v",
+		"mounts[11]":                       "all mounts",
+		"linux.sysctl.net.ipv4.ip_forward": "--sysctl",
+		"linux.sysctl.net.ipv4":            "some default",
+		"linuxes":                          "",
+		"root.path":                        "",
+		"process.args":                     "",
+	} {
+		if got := c.cause(field); got != (Cause{Field: field, Reason: want}) {
+			t.Errorf("%s is there because of %+v, want %q", field, got, want)
+		}
+	}
+	for want, c := range map[string]Cause{
+		"default":               {},
+		"config.json mounts[0]": {Field: "mounts[0]"},
+		"-v":                    {Field: "mounts[0]", Reason: "-v"},
+	} {
+		if c.String() != want {
+			t.Errorf("%+v prints %q, want %q", c, c.String(), want)
+		}
+	}
+}
+
+func TestSearchPath(t *testing.T) {
+	const usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, test := range []struct{ arg, env, want string }{
+		{"sh", "", usual},
+		{"sh", "PATH=/a:/b", "/a:/b"},
+		{"sh", "PATH=", ""},
+		{"sh", "XPATH=/a", usual},
+		{"./sh", "PATH=/a", "none"},
+		{"/bin/sh", "", "none"},
+		{"", "", "none"},
+	} {
+		got := searchPath(&specs.Process{Args: []string{test.arg}, Env: []string{"A=b", test.env}})
+		if (got == nil) != (test.want == "none") || (got != nil && strings.Join(got, ":") != test.want) {
+			t.Errorf("%q with %q is looked for in %q, want %q", test.arg, test.env, got, test.want)
+		}
+		if unshare := searchEnv(test.arg, []string{"A=b", test.env}); !slices.Equal(unshare, got) {
+			t.Errorf("%q with %q: unshare looks in %q, a container in %q", test.arg, test.env, unshare, got)
+		}
+	}
+}
+
+func TestExecTriesEachDirectory(t *testing.T) {
+	rows := Lower(&Exec{Args: []string{"sh", "-c"}, Env: []string{"A=b"}, Path: []string{"/a", "", "/b"}}, abi.ArchX86_64)
+	var tried []string
+	for _, r := range rows[:len(rows)-1] {
+		if r.Kind != RowNote || r.Accept != [3]abi.Errno{abi.ENOENT, abi.ENOTDIR, abi.EACCES} {
+			t.Errorf("row %+v", r)
+		}
+		tried = append(tried, string(r.Args[0].Mem.Data))
+	}
+	if want := []string{"/a/sh\x00", "./sh\x00", "/b/sh\x00"}; !slices.Equal(tried, want) {
+		t.Errorf("tried %q, want %q", tried, want)
+	}
+	if last := rows[len(rows)-1]; last.Kind != RowFail || last.Accept[0] != abi.ENOENT {
+		t.Errorf("the last row is %+v", last)
+	}
+}
+
+func TestSmallFormats(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{sysctlPath("net.ipv4.ip_forward"), "net/ipv4/ip_forward"},
+		{sysctlPath("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding"},
+		{sysctlPath("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding"},
+		{sysctlPath("kernel"), "kernel"},
+		{(&SysctlCheck{Key: "kernel.sem"}).Path(), "sys/kernel/sem"},
+
+		{below("/"), "."}, {below(""), "."}, {below("/a/../b//c/"), "b/c"}, {below("../../etc"), "etc"}, {below("a"), "a"},
+		{fmt.Sprint(components("/a/./b/..")), "[a]"},
+
+		{clockOffset("boottime", 0), "boottime 0 0\n"},
+		{clockOffset("boottime", 86400_500_000_000), "boottime 86400 500000000\n"},
+		{clockOffset("monotonic", -1), "monotonic -1 999999999\n"},
+		{clockOffset("monotonic", -1_500_000_000), "monotonic -2 500000000\n"},
+		{clockOffset("monotonic", -2_000_000_000), "monotonic -2 0\n"},
+		{offset(0), "+0s"}, {offset(-500_000_000), "-0.5s"}, {offset(3_600_000_000_000), "+3600s"},
+
+		{escapeOverlay(`/a:b,c\d`), `/a\:b\,c\\d`},
+		{limitText(abi.RlimitInfinity), "unlimited"}, {limitText(0), "0"},
+		{capText(0), "none"}, {capText(abi.Caps(abi.CapKill, abi.CapChown)), "chown,kill"},
+		{mapText([]IDMapping{{0, 1000, 1}, {1, 100000, 65536}}, ", "), "0 1000 1, 1 100000 65536"},
+		{words("", "a", "", "b c"), "a b c"},
+		{quote("plain-1.2_x=y/z"), "plain-1.2_x=y/z"}, {quote(""), `""`}, {quote("a b"), `"a b"`}, {quote("$x"), `"$x"`}, {quote("a\nb"), `"a\nb"`},
+		{oneLine("a b→c"), "a b→c"}, {oneLine("a\tb\x00c"), `a\tb\x00c`}, {oneLine("\u202ex\U000e0001"), `\u202ex\U000e0001`}, {oneLine("\xffé\ufffd"), `\xffé�`},
+		{Attrs{Set: abi.MountAttrRdonly, Clear: abi.MountAttrNosuid, RecSet: abi.MountAttrNodev | abi.MountAttrNoexec, RecClear: abi.MountAttrAtime}.String(),
+			"rdonly,not-nosuid,r:nodev,r:noexec,r:not-atime"},
+		{Attrs{}.String(), ""},
+		{Runtime.String(), "runtime"}, {Container.String(), "container"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %q, want %q", test.got, test.want)
+		}
+	}
+}
+
+// TestDeviceNumber: makedev(3) in the kernel's 32 bits.
+func TestDeviceNumber(t *testing.T) {
+	for _, test := range []struct {
+		major, minor uint32
+		want         uint64
+	}{{1, 3, 0x103}, {10, 229, 0xae5}, {8, 256, 0x100800}, {4095, 1048575, 0xffffffff}, {0, 0, 0}} {
+		if got := (&Device{Major: test.major, Minor: test.minor}).number(); got != test.want {
+			t.Errorf("%d:%d is %#x, want %#x", test.major, test.minor, got, test.want)
+		}
+	}
+}
+
+func TestOutside(t *testing.T) {
+	m := []IDMapping{{0, 1000, 1}, {1, 100000, 10}, {4294967290, 5, 5}}
+	for id, want := range map[uint32]uint32{0: 1000, 1: 100000, 10: 100009, 11: 65534, 4294967290: 5, 4294967294: 9, 4294967295: 65534} {
+		if got := outside(m, id); got != want {
+			t.Errorf("%d is %d outside, want %d", id, got, want)
+		}
+	}
+}
+
+func TestDropUnmappedGID(t *testing.T) {
+	c := &compiler{fresh: []abi.Namespace{abi.NSUser}, gids: []IDMapping{{0, 1000, 1}, {5, 100, 2}}}
+	for option, kept := range map[string]bool{"gid=0": true, "gid=1": false, "gid=5": true, "gid=6": true, "gid=7": false, "gid=x": true, "mode=620": true, "ptmxmode=1": true} {
+		if got := c.dropUnmappedGID([]string{"newinstance", option}); slices.Contains(got, option) != kept || got[0] != "newinstance" {
+			t.Errorf("%s: %v", option, got)
+		}
+	}
+	c.fresh = nil
+	if got := c.dropUnmappedGID([]string{"gid=1"}); len(got) != 1 {
+		t.Errorf("without a user namespace: %v", got)
+	}
+}
+
+// TestDropBounding drops each capability but those to keep, and ends, however high
+// the last one is said to be.
+func TestDropBounding(t *testing.T) {
+	for last, want := range map[abi.Capability]int{0: 1, 1: 1, 40: 40, 63: 63, 64: 63, 255: 63} {
+		op := &DropBounding{Keep: abi.Caps(abi.Capability(1)), Last: last}
+		if rows := Lower(op, abi.ArchX86_64); len(rows) != want {
+			t.Errorf("up to %d: %d capabilities dropped, want %d", last, len(rows), want)
+		}
+	}
+}
+
+// TestTerminalAfterSetsid: the container has a session before it has a terminal, and
+// setsid(2) refuses to make a second one.
+func TestTerminalAfterSetsid(t *testing.T) {
+	for _, r := range Lower(&Terminal{}, abi.ArchX86_64) {
+		if r.Call == abi.CallSetsid && r.Accept[0] != abi.EPERM {
+			t.Error("the terminal fails in a process that leads its session")
+		}
+	}
+}
+
+func TestPrivileged(t *testing.T) {
+	for _, less := range []abi.Capability{abi.CapSysAdmin, abi.CapSetuid, abi.CapSetgid} {
+		if (Facts{Caps: abi.AllCaps.Without(less)}).Privileged() {
+			t.Errorf("privileged without %v", less)
+		}
+	}
+	if !(Facts{Caps: abi.AllCaps}).Privileged() || (Facts{UID: 0}).Privileged() {
+		t.Error("it is not the user that counts, but the capabilities")
+	}
+}
+
+// TestRelativeDestination: config.md has a destination without a slash begin at the
+// root, so "dev" is /dev: no node may be made in a /dev that is the host's.
+func TestRelativeDestination(t *testing.T) {
+	for _, dest := range []string{"/dev", "dev", "/dev/", "./dev", "/x/../dev"} {
+		p := compile(t, config(`"mounts":[{"destination":"`+dest+`","type":"bind","source":"/dev"}]`), rootFacts(), Options{})
+		if d := ops[*Device](p); len(d) > 0 {
+			t.Errorf("%s is the host's, and gets %v", dest, d[0])
+		}
+	}
+}
+
+// TestOverriddenOffsets: options go before the spec's whole seconds.
+func TestOverriddenOffsets(t *testing.T) {
+	text := config(`"linux":{"namespaces":[{"type":"mount"},{"type":"time"}],"timeOffsets":{"boottime":{"secs":5},"monotonic":{"secs":6,"nanosecs":7}}}`)
+	for want, o := range map[EnterTime]Options{
+		{Boottime: 5e9, Monotonic: 6e9 + 7}: {},
+		{Boottime: 1, Monotonic: 6e9 + 7}:   {Boottime: 1},
+		{Boottime: 5e9, Monotonic: -2}:      {Monotonic: -2},
+	} {
+		if got := ops[*EnterTime](compile(t, text, rootFacts(), o)); *got[0] != want {
+			t.Errorf("%+v gives %v, want %v", o, got[0], &want)
+		}
+	}
+}
+
+// TestCloseTemps closes what a failed step leaves, and nothing else.
+func TestCloseTemps(t *testing.T) {
+	regs := make([]int64, NumRegs)
+	for i := range regs {
+		regs[i] = -1
+	}
+	regs[RegRoot], regs[regTemp], regs[NumRegs-1] = 7, 8, 9
+	var closed []int
+	CloseTemps(regs, func(fd int) { closed = append(closed, fd) })
+	if !slices.Equal(closed, []int{8, 9}) || regs[RegRoot] != 7 || regs[regTemp] != -1 || regs[NumRegs-1] != -1 {
+		t.Errorf("closed %v, left %v", closed, regs)
+	}
+}

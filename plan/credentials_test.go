@@ -1,0 +1,167 @@
+package plan
+
+import (
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+// A thread is what the kernel knows of the container's process: capabilities(7),
+// credentials(7). TestCredentials runs the steps of a plan on it, to see that none
+// asks for what an earlier one gave away.
+type thread struct {
+	uid, gid                         uint32
+	permitted, effective             abi.CapSet
+	inheritable, bounding, ambient   abi.CapSet
+	keepCaps, noNewPrivs, setgroups  bool
+	dieWithParent, filtered, started bool
+}
+
+// need fails the test when a capability is not effective.
+func (k *thread) need(t *testing.T, i int, op Op, c abi.Capability) {
+	t.Helper()
+	if !k.effective.Has(c) {
+		t.Errorf("step %d, %v, needs %v; effective are %v", i+1, op, c, k.effective)
+	}
+}
+
+// owner makes the thread the owner of a user namespace.
+func (k *thread) owner() {
+	k.permitted, k.effective, k.bounding = abi.AllCaps, abi.AllCaps, abi.AllCaps
+}
+
+// become is setresuid(2).
+func (k *thread) become(t *testing.T, i int, op *Setresuid) {
+	t.Helper()
+	if op.UID != k.uid {
+		k.need(t, i, op, abi.CapSetuid)
+	}
+	switch {
+	case k.uid == 0 && op.UID != 0:
+		k.effective, k.ambient = 0, 0
+		if !k.keepCaps {
+			k.permitted = 0
+		}
+		k.dieWithParent = false
+	case k.uid != 0 && op.UID == 0:
+		k.effective = k.permitted
+	}
+	k.uid = op.UID
+}
+
+func (k *thread) capset(t *testing.T, i int, op *Capset) {
+	t.Helper()
+	if op.Permitted&^k.permitted != 0 || op.Effective&^op.Permitted != 0 {
+		t.Errorf("step %d, %v: permitted are %v", i+1, op, k.permitted)
+	}
+	if op.Inheritable&^(k.inheritable|k.bounding) != 0 {
+		t.Errorf("step %d, %v: bounding are %v", i+1, op, k.bounding)
+	}
+	k.permitted, k.effective, k.inheritable = op.Permitted, op.Effective, op.Inheritable
+	k.ambient &= k.permitted & k.inheritable
+}
+
+func (k *thread) run(t *testing.T, i int, op Op) {
+	t.Helper()
+	switch op := op.(type) {
+	case *Setns:
+		if op.NS == abi.NSUser {
+			k.owner() // as whoever made it is
+		}
+		k.need(t, i, op, abi.CapSysAdmin)
+	case *Unshare, *EnterTime, *Propagation, *AttachRoot, *Mount, *PivotRoot, *Remount:
+		k.need(t, i, op, abi.CapSysAdmin)
+	case *Setgroups:
+		k.need(t, i, op, abi.CapSetgid)
+		if !k.setgroups {
+			t.Errorf("step %d, %v: setgroups was denied", i+1, op)
+		}
+	case *Setresgid:
+		if op.GID != k.gid {
+			k.need(t, i, op, abi.CapSetgid)
+		}
+		k.gid = op.GID
+	case *Setresuid:
+		k.become(t, i, op)
+	case *KeepCaps:
+		k.keepCaps = op.On
+	case *DropBounding:
+		k.need(t, i, op, abi.CapSetpcap)
+		k.bounding &= op.Keep
+	case *Capset:
+		k.capset(t, i, op)
+	case *Ambient:
+		k.ambient = op.Caps
+		if op.Caps&^(k.permitted&k.inheritable) != 0 {
+			t.Errorf("step %d, %v: permitted are %v, inheritable %v", i+1, op, k.permitted, k.inheritable)
+		}
+	case *NoNewPrivs:
+		k.noNewPrivs = true
+	case *Seccomp:
+		if !k.noNewPrivs {
+			k.need(t, i, op, abi.CapSysAdmin)
+		}
+		k.filtered = true
+	case *DieWithParent:
+		k.dieWithParent = true
+	case *Sync:
+		if op.What == StartWord {
+			if k.started = true; !k.dieWithParent {
+				t.Errorf("step %d, %v: the container may outlive its runtime", i+1, op)
+			}
+		}
+	}
+}
+
+// TestCredentials runs the container's side of each case on a thread, and looks at
+// what is left of it before execve.
+func TestCredentials(t *testing.T) {
+	eachCase(t, func(t *testing.T, c planCase, p Plan) {
+		f := c.facts
+		k := &thread{uid: f.UID, gid: f.GID, permitted: f.Caps, effective: f.Caps, bounding: abi.AllCaps, setgroups: true}
+		for i, s := range p.Steps {
+			switch op := s.Op.(type) {
+			case *Clone:
+				for _, ns := range op.New {
+					if ns == abi.NSUser {
+						k.owner()
+					}
+				}
+				continue
+			case *DenySetgroups:
+				k.setgroups = false
+				continue
+			}
+			if _, sync := s.Op.(*Sync); sync || s.Side == Container {
+				k.run(t, i, s.Op)
+			}
+			checkThread(t, k, s.Check)
+		}
+		if k.uid != 0 && !k.noNewPrivs && k.filtered && k.permitted.Has(abi.CapSysAdmin) {
+			t.Errorf("CAP_SYS_ADMIN is left over from the filter: %v", k.permitted)
+		}
+	})
+}
+
+// checkThread compares a check of the plan with the thread.
+func checkThread(t *testing.T, k *thread, check Check) {
+	t.Helper()
+	switch c := check.(type) {
+	case *CapsCheck:
+		if k.permitted != c.Permitted || k.effective != c.Effective || k.inheritable != c.Inheritable || k.bounding != c.Bounding {
+			t.Errorf("the check asks for %+v of %+v", *c, *k)
+		}
+	case *NoNewPrivsCheck:
+		if !k.noNewPrivs {
+			t.Error("no_new_privs is asked for and not set")
+		}
+	case *SeccompCheck:
+		if !k.filtered {
+			t.Error("a filter is asked for and not loaded")
+		}
+	case *IDCheck:
+		if k.uid != c.UID || k.gid != c.GID {
+			t.Errorf("user %d and group %d are asked for, the process has %d and %d", c.UID, c.GID, k.uid, k.gid)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package plan
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files of testdata from what Compile returns")
+
+// TestCompile compares each case's plan with its plan.txt, and where the folder
+// has them its calls with calls.txt and its checks with checks.txt. An empty file
+// of that name and -update add one.
+func TestCompile(t *testing.T) {
+	eachCase(t, func(t *testing.T, c planCase, p Plan) {
+		golden(t, filepath.Join(c.dir, "plan.txt"), p.Text())
+		for _, more := range []struct {
+			file string
+			text func() string
+		}{
+			{"calls.txt", func() string { return p.TextCalls(c.facts.Arch) }},
+			{"checks.txt", func() string { return checksText(p) }},
+		} {
+			file := filepath.Join(c.dir, more.file)
+			if _, err := os.Stat(file); err == nil {
+				golden(t, file, more.text())
+			}
+		}
+	})
+}
+
+// checksText lists what the kernel must show once p has run.
+func checksText(p Plan) string {
+	var b strings.Builder
+	for _, c := range p.Checks() {
+		fmt.Fprintf(&b, "%3d  %s: %s\n", c.N, c.Check.Property(), c.Check.Asked())
+	}
+	return b.String()
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (read it, then -update):\n%s", file, diff(string(want), got))
+	}
+}
+
+// diff shows which lines of a are gone, and which of b are new.
+func diff(a, b string) string {
+	old, now := strings.Split(a, "\n"), strings.Split(b, "\n")
+	// common[i][j] is how many lines old[i:] and now[j:] have in common, in order.
+	common := make([][]int, len(old)+1)
+	for i := range common {
+		common[i] = make([]int, len(now)+1)
+	}
+	for i := len(old) - 1; i >= 0; i-- {
+		for j := len(now) - 1; j >= 0; j-- {
+			if old[i] == now[j] {
+				common[i][j] = common[i+1][j+1] + 1
+			} else {
+				common[i][j] = max(common[i+1][j], common[i][j+1])
+			}
+		}
+	}
+	var out strings.Builder
+	i, j := 0, 0
+	for i < len(old) || j < len(now) {
+		switch {
+		case i < len(old) && j < len(now) && old[i] == now[j]:
+			i, j = i+1, j+1
+		case j == len(now) || (i < len(old) && common[i+1][j] >= common[i][j+1]):
+			fmt.Fprintf(&out, "- %s\n", old[i])
+			i++
+		default:
+			fmt.Fprintf(&out, "+ %s\n", now[j])
+			j++
+		}
+	}
+	return out.String()
+}
+
+func TestDiff(t *testing.T) {
+	if got, want := diff("a\nb\nc", "a\nx\nc\nd"), "- b\n+ x\n+ d\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := diff("a\nb", "a\nb"); got != "" {
+		t.Errorf("equal texts differ: %q", got)
+	}
+}
+
+func TestTextWidth(t *testing.T) {
+	for _, c := range cases(t) {
+		p := c.compile(t)
+		for _, width := range []int{1, 2, 20, 40, 80, 132} {
+			for line := range strings.Lines(p.TextWidth(width)) {
+				line = strings.TrimSuffix(line, "\n")
+				if n := len([]rune(line)); n > width && !strings.HasPrefix(line, "warning: ") {
+					t.Errorf("%s: %d columns where %d are: %q", c.name(), n, width, line)
+				}
+			}
+		}
+		if p.TextWidth(0) != p.Text() || p.TextWidth(1000) != p.Text() {
+			t.Errorf("%s: a wide terminal cuts something", c.name())
+		}
+	}
+}
+
+// TestTextTimings has a duration for the first step, none for the second, and
+// fewer durations than steps.
+func TestTextTimings(t *testing.T) {
+	p := Plan{Steps: []Step{
+		{Op: &Setsid{}, Cause: because("first")},
+		{Op: &Setsid{}, Cause: because("second"), Side: Container},
+		{Op: &Setsid{}},
+	}}
+	want := "" +
+		"  #         us  side       operation  because\n" +
+		"  1       12.3  runtime    setsid     first\n" +
+		"  2             container  setsid     second\n" +
+		"  3             runtime    setsid     default\n"
+	if got := p.TextTimings(0, []float64{12.34, -1}); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// TestTextOfHostileNames: what config.json names a thing must not pass for a step.
+func TestTextOfHostileNames(t *testing.T) {
+	forged := "/x\n  9  container  seccomp filter\x1b[2K\u202e\u0085\xff"
+	p := Plan{
+		Steps: []Step{
+			{Op: &Bind{Source: forged, Dest: forged}, Cause: Cause{Reason: forged}},
+			{Op: &Mount{Type: forged, Dest: forged, Options: []string{forged}}, Cause: Cause{Field: "mounts[0]"}},
+			{Op: &Hostname{Host: forged}},
+			{Op: &Exec{Args: []string{forged}, Env: []string{forged}}},
+		},
+		Warnings: []string{forged},
+	}
+	for _, text := range []string{p.Text(), p.TextWidth(60), p.TextCalls(abi.ArchX86_64)} {
+		for _, bad := range []string{"\x1b", "\u202e", "\u0085", "\xff", "\n  9"} {
+			if strings.Contains(text, bad) {
+				t.Errorf("text lets %q through:\n%s", bad, text)
+			}
+		}
+	}
+	if got := len(strings.Split(strings.TrimSpace(p.Text()), "\n")); got != 1+4+1 {
+		t.Errorf("%d lines, want 6:\n%s", got, p.Text())
+	}
+}
