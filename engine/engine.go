@@ -53,7 +53,7 @@ func Open(o Options) (*Engine, error) {
 func (e *Engine) Host() plan.Facts { return e.host }
 
 func runtimeDir(f plan.Facts) (string, error) {
-	if f.UID == 0 {
+	if f.UID == 0 && f.AllIDs {
 		return "/run/kakuri", nil
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {

@@ -39,6 +39,11 @@ func Read(needs Needs) (plan.Facts, error) {
 		return f, fmt.Errorf("capget: %w", err)
 	}
 	f.LastCap = lastCap()
+	idMap, err := ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return f, err
+	}
+	f.AllIDs = allIDs(string(idMap))
 	for res := range f.Rlimits {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(res, &l); err == nil {
@@ -63,6 +68,13 @@ func tooOld(release string) bool {
 		return false
 	}
 	return major < 5 || (major == 5 && minor < 14)
+}
+
+// allIDs reports whether a uid_map is that of the first user namespace, or one as
+// wide: user_namespaces(7).
+func allIDs(idMap string) bool {
+	f := strings.Fields(idMap)
+	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295"
 }
 
 // ReadFile reads a file to its end, by plain system calls: package os would

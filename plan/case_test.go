@@ -42,7 +42,7 @@ func (h *hostFile) facts(t testing.TB) Facts {
 	for _, name := range h.Caps {
 		switch less, ok := strings.CutPrefix(name, "-"); {
 		case name == "all":
-			f.Caps = abi.AllCaps
+			f.Caps, f.AllIDs = abi.AllCaps, true // root of the machine, not of a user namespace
 		case ok:
 			f.Caps = f.Caps.Without(mustCap(t, less))
 		default:

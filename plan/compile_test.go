@@ -195,8 +195,8 @@ func TestDeepPaths(t *testing.T) {
 			checkRows(t, op, rows)
 			var filled regSet
 			filled[RegRoot], filled[RegScratch], filled[RegNull] = true, true, true
-			if _, unset := flow(rows, filled); len(unset) > 0 {
-				t.Errorf("%T %d deep reads empty registers: %v", op, depth, unset)
+			if _, faults := flow(rows, filled); len(faults) > 0 {
+				t.Errorf("%T %d deep: %v", op, depth, faults)
 			}
 		}
 	}
@@ -395,11 +395,11 @@ func TestTerminalAfterSetsid(t *testing.T) {
 
 func TestPrivileged(t *testing.T) {
 	for _, less := range []abi.Capability{abi.CapSysAdmin, abi.CapSetuid, abi.CapSetgid} {
-		if (Facts{Caps: abi.AllCaps.Without(less)}).Privileged() {
+		if (Facts{AllIDs: true, Caps: abi.AllCaps.Without(less)}).Privileged() {
 			t.Errorf("privileged without %v", less)
 		}
 	}
-	if !(Facts{Caps: abi.AllCaps}).Privileged() || (Facts{UID: 0}).Privileged() {
+	if !(Facts{AllIDs: true, Caps: abi.AllCaps}).Privileged() || (Facts{Caps: abi.AllCaps}).Privileged() || (Facts{UID: 0}).Privileged() {
 		t.Error("it is not the user that counts, but the capabilities")
 	}
 }

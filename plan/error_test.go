@@ -13,7 +13,7 @@ import (
 
 // rootFacts is a host where everything is allowed.
 func rootFacts() Facts {
-	f := Facts{Arch: abi.ArchX86_64, Kernel: "6.12.0", Caps: abi.AllCaps, LastCap: abi.LastCap, Cgroup: CgroupFacts{Unified: true}}
+	f := Facts{Arch: abi.ArchX86_64, Kernel: "6.12.0", AllIDs: true, Caps: abi.AllCaps, LastCap: abi.LastCap, Cgroup: CgroupFacts{Unified: true}}
 	for i := range f.Rlimits {
 		f.Rlimits[i] = LimitFact{Soft: abi.RlimitInfinity, Hard: abi.RlimitInfinity}
 	}

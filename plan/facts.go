@@ -11,6 +11,7 @@ type Facts struct {
 	UID     uint32         // effective ids of the caller, in its user namespace
 	GID     uint32         //
 	Caps    abi.CapSet     // effective capabilities of the caller
+	AllIDs  bool           // all ids of the machine are mapped: the caller's user namespace is no container's
 	LastCap abi.Capability // the highest that the kernel knows
 
 	// Rlimits holds the caller's limits, by resource.
@@ -49,7 +50,7 @@ type CgroupV1 struct {
 }
 
 // Privileged reports whether the caller may make mounts and write any id map
-// without a user namespace.
+// without a user namespace. Root of a user namespace is not.
 func (f Facts) Privileged() bool {
-	return f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSetuid) && f.Caps.Has(abi.CapSetgid)
+	return f.AllIDs && f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSetuid) && f.Caps.Has(abi.CapSetgid)
 }

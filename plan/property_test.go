@@ -2,6 +2,7 @@ package plan
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -164,12 +165,6 @@ func checkOrder(t testing.TB, p Plan) {
 // A regSet holds the registers that are surely filled.
 type regSet [NumRegs]bool
 
-func (s *regSet) meet(other regSet) {
-	for i := range s {
-		s[i] = s[i] && other[i]
-	}
-}
-
 // checkDataFlow follows the registers of both sides: whatever row reads one, a row
 // of that side has filled it, on every way there, or the other side has sent it.
 func checkDataFlow(t testing.TB, p Plan, arch abi.Arch) {
@@ -177,9 +172,9 @@ func checkDataFlow(t testing.TB, p Plan, arch abi.Arch) {
 	var ours, inside regSet
 	for i, s := range p.Steps {
 		read := func(side *regSet) {
-			after, unset := flow(Lower(s.Op, arch), *side)
-			for _, r := range unset {
-				t.Errorf("step %d, %v (%v), reads %v, which nothing has filled", i+1, s.Op, s.Side, r)
+			after, faults := flow(Lower(s.Op, arch), *side)
+			for _, fault := range faults {
+				t.Errorf("step %d, %v (%v): %s", i+1, s.Op, s.Side, fault)
 			}
 			*side = after
 		}
@@ -217,19 +212,24 @@ func checkDataFlow(t testing.TB, p Plan, arch abi.Arch) {
 	}
 }
 
-// flow returns what is surely filled after rows, and which registers are read
-// although they may be empty.
-func flow(rows []Row, before regSet) (after regSet, unset []Reg) {
+// flow returns what is surely filled after rows, and what is wrong on some way
+// through them: a register that is read although it may be empty, or a temporary one
+// that is filled although it may hold a descriptor, which nothing could close any more.
+func flow(rows []Row, before regSet) (after regSet, faults []string) {
+	type state struct{ surely, perhaps regSet }
 	reached := make([]bool, len(rows)+1)
-	states := make([]regSet, len(rows)+1)
-	arrive := func(at int, s regSet) {
+	states := make([]state, len(rows)+1)
+	arrive := func(at int, s state) {
 		if reached[at] {
-			states[at].meet(s)
+			for r := range s.surely {
+				states[at].surely[r] = states[at].surely[r] && s.surely[r]
+				states[at].perhaps[r] = states[at].perhaps[r] || s.perhaps[r]
+			}
 		} else {
 			reached[at], states[at] = true, s
 		}
 	}
-	arrive(0, before)
+	arrive(0, state{before, before})
 	for i, r := range rows {
 		if !reached[i] {
 			continue
@@ -237,16 +237,20 @@ func flow(rows []Row, before regSet) (after regSet, unset []Reg) {
 		s := states[i]
 		for _, a := range r.Args[:r.N] {
 			// An empty register may be closed: that is what EBADF is accepted for.
-			if a.Reg != RegNone && !s[a.Reg] && r.Kind != RowClose {
-				unset = append(unset, a.Reg)
+			if a.Reg != RegNone && !s.surely[a.Reg] && r.Kind != RowClose {
+				faults = append(faults, fmt.Sprintf("row %d reads %v, which may be empty", i, a.Reg))
 			}
 		}
 		failed := s
 		if r.Kind == RowClose {
-			s[r.Args[0].Reg], failed[r.Args[0].Reg] = false, false
+			at := r.Args[0].Reg
+			s.surely[at], failed.surely[at], s.perhaps[at], failed.perhaps[at] = false, false, false, false
 		}
 		if r.Out != RegNone {
-			s[r.Out] = true
+			if r.Out >= regTemp && s.perhaps[r.Out] {
+				faults = append(faults, fmt.Sprintf("row %d fills %v, which may hold a descriptor", i, r.Out))
+			}
+			s.surely[r.Out], s.perhaps[r.Out] = true, true
 		}
 		switch r.Kind {
 		case RowFail:
@@ -259,7 +263,7 @@ func flow(rows []Row, before regSet) (after regSet, unset []Reg) {
 			arrive(i+1+r.OnAccept, failed)
 		}
 	}
-	return states[len(rows)], unset
+	return states[len(rows)].surely, faults
 }
 
 // TestFlow: the check above finds what it is for.
@@ -270,9 +274,12 @@ func TestFlow(t *testing.T) {
 	skip := maybe(20)
 	skip.OnAccept = 1
 	closed := Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(20)}, N: 1, Accept: [3]abi.Errno{abi.EBADF}}
+	temp, closeTemp, inTurn := open(regTemp), closed, maybe(regTemp)
+	closeTemp.Args[0] = fd(regTemp)
+	inTurn.OnOK = 1
 	for name, test := range map[string]struct {
-		rows  []Row
-		unset int
+		rows   []Row
+		faults int
 	}{
 		"filled before":       {[]Row{open(20), use(20)}, 0},
 		"never filled":        {[]Row{use(20)}, 1},
@@ -281,9 +288,13 @@ func TestFlow(t *testing.T) {
 		"skipped when empty":  {[]Row{skip, use(20)}, 0},
 		"closed, then used":   {[]Row{open(20), closed, use(20)}, 1},
 		"closed without need": {[]Row{closed}, 0},
+		"filled twice":        {[]Row{temp, temp}, 1},
+		"closed in between":   {[]Row{temp, closeTemp, temp}, 0},
+		"perhaps twice":       {[]Row{maybe(regTemp), temp}, 1},
+		"in turn":             {[]Row{inTurn, temp}, 0},
 	} {
-		if _, unset := flow(test.rows, regSet{}); len(unset) != test.unset {
-			t.Errorf("%s: %v", name, unset)
+		if _, faults := flow(test.rows, regSet{}); len(faults) != test.faults {
+			t.Errorf("%s: %v", name, faults)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/kakuri/kakuri/abi"
@@ -54,7 +55,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		line(fmt.Sprintf("%3d", i+1), time, s.Side.String(), oneLine(s.Op.String()), oneLine(s.Cause.String()))
 		if arch != abi.ArchNone {
 			for _, r := range Lower(s.Op, arch) {
-				b.WriteString("                    " + rowText(r, arch) + "\n")
+				b.WriteString("                    " + printable(rowText(r, arch)) + "\n")
 			}
 		}
 	}
@@ -80,6 +81,23 @@ func oneLine(s string) string {
 		case strconv.IsPrint(r):
 			b.WriteRune(r)
 		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// printable escapes what a terminal would obey: names of files and values are not
+// ours.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
 			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 		}
 	}
