@@ -31,6 +31,9 @@ func hint(e *Error) string {
 	case *plan.AttachRoot:
 		return sourceHint(op.Path, errno)
 	case *plan.Overlay:
+		if errno == syscall.EINVAL && op.Tree == plan.RegNone {
+			return "something is mounted below " + op.Path + ", and in a user namespace the kernel lets nobody look past such a mount; --rootfs DIR needs no view of the host"
+		}
 		if errno == syscall.EPERM || errno == syscall.EACCES {
 			return "overlayfs in a user namespace needs Linux 5.11 or newer"
 		}
