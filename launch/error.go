@@ -23,7 +23,7 @@ type Error struct {
 // Error is one line: which step, what, why it was there, what the kernel said,
 // and what can be done.
 func (e *Error) Error() string {
-	s := fmt.Sprintf("step %d of %d: %v (%s): ", e.N, e.Of, e.Step.Op, e.Step.Cause)
+	s := fmt.Sprintf("step %d of %d: %s (%s): ", e.N, e.Of, plan.OneLine(e.Step.Op.String()), plan.OneLine(e.Step.Cause.String()))
 	if e.Call != "" {
 		s += e.Call + ": "
 	}

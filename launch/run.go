@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/origlimit"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -65,6 +66,8 @@ type run struct {
 	done   int // steps of the runtime's side that ran, for undo
 	stamps *stamps
 	shares bool // the child runs in this process's memory
+
+	prologue []plan.Row // rows of the child before its steps
 }
 
 func (r *run) run(ctx context.Context) (_ *Process, err error) {
@@ -273,6 +276,7 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 			rows = append(rows, plan.Row{Call: abi.CallDup3, Args: [6]plan.Arg{{Val: uint64(fd)}, {Val: uint64(k)}}, N: 3})
 		}
 	}
+	rows = append(rows, restoreNoFile())
 	if sync := r.child.regs[plan.RegSync]; sync > 255 {
 		// The stub takes its number as one byte.
 		rows = append(rows, plan.Row{
@@ -281,6 +285,7 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 	}
 	// Six rows a step is the measured mean; growing the slice would touch twice the memory.
 	r.child.rows = make([]row, 0, 6*len(r.plan.Steps)+len(rows))
+	r.prologue = rows // which holds their memory
 	if err := r.child.add(clone, rows); err != nil {
 		return r.fail(clone, "", err)
 	}
@@ -298,6 +303,16 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 		}
 	}
 	return nil
+}
+
+// restoreNoFile gives the child the limit of open files that this process was
+// started with: the Go runtime has raised it for itself.
+func restoreNoFile() plan.Row {
+	soft, hard := origlimit.NoFile()
+	limit := make([]byte, 16)
+	binary.LittleEndian.PutUint64(limit, soft)
+	binary.LittleEndian.PutUint64(limit[8:], hard)
+	return plan.Row{Call: abi.CallPrlimit, Args: [6]plan.Arg{{}, {Val: unix.RLIMIT_NOFILE}, {Mem: &plan.Mem{Data: limit}}}, N: 4}
 }
 
 // closeOthers closes what the child needs nothing of: this process's other

@@ -317,6 +317,9 @@ func (c *compiler) devices() error {
 		if c.dev != RegNone && strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			continue
 		}
+		if slices.Contains(c.mounted, path.Clean("/"+d.dev.Path)) {
+			continue // a mount of the spec is there, which is not to be taken away
+		}
 		if err := c.device(d, RegNone); err != nil {
 			return err
 		}

@@ -442,3 +442,17 @@ func TestCloseTemps(t *testing.T) {
 		t.Errorf("closed %v, left %v", closed, regs)
 	}
 }
+
+// TestMountOnDevice: what the spec mounts on a device's place stays there.
+func TestMountOnDevice(t *testing.T) {
+	p := compile(t, config(`"mounts":[{"destination":"/dev/null","type":"bind","source":"/dev/null"}]`,
+		`"linux":{"namespaces":[{"type":"mount"}],"devices":[{"path":"/dev/../dev/null","type":"c","major":1,"minor":3}]}`), rootFacts(), Options{})
+	for _, d := range ops[*Device](p) {
+		if d.Path == "/dev/null" {
+			t.Errorf("a mount is there already: %v", d)
+		}
+	}
+	if len(ops[*Device](p)) != 5 {
+		t.Errorf("the other devices: %v", ops[*Device](p))
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/kakuri/kakuri/abi"
@@ -55,7 +54,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		line(fmt.Sprintf("%3d", i+1), time, s.Side.String(), oneLine(s.Op.String()), oneLine(s.Cause.String()))
 		if arch != abi.ArchNone {
 			for _, r := range Lower(s.Op, arch) {
-				b.WriteString("                    " + printable(rowText(r, arch)) + "\n")
+				b.WriteString("                    " + oneLine(rowText(r, arch)) + "\n")
 			}
 		}
 	}
@@ -64,6 +63,10 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 	}
 	return b.String()
 }
+
+// OneLine writes out what in s could start a line or move a cursor, for texts that
+// hold names of files or values.
+func OneLine(s string) string { return oneLine(s) }
 
 // oneLine writes out what could start a line or move a cursor: names in a plan
 // come from config.json, and must not look like steps.
@@ -81,23 +84,6 @@ func oneLine(s string) string {
 		case strconv.IsPrint(r):
 			b.WriteRune(r)
 		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
-	}
-	return b.String()
-}
-
-// printable escapes what a terminal would obey: names of files and values are not
-// ours.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
 			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 		}
 	}

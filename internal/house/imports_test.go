@@ -1,0 +1,187 @@
+package house
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kakuri/kakuri"
+
+// A room is a directory of packages, and the rooms that it may import besides its
+// own packages.
+type room struct {
+	path string // below the module; packages below it belong to it, but for those with a line of their own
+	may  []string
+	why  string // what the room is, so that it may import no more
+}
+
+// below is all that the library stands on.
+var below = []string{"abi", "seccomp", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson"}
+
+// rooms is who may import whom. Data flows one way: whatever is not in the list
+// would be an arrow upward, or a question in the middle of doing.
+var rooms = []room{
+	{"abi", nil, "it is the kernel's numbers with their names, and stands on nothing"},
+	{"seccomp", []string{"abi"}, "it turns a profile into a program: values in, values out"},
+	{"plan", []string{"abi", "seccomp"}, "it turns a spec into a plan: values in, values out"},
+	{"ui", []string{"abi"}, "it turns values into text, and knows of no container"},
+	{"namespace", []string{"abi"}, "it reads the kernel, and never changes it"},
+	{"launch", []string{"abi", "plan", "internal/origlimit"}, "it executes a plan, and decides nothing"},
+	{"host", []string{"abi", "plan", "launch", "namespace"}, "it gathers facts for plans, if need be in a throw-away child"},
+	{"verify", []string{"abi", "plan", "namespace", "launch"}, "it reads back what a plan asked for, by the readers only"},
+	{"oci", append([]string{"cgroup"}, "abi", "plan", "launch", "host", "oci/specjson"), "it runs bundles by the floors below it, and is no engine"},
+	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
+	{"engine", below, "it is the library: fronts import it, it imports no front"},
+	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
+	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},
+	{"cmd/kakuri", []string{"cli"}, "it wires one front, and no more"},
+	{"cmd/kakuri-runtime", []string{"oci", "host", "plan"}, "each import is paid for at every start of a container"},
+	{"bench", nil, "it measures the commands from outside"},
+	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
+	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
+	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
+	{"internal/house", nil, "it has no code"},
+}
+
+// A pkg is what go list says of a package.
+type pkg struct {
+	ImportPath string
+	Name       string
+	Dir        string
+	Standard   bool
+	Imports    []string
+	GoFiles    []string
+	Module     *struct{ Path, Version string }
+}
+
+// list runs go list with the arguments given, for one architecture.
+func list(t *testing.T, goarch string, args ...string) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json"}, args...)...)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var pkgs []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); err == io.EOF {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// roomOf finds the line for a package: the longest path that it is in.
+func roomOf(importPath string) (room, bool) {
+	p := strings.TrimPrefix(strings.TrimPrefix(importPath, module), "/")
+	var found room
+	for _, r := range rooms {
+		if (p == r.path || strings.HasPrefix(p, r.path+"/")) && len(r.path) > len(found.path) {
+			found = r
+		}
+	}
+	return found, found.path != ""
+}
+
+// faults lists the arrows that the table does not have.
+func faults(pkgs []pkg) []string {
+	var list []string
+	for _, p := range pkgs {
+		from, ok := roomOf(p.ImportPath)
+		if !ok {
+			list = append(list, fmt.Sprintf("%s is in no room: give it a line in the table of internal/house, with what it may import", p.ImportPath))
+			continue
+		}
+		for _, imp := range p.Imports {
+			to, ok := roomOf(imp)
+			if !strings.HasPrefix(imp, module) || !ok || to.path == from.path || slices.Contains(from.may, to.path) {
+				continue
+			}
+			may := "no other room"
+			if len(from.may) > 0 {
+				may = strings.Join(from.may, ", ")
+			}
+			list = append(list, fmt.Sprintf("%s imports %s, an arrow %s -> %s that the house does not have: %s; it may import %s",
+				p.ImportPath, imp, from.path, to.path, from.why, may))
+		}
+	}
+	return list
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, goarch := range []string{"amd64", "arm64"} {
+		for _, fault := range faults(list(t, goarch, "./...")) {
+			if !seen[fault] {
+				seen[fault] = true
+				t.Error(fault)
+			}
+		}
+	}
+}
+
+// TestFaults: the rule finds what it is for.
+func TestFaults(t *testing.T) {
+	at := func(from, to string) []pkg {
+		return []pkg{{ImportPath: module + "/" + from, Imports: []string{module + "/" + to, "os"}}}
+	}
+	for _, test := range []struct {
+		from, to string
+		want     string // in the sentence; empty is allowed
+	}{
+		{"plan", "abi", ""},
+		{"plan", "launch", "plan -> launch"},
+		{"abi", "plan", "abi -> plan"},
+		{"tour/live", "engine", ""},
+		{"tour/live", "tour", ""},
+		{"cli", "tour/live", ""},
+		{"tour", "cli", "tour -> cli"},
+		{"oci", "oci/specjson", ""},
+		{"oci/specjson", "oci", "oci/specjson -> oci"},
+		{"oci/specjson/internal/gen", "abi", ""},
+		{"cmd/kakuri", "engine", "cmd/kakuri -> engine"},
+		{"cmd/kakuri-runtime", "cli", "cmd/kakuri-runtime -> cli"},
+		{"namespace", "internal/nstest", "namespace -> internal/nstest"},
+		{"attic", "abi", "in no room"},
+	} {
+		got := strings.Join(faults(at(test.from, test.to)), "\n")
+		if (test.want == "") != (got == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s imports %s: %q, want %q", test.from, test.to, got, test.want)
+		}
+	}
+}
+
+// TestTable: the table itself has no way round, and says why of each room.
+func TestTable(t *testing.T) {
+	var visit func(r room, trail []string)
+	visit = func(r room, trail []string) {
+		if slices.Contains(trail, r.path) {
+			t.Fatalf("rooms that import each other: %s", strings.Join(append(trail, r.path), " -> "))
+		}
+		for _, next := range rooms {
+			if slices.Contains(r.may, next.path) {
+				visit(next, append(slices.Clone(trail), r.path))
+			}
+		}
+	}
+	for _, r := range rooms {
+		if r.why == "" {
+			t.Errorf("%s: no reason", r.path)
+		}
+		visit(r, nil)
+	}
+}
