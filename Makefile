@@ -1,0 +1,20 @@
+# Each target is one line: the work is in the scripts and in go itself.
+.PHONY: build test lint bench docs tour
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+test:
+	./test.sh
+
+lint:
+	test -z "$$(gofmt -l .)" && go vet ./... && go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+bench:
+	go run ./bench
+
+docs:
+	go test ./internal/docgen -count=1 -update
+
+tour:
+	go run ./cmd/kakuri tour

@@ -1,0 +1,435 @@
+package docgen
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/cli"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/seccomp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const modulePath = "github.com/kakuri/kakuri"
+
+var update = flag.Bool("update", false, "write docs/man and the generated parts of pages anew")
+
+func TestMain(m *testing.M) {
+	// In the namespaces of nstest the machine's files are read-only: -update stays outside.
+	if slices.ContainsFunc(os.Args[1:], func(a string) bool {
+		return strings.TrimLeft(a, "-") == "update" || strings.HasSuffix(a, "-update=true")
+	}) {
+		os.Exit(m.Run())
+	}
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri"}}))
+}
+
+func moduleRoot(t *testing.T) string {
+	t.Helper()
+	root, err := nstest.ModuleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// golden compares a file of the module with what it should be, or writes it.
+func golden(t *testing.T, name string, want []byte) {
+	t.Helper()
+	file := filepath.Join(moduleRoot(t), name)
+	got, err := os.ReadFile(file)
+	if *update {
+		if string(got) != string(want) {
+			t.Logf("%s is written anew", name)
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if string(got) != string(want) {
+		t.Errorf("%s is stale: go test ./internal/docgen -update, then read it. First difference:\n%s", name, firstDifference(string(got), string(want)))
+	}
+}
+
+func firstDifference(got, want string) string {
+	a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range max(len(a), len(b)) {
+		x, y := "(end)", "(end)"
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if x != y {
+			return fmt.Sprintf("line %d has  %s\nand should be %s", i+1, x, y)
+		}
+	}
+	return ""
+}
+
+func TestManual(t *testing.T) {
+	pages := Manual(cli.Root(cli.IO{}))
+	for _, p := range pages {
+		golden(t, "docs/man/"+p.Name, p.Text)
+	}
+	// A page of a command that is no more would stay.
+	files, err := os.ReadDir(filepath.Join(moduleRoot(t), "docs/man"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		made := slices.ContainsFunc(pages, func(p Page) bool { return p.Name == f.Name() })
+		if !made && f.Name() != "kakuri-runtime.8" {
+			t.Errorf("docs/man/%s: there is no such command", f.Name())
+		}
+	}
+}
+
+// A page with all that could upset roff is printed as it was meant.
+func TestManualRoff(t *testing.T) {
+	root := &cobra.Command{Use: "k COMMAND", Short: "S", Long: "One.\n\n  $ k  -x\n\n'two'\n.three \\ a-b"}
+	sub := &cobra.Command{Use: "do [OPTIONS] THING", Short: "Do it", Run: func(*cobra.Command, []string) {}}
+	hidden := &cobra.Command{Use: "secret", Hidden: true, Run: func(*cobra.Command, []string) {}}
+	sub.Flags().StringP("file", "f", "", "write to `FILE`")
+	sub.Flags().String("pid", "", "a pid; with =`FILE` kept")
+	sub.Flags().Lookup("pid").NoOptDefVal = "\x00"
+	sub.Flags().Bool("all", false, "all")
+	sub.Flags().Int("size", 7, "size")
+	root.AddCommand(sub, hidden)
+	pages := Manual(root)
+	if len(pages) != 2 || pages[0].Name != "k.1" || pages[1].Name != "k-do.1" {
+		t.Fatalf("pages: %v", pages)
+	}
+	for _, want := range []string{
+		".SH \"NAME\"\nk \\- s\n", "\\fBk\\fR COMMAND\n", "One.\n.PP\n.nf\n  $ k  \\-x\n.fi\n.PP\n\\&'two'\n\\&.three \\e a\\-b\n",
+		".TP\n\\fBdo\\fR\nDo it; see k\\-do(1)\n",
+	} {
+		if !strings.Contains(string(pages[0].Text), want) {
+			t.Errorf("k.1 has no %q:\n%s", want, pages[0].Text)
+		}
+	}
+	if strings.Contains(string(pages[0].Text), "secret") {
+		t.Error("k.1 has the hidden command")
+	}
+	for _, want := range []string{
+		"\\fBk do\\fR [OPTIONS] THING\n",
+		"\\fB\\-f\\fR, \\fB\\-\\-file\\fR \\fIFILE\\fR\nwrite to FILE\n",
+		"\\fB\\-\\-pid\\fR[=\\fIFILE\\fR]\na pid; with =FILE kept\n",
+		"\\fB\\-\\-all\\fR\nall\n", "\\fB\\-\\-size\\fR \\fIint\\fR\nsize (default: 7)\n",
+	} {
+		if !strings.Contains(string(pages[1].Text), want) {
+			t.Errorf("k-do.1 has no %q:\n%s", want, pages[1].Text)
+		}
+	}
+}
+
+// Pages that have generated parts.
+func TestGeneratedParts(t *testing.T) {
+	root := moduleRoot(t)
+	parts := map[string]string{}
+	for _, name := range []string{"engine/hostimage.go", "engine/security.go"} {
+		src, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists, err := Lists(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f, list := range lists {
+			parts[f] = Paragraph(list)
+		}
+	}
+	parts["capabilities"] = Paragraph(defaultCapabilities(t))
+	rooms, err := Imports(os.DirFS(root), modulePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts["imports"] = ImportTable(rooms)
+	for _, name := range []string{"docs/host-image.md", "docs/security.md", "ARCHITECTURE.md"} {
+		page, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(page), "<!-- generated ") {
+			t.Errorf("%s: it has no generated part any more", name)
+		}
+		want, err := Fill(page, parts)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		golden(t, name, want)
+	}
+}
+
+// defaultPlan is that of a container without flags.
+func defaultPlan(t *testing.T) plan.Plan {
+	t.Helper()
+	e, err := engine.Open(engine.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := e.Prepare(engine.Run{Rootfs: "/", Command: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Plan
+}
+
+func defaultCapabilities(t *testing.T) []string {
+	var names []string
+	for _, c := range defaultPlan(t).Checks() {
+		if caps, ok := c.Check.(*plan.CapsCheck); ok {
+			for _, capability := range caps.Effective.List() {
+				names = append(names, capability.String())
+			}
+		}
+	}
+	return names
+}
+
+// docs/security.md counts the system calls that the default filter lets through.
+func TestSeccompCount(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		return // the page has the count of amd64
+	}
+	page, err := os.ReadFile(filepath.Join(moduleRoot(t), "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`Of the (\d+) system calls that Linux 6\.18 has on amd64, kakuri's filter lets (\d+) through`).FindStringSubmatch(string(page))
+	if m == nil {
+		t.Fatal("docs/security.md has no count of system calls any more")
+	}
+	var filter []seccomp.Instruction
+	for _, s := range defaultPlan(t).Steps {
+		if op, ok := s.Op.(*plan.Seccomp); ok {
+			filter = instructions(op.Filter)
+		}
+	}
+	calls, allowed := 0, 0
+	for nr := uint32(0); nr < 470; nr++ { // 470 is the first call of Linux 6.19
+		if nr > 334 && nr < 424 {
+			continue // a gap in the numbers, and uretprobe, which programs cannot call
+		}
+		calls++
+		if mayPass(t, filter, nr) {
+			allowed++
+		}
+	}
+	if got := []string{strconv.Itoa(calls), strconv.Itoa(allowed)}; !slices.Equal(got, m[1:]) {
+		t.Errorf("docs/security.md says %s of %s system calls are let through; it is %s of %s", m[2], m[1], got[1], got[0])
+	}
+}
+
+// instructions reads struct sock_filter, eight bytes each.
+func instructions(filter []byte) []seccomp.Instruction {
+	var list []seccomp.Instruction
+	for b := range slices.Chunk(filter, 8) {
+		list = append(list, seccomp.Instruction{
+			Code: binary.LittleEndian.Uint16(b), JT: b[2], JF: b[3], K: binary.LittleEndian.Uint32(b[4:]),
+		})
+	}
+	return list
+}
+
+// mayPass reports whether a call passes for some first argument out of those that
+// profiles know: families of sockets, flags of clone, domains of personality.
+func mayPass(t *testing.T, filter []seccomp.Instruction, nr uint32) bool {
+	for _, arg := range []uint64{0, 1, 2, 8, 10, 16, 0x20000, 0xffffffff} {
+		d := seccomp.Data{NR: nr, Arch: abi.ArchX86_64.AuditArch(), Args: [6]uint64{arg}}
+		answer, _, err := seccomp.Simulate(filter, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer == abi.SeccompRetAllow {
+			return true
+		}
+	}
+	return false
+}
+
+func TestFill(t *testing.T) {
+	parts := map[string]string{"a": Paragraph([]string{"/b", "/a"})}
+	got, err := Fill([]byte("x\n<!-- generated a -->\nold\n<!-- end -->\ny\n"), parts)
+	if want := "x\n<!-- generated a -->\n`/a`, `/b`\n<!-- end -->\ny\n"; err != nil || string(got) != want {
+		t.Errorf("Fill: %q, %v; want %q", got, err, want)
+	}
+	for _, bad := range []string{"<!-- generated b -->\n<!-- end -->", "<!-- generated a -->\n"} {
+		if got, err := Fill([]byte(bad), parts); err == nil {
+			t.Errorf("Fill of %q: %q and no error", bad, got)
+		}
+	}
+	long := Paragraph(slices.Repeat([]string{"/some/path/of/a/host"}, 9))
+	for _, line := range strings.Split(long, "\n") {
+		if len(line) > 100 {
+			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	src := "package p\nfunc a() []string { return []string{\"x\", `y`} }\nfunc b(n int) []string { return []string{\"no\"} }\nfunc c() string { return \"no\" }\n"
+	lists, err := Lists([]byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lists) != 1 || !slices.Equal(lists["a"], []string{"x", "y"}) {
+		t.Errorf("lists: %v", lists)
+	}
+}
+
+func TestBlocks(t *testing.T) {
+	got := Blocks("a\n```sh\none\ntwo\n```\n```sh by-hand\nthree\n```\n")
+	want := []Block{{"sh", 3, "one\ntwo\n"}, {"sh by-hand", 7, "three\n"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("blocks: %v, want %v", got, want)
+	}
+}
+
+// docs/flags.md has each flag of run, by both its names, and no other.
+func TestFlagsPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(moduleRoot(t), "docs/flags.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| (?:`-([a-zA-Z])`, )?`--([a-z-]+)` \\|")
+	documented := map[string]string{}
+	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
+		documented[m[2]] = m[1]
+	}
+	run, _, err := cli.Root(cli.IO{}).Find([]string{"run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Flags().VisitAll(func(f *pflag.Flag) {
+		short, ok := documented[f.Name]
+		switch {
+		case !ok:
+			t.Errorf("docs/flags.md: --%s is missing", f.Name)
+		case short != f.Shorthand:
+			t.Errorf("docs/flags.md: --%s has the short form %q, not %q", f.Name, f.Shorthand, short)
+		}
+		delete(documented, f.Name)
+	})
+	for name := range documented {
+		t.Errorf("docs/flags.md: run has no flag --%s", name)
+	}
+}
+
+// pages are the texts that people read.
+func pages(t *testing.T) []string {
+	root := moduleRoot(t)
+	var list []string
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, files...)
+	}
+	if len(list) < 8 {
+		t.Fatalf("only %d pages found: %v", len(list), list)
+	}
+	return list
+}
+
+// Links between pages lead to something.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	for _, file := range pages(t) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(data), -1) {
+			if strings.Contains(m[1], "://") || filepath.Base(m[1]) == "RESULTS.md" { // the bench writes that one
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s: link to %s: %v", filepath.Base(file), m[1], err)
+			}
+		}
+	}
+}
+
+// The commands of both READMEs work as they stand, as root and as an ordinary user.
+// Blocks of "sh" run in order, in one shell for a page; "sh by-hand" is for people:
+// it needs a terminal, or writes where the tests may not.
+func TestREADME(t *testing.T) {
+	if *update {
+		t.Skip("-update writes pages only")
+	}
+	nstest.Root(t)
+	bin := filepath.Dir(nstest.Binary(t, "kakuri"))
+	for _, page := range []string{"README.md", "README.ja.md"} {
+		data, err := os.ReadFile(filepath.Join(moduleRoot(t), page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		script := scriptOf(string(data))
+		if n := strings.Count(script, "kakuri "); n < 10 {
+			t.Fatalf("%s: only %d commands found", page, n)
+		}
+		t.Run(page+"/root", func(t *testing.T) { runScript(t, exec.Command("bash"), bin, script) })
+		t.Run(page+"/user", func(t *testing.T) { runScript(t, nstest.User(t).Command("bash"), bin, script) })
+	}
+}
+
+// scriptOf joins the runnable blocks of a page. The source tree cannot be built
+// where the tests are; the program that was built before stands in for "go run".
+func scriptOf(page string) string {
+	var b strings.Builder
+	b.WriteString("set -e\ntrap 'kill -9 $(jobs -p) 2>/dev/null || :' EXIT\ncd \"$(mktemp -d)\"\n")
+	for _, block := range Blocks(page) {
+		if block.Info != "sh" {
+			continue
+		}
+		for line := range strings.Lines(block.Text) {
+			line = strings.TrimSuffix(strings.ReplaceAll(line, "go run ./cmd/kakuri", "kakuri"), "\n")
+			fmt.Fprintf(&b, "echo '+ line %d' >&2\n%s\n", block.Line, line)
+			if strings.HasSuffix(strings.TrimSpace(line), "&") {
+				// A person types the next line later than a script comes to it.
+				b.WriteString("until kakuri verify web >/dev/null 2>&1; do kill -0 $!; done\n")
+			}
+		}
+	}
+	return b.String()
+}
+
+func runScript(t *testing.T, c *exec.Cmd, bin, script string) {
+	t.Helper()
+	if c.Env == nil {
+		c.Env = os.Environ()
+	}
+	c.Env = append(c.Env, "PATH="+bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8", "TMPDIR=/tmp")
+	c.Args = append(c.Args, "-c", script)
+	out := &strings.Builder{}
+	c.Stdout, c.Stderr = out, out
+	c.WaitDelay = 10 * time.Second
+	start := time.Now()
+	if err := c.Run(); err != nil {
+		t.Errorf("%v after %v\n%s", err, time.Since(start).Round(time.Millisecond), out)
+	}
+}
