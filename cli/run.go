@@ -131,6 +131,9 @@ func (f *runFlags) finish(c *cobra.Command, args []string) error {
 		}
 		r.Rootfs = abs
 	}
+	if !f.remove {
+		return fmt.Errorf("--rm=false: containers of this version end with their command; keeping them comes with a later one")
+	}
 	r.Command = args
 	r.Interactive = f.interactive
 	if c.Flags().Changed("entrypoint") {

@@ -56,13 +56,13 @@ func (b *builder) hostImage() error {
 	}
 	reason := "image " + b.run.Image
 	root := &plan.Root{Reason: reason}
-	mounts, err := diskMounts()
+	mounts, err := hostMounts()
 	if err != nil {
 		return err
 	}
 	if b.host.Privileged() {
 		root.Views = rootViews(mounts, all)
-	} else if root.Views, root.Links, err = rootlessViews("/", mounts, all); err != nil {
+	} else if err := rootlessViews(root, mounts, all); err != nil {
 		return err
 	}
 	b.opts.Root = root
@@ -131,9 +131,15 @@ func (b *builder) empty(dir, why string) {
 	b.opts.Root.Empty = append(b.opts.Root.Empty, plan.RootDir{Path: dir, Mode: mode, Reason: why})
 }
 
-// diskMounts lists the mount points, beside "/", that hold files of the
-// operating system and not of the kernel.
-func diskMounts() ([]string, error) {
+// A hostMount is a mount of the host: where, and whether it holds files of a disk
+// and not of the kernel.
+type hostMount struct {
+	point string
+	disk  bool
+}
+
+// hostMounts lists the host's mounts beside "/".
+func hostMounts() ([]hostMount, error) {
 	proc, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -143,16 +149,21 @@ func diskMounts() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the host's mounts: %w", err)
 	}
-	var points []string
+	var list []hostMount
 	for _, m := range mounts {
-		switch m.Type {
-		case "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "erofs", "squashfs", "overlay", "bcachefs", "virtiofs", "9p", "nfs4", "nfs":
-			if m.Point != "/" && !slices.Contains(points, m.Point) {
-				points = append(points, m.Point)
-			}
+		if m.Point != "/" {
+			list = append(list, hostMount{m.Point, onDisk(m.Type)})
 		}
 	}
-	return points, nil
+	return list, nil
+}
+
+func onDisk(fstype string) bool {
+	switch fstype {
+	case "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "erofs", "squashfs", "overlay", "bcachefs", "virtiofs", "9p", "nfs4", "nfs", "vfat":
+		return true
+	}
+	return false
 }
 
 // hidden reports whether the host image shows nothing at p.
@@ -168,43 +179,70 @@ func hidden(p string, all bool) bool {
 }
 
 // rootViews shows "/" as one overlay, and what is mounted below as further ones.
-func rootViews(mounts []string, all bool) []plan.RootView {
+func rootViews(mounts []hostMount, all bool) []plan.RootView {
 	views := []plan.RootView{{Path: "/", Dest: "/"}}
 	for _, m := range mounts {
-		if !hidden(m, all) {
-			views = append(views, plan.RootView{Path: m, Dest: m})
+		if m.disk && !hidden(m.point, all) && !slices.ContainsFunc(views, func(v plan.RootView) bool { return v.Path == m.point }) {
+			views = append(views, plan.RootView{Path: m.point, Dest: m.point})
 		}
 	}
 	return views
 }
 
-// rootlessViews shows each directory of "/" as an overlay of its own: in a user
-// namespace the kernel lets no overlay have "/" itself as its lower layer, since
-// locked mounts lie below it.
-func rootlessViews(root string, mounts []string, all bool) ([]plan.RootView, []plan.Symlink, error) {
-	list, err := os.ReadDir(root)
+// rootlessViews fills an empty root with an overlay of each directory of "/". In a
+// user namespace the kernel lets no overlay have a lower layer below which
+// something is mounted, "/" first of all: such a directory is made anew, of
+// overlays of the directories in it.
+func rootlessViews(root *plan.Root, mounts []hostMount, all bool) error {
+	list, err := os.ReadDir("/")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	var views []plan.RootView
-	var links []plan.Symlink
+	v := &viewer{root: root, mounts: mounts, all: all}
 	for _, e := range list {
-		p := path.Join("/", e.Name())
-		switch {
-		case e.Type()&os.ModeSymlink != 0:
-			if target, err := os.Readlink(path.Join(root, e.Name())); err == nil {
-				links = append(links, plan.Symlink{Target: target, Path: p})
-			}
-		case e.IsDir() && (all || slices.Contains(systemDirs(), e.Name())) && !hidden(p, all) && readable(path.Join(root, e.Name())):
-			views = append(views, plan.RootView{Path: p, Dest: p})
+		if p := "/" + e.Name(); !e.Type().IsRegular() && (all || e.Type()&os.ModeSymlink != 0 || slices.Contains(systemDirs(), e.Name())) {
+			v.show(p, e)
 		}
 	}
-	for _, m := range mounts {
-		if strings.Count(m, "/") > 1 && !hidden(m, all) && readable(m) {
-			views = append(views, plan.RootView{Path: m, Dest: m})
+	return nil
+}
+
+type viewer struct {
+	root   *plan.Root
+	mounts []hostMount
+	all    bool
+}
+
+// covered reports whether something is mounted below dir.
+func (v *viewer) covered(dir string) bool {
+	return slices.ContainsFunc(v.mounts, func(m hostMount) bool { return strings.HasPrefix(m.point, dir+"/") })
+}
+
+// kernel reports whether p is the mount of a file system that is no disk's.
+func (v *viewer) kernel(p string) bool {
+	return slices.ContainsFunc(v.mounts, func(m hostMount) bool { return m.point == p && !m.disk })
+}
+
+// show adds a file of the host at its own place.
+func (v *viewer) show(p string, e os.DirEntry) {
+	switch {
+	case hidden(p, v.all) || v.kernel(p):
+	case e.Type()&os.ModeSymlink != 0:
+		if target, err := os.Readlink(p); err == nil {
+			v.root.Links = append(v.root.Links, plan.Symlink{Target: target, Path: p})
 		}
+	case e.IsDir() && readable(p):
+		if !v.covered(p) {
+			v.root.Views = append(v.root.Views, plan.RootView{Path: p, Dest: p})
+			return
+		}
+		list, _ := os.ReadDir(p)
+		for _, child := range list {
+			v.show(path.Join(p, child.Name()), child)
+		}
+	case e.Type().IsRegular():
+		v.root.Files = append(v.root.Files, p)
 	}
-	return views, links, nil
 }
 
 func readable(dir string) bool {

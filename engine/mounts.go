@@ -53,6 +53,9 @@ func (b *builder) ipcMounts(shm int64) []specs.Mount {
 		}
 		return list
 	}
+	if b.run.IPC == "none" {
+		return nil
+	}
 	return []specs.Mount{
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append(flags, "mode=1777", "size="+strconv.FormatInt(shm, 10))},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: flags},

@@ -218,6 +218,10 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet) *specs.LinuxSeccomp {
 			out.Syscalls = append(out.Syscalls, s)
 		}
 	}
+	if names := absent(caps); len(names) > 0 {
+		enosys := uint(abi.ENOSYS)
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &enosys})
+	}
 	allow := func(family uint64, extra ...specs.LinuxSeccompArg) {
 		// The kernel reads 32 bits of the family: so does the filter.
 		args := []specs.LinuxSeccompArg{{Index: 0, Value: 0xffffffff, ValueTwo: family, Op: specs.OpMaskedEqual}}
@@ -244,5 +248,29 @@ func withheld(name string, caps abi.CapSet) bool {
 		"keyctl", "add_key", "request_key", "vmsplice":
 		return !caps.Has(abi.CapSysPtrace) && !caps.Has(abi.CapSysAdmin)
 	}
-	return false
+	return slices.Contains(absent(caps), name)
+}
+
+// absent names calls that are answered as by a kernel without them: hardly a
+// program needs them, and those that try have a way without.
+func absent(caps abi.CapSet) []string {
+	if caps.Has(abi.CapSysAdmin) {
+		return nil
+	}
+	list := []string{
+		// of other times and machines
+		"epoll_ctl_old", "epoll_wait_old", "get_thread_area", "modify_ldt", "remap_file_pages", "set_thread_area",
+		// new, and used by libraries where they are there only
+		"cachestat", "futex_requeue", "futex_wait", "futex_wake", "getxattrat", "listmount", "listxattrat", "memfd_secret",
+		"mseal", "process_mrelease", "removexattrat", "setxattrat", "statmount", "uretprobe",
+		// seen in attacks on the kernel more often than in programs
+		"fanotify_mark", "get_robust_list", "readahead", "tee",
+	}
+	if !caps.Has(abi.CapDACReadSearch) {
+		list = append(list, "name_to_handle_at")
+	}
+	if !caps.Has(abi.CapSysTime) {
+		list = append(list, "adjtimex", "clock_adjtime")
+	}
+	return list
 }

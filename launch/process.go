@@ -30,12 +30,32 @@ func (p *Process) Wait() (syscall.WaitStatus, error) {
 	defer p.waiting.Unlock()
 	if !p.waited {
 		// Not under mu: Signal must work meanwhile.
-		var info unix.Siginfo
-		for unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-		}
+		p.waitEnd()
 		p.reap()
 	}
 	return p.status, p.err
+}
+
+// waitEnd waits until the process has ended. One that asked to be traced by its
+// parent, PTRACE_TRACEME, has this thread for its tracer, as far as it is the one
+// that cloned it, and would stop at its first signal for good: it is let go.
+func (p *Process) waitEnd() {
+	const cldTrapped = 4 // siginfo's si_code, see waitid(2)
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || (info.Code != cldTrapped && info.Code != cldTrapped+1) {
+			return
+		}
+		if info.Code == cldTrapped {
+			syscall.PtraceDetach(p.PID)
+		}
+		// The stop is taken, or the next call would find it again.
+		unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WSTOPPED|unix.WNOHANG, nil)
+	}
 }
 
 func (p *Process) reap() {

@@ -51,6 +51,7 @@ type Root struct {
 	Views  []RootView // one at "/" is the root; without it the root is an empty tmpfs
 	Links  []Symlink  // made in an empty root
 	Empty  []RootDir  // directories that are empty and writable
+	Files  []string   // files of the host, shown read-only at their own places
 	Reason string
 }
 
@@ -91,7 +92,7 @@ func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
 		c.linux = spec.Linux
 	}
 	for _, part := range []func() error{
-		c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
+		c.unsupported, c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
 		c.pivot, c.limits, c.credentials,
 	} {
 		if err := part(); err != nil {
@@ -555,6 +556,9 @@ func (c *compiler) viewRoot(r *Root) error {
 	}
 	for _, l := range r.Links {
 		c.inside(&l, cause, nil)
+	}
+	for _, f := range r.Files {
+		c.inside(&Bind{Source: f, Dest: f, Attrs: Attrs{Set: abi.MountAttrRdonly}}, cause, &MountCheck{Dest: f, Set: abi.MountAttrRdonly})
 	}
 	set := uint64(abi.MountAttrNosuid | abi.MountAttrNodev)
 	for i, d := range r.Empty {

@@ -10,6 +10,43 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// unsupported refuses what a container would silently be without: it was asked for
+// to keep something out, or to do something.
+func (c *compiler) unsupported() error {
+	p, h := c.spec.Process, c.spec.Hooks
+	for _, f := range []struct {
+		field string
+		given bool
+	}{
+		{"process.apparmorProfile", p.ApparmorProfile != ""},
+		{"process.selinuxLabel", p.SelinuxLabel != ""},
+		{"process.scheduler", p.Scheduler != nil},
+		{"process.ioPriority", p.IOPriority != nil},
+		{"process.execCPUAffinity", p.ExecCPUAffinity != nil},
+		{"hooks.createRuntime", h != nil && len(h.CreateRuntime) > 0},
+		{"hooks.createContainer", h != nil && len(h.CreateContainer) > 0},
+		{"hooks.startContainer", h != nil && len(h.StartContainer) > 0},
+		{"hooks.poststart", h != nil && len(h.Poststart) > 0},
+		{"hooks.poststop", h != nil && len(h.Poststop) > 0},
+		//lint:ignore SA1019 deprecated, and still what dockerd writes
+		{"hooks.prestart", h != nil && len(h.Prestart) > 0},
+		{"linux.mountLabel", c.linux.MountLabel != ""},
+		{"linux.intelRdt", c.linux.IntelRdt != nil},
+		{"linux.memoryPolicy", c.linux.MemoryPolicy != nil},
+		{"linux.netDevices", len(c.linux.NetDevices) > 0},
+	} {
+		if f.given {
+			return specErr(f.field, "this version of kakuri cannot do that: take it out, or use a runtime that can")
+		}
+	}
+	if r := c.linux.Resources; r != nil && c.o.CgroupPath == "" {
+		if r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil || len(r.HugepageLimits) > 0 || r.Network != nil || len(r.Rdma) > 0 || len(r.Unified) > 0 {
+			c.warn("linux.resources is not applied: control groups come with a later version")
+		}
+	}
+	return nil
+}
+
 // limits sets what the process is bounded by, and where it starts.
 func (c *compiler) limits() error {
 	for i, l := range c.spec.Process.Rlimits {
