@@ -111,6 +111,7 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	root.SetIn(io.In)
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
+	setHelp(root)
 	root.SetVersionTemplate("kakuri {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}

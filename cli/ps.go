@@ -15,7 +15,7 @@ func newPS(io IO) *cobra.Command {
 	var quiet, noTrunc bool
 	var format string
 	c := &cobra.Command{
-		Use:   "ps",
+		Use:   "ps [OPTIONS]",
 		Short: "List running containers",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

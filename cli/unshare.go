@@ -173,6 +173,13 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 	if o.UIDs, o.GIDs, err = f.maps(host); err != nil {
 		return o, err
 	}
+	if f.oneGroup() {
+		// As unshare(1), for root too: the kernel wants it of those without privileges.
+		if f.setgroups == "allow" {
+			return o, fmt.Errorf("--setgroups allow: not with a map of one group, as --map-root-user and --map-group make it")
+		}
+		o.Setgroups = "deny"
+	}
 	for _, x := range []struct {
 		flag, value string
 		to          **uint32
@@ -204,6 +211,11 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 	return o, nil
 }
 
+// oneGroup reports whether a single group is mapped, and no range.
+func (f *unshareFlags) oneGroup() bool {
+	return (f.mapRoot || f.mapCurrent || f.mapGroup != "") && !f.mapAuto && len(f.mapGroups) == 0
+}
+
 // because names the flag behind a part of the plan.
 func (f *unshareFlags) because(part string) string {
 	if ns, ok := abi.ParseNamespace(part); ok {
@@ -229,7 +241,7 @@ func (f *unshareFlags) because(part string) string {
 		}
 	case "setgroups":
 		if !f.given("setgroups") {
-			return "the kernel's rule for maps written without privileges"
+			return "the kernel's rule for a map of one group, without privileges"
 		}
 	case "command":
 		return "command"

@@ -180,7 +180,7 @@ func TestVerifyLive(t *testing.T) {
 	}
 	pid := s.start(t, "web", "-h", "box", "--read-only")
 	text, code := s.kakuri(t, "verify", "web")
-	for _, want := range []string{"ok  host name ", "  box\n", "  its own, read-only\n", " paths ", " properties are as asked\n"} {
+	for _, want := range []string{"ok  host name ", "  box\n", "\nok  / ", " paths ", " properties are as asked\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}

@@ -128,7 +128,8 @@ func (e *Engine) reserve(rec Container) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(ent.file, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// A sweep may hold it for a moment, to see that there is nothing in it yet.
+	if err := flock(ent.file, unix.LOCK_EX); err != nil {
 		return nil, errors.Join(err, ent.remove())
 	}
 	if err := ent.write(nil); err != nil {
@@ -155,11 +156,15 @@ func choose(rec *Container, list []string) error {
 			names[name], taken[slot] = id, true
 		}
 	}
-	if id, ok := names[rec.Name]; ok {
+	if id, ok := names[rec.Name]; ok && rec.Name != "" {
 		return fmt.Errorf("the name %q is taken by container %s: choose another one with --name, or end that container", rec.Name, shortID(id))
 	}
-	for rec.Name == "" {
-		if n := randomName(); names[n] == "" {
+	for try := 0; rec.Name == ""; try++ {
+		n := randomName()
+		if try >= 100 {
+			n += strconv.Itoa(try) // most pairs of words are taken
+		}
+		if names[n] == "" {
 			rec.Name = n
 		}
 	}
@@ -398,13 +403,34 @@ func (e *Engine) sweep() error {
 	return errors.Join(errs...)
 }
 
+// removeTorn removes a file without a whole record: its process was killed before
+// it had done anything, or is about to write the first one. That one holds the lock of the
+// names.
+func (e *Engine) removeTorn(p string) error {
+	unlock, err := e.lockNames()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	f, err := os.OpenFile(p, os.O_RDWR, 0)
+	if err != nil {
+		return nil // gone meanwhile
+	}
+	if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if _, _, err := decode(f); err != nil {
+			return (&entry{path: p, file: f}).remove()
+		}
+	}
+	return f.Close()
+}
+
 // bury ends and undoes one container whose runner is gone. Its file goes last:
 // what cannot be undone now is found again by the next command.
 func (e *Engine) bury(x *entry) error {
 	rec, _, err := decode(x.file)
 	if err != nil {
-		// Killed before the first write was whole: nothing had been done yet.
-		return x.remove()
+		x.file.Close()
+		return e.removeTorn(x.path)
 	}
 	if rec.PID != 0 && alive(rec) {
 		if fd, err := unix.PidfdOpen(rec.PID, 0); err == nil {

@@ -36,7 +36,7 @@ func readInRoot(root, name string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxEtc+1))
 	if err == nil && len(data) > maxEtc {
-		err = fmt.Errorf("%s has more than %d bytes", name, maxEtc)
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxEtc)
 	}
 	return data, err
 }
@@ -62,6 +62,10 @@ func parseID(s string) (uint32, bool) {
 	return uint32(n), err == nil
 }
 
+// numberLike reports whether s is meant as a number, with a sign or too large as it
+// may be: an account that an image calls so is not what was asked for (CVE-2024-40635).
+func numberLike(s string) bool { return strings.Trim(s, "+-0123456789") == "" }
+
 // resolveUser looks up NAME|UID[:NAME|GID] below root and gives the home
 // directory too. A number is a number, whatever passwd says of it as a name.
 func resolveUser(root, spec string) (specs.User, string, error) {
@@ -76,6 +80,9 @@ func resolveUser(root, spec string) (specs.User, string, error) {
 	passwd, passwdErr := readInRoot(root, "etc/passwd")
 	home := "/"
 	id, numeric := parseID(name)
+	if !numeric && numberLike(name) {
+		return u, "", fmt.Errorf("-u %s: ids go from 0 to 2147483647", spec)
+	}
 	found := false
 	for _, f := range entries(passwd, 6) {
 		uid, ok1 := parseID(f[2])
@@ -92,9 +99,6 @@ func resolveUser(root, spec string) (specs.User, string, error) {
 	if !found && !numeric {
 		if passwdErr != nil {
 			return u, "", fmt.Errorf("-u %s: the name cannot be looked up: %w", spec, passwdErr)
-		}
-		if strings.Trim(name, "0123456789") == "" {
-			return u, "", fmt.Errorf("-u %s: ids go from 0 to 2147483647", spec)
 		}
 		return u, "", fmt.Errorf("-u %s: no user %q in the container's /etc/passwd", spec, name)
 	}
@@ -136,6 +140,9 @@ func memberships(root string, u specs.User) []uint32 {
 func resolveGroup(root, group string) (uint32, error) {
 	if gid, ok := parseID(group); ok {
 		return gid, nil
+	}
+	if numberLike(group) {
+		return 0, fmt.Errorf("group %s: ids go from 0 to 2147483647", group)
 	}
 	data, err := readInRoot(root, "etc/group")
 	if err != nil {

@@ -209,8 +209,18 @@ func childFork(t *table) uintptr {
 //go:norace
 func childInit(t *table) uintptr {
 	pid, _, e := syscall.RawSyscall6(sysClone, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-	if e != 0 || pid == 0 {
+	if e != 0 {
 		return uintptr(e)
+	}
+	if pid == 0 {
+		// In a group of its own, which has the terminal, if there is one: a control
+		// character would reach it twice otherwise, the second time by the init.
+		const tiocspgrp = 0x5410
+		self, _, _ := syscall.RawSyscall6(sysGetpid, 0, 0, 0, 0, 0, 0)
+		t.msg[0] = uint32(self)
+		syscall.RawSyscall6(sysSetpgid, 0, 0, 0, 0, 0, 0)
+		syscall.RawSyscall6(sysIoctl, 0, tiocspgrp, uintptr(unsafe.Pointer(&t.msg)), 0, 0, 0)
+		return 0
 	}
 	syscall.RawSyscall6(sysCloseRange, 3, 0xffffffff, 0, 0, 0, 0)
 	// The command line of this program is not the container's to read.

@@ -66,8 +66,11 @@ func hint(e *Error) string {
 			return "this kernel, or this kind of namespace, has no such parameter"
 		}
 	case *plan.Console, *plan.Terminal:
-		if errno == syscall.EBADF || errno == syscall.ENOENT {
+		if errno == syscall.EBADF {
 			return "a terminal needs a devpts mount at /dev/pts"
+		}
+		if errno == syscall.ENOENT && e.Call == "openat2" {
+			return "/dev/console is a link to nothing in the image"
 		}
 	}
 	return ""

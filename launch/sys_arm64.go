@@ -2,8 +2,11 @@ package launch
 
 // Numbers of the calls that the child makes beside its table.
 const (
+	sysIoctl        = 29
 	sysWrite        = 64
+	sysSetpgid      = 154
 	sysPrctl        = 167
+	sysGetpid       = 172
 	sysExitGroup    = 94
 	sysKill         = 129
 	sysSigtimedwait = 137

@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/ui"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/help from what --help prints")
+
+// helpOf is what a command line with --help prints.
+func helpOf(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code := Main(context.Background(), append(args, "--help"), IO{In: strings.NewReader(""), Out: &out, Err: &errs})
+	if code != 0 || errs.Len() > 0 {
+		t.Errorf("%v --help: code %d, stderr %q", args, code, &errs)
+	}
+	return out.String()
+}
+
+func TestHelpGolden(t *testing.T) {
+	for _, name := range []string{"run", "unshare"} {
+		got, golden := helpOf(t, name), filepath.Join("testdata", "help", name+".txt")
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("the help of %s is not %s (read it, then -update):\n%s", name, golden, got)
+		}
+	}
+}
+
+// everyCommand lists c and all below it.
+func everyCommand(c *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{c}
+	for _, sub := range c.Commands() {
+		list = append(list, everyCommand(sub)...)
+	}
+	return list
+}
+
+// The help of each command fits into 80 columns, has all its flags and commands, and
+// nothing that only cobra and pflag understand.
+func TestHelpOfEach(t *testing.T) {
+	all := everyCommand(Root(IO{}))
+	if len(all) < 14 {
+		t.Fatalf("only %d commands", len(all))
+	}
+	for _, c := range all {
+		path := c.CommandPath()
+		got := helpOf(t, strings.Fields(path)[1:]...)
+		for _, bad := range []string{"\x00", "`", "[flags]", "true|false", "stringArray", "%!"} {
+			if strings.Contains(got, bad) {
+				t.Errorf("%s: help has %q:\n%s", path, bad, got)
+			}
+		}
+		for line := range strings.Lines(got) {
+			line = strings.TrimSuffix(line, "\n")
+			if ui.Width(line) > helpColumns || strings.TrimRight(line, " ") != line {
+				t.Errorf("%s: a line of %d columns: %q", path, ui.Width(line), line)
+			}
+		}
+		words := strings.FieldsFunc(got, func(r rune) bool { return strings.ContainsRune(" \n[=", r) })
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if slices.Contains(words, "--"+f.Name) == f.Hidden {
+				t.Errorf("%s: --%s is hidden: %v, and in the help: %v", path, f.Name, f.Hidden, !f.Hidden)
+			}
+		})
+		for _, sub := range c.Commands() {
+			if strings.Contains(got, "\n  "+sub.Name()+" ") == (sub.Hidden || sub.Name() == "help") {
+				t.Errorf("%s: %s is hidden: %v, and not so in the help:\n%s", path, sub.Name(), sub.Hidden, got)
+			}
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	c := &cobra.Command{Use: "k [OPTIONS]", Run: func(*cobra.Command, []string) {}}
+	s := c.Flags()
+	s.SortFlags = false
+	s.StringP("pid", "p", "", "a pid; with =`FILE` kept")
+	s.Lookup("pid").NoOptDefVal = noFile
+	s.Bool("all", true, "one two three four five six seven eight")
+	s.String("some-very-long-name", "", "`WHAT|EVER` it is")
+	s.StringArray("size", nil, "size")
+	s.String("format", "text", "a format")
+	s.String("level", "info", "a level (the default is info)")
+	s.Bool("old", false, "")
+	s.Lookup("old").Hidden = true
+	want := `Usage:
+  k [OPTIONS]
+
+Options:
+  -p, --pid[=FILE]    a pid; with =FILE kept
+      --all           one two three four five six seven
+                      eight
+      --some-very-long-name WHAT|EVER
+                      WHAT|EVER it is
+      --size VALUE    size
+      --format VALUE  a format (default: text)
+      --level VALUE   a level (the default is info)
+`
+	if got := usage(c, 55); got != want {
+		t.Errorf("usage:\n%s\nwant:\n%s", got, want)
+	}
+	if got := usage(c, 120); !strings.Contains(got, "  one two three four five six seven eight\n") {
+		t.Errorf("a wide terminal is not used:\n%s", got)
+	}
+	// What cobra itself makes of it goes to stderr's writer, in the same words.
+	setHelp(c)
+	if got := c.UsageString(); got != usage(c, helpColumns) {
+		t.Errorf("UsageString:\n%s", got)
+	}
+}
+
+func TestProse(t *testing.T) {
+	got := prose("one two\nthree four five six\n\n  $ a line that stays as long as it is\n\nkey    value and more of that, too\n", 20)
+	want := "one two three four\nfive six\n\n  $ a line that stays as long as it is\n\nkey    value and more of that, too"
+	if got != want {
+		t.Errorf("prose: %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{
+		Build: []string{"./cmd/kakuri"},
+		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "elsewhere": elsewhere},
+	}))
+}
+
+// open returns an engine with records of its own.
+func open(t testing.TB) *Engine {
+	t.Helper()
+	return openAt(t, filepath.Join(nstest.Dir(t), "kakuri"))
+}
+
+func openAt(t testing.TB, dir string) *Engine {
+	t.Helper()
+	e, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// inside runs a container, and returns what it wrote.
+func inside(t testing.TB, e *Engine, r Run) (out string, code int, err error) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	res, err := e.Run(context.Background(), r, Streams{Out: &stdout, Err: &stderr}, false)
+	var exit *ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Errorf("%v (%T) is no *ExitError", err, err)
+	}
+	if err != nil && strings.Contains(err.Error(), "cannot be id-mapped") {
+		t.Skip("needs Linux 6.3 or newer: an id-mapped tmpfs")
+	}
+	if stderr.Len() > 0 {
+		t.Logf("stderr: %s", stderr.String())
+	}
+	return stdout.String(), res.Code, err
+}
+
+// sh is a run of a line of shell in a root file system.
+func sh(root, line string) Run {
+	return Run{Rootfs: root, Command: []string{"sh", "-c", line}}
+}
+
+// want runs a container that has to end well, and compares what it wrote.
+func want(t testing.TB, e *Engine, r Run, out string) {
+	t.Helper()
+	got, code, err := inside(t, e, r)
+	if err != nil || code != 0 || got != out {
+		t.Errorf("%q: %v, code %d: %q, want %q", r.Command, err, code, got, out)
+	}
+}
+
+// refused wants an error with Docker's code, that names what is at fault.
+func refused(t testing.TB, e *Engine, r Run, code int, text string) {
+	t.Helper()
+	out, got, err := inside(t, e, r)
+	var exit *ExitError
+	if err == nil || !errors.As(err, &exit) {
+		t.Errorf("works: code %d: %q", got, out)
+		return
+	}
+	if exit.Code != code || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("code %d: %v; want code %d and %q in one line", exit.Code, err, code, text)
+	}
+}
+
+// kakuri is the built command, with records of its own below /run.
+func kakuri(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	return exec.Command(nstest.Binary(t, "kakuri"), args...)
+}
+
+// output runs a command to its end, and fails the test unless it ends well.
+func output(t testing.TB, c *exec.Cmd) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %v: %s%s", c.Args, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// part starts a part of the test binary, gives its first line, and ends it with the test.
+func part(t testing.TB, name string, args ...string) (c *exec.Cmd, line string, stdin io.Closer) {
+	t.Helper()
+	c = nstest.Part(name, args...)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Stderr = os.Stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for one := make([]byte, 1); ; {
+		if _, err := out.Read(one); err != nil || one[0] == '\n' {
+			break
+		}
+		b.WriteByte(one[0])
+	}
+	return c, b.String(), in
+}
+
+// untilEOF returns a channel that is closed when the standard input ends.
+func untilEOF() <-chan struct{} {
+	done := make(chan struct{})
+	go func() { io.Copy(io.Discard, os.Stdin); close(done) }()
+	return done
+}
+
+// complain prints an error as the only line of a part.
+func complain(err error) int {
+	fmt.Println("error:", err)
+	return 1
+}
