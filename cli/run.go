@@ -178,8 +178,14 @@ func readEnvFile(name string) ([]string, error) {
 	defer file.Close()
 	var list []string
 	lines := bufio.NewScanner(file)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimLeft(strings.TrimPrefix(lines.Text(), "\ufeff"), " \t")
+	lines.Buffer(nil, 1<<20)
+	n := 1
+	for ; lines.Scan(); n++ {
+		line := lines.Text()
+		if n == 1 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
+		line = strings.TrimLeft(line, " \t")
 		if line == "" || line[0] == '#' {
 			continue
 		}
@@ -196,7 +202,10 @@ func readEnvFile(name string) ([]string, error) {
 		}
 		list = append(list, line)
 	}
-	return list, lines.Err()
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("line %d: %w", n, err)
+	}
+	return list, nil
 }
 
 func (f *runFlags) modes() error {
@@ -228,6 +237,9 @@ func (f *runFlags) modes() error {
 		if !ok {
 			return fmt.Errorf("%s %s: unknown mode; there are %s and container:NAME", m.flag, m.value, strings.Join(m.words[1:], ", "))
 		}
+	}
+	if (r.UTS == "host" || strings.HasPrefix(r.UTS, "container:")) && r.Hostname+r.Domainname != "" {
+		return fmt.Errorf("--uts %s: host and domain name belong to the uts namespace, which the container shares: leave --hostname and --domainname away", r.UTS)
 	}
 	for _, o := range f.timeOffsets {
 		clock, value, _ := strings.Cut(o, "=")

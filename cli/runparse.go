@@ -86,11 +86,16 @@ func volumeOption(m *engine.Mount, o string) error {
 // parseMount parses type=...,source=...,target=....
 func parseMount(s string) (engine.Mount, error) {
 	m := engine.Mount{Type: "volume", MustHave: true}
-	readonly, recursive := false, true
+	readonly, bind, how := false, "rbind", "rro"
 	mode := "rprivate"
+	only := map[string]string{} // fields that one type alone has, by that
 	for _, field := range strings.Split(s, ",") {
 		key, value, has := strings.Cut(field, "=")
-		switch strings.ToLower(key) {
+		key = strings.ToLower(key)
+		if kind, _, ok := strings.Cut(key, "-"); ok {
+			only[kind] = key
+		}
+		switch key {
 		case "type":
 			m.Type = value
 		case "source", "src":
@@ -107,14 +112,20 @@ func parseMount(s string) (engine.Mount, error) {
 			}
 			readonly = v
 		case "bind-propagation":
-			mode = value
+			switch value {
+			case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+				mode = value
+			default:
+				return m, fmt.Errorf("bind-propagation=%s: there are private, shared, slave, rprivate, rshared and rslave", value)
+			}
 		case "bind-recursive":
 			switch value {
 			case "enabled", "readonly":
+				bind, how = "rbind", "rro"
 			case "disabled":
-				recursive = false
-			case "writable":
-				recursive = true
+				bind, how = "bind", "ro"
+			case "writable": // what is mounted below stays so
+				bind, how = "rbind", "ro"
 			default:
 				return m, fmt.Errorf("bind-recursive=%s: there are enabled, disabled, writable, readonly", value)
 			}
@@ -136,18 +147,19 @@ func parseMount(s string) (engine.Mount, error) {
 	if m.Dest == "" {
 		return m, fmt.Errorf("the field target is missing")
 	}
+	for _, kind := range []string{"bind", "tmpfs"} {
+		if field := only[kind]; field != "" && m.Type != kind {
+			return m, fmt.Errorf("%s: not with type=%s", field, m.Type)
+		}
+	}
 	switch m.Type {
 	case "bind":
 		if m.Source == "" {
 			return m, fmt.Errorf("the field source is missing")
 		}
-		bind := "rbind"
-		if !recursive {
-			bind = "bind"
-		}
-		m.Options = append([]string{mode, bind}, m.Options...)
+		m.Options = []string{mode, bind}
 		if readonly {
-			m.Options = append(m.Options, "rro")
+			m.Options = append(m.Options, how)
 		}
 	case "tmpfs":
 		m.Options = append(m.Options, "nosuid", "nodev", "noexec")

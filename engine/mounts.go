@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 
@@ -109,11 +108,14 @@ func (b *builder) userMount(m Mount) error {
 		if m.MustHave {
 			return fmt.Errorf("%s: there is no %s on the host", m.Flag, m.Source)
 		}
-		if err := os.MkdirAll(m.Source, 0o755); err != nil {
-			return fmt.Errorf("%s: %w", m.Flag, err)
-		}
+		b.toMake = append(b.toMake, m)
 	}
 	options := append([]string{}, m.Options...)
+	if !b.run.Privileged {
+		// Devices are given by --device alone: the ids of a node on an id-mapped mount are
+		// those inside.
+		options = append(options, "rnodev")
+	}
 	if b.opts.IDMapRoot {
 		options = append(options, "ridmap")
 	}

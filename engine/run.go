@@ -56,6 +56,11 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 			return Result{}, &ExitError{125, err}
 		}
 	}
+	for _, m := range prep.builder.toMake {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return Result{}, &ExitError{125, fmt.Errorf("%s: %w", m.Flag, err)}
+		}
+	}
 	uid, gid := prep.hostID()
 	io, err := openStreams(r, s, uid, gid)
 	if err != nil {
@@ -75,6 +80,9 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 		Hands: oci.Hands{}, Stdio: io.child, Timings: timings,
 		Start: func(pid int) error {
 			ent.rec.PID = pid
+			if r.PID == "host" {
+				ent.rec.Mounts, _ = os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+			}
 			if ent.rec.Started, err = startTime(pid); err != nil {
 				return err
 			}

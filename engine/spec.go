@@ -26,6 +26,7 @@ type builder struct {
 	slot   int
 	id     string
 	shared map[string]Container // containers whose namespaces are joined, by mode
+	toMake []Mount              // whose source is missing, and made when the container runs
 }
 
 func (b *builder) because(field, format string, args ...any) {
@@ -286,6 +287,9 @@ func (b *builder) limits() error {
 
 // lastGID is the highest group id that the container has.
 func (b *builder) lastGID() int {
+	if c, ok := b.shared[b.userMode()]; ok {
+		return lastMapped(fmt.Sprintf("/proc/%d/gid_map", c.PID))
+	}
 	if !b.hasUserNS() {
 		return 1<<31 - 1
 	}
@@ -297,14 +301,32 @@ func (b *builder) lastGID() int {
 	return int(last)
 }
 
+// lastMapped is the highest id inside that an id map has, 0 when there is none.
+func lastMapped(file string) int {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0 // its process has just ended, and joining will say so
+	}
+	last := 0
+	for line := range strings.Lines(string(data)) {
+		var inside, outside, size int
+		if n, _ := fmt.Sscan(line, &inside, &outside, &size); n == 3 {
+			last = max(last, min(inside+size-1, 1<<31-1))
+		}
+	}
+	return last
+}
+
 // ipcSysctls are the parameters of an ipc namespace, beside fs.mqueue.*.
 var ipcSysctls = [...]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
 
 // checkSysctl lets through what belongs to a namespace of the container's own,
 // one key at a time (CVE-2022-0811).
 func (b *builder) checkSysctl(key, value string) error {
-	refuse := func(why string) error { return fmt.Errorf("--sysctl %s: %s", key, why) }
-	if strings.ContainsAny(key, "/ \t\n+=") || strings.Contains(key, "..") || strings.Trim(key, ".") != key {
+	refuse := func(why string) error {
+		return fmt.Errorf("--sysctl %s: %s", strings.Trim(strconv.Quote(key), `"`), why)
+	}
+	if strings.ContainsAny(key, "/+=") || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f }) || strings.Contains(key, "..") || strings.Trim(key, ".") != key {
 		return refuse("a parameter is named as in net.ipv4.ip_forward")
 	}
 	if strings.ContainsAny(value, "\n\x00") {

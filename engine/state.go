@@ -38,6 +38,7 @@ type Container struct {
 	UserNS  bool              // it has a user namespace of its own
 	Slot    int               // its range of ids, see slotBase
 	Undo    []json.RawMessage `json:",omitempty"`
+	Mounts  string            `json:",omitempty"` // its mount namespace, where no pid namespace ends its processes
 }
 
 // CommandPID returns the process that runs the container's command: its first one,
@@ -86,12 +87,12 @@ func entryName(file string) (id string, slot int, name string, ok bool) {
 func (e *Engine) containers() string { return filepath.Join(e.dir, "containers") }
 
 // lockNames takes the lock under which names and slots are given out.
-func (e *Engine) lockNames() (unlock func(), err error) {
+func (e *Engine) lockNames(how int) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(e.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
+	if err := flock(f, how); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
@@ -111,7 +112,7 @@ func (e *Engine) reserve(rec Container) (*entry, error) {
 	if err := os.MkdirAll(e.containers(), 0o700); err != nil {
 		return nil, err
 	}
-	unlock, err := e.lockNames()
+	unlock, err := e.lockNames(unix.LOCK_EX)
 	if err != nil {
 		return nil, err
 	}
@@ -407,7 +408,10 @@ func (e *Engine) sweep() error {
 // it had done anything, or is about to write the first one. That one holds the lock of the
 // names.
 func (e *Engine) removeTorn(p string) error {
-	unlock, err := e.lockNames()
+	unlock, err := e.lockNames(unix.LOCK_EX | unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil // somebody starts a container: the next command looks again
+	}
 	if err != nil {
 		return err
 	}
@@ -422,6 +426,29 @@ func (e *Engine) removeTorn(p string) error {
 		}
 	}
 	return f.Close()
+}
+
+// endStrays ends the processes of a mount namespace that no pid namespace ended.
+func endStrays(mounts string) {
+	if mounts == "" {
+		return
+	}
+	names, _ := readNames("/proc")
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		// Looked at with the pidfd open: it is this process that gets the signal.
+		if ns, _ := os.Readlink("/proc/" + name + "/ns/mnt"); ns == mounts {
+			unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+		unix.Close(fd)
+	}
 }
 
 // bury ends and undoes one container whose runner is gone. Its file goes last:
@@ -441,6 +468,7 @@ func (e *Engine) bury(x *entry) error {
 			unix.Close(fd)
 		}
 	}
+	endStrays(rec.Mounts)
 	if err := e.undo(rec); err != nil {
 		x.file.Close()
 		return err

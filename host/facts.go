@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -77,17 +78,29 @@ func allIDs(idMap string) bool {
 	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295"
 }
 
-// ReadFile reads a file to its end, by plain system calls: package os would
+// maxFile bounds what ReadFile reads, in bytes.
+const maxFile = 100 << 20
+
+// ReadFile reads a regular file to its end, by plain system calls: package os would
 // start the network poller first, at each start of a container. Errors are
 // those of open(2) and read(2) with the path.
 func ReadFile(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return nil, &os.PathError{Op: "read", Path: name, Err: unix.EISDIR}
+	} else if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
 	data := make([]byte, 0, 8<<10)
 	for {
+		if len(data) > maxFile {
+			return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("larger than 100 MB")}
+		}
 		n, err := unix.Read(fd, data[len(data):cap(data)])
 		switch {
 		case err == unix.EINTR:

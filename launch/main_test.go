@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -300,9 +299,6 @@ func parseView(t testing.TB, res result) view {
 func held(t testing.TB, look func(pid int), steps ...plan.Step) {
 	t.Helper()
 	called := false
-	// The runtime does not wait for the container's side at a sync of its own.
-	at := slices.IndexFunc(steps, func(s plan.Step) bool { return isStart(s.Op) })
-	steps = slices.Insert(slices.Clone(steps), at, in(&plan.Sync{From: plan.Container, What: "built"}))
 	_, err := launchSteps(t, launch.Options{Start: func(pid int) error { called = true; look(pid); return nil }}, steps...)
 	if err != nil {
 		t.Fatal(err)
@@ -310,11 +306,6 @@ func held(t testing.TB, look func(pid int), steps ...plan.Step) {
 	if !called {
 		t.Fatal("Start was not called")
 	}
-}
-
-func isStart(op plan.Op) bool {
-	s, ok := op.(*plan.Sync)
-	return ok && s.What == plan.StartWord
 }
 
 // step returns the *launch.Error in err, which must be one line and name the step.

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -36,25 +37,47 @@ func (p *Process) Wait() (syscall.WaitStatus, error) {
 	return p.status, p.err
 }
 
-// waitEnd waits until the process has ended. One that asked to be traced by its
-// parent, PTRACE_TRACEME, has this thread for its tracer, as far as it is the one
-// that cloned it, and would stop at its first signal for good: it is let go.
+// waitEnd waits until the process has ended, with all of its threads. One that asked
+// to be traced by its parent, PTRACE_TRACEME, has this thread for its tracer, as far
+// as it is the one that cloned it: it would stop at its first signal for good, or
+// as a thread keep the process from ending. It is let go.
 func (p *Process) waitEnd() {
-	const cldTrapped = 4 // siginfo's si_code, see waitid(2)
 	for {
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || (info.Code != cldTrapped && info.Code != cldTrapped+1) {
+		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, 1000); n > 0 || (err != nil && err != unix.EINTR) {
 			return
 		}
-		if info.Code == cldTrapped {
-			syscall.PtraceDetach(p.PID)
+		p.letGo()
+	}
+}
+
+// letGo lets go of threads of the process that this one traces without having
+// asked for it: those that stopped are detached, those that ended are reaped.
+func (p *Process) letGo() {
+	f, err := os.Open("/proc/" + strconv.Itoa(p.PID) + "/task")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	for _, name := range names {
+		tid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
 		}
-		// The stop is taken, or the next call would find it again.
-		unix.Waitid(unix.P_PIDFD, p.pidfd, &info, unix.WSTOPPED|unix.WNOHANG, nil)
+		options := unix.WSTOPPED | unix.WNOHANG | unix.WALL | unix.WNOWAIT
+		if tid != p.PID {
+			options |= unix.WEXITED
+		}
+		var info unix.Siginfo
+		if unix.Waitid(unix.P_PID, tid, &info, options, nil) != nil || info.Signo == 0 {
+			continue
+		}
+		const cldTrapped = 4 // si_code, see waitid(2)
+		if info.Code == cldTrapped {
+			syscall.PtraceDetach(tid)
+		}
+		unix.Waitid(unix.P_PID, tid, &info, options&^unix.WNOWAIT, nil)
 	}
 }
 
@@ -62,8 +85,9 @@ func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
+		// A tracer is told of stops here, too, asked for or not.
 		_, p.err = syscall.Wait4(p.PID, &p.status, 0, nil)
-		if p.err != syscall.EINTR {
+		if p.err != syscall.EINTR && (p.err != nil || p.status.Exited() || p.status.Signaled()) {
 			break
 		}
 	}

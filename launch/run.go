@@ -294,7 +294,11 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 		if _, ok := s.Op.(*plan.Sync); !ok && s.Side != plan.Container {
 			continue
 		}
-		rows := r.child.asm.Lower(s.Op)
+		var rows []plan.Row
+		if isStart(s.Op) {
+			rows = slices.Clone(r.child.asm.Lower(&plan.Sync{From: plan.Container}))
+		}
+		rows = append(rows, r.child.asm.Lower(s.Op)...)
 		if r.stamps != nil {
 			rows = r.stamps.around(i, rows)
 		}
@@ -361,12 +365,33 @@ func (r *run) stdio() (fds [3]int, close func(), err error) {
 	return fds, close, nil
 }
 
+func isStart(op plan.Op) bool {
+	s, ok := op.(*plan.Sync)
+	return ok && s.From == plan.Runtime && s.What == plan.StartWord
+}
+
+// start waits until the container's side has come to the start, too. A word that
+// was sent ahead would let a container go on whose runtime has died meanwhile,
+// before it asked to be told of that.
+func (r *run) start(i int) error {
+	if _, err := r.receive(i, plan.MsgSync); err != nil {
+		return err
+	}
+	if r.opts.Start == nil {
+		return nil
+	}
+	if err := r.opts.Start(r.proc.PID); err != nil {
+		return r.fail(i, "", err)
+	}
+	return nil
+}
+
 // sync does the runtime's half of a meeting.
 func (r *run) sync(i int, s *plan.Sync) error {
 	if s.From == plan.Runtime {
-		if s.What == plan.StartWord && r.opts.Start != nil {
-			if err := r.opts.Start(r.proc.PID); err != nil {
-				return r.fail(i, "", err)
+		if isStart(s) {
+			if err := r.start(i); err != nil {
+				return err
 			}
 		}
 		msg := make([]byte, plan.MsgSize)
@@ -503,6 +528,11 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 
 // follow takes pid, a child of this process too, for the container's process.
 func (r *run) follow(pid int) error {
+	// The number comes from the other side: it has to be a child of this process.
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+		return err
+	}
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
@@ -44,7 +45,38 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", abs, err)
 	}
-	return &Bundle{Dir: abs, Spec: spec, Warnings: warnings}, nil
+	b := &Bundle{Dir: abs, Spec: spec, Warnings: warnings}
+	return b, b.checkJoined()
+}
+
+// checkJoined refuses to set a host name or kernel parameters in a namespace that
+// is joined by a path to this process's own: they would be the host's.
+func (b *Bundle) checkJoined() error {
+	if b.Spec.Linux == nil {
+		return nil
+	}
+	sysctls := len(b.Spec.Linux.Sysctl) > 0
+	for i, n := range b.Spec.Linux.Namespaces {
+		sets := false
+		switch n.Type {
+		case specs.UTSNamespace:
+			sets = b.Spec.Hostname != "" || b.Spec.Domainname != ""
+		case specs.NetworkNamespace, specs.IPCNamespace:
+			sets = sysctls
+		}
+		if n.Path == "" || !sets {
+			continue
+		}
+		kind, _ := abi.ParseNamespace(string(n.Type))
+		theirs, err := os.Stat(n.Path)
+		if err != nil {
+			return fmt.Errorf("config.json: linux.namespaces[%d].path: %w", i, err)
+		}
+		if ours, err := os.Stat("/proc/self/ns/" + kind.ProcName()); err == nil && os.SameFile(ours, theirs) {
+			return fmt.Errorf("config.json: linux.namespaces[%d].path: %s is the host's own %s namespace, in which nothing may be set: take out hostname, domainname and linux.sysctl, or the path", i, n.Path, n.Type)
+		}
+	}
+	return nil
 }
 
 // Prefault prepares this process's memory for one run; call it first.
@@ -61,11 +93,15 @@ func (b *Bundle) Plan(facts plan.Facts) (plan.Plan, error) {
 }
 
 // Run runs the bundle's process in the foreground, with this process's streams
-// and signals, and returns its exit code: its own, or 128 plus a signal.
-func (b *Bundle) Run(ctx context.Context, facts plan.Facts) (int, error) {
+// and signals, and returns its exit code: its own, or 128 plus a signal. What the
+// plan leaves out is told to warn first.
+func (b *Bundle) Run(ctx context.Context, facts plan.Facts, warn func(string)) (int, error) {
 	p, err := b.Plan(facts)
 	if err != nil {
 		return 0, err
+	}
+	for _, w := range p.Warnings {
+		warn(w)
 	}
 	if b.Spec.Process.Terminal {
 		return 0, errors.New("process.terminal: a terminal needs a console socket, which comes with create; set it to false, or use kakuri run -t")

@@ -2,7 +2,7 @@
 //
 //	b, err := oci.Load("/run/bundle")
 //	p, err := b.Plan(facts)
-//	code, err := b.Run(ctx, facts)
+//	code, err := b.Run(ctx, facts, func(warning string) {})
 //
 // What it may not do: pull, log, restart. Its imports are counted: they are the
 // start-up time of kakuri-runtime.

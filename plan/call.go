@@ -78,8 +78,10 @@ type Asm struct {
 	o    abi.OpenFlags // open(2) flags of the architecture
 	Rows []Row         // of the step under way
 	temp Reg
-	data []byte // what is left of the current piece
-	mems []Mem
+	// resolve is how paths of the container are looked up in this step.
+	resolve uint64
+	data    []byte // what is left of the current piece
+	mems    []Mem
 
 	// All pieces: rows that were turned into addresses no longer hold them.
 	pieces [][]byte
@@ -97,7 +99,7 @@ func NewAsm(arch abi.Arch) *Asm { return &Asm{o: arch.OpenFlags(), Rows: make([]
 // at is valid as long as the Asm. An operation that is not made of raw calls (it
 // needs the runtime's hands: see package launch) has none.
 func (a *Asm) Lower(op Op) []Row {
-	a.Rows, a.temp = a.Rows[:0], 0
+	a.Rows, a.temp, a.resolve = a.Rows[:0], 0, inRoot
 	op.lower(a)
 	for r := regTemp; r < regTemp+a.temp; r++ {
 		a.close(r)

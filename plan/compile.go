@@ -123,11 +123,12 @@ type compiler struct {
 	uids   []IDMapping
 	gids   []IDMapping
 
-	trees  map[int]Reg // mounts[i] whose source is opened before
-	views  []Reg       // the same for the root's views
-	toSend []Reg
-	dev    Reg // /dev made on the runtime's side, with its nodes
-	hasPts bool
+	trees           map[int]Reg // mounts[i] whose source is opened before
+	views           []Reg       // the same for the root's views
+	toSend          []Reg
+	dev             Reg // /dev made on the runtime's side, with its nodes
+	hasPts          bool
+	hasProc, hasSys bool // their mounts are kept in registers
 
 	mounted []string // destinations of mounts made so far
 }

@@ -134,6 +134,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	if o.bind {
 		check.Type = ""
 		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Mode: o.mode}
+		op.Out, op.Strict = c.keep(dest)
 		c.inside(op, cause, check)
 		c.mounted = append(c.mounted, dest)
 		return nil
@@ -145,9 +146,10 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		return c.cgroupMount(dest, o, cause)
 	}
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode}
+	op.Out, op.Strict = c.keep(dest)
 	switch {
 	case dest == "/dev" && c.dev != RegNone:
-		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true}, cause, check)
+		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true, Strict: true}, cause, check)
 		c.mounted = append(c.mounted, dest)
 		return nil
 	case dest == "/dev/pts" && m.Type == "devpts":
@@ -396,6 +398,31 @@ func (c *compiler) terminal() error {
 	return nil
 }
 
+// below is the mount in which a path of /proc or /sys is looked up.
+func (c *compiler) below(p string) Reg {
+	switch parts := components(p); {
+	case len(parts) > 1 && parts[0] == "proc" && c.hasProc:
+		return RegProcfs
+	case len(parts) > 1 && parts[0] == "sys" && c.hasSys:
+		return RegSysfs
+	}
+	return RegNone
+}
+
+// keep says which register keeps the mount at dest, and whether the way there has
+// to be without links: an image's own /proc, /sys and /dev could lead anywhere.
+func (c *compiler) keep(dest string) (out Reg, strict bool) {
+	switch dest {
+	case "/proc":
+		c.hasProc = true
+		return RegProcfs, true
+	case "/sys":
+		c.hasSys = true
+		return RegSysfs, true
+	}
+	return RegNone, dest == "/dev"
+}
+
 // paths hides and protects what the kernel shows to everyone.
 func (c *compiler) paths() error {
 	if !c.isNew(abi.NSMount) {
@@ -408,10 +435,10 @@ func (c *compiler) paths() error {
 		return nil
 	}
 	for i, p := range c.linux.ReadonlyPaths {
-		c.inside(&ReadonlyPath{Path: p}, c.cause(fmt.Sprintf("linux.readonlyPaths[%d]", i)), &ReadonlyCheck{Path: p})
+		c.inside(&ReadonlyPath{Path: p, Below: c.below(p)}, c.cause(fmt.Sprintf("linux.readonlyPaths[%d]", i)), &ReadonlyCheck{Path: p})
 	}
 	for i, p := range c.linux.MaskedPaths {
-		c.inside(&Mask{Path: p}, c.cause(fmt.Sprintf("linux.maskedPaths[%d]", i)), &MaskCheck{Path: p})
+		c.inside(&Mask{Path: p, Below: c.below(p)}, c.cause(fmt.Sprintf("linux.maskedPaths[%d]", i)), &MaskCheck{Path: p})
 	}
 	return nil
 }

@@ -334,6 +334,7 @@ type Mount struct {
 	Mode    string // propagation, may be empty
 	Out     Reg    // a register that keeps the mount, for later steps
 	Have    int    // leading components of Dest that are known to be there
+	Strict  bool   // no symbolic link may be on the way to Dest
 }
 
 // Name implements [Op].
@@ -350,6 +351,9 @@ func (m *Mount) String() string {
 }
 
 func (m *Mount) lower(a *Asm) {
+	if m.Strict {
+		a.resolve |= abi.ResolveNoSymlinks
+	}
 	to := a.tmp()
 	a.directory(m.Dest, m.Have, to)
 	out := m.Out
@@ -388,6 +392,8 @@ type Bind struct {
 	Mode      string
 	Dir       bool // the source is known to be a directory
 	Have      int  // leading components of Dest that are known to be there
+	Strict    bool // no symbolic link may be on the way to Dest
+	Out       Reg  // a register that keeps the mount, for later steps
 }
 
 // Name implements [Op].
@@ -407,10 +413,18 @@ func (b *Bind) String() string {
 }
 
 func (b *Bind) lower(a *Asm) {
+	if b.Strict {
+		a.resolve |= abi.ResolveNoSymlinks
+	}
 	tree := b.Tree
 	if tree == RegNone {
-		tree = a.tmp()
+		if tree = b.Out; tree == RegNone {
+			tree = a.tmp()
+		}
 		a.call(abi.CallOpenTree, cwd(), a.str(b.Source), num(treeFlags(b.Recursive))).into(tree)
+	}
+	if b.Tree != RegNone && b.Out != RegNone {
+		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(b.Out) // F_DUPFD_CLOEXEC
 	}
 	a.setattr(tree, b.Attrs)
 	to := a.tmp()
@@ -443,7 +457,7 @@ func (a *Asm) lookup(p string, flags uint64, out Reg) *Row {
 }
 
 func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
-	how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, inRoot)
+	how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, a.resolve)
 	return a.call(abi.CallOpenat2, fd(base), a.str(below(p)), how, num(24)).into(out)
 }
 
@@ -504,7 +518,7 @@ func (a *Asm) file(p string, out Reg) {
 	first := a.here() - 1
 	a.directory(path.Dir("/"+p), 0, a.tmp())
 	made := a.tmp()
-	how := a.openHow(abi.OWronly|abi.OCreat|abi.OCloexec|a.o.Nonblock, 0o644, inRoot)
+	how := a.openHow(abi.OWronly|abi.OCreat|abi.OCloexec|a.o.Nonblock, 0o644, a.resolve)
 	a.call(abi.CallOpenat2, fd(RegRoot), a.str(below(p)), how, num(24)).into(made)
 	a.lookup(p, 0, out)
 	a.skipOK(first)
@@ -520,10 +534,25 @@ func (a *Asm) likeTree(tree Reg, p string, out Reg) {
 	a.skipOK(done)
 }
 
+// lookupIn opens a path in the mount that below holds, at the first component of
+// the path: another container that shares the root file system may move that
+// component away meanwhile, and a path from the root would find nothing to hide.
+func (a *Asm) lookupIn(below Reg, p string, out Reg) *Row {
+	parts := components(p)
+	if below == RegNone || len(parts) < 2 {
+		return a.lookup(p, 0, out)
+	}
+	a.resolve = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+	return a.lookupBelow(below, strings.Join(parts[1:], "/"), 0, out)
+}
+
 // Mask hides a path of the container: an empty read-only directory over a
 // directory, the host's null device over anything else. A path that is not
 // there needs no mask.
-type Mask struct{ Path string }
+type Mask struct {
+	Path  string
+	Below Reg // the mount that Path is looked up in, without any link; none is the container's root
+}
 
 // Name implements [Op].
 func (*Mask) Name() string { return "mask" }
@@ -534,11 +563,13 @@ func (m *Mask) String() string { return "move_mount an empty " + m.Path }
 func (m *Mask) lower(a *Asm) {
 	to := a.tmp()
 	// EACCES: a directory above it is closed to the container as well.
-	a.lookup(m.Path, 0, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+	a.lookupIn(m.Below, m.Path, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 	missing := a.here() - 1
 	cover := a.tmp()
 	dir := a.ifDirectory(to)
 	a.call(abi.CallOpenTree, fd(RegNull), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
+	// It is the host's own node: nothing inside may touch its times and mode.
+	a.setattr(cover, Attrs{Set: abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNoexec})
 	done := a.jump()
 	a.skipOK(dir)
 	a.newFS("tmpfs", "tmpfs", []string{"nr_inodes=1", "mode=0555"}, abi.MountAttrRdonly|abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, cover)
@@ -548,7 +579,10 @@ func (m *Mask) lower(a *Asm) {
 }
 
 // ReadonlyPath makes a path of the container read-only, with all below it.
-type ReadonlyPath struct{ Path string }
+type ReadonlyPath struct {
+	Path  string
+	Below Reg // as in [Mask]
+}
 
 // Name implements [Op].
 func (*ReadonlyPath) Name() string { return "read-only path" }
@@ -558,7 +592,7 @@ func (r *ReadonlyPath) String() string { return "mount_setattr RDONLY " + r.Path
 
 func (r *ReadonlyPath) lower(a *Asm) {
 	to := a.tmp()
-	a.lookup(r.Path, 0, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+	a.lookupIn(r.Below, r.Path, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 	missing := a.here() - 1
 	cover := a.tmp()
 	a.call(abi.CallOpenTree, fd(to), a.str(""), num(treeFlags(true)|abi.AtEmptyPath)).into(cover)

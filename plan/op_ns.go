@@ -58,7 +58,8 @@ func (o *OpenNamespace) String() string {
 }
 
 func (o *OpenNamespace) lower(a *Asm) {
-	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OCloexec), num(0)).into(o.Out)
+	// Non-blocking: a fifo in its place would wait for a writer.
+	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OCloexec|abi.ONonblock), num(0)).into(o.Out)
 }
 
 // OpenFD opens a path of the host before the clone, so that the container's

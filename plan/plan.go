@@ -109,6 +109,8 @@ const (
 	RegSlave         // container: its slave side
 	RegScratch       // container: the tmpfs of writable layers
 	RegStub          // both: the program that makes the last execve in this one's place
+	RegProcfs        // container: the mount at its /proc, whatever the path leads to by now
+	RegSysfs         // container: the mount at its /sys
 	RegCgroup        // runtime: the container's cgroup, where the clone is to start in it
 	regFree          // the first that Compile gives out
 	regTemp      Reg = 80
@@ -118,7 +120,7 @@ const (
 
 // String returns the register as texts show it: "fd:root", "fd:14".
 func (r Reg) String() string {
-	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "cgroup"}
+	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup"}
 	if int(r) < len(names) {
 		return "fd:" + names[r]
 	}

@@ -346,8 +346,21 @@ func TestPathsStayInside(t *testing.T) {
 				how := r.Args[2].Mem.Data
 				resolve := uint64(how[16]) | uint64(how[17])<<8
 				want := uint64(abi.ResolveInRoot | abi.ResolveNoMagiclinks)
-				if _, ok := s.Op.(*Sysctl); ok {
+				below := r.Args[0].Reg
+				switch op := s.Op.(type) {
+				case *Sysctl:
 					want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoXdev
+				case *Mount:
+					if op.Strict {
+						want |= abi.ResolveNoSymlinks
+					}
+				case *Bind:
+					if op.Strict {
+						want |= abi.ResolveNoSymlinks
+					}
+				}
+				if below == RegProcfs || below == RegSysfs {
+					want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
 				}
 				if name := r.Args[1].Mem.Data; resolve != want || name[0] == '/' {
 					t.Errorf("step %d, %v: openat2 of %q resolves %s", i+1, s.Op, name, abi.ResolveWords(resolve))

@@ -274,7 +274,7 @@ func testChanged(t *testing.T, program string) {
 		{"mount with a flag less", nil, in("-m", "mount -o remount,bind,nosuid,nodev,exec /dev/shm"), "mount /dev/shm differs: tmpfs nosuid,nodev"},
 		{"mount covered by another type", nil, in("-m", "mount -t ramfs -o nosuid,nodev x /tmp"), "mount /tmp differs: ramfs nosuid,nodev"},
 		{"mount taken away", nil, in("-m", "umount /dev/mqueue"), "mount /dev/mqueue differs: not a mount"},
-		{"root made writable", []string{"--read-only"}, in("-m", "mount -o remount,bind,rw /"), "root file system differs: its own, writable"},
+		{"root made writable", []string{"--read-only"}, in("-m", "mount -o remount,bind,rw /"), "/ differs: a directory on overlay, writable"},
 		{"root covered", nil, in("-m", "mount -t tmpfs x /"), "root file system differs: 2 mounts at /, one over another: overlay tmpfs"},
 		{"host name", []string{"-h", "box"}, in("-u", "echo other >/proc/sys/kernel/hostname"), "host name differs: other"},
 		{"domain name", []string{"--domainname", "box"}, in("-u", "echo other >/proc/sys/kernel/domainname"), "domain name differs: other"},

@@ -76,14 +76,15 @@ func runBundle(args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	warn := func(w string) { fmt.Fprintln(os.Stderr, "kakuri-runtime: warning:", w) }
 	for _, w := range b.Warnings {
-		fmt.Fprintln(os.Stderr, "kakuri-runtime: warning:", w)
+		warn(w.Error())
 	}
 	facts, err := host.Read(b.Needs())
 	if err != nil {
 		return 1, err
 	}
-	code, err := b.Run(context.Background(), facts)
+	code, err := b.Run(context.Background(), facts, warn)
 	if err != nil {
 		return 1, err
 	}

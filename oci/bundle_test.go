@@ -1,0 +1,426 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}}))
+}
+
+// base is a container on rootfs that runs a line of shell.
+func base(line string) *specs.Spec {
+	caps := []string{"CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE"}
+	return &specs.Spec{
+		Version: specs.Version, Hostname: "bundle",
+		Root: &specs.Root{Path: "rootfs"},
+		Process: &specs.Process{
+			Args: []string{"sh", "-c", line}, Env: []string{"PATH=/bin", "A=1"}, Cwd: "/",
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		},
+		Mounts: []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "nodev", "noexec"}}},
+		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
+			{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.CgroupNamespace},
+		}},
+	}
+}
+
+// bundle writes a bundle.
+func bundle(t testing.TB, s *specs.Spec) string {
+	t.Helper()
+	dir := nstest.Dir(t)
+	if err := os.Rename(nstest.RootFS(t), filepath.Join(dir, "rootfs")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, s)
+	return dir
+}
+
+func write(t testing.TB, dir string, s *specs.Spec) {
+	t.Helper()
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs a bundle by the command.
+func run(t testing.TB, dir string) (out, stderr string, code int) {
+	t.Helper()
+	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "run", "--bundle", dir, "test")
+	var o, e strings.Builder
+	c.Stdout, c.Stderr = &o, &e
+	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	defer timer.Stop()
+	if err := c.Run(); err != nil && c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return o.String(), e.String(), c.ProcessState.ExitCode()
+}
+
+// want runs a container that has to end well.
+func want(t testing.TB, s *specs.Spec, text string) {
+	t.Helper()
+	out, stderr, code := run(t, bundle(t, s))
+	if out != text || code != 0 {
+		t.Errorf("%q: code %d: %q, want %q: %s", s.Process.Args, code, out, text, stderr)
+	}
+}
+
+// refused wants an error in one line that has all the texts.
+func refused(t testing.TB, dir string, texts ...string) {
+	t.Helper()
+	out, stderr, code := run(t, dir)
+	if code != 1 || out != "" || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("code %d: %q %q", code, out, stderr)
+	}
+	for _, text := range texts {
+		if !strings.Contains(stderr, text) {
+			t.Errorf("%q does not have %q", stderr, text)
+		}
+	}
+}
+
+func facts(t testing.TB) plan.Facts {
+	t.Helper()
+	f, err := host.Read(host.Needs{Cgroup: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	write := func(text string) {
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "there is no config.json") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("%v", err)
+	}
+	if _, err := Load(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "there is no config.json") {
+		t.Errorf("%v", err)
+	}
+	for text, want := range map[string]string{
+		"":                       "",
+		"{":                      "",
+		"[]":                     "",
+		`{"ociVersion":"1.3.0"}`: "process",
+		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"relative"},"root":{"path":"r"}}`:                                         "process.cwd",
+		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/"},"root":{"path":"r"},"linux":{"namespaces":[{"type":"nonsense"}]}}`:   "linux.namespaces[0]",
+		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/","user":{"uid":4294967296}},"root":{"path":"r"},"linux":{}}`:           "process.user.uid",
+		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/","user":{"uid":-1}},"root":{"path":"r"},"linux":{}}`:                   "process.user.uid",
+		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/"},"root":{"path":"r"},"linux":{"sysctl":{"kernel.core_pattern":"x"}}}`: "sysctl",
+	} {
+		write(text)
+		b, err := Load(dir)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v: want %q", text, err, want)
+		}
+		if err == nil && b != nil {
+			t.Errorf("%s: %+v", text, b.Spec)
+		}
+	}
+	// A relative directory becomes an absolute one.
+	write(`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/"},"root":{"path":"r"},"linux":{"namespaces":[{"type":"mount"}]}}`)
+	t.Chdir(filepath.Dir(dir))
+	b, err := Load(filepath.Base(dir))
+	if err != nil || b.Dir != dir {
+		t.Fatalf("%v %+v", err, b)
+	}
+	f := plan.Facts{Arch: abi.Native(runtime.GOARCH), Caps: abi.AllCaps, LastCap: abi.LastCap, AllIDs: true}
+	p, err := b.Plan(f)
+	if err != nil || !strings.Contains(p.Text(), filepath.Join(dir, "r")) || !strings.Contains(p.Text(), "config.json root.path") {
+		t.Errorf("%v\n%s", err, p.Text())
+	}
+}
+
+func TestRun(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := base("echo $A $(hostname) $(id -u) $$; cat /proc/self/oom_score_adj; grep CapEff /proc/self/status; exit 0")
+	adj := 77
+	s.Process.OOMScoreAdj = &adj
+	want(t, s, "1 bundle 0 1\n77\nCapEff:\t00000000000000e3\n")
+	for line, code := range map[string]int{"exit 3": 3, "exit 255": 255, "sh -c 'kill -TERM $$'; exit $?": 143} {
+		if _, stderr, got := run(t, bundle(t, base(line))); got != code {
+			t.Errorf("%s: code %d: %s", line, got, stderr)
+		}
+	}
+	s = base("id -u; id -g; id -G; umask; pwd; ulimit -n; cat /proc/sys/net/ipv4/ip_default_ttl; touch /x 2>/dev/null || echo ro")
+	mask := uint32(0o77)
+	s.Process.User = specs.User{UID: 33, GID: 44, AdditionalGids: []uint32{55}, Umask: &mask}
+	s.Process.Cwd, s.Root.Readonly = "/srv/web", true
+	s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 50, Hard: 60}}
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "43"}
+	want(t, s, "33\n44\n44 55\n0077\n/srv/web\n50\n43\nro\n")
+}
+
+func TestRunErrors(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for name, c := range map[string]struct {
+		change func(s *specs.Spec)
+		texts  []string
+	}{
+		"program": {func(s *specs.Spec) { s.Process.Args = []string{"/no/such"} }, []string{"execve /no/such", "config.json process.args", "ENOENT"}},
+		"root":    {func(s *specs.Spec) { s.Root.Path = "none" }, []string{"config.json root.path", "ENOENT", "there is no "}},
+		"mount":   {func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" }, []string{"config.json mounts[0]", "this kernel has no file system nosuchfs"}},
+		"source": {func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no/such", Options: []string{"bind"}})
+		}, []string{"config.json mounts[1]", "there is no /no/such on the host"}},
+		"terminal":  {func(s *specs.Spec) { s.Process.Terminal = true }, []string{"process.terminal"}},
+		"namespace": {func(s *specs.Spec) { s.Linux.Namespaces[2].Path = "/proc/self/ns/net" }, []string{"linux.namespaces[2]"}},
+		"cwd":       {func(s *specs.Spec) { s.Process.Cwd = "/etc/passwd" }, []string{"config.json process.cwd", "ENOTDIR"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base("true")
+			c.change(s)
+			refused(t, bundle(t, s), c.texts...)
+		})
+	}
+	// Namespaces that are the caller's own are not to be changed.
+	s := base("true")
+	s.Linux.Namespaces[2].Path = "/proc/self/ns/uts"
+	refused(t, bundle(t, s), "linux.namespaces[2].path", "the host's own uts namespace")
+}
+
+// The library's Run gives codes, too; and ends with its context.
+func TestRunInProcess(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	none := func(w string) { t.Errorf("warning: %s", w) }
+	for line, code := range map[string]int{"exit 5": 5, "exit 0": 0} {
+		b, err := Load(bundle(t, base(line)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := b.Run(context.Background(), facts(t), none); err != nil || got != code {
+			t.Errorf("%s: %v: code %d", line, err, got)
+		}
+	}
+	b, err := Load(bundle(t, base("sleep 100")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if code, err := b.Run(ctx, facts(t), none); err != nil || code != 137 {
+		t.Errorf("%v: code %d", err, code)
+	}
+	if _, err := b.Run(ctx, facts(t), none); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	// What cannot be had is told.
+	s := base("true")
+	s.Process.Capabilities.Bounding = append(s.Process.Capabilities.Bounding, "CAP_NO_SUCH")
+	dir := bundle(t, s)
+	b, err = Load(dir)
+	if err != nil {
+		return // refused by the validator, which is as good
+	}
+	told := len(b.Warnings)
+	if code, err := b.Run(context.Background(), facts(t), func(string) { told++ }); err != nil || code != 0 || told == 0 {
+		t.Errorf("%v: code %d, %d warnings", err, code, told)
+	}
+}
+
+// A signal to the command is the container's.
+func TestRunPassesSignals(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := bundle(t, base("trap 'echo got; exit 6' TERM; echo ready; while :; do sleep 0.02; done"))
+	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "run", "--bundle", dir, "test")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(20*time.Second, func() { c.Process.Kill() })
+	defer timer.Stop()
+	text := make([]byte, 6)
+	if _, err := out.Read(text); err != nil || string(text) != "ready\n" {
+		t.Fatalf("%v %q", err, text)
+	}
+	time.Sleep(50 * time.Millisecond) // in the first moments it is the command's own
+	c.Process.Signal(syscall.SIGTERM)
+	out.Read(text)
+	if c.Wait(); string(text[:4]) != "got\n" || c.ProcessState.ExitCode() != 6 {
+		t.Errorf("%q: %v", text, c.ProcessState)
+	}
+}
+
+// The runtime that is killed takes its container along.
+func TestRunIsKilled(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := bundle(t, base("echo ready; sleep 100"))
+	for i := range 20 {
+		c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "run", "--bundle", dir, "test")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		c.Process.Kill()
+		c.Wait()
+	}
+}
+
+// A /dev that the bundle does not mount is the image's: its devices and its console
+// may be links to the host, and are not followed there (CVE-2026-88264, CVE-2026-88265).
+func TestCVE_2026_88264_88265(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	secret := nstest.Dir(t)
+	if err := os.WriteFile(filepath.Join(secret, "mark"), []byte("of the host"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := bundle(t, base("stat -c '%F %t:%T' /dev/null /dev/zero; cat /dev/random/mark /dev/mark 2>/dev/null; readlink /dev/fd"))
+	for name, to := range map[string]string{"null": secret + "/mark", "zero": "/etc/passwd", "console": secret + "/mark", "random": secret, "tty": "../../../../../.." + secret + "/new"} {
+		if err := os.Symlink(to, filepath.Join(dir, "rootfs/dev", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, stderr, code := run(t, dir)
+	if code != 0 || out != "character special file 1:3\ncharacter special file 1:5\n/proc/self/fd\n" {
+		t.Errorf("code %d: %q %s", code, out, stderr)
+	}
+	list, err := os.ReadDir(secret)
+	if err != nil || len(list) != 1 {
+		t.Errorf("%v: the host's directory has %v", err, list)
+	}
+	if data, err := os.ReadFile(filepath.Join(secret, "mark")); err != nil || string(data) != "of the host" {
+		t.Errorf("%v: %q", err, data)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "rootfs/etc/passwd")); err != nil || string(data) != nstest.Passwd {
+		t.Errorf("%v: a file that a device was a link to has %q", err, data)
+	}
+}
+
+// A filter that lets through what the program needs, and of the runtime only its last
+// calls (rt_sigprocmask, execve, and execveat and fcntl of the stub), does not keep a container with no_new_privs from starting.
+func TestStrictFilter(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := base("")
+	s.Process.Args = []string{"/bin/busybox", "echo", "hello"}
+	s.Process.NoNewPrivileges = true
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Action: specs.ActAllow, Names: []string{
+		"execve", "execveat", "brk", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "readlinkat", "readlink", "getrandom", "mprotect", "uname", "newfstatat", "fstat",
+		"write", "writev", "exit_group", "exit", "getuid", "getpid", "mmap", "munmap", "rt_sigaction", "ioctl", "fcntl", "rt_sigprocmask",
+	}}}}
+	want(t, s, "hello\n")
+}
+
+// What hands do, and what they do not.
+func TestHands(t *testing.T) {
+	if err := (Hands{}).Do(context.Background(), &plan.MakeCgroup{Path: "x"}, 1); err == nil || !strings.Contains(err.Error(), "make cgroup") {
+		t.Errorf("%v", err)
+	}
+}
+
+// newuidmap and newgidmap give a user's container the user's ranges, and their refusal is
+// told with what helps.
+func TestHelperIDMap(t *testing.T) {
+	u := nstest.User(t)
+	for _, f := range []string{"/usr/bin/newuidmap", "/usr/bin/newgidmap"} {
+		if _, err := os.Stat(f); err != nil {
+			t.Skipf("needs %s (Debian: package uidmap)", f)
+		}
+	}
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		nstest.NoLeaks(t)
+		f := facts(t)
+		if len(f.SubUIDs) == 0 || len(f.SubGIDs) == 0 {
+			t.Skipf("needs a line for %s in /etc/subuid and /etc/subgid, which test.sh writes", u.Name)
+		}
+		good := []plan.IDMapping{{Outside: uint32(u.UID), Size: 1}, {Inside: 1, Outside: f.SubUIDs[0].Start, Size: f.SubUIDs[0].Size}}
+		goodGroups := []plan.IDMapping{{Outside: uint32(u.GID), Size: 1}, {Inside: 1, Outside: f.SubGIDs[0].Start, Size: f.SubGIDs[0].Size}}
+		maps := func(uids, gids []plan.IDMapping) []plan.Step {
+			container := func(op plan.Op) plan.Step { return plan.Step{Op: op, Side: plan.Container} }
+			return []plan.Step{
+				{Op: &plan.Clone{New: []abi.Namespace{abi.NSUser}}},
+				{Op: &plan.HelperIDMap{Program: f.NewUIDMap, Map: uids}}, {Op: &plan.HelperIDMap{Group: true, Program: f.NewGIDMap, Map: gids}},
+				{Op: &plan.Sync{What: "id maps written"}},
+				container(&plan.Setgroups{Groups: []uint32{5}}), container(&plan.Setresgid{GID: 7}), container(&plan.Setresuid{UID: 9}), container(&plan.Sigmask{}),
+				container(&plan.Exec{Args: []string{"/bin/sh", "-c", "test $(id -u) = 9 && test $(id -g) = 7 && exit 21"}}),
+			}
+		}
+		p, err := launch.Run(context.Background(), plan.Plan{Steps: maps(good, goodGroups)}, launch.Options{Hands: Hands{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := p.Wait(); err != nil || st.ExitStatus() != 21 {
+			t.Errorf("%v: code %d", err, st.ExitStatus())
+		}
+		stolen := []plan.IDMapping{{Outside: 0, Size: 1}}
+		_, err = launch.Run(context.Background(), plan.Plan{Steps: maps(stolen, goodGroups)}, launch.Options{Hands: Hands{}})
+		var e *launch.Error
+		if !errors.As(err, &e) || e.N != 2 || !strings.Contains(err.Error(), "check the caller's lines in /etc/subuid") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v", err)
+		}
+		steps := maps(good, goodGroups)
+		steps[1].Op.(*plan.HelperIDMap).Program = "/no/such/newuidmap"
+		if _, err = launch.Run(context.Background(), plan.Plan{Steps: steps}, launch.Options{Hands: Hands{}}); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Long paths and names are errors, not faults of memory (CVE-2021-43784).
+func TestCVE_2021_43784(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	long := "/" + strings.Repeat("x/", 64<<10)
+	for name, change := range map[string]func(s *specs.Spec){
+		"namespace":   func(s *specs.Spec) { s.Linux.Namespaces[4].Path = long },
+		"root":        func(s *specs.Spec) { s.Root.Path = long },
+		"destination": func(s *specs.Spec) { s.Mounts[0].Destination = long },
+		"source": func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: long, Options: []string{"bind"}})
+		},
+		"host name": func(s *specs.Spec) { s.Hostname = long },
+		"cwd":       func(s *specs.Spec) { s.Process.Cwd = long },
+		"mask":      func(s *specs.Spec) { s.Linux.MaskedPaths = []string{long} },
+		"program":   func(s *specs.Spec) { s.Process.Args = []string{long} },
+		"many mounts": func(s *specs.Spec) {
+			for i := range 3000 {
+				s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprintf("/none%d/%s", i, strings.Repeat("a/", 30)), Type: "tmpfs", Source: "t", Options: []string{"size=much"}})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base("true")
+			change(s)
+			out, stderr, code := run(t, bundle(t, s))
+			if code != 1 || out != "" || strings.Contains(stderr, "goroutine") || strings.Contains(stderr, "panic") {
+				t.Errorf("code %d: %q %.300q", code, out, stderr)
+			}
+		})
+	}
+}
