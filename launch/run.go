@@ -294,11 +294,11 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 		if _, ok := s.Op.(*plan.Sync); !ok && s.Side != plan.Container {
 			continue
 		}
-		var rows []plan.Row
+		rows := r.child.asm.Lower(s.Op)
 		if isStart(s.Op) {
-			rows = slices.Clone(r.child.asm.Lower(&plan.Sync{From: plan.Container}))
+			wait := slices.Clone(rows)
+			rows = append(slices.Clone(r.child.asm.Lower(&plan.Sync{From: plan.Container})), wait...)
 		}
-		rows = append(rows, r.child.asm.Lower(s.Op)...)
 		if r.stamps != nil {
 			rows = r.stamps.around(i, rows)
 		}
