@@ -78,7 +78,7 @@ step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-"${run[@]}" -count=1 -v ./... >"$log" 2>&1 || status=$?
+"${run[@]}" -count=1 -timeout 20m -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^ +--- FAIL' "$log" || true
 if [ "$status" != 0 ]; then
 	grep -v -E '^(=== |--- (PASS|SKIP)|    --- (PASS|SKIP)|PASS|ok )' "$log" | tail -n 200

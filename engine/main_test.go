@@ -13,19 +13,30 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
 		Build: []string{"./cmd/kakuri"},
-		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "elsewhere": elsewhere},
+		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "swapper": swapper, "onhost": onHost},
 	}))
 }
 
 // open returns an engine with records of its own.
 func open(t testing.TB) *Engine {
 	t.Helper()
-	return openAt(t, filepath.Join(nstest.Dir(t), "kakuri"))
+	e := openAt(t, filepath.Join(nstest.Dir(t), "kakuri"))
+	// What stays is made now, so that a test sees what is left of its containers.
+	if err := os.MkdirAll(e.containers(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := e.lockNames(unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	return e
 }
 
 func openAt(t testing.TB, dir string) *Engine {

@@ -15,7 +15,6 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
-	"golang.org/x/sys/unix"
 )
 
 // A Result is how a run ended.
@@ -72,9 +71,11 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 	defer runtime.UnlockOSThread()
 	if r.PID == "host" {
 		// No pid namespace ends what the command leaves behind; it comes to this process.
-		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		release, err := launch.Adopt()
+		if err != nil {
 			return Result{}, &ExitError{125, fmt.Errorf("prctl child_subreaper: %w", err)}
 		}
+		defer release()
 	}
 	proc, err := launch.Run(ctx, prep.Plan, launch.Options{
 		Hands: oci.Hands{}, Stdio: io.child, Timings: timings,

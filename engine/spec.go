@@ -42,6 +42,7 @@ func (b *builder) build() error {
 	}
 	b.opts.Causes = map[string]string{}
 	b.opts.DefaultLimits = true
+	b.opts.RootNodev = !b.run.Privileged
 	b.opts.Init = b.run.Init
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}

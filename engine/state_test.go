@@ -441,7 +441,7 @@ func TestStrangeRecords(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	e := open(t)
-	if list, err := e.List(); err != nil || len(list) != 0 {
+	if list, err := openAt(t, filepath.Join(nstest.Dir(t), "none")).List(); err != nil || len(list) != 0 {
 		t.Fatalf("without a directory: %v %v", err, list)
 	}
 	ent, err := e.reserve(Container{ID: newID(), Name: "fine"})

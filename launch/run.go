@@ -441,9 +441,12 @@ func (r *run) childGone(i int) error {
 // receive reads messages until one of the wanted kind, a sync or a fork, and
 // follows a fork on the way.
 func (r *run) receive(i int, want uint32) ([]int, error) {
+	var early error // of the copy that a fork made: it may be faster than the word of the fork
 	for {
 		kind, a, b, fds, err := r.message()
 		switch {
+		case err == io.EOF && early != nil:
+			return nil, early
 		case err == io.EOF:
 			return nil, r.fail(i, "", r.deathReason())
 		case err != nil:
@@ -456,11 +459,18 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 				return nil, r.fail(i, "pidfd_open", err)
 			}
 			if want == plan.MsgFork {
-				return nil, nil
+				return nil, early
 			}
 		default:
 			closeAll(fds)
-			return nil, r.childError(a, b)
+			e := r.childError(a, b)
+			if kind == plan.MsgExec {
+				e = r.fail(len(r.plan.Steps)-1, "execve", syscall.Errno(b))
+			}
+			if want != plan.MsgFork {
+				return nil, e
+			}
+			early = e
 		}
 	}
 }

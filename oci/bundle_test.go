@@ -128,7 +128,7 @@ func TestLoad(t *testing.T) {
 		"":                       "",
 		"{":                      "",
 		"[]":                     "",
-		`{"ociVersion":"1.3.0"}`: "process",
+		`{"ociVersion":"1.3.0"}`: "root",
 		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"relative"},"root":{"path":"r"}}`:                                         "process.cwd",
 		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/"},"root":{"path":"r"},"linux":{"namespaces":[{"type":"nonsense"}]}}`:   "linux.namespaces[0]",
 		`{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/","user":{"uid":4294967296}},"root":{"path":"r"},"linux":{}}`:           "process.user.uid",

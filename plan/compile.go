@@ -24,6 +24,8 @@ type Options struct {
 	// that ids on disk are the ids inside; mounts have the option idmap for that. It
 	// needs privileges.
 	IDMapRoot bool
+	// RootNodev makes device nodes of the root file system useless.
+	RootNodev bool
 	// Init leaves an init as pid 1 that reaps and passes signals on.
 	Init bool
 	// Boottime and Monotonic override the spec's whole seconds, in nanoseconds,
@@ -533,6 +535,7 @@ func (c *compiler) root() error {
 	if len(c.views) > 0 {
 		op = &AttachRoot{Tree: c.views[0], Path: op.Path}
 	}
+	op.Nodev = c.o.RootNodev
 	c.inside(op, c.cause("root.path"), &RootCheck{})
 	return nil
 }
@@ -545,7 +548,7 @@ func (c *compiler) viewRoot(r *Root) error {
 		c.inside(&EmptyRoot{}, cause, check)
 	}
 	for i, v := range r.Views {
-		op := &Overlay{N: i, Path: v.Path, Dest: v.Dest}
+		op := &Overlay{N: i, Path: v.Path, Dest: v.Dest, Nodev: c.o.RootNodev}
 		if i < len(c.views) {
 			op.Tree = c.views[i]
 		}

@@ -131,7 +131,7 @@ func (c *compiler) credentials() error {
 	if p.NoNewPrivileges {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
-	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs}, because("default: no descriptor of the caller"), nil)
+	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Drop: c.held()}, because("default: no descriptor of the caller"), nil)
 	if early && (p.Capabilities != nil || kept) {
 		with := sets.Permitted.With(abi.CapSysAdmin)
 		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
@@ -160,6 +160,16 @@ func (c *compiler) credentials() error {
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
 	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p), Stub: c.needsStub()}, c.cause("process.args"), nil)
 	return nil
+}
+
+// held lists the registers of the container's side that may hold something of the
+// host or of the building, but for what the execve itself needs.
+func (c *compiler) held() []Reg {
+	list := []Reg{RegSelf, RegRoot, RegDev, RegPts, RegProc, RegNull, RegMaster, RegSlave, RegScratch, RegProcfs, RegSysfs}
+	for r := regFree; r < c.next; r++ {
+		list = append(list, r)
+	}
+	return list
 }
 
 // user becomes the process's user.

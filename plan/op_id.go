@@ -88,6 +88,7 @@ func (*DenySetgroups) lower(a *Asm) { a.writeChildProc("setgroups", []byte("deny
 // Setgroups sets the supplementary groups: setgroups(2).
 type Setgroups struct {
 	Groups []uint32
+	Try    bool // where the user namespace denies it, the groups stay: user_namespaces(7)
 }
 
 // Name implements [Op].
@@ -106,7 +107,10 @@ func (s *Setgroups) lower(a *Asm) {
 	for i, g := range s.Groups {
 		binary.LittleEndian.PutUint32(b[4*i:], g)
 	}
-	a.call(abi.CallSetgroups, num(uint64(len(s.Groups))), a.mem(b))
+	row := a.call(abi.CallSetgroups, num(uint64(len(s.Groups))), a.mem(b))
+	if s.Try {
+		row.accept(abi.EPERM)
+	}
 }
 
 // Setresgid sets the real, effective and saved group id: setresgid(2).

@@ -155,8 +155,9 @@ func (a *Asm) idmap(tree, ns Reg, recursive bool) {
 // AttachRoot puts the container's root file system over "/" of the new mount
 // namespace. The tree is a register, or a path to clone.
 type AttachRoot struct {
-	Path string
-	Tree Reg
+	Path  string
+	Tree  Reg
+	Nodev bool // device nodes of it are of no use
 }
 
 // Name implements [Op].
@@ -168,7 +169,14 @@ func (r *AttachRoot) String() string {
 	if from == "" {
 		from = r.Tree.String()
 	}
-	return fmt.Sprintf("open_tree, move_mount %s over / = %s", from, RegRoot)
+	return words("open_tree, move_mount", from, "over / =", RegRoot.String(), nodev(r.Nodev))
+}
+
+func nodev(on bool) string {
+	if on {
+		return "nodev"
+	}
+	return ""
 }
 
 func (r *AttachRoot) lower(a *Asm) {
@@ -178,6 +186,9 @@ func (r *AttachRoot) lower(a *Asm) {
 		a.call(abi.CallOpenTree, cwd(), a.str(r.Path), num(treeFlags(true))).into(RegRoot)
 	} else {
 		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(RegRoot) // F_DUPFD_CLOEXEC
+	}
+	if r.Nodev {
+		a.setattr(tree, Attrs{RecSet: abi.MountAttrNodev})
 	}
 	a.call(abi.CallMoveMount, fd(tree), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 }
@@ -212,6 +223,8 @@ type Overlay struct {
 	Tree Reg    // the lower layer: a detached tree,
 	Path string // or a directory of the host
 	Dest string
+
+	Nodev bool // device nodes in it are of no use
 }
 
 // Name implements [Op].
@@ -223,7 +236,7 @@ func (o *Overlay) String() string {
 	if o.Tree != RegNone {
 		from = words(o.Tree.String(), o.Path)
 	}
-	s := fmt.Sprintf("mount overlay of %s on %s", from, o.Dest)
+	s := words(fmt.Sprintf("mount overlay of %s on %s", from, o.Dest), nodev(o.Nodev))
 	if o.Dest == "/" {
 		s += " = " + RegRoot.String()
 	}
@@ -243,13 +256,16 @@ func (o *Overlay) lower(a *Asm) {
 	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("upper")), num(0o755))
 	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("work")), num(0o755))
 	a.call(abi.CallFchdir, fd(RegScratch))
-	mount := RegRoot
+	mount, attrs := RegRoot, uint64(0)
 	if o.Dest != "/" {
 		mount = a.tmp()
 	}
+	if o.Nodev {
+		attrs = abi.MountAttrNodev
+	}
 	a.newFS("overlay", "overlay", []string{
 		"lowerdir=" + lower, "upperdir=" + name("upper"), "workdir=" + name("work"), "userxattr",
-	}, 0, mount)
+	}, attrs, mount)
 	if o.Dest == "/" {
 		a.call(abi.CallMoveMount, fd(mount), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 		return

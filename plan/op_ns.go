@@ -203,7 +203,12 @@ func (k *KeepNamespace) String() string {
 
 func (k *KeepNamespace) lower(a *Asm) {
 	tree := a.tmp()
-	a.call(abi.CallOpenTree, fd(RegChildProc), a.str("ns/"+k.NS.ProcName()), num(treeFlags(false))).into(tree)
+	name := k.NS.ProcName()
+	if k.NS == abi.NSTime {
+		// The process may be in it from its execve on only: time_namespaces(7).
+		name = "time_for_children"
+	}
+	a.call(abi.CallOpenTree, fd(RegChildProc), a.str("ns/"+name), num(treeFlags(false))).into(tree)
 	a.call(abi.CallMoveMount, fd(tree), a.str(""), cwd(), a.str(k.Path), num(abi.MoveMountFEmptyPath|abi.MoveMountTSymlinks))
 }
 

@@ -278,7 +278,10 @@ func (*Sigmask) lower(a *Asm) {
 
 // CloseFDs marks everything but the first First descriptors close-on-exec:
 // close_range(2).
-type CloseFDs struct{ First uint }
+type CloseFDs struct {
+	First uint
+	Drop  []Reg // closed now: what this process still holds of the host must not be there at the execve, not even as /proc/self/fd/N
+}
 
 // Name implements [Op].
 func (*CloseFDs) Name() string { return "close_range" }
@@ -289,6 +292,9 @@ func (c *CloseFDs) String() string {
 }
 
 func (c *CloseFDs) lower(a *Asm) {
+	for _, r := range c.Drop {
+		a.row(Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(r)}, N: 1, Accept: [3]abi.Errno{abi.EBADF}})
+	}
 	a.call(abi.CallCloseRange, num(uint64(c.First)), num(0xffffffff), num(abi.CloseRangeCloexec))
 }
 

@@ -42,7 +42,9 @@ func CompileUnshare(o UnshareOptions, host Facts) (Plan, error) {
 		return Plan{}, err
 	}
 	for _, k := range o.Keep {
-		u.add(Runtime, &k, k.NS.String(), nil)
+		if k.NS != abi.NSTime {
+			u.add(Runtime, &k, k.NS.String(), nil)
+		}
 	}
 	u.add(Runtime, &Sync{From: Runtime, What: "host prepared"}, "", nil)
 	u.child()
@@ -128,6 +130,7 @@ func (u *unsharer) child() {
 	if u.has(abi.NSTime) {
 		u.add(Container, &OpenSelf{}, "time", nil)
 		u.add(Container, &EnterTime{Boottime: o.Boottime, Monotonic: o.Monotonic, OnExec: u.host.TimeOnExec}, "time", &TimeCheck{Boottime: o.Boottime, Monotonic: o.Monotonic})
+		u.keepTime()
 	}
 	if u.has(abi.NSPID) && !o.Fork {
 		u.add(Container, &Unshare{New: []abi.Namespace{abi.NSPID}}, "pid", nil)
@@ -162,6 +165,17 @@ func (u *unsharer) child() {
 	}
 	u.add(Container, &Sigmask{}, "", nil)
 	u.add(Container, &Exec{Args: o.Args, Env: o.Env, Path: searchEnv(o.Args[0], o.Env)}, "command", nil)
+}
+
+// keepTime keeps the time namespace, which the container's side has just made.
+func (u *unsharer) keepTime() {
+	for _, k := range u.o.Keep {
+		if k.NS == abi.NSTime {
+			u.add(Container, &Sync{From: Container, What: "time namespace made"}, "time", nil)
+			u.add(Runtime, &k, "time", nil)
+			u.add(Runtime, &Sync{From: Runtime, What: "time namespace kept"}, "time", nil)
+		}
+	}
 }
 
 // endings change ids and keep capabilities, as unshare(1) and nsenter(1) do.
@@ -258,6 +272,12 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	}
 	u.add(Runtime, &Clone{}, "", nil)
 	u.add(Container, &Undumpable{}, "", nil)
+	// A user namespace that denies setgroups is joined without the caller's groups; one that
+	// the caller may not change groups outside of has root to do it inside.
+	user := slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSUser })
+	if user && o.SetGID != nil {
+		u.add(Container, &Setgroups{Try: true}, "setgid", nil)
+	}
 	for i, j := range joins {
 		u.add(Container, &Setns{NS: j.NS, FD: regs[i]}, j.NS.String(), &NamespaceCheck{NS: j.NS, Path: j.Path})
 	}
@@ -273,7 +293,12 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	case o.WdInside != "":
 		u.add(Container, &PlainChdir{Path: o.WdInside}, "wdns", nil)
 	}
-	endings(func(op Op, part string) { u.add(Container, op, part, nil) }, o.SetUID, o.SetGID, o.KeepCaps, host)
+	endings(func(op Op, part string) {
+		if s, ok := op.(*Setgroups); ok {
+			s.Try = user
+		}
+		u.add(Container, op, part, nil)
+	}, o.SetUID, o.SetGID, o.KeepCaps, host)
 	u.add(Container, &CloseFDs{First: 3}, "", nil)
 	u.add(Container, &Sigmask{}, "", nil)
 	u.add(Container, &Exec{Args: o.Args, Env: o.Env, Path: searchEnv(o.Args[0], o.Env), Stub: stub}, "command", nil)

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// Signals that kakuri run gets go to the command; SIGTERM becomes the stop signal.
+func TestRunSignals(t *testing.T) {
+	place(t)
+	nstest.NoLeaks(t, "/run/kakuri/containers")
+	const shell = `for s in HUP INT QUIT TERM USR1 USR2 WINCH; do trap "echo got $s; exit 3" $s; done; sleep 0.1; echo up; while :; do sleep 0.01; done`
+	for _, c := range []struct {
+		options string
+		sent    syscall.Signal
+		got     string
+	}{
+		{"", syscall.SIGTERM, "TERM"},
+		{"", syscall.SIGINT, "INT"},
+		{"", syscall.SIGHUP, "HUP"},
+		{"", syscall.SIGQUIT, "QUIT"},
+		{"", syscall.SIGUSR1, "USR1"},
+		{"--init", syscall.SIGUSR2, "USR2"},
+		{"--init", syscall.SIGTERM, "TERM"},
+		{"--stop-signal USR1", syscall.SIGTERM, "USR1"},
+		{"--stop-signal SIGUSR2 --init", syscall.SIGTERM, "USR2"},
+		{"--stop-signal 1", syscall.SIGTERM, "HUP"},
+		{"--stop-signal USR1", syscall.SIGINT, "INT"},
+		{"--pid host", syscall.SIGTERM, "TERM"},
+	} {
+		args := append(append([]string{"run"}, strings.Fields(c.options)...), "host", "sh", "-c", shell)
+		run := exec.Command("kakuri", args...)
+		out, err := run.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(out)
+		if line, err := lines.ReadString('\n'); err != nil || line != "up\n" {
+			t.Fatalf("%s: %q, %v", c.options, line, err)
+		}
+		run.Process.Signal(c.sent)
+		line, _ := lines.ReadString('\n')
+		run.Wait()
+		if code := shellCode(run.ProcessState); line != "got "+c.got+"\n" || code != 3 {
+			t.Errorf("%s, %v: %q, exit code %d; want %s", c.options, c.sent, line, code, c.got)
+		}
+	}
+}
+
+// terminal is a pseudo terminal with its two ends.
+func terminal(t *testing.T) (master, tty *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close(); tty.Close() })
+	return master, tty
+}
+
+// On a terminal, run -it hands over size, control characters and mode, and gives back
+// the mode as it was.
+func TestRunTerminal(t *testing.T) {
+	place(t)
+	nstest.NoLeaks(t, "/run/kakuri/containers")
+	master, tty := terminal(t)
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := exec.Command("kakuri", "run", "-it", "host", "sh", "-c", `stty size; trap 'stty size' WINCH; trap 'echo interrupted' INT; sleep 0.1; echo ready
+		while :; do read -r line || continue; echo "line $line"; [ "$line" = end ] && exit 5; done`)
+	run.Stdin, run.Stdout, run.Stderr = tty, tty, tty
+	run.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer run.Wait()
+	seen := make(chan string)
+	go func() {
+		defer close(seen)
+		var all bytes.Buffer
+		for buf := make([]byte, 4096); ; {
+			n, err := master.Read(buf)
+			if err != nil {
+				return
+			}
+			all.Write(buf[:n])
+			seen <- all.String()
+		}
+	}()
+	text := ""
+	until := func(want string) {
+		t.Helper()
+		for limit := time.After(20 * time.Second); !strings.Contains(text, want); {
+			select {
+			case more, ok := <-seen:
+				if !ok {
+					t.Fatalf("no %q: %q", want, text)
+				}
+				text = more
+			case <-limit:
+				run.Process.Kill()
+				t.Fatalf("no %q: %q", want, text)
+			}
+		}
+	}
+	until("33 77\r\n")
+	until("ready\r\n")
+	if now, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err != nil || now.Lflag&unix.ICANON != 0 {
+		t.Errorf("the caller's terminal is not raw: %v", err)
+	}
+	master.WriteString("hello\r")
+	until("line hello\r\n")
+	master.WriteString("\x03")
+	until("interrupted\r\n")
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 44, Col: 88}); err != nil {
+		t.Fatal(err)
+	}
+	master.WriteString("\r") // a shell runs traps between lines
+	until("44 88\r\n")
+	master.WriteString("end\r")
+	until("line end\r\n")
+	go func() {
+		for range seen {
+		}
+	}()
+	run.Wait()
+	if code := shellCode(run.ProcessState); code != 5 {
+		t.Errorf("exit code %d", code)
+	}
+	if after, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err != nil || *after != *before {
+		t.Errorf("the terminal's mode: %+v, %v, was %+v", after, err, before)
+	}
+	tty.Close()
+}

@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/kakuri/kakuri/plan"
+)
+
+// Records are files that anything may have happened to.
+func FuzzDecode(f *testing.F) {
+	good, err := json.Marshal(Container{ID: newID(), Name: "web", PID: 7})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{append(good, '\n'), good, []byte("{}\n{}"), []byte("\n"), {0, '\n'}, []byte(`{"PID":1e99}` + "\n"), []byte(`{"Undo":[{"kind":"remove cgroup","args":{"Path":"x"}}]}` + "\n")} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rec, rest, err := decode(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		for _, u := range rec.Undo {
+			plan.UnmarshalOp(u)
+		}
+		var p plan.Plan
+		if json.Unmarshal(rest, &p) == nil {
+			p.Text()
+		}
+	})
+}
+
+// Account files are an image's, and -u is what somebody typed: a number stays that
+// number, and nobody becomes root without being called so.
+func FuzzResolveUser(f *testing.F) {
+	f.Add("root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/:\n", "wheel:x:10:web\n", "web:wheel")
+	f.Add("1000:x:0:0::/:\n", "", "1000")
+	f.Add("a:b:c:d:e:f", "a:b:c:d", "a:a")
+	f.Add(":::::::\n", ":::", ":")
+	f.Fuzz(func(t *testing.T, passwd, group, spec string) {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644)
+		os.WriteFile(filepath.Join(root, "etc/group"), []byte(group), 0o644)
+		u, home, err := resolveUser(root, spec)
+		if err != nil {
+			return
+		}
+		if home == "" || home[0] != '/' {
+			t.Errorf("%q: home %q", spec, home)
+		}
+		name := spec
+		for i, c := range spec {
+			if c == ':' {
+				name = spec[:i]
+				break
+			}
+		}
+		if id, ok := parseID(name); ok && u.UID != id {
+			t.Errorf("%q becomes %d", spec, u.UID)
+		}
+		if u.UID > 1<<31-1 || u.GID > 1<<31-1 {
+			t.Errorf("%q: %+v", spec, u)
+		}
+	})
+}

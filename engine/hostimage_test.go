@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// machine makes the root of a machine with an operating system, people and secrets,
+// and the command on it.
+func machine(t testing.TB) string {
+	t.Helper()
+	root := nstest.RootFS(t)
+	program, err := os.ReadFile(nstest.Binary(t, "kakuri"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"bin/kakuri": string(program), "etc/hosts": "shown", "opt/app/file": "shown", "usr/share/doc": "shown", "var/lib/dpkg/status": "shown", "lib/library": "shown",
+		"etc/shadow": "secret", "etc/gshadow": "secret", "etc/ssh/ssh_host_rsa_key": "secret", "etc/ssl/private/key": "secret", "etc/letsencrypt/live/key": "secret",
+		"etc/krb5.keytab": "secret", "etc/wireguard/wg0.conf": "secret", "var/lib/docker/x": "secret", "var/lib/kakuri/x": "secret", "var/lib/postgresql/x": "secret",
+		"home/alice/diary": "private", "root/.ssh/id": "private", "srv/web/page": "private", "mnt/usb/file": "private", "media/cd/file": "private",
+		"var/log/syslog": "private", "var/mail/alice": "private", "var/spool/cron/alice": "private", "var/www/index": "private", "var/backups/x": "private",
+		"data/base": "strange", "projects/x/y": "strange", "swapfile": "strange", ".secret": "strange",
+		"tmp/file": "fresh", "run/socket": "fresh", "var/tmp/file": "fresh", "run/lock/x": "fresh",
+	} {
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"run/user", "tmp", "var/tmp"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(root, d), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "etc/shadow"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// onMachine runs a command there.
+func onMachine(t testing.TB, root string, uid int, args ...string) string {
+	t.Helper()
+	return output(t, nstest.Part("onhost", append([]string{root, fmt.Sprint(uid)}, args...)...))
+}
+
+// users are root, and somebody without rights or ranges of ids.
+func users(t testing.TB) []int { return []int{0, nstest.User(t).UID} }
+
+// The image "host" shows the operating system, and neither people's data nor secrets;
+// "host:all" shows what the caller may read.
+func TestHostImage(t *testing.T) {
+	nstest.Root(t)
+	root := machine(t)
+	nstest.NoLeaks(t)
+	cat := []string{"sh", "-c", "find / -xdev -type f 2>/dev/null; for d in /*; do find $d -type f 2>/dev/null; done | grep -v -E '^/(proc|sys|dev)/' | sort -u | while read f; do grep -l -E '^(shown|secret|private|strange|fresh)$' $f 2>/dev/null; done"}
+	for _, uid := range users(t) {
+		out := onMachine(t, root, uid, append([]string{"/bin/kakuri", "run", "host"}, cat...)...)
+		seen := map[string]int{}
+		for line := range strings.Lines(out) {
+			if data, err := os.ReadFile(filepath.Join(root, strings.TrimSpace(line))); err == nil && len(data) < 20 {
+				seen[strings.TrimSpace(string(data))]++
+				if string(data) != "shown\n" && string(data) != "" {
+					if isShown(out, strings.TrimSpace(line)) {
+						t.Errorf("uid %d: %s is shown, which is %s", uid, strings.TrimSpace(line), data)
+					}
+				}
+			}
+		}
+		if seen["shown"] < 5 {
+			t.Errorf("uid %d: only %d files of the operating system are shown:\n%s", uid, seen["shown"], out)
+		}
+	}
+	// All of it, and again what nobody has written yet in the fresh directories.
+	out := onMachine(t, root, 0, "/bin/kakuri", "run", "host:all", "sh", "-c", "cat /home/alice/diary /data/base /etc/shadow /srv/web/page /swapfile; ls -A /tmp /var/tmp; ls -A /run")
+	if out != "private\nstrange\nsecret\nprivate\nstrange\n/tmp:\n\n/var/tmp:\nlock\n" {
+		t.Errorf("host:all: %q", out)
+	}
+	out = onMachine(t, root, 0, "/bin/kakuri", "run", "host", "sh", "-c", "ls -A /home /root /srv /mnt /media /data /projects /tmp /var/tmp /var/log; wc -c </etc/shadow; wc -c </swapfile; ls -A /etc/ssl/private /var/lib/docker")
+	for line := range strings.Lines(out) {
+		if line = strings.TrimSpace(line); line != "" && line != "0" && !strings.HasSuffix(line, ":") {
+			t.Errorf("there is %q", line)
+		}
+	}
+	// What is empty is as a program would have it.
+	out = onMachine(t, root, 0, "/bin/kakuri", "run", "host", "sh", "-c", "stat -c '%n %a %u' /tmp /var/tmp /run /run/lock /root /home; touch /home/x /root/x /run/x /tmp/x && echo writable")
+	if out != "/tmp 1777 0\n/var/tmp 1777 0\n/run 755 0\n/run/lock 1777 0\n/root 700 0\n/home 755 0\nwritable\n" {
+		t.Errorf("%s", out)
+	}
+}
+
+// isShown reports whether a path is in a list of paths.
+func isShown(list, path string) bool { return slices.Contains(strings.Split(list, "\n"), path) }
+
+// Nothing that is done in a container of the image reaches the machine: not in any
+// directory, with any user namespace, as root or not.
+func TestHostImageReachesNothing(t *testing.T) {
+	nstest.Root(t)
+	root := machine(t)
+	nstest.NoLeaks(t)
+	destroy := []string{"sh", "-c", `dirs=$(find / -type d 2>/dev/null | grep -v -E '^/(proc|sys)(/|$)')
+		for d in $dirs; do echo x >$d/kakuri-was-here; done 2>/dev/null; mkdir $(for d in $dirs; do echo $d/made-here; done) 2>/dev/null
+		test -e /etc/kakuri-was-here && test -e /usr/share/made-here && test -e /home/kakuri-was-here && echo wrote
+		echo gone 2>/dev/null >/etc/passwd; rm -f /etc/hosts /opt/app/file; chmod 0 /bin/busybox 2>/dev/null; chown 1:1 /usr 2>/dev/null; mv /lib /lib2 2>/dev/null; ln -s x /etc/link 2>/dev/null
+		rm -rf /home /var /data /opt /root /srv 2>/dev/null; true`}
+	for _, uid := range users(t) {
+		for _, flags := range [][]string{{"host"}, {"host:all"}, {"--userns", "host", "host"}, {"--userns", "host", "host:all"}, {"--privileged", "host:all"}} {
+			if uid != 0 && flags[0] == "--userns" {
+				continue // not for users
+			}
+			args := append(append([]string{"/bin/kakuri", "run"}, flags...), destroy...)
+			// The records are made by the first run.
+			onMachine(t, root, uid, append(append([]string{"/bin/kakuri", "run"}, flags...), "true")...)
+			before := withoutRecords(tree(t, root))
+			out := output(t, nstest.Part("onhost", append([]string{root, fmt.Sprint(uid)}, args...)...))
+			if uid == 0 && out != "wrote\n" {
+				t.Errorf("%v: nothing was written inside: %q", flags, out)
+			}
+			if after := withoutRecords(tree(t, root)); after != before {
+				t.Fatalf("uid %d, %v: the machine changed (%s):\n%s", uid, flags, out, difference(before, after))
+			}
+		}
+	}
+}
+
+func withoutRecords(tree string) string {
+	var b strings.Builder
+	for line := range strings.Lines(tree) {
+		if name, _, _ := strings.Cut(line, " "); !strings.Contains(name, "/run") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// difference lists lines that are in one text only.
+func difference(before, after string) string {
+	var b strings.Builder
+	for _, side := range []struct{ name, text, other string }{{"- ", before, after}, {"+ ", after, before}} {
+		for line := range strings.Lines(side.text) {
+			if !strings.Contains(side.other, line) {
+				b.WriteString(side.name + line)
+			}
+		}
+	}
+	return b.String()
+}
+
+// The lists of what is hidden, as plans have them: nothing that is mounted on the machine
+// shows through.
+func TestHidden(t *testing.T) {
+	for p, want := range map[string]struct{ host, all bool }{
+		"/usr": {false, false}, "/usr/local": {false, false}, "/etc": {false, false}, "/opt/x": {false, false}, "/var/lib/dpkg": {false, false}, "/boot": {false, false},
+		"/home": {true, false}, "/home/alice": {true, false}, "/root": {true, false}, "/srv/x": {true, false}, "/data": {true, false}, "/data/x": {true, false},
+		"/var/log": {true, false}, "/var/log/x": {true, false}, "/var/logs": {false, false}, "/var/lib/docker": {true, false}, "/var/lib/docker2": {false, false},
+		"/etc/ssl/private": {true, false}, "/proc": {true, true}, "/proc/x": {true, true}, "/sys/fs/cgroup": {true, true}, "/dev/shm": {true, true},
+		"/tmp": {true, true}, "/tmp/x": {true, true}, "/run/user/0": {true, true}, "/var/tmp/x": {true, true}, "/process": {true, false}, "/devel": {true, false},
+	} {
+		if got := hidden(p, false); got != want.host {
+			t.Errorf("host: %s hidden: %v", p, got)
+		}
+		if got := hidden(p, true); got != want.all {
+			t.Errorf("host:all: %s hidden: %v", p, got)
+		}
+	}
+}
+
+// Names with blanks, and mounts within others, are views of their own.
+func TestRootViews(t *testing.T) {
+	disk := func(points ...string) (list []hostMount) {
+		for _, p := range points {
+			list = append(list, hostMount{point: p, disk: true})
+		}
+		return list
+	}
+	got := rootViews(append(disk("/usr", "/home", "/opt/my app", "/data", "/usr", "/var/lib/docker/overlay"), hostMount{point: "/opt/tmpfs"}), false)
+	want := []plan.RootView{{Path: "/", Dest: "/"}, {Path: "/usr", Dest: "/usr"}, {Path: "/opt/my app", Dest: "/opt/my app"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if got := rootViews(disk("/home", "/tmp/x", "/proc/y"), true); !slices.Equal(got, []plan.RootView{{Path: "/", Dest: "/"}, {Path: "/home", Dest: "/home"}}) {
+		t.Errorf("%v", got)
+	}
+}

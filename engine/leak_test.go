@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+// A thousand runs leave nothing, and do not make the process grow.
+func TestThousandRuns(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	runs := 1000
+	if testing.Short() {
+		runs = 100
+	}
+	r := Run{Image: "host", Command: []string{"true"}}
+	early := 0
+	for quarter := range 4 {
+		var two sync.WaitGroup
+		for range 2 {
+			two.Go(func() {
+				for range runs / 8 {
+					if _, code, err := inside(t, e, r); err != nil || code != 0 {
+						t.Errorf("%v: code %d", err, code)
+						return
+					}
+				}
+			})
+		}
+		if two.Wait(); quarter == 0 {
+			early = residentKiB(t)
+		}
+	}
+	if late := residentKiB(t); late > early+16<<10 {
+		t.Errorf("%d KiB after %d runs, %d after %d", early, runs/4, late, runs)
+	}
+}
+
+// residentKiB is this process's resident memory.
+func residentKiB(t testing.TB) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "VmRSS:")
+	n, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// runningFor starts the command with a container that would go on, and says how long
+// it takes until that runs.
+func runningFor(t testing.TB, args ...string) (c *exec.Cmd, took time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	c = kakuri(t, append(append([]string{"run"}, args...), "sh", "-c", "echo up; sleep 100")...)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out.Read(make([]byte, 3))
+	return c, time.Since(begin)
+}
+
+// nothingLeft wants that the next command finds no container, and nothing of one.
+func nothingLeft(t testing.TB, before nstest.State, when string) {
+	t.Helper()
+	c := kakuri(t, "ps", "-q")
+	out, err := c.CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%s: ps: %v: %s", when, err, out)
+	}
+	nstest.Until(t, when+": what is left to go", func() bool { return len(before.Since()) == 0 })
+	if left := before.Since(); len(left) > 0 {
+		t.Errorf("%s: left behind: %q", when, left)
+	}
+}
+
+// The command is killed at any moment between its start and a while after the
+// container runs: the next command finds nothing, and takes away what there is.
+func TestKilledCommand(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	nstest.NoLeaks(t)
+	variants := [][]string{{"host"}, {"--rootfs", root}, {"--userns", "host", "--rootfs", root}, {"--init", "host"}, {"--name", "killed", "--rootfs", root}}
+	var longest time.Duration
+	for _, v := range variants {
+		c, took := runningFor(t, v...)
+		c.Process.Kill()
+		c.Wait()
+		longest = max(longest, took)
+	}
+	kakuri(t, "ps").Run()
+	before := nstest.Take("/run/kakuri")
+	kills := 200
+	if testing.Short() {
+		kills = 40
+	}
+	step := (longest + longest/3) / time.Duration(kills)
+	for i := range kills {
+		args := append(append([]string{"run"}, variants[i%len(variants)]...), "sleep", "100")
+		c := kakuri(t, args...)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * step)
+		if err := c.Process.Kill(); err != nil {
+			t.Fatalf("%v after %v: ended by itself", args, time.Duration(i)*step)
+		}
+		c.Wait()
+		nothingLeft(t, before, fmt.Sprintf("%v killed after %v", args, time.Duration(i)*step))
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// A command that stands still holds nobody up; when it is killed then, or goes on, all is
+// as it should be.
+func TestFrozenCommand(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	nstest.NoLeaks(t)
+	c, took := runningFor(t, "--rootfs", root)
+	c.Process.Kill()
+	c.Wait()
+	kakuri(t, "ps").Run()
+	before := nstest.Take("/run/kakuri")
+	rounds := 24
+	if testing.Short() {
+		rounds = 6
+	}
+	for i := range rounds {
+		c := kakuri(t, "run", "--name", "frozen", "--rootfs", root, "sh", "-c", "exit 7")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(took * time.Duration(i) / time.Duration(rounds))
+		c.Process.Signal(syscall.SIGSTOP)
+		// Others list; those that start one may have to wait for it to get its name.
+		if out, err := exec.Command("timeout", "20", nstest.Binary(t, "kakuri"), "ps", "-q").CombinedOutput(); err != nil {
+			t.Errorf("beside one that stands still: ps: %v: %s", err, out)
+		}
+		other := kakuri(t, "run", "--rootfs", root, "true")
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			c.Process.Kill()
+			c.Wait()
+		} else {
+			c.Process.Signal(syscall.SIGCONT)
+			if c.Wait(); c.ProcessState.ExitCode() != 7 {
+				t.Errorf("after it went on: %v", c.ProcessState)
+			}
+		}
+		if err := other.Wait(); err != nil {
+			t.Errorf("beside one that stood still: %v", err)
+		}
+		nothingLeft(t, before, fmt.Sprintf("round %d", i))
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// Commands that start together do not hinder each other, and leave nothing.
+func TestManyCommands(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	nstest.NoLeaks(t)
+	kakuri(t, "ps").Run()
+	before := nstest.Take("/run/kakuri")
+	var list []*exec.Cmd
+	for range 20 {
+		c := kakuri(t, "run", "--rootfs", root, "sh", "-c", "exit 3")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, c)
+	}
+	for _, c := range list {
+		if c.Wait(); c.ProcessState.ExitCode() != 3 {
+			t.Errorf("%v", c.ProcessState)
+		}
+	}
+	nothingLeft(t, before, "many")
+}

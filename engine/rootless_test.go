@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// asUser runs the command as the ordinary user.
+func asUser(t testing.TB, u *nstest.Account, args ...string) (out string, code int) {
+	t.Helper()
+	c := u.Command(nstest.Binary(t, "kakuri"), args...)
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	data, err := c.Output()
+	if err != nil && c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(data) + stderr.String(), c.ProcessState.ExitCode()
+}
+
+// An ordinary user runs containers of the host image, and of a directory of theirs.
+func TestRootless(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	look := "id -u; id -g; grep -E 'CapEff|CapInh|CapAmb|Seccomp:' /proc/self/status; hostname; ls /root /home; wc -c </etc/shadow 2>/dev/null; cat /proc/self/uid_map; touch /etc/x 2>/dev/null; touch /tmp/x && echo tmp; " +
+		"mount -t tmpfs x /mnt 2>/dev/null && echo mounts; cat /proc/net/dev | grep -c :"
+	out, code := asUser(t, u, "run", "host", "sh", "-c", look)
+	if code != 0 {
+		t.Fatalf("code %d: %s", code, out)
+	}
+	for _, want := range []string{"CapEff:\t00000000800405fb", "CapInh:\t0000000000000000", "CapAmb:\t0000000000000000", "Seccomp:\t2", "tmp\n", "\n1\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not there", want)
+		}
+	}
+	if !strings.HasPrefix(out, "0\n0\n") || strings.Contains(out, "mounts") || strings.Contains(out, "x\n/") {
+		t.Errorf("%s", out)
+	}
+	if m := regexp.MustCompile(`(?m)^ +0 +(\d+) +1$`).FindStringSubmatch(out); m == nil {
+		t.Errorf("the caller is not root inside: %s", out)
+	}
+	root := nstest.RootFS(t)
+	if err := filepath.Walk(root, func(p string, _ os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(p, u.UID, u.GID)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	out, code = asUser(t, u, "run", "--rootfs", root, "sh", "-c", "id -u; touch /made; stat -c %u /made; stat -c '%t:%T' /dev/null; echo x >/dev/null && cat /dev/zero | head -c2 | wc -c; exit 4")
+	if code != 4 || out != "0\n0\n1:3\n2\n" {
+		t.Errorf("code %d: %q", code, out)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(root, "made"), &st); err != nil || int(st.Uid) != u.UID {
+		t.Errorf("%v: a file of root inside is %d's on the host", err, st.Uid)
+	}
+	for args, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"run host nosuch": {127, "not found"}, "run host /etc": {126, "EACCES"}, "run --rootfs /root true": {125, "EACCES"}, "run -v /root:/x host cat /x/y": {1, "denied"}, "run -v /root/x:/x host true": {125, "/root/x"},
+		"run --userns host host true": {125, ""}, "run -u 70000000 host true": {125, ""}, "run --device /dev/kmsg host head -c1 /dev/kmsg": {1, ""},
+	} {
+		out, code := asUser(t, u, strings.Fields(args)...)
+		if code != want.code || !strings.Contains(out, want.text) || strings.Count(out, "\n") > 3 {
+			t.Errorf("%s: code %d: %s", args, code, out)
+		}
+	}
+	if out, code := asUser(t, u, "ps"); code != 0 || strings.Count(out, "\n") != 1 {
+		t.Errorf("code %d: %s", code, out)
+	}
+}
+
+// With ranges of ids, other users are there inside.
+func TestRootlessRanges(t *testing.T) {
+	u := nstest.User(t)
+	for _, f := range []string{"/etc/subuid", "/etc/subgid"} {
+		if data, err := os.ReadFile(f); err != nil || !strings.Contains(string(data), u.Name+":") {
+			t.Skipf("needs a line for %s in %s, which test.sh writes", u.Name, f)
+		}
+	}
+	for _, f := range []string{"/usr/bin/newuidmap", "/usr/bin/newgidmap"} {
+		if !exists(f) {
+			t.Skipf("needs %s (Debian: package uidmap)", f)
+		}
+	}
+	out, code := asUser(t, u, "run", "-u", "33:44", "--group-add", "55", "host", "sh", "-c", "id -u; id -g; cat /proc/self/uid_map | wc -l; touch /tmp/x; stat -c %u:%g /tmp/x; grep Groups /proc/self/status")
+	if code != 0 || !strings.HasPrefix(out, "33\n44\n2\n33:44\n") || !strings.Contains(out, "55") {
+		t.Errorf("code %d: %q", code, out)
+	}
+}
+
+// Users do not see each other's containers, nor reach their records.
+func TestRootlessApart(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	root := nstest.RootFS(t)
+	e := openAt(t, "/run/kakuri")
+	stop, c := running(t, e, Run{Rootfs: root, Name: "roots", Command: []string{"sleep", "100"}})
+	defer stop()
+	out, code := asUser(t, u, "ps", "-q")
+	if code != 0 || out != "" {
+		t.Errorf("code %d: %q", code, out)
+	}
+	for _, args := range [][]string{{"run", "--pid", "container:roots", "host", "true"}, {"run", "--pid", "container:" + c.ID[:12], "host", "true"}} {
+		if out, code := asUser(t, u, args...); code != 125 || !strings.Contains(out, "no such container") {
+			t.Errorf("%v: code %d: %s", args, code, out)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/run/kakuri", &st); err != nil || st.Mode&0o077 != 0 {
+		t.Errorf("%v: the records have mode %o", err, st.Mode)
+	}
+}
+
+// A directory for records that somebody else made is none.
+func TestRuntimeDirOfAStranger(t *testing.T) {
+	u := nstest.User(t)
+	dir := fmt.Sprintf("/tmp/kakuri-%d", u.UID)
+	for name, make := range map[string]func() error{
+		"another's":      func() error { return os.Mkdir(dir, 0o700) },
+		"open to others": func() error { return mkdirOwned(dir, u.UID, 0o755) },
+		"a link":         func() error { return os.Symlink(u.RuntimeDir(), dir) },
+		"a file":         func() error { return os.WriteFile(dir, nil, 0o600) },
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		c := u.Command(nstest.Binary(t, "kakuri"), "ps")
+		c.Env = []string{"PATH=/bin", "HOME=/"}
+		out, err := c.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "XDG_RUNTIME_DIR") {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := u.Command(nstest.Binary(t, "kakuri"), "ps", "-q")
+	c.Env = []string{"PATH=/bin", "HOME=/"}
+	if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("without XDG_RUNTIME_DIR: %v: %s", err, out)
+	}
+	os.RemoveAll(dir)
+}
+
+func mkdirOwned(dir string, uid int, mode os.FileMode) error {
+	if err := os.Mkdir(dir, mode); err != nil {
+		return err
+	}
+	return os.Chown(dir, uid, uid)
+}

@@ -1,0 +1,501 @@
+package engine
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// What other engines were seen to get wrong, tried here as people would run it.
+// The names are those of the advisories; launch has tests of single plans.
+
+// canary is a directory of the host with a file in it; the test fails when anything
+// of it changes.
+func canary(t testing.TB) string {
+	t.Helper()
+	dir := nstest.Dir(t)
+	if err := os.WriteFile(filepath.Join(dir, "mark"), []byte("of the host"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"c", "d", "pts", "shm"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unchanged(t, dir)
+	return dir
+}
+
+// unchanged fails the test when a directory is another at its end.
+func unchanged(t testing.TB, dir string) {
+	t.Helper()
+	before := tree(t, dir)
+	t.Cleanup(func() {
+		if after := tree(t, dir); after != before {
+			t.Errorf("the host's %s changed:\n%safter it was\n%s", dir, after, before)
+		}
+	})
+}
+
+func tree(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		text := ""
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			if text = string(data); len(data) > 200 {
+				text = fmt.Sprintf("%x", sha256.Sum256(data))
+			}
+		}
+		fmt.Fprintf(&b, "%s %v %d %q\n", p, info.Mode(), info.ModTime().UnixNano(), text)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// userns are the two ways to run: with a user namespace, and without.
+var userns = []string{"", "host"}
+
+// A container makes the engine run the engine's own program, by /proc/self/exe as its
+// command or as the interpreter of a script, while another process of it tries to write to that
+// file.
+func TestCVE_2019_5736(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	data, err := os.ReadFile(nstest.Binary(t, "kakuri"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A copy that could be written: the one that was built lies on a read-only mount.
+	program := filepath.Join(nstest.Dir(t), "kakuri")
+	if err := os.WriteFile(program, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(program, &st); err != nil {
+		t.Fatal(err)
+	}
+	before := sha256.Sum256(data)
+	root := nstest.RootFS(t)
+	for name, text := range map[string]string{"script": "#!/proc/self/exe unshare\n", "script2": "#!/proc/self/fd/3\n"} {
+		if err := os.WriteFile(filepath.Join(root, "bin", name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rounds := 6
+	if testing.Short() {
+		rounds = 4
+	}
+	for _, mode := range userns {
+		t.Run("userns "+mode, func(t *testing.T) {
+			flags := []string{"--rootfs", root}
+			if mode != "" {
+				flags = append(flags, "--userns", mode)
+			}
+			c := exec.Command(program, append(append([]string{"run", "-i", "--name", "thief", "-v", nstest.Exe + ":/thief"}, flags...), "/thief", fmt.Sprint(st.Dev), fmt.Sprint(st.Ino))...)
+			stdin, err := c.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stdout, err := c.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Stderr = os.Stderr
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewReader(stdout)
+			if line, err := lines.ReadString('\n'); err != nil || line != "ready\n" {
+				stdin.Close()
+				c.Wait()
+				t.Fatalf("%v: %q", err, line)
+			}
+			for range rounds {
+				for _, command := range [][]string{{"/proc/self/exe", "unshare", "sleep", "0.05"}, {"script"}, {"script2"}, {"/proc/self/exe", "--version"}, {"/proc/1/exe", "-test.run=^$"}} {
+					// The user namespace is joined with the pids.
+					args := append(append([]string{"run", "--pid", "container:thief"}, flags...), command...)
+					exec.Command(program, args...).Run()
+				}
+				// With an init, a copy of the engine's process stays there.
+				exec.Command(program, append(append([]string{"run", "--init", "--pid", "container:thief"}, flags...), "sleep", "0.02")...).Run()
+			}
+			stdin.Close()
+			rest, err := io.ReadAll(lines)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Wait(); err != nil {
+				t.Error(err)
+			}
+			var looked, held, wrote int
+			if n, err := fmt.Sscanf(string(rest), "looked at %d, held %d, wrote %d\n", &looked, &held, &wrote); n != 3 || looked < rounds {
+				t.Errorf("%v: the thief says %q", err, rest)
+			}
+			if wrote != 0 {
+				t.Errorf("a container wrote %d times to the engine's program", wrote)
+			}
+			if held != 0 {
+				t.Logf("a container opened the engine's program for reading")
+			}
+			after, err := os.ReadFile(program)
+			if err != nil || sha256.Sum256(after) != before {
+				t.Errorf("%v: the engine's program is another", err)
+			}
+		})
+	}
+}
+
+// /proc or /sys of the image is a link, or a volume lies there: what the kernel shows is
+// masked and read-only all the same, or the run is refused.
+func TestCVE_2019_19921_2023_27561(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	host := canary(t)
+	look := "cat /proc/timer_list /proc/kcore /proc/keys 2>/dev/null | head -c1; for f in /proc/sys/vm/drop_caches /proc/sys/kernel/core_pattern /proc/sysrq-trigger /tmp/sys/vm/drop_caches; do " +
+		"test -e $f && (echo 1 >$f) 2>/dev/null && echo written $f; done; for d in /sys /proc /proc/sys; do umount $d 2>/dev/null && echo unmounted $d; done; true"
+	for _, mode := range userns {
+		for _, link := range []struct{ at, to string }{{"proc", "/tmp"}, {"proc", host}, {"proc", "/sys"}, {"sys", "/proc"}, {"sys", host}, {"proc", "../../../../.." + host}} {
+			root := nstest.RootFS(t)
+			if err := os.Remove(filepath.Join(root, link.at)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(link.to, filepath.Join(root, link.at)); err != nil {
+				t.Fatal(err)
+			}
+			r := sh(root, look)
+			r.UserNS = mode
+			if out, _, err := inside(t, e, r); err == nil && out != "" {
+				t.Errorf("%s is a link to %s, userns %q: %q", link.at, link.to, mode, out)
+			}
+		}
+		volume := nstest.Dir(t)
+		for _, dest := range []string{"/proc", "/sys", "/proc/sys", "/proc/self"} {
+			r := sh(nstest.RootFS(t), look)
+			r.UserNS, r.Mounts = mode, []Mount{{Type: "bind", Source: volume, Dest: dest, Options: []string{"rbind"}, Flag: "-v " + dest}}
+			if out, _, err := inside(t, e, r); err == nil && out != "" {
+				t.Errorf("a volume on %s, userns %q: %q", dest, mode, out)
+			}
+		}
+	}
+}
+
+// Two containers share a volume; one swaps a directory of it with a link to the host, while the
+// other starts with mounts below it.
+func TestCVE_2021_30465_and_2024_45310(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	host := canary(t)
+	volume := nstest.Dir(t)
+	if err := os.MkdirAll(filepath.Join(volume, "a/c"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(host, filepath.Join(volume, "evil")); err != nil {
+		t.Fatal(err)
+	}
+	root := nstest.RootFS(t)
+	shared := Mount{Type: "bind", Source: volume, Dest: "/vol", Options: []string{"rbind"}, Flag: "-v"}
+	stop, _ := running(t, e, Run{
+		Rootfs: root, Interactive: true, Command: []string{"/swapper", "/vol/a", "/vol/evil"},
+		Mounts: []Mount{shared, {Type: "bind", Source: nstest.Exe, Dest: "/swapper", Options: []string{"rbind"}, Flag: "-v"}},
+	})
+	defer stop()
+	rounds := 70
+	if testing.Short() {
+		rounds = 30
+	}
+	worked := 0
+	for i := range rounds {
+		r := sh(root, "cat /vol/a/mark /vol/evil/mark 2>/dev/null; true")
+		r.UserNS = userns[i%2]
+		r.Mounts = []Mount{
+			shared, {Type: "tmpfs", Dest: "/vol/a/c", Flag: "--tmpfs"}, {Type: "tmpfs", Dest: "/vol/a/new/deep", Flag: "--tmpfs"},
+			{Type: "bind", Source: "/etc/passwd", Dest: "/vol/a/file", Options: []string{"rbind", "ro"}, Flag: "-v"},
+		}
+		r.Mounts[3].Source = filepath.Join(root, "etc/passwd")
+		out, _, err := inside(t, e, r)
+		if err == nil {
+			worked++
+		}
+		if out != "" {
+			t.Fatalf("the host is to be seen: %q", out)
+		}
+	}
+	if worked == 0 {
+		t.Error("no run got through: the race was not tried to its end")
+	}
+}
+
+// A working directory that leads through a descriptor of the engine.
+func TestCVE_2024_21626(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	if err := os.Symlink("/proc/self/fd/7", filepath.Join(root, "fd7")); err != nil {
+		t.Fatal(err)
+	}
+	for n := 3; n <= 31; n++ {
+		for _, dir := range []string{fmt.Sprintf("/proc/self/fd/%d", n), fmt.Sprintf("/proc/1/fd/%d", n), "/fd7"} {
+			r := sh(root, "pwd")
+			r.Workdir, r.UserNS = dir, userns[n%2]
+			if out, code, err := inside(t, e, r); err == nil {
+				t.Errorf("-w %s works: code %d, %q", dir, code, out)
+			}
+		}
+	}
+}
+
+// /dev of the image leads to the host, and its devices are links.
+func TestCVE_2026_41579_and_2025_31133(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	host := canary(t)
+	for _, mode := range userns {
+		for _, target := range []string{host, strings.Repeat("../", 30) + host[1:], "/proc/self/cwd" + host, "/tmp"} {
+			root := nstest.RootFS(t)
+			if err := os.Remove(filepath.Join(root, "dev")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(target, filepath.Join(root, "dev")); err != nil {
+				t.Fatal(err)
+			}
+			r := sh(root, "cat /dev/mark 2>/dev/null; stat -L -c '%F %t:%T' /dev/null; echo x 2>/dev/null >/proc/sysrq-trigger && echo written; true")
+			r.UserNS = mode
+			if out, _, err := inside(t, e, r); err == nil && out != "character special file 1:3\n" {
+				t.Errorf("/dev is a link to %s, userns %q: %q", target, mode, out)
+			}
+		}
+		root := nstest.RootFS(t)
+		for name, to := range map[string]string{"null": "/proc/sysrq-trigger", "console": host + "/mark", "shm": host, "mqueue": host} {
+			if err := os.Symlink(to, filepath.Join(root, "dev", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := sh(root, "stat -c '%F %t:%T' /dev/null; cat /proc/keys")
+		r.UserNS = mode
+		want(t, e, r, "character special file 1:3\n")
+	}
+}
+
+// Files of the image that a container's account data come from are read as data, and below
+// its root: passwd is a way to the host, or does not end.
+func TestCVE_2024_9676(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	root := nstest.RootFS(t)
+	for name, change := range map[string]func(p string) error{
+		"fifo":   func(p string) error { return unix.Mkfifo(p, 0o644) },
+		"device": func(p string) error { return os.Symlink("/dev/zero", p) },
+		"host":   func(p string) error { return os.Symlink("/proc/self/root/etc/passwd", p) },
+	} {
+		p := filepath.Join(root, "etc/passwd")
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(p); err != nil {
+			t.Fatal(err)
+		}
+		r := sh(root, "grep Uid /proc/self/status | cut -f2")
+		r.User = "daemon"
+		refused(t, e, r, 125, "cannot be looked up")
+		if name == "fifo" {
+			continue // the shell of the image would wait for its writer
+		}
+		r.User = "7"
+		if out, _, err := inside(t, e, r); err != nil || out != "7\n" {
+			t.Errorf("%s: %v %q", name, err, out)
+		}
+	}
+}
+
+// Nodes of devices are no way to the devices: not when they are made inside, and not when
+// a volume brings them.
+func TestDeviceNodes(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	disk := rootDisk(t)
+	r := sh(root, fmt.Sprintf("mknod /tmp/mem c 1 1 2>/dev/null && echo made; mknod /tmp/disk b %d %d 2>/dev/null && echo made; head -c1 /tmp/disk /tmp/mem 2>/dev/null | wc -c", disk[0], disk[1]))
+	r.CapAdd = []string{"mknod"}
+	want(t, e, r, "0\n")
+	r = sh(root, "mknod /tmp/zero c 1 5 2>/dev/null && echo made; true")
+	r.UserNS = "host"
+	want(t, e, r, "")
+	// A volume brings one.
+	volume := nstest.Dir(t)
+	if err := unix.Mknod(filepath.Join(volume, "zero"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range userns {
+		r = sh(root, "cat /v/zero 2>/dev/null | head -c1 | wc -c")
+		r.Mounts, r.UserNS = []Mount{{Type: "bind", Source: volume, Dest: "/v", Options: []string{"rbind"}, Flag: "-v"}}, mode
+		want(t, e, r, "0\n")
+	}
+}
+
+// The image brings nodes of devices, which its root owns.
+func TestDeviceNodesOfTheImage(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	disk := rootDisk(t)
+	if err := unix.Mknod(filepath.Join(root, "etc/disk"), unix.S_IFBLK|0o666, int(unix.Mkdev(disk[0], disk[1]))); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(filepath.Join(root, "etc/zero"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range userns {
+		r := sh(root, "cat /etc/disk /etc/zero 2>/dev/null | head -c1 | wc -c")
+		r.UserNS = mode
+		want(t, e, r, "0\n")
+	}
+}
+
+// rootDisk is the number of the block device that "/" is on, or of some other one. It is
+// only ever opened for reading.
+func rootDisk(t testing.TB) [2]uint32 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat("/usr", &st); err != nil {
+		t.Fatal(err)
+	}
+	if unix.Major(st.Dev) == 0 {
+		return [2]uint32{7, 0}
+	}
+	return [2]uint32{unix.Major(st.Dev), unix.Minor(st.Dev)}
+}
+
+// The default filter: which sockets, namespaces and calls there are. A filter that
+// compares more bits than the kernel reads would let others through (CVE-2026-123876);
+// AF_ALG and AF_VSOCK are those of CVE-2026-31431.
+func TestCVE_2026_123876_and_31431(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := Run{Rootfs: root, Command: []string{"/opener"}, UserNS: mode, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/opener", Options: []string{"rbind"}, Flag: "-v"}}}
+		out, code, err := inside(t, e, r)
+		if err != nil || code != 0 {
+			t.Fatalf("%v: code %d: %s", err, code, out)
+		}
+		sockets, calls, _ := strings.Cut(out, "\n")
+		for s := range strings.FieldsSeq(strings.ReplaceAll(sockets, "netlink ", "netlink")) {
+			family, _, _ := strings.Cut(strings.TrimSuffix(s, "+"), "/")
+			switch family {
+			case "1", "2", "10", "16", "netlink0":
+			default:
+				t.Errorf("userns %q: socket %s is open", mode, s)
+			}
+		}
+		if !strings.Contains(" "+sockets+" ", " 2/1 ") || !strings.Contains(" "+sockets+" ", " netlink 0 ") {
+			t.Errorf("userns %q: sockets %s", mode, sockets)
+		}
+		for line := range strings.Lines(calls) {
+			if name, answer, _ := strings.Cut(strings.TrimSpace(line), ": "); answer != "operation not permitted" && answer != "function not implemented" {
+				t.Errorf("userns %q: %s gives %q", mode, name, answer)
+			}
+		}
+	}
+}
+
+// The control groups of the host cannot be mounted or written (CVE-2022-0492, CVE-2023-25809).
+func TestCVE_2022_0492_and_2023_25809(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := sh(root, `mkdir -p /tmp/cg; busybox unshare -Urm sh -c 'mount -t cgroup -o rdma x /tmp/cg && echo mounted' 2>/dev/null
+			mount -t cgroup -o memory x /tmp/cg 2>/dev/null && echo mounted
+			for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs -o -name notify_on_release 2>/dev/null | head -50); do (echo 0 >$f) 2>/dev/null && echo written $f; done; true`)
+		r.UserNS = mode
+		want(t, e, r, "")
+	}
+}
+
+// No socket of the engine can be reached by a name without a file (CVE-2020-15257).
+func TestCVE_2020_15257(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	before, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := sh(root, "grep -c @ /proc/net/unix; true")
+	r.Network = "host"
+	want(t, e, r, fmt.Sprintln(strings.Count(string(before), "@")))
+}
+
+// Descriptors and terminals of the caller: a container gets neither (CVE-2017-5226).
+func TestCVE_2017_5226(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	root := nstest.RootFS(t)
+	master, slave := openPTY(t)
+	leak, err := os.Open("/usr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leak.Close()
+	for _, flags := range [][]string{{}, {"-i"}, {"-t", "-i"}} {
+		c := kakuri(t, append(append([]string{"run", "--rootfs", root}, flags...), "sh", "-c",
+			"for n in 0 1 2 3 4 5 6 7 8 9 10; do readlink /proc/self/fd/$n; done; (echo x >/dev/tty) 2>&1 | head -c 3; tty")...)
+		c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+		c.ExtraFiles = []*os.File{leak, slave}
+		c.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", slave.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make(chan string)
+		go func() {
+			text := make([]byte, 4096)
+			all := ""
+			for !strings.Contains(all, "-end-") {
+				n, err := master.Read(text)
+				if err != nil {
+					break
+				}
+				all += string(text[:n])
+			}
+			out <- all
+		}()
+		runErr := c.Run()
+		fmt.Fprint(slave, "-end-")
+		got := <-out
+		if runErr != nil && !strings.Contains(got, "not a tty") {
+			t.Errorf("%v: %v: %s", flags, runErr, got)
+		}
+		inTTY := len(flags) == 2
+		for line := range strings.Lines(strings.ReplaceAll(got, "\r", "")) {
+			line = strings.TrimSpace(line)
+			if line == "/usr" || (line == name && !inTTY) {
+				t.Errorf("%v: the container has the caller's %s", flags, line)
+			}
+		}
+	}
+}

@@ -1,0 +1,485 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// prepare compiles a run on an empty root file system.
+func prepare(t testing.TB, r Run) (*Prepared, error) {
+	t.Helper()
+	e := &Engine{dir: filepath.Join(t.TempDir(), "none")}
+	e.host = rootFacts()
+	if r.Rootfs == "" {
+		r.Rootfs = t.TempDir()
+	}
+	if r.Command == nil {
+		r.Command = []string{"true"}
+	}
+	return e.Prepare(r)
+}
+
+// rootFacts are those of root on a machine that lacks nothing.
+func rootFacts() plan.Facts {
+	f := plan.Facts{Arch: abi.ArchX86_64, Kernel: "6.12.0", Caps: abi.AllCaps, LastCap: abi.LastCap, AllIDs: true}
+	for i := range f.Rlimits {
+		f.Rlimits[i] = plan.LimitFact{Soft: 1024, Hard: 4096}
+	}
+	return f
+}
+
+func spec(t testing.TB, r Run) specs.Spec {
+	t.Helper()
+	p, err := prepare(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.builder.spec
+}
+
+func noSpec(t testing.TB, r Run, text string) {
+	t.Helper()
+	p, err := prepare(t, r)
+	if err == nil {
+		t.Errorf("%+v: works: %d steps", r, len(p.Plan.Steps))
+	} else if !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v: want %q, in one line", err, text)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Setenv("KAKURI_SECRET", "of the caller")
+	base := []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOME=/"}
+	for _, c := range []struct {
+		env, want []string
+	}{
+		{nil, base},
+		{[]string{"A=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=1", "HOME=/"}},
+		{[]string{"A=1", "A=2"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=2", "HOME=/"}},
+		{[]string{"A="}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=", "HOME=/"}},
+		{[]string{"A==x=y"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A==x=y", "HOME=/"}},
+		{[]string{"PATH=/x"}, []string{"HOSTNAME=h", "PATH=/x", "HOME=/"}},
+		{[]string{"HOME=/elsewhere"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOME=/elsewhere"}},
+		{[]string{"HOSTNAME=x"}, []string{"PATH=" + defaultPath, "HOSTNAME=x", "HOME=/"}},
+		{[]string{"A=line\nbreak"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=line\nbreak", "HOME=/"}},
+		{[]string{"HOMER=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOMER=1", "HOME=/"}},
+	} {
+		if got := spec(t, Run{Env: c.env, Hostname: "h"}).Process.Env; !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q, want %q", c.env, got, c.want)
+		}
+	}
+	for _, env := range []string{"", "=x", "A=\x00"} {
+		noSpec(t, Run{Env: []string{env}}, "-e ")
+	}
+	if got := spec(t, Run{TTY: true}).Process.Env; !slices.Contains(got, "TERM=xterm") {
+		t.Errorf("with a terminal: %q", got)
+	}
+	if got := spec(t, Run{}).Process.Env; slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "TERM=") || strings.Contains(s, "SECRET") }) {
+		t.Errorf("without a terminal: %q", got)
+	}
+}
+
+func TestCaps(t *testing.T) {
+	all := capNames(abi.AllCaps)
+	base := capNames(defaultCaps())
+	for _, c := range []struct {
+		add, drop []string
+		want      []string
+	}{
+		{nil, nil, base},
+		{nil, []string{"all"}, []string{}},
+		{nil, []string{"ALL"}, []string{}},
+		{[]string{"all"}, nil, all},
+		{[]string{"ALL"}, []string{"all"}, all},
+		{[]string{"chown"}, []string{"all"}, []string{"CAP_CHOWN"}},
+		{[]string{"CAP_CHOWN", "cap_kill"}, []string{"All"}, []string{"CAP_CHOWN", "CAP_KILL"}},
+		{[]string{"all"}, []string{"sys_admin", "CAP_KILL"}, slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "CAP_SYS_ADMIN" || s == "CAP_KILL" })},
+		{nil, []string{"chown"}, slices.DeleteFunc(slices.Clone(base), func(s string) bool { return s == "CAP_CHOWN" })},
+		{[]string{"chown"}, []string{"chown"}, base}, // Docker adds after it drops
+		{[]string{"net_raw"}, nil, capNames(defaultCaps().With(abi.CapNetRaw))},
+	} {
+		got := spec(t, Run{CapAdd: c.add, CapDrop: c.drop}).Process.Capabilities
+		if !slices.Equal(got.Bounding, c.want) || !slices.Equal(got.Permitted, c.want) || !slices.Equal(got.Effective, c.want) {
+			t.Errorf("add %q drop %q: %+v, want %q", c.add, c.drop, got, c.want)
+		}
+		if len(got.Inheritable)+len(got.Ambient) > 0 {
+			t.Errorf("inheritable %q, ambient %q", got.Inheritable, got.Ambient)
+		}
+	}
+	for _, name := range []string{"", "nosuch", "CAP_", "cap_chown ", "CAP_CAP_CHOWN", "0"} {
+		noSpec(t, Run{CapAdd: []string{name}}, "--cap-add "+name+": there is no such capability")
+		noSpec(t, Run{CapDrop: []string{name}}, "--cap-drop "+name+": there is no such capability")
+	}
+	// Another user than root has them only as a bound.
+	got := spec(t, Run{User: "5"}).Process.Capabilities
+	if !slices.Equal(got.Bounding, base) || len(got.Permitted)+len(got.Effective)+len(got.Ambient)+len(got.Inheritable) > 0 {
+		t.Errorf("as a user: %+v", got)
+	}
+	if got := spec(t, Run{Privileged: true}).Process.Capabilities; !slices.Equal(got.Permitted, all) {
+		t.Errorf("privileged: %q", got.Permitted)
+	}
+}
+
+// CVE-2022-0811: a sysctl is one parameter of one namespace that the container has for
+// itself.
+func TestCVE_2022_0811(t *testing.T) {
+	for key, value := range map[string]string{
+		"net.ipv4.ip_forward": "1", "net.core.somaxconn": "1024", "net.ipv4.conf.all.rp_filter": "0", "net.ipv4.ping_group_range": "0 10",
+		"fs.mqueue.msg_max": "20", "kernel.msgmax": "65536", "kernel.sem": "250 32000 32 128", "kernel.shm_rmid_forced": "1",
+		// What a value means is the kernel's business; it is one write to one file.
+		"net.ipv4.tcp_mem": "1+kernel.core_pattern=|/bin/x", "net.ipv4.ip_default_ttl": "64 kernel.core_pattern=x",
+	} {
+		s := spec(t, Run{Sysctls: map[string]string{key: value}}).Linux.Sysctl
+		if s[key] != value {
+			t.Errorf("%s: %q", key, s)
+		}
+	}
+	for key, text := range map[string]string{
+		"kernel.core_pattern": "it is the host's", "vm.overcommit_memory": "it is the host's", "fs.file-max": "it is the host's",
+		"kernel.shmmax2": "it is the host's", "kernel.msgmax.x": "it is the host's", "fs.mqueuex": "it is the host's", "netx.ipv4.ip_forward": "it is the host's",
+		"kernel.hostname": "use --hostname", "kernel.domainname": "use --hostname", "user.max_user_namespaces": "it is the host's",
+		"net/ipv4/ip_forward": "is named as", "net.ipv4/../../kernel/core_pattern": "is named as", "net..core": "is named as", ".net.core": "is named as",
+		"net.": "is named as", "net.ipv4.ip_forward+kernel.core_pattern": "is named as", "net.x=1": "is named as", "net.x\ny": `net.x\ny: a parameter is named as`, "net x": "is named as", "": "",
+		"net.ipv4.\x00": "", "net": "it is the host's", "NET.ipv4.ip_forward": "it is the host's",
+	} {
+		noSpec(t, Run{Sysctls: map[string]string{key: "1"}}, text)
+	}
+	for _, value := range []string{"1\nkernel.core_pattern=x", "1\x00"} {
+		noSpec(t, Run{Sysctls: map[string]string{"net.ipv4.ip_forward": value}}, "line break")
+	}
+	for _, r := range []Run{
+		{Network: "host", Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}},
+		{IPC: "host", Sysctls: map[string]string{"kernel.msgmax": "1"}},
+		{IPC: "host", Sysctls: map[string]string{"fs.mqueue.msg_max": "1"}},
+	} {
+		noSpec(t, r, "which the container shares")
+	}
+	// The defaults are there where the network is the container's own, and give way.
+	if s := spec(t, Run{}).Linux.Sysctl; s["net.ipv4.ip_unprivileged_port_start"] != "0" || s["net.ipv4.ping_group_range"] != "0 65535" {
+		t.Errorf("%q", s)
+	}
+	if s := spec(t, Run{Network: "host"}).Linux.Sysctl; len(s) != 0 {
+		t.Errorf("--network host: %q", s)
+	}
+	if s := spec(t, Run{Sysctls: map[string]string{"net.ipv4.ip_unprivileged_port_start": "80"}}).Linux.Sysctl; s["net.ipv4.ip_unprivileged_port_start"] != "80" {
+		t.Errorf("%q", s)
+	}
+}
+
+func TestSecurityOpt(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	docker := write("docker.json", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["chmod"],"action":"SCMP_ACT_ERRNO"}]}`)
+	for opt, want := range map[string]struct{ filter, masks, nnp bool }{
+		"no-new-privileges": {true, true, true}, "no-new-privileges=true": {true, true, true}, "no-new-privileges:true": {true, true, true},
+		"no-new-privileges=false": {true, true, false}, "seccomp=unconfined": {false, true, false}, "seccomp=builtin": {true, true, false}, "seccomp:unconfined": {false, true, false},
+		"systempaths=unconfined": {true, false, false}, "apparmor=unconfined": {true, true, false}, "label=disable": {true, true, false}, "seccomp=" + docker: {true, true, false},
+	} {
+		s := spec(t, Run{SecurityOpt: []string{opt}})
+		if (s.Linux.Seccomp != nil) != want.filter || (len(s.Linux.MaskedPaths) > 0) != want.masks || (len(s.Linux.ReadonlyPaths) > 0) != want.masks || s.Process.NoNewPrivileges != want.nnp {
+			t.Errorf("%s: filter %v, %d masks, nnp %v", opt, s.Linux.Seccomp != nil, len(s.Linux.MaskedPaths), s.Process.NoNewPrivileges)
+		}
+	}
+	for opt, text := range map[string]string{
+		"": "unknown", "nonsense": "unknown", "seccomp": "unknown", "seccomp=": "unknown", "seccomp=/no/such": "no such file",
+		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "apparmor=profile": "this version confines by", "label=type:x": "this version confines by",
+		"no-new-privileges=maybe": "unknown", "systempaths=x": "unknown",
+	} {
+		noSpec(t, Run{SecurityOpt: []string{opt}}, text)
+	}
+	p := spec(t, Run{Privileged: true})
+	if p.Linux.Seccomp != nil || len(p.Linux.MaskedPaths)+len(p.Linux.ReadonlyPaths) > 0 {
+		t.Error("privileged: confined")
+	}
+	if s := spec(t, Run{Privileged: true, SecurityOpt: []string{"seccomp=" + docker}}); s.Linux.Seccomp == nil {
+		t.Error("privileged with a profile: no filter")
+	}
+}
+
+func TestUlimits(t *testing.T) {
+	core := specs.POSIXRlimit{Type: "RLIMIT_CORE"}
+	for _, c := range []struct {
+		limits []Ulimit
+		want   []specs.POSIXRlimit
+	}{
+		{nil, []specs.POSIXRlimit{core}},
+		{[]Ulimit{{"nofile", 10, 20}}, []specs.POSIXRlimit{core, {Type: "RLIMIT_NOFILE", Soft: 10, Hard: 20}}},
+		{[]Ulimit{{"core", -1, -1}}, []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: ^uint64(0), Hard: ^uint64(0)}}},
+		{[]Ulimit{{"nproc", 5, -1}}, []specs.POSIXRlimit{core, {Type: "RLIMIT_NPROC", Soft: 5, Hard: ^uint64(0)}}},
+	} {
+		if got := spec(t, Run{Ulimits: c.limits}).Process.Rlimits; !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v", c.limits, got)
+		}
+	}
+	for _, name := range []string{"", "nosuch", "RLIMIT_CORE", "core "} {
+		noSpec(t, Run{Ulimits: []Ulimit{{name, 1, 1}}}, "there is no such limit")
+	}
+	noSpec(t, Run{Ulimits: []Ulimit{{"nofile", 20, 10}}}, "above the hard limit")
+}
+
+func TestCommand(t *testing.T) {
+	entry := func(s string) *string { return &s }
+	for _, c := range []struct {
+		entrypoint *string
+		command    []string
+		want       []string
+	}{
+		{nil, []string{"a", "b"}, []string{"a", "b"}},
+		{entry("x"), []string{"a", "b"}, []string{"x", "a", "b"}},
+		{entry("x"), []string{}, []string{"x"}},
+		{entry(""), []string{"a"}, []string{"a"}},
+	} {
+		if got := spec(t, Run{Entrypoint: c.entrypoint, Command: c.command}).Process.Args; !slices.Equal(got, c.want) {
+			t.Errorf("%v: %q", c, got)
+		}
+	}
+	noSpec(t, Run{Command: []string{}}, "no command")
+	noSpec(t, Run{Entrypoint: entry(""), Command: []string{}}, "no command")
+	noSpec(t, Run{Workdir: "relative"}, "must be an absolute path")
+	if got := spec(t, Run{Workdir: "/a/../b//c/"}).Process.Cwd; got != "/b/c" {
+		t.Error(got)
+	}
+	noSpec(t, Run{Name: "bad name"}, "--name")
+	noSpec(t, Run{StopSignal: "SIGNONE"}, "there is no such signal")
+	e := &Engine{dir: t.TempDir(), host: rootFacts()}
+	if _, err := e.Prepare(Run{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), `image "debian": this version has`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNamespaceModes(t *testing.T) {
+	kinds := func(s specs.Spec) string {
+		var list []string
+		for _, n := range s.Linux.Namespaces {
+			list = append(list, string(n.Type))
+		}
+		return strings.Join(list, " ")
+	}
+	all := "user pid mount network ipc uts cgroup time"
+	for _, c := range []struct {
+		run  Run
+		want string
+	}{
+		{Run{}, all},
+		{Run{PID: "host"}, "user mount network ipc uts cgroup time"},
+		{Run{IPC: "host"}, "user pid mount network uts cgroup time"},
+		{Run{UTS: "host"}, "user pid mount network ipc cgroup time"},
+		{Run{Network: "host"}, "user pid mount ipc uts cgroup time"},
+		{Run{Network: "none"}, all},
+		{Run{UserNS: "host"}, "pid mount network ipc uts cgroup time"},
+		{Run{CgroupNS: "host"}, "user pid mount network ipc uts time"},
+		{Run{Privileged: true}, "pid mount network ipc uts cgroup time"},
+		{Run{Privileged: true, UserNS: "auto"}, all},
+		{Run{PID: "private", IPC: "shareable", UserNS: "auto"}, all},
+	} {
+		if got := kinds(spec(t, c.run)); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.run, got, c.want)
+		}
+	}
+	s := spec(t, Run{})
+	if len(s.Hostname) != 12 || s.Linux.UIDMappings[0].HostID < 0x70000000 || s.Linux.UIDMappings[0].Size != 65536 {
+		t.Errorf("host name %q, ids %+v", s.Hostname, s.Linux.UIDMappings)
+	}
+	if s := spec(t, Run{Hostname: "h", Domainname: "d"}); s.Hostname != "h" || s.Domainname != "d" {
+		t.Errorf("%q %q", s.Hostname, s.Domainname)
+	}
+	if s := spec(t, Run{UTS: "host"}); s.Hostname != "" {
+		t.Errorf("--uts host: host name %q", s.Hostname)
+	}
+	for _, r := range []Run{{PID: "container:none"}, {Network: "container:none"}, {IPC: "container:"}} {
+		noSpec(t, r, "no such container")
+	}
+	p, err := prepare(t, Run{Boottime: time.Hour, Monotonic: -time.Second})
+	if err != nil || p.builder.opts.Boottime != int64(time.Hour) || p.builder.opts.Monotonic != -int64(time.Second) {
+		t.Errorf("%v %+v", err, p)
+	}
+}
+
+func TestMounts(t *testing.T) {
+	host := t.TempDir()
+	last := func(r Run) specs.Mount { s := spec(t, r); return s.Mounts[len(s.Mounts)-1] }
+	m := last(Run{Mounts: []Mount{{Type: "bind", Source: host, Dest: "/data", Options: []string{"rbind", "ro"}, Flag: "-v x"}}})
+	if m.Type != "bind" || m.Source != host || m.Destination != "/data" || !slices.Equal(m.Options, []string{"rbind", "ro", "rnodev", "ridmap"}) {
+		t.Errorf("%+v", m)
+	}
+	m = last(Run{UserNS: "host", Mounts: []Mount{{Type: "bind", Source: host, Dest: "/data", Options: []string{"rbind"}, Flag: "-v x"}}})
+	if slices.Contains(m.Options, "ridmap") {
+		t.Errorf("without a user namespace: %+v", m)
+	}
+	m = last(Run{Mounts: []Mount{{Type: "tmpfs", Dest: "/t", Options: []string{"size=1m"}, Flag: "--tmpfs /t"}}})
+	if m.Type != "tmpfs" || !slices.Equal(m.Options, []string{"size=1m"}) {
+		t.Errorf("%+v", m)
+	}
+	// As with Docker, -v makes what is missing and --mount does not.
+	missing := filepath.Join(host, "a/b")
+	noSpec(t, Run{Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/d", MustHave: true, Flag: "--mount x"}}}, "--mount x: there is no "+missing)
+	if exists(missing) {
+		t.Error("--mount made its source")
+	}
+	for _, bad := range []Mount{
+		{Type: "bind", Source: host, Dest: "relative", Flag: "-v"}, {Type: "bind", Source: host, Dest: "/", Flag: "-v"}, {Type: "bind", Source: host, Dest: "/a/..", Flag: "-v"},
+		{Type: "bind", Source: host, Dest: "", Flag: "-v"}, {Type: "bind", Source: "name", Dest: "/d", Flag: "-v"}, {Type: "bind", Source: "", Dest: "/d", Flag: "-v"},
+		{Type: "volume", Source: host, Dest: "/d", Flag: "--mount"}, {Type: "", Dest: "/d", Flag: "--mount"}, {Type: "tmpfs", Dest: "d", Flag: "--tmpfs"},
+	} {
+		noSpec(t, Run{Mounts: []Mount{bad}}, bad.Flag)
+	}
+	shm := func(r Run) string {
+		for _, m := range spec(t, r).Mounts {
+			if m.Destination == "/dev/shm" {
+				return m.Type + " " + strings.Join(m.Options, ",")
+			}
+		}
+		return ""
+	}
+	if got := shm(Run{}); !strings.Contains(got, "size=67108864") {
+		t.Error(got)
+	}
+	if got := shm(Run{ShmSize: 4096}); !strings.Contains(got, "size=4096") {
+		t.Error(got)
+	}
+	if got := shm(Run{IPC: "host"}); !strings.HasPrefix(got, "bind ") {
+		t.Error(got)
+	}
+	for _, d := range []Device{{Host: "/no/such", Inside: "/dev/x", Access: "rwm", Flag: "/no/such"}, {Host: "/etc/passwd", Inside: "/dev/x", Access: "rwm", Flag: "/etc/passwd"}, {Host: "/dev/null", Inside: "/dev/x", Access: "r", Flag: "/dev/null:/dev/x:r"}} {
+		noSpec(t, Run{Devices: []Device{d}}, "--device "+d.Flag)
+	}
+}
+
+// Explaining a run changes nothing: no file of the host, no record; and -v makes its
+// source only when it runs.
+func TestPrepareChangesNothing(t *testing.T) {
+	e := &Engine{dir: filepath.Join(t.TempDir(), "kakuri"), host: rootFacts()}
+	missing := filepath.Join(t.TempDir(), "a")
+	p, err := e.Prepare(Run{Rootfs: t.TempDir(), Command: []string{"true"}, Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/a", Flag: "-v x"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exists(e.dir) {
+		t.Error("it made the directory of records")
+	}
+	if exists(missing) {
+		t.Error("it made the source of a mount")
+	}
+	data, err := json.Marshal(p.Plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again plan.Plan
+	if err := json.Unmarshal(data, &again); err != nil || again.Text() != p.Plan.Text() {
+		t.Errorf("%v: the plan does not come back from its record", err)
+	}
+	other, err := e.Prepare(Run{Rootfs: t.TempDir(), Command: []string{"true"}})
+	if err != nil || other.Container.ID == p.Container.ID {
+		t.Errorf("%v: two containers with one id", err)
+	}
+}
+
+// Each step says which flag, or which default, it is there for.
+func TestCauses(t *testing.T) {
+	nstest.Root(t)
+	p, err := prepare(t, Run{
+		ReadOnly: true, CapAdd: []string{"net_raw"}, Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}, Hostname: "h", Workdir: "/w",
+		Ulimits: []Ulimit{{"nofile", 1, 2}}, Mounts: []Mount{{Type: "tmpfs", Dest: "/t", Flag: "--tmpfs /t"}}, User: "5", Init: true, SecurityOpt: []string{"no-new-privileges"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := p.Plan.Text()
+	for _, flag := range []string{"--read-only", "--cap-add net_raw", "--sysctl net.ipv4.ip_forward=1", "--hostname", "-w /w", "--ulimit nofile", "--tmpfs /t", "-u 5", "--init", "--security-opt no-new-privileges"} {
+		if !strings.Contains(text, flag) {
+			t.Errorf("no step is there for %s", flag)
+		}
+	}
+	if strings.Contains(text, "config.json") {
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "config.json") {
+				t.Errorf("a person asked for no config.json: %s", line)
+			}
+		}
+	}
+}
+
+// Devices of the host image and of --privileged are those of the host, but for what a
+// container has of its own.
+func TestHostDevices(t *testing.T) {
+	list, err := hostDevices("/dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range list {
+		names = append(names, d.Path)
+		if (d.Type != "c" && d.Type != "b") || d.FileMode == nil || d.UID == nil {
+			t.Errorf("%+v", d)
+		}
+	}
+	if !slices.Contains(names, "/dev/null") || slices.Contains(names, "/dev/console") || slices.Contains(names, "/dev/ptmx") ||
+		slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "/dev/pts/") || strings.HasPrefix(n, "/dev/shm/") }) {
+		t.Errorf("%q", names)
+	}
+	if _, err := deviceOf("/etc/passwd"); err == nil {
+		t.Error("a file is a device")
+	}
+	if d, err := deviceOf("/dev/zero"); err != nil || d.Major != 1 || d.Minor != 5 || d.Type != "c" {
+		t.Errorf("%v %+v", err, d)
+	}
+}
+
+// The default filter takes its architecture alone, and the families of sockets by
+// the bits that the kernel reads.
+func TestNarrow(t *testing.T) {
+	s := spec(t, Run{}).Linux.Seccomp
+	if len(s.Architectures) != 1 {
+		t.Errorf("architectures %q", s.Architectures)
+	}
+	allowed := map[string]bool{}
+	for _, c := range s.Syscalls {
+		if c.Action != specs.ActAllow {
+			continue
+		}
+		for _, n := range c.Names {
+			if n == "socket" {
+				for _, a := range c.Args {
+					if a.Op != specs.OpMaskedEqual || a.Value != 0xffffffff {
+						t.Errorf("socket compares %+v", a)
+					}
+				}
+				if len(c.Args) == 0 {
+					t.Error("every socket is allowed")
+				}
+			}
+			allowed[n] = true
+		}
+	}
+	for _, n := range []string{"io_uring_setup", "userfaultfd", "keyctl", "add_key", "process_vm_readv", "bpf", "mount", "unshare", "kexec_load", "socketcall", "ptrace2"} {
+		if allowed[n] && n != "unshare" && n != "mount" {
+			t.Errorf("%s is allowed", n)
+		}
+	}
+	for _, n := range []string{"read", "execve", "socket", "openat", "clone", "futex"} {
+		if !allowed[n] {
+			t.Errorf("%s is not allowed", n)
+		}
+	}
+	if bytes.Contains([]byte(fmt.Sprint(allowed)), []byte("vmsplice")) {
+		t.Error("vmsplice is allowed")
+	}
+}

@@ -1,0 +1,283 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// noise is n bytes of every value, the same at each call.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	src := rand.NewChaCha8([32]byte{1})
+	src.Read(b)
+	return b
+}
+
+// Ten megabytes there and back arrive as they were sent, on all three streams.
+func TestStreamsAreExact(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	data := noise(10 << 20)
+	for _, init := range []bool{false, true} {
+		var stdout, stderr bytes.Buffer
+		r := sh(root, "tee /dev/stderr")
+		r.Interactive, r.Init = true, init
+		res, err := e.Run(context.Background(), r, Streams{In: bytes.NewReader(data), Out: &stdout, Err: &stderr}, false)
+		if err != nil || res.Code != 0 {
+			t.Fatalf("%v: code %d: %.200s", err, res.Code, stderr.String())
+		}
+		if !bytes.Equal(stdout.Bytes(), data) || !bytes.Equal(stderr.Bytes(), data) {
+			t.Errorf("sent %d bytes, %d and %d came", len(data), stdout.Len(), stderr.Len())
+		}
+	}
+	// By the command, through pipes of the shell.
+	c := kakuri(t, "run", "-i", "--rootfs", root, "cat")
+	c.Stdin = bytes.NewReader(data)
+	out, err := c.Output()
+	if err != nil || sha256.Sum256(out) != sha256.Sum256(data) {
+		t.Errorf("%v: sent %d bytes, %d came", err, len(data), len(out))
+	}
+}
+
+// Without -i there is nothing to read; with it, the end of the input is the end.
+func TestStdin(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	run := func(r Run, in io.Reader) string {
+		t.Helper()
+		var out bytes.Buffer
+		res, err := e.Run(context.Background(), r, Streams{In: in, Out: &out}, false)
+		if err != nil || res.Code != 0 {
+			t.Errorf("%v: code %d", err, res.Code)
+		}
+		return out.String()
+	}
+	r := sh(root, "cat; echo end")
+	if got := run(r, strings.NewReader("input")); got != "end\n" {
+		t.Errorf("without -i: %q", got)
+	}
+	r.Interactive = true
+	if got := run(r, strings.NewReader("input")); got != "inputend\n" {
+		t.Errorf("with -i: %q", got)
+	}
+	if got := run(r, strings.NewReader("")); got != "end\n" {
+		t.Errorf("empty: %q", got)
+	}
+	if got := run(r, nil); got != "end\n" {
+		t.Errorf("none: %q", got)
+	}
+	// A program that reads but a part, or nothing.
+	r = sh(root, "head -c3; echo; exit 0")
+	r.Interactive = true
+	if got := run(r, bytes.NewReader(noise(1<<20))); len(got) < 1 {
+		t.Errorf("%q", got)
+	}
+	if got := run(Run{Rootfs: root, Interactive: true, Command: []string{"true"}}, bytes.NewReader(noise(1<<20))); got != "" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A container that closes its output goes on, and one whose output nobody reads any more is
+// told by SIGPIPE.
+func TestClosedOutput(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	var stderr bytes.Buffer
+	res, err := e.Run(context.Background(), sh(root, "echo one; exec >&-; echo two >&2; exit 4"), Streams{Out: io.Discard, Err: &stderr}, false)
+	if err != nil || res.Code != 4 || stderr.String() != "two\n" {
+		t.Errorf("%v: code %d: %q", err, res.Code, stderr.String())
+	}
+	begin := time.Now()
+	res, err = e.Run(context.Background(), sh(root, "yes; exit 9"), Streams{Out: failing{}}, false)
+	if err != nil || time.Since(begin) > 30*time.Second || res.Code == 0 {
+		t.Errorf("%v: code %d after %v", err, res.Code, time.Since(begin))
+	}
+	// None at all.
+	if res, err := e.Run(context.Background(), sh(root, "echo x; echo y >&2; test -c /proc/self/fd/1 && exit 6"), Streams{}, false); err != nil || res.Code != 6 {
+		t.Errorf("%v: code %d", err, res.Code)
+	}
+}
+
+// failing is an output that cannot be written.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+// The command in a pipeline whose reader ends: it ends too, and leaves nothing.
+func TestPipeline(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	root := nstest.RootFS(t)
+	bin := nstest.Binary(t, "kakuri")
+	c := exec.Command("sh", "-c", fmt.Sprintf("%s run --rootfs %s yes | head -n 2", bin, root))
+	out, err := c.Output()
+	if err != nil || string(out) != "y\ny\n" {
+		t.Errorf("%v: %q", err, out)
+	}
+	// With a closed output, and with all closed.
+	for _, closed := range []string{">&-", "2>&-", "<&-", "<&- >&- 2>&-"} {
+		c := exec.Command("timeout", "20", "sh", "-c", fmt.Sprintf("%s run -i --rootfs %s sh -c 'echo x; echo y >&2; cat; exit 3' %s; echo $? >/tmp/code", bin, root, closed))
+		c.Run()
+		if code, _ := os.ReadFile("/tmp/code"); string(code) != "3\n" {
+			t.Errorf("%s: code %q", closed, code)
+		}
+	}
+	os.Remove("/tmp/code")
+	if out := output(t, kakuri(t, "ps", "-q")); out != "" {
+		t.Errorf("still running: %q", out)
+	}
+	left, err := readNames("/run/kakuri/containers")
+	if err != nil || len(left) > 0 {
+		t.Errorf("%v: %q", err, left)
+	}
+}
+
+// Streams belong to the container's user, which may open them again by name.
+func TestStreamsCanBeReopened(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, user := range []string{"", "web"} {
+		for _, mode := range userns {
+			r := sh(root, "echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin")
+			r.User, r.UserNS = user, mode
+			var stdout, stderr bytes.Buffer
+			r.Interactive = true
+			res, err := e.Run(context.Background(), r, Streams{In: strings.NewReader("in\n"), Out: &stdout, Err: &stderr}, false)
+			if err != nil || res.Code != 0 || stdout.String() != "out\nin\n" || stderr.String() != "err\n" {
+				t.Errorf("user %q, userns %q: %v: code %d: %q %q", user, mode, err, res.Code, stdout.String(), stderr.String())
+			}
+		}
+	}
+}
+
+// A terminal inside: both directions, the size, and the caller's terminal in its old
+// mode afterwards.
+func TestTTY(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	root := nstest.RootFS(t)
+	master, slave := openPTY(t)
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 41, Col: 97}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := kakuri(t, "run", "-it", "--rootfs", root, "sh", "-c", "trap 'echo resized' WINCH; tty; stty size; read line; echo \"got <$line>\"; read line; stty size; exit 5")
+	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	defer timer.Stop()
+	lines := bufio.NewReader(master)
+	expect := func(want string) {
+		t.Helper()
+		for range 20 {
+			got, err := lines.ReadString('\n')
+			if got = strings.TrimSpace(got); got == want {
+				return
+			}
+			if err != nil {
+				t.Fatalf("waiting for %q: %v", want, err)
+			}
+		}
+		t.Fatalf("%q does not come", want)
+	}
+	expect("/dev/pts/0")
+	expect("41 97")
+	fmt.Fprint(master, "hello\r")
+	expect("got <hello>")
+	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 20, Col: 50}); err != nil {
+		t.Fatal(err)
+	}
+	// The kernel tells the foreground of the caller's terminal, which is the command.
+	expect("resized")
+	fmt.Fprint(master, "\r")
+	expect("20 50")
+	if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 5 {
+		t.Errorf("%v: code %d", err, c.ProcessState.ExitCode())
+	}
+	after, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil || *after != *before {
+		t.Errorf("%v: the caller's terminal is left in another mode: %+v, it was %+v", err, after, before)
+	}
+}
+
+// Signals to the command reach the container's process; its handler decides.
+func TestSignals(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	root := nstest.RootFS(t)
+	for _, init := range []bool{false, true} {
+		args := []string{"run", "--rootfs", root}
+		if init {
+			args = append(args, "--init")
+		}
+		args = append(args, "sh", "-c", "for s in HUP INT USR1 USR2 WINCH QUIT; do trap \"echo $s\" $s; done; trap 'echo TERM; exit 8' TERM; echo ready; while :; do sleep 0.02; done")
+		c := kakuri(t, args...)
+		stdout, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+		lines := bufio.NewReader(stdout)
+		if got, err := lines.ReadString('\n'); err != nil || got != "ready\n" {
+			t.Fatalf("%v %q", err, got)
+		}
+		// What comes in the first moments may be the command's own.
+		time.Sleep(50 * time.Millisecond)
+		for name, sig := range map[string]syscall.Signal{"HUP": unix.SIGHUP, "INT": unix.SIGINT, "USR1": unix.SIGUSR1, "USR2": unix.SIGUSR2, "QUIT": unix.SIGQUIT} {
+			c.Process.Signal(sig)
+			if got, err := lines.ReadString('\n'); err != nil || got != name+"\n" {
+				t.Errorf("init %v: %s arrives as %q: %v", init, name, got, err)
+			}
+		}
+		c.Process.Signal(unix.SIGTERM)
+		io.Copy(io.Discard, lines)
+		c.Wait()
+		timer.Stop()
+		if c.ProcessState.ExitCode() != 8 {
+			t.Errorf("init %v: code %d", init, c.ProcessState.ExitCode())
+		}
+	}
+}
+
+// -t without a terminal is refused in words.
+func TestTTYWithoutTerminal(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	c := kakuri(t, "run", "-it", "--rootfs", root, "true")
+	out, err := c.CombinedOutput()
+	if err == nil || c.ProcessState.ExitCode() != 125 || !strings.Contains(string(out), "terminal") {
+		t.Errorf("%v: %s", err, out)
+	}
+	// -t alone gives the container one all the same.
+	c = kakuri(t, "run", "-t", "--rootfs", root, "sh", "-c", "tty; test -t 1 && echo yes")
+	if out := output(t, c); strings.ReplaceAll(out, "\r", "") != "/dev/pts/0\nyes\n" {
+		t.Errorf("%q", out)
+	}
+}
