@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -109,6 +110,7 @@ func opener(args []string) int {
 // onHost runs args[2:] on a machine of which args[0] is the root directory, as the user
 // args[1]: its own mounts, and nothing else of this one.
 func onHost(args []string) int {
+	runtime.LockOSThread() // a mount namespace is a thread's
 	root := args[0]
 	id, _ := strconv.Atoi(args[1])
 	mount := func(source, dest, kind string, flags uintptr) error {

@@ -424,7 +424,7 @@ func TestHostPIDLeavesNothing(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	// And this process is no adopter of orphans for good.
-	line := "sleep 300 >/dev/null & echo $!"
+	line := "sleep 300 >/dev/null 2>&1 & echo $!"
 	data, err := exec.Command("sh", "-c", line).Output()
 	if err != nil {
 		t.Fatal(err)

@@ -222,7 +222,7 @@ func TestMountFaults(t *testing.T) {
 		{"option", mounted(in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/srv", Options: []string{"size=much"}})), 4, "fsconfig", syscall.EINVAL, nil, "refuses one of its options"},
 		{"file in the way", mounted(in(tmpfs("/etc/passwd/x"))), 4, "openat2", syscall.ENOTDIR, nil, "is a file in the image"},
 		{"file in the place", mounted(in(tmpfs("/etc/passwd"))), 4, "openat2", syscall.ENOTDIR, nil, "is a file in the image"},
-		{"link loop", mounted(in(tmpfs("/loop/x"))), 4, "openat2", syscall.ELOOP, nil, "the image has a symbolic link there"},
+		{"link loop", mounted(in(tmpfs("/loop/x"))), 4, "openat2", syscall.ELOOP, nil, ""},
 		{"read-only root", mounted(readonly, in(tmpfs("/new"))), 5, "mkdirat", syscall.EROFS, nil, ""},
 		{"source missing", mounted(in(&plan.Bind{Source: "/no/such", Dest: "/srv"})), 4, "open_tree", syscall.ENOENT, fs.ErrNotExist, "there is no /no/such on the host"},
 		{"directory on a file", mounted(in(&plan.Bind{Source: "/usr", Dest: "/etc/passwd"})), 4, "openat2", syscall.ENOTDIR, nil, "and a directory on a directory"},

@@ -67,6 +67,7 @@ type run struct {
 	stamps *stamps
 	shares bool // the child runs in this process's memory
 
+	early    [][]int    // descriptors of syncs that came before the word of a fork
 	prologue []plan.Row // rows of the child before its steps
 }
 
@@ -441,6 +442,11 @@ func (r *run) childGone(i int) error {
 // receive reads messages until one of the wanted kind, a sync or a fork, and
 // follows a fork on the way.
 func (r *run) receive(i int, want uint32) ([]int, error) {
+	if want == plan.MsgSync && len(r.early) > 0 {
+		fds := r.early[0]
+		r.early = r.early[1:]
+		return fds, nil
+	}
 	var early error // of the copy that a fork made: it may be faster than the word of the fork
 	for {
 		kind, a, b, fds, err := r.message()
@@ -451,6 +457,8 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 			return nil, r.fail(i, "", r.deathReason())
 		case err != nil:
 			return nil, r.fail(i, "recvmsg", err)
+		case kind == plan.MsgSync && want == plan.MsgFork:
+			r.early = append(r.early, fds)
 		case kind == plan.MsgSync:
 			return fds, nil
 		case kind == plan.MsgFork:
