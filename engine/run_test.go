@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -408,35 +407,6 @@ func TestRunOptions(t *testing.T) {
 	out, _, err = inside(t, e, r)
 	if err != nil || !strings.Contains(out, "kmsg") || strings.Contains(out, "0000000000000000") {
 		t.Errorf("%v %q", err, out)
-	}
-}
-
-// --pid host leaves no process of the container behind, nor does it wait for one.
-func TestHostPIDLeavesNothing(t *testing.T) {
-	nstest.Root(t)
-	e, root := open(t), nstest.RootFS(t)
-	nstest.NoLeaks(t, e.dir)
-	r := sh(root, "sleep 300 & (sleep 300 &) ; echo started")
-	r.PID = "host"
-	begin := time.Now()
-	want(t, e, r, "started\n")
-	if took := time.Since(begin); took > 60*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	// And this process is no adopter of orphans for good.
-	line := "sleep 300 >/dev/null 2>&1 & echo $!"
-	data, err := exec.Command("sh", "-c", line).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	orphan, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Kill(orphan, syscall.SIGKILL)
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", orphan))
-	if f := strings.Fields(string(stat)); err != nil || len(f) < 4 || f[3] == strconv.Itoa(os.Getpid()) {
-		t.Errorf("%v: an orphan came to this process: %s", err, stat)
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,35 +118,6 @@ func TestClosedOutput(t *testing.T) {
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("full") }
-
-// The command in a pipeline whose reader ends: it ends too, and leaves nothing.
-func TestPipeline(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
-	root := nstest.RootFS(t)
-	bin := nstest.Binary(t, "kakuri")
-	c := exec.Command("sh", "-c", fmt.Sprintf("%s run --rootfs %s yes | head -n 2", bin, root))
-	out, err := c.Output()
-	if err != nil || string(out) != "y\ny\n" {
-		t.Errorf("%v: %q", err, out)
-	}
-	// With a closed output, and with all closed.
-	for _, closed := range []string{">&-", "2>&-", "<&-", "<&- >&- 2>&-"} {
-		c := exec.Command("timeout", "20", "sh", "-c", fmt.Sprintf("%s run -i --rootfs %s sh -c 'echo x; echo y >&2; cat; exit 3' %s; echo $? >/tmp/code", bin, root, closed))
-		c.Run()
-		if code, _ := os.ReadFile("/tmp/code"); string(code) != "3\n" {
-			t.Errorf("%s: code %q", closed, code)
-		}
-	}
-	os.Remove("/tmp/code")
-	if out := output(t, kakuri(t, "ps", "-q")); out != "" {
-		t.Errorf("still running: %q", out)
-	}
-	left, err := readNames("/run/kakuri/containers")
-	if err != nil || len(left) > 0 {
-		t.Errorf("%v: %q", err, left)
-	}
-}
 
 // Streams belong to the container's user, which may open them again by name.
 func TestStreamsCanBeReopened(t *testing.T) {
