@@ -36,10 +36,12 @@ type cloneArgs struct {
 //go:noinline
 //go:norace
 func cloneChild(t *table, flags uint64, cgroup int, shared bool) (pid, pidfd int, errno syscall.Errno) {
-	var fd int32 = -1
+	// In the table, which is on the heap: a variable of this function would move with
+	// its stack between here and the clone.
+	t.pidfd = -1
 	args := &cloneArgs{
 		flags:      flags | abi.ClonePIDFD | abi.CloneClearSighand,
-		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
+		pidfd:      uint64(uintptr(unsafe.Pointer(&t.pidfd))),
 		exitSignal: uint64(syscall.SIGCHLD),
 	}
 	if cgroup >= 0 {
@@ -69,7 +71,7 @@ func cloneChild(t *table, flags uint64, cgroup int, shared bool) (pid, pidfd int
 	}
 	runtimeAfterFork()
 	syscall.ForkLock.Unlock()
-	return int(r), int(fd), e
+	return int(r), int(t.pidfd), e
 }
 
 // child runs the table and, when a row fails, reports it and ends. It never

@@ -83,6 +83,29 @@ func manySteps(n int) []plan.Step {
 	return list
 }
 
+// A child that fails before it took a sync that is on its way says what failed: the kernel
+// tells of the lost message first.
+func TestErrorBesideAnUnreadSync(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	hands, pause := pidOf(func(int) { time.Sleep(time.Millisecond) })
+	for range 30 {
+		// Once it is sent before the child fails, and once after.
+		for _, steps := range [][]plan.Step{
+			{clone(), in(&plan.PlainChdir{Path: "/none"}), rt(&plan.Sync{What: "unread"}), probeHere()},
+			{clone(), in(&plan.PlainChdir{Path: "/none"}), rt(&plan.Sync{What: "unread"}), rt(&plan.Sync{What: "unread"}), pause, rt(&plan.Sync{What: "unread"}), probeHere()},
+		} {
+			_, err := launchSteps(t, launch.Options{Hands: hands}, steps...)
+			if err == nil {
+				t.Fatal("a missing directory worked")
+			}
+			if e := step(t, err); e.N != 2 || e.Errno() != syscall.ENOENT {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // A process that is stopped while it is made ends with the context.
 func TestContextEndsAStoppedChild(t *testing.T) {
 	nstest.Root(t)
@@ -269,6 +292,61 @@ func TestMemorySurvivesCollection(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The same for what a launch holds itself: each here begins on a stack that was large
+// once, and that the collector makes smaller, and moves, on the way to the clone.
+func TestLaunchOnMovingStacks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	held := make([][]byte, 2)
+	for i := range held {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					held[i] = make([]byte, 64<<10)
+				}
+			}
+		})
+	}
+	defer busy.Wait()
+	defer close(stop)
+	for range 300 {
+		done := make(chan error, 1)
+		go func() {
+			deep(300)
+			p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), in(&plan.Exec{Args: []string{"/bin/true"}})}}, launch.Options{})
+			if err == nil {
+				_, err = p.Wait()
+			}
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("no end: the process's descriptor is lost")
+		}
+	}
+}
+
+// deep uses a kilobyte of stack n times.
+//
+//go:noinline
+func deep(n int) byte {
+	var frame [1024]byte
+	if n > 0 {
+		frame[n%len(frame)] = deep(n - 1)
+	}
+	return frame[n%7]
 }
 
 // keepAlive holds what a test allocates.
@@ -501,9 +579,18 @@ func TestDieWithParent(t *testing.T) {
 	nstest.NoLeaks(t)
 	pids := make(chan int, 1)
 	ended := make(chan *launch.Process, 1)
-	go func() {
-		// The thread that clones ends with the goroutine that locked it.
+	var run func()
+	run = func() {
+		// The thread that clones ends with the goroutine that locked it, but for the first
+		// one of the process: that is kept busy here while another is found.
 		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			var other sync.WaitGroup
+			other.Go(run)
+			other.Wait()
+			runtime.UnlockOSThread()
+			return
+		}
 		p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), in(&plan.DieWithParent{}), in(&plan.Exec{Args: []string{"/bin/sleep", "60"}})}}, launch.Options{})
 		if err != nil {
 			t.Error(err)
@@ -512,7 +599,8 @@ func TestDieWithParent(t *testing.T) {
 		}
 		pids <- p.PID
 		ended <- p
-	}()
+	}
+	go run()
 	if <-pids == 0 {
 		return
 	}

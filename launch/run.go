@@ -637,6 +637,9 @@ func (r *run) closeRegisters() {
 	if r.sock >= 0 {
 		unix.Close(r.sock)
 	}
+	for _, fds := range r.early {
+		closeAll(fds)
+	}
 	if fd := r.ours.regs[plan.RegMaster]; fd >= 0 && r.proc != nil {
 		r.proc.Master = os.NewFile(uintptr(fd), "/dev/ptmx")
 		r.ours.regs[plan.RegMaster] = -1

@@ -36,6 +36,7 @@ type table struct {
 	name [16]byte   // what the init calls itself
 
 	stack []byte // the child's, when it shares this process's memory
+	pidfd int32  // where clone3 writes the child's
 
 	// This program's command line, as the kernel shows it in /proc.
 	argv    unsafe.Pointer
