@@ -78,10 +78,18 @@ step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-"${run[@]}" -count=1 -timeout 20m -v ./... >"$log" 2>&1 || status=$?
+"${run[@]}" -count=1 -timeout 10m -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^ +--- FAIL' "$log" || true
 if [ "$status" != 0 ]; then
-	grep -v -E '^(=== |--- (PASS|SKIP)|    --- (PASS|SKIP)|PASS|ok )' "$log" | tail -n 200
+	# What the failed packages printed, from the end of each: a package's last line says how it went.
+	awk '
+		function show() { first = whole || n < 300 ? 0 : n - 300; for (i = first; i < n && i < first + 300; i++) print kept[i] }
+		/^(ok|\?) / || /^\?/ { n = whole = 0; next }
+		/^FAIL\t/ { print "\n== " $2; show(); n = whole = 0; next }
+		/^(=== |PASS$)/ || /^ *--- (PASS|SKIP)/ { next }
+		/^(panic: test timed out|fatal error:)/ { n = 0; whole = 1 }
+		{ kept[n++] = $0 }
+	' "$log"
 fi
 
 step "skips"

@@ -51,7 +51,7 @@ func TestChild(t *testing.T) {
 	var result any
 	switch os.Getenv(childEnv) {
 	case "":
-		t.Skip("only as a child of another test")
+		return // It is the other half of the tests that start it.
 	case "default":
 		result = childDefault(t)
 	case "every":
