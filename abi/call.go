@@ -56,6 +56,7 @@ const (
 	CallSendmsg
 	CallRecvmsg
 	CallSeccomp
+	CallRtSigaction
 	CallRtSigprocmask
 	CallRtSigtimedwait
 	CallWait4
@@ -129,6 +130,7 @@ var callTable = [callEnd]struct {
 	CallSendmsg:        {"sendmsg", 46, 211},
 	CallRecvmsg:        {"recvmsg", 47, 212},
 	CallSeccomp:        {"seccomp", 317, 277},
+	CallRtSigaction:    {"rt_sigaction", 13, 134},
 	CallRtSigprocmask:  {"rt_sigprocmask", 14, 135},
 	CallRtSigtimedwait: {"rt_sigtimedwait", 128, 137},
 	CallWait4:          {"wait4", 61, 260},

@@ -335,9 +335,10 @@ func TestRangesOfIDs(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
-	var all sync.WaitGroup
+	var all, up sync.WaitGroup
 	var mu sync.Mutex
 	seen := map[string]bool{}
+	up.Add(8)
 	for range 8 {
 		all.Go(func() {
 			stop, c := running(t, e, Run{Rootfs: root, Command: []string{"sleep", "100"}})
@@ -350,7 +351,9 @@ func TestRangesOfIDs(t *testing.T) {
 				seen[base[1]] = true
 			}
 			mu.Unlock()
-			defer stop()
+			up.Done()
+			up.Wait() // a range is free again once its container has ended
+			stop()
 		})
 	}
 	all.Wait()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -627,8 +628,11 @@ func TestNothingOfTheCaller(t *testing.T) {
 			t.Errorf("%s %s", key, v.Status[key])
 		}
 	}
-	// Handlers do not stay, and what the Go runtime set for itself does not either.
-	out := must(t, clone(), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/status"}})).out
+	// Handlers do not stay, what the Go runtime set for itself does not either, and what is
+	// ignored here is not ignored there.
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	out := must(t, clone(), in(&plan.DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT}}), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/status"}})).out
 	for _, key := range []string{"SigBlk", "SigIgn", "SigCgt"} {
 		if !strings.Contains(out, key+":\t0000000000000000") {
 			t.Errorf("%s of the caller stays:\n%s", key, out)

@@ -143,7 +143,7 @@ func TestTerminalInterrupt(t *testing.T) {
 func TestTerminalHangup(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	p, out := onTerminal(t, sh(`trap 'exit 3' HUP; echo up; while :; do sleep 0.05; done`))
+	p, out := onTerminal(t, sh(`trap 'exit 3' HUP; echo up; while :; do sleep 0.05; done`), in(&plan.DefaultSignals{Signals: []abi.Signal{abi.SIGHUP}}))
 	if got := line(t, out); got != "up" {
 		t.Fatalf("%q", got)
 	}

@@ -441,6 +441,8 @@ func (c *compiler) enter() error {
 		c.inside(&Umask{}, because("what is made in the root has the mode it is to have"), nil)
 	}
 	c.inside(&Setsid{}, because("default: a session of its own"), nil)
+	// The Go runtime leaves these two ignored where it finds them so, and handles the others.
+	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT}}, because("default: no signal that the caller ignores is ignored inside"), nil)
 	if !c.o.NoNewKeyring {
 		ring := c.o.Keyring
 		if ring == "" {

@@ -262,6 +262,30 @@ func (*DieWithParent) lower(a *Asm) {
 	a.call(abi.CallPrctl, num(abi.PRSetPdeathsig), num(9), num(0), num(0), num(0))
 }
 
+// DefaultSignals lets signals do again what they do by default. The clone resets
+// handlers, but what the caller ignores (nohup(1)) stays ignored over it and over an
+// execve: sigaction(2).
+type DefaultSignals struct{ Signals []abi.Signal }
+
+// Name implements [Op].
+func (*DefaultSignals) Name() string { return "default signals" }
+
+// String implements [Op].
+func (d *DefaultSignals) String() string {
+	s := "rt_sigaction default"
+	for _, sig := range d.Signals {
+		s += " " + sig.String()
+	}
+	return s
+}
+
+func (d *DefaultSignals) lower(a *Asm) {
+	act := a.mem(make([]byte, 32)) // struct sigaction of the kernel: all zero is SIG_DFL
+	for _, sig := range d.Signals {
+		a.call(abi.CallRtSigaction, num(uint64(sig)), act, num(0), num(8))
+	}
+}
+
 // Sigmask unblocks all signals, which are blocked since the clone: sigprocmask(2).
 type Sigmask struct{}
 

@@ -44,6 +44,7 @@ const Exe = home + "/exe"
 // Main runs a package's tests in namespaces of their own, and returns the exit
 // code for TestMain. Without root it runs them where it is; those that need more skip.
 func Main(m *testing.M, o Options) int {
+	hearSignals()
 	name := filepath.Base(os.Args[0])
 	if part, ok := o.Parts[name]; ok {
 		return part(os.Args[1:])
