@@ -278,11 +278,13 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 		}
 	}
 	rows = append(rows, restoreNoFile())
-	if sync := r.child.regs[plan.RegSync]; sync > 255 {
-		// The stub takes its number as one byte.
-		rows = append(rows, plan.Row{
-			Call: abi.CallFcntl, Args: [6]plan.Arg{{Val: uint64(sync)}, {Val: unix.F_DUPFD_CLOEXEC}, {Val: 3}}, N: 3, Out: plan.RegSync,
-		})
+	for _, reg := range []plan.Reg{plan.RegSync, plan.RegStart, plan.RegStarted} {
+		if fd := r.child.regs[reg]; fd > 255 {
+			// The stub takes its number as one byte.
+			rows = append(rows, plan.Row{
+				Call: abi.CallFcntl, Args: [6]plan.Arg{{Val: uint64(fd)}, {Val: unix.F_DUPFD_CLOEXEC}, {Val: 3}}, N: 3, Out: reg,
+			})
+		}
 	}
 	// Six rows a step is the measured mean; growing the slice would touch twice the memory.
 	r.child.rows = make([]row, 0, 6*len(r.plan.Steps)+len(rows))

@@ -5,7 +5,8 @@
 // The program that the stub's image holds. It begins where a process begins: at
 // the stack pointer lie argc, argv and envp. It uses no other memory.
 //
-//	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC), or else end with 127
+//	if argv[0][1] is not 0: read a byte from it, and fcntl(argv[0][1], F_SETFD, FD_CLOEXEC)
+//	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
 //		ENOENT, ENOTDIR: next; EACCES: note it, next; anything else: note it, stop
@@ -15,8 +16,31 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ	0(R12), R13
 	LEAQ	8(R12), R14
 	LEAQ	16(R12)(R13*8), R15
-	MOVQ	0(R14), BX
-	MOVBLZX	0(BX), BX
+	MOVQ	0(R14), CX
+	MOVBLZX	0(CX), BX
+	MOVBLZX	1(CX), R12
+	TESTL	R12, R12
+	JEQ	ready
+wait:
+	SUBQ	$16, SP
+	MOVL	$0, AX
+	MOVQ	R12, DI
+	MOVQ	SP, SI
+	MOVL	$1, DX
+	SYSCALL
+	ADDQ	$16, SP
+	CMPQ	AX, $-4
+	JEQ	wait
+	CMPQ	AX, $1
+	JNE	die
+	MOVL	$72, AX
+	MOVQ	R12, DI
+	MOVL	$2, SI
+	MOVL	$1, DX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	die
+ready:
 	MOVL	$72, AX
 	MOVQ	BX, DI
 	MOVL	$2, SI

@@ -18,7 +18,7 @@ var _ = stub // its name is used in assembly alone
 func stubCode() unsafe.Pointer
 
 // stubSize is how much of it is copied: more than it has.
-const stubSize = 256
+const stubSize = 512
 
 // stubImage is an ELF executable of one segment, readable and executable, that
 // holds the stub's program: elf(5).

@@ -1,12 +1,10 @@
 package oci
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/kakuri/kakuri/abi"
@@ -20,6 +18,7 @@ import (
 // A Bundle is a directory with a valid config.json.
 type Bundle struct {
 	Dir      string // absolute
+	JSON     []byte // config.json as it was read
 	Spec     *specs.Spec
 	Warnings specjson.Errors
 }
@@ -45,7 +44,7 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", abs, err)
 	}
-	b := &Bundle{Dir: abs, Spec: spec, Warnings: warnings}
+	b := &Bundle{Dir: abs, JSON: data, Spec: spec, Warnings: warnings}
 	return b, b.checkJoined()
 }
 
@@ -90,37 +89,4 @@ func (b *Bundle) Needs() host.Needs {
 // Plan compiles the bundle for a host.
 func (b *Bundle) Plan(facts plan.Facts) (plan.Plan, error) {
 	return plan.Compile(b.Spec, facts, plan.Options{Bundle: b.Dir, Foreground: true})
-}
-
-// Run runs the bundle's process in the foreground, with this process's streams
-// and signals, and returns its exit code: its own, or 128 plus a signal. What the
-// plan leaves out is told to warn first.
-func (b *Bundle) Run(ctx context.Context, facts plan.Facts, warn func(string)) (int, error) {
-	p, err := b.Plan(facts)
-	if err != nil {
-		return 0, err
-	}
-	for _, w := range p.Warnings {
-		warn(w)
-	}
-	if b.Spec.Process.Terminal {
-		return 0, errors.New("process.terminal: a terminal needs a console socket, which comes with create; set it to false, or use kakuri run -t")
-	}
-	// The container ends with the thread that cloned it: this one stays.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: Hands{}})
-	if err != nil {
-		return 0, err
-	}
-	stop := launch.Forward(proc, launch.ForwardOptions{})
-	defer stop()
-	status, err := proc.Wait()
-	if err != nil {
-		return 0, err
-	}
-	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
 }

@@ -41,6 +41,13 @@ type Options struct {
 	// Foreground ends the container when the process that launched it ends, and has
 	// it wait before execve until the runtime says start.
 	Foreground bool
+	// Wait, when set, is an absolute directory with two FIFOs: the process waits before
+	// its execve until it reads a byte from "start", and keeps "started" open until then. It
+	// goes on without the runtime.
+	Wait string
+	// Joined is a process to be made in a container that exists: it may open a
+	// terminal in the container's own /dev/pts.
+	Joined bool
 	// NoNewKeyring leaves the caller's session keyring in place.
 	NoNewKeyring bool
 	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
@@ -260,7 +267,16 @@ func (c *compiler) ids() error {
 		check = &NewNamespacesCheck{New: c.fresh}
 	}
 	if c.needsStub() {
-		c.host1(&Stub{}, because("nothing inside may lead to this program's file"), nil)
+		why := because("nothing inside may lead to this program's file")
+		if c.o.Wait != "" {
+			why = because("a created container waits as a program of one page")
+		}
+		c.host1(&Stub{}, why, nil)
+	}
+	if c.o.Wait != "" {
+		why := because("a created container waits for its start")
+		c.host1(&OpenFD{Path: c.o.Wait + "/start", Flags: abi.ORdwr, Out: RegStart}, why, nil)
+		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
 	}
 	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
 	if c.o.CgroupPath != "" {
@@ -285,8 +301,9 @@ func (c *compiler) ids() error {
 }
 
 // needsStub reports whether the container's ids could write to this program's
-// file: where they are the host's, or those of a caller who may own it.
-func (c *compiler) needsStub() bool { return !c.userNS || !c.host.Privileged() }
+// file: where they are the host's, or those of a caller who may own it. One that waits
+// for its start needs it, too: it is small.
+func (c *compiler) needsStub() bool { return !c.userNS || !c.host.Privileged() || c.o.Wait != "" }
 
 // ownID reports whether m maps just the caller's own id, which anyone may.
 func ownID(m []IDMapping, id uint32) bool {

@@ -384,7 +384,9 @@ func (c *compiler) terminal() error {
 	if !p.Terminal {
 		return nil
 	}
-	if !c.hasPts {
+	if c.o.Joined {
+		c.inside(&OpenPts{}, c.cause("process.terminal"), nil)
+	} else if !c.hasPts {
 		return specErr("process.terminal", "a terminal needs a devpts mount at /dev/pts")
 	}
 	op := &Terminal{UID: p.User.UID, GID: p.User.GID}
@@ -393,7 +395,9 @@ func (c *compiler) terminal() error {
 	}
 	cause := c.cause("process.terminal")
 	c.inside(op, cause, nil)
-	c.inside(&Console{}, cause, nil)
+	if !c.o.Joined {
+		c.inside(&Console{}, cause, nil)
+	}
 	c.add(Container, &Sync{From: Container, What: "terminal made", FDs: []Reg{RegMaster}}, cause, nil)
 	return nil
 }

@@ -128,10 +128,20 @@ func (c *compiler) credentials() error {
 	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
 	kept := early && p.Capabilities == nil && p.User.UID != 0
 	c.user(p.User, p.Capabilities != nil || kept)
+	if c.o.Wait != "" {
+		c.inside(&FindProgram{Program: p.Args[0], Path: searchPath(p)}, c.cause("process.args"), nil)
+	}
 	if p.NoNewPrivileges {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
 	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Drop: c.held()}, because("default: no descriptor of the caller"), nil)
+	// The last word of the runtime, before a filter that may know nothing of sockets.
+	if c.o.Foreground {
+		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
+	}
+	if c.o.Foreground || c.o.Wait != "" || c.o.Joined {
+		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+	}
 	if early && (p.Capabilities != nil || kept) {
 		with := sets.Permitted.With(abi.CapSysAdmin)
 		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
@@ -147,10 +157,6 @@ func (c *compiler) credentials() error {
 			&CapsCheck{Bounding: sets.Bounding, Permitted: sets.Permitted, Effective: sets.Effective, Inheritable: sets.Inheritable, Ambient: sets.Ambient})
 		c.inside(&Ambient{Caps: sets.Ambient}, capCause, nil)
 	}
-	if c.o.Foreground {
-		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
-		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
-	}
 	if filter != nil && !early {
 		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
 	}
@@ -158,7 +164,7 @@ func (c *compiler) credentials() error {
 		c.inside(&Init{}, because("--init"), nil)
 	}
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
-	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p), Stub: c.needsStub()}, c.cause("process.args"), nil)
+	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p), Stub: c.needsStub(), Wait: c.o.Wait != ""}, c.cause("process.args"), nil)
 	return nil
 }
 

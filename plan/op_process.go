@@ -341,6 +341,7 @@ type Exec struct {
 	Env  []string
 	Path []string // directories to search; empty for a name with a slash
 	Stub bool     // by way of the stub: see [Stub]
+	Wait bool     // the stub waits for a byte from [RegStart] first, and reports to [RegStarted]
 }
 
 // Name implements [Op].
@@ -352,7 +353,11 @@ func (e *Exec) String() string {
 	for i, s := range e.Args {
 		quoted[i] = quote(s)
 	}
-	return "execve " + strings.Join(quoted, " ")
+	what := "execve "
+	if e.Wait {
+		what = "wait for start, execve "
+	}
+	return what + strings.Join(quoted, " ")
 }
 
 // quote prints an argument as a shell would need it.
@@ -395,17 +400,73 @@ func (e *Exec) candidates() []string {
 	return files
 }
 
-// lowerStub runs the stub, which closes the socket at its execve, or reports by
-// it. Its arguments: a string whose first byte is the socket's number, the files
-// to try, an empty string, the program's own arguments.
+// lowerStub runs the stub, which closes the descriptor it reports to at its execve, or
+// writes why that failed. Its arguments: a string whose first byte is the number of that
+// descriptor and whose second is that of the one to wait for, 0 for none; the files to
+// try; an empty string; the program's own arguments.
 func (e *Exec) lowerStub(a *Asm) {
-	const fSetfd = 2
 	list := append([]string{"fd "}, e.candidates()...)
 	list = append(append(list, ""), e.Args...)
 	argv := a.vector(list)
 	number := a.newMem(a.alloc(8))
 	argv.Mem.Refs[0].To = number
-	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(RegSync)}, N: 1, Mem: number})
-	a.call(abi.CallFcntl, fd(RegSync), num(fSetfd), num(0))
+	report := RegSync
+	if e.Wait {
+		report = RegStarted
+	}
+	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(report)}, N: 1, Mem: number})
+	a.keepOpen(report)
+	if e.Wait {
+		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(RegStart)}, N: 1, Mem: number, Off: 1})
+		a.keepOpen(RegStart)
+	}
 	a.call(abi.CallExecveat, fd(RegStub), a.str(""), argv, a.vector(e.Env), num(abi.AtEmptyPath))
+}
+
+// keepOpen has a descriptor survive the next execve.
+func (a *Asm) keepOpen(r Reg) {
+	const fSetfd = 2
+	a.call(abi.CallFcntl, fd(r), num(fSetfd), num(0))
+}
+
+// FindProgram fails when [Exec] would find no program to run: a container that is only
+// created tells so at once, not at its start.
+type FindProgram struct {
+	Program string   // args[0]
+	Path    []string // as in Exec
+}
+
+// Name implements [Op].
+func (*FindProgram) Name() string { return "find program" }
+
+// String implements [Op].
+func (f *FindProgram) String() string { return "faccessat2 " + quote(f.Program) + ", executable" }
+
+func (f *FindProgram) lower(a *Asm) {
+	const xOK, eaccess = 1, 0x200
+	e := Exec{Args: []string{f.Program}, Path: f.Path}
+	var found []int
+	for _, file := range e.candidates() {
+		r := a.call(abi.CallFaccessat2, cwd(), a.str(file), num(xOK), num(eaccess)).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+		r.Kind = RowNote
+		found = append(found, a.here()-1)
+	}
+	a.row(Row{Kind: RowFail, Call: abi.CallFaccessat2, Accept: [3]abi.Errno{abi.ENOENT}})
+	for _, row := range found {
+		a.skipOK(row)
+	}
+}
+
+// OpenPts opens the /dev/pts of a container that was joined, for a terminal in it. Only
+// a terminal's master takes the calls that follow, whatever the container put there.
+type OpenPts struct{}
+
+// Name implements [Op].
+func (*OpenPts) Name() string { return "open pts" }
+
+// String implements [Op].
+func (*OpenPts) String() string { return "open /dev/pts = " + RegPts.String() }
+
+func (*OpenPts) lower(a *Asm) {
+	a.call(abi.CallOpenat, cwd(), a.str("/dev/pts"), num(abi.OPath|a.o.Directory|abi.OCloexec), num(0)).into(RegPts)
 }

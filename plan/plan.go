@@ -112,6 +112,8 @@ const (
 	RegProcfs        // container: the mount at its /proc, whatever the path leads to by now
 	RegSysfs         // container: the mount at its /sys
 	RegCgroup        // runtime: the container's cgroup, where the clone is to start in it
+	RegStart         // both: where a created container waits for its start
+	RegStarted       // both: where it says that it started, by closing it, or why it could not
 	regFree          // the first that Compile gives out
 	regTemp      Reg = 80
 	// NumRegs is how many registers a side has.
@@ -120,7 +122,7 @@ const (
 
 // String returns the register as texts show it: "fd:root", "fd:14".
 func (r Reg) String() string {
-	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup"}
+	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup", "start", "started"}
 	if int(r) < len(names) {
 		return "fd:" + names[r]
 	}

@@ -1,0 +1,136 @@
+package oci
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Start has a created container make its execve, and tells when that fails.
+func (c *Container) Start(ctx context.Context) error {
+	return c.locked(func() error {
+		switch s := c.Status(); s {
+		case specs.StateCreated:
+		case specs.StateStopped:
+			return errors.New("cannot start a container that has stopped")
+		case specs.StateRunning:
+			return errors.New("cannot start an already running container")
+		default:
+			return fmt.Errorf("cannot start a container in the %s state", s)
+		}
+		started, err := unix.Openat(c.fd, "started", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: c.dir + "/started", Err: err}
+		}
+		defer unix.Close(started)
+		start, err := unix.Openat(c.fd, "start", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: c.dir + "/start", Err: err}
+		}
+		_, err = unix.Write(start, []byte{0})
+		unix.Close(start)
+		if err != nil {
+			return &os.PathError{Op: "write", Path: c.dir + "/start", Err: err}
+		}
+		err = waitStarted(ctx, started)
+		unix.Unlinkat(c.fd, "start", 0)
+		unix.Unlinkat(c.fd, "started", 0)
+		if err != nil {
+			spec, e := c.Spec()
+			if e != nil {
+				return errors.Join(err, e)
+			}
+			return fmt.Errorf("execve %s (config.json process.args): %w", spec.Process.Args[0], err)
+		}
+		return nil
+	})
+}
+
+// waitStarted waits for the end of what the container keeps open until its execve: it
+// closes with that, or brings the error.
+func waitStarted(ctx context.Context, fd int) error {
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, 200); n == 0 || err == unix.EINTR {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			continue
+		} else if err != nil {
+			return os.NewSyscallError("poll", err)
+		}
+		msg := make([]byte, plan.MsgSize)
+		n, err := unix.Read(fd, msg)
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+			continue
+		case err != nil:
+			return os.NewSyscallError("read", err)
+		case n == 0:
+			return nil
+		case n == plan.MsgSize && binary.LittleEndian.Uint32(msg) == plan.MsgExec:
+			return syscall.Errno(binary.LittleEndian.Uint32(msg[8:]))
+		}
+		return fmt.Errorf("an unexpected message of %d bytes from the container", n)
+	}
+}
+
+// Kill sends a signal to the container's first process.
+func (c *Container) Kill(sig syscall.Signal) error {
+	p := c.process()
+	if p == nil {
+		return ErrNotRunning
+	}
+	defer p.close()
+	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err == unix.ESRCH {
+		return ErrNotRunning
+	} else if err != nil {
+		return fmt.Errorf("signal %v to process %d: %w", sig, c.state.PID, err)
+	}
+	return nil
+}
+
+// Delete takes away what a container that has ended left. With force it is ended first, and one
+// that does not exist is no error.
+func (c *Container) Delete(_ context.Context, force bool) error {
+	err := c.locked(func() error {
+		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating {
+			if !force {
+				return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)
+			}
+			if err := c.end(); err != nil {
+				return err
+			}
+		}
+		return c.remove()
+	})
+	if force && errors.Is(err, ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// end kills the container's first process and waits until it is gone.
+func (c *Container) end() error {
+	p := c.process()
+	if p == nil {
+		return nil
+	}
+	defer p.close()
+	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
+	}
+	const patience = 10 * time.Second
+	if !p.wait(patience) {
+		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", c.state.PID, c.ID, patience)
+	}
+	return nil
+}

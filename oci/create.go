@@ -1,0 +1,252 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ProcessOptions are how a process is connected to its caller.
+type ProcessOptions struct {
+	PIDFile       string // gets the pid as the caller sees it
+	ConsoleSocket string // gets the terminal's master side: SCM_RIGHTS
+	PIDFDSocket   string // gets a pidfd in the same way
+	KeepFDs       uint   // descriptors after 2 that are passed on
+	Keyring       bool   // false leaves the caller's session keyring in place
+}
+
+// Create makes the container of a bundle up to the execve of its process, which then waits for
+// [Container.Start]. On an error nothing is left of it.
+func (r *Runtime) Create(ctx context.Context, id string, b *Bundle, o ProcessOptions) (c *Container, err error) {
+	c, proc, err := r.make(ctx, id, b, o, true)
+	if err != nil {
+		return nil, err
+	}
+	proc.Master.Close()
+	return c, nil
+}
+
+// make creates a container. With wait its process waits for the start; without, it runs, and
+// ends with the calling thread.
+func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, wait bool) (c *Container, proc *launch.Process, err error) {
+	if err := checkConsole(b.Spec.Process, o, wait); err != nil {
+		return nil, nil, err
+	}
+	facts, err := host.Read(b.Needs())
+	if err != nil {
+		return nil, nil, err
+	}
+	if c, err = r.reserve(id); err != nil {
+		return nil, nil, err
+	}
+	defer c.unlock()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.remove())
+		}
+	}()
+	options := plan.Options{Bundle: b.Dir, Foreground: !wait, KeepFDs: o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
+	if wait {
+		options.Wait = c.dir
+		for _, name := range []string{"start", "started"} {
+			if err := unix.Mkfifoat(c.fd, name, 0o600); err != nil {
+				return nil, nil, &os.PathError{Op: "mkfifo", Path: c.dir + "/" + name, Err: err}
+			}
+		}
+	}
+	p, err := plan.Compile(b.Spec, facts, options)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range p.Warnings {
+		r.warn(w)
+	}
+	c.state = record{
+		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
+		OwnPIDs: slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
+	}
+	if err := c.write("config.json", b.JSON); err != nil {
+		return nil, nil, err
+	}
+	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{}, Start: func(pid int) error {
+		// Before the process goes on: from here on another command can end it.
+		first := openProcess(pid)
+		if first == nil {
+			return errors.New("the process went away")
+		}
+		defer first.close()
+		c.state.PID, c.state.Begun = pid, first.begun
+		return c.save()
+	}})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := connect(proc, o); err != nil {
+		proc.Signal(unix.SIGKILL)
+		proc.Wait()
+		return nil, nil, err
+	}
+	return c, proc, nil
+}
+
+func (r *Runtime) warn(s string) {
+	if r.Warn != nil {
+		r.Warn(s)
+	}
+}
+
+// rootfs is the absolute path of a bundle's root file system.
+func rootfs(b *Bundle) string {
+	switch {
+	case b.Spec.Root == nil:
+		return ""
+	case filepath.IsAbs(b.Spec.Root.Path):
+		return filepath.Clean(b.Spec.Root.Path)
+	}
+	return filepath.Join(b.Dir, b.Spec.Root.Path)
+}
+
+func namespaces(s *specs.Spec) []specs.LinuxNamespace {
+	if s.Linux == nil {
+		return nil
+	}
+	return s.Linux.Namespaces
+}
+
+// checkConsole refuses a terminal that nobody would have, and a socket for none.
+func checkConsole(p *specs.Process, o ProcessOptions, detached bool) error {
+	terminal := p != nil && p.Terminal
+	switch {
+	case terminal && detached && o.ConsoleSocket == "":
+		return errors.New("cannot allocate tty if runc will detach without setting console socket: pass --console-socket, or set process.terminal to false")
+	case !(terminal && detached) && o.ConsoleSocket != "":
+		return errors.New("cannot use console socket if runc will not detach or allocate tty: drop --console-socket, or set process.terminal")
+	}
+	return nil
+}
+
+// connect hands out what the caller asked for of a process.
+func connect(p *launch.Process, o ProcessOptions) error {
+	if o.ConsoleSocket != "" {
+		if err := sendFD(o.ConsoleSocket, p.Master.Name(), int(p.Master.Fd())); err != nil {
+			return fmt.Errorf("console socket: %w", err)
+		}
+	}
+	if o.PIDFDSocket != "" {
+		fd, err := unix.PidfdOpen(p.PID, 0)
+		if err != nil {
+			return fmt.Errorf("pidfd_open: %w", err)
+		}
+		defer unix.Close(fd)
+		if err := sendFD(o.PIDFDSocket, "pidfd", fd); err != nil {
+			return fmt.Errorf("pidfd socket: %w", err)
+		}
+	}
+	if o.PIDFile != "" {
+		return writePIDFile(o.PIDFile, p.PID)
+	}
+	return nil
+}
+
+// writePIDFile makes the file in one step: who waits for it finds the whole number.
+func writePIDFile(name string, pid int) error {
+	temp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_TRUNC|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return fmt.Errorf("pid file: %w", err)
+	}
+	_, err = f.WriteString(strconv.Itoa(pid))
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(temp, name)
+	}
+	if err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("pid file: %w", err)
+	}
+	return nil
+}
+
+// sendFD connects to a listening unix socket, and sends a descriptor with its name.
+func sendFD(socket, name string, fd int) error {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	if err := unix.Connect(s, &unix.SockaddrUnix{Name: socket}); err != nil {
+		return &os.PathError{Op: "connect", Path: socket, Err: err}
+	}
+	return unix.Sendmsg(s, []byte(name), unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+}
+
+// RunOptions are those of a run in the foreground or detached.
+type RunOptions struct {
+	ProcessOptions
+	Detach bool // return when the process runs
+	Keep   bool // leave the state behind when it has ended
+}
+
+// Run creates a container, starts it, and unless it is detached waits for its end, with this process's streams and
+// signals, takes it away and returns its exit code: its own, or 128 plus a signal.
+func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (int, error) {
+	if o.Detach {
+		c, proc, err := r.make(ctx, id, b, o.ProcessOptions, true)
+		if err != nil {
+			return 0, err
+		}
+		proc.Master.Close()
+		if err := c.Start(ctx); err != nil {
+			return 0, errors.Join(err, c.Delete(ctx, true))
+		}
+		return 0, nil
+	}
+	// The container ends with the thread that cloned it: this one stays.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	c, proc, err := r.make(ctx, id, b, o.ProcessOptions, false)
+	if err != nil {
+		return 0, err
+	}
+	code, err := attend(proc)
+	if !o.Keep {
+		err = errors.Join(err, c.Delete(ctx, true))
+	}
+	return code, err
+}
+
+// attend passes signals and, with a terminal, streams on until the process ends, and returns its exit code.
+func attend(proc *launch.Process) (int, error) {
+	t, err := attach(proc.Master)
+	if err != nil {
+		proc.Signal(unix.SIGKILL)
+		_, e := proc.Wait()
+		return 0, errors.Join(err, e)
+	}
+	defer t.close()
+	stop := launch.Forward(proc, launch.ForwardOptions{Resize: t.resize()})
+	defer stop()
+	status, err := proc.Wait()
+	t.drain()
+	if err != nil {
+		return 0, err
+	}
+	if status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	return status.ExitStatus(), nil
+}

@@ -1,0 +1,398 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/oci/specjson"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// A Runtime keeps containers in a directory: Root/ID with
+//
+//	state.json    what a later process needs to know, replaced as a whole
+//	config.json   the configuration as it was at the creation
+//	start         a FIFO; there while the container waits for its start
+//	started       a FIFO that the container keeps open until its execve
+//
+// Root/ID itself is locked (flock) by who changes something. A process that is killed leaves a state
+// that Delete takes away.
+type Runtime struct {
+	Root string
+	Warn func(string) // told of what a plan leaves out; nil is none
+}
+
+// Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.
+var (
+	ErrExists     = errors.New("container with given ID already exists")
+	ErrNotExist   = errors.New("container does not exist")
+	ErrNotRunning = errors.New("container not running")
+	ErrInvalidID  = errors.New("invalid container ID format")
+)
+
+// The status of a container beyond those of runtime-spec.
+const (
+	StatusPaused specs.ContainerState = "paused"
+)
+
+// A Container is one of a Runtime's.
+type Container struct {
+	ID      string
+	dir     string // Root/ID
+	fd      int    // that directory, locked while it is not negative
+	runtime *Runtime
+	state   record
+	config  *specs.Spec // read when it is needed
+}
+
+// record is state.json.
+type record struct {
+	Version   string            `json:"ociVersion"`
+	Bundle    string            `json:"bundle"`
+	Rootfs    string            `json:"rootfs"`
+	Created   time.Time         `json:"created"`
+	PID       int               `json:"pid,omitempty"`   // 0 until there is a process
+	Begun     uint64            `json:"begun,omitempty"` // when that process began, in clock ticks since the boot: proc_pid_stat(5), field 22
+	Owner     uint32            `json:"owner"`           // effective uid of who created it
+	Cgroup    string            `json:"cgroup,omitempty"`
+	OwnPIDs   bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
+	Annotated map[string]string `json:"annotations,omitempty"`
+}
+
+// validID reports whether an id can be the name of a directory: letters, digits and "_+-.".
+func validID(id string) bool {
+	if id == "" || id == "." || id == ".." || len(id) > 1024 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_+-.", c) >= 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// reserve makes the directory of a new container, and locks it.
+func (r *Runtime) reserve(id string) (*Container, error) {
+	if !validID(id) {
+		return nil, fmt.Errorf("%w: %q: an ID has letters, digits and _+-.", ErrInvalidID, id)
+	}
+	c := &Container{ID: id, dir: filepath.Join(r.Root, id), fd: -1, runtime: r}
+	err := unix.Mkdir(c.dir, 0o711)
+	if err == unix.ENOENT {
+		if err := os.MkdirAll(r.Root, 0o711); err != nil {
+			return nil, fmt.Errorf("state directory: %w", err)
+		}
+		err = unix.Mkdir(c.dir, 0o711)
+	}
+	if err == unix.EEXIST {
+		return nil, ErrExists
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state directory: mkdir %s: %w", c.dir, err)
+	}
+	return c, c.lock()
+}
+
+// Open finds a container.
+func (r *Runtime) Open(id string) (*Container, error) {
+	if !validID(id) {
+		return nil, fmt.Errorf("%w: %q", ErrInvalidID, id)
+	}
+	c := &Container{ID: id, dir: filepath.Join(r.Root, id), fd: -1, runtime: r}
+	return c, c.load()
+}
+
+// List returns the containers there are, in the order of their names. One that ends meanwhile is left out.
+func (r *Runtime) List() ([]*Container, error) {
+	entries, err := os.ReadDir(r.Root)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []*Container
+	for _, e := range entries {
+		if !e.IsDir() || !validID(e.Name()) {
+			continue
+		}
+		c, err := r.Open(e.Name())
+		if errors.Is(err, ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return list, fmt.Errorf("container %s: %w", e.Name(), err)
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// lock waits for who changes this container, and reads its state again. Unlock gives it back.
+func (c *Container) lock() error {
+	fd, err := unix.Open(c.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return ErrNotExist
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: c.dir, Err: err}
+	}
+	for {
+		if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return &os.PathError{Op: "flock", Path: c.dir, Err: err}
+	}
+	// It may have been removed, and another made of that name, while this waited.
+	var ours, now unix.Stat_t
+	if unix.Fstat(fd, &ours) != nil || unix.Stat(c.dir, &now) != nil || ours.Ino != now.Ino || ours.Dev != now.Dev {
+		unix.Close(fd)
+		return ErrNotExist
+	}
+	c.fd = fd
+	return nil
+}
+
+func (c *Container) unlock() {
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+		c.fd = -1
+	}
+}
+
+// locked runs f with the lock held, on the state as it is then.
+func (c *Container) locked(f func() error) error {
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.unlock()
+	if err := c.load(); err != nil {
+		return err
+	}
+	return f()
+}
+
+// load reads state.json. A container that is not made yet, or never was, has none.
+func (c *Container) load() error {
+	data, err := host.ReadFile(c.dir + "/state.json")
+	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(c.dir); err != nil {
+			return ErrNotExist
+		}
+		c.state = record{Version: specs.Version}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.state = record{}
+	if err := json.Unmarshal(data, &c.state); err != nil {
+		return fmt.Errorf("%s/state.json: %w", c.dir, err)
+	}
+	return nil
+}
+
+// save replaces state.json.
+func (c *Container) save() error {
+	var data bytes.Buffer
+	if err := json.NewEncoder(&data).Encode(&c.state); err != nil {
+		return err
+	}
+	return c.write("state.json", data.Bytes())
+}
+
+// write replaces a file of the state directory as a whole: a reader finds the old or the new one.
+func (c *Container) write(name string, data []byte) error {
+	fd, err := unix.Openat(c.fd, name+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: c.dir + "/" + name + ".new", Err: err}
+	}
+	for len(data) > 0 && err == nil {
+		var n int
+		if n, err = unix.Write(fd, data); err == unix.EINTR {
+			err = nil
+			continue
+		}
+		data = data[max(n, 0):]
+	}
+	if e := unix.Close(fd); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = unix.Renameat(c.fd, name+".new", c.fd, name)
+	}
+	if err != nil {
+		return &os.PathError{Op: "write", Path: c.dir + "/" + name, Err: err}
+	}
+	return nil
+}
+
+// remove takes the state directory away.
+func (c *Container) remove() error {
+	if err := os.RemoveAll(c.dir); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}
+
+// Spec returns the configuration that the container was created with.
+func (c *Container) Spec() (*specs.Spec, error) {
+	if c.config != nil {
+		return c.config, nil
+	}
+	data, err := host.ReadFile(c.dir + "/config.json")
+	if err != nil {
+		return nil, err
+	}
+	c.config, err = specjson.Decode(data)
+	return c.config, err
+}
+
+// Status returns what the container is at this moment: runtime-spec, runtime.md, state.
+func (c *Container) Status() specs.ContainerState {
+	p := c.process()
+	switch {
+	case c.state.PID == 0:
+		return specs.StateCreating
+	case p == nil:
+		return specs.StateStopped
+	}
+	defer p.close()
+	if c.waits() {
+		return specs.StateCreated
+	}
+	return specs.StateRunning
+}
+
+// waits reports whether the container's process waits for its start: it reads from the FIFO.
+func (c *Container) waits() bool {
+	fd, err := unix.Open(c.dir+"/start", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}
+
+// State is the state of runtime-spec.
+func (c *Container) State() *specs.State {
+	s := &specs.State{Version: c.state.Version, ID: c.ID, Status: c.Status(), Bundle: c.state.Bundle, Annotations: c.state.Annotated}
+	if s.Status != specs.StateStopped {
+		s.Pid = c.state.PID
+	}
+	return s
+}
+
+// Created, Rootfs, Owner and PID tell of a container what lists show.
+func (c *Container) Created() time.Time { return c.state.Created }
+
+// Rootfs is the absolute path of the root file system.
+func (c *Container) Rootfs() string { return c.state.Rootfs }
+
+// Owner is the uid of who created it.
+func (c *Container) Owner() uint32 { return c.state.Owner }
+
+// A process is a container's first process, surely that one: the descriptors of /proc/PID and
+// of the process are taken, and it is looked whether it is still the same.
+type process struct {
+	dir   int // /proc/PID
+	pidfd int
+	begun uint64
+}
+
+// process returns the container's first process when it runs, else nil.
+func (c *Container) process() *process {
+	if c.state.PID == 0 {
+		return nil
+	}
+	p := openProcess(c.state.PID)
+	if p != nil && p.begun != c.state.Begun {
+		p.close()
+		return nil
+	}
+	return p
+}
+
+// openProcess opens a process, nil when there is none or it has ended.
+func openProcess(pid int) *process {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	p := &process{dir: dir, pidfd: -1}
+	if p.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		p.close()
+		return nil
+	}
+	// The directory is that of one process for good, and so is the pidfd. Had the first one ended in
+	// between, its directory were empty now.
+	var alive bool
+	if p.begun, alive = p.stat(); !alive {
+		p.close()
+		return nil
+	}
+	return p
+}
+
+// stat reads when the process began, and whether it is still one.
+func (p *process) stat() (begun uint64, alive bool) {
+	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 1024)
+	n, err := unix.Read(fd, buf)
+	if err != nil || n <= 0 {
+		return 0, false
+	}
+	// The name in parentheses may hold anything.
+	i := bytes.LastIndexByte(buf[:n], ')')
+	if i < 0 {
+		return 0, false
+	}
+	f := bytes.Fields(buf[i+1 : n])
+	if len(f) < 20 || f[0][0] == 'Z' || f[0][0] == 'X' {
+		return 0, false
+	}
+	begun, err = strconv.ParseUint(string(f[19]), 10, 64)
+	return begun, err == nil
+}
+
+func (p *process) close() {
+	for _, fd := range []int{p.dir, p.pidfd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// wait waits until the process has ended, or for the time given, and tells whether it has.
+func (p *process) wait(limit time.Duration) bool {
+	end := time.Now().Add(limit)
+	for {
+		left := time.Until(end)
+		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(left, 0)/time.Millisecond))
+		if n > 0 {
+			return true
+		}
+		if err != unix.EINTR || left <= 0 {
+			return false
+		}
+	}
+}

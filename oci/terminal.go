@@ -1,0 +1,69 @@
+package oci
+
+import (
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A terminal connects a container's with this process's own streams. Without one all it does is nothing.
+type terminal struct {
+	master *os.File
+	saved  *unix.Termios // of stdin, when that is a terminal
+	output chan struct{} // closed when all output is copied
+}
+
+// attach begins to copy between master and this process's streams; a nil master is no terminal.
+func attach(master *os.File) (*terminal, error) {
+	t := &terminal{master: master}
+	if master == nil {
+		return t, nil
+	}
+	if mode, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+		raw := *mode
+		// As cfmakeraw(3) does.
+		raw.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+		raw.Oflag &^= unix.OPOST
+		raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+		raw.Cflag = raw.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+		raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+		if err := unix.IoctlSetTermios(0, unix.TCSETS, &raw); err != nil {
+			return nil, os.NewSyscallError("tcsetattr", err)
+		}
+		t.saved = mode
+	}
+	t.output = make(chan struct{})
+	go io.Copy(master, os.Stdin)
+	go func() {
+		defer close(t.output)
+		io.Copy(os.Stdout, master) // ends with EIO once nobody has the other side
+	}()
+	return t, nil
+}
+
+// resize returns what gives the container's terminal the size of this one, nil without one.
+func (t *terminal) resize() func() {
+	if t.master == nil || t.saved == nil {
+		return nil
+	}
+	return func() {
+		if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+			unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, size)
+		}
+	}
+}
+
+// drain waits until the output is copied.
+func (t *terminal) drain() {
+	if t.output != nil {
+		<-t.output
+	}
+}
+
+func (t *terminal) close() {
+	if t.saved != nil {
+		unix.IoctlSetTermios(0, unix.TCSETS, t.saved)
+	}
+	t.master.Close()
+}
