@@ -86,7 +86,7 @@ func (b *Bundle) Needs() host.Needs {
 	return host.Needs{Cgroup: slices.ContainsFunc(b.Spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}
 }
 
-// Plan compiles the bundle for a host.
+// Plan compiles the bundle for a host, as a run in the foreground.
 func (b *Bundle) Plan(facts plan.Facts) (plan.Plan, error) {
 	return plan.Compile(b.Spec, facts, plan.Options{Bundle: b.Dir, Foreground: true})
 }

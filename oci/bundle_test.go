@@ -68,7 +68,7 @@ func write(t testing.TB, dir string, s *specs.Spec) {
 // run runs a bundle by the command.
 func run(t testing.TB, dir string) (out, stderr string, code int) {
 	t.Helper()
-	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "run", "--bundle", dir, "test")
+	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
 	var o, e strings.Builder
 	c.Stdout, c.Stderr = &o, &e
 	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
@@ -213,12 +213,13 @@ func TestRunInProcess(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	none := func(w string) { t.Errorf("warning: %s", w) }
+	state := nstest.Dir(t)
 	for line, code := range map[string]int{"exit 5": 5, "exit 0": 0} {
 		b, err := Load(bundle(t, base(line)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := b.Run(context.Background(), facts(t), none); err != nil || got != code {
+		if got, err := (&Runtime{Root: state, Warn: none}).Run(context.Background(), "test", b, RunOptions{}); err != nil || got != code {
 			t.Errorf("%s: %v: code %d", line, err, got)
 		}
 	}
@@ -228,10 +229,10 @@ func TestRunInProcess(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
-	if code, err := b.Run(ctx, facts(t), none); err != nil || code != 137 {
+	if code, err := (&Runtime{Root: state, Warn: none}).Run(ctx, "test", b, RunOptions{}); err != nil || code != 137 {
 		t.Errorf("%v: code %d", err, code)
 	}
-	if _, err := b.Run(ctx, facts(t), none); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := (&Runtime{Root: state, Warn: none}).Run(ctx, "test", b, RunOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	// What cannot be had is told.
@@ -243,7 +244,7 @@ func TestRunInProcess(t *testing.T) {
 		return // refused by the validator, which is as good
 	}
 	told := len(b.Warnings)
-	if code, err := b.Run(context.Background(), facts(t), func(string) { told++ }); err != nil || code != 0 || told == 0 {
+	if code, err := (&Runtime{Root: state, Warn: func(string) { told++ }}).Run(context.Background(), "test", b, RunOptions{}); err != nil || code != 0 || told == 0 {
 		t.Errorf("%v: code %d, %d warnings", err, code, told)
 	}
 }
@@ -253,7 +254,7 @@ func TestRunPassesSignals(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	dir := bundle(t, base("trap 'echo got; exit 6' TERM; echo ready; while :; do sleep 0.02; done"))
-	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "run", "--bundle", dir, "test")
+	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +282,7 @@ func TestRunIsKilled(t *testing.T) {
 	nstest.NoLeaks(t)
 	dir := bundle(t, base("echo ready; sleep 100"))
 	for i := range 20 {
-		c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "run", "--bundle", dir, "test")
+		c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}

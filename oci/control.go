@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -83,13 +85,19 @@ func waitStarted(ctx context.Context, fd int) error {
 	}
 }
 
-// Kill sends a signal to the container's first process.
-func (c *Container) Kill(sig syscall.Signal) error {
+// Kill sends a signal to the container's first process; with all to every process of it, where its end is not
+// the end of them all anyway.
+func (c *Container) Kill(sig syscall.Signal, all bool) error {
 	p := c.process()
+	if p != nil {
+		defer p.close()
+	}
+	if all && !c.state.OwnPIDs {
+		return c.killAll(sig)
+	}
 	if p == nil {
 		return ErrNotRunning
 	}
-	defer p.close()
 	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err == unix.ESRCH {
 		return ErrNotRunning
 	} else if err != nil {
@@ -98,10 +106,74 @@ func (c *Container) Kill(sig syscall.Signal) error {
 	return nil
 }
 
-// Delete takes away what a container that has ended left. With force it is ended first, and one
-// that does not exist is no error.
+// killAll sends a signal to every process of the container.
+func (c *Container) killAll(sig syscall.Signal) error {
+	pids, err := c.Processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("signal %v to process %d: %w", sig, pid, err)
+		}
+	}
+	return nil
+}
+
+// Processes lists the pids of the container's processes, as the caller sees them.
+func (c *Container) Processes() ([]int, error) {
+	p := c.process()
+	if p == nil {
+		return nil, nil
+	}
+	defer p.close()
+	if !c.state.OwnPIDs {
+		return []int{c.state.PID}, nil
+	}
+	var ns unix.Stat_t
+	if err := unix.Fstatat(p.dir, "ns/pid", &ns, 0); err != nil {
+		return nil, fmt.Errorf("pid namespace of process %d: %w", c.state.PID, err)
+	}
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	pids := []int{}
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		var own unix.Stat_t
+		if unix.Stat("/proc/"+name+"/ns/pid", &own) == nil && own.Ino == ns.Ino && own.Dev == ns.Dev {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
+}
+
+// Delete takes away what a container that has ended left. With force it is ended first, and
+// one that does not exist is no error.
+func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
+	c, err := r.Open(id)
+	if err == nil {
+		err = c.Delete(ctx, force)
+	}
+	if force && errors.Is(err, ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Delete takes away what the container left, which has ended, or is ended first with force.
 func (c *Container) Delete(_ context.Context, force bool) error {
-	err := c.locked(func() error {
+	return c.locked(func() error {
 		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating {
 			if !force {
 				return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)
@@ -112,10 +184,6 @@ func (c *Container) Delete(_ context.Context, force bool) error {
 		}
 		return c.remove()
 	})
-	if force && errors.Is(err, ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // end kills the container's first process and waits until it is gone.

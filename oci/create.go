@@ -34,13 +34,20 @@ func (r *Runtime) Create(ctx context.Context, id string, b *Bundle, o ProcessOpt
 	if err != nil {
 		return nil, err
 	}
-	proc.Master.Close()
+	closeMaster(proc)
 	return c, nil
+}
+
+// closeMaster closes the terminal's master side, which somebody else has by now.
+func closeMaster(p *launch.Process) {
+	if p.Master != nil {
+		p.Master.Close()
+	}
 }
 
 // make creates a container. With wait its process waits for the start; without, it runs, and
 // ends with the calling thread.
-func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, wait bool) (c *Container, proc *launch.Process, err error) {
+func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, wait bool) (_ *Container, proc *launch.Process, err error) {
 	if err := checkConsole(b.Spec.Process, o, wait); err != nil {
 		return nil, nil, err
 	}
@@ -48,7 +55,8 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if err != nil {
 		return nil, nil, err
 	}
-	if c, err = r.reserve(id); err != nil {
+	c, err := r.reserve(id)
+	if err != nil {
 		return nil, nil, err
 	}
 	defer c.unlock()
@@ -209,7 +217,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 		if err != nil {
 			return 0, err
 		}
-		proc.Master.Close()
+		closeMaster(proc)
 		if err := c.Start(ctx); err != nil {
 			return 0, errors.Join(err, c.Delete(ctx, true))
 		}

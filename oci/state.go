@@ -85,7 +85,7 @@ func validID(id string) bool {
 // reserve makes the directory of a new container, and locks it.
 func (r *Runtime) reserve(id string) (*Container, error) {
 	if !validID(id) {
-		return nil, fmt.Errorf("%w: %q: an ID has letters, digits and _+-.", ErrInvalidID, id)
+		return nil, fmt.Errorf("%w: %q: an ID has letters and digits, of the other signs _, +, - and . only", ErrInvalidID, id)
 	}
 	c := &Container{ID: id, dir: filepath.Join(r.Root, id), fd: -1, runtime: r}
 	err := unix.Mkdir(c.dir, 0o711)

@@ -65,5 +65,7 @@ func (t *terminal) close() {
 	if t.saved != nil {
 		unix.IoctlSetTermios(0, unix.TCSETS, t.saved)
 	}
-	t.master.Close()
+	if t.master != nil {
+		t.master.Close()
+	}
 }

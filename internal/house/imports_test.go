@@ -42,7 +42,7 @@ var rooms = []room{
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
 	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},
 	{"cmd/kakuri", []string{"cli"}, "it wires one front, and no more"},
-	{"cmd/kakuri-runtime", []string{"oci", "host", "plan"}, "each import is paid for at every start of a container"},
+	{"cmd/kakuri-runtime", []string{"oci", "host", "plan", "abi"}, "each import is paid for at every start of a container"},
 	{"bench", nil, "it measures the commands from outside"},
 	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
 	{"internal/experiments", nil, "it has nothing but tests"},

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"github.com/kakuri/kakuri/oci"
+)
+
+// processFlags are those that create, run and exec share.
+func processFlags(o *oci.ProcessOptions) []flag {
+	return []flag{
+		text("console-socket", &o.ConsoleSocket, "PATH", "unix socket that gets the terminal's master side"),
+		text("pidfd-socket", &o.PIDFDSocket, "PATH", "unix socket that gets a pidfd of the process"),
+		text("pid-file", &o.PIDFile, "FILE", "file that gets the process's pid"),
+		number("preserve-fds", &o.KeepFDs, "N", "pass N descriptors after stderr on"),
+	}
+}
+
+// bundleFlags are those of create and run.
+func bundleFlags(dir *string, o *oci.ProcessOptions) []flag {
+	*dir, o.Keyring = ".", true
+	var noPivot bool
+	return append(processFlags(o),
+		text("bundle b", dir, "DIR", "the bundle, default the working directory"),
+		flag{names: "no-new-keyring", bool: true, help: "leave the caller's session keyring in place", value: func(string) error { o.Keyring = false; return nil }},
+		yes("no-pivot", &noPivot, "not needed: a root on a ramdisk is pivoted as well"),
+	)
+}
+
+// load reads a bundle, and warns of what is odd in it.
+func (c *command) load(dir string) (*oci.Bundle, error) {
+	b, err := oci.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range b.Warnings {
+		c.log.warn(w.Error())
+	}
+	return b, nil
+}
+
+var createVerb = verb{"create", "ID", "create a container up to its start", func(c *command) ([]flag, func([]string) (int, error)) {
+	var dir string
+	var o oci.ProcessOptions
+	return bundleFlags(&dir, &o), func(args []string) (int, error) {
+		id, err := one("create", args)
+		if err != nil {
+			return 1, err
+		}
+		oci.Prefault()
+		b, err := c.load(dir)
+		if err != nil {
+			return 1, err
+		}
+		if _, err = c.runtime.Create(background, id, b, o); err != nil {
+			return 1, err
+		}
+		return 0, nil
+	}
+}}
+
+var runVerb = verb{"run", "ID", "create a container and start it", func(c *command) ([]flag, func([]string) (int, error)) {
+	var dir string
+	var o oci.RunOptions
+	var subreaper bool
+	flags := append(bundleFlags(&dir, &o.ProcessOptions),
+		yes("detach d", &o.Detach, "return when the process runs"),
+		yes("keep", &o.Keep, "leave the state behind when the process has ended"),
+		yes("no-subreaper", &subreaper, "not needed: this program adopts no processes"),
+	)
+	return flags, func(args []string) (int, error) {
+		id, err := one("run", args)
+		if err != nil {
+			return 1, err
+		}
+		oci.Prefault()
+		b, err := c.load(dir)
+		if err != nil {
+			return 1, err
+		}
+		code, err := c.runtime.Run(background, id, b, o)
+		if err != nil {
+			return 1, err
+		}
+		return code, nil
+	}
+}}
+
+var startVerb = verb{"start", "ID", "start a created container", func(c *command) ([]flag, func([]string) (int, error)) {
+	return nil, func(args []string) (int, error) {
+		id, err := one("start", args)
+		if err != nil {
+			return 1, err
+		}
+		x, err := c.runtime.Open(id)
+		if err == nil {
+			err = x.Start(background)
+		}
+		if err != nil {
+			return 1, err
+		}
+		return 0, nil
+	}
+}}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// execFailed is the exit code of exec when there was no process, as callers of runc know it.
+const execFailed = 255
+
+var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a container", func(c *command) ([]flag, func([]string) (int, error)) {
+	var o oci.ExecOptions
+	var x oci.ProcessChanges
+	var user, file, cgroup string
+	var groups []string
+	var ignorePaused bool
+	o.Keyring = true
+	flags := append(processFlags(&o.ProcessOptions),
+		text("cwd", &x.Cwd, "DIR", "working directory"),
+		texts("env e", &x.Env, "NAME=VALUE", "add to the environment; may be repeated"),
+		yes("tty t", &x.Terminal, "give it a terminal"),
+		text("user u", &user, "UID[:GID]", "who it runs as"),
+		texts("additional-gids g", &groups, "GID", "add a group; may be repeated"),
+		text("process p", &file, "FILE", "read the process from a JSON file"),
+		yes("detach d", &o.Detach, "return when the process runs"),
+		text("process-label", &x.SELinuxLabel, "LABEL", "SELinux label"),
+		text("apparmor", &x.AppArmor, "PROFILE", "AppArmor profile"),
+		yes("no-new-privs", &x.NoNewPrivs, "no more rights by an execve"),
+		texts("cap c", &x.Caps, "CAP", "add a capability; may be repeated"),
+		text("cgroup", &cgroup, "PATH", "run it in a control group below the container's"),
+		yes("ignore-paused", &ignorePaused, "allow it in a paused container"),
+	)
+	return flags, func(args []string) (int, error) {
+		if len(args) == 0 {
+			return execFailed, errors.New("exec: a container ID is needed, and a command: see kakuri-runtime exec --help")
+		}
+		code, err := func() (int, error) {
+			container, err := c.runtime.Open(args[0])
+			if err != nil {
+				return 0, err
+			}
+			p, err := execProcess(container, file, user, groups, args[1:], x)
+			if err != nil {
+				return 0, err
+			}
+			return container.Exec(background, p, o)
+		}()
+		if err != nil {
+			return execFailed, fmt.Errorf("exec failed: %w", err)
+		}
+		return code, nil
+	}
+}}
+
+// execProcess is the process of a file, or that of the container with changes.
+func execProcess(c *oci.Container, file, user string, groups, args []string, x oci.ProcessChanges) (*specs.Process, error) {
+	if file != "" {
+		return oci.LoadProcess(file)
+	}
+	if len(args) == 0 {
+		return nil, errors.New("process args cannot be empty")
+	}
+	x.Args = args
+	if user != "" {
+		uid, gid, both := strings.Cut(user, ":")
+		var u specs.User
+		for _, part := range []struct {
+			text string
+			to   *uint32
+		}{{uid, &u.UID}, {gid, &u.GID}} {
+			if part.text == "" && part.to == &u.GID && !both {
+				continue
+			}
+			n, err := strconv.ParseUint(part.text, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("--user %s: it is UID or UID:GID, in digits", user)
+			}
+			*part.to = uint32(n)
+		}
+		x.User = &u
+	}
+	for _, g := range groups {
+		n, err := strconv.ParseUint(g, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("--additional-gids %s: it is a GID, in digits", g)
+		}
+		x.Groups = append(x.Groups, uint32(n))
+	}
+	return c.Process(x)
+}

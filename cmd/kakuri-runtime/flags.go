@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A flag is one option of the command line: its names, and where its value goes.
+type flag struct {
+	names string // "bundle b"
+	value func(string) error
+	bool  bool // takes no value, but --name=false is understood
+	help  string
+	arg   string // what the help calls the value
+}
+
+func text(names string, to *string, arg, help string) flag {
+	return flag{names: names, value: func(s string) error { *to = s; return nil }, arg: arg, help: help}
+}
+
+func yes(names string, to *bool, help string) flag {
+	return flag{names: names, bool: true, help: help, value: func(s string) (err error) {
+		*to, err = strconv.ParseBool(s)
+		return err
+	}}
+}
+
+func texts(names string, to *[]string, arg, help string) flag {
+	return flag{names: names, value: func(s string) error { *to = append(*to, s); return nil }, arg: arg, help: help}
+}
+
+func number(names string, to *uint, arg, help string) flag {
+	return flag{names: names, arg: arg, help: help, value: func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 31)
+		*to = uint(n)
+		return err
+	}}
+}
+
+// parse takes flags from the front of args, up to the first argument that is none, or past "--".
+func parse(args []string, flags []flag) (rest []string, err error) {
+	for len(args) > 0 {
+		a := args[0]
+		if a == "--" {
+			return args[1:], nil
+		}
+		if len(a) < 2 || a[0] != '-' {
+			return args, nil
+		}
+		name, value, has := strings.Cut(strings.TrimPrefix(a[1:], "-"), "=")
+		f := find(flags, name)
+		if f == nil {
+			return nil, fmt.Errorf("flag provided but not defined: -%s", name)
+		}
+		args = args[1:]
+		switch {
+		case f.bool && !has:
+			value = "true"
+		case !f.bool && !has:
+			if len(args) == 0 {
+				return nil, fmt.Errorf("flag needs an argument: -%s", name)
+			}
+			value, args = args[0], args[1:]
+		}
+		if err := f.value(value); err != nil {
+			return nil, fmt.Errorf("invalid value %q for flag -%s: %w", value, name, err)
+		}
+	}
+	return nil, nil
+}
+
+func find(flags []flag, name string) *flag {
+	for i, f := range flags {
+		for n := range strings.FieldsSeq(f.names) {
+			if n == name {
+				return &flags[i]
+			}
+		}
+	}
+	return nil
+}
+
+// helpText lists flags, one a line.
+func helpText(flags []flag) string {
+	var s strings.Builder
+	for _, f := range flags {
+		var names []string
+		for n := range strings.FieldsSeq(f.names) {
+			if len(n) == 1 {
+				names = append(names, "-"+n)
+			} else {
+				names = append(names, "--"+n)
+			}
+		}
+		left := strings.Join(names, ", ")
+		if f.arg != "" {
+			left += " " + f.arg
+		}
+		fmt.Fprintf(&s, "  %-32s %s\n", left, f.help)
+	}
+	return s.String()
+}

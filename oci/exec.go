@@ -1,0 +1,169 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci/specjson"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ExecOptions are those of another process in a container.
+type ExecOptions struct {
+	ProcessOptions
+	Detach bool
+}
+
+// Exec runs another process in a running container. Unless it is detached it waits for its end and returns its exit code.
+func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOptions) (int, error) {
+	if _, err := specjson.ValidateProcess(process); err != nil {
+		return 0, err
+	}
+	if err := checkConsole(process, o.ProcessOptions, o.Detach); err != nil {
+		return 0, err
+	}
+	switch s := c.Status(); s {
+	case specs.StateStopped, specs.StateCreating:
+		return 0, fmt.Errorf("cannot exec in a %s container", s)
+	}
+	p, err := c.PlanExec(process, o.ProcessOptions)
+	if err != nil {
+		return 0, err
+	}
+	runtime.LockOSThread() // which clones, and traces nothing else
+	defer runtime.UnlockOSThread()
+	first := c.process()
+	if first == nil {
+		return 0, ErrNotRunning
+	}
+	defer first.close()
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: Hands{}, Start: func(int) error {
+		// The namespaces were opened by a number: it was the container's if it still is.
+		if _, alive := first.stat(); !alive {
+			return ErrNotRunning
+		}
+		return nil
+	}})
+	if err != nil {
+		return 0, err
+	}
+	if err := connect(proc, o.ProcessOptions); err != nil {
+		proc.Signal(unix.SIGKILL)
+		proc.Wait()
+		return 0, err
+	}
+	if o.Detach {
+		closeMaster(proc)
+		return 0, nil
+	}
+	return attend(proc)
+}
+
+// PlanExec compiles the plan of a process in the namespaces of the container.
+func (c *Container) PlanExec(process *specs.Process, o ProcessOptions) (plan.Plan, error) {
+	config, err := c.Spec()
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	facts, err := host.Read(host.Needs{})
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	spec := &specs.Spec{Version: config.Version, Process: process, Linux: &specs.Linux{}}
+	if l := config.Linux; l != nil {
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings, spec.Linux.Seccomp, spec.Linux.Personality = l.UIDMappings, l.GIDMappings, l.Seccomp, l.Personality
+		for _, n := range l.Namespaces {
+			kind, ok := abi.ParseNamespace(string(n.Type))
+			if !ok {
+				return plan.Plan{}, errors.New("linux.namespaces: unknown type " + string(n.Type))
+			}
+			n.Path = "/proc/" + strconv.Itoa(c.state.PID) + "/ns/" + kind.ProcName()
+			spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
+		}
+	}
+	return plan.Compile(spec, facts, plan.Options{Bundle: c.state.Bundle, Joined: true, KeepFDs: o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+}
+
+// LoadProcess reads a process of runtime-spec from a JSON file.
+func LoadProcess(file string) (*specs.Process, error) {
+	data, err := host.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	p, err := specjson.DecodeProcess(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return p, nil
+}
+
+// ProcessChanges are what a command line changes in the container's own process, to run another beside it.
+type ProcessChanges struct {
+	Args         []string
+	Env          []string
+	Cwd          string
+	User         *specs.User
+	Groups       []uint32
+	Caps         []string
+	Terminal     bool
+	NoNewPrivs   bool
+	AppArmor     string
+	SELinuxLabel string
+}
+
+// Process returns the process of config.json with changes.
+func (c *Container) Process(x ProcessChanges) (*specs.Process, error) {
+	config, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	if config.Process == nil {
+		return nil, errors.New("config.json has no process to take the rest from: pass --process")
+	}
+	p := *config.Process
+	p.Args, p.Terminal, p.ConsoleSize = x.Args, x.Terminal, nil
+	p.Env = append(slices.Clone(p.Env), x.Env...)
+	if x.Cwd != "" {
+		p.Cwd = x.Cwd
+	}
+	if x.AppArmor != "" {
+		p.ApparmorProfile = x.AppArmor
+	}
+	if x.SELinuxLabel != "" {
+		p.SelinuxLabel = x.SELinuxLabel
+	}
+	if x.NoNewPrivs {
+		p.NoNewPrivileges = true
+	}
+	if x.User != nil {
+		p.User.UID, p.User.GID = x.User.UID, x.User.GID
+	}
+	p.User.AdditionalGids = append(slices.Clone(p.User.AdditionalGids), x.Groups...)
+	if len(x.Caps) > 0 {
+		caps := specs.LinuxCapabilities{}
+		if p.Capabilities != nil {
+			caps = *p.Capabilities
+		}
+		for _, set := range []*[]string{&caps.Bounding, &caps.Effective, &caps.Permitted} {
+			*set = append(slices.Clone(*set), x.Caps...)
+		}
+		// Ambient ones need inheritable ones, too; a container whose process has none gets none.
+		if len(caps.Inheritable) > 0 {
+			caps.Inheritable = append(slices.Clone(caps.Inheritable), x.Caps...)
+		}
+		if len(caps.Ambient) > 0 {
+			caps.Ambient = append(slices.Clone(caps.Ambient), x.Caps...)
+		}
+		p.Capabilities = &caps
+	}
+	return &p, nil
+}

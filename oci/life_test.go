@@ -1,0 +1,437 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// A place is a state directory, and the command on it.
+type place struct {
+	t   testing.TB
+	dir string
+}
+
+func newPlace(t testing.TB) place { return place{t, filepath.Join(nstest.Dir(t), "state")} }
+
+func (p place) command(args ...string) *exec.Cmd {
+	return exec.Command(nstest.Binary(p.t, "kakuri-runtime"), append([]string{"--root", p.dir}, args...)...)
+}
+
+// do runs a command, whose container's streams are files: a pipe would be held open.
+func (p place) do(args ...string) (out string, code int) {
+	p.t.Helper()
+	f, err := os.CreateTemp(nstest.Dir(p.t), "out")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer f.Close()
+	c := p.command(args...)
+	c.Stdout, c.Stderr = f, f
+	if err := c.Run(); c.ProcessState == nil {
+		p.t.Fatal(err)
+	}
+	data, err := os.ReadFile(f.Name())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(data), c.ProcessState.ExitCode()
+}
+
+func (p place) good(args ...string) string {
+	p.t.Helper()
+	out, code := p.do(args...)
+	if code != 0 {
+		p.t.Fatalf("%v: code %d: %s", args, code, out)
+	}
+	return out
+}
+
+func (p place) bad(want string, args ...string) {
+	p.t.Helper()
+	if out, code := p.do(args...); code != 1 || !strings.Contains(out, want) {
+		p.t.Errorf("%v: code %d: %q, want %q", args, code, out, want)
+	}
+}
+
+func (p place) state(id string) specs.State {
+	p.t.Helper()
+	var s specs.State
+	if err := json.Unmarshal([]byte(p.good("state", id)), &s); err != nil {
+		p.t.Fatal(err)
+	}
+	return s
+}
+
+// empty fails when the state directory holds anything.
+func (p place) empty() {
+	p.t.Helper()
+	if list, err := os.ReadDir(p.dir); err != nil || len(list) > 0 {
+		p.t.Errorf("%v: the state directory has %v", err, list)
+	}
+}
+
+func (p place) until(id string, status specs.ContainerState) {
+	p.t.Helper()
+	nstest.Until(p.t, id+" is "+string(status), func() bool { return p.state(id).Status == status })
+}
+
+// A container's life, and what each verb says at the wrong moment.
+func TestLife(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("echo up >/mark; while ! test -e /go; do sleep 0.02; done; exit 3"))
+	mark := filepath.Join(dir, "rootfs/mark")
+	pidFile := filepath.Join(nstest.Dir(t), "pid")
+	p.good("create", "--bundle", dir, "--pid-file", pidFile, "a.b-c_d+1")
+	id := "a.b-c_d+1"
+	s := p.state(id)
+	if pid, err := os.ReadFile(pidFile); err != nil || string(pid) != strconv.Itoa(s.Pid) || s.Status != "created" || s.ID != id || s.Bundle != dir || s.Version != specs.Version {
+		t.Errorf("%v: pid file %q, state %+v", err, pid, s)
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("a container runs before its start")
+	}
+	p.bad("container with given ID already exists", "create", "--bundle", dir, id)
+	p.bad("cannot delete container "+id+" that is not stopped: created", "delete", id)
+	if out := p.good("exec", id, "sh", "-c", "echo $$ $A"); out == "" || !strings.HasSuffix(out, " 1\n") {
+		t.Errorf("a process beside one that waits says %q", out)
+	}
+	p.good("start", id)
+	if s := p.state(id); s.Status != "running" {
+		t.Errorf("%+v", s)
+	}
+	p.bad("cannot start an already running container", "start", id)
+	nstest.Until(t, "the container runs", func() bool { _, err := os.Stat(mark); return err == nil })
+	if out, code := p.do("exec", id, "sh", "-c", "exit 9"); code != 9 {
+		t.Errorf("code %d: %s", code, out)
+	}
+	if out, code := p.do("exec", id, "/none"); code != 255 || !strings.Contains(out, "/none") {
+		t.Errorf("code %d: %s", code, out)
+	}
+	if out := p.good("list", "-q"); out != id+"\n" {
+		t.Errorf("list: %q", out)
+	}
+	if out := p.good("list"); !strings.Contains(out, "ID          PID         STATUS") || !strings.Contains(out, "running") {
+		t.Errorf("list: %q", out)
+	}
+	p.good("exec", id, "touch", "/go")
+	p.until(id, specs.StateStopped)
+	if s := p.state(id); s.Pid != 0 {
+		t.Errorf("%+v", s)
+	}
+	p.bad("cannot start a container that has stopped", "start", id)
+	p.bad("container not running", "kill", id)
+	if out, code := p.do("exec", id, "true"); code != 255 || !strings.Contains(out, "cannot exec in a stopped container") {
+		t.Errorf("code %d: %s", code, out)
+	}
+	p.good("delete", id)
+	p.bad("container does not exist", "delete", id)
+	p.bad("container does not exist", "state", id)
+	p.good("delete", "--force", id)
+	p.empty()
+}
+
+func TestKillAndDelete(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("trap 'exit 5' TERM; while :; do sleep 0.02; done"))
+	for i, sig := range []string{"TERM", "SIGKILL", "9", "kill"} {
+		id := "k" + strconv.Itoa(i)
+		p.good("run", "--detach", "--bundle", dir, id)
+		nstest.Until(t, "the signal ends "+id, func() bool {
+			p.do("kill", id, sig)
+			return p.state(id).Status == specs.StateStopped
+		})
+		p.good("delete", id)
+	}
+	p.good("run", "-d", "-b", dir, "r")
+	p.bad("unknown signal", "kill", "r", "NONE")
+	p.bad("cannot delete container r that is not stopped: running", "delete", "r")
+	p.good("delete", "-f", "r")
+	p.good("create", "-b", dir, "c")
+	p.good("delete", "-f", "c")
+	p.empty()
+}
+
+// What is wrong is told by create, where it can be known then, and nothing is left.
+func TestCreateErrors(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for name, change := range map[string]func(*specs.Spec){
+		"ENOENT":                   func(s *specs.Spec) { s.Process.Args = []string{"/no/such"} },
+		"faccessat2 nosuch":        func(s *specs.Spec) { s.Process.Args = []string{"nosuch"} },
+		"EACCES":                   func(s *specs.Spec) { s.Process.Args = []string{"/plain"} },
+		"console socket":           func(s *specs.Spec) { s.Process.Terminal = true },
+		"config.json root.path":    func(s *specs.Spec) { s.Root.Path = "none" },
+		"config.json mounts[0]":    func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" },
+		"config.json: process.cwd": func(s *specs.Spec) { s.Process.Cwd = "x" },
+	} {
+		s := base("true")
+		change(s)
+		dir := bundle(t, s)
+		if err := os.WriteFile(filepath.Join(dir, "rootfs/plain"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p.bad(name, "create", "--bundle", dir, "x")
+	}
+	for _, id := range []string{"..", ".", "a/b", "a b", "", "ä"} {
+		p.bad("", "create", "--bundle", bundle(t, base("true")), id)
+	}
+	if list, err := os.ReadDir(p.dir); err == nil && len(list) > 0 {
+		t.Errorf("left behind: %v", list)
+	}
+	if out, code := p.do("create", "--bundle", bundle(t, base("true")), "--console-socket", "/x", "x"); code != 1 || !strings.Contains(out, "cannot use console socket") {
+		t.Errorf("code %d: %s", code, out)
+	}
+}
+
+// A program that goes away between create and start is missed by start.
+func TestStartError(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("")
+	s.Process.Args = []string{"/gone"}
+	dir := bundle(t, s)
+	gone := filepath.Join(dir, "rootfs/gone")
+	if err := os.WriteFile(gone, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.good("create", "--bundle", dir, "x")
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	p.bad("execve /gone (config.json process.args): no such file or directory", "start", "x")
+	p.until("x", specs.StateStopped)
+	p.good("delete", "x")
+	p.empty()
+}
+
+// Of several starts at the same time one works.
+func TestStartOnce(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("echo up >>/mark; sleep 100"))
+	p.good("create", "--bundle", dir, "x")
+	var all sync.WaitGroup
+	codes := make([]int, 6)
+	for i := range codes {
+		all.Go(func() { _, codes[i] = p.do("start", "x") })
+	}
+	all.Wait()
+	worked := 0
+	for _, c := range codes {
+		if c == 0 {
+			worked++
+		}
+	}
+	if worked != 1 {
+		t.Errorf("%d starts worked: %v", worked, codes)
+	}
+	p.good("delete", "--force", "x")
+}
+
+// What a killed runtime leaves is no container, or one that delete takes away.
+func TestKilledCreate(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("sleep 100"))
+	begin := time.Now()
+	p.good("create", "--bundle", dir, "x")
+	took := time.Since(begin)
+	p.good("delete", "--force", "x")
+	rounds := 60
+	if testing.Short() {
+		rounds = 20
+	}
+	for i := range rounds {
+		c := p.command("create", "--bundle", dir, "x")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(took * time.Duration(i) / time.Duration(rounds) * 5 / 4)
+		c.Process.Kill()
+		c.Wait()
+		p.good("delete", "--force", "x")
+		if t.Failed() {
+			return
+		}
+	}
+	p.empty()
+}
+
+// The master side of a terminal goes to the console socket, and a pidfd to its own.
+func TestSockets(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("tty; stty size; read x; echo got $x")
+	s.Process.Terminal, s.Process.ConsoleSize = true, &specs.Box{Height: 33, Width: 77}
+	s.Mounts = append(s.Mounts,
+		specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+		specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}})
+	console, pidfd := listen(t), listen(t)
+	p.good("create", "--bundle", bundle(t, s), "--console-socket", console.path, "--pidfd-socket", pidfd.path, "x")
+	master := os.NewFile(uintptr(console.receive(t)), "master")
+	defer master.Close()
+	fd := pidfd.receive(t)
+	defer unix.Close(fd)
+	p.good("start", "x")
+	var out bytes.Buffer
+	for !strings.Contains(out.String(), "33 77") {
+		buf := make([]byte, 100)
+		n, err := master.Read(buf)
+		if err != nil {
+			t.Fatal(err, out.String())
+		}
+		out.Write(buf[:n])
+	}
+	if _, err := master.WriteString("word\n"); err != nil {
+		t.Fatal(err)
+	}
+	out.ReadFrom(master) // ends with EIO
+	if text := strings.ReplaceAll(out.String(), "\r", ""); !strings.Contains(text, "/dev/pts/0\n33 77\n") || !strings.HasSuffix(text, "got word\n") {
+		t.Errorf("%q", text)
+	}
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20000); n != 1 {
+		t.Errorf("%v: the pidfd is of another process", err)
+	}
+	p.until("x", specs.StateStopped)
+	p.good("delete", "x")
+}
+
+type socket struct {
+	path string
+	l    *net.UnixListener
+}
+
+func listen(t testing.TB) socket {
+	path := filepath.Join(nstest.Dir(t), "sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return socket{path, l}
+}
+
+func (s socket) receive(t testing.TB) int {
+	t.Helper()
+	s.l.SetDeadline(time.Now().Add(20 * time.Second))
+	c, err := s.l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	name, oob := make([]byte, 100), make([]byte, 100)
+	n, oobn, _, _, err := c.ReadMsgUnix(name, oob)
+	if err != nil || n == 0 {
+		t.Fatal(err, n)
+	}
+	list, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(list) != 1 {
+		t.Fatal(err, len(list))
+	}
+	fds, err := unix.ParseUnixRights(&list[0])
+	if err != nil || len(fds) != 1 {
+		t.Fatal(err, fds)
+	}
+	return fds[0]
+}
+
+// A process beside the first one is what its options make it.
+func TestExecOptions(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("run", "-d", "--bundle", bundle(t, base("sleep 100")), "x")
+	defer p.good("delete", "-f", "x")
+	for _, c := range []struct {
+		options []string
+		line    string
+		want    string
+	}{
+		{nil, "echo $A$B; pwd; id -u; grep NoNewPrivs /proc/self/status", "1\n/\n0\nNoNewPrivs:\t0\n"},
+		{[]string{"--env", "B=2", "-e", "A=0"}, "echo $A$B", "02\n"},
+		{[]string{"--cwd", "/etc"}, "pwd", "/etc\n"},
+		{[]string{"--user", "7:8", "-g", "9"}, "id -u; id -g; id -G; grep CapEff /proc/self/status", "7\n8\n8 9\nCapEff:\t0000000000000000\n"},
+		{[]string{"--no-new-privs"}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"},
+		{[]string{"--cap", "CAP_NET_RAW"}, "grep CapEff /proc/self/status", "CapEff:\t00000000000020e3\n"},
+	} {
+		args := append(append([]string{"exec"}, c.options...), "x", "sh", "-c", c.line)
+		if out := p.good(args...); out != c.want {
+			t.Errorf("%v: %q, want %q", args, out, c.want)
+		}
+	}
+	file := filepath.Join(nstest.Dir(t), "process.json")
+	if err := os.WriteFile(file, []byte(`{"args":["sh","-c","echo $X; pwd"],"env":["PATH=/bin","X=y"],"cwd":"/bin"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.good("exec", "--process", file, "x"); out != "y\n/bin\n" {
+		t.Errorf("%q", out)
+	}
+	pidFile := filepath.Join(nstest.Dir(t), "pid")
+	p.good("exec", "-d", "--pid-file", pidFile, "x", "sleep", "99")
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := os.ReadFile("/proc/" + string(pid) + "/cmdline"); err != nil || string(line) != "sleep\x0099\x00" {
+		t.Errorf("%v: %q", err, line)
+	}
+	if out := p.good("ps", "-f", "json", "x"); !strings.Contains(out, string(pid)) || strings.Count(out, ",") != 1 {
+		t.Errorf("ps: %s", out)
+	}
+	if out := p.good("ps", "x", "-ef"); strings.Count(out, "\n") != 3 {
+		t.Errorf("ps: %s", out)
+	}
+}
+
+// Errors go where callers look for them.
+func TestLog(t *testing.T) {
+	nstest.Root(t)
+	p := newPlace(t)
+	file := filepath.Join(nstest.Dir(t), "log")
+	out, code := p.do("--log", file, "--log-format=json", "start", "none")
+	if code != 1 || out != "container does not exist\n" {
+		t.Errorf("code %d: %q", code, out)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line struct{ Level, Msg, Time string }
+	if err := json.Unmarshal(data, &line); err != nil || line.Level != "error" || line.Msg != "container does not exist" {
+		t.Errorf("%v: %s", err, data)
+	}
+	if _, err := time.Parse(time.RFC3339, line.Time); err != nil {
+		t.Error(err)
+	}
+	if out, code := p.do("--log-format", "xml", "list"); code != 1 || !strings.Contains(out, "invalid log-format: xml") {
+		t.Errorf("code %d: %q", code, out)
+	}
+	if out, code := p.do("none"); code != 1 || !strings.Contains(out, `no such command: \"none\"`) {
+		t.Errorf("code %d: %q", code, out)
+	}
+	if out, code := p.do("kill", "--none", "x"); code != 1 || !strings.Contains(out, "flag provided but not defined: -none") {
+		t.Errorf("code %d: %q", code, out)
+	}
+}
