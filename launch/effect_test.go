@@ -2,8 +2,10 @@ package launch_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -72,6 +74,32 @@ func processCases() []opCase {
 			res := must(t, clone(), in(&plan.Exec{Args: []string{"/bin/sh", "-c", `echo "$0|$1|$#"`, "zero", "a b", ""}}))
 			if res.out != "zero|a b|2\n" {
 				t.Errorf("arguments: %q", res.out)
+			}
+		}},
+		{"find program", fixed(clone(), in(&plan.FindProgram{Program: "sh", Path: []string{"/nowhere", "/etc/passwd", "/bin"}}), probeHere()), func(t *testing.T, steps []plan.Step) {
+			must(t, steps...)
+			for name, errno := range map[string]unix.Errno{"none": unix.ENOENT, "passwd": unix.EACCES, "/etc/passwd": unix.EACCES, "/etc/passwd/x": unix.ENOTDIR} {
+				f := &plan.FindProgram{Program: name}
+				if !strings.Contains(name, "/") {
+					f.Path = []string{"/etc", "/nowhere"}
+				}
+				if _, err := launchSteps(t, launch.Options{}, steps[0], in(f), steps[2]); !errors.Is(err, errno) {
+					t.Errorf("%s: %v, want %v", name, err, errno)
+				}
+			}
+		}},
+		{"open pts", fixed(clone(), in(&plan.Setsid{}), in(&plan.OpenPts{}), in(&plan.Terminal{}), in(&plan.Sync{From: plan.Container, What: "terminal made", FDs: []plan.Reg{plan.RegMaster}}),
+			sh("test -t 0 && test -t 1 && test -t 2")), func(t *testing.T, steps []plan.Step) {
+			must(t, steps...)
+		}},
+		{"default signals", fixed(clone(), in(&plan.DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT}}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/status"}})), func(t *testing.T, steps []plan.Step) {
+			signal.Ignore(unix.SIGHUP)
+			defer signal.Reset(unix.SIGHUP)
+			if out := must(t, steps...).out; !strings.Contains(out, "SigIgn:\t0000000000000000") {
+				t.Errorf("%s", out)
+			}
+			if out := must(t, steps[0], steps[2]).out; !strings.Contains(out, "SigIgn:\t0000000000000001") {
+				t.Errorf("without the step: %s", out)
 			}
 		}},
 		{"umask", fixed(clone(), in(&plan.Umask{Mask: 0o027}), probeHere()), viewed(func(t *testing.T, v view) {
@@ -716,7 +744,7 @@ func rawCalls(op plan.Op) bool {
 	switch op.(type) {
 	case *plan.Clone:
 		return true
-	case *plan.Exec: // its zero value has no arguments to lower
+	case *plan.Exec, *plan.DefaultSignals: // their zero values have nothing to lower
 		return true
 	}
 	return len(plan.Lower(op, abi.Native(runtime.GOARCH))) > 0

@@ -445,6 +445,10 @@ func (f *FindProgram) String() string { return "faccessat2 " + quote(f.Program) 
 func (f *FindProgram) lower(a *Asm) {
 	const xOK, eaccess = 1, 0x200
 	e := Exec{Args: []string{f.Program}, Path: f.Path}
+	if len(f.Path) == 0 {
+		a.call(abi.CallFaccessat2, cwd(), a.str(f.Program), num(xOK), num(eaccess))
+		return
+	}
 	var found []int
 	for _, file := range e.candidates() {
 		r := a.call(abi.CallFaccessat2, cwd(), a.str(file), num(xOK), num(eaccess)).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
