@@ -61,9 +61,8 @@ func allRows(w workshop) []row {
 
 func runtimeRows(w workshop) []row {
 	runtime, engine, floor := w.binary("kakuri-runtime"), w.binary("kakuri"), w.binary("floor")
-	// kakuri's state is where it always is: stateMounts puts the tmpfs there.
 	ours := func(bundle string) []string {
-		return []string{runtime.Path, "run", "--bundle", bundle, "{id}"}
+		return []string{runtime.Path, "--root", filepath.Join(w.State, "kakuri-runtime"), "run", "--bundle", bundle, "{id}"}
 	}
 	theirs := func(program, bundle string, flags ...string) []string {
 		argv := append([]string{program, "--root", filepath.Join(w.State, program)}, flags...)
