@@ -64,7 +64,7 @@ for arch in amd64 arm64; do
 	GOARCH=$arch go build -trimpath -o "bin/$arch/" ./cmd/...
 done
 # The pure rooms make no system call: they build where there are none.
-GOOS=js GOARCH=wasm go build ./abi ./plan ./seccomp ./ui ./tour
+GOOS=js GOARCH=wasm go build ./abi ./cgroup/limits ./plan ./seccomp ./ui ./tour
 
 # What mounts, clones or changes the network does so in namespaces of its own; the
 # whole run is in a mount namespace, too, so that a fault cannot reach the machine.
@@ -72,7 +72,7 @@ run=(go test)
 [ "$(id -u)" = 0 ] && run=(unshare --mount --propagation private go test)
 
 step "race detector"
-CGO_ENABLED=1 "${run[@]}" -race -count=1 ./abi/... ./plan/... ./seccomp/... ./ui/... ./tour ./namespace/... ./oci/specjson/...
+CGO_ENABLED=1 "${run[@]}" -race -count=1 ./abi/... ./cgroup/limits/... ./plan/... ./seccomp/... ./ui/... ./tour ./namespace/... ./oci/specjson/...
 
 step "tests"
 log=$(mktemp)

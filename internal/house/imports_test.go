@@ -23,20 +23,22 @@ type room struct {
 }
 
 // below is all that the library stands on.
-var below = []string{"abi", "seccomp", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson"}
+var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson"}
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
 // would be an arrow upward, or a question in the middle of doing.
 var rooms = []room{
 	{"abi", nil, "it is the kernel's numbers with their names, and stands on nothing"},
 	{"seccomp", []string{"abi"}, "it turns a profile into a program: values in, values out"},
-	{"plan", []string{"abi", "seccomp"}, "it turns a spec into a plan: values in, values out"},
+	{"cgroup/limits", nil, "it turns resources into values for files: values in, values out"},
+	{"plan", []string{"abi", "seccomp", "cgroup/limits"}, "it turns a spec into a plan: values in, values out"},
 	{"ui", []string{"abi"}, "it turns values into text, and knows of no container"},
 	{"namespace", []string{"abi"}, "it reads the kernel, and never changes it"},
 	{"launch", []string{"abi", "plan", "internal/origlimit"}, "it executes a plan, and decides nothing"},
 	{"host", []string{"abi", "plan", "launch", "namespace"}, "it gathers facts for plans, if need be in a throw-away child"},
 	{"verify", []string{"abi", "plan", "namespace", "launch"}, "it reads back what a plan asked for, by the readers only"},
-	{"oci", append([]string{"cgroup"}, "abi", "plan", "launch", "host", "oci/specjson"), "it runs bundles by the floors below it, and is no engine"},
+	{"cgroup", []string{"cgroup/limits"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
+	{"oci", []string{"abi", "plan", "launch", "host", "oci/specjson", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},

@@ -1,0 +1,169 @@
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/cgroup/limits"
+)
+
+// filterName marks our programs among those of a cgroup: systemd attaches its own.
+const filterName = "kakuri_devices"
+
+// progAttr is the part of union bpf_attr for BPF_PROG_LOAD: bpf(2).
+type progAttr struct {
+	progType, insnCount uint32
+	insns, license      uint64
+	logLevel, logSize   uint32
+	logBuf              uint64
+	kernVersion, flags  uint32
+	name                [unix.BPF_OBJ_NAME_LEN]byte
+}
+
+// attachAttr is that for BPF_PROG_ATTACH and BPF_PROG_DETACH.
+type attachAttr struct{ target, prog, attachType, flags, replace uint32 }
+
+// queryAttr is that for BPF_PROG_QUERY, up to its end: Linux 6.17 to 7.1 write the last field whatever
+// size they are told.
+type queryAttr struct {
+	target, attachType, flags, attachFlags uint32
+	ids                                    uint64
+	count, _                               uint32
+	progFlags, linkIDs, linkFlags, version uint64
+}
+
+func bpf(command int, attr unsafe.Pointer, size uintptr) (int, error) {
+	// The verifier gives EAGAIN when a signal interrupts it.
+	for range 32 {
+		r, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attr), size)
+		switch {
+		case errno == 0:
+			return int(r), nil
+		case errno != unix.EAGAIN && errno != unix.EINTR:
+			return -1, errno
+		}
+	}
+	return -1, unix.EAGAIN
+}
+
+// loadFilter loads a program, and on an error has the verifier say why.
+func loadFilter(p limits.Program) (int, error) {
+	code, license := p.Bytes(), []byte("Apache-2.0\x00")
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&code[0])
+	pin.Pin(&license[0])
+	attr := progAttr{
+		progType: unix.BPF_PROG_TYPE_CGROUP_DEVICE, insnCount: uint32(len(p)),
+		insns: uint64(uintptr(unsafe.Pointer(&code[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0]))),
+	}
+	copy(attr.name[:], filterName)
+	fd, err := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err == nil || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
+		return fd, err
+	}
+	log := make([]byte, 1<<16)
+	pin.Pin(&log[0])
+	attr.logLevel, attr.logSize, attr.logBuf = 1, uint32(len(log)), uint64(uintptr(unsafe.Pointer(&log[0])))
+	if fd, again := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); again == nil {
+		return fd, nil
+	}
+	text, _, _ := bytes.Cut(log, []byte{0})
+	return -1, fmt.Errorf("%w: %s", err, bytes.TrimSpace(text))
+}
+
+// filters lists the ids of the device programs of the cgroup itself.
+func filters(dir int) ([]uint32, error) {
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	ids := make([]uint32, 64) // as many as a cgroup can have
+	pin.Pin(&ids[0])
+	attr := queryAttr{target: uint32(dir), attachType: unix.BPF_CGROUP_DEVICE, ids: uint64(uintptr(unsafe.Pointer(&ids[0]))), count: uint32(len(ids))}
+	if _, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return nil, err
+	}
+	return ids[:min(int(attr.count), len(ids))], nil
+}
+
+// openFilter opens the program with the id if it is ours: -1 when it is another's.
+func openFilter(id uint32) (int, error) {
+	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&id), unsafe.Sizeof(id))
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return -1, nil // gone, or guarded by a security module: not ours
+	}
+	if err != nil {
+		return -1, err
+	}
+	// struct bpf_prog_info: type, id, tag, three lengths, two pointers, load time, uid, number of maps, their ids, name.
+	info := make([]byte, 80)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&info[0])
+	attr := struct {
+		fd, size uint32
+		info     uint64
+	}{uint32(fd), uint32(len(info)), uint64(uintptr(unsafe.Pointer(&info[0])))}
+	if _, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	if name, _, _ := bytes.Cut(info[64:], []byte{0}); string(name) != filterName {
+		unix.Close(fd)
+		return -1, nil
+	}
+	return fd, nil
+}
+
+// setDeviceFilter attaches d's program to the cgroup, in the place of the one that is there from before,
+// in one step: at no time does the cgroup have none. Programs of others stay: all of them have to allow an access.
+func setDeviceFilter(dir int, d limits.Devices) error {
+	ids, err := filters(dir)
+	if err != nil {
+		if d.AllowAll() {
+			return nil // whoever cannot ask cannot have attached one
+		}
+		return fmt.Errorf("query: %w: CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, are needed", err)
+	}
+	var old []int
+	defer func() {
+		for _, fd := range old {
+			unix.Close(fd)
+		}
+	}()
+	for _, id := range ids {
+		fd, err := openFilter(id)
+		if err != nil {
+			return fmt.Errorf("program %d: %w", id, err)
+		}
+		if fd >= 0 {
+			old = append(old, fd)
+		}
+	}
+	if d.AllowAll() && len(old) == 0 {
+		return nil
+	}
+	prog, err := loadFilter(d.Program())
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	defer unix.Close(prog)
+	attr := attachAttr{target: uint32(dir), prog: uint32(prog), attachType: unix.BPF_CGROUP_DEVICE, flags: unix.BPF_F_ALLOW_MULTI}
+	if len(old) > 0 {
+		attr.flags, attr.replace = attr.flags|unix.BPF_F_REPLACE, uint32(old[0])
+	}
+	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	for _, fd := range old[min(1, len(old)):] {
+		attr := attachAttr{target: uint32(dir), prog: uint32(fd), attachType: unix.BPF_CGROUP_DEVICE}
+		if _, err := bpf(unix.BPF_PROG_DETACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+			return fmt.Errorf("detach: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package cgroup
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// apply compiles and applies r to a cgroup that is there.
+func apply(t testing.TB, g *Group, r *specs.LinuxResources) error {
+	t.Helper()
+	l, err := limits.Compile(r, g.host.Controllers())
+	if err != nil {
+		return err
+	}
+	_, err = g.Apply(l)
+	return err
+}
+
+// TestApplyFake: values reach the files of their hierarchy.
+func TestApplyFake(t *testing.T) {
+	r := &specs.LinuxResources{
+		Memory:  &specs.LinuxMemory{Limit: ptr(int64(4096)), Swap: ptr(int64(8192))},
+		CPU:     &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(5000)), Cpus: "0"},
+		Pids:    &specs.LinuxPids{Limit: ptr(int64(7))},
+		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}, {Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(3)), Access: "rw"}},
+	}
+	const v1, v2 = "sys/fs/cgroup/", "sys/fs/cgroup/g/"
+	for _, test := range []struct {
+		name, mounts, own string
+		want              map[string]string
+	}{
+		{"version 1", v1Mounts, v1Own, map[string]string{
+			v1 + "memory/g/memory.limit_in_bytes": "4096", v1 + "memory/g/memory.memsw.limit_in_bytes": "8192", v1 + "cpu,cpuacct/g/cpu.shares": "1024",
+			v1 + "cpu,cpuacct/g/cpu.cfs_quota_us": "5000", v1 + "cpuset/g/cpus": "0", v1 + "pids/g/pids.max": "7",
+		}},
+		{"version 2", unifiedMounts, unifiedOwn, map[string]string{
+			v2 + "memory.max": "4096", v2 + "memory.swap.max": "4096", v2 + "cpu.weight": "100", v2 + "cpu.max": "5000 100000", v2 + "cpuset.cpus": "0", v2 + "pids.max": "7",
+		}},
+	} {
+		files := map[string]string{"sys/fs/cgroup/cgroup.controllers": "cpu cpuset memory pids\n"}
+		for name := range test.want {
+			files[name] = "old value, longer than the new one"
+		}
+		if test.name == "version 1" {
+			for _, dir := range []string{"systemd", "my groups"} {
+				files[v1+dir+"/g/"] = ""
+			}
+			files["my groups/devices/g/devices.list"] = "c 1:3 rw\n"
+		} else {
+			r.Devices = nil // a program is not for a file system of files
+		}
+		h, top := fake(t, test.mounts, test.own, files)
+		g, err := h.Group(Options{Path: "/g", ID: "id"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		if err := apply(t, g, r); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		for name, want := range test.want {
+			if got, err := os.ReadFile(filepath.Join(top, name)); err != nil || string(got) != want {
+				t.Errorf("%s: %s is %q %v, want %q", test.name, name, got, err, want)
+			}
+		}
+	}
+}
+
+// TestAgain: values that the kernel refuses because of another one are written once more, as long as that helps.
+func TestAgain(t *testing.T) {
+	h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/cgroup.controllers": "memory\n", "sys/fs/cgroup/g/b": "", "sys/fs/cgroup/g/memory.current": "5000"})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	memory := func(file string) limits.Write {
+		return limits.Write{Controller: "memory", Version: limits.V2, File: file, Value: "1", Field: "linux.resources.x"}
+	}
+	// A name with a slash gives EINVAL, as such a refusal does.
+	refused := memory("a/b")
+	refused.Again = true
+	if _, err := g.Apply(limits.Limits{Writes: []limits.Write{refused, memory("b")}}); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("refused for good: %v", err)
+	}
+	if got, _ := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/g/b")); string(got) != "1" {
+		t.Errorf("the write after the refused one: %q", got)
+	}
+	missing := memory("missing")
+	other := memory("b")
+	other.Value = "2"
+	missing.Else = &other
+	optional := memory("missing")
+	optional.Optional = true
+	if _, err := g.Apply(limits.Limits{Writes: []limits.Write{missing, optional}}); err != nil {
+		t.Error(err)
+	}
+	if got, _ := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/g/b")); string(got) != "2" {
+		t.Errorf("in the place of the missing file: %q", got)
+	}
+	_, err = g.Apply(limits.Limits{Writes: []limits.Write{memory("missing")}})
+	var f *limits.FieldError
+	if !errors.As(err, &f) || !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "cannot set memory limit: container could not join or create cgroup") {
+		t.Errorf("a file that is missing: %v", err)
+	}
+	_, err = g.Apply(limits.Limits{Guards: []limits.Guard{{Controller: "memory", File: "memory.current", Limit: 5000, What: "memory limit"}}, Writes: []limits.Write{other}})
+	if err == nil || !strings.Contains(err.Error(), "rejecting memory limit 5000 <= usage 5000") {
+		t.Errorf("guarded: %v", err)
+	}
+	if _, err = g.Apply(limits.Limits{Guards: []limits.Guard{{Controller: "memory", File: "memory.current", Limit: 5001}}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNoWayOut: no link and no name leads out of a hierarchy.
+func TestNoWayOut(t *testing.T) {
+	h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/g/": "", "secret/memory.max": "host's"})
+	for _, link := range []struct{ name, to string }{{"link", "/secret"}, {"relative", "../../../secret"}, {"g/memory.max", "/secret/memory.max"}} {
+		if err := os.Symlink(link.to, filepath.Join(top, "sys/fs/cgroup", link.name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{"/link", "/link/x", "/relative/x"} {
+		g, err := h.Group(Options{Path: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Create(limits.Limits{}); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("%s: %v, want ELOOP", p, err)
+		}
+		g.Close()
+	}
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	w := limits.Write{Controller: "", Version: limits.V2, File: "memory.max", Value: "1"}
+	if _, err := g.Apply(limits.Limits{Writes: []limits.Write{w}}); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a file that is a link: %v", err)
+	}
+	if err := g.Join(1, "../x"); err == nil || !strings.Contains(err.Error(), "bad sub cgroup path") {
+		t.Errorf("join: %v", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(top, "secret/memory.max")); err != nil || string(got) != "host's" {
+		t.Errorf("%q %v", got, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(top, "secret")); err != nil || len(left) != 1 {
+		t.Errorf("%v %v", left, err)
+	}
+}
+
+// TestUnmake: when one hierarchy fails, nothing stays in the others.
+func TestUnmake(t *testing.T) {
+	own := "4:pids:/\n3:memory:/\n"
+	h, top := fake(t, v1Mounts, own, map[string]string{"sys/fs/cgroup/memory/a": "a file where a directory should be"})
+	g, err := h.Group(Options{Path: "/a/b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Create(limits.Limits{}); err == nil || !strings.Contains(err.Error(), "unable to apply cgroup configuration") {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(top, "sys/fs/cgroup/pids/a")); !os.IsNotExist(err) {
+		t.Errorf("left behind: %v", err)
+	}
+}
+
+// TestThreads: a cgroup of a threaded subtree has no limits that count by the process.
+func TestThreads(t *testing.T) {
+	for _, test := range []struct {
+		kind, controller string
+		fails            bool
+		then             string
+	}{
+		{"domain", "memory", false, "domain"},
+		{"domain invalid", "memory", true, "domain invalid"},
+		{"domain invalid", "pids", false, "threaded"},
+		{"threaded", "blkio", true, "threaded"},
+		{"threaded", "cpu", false, "threaded"},
+		{"domain threaded", "hugetlb", true, "domain threaded"},
+	} {
+		h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/g/cgroup.type": test.kind + "\n", "sys/fs/cgroup/g/cgroup.procs": "", "sys/fs/cgroup/g/cgroup.freeze": "0\n"})
+		g, err := h.Group(Options{Path: "/g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = g.Create(limits.Limits{Writes: []limits.Write{{Controller: test.controller, Version: limits.V2}}})
+		g.Close()
+		if (err != nil) != test.fails || err != nil && !strings.Contains(err.Error(), "it is in "+test.kind+" mode") {
+			t.Errorf("%+v: %v", test, err)
+		}
+		if got, _ := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/g/cgroup.type")); strings.TrimSpace(string(got)) != test.then {
+			t.Errorf("%+v: then %q", test, got)
+		}
+	}
+}
+
+// TestEnable: all controllers go down the tree, one by one where not all at once; a fake takes all.
+func TestEnable(t *testing.T) {
+	h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{
+		"sys/fs/cgroup/cgroup.controllers": "cpu memory pids\n", "sys/fs/cgroup/cgroup.subtree_control": "memory\n",
+		"sys/fs/cgroup/g/cgroup.procs": "", "sys/fs/cgroup/g/cgroup.freeze": "0\n",
+	})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Create(limits.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/cgroup.subtree_control")); string(got) != "+cpu +pids" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestOccupied: a cgroup that has processes, or is frozen, is nobody's new one.
+func TestOccupied(t *testing.T) {
+	for _, test := range []struct{ procs, freeze, want string }{
+		{"1\n2\n", "0\n", "container's cgroup is not empty: 2 process(es) found"},
+		{"", "1\n", "container's cgroup unexpectedly frozen"},
+	} {
+		h, _ := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/g/cgroup.procs": test.procs, "sys/fs/cgroup/g/cgroup.freeze": test.freeze})
+		g, err := h.Group(Options{Path: "/g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Create(limits.Limits{}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v, want %s", err, test.want)
+		}
+		g.Close()
+	}
+}
+
+// TestPathsOfBoth: a record names every controller, and opens to the same cgroup.
+func TestPathsOfBoth(t *testing.T) {
+	h, _ := fake(t, hybridMounts, hybridOwn, nil)
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"", "cpu", "cpuacct", "cpuset", "devices", "memory", "name=systemd", "pids"}
+	if got := slices.Sorted(maps.Keys(g.Paths())); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	again, err := h.Open(g.Paths(), Options{})
+	if err != nil || len(again.nodes) != len(g.nodes) {
+		t.Errorf("%v %v", again, err)
+	}
+}

@@ -1,0 +1,590 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/cgroup/limits"
+)
+
+// Options say which cgroup a container has.
+type Options struct {
+	// Path is linux.cgroupsPath. An absolute one is below the root of each hierarchy. A relative one,
+	// and an empty one, which stands for ID, is below the caller's own cgroup on version 1, and beside it on
+	// version 2, where a cgroup with processes has no children with controllers. With a Unit it does not count.
+	Path string
+	ID   string
+	// Rootless says that the caller may lack the right to make cgroups: without Path, and as long as no limit
+	// is asked for, that is no fault then.
+	Rootless bool
+	// Unit makes the cgroup, when set: systemd.
+	Unit Unit
+}
+
+// A Unit is who makes and removes the cgroup in this package's place.
+type Unit interface {
+	// Path is the unit's cgroup below the root of every hierarchy.
+	Path() string
+	// Start makes the unit with the process pid in it.
+	Start(pid int) error
+	// Attach moves pid into the unit's cgroup, or into sub below it.
+	Attach(pid int, sub string) error
+	// Stop ends the unit. One that is gone already is no fault.
+	Stop() error
+}
+
+// A Group is the cgroup of one container, in every hierarchy of its host. It keeps descriptors:
+// [Group.Close] it. It is not for use by several goroutines at once.
+type Group struct {
+	host    *Host
+	opts    Options
+	nodes   []*node
+	need    limits.Limits
+	notices []string
+}
+
+// A node is the cgroup in one hierarchy.
+type node struct {
+	h    *Hierarchy
+	path string // below the mount point: "/a/b"
+	fd   int    // its directory, -1 when not opened
+	tree tree
+	made []string // what Create made of path, outermost first
+}
+
+// String is where the cgroup is, as people look for it.
+func (n *node) String() string { return path.Join(n.h.Mount, n.path) }
+
+func (n *node) errorf(format string, args ...any) error {
+	return fmt.Errorf("cgroup %s: %w", n, fmt.Errorf(format, args...))
+}
+
+// Group names the cgroup of a container, and makes none.
+func (h *Host) Group(o Options) (*Group, error) {
+	g := &Group{host: h, opts: o}
+	for i := range h.Hierarchies {
+		hi := &h.Hierarchies[i]
+		p, err := place(hi, o)
+		if err != nil {
+			return nil, err
+		}
+		g.nodes = append(g.nodes, &node{h: hi, path: p, fd: -1, tree: h.tree})
+	}
+	return g, nil
+}
+
+// place is the cgroup's path below the mount point of h.
+func place(h *Hierarchy, o Options) (string, error) {
+	p := o.Path
+	switch {
+	case o.Unit != nil:
+		p = o.Unit.Path()
+	case p == "":
+		p = o.ID
+	}
+	if p == "" {
+		return "", errors.New("config.json linux.cgroupsPath: neither a path nor an ID")
+	}
+	if slices.Contains(strings.Split(p, "/"), "..") || strings.Contains(p, "\x00") {
+		return "", fmt.Errorf("config.json linux.cgroupsPath: %q: a path of cgroups has no \"..\": name the cgroup from the root", p)
+	}
+	if path.IsAbs(p) {
+		return path.Clean(p), nil
+	}
+	if h.Own == "" {
+		return path.Join("/", p), nil // the caller's own is not to be seen from here
+	}
+	if h.Version == limits.V2 {
+		return path.Join(path.Dir(h.Own), p), nil
+	}
+	return path.Join(h.Own, p), nil
+}
+
+// Open makes a Group of what [Group.Paths] gave. The cgroup may be gone meanwhile.
+func (h *Host) Open(paths map[string]string, o Options) (*Group, error) {
+	g := &Group{host: h, opts: o}
+	for i := range h.Hierarchies {
+		hi := &h.Hierarchies[i]
+		p, ok := paths[hi.key()]
+		if !ok {
+			continue
+		}
+		rest, ok := strings.CutPrefix(p, hi.Mount)
+		if !ok || slices.Contains(strings.Split(p, "/"), "..") {
+			return nil, fmt.Errorf("cgroup %s is not below %s: the record is of another mount namespace", p, hi.Mount)
+		}
+		g.nodes = append(g.nodes, &node{h: hi, path: path.Clean("/" + rest), fd: -1, tree: h.tree})
+	}
+	return g, nil
+}
+
+// Paths gives the cgroup's directories, by controller; version 2's by the empty name. They are
+// for a record, and the same as runc's state has.
+func (g *Group) Paths() map[string]string {
+	paths := map[string]string{}
+	for _, n := range g.nodes {
+		if n.h.Version == limits.V2 {
+			paths[""] = n.String()
+			continue
+		}
+		for _, c := range n.h.Controllers {
+			paths[c] = n.String()
+		}
+	}
+	return paths
+}
+
+// Notices says what was left out because the caller may not do it, and nobody asked for it.
+func (g *Group) Notices() []string { return g.notices }
+
+// Close closes descriptors. The cgroup stays.
+func (g *Group) Close() {
+	for _, n := range g.nodes {
+		n.close()
+	}
+}
+
+func (n *node) close() {
+	if n.fd >= 0 {
+		unix.Close(n.fd)
+		n.fd = -1
+	}
+}
+
+// open opens the cgroup's directory, once.
+func (n *node) open() (int, error) {
+	if n.fd >= 0 {
+		return n.fd, nil
+	}
+	top, err := n.tree.openMount(n.h)
+	if err != nil {
+		return -1, err
+	}
+	if n.path == "/" {
+		n.fd = top
+		return top, nil
+	}
+	defer unix.Close(top)
+	fd, err := openDir(top, n.path[1:])
+	if err != nil {
+		return -1, n.errorf("open: %w", err)
+	}
+	n.fd = fd
+	return fd, nil
+}
+
+// of gives the node of a controller's hierarchy, nil when there is none.
+func (g *Group) of(controller string, v limits.Version) *node {
+	for _, n := range g.nodes {
+		if n.h.Version == v && (v == limits.V2 || n.h.has(controller)) {
+			return n
+		}
+	}
+	return nil
+}
+
+// main gives the node by which processes are listed: version 2's where there is no other, else
+// that of the freezer, which they have to be frozen in.
+func (g *Group) main() (*node, error) {
+	if len(g.nodes) == 0 {
+		return nil, errors.New("the container has no cgroup")
+	}
+	if n := g.of("freezer", limits.V1); n != nil {
+		return n, nil
+	}
+	if n := g.of("", limits.V2); n != nil {
+		return n, nil
+	}
+	return g.nodes[0], nil
+}
+
+// permission reports whether an error is one of rights, as an ordinary user meets them here.
+func permission(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
+}
+
+// Create makes the cgroup in every hierarchy, and lets it have the controllers for l. One that has
+// processes, or is frozen, is refused: two containers cannot share a cgroup. With a Unit
+// nothing is done before [Group.Join]. On an error nothing of it is left.
+func (g *Group) Create(l limits.Limits) error {
+	g.need = l
+	if g.opts.Unit != nil {
+		return nil
+	}
+	if err := g.create(l, func(*node) bool { return true }); err != nil {
+		return err
+	}
+	if err := g.vacant(); err != nil {
+		g.unmake()
+		return err
+	}
+	return nil
+}
+
+func (g *Group) create(l limits.Limits, want func(*node) bool) error {
+	for _, n := range slices.Clone(g.nodes) {
+		if !want(n) {
+			continue
+		}
+		err := n.create(l)
+		if err == nil {
+			continue
+		}
+		if permission(err) && g.opts.Rootless && g.opts.Path == "" && g.opts.Unit == nil {
+			if n.h.Version == limits.V2 && len(l.Controllers()) > 0 && g.host.Unified() {
+				err = fmt.Errorf("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: %w", err)
+			} else {
+				n.close()
+				g.nodes = slices.DeleteFunc(g.nodes, func(o *node) bool { return o == n })
+				g.notices = append(g.notices, fmt.Sprintf("no cgroup of its own below %s: %v", n.h.Mount, err))
+				continue
+			}
+		}
+		g.unmake()
+		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
+	}
+	return nil
+}
+
+// vacant sees to it that the cgroup has no process, and would not freeze one.
+func (g *Group) vacant() error {
+	if len(g.nodes) == 0 {
+		return nil
+	}
+	pids, err := g.AllPids()
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return fmt.Errorf("container's cgroup is not empty: %d process(es) found: give linux.cgroupsPath another value", len(pids))
+	}
+	if frozen, err := g.Frozen(); err != nil || frozen {
+		return errors.Join(err, errors.New("container's cgroup unexpectedly frozen"))
+	}
+	return nil
+}
+
+// unmake takes away what Create has made.
+func (g *Group) unmake() {
+	for _, n := range g.nodes {
+		n.close()
+		top, err := n.tree.openMount(n.h)
+		if err != nil {
+			continue
+		}
+		for _, made := range slices.Backward(n.made) {
+			unix.Unlinkat(top, made, unix.AT_REMOVEDIR)
+		}
+		unix.Close(top)
+		n.made = nil
+	}
+}
+
+// create goes down to the cgroup, and makes what is missing on the way.
+func (n *node) create(l limits.Limits) error {
+	at, err := n.tree.openMount(n.h)
+	if err != nil {
+		return err
+	}
+	walked := ""
+	for name := range strings.SplitSeq(strings.Trim(n.path, "/"), "/") {
+		if name == "" {
+			break // the root itself
+		}
+		if n.h.Version == limits.V2 {
+			enable(at)
+		}
+		walked = path.Join(walked, name)
+		next, err := n.step(at, name, walked)
+		if err == nil {
+			err = n.prepare(at, next, l)
+			if err != nil {
+				unix.Close(next)
+			}
+		}
+		unix.Close(at)
+		if err != nil {
+			return err
+		}
+		at = next
+	}
+	n.close()
+	n.fd = at
+	return nil
+}
+
+// step makes the directory name in at, if it is not there, and opens it.
+func (n *node) step(at int, name, walked string) (int, error) {
+	for {
+		switch err := unix.Mkdirat(at, name, 0o755); err {
+		case nil:
+			n.made = append(n.made, walked)
+		case unix.EEXIST, unix.EINTR:
+		default:
+			// A caller who may not make it may still find it made.
+			fd, open := openDir(at, name)
+			if open == nil {
+				return fd, nil
+			}
+			return -1, n.errorf("mkdir %s: %w", walked, err)
+		}
+		fd, err := openDir(at, name)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.ENOENT { // another one removed it: once more
+			return -1, n.errorf("open %s: %w", walked, err)
+		}
+	}
+}
+
+// prepare makes a directory on the way fit for what is below it.
+func (n *node) prepare(parent, dir int, l limits.Limits) error {
+	if n.h.Version == limits.V2 {
+		return n.threads(dir, l)
+	}
+	if n.h.has("cpuset") {
+		return n.inherit(parent, dir)
+	}
+	return nil
+}
+
+// enable gives the children of a version 2 cgroup all controllers that it has itself. One that cannot be
+// given (a cgroup with processes, one that was not delegated) will be missed when a limit needs it, and only then.
+func enable(dir int) {
+	have, err := readFile(dir, "cgroup.controllers")
+	if err != nil {
+		return
+	}
+	given, err := readFile(dir, "cgroup.subtree_control")
+	if err != nil {
+		return
+	}
+	var missing []string
+	for _, c := range strings.Fields(have) {
+		if !slices.Contains(strings.Fields(given), c) {
+			missing = append(missing, "+"+c)
+		}
+	}
+	if len(missing) == 0 || writeFile(dir, "cgroup.subtree_control", strings.Join(missing, " ")) == nil || len(missing) == 1 {
+		return
+	}
+	for _, c := range missing {
+		_ = writeFile(dir, "cgroup.subtree_control", c) // see above
+	}
+}
+
+// threads deals with threaded subtrees: cgroups(7), "Thread mode". Below a cgroup with processes
+// of its own a new one is invalid, and can still become a threaded one where no limit counts
+// by the process.
+func (n *node) threads(dir int, l limits.Limits) error {
+	kind, err := readFile(dir, "cgroup.type")
+	if err != nil {
+		return nil // the root has no type
+	}
+	kind = strings.TrimSpace(kind)
+	if kind == "domain" || kind == "" {
+		return nil
+	}
+	for _, c := range l.Controllers() {
+		if c == "memory" || c == "blkio" || c == "hugetlb" {
+			return n.errorf("cannot enter cgroupv2 with domain controllers -- it is in %s mode: take the limit of %s out, or use another cgroup", kind, c)
+		}
+	}
+	if kind == "domain invalid" {
+		if err := writeFile(dir, "cgroup.type", "threaded"); err != nil {
+			return n.errorf("write threaded to cgroup.type: %w", err)
+		}
+	}
+	return nil
+}
+
+// inherit gives a cgroup of cpuset what its parent has, where it has nothing: until then no
+// process can join it.
+func (n *node) inherit(parent, dir int) error {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		file = n.file(file)
+		have, err := readFile(dir, file)
+		if err == nil && strings.TrimSpace(have) == "" {
+			if have, err = readFile(parent, file); err == nil {
+				err = writeFile(dir, file, strings.TrimSpace(have))
+			}
+		}
+		if err != nil {
+			return n.errorf("%s from its parent: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// file is a file's name in this hierarchy.
+func (n *node) file(name string) string {
+	if n.h.NoPrefix {
+		return strings.TrimPrefix(name, "cpuset.")
+	}
+	return name
+}
+
+// FD is the directory of the version 2 cgroup, for clone3 with CLONE_INTO_CGROUP: clone(2). It is
+// false where processes have to be moved into the cgroup by [Group.Join].
+func (g *Group) FD() (int, bool) {
+	if g.opts.Unit != nil {
+		return -1, false
+	}
+	n := g.of("", limits.V2)
+	if n == nil {
+		return -1, false
+	}
+	fd, err := n.open()
+	return fd, err == nil
+}
+
+// Join moves the process pid into the cgroup, in every hierarchy, or into the cgroup sub below it. With
+// a Unit that has not been started, it is started with pid as its first process.
+func (g *Group) Join(pid int, sub string) error {
+	if slices.Contains(strings.Split(sub, "/"), "..") {
+		return fmt.Errorf("bad sub cgroup path: %s", sub)
+	}
+	sub = strings.Trim(path.Clean("/"+sub), "/")
+	if u := g.opts.Unit; u != nil {
+		if err := g.joinUnit(u, pid, sub); err != nil {
+			return err
+		}
+	}
+	for _, n := range g.nodes {
+		if err := n.join(pid, sub); err != nil {
+			if permission(err) && g.opts.Rootless && g.opts.Path == "" && sub == "" {
+				g.notices = append(g.notices, fmt.Sprintf("the process stays where it is below %s: %v", n.h.Mount, err))
+				continue
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// joinUnit lets systemd do its part, and makes what it does not know of: hierarchies of version 1.
+func (g *Group) joinUnit(u Unit, pid int, sub string) error {
+	if g.there() {
+		return u.Attach(pid, sub)
+	}
+	if err := u.Start(pid); err != nil {
+		return err
+	}
+	return g.create(g.need, func(*node) bool { return true })
+}
+
+// there reports whether the cgroup exists: in systemd's own hierarchy, with a Unit.
+func (g *Group) there() bool {
+	n := g.of("name=systemd", limits.V1)
+	if n == nil {
+		n = g.of("", limits.V2)
+	}
+	if n == nil {
+		return false
+	}
+	_, err := n.open()
+	return err == nil
+}
+
+// Exists reports whether the cgroup is there, in the hierarchy by which processes are listed.
+func (g *Group) Exists() bool {
+	n, err := g.main()
+	if err != nil {
+		return false
+	}
+	n.close() // a descriptor outlives its directory
+	_, err = n.open()
+	return err == nil
+}
+
+func (n *node) join(pid int, sub string) error {
+	dir, err := n.open()
+	if err != nil {
+		return err
+	}
+	if sub != "" {
+		if dir, err = openDir(dir, sub); err != nil {
+			return n.errorf("open %s: %w", sub, err)
+		}
+		defer unix.Close(dir)
+	}
+	// A process that is being made cannot be moved yet.
+	for wait := time.Millisecond; ; wait *= 2 {
+		err = writeFile(dir, "cgroup.procs", strconv.Itoa(pid))
+		if err != unix.EINVAL || wait > 100*time.Millisecond {
+			break
+		}
+		time.Sleep(wait)
+	}
+	switch err {
+	case nil:
+		return nil
+	case unix.EBUSY:
+		return n.errorf("write %d to cgroup.procs of %q: it has children with controllers, and can have no process itself: %w", pid, "/"+sub, err)
+	}
+	return n.errorf("write %d to cgroup.procs: %w", pid, err)
+}
+
+// Sub gives the place of pid below this cgroup, for [Group.Join]: a container may have moved its own
+// processes, and then the cgroup itself can take none (EBUSY).
+func (g *Group) Sub(pid int) (string, error) {
+	n := g.of("", limits.V2)
+	if n == nil {
+		return "", nil // on version 1 a cgroup with children takes processes
+	}
+	text, err := g.host.tree.read(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(text) {
+		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			if sub := below(path.Join(n.h.Root, n.path), p); sub != "" {
+				return strings.TrimPrefix(sub, "/"), nil
+			}
+		}
+	}
+	return "", n.errorf("process %d is not in it", pid)
+}
+
+// Delegate gives the cgroup to the user uid, so that root of a container's user namespace can make cgroups
+// below it: cgroups(7), "Delegation". It is for version 2; the limits stay the caller's.
+func (g *Group) Delegate(uid int) error {
+	n := g.of("", limits.V2)
+	if n == nil || !g.host.Unified() {
+		return nil
+	}
+	dir, err := n.open()
+	if err != nil {
+		return err
+	}
+	files := "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n"
+	if list, err := g.host.tree.read("/sys/kernel/cgroup/delegate"); err == nil {
+		files = list
+	}
+	if err := unix.Fchown(dir, uid, -1); err != nil {
+		return n.errorf("chown: %w", err)
+	}
+	for name := range strings.FieldsSeq(files) {
+		fd, err := openFile(dir, name, unix.O_PATH)
+		if err == unix.ENOENT {
+			continue // of a controller that is not enabled
+		}
+		if err == nil {
+			err = unix.Fchownat(fd, "", uid, -1, unix.AT_EMPTY_PATH)
+			unix.Close(fd)
+		}
+		if err != nil {
+			return n.errorf("chown %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,503 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/cgroup/limits"
+)
+
+// patience is how long this package waits for the kernel when its caller sets no end.
+const patience = 10 * time.Second
+
+func patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, patience)
+}
+
+// pause waits between two tries, longer each time.
+func pause(ctx context.Context, wait *time.Duration, most time.Duration) error {
+	t := time.NewTimer(*wait)
+	defer t.Stop()
+	*wait = min(*wait*2, most)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// Pids lists the processes in the cgroup itself, by the numbers of the caller's pid namespace.
+func (g *Group) Pids() ([]int, error) {
+	n, err := g.main()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := n.open()
+	if err != nil {
+		return nil, err
+	}
+	pids, err := pidsIn(dir)
+	if err != nil {
+		return nil, n.errorf("read cgroup.procs: %w", err)
+	}
+	return pids, nil
+}
+
+// AllPids lists the processes in the cgroup and in those below it.
+func (g *Group) AllPids() ([]int, error) {
+	n, err := g.main()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := n.open()
+	if err != nil {
+		return nil, err
+	}
+	pids, err := allPidsIn(dir)
+	if err != nil {
+		return nil, n.errorf("read cgroup.procs: %w", err)
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids), nil
+}
+
+// pidsIn reads cgroup.procs. Processes of other pid namespaces show as 0, and are left out.
+func pidsIn(dir int) ([]int, error) {
+	text, err := readFile(dir, "cgroup.procs")
+	if errors.Is(err, unix.ENOTSUP) { // a threaded cgroup
+		text, err = readFile(dir, "cgroup.threads")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for f := range strings.FieldsSeq(text) {
+		pid, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no process", f)
+		}
+		if pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }
+
+func allPidsIn(dir int) ([]int, error) {
+	pids, err := pidsIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := subdirs(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		child, err := openDir(dir, name)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		more, err := allPidsIn(child)
+		unix.Close(child)
+		if err != nil && !gone(err) {
+			return nil, err
+		}
+		pids = append(pids, more...)
+	}
+	return pids, nil
+}
+
+// errNoFreezer is the error where nothing can stop a container.
+var errNoFreezer = errors.New("cannot toggle freezer: the container has no cgroup of version 2, and none with the freezer")
+
+// freezer gives the node that can freeze the container.
+func (g *Group) freezer() (*node, int, error) {
+	n, err := g.main()
+	if err != nil || n.h.Version == limits.V1 && !n.h.has("freezer") {
+		return nil, -1, errNoFreezer
+	}
+	dir, err := n.open()
+	return n, dir, err
+}
+
+// Freeze stops all processes, and returns when they have stopped. When that cannot be had, they go on.
+func (g *Group) Freeze(ctx context.Context) error {
+	n, dir, err := g.freezer()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := patient(ctx)
+	defer cancel()
+	if n.h.Version == limits.V2 {
+		err = freezeV2(ctx, dir)
+	} else {
+		err = freezeV1(ctx, dir)
+	}
+	if err != nil {
+		return n.errorf("unable to freeze: %w", errors.Join(err, n.thaw(dir)))
+	}
+	return nil
+}
+
+// Thaw lets the processes go on.
+func (g *Group) Thaw() error {
+	n, dir, err := g.freezer()
+	if err != nil {
+		return err
+	}
+	return n.thaw(dir)
+}
+
+func (n *node) thaw(dir int) error {
+	file, value := "cgroup.freeze", "0"
+	if n.h.Version == limits.V1 {
+		file, value = "freezer.state", "THAWED"
+	}
+	if err := writeFile(dir, file, value); err != nil {
+		return n.errorf("write %s to %s: %w", value, file, err)
+	}
+	return nil
+}
+
+// Frozen reports whether the cgroup itself was told to freeze; not whether it stands still because one above it was.
+func (g *Group) Frozen() (bool, error) {
+	n, dir, err := g.freezer()
+	if errors.Is(err, errNoFreezer) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	file := "cgroup.freeze"
+	if n.h.Version == limits.V1 {
+		file = "freezer.self_freezing"
+	}
+	state, err := readFile(dir, file)
+	if gone(err) {
+		return false, nil // the cgroup, or on old kernels the file
+	}
+	if err != nil {
+		return false, n.errorf("read %s: %w", file, err)
+	}
+	return strings.TrimSpace(state) == "1", nil
+}
+
+// freezeV1 asks again and again, as the kernel's documentation has it: processes that fork meanwhile
+// keep the cgroup in the state FREEZING. To let it go and begin anew helps at times.
+func freezeV1(ctx context.Context, dir int) error {
+	for i := 1; ; i++ {
+		if err := writeFile(dir, "freezer.state", "FROZEN"); err != nil {
+			return err
+		}
+		state, err := readFile(dir, "freezer.state")
+		if err != nil {
+			return err
+		}
+		switch state = strings.TrimSpace(state); state {
+		case "FROZEN":
+			return nil
+		case "FREEZING":
+		default:
+			return fmt.Errorf("freezer.state is %q", state)
+		}
+		wait := 20 * time.Microsecond
+		if i%50 == 0 {
+			if err := writeFile(dir, "freezer.state", "THAWED"); err != nil {
+				return err
+			}
+			wait = 10 * time.Millisecond
+		}
+		if err := pause(ctx, &wait, wait); err != nil {
+			return err
+		}
+	}
+}
+
+func freezeV2(ctx context.Context, dir int) error {
+	if err := writeFile(dir, "cgroup.freeze", "1"); err != nil {
+		return err
+	}
+	return waitEvent(ctx, dir, "frozen", 1)
+}
+
+// waitEvent waits until a key of cgroup.events has a value. The kernel wakes who polls that file.
+func waitEvent(ctx context.Context, dir int, key string, want uint64) error {
+	fd, err := openFile(dir, "cgroup.events", unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		if _, err := unix.Seek(fd, 0, 0); err != nil {
+			return err
+		}
+		text, err := readAll(fd)
+		if err != nil {
+			return err
+		}
+		if v, err := keyed(text, key); err != nil || v == want {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// In slices, since a context is no descriptor.
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(poll, 100); err != nil && err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Kill sends sig to every process in the cgroup and below it, those included that are forked meanwhile. A frozen
+// cgroup stays frozen, but for SIGKILL, which on version 2 ends frozen processes too.
+func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
+	if n := g.of("", limits.V2); n != nil && sig == unix.SIGKILL && g.host.Unified() {
+		dir, err := n.open()
+		if gone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := writeFile(dir, "cgroup.kill", "1"); err != unix.ENOENT {
+			if err != nil && !gone(err) {
+				return n.errorf("write 1 to cgroup.kill: %w", err)
+			}
+			return nil
+		}
+	}
+	was, err := g.Frozen()
+	if err != nil {
+		return err
+	}
+	if !was && g.Freeze(ctx) == nil || was && sig == unix.SIGKILL {
+		defer func() { _ = g.Thaw() }() // it is gone, or the signals wait for the next try
+	}
+	seen := map[int]bool{}
+	for {
+		pids, err := g.AllPids()
+		if gone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		sent := false
+		for _, pid := range pids {
+			if seen[pid] {
+				continue
+			}
+			seen[pid], sent = true, true
+			if err := g.signal(pid, sig); err != nil {
+				return err
+			}
+		}
+		if !sent {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// signal sends sig to pid, if that is still the process which is in the cgroup.
+func (g *Group) signal(pid int, sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.EINVAL {
+		return unix.Kill(pid, sig) // a thread, of a threaded cgroup
+	}
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: pidfd_open: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	// The number may have become another process's between the reading and now.
+	pids, err := g.AllPids()
+	if err != nil || !slices.Contains(pids, pid) {
+		if gone(err) {
+			return nil
+		}
+		return err
+	}
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("process %d: signal: %w", pid, err)
+	}
+	return nil
+}
+
+// Remove removes the cgroup and those below it, in every hierarchy, as soon as their processes have ended. Until ctx
+// ends, or for ten seconds, it waits for that, without turning in circles.
+func (g *Group) Remove(ctx context.Context) error {
+	ctx, cancel := patient(ctx)
+	defer cancel()
+	var errs []error
+	if g.opts.Unit != nil {
+		errs = append(errs, g.opts.Unit.Stop())
+	}
+	for _, n := range g.nodes {
+		errs = append(errs, n.remove(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (n *node) remove(ctx context.Context) error {
+	if n.path == "/" {
+		return nil
+	}
+	n.close()
+	parent := &node{h: n.h, path: n.path[:strings.LastIndexByte(n.path, '/')], fd: -1, tree: n.tree}
+	name := n.path[len(parent.path)+1:]
+	if parent.path == "" {
+		parent.path = "/"
+	}
+	at, err := parent.open()
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer parent.close()
+	wait := time.Millisecond
+	for {
+		err := removeTree(at, name, 0)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return n.errorf("rmdir: %w", err)
+		}
+		if end := n.await(ctx, &wait); end != nil {
+			return n.errorf("not removed: %w%s", err, n.tenants())
+		}
+	}
+}
+
+// await waits for what keeps the cgroup: on version 2 until its last process has ended.
+func (n *node) await(ctx context.Context, wait *time.Duration) error {
+	if n.h.Version == limits.V2 {
+		dir, err := n.open()
+		if err == nil {
+			err = waitEvent(ctx, dir, "populated", 0)
+		}
+		n.close()
+		if err != nil && !gone(err) {
+			return err
+		}
+	}
+	// An ended process leaves its cgroup a moment after its parent has heard of it.
+	return pause(ctx, wait, 50*time.Millisecond)
+}
+
+// tenants names the processes that keep the cgroup.
+func (n *node) tenants() string {
+	dir, err := n.open()
+	if err != nil {
+		return ""
+	}
+	defer n.close()
+	pids, err := allPidsIn(dir)
+	if err != nil || len(pids) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": still in it: %s", strings.Trim(fmt.Sprint(pids), "[]"))
+}
+
+// deepest is how many directories are open at a time. A container that may make cgroups can nest them deeper
+// than a process can open files.
+const deepest = 100
+
+// removeTree removes the cgroup name in at, deepest children first.
+func removeTree(at int, name string, depth int) error {
+	err := rmdir(at, name)
+	if err == nil || !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	dir, err := openDir(at, name)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	children, err := subdirs(dir)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		for depth == deepest {
+			more, err := peel(dir, child)
+			if err != nil {
+				return err
+			}
+			if !more {
+				break
+			}
+		}
+		if err := removeTree(dir, child, depth+1); err != nil {
+			return err
+		}
+	}
+	return rmdir(at, name)
+}
+
+// peel removes one cgroup without children, somewhere below the cgroup name in at, and keeps two descriptors
+// while it looks for it. It is false when there is none.
+func peel(at int, name string) (bool, error) {
+	above, err := openDir(at, name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { unix.Close(above) }()
+	children, err := subdirs(above)
+	if err != nil || len(children) == 0 {
+		return false, err
+	}
+	for {
+		dir, err := openDir(above, children[0])
+		if err != nil {
+			return false, err
+		}
+		below, err := subdirs(dir)
+		if err != nil || len(below) == 0 {
+			unix.Close(dir)
+			return true, errors.Join(err, rmdir(above, children[0]))
+		}
+		unix.Close(above)
+		above, children = dir, below
+	}
+}
+
+// rmdir removes a cgroup that is there.
+func rmdir(at int, name string) error {
+	for {
+		err := unix.Unlinkat(at, name, unix.AT_REMOVEDIR)
+		if err == unix.ENOENT {
+			return nil
+		}
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package cgroup
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{
+		"hold": hold, "eat": eat, "burn": burn, "open": openEach, "spawn": spawn,
+	}}))
+}
+
+// await waits for a line on standard input: a process starts before it is in its cgroup.
+func await() {
+	var b [1]byte
+	for {
+		n, err := os.Stdin.Read(b[:])
+		if n == 0 || err != nil || b[0] == '\n' {
+			return
+		}
+	}
+}
+
+// hold stays until its standard input ends.
+func hold([]string) int {
+	await()
+	return 0
+}
+
+// eat takes 256 MB of memory.
+func eat([]string) int {
+	await()
+	m, err := unix.Mmap(-1, 0, 256<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		fmt.Println(err)
+		return 2
+	}
+	for i := 0; i < len(m); i += 4096 {
+		m[i] = 1
+	}
+	return 0
+}
+
+// burn uses processor time until it is ended.
+func burn([]string) int {
+	await()
+	for i := 0; ; i++ {
+		if i < 0 {
+			return 1
+		}
+	}
+}
+
+// openEach opens the files it is given for reading, and prints the error of each, or "ok".
+func openEach(args []string) int {
+	await()
+	for _, name := range args {
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+			fmt.Println(name, "ok")
+			continue
+		}
+		fmt.Println(name, err)
+	}
+	return 0
+}
+
+// spawn starts itself again and again, and leaves the copies to themselves.
+func spawn([]string) int {
+	await()
+	for {
+		c := exec.Command("/proc/self/exe")
+		c.Args = []string{"spawn"}
+		if c.Start() != nil {
+			unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil) // as many as it may have
+		}
+	}
+}
