@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -87,13 +86,13 @@ func waitStarted(ctx context.Context, fd int) error {
 
 // Kill sends a signal to the container's first process; with all to every process of it, where its end is not
 // the end of them all anyway.
-func (c *Container) Kill(sig syscall.Signal, all bool) error {
+func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) error {
 	p := c.process()
 	if p != nil {
 		defer p.close()
 	}
 	if all && !c.state.OwnPIDs {
-		return c.killAll(sig)
+		return c.killAll(ctx, sig)
 	}
 	if p == nil {
 		return ErrNotRunning
@@ -106,56 +105,40 @@ func (c *Container) Kill(sig syscall.Signal, all bool) error {
 	return nil
 }
 
-// killAll sends a signal to every process of the container.
-func (c *Container) killAll(sig syscall.Signal) error {
-	pids, err := c.Processes()
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("signal %v to process %d: %w", sig, pid, err)
-		}
-	}
-	return nil
+// killAll sends a signal to every process of the container's cgroup.
+func (c *Container) killAll(ctx context.Context, sig syscall.Signal) error {
+	return c.withGroup("a signal to all of its processes", func(g *cgroup.Group) error { return g.Kill(ctx, sig) })
 }
 
 // Processes lists the pids of the container's processes, as the caller sees them.
-func (c *Container) Processes() ([]int, error) {
-	p := c.process()
-	if p == nil {
-		return nil, nil
-	}
-	defer p.close()
-	if !c.state.OwnPIDs {
-		return []int{c.state.PID}, nil
-	}
-	var ns unix.Stat_t
-	if err := unix.Fstatat(p.dir, "ns/pid", &ns, 0); err != nil {
-		return nil, fmt.Errorf("pid namespace of process %d: %w", c.state.PID, err)
-	}
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	pids := []int{}
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
+func (c *Container) Processes() (pids []int, err error) {
+	err = c.withGroup("a list of its processes", func(g *cgroup.Group) (err error) {
+		pids, err = g.AllPids()
+		return err
+	})
+	return pids, err
+}
+
+// Pause stops all processes of a container that runs or was created.
+func (c *Container) Pause(ctx context.Context) error {
+	return c.locked(func() error {
+		switch s := c.Status(); s {
+		case specs.StateRunning, specs.StateCreated:
+		default:
+			return fmt.Errorf("%w: it is %s", ErrNotRunning, s)
 		}
-		var own unix.Stat_t
-		if unix.Stat("/proc/"+name+"/ns/pid", &own) == nil && own.Ino == ns.Ino && own.Dev == ns.Dev {
-			pids = append(pids, pid)
+		return c.withGroup("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
+	})
+}
+
+// Resume lets the processes of a paused container go on.
+func (c *Container) Resume() error {
+	return c.locked(func() error {
+		if c.Status() != StatusPaused {
+			return ErrNotPaused
 		}
-	}
-	slices.Sort(pids)
-	return pids, nil
+		return c.withGroup("resume", func(g *cgroup.Group) error { return g.Thaw() })
+	})
 }
 
 // Delete takes away what a container that has ended left. With force it is ended first, and
@@ -172,7 +155,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 }
 
 // Delete takes away what the container left, which has ended, or is ended first with force.
-func (c *Container) Delete(_ context.Context, force bool) error {
+func (c *Container) Delete(ctx context.Context, force bool) error {
 	return c.locked(func() error {
 		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating {
 			if !force {
@@ -182,8 +165,28 @@ func (c *Container) Delete(_ context.Context, force bool) error {
 				return err
 			}
 		}
+		if err := c.removeGroup(ctx); err != nil {
+			return err
+		}
 		return c.remove()
 	})
+}
+
+// removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for
+// one, and removes it.
+func (c *Container) removeGroup(ctx context.Context) error {
+	g, err := c.group()
+	if g == nil || err != nil {
+		return err
+	}
+	defer g.Close()
+	if !g.Exists() {
+		return nil
+	}
+	if err := g.Kill(ctx, unix.SIGKILL); err != nil {
+		return err
+	}
+	return g.Remove(ctx)
 }
 
 // end kills the container's first process and waits until it is gone.
@@ -193,6 +196,12 @@ func (c *Container) end() error {
 		return nil
 	}
 	defer p.close()
+	if c.frozen() {
+		// On version 1 the signal would wait for the thaw.
+		if err := c.withGroup("delete", func(g *cgroup.Group) error { return g.Kill(context.Background(), unix.SIGKILL) }); err != nil {
+			return err
+		}
+	}
 	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}

@@ -74,9 +74,12 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			}
 		}
 	}
-	p, err := plan.Compile(b.Spec, facts, options)
+	p, g, err := r.compile(id, b, facts, options)
 	if err != nil {
 		return nil, nil, err
+	}
+	if g != nil {
+		defer g.Close()
 	}
 	for _, w := range p.Warnings {
 		r.warn(w)
@@ -88,7 +91,14 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if err := c.write("config.json", b.JSON); err != nil {
 		return nil, nil, err
 	}
-	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{}, Start: func(pid int) error {
+	if g != nil {
+		// Before it is there: whoever finds this state knows what to look for.
+		c.state.Cgroups = g.Paths()
+		if err := c.save(); err != nil {
+			return nil, nil, err
+		}
+	}
+	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{g}, Start: func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
 		first := openProcess(pid)
 		if first == nil {
@@ -96,6 +106,12 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 		defer first.close()
 		c.state.PID, c.state.Begun = pid, first.begun
+		if g != nil {
+			c.state.Cgroups = g.Paths() // without those that could not be made
+			for _, n := range g.Notices() {
+				r.warn(n)
+			}
+		}
 		return c.save()
 	}})
 	if err != nil {
@@ -104,9 +120,49 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if err := connect(proc, o); err != nil {
 		proc.Signal(unix.SIGKILL)
 		proc.Wait()
+		if g != nil {
+			err = errors.Join(err, g.Remove(ctx))
+		}
 		return nil, nil, err
 	}
 	return c, proc, nil
+}
+
+// compile works out the container's cgroup, nil for none, and its plan.
+func (r *Runtime) compile(id string, b *Bundle, facts plan.Facts, o plan.Options) (plan.Plan, *group, error) {
+	g, err := r.newGroup(id, b.Spec, facts)
+	if err != nil {
+		return plan.Plan{}, nil, err
+	}
+	o.Cgroup = g.plan(b.Spec)
+	p, err := plan.Compile(b.Spec, facts, o)
+	if err != nil {
+		if g != nil {
+			g.Close()
+		}
+		return p, nil, err
+	}
+	if g != nil {
+		p.Warnings = append(p.Warnings, g.limits.Warnings...)
+	}
+	return p, g, nil
+}
+
+// Plan compiles the plan of a container without making it; wait as for create, else as for a run in the foreground.
+func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, error) {
+	facts, err := host.Read(b.Needs())
+	if err != nil {
+		return plan.Plan{}, facts, err
+	}
+	o := plan.Options{Bundle: b.Dir, Foreground: !wait, Keyring: "_ses." + id}
+	if wait {
+		o.Wait = filepath.Join(r.Root, id)
+	}
+	p, g, err := r.compile(id, b, facts, o)
+	if g != nil {
+		g.Close()
+	}
+	return p, facts, err
 }
 
 func (r *Runtime) warn(s string) {

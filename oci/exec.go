@@ -7,8 +7,10 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
@@ -20,7 +22,9 @@ import (
 // ExecOptions are those of another process in a container.
 type ExecOptions struct {
 	ProcessOptions
-	Detach bool
+	Detach       bool
+	Cgroup       string // below the container's cgroup
+	IgnorePaused bool   // a paused container does not run it before it is resumed
 }
 
 // Exec runs another process in a running container. Unless it is detached it waits for its end and returns its exit code.
@@ -34,8 +38,21 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	switch s := c.Status(); s {
 	case specs.StateStopped, specs.StateCreating:
 		return 0, fmt.Errorf("cannot exec in a %s container", s)
+	case StatusPaused:
+		if !o.IgnorePaused {
+			return 0, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+		}
 	}
-	p, err := c.PlanExec(process, o.ProcessOptions)
+	g, err := c.group()
+	if err != nil {
+		return 0, err
+	}
+	hands := Hands{}
+	if g != nil {
+		defer g.Close()
+		hands.group = &group{Group: g}
+	}
+	p, err := c.planExec(process, o, g)
 	if err != nil {
 		return 0, err
 	}
@@ -46,7 +63,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 		return 0, ErrNotRunning
 	}
 	defer first.close()
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: Hands{}, Start: func(int) error {
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Start: func(int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
 		if _, alive := first.stat(); !alive {
 			return ErrNotRunning
@@ -68,8 +85,8 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	return attend(proc)
 }
 
-// PlanExec compiles the plan of a process in the namespaces of the container.
-func (c *Container) PlanExec(process *specs.Process, o ProcessOptions) (plan.Plan, error) {
+// planExec compiles the plan of a process in the namespaces and the cgroup of the container.
+func (c *Container) planExec(process *specs.Process, o ExecOptions, g *cgroup.Group) (plan.Plan, error) {
 	config, err := c.Spec()
 	if err != nil {
 		return plan.Plan{}, err
@@ -90,7 +107,28 @@ func (c *Container) PlanExec(process *specs.Process, o ProcessOptions) (plan.Pla
 			spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
 		}
 	}
-	return plan.Compile(spec, facts, plan.Options{Bundle: c.state.Bundle, Joined: true, KeepFDs: o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+	joined, err := c.joinGroup(g, o.Cgroup)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	return plan.Compile(spec, facts, plan.Options{Bundle: c.state.Bundle, Joined: true, Cgroup: joined, KeepFDs: o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+}
+
+// joinGroup says which cgroup another process joins: sub below the container's, or on version 2 the one that
+// its first process is in by now.
+func (c *Container) joinGroup(g *cgroup.Group, sub string) (*plan.Cgroup, error) {
+	if g == nil {
+		return nil, nil
+	}
+	unified := (&group{Group: g}).unified()
+	if sub == "" && unified {
+		var err error
+		if sub, err = g.Sub(c.state.PID); err != nil {
+			return nil, err
+		}
+	}
+	p := &plan.Cgroup{Path: (&group{Group: g}).where(), Sub: strings.Trim(sub, "/"), Paths: g.Paths(), Unified: unified}
+	return p, nil
 }
 
 // LoadProcess reads a process of runtime-spec from a JSON file.

@@ -12,15 +12,17 @@ import (
 
 // Hands does the operations of plans that are not raw calls, for any caller of
 // package launch: it implements launch.Hands.
-type Hands struct{}
+type Hands struct {
+	group *group // the container's cgroup; nil when it has none
+}
 
 // Do does op for the container whose first process is pid.
-func (Hands) Do(ctx context.Context, op plan.Op, pid int) error {
+func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 	switch op := op.(type) {
 	case *plan.HelperIDMap:
 		return helperIDMap(ctx, op, pid)
 	}
-	return fmt.Errorf("%s: nothing here can do that", op.Name())
+	return h.group.do(ctx, op, pid)
 }
 
 // helperIDMap runs newuidmap(1) or newgidmap(1), with an empty environment: they

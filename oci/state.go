@@ -36,6 +36,7 @@ var (
 	ErrExists     = errors.New("container with given ID already exists")
 	ErrNotExist   = errors.New("container does not exist")
 	ErrNotRunning = errors.New("container not running")
+	ErrNotPaused  = errors.New("container not paused")
 	ErrInvalidID  = errors.New("invalid container ID format")
 )
 
@@ -60,10 +61,10 @@ type record struct {
 	Bundle    string            `json:"bundle"`
 	Rootfs    string            `json:"rootfs"`
 	Created   time.Time         `json:"created"`
-	PID       int               `json:"pid,omitempty"`   // 0 until there is a process
-	Begun     uint64            `json:"begun,omitempty"` // when that process began, in clock ticks since the boot: proc_pid_stat(5), field 22
-	Owner     uint32            `json:"owner"`           // effective uid of who created it
-	Cgroup    string            `json:"cgroup,omitempty"`
+	PID       int               `json:"pid,omitempty"`     // 0 until there is a process
+	Begun     uint64            `json:"begun,omitempty"`   // when that process began, in clock ticks since the boot: proc_pid_stat(5), field 22
+	Owner     uint32            `json:"owner"`             // effective uid of who created it
+	Cgroups   map[string]string `json:"cgroups,omitempty"` // directories by controller; version 2's by the empty name
 	OwnPIDs   bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
 	Annotated map[string]string `json:"annotations,omitempty"`
 }
@@ -272,10 +273,24 @@ func (c *Container) Status() specs.ContainerState {
 		return specs.StateStopped
 	}
 	defer p.close()
+	if c.frozen() {
+		return StatusPaused
+	}
 	if c.waits() {
 		return specs.StateCreated
 	}
 	return specs.StateRunning
+}
+
+// frozen reports whether the container's cgroup is told to stand still.
+func (c *Container) frozen() bool {
+	g, err := c.group()
+	if err != nil || g == nil {
+		return false
+	}
+	defer g.Close()
+	frozen, err := g.Frozen()
+	return err == nil && frozen
 }
 
 // waits reports whether the container's process waits for its start: it reads from the FIFO.

@@ -31,8 +31,8 @@ type Options struct {
 	// Boottime and Monotonic override the spec's whole seconds, in nanoseconds,
 	// when the spec has a new time namespace.
 	Boottime, Monotonic int64
-	// CgroupPath is the container's cgroup, empty for that of the caller.
-	CgroupPath string
+	// Cgroup is the container's cgroup, nil for that of the caller.
+	Cgroup *Cgroup
 	// KeepFDs is how many descriptors above 2 the container gets.
 	KeepFDs uint
 	// DefaultLimits are the rlimits nobody asked for by name: where the host
@@ -127,7 +127,7 @@ type compiler struct {
 	joins  []join          // to join, user first, pid last
 	own    [8]bool         // the container has this namespace for itself
 	userNS bool            // a user namespace, new or joined
-	late   []abi.Namespace // to make after a user namespace was joined, so that it owns them
+	late   []abi.Namespace // to make by the process itself: it joins the user namespace that owns them first, or its cgroup
 	joined Reg             // the joined user namespace
 	uids   []IDMapping
 	gids   []IDMapping
@@ -228,6 +228,9 @@ func (c *compiler) namespaces() error {
 	sort.Slice(c.fresh, func(i, j int) bool { return c.fresh[i] < c.fresh[j] })
 	if len(c.joins) > 0 && c.joins[0].ns == abi.NSUser {
 		c.late, c.fresh, c.joined = c.fresh, nil, c.joins[0].reg
+	} else if i := slices.Index(c.fresh, abi.NSCgroup); i >= 0 && c.o.Cgroup != nil {
+		// Its root is the cgroup of who makes it: the process has to be in its own by then.
+		c.fresh, c.late = slices.Delete(c.fresh, i, i+1), []abi.Namespace{abi.NSCgroup}
 	}
 	return nil
 }
@@ -257,11 +260,7 @@ func (c *compiler) namespaceCause() Cause {
 
 // ids makes the first process and, for a new user namespace, its id maps.
 func (c *compiler) ids() error {
-	if c.o.CgroupPath != "" {
-		c.plan.Steps = append(c.plan.Steps, Step{
-			Op: &MakeCgroup{Path: c.o.CgroupPath}, Cause: c.cause("linux.cgroupsPath"), Undo: &RemoveCgroup{Path: c.o.CgroupPath},
-		})
-	}
+	c.makeCgroup()
 	var check Check
 	if len(c.fresh) > 0 {
 		check = &NewNamespacesCheck{New: c.fresh}
@@ -279,9 +278,7 @@ func (c *compiler) ids() error {
 		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
 	}
 	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
-	if c.o.CgroupPath != "" {
-		c.host1(&JoinCgroup{Path: c.o.CgroupPath}, c.cause("linux.cgroupsPath"), nil)
-	}
+	c.joinCgroup()
 	if !c.isNew(abi.NSUser) {
 		return nil
 	}

@@ -213,7 +213,16 @@ func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
 				&MountCheck{Dest: at, Type: h.Type, Set: o.attrs.Set})
 			continue
 		}
-		source := path.Join("/sys/fs/cgroup", h.Dir, h.Path, c.o.CgroupPath)
+		source := path.Join("/sys/fs/cgroup", h.Dir, h.Path)
+		if g := c.o.Cgroup; g != nil {
+			controller := "" // of version 2
+			if len(h.Options) > 0 {
+				controller = h.Options[len(h.Options)-1]
+			}
+			if own, ok := g.Paths[controller]; ok {
+				source = own
+			}
+		}
 		c.inside(&Bind{Source: source, Dest: at, Attrs: o.attrs, Mode: o.mode, Dir: true, Have: have}, cause, &MountCheck{Dest: at, Set: o.attrs.Set})
 	}
 	for _, h := range c.host.Cgroup.V1 {

@@ -39,7 +39,7 @@ func (c *compiler) unsupported() error {
 			return specErr(f.field, "this version of kakuri cannot do that: take it out, or use a runtime that can")
 		}
 	}
-	if r := c.linux.Resources; r != nil && c.o.CgroupPath == "" {
+	if r := c.linux.Resources; r != nil && c.o.Cgroup == nil && !c.o.Joined {
 		if r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil || len(r.HugepageLimits) > 0 || r.Network != nil || len(r.Rdma) > 0 || len(r.Unified) > 0 {
 			c.warn("linux.resources is not applied: control groups come with a later version")
 		}

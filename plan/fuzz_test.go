@@ -69,7 +69,7 @@ func fuzzHosts() []planCase {
 	views := &Root{Views: []RootView{{"/", "/"}, {"/usr", "/usr"}}, Links: []Symlink{{Target: "usr/bin", Path: "/bin"}}, Reason: "image host"}
 	return []planCase{
 		{facts: root, options: Options{Bundle: "/bundle"}},
-		{facts: v1, options: Options{Bundle: "/bundle", Foreground: true, Init: true, DefaultLimits: true, IDMapRoot: true, CgroupPath: "/c", Causes: map[string]string{"process": "default"}}},
+		{facts: v1, options: Options{Bundle: "/bundle", Foreground: true, Init: true, DefaultLimits: true, IDMapRoot: true, Cgroup: &Cgroup{Path: "/c", Writes: []string{"pids.max 3"}, Devices: "deny all"}, Causes: map[string]string{"process": "default"}}},
 		{facts: user, options: Options{Root: views, NoNewKeyring: true}},
 		{facts: root, options: Options{Root: views, IDMapRoot: true}},
 	}

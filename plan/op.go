@@ -31,7 +31,7 @@ func Ops() []Op {
 		&NewMount{}, &Device{}, &Symlink{}, &Workdir{}, &Remount{}, &PivotRoot{}, &OpenProc{}, &Terminal{}, &Console{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
-		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &RemoveCgroup{},
+		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{},
 	}
 	sort.Slice(ops, func(i, j int) bool { return ops[i].Name() < ops[j].Name() })
 	return ops

@@ -1,11 +1,26 @@
 package plan
 
-import "fmt"
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// A Cgroup is a container's control group, as package cgroup has worked it out: cgroups(7).
+type Cgroup struct {
+	Path    string            // as people look for it: "/sys/fs/cgroup/pids/c1", or a path below each hierarchy
+	Paths   map[string]string // its directories by controller, version 2's by the empty name
+	Sub     string            // below it, where a process that joins it goes
+	Unified bool              // version 2 alone: the process is cloned into it
+	Writes  []string          // values for its files, "pids.max 100", in their order
+	Devices string            // the policy for device nodes; empty leaves them as they are
+	Owner   *uint32           // the host's uid that may make cgroups below it; nil is nobody new
+}
 
 // MakeCgroup makes the container's cgroup in every hierarchy of the host: cgroups(7).
 type MakeCgroup struct {
 	hands
-	Path string // below the mount point of each hierarchy
+	Path string
 }
 
 // Name implements [Op].
@@ -18,13 +33,52 @@ func (m *MakeCgroup) String() string { return "mkdir cgroup " + m.Path }
 type JoinCgroup struct {
 	hands
 	Path string
+	Sub  string // below it
 }
 
 // Name implements [Op].
 func (*JoinCgroup) Name() string { return "join cgroup" }
 
 // String implements [Op].
-func (j *JoinCgroup) String() string { return fmt.Sprintf("write cgroup.procs of %s", j.Path) }
+func (j *JoinCgroup) String() string { return "write cgroup.procs of " + path.Join(j.Path, j.Sub) }
+
+// LimitCgroup writes values to the files of the cgroup.
+type LimitCgroup struct {
+	hands
+	Writes []string // file and value
+}
+
+// Name implements [Op].
+func (*LimitCgroup) Name() string { return "limit cgroup" }
+
+// String implements [Op].
+func (l *LimitCgroup) String() string { return "write " + strings.Join(l.Writes, ", ") }
+
+// DeviceRules sets which device nodes the processes of the cgroup may use: a list of version
+// 1, a BPF program of version 2.
+type DeviceRules struct {
+	hands
+	Policy string
+}
+
+// Name implements [Op].
+func (*DeviceRules) Name() string { return "device rules" }
+
+// String implements [Op].
+func (d *DeviceRules) String() string { return "devices: " + d.Policy }
+
+// DelegateCgroup gives the cgroup to a user, so that root of the container's user namespace can
+// make cgroups below it: cgroups(7), "Delegation".
+type DelegateCgroup struct {
+	hands
+	UID uint32 // on the host
+}
+
+// Name implements [Op].
+func (*DelegateCgroup) Name() string { return "delegate cgroup" }
+
+// String implements [Op].
+func (d *DelegateCgroup) String() string { return fmt.Sprintf("chown cgroup %d", d.UID) }
 
 // RemoveCgroup removes the cgroup, once nothing is left in it.
 type RemoveCgroup struct {
@@ -37,3 +91,38 @@ func (*RemoveCgroup) Name() string { return "remove cgroup" }
 
 // String implements [Op].
 func (r *RemoveCgroup) String() string { return "rmdir cgroup " + r.Path }
+
+// makeCgroup makes the cgroup, before there is a process.
+func (c *compiler) makeCgroup() {
+	g := c.o.Cgroup
+	if g == nil {
+		return
+	}
+	if !c.o.Joined {
+		cause := c.cause("linux.cgroupsPath")
+		c.plan.Steps = append(c.plan.Steps, Step{Op: &MakeCgroup{Path: g.Path}, Cause: cause, Undo: &RemoveCgroup{Path: g.Path}})
+	}
+	if g.Unified {
+		c.host1(&OpenFD{Path: path.Join(g.Paths[""], g.Sub), Flags: c.host.Arch.OpenFlags().Directory, Out: RegCgroup}, because("the process begins in its cgroup"), nil)
+	}
+}
+
+// joinCgroup has the process in its cgroup, with its limits, before it goes on.
+func (c *compiler) joinCgroup() {
+	g := c.o.Cgroup
+	if g == nil {
+		return
+	}
+	if !g.Unified {
+		c.host1(&JoinCgroup{Path: g.Path, Sub: g.Sub}, c.cause("linux.cgroupsPath"), nil)
+	}
+	if g.Owner != nil {
+		c.host1(&DelegateCgroup{UID: *g.Owner}, because("root inside may divide its cgroup"), nil)
+	}
+	if len(g.Writes) > 0 {
+		c.host1(&LimitCgroup{Writes: g.Writes}, c.cause("linux.resources"), nil)
+	}
+	if g.Devices != "" {
+		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), nil)
+	}
+}

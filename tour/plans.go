@@ -90,7 +90,7 @@ func subject(op plan.Op) int {
 		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
 		*plan.Terminal, *plan.Console, *plan.LoopbackUp, *plan.Keyring, *plan.Hostname, *plan.Domainname, *plan.Sysctl,
 		*plan.Rlimit, *plan.Umask, *plan.OOMScoreAdj, *plan.Personality, *plan.Setsid, *plan.DieWithParent, *plan.DefaultSignals, *plan.Sigmask,
-		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.RemoveCgroup:
+		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup:
 		return others
 	}
 	return unknown

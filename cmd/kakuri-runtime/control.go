@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/oci"
 )
 
 var killVerb = verb{"kill", "ID [SIGNAL]", "send a signal to a container's process, default TERM", func(c *command) ([]flag, func([]string) (int, error)) {
@@ -26,7 +27,7 @@ var killVerb = verb{"kill", "ID [SIGNAL]", "send a signal to a container's proce
 		}
 		x, err := c.runtime.Open(args[0])
 		if err == nil {
-			err = x.Kill(syscall.Signal(sig), all)
+			err = x.Kill(background, syscall.Signal(sig), all)
 		}
 		if err != nil {
 			return 1, err
@@ -50,9 +51,38 @@ var deleteVerb = verb{"delete", "ID", "take away what a stopped container left",
 	}
 }}
 
+// simple is a verb with an ID and nothing else.
+func simple(name, help string, do func(x *oci.Container) error) verb {
+	return verb{name, "ID", help, func(c *command) ([]flag, func([]string) (int, error)) {
+		return nil, func(args []string) (int, error) {
+			id, err := one(name, args)
+			if err != nil {
+				return 1, err
+			}
+			x, err := c.runtime.Open(id)
+			if err == nil {
+				err = do(x)
+			}
+			if err != nil {
+				return 1, err
+			}
+			return 0, nil
+		}
+	}}
+}
+
+var startVerb = simple("start", "start a created container", func(x *oci.Container) error { return x.Start(background) })
+
+var pauseVerb = simple("pause", "stop all processes of a container", func(x *oci.Container) error { return x.Pause(background) })
+
+var resumeVerb = simple("resume", "let a paused container go on", func(x *oci.Container) error { return x.Resume() })
+
 var explainVerb = verb{"explain", "DIR", "print the plan of a bundle", func(c *command) ([]flag, func([]string) (int, error)) {
-	var calls bool
-	flags := []flag{yes("calls", &calls, "print the system calls below each step, too")}
+	var calls, foreground bool
+	flags := []flag{
+		yes("calls", &calls, "print the system calls below each step, too"),
+		yes("foreground", &foreground, "the plan of run, which does not wait for a start; else that of create"),
+	}
 	return flags, func(args []string) (int, error) {
 		if len(args) != 1 {
 			return 1, errors.New("explain: one bundle is needed: see kakuri-runtime explain --help")
@@ -61,11 +91,7 @@ var explainVerb = verb{"explain", "DIR", "print the plan of a bundle", func(c *c
 		if err != nil {
 			return 1, err
 		}
-		facts, err := host.Read(b.Needs())
-		if err != nil {
-			return 1, err
-		}
-		p, err := b.Plan(facts)
+		p, facts, err := c.runtime.Plan(filepath.Base(b.Dir), b, !foreground)
 		if err != nil {
 			return 1, err
 		}

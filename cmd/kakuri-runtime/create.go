@@ -83,20 +83,3 @@ var runVerb = verb{"run", "ID", "create a container and start it", func(c *comma
 		return code, nil
 	}
 }}
-
-var startVerb = verb{"start", "ID", "start a created container", func(c *command) ([]flag, func([]string) (int, error)) {
-	return nil, func(args []string) (int, error) {
-		id, err := one("start", args)
-		if err != nil {
-			return 1, err
-		}
-		x, err := c.runtime.Open(id)
-		if err == nil {
-			err = x.Start(background)
-		}
-		if err != nil {
-			return 1, err
-		}
-		return 0, nil
-	}
-}}

@@ -16,9 +16,8 @@ const execFailed = 255
 var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a container", func(c *command) ([]flag, func([]string) (int, error)) {
 	var o oci.ExecOptions
 	var x oci.ProcessChanges
-	var user, file, cgroup string
+	var user, file string
 	var groups []string
-	var ignorePaused bool
 	o.Keyring = true
 	flags := append(processFlags(&o.ProcessOptions),
 		text("cwd", &x.Cwd, "DIR", "working directory"),
@@ -32,8 +31,8 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 		text("apparmor", &x.AppArmor, "PROFILE", "AppArmor profile"),
 		yes("no-new-privs", &x.NoNewPrivs, "no more rights by an execve"),
 		texts("cap c", &x.Caps, "CAP", "add a capability; may be repeated"),
-		text("cgroup", &cgroup, "PATH", "run it in a control group below the container's"),
-		yes("ignore-paused", &ignorePaused, "allow it in a paused container"),
+		text("cgroup", &o.Cgroup, "PATH", "run it in a control group below the container's"),
+		yes("ignore-paused", &o.IgnorePaused, "allow it in a paused container"),
 	)
 	return flags, func(args []string) (int, error) {
 		if len(args) == 0 {

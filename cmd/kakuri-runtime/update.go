@@ -1,0 +1,257 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+var updateVerb = verb{"update", "ID", "change limits of a container", func(c *command) ([]flag, func([]string) (int, error)) {
+	var file string
+	var changes []func(*specs.LinuxResources)
+	flags := append([]flag{
+		text("resources r", &file, "FILE", `read linux.resources from a JSON file, or from stdin for "-"`),
+	}, limitFlags(&changes)...)
+	return flags, func(args []string) (int, error) {
+		id, err := one("update", args)
+		if err != nil {
+			return 1, err
+		}
+		x, err := c.runtime.Open(id)
+		if err != nil {
+			return 1, err
+		}
+		change := func(r *specs.LinuxResources) error {
+			for _, f := range changes {
+				f(r)
+			}
+			return nil
+		}
+		if file != "" {
+			data, err := readAll(file)
+			if err != nil {
+				return 1, err
+			}
+			given, err := oci.DecodeResources(data)
+			if err != nil {
+				return 1, err
+			}
+			change = func(r *specs.LinuxResources) error { merge(r, given); return nil }
+		}
+		if err := x.Update(change); err != nil {
+			return 1, err
+		}
+		return 0, nil
+	}
+}}
+
+func readAll(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return host.ReadFile(file)
+}
+
+// merge takes what given says over into r.
+func merge(r, given *specs.LinuxResources) {
+	if m := given.Memory; m != nil {
+		to := memory(r)
+		set(&to.Limit, m.Limit)
+		set(&to.Reservation, m.Reservation)
+		set(&to.Swap, m.Swap)
+		set(&to.Swappiness, m.Swappiness)
+		set(&to.DisableOOMKiller, m.DisableOOMKiller)
+		set(&to.CheckBeforeUpdate, m.CheckBeforeUpdate)
+	}
+	if p := given.CPU; p != nil {
+		to := cpu(r)
+		set(&to.Shares, p.Shares)
+		set(&to.Quota, p.Quota)
+		set(&to.Burst, p.Burst)
+		set(&to.Period, p.Period)
+		set(&to.RealtimeRuntime, p.RealtimeRuntime)
+		set(&to.RealtimePeriod, p.RealtimePeriod)
+		set(&to.Idle, p.Idle)
+		if p.Cpus != "" {
+			to.Cpus = p.Cpus
+		}
+		if p.Mems != "" {
+			to.Mems = p.Mems
+		}
+	}
+	if given.Pids != nil {
+		r.Pids = given.Pids
+	}
+	if given.BlockIO != nil {
+		r.BlockIO = given.BlockIO
+	}
+	if given.HugepageLimits != nil {
+		r.HugepageLimits = given.HugepageLimits
+	}
+	if given.Network != nil {
+		r.Network = given.Network
+	}
+	if given.Rdma != nil {
+		r.Rdma = given.Rdma
+	}
+	for name, value := range given.Unified {
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		r.Unified[name] = value
+	}
+}
+
+// set replaces a value, when there is one.
+func set[T any](to **T, from *T) {
+	if from != nil {
+		*to = from
+	}
+}
+
+func memory(r *specs.LinuxResources) *specs.LinuxMemory {
+	if r.Memory == nil {
+		r.Memory = &specs.LinuxMemory{}
+	}
+	return r.Memory
+}
+
+func cpu(r *specs.LinuxResources) *specs.LinuxCPU {
+	if r.CPU == nil {
+		r.CPU = &specs.LinuxCPU{}
+	}
+	return r.CPU
+}
+
+// limitFlags are the limits that have a flag of their own; each adds a change.
+func limitFlags(changes *[]func(*specs.LinuxResources)) []flag {
+	add := func(f func(*specs.LinuxResources)) { *changes = append(*changes, f) }
+	size := func(name, help string, to func(r *specs.LinuxResources) **int64) flag {
+		return flag{names: name, arg: "BYTES", help: help, value: func(s string) error {
+			n, err := bytes(s)
+			add(func(r *specs.LinuxResources) { *to(r) = &n })
+			return err
+		}}
+	}
+	word := func(name, help string, to func(r *specs.LinuxResources) *string) flag {
+		return flag{names: name, arg: "LIST", help: help, value: func(s string) error {
+			add(func(r *specs.LinuxResources) { *to(r) = s })
+			return nil
+		}}
+	}
+	nothing := func(name, help string) flag {
+		return flag{names: name, arg: "BYTES", help: help, value: func(string) error { return nil }}
+	}
+	return []flag{
+		size("memory", "memory limit; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Limit }),
+		size("memory-reservation", "memory soft limit; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Reservation }),
+		size("memory-swap", "limit of memory and swap together; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Swap }),
+		nothing("kernel-memory", "not used: the kernel has no such limit any more"),
+		nothing("kernel-memory-tcp", "not used: as kernel-memory"),
+		quantity("cpu-share", "weight against others", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Shares }),
+		quantity("cpu-period", "length of a period, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Period }),
+		quantity("cpu-quota", "time in a period, in microseconds; -1 is no limit", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).Quota }),
+		quantity("cpu-burst", "time that may be saved up, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Burst }),
+		quantity("cpu-rt-period", "length of a realtime period, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).RealtimePeriod }),
+		quantity("cpu-rt-runtime", "realtime in a period, in microseconds", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).RealtimeRuntime }),
+		quantity("cpu-idle", "1 has it run only when nothing else does", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).Idle }),
+		word("cpuset-cpus", "processors it may use: 0-2,7", func(r *specs.LinuxResources) *string { return &cpu(r).Cpus }),
+		word("cpuset-mems", "memory nodes it may use", func(r *specs.LinuxResources) *string { return &cpu(r).Mems }),
+		quantity("pids-limit", "most processes; -1 is no limit", add, func(r *specs.LinuxResources) **int64 {
+			if r.Pids == nil {
+				r.Pids = &specs.LinuxPids{}
+			}
+			return &r.Pids.Limit
+		}),
+		quantity("blkio-weight", "weight of its disk access, 10 to 1000", add, func(r *specs.LinuxResources) **uint16 {
+			if r.BlockIO == nil {
+				r.BlockIO = &specs.LinuxBlockIO{}
+			}
+			return &r.BlockIO.Weight
+		}),
+		{names: "l3-cache-schema mem-bw-schema", arg: "TEXT", help: "not done: resctrl groups of running containers", value: func(string) error {
+			return fmt.Errorf("changing a resctrl group is not done: write to its schemata")
+		}},
+	}
+}
+
+// quantity is a flag with a number.
+func quantity[T int64 | uint64 | uint16](name, help string, add func(func(*specs.LinuxResources)), to func(r *specs.LinuxResources) **T) flag {
+	return flag{names: name, arg: "N", help: help, value: func(s string) error {
+		n, err := strconv.ParseInt(s, 10, 64)
+		v := T(n)
+		if err == nil && int64(v) != n || v < 0 != (n < 0) {
+			return fmt.Errorf("out of range")
+		}
+		add(func(r *specs.LinuxResources) { *to(r) = &v })
+		return err
+	}}
+}
+
+// bytes reads a size: "64m" as docker has it, in powers of 1024.
+func bytes(s string) (int64, error) {
+	number, shift := strings.ToLower(s), 0
+	number = strings.TrimSuffix(strings.TrimSuffix(number, "b"), "i")
+	for i, unit := range []string{"k", "m", "g", "t", "p"} {
+		if n, ok := strings.CutSuffix(number, unit); ok {
+			number, shift = n, 10*(i+1)
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("want a number of bytes, or one with k, m, g, t or p")
+	}
+	if n<<shift>>shift != n {
+		return 0, fmt.Errorf("out of range")
+	}
+	return n << shift, nil
+}
+
+var eventsVerb = verb{"events", "ID", "print counters and out-of-memory events of a container, as JSON", func(c *command) ([]flag, func([]string) (int, error)) {
+	var once bool
+	interval := 5 * time.Second
+	flags := []flag{
+		yes("stats", &once, "print the counters once, and end"),
+		{names: "interval", arg: "TIME", help: "time between counters, default 5s", value: func(s string) (err error) {
+			interval, err = time.ParseDuration(s)
+			if err == nil && interval <= 0 {
+				err = fmt.Errorf("duration interval must be greater than 0")
+			}
+			return err
+		}},
+	}
+	return flags, func(args []string) (int, error) {
+		id, err := one("events", args)
+		if err != nil {
+			return 1, err
+		}
+		x, err := c.runtime.Open(id)
+		if err != nil {
+			return 1, err
+		}
+		out := json.NewEncoder(os.Stdout)
+		if once {
+			s, err := x.Stats()
+			if err == nil {
+				err = out.Encode(oci.Event{Type: "stats", ID: id, Data: s})
+			}
+			if err != nil {
+				return 1, err
+			}
+			return 0, nil
+		}
+		if err := x.Events(background, interval, func(e oci.Event) error { return out.Encode(e) }); err != nil {
+			return 1, err
+		}
+		return 0, nil
+	}
+}}

@@ -1,0 +1,178 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A group is the cgroup that a bundle's container is to have, and its limits.
+type group struct {
+	*cgroup.Group
+	limits limits.Limits
+}
+
+// newGroup works out a container's cgroup, and makes none. It is nil on a host that has no cgroups
+// at all, where nobody asked for one.
+func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*group, error) {
+	h, err := cgroup.Detect()
+	var path string
+	var resources *specs.LinuxResources
+	if spec.Linux != nil {
+		path, resources = spec.Linux.CgroupsPath, spec.Linux.Resources
+	}
+	if errors.Is(err, cgroup.ErrNone) && path == "" && resources == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := limits.Compile(withDefaultDevices(resources), h.Controllers())
+	if err != nil {
+		return nil, err
+	}
+	g, err := h.Group(cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()})
+	if err != nil {
+		return nil, err
+	}
+	return &group{g, l}, nil
+}
+
+// withDefaultDevices adds, after the rules of config.json, those for the devices that every container has: config-linux.md,
+// "Default devices". Making a node is always allowed; what it is good for is another question.
+func withDefaultDevices(r *specs.LinuxResources) *specs.LinuxResources {
+	if r == nil {
+		r = &specs.LinuxResources{}
+	}
+	with := *r
+	with.Devices = slices.Clone(r.Devices)
+	const any = -1
+	for _, d := range []struct {
+		kind         string
+		major, minor int64
+		access       string
+	}{
+		{"c", any, any, "m"}, {"b", any, any, "m"},
+		{"c", 1, 3, "rwm"}, {"c", 1, 5, "rwm"}, {"c", 1, 7, "rwm"}, {"c", 1, 8, "rwm"}, {"c", 1, 9, "rwm"}, // null, zero, full, random, urandom
+		{"c", 5, 0, "rwm"}, {"c", 5, 1, "rwm"}, {"c", 5, 2, "rwm"}, {"c", 136, any, "rwm"}, // tty, console, ptmx, pts
+	} {
+		with.Devices = append(with.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: d.kind, Major: &d.major, Minor: &d.minor, Access: d.access})
+	}
+	return &with
+}
+
+// plan is the cgroup as a plan shows it.
+func (g *group) plan(spec *specs.Spec) *plan.Cgroup {
+	if g == nil {
+		return nil
+	}
+	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Unified: g.unified(), Owner: owner(spec)}
+	for _, w := range g.limits.Writes {
+		p.Writes = append(p.Writes, strings.TrimPrefix(w.String(), "write "))
+	}
+	if d := g.limits.Devices; d != nil {
+		p.Devices = d.String()
+	}
+	return p
+}
+
+// unified reports whether version 2 is all there is: a process can be cloned into the cgroup then.
+func (g *group) unified() bool {
+	paths := g.Paths()
+	_, v2 := paths[""]
+	return v2 && len(paths) == 1
+}
+
+// where is one directory of the cgroup, for people.
+func (g *group) where() string {
+	paths := g.Paths()
+	for _, c := range []string{"", "pids", "memory", "name=systemd"} {
+		if p, ok := paths[c]; ok {
+			return p
+		}
+	}
+	for _, p := range paths {
+		return p
+	}
+	return ""
+}
+
+// owner is the uid that may divide the cgroup: root of a new user namespace, when its cgroup
+// namespace is its own and the files are there to write to.
+func owner(spec *specs.Spec) *uint32 {
+	l := spec.Linux
+	if l == nil {
+		return nil
+	}
+	fresh := func(t specs.LinuxNamespaceType) bool {
+		return slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t && n.Path == "" })
+	}
+	writable := slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool {
+		return m.Type == "cgroup" && !slices.Contains(m.Options, "ro")
+	})
+	if !fresh(specs.UserNamespace) || !fresh(specs.CgroupNamespace) || !writable {
+		return nil
+	}
+	for _, m := range l.UIDMappings {
+		if m.ContainerID == 0 && m.Size > 0 {
+			return &m.HostID
+		}
+	}
+	return nil
+}
+
+// do does the cgroup's operations of a plan.
+func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
+	if g == nil {
+		return fmt.Errorf("%s: nothing here can do that", op.Name())
+	}
+	switch op := op.(type) {
+	case *plan.MakeCgroup:
+		return g.Create(g.limits)
+	case *plan.JoinCgroup:
+		return g.Join(pid, op.Sub)
+	case *plan.DelegateCgroup:
+		return g.Delegate(int(op.UID))
+	case *plan.LimitCgroup:
+		_, err := g.Apply(limits.Limits{Guards: g.limits.Guards, Writes: g.limits.Writes})
+		return err
+	case *plan.DeviceRules:
+		_, err := g.Apply(limits.Limits{Devices: g.limits.Devices})
+		return err
+	case *plan.RemoveCgroup:
+		return g.Remove(ctx)
+	}
+	return fmt.Errorf("%s: nothing here can do that", op.Name())
+}
+
+// group opens the container's cgroup, nil when it has none.
+func (c *Container) group() (*cgroup.Group, error) {
+	if len(c.state.Cgroups) == 0 {
+		return nil, nil
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	return h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID})
+}
+
+// withGroup runs f with the container's cgroup.
+func (c *Container) withGroup(what string, f func(g *cgroup.Group) error) error {
+	g, err := c.group()
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		return fmt.Errorf("container %s has no cgroup: %s needs one", c.ID, what)
+	}
+	defer g.Close()
+	return f(g)
+}
