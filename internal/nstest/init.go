@@ -30,6 +30,14 @@ func initMain(args []string, o Options) (int, error) {
 	if err := furnish(args[0], args[1], o); err != nil {
 		return 0, err
 	}
+	leave, err := ownCgroups()
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		endAll()
+		leave()
+	}()
 	mounts, groups := mountLines(), cgroups()
 	c := &exec.Cmd{
 		Path: Exe, Args: args[2:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
@@ -49,12 +57,25 @@ func initMain(args []string, o Options) (int, error) {
 	}
 	left = append(left, missing(mounts, mountLines(), "mount gone: ")...)
 	left = append(left, missing(mountLines(), mounts, "mount ")...)
-	left = append(left, missing(emptyCgroups(), groups, "cgroup ")...)
+	left = append(left, missing(leftCgroups(groups), groups, "cgroup ")...)
 	if len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "nstest: left behind in the namespaces:\n\t%s\n", strings.Join(left, "\n\t"))
 		code = max(code, 1)
 	}
 	return code, nil
+}
+
+// endAll ends what is left in the pid namespace, of which this process has to be the first.
+func endAll() {
+	if os.Getpid() != 1 {
+		return
+	}
+	unix.Kill(-1, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // furnish makes the mount namespace: private, with its own /proc, empty

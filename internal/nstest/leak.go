@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -190,11 +189,11 @@ func files(dir string) []string {
 	return list
 }
 
-// cgroups lists the cgroups whose path names kakuri.
+// cgroups lists the cgroups below those of the tests.
 func cgroups() []string {
 	var list []string
 	filepath.WalkDir("/sys/fs/cgroup", func(p string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() && strings.Contains(e.Name(), "kakuri") {
+		if err == nil && e.IsDir() {
 			list = append(list, p)
 		}
 		return nil
@@ -202,16 +201,12 @@ func cgroups() []string {
 	return list
 }
 
-// emptyCgroups lists those that have no process, after a while: other users of
-// the machine may run containers at the same time.
-func emptyCgroups() []string {
+// leftCgroups lists those that are there after a while, besides the ones known.
+func leftCgroups(known []string) []string {
 	var list []string
 	patiently(func() bool {
-		list = slices.DeleteFunc(cgroups(), func(p string) bool {
-			procs, err := os.ReadFile(filepath.Join(p, "cgroup.procs"))
-			return err != nil || len(procs) > 0
-		})
-		return len(list) == 0
+		list = cgroups()
+		return len(missing(list, known, "")) == 0
 	})
 	return list
 }

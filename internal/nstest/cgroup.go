@@ -1,0 +1,172 @@
+package nstest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A hierarchy is a mounted tree of cgroups: cgroups(7).
+type hierarchy struct {
+	point   string // where it is mounted
+	kind    string // cgroup or cgroup2
+	options string // that select it: "cpu,cpuacct"; "name=systemd"; empty for version 2
+	own     string // directory of this process's cgroup
+	above   int    // the same, opened
+	name    string // of the new cgroup in it
+}
+
+// testGroup is the child of the version 2 cgroup in which the tests are: a cgroup with
+// processes could give its children no controllers.
+const testGroup = "tests"
+
+// ownCgroups puts this process into a new cgroup of each hierarchy, and shows that as the root: containers
+// that tests make are below it, whatever their path, and packages under test at the same time do not see each other's. What it
+// returns goes back, and removes them. It keeps the calling thread, whose cgroup namespace is another one.
+func ownCgroups() (leave func(), err error) {
+	list, err := hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	leave = func() {
+		for _, h := range list {
+			h.leave()
+		}
+	}
+	defer func() {
+		if err != nil {
+			leave()
+		}
+	}()
+	name := "kakuri-nstest-" + strconv.FormatInt(int64(os.Getpid()), 10) + "-" + strconv.FormatUint(uint64(bootNanos()), 36)
+	for i := range list {
+		if err := list[i].enter(name); err != nil {
+			return leave, fmt.Errorf("a cgroup for the tests: %w", err)
+		}
+	}
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return leave, fmt.Errorf("a cgroup namespace for the tests: %w", err)
+	}
+	for _, h := range list {
+		if err := unix.Unmount(h.point, unix.MNT_DETACH); err != nil {
+			return leave, fmt.Errorf("unmount %s: %w", h.point, err)
+		}
+		if err := unix.Mount("cgroup", h.point, h.kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, h.options); err != nil {
+			return leave, fmt.Errorf("mount %s on %s: %w", h.kind, h.point, err)
+		}
+		if h.kind == "cgroup2" {
+			dir := filepath.Join(h.point, testGroup)
+			if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0)); err != nil {
+				return leave, err
+			}
+		}
+	}
+	return leave, nil
+}
+
+func bootNanos() int64 {
+	var t unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
+	return t.Nano()
+}
+
+// hierarchies lists what is mounted below /sys/fs/cgroup, and can be written to.
+func hierarchies() ([]hierarchy, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	var list []hierarchy
+	for line := range strings.Lines(string(mounts)) {
+		before, after, ok := strings.Cut(line, " - ")
+		f, g := strings.Fields(before), strings.Fields(after)
+		if !ok || len(f) < 6 || len(g) < 3 || (g[0] != "cgroup" && g[0] != "cgroup2") || !strings.HasPrefix(f[4], "/sys/fs/cgroup") {
+			continue
+		}
+		h := hierarchy{point: f[4], kind: g[0], above: -1}
+		if g[0] == "cgroup" {
+			var chosen []string
+			for _, o := range strings.Split(g[2], ",") {
+				if o != "rw" && o != "ro" && o != "xattr" && o != "clone_children" && o != "noprefix" && !strings.HasPrefix(o, "release_agent=") {
+					chosen = append(chosen, o)
+				}
+			}
+			h.options = strings.Join(chosen, ",")
+		}
+		own, ok := ownPath(string(groups), h.options)
+		if !ok || unix.Access(h.point, unix.W_OK) != nil {
+			continue
+		}
+		rel, err := filepath.Rel(f[3], own)
+		if err != nil || strings.HasPrefix(rel, "..") {
+			rel = "."
+		}
+		h.own = filepath.Join(h.point, rel)
+		list = slices.DeleteFunc(list, func(o hierarchy) bool { return o.point == h.point }) // covered
+		list = append(list, h)
+	}
+	return list, nil
+}
+
+// ownPath finds a hierarchy's line in /proc/self/cgroup.
+func ownPath(groups, options string) (string, bool) {
+	for line := range strings.Lines(groups) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) == 3 && (f[1] == options || f[1] != "" && strings.Contains(","+options+",", ","+strings.Split(f[1], ",")[0]+",")) {
+			return f[2], true
+		}
+	}
+	return "", false
+}
+
+// enter makes the cgroup name below this process's, and moves this process there.
+func (h *hierarchy) enter(name string) error {
+	var err error
+	if h.above, err = unix.Open(h.own, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: h.own, Err: err}
+	}
+	dir := filepath.Join(h.own, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	h.name = name
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if have, err := os.ReadFile(filepath.Join(h.own, file)); err == nil && h.kind == "cgroup" {
+			if err := os.WriteFile(filepath.Join(dir, file), have, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0)
+}
+
+// leave goes back to where this process was, and removes what enter made.
+func (h *hierarchy) leave() {
+	if h.above < 0 {
+		return
+	}
+	defer unix.Close(h.above)
+	if fd, err := unix.Openat(h.above, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+		unix.Write(fd, []byte("0"))
+		unix.Close(fd)
+	}
+	if h.name == "" {
+		return
+	}
+	patiently(func() bool {
+		unix.Unlinkat(h.above, h.name+"/"+testGroup, unix.AT_REMOVEDIR)
+		return unix.Unlinkat(h.above, h.name, unix.AT_REMOVEDIR) == nil
+	})
+}

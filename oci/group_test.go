@@ -1,0 +1,224 @@
+package oci
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// limited is a container with a cgroup of its own in which few processes may be.
+func limited(line string, pids int64) *specs.Spec {
+	s := base(line)
+	s.Linux.CgroupsPath = "/group/c"
+	s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &pids}, Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+	return s
+}
+
+// pidsDir is where the container's process counts.
+func pidsDir(t testing.TB) string {
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range h.Hierarchies {
+		if slices.Contains(x.Controllers, "pids") {
+			return filepath.Join(x.Mount, "group/c")
+		}
+	}
+	t.Fatal("no hierarchy has the controller pids")
+	return ""
+}
+
+// A container is in its cgroup with its limits, they change, and the cgroup goes with it.
+func TestCgroup(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, limited("cat /proc/self/cgroup >/groups; (for i in 1 2 3 4 5 6; do sleep 100 & done) 2>/error; exec sleep 100", 5))
+	group := pidsDir(t)
+	p.good("create", "--bundle", dir, "x")
+	if data, err := os.ReadFile(group + "/pids.max"); err != nil || string(data) != "5\n" {
+		t.Errorf("%v: %q", err, data)
+	}
+	p.bad("container's cgroup is not empty", "create", "--bundle", dir, "y")
+	p.good("start", "x")
+	inside := filepath.Join(dir, "rootfs")
+	nstest.Until(t, "the limit bites", func() bool {
+		data, _ := os.ReadFile(inside + "/error")
+		return strings.Contains(string(data), "fork")
+	})
+	// The cgroup namespace begins at the container's own cgroup.
+	if data, err := os.ReadFile(inside + "/groups"); err != nil || strings.Contains(string(data), "group") || !strings.Contains(string(data), ":/\n") {
+		t.Errorf("%v: %q", err, data)
+	}
+	p.good("update", "--pids-limit", "9", "x")
+	if data, err := os.ReadFile(group + "/pids.max"); err != nil || string(data) != "9\n" {
+		t.Errorf("%v: %q", err, data)
+	}
+	// Another process joins it, and is in the namespace.
+	if out := p.good("exec", "x", "cat", "/proc/self/cgroup"); !strings.Contains(out, ":/\n") || strings.Contains(out, "group") {
+		t.Errorf("%q", out)
+	}
+	var event struct {
+		Type, ID string
+		Data     struct{ Pids struct{ Current, Limit uint64 } }
+	}
+	if err := json.Unmarshal([]byte(p.good("events", "--stats", "x")), &event); err != nil || event.Type != "stats" || event.ID != "x" || event.Data.Pids.Limit != 9 || event.Data.Pids.Current == 0 {
+		t.Errorf("%v: %+v", err, event)
+	}
+	p.good("delete", "--force", "x")
+	if _, err := os.Stat(group); !os.IsNotExist(err) {
+		t.Errorf("the cgroup stays: %v", err)
+	}
+	os.Remove(filepath.Dir(group))
+	removeParents(t)
+}
+
+// removeParents removes the directory above the container's cgroup, in every hierarchy: it may be another one's.
+func removeParents(t testing.TB) {
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range h.Hierarchies {
+		if err := os.Remove(filepath.Join(x.Mount, "group")); err != nil && !os.IsNotExist(err) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPause(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.01; done"))
+	p.good("run", "-d", "--bundle", dir, "x")
+	count := func() string {
+		data, _ := os.ReadFile(filepath.Join(dir, "rootfs/count"))
+		return string(data)
+	}
+	p.bad("container not paused", "resume", "x")
+	nstest.Until(t, "it counts", func() bool { return count() != "" })
+	p.good("pause", "x")
+	if s := p.state("x"); s.Status != StatusPaused || s.Pid == 0 {
+		t.Errorf("%+v", s)
+	}
+	before := count()
+	time.Sleep(100 * time.Millisecond)
+	if now := count(); now != before {
+		t.Errorf("a paused container counts from %q to %q", before, now)
+	}
+	p.bad("container not running", "pause", "x")
+	if out, code := p.do("exec", "x", "true"); code != 255 || !strings.Contains(out, "cannot exec in a paused container") {
+		t.Errorf("code %d: %s", code, out)
+	}
+	p.good("resume", "x")
+	nstest.Until(t, "it counts on", func() bool { return count() != before })
+	p.good("pause", "x")
+	p.good("delete", "--force", "x")
+	p.empty()
+}
+
+// Events come at their interval, and end with the container.
+func TestEvents(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("run", "-d", "--bundle", bundle(t, base("sleep 100")), "x")
+	c := p.command("events", "--interval", "10ms", "x")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	defer timer.Stop()
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for range 3 {
+		if !lines.Scan() || !strings.HasPrefix(lines.Text(), `{"type":"stats","id":"x","data":{"cpu":`) {
+			t.Fatalf("%q", lines.Text())
+		}
+	}
+	p.good("kill", "x", "KILL")
+	for lines.Scan() {
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	p.good("delete", "x")
+	for _, bad := range [][]string{{"--interval", "0s"}, {"--interval", "x"}} {
+		if out, code := p.do(append([]string{"events"}, append(bad, "x")...)...); code != 1 {
+			t.Errorf("%v: code %d: %s", bad, code, out)
+		}
+	}
+}
+
+// A container without a pid namespace of its own is ended as a whole.
+func TestSharedPIDNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("sleep 100 & sleep 100 & echo $! >/last; sleep 100")
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+	for _, kill := range []bool{false, true} {
+		dir := bundle(t, s)
+		p.good("run", "-d", "--bundle", dir, "x")
+		last := 0
+		nstest.Until(t, "all are started", func() bool {
+			data, _ := os.ReadFile(filepath.Join(dir, "rootfs/last"))
+			last, _ = strconv.Atoi(strings.TrimSpace(string(data)))
+			return last > 0
+		})
+		var pids []int
+		if err := json.Unmarshal([]byte(p.good("ps", "--format", "json", "x")), &pids); err != nil || len(pids) < 3 {
+			t.Errorf("%v: %v", err, pids)
+		}
+		if kill {
+			p.good("kill", "--all", "x", "KILL")
+			p.until("x", specs.StateStopped)
+			p.good("delete", "x")
+		} else {
+			p.good("delete", "--force", "x")
+		}
+		for _, pid := range pids {
+			nstest.Until(t, "process "+strconv.Itoa(pid)+" is gone", func() bool {
+				_, err := os.Stat("/proc/" + strconv.Itoa(pid))
+				return err != nil
+			})
+		}
+	}
+	p.empty()
+}
+
+// What an update is given wrong changes nothing.
+func TestUpdateErrors(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("run", "-d", "--bundle", bundle(t, base("sleep 100")), "x")
+	for _, c := range [][]string{
+		{"--memory", "x"}, {"--memory", "9999999999g"}, {"--cpu-share", "-1"}, {"--blkio-weight", "70000"}, {"--cpuset-cpus", "none"}, {"--l3-cache-schema", "x"}, {"--resources", "/none"},
+	} {
+		p.bad("", append(append([]string{"update"}, c...), "x")...)
+	}
+	c := p.command("update", "--resources", "-", "x")
+	c.Stdin = strings.NewReader(`{"pids":{"limit":"many"}}`)
+	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "pids.limit") {
+		t.Errorf("%v: %s", err, out)
+	}
+	p.good("delete", "-f", "x")
+}
