@@ -210,6 +210,15 @@ func childFork(t *table) uintptr {
 //go:nosplit
 //go:norace
 func childInit(t *table) uintptr {
+	// The command line of this program is not the container's to read: before there is anybody to read it.
+	for i := uintptr(0); i < t.argvLen; i++ {
+		c := byte(0)
+		if i < unsafe.Sizeof(t.name) {
+			c = *(*byte)(unsafe.Add(unsafe.Pointer(&t.name), i))
+		}
+		*(*byte)(unsafe.Add(t.argv, i)) = c
+	}
+	syscall.RawSyscall6(sysPrctl, abi.PRSetName, uintptr(unsafe.Pointer(&t.name)), 0, 0, 0, 0)
 	pid, _, e := syscall.RawSyscall6(sysClone, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 {
 		return uintptr(e)
@@ -225,15 +234,6 @@ func childInit(t *table) uintptr {
 		return 0
 	}
 	syscall.RawSyscall6(sysCloseRange, 3, 0xffffffff, 0, 0, 0, 0)
-	// The command line of this program is not the container's to read.
-	for i := uintptr(0); i < t.argvLen; i++ {
-		c := byte(0)
-		if i < unsafe.Sizeof(t.name) {
-			c = *(*byte)(unsafe.Add(unsafe.Pointer(&t.name), i))
-		}
-		*(*byte)(unsafe.Add(t.argv, i)) = c
-	}
-	syscall.RawSyscall6(sysPrctl, abi.PRSetName, uintptr(unsafe.Pointer(&t.name)), 0, 0, 0, 0)
 	t.pid1[0] = ^uint64(0)
 	set, status := uintptr(unsafe.Pointer(&t.pid1[0])), unsafe.Pointer(&t.pid1[1])
 	for {
