@@ -178,7 +178,7 @@ func (n *node) thaw(dir int) error {
 // Frozen reports whether the cgroup itself was told to freeze; not whether it stands still because one above it was.
 func (g *Group) Frozen() (bool, error) {
 	n, dir, err := g.freezer()
-	if errors.Is(err, errNoFreezer) {
+	if errors.Is(err, errNoFreezer) || gone(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -1,0 +1,837 @@
+package cgroup
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+// onHosts runs a test on the machine's hierarchies; where it has both versions, also as if
+// it had version 2 alone.
+func onHosts(t *testing.T, test func(t *testing.T, h *Host)) {
+	nstest.Root(t)
+	h, err := Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Unified() {
+		t.Run("v2", func(t *testing.T) { test(t, h) })
+		return
+	}
+	t.Run("v1", func(t *testing.T) { test(t, h) })
+	if h.Hybrid() {
+		only := &Host{tree: h.tree}
+		for _, hi := range h.Hierarchies {
+			if hi.Version == limits.V2 {
+				only.Hierarchies = append(only.Hierarchies, hi)
+			}
+		}
+		t.Run("v2", func(t *testing.T) { test(t, only) })
+	}
+}
+
+// with runs a test where the machine has a controller.
+func with(t *testing.T, controller string, test func(t *testing.T, h *Host)) {
+	nstest.Root(t)
+	found := false
+	onHosts(t, func(t *testing.T, h *Host) {
+		if h.Controllers()[controller] != limits.Absent {
+			found = true
+			test(t, h)
+		}
+	})
+	if !found {
+		t.Skipf("this machine's cgroups have no controller %s", controller)
+	}
+}
+
+// group makes a cgroup beside or below the test's own, and removes it at the end of the test.
+func group(t *testing.T, h *Host) *Group {
+	t.Helper()
+	name := "kakuri-test-" + rand.Text()
+	if h.Unified() && h.Hierarchies[0].Own != "/" {
+		// The test's own cgroup may not be delegated, but its root surely has controllers.
+		name = "/" + name
+	}
+	return groupAt(t, h, Options{Path: name, ID: "test"}, limits.Limits{})
+}
+
+func groupAt(t *testing.T, h *Host, o Options, l limits.Limits) *Group {
+	t.Helper()
+	g, err := h.Group(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Create(l); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Kill(context.Background(), unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if err := g.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if g.Exists() {
+			t.Errorf("%q is still there", g.Paths())
+		}
+		g.Close()
+	})
+	return g
+}
+
+// A member is a process in a cgroup, which waits for leave to go on.
+type member struct {
+	*exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// start starts a part of this binary, moves it into the cgroup, and lets it go on.
+func start(t *testing.T, g *Group, part string, args ...string) *member {
+	t.Helper()
+	m := &member{Cmd: nstest.Part(part, args...)}
+	m.run(t)
+	if err := g.Join(m.Process.Pid, ""); err != nil {
+		m.Process.Kill()
+		m.Wait()
+		t.Fatal(err)
+	}
+	if part != "hold" {
+		m.in.Write([]byte("\n"))
+	}
+	return m
+}
+
+func (m *member) run(t *testing.T) {
+	t.Helper()
+	var err error
+	if m.in, err = m.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.out = bufio.NewReader(out)
+	if m.Stderr == nil {
+		m.Stderr = os.Stderr
+	}
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Process.Kill(); m.Wait() })
+}
+
+// end waits for the process, and gives the signal that ended it, or 0.
+func (m *member) end() syscall.Signal {
+	var exit *exec.ExitError
+	if errors.As(m.Wait(), &exit) {
+		if st := exit.Sys().(syscall.WaitStatus); st.Signaled() {
+			return st.Signal()
+		}
+	}
+	return 0
+}
+
+func files2(t *testing.T, g *Group, controller string) func(name string) string {
+	t.Helper()
+	n := g.of(controller, limits.V1)
+	if n == nil {
+		n = g.of(controller, limits.V2)
+	}
+	return func(name string) string {
+		t.Helper()
+		dir, err := n.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := readFile(dir, n.file(name))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return strings.TrimSpace(text)
+	}
+}
+
+func TestLife(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		nstest.NoLeaks(t)
+		g := group(t, h)
+		if !g.Exists() {
+			t.Fatal("it was not made")
+		}
+		m := start(t, g, "hold")
+		pid := m.Process.Pid
+		if pids, err := g.Pids(); err != nil || !slices.Equal(pids, []int{pid}) {
+			t.Errorf("processes %v %v, want %d", pids, err, pid)
+		}
+		own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range g.nodes {
+			if !strings.Contains(string(own), n.path+"\n") {
+				t.Errorf("%s: the process is not in it:\n%s", n, own)
+			}
+		}
+		// A second container does not get the same cgroup.
+		again, err := h.Open(g.Paths(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		if err := again.Create(limits.Limits{}); err == nil || !strings.Contains(err.Error(), "container's cgroup is not empty") {
+			t.Errorf("made twice: %v", err)
+		}
+		// Nor is it removed while it has a process, and the error says which.
+		short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		if err := again.Remove(short); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("still in it: %d", pid)) {
+			t.Errorf("removed with a process: %v", err)
+		}
+		if err := again.Kill(context.Background(), unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if sig := m.end(); sig != unix.SIGKILL {
+			t.Errorf("ended by %v", sig)
+		}
+		if err := again.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if g.Exists() {
+			t.Error("it is still there")
+		}
+		// What is gone can be removed and killed again.
+		if err := errors.Join(again.Remove(context.Background()), again.Kill(context.Background(), unix.SIGKILL)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCloneInto: on version 2 a process can begin in the cgroup.
+func TestCloneInto(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		if !h.Unified() {
+			return
+		}
+		g := group(t, h)
+		fd, ok := g.FD()
+		if !ok {
+			t.Fatal("no descriptor")
+		}
+		m := &member{Cmd: nstest.Part("hold")}
+		m.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+		m.run(t)
+		if pids, err := g.Pids(); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
+			t.Errorf("processes %v %v, want %d", pids, err, m.Process.Pid)
+		}
+	})
+}
+
+// TestBelow: processes in cgroups below are found, ended, and their cgroups removed, however deep.
+func TestBelow(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		for _, n := range g.nodes {
+			at, err := openDir(n.fd, ".")
+			if err != nil {
+				t.Fatal(err)
+			}
+			depth := 3
+			if n.h.Version == limits.V2 {
+				depth = deepest + 20
+			}
+			for range depth {
+				if err := unix.Mkdirat(at, "d", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				next, err := openDir(at, "d")
+				unix.Close(at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n.h.has("cpuset") {
+					if err := n.inherit(n.fd, next); err != nil {
+						t.Fatal(err)
+					}
+				}
+				at = next
+			}
+			unix.Close(at)
+		}
+		m := &member{Cmd: nstest.Part("hold")}
+		m.run(t)
+		if err := g.Join(m.Process.Pid, "/d/d"); err != nil {
+			t.Fatal(err)
+		}
+		if pids, err := g.Pids(); err != nil || len(pids) != 0 {
+			t.Errorf("in itself %v %v", pids, err)
+		}
+		if pids, err := g.AllPids(); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
+			t.Errorf("in all %v %v", pids, err)
+		}
+		sub, err := g.Sub(m.Process.Pid)
+		if want := map[bool]string{true: "d/d"}[g.of("", limits.V2) != nil]; err != nil || sub != want {
+			t.Errorf("it is in %q %v, want %q", sub, err, want)
+		}
+		if err := g.Kill(context.Background(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if sig := m.end(); sig != unix.SIGTERM {
+			t.Errorf("ended by %v", sig)
+		}
+	})
+}
+
+func TestFreeze(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		m := start(t, g, "burn")
+		if err := g.Freeze(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if frozen, err := g.Frozen(); err != nil || !frozen {
+			t.Errorf("frozen %t %v", frozen, err)
+		}
+		// It does not use processor time any more.
+		used := func() string {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", m.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Fields(string(stat))[0]
+		}
+		pidfd, err := unix.PidfdOpen(m.Process.Pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(pidfd)
+		still := func(what string) {
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 50); n != 0 || err != nil {
+				t.Errorf("%s: ended while frozen: %d %v", what, n, err)
+			}
+		}
+		before := used()
+		still("left alone")
+		if after := used(); after != before {
+			t.Errorf("ran while frozen: %s, then %s", before, after)
+		}
+		if err := m.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		still("with a signal")
+		if err := g.Thaw(); err != nil {
+			t.Fatal(err)
+		}
+		if sig := m.end(); sig != unix.SIGTERM {
+			t.Errorf("ended by %v", sig)
+		}
+		if frozen, err := g.Frozen(); err != nil || frozen {
+			t.Errorf("frozen %t %v", frozen, err)
+		}
+	})
+}
+
+// TestKillFrozen: a frozen container ends by SIGKILL.
+func TestKillFrozen(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		m := start(t, g, "hold")
+		if err := g.Freeze(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Kill(context.Background(), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if sig := m.end(); sig != unix.SIGKILL {
+			t.Errorf("ended by %v", sig)
+		}
+	})
+}
+
+// TestKillMany: processes that start others all the time end, too.
+func TestKillMany(t *testing.T) {
+	with(t, "pids", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		if err := apply(t, g, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(200))}}); err != nil {
+			t.Fatal(err)
+		}
+		m := start(t, g, "spawn")
+		nstest.Until(t, "many processes", func() bool {
+			pids, err := g.AllPids()
+			return err == nil && len(pids) > 10
+		})
+		if err := g.Kill(context.Background(), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if sig := m.end(); sig != unix.SIGKILL {
+			t.Errorf("ended by %v", sig)
+		}
+		if err := g.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestMemory: the limit is the kernel's, the process that passes it ends, and all that is told of.
+func TestMemory(t *testing.T) {
+	with(t, "memory", func(t *testing.T, h *Host) {
+		const limit = 48 << 20
+		g := group(t, h)
+		r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(limit)), Swap: ptr(int64(limit)), Reservation: ptr(int64(limit / 2))}}
+		if err := apply(t, g, r); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		oom, err := g.OOM(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := start(t, g, "eat")
+		if _, ok := <-oom; !ok {
+			t.Error("no word of it")
+		}
+		if sig := m.end(); sig != unix.SIGKILL {
+			t.Errorf("ended by %v", sig)
+		}
+		if kills, err := g.OOMKills(); err != nil || kills != 1 {
+			t.Errorf("%d ended for want of memory, %v", kills, err)
+		}
+		s, err := g.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Memory.Usage.Limit != limit || s.Memory.Usage.Max > limit || s.Memory.Raw == nil {
+			t.Errorf("%+v", s.Memory)
+		}
+		if !h.Unified() && s.Memory.Swap.Limit != limit {
+			t.Errorf("%+v", s.Memory)
+		}
+		// The watch ends with the cgroup.
+		if err := g.Remove(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		for range oom {
+		}
+	})
+}
+
+// TestMemoryWatchStops: whoever does not want to hear any more is not held.
+func TestMemoryWatchStops(t *testing.T) {
+	with(t, "memory", func(t *testing.T, h *Host) {
+		nstest.NoLeaks(t)
+		g := group(t, h)
+		ctx, cancel := context.WithCancel(context.Background())
+		oom, err := g.OOM(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, ok := <-oom; ok {
+			t.Error("an event that was none")
+		}
+	})
+}
+
+// TestMemoryUpdate: limits go up and down, whichever of memory and swap stands in the way.
+func TestMemoryUpdate(t *testing.T) {
+	with(t, "memory", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		read := files2(t, g, "memory")
+		for _, step := range []struct{ limit, swap int64 }{{64, 64}, {128, 160}, {256, 256}, {32, 40}, {32, 32}, {512, 1024}} {
+			r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(step.limit << 20), Swap: ptr(step.swap << 20)}}
+			if err := apply(t, g, r); err != nil {
+				t.Fatalf("%+v: %v", step, err)
+			}
+			file, swapFile, swap := "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", step.swap
+			if h.Unified() {
+				file, swapFile, swap = "memory.max", "memory.swap.max", step.swap-step.limit
+			}
+			if got := read(file); got != strconv.FormatInt(step.limit<<20, 10) {
+				t.Errorf("%+v: %s is %s", step, file, got)
+			}
+			if h.Unified() && !exists(g.nodes[0].fd, swapFile) {
+				continue
+			}
+			if got := read(swapFile); got != strconv.FormatInt(swap<<20, 10) {
+				t.Errorf("%+v: %s is %s", step, swapFile, got)
+			}
+		}
+		if err := apply(t, g, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-1))}}); err != nil {
+			t.Error(err)
+		}
+		if !h.Unified() {
+			return
+		}
+		m := start(t, g, "hold")
+		defer m.Process.Kill()
+		nstest.Until(t, "memory in use", func() bool { return read("memory.current") != "0" })
+		err := apply(t, g, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1)), CheckBeforeUpdate: ptr(true)}})
+		if err == nil || !strings.Contains(err.Error(), "rejecting memory limit 1 <= usage") {
+			t.Errorf("below what is in use: %v", err)
+		}
+	})
+}
+
+// TestPids: no more tasks than allowed.
+func TestPids(t *testing.T) {
+	with(t, "pids", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		if err := apply(t, g, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(4))}}); err != nil {
+			t.Fatal(err)
+		}
+		// The shell, three that sleep, and one too many.
+		m := &member{Cmd: exec.Command("/bin/sh", "-c", "read line; sleep 1000 & sleep 1000 & sleep 1000 & sleep 1000 & wait")}
+		// A file, since the ones that sleep would hold a pipe.
+		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		m.Stderr = null
+		m.run(t)
+		if err := g.Join(m.Process.Pid, ""); err != nil {
+			t.Fatal(err)
+		}
+		m.in.Write([]byte("\n"))
+		nstest.Until(t, "four tasks", func() bool {
+			s, err := g.Stats()
+			return err == nil && s.Pids.Current >= 3 && s.Pids.Limit == 4
+		})
+		events := files2(t, g, "pids")
+		nstest.Until(t, "a refusal", func() bool {
+			n, err := keyed(events("pids.events"), "max")
+			return err == nil && n > 0
+		})
+		if pids, err := g.AllPids(); err != nil || len(pids) > 4 {
+			t.Errorf("%v %v", pids, err)
+		}
+	})
+}
+
+// TestCPU: a quota throttles, and shares, periods and bursts are taken.
+func TestCPU(t *testing.T) {
+	with(t, "cpu", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		if err := apply(t, g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(5000)), Period: ptr(uint64(50000))}}); err != nil {
+			t.Fatal(err)
+		}
+		read := files2(t, g, "cpu")
+		file, want := "cpu.shares", "512"
+		if h.Unified() {
+			file, want = "cpu.weight", "59"
+		}
+		if got := read(file); got != want {
+			t.Errorf("%s is %s, want %s", file, got, want)
+		}
+		start(t, g, "burn")
+		nstest.Until(t, "being throttled", func() bool {
+			s, err := g.Stats()
+			return err == nil && s.CPU.Throttling.ThrottledPeriods > 2 && s.CPU.Throttling.ThrottledTime > 0 && s.CPU.Usage.Total > 0
+		})
+	})
+}
+
+// TestCPUUpdate: within a parent's quota, neither period nor quota can always be first.
+func TestCPUUpdate(t *testing.T) {
+	with(t, "cpu", func(t *testing.T, h *Host) {
+		parent := group(t, h)
+		if err := apply(t, parent, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(50000)), Period: ptr(uint64(100000))}}); err != nil {
+			t.Fatal(err)
+		}
+		g := groupAt(t, h, Options{Path: parent.opts.Path + "/kakuri-test-child", ID: "test"}, limits.Limits{})
+		read := files2(t, g, "cpu")
+		for _, step := range []struct {
+			quota  int64
+			period uint64
+		}{{40000, 100000}, {4000, 10000}, {200000, 500000}, {1000, 5000}} {
+			if err := apply(t, g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &step.quota, Period: &step.period}}); err != nil {
+				t.Fatalf("%+v: %v", step, err)
+			}
+			got := ""
+			if h.Unified() {
+				got = read("cpu.max")
+			} else {
+				got = read("cpu.cfs_quota_us") + " " + read("cpu.cfs_period_us")
+			}
+			if want := fmt.Sprintf("%d %d", step.quota, step.period); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+		if h.Unified() {
+			return // there a quota above the parent's is taken, and does not count
+		}
+		err := apply(t, g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(90000)), Period: ptr(uint64(100000))}})
+		if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "linux.resources.cpu") {
+			t.Errorf("more than the parent has: %v", err)
+		}
+	})
+}
+
+func TestCPUSet(t *testing.T) {
+	with(t, "cpuset", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		if err := apply(t, g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "0", Mems: "0"}}); err != nil {
+			t.Fatal(err)
+		}
+		m := start(t, g, "hold")
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Process.Pid))
+		if err != nil || !strings.Contains(string(status), "\nCpus_allowed_list:\t0\n") {
+			t.Errorf("%v\n%s", err, status)
+		}
+		if s, err := g.Stats(); err != nil || !h.Unified() && !slices.Equal(s.CPUSet.CPUs, []uint16{0}) {
+			t.Errorf("%+v %v", s.CPUSet, err)
+		}
+	})
+}
+
+// TestDevices: what is not allowed cannot be opened; an update is seen by a process that runs.
+func TestDevices(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(3)), Access: "rwm"}
+		zero := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(5)), Access: "rwm"}
+		tell := func(devices ...specs.LinuxDeviceCgroup) string {
+			t.Helper()
+			if err := apply(t, g, &specs.LinuxResources{Devices: devices}); err != nil {
+				t.Fatal(err)
+			}
+			m := start(t, g, "open", "/dev/null", "/dev/zero", "/dev/full")
+			out, err := io.ReadAll(m.out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Wait()
+			return strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", ", "), "/dev/", "")
+		}
+		all := specs.LinuxDeviceCgroup{Access: "rwm"}
+		every := specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}
+		const no = " operation not permitted"
+		for _, test := range []struct {
+			devices []specs.LinuxDeviceCgroup
+			want    string
+		}{
+			{[]specs.LinuxDeviceCgroup{all, null}, "null ok, zero" + no + ", full" + no},
+			{[]specs.LinuxDeviceCgroup{all, null, zero}, "null ok, zero ok, full" + no},
+			{[]specs.LinuxDeviceCgroup{all, zero}, "null" + no + ", zero ok, full" + no},
+			{[]specs.LinuxDeviceCgroup{every}, "null ok, zero ok, full ok"},
+			{[]specs.LinuxDeviceCgroup{every, {Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(7)), Access: "r"}}, "null ok, zero ok, full" + no},
+			{[]specs.LinuxDeviceCgroup{}, "null" + no + ", zero" + no + ", full" + no},
+		} {
+			if got := tell(test.devices...); got != test.want {
+				t.Errorf("%+v: %s, want %s", test.devices, got, test.want)
+			}
+		}
+		if n := g.of("", limits.V2); h.Unified() {
+			if ids, err := filters(n.fd); err != nil || len(ids) != 1 {
+				t.Errorf("programs %v %v, want one", ids, err)
+			}
+		}
+	})
+}
+
+// TestVerifier: the kernel takes programs of every shape.
+func TestVerifier(t *testing.T) {
+	nstest.Root(t)
+	many := []limits.Rule{{Type: 'a', Major: limits.Any, Minor: limits.Any}}
+	for i := range int64(400) {
+		many = append(many, limits.Rule{Allow: true, Type: "bc"[i%2], Major: i % 40, Minor: i - 1, Access: limits.Access(1 + i%7)})
+	}
+	deny := []limits.Rule{{Allow: true, Type: 'a', Major: limits.Any, Minor: limits.Any}}
+	for _, r := range many[1:] {
+		r.Allow = false
+		deny = append(deny, r)
+	}
+	for _, rules := range [][]limits.Rule{nil, limits.DefaultDevices(), many, deny, {{Allow: true, Type: 'c', Major: 1<<32 - 1, Minor: 1<<32 - 1, Access: limits.ReadAccess}}} {
+		d, err := limits.NewDevices(rules)
+		if err != nil {
+			continue // a hole: some of many meet
+		}
+		fd, err := loadFilter(d.Program())
+		if err != nil {
+			t.Errorf("%s: %v", d, err)
+			continue
+		}
+		unix.Close(fd)
+	}
+	if _, err := loadFilter(limits.Program{{Op: 0x95}}); err == nil || !strings.Contains(err.Error(), "R0") {
+		t.Errorf("a program without a result: %v", err)
+	}
+}
+
+func TestBlockIO(t *testing.T) {
+	with(t, "blkio", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		disks, err := filepath.Glob("/sys/block/*/dev")
+		if err != nil || len(disks) == 0 {
+			t.Fatalf("no disk: %v", err)
+		}
+		var major, minor int64
+		for _, d := range disks {
+			dev, err := os.ReadFile(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sscanf(string(dev), "%d:%d", &major, &minor); !strings.Contains(d, "/loop") && !strings.Contains(d, "/ram") {
+				break
+			}
+		}
+		rate := []specs.LinuxThrottleDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: major, Minor: minor}, Rate: 1 << 20}}
+		if err := apply(t, g, &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{ThrottleReadBpsDevice: rate}}); err != nil {
+			t.Fatal(err)
+		}
+		file, want := "blkio.throttle.read_bps_device", fmt.Sprintf("%d:%d 1048576", major, minor)
+		if h.Unified() {
+			file, want = "io.max", fmt.Sprintf("%d:%d rbps=1048576", major, minor)
+		}
+		if got := files2(t, g, "blkio")(file); !strings.Contains(got, want) {
+			t.Errorf("%s is %q, want %q", file, got, want)
+		}
+		if _, err := g.Stats(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHugepages(t *testing.T) {
+	with(t, "hugetlb", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		if err := apply(t, g, &specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}}}); err != nil {
+			t.Fatal(err)
+		}
+		file := "hugetlb.2MB.max"
+		if h.Controllers()["hugetlb"] == limits.V1 {
+			file = "hugetlb.2MB.limit_in_bytes"
+		}
+		if got := files2(t, g, "hugetlb")(file); got != "4194304" {
+			t.Errorf("%s is %s", file, got)
+		}
+		if s, err := g.Stats(); err != nil || len(s.Hugetlb) == 0 {
+			t.Errorf("%+v %v", s.Hugetlb, err)
+		}
+		err := apply(t, g, &specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "3MB", Limit: 1}}})
+		if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "no pages of that size") {
+			t.Errorf("pages that there are not: %v", err)
+		}
+	})
+}
+
+// TestStatsJSON: what callers read by name is there.
+func TestStatsJSON(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		start(t, g, "hold")
+		s, err := g.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m map[string]any
+		if err := json.Unmarshal(text, &m); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"} {
+			if _, ok := m[key]; !ok {
+				t.Errorf("no %s in %s", key, text)
+			}
+		}
+		if s.Pids.Current == 0 {
+			t.Errorf("no task: %s", text)
+		}
+	})
+}
+
+// TestDelegate: the files that the kernel names are the user's, the limits stay root's.
+func TestDelegate(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		if !h.Unified() {
+			return
+		}
+		g := group(t, h)
+		const uid = 12345
+		if err := g.Delegate(uid); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]uint32{".": uid, "cgroup.procs": uid, "cgroup.subtree_control": uid, "cgroup.threads": uid, "cgroup.freeze": 0, "cgroup.max.depth": 0} {
+			var st unix.Stat_t
+			if err := unix.Fstatat(g.nodes[0].fd, name, &st, 0); err != nil || st.Uid != want {
+				t.Errorf("%s belongs to %d %v, want %d", name, st.Uid, err, want)
+			}
+		}
+	})
+}
+
+// TestRootless: an ordinary user gets along without cgroups, unless one is asked for.
+func TestRootless(t *testing.T) {
+	user := nstest.User(t)
+	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
+		h, err := Detect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := h.Group(Options{ID: "kakuri-test-" + rand.Text(), Rootless: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		if err := g.Create(limits.Limits{}); err != nil {
+			t.Errorf("without limits: %v", err)
+		}
+		if len(g.Notices()) == 0 {
+			t.Error("nothing said of it")
+		}
+		if err := errors.Join(g.Join(os.Getpid(), ""), g.Kill(context.Background(), 0), g.Remove(context.Background())); err != nil && len(g.nodes) > 0 {
+			t.Error(err)
+		}
+		limit := &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(5))}}
+		l, err := limits.Compile(limit, h.Controllers())
+		if err != nil {
+			t.Fatal(err)
+		}
+		g2, err := h.Group(Options{ID: "kakuri-test-" + rand.Text(), Rootless: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g2.Close()
+		err = g2.Create(l)
+		if err == nil {
+			_, err = g2.Apply(l)
+		}
+		if err == nil || !strings.Contains(err.Error(), "cannot set pids limit: container could not join or create cgroup") &&
+			!strings.Contains(err.Error(), "rootless needs no limits + no cgrouppath when no permission is granted for cgroups") {
+			t.Errorf("with a limit: %v", err)
+		}
+		g3, err := h.Group(Options{Path: "/kakuri-test-" + rand.Text(), ID: "x", Rootless: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g3.Close()
+		if err := g3.Create(limits.Limits{}); err == nil || !strings.Contains(err.Error(), "unable to apply cgroup configuration") || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("with a path: %v", err)
+		}
+	})
+}
