@@ -256,8 +256,8 @@ func (g *Group) create(l limits.Limits, want func(*node) bool) error {
 
 // vacant sees to it that the cgroup has no process, and would not freeze one.
 func (g *Group) vacant() error {
-	if len(g.nodes) == 0 {
-		return nil
+	if n, err := g.main(); err != nil || len(n.made) > 0 {
+		return nil // none, or one that was not there before
 	}
 	pids, err := g.AllPids()
 	if err != nil {

@@ -139,7 +139,6 @@ func Compile(r *specs.LinuxResources, c Controllers) (Limits, error) {
 type compiler struct {
 	has Controllers
 	out Limits
-	err error // the first fault of add
 }
 
 func (k *compiler) warn(field, format string, args ...any) {
