@@ -1,5 +1,5 @@
 # Each target is one line: the work is in the scripts and in go itself.
-.PHONY: build test lint bench docs tour
+.PHONY: build test lint bench docs tour vm
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
@@ -18,3 +18,7 @@ docs:
 
 tour:
 	go run ./cmd/kakuri tour
+
+# The tests on other kernels. KERNEL=6.1|6.12|new, ARCH=amd64|arm64, SYSTEMD=1, PKGS='./launch ./oci', RUN=regexp.
+vm:
+	go run ./internal/vm $(if $(KERNEL),-kernel $(KERNEL)) $(if $(ARCH),-arch $(ARCH)) $(if $(SYSTEMD),-systemd) $(if $(PKGS),-pkgs '$(PKGS)') $(if $(RUN),-run '$(RUN)')

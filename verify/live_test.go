@@ -42,11 +42,14 @@ func private(t *testing.T) string {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: it runs containers and changes them from outside")
 	}
-	program := filepath.Join(t.TempDir(), "kakuri")
-	build := exec.Command("go", "build", "-o", program, "github.com/kakuri/kakuri/cmd/kakuri")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	program := filepath.Join(os.Getenv("KAKURI_TEST_BIN"), "kakuri")
+	if program == "kakuri" {
+		program = filepath.Join(t.TempDir(), "kakuri")
+		build := exec.Command("go", "build", "-o", program, "github.com/kakuri/kakuri/cmd/kakuri")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
 	}
 	again := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	again.Env = append(os.Environ(), insideEnv+"="+program)

@@ -51,6 +51,7 @@ var rooms = []room{
 	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
 	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
 	{"internal/house", nil, "it has no code"},
+	{"internal/vm", nil, "it starts what was built, on another kernel"},
 }
 
 // A pkg is what go list says of a package.

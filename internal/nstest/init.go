@@ -39,6 +39,7 @@ func initMain(args []string, o Options) (int, error) {
 		leave()
 	}()
 	mounts, groups := mountLines(), cgroups()
+	os.Unsetenv("KAKURI_TEST_TMP")
 	c := &exec.Cmd{
 		Path: Exe, Args: args[2:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
@@ -114,9 +115,18 @@ func furnish(exe, bin string, o Options) error {
 	if err != nil {
 		return err
 	}
+	disk, err := diskTree()
+	if err != nil {
+		return err
+	}
 	for _, d := range []struct{ path, mode string }{{"/tmp", "mode=1777"}, {"/run", "mode=755"}, {"/dev/shm", "mode=1777"}} {
 		if err := unix.Mount("tmpfs", d.path, "tmpfs", unix.MS_NOSUID, d.mode); err != nil {
 			return fmt.Errorf("tmpfs on %s: %w", d.path, err)
+		}
+	}
+	if disk >= 0 {
+		if err := attach(disk, "/tmp"); err != nil {
+			return err
 		}
 	}
 	for _, k := range kept {
@@ -156,6 +166,23 @@ func furnish(exe, bin string, o Options) error {
 		}
 	}
 	return os.Chdir(wdOr("/"))
+}
+
+// diskTree opens an empty directory in that of KAKURI_TEST_TMP, for /tmp: -1 where there is
+// no such variable. Tests of namespaces within these have the usual one.
+func diskTree() (int, error) {
+	disk := os.Getenv("KAKURI_TEST_TMP")
+	if disk == "" {
+		return -1, nil
+	}
+	dir, err := os.MkdirTemp(disk, "nstest-")
+	if err != nil {
+		return -1, err
+	}
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		return -1, err
+	}
+	return openTree(dir)
 }
 
 // wdOr looks the working directory up by name again, since it may be covered.

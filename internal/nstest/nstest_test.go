@@ -1,6 +1,7 @@
 package nstest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,9 +43,11 @@ func TestPlaceIsApart(t *testing.T) {
 		}
 	}
 	for _, d := range []string{"/tmp", "/run", "/dev/shm"} {
-		var st unix.Statfs_t
-		if err := unix.Statfs(d, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
-			t.Errorf("%s: %v, type %#x: not a tmpfs", d, err, st.Type)
+		var st, above unix.Statx_t
+		err1 := unix.Statx(unix.AT_FDCWD, d, 0, unix.STATX_MNT_ID, &st)
+		err2 := unix.Statx(unix.AT_FDCWD, filepath.Dir(d), 0, unix.STATX_MNT_ID, &above)
+		if err := errors.Join(err1, err2); err != nil || st.Mnt_id == above.Mnt_id {
+			t.Errorf("%s: %v: not a mount of its own", d, err)
 		}
 	}
 	if got := links(); !slices.Equal(got, []string{"lo"}) {

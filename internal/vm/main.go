@@ -1,0 +1,174 @@
+// Command vm runs the project's tests on other kernels: it boots Debian's cloud
+// kernels in qemu, with cgroup v2 and all its controllers, and starts the test binaries there.
+//
+//	go run ./internal/vm                              # three kernels, one after the other
+//	go run ./internal/vm -kernel 6.1 -pkgs ./launch -run TestMount
+//	go run ./internal/vm -kernel new -systemd
+//	go run ./internal/vm -arch arm64
+//
+// Kernels and the guest's root come from Debian's archive by apt, with a
+// configuration of its own below -cache: nothing is installed on this machine. What
+// the machine itself needs: qemu-system-x86 (or qemu-system-arm), e2fsprogs, xz-utils, apt, dpkg.
+//
+// On the way there are three images. The root is made once (root.go), the one with
+// tests and sources anew each time (work.go), and both are mounted from disks that qemu
+// throws away at the end; a third, empty disk is for tests of block IO. The guest's first
+// process (guest.go) is this very program. What the tests print comes out by one
+// virtio port, how each ended by another one (qemu.go).
+//
+// The exit status is 1 when a test failed, a guest did not come to its end, or there
+// was no guest at all.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// options are what the command line asks for.
+type options struct {
+	Kernel  string
+	Arch    string
+	Systemd bool
+	Pkgs    []string
+	Run     string
+	Accel   string
+	Mirror  string
+	Cache   string
+	Update  bool
+	Limit   time.Duration // of one guest, from its first instruction to its end
+}
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	var err error
+	switch {
+	case os.Getpid() == 1:
+		err = guestInit()
+	case filepath.Base(os.Args[0]) == guestName:
+		err = guestJobs()
+	default:
+		err = host()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		return 1
+	}
+	return 0
+}
+
+func flags() (options, error) {
+	var o options
+	var pkgs string
+	flag.StringVar(&o.Kernel, "kernel", "", "6.1, 6.12 or new; all three when empty")
+	flag.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
+	flag.BoolVar(&o.Systemd, "systemd", false, "have systemd as the first process, and the tests in a unit")
+	flag.StringVar(&pkgs, "pkgs", "", "packages, such as './launch ./oci'; those of jobs.go when empty")
+	flag.StringVar(&o.Run, "run", "", "tests to run, as go test -run takes them")
+	flag.StringVar(&o.Accel, "accel", "", "kvm or tcg; kvm when empty and it is there")
+	flag.StringVar(&o.Mirror, "mirror", "", "`URL` of Debian's archive; that of the machine's apt when empty")
+	flag.StringVar(&o.Cache, "cache", "", "directory for kernels and images (default kakuri-vm in the user's cache directory)")
+	flag.BoolVar(&o.Update, "update", false, "ask the archive again for what is in the cache")
+	flag.DurationVar(&o.Limit, "limit", 20*time.Minute, "of one guest's time")
+	flag.Parse()
+	o.Pkgs = strings.Fields(pkgs)
+	if flag.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if o.Cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return o, fmt.Errorf("cache directory: %w: name one with -cache", err)
+		}
+		o.Cache = filepath.Join(dir, "kakuri-vm")
+	}
+	// The tools of system administration are not in every user's path.
+	return o, os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+}
+
+// host is the program's part outside of guests.
+func host() error {
+	o, err := flags()
+	if err != nil {
+		return err
+	}
+	m, err := machineFor(o.Arch)
+	if err != nil {
+		return err
+	}
+	kernels, err := choose(o.Kernel)
+	if err != nil {
+		return err
+	}
+	if err := need(m); err != nil {
+		return err
+	}
+	root, err := rootImage(o)
+	if err != nil {
+		return fmt.Errorf("root image: %w", err)
+	}
+	w, err := makeWork(o)
+	if err != nil {
+		return fmt.Errorf("image of the tests: %w", err)
+	}
+	defer w.remove()
+	var lines []string
+	var failed bool
+	for _, r := range kernels {
+		k, err := getKernel(o, r)
+		if err != nil {
+			return fmt.Errorf("kernel %s: %w", r.name, err)
+		}
+		fmt.Printf("\n== %s, %s\n", k.version, m.how(o))
+		v, err := boot(o, m, k, root, w)
+		if err != nil {
+			v.faults = append(v.faults, err.Error())
+		}
+		lines = append(lines, v.text(k.version))
+		failed = failed || len(v.faults) > 0
+	}
+	fmt.Printf("\n%s", strings.Join(lines, ""))
+	if failed {
+		return errors.New("not all is well")
+	}
+	return nil
+}
+
+// need looks for the programs that are started.
+func need(m machine) error {
+	var packages []string
+	for _, p := range []struct{ program, pkg string }{
+		{m.qemu, m.pkg}, {"mkfs.ext4", "e2fsprogs"}, {"xz", "xz-utils"}, {"apt-get", "apt"}, {"dpkg-deb", "dpkg"}, {"tar", "tar"},
+	} {
+		if _, err := exec.LookPath(p.program); err != nil {
+			packages = append(packages, p.pkg)
+		}
+	}
+	if len(packages) > 0 {
+		return fmt.Errorf("install these first: apt-get install --no-install-recommends %s", strings.Join(packages, " "))
+	}
+	return nil
+}
+
+// output runs a command and gives its standard output; what it says otherwise
+// becomes the error.
+func output(name string, args ...string) ([]byte, error) {
+	var errs strings.Builder
+	c := exec.Command(name, args...)
+	c.Stderr = &errs
+	out, err := c.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(errs.String()))
+	}
+	return out, nil
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A machine is what qemu emulates for an architecture.
+type machine struct {
+	arch, qemu, pkg string
+	args            []string
+	console         string
+}
+
+func machineFor(arch string) (machine, error) {
+	switch arch {
+	case "amd64":
+		return machine{arch, "qemu-system-x86_64", "qemu-system-x86", []string{"-machine", "q35"}, "ttyS0"}, nil
+	case "arm64":
+		return machine{arch, "qemu-system-aarch64", "qemu-system-arm", []string{"-machine", "virt"}, "ttyAMA0"}, nil
+	}
+	return machine{}, fmt.Errorf("architecture %q: it is amd64 or arm64", arch)
+}
+
+// accel chooses how instructions are executed. A machine may have /dev/kvm and yet
+// no processor for it: under paravirtual nesting the device opens, and a guest that starts
+// in real mode as qemu's do never runs.
+func (m machine) accel(o options) string {
+	if o.Accel != "" {
+		return o.Accel
+	}
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return "tcg"
+	}
+	f.Close()
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil || m.arch != runtime.GOARCH {
+		return "tcg"
+	}
+	for line := range strings.Lines(string(info)) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "flags" {
+			if slices.Contains(f, "vmx") || slices.Contains(f, "svm") {
+				return "kvm"
+			}
+			return "tcg"
+		}
+	}
+	return "tcg"
+}
+
+func (m machine) how(o options) string { return m.qemu + " -accel " + m.accel(o) }
+
+// command is the whole line of qemu.
+func (m machine) command(o options, k *kernel, initrd, root string, w *work, log string) []string {
+	accel, cpu := m.accel(o), "max"
+	if accel == "tcg" {
+		accel += ",thread=multi"
+		if m.arch == "arm64" {
+			// Signed pointers by the book's own cipher take half of an emulator's time.
+			cpu += ",pauth-impdef=on"
+		}
+	}
+	mode := "tests"
+	if o.Systemd {
+		mode = "systemd"
+	}
+	args := append([]string{m.qemu, "-accel", accel, "-cpu", cpu}, m.args...)
+	args = append(args, "-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-kernel", k.image, "-initrd", initrd,
+		"-append", "console="+m.console+" panic=-1 loglevel=5 KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0",
+		"-serial", "file:"+log,
+		"-chardev", "file,id=events,path=/dev/stdout", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=events,name="+portName)
+	for _, d := range []struct{ name, file string }{{"root", root}, {"work", w.image}, {"spare", w.spare}} {
+		args = append(args, "-drive", "file="+d.file+",format=raw,if=none,cache=unsafe,snapshot=on,id="+d.name,
+			"-device", "virtio-blk-pci,drive="+d.name+",serial="+d.name)
+	}
+	return args
+}
+
+// An event is what a guest tells: a line that a job printed, the end of a job, or that all
+// jobs are done.
+type event struct {
+	Job  string `json:",omitempty"`
+	Line string `json:",omitempty"`
+	Exit *int   `json:",omitempty"`
+	Ms   int64  `json:",omitempty"`
+	Done bool   `json:",omitempty"`
+	// Fault says why a guest could not do what it was there for.
+	Fault string `json:",omitempty"`
+}
+
+// boot starts a guest, and gives what became of it.
+func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error) {
+	modules, err := loadList(k, mustLoad, mayLoad)
+	if err != nil {
+		return verdict{}, err
+	}
+	initrd := filepath.Join(w.dir, "initrd")
+	if err := os.WriteFile(initrd, initramfs(w.guest, modules), 0o644); err != nil {
+		return verdict{}, err
+	}
+	logs := filepath.Join(o.Cache, "log")
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return verdict{}, err
+	}
+	base := filepath.Join(logs, k.version)
+	text, err := os.Create(base + ".log")
+	if err != nil {
+		return verdict{}, err
+	}
+	defer text.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), o.Limit)
+	defer cancel()
+	// The guest is to end with this process, and the kernel means the thread by that.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	line := m.command(o, k, initrd, root, w, base+".console")
+	c := exec.CommandContext(ctx, line[0], line[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.Stderr = os.Stderr
+	events, err := c.StdoutPipe()
+	if err != nil {
+		return verdict{}, err
+	}
+	start := time.Now()
+	if err := c.Start(); err != nil {
+		return verdict{}, err
+	}
+	v := judge(io.TeeReader(events, text), w.jobs, os.Stdout)
+	v.took = time.Since(start)
+	err = c.Wait()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("ended after %v: a test or the kernel hangs", o.Limit)
+	}
+	if len(v.faults) > 0 || err != nil {
+		fmt.Printf("\nthe console ends so (%s.console):\n%s\n", base, tail(base+".console", 40))
+	}
+	return v, err
+}
+
+// initramfs holds the guest's first process and the modules, named in the order of loading.
+func initramfs(guest []byte, modules []module) []byte {
+	var c cpioArchive
+	for _, d := range []string{"dev", "proc", "sys", "root", "modules"} {
+		c.add(d, cpioDir, nil)
+	}
+	c.node("dev/console", 5, 1) // what the kernel opens for the first process
+	c.add("init", cpioFile, guest)
+	for i, m := range modules {
+		c.add(fmt.Sprintf("modules/%03d-%s", i, m.name), cpioFile, m.data)
+	}
+	c.close()
+	return c.Bytes()
+}
+
+// A verdict is how a guest's jobs went.
+type verdict struct {
+	passed, failed, skipped int
+	faults                  []string
+	took                    time.Duration
+}
+
+// judge reads a guest's events, prints a line for each job that went well, and all that
+// another printed.
+func judge(events io.Reader, jobs []job, out io.Writer) verdict {
+	var v verdict
+	ended := map[string]bool{}
+	printed := map[string][]string{}
+	done := false
+	lines := bufio.NewReader(events)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		var e event
+		if err := json.Unmarshal(line, &e); err != nil {
+			v.faults = append(v.faults, fmt.Sprintf("the guest says %q: %v", line, err))
+			continue
+		}
+		switch {
+		case e.Fault != "":
+			v.faults = append(v.faults, "guest: "+e.Fault)
+		case e.Done:
+			done = true
+		case e.Exit != nil:
+			ended[e.Job] = true
+			v.end(e, printed[e.Job], out)
+			delete(printed, e.Job)
+		default:
+			printed[e.Job] = append(printed[e.Job], e.Line)
+		}
+	}
+	for _, j := range jobs {
+		if !ended[j.Name] {
+			v.faults = append(v.faults, j.Name+" did not end")
+			show(out, printed[j.Name])
+		}
+	}
+	if !done {
+		v.faults = append(v.faults, "the guest did not come to its end")
+	}
+	return v
+}
+
+// end counts a job that has ended. A guest has all that tests need, so that a skip
+// is a fault.
+func (v *verdict) end(e event, lines []string, out io.Writer) {
+	var failed, skipped []string
+	passed := 0
+	for _, l := range lines {
+		result, name, _ := strings.Cut(strings.TrimSpace(l), ": ")
+		name, _, _ = strings.Cut(name, " ")
+		switch result {
+		case "--- PASS":
+			passed++
+		case "--- SKIP":
+			skipped = append(skipped, name)
+		case "--- FAIL":
+			failed = append(failed, name)
+		}
+	}
+	v.passed, v.skipped, v.failed = v.passed+passed, v.skipped+len(skipped), v.failed+len(failed)
+	took := time.Duration(e.Ms) * time.Millisecond
+	if len(skipped) > 0 {
+		v.faults = append(v.faults, e.Job+": skipped "+strings.Join(skipped, " "))
+	}
+	if *e.Exit != 0 || len(failed) > 0 {
+		v.faults = append(v.faults, strings.TrimSpace(fmt.Sprintf("%s: exit status %d %s", e.Job, *e.Exit, strings.Join(failed, " "))))
+	}
+	if *e.Exit == 0 && len(failed)+len(skipped) == 0 {
+		fmt.Fprintf(out, "ok    %-28s %8v  %d passed\n", e.Job, took, passed)
+		return
+	}
+	show(out, lines)
+	fmt.Fprintf(out, "FAIL  %-28s %8v  %d passed, %d skipped, %d failed, exit status %d\n", e.Job, took, passed, len(skipped), len(failed), *e.Exit)
+}
+
+// show prints what is of use in a failed job's lines.
+func show(out io.Writer, lines []string) {
+	for _, l := range lines {
+		t := strings.TrimSpace(l)
+		if !strings.HasPrefix(t, "=== ") && !strings.HasPrefix(t, "--- PASS") {
+			fmt.Fprintln(out, l)
+		}
+	}
+}
+
+func (v verdict) text(version string) string {
+	s := fmt.Sprintf("%s: %d passed, %d failed, %d skipped, %v\n", version, v.passed, v.failed, v.skipped, v.took.Round(time.Second))
+	for _, f := range v.faults {
+		s += "\t" + f + "\n"
+	}
+	return s
+}
+
+// tail gives the last lines of a file.
+func tail(name string, n int) string {
+	data, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestDebianOf(t *testing.T) {
+	for _, test := range []struct{ targets, want string }{
+		{"http://a/debian/ Debian main bookworm\nhttp://a/debian/ Debian main bookworm-updates\n", "http://a/debian/"},
+		{"http://a/security/ Debian main trixie-security\nhttp://a/old Debian main buster/updates\nhttp://b/ Debian contrib sid\nhttp://c/ Debian main sid\n", "http://c/"},
+		{"http://other/ Other main sid\n", ""},
+		{"", ""},
+	} {
+		if got := debianOf(test.targets); got != test.want {
+			t.Errorf("%q: %q, want %q", test.targets, got, test.want)
+		}
+	}
+}
+
+// The package of newer kernels is a name for several; alternatives and others are left out.
+func TestKernelPackages(t *testing.T) {
+	says := map[string]string{
+		"linux-image-cloud-amd64":     "linux-image-cloud-amd64\n  Depends: linux-image-7.2-cloud-amd64\n",
+		"linux-image-7.2-cloud-amd64": "x\n  PreDepends: linux-base\n |Depends: dracut\n |Depends: linux-image-bad\n  Depends: <linux-modules-never>\n  Depends: linux-binary-7.2\n  Depends: linux-modules-7.2\n",
+	}
+	got, err := kernelPackages(func(p string) ([]string, error) { return firstDepends(says[p]), nil }, "linux-image-cloud-amd64")
+	want := []string{"linux-image-cloud-amd64", "linux-image-7.2-cloud-amd64", "linux-binary-7.2", "linux-modules-7.2"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v %v, want %v", got, err, want)
+	}
+	broken := errors.New("broken")
+	if _, err := kernelPackages(func(string) ([]string, error) { return nil, broken }, "x"); err != broken {
+		t.Error(err)
+	}
+}
+
+// entries reads an archive back.
+func entries(t *testing.T, data []byte) map[string]string {
+	t.Helper()
+	up := func(n int) int { return (n + 3) &^ 3 }
+	found := map[string]string{}
+	for at := 0; at < len(data); {
+		field := func(i int) int {
+			n, err := strconv.ParseUint(string(data[at+6+8*i:at+14+8*i]), 16, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int(n)
+		}
+		size, long := field(6), field(11)
+		body := up(at + 110 + long)
+		name := string(data[at+110 : at+110+long-1])
+		found[name] = fmt.Sprintf("%o %d:%d %s", field(1), field(9), field(10), data[body:body+size])
+		at = up(body + size)
+	}
+	return found
+}
+
+func TestCpio(t *testing.T) {
+	got := entries(t, initramfs([]byte("program"), []module{{"b", []byte("second")}, {"a", []byte("x")}}))
+	for name, want := range map[string]string{
+		"dev": "40755 0:0 ", "dev/console": "20600 5:1 ", "init": "100755 0:0 program",
+		"modules/000-b": "100755 0:0 second", "modules/001-a": "100755 0:0 x", "TRAILER!!!": "0 0:0 ",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+}
+
+// moduleFile makes what a module looks like to modinfo: an ELF file with a section of text.
+func moduleFile(info string) []byte {
+	names := "\x00.modinfo\x00.shstrtab\x00"
+	var b bytes.Buffer
+	put := func(v ...any) {
+		for _, x := range v {
+			binary.Write(&b, binary.LittleEndian, x)
+		}
+	}
+	const header, section = 64, 64
+	text := header
+	table := text + len(info) + len(names)
+	put([]byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00"), uint16(1), uint16(62), uint32(1),
+		uint64(0), uint64(0), uint64(table), uint32(0), uint16(header), uint16(0), uint16(0), uint16(section), uint16(3), uint16(2))
+	b.WriteString(info + names)
+	put(make([]byte, section))
+	put(uint32(1), uint32(1), uint64(0), uint64(0), uint64(text), uint64(len(info)), uint32(0), uint32(0), uint64(1), uint64(0))
+	put(uint32(10), uint32(3), uint64(0), uint64(0), uint64(text+len(info)), uint64(len(names)), uint32(0), uint32(0), uint64(1), uint64(0))
+	return b.Bytes()
+}
+
+func TestLoadList(t *testing.T) {
+	dir := t.TempDir()
+	for name, info := range map[string]string{
+		"kernel/fs/ext4.ko":    "license=GPL\x00depends=jbd2,mb-cache\x00softdep=pre: crc32c gone post: other\x00",
+		"kernel/fs/jbd2.ko":    "depends=\x00",
+		"kernel/fs/other.ko":   "depends=\x00",
+		"kernel/crypto/crc.ko": "depends=\x00alias=crc32c\x00",
+		"kernel/lib/crc32c.ko": "depends=crc\x00",
+	} {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, moduleFile(info), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte("kernel/fs/mb-cache.ko\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k := &kernel{modules: dir}
+	list, err := loadList(k, []string{"ext4", "mb_cache"}, []string{"jbd2", "none"})
+	var names []string
+	for _, m := range list {
+		names = append(names, m.name)
+	}
+	if err != nil || !slices.Equal(names, []string{"jbd2", "crc", "crc32c", "ext4"}) {
+		t.Errorf("%v %v", names, err)
+	}
+	if _, err := loadList(k, []string{"none"}, nil); err == nil {
+		t.Error("a module that must be there is not")
+	}
+}
+
+func TestPackedModule(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "m.ko")
+	if err := os.WriteFile(plain, []byte("text of a module"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("xz", plain).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if data, err := readModule(plain + ".xz"); err != nil || string(data) != "text of a module" {
+		t.Errorf("%q %v", data, err)
+	}
+}
+
+func TestZboot(t *testing.T) {
+	image := make([]byte, 100)
+	copy(image, "MZ\x00\x00zimg")
+	copy(image[24:], "gzip\x00")
+	binary.LittleEndian.PutUint32(image[8:], 64)
+	binary.LittleEndian.PutUint32(image[12:], 6)
+	copy(image[64:], "packed")
+	if got, is, err := zboot(image); string(got) != "packed" || !is || err != nil {
+		t.Errorf("%q %v %v", got, is, err)
+	}
+	binary.LittleEndian.PutUint32(image[12:], 60)
+	if _, _, err := zboot(image); err == nil {
+		t.Error("more than there is")
+	}
+	copy(image[24:], "zstd22\x00")
+	if _, _, err := zboot(image); err == nil || !strings.Contains(err.Error(), `"zstd22"`) {
+		t.Error(err)
+	}
+	if _, is, err := zboot(make([]byte, 100)); is || err != nil {
+		t.Errorf("%v %v", is, err)
+	}
+}
+
+func TestFresh(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a/b")
+	fill := func(text string, err error) func(string) error {
+		return func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, "f"), []byte(text), 0o644), err)
+		}
+	}
+	for _, step := range []struct {
+		text   string
+		fails  bool
+		update bool
+		want   string
+	}{
+		{"half", true, false, ""}, {"one", false, false, "one"}, {"two", false, false, "one"}, {"bad", true, true, "one"}, {"three", false, true, "three"},
+	} {
+		var err error
+		if step.fails {
+			err = errors.New("no")
+		}
+		got := fresh(dir, step.update, fill(step.text, err))
+		data, _ := os.ReadFile(filepath.Join(dir, "f"))
+		if (got != nil) != step.fails || string(data) != step.want {
+			t.Errorf("%+v: %q %v", step, data, got)
+		}
+	}
+	if left, _ := os.ReadDir(filepath.Dir(dir)); len(left) != 1 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	exit := func(n int) *int { return &n }
+	jobs := []job{{Name: "./a"}, {Name: "./b"}}
+	pass := event{Job: "./a", Line: "    --- PASS: TestX/y (0.00s)"}
+	endA, endB, done := event{Job: "./a", Exit: exit(0)}, event{Job: "./b", Exit: exit(0)}, event{Done: true}
+	for _, test := range []struct {
+		name   string
+		events []event
+		want   verdict
+		prints string
+	}{
+		{"well", []event{pass, endA, endB, done}, verdict{passed: 1}, "ok    ./a"},
+		{"failed", []event{{Job: "./a", Line: "why"}, {Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, {Job: "./a", Exit: exit(1)}, endB, done},
+			verdict{failed: 1, faults: []string{"./a: exit status 1 TestZ"}}, "why"},
+		{"failed in silence", []event{{Job: "./a", Exit: exit(2)}, endB, done}, verdict{faults: []string{"./a: exit status 2"}}, "FAIL  ./a"},
+		{"failed with status 0", []event{{Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, endA, endB, done}, verdict{failed: 1, faults: []string{"./a: exit status 0 TestZ"}}, "FAIL  ./a"},
+		{"skipped", []event{{Job: "./a", Line: "--- SKIP: TestS (0.1s)"}, endA, endB, done}, verdict{skipped: 1, faults: []string{"./a: skipped TestS"}}, "SKIP: TestS"},
+		{"died", []event{pass, endA, {Job: "./b", Line: "last words"}}, verdict{passed: 1, faults: []string{"./b did not end", "the guest did not come to its end"}}, "last words"},
+		{"fault", []event{{Fault: "no disk"}, endA, endB, done}, verdict{faults: []string{"guest: no disk"}}, ""},
+	} {
+		var in, out bytes.Buffer
+		for _, e := range test.events {
+			json.NewEncoder(&in).Encode(e)
+		}
+		got := judge(&in, jobs, &out)
+		if fmt.Sprint(got) != fmt.Sprint(test.want) || !strings.Contains(out.String(), test.prints) {
+			t.Errorf("%s: %v, want %v; printed:\n%s", test.name, got, test.want, out.String())
+		}
+	}
+	var out bytes.Buffer
+	if got := judge(strings.NewReader("garbage\n"), nil, &out); len(got.faults) != 2 {
+		t.Errorf("%v", got)
+	}
+}
