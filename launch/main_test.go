@@ -347,11 +347,7 @@ func mountOf(lines []string, point string) (options, peers, fs string) {
 func hold(t testing.TB, flags uintptr) int {
 	t.Helper()
 	c := nstest.Part("holder")
-	// A time namespace is not for clone(2).
-	if flags&unix.CLONE_NEWTIME != 0 {
-		c.Args = append(c.Args, "time")
-	}
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags &^ unix.CLONE_NEWTIME}
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	if flags&unix.CLONE_NEWUSER != 0 {
 		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{Size: 2000}}
 		c.SysProcAttr.GidMappings = c.SysProcAttr.UidMappings
@@ -371,6 +367,7 @@ func background(t testing.TB, c *exec.Cmd) int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Stderr = os.Stderr // why it did not start
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -120,10 +120,14 @@ func (a *archive) download(dir string, pkgs ...string) error {
 
 // gather downloads packages with all that they depend on, and gives the files.
 func (a *archive) gather(pkgs ...string) ([]string, error) {
+	archives := filepath.Join(a.dir, "cache/archives")
+	if err := errors.Join(os.RemoveAll(archives), os.MkdirAll(archives+"/partial", 0o755)); err != nil {
+		return nil, err
+	}
 	if _, err := output("apt-get", append(slices.Concat(a.args, []string{"-q", "-y", "--no-install-recommends", "--download-only", "install"}), pkgs...)...); err != nil {
 		return nil, err
 	}
-	return filepath.Glob(filepath.Join(a.dir, "cache/archives/*.deb"))
+	return filepath.Glob(archives + "/*.deb")
 }
 
 // unpack lays a package's files below dir. Owners and modes are kept as far as this

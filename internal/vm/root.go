@@ -118,9 +118,6 @@ func furnish(tree, arch string, debs []string) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(tree, workDir), 0o755); err != nil {
-		return err
-	}
 	// dpkg's alternatives are links that its scripts make.
 	return os.Symlink("mawk", filepath.Join(tree, "usr/bin/awk"))
 }
