@@ -72,6 +72,8 @@ const (
 	CallGetpid
 	CallRenameat2
 	CallSocket
+	CallPidfdOpen
+	CallPidfdGetfd
 
 	callEnd
 )
@@ -146,6 +148,8 @@ var callTable = [callEnd]struct {
 	CallGetpid:         {"getpid", 39, 172},
 	CallRenameat2:      {"renameat2", 316, 276},
 	CallSocket:         {"socket", 41, 198},
+	CallPidfdOpen:      {"pidfd_open", 434, 434},
+	CallPidfdGetfd:     {"pidfd_getfd", 438, 438},
 }
 
 // String returns the call's name in the manual, such as "openat2".

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
 )
 
@@ -175,36 +176,43 @@ func FuzzMapping(f *testing.F) {
 			}
 		}
 		for _, hole := range []uint32{0, m.Inside, m.Inside + m.Size - 1, m.Inside + m.Size/2} {
-			checkAround(t, m.Inside, m.Size, hole)
+			for _, caller := range []uint32{0, m.Outside, m.Outside + m.Size - 1, m.Outside + m.Size/2, 7} {
+				checkAround(t, m, hole, caller)
+			}
 		}
 	})
 }
 
-// checkAround checks that a map with a hole covers each id but that of the hole once.
-func checkAround(t *testing.T, inside, size, hole uint32) {
+// checkAround checks that a map around one id covers each other id once, on both sides.
+func checkAround(t *testing.T, m plan.IDMapping, own, caller uint32) {
 	t.Helper()
-	have, err := addMaps(nil, []string{fmt.Sprintf("%d:7:1", hole)}, nil, "")
-	if err != nil {
-		t.Fatal(err)
+	if uint64(m.Inside)+uint64(m.Size) > 1<<32 || uint64(m.Outside)+uint64(m.Size) > 1<<32 {
+		return
 	}
-	m, err := parseMapping(fmt.Sprintf("%d:0:%d", inside, size))
-	if err != nil {
-		t.Fatal(err)
+	list := idMap{&own, []plan.IDMapping{m}}.list(caller)
+	if (list[0] != plan.IDMapping{Inside: own, Outside: caller, Size: 1}) {
+		t.Fatalf("%+v", list)
 	}
-	total, next := uint64(0), uint32(0)
-	for _, part := range around(have, m) {
-		if part.Size == 0 || part.Outside != next || (hole >= part.Inside && hole-part.Inside < part.Size) {
-			t.Fatalf("around %d in %+v: %+v", hole, m, part)
+	total, inside, outside := uint64(0), m.Inside, m.Outside
+	for _, part := range list[1:] {
+		if inside == own {
+			inside++
+		}
+		if outside == caller {
+			outside++
+		}
+		if part.Size == 0 || part.Inside != inside || part.Outside != outside || own-part.Inside < part.Size || caller-part.Outside < part.Size {
+			t.Fatalf("around %d %d in %+v: %+v", own, caller, m, list)
 		}
 		total += uint64(part.Size)
-		next += part.Size
+		inside, outside = inside+part.Size, outside+part.Size
 	}
-	want := uint64(size)
-	if hole >= inside && hole-inside < size {
+	want := uint64(m.Size)
+	if own-m.Inside < m.Size || caller-m.Outside < m.Size {
 		want--
 	}
 	if total != want {
-		t.Fatalf("around %d in %+v: %d ids, want %d", hole, m, total, want)
+		t.Fatalf("around %d %d in %+v: %d ids, want %d", own, caller, m, total, want)
 	}
 }
 

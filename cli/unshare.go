@@ -1,13 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"os/user"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/engine"
@@ -17,26 +18,52 @@ import (
 
 // unshareFlags are unshare(1)'s options.
 type unshareFlags struct {
-	kinds                     [8]string // a namespace's flag: its file, "-" for none
-	fork, mapRoot, mapCurrent bool
-	mapAuto, keepCaps         bool
-	mapUser, mapGroup         string
-	mapUsers, mapGroups       []string
-	killChild, mountProc      string
-	propagation, setgroups    string
-	root, wd                  string
-	setuid, setgid            string
-	boottime, monotonic       string
-	forwardSignals            bool
-	given                     func(string) bool
-	args                      []string
+	kinds                  [8]string // a namespace's flag: its file, noFile for none
+	fork, keepCaps         bool
+	forwardSignals         bool
+	mapping                []func(*idMaps, plan.Facts) error // in the order of the line
+	killChild              string
+	mountProc, mountBinfmt string
+	interp, owner          string
+	propagation, setgroups string
+	root, wd               string
+	setuid, setgid         string
+	boottime, monotonic    string
+	given                  func(string) bool
 }
 
-// given is what a flag without its optional value holds.
+// noFile is what a flag without its optional value holds.
 const noFile = "\x00"
 
 func newUnshare(io IO) *cobra.Command {
 	f := &unshareFlags{}
+	c := unshareCommand(f, func(c *cobra.Command, args []string) error {
+		e, p, err := f.plan(c, args)
+		if err != nil {
+			return likeUtilLinux(err)
+		}
+		return likeUtilLinux(executePlan(c, io, e, p, f.stand()))
+	})
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return likeUtilLinux(c.Parent().FlagErrorFunc()(c, err))
+	})
+	return c
+}
+
+// stand is how signals are taken while the program runs.
+func (f *unshareFlags) stand() engine.Stand {
+	switch {
+	case f.forwardSignals:
+		return engine.Passing
+	case f.forks():
+		return engine.Apart
+	}
+	return engine.InPlace
+}
+
+func (f *unshareFlags) forks() bool { return f.fork || f.forwardSignals || f.given("kill-child") }
+
+func unshareCommand(f *unshareFlags, run func(*cobra.Command, []string) error) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unshare [OPTIONS] [PROGRAM [ARG...]]",
 		Short: "Run a program with namespaces of its own, as unshare(1)",
@@ -44,31 +71,26 @@ func newUnshare(io IO) *cobra.Command {
 options name for itself, and everything else shared. Options are those of
 util-linux's unshare. "kakuri explain unshare ..." prints the plan.`,
 		Example: "  kakuri unshare --fork --pid --mount-proc bash\n  kakuri unshare -Ur id",
-		RunE: func(c *cobra.Command, args []string) error {
-			e, p, err := f.plan(c, args)
-			if err != nil {
-				return err
-			}
-			return executePlan(c, io, e, p, f.forwardSignals)
-		},
 	}
 	f.register(c)
+	likeGetopt(c, false, run)
 	return c
 }
 
 func explainUnshare(io IO, o *explainFlags) *cobra.Command {
 	f := &unshareFlags{}
-	c := newUnshare(io)
-	c.ResetFlags()
-	f.register(c)
-	c.Short = "Print the plan of an unshare"
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c := unshareCommand(f, func(c *cobra.Command, args []string) error {
 		e, p, err := f.plan(c, args)
 		if err != nil {
 			return err
 		}
 		return o.print(io, p, e.Host().Arch)
-	}
+	})
+	c.Short = "Print the plan of an unshare"
+	c.Long = `Print the plan that "kakuri unshare" with the same options would execute, and
+run nothing: each kernel operation, the side it happens on, and the option that
+it is there for.`
+	c.Example = "  kakuri explain unshare --fork --pid --mount-proc bash\n  kakuri explain --calls unshare -Ur id"
 	return c
 }
 
@@ -86,29 +108,47 @@ func (f *unshareFlags) register(c *cobra.Command) {
 		s.StringVarP(to, long, short, "", help)
 		s.Lookup(long).NoOptDefVal = value
 	}
+	maps := func(long, short, kind, help string, do func(m *idMaps, value string, host plan.Facts) error) {
+		s.VarP(action{kind, func(value string) error {
+			f.mapping = append(f.mapping, func(m *idMaps, host plan.Facts) error {
+				if err := do(m, value, host); err != nil {
+					return fmt.Errorf("--%s %s: %w", long, value, err)
+				}
+				return nil
+			})
+			return nil
+		}}, long, short, help)
+		if kind == "bool" {
+			s.Lookup(long).NoOptDefVal = "true"
+		}
+	}
 	for _, ns := range abi.Namespaces() {
 		optional(&f.kinds[ns], nsFlags[ns].long, nsFlags[ns].short, noFile, "a new "+ns.String()+" namespace; with =`FILE` kept there by a bind mount")
 	}
 	s.BoolVarP(&f.fork, "fork", "f", false, "fork before the program is run, so that it is in the new pid namespace")
-	s.StringVar(&f.mapUser, "map-user", "", "map the current user to this one (implies --user)")
-	s.StringVar(&f.mapGroup, "map-group", "", "map the current group to this one (implies --user)")
-	s.BoolVarP(&f.mapRoot, "map-root-user", "r", false, "map the current user to root (implies --user)")
-	s.BoolVarP(&f.mapCurrent, "map-current-user", "c", false, "map the current user to itself (implies --user)")
-	s.BoolVar(&f.mapAuto, "map-auto", false, "map the ranges of /etc/subuid and /etc/subgid (implies --user)")
-	s.StringArrayVar(&f.mapUsers, "map-users", nil, "map users: `INSIDE:OUTSIDE:COUNT`, auto, subids or all (implies --user)")
-	s.StringArrayVar(&f.mapGroups, "map-groups", nil, "map groups, likewise (implies --user)")
-	optional(&f.killChild, "kill-child", "", "KILL", "end the program when this command ends (implies --fork)")
+	maps("map-user", "", "string", "map the current user to this `UID|NAME` (implies --user)", (*idMaps).mapUser)
+	maps("map-group", "", "string", "map the current group to this `GID|NAME` (implies --user)", (*idMaps).mapGroup)
+	maps("map-root-user", "r", "bool", "map the current user to root (implies --user)", (*idMaps).mapRoot)
+	maps("map-current-user", "c", "bool", "map the current user to itself (implies --user)", (*idMaps).mapCurrent)
+	maps("map-auto", "", "bool", "map the ranges of /etc/subuid and /etc/subgid (implies --user)", (*idMaps).mapAuto)
+	maps("map-subids", "", "bool", "map these ranges to themselves (implies --user)", (*idMaps).mapSubids)
+	maps("map-users", "", "string", "map users: `INSIDE:OUTSIDE:COUNT`, auto, subids or all (implies --user)", (*idMaps).mapUsers)
+	maps("map-groups", "", "string", "map groups: `INSIDE:OUTSIDE:COUNT`, auto, subids or all (implies --user)", (*idMaps).mapGroups)
+	s.StringVar(&f.owner, "owner", "", "have `UID:GID` own the user namespace (implies --user)")
+	optional(&f.killChild, "kill-child", "", "KILL", "send the program `SIGNAL` (KILL when none is named) when this command ends (implies --fork)")
+	s.BoolVar(&f.forwardSignals, "forward-signals", false, "pass SIGTERM and SIGINT on to the program (implies --fork)")
 	optional(&f.mountProc, "mount-proc", "", "/proc", "mount proc first, at /proc or `DIR` (implies --mount)")
-	s.StringVar(&f.propagation, "propagation", "", "of mounts in the new mount namespace: private, slave, shared, unchanged")
-	s.StringVar(&f.setgroups, "setgroups", "", "allow or deny setgroups(2) in the user namespace")
+	optional(&f.mountBinfmt, "mount-binfmt", "", noFile, "mount binfmt_misc first, at /proc/sys/fs/binfmt_misc or `DIR` (implies --mount and --user)")
+	s.StringVarP(&f.interp, "load-interp", "l", "", "register an interpreter in this `:NAME:TYPE:OFFSET:MAGIC:MASK:INTERPRETER:FLAGS` (implies --mount-binfmt)")
+	s.StringVar(&f.propagation, "propagation", "", "of mounts in the new mount namespace: `MODE` is private, slave, shared or unchanged")
+	s.StringVar(&f.setgroups, "setgroups", "", "`allow|deny` setgroups(2) in the user namespace")
 	s.BoolVar(&f.keepCaps, "keep-caps", false, "keep the capabilities of the user namespace over the execve")
-	s.StringVarP(&f.root, "root", "R", "", "run with this root directory")
-	s.StringVarP(&f.wd, "wd", "w", "", "run in this working directory")
-	s.StringVarP(&f.setuid, "setuid", "S", "", "set this uid inside")
-	s.StringVarP(&f.setgid, "setgid", "G", "", "set this gid inside")
-	s.StringVar(&f.boottime, "boottime", "", "offset of the boot clock, in seconds (with --time)")
-	s.StringVar(&f.monotonic, "monotonic", "", "offset of the monotonic clock, in seconds (with --time)")
-	s.BoolVar(&f.forwardSignals, "forward-signals", false, "pass SIGTERM and SIGINT on to the program (with --fork)")
+	s.StringVarP(&f.root, "root", "R", "", "run with `DIR` as root directory")
+	s.StringVarP(&f.wd, "wd", "w", "", "run in the working directory `DIR`")
+	s.StringVarP(&f.setuid, "setuid", "S", "", "set this `UID` inside")
+	s.StringVarP(&f.setgid, "setgid", "G", "", "set this `GID` inside, and no other groups")
+	s.StringVar(&f.boottime, "boottime", "", "offset of the boot clock in `SECONDS` (with --time)")
+	s.StringVar(&f.monotonic, "monotonic", "", "offset of the monotonic clock in `SECONDS` (with --time)")
 }
 
 func (f *unshareFlags) plan(c *cobra.Command, args []string) (*engine.Engine, plan.Plan, error) {
@@ -120,14 +160,11 @@ func (f *unshareFlags) plan(c *cobra.Command, args []string) (*engine.Engine, pl
 		return fail(err)
 	}
 	f.given = c.Flags().Changed
-	if len(args) == 0 {
-		args = []string{shell()}
-	}
-	f.args = args
 	o, err := f.options(e.Host())
 	if err != nil {
 		return fail(usageError{err})
 	}
+	o.File, o.Args = program(args)
 	p, err := plan.CompileUnshare(o, e.Host())
 	if err != nil {
 		return fail(err)
@@ -135,29 +172,53 @@ func (f *unshareFlags) plan(c *cobra.Command, args []string) (*engine.Engine, pl
 	return e, p, nil
 }
 
-func shell() string {
-	if s := os.Getenv("SHELL"); s != "" {
-		return s
+// program is what a line runs: without a word of its own the shell, as a login shell.
+func program(args []string) (file string, _ []string) {
+	if len(args) > 0 {
+		return "", args
 	}
-	return "/bin/sh"
+	shell := os.Getenv("SHELL")
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	return shell, []string{"-" + filepath.Base(shell)}
 }
 
 func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 	o := plan.UnshareOptions{
-		Fork: f.fork || f.given("kill-child"), Setgroups: f.setgroups, KeepCaps: f.keepCaps, Propagation: f.propagation,
-		MountProc: f.mountProc, Root: f.root, Wd: f.wd, KillChild: f.given("kill-child"),
-		Args: f.args, Env: os.Environ(), Because: f.because,
+		Fork: f.forks(), Setgroups: f.setgroups, KeepCaps: f.keepCaps, Propagation: f.propagation,
+		MountProc: f.mountProc, Binfmt: f.mountBinfmt, Interp: f.interp, Root: f.root, Wd: f.wd,
+		Env: os.Environ(), Signals: engine.Inherited(), Because: f.because,
 	}
-	mapped := f.mapRoot || f.mapCurrent || f.mapAuto || f.mapUser != "" || f.mapGroup != "" || len(f.mapUsers)+len(f.mapGroups) > 0
+	if o.Binfmt == noFile || (o.Binfmt == "" && o.Interp != "") {
+		o.Binfmt = "/proc/sys/fs/binfmt_misc"
+		if o.MountProc == "" {
+			o.MountProc = "/proc"
+		}
+	}
 	for _, ns := range abi.Namespaces() {
 		file := f.kinds[ns]
-		implied := (ns == abi.NSUser && mapped) || (ns == abi.NSMount && f.mountProc != "")
-		if file != "" || implied {
+		implied := (ns == abi.NSUser && (len(f.mapping) > 0 || f.owner != "" || o.Binfmt != "")) || (ns == abi.NSMount && (o.MountProc != "" || o.Binfmt != ""))
+		if f.given(nsFlags[ns].long) || implied {
 			o.New = append(o.New, ns)
 		}
-		if file != "" && file != noFile {
+		if f.given(nsFlags[ns].long) && file != noFile {
 			o.Keep = append(o.Keep, plan.KeepNamespace{NS: ns, Path: file})
 		}
+	}
+	if f.given("kill-child") {
+		sig, ok := abi.ParseSignal(f.killChild)
+		if !ok {
+			return o, fmt.Errorf("--kill-child %s: unknown signal", f.killChild)
+		}
+		o.KillChild = sig
+	}
+	if f.owner != "" {
+		ids, err := parseOwner(f.owner)
+		if err != nil {
+			return o, err
+		}
+		o.Owner = ids
 	}
 	switch f.propagation {
 	case "", "private", "slave", "shared", "unchanged":
@@ -169,30 +230,61 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 	default:
 		return o, fmt.Errorf("--setgroups %s: there are allow and deny", f.setgroups)
 	}
-	var err error
-	if o.UIDs, o.GIDs, err = f.maps(host); err != nil {
-		return o, err
+	if f.setgroups != "" && !slices.Contains(o.New, abi.NSUser) {
+		return o, fmt.Errorf("--setgroups %s: only in a new user namespace, as --user makes it", f.setgroups)
 	}
-	if f.oneGroup() {
+	var m idMaps
+	for _, add := range f.mapping {
+		if err := add(&m, host); err != nil {
+			return o, err
+		}
+	}
+	o.UIDs, o.GIDs = m.users.list(host.UID), m.groups.list(host.GID)
+	if m.groups.own != nil && len(m.groups.ranges) == 0 && f.owner == "" {
 		// As unshare(1), for root too: the kernel wants it of those without privileges.
 		if f.setgroups == "allow" {
 			return o, fmt.Errorf("--setgroups allow: not with a map of one group, as --map-root-user and --map-group make it")
 		}
 		o.Setgroups = "deny"
 	}
-	for _, x := range []struct {
-		flag, value string
-		to          **uint32
-	}{{"--setuid", f.setuid, &o.SetUID}, {"--setgid", f.setgid, &o.SetGID}} {
-		if x.value != "" {
-			n, err := strconv.ParseUint(x.value, 10, 31)
-			if err != nil {
-				return o, fmt.Errorf("%s %s: want a number", x.flag, x.value)
-			}
-			id := uint32(n)
-			*x.to = &id
-		}
+	if err := f.ids(&o); err != nil {
+		return o, err
 	}
+	return o, f.clocks(&o)
+}
+
+func parseOwner(s string) (*plan.Owner, error) {
+	uid, gid, ok := strings.Cut(s, ":")
+	u, err1 := strconv.ParseUint(uid, 10, 32)
+	g, err2 := strconv.ParseUint(gid, 10, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return nil, fmt.Errorf("--owner %s: want UID:GID", s)
+	}
+	return &plan.Owner{UID: uint32(u), GID: uint32(g)}, nil
+}
+
+func (f *unshareFlags) ids(o *plan.UnshareOptions) (err error) {
+	if o.SetUID, err = parseID("--setuid", f.setuid); err != nil {
+		return err
+	}
+	o.SetGID, err = parseID("--setgid", f.setgid)
+	return err
+}
+
+// parseID reads a number of a user or group, nil for an empty one.
+func parseID(flag, value string) (*uint32, error) {
+	if value == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: want a number", flag, value)
+	}
+	id := uint32(n)
+	return &id, nil
+}
+
+func (f *unshareFlags) clocks(o *plan.UnshareOptions) error {
 	for _, x := range []struct {
 		flag, value string
 		to          *int64
@@ -200,20 +292,15 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 		if x.value != "" {
 			n, err := strconv.ParseInt(x.value, 10, 33)
 			if err != nil {
-				return o, fmt.Errorf("%s %s: want a number of seconds", x.flag, x.value)
+				return fmt.Errorf("%s %s: want a number of seconds", x.flag, x.value)
 			}
-			if f.kinds[abi.NSTime] == "" {
-				return o, fmt.Errorf("%s needs --time", x.flag)
+			if !f.given("time") {
+				return fmt.Errorf("%s needs --time", x.flag)
 			}
 			*x.to = n * 1e9
 		}
 	}
-	return o, nil
-}
-
-// oneGroup reports whether a single group is mapped, and no range.
-func (f *unshareFlags) oneGroup() bool {
-	return (f.mapRoot || f.mapCurrent || f.mapGroup != "") && !f.mapAuto && len(f.mapGroups) == 0
+	return nil
 }
 
 // because names the flag behind a part of the plan.
@@ -223,14 +310,18 @@ func (f *unshareFlags) because(part string) string {
 		switch {
 		case f.given(flag):
 			return "--" + flag
-		case ns == abi.NSMount:
+		case ns == abi.NSMount && f.given("mount-proc"):
 			return "--mount-proc"
+		case len(f.mapping) == 0 && f.owner != "":
+			return "--owner"
+		case ns == abi.NSMount, len(f.mapping) == 0:
+			return f.binfmtFlag()
 		}
 		part = "map"
 	}
 	switch part {
 	case "map":
-		for _, flag := range []string{"map-root-user", "map-current-user", "map-auto", "map-user", "map-group", "map-users", "map-groups"} {
+		for _, flag := range []string{"map-root-user", "map-current-user", "map-auto", "map-subids", "map-user", "map-group", "map-users", "map-groups"} {
 			if f.given(flag) {
 				return "--" + flag
 			}
@@ -245,9 +336,18 @@ func (f *unshareFlags) because(part string) string {
 		}
 	case "command":
 		return "command"
+	case "no fork":
+		return "without --fork, the program ends with this command"
+	case "mount-proc", "mount-binfmt":
+		if !f.given(part) {
+			return f.binfmtFlag()
+		}
 	case "root":
-		if !f.given("root") {
+		if !f.given("root") && f.given("mount-proc") {
 			return "--mount-proc"
+		}
+		if !f.given("root") {
+			return f.binfmtFlag()
 		}
 	}
 	if f.given(part) {
@@ -256,104 +356,135 @@ func (f *unshareFlags) because(part string) string {
 	return ""
 }
 
-// maps gives the id maps that the options ask for.
-func (f *unshareFlags) maps(host plan.Facts) (uids, gids []plan.IDMapping, err error) {
-	one := func(inside uint32, outside uint32) []plan.IDMapping {
-		return []plan.IDMapping{{Inside: inside, Outside: outside, Size: 1}}
+// binfmtFlag is the flag that wants binfmt_misc.
+func (f *unshareFlags) binfmtFlag() string {
+	if f.given("mount-binfmt") {
+		return "--mount-binfmt"
 	}
-	switch {
-	case f.mapRoot:
-		uids, gids = one(0, host.UID), one(0, host.GID)
-	case f.mapCurrent:
-		uids, gids = one(host.UID, host.UID), one(host.GID, host.GID)
-	}
-	if f.mapUser != "" {
-		id, err := lookupID(f.mapUser, func(s string) (string, error) { u, err := user.Lookup(s); return field(u, err) })
-		if err != nil {
-			return nil, nil, fmt.Errorf("--map-user %s: %w", f.mapUser, err)
-		}
-		uids = one(id, host.UID)
-	}
-	if f.mapGroup != "" {
-		id, err := lookupID(f.mapGroup, func(s string) (string, error) {
-			g, err := user.LookupGroup(s)
-			if err != nil {
-				return "", err
-			}
-			return g.Gid, nil
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("--map-group %s: %w", f.mapGroup, err)
-		}
-		gids = one(id, host.GID)
-	}
-	users, groups := f.mapUsers, f.mapGroups
-	if f.mapAuto {
-		users, groups = append(users, "auto"), append(groups, "auto")
-	}
-	if uids, err = addMaps(uids, users, subordinate(host.SubUIDs, host), "--map-users"); err != nil {
-		return nil, nil, err
-	}
-	gids, err = addMaps(gids, groups, subordinate(host.SubGIDs, host), "--map-groups")
-	return uids, gids, err
+	return "--load-interp"
 }
 
-// subordinate is the caller's first range of ids, for root the last 65,536 below 2^32-1
-// when it has none in /etc/subuid.
-func subordinate(ranges []plan.IDRange, host plan.Facts) *plan.IDRange {
-	if len(ranges) > 0 {
-		return &ranges[0]
-	}
-	if host.Privileged() {
-		return &plan.IDRange{Start: 0x70000000, Size: 65536}
+// idMaps are the maps of users and groups that a line asks for.
+type idMaps struct{ users, groups idMap }
+
+// An idMap maps the caller's own id, and ranges.
+type idMap struct {
+	own    *uint32 // inside
+	ranges []plan.IDMapping
+}
+
+func (m *idMaps) mapRoot(string, plan.Facts) error {
+	var zero uint32
+	m.users.own, m.groups.own = &zero, &zero
+	return nil
+}
+
+func (m *idMaps) mapCurrent(_ string, host plan.Facts) error {
+	m.users.own, m.groups.own = &host.UID, &host.GID
+	return nil
+}
+
+func (m *idMaps) mapUser(value string, _ plan.Facts) error {
+	id, err := lookupID(value, func(s string) (string, error) { u, err := user.Lookup(s); return field(u, err) })
+	m.users.own = &id
+	return err
+}
+
+func (m *idMaps) mapGroup(value string, _ plan.Facts) error {
+	id, err := lookupID(value, func(s string) (string, error) {
+		g, err := user.LookupGroup(s)
+		if err != nil {
+			return "", err
+		}
+		return g.Gid, nil
+	})
+	m.groups.own = &id
+	return err
+}
+
+func (m *idMaps) mapAuto(_ string, host plan.Facts) error {
+	return errors.Join(m.mapUsers("auto", host), m.mapGroups("auto", host))
+}
+
+func (m *idMaps) mapSubids(_ string, host plan.Facts) error {
+	return errors.Join(m.mapUsers("subids", host), m.mapGroups("subids", host))
+}
+
+func (m *idMaps) mapUsers(value string, host plan.Facts) error {
+	return m.users.add(value, host.SubUIDs, "uid")
+}
+
+func (m *idMaps) mapGroups(value string, host plan.Facts) error {
+	return m.groups.add(value, host.SubGIDs, "gid")
+}
+
+// add adds a range, or what one of the words stands for; kind is "uid" or "gid".
+func (m *idMap) add(value string, sub []plan.IDRange, kind string) error {
+	switch value {
+	case "auto", "subids":
+		if len(sub) == 0 {
+			return fmt.Errorf("the caller has no range in /etc/sub%s", kind)
+		}
+		r := plan.IDMapping{Outside: sub[0].Start, Size: sub[0].Size}
+		if value == "subids" {
+			r.Inside = r.Outside
+		}
+		m.ranges = append(m.ranges, r)
+	case "all":
+		list, err := ownMap(kind)
+		m.ranges = append(m.ranges, list...)
+		return err
+	default:
+		r, err := parseMapping(value)
+		if err != nil {
+			return err
+		}
+		m.ranges = append(m.ranges, r)
 	}
 	return nil
 }
 
-// addMaps adds --map-users values to a map. As with unshare(1), a range gives way to
-// the single id that is mapped already.
-func addMaps(have []plan.IDMapping, values []string, sub *plan.IDRange, flag string) ([]plan.IDMapping, error) {
-	for _, v := range values {
-		switch v {
-		case "auto", "subids":
-			if sub == nil {
-				return nil, fmt.Errorf("%s %s: the caller has no range in /etc/subuid or /etc/subgid", flag, v)
-			}
-			inside := uint32(0)
-			if v == "subids" {
-				inside = sub.Start
-			}
-			have = append(have, around(have, plan.IDMapping{Inside: inside, Outside: sub.Start, Size: sub.Size})...)
-		case "all":
-			have = append(have, around(have, plan.IDMapping{Size: 1<<32 - 1})...)
-		default:
-			m, err := parseMapping(v)
-			if err != nil {
-				return nil, fmt.Errorf("%s %s: %w", flag, v, err)
-			}
-			have = append(have, m)
+// ownMap maps each id of this process's user namespace to itself.
+func ownMap(kind string) ([]plan.IDMapping, error) {
+	data, err := os.ReadFile("/proc/self/" + kind + "_map")
+	if err != nil {
+		return nil, err
+	}
+	var list []plan.IDMapping
+	for line := range strings.Lines(string(data)) {
+		var inside, outside, size uint32
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err == nil {
+			list = append(list, plan.IDMapping{Inside: inside, Outside: inside, Size: size})
 		}
 	}
-	return have, nil
+	return list, nil
 }
 
-// around cuts a hole into m where have maps an id inside already.
-func around(have []plan.IDMapping, m plan.IDMapping) []plan.IDMapping {
-	if len(have) != 1 {
-		return []plan.IDMapping{m}
+// list gives the map as it is written: the caller's own id, then the ranges around it. A range
+// that would map either side of it once more loses its last id, and what is left moves together.
+func (m idMap) list(caller uint32) []plan.IDMapping {
+	if m.own == nil {
+		return m.ranges
 	}
-	at := have[0].Inside
-	if at < m.Inside || at-m.Inside >= m.Size {
-		return []plan.IDMapping{m}
-	}
-	// The ids outside are used without a gap: what is cut inside moves up.
-	before := at - m.Inside
-	var list []plan.IDMapping
-	if before > 0 {
-		list = append(list, plan.IDMapping{Inside: m.Inside, Outside: m.Outside, Size: before})
-	}
-	if rest := m.Size - before - 1; rest > 0 {
-		list = append(list, plan.IDMapping{Inside: at + 1, Outside: m.Outside + before, Size: rest})
+	own := plan.IDMapping{Inside: *m.own, Outside: caller, Size: 1}
+	list := []plan.IDMapping{own}
+	for _, r := range m.ranges {
+		left := r.Size
+		if own.Inside-r.Inside < r.Size || own.Outside-r.Outside < r.Size {
+			left--
+		}
+		for inside, outside := r.Inside, r.Outside; left > 0; {
+			if inside == own.Inside {
+				inside++
+			}
+			if outside == own.Outside {
+				outside++
+			}
+			// Up to the next id to leave out; behind it the difference is a large number.
+			n := min(left, own.Inside-inside, own.Outside-outside)
+			list = append(list, plan.IDMapping{Inside: inside, Outside: outside, Size: n})
+			inside, outside, left = inside+n, outside+n, left-n
+		}
 	}
 	return list
 }
@@ -404,19 +535,18 @@ func lookupID(s string, byName func(string) (string, error)) (uint32, error) {
 	return uint32(n), err
 }
 
-// executePlan runs a plan whose process has the terminal in common with this
-// command: what the terminal sends both get, so it is not sent on.
-func executePlan(c *cobra.Command, io IO, e *engine.Engine, p plan.Plan, forward bool) error {
-	if !forward {
-		// Caught, not ignored: an ignored signal stays so in the program.
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
-	}
-	res, err := e.Execute(c.Context(), p, forward)
-	for _, w := range res.Warnings {
+// executePlan runs a plan of unshare or enter. What ends the program ends this process as well:
+// it returns only where the program came to an end of its own.
+func executePlan(c *cobra.Command, io IO, e *engine.Engine, p plan.Plan, stand engine.Stand) error {
+	for _, w := range p.Warnings {
 		fmt.Fprintln(io.Err, "warning:", w)
 	}
+	res, err := e.Execute(c.Context(), p, stand)
 	if err != nil {
 		return err
+	}
+	if res.Signal != 0 {
+		engine.EndBy(res.Signal)
 	}
 	if res.Code != 0 {
 		return exitCode(res.Code)

@@ -19,9 +19,10 @@ import (
 
 // A Result is how a run ended.
 type Result struct {
-	Code     int       // exit code: the command's own, or 128 plus the signal that ended it
-	Plan     plan.Plan // what was run
-	Timings  []float64 // microseconds a step, when they were asked for
+	Code     int            // exit code: the command's own, or 128 plus the signal that ended it
+	Signal   syscall.Signal // that ended it, where this is known of the command itself: of [Engine.Execute]
+	Plan     plan.Plan      // what was run
+	Timings  []float64      // microseconds a step, when they were asked for
 	Warnings []string
 }
 
@@ -217,11 +218,11 @@ func launchError(err error) error {
 	switch step.Errno() {
 	case syscall.ENOENT, syscall.ENOTDIR:
 		if len(op.Path) > 0 {
-			return &ExitError{127, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", op.Args[0], err)}
+			return &ExitError{127, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", op.Program(), err)}
 		}
-		return &ExitError{127, fmt.Errorf("exec: %q: no such file or directory: %w", op.Args[0], err)}
+		return &ExitError{127, fmt.Errorf("exec: %q: no such file or directory: %w", op.Program(), err)}
 	}
-	return &ExitError{126, fmt.Errorf("exec: %q: %w", op.Args[0], err)}
+	return &ExitError{126, fmt.Errorf("exec: %q: %w", op.Program(), err)}
 }
 
 // stopSignal is --stop-signal, 0 where it was not given.

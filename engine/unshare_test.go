@@ -26,7 +26,7 @@ func TestJoins(t *testing.T) {
 	defer c.Wait()
 	defer c.Process.Kill()
 	all := abi.Namespaces()
-	list, err := Joins(c.Process.Pid, all[:])
+	list, err := Joins(c.Process.Pid, all[:], false)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%v: %+v", err, list)
 	}
@@ -35,10 +35,10 @@ func TestJoins(t *testing.T) {
 			t.Errorf("%+v", j)
 		}
 	}
-	if list, err := Joins(os.Getpid(), all[:]); err != nil || len(list) != 0 {
+	if list, err := Joins(os.Getpid(), all[:], false); err != nil || len(list) != 0 {
 		t.Errorf("%v: %+v of its own", err, list)
 	}
-	if _, err := Joins(1<<22, all[:]); err == nil || !strings.Contains(err.Error(), "there is no process 4194304") {
+	if _, err := Joins(1<<22, all[:], false); err == nil || !strings.Contains(err.Error(), "there is no process 4194304") {
 		t.Errorf("%v", err)
 	}
 }
@@ -54,7 +54,7 @@ func TestExecute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return e.Execute(context.Background(), p, false)
+		return e.Execute(context.Background(), p, Apart)
 	}
 	fresh := []abi.Namespace{abi.NSPID, abi.NSMount, abi.NSUTS}
 	for line, code := range map[string]int{"exit 3": 3, "test $$ = 1 && exit 4": 4, "sh -c 'kill -9 $$'; exit $?": 137, "test \"$(cat /proc/1/comm)\" = sh && exit 6": 6} {
@@ -78,7 +78,7 @@ func TestExecute(t *testing.T) {
 	defer c.Wait()
 	defer c.Process.Kill()
 	all := abi.Namespaces()
-	joins, err := Joins(c.Process.Pid, all[:])
+	joins, err := Joins(c.Process.Pid, all[:], false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestExecute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, err := e.Execute(context.Background(), p, false); err != nil || res.Code != 7 {
+	if res, err := e.Execute(context.Background(), p, InPlace); err != nil || res.Code != 7 {
 		t.Errorf("%v: code %d", err, res.Code)
 	}
 }

@@ -73,8 +73,11 @@ func (p *Process) letGo() {
 		if unix.Waitid(unix.P_PID, tid, &info, options, nil) != nil || info.Signo == 0 {
 			continue
 		}
-		const cldTrapped = 4 // si_code, see waitid(2)
-		if info.Code == cldTrapped {
+		const cldTrapped, cldStopped = 4, 5 // si_code, see waitid(2)
+		switch info.Code {
+		case cldStopped:
+			continue // of itself: that is news for who stands in for it
+		case cldTrapped:
 			syscall.PtraceDetach(tid)
 		}
 		unix.Waitid(unix.P_PID, tid, &info, options&^unix.WNOWAIT, nil)

@@ -32,6 +32,9 @@ type Options struct {
 	Hands   Hands
 	Stdio   [3]*os.File // the container's streams; nil keeps this process's own
 	Timings bool        // measure each step
+	// KeepFDs leaves the container's side the descriptors that this process has and that are
+	// not close-on-exec: what its caller gave it, for another program.
+	KeepFDs bool
 	// Journal, when set, is called before each step of the runtime's side that has
 	// an undo, so that a later process can undo what this one left behind.
 	Journal func(n int) error
@@ -271,7 +274,10 @@ func mayShare(p plan.Plan) bool {
 // lowerChild builds the child's table: its streams, then the container's side
 // of all steps after the clone.
 func (r *run) lowerChild(clone int, stdio [3]int) error {
-	rows := r.closeOthers(stdio)
+	var rows []plan.Row
+	if !r.opts.KeepFDs {
+		rows = r.closeOthers(stdio)
+	}
 	for k, fd := range stdio {
 		if fd >= 0 {
 			rows = append(rows, plan.Row{Call: abi.CallDup3, Args: [6]plan.Arg{{Val: uint64(fd)}, {Val: uint64(k)}}, N: 3})

@@ -107,7 +107,11 @@ func (u *unshareFile) options(t testing.TB) UnshareOptions {
 // An enterFile is enter.json: [EnterOptions], in the same way.
 type enterFile struct {
 	EnterOptions
-	Join    []struct{ NS, Path string }
+	Join []struct {
+		NS, Path    string
+		Parent      bool
+		PID, Socket int
+	}
 	Because map[string]string
 }
 
@@ -115,7 +119,7 @@ func (e *enterFile) options(t testing.TB) EnterOptions {
 	t.Helper()
 	o := e.EnterOptions
 	for _, j := range e.Join {
-		o.Join = append(o.Join, JoinNamespace{NS: mustNS(t, j.NS), Path: j.Path})
+		o.Join = append(o.Join, JoinNamespace{NS: mustNS(t, j.NS), Path: j.Path, Parent: j.Parent, PID: j.PID, Socket: j.Socket})
 	}
 	if e.Because != nil {
 		o.Because = func(part string) string { return e.Because[part] }

@@ -59,6 +59,8 @@ func ExampleCompileUnshare() {
 	//   #  side       operation                                 because
 	//   1  runtime    clone uts                                 what unshare does
 	//   2  runtime    sync runtime to container: host prepared  what unshare does
-	//   3  container  rt_sigprocmask, no signal blocked         what unshare does
-	//   4  container  execve hostname box                       what unshare does
+	//   3  container  prctl pdeathsig KILL                      what unshare does
+	//   4  runtime    sync runtime to container: start          what unshare does
+	//   5  container  rt_sigprocmask, no signal blocked         what unshare does
+	//   6  container  execve hostname box                       what unshare does
 }

@@ -24,14 +24,14 @@ type Op interface {
 // Ops returns a zero value of every operation there is, by name.
 func Ops() []Op {
 	ops := []Op{
-		&Clone{}, &OpenNamespace{}, &OpenFD{}, &Setns{}, &Unshare{}, &EnterTime{}, &Fork{}, &Init{}, &KeepNamespace{}, &OpenRoot{}, &Chroot{}, &Fchdir{}, &PlainChdir{},
+		&Clone{}, &OpenNamespace{}, &OpenSocketNamespace{}, &OpenFD{}, &Setns{}, &Unshare{}, &EnterTime{}, &Fork{}, &Init{}, &KeepNamespace{}, &OpenRoot{}, &Chroot{}, &Fchdir{}, &PlainChdir{},
 		&WriteIDMap{}, &HelperIDMap{}, &DenySetgroups{}, &Setgroups{}, &Setresgid{}, &Setresuid{},
 		&DropBounding{}, &Capset{}, &Ambient{}, &KeepCaps{}, &NoNewPrivs{}, &Seccomp{}, &Undumpable{},
 		&Propagation{}, &OpenTree{}, &AttachRoot{}, &Scratch{}, &Overlay{}, &EmptyRoot{}, &EmptyDir{}, &Mount{}, &Bind{}, &Mask{}, &ReadonlyPath{},
 		&NewMount{}, &Device{}, &Symlink{}, &Workdir{}, &Remount{}, &PivotRoot{}, &OpenProc{}, &Terminal{}, &Console{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
-		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{},
+		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
 	}
 	sort.Slice(ops, func(i, j int) bool { return ops[i].Name() < ops[j].Name() })
 	return ops

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/kakuri/kakuri/abi"
 )
 
 // A Cgroup is a container's control group, as package cgroup has worked it out: cgroups(7).
@@ -79,6 +81,21 @@ func (*DelegateCgroup) Name() string { return "delegate cgroup" }
 
 // String implements [Op].
 func (d *DelegateCgroup) String() string { return fmt.Sprintf("chown cgroup %d", d.UID) }
+
+// EnterCgroup moves the process into a control group of version 2, whose cgroup.procs
+// is open: cgroups(7).
+type EnterCgroup struct{ Procs Reg }
+
+// Name implements [Op].
+func (*EnterCgroup) Name() string { return "enter cgroup" }
+
+// String implements [Op].
+func (e *EnterCgroup) String() string { return "write 0 to cgroup.procs " + e.Procs.String() }
+
+func (e *EnterCgroup) lower(a *Asm) {
+	self := []byte("0")
+	a.call(abi.CallWrite, fd(e.Procs), a.mem(self), size(self))
+}
 
 // RemoveCgroup removes the cgroup, once nothing is left in it.
 type RemoveCgroup struct {

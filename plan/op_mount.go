@@ -18,6 +18,7 @@ type Propagation struct {
 	Path      string
 	Mode      string // private, slave, shared, unbindable
 	Recursive bool
+	Try       bool // where nothing is mounted there, nothing is changed
 }
 
 // Name implements [Op].
@@ -50,7 +51,10 @@ func (p *Propagation) lower(a *Asm) {
 		flags = abi.AtRecursive
 	}
 	m := a.mountAttr(0, 0, propagationFlag(p.Mode))
-	a.call(abi.CallMountSetattr, cwd(), a.str(p.Path), num(flags), memArg(m), num(32))
+	row := a.call(abi.CallMountSetattr, cwd(), a.str(p.Path), num(flags), memArg(m), num(32))
+	if p.Try {
+		row.accept(abi.EINVAL)
+	}
 }
 
 // Attrs are attributes of a mount: mount_setattr(2).
@@ -351,6 +355,7 @@ type Mount struct {
 	Out     Reg    // a register that keeps the mount, for later steps
 	Have    int    // leading components of Dest that are known to be there
 	Strict  bool   // no symbolic link may be on the way to Dest
+	There   bool   // Dest is a directory that is there, and is not made
 }
 
 // Name implements [Op].
@@ -371,7 +376,11 @@ func (m *Mount) lower(a *Asm) {
 		a.resolve |= abi.ResolveNoSymlinks
 	}
 	to := a.tmp()
-	a.directory(m.Dest, m.Have, to)
+	if m.There {
+		a.lookup(m.Dest, a.o.Directory, to)
+	} else {
+		a.directory(m.Dest, m.Have, to)
+	}
 	out := m.Out
 	if out == RegNone {
 		out = a.tmp()

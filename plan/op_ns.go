@@ -44,9 +44,10 @@ func names(list []abi.Namespace) string {
 // OpenNamespace opens a namespace to join, by path. The kernel checks at setns(2)
 // that it is of the wanted kind.
 type OpenNamespace struct {
-	NS   abi.Namespace
-	Path string
-	Out  Reg
+	NS     abi.Namespace
+	Path   string
+	Parent bool // open the user namespace that owns the one at Path: ioctl_nsfs(2)
+	Out    Reg
 }
 
 // Name implements [Op].
@@ -54,12 +55,47 @@ func (*OpenNamespace) Name() string { return "open namespace" }
 
 // String implements [Op].
 func (o *OpenNamespace) String() string {
+	if o.Parent {
+		return fmt.Sprintf("open %s namespace that owns %s = %s", o.NS, o.Path, o.Out)
+	}
 	return fmt.Sprintf("open %s namespace %s = %s", o.NS, o.Path, o.Out)
 }
 
 func (o *OpenNamespace) lower(a *Asm) {
+	const nsGetUserns = 0xb701
+	to := o.Out
+	if o.Parent {
+		to = a.tmp()
+	}
 	// Non-blocking: a fifo in its place would wait for a writer.
-	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OCloexec|abi.ONonblock), num(0)).into(o.Out)
+	a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OCloexec|abi.ONonblock), num(0)).into(to)
+	if o.Parent {
+		a.call(abi.CallIoctl, fd(to), num(nsGetUserns)).into(o.Out)
+	}
+}
+
+// OpenSocketNamespace opens the network namespace of a socket that another process
+// has: pidfd_getfd(2), SIOCGSKNS of socket(7).
+type OpenSocketNamespace struct {
+	PID    int
+	Socket int // the number of its descriptor in that process
+	Out    Reg
+}
+
+// Name implements [Op].
+func (*OpenSocketNamespace) Name() string { return "open socket namespace" }
+
+// String implements [Op].
+func (o *OpenSocketNamespace) String() string {
+	return fmt.Sprintf("open network namespace of socket %d of process %d = %s", o.Socket, o.PID, o.Out)
+}
+
+func (o *OpenSocketNamespace) lower(a *Asm) {
+	const siocgskns = 0x894c
+	process, socket := a.tmp(), a.tmp()
+	a.call(abi.CallPidfdOpen, num(uint64(o.PID)), num(0)).into(process)
+	a.call(abi.CallPidfdGetfd, fd(process), num(uint64(o.Socket)), num(0)).into(socket)
+	a.call(abi.CallIoctl, fd(socket), num(siocgskns)).into(o.Out)
 }
 
 // OpenFD opens a path of the host before the clone, so that the container's

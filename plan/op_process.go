@@ -222,6 +222,27 @@ func (p *Personality) String() string { return fmt.Sprintf("personality %#x", p.
 
 func (p *Personality) lower(a *Asm) { a.call(abi.CallPersonality, num(p.Domain)) }
 
+// RegisterBinfmt registers an interpreter for a format of programs, at a mounted
+// binfmt_misc: the kernel's admin guide, "binfmt_misc".
+type RegisterBinfmt struct {
+	Dir    string // where it is mounted
+	Interp string // ":name:type:offset:magic:mask:interpreter:flags"
+}
+
+// Name implements [Op].
+func (*RegisterBinfmt) Name() string { return "register binfmt" }
+
+// String implements [Op].
+func (r *RegisterBinfmt) String() string { return "write register of " + r.Dir + " " + quote(r.Interp) }
+
+func (r *RegisterBinfmt) lower(a *Asm) {
+	dir, file := a.tmp(), a.tmp()
+	a.lookup(r.Dir, a.o.Directory, dir)
+	a.call(abi.CallOpenat, fd(dir), a.str("register"), num(abi.OWronly|abi.OCloexec), num(0)).into(file)
+	text := []byte(r.Interp)
+	a.call(abi.CallWrite, fd(file), a.mem(text), size(text))
+}
+
 // Keyring gives the process a session keyring of its own: keyctl(2).
 type Keyring struct{ Ring string }
 
@@ -248,18 +269,29 @@ func (*Setsid) String() string { return "setsid" }
 
 func (*Setsid) lower(a *Asm) { a.call(abi.CallSetsid).accept(abi.EPERM) }
 
-// DieWithParent has the kernel end the process when the thread that cloned it
+// DieWithParent has the kernel send the process a signal when the thread that cloned it
 // ends: PR_SET_PDEATHSIG. A parent that is gone already is noticed at the next [Sync].
-type DieWithParent struct{}
+type DieWithParent struct {
+	Signal abi.Signal // 0 is SIGKILL
+}
 
 // Name implements [Op].
 func (*DieWithParent) Name() string { return "die with parent" }
 
 // String implements [Op].
-func (*DieWithParent) String() string { return "prctl pdeathsig KILL" }
+func (d *DieWithParent) String() string {
+	return "prctl pdeathsig " + strings.TrimPrefix(d.signal().String(), "SIG")
+}
 
-func (*DieWithParent) lower(a *Asm) {
-	a.call(abi.CallPrctl, num(abi.PRSetPdeathsig), num(9), num(0), num(0), num(0))
+func (d *DieWithParent) signal() abi.Signal {
+	if d.Signal == 0 {
+		return abi.SIGKILL
+	}
+	return d.Signal
+}
+
+func (d *DieWithParent) lower(a *Asm) {
+	a.call(abi.CallPrctl, num(abi.PRSetPdeathsig), num(uint64(d.signal())), num(0), num(0), num(0))
 }
 
 // DefaultSignals lets signals do again what they do by default. The clone resets
@@ -286,18 +318,55 @@ func (d *DefaultSignals) lower(a *Asm) {
 	}
 }
 
-// Sigmask unblocks all signals, which are blocked since the clone: sigprocmask(2).
-type Sigmask struct{}
+// Sigmask unblocks the signals, which are all blocked since the clone: sigprocmask(2).
+// Those that the program is to find blocked or ignored, because its caller had them so,
+// are bits, signal 1 the lowest: sigaction(2).
+type Sigmask struct {
+	Blocked, Ignored uint64
+}
 
 // Name implements [Op].
 func (*Sigmask) Name() string { return "sigmask" }
 
 // String implements [Op].
-func (*Sigmask) String() string { return "rt_sigprocmask, no signal blocked" }
+func (s *Sigmask) String() string {
+	text := "rt_sigprocmask, no signal blocked"
+	if s.Blocked != 0 {
+		text = "rt_sigprocmask, blocked " + signalText(s.Blocked)
+	}
+	if s.Ignored != 0 {
+		text += ", ignored " + signalText(s.Ignored)
+	}
+	return text
+}
 
-func (*Sigmask) lower(a *Asm) {
-	const sigSetmask = 2
-	a.call(abi.CallRtSigprocmask, num(sigSetmask), a.mem(make([]byte, 8)), num(0), num(8))
+// signalText lists the signals of a set: "HUP USR1".
+func signalText(set uint64) string {
+	var list []string
+	for sig := abi.Signal(1); sig <= abi.SIGRTMAX; sig++ {
+		if set>>(sig-1)&1 != 0 {
+			list = append(list, strings.TrimPrefix(sig.String(), "SIG"))
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+func (s *Sigmask) lower(a *Asm) {
+	const sigSetmask, sigIgn, sizeofSet = 2, 1, 8
+	if s.Ignored != 0 {
+		// struct sigaction as the kernel has it: the handler is first, and all that counts here.
+		action := a.alloc(32)
+		binary.LittleEndian.PutUint64(action, sigIgn)
+		mem := a.newMem(action)
+		for sig := range uint64(64) {
+			if s.Ignored>>sig&1 != 0 {
+				a.call(abi.CallRtSigaction, num(sig+1), memArg(mem), num(0), num(sizeofSet)).accept(abi.EINVAL)
+			}
+		}
+	}
+	mask := make([]byte, sizeofSet)
+	binary.LittleEndian.PutUint64(mask, s.Blocked)
+	a.call(abi.CallRtSigprocmask, num(sigSetmask), a.mem(mask), num(0), num(sizeofSet))
 }
 
 // CloseFDs marks everything but the first First descriptors close-on-exec:
@@ -337,6 +406,7 @@ func (*Stub) String() string { return "memfd_create, seal = " + RegStub.String()
 // Exec runs the program: execve(2). A name without a slash is tried in each
 // directory of Path in turn, as execvp(3) does.
 type Exec struct {
+	File string // the program, where Args[0] is another name: a login shell's begins with "-"
 	Args []string
 	Env  []string
 	Path []string // directories to search; empty for a name with a slash
@@ -357,6 +427,9 @@ func (e *Exec) String() string {
 	if e.Wait {
 		what = "wait for start, execve "
 	}
+	if e.File != "" {
+		what += quote(e.File) + " as "
+	}
 	return what + strings.Join(quoted, " ")
 }
 
@@ -375,7 +448,7 @@ func (e *Exec) lower(a *Asm) {
 	}
 	argv, envp := a.vector(e.Args), a.vector(e.Env)
 	if len(e.Path) == 0 {
-		a.call(abi.CallExecve, a.str(e.Args[0]), argv, envp)
+		a.call(abi.CallExecve, a.str(e.Program()), argv, envp)
 		return
 	}
 	for _, file := range e.candidates() {
@@ -385,17 +458,25 @@ func (e *Exec) lower(a *Asm) {
 	a.row(Row{Kind: RowFail, Call: abi.CallExecve, Accept: [3]abi.Errno{abi.ENOENT}})
 }
 
+// Program is the name of what is executed.
+func (e *Exec) Program() string {
+	if e.File != "" {
+		return e.File
+	}
+	return e.Args[0]
+}
+
 // candidates are the files to try, in order.
 func (e *Exec) candidates() []string {
 	if len(e.Path) == 0 {
-		return []string{e.Args[0]}
+		return []string{e.Program()}
 	}
 	files := make([]string, len(e.Path))
 	for i, dir := range e.Path {
 		if dir == "" {
 			dir = "."
 		}
-		files[i] = dir + "/" + e.Args[0]
+		files[i] = dir + "/" + e.Program()
 	}
 	return files
 }

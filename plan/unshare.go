@@ -24,12 +24,23 @@ type UnshareOptions struct {
 	SetUID      *uint32
 	SetGID      *uint32
 
-	Boottime, Monotonic int64 // nanoseconds, of a new time namespace
-	KillChild           bool  // end the command when the caller ends
+	Boottime, Monotonic int64      // nanoseconds, of a new time namespace
+	KillChild           abi.Signal // sent to the command when the caller ends; 0 is none
 
+	// Owner is who makes the user namespace, and so owns it; nil is the caller.
+	Owner *Owner
+	// Binfmt is where to mount a binfmt_misc, empty for nowhere; Interp is what to register
+	// there: "binfmt_misc" in the kernel's admin guide.
+	Binfmt, Interp string
+
+	File      string // the program, where Args[0] is another name
 	Args, Env []string
+	Signals   Sigmask                  // as the caller has them
 	Because   func(what string) string // the flag behind a part: "pid", "mount-proc"
 }
+
+// An Owner owns a user namespace: the effective ids of the process that makes it.
+type Owner struct{ UID, GID uint32 }
 
 // CompileUnshare gives the plan of an unshare(1).
 func CompileUnshare(o UnshareOptions, host Facts) (Plan, error) {
@@ -41,14 +52,39 @@ func CompileUnshare(o UnshareOptions, host Facts) (Plan, error) {
 	if err := u.maps(); err != nil {
 		return Plan{}, err
 	}
-	for _, k := range o.Keep {
+	if err := u.keep(); err != nil {
+		return Plan{}, err
+	}
+	u.add(Runtime, &Sync{From: Runtime, What: "host prepared"}, "", nil)
+	if o.Owner != nil && o.Fork && u.has(abi.NSPID) {
+		u.add(Container, &Fork{}, "pid", nil)
+	}
+	u.child()
+	return u.plan, nil
+}
+
+// keep binds the namespaces that are to stay, the mount namespace first: the kernel may
+// refuse that one, and nothing is to be left then.
+func (u *unsharer) keep() error {
+	list := slices.Clone(u.o.Keep)
+	slices.SortStableFunc(list, func(a, b KeepNamespace) int {
+		rank := func(k KeepNamespace) int {
+			if k.NS == abi.NSMount {
+				return 0
+			}
+			return 1
+		}
+		return rank(a) - rank(b)
+	})
+	for _, k := range list {
+		if k.NS == abi.NSPID && !u.o.Fork {
+			return fmt.Errorf("a pid namespace without a process cannot be kept at %s: --fork gives it one", k.Path)
+		}
 		if k.NS != abi.NSTime {
 			u.add(Runtime, &k, k.NS.String(), nil)
 		}
 	}
-	u.add(Runtime, &Sync{From: Runtime, What: "host prepared"}, "", nil)
-	u.child()
-	return u.plan, nil
+	return nil
 }
 
 type unsharer struct {
@@ -92,10 +128,26 @@ func (u *unsharer) clone() {
 	if len(fresh) > 0 {
 		check = &NewNamespacesCheck{New: fresh}
 	}
-	u.add(Runtime, &Clone{New: fresh}, "", check)
-	if len(flags) > 0 {
-		u.plan.Steps[0].Cause = because("%s", strings.Join(flags, " "))
+	if u.o.Owner == nil {
+		u.add(Runtime, &Clone{New: fresh}, "", check)
+	} else {
+		u.add(Runtime, &Clone{}, "", nil)
+		u.owner(fresh, check)
 	}
+	if len(flags) > 0 {
+		u.plan.Steps[len(u.plan.Steps)-1].Cause = because("%s", strings.Join(flags, " "))
+	}
+	if u.o.Owner != nil {
+		u.add(Container, &Sync{From: Container, What: "namespaces made"}, "owner", nil)
+	}
+}
+
+// owner has the child become the owner, and make the namespaces itself.
+func (u *unsharer) owner(fresh []abi.Namespace, check Check) {
+	u.add(Container, &Setgroups{}, "owner", nil)
+	u.add(Container, &Setresgid{GID: u.o.Owner.GID}, "owner", nil)
+	u.add(Container, &Setresuid{UID: u.o.Owner.UID}, "owner", nil)
+	u.add(Container, &Unshare{New: fresh}, "", check)
 }
 
 func (u *unsharer) maps() error {
@@ -142,29 +194,102 @@ func (u *unsharer) child() {
 		}
 		u.add(Container, &Propagation{Path: "/", Mode: mode, Recursive: true}, "propagation", nil)
 	}
+	u.mounts()
+	if o.Wd != "" {
+		u.add(Container, &PlainChdir{Path: o.Wd}, "wd", nil)
+	}
+	endings(func(op Op, part string) { u.add(Container, op, part, nil) }, o.SetUID, o.SetGID, u.keepCaps(), u.host)
+	switch {
+	case o.KillChild != 0:
+		u.dieWithParent(o.KillChild, "kill-child")
+	case !o.Fork:
+		u.dieWithParent(abi.SIGKILL, "no fork")
+	case slices.ContainsFunc(o.Keep, func(k KeepNamespace) bool { return k.NS == abi.NSMount }):
+		u.add(Runtime, &Sync{From: Runtime, What: StartWord}, "mount", nil)
+	}
+	u.exec(o.File, o.Args, o.Env, o.Signals, false)
+}
+
+// keepCaps reports whether there are capabilities to keep: those of a new user
+// namespace, unless the root in it becomes another user.
+func (u *unsharer) keepCaps() bool {
+	if !u.o.KeepCaps || !u.has(abi.NSUser) {
+		return false
+	}
+	caller := u.host.UID
+	if u.o.Owner != nil {
+		caller = u.o.Owner.UID
+	}
+	for _, m := range u.o.UIDs {
+		if m.Inside == 0 && m.Outside == caller {
+			return u.o.SetUID == nil || *u.o.SetUID == 0
+		}
+	}
+	return true
+}
+
+// dieWithParent comes after all changes of user, which take the request back, and before
+// a last meeting: there a parent is missed that ended before the request.
+func (u *unsharer) dieWithParent(sig abi.Signal, part string) {
+	if sig == abi.SIGKILL {
+		sig = 0
+	}
+	u.add(Container, &DieWithParent{Signal: sig}, part, nil)
+	u.add(Runtime, &Sync{From: Runtime, What: StartWord}, part, nil)
+}
+
+// exec ends the container's side.
+func (u *unsharer) exec(file string, args, env []string, signals Sigmask, stub bool) {
+	u.add(Container, &signals, "", nil)
+	e := &Exec{File: file, Args: args, Env: env, Stub: stub}
+	if file == "" { // a shell that nobody named is not searched for
+		e.Path = searchEnv(args[0], env)
+	}
+	u.add(Container, e, "command", nil)
+}
+
+// binfmtMisc is where binfmt_misc belongs.
+const binfmtMisc = "/proc/sys/fs/binfmt_misc"
+
+// mounts changes the root, and mounts what is asked for.
+func (u *unsharer) mounts() {
+	o := u.o
+	// With F the kernel opens the interpreter when it is registered: so outside the new root.
+	early := o.Interp != "" && o.Root != "" && strings.Contains(o.Interp[strings.LastIndexByte(o.Interp, ':')+1:], "F")
+	if early {
+		u.add(Container, &OpenRoot{Path: "/"}, "load-interp", nil)
+		u.mount("binfmt_misc", binfmtMisc, "load-interp")
+		u.add(Container, &RegisterBinfmt{Dir: binfmtMisc, Interp: o.Interp}, "load-interp", nil)
+	}
 	root := "/"
 	if o.Root != "" {
 		root = o.Root
 	}
-	if o.Root != "" || o.MountProc != "" {
+	if o.Root != "" || o.MountProc != "" || o.Binfmt != "" {
 		u.add(Container, &OpenRoot{Path: root}, "root", nil)
 	}
 	if o.Root != "" {
 		u.add(Container, &Chroot{}, "root", nil)
 	}
 	if o.MountProc != "" {
-		attrs := Attrs{Set: abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec}
-		u.add(Container, &Mount{Type: "proc", Source: "proc", Dest: o.MountProc, Attrs: attrs}, "mount-proc", &MountCheck{Dest: o.MountProc, Type: "proc", Set: attrs.Set})
+		u.mount("proc", o.MountProc, "mount-proc")
 	}
-	if o.Wd != "" {
-		u.add(Container, &PlainChdir{Path: o.Wd}, "wd", nil)
+	if o.Binfmt != "" {
+		u.mount("binfmt_misc", o.Binfmt, "mount-binfmt")
 	}
-	endings(func(op Op, part string) { u.add(Container, op, part, nil) }, o.SetUID, o.SetGID, o.KeepCaps, u.host)
-	if o.KillChild {
-		u.add(Container, &DieWithParent{}, "kill-child", nil)
+	if o.Interp != "" && !early {
+		u.add(Container, &RegisterBinfmt{Dir: o.Binfmt, Interp: o.Interp}, "load-interp", nil)
 	}
-	u.add(Container, &Sigmask{}, "", nil)
-	u.add(Container, &Exec{Args: o.Args, Env: o.Env, Path: searchEnv(o.Args[0], o.Env)}, "command", nil)
+}
+
+// mount mounts a file system of the kernel's at a directory that is there; where mounts
+// are shared, it is not to show outside.
+func (u *unsharer) mount(fstype, dest, part string) {
+	if fstype == "proc" && u.o.Root == "" && u.o.Propagation != "" && u.o.Propagation != "private" {
+		u.add(Container, &Propagation{Path: dest, Mode: "private", Recursive: true, Try: true}, part, nil)
+	}
+	attrs := Attrs{Set: abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec}
+	u.add(Container, &Mount{Type: fstype, Source: fstype, Dest: dest, Attrs: attrs, There: true}, part, &MountCheck{Dest: dest, Type: fstype, Set: attrs.Set})
 }
 
 // keepTime keeps the time namespace, which the container's side has just made.
@@ -218,18 +343,54 @@ type EnterOptions struct {
 	// leaves what joining the mount namespace gives.
 	Root, Wd string
 	WdInside string // a directory as it is named inside
+	Cgroup   string // the directory of a control group to join, version 2
 	SetUID   *uint32
 	SetGID   *uint32
 	KeepCaps bool
 
+	File      string // the program, where Args[0] is another name
 	Args, Env []string
+	Signals   Sigmask // as the caller has them
 	Because   func(what string) string
 }
 
-// A JoinNamespace is a namespace to join, by path.
+// A JoinNamespace is a namespace to join, by path, or by a socket of a process that is in it.
 type JoinNamespace struct {
-	NS   abi.Namespace
-	Path string
+	NS     abi.Namespace
+	Path   string
+	Parent bool // the user namespace that owns the one at Path
+
+	PID, Socket int // the process, and the number of its descriptor; without Path
+}
+
+func (j JoinNamespace) open(out Reg) Op {
+	if j.Path == "" {
+		return &OpenSocketNamespace{PID: j.PID, Socket: j.Socket, Out: out}
+	}
+	return &OpenNamespace{NS: j.NS, Path: j.Path, Parent: j.Parent, Out: out}
+}
+
+func (j JoinNamespace) check() Check {
+	if j.Path == "" || j.Parent {
+		return nil
+	}
+	return &NamespaceCheck{NS: j.NS, Path: j.Path}
+}
+
+// joinRank orders joins. The user namespace is joined last by who is privileged outside, as
+// some of the others may belong to an outer one; first by who gets the privileges there.
+func joinRank(j JoinNamespace, privileged bool) int {
+	switch {
+	case j.NS == abi.NSUser && privileged:
+		return 10
+	case j.NS == abi.NSUser:
+		return 0
+	case j.NS == abi.NSMount:
+		return 8
+	case j.NS == abi.NSPID:
+		return 9
+	}
+	return 1
 }
 
 // CompileEnter gives the plan of an nsenter(1): a process in namespaces that exist.
@@ -238,32 +399,26 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 		return Plan{}, fmt.Errorf("no command")
 	}
 	u := &unsharer{o: UnshareOptions{Because: o.Because}, host: host}
-	rank := func(j JoinNamespace) int {
-		switch j.NS {
-		case abi.NSUser:
-			return 0
-		case abi.NSMount:
-			return 8
-		case abi.NSPID:
-			return 9
-		}
-		return 1
-	}
 	joins := slices.Clone(o.Join)
-	slices.SortStableFunc(joins, func(a, b JoinNamespace) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(joins, func(a, b JoinNamespace) int {
+		return joinRank(a, host.Privileged()) - joinRank(b, host.Privileged())
+	})
 	next := regFree
 	regs := make([]Reg, len(joins))
 	for i, j := range joins {
 		regs[i] = next
-		u.add(Runtime, &OpenNamespace{NS: j.NS, Path: j.Path, Out: next}, j.NS.String(), nil)
+		u.add(Runtime, j.open(next), j.NS.String(), nil)
 		next++
 	}
-	wd := next
+	wd, cgroup := next, next+1
 	if o.Root != "" {
 		u.add(Runtime, &OpenFD{Path: o.Root, Flags: abi.OPath, Out: RegRoot}, "root", nil)
 	}
 	if o.Wd != "" {
 		u.add(Runtime, &OpenFD{Path: o.Wd, Flags: abi.OPath, Out: wd}, "wd", nil)
+	}
+	if o.Cgroup != "" {
+		u.add(Runtime, &OpenFD{Path: o.Cgroup + "/cgroup.procs", Flags: abi.OWronly, Out: cgroup}, "join-cgroup", nil)
 	}
 	// A program of the entered container may be anything, this one's name too.
 	stub := slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSMount })
@@ -272,6 +427,9 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	}
 	u.add(Runtime, &Clone{}, "", nil)
 	u.add(Container, &Undumpable{}, "", nil)
+	if o.Cgroup != "" {
+		u.add(Container, &EnterCgroup{Procs: cgroup}, "join-cgroup", nil)
+	}
 	// A user namespace that denies setgroups is joined without the caller's groups; one that
 	// the caller may not change groups outside of has root to do it inside.
 	user := slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSUser })
@@ -279,7 +437,7 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 		u.add(Container, &Setgroups{Try: true}, "setgid", nil)
 	}
 	for i, j := range joins {
-		u.add(Container, &Setns{NS: j.NS, FD: regs[i]}, j.NS.String(), &NamespaceCheck{NS: j.NS, Path: j.Path})
+		u.add(Container, &Setns{NS: j.NS, FD: regs[i]}, j.NS.String(), j.check())
 	}
 	if o.Fork && slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSPID }) {
 		u.add(Container, &Fork{}, "pid", nil)
@@ -298,10 +456,9 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 			s.Try = user
 		}
 		u.add(Container, op, part, nil)
-	}, o.SetUID, o.SetGID, o.KeepCaps, host)
-	u.add(Container, &CloseFDs{First: 3}, "", nil)
-	u.add(Container, &Sigmask{}, "", nil)
-	u.add(Container, &Exec{Args: o.Args, Env: o.Env, Path: searchEnv(o.Args[0], o.Env), Stub: stub}, "command", nil)
+	}, o.SetUID, o.SetGID, o.KeepCaps && user, host)
+	u.dieWithParent(abi.SIGKILL, "no fork")
+	u.exec(o.File, o.Args, o.Env, o.Signals, stub)
 	for i := range u.plan.Steps {
 		if u.plan.Steps[i].Cause.Reason == "what unshare does" {
 			u.plan.Steps[i].Cause.Reason = "what enter does"

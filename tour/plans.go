@@ -86,11 +86,11 @@ func subject(op plan.Op) int {
 	case *plan.WriteIDMap, *plan.HelperIDMap, *plan.DenySetgroups, *plan.Setgroups, *plan.Setresgid, *plan.Setresuid,
 		*plan.DropBounding, *plan.Capset, *plan.Ambient, *plan.KeepCaps, *plan.NoNewPrivs, *plan.Seccomp, *plan.Undumpable:
 		return rights
-	case *plan.Clone, *plan.OpenNamespace, *plan.OpenFD, *plan.Setns, *plan.Unshare, *plan.EnterTime, *plan.Fork, *plan.Init,
+	case *plan.Clone, *plan.OpenNamespace, *plan.OpenSocketNamespace, *plan.OpenFD, *plan.Setns, *plan.Unshare, *plan.EnterTime, *plan.Fork, *plan.Init,
 		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
 		*plan.Terminal, *plan.Console, *plan.LoopbackUp, *plan.Keyring, *plan.Hostname, *plan.Domainname, *plan.Sysctl,
 		*plan.Rlimit, *plan.Umask, *plan.OOMScoreAdj, *plan.Personality, *plan.Setsid, *plan.DieWithParent, *plan.DefaultSignals, *plan.Sigmask,
-		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup:
+		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt:
 		return others
 	}
 	return unknown
