@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
@@ -69,7 +70,12 @@ func (k *thread) run(t *testing.T, i int, op Op) {
 			k.owner() // as whoever made it is
 		}
 		k.need(t, i, op, abi.CapSysAdmin)
-	case *Unshare, *EnterTime, *Propagation, *AttachRoot, *Mount, *PivotRoot, *Remount:
+	case *Unshare:
+		if slices.Contains(op.New, abi.NSUser) {
+			k.owner() // before the others are made
+		}
+		k.need(t, i, op, abi.CapSysAdmin)
+	case *EnterTime, *Propagation, *AttachRoot, *Mount, *PivotRoot, *Remount:
 		k.need(t, i, op, abi.CapSysAdmin)
 	case *Setgroups:
 		k.need(t, i, op, abi.CapSetgid)
