@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -111,7 +110,11 @@ func (f *unshareFlags) register(c *cobra.Command) {
 	maps := func(long, short, kind, help string, do func(m *idMaps, value string, host plan.Facts) error) {
 		s.VarP(action{kind, func(value string) error {
 			f.mapping = append(f.mapping, func(m *idMaps, host plan.Facts) error {
-				if err := do(m, value, host); err != nil {
+				err := do(m, value, host)
+				switch {
+				case err != nil && kind == "bool":
+					return fmt.Errorf("--%s: %w", long, err)
+				case err != nil:
 					return fmt.Errorf("--%s %s: %w", long, value, err)
 				}
 				return nil
@@ -403,11 +406,18 @@ func (m *idMaps) mapGroup(value string, _ plan.Facts) error {
 }
 
 func (m *idMaps) mapAuto(_ string, host plan.Facts) error {
-	return errors.Join(m.mapUsers("auto", host), m.mapGroups("auto", host))
+	return m.both("auto", host)
 }
 
 func (m *idMaps) mapSubids(_ string, host plan.Facts) error {
-	return errors.Join(m.mapUsers("subids", host), m.mapGroups("subids", host))
+	return m.both("subids", host)
+}
+
+func (m *idMaps) both(value string, host plan.Facts) error {
+	if err := m.mapUsers(value, host); err != nil {
+		return err
+	}
+	return m.mapGroups(value, host)
 }
 
 func (m *idMaps) mapUsers(value string, host plan.Facts) error {

@@ -181,8 +181,9 @@ func clockOffset(clock string, ns int64) string {
 
 func (e *EnterTime) lower(a *Asm) {
 	a.call(abi.CallUnshare, num(abi.CloneNewTime))
-	text := []byte(clockOffset("monotonic", e.Monotonic) + clockOffset("boottime", e.Boottime))
-	a.writeProc("timens_offsets", text)
+	if e.Monotonic != 0 || e.Boottime != 0 {
+		a.writeProc("timens_offsets", []byte(clockOffset("monotonic", e.Monotonic)+clockOffset("boottime", e.Boottime)))
+	}
 	if e.OnExec {
 		return
 	}
