@@ -193,6 +193,11 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 		MountProc: f.mountProc, Binfmt: f.mountBinfmt, Interp: f.interp, Root: f.root, Wd: f.wd,
 		Env: os.Environ(), Signals: engine.Inherited(), Because: f.because,
 	}
+	for flag, value := range map[string]string{"mount-proc": f.mountProc, "mount-binfmt": f.mountBinfmt, "root": f.root, "wd": f.wd} {
+		if f.given(flag) && value == "" {
+			return o, fmt.Errorf("--%s: the name of the directory is empty", flag)
+		}
+	}
 	if o.Binfmt == noFile || (o.Binfmt == "" && o.Interp != "") {
 		o.Binfmt = "/proc/sys/fs/binfmt_misc"
 		if o.MountProc == "" {

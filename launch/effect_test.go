@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -405,6 +406,54 @@ func namespaceCases() []opCase {
 				t.Errorf("pid %d, parent %d", v.PID, v.PPID)
 			}
 		})},
+		{"open socket namespace", func(t testing.TB) []plan.Step {
+			s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Close(s) })
+			return []plan.Step{
+				rt(&plan.OpenSocketNamespace{PID: os.Getpid(), Socket: s, Out: free}),
+				clone(abi.NSNetwork), in(&plan.Setns{NS: abi.NSNetwork, FD: free}), probeHere(),
+			}
+		}, viewed(func(t *testing.T, v view) {
+			if ours := nsOf(t, os.Getpid(), "net"); v.NS["net"] != ours {
+				t.Errorf("in %s, not in %s, which the socket is of", v.NS["net"], ours)
+			}
+		})},
+		{"enter cgroup", func(t testing.TB) []plan.Step {
+			dir := nstest.Dir(t)
+			if err := unix.Mount("cgroup2", dir, "cgroup2", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			group := filepath.Join(dir, fmt.Sprintf("kakuri-enter-%d", time.Now().UnixNano()))
+			t.Cleanup(func() {
+				if err := os.Remove(group); err != nil {
+					t.Error(err)
+				}
+				unix.Unmount(dir, unix.MNT_DETACH)
+			})
+			if err := os.Mkdir(group, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return []plan.Step{
+				rt(&plan.OpenFD{Path: group + "/cgroup.procs", Flags: abi.OWronly, Out: free}), clone(), in(&plan.EnterCgroup{Procs: free}), sh("cat /proc/self/cgroup"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			group := filepath.Base(filepath.Dir(steps[0].Op.(*plan.OpenFD).Path))
+			if out := must(t, steps...).out; !strings.Contains(out, "0::/"+group+"\n") {
+				t.Errorf("in %s, not in %s", out, group)
+			}
+		}},
+		{"register binfmt", fixed(
+			clone(abi.NSUser, abi.NSMount), rt(&plan.WriteIDMap{Map: []plan.IDMapping{{Size: 1}}}), rt(&plan.WriteIDMap{Group: true, Map: []plan.IDMapping{{Size: 1}}}), start(),
+			in(&plan.OpenRoot{Path: "/"}), in(&plan.Mount{Type: "binfmt_misc", Source: "binfmt_misc", Dest: "/mnt", There: true}),
+			in(&plan.RegisterBinfmt{Dir: "/mnt", Interp: ":hand:E::hand::/bin/cat:"}), sh("cat /mnt/hand"),
+		), func(t *testing.T, steps []plan.Step) {
+			if out := must(t, steps...).out; !strings.Contains(out, "interpreter /bin/cat\n") {
+				t.Errorf("%s", out)
+			}
+		}},
 		{"keep namespace", func(t testing.TB) []plan.Step {
 			file := filepath.Join(nstest.Dir(t), "uts")
 			if err := os.WriteFile(file, nil, 0o600); err != nil {

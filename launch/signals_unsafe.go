@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os/signal"
+	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -52,8 +53,8 @@ func EndBy(sig syscall.Signal) {
 	setAction(sig, &sigaction{handler: sigDfl}, nil)
 	var set unix.Sigset_t
 	set.Val[0] = 1 << (sig - 1)
+	runtime.LockOSThread() // it is this thread that is to take it, now
+	defer runtime.UnlockOSThread()
 	unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil)
-	unix.Kill(unix.Getpid(), sig)
-	// It may be another thread's to take.
 	unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
 }

@@ -3,6 +3,7 @@ package launch
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"syscall"
 
@@ -143,6 +144,9 @@ func (p *Process) stopWith() {
 	if unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WNOHANG, nil) != nil {
 		return
 	}
-	unix.Kill(unix.Getpid(), syscall.SIGSTOP)
+	// To this thread: another one would take it only later, and the next line would be too early.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(unix.Getpid(), unix.Gettid(), syscall.SIGSTOP)
 	p.Signal(syscall.SIGCONT)
 }
