@@ -35,6 +35,9 @@ is what the command would execute. --calls adds the raw system calls of each ste
 	f.register(run.Flags())
 	run.Args = nil
 	run.Short = "Print the plan of a container"
+	run.Long = `Print the plan that "kakuri run" with the same flags would execute, and run nothing:
+each kernel operation, the side it happens on, and the flag or default that it is there for.`
+	run.Example = "  kakuri explain run --read-only host true\n  kakuri explain --calls run host true"
 	run.RunE = func(c *cobra.Command, args []string) error {
 		if f.run.Rootfs == "" && len(args) == 0 {
 			return usageError{fmt.Errorf("kakuri explain run needs an image\nSee 'kakuri explain run --help'")}

@@ -15,6 +15,9 @@ func sections(page string) []section {
 		runs = `The exit code is that of the program, or 128 plus the number of the signal that ended
 it. It is 125 when kakuri refuses or fails, 126 when the program is there and cannot be
 executed, 127 when it is not there.`
+		stands = `As with util-linux: the exit code is that of the program, and a signal that ended it ends this
+command as well. It is 1 when kakuri refuses or fails, 126 when the program is there and cannot be
+executed, 127 when it is not there.`
 		looks = `0, or 1 when something is wrong, and 125 for a command line that cannot be understood.`
 	)
 	switch page {
@@ -30,8 +33,22 @@ is named. XDG_RUNTIME_DIR is where the records of an ordinary user's containers 
 			{"FILES", `/run/kakuri/containers has a file for each running container of root. For an ordinary user
 it is $XDG_RUNTIME_DIR/kakuri/containers, or /tmp/kakuri-UID/containers where that variable is not set.`},
 		}
-	case "kakuri-run", "kakuri-unshare", "kakuri-enter":
+	case "kakuri-run":
 		return []section{{"EXIT STATUS", runs}}
+	case "kakuri-unshare":
+		return []section{{"EXIT STATUS", stands}, {"BESIDE UNSHARE(1)", `Without --fork, unshare(1) becomes the program. kakuri stays as its parent and stands in for it:
+signals are passed on, but for those that the terminal sent to both; it stops when the program
+stops; when it is killed, the program is. Of the signals that the caller ignores, SIGHUP and SIGINT
+stay ignored. --setgroups=deny is no error beside a map of one group, and is one without a user namespace.
+For root, --map-auto wants a line for root in /etc/subuid. --kill-child takes numbers, too.
+--mount=FILE tries each processor where the kernel takes a new mount namespace for an older one.`}}
+	case "kakuri-enter":
+		return []section{{"EXIT STATUS", stands}, {"BESIDE NSENTER(1)", `kakuri stays as the program's parent and stands in for it, as kakuri unshare does without --fork; so
+a signal that the program handles does not end the command. An optional value follows its option
+without a space: -r/usr, -W/etc. Without a target, the first argument is a container's name. No
+namespace need be given. With --root and no --wd the working directory is the new root. A user
+namespace that denies setgroups(2) can be entered; --all leaves out what is shared and could not be
+joined. --follow-context is refused where SELinux is on.`}}
 	case "kakuri-ns", "kakuri-ps", "kakuri-explain":
 		return []section{{"EXIT STATUS", looks}}
 	}
