@@ -263,14 +263,14 @@ func TestInPlaceSignals(t *testing.T) {
 	}
 }
 
-// attends reports whether kakuri has asked for the signals that it passes on: SIGWINCH, which the Go
+// attends reports whether kakuri has asked for the signals that it passes on: SIGTTOU, which the Go
 // runtime does not handle of itself, is the last of them.
 func attends(pid int) bool {
 	data, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	_, rest, _ := strings.Cut(string(data), "SigCgt:\t")
 	text, _, _ := strings.Cut(rest, "\n")
 	set, err := strconv.ParseUint(text, 16, 64)
-	return err == nil && set>>(syscall.SIGWINCH-1)&1 != 0
+	return err == nil && set>>(syscall.SIGTTOU-1)&1 != 0
 }
 
 // When the program stops, so does kakuri in its place, and both go on together.

@@ -47,8 +47,8 @@ func (s Stand) Take() *Standing {
 	// program: to ask for all of them would cost each start a millisecond.
 	if s != InPlace {
 		signal.Notify(st.signals, syscall.SIGINT, syscall.SIGTERM)
-		st.setDefaults()
 	}
+	st.setDefaults()
 	return st
 }
 
@@ -68,7 +68,8 @@ func (st *Standing) For(p *Process) {
 	go func() {
 		if st.stand == InPlace {
 			signal.Notify(st.signals, syscall.SIGCHLD, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
-				syscall.SIGALRM, syscall.SIGABRT, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGWINCH)
+				syscall.SIGALRM, syscall.SIGABRT, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
+			st.restore() // the handlers by which they come
 			p.stopWith() // it may have stopped before
 		}
 		for {
@@ -98,6 +99,12 @@ func (st *Standing) take(p *Process, sig syscall.Signal) {
 func (st *Standing) Release() {
 	close(st.quit)
 	signal.Stop(st.signals)
+	if st.stand != InPlace {
+		st.restore()
+	}
+}
+
+func (st *Standing) restore() {
 	for sig, old := range st.changed {
 		setAction(sig, &old, nil)
 	}
