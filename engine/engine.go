@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
@@ -124,9 +123,6 @@ func (e *Engine) compile(r Run, rec Container) (*Prepared, error) {
 	p, err := plan.Compile(&b.spec, e.host, b.opts)
 	if err != nil {
 		return nil, err
-	}
-	if b.opts.Root != nil && b.run.Image != "host:all" && b.capSet().Has(abi.CapSysAdmin) {
-		p.Warnings = append(p.Warnings, "with CAP_SYS_ADMIN the container can take away what hides the host's secrets and data: give such a command --rootfs DIR")
 	}
 	rec.UserNS = b.hasUserNS()
 	rec.Command = b.spec.Process.Args

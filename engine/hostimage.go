@@ -5,10 +5,12 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // The image "host" is a copy-on-write view of the machine's own root: the
@@ -27,8 +29,21 @@ func privateDirs() []string {
 	}
 }
 
+// workDirs and lockFiles are what others may not open on the host, and what installing
+// packages needs: those are empty, these are not there.
+func workDirs() []string {
+	return []string{"/var/cache/apt/archives/partial", "/var/cache/ldconfig", "/var/lib/apt/lists/partial"}
+}
+
+func lockFiles() []string {
+	return []string{
+		"/etc/.pwd.lock", "/var/cache/apt/archives/lock", "/var/lib/apt/lists/lock", "/var/lib/dpkg/lock", "/var/lib/dpkg/lock-frontend",
+		"/var/lib/dpkg/triggers/Lock",
+	}
+}
+
 // privatePaths are data of engines and servers, secrets, and memory written to
-// disk: masked in "host".
+// disk: not there in "host".
 func privatePaths() []string {
 	return []string{
 		"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd",
@@ -42,6 +57,7 @@ func privatePaths() []string {
 		"/etc/dovecot/private", "/etc/nginx/ssl", "/etc/haproxy", "/etc/grafana", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d", "/etc/containers/auth.json",
 		"/etc/openldap", "/etc/ldap.secret", "/etc/nslcd.conf", "/etc/bind/rndc.key", "/etc/rndc.key", "/etc/ceph", "/etc/swanctl/private",
 		"/etc/strongswan", "/etc/vault.d", "/etc/consul.d", "/etc/gitlab", "/etc/rsyncd.secrets", "/etc/fstab",
+		"/etc/cloud/cloud.cfg.d", "/etc/machine-id", "/etc/munge", "/etc/nut", "/etc/tinc", "/etc/msmtprc", "/etc/fetchmailrc", "/etc/pgbouncer", "/etc/redis", "/etc/keepalived",
 		"/boot/grub/grub.cfg", "/boot/grub/user.cfg", "/boot/grub2/grub.cfg", "/boot/grub2/user.cfg", "/boot/loader/random-seed", "/boot/efi/loader/random-seed",
 		"/var/cache/debconf/passwords.dat", "/var/cache/private", "/var/cache/samba", "/var/cache/krb5rcache", "/var/kerberos", "/var/db", "/var/opt",
 		"/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/cloud", "/var/lib/sudo", "/var/lib/iwd", "/var/lib/bluetooth",
@@ -53,6 +69,8 @@ func privatePaths() []string {
 		"/var/lib/etcd", "/var/lib/incus", "/var/lib/libvirt", "/var/lib/lxc", "/var/lib/lxd", "/var/lib/machines", "/var/lib/buildkit",
 		"/var/lib/postgresql", "/var/lib/mysql", "/var/lib/redis", "/var/lib/mongodb", "/var/lib/sss", "/var/lib/samba",
 		"/var/lib/systemd/coredump", "/var/lib/NetworkManager", "/var/lib/private", "/var/lib/AccountsService", "/var/crash",
+		"/var/lib/k0s", "/var/lib/crio", "/var/lib/k3s", "/var/lib/mariadb", "/var/lib/couchdb", "/var/lib/cassandra", "/var/lib/minio", "/var/lib/prometheus", "/var/lib/wireguard",
+		"/var/lib/tailscale", "/var/lib/zerotier-one", "/var/lib/dbus/machine-id", "/var/lib/systemd/pstore", "/var/lib/fwupd", "/var/lib/tpm2-tss",
 	}
 }
 
@@ -78,24 +96,27 @@ func (b *builder) hostImage() error {
 		return err
 	}
 	b.opts.Root = root
+	root.Public = !all && b.host.Privileged()
 	for _, dir := range freshDirs() {
-		b.empty(dir, "image host: empty, not the host's")
+		b.empty(dir, "image host: empty, not the host's", true, !all)
 	}
 	if all {
 		return nil
 	}
 	for _, dir := range privateDirs() {
-		if exists(dir) {
-			b.empty(dir, "image host: people's data is not shown")
-		}
+		b.empty(dir, "image host: people's data is not shown", false, true)
 	}
 	if err := b.hideStrangers(); err != nil {
 		return err
 	}
 	for _, p := range privatePaths() {
-		if exists(p) {
-			b.mask(p, "image host: secrets and others' data are not shown")
-		}
+		b.hide(p, "image host: secrets and others' data are not shown")
+	}
+	for _, dir := range workDirs() {
+		b.empty(dir, "image host: closed to others, and needed to install packages", false, true)
+	}
+	for _, p := range lockFiles() {
+		b.hide(p, "image host: closed to others, and needed to install packages")
 	}
 	return nil
 }
@@ -117,30 +138,98 @@ func (b *builder) hideStrangers() error {
 		switch {
 		case slices.Contains(systemDirs(), e.Name()) || slices.Contains(privateDirs(), p):
 		case e.IsDir():
-			b.empty(p, "image host: not of the operating system")
+			b.empty(p, "image host: not of the operating system", false, true)
 		case e.Type().IsRegular():
-			b.mask(p, "image host: not of the operating system")
+			b.hide(p, "image host: not of the operating system")
 		}
 	}
 	return nil
 }
 
-// mask hides a path.
-func (b *builder) mask(p, why string) {
-	b.because(fmt.Sprintf("linux.maskedPaths[%d]", len(b.spec.Linux.MaskedPaths)), "%s", why)
-	b.spec.Linux.MaskedPaths = append(b.spec.Linux.MaskedPaths, p)
+// hide has the views not show a path of the host, and returns where it really is: a
+// link stays, and what it leads to is hidden. It is empty for a path that is not
+// there, or that the caller cannot reach.
+func (b *builder) hide(p, why string) string {
+	if !exists(p) {
+		return ""
+	}
+	real := realPath(p)
+	if real == "" || real == "/" {
+		return ""
+	}
+	b.opts.Root.Hidden = append(b.opts.Root.Hidden, plan.RootHidden{Path: real, Reason: why})
+	b.above(real)
+	return real
 }
 
-// empty shows an empty directory in place of the host's.
-func (b *builder) empty(dir, why string) {
-	mode := uint32(0o755)
-	switch dir {
-	case "/tmp", "/var/tmp", "/run/lock":
-		mode = 0o1777
-	case "/root":
-		mode = 0o700
+// realPath is where a path of the host leads, without links; empty where it leads to
+// nothing that the caller can reach.
+func realPath(p string) string {
+	fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
 	}
-	b.opts.Root.Empty = append(b.opts.Root.Empty, plan.RootDir{Path: dir, Mode: mode, Reason: why})
+	defer unix.Close(fd)
+	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		return ""
+	}
+	return real
+}
+
+// above notes what the host's directories above p look like: a layer that hides p
+// has them, too.
+func (b *builder) above(p string) {
+	r := b.opts.Root
+	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
+		if slices.ContainsFunc(r.Above, func(d plan.RootDir) bool { return d.Path == dir }) {
+			return
+		}
+		if d, ok := b.like(dir); ok {
+			r.Above = append(r.Above, d)
+		}
+	}
+}
+
+// like is a directory with the mode and the owner of the host's.
+func (b *builder) like(dir string) (plan.RootDir, bool) {
+	var st unix.Stat_t
+	if unix.Lstat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return plan.RootDir{}, false
+	}
+	d := plan.RootDir{Path: dir, Mode: st.Mode & 0o7777}
+	if b.host.Privileged() && (!b.hasUserNS() || st.Uid < 65536 && st.Gid < 65536) {
+		d.UID, d.GID = st.Uid, st.Gid
+	}
+	return d, true
+}
+
+// empty shows an empty directory in place of the host's, where there is one. hide is
+// whether the host's is not only covered.
+func (b *builder) empty(dir, why string, fresh, hide bool) {
+	d := plan.RootDir{Path: dir, Mode: 0o755, Mount: fresh}
+	if hide {
+		real := b.hide(dir, why)
+		if real == "" && !fresh {
+			return
+		}
+		if real != "" && !fresh {
+			d, _ = b.like(real)
+		}
+	} else if !fresh && !exists(dir) {
+		return
+	}
+	switch {
+	case dir == "/tmp" || dir == "/var/tmp" || dir == "/run/lock":
+		d.Mode = 0o1777
+	case slices.Contains(workDirs(), dir):
+	case dir == "/root":
+		d.Mode, d.UID, d.GID = 0o700, 0, 0
+	default:
+		d.Mode, d.UID, d.GID = 0o755, 0, 0
+	}
+	d.Reason = why
+	b.opts.Root.Empty = append(b.opts.Root.Empty, d)
 }
 
 // A hostMount is a mount of the host: where, and whether it holds files of a disk

@@ -34,6 +34,12 @@ func readonlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
+// mask hides a path of the kernel's file systems.
+func (b *builder) mask(p, why string) {
+	b.because(fmt.Sprintf("linux.maskedPaths[%d]", len(b.spec.Linux.MaskedPaths)), "%s", why)
+	b.spec.Linux.MaskedPaths = append(b.spec.Linux.MaskedPaths, p)
+}
+
 // security sets capabilities, no_new_privs, the seccomp filter, masks.
 func (b *builder) security() error {
 	caps, err := b.caps()

@@ -21,7 +21,7 @@ type Check interface {
 // Checks lists a zero value of every check there is.
 func checkValues() []Check {
 	return []Check{
-		&NewNamespacesCheck{}, &NamespaceCheck{}, &IDMapCheck{}, &TimeCheck{}, &MountCheck{}, &MaskCheck{}, &ReadonlyCheck{}, &DeviceCheck{},
+		&NewNamespacesCheck{}, &NamespaceCheck{}, &IDMapCheck{}, &TimeCheck{}, &MountCheck{}, &MaskCheck{}, &HiddenCheck{}, &ReadonlyCheck{}, &DeviceCheck{},
 		&HostnameCheck{}, &SysctlCheck{}, &IDCheck{}, &CapsCheck{}, &NoNewPrivsCheck{}, &SeccompCheck{},
 		&RlimitCheck{}, &UmaskCheck{}, &OOMCheck{}, &RootCheck{},
 	}
@@ -130,6 +130,19 @@ func (c *MaskCheck) Property() string { return c.Path }
 
 // Asked implements [Check].
 func (*MaskCheck) Asked() string { return "masked" }
+
+// HiddenCheck asks that a path does not show what the host has there: it is missing,
+// or was made inside.
+type HiddenCheck struct{ Path string }
+
+// Kind implements [Check].
+func (*HiddenCheck) Kind() string { return "hidden" }
+
+// Property implements [Check].
+func (c *HiddenCheck) Property() string { return c.Path }
+
+// Asked implements [Check].
+func (*HiddenCheck) Asked() string { return "not the host's" }
 
 // ReadonlyCheck asks that a path is on a read-only mount, or missing.
 type ReadonlyCheck struct{ Path string }

@@ -56,19 +56,27 @@ type Options struct {
 
 // A Root is made of copy-on-write views of directories of the host.
 type Root struct {
-	Size   string     // of the writable layers together
-	Views  []RootView // one at "/" is the root; without it the root is an empty tmpfs
-	Links  []Symlink  // made in an empty root
-	Empty  []RootDir  // directories that are empty and writable
-	Files  []string   // files of the host, shown read-only at their own places
+	Size   string       // of the writable layers together
+	Views  []RootView   // one at "/" is the root; without it the root is an empty tmpfs
+	Public bool         // views show no more than what the host lets everybody read
+	Links  []Symlink    // made in an empty root
+	Hidden []RootHidden // paths of views that are not shown
+	Empty  []RootDir    // directories that are empty and writable
+	Above  []RootDir    // what the host's directories above hidden and empty ones look like
+	Files  []string     // files of the host, shown read-only at their own places
 	Reason string
 }
 
+// A RootHidden is a path that views do not show, without links in it.
+type RootHidden struct{ Path, Reason string }
+
 // A RootDir is an empty directory in place of what a view shows.
 type RootDir struct {
-	Path   string
-	Mode   uint32
-	Reason string
+	Path     string
+	Mode     uint32
+	UID, GID uint32
+	Mount    bool // it is writable, and a mount, where the root is read-only, too
+	Reason   string
 }
 
 // A RootView shows the directory Path at Dest.
@@ -568,6 +576,11 @@ func (c *compiler) viewRoot(r *Root) error {
 		if i < len(c.views) {
 			op.Tree = c.views[i]
 		}
+		op.Hide = c.layers(r, i)
+		if r.Public {
+			c.inside(&PublicLayer{N: i, Tree: op.Tree, Path: v.Path}, because("%s: what others may not read on the host is not shown", r.Reason), nil)
+			op.Tree, op.Public = RegNone, true
+		}
 		if v.Dest == "/" {
 			c.inside(op, cause, check)
 		} else {
@@ -582,9 +595,74 @@ func (c *compiler) viewRoot(r *Root) error {
 	}
 	set := uint64(abi.MountAttrNosuid | abi.MountAttrNodev)
 	for i, d := range r.Empty {
+		if !d.Mount && r.view(d.Path) >= 0 {
+			continue // a directory of a layer
+		}
 		c.inside(&EmptyDir{N: i, Path: d.Path, Mode: d.Mode}, because("%s", d.Reason), &MountCheck{Dest: d.Path, Type: "tmpfs", Set: set})
 	}
 	return nil
+}
+
+// view finds the view that shows p, -1 where none does.
+func (r *Root) view(p string) int {
+	found := -1
+	for i, v := range r.Views {
+		if (v.Dest == "/" || strings.HasPrefix(p, v.Dest+"/")) && p != v.Dest && (found < 0 || len(v.Dest) > len(r.Views[found].Dest)) {
+			found = i
+		}
+	}
+	return found
+}
+
+// layers makes what lies over the lower layer of a view: whiteouts of what is hidden,
+// in a layer of its own (so that a directory made inside needs no mark of being new,
+// which a tmpfs before Linux 6.6 could not keep), and empty directories in the upper one. It
+// tells whether there is a layer of whiteouts.
+func (c *compiler) layers(r *Root, n int) (hides bool) {
+	made := map[string]bool{}
+	dir := func(layer string, d RootDir) {
+		if made[layer+d.Path] {
+			return
+		}
+		made[layer+d.Path] = true
+		c.inside(&LayerDir{Layer: layer, Path: d.Path, Mode: d.Mode, UID: d.UID, GID: d.GID}, because("%s", d.Reason), nil)
+	}
+	// above makes the directories from the view's own to that of p, as the host has them.
+	above := func(layer, p string) string {
+		dir(layer, RootDir{Path: "/", Mode: 0o755, Reason: r.Reason})
+		rel := strings.TrimPrefix(p, strings.TrimSuffix(r.Views[n].Dest, "/"))
+		for i, ch := range rel {
+			if i == 0 || ch != '/' {
+				continue
+			}
+			d := RootDir{Mode: 0o755}
+			if k := slices.IndexFunc(r.Above, func(d RootDir) bool { return d.Path == p[:len(p)-len(rel)+i] }); k >= 0 {
+				d = r.Above[k]
+			}
+			d.Path, d.Reason = rel[:i], r.Reason
+			dir(layer, d)
+		}
+		return rel
+	}
+	hide, upper := fmt.Sprintf("hide%d", n), fmt.Sprintf("upper%d", n)
+	for i, h := range r.Hidden {
+		within := func(o RootHidden) bool { return strings.HasPrefix(h.Path, o.Path+"/") && r.view(o.Path) == n }
+		if r.view(h.Path) != n || slices.ContainsFunc(r.Hidden[:i], func(o RootHidden) bool { return o.Path == h.Path }) || slices.ContainsFunc(r.Hidden, within) {
+			continue
+		}
+		hides = true
+		c.inside(&Whiteout{Layer: hide, Path: above(hide, h.Path)}, because("%s", h.Reason), &HiddenCheck{Path: h.Path})
+	}
+	for _, d := range r.Empty {
+		if r.view(d.Path) == n {
+			d.Path = above(upper, d.Path)
+			dir(upper, d)
+		}
+	}
+	if r.Public && !hides {
+		dir(hide, RootDir{Path: "/", Mode: 0o755, Reason: r.Reason})
+	}
+	return hides
 }
 
 // pivot makes the root the root, after all that is built in it.

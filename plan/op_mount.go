@@ -228,7 +228,9 @@ type Overlay struct {
 	Path string // or a directory of the host
 	Dest string
 
-	Nodev bool // device nodes in it are of no use
+	Hide   bool // the layer hideN lies over the lower one
+	Public bool // the lower layer is the one that a [PublicLayer] made
+	Nodev  bool // device nodes in it are of no use
 }
 
 // Name implements [Op].
@@ -237,8 +239,14 @@ func (*Overlay) Name() string { return "overlay" }
 // String implements [Op].
 func (o *Overlay) String() string {
 	from := o.Path
-	if o.Tree != RegNone {
+	switch {
+	case o.Public:
+		from = fmt.Sprintf("public%d", o.N)
+	case o.Tree != RegNone:
 		from = words(o.Tree.String(), o.Path)
+	}
+	if o.Hide && !o.Public {
+		from = fmt.Sprintf("hide%d and %s", o.N, from)
 	}
 	s := words(fmt.Sprintf("mount overlay of %s on %s", from, o.Dest), nodev(o.Nodev))
 	if o.Dest == "/" {
@@ -249,15 +257,14 @@ func (o *Overlay) String() string {
 
 func (o *Overlay) lower(a *Asm) {
 	name := func(s string) string { return fmt.Sprintf("%s%d", s, o.N) }
-	lower := escapeOverlay(o.Path)
-	if o.Tree != RegNone {
-		// Attached, since only newer kernels take a detached mount as a layer; by a
-		// relative name, since the scratch has no path.
-		lower = name("lower")
-		a.call(abi.CallMkdirat, fd(RegScratch), a.str(lower), num(0o755))
-		a.call(abi.CallMoveMount, fd(o.Tree), a.str(""), fd(RegScratch), a.str(lower), num(abi.MoveMountFEmptyPath))
+	lower := name("public")
+	if !o.Public {
+		lower = a.lowerLayer(o.N, o.Tree, o.Path)
+		if o.Hide {
+			lower = name("hide") + ":" + lower
+		}
 	}
-	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("upper")), num(0o755))
+	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("upper")), num(0o755)).accept(abi.EEXIST)
 	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name("work")), num(0o755))
 	a.call(abi.CallFchdir, fd(RegScratch))
 	mount, attrs := RegRoot, uint64(0)
@@ -312,7 +319,6 @@ func (e *EmptyDir) String() string {
 func (e *EmptyDir) lower(a *Asm) {
 	name := fmt.Sprintf("empty%d", e.N)
 	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name), num(uint64(e.Mode)))
-	a.call(abi.CallFchmodat, fd(RegScratch), a.str(name), num(uint64(e.Mode)))
 	tree, to := a.tmp(), a.tmp()
 	a.call(abi.CallOpenTree, fd(RegScratch), a.str(name), num(treeFlags(false))).into(tree)
 	a.setattr(tree, Attrs{Set: abi.MountAttrNosuid | abi.MountAttrNodev})

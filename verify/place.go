@@ -190,6 +190,69 @@ func covers(p plan.Plan, checks []plan.NumberedCheck, i int) (above int, hidden 
 	return above, hidden
 }
 
+// hidden tells whether a path, or for a directory an entry of it, is the host's of the
+// same name. What a view shows keeps its times and its size; what was made inside has
+// its own.
+func (r *reader) hidden(c *plan.HiddenCheck) answer {
+	p, err := r.look(c.Path)
+	if err != nil {
+		return cannot(err)
+	}
+	if how, ok := p.masked(); ok {
+		return yes(how)
+	}
+	names := []string{""}
+	if p.mode&unix.S_IFMT == unix.S_IFDIR {
+		dir, err := os.Open(c.Path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return yes("made inside")
+		case errors.Is(err, fs.ErrPermission):
+			return yes("closed to the caller on the host, too")
+		}
+		if err != nil {
+			return cannot(err)
+		}
+		defer dir.Close()
+		if names, err = dir.Readdirnames(1000); err != nil && err != io.EOF {
+			return cannot(err)
+		}
+	}
+	for _, name := range names {
+		same, err := r.hosts(path.Join(c.Path, name))
+		if err != nil {
+			return cannot(err)
+		}
+		if same {
+			return no("shows the host's " + path.Join(c.Path, name))
+		}
+	}
+	return yes("made inside")
+}
+
+// hosts tells whether the path shows the same inside as on the host.
+func (r *reader) hosts(name string) (bool, error) {
+	var ours, theirs unix.Stat_t
+	if err := unix.Lstat(name, &ours); err == unix.ENOENT || err == unix.ENOTDIR || err == unix.EACCES {
+		return false, nil // for a caller that may not look, the container may not either
+	} else if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(int(r.root.Fd()), name, &how)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, &theirs); err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return ours.Mode == theirs.Mode && ours.Size == theirs.Size && ours.Mtim == theirs.Mtim, nil
+}
+
 // rootMount looks at what is mounted at "/". op is the step that put it there.
 func (r *reader) rootMount(op plan.Op) answer {
 	if r.mountsErr != nil {

@@ -104,6 +104,8 @@ func (r *reader) measure(i int, check plan.Check) answer {
 		return r.mount(i, c)
 	case *plan.MaskCheck:
 		return r.at(c.Path, judgeMask)
+	case *plan.HiddenCheck:
+		return r.hidden(c)
 	case *plan.ReadonlyCheck:
 		return r.at(c.Path, judgeReadonly)
 	case *plan.DeviceCheck:
