@@ -242,3 +242,16 @@ func uncover(args []string) int {
 	walk("unmounted", "/")
 	return 0
 }
+
+// typist pushes a character into its terminal by TIOCSTI and TIOCLINUX, and prints what
+// the kernel says; then it asks for the terminal's size, as programs do.
+func typist([]string) int {
+	for _, request := range []uint{0x5412, 0x541c, 1<<32 | 0x5412, 1<<63 | 0x541c} {
+		err := unix.IoctlSetPointerInt(0, request, 'x')
+		errno, _ := err.(syscall.Errno)
+		fmt.Printf("%x %d\n", request, int(errno))
+	}
+	_, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	fmt.Println("size", err)
+	return 0
+}

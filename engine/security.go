@@ -237,6 +237,16 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet) *specs.LinuxSeccomp {
 	allow(2)                                                                                            // AF_INET
 	allow(10)                                                                                           // AF_INET6
 	allow(16, specs.LinuxSeccompArg{Index: 2, Value: 0xffffffff, ValueTwo: 0, Op: specs.OpMaskedEqual}) // AF_NETLINK, NETLINK_ROUTE
+	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
+	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off; it has to be
+	// another than the profile's own, whose rules would be left out. The kernel reads 32 bits.
+	eio := uint(abi.EIO)
+	for _, request := range []uint64{tiocsti, tioclinux} {
+		args := []specs.LinuxSeccompArg{{Index: 1, Value: 0xffffffff, ValueTwo: request, Op: specs.OpMaskedEqual}}
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: []string{"ioctl"}, Action: specs.ActErrno, ErrnoRet: &eio, Args: args})
+	}
+	others := []specs.LinuxSeccompArg{{Index: 1, Value: tiocsti, Op: specs.OpNotEqual}}
+	out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: []string{"ioctl"}, Action: specs.ActAllow, Args: others})
 	if caps.Has(abi.CapNetAdmin) || caps.Has(abi.CapNetRaw) {
 		allow(17)                                                                                            // AF_PACKET
 		allow(16, specs.LinuxSeccompArg{Index: 2, Value: 0xffffffff, ValueTwo: 12, Op: specs.OpMaskedEqual}) // NETLINK_NETFILTER
@@ -244,11 +254,17 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet) *specs.LinuxSeccomp {
 	return &out
 }
 
+// Requests of ioctl(2), equal on all architectures that kakuri runs on: ioctl_tty(2), ioctl_console(2).
+const (
+	tiocsti   = 0x5412
+	tioclinux = 0x541c
+)
+
 // withheld names the calls of Docker's allow list that kakuri's default lacks.
 func withheld(name string, caps abi.CapSet) bool {
 	switch name {
-	case "socket", "socketcall":
-		return true // allowed by family above
+	case "socket", "socketcall", "ioctl":
+		return true // allowed by family and by request above
 	case "io_uring_setup", "io_uring_enter", "io_uring_register",
 		"process_vm_readv", "process_vm_writev", "kcmp", "userfaultfd",
 		"keyctl", "add_key", "request_key", "vmsplice":

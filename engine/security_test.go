@@ -424,6 +424,20 @@ func TestCVE_2026_123876_and_31431(t *testing.T) {
 	}
 }
 
+// Nothing inside types into a terminal, its own one included (CVE-2017-5226, CVE-2023-28100), with bits
+// set that the kernel does not read either.
+func TestCVE_2023_28100(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := Run{Rootfs: root, TTY: true, Command: []string{"/typist"}, UserNS: mode, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/typist", Options: []string{"rbind"}, Flag: "-v"}}}
+		out, code, err := inside(t, e, r)
+		if want := "5412 5\r\n541c 5\r\n100005412 5\r\n800000000000541c 5\r\nsize <nil>\r\n"; err != nil || code != 0 || out != want {
+			t.Errorf("userns %q: %v: code %d: %q, want %q", mode, err, code, out, want)
+		}
+	}
+}
+
 // The control groups of the host cannot be mounted or written (CVE-2022-0492, CVE-2023-25809).
 func TestCVE_2022_0492_and_2023_25809(t *testing.T) {
 	nstest.Root(t)
