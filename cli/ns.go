@@ -87,7 +87,8 @@ or, where no process is in it, what else keeps it.`,
 			if err != nil {
 				return err
 			}
-			return o.print(r.list(kinds, false), func(s ui.Screen) string { return r.list(kinds, true).Text(s) })
+			list := r.list(kinds)
+			return o.print(list, list.Text)
 		},
 	}
 	o.register(c, "text or json")
@@ -327,22 +328,18 @@ func inodeOf(n *namespace.Namespace) uint64 {
 	return n.Inode
 }
 
-// list has the namespaces of some types, of all for none. Where it is for people, the
-// container's name stands before the command.
-func (r *nsReading) list(kinds []abi.Namespace, named bool) ui.NSList {
+// list has the namespaces of some types, of all for none.
+func (r *nsReading) list(kinds []abi.Namespace) ui.NSList {
 	list := ui.NSList{Unreadable: r.Unreadable}
 	for _, n := range r.Namespaces {
 		if len(kinds) > 0 && !slices.Contains(kinds, n.Type) {
 			continue
 		}
-		row := ui.NSRow{Inode: n.Inode, Type: n.Type.ProcName(), Processes: len(n.Members), Owner: inodeOf(n.Owner), Parent: inodeOf(n.Parent)}
+		row := ui.NSRow{Inode: n.Inode, Type: n.Type.ProcName(), Processes: len(n.Members), Owner: inodeOf(n.Owner), Parent: inodeOf(n.Parent), Name: r.names[n]}
 		if len(n.Members) > 0 {
 			row.PID, row.Command = n.Members[0].PID, n.Members[0].Command()
 		} else if len(n.Refs) > 0 {
 			row.Command = n.Refs[0].String()
-		}
-		if name := r.names[n]; named && name != "" {
-			row.Command = name + ": " + row.Command
 		}
 		list.Namespaces = append(list.Namespaces, row)
 	}

@@ -51,7 +51,7 @@ func testNSList(t *testing.T, s *scope, web int) {
 	}
 	for _, ns := range abi.Namespaces() {
 		r := byInode[its.Inodes[ns]]
-		if r.Type != ns.ProcName() || r.PID != web || r.Command != "sleep 1000" || r.Processes < 1 {
+		if r.Type != ns.ProcName() || r.PID != web || r.Name != "web" || r.Command != "sleep 1000" || r.Processes < 1 {
 			t.Errorf("%v of web: %+v", ns, r)
 		}
 	}

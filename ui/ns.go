@@ -26,7 +26,8 @@ type NSRow struct {
 	PID       int    `json:"pid,omitempty"`   // the lowest of them; 0 when there is none
 	Owner     uint64 `json:"owner,omitempty"` // the owning user namespace; 0 when out of sight
 	Parent    uint64 `json:"parent,omitempty"`
-	Command   string `json:"command"` // of PID, or what else keeps the namespace
+	Name      string `json:"name,omitempty"` // what people call it: its container's name
+	Command   string `json:"command"`        // of PID, or what else keeps the namespace
 }
 
 // A NSList is the namespaces of the machine, or a choice of them.

@@ -15,10 +15,18 @@ func (n NSList) Text(s Screen) string {
 	}}
 	for _, r := range n.Namespaces {
 		t.Rows = append(t.Rows, []string{
-			inode(r.Inode), r.Type, strconv.Itoa(r.Processes), inode(uint64(r.PID)), inode(r.Owner), inode(r.Parent), r.Command,
+			inode(r.Inode), r.Type, strconv.Itoa(r.Processes), inode(uint64(r.PID)), inode(r.Owner), inode(r.Parent), r.named(),
 		})
 	}
 	return t.Text(s) + unreadable(n.Unreadable, s)
+}
+
+// named is the command, its container's name before it.
+func (r NSRow) named() string {
+	if r.Name == "" {
+		return r.Command
+	}
+	return r.Name + ": " + r.Command
 }
 
 // inode prints a number of which 0 means none.
