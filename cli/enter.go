@@ -33,7 +33,7 @@ type enterFlags struct {
 func newEnter(io IO) *cobra.Command {
 	f := &enterFlags{}
 	c := enterCommand(f, func(c *cobra.Command, args []string) error {
-		e, p, err := f.plan(c, args)
+		e, p, err := f.plan(c, args, false)
 		if err != nil {
 			return likeUtilLinux(err)
 		}
@@ -64,7 +64,7 @@ namespaces, not the container's smaller ones: it is for looking into them.`,
 func explainEnter(io IO, o *explainFlags) *cobra.Command {
 	f := &enterFlags{}
 	c := enterCommand(f, func(c *cobra.Command, args []string) error {
-		e, p, err := f.plan(c, args)
+		e, p, err := f.plan(c, args, true)
 		if err != nil {
 			return err
 		}
@@ -106,11 +106,11 @@ func (f *enterFlags) register(c *cobra.Command) {
 	s.BoolVarP(&f.followContext, "follow-context", "Z", false, "take over the target's SELinux context; without SELinux there is none")
 }
 
-func (f *enterFlags) plan(c *cobra.Command, args []string) (*engine.Engine, plan.Plan, error) {
+func (f *enterFlags) plan(c *cobra.Command, args []string, look bool) (*engine.Engine, plan.Plan, error) {
 	fail := func(err error) (*engine.Engine, plan.Plan, error) {
 		return nil, plan.Plan{}, &engine.ExitError{Code: 125, Err: err}
 	}
-	e, err := engine.Open(engine.Options{})
+	e, err := engine.Open(engine.Options{Look: look})
 	if err != nil {
 		return fail(err)
 	}

@@ -45,7 +45,7 @@ each kernel operation, the side it happens on, and the flag or default that it i
 		if err := f.finish(c, args); err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}
-		e, err := engine.Open(engine.Options{})
+		e, err := engine.Open(engine.Options{Look: true})
 		if err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}

@@ -250,7 +250,7 @@ type nsReading struct {
 // readNS reads the machine. That kakuri's own records cannot be had only costs names.
 func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 	var list []engine.Container // before the reading, so that it has them all
-	if e, err := engine.Open(engine.Options{}); err == nil {
+	if e, err := engine.Open(engine.Options{Look: true}); err == nil {
 		list, _ = e.List()
 	}
 	s, err := namespace.Read(ctx, o)
@@ -306,7 +306,7 @@ func (r *nsReading) find(ref string) (*namespace.Process, string, error) {
 		}
 		return p, fmt.Sprintf("%d (%s)", p.PID, p.Comm), nil
 	}
-	e, err := engine.Open(engine.Options{})
+	e, err := engine.Open(engine.Options{Look: true})
 	if err != nil {
 		return nil, "", err
 	}

@@ -37,7 +37,7 @@ const noFile = "\x00"
 func newUnshare(io IO) *cobra.Command {
 	f := &unshareFlags{}
 	c := unshareCommand(f, func(c *cobra.Command, args []string) error {
-		e, p, err := f.plan(c, args)
+		e, p, err := f.plan(c, args, false)
 		if err != nil {
 			return likeUtilLinux(err)
 		}
@@ -79,7 +79,7 @@ util-linux's unshare. "kakuri explain unshare ..." prints the plan.`,
 func explainUnshare(io IO, o *explainFlags) *cobra.Command {
 	f := &unshareFlags{}
 	c := unshareCommand(f, func(c *cobra.Command, args []string) error {
-		e, p, err := f.plan(c, args)
+		e, p, err := f.plan(c, args, true)
 		if err != nil {
 			return err
 		}
@@ -154,11 +154,11 @@ func (f *unshareFlags) register(c *cobra.Command) {
 	s.StringVar(&f.monotonic, "monotonic", "", "offset of the monotonic clock in `SECONDS` (with --time)")
 }
 
-func (f *unshareFlags) plan(c *cobra.Command, args []string) (*engine.Engine, plan.Plan, error) {
+func (f *unshareFlags) plan(c *cobra.Command, args []string, look bool) (*engine.Engine, plan.Plan, error) {
 	fail := func(err error) (*engine.Engine, plan.Plan, error) {
 		return nil, plan.Plan{}, &engine.ExitError{Code: 125, Err: err}
 	}
-	e, err := engine.Open(engine.Options{})
+	e, err := engine.Open(engine.Options{Look: look})
 	if err != nil {
 		return fail(err)
 	}

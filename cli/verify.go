@@ -34,7 +34,7 @@ exit code is 1 when one differs, and 0 when none does.`,
 			if noTrunc {
 				s.Columns = 0
 			}
-			e, err := engine.Open(engine.Options{})
+			e, err := engine.Open(engine.Options{Look: true})
 			if err != nil {
 				return err
 			}

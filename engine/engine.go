@@ -24,6 +24,8 @@ type Options struct {
 	// Dir is the directory of records; empty is /run/kakuri for root, else
 	// kakuri below XDG_RUNTIME_DIR.
 	Dir string
+	// Look is for who runs nothing: nothing is written.
+	Look bool
 }
 
 // An Engine runs containers and knows those that run. It may be used by several
@@ -41,18 +43,18 @@ func Open(o Options) (*Engine, error) {
 	}
 	dir := o.Dir
 	if dir == "" {
-		if dir, err = runtimeDir(facts); err != nil {
+		if dir, err = runtimeDir(facts, o.Look); err != nil {
 			return nil, err
 		}
 	}
-	facts.TimeOnExec = host.TimeOnExec(dir, facts.Kernel)
+	facts.TimeOnExec = host.TimeOnExec(dir, facts.Kernel, !o.Look)
 	return &Engine{dir: dir, host: facts}, nil
 }
 
 // Host returns the facts that plans are compiled for.
 func (e *Engine) Host() plan.Facts { return e.host }
 
-func runtimeDir(f plan.Facts) (string, error) {
+func runtimeDir(f plan.Facts, look bool) (string, error) {
 	if f.UID == 0 && f.AllIDs {
 		return "/run/kakuri", nil
 	}
@@ -61,6 +63,9 @@ func runtimeDir(f plan.Facts) (string, error) {
 	}
 	// Without a session manager: a directory that nobody else can have made.
 	dir := filepath.Join("/tmp", "kakuri-"+strconv.Itoa(int(f.UID)))
+	if look && !exists(dir) {
+		return dir, nil
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}

@@ -3,7 +3,7 @@
 //
 //	facts, err := host.Read(host.Needs{Cgroup: true})
 //
-// It only reads. Nothing is guessed from a version number: what is a fact is
+// It only reads, but for the answer that [TimeOnExec] keeps where it is told to. Nothing is guessed from a version number: what is a fact is
 // asked of the kernel, and what a kernel cannot do is an error of the step that
 // needs it.
 package host

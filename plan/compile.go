@@ -501,7 +501,8 @@ func (c *compiler) timeNamespace() error {
 		if n.Type != specs.TimeNamespace || n.Path != "" {
 			continue
 		}
-		e := &EnterTime{}
+		// An init makes no execve, and has to enter it before.
+		e := &EnterTime{OnExec: c.host.TimeOnExec && !c.o.Init}
 		for _, clock := range sortedKeys(c.linux.TimeOffsets) {
 			off := c.linux.TimeOffsets[clock]
 			ns := off.Secs*1e9 + int64(off.Nanosecs)
