@@ -2,6 +2,7 @@ package specjson
 
 import (
 	"strconv"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -19,8 +20,9 @@ const (
 // Decode reads a whole config.json. It reads at most [MaxSize] bytes: take
 // MaxSize+1 from a file of unknown size, so that a longer one is noticed.
 //
-// Names are compared exactly, and what config.md does not name is ignored, once
-// it is known to be JSON. So are the sections solaris, vm, windows and zos: they
+// As encoding/json, and so runc, has it, a name that differs from one of config.md's in
+// case alone is taken for that one. What config.md does not name is ignored, once it is
+// known to be JSON. So are the sections solaris, vm, windows and zos: they
 // are checked as JSON and left nil. Null leaves a field as it is, as encoding/json
 // has it; a whole document of null gives an empty Spec, which [Validate] refuses.
 //
@@ -221,6 +223,19 @@ type nameSet map[string]struct{}
 
 // maxOthers is up to how many names comparing with each beats hashing.
 const maxOthers = 16
+
+// folds reports whether the name is one of names, which have blanks between, but for
+// its case, and makes it that one. "noNewPrivileges" ignored for a capital letter would be
+// a container less closed than its author thinks.
+func (o *object) folds(names string) bool {
+	for name := range strings.SplitSeq(names, " ") {
+		if strings.EqualFold(name, o.key) {
+			o.key = name
+			return true
+		}
+	}
+	return false
+}
 
 // unknown steps over a member that has no place in the Spec.
 func (d *decoder) unknown(o *object) bool {

@@ -9,6 +9,7 @@ import specs "github.com/opencontainers/runtime-spec/specs-go"
 func decodeSpec(d *decoder, v *specs.Spec) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "ociVersion":
 			o.ok = d.first(&o, 0) && text(d, &v.Version)
@@ -31,6 +32,9 @@ func decodeSpec(d *decoder, v *specs.Spec) bool {
 		case "freebsd":
 			o.ok = d.first(&o, 9) && optional(d, &v.FreeBSD, nil, decodeFreeBSD)
 		default:
+			if o.folds("ociVersion process root hostname domainname mounts hooks annotations linux freebsd") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -40,6 +44,7 @@ func decodeSpec(d *decoder, v *specs.Spec) bool {
 func decodeProcess(d *decoder, v *specs.Process) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "terminal":
 			o.ok = d.first(&o, 0) && boolean(d, &v.Terminal)
@@ -74,6 +79,9 @@ func decodeProcess(d *decoder, v *specs.Process) bool {
 		case "execCPUAffinity":
 			o.ok = d.first(&o, 15) && optional(d, &v.ExecCPUAffinity, nil, decodeCPUAffinity)
 		default:
+			if o.folds("terminal consoleSize user args commandLine env cwd capabilities rlimits noNewPrivileges apparmorProfile oomScoreAdj scheduler selinuxLabel ioPriority execCPUAffinity") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -83,12 +91,16 @@ func decodeProcess(d *decoder, v *specs.Process) bool {
 func decodeRoot(d *decoder, v *specs.Root) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "path":
 			o.ok = d.first(&o, 0) && text(d, &v.Path)
 		case "readonly":
 			o.ok = d.first(&o, 1) && boolean(d, &v.Readonly)
 		default:
+			if o.folds("path readonly") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -98,6 +110,7 @@ func decodeRoot(d *decoder, v *specs.Root) bool {
 func decodeMount(d *decoder, v *specs.Mount) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "destination":
 			o.ok = d.first(&o, 0) && text(d, &v.Destination)
@@ -112,6 +125,9 @@ func decodeMount(d *decoder, v *specs.Mount) bool {
 		case "gidMappings":
 			o.ok = d.first(&o, 5) && list(d, &v.GIDMappings, nil, decodeLinuxIDMapping)
 		default:
+			if o.folds("destination type source options uidMappings gidMappings") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -121,6 +137,7 @@ func decodeMount(d *decoder, v *specs.Mount) bool {
 func decodeHooks(d *decoder, v *specs.Hooks) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "prestart":
 			o.ok = d.first(&o, 0) && list(d, &v.Prestart, d.HooksPrestart[:0], decodeHook)
@@ -135,6 +152,9 @@ func decodeHooks(d *decoder, v *specs.Hooks) bool {
 		case "poststop":
 			o.ok = d.first(&o, 5) && list(d, &v.Poststop, d.HooksPoststop[:0], decodeHook)
 		default:
+			if o.folds("prestart createRuntime createContainer startContainer poststart poststop") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -144,6 +164,7 @@ func decodeHooks(d *decoder, v *specs.Hooks) bool {
 func decodeLinux(d *decoder, v *specs.Linux) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "uidMappings":
 			o.ok = d.first(&o, 0) && list(d, &v.UIDMappings, d.LinuxUIDMappings[:0], decodeLinuxIDMapping)
@@ -180,6 +201,9 @@ func decodeLinux(d *decoder, v *specs.Linux) bool {
 		case "timeOffsets":
 			o.ok = d.first(&o, 16) && dict(d, &v.TimeOffsets, decodeLinuxTimeOffset)
 		default:
+			if o.folds("uidMappings gidMappings sysctl resources cgroupsPath namespaces devices netDevices seccomp rootfsPropagation maskedPaths readonlyPaths mountLabel intelRdt memoryPolicy personality timeOffsets") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -189,12 +213,16 @@ func decodeLinux(d *decoder, v *specs.Linux) bool {
 func decodeFreeBSD(d *decoder, v *specs.FreeBSD) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "devices":
 			o.ok = d.first(&o, 0) && list(d, &v.Devices, nil, decodeFreeBSDDevice)
 		case "jail":
 			o.ok = d.first(&o, 1) && optional(d, &v.Jail, nil, decodeFreeBSDJail)
 		default:
+			if o.folds("devices jail") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -204,12 +232,16 @@ func decodeFreeBSD(d *decoder, v *specs.FreeBSD) bool {
 func decodeBox(d *decoder, v *specs.Box) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "height":
 			o.ok = d.first(&o, 0) && unsigned(d, &v.Height)
 		case "width":
 			o.ok = d.first(&o, 1) && unsigned(d, &v.Width)
 		default:
+			if o.folds("height width") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -219,6 +251,7 @@ func decodeBox(d *decoder, v *specs.Box) bool {
 func decodeUser(d *decoder, v *specs.User) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "uid":
 			o.ok = d.first(&o, 0) && unsigned(d, &v.UID)
@@ -231,6 +264,9 @@ func decodeUser(d *decoder, v *specs.User) bool {
 		case "username":
 			o.ok = d.first(&o, 4) && text(d, &v.Username)
 		default:
+			if o.folds("uid gid umask additionalGids username") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -240,6 +276,7 @@ func decodeUser(d *decoder, v *specs.User) bool {
 func decodeLinuxCapabilities(d *decoder, v *specs.LinuxCapabilities) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "bounding":
 			o.ok = d.first(&o, 0) && texts(d, &v.Bounding)
@@ -252,6 +289,9 @@ func decodeLinuxCapabilities(d *decoder, v *specs.LinuxCapabilities) bool {
 		case "ambient":
 			o.ok = d.first(&o, 4) && texts(d, &v.Ambient)
 		default:
+			if o.folds("bounding effective inheritable permitted ambient") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -261,6 +301,7 @@ func decodeLinuxCapabilities(d *decoder, v *specs.LinuxCapabilities) bool {
 func decodePOSIXRlimit(d *decoder, v *specs.POSIXRlimit) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "type":
 			o.ok = d.first(&o, 0) && text(d, &v.Type)
@@ -269,6 +310,9 @@ func decodePOSIXRlimit(d *decoder, v *specs.POSIXRlimit) bool {
 		case "soft":
 			o.ok = d.first(&o, 2) && unsigned(d, &v.Soft)
 		default:
+			if o.folds("type hard soft") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -278,6 +322,7 @@ func decodePOSIXRlimit(d *decoder, v *specs.POSIXRlimit) bool {
 func decodeScheduler(d *decoder, v *specs.Scheduler) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "policy":
 			o.ok = d.first(&o, 0) && text(d, &v.Policy)
@@ -294,6 +339,9 @@ func decodeScheduler(d *decoder, v *specs.Scheduler) bool {
 		case "period":
 			o.ok = d.first(&o, 6) && unsigned(d, &v.Period)
 		default:
+			if o.folds("policy nice priority flags runtime deadline period") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -303,12 +351,16 @@ func decodeScheduler(d *decoder, v *specs.Scheduler) bool {
 func decodeLinuxIOPriority(d *decoder, v *specs.LinuxIOPriority) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "class":
 			o.ok = d.first(&o, 0) && text(d, &v.Class)
 		case "priority":
 			o.ok = d.first(&o, 1) && signed(d, &v.Priority)
 		default:
+			if o.folds("class priority") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -318,12 +370,16 @@ func decodeLinuxIOPriority(d *decoder, v *specs.LinuxIOPriority) bool {
 func decodeCPUAffinity(d *decoder, v *specs.CPUAffinity) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "initial":
 			o.ok = d.first(&o, 0) && text(d, &v.Initial)
 		case "final":
 			o.ok = d.first(&o, 1) && text(d, &v.Final)
 		default:
+			if o.folds("initial final") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -333,6 +389,7 @@ func decodeCPUAffinity(d *decoder, v *specs.CPUAffinity) bool {
 func decodeLinuxIDMapping(d *decoder, v *specs.LinuxIDMapping) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "containerID":
 			o.ok = d.first(&o, 0) && unsigned(d, &v.ContainerID)
@@ -341,6 +398,9 @@ func decodeLinuxIDMapping(d *decoder, v *specs.LinuxIDMapping) bool {
 		case "size":
 			o.ok = d.first(&o, 2) && unsigned(d, &v.Size)
 		default:
+			if o.folds("containerID hostID size") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -350,6 +410,7 @@ func decodeLinuxIDMapping(d *decoder, v *specs.LinuxIDMapping) bool {
 func decodeHook(d *decoder, v *specs.Hook) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "path":
 			o.ok = d.first(&o, 0) && text(d, &v.Path)
@@ -360,6 +421,9 @@ func decodeHook(d *decoder, v *specs.Hook) bool {
 		case "timeout":
 			o.ok = d.first(&o, 3) && optional(d, &v.Timeout, nil, signed)
 		default:
+			if o.folds("path args env timeout") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -369,6 +433,7 @@ func decodeHook(d *decoder, v *specs.Hook) bool {
 func decodeLinuxResources(d *decoder, v *specs.LinuxResources) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "devices":
 			o.ok = d.first(&o, 0) && list(d, &v.Devices, d.LinuxResourcesDevices[:0], decodeLinuxDeviceCgroup)
@@ -389,6 +454,9 @@ func decodeLinuxResources(d *decoder, v *specs.LinuxResources) bool {
 		case "unified":
 			o.ok = d.first(&o, 8) && textDict(d, &v.Unified)
 		default:
+			if o.folds("devices memory cpu pids blockIO hugepageLimits network rdma unified") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -398,12 +466,16 @@ func decodeLinuxResources(d *decoder, v *specs.LinuxResources) bool {
 func decodeLinuxNamespace(d *decoder, v *specs.LinuxNamespace) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "type":
 			o.ok = d.first(&o, 0) && text(d, &v.Type)
 		case "path":
 			o.ok = d.first(&o, 1) && text(d, &v.Path)
 		default:
+			if o.folds("type path") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -413,6 +485,7 @@ func decodeLinuxNamespace(d *decoder, v *specs.LinuxNamespace) bool {
 func decodeLinuxDevice(d *decoder, v *specs.LinuxDevice) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "path":
 			o.ok = d.first(&o, 0) && text(d, &v.Path)
@@ -429,6 +502,9 @@ func decodeLinuxDevice(d *decoder, v *specs.LinuxDevice) bool {
 		case "gid":
 			o.ok = d.first(&o, 6) && optional(d, &v.GID, nil, unsigned)
 		default:
+			if o.folds("path type major minor fileMode uid gid") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -438,10 +514,14 @@ func decodeLinuxDevice(d *decoder, v *specs.LinuxDevice) bool {
 func decodeLinuxNetDevice(d *decoder, v *specs.LinuxNetDevice) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "name":
 			o.ok = d.first(&o, 0) && text(d, &v.Name)
 		default:
+			if o.folds("name") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -451,6 +531,7 @@ func decodeLinuxNetDevice(d *decoder, v *specs.LinuxNetDevice) bool {
 func decodeLinuxSeccomp(d *decoder, v *specs.LinuxSeccomp) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "defaultAction":
 			o.ok = d.first(&o, 0) && text(d, &v.DefaultAction)
@@ -467,6 +548,9 @@ func decodeLinuxSeccomp(d *decoder, v *specs.LinuxSeccomp) bool {
 		case "syscalls":
 			o.ok = d.first(&o, 6) && list(d, &v.Syscalls, d.LinuxSeccompSyscalls[:0], decodeLinuxSyscall)
 		default:
+			if o.folds("defaultAction defaultErrnoRet architectures flags listenerPath listenerMetadata syscalls") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -476,6 +560,7 @@ func decodeLinuxSeccomp(d *decoder, v *specs.LinuxSeccomp) bool {
 func decodeLinuxIntelRdt(d *decoder, v *specs.LinuxIntelRdt) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "closID":
 			o.ok = d.first(&o, 0) && text(d, &v.ClosID)
@@ -488,6 +573,9 @@ func decodeLinuxIntelRdt(d *decoder, v *specs.LinuxIntelRdt) bool {
 		case "enableMonitoring":
 			o.ok = d.first(&o, 4) && boolean(d, &v.EnableMonitoring)
 		default:
+			if o.folds("closID schemata l3CacheSchema memBwSchema enableMonitoring") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -497,6 +585,7 @@ func decodeLinuxIntelRdt(d *decoder, v *specs.LinuxIntelRdt) bool {
 func decodeLinuxMemoryPolicy(d *decoder, v *specs.LinuxMemoryPolicy) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "mode":
 			o.ok = d.first(&o, 0) && text(d, &v.Mode)
@@ -505,6 +594,9 @@ func decodeLinuxMemoryPolicy(d *decoder, v *specs.LinuxMemoryPolicy) bool {
 		case "flags":
 			o.ok = d.first(&o, 2) && list(d, &v.Flags, nil, text)
 		default:
+			if o.folds("mode nodes flags") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -514,12 +606,16 @@ func decodeLinuxMemoryPolicy(d *decoder, v *specs.LinuxMemoryPolicy) bool {
 func decodeLinuxPersonality(d *decoder, v *specs.LinuxPersonality) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "domain":
 			o.ok = d.first(&o, 0) && text(d, &v.Domain)
 		case "flags":
 			o.ok = d.first(&o, 1) && list(d, &v.Flags, nil, text)
 		default:
+			if o.folds("domain flags") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -529,12 +625,16 @@ func decodeLinuxPersonality(d *decoder, v *specs.LinuxPersonality) bool {
 func decodeLinuxTimeOffset(d *decoder, v *specs.LinuxTimeOffset) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "secs":
 			o.ok = d.first(&o, 0) && signed(d, &v.Secs)
 		case "nanosecs":
 			o.ok = d.first(&o, 1) && unsigned(d, &v.Nanosecs)
 		default:
+			if o.folds("secs nanosecs") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -544,12 +644,16 @@ func decodeLinuxTimeOffset(d *decoder, v *specs.LinuxTimeOffset) bool {
 func decodeFreeBSDDevice(d *decoder, v *specs.FreeBSDDevice) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "path":
 			o.ok = d.first(&o, 0) && text(d, &v.Path)
 		case "mode":
 			o.ok = d.first(&o, 1) && optional(d, &v.Mode, nil, unsigned)
 		default:
+			if o.folds("path mode") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -559,6 +663,7 @@ func decodeFreeBSDDevice(d *decoder, v *specs.FreeBSDDevice) bool {
 func decodeFreeBSDJail(d *decoder, v *specs.FreeBSDJail) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "parent":
 			o.ok = d.first(&o, 0) && text(d, &v.Parent)
@@ -589,6 +694,9 @@ func decodeFreeBSDJail(d *decoder, v *specs.FreeBSDJail) bool {
 		case "allow":
 			o.ok = d.first(&o, 13) && optional(d, &v.Allow, nil, decodeFreeBSDJailAllow)
 		default:
+			if o.folds("parent host ip4 ip4Addr ip6 ip6Addr vnet interface vnetInterfaces sysvmsg sysvsem sysvshm enforceStatfs allow") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -598,6 +706,7 @@ func decodeFreeBSDJail(d *decoder, v *specs.FreeBSDJail) bool {
 func decodeLinuxDeviceCgroup(d *decoder, v *specs.LinuxDeviceCgroup) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "allow":
 			o.ok = d.first(&o, 0) && boolean(d, &v.Allow)
@@ -610,6 +719,9 @@ func decodeLinuxDeviceCgroup(d *decoder, v *specs.LinuxDeviceCgroup) bool {
 		case "access":
 			o.ok = d.first(&o, 4) && text(d, &v.Access)
 		default:
+			if o.folds("allow type major minor access") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -619,6 +731,7 @@ func decodeLinuxDeviceCgroup(d *decoder, v *specs.LinuxDeviceCgroup) bool {
 func decodeLinuxMemory(d *decoder, v *specs.LinuxMemory) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "limit":
 			o.ok = d.first(&o, 0) && optional(d, &v.Limit, nil, signed)
@@ -639,6 +752,9 @@ func decodeLinuxMemory(d *decoder, v *specs.LinuxMemory) bool {
 		case "checkBeforeUpdate":
 			o.ok = d.first(&o, 8) && optional(d, &v.CheckBeforeUpdate, nil, boolean)
 		default:
+			if o.folds("limit reservation swap kernel kernelTCP swappiness disableOOMKiller useHierarchy checkBeforeUpdate") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -648,6 +764,7 @@ func decodeLinuxMemory(d *decoder, v *specs.LinuxMemory) bool {
 func decodeLinuxCPU(d *decoder, v *specs.LinuxCPU) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "shares":
 			o.ok = d.first(&o, 0) && optional(d, &v.Shares, nil, unsigned)
@@ -668,6 +785,9 @@ func decodeLinuxCPU(d *decoder, v *specs.LinuxCPU) bool {
 		case "idle":
 			o.ok = d.first(&o, 8) && optional(d, &v.Idle, nil, signed)
 		default:
+			if o.folds("shares quota burst period realtimeRuntime realtimePeriod cpus mems idle") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -677,10 +797,14 @@ func decodeLinuxCPU(d *decoder, v *specs.LinuxCPU) bool {
 func decodeLinuxPids(d *decoder, v *specs.LinuxPids) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "limit":
 			o.ok = d.first(&o, 0) && optional(d, &v.Limit, nil, signed)
 		default:
+			if o.folds("limit") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -690,6 +814,7 @@ func decodeLinuxPids(d *decoder, v *specs.LinuxPids) bool {
 func decodeLinuxBlockIO(d *decoder, v *specs.LinuxBlockIO) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "weight":
 			o.ok = d.first(&o, 0) && optional(d, &v.Weight, nil, unsigned)
@@ -706,6 +831,9 @@ func decodeLinuxBlockIO(d *decoder, v *specs.LinuxBlockIO) bool {
 		case "throttleWriteIOPSDevice":
 			o.ok = d.first(&o, 6) && list(d, &v.ThrottleWriteIOPSDevice, nil, decodeLinuxThrottleDevice)
 		default:
+			if o.folds("weight leafWeight weightDevice throttleReadBpsDevice throttleWriteBpsDevice throttleReadIOPSDevice throttleWriteIOPSDevice") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -715,12 +843,16 @@ func decodeLinuxBlockIO(d *decoder, v *specs.LinuxBlockIO) bool {
 func decodeLinuxHugepageLimit(d *decoder, v *specs.LinuxHugepageLimit) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "pageSize":
 			o.ok = d.first(&o, 0) && text(d, &v.Pagesize)
 		case "limit":
 			o.ok = d.first(&o, 1) && unsigned(d, &v.Limit)
 		default:
+			if o.folds("pageSize limit") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -730,12 +862,16 @@ func decodeLinuxHugepageLimit(d *decoder, v *specs.LinuxHugepageLimit) bool {
 func decodeLinuxNetwork(d *decoder, v *specs.LinuxNetwork) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "classID":
 			o.ok = d.first(&o, 0) && optional(d, &v.ClassID, nil, unsigned)
 		case "priorities":
 			o.ok = d.first(&o, 1) && list(d, &v.Priorities, nil, decodeLinuxInterfacePriority)
 		default:
+			if o.folds("classID priorities") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -745,12 +881,16 @@ func decodeLinuxNetwork(d *decoder, v *specs.LinuxNetwork) bool {
 func decodeLinuxRdma(d *decoder, v *specs.LinuxRdma) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "hcaHandles":
 			o.ok = d.first(&o, 0) && optional(d, &v.HcaHandles, nil, unsigned)
 		case "hcaObjects":
 			o.ok = d.first(&o, 1) && optional(d, &v.HcaObjects, nil, unsigned)
 		default:
+			if o.folds("hcaHandles hcaObjects") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -760,6 +900,7 @@ func decodeLinuxRdma(d *decoder, v *specs.LinuxRdma) bool {
 func decodeLinuxSyscall(d *decoder, v *specs.LinuxSyscall) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "names":
 			o.ok = d.first(&o, 0) && texts(d, &v.Names)
@@ -770,6 +911,9 @@ func decodeLinuxSyscall(d *decoder, v *specs.LinuxSyscall) bool {
 		case "args":
 			o.ok = d.first(&o, 3) && list(d, &v.Args, nil, decodeLinuxSeccompArg)
 		default:
+			if o.folds("names action errnoRet args") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -779,6 +923,7 @@ func decodeLinuxSyscall(d *decoder, v *specs.LinuxSyscall) bool {
 func decodeFreeBSDJailAllow(d *decoder, v *specs.FreeBSDJailAllow) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "setHostname":
 			o.ok = d.first(&o, 0) && boolean(d, &v.SetHostname)
@@ -799,6 +944,9 @@ func decodeFreeBSDJailAllow(d *decoder, v *specs.FreeBSDJailAllow) bool {
 		case "suser":
 			o.ok = d.first(&o, 8) && boolean(d, &v.Suser)
 		default:
+			if o.folds("setHostname rawSockets chflags mount quotas socketAf mlock reservedPorts suser") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -808,6 +956,7 @@ func decodeFreeBSDJailAllow(d *decoder, v *specs.FreeBSDJailAllow) bool {
 func decodeLinuxWeightDevice(d *decoder, v *specs.LinuxWeightDevice) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "major":
 			o.ok = d.first(&o, 0) && signed(d, &v.Major)
@@ -818,6 +967,9 @@ func decodeLinuxWeightDevice(d *decoder, v *specs.LinuxWeightDevice) bool {
 		case "leafWeight":
 			o.ok = d.first(&o, 3) && optional(d, &v.LeafWeight, nil, unsigned)
 		default:
+			if o.folds("major minor weight leafWeight") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -827,6 +979,7 @@ func decodeLinuxWeightDevice(d *decoder, v *specs.LinuxWeightDevice) bool {
 func decodeLinuxThrottleDevice(d *decoder, v *specs.LinuxThrottleDevice) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "major":
 			o.ok = d.first(&o, 0) && signed(d, &v.Major)
@@ -835,6 +988,9 @@ func decodeLinuxThrottleDevice(d *decoder, v *specs.LinuxThrottleDevice) bool {
 		case "rate":
 			o.ok = d.first(&o, 2) && unsigned(d, &v.Rate)
 		default:
+			if o.folds("major minor rate") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -844,12 +1000,16 @@ func decodeLinuxThrottleDevice(d *decoder, v *specs.LinuxThrottleDevice) bool {
 func decodeLinuxInterfacePriority(d *decoder, v *specs.LinuxInterfacePriority) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "name":
 			o.ok = d.first(&o, 0) && text(d, &v.Name)
 		case "priority":
 			o.ok = d.first(&o, 1) && unsigned(d, &v.Priority)
 		default:
+			if o.folds("name priority") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
@@ -859,6 +1019,7 @@ func decodeLinuxInterfacePriority(d *decoder, v *specs.LinuxInterfacePriority) b
 func decodeLinuxSeccompArg(d *decoder, v *specs.LinuxSeccompArg) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 		case "index":
 			o.ok = d.first(&o, 0) && unsigned(d, &v.Index)
@@ -869,6 +1030,9 @@ func decodeLinuxSeccompArg(d *decoder, v *specs.LinuxSeccompArg) bool {
 		case "op":
 			o.ok = d.first(&o, 3) && text(d, &v.Op)
 		default:
+			if o.folds("index value valueTwo op") {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}

@@ -35,7 +35,11 @@ func oracle(data []byte) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	pruned, err := json.Marshal(prune(tree, reflect.TypeFor[specs.Spec]()))
+	kept, err := prune(tree, reflect.TypeFor[specs.Spec]())
+	if err != nil {
+		return nil, err
+	}
+	pruned, err := json.Marshal(kept)
 	if err != nil {
 		return nil, err
 	}
@@ -115,40 +119,58 @@ func readTree(dec *json.Decoder, depth int, items *int) (any, error) {
 	return list, nil
 }
 
-// prune removes from a tree the members that t has no field for.
-func prune(tree any, t reflect.Type) any {
+// prune removes from a tree the members that t has no field for, gives the others the
+// names of their fields, and refuses two that have the same.
+func prune(tree any, t reflect.Type) (any, error) {
 	if t.Kind() == reflect.Pointer {
 		return prune(tree, t.Elem())
 	}
+	var err error
 	switch tree := tree.(type) {
 	case []any:
-		if t.Kind() == reflect.Slice {
-			for i := range tree {
-				tree[i] = prune(tree[i], t.Elem())
+		if t.Kind() != reflect.Slice {
+			break
+		}
+		for i := range tree {
+			if tree[i], err = prune(tree[i], t.Elem()); err != nil {
+				return nil, err
 			}
 		}
 	case map[string]any:
+		kept := map[string]any{}
 		for name, value := range tree {
+			elem := t
 			switch t.Kind() {
 			case reflect.Map:
-				tree[name] = prune(value, t.Elem())
+				elem = t.Elem()
 			case reflect.Struct:
-				if f, ok := fieldOf(t, name); ok {
-					tree[name] = prune(value, f.Type)
-				} else {
-					delete(tree, name)
+				f, ok := fieldOf(t, name)
+				if !ok {
+					continue
 				}
+				elem = f.Type
+				name, _, _ = strings.Cut(f.Tag.Get("json"), ",")
+			default:
+				return tree, nil
+			}
+			if _, twice := kept[name]; twice {
+				return nil, fmt.Errorf("%q twice", name)
+			}
+			if kept[name], err = prune(value, elem); err != nil {
+				return nil, err
 			}
 		}
+		return kept, nil
 	}
-	return tree
+	return tree, nil
 }
 
-// fieldOf returns the field that has exactly this name in JSON, if Decode reads it.
+// fieldOf returns the field that has this name in JSON but for its case, if Decode
+// reads it.
 func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
 	for _, f := range reflect.VisibleFields(t) {
 		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if tag == name && !isDropped(f.Type) {
+		if strings.EqualFold(tag, name) && tag != "" && !isDropped(f.Type) {
 			return f, true
 		}
 	}

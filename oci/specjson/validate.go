@@ -280,12 +280,13 @@ func (c *checker) uts(spec *specs.Spec) {
 			c.refuse(name.field, "at most "+strconv.Itoa(maxUTSName)+" bytes", quote(name.value), "shorten it")
 		}
 		c.plain(at(name.field), name.value)
-		key := "kernel." + name.field
 		if spec.Linux == nil {
 			continue
 		}
-		if other, both := spec.Linux.Sysctl[key]; both && other != name.value {
-			c.refuse(join("linux.sysctl", member(key)), "the same as "+name.field+", "+quote(name.value), quote(other), "remove one of them")
+		for _, key := range [...]string{"kernel." + name.field, "kernel/" + name.field} {
+			if other, both := spec.Linux.Sysctl[key]; both && other != name.value {
+				c.refuse(join("linux.sysctl", member(key)), "the same as "+name.field+", "+quote(name.value), quote(other), "remove one of them")
+			}
 		}
 	}
 }

@@ -100,21 +100,23 @@ func overlap(a, aSize, b, bSize uint32) bool {
 }
 
 // sysctls wants settings that belong to a namespace which the container has: any
-// other would change the host. Keys are names with dots, since what else could be
-// in one ("/", "..") would lead somewhere else below /proc/sys.
+// other would change the host. As for sysctl(8) and runc, slashes may separate the
+// parts of a key, and then a dot is one of a name; no part may lead somewhere else
+// below /proc/sys.
 func (c *checker) sysctls(l *specs.Linux) {
 	if len(l.Sysctl) == 0 {
 		return
 	}
 	for _, key := range sortedKeys(l.Sysctl) {
 		path, value := join("sysctl", member(key)), l.Sysctl[key]
-		owner, ok := sysctlNamespace(key)
+		name := dotted(key)
+		owner, ok := sysctlNamespace(name)
 		switch {
-		case !isSysctlName(key):
-			c.refuse(path, "a name with dots, such as net.ipv4.ip_forward", quote(key), "write it with dots only")
+		case !isSysctlName(name):
+			c.refuse(path, "a name with dots, such as net.ipv4.ip_forward", quote(key), "see sysctl.d(5)")
 		case !ok:
 			c.refuse(path, "a setting that belongs to a namespace", quote(value),
-				"it is the whole machine's: set it there; containers have net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*, kernel.hostname and kernel.domainname")
+				"it is the whole machine's: set it there; containers have net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*, kernel.hostname, kernel.domainname and user.*")
 		case !c.has(owner):
 			c.refuse(path, "a namespace of type "+owner.String()+" to set it in", "none",
 				`add {"type": "`+owner.String()+`"} to linux.namespaces, or remove it`)
@@ -123,14 +125,25 @@ func (c *checker) sysctls(l *specs.Linux) {
 	}
 }
 
+// dotted gives a key with dots between its parts, and slashes for dots in them.
+func dotted(key string) string {
+	at := strings.IndexAny(key, "./")
+	if at < 0 || key[at] == '.' {
+		return key
+	}
+	return strings.NewReplacer("/", ".", ".", "/").Replace(key)
+}
+
+// isSysctlName checks a key as dotted returns it. A part of slashes alone would be "."
+// or ".." below /proc/sys.
 func isSysctlName(key string) bool {
 	for part := range strings.SplitSeq(key, ".") {
-		if part == "" {
+		if part == "" || part == "/" || part == "//" {
 			return false
 		}
 	}
 	for i := range len(key) {
-		if b := key[i]; b <= ' ' || b == '/' || b == '\\' || b >= 0x7f {
+		if b := key[i]; b <= ' ' || b == '\\' || b >= 0x7f {
 			return false
 		}
 	}
@@ -152,6 +165,8 @@ func sysctlNamespace(key string) (abi.Namespace, bool) {
 		return abi.NSIPC, true
 	case strings.HasPrefix(key, "net."):
 		return abi.NSNetwork, true
+	case strings.HasPrefix(key, "user."):
+		return abi.NSUser, true
 	}
 	return 0, false
 }

@@ -176,22 +176,28 @@ func (g *generator) function(t reflect.Type) error {
 func decode%s(d *decoder, v *specs.%s) bool {
 	o := d.object()
 	for d.next(&o) {
+	again:
 		switch o.key {
 `, t.Name(), t.Name())
+	var names []string
 	for bit, f := range fields {
+		names = append(names, nameOf(f))
 		call, err := g.call(t, f)
 		if err != nil {
 			return fmt.Errorf("%v.%s: %w", t, f.Name, err)
 		}
 		fmt.Fprintf(&g.out, "case %q:\no.ok = d.first(&o, %d) && %s\n", nameOf(f), bit, call)
 	}
-	fmt.Fprint(&g.out, `default:
+	fmt.Fprintf(&g.out, `default:
+			if o.folds(%q) {
+				goto again
+			}
 			o.ok = d.unknown(&o)
 		}
 	}
 	return o.ok
 }
-`)
+`, strings.Join(names, " "))
 	return nil
 }
 
