@@ -144,6 +144,7 @@ type compiler struct {
 	views           []Reg       // the same for the root's views
 	toSend          []Reg
 	dev             Reg // /dev made on the runtime's side, with its nodes
+	devAt           int // mounts[devAt] is that /dev
 	hasPts          bool
 	hasProc, hasSys bool // their mounts are kept in registers
 

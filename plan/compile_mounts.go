@@ -148,7 +148,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode}
 	op.Out, op.Strict = c.keep(dest)
 	switch {
-	case dest == "/dev" && c.dev != RegNone:
+	case c.dev != RegNone && i == c.devAt:
 		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true, Strict: true}, cause, check)
 		c.mounted = append(c.mounted, dest)
 		return nil
@@ -281,7 +281,13 @@ func (c *compiler) devTree() error {
 	if !c.isNew(abi.NSUser) || !c.host.Privileged() || !c.isNew(abi.NSMount) {
 		return nil
 	}
-	at := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool { return path.Clean("/"+m.Destination) == "/dev" })
+	// Of several mounts there the last one is seen.
+	at := -1
+	for i, m := range c.spec.Mounts {
+		if path.Clean("/"+m.Destination) == "/dev" {
+			at = i
+		}
+	}
 	if at < 0 || c.spec.Mounts[at].Type != "tmpfs" {
 		return nil
 	}
@@ -289,6 +295,7 @@ func (c *compiler) devTree() error {
 	if err != nil {
 		return err
 	}
+	c.devAt = at
 	if c.dev, err = c.reg(); err != nil {
 		return err
 	}
