@@ -99,7 +99,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.BoolVar(&r.Privileged, "privileged", false, "all capabilities and devices, no seccomp, no masks; as root no user namespace")
 	s.StringArrayVar(&r.SecurityOpt, "security-opt", nil, "no-new-privileges, seccomp=FILE|builtin|unconfined, systempaths=unconfined")
 	s.StringVar(&r.PID, "pid", "", "pid namespace: host or container:NAME (default: its own)")
-	s.StringVar(&r.IPC, "ipc", "", "ipc namespace: host, private or container:NAME (default: its own)")
+	s.StringVar(&r.IPC, "ipc", "", "ipc namespace: host, none, private, shareable or container:NAME (default: private)")
 	s.StringVar(&r.UTS, "uts", "", "uts namespace: host (default: its own)")
 	s.StringVar(&r.UserNS, "userns", "", "user namespace: auto or host (default auto)")
 	s.StringVar(&r.Network, "network", "", "network: none (default), host or container:NAME; bridges come with a later version")

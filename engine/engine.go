@@ -121,6 +121,9 @@ func (e *Engine) compile(r Run, rec Container) (*Prepared, error) {
 			return nil, err
 		}
 	}
+	if c, ok := b.shared[r.IPC]; ok && c.IPC != "shareable" && c.IPC != "host" {
+		return nil, fmt.Errorf("--ipc %s: its ipc namespace is not to be joined: run that container with --ipc shareable", r.IPC)
+	}
 	if err := b.build(); err != nil {
 		return nil, err
 	}
@@ -129,7 +132,10 @@ func (e *Engine) compile(r Run, rec Container) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec.UserNS = b.hasUserNS()
+	rec.UserNS, rec.IPC = b.hasUserNS(), r.IPC
+	if c, ok := b.shared[r.IPC]; ok {
+		rec.IPC = c.IPC // as open as the one that it joined
+	}
 	rec.Command = b.spec.Process.Args
 	for _, s := range p.Steps {
 		if s.Undo != nil {

@@ -3,8 +3,10 @@ package engine
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -29,8 +31,11 @@ func (b *builder) mounts() error {
 		b.mount(m, "default: file systems of the kernel")
 	}
 	for i, m := range b.spec.Mounts {
-		if m.Destination == "/dev/shm" && b.run.ShmSize != 0 {
-			b.because(fmt.Sprintf("mounts[%d]", i), "--shm-size")
+		switch field := fmt.Sprintf("mounts[%d]", i); {
+		case m.Destination == "/dev/shm" && b.run.ShmSize != 0:
+			b.because(field, "--shm-size")
+		case (m.Destination == "/dev/shm" || m.Destination == "/dev/mqueue") && b.run.IPC != "":
+			b.because(field, "--ipc %s", b.run.IPC)
 		}
 	}
 	for _, m := range b.run.Mounts {
@@ -42,22 +47,30 @@ func (b *builder) mounts() error {
 }
 
 // ipcMounts are the file systems behind POSIX shared memory and message queues.
-// They belong together with the ipc namespace: with --ipc host they are the host's.
+// They belong together with the ipc namespace: with --ipc host they are the host's, and
+// another container's shared memory is the very mount that it has.
 func (b *builder) ipcMounts(shm int64) []specs.Mount {
 	flags := []string{"nosuid", "nodev", "noexec"}
-	if b.run.IPC == "host" {
-		list := []specs.Mount{{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: append(flags, "rbind")}}
+	bind := func(p string) specs.Mount {
+		return specs.Mount{Destination: p, Type: "bind", Source: p, Options: append(slices.Clone(flags), "rbind")}
+	}
+	queues := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: flags}
+	switch c, joins := b.shared[b.run.IPC]; {
+	case joins && c.IPC != "host":
+		b.opts.Borrowed = append(b.opts.Borrowed, plan.Borrowed{Dest: "/dev/shm", Namespace: fmt.Sprintf("/proc/%d/ns/mnt", c.PID)})
+		return []specs.Mount{bind("/dev/shm"), queues}
+	case joins || b.run.IPC == "host":
+		list := []specs.Mount{bind("/dev/shm")}
 		if exists("/dev/mqueue") {
-			list = append(list, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: append(flags, "rbind")})
+			list = append(list, bind("/dev/mqueue"))
 		}
 		return list
-	}
-	if b.run.IPC == "none" {
-		return nil
+	case b.run.IPC == "none":
+		return []specs.Mount{queues}
 	}
 	return []specs.Mount{
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append(flags, "mode=1777", "size="+strconv.FormatInt(shm, 10))},
-		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: flags},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append(slices.Clone(flags), "mode=1777", "size="+strconv.FormatInt(shm, 10))},
+		queues,
 	}
 }
 

@@ -242,7 +242,7 @@ func TestSharedNamespaces(t *testing.T) {
 		r.Rootfs, r.Command = root, []string{"readlink", "/proc/self/ns/" + ns}
 		want(t, e, r, link(os.Getpid(), ns)+"\n")
 	}
-	stop, c := running(t, e, Run{Name: "base", Rootfs: root, Hostname: "base", Command: []string{"sleep", "100"}})
+	stop, c := running(t, e, Run{Name: "base", Rootfs: root, Hostname: "base", IPC: "shareable", Command: []string{"sleep", "100"}})
 	defer stop()
 	for ns, r := range map[string]Run{
 		"pid": {PID: "container:base"}, "ipc": {IPC: "container:base"}, "uts": {UTS: "container:base"}, "net": {Network: "container:" + c.ID[:12]}, "user": {Network: "container:base"},

@@ -37,6 +37,7 @@ type Container struct {
 	Started uint64            // start time of that process, see proc_pid_stat(5)
 	UserNS  bool              // it has a user namespace of its own
 	Slot    int               // its range of ids, see slotBase
+	IPC     string            `json:",omitempty"` // its ipc mode: who may join
 	Undo    []json.RawMessage `json:",omitempty"`
 	Mounts  string            `json:",omitempty"` // its mount namespace, where no pid namespace ends its processes
 }

@@ -50,9 +50,15 @@ type Options struct {
 	Joined bool
 	// NoNewKeyring leaves the caller's session keyring in place.
 	NoNewKeyring bool
+	// Borrowed are bind mounts of the spec whose source is another mount namespace's.
+	Borrowed []Borrowed
 	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
 	Keyring string
 }
+
+// A Borrowed mount is the spec's bind mount at Dest; its source is a path in the mount
+// namespace of the file Namespace.
+type Borrowed struct{ Dest, Namespace string }
 
 // A Root is made of copy-on-write views of directories of the host.
 type Root struct {
@@ -99,7 +105,7 @@ func specErr(field, format string, args ...any) error {
 // system call is made, and the same arguments give an equal plan. The error
 // is a [*SpecError], or that of the seccomp room.
 func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
-	c := &compiler{spec: spec, host: host, o: o, next: regFree}
+	c := &compiler{spec: spec, host: host, o: o, next: regFree, trees: map[int]Reg{}}
 	if spec.Process == nil || len(spec.Process.Args) == 0 {
 		return Plan{}, specErr("process.args", "there is no command")
 	}
@@ -140,6 +146,7 @@ type compiler struct {
 	uids   []IDMapping
 	gids   []IDMapping
 
+	borrowed        []Step      // that fetch mounts from other mount namespaces
 	trees           map[int]Reg // mounts[i] whose source is opened before
 	views           []Reg       // the same for the root's views
 	toSend          []Reg
@@ -240,6 +247,27 @@ func (c *compiler) namespaces() error {
 	} else if i := slices.Index(c.fresh, abi.NSCgroup); i >= 0 && c.o.Cgroup != nil {
 		// Its root is the cgroup of who makes it: the process has to be in its own by then.
 		c.fresh, c.late = slices.Delete(c.fresh, i, i+1), []abi.Namespace{abi.NSCgroup}
+	}
+	return c.borrow()
+}
+
+// borrow opens the mount namespaces that mounts come from.
+func (c *compiler) borrow() error {
+	for _, b := range c.o.Borrowed {
+		i := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool { return m.Destination == b.Dest })
+		if i < 0 {
+			continue
+		}
+		from, err := c.reg()
+		if err != nil {
+			return err
+		}
+		if c.trees[i], err = c.reg(); err != nil {
+			return err
+		}
+		cause := c.cause(fmt.Sprintf("mounts[%d]", i))
+		c.host1(&OpenNamespace{NS: abi.NSMount, Path: b.Namespace, Out: from}, cause, nil)
+		c.borrowed = append(c.borrowed, Step{Op: &BorrowMount{NS: from, Path: c.spec.Mounts[i].Source, Out: c.trees[i]}, Side: Container, Cause: cause})
 	}
 	return nil
 }
@@ -392,7 +420,6 @@ func (c *compiler) idMappedSources() error {
 			c.views = append(c.views, reg)
 		}
 	}
-	c.trees = map[int]Reg{}
 	for i, m := range c.spec.Mounts {
 		opts, err := c.parseMount(i, m)
 		if err != nil {
@@ -452,6 +479,8 @@ func (c *compiler) enter() error {
 	if len(c.late) > 0 {
 		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
 	}
+	// Before a fork, whose /proc/self is another.
+	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
 	if slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID }) {
 		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
 	}

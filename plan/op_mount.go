@@ -156,6 +156,39 @@ func (a *Asm) idmap(tree, ns Reg, recursive bool) {
 	a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(flags), memArg(m), num(32))
 }
 
+// BorrowMount clones a mount of another mount namespace into a detached one: setns(2),
+// open_tree(2), and setns back. The kernel clones only what is mounted where the caller
+// is. It leaves the other namespace's root and working directory behind as well.
+type BorrowMount struct {
+	NS   Reg // the other mount namespace
+	Path string
+	Out  Reg
+}
+
+// Name implements [Op].
+func (*BorrowMount) Name() string { return "borrow mount" }
+
+// String implements [Op].
+func (b *BorrowMount) String() string {
+	return fmt.Sprintf("setns mount %s, open_tree clone %s, setns back = %s", b.NS, b.Path, b.Out)
+}
+
+func (b *BorrowMount) lower(a *Asm) {
+	root, own, other, there := a.tmp(), a.tmp(), a.tmp(), a.tmp()
+	a.call(abi.CallOpenat, cwd(), a.str("/"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(root)
+	a.call(abi.CallOpenat, fd(RegSelf), a.str("ns/mnt"), num(abi.OCloexec), num(0)).into(own)
+	a.call(abi.CallSetns, fd(b.NS), num(abi.CloneNewNS))
+	// The other container may have put anything there; no link leads out of its tree, as
+	// one of /proc would.
+	a.call(abi.CallOpenat, cwd(), a.str("/"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(other)
+	a.resolve = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+	a.lookupBelow(other, strings.Join(components(b.Path), "/"), a.o.Directory, there)
+	a.call(abi.CallOpenTree, fd(there), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(b.Out)
+	a.call(abi.CallSetns, fd(own), num(abi.CloneNewNS))
+	a.call(abi.CallFchdir, fd(root))
+	a.call(abi.CallChroot, a.str("."))
+}
+
 // AttachRoot puts the container's root file system over "/" of the new mount
 // namespace. The tree is a register, or a path to clone.
 type AttachRoot struct {

@@ -357,6 +357,8 @@ func TestPathsStayInside(t *testing.T) {
 				switch op := s.Op.(type) {
 				case *Sysctl:
 					want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoXdev
+				case *BorrowMount:
+					want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
 				case *Mount:
 					if op.Strict {
 						want |= abi.ResolveNoSymlinks

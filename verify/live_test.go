@@ -460,7 +460,7 @@ func testAnotherPlan(t *testing.T, program string) {
 
 // testShared has a container in the namespaces of another, which ends.
 func testShared(t *testing.T, program string) {
-	web := start(t, program, "--name", "web", "host", "sleep", "1000")
+	web := start(t, program, "--name", "web", "--ipc", "shareable", "host", "sleep", "1000")
 	it := start(t, program, "--network", "container:web", "--ipc", "container:web", "host", "sleep", "1000")
 	it.want(t)
 	web.end()
