@@ -29,7 +29,7 @@ func machine(t testing.TB) string {
 		"home/alice/diary": "private", "root/.ssh/id": "private", "srv/web/page": "private", "mnt/usb/file": "private", "media/cd/file": "private",
 		"var/log/syslog": "private", "var/mail/alice": "private", "var/spool/cron/alice": "private", "var/www/index": "private", "var/backups/x": "private",
 		"data/base": "strange", "projects/x/y": "strange", "swapfile": "strange", ".secret": "strange",
-		"etc/app/key": "secret", "etc/closed/key": "secret", "opt/app/group": "secret",
+		"etc/app/key": "secret", "etc/closed/key": "secret", "opt/app/group": "secret", "opt/pass/file": "shown",
 		"tmp/file": "fresh", "run/socket": "fresh", "var/tmp/file": "fresh", "run/lock/x": "fresh",
 	} {
 		p := filepath.Join(root, name)
@@ -48,7 +48,7 @@ func machine(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	for name, mode := range map[string]os.FileMode{"etc/shadow": 0o600, "etc/app/key": 0o600, "opt/app/group": 0o640, "etc/closed": 0o700} {
+	for name, mode := range map[string]os.FileMode{"etc/shadow": 0o600, "etc/app/key": 0o600, "opt/app/group": 0o640, "etc/closed": 0o700, "opt/pass": 0o711} {
 		if err := os.Chmod(filepath.Join(root, name), mode); err != nil {
 			t.Fatal(err)
 		}
@@ -158,6 +158,11 @@ func TestHostImageMadeAnew(t *testing.T) {
 		if !strings.HasPrefix(out, "mine\n") || strings.Contains(out, "secret") || !strings.Contains(out, "No such file") {
 			t.Errorf("uid %d: %s", uid, out)
 		}
+	}
+	// A directory that others may pass through, and not list.
+	out := onMachine(t, root, 0, "/bin/kakuri", "run", "host", "sh", "-c", "cd /opt/pass; cat file; echo more >>file && cat file; ls 2>/dev/null; stat -c %a .")
+	if out != "shown\nshown\nmore\n711\n" {
+		t.Errorf("%q", out)
 	}
 	if data, err := os.ReadFile(filepath.Join(root, "etc/shadow")); err != nil || string(data) != "secret\n" {
 		t.Errorf("%v: the host's file is %q", err, data)

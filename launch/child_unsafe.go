@@ -210,13 +210,18 @@ func childFork(t *table) uintptr {
 //go:nosplit
 //go:norace
 func childInit(t *table) uintptr {
-	// The command line of this program is not the container's to read: before there is anybody to read it.
-	for i := uintptr(0); i < t.argvLen; i++ {
+	// The command line and the environment of this program are not the container's to
+	// read: before there is anybody to read them. This is a copy of its memory, and the
+	// strings of Go lie there.
+	for i := uintptr(0); i < t.args.size; i++ {
 		c := byte(0)
 		if i < unsafe.Sizeof(t.name) {
 			c = *(*byte)(unsafe.Add(unsafe.Pointer(&t.name), i))
 		}
-		*(*byte)(unsafe.Add(t.argv, i)) = c
+		*(*byte)(unsafe.Add(t.args.at, i)) = c
+	}
+	for i := uintptr(0); i < t.env.size; i++ {
+		*(*byte)(unsafe.Add(t.env.at, i)) = 0
 	}
 	syscall.RawSyscall6(sysPrctl, abi.PRSetName, uintptr(unsafe.Pointer(&t.name)), 0, 0, 0, 0)
 	pid, _, e := syscall.RawSyscall6(sysClone, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)

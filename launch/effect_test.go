@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -573,6 +575,60 @@ func mountCases() []opCase {
 				t.Errorf("%q", res.out)
 			}
 		}},
+		{"layer directory", layeredRoot, func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("stat -c '%a %u:%g' /etc /home; ls -A /home")
+			if res := must(t, steps...); res.out != "775 3:4\n1777 0:0\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"whiteout", layeredRoot, func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("ls -A / | grep -E 'home|srv'; ls /etc; cat /etc/passwd 2>/dev/null || echo hidden; echo new >/etc/passwd; cat /etc/passwd")
+			if res := must(t, steps...); res.out != "home\nclosed\ngroup\nhidden\nnew\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"public layer", layeredRoot, func(t *testing.T, steps []plan.Step) {
+			// Root with every capability; what it makes itself is its own.
+			steps[len(steps)-1] = sh("id -u; cat /etc/group | wc -l; for f in /etc/closed /root/file; do cat $f 2>/dev/null || echo refused; done; ls /root 2>/dev/null; " +
+				"rm /etc/closed && umask 077 && echo mine >/etc/closed && cat /etc/closed; rm -r /root/file 2>/dev/null; echo x >>/etc/group && wc -l </etc/group")
+			if res := must(t, steps...); res.out != "0\n5\nrefused\nrefused\nmine\n6\n" {
+				t.Errorf("%q", res.out)
+			}
+			// Without an id of its own to look with, there is no such layer.
+			ids := []plan.IDMapping{{Inside: 0, Outside: 100000, Size: 1000}}
+			steps = slices.Concat([]plan.Step{clone(abi.NSUser, abi.NSMount), rt(&plan.WriteIDMap{Map: ids}), rt(&plan.WriteIDMap{Group: true, Map: ids}), rt(&plan.Sync{What: "go on"}), in(&plan.Setresgid{}), in(&plan.Setresuid{})}, steps[1:])
+			_, err := launchSteps(t, launch.Options{}, steps...)
+			if err == nil {
+				t.Fatal("a layer that shows everything")
+			}
+			if e := step(t, err); e.Step.Op.Name() != "public layer" || e.Errno() != unix.EPERM {
+				t.Error(err)
+			}
+		}},
+		{"borrow mount", func(t testing.TB) []plan.Step {
+			c := exec.Command("/bin/sh", "-c", "mount -t tmpfs x /mnt && echo theirs >/mnt/x && echo ready && cat")
+			c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+			pid := background(t, c)
+			return []plan.Step{
+				rt(&plan.OpenNamespace{NS: abi.NSMount, Path: fmt.Sprintf("/proc/%d/ns/mnt", pid), Out: free}), clone(abi.NSMount),
+				in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.OpenSelf{}), in(&plan.BorrowMount{NS: free, Path: "/mnt", Out: free + 1}),
+				in(&plan.OpenRoot{Path: "/"}), in(&plan.Bind{Tree: free + 1, Source: "/mnt", Dest: "/mnt"}),
+				sh("cat /mnt/x; echo back >/mnt/y; pwd; grep -c ' /mnt ' /proc/self/mountinfo; readlink /proc/self/ns/mnt"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			res := must(t, steps...)
+			ns := steps[0].Op.(*plan.OpenNamespace).Path
+			theirs, err := os.Readlink(ns)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "theirs\n/\n1\nmnt:["; !strings.HasPrefix(res.out, want) || strings.Contains(res.out, theirs) {
+				t.Errorf("%q, want %s and another than %s", res.out, want, theirs)
+			}
+			if got := read(strings.TrimSuffix(ns, "ns/mnt") + "root/mnt/y"); got != "back\n" {
+				t.Errorf("the other one sees %q", got)
+			}
+		}},
 		{"empty directory", func(t testing.TB) []plan.Step {
 			steps := overlayRoot(t)
 			return slices.Insert(steps, 4, in(&plan.EmptyDir{N: 3, Path: "/srv", Mode: 0o711}))
@@ -745,6 +801,27 @@ func overlayRoot(t testing.TB) []plan.Step {
 	return []plan.Step{
 		clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.Scratch{Size: "1m"}),
 		in(&plan.Overlay{Path: nstest.RootFS(t), Dest: "/"}), in(&plan.PivotRoot{Scratch: true}), sh("true"),
+	}
+}
+
+// layeredRoot is a view with something hidden in it, and something that others may not
+// read.
+func layeredRoot(t testing.TB) []plan.Step {
+	root := nstest.RootFS(t)
+	for name, mode := range map[string]os.FileMode{"etc/closed": 0o600, "root/file": 0o644} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("secret\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "root"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return []plan.Step{
+		clone(abi.NSMount), in(&plan.Umask{}), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.Scratch{Size: "1m"}),
+		in(&plan.LayerDir{Layer: "hide0", Path: "/", Mode: 0o755}), in(&plan.LayerDir{Layer: "hide0", Path: "/etc", Mode: 0o775, UID: 3, GID: 4}),
+		in(&plan.Whiteout{Layer: "hide0", Path: "/etc/passwd"}), in(&plan.Whiteout{Layer: "hide0", Path: "/srv"}), in(&plan.Whiteout{Layer: "hide0", Path: "/home"}),
+		in(&plan.LayerDir{Layer: "upper0", Path: "/", Mode: 0o755}), in(&plan.LayerDir{Layer: "upper0", Path: "/home", Mode: 0o1777}),
+		in(&plan.PublicLayer{Path: root}), in(&plan.Overlay{Dest: "/", Hide: true, Public: true}), in(&plan.PivotRoot{Scratch: true}), sh("true"),
 	}
 }
 

@@ -128,6 +128,20 @@ func TestInitShowsNothing(t *testing.T) {
 	}
 }
 
+// Who may trace it, in the host's user namespace and with the capability for that, finds
+// neither the environment nor the command line of the caller.
+func TestInitForgets(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	look := "wc -c </proc/1/environ; tr -d '\\0' </proc/1/environ | wc -c; tr '\\0' '|' </proc/1/cmdline"
+	res := must(t, withInit("/bin/sh", "-c", look)...)
+	var size, left int
+	var line string
+	if n, err := fmt.Sscanf(res.out, "%d\n%d\n%s", &size, &left, &line); n != 3 || size == 0 || left != 0 || strings.Trim(line, "|") != "init" {
+		t.Errorf("%v: %q", err, res.out)
+	}
+}
+
 // defaultCaps is what containers get: no CAP_SYS_PTRACE, no CAP_SYS_ADMIN.
 const defaultCaps abi.CapSet = 0x800405fb
 

@@ -198,6 +198,11 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	if err := r.lowerChild(i, stdio); err != nil {
 		return err
 	}
+	if slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool { _, ok := s.Op.(*plan.Init); return ok }) {
+		if r.child.args, r.child.env, err = ownWords(); err != nil {
+			return r.fail(i, "read", err)
+		}
+	}
 	cgroup := -1
 	if fd := r.ours.regs[plan.RegCgroup]; fd >= 0 {
 		cgroup = int(fd)

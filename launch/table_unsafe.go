@@ -1,9 +1,12 @@
 package launch
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"github.com/kakuri/kakuri/abi"
@@ -38,9 +41,8 @@ type table struct {
 	stack []byte // the child's, when it shares this process's memory
 	pidfd int32  // where clone3 writes the child's
 
-	// This program's command line, as the kernel shows it in /proc.
-	argv    unsafe.Pointer
-	argvLen uintptr
+	// This program's command line and environment, as the kernel shows them in /proc.
+	args, env area
 }
 
 // memArg is the argument that holds the address of a store, load or if.
@@ -49,29 +51,40 @@ const memArg = 5
 func newTable() *table {
 	t := &table{asm: plan.NewAsm(arch())}
 	copy(t.name[:], "init")
-	t.argv, t.argvLen = commandLine()
 	for i := range t.regs {
 		t.regs[i] = -1
 	}
 	return t
 }
 
-// commandLine finds this program's arguments where the kernel put them: one
-// after the other, to which the strings of os.Args point. When something has
-// replaced os.Args it finds nothing.
-func commandLine() (unsafe.Pointer, uintptr) {
-	if len(os.Args) == 0 {
-		return nil, 0
+// An area is a piece of this process's memory that is not Go's.
+type area struct {
+	at   unsafe.Pointer
+	size uintptr
+}
+
+// ownWords finds this program's arguments and environment where the kernel put them: the
+// fields arg_start to env_end of proc_pid_stat(5). The strings of os.Args and os.Environ
+// are there, too.
+func ownWords() (args, env area, err error) {
+	data, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return args, env, err
 	}
-	start := unsafe.Pointer(unsafe.StringData(os.Args[0]))
-	end := uintptr(start)
-	for _, s := range os.Args {
-		if uintptr(unsafe.Pointer(unsafe.StringData(s))) != end {
-			return nil, 0
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	const argStart = 48 - 3 // the name and the pid before it are gone
+	var at [4]uintptr
+	for i := range at {
+		if len(fields) < argStart+len(at) {
+			return args, env, fmt.Errorf("/proc/self/stat has %d fields", len(fields)+2)
 		}
-		end += uintptr(len(s)) + 1
+		n, err := strconv.ParseUint(fields[argStart+i], 10, 64)
+		if err != nil {
+			return args, env, err
+		}
+		at[i] = uintptr(n)
 	}
-	return start, end - uintptr(start) - 1
+	return area{unsafe.Add(nil, at[0]), at[1] - at[0]}, area{unsafe.Add(nil, at[2]), at[3] - at[2]}, nil
 }
 
 // add appends the rows of step (counted from 0).

@@ -650,6 +650,7 @@ func (r *Root) view(p string) int {
 // which a tmpfs before Linux 6.6 could not keep), and empty directories in the upper one. It
 // tells whether there is a layer of whiteouts.
 func (c *compiler) layers(r *Root, n int) (hides bool) {
+	hide, upper := fmt.Sprintf("hide%d", n), fmt.Sprintf("upper%d", n)
 	made := map[string]bool{}
 	dir := func(layer string, d RootDir) {
 		if made[layer+d.Path] {
@@ -671,11 +672,15 @@ func (c *compiler) layers(r *Root, n int) (hides bool) {
 				d = r.Above[k]
 			}
 			d.Path, d.Reason = rel[:i], r.Reason
+			if layer == hide && r.Public {
+				// overlayfs looks for marks of its own on it, as one of the others. Who may
+				// not enter the host's directory still finds nothing in it.
+				d.Mode |= 0o005
+			}
 			dir(layer, d)
 		}
 		return rel
 	}
-	hide, upper := fmt.Sprintf("hide%d", n), fmt.Sprintf("upper%d", n)
 	for i, h := range r.Hidden {
 		within := func(o RootHidden) bool { return strings.HasPrefix(h.Path, o.Path+"/") && r.view(o.Path) == n }
 		if r.view(h.Path) != n || slices.ContainsFunc(r.Hidden[:i], func(o RootHidden) bool { return o.Path == h.Path }) || slices.ContainsFunc(r.Hidden, within) {
