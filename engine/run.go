@@ -114,7 +114,7 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 	if s.Signals {
 		stop = launch.Forward(proc, launch.ForwardOptions{Resize: io.resize, Term: prep.stopSignal()})
 	}
-	recorded := e.recordLater(ent, prep, s.Started)
+	recorded := e.recordLater(ent, prep, proc, s.Started)
 	status, err := proc.Wait()
 	stop()
 	if prep.builder.run.PID == "host" {
@@ -159,13 +159,18 @@ func endOrphans(mounts string) {
 // what killed processes left is looked for: short programs need not wait for it.
 const recordDelay = 10 * time.Millisecond
 
-// recordLater writes the plan of a running container into its file, tells the
-// caller that it runs, and sweeps. The function it returns waits for that, or
+// recordLater starts the guard of a running container, writes its plan into its file,
+// tells the caller that it runs, and sweeps. The function it returns waits for that, or
 // prevents it when the container ended before.
-func (e *Engine) recordLater(ent *entry, prep *Prepared, started func(Container)) (stop func()) {
+func (e *Engine) recordLater(ent *entry, prep *Prepared, proc *launch.Process, started func(Container)) (stop func()) {
 	done := make(chan struct{})
+	release := func() {}
 	work := func() {
 		defer close(done)
+		// Without it the container still asked to end with this process.
+		if r, err := proc.Guard(); err == nil {
+			release = r
+		}
 		ent.write(&prep.Plan)
 		if started != nil {
 			started(ent.rec)
@@ -174,12 +179,13 @@ func (e *Engine) recordLater(ent *entry, prep *Prepared, started func(Container)
 	}
 	if started != nil {
 		go work()
-		return func() { <-done }
+		return func() { <-done; release() }
 	}
 	t := time.AfterFunc(recordDelay, work)
 	return func() {
 		if !t.Stop() {
 			<-done
+			release()
 		} else if ent.company {
 			e.sweep()
 		}

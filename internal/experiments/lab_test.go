@@ -166,10 +166,11 @@ func (l *lab) start(t *testing.T, a asked) *box {
 	return b
 }
 
-// child is the only child of a process, of any of its threads.
+// child is the only child of a process, of any of its threads, in a mount namespace of
+// its own: beside it there is the guard.
 func (l *lab) child(t *testing.T, pid int) int {
 	t.Helper()
-	text := l.host(t, "cat /proc/%d/task/*/children", pid)
+	text := l.host(t, "for c in $(cat /proc/%[1]d/task/*/children); do [ $(readlink /proc/$c/ns/mnt) = $(readlink /proc/%[1]d/ns/mnt) ] || echo $c; done", pid)
 	n, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatalf("children of %d: %q", pid, text)
