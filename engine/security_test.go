@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -421,6 +422,46 @@ func TestCVE_2026_123876_and_31431(t *testing.T) {
 				t.Errorf("userns %q: %s gives %q", mode, name, answer)
 			}
 		}
+	}
+}
+
+// The source of a bind is looked up once: a link that is changed all the while gives what it led to
+// then, whole, be that a file or a directory.
+func TestSourceIsResolvedOnce(t *testing.T) {
+	nstest.Root(t)
+	e, dir := open(t), nstest.Dir(t)
+	nstest.NoLeaks(t, e.dir)
+	for name, text := range map[string]string{"a/x": "directory\n", "b": "file\n"} {
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source := filepath.Join(dir, "source")
+	if err := errors.Join(os.Symlink("a", source), os.Symlink("b", source+"2")); err != nil {
+		t.Fatal(err)
+	}
+	swap := nstest.Part("swapper", source, source+"2")
+	hold, err := swap.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := swap.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { hold.Close(); swap.Wait() }()
+	seen := map[string]int{}
+	for i := range 60 {
+		r := Run{Image: "host", UserNS: userns[i%2], Command: []string{"sh", "-c", "if [ -d /new ]; then cat /new/x; else cat /new; fi"}}
+		r.Mounts = []Mount{{Type: "bind", Source: source, Dest: "/new", Options: []string{"rbind"}, Flag: "-v"}}
+		out, code, err := inside(t, e, r)
+		if err != nil || code != 0 || (out != "directory\n" && out != "file\n") {
+			t.Fatalf("%v: code %d: %q", err, code, out)
+		}
+		seen[out]++
+	}
+	if len(seen) < 2 {
+		t.Logf("only one of both was met: %v", seen)
 	}
 }
 
