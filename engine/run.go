@@ -15,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // A Result is how a run ended.
@@ -45,6 +46,12 @@ func (e *Engine) Run(ctx context.Context, r Run, s Streams, timings bool) (Resul
 }
 
 func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, timings bool) (Result, error) {
+	if r.TTY && s.Terminal != nil {
+		// The command finds the size there; later ones come as signals.
+		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+			r.rows, r.columns = size.Row, size.Col
+		}
+	}
 	prep, err := e.compile(r, ent.rec)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
