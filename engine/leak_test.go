@@ -69,17 +69,22 @@ func runningFor(t testing.TB, args ...string) (c *exec.Cmd, took time.Duration) 
 	return c, time.Since(begin)
 }
 
-// nothingLeft wants that the next command finds no container, and nothing of one.
+// nothingLeft wants that after the next command nothing is left, no record among it.
 func nothingLeft(t testing.TB, before nstest.State, when string) {
 	t.Helper()
 	c := kakuri(t, "ps", "-q")
 	out, err := c.CombinedOutput()
-	if err != nil || len(out) > 0 {
+	if err != nil {
 		t.Errorf("%s: ps: %v: %s", when, err, out)
 	}
-	nstest.Until(t, when+": what is left to go", func() bool { return len(before.Since()) == 0 })
-	if left := before.Since(); len(left) > 0 {
-		t.Errorf("%s: left behind: %q", when, left)
+	nothingSince(t, before, when)
+}
+
+// nothingSince wants that what was not there before goes away.
+func nothingSince(t testing.TB, before nstest.State, when string) {
+	t.Helper()
+	if left := before.Left(); len(left) > 0 {
+		t.Fatalf("%s: left behind: %q", when, left)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -77,24 +75,20 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 	// The container ends with the thread that cloned it: this one stays.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if r.PID == "host" {
-		// No pid namespace ends what the command leaves behind; it comes to this process.
-		release, err := launch.Adopt()
-		if err != nil {
-			return Result{}, &ExitError{125, fmt.Errorf("prctl child_subreaper: %w", err)}
+	note := func(pid int) {
+		if !own(r.PID) {
+			ent.rec.noteNamespaces(pid)
 		}
-		defer release()
 	}
 	proc, err := launch.Run(ctx, prep.Plan, launch.Options{
 		Hands: oci.Hands{}, Stdio: io.child, Timings: timings,
+		Cloned: note,
 		Start: func(pid int) error {
 			ent.rec.PID = pid
-			if r.PID == "host" {
-				ent.rec.Mounts, _ = os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-			}
 			if ent.rec.Started, err = startTime(pid); err != nil {
 				return err
 			}
+			note(pid)
 			return ent.write(nil)
 		},
 	})
@@ -115,7 +109,11 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 			ent.write(nil)
 		}
 	}
-	mounts, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", proc.PID))
+	shared := !own(prep.builder.run.PID)
+	if shared && ent.rec.Mounts == "" {
+		ent.rec.noteNamespaces(proc.PID)
+		ent.write(nil)
+	}
 	io.start(proc)
 	stop := func() {}
 	if s.Signals {
@@ -124,10 +122,8 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 	recorded := e.recordLater(ent, prep, proc, s.Started)
 	status, err := proc.Wait()
 	stop()
-	if prep.builder.run.PID == "host" {
-		endOrphans(mounts)
-	}
-	io.finish()
+	ent.strays = endStrays(ent.rec)
+	outErr := io.finish(shared)
 	recorded()
 	res := Result{Plan: prep.Plan, Timings: proc.Timings, Warnings: prep.Plan.Warnings}
 	if err != nil {
@@ -137,29 +133,15 @@ func (e *Engine) attend(ent *entry, prep *Prepared, proc *launch.Process, s Stre
 	if status.Signaled() {
 		res.Code = 128 + int(status.Signal())
 	}
-	return res, nil
-}
-
-// endOrphans ends and reaps the processes of a container's mount namespace that
-// became this process's children since the command that started them ended.
-func endOrphans(mounts string) {
-	for found := mounts != ""; found; {
-		found = false
-		data, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
-		for _, text := range strings.Fields(string(data)) {
-			pid, err := strconv.Atoi(text)
-			if err != nil {
-				continue
-			}
-			if ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid)); ns != mounts {
-				continue
-			}
-			// A child that is not reaped: the number is still its own.
-			syscall.Kill(pid, syscall.SIGKILL)
-			syscall.Wait4(pid, nil, 0, nil)
-			found = true
-		}
+	switch {
+	case ent.strays != nil:
+		return res, &ExitError{125, ent.strays}
+	case errors.Is(outErr, syscall.EPIPE):
+		res.Code = 128 + int(syscall.SIGPIPE) // as for a program that wrote there itself
+	case outErr != nil:
+		return res, &ExitError{125, outErr}
 	}
+	return res, nil
 }
 
 // recordDelay is how long a container runs before its plan is written down, and

@@ -83,7 +83,11 @@ func (b *builder) namespaces() error {
 		ns := specs.LinuxNamespace{Type: n.kind}
 		if c, ok := b.shared[n.mode]; ok {
 			kind, _ := abi.ParseNamespace(string(n.kind))
-			ns.Path = fmt.Sprintf("/proc/%d/ns/%s", c.PID, kind.ProcName())
+			pid := c.PID
+			if !b.host.Privileged() {
+				pid = c.CommandPID()
+			}
+			ns.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, kind.ProcName())
 			b.because(field, "%s %s", n.flag, n.mode)
 		} else {
 			b.because(field, "default: own namespaces")

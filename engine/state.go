@@ -39,7 +39,10 @@ type Container struct {
 	Slot    int               // its range of ids, see slotBase
 	IPC     string            `json:",omitempty"` // its ipc mode: who may join
 	Undo    []json.RawMessage `json:",omitempty"`
-	Mounts  string            `json:",omitempty"` // its mount namespace, where no pid namespace ends its processes
+
+	// Its namespaces, where no pid namespace of its own ends its processes: see endStrays.
+	Mounts string `json:",omitempty"`
+	Users  string `json:",omitempty"` // empty without a user namespace of its own
 }
 
 // CommandPID returns the process that runs the container's command: its first one,
@@ -72,7 +75,8 @@ type entry struct {
 	file *os.File
 	rec  Container
 
-	company bool // there were other containers' files when this one was made
+	company bool  // there were other containers' files when this one was made
+	strays  error // what is left of the container: its file stays, for the next command
 }
 
 // entryName splits the name of a container's file.
@@ -244,6 +248,9 @@ func (x *entry) write(p *plan.Plan) error {
 }
 
 func (x *entry) remove() error {
+	if x.strays != nil {
+		return x.file.Close()
+	}
 	err := os.Remove(x.path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -429,29 +436,6 @@ func (e *Engine) removeTorn(p string) error {
 	return f.Close()
 }
 
-// endStrays ends the processes of a mount namespace that no pid namespace ended.
-func endStrays(mounts string) {
-	if mounts == "" {
-		return
-	}
-	names, _ := readNames("/proc")
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue
-		}
-		// Looked at with the pidfd open: it is this process that gets the signal.
-		if ns, _ := os.Readlink("/proc/" + name + "/ns/mnt"); ns == mounts {
-			unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		}
-		unix.Close(fd)
-	}
-}
-
 // bury ends and undoes one container whose runner is gone. Its file goes last:
 // what cannot be undone now is found again by the next command.
 func (e *Engine) bury(x *entry) error {
@@ -464,13 +448,12 @@ func (e *Engine) bury(x *entry) error {
 		if fd, err := unix.PidfdOpen(rec.PID, 0); err == nil {
 			if alive(rec) {
 				unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-				unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000)
+				pollEnd([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}})
 			}
 			unix.Close(fd)
 		}
 	}
-	endStrays(rec.Mounts)
-	if err := e.undo(rec); err != nil {
+	if err := errors.Join(endStrays(rec), e.undo(rec)); err != nil {
 		x.file.Close()
 		return err
 	}

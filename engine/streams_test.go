@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,7 +108,7 @@ func TestClosedOutput(t *testing.T) {
 	}
 	begin := time.Now()
 	res, err = e.Run(context.Background(), sh(root, "yes; exit 9"), Streams{Out: failing{}}, false)
-	if err != nil || time.Since(begin) > 30*time.Second || res.Code == 0 {
+	if err == nil || err.Error() != "standard output: full" || res.Code != 9 || time.Since(begin) > 30*time.Second {
 		t.Errorf("%v: code %d after %v", err, res.Code, time.Since(begin))
 	}
 	// None at all.
@@ -118,6 +121,51 @@ func TestClosedOutput(t *testing.T) {
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+// In a pipeline the command ends as a program in its place would: when nobody reads any more,
+// with the code of SIGPIPE, and with all that it has to clean up. Streams that are closed are
+// as the null device. Output that is lost is an error.
+func TestPipeline(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	output(t, kakuri(t, "run", "--rootfs", root, "true")) // makes the directory for records
+	nstest.NoLeaks(t, "/run/kakuri")
+	endless := "sh -c 'while :; do echo y; done'"
+	for _, c := range []struct{ command, pipe, out, code string }{
+		{"host yes", "head -n1", "y", "141"},
+		{"host " + endless, "head -n1", "y", "141"},
+		{"--init host yes", "head -n1", "y", "141"},
+		{"--rootfs " + root + " yes", "head -n1", "y", "141"},
+		{"--userns host --pid host --rootfs " + root + " yes", "head -n1", "y", "141"},
+		{"-t host " + endless, "head -n1 | tr -d '\r'", "y", "141"},
+		{"-i host " + endless + " </dev/zero", "head -n1", "y", "141"},
+		{"host sh -c 'while :; do echo y >&2; done' 2>&1 >/dev/null", "head -n1", "y", "141"},
+		{"host echo y", "cat", "y", "0"},
+		{"host sh -c 'yes | head -n1; exit 7'", "cat", "y", "7"},
+		{"-i host head -c2 </dev/zero", "wc -c", "2", "0"},
+		{"-i host sh -c 'cat; echo y' <&-", "cat", "y", "0"},
+		{"-i host sh -c 'cat; echo y' >&-", "cat", "", "0"},
+		{"-i host sh -c 'cat; echo y; exit 7' <&- >&- 2>&-", "cat", "", "7"},
+		{"host echo y >/dev/full", "cat", "", "125"},
+		{"host sh -c 'echo y >&2' 2>/dev/full", "cat", "", "125"},
+		{"host sh -c 'exit 7' >/dev/full", "cat", "", "7"},
+	} {
+		// The code goes into a file, not through the pipe.
+		code := filepath.Join(root, "code")
+		line := fmt.Sprintf("{ %s run %s; echo $? >%s; } | %s", nstest.Binary(t, "kakuri"), c.command, code, c.pipe)
+		var stderr bytes.Buffer
+		sh := exec.Command("timeout", "60", "sh", "-c", line)
+		sh.Stderr = &stderr
+		out, err := sh.Output()
+		if err != nil {
+			t.Errorf("%s: %v", c.command, err)
+		}
+		got, err := os.ReadFile(code)
+		if strings.TrimSpace(string(out)) != c.out || strings.TrimSpace(string(got)) != c.code || err != nil {
+			t.Errorf("%s | %s: %q, code %q: %v: %s", c.command, c.pipe, out, got, err, stderr.String())
+		}
+	}
+}
 
 // Streams belong to the container's user, which may open them again by name.
 func TestStreamsCanBeReopened(t *testing.T) {

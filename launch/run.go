@@ -38,6 +38,9 @@ type Options struct {
 	// Journal, when set, is called before each step of the runtime's side that has
 	// an undo, so that a later process can undo what this one left behind.
 	Journal func(n int) error
+	// Cloned, when set, is called right after the clone, while the caller may look into the
+	// process, unless it is faster and has closed itself to others already.
+	Cloned func(pid int)
 	// Start, when set, is called when all is built, before the container is told to
 	// go on to its execve. An error ends it.
 	Start func(pid int) error
@@ -218,6 +221,9 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	// By Signal, which knows a process that was waited for, or that forked.
 	proc.stop = context.AfterFunc(ctx, func() { proc.Signal(unix.SIGKILL) })
 	r.proc = proc
+	if r.opts.Cloned != nil {
+		r.opts.Cloned(pid)
+	}
 	// /proc/PID is surely the child's: it is not reaped before Wait.
 	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

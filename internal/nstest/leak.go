@@ -46,17 +46,17 @@ func NoLeaks(t testing.TB, dirs ...string) {
 	before := Take(dirs...)
 	t.Cleanup(func() {
 		t.Helper()
-		for _, l := range waitFor(before) {
+		for _, l := range before.Left() {
 			t.Errorf("left behind: %s", l)
 		}
 	})
 }
 
-// waitFor gives what is left of a state some time to go.
-func waitFor(before State) []string {
+// Left lists what is there, and was not when s was taken, after it had some time to go.
+func (s State) Left() []string {
 	var left []string
 	patiently(func() bool {
-		left = before.Since()
+		left = s.Since()
 		return len(left) == 0
 	})
 	return left

@@ -79,7 +79,7 @@ func fuzzing() bool {
 func checked(m *testing.M) int {
 	before := Take()
 	code := m.Run()
-	if left := waitFor(before); len(left) > 0 {
+	if left := before.Left(); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "nstest: left behind by the tests of this package:\n\t%s\n", strings.Join(left, "\n\t"))
 		return max(code, 1)
 	}

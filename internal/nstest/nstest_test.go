@@ -78,7 +78,7 @@ func TestLeaksAreSeen(t *testing.T) {
 			t.Errorf("a leaked %s gives %q", kind, left)
 		}
 		undo()
-		if left := waitFor(before); len(left) > 0 {
+		if left := before.Left(); len(left) > 0 {
 			t.Errorf("after a leaked %s was undone: %q", kind, left)
 		}
 	}
