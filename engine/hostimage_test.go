@@ -169,6 +169,99 @@ func TestHostImageMadeAnew(t *testing.T) {
 	}
 }
 
+// havoc changes and removes whatever can be reached. Its programs are one that is loaded. In
+// /proc and /sys it changes nothing that would count: modes stay as they are.
+const havoc = `
+	all() { find / -path /proc -prune -o -path /sys -prune -o "$@" 2>/dev/null; }
+	all -type f -exec chmod 777 {} +; all -type f -exec chown 1:1 {} +; all -type f -exec touch -d '2001-01-01 00:00:00' {} +
+	all -type f ! -path '/bin/*' -print | while read f; do (echo evil >>$f) 2>/dev/null; done
+	for f in $(all -type f -path '/etc/*' -print; all -type f -path '/opt/*' -print); do (ln $f $f.link; mv $f.link $f.moved) 2>/dev/null; done
+	all -type d -print | while read d; do (echo evil >$d/evil) 2>/dev/null; done
+	for d in / /etc /opt /opt/mine /dev /tmp /run /var/tmp; do (mkdir $d/evils; ln -s / $d/evilroot; mknod $d/node c 1 3; mkfifo $d/fifo) 2>/dev/null; done
+	all -type d -exec chmod 700 {} +; all -type d -exec chown 1:1 {} +
+	(echo evil >/opt/mine/pipe) 2>/dev/null & # waits for a reader, until all ends
+	files="$(find /proc -maxdepth 1 ! -name '[0-9]*' ! -type l) /proc/tty/* /proc/pressure/* /proc/sys/kernel/* /sys/kernel/* /sys/power/*"
+	stat -c '%a %n' $files 2>/dev/null | while read mode f; do
+		chmod $mode $f 2>/dev/null && test $f != /proc && echo mode of $f
+		case $f in /proc/pressure/*) continue;; esac # everybody may open these
+		test -f $f && (: >>$f) 2>/dev/null && echo opens $f
+	done
+	umount -l / /etc /usr /proc /dev 2>/dev/null; mount -o remount,rw /sys 2>/dev/null && echo remounts
+	grep -c evil </opt/mine/file
+	rm -rf /* 2>/dev/null
+	echo end`
+
+// Whatever is done inside, the host stays as it is.
+func TestHostImageReachesNothing(t *testing.T) {
+	nstest.Root(t)
+	root := machine(t)
+	u := nstest.User(t)
+	// What the ordinary user owns, beside a mount and below one: these are shown piece by piece.
+	for _, name := range []string{"opt/mounted", "opt/mine/deep"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"opt/file", "opt/mine/file", "opt/mine/deep/file"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("mine\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pipe := filepath.Join(root, "opt/mine/pipe")
+	if err := unix.Mkfifo(pipe, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"opt/file", "opt/mine", "opt/mine/file", "opt/mine/pipe", "opt/mine/deep", "opt/mine/deep/file"} {
+		if err := os.Lchown(filepath.Join(root, name), u.UID, u.UID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader, err := unix.Open(pipe, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(reader)
+	for _, c := range []struct {
+		uid   int
+		flags string
+	}{
+		{0, "host"}, {0, "--userns host host"}, {0, "host:all"}, {0, "--userns host host:all"}, {0, "--init --read-only host"}, {0, "--cap-add all host:all"},
+		{u.UID, "host"}, {u.UID, "host:all"}, {u.UID, "--cap-add all host:all"},
+	} {
+		t.Run(fmt.Sprint(c.uid, " ", c.flags), func(t *testing.T) {
+			run := append([]string{"/bin/kakuri", "run"}, strings.Fields(c.flags)...)
+			onMachine(t, root, c.uid, append(run, "true")...) // makes the directory for records
+			before := manifest(t, root)
+			out := onMachine(t, root, c.uid, append(run, "sh", "-c", havoc)...)
+			changed := "1\nend\n"
+			if strings.Contains(c.flags, "read-only") {
+				changed = "0\nend\n"
+			}
+			if out != changed {
+				t.Errorf("%q, want %q", out, changed)
+			}
+			if after := manifest(t, root); after != before {
+				t.Errorf("the host is\n%s, it was\n%s", after, before)
+			}
+			if n, err := unix.Read(reader, make([]byte, 10)); err != unix.EAGAIN {
+				t.Errorf("%d bytes came through a fifo of the host: %v", n, err)
+			}
+		})
+	}
+}
+
+// manifest is all that there is below the root of a machine, but for kakuri's own records.
+func manifest(t testing.TB, root string) string {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(tree(t, root)) {
+		if !strings.HasPrefix(line, root+"/run/kakuri") && !strings.HasPrefix(line, root+"/run/user") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
 // isShown reports whether a path is in a list of paths.
 func isShown(list, path string) bool { return slices.Contains(strings.Split(list, "\n"), path) }
 

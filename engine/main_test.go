@@ -109,6 +109,9 @@ func output(t testing.TB, c *exec.Cmd) string {
 	if err != nil {
 		t.Fatalf("%v: %v: %s%s", c.Args, err, out, stderr.String())
 	}
+	if stderr.Len() > 0 {
+		t.Logf("stderr: %s", stderr.String())
+	}
 	return string(out)
 }
 

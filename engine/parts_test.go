@@ -129,6 +129,7 @@ func onHost(args []string) int {
 		func() error { return mount("proc", "/proc", "proc", 0) },
 		func() error { return mount("/sys", "/sys", "", unix.MS_BIND|unix.MS_REC) },
 		func() error { return mount("/dev", "/dev", "", unix.MS_BIND|unix.MS_REC) },
+		func() error { return mountIf(root+"/opt/mounted", mount) },
 		func() error { return unix.Chdir(root) },
 		func() error { return unix.PivotRoot(".", ".") },
 		func() error { return unix.Unmount(".", unix.MNT_DETACH) },
@@ -145,6 +146,14 @@ func onHost(args []string) int {
 		}
 	}
 	return 1
+}
+
+// mountIf mounts a tmpfs on a directory of a machine that has one.
+func mountIf(dir string, mount func(source, dest, kind string, flags uintptr) error) error {
+	if !exists(dir) {
+		return nil
+	}
+	return mount("tmpfs", "/opt/mounted", "tmpfs", 0)
 }
 
 // swapper exchanges two names, over and over, until its standard input ends.

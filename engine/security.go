@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -40,6 +41,31 @@ func (b *builder) mask(p, why string) {
 	b.spec.Linux.MaskedPaths = append(b.spec.Linux.MaskedPaths, p)
 }
 
+// ownedByRoot lists what is in a procfs beside processes, masks and readonlyPaths. There is one
+// of each for all mounts of procfs: who is root of the machine may change mode and owner of
+// the machine's own /proc/meminfo by the container's.
+func ownedByRoot(procfs string) ([]string, error) {
+	f, err := os.Open(procfs)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	covered := append(readonlyPaths(), maskedPaths()...)
+	var list []string
+	for _, e := range entries {
+		p := "/proc/" + e.Name()
+		if _, err := strconv.Atoi(e.Name()); err != nil && e.Type()&os.ModeSymlink == 0 && !slices.Contains(covered, p) {
+			list = append(list, p)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
 // security sets capabilities, no_new_privs, the seccomp filter, masks.
 func (b *builder) security() error {
 	caps, err := b.caps()
@@ -64,6 +90,13 @@ func (b *builder) security() error {
 		}
 		b.spec.Linux.ReadonlyPaths = readonlyPaths()
 		b.because("linux.readonlyPaths", "default: kernel settings are read-only")
+		if b.hostRoot() {
+			more, err := ownedByRoot("/proc")
+			if err != nil {
+				return err
+			}
+			b.spec.Linux.ReadonlyPaths = append(b.spec.Linux.ReadonlyPaths, more...)
+		}
 	}
 	return b.seccomp(o)
 }

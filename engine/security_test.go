@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -69,7 +70,8 @@ func tree(t testing.TB, dir string) string {
 				text = fmt.Sprintf("%x", sha256.Sum256(data))
 			}
 		}
-		fmt.Fprintf(&b, "%s %v %d %q\n", p, info.Mode(), info.ModTime().UnixNano(), text)
+		st := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintf(&b, "%s %v %d:%d %d %d %q\n", p, info.Mode(), st.Uid, st.Gid, st.Nlink, info.ModTime().UnixNano(), text)
 		return nil
 	})
 	if err != nil {

@@ -138,6 +138,12 @@ func (b *builder) userMode() string {
 // hasUserNS reports whether the container has a user namespace of its own.
 func (b *builder) hasUserNS() bool { return own(b.userMode()) }
 
+// hostRoot reports whether root inside is root of the machine.
+func (b *builder) hostRoot() bool {
+	c, joins := b.shared[b.userMode()]
+	return b.host.Privileged() && !b.hasUserNS() && !(joins && c.UserNS)
+}
+
 // idMaps maps the container's ids: as root to a range of its own, else the
 // caller's id and, where newuidmap is installed, the caller's ranges.
 func (b *builder) idMaps() error {
