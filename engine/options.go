@@ -42,7 +42,6 @@ type Run struct {
 
 	// Modes of namespaces: empty is its own. "host" shares the caller's,
 	// "container:NAME" that of a running container.
-	rows, columns                            uint16 // of the terminal, where they are known
 	PID, IPC, UTS, UserNS, Network, CgroupNS string
 
 	// Offsets of the clocks of the container's time namespace.

@@ -47,7 +47,7 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 	if r.TTY && s.Terminal != nil {
 		// The command finds the size there; later ones come as signals.
 		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-			r.rows, r.columns = size.Row, size.Col
+			r.Rows, r.Columns = size.Row, size.Col
 		}
 	}
 	prep, err := e.compile(r, ent.rec)

@@ -199,9 +199,6 @@ func (b *builder) process() error {
 	p := b.spec.Process
 	p.Terminal = b.run.TTY
 	b.because("process.terminal", "-t")
-	if b.run.rows != 0 || b.run.columns != 0 {
-		p.ConsoleSize = &specs.Box{Height: uint(b.run.rows), Width: uint(b.run.columns)}
-	}
 	p.Args = b.run.Command
 	if e := b.run.Entrypoint; e != nil && *e != "" {
 		p.Args = append([]string{*e}, b.run.Command...)
