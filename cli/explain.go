@@ -42,7 +42,7 @@ each kernel operation, the side it happens on, and the flag or default that it i
 		if f.run.Rootfs == "" && len(args) == 0 {
 			return usageError{fmt.Errorf("kakuri explain run needs an image\nSee 'kakuri explain run --help'")}
 		}
-		if err := f.finish(c, args); err != nil {
+		if err := f.finish(c, io, args); err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}
 		e, err := engine.Open(engine.Options{Look: true})

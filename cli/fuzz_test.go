@@ -270,7 +270,7 @@ func FuzzRunFlags(f *testing.F) {
 			return // refused before
 		}
 		r.envFiles = nil // they may name what never ends
-		if err := r.finish(c, args); err != nil {
+		if err := r.finish(c, IO{}, args); err != nil {
 			return
 		}
 		checkRun(t, r, args)

@@ -60,7 +60,7 @@ is always on).`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := f.finish(c, args); err != nil {
+			if err := f.finish(c, io, args); err != nil {
 				return &engine.ExitError{Code: 125, Err: err}
 			}
 			return f.execute(c.Context(), io)
@@ -120,7 +120,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 }
 
 // finish parses what the flags hold as text.
-func (f *runFlags) finish(c *cobra.Command, args []string) error {
+func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 	r := &f.run
 	if r.Rootfs == "" {
 		r.Image, args = args[0], args[1:]
@@ -136,6 +136,12 @@ func (f *runFlags) finish(c *cobra.Command, args []string) error {
 	}
 	r.Command = args
 	r.Interactive = f.interactive
+	if in := file(io.In); r.TTY && in != nil {
+		// Its program may ask for the size as the first thing it does.
+		if columns, rows, err := term.GetSize(int(in.Fd())); err == nil {
+			r.Columns, r.Rows = uint16(columns), uint16(rows)
+		}
+	}
 	if c.Flags().Changed("entrypoint") {
 		r.Entrypoint = &f.entrypoint
 	}

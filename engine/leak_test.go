@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,20 +14,50 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
-// A thousand runs leave nothing, and do not make the process grow.
+// A thousand runs of every kind, those that fail among them, leave nothing, and do not make
+// the process grow.
 func TestThousandRuns(t *testing.T) {
 	nstest.Root(t)
-	e := open(t)
-	nstest.NoLeaks(t, e.dir)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir, "/tmp", "/run", "/dev/shm")
+	ordinary := []string{"true"}
+	kinds := []struct {
+		run  Run
+		code int // of a run that works, or of an error
+	}{
+		{Run{Image: "host", Command: ordinary}, 0},
+		{Run{Rootfs: root, Command: ordinary}, 0},
+		{Run{Rootfs: root, Command: ordinary, UserNS: "host"}, 0},
+		{Run{Rootfs: root, Command: []string{"sh", "-c", "exit 3"}, Init: true}, 3},
+		{Run{Rootfs: root, Command: []string{"tty"}, TTY: true}, 0},
+		{Run{Rootfs: root, Command: []string{"cat"}, Interactive: true}, 0},
+		{Run{Rootfs: root, Command: []string{"sh", "-c", "sleep 100 & exit 4"}, PID: "host"}, 4},
+		{Run{Image: "host", Command: ordinary, ReadOnly: true, User: "1", Hostname: "h", Init: true, TTY: true}, 0},
+		{Run{Rootfs: root, Command: ordinary, Mounts: []Mount{{Type: "tmpfs", Dest: "/srv", Flag: "--tmpfs"}, {Type: "bind", Source: root, Dest: "/usr", Options: []string{"rbind", "ro"}, Flag: "-v"}}}, 0},
+		{Run{Rootfs: root, Command: []string{"nosuch"}}, 127},
+		{Run{Rootfs: root, Command: []string{"/etc"}, TTY: true}, 126},
+		{Run{Rootfs: root, Command: ordinary, Workdir: "/etc/passwd"}, 125},
+		{Run{Rootfs: root, Command: ordinary, Sysctls: map[string]string{"net.ipv4.ip_default_ttl": "none"}}, 125},
+		{Run{Rootfs: root, Command: ordinary, User: "nobody"}, 125},
+		{Run{Rootfs: root, Command: ordinary, Mounts: []Mount{{Type: "bind", Source: "/proc/1/none", Dest: "/v", Options: []string{"rbind"}, MustHave: true, Flag: "-v"}}}, 125},
+		{Run{Rootfs: root + "/none", Command: ordinary}, 125},
+		{Run{Rootfs: root, Command: ordinary, PID: "container:none"}, 125},
+		{Run{Rootfs: root, Command: ordinary, Ulimits: []Ulimit{{"nofile", 5, 4}}}, 125},
+	}
 	runs := 1000
 	if testing.Short() {
 		runs = 100
 	}
-	r := Run{Image: "host", Command: []string{"true"}}
 	early := 0
 	for i := range runs {
-		if _, code, err := inside(t, e, r); err != nil || code != 0 {
-			t.Fatalf("run %d: %v: code %d", i, err, code)
+		k := kinds[i%len(kinds)]
+		out, code, err := inside(t, e, k.run)
+		var exit *ExitError
+		if errors.As(err, &exit) {
+			code = exit.Code
+		}
+		if code != k.code || (err != nil) != (k.code >= 125) {
+			t.Fatalf("run %d, %+v: %v: code %d, want %d: %q", i, k.run, err, code, k.code, out)
 		}
 		if i == runs/4 {
 			early = residentKiB(t)

@@ -24,6 +24,8 @@ type Run struct {
 	Domainname string
 
 	TTY         bool
+	Rows        uint16 // of the terminal at first; 0 leaves the kernel's
+	Columns     uint16
 	Interactive bool // stdin stays open
 	Init        bool
 	StopSignal  string

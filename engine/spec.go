@@ -199,6 +199,9 @@ func (b *builder) process() error {
 	p := b.spec.Process
 	p.Terminal = b.run.TTY
 	b.because("process.terminal", "-t")
+	if p.Terminal && b.run.Rows+b.run.Columns > 0 {
+		p.ConsoleSize = &specs.Box{Height: uint(b.run.Rows), Width: uint(b.run.Columns)}
+	}
 	p.Args = b.run.Command
 	if e := b.run.Entrypoint; e != nil && *e != "" {
 		p.Args = append([]string{*e}, b.run.Command...)

@@ -241,6 +241,18 @@ func TestTTY(t *testing.T) {
 	}
 }
 
+// The terminal has its size before the program can ask for it.
+func TestTTYSize(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	var out bytes.Buffer
+	r := Run{Rootfs: root, TTY: true, Rows: 41, Columns: 97, Command: []string{"stty", "size"}}
+	if res, err := e.Run(context.Background(), r, Streams{Out: &out}, false); err != nil || res.Code != 0 || out.String() != "41 97\r\n" {
+		t.Errorf("%v: code %d: %q", err, res.Code, out.String())
+	}
+}
+
 // Signals to the command reach the container's process; its handler decides.
 func TestSignals(t *testing.T) {
 	nstest.Root(t)
