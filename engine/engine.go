@@ -31,8 +31,9 @@ type Options struct {
 // An Engine runs containers and knows those that run. It may be used by several
 // goroutines.
 type Engine struct {
-	dir  string
-	host plan.Facts
+	dir   string
+	host  plan.Facts
+	hands launch.Hands
 }
 
 // Open returns the engine of a directory, which need not exist yet.
@@ -48,7 +49,7 @@ func Open(o Options) (*Engine, error) {
 		}
 	}
 	facts.TimeOnExec = host.TimeOnExec(dir, facts.Kernel, !o.Look)
-	return &Engine{dir: dir, host: facts}, nil
+	return &Engine{dir: dir, host: facts, hands: oci.Hands{}}, nil
 }
 
 // Host returns the facts that plans are compiled for.

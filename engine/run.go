@@ -11,7 +11,6 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
-	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +27,12 @@ type Result struct {
 // Run runs a container to its end. An error is an [*ExitError] with Docker's
 // exit code; nothing of the container is left then.
 func (e *Engine) Run(ctx context.Context, r Run, s Streams, timings bool) (Result, error) {
+	if r.TTY && s.Terminal != nil && r.Rows == 0 && r.Columns == 0 {
+		// The command finds the size there; later ones come as signals.
+		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+			r.Rows, r.Columns = size.Row, size.Col
+		}
+	}
 	rec, err := e.record(r)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
@@ -36,24 +41,20 @@ func (e *Engine) Run(ctx context.Context, r Run, s Streams, timings bool) (Resul
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	res, err := e.runEntry(ctx, r, s, ent, timings)
+	prep, err := e.compile(r, ent.rec)
+	if err != nil {
+		return Result{}, &ExitError{125, errors.Join(err, ent.remove())}
+	}
+	res, err := e.runEntry(ctx, prep, s, ent, timings)
 	if rmErr := ent.remove(); rmErr != nil && err == nil {
 		err = &ExitError{125, rmErr}
 	}
 	return res, err
 }
 
-func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, timings bool) (Result, error) {
-	if r.TTY && s.Terminal != nil {
-		// The command finds the size there; later ones come as signals.
-		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-			r.Rows, r.Columns = size.Row, size.Col
-		}
-	}
-	prep, err := e.compile(r, ent.rec)
-	if err != nil {
-		return Result{}, &ExitError{125, err}
-	}
+// runEntry runs what was prepared for an entry. It is left to the caller to remove that.
+func (e *Engine) runEntry(ctx context.Context, prep *Prepared, s Streams, ent *entry, timings bool) (Result, error) {
+	r := prep.builder.run
 	ent.rec = prep.Container
 	ent.rec.Created = time.Now()
 	if len(ent.rec.Undo) > 0 {
@@ -81,7 +82,7 @@ func (e *Engine) runEntry(ctx context.Context, r Run, s Streams, ent *entry, tim
 		}
 	}
 	proc, err := launch.Run(ctx, prep.Plan, launch.Options{
-		Hands: oci.Hands{}, Stdio: io.child, Timings: timings,
+		Hands: e.hands, Stdio: io.child, Timings: timings,
 		Cloned: note,
 		Start: func(pid int) error {
 			ent.rec.PID = pid

@@ -242,7 +242,9 @@ func (x *entry) write(p *plan.Plan) error {
 		data = append(append(data, text...), '\n')
 	}
 	if _, err := x.file.WriteAt(data, 0); err != nil {
-		return err
+		// Half a plan is none. What there is of the first line was there before, or the run ends.
+		x.file.Truncate(int64(len(line) + 1))
+		return fmt.Errorf("record of the container: %w", err)
 	}
 	return x.file.Truncate(int64(len(data)))
 }

@@ -28,12 +28,10 @@ func TimeOnExec(dir, release string, keep bool) bool {
 	if answer {
 		text = "1"
 	}
-	// Without the file the next command tries again.
+	// Without the file, or with an empty one, the next command tries again. One byte is
+	// written whole or not at all.
 	if os.MkdirAll(dir, 0o700) == nil {
-		tmp := file + "." + strconv.Itoa(os.Getpid())
-		if os.WriteFile(tmp, []byte(text), 0o600) == nil {
-			os.Rename(tmp, file)
-		}
+		os.WriteFile(file, []byte(text), 0o600)
 	}
 	return answer
 }

@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// smallDisk mounts a tmpfs of so many KiB and files for an engine's records.
+func smallDisk(t testing.TB, kib, files int) *Engine {
+	t.Helper()
+	dir := nstest.Dir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk,nr_inodes=%d,mode=700", kib, files)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	e := openAt(t, dir)
+	if err := os.Mkdir(e.containers(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// fill writes a file until the disk is full, but for some bytes.
+func fill(t testing.TB, dir string, free int64) (empty func()) {
+	t.Helper()
+	name := filepath.Join(dir, "full")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	block := bytes.Repeat([]byte{1}, 4096)
+	n := int64(0)
+	for {
+		wrote, err := f.Write(block)
+		if n += int64(wrote); errors.Is(err, syscall.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(max(0, n-free)); err != nil {
+		t.Fatal(err)
+	}
+	return func() { os.Remove(name) }
+}
+
+// A full disk refuses a run in words, and leaves nothing of it; those that run already go on,
+// and are listed.
+func TestFullDisk(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	e := smallDisk(t, 256, 100)
+	stop, c := running(t, e, Run{Name: "before", Rootfs: root, Command: []string{"sleep", "1000"}})
+	defer stop()
+	empty := fill(t, e.dir, 0)
+	before := nstest.Take(e.dir)
+	refused(t, e, sh(root, "true"), 125, "no space left on device")
+	refused(t, e, sh(root, "true"), 125, "record of the container")
+	nothingSince(t, before, "full disk")
+	if list, err := e.List(); err != nil || len(list) != 1 || list[0].ID != c.ID {
+		t.Errorf("%v: %+v", err, list)
+	}
+	if _, p, err := e.Plan("before"); err != nil || len(p.Steps) == 0 {
+		t.Errorf("%v: %d steps", err, len(p.Steps))
+	}
+	// No room for another engine's answer of the kernel, which it asks for again.
+	openAt(t, e.dir)
+	openAt(t, filepath.Join(e.dir, "other"))
+	empty()
+	want(t, e, sh(root, "echo works"), "works\n")
+}
+
+// There is room for the record, and none for the plan: the container runs, and who asks for its
+// plan is told.
+func TestFullDiskForThePlan(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	e := smallDisk(t, 256, 100)
+	empty := fill(t, e.dir, 4096)
+	stop, _ := running(t, e, Run{Name: "small", Rootfs: root, Command: []string{"sleep", "1000"}})
+	if list, err := e.List(); err != nil || len(list) != 1 || list[0].Name != "small" {
+		t.Errorf("%v: %+v", err, list)
+	}
+	if _, _, err := e.Plan("small"); err == nil || !strings.Contains(err.Error(), "plan is not recorded") {
+		t.Errorf("%v", err)
+	}
+	stop()
+	empty()
+	if list, err := e.entries(); err != nil || len(list) != 0 {
+		t.Errorf("%v: %q", err, list)
+	}
+}
+
+// No more files can be made.
+func TestNoMoreFiles(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	e := smallDisk(t, 4096, 5) // the directories, the lock, one for the kernel's answer
+	for range 5 {
+		if f, err := os.CreateTemp(e.dir, ""); err == nil {
+			f.Close()
+		}
+	}
+	before := nstest.Take(e.dir)
+	refused(t, e, sh(root, "true"), 125, "no space left on device")
+	nothingSince(t, before, "no files")
+}
+
+// Output of a container that cannot be written is an error, and no less so in the middle.
+func TestFullDiskForOutput(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for line, s := range map[string]Streams{"echo one": {Out: full}, "yes": {Out: full}, "echo two >&2": {Err: full}} {
+		_, err := e.Run(context.Background(), sh(root, line), s, false)
+		var exit *ExitError
+		if !errors.As(err, &exit) || exit.Code != 125 || !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "standard ") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// Many commands find what killed ones left at the same time: each works, and nothing is done twice.
+func TestSweepTogether(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	output(t, kakuri(t, "run", "--rootfs", root, "true"))
+	before := nstest.Take("/run/kakuri")
+	for range 3 {
+		for range 4 {
+			c, _ := runningFor(t, "--pid", "host", "--rootfs", root)
+			c.Process.Kill()
+			c.Wait()
+		}
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				args := []string{"ps", "-q"}
+				if i%2 == 0 {
+					args = []string{"run", "--rootfs", root, "true"}
+				}
+				if out, err := kakuri(t, args...).CombinedOutput(); err != nil || (i%2 == 0 && len(out) > 0) {
+					t.Errorf("%v: %v: %s", args, err, out)
+				}
+			})
+		}
+		all.Wait()
+		nothingLeft(t, before, "together")
+	}
+}
+
+// Several commands want the same name: one runs, and the others are told.
+func TestSameNameTogether(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	output(t, kakuri(t, "run", "--rootfs", root, "true"))
+	before := nstest.Take("/run/kakuri")
+	hold, release, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	won, told := 0, 0
+	for range 6 {
+		all.Go(func() {
+			c := exec.Command("timeout", "60", nstest.Binary(t, "kakuri"), "run", "-i", "--name", "same", "--rootfs", root, "cat")
+			c.Stdin = hold
+			out, err := c.CombinedOutput()
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && len(out) == 0:
+				won++
+			case c.ProcessState.ExitCode() == 125 && strings.Contains(string(out), `the name "same" is taken by container`):
+				told++
+			default:
+				t.Errorf("%v: %s", err, out)
+			}
+			if told == 5 {
+				release.Close() // only the one that runs is left
+			}
+		})
+	}
+	all.Wait()
+	hold.Close()
+	if won != 1 || told != 5 {
+		t.Errorf("%d ran, %d were told", won, told)
+	}
+	nothingLeft(t, before, "same name")
+}
