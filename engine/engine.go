@@ -112,7 +112,11 @@ func (e *Engine) record(r Run) (Container, error) {
 	if r.Rootfs != "" {
 		image = r.Rootfs
 	}
-	return Container{ID: newID(), Name: r.Name, Image: image, Command: r.Command}, nil
+	started, err := startTime(os.Getpid())
+	if err != nil {
+		return Container{}, err
+	}
+	return Container{ID: newID(), Name: r.Name, Image: image, Command: r.Command, Runner: os.Getpid(), RunnerStarted: started}, nil
 }
 
 func (e *Engine) compile(r Run, rec Container) (*Prepared, error) {

@@ -133,9 +133,11 @@ func TestKilledCommand(t *testing.T) {
 		c.Wait()
 		longest = max(longest, took)
 	}
+	// The steps themselves are those of TestKilledAtEveryStep: on a busy machine, some moments do.
+	longest = min(longest, 60*time.Millisecond)
 	kakuri(t, "ps").Run()
 	before := nstest.Take("/run/kakuri")
-	kills := 200
+	kills := 100
 	if testing.Short() {
 		kills = 40
 	}

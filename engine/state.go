@@ -40,6 +40,10 @@ type Container struct {
 	IPC     string            `json:",omitempty"` // its ipc mode: who may join
 	Undo    []json.RawMessage `json:",omitempty"`
 
+	// The process that runs the container, and its start time: it holds the file's lock.
+	Runner        int
+	RunnerStarted uint64
+
 	// Its namespaces, where no pid namespace of its own ends its processes: see endStrays.
 	Mounts string `json:",omitempty"`
 	Users  string `json:",omitempty"` // empty without a user namespace of its own
@@ -368,9 +372,11 @@ func (e *Engine) find(ref string) (Container, []byte, error) {
 
 // alive reports whether a record's process is that of the record, and not a
 // later one with its number.
-func alive(rec Container) bool {
-	start, err := startTime(rec.PID)
-	return err == nil && start == rec.Started
+func alive(rec Container) bool { return aliveAt(rec.PID, rec.Started) }
+
+func aliveAt(pid int, started uint64) bool {
+	now, err := startTime(pid)
+	return err == nil && now == started
 }
 
 // startTime reads when a process started, in clock ticks since boot: with its
@@ -403,7 +409,7 @@ func (e *Engine) sweep() error {
 		if err != nil {
 			continue
 		}
-		if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if !abandoned(f) {
 			f.Close()
 			continue
 		}
@@ -413,6 +419,26 @@ func (e *Engine) sweep() error {
 	}
 	return errors.Join(errs...)
 }
+
+// abandoned takes the lock of a container's file whose runner is gone. The lock may outlive
+// the runner: a process that it had just cloned has not yet closed what it inherited, or
+// another command takes away what is left. Both are done soon.
+func abandoned(f *os.File) bool {
+	for range 1000 {
+		if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			return true
+		}
+		rec, _, err := decode(io.NewSectionReader(f, 0, maxRecord))
+		if err != nil || rec.Runner == 0 || aliveAt(rec.Runner, rec.RunnerStarted) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+// maxRecord bounds the first line of a container's file, and its plan.
+const maxRecord = 64 << 20
 
 // removeTorn removes a file without a whole record: its process was killed before
 // it had done anything, or is about to write the first one. That one holds the lock of the

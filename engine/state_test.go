@@ -687,4 +687,62 @@ func TestLockOfAKilledProcess(t *testing.T) {
 	}
 }
 
+// leaver reserves a container's file, starts a process that has the file and its lock too, and is
+// killed.
+func leaver(args []string) int {
+	e, err := Open(Options{Dir: args[0]})
+	if err != nil {
+		return complain(err)
+	}
+	rec, err := e.record(Run{})
+	if err != nil {
+		return complain(err)
+	}
+	ent, err := e.reserve(rec)
+	if err != nil {
+		return complain(err)
+	}
+	heir := exec.Command("cat")
+	heir.Stdin, heir.ExtraFiles = os.Stdin, []*os.File{ent.file}
+	if err := heir.Start(); err != nil {
+		return complain(err)
+	}
+	fmt.Println("left")
+	unix.Kill(os.Getpid(), unix.SIGKILL)
+	return 1
+}
+
+// A lock that a process of the killed runner's has inherited is waited for, until that is through.
+func TestLockOutlivesItsProcess(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := filepath.Join(nstest.Dir(t), "kakuri")
+	e := openAt(t, dir)
+	c, line, stdin := part(t, "leaver", dir)
+	if line != "left" {
+		t.Fatal(line)
+	}
+	c.Process.Wait()
+	if list, err := e.entries(); err != nil || len(list) != 1 {
+		t.Fatalf("%v: %q", err, list)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := e.List()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Errorf("%v: it is not waited for", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	stdin.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if list, err := e.entries(); err != nil || len(list) != 0 {
+		t.Errorf("%v: %q", err, list)
+	}
+}
+
 var _ = unix.AT_FDCWD
