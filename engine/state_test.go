@@ -723,6 +723,7 @@ func TestLockOutlivesItsProcess(t *testing.T) {
 		t.Fatal(line)
 	}
 	c.Process.Wait()
+	defer c.Wait() // closes the pipes
 	if list, err := e.entries(); err != nil || len(list) != 1 {
 		t.Fatalf("%v: %q", err, list)
 	}
