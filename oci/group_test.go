@@ -72,7 +72,9 @@ func TestCgroup(t *testing.T) {
 	}
 	var event struct {
 		Type, ID string
-		Data     struct{ Pids struct{ Current, Limit uint64 } }
+		Data     struct {
+			Pids struct{ Current, Limit uint64 }
+		}
 	}
 	if err := json.Unmarshal([]byte(p.good("events", "--stats", "x")), &event); err != nil || event.Type != "stats" || event.ID != "x" || event.Data.Pids.Limit != 9 || event.Data.Pids.Current == 0 {
 		t.Errorf("%v: %+v", err, event)
