@@ -197,7 +197,7 @@ func (n *node) setDeviceList(d limits.Devices) error {
 			file = "devices.allow"
 		}
 		if err := writeFile(dir, file, r.String()); err != nil {
-			return n.errorf("write %q to %s: %w", r, file, err)
+			return n.errorf("write %q to %s: %w: nothing is allowed here that is not in the cgroup above", r, file, err)
 		}
 	}
 	if now, err = list(); err != nil {

@@ -219,7 +219,7 @@ func (g *Group) Create(l limits.Limits) error {
 	if g.opts.Unit != nil {
 		return nil
 	}
-	if err := g.create(l, func(*node) bool { return true }); err != nil {
+	if err := g.create(l); err != nil {
 		return err
 	}
 	if err := g.vacant(); err != nil {
@@ -229,24 +229,21 @@ func (g *Group) Create(l limits.Limits) error {
 	return nil
 }
 
-func (g *Group) create(l limits.Limits, want func(*node) bool) error {
+// create makes the directories. One that the caller has no right to, and did not ask for by name, is done without.
+func (g *Group) create(l limits.Limits) error {
 	for _, n := range slices.Clone(g.nodes) {
-		if !want(n) {
-			continue
-		}
 		err := n.create(l)
 		if err == nil {
 			continue
 		}
-		if permission(err) && g.opts.Rootless && g.opts.Path == "" && g.opts.Unit == nil {
-			if n.h.Version == limits.V2 && len(l.Controllers()) > 0 && g.host.Unified() {
-				err = fmt.Errorf("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: %w", err)
-			} else {
+		if permission(err) && g.opts.Rootless && g.opts.Path == "" {
+			if n.h.Version == limits.V1 || !g.host.Unified() || len(l.Controllers()) == 0 {
 				n.close()
 				g.nodes = slices.DeleteFunc(g.nodes, func(o *node) bool { return o == n })
 				g.notices = append(g.notices, fmt.Sprintf("no cgroup of its own below %s: %v", n.h.Mount, err))
 				continue
 			}
+			err = fmt.Errorf("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: %w", err)
 		}
 		g.unmake()
 		return fmt.Errorf("unable to apply cgroup configuration: %w", err)
@@ -460,7 +457,18 @@ func (g *Group) Join(pid int, sub string) error {
 		}
 	}
 	for _, n := range g.nodes {
-		if err := n.join(pid, sub); err != nil {
+		err := n.join(pid, sub)
+		for range 20 {
+			if g.opts.Unit == nil || !gone(err) || sub != "" {
+				break
+			}
+			// On version 1, systemd takes away what it finds empty, in hierarchies that it uses for other units.
+			n.close()
+			if err = n.create(g.need); err == nil {
+				err = n.join(pid, sub)
+			}
+		}
+		if err != nil {
 			if permission(err) && g.opts.Rootless && g.opts.Path == "" && sub == "" {
 				g.notices = append(g.notices, fmt.Sprintf("the process stays where it is below %s: %v", n.h.Mount, err))
 				continue
@@ -479,7 +487,7 @@ func (g *Group) joinUnit(u Unit, pid int, sub string) error {
 	if err := u.Start(pid); err != nil {
 		return err
 	}
-	return g.create(g.need, func(*node) bool { return true })
+	return g.create(g.need)
 }
 
 // there reports whether the cgroup exists: in systemd's own hierarchy, with a Unit.

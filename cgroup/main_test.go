@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{
-		"hold": hold, "eat": eat, "burn": burn, "open": openEach, "spawn": spawn,
+		"hold": hold, "eat": eat, "keep": keep, "burn": burn, "open": openEach, "spawn": spawn,
 	}}))
 }
 
@@ -48,9 +48,26 @@ func eat([]string) int {
 	return 0
 }
 
-// burn uses processor time until it is ended.
+// keep takes 64 MB of memory, prints a line, and stays until its standard input ends.
+func keep([]string) int {
+	await()
+	m, err := unix.Mmap(-1, 0, 64<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		fmt.Println(err)
+		return 2
+	}
+	for i := 0; i < len(m); i += 4096 {
+		m[i] = 1
+	}
+	fmt.Println("kept")
+	await()
+	return int(m[0]) - 1
+}
+
+// burn prints a line, and uses processor time until it is ended.
 func burn([]string) int {
 	await()
+	fmt.Println("burning")
 	for i := 0; ; i++ {
 		if i < 0 {
 			return 1

@@ -65,7 +65,7 @@ func (p part) cpuV1(c *specs.LinuxCPU) error {
 		if shares > 262144 {
 			return fieldErr("linux.resources.cpu.shares", "the maximum allowed cpu-shares is 262144")
 		}
-		p.add("cpu.shares", "cpu.shares", strconv.FormatUint(shares, 10))
+		p.add("cpu.shares", "cpu.shares", strconv.FormatUint(shares, 10)).Again = true // not while it is idle
 	}
 	// Quota over period must stay within the parent's, burst within the quota: a new
 	// one of them may not fit the old other.
