@@ -118,17 +118,6 @@ func DeviceRules(list []specs.LinuxDeviceCgroup) ([]Rule, error) {
 	return rules, nil
 }
 
-// DefaultDevices are the rules that runc adds to those of every config.json, after them: nodes
-// may be made, and the devices used that every container has. Callers rely on it.
-func DefaultDevices() []Rule {
-	char := func(major, minor int64, a Access) Rule { return Rule{true, 'c', major, minor, a} }
-	return []Rule{
-		char(Any, Any, MknodAccess), {true, 'b', Any, Any, MknodAccess},
-		char(1, 3, allAccess), char(1, 8, allAccess), char(1, 7, allAccess), char(5, 0, allAccess), char(1, 5, allAccess), char(1, 9, allAccess),
-		char(136, Any, allAccess), char(5, 2, allAccess), // pseudoterminals
-	}
-}
-
 // nodes is the devices that an exception is for.
 type nodes struct {
 	Type         byte

@@ -257,23 +257,6 @@ func TestParseDevicesList(t *testing.T) {
 	}
 }
 
-func TestDefaultDevices(t *testing.T) {
-	d, err := NewDevices(append([]Rule{{Type: 'a', Major: Any, Minor: Any, Access: allAccess}}, DefaultDevices()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		typ          byte
-		major, minor uint32
-		a            Access
-		want         bool
-	}{{'c', 1, 3, ReadAccess | WriteAccess, true}, {'c', 136, 77, ReadAccess, true}, {'b', 8, 0, MknodAccess, true}, {'b', 8, 0, ReadAccess, false}, {'c', 10, 200, ReadAccess, false}} {
-		if got := d.Allows(test.typ, test.major, test.minor, test.a); got != test.want {
-			t.Errorf("%+v: %t", test, got)
-		}
-	}
-}
-
 // FuzzDevicesList: a reading gives a policy that says itself again.
 func FuzzDevicesList(f *testing.F) {
 	f.Add("a *:* rwm\n")

@@ -1,36 +1,36 @@
 package limits
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Merge gives the resources of a container after an update: what changes says, and of what it leaves out, what was. It is for
-// the values that depend on each other: a new limit of swap needs the old one of memory, a new period the old quota. Devices
-// are not among what an update changes. Neither argument is changed.
+// Merge gives the resources of a container after an update: what changes says, and of what it leaves out, what was. All of it is
+// to be written then: a new limit of swap needs the one of memory, a new period the quota, and to write a value once more changes
+// nothing. Device rules are no matter of updates, and stay. Neither argument is changed.
 func Merge(old, changes *specs.LinuxResources) *specs.LinuxResources {
-	if old == nil {
-		old = &specs.LinuxResources{}
+	r, c := value(old), value(changes)
+	r.Memory = mergeMemory(r.Memory, c.Memory)
+	r.CPU = mergeCPU(r.CPU, c.CPU)
+	r.BlockIO = mergeBlockIO(r.BlockIO, c.BlockIO)
+	if c.Pids != nil && c.Pids.Limit != nil {
+		r.Pids = c.Pids
 	}
-	if changes == nil {
-		changes = &specs.LinuxResources{}
+	if c.HugepageLimits != nil {
+		r.HugepageLimits = c.HugepageLimits
 	}
-	r := *old
-	r.Devices = nil
-	r.Memory = mergeMemory(value(old.Memory), value(changes.Memory))
-	r.CPU = mergeCPU(value(old.CPU), value(changes.CPU))
-	r.BlockIO = mergeBlockIO(value(old.BlockIO), value(changes.BlockIO))
-	// These are written when they are given, and stay as they are when not.
-	r.Pids, r.Unified = changes.Pids, changes.Unified
-	if changes.HugepageLimits != nil {
-		r.HugepageLimits = changes.HugepageLimits
+	set(&r.Network, c.Network)
+	if c.Rdma != nil {
+		r.Rdma = c.Rdma
 	}
-	if changes.Network != nil {
-		r.Network = changes.Network
-	}
-	if changes.Rdma != nil {
-		r.Rdma = changes.Rdma
+	if c.Unified != nil {
+		r.Unified = maps.Clone(r.Unified)
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		maps.Copy(r.Unified, c.Unified)
 	}
 	return &r
 }
@@ -42,39 +42,56 @@ func set[T any](to **T, from *T) {
 	}
 }
 
-func mergeMemory(m, changes specs.LinuxMemory) *specs.LinuxMemory {
+func mergeMemory(old, changes *specs.LinuxMemory) *specs.LinuxMemory {
+	if changes == nil {
+		return old
+	}
+	m := value(old)
 	set(&m.Limit, changes.Limit)
 	set(&m.Reservation, changes.Reservation)
 	set(&m.Swap, changes.Swap)
 	set(&m.Swappiness, changes.Swappiness)
 	set(&m.DisableOOMKiller, changes.DisableOOMKiller)
-	set(&m.CheckBeforeUpdate, changes.CheckBeforeUpdate)
-	if changes.Limit != nil && *changes.Limit == -1 && changes.Swap == nil {
+	m.CheckBeforeUpdate = changes.CheckBeforeUpdate // of this update, not of later ones
+	if value(changes.Limit) == -1 && changes.Swap == nil {
 		m.Swap = nil // no limit of memory is none of swap
 	}
 	return &m
 }
 
-func mergeCPU(c, changes specs.LinuxCPU) *specs.LinuxCPU {
+func mergeCPU(old, changes *specs.LinuxCPU) *specs.LinuxCPU {
+	if changes == nil {
+		return old
+	}
+	c := value(old)
 	set(&c.Shares, changes.Shares)
+	set(&c.Quota, changes.Quota)
+	set(&c.Period, changes.Period)
+	set(&c.Burst, changes.Burst)
 	set(&c.RealtimePeriod, changes.RealtimePeriod)
 	set(&c.RealtimeRuntime, changes.RealtimeRuntime)
-	quota, period := value(changes.Quota), value(changes.Period)
-	if (quota == 0) == (period == 0) {
-		c.Quota, c.Period = changes.Quota, changes.Period // both, or neither and then they are left alone
-	} else if quota != 0 {
-		c.Quota = changes.Quota
-	} else {
-		c.Period = changes.Period
+	set(&c.Idle, changes.Idle)
+	if changes.Cpus != "" {
+		c.Cpus = changes.Cpus
 	}
-	c.Burst, c.Idle, c.Cpus, c.Mems = changes.Burst, changes.Idle, changes.Cpus, changes.Mems
-	if changes.Idle != nil && changes.Shares == nil {
-		c.Shares = nil // an idle cgroup takes no weight
+	if changes.Mems != "" {
+		c.Mems = changes.Mems
+	}
+	// An idle cgroup has no weight: whichever is new counts.
+	switch {
+	case value(changes.Idle) == 1 && changes.Shares == nil:
+		c.Shares = nil
+	case value(changes.Shares) != 0 && changes.Idle == nil && value(c.Idle) == 1:
+		c.Idle = new(int64)
 	}
 	return &c
 }
 
-func mergeBlockIO(b, changes specs.LinuxBlockIO) *specs.LinuxBlockIO {
+func mergeBlockIO(old, changes *specs.LinuxBlockIO) *specs.LinuxBlockIO {
+	if changes == nil {
+		return old
+	}
+	b := value(old)
 	set(&b.Weight, changes.Weight)
 	set(&b.LeafWeight, changes.LeafWeight)
 	b.WeightDevice = upsert(b.WeightDevice, changes.WeightDevice, func(d specs.LinuxWeightDevice) specs.LinuxBlockIODevice { return d.LinuxBlockIODevice })

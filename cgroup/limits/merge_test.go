@@ -10,24 +10,25 @@ import (
 func TestMerge(t *testing.T) {
 	old := `{"devices":[{"allow":true,"access":"rwm"}],"memory":{"limit":100,"swap":200,"reservation":50},"cpu":{"shares":1024,"quota":5000,"period":10000,"cpus":"0"},"pids":{"limit":5},
 		"blockIO":{"weight":100,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1},{"major":8,"minor":16,"rate":2}]}}`
+	pids, memory := []string{"pids.max 5"}, []string{"memory.swap.max 100", "memory.max 100", "memory.low 50"}
 	io := []string{"io.bfq.weight 100 else io.weight 910", "io.max 8:0 rbps=1", "io.max 8:16 rbps=2"}
-	memory := []string{"memory.swap.max 100", "memory.max 100", "memory.low 50"}
+	cpu := []string{"cpu.weight 100", "cpu.max 5000 10000 again", "cpuset.cpus 0"}
 	for _, test := range []struct {
 		changes string
 		want    []string // what version 2 then writes
 	}{
-		{`{}`, slices.Concat(memory, io, []string{"cpu.weight 100"})},
-		{`{"memory":{"swap":300}}`, slices.Concat([]string{"memory.swap.max 200", "memory.max 100", "memory.low 50"}, io, []string{"cpu.weight 100"})},
-		{`{"memory":{"limit":-1}}`, slices.Concat([]string{"memory.swap.max max optional", "memory.max max", "memory.low 50"}, io, []string{"cpu.weight 100"})},
-		{`{"cpu":{"quota":7000}}`, slices.Concat(memory, io, []string{"cpu.weight 100", "cpu.max 7000 10000 again"})},
-		{`{"cpu":{"period":20000}}`, slices.Concat(memory, io, []string{"cpu.weight 100", "cpu.max 5000 20000 again"})},
-		{`{"cpu":{"idle":1}}`, slices.Concat(memory, io, []string{"cpu.idle 1"})},
-		{`{"pids":{"limit":9},"cpu":{"cpus":"1","shares":512},"unified":{"memory.high":"7"}}`, slices.Concat([]string{"pids.max 9"}, memory, io, []string{"cpu.weight 59", "cpuset.cpus 1", "memory.high 7"})},
-		{`{"blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":16,"rate":9},{"major":9,"minor":0,"rate":3}]}}`, slices.Concat(memory, []string{"io.bfq.weight 500 else io.weight 4950", "io.max 8:0 rbps=1", "io.max 8:16 rbps=9", "io.max 9:0 rbps=3", "cpu.weight 100"})},
+		{`{}`, slices.Concat(pids, memory, io, cpu)},
+		{`{"memory":{"swap":300}}`, slices.Concat(pids, []string{"memory.swap.max 200", "memory.max 100", "memory.low 50"}, io, cpu)},
+		{`{"memory":{"limit":-1}}`, slices.Concat(pids, []string{"memory.swap.max max optional", "memory.max max", "memory.low 50"}, io, cpu)},
+		{`{"cpu":{"quota":7000}}`, slices.Concat(pids, memory, io, []string{"cpu.weight 100", "cpu.max 7000 10000 again", "cpuset.cpus 0"})},
+		{`{"cpu":{"period":20000}}`, slices.Concat(pids, memory, io, []string{"cpu.weight 100", "cpu.max 5000 20000 again", "cpuset.cpus 0"})},
+		{`{"cpu":{"idle":1}}`, slices.Concat(pids, memory, io, []string{"cpu.idle 1", "cpu.max 5000 10000 again", "cpuset.cpus 0"})},
+		{`{"pids":{"limit":9},"cpu":{"cpus":"1","shares":512},"unified":{"memory.high":"7"}}`, slices.Concat([]string{"pids.max 9"}, memory, io, []string{"cpu.weight 59", "cpu.max 5000 10000 again", "cpuset.cpus 1", "memory.high 7"})},
+		{`{"blockIO":{"weight":500,"throttleReadBpsDevice":[{"major":8,"minor":16,"rate":9},{"major":9,"minor":0,"rate":3}]}}`, slices.Concat(pids, memory, []string{"io.bfq.weight 500 else io.weight 4950", "io.max 8:0 rbps=1", "io.max 8:16 rbps=9", "io.max 9:0 rbps=3"}, cpu)},
 	} {
 		before, changes := resources(t, old), resources(t, test.changes)
 		l, err := Compile(Merge(before, changes), all(V2))
-		if got := text(l); err != nil || !slices.Equal(got, test.want) || l.Devices != nil {
+		if got := text(l); err != nil || !slices.Equal(got, test.want) || l.Devices == nil {
 			t.Errorf("%s: %v\n%s\nwant\n%s", test.changes, err, strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 		}
 		for arg, want := range map[any]string{before: old, changes: test.changes} {
@@ -37,6 +38,11 @@ func TestMerge(t *testing.T) {
 				t.Errorf("%s: an argument has changed: %s", test.changes, a)
 			}
 		}
+	}
+	// A weight makes an idle cgroup one that is not.
+	idle := Merge(Merge(nil, resources(t, `{"cpu":{"idle":1}}`)), resources(t, `{"cpu":{"shares":1024}}`))
+	if l, err := Compile(idle, all(V2)); err != nil || !slices.Equal(text(l), []string{"cpu.idle 0", "cpu.weight 100"}) {
+		t.Errorf("%q %v", text(l), err)
 	}
 	if l, err := Compile(Merge(nil, nil), all(V2)); err != nil || len(l.Writes) != 0 {
 		t.Errorf("%+v %v", l, err)
