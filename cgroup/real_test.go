@@ -577,7 +577,6 @@ func TestRest(t *testing.T) {
 				if err := errors.Join(err, writeFile(top, "cpu.rt_runtime_us", "50000")); err != nil {
 					t.Fatal(err)
 				}
-				defer writeFile(top, "cpu.rt_runtime_us", "0")
 			}
 			g := groupAt(t, h, Options{Path: "/kakuri-test-" + rand.Text()}, limits.Limits{})
 			if err := apply(t, g, &specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimePeriod: ptr(uint64(500000)), RealtimeRuntime: ptr(int64(1000))}}); err != nil {
