@@ -1,7 +1,6 @@
 package limits
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -26,11 +25,13 @@ func Merge(old, changes *specs.LinuxResources) *specs.LinuxResources {
 		r.Rdma = c.Rdma
 	}
 	if c.Unified != nil {
-		r.Unified = maps.Clone(r.Unified)
-		if r.Unified == nil {
-			r.Unified = map[string]string{}
+		both := map[string]string{}
+		for _, m := range []map[string]string{r.Unified, c.Unified} {
+			for file, value := range m {
+				both[file] = value
+			}
 		}
-		maps.Copy(r.Unified, c.Unified)
+		r.Unified = both
 	}
 	return &r
 }
