@@ -80,7 +80,7 @@ func (m machine) command(o options, k *kernel, initrd, root string, w *work, log
 	args := append([]string{m.qemu, "-accel", accel, "-cpu", cpu}, m.args...)
 	args = append(args, "-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.image, "-initrd", initrd,
-		"-append", "console="+m.console+" panic=-1 loglevel=5 KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0",
+		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0",
 		"-serial", "file:"+log,
 		"-chardev", "file,id=events,path=/dev/stdout", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=events,name="+portName)
 	for _, d := range []struct{ name, file string }{{"root", root}, {"work", w.image}, {"spare", w.spare}} {
