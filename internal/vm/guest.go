@@ -242,8 +242,8 @@ func writeUnit() error {
 	}
 	return os.WriteFile(dir+unitName, []byte(`[Unit]
 Description=Tests of kakuri
-Wants=dbus.socket systemd-logind.service
-After=basic.target dbus.socket
+Wants=dbus.socket systemd-logind.service user@`+fmt.Sprint(userID)+`.service
+After=basic.target dbus.socket user@`+fmt.Sprint(userID)+`.service
 
 [Service]
 Type=oneshot

@@ -30,10 +30,17 @@ func testPackages() []testPackage {
 	}
 }
 
-// smokeJobs come first in each guest: the commands themselves.
-func smokeJobs() []job {
+// smokeJobs come first in each guest: that it is the one that was asked for, and the
+// commands themselves.
+func smokeJobs(o options) []job {
 	bin := "/" + workDir + "/vm/bin/"
+	guest := "set -e; test $(cat /proc/1/comm) = init"
+	if o.Systemd {
+		guest = "set -e; test $(cat /proc/1/comm) = systemd; systemctl --no-pager status dbus.socket user@999.service"
+	}
+	guest += "; cd /sys/fs/cgroup; for c in cpuset cpu io memory pids; do grep -qw $c cgroup.controllers; done; ip link show lo up | grep -q LOOPBACK; test -b /dev/vdc"
 	return []job{
+		{"guest", "/", []string{"sh", "-c", guest}},
 		{"kakuri-runtime --version", "/", []string{bin + "kakuri-runtime", "--version"}},
 		{"kakuri run host true", "/", []string{bin + "kakuri", "run", "host", "true"}},
 		{"kakuri tour", "/", []string{bin + "kakuri", "tour", "--lang", "en"}},

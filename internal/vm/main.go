@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -106,16 +107,16 @@ func host() error {
 	if err != nil {
 		return err
 	}
-	kernels, err := choose(o.Kernel)
+	releases, err := choose(o.Kernel)
 	if err != nil {
 		return err
 	}
 	if err := need(m); err != nil {
 		return err
 	}
-	root, err := rootImage(o)
+	root, kernels, err := fetch(o, releases)
 	if err != nil {
-		return fmt.Errorf("root image: %w", err)
+		return err
 	}
 	w, err := makeWork(o)
 	if err != nil {
@@ -124,11 +125,7 @@ func host() error {
 	defer w.remove()
 	var lines []string
 	var failed bool
-	for _, r := range kernels {
-		k, err := getKernel(o, r)
-		if err != nil {
-			return fmt.Errorf("kernel %s: %w", r.name, err)
-		}
+	for _, k := range kernels {
 		fmt.Printf("\n== %s, %s\n", k.version, m.how(o))
 		v, err := boot(o, m, k, root, w)
 		if err != nil {
@@ -142,6 +139,32 @@ func host() error {
 		return errors.New("not all is well")
 	}
 	return nil
+}
+
+// fetch fills the cache where it lacks something. Other runs of this program wait.
+func fetch(o options, releases []release) (root string, kernels []*kernel, err error) {
+	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+		return "", nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(o.Cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", nil, err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	if root, err = rootImage(o); err != nil {
+		return "", nil, fmt.Errorf("root image: %w", err)
+	}
+	for _, r := range releases {
+		k, err := getKernel(o, r)
+		if err != nil {
+			return "", nil, fmt.Errorf("kernel %s: %w", r.name, err)
+		}
+		kernels = append(kernels, k)
+	}
+	return root, kernels, nil
 }
 
 // need looks for the programs that are started.

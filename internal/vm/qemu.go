@@ -117,6 +117,9 @@ func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error
 		return verdict{}, err
 	}
 	base := filepath.Join(logs, k.version)
+	if o.Systemd {
+		base += "-systemd"
+	}
 	text, err := os.Create(base + ".log")
 	if err != nil {
 		return verdict{}, err

@@ -67,8 +67,8 @@ func makeWork(o options) (_ *work, err error) {
 	if w.jobs, err = testJobs(g, o, tree); err != nil {
 		return nil, err
 	}
-	if len(o.Pkgs) == 0 && o.Run == "" {
-		w.jobs = append(smokeJobs(), w.jobs...)
+	if o.Run == "" {
+		w.jobs = append(smokeJobs(o), w.jobs...)
 	}
 	data, err := json.MarshalIndent(w.jobs, "", "\t")
 	if err != nil {
