@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -107,12 +106,12 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 
 // killAll sends a signal to every process of the container's cgroup.
 func (c *Container) killAll(ctx context.Context, sig syscall.Signal) error {
-	return c.withGroup("a signal to all of its processes", func(g *cgroup.Group) error { return g.Kill(ctx, sig) })
+	return c.withGroup("a signal to all of its processes", func(g *group) error { return g.Kill(ctx, sig) })
 }
 
 // Processes lists the pids of the container's processes, as the caller sees them.
 func (c *Container) Processes() (pids []int, err error) {
-	err = c.withGroup("a list of its processes", func(g *cgroup.Group) (err error) {
+	err = c.withGroup("a list of its processes", func(g *group) (err error) {
 		pids, err = g.AllPids()
 		return err
 	})
@@ -127,7 +126,7 @@ func (c *Container) Pause(ctx context.Context) error {
 		default:
 			return fmt.Errorf("%w: it is %s", ErrNotRunning, s)
 		}
-		return c.withGroup("pause", func(g *cgroup.Group) error { return g.Freeze(ctx) })
+		return c.withGroup("pause", func(g *group) error { return g.Freeze(ctx) })
 	})
 }
 
@@ -137,7 +136,7 @@ func (c *Container) Resume() error {
 		if c.Status() != StatusPaused {
 			return ErrNotPaused
 		}
-		return c.withGroup("resume", func(g *cgroup.Group) error { return g.Thaw() })
+		return c.withGroup("resume", func(g *group) error { return g.Thaw() })
 	})
 }
 
@@ -198,7 +197,7 @@ func (c *Container) end() error {
 	defer p.close()
 	if c.frozen() {
 		// On version 1 the signal would wait for the thaw.
-		if err := c.withGroup("delete", func(g *cgroup.Group) error { return g.Kill(context.Background(), unix.SIGKILL) }); err != nil {
+		if err := c.withGroup("delete", func(g *group) error { return g.Kill(context.Background(), unix.SIGKILL) }); err != nil {
 			return err
 		}
 	}

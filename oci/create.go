@@ -94,11 +94,18 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if g != nil {
 		// Before it is there: whoever finds this state knows what to look for.
 		c.state.Cgroups = g.Paths()
+		if r.Systemd {
+			path := ""
+			if b.Spec.Linux != nil {
+				path = b.Spec.Linux.CgroupsPath
+			}
+			c.state.Systemd = &path
+		}
 		if err := c.save(); err != nil {
 			return nil, nil, err
 		}
 	}
-	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{g}, Start: func(pid int) error {
+	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{group: g}, Start: func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
 		first := openProcess(pid)
 		if first == nil {
@@ -121,7 +128,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		proc.Signal(unix.SIGKILL)
 		proc.Wait()
 		if g != nil {
-			err = errors.Join(err, g.Remove(ctx))
+			err = errors.Join(err, g.Remove(context.WithoutCancel(ctx)))
 		}
 		return nil, nil, err
 	}
@@ -275,7 +282,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 		}
 		closeMaster(proc)
 		if err := c.Start(ctx); err != nil {
-			return 0, errors.Join(err, c.Delete(ctx, true))
+			return 0, errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
 		}
 		return 0, nil
 	}
@@ -288,7 +295,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 	}
 	code, err := attend(proc)
 	if !o.Keep {
-		err = errors.Join(err, c.Delete(ctx, true))
+		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
 	}
 	return code, err
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
@@ -50,7 +49,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	hands := Hands{}
 	if g != nil {
 		defer g.Close()
-		hands.group = &group{Group: g}
+		hands.group = g
 	}
 	p, err := c.planExec(process, o, g)
 	if err != nil {
@@ -86,7 +85,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 }
 
 // planExec compiles the plan of a process in the namespaces and the cgroup of the container.
-func (c *Container) planExec(process *specs.Process, o ExecOptions, g *cgroup.Group) (plan.Plan, error) {
+func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (plan.Plan, error) {
 	config, err := c.Spec()
 	if err != nil {
 		return plan.Plan{}, err
@@ -116,18 +115,18 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *cgroup.Gr
 
 // joinGroup says which cgroup another process joins: sub below the container's, or on version 2 the one that
 // its first process is in by now.
-func (c *Container) joinGroup(g *cgroup.Group, sub string) (*plan.Cgroup, error) {
+func (c *Container) joinGroup(g *group, sub string) (*plan.Cgroup, error) {
 	if g == nil {
 		return nil, nil
 	}
-	unified := (&group{Group: g}).unified()
+	unified := g.unified()
 	if sub == "" && unified {
 		var err error
 		if sub, err = g.Sub(c.state.PID); err != nil {
 			return nil, err
 		}
 	}
-	p := &plan.Cgroup{Path: (&group{Group: g}).where(), Sub: strings.Trim(sub, "/"), Paths: g.Paths(), Unified: unified}
+	p := &plan.Cgroup{Path: g.where(), Sub: strings.Trim(sub, "/"), Paths: g.Paths(), Unified: unified}
 	return p, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/cgroup/systemd"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -17,6 +18,8 @@ import (
 type group struct {
 	*cgroup.Group
 	limits limits.Limits
+	bus    *systemd.Bus // of the manager who makes it; nil where this program does
+	unit   *systemd.Unit
 }
 
 // newGroup works out a container's cgroup, and makes none. It is nil on a host that has no cgroups
@@ -34,15 +37,75 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 	if err != nil {
 		return nil, err
 	}
-	l, err := limits.Compile(withDefaultDevices(resources), h.Controllers())
+	resources = withDefaultDevices(resources)
+	l, err := limits.Compile(resources, h.Controllers())
 	if err != nil {
 		return nil, err
 	}
-	g, err := h.Group(cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()})
-	if err != nil {
+	x := &group{limits: l}
+	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
+	if r.Systemd {
+		var warnings []string
+		if x.bus, o.Unit, warnings, err = newUnit(h, id, path, resources, spec.Annotations, o.Rootless); err != nil {
+			return nil, err
+		}
+		x.limits.Warnings = append(x.limits.Warnings, warnings...)
+	}
+	if x.Group, err = h.Group(o); err != nil {
+		x.Close()
 		return nil, err
 	}
-	return &group{g, l}, nil
+	return x, nil
+}
+
+// dial connects to the manager that makes the caller's units.
+func dial(rootless bool) (*systemd.Bus, error) {
+	connect := systemd.System
+	if rootless {
+		connect = systemd.User
+	}
+	bus, err := connect()
+	if err != nil {
+		return nil, fmt.Errorf("--systemd-cgroup: %w: leave the flag out where systemd does not run", err)
+	}
+	return bus, nil
+}
+
+// newUnit names the unit that systemd is to make for a container.
+func newUnit(h *cgroup.Host, id, path string, r *specs.LinuxResources, annotations map[string]string, rootless bool) (bus *systemd.Bus, u *systemd.Unit, warnings []string, err error) {
+	if bus, err = dial(rootless); err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			bus.Close()
+		}
+	}()
+	version, err := bus.Version()
+	if err != nil {
+		return bus, nil, nil, err
+	}
+	properties, warnings, err := limits.Properties(r, h.Controllers(), version)
+	if err != nil {
+		return bus, nil, nil, err
+	}
+	given, err := systemd.Annotations(annotations)
+	if err != nil {
+		return bus, nil, nil, err
+	}
+	properties = slices.Concat(properties, limits.StartProperties(r, version), given)
+	u, err = bus.Unit(systemd.Options{Path: path, ID: id, Properties: properties, Unified: h.Unified()})
+	return bus, u, warnings, err
+}
+
+// Close closes descriptors and the connection to systemd. The cgroup stays.
+func (g *group) Close() {
+	if g.Group != nil {
+		g.Group.Close()
+	}
+	if g.bus != nil {
+		g.bus.Close()
+	}
 }
 
 // withDefaultDevices adds, after the rules of config.json, those for the devices that every container has: config-linux.md,
@@ -73,7 +136,7 @@ func (g *group) plan(spec *specs.Spec) *plan.Cgroup {
 	if g == nil {
 		return nil
 	}
-	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Unified: g.unified(), Owner: owner(spec)}
+	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Unified: g.unified() && g.bus == nil, Unit: g.bus != nil, Owner: owner(spec)}
 	for _, w := range g.limits.Writes {
 		p.Writes = append(p.Writes, strings.TrimPrefix(w.String(), "write "))
 	}
@@ -93,7 +156,7 @@ func (g *group) unified() bool {
 // where is one directory of the cgroup, for people.
 func (g *group) where() string {
 	paths := g.Paths()
-	for _, c := range []string{"", "pids", "memory", "name=systemd"} {
+	for _, c := range []string{"pids", "memory", "name=systemd", ""} {
 		if p, ok := paths[c]; ok {
 			return p
 		}
@@ -153,7 +216,7 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 }
 
 // group opens the container's cgroup, nil when it has none.
-func (c *Container) group() (*cgroup.Group, error) {
+func (c *Container) group() (*group, error) {
 	if len(c.state.Cgroups) == 0 {
 		return nil, nil
 	}
@@ -161,11 +224,27 @@ func (c *Container) group() (*cgroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID})
+	g := &group{}
+	o := cgroup.Options{ID: c.ID}
+	if c.state.Systemd != nil {
+		if g.bus, err = dial(c.state.Owner != 0); err != nil {
+			return nil, err
+		}
+		if g.unit, err = g.bus.Unit(systemd.Options{Path: *c.state.Systemd, ID: c.ID, Unified: h.Unified()}); err != nil {
+			g.Close()
+			return nil, err
+		}
+		o.Unit = g.unit
+	}
+	if g.Group, err = h.Open(c.state.Cgroups, o); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
 }
 
 // withGroup runs f with the container's cgroup.
-func (c *Container) withGroup(what string, f func(g *cgroup.Group) error) error {
+func (c *Container) withGroup(what string, f func(g *group) error) error {
 	g, err := c.group()
 	if err != nil {
 		return err

@@ -29,6 +29,8 @@ import (
 type Runtime struct {
 	Root string
 	Warn func(string) // told of what a plan leaves out; nil is none
+	// Systemd has systemd make the cgroups of new containers: linux.cgroupsPath is SLICE:PREFIX:NAME then.
+	Systemd bool
 }
 
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.
@@ -65,6 +67,7 @@ type record struct {
 	Begun     uint64            `json:"begun,omitempty"`   // when that process began, in clock ticks since the boot: proc_pid_stat(5), field 22
 	Owner     uint32            `json:"owner"`             // effective uid of who created it
 	Cgroups   map[string]string `json:"cgroups,omitempty"` // directories by controller; version 2's by the empty name
+	Systemd   *string           `json:"systemd,omitempty"` // linux.cgroupsPath, where systemd makes the cgroup
 	OwnPIDs   bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
 	Annotated map[string]string `json:"annotations,omitempty"`
 }

@@ -23,9 +23,9 @@ func DecodeResources(data []byte) (*specs.LinuxResources, error) {
 	return r, err
 }
 
-// Update changes limits of a container: change gets those in force, and what it makes of them is applied and kept. Rules
-// for devices stay as they are.
-func (c *Container) Update(change func(*specs.LinuxResources) error) error {
+// Update changes limits of a container to what changes says; what that leaves out stays. Rules for devices
+// are no matter of it.
+func (c *Container) Update(changes *specs.LinuxResources) error {
 	return c.locked(func() error {
 		switch s := c.Status(); s {
 		case specs.StateStopped, specs.StateCreating:
@@ -38,35 +38,14 @@ func (c *Container) Update(change func(*specs.LinuxResources) error) error {
 		if config.Linux == nil {
 			config.Linux = &specs.Linux{}
 		}
-		r := config.Linux.Resources
-		if r == nil {
-			r = &specs.LinuxResources{}
-			config.Linux.Resources = r
-		}
-		if err := change(r); err != nil {
+		now := limits.Merge(config.Linux.Resources, changes)
+		if _, err := specjson.ValidateResources(now); err != nil {
 			return err
 		}
-		if _, err := specjson.ValidateResources(r); err != nil {
+		if err := c.withGroup("update", func(g *group) error { return g.update(now) }); err != nil {
 			return err
 		}
-		err = c.withGroup("update", func(g *cgroup.Group) error {
-			h, err := cgroup.Detect()
-			if err != nil {
-				return err
-			}
-			now := *r
-			now.Devices = nil
-			l, err := limits.Compile(&now, h.Controllers())
-			if err != nil {
-				return err
-			}
-			l.Devices = nil
-			_, err = g.Apply(l)
-			return err
-		})
-		if err != nil {
-			return err
-		}
+		config.Linux.Resources = now
 		var data bytes.Buffer
 		if err := json.NewEncoder(&data).Encode(config); err != nil {
 			return err
@@ -75,12 +54,42 @@ func (c *Container) Update(change func(*specs.LinuxResources) error) error {
 	})
 }
 
+// update has limits in the place of those in force, but for device rules.
+func (g *group) update(r *specs.LinuxResources) error {
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	without := *r
+	without.Devices = nil
+	l, err := limits.Compile(&without, h.Controllers())
+	if err != nil {
+		return err
+	}
+	if g.unit != nil {
+		version, err := g.bus.Version()
+		if err != nil {
+			return err
+		}
+		properties, _, err := limits.Properties(&without, h.Controllers(), version)
+		if err != nil {
+			return err
+		}
+		if err := g.unit.Set(properties); err != nil {
+			return err
+		}
+	}
+	l.Devices = nil
+	_, err = g.Apply(l)
+	return err
+}
+
 // Stats reads the counters of the container's cgroup.
 func (c *Container) Stats() (s cgroup.Stats, err error) {
 	if c.Status() == specs.StateStopped {
 		return s, fmt.Errorf("container with id %s is not running", c.ID)
 	}
-	err = c.withGroup("statistics", func(g *cgroup.Group) error {
+	err = c.withGroup("statistics", func(g *group) error {
 		s, err = g.Stats()
 		return err
 	})
@@ -100,7 +109,7 @@ func (c *Container) Events(ctx context.Context, interval time.Duration, tell fun
 	if c.Status() == specs.StateStopped {
 		return fmt.Errorf("container with id %s is not running", c.ID)
 	}
-	return c.withGroup("events", func(g *cgroup.Group) error {
+	return c.withGroup("events", func(g *group) error {
 		oom, err := g.OOM(ctx)
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ type Cgroup struct {
 	Unified bool              // version 2 alone: the process is cloned into it
 	Writes  []string          // values for its files, "pids.max 100", in their order
 	Devices string            // the policy for device nodes; empty leaves them as they are
+	Unit    bool              // systemd makes it, when the process joins
 	Owner   *uint32           // the host's uid that may make cgroups below it; nil is nobody new
 }
 
@@ -118,6 +119,9 @@ func (c *compiler) makeCgroup() {
 	if !c.o.Joined {
 		cause := c.cause("linux.cgroupsPath")
 		c.plan.Steps = append(c.plan.Steps, Step{Op: &MakeCgroup{Path: g.Path}, Cause: cause, Undo: &RemoveCgroup{Path: g.Path}})
+		if !g.Unit {
+			c.limitCgroup() // while it is empty: the process never runs without them, and no value is refused
+		}
 	}
 	if g.Unified {
 		c.host1(&OpenFD{Path: path.Join(g.Paths[""], g.Sub), Flags: c.host.Arch.OpenFlags().Directory, Out: RegCgroup}, because("the process begins in its cgroup"), nil)
@@ -136,10 +140,16 @@ func (c *compiler) joinCgroup() {
 	if g.Owner != nil {
 		c.host1(&DelegateCgroup{UID: *g.Owner}, because("root inside may divide its cgroup"), nil)
 	}
-	if len(g.Writes) > 0 {
-		c.host1(&LimitCgroup{Writes: g.Writes}, c.cause("linux.resources"), nil)
+	if g.Unit && !c.o.Joined {
+		c.limitCgroup()
 	}
 	if g.Devices != "" {
 		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), nil)
+	}
+}
+
+func (c *compiler) limitCgroup() {
+	if w := c.o.Cgroup.Writes; len(w) > 0 {
+		c.host1(&LimitCgroup{Writes: w}, c.cause("linux.resources"), nil)
 	}
 }

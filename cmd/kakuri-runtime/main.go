@@ -52,7 +52,7 @@ func main() {
 
 func (c *command) run(args []string) (int, error) {
 	var logFile, logFormat, ignored string
-	var showVersion, help, systemd bool
+	var showVersion, help bool
 	c.runtime.Root = stateDir()
 	c.runtime.Warn = c.log.warn
 	global := []flag{
@@ -60,7 +60,7 @@ func (c *command) run(args []string) (int, error) {
 		text("log", &logFile, "FILE", "write errors and warnings there too"),
 		text("log-format", &logFormat, "FORMAT", "text (default) or json"),
 		yes("debug", &c.log.debug, "log more"),
-		yes("systemd-cgroup", &systemd, "have systemd make control groups"),
+		yes("systemd-cgroup", &c.runtime.Systemd, "have systemd make control groups"),
 		text("rootless", &ignored, "BOOL", "auto (default), true or false: found out in any case"),
 		text("criu", &ignored, "PATH", "not used: criu is looked for in PATH"),
 		yes("version v", &showVersion, "print the version"),

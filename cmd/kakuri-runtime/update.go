@@ -29,24 +29,20 @@ var updateVerb = verb{"update", "ID", "change limits of a container", func(c *co
 		if err != nil {
 			return 1, err
 		}
-		change := func(r *specs.LinuxResources) error {
-			for _, f := range changes {
-				f(r)
-			}
-			return nil
-		}
+		r := &specs.LinuxResources{}
 		if file != "" {
 			data, err := readAll(file)
 			if err != nil {
 				return 1, err
 			}
-			given, err := oci.DecodeResources(data)
-			if err != nil {
+			if r, err = oci.DecodeResources(data); err != nil {
 				return 1, err
 			}
-			change = func(r *specs.LinuxResources) error { merge(r, given); return nil }
 		}
-		if err := x.Update(change); err != nil {
+		for _, f := range changes {
+			f(r)
+		}
+		if err := x.Update(r); err != nil {
 			return 1, err
 		}
 		return 0, nil
@@ -58,63 +54,6 @@ func readAll(file string) ([]byte, error) {
 		return io.ReadAll(os.Stdin)
 	}
 	return host.ReadFile(file)
-}
-
-// merge takes what given says over into r.
-func merge(r, given *specs.LinuxResources) {
-	if m := given.Memory; m != nil {
-		to := memory(r)
-		set(&to.Limit, m.Limit)
-		set(&to.Reservation, m.Reservation)
-		set(&to.Swap, m.Swap)
-		set(&to.Swappiness, m.Swappiness)
-		set(&to.DisableOOMKiller, m.DisableOOMKiller)
-		set(&to.CheckBeforeUpdate, m.CheckBeforeUpdate)
-	}
-	if p := given.CPU; p != nil {
-		to := cpu(r)
-		set(&to.Shares, p.Shares)
-		set(&to.Quota, p.Quota)
-		set(&to.Burst, p.Burst)
-		set(&to.Period, p.Period)
-		set(&to.RealtimeRuntime, p.RealtimeRuntime)
-		set(&to.RealtimePeriod, p.RealtimePeriod)
-		set(&to.Idle, p.Idle)
-		if p.Cpus != "" {
-			to.Cpus = p.Cpus
-		}
-		if p.Mems != "" {
-			to.Mems = p.Mems
-		}
-	}
-	if given.Pids != nil {
-		r.Pids = given.Pids
-	}
-	if given.BlockIO != nil {
-		r.BlockIO = given.BlockIO
-	}
-	if given.HugepageLimits != nil {
-		r.HugepageLimits = given.HugepageLimits
-	}
-	if given.Network != nil {
-		r.Network = given.Network
-	}
-	if given.Rdma != nil {
-		r.Rdma = given.Rdma
-	}
-	for name, value := range given.Unified {
-		if r.Unified == nil {
-			r.Unified = map[string]string{}
-		}
-		r.Unified[name] = value
-	}
-}
-
-// set replaces a value, when there is one.
-func set[T any](to **T, from *T) {
-	if from != nil {
-		*to = from
-	}
 }
 
 func memory(r *specs.LinuxResources) *specs.LinuxMemory {
