@@ -18,6 +18,7 @@ import (
 // Needs are facts that cost files to read, and that not every plan uses.
 type Needs struct {
 	Cgroup bool // how control groups are mounted
+	Labels bool // which security modules that label processes are enabled
 }
 
 // Read gathers the facts that every plan needs, and those of needs. What only a
@@ -53,6 +54,13 @@ func Read(needs Needs) (plan.Facts, error) {
 	}
 	if needs.Cgroup {
 		f.Cgroup = cgroups()
+	}
+	if needs.Labels {
+		enabled, err := ReadFile("/sys/module/apparmor/parameters/enabled")
+		f.AppArmor = err == nil && strings.HasPrefix(string(enabled), "Y")
+		// The file system of SELinux is there only where it is enabled: selinux(8).
+		_, err = os.Stat("/sys/fs/selinux/enforce")
+		f.SELinux = err == nil
 	}
 	if !f.Privileged() {
 		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")

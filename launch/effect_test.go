@@ -147,6 +147,41 @@ func processCases() []opCase {
 				t.Errorf("personality %#x", v.Personality)
 			}
 		})},
+		{"scheduler", fixed(clone(), in(&plan.Scheduler{Policy: abi.SchedBatch, Nice: 7, Flags: abi.SchedFlagResetOnFork}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/stat"}})), func(t *testing.T, steps []plan.Step) {
+			out := must(t, steps...).out
+			f := strings.Fields(out[strings.LastIndexByte(out, ')')+1:])
+			if nice, policy := f[16], f[38]; nice != "7" || policy != fmt.Sprint(abi.SchedBatch) {
+				t.Errorf("nice %s, policy %s", nice, policy)
+			}
+		}},
+		{"io priority", fixed(clone(), in(&plan.IOPriority{Class: abi.IoprioClassBE, Level: 6}), in(&plan.Exec{Args: []string{"/usr/bin/ionice"}})), func(t *testing.T, steps []plan.Step) {
+			if out := must(t, steps...).out; out != "best-effort: prio 6\n" {
+				t.Errorf("%q", out)
+			}
+		}},
+		{"memory policy", fixed(clone(), in(&plan.MemoryPolicy{Mode: abi.MpolBind | abi.MpolFlagStaticNodes, Nodes: []plan.Range{{}}}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/numa_maps"}})), func(t *testing.T, steps []plan.Step) {
+			if out := must(t, steps...).out; !strings.Contains(out, " bind=static:0 ") {
+				t.Errorf("%s", out)
+			}
+			if out := must(t, steps[0], in(&plan.MemoryPolicy{Mode: abi.MpolLocal}), steps[2]).out; !strings.Contains(out, " local ") {
+				t.Errorf("%s", out)
+			}
+		}},
+		{"affinity", func(t testing.TB) []plan.Step {
+			cpus := processors(t)
+			return []plan.Step{clone(), in(&plan.Affinity{CPUs: []plan.Range{{First: cpus[len(cpus)-1], Last: cpus[len(cpus)-1]}}}), in(&plan.Exec{Args: []string{"/bin/cat", "/proc/self/status"}})}
+		}, func(t *testing.T, steps []plan.Step) {
+			cpus := processors(t)
+			if out := must(t, steps...).out; !strings.Contains(out, fmt.Sprintf("Cpus_allowed_list:\t%d\n", cpus[len(cpus)-1])) {
+				t.Errorf("%s", out)
+			}
+		}},
+		// Without a security module any file shows where it writes to.
+		{"security label", fixed(clone(abi.NSMount), in(&plan.OpenProc{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123"}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.OOM != "123" {
+				t.Errorf("oom_score_adj %s", v.OOM)
+			}
+		})},
 		{"keyring", fixed(clone(), in(&plan.Keyring{Ring: "_ses.test"}), probeHere()), viewed(func(t *testing.T, v view) {
 			if !strings.HasSuffix(v.Keyring, ";_ses.test") {
 				t.Errorf("session keyring %q", v.Keyring)
@@ -212,6 +247,22 @@ func processCases() []opCase {
 			}
 		})},
 	}
+}
+
+// processors lists those that this process may run on.
+func processors(t testing.TB) []uint32 {
+	t.Helper()
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+	var list []uint32
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			list = append(list, uint32(i))
+		}
+	}
+	return list
 }
 
 // onlyStreams wants no descriptor but 0 to 2 and the one that listed them.

@@ -49,6 +49,25 @@ func hint(e *Error) string {
 		if errno == syscall.EACCES || errno == syscall.EPERM {
 			return "lowering oom_score_adj needs CAP_SYS_RESOURCE"
 		}
+	case *plan.Scheduler, *plan.IOPriority:
+		if errno == syscall.EPERM {
+			return "a higher priority needs CAP_SYS_NICE on the host, and a limit (RLIMIT_NICE, RLIMIT_RTPRIO) is enough for some; SCHED_DEADLINE allows no narrower set of processors"
+		}
+	case *plan.MemoryPolicy:
+		if errno == syscall.EINVAL && len(op.Nodes) > 0 {
+			return "this machine has none of the nodes, or the control group allows none of them"
+		}
+	case *plan.Affinity:
+		if errno == syscall.EINVAL {
+			return "the control group allows none of these processors, or the machine does not have them"
+		}
+	case *plan.SecurityLabel:
+		if errno == syscall.ENOENT {
+			if e.Call == "openat" {
+				return "the security module is not enabled in this kernel"
+			}
+			return "no profile of that name is loaded"
+		}
 	case *plan.Seccomp:
 		if errno == syscall.EACCES {
 			return "loading a filter needs no_new_privs or CAP_SYS_ADMIN in the container's user namespace"

@@ -26,6 +26,13 @@ type Hands interface {
 	Do(ctx context.Context, op plan.Op, pid int) error
 }
 
+// FDHands are hands that do operations on descriptors, too: those of [plan.Handed].
+type FDHands interface {
+	Hands
+	// DoFDs does op on the descriptors that its registers hold; they stay the launch's.
+	DoFDs(ctx context.Context, op plan.Op, pid int, fds []int) error
+}
+
 // Options are what a launch needs besides its plan. The zero value is fine for
 // plans whose runtime side is raw calls only.
 type Options struct {
@@ -146,11 +153,18 @@ func (r *run) step(ctx context.Context, i int, s plan.Step) error {
 	case *plan.Clone:
 		return r.clone(ctx, i, op)
 	case *plan.Stub:
-		fd, err := openStub()
+		fd, err := openStub(op.Label)
 		if err != nil {
 			return r.fail(i, "memfd_create", err)
 		}
 		r.ours.regs[plan.RegStub] = int64(fd)
+		return nil
+	case *plan.NewUserNamespace:
+		fd, err := userNamespace(ctx, op)
+		if err != nil {
+			return r.fail(i, "", err)
+		}
+		r.ours.regs[op.Out] = int64(fd)
 		return nil
 	}
 	rows := r.ours.asm.Lower(s.Op)
@@ -177,10 +191,47 @@ func (r *run) hand(ctx context.Context, i int, op plan.Op) error {
 	if r.proc != nil {
 		pid = r.proc.PID
 	}
-	if err := r.opts.Hands.Do(ctx, op, pid); err != nil {
+	if err := r.handDo(ctx, op, pid); err != nil {
 		return r.fail(i, "", err)
 	}
 	return nil
+}
+
+func (r *run) handDo(ctx context.Context, op plan.Op, pid int) error {
+	regs := plan.Handed(op)
+	if len(regs) == 0 {
+		return r.opts.Hands.Do(ctx, op, pid)
+	}
+	h, ok := r.opts.Hands.(FDHands)
+	if !ok {
+		return errors.New("nothing here can do that to descriptors")
+	}
+	fds := make([]int, len(regs))
+	for k, reg := range regs {
+		fds[k] = int(r.ours.regs[reg])
+	}
+	return h.DoFDs(ctx, op, pid, fds)
+}
+
+// userNamespace makes a user namespace that a descriptor keeps: the process that it was made
+// with ends as soon as it is mapped.
+func userNamespace(ctx context.Context, op *plan.NewUserNamespace) (int, error) {
+	fd := -1
+	made := errors.New("made")
+	_, err := Run(ctx, plan.Plan{Steps: []plan.Step{
+		{Op: &plan.Clone{New: []abi.Namespace{abi.NSUser}}},
+		{Op: &plan.WriteIDMap{Map: op.UIDs}}, {Op: &plan.WriteIDMap{Group: true, Map: op.GIDs}},
+		{Op: &plan.Sync{From: plan.Runtime, What: plan.StartWord}}, {Op: &plan.Exec{Args: []string{"/none"}}, Side: plan.Container},
+	}}, Options{Start: func(pid int) (err error) {
+		if fd, err = unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return &os.PathError{Op: "open", Path: "ns/user", Err: err}
+		}
+		return made
+	}})
+	if !errors.Is(err, made) {
+		return -1, err
+	}
+	return fd, nil
 }
 
 // clone lowers the container's side, and starts it.
@@ -353,7 +404,7 @@ func (r *run) closeOthers(stdio [3]int) []plan.Row {
 			rows = append(rows, plan.Row{Call: abi.CallCloseRange, Args: [6]plan.Arg{{Val: uint64(from)}, {Val: uint64(to)}}, N: 3})
 		}
 	}
-	from := 3
+	from := r.firstClosed()
 	for _, fd := range keep {
 		if fd >= from {
 			closeRange(from, fd-1)
@@ -362,6 +413,16 @@ func (r *run) closeOthers(stdio [3]int) []plan.Row {
 	}
 	closeRange(from, 1<<31-1)
 	return rows
+}
+
+// firstClosed is the lowest descriptor that the plan does not leave to the program.
+func (r *run) firstClosed() int {
+	for _, s := range r.plan.Steps {
+		if c, ok := s.Op.(*plan.CloseFDs); ok {
+			return int(max(c.First, 3))
+		}
+	}
+	return 3
 }
 
 // stdio gives the descriptors that become 0, 1 and 2 of the container, -1 for this

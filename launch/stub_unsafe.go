@@ -53,7 +53,7 @@ func stubImage() []byte {
 }
 
 // openStub makes the stub's memory file: executable, and sealed against any change.
-func openStub() (int, error) {
+func openStub(label string) (int, error) {
 	const mfdExec = 0x10 // since Linux 6.3
 	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("kakuri-exec", flags|mfdExec)
@@ -64,7 +64,10 @@ func openStub() (int, error) {
 		return -1, err
 	}
 	image := stubImage()
-	if _, err = unix.Write(fd, image); err == nil {
+	if _, err = unix.Write(fd, image); err == nil && label != "" {
+		err = unix.Fsetxattr(fd, "security.selinux", []byte(label), 0)
+	}
+	if err == nil {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
 	}
 	if err != nil {

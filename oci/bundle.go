@@ -82,11 +82,15 @@ func (b *Bundle) checkJoined() error {
 func Prefault() { launch.Prefault(512 << 10) }
 
 // Needs tells which facts of the host the bundle's plan depends on.
-func (b *Bundle) Needs() host.Needs {
-	return host.Needs{Cgroup: slices.ContainsFunc(b.Spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}
+func (b *Bundle) Needs() host.Needs { return needs(b.Spec) }
+
+func needs(s *specs.Spec) host.Needs {
+	n := host.Needs{Cgroup: slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}
+	n.Labels = s.Process != nil && (s.Process.ApparmorProfile != "" || s.Process.SelinuxLabel != "") || s.Linux != nil && s.Linux.MountLabel != ""
+	return n
 }
 
 // Plan compiles the bundle for a host, as a run in the foreground.
 func (b *Bundle) Plan(facts plan.Facts) (plan.Plan, error) {
-	return plan.Compile(b.Spec, facts, plan.Options{Bundle: b.Dir, Foreground: true})
+	return plan.Compile(b.withHome(), facts, plan.Options{Bundle: b.Dir, Foreground: true, ID: "ID"})
 }

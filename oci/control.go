@@ -26,6 +26,9 @@ func (c *Container) Start(ctx context.Context) error {
 		default:
 			return fmt.Errorf("cannot start a container in the %s state", s)
 		}
+		if err := c.runHooks(ctx, "startContainer"); err != nil {
+			return errors.Join(err, c.end())
+		}
 		started, err := unix.Openat(c.fd, "started", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return &os.PathError{Op: "open", Path: c.dir + "/started", Err: err}
@@ -49,6 +52,9 @@ func (c *Container) Start(ctx context.Context) error {
 				return errors.Join(err, e)
 			}
 			return fmt.Errorf("execve %s (config.json process.args): %w", spec.Process.Args[0], err)
+		}
+		if err := c.runHooks(ctx, "poststart"); err != nil {
+			return errors.Join(err, c.end())
 		}
 		return nil
 	})
@@ -155,7 +161,8 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 
 // Delete takes away what the container left, which has ended, or is ended first with force.
 func (c *Container) Delete(ctx context.Context, force bool) error {
-	return c.locked(func() error {
+	var config *specs.Spec
+	err := c.locked(func() error {
 		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating {
 			if !force {
 				return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)
@@ -164,11 +171,24 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 				return err
 			}
 		}
+		// One that was killed while it was made has none.
+		config, _ = c.Spec()
+		if config != nil {
+			if op := plan.RemoveResctrlOf(config, c.ID); op != nil {
+				if err := removeResctrl(op); err != nil {
+					return err
+				}
+			}
+		}
 		if err := c.removeGroup(ctx); err != nil {
 			return err
 		}
 		return c.remove()
 	})
+	if err == nil {
+		c.poststop(ctx, config)
+	}
+	return err
 }
 
 // removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for

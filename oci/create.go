@@ -30,13 +30,21 @@ type ProcessOptions struct {
 // Create makes the container of a bundle up to the execve of its process, which then waits for
 // [Container.Start]. On an error nothing is left of it.
 func (r *Runtime) Create(ctx context.Context, id string, b *Bundle, o ProcessOptions) (c *Container, err error) {
-	c, proc, err := r.make(ctx, id, b, o, true)
+	c, proc, err := r.make(ctx, id, b, o, waiting)
 	if err != nil {
 		return nil, err
 	}
 	closeMaster(proc)
 	return c, nil
 }
+
+// How a container is made.
+type manner uint8
+
+const (
+	waiting    manner = 1 << iota // its process waits for the start
+	foreground                    // it ends with the calling thread, and its terminal is this process's
+)
 
 // closeMaster closes the terminal's master side, which somebody else has by now.
 func closeMaster(p *launch.Process) {
@@ -45,10 +53,14 @@ func closeMaster(p *launch.Process) {
 	}
 }
 
-// make creates a container. With wait its process waits for the start; without, it runs, and
-// ends with the calling thread.
-func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, wait bool) (_ *Container, proc *launch.Process, err error) {
-	if err := checkConsole(b.Spec.Process, o, wait); err != nil {
+// make creates a container.
+func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, how manner) (_ *Container, proc *launch.Process, err error) {
+	wait := how&waiting != 0
+	if err := checkConsole(b.Spec.Process, o, how&foreground == 0); err != nil {
+		return nil, nil, err
+	}
+	sockets, env := listening()
+	if err := checkKept(sockets, o.KeepFDs); err != nil {
 		return nil, nil, err
 	}
 	facts, err := host.Read(b.Needs())
@@ -65,7 +77,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	options := plan.Options{Bundle: b.Dir, Foreground: !wait, KeepFDs: o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
+	options := plan.Options{Bundle: b.Dir, ID: id, Foreground: how&foreground != 0, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
 	if wait {
 		options.Wait = c.dir
 		for _, name := range []string{"start", "started"} {
@@ -74,7 +86,11 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			}
 		}
 	}
-	p, g, err := r.compile(id, b, facts, options)
+	spec := b.withHome()
+	if spec.Process != nil {
+		spec.Process.Env = append(spec.Process.Env, env...)
+	}
+	p, g, err := r.compile(id, spec, facts, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,7 +121,13 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			return nil, nil, err
 		}
 	}
-	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{group: g}, Start: func(pid int) error {
+	c.config = spec
+	defer func() {
+		if err != nil {
+			c.poststop(ctx, c.config)
+		}
+	}()
+	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{c: c, group: g}, Start: func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
 		first := openProcess(pid)
 		if first == nil {
@@ -136,13 +158,13 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 }
 
 // compile works out the container's cgroup, nil for none, and its plan.
-func (r *Runtime) compile(id string, b *Bundle, facts plan.Facts, o plan.Options) (plan.Plan, *group, error) {
-	g, err := r.newGroup(id, b.Spec, facts)
+func (r *Runtime) compile(id string, spec *specs.Spec, facts plan.Facts, o plan.Options) (plan.Plan, *group, error) {
+	g, err := r.newGroup(id, spec, facts)
 	if err != nil {
 		return plan.Plan{}, nil, err
 	}
-	o.Cgroup = g.plan(b.Spec)
-	p, err := plan.Compile(b.Spec, facts, o)
+	o.Cgroup, o.ID = g.plan(spec), id
+	p, err := plan.Compile(spec, facts, o)
 	if err != nil {
 		if g != nil {
 			g.Close()
@@ -165,7 +187,7 @@ func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, 
 	if wait {
 		o.Wait = filepath.Join(r.Root, id)
 	}
-	p, g, err := r.compile(id, b, facts, o)
+	p, g, err := r.compile(id, b.withHome(), facts, o)
 	if g != nil {
 		g.Close()
 	}
@@ -204,6 +226,38 @@ func checkConsole(p *specs.Process, o ProcessOptions, detached bool) error {
 		return errors.New("cannot allocate tty if runc will detach without setting console socket: pass --console-socket, or set process.terminal to false")
 	case !(terminal && detached) && o.ConsoleSocket != "":
 		return errors.New("cannot use console socket if runc will not detach or allocate tty: drop --console-socket, or set process.terminal")
+	}
+	return nil
+}
+
+// listening is how many sockets this process was started with by LISTEN_FDS, and their part of the
+// environment inside: sd_listen_fds(3). The container's process finds itself as pid 1.
+func listening() (n uint, env []string) {
+	pid, err := strconv.Atoi(os.Getenv("LISTEN_PID"))
+	if err != nil || pid != os.Getpid() {
+		return 0, nil
+	}
+	count, err := strconv.ParseUint(os.Getenv("LISTEN_FDS"), 10, 16)
+	if err != nil || count == 0 {
+		return 0, nil
+	}
+	env = []string{"LISTEN_FDS=" + strconv.FormatUint(count, 10), "LISTEN_PID=1"}
+	if names, ok := os.LookupEnv("LISTEN_FDNAMES"); ok {
+		env = append(env, "LISTEN_FDNAMES="+names)
+	}
+	return uint(count), env
+}
+
+// checkKept wants the descriptors that are to be passed on.
+func checkKept(after, n uint) error {
+	for i := range n {
+		flags, err := unix.FcntlInt(uintptr(3+after+i), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC != 0 {
+			err = unix.EBADF // of this program, which opened it where none was
+		}
+		if err != nil {
+			return fmt.Errorf("unable to stat preserved-fd %d (of %d): %w", i, n, err)
+		}
 	}
 	return nil
 }
@@ -276,7 +330,7 @@ type RunOptions struct {
 // signals, takes it away and returns its exit code: its own, or 128 plus a signal.
 func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (int, error) {
 	if o.Detach {
-		c, proc, err := r.make(ctx, id, b, o.ProcessOptions, true)
+		c, proc, err := r.make(ctx, id, b, o.ProcessOptions, waiting)
 		if err != nil {
 			return 0, err
 		}
@@ -289,9 +343,21 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 	// The container ends with the thread that cloned it: this one stays.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, proc, err := r.make(ctx, id, b, o.ProcessOptions, false)
+	how := foreground
+	if len(plan.Hooks(b.Spec, "startContainer"))+len(plan.Hooks(b.Spec, "poststart")) > 0 {
+		how |= waiting
+	}
+	c, proc, err := r.make(ctx, id, b, o.ProcessOptions, how)
 	if err != nil {
 		return 0, err
+	}
+	if how&waiting != 0 {
+		if err := c.Start(ctx); err != nil {
+			proc.Signal(unix.SIGKILL)
+			proc.Wait()
+			closeMaster(proc)
+			return 0, errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
+		}
 	}
 	code, err := attend(proc)
 	if !o.Keep {

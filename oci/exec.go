@@ -46,7 +46,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	if err != nil {
 		return 0, err
 	}
-	hands := Hands{}
+	hands := Hands{c: c}
 	if g != nil {
 		defer g.Close()
 		hands.group = g
@@ -90,13 +90,25 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	facts, err := host.Read(host.Needs{})
+	p := *process
+	sockets, env := listening()
+	if err := checkKept(sockets, o.KeepFDs); err != nil {
+		return plan.Plan{}, err
+	}
+	p.Env = append(environment(p.Env, c.homeOf(p.User.UID)), env...)
+	joined, err := c.joinGroup(g, o.Cgroup)
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	return c.planJoined(config, &p, plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+}
+
+// planJoined compiles the plan of a process that joins the container.
+func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o plan.Options) (plan.Plan, error) {
 	spec := &specs.Spec{Version: config.Version, Process: process, Linux: &specs.Linux{}}
 	if l := config.Linux; l != nil {
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings, spec.Linux.Seccomp, spec.Linux.Personality = l.UIDMappings, l.GIDMappings, l.Seccomp, l.Personality
+		spec.Linux.MemoryPolicy, spec.Linux.MountLabel, spec.Linux.IntelRdt = l.MemoryPolicy, l.MountLabel, l.IntelRdt
 		for _, n := range l.Namespaces {
 			kind, ok := abi.ParseNamespace(string(n.Type))
 			if !ok {
@@ -106,11 +118,12 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 			spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
 		}
 	}
-	joined, err := c.joinGroup(g, o.Cgroup)
+	facts, err := host.Read(needs(spec))
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return plan.Compile(spec, facts, plan.Options{Bundle: c.state.Bundle, Joined: true, Cgroup: joined, KeepFDs: o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+	o.Bundle, o.Joined, o.ID = c.state.Bundle, true, c.ID
+	return plan.Compile(spec, facts, o)
 }
 
 // joinGroup says which cgroup another process joins: sub below the container's, or on version 2 the one that

@@ -11,8 +11,10 @@ import (
 )
 
 // Hands does the operations of plans that are not raw calls, for any caller of
-// package launch: it implements launch.Hands.
+// package launch: it implements launch.Hands and launch.FDHands. Hooks and listeners need
+// a container of a Runtime.
 type Hands struct {
+	c     *Container
 	group *group // the container's cgroup; nil when it has none
 }
 
@@ -21,8 +23,31 @@ func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 	switch op := op.(type) {
 	case *plan.HelperIDMap:
 		return helperIDMap(ctx, op, pid)
+	case *plan.MoveNetDevice:
+		return moveNetDevice(op, pid)
+	case *plan.JoinResctrl:
+		return joinResctrl(op, pid)
+	case *plan.RemoveResctrl:
+		return removeResctrl(op)
+	case *plan.RunHook:
+		if h.c != nil {
+			return h.c.runHook(ctx, op, pid)
+		}
 	}
 	return h.group.do(ctx, op, pid)
+}
+
+// DoFDs does op on descriptors that the launch holds.
+func (h Hands) DoFDs(_ context.Context, op plan.Op, pid int, fds []int) error {
+	switch op := op.(type) {
+	case *plan.CopyUp:
+		return copyUp(fds[0], fds[1], op.KeepMode)
+	case *plan.SendListener:
+		if h.c != nil {
+			return h.c.sendListener(op, pid, fds[0])
+		}
+	}
+	return fmt.Errorf("%s: nothing here can do that", op.Name())
 }
 
 // helperIDMap runs newuidmap(1) or newgidmap(1), with an empty environment: they

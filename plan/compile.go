@@ -48,6 +48,10 @@ type Options struct {
 	// Joined is a process to be made in a container that exists: it may open a
 	// terminal in the container's own /dev/pts.
 	Joined bool
+	// ID is the container's, which names what it is given beside its plan.
+	ID string
+	// File is the program where process.args[0] is another name.
+	File string
 	// NoNewKeyring leaves the caller's session keyring in place.
 	NoNewKeyring bool
 	// Borrowed are bind mounts of the spec whose source is another mount namespace's.
@@ -115,15 +119,21 @@ func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
 		c.linux = spec.Linux
 	}
 	for _, part := range []func() error{
-		c.unsupported, c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
-		c.pivot, c.limits, c.credentials,
+		c.unapplied, c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
+		c.hooks, c.pivot, c.limits, c.credentials,
 	} {
 		if err := part(); err != nil {
 			return Plan{}, err
 		}
 	}
+	if n := len(c.plan.Steps); n > maxSteps {
+		return Plan{}, specErr("mounts, hooks", "the plan has %d steps, and %d is the most: there are that many mounts, hooks or other lists", n, maxSteps)
+	}
 	return c.plan, nil
 }
+
+// maxSteps bounds a plan: the container's side names a step in 16 bits.
+const maxSteps = 65535
 
 // StartWord is what the last [Sync] before execve says.
 const StartWord = "start"
@@ -148,6 +158,7 @@ type compiler struct {
 
 	borrowed        []Step      // that fetch mounts from other mount namespaces
 	trees           map[int]Reg // mounts[i] whose source is opened before
+	mapped          []mapped    // user namespaces that were made to map mounts
 	views           []Reg       // the same for the root's views
 	toSend          []Reg
 	dev             Reg // /dev made on the runtime's side, with its nodes
@@ -156,6 +167,12 @@ type compiler struct {
 	hasProc, hasSys bool // their mounts are kept in registers
 
 	mounted []string // destinations of mounts made so far
+}
+
+// mapped is a user namespace that was made for mounts.
+type mapped struct {
+	uids, gids []IDMapping
+	ns         Reg
 }
 
 type join struct {
@@ -307,7 +324,7 @@ func (c *compiler) ids() error {
 		if c.o.Wait != "" {
 			why = because("a created container waits as a program of one page")
 		}
-		c.host1(&Stub{}, why, nil)
+		c.host1(&Stub{Label: c.stubLabel()}, why, nil)
 	}
 	if c.o.Wait != "" {
 		why := because("a created container waits for its start")
@@ -316,6 +333,9 @@ func (c *compiler) ids() error {
 	}
 	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
 	c.joinCgroup()
+	if err := c.resctrl(); err != nil {
+		return err
+	}
 	if !c.isNew(abi.NSUser) {
 		return nil
 	}
@@ -389,14 +409,15 @@ func (c *compiler) readyWord() string {
 }
 
 func (c *compiler) idMappedSources() error {
-	tree := func(p string, recursive bool, cause Cause) (Reg, error) {
-		reg, err := c.reg()
-		if err != nil {
+	tree := func(t OpenTree, cause Cause) (Reg, error) {
+		var err error
+		if t.Out, err = c.reg(); err != nil {
 			return 0, err
 		}
-		c.host1(&OpenTree{Path: p, Recursive: recursive, IDMap: true, NS: c.joined, Out: reg}, cause, nil)
-		c.toSend = append(c.toSend, reg)
-		return reg, nil
+		t.IDMap = true
+		c.host1(&t, cause, nil)
+		c.toSend = append(c.toSend, t.Out)
+		return t.Out, nil
 	}
 	if c.o.IDMapRoot && c.userNS {
 		type source struct {
@@ -413,7 +434,7 @@ func (c *compiler) idMappedSources() error {
 			list = append(list, source{c.rootPath(), true, c.cause("root.path")})
 		}
 		for _, s := range list {
-			reg, err := tree(s.path, s.recursive, s.cause)
+			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, s.cause)
 			if err != nil {
 				return err
 			}
@@ -425,13 +446,37 @@ func (c *compiler) idMappedSources() error {
 		if err != nil {
 			return err
 		}
-		if opts.idmap {
-			if c.trees[i], err = tree(c.source(m.Source), opts.recursive, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+		if !opts.idmap {
+			continue
+		}
+		t := OpenTree{Path: c.source(m.Source), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap, NS: c.joined}
+		if len(m.UIDMappings) > 0 {
+			if t.NS, err = c.mappedBy(i, m); err != nil {
 				return err
 			}
 		}
+		if c.trees[i], err = tree(t, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// mappedBy gives the user namespace that has the mappings of a mount.
+func (c *compiler) mappedBy(i int, m specs.Mount) (Reg, error) {
+	uids, gids := mappings(m.UIDMappings), mappings(m.GIDMappings)
+	for _, have := range c.mapped {
+		if slices.Equal(have.uids, uids) && slices.Equal(have.gids, gids) {
+			return have.ns, nil
+		}
+	}
+	ns, err := c.reg()
+	if err != nil {
+		return 0, err
+	}
+	c.host1(&NewUserNamespace{UIDs: uids, GIDs: gids, Out: ns}, c.cause(fmt.Sprintf("mounts[%d].uidMappings", i)), nil)
+	c.mapped = append(c.mapped, mapped{uids, gids, ns})
+	return ns, nil
 }
 
 func (c *compiler) rootPath() string { return c.source(c.spec.Root.Path) }
@@ -457,6 +502,17 @@ func (c *compiler) source(p string) string {
 // namespaces, out of reach, and root of its user namespace.
 func (c *compiler) enter() error {
 	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
+	if c.o.Joined {
+		if c.labelled() {
+			// Before the container's mount namespace is joined.
+			c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
+		}
+		if a := c.spec.Process.ExecCPUAffinity; a != nil {
+			if err := c.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
+				return err
+			}
+		}
+	}
 	if p := c.spec.Process.OOMScoreAdj; p != nil {
 		c.inside(&OOMScoreAdj{Value: *p}, c.cause("process.oomScoreAdj"), &OOMCheck{Value: *p})
 	}
@@ -474,7 +530,9 @@ func (c *compiler) enter() error {
 	if err := c.timeNamespace(); err != nil {
 		return err
 	}
-	c.inside(&Undumpable{}, because("default: nothing inside may look at or into this process"), nil)
+	if !c.openForHooks() {
+		c.undumpable()
+	}
 	setns(joins)
 	if len(c.late) > 0 {
 		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
@@ -502,11 +560,17 @@ func (c *compiler) enter() error {
 		}
 		c.inside(&Keyring{Ring: ring}, because("default: no keys of the caller"), nil)
 	}
+	if err := c.netDevices(); err != nil {
+		return err
+	}
 	if c.isNew(abi.NSNetwork) {
 		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), nil)
 	}
-	if len(c.linux.Sysctl) > 0 {
+	switch {
+	case len(c.linux.Sysctl) > 0:
 		c.inside(&OpenProc{}, because("kernel parameters are written past the container's own /proc"), nil)
+	case c.labelled() && !c.o.Joined:
+		c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
 	}
 	for _, k := range sortedKeys(c.linux.Sysctl) {
 		c.inside(&Sysctl{Key: k, Value: c.linux.Sysctl[k]}, c.cause("linux.sysctl."+k), &SysctlCheck{Key: k, Value: c.linux.Sysctl[k]})

@@ -16,6 +16,8 @@ type mountOptions struct {
 	attrs           Attrs
 	idmap, ridmap   bool     // id-map the source with the container's user namespace
 	mode            string   // propagation
+	remount         bool     // change what is mounted there
+	copyUp          bool     // a new tmpfs begins with what it covers
 	data            []string // of the file system
 }
 
@@ -38,6 +40,32 @@ var attrWords = [...]attrWord{
 	{"relatime", abi.MountAttrRelatime, abi.MountAttrAtime}, {"norelatime", abi.MountAttrStrictatime, abi.MountAttrAtime},
 	{"noatime", abi.MountAttrNoatime, abi.MountAttrAtime}, {"atime", abi.MountAttrRelatime, abi.MountAttrAtime},
 	{"strictatime", abi.MountAttrStrictatime, abi.MountAttrAtime}, {"nostrictatime", abi.MountAttrRelatime, abi.MountAttrAtime},
+}
+
+// modes are the words for the propagation of a mount.
+var modes = [...]string{"private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable"}
+
+// superWords are the words of mount(8) for flags of a file system, which fsconfig(2) takes for
+// a new one. A bind has its file system's.
+var superWords = [...]string{"sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"}
+
+// idleWords are flags of mount(2) that change nothing any more, or only what the kernel logs.
+var idleWords = [...]string{"acl", "noacl", "iversion", "noiversion", "silent", "loud", "defaults", ""}
+
+// MountOptions lists the words that mounts[i].options may have for every file system.
+func MountOptions() []string {
+	list := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"}
+	list = append(append(list, modes[:]...), superWords[:]...)
+	for _, w := range idleWords {
+		if w != "" {
+			list = append(list, w)
+		}
+	}
+	for _, w := range attrWords {
+		list = append(list, w.word, "r"+w.word)
+	}
+	slices.Sort(list)
+	return list
 }
 
 func findAttr(word string) (attrWord, bool) {
@@ -66,10 +94,8 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 		case "rbind":
 			o.bind, o.recursive = true, true
 			continue
-		case "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable":
-			o.mode = word
-			continue
-		case "defaults", "":
+		case "remount":
+			o.remount = true
 			continue
 		case "idmap":
 			o.idmap = true
@@ -78,23 +104,39 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 			o.idmap, o.ridmap = true, true
 			continue
 		case "tmpcopyup":
-			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "%s is not supported by this version", word)
+			o.copyUp = true
+			continue
+		}
+		if slices.Contains(modes[:], word) {
+			o.mode = word
+			continue
+		}
+		if slices.Contains(idleWords[:], word) {
+			continue
 		}
 		if w, ok := findAttr(word); ok {
 			w.apply(&o.attrs.Set, &o.attrs.Clear)
 		} else if w, ok := findAttr(strings.TrimPrefix(word, "r")); ok && word[0] == 'r' {
 			w.apply(&o.attrs.RecSet, &o.attrs.RecClear)
-		} else if o.bind {
+		} else if (o.bind || o.remount) && slices.Contains(superWords[:], word) {
+			continue
+		} else if o.bind || o.remount {
 			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "a bind mount has no option %q", word)
 		} else {
 			o.data = append(o.data, word)
 		}
 	}
-	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
-		return o, specErr(fmt.Sprintf("mounts[%d].uidMappings", i), "id mappings of a mount are not supported by this version")
-	}
-	if o.idmap && (!o.bind || !c.userNS) {
-		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "idmap is for bind mounts of a container with a user namespace")
+	own := len(m.UIDMappings) > 0
+	o.idmap = o.idmap || own
+	switch {
+	case own != (len(m.GIDMappings) > 0):
+		return o, specErr(fmt.Sprintf("mounts[%d].uidMappings", i), "uidMappings and gidMappings belong together")
+	case o.idmap && !o.bind:
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "ids are mapped in bind mounts only")
+	case o.idmap && !own && !c.userNS:
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "idmap without uidMappings is for a container with a user namespace")
+	case o.copyUp && m.Type != "tmpfs":
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "tmpcopyup is for mounts of type tmpfs")
 	}
 	return o, nil
 }
@@ -131,6 +173,11 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set&^o.attrs.RecClear | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
 	check.Set &= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
 	check.Clear = 0
+	if o.remount {
+		check.Type = ""
+		c.inside(&Remount{Dest: dest, Attrs: o.attrs, File: true}, cause, check)
+		return nil
+	}
 	if o.bind {
 		check.Type = ""
 		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Mode: o.mode}
@@ -145,7 +192,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	if m.Type == "cgroup" {
 		return c.cgroupMount(dest, o, cause)
 	}
-	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode}
+	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
 	op.Out, op.Strict = c.keep(dest)
 	switch {
 	case c.dev != RegNone && i == c.devAt:
@@ -158,8 +205,38 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		op.Options = c.dropUnmappedGID(op.Options)
 	}
 	op.Have = c.have(dest)
+	if o.copyUp {
+		return c.copyUp(op, cause, check)
+	}
 	c.inside(op, cause, check)
 	c.mounted = append(c.mounted, dest)
+	return nil
+}
+
+// copyUp mounts a tmpfs, and has the runtime's side fill it with what it covers.
+func (c *compiler) copyUp(op *Mount, cause Cause, check Check) error {
+	for _, r := range []*Reg{&op.Covered, &op.Out} {
+		if *r != RegNone {
+			continue
+		}
+		var err error
+		if *r, err = c.reg(); err != nil {
+			return err
+		}
+	}
+	// Attributes of the mount come last: it may be read-only.
+	attrs := op.Attrs
+	op.Attrs = Attrs{Set: attrs.Set &^ abi.MountAttrRdonly, RecSet: attrs.RecSet &^ abi.MountAttrRdonly, RecClear: attrs.RecClear}
+	readonly := (attrs.Set|attrs.RecSet)&abi.MountAttrRdonly != 0
+	c.inside(op, cause, check)
+	c.inside(&Sync{From: Container, What: "tmpfs mounted", FDs: []Reg{op.Covered, op.Out}}, cause, nil)
+	keep := slices.ContainsFunc(op.Options, func(o string) bool { return strings.HasPrefix(o, "mode=") })
+	c.host1(&CopyUp{From: op.Covered, To: op.Out, Dest: op.Dest, KeepMode: keep}, cause, nil)
+	c.host1(&Sync{From: Runtime, What: "copied"}, cause, nil)
+	c.mounted = append(c.mounted, op.Dest)
+	if readonly {
+		c.inside(&Remount{Dest: op.Dest, Attrs: Attrs{Set: abi.MountAttrRdonly}}, cause, nil)
+	}
 	return nil
 }
 

@@ -10,39 +10,15 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// unsupported refuses what a container would silently be without: it was asked for
-// to keep something out, or to do something.
-func (c *compiler) unsupported() error {
-	p, h := c.spec.Process, c.spec.Hooks
-	for _, f := range []struct {
-		field string
-		given bool
-	}{
-		{"process.apparmorProfile", p.ApparmorProfile != ""},
-		{"process.selinuxLabel", p.SelinuxLabel != ""},
-		{"process.scheduler", p.Scheduler != nil},
-		{"process.ioPriority", p.IOPriority != nil},
-		{"process.execCPUAffinity", p.ExecCPUAffinity != nil},
-		{"hooks.createRuntime", h != nil && len(h.CreateRuntime) > 0},
-		{"hooks.createContainer", h != nil && len(h.CreateContainer) > 0},
-		{"hooks.startContainer", h != nil && len(h.StartContainer) > 0},
-		{"hooks.poststart", h != nil && len(h.Poststart) > 0},
-		{"hooks.poststop", h != nil && len(h.Poststop) > 0},
-		//lint:ignore SA1019 deprecated, and still what dockerd writes
-		{"hooks.prestart", h != nil && len(h.Prestart) > 0},
-		{"linux.mountLabel", c.linux.MountLabel != ""},
-		{"linux.intelRdt", c.linux.IntelRdt != nil},
-		{"linux.memoryPolicy", c.linux.MemoryPolicy != nil},
-		{"linux.netDevices", len(c.linux.NetDevices) > 0},
-	} {
-		if f.given {
-			return specErr(f.field, "this version of kakuri cannot do that: take it out, or use a runtime that can")
-		}
-	}
+// unapplied warns of what a container is without.
+func (c *compiler) unapplied() error {
 	if r := c.linux.Resources; r != nil && c.o.Cgroup == nil && !c.o.Joined {
 		if r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil || len(r.HugepageLimits) > 0 || r.Network != nil || len(r.Rdma) > 0 || len(r.Unified) > 0 {
 			c.warn("linux.resources is not applied: control groups come with a later version")
 		}
+	}
+	if c.spec.Process.SelinuxLabel != "" && !c.host.SELinux {
+		c.warn("process.selinuxLabel is not applied: SELinux is not enabled in this kernel")
 	}
 	return nil
 }
@@ -61,6 +37,9 @@ func (c *compiler) limits() error {
 			return specErr("linux.personality.domain", "unknown domain %q: there are LINUX and LINUX32", p.Domain)
 		}
 		c.inside(&Personality{Domain: d}, c.cause("linux.personality"), nil)
+	}
+	if err := c.scheduling(); err != nil {
+		return err
 	}
 	cwd := c.spec.Process.Cwd
 	if cwd == "" {
@@ -128,8 +107,15 @@ func (c *compiler) credentials() error {
 	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
 	kept := early && p.Capabilities == nil && p.User.UID != 0
 	c.user(p.User, p.Capabilities != nil || kept)
+	dirs := searchPath(p)
+	if c.o.File != "" {
+		dirs = nil
+	}
 	if c.o.Wait != "" {
-		c.inside(&FindProgram{Program: p.Args[0], Path: searchPath(p)}, c.cause("process.args"), nil)
+		c.inside(&FindProgram{Program: p.Args[0], Path: dirs}, c.cause("process.args"), nil)
+	}
+	if err := c.labels(); err != nil {
+		return err
 	}
 	if p.NoNewPrivileges {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
@@ -147,7 +133,7 @@ func (c *compiler) credentials() error {
 		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
 	}
 	if early {
-		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
+		c.listener(filter)
 	}
 	if kept {
 		c.inside(&Capset{}, because("capabilities end with the change of user"), nil)
@@ -158,13 +144,13 @@ func (c *compiler) credentials() error {
 		c.inside(&Ambient{Caps: sets.Ambient}, capCause, nil)
 	}
 	if filter != nil && !early {
-		c.inside(filter, c.cause("linux.seccomp"), &SeccompCheck{})
+		c.listener(filter)
 	}
 	if c.o.Init {
 		c.inside(&Init{}, because("--init"), nil)
 	}
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
-	c.inside(&Exec{Args: p.Args, Env: p.Env, Path: searchPath(p), Stub: c.needsStub(), Wait: c.o.Wait != ""}, c.cause("process.args"), nil)
+	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != ""}, c.cause("process.args"), nil)
 	return nil
 }
 
@@ -181,7 +167,11 @@ func (c *compiler) held() []Reg {
 // user becomes the process's user.
 func (c *compiler) user(u specs.User, keep bool) {
 	cause := c.cause("process.user")
-	single := len(c.gids) == 1 && c.gids[0].Size == 1 && !c.host.Privileged()
+	gids := c.gids
+	if c.o.Joined && c.joined != RegNone {
+		gids = mappings(c.linux.GIDMappings) // of the container that is joined
+	}
+	single := len(gids) == 1 && gids[0].Size == 1 && !c.host.Privileged()
 	switch {
 	case single && len(u.AdditionalGids) > 0:
 		c.warn("supplementary groups are not set: a single mapped id allows none")
@@ -213,8 +203,14 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if prog == nil {
 		return nil, nil // a profile that allows everything
 	}
+	notify := RegNone
 	if prog.Notify {
-		return nil, specErr("linux.seccomp", "SCMP_ACT_NOTIFY needs a listener, which this version cannot pass on")
+		if err := c.canSend(prog); err != nil {
+			return nil, err
+		}
+		if notify, err = c.reg(); err != nil {
+			return nil, err
+		}
 	}
 	allowed := 0
 	for _, s := range c.linux.Seccomp.Syscalls {
@@ -226,7 +222,7 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if allowed > 0 {
 		summary += fmt.Sprintf(", %d names allowed", allowed)
 	}
-	return &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary}, nil
+	return &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary, Notify: notify}, nil
 }
 
 // searchPath gives the directories in which a name without a slash is looked for.

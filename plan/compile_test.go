@@ -285,6 +285,16 @@ func TestSearchPath(t *testing.T) {
 	}
 }
 
+// TestResourcesWarn: limits that are not applied are told of.
+func TestResourcesWarn(t *testing.T) {
+	for _, r := range []string{`"pids":{"limit":5}`, `"memory":{"limit":5000000}`, `"unified":{"memory.high":"1"}`} {
+		p := compile(t, config(`"linux":{"namespaces":[{"type":"mount"}],"cgroupsPath":"/a","resources":{`+r+`}}`), rootFacts(), Options{})
+		if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "linux.resources") {
+			t.Errorf("%s: %q", r, p.Warnings)
+		}
+	}
+}
+
 func TestExecTriesEachDirectory(t *testing.T) {
 	rows := Lower(&Exec{Args: []string{"sh", "-c"}, Env: []string{"A=b"}, Path: []string{"/a", "", "/b"}}, abi.ArchX86_64)
 	var tried []string

@@ -24,6 +24,9 @@ type Facts struct {
 
 	Cgroup CgroupFacts
 
+	// AppArmor and SELinux tell which of these security modules is enabled.
+	AppArmor, SELinux bool
+
 	// TimeOnExec: execve enters the time namespace made for children.
 	TimeOnExec bool
 }

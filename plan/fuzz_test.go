@@ -57,7 +57,8 @@ func FuzzCompile(f *testing.F) {
 
 // fuzzHosts are one of each kind.
 func fuzzHosts() []planCase {
-	root, user := rootFacts(), userFacts()
+	root, user, labels := rootFacts(), userFacts(), rootFacts()
+	labels.AppArmor, labels.SELinux = true, true
 	v1 := rootFacts()
 	v1.Arch = abi.ArchAARCH64
 	v1.Caps = v1.Caps.Without(abi.CapSysResource)
@@ -72,6 +73,8 @@ func fuzzHosts() []planCase {
 		{facts: v1, options: Options{Bundle: "/bundle", Foreground: true, Init: true, DefaultLimits: true, IDMapRoot: true, Cgroup: &Cgroup{Path: "/c", Writes: []string{"pids.max 3"}, Devices: "deny all"}, Causes: map[string]string{"process": "default"}}},
 		{facts: user, options: Options{Root: views, NoNewKeyring: true}},
 		{facts: root, options: Options{Root: views, IDMapRoot: true}},
+		{facts: labels, options: Options{Bundle: "/bundle", Wait: "/run/c", ID: "one", KeepFDs: 3}},
+		{facts: labels, options: Options{Joined: true, File: "/bin/x", ID: "one"}},
 	}
 }
 

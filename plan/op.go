@@ -32,6 +32,8 @@ func Ops() []Op {
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
 		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
+		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &SecurityLabel{},
+		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
 	}
 	sort.Slice(ops, func(i, j int) bool { return ops[i].Name() < ops[j].Name() })
 	return ops

@@ -103,7 +103,8 @@ type OpenTree struct {
 	Path      string
 	Recursive bool
 	IDMap     bool
-	NS        Reg // user namespace to map with; none is that of the container's first process
+	IDMapTop  bool // map the mount at Path, and none below it
+	NS        Reg  // user namespace to map with; none is that of the container's first process
 	Attrs     Attrs
 	Out       Reg
 }
@@ -119,6 +120,12 @@ func (o *OpenTree) String() string {
 	}
 	if o.IDMap {
 		s += ", mount_setattr idmap"
+		if o.IDMapTop {
+			s += " of the topmost"
+		}
+		if o.NS != RegNone {
+			s += " by " + o.NS.String()
+		}
 	}
 	if !o.Attrs.empty() {
 		s += " " + o.Attrs.String()
@@ -136,7 +143,7 @@ func treeFlags(recursive bool) uint64 {
 func (o *OpenTree) lower(a *Asm) {
 	a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
 	if o.IDMap {
-		a.idmap(o.Out, o.NS, o.Recursive)
+		a.idmap(o.Out, o.NS, o.Recursive && !o.IDMapTop)
 	}
 	a.setattr(o.Out, o.Attrs)
 }
@@ -392,6 +399,7 @@ type Mount struct {
 	Attrs   Attrs
 	Mode    string // propagation, may be empty
 	Out     Reg    // a register that keeps the mount, for later steps
+	Covered Reg    // one that keeps the directory below it
 	Have    int    // leading components of Dest that are known to be there
 	Strict  bool   // no symbolic link may be on the way to Dest
 	There   bool   // Dest is a directory that is there, and is not made
@@ -414,7 +422,10 @@ func (m *Mount) lower(a *Asm) {
 	if m.Strict {
 		a.resolve |= abi.ResolveNoSymlinks
 	}
-	to := a.tmp()
+	to := m.Covered
+	if to == RegNone {
+		to = a.tmp()
+	}
 	if m.There {
 		a.lookup(m.Dest, a.o.Directory, to)
 	} else {
@@ -785,6 +796,7 @@ func (w *Workdir) lower(a *Asm) { a.directory(w.Path, 0, a.tmp()) }
 type Remount struct {
 	Dest  string
 	Attrs Attrs
+	File  bool // Dest may be no directory
 }
 
 // Name implements [Op].
@@ -799,7 +811,11 @@ func (r *Remount) lower(a *Asm) {
 	at := RegRoot
 	if r.Dest != "/" {
 		at = a.tmp()
-		a.lookup(r.Dest, a.o.Directory, at)
+		kind := uint64(a.o.Directory)
+		if r.File {
+			kind = 0
+		}
+		a.lookup(r.Dest, kind, at)
 	}
 	a.setattr(at, r.Attrs)
 }

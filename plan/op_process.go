@@ -395,13 +395,22 @@ func (c *CloseFDs) lower(a *Asm) {
 // this program's place. Without it /proc/self/exe is this program at that moment,
 // and a command or interpreter of that name would run it inside, where it could be
 // opened and later written to (CVE-2019-5736).
-type Stub struct{ hands }
+type Stub struct {
+	hands
+	Label string // of SELinux, so that the container's domain may be entered by it; empty is none
+}
 
 // Name implements [Op].
 func (*Stub) Name() string { return "stub" }
 
 // String implements [Op].
-func (*Stub) String() string { return "memfd_create, seal = " + RegStub.String() }
+func (s *Stub) String() string {
+	label := ""
+	if s.Label != "" {
+		label = ", label " + quote(s.Label)
+	}
+	return "memfd_create" + label + ", seal = " + RegStub.String()
+}
 
 // Exec runs the program: execve(2). A name without a slash is tried in each
 // directory of Path in turn, as execvp(3) does.

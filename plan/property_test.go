@@ -93,6 +93,9 @@ func TestEveryMarkHasItsUndo(t *testing.T) {
 			if m, ok := s.Op.(*MakeCgroup); ok && !reflect.DeepEqual(s.Undo, &RemoveCgroup{Path: m.Path}) {
 				t.Errorf("step %d, %v, is undone by %v", i+1, s.Op, s.Undo)
 			}
+			if j, ok := s.Op.(*JoinResctrl); ok && j.Monitor != "" && (s.Undo == nil || s.Undo.(*RemoveResctrl).Monitor != j.Monitor) {
+				t.Errorf("step %d, %v, is undone by %v", i+1, s.Op, s.Undo)
+			}
 		}
 	})
 }
@@ -127,7 +130,7 @@ func checkPlan(t testing.TB, p Plan, arch abi.Arch) {
 // checkOrder wants one clone, the container's side after it, and an execve at the end.
 func checkOrder(t testing.TB, p Plan) {
 	t.Helper()
-	clones, synced := 0, false
+	clones, synced, waits := 0, false, false
 	for i, s := range p.Steps {
 		switch op := s.Op.(type) {
 		case *Clone:
@@ -137,6 +140,7 @@ func checkOrder(t testing.TB, p Plan) {
 			}
 		case *Sync:
 			synced = synced || op.From == Runtime
+			waits = op.From == Container
 			if op.From != s.Side {
 				t.Errorf("step %d, %v, is of the %v side", i+1, op, s.Side)
 			}
@@ -145,6 +149,11 @@ func checkOrder(t testing.TB, p Plan) {
 				for _, late := range p.Steps[i+1:] {
 					switch late.Op.(type) {
 					case *Capset, *Ambient, *Seccomp, *Init, *Sigmask, *Exec:
+					case *SendListener:
+					case *Sync: // which brings what the filter made
+						if !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Op.Name() == "send listener" }) {
+							t.Errorf("%v comes after %v", late.Op, op)
+						}
 					default:
 						t.Errorf("step %d, %v, comes after %v", i+1, late.Op, op)
 					}
@@ -160,13 +169,31 @@ func checkOrder(t testing.TB, p Plan) {
 		}
 		// Without a meeting the container may be gone, or not yet there, when the
 		// runtime does something to it.
-		if _, ok := s.Op.(*Sync); !ok && s.Side == Runtime && clones == 1 && synced {
+		_, ok := s.Op.(*Sync)
+		if s.Side == Container && !ok {
+			waits = false
+		}
+		if _, sends := s.Op.(*SendListener); !ok && !sends && s.Side == Runtime && clones == 1 && synced && !(waits && waitsAgain(p.Steps[i:])) {
 			t.Errorf("step %d, %v, is done to a container that has gone on", i+1, s.Op)
 		}
 	}
 	if n := len(p.Steps); n == 0 || clones != 1 || reflect.TypeOf(p.Steps[n-1].Op) != reflect.TypeFor[*Exec]() {
 		t.Errorf("%d clones in a plan of %d steps, that has to end in execve", clones, n)
 	}
+}
+
+// waitsAgain reports whether the container's side comes to wait for the runtime's before it
+// does anything else.
+func waitsAgain(steps []Step) bool {
+	for _, s := range steps {
+		if op, ok := s.Op.(*Sync); ok {
+			return op.From == Runtime
+		}
+		if s.Side == Container {
+			return false
+		}
+	}
+	return false
 }
 
 // A regSet holds the registers that are surely filled.
@@ -192,6 +219,8 @@ func checkDataFlow(t testing.TB, p Plan, arch abi.Arch) {
 			ours[RegChildProc], ours[RegPIDFD] = true, true
 		case *Stub:
 			ours[RegStub] = true // by hand: see package launch
+		case *NewUserNamespace:
+			ours[op.Out] = true
 		case *Sync:
 			from, to := &ours, &inside
 			if op.From == Container {
@@ -326,7 +355,7 @@ func TestSeccompIsLast(t *testing.T) {
 				continue
 			}
 			switch s.Op.(type) {
-			case *Sigmask, *Exec:
+			case *Sigmask, *Exec, *Sync, *SendListener:
 			case *Init:
 				if !c.options.Init {
 					t.Errorf("step %d: an init nobody asked for", i+1)

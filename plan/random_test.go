@@ -83,6 +83,9 @@ func randomSpec(r *rand.Rand) *specs.Spec {
 	if d.maybe(20) {
 		s.Hostname, s.Domainname = pick(d, "box", "", "b\no"), pick(d, "", "example")
 	}
+	if d.maybe(30) {
+		s.Hooks = d.hooks()
+	}
 	if d.maybe(5) {
 		s.Process = nil
 	}
@@ -90,6 +93,19 @@ func randomSpec(r *rand.Rand) *specs.Spec {
 		s.Linux = nil
 	}
 	return s
+}
+
+func (d dice) hooks() *specs.Hooks {
+	hook := func() specs.Hook {
+		h := specs.Hook{Path: pick(d, "/bin/a", "/x\n  9  container", "/bin/b", "/bin/c", d.path()), Args: pick(d, nil, []string{"a", "b c\n"}), Env: pick(d, nil, []string{"", "A=b"})}
+		if d.maybe(30) {
+			timeout := pick(d, 1, 1<<31, 5)
+			h.Timeout = &timeout
+		}
+		return h
+	}
+	//lint:ignore SA1019 deprecated, and still what dockerd writes
+	return &specs.Hooks{Prestart: some(d, 1, hook), CreateRuntime: some(d, 2, hook), CreateContainer: some(d, 2, hook), StartContainer: some(d, 1, hook), Poststop: some(d, 1, hook)}
 }
 
 func (d dice) process() *specs.Process {
@@ -108,6 +124,18 @@ func (d dice) process() *specs.Process {
 	}
 	if d.maybe(15) {
 		p.Terminal, p.ConsoleSize = true, &specs.Box{Height: uint(d.number()), Width: uint(d.number())}
+	}
+	if d.maybe(10) {
+		p.Scheduler = &specs.Scheduler{Policy: pick[specs.LinuxSchedulerPolicy](d, "SCHED_RR", "SCHED_OTHER", "SCHED_ODD"), Nice: int32(d.number()), Runtime: uint64(d.number())}
+	}
+	if d.maybe(10) {
+		p.IOPriority = &specs.LinuxIOPriority{Class: "IOPRIO_CLASS_BE", Priority: pick(d, 0, 7, 7, -1, 8)}
+	}
+	if d.maybe(10) {
+		p.ExecCPUAffinity = &specs.CPUAffinity{Initial: pick(d, "", "0", "0-3,9", "9-0", "a"), Final: pick(d, "", "65535", "65536")}
+	}
+	if d.maybe(10) {
+		p.ApparmorProfile, p.SelinuxLabel = pick(d, "", "a\nb"), pick(d, "", "l")
 	}
 	if d.maybe(20) {
 		score := int(int32(d.number()))
@@ -154,6 +182,18 @@ func (d dice) linux() *specs.Linux {
 	}
 	if d.maybe(40) {
 		l.Devices = some(d, 3, d.device)
+	}
+	if d.maybe(10) {
+		l.NetDevices = map[string]specs.LinuxNetDevice{pick(d, "eth0", "", "a\nb"): {Name: pick(d, "", "x%d", "%s")}}
+	}
+	if d.maybe(10) {
+		l.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: pick[specs.MemoryPolicyModeType](d, "MPOL_BIND", "MPOL_LOCAL", "MPOL_ODD"), Nodes: pick(d, "", "0", "1-5,7", "x", "0-99999")}
+	}
+	if d.maybe(10) {
+		l.IntelRdt = &specs.LinuxIntelRdt{ClosID: pick(d, "", "gold", "/"), Schemata: pick(d, nil, []string{"L3:0=f\n"}), EnableMonitoring: d.maybe(50)}
+	}
+	if d.maybe(10) {
+		l.MountLabel = pick(d, "l", "a,b=c")
 	}
 	if d.maybe(20) {
 		l.Personality = &specs.LinuxPersonality{Domain: pick[specs.LinuxPersonalityDomain](d, "LINUX", "LINUX32", "OTHER")}

@@ -81,16 +81,17 @@ func subject(op plan.Op) int {
 	switch op.(type) {
 	case *plan.Propagation, *plan.OpenTree, *plan.BorrowMount, *plan.AttachRoot, *plan.Scratch, *plan.Overlay, *plan.LayerDir, *plan.Whiteout, *plan.PublicLayer, *plan.EmptyRoot, *plan.EmptyDir,
 		*plan.Mount, *plan.NewMount, *plan.Bind, *plan.Mask, *plan.ReadonlyPath, *plan.Device, *plan.Symlink, *plan.Workdir,
-		*plan.Remount, *plan.OpenRoot, *plan.Chroot, *plan.PivotRoot:
+		*plan.CopyUp, *plan.NewUserNamespace, *plan.Remount, *plan.OpenRoot, *plan.Chroot, *plan.PivotRoot:
 		return fileSystems
 	case *plan.WriteIDMap, *plan.HelperIDMap, *plan.DenySetgroups, *plan.Setgroups, *plan.Setresgid, *plan.Setresuid,
-		*plan.DropBounding, *plan.Capset, *plan.Ambient, *plan.KeepCaps, *plan.NoNewPrivs, *plan.Seccomp, *plan.Undumpable:
+		*plan.DropBounding, *plan.Capset, *plan.Ambient, *plan.KeepCaps, *plan.NoNewPrivs, *plan.Seccomp, *plan.SendListener, *plan.SecurityLabel, *plan.Undumpable:
 		return rights
 	case *plan.Clone, *plan.OpenNamespace, *plan.OpenSocketNamespace, *plan.OpenFD, *plan.Setns, *plan.Unshare, *plan.EnterTime, *plan.Fork, *plan.Init,
 		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
 		*plan.Terminal, *plan.Console, *plan.LoopbackUp, *plan.Keyring, *plan.Hostname, *plan.Domainname, *plan.Sysctl,
 		*plan.Rlimit, *plan.Umask, *plan.OOMScoreAdj, *plan.Personality, *plan.Setsid, *plan.DieWithParent, *plan.DefaultSignals, *plan.Sigmask,
-		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt:
+		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt, *plan.Scheduler, *plan.IOPriority,
+		*plan.MemoryPolicy, *plan.Affinity, *plan.RunHook, *plan.MoveNetDevice, *plan.JoinResctrl, *plan.RemoveResctrl:
 		return others
 	}
 	return unknown

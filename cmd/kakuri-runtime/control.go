@@ -95,11 +95,11 @@ var explainVerb = verb{"explain", "DIR", "print the plan of a bundle", func(c *c
 		if err != nil {
 			return 1, err
 		}
+		out := p.Text()
 		if calls {
-			_, err = os.Stdout.WriteString(p.TextCalls(facts.Arch))
-		} else {
-			_, err = os.Stdout.WriteString(p.Text())
+			out = p.TextCalls(facts.Arch)
 		}
+		_, err = os.Stdout.WriteString(out + b.LaterHooks())
 		return 0, err
 	}
 }}

@@ -38,7 +38,7 @@ type verb struct {
 
 // verbs returns all of them, in the order of a container's life.
 func verbs() []verb {
-	return []verb{createVerb, startVerb, runVerb, execVerb, stateVerb, listVerb, killVerb, deleteVerb, pauseVerb, resumeVerb, updateVerb, eventsVerb, psVerb, explainVerb}
+	return []verb{createVerb, startVerb, runVerb, execVerb, stateVerb, listVerb, killVerb, deleteVerb, pauseVerb, resumeVerb, updateVerb, eventsVerb, psVerb, specVerb, featuresVerb, explainVerb}
 }
 
 func main() {

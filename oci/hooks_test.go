@@ -1,0 +1,299 @@
+package oci
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// setHooks sets the hooks of one point.
+func setHooks(s *specs.Spec, point string, list ...specs.Hook) {
+	if s.Hooks == nil {
+		s.Hooks = &specs.Hooks{}
+	}
+	switch h := s.Hooks; point {
+	case "prestart":
+		//lint:ignore SA1019 deprecated, and still what dockerd writes
+		h.Prestart = list
+	case "createRuntime":
+		h.CreateRuntime = list
+	case "createContainer":
+		h.CreateContainer = list
+	case "startContainer":
+		h.StartContainer = list
+	case "poststart":
+		h.Poststart = list
+	case "poststop":
+		h.Poststop = list
+	}
+}
+
+// shell is a hook of a line of shell; it gets the environment given, and no more.
+func shell(line string, env ...string) specs.Hook {
+	return specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", line}, Env: append([]string{"PATH=/bin:/usr/bin"}, env...)}
+}
+
+// Every hook runs in its turn, in the right namespaces, with the state on its standard
+// input and with its own environment.
+func TestHooks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("echo process >>/log/order; while :; do sleep 0.02; done"))
+	log := nstest.Dir(t)
+	order := filepath.Join(log, "order")
+	s := base("echo process >>/log/order; while :; do sleep 0.02; done")
+	s.Annotations = map[string]string{"a": "b"}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/log", Type: "bind", Source: log, Options: []string{"bind", "rw"}})
+	for _, point := range plan.HookPoints() {
+		at := log
+		if point == "startContainer" {
+			at = "/log"
+		}
+		see := fmt.Sprintf("cat >%[1]s/%[2]s.state; readlink /proc/self/ns/mnt >%[1]s/%[2]s.mnt; readlink /proc/self/ns/uts >%[1]s/%[2]s.uts; env >%[1]s/%[2]s.env; echo %[2]s >>%[1]s/order", at, point)
+		setHooks(s, point, shell(see, "MINE="+point), shell("echo "+point+"2 >>"+at+"/order"))
+	}
+	write(t, dir, s)
+	have := func(want ...string) {
+		t.Helper()
+		data, _ := os.ReadFile(order)
+		if got := strings.Fields(string(data)); strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	var created []string
+	for _, point := range plan.HookPoints()[:3] {
+		created = append(created, point, point+"2")
+	}
+	p.good("create", "-b", dir, "c")
+	have(created...)
+	pid := p.state("c").Pid
+	p.good("start", "c")
+	nstest.Until(t, "the process writes", func() bool {
+		data, _ := os.ReadFile(order)
+		return strings.Contains(string(data), "process")
+	})
+	inside, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/uts", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	insideMounts, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	p.good("delete", "-f", "c")
+	data, _ := os.ReadFile(order)
+	lines := strings.Fields(string(data))
+	// The process and the hooks after its start are at the same time.
+	var rest []string
+	for _, l := range lines[len(created):] {
+		if l != "process" {
+			rest = append(rest, l)
+		}
+	}
+	if strings.Join(rest, " ") != "startContainer startContainer2 poststart poststart2 poststop poststop2" || lines[len(created)] != "startContainer" || lines[len(created)+1] != "startContainer2" {
+		t.Errorf("%v", lines)
+	}
+	for _, point := range plan.HookPoints() {
+		read := func(what string) string {
+			data, err := os.ReadFile(filepath.Join(log, point+"."+what))
+			if err != nil {
+				t.Error(err)
+			}
+			return strings.TrimSpace(string(data))
+		}
+		var state specs.State
+		if err := json.Unmarshal([]byte(read("state")), &state); err != nil {
+			t.Errorf("%s: %v: %q", point, err, read("state"))
+		}
+		want := specs.State{Version: specs.Version, ID: "c", Status: specs.StateCreating, Pid: pid, Bundle: dir, Annotations: s.Annotations}
+		in := false
+		switch point {
+		case "createContainer":
+			in, want.Pid = true, 1
+		case "startContainer":
+			in, want.Pid, want.Status = true, 1, specs.StateCreated
+		case "poststart":
+			want.Status = specs.StateRunning
+		case "poststop":
+			want.Status, want.Pid = specs.StateStopped, 0
+		}
+		if fmt.Sprint(state) != fmt.Sprint(want) {
+			t.Errorf("%s: %+v, want %+v", point, state, want)
+		}
+		if got := read("uts") == inside; got != in {
+			t.Errorf("%s: uts namespace %s, the container's is %s", point, read("uts"), inside)
+		}
+		if got := read("mnt") == insideMounts; got != in {
+			t.Errorf("%s: mount namespace %s, the container's is %s", point, read("mnt"), insideMounts)
+		}
+		env := " " + strings.Join(strings.Fields(read("env")), " ") + " "
+		for _, own := range []string{"PWD=", "SHLVL=", "_=", "OLDPWD="} { // the shell's
+			if i := strings.Index(env, " "+own); i >= 0 {
+				env = env[:i] + env[i+1+strings.IndexByte(env[i+1:], ' '):]
+			}
+		}
+		if env != " PATH=/bin:/usr/bin MINE="+point+" " && env != " MINE="+point+" PATH=/bin:/usr/bin " {
+			t.Errorf("%s: environment %q", point, env)
+		}
+	}
+	p.empty()
+}
+
+// A hook that fails ends the container before its process runs, but for one after its end.
+func TestHookFails(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("true"))
+	for _, point := range plan.HookPoints() {
+		log := nstest.Dir(t)
+		s := base("echo process >/log/process; sleep 50")
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/log", Type: "bind", Source: log, Options: []string{"bind"}})
+		stops := shell("echo stopped >" + log + "/stop")
+		setHooks(s, "poststop", stops)
+		setHooks(s, point, shell("true"), shell("echo out; echo err >&2; exit 7"), stops)
+		write(t, dir, s)
+		want := "error running " + point + " hook #1: exit status 7, stdout: out"
+		ran := func() bool { _, err := os.Stat(log + "/process"); return err == nil }
+		switch point {
+		case "poststop":
+			p.good("create", "-b", dir, "c")
+			if out := p.good("delete", "-f", "c"); !strings.Contains(out, want) || !strings.Contains(out, "level=warning") {
+				t.Errorf("%s: %s", point, out)
+			}
+		case "startContainer", "poststart":
+			p.good("create", "-b", dir, "c")
+			p.bad(want, "start", "c")
+			if s := p.state("c"); s.Status != specs.StateStopped {
+				t.Errorf("%s: %s", point, s.Status)
+			}
+			p.good("delete", "c")
+			p.bad(want, "run", "-d", "-b", dir, "c")
+			p.bad(want, "run", "-b", dir, "c")
+		default:
+			p.bad(want, "create", "-b", dir, "c")
+			p.bad(want, "run", "-b", dir, "c")
+		}
+		if ran() && point != "poststart" {
+			t.Errorf("%s: the process ran", point)
+		}
+		if _, err := os.Stat(log + "/stop"); err != nil {
+			t.Errorf("%s: the hooks after the end did not run", point)
+		}
+		p.empty()
+	}
+}
+
+// A hook has its time, and no more; what it leaves behind keeps nobody waiting.
+func TestHookTimeout(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("true"))
+	second := 1
+	for _, point := range []string{"createRuntime", "createContainer", "startContainer"} {
+		s := base("true")
+		slow := shell("exec sleep 100")
+		slow.Timeout = &second
+		setHooks(s, point, slow)
+		write(t, dir, s)
+		p.bad("error running "+point+" hook #0: hook ran past specified timeout of 1.0s", "run", "-b", dir, "c")
+	}
+	s := base("true")
+	pid := filepath.Join(nstest.Dir(t), "pid")
+	setHooks(s, "createRuntime", shell("sleep 100 & echo $! >"+pid))
+	setHooks(s, "poststop", shell("kill $(cat "+pid+")"))
+	write(t, dir, s)
+	p.good("run", "-b", dir, "c")
+	p.empty()
+}
+
+// A hook without an argument gets its path; one at the start without an environment gets the
+// process's, with a HOME.
+func TestHookDefaults(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("true"))
+	script := func(name, text string) {
+		if err := os.WriteFile(name, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script(filepath.Join(dir, "rootfs/check"), `test "$A" = 1 && test -n "$HOME" && test "$0" = /check && pwd >/seen`)
+	out := filepath.Join(nstest.Dir(t), "out")
+	hook := filepath.Join(nstest.Dir(t), "hook")
+	script(hook, `test "$0" = `+hook+` && test -z "$A" && pwd >`+out)
+	s := base("true")
+	setHooks(s, "createRuntime", specs.Hook{Path: hook})
+	setHooks(s, "startContainer", specs.Hook{Path: "/check"})
+	write(t, dir, s)
+	p.good("run", "-b", dir, "c")
+	if data, err := os.ReadFile(out); err != nil || string(data) != dir+"\n" {
+		t.Errorf("%v: %q", err, data)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "rootfs/seen")); err != nil || string(data) != "/\n" {
+		t.Errorf("%v: %q", err, data)
+	}
+	s.Hooks.CreateRuntime[0].Path = "/no/such"
+	write(t, dir, s)
+	p.bad("error running createRuntime hook #0: fork/exec /no/such: no such file", "run", "-b", dir, "c")
+	p.empty()
+}
+
+// Hooks work for a container that a user without privileges makes.
+func TestHooksOfAUser(t *testing.T) {
+	u := nstest.User(t)
+	dir := bundle(t, base("true"))
+	log := nstest.Dir(t)
+	s := base("echo process >>/log/order")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(u.UID), Size: 1}}
+	s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(u.GID), Size: 1}}
+	s.Process.Capabilities = nil
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/log", Type: "bind", Source: log, Options: []string{"rbind"}})
+	for _, point := range plan.HookPoints() {
+		at := log
+		if point == "startContainer" {
+			at = "/log"
+		}
+		setHooks(s, point, shell("echo "+point+" >>"+at+"/order; readlink /proc/self/ns/user >"+at+"/"+point))
+	}
+	write(t, dir, s)
+	if out, err := exec.Command("chown", "-R", fmt.Sprintf("%d:%d", u.UID, u.GID), dir, log).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// The directories above are root's, and closed.
+	for _, d := range []string{dir, log} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		nstest.NoLeaks(t)
+		p := place{t, filepath.Join(t.TempDir(), "state")}
+		p.good("run", "-b", dir, "c")
+		data, err := os.ReadFile(log + "/order")
+		if got := strings.Fields(string(data)); err != nil || len(got) != 7 || got[0] != "prestart" || got[2] != "createContainer" || got[6] != "poststop" {
+			t.Errorf("%v: %v", err, got)
+		}
+		ours, err := os.Readlink("/proc/self/ns/user")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, point := range plan.HookPoints() {
+			data, err := os.ReadFile(filepath.Join(log, point))
+			inside := point == "createContainer" || point == "startContainer"
+			if in := strings.TrimSpace(string(data)) != ours; err != nil || in != inside {
+				t.Errorf("%s: %v: in %s, the user's is %s", point, err, data, ours)
+			}
+		}
+		p.empty()
+	})
+}
