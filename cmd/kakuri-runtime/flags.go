@@ -97,7 +97,7 @@ func helpText(flags []flag) string {
 		if f.arg != "" {
 			left += " " + f.arg
 		}
-		fmt.Fprintf(&s, "  %-32s %s\n", left, f.help)
+		fmt.Fprintf(&s, "   %-32s %s\n", left, f.help)
 	}
 	return s.String()
 }

@@ -58,3 +58,10 @@ func (l *log) fail(err error) {
 }
 
 func (l *log) warn(s string) { l.line("warning", s) }
+
+// debugf writes a line of level debug, where --debug asks for them.
+func (l *log) debugf(format string, args ...any) {
+	if l.debug {
+		l.line("debug", fmt.Sprintf(format, args...))
+	}
+}

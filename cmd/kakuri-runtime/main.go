@@ -20,8 +20,17 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// version is the version of this program; the build sets it.
-var version = "0.1.0-dev"
+// The version of this program and the commit it is made from; the build sets them.
+var (
+	version = "0.1.0-dev"
+	commit  = "unknown"
+)
+
+// like is the version of runc whose command line this is.
+const like = "1.5.0"
+
+// noSuchCommand is the exit code for a word that is none, as runc's.
+const noSuchCommand = 3
 
 // A command is what a command line asks for.
 type command struct {
@@ -75,16 +84,19 @@ func (c *command) run(args []string) (int, error) {
 	}
 	switch {
 	case showVersion:
-		fmt.Printf("kakuri-runtime version %s\nspec: %s\n", version, specs.Version)
+		// Callers look for these words, and for the first line to end with a version of runc.
+		fmt.Printf("kakuri-runtime version %s, with the commands of runc version %s\ncommit: %s\nspec: %s\n", version, like, commit, specs.Version)
 		return 0, nil
-	case help, len(rest) == 0, rest[0] == "help":
+	case len(rest) > 1 && (rest[0] == "help" || rest[0] == "h"):
+		rest = []string{rest[1], "--help"}
+	case help, len(rest) == 0, rest[0] == "help", rest[0] == "h":
 		fmt.Print(usage(global))
 		return 0, nil
 	}
 	list := verbs()
 	i := slices.IndexFunc(list, func(v verb) bool { return v.name == rest[0] })
 	if i < 0 {
-		return 1, fmt.Errorf("no such command: %q: see kakuri-runtime --help", rest[0])
+		return noSuchCommand, fmt.Errorf("No help topic for '%s': there is no such command; see kakuri-runtime --help", rest[0])
 	}
 	v := list[i]
 	flags, do := v.new(c)
@@ -94,7 +106,7 @@ func (c *command) run(args []string) (int, error) {
 		return 1, fmt.Errorf("%s: %w", v.name, err)
 	}
 	if help {
-		fmt.Printf("kakuri-runtime %s: %s\n\nUsage:\n  kakuri-runtime %[1]s [flags] %[3]s\n\nFlags:\n%[4]s", v.name, v.help, v.args, helpText(flags))
+		fmt.Printf("NAME:\n   kakuri-runtime %s - %s\n\nUSAGE:\n   kakuri-runtime %[1]s [options] %[3]s\n\nOPTIONS:\n%[4]s\nGLOBAL OPTIONS:\n%[5]s", v.name, v.help, v.args, helpText(flags), helpText(global))
 		return 0, nil
 	}
 	return do(left)
@@ -108,13 +120,14 @@ func stateDir() string {
 	return "/run/kakuri-runtime"
 }
 
+// usage has runc's headings and its first line, which other programs look for.
 func usage(global []flag) string {
 	var s strings.Builder
-	s.WriteString("kakuri-runtime runs OCI bundles\n\nUsage:\n  kakuri-runtime [global flags] COMMAND [flags] [arguments]\n\nCommands:\n")
+	s.WriteString("NAME:\n   kakuri-runtime in the place of runc - Open Container Initiative runtime\n\nUSAGE:\n   kakuri-runtime [global options] COMMAND [options] [arguments]\n\nVERSION:\n   " + version + "\n\nCOMMANDS:\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(&s, "  %-10s %s\n", v.name, v.help)
+		fmt.Fprintf(&s, "   %-11s %s\n", v.name, v.help)
 	}
-	s.WriteString("\nGlobal flags:\n" + helpText(global))
+	s.WriteString("\nGLOBAL OPTIONS:\n" + helpText(global))
 	s.WriteString(`
 A bundle is a directory with a config.json of the OCI runtime-spec and the root
 file system that it names. Exit code of run and exec: the process's own, 128 plus
