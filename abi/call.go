@@ -43,6 +43,8 @@ const (
 	CallSetgroups
 	CallSetresuid
 	CallSetresgid
+	CallSetfsuid
+	CallSetfsgid
 	CallUmask
 	CallPrlimit
 	CallExecve
@@ -124,6 +126,8 @@ var callTable = [callEnd]struct {
 	CallSetgroups:        {"setgroups", 116, 159},
 	CallSetresuid:        {"setresuid", 117, 147},
 	CallSetresgid:        {"setresgid", 119, 149},
+	CallSetfsuid:         {"setfsuid", 122, 151},
+	CallSetfsgid:         {"setfsgid", 123, 152},
 	CallUmask:            {"umask", 95, 166},
 	CallPrlimit:          {"prlimit64", 302, 261},
 	CallExecve:           {"execve", 59, 221},

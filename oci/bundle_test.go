@@ -186,7 +186,7 @@ func TestRunErrors(t *testing.T) {
 		change func(s *specs.Spec)
 		texts  []string
 	}{
-		"program": {func(s *specs.Spec) { s.Process.Args = []string{"/no/such"} }, []string{"execve /no/such", "config.json process.args", "ENOENT"}},
+		"program": {func(s *specs.Spec) { s.Process.Args = []string{"/no/such"} }, []string{"exec /no/such: no such file or directory\n"}},
 		"root":    {func(s *specs.Spec) { s.Root.Path = "none" }, []string{"config.json root.path", "ENOENT", "there is no "}},
 		"mount":   {func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" }, []string{"config.json mounts[0]", "this kernel has no file system nosuchfs"}},
 		"source": {func(s *specs.Spec) {

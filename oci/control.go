@@ -51,7 +51,7 @@ func (c *Container) Start(ctx context.Context) error {
 			if e != nil {
 				return errors.Join(err, e)
 			}
-			return fmt.Errorf("execve %s (config.json process.args): %w", spec.Process.Args[0], err)
+			return &ExecError{Program: spec.Process.Args[0], Err: err}
 		}
 		if err := c.runHooks(ctx, "poststart"); err != nil {
 			return errors.Join(err, c.end())
@@ -89,15 +89,17 @@ func waitStarted(ctx context.Context, fd int) error {
 	}
 }
 
-// Kill sends a signal to the container's first process; with all to every process of it, where its end is not
-// the end of them all anyway.
+// Kill sends a signal to the container's first process; with all, and always for SIGKILL, to every process of it, where
+// its end is not the end of them all anyway. Those may be there still when the first one has ended.
 func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) error {
 	p := c.process()
 	if p != nil {
 		defer p.close()
 	}
-	if all && !c.state.OwnPIDs {
-		return c.killAll(ctx, sig)
+	if (all || sig == unix.SIGKILL) && !c.state.OwnPIDs {
+		if pids, err := c.Processes(); err == nil && len(pids) > 0 {
+			return c.killAll(ctx, sig)
+		}
 	}
 	if p == nil {
 		return ErrNotRunning

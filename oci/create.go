@@ -127,6 +127,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			c.poststop(ctx, c.config)
 		}
 	}()
+	r.debug("nsexec container setup: %d steps", len(p.Steps))
 	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{c: c, group: g}, Start: func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
 		first := openProcess(pid)
@@ -141,11 +142,13 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 				r.warn(n)
 			}
 		}
+		r.debug("child process in init() has pid %d", pid)
 		return c.save()
 	}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, execFailed(err)
 	}
+	r.debug("init: closing the pipe to signal completion")
 	if err := connect(proc, o); err != nil {
 		proc.Signal(unix.SIGKILL)
 		proc.Wait()
@@ -197,6 +200,13 @@ func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, 
 func (r *Runtime) warn(s string) {
 	if r.Warn != nil {
 		r.Warn(s)
+	}
+}
+
+// debug tells what goes on, in the words that people look for in the log of runc.
+func (r *Runtime) debug(format string, args ...any) {
+	if r.Debug != nil {
+		r.Debug(format, args...)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -62,15 +64,18 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 		return 0, ErrNotRunning
 	}
 	defer first.close()
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Start: func(int) error {
+	c.runtime.debug("nsexec container setup: %d steps", len(p.Steps))
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Start: func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
 		if _, alive := first.stat(); !alive {
 			return ErrNotRunning
 		}
+		c.runtime.debug("child process in init() has pid %d", pid)
+		c.runtime.debug("setns_init: about to exec")
 		return nil
 	}})
 	if err != nil {
-		return 0, err
+		return 0, execFailed(err)
 	}
 	if err := connect(proc, o.ProcessOptions); err != nil {
 		proc.Signal(unix.SIGKILL)
@@ -145,9 +150,18 @@ func (c *Container) joinGroup(g *group, sub string) (*plan.Cgroup, error) {
 
 // LoadProcess reads a process of runtime-spec from a JSON file.
 func LoadProcess(file string) (*specs.Process, error) {
-	data, err := host.ReadFile(file)
+	f, err := os.Open(file) // which may be a pipe of the caller's
 	if err != nil {
 		return nil, err
+	}
+	defer f.Close()
+	const max = 100 << 20
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > max {
+		return nil, fmt.Errorf("%s: larger than 100 MB", file)
 	}
 	p, err := specjson.DecodeProcess(data)
 	if err != nil {

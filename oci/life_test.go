@@ -217,7 +217,7 @@ func TestStartError(t *testing.T) {
 	if err := os.Remove(gone); err != nil {
 		t.Fatal(err)
 	}
-	p.bad("execve /gone (config.json process.args): no such file or directory", "start", "x")
+	p.bad("exec /gone: no such file or directory\n", "start", "x")
 	p.until("x", specs.StateStopped)
 	p.good("delete", "x")
 	p.empty()
@@ -428,7 +428,7 @@ func TestLog(t *testing.T) {
 	if out, code := p.do("--log-format", "xml", "list"); code != 1 || !strings.Contains(out, "invalid log-format: xml") {
 		t.Errorf("code %d: %q", code, out)
 	}
-	if out, code := p.do("none"); code != 1 || !strings.Contains(out, `no such command: \"none\"`) {
+	if out, code := p.do("none"); code != 3 || !strings.Contains(out, "No help topic for 'none'") {
 		t.Errorf("code %d: %q", code, out)
 	}
 	if out, code := p.do("kill", "--none", "x"); code != 1 || !strings.Contains(out, "flag provided but not defined: -none") {

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +33,8 @@ type Runtime struct {
 	Warn func(string) // told of what a plan leaves out; nil is none
 	// Systemd has systemd make the cgroups of new containers: linux.cgroupsPath is SLICE:PREFIX:NAME then.
 	Systemd bool
+	// Debug is told what goes on, as fmt.Printf would be; nil is none.
+	Debug func(format string, args ...any)
 }
 
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.
@@ -41,6 +45,29 @@ var (
 	ErrNotPaused  = errors.New("container not paused")
 	ErrInvalidID  = errors.New("invalid container ID format")
 )
+
+// An ExecError is an execve of the container's process that failed when all else was there. Its text is that of runc.
+type ExecError struct {
+	Program string
+	Err     error
+}
+
+// Error is one line.
+func (e *ExecError) Error() string { return "exec " + e.Program + ": " + e.Err.Error() }
+
+// Unwrap gives the error of the kernel.
+func (e *ExecError) Unwrap() error { return e.Err }
+
+// execFailed makes an ExecError of the error of a plan's last step.
+func execFailed(err error) error {
+	var e *launch.Error
+	if errors.As(err, &e) {
+		if x, ok := e.Step.Op.(*plan.Exec); ok {
+			return &ExecError{Program: x.Args[0], Err: e.Err}
+		}
+	}
+	return err
+}
 
 // The status of a container beyond those of runtime-spec.
 const (

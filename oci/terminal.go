@@ -33,6 +33,13 @@ func attach(master *os.File) (*terminal, error) {
 		}
 		t.saved = mode
 	}
+	// Lines end as the program wrote them: what turns LF into CR LF is the caller's terminal, if there is one.
+	if mode, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS); err == nil {
+		mode.Oflag &^= unix.ONLCR
+		if err := unix.IoctlSetTermios(int(master.Fd()), unix.TCSETS, mode); err != nil {
+			return nil, os.NewSyscallError("tcsetattr", err)
+		}
+	}
 	t.output = make(chan struct{})
 	go io.Copy(master, os.Stdin)
 	go func() {

@@ -35,6 +35,9 @@ const (
 	tiocgptpeer = 0x5441
 )
 
+// unchanged is the id that chown(2) leaves as it is.
+const unchanged = 0xffffffff
+
 func (t *Terminal) lower(a *Asm) {
 	a.call(abi.CallOpenat, fd(RegPts), a.str("ptmx"), num(abi.ORdwr|abi.ONoctty|abi.OCloexec), num(0)).into(RegMaster)
 	a.call(abi.CallIoctl, fd(RegMaster), num(tiocsptlck), a.mem(make([]byte, 4)))
@@ -46,8 +49,9 @@ func (t *Terminal) lower(a *Asm) {
 		binary.LittleEndian.PutUint16(size[2:], t.Columns)
 		a.call(abi.CallIoctl, fd(RegMaster), num(tiocswinsz), a.mem(size))
 	}
-	if t.UID != 0 || t.GID != 0 {
-		a.call(abi.CallFchownat, fd(slave), a.str(""), num(uint64(t.UID)), num(uint64(t.GID)), num(abi.AtEmptyPath))
+	if t.UID != 0 {
+		// Its group is that of devpts's option gid: write(1) and its like rely on that.
+		a.call(abi.CallFchownat, fd(slave), a.str(""), num(uint64(t.UID)), num(unchanged), num(abi.AtEmptyPath))
 	}
 	a.call(abi.CallSetsid).accept(abi.EPERM) // a session of its own was made before
 	a.call(abi.CallIoctl, fd(slave), num(tiocsctty), num(0))

@@ -21,13 +21,16 @@ var killVerb = verb{"kill", "ID [SIGNAL]", "send a signal to a container's proce
 		sig := abi.Signal(syscall.SIGTERM)
 		if len(args) == 2 {
 			var ok bool
-			if sig, ok = abi.ParseSignal(args[1]); !ok {
+			if sig, ok = abi.ParseSignal(args[1]); !ok && args[1] != "0" { // which asks whether there is a process
 				return 1, fmt.Errorf("unknown signal %q", args[1])
 			}
 		}
 		x, err := c.runtime.Open(args[0])
 		if err == nil {
 			err = x.Kill(background, syscall.Signal(sig), all)
+		}
+		if all && errors.Is(err, oci.ErrNotRunning) {
+			return 0, nil // then nothing is left to do
 		}
 		if err != nil {
 			return 1, err

@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/kakuri/kakuri/oci"
 )
 
 // A log is where errors and warnings go, in the forms that a runtime's callers parse: the last line of level error
@@ -51,8 +54,12 @@ func (l *log) line(level, msg string) {
 
 // fail writes the error that ends the command: to the log, and for a person to stderr.
 func (l *log) fail(err error) {
-	l.line("error", err.Error())
-	if l.file != nil {
+	// What the container's own process failed with is no fault of the runtime: runc's prints it bare.
+	var exec *oci.ExecError
+	if !errors.As(err, &exec) || l.file != nil {
+		l.line("error", err.Error())
+	}
+	if exec != nil || l.file != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 }

@@ -63,7 +63,7 @@ func (c *command) run(args []string) (int, error) {
 	var logFile, logFormat, ignored string
 	var showVersion, help bool
 	c.runtime.Root = stateDir()
-	c.runtime.Warn = c.log.warn
+	c.runtime.Warn, c.runtime.Debug = c.log.warn, c.log.debugf
 	global := []flag{
 		text("root", &c.runtime.Root, "DIR", "where the state of containers is kept"),
 		text("log", &logFile, "FILE", "write errors and warnings there too"),

@@ -1,0 +1,177 @@
+package oci
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors of the caller are passed on when it says so, and no others.
+func TestPreserveFDs(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	given := func(text string) *os.File {
+		f, err := os.Create(filepath.Join(nstest.Dir(t), text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Seek(0, 0); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	const show = "for n in 3 4 5; do cat <&$n; done 2>/dev/null; echo; exit 0"
+	for _, verb := range []string{"run", "exec"} {
+		dir := bundle(t, base("exec sleep 100"))
+		if verb == "exec" {
+			p.good("run", "-d", "--bundle", dir, "x")
+		} else {
+			write(t, dir, base(show))
+		}
+		args := []string{"run", "--preserve-fds", "2", "--bundle", dir, "x"}
+		if verb == "exec" {
+			args = []string{"exec", "--preserve-fds=2", "x", "sh", "-c", show}
+		}
+		c := p.command(args...)
+		c.ExtraFiles = []*os.File{given("one"), given("two"), given("three")}
+		if out, err := c.CombinedOutput(); err != nil || string(out) != "onetwo\n" {
+			t.Errorf("%s: %v: %q", verb, err, out)
+		}
+		p.good("delete", "-f", "x")
+	}
+	p.empty()
+}
+
+// Lines that a program on a terminal writes reach the caller as they were: its own terminal, when there is one, turns LF into CR LF.
+func TestTerminalLines(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("echo one; echo two")
+	s.Process.Terminal = true
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+		specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}})
+	if out := p.good("run", "--bundle", bundle(t, s), "x"); out != "one\ntwo\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// Without a pid namespace of its own the end of a container's first process is not that of the others: KILL is for all of them, also when it
+// is gone. A signal 0 asks, and --all makes it no error that nobody is there.
+func TestKillWithoutPIDNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := limited("sleep 100 & exec sleep 100", 10)
+	s.Linux.Namespaces = s.Linux.Namespaces[1:]
+	p.good("run", "-d", "--bundle", bundle(t, s), "x")
+	group := pidsDir(t)
+	processes := func() string {
+		data, err := os.ReadFile(group + "/cgroup.procs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	nstest.Until(t, "there are two processes", func() bool { return strings.Count(processes(), "\n") == 2 })
+	p.good("kill", "x", "0")
+	if err := unix.Kill(p.state("x").Pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p.until("x", specs.StateStopped)
+	if strings.Count(processes(), "\n") != 1 {
+		t.Errorf("processes: %q", processes())
+	}
+	p.bad("container not running", "kill", "x", "0")
+	p.good("kill", "x", "KILL")
+	nstest.Until(t, "no process is left", func() bool { return processes() == "" })
+	p.bad("container not running", "kill", "x", "KILL")
+	p.good("kill", "--all", "x", "KILL")
+	p.good("delete", "x")
+	p.empty()
+	removeParents(t)
+}
+
+// spec writes a configuration that runs, and never over another.
+func TestSpec(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("true"))
+	config := filepath.Join(dir, "config.json")
+	p.bad("exists. Remove it first", "spec", "--bundle", dir)
+	for _, rootless := range []bool{false, true} {
+		if err := os.Remove(config); err != nil {
+			t.Fatal(err)
+		}
+		p.good("spec", fmt.Sprintf("--rootless=%v", rootless), "--bundle", dir)
+		data, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s specs.Spec
+		if err := json.Unmarshal(data, &s); err != nil {
+			t.Fatal(err)
+		}
+		user := false
+		for _, n := range s.Linux.Namespaces {
+			user = user || n.Type == specs.UserNamespace
+		}
+		if user != rootless || (len(s.Linux.UIDMappings) == 1) != rootless {
+			t.Errorf("rootless %v: %s", rootless, data)
+		}
+		s.Process.Terminal, s.Process.Args = false, []string{"sh", "-c", "touch /x 2>/dev/null || echo read-only $(id -u)"}
+		write(t, dir, &s)
+		if out := p.good("run", "--bundle", dir, "x"); out != "read-only 0\n" {
+			t.Errorf("rootless %v: %q", rootless, out)
+		}
+	}
+}
+
+// Words that other programs look for in the output.
+func TestCallersWords(t *testing.T) {
+	nstest.Root(t)
+	p := newPlace(t)
+	for want, args := range map[string][]string{
+		"runc version 1.": {"--version"},
+		"NAME:\n   kakuri-runtime in the place of runc - Open Container Initiative runtime\n": {"--help"},
+		"NAME:\n   kakuri-runtime create - ":                                                  {"create", "--help"},
+		"NAME:\n   kakuri-runtime kill - ":                                                    {"help", "kill"},
+	} {
+		if out := p.good(args...); !strings.Contains(out, want) {
+			t.Errorf("%v: %q, want %q", args, out, want)
+		}
+	}
+	p.bad("no such file or directory", "list")
+	dir := bundle(t, base("true"))
+	for _, args := range [][]string{{"--debug"}, {"--debug", "--log", filepath.Join(dir, "log")}} {
+		out := p.good(append(args, "run", "--bundle", dir, "x")...)
+		if len(args) > 1 {
+			if out != "" {
+				t.Errorf("%q", out)
+			}
+			data, err := os.ReadFile(args[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = string(data)
+		}
+		for _, want := range []string{"level=debug", "nsexec container setup", "child process in init()", "init: closing the pipe to signal completion"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%v: %q has no %q", args, out, want)
+			}
+		}
+	}
+}
