@@ -51,6 +51,9 @@ type Options struct {
 	// Start, when set, is called when all is built, before the container is told to
 	// go on to its execve. An error ends it.
 	Start func(pid int) error
+	// Terminal, when set, is called just before Start with the master side of the
+	// container's new terminal, on which nothing has been written yet.
+	Terminal func(master int) error
 }
 
 // Run executes p up to and including its execve. Where the plan has the container
@@ -457,6 +460,11 @@ func isStart(op plan.Op) bool {
 func (r *run) start(i int) error {
 	if _, err := r.receive(i, plan.MsgSync); err != nil {
 		return err
+	}
+	if fd := int(r.ours.regs[plan.RegMaster]); fd >= 0 && r.opts.Terminal != nil {
+		if err := r.opts.Terminal(fd); err != nil {
+			return r.fail(i, "", err)
+		}
 	}
 	if r.opts.Start == nil {
 		return nil

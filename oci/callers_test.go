@@ -14,7 +14,7 @@ import (
 )
 
 // Descriptors of the caller are passed on when it says so, and no others.
-func TestPreserveFDs(t *testing.T) {
+func TestDescriptorsArrive(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
@@ -104,8 +104,32 @@ func TestKillWithoutPIDNamespace(t *testing.T) {
 	removeParents(t)
 }
 
+// A program that is not there is told in the words by which engines choose the exit code 127.
+func TestNoProgram(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("")
+	for program, want := range map[string]string{"/no/such": "exec /no/such: no such file or directory\n", "nosuch": `exec: "nosuch": executable file not found in $PATH` + "\n"} {
+		s.Process.Args = []string{program}
+		dir := bundle(t, s)
+		for _, verb := range []string{"run", "create"} {
+			if out, code := p.do(verb, "--bundle", dir, "x"); code != 1 || out != want {
+				t.Errorf("%s %s: code %d: %q", verb, program, code, out)
+			}
+		}
+		write(t, dir, base("exec sleep 100"))
+		p.good("run", "-d", "--bundle", dir, "x")
+		if out, code := p.do("exec", "x", program); code != 255 || out != "exec failed: "+want {
+			t.Errorf("exec %s: code %d: %q", program, code, out)
+		}
+		p.good("delete", "-f", "x")
+	}
+	p.empty()
+}
+
 // spec writes a configuration that runs, and never over another.
-func TestSpec(t *testing.T) {
+func TestSpecCommand(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)

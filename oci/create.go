@@ -128,7 +128,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 	}()
 	r.debug("nsexec container setup: %d steps", len(p.Steps))
-	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{c: c, group: g}, Start: func(pid int) error {
+	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{c: c, group: g}, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
 		first := openProcess(pid)
 		if first == nil {

@@ -65,7 +65,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	}
 	defer first.close()
 	c.runtime.debug("nsexec container setup: %d steps", len(p.Steps))
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Start: func(pid int) error {
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
 		if _, alive := first.stat(); !alive {
 			return ErrNotRunning

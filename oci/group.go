@@ -22,9 +22,12 @@ type group struct {
 	unit   *systemd.Unit
 }
 
-// newGroup works out a container's cgroup, and makes none. It is nil on a host that has no cgroups
-// at all, where nobody asked for one.
+// newGroup works out a container's cgroup, and makes none. It is nil where the caller wants none,
+// and on a host that has no cgroups at all, where nobody asked for one.
 func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*group, error) {
+	if r.NoCgroup {
+		return nil, nil
+	}
 	h, err := cgroup.Detect()
 	var path string
 	var resources *specs.LinuxResources

@@ -94,7 +94,7 @@ func (c *Container) hookProcess(ctx context.Context, h *plan.RunHook, pid int, s
 		}
 		if g != nil {
 			defer g.Close()
-			hands.group = &group{Group: g}
+			hands.group = g
 		}
 		if joined, err = c.joinGroup(g, ""); err != nil {
 			return err

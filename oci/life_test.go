@@ -174,13 +174,11 @@ func TestCreateErrors(t *testing.T) {
 	nstest.NoLeaks(t)
 	p := newPlace(t)
 	for name, change := range map[string]func(*specs.Spec){
-		"ENOENT":                   func(s *specs.Spec) { s.Process.Args = []string{"/no/such"} },
-		"faccessat2 nosuch":        func(s *specs.Spec) { s.Process.Args = []string{"nosuch"} },
-		"EACCES":                   func(s *specs.Spec) { s.Process.Args = []string{"/plain"} },
-		"console socket":           func(s *specs.Spec) { s.Process.Terminal = true },
-		"config.json root.path":    func(s *specs.Spec) { s.Root.Path = "none" },
-		"config.json mounts[0]":    func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" },
-		"config.json: process.cwd": func(s *specs.Spec) { s.Process.Cwd = "x" },
+		"exec /plain: permission denied": func(s *specs.Spec) { s.Process.Args = []string{"/plain"} },
+		"console socket":                 func(s *specs.Spec) { s.Process.Terminal = true },
+		"config.json root.path":          func(s *specs.Spec) { s.Root.Path = "none" },
+		"config.json mounts[0]":          func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" },
+		"config.json: process.cwd":       func(s *specs.Spec) { s.Process.Cwd = "x" },
 	} {
 		s := base("true")
 		change(s)

@@ -30,9 +30,11 @@ import (
 // that Delete takes away.
 type Runtime struct {
 	Root string
-	Warn func(string) // told of what a plan leaves out; nil is none
 	// Systemd has systemd make the cgroups of new containers: linux.cgroupsPath is SLICE:PREFIX:NAME then.
 	Systemd bool
+	// NoCgroup leaves containers in the caller's cgroup, without limits.
+	NoCgroup bool
+	Warn     func(string) // told of what a plan leaves out; nil is none
 	// Debug is told what goes on, as fmt.Printf would be; nil is none.
 	Debug func(format string, args ...any)
 }
@@ -46,24 +48,32 @@ var (
 	ErrInvalidID  = errors.New("invalid container ID format")
 )
 
-// An ExecError is an execve of the container's process that failed when all else was there. Its text is that of runc.
+// An ExecError is a program of the container that is not there, or cannot be executed, when all else is done. Its text is that of runc.
 type ExecError struct {
 	Program string
 	Err     error
 }
 
 // Error is one line.
-func (e *ExecError) Error() string { return "exec " + e.Program + ": " + e.Err.Error() }
+func (e *ExecError) Error() string {
+	if errors.Is(e.Err, os.ErrNotExist) && !strings.Contains(e.Program, "/") {
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Program)
+	}
+	return "exec " + e.Program + ": " + e.Err.Error()
+}
 
 // Unwrap gives the error of the kernel.
 func (e *ExecError) Unwrap() error { return e.Err }
 
-// execFailed makes an ExecError of the error of a plan's last step.
+// execFailed makes an ExecError of the error of a plan's last step, or of the one that looks for its program.
 func execFailed(err error) error {
 	var e *launch.Error
 	if errors.As(err, &e) {
-		if x, ok := e.Step.Op.(*plan.Exec); ok {
+		switch x := e.Step.Op.(type) {
+		case *plan.Exec:
 			return &ExecError{Program: x.Args[0], Err: e.Err}
+		case *plan.FindProgram:
+			return &ExecError{Program: x.Program, Err: e.Err}
 		}
 	}
 	return err

@@ -33,13 +33,6 @@ func attach(master *os.File) (*terminal, error) {
 		}
 		t.saved = mode
 	}
-	// Lines end as the program wrote them: what turns LF into CR LF is the caller's terminal, if there is one.
-	if mode, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS); err == nil {
-		mode.Oflag &^= unix.ONLCR
-		if err := unix.IoctlSetTermios(int(master.Fd()), unix.TCSETS, mode); err != nil {
-			return nil, os.NewSyscallError("tcsetattr", err)
-		}
-	}
 	t.output = make(chan struct{})
 	go io.Copy(master, os.Stdin)
 	go func() {
@@ -47,6 +40,25 @@ func attach(master *os.File) (*terminal, error) {
 		io.Copy(os.Stdout, master) // ends with EIO once nobody has the other side
 	}()
 	return t, nil
+}
+
+// lines is what is done to a new terminal, unless it is for somebody else: who has the socket.
+func lines(socket string) func(master int) error {
+	if socket != "" {
+		return nil
+	}
+	return plainLines
+}
+
+// plainLines has lines that are written to a terminal end as the program wrote them: what turns LF into CR LF is the
+// caller's own terminal, if there is one.
+func plainLines(master int) error {
+	mode, err := unix.IoctlGetTermios(master, unix.TCGETS)
+	if err != nil {
+		return os.NewSyscallError("tcgetattr", err)
+	}
+	mode.Oflag &^= unix.ONLCR
+	return os.NewSyscallError("tcsetattr", unix.IoctlSetTermios(master, unix.TCSETS, mode))
 }
 
 // resize returns what gives the container's terminal the size of this one, nil without one.

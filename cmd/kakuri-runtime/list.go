@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/oci"
-	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // shown is a container in state and list, field for field as runc gives it.
@@ -120,10 +119,7 @@ var psVerb = verb{"ps", "ID [OPTIONS OF PS]", "list the processes of a container
 		if err != nil {
 			return 1, err
 		}
-		if s := x.Status(); s == specs.StateStopped {
-			return 1, oci.ErrNotRunning
-		}
-		pids, err := x.Processes()
+		pids, err := x.Processes() // there may be some when the first one has ended
 		if err != nil {
 			return 1, err
 		}

@@ -70,6 +70,13 @@ func (c *command) run(args []string) (int, error) {
 		text("log-format", &logFormat, "FORMAT", "text (default) or json"),
 		yes("debug", &c.log.debug, "log more"),
 		yes("systemd-cgroup", &c.runtime.Systemd, "have systemd make control groups"),
+		flag{names: "cgroup-manager", arg: "MANAGER", help: "cgroupfs (default), systemd, or disabled: none is made", value: func(s string) error {
+			c.runtime.Systemd, c.runtime.NoCgroup = s == "systemd", s == "disabled"
+			if s != "cgroupfs" && !c.runtime.Systemd && !c.runtime.NoCgroup {
+				return errors.New("it is cgroupfs, systemd or disabled")
+			}
+			return nil
+		}},
 		text("rootless", &ignored, "BOOL", "auto (default), true or false: found out in any case"),
 		text("criu", &ignored, "PATH", "not used: criu is looked for in PATH"),
 		yes("version v", &showVersion, "print the version"),
