@@ -175,7 +175,7 @@ func diskTree() (int, error) {
 	if disk == "" {
 		return -1, nil
 	}
-	dir, err := os.MkdirTemp(disk, "nstest-")
+	dir, err := os.MkdirTemp(disk, "tests-")
 	if err != nil {
 		return -1, err
 	}

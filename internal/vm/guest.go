@@ -264,6 +264,9 @@ func guestJobs() error {
 	if err != nil {
 		return err
 	}
+	if err := os.Setenv("PATH", guestPath); err != nil {
+		return tell(err)
+	}
 	t := &teller{to: json.NewEncoder(port)}
 	data, err := os.ReadFile("/" + workDir + "/" + jobsFile)
 	if err != nil {
