@@ -39,7 +39,7 @@ func Experiments() []Experiment {
 		{"E8", e8.Title, e8.ShowsRoot, same("kakuri run host sh -c 'id -u; cat /proc/self/uid_map'")},
 		{"E9", e9.Title, e9.Shows, same("kakuri run --tmpfs " + TourDir + " host sh -c 'echo hello > /hello.txt'")},
 		{"E10", e10.Title, e10.Shows, func(p Place) string {
-			return "kakuri run -h web-a -v " + p.exe() + ":/kakuri:ro host /kakuri tour serve 8080"
+			return "kakuri run -h web-a -v " + p.exe() + ":/tmp/kakuri:ro host /tmp/kakuri tour serve 8080"
 		}},
 		{"E11", e11.Title, e11.Shows, same("kakuri run --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'")},
 		{"E12", e12.Title, e12.Shows, same("kakuri run host uname -r")},
@@ -67,7 +67,7 @@ func HandLine(p Place) string {
 
 func nestedCommand(p Place) string {
 	return "kakuri run --cap-add SYS_ADMIN --security-opt systempaths=unconfined -v " + p.exe() +
-		":/kakuri:ro host /kakuri unshare --fork --pid --mount-proc ls /proc"
+		":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc ls /proc"
 }
 
 func (p Place) exe() string {

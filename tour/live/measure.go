@@ -31,7 +31,7 @@ i=0; until { read c < /proc/$!/comm && [ "$c" = sleep ]; } || [ $i = 99999 ]; do
 
 	// The innermost shell lists what it sees into the pipe, then waits in it for ever.
 	nestedScript = `mkfifo /tmp/up
-/kakuri unshare --fork --pid --mount-proc sh -c 'for p in /proc/[0-9]*; do echo "${p#/proc/}"; done > /tmp/up; read c < /tmp/up' < /dev/null &
+/tmp/kakuri unshare --fork --pid --mount-proc sh -c 'for p in /proc/[0-9]*; do echo "${p#/proc/}"; done > /tmp/up; read c < /tmp/up' < /dev/null &
 innermost=; while read n; do innermost="$innermost $n"; done < /tmp/up`
 )
 
@@ -401,7 +401,7 @@ func (l *lab) ports() (*tour.E10, error) {
 		}
 		cells = append(cells, c)
 		// Its first line says that it listens, or why it cannot.
-		said, err := c.line(l.ctx, fmt.Sprintf("mkfifo /tmp/up; /kakuri tour serve %d < /dev/null > /tmp/up 2>&1 &\nuntil [ -p /tmp/up ]; do :; done; read line < /tmp/up; echo \"$line\"", r.Host.Port))
+		said, err := c.line(l.ctx, fmt.Sprintf("mkfifo /tmp/up; /tmp/kakuri tour serve %d < /dev/null > /tmp/up 2>&1 &\nuntil [ -p /tmp/up ]; do :; done; read line < /tmp/up; echo \"$line\"", r.Host.Port))
 		if err != nil {
 			return nil, err
 		}
@@ -412,7 +412,7 @@ func (l *lab) ports() (*tour.E10, error) {
 	}
 	for i, c := range cells {
 		s := &r.Inside.Servers[i]
-		if s.Answer, err = c.line(l.ctx, fmt.Sprintf("/kakuri tour ask %d", r.Host.Port)); err != nil {
+		if s.Answer, err = c.line(l.ctx, fmt.Sprintf("/tmp/kakuri tour ask %d", r.Host.Port)); err != nil {
 			return nil, err
 		}
 		if s.Network, err = c.line(l.ctx, "readlink /proc/self/ns/net"); err != nil {

@@ -152,12 +152,14 @@ func (l *lab) close() {
 }
 
 // exe returns the mount that shows kakuri itself to a container.
+// Of the host's own directories each may have something of that name, or be one where an
+// ordinary user can make nothing; /tmp is new.
 func (l *lab) exe() (engine.Mount, error) {
 	if l.Exe == "" {
 		return engine.Mount{}, errors.New("the path of kakuri's own program is not known")
 	}
 	return engine.Mount{
-		Type: "bind", Source: l.Exe, Dest: "/kakuri", Options: []string{"rprivate", "rro"}, MustHave: true,
-		Flag: "-v " + l.Exe + ":/kakuri:ro",
+		Type: "bind", Source: l.Exe, Dest: "/tmp/kakuri", Options: []string{"rprivate", "rro"}, MustHave: true,
+		Flag: "-v " + l.Exe + ":/tmp/kakuri:ro",
 	}, nil
 }
