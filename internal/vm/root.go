@@ -44,6 +44,7 @@ func rootFiles() [][2]string {
 		{"etc/pam.d/common-password", "password required pam_permit.so\n"},
 		{"etc/pam.d/common-session", "session required pam_permit.so\nsession optional pam_systemd.so\n"},
 		{"etc/pam.d/common-session-noninteractive", "session required pam_permit.so\nsession optional pam_systemd.so\n"},
+		{"etc/shadow", "root:*:20000:0:99999:7:::\n"},
 		{"etc/subgid", idRange},
 		{"etc/subuid", idRange},
 	}
@@ -117,6 +118,9 @@ func furnish(tree, arch string, debs []string) error {
 		if err := os.WriteFile(p, []byte(f[1]), 0o644); err != nil {
 			return err
 		}
+	}
+	if err := os.Chmod(filepath.Join(tree, "etc/shadow"), 0o600); err != nil {
+		return err
 	}
 	// dpkg's alternatives are links that its scripts make.
 	return os.Symlink("mawk", filepath.Join(tree, "usr/bin/awk"))
