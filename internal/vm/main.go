@@ -80,7 +80,7 @@ func flags() (options, error) {
 	flag.StringVar(&o.Mirror, "mirror", "", "`URL` of Debian's archive; that of the machine's apt when empty")
 	flag.StringVar(&o.Cache, "cache", "", "directory for kernels and images (default kakuri-vm in the user's cache directory)")
 	flag.BoolVar(&o.Update, "update", false, "ask the archive again for what is in the cache")
-	flag.DurationVar(&o.Limit, "limit", 20*time.Minute, "of one guest's time")
+	flag.DurationVar(&o.Limit, "limit", 30*time.Minute, "of one guest's time")
 	flag.Parse()
 	o.Pkgs = strings.Fields(pkgs)
 	if flag.NArg() > 0 {
