@@ -19,7 +19,8 @@ type hierarchy struct {
 	kind    string // cgroup or cgroup2
 	options string // that select it: "cpu,cpuacct"; "name=systemd"; empty for version 2
 	own     string // directory of this process's cgroup
-	above   int    // the same, opened
+	back    int    // the same, opened
+	above   int    // directory of the cgroup that the new one is made in, opened
 	name    string // of the new cgroup in it
 }
 
@@ -95,7 +96,7 @@ func hierarchies() ([]hierarchy, error) {
 		if !ok || len(f) < 6 || len(g) < 3 || (g[0] != "cgroup" && g[0] != "cgroup2") || !strings.HasPrefix(f[4], "/sys/fs/cgroup") {
 			continue
 		}
-		h := hierarchy{point: f[4], kind: g[0], above: -1}
+		h := hierarchy{point: f[4], kind: g[0], back: -1, above: -1}
 		if g[0] == "cgroup" {
 			var chosen []string
 			for _, o := range strings.Split(g[2], ",") {
@@ -131,13 +132,23 @@ func ownPath(groups, options string) (string, bool) {
 	return "", false
 }
 
-// enter makes the cgroup name below this process's, and moves this process there.
+// enter makes the cgroup name below this process's, and moves this process there. On version 2 that is below the nearest
+// one which can give it controllers.
 func (h *hierarchy) enter(name string) error {
 	var err error
-	if h.above, err = unix.Open(h.own, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return &os.PathError{Op: "open", Path: h.own, Err: err}
+	above := h.own
+	if h.kind == "cgroup2" {
+		above = h.giving()
 	}
-	dir := filepath.Join(h.own, name)
+	for _, d := range []struct {
+		path string
+		fd   *int
+	}{{h.own, &h.back}, {above, &h.above}} {
+		if *d.fd, err = unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return &os.PathError{Op: "open", Path: d.path, Err: err}
+		}
+	}
+	dir := filepath.Join(above, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -152,13 +163,39 @@ func (h *hierarchy) enter(name string) error {
 	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0)
 }
 
+// giving finds the nearest cgroup, from this process's own upward, that gives all of its controllers to its children. One
+// with processes cannot, but for the root.
+func (h *hierarchy) giving() string {
+	for dir := h.own; dir != h.point; dir = filepath.Dir(dir) {
+		controllers, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+		if err == nil && give(dir, strings.Fields(string(controllers))) {
+			return dir
+		}
+	}
+	controllers, _ := os.ReadFile(filepath.Join(h.point, "cgroup.controllers"))
+	give(h.point, strings.Fields(string(controllers))) // what it cannot give, tests find missing
+	return h.point
+}
+
+func give(dir string, controllers []string) bool {
+	all := true
+	for _, c := range controllers {
+		if os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0) != nil {
+			all = false
+		}
+	}
+	return all && len(controllers) > 0
+}
+
 // leave goes back to where this process was, and removes what enter made.
 func (h *hierarchy) leave() {
-	if h.above < 0 {
+	if h.back < 0 || h.above < 0 {
+		unix.Close(h.back)
 		return
 	}
+	defer unix.Close(h.back)
 	defer unix.Close(h.above)
-	if fd, err := unix.Openat(h.above, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+	if fd, err := unix.Openat(h.back, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
 		unix.Write(fd, []byte("0"))
 		unix.Close(fd)
 	}
