@@ -270,7 +270,7 @@ func TestBelow(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if n.h.has("cpuset") {
+				if n.h.Version == limits.V1 && n.h.has("cpuset") {
 					if err := n.inherit(n.fd, next); err != nil {
 						t.Fatal(err)
 					}

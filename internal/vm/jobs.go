@@ -19,7 +19,9 @@ func testPackages() []testPackage {
 		{"./internal/nstest", ""},
 		{"./namespace", ""},
 		{"./host", ""},
-		{"./launch", "^TestLinknames$"},     // needs the sources of go
+		{"./launch", "^TestLinknames$"}, // needs the sources of go
+		{"./cgroup", ""},
+		{"./cgroup/systemd", ""},
 		{"./seccomp", "AgainstLibseccomp$"}, // needs gcc, and says nothing of the kernel
 		{"./oci", ""},
 		{"./verify", ""},
