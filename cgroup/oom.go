@@ -56,13 +56,21 @@ func (g *Group) OOM(ctx context.Context) (<-chan struct{}, error) {
 	if n.h.Version == limits.V1 {
 		watch = n.watchV1
 	}
-	next, events, err := watch(dir)
+	// A descriptor of its own: the watch outlives the Group's.
+	own, err := openDir(dir, ".")
 	if err != nil {
+		return nil, n.errorf("open: %w", err)
+	}
+	group := os.NewFile(uintptr(own), n.String())
+	next, events, err := watch(group)
+	if err != nil {
+		group.Close()
 		return nil, err
 	}
 	ch := make(chan struct{})
 	go func() {
 		defer close(ch)
+		defer group.Close()
 		defer events.Close()
 		stop := context.AfterFunc(ctx, func() { events.Close() })
 		defer stop()
@@ -87,17 +95,13 @@ func (g *Group) OOM(ctx context.Context) (<-chan struct{}, error) {
 type watcher func() (ok, oom bool)
 
 // watchV1 has the kernel count in an eventfd: Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control".
-func (n *node) watchV1(dir int) (watcher, *os.File, error) {
+func (n *node) watchV1(group *os.File) (watcher, *os.File, error) {
+	dir := int(group.Fd())
 	control, err := openFile(dir, "memory.oom_control", unix.O_RDONLY)
 	if err != nil {
 		return nil, nil, n.errorf("open memory.oom_control: %w", err)
 	}
 	defer unix.Close(control)
-	// Descriptors of its own: the watch outlives the Group's.
-	own, err := openDir(dir, ".")
-	if err != nil {
-		return nil, nil, n.errorf("open: %w", err)
-	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err == nil {
 		if err = writeFile(dir, "cgroup.event_control", fmt.Sprintf("%d %d", fd, control)); err != nil {
@@ -105,29 +109,28 @@ func (n *node) watchV1(dir int) (watcher, *os.File, error) {
 		}
 	}
 	if err != nil {
-		unix.Close(own)
 		return nil, nil, n.errorf("watch memory.oom_control: %w", err)
 	}
-	group := os.NewFile(uintptr(own), n.String())
 	events := os.NewFile(uintptr(fd), "eventfd")
 	return func() (bool, bool) {
 		buf := make([]byte, 8)
 		if _, err := events.Read(buf); err != nil {
-			group.Close()
 			return false, false
 		}
 		// The end of a cgroup counts as an event, too.
-		if _, err := readFile(int(group.Fd()), "memory.oom_control"); err != nil {
-			group.Close()
-			return false, false
-		}
-		return true, true
+		_, err := readFile(dir, "memory.oom_control")
+		return err == nil, err == nil
 	}, events, nil
 }
 
 // watchV2 watches two files: the count of ends, and whether there is still a process. A cgroup's
 // removal makes no event of its own.
-func (n *node) watchV2(dir int) (watcher, *os.File, error) {
+func (n *node) watchV2(group *os.File) (watcher, *os.File, error) {
+	dir := int(group.Fd())
+	last, err := n.oomKills(dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, nil, n.errorf("inotify_init: %w", err)
@@ -144,36 +147,25 @@ func (n *node) watchV2(dir int) (watcher, *os.File, error) {
 			return nil, nil, n.errorf("watch %s: %w", file, err)
 		}
 	}
-	own, err := openDir(dir, ".")
-	if err != nil {
-		unix.Close(fd)
-		return nil, nil, n.errorf("open: %w", err)
-	}
-	group := os.NewFile(uintptr(own), n.String())
-	last, err := n.oomKills(dir)
-	if err != nil {
-		unix.Close(fd)
-		group.Close()
-		return nil, nil, err
-	}
+	// One that came between the count and the watch makes no event.
+	count, err := n.oomKills(dir)
+	early := err == nil && count > last
 	events := os.NewFile(uintptr(fd), "inotify")
 	return func() (bool, bool) {
+		if early {
+			early, last = false, count
+			return true, true
+		}
 		buf := make([]byte, 4096)
 		if _, err := events.Read(buf); err != nil {
-			group.Close()
 			return false, false
 		}
-		at := int(group.Fd())
-		count, err := n.oomKills(at)
+		count, err := n.oomKills(dir)
 		oom := err == nil && count > last
 		last = max(last, count)
-		text, err2 := readFile(at, "cgroup.events")
+		text, err2 := readFile(dir, "cgroup.events")
 		populated, _ := keyed(text, "populated")
-		if err != nil || err2 != nil || populated == 0 {
-			group.Close()
-			return false, oom
-		}
-		return true, oom
+		return err == nil && err2 == nil && populated == 1, oom
 	}, events, nil
 }
 

@@ -456,6 +456,21 @@ func TestMemoryWatchStops(t *testing.T) {
 		if _, ok := <-oom; ok {
 			t.Error("an event that was none")
 		}
+		// Nor is it held with an event that nobody takes.
+		if err := apply(t, g, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(32 << 20)), Swap: ptr(int64(32 << 20))}}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel = context.WithCancel(context.Background())
+		if oom, err = g.OOM(ctx); err != nil {
+			t.Fatal(err)
+		}
+		m := start(t, g, "eat")
+		if sig := m.end(); sig != unix.SIGKILL {
+			t.Errorf("ended by %v", sig)
+		}
+		cancel()
+		for range oom {
+		}
 	})
 }
 
