@@ -3,6 +3,7 @@ package launch
 import (
 	"syscall"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -49,9 +50,16 @@ func hint(e *Error) string {
 		if errno == syscall.EACCES || errno == syscall.EPERM {
 			return "lowering oom_score_adj needs CAP_SYS_RESOURCE"
 		}
-	case *plan.Scheduler, *plan.IOPriority:
+	case *plan.Scheduler:
+		if errno == syscall.EPERM && op.Policy == abi.SchedDeadline {
+			return "process scheduler can't be used together with AllowedCPUs: SCHED_DEADLINE needs all processors, and CAP_SYS_NICE"
+		}
 		if errno == syscall.EPERM {
-			return "a higher priority needs CAP_SYS_NICE on the host, and a limit (RLIMIT_NICE, RLIMIT_RTPRIO) is enough for some; SCHED_DEADLINE allows no narrower set of processors"
+			return "a higher priority needs CAP_SYS_NICE on the host; for some RLIMIT_NICE or RLIMIT_RTPRIO is enough"
+		}
+	case *plan.IOPriority:
+		if errno == syscall.EPERM {
+			return "the class IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN on the host"
 		}
 	case *plan.MemoryPolicy:
 		if errno == syscall.EINVAL && len(op.Nodes) > 0 {

@@ -166,7 +166,7 @@ func (r *Runtime) compile(id string, spec *specs.Spec, facts plan.Facts, o plan.
 	if err != nil {
 		return plan.Plan{}, nil, err
 	}
-	o.Cgroup, o.ID = g.plan(spec), id
+	o.Cgroup, o.ID, o.AllCPUs = g.plan(spec), id, true
 	p, err := plan.Compile(spec, facts, o)
 	if err != nil {
 		if g != nil {

@@ -94,7 +94,7 @@ func WriteExample(dir string, s *specs.Spec) error {
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "config.json"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrExist) {
-		return errors.New("File config.json exists. Remove it first") // the words of runc
+		return errors.New("file config.json exists. Remove it first")
 	}
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	o.Bundle, o.Joined, o.ID = c.state.Bundle, true, c.ID
+	o.Bundle, o.Joined, o.ID, o.AllCPUs = c.state.Bundle, true, c.ID, true
 	return plan.Compile(spec, facts, o)
 }
 

@@ -38,10 +38,42 @@ func TestScheduling(t *testing.T) {
 	if out := p.good("exec", "c", "grep", "Cpus_allowed_list", "/proc/self/status"); out != "Cpus_allowed_list:\t"+lastCPU(t)+"\n" {
 		t.Errorf("%q", out)
 	}
+	// A runtime that is bound to one processor does not bind its containers.
+	var one unix.CPUSet
+	one.Set(0)
+	out := "Cpus_allowed_list:\t" + allCPUs(t) + "\n"
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	got := p.good("run", "-b", bundle(t, base("grep Cpus_allowed_list /proc/self/status")), "bound")
+	if err := unix.SchedSetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	if got != out {
+		t.Errorf("%q, want %q", got, out)
+	}
 	first, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.state("c").Pid))
 	if all := strings.Contains(string(first), "Cpus_allowed_list:\t"+lastCPU(t)+"\n"); err != nil || all != (runtime.NumCPU() == 1) {
 		t.Errorf("%v: the first process has what is for others", err)
 	}
+}
+
+// allCPUs lists the processors that this process may run on, as the kernel does.
+func allCPUs(t testing.TB) string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(data), "Cpus_allowed_list:\t")
+	list, _, _ := strings.Cut(after, "\n")
+	return list
 }
 
 // lastCPU is the highest processor that this process may run on.
@@ -538,7 +570,7 @@ func TestSpec(t *testing.T) {
 	nstest.NoLeaks(t)
 	p := newPlace(t)
 	dir := bundle(t, base("true"))
-	p.bad("File config.json exists. Remove it first", "spec", "--bundle", dir)
+	p.bad("file config.json exists. Remove it first", "spec", "--bundle", dir)
 	config := filepath.Join(dir, "config.json")
 	for _, args := range [][]string{{"spec", "-b", dir}, {"spec", "--rootless", "--bundle", dir}} {
 		os.Remove(config)

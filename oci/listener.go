@@ -30,7 +30,7 @@ func (c *Container) sendListener(op *plan.SendListener, pid, fd int) error {
 	}
 	defer unix.Close(socket)
 	if err := unix.Connect(socket, &unix.SockaddrUnix{Name: op.Path}); err != nil {
-		return fmt.Errorf("linux.seccomp.listenerPath: %w: an agent has to listen there", &os.PathError{Op: "connect", Path: op.Path, Err: err})
+		return fmt.Errorf("linux.seccomp.listenerPath: failed to connect with seccomp agent specified in the seccomp profile: %w", &os.PathError{Op: "connect", Path: op.Path, Err: err})
 	}
 	rights := unix.UnixRights(fd)
 	for len(data) > 0 {

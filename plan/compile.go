@@ -48,6 +48,9 @@ type Options struct {
 	// Joined is a process to be made in a container that exists: it may open a
 	// terminal in the container's own /dev/pts.
 	Joined bool
+	// AllCPUs lets the process run on all processors of its control group, whatever the
+	// caller is bound to.
+	AllCPUs bool
 	// ID is the container's, which names what it is given beside its plan.
 	ID string
 	// File is the program where process.args[0] is another name.

@@ -238,6 +238,15 @@ func wordsOf(list []wordValue) []string {
 // scheduling sets processor time, input and output, and where memory comes from.
 func (c *compiler) scheduling() error {
 	p := c.spec.Process
+	// Before the scheduler: SCHED_DEADLINE is bound to all processors.
+	if a := p.ExecCPUAffinity; a != nil && c.o.Joined && a.Initial+a.Final != "" {
+		if err := c.affinity("process.execCPUAffinity.final", a.Final); err != nil {
+			return err
+		}
+	} else if c.o.AllCPUs {
+		// The kernel takes those of the control group, and keeps the others in mind.
+		c.inside(&Affinity{CPUs: []Range{{0, maxCPU}}, Try: true}, because("default: not bound to the caller's processors"), nil)
+	}
 	if s := p.Scheduler; s != nil {
 		policy, err := findWord(schedPolicies[:], "process.scheduler.policy", string(s.Policy))
 		if err != nil {
@@ -268,11 +277,11 @@ func (c *compiler) scheduling() error {
 			return err
 		}
 	}
-	if p.ExecCPUAffinity != nil && c.o.Joined {
-		return c.affinity("process.execCPUAffinity.final", p.ExecCPUAffinity.Final)
-	}
 	return nil
 }
+
+// maxCPU is the highest processor that Linux is built for.
+const maxCPU = 8191
 
 func (c *compiler) memoryPolicy(m *specs.LinuxMemoryPolicy) error {
 	mode, err := findWord(mpolModes[:], "linux.memoryPolicy.mode", string(m.Mode))

@@ -131,7 +131,10 @@ func (a *Asm) mask(list []Range) *Mem {
 }
 
 // Affinity says on which processors the process may run: sched_setaffinity(2).
-type Affinity struct{ CPUs []Range }
+type Affinity struct {
+	CPUs []Range
+	Try  bool // a kernel or control group that allows none of them leaves it as it is
+}
 
 // Name implements [Op].
 func (*Affinity) Name() string { return "affinity" }
@@ -143,7 +146,10 @@ func (f *Affinity) String() string {
 
 func (f *Affinity) lower(a *Asm) {
 	mask := a.mask(f.CPUs)
-	a.call(abi.CallSchedSetaffinity, num(0), num(uint64(len(mask.Data))), memArg(mask))
+	row := a.call(abi.CallSchedSetaffinity, num(0), num(uint64(len(mask.Data))), memArg(mask))
+	if f.Try {
+		row.accept(abi.EINVAL, abi.EPERM)
+	}
 }
 
 // SecurityLabel asks a security module for the domain that the next execve is to enter:

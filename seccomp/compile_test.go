@@ -204,7 +204,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		{`{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}`, `linux.seccomp.flags[0]: "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" without a rule of SCMP_ACT_NOTIFY`},
 		{`{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"x"}`, `linux.seccomp.listenerMetadata: "x" without listenerPath`},
 		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}`, `linux.seccomp.listenerPath: empty`},
-		{`{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x","syscalls":[{"names":["mkdir","write"],"action":"SCMP_ACT_NOTIFY"}]}`, `linux.seccomp.syscalls[0].names[1]: "write" with SCMP_ACT_NOTIFY would hold up`},
+		{`{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x","syscalls":[{"names":["mkdir","write"],"action":"SCMP_ACT_NOTIFY"}]}`, `linux.seccomp.syscalls[0].names[1]: "write": SCMP_ACT_NOTIFY cannot be used for the write syscall`},
 		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"},{"names":[""],"action":"SCMP_ACT_ERRNO"}]}`, `linux.seccomp.syscalls[1].names[0]: a system call needs a name`},
 		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NO"}]}`, `linux.seccomp.syscalls[0].action: "SCMP_ACT_NO" is not an action`},
 		{`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_KILL","errnoRet":5}]}`, `linux.seccomp.syscalls[0].errnoRet: 5: SCMP_ACT_KILL takes no errno`},

@@ -256,7 +256,7 @@ func (b *book) readSyscall(s *specs.LinuxSyscall, i int) error {
 		case name == "":
 			return errorAt(fmt.Sprintf("syscalls[%d].names[%d]", i, j), "a system call needs a name")
 		case notify && name == "write":
-			return errorAt(fmt.Sprintf("syscalls[%d].names[%d]", i, j), "%q with SCMP_ACT_NOTIFY would hold up the runtime's own write(2) before anyone can answer", name)
+			return errorAt(fmt.Sprintf("syscalls[%d].names[%d]", i, j), "%q: SCMP_ACT_NOTIFY cannot be used for the write syscall: it would hold up the runtime's own before anyone can answer", name)
 		}
 		index := abi.SyscallIndex(name)
 		if index == abi.NoSyscall {
