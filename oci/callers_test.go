@@ -1,8 +1,6 @@
 package oci
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,47 +10,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
-
-// Descriptors of the caller are passed on when it says so, and no others.
-func TestDescriptorsArrive(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
-	p := newPlace(t)
-	given := func(text string) *os.File {
-		f, err := os.Create(filepath.Join(nstest.Dir(t), text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		if _, err := f.WriteString(text); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.Seek(0, 0); err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
-	const show = "for n in 3 4 5; do cat <&$n; done 2>/dev/null; echo; exit 0"
-	for _, verb := range []string{"run", "exec"} {
-		dir := bundle(t, base("exec sleep 100"))
-		if verb == "exec" {
-			p.good("run", "-d", "--bundle", dir, "x")
-		} else {
-			write(t, dir, base(show))
-		}
-		args := []string{"run", "--preserve-fds", "2", "--bundle", dir, "x"}
-		if verb == "exec" {
-			args = []string{"exec", "--preserve-fds=2", "x", "sh", "-c", show}
-		}
-		c := p.command(args...)
-		c.ExtraFiles = []*os.File{given("one"), given("two"), given("three")}
-		if out, err := c.CombinedOutput(); err != nil || string(out) != "onetwo\n" {
-			t.Errorf("%s: %v: %q", verb, err, out)
-		}
-		p.good("delete", "-f", "x")
-	}
-	p.empty()
-}
 
 // Lines that a program on a terminal writes reach the caller as they were: its own terminal, when there is one, turns LF into CR LF.
 func TestTerminalLines(t *testing.T) {
@@ -126,42 +83,6 @@ func TestNoProgram(t *testing.T) {
 		p.good("delete", "-f", "x")
 	}
 	p.empty()
-}
-
-// spec writes a configuration that runs, and never over another.
-func TestSpecCommand(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
-	p := newPlace(t)
-	dir := bundle(t, base("true"))
-	config := filepath.Join(dir, "config.json")
-	p.bad("exists. Remove it first", "spec", "--bundle", dir)
-	for _, rootless := range []bool{false, true} {
-		if err := os.Remove(config); err != nil {
-			t.Fatal(err)
-		}
-		p.good("spec", fmt.Sprintf("--rootless=%v", rootless), "--bundle", dir)
-		data, err := os.ReadFile(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var s specs.Spec
-		if err := json.Unmarshal(data, &s); err != nil {
-			t.Fatal(err)
-		}
-		user := false
-		for _, n := range s.Linux.Namespaces {
-			user = user || n.Type == specs.UserNamespace
-		}
-		if user != rootless || (len(s.Linux.UIDMappings) == 1) != rootless {
-			t.Errorf("rootless %v: %s", rootless, data)
-		}
-		s.Process.Terminal, s.Process.Args = false, []string{"sh", "-c", "touch /x 2>/dev/null || echo read-only $(id -u)"}
-		write(t, dir, &s)
-		if out := p.good("run", "--bundle", dir, "x"); out != "read-only 0\n" {
-			t.Errorf("rootless %v: %q", rootless, out)
-		}
-	}
 }
 
 // Words that other programs look for in the output.

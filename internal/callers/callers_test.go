@@ -1,0 +1,234 @@
+package callers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}}))
+}
+
+// A step is a line of shell, what it has to end with, and what its output has to have.
+type step struct {
+	line string
+	code int
+	want string
+}
+
+// session runs before and then steps in one shell, in a mount and a pid namespace with a /run and a /var/lib of its own. There
+// $S is an empty directory in memory, $ROOTFS a root file system and $RUNTIME the runtime.
+func session(t *testing.T, programs []string, before string, steps []step) {
+	t.Helper()
+	nstest.Root(t)
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("%s is not installed", p)
+		}
+	}
+	nstest.NoLeaks(t)
+	dir := nstest.Dir(t)
+	var script strings.Builder
+	script.WriteString(`set -e
+ip link set lo up
+mount -t tmpfs -o mode=755 tmpfs $S
+mkdir $S/out $S/bin
+cp $RUNTIME $S/bin
+RUNTIME=$S/bin/kakuri-runtime
+till() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 300 ] || return 1; sleep 0.1; done; }
+for d in /run /var/tmp /var/lib /etc/docker; do [ ! -d $d ] || mount -t tmpfs -o mode=755 tmpfs $d; done
+` + before + "\nset +e\n")
+	for i, s := range steps {
+		fmt.Fprintf(&script, "( %s ) >$S/out/%d 2>&1 </dev/null; echo $? >$S/out/%[2]d.code; cp $S/out/%[2]d $S/out/%[2]d.code $KEEP\n", s.line, i)
+	}
+	// The directory above a container's cgroup is the caller's; nothing is left in it.
+	script.WriteString("find /sys/fs/cgroup -mindepth 3 -type d -path '*/default/*' -o -mindepth 3 -type d -path '*/docker/*' >$KEEP/groups\nrmdir /sys/fs/cgroup/*/default /sys/fs/cgroup/*/docker 2>/dev/null\ntrue\n")
+	keep := nstest.Dir(t)
+	c := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String())
+	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "HOME=/root")
+	// The streams are a file: a daemon's would be held open.
+	out, err := os.Create(filepath.Join(keep, "all"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	c.Stdout, c.Stderr = out, out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
+	defer timer.Stop()
+	if err := c.Wait(); err != nil {
+		all, _ := os.ReadFile(out.Name())
+		t.Errorf("%v\n%s", err, all)
+	}
+	if groups, err := os.ReadFile(filepath.Join(keep, "groups")); err != nil || len(groups) > 0 {
+		t.Errorf("%v: cgroups are left: %s", err, groups)
+	}
+	for i, s := range steps {
+		text, err := os.ReadFile(filepath.Join(keep, fmt.Sprint(i)))
+		if err != nil {
+			t.Fatalf("%s\nhas not ended", s.line)
+		}
+		code, err := os.ReadFile(filepath.Join(keep, fmt.Sprint(i, ".code")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.TrimSpace(string(code)) != fmt.Sprint(s.code) || !strings.Contains(string(text), s.want) {
+			t.Errorf("%s\nended with %s, want %d, with the output\n%s\nwant %q", s.line, strings.TrimSpace(string(code)), s.code, text, s.want)
+		}
+	}
+}
+
+// terminal runs a line on a terminal at which nobody types.
+func terminal(line string) string {
+	return "mkfifo $S/nobody 2>/dev/null; exec 9<>$S/nobody; script -qec \"" + line + "\" /dev/null <&9"
+}
+
+// loop is a container's process that ends with 5 for TERM.
+const loop = `'echo of the log; trap "exit 5" TERM; while :; do sleep 0.05; done'`
+
+// podman's default limits may be beyond what the caller may set.
+const podmanConfig = `
+cat >$S/containers.conf <<X
+[containers]
+default_ulimits = ["nofile=512:512", "nproc=512:512"]
+[engine]
+runtime_supports_nocgroup = ["kakuri-runtime"]
+runtime_supports_json = ["kakuri-runtime"]
+[engine.runtimes]
+kakuri-runtime = ["$RUNTIME"]
+X
+export CONTAINERS_CONF=$S/containers.conf
+`
+
+func TestPodman(t *testing.T) {
+	const run = "$P run --cgroups=disabled --network none "
+	session(t, []string{"podman", "conmon", "script"}, podmanConfig+`
+mkdir $S/root
+P="podman --runtime kakuri-runtime --root $S/root --runroot /run/podman --cgroup-manager cgroupfs --events-backend file --storage-driver vfs"
+tar -C $ROOTFS -c . | $P import - localhost/image
+`, []step{
+		{run + "--rm localhost/image sh -c 'echo hello; exit 7'", 7, "hello\n"},
+		{run + "--rm localhost/image nosuch", 127, "executable file not found in $PATH"},
+		{run + "--rm localhost/image /etc", 126, "permission denied"},
+		{run + "-d --name one localhost/image sh -c " + loop, 0, ""},
+		{"$P exec one sh -c 'echo inside; exit 3'", 3, "inside\n"},
+		{"$P exec -u 33:44 -w /srv -e A=b one sh -c 'id -u; pwd; echo $A'", 0, "33\n/srv\nb\n"},
+		{"$P exec one nosuch", 127, "executable file not found"},
+		{terminal("$P exec -it one tty"), 0, "/dev/pts/0"},
+		{"till '$P logs one | grep of'", 0, "of the log\n"},
+		{"$P inspect -f '{{.State.Status}} {{.OCIRuntime}}' one", 0, "running kakuri-runtime\n"},
+		{"$P kill -s WINCH one", 0, ""},
+		{"$P stop -t 60 one", 0, "one\n"},
+		{"$P inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", 0, "exited 5\n"},
+		{"$P start one && $P kill one && $P wait one", 0, "137\n"},
+		{"$P rm one && $P ps -aq", 0, "one\n"},
+		{terminal(run + "--rm -it localhost/image sh -c 'tty; echo here'"), 0, "here"},
+	})
+}
+
+func TestContainerd(t *testing.T) {
+	const run = `$C run --snapshotter native --runc-binary $RUNTIME `
+	session(t, []string{"containerd", "ctr", "script", "sha256sum"}, `
+cat >$S/config.toml <<X
+version = 2
+root = "$S/root"
+state = "/run/c"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "/run/c.sock"
+X
+containerd -c $S/config.toml >$S/log 2>&1 &
+C="ctr -a /run/c.sock"
+till '[ -S /run/c.sock ] && $C version >/dev/null 2>&1'
+mkdir $S/i && cd $S/i && tar -C $ROOTFS -cf l.tar . && sum=$(sha256sum <l.tar) && sum=${sum%% *}
+echo '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin:/usr/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:'$sum'"]}}' >c.json
+echo '[{"Config":"c.json","RepoTags":["localhost/image:latest"],"Layers":["l.tar"]}]' >manifest.json
+tar -cf ../i.tar manifest.json c.json l.tar && $C image import --snapshotter native ../i.tar
+`, []step{
+		{run + "--rm localhost/image:latest one sh -c 'echo hello; exit 7'", 7, "hello\n"},
+		{run + "--rm localhost/image:latest none nosuch", 1, "executable file not found in $PATH"},
+		{run + "-d localhost/image:latest two sh -c " + loop, 0, ""},
+		{"$C task ls", 0, "RUNNING"},
+		{"$C task exec --exec-id e two sh -c 'echo inside; exit 3'", 3, "inside\n"},
+		{"$C task ps two", 0, "PID"},
+		{"$C task metrics two", 0, "memory.usage_in_bytes"},
+		{"$C task pause two && $C task ls && $C task resume two", 0, "PAUSED"},
+		{"$C task kill -s SIGTERM two && till '$C task ls | grep STOPPED'", 0, "STOPPED"},
+		{"$C task delete two; $C container rm two && $C container ls -q", 0, ""},
+		{terminal(run + "--rm -t localhost/image:latest three sh -c 'tty; echo here'"), 0, "here"},
+	})
+}
+
+func TestBuildah(t *testing.T) {
+	const run = "$B run --isolation oci --runtime $RUNTIME --network none "
+	session(t, []string{"buildah", "script"}, podmanConfig+`
+mkdir $S/root
+B="buildah --root $S/root --runroot /run/b --storage-driver vfs"
+c=$($B from scratch)
+$B copy -q $c $ROOTFS /
+$B commit -q $c localhost/base
+mkdir $S/context
+printf 'FROM localhost/base\nRUN echo built >/built && cat /built\n' >$S/context/Dockerfile
+`, []step{
+		{run + "$c -- sh -c 'echo hello; exit 7'", 7, "hello\n"},
+		{run + "$c -- nosuch", 1, "executable file not found in $PATH"},
+		{terminal(run + "-t $c -- sh -c 'tty; echo here'"), 0, "here"},
+		{"$B bud --isolation oci --runtime $RUNTIME --network none -t localhost/out $S/context", 0, "built\n"},
+	})
+}
+
+func TestConmon(t *testing.T) {
+	session(t, []string{"conmon"}, `
+mkdir $S/bundle && cd $S/bundle && cp -r $ROOTFS rootfs
+$RUNTIME spec
+sed -i 's/"terminal": true/"terminal": false/; s/"sh"$/"sh", "-c", "echo out; echo err >\&2; exit 7"/' config.json
+conmon --version
+conmon -c one -u one -r $RUNTIME -b $S/bundle -p $S/pid --log-path k8s-file:$S/log --exit-dir $S --conmon-pidfile $S/conmon.pid --full-attach
+till '[ -s $S/pid ]'
+`, []step{
+		{"$RUNTIME state one", 0, `"status": "created"`},
+		{"$RUNTIME start one && till '[ -e $S/one ]' && cat $S/one", 0, "7"},
+		{"cat $S/log", 0, "stdout F out\n"},
+		{"cat $S/log", 0, "stderr F err\n"},
+		{"$RUNTIME delete one && $RUNTIME list -q", 0, ""},
+	})
+}
+
+func TestDocker(t *testing.T) {
+	const run = "$C run --network none "
+	session(t, []string{"dockerd", "docker", "containerd", "script"}, `
+mkdir $S/root
+dockerd --data-root $S/root --exec-root /run/e --pidfile /run/d.pid -H unix:///run/d.sock --bridge none --iptables=false --ip-forward=false --ip-masq=false \
+	--storage-driver vfs --add-runtime kakuri=$RUNTIME --default-runtime kakuri --default-ulimit nofile=512:512 >$S/log 2>&1 &
+C="docker -H unix:///run/d.sock"
+till '[ -S /run/d.sock ] && $C version >/dev/null 2>&1'
+tar -C $ROOTFS -c . | $C import - image
+`, []step{
+		{run + "--rm image sh -c 'echo hello; exit 7'", 7, "hello\n"},
+		{run + "--rm image sh -c 'echo $HOME'", 0, "/root\n"},
+		{run + "--rm image nosuch", 127, "executable file not found in $PATH"},
+		{run + "--rm image /etc", 126, "permission denied"},
+		{run + "--rm --init --read-only --tmpfs /t -u 33 --cap-drop ALL --security-opt no-new-privileges image sh -c 'touch /x; touch /t/x && id -u'", 0, "33\n"},
+		{run + "-d -m 64m --name one image sh -c " + loop, 0, ""},
+		{"$C exec one sh -c 'echo inside; exit 3'", 3, "inside\n"},
+		{"$C exec -u 33:44 -w /srv -e A=b one sh -c 'id -u; pwd; echo $A'", 0, "33\n/srv\nb\n"},
+		{terminal("$C exec -it one tty"), 0, "/dev/pts/0"},
+		{"$C top one", 0, "PID"},
+		{"$C stats --no-stream --format '{{.MemUsage}}' one", 0, "/ 64MiB\n"},
+		{"$C update -m 32m --memory-swap 64m one && $C stats --no-stream --format '{{.MemUsage}}' one", 0, "/ 32MiB\n"},
+		{"$C pause one && $C inspect -f '{{.State.Status}}' one && $C unpause one", 0, "paused\n"},
+		{"till '$C logs one | grep of'", 0, "of the log\n"},
+		{"$C stop -t 60 one && $C inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", 0, "exited 5\n"},
+		{"$C start one && $C restart -t 60 one && $C rm -f one && $C ps -aq", 0, "one\n"},
+		{terminal(run + "--rm -it image sh -c 'tty; echo here'"), 0, "here"},
+	})
+}
