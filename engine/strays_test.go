@@ -82,6 +82,8 @@ func TestHostPIDLeavesNothingOfAUser(t *testing.T) {
 	}
 	defer func() { base.Process.Kill(); base.Wait(); asUser(t, u, "ps") }()
 	up.Read(make([]byte, 3))
+	// It has a container and, a while later, a guard.
+	nstest.Until(t, "both children of a run", func() bool { return children(t, base.Process.Pid) == 2 })
 	before := nstest.Take(records)
 	check := func(when string) {
 		t.Helper()
@@ -169,4 +171,25 @@ func TestStrayOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Kill(pid, unix.SIGKILL)
+}
+
+// children counts the children of a process.
+func children(t testing.TB, pid int) int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range stats {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		_, after, _ := strings.Cut(string(data), ") ")
+		if f := strings.Fields(after); len(f) > 1 && f[1] == strconv.Itoa(pid) {
+			n++
+		}
+	}
+	return n
 }
