@@ -48,6 +48,7 @@ var rooms = []room{
 	{"bench", nil, "it measures the commands from outside"},
 	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
 	{"internal/experiments", nil, "it has nothing but tests"},
+	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
 	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
 	{"internal/house", nil, "it has no code"},
