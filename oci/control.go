@@ -152,8 +152,15 @@ func (c *Container) Resume() error {
 // one that does not exist is no error.
 func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	c, err := r.Open(id)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = c.Delete(ctx, force)
+	case force && c != nil && !errors.Is(err, ErrNotExist):
+		r.warn(fmt.Sprintf("container %s: %v: what it may have left besides its state is not known", id, err))
+		if err = c.lock(); err == nil {
+			defer c.unlock()
+			err = c.remove()
+		}
 	}
 	if force && errors.Is(err, ErrNotExist) {
 		return nil
@@ -203,6 +210,12 @@ func (c *Container) removeGroup(ctx context.Context) error {
 	defer g.Close()
 	if !g.Exists() {
 		return nil
+	}
+	if c.state.PID == 0 {
+		// Whether it was made, or is another container's, is not known: its maker was killed.
+		if pids, err := g.AllPids(); err != nil || len(pids) > 0 {
+			return err
+		}
 	}
 	if err := g.Kill(ctx, unix.SIGKILL); err != nil {
 		return err

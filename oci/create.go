@@ -46,6 +46,13 @@ const (
 	foreground                    // it ends with the calling thread, and its terminal is this process's
 )
 
+// abort ends a process that was made and cannot be handed over.
+func abort(p *launch.Process) {
+	p.Signal(unix.SIGKILL) // it may have ended by itself
+	p.Wait()
+	closeMaster(p)
+}
+
 // closeMaster closes the terminal's master side, which somebody else has by now.
 func closeMaster(p *launch.Process) {
 	if p.Master != nil {
@@ -150,12 +157,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	}
 	r.debug("init: closing the pipe to signal completion")
 	if err := connect(proc, o); err != nil {
-		proc.Signal(unix.SIGKILL)
-		proc.Wait()
-		if g != nil {
-			err = errors.Join(err, g.Remove(context.WithoutCancel(ctx)))
-		}
-		return nil, nil, err
+		abort(proc)
+		// What it has started by now as well.
+		return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
 	}
 	return c, proc, nil
 }
@@ -363,9 +367,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 	}
 	if how&waiting != 0 {
 		if err := c.Start(ctx); err != nil {
-			proc.Signal(unix.SIGKILL)
-			proc.Wait()
-			closeMaster(proc)
+			abort(proc)
 			return 0, errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
 		}
 	}

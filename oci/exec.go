@@ -17,7 +17,6 @@ import (
 	"github.com/kakuri/kakuri/oci/specjson"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // ExecOptions are those of another process in a container.
@@ -78,8 +77,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 		return 0, execFailed(err)
 	}
 	if err := connect(proc, o.ProcessOptions); err != nil {
-		proc.Signal(unix.SIGKILL)
-		proc.Wait()
+		abort(proc)
 		return 0, err
 	}
 	if o.Detach {
@@ -136,6 +134,9 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 func (c *Container) joinGroup(g *group, sub string) (*plan.Cgroup, error) {
 	if g == nil {
 		return nil, nil
+	}
+	if slices.Contains(strings.Split(sub, "/"), "..") {
+		return nil, fmt.Errorf("bad sub cgroup path: %s: it is below the container's cgroup", sub)
 	}
 	unified := g.unified()
 	if sub == "" && unified {

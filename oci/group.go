@@ -20,6 +20,7 @@ type group struct {
 	limits limits.Limits
 	bus    *systemd.Bus // of the manager who makes it; nil where this program does
 	unit   *systemd.Unit
+	made   bool // by this process
 }
 
 // newGroup works out a container's cgroup, and makes none. It is nil where the caller wants none,
@@ -201,7 +202,9 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 	}
 	switch op := op.(type) {
 	case *plan.MakeCgroup:
-		return g.Create(g.limits)
+		err := g.Create(g.limits)
+		g.made = err == nil
+		return err
 	case *plan.JoinCgroup:
 		return g.Join(pid, op.Sub)
 	case *plan.DelegateCgroup:
@@ -213,6 +216,9 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 		_, err := g.Apply(limits.Limits{Devices: g.limits.Devices})
 		return err
 	case *plan.RemoveCgroup:
+		if !g.made {
+			return nil // it is another container's
+		}
 		return g.Remove(ctx)
 	}
 	return fmt.Errorf("%s: nothing here can do that", op.Name())

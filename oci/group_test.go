@@ -51,7 +51,15 @@ func TestCgroup(t *testing.T) {
 	if data, err := os.ReadFile(group + "/pids.max"); err != nil || string(data) != "5\n" {
 		t.Errorf("%v: %q", err, data)
 	}
+	// Another's is left alone, down to an empty one below it.
+	child := group + "/child"
+	if err := os.Mkdir(child, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	p.bad("container's cgroup is not empty", "create", "--bundle", dir, "y")
+	if err := os.Remove(child); err != nil {
+		t.Errorf("a refused create reaches into another container's cgroup: %v", err)
+	}
 	p.good("start", "x")
 	inside := filepath.Join(dir, "rootfs")
 	nstest.Until(t, "the limit bites", func() bool {
@@ -202,6 +210,31 @@ func TestSharedPIDNamespace(t *testing.T) {
 				return err != nil
 			})
 		}
+	}
+	p.empty()
+}
+
+// A state that cannot be read hides no other container, and is taken away by force.
+func TestBrokenState(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, id := range []string{"a", "b", "c"} {
+		p.good("run", "-d", "--bundle", bundle(t, base("sleep 100")), id)
+	}
+	p.good("delete", "--force", "b")
+	if err := os.Mkdir(filepath.Join(p.dir, "b"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "b/state.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.good("list", "-q"); !strings.Contains(out, "a\n") || !strings.Contains(out, "c\n") || !strings.Contains(out, "container b") {
+		t.Errorf("%q", out)
+	}
+	p.bad("state.json", "delete", "b")
+	for _, id := range []string{"a", "b", "c"} {
+		p.good("delete", "--force", id)
 	}
 	p.empty()
 }

@@ -142,7 +142,11 @@ func (r *Runtime) reserve(id string) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: mkdir %s: %w", c.dir, err)
 	}
-	return c, c.lock()
+	if err := c.lock(); err != nil {
+		unix.Rmdir(c.dir)
+		return nil, err
+	}
+	return c, nil
 }
 
 // Open finds a container.
@@ -173,7 +177,8 @@ func (r *Runtime) List() ([]*Container, error) {
 			continue
 		}
 		if err != nil {
-			return list, fmt.Errorf("container %s: %w", e.Name(), err)
+			r.warn(fmt.Sprintf("container %s: %v: delete --force takes it away", e.Name(), err))
+			continue
 		}
 		list = append(list, c)
 	}

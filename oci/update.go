@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/kakuri/kakuri/cgroup"
@@ -130,7 +131,7 @@ func (c *Container) Events(ctx context.Context, interval time.Duration, tell fun
 					return nil
 				}
 				s, err := g.Stats()
-				if errors.Is(err, ErrNotExist) {
+				if errors.Is(err, fs.ErrNotExist) {
 					return nil
 				}
 				if err != nil {

@@ -57,25 +57,34 @@ func annotation(name, text string) (limits.Property, error) {
 // microseconds turns a number of seconds into what systemd takes.
 func microseconds(v any) (uint64, error) {
 	const million = 1000000
+	var n float64
 	switch v := v.(type) {
 	case byte:
 		return uint64(v) * million, nil
-	case int16:
-		return uint64(v) * million, nil
 	case uint16:
-		return uint64(v) * million, nil
-	case int32:
 		return uint64(v) * million, nil
 	case uint32:
 		return uint64(v) * million, nil
-	case int64:
-		return uint64(v) * million, nil
 	case uint64:
-		return v * million, nil
+		if v <= math.MaxUint64/million {
+			return v * million, nil
+		}
+		n = float64(v)
+	case int16:
+		n = float64(v)
+	case int32:
+		n = float64(v)
+	case int64:
+		n = float64(v)
 	case float64:
-		return uint64(v * million), nil
+		n = v
+	default:
+		return 0, errors.New("seconds are a number")
 	}
-	return 0, errors.New("seconds are a number")
+	if !(n >= 0 && n*million < math.MaxUint64) {
+		return 0, fmt.Errorf("%v seconds: out of range", v)
+	}
+	return uint64(n * million), nil
 }
 
 // parseVariant reads a value in GVariant's text format, as far as properties of units have such values: the basic
@@ -93,7 +102,10 @@ func parseVariant(text string) (any, error) {
 }
 
 // A parser goes through a text.
-type parser struct{ rest string }
+type parser struct {
+	rest  string
+	depth int // of values within values
+}
 
 // skip passes over blanks.
 func (p *parser) skip() string {
@@ -147,6 +159,11 @@ func typeWord(w string) string {
 
 // value reads a value, of the type given when there is one.
 func (p *parser) value(typ string) (any, error) {
+	const deepest = 8 // an array of values with their types needs four
+	if p.depth++; p.depth > deepest {
+		return nil, errors.New("types or arrays within others: no property is that")
+	}
+	defer func() { p.depth-- }()
 	s := p.skip()
 	if s == "" {
 		return nil, errors.New("it has no value")

@@ -222,12 +222,19 @@ func (u *Unit) job(start func() ([]any, error)) error {
 	if len(body) == 0 {
 		return errors.New("systemd: no job was given")
 	}
-	job, result := body[0], ""
+	job, ok := body[0].(objectPath)
+	if !ok {
+		return fmt.Errorf("systemd: an answer of an unexpected type, %T", body[0])
+	}
+	result := ""
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err = u.bus.signal(ctx, func(m *message) bool {
 		// JobRemoved: id, job, unit, result.
-		if m.iface != managerInterface || m.member != "JobRemoved" || len(m.body) != 4 || m.body[1] != job {
+		if m.iface != managerInterface || m.member != "JobRemoved" || len(m.body) != 4 {
+			return false
+		}
+		if of, ok := m.body[1].(objectPath); !ok || of != job {
 			return false
 		}
 		result = fmt.Sprint(m.body[3])
