@@ -259,6 +259,44 @@ func TestMappedMounts(t *testing.T) {
 	})
 }
 
+// A /dev that is to be read-only has its devices, and many mapped mounts need no more open
+// files than the process may have.
+func TestReadonlyDev(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	source := nstest.Dir(t)
+	for _, userNS := range []bool{false, true} {
+		s := base("touch /dev/x 2>/dev/null || echo ro; echo >/dev/null && ls /dev/pts /m19; ulimit -n")
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"ro"}},
+			specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}})
+		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 20, Hard: 20}}
+		for i := range 20 {
+			s.Mounts = append(s.Mounts, specs.Mount{
+				Destination: fmt.Sprintf("/m%d", i), Type: "bind", Source: source, Options: []string{"bind", "idmap"},
+				UIDMappings: []specs.LinuxIDMapping{{Size: 10}}, GIDMappings: []specs.LinuxIDMapping{{Size: 10}},
+			})
+		}
+		dir := bundle(t, s)
+		if userNS {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+			s.Linux.GIDMappings = s.Linux.UIDMappings
+			for _, name := range []string{dir, filepath.Join(dir, "rootfs")} {
+				if err := os.Chown(name, 100000, 100000); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Chmod(name, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(t, dir, s)
+		}
+		if out, stderr, code := run(t, dir); out != "ro\n/dev/pts:\nptmx\n\n/m19:\n20\n" || code != 0 {
+			t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
+		}
+	}
+}
+
 // A tmpfs with tmpcopyup begins with what it covers, and what is written stays in it.
 func TestTmpCopyUp(t *testing.T) {
 	nstest.Root(t)

@@ -167,7 +167,8 @@ type compiler struct {
 	dev             Reg // /dev made on the runtime's side, with its nodes
 	devAt           int // mounts[devAt] is that /dev
 	hasPts          bool
-	hasProc, hasSys bool // their mounts are kept in registers
+	readonlyDev     Cause // of a /dev that is read-only in the end
+	hasProc, hasSys bool  // their mounts are kept in registers
 
 	mounted []string // destinations of mounts made so far
 }
@@ -778,6 +779,9 @@ func (c *compiler) pivot() error {
 	}
 	if cwd := c.spec.Process.Cwd; cwd != "" && cwd != "/" {
 		c.inside(&Workdir{Path: cwd}, c.cause("process.cwd"), nil)
+	}
+	if c.readonlyDev != (Cause{}) {
+		c.inside(&Remount{Dest: "/dev", Attrs: Attrs{Set: abi.MountAttrRdonly}}, c.readonlyDev, &ReadonlyCheck{Path: "/dev"})
 	}
 	if c.spec.Root != nil && c.spec.Root.Readonly {
 		c.inside(&Remount{Dest: "/", Attrs: Attrs{Set: abi.MountAttrRdonly}}, c.cause("root.readonly"), &ReadonlyCheck{Path: "/"})

@@ -170,6 +170,11 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		return err
 	}
 	cause := c.cause(field)
+	if dest == "/dev" && m.Type == "tmpfs" && o.attrs.Set&abi.MountAttrRdonly != 0 {
+		// Only when all that belongs there is there.
+		o.attrs.Set &^= abi.MountAttrRdonly
+		c.readonlyDev = cause
+	}
 	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set&^o.attrs.RecClear | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
 	check.Set &= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
 	check.Clear = 0
@@ -376,7 +381,8 @@ func (c *compiler) devTree() error {
 	if c.dev, err = c.reg(); err != nil {
 		return err
 	}
-	options := append(slices.Clone(o.data), fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
+	o.attrs.Set &^= abi.MountAttrRdonly // which comes last
+	options := append(slices.Clone(c.mountLabel("tmpfs", o.data)), fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
 	c.host1(&NewMount{Type: "tmpfs", Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", at)), nil)
 	for _, d := range c.deviceList() {
 		if strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {

@@ -510,6 +510,9 @@ func (b *Bind) lower(a *Asm) {
 	}
 	a.attach(tree, to)
 	a.propagate(tree, b.Mode)
+	if b.Tree != RegNone && !b.Dir { // a /dev that was made may be asked for twice
+		a.close(b.Tree) // a limit of open files may come before the end
+	}
 }
 
 // components gives the parts of an absolute container path.

@@ -274,3 +274,20 @@ func listed(s string) (int, bool) {
 	n, err := strconv.Atoi(s)
 	return n, err == nil && n <= maxListed
 }
+
+// countListed counts what a list names; a number that is there twice counts twice.
+func countListed(s string) int {
+	n := 0
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, ok := listed(first)
+		to, okTo := listed(last)
+		if ok && okTo && from <= to {
+			n += to - from + 1
+		}
+	}
+	return n
+}

@@ -94,11 +94,13 @@ func (c *checker) intelRdt(r *specs.LinuxIntelRdt) {
 
 // memoryPolicy wants what set_mempolicy(2) takes.
 func (c *checker) memoryPolicy(m *specs.LinuxMemoryPolicy) {
-	c.numberList(at("memoryPolicy.nodes"), m.Nodes)
+	if m.Nodes != "" && !isNumberList(m.Nodes) {
+		c.refuse("memoryPolicy.nodes", "numbers and ranges up to "+decimal(maxListed)+`, such as "0-3,7"`, quote(m.Nodes), "invalid memory policy nodes: correct or remove them")
+	}
 	switch m.Mode {
 	case specs.MpolDefault, specs.MpolLocal:
 		if m.Nodes != "" {
-			c.refuse("memoryPolicy.nodes", "no nodes for "+string(m.Mode), quote(m.Nodes), "remove them, or use MPOL_BIND")
+			c.refuse("memoryPolicy.nodes", "no nodes for "+string(m.Mode), quote(m.Nodes), "remove them, or use MPOL_BIND: mode requires 0 nodes but got "+decimal(countListed(m.Nodes)))
 		}
 	case specs.MpolBind, specs.MpolInterleave, specs.MpolWeightedInterleave, specs.MpolPreferredMany:
 		if m.Nodes == "" {
@@ -106,13 +108,13 @@ func (c *checker) memoryPolicy(m *specs.LinuxMemoryPolicy) {
 		}
 	case specs.MpolPreferred:
 	default:
-		c.refuse("memoryPolicy.mode", "a mode such as MPOL_BIND", quote(string(m.Mode)), "see set_mempolicy(2)")
+		c.refuse("memoryPolicy.mode", "a mode such as MPOL_BIND", quote(string(m.Mode)), "invalid memory policy mode: see set_mempolicy(2)")
 	}
 	for i, flag := range m.Flags {
 		switch flag {
 		case specs.MpolFNumaBalancing, specs.MpolFRelativeNodes, specs.MpolFStaticNodes:
 		default:
-			c.refuse(place{"memoryPolicy.flags", i, ""}.String(), "a flag such as MPOL_F_STATIC_NODES", quote(string(flag)), "see set_mempolicy(2)")
+			c.refuse(place{"memoryPolicy.flags", i, ""}.String(), "a flag such as MPOL_F_STATIC_NODES", quote(string(flag)), "invalid memory policy flag: see set_mempolicy(2)")
 		}
 	}
 	if slices.Contains(m.Flags, specs.MpolFRelativeNodes) && slices.Contains(m.Flags, specs.MpolFStaticNodes) {
