@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noAgent is how runc puts it, and what others look for.
+const noAgent = "failed to connect with seccomp agent specified in the seccomp profile"
+
 // sendListener sends the listener of process pid's filter to the agent: one message with the
 // descriptor and the state of container and process, and what is left of a long one after it.
 func (c *Container) sendListener(op *plan.SendListener, pid, fd int) error {
@@ -30,7 +33,7 @@ func (c *Container) sendListener(op *plan.SendListener, pid, fd int) error {
 	}
 	defer unix.Close(socket)
 	if err := unix.Connect(socket, &unix.SockaddrUnix{Name: op.Path}); err != nil {
-		return fmt.Errorf("linux.seccomp.listenerPath: failed to connect with seccomp agent specified in the seccomp profile: %w", &os.PathError{Op: "connect", Path: op.Path, Err: err})
+		return fmt.Errorf("linux.seccomp.listenerPath: %s: %w", noAgent, &os.PathError{Op: "connect", Path: op.Path, Err: err})
 	}
 	rights := unix.UnixRights(fd)
 	for len(data) > 0 {
