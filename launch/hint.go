@@ -126,7 +126,7 @@ func mountHint(op *plan.Mount, errno syscall.Errno) string {
 	case errno == syscall.EINVAL && len(op.Options) > 0:
 		return "the file system refuses one of its options"
 	case errno == syscall.ELOOP && op.Strict:
-		return "the image has a symbolic link there, which could lead the mount elsewhere"
+		return "it must be mounted on ordinary directory: the image has a symbolic link there, which could lead the mount elsewhere"
 	case errno == syscall.ENOTDIR:
 		return "a part of the destination is a file in the image"
 	}

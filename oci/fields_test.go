@@ -101,7 +101,7 @@ func TestEnvironment(t *testing.T) {
 		{[]string{"A=1", "B=2", "A=3"}, []string{"B=2", "A=3", "HOME=/h"}},
 		{[]string{"HOME=/x", "A="}, []string{"HOME=/x", "A="}},
 		{[]string{"HOME=", "A=1"}, []string{"A=1", "HOME=/h"}},
-		{[]string{"HOME=/x", "HOME="}, []string{"HOME=/x"}},
+		{[]string{"HOME=/x", "HOME="}, []string{"HOME=/h"}},
 	} {
 		if got := environment(c.have, home); !slices.Equal(got, c.want) {
 			t.Errorf("%q: %q, want %q", c.have, got, c.want)

@@ -23,8 +23,8 @@ func environment(env []string, home func() string) []string {
 			continue
 		}
 		if slices.ContainsFunc(env[i+1:], func(later string) bool {
-			n, v, _ := strings.Cut(later, "=")
-			return n == name && (n != "HOME" || v != "")
+			n, _, _ := strings.Cut(later, "=")
+			return n == name
 		}) {
 			continue
 		}

@@ -541,6 +541,9 @@ func (c *compiler) paths() error {
 		c.inside(&ReadonlyPath{Path: p, Below: c.below(p)}, c.cause(fmt.Sprintf("linux.readonlyPaths[%d]", i)), &ReadonlyCheck{Path: p})
 	}
 	for i, p := range c.linux.MaskedPaths {
+		if slices.Contains(c.linux.MaskedPaths[:i], p) {
+			continue // one cover is enough
+		}
 		c.inside(&Mask{Path: p, Below: c.below(p)}, c.cause(fmt.Sprintf("linux.maskedPaths[%d]", i)), &MaskCheck{Path: p})
 	}
 	return nil

@@ -277,7 +277,7 @@ func (c *compiler) capSets() (CapsCheck, error) {
 	}
 	s.Effective = effective & s.Permitted
 	if lost := s.Ambient &^ (s.Permitted & s.Inheritable); lost != 0 {
-		c.warn("ambient capabilities left out, since they are not inheritable too: %s", capText(lost))
+		c.warn("can't raise ambient capability %s: only what is permitted and inheritable can be", lost)
 		s.Ambient &^= lost
 	}
 	return s, nil

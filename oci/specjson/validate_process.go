@@ -108,14 +108,11 @@ func (c *checker) capabilities(caps *specs.LinuxCapabilities) {
 	}
 	c.capabilitySet("capabilities.bounding", caps.Bounding)
 	permitted := c.capabilitySet("capabilities.permitted", caps.Permitted)
-	inheritable := c.capabilitySet("capabilities.inheritable", caps.Inheritable)
+	c.capabilitySet("capabilities.inheritable", caps.Inheritable)
 	effective := c.capabilitySet("capabilities.effective", caps.Effective)
-	ambient := c.capabilitySet("capabilities.ambient", caps.Ambient)
+	c.capabilitySet("capabilities.ambient", caps.Ambient) // what cannot be raised is a warning of the plan, in runc's words
 	if more := effective &^ permitted; more != 0 {
 		c.warn("capabilities.effective", "only what is permitted as well", more.String(), "it is not granted")
-	}
-	if more := ambient &^ (permitted & inheritable); more != 0 {
-		c.warn("capabilities.ambient", "only what is permitted and inheritable as well", more.String(), "it is not granted")
 	}
 }
 

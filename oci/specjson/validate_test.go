@@ -421,7 +421,6 @@ func TestWarnings(t *testing.T) {
 		{`{"process":{"capabilities":{"permitted":["KILL"]}}}`, `process.capabilities.permitted[0]: want a capability`},
 		{`{"process":{"capabilities":{"inheritable":["cap_kill"]}}}`, `process.capabilities.inheritable[0]: want a capability`},
 		{`{"process":{"capabilities":{"effective":["CAP_KILL","CAP_CHOWN"],"permitted":["CAP_KILL"]}}}`, `process.capabilities.effective: want only what is permitted as well, got CAP_CHOWN`},
-		{`{"process":{"capabilities":{"ambient":["CAP_KILL"],"permitted":["CAP_KILL"]}}}`, `process.capabilities.ambient: want only what is permitted and inheritable as well, got CAP_KILL`},
 		{`{"mounts":[{"destination":"tmp/a"}]}`, `mounts[0].destination: want an absolute path, got "tmp/a": it is taken from the container's root`},
 		{`{"mounts":[{"destination":"/a","options":["bind"],"uidMappings":[{"size":1}],"gidMappings":[{"size":1}]}]}`, `mounts[0].options: want idmap or ridmap beside uidMappings, got neither`},
 		{`{"linux":{"namespaces":[]}}`, `linux.namespaces: want a mount namespace, got none`},
