@@ -14,6 +14,8 @@ command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26 or new
 
 # The tests compare with these programs, run them in containers, or build with them.
 packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
+# These start kakuri-runtime as their runtime, in namespaces of their own.
+packages+=(buildah conmon containerd docker.io podman)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
@@ -25,8 +27,19 @@ if [ ${#missing[@]} -gt 0 ]; then
 	fi
 	step "install ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
+	# Daemons among them are not started, unless the machine has its own rule for that.
+	policy=/usr/sbin/policy-rc.d
+	if [ -e "$policy" ]; then
+		policy=
+	else
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
+		trap 'rm -f "$policy"' EXIT
+	fi
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+	trap - EXIT
+	[ -z "$policy" ] || rm -f "$policy"
 fi
 
 # An ordinary user, with a range of ids, for what runs without root.
