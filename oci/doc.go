@@ -1,8 +1,16 @@
-// Package oci runs OCI bundles: a directory with a config.json and what it names.
+// Package oci runs containers as runtime-spec has them: bundles, which are directories with a
+// config.json and what that names, and their life from create to delete.
 //
 //	b, err := oci.Load("/run/bundle")
-//	p, err := b.Plan(facts)
-//	code, err := b.Run(ctx, facts, func(warning string) {})
+//	r := oci.Runtime{Root: "/run/kakuri-runtime"}
+//	c, err := r.Create(ctx, "one", b, oci.ProcessOptions{})
+//	err = c.Start(ctx)
+//	err = c.Kill(ctx, syscall.SIGTERM, false)
+//	err = c.Delete(ctx, false)
+//
+// A [Runtime] keeps containers in a directory, so that one process can create and another
+// start: see there for the files. A [Container]'s first process is known by its pid and by when it
+// began, and is spoken to by a pidfd.
 //
 // What it may not do: pull, log, restart. Its imports are counted: they are the
 // start-up time of kakuri-runtime.

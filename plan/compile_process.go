@@ -14,7 +14,7 @@ import (
 func (c *compiler) unapplied() error {
 	if r := c.linux.Resources; r != nil && c.o.Cgroup == nil && !c.o.Joined {
 		if r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil || len(r.HugepageLimits) > 0 || r.Network != nil || len(r.Rdma) > 0 || len(r.Unified) > 0 {
-			c.warn("linux.resources is not applied: control groups come with a later version")
+			c.warn("linux.resources is not applied: the container has no control group of its own")
 		}
 	}
 	if c.spec.Process.SelinuxLabel != "" && !c.host.SELinux {

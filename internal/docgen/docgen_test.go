@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	}) {
 		os.Exit(m.Run())
 	}
-	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri"}}))
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime"}}))
 }
 
 func moduleRoot(t *testing.T) string {
@@ -353,6 +353,29 @@ func pages(t *testing.T) []string {
 		t.Fatalf("only %d pages found: %v", len(list), list)
 	}
 	return list
+}
+
+// The page of kakuri-runtime, which is written by hand, has every command and global option that its help has.
+func TestRuntimePage(t *testing.T) {
+	nstest.Root(t)
+	page, err := os.ReadFile("../../docs/man/kakuri-runtime.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(page), `\-`, "-")
+	help, err := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := regexp.MustCompile(`(?m)^ +(--[a-z-]+|[a-z]+)\b.*  `).FindAllStringSubmatch(string(help), -1)
+	if len(words) < 20 {
+		t.Fatalf("%d commands and options in\n%s", len(words), help)
+	}
+	for _, w := range words {
+		if w[1] != "help" && w[1] != "--rootless" && w[1] != "--criu" && !strings.Contains(text, `\fB`+w[1]) {
+			t.Errorf("docs/man/kakuri-runtime.8 has no %s", w[1])
+		}
+	}
 }
 
 // Links between pages lead to something.
