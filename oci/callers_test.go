@@ -100,7 +100,13 @@ func TestCallersWords(t *testing.T) {
 		}
 	}
 	p.bad("no such file or directory", "list")
-	dir := bundle(t, base("true"))
+	dir := bundle(t, base("exec sleep 100"))
+	p.good("run", "x", "-d", "--bundle", dir)
+	if out := p.good("exec", "x", "sh", "-c", "echo $0 $1", "-d", "--bundle"); out != "-d --bundle\n" {
+		t.Errorf("%q", out)
+	}
+	p.good("delete", "x", "--force")
+	dir = bundle(t, base("true"))
 	for _, args := range [][]string{{"--debug"}, {"--debug", "--log", filepath.Join(dir, "log")}} {
 		out := p.good(append(args, "run", "--bundle", dir, "x")...)
 		if len(args) > 1 {

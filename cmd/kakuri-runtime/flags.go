@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -68,6 +69,23 @@ func parse(args []string, flags []flag) (rest []string, err error) {
 		}
 	}
 	return nil, nil
+}
+
+// parseAll takes flags from anywhere before "--": callers write them after the container's ID as well.
+func parseAll(args []string, flags []flag) (rest []string, err error) {
+	var after []string
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, after = args[:i], args[i+1:]
+	}
+	for len(args) > 0 {
+		if args, err = parse(args, flags); err != nil {
+			return nil, err
+		}
+		if len(args) > 0 {
+			rest, args = append(rest, args[0]), args[1:]
+		}
+	}
+	return append(rest, after...), nil
 }
 
 func find(flags []flag, name string) *flag {

@@ -103,12 +103,16 @@ func (c *command) run(args []string) (int, error) {
 	list := verbs()
 	i := slices.IndexFunc(list, func(v verb) bool { return v.name == rest[0] })
 	if i < 0 {
-		return noSuchCommand, fmt.Errorf("No help topic for '%s': there is no such command; see kakuri-runtime --help", rest[0])
+		return noSuchCommand, fmt.Errorf("no such command: No help topic for '%s'; see kakuri-runtime --help", rest[0])
 	}
 	v := list[i]
 	flags, do := v.new(c)
 	flags = append(flags, yes("help h", &help, "print this help"))
-	left, err := parse(rest[1:], flags)
+	take := parseAll
+	if v.name == execVerb.name || v.name == psVerb.name {
+		take = parse // what follows is another program's
+	}
+	left, err := take(rest[1:], flags)
 	if err != nil {
 		return 1, fmt.Errorf("%s: %w", v.name, err)
 	}

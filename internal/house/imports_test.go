@@ -47,6 +47,7 @@ var rooms = []room{
 	{"cmd/kakuri-runtime", []string{"oci", "host", "plan", "abi"}, "each import is paid for at every start of a container"},
 	{"bench", nil, "it measures the commands from outside"},
 	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
+	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/experiments", nil, "it has nothing but tests"},
 	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
