@@ -35,6 +35,10 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Main runs one command line and returns its exit code.
 func Main(ctx context.Context, args []string, io IO) int {
+	if err := notHere(args); err != nil {
+		fmt.Fprintln(io.Err, "kakuri:", err)
+		return 125
+	}
 	engine.Prefault()
 	root := newRoot(io, first(args))
 	root.SetArgs(args)
@@ -55,6 +59,32 @@ func Main(ctx context.Context, args []string, io IO) int {
 		return 125
 	}
 	return 1
+}
+
+// notHere says what to do in place of a command that there is not.
+func notHere(args []string) error {
+	name := first(args)
+	if name == "help" && len(args) > 1 {
+		name = args[1]
+	}
+	isVerb := func(v verb) bool { return v.name == name }
+	if name == "" || name == "help" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
+		return nil
+	}
+	docker := strings.Fields("attach build commit cp create diff events exec export history images image import info inspect kill load login logout " +
+		"logs network pause port pull push rename restart rm rmi save search start stats stop system top unpause update version volume wait")
+	what := fmt.Sprintf("unknown command %q", name)
+	switch {
+	case name == "version":
+		what = "kakuri --version prints the version"
+	case name == "exec":
+		what = "exec is not in this version: kakuri enter NAME runs a program in a container's namespaces"
+	case name == "stop", name == "kill", name == "rm":
+		what = name + " is not in this version: a container ends with its kakuri run, and is gone then"
+	case slices.Contains(docker, name):
+		what = name + " is not in this version"
+	}
+	return fmt.Errorf("%s\nSee 'kakuri --help'", what)
 }
 
 // A usageError is a command line that cannot be understood.
@@ -114,6 +144,9 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	setHelp(root)
 	root.SetVersionTemplate("kakuri {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if c.Name() == "run" {
+			err = laterFlag(err)
+		}
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
 	root.AddGroup(
@@ -132,6 +165,30 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	}
 	root.CompletionOptions.DisableDefaultCmd = known
 	return root
+}
+
+// laterFlag says of a flag of Docker's that it is not misspelled but missing.
+func laterFlag(err error) error {
+	text := err.Error()
+	name := ""
+	if long, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
+		name, _, _ = strings.Cut(long, "=")
+	} else if short, ok := strings.CutPrefix(text, "unknown shorthand flag: '"); ok && len(short) > 0 {
+		name = map[string]string{"a": "attach", "c": "cpu-shares", "d": "detach", "l": "label", "m": "memory", "p": "publish", "P": "publish-all", "q": "quiet"}[short[:1]]
+	}
+	later := strings.Fields("add-host annotation attach blkio-weight blkio-weight-device cgroup-parent cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period " +
+		"cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device-cgroup-rule device-read-bps device-read-iops " +
+		"device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname expose gpus health-cmd health-interval health-retries health-start-interval " +
+		"health-start-period health-timeout ip ip6 isolation kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation " +
+		"memory-swap memory-swappiness network-alias no-healthcheck oom-kill-disable oom-score-adj pids-limit platform publish publish-all pull quiet restart " +
+		"runtime sig-proxy stop-timeout storage-opt use-api-socket uts volume-driver volumes-from")
+	if !slices.Contains(later, name) {
+		return err
+	}
+	if name == "detach" {
+		return errors.New("--detach is not in this version: end the line with & in its place")
+	}
+	return fmt.Errorf("--%s is not in this version", name)
 }
 
 // wantArgs refuses fewer than n arguments as a usage error.

@@ -70,12 +70,8 @@ func nestedCommand(p Place) string {
 		":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc ls /proc"
 }
 
-func (p Place) exe() string {
-	if p.Exe == "" {
-		return "/usr/bin/kakuri"
-	}
-	return p.Exe
-}
+// exe is the program in a line for the reader's shell: that of the tour may be gone by then, as with go run.
+func (p Place) exe() string { return `"$(command -v kakuri)"` }
 
 // Find returns the experiments that ids name, in order; all of them for none. An id is
 // "E7", "e7" or "7".
@@ -87,12 +83,15 @@ func Find(ids []string) ([]Experiment, error) {
 	wanted := map[string]bool{}
 	for _, id := range ids {
 		n, err := strconv.Atoi(strings.TrimLeft(id, "eE"))
-		id, known := "E"+strconv.Itoa(n), false
+		known := false
+		if err == nil {
+			id = "E" + strconv.Itoa(n)
+		}
 		for _, e := range all {
 			known = known || e.ID == id
 		}
 		if err != nil || !known {
-			return nil, fmt.Errorf("there are the experiments %s", names(all))
+			return nil, fmt.Errorf("no experiment is called %s: there are %s", id, names(all))
 		}
 		wanted[id] = true
 	}

@@ -34,7 +34,7 @@ func (r *reader) inside(t abi.Namespace, read func() (string, error)) (string, e
 	aside(func() {
 		if err = unix.Setns(int(ns.Fd()), int(t.CloneFlag())); err != nil {
 			if errors.Is(err, fs.ErrPermission) {
-				err = fmt.Errorf("it shows only in the %s namespace, where only root may look", t)
+				err = fmt.Errorf("it shows only in the %s namespace, which this command enters as root only: see there by kakuri enter", t)
 			}
 			return
 		}

@@ -115,7 +115,32 @@ func helpText(flags []flag) string {
 		if f.arg != "" {
 			left += " " + f.arg
 		}
-		fmt.Fprintf(&s, "   %-32s %s\n", left, f.help)
+		const column = 26
+		if len(left) >= column {
+			fmt.Fprintf(&s, "  %s\n", left)
+			left = ""
+		}
+		for _, line := range wrap(f.help, 80-column-2) {
+			fmt.Fprintf(&s, "  %-*s%s\n", column, left, line)
+			left = ""
+		}
 	}
 	return s.String()
+}
+
+// wrap breaks a text into lines of at most width bytes, at blanks.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
 }
