@@ -15,7 +15,7 @@ command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26 or new
 # The tests compare with these programs, run them in containers, or build with them.
 packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
 # These start kakuri-runtime as their runtime, in namespaces of their own.
-packages+=(buildah conmon containerd docker.io podman)
+packages+=(buildah conmon containerd docker.io iproute2 podman)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

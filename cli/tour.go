@@ -61,7 +61,7 @@ all observations hold, and 1 otherwise.`,
 func (f *tourFlags) run(ctx context.Context, io IO, args []string) error {
 	list, err := tour.Find(args)
 	if err != nil {
-		return usageError{fmt.Errorf("%v: %w", args, err)}
+		return usageError{err}
 	}
 	lang, err := ui.LangOf(f.lang, os.Getenv)
 	if err != nil {

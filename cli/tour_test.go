@@ -20,8 +20,8 @@ func TestTourUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"E13"}, "[E13]: there are the experiments E1, E2, "},
-		{[]string{"E1", "nonsense"}, "there are the experiments"},
+		{[]string{"E13"}, "no experiment is called E13: there are E1, E2, "},
+		{[]string{"E1", "nonsense"}, "no experiment is called nonsense"},
 		{[]string{"--lang", "fr"}, `--lang: language "fr": not one of en, ja`},
 		{[]string{"--format", "yaml", "E1"}, "--format yaml: there are text and json"},
 		{[]string{"--no-such-flag"}, "unknown flag: --no-such-flag\nSee 'kakuri tour --help'"},

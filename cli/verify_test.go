@@ -247,7 +247,7 @@ func testVerifyOrdinary(t *testing.T, s *scope) {
 			if inside {
 				hidden++
 			}
-			if (p.Verdict == "unknown") != inside || inside && !strings.Contains(p.Unknown, "only root may look") {
+			if (p.Verdict == "unknown") != inside || inside && !strings.Contains(p.Unknown, "enters as root only") {
 				t.Errorf("%s: %+v", name, p)
 			}
 		}
