@@ -63,7 +63,7 @@ func TestRows(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		rowRuntime: "/w/bin/kakuri-runtime run --bundle /w/true/plain {id}",
+		rowRuntime: "/w/bin/kakuri-runtime --root /w/run/kakuri-runtime run --bundle /w/true/plain {id}",
 		rowRun:     "/w/bin/kakuri run --rm host true",
 		rowFloor:   "/w/bin/floor /w/true/plain/rootfs cpu pids",
 		"mine":     "/bin/true /w/true/plain /w/true/plain/rootfs {id}",
