@@ -105,6 +105,7 @@ func (r *run) run(ctx context.Context) (_ *Process, err error) {
 			return nil, err
 		}
 		if err := r.step(ctx, i, s); err != nil {
+			err = r.earlier(err)
 			r.kill()
 			return nil, err
 		}
@@ -127,6 +128,32 @@ func (r *run) run(ctx context.Context) (_ *Process, err error) {
 		r.stamps.free()
 	}
 	return r.proc, nil
+}
+
+// earlier returns, in place of the error of a step of the runtime's side, that of the container's side, when it has
+// reported one: it is why there was nobody to do the step to.
+func (r *run) earlier(err error) error {
+	var failed *Error
+	if r.proc == nil || !errors.As(err, &failed) || failed.Step.Side != plan.Runtime {
+		return err
+	}
+	if _, ok := failed.Step.Op.(*plan.Sync); ok {
+		return err // of a meeting: it is known already
+	}
+	for {
+		ready := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}}
+		if n, e := unix.Poll(ready, 0); n != 1 || e != nil {
+			return err
+		}
+		kind, a, b, fds, e := r.message()
+		closeAll(fds)
+		switch {
+		case e != nil:
+			return err
+		case kind == plan.MsgError:
+			return r.childError(a, b)
+		}
+	}
 }
 
 // step does the runtime's part of step i.

@@ -20,9 +20,31 @@ func TestTerminalLines(t *testing.T) {
 	s.Process.Terminal = true
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
 		specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}})
-	if out := p.good("run", "--bundle", bundle(t, s), "x"); out != "one\ntwo\n" {
+	dir := bundle(t, s)
+	p.bad("process.terminal needs a terminal", "run", "--bundle", dir, "x")
+	p.stdin = pty(t)
+	if out := p.good("run", "--bundle", dir, "x"); out != "one\ntwo\n" {
 		t.Errorf("%q", out)
 	}
+}
+
+// pty is a terminal that is nobody's: its slave side.
+func pty(t testing.TB) *os.File {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.IoctlRetInt(int(master.Fd()), unix.TIOCGPTPEER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave := os.NewFile(uintptr(fd), "pty")
+	t.Cleanup(func() { slave.Close() })
+	return slave
 }
 
 // Without a pid namespace of its own the end of a container's first process is not that of the others: KILL is for all of them, also when it

@@ -240,8 +240,25 @@ func checkConsole(p *specs.Process, o ProcessOptions, detached bool) error {
 		return errors.New("cannot allocate tty if runc will detach without setting console socket: pass --console-socket, or set process.terminal to false")
 	case !(terminal && detached) && o.ConsoleSocket != "":
 		return errors.New("cannot use console socket if runc will not detach or allocate tty: drop --console-socket, or set process.terminal")
+	case terminal && !detached:
+		return haveTerminal()
 	}
 	return nil
+}
+
+// haveTerminal reports as an error that none of this process's streams is a terminal, and that it has no other one: what is
+// typed could not reach the container, and nobody could end it by that.
+func haveTerminal() error {
+	for fd := range 3 {
+		if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+			return nil
+		}
+	}
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/tty: %w: process.terminal needs a terminal: run it in one, detach it with a console socket, or set process.terminal to false", err)
+	}
+	return unix.Close(fd)
 }
 
 // listening is how many sockets this process was started with by LISTEN_FDS, and their part of the

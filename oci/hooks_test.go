@@ -277,7 +277,7 @@ func TestHooksOfAUser(t *testing.T) {
 	}
 	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
 		nstest.NoLeaks(t)
-		p := place{t, filepath.Join(t.TempDir(), "state")}
+		p := place{t: t, dir: filepath.Join(t.TempDir(), "state")}
 		p.good("run", "-b", dir, "c")
 		data, err := os.ReadFile(log + "/order")
 		if got := strings.Fields(string(data)); err != nil || len(got) != 7 || got[0] != "prestart" || got[2] != "createContainer" || got[6] != "poststop" {

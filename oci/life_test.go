@@ -20,11 +20,12 @@ import (
 
 // A place is a state directory, and the command on it.
 type place struct {
-	t   testing.TB
-	dir string
+	t     testing.TB
+	dir   string
+	stdin *os.File
 }
 
-func newPlace(t testing.TB) place { return place{t, filepath.Join(nstest.Dir(t), "state")} }
+func newPlace(t testing.TB) place { return place{t: t, dir: filepath.Join(nstest.Dir(t), "state")} }
 
 func (p place) command(args ...string) *exec.Cmd {
 	return exec.Command(nstest.Binary(p.t, "kakuri-runtime"), append([]string{"--root", p.dir}, args...)...)
@@ -40,6 +41,9 @@ func (p place) do(args ...string) (out string, code int) {
 	defer f.Close()
 	c := p.command(args...)
 	c.Stdout, c.Stderr = f, f
+	if p.stdin != nil {
+		c.Stdin = p.stdin
+	}
 	if err := c.Run(); c.ProcessState == nil {
 		p.t.Fatal(err)
 	}

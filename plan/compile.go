@@ -336,7 +336,7 @@ func (c *compiler) ids() error {
 		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
 	}
 	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
-	c.joinCgroup()
+	c.joinCgroup(false)
 	if err := c.resctrl(); err != nil {
 		return err
 	}
@@ -402,6 +402,7 @@ func (c *compiler) sources() error {
 		return err
 	}
 	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
+	c.joinCgroup(true)
 	return nil
 }
 
@@ -543,7 +544,7 @@ func (c *compiler) enter() error {
 	}
 	// Before a fork, whose /proc/self is another.
 	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
-	if slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID }) {
+	if c.forks() {
 		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
 	}
 	if c.userNS {
@@ -592,6 +593,11 @@ func (c *compiler) enter() error {
 		c.inside(&Domainname{Domain: d}, c.cause("domainname"), &HostnameCheck{Domain: true, Value: d})
 	}
 	return nil
+}
+
+// forks reports whether a copy of the process goes on in its place.
+func (c *compiler) forks() bool {
+	return slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
 }
 
 func (c *compiler) timeNamespace() error {

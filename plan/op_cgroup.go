@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -128,10 +129,18 @@ func (c *compiler) makeCgroup() {
 	}
 }
 
-// joinCgroup has the process in its cgroup, with its limits, before it goes on.
-func (c *compiler) joinCgroup() {
+// besides reports whether the process can be moved into its cgroup while it builds: the first move waits for the
+// kernel, 0.7 ms at least. Not where its cgroup namespace is to begin there, not where a copy of it goes on, which may be made just
+// before, and not without a meeting later.
+func (c *compiler) besides() bool {
 	g := c.o.Cgroup
-	if g == nil {
+	return g != nil && !g.Unified && !g.Unit && !slices.Contains(c.late, abi.NSCgroup) && !c.forks() && (c.o.Foreground || c.o.Wait != "")
+}
+
+// joinCgroup has the process in its cgroup, with its limits, before it goes on, or while it builds.
+func (c *compiler) joinCgroup(besides bool) {
+	g := c.o.Cgroup
+	if g == nil || besides != c.besides() {
 		return
 	}
 	if !g.Unified {
@@ -143,13 +152,16 @@ func (c *compiler) joinCgroup() {
 	if g.Unit && !c.o.Joined {
 		c.limitCgroup()
 	}
-	if g.Devices != "" {
-		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), nil)
-	}
 }
 
+// limitCgroup adds limits, and rules for devices: all of them at once as the processes see it, since there are none yet, or
+// the first one waits.
 func (c *compiler) limitCgroup() {
-	if w := c.o.Cgroup.Writes; len(w) > 0 {
-		c.host1(&LimitCgroup{Writes: w}, c.cause("linux.resources"), nil)
+	g := c.o.Cgroup
+	if len(g.Writes) > 0 {
+		c.host1(&LimitCgroup{Writes: g.Writes}, c.cause("linux.resources"), nil)
+	}
+	if g.Devices != "" {
+		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), nil)
 	}
 }
