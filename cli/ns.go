@@ -412,7 +412,7 @@ func rangesOf(m namespace.IDMap) []ui.NSRange {
 
 // view is what the pid namespace of p sees.
 func (r *nsReading) view(p *namespace.Process) ui.NSView {
-	v := ui.NSView{Total: len(r.Processes)}
+	v := ui.NSView{Total: len(r.Processes), Unreadable: r.Unreadable}
 	for _, at := range r.PIDsOf(p) {
 		v.Levels = append(v.Levels, r.name(at.Namespace))
 	}

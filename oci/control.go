@@ -44,6 +44,9 @@ func (c *Container) Start(ctx context.Context) error {
 			return &os.PathError{Op: "write", Path: c.dir + "/start", Err: err}
 		}
 		err = waitStarted(ctx, started)
+		if err != nil {
+			c.waitEnded() // for who deletes it now
+		}
 		unix.Unlinkat(c.fd, "start", 0)
 		unix.Unlinkat(c.fd, "started", 0)
 		if err != nil {
@@ -58,6 +61,14 @@ func (c *Container) Start(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// waitEnded gives a process that has said why it could not start the moment until it ends.
+func (c *Container) waitEnded() {
+	if p := c.process(); p != nil {
+		defer p.close()
+		p.wait(time.Second)
+	}
 }
 
 // waitStarted waits for the end of what the container keeps open until its execve: it

@@ -83,6 +83,8 @@ type NSView struct {
 	Levels    List[NSName]    `json:"levels"` // outermost first, the viewing one last
 	Processes List[NSProcess] `json:"processes"`
 	Total     int             `json:"total"` // processes that the outermost level sees
+	// Unreadable are processes whose namespaces could not be read: more may be in the view.
+	Unreadable int `json:"unreadable"`
 }
 
 // A NSVerdict is how one namespace of two processes compares.

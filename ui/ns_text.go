@@ -175,7 +175,7 @@ func (v NSView) Text(s Screen) string {
 		}
 		t.Rows = append(t.Rows, row)
 	}
-	return t.Text(s) + v.closing(s.Lang) + "\n"
+	return t.Text(s) + v.closing(s.Lang) + "\n" + unreadable(v.Unreadable, s)
 }
 
 func (v NSView) heading(i int, level NSName, l Lang) string {
