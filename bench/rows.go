@@ -78,6 +78,10 @@ func runtimeRows(w workshop) []row {
 			Note: "config.json of runc spec",
 		},
 		{
+			Name: "kakuri-runtime run, no cgroup", Ours: true, Argv: append([]string{runtime.Path, "--cgroup-manager=disabled"}, ours(w.Bundle)[1:]...), Missing: runtime.Err,
+			Note: "--cgroup-manager=disabled: beside crun's, the floor and bwrap, which join none",
+		},
+		{
 			Name: rowRuntimeSeccomp, Ours: true, Argv: ours(w.SeccompBundle), Missing: runtime.Err,
 			Note: "and a profile of " + fmt.Sprint(len(strings.Fields(allowed))) + " allowed calls",
 		},
