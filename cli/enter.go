@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
 )
@@ -182,7 +184,7 @@ func (f *enterFlags) options(e *engine.Engine) (plan.EnterOptions, error) {
 		o.WdInside = ""
 	}
 	if f.joinCgroup {
-		if o.Cgroup, err = cgroupOf(pid, e.Host()); err != nil {
+		if o.Cgroup, err = cgroupOf(pid); err != nil {
 			return o, err
 		}
 	}
@@ -259,20 +261,29 @@ func replaced(list []plan.JoinNamespace, j plan.JoinNamespace) []plan.JoinNamesp
 	return append(list, j)
 }
 
-// cgroupOf is the directory of a process's control group of version 2.
-func cgroupOf(pid int, host plan.Facts) (string, error) {
-	if !host.Cgroup.Unified {
-		return "", fmt.Errorf("--join-cgroup: only where /sys/fs/cgroup is of version 2")
-	}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+// cgroupOf is the directory of a process's control group of version 2, below where that is mounted.
+func cgroupOf(pid int) (string, error) {
+	groups, err := namespace.ReadCgroups(nil, pid)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("--join-cgroup: %w", err)
 	}
-	_, path, ok := strings.Cut(strings.TrimSuffix(string(data), "\n"), "::")
-	if !ok {
+	i := slices.IndexFunc(groups, func(g namespace.Cgroup) bool { return g.Hierarchy == 0 })
+	if i < 0 {
 		return "", fmt.Errorf("--join-cgroup: process %d is in no control group of version 2", pid)
 	}
-	return "/sys/fs/cgroup" + path, nil
+	mounts, err := namespace.ReadMounts(nil, os.Getpid())
+	if err != nil {
+		return "", fmt.Errorf("--join-cgroup: %w", err)
+	}
+	for _, m := range slices.Backward(mounts) {
+		if m.Type != "cgroup2" {
+			continue
+		}
+		if rel, err := filepath.Rel(m.Root, groups[i].Path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return filepath.Join(m.Point, rel), nil
+		}
+	}
+	return "", fmt.Errorf("--join-cgroup: the control group %s is not mounted here: mount a cgroup2 on /sys/fs/cgroup", groups[i].Path)
 }
 
 func environOf(pid int) ([]string, error) {
