@@ -147,10 +147,6 @@ func list(dir int, dirs bool) ([]string, error) {
 	return names, nil
 }
 
-func exists(dir int, name string) bool {
-	return unix.Faccessat(dir, name, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil
-}
-
 func retryFD(open func() (int, error)) (int, error) {
 	for {
 		// EAGAIN is openat2's answer to a rename elsewhere while it looked for "..".

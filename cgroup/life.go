@@ -38,7 +38,17 @@ func pause(ctx context.Context, wait *time.Duration, most time.Duration) error {
 }
 
 // Pids lists the processes in the cgroup itself, by the numbers of the caller's pid namespace.
-func (g *Group) Pids() ([]int, error) {
+func (g *Group) Pids() ([]int, error) { return g.list(pidsIn) }
+
+// AllPids lists the processes in the cgroup and in those below it.
+func (g *Group) AllPids() ([]int, error) {
+	pids, err := g.list(allPidsIn)
+	slices.Sort(pids)
+	return slices.Compact(pids), err
+}
+
+// list reads pids in the hierarchy by which processes are listed.
+func (g *Group) list(read func(dir int) ([]int, error)) ([]int, error) {
 	n, err := g.main()
 	if err != nil {
 		return nil, err
@@ -47,29 +57,11 @@ func (g *Group) Pids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	pids, err := pidsIn(dir)
+	pids, err := read(dir)
 	if err != nil {
 		return nil, n.errorf("read cgroup.procs: %w", err)
 	}
 	return pids, nil
-}
-
-// AllPids lists the processes in the cgroup and in those below it.
-func (g *Group) AllPids() ([]int, error) {
-	n, err := g.main()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := n.open()
-	if err != nil {
-		return nil, err
-	}
-	pids, err := allPidsIn(dir)
-	if err != nil {
-		return nil, n.errorf("read cgroup.procs: %w", err)
-	}
-	slices.Sort(pids)
-	return slices.Compact(pids), nil
 }
 
 // pidsIn reads cgroup.procs. Processes of other pid namespaces show as 0, and are left out.

@@ -993,3 +993,7 @@ func BenchmarkDetect(b *testing.B) {
 		}
 	}
 }
+
+func exists(dir int, name string) bool {
+	return unix.Faccessat(dir, name, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil
+}

@@ -107,26 +107,8 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	for _, w := range p.Warnings {
 		r.warn(w)
 	}
-	c.state = record{
-		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
-		OwnPIDs: slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
-	}
-	if err := c.write("config.json", b.JSON); err != nil {
+	if err := c.note(b, g); err != nil {
 		return nil, nil, err
-	}
-	if g != nil {
-		// Before it is there: whoever finds this state knows what to look for.
-		c.state.Cgroups = g.Paths()
-		if r.Systemd {
-			path := ""
-			if b.Spec.Linux != nil {
-				path = b.Spec.Linux.CgroupsPath
-			}
-			c.state.Systemd = &path
-		}
-		if err := c.save(); err != nil {
-			return nil, nil, err
-		}
 	}
 	c.config = spec
 	defer func() {
@@ -162,6 +144,27 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
 	}
 	return c, proc, nil
+}
+
+// note writes what is known of a container before it is made. Its cgroup is named before that is there: whoever
+// finds this state knows what to look for.
+func (c *Container) note(b *Bundle, g *group) error {
+	c.state = record{
+		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
+		OwnPIDs: slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
+	}
+	if err := c.write("config.json", b.JSON); err != nil || g == nil {
+		return err
+	}
+	c.state.Cgroups = g.Paths()
+	if c.runtime.Systemd {
+		path := ""
+		if b.Spec.Linux != nil {
+			path = b.Spec.Linux.CgroupsPath
+		}
+		c.state.Systemd = &path
+	}
+	return c.save()
 }
 
 // compile works out the container's cgroup, nil for none, and its plan.

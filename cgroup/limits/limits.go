@@ -353,16 +353,25 @@ func (k *compiler) devices(r *specs.LinuxResources) error {
 	if r.Devices == nil {
 		return nil
 	}
-	rules, err := DeviceRules(r.Devices)
+	d, err := devicesOf(r)
 	if err != nil {
 		return err
 	}
-	d, err := NewDevices(rules)
-	if err != nil {
-		return &FieldError{Field: "linux.resources.devices", Err: err}
-	}
 	k.out.Devices = &d
 	return nil
+}
+
+// devicesOf is the policy that the device rules of r come to.
+func devicesOf(r *specs.LinuxResources) (Devices, error) {
+	rules, err := DeviceRules(r.Devices)
+	if err != nil {
+		return Devices{}, err
+	}
+	d, err := NewDevices(rules)
+	if err != nil {
+		return Devices{}, &FieldError{Field: "linux.resources.devices", Err: err}
+	}
+	return d, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {

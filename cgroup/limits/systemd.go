@@ -67,13 +67,9 @@ func (s *properties) devices(r *specs.LinuxResources) error {
 	if r.Devices == nil {
 		return nil
 	}
-	rules, err := DeviceRules(r.Devices)
+	d, err := devicesOf(r)
 	if err != nil {
 		return err
-	}
-	d, err := NewDevices(rules)
-	if err != nil {
-		return &FieldError{Field: "linux.resources.devices", Err: err}
 	}
 	// The empty list takes away what an existing unit has.
 	s.add("DeviceAllow", [][2]string{})
