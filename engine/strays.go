@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +15,43 @@ import (
 // kernel sees to that. Where it shares one, with --pid host or container:NAME, its other
 // processes are found by the namespaces that are its own. They need not be this
 // process's children, and cannot leave them without CAP_SYS_ADMIN.
+//
+// The inode by which a namespace is known is given to another one, the container's of somebody else or a service's, as soon as it is gone.
+// So one that is remembered is known by its number that is never used again, too: since Linux 6.18 all have
+// one, since 6.11 those of mounts. Before that the inode counts only together with the mark of the container among the mounts.
+
+// mark is the source of the container's /dev, as its mountinfo shows it.
+func mark(id string) string { return "kakuri-" + id[:12] }
+
+// mark says whose processes these are, where their pid namespace does not.
+func (b *builder) mark() string {
+	if own(b.run.PID) {
+		return "tmpfs"
+	}
+	return mark(b.id)
+}
+
+// identify gives a namespace of a process as nothing else has it: "mnt:[4026532281] 712", or without
+// the second number on a kernel that has none.
+func identify(pid, ns string) (string, error) {
+	path := "/proc/" + pid + "/ns/" + ns
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("%s:[%d]", ns, st.Ino)
+	for _, request := range [...]uint{unix.NS_GET_ID, unix.NS_GET_MNTNS_ID} {
+		if id, err := unix.IoctlGetInt(fd, request); err == nil {
+			return fmt.Sprintf("%s %d", name, id), nil
+		}
+	}
+	return name, nil
+}
 
 // noteNamespaces notes in the record by which namespaces the processes of a container
 // with first process pid are known. What an ordinary user may read of it changes with its
@@ -20,9 +59,9 @@ import (
 // that has ended. So this is called at several times.
 func (c *Container) noteNamespaces(pid int) {
 	note := func(to *string, ns string) {
-		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
+		theirs, err := identify(strconv.Itoa(pid), ns)
 		// It may not be in its own one yet.
-		if ours, ourErr := os.Readlink("/proc/self/ns/" + ns); err == nil && ourErr == nil && theirs != ours {
+		if ours, ourErr := identify("self", ns); err == nil && ourErr == nil && theirs != ours {
 			*to = theirs
 		}
 	}
@@ -35,12 +74,24 @@ func (c *Container) noteNamespaces(pid int) {
 // has reports whether a process is in one of the noted namespaces. One with CAP_SYS_ADMIN
 // may have made a mount namespace of its own, in the same user namespace.
 func (c *Container) has(pid string) bool {
-	mounts, err := os.Readlink("/proc/" + pid + "/ns/mnt")
-	if err != nil || mounts == c.Mounts {
-		return err == nil // one that has ended is in none, while nobody has reaped it
+	mounts, err := identify(pid, "mnt")
+	if err != nil {
+		return false // one that has ended is in none, while nobody has reaped it
 	}
-	users, err := os.Readlink("/proc/" + pid + "/ns/user")
-	return err == nil && users == c.Users
+	if mounts == c.Mounts && c.surely(mounts, pid) {
+		return true
+	}
+	users, err := identify(pid, "user")
+	return err == nil && users == c.Users && c.surely(users, pid)
+}
+
+// surely reports whether a process is in the namespace that was noted, and not in one with its inode.
+func (c *Container) surely(ns, pid string) bool {
+	if strings.Contains(ns, " ") {
+		return true
+	}
+	mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo")
+	return err == nil && bytes.Contains(mounts, []byte(" - tmpfs "+mark(c.ID)+" "))
 }
 
 // endStrays ends the processes that no pid namespace ended, and returns when there are

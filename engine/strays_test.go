@@ -193,3 +193,32 @@ func children(t testing.TB, pid int) int {
 	}
 	return n
 }
+
+// The kernel gives the inode of a namespace that is gone to the next one: a container's record, left by a
+// killed command, would then name another container's processes, or a service's.
+func TestReusedNamespaceIsAnothers(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	e := openAt(t, "/run/kakuri")
+	stop, one := running(t, e, Run{Name: "one", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
+	defer stop()
+	stop, two := running(t, e, Run{Name: "two", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
+	defer stop()
+	first, second := strconv.Itoa(one.PID), strconv.Itoa(two.PID)
+	if one.Mounts == "" || !one.has(first) || one.has(second) || one.has("self") {
+		t.Errorf("one, %q, has itself: %v, two: %v, the test: %v", one.Mounts, one.has(first), one.has(second), one.has("self"))
+	}
+	// As if its own were gone, and two's had got its inode.
+	inode, _, numbered := strings.Cut(two.Mounts, " ")
+	one.Mounts, one.Users = inode, ""
+	if numbered {
+		one.Mounts += " 1"
+	}
+	if one.has(second) {
+		t.Errorf("the record of one, with %q, has the process of two, with %q", one.Mounts, two.Mounts)
+	}
+	// A kernel without such numbers.
+	if !two.surely(inode, second) || one.surely(inode, second) || one.surely(inode, "self") {
+		t.Errorf("by inode and mark: two has itself: %v, one has two: %v, or the test: %v", two.surely(inode, second), one.surely(inode, second), one.surely(inode, "self"))
+	}
+}

@@ -383,7 +383,7 @@ func (c *compiler) devTree() error {
 	}
 	o.attrs.Set &^= abi.MountAttrRdonly // which comes last
 	options := append(slices.Clone(c.mountLabel("tmpfs", o.data)), fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
-	c.host1(&NewMount{Type: "tmpfs", Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", at)), nil)
+	c.host1(&NewMount{Type: "tmpfs", Source: c.spec.Mounts[at].Source, Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", at)), nil)
 	for _, d := range c.deviceList() {
 		if strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			if err := c.device(d, c.dev); err != nil {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -684,6 +685,7 @@ func (r *ReadonlyPath) lower(a *Asm) {
 // user namespace, so that device nodes in it work.
 type NewMount struct {
 	Type    string
+	Source  string // as mountinfo shows it; empty is Type
 	Options []string
 	Attrs   Attrs
 	Out     Reg
@@ -702,7 +704,7 @@ func (m *NewMount) String() string {
 }
 
 func (m *NewMount) lower(a *Asm) {
-	a.newFS(m.Type, m.Type, m.Options, m.Attrs.Set, m.Out)
+	a.newFS(m.Type, cmp.Or(m.Source, m.Type), m.Options, m.Attrs.Set, m.Out)
 	a.setattr(m.Out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
 }
 
