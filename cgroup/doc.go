@@ -7,7 +7,7 @@
 //	defer g.Close()
 //	err = g.Create(l)           // directories, controllers down the tree
 //	notices, err := g.Apply(l)  // values, then device rules
-//	err = g.Join(pid, "")       // or clone3 with CLONE_INTO_CGROUP and g.FD()
+//	err = g.Join(pid, "")       // or clone3 with CLONE_INTO_CGROUP and g.Directory, or a write of "0" to g.Tasks
 //	...
 //	err = g.Kill(ctx, unix.SIGKILL)
 //	err = g.Remove(ctx)

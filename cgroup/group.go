@@ -53,11 +53,12 @@ type Group struct {
 
 // A node is the cgroup in one hierarchy.
 type node struct {
-	h    *Hierarchy
-	path string // below the mount point: "/a/b"
-	fd   int    // its directory, -1 when not opened
-	tree tree
-	made []string // what Create made of path, outermost first
+	h     *Hierarchy
+	path  string // below the mount point: "/a/b"
+	fd    int    // its directory, -1 when not opened
+	tree  tree
+	alone bool     // the only hierarchy
+	made  []string // what Create made of path, outermost first
 }
 
 // String is where the cgroup is, as people look for it.
@@ -76,7 +77,7 @@ func (h *Host) Group(o Options) (*Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		g.nodes = append(g.nodes, &node{h: hi, path: p, fd: -1, tree: h.tree})
+		g.nodes = append(g.nodes, &node{h: hi, path: p, fd: -1, tree: h.tree, alone: h.Unified()})
 	}
 	return g, nil
 }
@@ -121,7 +122,7 @@ func (h *Host) Open(paths map[string]string, o Options) (*Group, error) {
 		if !ok || slices.Contains(strings.Split(p, "/"), "..") {
 			return nil, fmt.Errorf("cgroup %s is not below %s: the record is of another mount namespace", p, hi.Mount)
 		}
-		g.nodes = append(g.nodes, &node{h: hi, path: path.Clean("/" + rest), fd: -1, tree: h.tree})
+		g.nodes = append(g.nodes, &node{h: hi, path: path.Clean("/" + rest), fd: -1, tree: h.tree, alone: h.Unified()})
 	}
 	return g, nil
 }
@@ -297,7 +298,7 @@ func (n *node) create(l limits.Limits) error {
 			break // the root itself
 		}
 		if n.h.Version == limits.V2 {
-			enable(at)
+			enable(at, func(c string) bool { return n.alone || l.Needs(c) })
 		}
 		walked = path.Join(walked, name)
 		next, err := n.step(at, name, walked)
@@ -354,9 +355,10 @@ func (n *node) prepare(parent, dir int, l limits.Limits) error {
 	return nil
 }
 
-// enable gives the children of a version 2 cgroup all controllers that it has itself. One that cannot be
+// enable gives the children of a version 2 cgroup the wanted ones of the controllers that it has itself: all of them where there is no
+// version 1. Beside it, one that is in use could not be mounted as version 1 any more. One that cannot be
 // given (a cgroup with processes, one that was not delegated) will be missed when a limit needs it, and only then.
-func enable(dir int) {
+func enable(dir int, wanted func(controller string) bool) {
 	have, err := readFile(dir, "cgroup.controllers")
 	if err != nil {
 		return
@@ -367,7 +369,7 @@ func enable(dir int) {
 	}
 	var missing []string
 	for _, c := range strings.Fields(have) {
-		if !slices.Contains(strings.Fields(given), c) {
+		if wanted(c) && !slices.Contains(strings.Fields(given), c) {
 			missing = append(missing, "+"+c)
 		}
 	}
@@ -430,18 +432,64 @@ func (n *node) file(name string) string {
 	return name
 }
 
-// FD is the directory of the version 2 cgroup, for clone3 with CLONE_INTO_CGROUP: clone(2). It is
-// false where processes have to be moved into the cgroup by [Group.Join].
-func (g *Group) FD() (int, bool) {
-	if g.opts.Unit != nil {
-		return -1, false
+// Versions says in how many hierarchies of version 1 the cgroup is, and whether in that of version 2.
+func (g *Group) Versions() (v1 int, v2 bool) {
+	for _, n := range g.nodes {
+		if n.h.Version == limits.V2 {
+			v2 = true
+		} else {
+			v1++
+		}
 	}
+	return v1, v2
+}
+
+// Directory opens the directory of the version 2 cgroup, or of sub below it, for clone3 with
+// CLONE_INTO_CGROUP: clone(2). It is -1 where the caller has no cgroup of his own there. It is the caller's to close.
+func (g *Group) Directory(sub string) (int, error) {
 	n := g.of("", limits.V2)
 	if n == nil {
-		return -1, false
+		return -1, nil
 	}
-	fd, err := n.open()
-	return fd, err == nil
+	return n.below(sub)
+}
+
+// Tasks opens the file tasks of the cgroup, or of sub below it, in the hierarchies of version 1, for fds, which is as long as there are. A
+// process of one thread gets into the cgroup by a write of "0" to each of them, without the wait for all processes of the machine
+// that is the price of [Group.Join]. The descriptors are the caller's to close, those before an error too.
+func (g *Group) Tasks(sub string, fds []int) error {
+	for _, n := range g.nodes {
+		if n.h.Version != limits.V1 {
+			continue
+		}
+		dir, err := n.below(sub)
+		if err != nil {
+			return err
+		}
+		fd, err := openFile(dir, "tasks", unix.O_WRONLY)
+		unix.Close(dir)
+		if err != nil {
+			return n.errorf("open tasks: %w", err)
+		}
+		fds[0], fds = fd, fds[1:]
+	}
+	return nil
+}
+
+// below opens the directory of sub below the cgroup, or its own another time.
+func (n *node) below(sub string) (int, error) {
+	if slices.Contains(strings.Split(sub, "/"), "..") {
+		return -1, fmt.Errorf("bad sub cgroup path: %s", sub)
+	}
+	dir, err := n.open()
+	if err != nil {
+		return -1, err
+	}
+	fd, err := openDir(dir, path.Clean("./"+sub))
+	if err != nil {
+		return -1, n.errorf("open %s: %w", sub, err)
+	}
+	return fd, nil
 }
 
 // Join moves the process pid into the cgroup, in every hierarchy, or into the cgroup sub below it. With

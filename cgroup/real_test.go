@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -235,15 +236,84 @@ func TestCloneInto(t *testing.T) {
 			return
 		}
 		g := group(t, h)
-		fd, ok := g.FD()
-		if !ok {
-			t.Fatal("no descriptor")
+		fd, err := g.Directory("")
+		if err != nil {
+			t.Fatal(err)
 		}
+		defer unix.Close(fd)
 		m := &member{Cmd: nstest.Part("hold")}
 		m.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
 		m.run(t)
 		if pids, err := g.Pids(); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
 			t.Errorf("processes %v %v, want %d", pids, err, m.Process.Pid)
+		}
+	})
+}
+
+// TestHybridLeavesControllers: beside version 1, a controller that nobody asked for stays where version 1 can have it.
+func TestHybridLeavesControllers(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		if !h.Hybrid() {
+			return
+		}
+		var top string
+		for _, hi := range h.Hierarchies {
+			if hi.Version == limits.V2 {
+				top = hi.Mount
+			}
+		}
+		const file = "cgroup.subtree_control"
+		before, err := os.ReadFile(filepath.Join(top, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		group(t, h)
+		if after, err := os.ReadFile(filepath.Join(top, file)); err != nil || string(after) != string(before) {
+			t.Errorf("%s of %s: %q %v, before it was %q", file, top, after, err, before)
+		}
+	})
+}
+
+// TestTasks: a process of one thread gets into every hierarchy of version 1 by itself.
+func TestTasks(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		v1, v2 := g.Versions()
+		fds := make([]int, v1)
+		if err := g.Tasks("", fds); err != nil {
+			t.Fatal(err)
+		}
+		// A shell has one thread, and prints by itself.
+		m := &member{Cmd: exec.Command("sh", "-c", `for f; do printf 0 >/proc/self/fd/$f || exit 1; done; echo in; read end`, "sh")}
+		for i, fd := range fds {
+			f := os.NewFile(uintptr(fd), "tasks")
+			defer f.Close()
+			m.ExtraFiles, m.Args = append(m.ExtraFiles, f), append(m.Args, strconv.Itoa(3+i))
+		}
+		if v2 {
+			into, err := g.Directory("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(into)
+			m.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: into}
+		}
+		m.run(t)
+		if line, err := m.out.ReadString('\n'); err != nil {
+			t.Fatal(line, err)
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", m.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for _, n := range g.nodes {
+			if strings.Contains(string(text), path.Join(n.h.Root, n.path)+"\n") {
+				lines++
+			}
+		}
+		if lines != len(g.nodes) {
+			t.Errorf("in %d of %d cgroups:\n%s", lines, len(g.nodes), text)
 		}
 	})
 }

@@ -490,7 +490,7 @@ func namespaceCases() []opCase {
 				t.Fatal(err)
 			}
 			return []plan.Step{
-				rt(&plan.OpenFD{Path: group + "/cgroup.procs", Flags: abi.OWronly, Out: free}), clone(), in(&plan.EnterCgroup{Procs: free}), sh("cat /proc/self/cgroup"),
+				rt(&plan.OpenFD{Path: group + "/cgroup.procs", Flags: abi.OWronly, Out: free}), clone(), in(&plan.EnterCgroup{Files: []plan.Reg{free}}), sh("cat /proc/self/cgroup"),
 			}
 		}, func(t *testing.T, steps []plan.Step) {
 			group := filepath.Base(filepath.Dir(steps[0].Op.(*plan.OpenFD).Path))

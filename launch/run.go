@@ -26,10 +26,11 @@ type Hands interface {
 	Do(ctx context.Context, op plan.Op, pid int) error
 }
 
-// FDHands are hands that do operations on descriptors, too: those of [plan.Handed].
+// FDHands are hands that do operations on descriptors, too: those of [plan.Handed] and [plan.Filled].
 type FDHands interface {
 	Hands
-	// DoFDs does op on the descriptors that its registers hold; they stay the launch's.
+	// DoFDs does op on the descriptors that its registers hold, and leaves those that it opens
+	// for the registers of [plan.Filled] in fds; all of them are the launch's.
 	DoFDs(ctx context.Context, op plan.Op, pid int, fds []int) error
 }
 
@@ -229,7 +230,8 @@ func (r *run) hand(ctx context.Context, i int, op plan.Op) error {
 
 func (r *run) handDo(ctx context.Context, op plan.Op, pid int) error {
 	regs := plan.Handed(op)
-	if len(regs) == 0 {
+	filled := plan.Filled(op)
+	if len(regs)+len(filled) == 0 {
 		return r.opts.Hands.Do(ctx, op, pid)
 	}
 	h, ok := r.opts.Hands.(FDHands)
@@ -240,7 +242,15 @@ func (r *run) handDo(ctx context.Context, op plan.Op, pid int) error {
 	for k, reg := range regs {
 		fds[k] = int(r.ours.regs[reg])
 	}
-	return h.DoFDs(ctx, op, pid, fds)
+	if len(filled) == 0 {
+		return h.DoFDs(ctx, op, pid, fds)
+	}
+	fds = slices.Repeat([]int{-1}, len(filled))
+	err := h.DoFDs(ctx, op, pid, fds)
+	for k, reg := range filled {
+		r.ours.regs[reg] = int64(fds[k])
+	}
+	return err
 }
 
 // userNamespace makes a user namespace that a descriptor keeps: the process that it was made

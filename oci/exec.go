@@ -138,14 +138,15 @@ func (c *Container) joinGroup(g *group, sub string) (*plan.Cgroup, error) {
 	if slices.Contains(strings.Split(sub, "/"), "..") {
 		return nil, fmt.Errorf("bad sub cgroup path: %s: it is below the container's cgroup", sub)
 	}
-	unified := g.unified()
-	if sub == "" && unified {
+	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths()}
+	g.enter(p)
+	if sub == "" && p.V1 == 0 {
 		var err error
 		if sub, err = g.Sub(c.state.PID); err != nil {
 			return nil, err
 		}
 	}
-	p := &plan.Cgroup{Path: g.where(), Sub: strings.Trim(sub, "/"), Paths: g.Paths(), Unified: unified}
+	p.Sub = strings.Trim(sub, "/")
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -140,7 +141,8 @@ func (g *group) plan(spec *specs.Spec) *plan.Cgroup {
 	if g == nil {
 		return nil
 	}
-	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Unified: g.unified() && g.bus == nil, Unit: g.bus != nil, Owner: owner(spec)}
+	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Unit: g.bus != nil, Owner: owner(spec)}
+	g.enter(p)
 	for _, w := range g.limits.Writes {
 		p.Writes = append(p.Writes, strings.TrimPrefix(w.String(), "write "))
 	}
@@ -150,11 +152,10 @@ func (g *group) plan(spec *specs.Spec) *plan.Cgroup {
 	return p
 }
 
-// unified reports whether version 2 is all there is: a process can be cloned into the cgroup then.
-func (g *group) unified() bool {
-	paths := g.Paths()
-	_, v2 := paths[""]
-	return v2 && len(paths) == 1
+// enter says how a process gets into the cgroup: by itself, where nothing keeps it from that.
+func (g *group) enter(p *plan.Cgroup) {
+	p.V1, p.V2 = g.Versions()
+	p.ByHand = g.bus != nil || p.V1 > 0 && os.Geteuid() != 0
 }
 
 // where is one directory of the cgroup, for people.
@@ -193,6 +194,22 @@ func owner(spec *specs.Spec) *uint32 {
 		}
 	}
 	return nil
+}
+
+// entrances opens what op has a process enter the cgroup by.
+func (g *group) entrances(op *plan.OpenCgroup, fds []int) error {
+	if g == nil {
+		return fmt.Errorf("%s: nothing here can do that", op.Name())
+	}
+	tasks := fds
+	if op.Into != plan.RegNone {
+		into, err := g.Directory(op.Sub)
+		if err != nil {
+			return err
+		}
+		fds[0], tasks = into, fds[1:]
+	}
+	return g.Tasks(op.Sub, tasks)
 }
 
 // do does the cgroup's operations of a plan.

@@ -42,6 +42,8 @@ func (h Hands) DoFDs(_ context.Context, op plan.Op, pid int, fds []int) error {
 	switch op := op.(type) {
 	case *plan.CopyUp:
 		return copyUp(fds[0], fds[1], op.KeepMode)
+	case *plan.OpenCgroup:
+		return h.group.entrances(op, fds)
 	case *plan.SendListener:
 		if h.c != nil {
 			return h.c.sendListener(op, pid, fds[0])

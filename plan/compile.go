@@ -152,6 +152,7 @@ type compiler struct {
 
 	fresh  []abi.Namespace // to make in the clone
 	joins  []join          // to join, user first, pid last
+	tasks  []Reg           // by which the process enters its cgroup
 	own    [8]bool         // the container has this namespace for itself
 	userNS bool            // a user namespace, new or joined
 	late   []abi.Namespace // to make by the process itself: it joins the user namespace that owns them first, or its cgroup
@@ -318,7 +319,9 @@ func (c *compiler) namespaceCause() Cause {
 
 // ids makes the first process and, for a new user namespace, its id maps.
 func (c *compiler) ids() error {
-	c.makeCgroup()
+	if err := c.makeCgroup(); err != nil {
+		return err
+	}
 	var check Check
 	if len(c.fresh) > 0 {
 		check = &NewNamespacesCheck{New: c.fresh}
@@ -336,7 +339,12 @@ func (c *compiler) ids() error {
 		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
 	}
 	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
-	c.joinCgroup(false)
+	if a := c.spec.Process.ExecCPUAffinity; a != nil && c.o.Joined {
+		if err := c.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
+			return err
+		}
+	}
+	c.joinCgroup()
 	if err := c.resctrl(); err != nil {
 		return err
 	}
@@ -402,7 +410,6 @@ func (c *compiler) sources() error {
 		return err
 	}
 	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
-	c.joinCgroup(true)
 	return nil
 }
 
@@ -511,11 +518,6 @@ func (c *compiler) enter() error {
 		if c.labelled() {
 			// Before the container's mount namespace is joined.
 			c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
-		}
-		if a := c.spec.Process.ExecCPUAffinity; a != nil {
-			if err := c.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
-				return err
-			}
 		}
 	}
 	if p := c.spec.Process.OOMScoreAdj; p != nil {

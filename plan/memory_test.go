@@ -92,7 +92,7 @@ func TestCallNumbers(t *testing.T) {
 		{&Terminal{}, `ioctl(fd:master, 21569, 524546) = fd:slave`},                                            // TIOCGPTPEER
 		{&Terminal{}, `ioctl(fd:slave, 21518, 0)`},                                                             // TIOCSCTTY
 		{&Terminal{}, `dup3(fd:slave, 2, 0)`},                                                                  //
-		{&LoopbackUp{}, `socket(2, 524290, 0) = fd:80`},                                                        // AF_INET, SOCK_DGRAM|SOCK_CLOEXEC
+		{&LoopbackUp{}, `socket(2, 524290, 0) = fd:96`},                                                        // AF_INET, SOCK_DGRAM|SOCK_CLOEXEC
 		{&Keyring{Ring: "r"}, `keyctl(1, "r", 0, 0, 0)  or ENOSYS, EDQUOT`},                                    // KEYCTL_JOIN_SESSION_KEYRING
 		{&AttachRoot{Tree: 20}, `fcntl(fd:20, 1030, 3) = fd:root`},                                             // F_DUPFD_CLOEXEC
 		{&DieWithParent{}, `prctl(1, 9, 0, 0, 0)`},                                                             // PR_SET_PDEATHSIG, SIGKILL
@@ -103,7 +103,7 @@ func TestCallNumbers(t *testing.T) {
 		{&Setns{NS: abi.NSUser, FD: 20}, `setns(fd:20, NEWUSER)`},                                              //
 		{&Unshare{New: []abi.Namespace{abi.NSPID, abi.NSMount}}, `unshare(NEWPID|NEWMOUNT)`},                   //
 		{&PivotRoot{Scratch: true}, `umount2(".", DETACH)`},                                                    //
-		{&Device{Path: "/a", Type: "b", Major: 8, Minor: 1, Mode: 0o640}, `mknodat(fd:80, "a", 060640, 2049)`}, //
+		{&Device{Path: "/a", Type: "b", Major: 8, Minor: 1, Mode: 0o640}, `mknodat(fd:96, "a", 060640, 2049)`}, //
 	} {
 		if text := rowsText(Lower(test.op, abi.ArchX86_64), abi.ArchX86_64); !strings.Contains(text, test.text+"\n") {
 			t.Errorf("%v: no %s in\n%s", test.op, test.text, text)

@@ -31,7 +31,7 @@ func Ops() []Op {
 		&NewMount{}, &Device{}, &Symlink{}, &Workdir{}, &Remount{}, &PivotRoot{}, &OpenProc{}, &Terminal{}, &Console{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
-		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
+		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &OpenCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
 		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &SecurityLabel{},
 		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
 	}

@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -12,9 +11,11 @@ import (
 // A Cgroup is a container's control group, as package cgroup has worked it out: cgroups(7).
 type Cgroup struct {
 	Path    string            // as people look for it: "/sys/fs/cgroup/pids/c1", or a path below each hierarchy
-	Paths   map[string]string // its directories by controller, version 2's by the empty name
 	Sub     string            // below it, where a process that joins it goes
-	Unified bool              // version 2 alone: the process is cloned into it
+	Paths   map[string]string // its directories by controller, version 2's by the empty name
+	V1      int               // how many hierarchies of version 1 it is in
+	V2      bool              // and whether it is in that of version 2: the process is cloned into it
+	ByHand  bool              // the process is moved into it from outside: by systemd, whose unit it is, or with less than root's rights
 	Writes  []string          // values for its files, "pids.max 100", in their order
 	Devices string            // the policy for device nodes; empty leaves them as they are
 	Unit    bool              // systemd makes it, when the process joins
@@ -33,7 +34,44 @@ func (*MakeCgroup) Name() string { return "make cgroup" }
 // String implements [Op].
 func (m *MakeCgroup) String() string { return "mkdir cgroup " + m.Path }
 
-// JoinCgroup moves the container's first process into the cgroup.
+// OpenCgroup opens what a process needs to be in the cgroup, and in every hierarchy of it, without waiting for
+// anything: see [EnterCgroup].
+type OpenCgroup struct {
+	hands
+	Path  string
+	Sub   string // below it
+	Into  Reg    // version 2: its directory, for clone3 with CLONE_INTO_CGROUP; [RegNone] where there is no version 2
+	Tasks []Reg  // version 1: the file tasks of each hierarchy
+}
+
+// Name implements [Op].
+func (*OpenCgroup) Name() string { return "open cgroup" }
+
+// String implements [Op].
+func (o *OpenCgroup) String() string {
+	s := "open cgroup " + path.Join(o.Path, o.Sub)
+	if o.Into != RegNone {
+		s += " = " + o.Into.String()
+	}
+	if len(o.Tasks) > 0 {
+		s += ", its tasks = " + regsText(o.Tasks)
+	}
+	return s
+}
+
+// regsText is a list of registers: a run of them by its ends.
+func regsText(regs []Reg) string {
+	if n := len(regs); n > 2 && int(regs[n-1])-int(regs[0]) == n-1 {
+		return fmt.Sprintf("%v-%d", regs[0], regs[n-1])
+	}
+	var s []string
+	for _, r := range regs {
+		s = append(s, r.String())
+	}
+	return strings.Join(s, " ")
+}
+
+// JoinCgroup moves the container's first process into the cgroup, from outside.
 type JoinCgroup struct {
 	hands
 	Path string
@@ -84,19 +122,25 @@ func (*DelegateCgroup) Name() string { return "delegate cgroup" }
 // String implements [Op].
 func (d *DelegateCgroup) String() string { return fmt.Sprintf("chown cgroup %d", d.UID) }
 
-// EnterCgroup moves the process into a control group of version 2, whose cgroup.procs
-// is open: cgroups(7).
-type EnterCgroup struct{ Procs Reg }
+// EnterCgroup moves the process into a control group: cgroups(7). Into version 1's it gets by the file tasks, with 0 for
+// itself, which moves the thread that writes. A number, or the file cgroup.procs, moves all threads of a process, under a lock
+// that keeps every process of the machine from forking and that the kernel takes after a grace period of RCU: milliseconds, where
+// this takes some ten microseconds. A process that has just been cloned is one thread.
+type EnterCgroup struct {
+	Files []Reg // cgroup.procs of version 2, or tasks of version 1, open for writing
+}
 
 // Name implements [Op].
 func (*EnterCgroup) Name() string { return "enter cgroup" }
 
 // String implements [Op].
-func (e *EnterCgroup) String() string { return "write 0 to cgroup.procs " + e.Procs.String() }
+func (e *EnterCgroup) String() string { return "write 0 to " + regsText(e.Files) }
 
 func (e *EnterCgroup) lower(a *Asm) {
-	self := []byte("0")
-	a.call(abi.CallWrite, fd(e.Procs), a.mem(self), size(self))
+	self := a.mem([]byte("0"))
+	for _, f := range e.Files {
+		a.call(abi.CallWrite, fd(f), self, num(1))
+	}
 }
 
 // RemoveCgroup removes the cgroup, once nothing is left in it.
@@ -112,10 +156,10 @@ func (*RemoveCgroup) Name() string { return "remove cgroup" }
 func (r *RemoveCgroup) String() string { return "rmdir cgroup " + r.Path }
 
 // makeCgroup makes the cgroup, before there is a process.
-func (c *compiler) makeCgroup() {
+func (c *compiler) makeCgroup() error {
 	g := c.o.Cgroup
 	if g == nil {
-		return
+		return nil
 	}
 	if !c.o.Joined {
 		cause := c.cause("linux.cgroupsPath")
@@ -124,34 +168,48 @@ func (c *compiler) makeCgroup() {
 			c.limitCgroup() // while it is empty: the process never runs without them, and no value is refused
 		}
 	}
-	if g.Unified {
-		c.host1(&OpenFD{Path: path.Join(g.Paths[""], g.Sub), Flags: c.host.Arch.OpenFlags().Directory, Out: RegCgroup}, because("the process begins in its cgroup"), nil)
+	if !g.ByHand && (g.V1 > 0 || g.V2) {
+		open := &OpenCgroup{Path: g.Path, Sub: g.Sub}
+		if g.V2 {
+			open.Into = RegCgroup
+		}
+		for range g.V1 {
+			r, err := c.reg()
+			if err != nil {
+				return err
+			}
+			open.Tasks = append(open.Tasks, r)
+		}
+		c.tasks = open.Tasks
+		c.host1(open, because("the process begins in its cgroup"), nil)
 	}
+	if g.Owner != nil && !g.Unit {
+		c.delegate()
+	}
+	return nil
 }
 
-// besides reports whether the process can be moved into its cgroup while it builds: the first move waits for the
-// kernel, 0.7 ms at least. Not where its cgroup namespace is to begin there, not where a copy of it goes on, which may be made just
-// before, and not without a meeting later.
-func (c *compiler) besides() bool {
+// joinCgroup has the process in its cgroup, with its limits, before it goes on.
+func (c *compiler) joinCgroup() {
 	g := c.o.Cgroup
-	return g != nil && !g.Unified && !g.Unit && !slices.Contains(c.late, abi.NSCgroup) && !c.forks() && (c.o.Foreground || c.o.Wait != "")
-}
-
-// joinCgroup has the process in its cgroup, with its limits, before it goes on, or while it builds.
-func (c *compiler) joinCgroup(besides bool) {
-	g := c.o.Cgroup
-	if g == nil || besides != c.besides() {
+	switch {
+	case g == nil:
 		return
-	}
-	if !g.Unified {
+	case g.ByHand:
 		c.host1(&JoinCgroup{Path: g.Path, Sub: g.Sub}, c.cause("linux.cgroupsPath"), nil)
+	case len(c.tasks) > 0:
+		c.inside(&EnterCgroup{Files: c.tasks}, c.cause("linux.cgroupsPath"), nil)
 	}
-	if g.Owner != nil {
-		c.host1(&DelegateCgroup{UID: *g.Owner}, because("root inside may divide its cgroup"), nil)
+	if g.Unit && g.Owner != nil {
+		c.delegate()
 	}
 	if g.Unit && !c.o.Joined {
 		c.limitCgroup()
 	}
+}
+
+func (c *compiler) delegate() {
+	c.host1(&DelegateCgroup{UID: *c.o.Cgroup.Owner}, because("root inside may divide its cgroup"), nil)
 }
 
 // limitCgroup adds limits, and rules for devices: all of them at once as the processes see it, since there are none yet, or

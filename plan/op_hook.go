@@ -145,6 +145,18 @@ func (n *NewUserNamespace) String() string {
 	return fmt.Sprintf("clone user, uids %s gids %s = %s", mapText(n.UIDs, ", "), mapText(n.GIDs, ", "), n.Out)
 }
 
+// Filled are the registers in which the hands leave descriptors by op. Closing them is the launch's.
+func Filled(op Op) []Reg {
+	o, ok := op.(*OpenCgroup)
+	if !ok {
+		return nil
+	}
+	if o.Into == RegNone {
+		return o.Tasks
+	}
+	return append([]Reg{o.Into}, o.Tasks...)
+}
+
 // Handed are the registers whose descriptors the hands need for op.
 func Handed(op Op) []Reg {
 	switch op := op.(type) {

@@ -115,9 +115,9 @@ const (
 	RegStart         // both: where a created container waits for its start
 	RegStarted       // both: where it says that it started, by closing it, or why it could not
 	regFree          // the first that Compile gives out
-	regTemp      Reg = 80
+	regTemp      Reg = 96
 	// NumRegs is how many registers a side has.
-	NumRegs = 96
+	NumRegs = 112
 )
 
 // String returns the register as texts show it: "fd:root", "fd:14".

@@ -428,7 +428,7 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	u.add(Runtime, &Clone{}, "", nil)
 	u.add(Container, &Undumpable{}, "", nil)
 	if o.Cgroup != "" {
-		u.add(Container, &EnterCgroup{Procs: cgroup}, "join-cgroup", nil)
+		u.add(Container, &EnterCgroup{Files: []Reg{cgroup}}, "join-cgroup", nil)
 	}
 	// A user namespace that denies setgroups is joined without the caller's groups; one that
 	// the caller may not change groups outside of has root to do it inside.

@@ -90,7 +90,7 @@ func subject(op plan.Op) int {
 		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
 		*plan.Terminal, *plan.Console, *plan.LoopbackUp, *plan.Keyring, *plan.Hostname, *plan.Domainname, *plan.Sysctl,
 		*plan.Rlimit, *plan.Umask, *plan.OOMScoreAdj, *plan.Personality, *plan.Setsid, *plan.DieWithParent, *plan.DefaultSignals, *plan.Sigmask,
-		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt, *plan.Scheduler, *plan.IOPriority,
+		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.OpenCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt, *plan.Scheduler, *plan.IOPriority,
 		*plan.MemoryPolicy, *plan.Affinity, *plan.RunHook, *plan.MoveNetDevice, *plan.JoinResctrl, *plan.RemoveResctrl:
 		return others
 	}

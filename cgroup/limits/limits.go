@@ -95,6 +95,14 @@ func (l Limits) Controllers() []string {
 	return names
 }
 
+// Needs reports whether a write needs the controller that version 2 lists as name in cgroup.controllers.
+func (l Limits) Needs(name string) bool {
+	if name == "io" {
+		name = "blkio" // the kernel's name of it is the old one
+	}
+	return slices.Contains(l.Controllers(), name)
+}
+
 // A FieldError is a fault of config.json, or what this host cannot do of it.
 type FieldError struct {
 	Field string // "linux.resources.memory.limit"
