@@ -111,7 +111,7 @@ func TestBundle(t *testing.T) {
 	if _, err := os.Stat(busybox); err != nil {
 		t.Skipf("%v: needs busybox-static", err)
 	}
-	read := func(cgroup2, seccomp, stay bool) (dir string, spec struct {
+	read := func(cgroup2, seccomp bool, stay ...string) (dir string, spec struct {
 		OCIVersion string
 		Process    struct {
 			Terminal bool
@@ -129,7 +129,7 @@ func TestBundle(t *testing.T) {
 	}) {
 		t.Helper()
 		dir = t.TempDir()
-		if err := writeBundle(dir, cgroup2, seccomp, stay); err != nil {
+		if err := writeBundle(dir, cgroup2, seccomp, stay...); err != nil {
 			t.Fatal(err)
 		}
 		data, err := os.ReadFile(filepath.Join(dir, "config.json"))
@@ -141,7 +141,7 @@ func TestBundle(t *testing.T) {
 		}
 		return dir, spec
 	}
-	dir, spec := read(false, false, false)
+	dir, spec := read(false, false)
 	if spec.Process.Terminal || !slices.Equal(spec.Process.Args, []string{"/bin/true"}) || spec.Linux.Seccomp != nil {
 		t.Errorf("%+v", spec)
 	}
@@ -151,7 +151,7 @@ func TestBundle(t *testing.T) {
 	if err := exec.Command(filepath.Join(dir, "rootfs", "bin", "true")).Run(); err != nil {
 		t.Errorf("the container's true: %v", err)
 	}
-	if _, spec = read(true, true, true); len(spec.Linux.Namespaces) != 6 || spec.Linux.Seccomp == nil {
+	if _, spec = read(true, true, stayCommand()...); len(spec.Linux.Namespaces) != 6 || spec.Linux.Seccomp == nil {
 		t.Fatalf("cgroup v2 and seccomp: %+v", spec)
 	}
 	names := spec.Linux.Seccomp.Syscalls[0].Names
@@ -324,7 +324,7 @@ func TestOrphans(t *testing.T) {
 		pipe.WriteString("go\n")
 	}()
 	s := testStand(t)
-	_, tail, err := s.time([]string{"/bin/sh", "-c", "(read x <" + fifo + ") & exit 0"}, s.null)
+	_, tail, err := s.timeRow(row{Argv: []string{"/bin/sh", "-c", "(read x <" + fifo + ") & exit 0"}}, s.null)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 const busybox = "/bin/busybox"
 
 // writeBundle makes dir an OCI bundle: config.json and the directory rootfs. With
-// stay its /bin/true does not end by itself, so that the container can be looked at.
-func writeBundle(dir string, cgroup2, seccomp, stay bool) error {
+// stay its /bin/true is a script that runs this command.
+func writeBundle(dir string, cgroup2, seccomp bool, stay ...string) error {
 	if err := makeRootfs(filepath.Join(dir, "rootfs"), stay); err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func writeBundle(dir string, cgroup2, seccomp, stay bool) error {
 	return os.WriteFile(filepath.Join(dir, "config.json"), data, 0o644)
 }
 
-func makeRootfs(dir string, stay bool) error {
+func makeRootfs(dir string, stay []string) error {
 	for _, name := range []string{"bin", "dev", "etc", "proc", "sys", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			return err
@@ -38,9 +38,9 @@ func makeRootfs(dir string, stay bool) error {
 		return err
 	}
 	links := []string{"sh", "sleep", "true"}
-	if stay {
+	if len(stay) > 0 {
 		links = links[:2]
-		script := "#!/bin/sh\nexec " + strings.Join(stayCommand(), " ") + "\n"
+		script := "#!/bin/sh\nexec " + strings.Join(stay, " ") + "\n"
 		if err := os.WriteFile(filepath.Join(dir, "bin", "true"), []byte(script), 0o755); err != nil {
 			return err
 		}

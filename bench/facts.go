@@ -25,6 +25,8 @@ type facts struct {
 	Commit   string    // of kakuri
 	Versions []string  // one line a program
 	Left     []string  // what commands left behind
+	Created  []footprint
+	Size     int64 // of kakuri-runtime's file, in bytes
 }
 
 func readFacts(dir string) facts {

@@ -54,7 +54,7 @@ func TestFloor(t *testing.T) {
 		t.Fatal(floor.Err)
 	}
 	rootfs := filepath.Join(dir, "rootfs")
-	if err := makeRootfs(rootfs, false); err != nil {
+	if err := makeRootfs(rootfs, nil); err != nil {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(rootfs, "bin")

@@ -70,6 +70,7 @@ type workshop struct {
 	Cgroups        cgroups
 	Bundle         string // runc spec's config.json
 	SeccompBundle  string // the same and a profile
+	HeldBundle     string // the same, with a program that stays
 	True, Look     string // where both bundles lie, with a true that ends at once and with one that stays
 	State          string // directory on a tmpfs, for the runtimes' --root
 	HybridReplaced bool
@@ -92,6 +93,7 @@ func prepare(j job) (workshop, error) {
 		Look:          filepath.Join(j.Dir, "look"),
 		Bundle:        filepath.Join(j.Dir, "true", "plain"),
 		SeccompBundle: filepath.Join(j.Dir, "true", "seccomp"),
+		HeldBundle:    filepath.Join(j.Dir, "held"),
 		State:         filepath.Join(j.Dir, "run"),
 	}
 	if err := w.mountState(); err != nil {
@@ -111,10 +113,11 @@ func prepare(j job) (workshop, error) {
 		}
 	}
 	return w, errors.Join(
-		writeBundle(w.Bundle, w.Cgroups.V2, false, false),
-		writeBundle(w.SeccompBundle, w.Cgroups.V2, true, false),
-		writeBundle(filepath.Join(w.Look, "plain"), w.Cgroups.V2, false, true),
-		writeBundle(filepath.Join(w.Look, "seccomp"), w.Cgroups.V2, true, true),
+		writeBundle(w.Bundle, w.Cgroups.V2, false),
+		writeBundle(w.SeccompBundle, w.Cgroups.V2, true),
+		writeBundle(filepath.Join(w.Look, "plain"), w.Cgroups.V2, false, stayCommand()...),
+		writeBundle(filepath.Join(w.Look, "seccomp"), w.Cgroups.V2, true, stayCommand()...),
+		writeBundle(w.HeldBundle, w.Cgroups.V2, true, "sleep", "1000000"),
 		becomeReaper(),
 	)
 }

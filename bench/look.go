@@ -46,7 +46,7 @@ func lookArgv(argv []string, ends, stays string) []string {
 // look runs argv, finds the program that stays among the bench's descendants, reads
 // it, and ends it.
 func (s *stand) look(argv []string) sight {
-	argv = s.named(argv)
+	argv = s.named([][]string{argv})[0]
 	p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Env: s.env, Files: []*os.File{s.null, s.null, s.null}})
 	if err != nil {
 		return sight{Err: err.Error()}
@@ -57,7 +57,7 @@ func (s *stand) look(argv []string) sight {
 		p.Kill()
 	}
 	p.Wait()
-	reapOrphans(time.Now().Add(patience))
+	reapOrphans(time.Now().Add(patience), s.held)
 	return seen
 }
 

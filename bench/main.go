@@ -208,14 +208,21 @@ func inside(ctx context.Context, stdin io.Reader, stderr io.Writer) error {
 	defer s.close()
 	results, err := s.tryAll(ctx, w, rows, stderr)
 	if err != nil {
+		s.release(results)
 		return err
 	}
 	before := takeCensus(w)
-	if err := s.timeAll(ctx, j.Options, results, stderr); err != nil {
+	err = s.timeAll(ctx, j.Options, results, stderr)
+	facts.Created = s.created(w)
+	s.release(results)
+	if err != nil {
 		return err
 	}
 	facts.Load[1] = loadAverage()
 	facts.Commit = j.Commit
+	if st, err := os.Stat(w.binary("kakuri-runtime").Path); err == nil {
+		facts.Size = st.Size()
+	}
 	facts.Left = leftBehind(before, func() census { return takeCensus(w) })
 	report := report{Facts: facts, Options: j.Options, Results: results, Targets: judge(results)}
 	if err := writeFile(j.Options.Out, report.markdown()); err != nil {

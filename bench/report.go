@@ -20,6 +20,8 @@ func (r report) markdown() string {
 		"## Targets\n\n" + targetTable(r.Targets),
 		"## Containers\n\nOne command from its start to its end, the container's whole life, in milliseconds. The ratios are\n" +
 			"medians over the rounds of this row's time by the other's in the same round.\n\n" + containerTable(r.Results),
+		"## Other verbs, and many at once\n\nIn milliseconds; the ratio is to crun's row of the same kind.\n\n" + otherTable(r.Results),
+		"## A created container\n\nThe memory of the process that waits for the start.\n\n" + createdTable(r.Facts.Created),
 		"## What each of them makes\n\nRead from the kernel, on the host's side, while the container's program ran.\n\n" + sightTable(r.Results),
 		"## Start of a process\n\n" + startTable(r.Results),
 		r.notes(),
@@ -43,6 +45,7 @@ func (r report) head() string {
 		{"kernel", f.Kernel + " " + f.Arch},
 		{"processor", fmt.Sprintf("%s, %d cores, %s", f.CPU, f.Cores, f.Memory)},
 		{"cgroups", f.Cgroups},
+		{"kakuri-runtime's file", fmt.Sprintf("%.1f MB, of which there may be 8", float64(f.Size)/1e6)},
 		{"bundle on", f.FS + "; the runtimes' state on tmpfs"},
 		{"load average", f.Load[0] + " before, " + f.Load[1] + " after"},
 		{"rounds", fmt.Sprintf("%d after %d to warm up, rows shuffled in each", r.Options.Rounds, r.Options.Warmup)},
@@ -79,11 +82,21 @@ func containerTable(results []result) string {
 	floor, crun := find(results, rowFloor).Times, find(results, rowCrun).Times
 	var rows [][]string
 	for _, r := range results {
-		if !r.Row.Start {
+		if !r.Row.Start && r.Row.Beside == "" {
 			rows = append(rows, append(timeCells(r, floor, crun), note(r)))
 		}
 	}
 	return table([]string{"command", "median", "min", "p90", "x floor", "x crun", "note"}, "lrrrrrl", rows)
+}
+
+func otherTable(results []result) string {
+	var rows [][]string
+	for _, r := range results {
+		if r.Row.Beside != "" {
+			rows = append(rows, append(timeCells(r, find(results, r.Row.Beside).Times), note(r)))
+		}
+	}
+	return table([]string{"command", "median", "min", "p90", "x crun", "note"}, "lrrrrl", rows)
 }
 
 func startTable(results []result) string {
@@ -134,7 +147,7 @@ func sightTable(results []result) string {
 	var rows [][]string
 	for _, r := range results {
 		switch {
-		case r.Row.Start || r.Failed != "":
+		case r.Row.Start || r.Row.Beside != "" || r.Failed != "":
 		case r.Seen.Err != "":
 			rows = append(rows, []string{r.Row.Name, r.Seen.Err, "", "", "", "", ""})
 		default:

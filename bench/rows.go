@@ -12,11 +12,16 @@ import (
 // row is one command of the comparison.
 type row struct {
 	Name    string
-	Start   bool     // only the start of a process: the second table
-	Ours    bool     // kakuri's own: a failure fails the bench
-	Argv    []string // {id} stands for a new container id at each start
-	Missing string   // why it cannot run here; else empty
-	Note    string   // what the command is, for a reader of the table
+	Start   bool       // only the start of a process: the second table
+	Ours    bool       // kakuri's own: a failure fails the bench
+	Argv    []string   // {id} stands for a new container id at each start, {held} for that of Before's container
+	Then    [][]string // further commands, timed with it, on the same {id}
+	Before  [][]string // run once before the rounds, not timed
+	After   [][]string // and after them
+	Many    int        // how many containers at a time are started, 0 for just one
+	Beside  string     // the peer's row of the same kind, for those that are neither a run nor a start
+	Missing string     // why it cannot run here; else empty
+	Note    string     // what the command is, for a reader of the table
 }
 
 // Names of the rows that ratios and targets refer to.
@@ -30,6 +35,15 @@ const (
 	rowRunc           = "runc run"
 	rowRuncSeccomp    = "runc run, seccomp"
 	rowBwrap          = "bwrap --unshare-all"
+	rowExec           = "kakuri-runtime exec"
+	rowExecCrun       = "crun exec"
+	rowExecRunc       = "runc exec"
+	rowLife           = "kakuri-runtime create, start, delete"
+	rowLifeCrun       = "crun create, start, delete"
+	rowLifeRunc       = "runc create, start, delete"
+	rowMany           = "kakuri-runtime run, 100"
+	rowManyCrun       = "crun run, 100"
+	rowManyRunc       = "runc run, 100"
 	rowStartRuntime   = "kakuri-runtime --version"
 	rowStartBare      = "bare Go"
 	rowStartTrue      = "/bin/true"
@@ -49,7 +63,7 @@ func allRows(w workshop) []row {
 			Note: "bubblewrap with the same root: no /sys, no masked paths, no host name",
 		},
 	}...)
-	rows = append(rows, startRows(w)...)
+	rows = append(append(rows, otherRows(w)...), startRows(w)...)
 	for i := range rows {
 		rows[i].resolve()
 	}
@@ -100,6 +114,48 @@ func runtimeRows(w workshop) []row {
 	}
 }
 
+// manyContainers are started by manyWorkers at a time, in every manyEvery-th round.
+const (
+	manyContainers = 100
+	manyWorkers    = 8
+	manyEvery      = 10
+)
+
+// otherRows are those of the other verbs, and of many containers at once. Each peer's command line is the same.
+func otherRows(w workshop) []row {
+	var rows []row
+	for _, p := range []struct {
+		program, missing string
+		ours             bool
+		exec, life, many string
+	}{
+		{w.binary("kakuri-runtime").Path, w.binary("kakuri-runtime").Err, true, rowExec, rowLife, rowMany},
+		{"crun", "", false, rowExecCrun, rowLifeCrun, rowManyCrun},
+		{"runc", "", false, rowExecRunc, rowLifeRunc, rowManyRunc},
+	} {
+		command := func(words ...string) []string {
+			return append([]string{p.program, "--root", filepath.Join(w.State, filepath.Base(p.program))}, words...)
+		}
+		rows = append(rows, row{
+			Name: p.exec, Ours: p.ours, Missing: p.missing, Beside: rowExecCrun,
+			Before: [][]string{command("run", "-d", "--bundle", w.HeldBundle, "{held}")},
+			Argv:   command("exec", "{held}", "/bin/busybox", "true"),
+			After:  [][]string{command("delete", "-f", "{held}")},
+			Note:   "into a container with the profile",
+		}, row{
+			Name: p.life, Ours: p.ours, Missing: p.missing, Beside: rowLifeCrun,
+			Argv: command("create", "--bundle", w.SeccompBundle, "{id}"),
+			Then: [][]string{command("start", "{id}"), command("delete", "-f", "{id}")},
+			Note: "three commands, with the profile",
+		}, row{
+			Name: p.many, Ours: p.ours, Missing: p.missing, Beside: rowManyCrun, Many: manyContainers,
+			Argv: command("run", "--bundle", w.SeccompBundle, "{id}"),
+			Note: fmt.Sprintf("%d containers with the profile, %d at a time, in every %dth round", manyContainers, manyWorkers, manyEvery),
+		})
+	}
+	return rows
+}
+
 func startRows(w workshop) []row {
 	runtime, engine, bare := w.binary("kakuri-runtime"), w.binary("kakuri"), w.binary("bare")
 	return []row{
@@ -125,7 +181,11 @@ func (r *row) resolve() {
 		}
 		return
 	}
-	r.Argv[0] = path
+	for _, list := range [][][]string{{r.Argv}, r.Then, r.Before, r.After} {
+		for _, argv := range list {
+			argv[0] = path
+		}
+	}
 }
 
 func extraRow(w workshop, text, rootfs string) row {

@@ -20,6 +20,8 @@ func targets() []target {
 		{rowRuntime, rowBwrap, 1.0},
 		{rowRuntimeSeccomp, rowCrunSeccomp, 0.5},
 		{rowRuntimeSeccomp, rowRuncSeccomp, 0.2},
+		{rowExec, rowExecCrun, 0.5},
+		{rowMany, rowManyCrun, 0.6},
 		{rowRun, rowFloor, 3},
 		{rowStartRuntime, rowStartBare, 1.3},
 	}
