@@ -46,21 +46,30 @@ func (s *stand) footprint(w workshop, f *footprint) error {
 	if err := s.run(command("create", "--bundle", w.HeldBundle, id), s.null); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	text, err := exec.Command(path, command("state", id)[1:]...).Output()
-	var state struct{ PID int }
+	pid, err := statePID(command("state", id))
 	if err == nil {
-		err = json.Unmarshal(text, &state)
-	}
-	if err == nil {
-		f.RSS = field(readText(fmt.Sprintf("/proc/%d/status", state.PID)), "VmRSS")
-		f.PSS = field(readText(fmt.Sprintf("/proc/%d/smaps_rollup", state.PID)), "Pss")
+		f.RSS = field(readText(fmt.Sprintf("/proc/%d/status", pid)), "VmRSS")
+		f.PSS = field(readText(fmt.Sprintf("/proc/%d/smaps_rollup", pid)), "Pss")
 		if f.RSS == "" || f.PSS == "" {
-			err = fmt.Errorf("process %d, of which nothing can be read: %w", state.PID, os.ErrNotExist)
+			err = fmt.Errorf("process %d, of which nothing can be read: %w", pid, os.ErrNotExist)
 		}
 	}
 	err = errors.Join(err, s.run(command("delete", "-f", id), s.null))
 	reapOrphans(time.Now().Add(patience), s.held)
 	return err
+}
+
+// statePID runs a runtime's command state, and takes the container's process from its answer.
+func statePID(argv []string) (int, error) {
+	text, err := exec.Command(argv[0], argv[1:]...).Output()
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	var state struct{ PID int }
+	if err := json.Unmarshal(text, &state); err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	return state.PID, nil
 }
 
 func createdTable(all []footprint) string {

@@ -163,12 +163,17 @@ func (s *stand) hold(r *row) string {
 	for i := range r.After {
 		r.After[i] = fill(r.After[i])
 	}
-	for _, argv := range r.Before {
+	last := len(r.Before) - 1
+	for _, argv := range r.Before[:last] {
 		if err := s.run(fill(argv), s.null); err != nil {
 			return err.Error()
 		}
 	}
-	s.held = children()
+	pid, err := statePID(fill(r.Before[last]))
+	if err != nil {
+		return err.Error()
+	}
+	s.held = append(s.held, pid)
 	return ""
 }
 

@@ -16,7 +16,7 @@ type row struct {
 	Ours    bool       // kakuri's own: a failure fails the bench
 	Argv    []string   // {id} stands for a new container id at each start, {held} for that of Before's container
 	Then    [][]string // further commands, timed with it, on the same {id}
-	Before  [][]string // run once before the rounds, not timed
+	Before  [][]string // run once before the rounds, not timed; the last one's output is the state of {held}
 	After   [][]string // and after them
 	Many    int        // how many containers at a time are started, 0 for just one
 	Beside  string     // the peer's row of the same kind, for those that are neither a run nor a start
@@ -138,7 +138,7 @@ func otherRows(w workshop) []row {
 		}
 		rows = append(rows, row{
 			Name: p.exec, Ours: p.ours, Missing: p.missing, Beside: rowExecCrun,
-			Before: [][]string{command("run", "-d", "--bundle", w.HeldBundle, "{held}")},
+			Before: [][]string{command("run", "-d", "--bundle", w.HeldBundle, "{held}"), command("state", "{held}")},
 			Argv:   command("exec", "{held}", "/bin/busybox", "true"),
 			After:  [][]string{command("delete", "-f", "{held}")},
 			Note:   "into a container with the profile",
