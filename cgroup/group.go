@@ -444,6 +444,9 @@ func (g *Group) Versions() (v1 int, v2 bool) {
 	return v1, v2
 }
 
+// Controllers are those of the cgroup's host.
+func (g *Group) Controllers() limits.Controllers { return g.host.Controllers() }
+
 // Directory opens the directory of the version 2 cgroup, or of sub below it, for clone3 with
 // CLONE_INTO_CGROUP: clone(2). It is -1 where the caller has no cgroup of his own there. It is the caller's to close.
 func (g *Group) Directory(sub string) (int, error) {

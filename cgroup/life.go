@@ -275,6 +275,10 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 			return nil
 		}
 	}
+	// Into an empty one nobody comes but from outside.
+	if pids, err := g.AllPids(); gone(err) || err == nil && len(pids) == 0 {
+		return nil
+	}
 	was, err := g.Frozen()
 	if err != nil {
 		return err

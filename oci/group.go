@@ -30,7 +30,7 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 	if r.NoCgroup {
 		return nil, nil
 	}
-	h, err := cgroup.Detect()
+	h, err := r.cgroups()
 	var path string
 	var resources *specs.LinuxResources
 	if spec.Linux != nil {
@@ -246,7 +246,7 @@ func (c *Container) group() (*group, error) {
 	if len(c.state.Cgroups) == 0 {
 		return nil, nil
 	}
-	h, err := cgroup.Detect()
+	h, err := c.runtime.cgroups()
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
@@ -37,6 +39,16 @@ type Runtime struct {
 	Warn     func(string) // told of what a plan leaves out; nil is none
 	// Debug is told what goes on, as fmt.Printf would be; nil is none.
 	Debug func(format string, args ...any)
+
+	hierarchies sync.Once
+	host        *cgroup.Host
+	hostErr     error
+}
+
+// cgroups finds the hierarchies of this host, once.
+func (r *Runtime) cgroups() (*cgroup.Host, error) {
+	r.hierarchies.Do(func() { r.host, r.hostErr = cgroup.Detect() })
+	return r.host, r.hostErr
 }
 
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.

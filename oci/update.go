@@ -57,13 +57,9 @@ func (c *Container) Update(changes *specs.LinuxResources) error {
 
 // update has limits in the place of those in force, but for device rules.
 func (g *group) update(r *specs.LinuxResources) error {
-	h, err := cgroup.Detect()
-	if err != nil {
-		return err
-	}
 	without := *r
 	without.Devices = nil
-	l, err := limits.Compile(&without, h.Controllers())
+	l, err := limits.Compile(&without, g.Controllers())
 	if err != nil {
 		return err
 	}
@@ -72,7 +68,7 @@ func (g *group) update(r *specs.LinuxResources) error {
 		if err != nil {
 			return err
 		}
-		properties, _, err := limits.Properties(&without, h.Controllers(), version)
+		properties, _, err := limits.Properties(&without, g.Controllers(), version)
 		if err != nil {
 			return err
 		}
