@@ -150,8 +150,15 @@ func spy(args []string) int {
 
 func spyOn(pid int) {
 	dir := fmt.Sprintf("/proc/%d/", pid)
+	// Within an execve the kernel lets root of the process's user namespace see what is about to be closed. The pipes
+	// that are to be the program's streams anyway are nothing new.
+	streams := map[string]bool{}
+	for _, fd := range []string{"0", "1", "2"} {
+		to, _ := os.Readlink(dir + "fd/" + fd)
+		streams[to] = true
+	}
 	for _, fd := range list(dir + "fd") {
-		if to, err := os.Readlink(dir + "fd/" + fd); err == nil && len(fd) > 0 && fd > "2" {
+		if to, err := os.Readlink(dir + "fd/" + fd); err == nil && len(fd) > 0 && fd > "2" && !streams[to] {
 			fmt.Printf("descriptor %s of %d: %s\n", fd, pid, to)
 		}
 	}

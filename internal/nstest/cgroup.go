@@ -19,7 +19,7 @@ type hierarchy struct {
 	kind    string // cgroup or cgroup2
 	options string // that select it: "cpu,cpuacct"; "name=systemd"; empty for version 2
 	own     string // directory of this process's cgroup
-	back    int    // the same, opened
+	back    int    // its cgroup.procs, opened before this process has a cgroup namespace: a mount with nsdelegate takes no other
 	above   int    // directory of the cgroup that the new one is made in, opened
 	name    string // of the new cgroup in it
 }
@@ -141,10 +141,11 @@ func (h *hierarchy) enter(name string) error {
 		above = h.giving()
 	}
 	for _, d := range []struct {
-		path string
-		fd   *int
-	}{{h.own, &h.back}, {above, &h.above}} {
-		if *d.fd, err = unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		path  string
+		flags int
+		fd    *int
+	}{{filepath.Join(h.own, "cgroup.procs"), unix.O_WRONLY, &h.back}, {above, unix.O_RDONLY | unix.O_DIRECTORY, &h.above}} {
+		if *d.fd, err = unix.Open(d.path, d.flags|unix.O_CLOEXEC, 0); err != nil {
 			return &os.PathError{Op: "open", Path: d.path, Err: err}
 		}
 	}
@@ -173,18 +174,16 @@ func (h *hierarchy) giving() string {
 		}
 	}
 	controllers, _ := os.ReadFile(filepath.Join(h.point, "cgroup.controllers"))
-	give(h.point, strings.Fields(string(controllers))) // what it cannot give, tests find missing
+	for c := range strings.FieldsSeq(string(controllers)) {
+		give(h.point, []string{c}) // what it cannot give, tests find missing
+	}
 	return h.point
 }
 
+// give lets the cgroup's children have controllers, all or none: some of them a cgroup with processes
+// can give, and would take no process back after that.
 func give(dir string, controllers []string) bool {
-	all := true
-	for _, c := range controllers {
-		if os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0) != nil {
-			all = false
-		}
-	}
-	return all && len(controllers) > 0
+	return len(controllers) > 0 && os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+strings.Join(controllers, " +")), 0) == nil
 }
 
 // leave goes back to where this process was, and removes what enter made.
@@ -195,10 +194,7 @@ func (h *hierarchy) leave() {
 	}
 	defer unix.Close(h.back)
 	defer unix.Close(h.above)
-	if fd, err := unix.Openat(h.back, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
-		unix.Write(fd, []byte("0"))
-		unix.Close(fd)
-	}
+	unix.Write(h.back, []byte("0"))
 	if h.name == "" {
 		return
 	}

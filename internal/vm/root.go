@@ -32,6 +32,9 @@ const (
 	idRange  = userName + ":1410065408:65536\n"
 )
 
+// rootDirs are what a script of base-files makes.
+func rootDirs() []string { return []string{"media", "mnt", "opt", "srv"} }
+
 // rootFiles are what the packages' own scripts would have made, had they run.
 func rootFiles() [][2]string {
 	return [][2]string{
@@ -59,7 +62,7 @@ const (
 // rootImage makes the guest's root where the cache has none that is made like this,
 // and gives the image's path.
 func rootImage(o options) (string, error) {
-	recipe := sha256.Sum256(fmt.Append(nil, rootSuite, rootPackages(), rootFiles(), morePasswd, moreGroup))
+	recipe := sha256.Sum256(fmt.Append(nil, rootSuite, rootPackages(), rootDirs(), rootFiles(), morePasswd, moreGroup))
 	dir := filepath.Join(o.Cache, fmt.Sprintf("root-%s-%x", o.Arch, recipe[:4]))
 	image := filepath.Join(dir, "root.img")
 	return image, fresh(dir, o.Update, func(dir string) error {
@@ -88,6 +91,11 @@ func furnish(tree, arch string, debs []string) error {
 	dirs := []string{"bin", "sbin", "lib"}
 	if arch == "amd64" {
 		dirs = append(dirs, "lib64")
+	}
+	for _, d := range rootDirs() {
+		if err := os.MkdirAll(filepath.Join(tree, d), 0o755); err != nil {
+			return err
+		}
 	}
 	for _, d := range dirs {
 		if err := os.MkdirAll(filepath.Join(tree, "usr", d), 0o755); err != nil {
