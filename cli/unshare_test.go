@@ -85,6 +85,13 @@ func TestUnshareOracle(t *testing.T) {
 			t.Run(strings.ReplaceAll(who+" "+c.options, "/", "|"), func(t *testing.T) {
 				o := oracle{tool: "unshare", verb: "unshare", user: who == "user", dir: "/"}
 				theirs, ours := o.both(t, append(strings.Fields(c.options), filepath.Join(dir, "bin", "probe"), "-x", "a b")...)
+				if strings.Contains(theirs.errs, "failed to create new OS thread") {
+					// Older kernels let no process have a thread whose children go to another time namespace. Theirs is one; ours is in it.
+					if ours.code != 0 || !strings.Contains(ours.out, "namespace time") {
+						t.Errorf("code %d: %s%s", ours.code, ours.out, ours.errs)
+					}
+					return
+				}
 				same(t, theirs, ours)
 				if theirs.code != 0 || !strings.Contains(theirs.out, "namespace uts") {
 					t.Errorf("nothing to compare: code %d\n%s", theirs.code, theirs.errs)

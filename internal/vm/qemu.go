@@ -257,12 +257,31 @@ func (v *verdict) end(e event, lines []string, out io.Writer) {
 	fmt.Fprintf(out, "FAIL  %-28s %8v  %d passed, %d skipped, %d failed, exit status %d\n", e.Job, took, passed, len(skipped), len(failed), *e.Exit)
 }
 
-// show prints what is of use in a failed job's lines.
+// show prints what is of use in a failed job's lines: not those of tests that went well.
 func show(out io.Writer, lines []string) {
+	var kept []struct{ test, text string }
+	passed := map[string]bool{}
+	test := ""
 	for _, l := range lines {
 		t := strings.TrimSpace(l)
-		if !strings.HasPrefix(t, "=== ") && !strings.HasPrefix(t, "--- PASS") {
-			fmt.Fprintln(out, l)
+		switch {
+		case strings.HasPrefix(t, "=== "):
+			if f := strings.Fields(t); len(f) == 3 {
+				test = f[2]
+			}
+		case strings.HasPrefix(t, "--- PASS: "):
+			name, _, _ := strings.Cut(strings.TrimPrefix(t, "--- PASS: "), " ")
+			passed[name] = true
+		case strings.HasPrefix(t, "--- "), l == "PASS", l == "FAIL":
+			kept = append(kept, struct{ test, text string }{"", l})
+			test = ""
+		default:
+			kept = append(kept, struct{ test, text string }{test, l})
+		}
+	}
+	for _, l := range kept {
+		if !passed[l.test] {
+			fmt.Fprintln(out, l.text)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -53,8 +54,9 @@ func rootFiles() [][2]string {
 	}
 }
 
-// accounts are added to those of base-passwd.
+// accounts are added to those of base-passwd, whose passwords are elsewhere.
 const (
+	shadowed   = ":x:"
 	morePasswd = "messagebus:x:100:100::/nonexistent:/usr/sbin/nologin\nkakuri-test:x:999:999::" + userHome + ":/bin/sh\n"
 	moreGroup  = "messagebus:x:100:\nkakuri-test:x:999:\n"
 )
@@ -62,7 +64,7 @@ const (
 // rootImage makes the guest's root where the cache has none that is made like this,
 // and gives the image's path.
 func rootImage(o options) (string, error) {
-	recipe := sha256.Sum256(fmt.Append(nil, rootSuite, rootPackages(), rootDirs(), rootFiles(), morePasswd, moreGroup))
+	recipe := sha256.Sum256(fmt.Append(nil, rootSuite, rootPackages(), rootDirs(), rootFiles(), morePasswd, moreGroup, shadowed))
 	dir := filepath.Join(o.Cache, fmt.Sprintf("root-%s-%x", o.Arch, recipe[:4]))
 	image := filepath.Join(dir, "root.img")
 	return image, fresh(dir, o.Update, func(dir string) error {
@@ -116,7 +118,7 @@ func furnish(tree, arch string, debs []string) error {
 		if err != nil {
 			return err
 		}
-		files = append(files, [2]string{"etc/" + f[0], string(master) + f[1]})
+		files = append(files, [2]string{"etc/" + f[0], strings.ReplaceAll(string(master), ":*:", shadowed) + f[1]})
 	}
 	for _, f := range files {
 		p := filepath.Join(tree, f[0])

@@ -214,6 +214,10 @@ func TestJudge(t *testing.T) {
 		{"well", []event{pass, endA, endB, done}, verdict{passed: 1}, "ok    ./a"},
 		{"failed", []event{{Job: "./a", Line: "why"}, {Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, {Job: "./a", Exit: exit(1)}, endB, done},
 			verdict{failed: 1, faults: []string{"./a: exit status 1 TestZ"}}, "why"},
+		{"failed beside others", []event{
+			{Job: "./a", Line: "=== RUN   TestQ"}, {Job: "./a", Line: "noise"}, {Job: "./a", Line: "--- PASS: TestQ (0.1s)"},
+			{Job: "./a", Line: "=== RUN   TestZ"}, {Job: "./a", Line: "why"}, {Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, {Job: "./a", Line: "FAIL"}, {Job: "./a", Exit: exit(1)}, endB, done,
+		}, verdict{passed: 1, failed: 1, faults: []string{"./a: exit status 1 TestZ"}}, "why\n--- FAIL: TestZ (0.1s)\nFAIL\nFAIL  ./a"},
 		{"failed in silence", []event{{Job: "./a", Exit: exit(2)}, endB, done}, verdict{faults: []string{"./a: exit status 2"}}, "FAIL  ./a"},
 		{"failed with status 0", []event{{Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, endA, endB, done}, verdict{failed: 1, faults: []string{"./a: exit status 0 TestZ"}}, "FAIL  ./a"},
 		{"skipped", []event{{Job: "./a", Line: "--- SKIP: TestS (0.1s)"}, endA, endB, done}, verdict{skipped: 1, faults: []string{"./a: skipped TestS"}}, "SKIP: TestS"},
@@ -225,7 +229,7 @@ func TestJudge(t *testing.T) {
 			json.NewEncoder(&in).Encode(e)
 		}
 		got := judge(&in, jobs, &out)
-		if fmt.Sprint(got) != fmt.Sprint(test.want) || !strings.Contains(out.String(), test.prints) {
+		if fmt.Sprint(got) != fmt.Sprint(test.want) || !strings.Contains(out.String(), test.prints) || strings.Contains(out.String(), "noise") {
 			t.Errorf("%s: %v, want %v; printed:\n%s", test.name, got, test.want, out.String())
 		}
 	}
