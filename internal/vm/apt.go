@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // An archive is one suite of Debian for one architecture, read by apt with lists,
@@ -42,12 +43,34 @@ func openArchive(o options, suite string) (*archive, error) {
 		"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false", "Acquire::Languages=none",
 		// The user _apt need not reach the cache directory.
 		"APT::Sandbox::User=root", "Debug::NoLocking=true",
+		"Acquire::Retries=3", "Acquire::http::Timeout=30", "Acquire::https::Timeout=30",
 	} {
 		a.args = append(a.args, "-o", opt)
 	}
-	_, err = output("apt-get", append(a.args, "--error-on=any", "-q", "update")...)
-	return a, err
+	return a, online(func() error {
+		_, err := output("apt-get", append(a.args, "--error-on=any", "-q", "update")...)
+		return err
+	})
 }
+
+// online does what needs the archive, and does it again when it fails: a mirror may be away for a moment.
+func online(do func() error) error {
+	err := do()
+	for _, wait := range waits() {
+		if err == nil {
+			return nil
+		}
+		fmt.Printf("once more in %v: %v\n", wait, err)
+		time.Sleep(wait)
+		err = do()
+	}
+	if err != nil {
+		return fmt.Errorf("Debian's archive cannot be had, or not this of it (another mirror: -mirror URL): %w", err)
+	}
+	return nil
+}
+
+func waits() []time.Duration { return []time.Duration{5 * time.Second, 30 * time.Second} }
 
 // source gives the line of sources.list for a suite: of the machine's own Debian
 // archive, which may be a mirror.
@@ -110,12 +133,14 @@ func (a *archive) download(dir string, pkgs ...string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	c := exec.Command("apt-get", append(slices.Concat(a.args, []string{"-q", "download"}), pkgs...)...)
-	c.Dir = dir
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get download: %w: %s", err, out)
-	}
-	return nil
+	return online(func() error {
+		c := exec.Command("apt-get", append(slices.Concat(a.args, []string{"-q", "download"}), pkgs...)...)
+		c.Dir = dir
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("apt-get download: %w: %s", err, out)
+		}
+		return nil
+	})
 }
 
 // gather downloads packages with all that they depend on, and gives the files.
@@ -124,7 +149,11 @@ func (a *archive) gather(pkgs ...string) ([]string, error) {
 	if err := errors.Join(os.RemoveAll(archives), os.MkdirAll(archives+"/partial", 0o755)); err != nil {
 		return nil, err
 	}
-	if _, err := output("apt-get", append(slices.Concat(a.args, []string{"-q", "-y", "--no-install-recommends", "--download-only", "install"}), pkgs...)...); err != nil {
+	err := online(func() error {
+		_, err := output("apt-get", append(slices.Concat(a.args, []string{"-q", "-y", "--no-install-recommends", "--download-only", "install"}), pkgs...)...)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return filepath.Glob(archives + "/*.deb")

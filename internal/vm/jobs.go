@@ -1,35 +1,40 @@
 package main
 
+import "strings"
+
 // A job is one command in the guest.
 type job struct {
 	Name string
 	Dir  string
 	Argv []string
+	// Suite says that its lines are those of conformance/run.
+	Suite bool `json:",omitempty"`
 }
 
 // A testPackage is tested in guests.
 type testPackage struct {
 	path string
 	skip string // tests that cannot run there, as go test -skip takes them
+	long bool   // minutes of an emulator's time, for what meets the kernel in the others, too
 }
 
 // testPackages are the rooms whose tests meet the kernel.
 func testPackages() []testPackage {
 	return []testPackage{
-		{"./internal/nstest", ""},
-		{"./namespace", ""},
-		{"./host", ""},
-		{"./launch", "^TestLinknames$"}, // needs the sources of go
-		{"./cgroup", ""},
-		{"./cgroup/systemd", ""},
-		{"./seccomp", "AgainstLibseccomp$"}, // needs gcc, and says nothing of the kernel
-		{"./oci", ""},
-		{"./verify", ""},
+		{path: "./internal/nstest"},
+		{path: "./namespace"},
+		{path: "./host"},
+		{path: "./launch", skip: "^TestLinknames$"}, // needs the sources of go
+		{path: "./cgroup"},
+		{path: "./cgroup/systemd"},
+		{path: "./seccomp", skip: "AgainstLibseccomp$"}, // needs gcc, and says nothing of the kernel
+		{path: "./oci"},
+		{path: "./verify"},
 		// Minutes of an emulator's time, for races in our own files.
-		{"./engine", "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$"},
-		{"./tour/live", ""},
-		{"./internal/experiments", ""},
-		{"./cli", ""},
+		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true},
+		{path: "./tour/live"},
+		{path: "./internal/experiments"},
+		{path: "./cli", long: true},
 	}
 }
 
@@ -42,10 +47,24 @@ func smokeJobs(o options) []job {
 		guest = "set -e; test $(cat /proc/1/comm) = systemd; systemctl --no-pager status dbus.socket user@999.service"
 	}
 	guest += "; cd /sys/fs/cgroup; for c in cpuset cpu io memory pids; do grep -qw $c cgroup.controllers; done; ip link show lo up | grep -q LOOPBACK; test -b /dev/vdc"
-	return []job{
-		{"guest", "/", []string{"sh", "-c", guest}},
-		{"kakuri-runtime --version", "/", []string{bin + "kakuri-runtime", "--version"}},
-		{"kakuri run host true", "/", []string{bin + "kakuri", "run", "host", "true"}},
-		{"kakuri tour", "/", []string{bin + "kakuri", "tour", "--lang", "en"}},
+	jobs := []job{
+		{Name: "guest", Dir: "/", Argv: []string{"sh", "-c", guest}},
+		{Name: "kakuri-runtime --version", Dir: "/", Argv: []string{bin + "kakuri-runtime", "--version"}},
+		{Name: "kakuri run host true", Dir: "/", Argv: []string{bin + "kakuri", "run", "host", "true"}},
+		{Name: "kakuri tour", Dir: "/", Argv: []string{bin + "kakuri", "tour", "--lang", "en"}},
 	}
+	if o.Systemd {
+		jobs = append(jobs, job{Name: "kakuri-runtime --systemd-cgroup", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/systemd.sh"}})
+	}
+	return jobs
+}
+
+// suiteJob runs another's suite on kakuri-runtime: the integration tests of runc, the files of cases that are named or all of them.
+func suiteJob(o options) job {
+	line := "RUNTIME=/" + workDir + "/vm/bin/kakuri-runtime MACHINE=1 SHOW=1 "
+	if o.Systemd {
+		line += "RUNC_USE_SYSTEMD=1 "
+	}
+	line += "exec conformance/run runc /" + workDir + "/" + suiteDir + " " + strings.Join(o.Cases, " ")
+	return job{Name: "runc's tests", Dir: "/" + workDir, Argv: []string{"bash", "-c", line}, Suite: true}
 }

@@ -5,6 +5,7 @@
 //	go run ./internal/vm -kernel 6.1 -pkgs ./launch -run TestMount
 //	go run ./internal/vm -kernel new -systemd
 //	go run ./internal/vm -arch arm64
+//	go run ./internal/vm -kernel 6.12 -systemd -suite ../runc -cases 'cgroups update'
 //
 // Kernels and the guest's root come from Debian's archive by apt, with a
 // configuration of its own below -cache: nothing is installed on this machine. What
@@ -40,6 +41,10 @@ type options struct {
 	Systemd bool
 	Pkgs    []string
 	Run     string
+	Quick   bool   // without the packages that take long
+	Results string // file that gets the result of each test
+	Suite   string // a checkout of runc
+	Cases   []string
 	Accel   string
 	Mirror  string
 	Cache   string
@@ -70,19 +75,23 @@ func run() int {
 
 func flags() (options, error) {
 	var o options
-	var pkgs string
+	var pkgs, cases string
 	flag.StringVar(&o.Kernel, "kernel", "", "6.1, 6.12 or new; all three when empty")
 	flag.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
 	flag.BoolVar(&o.Systemd, "systemd", false, "have systemd as the first process, and the tests in a unit")
 	flag.StringVar(&pkgs, "pkgs", "", "packages, such as './launch ./oci'; those of jobs.go when empty")
 	flag.StringVar(&o.Run, "run", "", "tests to run, as go test -run takes them")
+	flag.BoolVar(&o.Quick, "quick", false, "leave out the packages that take most of the time, engine and cli")
+	flag.StringVar(&o.Results, "results", "", "`FILE` to which the result of each test is added, as go test -v prints it")
+	flag.StringVar(&o.Suite, "suite", "", "`CHECKOUT` of runc, whose integration tests run in place of ours")
+	flag.StringVar(&cases, "cases", "", "of the suite: names of files, such as 'cgroups update'; all when empty")
 	flag.StringVar(&o.Accel, "accel", "", "kvm or tcg; kvm when empty and it is there")
 	flag.StringVar(&o.Mirror, "mirror", "", "`URL` of Debian's archive; that of the machine's apt when empty")
 	flag.StringVar(&o.Cache, "cache", "", "directory for kernels and images (default kakuri-vm in the user's cache directory)")
 	flag.BoolVar(&o.Update, "update", false, "ask the archive again for what is in the cache")
 	flag.DurationVar(&o.Limit, "limit", 30*time.Minute, "of one guest's time")
 	flag.Parse()
-	o.Pkgs = strings.Fields(pkgs)
+	o.Pkgs, o.Cases = strings.Fields(pkgs), strings.Fields(cases)
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}

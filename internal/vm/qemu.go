@@ -148,6 +148,9 @@ func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error
 		return verdict{}, err
 	}
 	v := judge(io.TeeReader(events, text), w.jobs, os.Stdout)
+	if rerr := v.record(o.Results, k.version); rerr != nil {
+		v.faults = append(v.faults, rerr.Error())
+	}
 	v.took = time.Since(start)
 	err = c.Wait()
 	if ctx.Err() != nil {
@@ -179,13 +182,33 @@ type verdict struct {
 	passed, failed, skipped int
 	faults                  []string
 	took                    time.Duration
+	results                 []string // "--- PASS: ./launch/TestX (0.01s)"
+}
+
+// record adds each test's result to a file, if one is named.
+func (v verdict) record(name, version string) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	for _, r := range v.results {
+		result, test, _ := strings.Cut(r, ": ")
+		fmt.Fprintf(f, "%s: %s %s\n", result, version, test)
+	}
+	return f.Close()
 }
 
 // judge reads a guest's events, prints a line for each job that went well, and all that
 // another printed.
 func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 	var v verdict
-	ended := map[string]bool{}
+	ended, suites := map[string]bool{}, map[string]bool{}
+	for _, j := range jobs {
+		suites[j.Name] = j.Suite
+	}
 	printed := map[string][]string{}
 	done := false
 	lines := bufio.NewReader(events)
@@ -206,7 +229,11 @@ func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 			done = true
 		case e.Exit != nil:
 			ended[e.Job] = true
-			v.end(e, printed[e.Job], out)
+			if suites[e.Job] {
+				v.endSuite(e, printed[e.Job], out)
+			} else {
+				v.end(e, printed[e.Job], out)
+			}
 			delete(printed, e.Job)
 		default:
 			printed[e.Job] = append(printed[e.Job], e.Line)
@@ -230,8 +257,11 @@ func (v *verdict) end(e event, lines []string, out io.Writer) {
 	var failed, skipped []string
 	passed := 0
 	for _, l := range lines {
-		result, name, _ := strings.Cut(strings.TrimSpace(l), ": ")
-		name, _, _ = strings.Cut(name, " ")
+		result, rest, _ := strings.Cut(strings.TrimSpace(l), ": ")
+		name, _, _ := strings.Cut(rest, " ")
+		if strings.HasPrefix(result, "--- ") {
+			v.results = append(v.results, result+": "+e.Job+"/"+rest)
+		}
 		switch result {
 		case "--- PASS":
 			passed++
@@ -255,6 +285,28 @@ func (v *verdict) end(e event, lines []string, out io.Writer) {
 	}
 	show(out, lines)
 	fmt.Fprintf(out, "FAIL  %-28s %8v  %d passed, %d skipped, %d failed, exit status %d\n", e.Job, took, passed, len(skipped), len(failed), *e.Exit)
+}
+
+// endSuite counts the cases of another's suite, and prints them all. It knows itself what it can try where.
+func (v *verdict) endSuite(e event, lines []string, out io.Writer) {
+	failed := 0
+	for _, l := range lines {
+		fmt.Fprintln(out, l)
+		f := strings.Split(l, "\t")
+		switch {
+		case len(f) < 2:
+		case f[1] == "ok":
+			v.passed++
+		case f[1] == "skip":
+			v.skipped++
+		case f[1] == "FAIL":
+			failed++
+		}
+	}
+	v.failed += failed
+	if failed > 0 || *e.Exit != 0 {
+		v.faults = append(v.faults, fmt.Sprintf("%s: exit status %d, %d cases failed", e.Job, *e.Exit, failed))
+	}
 }
 
 // show prints what is of use in a failed job's lines: not those of tests that went well.

@@ -229,6 +229,10 @@ func TestJudge(t *testing.T) {
 			json.NewEncoder(&in).Encode(e)
 		}
 		got := judge(&in, jobs, &out)
+		results := len(got.results)
+		if got.results = nil; results != got.passed+got.failed+got.skipped {
+			t.Errorf("%s: %d results of %v", test.name, results, got)
+		}
 		if fmt.Sprint(got) != fmt.Sprint(test.want) || !strings.Contains(out.String(), test.prints) || strings.Contains(out.String(), "noise") {
 			t.Errorf("%s: %v, want %v; printed:\n%s", test.name, got, test.want, out.String())
 		}
@@ -236,5 +240,35 @@ func TestJudge(t *testing.T) {
 	var out bytes.Buffer
 	if got := judge(strings.NewReader("garbage\n"), nil, &out); len(got.faults) != 2 {
 		t.Errorf("%v", got)
+	}
+}
+
+// Each test's result is in the file, with the kernel.
+func TestRecord(t *testing.T) {
+	v := verdict{results: []string{"--- PASS: ./a/TestX/y (0.00s)", "--- SKIP: ./a/TestS (0.1s)"}}
+	name := filepath.Join(t.TempDir(), "results")
+	for range 2 {
+		if err := v.record(name, "6.1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const once = "--- PASS: 6.1 ./a/TestX/y (0.00s)\n--- SKIP: 6.1 ./a/TestS (0.1s)\n"
+	if data, err := os.ReadFile(name); err != nil || string(data) != once+once {
+		t.Errorf("%q %v", data, err)
+	}
+}
+
+func TestSuite(t *testing.T) {
+	zero := 0
+	var in, out bytes.Buffer
+	to := json.NewEncoder(&in)
+	for _, l := range []string{"a: x\tok\t", "a: y\tskip\tno systemd", "b: z\tFAIL\t", "\t# why"} {
+		to.Encode(event{Job: "s", Line: l})
+	}
+	to.Encode(event{Job: "s", Exit: &zero})
+	to.Encode(event{Done: true})
+	got := judge(&in, []job{{Name: "s", Suite: true}}, &out)
+	if want := (verdict{passed: 1, skipped: 1, failed: 1, faults: []string{"s: exit status 0, 1 cases failed"}}); fmt.Sprint(got) != fmt.Sprint(want) || !strings.Contains(out.String(), "# why") {
+		t.Errorf("%v, want %v; printed\n%s", got, want, out.String())
 	}
 }

@@ -18,6 +18,7 @@ const workDir = "opt/kakuri"
 // The parts of the work image that the rig adds to the sources.
 const (
 	jobsFile  = "vm/jobs.json"
+	suiteDir  = "vm/suite"
 	guestName = "vm-jobs" // the name under which this program runs the jobs
 )
 
@@ -64,7 +65,12 @@ func makeWork(o options) (_ *work, err error) {
 	if w.guest, err = os.ReadFile(bin + guestName); err != nil {
 		return nil, err
 	}
-	if w.jobs, err = testJobs(g, o, tree); err != nil {
+	if o.Suite != "" {
+		w.jobs, err = []job{suiteJob(o)}, copySuite(module, o.Suite, filepath.Join(tree, suiteDir))
+	} else {
+		w.jobs, err = testJobs(g, o, tree)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if o.Run == "" {
@@ -86,17 +92,30 @@ func makeWork(o options) (_ *work, err error) {
 	return w, os.RemoveAll(tree)
 }
 
+// copySuite builds what a suite needs in its checkout, and copies that.
+func copySuite(module, checkout, to string) error {
+	c := exec.Command(filepath.Join(module, "conformance/run"), "runc", checkout)
+	c.Env = append(os.Environ(), "PREPARE=1")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("prepare %s: %w\n%s", checkout, err, out)
+	}
+	return copySources(filepath.Join(checkout, "tests"), filepath.Join(to, "tests"))
+}
+
 // testJobs builds the test binaries, and says how each is started.
 func testJobs(g builder, o options, tree string) ([]job, error) {
 	pkgs := testPackages()
 	if len(o.Pkgs) > 0 {
 		pkgs = nil
 		for _, p := range o.Pkgs {
-			pkgs = append(pkgs, testPackage{p, skipOf(p)})
+			pkgs = append(pkgs, testPackage{path: p, skip: skipOf(p)})
 		}
 	}
 	var jobs []job
 	for _, p := range pkgs {
+		if p.long && o.Quick {
+			continue
+		}
 		dirs, err := g.list(p.path)
 		if err != nil {
 			return nil, err
