@@ -119,7 +119,7 @@ func TestRunTerminal(t *testing.T) {
 	text := ""
 	until := func(want string) {
 		t.Helper()
-		for limit := time.After(20 * time.Second); !strings.Contains(text, want); {
+		for limit := time.After(2 * time.Minute); !strings.Contains(text, want); {
 			select {
 			case more, ok := <-seen:
 				if !ok {

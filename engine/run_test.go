@@ -274,7 +274,7 @@ func running(t testing.TB, e *Engine, r Run) (stop func(), c Container) {
 			t.Skip("needs Linux 6.3 or newer: an id-mapped tmpfs")
 		}
 		t.Fatalf("ended at once: %v %s", err, stderr.String())
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		cancel()
 		t.Fatal("does not start")
 	}

@@ -159,7 +159,7 @@ func TestStrayOutside(t *testing.T) {
 		if out != "one\ntwo\n" || c.ProcessState.ExitCode() != 3 {
 			t.Errorf("%q: %v", out, c.ProcessState)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("it is waited for")
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "pid"))

@@ -205,7 +205,7 @@ func TestTTY(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 	defer timer.Stop()
 	lines := bufio.NewReader(master)
 	expect := func(want string) {
@@ -272,7 +272,7 @@ func TestSignals(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+		timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 		lines := bufio.NewReader(stdout)
 		if got, err := lines.ReadString('\n'); err != nil || got != "ready\n" {
 			t.Fatalf("%v %q", err, got)

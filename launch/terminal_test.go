@@ -31,7 +31,7 @@ func onTerminal(t *testing.T, program plan.Step, more ...plan.Step) (*launch.Pro
 		t.Fatal("no master side")
 	}
 	// A test that hangs ends with its program, and an error of the read.
-	timer := time.AfterFunc(20*time.Second, func() { p.Signal(syscall.SIGKILL) })
+	timer := time.AfterFunc(2*time.Minute, func() { p.Signal(syscall.SIGKILL) })
 	t.Cleanup(func() { timer.Stop(); p.Signal(syscall.SIGKILL); p.Wait(); p.Master.Close() })
 	return p, bufio.NewReader(p.Master)
 }

@@ -71,7 +71,7 @@ func run(t testing.TB, dir string) (out, stderr string, code int) {
 	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
 	var o, e strings.Builder
 	c.Stdout, c.Stderr = &o, &e
-	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 	defer timer.Stop()
 	if err := c.Run(); err != nil && c.ProcessState == nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestRunPassesSignals(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(20*time.Second, func() { c.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 	defer timer.Stop()
 	text := make([]byte, 6)
 	if _, err := out.Read(text); err != nil || string(text) != "ready\n" {

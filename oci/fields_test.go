@@ -413,7 +413,7 @@ func TestListener(t *testing.T) {
 
 func agentGets(t *testing.T, l *net.UnixListener) (int, specs.ContainerProcessState) {
 	t.Helper()
-	l.SetDeadline(time.Now().Add(20 * time.Second))
+	l.SetDeadline(time.Now().Add(2 * time.Minute))
 	c, err := l.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)

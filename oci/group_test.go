@@ -154,7 +154,7 @@ func TestEvents(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 	defer timer.Stop()
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)

@@ -337,7 +337,7 @@ func listen(t testing.TB) socket {
 
 func (s socket) receive(t testing.TB) int {
 	t.Helper()
-	s.l.SetDeadline(time.Now().Add(20 * time.Second))
+	s.l.SetDeadline(time.Now().Add(2 * time.Minute))
 	c, err := s.l.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)

@@ -123,7 +123,7 @@ type box struct {
 }
 
 // patience is how long a container may take: a fault is to end the test, not to hang it.
-const patience = 30 * time.Second
+const patience = 3 * time.Minute
 
 func (l *lab) start(t *testing.T, a asked) *box {
 	t.Helper()

@@ -75,11 +75,13 @@ func patiently(done func() bool) bool {
 }
 
 // Until repeats done until it is true, and fails the test when that takes longer
-// than a few seconds.
+// than a minute: an emulated machine on a busy one is slow.
 func Until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	if !patiently(done) {
-		t.Fatalf("waited in vain for: %s", what)
+	for end := time.Now().Add(time.Minute); !patiently(done); {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for: %s", what)
+		}
 	}
 }
 
