@@ -48,6 +48,7 @@ type Group struct {
 	opts    Options
 	nodes   []*node
 	need    limits.Limits
+	fresh   bool // the Unit has yet to be started
 	notices []string
 }
 
@@ -214,11 +215,15 @@ func permission(err error) bool {
 
 // Create makes the cgroup in every hierarchy, and lets it have the controllers for l. One that has
 // processes, or is frozen, is refused: two containers cannot share a cgroup. With a Unit
-// nothing is done before [Group.Join]. On an error nothing of it is left.
+// nothing is made before [Group.Join]. On an error nothing of it is left.
 func (g *Group) Create(l limits.Limits) error {
 	g.need = l
 	if g.opts.Unit != nil {
-		return nil
+		g.fresh = true
+		if !g.Exists() {
+			return nil
+		}
+		return g.vacant()
 	}
 	if err := g.create(l); err != nil {
 		return err
@@ -532,12 +537,13 @@ func (g *Group) Join(pid int, sub string) error {
 
 // joinUnit lets systemd do its part, and makes what it does not know of: hierarchies of version 1.
 func (g *Group) joinUnit(u Unit, pid int, sub string) error {
-	if g.there() {
+	if !g.fresh && g.there() {
 		return u.Attach(pid, sub)
 	}
 	if err := u.Start(pid); err != nil {
 		return err
 	}
+	g.fresh = false
 	return g.create(g.need)
 }
 

@@ -220,10 +220,12 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 	switch op := op.(type) {
 	case *plan.MakeCgroup:
 		err := g.Create(g.limits)
-		g.made = err == nil
+		g.made = err == nil && g.bus == nil
 		return err
 	case *plan.JoinCgroup:
-		return g.Join(pid, op.Sub)
+		err := g.Join(pid, op.Sub)
+		g.made = g.made || err == nil // systemd made it now; a unit that it refused is another container's
+		return err
 	case *plan.DelegateCgroup:
 		return g.Delegate(int(op.UID))
 	case *plan.LimitCgroup:

@@ -219,7 +219,15 @@ func TestScope(t *testing.T) {
 	if pids, err := again.AllPids(); err != nil || len(pids) != 2 {
 		t.Errorf("processes %v %v", pids, err)
 	}
-	// Another container cannot have the name.
+	// Another container cannot have the name, nor what is in its unit.
+	other, err := host.Group(cgroup.Options{Unit: u})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Create(l); err == nil || !strings.Contains(err.Error(), "container's cgroup is not empty: 2 process(es) found") {
+		t.Errorf("made twice: %v", err)
+	}
 	if err := u.Start(second.Process.Pid); !is(err, "UnitExists") {
 		t.Errorf("started twice: %v", err)
 	}

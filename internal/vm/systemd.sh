@@ -77,11 +77,11 @@ execs() {
 }
 pauses() {
 	begin . || return
-	kakuri pause one && [ "$(kakuri state one | jq -r .status)" = paused ] && property FreezerState frozen && kakuri resume one && [ "$(kakuri state one | jq -r .status)" = running ]
+	kakuri pause one && [ "$(kakuri state one | jq -r .status)" = paused ] && file cgroup.freeze 1 && kakuri resume one && [ "$(kakuri state one | jq -r .status)" = running ]
 }
 twice() {
 	begin . || return
-	! kakuri run -d two >out 2>&1 <>/dev/null && grep -q "kakuri-test-one.scope" out && property ActiveState active && [ "$(kakuri state one | jq -r .status)" = running ]
+	! kakuri run -d two >out 2>&1 <>/dev/null && grep -q "cgroup is not empty" out && property ActiveState active && [ "$(kakuri state one | jq -r .status)" = running ]
 }
 # The kernel ends what takes too much; the unit and its record go all the same.
 memory_ends() {
