@@ -22,6 +22,7 @@ type group struct {
 	bus    *systemd.Bus // of the manager who makes it; nil where this program does
 	unit   *systemd.Unit
 	made   bool // by this process
+	spare  bool // where the caller may not make it, the container does without
 }
 
 // newGroup works out a container's cgroup, and makes none. It is nil where the caller wants none,
@@ -47,7 +48,7 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 	if err != nil {
 		return nil, err
 	}
-	x := &group{limits: l}
+	x := &group{limits: l, spare: !facts.Privileged() && path == ""}
 	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
 	if r.Systemd {
 		var warnings []string
@@ -155,7 +156,7 @@ func (g *group) plan(spec *specs.Spec) *plan.Cgroup {
 // enter says how a process gets into the cgroup: by itself, where nothing keeps it from that.
 func (g *group) enter(p *plan.Cgroup) {
 	p.V1, p.V2 = g.Versions()
-	p.ByHand = g.bus != nil || p.V1 > 0 && os.Geteuid() != 0
+	p.ByHand = g.bus != nil || g.spare || p.V1 > 0 && os.Geteuid() != 0
 }
 
 // where is one directory of the cgroup, for people.
