@@ -90,16 +90,52 @@ func filters(dir int) ([]uint32, error) {
 	return ids[:min(int(attr.count), len(ids))], nil
 }
 
-// openFilter opens the program with the id if it is ours: -1 when it is another's.
-func openFilter(id uint32) (int, error) {
-	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&id), unsafe.Sizeof(id))
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return -1, nil // gone, or guarded by a security module: not ours
-	}
+// A Filter is a program for device nodes that a cgroup of version 2 has.
+type Filter struct {
+	ID     uint32
+	Name   string
+	Tag    [8]byte // the beginning of a hash of the program as it was loaded: SHA-1 before Linux 6.18, SHA-256 since
+	Unread error   // why there is no name and no tag; nil where there is
+}
+
+// Ours reports whether this package attached it.
+func (f Filter) Ours() bool { return f.Name == filterName }
+
+// Filters lists the programs of the cgroup at dir itself, not those of the cgroups above. It needs CAP_NET_ADMIN and
+// CAP_BPF, or CAP_SYS_ADMIN: bpf(2), BPF_PROG_QUERY. What a program holds cannot be read, but for its tag.
+func Filters(dir string) ([]Filter, error) {
+	top, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, err
+		return nil, fmt.Errorf("cgroup %s: %w", dir, err)
 	}
-	// struct bpf_prog_info: type, id, tag, three lengths, two pointers, load time, uid, number of maps, their ids, name.
+	defer unix.Close(top)
+	ids, err := filters(top)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: BPF_PROG_QUERY: %w", dir, err)
+	}
+	list := make([]Filter, len(ids))
+	for i, id := range ids {
+		f := &list[i]
+		f.ID = id
+		fd, info, err := filterInfo(id)
+		if f.Unread = err; err != nil {
+			continue
+		}
+		unix.Close(fd)
+		copy(f.Tag[:], info[8:])
+		name, _, _ := bytes.Cut(info[64:], []byte{0})
+		f.Name = string(name)
+	}
+	return list, nil
+}
+
+// filterInfo opens the program with the id, and reads its struct bpf_prog_info: type, id, tag, three lengths, two pointers, load
+// time, uid, number of maps, their ids, name.
+func filterInfo(id uint32) (int, []byte, error) {
+	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&id), unsafe.Sizeof(id))
+	if err != nil {
+		return -1, nil, err
+	}
 	info := make([]byte, 80)
 	var pin runtime.Pinner
 	defer pin.Unpin()
@@ -110,6 +146,18 @@ func openFilter(id uint32) (int, error) {
 	}{uint32(fd), uint32(len(info)), uint64(uintptr(unsafe.Pointer(&info[0])))}
 	if _, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
 		unix.Close(fd)
+		return -1, nil, err
+	}
+	return fd, info, nil
+}
+
+// openFilter opens the program with the id if it is ours: -1 when it is another's.
+func openFilter(id uint32) (int, error) {
+	fd, info, err := filterInfo(id)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return -1, nil // gone, or guarded by a security module: not ours
+	}
+	if err != nil {
 		return -1, err
 	}
 	if name, _, _ := bytes.Cut(info[64:], []byte{0}); string(name) != filterName {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -1066,4 +1068,41 @@ func BenchmarkDetect(b *testing.B) {
 
 func exists(dir int, name string) bool {
 	return unix.Faccessat(dir, name, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// TestFilters: of a version 2 cgroup's device programs the kernel tells ids, names and tags, and the tag is that of the
+// policy in force.
+func TestFilters(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		if !h.Unified() {
+			return
+		}
+		g := group(t, h)
+		dir := g.Paths()[""]
+		if list, err := Filters(dir); err != nil || len(list) != 0 {
+			t.Fatalf("%v %v before there is one", list, err)
+		}
+		tagged := func(d limits.Devices, tag [8]byte) bool {
+			older, newer := sha1.Sum(d.Program().Bytes()), sha256.Sum256(d.Program().Bytes())
+			return tag == [8]byte(older[:8]) || tag == [8]byte(newer[:8])
+		}
+		var last limits.Devices
+		for _, policy := range []string{"deny all", "deny all but c 1:3 rwm, b 8:* r", "allow all but c 1:5 w"} {
+			d, err := limits.ParseDevices(policy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := g.Apply(limits.Limits{Devices: &d}); err != nil {
+				t.Fatal(err)
+			}
+			list, err := Filters(dir)
+			if err != nil || len(list) != 1 || list[0].ID == 0 || !list[0].Ours() || list[0].Unread != nil || !tagged(d, list[0].Tag) || tagged(last, list[0].Tag) && policy != "deny all" {
+				t.Errorf("%s: %+v %v", policy, list, err)
+			}
+			last = d
+		}
+		if _, err := Filters(dir + "/none"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("of no cgroup: %v", err)
+		}
+	})
 }

@@ -13,18 +13,22 @@ import (
 )
 
 func newVerify(io IO) *cobra.Command {
-	var format string
+	var format, root string
 	var all, noTrunc bool
 	c := &cobra.Command{
 		Use:   "verify [OPTIONS] CONTAINER",
 		Short: "Read back from the kernel whether a container is what was asked for",
 		Long: `Read every property that a running container was asked to have back from the
 kernel, and compare: namespaces, id maps, mounts, masks, devices, host name,
-kernel parameters, ids, capabilities, seccomp, limits. Nothing is changed.
+kernel parameters, ids, capabilities, seccomp, limits, control group. Nothing is
+changed.
+
+A container of kakuri-runtime is found by its ID, too: that of another caller, such
+as containerd, with the directory of its state after --runtime-root.
 
 A property is ok, DIFFERS, or is unknown where the caller may not read it. The
 exit code is 1 when one differs, and 0 when none does.`,
-		Example: "  kakuri verify web\n  kakuri verify --all web\n  kakuri verify --format json web",
+		Example: "  kakuri verify web\n  kakuri verify --all web\n  kakuri verify --format json web\n  kakuri verify --runtime-root /run/containerd/runc/k8s.io 4f1c2d",
 		Args:    exactArgs(1, "a container"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := screenOf(io)
@@ -34,11 +38,7 @@ exit code is 1 when one differs, and 0 when none does.`,
 			if noTrunc {
 				s.Columns = 0
 			}
-			e, err := engine.Open(engine.Options{Look: true})
-			if err != nil {
-				return err
-			}
-			rec, p, err := e.Plan(args[0])
+			rec, p, err := planOf(args[0], root)
 			if err != nil {
 				return err
 			}
@@ -48,9 +48,9 @@ exit code is 1 when one differs, and 0 when none does.`,
 			}
 			switch format {
 			case "json":
-				err = ui.JSON(io.Out, verifyJSON(rec, list))
+				err = ui.JSON(io.Out, verifyJSON(rec, p, list))
 			case "text":
-				_, err = fmt.Fprint(io.Out, verifyText(s, list, all))
+				_, err = fmt.Fprint(io.Out, verifyText(s, p, list, all))
 			default:
 				err = usageError{fmt.Errorf("--format %s: there are text and json", format)}
 			}
@@ -61,9 +61,22 @@ exit code is 1 when one differs, and 0 when none does.`,
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", "text or json")
-	c.Flags().BoolVarP(&all, "all", "a", false, "show each property by itself, what was measured, and why it was asked for")
+	c.Flags().StringVar(&root, "runtime-root", "", "`DIR` with a runtime's state, its --root, to find the container in")
+	c.Flags().BoolVarP(&all, "all", "a", false, "show each property by itself, what was measured, why it was asked for, and which steps leave nothing to read")
 	c.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not cut lines at the width of the terminal")
 	return c
+}
+
+// planOf finds a container of the engine or, with root or where the engine has none of that name, of a runtime.
+func planOf(name, root string) (engine.Container, plan.Plan, error) {
+	if root != "" {
+		return engine.RuntimePlan(root, name)
+	}
+	e, err := engine.Open(engine.Options{Look: true})
+	if err != nil {
+		return engine.Container{}, plan.Plan{}, err
+	}
+	return e.FindPlan(name)
 }
 
 // A verification is what verify writes as JSON.
@@ -75,10 +88,21 @@ type verification struct {
 	Differs    int                    `json:"differs"`
 	Unknown    int                    `json:"unknown"`
 	Properties ui.List[verify.Result] `json:"properties"`
+	Unchecked  ui.List[unchecked]     `json:"unchecked"`
 }
 
-func verifyJSON(rec engine.Container, list []verify.Result) verification {
+// An unchecked step of the plan leaves nothing of its own to read back.
+type unchecked struct {
+	N      int    `json:"n"`
+	Text   string `json:"text"`
+	Reason string `json:"reason"`
+}
+
+func verifyJSON(rec engine.Container, p plan.Plan, list []verify.Result) verification {
 	v := verification{ID: rec.ID, Name: rec.Name, PID: rec.PID, Properties: list}
+	for _, u := range p.Unchecked() {
+		v.Unchecked = append(v.Unchecked, unchecked{u.N, u.Op.String(), u.Reason})
+	}
 	v.OK, v.Differs, v.Unknown = verify.Count(list)
 	return v
 }
@@ -88,8 +112,8 @@ var verifySay = struct {
 	Property, Asked, Measured, Because ui.Text
 	OK, Differs, Unknown, Masked       ui.Text
 	SubMeasured, SubBecause, SubUnread ui.Text
-	Closing                            ui.Text
-	Paths, Differ, Unread              ui.Count
+	Closing, Why                       ui.Text
+	Paths, Differ, Unread, Unchecked   ui.Count
 }{
 	Property:    ui.Text{EN: "PROPERTY", JA: "項目"},
 	Asked:       ui.Text{EN: "ASKED", JA: "要求"},
@@ -103,6 +127,8 @@ var verifySay = struct {
 	SubBecause:  ui.Text{EN: "  asked by", JA: "  要求元"},
 	SubUnread:   ui.Text{EN: "  because", JA: "  理由"},
 	Closing:     ui.Text{EN: "%[1]d of %[2]d properties are as asked", JA: "%[2]d 項目のうち %[1]d 項目が要求どおりです"},
+	Why:         ui.Text{EN: "%s: %s", JA: "%s: %s"},
+	Unchecked:   ui.Count{One: "%d step of the plan leaves nothing of its own to read", Many: "%d steps of the plan leave nothing of their own to read", JA: "計画のうち %d 手順には、それ自体を読み取れるものが残りません"},
 	Paths:       ui.Count{One: "%d path", Many: "%d paths", JA: "%d 個のパス"},
 	Differ:      ui.Count{One: "%d differs: %s", Many: "%d differ: %s", JA: "%d 項目が相違しています: %s"},
 	Unread:      ui.Count{One: "%d could not be read: %s", Many: "%d could not be read: %s", JA: "%d 項目は読み取れませんでした: %s"},
@@ -111,7 +137,7 @@ var verifySay = struct {
 // verifyText is a table of the properties, and a sentence on all of them. Unless all is
 // set, masks that hold are one line, and what was measured stands only below a property
 // for which it is not what was asked.
-func verifyText(s ui.Screen, list []verify.Result, all bool) string {
+func verifyText(s ui.Screen, p plan.Plan, list []verify.Result, all bool) string {
 	t := newVerifyTable(s, list, all)
 	masks, folded := 0, 0
 	for _, r := range list {
@@ -128,7 +154,43 @@ func verifyText(s ui.Screen, list []verify.Result, all bool) string {
 			t.Rows[folded][1] = s.Lang.Count(verifySay.Paths, masks)
 		}
 	}
-	return t.Text(s) + verifyClosing(s, list)
+	return t.Text(s) + verifyClosing(s, list) + verifyUnchecked(s, p, all)
+}
+
+// verifyUnchecked counts the steps that have no check and, with all, tells for each reason which they are.
+func verifyUnchecked(s ui.Screen, p plan.Plan, all bool) string {
+	list := p.Unchecked()
+	if len(list) == 0 {
+		return ""
+	}
+	lines := []string{s.Lang.Count(verifySay.Unchecked, len(list))}
+	if all {
+		var reasons []string
+		steps := map[string][]string{}
+		for _, u := range list {
+			if len(steps[u.Reason]) == 0 {
+				reasons = append(reasons, u.Reason)
+			}
+			steps[u.Reason] = append(steps[u.Reason], fmt.Sprintf("%d %s", u.N, u.Op.Name()))
+		}
+		lines[0] += ":"
+		for _, r := range reasons {
+			lines = append(lines, "  "+s.Lang.Say(verifySay.Why, r, strings.Join(steps[r], ", ")))
+		}
+	}
+	return wrapLines(s, lines)
+}
+
+// wrapLines ends each line, at the width of the screen at the latest.
+func wrapLines(s ui.Screen, lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		if s.Columns > 0 {
+			line = strings.Join(ui.Wrap(line, s.Columns), "\n")
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
 }
 
 // A verifyTable is the table of verify on its way.
@@ -194,13 +256,13 @@ func (t *verifyTable) verdict(r verify.Result) (ui.Role, string) {
 // short is a property in one line, and where it is not ok what there is to know below it.
 func (t *verifyTable) short(r verify.Result) {
 	role, word := t.verdict(r)
-	t.wrapped(role, word, r.Property, r.Asked)
+	t.wrapped(role, word, ui.Escape(r.Property), ui.Escape(r.Asked))
 	switch r.Verdict() {
 	case verify.Differs:
 		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubMeasured), ui.Escape(r.Measured))
-		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubBecause), r.Cause.String())
+		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubBecause), ui.Escape(r.Cause.String()))
 	case verify.Unknown:
-		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubUnread), r.Unknown)
+		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubUnread), ui.Escape(r.Unknown))
 	}
 }
 
@@ -211,7 +273,7 @@ func (t *verifyTable) whole(r verify.Result) {
 	if r.Unknown != "" {
 		measured = r.Unknown
 	}
-	t.add(role, word, r.Property, r.Asked, measured, r.Cause.String())
+	t.add(role, word, ui.Escape(r.Property), ui.Escape(r.Asked), measured, ui.Escape(r.Cause.String()))
 }
 
 // verifyClosing counts the verdicts, and names what is not ok.
@@ -235,14 +297,7 @@ func verifyClosing(s ui.Screen, list []verify.Result) string {
 		}
 		lines = append(lines, l.Count(not.say, not.n, strings.Join(names, ", ")))
 	}
-	var b strings.Builder
-	for _, line := range lines {
-		if s.Columns > 0 {
-			line = strings.Join(ui.Wrap(line, s.Columns), "\n")
-		}
-		b.WriteString(line + "\n")
-	}
-	return b.String()
+	return wrapLines(s, lines)
 }
 
 // screenOf is what text on io.Out is rendered for: its terminal, and the caller's language.

@@ -275,14 +275,16 @@ func verified() []verify.Result {
 }
 
 func TestVerifyText(t *testing.T) {
+	unread := plan.Plan{Steps: []plan.Step{{Op: &plan.Chdir{}}, {Op: &plan.Hostname{}, Check: &plan.HostnameCheck{}}, {Op: &plan.DieWithParent{}}, {Op: &plan.Chroot{}}}}
 	for _, c := range []struct {
 		name string
 		s    ui.Screen
 		all  bool
 		list []verify.Result
+		plan plan.Plan
 		want string
 	}{
-		{"wide", ui.Screen{}, false, verified(), `
+		{"wide", ui.Screen{}, false, verified(), plan.Plan{}, `
          PROPERTY             ASKED
 ok       uid_map              0 1879048192 65536
 ok       2 paths              masked
@@ -299,20 +301,23 @@ ok       capabilities         at most chown,dac_override,fowner,fsetid,kill
 2 differ: /proc/kcore, host name
 1 could not be read: net.ipv4.ip_forward
 `},
-		{"narrow", ui.Screen{Columns: 60}, false, verified()[6:], `
+		{"narrow", ui.Screen{Columns: 60}, false, verified()[6:], plan.Plan{}, `
     PROPERTY      ASKED
 ok  capabilities  at most chown, dac_override, fowner,
                   fsetid, kill
 1 of 1 properties are as asked
 `},
-		{"all", ui.Screen{}, true, verified()[2:4], `
+		{"all", ui.Screen{}, true, verified()[2:4], unread, `
          PROPERTY     ASKED   MEASURED            BECAUSE
 DIFFERS  /proc/kcore  masked  a file on proc      default: reasons
 ok       /proc/acpi   masked  an empty directory  default: reasons
 1 of 2 properties are as asked
 1 differs: /proc/kcore
+3 steps of the plan leave nothing of their own to read:
+  the program may go elsewhere, and change directories: 1 chdir, 4 chroot
+  prctl(2) tells only the process itself: 3 die with parent
 `},
-		{"Japanese", ui.Screen{Lang: ui.JA}, false, verified()[1:6], `
+		{"Japanese", ui.Screen{Lang: ui.JA}, false, verified()[1:6], unread, `
       項目                 要求
 一致  2 個のパス           masked
 相違  /proc/kcore          masked
@@ -326,24 +331,25 @@ ok       /proc/acpi   masked  an empty directory  default: reasons
 5 項目のうち 2 項目が要求どおりです
 2 項目が相違しています: /proc/kcore, host name
 1 項目は読み取れませんでした: net.ipv4.ip_forward
+計画のうち 3 手順には、それ自体を読み取れるものが残りません
 `},
-		{"nothing asked", ui.Screen{}, false, nil, `
+		{"nothing asked", ui.Screen{}, false, nil, plan.Plan{}, `
   PROPERTY  ASKED
 0 of 0 properties are as asked
 `},
 	} {
-		if got := "\n" + verifyText(c.s, c.list, c.all); got != c.want {
+		if got := "\n" + verifyText(c.s, c.plan, c.list, c.all); got != c.want {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, c.want)
 		}
 	}
-	colour := verifyText(ui.Screen{Color: true}, verified(), false)
+	colour := verifyText(ui.Screen{Color: true}, plan.Plan{}, verified(), false)
 	for _, want := range []string{"\x1b[32mok\x1b[0m", "\x1b[31mDIFFERS\x1b[0m", "\x1b[33munknown\x1b[0m"} {
 		if !strings.Contains(colour, want) {
 			t.Errorf("no %q in:\n%q", want, colour)
 		}
 	}
 	for _, width := range []int{60, 80, 120} {
-		for line := range strings.Lines(verifyText(ui.Screen{Columns: width}, verified(), width == 120)) {
+		for line := range strings.Lines(verifyText(ui.Screen{Columns: width}, unread, verified(), width == 120)) {
 			if ui.Width(strings.TrimSuffix(line, "\n")) > width {
 				t.Errorf("wider than %d: %s", width, line)
 			}

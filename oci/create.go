@@ -204,6 +204,25 @@ func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, 
 	return p, facts, err
 }
 
+// Plan compiles anew the plan that the container was made by, for the cgroup that it is in and with the limits that it has by
+// now: package verify reads back what it asks for. The host has to be as it was, and the caller who made the container.
+func (c *Container) Plan() (plan.Plan, error) {
+	spec, err := c.Spec()
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	b := &Bundle{Dir: c.state.Bundle, Spec: spec}
+	facts, err := host.Read(b.Needs())
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	o := plan.Options{Bundle: b.Dir, Wait: c.dir, Keyring: "_ses." + c.ID, ID: c.ID, AllCPUs: true}
+	if o.Cgroup, err = c.recorded(spec); err != nil {
+		return plan.Plan{}, err
+	}
+	return plan.Compile(b.withHome(), facts, o)
+}
+
 func (r *Runtime) warn(s string) {
 	if r.Warn != nil {
 		r.Warn(s)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
@@ -142,15 +141,61 @@ func (g *group) plan(spec *specs.Spec) *plan.Cgroup {
 	if g == nil {
 		return nil
 	}
-	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Unit: g.bus != nil, Owner: owner(spec)}
+	paths := g.Paths()
+	p := &plan.Cgroup{Path: g.where(), Paths: paths, Unit: g.bus != nil}
 	g.enter(p)
+	if p.V2 && p.V1 == 0 { // a cgroup of version 1 is nobody's to divide
+		p.Owner = owner(spec)
+	}
 	for _, w := range g.limits.Writes {
-		p.Writes = append(p.Writes, strings.TrimPrefix(w.String(), "write "))
+		f := plan.CgroupFileCheck{Path: fileOf(paths, w), Value: w.Value, Optional: w.Optional, Field: w.Field, Why: w.Why}
+		if w.Else != nil {
+			f.ElsePath, f.ElseValue = fileOf(paths, *w.Else), w.Else.Value
+			f.Optional = f.Optional || w.Else.Optional
+		}
+		p.Writes = append(p.Writes, f)
 	}
 	if d := g.limits.Devices; d != nil {
 		p.Devices = d.String()
 	}
 	return p
+}
+
+// fileOf is the file that a write goes to.
+func fileOf(paths map[string]string, w limits.Write) string {
+	if w.Version == limits.V2 {
+		return paths[""] + "/" + w.File
+	}
+	return paths[w.Controller] + "/" + w.File
+}
+
+// recorded is the container's cgroup as its plan has it, from where the record says that it is.
+func (c *Container) recorded(spec *specs.Spec) (*plan.Cgroup, error) {
+	if len(c.state.Cgroups) == 0 {
+		return nil, nil
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	var resources *specs.LinuxResources
+	if spec.Linux != nil {
+		resources = spec.Linux.Resources
+	}
+	l, err := limits.Compile(withDefaultDevices(resources), h.Controllers())
+	if err != nil {
+		return nil, err
+	}
+	g := &group{limits: l}
+	if g.Group, err = h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID}); err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	p := g.plan(spec)
+	if c.state.Systemd != nil {
+		p.Unit, p.ByHand = true, true
+	}
+	return p, nil
 }
 
 // enter says how a process gets into the cgroup: by itself, where nothing keeps it from that.

@@ -51,6 +51,14 @@ func (r *Runtime) cgroups() (*cgroup.Host, error) {
 	return r.host, r.hostErr
 }
 
+// DefaultRoot is where state is kept unless a caller says otherwise: below /run for root, else in the caller's own runtime directory.
+func DefaultRoot() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
+		return dir + "/kakuri-runtime"
+	}
+	return "/run/kakuri-runtime"
+}
+
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.
 var (
 	ErrExists     = errors.New("container with given ID already exists")

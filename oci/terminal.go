@@ -88,3 +88,12 @@ func (t *terminal) close() {
 		t.master.Close()
 	}
 }
+
+// Columns is how wide the terminal f is, 0 where it is none.
+func Columns(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}

@@ -23,7 +23,9 @@ func checkValues() []Check {
 	return []Check{
 		&NewNamespacesCheck{}, &NamespaceCheck{}, &IDMapCheck{}, &TimeCheck{}, &MountCheck{}, &MaskCheck{}, &HiddenCheck{}, &ReadonlyCheck{}, &DeviceCheck{},
 		&HostnameCheck{}, &SysctlCheck{}, &IDCheck{}, &CapsCheck{}, &NoNewPrivsCheck{}, &SeccompCheck{},
-		&RlimitCheck{}, &UmaskCheck{}, &OOMCheck{}, &RootCheck{},
+		&RlimitCheck{}, &UmaskCheck{}, &OOMCheck{}, &RootCheck{}, &CgroupCheck{}, &LimitsCheck{}, &CgroupFileCheck{}, &DeviceRulesCheck{},
+		&CgroupOwnerCheck{}, &ResctrlCheck{}, &SchedulerCheck{}, &IOPriorityCheck{}, &MemoryPolicyCheck{}, &AffinityCheck{}, &PersonalityCheck{},
+		&SessionCheck{}, &TerminalCheck{}, &SetgroupsCheck{}, &LabelCheck{}, &LinkCheck{}, &PropagationCheck{}, &NetDeviceCheck{},
 	}
 }
 

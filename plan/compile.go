@@ -358,7 +358,7 @@ func (c *compiler) ids() error {
 	direct := c.host.Privileged()
 	single := len(c.gids) == 1 && c.gids[0].Size == 1
 	if !direct && single {
-		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), nil)
+		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), &SetgroupsCheck{})
 	}
 	if err := c.idMap(false, c.uids, direct || ownID(c.uids, c.host.UID), c.host.NewUIDMap); err != nil {
 		return err
@@ -557,7 +557,7 @@ func (c *compiler) enter() error {
 	if c.isNew(abi.NSMount) {
 		c.inside(&Umask{}, because("what is made in the root has the mode it is to have"), nil)
 	}
-	c.inside(&Setsid{}, because("default: a session of its own"), nil)
+	c.inside(&Setsid{}, because("default: a session of its own"), &SessionCheck{})
 	// The Go runtime leaves these two ignored where it finds them so, and handles the others.
 	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT}}, because("default: no signal that the caller ignores is ignored inside"), nil)
 	if !c.o.NoNewKeyring {
@@ -571,7 +571,7 @@ func (c *compiler) enter() error {
 		return err
 	}
 	if c.isNew(abi.NSNetwork) {
-		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), nil)
+		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), &NetDeviceCheck{Name: "lo", Up: true})
 	}
 	switch {
 	case len(c.linux.Sysctl) > 0:
@@ -695,7 +695,7 @@ func (c *compiler) viewRoot(r *Root) error {
 		}
 	}
 	for _, l := range r.Links {
-		c.inside(&l, cause, nil)
+		c.inside(&l, cause, &LinkCheck{Path: l.Path, Target: l.Target})
 	}
 	for _, f := range r.Files {
 		c.inside(&Bind{Source: f, Dest: f, Attrs: Attrs{Set: abi.MountAttrRdonly}}, cause, &MountCheck{Dest: f, Set: abi.MountAttrRdonly})
@@ -796,7 +796,7 @@ func (c *compiler) pivot() error {
 	}
 	c.inside(&PivotRoot{Scratch: c.o.Root != nil}, because("the host's files are out of reach from here on"), nil)
 	if mode := c.linux.RootfsPropagation; mode == "shared" || mode == "rshared" || mode == "unbindable" || mode == "runbindable" {
-		c.inside(&Propagation{Path: "/", Mode: strings.TrimPrefix(mode, "r"), Recursive: mode[0] == 'r'}, c.cause("linux.rootfsPropagation"), nil)
+		c.inside(&Propagation{Path: "/", Mode: strings.TrimPrefix(mode, "r"), Recursive: mode[0] == 'r'}, c.cause("linux.rootfsPropagation"), &PropagationCheck{Path: "/", Mode: strings.TrimPrefix(mode, "r")})
 	}
 	return nil
 }

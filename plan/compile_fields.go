@@ -125,7 +125,7 @@ func (c *compiler) netDevices() error {
 		if to == "" {
 			to = name
 		}
-		c.host1(&MoveNetDevice{Device: name, To: to}, c.cause("linux.netDevices."+name), nil)
+		c.host1(&MoveNetDevice{Device: name, To: to}, c.cause("linux.netDevices."+name), &NetDeviceCheck{Name: to, Up: true})
 	}
 	c.host1(&Sync{From: Runtime, What: "network devices moved"}, because("the container's side waits until then"), nil)
 	return nil
@@ -150,14 +150,14 @@ func (c *compiler) resctrl() error {
 	}
 	if c.o.Joined { // where the first process is
 		op.Schemata = nil
-		c.host1(op, c.cause("linux.intelRdt"), nil)
+		c.host1(op, c.cause("linux.intelRdt"), &ResctrlCheck{Group: op.Group, Monitor: op.Monitor})
 		return nil
 	}
 	op.Make = r.ClosID == "" || len(op.Schemata) > 0 && r.ClosID != "/"
 	if u := RemoveResctrlOf(c.spec, c.o.ID); u != nil {
 		undo = u
 	}
-	c.plan.Steps = append(c.plan.Steps, Step{Op: op, Cause: c.cause("linux.intelRdt"), Undo: undo})
+	c.plan.Steps = append(c.plan.Steps, Step{Op: op, Cause: c.cause("linux.intelRdt"), Undo: undo, Check: &ResctrlCheck{Group: op.Group, Monitor: op.Monitor}})
 	return nil
 }
 
@@ -245,7 +245,7 @@ func (c *compiler) scheduling() error {
 		}
 	} else if c.o.AllCPUs {
 		// The kernel takes those of the control group, and keeps the others in mind.
-		c.inside(&Affinity{CPUs: []Range{{0, maxCPU}}, Try: true}, because("default: not bound to the caller's processors"), nil)
+		c.inside(&Affinity{CPUs: []Range{{0, maxCPU}}, Try: true}, because("default: not bound to the caller's processors"), &AffinityCheck{})
 	}
 	if s := p.Scheduler; s != nil {
 		policy, err := findWord(schedPolicies[:], "process.scheduler.policy", string(s.Policy))
@@ -260,7 +260,8 @@ func (c *compiler) scheduling() error {
 			}
 			op.Flags |= flag
 		}
-		c.inside(op, c.cause("process.scheduler"), nil)
+		check := SchedulerCheck(*op)
+		c.inside(op, c.cause("process.scheduler"), &check)
 	}
 	if io := p.IOPriority; io != nil {
 		class, err := findWord(ioClasses[:], "process.ioPriority.class", string(io.Class))
@@ -270,7 +271,7 @@ func (c *compiler) scheduling() error {
 		if io.Priority < 0 || io.Priority > 7 {
 			return specErr("process.ioPriority.priority", "%d is not from 0 to 7", io.Priority)
 		}
-		c.inside(&IOPriority{Class: uint8(class), Level: uint8(io.Priority)}, c.cause("process.ioPriority"), nil)
+		c.inside(&IOPriority{Class: uint8(class), Level: uint8(io.Priority)}, c.cause("process.ioPriority"), &IOPriorityCheck{Class: uint8(class), Level: uint8(io.Priority)})
 	}
 	if m := c.linux.MemoryPolicy; m != nil {
 		if err := c.memoryPolicy(m); err != nil {
@@ -299,7 +300,7 @@ func (c *compiler) memoryPolicy(m *specs.LinuxMemoryPolicy) error {
 	if err != nil {
 		return err
 	}
-	c.inside(&MemoryPolicy{Mode: uint32(mode), Nodes: nodes}, c.cause("linux.memoryPolicy"), nil)
+	c.inside(&MemoryPolicy{Mode: uint32(mode), Nodes: nodes}, c.cause("linux.memoryPolicy"), &MemoryPolicyCheck{Mode: uint32(mode), Nodes: nodes})
 	return nil
 }
 
@@ -309,7 +310,7 @@ func (c *compiler) affinity(field, list string) error {
 	if err != nil || len(cpus) == 0 {
 		return err
 	}
-	c.inside(&Affinity{CPUs: cpus}, c.cause(field), nil)
+	c.inside(&Affinity{CPUs: cpus}, c.cause(field), &AffinityCheck{CPUs: cpus})
 	return nil
 }
 
@@ -357,10 +358,10 @@ func (c *compiler) labels() error {
 		if !c.host.AppArmor {
 			return specErr("process.apparmorProfile", "apparmor: config provided but apparmor not supported: it is not enabled in this kernel; take the profile out")
 		}
-		c.inside(&SecurityLabel{Path: "attr/apparmor/exec", Text: "exec " + p.ApparmorProfile}, c.cause("process.apparmorProfile"), nil)
+		c.inside(&SecurityLabel{Path: "attr/apparmor/exec", Text: "exec " + p.ApparmorProfile}, c.cause("process.apparmorProfile"), &LabelCheck{Path: "attr/apparmor/current", Label: p.ApparmorProfile})
 	}
 	if p.SelinuxLabel != "" && c.host.SELinux {
-		c.inside(&SecurityLabel{Path: "attr/exec", Text: p.SelinuxLabel}, c.cause("process.selinuxLabel"), nil)
+		c.inside(&SecurityLabel{Path: "attr/exec", Text: p.SelinuxLabel}, c.cause("process.selinuxLabel"), &LabelCheck{Path: "attr/current", Label: p.SelinuxLabel})
 	}
 	return nil
 }

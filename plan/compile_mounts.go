@@ -310,7 +310,7 @@ func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
 	for _, h := range c.host.Cgroup.V1 {
 		for _, name := range strings.Split(h.Dir, ",") {
 			if name != h.Dir {
-				c.inside(&Symlink{Target: h.Dir, Path: path.Join(dest, name), Have: have}, cause, nil)
+				c.inside(&Symlink{Target: h.Dir, Path: path.Join(dest, name), Have: have}, cause, &LinkCheck{Path: path.Join(dest, name), Target: h.Dir})
 			}
 		}
 	}
@@ -431,10 +431,10 @@ func (c *compiler) devices() error {
 		{Target: "/proc/self/fd/1", Path: "/dev/stdout"}, {Target: "/proc/self/fd/2", Path: "/dev/stderr"},
 	} {
 		l.Have = c.have(l.Path)
-		c.inside(&l, links, nil)
+		c.inside(&l, links, &LinkCheck{Path: l.Path, Target: l.Target})
 	}
 	if c.hasPts {
-		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx", Have: c.have("/dev/ptmx")}, links, nil)
+		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx", Have: c.have("/dev/ptmx")}, links, &LinkCheck{Path: "/dev/ptmx", Target: "pts/ptmx"})
 	}
 	return nil
 }
@@ -493,9 +493,9 @@ func (c *compiler) terminal() error {
 		op.Rows, op.Columns = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
 	}
 	cause := c.cause("process.terminal")
-	c.inside(op, cause, nil)
+	c.inside(op, cause, &TerminalCheck{})
 	if !c.o.Joined {
-		c.inside(&Console{}, cause, nil)
+		c.inside(&Console{}, cause, &MountCheck{Dest: "/dev/console", Type: "devpts"})
 	}
 	c.add(Container, &Sync{From: Container, What: "terminal made", FDs: []Reg{RegMaster}}, cause, nil)
 	return nil

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -36,7 +37,7 @@ func (c *compiler) limits() error {
 		if !ok {
 			return specErr("linux.personality.domain", "unknown domain %q: there are LINUX and LINUX32", p.Domain)
 		}
-		c.inside(&Personality{Domain: d}, c.cause("linux.personality"), nil)
+		c.inside(&Personality{Domain: d}, c.cause("linux.personality"), &PersonalityCheck{Domain: d})
 	}
 	if err := c.scheduling(); err != nil {
 		return err
@@ -247,6 +248,7 @@ func (c *compiler) capSets() (CapsCheck, error) {
 	}
 	p := c.spec.Process.Capabilities
 	var effective abi.CapSet
+	var unknown []string // one warning for each, whatever sets it is in
 	for _, set := range []struct {
 		field string
 		names []string
@@ -261,7 +263,10 @@ func (c *compiler) capSets() (CapsCheck, error) {
 		for i, name := range set.names {
 			capability, ok := abi.ParseCapability(name)
 			if !ok || capability > c.host.LastCap {
-				c.warn("capability %s is left out: this kernel does not know it (process.capabilities.%s[%d])", name, set.field, i)
+				if !slices.Contains(unknown, name) {
+					unknown = append(unknown, name)
+					c.warn("capability %s is left out: this kernel does not know it (process.capabilities.%s[%d])", name, set.field, i)
+				}
 				continue
 			}
 			*set.to = set.to.With(capability)

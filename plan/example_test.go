@@ -27,12 +27,13 @@ func ExampleCompile() {
 			fmt.Printf("%v side: %v, because of %v\n", s.Side, s.Op, s.Cause)
 		}
 	}
-	for _, c := range p.Checks()[:2] {
+	for _, c := range p.Checks()[:3] {
 		fmt.Printf("to be seen: %s: %s\n", c.Check.Property(), c.Check.Asked())
 	}
 	// Output:
 	// container side: sethostname box, because of --hostname box
 	// to be seen: namespaces: its own: uts
+	// to be seen: session: its own
 	// to be seen: host name: box
 }
 

@@ -106,6 +106,9 @@ func TestTextWidth(t *testing.T) {
 	for _, c := range cases(t) {
 		p := c.compile(t)
 		for _, width := range []int{1, 2, 20, 40, 80, 132} {
+			if got, want := wordsOnly(p.TextWidth(width)), wordsOnly(p.Text()); width < 40 && got != want {
+				t.Errorf("%s: at %d columns something is missing", c.name(), width)
+			}
 			for line := range strings.Lines(p.TextWidth(width)) {
 				line = strings.TrimSuffix(line, "\n")
 				if n := len([]rune(line)); n > width && !strings.HasPrefix(line, "warning: ") {
@@ -116,6 +119,29 @@ func TestTextWidth(t *testing.T) {
 		if p.TextWidth(0) != p.Text() || p.TextWidth(1000) != p.Text() {
 			t.Errorf("%s: a wide terminal cuts something", c.name())
 		}
+	}
+}
+
+func wordsOnly(s string) string { return strings.Join(strings.Fields(s), "") }
+
+// TestTextShowsAll: in a narrow terminal long paths and causes go on below, in their columns.
+func TestTextShowsAll(t *testing.T) {
+	p := Plan{Steps: []Step{
+		{Op: &Bind{Source: "/var/lib/containers/" + strings.Repeat("0123456789abcdef", 4) + "/merged", Dest: "/data"}, Cause: Cause{Field: "mounts[0]"}, Side: Container},
+		{Op: &Setsid{}, Cause: because("default: a reason that is much longer than the room that is left for it on the line")},
+	}}
+	want := "" +
+		"  #  side       operation                              because\n" +
+		"  1  container  bind /var/lib/containers/              config.json mounts[0]\n" +
+		"                0123456789abcdef0123456789abcdef01234\n" +
+		"                56789abcdef0123456789abcdef/merged on\n" +
+		"                /data\n" +
+		"  2  runtime    setsid                                 default: a reason that is\n" +
+		"                                                       much longer than the room\n" +
+		"                                                       that is left for it on\n" +
+		"                                                       the line\n"
+	if got := p.TextWidth(80); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
@@ -131,9 +157,13 @@ func TestTextTimings(t *testing.T) {
 		"  #         us  side       operation  because\n" +
 		"  1       12.3  runtime    setsid     first\n" +
 		"  2             container  setsid     second\n" +
-		"  3             runtime    setsid     default\n"
-	if got := p.TextTimings(0, []float64{12.34, -1}); got != want {
+		"  3        2.0  runtime    setsid     default\n" +
+		"          14.3  runtime    sum        of its steps, waiting for the other side included\n"
+	if got := p.TextTimings(0, []float64{12.34, -1, 2}); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if got := strings.Count(p.TextTimings(0, []float64{1, 2}), "sum"); got != 2 {
+		t.Errorf("%d sums of two sides", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -16,10 +17,36 @@ type Cgroup struct {
 	V1      int               // how many hierarchies of version 1 it is in
 	V2      bool              // and whether it is in that of version 2: the process is cloned into it
 	ByHand  bool              // the process is moved into it from outside: by systemd, whose unit it is, or with less than root's rights
-	Writes  []string          // values for its files, "pids.max 100", in their order
+	Writes  []CgroupFileCheck // values for its files, in their order
 	Devices string            // the policy for device nodes; empty leaves them as they are
 	Unit    bool              // systemd makes it, when the process joins
 	Owner   *uint32           // the host's uid that may make cgroups below it; nil is nobody new
+}
+
+// member is the check that the process is in g; nil where no place is known.
+func (g *Cgroup) member() Check {
+	check := &CgroupCheck{Path: path.Join(g.Path, g.Sub)}
+	for _, controller := range sortedKeys(g.Paths) {
+		dir := g.Paths[controller]
+		if !slices.ContainsFunc(check.Dirs, func(d CgroupDir) bool { return d.Dir == dir }) {
+			check.Dirs = append(check.Dirs, CgroupDir{Controller: controller, Dir: dir})
+		}
+	}
+	if len(check.Dirs) == 0 {
+		return nil
+	}
+	return check
+}
+
+// rules is the check of the device rules, which are version 1's where that has them.
+func (g *Cgroup) rules() Check {
+	if dir, ok := g.Paths["devices"]; ok {
+		return &DeviceRulesCheck{Dir: dir, Policy: g.Devices}
+	}
+	if dir, ok := g.Paths[""]; ok {
+		return &DeviceRulesCheck{Dir: dir, BPF: true, Policy: g.Devices}
+	}
+	return nil
 }
 
 // MakeCgroup makes the container's cgroup in every hierarchy of the host: cgroups(7).
@@ -181,7 +208,7 @@ func (c *compiler) makeCgroup() error {
 			open.Tasks = append(open.Tasks, r)
 		}
 		c.tasks = open.Tasks
-		c.host1(open, because("the process begins in its cgroup"), nil)
+		c.host1(open, because("the process begins in its cgroup"), g.member())
 	}
 	if g.Owner != nil && !g.Unit {
 		c.delegate()
@@ -196,7 +223,7 @@ func (c *compiler) joinCgroup() {
 	case g == nil:
 		return
 	case g.ByHand:
-		c.host1(&JoinCgroup{Path: g.Path, Sub: g.Sub}, c.cause("linux.cgroupsPath"), nil)
+		c.host1(&JoinCgroup{Path: g.Path, Sub: g.Sub}, c.cause("linux.cgroupsPath"), g.member())
 	case len(c.tasks) > 0:
 		c.inside(&EnterCgroup{Files: c.tasks}, c.cause("linux.cgroupsPath"), nil)
 	}
@@ -209,7 +236,8 @@ func (c *compiler) joinCgroup() {
 }
 
 func (c *compiler) delegate() {
-	c.host1(&DelegateCgroup{UID: *c.o.Cgroup.Owner}, because("root inside may divide its cgroup"), nil)
+	g := c.o.Cgroup
+	c.host1(&DelegateCgroup{UID: *g.Owner}, because("root inside may divide its cgroup"), &CgroupOwnerCheck{Dir: g.Paths[""], UID: *g.Owner})
 }
 
 // limitCgroup adds limits, and rules for devices: all of them at once as the processes see it, since there are none yet, or
@@ -217,9 +245,10 @@ func (c *compiler) delegate() {
 func (c *compiler) limitCgroup() {
 	g := c.o.Cgroup
 	if len(g.Writes) > 0 {
-		c.host1(&LimitCgroup{Writes: g.Writes}, c.cause("linux.resources"), nil)
+		check := &LimitsCheck{Files: g.Writes}
+		c.host1(&LimitCgroup{Writes: check.texts()}, c.cause("linux.resources"), check)
 	}
 	if g.Devices != "" {
-		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), nil)
+		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), g.rules())
 	}
 }

@@ -70,11 +70,15 @@ func (p Plan) Inverse(n int) []Op {
 }
 
 // Checks returns what the kernel must show once p has run, with the number of
-// the step (from 1) that each comes from.
+// the step (from 1) that each comes from. Limits of a cgroup are one check each.
 func (p Plan) Checks() []NumberedCheck {
 	var list []NumberedCheck
 	for i, s := range p.Steps {
-		if s.Check != nil {
+		if l, ok := s.Check.(*LimitsCheck); ok {
+			for _, part := range l.parts() {
+				list = append(list, NumberedCheck{N: i + 1, Cause: part.cause(s.Cause), Check: part})
+			}
+		} else if s.Check != nil {
 			list = append(list, NumberedCheck{N: i + 1, Cause: s.Cause, Check: s.Check})
 		}
 	}

@@ -9,11 +9,12 @@ import (
 	"github.com/kakuri/kakuri/abi"
 )
 
-// Text renders p for people: number, side, operation, cause, one step a line,
-// then the warnings.
+// Text renders p for people: number, side, operation, cause, one step a line (values for
+// a cgroup's files have one each), then the warnings.
 func (p Plan) Text() string { return p.text(0, abi.ArchNone, nil) }
 
-// TextWidth is [Plan.Text] with lines cut to width columns; 0 cuts nothing.
+// TextWidth is [Plan.Text] in lines of at most width columns: what is longer goes on in the lines below, in
+// its own column. 0 leaves all lines whole.
 func (p Plan) TextWidth(width int) string { return p.text(width, abi.ArchNone, nil) }
 
 // TextCalls is [Plan.Text] with the raw system calls of each step below it, as
@@ -21,7 +22,7 @@ func (p Plan) TextWidth(width int) string { return p.text(width, abi.ArchNone, n
 func (p Plan) TextCalls(arch abi.Arch) string { return p.text(0, arch, nil) }
 
 // TextTimings is [Plan.Text] with a column of durations in microseconds, one
-// for each step; a negative one prints as nothing.
+// for each step; a negative one prints as nothing. Each side's sum comes last.
 func (p Plan) TextTimings(width int, micros []float64) string {
 	return p.text(width, abi.ArchNone, micros)
 }
@@ -30,7 +31,17 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 	var b strings.Builder
 	opWidth := len("operation")
 	for _, s := range p.Steps {
+		if _, ok := s.Check.(*LimitsCheck); ok {
+			continue // in lines of its own
+		}
 		opWidth = max(opWidth, min(utf8.RuneCountInString(oneLine(s.Op.String())), 44))
+	}
+	if width > 0 {
+		head := 16 // number and side
+		if micros != nil {
+			head += 11
+		}
+		opWidth = max(min(opWidth, (width-head-2)*3/5), len("operation"))
 	}
 	line := func(n, time, side, op, because string) {
 		if micros != nil {
@@ -39,9 +50,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		head := fmt.Sprintf("%s  %-9s  ", n, side)
 		text := strings.TrimRight(head+pad(op, opWidth)+"  "+because, " ")
 		if width > 0 && utf8.RuneCountInString(text) > width {
-			// The cause keeps its place; the operation gives way to it.
-			room := width - utf8.RuneCountInString(head) - 2 - utf8.RuneCountInString(because)
-			text = cut(head+pad(cut(op, max(room, 20)), min(opWidth, max(room, 20)))+"  "+because, width)
+			text = strings.Join(inColumns(head, op, because, opWidth, width), "\n")
 		}
 		b.WriteString(text + "\n")
 	}
@@ -51,17 +60,42 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		if i < len(micros) && micros[i] >= 0 {
 			time = fmt.Sprintf("%.1f", micros[i])
 		}
-		line(fmt.Sprintf("%3d", i+1), time, s.Side.String(), oneLine(s.Op.String()), oneLine(s.Cause.String()))
+		n, side := fmt.Sprintf("%3d", i+1), s.Side.String()
+		if l, ok := s.Check.(*LimitsCheck); ok && len(l.Files) > 0 {
+			// Each value has a field of its own.
+			for j, text := range l.texts() {
+				line(n, time, side, oneLine("write "+text), oneLine(l.Files[j].cause(s.Cause).String()))
+				n, time, side = "   ", "", ""
+			}
+		} else {
+			line(n, time, side, oneLine(s.Op.String()), oneLine(s.Cause.String()))
+		}
 		if arch != abi.ArchNone {
 			for _, r := range Lower(s.Op, arch) {
 				b.WriteString("                    " + oneLine(rowText(r, arch)) + "\n")
 			}
 		}
 	}
+	for side, sum := range p.sums(micros) {
+		if sum >= 0 {
+			line("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), "sum", "of its steps, waiting for the other side included")
+		}
+	}
 	for _, w := range p.Warnings {
 		b.WriteString("warning: " + oneLine(w) + "\n")
 	}
 	return b.String()
+}
+
+// sums adds the durations of each side's steps, which go on at the same time; -1 where there is none.
+func (p Plan) sums(micros []float64) [2]float64 {
+	sum := [2]float64{-1, -1}
+	for i, us := range micros[:min(len(micros), len(p.Steps))] {
+		if side := p.Steps[i].Side; us >= 0 {
+			sum[side] = max(sum[side], 0) + us
+		}
+	}
+	return sum
 }
 
 // OneLine writes out what in s could start a line or move a cursor, for texts that
@@ -94,12 +128,49 @@ func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s)))
 }
 
-func cut(s string, width int) string {
-	r := []rune(s)
-	if len(r) <= width {
-		return s
+// inColumns gives a step's lines: its operation and its cause beside each other, both whole.
+func inColumns(head, op, because string, opWidth, width int) []string {
+	room := width - utf8.RuneCountInString(head) - 2
+	if room < 24 {
+		return fold(head+op+"  "+because, width)
 	}
-	return string(r[:width-1]) + "…"
+	ops, causes := fold(op, opWidth), fold(because, room-opWidth)
+	lines := make([]string, 0, max(len(ops), len(causes)))
+	for len(ops) > 0 || len(causes) > 0 {
+		var o, c string
+		if len(ops) > 0 {
+			o, ops = ops[0], ops[1:]
+		}
+		if len(causes) > 0 {
+			c, causes = causes[0], causes[1:]
+		}
+		lines = append(lines, strings.TrimRight(head+pad(o, opWidth)+"  "+c, " "))
+		head = pad("", utf8.RuneCountInString(head))
+	}
+	return lines
+}
+
+// fold breaks s into lines of at most width: between words, else behind a slash or comma, else anywhere.
+func fold(s string, width int) []string {
+	var lines []string
+	for r := []rune(s); ; {
+		if len(r) <= width {
+			return append(lines, string(r))
+		}
+		end := width
+		for i := width; i > width/2; i-- {
+			if r[i] == ' ' {
+				end = i
+				break
+			}
+			if end == width && (r[i-1] == '/' || r[i-1] == ',') {
+				end = i
+			}
+		}
+		lines = append(lines, string(r[:end]))
+		for r = r[end:]; len(r) > 0 && r[0] == ' '; r = r[1:] {
+		}
+	}
 }
 
 // rowText prints a row as strace(1) would print the call.

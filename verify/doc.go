@@ -26,6 +26,11 @@
 // that (CAP_SYS_ADMIN here and there). An ordinary user could only with a process of one
 // thread, which a Go program never is; so for these few properties the verdict is unknown.
 //
+// Files of control groups are read in the reader's own mount namespace, where the plan or
+// a runtime's record says that they are. Of a BPF program for devices the kernel tells who may ask
+// its id, its name and a hash of its code; the code itself is not read. What nothing shows
+// (keyrings, the signal at the parent's end) is in [plan.Plan.Unchecked], with the reason.
+//
 // # What is looked at
 //
 // The container's first process. Where the plan leaves an init as pid 1, it is that one's

@@ -18,13 +18,14 @@ import (
 
 // A reader has one container before it: what many checks need is read once.
 type reader struct {
-	plan   plan.Plan
-	checks []plan.NumberedCheck
-	pid    int
-	dir    *os.File // /proc/PID; a process's directory never shows another process
-	its    *namespace.Process
-	self   *namespace.Process
-	first  [8]uint64 // namespaces of the reader's pid 1, 0 where that is not readable
+	plan      plan.Plan
+	checks    []plan.NumberedCheck
+	container int      // its first process
+	pid       int      // the one that is looked at
+	dir       *os.File // /proc/PID; a process's directory never shows another process
+	its       *namespace.Process
+	self      *namespace.Process
+	first     [8]uint64 // namespaces of the reader's pid 1, 0 where that is not readable
 
 	root      *os.File // the process's root directory
 	rootErr   error
@@ -33,7 +34,7 @@ type reader struct {
 }
 
 func open(p plan.Plan, pid int) (*reader, error) {
-	r := &reader{plan: p, checks: p.Checks(), pid: command(p, pid)}
+	r := &reader{plan: p, checks: p.Checks(), container: pid, pid: command(p, pid)}
 	var err error
 	if r.dir, err = os.OpenFile(fmt.Sprintf("/proc/%d", r.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, err)
@@ -114,8 +115,39 @@ func (r *reader) measure(i int, check plan.Check) answer {
 		return r.hostname(c)
 	case *plan.SysctlCheck:
 		return r.sysctl(c)
+	case *plan.LinkCheck:
+		return r.link(c)
+	case *plan.PropagationCheck:
+		return r.propagation(c)
+	case *plan.NetDeviceCheck:
+		return r.netDevice(c)
+	case *plan.SetgroupsCheck:
+		return r.setgroups()
+	}
+	if a, ok := r.group(check); ok {
+		return a
+	}
+	if a, ok := r.scheduling(check); ok {
+		return a
 	}
 	return r.credential(check)
+}
+
+// group is measure for control groups and their like.
+func (r *reader) group(check plan.Check) (answer, bool) {
+	switch c := check.(type) {
+	case *plan.CgroupCheck:
+		return r.member(c), true
+	case *plan.CgroupFileCheck:
+		return r.cgroupFile(c), true
+	case *plan.DeviceRulesCheck:
+		return r.deviceRules(c), true
+	case *plan.CgroupOwnerCheck:
+		return r.cgroupOwner(c), true
+	case *plan.ResctrlCheck:
+		return r.resctrl(c), true
+	}
+	return answer{}, false
 }
 
 // credential is measure for what belongs to the process alone.
@@ -149,6 +181,12 @@ func (r *reader) credential(check plan.Check) answer {
 		}
 		got := plan.UmaskCheck{Mask: uint32(r.its.Umask)}
 		return answer{measured: got.Asked(), ok: got == *c}
+	case *plan.SessionCheck:
+		return r.session()
+	case *plan.TerminalCheck:
+		return r.terminal()
+	case *plan.LabelCheck:
+		return r.label(c)
 	case *plan.OOMCheck:
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", r.pid))
 		if err != nil {

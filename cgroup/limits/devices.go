@@ -285,6 +285,33 @@ func (d Devices) String() string {
 	return s
 }
 
+// ParseDevices reads what [Devices.String] gave.
+func ParseDevices(text string) (Devices, error) {
+	var d Devices
+	policy, rest, some := strings.Cut(text, " but ")
+	switch policy {
+	case "allow all":
+		d.allowAll = true
+	case "deny all":
+	default:
+		return Devices{}, fmt.Errorf("device policy %q: it begins with neither \"allow all\" nor \"deny all\"", text)
+	}
+	if !some {
+		return d, nil
+	}
+	for part := range strings.SplitSeq(rest, ", ") {
+		r, err := parseRule(part)
+		if err != nil {
+			return Devices{}, fmt.Errorf("device policy %q: %q: %w", text, part, err)
+		}
+		if r.Type == 'a' {
+			return Devices{}, fmt.Errorf("device policy %q: %q is no exception", text, part)
+		}
+		d.set(nodes{r.Type, r.Major, r.Minor}, r.Access)
+	}
+	return d, nil
+}
+
 // ParseDevicesList reads version 1's devices.list. It shows what is allowed; a policy that allows
 // all but some shows as one that allows all.
 func ParseDevicesList(text string) (Devices, error) {

@@ -276,3 +276,27 @@ func FuzzDevicesList(f *testing.F) {
 		}
 	})
 }
+
+// A policy's text is read as the policy it came from.
+func TestParseDevices(t *testing.T) {
+	for seed := range uint64(500) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var rules []Rule
+		for range rnd.IntN(8) {
+			rules = append(rules, Rule{Allow: rnd.IntN(2) == 0, Type: "abc"[rnd.IntN(3)], Major: rnd.Int64N(4) - 1, Minor: rnd.Int64N(4) - 1, Access: Access(1 + rnd.IntN(7))})
+		}
+		d, err := NewDevices(rules)
+		if err != nil {
+			continue // it would punch a hole
+		}
+		back, err := ParseDevices(d.String())
+		if err != nil || back.String() != d.String() || back.Denylist() != d.Denylist() || !slices.Equal(back.exceptions, d.exceptions) {
+			t.Errorf("%s reads as %s, %v", d, back, err)
+		}
+	}
+	for _, bad := range []string{"", "deny", "deny all but ", "deny all but x 1:3 rwm", "allow all but a *:* rwm", "deny all but c 1:3"} {
+		if d, err := ParseDevices(bad); err == nil {
+			t.Errorf("%q reads as %s", bad, d)
+		}
+	}
+}

@@ -98,7 +98,7 @@ var explainVerb = verb{"explain", "DIR", "print the plan of a bundle", func(c *c
 		if err != nil {
 			return 1, err
 		}
-		out := p.Text()
+		out := p.TextWidth(oci.Columns(os.Stdout))
 		if calls {
 			out = p.TextCalls(facts.Arch)
 		}

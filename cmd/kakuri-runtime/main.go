@@ -62,7 +62,7 @@ func main() {
 func (c *command) run(args []string) (int, error) {
 	var logFile, logFormat, ignored string
 	var showVersion, help bool
-	c.runtime.Root = stateDir()
+	c.runtime.Root = oci.DefaultRoot()
 	c.runtime.Warn, c.runtime.Debug = c.log.warn, c.log.debugf
 	global := []flag{
 		text("root", &c.runtime.Root, "DIR", "where the state of containers is kept"),
@@ -121,14 +121,6 @@ func (c *command) run(args []string) (int, error) {
 		return 0, nil
 	}
 	return do(left)
-}
-
-// stateDir is the default of --root: below /run for root, else in the caller's own runtime directory.
-func stateDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
-		return dir + "/kakuri-runtime"
-	}
-	return "/run/kakuri-runtime"
 }
 
 // usage has runc's headings and its first line, which other programs look for.

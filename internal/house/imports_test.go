@@ -36,7 +36,7 @@ var rooms = []room{
 	{"namespace", []string{"abi"}, "it reads the kernel, and never changes it"},
 	{"launch", []string{"abi", "plan", "internal/origlimit"}, "it executes a plan, and decides nothing"},
 	{"host", []string{"abi", "plan", "launch", "namespace"}, "it gathers facts for plans, if need be in a throw-away child"},
-	{"verify", []string{"abi", "plan", "namespace", "launch"}, "it reads back what a plan asked for, by the readers only"},
+	{"verify", []string{"abi", "plan", "namespace", "launch", "cgroup", "cgroup/limits"}, "it reads back what a plan asked for, by the readers only"},
 	{"cgroup", []string{"cgroup/limits"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
 	{"oci", []string{"abi", "plan", "launch", "host", "oci/specjson", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},

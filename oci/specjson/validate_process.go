@@ -106,23 +106,18 @@ func (c *checker) capabilities(caps *specs.LinuxCapabilities) {
 	if caps == nil {
 		return
 	}
-	c.capabilitySet("capabilities.bounding", caps.Bounding)
-	permitted := c.capabilitySet("capabilities.permitted", caps.Permitted)
-	c.capabilitySet("capabilities.inheritable", caps.Inheritable)
-	effective := c.capabilitySet("capabilities.effective", caps.Effective)
-	c.capabilitySet("capabilities.ambient", caps.Ambient) // what cannot be raised is a warning of the plan, in runc's words
+	// A name that the kernel does not know, and what cannot be raised, are warnings of the plan.
+	permitted, effective := capabilitySet(caps.Permitted), capabilitySet(caps.Effective)
 	if more := effective &^ permitted; more != 0 {
 		c.warn("capabilities.effective", "only what is permitted as well", more.String(), "it is not granted")
 	}
 }
 
-func (c *checker) capabilitySet(base string, names []string) abi.CapSet {
+func capabilitySet(names []string) abi.CapSet {
 	var set abi.CapSet
-	for i, name := range names {
+	for _, name := range names {
 		if number, ok := capability(name); ok {
 			set = set.With(number)
-		} else {
-			c.warn(place{base, i, ""}.String(), "a capability, such as CAP_KILL", quote(name), "it is not granted")
 		}
 	}
 	return set
