@@ -1,7 +1,6 @@
 package limits
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -138,7 +137,7 @@ type exception struct {
 // everything or nothing, but for exceptions. The zero value allows nothing.
 type Devices struct {
 	allowAll   bool
-	exceptions []exception // sorted, each nodes once
+	exceptions []exception // each nodes once, in the order of the rules
 }
 
 // NewDevices applies rules in their order, as writes to devices.allow and
@@ -171,31 +170,27 @@ func (d *Devices) apply(r Rule) error {
 	return nil
 }
 
-func (d *Devices) find(n nodes) (int, bool) {
-	return slices.BinarySearchFunc(d.exceptions, n, func(e exception, n nodes) int { return compareNodes(e.nodes, n) })
-}
-
-func compareNodes(a, b nodes) int {
-	return cmp.Or(cmp.Compare(a.Major, b.Major), cmp.Compare(a.Minor, b.Minor), cmp.Compare(a.Type, b.Type))
+func (d *Devices) find(n nodes) int {
+	return slices.IndexFunc(d.exceptions, func(e exception) bool { return e.nodes == n })
 }
 
 // access is the access of the exception for exactly n.
 func (d *Devices) access(n nodes) Access {
-	if i, ok := d.find(n); ok {
+	if i := d.find(n); i >= 0 {
 		return d.exceptions[i].Access
 	}
 	return 0
 }
 
 func (d *Devices) set(n nodes, a Access) {
-	i, ok := d.find(n)
+	i := d.find(n)
 	switch {
-	case ok && a == 0:
+	case i >= 0 && a == 0:
 		d.exceptions = slices.Delete(d.exceptions, i, i+1)
-	case ok:
+	case i >= 0:
 		d.exceptions[i].Access = a
 	case a != 0:
-		d.exceptions = slices.Insert(d.exceptions, i, exception{n, a})
+		d.exceptions = append(d.exceptions, exception{n, a})
 	}
 }
 
@@ -265,7 +260,7 @@ func (d Devices) Equal(o Devices) bool {
 	if d.allowAll || o.allowAll {
 		return d.allowAll == o.allowAll
 	}
-	return slices.Equal(d.exceptions, o.exceptions)
+	return len(d.exceptions) == len(o.exceptions) && !slices.ContainsFunc(d.exceptions, func(e exception) bool { return o.access(e.nodes) != e.Access })
 }
 
 // String is the policy in one line, as plans show it: "deny all but c 1:3 rwm, c 5:0 rwm".

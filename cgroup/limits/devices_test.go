@@ -46,7 +46,7 @@ func TestDevices(t *testing.T) {
 		{[]string{"allow c 1:3 rwm", "deny c 1:3 rwm"}, "deny all"},
 		{[]string{"deny b 8:1 rwm", "allow a *:* rwm", "deny b 8:2 rwm"}, "allow all but b 8:2 rwm"},
 		{[]string{"allow a *:* rwm", "deny b 8:2 rwm", "allow b 8:2 r"}, "allow all but b 8:2 wm"},
-		{[]string{"allow c 5:0 r", "allow b 5:0 r", "allow c *:* m", "allow c 4:7 r"}, "deny all but c *:* m, c 4:7 r, b 5:0 r, c 5:0 r"},
+		{[]string{"allow c 5:0 r", "allow b 5:0 r", "allow c *:* m", "allow c 4:7 r"}, "deny all but c 5:0 r, b 5:0 r, c *:* m, c 4:7 r"},
 		{[]string{"allow c *:* rwm", "deny c 1:3 w"}, "error cannot punch a hole"},
 		{[]string{"allow c 1:* rw", "deny c 1:3 w"}, "error cannot punch a hole"},
 		{[]string{"allow c *:3 w", "deny c 1:3 w"}, "error cannot punch a hole"},
@@ -242,7 +242,7 @@ func TestParseDevicesList(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                              "deny all",
 		"a *:* rwm\n":                   "allow all",
-		"c 1:3 rwm\nb *:* m\n":          "deny all but b *:* m, c 1:3 rwm",
+		"c 1:3 rwm\nb *:* m\n":          "deny all but c 1:3 rwm, b *:* m",
 		"c 1:3\n":                       "error",
 		"c 1:3 x\n":                     "error",
 		"d 1:3 r\n":                     "error",

@@ -279,7 +279,7 @@ func TestProperties(t *testing.T) {
 		{`{"unified":{"memory.high":"max","cpu.max":"5000 10000","cpu.weight":"8","cpu.idle":"0","pids.max":"0","cpuset.mems":"0","memory.oom.group":"1"}}`, V2, 253, "CPUQuotaPeriodUSec=10000 CPUQuotaPerSecUSec=500000 CPUWeight=8 AllowedMemoryNodes=[1] MemoryHigh=infinity TasksMax=1"},
 		{`{"unified":{"cpu.weight":"8","cpu.idle":"1"}}`, V2, 253, "CPUWeight=0 !unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight"},
 		{`{"unified":{"memory.max":"much"}}`, V2, 253, "error memory.max"},
-		{`{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"},{"allow":true,"type":"c","major":136,"access":"rwm"},{"allow":true,"type":"b","access":"m"},{"allow":true,"type":"b","minor":7,"access":"m"}]}`, V2, 252, "DeviceAllow=[] DevicePolicy=strict DeviceAllow=[[block-* m] [/dev/char/1:3 rw] [char-136 rwm]] !linux.resources.devices: systemd has no words for b *:7, and refuses it"},
+		{`{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"},{"allow":true,"type":"c","major":136,"access":"rwm"},{"allow":true,"type":"b","access":"m"},{"allow":true,"type":"b","minor":7,"access":"m"}]}`, V2, 252, "DeviceAllow=[] DevicePolicy=strict DeviceAllow=[[/dev/char/1:3 rw] [char-136 rwm] [block-* m]] !linux.resources.devices: systemd has no words for b *:7, and refuses it"},
 		{`{"devices":[{"allow":true,"access":"rwm"}]}`, V2, 252, "DeviceAllow=[] DevicePolicy=auto"},
 	} {
 		list, warnings, err := Properties(resources(t, test.in), all(test.v), test.version)
