@@ -43,18 +43,15 @@ func (c *Container) runHook(ctx context.Context, h *plan.RunHook, pid int) error
 	return nil
 }
 
-// hookState is the container's state at the point of a hook: runtime-spec, runtime.md.
+// hookState is the container's state at the point of a hook. Those of the creation come after step 2 of the lifecycle, which is
+// where runtime-spec has the state "creating" end: runtime.md, "State".
 func (c *Container) hookState(h *plan.RunHook, pid int) *specs.State {
-	s := &specs.State{Version: c.state.Version, ID: c.ID, Pid: pid, Bundle: c.state.Bundle, Annotations: c.state.Annotated}
+	s := &specs.State{Version: c.state.Version, ID: c.ID, Status: specs.StateCreated, Pid: pid, Bundle: c.state.Bundle, Annotations: c.state.Annotated}
 	switch h.Point {
-	case "startContainer":
-		s.Status = specs.StateCreated
 	case "poststart":
 		s.Status = specs.StateRunning
 	case "poststop":
 		s.Status, s.Pid = specs.StateStopped, 0
-	default:
-		s.Status = specs.StateCreating
 	}
 	if h.Inside {
 		s.Pid = pidInside(pid)
