@@ -146,18 +146,29 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	return c, proc, nil
 }
 
-// note writes what is known of a container before it is made. Its cgroup is named before that is there: whoever
-// finds this state knows what to look for.
+// note writes what is known of a container before it is made. Its cgroup, and the mount that its root is to cover, are named
+// before they are made: whoever finds this state knows what to look for.
 func (c *Container) note(b *Bundle, g *group) error {
 	c.state = record{
 		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
 		OwnPIDs: slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
 	}
-	if err := c.write("config.json", b.JSON); err != nil || g == nil {
+	if err := c.write("config.json", b.JSON); err != nil {
 		return err
 	}
-	c.state.Cgroups = g.Paths()
-	if c.runtime.Systemd {
+	if plan.InPlace(b.Spec) {
+		var err error
+		if c.state.Covers, err = cover(namespaces(b.Spec), c.state.Rootfs); err != nil {
+			return err
+		}
+	}
+	if g == nil && c.state.Covers == nil {
+		return nil
+	}
+	if g != nil {
+		c.state.Cgroups = g.Paths()
+	}
+	if g != nil && c.runtime.Systemd {
 		path := ""
 		if b.Spec.Linux != nil {
 			path = b.Spec.Linux.CgroupsPath

@@ -125,6 +125,9 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	if plan.InPlace(config) {
+		o.Chroot = "/proc/" + strconv.Itoa(c.state.PID) + "/root"
+	}
 	o.Bundle, o.Joined, o.ID, o.AllCPUs = c.state.Bundle, true, c.ID, true
 	return plan.Compile(spec, facts, o)
 }

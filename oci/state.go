@@ -127,6 +127,7 @@ type record struct {
 	Systemd   *string           `json:"systemd,omitempty"` // linux.cgroupsPath, where systemd makes the cgroup
 	OwnPIDs   bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
 	Annotated map[string]string `json:"annotations,omitempty"`
+	Covers    *covered          `json:"covers,omitempty"` // where the root is built in place
 }
 
 // validID reports whether an id can be the name of a directory: letters, digits and "_+-.".
@@ -309,6 +310,9 @@ func (c *Container) write(name string, data []byte) error {
 
 // remove takes the state directory away.
 func (c *Container) remove() error {
+	if err := c.uncover(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(c.dir); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}

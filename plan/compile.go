@@ -48,6 +48,9 @@ type Options struct {
 	// Joined is a process to be made in a container that exists: it may open a
 	// terminal in the container's own /dev/pts.
 	Joined bool
+	// Chroot is the directory that a joined process gets for its root, of a container that has
+	// no mount namespace of its own: /proc/PID/root.
+	Chroot string
 	// AllCPUs lets the process run on all processors of its control group, whatever the
 	// caller is bound to.
 	AllCPUs bool
@@ -298,6 +301,24 @@ func (c *compiler) isNew(ns abi.Namespace) bool {
 	return slices.Contains(c.fresh, ns) || slices.Contains(c.late, ns)
 }
 
+// inPlace reports whether the root is built where it lies, in a mount namespace that others
+// are in: the caller's, or one that is joined.
+func (c *compiler) inPlace() bool { return InPlace(c.spec) && !c.o.Joined && c.o.Root == nil }
+
+// InPlace reports whether a container has a root directory of its own but no new mount
+// namespace: its root file system is bound to its own place, and is its root by chroot(2).
+func InPlace(s *specs.Spec) bool {
+	if s.Root == nil || s.Root.Path == "" || path.Clean(s.Root.Path) == "/" {
+		return false
+	}
+	return s.Linux == nil || !slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.MountNamespace && n.Path == ""
+	})
+}
+
+// builds reports whether the container gets a root file system.
+func (c *compiler) builds() bool { return c.isNew(abi.NSMount) || c.inPlace() }
+
 // namespaceCause joins the reasons of all new namespaces.
 func (c *compiler) namespaceCause() Cause {
 	var reasons []string
@@ -515,6 +536,10 @@ func (c *compiler) source(p string) string {
 func (c *compiler) enter() error {
 	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
 	if c.o.Joined {
+		if c.o.Chroot != "" {
+			// By the caller's /proc.
+			c.inside(&OpenRoot{Path: c.o.Chroot}, because("the container's root is no mount namespace's"), nil)
+		}
 		if c.labelled() {
 			// Before the container's mount namespace is joined.
 			c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
@@ -554,7 +579,7 @@ func (c *compiler) enter() error {
 		c.inside(&Setresgid{}, root, nil)
 		c.inside(&Setresuid{}, root, nil)
 	}
-	if c.isNew(abi.NSMount) {
+	if c.builds() {
 		c.inside(&Umask{}, because("what is made in the root has the mode it is to have"), nil)
 	}
 	c.inside(&Setsid{}, because("default: a session of its own"), &SessionCheck{})
@@ -641,13 +666,22 @@ func (c *compiler) timeNamespace() error {
 
 // root attaches the root file system over "/" of the container's mount namespace.
 func (c *compiler) root() error {
-	if !c.own[abi.NSMount] {
-		if c.spec.Root != nil && c.spec.Root.Path != "/" && c.spec.Root.Path != "" {
-			return specErr("root.path", "a root of its own needs a mount namespace")
+	if c.inPlace() {
+		if c.isNew(abi.NSUser) {
+			return specErr("root.path", "a root of its own in a new user namespace needs a new mount namespace: nothing can be mounted in another")
 		}
+		c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
+		op := &AttachRoot{Path: c.rootPath(), Nodev: c.o.RootNodev, InPlace: true}
+		if len(c.views) > 0 {
+			op.Tree = c.views[0]
+		}
+		c.inside(op, c.cause("root.path"), nil)
 		return nil
 	}
 	if !c.isNew(abi.NSMount) {
+		if c.o.Chroot != "" {
+			c.inside(&Chroot{}, because("the container's root is no mount namespace's"), nil)
+		}
 		return nil
 	}
 	mode := "slave"
@@ -779,7 +813,7 @@ func (c *compiler) layers(r *Root, n int) (hides bool) {
 
 // pivot makes the root the root, after all that is built in it.
 func (c *compiler) pivot() error {
-	if !c.isNew(abi.NSMount) {
+	if !c.builds() {
 		return nil
 	}
 	if err := fits("process.cwd", c.spec.Process.Cwd); err != nil {
@@ -794,7 +828,11 @@ func (c *compiler) pivot() error {
 	if c.spec.Root != nil && c.spec.Root.Readonly {
 		c.inside(&Remount{Dest: "/", Attrs: Attrs{Set: abi.MountAttrRdonly}}, c.cause("root.readonly"), &ReadonlyCheck{Path: "/"})
 	}
-	c.inside(&PivotRoot{Scratch: c.o.Root != nil}, because("the host's files are out of reach from here on"), nil)
+	if c.inPlace() {
+		c.inside(&Chroot{}, because("others are in this mount namespace, and keep their root"), nil)
+	} else {
+		c.inside(&PivotRoot{Scratch: c.o.Root != nil}, because("the host's files are out of reach from here on"), nil)
+	}
 	if mode := c.linux.RootfsPropagation; mode == "shared" || mode == "rshared" || mode == "unbindable" || mode == "runbindable" {
 		c.inside(&Propagation{Path: "/", Mode: strings.TrimPrefix(mode, "r"), Recursive: mode[0] == 'r'}, c.cause("linux.rootfsPropagation"), &PropagationCheck{Path: "/", Mode: strings.TrimPrefix(mode, "r")})
 	}

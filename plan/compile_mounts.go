@@ -142,8 +142,8 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 }
 
 func (c *compiler) mounts() error {
-	if len(c.spec.Mounts) > 0 && !c.isNew(abi.NSMount) {
-		return specErr("mounts", "mounts need a new mount namespace")
+	if len(c.spec.Mounts) > 0 && !c.builds() {
+		return specErr("mounts", "mounts need a new mount namespace, or a root of their own")
 	}
 	for i, m := range c.spec.Mounts {
 		if err := c.mount(i, m); err != nil {
@@ -406,7 +406,7 @@ func outside(m []IDMapping, id uint32) uint32 {
 }
 
 func (c *compiler) devices() error {
-	if !c.isNew(abi.NSMount) {
+	if !c.builds() {
 		return nil
 	}
 	for i, m := range c.spec.Mounts {
@@ -528,7 +528,7 @@ func (c *compiler) keep(dest string) (out Reg, strict bool) {
 
 // paths hides and protects what the kernel shows to everyone.
 func (c *compiler) paths() error {
-	if !c.isNew(abi.NSMount) {
+	if !c.builds() {
 		switch {
 		case len(c.linux.MaskedPaths) > 0:
 			return specErr("linux.maskedPaths", "masked paths need a new mount namespace")

@@ -46,7 +46,7 @@ func (c *compiler) limits() error {
 	if cwd == "" {
 		cwd = "/"
 	}
-	if c.isNew(abi.NSMount) {
+	if c.builds() {
 		c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
 	} else {
 		c.inside(&PlainChdir{Path: cwd}, c.cause("process.cwd"), nil)
@@ -97,7 +97,7 @@ func (c *compiler) credentials() error {
 	}
 	if p.User.Umask != nil {
 		c.inside(&Umask{Mask: *p.User.Umask}, c.cause("process.user.umask"), &UmaskCheck{Mask: *p.User.Umask})
-	} else if c.isNew(abi.NSMount) {
+	} else if c.builds() {
 		c.inside(&Umask{Mask: 0o022}, because("default: umask 0022"), &UmaskCheck{Mask: 0o022})
 	}
 	filter, err := c.filter()

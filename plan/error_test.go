@@ -91,7 +91,7 @@ func TestErrors(t *testing.T) {
 
 		{"no root", `{"ociVersion":"1.3.0","process":{"args":["a"],"cwd":"/"},"linux":{"namespaces":[{"type":"mount"}]}}`, "root.path", "root file system"},
 		{"empty root", config(`"root":{"path":""}`), "root.path", "root file system"},
-		{"root without mount namespace", config(`"linux":{}`), "root.path", "mount namespace"},
+		{"root in place in a new user namespace", config(`"linux":{"namespaces":[{"type":"user"}],"uidMappings":[` + own + `],"gidMappings":[` + own + `]}`), "root.path", "mount namespace"},
 
 		{"mounts without mount namespace", config(`"linux":{}`, `"root":{"path":"/"}`, `"mounts":[{"destination":"/a","type":"tmpfs"}]`), "mounts", "new mount namespace"},
 		{"mounts in a joined one", config(`"linux":{"namespaces":[{"type":"mount","path":"/x"}]}`, `"root":{"path":"/"}`, `"mounts":[{"destination":"/a","type":"tmpfs"}]`), "mounts", "new mount namespace"},
@@ -107,7 +107,7 @@ func TestErrors(t *testing.T) {
 		{"idmap without user namespace", mount(`{"destination":"/a","type":"bind","source":"/a","options":["idmap"]}`), "mounts[0].options", "user namespace"},
 		{"idmap of a file system", config(userNS, `"mounts":[{"destination":"/a","type":"tmpfs","options":["ridmap"]}]`), "mounts[0].options", "bind mounts"},
 		{"masks without mount namespace", config(`"linux":{"maskedPaths":["/a"]}`, `"root":{"path":"/"}`), "linux.maskedPaths", "new mount namespace"},
-		{"read-only paths in a joined one", config(`"linux":{"namespaces":[{"type":"mount","path":"/x"}],"readonlyPaths":["/a"]}`), "linux.readonlyPaths", "new mount namespace"},
+		{"read-only paths in a joined one", config(`"linux":{"namespaces":[{"type":"mount","path":"/x"}],"readonlyPaths":["/a"]}`, `"root":{"path":"/"}`), "linux.readonlyPaths", "new mount namespace"},
 
 		{"destination that is too long", mount(`{"destination":"` + long + `","type":"tmpfs"}`), "mounts[0].destination", "4095"},
 		{"device that is too long", linux(`"devices":[{"path":"` + long + `","type":"c"}]`), "linux.devices[0].path", "4095"},

@@ -198,11 +198,13 @@ func (b *BorrowMount) lower(a *Asm) {
 }
 
 // AttachRoot puts the container's root file system over "/" of the new mount
-// namespace. The tree is a register, or a path to clone.
+// namespace, or over itself in a namespace that others are in. The tree is a register, or a
+// path to clone.
 type AttachRoot struct {
-	Path  string
-	Tree  Reg
-	Nodev bool // device nodes of it are of no use
+	Path    string
+	Tree    Reg
+	Nodev   bool // device nodes of it are of no use
+	InPlace bool // at Path: what is mounted in it reaches no other namespace
 }
 
 // Name implements [Op].
@@ -214,7 +216,11 @@ func (r *AttachRoot) String() string {
 	if from == "" {
 		from = r.Tree.String()
 	}
-	return words("open_tree, move_mount", from, "over / =", RegRoot.String(), nodev(r.Nodev))
+	over := "/"
+	if r.InPlace {
+		over = r.Path + ", private"
+	}
+	return words("open_tree, move_mount", from, "over", over, "=", RegRoot.String(), nodev(r.Nodev))
 }
 
 func nodev(on bool) string {
@@ -225,15 +231,29 @@ func nodev(on bool) string {
 }
 
 func (r *AttachRoot) lower(a *Asm) {
-	tree := r.Tree
-	if tree == RegNone {
+	tree, place := r.Tree, RegNone
+	if r.InPlace {
+		place = a.tmp()
+		a.call(abi.CallOpenat, cwd(), a.str(r.Path), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(place)
+	}
+	switch {
+	case tree != RegNone:
+		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(RegRoot) // F_DUPFD_CLOEXEC
+	case r.InPlace:
+		tree = RegRoot
+		a.call(abi.CallOpenTree, fd(place), a.str(""), num(treeFlags(true)|abi.AtEmptyPath)).into(RegRoot)
+	default:
 		tree = RegRoot
 		a.call(abi.CallOpenTree, cwd(), a.str(r.Path), num(treeFlags(true))).into(RegRoot)
-	} else {
-		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(RegRoot) // F_DUPFD_CLOEXEC
 	}
 	if r.Nodev {
 		a.setattr(tree, Attrs{RecSet: abi.MountAttrNodev})
+	}
+	if r.InPlace {
+		a.attach(tree, place)
+		// What is attached to a shared mount is shared from then on.
+		a.propagate(tree, "rprivate")
+		return
 	}
 	a.call(abi.CallMoveMount, fd(tree), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
 }

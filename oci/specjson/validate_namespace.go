@@ -45,7 +45,7 @@ func (c *checker) namespaces(l *specs.Linux) {
 		}
 	}
 	if !c.has(abi.NSMount) {
-		c.warn(base, "a mount namespace", "none", "all mounts are made in the runtime's own and stay there")
+		c.warn(base, "a mount namespace", "none", "all mounts are made in the runtime's own, until the container is deleted")
 	}
 }
 

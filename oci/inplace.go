@@ -1,0 +1,103 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// covered is what the root of a container is mounted over that is built in place: in a mount
+// namespace that others are in, where its mounts do not end with its processes.
+type covered struct {
+	File      string `json:"file"`      // of the mount namespace
+	Namespace uint64 `json:"namespace"` // its inode
+	Mount     uint64 `json:"mount"`     // the id of the mount that the root directory is on
+}
+
+// cover notes what is at a root directory before a container is built there.
+func cover(list []specs.LinuxNamespace, rootfs string) (*covered, error) {
+	c := &covered{File: "/proc/thread-self/ns/mnt"}
+	for _, n := range list {
+		if n.Type == specs.MountNamespace && n.Path != "" {
+			c.File = n.Path
+		}
+	}
+	err := inMountNamespace(c.File, func(ns uint64) (err error) {
+		c.Namespace = ns
+		c.Mount, err = mountID(rootfs)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("root.path: %w", err)
+	}
+	return c, nil
+}
+
+// uncover unmounts the root, with all that is mounted in it, where it is still there.
+func (c *Container) uncover() error {
+	cover := c.state.Covers
+	if cover == nil {
+		return nil
+	}
+	err := inMountNamespace(cover.File, func(ns uint64) error {
+		id, err := mountID(c.state.Rootfs)
+		if err != nil || ns != cover.Namespace || id == cover.Mount {
+			return nil // it was not made, or somebody has unmounted it
+		}
+		if err := unix.Unmount(c.state.Rootfs, unix.MNT_DETACH); err != nil {
+			return &os.PathError{Op: "umount", Path: c.state.Rootfs, Err: err}
+		}
+		return nil
+	})
+	if os.IsNotExist(err) {
+		return nil // the namespace ended, and its mounts with it
+	}
+	return err
+}
+
+// mountID is the id of the mount at a path; a later mount never has it again where the kernel can tell (Linux 6.8).
+func mountID(path string) (uint64, error) {
+	const mountIDUnique = 0x4000 // STATX_MNT_ID_UNIQUE
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID|mountIDUnique, &st); err != nil {
+		return 0, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return st.Mnt_id, nil
+}
+
+// inMountNamespace runs f in the mount namespace of a file, and tells it the inode of that.
+func inMountNamespace(file string, f func(ns uint64) error) error {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	var there, here unix.Stat_t
+	if err := unix.Fstat(fd, &there); err != nil {
+		return &os.PathError{Op: "fstat", Path: file, Err: err}
+	}
+	if err := unix.Stat("/proc/thread-self/ns/mnt", &here); err != nil {
+		return &os.PathError{Op: "stat", Path: "/proc/thread-self/ns/mnt", Err: err}
+	}
+	if there.Ino == here.Ino && there.Dev == here.Dev {
+		return f(there.Ino)
+	}
+	done := make(chan error)
+	go func() {
+		// The thread ends with the other namespace.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNS)
+		}
+		if err != nil {
+			done <- &os.PathError{Op: "setns", Path: file, Err: err}
+			return
+		}
+		done <- f(there.Ino)
+	}()
+	return <-done
+}

@@ -1,0 +1,182 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// mountsAt lists the mount points at and below a directory, as a process sees them.
+func mountsAt(t testing.TB, pid, dir string) (list []string) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/" + pid + "/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if at := strings.Fields(line)[4]; at == dir || strings.HasPrefix(at, dir+"/") {
+			list = append(list, strings.TrimPrefix(at, dir))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// elsewhere is a process in a new mount namespace; what is mounted here reaches it.
+func elsewhere(t testing.TB) (pid string) {
+	t.Helper()
+	c := exec.Command("unshare", "--mount", "--propagation", "slave", "sleep", "1000")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Process.Kill()
+		c.Wait()
+	})
+	pid = fmt.Sprint(c.Process.Pid)
+	ours := namespaceOf(t, "self")
+	nstest.Until(t, "unshare is in its namespace", func() bool {
+		comm, _ := os.ReadFile("/proc/" + pid + "/comm")
+		return namespaceOf(t, pid) != ours && string(comm) == "sleep\n"
+	})
+	return pid
+}
+
+func namespaceOf(t testing.TB, pid string) string {
+	t.Helper()
+	ns, err := os.Readlink("/proc/" + pid + "/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+// withoutMounts takes the mount namespace out of a configuration, or has one joined.
+func withoutMounts(s *specs.Spec, file string) *specs.Spec {
+	list := slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace })
+	if file != "" {
+		list = append(list, specs.LinuxNamespace{Type: specs.MountNamespace, Path: file})
+	}
+	s.Linux.Namespaces = list
+	return s
+}
+
+// A container without a mount namespace of its own is built where its root lies: its mounts are in that namespace, reach no
+// other one, and end with the container; exec finds its root.
+func TestInPlace(t *testing.T) {
+	nstest.Root(t)
+	for _, joined := range []bool{false, true} {
+		t.Run(fmt.Sprintf("joined=%t", joined), func(t *testing.T) {
+			nstest.NoLeaks(t)
+			p := newPlace(t)
+			s := base("echo ran >/ran; while :; do sleep 0.02; done")
+			dir := bundle(t, s)
+			rootfs := filepath.Join(dir, "rootfs")
+			// The root is a shared mount already, and stays one.
+			if err := unix.Mount(rootfs, rootfs, "", unix.MS_BIND, ""); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Unmount(rootfs, unix.MNT_DETACH)
+			if err := unix.Mount("", rootfs, "", unix.MS_SHARED, ""); err != nil {
+				t.Fatal(err)
+			}
+			other := elsewhere(t)
+			own, file := "self", ""
+			if joined {
+				own, other = other, "self"
+				file = "/proc/" + own + "/ns/mnt"
+			}
+			before := mountsAt(t, own, rootfs)
+			s = withoutMounts(s, file)
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid"}})
+			if joined { // in the caller's own it is refused
+				s.Linux.MaskedPaths = []string{"/proc/cpuinfo"}
+			}
+			setHooks(s, "createRuntime", shell("ls "+rootfs+"/proc | wc -l >"+dir+"/hook"))
+			write(t, dir, s)
+			p.good("create", "-b", dir, "c")
+			pid := fmt.Sprint(p.state("c").Pid)
+			if got, want := namespaceOf(t, pid), namespaceOf(t, own); got != want {
+				t.Errorf("mount namespace %s, want %s", got, want)
+			}
+			if got := mountsAt(t, own, rootfs); !slices.Contains(got, "/proc") || !slices.Contains(got, "/dev") {
+				t.Errorf("mounts %q", got)
+			}
+			if got := mountsAt(t, other, rootfs); slices.Contains(got, "/proc") || slices.Contains(got, "/dev") {
+				t.Errorf("mounts of the other namespace %q", got)
+			}
+			p.good("start", "c")
+			nstest.Until(t, "the process is in its root", func() bool {
+				data, _ := os.ReadFile(rootfs + "/ran")
+				return string(data) == "ran\n"
+			})
+			if got := p.good("exec", "--cwd", "/bin", "c", "sh", "-c", "pwd; cat /ran; test -c /dev/null && test ! -e "+dir+" && echo inside; grep -c . /proc/cpuinfo; true"); !strings.HasPrefix(got, "/bin\nran\ninside\n") || strings.HasSuffix(got, "\n0\n") != joined {
+				t.Errorf("exec: %q", got)
+			}
+			p.good("delete", "-f", "c")
+			if got := mountsAt(t, own, rootfs); !slices.Equal(got, before) {
+				t.Errorf("mounts %q after the end, %q before", got, before)
+			}
+
+			// Nothing is left of one that cannot be made, and nothing is unmounted twice.
+			s.Process.Args = []string{"/no/program"}
+			write(t, dir, s)
+			p.bad("no such file", "create", "-b", dir, "c")
+			if got := mountsAt(t, own, rootfs); !slices.Equal(got, before) {
+				t.Errorf("mounts %q after a failure, %q before", got, before)
+			}
+			s.Process.Args = []string{"true"}
+			write(t, dir, s)
+			p.good("create", "-b", dir, "c")
+			p.good("start", "c")
+			p.until("c", specs.StateStopped)
+			if out, err := exec.Command("nsenter", "--mount=/proc/"+own+"/ns/mnt", "umount", "-R", "--lazy", rootfs).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			p.good("delete", "c")
+			if got := mountsAt(t, own, rootfs); !slices.Equal(got, before) {
+				t.Errorf("mounts %q after umount and delete, %q before", got, before)
+			}
+			p.empty()
+		})
+	}
+}
+
+// A joined mount namespace may be gone, with its mounts, when the container is deleted.
+func TestInPlaceEnded(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	var pid string
+	t.Run("", func(t *testing.T) {
+		pid = elsewhere(t)
+		dir := bundle(t, base("true"))
+		write(t, dir, withoutMounts(base("true"), "/proc/"+pid+"/ns/mnt"))
+		p.good("create", "-b", dir, "c")
+		p.good("start", "c")
+		p.until("c", specs.StateStopped)
+	})
+	p.good("delete", "c")
+	p.empty()
+}
+
+// In a new user namespace nothing can be mounted where others are.
+func TestInPlaceUserNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := withoutMounts(base("true"), "")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 1000}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+	p := newPlace(t)
+	p.bad("root.path: a root of its own in a new user namespace needs a new mount namespace", "create", "-b", bundle(t, s), "c")
+	p.empty()
+}
