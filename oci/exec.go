@@ -17,6 +17,7 @@ import (
 	"github.com/kakuri/kakuri/oci/specjson"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // ExecOptions are those of another process in a container.
@@ -58,13 +59,16 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	}
 	runtime.LockOSThread() // which clones, and traces nothing else
 	defer runtime.UnlockOSThread()
+	if a := process.ExecCPUAffinity; a != nil && a.Initial != "" {
+		defer keepAffinity()() // which the plan gives this thread
+	}
 	first := c.process()
 	if first == nil {
 		return 0, ErrNotRunning
 	}
 	defer first.close()
 	c.runtime.debug("nsexec container setup: %d steps", len(p.Steps))
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Cloned: c.runtime.debugAffinity, Start: func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
 		if _, alive := first.stat(); !alive {
 			return ErrNotRunning
@@ -85,6 +89,23 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 		return 0, nil
 	}
 	return attend(proc)
+}
+
+// keepAffinity returns what has the calling thread run again where it may now.
+func keepAffinity() (restore func()) {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(0, &set) != nil {
+		return func() {} // more processors than a set has: nothing was there to be restored
+	}
+	return func() { unix.SchedSetaffinity(0, &set) }
+}
+
+// debugAffinity tells on which processors a new process begins, the first few.
+func (r *Runtime) debugAffinity(pid int) {
+	var set unix.CPUSet
+	if r.Debug != nil && unix.SchedGetaffinity(pid, &set) == nil {
+		r.debug("nsexec[%d]: affinity: %#x", pid, set[0])
+	}
 }
 
 // planExec compiles the plan of a process in the namespaces and the cgroup of the container.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -256,4 +257,38 @@ func TestUpdateErrors(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	p.good("delete", "-f", "x")
+}
+
+// A process beside the first one begins on processors that the container's cgroup may not even allow, and ends on one
+// of its own.
+func TestExecAffinity(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	defer removeParents(t)
+	p := newPlace(t)
+	s := limited("sleep 100", 9)
+	s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: lastCPU(t)}
+	s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: lastCPU(t)}
+	p.good("run", "-d", "-b", bundle(t, s), "x")
+	defer p.good("delete", "-f", "x")
+	out := p.good("--debug", "exec", "x", "grep", "Cpus_allowed_list", "/proc/self/status")
+	if !strings.Contains(out, ": affinity: 0x1\"\n") || !strings.HasSuffix(out, "\nCpus_allowed_list:\t"+lastCPU(t)+"\n") {
+		t.Errorf("%s", out)
+	}
+}
+
+// The kernel keeps deadlines only of a process that may run on all processors, and looks before it is moved to a cgroup
+// that has fewer, if it is moved too late.
+func TestDeadline(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	defer removeParents(t)
+	if runtime.NumCPU() == 1 {
+		return // a cgroup cannot have fewer
+	}
+	p := newPlace(t)
+	s := limited("sleep 100", 9)
+	s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 42000, Deadline: 1000000, Period: 1000000}
+	s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: lastCPU(t)}
+	p.bad("process scheduler can't be used together with AllowedCPUs", "run", "-d", "-b", bundle(t, s), "x")
 }

@@ -359,12 +359,13 @@ func (c *compiler) ids() error {
 		c.host1(&OpenFD{Path: c.o.Wait + "/start", Flags: abi.ORdwr, Out: RegStart}, why, nil)
 		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
 	}
-	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
 	if a := c.spec.Process.ExecCPUAffinity; a != nil && c.o.Joined {
-		if err := c.affinity("process.execCPUAffinity.initial", a.Initial); err != nil {
+		// Of the thread that clones: the process is to begin with it, and not in its cgroup, which may allow none of them.
+		if err := c.affinity(Runtime, "process.execCPUAffinity.initial", a.Initial); err != nil {
 			return err
 		}
 	}
+	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
 	c.joinCgroup()
 	if err := c.resctrl(); err != nil {
 		return err

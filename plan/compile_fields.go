@@ -240,7 +240,7 @@ func (c *compiler) scheduling() error {
 	p := c.spec.Process
 	// Before the scheduler: SCHED_DEADLINE is bound to all processors.
 	if a := p.ExecCPUAffinity; a != nil && c.o.Joined && a.Initial+a.Final != "" {
-		if err := c.affinity("process.execCPUAffinity.final", a.Final); err != nil {
+		if err := c.affinity(Container, "process.execCPUAffinity.final", a.Final); err != nil {
 			return err
 		}
 	} else if c.o.AllCPUs {
@@ -305,12 +305,16 @@ func (c *compiler) memoryPolicy(m *specs.LinuxMemoryPolicy) error {
 }
 
 // affinity bounds a process that joins a container to processors; an empty list leaves it.
-func (c *compiler) affinity(field, list string) error {
+func (c *compiler) affinity(side Side, field, list string) error {
 	cpus, err := numbers(field, list)
 	if err != nil || len(cpus) == 0 {
 		return err
 	}
-	c.inside(&Affinity{CPUs: cpus}, c.cause(field), &AffinityCheck{CPUs: cpus})
+	var check Check
+	if side == Container {
+		check = &AffinityCheck{CPUs: cpus}
+	}
+	c.add(side, &Affinity{CPUs: cpus}, c.cause(field), check)
 	return nil
 }
 
