@@ -262,3 +262,44 @@ func TestPathsOfBoth(t *testing.T) {
 		t.Errorf("%v %v", again, err)
 	}
 }
+
+// TestJoinBelow: a process that joins goes below the container's cgroup in the hierarchies that are named, each once.
+func TestJoinBelow(t *testing.T) {
+	own := "4:pids:/\n3:memory:/\n2:cpu,cpuacct:/\n"
+	const at = "sys/fs/cgroup/"
+	h, top := fake(t, v1Mounts, own, map[string]string{
+		at + "pids/c/cgroup.procs": "", at + "pids/c/d/e/cgroup.procs": "",
+		at + "memory/c/cgroup.procs": "", at + "cpu,cpuacct/c/cgroup.procs": "", at + "cpu,cpuacct/c/f/cgroup.procs": "",
+	})
+	for _, test := range []struct {
+		subs map[string]string
+		want string
+	}{
+		{map[string]string{"pids": "/d//e/", "cpu": "f", "cpuacct": "f"}, ""},
+		{map[string]string{"rdma": "d"}, "unknown controller rdma"},
+		{map[string]string{"": "d"}, "unknown controller"},
+		{map[string]string{"pids": "d/.."}, "bad sub cgroup path: d/.."},
+		{map[string]string{"cpu": "f", "cpuacct": "/"}, "a process is in one cgroup of it"},
+		{map[string]string{"memory": "d"}, "adding pid to d: open: no such file or directory"},
+	} {
+		g, err := h.Group(Options{Path: "/c"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = g.Below(test.subs); err == nil {
+			err = g.Join(7, "")
+		}
+		g.Close()
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%v: %v, want %q", test.subs, err, test.want)
+		}
+		if test.want != "" {
+			continue
+		}
+		for dir, want := range map[string]string{"pids/c": "", "pids/c/d/e": "7", "memory/c": "7", "cpu,cpuacct/c": "", "cpu,cpuacct/c/f": "7"} {
+			if got, err := os.ReadFile(filepath.Join(top, at+dir+"/cgroup.procs")); err != nil || string(got) != want {
+				t.Errorf("%s: %q %v, want %q", dir, got, err, want)
+			}
+		}
+	}
+}

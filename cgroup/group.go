@@ -60,6 +60,7 @@ type node struct {
 	tree  tree
 	alone bool     // the only hierarchy
 	made  []string // what Create made of path, outermost first
+	sub   string   // below path, where processes join
 }
 
 // String is where the cgroup is, as people look for it.
@@ -486,8 +487,9 @@ func (g *Group) Tasks(sub string, fds []int) error {
 
 // below opens the directory of sub below the cgroup, or its own another time.
 func (n *node) below(sub string) (int, error) {
-	if slices.Contains(strings.Split(sub, "/"), "..") {
-		return -1, fmt.Errorf("bad sub cgroup path: %s", sub)
+	sub, err := cleanSub(path.Join(sub, n.sub))
+	if err != nil {
+		return -1, err
 	}
 	dir, err := n.open()
 	if err != nil {
@@ -495,18 +497,50 @@ func (n *node) below(sub string) (int, error) {
 	}
 	fd, err := openDir(dir, path.Clean("./"+sub))
 	if err != nil {
-		return -1, n.errorf("open %s: %w", sub, err)
+		return -1, n.errorf("adding pid to %s: open: %w", sub, err)
 	}
 	return fd, nil
+}
+
+// Below has [Group.Join] and [Group.Tasks] move processes to cgroups that are there below this one, by controller of version 1; in
+// the hierarchies of the others they go into the cgroup itself. It is for a Group that is used for nothing else.
+func (g *Group) Below(subs map[string]string) error {
+	given := map[*node]string{}
+	for controller, sub := range subs {
+		n := g.of(controller, limits.V1)
+		if n == nil {
+			return fmt.Errorf("unknown controller %s: the container has no cgroup of version 1 for it", controller)
+		}
+		sub, err := cleanSub(sub)
+		if err != nil {
+			return err
+		}
+		if other, ok := given[n]; ok && other != sub {
+			return fmt.Errorf("controller %s: its hierarchy is that of %s, and a process is in one cgroup of it: %q or %q", controller, strings.Join(n.h.Controllers, ","), other, sub)
+		}
+		given[n] = sub
+	}
+	for n, sub := range given {
+		n.sub = sub
+	}
+	return nil
+}
+
+// cleanSub is the path of a cgroup below another one, "" for that itself.
+func cleanSub(sub string) (string, error) {
+	if slices.Contains(strings.Split(sub, "/"), "..") {
+		return "", fmt.Errorf("bad sub cgroup path: %s: it is below the container's cgroup", sub)
+	}
+	return strings.Trim(path.Clean("/"+sub), "/"), nil
 }
 
 // Join moves the process pid into the cgroup, in every hierarchy, or into the cgroup sub below it. With
 // a Unit that has not been started, it is started with pid as its first process.
 func (g *Group) Join(pid int, sub string) error {
-	if slices.Contains(strings.Split(sub, "/"), "..") {
-		return fmt.Errorf("bad sub cgroup path: %s", sub)
+	sub, err := cleanSub(sub)
+	if err != nil {
+		return err
 	}
-	sub = strings.Trim(path.Clean("/"+sub), "/")
 	if u := g.opts.Unit; u != nil {
 		if err := g.joinUnit(u, pid, sub); err != nil {
 			return err
@@ -515,7 +549,7 @@ func (g *Group) Join(pid int, sub string) error {
 	for _, n := range g.nodes {
 		err := n.join(pid, sub)
 		for range 20 {
-			if g.opts.Unit == nil || !gone(err) || sub != "" {
+			if g.opts.Unit == nil || !gone(err) || sub != "" || n.sub != "" {
 				break
 			}
 			// On version 1, systemd takes away what it finds empty, in hierarchies that it uses for other units.
@@ -572,16 +606,11 @@ func (g *Group) Exists() bool {
 }
 
 func (n *node) join(pid int, sub string) error {
-	dir, err := n.open()
+	dir, err := n.below(sub)
 	if err != nil {
 		return err
 	}
-	if sub != "" {
-		if dir, err = openDir(dir, sub); err != nil {
-			return n.errorf("open %s: %w", sub, err)
-		}
-		defer unix.Close(dir)
-	}
+	defer unix.Close(dir)
 	// A process that is being made cannot be moved yet.
 	for wait := time.Millisecond; ; wait *= 2 {
 		err = writeFile(dir, "cgroup.procs", strconv.Itoa(pid))

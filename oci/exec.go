@@ -23,9 +23,12 @@ import (
 // ExecOptions are those of another process in a container.
 type ExecOptions struct {
 	ProcessOptions
-	Detach       bool
-	Cgroup       string // below the container's cgroup
-	IgnorePaused bool   // a paused container does not run it before it is resumed
+	Detach bool
+	Cgroup string // below the container's cgroup, in every hierarchy
+	// Cgroups are paths below the container's cgroup by controller, where control groups are of version 1, and in the place
+	// of Cgroup.
+	Cgroups      map[string]string
+	IgnorePaused bool // a paused container does not run it before it is resumed
 }
 
 // Exec runs another process in a running container. Unless it is detached it waits for its end and returns its exit code.
@@ -120,7 +123,7 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 		return plan.Plan{}, err
 	}
 	p.Env = append(environment(p.Env, c.homeOf(p.User.UID)), env...)
-	joined, err := c.joinGroup(g, o.Cgroup)
+	joined, err := c.joinGroup(g, o)
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -153,14 +156,20 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 	return plan.Compile(spec, facts, o)
 }
 
-// joinGroup says which cgroup another process joins: sub below the container's, or on version 2 the one that
+// joinGroup says which cgroup another process joins: one below the container's, or on version 2 the one that
 // its first process is in by now.
-func (c *Container) joinGroup(g *group, sub string) (*plan.Cgroup, error) {
-	if g == nil {
+func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
+	sub := o.Cgroup
+	switch {
+	case g == nil && sub == "" && len(o.Cgroups) == 0:
 		return nil, nil
-	}
-	if slices.Contains(strings.Split(sub, "/"), "..") {
+	case g == nil:
+		return nil, fmt.Errorf("container %s has no cgroup, and none below it", c.ID)
+	case slices.Contains(strings.Split(sub, "/"), ".."):
 		return nil, fmt.Errorf("bad sub cgroup path: %s: it is below the container's cgroup", sub)
+	}
+	if err := g.Below(o.Cgroups); err != nil {
+		return nil, err
 	}
 	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths()}
 	g.enter(p)

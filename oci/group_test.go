@@ -292,3 +292,50 @@ func TestDeadline(t *testing.T) {
 	s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: lastCPU(t)}
 	p.bad("process scheduler can't be used together with AllowedCPUs", "run", "-d", "-b", bundle(t, s), "x")
 }
+
+// Another process goes below the container's cgroup, in all hierarchies or in those of the controllers that are named.
+func TestExecCgroup(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	defer removeParents(t)
+	p := newPlace(t)
+	p.good("run", "-d", "-b", bundle(t, limited("sleep 100", 9)), "x")
+	defer p.good("delete", "-f", "x")
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// On version 2 the container's own cgroup keeps its process: the controllers are not given on.
+	sub := pidsDir(t) + "/sub"
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	arg := "pids:sub"
+	if h.Unified() {
+		arg = "sub"
+		if out, code := p.do("exec", "--cgroup", "pids:sub", "x", "true"); code != 255 || !strings.Contains(out, "unknown controller pids") {
+			t.Errorf("code %d: %s", code, out)
+		}
+	}
+	file := filepath.Join(nstest.Dir(t), "pid")
+	p.good("exec", "-d", "--pid-file", file, "--cgroup", arg, "x", "sleep", "99")
+	pid, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if procs, err := os.ReadFile(sub + "/cgroup.procs"); err != nil || string(procs) != string(pid)+"\n" {
+		t.Errorf("%v: %q, want %s", err, procs, pid)
+	}
+	for want, args := range map[string][]string{
+		"bad sub cgroup path":                      {"--cgroup", ".."},
+		"no such file or directory":                {"--cgroup", "none"},
+		"unknown controller what":                  {"--cgroup", "what:/"},
+		"each needs its controllers":               {"--cgroup", "sub", "--cgroup", "cpu:sub"},
+		"each controller has a name":               {"--cgroup", "cpu,:sub"},
+		"each controller has a name, and one path": {"--cgroup", "pids:sub", "--cgroup", "pids:/"},
+	} {
+		if out, code := p.do(append(append([]string{"exec"}, args...), "x", "true")...); code != 255 || !strings.Contains(out, want) {
+			t.Errorf("%v: code %d: %s, want %q", args, code, out, want)
+		}
+	}
+}

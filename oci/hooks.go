@@ -93,7 +93,7 @@ func (c *Container) hookProcess(ctx context.Context, h *plan.RunHook, pid int, s
 			defer g.Close()
 			hands.group = g
 		}
-		if joined, err = c.joinGroup(g, ""); err != nil {
+		if joined, err = c.joinGroup(g, ExecOptions{}); err != nil {
 			return err
 		}
 	}

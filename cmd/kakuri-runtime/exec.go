@@ -17,7 +17,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 	var o oci.ExecOptions
 	var x oci.ProcessChanges
 	var user, file string
-	var groups []string
+	var groups, cgroups []string
 	o.Keyring = true
 	flags := append(processFlags(&o.ProcessOptions),
 		text("cwd", &x.Cwd, "DIR", "working directory"),
@@ -31,7 +31,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 		text("apparmor", &x.AppArmor, "PROFILE", "AppArmor profile"),
 		yes("no-new-privs", &x.NoNewPrivs, "no more rights by an execve"),
 		texts("cap c", &x.Caps, "CAP", "add a capability; may be repeated"),
-		text("cgroup", &o.Cgroup, "PATH", "run it in a control group below the container's"),
+		texts("cgroup", &cgroups, "[CONTROLLERS:]PATH", "run it in a control group below the container's; on version 1 it may be repeated, with other controllers"),
 		yes("ignore-paused", &o.IgnorePaused, "allow it in a paused container"),
 	)
 	return flags, func(args []string) (int, error) {
@@ -41,6 +41,9 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 		code, err := func() (int, error) {
 			container, err := c.runtime.Open(args[0])
 			if err != nil {
+				return 0, err
+			}
+			if err := subCgroups(cgroups, &o); err != nil {
 				return 0, err
 			}
 			p, err := execProcess(container, file, user, groups, args[1:], x)
@@ -55,6 +58,28 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 		return code, nil
 	}
 }}
+
+// subCgroups reads "PATH", or "CONTROLLER,CONTROLLER:PATH" and more of that kind.
+func subCgroups(args []string, o *oci.ExecOptions) error {
+	o.Cgroups = map[string]string{}
+	for _, arg := range args {
+		controllers, path, ok := strings.Cut(arg, ":")
+		if !ok {
+			if len(args) > 1 {
+				return fmt.Errorf("--cgroup %s: of several, each needs its controllers: CONTROLLER:PATH", arg)
+			}
+			o.Cgroup = arg
+			return nil
+		}
+		for controller := range strings.SplitSeq(controllers, ",") {
+			if _, twice := o.Cgroups[controller]; twice || controller == "" {
+				return fmt.Errorf("--cgroup %s: each controller has a name, and one path", arg)
+			}
+			o.Cgroups[controller] = path
+		}
+	}
+	return nil
+}
 
 // execProcess is the process of a file, or that of the container with changes.
 func execProcess(c *oci.Container, file, user string, groups, args []string, x oci.ProcessChanges) (*specs.Process, error) {
