@@ -5,13 +5,19 @@
 // The program that the stub's image holds. It begins where a process begins: at
 // the stack pointer lie argc, argv and envp. It uses no other memory.
 //
-//	if argv[0][1] is not 0: read a byte from it, and fcntl(argv[0][1], F_SETFD, FD_CLOEXEC)
+//	if argv[0][1] is not 0: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from it, and fcntl(argv[0][1], F_SETFD, FD_CLOEXEC)
 //	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
 //		ENOENT, ENOTDIR: next; EACCES: note it, next; anything else: note it, stop
 //	write(argv[0][0], {MsgExec, 0, errno}), end with 127
+//
+// The four signals are those by which people end a program. The first process of a pid namespace gets only what
+// it has a handler for: pid_namespaces(7). The handler is this program: the kernel begins a process with DI 0, and
+// a handler with the signal in it. It ends with 128 plus that. The execve sets the signals back to their defaults.
 TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
+	TESTL	DI, DI
+	JNE	signal
 	MOVQ	SP, R12
 	MOVQ	0(R12), R13
 	LEAQ	8(R12), R14
@@ -21,6 +27,23 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVBLZX	1(CX), R12
 	TESTL	R12, R12
 	JEQ	ready
+	SUBQ	$32, SP
+	LEAQ	·stub(SB), AX
+	MOVQ	AX, 0(SP)
+	MOVQ	$0x04000000, 8(SP) // SA_RESTORER, without which no handler is called; this one never returns to it
+	MOVQ	$0, 16(SP)
+	MOVQ	$0, 24(SP)
+	MOVL	$0x0F030201, R8
+handle:
+	MOVBLZX	R8, DI
+	MOVL	$13, AX
+	MOVQ	SP, SI
+	MOVL	$0, DX
+	MOVL	$8, R10
+	SYSCALL
+	SHRL	$8, R8
+	JNE	handle
+	ADDQ	$32, SP
 wait:
 	SUBQ	$16, SP
 	MOVL	$0, AX
@@ -83,8 +106,10 @@ report:
 	MOVL	$12, DX
 	SYSCALL
 die:
+	MOVL	$-1, DI
+signal:
+	ADDL	$128, DI
 	MOVL	$231, AX
-	MOVL	$127, DI
 	SYSCALL
 	INT	$3
 

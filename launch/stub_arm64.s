@@ -2,8 +2,10 @@
 
 // func stub()
 //
-// See stub_amd64.s.
+// See stub_amd64.s. The register of a handler's signal, and of 0 at the beginning, is R0.
 TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
+begin:
+	CBNZ	R0, signal
 	MOVD	RSP, R19
 	MOVD	0(R19), R20
 	ADD	$8, R19, R21
@@ -13,6 +15,23 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVBU	0(R9), R23
 	MOVBU	1(R9), R25
 	CBZ	R25, ready
+	SUB	$32, RSP, RSP
+	ADR	begin, R9
+	MOVD	R9, 0(RSP)
+	MOVD	ZR, 8(RSP)
+	MOVD	ZR, 16(RSP)
+	MOVD	ZR, 24(RSP)
+	MOVD	$0x0F030201, R10
+handle:
+	AND	$0xFF, R10, R0
+	MOVD	RSP, R1
+	MOVD	ZR, R2
+	MOVD	$8, R3
+	MOVD	$134, R8
+	SVC
+	LSR	$8, R10, R10
+	CBNZ	R10, handle
+	ADD	$32, RSP, RSP
 wait:
 	SUB	$16, RSP, RSP
 	MOVD	R25, R0
@@ -74,7 +93,9 @@ report:
 	MOVD	$64, R8
 	SVC
 die:
-	MOVD	$127, R0
+	MOVD	$-1, R0
+signal:
+	ADD	$128, R0, R0
 	MOVD	$94, R8
 	SVC
 	BRK

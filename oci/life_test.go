@@ -172,6 +172,42 @@ func TestKillAndDelete(t *testing.T) {
 	p.empty()
 }
 
+// A created container is ended by the signals that end a program, though it is the first process of its pid namespace; its
+// own program finds nothing of that.
+func TestKillCreated(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("exec grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status"))
+	for _, sig := range []string{"TERM", "INT", "HUP", "QUIT"} {
+		p.good("create", "--bundle", dir, "x")
+		p.good("kill", "x", sig)
+		p.until("x", specs.StateStopped)
+		p.bad("cannot start a container that has stopped", "start", "x")
+		p.good("delete", "x")
+	}
+	cmd := p.command("create", "--bundle", dir, "x")
+	var out bytes.Buffer
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout = w
+	err = cmd.Run()
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.good("start", "x")
+	if _, err := out.ReadFrom(r); err != nil || out.String() != "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n" {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	p.until("x", specs.StateStopped)
+	p.good("delete", "x")
+	p.empty()
+}
+
 // What is wrong is told by create, where it can be known then, and nothing is left.
 func TestCreateErrors(t *testing.T) {
 	nstest.Root(t)
