@@ -128,7 +128,9 @@ func TestCallersWords(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 	p.good("delete", "x", "--force")
-	dir = bundle(t, base("true"))
+	s := base("true")
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog}, Syscalls: []specs.LinuxSyscall{{Names: []string{"mount"}, Action: specs.ActErrno}}}
+	dir = bundle(t, s)
 	for _, args := range [][]string{{"--debug"}, {"--debug", "--log", filepath.Join(dir, "log")}} {
 		out := p.good(append(args, "run", "--bundle", dir, "x")...)
 		if len(args) > 1 {
@@ -141,7 +143,7 @@ func TestCallersWords(t *testing.T) {
 			}
 			out = string(data)
 		}
-		for _, want := range []string{"level=debug", "nsexec container setup", "child process in init()", "init: closing the pipe to signal completion"} {
+		for _, want := range []string{"level=debug", "nsexec container setup", "child process in init()", "init: closing the pipe to signal completion", "\"seccomp filter flags: 2\""} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%v: %q has no %q", args, out, want)
 			}

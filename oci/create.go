@@ -116,7 +116,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			c.poststop(ctx, c.config)
 		}
 	}()
-	r.debug("nsexec container setup: %d steps", len(p.Steps))
+	r.debugPlan(p)
 	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{c: c, group: g}, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
 		first := openProcess(pid)
@@ -244,6 +244,16 @@ func (r *Runtime) warn(s string) {
 func (r *Runtime) debug(format string, args ...any) {
 	if r.Debug != nil {
 		r.Debug(format, args...)
+	}
+}
+
+// debugPlan tells what is about to be done.
+func (r *Runtime) debugPlan(p plan.Plan) {
+	r.debug("nsexec container setup: %d steps", len(p.Steps))
+	for _, s := range p.Steps {
+		if op, ok := s.Op.(*plan.Seccomp); ok {
+			r.debug("seccomp filter flags: %d", op.Flags)
+		}
 	}
 }
 

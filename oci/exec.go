@@ -70,7 +70,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 		return 0, ErrNotRunning
 	}
 	defer first.close()
-	c.runtime.debug("nsexec container setup: %d steps", len(p.Steps))
+	c.runtime.debugPlan(p)
 	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Cloned: c.runtime.debugAffinity, Start: func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
 		if _, alive := first.stat(); !alive {

@@ -300,3 +300,12 @@ func TestParseDevices(t *testing.T) {
 		}
 	}
 }
+
+// TestAccess: letters that stand for nothing are passed over, and one has to stand for something.
+func TestAccess(t *testing.T) {
+	for s, want := range map[string]Access{"r": ReadAccess, "mw": WriteAccess | MknodAccess, "rwa": ReadAccess | WriteAccess, "rRw": ReadAccess | WriteAccess, "": 0, "a": 0} {
+		if got, err := parseAccess(s); got != want || (err != nil) != (want == 0) {
+			t.Errorf("%q: %s, %v", s, got, err)
+		}
+	}
+}
