@@ -104,16 +104,11 @@ func mergeBlockIO(old, changes *specs.LinuxBlockIO) *specs.LinuxBlockIO {
 	return &b
 }
 
-// upsert replaces the entries of devices that have one, and adds the others.
+// upsert replaces all entries of devices that have some, for the last one counts, and adds the others.
 func upsert[T any](list, changes []T, device func(T) specs.LinuxBlockIODevice) []T {
 	list = slices.Clone(list)
 	for _, c := range changes {
-		i := slices.IndexFunc(list, func(e T) bool { return device(e) == device(c) })
-		if i < 0 {
-			list = append(list, c)
-		} else {
-			list[i] = c
-		}
+		list = append(slices.DeleteFunc(list, func(e T) bool { return device(e) == device(c) }), c)
 	}
 	return list
 }
