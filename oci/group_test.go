@@ -3,6 +3,7 @@ package oci
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -213,6 +214,34 @@ func TestSharedPIDNamespace(t *testing.T) {
 		}
 	}
 	p.empty()
+}
+
+// A user namespace that is joined gives no right to another's namespaces, which are joined before; so does a process beside
+// the first one.
+func TestForeignNamespaces(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("sleep 100")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 0, Size: 1000}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+	p.good("run", "-d", "-b", bundle(t, s), "x")
+	defer p.good("delete", "-f", "x")
+	s = base("sleep 100")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: fmt.Sprintf("/proc/%d/ns/user", p.state("x").Pid)})
+	for i, n := range s.Linux.Namespaces {
+		if n.Type == specs.NetworkNamespace {
+			s.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
+		}
+	}
+	p.good("run", "-d", "-b", bundle(t, s), "y")
+	defer p.good("delete", "-f", "y")
+	for ns, want := range map[string]string{"net": "/proc/self/ns/net", "user": fmt.Sprintf("/proc/%d/ns/user", p.state("x").Pid)} {
+		if want, err := os.Readlink(want); err != nil || p.good("exec", "y", "readlink", "/proc/self/ns/"+ns) != want+"\n" {
+			t.Errorf("%v: its %s namespace is not %s", err, ns, want)
+		}
+	}
 }
 
 // A state that cannot be read hides no other container, and is taken away by force.

@@ -254,7 +254,7 @@ func (c *compiler) namespaces() error {
 		c.joins = append(c.joins, j)
 		c.host1(&OpenNamespace{NS: ns, Path: n.Path, Out: reg}, j.cause, nil)
 	}
-	// The user namespace first: it gives the right to join the others. The pid
+	// The user namespace first: to most callers it gives the right to join the others. The pid
 	// namespace last: what follows it happens after a fork.
 	rank := func(ns abi.Namespace) int {
 		switch ns {
@@ -556,7 +556,13 @@ func (c *compiler) enter() error {
 	}
 	joins := c.joins
 	if c.joined != RegNone {
-		// A user namespace first: it is to own the time namespace, too.
+		if c.host.Caps.Has(abi.CapSysAdmin) && c.host.Caps.Has(abi.CapSysChroot) {
+			// Where the caller has the right to all of them, they may belong to another user namespace than the
+			// one to be joined, which gives no right to those then.
+			setns(joins[1:])
+			joins = joins[:1]
+		}
+		// It is to own the time namespace, too.
 		setns(joins[:1])
 		joins = joins[1:]
 	}

@@ -88,18 +88,25 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestJoinOrder: the user namespace first, which gives the right to the others, the
-// pid namespace last, since a fork follows.
+// TestJoinOrder: a caller who has no right to the others joins the user namespace first, which gives it; one who has it
+// joins the others first, which may belong to another one.
 func TestJoinOrder(t *testing.T) {
 	var list []string
 	for _, ns := range abi.Namespaces() {
 		list = append(list, fmt.Sprintf(`{"type":%q,"path":"/%v"}`, ns, ns))
 	}
 	slices.Reverse(list)
-	p := compile(t, config(`"root":{"path":"/"}`, `"linux":{"namespaces":[`+strings.Join(list, ",")+`]}`), rootFacts(), Options{})
-	joined := ops[*Setns](p)
-	if len(joined) != 8 || joined[0].NS != abi.NSUser || joined[7].NS != abi.NSPID {
-		t.Errorf("order of joining: %v", joined)
+	chroot := userFacts()
+	chroot.Caps = chroot.Caps.With(abi.CapSysChroot)
+	for _, c := range []struct {
+		host      Facts
+		user, pid int
+	}{{rootFacts(), 7, 6}, {userFacts(), 0, 7}, {chroot, 0, 7}} {
+		p := compile(t, config(`"root":{"path":"/"}`, `"linux":{"namespaces":[`+strings.Join(list, ",")+`]}`), c.host, Options{})
+		joined := ops[*Setns](p)
+		if len(joined) != 8 || joined[c.user].NS != abi.NSUser || joined[c.pid].NS != abi.NSPID {
+			t.Errorf("order of joining: %v", joined)
+		}
 	}
 }
 

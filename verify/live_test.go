@@ -465,7 +465,7 @@ func testShared(t *testing.T, program string) {
 	it.want(t)
 	web.end()
 	gone := fmt.Sprintf(" namespace unknown: process %d, whose it was, has ended", web.pid)
-	it.want(t, "user"+gone, "network"+gone, "ipc"+gone)
+	it.want(t, "network"+gone, "ipc"+gone, "user"+gone)
 
 	// Another process with the number of the ended one is not taken for it.
 	later := exec.Command("sleep", "1000")
@@ -481,7 +481,7 @@ func testShared(t *testing.T, program string) {
 		}
 		return nil
 	})
-	it.want(t, "user"+gone, fmt.Sprintf("network namespace unknown: process %d, whose it was, has ended, and another has its number", later.Process.Pid), "ipc"+gone)
+	it.want(t, fmt.Sprintf("network namespace unknown: process %d, whose it was, has ended, and another has its number", later.Process.Pid), "ipc"+gone, "user"+gone)
 }
 
 func testEnded(t *testing.T, program string) {
