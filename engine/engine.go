@@ -132,7 +132,7 @@ func (e *Engine) compile(r Run, rec Container) (*Prepared, error) {
 	if err := b.build(); err != nil {
 		return nil, err
 	}
-	b.opts.Foreground = true
+	b.opts.Foreground, b.opts.InheritFlags = true, true
 	p, err := plan.Compile(&b.spec, e.host, b.opts)
 	if err != nil {
 		return nil, err

@@ -58,7 +58,9 @@ func leaves(line, function string) (to string, ok bool) {
 	f := strings.Fields(line)
 	for i, word := range f {
 		switch {
-		case word == "CALL" || word == "BL" || word == "SYSCALL" || word == "SVC":
+		case i < 3: // where it is, and its bytes
+		case word == "CALL" || (word == "BL" && i == 3) || // BL is a register of amd64, too
+			word == "SYSCALL" || word == "SVC":
 			return strings.Join(f[i+1:], " "), true
 		case i > 2 && i+1 < len(f) && (strings.HasPrefix(word, "J") || word == "B" || word == "BR") && strings.Contains(f[i+1], "(SB)"):
 			return f[i+1], !strings.HasPrefix(f[i+1], function+"(SB)")
@@ -86,6 +88,8 @@ func TestChildGuardSees(t *testing.T) {
 		"  child_unsafe.go:65\t0x4a\te9\t\tJMP runtime.gcWriteBarrier2(SB)\t":        "runtime.gcWriteBarrier2(SB)",
 		"  child_unsafe.go:65\t0x4a\te9\t\tJMP 0x4b\t":                               "",
 		"  child_unsafe.go:65\t0x4a\t48\t\tMOVQ AX, BX\t":                            "",
+		"  child_unsafe.go:65\t0x4a\t8a\t\tMOVZX 0(AX), BL\t":                        "",
+		"  child_unsafe.go:65\t0x4a\t94\t\tBL runtime.panicIndex(SB)\t":              "runtime.panicIndex(SB)",
 	} {
 		to, ok := leaves(line, "github.com/kakuri/kakuri/launch.child")
 		if ok != (want != "") || (ok && to != want) {

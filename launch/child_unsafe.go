@@ -121,6 +121,32 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 				i += int(r.onOK)
 			}
 			continue
+		case plan.RowHeld:
+			i++
+			if *(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)) >= 0 {
+				i += int(r.onOK)
+			}
+			continue
+		case plan.RowSkip:
+			i += 1 + int(r.onOK)
+			continue
+		case plan.RowOctal:
+			mode := *(*uint16)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg])))
+			text := *(*unsafe.Pointer)(unsafe.Pointer(&r.args[0]))
+			for k := uintptr(0); k < 4; k++ {
+				*(*byte)(unsafe.Add(text, k)) = '0' + byte(mode>>(9-3*k)&7)
+			}
+			i++
+			continue
+		case plan.RowMake:
+			base := uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
+			parent := uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[2])*8)))
+			w := (*walk)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg])))
+			if e := childMake(base, parent, *(*unsafe.Pointer)(unsafe.Pointer(&r.args[1])), r.args[3], r.args[4], w); e != 0 {
+				return i, e
+			}
+			i++
+			continue
 		case plan.RowFail:
 			if noted != 0 {
 				return i, noted

@@ -24,7 +24,9 @@ func hint(e *Error) string {
 		if (errno == syscall.ENOTDIR && e.Call == "openat2") || (errno == syscall.EINVAL && e.Call == "move_mount") {
 			return "a file goes on a file, and a directory on a directory"
 		}
-		return sourceHint(op.Source, errno)
+		if e.Call == "open_tree" {
+			return sourceHint(op.Source, errno)
+		}
 	case *plan.Device:
 		if errno == syscall.ENOENT && op.Bind != "" {
 			return "the host has no device " + op.Bind
@@ -95,9 +97,6 @@ func hint(e *Error) string {
 	case *plan.Console, *plan.Terminal:
 		if errno == syscall.EBADF {
 			return "a terminal needs a devpts mount at /dev/pts"
-		}
-		if errno == syscall.ENOENT && e.Call == "openat2" {
-			return "/dev/console is a link to nothing in the image"
 		}
 	}
 	return ""

@@ -14,4 +14,9 @@ const (
 	sysExitGroup    = 231
 	sysClone3       = 435
 	sysCloseRange   = 436
+	sysOpenat       = 257
+	sysMkdirat      = 258
+	sysReadlinkat   = 267
+	sysClose        = 3
+	sysOpenat2      = 437
 )

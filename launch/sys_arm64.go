@@ -14,4 +14,9 @@ const (
 	sysWait4        = 260
 	sysClone3       = 435
 	sysCloseRange   = 436
+	sysOpenat       = 56
+	sysMkdirat      = 34
+	sysReadlinkat   = 78
+	sysClose        = 57
+	sysOpenat2      = 437
 )

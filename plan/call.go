@@ -22,7 +22,7 @@ type Row struct {
 	OnAccept int
 	OnOK     int
 
-	Mem *Mem // RowStore, RowLoad, RowIf: the memory
+	Mem *Mem // RowStore, RowLoad, RowIf, RowOctal, RowMake: the memory
 	Off int  // where in it
 }
 
@@ -35,6 +35,10 @@ const (
 	RowStore         // write the low 32 bits of register Args[0] at Mem[Off:]
 	RowLoad          // read 32 bits at Mem[Off:] into Out
 	RowIf            // skip OnOK rows when the 16 bits at Mem[Off:], masked by S_IFMT, are Args[0]
+	RowHeld          // skip OnOK rows when register Args[0] is filled
+	RowSkip          // skip OnOK rows
+	RowOctal         // write the permissions in the 16 bits at Mem[Off:] as four octal digits to Args[0]
+	RowMake          // make what is missing of a path: see [Asm.makePath]
 	RowFail          // fail with the error noted by RowNote calls, or else Accept[0]
 	RowNote          // a call whose accepted error other than Accept[0] is kept for RowFail
 	RowClose         // close(2), after which register Args[0] is empty
@@ -82,6 +86,8 @@ type Asm struct {
 	resolve uint64
 	data    []byte // what is left of the current piece
 	mems    []Mem
+
+	walk *Mem // where paths are put together, one after the other
 
 	// All pieces: rows that were turned into addresses no longer hold them.
 	pieces [][]byte
@@ -151,10 +157,15 @@ func (a *Asm) here() int { return len(a.Rows) }
 func (a *Asm) skipOK(row int)     { a.Rows[row].OnOK = a.here() - row - 1 }
 func (a *Asm) skipAccept(row int) { a.Rows[row].OnAccept = a.here() - row - 1 }
 
-// jump adds a row that always goes on at the place closed by skipOK: the
-// cheapest call that cannot fail.
+// jump adds a row that always goes on at the place closed by skipOK.
 func (a *Asm) jump() int {
-	a.call(abi.CallGetpid)
+	a.row(Row{Kind: RowSkip})
+	return a.here() - 1
+}
+
+// ifHeld adds a row that goes on at the place closed by skipOK where a register is filled.
+func (a *Asm) ifHeld(r Reg) int {
+	a.row(Row{Kind: RowHeld, Args: [6]Arg{fd(r)}, N: 1})
 	return a.here() - 1
 }
 
@@ -243,11 +254,59 @@ func (a *Asm) mountAttr(set, clr, propagation uint64) *Mem {
 // to the skipOK of its result, are for anything but a directory. It needs no
 // permission on it.
 func (a *Asm) ifDirectory(r Reg) int {
-	const statxType, modeOffset = 1, 28 // struct statx
-	buf := a.newMem(a.alloc(256))
-	a.call(abi.CallStatx, fd(r), a.str(""), num(abi.AtEmptyPath), num(statxType), memArg(buf))
-	a.row(Row{Kind: RowIf, Mem: buf, Off: modeOffset, Args: [6]Arg{num(abi.SIfdir)}, N: 1})
+	a.row(Row{Kind: RowIf, Mem: a.statx(r, statxType), Off: statxMode, Args: [6]Arg{num(abi.SIfdir)}, N: 1})
 	return a.here() - 1
+}
+
+// Parts of struct statx, and where its mode is.
+const (
+	statxType = 1
+	statxPerm = 2
+	statxMode = 28
+)
+
+// statx asks for parts of the status of what a register holds: statx(2).
+func (a *Asm) statx(r Reg, mask uint64) *Mem {
+	buf := a.newMem(a.alloc(256))
+	a.call(abi.CallStatx, fd(r), a.str(""), num(abi.AtEmptyPath), num(mask), memArg(buf))
+	return buf
+}
+
+// octal writes the permissions of what a register holds to text, in four digits.
+func (a *Asm) octal(r Reg, text *Mem) {
+	a.row(Row{Kind: RowOctal, Args: [6]Arg{memArg(text)}, N: 1, Mem: a.statx(r, statxPerm), Off: statxMode})
+}
+
+// Flags of [RowMake].
+const (
+	MakeFile   = 1 << iota // the last component is to be an empty file
+	MakeStrict             // no symbolic link may be on the way
+)
+
+const (
+	// WalkSize is how much memory a row of that kind needs: twice PATH_MAX for the path that is left
+	// to walk, which a link makes longer, PATH_MAX for the one that was walked and for a link's text, and what
+	// keeps the account.
+	WalkSize = 4*4096 + 128
+)
+
+// makePath makes what is missing of a path below base: directories, and with MakeFile an empty
+// file at its end. The first skip bytes of the path are what parent holds. A symbolic link to
+// something missing gets its target made; where it leads is worked out here, a component at a
+// time, as openat2(2) with RESOLVE_IN_ROOT would find it: the kernel makes nothing behind a
+// link but a file, and that in a directory that is there. The result is looked up by the caller:
+// nothing that is made here is mounted on before openat2 has found it.
+func (a *Asm) makePath(base, parent Reg, p string, skip int, flags uint64) {
+	if a.walk == nil {
+		a.walk = a.newMem(make([]byte, WalkSize))
+	}
+	if a.resolve&abi.ResolveNoSymlinks != 0 {
+		flags |= MakeStrict
+	}
+	a.row(Row{
+		Kind: RowMake, Call: abi.CallMkdirat, Args: [6]Arg{fd(base), a.str(p), fd(parent), num(uint64(skip)), num(flags)}, N: 5,
+		Mem: a.walk,
+	})
 }
 
 // CloseTemps closes, in one side's registers, those that hold a step's temporary

@@ -58,6 +58,9 @@ type Options struct {
 	ID string
 	// File is the program where process.args[0] is another name.
 	File string
+	// InheritFlags leaves a bind mount the flags of its source that none of its options names.
+	// Without it a bind with options has those only, as runc's and that of mount(8) have.
+	InheritFlags bool
 	// NoNewKeyring leaves the caller's session keyring in place.
 	NoNewKeyring bool
 	// Borrowed are bind mounts of the spec whose source is another mount namespace's.

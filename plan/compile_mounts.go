@@ -77,10 +77,47 @@ func findAttr(word string) (attrWord, bool) {
 	return attrWord{}, false
 }
 
+// isAttr tells a word for an attribute of the mount itself.
+func isAttr(word string) bool {
+	_, ok := findAttr(word)
+	return ok
+}
+
 // apply lets a later word win over an earlier one.
 func (w attrWord) apply(set, clear *uint64) {
 	*set = *set&^w.clear&^w.set | w.set
 	*clear = *clear&^w.set&^w.clear | w.clear
+}
+
+// bindAtime is what the words for access times make of a bind. As with mount(2), a word that
+// takes another one back says nothing by itself, and without any the source's stay.
+func bindAtime(words []string) (set, clear uint64) {
+	var noatime, nodiratime, relatime, strictatime bool
+	for _, w := range words {
+		switch w {
+		case "noatime", "atime":
+			noatime = w == "noatime"
+		case "nodiratime", "diratime":
+			nodiratime = w == "nodiratime"
+		case "relatime", "norelatime":
+			relatime = w == "relatime"
+		case "strictatime", "nostrictatime":
+			strictatime = w == "strictatime"
+		}
+	}
+	if !noatime && !nodiratime && !relatime && !strictatime {
+		return 0, 0
+	}
+	switch {
+	case strictatime:
+		set = abi.MountAttrStrictatime
+	case noatime:
+		set = abi.MountAttrNoatime
+	}
+	if nodiratime {
+		set |= abi.MountAttrNodiratime
+	}
+	return set, abi.MountAttrAtime | abi.MountAttrNodiratime
 }
 
 // parseMount sorts the options of mounts[i].
@@ -125,6 +162,11 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 		} else {
 			o.data = append(o.data, word)
 		}
+	}
+	if o.bind && !o.remount {
+		const all = abi.MountAttrAtime | abi.MountAttrNodiratime
+		set, clear := bindAtime(m.Options)
+		o.attrs.Set, o.attrs.Clear = o.attrs.Set&^all|set, o.attrs.Clear&^all|clear
 	}
 	own := len(m.UIDMappings) > 0
 	o.idmap = o.idmap || own
@@ -185,7 +227,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	if o.bind {
 		check.Type = ""
-		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Mode: o.mode}
+		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
 		op.Out, op.Strict = c.keep(dest)
 		c.inside(op, cause, check)
 		c.mounted = append(c.mounted, dest)
@@ -210,6 +252,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		op.Options = c.dropUnmappedGID(op.Options)
 	}
 	op.Have = c.have(dest)
+	op.Inherit = m.Type == "tmpfs" && !slices.ContainsFunc(op.Options, isMode)
 	if o.copyUp {
 		return c.copyUp(op, cause, check)
 	}
@@ -235,8 +278,7 @@ func (c *compiler) copyUp(op *Mount, cause Cause, check Check) error {
 	readonly := (attrs.Set|attrs.RecSet)&abi.MountAttrRdonly != 0
 	c.inside(op, cause, check)
 	c.inside(&Sync{From: Container, What: "tmpfs mounted", FDs: []Reg{op.Covered, op.Out}}, cause, nil)
-	keep := slices.ContainsFunc(op.Options, func(o string) bool { return strings.HasPrefix(o, "mode=") })
-	c.host1(&CopyUp{From: op.Covered, To: op.Out, Dest: op.Dest, KeepMode: keep}, cause, nil)
+	c.host1(&CopyUp{From: op.Covered, To: op.Out, Dest: op.Dest, KeepMode: slices.ContainsFunc(op.Options, isMode)}, cause, nil)
 	c.host1(&Sync{From: Runtime, What: "copied"}, cause, nil)
 	c.mounted = append(c.mounted, op.Dest)
 	if readonly {
@@ -244,6 +286,9 @@ func (c *compiler) copyUp(op *Mount, cause Cause, check Check) error {
 	}
 	return nil
 }
+
+// isMode tells the option of a tmpfs that gives its mode.
+func isMode(option string) bool { return strings.HasPrefix(option, "mode=") }
 
 // have counts the leading components of p that are known to be there, since
 // something is mounted on them.

@@ -143,6 +143,10 @@ func TestParseMountOptions(t *testing.T) {
 		{"runbindable", mountOptions{mode: "runbindable"}},
 		{"size=1m,mode=755", mountOptions{data: []string{"size=1m", "mode=755"}}},
 		{"r,rsize=1", mountOptions{data: []string{"r", "rsize=1"}}},
+		{"bind,nodiratime,noatime", mountOptions{bind: true, attrs: Attrs{Set: abi.MountAttrNodiratime | abi.MountAttrNoatime, Clear: atime | abi.MountAttrNodiratime}}},
+		{"bind,noatime,strictatime", mountOptions{bind: true, attrs: Attrs{Set: abi.MountAttrStrictatime, Clear: atime | abi.MountAttrNodiratime}}},
+		{"bind,noatime,atime,norelatime,diratime", mountOptions{bind: true}},
+		{"bind,nodiratime,relatime,nodiratime,diratime", mountOptions{bind: true, attrs: Attrs{Clear: atime | abi.MountAttrNodiratime}}},
 		{"bind,idmap", mountOptions{bind: true, idmap: true}},
 		{"rbind,ridmap", mountOptions{bind: true, recursive: true, idmap: true, ridmap: true}},
 	} {

@@ -82,6 +82,22 @@ func (t Attrs) String() string {
 	return strings.Join(list, ",")
 }
 
+// setOnly gives a mount that is no longer its source the attributes of a bind that names some: the
+// others are off, and so are those of access times where one of them is named. What a
+// user namespace may not take from a mount stays, but for what was to be taken by name. So
+// do mount(8) and runc.
+func (a *Asm) setOnly(tree Reg, t Attrs) {
+	const locked = abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
+	set := func(clear uint64) *Row {
+		return a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(abi.AtEmptyPath), memArg(a.mountAttr(t.Set, clear, 0)), num(32))
+	}
+	others := t.Clear | abi.MountAttrNosymfollow
+	set(others | locked).accept(abi.EPERM)
+	all := a.here() - 1
+	set(others)
+	a.skipOK(all)
+}
+
 // setattr applies attributes to the mount that a register holds.
 func (a *Asm) setattr(tree Reg, t Attrs) {
 	if t.Set != 0 || t.Clear != 0 {
@@ -394,6 +410,11 @@ func escapeOverlay(p string) string {
 
 // newFS makes a detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2).
 func (a *Asm) newFS(kind, source string, options []string, attrs uint64, out Reg) {
+	a.newFSMode(kind, source, options, nil, attrs, out)
+}
+
+// newFSMode is newFS with an option mode that a row before wrote.
+func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, attrs uint64, out Reg) {
 	fs := a.tmp()
 	a.call(abi.CallFsopen, a.str(kind), num(abi.FsopenCloexec)).into(fs)
 	if source != "" {
@@ -406,6 +427,9 @@ func (a *Asm) newFS(kind, source string, options []string, attrs uint64, out Reg
 		} else {
 			a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetFlag), a.str(key), num(0), num(0))
 		}
+	}
+	if mode != nil {
+		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), a.str("mode"), memArg(mode), num(0))
 	}
 	a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigCmdCreate), num(0), num(0), num(0))
 	a.call(abi.CallFsmount, fd(fs), num(abi.FsmountCloexec), num(attrs)).into(out)
@@ -424,6 +448,7 @@ type Mount struct {
 	Have    int    // leading components of Dest that are known to be there
 	Strict  bool   // no symbolic link may be on the way to Dest
 	There   bool   // Dest is a directory that is there, and is not made
+	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
 }
 
 // Name implements [Op].
@@ -433,6 +458,9 @@ func (*Mount) Name() string { return "mount" }
 func (m *Mount) String() string {
 	s := fmt.Sprintf("mount %s on %s", m.Type, m.Dest)
 	opts := append([]string(nil), m.Options...)
+	if m.Inherit {
+		opts = append(opts, "mode as below")
+	}
 	if !m.Attrs.empty() {
 		opts = append(opts, m.Attrs.String())
 	}
@@ -447,16 +475,21 @@ func (m *Mount) lower(a *Asm) {
 	if to == RegNone {
 		to = a.tmp()
 	}
+	var mode *Mem
+	if m.Inherit {
+		// Of a directory that is made here it is not taken: the default of tmpfs.
+		mode = a.newMem(append(a.alloc(5)[:0], "1777\x00"...))
+	}
 	if m.There {
 		a.lookup(m.Dest, a.o.Directory, to)
 	} else {
-		a.directory(m.Dest, m.Have, to)
+		a.directoryMode(RegRoot, m.Dest, m.Have, to, mode)
 	}
 	out := m.Out
 	if out == RegNone {
 		out = a.tmp()
 	}
-	a.newFS(m.Type, m.Source, m.Options, m.Attrs.Set, out)
+	a.newFSMode(m.Type, m.Source, m.Options, mode, m.Attrs.Set, out)
 	// fsmount sets exactly m.Attrs.Set: nothing is left to clear, and clearing the
 	// field of access times alone would undo noatime and strictatime.
 	a.setattr(out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
@@ -489,6 +522,7 @@ type Bind struct {
 	Dir       bool // the source is known to be a directory
 	Have      int  // leading components of Dest that are known to be there
 	Strict    bool // no symbolic link may be on the way to Dest
+	Only      bool // what Attrs does not name is off, where that may be
 	Out       Reg  // a register that keeps the mount, for later steps
 }
 
@@ -505,7 +539,11 @@ func (b *Bind) String() string {
 	if b.Recursive {
 		s += " recursive"
 	}
-	return words(s, b.Attrs.String(), b.Mode)
+	only := ""
+	if b.Only {
+		only = "only"
+	}
+	return words(s, b.Attrs.String(), only, b.Mode)
 }
 
 func (b *Bind) lower(a *Asm) {
@@ -522,7 +560,12 @@ func (b *Bind) lower(a *Asm) {
 	if b.Tree != RegNone && b.Out != RegNone {
 		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(b.Out) // F_DUPFD_CLOEXEC
 	}
-	a.setattr(tree, b.Attrs)
+	attrs := b.Attrs
+	if b.Only {
+		a.setOnly(tree, attrs)
+		attrs.Set, attrs.Clear = 0, 0
+	}
+	a.setattr(tree, attrs)
 	to := a.tmp()
 	if b.Dir {
 		a.directory(b.Dest, b.Have, to)
@@ -560,54 +603,43 @@ func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
 	return a.call(abi.CallOpenat2, fd(base), a.str(below(p)), how, num(24)).into(out)
 }
 
-// directory opens a directory of the container into out, and makes it, one
-// component at a time below the fd of the one before, where it is missing. The
-// first have components are known to be there.
+// directory opens a directory of the container into out, and makes it where it is
+// missing. The first have components are known to be there.
 func (a *Asm) directory(p string, have int, out Reg) { a.directoryBelow(RegRoot, p, have, out) }
 
 func (a *Asm) directoryBelow(base Reg, p string, have int, out Reg) {
-	parts := components(p)
+	a.directoryMode(base, p, have, out, nil)
+}
+
+// directoryMode is directoryBelow, and writes the mode of a directory that was there to mode, as octal digits.
+func (a *Asm) directoryMode(base Reg, p string, have int, out Reg, mode *Mem) {
 	look := a.lookupBelow(base, p, a.o.Directory, out)
-	if len(parts) == 0 {
+	if len(components(p)) == 0 {
 		return // the base itself, which nothing here could make
 	}
 	look.accept(abi.ENOENT)
-	first := a.here() - 1
-	// The directory under way and the one above it take turns: a deep path needs no
-	// more registers than a shallow one.
-	var turn [2]Reg
-	turns := 0
-	next := func() Reg {
-		r := &turn[turns%2]
-		if turns++; turns <= len(turn) {
-			*r = a.tmp()
-		} else {
-			a.close(*r)
-		}
-		return *r
+	done := a.here() - 1
+	if mode != nil {
+		missing := done
+		a.octal(out, mode)
+		done = a.jump()
+		a.skipAccept(missing)
 	}
-	parent := base
+	a.missing(base, p, have, 0)
+	a.lookupBelow(base, p, a.o.Directory, out)
+	a.skipOK(done)
+}
+
+// missing makes a path that was not found.
+func (a *Asm) missing(base Reg, p string, have int, flags uint64) {
+	parts := components(p)
+	parent, skip := base, 0
 	if have = min(have, len(parts)-1); have > 0 {
-		parent = next()
-		a.lookupBelow(base, strings.Join(parts[:have], "/"), a.o.Directory, parent)
+		known := strings.Join(parts[:have], "/")
+		parent, skip = a.tmp(), len(known)
+		a.lookupBelow(base, known, a.o.Directory, parent)
 	}
-	for i := max(have, 0); i < len(parts); i++ {
-		last := i == len(parts)-1
-		to, known := out, -1
-		prefix := strings.Join(parts[:i+1], "/")
-		if !last {
-			to = next()
-			a.lookupBelow(base, prefix, a.o.Directory, to).accept(abi.ENOENT)
-			known = a.here() - 1
-		}
-		a.call(abi.CallMkdirat, fd(parent), a.str(parts[i]), num(0o755)).accept(abi.EEXIST)
-		a.lookupBelow(base, prefix, a.o.Directory, to)
-		if known >= 0 {
-			a.skipOK(known)
-		}
-		parent = to
-	}
-	a.skipOK(first)
+	a.makePath(base, parent, strings.Join(parts, "/"), skip, flags)
 }
 
 // file opens a file of the container into out, and makes an empty one where it
@@ -615,10 +647,7 @@ func (a *Asm) directoryBelow(base Reg, p string, have int, out Reg) {
 func (a *Asm) file(p string, out Reg) {
 	a.lookup(p, 0, out).accept(abi.ENOENT)
 	first := a.here() - 1
-	a.directory(path.Dir("/"+p), 0, a.tmp())
-	made := a.tmp()
-	how := a.openHow(abi.OWronly|abi.OCreat|abi.OCloexec|a.o.Nonblock, 0o644, a.resolve)
-	a.call(abi.CallOpenat2, fd(RegRoot), a.str(below(p)), how, num(24)).into(made)
+	a.missing(RegRoot, p, 0, MakeFile)
 	a.lookup(p, 0, out)
 	a.skipOK(first)
 }
@@ -664,16 +693,25 @@ func (m *Mask) lower(a *Asm) {
 	// EACCES: a directory above it is closed to the container as well.
 	a.lookupIn(m.Below, m.Path, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 	missing := a.here() - 1
-	cover := a.tmp()
 	dir := a.ifDirectory(to)
+	cover := a.tmp()
 	a.call(abi.CallOpenTree, fd(RegNull), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
 	// It is the host's own node: nothing inside may touch its times and mode.
 	a.setattr(cover, Attrs{Set: abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNoexec})
+	a.attach(cover, to)
 	done := a.jump()
 	a.skipOK(dir)
-	a.newFS("tmpfs", "tmpfs", []string{"nr_inodes=1", "mode=0555"}, abi.MountAttrRdonly|abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, cover)
+	// One file system covers all: what lies over the first directory is cloned for the others.
+	another := a.ifHeld(RegEmpty)
+	a.newFS("tmpfs", "tmpfs", []string{"nr_inodes=1", "mode=0555"}, abi.MountAttrRdonly|abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, RegEmpty)
+	a.attach(RegEmpty, to)
+	made := a.jump()
+	a.skipOK(another)
+	clone := a.tmp()
+	a.call(abi.CallOpenTree, fd(RegEmpty), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(clone)
+	a.attach(clone, to)
+	a.skipOK(made)
 	a.skipOK(done)
-	a.attach(cover, to)
 	a.skipAccept(missing)
 }
 

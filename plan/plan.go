@@ -117,6 +117,7 @@ const (
 	RegSysfs         // container: the mount at its /sys
 	RegCgroup        // runtime: the container's cgroup, where the clone is to start in it
 	RegStart         // both: where a created container waits for its start
+	RegEmpty         // container: what covers masked directories
 	RegStarted       // both: where it says that it started, by closing it, or why it could not
 	regFree          // the first that Compile gives out
 	regTemp      Reg = 96
@@ -126,7 +127,7 @@ const (
 
 // String returns the register as texts show it: "fd:root", "fd:14".
 func (r Reg) String() string {
-	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup", "start", "started"}
+	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup", "start", "empty", "started"}
 	if int(r) < len(names) {
 		return "fd:" + names[r]
 	}

@@ -276,7 +276,7 @@ func flow(rows []Row, before regSet) (after regSet, faults []string) {
 		s := states[i]
 		for _, a := range r.Args[:r.N] {
 			// An empty register may be closed: that is what EBADF is accepted for.
-			if a.Reg != RegNone && !s.surely[a.Reg] && r.Kind != RowClose {
+			if a.Reg != RegNone && !s.surely[a.Reg] && r.Kind != RowClose && r.Kind != RowHeld {
 				faults = append(faults, fmt.Sprintf("row %d reads %v, which may be empty", i, a.Reg))
 			}
 		}
@@ -296,6 +296,11 @@ func flow(rows []Row, before regSet) (after regSet, faults []string) {
 			continue
 		case RowIf:
 			arrive(i+1, s)
+		case RowHeld:
+			without := s
+			without.surely[r.Args[0].Reg], without.perhaps[r.Args[0].Reg] = false, false
+			arrive(i+1, without)
+			s.surely[r.Args[0].Reg] = true
 		}
 		arrive(i+1+r.OnOK, s)
 		if r.Accept[0] != 0 {

@@ -72,6 +72,22 @@ func checkKind(r Row, bad func(string)) {
 		if wantsCall = false; !inMem(2) || r.Args[0].Val&^abi.SIfmt != 0 || r.OnOK == 0 {
 			bad("a condition needs memory, a file type, and somewhere to go")
 		}
+	case RowHeld:
+		if wantsCall = false; r.N != 1 || r.Args[0].Reg == RegNone || r.OnOK == 0 {
+			bad("a condition needs a register, and somewhere to go")
+		}
+	case RowSkip:
+		if wantsCall = false; r.N != 0 || r.OnOK == 0 {
+			bad("a jump needs somewhere to go, and nothing else")
+		}
+	case RowOctal:
+		if wantsCall = false; !inMem(2) || r.N != 1 || r.Args[0].Mem == nil || len(r.Args[0].Mem.Data) != 5 {
+			bad("a mode needs memory, and room for four digits and a zero")
+		}
+	case RowMake:
+		if r.N != 5 || !inMem(WalkSize) || r.Args[0].Reg == RegNone || r.Args[2].Reg == RegNone || int(r.Args[3].Val) >= len(r.Args[1].Mem.Data) || r.Args[4].Val&^(MakeFile|MakeStrict) != 0 {
+			bad("a path needs two directories, a place to begin, known flags, and memory")
+		}
 	case RowFail:
 		if r.Accept[0] == 0 {
 			bad("a failure needs an error")

@@ -182,6 +182,14 @@ func rowText(r Row, arch abi.Arch) string {
 		return fmt.Sprintf("(received descriptor) = %s", r.Out)
 	case RowIf:
 		return "(for anything but a directory:)"
+	case RowHeld:
+		return fmt.Sprintf("(without %s:)", r.Args[0].Reg)
+	case RowSkip:
+		return "(else:)"
+	case RowOctal:
+		return "(mode of it, in octal, for a later call)"
+	case RowMake:
+		return makeText(r)
 	case RowFail:
 		return "(give up with the best error so far)"
 	case RowFork:
@@ -209,6 +217,20 @@ func rowText(r Row, arch abi.Arch) string {
 		s += e.Name()
 	}
 	return s
+}
+
+// makeText tells which calls are made for a component that is missing, or that is a link.
+func makeText(r Row) string {
+	p, flags := r.Args[1].Mem.Data, r.Args[4].Val
+	skip := r.Args[3].Val
+	s := fmt.Sprintf("(%q below %s, by component: mkdirat", strings.TrimPrefix(string(p[skip:len(p)-1]), "/"), r.Args[2].Reg)
+	if flags&MakeFile != 0 {
+		s += ", at its end openat CREAT,EXCL"
+	}
+	if flags&MakeStrict == 0 {
+		s += ", for a link readlinkat"
+	}
+	return s + ")"
 }
 
 func argText(c abi.Call, i int, a Arg, arch abi.Arch) string {
