@@ -666,6 +666,48 @@ func mountCases() []opCase {
 				t.Error(err)
 			}
 		}},
+		{"open source", func(t testing.TB) []plan.Step { return closedSource(t, false) }, func(t *testing.T, steps []plan.Step) { checkSource(t, steps) }},
+		{"open host", func(t testing.TB) []plan.Step { return closedSource(t, true) }, func(t *testing.T, steps []plan.Step) { checkSource(t, steps) }},
+		{"idmap", func(t testing.TB) []plan.Step {
+			root, src := nstest.RootFS(t), nstest.Dir(t)
+			for _, d := range []string{"deep", "inner"} {
+				if err := os.Mkdir(filepath.Join(src, d), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, p := range []string{src, filepath.Join(src, "deep")} {
+				if err := os.Chown(p, 7, 8); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Mkdir(filepath.Join(root, "again"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			ids := []plan.IDMapping{{Inside: 0, Outside: 100000, Size: 1000}}
+			return []plan.Step{
+				clone(abi.NSUser, abi.NSMount), rt(&plan.WriteIDMap{Map: ids}), rt(&plan.WriteIDMap{Group: true, Map: ids}),
+				rt(&plan.Sync{From: plan.Runtime, What: "id maps written"}), in(&plan.Setresgid{}), in(&plan.Setresuid{}), in(&plan.AttachRoot{Path: root}),
+				in(&plan.Bind{Source: src, Dest: "/srv"}), in(&plan.Bind{Source: root, Dest: "/srv/inner"}),
+				in(&plan.OpenTree{Path: "/srv", Inside: true, Recursive: true, Out: free}),
+				in(&plan.Sync{From: plan.Container, What: "tree opened", FDs: []plan.Reg{free}}),
+				rt(&plan.IDMapTree{Tree: free}), rt(&plan.Sync{From: plan.Runtime, What: "id-mapped"}),
+				in(&plan.Bind{Tree: free, Dest: "/again"}), in(&plan.PivotRoot{}),
+				sh("stat -c %u:%g /srv/deep /again/deep /srv/inner/etc /again/inner/etc"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			// Of the mounts below nothing is mapped, unless that is asked for.
+			if res := must(t, steps...); res.out != "65534:65534\n7:8\n65534:65534\n65534:65534\n" {
+				t.Errorf("%q", res.out)
+			}
+			for _, s := range steps {
+				if op, ok := s.Op.(*plan.IDMapTree); ok {
+					op.Recursive = true
+				}
+			}
+			if res := must(t, steps...); res.out != "65534:65534\n7:8\n65534:65534\n0:0\n" {
+				t.Errorf("recursive: %q", res.out)
+			}
+		}},
 		{"borrow mount", func(t testing.TB) []plan.Step {
 			c := exec.Command("/bin/sh", "-c", "mount -t tmpfs x /mnt && echo theirs >/mnt/x && echo ready && cat")
 			c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
@@ -841,6 +883,68 @@ func mountCases() []opCase {
 }
 
 // hostGone wants exactly one mount at "/", and none outside the container's tree.
+// closedSource binds a directory that neither the container's ids nor the host's id 0 without its
+// capabilities come to, through an absolute link.
+func closedSource(t testing.TB, joined bool) []plan.Step {
+	t.Helper()
+	src := nstest.Dir(t)
+	if err := unix.Mount("test", src, "tmpfs", unix.MS_NOSUID, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(src, unix.MNT_DETACH) })
+	closed := filepath.Join(src, "closed")
+	if err := os.MkdirAll(filepath.Join(closed, "dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(closed, "dir/mark"), []byte("within\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(closed, "dir"), filepath.Join(src, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chown(closed, 7, 8), os.Chmod(closed, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	source := &plan.OpenSource{Path: filepath.Join(src, "link"), Out: free}
+	ids := []plan.IDMapping{{Inside: 0, Outside: 100000, Size: 1000}}
+	steps := []plan.Step{
+		clone(abi.NSUser, abi.NSMount), rt(&plan.WriteIDMap{Map: ids}), rt(&plan.WriteIDMap{Group: true, Map: ids}),
+		rt(&plan.OpenHost{Child: true}), rt(source),
+		rt(&plan.Sync{From: plan.Runtime, What: "id maps written", FDs: []plan.Reg{free}}),
+	}
+	if joined {
+		c := nstest.Part("holder")
+		outside := []syscall.SysProcIDMap{{HostID: 100000, Size: 1000}}
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: outside, GidMappings: outside}
+		owner := background(t, c)
+		steps = []plan.Step{
+			rt(&plan.OpenNamespace{NS: abi.NSUser, Path: fmt.Sprintf("/proc/%d/ns/user", owner), Out: free2}), clone(),
+			in(&plan.Setns{NS: abi.NSUser, FD: free2}), in(&plan.Unshare{New: []abi.Namespace{abi.NSMount}}), in(&plan.OpenHost{}),
+			in(&plan.Sync{From: plan.Container, What: "mount namespace made", FDs: []plan.Reg{plan.RegHost}}), rt(source),
+			rt(&plan.Sync{From: plan.Runtime, What: "sources opened", FDs: []plan.Reg{free}}),
+		}
+	}
+	return append(steps, in(&plan.Setresgid{}), in(&plan.Setresuid{}), in(&plan.AttachRoot{Path: nstest.RootFS(t)}),
+		in(&plan.Bind{From: free, Source: source.Path, Dest: "/srv", Attrs: plan.Attrs{Set: abi.MountAttrRdonly}, Only: true}), in(&plan.PivotRoot{}),
+		in(&plan.CloseFDs{First: 3, Drop: []plan.Reg{plan.RegHost}}),
+		sh("exec 2>&-; cat /srv/mark; touch /srv/x || echo read-only; mount -o remount,bind,suid /srv || echo locked"))
+}
+
+// checkSource wants it bound, with the host's nosuid locked, and out of reach for the container by itself.
+func checkSource(t *testing.T, steps []plan.Step) {
+	if res := must(t, steps...); res.out != "within\nread-only\nlocked\n" {
+		t.Errorf("%q", res.out)
+	}
+	for _, s := range steps {
+		if op, ok := s.Op.(*plan.Bind); ok {
+			op.From = plan.RegNone
+		}
+	}
+	if res, err := launchSteps(t, launch.Options{}, steps...); !errors.Is(err, unix.EACCES) || step(t, err).Call != "open_tree" {
+		t.Errorf("the container's side comes to the source by itself: %v %q", err, res.out)
+	}
+}
+
 func hostGone(t *testing.T, v view) {
 	t.Helper()
 	roots := 0

@@ -20,6 +20,12 @@ func hint(e *Error) string {
 			return "the file system of " + op.Path + " (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
 		}
 		return sourceHint(op.Path, errno)
+	case *plan.OpenSource:
+		return sourceHint(op.Path, errno)
+	case *plan.IDMapTree:
+		if e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
+			return "the file system of this source in the root (or of a mount below it) cannot be id-mapped"
+		}
 	case *plan.Bind:
 		if (errno == syscall.ENOTDIR && e.Call == "openat2") || (errno == syscall.EINVAL && e.Call == "move_mount") {
 			return "a file goes on a file, and a directory on a directory"

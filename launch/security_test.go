@@ -103,9 +103,10 @@ func TestCVE_2021_30465_and_2024_45310(t *testing.T) {
 			in(&plan.Symlink{Target: "x", Path: "/a/link"}),
 			in(&plan.Device{Path: "/a/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666}),
 			in(&plan.Workdir{Path: "/a/work"}),
+			in(&plan.Bind{Source: "/a", Inside: true, Dest: "/var/tmp"}),
 			in(&plan.OpenNull{}), in(&plan.Mask{Path: "/a/mark"}), in(&plan.ReadonlyPath{Path: "/a/c"}),
 		)
-		steps[len(steps)-1] = sh("cat /a/mark /evil0/mark /evil1/mark /../a/mark 2>/dev/null; true")
+		steps[len(steps)-1] = sh("cat /a/mark /var/tmp/mark /evil0/mark /evil1/mark /../a/mark 2>/dev/null; true")
 		res, err := launchSteps(t, launch.Options{}, steps...)
 		if err == nil {
 			worked++

@@ -118,7 +118,7 @@ func specErr(field, format string, args ...any) error {
 // system call is made, and the same arguments give an equal plan. The error
 // is a [*SpecError], or that of the seccomp room.
 func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
-	c := &compiler{spec: spec, host: host, o: o, next: regFree, trees: map[int]Reg{}}
+	c := &compiler{spec: spec, host: host, o: o, next: regFree, trees: map[int]Reg{}, places: map[int]Reg{}, devAt: -1}
 	if spec.Process == nil || len(spec.Process.Args) == 0 {
 		return Plan{}, specErr("process.args", "there is no command")
 	}
@@ -167,12 +167,13 @@ type compiler struct {
 	gids   []IDMapping
 
 	borrowed        []Step      // that fetch mounts from other mount namespaces
-	trees           map[int]Reg // mounts[i] whose source is opened before
+	trees           map[int]Reg // mounts[i] whose source is a tree that was opened before
+	places          map[int]Reg // mounts[i] whose source the runtime's side has opened
 	mapped          []mapped    // user namespaces that were made to map mounts
 	views           []Reg       // the same for the root's views
 	toSend          []Reg
 	dev             Reg // /dev made on the runtime's side, with its nodes
-	devAt           int // mounts[devAt] is that /dev
+	devAt           int // mounts[devAt] is that /dev, if any
 	hasPts          bool
 	readonlyDev     Cause // of a /dev that is read-only in the end
 	hasProc, hasSys bool  // their mounts are kept in registers
@@ -431,8 +432,13 @@ func (c *compiler) sources() error {
 	if err := c.idMappedSources(); err != nil {
 		return err
 	}
-	if err := c.devTree(); err != nil {
+	if err := c.findDev(); err != nil {
 		return err
+	}
+	if slices.Contains(c.fresh, abi.NSUser) {
+		if err := c.openSources(true); err != nil {
+			return err
+		}
 	}
 	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
 	return nil
@@ -483,14 +489,12 @@ func (c *compiler) idMappedSources() error {
 		if err != nil {
 			return err
 		}
-		if !opts.idmap {
+		if _, inside := c.insideRoot(m.Source); !opts.idmap || inside {
 			continue
 		}
-		t := OpenTree{Path: c.source(m.Source), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap, NS: c.joined}
-		if len(m.UIDMappings) > 0 {
-			if t.NS, err = c.mappedBy(i, m); err != nil {
-				return err
-			}
+		t := OpenTree{Path: c.source(m.Source), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap}
+		if t.NS, err = c.mappedBy(i, m); err != nil {
+			return err
 		}
 		if c.trees[i], err = tree(t, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
 			return err
@@ -499,8 +503,71 @@ func (c *compiler) idMappedSources() error {
 	return nil
 }
 
-// mappedBy gives the user namespace that has the mappings of a mount.
+// openSources opens the sources of bind mounts that a container with a user namespace has.
+// A path of /proc is left to the container's side: it may be a link to what its own process has, which
+// nothing but the kernel can follow.
+func (c *compiler) openSources(child bool) error {
+	if !c.isNew(abi.NSMount) || !c.userNS || !c.host.Privileged() {
+		return nil
+	}
+	var ops []*OpenSource
+	var causes []Cause
+	var send []Reg
+	for i, m := range c.spec.Mounts {
+		o, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		source := c.source(m.Source)
+		_, inside := c.insideRoot(m.Source)
+		if !o.bind || o.remount || o.idmap || inside || c.trees[i] != RegNone || source == "/proc" || strings.HasPrefix(source, "/proc/") {
+			continue
+		}
+		if c.places[i], err = c.reg(); err != nil {
+			return err
+		}
+		ops = append(ops, &OpenSource{Path: source, Out: c.places[i]})
+		causes = append(causes, c.cause(fmt.Sprintf("mounts[%d]", i)))
+		send = append(send, c.places[i])
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	why := because("root of a user namespace may not come to every source")
+	if child {
+		c.host1(&OpenHost{Child: true}, why, nil)
+		c.toSend = append(c.toSend, send...)
+	} else {
+		c.inside(&OpenHost{}, why, nil)
+		c.add(Container, &Sync{From: Container, What: "mount namespace made", FDs: []Reg{RegHost}}, why, nil)
+	}
+	for k, op := range ops {
+		c.host1(op, causes[k], nil)
+	}
+	if !child {
+		c.host1(&Sync{From: Runtime, What: "sources opened", FDs: send}, why, nil)
+	}
+	return nil
+}
+
+// insideRoot gives a path of the host as one of the container, where it is below root.path:
+// what mounts before have put there is meant, and links lead where they lead inside.
+func (c *compiler) insideRoot(p string) (string, bool) {
+	if c.o.Root != nil || c.spec.Root == nil || !c.isNew(abi.NSMount) {
+		return "", false
+	}
+	root := c.rootPath()
+	if p = c.source(p); root == "/" || (p != root && !strings.HasPrefix(p, root+"/")) {
+		return "", false
+	}
+	return path.Clean("/" + strings.TrimPrefix(p, root)), true
+}
+
+// mappedBy gives the user namespace that has the mappings of a mount; none is the container's new one.
 func (c *compiler) mappedBy(i int, m specs.Mount) (Reg, error) {
+	if len(m.UIDMappings) == 0 {
+		return c.joined, nil
+	}
 	uids, gids := mappings(m.UIDMappings), mappings(m.GIDMappings)
 	for _, have := range c.mapped {
 		if slices.Equal(have.uids, uids) && slices.Equal(have.gids, gids) {
@@ -578,6 +645,11 @@ func (c *compiler) enter() error {
 	setns(joins)
 	if len(c.late) > 0 {
 		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
+	}
+	if c.joined != RegNone {
+		if err := c.openSources(false); err != nil {
+			return err
+		}
 	}
 	// Before a fork, whose /proc/self is another.
 	c.plan.Steps = append(c.plan.Steps, c.borrowed...)

@@ -201,6 +201,9 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		m.Destination = "/" + m.Destination
 	}
 	dest := path.Clean(m.Destination)
+	if inside, ok := c.insideRoot(dest); ok {
+		dest = inside // as runc has it
+	}
 	if dest == "/" {
 		return specErr(field+".destination", "%q: the root is root.path, not a mount", m.Destination)
 	}
@@ -227,8 +230,11 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	if o.bind {
 		check.Type = ""
-		op := &Bind{Tree: c.trees[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
+		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
 		op.Out, op.Strict = c.keep(dest)
+		if err := c.fromInside(i, m, o, op); err != nil {
+			return err
+		}
 		c.inside(op, cause, check)
 		c.mounted = append(c.mounted, dest)
 		return nil
@@ -242,7 +248,10 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
 	op.Out, op.Strict = c.keep(dest)
 	switch {
-	case c.dev != RegNone && i == c.devAt:
+	case i == c.devAt:
+		if err := c.devTree(); err != nil {
+			return err
+		}
 		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true, Strict: true}, cause, check)
 		c.mounted = append(c.mounted, dest)
 		return nil
@@ -258,6 +267,36 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	c.inside(op, cause, check)
 	c.mounted = append(c.mounted, dest)
+	return nil
+}
+
+// fromInside has a bind mount whose source is in the root take it from there. A tree that is to be
+// id-mapped goes to the runtime's side for that.
+func (c *compiler) fromInside(i int, m specs.Mount, o mountOptions, op *Bind) error {
+	p, ok := c.insideRoot(m.Source)
+	if !ok {
+		return nil
+	}
+	cause := c.cause(fmt.Sprintf("mounts[%d]", i))
+	if !o.idmap {
+		op.Source, op.Inside = p, true
+		return nil
+	}
+	if len(m.UIDMappings) == 0 && c.joined == RegNone && c.forks() {
+		return specErr(fmt.Sprintf("mounts[%d].options", i), "idmap of a source in the root needs uidMappings where a pid namespace is joined")
+	}
+	var err error
+	if op.Tree, err = c.reg(); err != nil {
+		return err
+	}
+	c.inside(&OpenTree{Path: p, Inside: true, Recursive: o.recursive, Out: op.Tree}, cause, nil)
+	c.inside(&Sync{From: Container, What: "tree opened", FDs: []Reg{op.Tree}}, cause, nil)
+	ns, err := c.mappedBy(i, m)
+	if err != nil {
+		return err
+	}
+	c.host1(&IDMapTree{Tree: op.Tree, NS: ns, Recursive: o.recursive && o.ridmap}, cause, nil)
+	c.host1(&Sync{From: Runtime, What: "id-mapped"}, cause, nil)
 	return nil
 }
 
@@ -400,11 +439,10 @@ func (c *compiler) deviceList() []deviceStep {
 	return list
 }
 
-// devTree makes /dev on the runtime's side where the container has a user
-// namespace of its own and the caller is privileged: nodes that are made inside
-// would not work, and bound ones keep the host's owner. Only a tmpfs that the
-// spec mounts at /dev is made so.
-func (c *compiler) devTree() error {
+// findDev finds the mount of /dev that is to be made on the runtime's side: where the
+// container has a user namespace of its own and the caller is privileged, nodes that are made inside
+// would not work, and bound ones keep the host's owner. Only a tmpfs is made so.
+func (c *compiler) findDev() error {
 	if !c.isNew(abi.NSUser) || !c.host.Privileged() || !c.isNew(abi.NSMount) {
 		return nil
 	}
@@ -418,17 +456,48 @@ func (c *compiler) devTree() error {
 	if at < 0 || c.spec.Mounts[at].Type != "tmpfs" {
 		return nil
 	}
-	o, err := c.parseMount(at, c.spec.Mounts[at])
+	if c.devAt = at; at > 0 {
+		return nil
+	}
+	// Nothing is to be mounted before it: it comes with what is sent first.
+	if err := c.makeDev(); err != nil {
+		return err
+	}
+	c.toSend = append(c.toSend, c.dev)
+	return nil
+}
+
+// devTree has /dev made at its place in the order of mounts, which mountinfo shows: by when they
+// were made, not by when they were attached.
+func (c *compiler) devTree() error {
+	if c.dev != RegNone {
+		return nil
+	}
+	why := because("mounts are made in the order of config.json")
+	c.add(Container, &Sync{From: Container, What: "mounts before /dev made"}, why, nil)
+	if err := c.makeDev(); err != nil {
+		return err
+	}
+	c.host1(&Sync{From: Runtime, What: "/dev made", FDs: []Reg{c.dev}}, why, nil)
+	return nil
+}
+
+// makeDev makes /dev with its nodes.
+func (c *compiler) makeDev() error {
+	o, err := c.parseMount(c.devAt, c.spec.Mounts[c.devAt])
 	if err != nil {
 		return err
 	}
-	c.devAt = at
 	if c.dev, err = c.reg(); err != nil {
 		return err
 	}
 	o.attrs.Set &^= abi.MountAttrRdonly // which comes last
-	options := append(slices.Clone(c.mountLabel("tmpfs", o.data)), fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
-	c.host1(&NewMount{Type: "tmpfs", Source: c.spec.Mounts[at].Source, Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", at)), nil)
+	options := slices.Clone(c.mountLabel("tmpfs", o.data))
+	if !slices.ContainsFunc(options, isMode) {
+		options = append(options, "mode=755") // that of the image's is out of sight
+	}
+	options = append(options, fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
+	c.host1(&NewMount{Type: "tmpfs", Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", c.devAt)), nil)
 	for _, d := range c.deviceList() {
 		if strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			if err := c.device(d, c.dev); err != nil {
@@ -436,7 +505,6 @@ func (c *compiler) devTree() error {
 			}
 		}
 	}
-	c.toSend = append(c.toSend, c.dev)
 	return nil
 }
 

@@ -158,7 +158,7 @@ func (c *compiler) credentials() error {
 // held lists the registers of the container's side that may hold something of the
 // host or of the building, but for what the execve itself needs.
 func (c *compiler) held() []Reg {
-	list := []Reg{RegSelf, RegRoot, RegDev, RegPts, RegProc, RegNull, RegMaster, RegSlave, RegScratch, RegProcfs, RegSysfs, RegEmpty}
+	list := []Reg{RegSelf, RegRoot, RegDev, RegPts, RegProc, RegNull, RegMaster, RegSlave, RegScratch, RegProcfs, RegSysfs, RegEmpty, RegHost}
 	for r := regFree; r < c.next; r++ {
 		list = append(list, r)
 	}

@@ -151,7 +151,7 @@ func TestErrors(t *testing.T) {
 	wantSpecError(t, "another's id", decode(t, config(another)), userFacts(), Options{}, "linux.uidMappings", "privileges")
 
 	var many []string
-	for i := range 80 {
+	for i := range 220 {
 		many = append(many, fmt.Sprintf(`{"destination":"/m%d","type":"bind","source":"/m","options":["idmap"]}`, i))
 	}
 	wantSpecError(t, "more trees than registers", decode(t, config(userNS, `"mounts":[`+strings.Join(many, ",")+`]`)), rootFacts(), Options{}, "mounts", "registers")

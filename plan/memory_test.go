@@ -61,7 +61,7 @@ func TestMemory(t *testing.T) {
 		{&Sync{From: Container, FDs: []Reg{RegMaster}}, abi.CallSendmsg, 1, zeros(24) + "0100000000000000" + zeros(8) + "1400000000000000" + zeros(8) +
 			" 16:[" + zeros(8) + "0c00000000000000" + " 0:[01" + zeros(11) + "]]" +
 			" 32:[1400000000000000" + "01000000" + "01000000" + zeros(8) + "]"},
-		{&Sync{From: Runtime, FDs: []Reg{20, 21, 22}}, abi.CallRecvmsg, 1, zeros(24) + "0100000000000000" + zeros(8) + "2000000000000000" + zeros(8) +
+		{&Sync{From: Runtime, FDs: []Reg{30, 31, 32}}, abi.CallRecvmsg, 1, zeros(24) + "0100000000000000" + zeros(8) + "2000000000000000" + zeros(8) +
 			" 16:[" + zeros(8) + "0c00000000000000" + " 0:[" + zeros(12) + "]]" + " 32:[" + zeros(32) + "]"},
 		// execve(2): addresses, and a null one.
 		{&Exec{Args: []string{"a", "b"}, Env: []string{"C=d"}}, abi.CallExecve, 1, zeros(24) + " 0:[6100] 8:[6200]"},
@@ -88,22 +88,22 @@ func TestCallNumbers(t *testing.T) {
 		op   Op
 		text string
 	}{
-		{&Terminal{}, `ioctl(fd:master, 1074025521, [4 bytes])`},                                               // TIOCSPTLCK
-		{&Terminal{}, `ioctl(fd:master, 21569, 524546) = fd:slave`},                                            // TIOCGPTPEER
-		{&Terminal{}, `ioctl(fd:slave, 21518, 0)`},                                                             // TIOCSCTTY
-		{&Terminal{}, `dup3(fd:slave, 2, 0)`},                                                                  //
-		{&LoopbackUp{}, `socket(2, 524290, 0) = fd:96`},                                                        // AF_INET, SOCK_DGRAM|SOCK_CLOEXEC
-		{&Keyring{Ring: "r"}, `keyctl(1, "r", 0, 0, 0)  or ENOSYS, EDQUOT`},                                    // KEYCTL_JOIN_SESSION_KEYRING
-		{&AttachRoot{Tree: 20}, `fcntl(fd:20, 1030, 3) = fd:root`},                                             // F_DUPFD_CLOEXEC
-		{&DieWithParent{}, `prctl(1, 9, 0, 0, 0)`},                                                             // PR_SET_PDEATHSIG, SIGKILL
-		{&CloseFDs{First: 5}, `close_range(5, 0xffffffff, 4)`},                                                 // CLOSE_RANGE_CLOEXEC
-		{&Sync{From: Runtime}, `recvmsg(fd:sync, [1 addresses], 1073741824)`},                                  // MSG_CMSG_CLOEXEC
-		{&Sync{From: Container}, `sendmsg(fd:sync, [1 addresses], 16384)`},                                     // MSG_NOSIGNAL
-		{&Ambient{Caps: abi.Caps(abi.CapKill)}, `prctl(47, 2, 5, 0, 0)`},                                       // PR_CAP_AMBIENT_RAISE
-		{&Setns{NS: abi.NSUser, FD: 20}, `setns(fd:20, NEWUSER)`},                                              //
-		{&Unshare{New: []abi.Namespace{abi.NSPID, abi.NSMount}}, `unshare(NEWPID|NEWMOUNT)`},                   //
-		{&PivotRoot{Scratch: true}, `umount2(".", DETACH)`},                                                    //
-		{&Device{Path: "/a", Type: "b", Major: 8, Minor: 1, Mode: 0o640}, `mknodat(fd:96, "a", 060640, 2049)`}, //
+		{&Terminal{}, `ioctl(fd:master, 1074025521, [4 bytes])`},                                                // TIOCSPTLCK
+		{&Terminal{}, `ioctl(fd:master, 21569, 524546) = fd:slave`},                                             // TIOCGPTPEER
+		{&Terminal{}, `ioctl(fd:slave, 21518, 0)`},                                                              // TIOCSCTTY
+		{&Terminal{}, `dup3(fd:slave, 2, 0)`},                                                                   //
+		{&LoopbackUp{}, `socket(2, 524290, 0) = fd:224`},                                                        // AF_INET, SOCK_DGRAM|SOCK_CLOEXEC
+		{&Keyring{Ring: "r"}, `keyctl(1, "r", 0, 0, 0)  or ENOSYS, EDQUOT`},                                     // KEYCTL_JOIN_SESSION_KEYRING
+		{&AttachRoot{Tree: 30}, `fcntl(fd:30, 1030, 3) = fd:root`},                                              // F_DUPFD_CLOEXEC
+		{&DieWithParent{}, `prctl(1, 9, 0, 0, 0)`},                                                              // PR_SET_PDEATHSIG, SIGKILL
+		{&CloseFDs{First: 5}, `close_range(5, 0xffffffff, 4)`},                                                  // CLOSE_RANGE_CLOEXEC
+		{&Sync{From: Runtime}, `recvmsg(fd:sync, [1 addresses], 1073741824)`},                                   // MSG_CMSG_CLOEXEC
+		{&Sync{From: Container}, `sendmsg(fd:sync, [1 addresses], 16384)`},                                      // MSG_NOSIGNAL
+		{&Ambient{Caps: abi.Caps(abi.CapKill)}, `prctl(47, 2, 5, 0, 0)`},                                        // PR_CAP_AMBIENT_RAISE
+		{&Setns{NS: abi.NSUser, FD: 30}, `setns(fd:30, NEWUSER)`},                                               //
+		{&Unshare{New: []abi.Namespace{abi.NSPID, abi.NSMount}}, `unshare(NEWPID|NEWMOUNT)`},                    //
+		{&PivotRoot{Scratch: true}, `umount2(".", DETACH)`},                                                     //
+		{&Device{Path: "/a", Type: "b", Major: 8, Minor: 1, Mode: 0o640}, `mknodat(fd:224, "a", 060640, 2049)`}, //
 	} {
 		if text := rowsText(Lower(test.op, abi.ArchX86_64), abi.ArchX86_64); !strings.Contains(text, test.text+"\n") {
 			t.Errorf("%v: no %s in\n%s", test.op, test.text, text)

@@ -118,6 +118,7 @@ func (a *Asm) attach(tree, to Reg) {
 // user namespace, so that ids on disk are the ids inside.
 type OpenTree struct {
 	Path      string
+	Inside    bool // Path is one of the container, as it is by then
 	Recursive bool
 	IDMap     bool
 	IDMapTop  bool // map the mount at Path, and none below it
@@ -131,7 +132,7 @@ func (*OpenTree) Name() string { return "open_tree" }
 
 // String implements [Op].
 func (o *OpenTree) String() string {
-	s := "open_tree clone " + o.Path
+	s := words("open_tree clone", inside(o.Inside), o.Path)
 	if o.Recursive {
 		s += " recursive"
 	}
@@ -158,11 +159,34 @@ func treeFlags(recursive bool) uint64 {
 }
 
 func (o *OpenTree) lower(a *Asm) {
-	a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
+	if o.Inside {
+		a.openInside(o.Path, o.Recursive, o.Out)
+	} else {
+		a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
+	}
 	if o.IDMap {
 		a.idmap(o.Out, o.NS, o.Recursive && !o.IDMapTop)
 	}
 	a.setattr(o.Out, o.Attrs)
+}
+
+func inside(on bool) string {
+	if on {
+		return "the container's"
+	}
+	return ""
+}
+
+// openInside clones what the container has at a path, with the mounts that are there by now.
+func (a *Asm) openInside(p string, recursive bool, out Reg) {
+	at := a.tmp()
+	a.lookup(p, 0, at)
+	a.openAt(at, recursive, out)
+}
+
+// openAt clones the mount and the place in it that a register holds.
+func (a *Asm) openAt(at Reg, recursive bool, out Reg) {
+	a.call(abi.CallOpenTree, fd(at), a.str(""), num(treeFlags(recursive)|abi.AtEmptyPath)).into(out)
 }
 
 // idmap maps the tree by a user namespace.
@@ -179,6 +203,72 @@ func (a *Asm) idmap(tree, ns Reg, recursive bool) {
 	}
 	a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(flags), memArg(m), num(32))
 }
+
+// IDMapTree id-maps a detached tree that the container's side has opened, which has not
+// the right to do that.
+type IDMapTree struct {
+	Tree      Reg
+	NS        Reg  // as in [OpenTree]
+	Recursive bool // the mounts below as well
+}
+
+// Name implements [Op].
+func (*IDMapTree) Name() string { return "idmap" }
+
+// String implements [Op].
+func (t *IDMapTree) String() string {
+	s := "mount_setattr idmap " + t.Tree.String()
+	if t.Recursive {
+		s += " recursive"
+	}
+	if t.NS != RegNone {
+		s += " by " + t.NS.String()
+	}
+	return s
+}
+
+func (t *IDMapTree) lower(a *Asm) { a.idmap(t.Tree, t.NS, t.Recursive) }
+
+// OpenHost keeps the host's root directory as the container's mount namespace has it. Sources
+// of bind mounts are looked up below it: a mount of another namespace can not be cloned, and
+// of their own the container keeps the flags that its user namespace may not change.
+type OpenHost struct {
+	Child bool // on the runtime's side, for the container's first process
+}
+
+// Name implements [Op].
+func (*OpenHost) Name() string { return "open host" }
+
+// String implements [Op].
+func (o *OpenHost) String() string {
+	if o.Child {
+		return "open the container's / = " + RegHost.String()
+	}
+	return "open / = " + RegHost.String()
+}
+
+func (o *OpenHost) lower(a *Asm) {
+	dir, name := cwd(), "/"
+	if o.Child {
+		dir, name = fd(RegChildProc), "root"
+	}
+	a.call(abi.CallOpenat, dir, a.str(name), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegHost)
+}
+
+// OpenSource opens the source of a bind mount on the runtime's side: root of a user namespace
+// may not come to all that the caller may.
+type OpenSource struct {
+	Path string
+	Out  Reg
+}
+
+// Name implements [Op].
+func (*OpenSource) Name() string { return "open source" }
+
+// String implements [Op].
+func (o *OpenSource) String() string { return fmt.Sprintf("open %s = %s", o.Path, o.Out) }
+
+func (o *OpenSource) lower(a *Asm) { a.lookupBelow(RegHost, o.Path, 0, o.Out) }
 
 // BorrowMount clones a mount of another mount namespace into a detached one: setns(2),
 // open_tree(2), and setns back. The kernel clones only what is mounted where the caller
@@ -511,10 +601,12 @@ func (a *Asm) propagate(tree Reg, mode string) {
 }
 
 // Bind puts a file or directory of the host into the container. The tree was
-// opened by an [OpenTree] before, or is cloned from Source here.
+// opened by an [OpenTree] before, or is cloned here: from what an [OpenSource] has opened, or from Source.
 type Bind struct {
 	Tree      Reg
+	From      Reg
 	Source    string
+	Inside    bool // Source is a path of the container, as it is by then
 	Dest      string
 	Recursive bool
 	Attrs     Attrs
@@ -531,9 +623,9 @@ func (*Bind) Name() string { return "bind" }
 
 // String implements [Op].
 func (b *Bind) String() string {
-	from := b.Source
-	if b.Tree != RegNone {
-		from = words(b.Tree.String(), from)
+	from := words(inside(b.Inside), b.Source)
+	if held := max(b.Tree, b.From); held != RegNone {
+		from = words(held.String(), from)
 	}
 	s := fmt.Sprintf("bind %s on %s", from, b.Dest)
 	if b.Recursive {
@@ -547,15 +639,23 @@ func (b *Bind) String() string {
 }
 
 func (b *Bind) lower(a *Asm) {
-	if b.Strict {
-		a.resolve |= abi.ResolveNoSymlinks
-	}
 	tree := b.Tree
 	if tree == RegNone {
 		if tree = b.Out; tree == RegNone {
 			tree = a.tmp()
 		}
-		a.call(abi.CallOpenTree, cwd(), a.str(b.Source), num(treeFlags(b.Recursive))).into(tree)
+		switch {
+		case b.From != RegNone:
+			a.openAt(b.From, b.Recursive, tree)
+			a.close(b.From) // a limit of open files may come before the end
+		case b.Inside:
+			a.openInside(b.Source, b.Recursive, tree)
+		default:
+			a.call(abi.CallOpenTree, cwd(), a.str(b.Source), num(treeFlags(b.Recursive))).into(tree)
+		}
+	}
+	if b.Strict {
+		a.resolve |= abi.ResolveNoSymlinks
 	}
 	if b.Tree != RegNone && b.Out != RegNone {
 		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(b.Out) // F_DUPFD_CLOEXEC
@@ -575,7 +675,7 @@ func (b *Bind) lower(a *Asm) {
 	a.attach(tree, to)
 	a.propagate(tree, b.Mode)
 	if b.Tree != RegNone && !b.Dir { // a /dev that was made may be asked for twice
-		a.close(b.Tree) // a limit of open files may come before the end
+		a.close(b.Tree) // as above
 	}
 }
 

@@ -118,16 +118,17 @@ const (
 	RegCgroup        // runtime: the container's cgroup, where the clone is to start in it
 	RegStart         // both: where a created container waits for its start
 	RegEmpty         // container: what covers masked directories
+	RegHost          // both: the host's root, in the container's mount namespace
 	RegStarted       // both: where it says that it started, by closing it, or why it could not
 	regFree          // the first that Compile gives out
-	regTemp      Reg = 96
+	regTemp      Reg = 224
 	// NumRegs is how many registers a side has.
-	NumRegs = 112
+	NumRegs = 240
 )
 
 // String returns the register as texts show it: "fd:root", "fd:14".
 func (r Reg) String() string {
-	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup", "start", "empty", "started"}
+	names := [...]string{"none", "sync", "childproc", "pidfd", "self", "root", "dev", "pts", "proc", "null", "master", "slave", "scratch", "stub", "procfs", "sysfs", "cgroup", "start", "empty", "host", "started"}
 	if int(r) < len(names) {
 		return "fd:" + names[r]
 	}

@@ -1,0 +1,147 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// mapped gives a container a user namespace of its own, and the root of a bundle to it.
+func mapped(t testing.TB, dir string, s *specs.Spec) {
+	t.Helper()
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+	root := filepath.Join(dir, "rootfs")
+	err := filepath.WalkDir(root, func(name string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(name, 100000, 100000))
+	})
+	if err := errors.Join(err, os.Chmod(dir, 0o755), os.Chmod(root, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func bindMount(source, dest string, options ...string) specs.Mount {
+	return specs.Mount{Destination: dest, Type: "bind", Source: source, Options: append(options, "rbind")}
+}
+
+// files makes files with their directories: path to text.
+func files(t testing.TB, list map[string]string) {
+	t.Helper()
+	for name, text := range list {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A source in the root is what the mounts before have put there, and no link in it leads
+// out; a destination may be given by its path on the host.
+func TestSourcesInRoot(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	files(t, map[string]string{host + "/a/x/file": "of a\n", host + "/b/file": "of b\n", host + "/mark": "of the host\n"})
+	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+	for _, userNS := range []bool{false, true} {
+		for _, idmap := range []bool{false, true} {
+			name := fmt.Sprintf("user namespace %v, idmap %v", userNS, idmap)
+			again := func(source, dest string) specs.Mount {
+				m := bindMount(source, dest)
+				if idmap {
+					m.Options, m.UIDMappings, m.GIDMappings = append(m.Options, "idmap"), ids, ids
+				}
+				return m
+			}
+			s := base("cat /mnt/file /final/x/file /seen; ls /final")
+			dir := bundle(t, s)
+			root := filepath.Join(dir, "rootfs")
+			files(t, map[string]string{root + "/mnt/below": "", root + "/inside/mark": "of the image\n"})
+			for link, target := range map[string]string{"link": "/mnt", "out": host, "up": strings.Repeat("../", 20) + host[1:], "one": "/inside/mark"} {
+				if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Mounts = append(s.Mounts, bindMount(host+"/a", "/mnt"), bindMount(host+"/b", root+"/mnt/x"), again(root+"/link", root+"/final"), bindMount(host+"/b", "/mnt"))
+			s.Mounts = append(s.Mounts, again(root+"/one", "/seen"))
+			if userNS {
+				mapped(t, dir, s)
+			}
+			write(t, dir, s)
+			if out, stderr, code := run(t, dir); out != "of b\nof b\nof the image\nx\n" || code != 0 {
+				t.Errorf("%s: code %d: %q: %s", name, code, out, stderr)
+			}
+			for _, source := range []string{"/out", "/out/mark", "/up/mark"} {
+				s.Mounts = append(s.Mounts[:1:1], again(root+source, "/seen"))
+				write(t, dir, s)
+				refused(t, dir, "config.json mounts[1]", "ENOENT")
+			}
+		}
+	}
+}
+
+// The mounts are made in the order of config.json, with /dev at its place: as mountinfo lists them.
+func TestMountOrder(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for _, userNS := range []bool{false, true} {
+		s := base("cut -d' ' -f5 /proc/self/mountinfo | tr '\n' ' '; echo >/dev/null && stat -c '%t:%T %u' /dev/zero; stat -c %a /dev")
+		tmpfs := func(dest string) specs.Mount { return specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs"} }
+		dev := tmpfs("/dev")
+		dev.Options = []string{"mode=755", "ro"}
+		s.Mounts = append(s.Mounts, tmpfs("/run"), dev, tmpfs("/dev/shm"), tmpfs("/tmp"))
+		dir := bundle(t, s)
+		if userNS {
+			mapped(t, dir, s)
+			write(t, dir, s)
+		}
+		if out, stderr, code := run(t, dir); out != "/ /proc /run /dev /dev/shm /tmp 1:5 0\n755\n" || code != 0 {
+			t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
+		}
+	}
+}
+
+// What only the host's root comes to can be mounted in a user namespace, new or joined.
+func TestClosedSources(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	files(t, map[string]string{host + "/closed/dir/file": "within\n", host + "/theirs/one": "one\n"})
+	if err := errors.Join(os.Chmod(host+"/closed", 0o700), os.Chown(host+"/theirs", 7, 8), os.Chmod(host+"/theirs", 0o700), os.Symlink("/"+host[1:]+"/closed/dir", host+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	s := base("sleep 100")
+	dir := bundle(t, s)
+	mapped(t, dir, s)
+	s.Mounts = append(s.Mounts, bindMount(host+"/closed/dir", "/a"), bindMount(host+"/theirs/one", "/b", "ro"), bindMount(host+"/link", "/c"), bindMount("/proc/version", "/d"))
+	write(t, dir, s)
+	p := newPlace(t)
+	p.good("run", "-d", "-b", dir, "c")
+	defer p.good("delete", "-f", "c")
+	const seen = "cat /a/file /b /c/file; echo x 2>/dev/null >/b || echo ro; grep -c Linux /d"
+	if out := p.good("exec", "c", "sh", "-c", seen); out != "within\none\nwithin\nro\n1\n" {
+		t.Errorf("%q", out)
+	}
+	// The same in a second container, which joins the first one's.
+	s.Process.Args[2] = seen
+	s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+	ns := s.Linux.Namespaces
+	ns[len(ns)-1].Path = fmt.Sprintf("/proc/%d/ns/user", p.state("c").Pid)
+	write(t, dir, s)
+	if out := p.good("run", "-b", dir, "d"); out != "within\none\nwithin\nro\n1\n" {
+		t.Errorf("joined: %q", out)
+	}
+	s.Mounts = append(s.Mounts, bindMount(host+"/none", "/e"))
+	write(t, dir, s)
+	refused(t, dir, "config.json mounts[5]", "there is no "+host+"/none on the host")
+}
