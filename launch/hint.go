@@ -26,6 +26,9 @@ func hint(e *Error) string {
 		if e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
 			return "the file system of this source in the root (or of a mount below it) cannot be id-mapped"
 		}
+		if errno == syscall.EPERM {
+			return "this source in the root, or a mount below it, is id-mapped already"
+		}
 	case *plan.Bind:
 		if (errno == syscall.ENOTDIR && e.Call == "openat2") || (errno == syscall.EINVAL && e.Call == "move_mount") {
 			return "a file goes on a file, and a directory on a directory"

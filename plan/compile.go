@@ -553,7 +553,8 @@ func (c *compiler) openSources(child bool) error {
 // insideRoot gives a path of the host as one of the container, where it is below root.path:
 // what mounts before have put there is meant, and links lead where they lead inside.
 func (c *compiler) insideRoot(p string) (string, bool) {
-	if c.o.Root != nil || c.spec.Root == nil || !c.isNew(abi.NSMount) {
+	// An id-mapped root could not be mapped once more.
+	if c.o.Root != nil || c.o.IDMapRoot || c.spec.Root == nil || !c.isNew(abi.NSMount) {
 		return "", false
 	}
 	root := c.rootPath()

@@ -473,7 +473,7 @@ func (c *compiler) devTree() error {
 	if c.dev != RegNone {
 		return nil
 	}
-	why := because("mounts are made in the order of config.json")
+	why := c.cause(fmt.Sprintf("mounts[%d]", c.devAt))
 	c.add(Container, &Sync{From: Container, What: "mounts before /dev made"}, why, nil)
 	if err := c.makeDev(); err != nil {
 		return err
@@ -497,7 +497,7 @@ func (c *compiler) makeDev() error {
 		options = append(options, "mode=755") // that of the image's is out of sight
 	}
 	options = append(options, fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
-	c.host1(&NewMount{Type: "tmpfs", Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", c.devAt)), nil)
+	c.host1(&NewMount{Type: "tmpfs", Source: c.spec.Mounts[c.devAt].Source, Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", c.devAt)), nil)
 	for _, d := range c.deviceList() {
 		if strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			if err := c.device(d, c.dev); err != nil {
