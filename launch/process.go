@@ -113,3 +113,13 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	}
 	return err
 }
+
+// Adopt makes a Process of a child of this one that [Run] did not clone: one that another child made in
+// its own place, CLONE_PARENT.
+func Adopt(pid int) (*Process, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	return &Process{PID: pid, pidfd: pidfd, stop: func() bool { return false }}, nil
+}

@@ -183,13 +183,12 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 func (c *Container) Delete(ctx context.Context, force bool) error {
 	var config *specs.Spec
 	err := c.locked(func() error {
-		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating {
-			if !force {
-				return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)
-			}
-			if err := c.end(); err != nil {
-				return err
-			}
+		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating && !force {
+			return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)
+		}
+		// Whoever made one that is being created held the lock, and is gone; what it was making may be there.
+		if err := c.end(); err != nil {
+			return err
 		}
 		// One that was killed while it was made has none.
 		config, _ = c.Spec()
@@ -209,6 +208,14 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 		c.poststop(ctx, config)
 	}
 	return err
+}
+
+// deleteEnded takes away a container that this process waited for, unless another command was first.
+func (c *Container) deleteEnded(ctx context.Context) error {
+	if err := c.Delete(context.WithoutCancel(ctx), true); !errors.Is(err, ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for

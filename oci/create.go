@@ -153,6 +153,9 @@ func (c *Container) note(b *Bundle, g *group) error {
 		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
 		OwnPIDs: slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
 	}
+	if p := b.Spec.Process; p == nil || !p.Terminal {
+		c.state.Stdio = streamPipes()
+	}
 	if err := c.write("config.json", b.JSON); err != nil {
 		return err
 	}
@@ -433,7 +436,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 	}
 	code, err := attend(proc)
 	if !o.Keep {
-		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
+		err = errors.Join(err, c.deleteEnded(ctx))
 	}
 	return code, err
 }

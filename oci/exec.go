@@ -145,6 +145,10 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 			spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
 		}
 	}
+	if c.state.NewTime {
+		n := specs.LinuxNamespace{Type: specs.TimeNamespace, Path: "/proc/" + strconv.Itoa(c.state.PID) + "/ns/time"}
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
+	}
 	facts, err := host.Read(needs(spec))
 	if err != nil {
 		return plan.Plan{}, err

@@ -127,7 +127,10 @@ type record struct {
 	Systemd   *string           `json:"systemd,omitempty"` // linux.cgroupsPath, where systemd makes the cgroup
 	OwnPIDs   bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
 	Annotated map[string]string `json:"annotations,omitempty"`
-	Covers    *covered          `json:"covers,omitempty"` // where the root is built in place
+	Covers    *covered          `json:"covers,omitempty"`    // where the root is built in place
+	Stdio     []string          `json:"stdio,omitempty"`     // the pipes among the first three descriptors at its creation: "pipe:[INODE]"
+	Restoring bool              `json:"restoring,omitempty"` // PID is CRIU's, or of a process that CRIU has not finished
+	NewTime   bool              `json:"newTime,omitempty"`   // CRIU made it a time namespace that config.json has not
 }
 
 // validID reports whether an id can be the name of a directory: letters, digits and "_+-.".
@@ -342,6 +345,9 @@ func (c *Container) Status() specs.ContainerState {
 		return specs.StateStopped
 	}
 	defer p.close()
+	if c.state.Restoring {
+		return specs.StateCreating
+	}
 	if c.frozen() {
 		return StatusPaused
 	}

@@ -47,7 +47,7 @@ type verb struct {
 
 // verbs returns all of them, in the order of a container's life.
 func verbs() []verb {
-	return []verb{createVerb, startVerb, runVerb, execVerb, stateVerb, listVerb, killVerb, deleteVerb, pauseVerb, resumeVerb, updateVerb, eventsVerb, psVerb, specVerb, featuresVerb, explainVerb}
+	return []verb{createVerb, startVerb, runVerb, execVerb, stateVerb, listVerb, killVerb, deleteVerb, pauseVerb, resumeVerb, checkpointVerb, restoreVerb, updateVerb, eventsVerb, psVerb, specVerb, featuresVerb, explainVerb}
 }
 
 func main() {

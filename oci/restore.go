@@ -1,0 +1,590 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci/criu"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// RestoreOptions are those of [Runtime.Restore].
+type RestoreOptions struct {
+	ImageOptions
+	ProcessOptions
+	Detach          bool   // return when the processes run
+	LSMProfile      string // TYPE:NAME, in the place of the profile that was dumped
+	LSMMountContext string // for mounts that have one
+}
+
+// oldestLSM is the version of CRIU that can take another profile.
+const oldestLSM = 31600
+
+// A restoring is a container on its way out of an image.
+type restoring struct {
+	c     *Container
+	o     *RestoreOptions
+	image image
+	group *group
+	plan  plan.Plan
+	spec  *specs.Spec
+
+	ctx     context.Context
+	opts    *criu.Opts
+	extra   []*os.File    // for CRIU, from criu.FirstFD
+	master  *os.File      // of the container's terminal, where it is this process's to copy
+	release chan struct{} // closed when the thread that started CRIU may end
+}
+
+// Restore makes a container of a bundle and an image that [Container.Checkpoint] wrote. Unless it is detached it waits for its
+// end, with this process's streams and signals, takes it away and returns its exit code. On an error
+// nothing is left of it.
+func (r *Runtime) Restore(ctx context.Context, id string, b *Bundle, o RestoreOptions) (int, error) {
+	x, err := r.restore(ctx, id, b, &o)
+	if x != nil {
+		defer close(x.release)
+	}
+	if err != nil || o.Detach {
+		return 0, err
+	}
+	proc, err := launch.Adopt(x.c.state.PID)
+	if err != nil {
+		return 0, err
+	}
+	proc.Master = x.master
+	code, err := attend(proc)
+	return code, errors.Join(err, x.c.deleteEnded(ctx))
+}
+
+// restore is Restore up to the moment when the processes run.
+func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreOptions) (x *restoring, err error) {
+	if err := checkConsole(b.Spec.Process, o.ProcessOptions, o.Detach); err != nil {
+		return nil, err
+	}
+	x = &restoring{o: o, ctx: ctx, spec: b.withHome(), release: make(chan struct{})}
+	x.image.log = "restore.log"
+	defer x.close()
+	if err := o.openDirs(&x.image, false); err != nil {
+		return x, err
+	}
+	if x.opts, err = o.opts(&x.image, b.Spec.Annotations); err != nil {
+		return x, err
+	}
+	facts, err := host.Read(b.Needs())
+	if err != nil {
+		return x, err
+	}
+	if x.c, err = r.reserve(id); err != nil {
+		return x, err
+	}
+	defer x.c.unlock()
+	x.c.config = x.spec
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.undo())
+		}
+	}()
+	if x.plan, x.group, err = r.compile(id, x.spec, facts, plan.Options{Bundle: b.Dir, ID: id, Foreground: !o.Detach}); err != nil {
+		return x, err
+	}
+	for _, w := range x.plan.Warnings {
+		r.warn(w)
+	}
+	if err := x.c.note(b, x.group); err != nil {
+		return x, err
+	}
+	if err := x.options(); err != nil {
+		return x, err
+	}
+	if err := x.begin(); err != nil {
+		return x, err
+	}
+	if err := x.image.ask(ctx, r); err != nil {
+		return x, err
+	}
+	if x.image.version < oldestLSM && (o.LSMProfile != "" || o.LSMMountContext != "") {
+		return x, errors.New("--lsm-profile and --lsm-mount-context require at least CRIU 3.16")
+	}
+	if o.LazyPages {
+		if err := x.image.want(ctx, criu.Features{LazyPages: true}); err != nil {
+			return x, err
+		}
+	}
+	if err := x.enterGroup(); err != nil {
+		return x, err
+	}
+	if err := x.image.do(ctx, r, criu.Request{Type: criu.Restore, Opts: x.opts}, x.notice); err != nil {
+		return x, err
+	}
+	if x.c.state.Restoring {
+		return x, errors.New("criu says that the container is restored, and has not said which process that is")
+	}
+	if o.PIDFile != "" {
+		return x, writePIDFile(o.PIDFile, x.c.state.PID)
+	}
+	return x, nil
+}
+
+// close closes what is of use until the processes run.
+func (x *restoring) close() {
+	x.image.close()
+	if x.group != nil {
+		x.group.Close()
+	}
+	for _, f := range x.extra {
+		f.Close()
+	}
+}
+
+// undo ends and removes what there is of the container.
+func (x *restoring) undo() error {
+	if x.image.session != nil {
+		x.image.session.Kill()
+	}
+	if x.master != nil {
+		x.master.Close()
+		x.master = nil
+	}
+	ctx := context.WithoutCancel(x.ctx)
+	err := x.c.end()
+	if x.group == nil || x.group.made || x.c.state.Systemd != nil {
+		err = errors.Join(err, x.c.removeGroup(ctx))
+	}
+	if op := plan.RemoveResctrlOf(x.spec, x.c.ID); op != nil {
+		err = errors.Join(err, removeResctrl(op))
+	}
+	if x.c.state.PID != 0 {
+		x.c.poststop(ctx, x.c.config)
+	}
+	return errors.Join(err, x.c.remove())
+}
+
+// options fills in what depends on the bundle.
+func (x *restoring) options() error {
+	o := x.opts
+	o.Sibling, o.EvasiveDevices = true, true
+	o.LSMProfile, o.LSMMountContext = x.o.LSMProfile, x.o.LSMMountContext
+	if x.ownMounts() {
+		o.Root = filepath.Join(x.c.dir, "criu-root")
+	}
+	if err := x.namespaces(); err != nil {
+		return err
+	}
+	if err := x.mounts(); err != nil {
+		return err
+	}
+	return x.streams()
+}
+
+// ownMounts reports whether the container has a mount namespace that is to be made.
+func (x *restoring) ownMounts() bool {
+	for _, n := range namespaces(x.spec) {
+		if n.Type == specs.MountNamespace {
+			return n.Path == ""
+		}
+	}
+	return false
+}
+
+// namespaces are those that are joined: what the image calls external by descriptor, the others by their path.
+func (x *restoring) namespaces() error {
+	for _, n := range outsideNamespaces(x.spec) {
+		f, err := os.OpenFile(n.path, os.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("the %s namespace of config.json has to be there: %w", n.name, err)
+		}
+		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: n.key, FD: criu.FirstFD + len(x.extra)})
+		x.extra = append(x.extra, f)
+	}
+	for _, n := range namespaces(x.spec) {
+		switch {
+		case n.Path == "" || n.Type == specs.NetworkNamespace || n.Type == specs.PIDNamespace:
+		case n.Type == specs.CgroupNamespace:
+			return errors.New("linux.namespaces: CRIU cannot restore into a cgroup namespace that is there: take its path out")
+		default:
+			name := string(n.Type)
+			if n.Type == specs.MountNamespace {
+				name = "mnt"
+			}
+			x.opts.Join = append(x.opts.Join, criu.Join{NS: name, File: n.Path})
+		}
+	}
+	return nil
+}
+
+// mounts are what CRIU is to bind where the image has a mount that is not CRIU's to make.
+func (x *restoring) mounts() error {
+	binds, err := boundMounts(x.plan)
+	if err != nil {
+		return err
+	}
+	ours, err := readMounts("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	masks := false
+	for _, b := range binds {
+		if b.mask {
+			masks = true
+			continue
+		}
+		x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.dest, Name: b.source})
+		if !b.recursive {
+			continue
+		}
+		for _, rest := range below(ours, b.source) {
+			x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.dest + rest, Name: strings.TrimSuffix(b.source, "/") + rest})
+		}
+	}
+	if masks {
+		x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: nullDevice, Name: nullDevice})
+	}
+	return nil
+}
+
+// streams has this process's streams take the place of the pipes that were the container's.
+func (x *restoring) streams() error {
+	const most = 64 << 10
+	data, err := readAt(x.image.dir, descriptorsFile, most)
+	if err != nil {
+		return fmt.Errorf("--image-path: %w: is it the image of a container?", err)
+	}
+	var list []string
+	if err := json.Unmarshal(data, &list); err != nil {
+		return fmt.Errorf("--image-path: %s: %w", filepath.Join(x.image.dir.Name(), descriptorsFile), err)
+	}
+	for fd, s := range list[:min(len(list), firstFile)] {
+		if strings.HasPrefix(s, "pipe:[") {
+			x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: s, FD: fd})
+		}
+	}
+	if len(list) <= firstFile {
+		return nil
+	}
+	for _, s := range list[firstFile:] {
+		name, null := strings.CutSuffix(s, nullSuffix)
+		if !strings.HasPrefix(name, "file[") {
+			continue
+		}
+		// A stream that can be written to: the container may have several of one file.
+		if null {
+			f, err := os.OpenFile(nullDevice, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: criu.FirstFD + len(x.extra)})
+			x.extra = append(x.extra, f)
+			continue
+		}
+		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: 1})
+	}
+	return nil
+}
+
+// begin starts CRIU, for a container with mounts of its own in a mount namespace of its own: what is mounted for it is
+// gone with it, however it ends. The thread stays, since a process that was dumped with the wish to die with its parent's
+// thread has that one for it now.
+func (x *restoring) begin() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: it ends with this function
+		started <- func() error {
+			if x.opts.Root != "" {
+				if err := x.makeRoot(); err != nil {
+					return err
+				}
+			}
+			var err error
+			x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
+			return err
+		}()
+		<-x.release
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	// From here on another command can end it.
+	return x.adopt(x.image.session.PID(), true)
+}
+
+// adopt notes the process by which the container can be ended.
+func (x *restoring) adopt(pid int, restoring bool) error {
+	p := openProcess(pid)
+	if p == nil {
+		return fmt.Errorf("process %d went away", pid)
+	}
+	defer p.close()
+	x.c.state.PID, x.c.state.Begun, x.c.state.Restoring = pid, p.begun, restoring
+	return x.c.save()
+}
+
+// makeRoot mounts the container's root where CRIU can pivot into it, in a mount namespace of the calling thread.
+func (x *restoring) makeRoot() error {
+	if err := unix.Mkdir(x.opts.Root, 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: x.opts.Root, Err: err}
+	}
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w: CRIU needs root", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private propagation: %w", err)
+	}
+	// A first time for the places of mounts, which CRIU does not make, then clean.
+	if err := x.attachRoot(x.makePlaces); err != nil {
+		return err
+	}
+	if err := unix.Unmount(x.opts.Root, unix.MNT_DETACH); err != nil {
+		return &os.PathError{Op: "umount", Path: x.opts.Root, Err: err}
+	}
+	return x.attachRoot(func(int) error { return nil })
+}
+
+// attachRoot mounts the root, and has f look at it.
+func (x *restoring) attachRoot(f func(root int) error) error {
+	if err := attachTree(x.c.state.Rootfs, unix.AT_FDCWD, x.opts.Root); err != nil {
+		return fmt.Errorf("config.json root.path: %w", err)
+	}
+	root, err := unix.Open(x.opts.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: x.opts.Root, Err: err}
+	}
+	defer unix.Close(root)
+	return f(root)
+}
+
+// attachTree binds source with all below it, to the path below dir, or to dir itself for an empty one.
+func attachTree(source string, dir int, path string) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: source, Err: err}
+	}
+	defer unix.Close(tree)
+	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
+	if path == "" {
+		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
+	}
+	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", dir, path, flags))
+}
+
+// makePlaces makes what mounts of the container are mounted on, where the root has it not: as at a creation. What lies in
+// another file system of the container is in the image.
+func (x *restoring) makePlaces(root int) error {
+	var fresh []string // places of file systems that come out of the image
+	covered := func(dest string) bool {
+		for _, f := range fresh {
+			if dest == f || strings.HasPrefix(dest, strings.TrimSuffix(f, "/")+"/") {
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range x.plan.Steps {
+		source, dest, own := "", "", false
+		switch op := s.Op.(type) {
+		case *plan.Mount:
+			dest, own = op.Dest, true
+		case *plan.Bind:
+			source, dest, own = op.Source, op.Dest, op.Source == ""
+		}
+		if dest = filepath.Clean("/" + dest); dest == "/" || covered(dest) {
+			continue
+		}
+		if err := makePlace(root, dest, source); err != nil {
+			return fmt.Errorf("%s: %w", s.Cause.String(), err)
+		}
+		if own {
+			fresh = append(fresh, dest)
+		}
+	}
+	return nil
+}
+
+// makePlace makes a path below root, a directory unless source is something else, and binds source there, for
+// mounts inside of it.
+func makePlace(root int, dest, source string) error {
+	dir := true
+	if source != "" {
+		st, err := os.Stat(source)
+		if err != nil {
+			return err
+		}
+		dir = st.IsDir()
+	}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	at, err := unix.Openat2(root, ".", &how)
+	if err != nil {
+		return os.NewSyscallError("openat2", err)
+	}
+	defer func() { unix.Close(at) }()
+	parts := strings.Split(strings.TrimPrefix(dest, "/"), "/")
+	for i, name := range parts {
+		path := strings.Join(parts[:i+1], "/")
+		next, err := unix.Openat2(root, path, &how)
+		if err == unix.ENOENT {
+			if i+1 == len(parts) && !dir {
+				err = makeFile(at, name)
+			} else {
+				err = unix.Mkdirat(at, name, 0o755)
+			}
+			if err == nil {
+				next, err = unix.Openat2(root, path, &how)
+			}
+		}
+		if err != nil {
+			return &os.PathError{Op: "make the place of a mount", Path: "/" + path, Err: err}
+		}
+		unix.Close(at)
+		at = next
+	}
+	if source == "" {
+		return nil
+	}
+	return attachTree(source, at, "")
+}
+
+func makeFile(dir int, name string) error {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o755)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// enterGroup makes the container's cgroup and puts CRIU there, with whatever it restores.
+func (x *restoring) enterGroup() error {
+	g := x.group
+	if g == nil {
+		return nil
+	}
+	apply := func() error {
+		notices, err := g.Apply(g.limits)
+		for _, n := range notices {
+			x.c.runtime.warn(n)
+		}
+		return err
+	}
+	if err := g.Create(g.limits); err != nil {
+		return err
+	}
+	g.made = true
+	pid := x.image.session.PID()
+	if g.bus == nil {
+		if err := apply(); err != nil {
+			return err
+		}
+	}
+	if err := g.Join(pid, ""); err != nil {
+		return err
+	}
+	if uid := owner(x.spec); uid != nil {
+		if err := g.Delegate(int(*uid)); err != nil {
+			return err
+		}
+	}
+	if g.bus != nil {
+		if err := apply(); err != nil {
+			return err
+		}
+	}
+	x.c.state.Cgroups = g.Paths() // without those that could not be made
+	for _, n := range g.Notices() {
+		x.c.runtime.warn(n)
+	}
+	var err error
+	if x.opts.CgroupRoots, err = cgroupsOf(pid); err != nil {
+		return err
+	}
+	return x.c.save()
+}
+
+// cgroupsOf is where a process counts: proc_pid_cgroup(5).
+func cgroupsOf(pid int) (list []criu.CgroupRoot, err error) {
+	data, err := host.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		for _, controller := range strings.Split(f[1], ",") {
+			list = append(list, criu.CgroupRoot{Controller: controller, Path: f[2]})
+		}
+	}
+	return list, nil
+}
+
+// notice does what is to be done at a stage of a restore.
+func (x *restoring) notice(n criu.Notice) error {
+	if n.PID > 0 && n.PID != x.c.state.PID {
+		if err := x.adopt(n.PID, true); err != nil {
+			return err
+		}
+	}
+	switch n.Script {
+	case "setup-namespaces":
+		for _, point := range []string{"prestart", "createRuntime"} {
+			for _, h := range plan.Hooks(x.spec, point) {
+				if err := x.c.runHook(x.ctx, h, n.PID); err != nil {
+					return err
+				}
+			}
+		}
+	case "orphan-pts-master":
+		return x.terminal(n.FDs)
+	case "post-restore":
+		if n.PID <= 0 {
+			return errors.New("criu: it restored no process")
+		}
+		x.c.state.NewTime = x.inNewTime(n.PID)
+		return x.adopt(n.PID, false)
+	}
+	return nil
+}
+
+// inNewTime reports whether CRIU has put a process into a time namespace that its configuration has not: its clocks
+// are to go on where they were.
+func (x *restoring) inNewTime(pid int) bool {
+	for _, n := range namespaces(x.spec) {
+		if n.Type == specs.TimeNamespace {
+			return false
+		}
+	}
+	theirs, err1 := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/time")
+	ours, err2 := os.Readlink("/proc/self/ns/time")
+	return err1 == nil && err2 == nil && theirs != ours
+}
+
+// terminal takes the master side of the container's terminal.
+func (x *restoring) terminal(fds []int) error {
+	if len(fds) == 0 {
+		return errors.New("criu: the message with the terminal has no descriptor")
+	}
+	if x.o.ConsoleSocket != "" {
+		if err := sendFD(x.o.ConsoleSocket, "orphan-pts-master", fds[0]); err != nil {
+			return fmt.Errorf("console socket: %w", err)
+		}
+		return nil
+	}
+	if x.o.Detach || x.master != nil {
+		return nil // nobody is there to have it
+	}
+	fd, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return os.NewSyscallError("dup", err)
+	}
+	x.master = os.NewFile(uintptr(fd), "orphan-pts-master")
+	return nil
+}
