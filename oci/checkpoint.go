@@ -377,17 +377,29 @@ func (c *Container) freezer() string {
 // dumpNotice does what is to be done at a stage of a dump.
 func (c *Container) dumpNotice(n criu.Notice, m *image, o *CheckpointOptions) error {
 	switch n.Script {
+	case "post-dump":
+		return c.forgetRuntime(m.dir)
 	case "status-ready":
-		if o.StatusFD >= 0 {
-			fd := o.StatusFD
-			o.StatusFD = -1
-			if _, err := unix.Write(fd, []byte{0}); err != nil {
-				c.runtime.warn(fmt.Sprintf("--status-fd %d: %v", fd, err))
-			}
-			unix.Close(fd) // who waits for it must not wait for the last page
+		if err := c.forgetRuntime(m.dir); err != nil || o.StatusFD < 0 {
+			return err
 		}
+		fd := o.StatusFD
+		o.StatusFD = -1
+		if _, err := unix.Write(fd, []byte{0}); err != nil {
+			c.runtime.warn(fmt.Sprintf("--status-fd %d: %v", fd, err))
+		}
+		unix.Close(fd) // who waits for it must not wait for the last page
 	}
 	return nil
+}
+
+// forgetRuntime takes out of the image that the container is to end with the command that runs it in the foreground: that command is
+// not there when it is restored.
+func (c *Container) forgetRuntime(dir *os.File) error {
+	if !c.state.Foreground {
+		return nil
+	}
+	return criu.ForgetParentDeath(dir, pidInside(c.state.PID))
 }
 
 // checkParent wants a directory, named from that of the image: CRIU makes a link of it.

@@ -107,7 +107,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	for _, w := range p.Warnings {
 		r.warn(w)
 	}
-	if err := c.note(b, g); err != nil {
+	if err := c.note(b, g, how); err != nil {
 		return nil, nil, err
 	}
 	c.config = spec
@@ -148,10 +148,11 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 
 // note writes what is known of a container before it is made. Its cgroup, and the mount that its root is to cover, are named
 // before they are made: whoever finds this state knows what to look for.
-func (c *Container) note(b *Bundle, g *group) error {
+func (c *Container) note(b *Bundle, g *group, how manner) error {
 	c.state = record{
 		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
-		OwnPIDs: slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
+		Foreground: how&foreground != 0,
+		OwnPIDs:    slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
 	}
 	if p := b.Spec.Process; p == nil || !p.Terminal {
 		c.state.Stdio = streamPipes()

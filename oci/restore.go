@@ -101,7 +101,7 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	for _, w := range x.plan.Warnings {
 		r.warn(w)
 	}
-	if err := x.c.note(b, x.group); err != nil {
+	if err := x.c.note(b, x.group, 0); err != nil {
 		return x, err
 	}
 	if err := x.options(); err != nil {
@@ -304,6 +304,9 @@ func (x *restoring) begin() error {
 				if err := x.makeRoot(); err != nil {
 					return err
 				}
+				if err := x.reopen(); err != nil {
+					return err
+				}
 			}
 			var err error
 			x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
@@ -348,6 +351,21 @@ func (x *restoring) makeRoot() error {
 		return &os.PathError{Op: "umount", Path: x.opts.Root, Err: err}
 	}
 	return x.attachRoot(func(int) error { return nil })
+}
+
+// reopen opens the directories of the image once more, in the mount namespace of the calling thread: CRIU mounts in its working
+// directory, and the kernel lets nobody mount in another's namespace.
+func (x *restoring) reopen() error {
+	old := x.image
+	if err := x.o.openDirs(&x.image, false); err != nil {
+		return err
+	}
+	old.close()
+	x.opts.ImagesDir = int(x.image.dir.Fd())
+	if x.image.work != nil {
+		x.opts.WorkDir = int(x.image.work.Fd())
+	}
+	return nil
 }
 
 // attachRoot mounts the root, and has f look at it.

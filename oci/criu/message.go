@@ -292,7 +292,18 @@ var errWire = errors.New("criu: a message that is no protocol buffer")
 
 // fields calls f for each field of a message: with a number, or with bytes.
 func fields(b []byte, f func(field int, n uint64, data []byte) error) error {
+	return eachField(b, func(field, kind int, n uint64, data, _ []byte) error {
+		if kind == wire64 || kind == wire32 {
+			return nil // no field of the messages here is one
+		}
+		return f(field, n, data)
+	})
+}
+
+// eachField calls f for each field of a message with its wire type, its number or bytes, and all of it as it is written.
+func eachField(b []byte, f func(field, kind int, n uint64, data, whole []byte) error) error {
 	for len(b) > 0 {
+		start := b
 		key, rest, ok := varint(b)
 		if !ok || key>>3 == 0 || key>>3 > 1<<29-1 {
 			return errWire
@@ -300,7 +311,8 @@ func fields(b []byte, f func(field int, n uint64, data []byte) error) error {
 		b = rest
 		var n uint64
 		var data []byte
-		switch key & 7 {
+		kind := int(key & 7)
+		switch kind {
 		case wireVarint:
 			if n, b, ok = varint(b); !ok {
 				return errWire
@@ -313,18 +325,17 @@ func fields(b []byte, f func(field int, n uint64, data []byte) error) error {
 			data, b = rest[:size], rest[size:]
 		case wire64, wire32:
 			size := 8
-			if key&7 == wire32 {
+			if kind == wire32 {
 				size = 4
 			}
 			if len(b) < size {
 				return errWire
 			}
 			b = b[size:]
-			continue // no field of these messages is one
 		default:
 			return errWire
 		}
-		if err := f(int(key>>3), n, data); err != nil {
+		if err := f(int(key>>3), kind, n, data, start[:len(start)-len(b)]); err != nil {
 			return err
 		}
 	}
