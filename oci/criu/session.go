@@ -50,10 +50,11 @@ type Options struct {
 
 // A Session is one criu process.
 type Session struct {
-	fd   int // this end of the socket
-	proc *os.Process
-	ends sync.Once
-	end  *os.ProcessState
+	fd    int // this end of the socket
+	pidfd int
+	proc  *os.Process
+	ends  sync.Once
+	end   *os.ProcessState
 }
 
 // Start starts CRIU, from the calling thread and in its mount namespace. The error is [ErrNone] where there is none.
@@ -87,7 +88,12 @@ func Start(o Options) (*Session, error) {
 		unix.Close(pair[0])
 		return nil, err
 	}
-	return &Session{fd: pair[0], proc: p}, nil
+	s := &Session{fd: pair[0], proc: p}
+	if s.pidfd, err = unix.PidfdOpen(p.Pid, 0); err != nil {
+		s.Kill()
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	return s, nil
 }
 
 // lookPath finds a program in PATH; a directory that is not absolute is left out.
@@ -172,6 +178,9 @@ func (s *Session) receive() (Answer, error) {
 	const most = 8 // descriptors
 	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*most))
 	for {
+		if err := s.ready(); err != nil {
+			return Answer{}, err
+		}
 		n, oobn, flags, _, err := unix.Recvmsg(s.fd, b, oob, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
@@ -182,7 +191,7 @@ func (s *Session) receive() (Answer, error) {
 		fds := rights(oob[:oobn])
 		switch {
 		case n == 0:
-			err = errors.New("it ended without an answer")
+			err = errEnded
 		case flags&unix.MSG_TRUNC != 0:
 			err = fmt.Errorf("criu: an answer of more than %d bytes", maxMessage)
 		}
@@ -196,6 +205,25 @@ func (s *Session) receive() (Answer, error) {
 		}
 		a.Notice.FDs = fds
 		return a, nil
+	}
+}
+
+var errEnded = errors.New("it ended without an answer")
+
+// ready waits for a message. The end of the socket would not do: a process that CRIU had begun to restore may have
+// its side open, and outlive it.
+func (s *Session) ready() error {
+	for {
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.pidfd), Events: unix.POLLIN}}
+		switch _, err := unix.Poll(fds, -1); {
+		case err == unix.EINTR:
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case fds[0].Revents != 0:
+			return nil
+		case fds[1].Revents != 0:
+			return errEnded
+		}
 	}
 }
 
@@ -229,6 +257,9 @@ func (s *Session) wait() *os.ProcessState {
 	s.ends.Do(func() {
 		unix.Close(s.fd)
 		s.end, _ = s.proc.Wait()
+		if s.pidfd > 0 {
+			unix.Close(s.pidfd)
+		}
 	})
 	return s.end
 }

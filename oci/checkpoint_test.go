@@ -1,0 +1,573 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// The played CRIU does what its environment says, and writes each request to a file of playDir:
+//
+//	TEST_CRIU_DIR      that directory
+//	TEST_CRIU_VERSION  MAJOR.MINOR.LAST, by default 4.2.0
+//	TEST_CRIU_LACKS    features are not there
+//	TEST_CRIU_AT       STAGE=fail, STAGE=die or STAGE=hold: at a stage it answers with a failure, ends, or says so and waits for the
+//	                   end of the socket, and leaves behind what it has made
+//	TEST_CRIU_MASTER   sends a terminal
+const (
+	playDir, playVersion, playLacks, playAt, playMaster = "TEST_CRIU_DIR", "TEST_CRIU_VERSION", "TEST_CRIU_LACKS", "TEST_CRIU_AT", "TEST_CRIU_MASTER"
+)
+
+// proto writes protocol buffers by pairs of a field and a number, text, or message.
+func proto(pairs ...any) []byte {
+	var b []byte
+	for i := 0; i < len(pairs); i += 2 {
+		field := uint64(pairs[i].(int)) << 3
+		switch v := pairs[i+1].(type) {
+		case int:
+			b = binary.AppendUvarint(binary.AppendUvarint(b, field), uint64(v))
+		case string:
+			b = append(binary.AppendUvarint(binary.AppendUvarint(b, field|2), uint64(len(v))), v...)
+		case []byte:
+			b = append(binary.AppendUvarint(binary.AppendUvarint(b, field|2), uint64(len(v))), v...)
+		}
+	}
+	return b
+}
+
+// unproto reads numbers and bytes: the values of each field.
+func unproto(b []byte) map[int][]string {
+	m := map[int][]string{}
+	next := func() uint64 {
+		v, n := binary.Uvarint(b)
+		b = b[max(n, 1):]
+		return v
+	}
+	for len(b) > 0 {
+		key := next()
+		field := int(key >> 3)
+		if key&7 == 0 {
+			m[field] = append(m[field], strconv.FormatInt(int64(next()), 10))
+			continue
+		}
+		size := next()
+		m[field] = append(m[field], string(b[:size]))
+		b = b[size:]
+	}
+	return m
+}
+
+// playCRIU is criu swrk.
+func playCRIU(args []string) int {
+	if os.Getenv("TEST_CRIU_DIR") == "" || len(args) != 2 || args[0] != "swrk" {
+		return 9
+	}
+	p := &player{dir: os.Getenv(playDir)}
+	for {
+		m, ok := p.receive()
+		if !ok {
+			return 0
+		}
+		kind, _ := strconv.Atoi(m[1][0])
+		switch kind {
+		case 10:
+			v := []int{4, 2, 0}
+			if s := os.Getenv(playVersion); s != "" {
+				fmt.Sscanf(s, "%d.%d.%d", &v[0], &v[1], &v[2])
+			}
+			p.send(proto(1, 10, 2, 1, 10, proto(1, v[0], 2, v[1], 4, v[2])), nil)
+		case 9:
+			has := 1
+			if os.Getenv(playLacks) != "" {
+				has = 0
+			}
+			p.send(proto(1, 9, 2, 1, 8, proto(1, has, 2, has)), nil)
+		case 1, 4:
+			return p.dump(kind, unproto([]byte(m[2][0])))
+		case 2:
+			return p.restore(unproto([]byte(m[2][0])))
+		}
+	}
+}
+
+type player struct {
+	dir  string
+	last []byte
+}
+
+func (p *player) receive() (map[int][]string, bool) {
+	buf := make([]byte, 64<<10)
+	n, err := unix.Read(3, buf)
+	if err != nil || n == 0 {
+		return nil, false
+	}
+	p.last = buf[:n]
+	return unproto(buf[:n]), true
+}
+
+func (p *player) send(b []byte, rights []byte) { unix.Sendmsg(3, b, rights, nil, unix.MSG_NOSIGNAL) }
+
+// stage tells of one, and reports whether to go on, or with which code to end.
+func (p *player) stage(kind int, name string, pid int, rights []byte) (code int, ok bool) {
+	if at, what, _ := strings.Cut(os.Getenv(playAt), "="); at == name {
+		switch what {
+		case "fail":
+			p.send(proto(1, kind, 2, 0, 7, 5, 9, "its message\n"), nil)
+			return 1, false
+		case "die":
+			return 3, false
+		case "hold":
+			os.WriteFile(filepath.Join(p.dir, "holds"), nil, 0o600)
+			p.receive()
+			return 4, false
+		}
+	}
+	p.send(proto(1, 6, 2, 1, 5, proto(1, name, 2, pid)), rights)
+	m, ok := p.receive()
+	if !ok {
+		return 5, false
+	}
+	if m[3][0] != "1" {
+		p.send(proto(1, kind, 2, 0), nil)
+		return 1, false
+	}
+	return 0, true
+}
+
+func (p *player) dump(kind int, opts map[int][]string) int {
+	os.WriteFile(filepath.Join(p.dir, "dump"), p.last, 0o600)
+	for _, name := range []string{"pre-dump", "network-lock", "status-ready", "post-dump"} {
+		if code, ok := p.stage(kind, name, 0, nil); !ok {
+			return code
+		}
+	}
+	if opts[3] == nil && kind == 1 {
+		pid, _ := strconv.Atoi(opts[2][0])
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	p.send(proto(1, kind, 2, 1), nil)
+	p.receive()
+	return 0
+}
+
+// restore makes a process that sleeps, a child of who asked for it.
+func (p *player) restore(opts map[int][]string) int {
+	os.WriteFile(filepath.Join(p.dir, "restore"), p.last, 0o600)
+	var mounts bytes.Buffer
+	if root := opts[13]; root != nil {
+		list, _ := os.ReadDir(root[0])
+		for _, e := range list {
+			fmt.Fprintln(&mounts, e.Name())
+		}
+	}
+	os.WriteFile(filepath.Join(p.dir, "root"), mounts.Bytes(), 0o600)
+	if code, ok := p.stage(2, "pre-restore", 0, nil); !ok {
+		return code
+	}
+	proc, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT}})
+	if err != nil {
+		return 6
+	}
+	for _, name := range []string{"setup-namespaces", "post-setup-namespaces", "orphan-pts-master", "post-restore", "network-unlock", "post-resume"} {
+		var rights []byte
+		if name == "orphan-pts-master" {
+			if os.Getenv(playMaster) == "" {
+				continue
+			}
+			f, err := os.Open("/dev/ptmx")
+			if err != nil {
+				return 6
+			}
+			rights = unix.UnixRights(int(f.Fd()))
+		}
+		if code, ok := p.stage(2, name, proc.Pid, rights); !ok {
+			return code
+		}
+	}
+	p.send(proto(1, 2, 2, 1, 4, proto(1, proc.Pid)), nil)
+	p.receive()
+	return 0
+}
+
+// withPlayed puts the played CRIU into PATH, and gives the directory of its files.
+func withPlayed(t *testing.T) (dir string) {
+	t.Helper()
+	dir = nstest.Dir(t)
+	t.Setenv("PATH", filepath.Dir(nstest.PartPath("criu"))+":"+os.Getenv("PATH"))
+	t.Setenv(playDir, dir)
+	return dir
+}
+
+// request reads what CRIU was asked, the options of it: messages are written as "KEY:VALUE".
+func request(t *testing.T, dir, name string) map[int][]string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := unproto([]byte(unproto(data)[2][0]))
+	for _, field := range []int{11, 23, 25, 27, 39} {
+		for i, s := range opts[field] {
+			m := unproto([]byte(s))
+			opts[field][i] = m[1][0] + ":" + m[2][0]
+		}
+	}
+	return opts
+}
+
+// asleep is a container for a CRIU that does not look inside.
+func asleep() *specs.Spec {
+	s := base("exec sleep 1000")
+	s.Linux.CgroupsPath = "/criu-played"
+	return s
+}
+
+// image makes a directory that looks like an image to this runtime.
+func imageDir(t *testing.T, descriptors string) string {
+	t.Helper()
+	dir := nstest.Dir(t)
+	if err := os.WriteFile(filepath.Join(dir, descriptorsFile), []byte(descriptors), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// What CRIU is asked to dump and to restore.
+func TestCRIURequests(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	image := filepath.Join(nstest.Dir(t), "deep/image")
+	host := nstest.Dir(t)
+	if err := os.WriteFile(host+"/f", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := asleep()
+	s.Annotations = map[string]string{"org.criu.config": "/my.conf"}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/srv/web", Type: "bind", Source: host, Options: []string{"bind"}},
+		specs.Mount{Destination: "/link", Type: "bind", Source: host + "/f", Options: []string{"bind"}})
+	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/acpi"}
+	b := bundle(t, s)
+	if err := os.Symlink("etc/passwd", filepath.Join(b, "rootfs/link")); err != nil {
+		t.Fatal(err)
+	}
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer in.Close()
+	p.stdin = stdin
+	p.good("run", "-d", "--bundle", b, "x")
+	state := p.state("x")
+	p.good("checkpoint", "--image-path", image, "--tcp-established", "--tcp-skip-in-flight", "--ext-unix-sk", "--shell-job", "--file-locks", "--link-remap", "--auto-dedup",
+		"--lazy-pages", "--page-server", "[::1]:77", "--manage-cgroups-mode", "full", "--empty-ns", "network", "--work-path", dir, "x")
+	p.empty()
+	got := request(t, dir, "dump")
+	for field, want := range map[int][]string{
+		2: {strconv.Itoa(state.Pid)}, 3: nil, 4: {"1"}, 5: {"1"}, 7: {"1"}, 8: {"1"}, 10: {"dump.log"}, 11: {"::1:77"}, 12: {"1"}, 13: {filepath.Join(b, "rootfs")},
+		16: {"1"}, 18: {"1"}, 23: {"/srv/web:/srv/web", "/etc/passwd:/link", "/proc/keys:/dev/null"}, 24: {"1"}, 34: {"4"}, 38: {"1073741824"},
+		46: {"1"}, 48: {"1"}, 50: {"1"}, 51: {"/my.conf"},
+	} {
+		if !slices.Equal(got[field], want) {
+			t.Errorf("dump: field %d is %q, want %q", field, got[field], want)
+		}
+	}
+	if len(got[44]) != 1 || !strings.HasSuffix(got[44][0], "/criu-played") || len(got[17]) != 1 {
+		t.Errorf("dump: freezer %q, work directory %q", got[44], got[17])
+	}
+	pipe, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", stdin.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(image, descriptorsFile))
+	if err != nil || !bytes.HasPrefix(data, fmt.Appendf(nil, `["%s",`, pipe)) {
+		t.Errorf("%v: descriptors %s, want %s first", err, data, pipe)
+	}
+	if st, err := os.Stat(image); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("%v: %v", err, st.Mode())
+	}
+
+	s.Annotations = nil
+	s.Linux.CgroupsPath = "/criu-other"
+	write(t, b, s)
+	pidFile := filepath.Join(dir, "pid")
+	p.good("restore", "-d", "--bundle", b, "--image-path", image, "--pid-file", pidFile, "--lsm-profile", "apparmor:x", "--lsm-mount-context", "c", "--no-pivot", "--no-subreaper", "x")
+	got = request(t, dir, "restore")
+	inherit := []string{pipe + ":0"}
+	for _, i := range got[27] {
+		if strings.HasPrefix(i, "file[") {
+			inherit = append(inherit, i) // its number is another's concern
+		}
+	}
+	for field, want := range map[int][]string{
+		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu-root")}, 23: {"/srv/web:" + host, "/link:" + host + "/f", "/dev/null:/dev/null"},
+		26: {"1"}, 27: inherit, 34: {"6"}, 50: {"1"}, 51: {"/etc/criu/runc.conf"}, 53: {"apparmor:x"}, 63: {"c"},
+	} {
+		if !slices.Equal(got[field], want) {
+			t.Errorf("restore: field %d is %q, want %q", field, got[field], want)
+		}
+	}
+	for _, r := range got[25] {
+		if !strings.HasSuffix(r, "/criu-other") && !strings.HasSuffix(r, ":/") {
+			t.Errorf("a root of control groups is %q", r)
+		}
+	}
+	if len(got[25]) == 0 {
+		t.Error("no roots of control groups")
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "root")); err != nil || !strings.Contains(string(data), "passwd\n") && !strings.Contains(string(data), "etc\n") {
+		t.Errorf("%v: CRIU's root has %s", err, data)
+	}
+	state = p.state("x")
+	if data, err := os.ReadFile(pidFile); err != nil || string(data) != strconv.Itoa(state.Pid) || state.Status != specs.StateRunning {
+		t.Errorf("%v: pid file %q, %+v", err, data, state)
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
+// Where CRIU fails or ends, the error has what is in its log, and nothing is left of a restore, while the container of a dump goes on.
+func TestCRIUFails(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	image := imageDir(t, "[]")
+	for _, name := range []string{"dump.log", "restore.log"} {
+		if err := os.WriteFile(filepath.Join(image, name), []byte("(1) before\n(2) Error (a.c:1): the \x1b cause\n(3) Error (b.c:2): what follows\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.good("run", "-d", "--bundle", b, "x")
+	t.Setenv(playAt, "post-dump=fail")
+	p.bad(`criu failed: type dump errno 5 (input/output error): (a.c:1): the \\x1b cause; see `+image+"/dump.log", "checkpoint", "--image-path", image, "x")
+	t.Setenv(playAt, "network-lock=die")
+	p.bad("it ended without an answer: exit status 3", "checkpoint", "--image-path", image, "x")
+	if s := p.state("x").Status; s != specs.StateRunning {
+		t.Errorf("after a failed checkpoint the container is %s", s)
+	}
+	p.good("delete", "-f", "x")
+	for _, stage := range []string{"pre-restore", "setup-namespaces", "post-restore", "network-unlock"} {
+		t.Setenv(playAt, stage+"=fail")
+		p.bad("criu failed: type restore errno 5", "restore", "-d", "--bundle", b, "--image-path", image, "x")
+		p.empty()
+		t.Setenv(playAt, stage+"=die")
+		p.bad("it ended without an answer", "restore", "-d", "--bundle", b, "--image-path", image, "x")
+		p.empty()
+	}
+	t.Setenv(playAt, "")
+	s := asleep()
+	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/bin/false"}}} //nolint:staticcheck // runc runs them, too
+	write(t, b, s)
+	p.bad("prestart hook #0: exit status 1", "restore", "-d", "--bundle", b, "--image-path", image, "x")
+	p.empty()
+}
+
+// A restore that is killed at any stage leaves what delete takes away: the process that was half made, CRIU, the cgroup.
+func TestCRIURestoreKilled(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	image := imageDir(t, "[]")
+	for _, stage := range []string{"pre-restore", "setup-namespaces", "post-restore", "network-unlock", "post-resume"} {
+		t.Setenv(playAt, stage+"=hold")
+		holds := filepath.Join(dir, "holds")
+		os.Remove(holds)
+		c := p.command("restore", "-d", "--bundle", b, "--image-path", image, "x")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		nstest.Until(t, "CRIU is at "+stage, func() bool { _, err := os.Stat(holds); return err == nil })
+		during := p.state("x").Status
+		c.Process.Kill()
+		c.Wait()
+		force := []string{"delete", "x"}
+		if stage == "network-unlock" || stage == "post-resume" {
+			force = []string{"delete", "-f", "x"} // it runs by now
+		} else if during != specs.StateCreating {
+			t.Errorf("at %s its status is %s", stage, during)
+		}
+		p.good(force...)
+		p.empty()
+	}
+}
+
+// The terminal comes from CRIU, and goes to who listens.
+func TestCRIUTerminal(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	withPlayed(t)
+	p := newPlace(t)
+	s := asleep()
+	s.Process.Terminal = true
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"}, specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts"})
+	b := bundle(t, s)
+	image := imageDir(t, `["/dev/pts/0","/dev/pts/0","/dev/pts/0"]`)
+	p.bad("console socket", "restore", "-d", "--bundle", b, "--image-path", image, "x")
+	socket, next := masters(t)
+	t.Setenv(playMaster, "1")
+	p.good("restore", "-d", "--bundle", b, "--image-path", image, "--console-socket", socket, "x")
+	master := next()
+	defer master.Close()
+	if _, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN); err != nil {
+		t.Errorf("the terminal: %v", err)
+	}
+	p.good("delete", "-f", "x")
+	p.bad("connect", "restore", "-d", "--bundle", b, "--image-path", image, "--console-socket", "/none", "x")
+	p.empty()
+}
+
+// In the foreground restore waits, passes signals on, and has the exit code of the process.
+func TestCRIUForeground(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	c := p.command("restore", "--bundle", b, "--image-path", imageDir(t, "[]"), "x")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "x runs", func() bool {
+		out, code := p.do("state", "x")
+		return code == 0 && strings.Contains(out, `"running"`)
+	})
+	p.good("kill", "x", "TERM")
+	if c.Wait(); c.ProcessState.ExitCode() != 128+15 {
+		t.Errorf("%v", c.ProcessState)
+	}
+	p.empty()
+}
+
+// Who waits for pages is told when they can be asked for.
+func TestCRIUStatusFD(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	image := filepath.Join(nstest.Dir(t), "image")
+	p.good("run", "-d", "--bundle", b, "x")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c := p.command("checkpoint", "--lazy-pages", "--leave-running", "--status-fd", "3", "--image-path", image, "x")
+	c.ExtraFiles = []*os.File{w}
+	err = c.Run()
+	w.Close()
+	got := make([]byte, 10)
+	if n, e := r.Read(got); err != nil || e != nil || n != 1 || got[0] != 0 {
+		t.Errorf("%v, %v: %d bytes %v", err, e, n, got[:n])
+	}
+	if f := request(t, dir, "dump")[49]; f != nil {
+		t.Errorf("a new CRIU has the descriptor %v", f)
+	}
+	p.bad("invalid --status-fd argument 77: bad file descriptor", "checkpoint", "--lazy-pages", "--status-fd", "77", "--image-path", image, "x")
+	p.bad("invalid --status-fd argument 0: not writable", "checkpoint", "--lazy-pages", "--status-fd", "0", "--image-path", image, "x")
+	t.Setenv(playLacks, "1")
+	p.bad("CRIU is missing features: [LazyPages]", "checkpoint", "--lazy-pages", "--image-path", image, "x")
+	p.bad("CRIU is missing features: [MemTrack]", "checkpoint", "--pre-dump", "--image-path", image, "x")
+	t.Setenv(playLacks, "")
+	p.good("checkpoint", "--pre-dump", "--image-path", image, "x")
+	p.good("checkpoint", "--parent-path", "../"+filepath.Base(image), "--leave-running", "--image-path", image+"2", "x")
+	if o := request(t, dir, "dump"); !slices.Equal(o[14], []string{"../image"}) || !slices.Equal(o[15], []string{"1"}) {
+		t.Errorf("parent %q, tracking %q", o[14], o[15])
+	}
+	t.Setenv(playVersion, "2.12.0")
+	p.bad("CRIU version 21200 must be 30000 or higher", "checkpoint", "--image-path", image, "x")
+	t.Setenv(playVersion, "3.13.0")
+	p.bad("require at least CRIU 3.16", "restore", "-d", "--bundle", b, "--image-path", imageDir(t, "[]"), "--lsm-profile", "apparmor:x", "y")
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
+// What is wrong with a command line, a bundle or an image is said before anything is made.
+func TestCRIUWrong(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	image := filepath.Join(nstest.Dir(t), "image")
+	file := filepath.Join(nstest.Dir(t), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.good("create", "--bundle", b, "x")
+	p.bad("Container cannot be checkpointed in created state", "checkpoint", "--image-path", image, "x")
+	p.good("start", "x")
+	for _, test := range []struct {
+		want string
+		args []string
+	}{
+		{"--image-path: mkdir " + file, []string{"--image-path", file}},
+		{"--work-path: open", []string{"--image-path", image, "--work-path", file}},
+		{"--work-path: mkdir", []string{"--image-path", image, "--work-path", file + "/a/b"}},
+		{"invalid manage-cgroups-mode value", []string{"--image-path", image, "--manage-cgroups-mode", "hard"}},
+		{`namespace \"uts\" is not supported`, []string{"--image-path", image, "--empty-ns", "uts"}},
+		{"--parent-path must be relative", []string{"--image-path", image, "--parent-path", image}},
+		{"invalid --parent-path", []string{"--image-path", image, "--parent-path", "none"}},
+		{"Use --page-server ADDRESS:PORT", []string{"--image-path", image, "--page-server", "host"}},
+		{"Use --page-server ADDRESS:PORT", []string{"--image-path", image, "--page-server", "::1:7"}},
+		{"Use --page-server ADDRESS:PORT", []string{"--image-path", image, "--page-server", "host:"}},
+		{"Invalid port number", []string{"--image-path", image, "--page-server", "host:70000"}},
+	} {
+		p.bad(test.want, append(append([]string{"checkpoint"}, test.args...), "x")...)
+	}
+	p.good("delete", "-f", "x")
+	restore := func(want, image string, more ...string) {
+		t.Helper()
+		p.bad(want, append([]string{"restore", "-d", "--bundle", b, "--image-path", image, "x"}, more...)...)
+		p.empty()
+	}
+	restore("no such file or directory", "/none")
+	restore("not a directory", file)
+	restore("is it the image of a container?", nstest.Dir(t))
+	restore("unexpected end of JSON", imageDir(t, "["))
+	restore("regular file of at most", imageDir(t, strings.Repeat(" ", 70<<10)))
+	for what, make := range map[string]func(name string) error{
+		"no regular file": func(name string) error { return unix.Mkfifo(name, 0o600) },
+		"symbolic links":  func(name string) error { return os.Symlink("/etc/passwd", name) },
+	} {
+		dir := nstest.Dir(t)
+		if err := make(filepath.Join(dir, descriptorsFile)); err != nil {
+			t.Fatal(err)
+		}
+		restore(what, dir)
+	}
+	// Descriptors of this runtime's, and of CRIU's, are not for an image to name.
+	good := imageDir(t, `["","","","pipe:[7]","file[1:2]","/dev/null"]`)
+	s := asleep()
+	s.Linux.Namespaces[4].Path = "/none"
+	write(t, b, s)
+	restore("the net namespace of config.json has to be there", good)
+	s = asleep()
+	s.Linux.Namespaces[5].Path = "/proc/self/ns/cgroup"
+	write(t, b, s)
+	restore("CRIU cannot restore into a cgroup namespace", good)
+	s = asleep()
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: "/none", Options: []string{"bind"}})
+	write(t, b, s)
+	restore("mounts[1]", good)
+	write(t, b, asleep())
+	t.Setenv("PATH", "/nowhere")
+	restore("install the package criu", good)
+}
