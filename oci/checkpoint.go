@@ -436,7 +436,8 @@ func pageServer(s string) (*criu.PageServer, error) {
 	}
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
-		return nil, errors.New("Use --page-server ADDRESS:PORT to specify page server") //nolint:staticcheck // runc's words
+		//lint:ignore ST1005 runc's words
+		return nil, errors.New("Use --page-server ADDRESS:PORT to specify page server")
 	}
 	address, port := s[:i], s[i+1:]
 	if in, ok := strings.CutPrefix(address, "["); ok && strings.HasSuffix(in, "]") {
@@ -445,7 +446,8 @@ func pageServer(s string) (*criu.PageServer, error) {
 		address = ""
 	}
 	if address == "" || port == "" {
-		return nil, errors.New("Use --page-server ADDRESS:PORT to specify page server") //nolint:staticcheck // runc's words
+		//lint:ignore ST1005 runc's words
+		return nil, errors.New("Use --page-server ADDRESS:PORT to specify page server")
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {

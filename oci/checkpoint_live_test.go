@@ -524,16 +524,6 @@ func livePreDump(t *testing.T, p place, image string) {
 	p.good("delete", "-f", "x")
 }
 
-// stages are the notices of CRIU's that a command sees, in their order.
-func stages(log string) (list []string) {
-	for line := range strings.Lines(log) {
-		if _, s, ok := strings.Cut(line, "notify: "); ok {
-			list = append(list, strings.TrimRight(s, "\"\n"))
-		}
-	}
-	return list
-}
-
 // killAt runs a command and kills it when CRIU has come to the stage n. It reports whether it was killed.
 func (p place) killAt(n int, args ...string) bool {
 	p.t.Helper()

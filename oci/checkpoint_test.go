@@ -371,7 +371,8 @@ func TestCRIUFails(t *testing.T) {
 	}
 	t.Setenv(playAt, "")
 	s := asleep()
-	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/bin/false"}}} //nolint:staticcheck // runc runs them, too
+	//lint:ignore SA1019 deprecated, and still what dockerd writes
+	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/bin/false"}}}
 	write(t, b, s)
 	p.bad("prestart hook #0: exit status 1", "restore", "-d", "--bundle", b, "--image-path", image, "x")
 	p.empty()

@@ -65,7 +65,7 @@ func online(do func() error) error {
 		err = do()
 	}
 	if err != nil {
-		return fmt.Errorf("Debian's archive cannot be had, or not this of it (another mirror: -mirror URL): %w", err)
+		return fmt.Errorf("the archive of Debian cannot be had, or not this of it (another mirror: -mirror URL): %w", err)
 	}
 	return nil
 }
