@@ -554,7 +554,7 @@ func (c *compiler) openSources(child bool) error {
 // what mounts before have put there is meant, and links lead where they lead inside.
 func (c *compiler) insideRoot(p string) (string, bool) {
 	// An id-mapped root could not be mapped once more.
-	if c.o.Root != nil || c.o.IDMapRoot || c.spec.Root == nil || !c.isNew(abi.NSMount) {
+	if c.o.Root != nil || c.o.IDMapRoot || c.spec.Root == nil || !c.builds() {
 		return "", false
 	}
 	root := c.rootPath()

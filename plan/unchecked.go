@@ -24,9 +24,9 @@ func unchecked(op Op) string {
 	switch op.(type) {
 	case *Clone, *Fork, *Init:
 		return "the process that is looked at came of it"
-	case *OpenNamespace, *OpenSocketNamespace, *OpenFD, *OpenRoot, *OpenSelf, *OpenNull, *OpenProc, *OpenPts:
+	case *OpenNamespace, *OpenSocketNamespace, *OpenFD, *OpenRoot, *OpenSelf, *OpenNull, *OpenProc, *OpenPts, *OpenHost, *OpenSource:
 		return "a descriptor that is closed by now"
-	case *OpenTree, *BorrowMount, *NewMount, *NewUserNamespace, *KeepNamespace:
+	case *OpenTree, *IDMapTree, *BorrowMount, *NewMount, *NewUserNamespace, *KeepNamespace:
 		return "it shows where it is mounted"
 	case *Propagation:
 		return "the mounts that it was for are gone from the container"
