@@ -103,7 +103,7 @@ func child(t *table, rows unsafe.Pointer, n int) {
 func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 	regs := unsafe.Pointer(&t.regs)
 	var noted uintptr
-	i := 0
+	i, tries := 0, 0
 	for i < n {
 		r := (*row)(unsafe.Add(rows, uintptr(i)*unsafe.Sizeof(row{})))
 		switch plan.RowKind(r.kind) {
@@ -193,9 +193,14 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 				*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(v)
 			}
 			i += 1 + int(r.onOK)
+			tries = 0
 			continue
 		}
 		if e == syscall.EINTR && r.message {
+			continue
+		}
+		if e == syscall.EAGAIN && uintptr(r.nr) == sysOpenat2 && tries < maxTries {
+			tries++
 			continue
 		}
 		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) {

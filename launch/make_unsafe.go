@@ -11,6 +11,10 @@ import (
 const (
 	pathMax  = 4096
 	maxLinks = 40 // on the way of one path, as the kernel has it
+
+	// maxTries bounds how often openat2(2) is called once more after EAGAIN: when anything on the
+	// machine was mounted or renamed while it went up a "..". It is far less likely each time.
+	maxTries = 1 << 16
 )
 
 // A walk is the memory of a [plan.RowMake]: what is made of a path, a name at a time.
@@ -148,7 +152,10 @@ func childUp(w *walk, name unsafe.Pointer) uintptr {
 	w.how[0] = abi.OPath | syscall.O_DIRECTORY | syscall.O_CLOEXEC
 	w.how[1] = 0
 	w.how[2] = abi.ResolveInRoot | abi.ResolveNoMagiclinks
-	fd, _, e := syscall.RawSyscall6(sysOpenat2, w.base, uintptr(unsafe.Pointer(&w.done)), uintptr(unsafe.Pointer(&w.how)), unsafe.Sizeof(w.how), 0, 0)
+	fd, e := uintptr(0), syscall.EAGAIN
+	for tries := 0; e == syscall.EAGAIN && tries < maxTries; tries++ {
+		fd, _, e = syscall.RawSyscall6(sysOpenat2, w.base, uintptr(unsafe.Pointer(&w.done)), uintptr(unsafe.Pointer(&w.how)), unsafe.Sizeof(w.how), 0, 0)
+	}
 	if e != 0 {
 		return uintptr(e)
 	}

@@ -167,6 +167,50 @@ func TestDanglingLinksAreRaced(t *testing.T) {
 	t.Logf("%d of %d launches got through", worked, rounds)
 }
 
+// A lookup with ".." is to be made once more when anything is renamed or mounted meanwhile,
+// wherever on the machine: openat2(2), EAGAIN.
+func TestDotDotWhileOthersRename(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	root := linked(t, map[string]string{"var/up": "../srv/../srv", "var/gone": "../lost/../made"})
+	busy := nstest.Dir(t)
+	if err := os.WriteFile(filepath.Join(busy, "a"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			err = errors.Join(os.Rename(filepath.Join(busy, "a"), filepath.Join(busy, "b")), os.Rename(filepath.Join(busy, "b"), filepath.Join(busy, "a")))
+		}
+		done <- err
+	}()
+	var failed error
+	for range 100 {
+		steps := inRoot(root, in(&plan.Umask{}))
+		for range 20 {
+			steps = slices.Insert(steps, len(steps)-2, in(&plan.Workdir{Path: "/var/up"}), in(&plan.Workdir{Path: "/var/gone/x"}), in(&plan.ReadonlyPath{Path: "/var/up"}))
+		}
+		if _, err := launchSteps(t, launch.Options{}, steps...); err != nil {
+			failed = err
+			break
+		}
+		if err := os.RemoveAll(filepath.Join(root, "made")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := errors.Join(failed, <-done); err != nil {
+		t.Error(err)
+	}
+}
+
 // A tmpfs without a mode of its own has that of the directory it covers, through links as
 // well; of one that is made for it, it has not.
 func TestTmpfsInheritsMode(t *testing.T) {
