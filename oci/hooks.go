@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -141,7 +142,7 @@ func hookEnd(status syscall.WaitStatus) error {
 }
 
 // planHook is the plan of a hook inside. One at the creation is run before the container's root
-// is the root: what the container's side still sees as its root is the host's. One at the
+// is the root: what the container's side still sees as its root is the host's. It begins in the container's. One at the
 // start is run as the container's own process will be.
 func (c *Container) planHook(h *plan.RunHook, pid int, joined *plan.Cgroup) (plan.Plan, error) {
 	config, err := c.Spec()
@@ -159,7 +160,7 @@ func (c *Container) planHook(h *plan.RunHook, pid int, joined *plan.Cgroup) (pla
 	}
 	proc := "/proc/" + strconv.Itoa(pid)
 	o := plan.EnterOptions{
-		Fork: true, Root: proc + "/root", WdInside: "/", File: h.Path, Args: h.Args, Env: h.Env,
+		Fork: true, Root: proc + "/root", WdInside: cmp.Or(c.state.Rootfs, "/"), File: h.Path, Args: h.Args, Env: h.Env,
 		Because: func(string) string { return "hooks." + h.Point },
 	}
 	for _, n := range namespaces(config) {

@@ -245,6 +245,40 @@ func TestHookDefaults(t *testing.T) {
 	p.empty()
 }
 
+// Hooks of the creation that enter the container's mount namespace find the root in it where the bundle has it, and what they
+// mount there is the container's alone. One that is run inside begins in the root.
+func TestHooksMount(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("cat /from/prestart /from/createRuntime /from/createContainer")
+	dir := bundle(t, s)
+	from := filepath.Join(dir, "rootfs/from")
+	if err := os.Mkdir(from, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, point := range []string{"prestart", "createRuntime", "createContainer"} {
+		at, enter := from, `nsenter -m -t $(tr , '\n' | sed -n 's/"pid"://p') -- `
+		if point == "createContainer" {
+			at, enter = "./from", ""
+		}
+		source := filepath.Join(nstest.Dir(t), point)
+		for file, text := range map[string]string{source: point + "\n", filepath.Join(from, point): "covered"} {
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		setHooks(s, point, shell(enter+"mount --bind "+source+" "+at+"/"+point))
+	}
+	write(t, dir, s)
+	if out := p.good("run", "-b", dir, "c"); out != "prestart\ncreateRuntime\ncreateContainer\n" {
+		t.Errorf("%q", out)
+	}
+	if data, err := os.ReadFile(from + "/prestart"); err != nil || string(data) != "covered" {
+		t.Errorf("%v: on the host it is %q", err, data)
+	}
+}
+
 // Hooks work for a container that a user without privileges makes.
 func TestHooksOfAUser(t *testing.T) {
 	u := nstest.User(t)

@@ -754,7 +754,7 @@ func (c *compiler) root() error {
 			return specErr("root.path", "a root of its own in a new user namespace needs a new mount namespace: nothing can be mounted in another")
 		}
 		c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
-		op := &AttachRoot{Path: c.rootPath(), Nodev: c.o.RootNodev, InPlace: true}
+		op := &AttachRoot{Path: c.rootPath(), Nodev: c.o.RootNodev, InPlace: true, Private: true}
 		if len(c.views) > 0 {
 			op.Tree = c.views[0]
 		}
@@ -783,7 +783,8 @@ func (c *compiler) root() error {
 	if len(c.views) > 0 {
 		op = &AttachRoot{Tree: c.views[0], Path: op.Path}
 	}
-	op.Nodev = c.o.RootNodev
+	// Hooks that enter the mount namespace look for the root where the bundle has it.
+	op.Nodev, op.InPlace = c.o.RootNodev, c.hooked()
 	c.inside(op, c.cause("root.path"), &RootCheck{})
 	return nil
 }

@@ -98,6 +98,11 @@ func (c *compiler) hooks() error {
 	return nil
 }
 
+// hooked reports whether hooks run before the root is the root.
+func (c *compiler) hooked() bool {
+	return len(Hooks(c.spec, "prestart"))+len(Hooks(c.spec, "createRuntime"))+len(Hooks(c.spec, "createContainer")) > 0
+}
+
 func (c *compiler) undumpable() {
 	c.inside(&Undumpable{}, because("default: nothing inside may look at or into this process"), nil)
 }

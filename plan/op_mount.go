@@ -304,13 +304,14 @@ func (b *BorrowMount) lower(a *Asm) {
 }
 
 // AttachRoot puts the container's root file system over "/" of the new mount
-// namespace, or over itself in a namespace that others are in. The tree is a register, or a
+// namespace, or over itself: in a namespace that others are in, or for hooks. The tree is a register, or a
 // path to clone.
 type AttachRoot struct {
 	Path    string
 	Tree    Reg
 	Nodev   bool // device nodes of it are of no use
-	InPlace bool // at Path: what is mounted in it reaches no other namespace
+	InPlace bool // over its own directory, Path, and not over "/"
+	Private bool // in place, and what is mounted in it reaches no other namespace
 }
 
 // Name implements [Op].
@@ -324,7 +325,10 @@ func (r *AttachRoot) String() string {
 	}
 	over := "/"
 	if r.InPlace {
-		over = r.Path + ", private"
+		over = r.Path
+	}
+	if r.Private {
+		over += ", private"
 	}
 	return words("open_tree, move_mount", from, "over", over, "=", RegRoot.String(), nodev(r.Nodev))
 }
@@ -357,8 +361,10 @@ func (r *AttachRoot) lower(a *Asm) {
 	}
 	if r.InPlace {
 		a.attach(tree, place)
-		// What is attached to a shared mount is shared from then on.
-		a.propagate(tree, "rprivate")
+		if r.Private {
+			// What is attached to a shared mount is shared from then on.
+			a.propagate(tree, "rprivate")
+		}
 		return
 	}
 	a.call(abi.CallMoveMount, fd(tree), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
