@@ -41,6 +41,9 @@ func hint(e *Error) string {
 			return "the host has no device " + op.Bind
 		}
 	case *plan.AttachRoot:
+		if errno == syscall.EINVAL && e.Call == "move_mount" {
+			return op.Path + " is no directory"
+		}
 		return sourceHint(op.Path, errno)
 	case *plan.Overlay:
 		if errno == syscall.EINVAL && op.Tree == plan.RegNone {

@@ -31,19 +31,20 @@ type RowKind uint8
 
 // The kinds of rows.
 const (
-	RowCall  RowKind = iota
-	RowStore         // write the low 32 bits of register Args[0] at Mem[Off:]
-	RowLoad          // read 32 bits at Mem[Off:] into Out
-	RowIf            // skip OnOK rows when the 16 bits at Mem[Off:], masked by S_IFMT, are Args[0]
-	RowHeld          // skip OnOK rows when register Args[0] is filled
-	RowSkip          // skip OnOK rows
-	RowOctal         // write the permissions in the 16 bits at Mem[Off:] as four octal digits to Args[0]
-	RowMake          // make what is missing of a path: see [Asm.makePath]
-	RowFail          // fail with the error noted by RowNote calls, or else Accept[0]
-	RowNote          // a call whose accepted error other than Accept[0] is kept for RowFail
-	RowClose         // close(2), after which register Args[0] is empty
-	RowFork          // clone(CLONE_PARENT): the copy goes on, this process ends
-	RowInit          // fork: the copy goes on, this process stays as init and reaps
+	RowCall      RowKind = iota
+	RowStore             // write the low 32 bits of register Args[0] at Mem[Off:]
+	RowLoad              // read 32 bits at Mem[Off:] into Out
+	RowIf                // skip OnOK rows when the 16 bits at Mem[Off:], masked by S_IFMT, are Args[0]
+	RowHeld              // skip OnOK rows when register Args[0] is filled
+	RowSkip              // skip OnOK rows
+	RowOctal             // write the permissions in the 16 bits at Mem[Off:] as four octal digits to Args[0]
+	RowMake              // make what is missing of a path: see [Asm.makePath]
+	RowFail              // fail with the error noted by RowNote calls, or else Accept[0]
+	RowNote              // a call whose accepted error other than Accept[0] is kept for RowFail
+	RowClose             // close(2), after which register Args[0] is empty
+	RowFork              // clone(CLONE_PARENT): the copy goes on, this process ends
+	RowInit              // fork: the copy goes on, this process stays as init and reaps
+	RowCloseRest         // close_range(2) from Args[0] on, but for the registers in the other arguments
 )
 
 // An Arg is one argument of a call: a number, a register's value, or an address.

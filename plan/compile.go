@@ -178,7 +178,8 @@ type compiler struct {
 	readonlyDev     Cause // of a /dev that is read-only in the end
 	hasProc, hasSys bool  // their mounts are kept in registers
 
-	mounted []string // destinations of mounts made so far
+	mounted map[string]int // destinations of mounts made so far, and the order of the last one at each, from 1
+	order   int
 }
 
 // mapped is a user namespace that was made for mounts.

@@ -236,7 +236,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 			return err
 		}
 		c.inside(op, cause, check)
-		c.mounted = append(c.mounted, dest)
+		c.mountedAt(dest)
 		return nil
 	}
 	if m.Type == "" {
@@ -253,7 +253,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 			return err
 		}
 		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true, Strict: true}, cause, check)
-		c.mounted = append(c.mounted, dest)
+		c.mountedAt(dest)
 		return nil
 	case dest == "/dev/pts" && m.Type == "devpts":
 		c.hasPts = true
@@ -266,7 +266,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		return c.copyUp(op, cause, check)
 	}
 	c.inside(op, cause, check)
-	c.mounted = append(c.mounted, dest)
+	c.mountedAt(dest)
 	return nil
 }
 
@@ -319,7 +319,7 @@ func (c *compiler) copyUp(op *Mount, cause Cause, check Check) error {
 	c.inside(&Sync{From: Container, What: "tmpfs mounted", FDs: []Reg{op.Covered, op.Out}}, cause, nil)
 	c.host1(&CopyUp{From: op.Covered, To: op.Out, Dest: op.Dest, KeepMode: slices.ContainsFunc(op.Options, isMode)}, cause, nil)
 	c.host1(&Sync{From: Runtime, What: "copied"}, cause, nil)
-	c.mounted = append(c.mounted, op.Dest)
+	c.mountedAt(op.Dest)
 	if readonly {
 		c.inside(&Remount{Dest: op.Dest, Attrs: Attrs{Set: abi.MountAttrRdonly}}, cause, nil)
 	}
@@ -332,13 +332,22 @@ func isMode(option string) bool { return strings.HasPrefix(option, "mode=") }
 // have counts the leading components of p that are known to be there, since
 // something is mounted on them.
 func (c *compiler) have(p string) int {
-	n := 0
-	for _, m := range c.mounted {
-		if strings.HasPrefix(p, m+"/") {
-			n = strings.Count(m, "/") // a later mount hides what was below it
+	n, last := 0, 0
+	for i := range p {
+		if order := c.mounted[p[:i]]; p[i] == '/' && order > last {
+			n, last = strings.Count(p[:i], "/"), order // a later mount hides what was below it
 		}
 	}
 	return n
+}
+
+// mountedAt notes a mount.
+func (c *compiler) mountedAt(dest string) {
+	if c.mounted == nil {
+		c.mounted = map[string]int{}
+	}
+	c.order++
+	c.mounted[dest] = c.order
 }
 
 // dropUnmappedGID removes gid=N where the user namespace does not map N: the
@@ -531,7 +540,7 @@ func (c *compiler) devices() error {
 		if c.dev != RegNone && strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			continue
 		}
-		if slices.Contains(c.mounted, path.Clean("/"+d.dev.Path)) {
+		if c.mounted[path.Clean("/"+d.dev.Path)] > 0 {
 			continue // a mount of the spec is there, which is not to be taken away
 		}
 		if err := c.device(d, RegNone); err != nil {

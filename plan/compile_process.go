@@ -46,11 +46,11 @@ func (c *compiler) limits() error {
 	if cwd == "" {
 		cwd = "/"
 	}
-	if c.builds() {
-		c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
-	} else {
-		c.inside(&PlainChdir{Path: cwd}, c.cause("process.cwd"), nil)
+	if !c.builds() && c.o.Chroot == "" {
+		// Not by its name: /proc/self/fd would lead to what this process has open of the host's (CVE-2024-21626).
+		c.inside(&OpenRoot{Path: "/"}, because("the working directory is looked up below it"), nil)
 	}
+	c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
 	return nil
 }
 
@@ -121,7 +121,7 @@ func (c *compiler) credentials() error {
 	if p.NoNewPrivileges {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
-	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Drop: c.held()}, because("default: no descriptor of the caller"), nil)
+	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Keep: c.kept()}, because("default: no descriptor of the caller"), nil)
 	// The last word of the runtime, before a filter that may know nothing of sockets.
 	if c.o.Foreground {
 		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
@@ -155,12 +155,13 @@ func (c *compiler) credentials() error {
 	return nil
 }
 
-// held lists the registers of the container's side that may hold something of the
-// host or of the building, but for what the execve itself needs.
-func (c *compiler) held() []Reg {
-	list := []Reg{RegSelf, RegRoot, RegDev, RegPts, RegProc, RegNull, RegMaster, RegSlave, RegScratch, RegProcfs, RegSysfs, RegEmpty, RegHost}
-	for r := regFree; r < c.next; r++ {
-		list = append(list, r)
+// kept lists the registers that the execve itself needs.
+func (c *compiler) kept() (list []Reg) {
+	if c.needsStub() {
+		list = append(list, RegStub)
+	}
+	if c.o.Wait != "" {
+		list = append(list, RegStart, RegStarted)
 	}
 	return list
 }

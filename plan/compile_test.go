@@ -232,7 +232,10 @@ func TestHave(t *testing.T) {
 		{[]string{"/a/b", "/a"}, "/a/b/c", 1},
 		{[]string{"/a/b", "/a", "/a/b"}, "/a/b/c", 2},
 	} {
-		c := &compiler{mounted: test.mounted}
+		c := &compiler{}
+		for _, m := range test.mounted {
+			c.mountedAt(m)
+		}
 		if got := c.have(test.path); got != test.want {
 			t.Errorf("%v: %d components of %s are there, want %d", test.mounted, got, test.path, test.want)
 		}

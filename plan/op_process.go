@@ -373,11 +373,12 @@ func (s *Sigmask) lower(a *Asm) {
 	a.call(abi.CallRtSigprocmask, num(sigSetmask), a.mem(mask), num(0), num(sizeofSet))
 }
 
-// CloseFDs marks everything but the first First descriptors close-on-exec:
-// close_range(2).
+// CloseFDs closes all but the first First descriptors and those in Keep, which are marked close-on-exec:
+// close_range(2). What this process has of the host, its own or the caller's, must not be there at the execve, not even
+// as /proc/self/fd/N in the program's name (CVE-2024-21626).
 type CloseFDs struct {
 	First uint
-	Drop  []Reg // closed now: what this process still holds of the host must not be there at the execve, not even as /proc/self/fd/N
+	Keep  []Reg // at most four, beside the socket to the runtime, which the execve closes
 }
 
 // Name implements [Op].
@@ -385,13 +386,16 @@ func (*CloseFDs) Name() string { return "close_range" }
 
 // String implements [Op].
 func (c *CloseFDs) String() string {
-	return fmt.Sprintf("close_range %d to the last, cloexec", c.First)
+	return fmt.Sprintf("close_range %d to the last", c.First)
 }
 
 func (c *CloseFDs) lower(a *Asm) {
-	for _, r := range c.Drop {
-		a.row(Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(r)}, N: 1, Accept: [3]abi.Errno{abi.EBADF}})
+	rest := Row{Kind: RowCloseRest, Call: abi.CallCloseRange, Args: [6]Arg{num(uint64(c.First)), fd(RegSync)}, N: 2}
+	for _, r := range c.Keep[:min(len(c.Keep), 4)] {
+		rest.Args[rest.N] = fd(r)
+		rest.N++
 	}
+	a.row(rest)
 	a.call(abi.CallCloseRange, num(uint64(c.First)), num(0xffffffff), num(abi.CloseRangeCloexec))
 }
 

@@ -100,6 +100,10 @@ func checkKind(r Row, bad func(string)) {
 		if r.Call != abi.CallClose || r.N != 1 || r.Args[0].Reg == RegNone {
 			bad("a close needs a register")
 		}
+	case RowCloseRest:
+		if r.Call != abi.CallCloseRange || r.N < 2 || r.N > 6 || r.Args[0].Reg != RegNone || r.Args[1].Reg != RegSync {
+			bad("what stays is registers, the socket among them")
+		}
 	case RowCall, RowFork, RowInit:
 	default:
 		bad("unknown kind")

@@ -192,6 +192,12 @@ func rowText(r Row, arch abi.Arch) string {
 		return makeText(r)
 	case RowFail:
 		return "(give up with the best error so far)"
+	case RowCloseRest:
+		var keep []string
+		for _, a := range r.Args[1:r.N] {
+			keep = append(keep, a.Reg.String())
+		}
+		return fmt.Sprintf("close_range(%d, 0xffffffff, 0), but for %s", r.Args[0].Val, words(keep...))
 	case RowFork:
 		return "clone(CLONE_PARENT)"
 	case RowInit:

@@ -56,6 +56,8 @@ func unchecked(op Op) string {
 		return "it shows by the control group"
 	case *RemoveCgroup, *RemoveResctrl:
 		return "it comes at the end"
+	case *Affinity:
+		return "the process begins with them, and is given others"
 	case *Umask:
 		return "another step sets the one that stays"
 	case *RegisterBinfmt:

@@ -112,6 +112,9 @@ func (c *checker) sysctls(l *specs.Linux) {
 		name := dotted(key)
 		owner, ok := sysctlNamespace(name)
 		switch {
+		case len(key) > 4000: // PATH_MAX, less what is before it
+			c.refuse(path, "a name of at most 4000 bytes", strconv.Itoa(len(key))+" bytes", "see sysctl.d(5)")
+			continue
 		case !isSysctlName(name):
 			c.refuse(path, "a name with dots, such as net.ipv4.ip_forward", quote(key), "see sysctl.d(5)")
 		case !ok:

@@ -1,0 +1,700 @@
+package oci
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// These attack kakuri-runtime as its callers start it: with root inside that is root of the machine, which
+// nothing but the runtime keeps from the host. SECURITY.md has the table of classes.
+
+// canary makes a file of the host that must stay as it is.
+func canary(t *testing.T) (dir, file string) {
+	t.Helper()
+	dir = nstest.Dir(t)
+	file = filepath.Join(dir, "canary")
+	if err := os.WriteFile(file, []byte("of the host"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		list, err := os.ReadDir(dir)
+		if data, e := os.ReadFile(file); err != nil || e != nil || string(data) != "of the host" || len(list) != 1 {
+			t.Errorf("the host's directory has %v, and the canary %q %v %v", list, data, err, e)
+		}
+	})
+	return dir, file
+}
+
+func sum(t *testing.T, file string) [32]byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(data)
+}
+
+// withDev gives a container a /dev of its own, and terminals.
+func withDev(s *specs.Spec) *specs.Spec {
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"}, specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts"})
+	return s
+}
+
+// CVE-2019-5736: a container has the runtime execute the runtime's own program, as its command and as the interpreter of
+// a script, while others in it open every program they see for writing.
+func TestCVE_2019_5736(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	program := nstest.Binary(t, "kakuri-runtime")
+	before := sum(t, program)
+	p := newPlace(t)
+	dir := bundle(t, withDev(base("while :; do for f in /proc/[0-9]*/exe; do echo x >>$f; echo x >$f; done 2>/dev/null; done")))
+	if err := os.WriteFile(filepath.Join(dir, "rootfs/bin/script"), []byte("#!/proc/self/exe\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.good("run", "--detach", "--bundle", dir, "victim")
+	defer p.do("delete", "--force", "victim")
+	for i := range 60 {
+		line := []string{"/proc/self/exe", "/bin/script", "true"}[i%3]
+		if out, code := p.do("exec", "victim", line); line == "true" && code != 0 {
+			t.Fatalf("code %d: %s", code, out)
+		}
+	}
+	for i, line := range []string{"/proc/self/exe", "/bin/script"} {
+		s := base("")
+		s.Process.Args = []string{line, "state", "victim"}
+		if out, stderr, code := run(t, bundle(t, s)); code == 0 || strings.Contains(out, "ociVersion") {
+			t.Errorf("%d: %s became the runtime: code %d: %s%s", i, line, code, out, stderr)
+		}
+	}
+	if after := sum(t, program); before != after {
+		t.Error("the runtime's program was changed from inside")
+	}
+}
+
+// CVE-2016-9962: processes of a container may not look into one that enters it, before that is one of their own: not its
+// environment, its descriptors, its memory, its program.
+func TestCVE_2016_9962(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, withDev(base(`echo ready >/ready
+while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
+grep -a HOSTSECRET $q/environ >>/seen; ls -l $q/fd | grep -a -e kakuri -e cgroup -e config.json >>/seen; readlink $q/exe | grep kakuri-runtime >>/seen
+dd if=$q/mem of=/dev/null count=1 skip=8 && echo mem of $q >>/seen; ls $q/root/../../../etc/shadow-of-host >>/seen; done 2>/dev/null; done`)))
+	p.good("run", "--detach", "--bundle", dir, "victim")
+	defer p.do("delete", "--force", "victim")
+	nstest.Until(t, "the peeper", func() bool { _, err := os.Stat(filepath.Join(dir, "rootfs/ready")); return err == nil })
+	t.Setenv("HOSTSECRET", "of the caller")
+	for range 150 {
+		p.good("exec", "victim", "true")
+	}
+	if seen, err := os.ReadFile(filepath.Join(dir, "rootfs/seen")); err == nil && len(seen) > 0 {
+		t.Errorf("seen from inside:\n%.2000s", seen)
+	}
+}
+
+// CVE-2019-16884, 2019-19921, 2023-27561, 2023-28642, 2025-52881: /proc or /sys of the image is a link. It is refused, or what
+// the kernel shows is masked, and parameters are those of the container alone.
+func TestCVE_2019_16884_to_2025_52881(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	pattern := sum(t, "/proc/sys/kernel/core_pattern")
+	for name, links := range map[string]map[string]string{
+		"proc in the image":      {"proc": "/tmp"},
+		"proc on the host":       {"proc": "../../../../../.." + host},
+		"proc on the host's":     {"proc": host},
+		"sys is proc":            {"sys": "/proc"},
+		"proc through the image": {"proc": "tmp/a", "tmp/a": "/etc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base("cat /proc/keys /proc/self/status >/dev/null; echo x >/proc/sys/kernel/core_pattern; echo keys $(cat /proc/keys | wc -c)")
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}})
+			s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = []string{"/proc/keys", "/sys/firmware"}, []string{"/proc/sys"}
+			s.Linux.Sysctl = map[string]string{"kernel.msgmax": "9001"}
+			dir := bundle(t, s)
+			for link, to := range links {
+				if err := os.RemoveAll(filepath.Join(dir, "rootfs", link)); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink(to, filepath.Join(dir, "rootfs", link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, stderr, code := run(t, dir)
+			if code == 0 && !strings.Contains(out, "keys 0\n") {
+				t.Errorf("code %d: %s%s", code, out, stderr)
+			}
+			if code != 0 && !strings.Contains(stderr, "link") && !strings.Contains(stderr, "ELOOP") {
+				t.Errorf("it is refused without a word on links: %s", stderr)
+			}
+			if pattern != sum(t, "/proc/sys/kernel/core_pattern") {
+				t.Error("a parameter of the host was written")
+			}
+		})
+	}
+}
+
+// CVE-2021-30465, 2024-45310: another container that shares a volume swaps a directory of it with a link to the host, over and
+// over, while this one's mounts and their places are made below it.
+func TestCVE_2021_30465_and_2024_45310(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	s := base("cat /vol/a/canary /vol/a/b/canary 2>/dev/null; true")
+	shared := nstest.Dir(t)
+	s.Mounts = append(s.Mounts,
+		specs.Mount{Destination: "/vol", Type: "bind", Source: shared, Options: []string{"rbind"}},
+		specs.Mount{Destination: "/vol/a/b/c", Type: "tmpfs", Source: "tmpfs"},
+		specs.Mount{Destination: "/vol/a/made", Type: "bind", Source: "/etc/hostname", Options: []string{"bind"}})
+	dir := bundle(t, s)
+	if err := os.MkdirAll(filepath.Join(shared, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(host, filepath.Join(shared, "evil")); err != nil {
+		t.Fatal(err)
+	}
+	stop, swaps := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				swaps <- n
+				return
+			default:
+				if unix.Renameat2(unix.AT_FDCWD, shared+"/a", unix.AT_FDCWD, shared+"/evil", unix.RENAME_EXCHANGE) == nil {
+					n++
+				}
+			}
+		}
+	}()
+	ran := 0
+	for range 60 {
+		out, stderr, code := run(t, dir)
+		if code == 0 {
+			ran++
+		}
+		if strings.Contains(out, "of the host") {
+			t.Errorf("the host's file shows inside: %s%s", out, stderr)
+		}
+	}
+	close(stop)
+	if n := <-swaps; n < 100 {
+		t.Errorf("%d swaps in %d runs", n, ran)
+	}
+}
+
+// CVE-2024-21626: a working directory or a program that leads through a descriptor of the runtime, at a run and at an
+// exec, by name and by a link of the image.
+func TestCVE_2024_21626(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for name, prepare := range map[string]func(s *specs.Spec, dir string){
+		"root of the machine": func(*specs.Spec, string) {},
+		"a user namespace": func(s *specs.Spec, dir string) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+			s.Linux.GIDMappings = s.Linux.UIDMappings
+			filepath.Walk(dir, func(name string, _ os.FileInfo, err error) error { return os.Lchown(name, 100000, 100000) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testThroughDescriptors(t, prepare) })
+	}
+}
+
+func testThroughDescriptors(t *testing.T, prepare func(s *specs.Spec, dir string)) {
+	p := newPlace(t)
+	s := base("exec sleep 1000")
+	dir := bundle(t, s)
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := nstest.Dir(t)
+	if err := os.WriteFile(host+"/busybox", program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for n := 3; n < 48; n++ {
+		if err := os.Symlink(fmt.Sprintf("/proc/self/fd/%d", n), filepath.Join(dir, "rootfs", fmt.Sprint("link", n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prepare(s, dir)
+	write(t, dir, s)
+	p.good("run", "--detach", "--bundle", dir, "victim")
+	defer p.do("delete", "--force", "victim")
+	for n := 3; n < 48; n++ {
+		for _, cwd := range []string{fmt.Sprint("/proc/self/fd/", n), fmt.Sprint("/link", n)} {
+			if out, code := p.do("exec", "--cwd", cwd, "victim", "sh", "-c", "readlink /proc/self/cwd; ls"); code == 0 {
+				t.Fatalf("exec, %s: %s", cwd, out)
+			}
+		}
+		through := fmt.Sprintf("/proc/self/fd/%d/../../../../../../../..%s/busybox", n, host)
+		if out, code := p.do("exec", "victim", through, "echo", "host"); code == 0 {
+			t.Fatalf("exec of %s: %s", through, out)
+		}
+		if n%3 > 0 {
+			continue
+		}
+		s.Process.Cwd = fmt.Sprint("/proc/thread-self/fd/", n)
+		write(t, dir, s)
+		if out, stderr, code := run(t, dir); code == 0 || out != "" {
+			t.Fatalf("%s: code %d: %s%s", s.Process.Cwd, code, out, stderr)
+		}
+		s.Process.Cwd = fmt.Sprint("/link", n)
+		write(t, dir, s)
+		if out, stderr, code := run(t, dir); code == 0 || out != "" {
+			t.Fatalf("%s: code %d: %s%s", s.Process.Cwd, code, out, stderr)
+		}
+		s.Process.Cwd, s.Process.Args = "/", []string{through, "echo", "host"}
+		write(t, dir, s)
+		if out, stderr, code := run(t, dir); code == 0 || out != "" {
+			t.Fatalf("%s: code %d: %s%s", through, code, out, stderr)
+		}
+		s.Process.Args = []string{"sh", "-c", "pwd"}
+	}
+}
+
+// CVE-2022-24769, 27649 to 27652, 29162: no capability is inheritable or ambient that config.json does not name as such, at a
+// run or at an exec with more of them; and none is beyond the bounding set.
+func TestCVE_2022_24769_29162(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const show = "grep -e CapInh -e CapAmb /proc/self/status | tr '\\n\\t' '  '"
+	const none = "CapInh: 0000000000000000 CapAmb: 0000000000000000 "
+	want(t, base(show), none)
+	p := newPlace(t)
+	p.good("run", "--detach", "--bundle", bundle(t, withDev(base("exec sleep 1000"))), "c")
+	defer p.do("delete", "--force", "c")
+	for _, args := range [][]string{{}, {"--cap", "CAP_NET_ADMIN"}, {"--user", "5"}} {
+		if out := p.good(append(append([]string{"exec"}, args...), "c", "sh", "-c", show)...); out != none {
+			t.Errorf("%q: %s", args, out)
+		}
+	}
+}
+
+// CVE-2022-36109, 2022-2995, 2022-2990: the supplementary groups are those of config.json, and none of the caller's.
+func TestCVE_2022_36109(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := base("grep Groups: /proc/self/status | tr '\\t' ' '")
+	for _, groups := range [][]uint32{nil, {55}, {55, 7}} {
+		s.Process.User = specs.User{UID: 5, GID: 6, AdditionalGids: groups}
+		c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", bundle(t, s), "test")
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: []uint32{4, 24, 27}}}
+		out, err := c.CombinedOutput()
+		got := strings.Fields(strings.TrimPrefix(string(out), "Groups:"))
+		var want []string
+		for _, g := range slices.Sorted(slices.Values(groups)) {
+			want = append(want, fmt.Sprint(g))
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v: %v %q", groups, err, out)
+		}
+	}
+}
+
+// CVE-2022-0811 and its kin: a sysctl is one parameter of the container's own namespaces; neither its name nor its value leads
+// to another.
+func TestCVE_2022_0811(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	pattern, ttl := sum(t, "/proc/sys/kernel/core_pattern"), sum(t, "/proc/sys/net/ipv4/ip_default_ttl")
+	for _, kv := range [][2]string{
+		{"kernel.shm_rmid_forced", "1+kernel.core_pattern=|/bin/x"}, {"kernel.shm_rmid_forced", "1\nkernel.core_pattern=x"}, {"kernel.msgmax", "1\x00"},
+		{"kernel.core_pattern", "x"}, {"kernel/core_pattern", "x"}, {"net.ipv4/../../kernel/core_pattern", "x"}, {"net/../kernel/core_pattern", "x"},
+		{"net...kernel.core_pattern", "x"}, {"net.", "x"}, {"net", "x"}, {"", "x"}, {"/kernel/core_pattern", "x"}, {"fs.mqueue.../../kernel/core_pattern", "x"},
+		{"vm.overcommit_memory", "1"}, {"kernel.hostname/../core_pattern", "x"},
+	} {
+		s := base("true")
+		s.Linux.Sysctl = map[string]string{kv[0]: kv[1]}
+		if out, stderr, code := run(t, bundle(t, s)); code != 1 || !strings.Contains(stderr, "sysctl") {
+			t.Errorf("%q: code %d: %s%s", kv, code, out, stderr)
+		}
+	}
+	// Without the namespace it would be the host's.
+	s := base("true")
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "33"}
+	if _, stderr, code := run(t, bundle(t, s)); code != 1 || !strings.Contains(stderr, "linux.sysctl") {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	if pattern != sum(t, "/proc/sys/kernel/core_pattern") || ttl != sum(t, "/proc/sys/net/ipv4/ip_default_ttl") {
+		t.Error("a parameter of the host was written")
+	}
+}
+
+// CVE-2025-31133, 2025-52565: what the image calls /dev/null and /dev/console are links to what must not be written. A mask is the
+// null device of the host's, and the console the terminal.
+func TestCVE_2025_31133_and_52565(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	_, file := canary(t)
+	s := base("stat -c '%F %t:%T' /proc/keys /proc/timer_list; echo x >/proc/keys; echo x >/dev/console 2>/dev/null; echo x >/dev/null")
+	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/timer_list"}
+	dir := bundle(t, s)
+	for name, to := range map[string]string{"null": "/proc/sys/kernel/core_pattern", "console": "../../../../../.." + file} {
+		if err := os.Symlink(to, filepath.Join(dir, "rootfs/dev", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pattern := sum(t, "/proc/sys/kernel/core_pattern")
+	if out, stderr, code := run(t, dir); code != 0 || out != "character special file 1:3\ncharacter special file 1:3\n" {
+		t.Errorf("code %d: %q %s", code, out, stderr)
+	}
+	// With a terminal, and a /dev/pts of the image whose first entries are links.
+	s = base("stat -L -c %F /dev/console; readlink /dev/pts/0; tty")
+	s.Process.Terminal = true
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts"})
+	dir = bundle(t, s)
+	link := func(name, to string) {
+		place := filepath.Join(dir, "rootfs/dev", name)
+		if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(to, place); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("pts/0", "/proc/sys/kernel/core_pattern")
+	link("console", file)
+	p, console := newPlace(t), listen(t)
+	p.bad("/dev/console is a link to nothing in the image", "create", "--console-socket", console.path, "--bundle", dir, "x")
+	if err := os.Remove(filepath.Join(dir, "rootfs/dev/console")); err != nil {
+		t.Fatal(err)
+	}
+	link("console", "/etc/passwd")
+	console = listen(t)
+	p.good("create", "--console-socket", console.path, "--bundle", dir, "x")
+	defer p.do("delete", "--force", "x")
+	master := os.NewFile(uintptr(console.receive(t)), "master")
+	defer master.Close()
+	p.good("start", "x")
+	var text []byte
+	for b := make([]byte, 1024); ; {
+		n, err := master.Read(b)
+		if text = append(text, b[:n]...); err != nil {
+			break // EIO: the other side is closed
+		}
+	}
+	if got := strings.ReplaceAll(string(text), "\r", ""); got != "character special file\n/dev/pts/0\n" {
+		t.Errorf("%q", got)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "rootfs/etc/passwd")); err != nil || string(data) != nstest.Passwd {
+		t.Errorf("%v: what the console was a link to has %q", err, data)
+	}
+	if pattern != sum(t, "/proc/sys/kernel/core_pattern") {
+		t.Error("a parameter of the host was written")
+	}
+}
+
+// CVE-2026-41579, 2026-47766: /dev of the image is a link to a directory of the host: no node and no link is made there.
+func TestCVE_2026_41579_47766(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	for _, to := range []string{host, "../../../../../.." + host, "/proc/1/root" + host} {
+		for _, mounted := range []bool{false, true} {
+			s := base("true")
+			if mounted {
+				withDev(s)
+			}
+			dir := bundle(t, s)
+			if err := os.RemoveAll(filepath.Join(dir, "rootfs/dev")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(to, filepath.Join(dir, "rootfs/dev")); err != nil {
+				t.Fatal(err)
+			}
+			run(t, dir) // it may work or not: the canary's directory is what counts
+		}
+	}
+}
+
+// CVE-2026-30892, 2016-3697, 2024-40635: no form of a user at exec becomes another user, and root least of all.
+func TestCVE_2026_30892_2016_3697(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, withDev(base("exec sleep 1000")))
+	if err := os.WriteFile(filepath.Join(dir, "rootfs/etc/passwd"), []byte("1000:x:0:0::/:/bin/sh\nroot:x:0:0::/:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.good("run", "--detach", "--bundle", dir, "c")
+	defer p.do("delete", "--force", "c")
+	for user, want := range map[string]string{"1": "1:0", "1:2": "1:2", "1000": "1000:0", "4294967294": "4294967294:0"} {
+		if out := p.good("exec", "--user", user, "c", "sh", "-c", "echo $(id -u):$(id -g)"); out != want+"\n" {
+			t.Errorf("%s: %q", user, out)
+		}
+	}
+	for _, user := range []string{"", ":", "1:", ":1", "+1", "-1", "-0", "0x0", "1.0", "1e0", " 1", "1 ", "4294967295", "4294967296", "18446744073709551616", "1:4294967296", "1:-1", "1:2:3", "root", "1000x", "1:root", "１"} {
+		if out, code := p.do("exec", "--user", user, "c", "id"); code == 0 && !(user == "" && strings.HasPrefix(out, "uid=0")) {
+			t.Errorf("--user %q: code %d: %s", user, code, out)
+		}
+	}
+}
+
+// Descriptors of the caller end at the runtime, at a run, at a created container's start, and at an exec.
+func TestLeakedDescriptors(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	open, err := os.Open(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	const show = "ls -l /proc/self/fd | grep -c -e canary -e cgroup -e state -e config -e memfd -e socket; ls /proc/self/fd | wc -l"
+	p := newPlace(t)
+	p.good("run", "--detach", "--bundle", bundle(t, withDev(base("exec sleep 1000"))), "c")
+	defer p.do("delete", "--force", "c")
+	for name, c := range map[string]*exec.Cmd{
+		"run":  p.command("run", "--bundle", bundle(t, withDev(base(show))), "r"),
+		"exec": p.command("exec", "c", "sh", "-c", show),
+	} {
+		c.ExtraFiles = []*os.File{open, open, open}
+		if out, err := c.Output(); string(out) != "0\n4\n" { // and that of ls itself
+			t.Errorf("%s: %v %q", name, err, out)
+		}
+	}
+	dir := bundle(t, withDev(base(show+"; true")))
+	c := p.command("create", "--bundle", dir, "d")
+	file, err := os.Create(filepath.Join(nstest.Dir(t), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	c.ExtraFiles, c.Stdout = []*os.File{open, open, open}, file
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	defer p.do("delete", "--force", "d")
+	p.good("start", "d")
+	nstest.Until(t, "its output", func() bool { data, _ := os.ReadFile(file.Name()); return string(data) == "0\n4\n" })
+}
+
+// What the caller has in its environment is its own: no variable but those of config.json is inside, NOTIFY_SOCKET and its
+// kin included, and no process of the container finds the caller's socket.
+func TestEnvironmentAndNotifySocket(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	for _, v := range []string{"NOTIFY_SOCKET", "LISTEN_FDS_OF", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "HOSTSECRET"} {
+		t.Setenv(v, host+"/secret")
+	}
+	p := newPlace(t)
+	p.good("run", "--detach", "--bundle", bundle(t, withDev(base("exec sleep 1000"))), "c")
+	defer p.do("delete", "--force", "c")
+	out, stderr, code := run(t, bundle(t, base("env; cat /proc/1/environ | tr '\\0' '\\n'; ls "+host)))
+	if code == 0 || strings.Contains(out+stderr, "secret") || strings.Contains(out, "canary") {
+		t.Errorf("code %d: %s%s", code, out, stderr)
+	}
+	if out := p.good("exec", "c", "env"); strings.Contains(out, "secret") {
+		t.Error(out)
+	}
+}
+
+// CVE-2020-15257: no socket of the runtime's has a name that a container in the host's network namespace could connect to.
+func TestCVE_2020_15257(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	before, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := base("grep '@' /proc/net/unix; true")
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	out, stderr, code := run(t, bundle(t, s))
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); !strings.Contains(string(before), f[len(f)-1]) {
+			t.Errorf("an abstract socket: %s", line)
+		}
+	}
+	if code != 0 {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+}
+
+// A cgroup path with ".." is refused, and so is an exec's place outside of the container's group; no group of the host's takes
+// a container's process in.
+func TestCgroupPathEscapes(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for _, path := range []string{"..", "../x", "/../x", "/a/../../x", "a/..", "/a/../..", "x\x00y"} {
+		s := base("true")
+		s.Linux.CgroupsPath = path
+		if out, stderr, code := run(t, bundle(t, s)); code != 1 || !strings.Contains(stderr, "linux.cgroupsPath") {
+			t.Errorf("%q: code %d: %s%s", path, code, out, stderr)
+		}
+	}
+	p := newPlace(t)
+	p.good("run", "--detach", "--bundle", bundle(t, withDev(base("exec sleep 1000"))), "c")
+	defer p.do("delete", "--force", "c")
+	for _, sub := range []string{"..", "../..", "a/../..", "/../x"} {
+		if out, code := p.do("exec", "--cgroup", sub, "c", "true"); code == 0 || !strings.Contains(out, "cgroup") {
+			t.Errorf("%q: code %d: %s", sub, code, out)
+		}
+	}
+}
+
+// GHSA-g54h-m393-cpwq: device rules begin with nothing, whether or not config.json has any: nodes that a container makes are no
+// way to the devices.
+func TestDeviceRulesDeny(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	try := "mknod /dev/m c 1 1 && head -c1 /dev/m >/dev/null && echo memory; mknod /dev/l b 7 0 && head -c1 /dev/l >/dev/null && echo disk; mknod /dev/k c 1 11 && (cat </dev/k) && echo kmsg; echo end"
+	for name, rules := range map[string][]specs.LinuxDeviceCgroup{"none": nil, "an allowed one": {{Allow: true, Type: "c", Major: new(int64), Minor: new(int64), Access: "r"}}} {
+		s := withDev(base(try))
+		caps := append(s.Process.Capabilities.Bounding, "CAP_MKNOD", "CAP_SYS_ADMIN", "CAP_SYS_RAWIO")
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+		s.Linux.Resources = &specs.LinuxResources{Devices: rules}
+		if out, stderr, code := run(t, bundle(t, s)); code != 0 || out != "end\n" || !strings.Contains(stderr, "not permitted") {
+			t.Errorf("%s: code %d: %s%s", name, code, out, stderr)
+		}
+	}
+}
+
+// CVE-2022-0492, 2023-25809: the control groups that a container sees are its own, and read-only.
+func TestCVE_2022_0492_and_2023_25809(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := base("cd /sys/fs/cgroup; for f in $(find . -name release_agent -o -name cgroup.procs -o -name devices.allow -o -name notify_on_release); do echo $$ >$f && echo written $f; done 2>/dev/null; mkdir x 2>/dev/null && echo made; find . -name release_agent; echo end")
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}},
+		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}})
+	want(t, s, "end\n")
+}
+
+// A hook is a program of the host's, whatever the image has at its path: also one that runs in the container's namespaces.
+func TestHooksAreOfTheHost(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := withDev(base("true"))
+	hook := []specs.Hook{{Path: "/bin/true", Args: []string{"true"}}}
+	s.Hooks = &specs.Hooks{CreateRuntime: hook, CreateContainer: hook}
+	dir := bundle(t, s)
+	fake := []byte("#!/bin/sh\necho ran >/ran-of-the-image\necho ran >/tmp/ran-of-the-image\n")
+	if err := os.Remove(filepath.Join(dir, "rootfs/bin/true")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "rootfs/bin/true"), fake, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.Process.Args = []string{"sh", "-c", "exit 0"}
+	write(t, dir, s)
+	if out, stderr, code := run(t, dir); code != 0 {
+		t.Errorf("code %d: %s%s", code, out, stderr)
+	}
+	for _, file := range []string{"/ran-of-the-image", "/tmp/ran-of-the-image", dir + "/rootfs/ran-of-the-image", dir + "/rootfs/tmp/ran-of-the-image"} {
+		if _, err := os.Lstat(file); err == nil {
+			t.Errorf("the image's program ran: %s", file)
+		}
+	}
+}
+
+// The state directory is the caller's alone: what is in it (the environment, for one) nobody else reads, nobody inside sees it, and an
+// ID leads nowhere else.
+func TestStateDirectory(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := withDev(base("ls " + p.dir + " 2>/dev/null; exec sleep 1000"))
+	s.Process.Env = append(s.Process.Env, "PASSWORD=secret")
+	p.good("create", "--bundle", bundle(t, s), "c")
+	defer p.do("delete", "--force", "c")
+	err := filepath.Walk(filepath.Join(p.dir, "c"), func(name string, info os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm(); mode&0o066 != 0 || !info.IsDir() && mode&0o077 != 0 {
+			t.Errorf("%s: %v: others may read or write it", name, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(p.dir, "..", "other")
+	for _, id := range []string{"..", ".", "../other", "c/../../other", "a/b", "", "c\n", strings.Repeat("x", 5000), "~", "$(x)", "ü"} {
+		for _, verb := range []string{"create", "state", "start", "delete", "kill"} {
+			if out, code := p.do(verb, id); code == 0 {
+				t.Errorf("%s %q: %s", verb, id, out)
+			}
+		}
+	}
+	if _, err := os.Lstat(other); err == nil {
+		t.Errorf("%s was made", other)
+	}
+	// A link in the place of a state is none of the runtime's.
+	if err := os.Symlink(nstest.Dir(t), filepath.Join(p.dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := p.do("delete", "--force", "link"); code == 0 {
+		if _, err := os.Lstat(filepath.Join(p.dir, "link")); err == nil {
+			t.Logf("left alone: %s", out)
+		}
+	}
+	os.Remove(filepath.Join(p.dir, "link"))
+}
+
+// CVE-2022-4318, 2024-9676: the image's account file, which HOME is looked up in, never ends, blocks, or is the host's.
+func TestCVE_2024_9676(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	if err := os.WriteFile(host+"/passwd", []byte("x:x:5:5::/of-the-host:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(file string) error{
+		"fifo":        func(file string) error { return unix.Mkfifo(file, 0o644) },
+		"endless":     func(file string) error { return os.Symlink("/dev/zero", file) },
+		"host's":      func(file string) error { return os.Symlink(host+"/passwd", file) },
+		"host's, up":  func(file string) error { return os.Symlink("../../../../../.."+host+"/passwd", file) },
+		"directory":   func(file string) error { return os.Mkdir(file, 0o755) },
+		"large":       func(file string) error { return os.WriteFile(file, nil, 0o644) },
+		"with a line": func(file string) error { return os.WriteFile(file, []byte("x:x:5:5::/a\x00b:/bin/sh\n"), 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base("echo $HOME")
+			s.Process.User = specs.User{UID: 5, GID: 5}
+			dir := bundle(t, s)
+			file := filepath.Join(dir, "rootfs/etc/passwd")
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+			if err := make(file); err != nil {
+				t.Fatal(err)
+			}
+			if name == "large" {
+				if err := os.Truncate(file, 1<<40); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, stderr, code := run(t, dir)
+			if strings.Contains(out, "of-the-host") || code != 0 && stderr == "" || code < 0 || code > 1 {
+				t.Errorf("code %d: %q %s", code, out, stderr)
+			}
+		})
+	}
+}
+
+// CVE-2017-5226, 2023-28100: a container's terminal is its own: the caller's is not its controlling one, and what it types into it by
+// TIOCSTI is not read by the caller.
+func TestCVE_2017_5226(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	// The session is another, and it has no terminal; /dev/tty of a shell that has one would open.
+	want(t, withDev(base("cut -d' ' -f6,7 /proc/self/stat; (cat </dev/tty) 2>/dev/null && echo terminal; true")), "1 0\n")
+}
