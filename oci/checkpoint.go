@@ -275,7 +275,7 @@ func readAt(dir *os.File, name string, most int64) ([]byte, error) {
 func (c *Container) Checkpoint(ctx context.Context, o CheckpointOptions) error {
 	err := c.locked(func() error {
 		if s := c.Status(); s != specs.StateRunning && s != StatusPaused {
-			return fmt.Errorf("Container cannot be checkpointed in %s state", s) //nolint:staticcheck // runc's words
+			return fmt.Errorf("container cannot be checkpointed in %s state", s)
 		}
 		return c.dump(ctx, &o)
 	})
@@ -295,6 +295,9 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 		return ErrNotRunning
 	}
 	defer first.close()
+	if err := c.canBeDumped(); err != nil {
+		return err
+	}
 	m := &image{log: "dump.log"}
 	defer m.close()
 	if err := o.openDirs(m, true); err != nil {
@@ -352,7 +355,43 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 	} else if err := writeDescriptors(m.dir, streams); err != nil {
 		return err
 	}
-	return m.do(ctx, c.runtime, req, func(n criu.Notice) error { return c.dumpNotice(n, m, o) })
+	if err := c.noteCRIU(m.session.PID()); err != nil {
+		return err
+	}
+	err = m.do(ctx, c.runtime, req, func(n criu.Notice) error { return c.dumpNotice(n, m, o) })
+	c.state.CRIU = nil
+	return errors.Join(err, c.save())
+}
+
+// noteCRIU has others know who works on the container.
+func (c *Container) noteCRIU(pid int) error {
+	p := openProcess(pid)
+	if p == nil {
+		return fmt.Errorf("criu, process %d, went away", pid)
+	}
+	defer p.close()
+	c.state.CRIU = &witness{pid, p.begun}
+	return c.save()
+}
+
+// canBeDumped refuses what would end in an image that nobody can restore.
+func (c *Container) canBeDumped() error {
+	if w := c.state.CRIU; w != nil {
+		if p := w.open(); p != nil {
+			p.close()
+			return fmt.Errorf("criu, process %d, of a checkpoint that was killed is still at work on container %s", w.PID, c.ID)
+		}
+	}
+	config, err := c.Spec()
+	if err != nil {
+		return err
+	}
+	for _, n := range namespaces(config) {
+		if n.Type == specs.UserNamespace {
+			return errors.New("linux.namespaces: a container in a user namespace cannot be checkpointed: CRIU could not make its devices again, which it has from outside")
+		}
+	}
+	return nil
 }
 
 // asVersionCan sets what depends on CRIU's version.
@@ -436,8 +475,7 @@ func pageServer(s string) (*criu.PageServer, error) {
 	}
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
-		//lint:ignore ST1005 runc's words
-		return nil, errors.New("Use --page-server ADDRESS:PORT to specify page server")
+		return nil, fmt.Errorf("--page-server %s: it is ADDRESS:PORT", s)
 	}
 	address, port := s[:i], s[i+1:]
 	if in, ok := strings.CutPrefix(address, "["); ok && strings.HasSuffix(in, "]") {
@@ -446,12 +484,11 @@ func pageServer(s string) (*criu.PageServer, error) {
 		address = ""
 	}
 	if address == "" || port == "" {
-		//lint:ignore ST1005 runc's words
-		return nil, errors.New("Use --page-server ADDRESS:PORT to specify page server")
+		return nil, fmt.Errorf("--page-server %s: it is ADDRESS:PORT", s)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return nil, fmt.Errorf("--page-server %s: Invalid port number", s)
+		return nil, fmt.Errorf("--page-server %s: the port is a number up to 65535", s)
 	}
 	return &criu.PageServer{Address: address, Port: uint16(n)}, nil
 }

@@ -78,7 +78,7 @@ func TestCRIULive(t *testing.T) {
 	}{
 		{"twice", liveTwice}, {"leave running", liveLeave}, {"pipes", livePipes}, {"log file", liveLogFile}, {"terminal", liveTerminal},
 		{"mounts", liveMounts}, {"cgroup files", liveCgroupMount}, {"network by path", liveNetwork}, {"foreground", liveForeground}, {"hooks", liveHooks},
-		{"paused", livePaused}, {"user namespace", liveUser}, {"pre-dump", livePreDump},
+		{"paused", livePaused}, {"pre-dump", livePreDump},
 		{"killed checkpoint", liveKilledCheckpoint}, {"killed restore", liveKilledRestore},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -473,36 +473,6 @@ func livePaused(t *testing.T, p place, image string) {
 	p.empty()
 	p.good("restore", "-d", "--bundle", dir, "--image-path", image, "x")
 	goesOn(t, dir, n)
-	p.good("delete", "-f", "x")
-}
-
-// In a user namespace.
-func liveUser(t *testing.T, p place, image string) {
-	s := counting()
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
-	s.Linux.GIDMappings = s.Linux.UIDMappings
-	dir := bundle(t, s)
-	if err := os.Chmod(filepath.Join(dir, "rootfs"), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	n := p.counted(dir, "x")
-	p.checkpoint("--image-path", image, "x")
-	// The image is read from within.
-	err := filepath.WalkDir(image, func(path string, _ os.DirEntry, err error) error {
-		if err == nil {
-			err = os.Lchown(path, 100000, 100000)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.good("restore", "-d", "--bundle", dir, "--image-path", image, "x")
-	goesOn(t, dir, n)
-	if out := p.good("exec", "x", "sh", "-c", "id -u; echo a >/dev/null && echo null"); out != "0\nnull\n" {
-		t.Errorf("in its user namespace: %q", out)
-	}
 	p.good("delete", "-f", "x")
 }
 

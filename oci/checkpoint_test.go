@@ -513,7 +513,7 @@ func TestCRIUWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.good("create", "--bundle", b, "x")
-	p.bad("Container cannot be checkpointed in created state", "checkpoint", "--image-path", image, "x")
+	p.bad("container cannot be checkpointed in created state", "checkpoint", "--image-path", image, "x")
 	p.good("start", "x")
 	for _, test := range []struct {
 		want string
@@ -526,14 +526,27 @@ func TestCRIUWrong(t *testing.T) {
 		{`namespace \"uts\" is not supported`, []string{"--image-path", image, "--empty-ns", "uts"}},
 		{"--parent-path must be relative", []string{"--image-path", image, "--parent-path", image}},
 		{"invalid --parent-path", []string{"--image-path", image, "--parent-path", "none"}},
-		{"Use --page-server ADDRESS:PORT", []string{"--image-path", image, "--page-server", "host"}},
-		{"Use --page-server ADDRESS:PORT", []string{"--image-path", image, "--page-server", "::1:7"}},
-		{"Use --page-server ADDRESS:PORT", []string{"--image-path", image, "--page-server", "host:"}},
-		{"Invalid port number", []string{"--image-path", image, "--page-server", "host:70000"}},
+		{"it is ADDRESS:PORT", []string{"--image-path", image, "--page-server", "host"}},
+		{"it is ADDRESS:PORT", []string{"--image-path", image, "--page-server", "::1:7"}},
+		{"it is ADDRESS:PORT", []string{"--image-path", image, "--page-server", "host:"}},
+		{"the port is a number", []string{"--image-path", image, "--page-server", "host:70000"}},
 	} {
 		p.bad(test.want, append(append([]string{"checkpoint"}, test.args...), "x")...)
 	}
 	p.good("delete", "-f", "x")
+	// What could not be restored is not ended.
+	s := asleep()
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+	write(t, b, s)
+	p.good("run", "-d", "--bundle", b, "x")
+	p.bad("a container in a user namespace cannot be checkpointed", "checkpoint", "--image-path", image, "x")
+	if s := p.state("x").Status; s != specs.StateRunning {
+		t.Errorf("the container is %s", s)
+	}
+	p.good("delete", "-f", "x")
+	write(t, b, asleep())
 	restore := func(want, image string, more ...string) {
 		t.Helper()
 		p.bad(want, append([]string{"restore", "-d", "--bundle", b, "--image-path", image, "x"}, more...)...)
@@ -556,7 +569,7 @@ func TestCRIUWrong(t *testing.T) {
 	}
 	// Descriptors of this runtime's, and of CRIU's, are not for an image to name.
 	good := imageDir(t, `["","","","pipe:[7]","file[1:2]","/dev/null"]`)
-	s := asleep()
+	s = asleep()
 	s.Linux.Namespaces[4].Path = "/none"
 	write(t, b, s)
 	restore("the net namespace of config.json has to be there", good)

@@ -243,6 +243,9 @@ func (c *Container) removeGroup(ctx context.Context) error {
 
 // end kills the container's first process and waits until it is gone.
 func (c *Container) end() error {
+	if err := c.endCRIU(); err != nil {
+		return err
+	}
 	p := c.process()
 	if p == nil {
 		return nil
@@ -257,9 +260,30 @@ func (c *Container) end() error {
 	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}
+	return p.gone(c.state.PID, c.ID)
+}
+
+// gone waits until a process of a container that was sent SIGKILL has ended.
+func (p *process) gone(pid int, id string) error {
 	const patience = 10 * time.Second
 	if !p.wait(patience) {
-		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", c.state.PID, c.ID, patience)
+		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", pid, id, patience)
 	}
 	return nil
+}
+
+// endCRIU kills a CRIU that a killed command left at work: it traces processes and stops their cgroup, so that none of them would end.
+func (c *Container) endCRIU() error {
+	if c.state.CRIU == nil {
+		return nil
+	}
+	p := c.state.CRIU.open()
+	if p == nil {
+		return nil
+	}
+	defer p.close()
+	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("signal KILL to criu, process %d: %w", c.state.CRIU.PID, err)
+	}
+	return p.gone(c.state.CRIU.PID, c.ID)
 }

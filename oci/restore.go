@@ -127,6 +127,10 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	if err := x.image.do(ctx, r, criu.Request{Type: criu.Restore, Opts: x.opts}, x.notice); err != nil {
 		return x, err
 	}
+	x.c.state.CRIU = nil
+	if err := x.c.save(); err != nil {
+		return x, err
+	}
 	if x.c.state.Restoring {
 		return x, errors.New("criu says that the container is restored, and has not said which process that is")
 	}
@@ -318,7 +322,11 @@ func (x *restoring) begin() error {
 		return err
 	}
 	// From here on another command can end it.
-	return x.adopt(x.image.session.PID(), true)
+	pid := x.image.session.PID()
+	if err := x.c.noteCRIU(pid); err != nil {
+		return err
+	}
+	return x.adopt(pid, true)
 }
 
 // adopt notes the process by which the container can be ended.

@@ -128,10 +128,17 @@ type record struct {
 	OwnPIDs    bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
 	Annotated  map[string]string `json:"annotations,omitempty"`
 	Stdio      []string          `json:"stdio,omitempty"`      // the pipes among the first three descriptors at its creation: "pipe:[INODE]"
+	CRIU       *witness          `json:"criu,omitempty"`       // the one that dumps or restores it at this moment
 	Foreground bool              `json:"foreground,omitempty"` // it ends with the command that made it
 	Restoring  bool              `json:"restoring,omitempty"`  // PID is CRIU's, or of a process that CRIU has not finished
 	NewTime    bool              `json:"newTime,omitempty"`    // CRIU made it a time namespace that config.json has not
 	Covers     *covered          `json:"covers,omitempty"`     // where the root is built in place
+}
+
+// A witness is a process that another command may find again: its pid and the time it began at.
+type witness struct {
+	PID   int    `json:"pid"`
+	Begun uint64 `json:"begun"`
 }
 
 // validID reports whether an id can be the name of a directory: letters, digits and "_+-.".
@@ -407,11 +414,16 @@ type process struct {
 
 // process returns the container's first process when it runs, else nil.
 func (c *Container) process() *process {
-	if c.state.PID == 0 {
+	return witness{c.state.PID, c.state.Begun}.open()
+}
+
+// open returns the process when it runs, else nil.
+func (w witness) open() *process {
+	if w.PID == 0 {
 		return nil
 	}
-	p := openProcess(c.state.PID)
-	if p != nil && p.begun != c.state.Begun {
+	p := openProcess(w.PID)
+	if p != nil && p.begun != w.Begun {
 		p.close()
 		return nil
 	}
