@@ -13,6 +13,9 @@ import (
 // AnnotationVersion names the version of kakuri-runtime in what it tells of itself.
 const AnnotationVersion = "io.github.kakuri.version"
 
+// annotationCheckpoint is how runc says that it has checkpoint and restore; others look for it.
+const annotationCheckpoint = "org.opencontainers.runc.checkpoint.enabled"
+
 // Features is what a runtime of this version can do: runtime-spec, features.md. The lists are
 // those by which plans are compiled.
 func Features(version string) *features.Features {
@@ -36,7 +39,7 @@ func Features(version string) *features.Features {
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			NetDevices:      &features.NetDevices{Enabled: &yes},
 		},
-		Annotations:                        map[string]string{AnnotationVersion: version},
+		Annotations:                        map[string]string{AnnotationVersion: version, annotationCheckpoint: "true"},
 		PotentiallyUnsafeConfigAnnotations: unsafeAnnotations(),
 	}
 }
@@ -48,8 +51,8 @@ func cgroupFeatures() *features.Cgroup {
 }
 
 // unsafeAnnotations are those of config.json that this runtime reads, and that let who writes them
-// do more than the rest of config.json does. It reads none.
-func unsafeAnnotations() []string { return nil }
+// do more than the rest of config.json does: a file of CRIU's may name programs to run, a property of a unit as well.
+func unsafeAnnotations() []string { return []string{configAnnotation, "org.systemd.property."} }
 
 // supportedFlags are the flags of filters that the running kernel knows, too.
 func supportedFlags(known []string) []string {
