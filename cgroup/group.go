@@ -628,6 +628,20 @@ func (n *node) join(pid int, sub string) error {
 	return n.errorf("write %d to cgroup.procs: %w", pid, err)
 }
 
+// Divided reports whether the cgroup gives controllers to its children: on version 2 it takes no process then.
+func (g *Group) Divided() bool {
+	n := g.of("", limits.V2)
+	if n == nil {
+		return false
+	}
+	dir, err := n.open()
+	if err != nil {
+		return false
+	}
+	given, err := readFile(dir, "cgroup.subtree_control")
+	return err == nil && strings.TrimSpace(given) != ""
+}
+
 // Sub gives the place of pid below this cgroup, for [Group.Join]: a container may have moved its own
 // processes, and then the cgroup itself can take none (EBUSY).
 func (g *Group) Sub(pid int) (string, error) {

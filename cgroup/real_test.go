@@ -366,6 +366,18 @@ func TestBelow(t *testing.T) {
 		if want := map[bool]string{true: "d/d"}[g.of("", limits.V2) != nil]; err != nil || sub != want {
 			t.Errorf("it is in %q %v, want %q", sub, err, want)
 		}
+		// A process finds no place in a cgroup whose children have controllers; until then it does.
+		if g.Divided() {
+			t.Error("it gives controllers that nobody gave it")
+		}
+		if n := g.of("pids", limits.V2); n != nil && h.Controllers()["pids"] == limits.V2 {
+			if err := writeFile(n.fd, "cgroup.subtree_control", "+pids"); err != nil {
+				t.Fatal(err)
+			}
+			if !g.Divided() {
+				t.Error("it gives pids, and does not say so")
+			}
+		}
 		if err := g.Kill(context.Background(), unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}

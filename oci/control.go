@@ -227,7 +227,10 @@ func (c *Container) removeGroup(ctx context.Context) error {
 	}
 	defer g.Close()
 	if !g.Exists() {
-		return nil
+		if g.unit == nil || c.state.PID == 0 {
+			return nil
+		}
+		return g.Remove(ctx) // systemd keeps a unit that failed for people to look at
 	}
 	if c.state.PID == 0 {
 		// Whether it was made, or is another container's, is not known: its maker was killed.

@@ -160,8 +160,8 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 	return plan.Compile(spec, facts, o)
 }
 
-// joinGroup says which cgroup another process joins: one below the container's, or on version 2 the one that
-// its first process is in by now.
+// joinGroup says which cgroup another process joins: the container's, or one below it, or on version 2 the one that
+// its first process is in by now, where the container's own can take no process.
 func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	sub := o.Cgroup
 	switch {
@@ -177,7 +177,7 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	}
 	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths()}
 	g.enter(p)
-	if sub == "" && p.V1 == 0 {
+	if sub == "" && p.V1 == 0 && g.Divided() {
 		var err error
 		if sub, err = g.Sub(c.state.PID); err != nil {
 			return nil, err

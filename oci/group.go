@@ -43,6 +43,9 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 		return nil, err
 	}
 	resources = withDefaultDevices(resources)
+	if r.Systemd {
+		resources = limits.Percents(resources)
+	}
 	l, err := limits.Compile(resources, h.Controllers())
 	if err != nil {
 		return nil, err

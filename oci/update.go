@@ -43,7 +43,7 @@ func (c *Container) Update(changes *specs.LinuxResources) error {
 		if _, err := specjson.ValidateResources(now); err != nil {
 			return err
 		}
-		if err := c.withGroup("update", func(g *group) error { return g.update(now) }); err != nil {
+		if err := c.withGroup("update", func(g *group) error { return g.update(now, c.runtime.warn) }); err != nil {
 			return err
 		}
 		config.Linux.Resources = now
@@ -56,9 +56,12 @@ func (c *Container) Update(changes *specs.LinuxResources) error {
 }
 
 // update has limits in the place of those in force, but for device rules.
-func (g *group) update(r *specs.LinuxResources) error {
+func (g *group) update(r *specs.LinuxResources, warn func(string)) error {
 	without := *r
 	without.Devices = nil
+	if g.unit != nil {
+		without = *limits.Percents(&without)
+	}
 	l, err := limits.Compile(&without, g.Controllers())
 	if err != nil {
 		return err
@@ -68,8 +71,15 @@ func (g *group) update(r *specs.LinuxResources) error {
 		if err != nil {
 			return err
 		}
-		properties, _, err := limits.Properties(&without, g.Controllers(), version)
+		properties, warnings, err := limits.Properties(&without, g.Controllers(), version)
 		if err != nil {
+			return err
+		}
+		for _, w := range warnings {
+			warn(w)
+		}
+		// Systemd asks nobody.
+		if _, err := g.Apply(limits.Limits{Guards: l.Guards}); err != nil {
 			return err
 		}
 		if err := g.unit.Set(properties); err != nil {

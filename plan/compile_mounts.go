@@ -373,6 +373,11 @@ func (c *compiler) dropUnmappedGID(options []string) []string {
 // cgroupMount shows the container's cgroups: the one hierarchy of version 2,
 // or a directory of those of version 1.
 func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
+	if c.host.Cgroup.Unified && c.own[abi.NSUser] && !c.own[abi.NSCgroup] {
+		// Who owns no cgroup namespace can mount nothing of it.
+		c.inside(&Bind{Source: "/sys/fs/cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode, Dir: true}, cause, &MountCheck{Dest: dest, Set: o.attrs.Set})
+		return nil
+	}
 	if c.host.Cgroup.Unified {
 		c.inside(&Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode}, cause,
 			&MountCheck{Dest: dest, Type: "cgroup2", Set: o.attrs.Set})

@@ -273,7 +273,7 @@ func TestProperties(t *testing.T) {
 		{`{"memory":{"limit":4096,"swap":8192,"reservation":100},"pids":{"limit":0},"cpu":{"shares":1024,"quota":5000,"cpus":"0-1"}}`, V2, 252, "MemoryMax=4096 MemoryLow=100 MemorySwapMax=4096 CPUWeight=100 CPUQuotaPerSecUSec=50000 TasksMax=1 AllowedCPUs=[3]"},
 		{`{"memory":{"limit":-1},"pids":{"limit":-1},"cpu":{"shares":1024,"quota":-1,"period":5000,"cpus":"0"},"blockIO":{"weight":100}}`, V1, 241, "MemoryLimit=infinity CPUShares=1024 CPUQuotaPerSecUSec=infinity BlockIOWeight=100 TasksMax=infinity"},
 		{`{"cpu":{"quota":12345,"period":100000}}`, V2, 252, "CPUQuotaPeriodUSec=100000 CPUQuotaPerSecUSec=130000"},
-		{`{"cpu":{"shares":200,"idle":1}}`, V2, 252, "CPUWeight=0"},
+		{`{"cpu":{"shares":200,"idle":1}}`, V2, 252, "CPUWeight=0 !linux.resources.cpu: unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight"},
 		{`{"cpu":{"idle":1}}`, V2, 251, ""},
 		{`{"memory":{"limit":4096,"swap":4096}}`, V2, 252, "MemoryMax=4096 MemorySwapMax=0"},
 		{`{"unified":{"memory.high":"max","cpu.max":"5000 10000","cpu.weight":"8","cpu.idle":"0","pids.max":"0","cpuset.mems":"0","memory.oom.group":"1"}}`, V2, 253, "CPUQuotaPeriodUSec=10000 CPUQuotaPerSecUSec=500000 CPUWeight=8 AllowedMemoryNodes=[1] MemoryHigh=infinity TasksMax=1"},
@@ -341,4 +341,24 @@ func FuzzCompile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// With systemd a quota is of whole percents, in the file as in the unit.
+func TestPercents(t *testing.T) {
+	for _, test := range []struct {
+		quota  int64
+		period uint64
+		want   int64
+	}{
+		{500000, 900000, 504000}, {50000, 0, 50000}, {12345, 100000, 13000}, {-1, 1000, -1}, {0, 900000, 0}, {3000, 1000, 3000},
+	} {
+		r := &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &test.quota, Period: &test.period}}
+		before := test.quota
+		if got := *Percents(r).CPU.Quota; got != test.want || test.quota != before {
+			t.Errorf("%d of %d: %d, want %d; it was %d before", test.quota, test.period, got, test.want, before)
+		}
+	}
+	if Percents(nil) != nil {
+		t.Error("something of nothing")
+	}
 }

@@ -53,3 +53,12 @@ func TestMerge(t *testing.T) {
 		t.Errorf("%+v %v", l, err)
 	}
 }
+
+// A device that a configuration has twice is changed as a whole.
+func TestMergeTwice(t *testing.T) {
+	old := resources(t, `{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1},{"major":8,"minor":16,"rate":2},{"major":8,"minor":0,"rate":3}]}}`)
+	l, err := Compile(Merge(old, resources(t, `{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":7}]}}`)), all(V2))
+	if got, want := text(l), []string{"io.max 8:0 rbps=7", "io.max 8:16 rbps=2"}; err != nil || !slices.Equal(got, want) || len(old.BlockIO.ThrottleReadBpsDevice) != 3 {
+		t.Errorf("%v: %q, want %q", err, got, want)
+	}
+}

@@ -139,6 +139,8 @@ func (s *properties) cpu(r *specs.LinuxResources) error {
 	shares := value(c.Shares)
 	idle := s.idle(c.Idle != nil && *c.Idle == 1)
 	switch {
+	case s.unified && shares != 0 && idle && s.version >= 252:
+		s.warn("linux.resources.cpu: unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight")
 	case !s.unified && shares != 0:
 		s.add("CPUShares", shares)
 	case s.unified && shares != 0 && !idle:
@@ -159,8 +161,27 @@ func (s *properties) idle(idle bool) bool {
 	return true
 }
 
-// quota tells systemd time per second of real time. It keeps whole percents only: a quota
-// between two is rounded up, so that what is written to the file later fits within.
+// Percents gives r with a quota of processor time in whole percents, rounded up, as systemd keeps it: what is written to the
+// file beside systemd is the same then.
+func Percents(r *specs.LinuxResources) *specs.LinuxResources {
+	if r == nil || r.CPU == nil || value(r.CPU.Quota) <= 0 {
+		return r
+	}
+	with, cpu := *r, *r.CPU
+	period := value(cpu.Period)
+	if period == 0 {
+		period = 100000
+	}
+	if perSec := uint64(*cpu.Quota) * 1000000 / period; perSec%10000 != 0 {
+		quota := int64(wholePercents(perSec) * period / 1000000)
+		cpu.Quota, with.CPU = &quota, &cpu
+	}
+	return &with
+}
+
+func wholePercents(perSec uint64) uint64 { return (perSec + 9999) / 10000 * 10000 }
+
+// quota tells systemd time per second of real time, in whole percents: [Percents].
 func (s *properties) quota(quota int64, period uint64) {
 	if quota == 0 && period == 0 {
 		return
@@ -173,8 +194,7 @@ func (s *properties) quota(quota int64, period uint64) {
 		if period == 0 {
 			period = 100000
 		}
-		perSec = uint64(quota) * 1000000 / period
-		perSec = (perSec + 9999) / 10000 * 10000
+		perSec = wholePercents(uint64(quota) * 1000000 / period)
 	}
 	s.add("CPUQuotaPerSecUSec", perSec)
 }

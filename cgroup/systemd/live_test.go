@@ -195,7 +195,11 @@ func TestScope(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(own)) {
-		if p := strings.SplitN(strings.TrimSpace(line), ":", 3)[2]; p != u.Path() {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if f[1] != "" && !strings.Contains(f[1], "=") && host.Controllers()[strings.Split(f[1], ",")[0]] == limits.Absent {
+			continue // a hierarchy that is mounted nowhere here
+		}
+		if p := f[2]; p != u.Path() {
 			t.Errorf("%s: want %s", line, u.Path())
 		}
 	}
