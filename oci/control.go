@@ -14,8 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start has a created container make its execve, and tells when that fails.
+// Start has a created container make its execve, and tells when that fails. Where somebody wants to hear that the
+// container's process is ready, it waits for that, or for its end: sd_notify(3).
 func (c *Container) Start(ctx context.Context) error {
+	n, err := c.notices()
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if err := c.start(ctx); err != nil {
+		return err
+	}
+	if err := n.forward(c.state.PID, c.state.PID); err != nil {
+		c.runtime.warn(err.Error())
+	}
+	return nil
+}
+
+func (c *Container) start(ctx context.Context) error {
 	return c.locked(func() error {
 		switch s := c.Status(); s {
 		case specs.StateCreated:

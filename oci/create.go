@@ -97,6 +97,19 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if spec.Process != nil {
 		spec.Process.Env = append(spec.Process.Env, env...)
 	}
+	if spec, err = c.withNotices(spec); err != nil {
+		return nil, nil, err
+	}
+	if how&foreground != 0 {
+		if c.heard, err = c.notices(); err != nil {
+			return nil, nil, err
+		}
+		defer func() {
+			if err != nil {
+				c.heard.close()
+			}
+		}()
+	}
 	p, g, err := r.compile(id, spec, facts, options)
 	if err != nil {
 		return nil, nil, err
@@ -430,12 +443,21 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 		return 0, err
 	}
 	if how&waiting != 0 {
-		if err := c.Start(ctx); err != nil {
+		if err := c.start(ctx); err != nil {
 			abort(proc)
+			c.heard.close()
 			return 0, errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
 		}
 	}
+	told := make(chan error, 1)
+	go func() {
+		told <- c.heard.forward(proc.PID, os.Getpid()) // who started this program knows this one
+		c.heard.close()
+	}()
 	code, err := attend(proc)
+	if err := <-told; err != nil {
+		r.warn(err.Error())
+	}
 	if !o.Keep {
 		err = errors.Join(err, c.deleteEnded(ctx))
 	}

@@ -112,6 +112,7 @@ type Container struct {
 	runtime *Runtime
 	state   record
 	config  *specs.Spec // read when it is needed
+	heard   *notices    // of a process in the foreground
 }
 
 // record is state.json.

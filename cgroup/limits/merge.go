@@ -104,11 +104,18 @@ func mergeBlockIO(old, changes *specs.LinuxBlockIO) *specs.LinuxBlockIO {
 	return &b
 }
 
-// upsert replaces all entries of devices that have some, for the last one counts, and adds the others.
+// upsert replaces the entries of devices that have one, or several, for the last one counts, and adds the others.
 func upsert[T any](list, changes []T, device func(T) specs.LinuxBlockIODevice) []T {
 	list = slices.Clone(list)
 	for _, c := range changes {
-		list = append(slices.DeleteFunc(list, func(e T) bool { return device(e) == device(c) }), c)
+		i := slices.IndexFunc(list, func(e T) bool { return device(e) == device(c) })
+		if i < 0 {
+			list = append(list, c)
+			continue
+		}
+		list[i] = c
+		rest := slices.DeleteFunc(list[i+1:], func(e T) bool { return device(e) == device(c) })
+		list = list[:i+1+len(rest)]
 	}
 	return list
 }

@@ -39,11 +39,6 @@ func TestMerge(t *testing.T) {
 			}
 		}
 	}
-	// A device that is there twice is there once then: the last one would count.
-	twice := Merge(resources(t, `{"blockIO":{"throttleReadBpsDevice":[{"major":8,"rate":1},{"major":9,"rate":2},{"major":8,"rate":3}]}}`), resources(t, `{"blockIO":{"throttleReadBpsDevice":[{"major":8,"rate":4}]}}`))
-	if l, err := Compile(twice, all(V1)); err != nil || !slices.Equal(text(l), []string{"blkio.throttle.read_bps_device 9:0 2", "blkio.throttle.read_bps_device 8:0 4"}) {
-		t.Errorf("%q %v", text(l), err)
-	}
 	// A weight makes an idle cgroup one that is not.
 	idle := Merge(Merge(nil, resources(t, `{"cpu":{"idle":1}}`)), resources(t, `{"cpu":{"shares":1024}}`))
 	if l, err := Compile(idle, all(V2)); err != nil || !slices.Equal(text(l), []string{"cpu.idle 0", "cpu.weight 100"}) {
