@@ -135,6 +135,29 @@ tar -C $ROOTFS -c . | $P import - localhost/image
 	})
 }
 
+// A container goes on after podman has written it to disk, and on another name from its archive.
+func TestPodmanCheckpoint(t *testing.T) {
+	nstest.Root(t)
+	// CRIU tries what it needs with a connection to itself.
+	if out, err := exec.Command("sh", "-c", "ip link set lo up && criu check").CombinedOutput(); err != nil {
+		t.Skipf("needs a criu that works with this kernel (Debian: package criu): criu check: %v: %s", err, strings.TrimSpace(string(out)))
+	}
+	const count = `sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done'`
+	session(t, []string{"podman", "conmon"}, podmanConfig+`
+mkdir $S/root
+P="podman --runtime kakuri-runtime --root $S/root --runroot /run/podman --cgroup-manager cgroupfs --events-backend file --storage-driver vfs"
+tar -C $ROOTFS -c . | $P import - localhost/image
+`, []step{
+		{"$P run --cgroups=disabled --network none -d --name one localhost/image " + count + " && till '$P logs one | grep -qx 5'", 0, ""},
+		{"$P container checkpoint one && $P inspect -f '{{.State.Status}} {{.State.Checkpointed}}' one", 0, "exited true\n"},
+		{"$P container restore one && $P inspect -f '{{.State.Status}} {{.State.Restored}}' one", 0, "running true\n"},
+		{"$P exec one echo inside && till '[ $($P logs one | tail -n1) -gt 20 ]' && [ \"$($P logs one | head -n15 | tr '\\n' ' ')\" = \"$(seq -s ' ' 15) \" ]", 0, "inside\n"},
+		{"$P container checkpoint -R -e $S/one.tar one && $P rm -f -t 0 one", 0, "one\n"},
+		{"$P container restore -i $S/one.tar -n two && N=$($P logs two | wc -l) && till '[ $($P logs two | wc -l) -gt $((N + 5)) ]' && [ $($P logs two | tail -n1) -gt 20 ]", 0, ""},
+		{"$P stop -t 0 two && $P inspect -f '{{.State.Status}} {{.State.ExitCode}}' two", 0, "exited 137\n"},
+	})
+}
+
 func TestContainerd(t *testing.T) {
 	const run = `$C run --snapshotter native --runc-binary $RUNTIME `
 	session(t, []string{"containerd", "ctr", "script", "sha256sum"}, `
