@@ -186,6 +186,11 @@ func (m *image) want(ctx context.Context, f criu.Features) error {
 
 // do makes the request of the session, and explains a failure with what CRIU's log has.
 func (m *image) do(ctx context.Context, r *Runtime, req criu.Request, notify func(criu.Notice) error) error {
+	logs := m.dir
+	if m.work != nil {
+		logs = m.work
+	}
+	unix.Unlinkat(int(logs.Fd()), m.log, 0) // what is found there afterwards is of this time
 	for _, x := range req.Opts.ExtMounts {
 		r.debug("CRIU option ExtMnt with value %s:%s", x.Key, x.Name)
 	}
@@ -200,11 +205,7 @@ func (m *image) do(ctx context.Context, r *Runtime, req criu.Request, notify fun
 	if err == nil {
 		return nil
 	}
-	dir := m.dir
-	if m.work != nil {
-		dir = m.work
-	}
-	quoted, cause := errorsIn(dir, m.log)
+	quoted, cause := errorsIn(logs, m.log)
 	for _, line := range quoted {
 		r.warn(line)
 	}
@@ -214,7 +215,7 @@ func (m *image) do(ctx context.Context, r *Runtime, req criu.Request, notify fun
 			failure.Message = cause // the message is the log's first error, whatever followed from it
 		}
 	}
-	return fmt.Errorf("%w; see %s", err, filepath.Join(dir.Name(), m.log))
+	return fmt.Errorf("%w; see %s", err, filepath.Join(logs.Name(), m.log))
 }
 
 // maxLog bounds how much of a log is read, in bytes.

@@ -104,6 +104,7 @@ func playCRIU(args []string) int {
 type player struct {
 	dir  string
 	last []byte
+	opts map[int][]string
 }
 
 func (p *player) receive() (map[int][]string, bool) {
@@ -123,6 +124,8 @@ func (p *player) stage(kind int, name string, pid int, rights []byte) (code int,
 	if at, what, _ := strings.Cut(os.Getenv(playAt), "="); at == name {
 		switch what {
 		case "fail":
+			log := fmt.Sprintf("/proc/%d/fd/%s/%s", os.Getppid(), p.opts[1][0], p.opts[10][0])
+			os.WriteFile(log, []byte("(1) before\n(2) Error (util.c:1): rlimit: a right\n(3) Error (a.c:1): the \x1b cause\n(4) Error (b.c:2): what follows\n"), 0o600)
 			p.send(proto(1, kind, 2, 0, 7, 5, 9, "its message\n"), nil)
 			return 1, false
 		case "die":
@@ -146,6 +149,7 @@ func (p *player) stage(kind int, name string, pid int, rights []byte) (code int,
 }
 
 func (p *player) dump(kind int, opts map[int][]string) int {
+	p.opts = opts
 	os.WriteFile(filepath.Join(p.dir, "dump"), p.last, 0o600)
 	for _, name := range []string{"pre-dump", "network-lock", "status-ready", "post-dump"} {
 		if code, ok := p.stage(kind, name, 0, nil); !ok {
@@ -163,6 +167,7 @@ func (p *player) dump(kind int, opts map[int][]string) int {
 
 // restore makes a process that sleeps, a child of who asked for it.
 func (p *player) restore(opts map[int][]string) int {
+	p.opts = opts
 	os.WriteFile(filepath.Join(p.dir, "restore"), p.last, 0o600)
 	var mounts bytes.Buffer
 	if root := opts[13]; root != nil {
@@ -347,10 +352,8 @@ func TestCRIUFails(t *testing.T) {
 	p := newPlace(t)
 	b := bundle(t, asleep())
 	image := imageDir(t, "[]")
-	for _, name := range []string{"dump.log", "restore.log"} {
-		if err := os.WriteFile(filepath.Join(image, name), []byte("(1) before\n(2) Error (a.c:1): the \x1b cause\n(3) Error (b.c:2): what follows\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(image, "dump.log"), []byte("Error (old.c:1): of another time"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	p.good("run", "-d", "--bundle", b, "x")
 	t.Setenv(playAt, "post-dump=fail")
@@ -363,7 +366,7 @@ func TestCRIUFails(t *testing.T) {
 	p.good("delete", "-f", "x")
 	for _, stage := range []string{"pre-restore", "setup-namespaces", "post-restore", "network-unlock"} {
 		t.Setenv(playAt, stage+"=fail")
-		p.bad("criu failed: type restore errno 5", "restore", "-d", "--bundle", b, "--image-path", image, "x")
+		p.bad("criu failed: type restore errno 5 (input/output error): (a.c:1)", "restore", "-d", "--bundle", b, "--image-path", image, "x")
 		p.empty()
 		t.Setenv(playAt, stage+"=die")
 		p.bad("it ended without an answer", "restore", "-d", "--bundle", b, "--image-path", image, "x")

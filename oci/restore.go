@@ -124,6 +124,13 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	if err := x.enterGroup(); err != nil {
 		return x, err
 	}
+	for _, s := range x.plan.Steps {
+		if op, ok := s.Op.(*plan.JoinResctrl); ok {
+			if err := joinResctrl(op, x.image.session.PID()); err != nil {
+				return x, fmt.Errorf("%s: %w", s.Cause.String(), err)
+			}
+		}
+	}
 	if err := x.image.do(ctx, r, criu.Request{Type: criu.Restore, Opts: x.opts}, x.notice); err != nil {
 		return x, err
 	}
