@@ -16,6 +16,9 @@ func hint(e *Error) string {
 	case *plan.Mount:
 		return mountHint(op, errno)
 	case *plan.OpenTree:
+		if op.From != plan.RegNone && errno == syscall.EINVAL {
+			return lockedHint(op.Path)
+		}
 		if op.IDMap && e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
 			return "the file system of " + op.Path + " (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
 		}
@@ -24,14 +27,17 @@ func hint(e *Error) string {
 		return sourceHint(op.Path, errno)
 	case *plan.IDMapTree:
 		if e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
-			return "the file system of this source in the root (or of a mount below it) cannot be id-mapped"
+			return "the file system of the source (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
 		}
 		if errno == syscall.EPERM {
-			return "this source in the root, or a mount below it, is id-mapped already"
+			return "the source, or a mount below it, is id-mapped already"
 		}
 	case *plan.Bind:
 		if (errno == syscall.ENOTDIR && e.Call == "openat2") || (errno == syscall.EINVAL && e.Call == "move_mount") {
 			return "a file goes on a file, and a directory on a directory"
+		}
+		if e.Call == "open_tree" && errno == syscall.EINVAL && !op.Recursive {
+			return lockedHint(op.Source)
 		}
 		if e.Call == "open_tree" {
 			return sourceHint(op.Source, errno)
@@ -142,6 +148,10 @@ func mountHint(op *plan.Mount, errno syscall.Errno) string {
 		return "a part of the destination is a file in the image"
 	}
 	return ""
+}
+
+func lockedHint(path string) string {
+	return "something is mounted below " + path + ", and in a user namespace the kernel lets nobody look past such a mount: bind it with what is below it (rbind)"
 }
 
 func sourceHint(path string, errno syscall.Errno) string {

@@ -341,3 +341,25 @@ func TestBindHasItsFlagsOnly(t *testing.T) {
 		}
 	}
 }
+
+// A source that is id-mapped for a user namespace keeps the flags that are locked for it: root inside, who
+// is root of the files as well, makes nothing of the host writable that is mounted read-only there.
+func TestMappedSourceStaysLocked(t *testing.T) {
+	nstest.Root(t)
+	src := flagged(t, unix.MS_RDONLY|unix.MS_NOSUID)
+	ids := []plan.IDMapping{{Inside: 0, Outside: 100000, Size: 1000}}
+	steps := []plan.Step{
+		clone(abi.NSUser, abi.NSMount), rt(&plan.WriteIDMap{Map: ids}), rt(&plan.WriteIDMap{Group: true, Map: ids}),
+		rt(&plan.OpenHost{Child: true}), rt(&plan.OpenSource{Path: src, Out: free}),
+		rt(&plan.Sync{From: plan.Runtime, What: "id maps written", FDs: []plan.Reg{free}}),
+		in(&plan.OpenTree{From: free, Path: src, Recursive: true, Out: free2}),
+		in(&plan.Sync{From: plan.Container, What: "trees opened", FDs: []plan.Reg{free2}}),
+		rt(&plan.IDMapTree{Tree: free2}), rt(&plan.Sync{From: plan.Runtime, What: "id-mapped"}),
+		in(&plan.Setresgid{}), in(&plan.Setresuid{}), in(&plan.AttachRoot{Path: nstest.RootFS(t)}),
+		in(&plan.Bind{Tree: free2, Source: src, Dest: "/srv"}), in(&plan.PivotRoot{}),
+		sh("exec 2>&-; stat -c %u /srv; mount -o remount,bind,rw,nosuid /srv || echo ro; mount -o remount,bind,ro,suid /srv || echo nosuid; touch /srv/x || echo refused"),
+	}
+	if res := must(t, steps...); res.out != "0\nro\nnosuid\nrefused\n" {
+		t.Errorf("%q", res.out)
+	}
+}

@@ -169,6 +169,8 @@ type compiler struct {
 	borrowed        []Step      // that fetch mounts from other mount namespaces
 	trees           map[int]Reg // mounts[i] whose source is a tree that was opened before
 	places          map[int]Reg // mounts[i] whose source the runtime's side has opened
+	opens           []Step      // of the runtime's side that open sources of trees
+	maps            []mapping   // of those trees
 	mapped          []mapped    // user namespaces that were made to map mounts
 	views           []Reg       // the same for the root's views
 	toSend          []Reg
@@ -180,6 +182,14 @@ type compiler struct {
 
 	mounted map[string]int // destinations of mounts made so far, and the order of the last one at each, from 1
 	order   int
+}
+
+// A mapping is a tree that the container's side opens and the runtime's side id-maps.
+type mapping struct {
+	open  OpenTree
+	by    IDMapTree
+	cause Cause
+	ns    func() (Reg, error) // of by, which is made when its turn comes: nil is by's own
 }
 
 // mapped is a user namespace that was made for mounts.
@@ -442,6 +452,9 @@ func (c *compiler) sources() error {
 		}
 	}
 	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
+	if slices.Contains(c.fresh, abi.NSUser) {
+		return c.mapTrees()
+	}
 	return nil
 }
 
@@ -457,6 +470,12 @@ func (c *compiler) idMappedSources() error {
 		var err error
 		if t.Out, err = c.reg(); err != nil {
 			return 0, err
+		}
+		if c.o.Root == nil || len(c.views) == len(c.o.Root.Views) { // else it is an overlay's, and no mount
+			// In a user namespace the kernel gives no mount without those below it.
+			if c.locks() && t.Recursive && !ofProc(t.Path) {
+				return t.Out, c.mapLocked(t, cause)
+			}
 		}
 		t.IDMap = true
 		c.host1(&t, cause, nil)
@@ -504,16 +523,62 @@ func (c *compiler) idMappedSources() error {
 	return nil
 }
 
-// openSources opens the sources of bind mounts that a container with a user namespace has.
-// A path of /proc is left to the container's side: it may be a link to what its own process has, which
-// nothing but the kernel can follow.
-func (c *compiler) openSources(child bool) error {
-	if !c.isNew(abi.NSMount) || !c.userNS || !c.host.Privileged() {
+// locks reports whether the container's user namespace holds flags of the host's mounts locked
+// in the container's mount namespace, and keeps places from it that the caller comes to.
+func (c *compiler) locks() bool { return c.isNew(abi.NSMount) && c.userNS && c.host.Privileged() }
+
+// ofProc tells paths of /proc, which are left to the container's side: one may be a link to what
+// its own process has, which nothing but the kernel can follow.
+func ofProc(p string) bool { return p == "/proc" || strings.HasPrefix(p, "/proc/") }
+
+// mapLocked has a tree opened in the container's mount namespace, so that locked flags stay
+// locked, and mapped then.
+func (c *compiler) mapLocked(t OpenTree, cause Cause) error {
+	place, err := c.reg()
+	if err != nil {
+		return err
+	}
+	c.opens = append(c.opens, Step{Op: &OpenSource{Path: t.Path, Out: place}, Cause: cause})
+	c.maps = append(c.maps, mapping{
+		open: OpenTree{From: place, Path: t.Path, Recursive: t.Recursive, Out: t.Out},
+		by:   IDMapTree{Tree: t.Out, NS: t.NS, Recursive: t.Recursive && !t.IDMapTop}, cause: cause,
+	})
+	return nil
+}
+
+// mapTrees has the container's side open trees and the runtime's side map them, which has the
+// right to that.
+func (c *compiler) mapTrees() error {
+	if len(c.maps) == 0 {
 		return nil
 	}
-	var ops []*OpenSource
-	var causes []Cause
-	var send []Reg
+	why := because("only the caller may id-map")
+	var trees []Reg
+	for _, m := range c.maps {
+		c.inside(&m.open, m.cause, nil)
+		trees = append(trees, m.open.Out)
+	}
+	c.add(Container, &Sync{From: Container, What: "trees opened", FDs: trees}, why, nil)
+	for _, m := range c.maps {
+		if m.ns != nil {
+			var err error
+			if m.by.NS, err = m.ns(); err != nil {
+				return err
+			}
+		}
+		c.host1(&m.by, m.cause, nil)
+	}
+	c.host1(&Sync{From: Runtime, What: "id-mapped"}, why, nil)
+	c.maps = nil
+	return nil
+}
+
+// openSources opens the sources of bind mounts that a container with a user namespace has.
+func (c *compiler) openSources(child bool) error {
+	if !c.locks() {
+		return nil
+	}
+	ops := c.opens
 	for i, m := range c.spec.Mounts {
 		o, err := c.parseMount(i, m)
 		if err != nil {
@@ -521,15 +586,13 @@ func (c *compiler) openSources(child bool) error {
 		}
 		source := c.source(m.Source)
 		_, inside := c.insideRoot(m.Source)
-		if !o.bind || o.remount || o.idmap || inside || c.trees[i] != RegNone || source == "/proc" || strings.HasPrefix(source, "/proc/") {
+		if !o.bind || o.remount || o.idmap || inside || c.trees[i] != RegNone || ofProc(source) {
 			continue
 		}
 		if c.places[i], err = c.reg(); err != nil {
 			return err
 		}
-		ops = append(ops, &OpenSource{Path: source, Out: c.places[i]})
-		causes = append(causes, c.cause(fmt.Sprintf("mounts[%d]", i)))
-		send = append(send, c.places[i])
+		ops = append(ops, Step{Op: &OpenSource{Path: source, Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
 	}
 	if len(ops) == 0 {
 		return nil
@@ -537,18 +600,21 @@ func (c *compiler) openSources(child bool) error {
 	why := because("root of a user namespace may not come to every source")
 	if child {
 		c.host1(&OpenHost{Child: true}, why, nil)
-		c.toSend = append(c.toSend, send...)
 	} else {
 		c.inside(&OpenHost{}, why, nil)
 		c.add(Container, &Sync{From: Container, What: "mount namespace made", FDs: []Reg{RegHost}}, why, nil)
 	}
-	for k, op := range ops {
-		c.host1(op, causes[k], nil)
+	var places []Reg
+	for _, s := range ops {
+		c.host1(s.Op, s.Cause, nil)
+		places = append(places, s.Op.(*OpenSource).Out)
 	}
-	if !child {
-		c.host1(&Sync{From: Runtime, What: "sources opened", FDs: send}, why, nil)
+	if child {
+		c.toSend = append(c.toSend, places...)
+		return nil
 	}
-	return nil
+	c.host1(&Sync{From: Runtime, What: "sources opened", FDs: places}, why, nil)
+	return c.mapTrees()
 }
 
 // insideRoot gives a path of the host as one of the container, where it is below root.path:

@@ -289,15 +289,12 @@ func (c *compiler) fromInside(i int, m specs.Mount, o mountOptions, op *Bind) er
 	if op.Tree, err = c.reg(); err != nil {
 		return err
 	}
-	c.inside(&OpenTree{Path: p, Inside: true, Recursive: o.recursive, Out: op.Tree}, cause, nil)
-	c.inside(&Sync{From: Container, What: "tree opened", FDs: []Reg{op.Tree}}, cause, nil)
-	ns, err := c.mappedBy(i, m)
-	if err != nil {
-		return err
-	}
-	c.host1(&IDMapTree{Tree: op.Tree, NS: ns, Recursive: o.recursive && o.ridmap}, cause, nil)
-	c.host1(&Sync{From: Runtime, What: "id-mapped"}, cause, nil)
-	return nil
+	c.maps = append(c.maps, mapping{
+		open:  OpenTree{Path: p, Inside: true, Recursive: o.recursive, Out: op.Tree},
+		by:    IDMapTree{Tree: op.Tree, Recursive: o.recursive && o.ridmap},
+		cause: cause, ns: func() (Reg, error) { return c.mappedBy(i, m) },
+	})
+	return c.mapTrees()
 }
 
 // copyUp mounts a tmpfs, and has the runtime's side fill it with what it covers.

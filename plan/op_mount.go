@@ -117,6 +117,7 @@ func (a *Asm) attach(tree, to Reg) {
 // open_tree(2). On the runtime's side it may be id-mapped with the container's
 // user namespace, so that ids on disk are the ids inside.
 type OpenTree struct {
+	From      Reg // what an [OpenSource] has opened, in place of
 	Path      string
 	Inside    bool // Path is one of the container, as it is by then
 	Recursive bool
@@ -132,7 +133,11 @@ func (*OpenTree) Name() string { return "open_tree" }
 
 // String implements [Op].
 func (o *OpenTree) String() string {
-	s := words("open_tree clone", inside(o.Inside), o.Path)
+	from := ""
+	if o.From != RegNone {
+		from = o.From.String()
+	}
+	s := words("open_tree clone", from, inside(o.Inside), o.Path)
 	if o.Recursive {
 		s += " recursive"
 	}
@@ -159,9 +164,13 @@ func treeFlags(recursive bool) uint64 {
 }
 
 func (o *OpenTree) lower(a *Asm) {
-	if o.Inside {
+	switch {
+	case o.From != RegNone:
+		a.openAt(o.From, o.Recursive, o.Out)
+		a.close(o.From)
+	case o.Inside:
 		a.openInside(o.Path, o.Recursive, o.Out)
-	} else {
+	default:
 		a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
 	}
 	if o.IDMap {
