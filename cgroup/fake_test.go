@@ -270,6 +270,7 @@ func TestJoinBelow(t *testing.T) {
 	h, top := fake(t, v1Mounts, own, map[string]string{
 		at + "pids/c/cgroup.procs": "", at + "pids/c/d/e/cgroup.procs": "",
 		at + "memory/c/cgroup.procs": "", at + "cpu,cpuacct/c/cgroup.procs": "", at + "cpu,cpuacct/c/f/cgroup.procs": "",
+		at + "pids/c/d/e/tasks": "", at + "memory/c/tasks": "", at + "cpu,cpuacct/c/f/tasks": "",
 	})
 	for _, test := range []struct {
 		subs map[string]string
@@ -288,6 +289,15 @@ func TestJoinBelow(t *testing.T) {
 		}
 		if err = g.Below(test.subs); err == nil {
 			err = g.Join(7, "")
+			fds := []int{-1, -1, -1}
+			if tasks := g.Tasks("", fds); tasks != nil && test.want == "" {
+				t.Errorf("%v: tasks: %v", test.subs, tasks)
+			}
+			for _, fd := range fds {
+				if fd >= 0 {
+					unix.Close(fd)
+				}
+			}
 		}
 		g.Close()
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {

@@ -268,10 +268,25 @@ func (r *Runtime) debug(format string, args ...any) {
 func (r *Runtime) debugPlan(p plan.Plan) {
 	r.debug("nsexec container setup: %d steps", len(p.Steps))
 	for _, s := range p.Steps {
-		if op, ok := s.Op.(*plan.Seccomp); ok {
+		switch op := s.Op.(type) {
+		case *plan.Affinity:
+			if s.Side == plan.Runtime { // the new process begins with it
+				r.debug("nsexec: affinity: %#x", firstCPUs(op.CPUs))
+			}
+		case *plan.Seccomp:
 			r.debug("seccomp filter flags: %d", op.Flags)
 		}
 	}
+}
+
+// firstCPUs has a bit for each of the first 64 processors that is in list.
+func firstCPUs(list []plan.Range) (mask uint64) {
+	for _, r := range list {
+		for n := r.First; n <= min(r.Last, 63); n++ {
+			mask |= 1 << n
+		}
+	}
+	return mask
 }
 
 // rootfs is the absolute path of a bundle's root file system.

@@ -71,7 +71,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	}
 	defer first.close()
 	c.runtime.debugPlan(p)
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Cloned: c.runtime.debugAffinity, Start: func(pid int) error {
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
 		if _, alive := first.stat(); !alive {
 			return ErrNotRunning
@@ -101,14 +101,6 @@ func keepAffinity() (restore func()) {
 		return func() {} // more processors than a set has: nothing was there to be restored
 	}
 	return func() { unix.SchedSetaffinity(0, &set) }
-}
-
-// debugAffinity tells on which processors a new process begins, the first few.
-func (r *Runtime) debugAffinity(pid int) {
-	var set unix.CPUSet
-	if r.Debug != nil && unix.SchedGetaffinity(pid, &set) == nil {
-		r.debug("nsexec[%d]: affinity: %#x", pid, set[0])
-	}
 }
 
 // planExec compiles the plan of a process in the namespaces and the cgroup of the container.
