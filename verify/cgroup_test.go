@@ -112,8 +112,8 @@ func TestJudgeDevices(t *testing.T) {
 	older, newer := sha1.Sum(few.Program().Bytes()), sha256.Sum256(few.Program().Bytes())
 	other := sha256.Sum256(most.Program().Bytes())
 	check(t, []verdictCase{
-		{"list", judgeDeviceList(few, "c 136:* rw\nc 1:3 rwm\n"), "ok: deny all but c 1:3 rwm, c 136:* rw"},
-		{"one more", judgeDeviceList(few, "c 136:* rw\nc 1:3 rwm\nc 1:5 r\n"), "differs: deny all but c 1:3 rwm, c 1:5 r, c 136:* rw"},
+		{"list", judgeDeviceList(few, "c 1:3 rwm\nc 136:* rw\n"), "ok: deny all but c 1:3 rwm, c 136:* rw"},
+		{"one more", judgeDeviceList(few, "c 1:3 rwm\nc 1:5 r\nc 136:* rw\n"), "differs: deny all but c 1:3 rwm, c 1:5 r, c 136:* rw"},
 		{"all", judgeDeviceList(few, "a *:* rwm\n"), "differs: allow all"},
 		{"exceptions that do not show", judgeDeviceList(most, "a *:* rwm\n"), "unknown: devices.list says that all is allowed; which exceptions there are, the kernel does not tell"},
 		{"all asked", judgeDeviceList(policy("allow all"), "a *:* rwm\n"), "ok: allow all"},
