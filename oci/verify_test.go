@@ -3,6 +3,7 @@ package oci
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -234,4 +235,38 @@ func TestVerifyRuntimeTerminal(t *testing.T) {
 	m.want("controlling terminal", verify.OK, "c 136:")
 	m.want("mount /dev/console", verify.OK, "devpts")
 	m.want("propagation of /", verify.OK, "shared")
+}
+
+// Mounts that are id-mapped, pass mounts on or do not, and show a file.
+func TestVerifyRuntimeMounts(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("exec sleep 1000")
+	source := nstest.Dir(t)
+	bind := func(dest string, options ...string) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: dest, Type: "bind", Source: source, Options: append(options, "rbind")})
+	}
+	bind("/shared", "rshared", "ro")
+	bind("/private", "rprivate", "nosuid")
+	bind("/slave", "rslave")
+	bind("/mapped", "idmap")
+	mapped := &s.Mounts[len(s.Mounts)-1]
+	mapped.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}}
+	mapped.GIDMappings = mapped.UIDMappings
+	p.good("run", "--detach", "--bundle", bundle(t, s), "v")
+	defer p.do("delete", "--force", "v")
+	m := measure(t, p, "v")
+	m.allOK()
+	m.want("mount /shared", verify.OK, "rdonly")
+	m.want("mount /shared", verify.OK, "shared")
+	m.want("mount /private", verify.OK, "private")
+	m.want("mount /mapped", verify.OK, "idmap")
+	// Another one that looks the same, but for its mapping and its propagation.
+	if out, err := exec.Command("nsenter", "-m", "-t", fmt.Sprint(m.pid), "/bin/busybox", "sh", "-c", "mount --bind /private /mapped && mount --make-private /shared").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	m = measure(t, p, "v")
+	m.want("mount /mapped", verify.Differs, "")
+	m.want("mount /shared", verify.Differs, "private")
 }

@@ -91,6 +91,8 @@ type MountCheck struct {
 	Type  string // file system; empty for a bind, which has its source's
 	Set   uint64 // MOUNT_ATTR_* that must be there
 	Clear uint64 // and those that must not
+	// Propagation is how it passes mounts on, "shared" for one: mount_namespaces(7). Empty is no matter.
+	Propagation string
 }
 
 // Kind implements [Check].
@@ -105,7 +107,7 @@ func (c *MountCheck) Asked() string {
 	if kind == "" {
 		kind = "bind"
 	}
-	return strings.TrimSuffix(kind+" "+Attrs{Set: c.Set, Clear: c.Clear}.String(), " ")
+	return words(kind, Attrs{Set: c.Set, Clear: c.Clear}.String(), c.Propagation)
 }
 
 // RootCheck asks that the root is a mount of the container's own, and the only one

@@ -223,6 +223,12 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set&^o.attrs.RecClear | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
 	check.Set &= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
 	check.Clear = 0
+	if o.idmap {
+		check.Set |= abi.MountAttrIdmap
+	}
+	if all := c.linux.RootfsPropagation; all != "rshared" && all != "runbindable" { // which come last, for all mounts
+		check.Propagation = strings.TrimPrefix(o.mode, "r")
+	}
 	if o.remount {
 		check.Type = ""
 		c.inside(&Remount{Dest: dest, Attrs: o.attrs, File: true}, cause, check)

@@ -159,6 +159,11 @@ func judgeAttributes(c *plan.MountCheck, m namespace.Mount) answer {
 	if c.Set&abi.MountAttrAtime != 0 {
 		seen.Set |= got & abi.MountAttrAtime
 	}
+	if c.Propagation != "" {
+		seen.Propagation = m.Propagation()
+		// A slave has a master only where the mount that it is a copy of passes its mounts on.
+		ok = ok && (slices.Contains(strings.Split(seen.Propagation, ","), c.Propagation) || c.Propagation == "slave" && seen.Propagation == "private")
+	}
 	return answer{measured: seen.Asked(), ok: ok}
 }
 
