@@ -150,15 +150,22 @@ func spy(args []string) int {
 
 func spyOn(pid int) {
 	dir := fmt.Sprintf("/proc/%d/", pid)
+	open := map[string]string{}
+	for _, fd := range list(dir + "fd") {
+		if to, err := os.Readlink(dir + "fd/" + fd); err == nil && fd > "2" {
+			open[fd] = to
+		}
+	}
 	// Within an execve the kernel lets root of the process's user namespace see what is about to be closed. The pipes
-	// that are to be the program's streams anyway are nothing new.
+	// that are to be the program's streams anyway are nothing new; a process that has no streams any more has ended.
 	streams := map[string]bool{}
 	for _, fd := range []string{"0", "1", "2"} {
-		to, _ := os.Readlink(dir + "fd/" + fd)
-		streams[to] = true
+		if to, err := os.Readlink(dir + "fd/" + fd); err == nil {
+			streams[to] = true
+		}
 	}
-	for _, fd := range list(dir + "fd") {
-		if to, err := os.Readlink(dir + "fd/" + fd); err == nil && len(fd) > 0 && fd > "2" && !streams[to] {
+	for fd, to := range open {
+		if len(streams) > 0 && !streams[to] {
 			fmt.Printf("descriptor %s of %d: %s\n", fd, pid, to)
 		}
 	}

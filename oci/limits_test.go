@@ -76,9 +76,9 @@ func quotaBites(t *testing.T) {
 	r := &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: at(int64(5000)), Period: at(uint64(50000))}}
 	// 0.3 seconds of processor time, in the hundredths of /proc/[pid]/stat.
 	line := `used() { set -- $(cat /proc/1/stat); echo $((${14} + ${15})); }
-		read a x </proc/uptime; n=0
-		while [ $(used) -lt 30 ]; do while n=$((n + 1)); [ $((n % 200)) != 0 ]; do :; done; done
-		read b x </proc/uptime; echo $a $b $(used)`
+		read a x </proc/uptime; u=$(used); n=0
+		while [ $(($(used) - u)) -lt 30 ]; do while n=$((n + 1)); [ $((n % 200)) != 0 ]; do :; done; done
+		u=$(($(used) - u)); read b x </proc/uptime; echo $a $b $u`
 	f := strings.Fields(working(t, line, r))
 	var n [3]float64
 	for i := range n {
