@@ -136,9 +136,9 @@ func TestDanglingLinksAreRaced(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	host := canary(t)
-	rounds := 200
+	rounds := 100
 	if testing.Short() {
-		rounds = 40
+		rounds = 30
 	}
 	links := map[string]string{"evil": host, "away": strings.Repeat("../", 20) + host[1:]}
 	for i := range rounds {
@@ -192,7 +192,7 @@ func TestDotDotWhileOthersRename(t *testing.T) {
 		done <- err
 	}()
 	var failed error
-	for range 100 {
+	for range 25 {
 		steps := inRoot(root, in(&plan.Umask{}))
 		for range 20 {
 			steps = slices.Insert(steps, len(steps)-2, in(&plan.Workdir{Path: "/var/up"}), in(&plan.Workdir{Path: "/var/gone/x"}), in(&plan.ReadonlyPath{Path: "/var/up"}))
