@@ -70,7 +70,7 @@ func TestBadConfig(t *testing.T) {
 		"unknown namespace":        {good(func(s *specs.Spec) { s.Linux.Namespaces[0].Type = "quantum" }), []string{"linux.namespaces[0].type", "quantum"}},
 		"missing source":           {bind("/no/such/source"), []string{"mounts[1]", "/no/such/source"}},
 		"cyclic source":            {bind("loop"), []string{"mounts[1]", "loop", "ELOOP"}},
-		"source within itself":     {bind("rootfs/self/self/none"), []string{"mounts[1]", "rootfs/self/self/none"}},
+		"source within itself":     {bind("rootfs/self/self/none"), []string{"mounts[1]", "/self/self/none"}},
 		"no command":               {good(func(s *specs.Spec) { s.Process.Args = nil }), []string{"process.args"}},
 		"user too large":           {text(`"uid":0`, `"uid":4294967296`), []string{"process.user.uid", "4294967296"}},
 		"a name twice":             {text(`"hostname":"bundle"`, `"hostname":"bundle","hostname":"b"`), []string{"hostname", "second"}},
