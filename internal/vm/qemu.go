@@ -72,8 +72,8 @@ func (m machine) command(o options, k *kernel, initrd, root string, w *work, log
 			// Signed pointers by the book's own cipher take half of an emulator's time.
 			cpu += ",pauth-impdef=on"
 		} else {
-			// The cmpxchg16b of emulators before 8.0 leaves wrong flags now and then: a kernel that has its lists of free
-			// memory by it dies of a trap. Without, it takes locks.
+			// Behind a cmpxchg16b of qemu 7.2 a kernel 6.12 had bits of a pointer for flags, and died of a trap. Without that
+			// instruction its allocator takes locks.
 			cpu += ",cx16=off"
 		}
 	}
