@@ -654,8 +654,8 @@ func boundMounts(p plan.Plan) (list []boundMount, err error) {
 	for _, s := range p.Steps {
 		switch op := s.Op.(type) {
 		case *plan.Bind:
-			if op.Source == "" {
-				continue // a file system of the container's after all
+			if op.Source == "" || op.Inside {
+				continue // of a file system of the container's: CRIU finds out by itself
 			}
 			if op.Tree != plan.RegNone {
 				return nil, fmt.Errorf("the mount on %s is id-mapped: CRIU would restore it without its mapping", op.Dest)

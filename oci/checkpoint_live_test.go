@@ -320,6 +320,7 @@ func liveMounts(t *testing.T, p place, image string) {
 		specs.Mount{Destination: "/outer", Type: "bind", Source: host + "/outer", Options: []string{"bind"}},
 		specs.Mount{Destination: "/outer/a/inner", Type: "bind", Source: host + "/inner", Options: []string{"bind"}},
 		specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"},
+		specs.Mount{Destination: "/mnt/again", Type: "bind", Source: "rootfs/srv", Options: []string{"bind"}}, // of its own root
 	)
 	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/acpi", "/sys/firmware", "/proc/none"}
 	s.Linux.ReadonlyPaths = []string{"/proc/sys"}

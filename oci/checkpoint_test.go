@@ -549,6 +549,13 @@ func TestCRIUWrong(t *testing.T) {
 		t.Errorf("the container is %s", s)
 	}
 	p.good("delete", "-f", "x")
+	s = asleep()
+	one := []specs.LinuxIDMapping{{HostID: 100000, Size: 10}}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/srv", Type: "bind", Source: filepath.Join(b, "rootfs/srv"), Options: []string{"bind", "idmap"}, UIDMappings: one, GIDMappings: one})
+	write(t, b, s)
+	p.good("run", "-d", "--bundle", b, "x")
+	p.bad("the mount on /srv is id-mapped", "checkpoint", "--image-path", image, "x")
+	p.good("delete", "-f", "x")
 	write(t, b, asleep())
 	restore := func(want, image string, more ...string) {
 		t.Helper()

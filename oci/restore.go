@@ -429,6 +429,15 @@ func (x *restoring) makePlaces(root int) error {
 			dest, own = op.Dest, true
 		case *plan.Bind:
 			source, dest, own = op.Source, op.Dest, op.Source == ""
+			if op.Inside {
+				how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+				fd, err := unix.Openat2(root, "."+filepath.Clean("/"+op.Source), &how)
+				if err != nil {
+					continue // of /proc, or another file system that comes out of the image
+				}
+				defer unix.Close(fd)
+				source = "/proc/self/fd/" + strconv.Itoa(fd)
+			}
 		}
 		if dest = filepath.Clean("/" + dest); dest == "/" || covered(dest) {
 			continue
