@@ -492,16 +492,18 @@ func TestEnvironmentAndNotifySocket(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	host, _ := canary(t)
-	for _, v := range []string{"NOTIFY_SOCKET", "LISTEN_FDS_OF", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "HOSTSECRET"} {
+	for _, v := range []string{"LISTEN_FDS_OF", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "HOSTSECRET"} {
 		t.Setenv(v, host+"/secret")
 	}
 	p := newPlace(t)
 	p.good("run", "--detach", "--bundle", bundle(t, withDev(base("exec sleep 1000"))), "c")
 	defer p.do("delete", "--force", "c")
+	t.Setenv("NOTIFY_SOCKET", host+"/secret") // the container gets one of its own
 	out, stderr, code := run(t, bundle(t, base("env; cat /proc/1/environ | tr '\\0' '\\n'; ls "+host)))
 	if code == 0 || strings.Contains(out+stderr, "secret") || strings.Contains(out, "canary") {
 		t.Errorf("code %d: %s%s", code, out, stderr)
 	}
+	os.Unsetenv("NOTIFY_SOCKET")
 	if out := p.good("exec", "c", "env"); strings.Contains(out, "secret") {
 		t.Error(out)
 	}
