@@ -28,7 +28,7 @@ func testPackages() []testPackage {
 		{path: "./cgroup"},
 		{path: "./cgroup/systemd"},
 		{path: "./seccomp", skip: "AgainstLibseccomp$"}, // needs gcc, and says nothing of the kernel
-		{path: "./oci", skip: "^TestCRIULive$"}, // ten minutes in an emulator, and the guest has no iptables for its CRIU
+		{path: "./oci", skip: "^TestCRIULive$"},         // ten minutes in an emulator, and the guest has no iptables for its CRIU
 		{path: "./verify"},
 		// Minutes of an emulator's time, for races in our own files.
 		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true},
