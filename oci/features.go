@@ -46,8 +46,8 @@ func Features(version string) *features.Features {
 
 // cgroupFeatures is what can be done with control groups: see newGroup.
 func cgroupFeatures() *features.Cgroup {
-	yes, no := true, false
-	return &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes}
+	yes := true
+	return &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes}
 }
 
 // unsafeAnnotations are those of config.json that this runtime reads, and that let who writes them
