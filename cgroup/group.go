@@ -70,7 +70,8 @@ func (n *node) errorf(format string, args ...any) error {
 	return fmt.Errorf("cgroup %s: %w", n, fmt.Errorf(format, args...))
 }
 
-// Group names the cgroup of a container, and makes none.
+// Group names the cgroup of a container, and makes none. Beside the hierarchy of version 2 it names none where the caller may not make it and did not
+// ask for it: see [Options.Rootless].
 func (h *Host) Group(o Options) (*Group, error) {
 	g := &Group{host: h, opts: o}
 	for i := range h.Hierarchies {
@@ -79,9 +80,38 @@ func (h *Host) Group(o Options) (*Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		g.nodes = append(g.nodes, &node{h: hi, path: p, fd: -1, tree: h.tree, alone: h.Unified()})
+		n := &node{h: hi, path: p, fd: -1, tree: h.tree, alone: h.Unified()}
+		if o.Rootless && o.Path == "" && o.Unit == nil && !n.alone {
+			if err := n.allowed(); permission(err) {
+				g.without(n, err)
+				continue
+			}
+		}
+		g.nodes = append(g.nodes, n)
 	}
 	return g, nil
+}
+
+// without notes that there is no cgroup in a hierarchy, since nobody asked for it and the caller may not make it.
+func (g *Group) without(n *node, err error) {
+	g.notices = append(g.notices, fmt.Sprintf("no cgroup of its own below %s: %v", n.h.Mount, err))
+}
+
+// allowed asks whether the caller may make the directory. One that is there need not be made.
+func (n *node) allowed() error {
+	at, err := n.tree.openMount(n.h)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	below := func(p string) string { return "." + path.Clean("/"+p) }
+	if unix.Faccessat(at, below(n.path), unix.F_OK, unix.AT_EACCESS) == nil {
+		return nil
+	}
+	if err := unix.Faccessat(at, below(path.Dir(n.path)), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("mkdir %s: %w", n, err)
+	}
+	return nil
 }
 
 // place is the cgroup's path below the mount point of h.
@@ -247,7 +277,7 @@ func (g *Group) create(l limits.Limits) error {
 			if n.h.Version == limits.V1 || !g.host.Unified() || len(l.Controllers()) == 0 {
 				n.close()
 				g.nodes = slices.DeleteFunc(g.nodes, func(o *node) bool { return o == n })
-				g.notices = append(g.notices, fmt.Sprintf("no cgroup of its own below %s: %v", n.h.Mount, err))
+				g.without(n, err)
 				continue
 			}
 			err = fmt.Errorf("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: %w", err)

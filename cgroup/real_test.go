@@ -995,6 +995,9 @@ func TestRootless(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer g.Close()
+		if !h.Unified() && len(g.Paths()) > 0 {
+			t.Errorf("named, and not to be made: %v", g.Paths()) // a plan would bind them
+		}
 		if err := g.Create(limits.Limits{}); err != nil {
 			t.Errorf("without limits: %v", err)
 		}

@@ -45,7 +45,10 @@ func Read(needs Needs) (plan.Facts, error) {
 	if err != nil {
 		return f, err
 	}
-	f.AllIDs = allIDs(string(idMap))
+	if f.AllIDs = allIDs(string(idMap)); !f.AllIDs {
+		groups, err := ReadFile("/proc/self/setgroups")
+		f.NoSetgroups = err == nil && strings.HasPrefix(string(groups), "deny")
+	}
 	for res := range f.Rlimits {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(res, &l); err == nil {

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
@@ -218,6 +220,25 @@ func TestRead(t *testing.T) {
 	again, err := Read(Needs{Cgroup: true})
 	if err != nil || !reflect.DeepEqual(again, f) {
 		t.Errorf("the facts have changed:\n%+v\n%+v, %v", f, again, err)
+	}
+}
+
+// TestReadUserNamespace: root of a user namespace with one id has all capabilities, and neither all ids nor setgroups(2).
+func TestReadUserNamespace(t *testing.T) {
+	const inside = "KAKURI_TEST_INSIDE"
+	if os.Getenv(inside) == "" {
+		c := exec.Command("/proc/self/exe", "-test.run=^TestReadUserNamespace$", "-test.v")
+		c.Env = append(os.Environ(), inside+"=1")
+		id := func(n int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: n, Size: 1}} }
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid())}
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestReadUserNamespace") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	f, err := Read(Needs{})
+	if err != nil || f.UID != 0 || f.AllIDs || f.Privileged() || !f.MapsIDs() || !f.NoSetgroups {
+		t.Errorf("%+v %v", f, err)
 	}
 }
 

@@ -473,3 +473,25 @@ func TestLog(t *testing.T) {
 		t.Errorf("code %d: %q", code, out)
 	}
 }
+
+// TestDefaultRoot: root of a user namespace has no right to /run, and has the user's directory, unless it is a container's root by name.
+func TestDefaultRoot(t *testing.T) {
+	nstest.Root(t)
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
+	t.Setenv("USER", "someone")
+	if got := DefaultRoot(); got != "/run/kakuri-runtime" && !inUserNamespace() {
+		t.Errorf("root of the machine: %s", got)
+	}
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWUSER, MapRoot: true}, func(t *testing.T) {
+		for _, c := range []struct{ dir, user, want string }{
+			{"/run/user/7", "someone", "/run/user/7/kakuri-runtime"}, {"/run/user/7", "", "/run/user/7/kakuri-runtime"},
+			{"/run/user/7", "root", "/run/kakuri-runtime"}, {"", "someone", "/run/kakuri-runtime"},
+		} {
+			t.Setenv("XDG_RUNTIME_DIR", c.dir)
+			t.Setenv("USER", c.user)
+			if got := DefaultRoot(); got != c.want {
+				t.Errorf("XDG_RUNTIME_DIR=%q USER=%q: %s, want %s", c.dir, c.user, got, c.want)
+			}
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,11 +53,19 @@ func (r *Runtime) cgroups() (*cgroup.Host, error) {
 }
 
 // DefaultRoot is where state is kept unless a caller says otherwise: below /run for root, else in the caller's own runtime directory.
+// Who is root in a user namespace, as rootless podman is, and not by that name, has that of the user outside, too: runc's rule.
 func DefaultRoot() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Geteuid() != 0 && dir != "" {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || os.Getenv("USER") != "root" && inUserNamespace()) {
 		return dir + "/kakuri-runtime"
 	}
 	return "/run/kakuri-runtime"
+}
+
+// inUserNamespace reports whether this process's user namespace is another one than the kernel's first, which maps all ids to themselves:
+// user_namespaces(7).
+func inUserNamespace() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(ids)), []string{"0", "0", "4294967295"})
 }
 
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.

@@ -392,7 +392,7 @@ func (c *compiler) ids() error {
 	if len(c.uids) == 0 || len(c.gids) == 0 {
 		return specErr("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
 	}
-	direct := c.host.Privileged()
+	direct := c.host.MapsIDs()
 	single := len(c.gids) == 1 && c.gids[0].Size == 1
 	if !direct && single {
 		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), &SetgroupsCheck{})

@@ -595,8 +595,8 @@ func (c *compiler) device(s deviceStep, tree Reg) error {
 	switch {
 	case tree != RegNone:
 		side, op.UID, op.GID = Runtime, outside(c.uids, op.UID), outside(c.gids, op.GID)
-	case c.userNS && d.Type != "p":
-		// mknod is not for user namespaces; the host's node of that name is.
+	case (c.userNS || !c.host.AllIDs) && d.Type != "p":
+		// mknod is not for user namespaces, the caller's own among them; the host's node of that name is.
 		op.Bind = op.Path
 	}
 	kind := op.Type

@@ -173,7 +173,7 @@ func (c *compiler) user(u specs.User, keep bool) {
 	if c.o.Joined && c.joined != RegNone {
 		gids = mappings(c.linux.GIDMappings) // of the container that is joined
 	}
-	single := len(gids) == 1 && gids[0].Size == 1 && !c.host.Privileged()
+	single := c.host.NoSetgroups || len(gids) == 1 && gids[0].Size == 1 && !c.host.MapsIDs()
 	switch {
 	case single && len(u.AdditionalGids) > 0:
 		c.warn("supplementary groups are not set: a single mapped id allows none")

@@ -480,3 +480,32 @@ func TestMountOnDevice(t *testing.T) {
 		t.Errorf("the other devices: %v", ops[*Device](p))
 	}
 }
+
+// TestRootOfUserNamespace: what rootless podman is, which gives its containers no user namespace of their own, or one below its own.
+func TestRootOfUserNamespace(t *testing.T) {
+	host := rootFacts()
+	host.AllIDs = false
+	p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}]}`), host, Options{})
+	made := ops[*Device](p)
+	if len(made) == 0 {
+		t.Fatalf("no devices:\n%s", p.Text())
+	}
+	for _, d := range made {
+		if d.Bind != d.Path {
+			t.Errorf("%s is to be made by mknod(2), which is refused", d.Path)
+		}
+	}
+	if len(ops[*Setgroups](p)) != 1 {
+		t.Errorf("groups of the caller stay:\n%s", p.Text())
+	}
+	const nested = `"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":1,"size":9}],"gidMappings":[{"containerID":0,"hostID":1,"size":9}]}`
+	host.NewUIDMap, host.NewGIDMap = "/usr/bin/newuidmap", "/usr/bin/newgidmap"
+	p = compile(t, config(`"root":{"path":"/r"}`, nested), host, Options{})
+	if len(ops[*WriteIDMap](p)) != 2 || len(ops[*HelperIDMap](p)) != 0 {
+		t.Errorf("the caller may write the maps:\n%s", p.Text())
+	}
+	host.NoSetgroups = true
+	if p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}]}`), host, Options{}); len(ops[*Setgroups](p)) != 0 {
+		t.Errorf("setgroups(2) is denied:\n%s", p.Text())
+	}
+}

@@ -14,6 +14,10 @@ type Facts struct {
 	AllIDs  bool           // all ids of the machine are mapped: the caller's user namespace is no container's
 	LastCap abi.Capability // the highest that the kernel knows
 
+	// NoSetgroups: the caller's user namespace denies setgroups(2) for good, as that of a user with a single mapped
+	// id does, and so do those made in it: user_namespaces(7).
+	NoSetgroups bool
+
 	// Rlimits holds the caller's limits, by resource.
 	Rlimits [16]LimitFact
 
@@ -57,3 +61,7 @@ type CgroupV1 struct {
 func (f Facts) Privileged() bool {
 	return f.AllIDs && f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSetuid) && f.Caps.Has(abi.CapSetgid)
 }
+
+// MapsIDs reports whether the caller may write any id map of ids that its own user namespace has: user_namespaces(7).
+// Root of a user namespace may.
+func (f Facts) MapsIDs() bool { return f.Caps.Has(abi.CapSetuid) && f.Caps.Has(abi.CapSetgid) }

@@ -135,6 +135,50 @@ tar -C $ROOTFS -c . | $P import - localhost/image
 	})
 }
 
+// An ordinary user's podman makes a user namespace, and starts the runtime as root of that: without the right to make nodes, control groups, or
+// anything in /run.
+func TestPodmanRootless(t *testing.T) {
+	nstest.User(t)
+	const run = "$P run --cgroups=disabled --network none "
+	steps := []step{
+		{run + "--rm localhost/image sh -c 'id -u; cut -c 1-40 /proc/self/uid_map; exit 7'", 7, "0\n         0        "},
+		{run + "--rm localhost/image sh -c 'echo hello >/dev/null && ls -l /dev/null'", 0, "crw-rw-rw-"},
+		{run + "--rm localhost/image nosuch", 127, "executable file not found in $PATH"},
+		{run + "--rm localhost/image /etc", 126, "permission denied"},
+		{run + "--rm --read-only --tmpfs /t:mode=1777 -v $S/home:/srv -u 33:44 --cap-drop all localhost/image sh -c 'touch /x; touch /t/x && id -u && ls /srv'", 0, "33\nroot\n"},
+		{run + "--rm --userns keep-id localhost/image sh -c 'id -un; cat /proc/self/gid_map | wc -l'", 0, "kakuri-test\n3\n"},
+		{run + "-d --name one localhost/image sh -c " + loop, 0, ""},
+		{"$P exec one sh -c 'echo inside; exit 3'", 3, "inside\n"},
+		{"$P exec -u 33:44 -w /srv -e A=b one sh -c 'id -u; pwd; echo $A'", 0, "33\n/srv\nb\n"},
+		{"$P exec one nosuch", 127, "executable file not found"},
+		{terminal("$P exec -it one tty"), 0, "/dev/pts/0"},
+		{"till '$P logs one | grep of'", 0, "of the log\n"},
+		{"$P ps --format '{{.Names}} {{.Status}}'", 0, "one Up "},
+		{"$P inspect -f '{{.State.Status}} {{.OCIRuntime}}' one && ls $S/xdg/kakuri-runtime | wc -l", 0, "running kakuri-runtime\n1\n"},
+		{"$P stop -t 60 one", 0, "one\n"},
+		{"$P inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", 0, "exited 5\n"},
+		{"$P start one && $P kill one && $P wait one", 0, "137\n"},
+		{"$P rm one && $P ps -aq", 0, "one\n"},
+		{run + "-d --userns keep-id --name two localhost/image sh -c " + loop + " && $P exec two id -u && $P exec -u 0 two id -u && $P rm -f -t 0 two", 0, "\n0\ntwo\n"},
+		{terminal(run + "--rm -it localhost/image sh -c 'tty; echo here'"), 0, "here"},
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+		// On version 1 podman asks for control groups, and takes what the user may have: none.
+		steps = append(steps,
+			step{"$P run -d --network none --name three localhost/image sh -c " + loop + " && $P top three args", 0, "sh -c "},
+			step{"$P exec three ls -d /sys/fs/cgroup/pids && $P stop -t 60 three && $P wait three && $P rm three", 0, "three\n5\nthree\n"})
+	}
+	session(t, []string{"podman", "conmon", "script", "newuidmap"}, podmanConfig+`
+chmod 1777 /var/tmp
+mkdir $S/home $S/xdg
+chown kakuri-test: $S/home $S/xdg
+P="setpriv --reuid kakuri-test --regid kakuri-test --init-groups env -C $S/home HOME=$S/home USER=kakuri-test XDG_RUNTIME_DIR=$S/xdg
+	podman --runtime kakuri-runtime --root $S/home/root --runroot $S/xdg/podman --cgroup-manager cgroupfs --events-backend file --storage-driver vfs"
+P=$(echo $P)
+tar -C $ROOTFS --owner=0 --group=0 -c . | $P import - localhost/image
+`, steps)
+}
+
 // A container goes on after podman has written it to disk, and on another name from its archive.
 func TestPodmanCheckpoint(t *testing.T) {
 	nstest.Root(t)
