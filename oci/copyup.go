@@ -13,7 +13,8 @@ import (
 )
 
 // copyUp copies what is in the directory from into the directory to, the root of a new tmpfs:
-// by descriptors, since it is of an image, and no link of it is followed.
+// by descriptors, since it is of an image, and no link of it is followed. The root has its owner from what it covers; its mode it has
+// by its mount, which knows whether that directory was there before.
 func copyUp(from, to int, keepMode bool) error {
 	done := make(chan error)
 	go func() {
@@ -45,6 +46,11 @@ func copyUp(from, to int, keepMode bool) error {
 			if keepMode {
 				return nil
 			}
+			var now unix.Stat_t
+			if err := unix.Fstat(dst, &now); err != nil {
+				return os.NewSyscallError("fstat", err)
+			}
+			st.Mode = now.Mode
 			return own(dst, ".", &st)
 		}()
 	}()

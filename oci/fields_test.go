@@ -342,6 +342,12 @@ func TestTmpCopyUp(t *testing.T) {
 			t.Errorf("%v: the image's file is %q", err, text)
 		}
 	}
+	// A place that is made for it has the mode of a tmpfs that nobody gave one.
+	fresh := base("stat -c %a /fresh")
+	fresh.Mounts = append(fresh.Mounts, specs.Mount{Destination: "/fresh", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})
+	if out, stderr, code := run(t, bundle(t, fresh)); out != "1777\n" || code != 0 {
+		t.Errorf("code %d: %q: %s", code, out, stderr)
+	}
 	// What does not fit is an error, and read-only is read-only at the end.
 	s := base("touch /data/x || echo ro; ls /data")
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro", "size=64k"}})

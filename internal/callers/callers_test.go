@@ -145,7 +145,7 @@ func TestPodmanRootless(t *testing.T) {
 		{run + "--rm localhost/image sh -c 'echo hello >/dev/null && ls -l /dev/null'", 0, "crw-rw-rw-"},
 		{run + "--rm localhost/image nosuch", 127, "executable file not found in $PATH"},
 		{run + "--rm localhost/image /etc", 126, "permission denied"},
-		{run + "--rm --read-only --tmpfs /t:mode=1777 -v $S/home:/srv -u 33:44 --cap-drop all localhost/image sh -c 'touch /x; touch /t/x && id -u && ls /srv'", 0, "33\nroot\n"},
+		{run + "--rm --read-only --tmpfs /t -v $S/home:/srv -u 33:44 --cap-drop all localhost/image sh -c 'touch /x; touch /t/x && id -u && ls /srv'", 0, "33\nroot\n"},
 		{run + "--rm --userns keep-id localhost/image sh -c 'id -un; cat /proc/self/gid_map | wc -l'", 0, "kakuri-test\n3\n"},
 		{run + "-d --name one localhost/image sh -c " + loop, 0, ""},
 		{"$P exec one sh -c 'echo inside; exit 3'", 3, "inside\n"},
