@@ -44,12 +44,24 @@ cp $RUNTIME $S/bin
 RUNTIME=$S/bin/kakuri-runtime
 till() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 300 ] || return 1; sleep 0.1; done; }
 for d in /run /var/tmp /var/lib /etc/docker; do [ ! -d $d ] || mount -t tmpfs -o mode=755 tmpfs $d; done
+# A caller makes directories for hierarchies, too, that are not mounted here.
+if [ $(stat -f -c %T /sys/fs/cgroup) = tmpfs ]; then
+	mkdir $S/cgroup && mount -t tmpfs -o mode=755 tmpfs $S/cgroup
+	for d in /sys/fs/cgroup/*; do
+		if [ -L $d ]; then cp -P $d $S/cgroup; elif mountpoint -q $d; then mkdir $S/cgroup/${d##*/} && mount --move $d $S/cgroup/${d##*/}; fi
+	done
+	mount --move $S/cgroup /sys/fs/cgroup
+fi
 ` + before + "\nset +e\n")
 	for i, s := range steps {
 		fmt.Fprintf(&script, "( %s ) >$S/out/%d 2>&1 </dev/null; echo $? >$S/out/%[2]d.code; cp $S/out/%[2]d $S/out/%[2]d.code $KEEP\n", s.line, i)
 	}
 	// The directory above a container's cgroup is the caller's; nothing is left in it.
-	script.WriteString("find /sys/fs/cgroup -mindepth 3 -type d -path '*/default/*' -o -mindepth 3 -type d -path '*/docker/*' >$KEEP/groups\nrmdir /sys/fs/cgroup/*/default /sys/fs/cgroup/*/docker 2>/dev/null\ntrue\n")
+	script.WriteString(`for d in default docker/buildkit docker libpod_parent/conmon libpod_parent kubepods; do
+	for d in /sys/fs/cgroup/$d /sys/fs/cgroup/*/$d; do [ ! -d $d ] || { find $d -mindepth 1 -type d; rmdir $d; } done
+done >$KEEP/groups 2>&1
+true
+`)
 	keep := nstest.Dir(t)
 	c := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String())
 	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "HOME=/root")
@@ -132,6 +144,14 @@ tar -C $ROOTFS -c . | $P import - localhost/image
 		{"$P start one && $P kill one && $P wait one", 0, "137\n"},
 		{"$P rm one && $P ps -aq", 0, "one\n"},
 		{terminal(run + "--rm -it localhost/image sh -c 'tty; echo here'"), 0, "here"},
+		// With a control group.
+		{"$P run -d --network none -m 64m --pids-limit 50 --name two localhost/image sh -c " + loop, 0, ""},
+		{"$P stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' two", 0, "/ 67.11MB"},
+		{"$P update -m 32m --cpu-shares 512 two && $P exec two sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max'", 0, "33554432\n"},
+		{"$P pause two && $P inspect -f '{{.State.Status}}' two && $P unpause two && $P exec two echo inside", 0, "paused\ntwo\ninside\n"},
+		{"$P top two args", 0, "sh -c "},
+		{"$P restart -t 60 two && $P rm -f -t 0 two", 0, "two\n"},
+		{"$P events --stream=false --since 10m --filter container=two --format '{{.Status}}' | grep -x -e start -e pause -e unpause -e exec -e died -e remove | tr '\\n' ' '", 0, "start exec pause unpause exec died start died remove "},
 	})
 }
 
@@ -270,16 +290,59 @@ till '[ -s $S/pid ]'
 	})
 }
 
-func TestDocker(t *testing.T) {
-	const run = "$C run --network none "
-	session(t, []string{"dockerd", "docker", "containerd", "script"}, `
+// dockerd is Docker's daemon with $C as its client, and an image.
+const dockerd = `
 mkdir $S/root
 dockerd --data-root $S/root --exec-root /run/e --pidfile /run/d.pid -H unix:///run/d.sock --bridge none --iptables=false --ip-forward=false --ip-masq=false \
 	--storage-driver vfs --add-runtime kakuri=$RUNTIME --default-runtime kakuri --default-ulimit nofile=512:512 >$S/log 2>&1 &
 C="docker -H unix:///run/d.sock"
 till '[ -S /run/d.sock ] && $C version >/dev/null 2>&1'
 tar -C $ROOTFS -c . | $C import - image
+`
+
+// BuildKit starts what PATH has as runc, by run, for each RUN of a Dockerfile.
+func TestBuildKit(t *testing.T) {
+	nstest.Root(t)
+	help := exec.Command("sh", "-c", "PATH=/usr/bin:$PATH DOCKER_BUILDKIT=1 docker build --help")
+	if out, _ := help.CombinedOutput(); !strings.Contains(string(out), "--secret") {
+		t.Skipf("needs a docker client with BuildKit (Debian: package docker.io, from 26 on with docker-buildx): %s", out)
+	}
+	const build = "DOCKER_BUILDKIT=1 $C build --progress plain --network none --no-cache "
+	session(t, []string{"dockerd", "docker", "containerd"}, `
+cat >$S/bin/runc <<X
+#!/bin/sh
+echo "\$*" >>$S/calls
+exec $RUNTIME "\$@"
+X
+chmod 755 $S/bin/runc
+PATH=$S/bin:/usr/bin:$PATH
+`+dockerd+`
+mkdir $S/context $S/failing
+cat >$S/context/Dockerfile <<'X'
+FROM image
+ARG A=b
+RUN echo "built $A" >/built && cat /built
+RUN --mount=type=tmpfs,target=/t --mount=type=bind,source=Dockerfile,target=/df touch /t/x && head -n 1 /df
+RUN --mount=type=cache,target=/cache echo kept >>/cache/f && cat /cache/f
+RUN --mount=type=secret,id=s cat /run/secrets/s
+USER 33:44
+WORKDIR /srv/web
+RUN id -u && pwd
+X
+printf 'FROM image\nRUN exit 7\n' >$S/failing/Dockerfile
+echo hush >$S/secret
 `, []step{
+		{build + "--secret id=s,src=$S/secret -t out $S/context >$S/built 2>&1 || cat $S/built", 0, ""},
+		{"grep -E '^#[0-9]+ [0-9.]+ ' $S/built | sed 's/^#[0-9]* [0-9.]* //' | sort | tr '\\n' ,", 0, "/srv/web,33,FROM image,built b,hush,kept,"},
+		{"$C run --rm --network none out cat /built", 0, "built b\n"},
+		{build + "$S/failing", 1, "exit code: 7"},
+		{"grep -c ' run --bundle ' $S/calls", 0, "6\n"},
+	})
+}
+
+func TestDocker(t *testing.T) {
+	const run = "$C run --network none "
+	session(t, []string{"dockerd", "docker", "containerd", "script"}, dockerd, []step{
 		{run + "--rm image sh -c 'echo hello; exit 7'", 7, "hello\n"},
 		{run + "--rm image sh -c 'echo $HOME'", 0, "/root\n"},
 		{run + "--rm image nosuch", 127, "executable file not found in $PATH"},
@@ -297,5 +360,7 @@ tar -C $ROOTFS -c . | $C import - image
 		{"$C stop -t 60 one && $C inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", 0, "exited 5\n"},
 		{"$C start one && $C restart -t 60 one && $C rm -f one && $C ps -aq", 0, "one\n"},
 		{terminal(run + "--rm -it image sh -c 'tty; echo here'"), 0, "here"},
+		{"$C events --since 10m --until $(($(date +%s) + 1)) --filter container=one --format '{{.Status}}' | cut -d : -f 1 | grep -x -e start -e exec_die -e update -e pause -e unpause -e die -e destroy | tr '\\n' ' '", 0,
+			"start exec_die exec_die exec_die update pause unpause die start die start die destroy "},
 	})
 }
