@@ -16,7 +16,7 @@ command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26 or new
 # The tests compare with these programs, run them in containers, or build with them.
 packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
 # These start kakuri-runtime as their runtime, in namespaces of their own.
-packages+=(buildah conmon containerd docker.io iproute2 podman)
+packages+=(buildah conmon containerd containernetworking-plugins docker.io iproute2 podman)
 # A virtual machine with another kernel, and all controllers of version 2 of cgroups.
 packages+=(e2fsprogs xz-utils)
 case "$(dpkg --print-architecture)" in

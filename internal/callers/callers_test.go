@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}}))
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}, Parts: map[string]func([]string) int{"cri": cri}}))
 }
 
 // A step is a line of shell, what it has to end with, and what its output has to have.
@@ -23,7 +23,7 @@ type step struct {
 	want string
 }
 
-// session runs before and then steps in one shell, in a mount and a pid namespace with a /run and a /var/lib of its own. There
+// session runs before and then steps in one shell, in a mount, a network and a pid namespace with a /run and a /var/lib of its own. There
 // $S is an empty directory in memory, $ROOTFS a root file system and $RUNTIME the runtime.
 func session(t *testing.T, programs []string, before string, steps []step) {
 	t.Helper()
@@ -41,6 +41,7 @@ ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs $S
 mkdir $S/out $S/bin
 cp $RUNTIME $S/bin
+cp $CRI $S/bin/cri
 RUNTIME=$S/bin/kakuri-runtime
 till() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 300 ] || return 1; sleep 0.1; done; }
 for d in /run /var/tmp /var/lib /etc/docker; do [ ! -d $d ] || mount -t tmpfs -o mode=755 tmpfs $d; done
@@ -63,8 +64,8 @@ done >$KEEP/groups 2>&1
 true
 `)
 	keep := nstest.Dir(t)
-	c := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String())
-	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "HOME=/root")
+	c := exec.Command("unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String())
+	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "CRI="+nstest.PartPath("cri"), "HOME=/root")
 	// The streams are a file: a daemon's would be held open.
 	out, err := os.Create(filepath.Join(keep, "all"))
 	if err != nil {
