@@ -49,7 +49,7 @@ func readFacts(dir string) facts {
 func (c cgroups) describe(replaced bool) string {
 	switch {
 	case c.V2:
-		return "v2"
+		return strings.TrimSpace("v2 " + c.Controllers)
 	case replaced:
 		return "v1: " + strings.Join(c.Hierarchies, " ") +
 			" (a hybrid host; its cgroup2 mount is out of sight in the bench, because crun refuses it)"

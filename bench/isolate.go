@@ -99,6 +99,11 @@ func prepare(j job) (workshop, error) {
 	if err := w.mountState(); err != nil {
 		return w, err
 	}
+	if j.Options.Cgroup2 {
+		if err := onlyCgroup2(); err != nil {
+			return w, err
+		}
+	}
 	var err error
 	if w.Cgroups, err = readCgroups(); err != nil {
 		return w, err
@@ -145,6 +150,7 @@ func (w workshop) mountState() error {
 type cgroups struct {
 	V2          bool     // /sys/fs/cgroup is cgroup2 and nothing else
 	Hierarchies []string // names below /sys/fs/cgroup of the v1 mounts, in the kernel's order
+	Controllers string   // of a V2
 	Unified     bool     // a cgroup2 mount beside them, the hybrid mode of systemd
 }
 
@@ -156,6 +162,9 @@ func readCgroups() (cgroups, error) {
 		return cgroups{}, err
 	}
 	c := parseCgroups(string(data))
+	if c.V2 {
+		c.Controllers = firstLine(readText(cgroupRoot + "/cgroup.controllers"))
+	}
 	if !c.V2 && len(c.Hierarchies) == 0 {
 		return c, errors.New("no cgroups are mounted below " + cgroupRoot)
 	}
@@ -190,6 +199,17 @@ func parseCgroups(mountinfo string) cgroups {
 func (c cgroups) hybridControllers() bool {
 	data, err := os.ReadFile(filepath.Join(cgroupRoot, "unified", "cgroup.controllers"))
 	return err == nil && c.Unified && !c.V2 && strings.TrimSpace(string(data)) != ""
+}
+
+// onlyCgroup2 mounts version 2 at the place of all hierarchies, in this mount namespace.
+func onlyCgroup2() error {
+	if err := syscall.Unmount(cgroupRoot, syscall.MNT_DETACH); err != nil {
+		return fmt.Errorf("umount %s: %w", cgroupRoot, err)
+	}
+	if err := syscall.Mount("cgroup2", cgroupRoot, "cgroup2", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount cgroup2 on %s: %w", cgroupRoot, err)
+	}
+	return nil
 }
 
 // replaceHybrid puts a view without the cgroup2 mount in the place of /sys/fs/cgroup, in

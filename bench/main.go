@@ -44,6 +44,7 @@ type options struct {
 	Out     string
 	Only    string
 	Verbose bool
+	Cgroup2 bool     // show the commands version 2 of cgroups alone
 	Extra   []string // rows of the user's own, NAME=COMMAND
 }
 
@@ -93,7 +94,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	flags.IntVar(&opts.Rounds, "n", 100, "measured rounds")
 	flags.IntVar(&opts.Warmup, "warmup", 10, "rounds before them that do not count")
-	flags.StringVar(&opts.Out, "out", "", "file to write (default bench/RESULTS.md of the module)")
+	flags.StringVar(&opts.Out, "out", "", "file to write (default bench/RESULTS.md of the module, or RESULTS-cgroup2.md)")
+	flags.BoolVar(&opts.Cgroup2, "cgroup2", false, "have version 2 of cgroups alone at /sys/fs/cgroup, with what controllers the machine leaves it")
 	flags.StringVar(&opts.Only, "only", "", "time only the rows whose name matches this `regexp`")
 	flags.BoolVar(&opts.Verbose, "v", false, "say what is run")
 	flags.Func("row", "add a row, `NAME=COMMAND`; {bundle}, {rootfs} and {id} are filled in", func(s string) error {
@@ -128,7 +130,11 @@ func outside(ctx context.Context, opts options, stderr io.Writer) (err error) {
 		return err
 	}
 	if opts.Out == "" {
-		opts.Out = filepath.Join(module, "bench", "RESULTS.md")
+		name := "RESULTS.md"
+		if opts.Cgroup2 {
+			name = "RESULTS-cgroup2.md"
+		}
+		opts.Out = filepath.Join(module, "bench", name)
 	}
 	if opts.Out, err = filepath.Abs(opts.Out); err != nil {
 		return err

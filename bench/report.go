@@ -26,7 +26,7 @@ func (r report) markdown() string {
 		"## Start of a process\n\n" + startTable(r.Results),
 		r.notes(),
 		"## Again\n\n    go run ./bench" + r.arguments() + "\n\nas root, from the top of the checkout. " +
-			"`-n` rounds, `-warmup` rounds, `-only REGEXP`, `-out FILE`, `-row NAME=COMMAND`, `-v`.\n",
+			"`-n` rounds, `-warmup` rounds, `-only REGEXP`, `-cgroup2`, `-out FILE`, `-row NAME=COMMAND`, `-v`.\n",
 	}
 	var kept []string
 	for _, p := range parts {
@@ -60,6 +60,9 @@ func (r report) head() string {
 func (r report) arguments() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, " -n %d", r.Options.Rounds)
+	if r.Options.Cgroup2 {
+		b.WriteString(" -cgroup2")
+	}
 	if r.Options.Only != "" {
 		fmt.Fprintf(&b, " -only '%s'", r.Options.Only)
 	}
