@@ -58,7 +58,9 @@ fi
 		fmt.Fprintf(&script, "( %s ) >$S/out/%d 2>&1 </dev/null; echo $? >$S/out/%[2]d.code; cp $S/out/%[2]d $S/out/%[2]d.code $KEEP\n", s.line, i)
 	}
 	// The directory above a container's cgroup is the caller's; nothing is left in it.
-	script.WriteString(`for d in default docker/buildkit docker libpod_parent/conmon libpod_parent kubepods; do
+	script.WriteString(`# What watches over a container ends after it.
+till '! cat /sys/fs/cgroup/libpod_parent/conmon/cgroup.procs /sys/fs/cgroup/*/libpod_parent/conmon/cgroup.procs 2>/dev/null | grep -q .'
+for d in default docker/buildkit docker libpod_parent/conmon libpod_parent kubepods; do
 	for d in /sys/fs/cgroup/$d /sys/fs/cgroup/*/$d; do [ ! -d $d ] || { find $d -mindepth 1 -type d; rmdir $d; } done
 done >$KEEP/groups 2>&1
 true
