@@ -211,8 +211,13 @@ func TestVerifyRuntimeChanged(t *testing.T) {
 		expect("device rules", "c 1:4 r")
 	}
 	// Out of its cgroup, in the one hierarchy.
-	write(filepath.Join(filepath.Dir(group("pids")), "cgroup.procs"), fmt.Sprint(pid))
-	expect("control group", filepath.Dir(group("pids")))
+	elsewhere := filepath.Join(filepath.Dir(group("pids")), "elsewhere")
+	if err := os.Mkdir(elsewhere, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(elsewhere)
+	write(filepath.Join(elsewhere, "cgroup.procs"), fmt.Sprint(pid))
+	expect("control group", elsewhere)
 	write(filepath.Join(group("pids"), "cgroup.procs"), fmt.Sprint(pid)) // for its end
 }
 
