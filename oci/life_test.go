@@ -441,6 +441,13 @@ func TestExecOptions(t *testing.T) {
 	if out := p.good("ps", "x", "-ef"); strings.Count(out, "\n") != 3 {
 		t.Errorf("ps: %s", out)
 	}
+	if out, code := p.do("ps", "x", "--none"); code != 1 || !strings.Contains(out, "ps: exit status 1") {
+		t.Errorf("ps: code %d: %s", code, out)
+	}
+	// As kubectl and docker have it: what follows "--" is the command.
+	if out := p.good("exec", "x", "--", "echo", "--", "hi"); out != "-- hi\n" {
+		t.Errorf("exec: %q", out)
+	}
 }
 
 // Errors go where callers look for them.
@@ -467,6 +474,9 @@ func TestLog(t *testing.T) {
 		t.Errorf("code %d: %q", code, out)
 	}
 	if out, code := p.do("none"); code != 3 || !strings.Contains(out, "No help topic for 'none'") {
+		t.Errorf("code %d: %q", code, out)
+	}
+	if out, code := p.do("--root", nstest.Dir(t), "list", "none"); code != 1 || !strings.Contains(out, "list: it takes no arguments") {
 		t.Errorf("code %d: %q", code, out)
 	}
 	if out, code := p.do("kill", "--none", "x"); code != 1 || !strings.Contains(out, "flag provided but not defined: -none") {

@@ -46,7 +46,11 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 			if err := subCgroups(cgroups, &o); err != nil {
 				return 0, err
 			}
-			p, err := execProcess(container, file, user, groups, args[1:], x)
+			argv := args[1:]
+			if len(argv) > 0 && argv[0] == "--" {
+				argv = argv[1:]
+			}
+			p, err := execProcess(container, file, user, groups, argv, x)
 			if err != nil {
 				return 0, err
 			}

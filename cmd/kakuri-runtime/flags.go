@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -22,7 +23,9 @@ func text(names string, to *string, arg, help string) flag {
 
 func yes(names string, to *bool, help string) flag {
 	return flag{names: names, bool: true, help: help, value: func(s string) (err error) {
-		*to, err = strconv.ParseBool(s)
+		if *to, err = strconv.ParseBool(s); err != nil {
+			err = errors.New("it is true or false")
+		}
 		return err
 	}}
 }
@@ -35,6 +38,9 @@ func number(names string, to *uint, arg, help string) flag {
 	return flag{names: names, arg: arg, help: help, value: func(s string) error {
 		n, err := strconv.ParseUint(s, 10, 31)
 		*to = uint(n)
+		if err != nil {
+			err = errors.New("it is a number, not negative")
+		}
 		return err
 	}}
 }

@@ -71,6 +71,9 @@ var listVerb = verb{"list", "", "list the containers", func(c *command) ([]flag,
 	format := "table"
 	flags := []flag{text("format f", &format, "FORMAT", "table (default) or json"), yes("quiet q", &quiet, "print IDs only")}
 	return flags, func(args []string) (int, error) {
+		if err := none("list", args); err != nil {
+			return 1, err
+		}
 		if c.runtime.Root != oci.DefaultRoot() {
 			// The default one is made by the first container; another one that is not there is a mistake.
 			if _, err := os.Stat(c.runtime.Root); err != nil {

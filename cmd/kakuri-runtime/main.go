@@ -55,6 +55,7 @@ func main() {
 	code, err := c.run(os.Args[1:])
 	if err != nil {
 		c.log.fail(err)
+		code = max(code, 1) // a command that could not write its answer, as list to a full disk, has failed too
 	}
 	os.Exit(code)
 }
@@ -117,7 +118,7 @@ func (c *command) run(args []string) (int, error) {
 		return 1, fmt.Errorf("%s: %w", v.name, err)
 	}
 	if help {
-		fmt.Printf("NAME:\n   kakuri-runtime %s - %s\n\nUSAGE:\n   kakuri-runtime %[1]s [options] %[3]s\n\nOPTIONS:\n%[4]s\nGLOBAL OPTIONS:\n%[5]s", v.name, v.help, v.args, helpText(flags), helpText(global))
+		fmt.Printf("NAME:\n   kakuri-runtime %s - %s\n\nUSAGE:\n   kakuri-runtime %[1]s %[3]s\n\nOPTIONS:\n%[4]s\nGLOBAL OPTIONS:\n%[5]s", v.name, v.help, strings.TrimSpace("[options] "+v.args), helpText(flags), helpText(global))
 		return 0, nil
 	}
 	return do(left)
@@ -148,6 +149,14 @@ func one(verb string, args []string) (string, error) {
 		return "", errors.New("container id cannot be empty")
 	}
 	return args[0], nil
+}
+
+// none wants no arguments.
+func none(verb string, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s: it takes no arguments: see kakuri-runtime %[1]s --help", verb)
+	}
+	return nil
 }
 
 // background is the context of all commands: a signal ends the process itself.

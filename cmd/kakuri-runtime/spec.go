@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 
 	"github.com/kakuri/kakuri/oci"
@@ -16,8 +15,8 @@ var specVerb = verb{"spec", "", "write a config.json to begin with", func(c *com
 		yes("rootless", &rootless, "one for a user without privileges"),
 	}
 	return flags, func(args []string) (int, error) {
-		if len(args) > 0 {
-			return 1, errors.New("spec: it takes no arguments: see kakuri-runtime spec --help")
+		if err := none("spec", args); err != nil {
+			return 1, err
 		}
 		s, err := oci.Example()
 		if err != nil {
@@ -35,8 +34,8 @@ var specVerb = verb{"spec", "", "write a config.json to begin with", func(c *com
 
 var featuresVerb = verb{"features", "", "print what this runtime can do as JSON", func(c *command) ([]flag, func([]string) (int, error)) {
 	return nil, func(args []string) (int, error) {
-		if len(args) > 0 {
-			return 1, errors.New("features: it takes no arguments: see kakuri-runtime features --help")
+		if err := none("features", args); err != nil {
+			return 1, err
 		}
 		out := json.NewEncoder(os.Stdout)
 		out.SetIndent("", "    ")

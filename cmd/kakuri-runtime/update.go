@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -127,11 +128,14 @@ func quantity[T int64 | uint64 | uint16](name, help string, add func(func(*specs
 	return flag{names: name, arg: "N", help: help, value: func(s string) error {
 		n, err := strconv.ParseInt(s, 10, 64)
 		v := T(n)
-		if err == nil && int64(v) != n || v < 0 != (n < 0) {
-			return fmt.Errorf("out of range")
+		switch {
+		case errors.Is(err, strconv.ErrSyntax):
+			return errors.New("it is a whole number")
+		case err != nil || int64(v) != n || v < 0 != (n < 0):
+			return errors.New("out of range")
 		}
 		add(func(r *specs.LinuxResources) { *to(r) = &v })
-		return err
+		return nil
 	}}
 }
 
@@ -162,10 +166,13 @@ var eventsVerb = verb{"events", "ID", "print counters and out-of-memory events o
 		yes("stats", &once, "print the counters once, and end"),
 		{names: "interval", arg: "TIME", help: "time between counters, default 5s", value: func(s string) (err error) {
 			interval, err = time.ParseDuration(s)
-			if err == nil && interval <= 0 {
-				err = fmt.Errorf("duration interval must be greater than 0")
+			if err != nil {
+				return errors.New("it is a time such as 500ms, 5s or 1m")
 			}
-			return err
+			if interval <= 0 {
+				return errors.New("duration interval must be greater than 0")
+			}
+			return nil
 		}},
 	}
 	return flags, func(args []string) (int, error) {
