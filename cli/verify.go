@@ -234,7 +234,9 @@ func (t *verifyTable) add(role ui.Role, cells ...string) {
 func (t *verifyTable) wrapped(role ui.Role, verdict, name, text string) {
 	lines := []string{text}
 	if t.room > 0 && ui.Width(text) > t.room {
-		lines = ui.Wrap(strings.ReplaceAll(text, ",", ", "), t.room)
+		// Lists may end a line behind a comma; one that has blanks there keeps them single.
+		text = strings.ReplaceAll(strings.ReplaceAll(text, ", ", ","), ",", ", ")
+		lines = ui.Wrap(text, t.room)
 	}
 	for _, line := range lines {
 		t.add(role, verdict, name, line)

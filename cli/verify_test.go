@@ -307,6 +307,12 @@ ok  capabilities  at most chown, dac_override, fowner,
                   fsetid, kill
 1 of 1 properties are as asked
 `},
+		{"narrow, a list with blanks", ui.Screen{Columns: 60}, false, []verify.Result{{N: 1, Cause: verified()[0].Cause, Kind: "devices", Property: "device rules", Asked: "deny all but c *:* m, c 1:3 rwm, c 1:5 rwm", OK: true}}, plan.Plan{}, `
+    PROPERTY      ASKED
+ok  device rules  deny all but c *:* m, c 1:3 rwm, c
+                  1:5 rwm
+1 of 1 properties are as asked
+`},
 		{"all", ui.Screen{}, true, verified()[2:4], unread, `
          PROPERTY     ASKED   MEASURED            BECAUSE
 DIFFERS  /proc/kcore  masked  a file on proc      default: reasons
