@@ -37,7 +37,7 @@ func System() (*Bus, error) {
 	}
 	b, err2 := dialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket")
 	if err2 != nil {
-		return nil, fmt.Errorf("systemd: %w: is the machine run by systemd? The other cgroup driver needs none", errors.Join(err, err2))
+		return nil, fmt.Errorf("systemd: %w: is the machine run by systemd? The other cgroup driver needs none", both(err, err2))
 	}
 	return b, nil
 }
@@ -56,7 +56,7 @@ func User() (*Bus, error) {
 		if b, err2 = dial(path.Join(dir, "systemd/private")); err2 == nil {
 			err = nil
 		} else {
-			err = errors.Join(err, err2)
+			err = both(err, err2)
 		}
 	}
 	if err != nil {
@@ -80,8 +80,15 @@ func dialBus(addresses, otherwise string) (*Bus, error) {
 		}
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	err := errs[0]
+	for _, e := range errs[1:] {
+		err = both(err, e)
+	}
+	return nil, err
 }
+
+// both joins two errors in one line, as a log wants them.
+func both(a, b error) error { return fmt.Errorf("%w; %w", a, b) }
 
 // unixAddresses takes the paths out of a list of server addresses ("unix:path=/run/x,guid=1;tcp:..."). An abstract one begins with "@".
 func unixAddresses(list string) []string {
