@@ -18,7 +18,8 @@ func newExplain(io IO) *cobra.Command {
 		Short: "Print the plan of a command instead of running it",
 		Long: `Print the plan of run, unshare or enter instead of running it: each kernel
 operation in order, the side it happens on, and why it is there. What is printed
-is what the command would execute. --calls adds the raw system calls of each step.`,
+is what the command would execute. --calls adds the raw system calls of each step.
+The plan of an OCI bundle is printed by "kakuri-runtime explain DIR".`,
 		Example: `  kakuri explain run --read-only host true
   kakuri explain unshare --fork --pid --mount-proc bash`,
 		Args: func(c *cobra.Command, args []string) error {
