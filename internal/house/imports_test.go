@@ -50,7 +50,6 @@ var rooms = []room{
 	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
 	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/experiments", nil, "it has nothing but tests"},
-	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
 	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
 	{"internal/house", nil, "it has no code"},
