@@ -11,7 +11,6 @@ import (
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
-	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -88,9 +87,4 @@ func needs(s *specs.Spec) host.Needs {
 	n := host.Needs{Cgroup: slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}
 	n.Labels = s.Process != nil && (s.Process.ApparmorProfile != "" || s.Process.SelinuxLabel != "") || s.Linux != nil && s.Linux.MountLabel != ""
 	return n
-}
-
-// Plan compiles the bundle for a host, as a run in the foreground.
-func (b *Bundle) Plan(facts plan.Facts) (plan.Plan, error) {
-	return plan.Compile(b.withHome(), facts, plan.Options{Bundle: b.Dir, Foreground: true, ID: "ID"})
 }

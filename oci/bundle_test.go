@@ -152,7 +152,7 @@ func TestLoad(t *testing.T) {
 		t.Fatalf("%v %+v", err, b)
 	}
 	f := plan.Facts{Arch: abi.Native(runtime.GOARCH), Caps: abi.AllCaps, LastCap: abi.LastCap, AllIDs: true}
-	p, err := b.Plan(f)
+	p, err := plan.Compile(b.Spec, f, plan.Options{Bundle: b.Dir, Foreground: true})
 	if err != nil || !strings.Contains(p.Text(), filepath.Join(dir, "r")) || !strings.Contains(p.Text(), "config.json root.path") {
 		t.Errorf("%v\n%s", err, p.Text())
 	}
