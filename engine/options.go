@@ -40,7 +40,6 @@ type Run struct {
 	SecurityOpt     []string
 	Ulimits         []Ulimit
 	Sysctls         map[string]string
-	UIDs            int // size of the container's range of ids; 0 is 65536
 
 	// Modes of namespaces: empty is its own. "host" shares the caller's,
 	// "container:NAME" that of a running container.
