@@ -1005,7 +1005,7 @@ func ttySteps(t testing.TB) []plan.Step {
 		in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/dev", Options: []string{"mode=755"}}),
 		in(&plan.Mount{Type: "devpts", Source: "devpts", Dest: "/dev/pts", Options: []string{"newinstance", "ptmxmode=0666", "mode=0620"}, Out: plan.RegPts}),
 		in(&plan.Device{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666}),
-		in(&plan.Terminal{Rows: 33, Columns: 101, UID: 7, GID: 5}), in(&plan.Console{}),
+		in(&plan.Terminal{Rows: 33, Columns: 101, UID: 7}), in(&plan.Console{}),
 		in(&plan.Sync{From: plan.Container, What: "terminal made", FDs: []plan.Reg{plan.RegMaster}}),
 	)
 }

@@ -12,7 +12,7 @@ import (
 // process's controlling terminal and standard streams: pty(7), ioctl_tty(2).
 type Terminal struct {
 	Rows, Columns uint16 // 0 leaves the kernel's
-	UID, GID      uint32 // owner inside
+	UID           uint32 // owner inside; the group is that of devpts
 }
 
 // Name implements [Op].
