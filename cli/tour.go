@@ -100,7 +100,7 @@ func (f *tourFlags) report(ctx context.Context, io IO, o live.Options) error {
 		if err := f.picture(r); err != nil || !text {
 			return err
 		}
-		if _, err := fmt.Fprint(io.Out, r.Text(place, f.screen)); err != nil {
+		if _, err := fmt.Fprint(io.Out, r.Text(f.screen)); err != nil {
 			return err
 		}
 		if r.Experiment.ID == last {
@@ -125,7 +125,7 @@ func (f *tourFlags) report(ctx context.Context, io IO, o live.Options) error {
 	} else {
 		records := []tour.Record{}
 		for _, r := range results {
-			records = append(records, r.Record(place, f.screen.Lang))
+			records = append(records, r.Record(f.screen.Lang))
 		}
 		err = ui.JSON(io.Out, records)
 	}

@@ -10,7 +10,7 @@
 //	reading.Host.PID, reading.Inside.PID = 341499, 1
 //	r := tour.Result{Experiment: tour.Experiments()[1], Reading: reading}
 //	fmt.Println(r.Holds()) // true
-//	fmt.Print(r.Text(tour.Place{}, ui.Screen{}))
+//	fmt.Print(r.Text(ui.Screen{}))
 //
 // The experiments have the numbers E1 to E15; E13, applications side by side on one
 // machine, is missing here, since it takes more than a moment and more than one machine's

@@ -91,7 +91,7 @@ func Opening(n int, p Place, s ui.Screen) string {
 
 // Text renders one result: what was done, what was read on both sides, what holds of it,
 // and what it shows.
-func (r Result) Text(p Place, s ui.Screen) string {
+func (r Result) Text(s ui.Screen) string {
 	s = fit(s)
 	l, inner := s.Lang, s
 	inner.Columns -= len(indent)
@@ -103,7 +103,7 @@ func (r Result) Text(p Place, s ui.Screen) string {
 		}
 		b.WriteString(s.Paint(ui.Heading, head+line) + "\n")
 	}
-	b.WriteString(command(l.Say(words.TryIt), r.Experiment.Did(p), s))
+	b.WriteString(command(l.Say(words.TryIt), r.Experiment.Did(), s))
 	if r.Reading == nil {
 		b.WriteString(claim{text: plain, args: []any{r.unread(l)}}.line(s))
 		return b.String() + "\n"

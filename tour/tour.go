@@ -12,7 +12,6 @@ import (
 
 // A Place is where the experiments run, as far as their texts depend on it.
 type Place struct {
-	Exe        string // path of the kakuri that runs them
 	UID        uint32 // who runs them
 	Privileged bool   // whether that is root, or as good as root
 }
@@ -22,29 +21,27 @@ type Experiment struct {
 	ID string // "E7"
 
 	title, shows ui.Text
-	did          func(Place) string
+	did          string
 }
 
 // Experiments lists all experiments in order.
 func Experiments() []Experiment {
-	same := func(command string) func(Place) string { return func(Place) string { return command } }
 	return []Experiment{
-		{"E1", e1.Title, e1.Shows, same("readlink /proc/self/ns/pid")},
-		{"E2", e2.Title, e2.Shows, same("kakuri run host sh -c 'echo $$'")},
-		{"E3", e3.Title, e3.Shows, same("kakuri run host readlink /proc/self/ns/pid")},
-		{"E4", e4.Title, e4.Shows, same("kakuri run host ls /proc")},
-		{"E5", e5.Title, e5.Shows, same("kakuri run --name box host sleep 5 & sleep 1; kakuri ns ps box")},
-		{"E6", e6.Title, e6.Shows, same("kakuri run host readlink /proc/self/ns/pid")},
-		{"E7", e7.Title, e7.Shows, nestedCommand},
-		{"E8", e8.Title, e8.ShowsRoot, same("kakuri run host sh -c 'id -u; cat /proc/self/uid_map'")},
-		{"E9", e9.Title, e9.Shows, same("kakuri run --tmpfs " + TourDir + " host sh -c 'echo hello > /hello.txt'")},
-		{"E10", e10.Title, e10.Shows, func(p Place) string {
-			return "kakuri run -h web-a -v " + p.exe() + ":/tmp/kakuri:ro host /tmp/kakuri tour serve 8080"
-		}},
-		{"E11", e11.Title, e11.Shows, same("kakuri run --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'")},
-		{"E12", e12.Title, e12.Shows, same("kakuri run host uname -r")},
-		{"E14", e14.Title, e14.Shows, same("kakuri explain run host true")},
-		{"E15", e15.Title, e15.Shows, func(Place) string { return "kakuri tour --svg tree.svg E15" }},
+		{"E1", e1.Title, e1.Shows, "readlink /proc/self/ns/pid"},
+		{"E2", e2.Title, e2.Shows, "kakuri run host sh -c 'echo $$'"},
+		{"E3", e3.Title, e3.Shows, "kakuri run host readlink /proc/self/ns/pid"},
+		{"E4", e4.Title, e4.Shows, "kakuri run host ls /proc"},
+		{"E5", e5.Title, e5.Shows, "kakuri run --name box host sleep 5 & sleep 1; kakuri ns ps box"},
+		{"E6", e6.Title, e6.Shows, "kakuri run host readlink /proc/self/ns/pid"},
+		{"E7", e7.Title, e7.Shows, "kakuri run --cap-add SYS_ADMIN --security-opt systempaths=unconfined -v " + exe +
+			":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc ls /proc"},
+		{"E8", e8.Title, e8.ShowsRoot, "kakuri run host sh -c 'id -u; cat /proc/self/uid_map'"},
+		{"E9", e9.Title, e9.Shows, "kakuri run --tmpfs " + TourDir + " host sh -c 'echo hello > /hello.txt'"},
+		{"E10", e10.Title, e10.Shows, "kakuri run -h web-a -v " + exe + ":/tmp/kakuri:ro host /tmp/kakuri tour serve 8080"},
+		{"E11", e11.Title, e11.Shows, "kakuri run --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'"},
+		{"E12", e12.Title, e12.Shows, "kakuri run host uname -r"},
+		{"E14", e14.Title, e14.Shows, "kakuri explain run host true"},
+		{"E15", e15.Title, e15.Shows, "kakuri tour --svg tree.svg E15"},
 	}
 }
 
@@ -65,13 +62,8 @@ func HandLine(p Place) string {
 	return "unshare --map-root-user --fork --pid --mount-proc bash"
 }
 
-func nestedCommand(p Place) string {
-	return "kakuri run --cap-add SYS_ADMIN --security-opt systempaths=unconfined -v " + p.exe() +
-		":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc ls /proc"
-}
-
 // exe is the program in a line for the reader's shell: that of the tour may be gone by then, as with go run.
-func (p Place) exe() string { return `"$(command -v kakuri)"` }
+const exe = `"$(command -v kakuri)"`
 
 // Find returns the experiments that ids name, in order; all of them for none. An id is
 // "E7", "e7" or "7".
@@ -116,7 +108,7 @@ func names(list []Experiment) string {
 func (e Experiment) Title(l ui.Lang) string { return l.Say(e.title) }
 
 // Did is the command with which a reader does the same.
-func (e Experiment) Did(p Place) string { return e.did(p) }
+func (e Experiment) Did() string { return e.did }
 
 // A Reading is what one experiment read on both sides: one of E1 to E15.
 type Reading interface {
@@ -177,9 +169,9 @@ type Record struct {
 }
 
 // Record returns the result as JSON has it, with the title in the language l.
-func (r Result) Record(p Place, l ui.Lang) Record {
+func (r Result) Record(l ui.Lang) Record {
 	rec := Record{
-		ID: r.Experiment.ID, Title: r.Experiment.Title(l), Did: r.Experiment.Did(p),
+		ID: r.Experiment.ID, Title: r.Experiment.Title(l), Did: r.Experiment.Did(),
 		Host: struct{}{}, Inside: struct{}{}, Holds: true,
 	}
 	if r.Reading != nil {

@@ -78,14 +78,14 @@ func page(list []Result, p Place, s ui.Screen) string {
 	var b strings.Builder
 	b.WriteString(Opening(len(list), p, s))
 	for _, r := range list {
-		b.WriteString(r.Text(p, s))
+		b.WriteString(r.Text(s))
 	}
 	b.WriteString(Closing(list, 412*time.Millisecond, s))
 	return b.String()
 }
 
 func TestText(t *testing.T) {
-	root, user := Place{Exe: "/usr/bin/kakuri", Privileged: true}, Place{Exe: "/usr/bin/kakuri", UID: 1000}
+	root, user := Place{Privileged: true}, Place{UID: 1000}
 	for _, c := range []struct {
 		name  string
 		list  []Result
@@ -134,14 +134,14 @@ func TestScreens(t *testing.T) {
 func TestRecord(t *testing.T) {
 	var records []Record
 	for _, r := range append(results(fixtures()), failures()...) {
-		records = append(records, r.Record(Place{Exe: "/usr/bin/kakuri", Privileged: true}, ui.EN))
+		records = append(records, r.Record(ui.EN))
 	}
 	var b bytes.Buffer
 	if err := ui.JSON(&b, records); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "records.json", b.String())
-	if ja := results(fixtures())[0].Record(Place{}, ui.JA).Title; ja != e1.Title.JA {
+	if ja := results(fixtures())[0].Record(ui.JA).Title; ja != e1.Title.JA {
 		t.Errorf("title %q", ja)
 	}
 }
@@ -169,7 +169,7 @@ func TestHolds(t *testing.T) {
 		if (Result{Reading: r}).Holds() {
 			t.Errorf("%T holds of nothing", r)
 		}
-		(Result{Experiment: Experiments()[0], Reading: r}).Text(Place{}, ui.Screen{}) // must not panic
+		(Result{Experiment: Experiments()[0], Reading: r}).Text(ui.Screen{}) // must not panic
 	}
 }
 

@@ -56,7 +56,7 @@ func all(t *testing.T) {
 	}
 	if t.Failed() {
 		for _, r := range list {
-			t.Log(r.Text(o.Place(), ui.Screen{}))
+			t.Log(r.Text(ui.Screen{}))
 		}
 	}
 }
@@ -117,7 +117,7 @@ func TestShared(t *testing.T) {
 		if r.Err != nil {
 			t.Errorf("%s cannot be read without isolation: %v", id, r.Err)
 		} else if r.Holds() {
-			t.Errorf("%s holds without isolation:\n%s", id, r.Text(tour.Place{}, ui.Screen{}))
+			t.Errorf("%s holds without isolation:\n%s", id, r.Text(ui.Screen{}))
 		}
 	}
 	// The shell is no pid 1, so its child would outlive it.

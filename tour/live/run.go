@@ -21,7 +21,7 @@ type Options struct {
 // Place is where the experiments of o run.
 func (o Options) Place() tour.Place {
 	host := o.Engine.Host()
-	return tour.Place{Exe: o.Exe, UID: host.UID, Privileged: host.Privileged()}
+	return tour.Place{UID: host.UID, Privileged: host.Privileged()}
 }
 
 // Run runs the experiments, one after the other. What cannot be observed is in the
