@@ -381,7 +381,7 @@ func TestFaultsOfUsers(t *testing.T) {
 		own := []plan.IDMapping{{Outside: uint32(u.UID), Size: 1}}
 		closed := "/root"
 		checkFaults(t, []fault{
-			{"clone", []plan.Step{clone(abi.NSUTS), probeHere()}, 1, "clone3", syscall.EPERM, fs.ErrPermission, "user.max_user_namespaces"},
+			{"clone", []plan.Step{clone(abi.NSUTS), probeHere()}, 1, "clone3", syscall.EPERM, fs.ErrPermission, "or a user namespace beside them: --map-root-user"},
 			{"range of ids", []plan.Step{
 				clone(abi.NSUser), rt(&plan.WriteIDMap{Map: []plan.IDMapping{{Outside: uint32(u.UID), Size: 2}}}), probeHere(),
 			}, 2, "write", syscall.EPERM, fs.ErrPermission, "newuidmap"},

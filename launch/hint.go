@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"slices"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -12,7 +13,7 @@ func hint(e *Error) string {
 	errno := e.Errno()
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
-		return cloneHint(errno)
+		return cloneHint(op.New, errno)
 	case *plan.Mount:
 		return mountHint(op, errno)
 	case *plan.OpenTree:
@@ -120,10 +121,13 @@ func hint(e *Error) string {
 	return ""
 }
 
-func cloneHint(errno syscall.Errno) string {
+func cloneHint(kinds []abi.Namespace, errno syscall.Errno) string {
 	switch errno {
 	case syscall.EPERM:
-		return "namespaces need privileges, or a user namespace: check user.max_user_namespaces, and kernel.unprivileged_userns_clone or the host's AppArmor rules"
+		if !slices.Contains(kinds, abi.NSUser) {
+			return "these namespaces need root, or a user namespace beside them: --map-root-user asks for one, and the config.json of kakuri-runtime spec --rootless does"
+		}
+		return "this host restricts user namespaces: check user.max_user_namespaces, and kernel.unprivileged_userns_clone or the host's AppArmor rules"
 	case syscall.ENOSPC, syscall.EUSERS:
 		return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached"
 	case syscall.EINVAL:
