@@ -50,6 +50,8 @@ type Group struct {
 	need    limits.Limits
 	fresh   bool // the Unit has yet to be started
 	notices []string
+	lacks   []string // mount points of hierarchies that it has no cgroup in
+	why     error    // the first of these has none
 }
 
 // A node is the cgroup in one hierarchy.
@@ -94,7 +96,10 @@ func (h *Host) Group(o Options) (*Group, error) {
 
 // without notes that there is no cgroup in a hierarchy, since nobody asked for it and the caller may not make it.
 func (g *Group) without(n *node, err error) {
-	g.notices = append(g.notices, fmt.Sprintf("no cgroup of its own below %s: %v", n.h.Mount, err))
+	g.lacks = append(g.lacks, n.h.Mount)
+	if g.why == nil {
+		g.why = err
+	}
 }
 
 // allowed asks whether the caller may make the directory. One that is there need not be made.
@@ -176,7 +181,16 @@ func (g *Group) Paths() map[string]string {
 }
 
 // Notices says what was left out because the caller may not do it, and nobody asked for it.
-func (g *Group) Notices() []string { return g.notices }
+func (g *Group) Notices() []string {
+	switch n := len(g.lacks); n {
+	case 0:
+		return g.notices
+	case 1:
+		return append([]string{fmt.Sprintf("no cgroup of its own below %s: %v", g.lacks[0], g.why)}, g.notices...)
+	default: // one line for a dozen hierarchies of version 1
+		return append([]string{fmt.Sprintf("no cgroup of its own below %s and %d more: %v", g.lacks[0], n-1, g.why)}, g.notices...)
+	}
+}
 
 // Close closes descriptors. The cgroup stays.
 func (g *Group) Close() {
