@@ -565,21 +565,7 @@ func writeDescriptors(dir *os.File, list []string) error {
 	if err != nil {
 		return err
 	}
-	// Not through a link, and not into another's file.
-	const temp = descriptorsFile + ".new"
-	unix.Unlinkat(int(dir.Fd()), temp, 0)
-	fd, err := unix.Openat(int(dir.Fd()), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		f := os.NewFile(uintptr(fd), temp)
-		_, err = f.Write(data)
-		if e := f.Close(); err == nil {
-			err = e
-		}
-	}
-	if err == nil {
-		err = unix.Renameat(int(dir.Fd()), temp, int(dir.Fd()), descriptorsFile)
-	}
-	if err != nil {
+	if err = criu.Replace(dir, descriptorsFile, data, 0o600); err != nil {
 		return fmt.Errorf("--image-path: write %s: %w", filepath.Join(dir.Name(), descriptorsFile), err)
 	}
 	return nil

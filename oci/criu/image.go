@@ -29,7 +29,7 @@ func ForgetParentDeath(dir *os.File, pid int) error {
 		data, err = forgetParentDeath(data)
 	}
 	if err == nil {
-		err = replace(dir, name, data, mode)
+		err = Replace(dir, name, data, mode)
 	}
 	if err != nil {
 		return fmt.Errorf("criu: %s: %w", name, err)
@@ -59,8 +59,8 @@ func readFile(dir *os.File, name string) (data []byte, mode uint32, err error) {
 	return data, uint32(st.Mode().Perm()), err
 }
 
-// replace writes a file of dir anew, in one step.
-func replace(dir *os.File, name string, data []byte, mode uint32) error {
+// Replace writes a file of an image anew, in one step: not through a link, and not into another's file.
+func Replace(dir *os.File, name string, data []byte, mode uint32) error {
 	temp := name + ".new"
 	unix.Unlinkat(int(dir.Fd()), temp, 0)
 	fd, err := unix.Openat(int(dir.Fd()), temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
