@@ -9,7 +9,8 @@
 // The main types are [Namespace], [Capability] with [CapSet], [Signal], [Errno]
 // and [Arch]. Flags are untyped constants that carry the kernel's name in Go's
 // spelling (OPEN_TREE_CLONE is [OpenTreeClone]); a function per family turns a
-// value back into words for people ([MountAttrWords]).
+// value back into words for people ([MountAttrWords]). [UnescapeMount] reads how mountinfo
+// writes a path.
 //
 // A number is looked up per architecture, since a plan may be read elsewhere
 // than where it runs:

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup/limits"
 )
 
@@ -199,24 +199,5 @@ func parseMount(line string) (mount, bool) {
 	if !ok || len(left) < 6 || len(right) < 3 || right[0] != "cgroup" && right[0] != "cgroup2" {
 		return mount{}, false
 	}
-	return mount{root: unescape(left[3]), point: unescape(left[4]), fstype: right[0], options: strings.Split(unescape(right[2]), ",")}, true
-}
-
-// unescape turns \040 and its like back: the kernel escapes blanks in mountinfo.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return mount{root: abi.UnescapeMount(left[3]), point: abi.UnescapeMount(left[4]), fstype: right[0], options: strings.Split(abi.UnescapeMount(right[2]), ",")}, true
 }

@@ -170,6 +170,5 @@ func FuzzStats(f *testing.F) {
 		keyed(text, "anon")
 		number(text)
 		parseMount(text)
-		unescape(text)
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/kakuri/kakuri/abi"
 )
 
 // A Mount is one line of /proc/PID/mountinfo, see proc_pid_mountinfo(5). Paths are
@@ -91,8 +93,8 @@ func parseMount(line string) (m Mount, err error) {
 	}
 	m = Mount{
 		ID: n[0], Parent: n[1], Major: uint32(n[2]), Minor: uint32(n[3]),
-		Root: unescape(f[3]), Point: unescape(f[4]), Options: f[5],
-		Type: unescape(g[0]), Source: unescape(g[1]), Super: g[2],
+		Root: abi.UnescapeMount(f[3]), Point: abi.UnescapeMount(f[4]), Options: f[5],
+		Type: abi.UnescapeMount(g[0]), Source: abi.UnescapeMount(g[1]), Super: g[2],
 	}
 	for _, option := range f[6:] {
 		if err := m.optional(option); err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // lines calls do for each line of data that is not empty, until it returns an error.
@@ -43,25 +42,6 @@ func number(s string, bits int) (uint64, error) {
 func integer(s string) (int, error) {
 	n, err := number(s, 31)
 	return int(n), err
-}
-
-// unescape turns \040 and the other octal escapes of mountinfo back into their bytes.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b = append(b, byte(n))
-				i += 3
-				continue
-			}
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
 }
 
 func sorted(list []int) []int {

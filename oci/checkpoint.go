@@ -673,28 +673,9 @@ func readMounts(file string) ([]mountPoint, error) {
 		if len(f) < 7 || i < 0 || i+1 >= len(f) {
 			continue
 		}
-		list = append(list, mountPoint{f[0], unescape(f[4]), f[i+1]})
+		list = append(list, mountPoint{f[0], abi.UnescapeMount(f[4]), f[i+1]})
 	}
 	return list, nil
-}
-
-// unescape reads the octal escapes of mountinfo.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var out []byte
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out = append(out, byte(n))
-				i += 3
-				continue
-			}
-		}
-		out = append(out, s[i])
-	}
-	return string(out)
 }
 
 // below are the mounts of a list that a recursive bind of source takes along, named from there: "/sub".
