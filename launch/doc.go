@@ -16,5 +16,6 @@
 //	status, err := p.Wait()
 //
 // What it may not do: decide (the plan has decided), or format in the child.
-// It is the only room with unsafe and raw clone; those files end in _unsafe.go.
+// It is the only room with raw clone. Files with unsafe end in _unsafe.go; the only others of
+// rooms are one in cgroup, for bpf(2), and one in internal/origlimit.
 package launch

@@ -36,7 +36,7 @@ var rooms = []room{
 	{"namespace", []string{"abi"}, "it reads the kernel, and never changes it"},
 	{"launch", []string{"abi", "plan", "internal/origlimit"}, "it executes a plan, and decides nothing"},
 	{"host", []string{"abi", "plan", "launch", "namespace"}, "it gathers facts for plans, if need be in a throw-away child"},
-	{"verify", []string{"abi", "plan", "namespace", "launch", "cgroup", "cgroup/limits"}, "it reads back what a plan asked for, by the readers only"},
+	{"verify", []string{"abi", "plan", "namespace", "cgroup", "cgroup/limits"}, "it reads back what a plan asked for, by the readers and what cgroup reads"},
 	{"cgroup", []string{"abi", "cgroup/limits"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
 	{"oci", []string{"abi", "plan", "launch", "host", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
