@@ -177,13 +177,16 @@ func (c *Container) recorded(spec *specs.Spec) (*plan.Cgroup, error) {
 	if len(c.state.Cgroups) == 0 {
 		return nil, nil
 	}
-	h, err := cgroup.Detect()
+	h, err := c.runtime.cgroups()
 	if err != nil {
 		return nil, err
 	}
 	var resources *specs.LinuxResources
 	if spec.Linux != nil {
 		resources = spec.Linux.Resources
+	}
+	if c.state.Systemd != nil {
+		resources = limits.Percents(resources)
 	}
 	l, err := limits.Compile(withDefaultDevices(resources), h.Controllers())
 	if err != nil {

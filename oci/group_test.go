@@ -15,6 +15,7 @@ import (
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -365,6 +366,40 @@ func TestExecCgroup(t *testing.T) {
 	} {
 		if out, code := p.do(append(append([]string{"exec"}, args...), "x", "true")...); code != 255 || !strings.Contains(out, want) {
 			t.Errorf("%v: code %d: %s, want %q", args, code, out, want)
+		}
+	}
+}
+
+// With systemd the quota is in whole percents, and that is what verify has to ask for as well.
+func TestRecordedQuota(t *testing.T) {
+	nstest.Root(t)
+	r := &Runtime{}
+	h, err := r.cgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := h.Group(cgroup.Options{ID: "quota"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	quota, period, unit := int64(12345), uint64(100000), "user.slice:kakuri:quota"
+	spec := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &period}}}}
+	for _, test := range []struct {
+		systemd *string
+		want    string
+	}{{nil, "12345"}, {&unit, "13000"}} {
+		c := &Container{ID: "quota", runtime: r, state: record{Cgroups: g.Paths(), Systemd: test.systemd}}
+		p, err := c.recorded(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := slices.ContainsFunc(p.Writes, func(w plan.CgroupFileCheck) bool {
+			quota, _, _ := strings.Cut(w.Value, " ")
+			return quota == test.want && (strings.HasSuffix(w.Path, "/cpu.cfs_quota_us") || strings.HasSuffix(w.Path, "/cpu.max"))
+		})
+		if !found || p.Unit != (test.systemd != nil) {
+			t.Errorf("systemd %v: want a quota of %s in %+v", test.systemd != nil, test.want, p.Writes)
 		}
 	}
 }
