@@ -351,6 +351,9 @@ func (s *sharers) leave() {
 	}
 }
 
+// enough is so much memory that no plan comes near it while it is carried out, in bytes.
+const enough = 16 << 20
+
 // mayShare reports whether the child may run in this process's memory, which
 // spares copying it: not where a step acts on the memory as a whole.
 func mayShare(p plan.Plan) bool {
@@ -368,6 +371,10 @@ func mayShare(p plan.Plan) bool {
 			return false
 		case *plan.OOMScoreAdj: // is kept equal for all who share memory
 			return false
+		case *plan.LimitCgroup: // whom the kernel ends for want of memory, it ends with all who share that
+			if n, ok := op.Memory(); ok && n < enough {
+				return false
+			}
 		}
 	}
 	return true

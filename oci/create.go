@@ -147,6 +147,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		r.debug("child process in init() has pid %d", pid)
 		return c.save()
 	}})
+	if err != nil && g != nil && g.starved > 0 {
+		return nil, nil, fmt.Errorf("container init was OOM-killed (memory limit too low?): %w", err)
+	}
 	if err != nil {
 		return nil, nil, execFailed(err)
 	}

@@ -17,11 +17,12 @@ import (
 // A group is the cgroup that a bundle's container is to have, and its limits.
 type group struct {
 	*cgroup.Group
-	limits limits.Limits
-	bus    *systemd.Bus // of the manager who makes it; nil where this program does
-	unit   *systemd.Unit
-	made   bool // by this process
-	spare  bool // where the caller may not make it, the container does without
+	limits  limits.Limits
+	bus     *systemd.Bus // of the manager who makes it; nil where this program does
+	unit    *systemd.Unit
+	made    bool   // by this process
+	starved uint64 // processes that the kernel ended for want of memory, by the time it was removed
+	spare   bool   // where the caller may not make it, the container does without
 }
 
 // newGroup works out a container's cgroup, and makes none. It is nil where the caller wants none,
@@ -290,6 +291,7 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 		if !g.made {
 			return nil // it is another container's
 		}
+		g.starved, _ = g.OOMKills() // what is not known is told as what it led to
 		return g.Remove(ctx)
 	}
 	return fmt.Errorf("%s: nothing here can do that", op.Name())

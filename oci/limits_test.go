@@ -178,3 +178,27 @@ func spareDisk(t *testing.T) *specs.LinuxDevice {
 	}
 	return nil
 }
+
+// A limit that is too low for its container ends that, and not the runtime, which says so and leaves nothing.
+func TestStarved(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, limit := range []int64{1000, 64 << 10, 200000} {
+		s := base("true")
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+		dir := bundle(t, s)
+		for _, verb := range []string{"run", "create"} {
+			out, code := p.do(verb, "--bundle", dir, "starved")
+			told := code == 1 && strings.Contains(out, "memory")
+			// It may come as far as its program, and that is what ends then.
+			if !told && (limit == 1000 || out != "") {
+				t.Errorf("%s with %d bytes: code %d: %s", verb, limit, code, out)
+			}
+			if list, _ := p.do("list", "-q"); (list == "starved\n") != (verb == "create" && !told) {
+				t.Errorf("%s with %d bytes, code %d: list: %q", verb, limit, code, list)
+			}
+			p.good("delete", "--force", "starved")
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -115,6 +116,20 @@ func (j *JoinCgroup) String() string { return "write cgroup.procs of " + path.Jo
 type LimitCgroup struct {
 	hands
 	Writes []string // file and value
+}
+
+// Memory is how many bytes the limits leave the cgroup's processes, and false where they do not say.
+func (l *LimitCgroup) Memory() (bytes uint64, ok bool) {
+	for _, w := range l.Writes {
+		f := strings.Fields(w)
+		if len(f) < 2 || f[0] != "memory.max" && f[0] != "memory.limit_in_bytes" {
+			continue
+		}
+		if n, err := strconv.ParseUint(f[1], 10, 64); err == nil {
+			return n, true
+		}
+	}
+	return 0, false
 }
 
 // Name implements [Op].
