@@ -49,11 +49,6 @@ func (h *Host) Unified() bool {
 	return len(h.Hierarchies) == 1 && h.Hierarchies[0].Version == limits.V2
 }
 
-// Hybrid reports whether both versions are mounted.
-func (h *Host) Hybrid() bool {
-	return len(h.Hierarchies) > 1 && slices.ContainsFunc(h.Hierarchies, func(h Hierarchy) bool { return h.Version == limits.V2 })
-}
-
 // Controllers says at which version each controller is, for limits.Compile. Devices are a matter of
 // version 2 where version 1 has no hierarchy for them.
 func (h *Host) Controllers() limits.Controllers {

@@ -37,10 +37,7 @@ func pause(ctx context.Context, wait *time.Duration, most time.Duration) error {
 	}
 }
 
-// Pids lists the processes in the cgroup itself, by the numbers of the caller's pid namespace.
-func (g *Group) Pids() ([]int, error) { return g.list(pidsIn) }
-
-// AllPids lists the processes in the cgroup and in those below it.
+// AllPids lists the processes in the cgroup and in those below it, by the numbers of the caller's pid namespace.
 func (g *Group) AllPids() ([]int, error) {
 	pids, err := g.list(allPidsIn)
 	slices.Sort(pids)

@@ -41,7 +41,7 @@ func onHosts(t *testing.T, test func(t *testing.T, h *Host)) {
 		return
 	}
 	t.Run("v1", func(t *testing.T) { test(t, h) })
-	if h.Hybrid() {
+	if hybrid(h) {
 		only := &Host{tree: h.tree}
 		for _, hi := range h.Hierarchies {
 			if hi.Version == limits.V2 {
@@ -185,7 +185,7 @@ func TestLife(t *testing.T) {
 		}
 		m := start(t, g, "hold")
 		pid := m.Process.Pid
-		if pids, err := g.Pids(); err != nil || !slices.Equal(pids, []int{pid}) {
+		if pids, err := g.list(pidsIn); err != nil || !slices.Equal(pids, []int{pid}) {
 			t.Errorf("processes %v %v, want %d", pids, err, pid)
 		}
 		own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -246,7 +246,7 @@ func TestCloneInto(t *testing.T) {
 		m := &member{Cmd: nstest.Part("hold")}
 		m.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
 		m.run(t)
-		if pids, err := g.Pids(); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
+		if pids, err := g.list(pidsIn); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
 			t.Errorf("processes %v %v, want %d", pids, err, m.Process.Pid)
 		}
 	})
@@ -255,7 +255,7 @@ func TestCloneInto(t *testing.T) {
 // TestHybridLeavesControllers: beside version 1, a controller that nobody asked for stays where version 1 can have it.
 func TestHybridLeavesControllers(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {
-		if !h.Hybrid() {
+		if !hybrid(h) {
 			return
 		}
 		var top string
@@ -356,7 +356,7 @@ func TestBelow(t *testing.T) {
 		if err := g.Join(m.Process.Pid, "/d/d"); err != nil {
 			t.Fatal(err)
 		}
-		if pids, err := g.Pids(); err != nil || len(pids) != 0 {
+		if pids, err := g.list(pidsIn); err != nil || len(pids) != 0 {
 			t.Errorf("in itself %v %v", pids, err)
 		}
 		if pids, err := g.AllPids(); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
@@ -503,7 +503,11 @@ func TestMemory(t *testing.T) {
 		if sig := m.end(); sig != unix.SIGKILL {
 			t.Errorf("ended by %v", sig)
 		}
-		if kills, err := g.OOMKills(); err != nil || kills != 1 {
+		n, dir, err := g.memory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kills, err := n.oomKills(dir); err != nil || kills != 1 {
 			t.Errorf("%d ended for want of memory, %v", kills, err)
 		}
 		s, err := g.Stats()
