@@ -243,6 +243,7 @@ const lastFD = 0xffffffff
 //go:nosplit
 //go:norace
 func childFork(t *table) uintptr {
+	childForget(t) // before those of the pid namespace see the copy: they may be allowed to look into it
 	pid, _, e := syscall.RawSyscall6(sysClone, abi.CloneParent|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 || pid == 0 {
 		return uintptr(e)
@@ -255,17 +256,12 @@ func childFork(t *table) uintptr {
 	}
 }
 
-// childInit lets a child of this process go on as the command, and stays as the
-// init of the pid namespace: it reaps every orphan, passes every signal on to
-// the command, and ends as the command does. Signals are all blocked here, and
-// waited for.
+// childForget overwrites the command line and the environment of this program, which are not
+// the container's to read. It is for a copy of its memory: the strings of Go lie there.
 //
 //go:nosplit
 //go:norace
-func childInit(t *table) uintptr {
-	// The command line and the environment of this program are not the container's to
-	// read: before there is anybody to read them. This is a copy of its memory, and the
-	// strings of Go lie there.
+func childForget(t *table) {
 	for i := uintptr(0); i < t.args.size; i++ {
 		c := byte(0)
 		if i < unsafe.Sizeof(t.name) {
@@ -276,6 +272,17 @@ func childInit(t *table) uintptr {
 	for i := uintptr(0); i < t.env.size; i++ {
 		*(*byte)(unsafe.Add(t.env.at, i)) = 0
 	}
+}
+
+// childInit lets a child of this process go on as the command, and stays as the
+// init of the pid namespace: it reaps every orphan, passes every signal on to
+// the command, and ends as the command does. Signals are all blocked here, and
+// waited for.
+//
+//go:nosplit
+//go:norace
+func childInit(t *table) uintptr {
+	childForget(t)
 	syscall.RawSyscall6(sysPrctl, abi.PRSetName, uintptr(unsafe.Pointer(&t.name)), 0, 0, 0, 0)
 	pid, _, e := syscall.RawSyscall6(sysClone, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 {

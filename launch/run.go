@@ -284,6 +284,9 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	defer unix.Close(pair[1])
 	copy(r.child.regs[:], r.ours.regs[:])
 	r.child.regs[plan.RegSync] = int64(pair[1])
+	// Of the clone alone: from a directory of the host's mounts ".." leads to all of the host, and who may trace processes
+	// inside gets at what this one has.
+	r.child.regs[plan.RegCgroup] = -1
 	stdio, closeStdio, err := r.stdio()
 	defer closeStdio()
 	if err != nil {
@@ -292,7 +295,13 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	if err := r.lowerChild(i, stdio); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool { _, ok := s.Op.(*plan.Init); return ok }) {
+	if slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool {
+		switch s.Op.(type) {
+		case *plan.Init, *plan.Fork:
+			return true
+		}
+		return false
+	}) {
 		if r.child.args, r.child.env, err = ownWords(); err != nil {
 			return r.fail(i, "read", err)
 		}
@@ -367,7 +376,7 @@ func mayShare(p plan.Plan) bool {
 			if op.NS == abi.NSTime {
 				return false
 			}
-		case *plan.Init: // stays, and must not stay in here
+		case *plan.Init, *plan.Fork: // forget this program's words, which this process still needs
 			return false
 		case *plan.OOMScoreAdj: // is kept equal for all who share memory
 			return false

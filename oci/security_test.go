@@ -105,6 +105,33 @@ dd if=$q/mem bs=1048576 count=5 skip=4 | grep -a -q kakuri/oci && echo mem of $q
 	}
 }
 
+// A container whose root may trace every process inside, and is root of the machine, looks into those that enter it: the kernel
+// lets it. They have nothing by then that leads to the host.
+func TestTracerInside(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	p := newPlace(t)
+	s := withDev(base(`echo ready >/ready
+while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
+grep -a HOSTSECRET $q/environ >>/seen
+for f in $q/fd/* $q/cwd; do [ -e $f/../../../../../../../../..` + host + `/canary ] && echo "the host by $(readlink $f)" >>/seen; done
+ls -l $q/fd | grep -a -e /cgroup/ -e config.json >>/seen; done 2>/dev/null; done`))
+	caps := append(slices.Clone(s.Process.Capabilities.Bounding), "CAP_SYS_PTRACE")
+	s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = caps, caps, caps
+	dir := bundle(t, s)
+	p.good("run", "--detach", "--bundle", dir, "victim")
+	defer p.do("delete", "--force", "victim")
+	nstest.Until(t, "the tracer", func() bool { _, err := os.Stat(filepath.Join(dir, "rootfs/ready")); return err == nil })
+	t.Setenv("HOSTSECRET", "of the caller")
+	for range 150 {
+		p.good("exec", "victim", "true")
+	}
+	if seen, err := os.ReadFile(filepath.Join(dir, "rootfs/seen")); err == nil && len(seen) > 0 {
+		t.Errorf("seen from inside:\n%.2000s", seen)
+	}
+}
+
 // CVE-2019-16884, 2019-19921, 2023-27561, 2023-28642, 2025-52881: /proc or /sys of the image is a link. It is refused, or what
 // the kernel shows is masked, and parameters are those of the container alone.
 func TestCVE_2019_16884_to_2025_52881(t *testing.T) {

@@ -182,6 +182,7 @@ func (e *EnterCgroup) lower(a *Asm) {
 	self := a.mem([]byte("0"))
 	for _, f := range e.Files {
 		a.call(abi.CallWrite, fd(f), self, num(1))
+		a.close(f) // before anything inside may look at what this process has
 	}
 }
 

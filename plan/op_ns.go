@@ -209,7 +209,11 @@ func (*Fork) Name() string { return "fork" }
 // String implements [Op].
 func (*Fork) String() string { return "clone CLONE_PARENT, to be in the joined pid namespace" }
 
-func (*Fork) lower(a *Asm) { a.row(Row{Kind: RowFork, Call: abi.CallClone}) }
+func (*Fork) lower(a *Asm) {
+	// It is of the process that ends, and leads to the host's /proc and all above it, where those of the pid namespace see the copy.
+	a.close(RegSelf)
+	a.row(Row{Kind: RowFork, Call: abi.CallClone})
+}
 
 // Init leaves pid 1 behind as an init that reaps orphans and passes signals
 // on; a child of it goes on as the command.
