@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,9 +122,9 @@ func (c *copier) entry(src, dst int, name, at string) error {
 	var err error
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		err = c.subdirectory(src, dst, name, at)
+		err = c.subdirectory(src, dst, name, at, &st)
 	case unix.S_IFREG:
-		err = c.file(src, dst, name, at)
+		err = c.file(src, dst, name, at, &st)
 	case unix.S_IFLNK:
 		target := make([]byte, unix.PathMax)
 		var n int
@@ -153,9 +154,26 @@ func wrap(op, at string, err error) error {
 	return fmt.Errorf("tmpcopyup: %w", &os.PathError{Op: op, Path: at, Err: err})
 }
 
-func (c *copier) subdirectory(src, dst int, name, at string) error {
+// still wants what was opened to be what was looked at: others may have the same files, and what has the rights of one must not
+// get the content of another.
+func still(fd int, st *unix.Stat_t) error {
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return err
+	}
+	if now.Dev != st.Dev || now.Ino != st.Ino || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+		return errors.New("another file took its place meanwhile")
+	}
+	return nil
+}
+
+func (c *copier) subdirectory(src, dst int, name, at string, st *unix.Stat_t) error {
 	from, err := unix.Openat(src, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return wrap("open", at, err)
+	}
+	if err := still(from, st); err != nil {
+		unix.Close(from)
 		return wrap("open", at, err)
 	}
 	if err := unix.Mkdirat(dst, name, 0o700); err != nil {
@@ -171,12 +189,15 @@ func (c *copier) subdirectory(src, dst int, name, at string) error {
 	return c.directory(from, to, at)
 }
 
-func (c *copier) file(src, dst int, name, at string) error {
+func (c *copier) file(src, dst int, name, at string, st *unix.Stat_t) error {
 	from, err := unix.Openat(src, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return wrap("open", at, err)
 	}
 	defer unix.Close(from)
+	if err := still(from, st); err != nil {
+		return wrap("open", at, err)
+	}
 	to, err := unix.Openat(dst, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return wrap("open", at, err)
@@ -218,17 +239,30 @@ func (c *copier) bytes(from, to int, at string) error {
 }
 
 // own gives a file owner, mode and times of another. An owner that the file system cannot name
-// stays that of its root directory.
+// stays that of its root directory. In a mount namespace that others are in, they may put a link in the file's place: it is not followed.
 func own(dir int, name string, st *unix.Stat_t) error {
-	err := unix.Fchownat(dir, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return wrap("open", name, err)
+	}
+	defer unix.Close(fd)
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return wrap("stat", name, err)
+	}
+	if now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+		return wrap("chown", name, errors.New("another file took its place meanwhile"))
+	}
+	err = unix.Fchownat(fd, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH)
 	if err != nil && err != unix.EINVAL && err != unix.EPERM && err != unix.EOVERFLOW {
 		return wrap("chown", name, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Fchmodat(dir, name, st.Mode&0o7777, 0); err != nil {
+		// What O_PATH has opened is changed by its path alone, before Linux 6.6.
+		if err := unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), st.Mode&0o7777); err != nil {
 			return wrap("chmod", name, err)
 		}
 	}
 	times := []unix.Timespec{unix.NsecToTimespec(time.Now().UnixNano()), st.Mtim}
-	return wrap("utimensat", name, unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW))
+	return wrap("utimensat", name, unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH))
 }
