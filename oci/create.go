@@ -195,7 +195,10 @@ func (c *Container) note(b *Bundle, g *group, how manner) error {
 		}
 		c.state.Systemd = &path
 	}
-	return c.save()
+	if err := c.save(); err != nil {
+		return err
+	}
+	return c.coversAlone() // of two at once each sees the other by now
 }
 
 // compile works out the container's cgroup, nil for none, and its plan.

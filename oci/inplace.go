@@ -36,6 +36,26 @@ func cover(list []specs.LinuxNamespace, rootfs string) (*covered, error) {
 	return c, nil
 }
 
+// coversAlone refuses a root that another container is built over: of two, one above the other, the end of the first would take the
+// mounts of the second away, and leave its own.
+func (c *Container) coversAlone() error {
+	if c.state.Covers == nil {
+		return nil
+	}
+	list, err := c.runtime.List()
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		if o.ID == c.ID || o.state.Covers == nil || o.state.Covers.Namespace != c.state.Covers.Namespace || o.state.Rootfs != c.state.Rootfs {
+			continue
+		}
+		c.state.Covers = nil // what is mounted there is the other's
+		return fmt.Errorf("root.path: container %s is built over %s in the same mount namespace: delete it first, or give one of them a mount namespace of its own", o.ID, c.state.Rootfs)
+	}
+	return nil
+}
+
 // uncover unmounts the root, with all that is mounted in it, where it is still there.
 func (c *Container) uncover() error {
 	cover := c.state.Covers

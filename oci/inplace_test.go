@@ -150,6 +150,32 @@ func TestInPlace(t *testing.T) {
 	}
 }
 
+// Of two containers that are built over one root in one mount namespace, the second is refused, and the first keeps its mounts.
+func TestInPlaceTwice(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := withoutMounts(base("while :; do sleep 0.02; done"), "")
+	dir := bundle(t, s)
+	rootfs := filepath.Join(dir, "rootfs")
+	before := mountsAt(t, "self", rootfs)
+	p.good("run", "-d", "-b", dir, "first")
+	defer p.do("delete", "-f", "first")
+	during := mountsAt(t, "self", rootfs)
+	p.bad("container first is built over "+rootfs, "run", "-d", "-b", dir, "second")
+	if got := mountsAt(t, "self", rootfs); !slices.Equal(got, during) {
+		t.Errorf("mounts %q after the second, %q before", got, during)
+	}
+	if got := p.good("exec", "first", "cat", "/proc/1/comm"); got == "" {
+		t.Error("the first has lost its /proc")
+	}
+	p.good("delete", "-f", "first")
+	if got := mountsAt(t, "self", rootfs); !slices.Equal(got, before) {
+		t.Errorf("mounts %q after the end, %q before", got, before)
+	}
+	p.empty()
+}
+
 // A joined mount namespace may be gone, with its mounts, when the container is deleted.
 func TestInPlaceEnded(t *testing.T) {
 	nstest.Root(t)
