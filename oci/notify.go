@@ -65,7 +65,12 @@ func (c *Container) notices() (_ *notices, err error) {
 	}
 	// A state directory's path may be longer than an address can be.
 	name := fmt.Sprintf("/proc/self/fd/%d/%s", dir, noticeName)
-	err = unix.Bind(n.fd, &unix.SockaddrUnix{Name: name})
+	address := &unix.SockaddrUnix{Name: name}
+	err = unix.Bind(n.fd, address)
+	if err == unix.EADDRINUSE && abandoned(address) {
+		unix.Unlink(name)
+		err = unix.Bind(n.fd, address)
+	}
 	if err == nil {
 		err = unix.Chmod(name, 0o777) // whoever the process is
 	}
@@ -74,6 +79,16 @@ func (c *Container) notices() (_ *notices, err error) {
 		return nil, &os.PathError{Op: "bind", Path: c.dir + "/" + noticeDir + "/" + noticeName, Err: err}
 	}
 	return n, nil
+}
+
+// abandoned reports whether nobody has the socket any more: who made it for a start was killed before that.
+func abandoned(address *unix.SockaddrUnix) bool {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(s)
+	return unix.Connect(s, address) == unix.ECONNREFUSED
 }
 
 func (n *notices) close() {

@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -210,4 +211,29 @@ func TestNotifyNever(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 	p.empty()
+}
+
+// A start that was killed when it had made the socket is no hindrance to the next; one that waits keeps its own.
+func TestNotifyStartKilled(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p, m := newPlace(t), newManager(t)
+	t.Setenv("NOTIFY_SOCKET", m.path)
+	p.good("create", "--bundle", bundle(t, base("true")), "x")
+	defer p.do("delete", "--force", "x")
+	dir, err := unix.Open(filepath.Join(p.dir, "x", noticeDir), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	left, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(left, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir, noticeName)}); err != nil {
+		t.Fatal(err)
+	}
+	p.bad("address already in use", "start", "x")
+	unix.Close(left)
+	p.good("start", "x")
 }
