@@ -545,6 +545,11 @@ func (f *FindProgram) lower(a *Asm) {
 	e := Exec{Args: []string{f.Program}, Path: f.Path}
 	if len(f.Path) == 0 {
 		a.call(abi.CallFaccessat2, cwd(), a.str(f.Program), num(xOK), num(eaccess))
+		// Of a directory, execve says only that it is not permitted, when it is too late.
+		a.call(abi.CallFaccessat2, cwd(), a.str(f.Program+"/."), num(0), num(eaccess)).accept(abi.ENOTDIR, abi.EACCES)
+		file := a.here() - 1
+		a.row(Row{Kind: RowFail, Call: abi.CallFaccessat2, Accept: [3]abi.Errno{abi.EISDIR}})
+		a.skipAccept(file)
 		return
 	}
 	var found []int
