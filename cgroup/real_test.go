@@ -503,11 +503,7 @@ func TestMemory(t *testing.T) {
 		if sig := m.end(); sig != unix.SIGKILL {
 			t.Errorf("ended by %v", sig)
 		}
-		n, dir, err := g.memory()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if kills, err := n.oomKills(dir); err != nil || kills != 1 {
+		if kills, err := g.OOMKills(); err != nil || kills != 1 {
 			t.Errorf("%d ended for want of memory, %v", kills, err)
 		}
 		s, err := g.Stats()
