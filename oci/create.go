@@ -138,6 +138,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 		defer first.close()
 		c.state.PID, c.state.Begun = pid, first.begun
+		if err := c.state.Covers.made(pid); err != nil {
+			return err
+		}
 		if g != nil {
 			c.state.Cgroups = g.Paths() // without those that could not be made
 			for _, n := range g.Notices() {

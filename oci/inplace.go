@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ type covered struct {
 	File      string `json:"file"`      // of the mount namespace
 	Namespace uint64 `json:"namespace"` // its inode
 	Mount     uint64 `json:"mount"`     // the id of the mount that the root directory is on
+	Made      uint64 `json:"made"`      // that of the one over it; 0 as long as it is not known
 }
 
 // cover notes what is at a root directory before a container is built there.
@@ -56,18 +58,34 @@ func (c *Container) coversAlone() error {
 	return nil
 }
 
-// uncover unmounts the root, with all that is mounted in it, where it is still there.
+// made notes the mount that the container's root is, of its first process while that is not the container's yet.
+func (c *covered) made(pid int) (err error) {
+	if c == nil {
+		return nil
+	}
+	c.Made, err = mountID("/proc/" + strconv.Itoa(pid) + "/root")
+	return err
+}
+
+// uncover unmounts the root, with all that is mounted in it, where it is still there. Where it was is a path that others in that
+// namespace may have led elsewhere since, to what hides something from them: nothing else is unmounted.
 func (c *Container) uncover() error {
 	cover := c.state.Covers
 	if cover == nil {
 		return nil
 	}
 	err := inMountNamespace(cover.File, func(ns uint64) error {
-		id, err := mountID(c.state.Rootfs)
-		if err != nil || ns != cover.Namespace || id == cover.Mount {
+		if ns != cover.Namespace {
+			return nil
+		}
+		if err := unix.Chdir(c.state.Rootfs); err != nil {
 			return nil // it was not made, or somebody has unmounted it
 		}
-		if err := unix.Unmount(c.state.Rootfs, unix.MNT_DETACH); err != nil {
+		id, err := mountID(".")
+		if err != nil || id == cover.Mount || cover.Made != 0 && id != cover.Made {
+			return nil
+		}
+		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 			return &os.PathError{Op: "umount", Path: c.state.Rootfs, Err: err}
 		}
 		return nil
@@ -88,7 +106,7 @@ func mountID(path string) (uint64, error) {
 	return st.Mnt_id, nil
 }
 
-// inMountNamespace runs f in the mount namespace of a file, and tells it the inode of that.
+// inMountNamespace runs f in the mount namespace of a file, and tells it the inode of that. The working directory is f's own.
 func inMountNamespace(file string, f func(ns uint64) error) error {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -102,15 +120,12 @@ func inMountNamespace(file string, f func(ns uint64) error) error {
 	if err := unix.Stat("/proc/thread-self/ns/mnt", &here); err != nil {
 		return &os.PathError{Op: "stat", Path: "/proc/thread-self/ns/mnt", Err: err}
 	}
-	if there.Ino == here.Ino && there.Dev == here.Dev {
-		return f(there.Ino)
-	}
 	done := make(chan error)
 	go func() {
 		// The thread ends with the other namespace.
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
+		if err == nil && (there.Ino != here.Ino || there.Dev != here.Dev) {
 			err = unix.Setns(fd, unix.CLONE_NEWNS)
 		}
 		if err != nil {

@@ -176,6 +176,42 @@ func TestInPlaceTwice(t *testing.T) {
 	p.empty()
 }
 
+// Who is in the mount namespace leads the path of the root to a mount that hides something from it: deleting the container
+// takes nothing but the container's own mounts away.
+func TestInPlaceMoved(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	pid := elsewhere(t)
+	file := "/proc/" + pid + "/ns/mnt"
+	there := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("nsenter", append([]string{"--mount=" + file}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	dir := bundle(t, withoutMounts(base("while :; do sleep 0.02; done"), file))
+	mask := nstest.Dir(t)
+	there("mount", "-t", "tmpfs", "mask", mask)
+	p.good("run", "-d", "-b", dir, "c")
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Rename(dir+".away", dir)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Symlink(mask, filepath.Join(dir, "rootfs")); err != nil {
+		t.Fatal(err)
+	}
+	p.good("delete", "-f", "c")
+	if got := mountsAt(t, pid, mask); !slices.Equal(got, []string{""}) {
+		t.Errorf("what another mount hid is seen: %q", got)
+	}
+	p.empty()
+}
+
 // A joined mount namespace may be gone, with its mounts, when the container is deleted.
 func TestInPlaceEnded(t *testing.T) {
 	nstest.Root(t)
