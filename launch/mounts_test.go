@@ -51,7 +51,8 @@ func TestMountBehindDanglingLinks(t *testing.T) {
 	host := canary(t)
 	sources := map[string]string{"directory": filepath.Join(host, "c"), "file": filepath.Join(host, "mark")}
 	chain := map[string]string{}
-	for i := range 40 {
+	// The kernel follows 40, and counts those of a lookup that it begins again twice.
+	for i := range 20 {
 		chain[fmt.Sprintf("chain/%d", i)] = fmt.Sprintf("%d", i+1)
 	}
 	for _, test := range []struct {
@@ -72,7 +73,7 @@ func TestMountBehindDanglingLinks(t *testing.T) {
 		{"a link in what was made", map[string]string{"a": "b/c", "b": "/d"}, "/a", "/d/c"},
 		{"out to the host", map[string]string{"out": host + "/d/x"}, "/out", host + "/d/x"},
 		{"up to the host", map[string]string{"out": strings.Repeat("../", 30) + host[1:] + "/new"}, "/out", host + "/new"},
-		{"many links", chain, "/chain/0", "/chain/40"},
+		{"many links", chain, "/chain/0", "/chain/20"},
 	} {
 		for kind, source := range sources {
 			root := linked(t, test.links)
