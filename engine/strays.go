@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/namespace"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,10 +46,8 @@ func identify(pid, ns string) (string, error) {
 		return "", err
 	}
 	name := fmt.Sprintf("%s:[%d]", ns, st.Ino)
-	for _, request := range [...]uint{unix.NS_GET_ID, unix.NS_GET_MNTNS_ID} {
-		if id, err := unix.IoctlGetInt(fd, request); err == nil {
-			return fmt.Sprintf("%s %d", name, id), nil
-		}
+	if id := namespace.ID(fd); id != 0 {
+		name += fmt.Sprintf(" %d", id)
 	}
 	return name, nil
 }

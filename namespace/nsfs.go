@@ -86,11 +86,13 @@ func (n *nsFD) creator() int64 {
 	return int64(uid)
 }
 
-// id asks for the number that is never used again, unlike the inode: since Linux 6.18 for
-// all namespaces, since 6.11 for mount namespaces.
-func (n *nsFD) id() uint64 {
+func (n *nsFD) id() uint64 { return ID(n.fd) }
+
+// ID gives the number of an open namespace that is never used again, unlike the inode: ioctl_nsfs(2), since Linux 6.18 for
+// all namespaces, since 6.11 for mount namespaces. It is 0 where the kernel gives none.
+func ID(fd int) uint64 {
 	for _, request := range [...]uint{unix.NS_GET_ID, unix.NS_GET_MNTNS_ID} {
-		if id, err := unix.IoctlGetInt(n.fd, request); err == nil {
+		if id, err := unix.IoctlGetInt(fd, request); err == nil {
 			return uint64(id)
 		}
 	}
