@@ -17,7 +17,7 @@ import (
 
 // runFlags are the flags of run, as they were written.
 type runFlags struct {
-	run engine.Run
+	run engine.Config
 
 	entrypoint      string
 	env, envFiles   []string

@@ -67,7 +67,7 @@ func TestFullDisk(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	e := smallDisk(t, 256, 100)
-	stop, c := running(t, e, Run{Name: "before", Rootfs: root, Command: []string{"sleep", "1000"}})
+	stop, c := running(t, e, Config{Name: "before", Rootfs: root, Command: []string{"sleep", "1000"}})
 	defer stop()
 	empty := fill(t, e.dir, 0)
 	before := nstest.Take(e.dir)
@@ -94,7 +94,7 @@ func TestFullDiskForThePlan(t *testing.T) {
 	root := nstest.RootFS(t)
 	e := smallDisk(t, 256, 100)
 	empty := fill(t, e.dir, 4096)
-	stop, _ := running(t, e, Run{Name: "small", Rootfs: root, Command: []string{"sleep", "1000"}})
+	stop, _ := running(t, e, Config{Name: "small", Rootfs: root, Command: []string{"sleep", "1000"}})
 	if list, err := e.List(); err != nil || len(list) != 1 || list[0].Name != "small" {
 		t.Errorf("%v: %+v", err, list)
 	}

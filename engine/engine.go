@@ -89,7 +89,7 @@ type Prepared struct {
 
 // Prepare compiles the plan of r, and changes nothing. A container that it
 // names would get the id and the range that are free now.
-func (e *Engine) Prepare(r Run) (*Prepared, error) {
+func (e *Engine) Prepare(r Config) (*Prepared, error) {
 	rec, err := e.record(r)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (e *Engine) Prepare(r Run) (*Prepared, error) {
 	return e.compile(r, rec)
 }
 
-func (e *Engine) record(r Run) (Container, error) {
+func (e *Engine) record(r Config) (Container, error) {
 	if r.Name != "" && !ValidName(r.Name) {
 		return Container{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", r.Name)
 	}
@@ -119,7 +119,7 @@ func (e *Engine) record(r Run) (Container, error) {
 	return Container{ID: newID(), Name: r.Name, Image: image, Command: r.Command, Runner: os.Getpid(), RunnerStarted: started}, nil
 }
 
-func (e *Engine) compile(r Run, rec Container) (*Prepared, error) {
+func (e *Engine) compile(r Config, rec Container) (*Prepared, error) {
 	b := &builder{run: r, host: e.host, id: rec.ID, slot: rec.Slot, shared: map[string]Container{}}
 	for _, mode := range []string{r.PID, r.IPC, r.UTS, r.UserNS, r.Network, r.CgroupNS} {
 		if err := e.checkMode(mode, b.shared); err != nil {

@@ -83,8 +83,8 @@ func dieHere(before []plan.Step) []plan.Step {
 }
 
 // victimRun reads the few flags that the test needs.
-func victimRun(args []string) Run {
-	r := Run{Command: []string{"sleep", "1000"}}
+func victimRun(args []string) Config {
+	r := Config{Command: []string{"sleep", "1000"}}
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "-t":

@@ -22,27 +22,27 @@ func TestThousandRuns(t *testing.T) {
 	nstest.NoLeaks(t, e.dir, "/tmp", "/run", "/dev/shm")
 	ordinary := []string{"true"}
 	kinds := []struct {
-		run  Run
+		run  Config
 		code int // of a run that works, or of an error
 	}{
-		{Run{Image: "host", Command: ordinary}, 0},
-		{Run{Rootfs: root, Command: ordinary}, 0},
-		{Run{Rootfs: root, Command: ordinary, UserNS: "host"}, 0},
-		{Run{Rootfs: root, Command: []string{"sh", "-c", "exit 3"}, Init: true}, 3},
-		{Run{Rootfs: root, Command: []string{"tty"}, TTY: true}, 0},
-		{Run{Rootfs: root, Command: []string{"cat"}, Interactive: true}, 0},
-		{Run{Rootfs: root, Command: []string{"sh", "-c", "sleep 100 & exit 4"}, PID: "host"}, 4},
-		{Run{Image: "host", Command: ordinary, ReadOnly: true, User: "1", Hostname: "h", Init: true, TTY: true}, 0},
-		{Run{Rootfs: root, Command: ordinary, Mounts: []Mount{{Type: "tmpfs", Dest: "/srv", Flag: "--tmpfs"}, {Type: "bind", Source: root, Dest: "/usr", Options: []string{"rbind", "ro"}, Flag: "-v"}}}, 0},
-		{Run{Rootfs: root, Command: []string{"nosuch"}}, 127},
-		{Run{Rootfs: root, Command: []string{"/etc"}, TTY: true}, 126},
-		{Run{Rootfs: root, Command: ordinary, Workdir: "/etc/passwd"}, 125},
-		{Run{Rootfs: root, Command: ordinary, Sysctls: map[string]string{"net.ipv4.ip_default_ttl": "none"}}, 125},
-		{Run{Rootfs: root, Command: ordinary, User: "nobody"}, 125},
-		{Run{Rootfs: root, Command: ordinary, Mounts: []Mount{{Type: "bind", Source: "/proc/1/none", Dest: "/v", Options: []string{"rbind"}, MustHave: true, Flag: "-v"}}}, 125},
-		{Run{Rootfs: root + "/none", Command: ordinary}, 125},
-		{Run{Rootfs: root, Command: ordinary, PID: "container:none"}, 125},
-		{Run{Rootfs: root, Command: ordinary, Ulimits: []Ulimit{{"nofile", 5, 4}}}, 125},
+		{Config{Image: "host", Command: ordinary}, 0},
+		{Config{Rootfs: root, Command: ordinary}, 0},
+		{Config{Rootfs: root, Command: ordinary, UserNS: "host"}, 0},
+		{Config{Rootfs: root, Command: []string{"sh", "-c", "exit 3"}, Init: true}, 3},
+		{Config{Rootfs: root, Command: []string{"tty"}, TTY: true}, 0},
+		{Config{Rootfs: root, Command: []string{"cat"}, Interactive: true}, 0},
+		{Config{Rootfs: root, Command: []string{"sh", "-c", "sleep 100 & exit 4"}, PID: "host"}, 4},
+		{Config{Image: "host", Command: ordinary, ReadOnly: true, User: "1", Hostname: "h", Init: true, TTY: true}, 0},
+		{Config{Rootfs: root, Command: ordinary, Mounts: []Mount{{Type: "tmpfs", Dest: "/srv", Flag: "--tmpfs"}, {Type: "bind", Source: root, Dest: "/usr", Options: []string{"rbind", "ro"}, Flag: "-v"}}}, 0},
+		{Config{Rootfs: root, Command: []string{"nosuch"}}, 127},
+		{Config{Rootfs: root, Command: []string{"/etc"}, TTY: true}, 126},
+		{Config{Rootfs: root, Command: ordinary, Workdir: "/etc/passwd"}, 125},
+		{Config{Rootfs: root, Command: ordinary, Sysctls: map[string]string{"net.ipv4.ip_default_ttl": "none"}}, 125},
+		{Config{Rootfs: root, Command: ordinary, User: "nobody"}, 125},
+		{Config{Rootfs: root, Command: ordinary, Mounts: []Mount{{Type: "bind", Source: "/proc/1/none", Dest: "/v", Options: []string{"rbind"}, MustHave: true, Flag: "-v"}}}, 125},
+		{Config{Rootfs: root + "/none", Command: ordinary}, 125},
+		{Config{Rootfs: root, Command: ordinary, PID: "container:none"}, 125},
+		{Config{Rootfs: root, Command: ordinary, Ulimits: []Ulimit{{"nofile", 5, 4}}}, 125},
 	}
 	runs := 1000
 	if testing.Short() {

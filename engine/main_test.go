@@ -49,7 +49,7 @@ func openAt(t testing.TB, dir string) *Engine {
 }
 
 // inside runs a container, and returns what it wrote.
-func inside(t testing.TB, e *Engine, r Run) (out string, code int, err error) {
+func inside(t testing.TB, e *Engine, r Config) (out string, code int, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	res, err := e.Run(context.Background(), r, Streams{Out: &stdout, Err: &stderr}, false)
@@ -67,12 +67,12 @@ func inside(t testing.TB, e *Engine, r Run) (out string, code int, err error) {
 }
 
 // sh is a run of a line of shell in a root file system.
-func sh(root, line string) Run {
-	return Run{Rootfs: root, Command: []string{"sh", "-c", line}}
+func sh(root, line string) Config {
+	return Config{Rootfs: root, Command: []string{"sh", "-c", line}}
 }
 
 // want runs a container that has to end well, and compares what it wrote.
-func want(t testing.TB, e *Engine, r Run, out string) {
+func want(t testing.TB, e *Engine, r Config, out string) {
 	t.Helper()
 	got, code, err := inside(t, e, r)
 	if err != nil || code != 0 || got != out {
@@ -81,7 +81,7 @@ func want(t testing.TB, e *Engine, r Run, out string) {
 }
 
 // refused wants an error with Docker's code, that names what is at fault.
-func refused(t testing.TB, e *Engine, r Run, code int, text string) {
+func refused(t testing.TB, e *Engine, r Config, code int, text string) {
 	t.Helper()
 	out, got, err := inside(t, e, r)
 	var exit *ExitError

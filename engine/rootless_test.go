@@ -105,7 +105,7 @@ func TestRootlessApart(t *testing.T) {
 	nstest.NoLeaks(t)
 	root := nstest.RootFS(t)
 	e := openAt(t, "/run/kakuri")
-	stop, c := running(t, e, Run{Rootfs: root, Name: "roots", Command: []string{"sleep", "100"}})
+	stop, c := running(t, e, Config{Rootfs: root, Name: "roots", Command: []string{"sleep", "100"}})
 	defer stop()
 	out, code := asUser(t, u, "ps", "-q")
 	if code != 0 || out != "" {

@@ -26,7 +26,7 @@ type Result struct {
 
 // Run runs a container to its end. An error is an [*ExitError] with Docker's
 // exit code; nothing of the container is left then.
-func (e *Engine) Run(ctx context.Context, r Run, s Streams, timings bool) (Result, error) {
+func (e *Engine) Run(ctx context.Context, r Config, s Streams, timings bool) (Result, error) {
 	if r.TTY && s.Terminal != nil && r.Rows == 0 && r.Columns == 0 {
 		// The command finds the size there; later ones come as signals.
 		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {

@@ -43,7 +43,7 @@ func TestExitCodes(t *testing.T) {
 			"nosuch": {127, `exec: "nosuch": executable file not found in $PATH`}, "/no/such": {127, `exec: "/no/such": no such file or directory`},
 			"/etc/passwd/x": {127, "no such file or directory"}, "/etc": {126, "EACCES"}, "/tmp": {126, "EACCES"}, "": {127, ""},
 		} {
-			r := Run{Rootfs: root, Command: []string{command}, Init: init}
+			r := Config{Rootfs: root, Command: []string{command}, Init: init}
 			refused(t, e, r, c.code, c.text)
 		}
 	}
@@ -53,16 +53,16 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "bin/plain"), []byte("#!/bin/sh\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, e, Run{Rootfs: root, Command: []string{"text"}}, 126, "ENOEXEC")
-	refused(t, e, Run{Rootfs: root, Command: []string{"plain"}}, 126, "EACCES")
-	refused(t, e, Run{Rootfs: root}, 125, "no command")
-	refused(t, e, Run{Rootfs: "/no/such", Command: []string{"true"}}, 125, "there is no /no/such")
-	refused(t, e, Run{Image: "debian", Command: []string{"true"}}, 125, `image "debian"`)
+	refused(t, e, Config{Rootfs: root, Command: []string{"text"}}, 126, "ENOEXEC")
+	refused(t, e, Config{Rootfs: root, Command: []string{"plain"}}, 126, "EACCES")
+	refused(t, e, Config{Rootfs: root}, 125, "no command")
+	refused(t, e, Config{Rootfs: "/no/such", Command: []string{"true"}}, 125, "there is no /no/such")
+	refused(t, e, Config{Image: "debian", Command: []string{"true"}}, 125, `image "debian"`)
 	r := sh(root, "true")
 	r.Workdir = "/etc/passwd"
 	refused(t, e, r, 125, "ENOTDIR")
 	r.Workdir = "/srv/made"
-	want(t, e, Run{Rootfs: root, Command: []string{"pwd"}, Workdir: "/srv/made/here"}, "/srv/made/here\n")
+	want(t, e, Config{Rootfs: root, Command: []string{"pwd"}, Workdir: "/srv/made/here"}, "/srv/made/here\n")
 }
 
 // What a container is by default, read from inside.
@@ -126,7 +126,7 @@ func TestHostTreeIsGone(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	volume := nstest.Dir(t)
-	for name, r := range map[string]Run{
+	for name, r := range map[string]Config{
 		"rootfs": {Rootfs: root}, "rootfs, host's user namespace": {Rootfs: root, UserNS: "host"}, "host": {Image: "host"}, "host, read-only": {Image: "host", ReadOnly: true},
 		"host, host's user namespace": {Image: "host", UserNS: "host"}, "volume": {Rootfs: root, Mounts: []Mount{{Type: "bind", Source: volume, Dest: "/data", Options: []string{"rbind"}, Flag: "-v"}}},
 	} {
@@ -238,13 +238,13 @@ func TestSharedNamespaces(t *testing.T) {
 		to, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
 		return to
 	}
-	for ns, r := range map[string]Run{"pid": {PID: "host"}, "ipc": {IPC: "host"}, "uts": {UTS: "host"}, "net": {Network: "host"}, "user": {UserNS: "host"}, "cgroup": {CgroupNS: "host"}} {
+	for ns, r := range map[string]Config{"pid": {PID: "host"}, "ipc": {IPC: "host"}, "uts": {UTS: "host"}, "net": {Network: "host"}, "user": {UserNS: "host"}, "cgroup": {CgroupNS: "host"}} {
 		r.Rootfs, r.Command = root, []string{"readlink", "/proc/self/ns/" + ns}
 		want(t, e, r, link(os.Getpid(), ns)+"\n")
 	}
-	stop, c := running(t, e, Run{Name: "base", Rootfs: root, Hostname: "base", IPC: "shareable", Command: []string{"sleep", "100"}})
+	stop, c := running(t, e, Config{Name: "base", Rootfs: root, Hostname: "base", IPC: "shareable", Command: []string{"sleep", "100"}})
 	defer stop()
-	for ns, r := range map[string]Run{
+	for ns, r := range map[string]Config{
 		"pid": {PID: "container:base"}, "ipc": {IPC: "container:base"}, "uts": {UTS: "container:base"}, "net": {Network: "container:" + c.ID[:12]}, "user": {Network: "container:base"},
 	} {
 		r.Rootfs, r.Command = root, []string{"readlink", "/proc/self/ns/" + ns}
@@ -256,7 +256,7 @@ func TestSharedNamespaces(t *testing.T) {
 }
 
 // running starts a container and waits until it runs; stop ends it.
-func running(t testing.TB, e *Engine, r Run) (stop func(), c Container) {
+func running(t testing.TB, e *Engine, r Config) (stop func(), c Container) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	started := make(chan Container, 1)
@@ -287,7 +287,7 @@ func TestRecordOfARun(t *testing.T) {
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
 	for _, init := range []bool{false, true} {
-		stop, c := running(t, e, Run{Name: "web", Rootfs: root, Init: init, Command: []string{"sleep", "100"}})
+		stop, c := running(t, e, Config{Name: "web", Rootfs: root, Init: init, Command: []string{"sleep", "100"}})
 		list, err := e.List()
 		if err != nil || len(list) != 1 || list[0].Name != "web" || list[0].PID != c.PID || !list[0].UserNS || time.Since(list[0].Created) > time.Minute {
 			t.Errorf("%v: %+v", err, list)
@@ -307,7 +307,7 @@ func TestRecordOfARun(t *testing.T) {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", found.CommandPID()))
 			return string(comm) == "sleep\n"
 		})
-		refused(t, e, Run{Name: "web", Rootfs: root, Command: []string{"true"}}, 125, `the name "web" is taken`)
+		refused(t, e, Config{Name: "web", Rootfs: root, Command: []string{"true"}}, 125, `the name "web" is taken`)
 		stop()
 		if list, err := e.List(); err != nil || len(list) != 0 {
 			t.Errorf("%v: %+v", err, list)
@@ -321,11 +321,11 @@ func TestCancel(t *testing.T) {
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
 	ctx, cancel := context.WithCancel(context.Background())
-	res, err := e.Run(ctx, Run{Rootfs: root, Command: []string{"sleep", "100"}}, Streams{Started: func(Container) { cancel() }}, false)
+	res, err := e.Run(ctx, Config{Rootfs: root, Command: []string{"sleep", "100"}}, Streams{Started: func(Container) { cancel() }}, false)
 	if err != nil || res.Code != 137 {
 		t.Errorf("%v: code %d", err, res.Code)
 	}
-	if _, err := e.Run(ctx, Run{Rootfs: root, Command: []string{"true"}}, Streams{}, false); !errors.Is(err, context.Canceled) {
+	if _, err := e.Run(ctx, Config{Rootfs: root, Command: []string{"true"}}, Streams{}, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -341,7 +341,7 @@ func TestRangesOfIDs(t *testing.T) {
 	up.Add(8)
 	for range 8 {
 		all.Go(func() {
-			stop, c := running(t, e, Run{Rootfs: root, Command: []string{"sleep", "100"}})
+			stop, c := running(t, e, Config{Rootfs: root, Command: []string{"sleep", "100"}})
 			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", c.PID))
 			mu.Lock()
 			base := strings.Fields(string(data))
@@ -362,7 +362,7 @@ func TestRangesOfIDs(t *testing.T) {
 func TestTimings(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
-	res, err := e.Run(context.Background(), Run{Rootfs: root, Command: []string{"true"}}, Streams{}, true)
+	res, err := e.Run(context.Background(), Config{Rootfs: root, Command: []string{"true"}}, Streams{}, true)
 	if err != nil || len(res.Timings) != len(res.Plan.Steps) || len(res.Timings) == 0 {
 		t.Errorf("%v: %d timings of %d steps", err, len(res.Timings), len(res.Plan.Steps))
 	}

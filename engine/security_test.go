@@ -223,7 +223,7 @@ func TestCVE_2021_30465_and_2024_45310(t *testing.T) {
 	}
 	root := nstest.RootFS(t)
 	shared := Mount{Type: "bind", Source: volume, Dest: "/vol", Options: []string{"rbind"}, Flag: "-v"}
-	stop, _ := running(t, e, Run{
+	stop, _ := running(t, e, Config{
 		Rootfs: root, Interactive: true, Command: []string{"/swapper", "/vol/a", "/vol/evil"},
 		Mounts: []Mount{shared, {Type: "bind", Source: nstest.Exe, Dest: "/swapper", Options: []string{"rbind"}, Flag: "-v"}},
 	})
@@ -402,7 +402,7 @@ func TestCVE_2026_123876_and_31431(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	for _, mode := range userns {
-		r := Run{Rootfs: root, Command: []string{"/opener"}, UserNS: mode, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/opener", Options: []string{"rbind"}, Flag: "-v"}}}
+		r := Config{Rootfs: root, Command: []string{"/opener"}, UserNS: mode, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/opener", Options: []string{"rbind"}, Flag: "-v"}}}
 		out, code, err := inside(t, e, r)
 		if err != nil || code != 0 {
 			t.Fatalf("%v: code %d: %s", err, code, out)
@@ -454,7 +454,7 @@ func TestSourceIsResolvedOnce(t *testing.T) {
 	defer func() { hold.Close(); swap.Wait() }()
 	seen := map[string]int{}
 	for i := range 60 {
-		r := Run{Image: "host", UserNS: userns[i%2], Command: []string{"sh", "-c", "if [ -d /new ]; then cat /new/x; else cat /new; fi"}}
+		r := Config{Image: "host", UserNS: userns[i%2], Command: []string{"sh", "-c", "if [ -d /new ]; then cat /new/x; else cat /new; fi"}}
 		r.Mounts = []Mount{{Type: "bind", Source: source, Dest: "/new", Options: []string{"rbind"}, Flag: "-v"}}
 		out, code, err := inside(t, e, r)
 		if err != nil || code != 0 || (out != "directory\n" && out != "file\n") {
@@ -473,7 +473,7 @@ func TestCVE_2023_28100(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	for _, mode := range userns {
-		r := Run{Rootfs: root, TTY: true, Command: []string{"/typist"}, UserNS: mode, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/typist", Options: []string{"rbind"}, Flag: "-v"}}}
+		r := Config{Rootfs: root, TTY: true, Command: []string{"/typist"}, UserNS: mode, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/typist", Options: []string{"rbind"}, Flag: "-v"}}}
 		out, code, err := inside(t, e, r)
 		if want := "5412 5\r\n541c 5\r\n100005412 5\r\n800000000000541c 5\r\nsize <nil>\r\n"; err != nil || code != 0 || out != want {
 			t.Errorf("userns %q: %v: code %d: %q, want %q", mode, err, code, out, want)

@@ -19,7 +19,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // A builder makes the spec of a run, and remembers which flag or default each
 // field of it comes from.
 type builder struct {
-	run    Run
+	run    Config
 	host   plan.Facts
 	spec   specs.Spec
 	opts   plan.Options
@@ -399,7 +399,7 @@ func (b *builder) devices() error {
 }
 
 // etcOf is the directory whose etc/passwd a container sees.
-func etcOf(r Run) string {
+func etcOf(r Config) string {
 	if r.Rootfs != "" {
 		return r.Rootfs
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // prepare compiles a run on an empty root file system.
-func prepare(t testing.TB, r Run) (*Prepared, error) {
+func prepare(t testing.TB, r Config) (*Prepared, error) {
 	t.Helper()
 	e := &Engine{dir: filepath.Join(t.TempDir(), "none")}
 	e.host = rootFacts()
@@ -40,7 +40,7 @@ func rootFacts() plan.Facts {
 	return f
 }
 
-func spec(t testing.TB, r Run) specs.Spec {
+func spec(t testing.TB, r Config) specs.Spec {
 	t.Helper()
 	p, err := prepare(t, r)
 	if err != nil {
@@ -49,7 +49,7 @@ func spec(t testing.TB, r Run) specs.Spec {
 	return p.builder.spec
 }
 
-func noSpec(t testing.TB, r Run, text string) {
+func noSpec(t testing.TB, r Config, text string) {
 	t.Helper()
 	p, err := prepare(t, r)
 	if err == nil {
@@ -76,17 +76,17 @@ func TestEnvironment(t *testing.T) {
 		{[]string{"A=line\nbreak"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=line\nbreak", "HOME=/"}},
 		{[]string{"HOMER=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOMER=1", "HOME=/"}},
 	} {
-		if got := spec(t, Run{Env: c.env, Hostname: "h"}).Process.Env; !slices.Equal(got, c.want) {
+		if got := spec(t, Config{Env: c.env, Hostname: "h"}).Process.Env; !slices.Equal(got, c.want) {
 			t.Errorf("%q: %q, want %q", c.env, got, c.want)
 		}
 	}
 	for _, env := range []string{"", "=x", "A=\x00"} {
-		noSpec(t, Run{Env: []string{env}}, "-e ")
+		noSpec(t, Config{Env: []string{env}}, "-e ")
 	}
-	if got := spec(t, Run{TTY: true}).Process.Env; !slices.Contains(got, "TERM=xterm") {
+	if got := spec(t, Config{TTY: true}).Process.Env; !slices.Contains(got, "TERM=xterm") {
 		t.Errorf("with a terminal: %q", got)
 	}
-	if got := spec(t, Run{}).Process.Env; slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "TERM=") || strings.Contains(s, "SECRET") }) {
+	if got := spec(t, Config{}).Process.Env; slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "TERM=") || strings.Contains(s, "SECRET") }) {
 		t.Errorf("without a terminal: %q", got)
 	}
 }
@@ -110,7 +110,7 @@ func TestCaps(t *testing.T) {
 		{[]string{"chown"}, []string{"chown"}, base}, // Docker adds after it drops
 		{[]string{"net_raw"}, nil, capNames(defaultCaps().With(abi.CapNetRaw))},
 	} {
-		got := spec(t, Run{CapAdd: c.add, CapDrop: c.drop}).Process.Capabilities
+		got := spec(t, Config{CapAdd: c.add, CapDrop: c.drop}).Process.Capabilities
 		if !slices.Equal(got.Bounding, c.want) || !slices.Equal(got.Permitted, c.want) || !slices.Equal(got.Effective, c.want) {
 			t.Errorf("add %q drop %q: %+v, want %q", c.add, c.drop, got, c.want)
 		}
@@ -119,15 +119,15 @@ func TestCaps(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "nosuch", "CAP_", "cap_chown ", "CAP_CAP_CHOWN", "0"} {
-		noSpec(t, Run{CapAdd: []string{name}}, "--cap-add "+name+": there is no such capability")
-		noSpec(t, Run{CapDrop: []string{name}}, "--cap-drop "+name+": there is no such capability")
+		noSpec(t, Config{CapAdd: []string{name}}, "--cap-add "+name+": there is no such capability")
+		noSpec(t, Config{CapDrop: []string{name}}, "--cap-drop "+name+": there is no such capability")
 	}
 	// Another user than root has them only as a bound.
-	got := spec(t, Run{User: "5"}).Process.Capabilities
+	got := spec(t, Config{User: "5"}).Process.Capabilities
 	if !slices.Equal(got.Bounding, base) || len(got.Permitted)+len(got.Effective)+len(got.Ambient)+len(got.Inheritable) > 0 {
 		t.Errorf("as a user: %+v", got)
 	}
-	if got := spec(t, Run{Privileged: true}).Process.Capabilities; !slices.Equal(got.Permitted, all) {
+	if got := spec(t, Config{Privileged: true}).Process.Capabilities; !slices.Equal(got.Permitted, all) {
 		t.Errorf("privileged: %q", got.Permitted)
 	}
 }
@@ -141,7 +141,7 @@ func TestCVE_2022_0811(t *testing.T) {
 		// What a value means is the kernel's business; it is one write to one file.
 		"net.ipv4.tcp_mem": "1+kernel.core_pattern=|/bin/x", "net.ipv4.ip_default_ttl": "64 kernel.core_pattern=x",
 	} {
-		s := spec(t, Run{Sysctls: map[string]string{key: value}}).Linux.Sysctl
+		s := spec(t, Config{Sysctls: map[string]string{key: value}}).Linux.Sysctl
 		if s[key] != value {
 			t.Errorf("%s: %q", key, s)
 		}
@@ -154,12 +154,12 @@ func TestCVE_2022_0811(t *testing.T) {
 		"net.": "is named as", "net.ipv4.ip_forward+kernel.core_pattern": "is named as", "net.x=1": "is named as", "net.x\ny": `net.x\ny: a parameter is named as`, "net x": "is named as", "": "",
 		"net.ipv4.\x00": "", "net": "it is the host's", "NET.ipv4.ip_forward": "it is the host's",
 	} {
-		noSpec(t, Run{Sysctls: map[string]string{key: "1"}}, text)
+		noSpec(t, Config{Sysctls: map[string]string{key: "1"}}, text)
 	}
 	for _, value := range []string{"1\nkernel.core_pattern=x", "1\x00"} {
-		noSpec(t, Run{Sysctls: map[string]string{"net.ipv4.ip_forward": value}}, "line break")
+		noSpec(t, Config{Sysctls: map[string]string{"net.ipv4.ip_forward": value}}, "line break")
 	}
-	for _, r := range []Run{
+	for _, r := range []Config{
 		{Network: "host", Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}},
 		{IPC: "host", Sysctls: map[string]string{"kernel.msgmax": "1"}},
 		{IPC: "host", Sysctls: map[string]string{"fs.mqueue.msg_max": "1"}},
@@ -167,13 +167,13 @@ func TestCVE_2022_0811(t *testing.T) {
 		noSpec(t, r, "which the container shares")
 	}
 	// The defaults are there where the network is the container's own, and give way.
-	if s := spec(t, Run{}).Linux.Sysctl; s["net.ipv4.ip_unprivileged_port_start"] != "0" || s["net.ipv4.ping_group_range"] != "0 65535" {
+	if s := spec(t, Config{}).Linux.Sysctl; s["net.ipv4.ip_unprivileged_port_start"] != "0" || s["net.ipv4.ping_group_range"] != "0 65535" {
 		t.Errorf("%q", s)
 	}
-	if s := spec(t, Run{Network: "host"}).Linux.Sysctl; len(s) != 0 {
+	if s := spec(t, Config{Network: "host"}).Linux.Sysctl; len(s) != 0 {
 		t.Errorf("--network host: %q", s)
 	}
-	if s := spec(t, Run{Sysctls: map[string]string{"net.ipv4.ip_unprivileged_port_start": "80"}}).Linux.Sysctl; s["net.ipv4.ip_unprivileged_port_start"] != "80" {
+	if s := spec(t, Config{Sysctls: map[string]string{"net.ipv4.ip_unprivileged_port_start": "80"}}).Linux.Sysctl; s["net.ipv4.ip_unprivileged_port_start"] != "80" {
 		t.Errorf("%q", s)
 	}
 }
@@ -193,7 +193,7 @@ func TestSecurityOpt(t *testing.T) {
 		"no-new-privileges=false": {true, true, false}, "seccomp=unconfined": {false, true, false}, "seccomp=builtin": {true, true, false}, "seccomp:unconfined": {false, true, false},
 		"systempaths=unconfined": {true, false, false}, "apparmor=unconfined": {true, true, false}, "label=disable": {true, true, false}, "seccomp=" + docker: {true, true, false},
 	} {
-		s := spec(t, Run{SecurityOpt: []string{opt}})
+		s := spec(t, Config{SecurityOpt: []string{opt}})
 		if (s.Linux.Seccomp != nil) != want.filter || (len(s.Linux.MaskedPaths) > 0) != want.masks || (len(s.Linux.ReadonlyPaths) > 0) != want.masks || s.Process.NoNewPrivileges != want.nnp {
 			t.Errorf("%s: filter %v, %d masks, nnp %v", opt, s.Linux.Seccomp != nil, len(s.Linux.MaskedPaths), s.Process.NoNewPrivileges)
 		}
@@ -203,13 +203,13 @@ func TestSecurityOpt(t *testing.T) {
 		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "apparmor=profile": "this version confines by", "label=type:x": "this version confines by",
 		"no-new-privileges=maybe": "unknown", "systempaths=x": "unknown",
 	} {
-		noSpec(t, Run{SecurityOpt: []string{opt}}, text)
+		noSpec(t, Config{SecurityOpt: []string{opt}}, text)
 	}
-	p := spec(t, Run{Privileged: true})
+	p := spec(t, Config{Privileged: true})
 	if p.Linux.Seccomp != nil || len(p.Linux.MaskedPaths)+len(p.Linux.ReadonlyPaths) > 0 {
 		t.Error("privileged: confined")
 	}
-	if s := spec(t, Run{Privileged: true, SecurityOpt: []string{"seccomp=" + docker}}); s.Linux.Seccomp == nil {
+	if s := spec(t, Config{Privileged: true, SecurityOpt: []string{"seccomp=" + docker}}); s.Linux.Seccomp == nil {
 		t.Error("privileged with a profile: no filter")
 	}
 }
@@ -225,14 +225,14 @@ func TestUlimits(t *testing.T) {
 		{[]Ulimit{{"core", -1, -1}}, []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: ^uint64(0), Hard: ^uint64(0)}}},
 		{[]Ulimit{{"nproc", 5, -1}}, []specs.POSIXRlimit{core, {Type: "RLIMIT_NPROC", Soft: 5, Hard: ^uint64(0)}}},
 	} {
-		if got := spec(t, Run{Ulimits: c.limits}).Process.Rlimits; !slices.Equal(got, c.want) {
+		if got := spec(t, Config{Ulimits: c.limits}).Process.Rlimits; !slices.Equal(got, c.want) {
 			t.Errorf("%v: %v", c.limits, got)
 		}
 	}
 	for _, name := range []string{"", "nosuch", "RLIMIT_CORE", "core "} {
-		noSpec(t, Run{Ulimits: []Ulimit{{name, 1, 1}}}, "there is no such limit")
+		noSpec(t, Config{Ulimits: []Ulimit{{name, 1, 1}}}, "there is no such limit")
 	}
-	noSpec(t, Run{Ulimits: []Ulimit{{"nofile", 20, 10}}}, "above the hard limit")
+	noSpec(t, Config{Ulimits: []Ulimit{{"nofile", 20, 10}}}, "above the hard limit")
 }
 
 func TestCommand(t *testing.T) {
@@ -247,20 +247,20 @@ func TestCommand(t *testing.T) {
 		{entry("x"), []string{}, []string{"x"}},
 		{entry(""), []string{"a"}, []string{"a"}},
 	} {
-		if got := spec(t, Run{Entrypoint: c.entrypoint, Command: c.command}).Process.Args; !slices.Equal(got, c.want) {
+		if got := spec(t, Config{Entrypoint: c.entrypoint, Command: c.command}).Process.Args; !slices.Equal(got, c.want) {
 			t.Errorf("%v: %q", c, got)
 		}
 	}
-	noSpec(t, Run{Command: []string{}}, "no command")
-	noSpec(t, Run{Entrypoint: entry(""), Command: []string{}}, "no command")
-	noSpec(t, Run{Workdir: "relative"}, "must be an absolute path")
-	if got := spec(t, Run{Workdir: "/a/../b//c/"}).Process.Cwd; got != "/b/c" {
+	noSpec(t, Config{Command: []string{}}, "no command")
+	noSpec(t, Config{Entrypoint: entry(""), Command: []string{}}, "no command")
+	noSpec(t, Config{Workdir: "relative"}, "must be an absolute path")
+	if got := spec(t, Config{Workdir: "/a/../b//c/"}).Process.Cwd; got != "/b/c" {
 		t.Error(got)
 	}
-	noSpec(t, Run{Name: "bad name"}, "--name")
-	noSpec(t, Run{StopSignal: "SIGNONE"}, "there is no such signal")
+	noSpec(t, Config{Name: "bad name"}, "--name")
+	noSpec(t, Config{StopSignal: "SIGNONE"}, "there is no such signal")
 	e := &Engine{dir: t.TempDir(), host: rootFacts()}
-	if _, err := e.Prepare(Run{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), `image "debian": this version has`) {
+	if _, err := e.Prepare(Config{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), `image "debian": this version has`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -275,39 +275,39 @@ func TestNamespaceModes(t *testing.T) {
 	}
 	all := "user pid mount network ipc uts cgroup time"
 	for _, c := range []struct {
-		run  Run
+		run  Config
 		want string
 	}{
-		{Run{}, all},
-		{Run{PID: "host"}, "user mount network ipc uts cgroup time"},
-		{Run{IPC: "host"}, "user pid mount network uts cgroup time"},
-		{Run{UTS: "host"}, "user pid mount network ipc cgroup time"},
-		{Run{Network: "host"}, "user pid mount ipc uts cgroup time"},
-		{Run{Network: "none"}, all},
-		{Run{UserNS: "host"}, "pid mount network ipc uts cgroup time"},
-		{Run{CgroupNS: "host"}, "user pid mount network ipc uts time"},
-		{Run{Privileged: true}, "pid mount network ipc uts cgroup time"},
-		{Run{Privileged: true, UserNS: "auto"}, all},
-		{Run{PID: "private", IPC: "shareable", UserNS: "auto"}, all},
+		{Config{}, all},
+		{Config{PID: "host"}, "user mount network ipc uts cgroup time"},
+		{Config{IPC: "host"}, "user pid mount network uts cgroup time"},
+		{Config{UTS: "host"}, "user pid mount network ipc cgroup time"},
+		{Config{Network: "host"}, "user pid mount ipc uts cgroup time"},
+		{Config{Network: "none"}, all},
+		{Config{UserNS: "host"}, "pid mount network ipc uts cgroup time"},
+		{Config{CgroupNS: "host"}, "user pid mount network ipc uts time"},
+		{Config{Privileged: true}, "pid mount network ipc uts cgroup time"},
+		{Config{Privileged: true, UserNS: "auto"}, all},
+		{Config{PID: "private", IPC: "shareable", UserNS: "auto"}, all},
 	} {
 		if got := kinds(spec(t, c.run)); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.run, got, c.want)
 		}
 	}
-	s := spec(t, Run{})
+	s := spec(t, Config{})
 	if len(s.Hostname) != 12 || s.Linux.UIDMappings[0].HostID < 0x70000000 || s.Linux.UIDMappings[0].Size != 65536 {
 		t.Errorf("host name %q, ids %+v", s.Hostname, s.Linux.UIDMappings)
 	}
-	if s := spec(t, Run{Hostname: "h", Domainname: "d"}); s.Hostname != "h" || s.Domainname != "d" {
+	if s := spec(t, Config{Hostname: "h", Domainname: "d"}); s.Hostname != "h" || s.Domainname != "d" {
 		t.Errorf("%q %q", s.Hostname, s.Domainname)
 	}
-	if s := spec(t, Run{UTS: "host"}); s.Hostname != "" {
+	if s := spec(t, Config{UTS: "host"}); s.Hostname != "" {
 		t.Errorf("--uts host: host name %q", s.Hostname)
 	}
-	for _, r := range []Run{{PID: "container:none"}, {Network: "container:none"}, {IPC: "container:"}} {
+	for _, r := range []Config{{PID: "container:none"}, {Network: "container:none"}, {IPC: "container:"}} {
 		noSpec(t, r, "no such container")
 	}
-	p, err := prepare(t, Run{Boottime: time.Hour, Monotonic: -time.Second})
+	p, err := prepare(t, Config{Boottime: time.Hour, Monotonic: -time.Second})
 	if err != nil || p.builder.opts.Boottime != int64(time.Hour) || p.builder.opts.Monotonic != -int64(time.Second) {
 		t.Errorf("%v %+v", err, p)
 	}
@@ -315,22 +315,22 @@ func TestNamespaceModes(t *testing.T) {
 
 func TestMounts(t *testing.T) {
 	host := t.TempDir()
-	last := func(r Run) specs.Mount { s := spec(t, r); return s.Mounts[len(s.Mounts)-1] }
-	m := last(Run{Mounts: []Mount{{Type: "bind", Source: host, Dest: "/data", Options: []string{"rbind", "ro"}, Flag: "-v x"}}})
+	last := func(r Config) specs.Mount { s := spec(t, r); return s.Mounts[len(s.Mounts)-1] }
+	m := last(Config{Mounts: []Mount{{Type: "bind", Source: host, Dest: "/data", Options: []string{"rbind", "ro"}, Flag: "-v x"}}})
 	if m.Type != "bind" || m.Source != host || m.Destination != "/data" || !slices.Equal(m.Options, []string{"rbind", "ro", "rnodev", "ridmap"}) {
 		t.Errorf("%+v", m)
 	}
-	m = last(Run{UserNS: "host", Mounts: []Mount{{Type: "bind", Source: host, Dest: "/data", Options: []string{"rbind"}, Flag: "-v x"}}})
+	m = last(Config{UserNS: "host", Mounts: []Mount{{Type: "bind", Source: host, Dest: "/data", Options: []string{"rbind"}, Flag: "-v x"}}})
 	if slices.Contains(m.Options, "ridmap") {
 		t.Errorf("without a user namespace: %+v", m)
 	}
-	m = last(Run{Mounts: []Mount{{Type: "tmpfs", Dest: "/t", Options: []string{"size=1m"}, Flag: "--tmpfs /t"}}})
+	m = last(Config{Mounts: []Mount{{Type: "tmpfs", Dest: "/t", Options: []string{"size=1m"}, Flag: "--tmpfs /t"}}})
 	if m.Type != "tmpfs" || !slices.Equal(m.Options, []string{"size=1m"}) {
 		t.Errorf("%+v", m)
 	}
 	// As with Docker, -v makes what is missing and --mount does not.
 	missing := filepath.Join(host, "a/b")
-	noSpec(t, Run{Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/d", MustHave: true, Flag: "--mount x"}}}, "--mount x: there is no "+missing)
+	noSpec(t, Config{Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/d", MustHave: true, Flag: "--mount x"}}}, "--mount x: there is no "+missing)
 	if exists(missing) {
 		t.Error("--mount made its source")
 	}
@@ -339,9 +339,9 @@ func TestMounts(t *testing.T) {
 		{Type: "bind", Source: host, Dest: "", Flag: "-v"}, {Type: "bind", Source: "name", Dest: "/d", Flag: "-v"}, {Type: "bind", Source: "", Dest: "/d", Flag: "-v"},
 		{Type: "volume", Source: host, Dest: "/d", Flag: "--mount"}, {Type: "", Dest: "/d", Flag: "--mount"}, {Type: "tmpfs", Dest: "d", Flag: "--tmpfs"},
 	} {
-		noSpec(t, Run{Mounts: []Mount{bad}}, bad.Flag)
+		noSpec(t, Config{Mounts: []Mount{bad}}, bad.Flag)
 	}
-	shm := func(r Run) string {
+	shm := func(r Config) string {
 		for _, m := range spec(t, r).Mounts {
 			if m.Destination == "/dev/shm" {
 				return m.Type + " " + strings.Join(m.Options, ",")
@@ -349,17 +349,17 @@ func TestMounts(t *testing.T) {
 		}
 		return ""
 	}
-	if got := shm(Run{}); !strings.Contains(got, "size=67108864") {
+	if got := shm(Config{}); !strings.Contains(got, "size=67108864") {
 		t.Error(got)
 	}
-	if got := shm(Run{ShmSize: 4096}); !strings.Contains(got, "size=4096") {
+	if got := shm(Config{ShmSize: 4096}); !strings.Contains(got, "size=4096") {
 		t.Error(got)
 	}
-	if got := shm(Run{IPC: "host"}); !strings.HasPrefix(got, "bind ") {
+	if got := shm(Config{IPC: "host"}); !strings.HasPrefix(got, "bind ") {
 		t.Error(got)
 	}
 	for _, d := range []Device{{Host: "/no/such", Inside: "/dev/x", Access: "rwm", Flag: "/no/such"}, {Host: "/etc/passwd", Inside: "/dev/x", Access: "rwm", Flag: "/etc/passwd"}, {Host: "/dev/null", Inside: "/dev/x", Access: "r", Flag: "/dev/null:/dev/x:r"}} {
-		noSpec(t, Run{Devices: []Device{d}}, "--device "+d.Flag)
+		noSpec(t, Config{Devices: []Device{d}}, "--device "+d.Flag)
 	}
 }
 
@@ -368,7 +368,7 @@ func TestMounts(t *testing.T) {
 func TestPrepareChangesNothing(t *testing.T) {
 	e := &Engine{dir: filepath.Join(t.TempDir(), "kakuri"), host: rootFacts()}
 	missing := filepath.Join(t.TempDir(), "a")
-	p, err := e.Prepare(Run{Rootfs: t.TempDir(), Command: []string{"true"}, Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/a", Flag: "-v x"}}})
+	p, err := e.Prepare(Config{Rootfs: t.TempDir(), Command: []string{"true"}, Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/a", Flag: "-v x"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func TestPrepareChangesNothing(t *testing.T) {
 	if err := json.Unmarshal(data, &again); err != nil || again.Text() != p.Plan.Text() {
 		t.Errorf("%v: the plan does not come back from its record", err)
 	}
-	other, err := e.Prepare(Run{Rootfs: t.TempDir(), Command: []string{"true"}})
+	other, err := e.Prepare(Config{Rootfs: t.TempDir(), Command: []string{"true"}})
 	if err != nil || other.Container.ID == p.Container.ID {
 		t.Errorf("%v: two containers with one id", err)
 	}
@@ -395,7 +395,7 @@ func TestPrepareChangesNothing(t *testing.T) {
 // Each step says which flag, or which default, it is there for.
 func TestCauses(t *testing.T) {
 	nstest.Root(t)
-	p, err := prepare(t, Run{
+	p, err := prepare(t, Config{
 		ReadOnly: true, CapAdd: []string{"net_raw"}, Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}, Hostname: "h", Workdir: "/w",
 		Ulimits: []Ulimit{{"nofile", 1, 2}}, Mounts: []Mount{{Type: "tmpfs", Dest: "/t", Flag: "--tmpfs /t"}}, User: "5", Init: true, SecurityOpt: []string{"no-new-privileges"},
 	})
@@ -446,7 +446,7 @@ func TestHostDevices(t *testing.T) {
 // The default filter takes its architecture alone, and the families of sockets by
 // the bits that the kernel reads.
 func TestNarrow(t *testing.T) {
-	s := spec(t, Run{}).Linux.Seccomp
+	s := spec(t, Config{}).Linux.Seccomp
 	if len(s.Architectures) != 1 {
 		t.Errorf("architectures %q", s.Architectures)
 	}

@@ -525,7 +525,7 @@ func TestStarting(t *testing.T) {
 	if _, _, err := e.Plan("soon"); err == nil {
 		t.Error("it has a plan")
 	}
-	if _, err := e.Prepare(Run{Name: "soon", Image: "host", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "taken") {
+	if _, err := e.Prepare(Config{Name: "soon", Image: "host", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "taken") {
 		t.Errorf("%v", err)
 	}
 }
@@ -694,7 +694,7 @@ func leaver(args []string) int {
 	if err != nil {
 		return complain(err)
 	}
-	rec, err := e.record(Run{})
+	rec, err := e.record(Config{})
 	if err != nil {
 		return complain(err)
 	}

@@ -28,7 +28,7 @@ const daemons = `sleep 1000 & setsid sleep 1000 & (setsid sh -c "sleep 1000 & sl
 // base starts a container whose namespaces others join.
 func base(t testing.TB, root string) {
 	t.Helper()
-	stop, c := running(t, openAt(t, "/run/kakuri"), Run{Name: "base", Rootfs: root, Init: true, Command: []string{"sleep", "1000"}})
+	stop, c := running(t, openAt(t, "/run/kakuri"), Config{Name: "base", Rootfs: root, Init: true, Command: []string{"sleep", "1000"}})
 	t.Cleanup(stop)
 	nstest.Until(t, "its command", func() bool {
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.CommandPID()))
@@ -200,9 +200,9 @@ func TestReusedNamespaceIsAnothers(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	e := openAt(t, "/run/kakuri")
-	stop, one := running(t, e, Run{Name: "one", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
+	stop, one := running(t, e, Config{Name: "one", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
 	defer stop()
-	stop, two := running(t, e, Run{Name: "two", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
+	stop, two := running(t, e, Config{Name: "two", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
 	defer stop()
 	first, second := strconv.Itoa(one.PID), strconv.Itoa(two.PID)
 	if one.Mounts == "" || !one.has(first) || one.has(second) || one.has("self") {

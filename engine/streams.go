@@ -32,7 +32,7 @@ type streams struct {
 
 // openStreams makes pipes owned by the container's user, so that it can reopen
 // /dev/stdout.
-func openStreams(r Run, s Streams, uid, gid int) (*streams, error) {
+func openStreams(r Config, s Streams, uid, gid int) (*streams, error) {
 	x := &streams{caller: s, tty: r.TTY}
 	if r.TTY && r.Interactive && s.Terminal == nil && s.In == nil {
 		return nil, fmt.Errorf("-t with -i needs a terminal as input")

@@ -61,7 +61,7 @@ func TestStdin(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
-	run := func(r Run, in io.Reader) string {
+	run := func(r Config, in io.Reader) string {
 		t.Helper()
 		var out bytes.Buffer
 		res, err := e.Run(context.Background(), r, Streams{In: in, Out: &out}, false)
@@ -90,7 +90,7 @@ func TestStdin(t *testing.T) {
 	if got := run(r, bytes.NewReader(noise(1<<20))); len(got) < 1 {
 		t.Errorf("%q", got)
 	}
-	if got := run(Run{Rootfs: root, Interactive: true, Command: []string{"true"}}, bytes.NewReader(noise(1<<20))); got != "" {
+	if got := run(Config{Rootfs: root, Interactive: true, Command: []string{"true"}}, bytes.NewReader(noise(1<<20))); got != "" {
 		t.Errorf("%q", got)
 	}
 }
@@ -247,7 +247,7 @@ func TestTTYSize(t *testing.T) {
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
 	var out bytes.Buffer
-	r := Run{Rootfs: root, TTY: true, Rows: 41, Columns: 97, Command: []string{"stty", "size"}}
+	r := Config{Rootfs: root, TTY: true, Rows: 41, Columns: 97, Command: []string{"stty", "size"}}
 	if res, err := e.Run(context.Background(), r, Streams{Out: &out}, false); err != nil || res.Code != 0 || out.String() != "41 97\r\n" {
 		t.Errorf("%v: code %d: %q", err, res.Code, out.String())
 	}

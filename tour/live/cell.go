@@ -35,7 +35,7 @@ type cell struct {
 const patience = 30 * time.Second
 
 // start runs a shell in a container. ctx is the container's life.
-func start(ctx context.Context, e *engine.Engine, r engine.Run) (*cell, error) {
+func start(ctx context.Context, e *engine.Engine, r engine.Config) (*cell, error) {
 	r.Image, r.Command, r.Interactive, r.Network = "host", []string{"sh"}, true, "none"
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()

@@ -101,7 +101,7 @@ func TestShared(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	ctx := context.Background()
-	c, err := start(ctx, open(t), engine.Run{PID: "host", UserNS: "host", UTS: "host", IPC: "host"})
+	c, err := start(ctx, open(t), engine.Config{PID: "host", UserNS: "host", UTS: "host", IPC: "host"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestAsk(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	ctx := context.Background()
-	c, err := start(ctx, open(t), engine.Run{})
+	c, err := start(ctx, open(t), engine.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestAsk(t *testing.T) {
 func TestAskTimeout(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	c, err := start(context.Background(), open(t), engine.Run{})
+	c, err := start(context.Background(), open(t), engine.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

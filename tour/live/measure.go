@@ -37,7 +37,7 @@ innermost=; while read n; do innermost="$innermost $n"; done < /tmp/up`
 
 // theShell is the container that most experiments look at: a shell and a sleep.
 func (l *lab) theShell(id string) (*cell, error) {
-	return l.share(&l.shell, id, engine.Run{}, shellScript)
+	return l.share(&l.shell, id, engine.Config{}, shellScript)
 }
 
 // theNested is a container with a pid namespace inside it.
@@ -46,7 +46,7 @@ func (l *lab) theNested(id string) (*cell, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.share(&l.nested, id, engine.Run{
+	return l.share(&l.nested, id, engine.Config{
 		CapAdd: []string{"SYS_ADMIN"}, SecurityOpt: []string{"systempaths=unconfined"}, Mounts: []engine.Mount{self},
 	}, nestedScript)
 }
@@ -334,7 +334,7 @@ func (l *lab) users() (*tour.E8, error) {
 
 // files is E9.
 func (l *lab) files() (*tour.E9, error) {
-	c, err := l.start(engine.Run{Mounts: []engine.Mount{{
+	c, err := l.start(engine.Config{Mounts: []engine.Mount{{
 		Type: "tmpfs", Dest: tour.TourDir, Options: []string{"nosuid", "nodev", "noexec"}, Flag: "--tmpfs " + tour.TourDir,
 	}}})
 	if err != nil {
@@ -395,7 +395,7 @@ func (l *lab) ports() (*tour.E10, error) {
 	}
 	var cells []*cell
 	for _, name := range []string{"web-a", "web-b"} {
-		c, err := l.start(engine.Run{Hostname: name, Mounts: []engine.Mount{self}})
+		c, err := l.start(engine.Config{Hostname: name, Mounts: []engine.Mount{self}})
 		if err != nil {
 			return nil, err
 		}
@@ -428,7 +428,7 @@ func (l *lab) ports() (*tour.E10, error) {
 
 // others is E11.
 func (l *lab) others() (*tour.E11, error) {
-	c, err := l.start(engine.Run{Hostname: tour.IslandName, Boottime: tour.ClockOffset})
+	c, err := l.start(engine.Config{Hostname: tour.IslandName, Boottime: tour.ClockOffset})
 	if err != nil {
 		return nil, err
 	}
@@ -603,7 +603,7 @@ func (l *lab) plans() (*tour.E14, error) {
 	if r.Hand, err = plan.CompileUnshare(hand, host); err != nil {
 		return nil, err
 	}
-	res, err := l.Engine.Run(l.ctx, engine.Run{Image: "host", Command: []string{"true"}, Network: "none"}, engine.Streams{}, false)
+	res, err := l.Engine.Run(l.ctx, engine.Config{Image: "host", Command: []string{"true"}, Network: "none"}, engine.Streams{}, false)
 	r.Run, r.Code = res.Plan, res.Code
 	return r, err
 }

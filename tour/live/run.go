@@ -109,7 +109,7 @@ func reading[R any, P interface {
 }
 
 // start starts a container that ends with the run, at the latest.
-func (l *lab) start(r engine.Run) (*cell, error) {
+func (l *lab) start(r engine.Config) (*cell, error) {
 	c, err := start(l.ctx, l.Engine, r)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (l *lab) start(r engine.Run) (*cell, error) {
 }
 
 // share returns the container of s, prepared by a script, for the experiment id.
-func (l *lab) share(s *shared, id string, r engine.Run, script string) (*cell, error) {
+func (l *lab) share(s *shared, id string, r engine.Config, script string) (*cell, error) {
 	if s.cell != nil || s.err != nil {
 		return s.cell, s.err
 	}
