@@ -101,7 +101,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&r.PID, "pid", "", "pid namespace: host or container:NAME (default: its own)")
 	s.StringVar(&r.IPC, "ipc", "", "ipc namespace: host, none, private, shareable or container:NAME (default: private)")
 	s.StringVar(&r.UTS, "uts", "", "uts namespace: host (default: its own)")
-	s.StringVar(&r.UserNS, "userns", "", "user namespace: auto or host (default auto)")
+	s.StringVar(&r.UserNS, "userns", "", "user namespace: auto[:size=N], host, keep-id[:uid=U,gid=G,size=N] or container:NAME (default auto)")
 	s.StringVar(&r.Network, "network", "", "network: none (default), host or container:NAME; bridges come with a later version")
 	s.StringVar(&r.CgroupNS, "cgroupns", "", "cgroup namespace: private or host (default private)")
 	s.StringArrayVar(&f.timeOffsets, "time-offset", nil, "shift a clock inside: `boottime=DURATION` or monotonic=DURATION, as in 24h or -90s")
@@ -233,7 +233,6 @@ func (f *runFlags) modes() error {
 		{"--pid", r.PID, true, []string{"", "host", "private"}},
 		{"--ipc", r.IPC, true, []string{"", "host", "private", "shareable", "none"}},
 		{"--uts", r.UTS, true, []string{"", "host", "private"}},
-		{"--userns", r.UserNS, true, []string{"", "host", "auto", "private"}},
 		{"--cgroupns", r.CgroupNS, true, []string{"", "host", "private"}},
 	} {
 		ok := m.container && strings.HasPrefix(m.value, "container:")

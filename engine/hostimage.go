@@ -97,6 +97,9 @@ func (b *builder) hostImage() error {
 	}
 	b.opts.Root = root
 	root.Public = !all && b.host.Privileged()
+	if m := b.spec.Linux.UIDMappings; root.Public && len(m) > 0 && m[0].Size <= plan.Nobody {
+		return fmt.Errorf("--userns %s: the image host is shown as the id %d may read it, so it needs %d ids: take host:all, or a larger size", b.run.UserNS, plan.Nobody, plan.Nobody+1)
+	}
 	for _, dir := range freshDirs() {
 		b.empty(dir, "image host: empty, not the host's", true, !all)
 	}

@@ -58,7 +58,8 @@ func (b *builder) build() error {
 
 // own reports whether a mode asks for a namespace of the container's own.
 func own(mode string) bool {
-	return mode == "" || mode == "private" || mode == "none" || mode == "auto" || mode == "shareable"
+	kind, _, _ := strings.Cut(mode, ":")
+	return mode == "" || mode == "private" || mode == "none" || mode == "shareable" || kind == "auto" || kind == "keep-id"
 }
 
 func (b *builder) namespaces() error {
@@ -149,18 +150,31 @@ func (b *builder) hostRoot() bool {
 func (b *builder) idMaps() error {
 	_, joins := b.shared[b.userMode()]
 	b.opts.IDMapRoot = b.host.Privileged() && (b.hasUserNS() || joins)
-	if !b.hasUserNS() {
+	if own := b.userMode(); own == "host" || joins {
 		return nil
 	}
-	size := uint32(65536)
+	mode, err := parseUserNS(b.run.UserNS)
+	if err != nil {
+		return err
+	}
 	l := b.spec.Linux
 	if b.host.Privileged() {
-		base := slotBase(b.slot)
-		m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: base, Size: size}}
+		if mode.keep {
+			return fmt.Errorf("--userns %s: root's own id inside would be the machine's root: use --userns host for that, or auto", b.run.UserNS)
+		}
+		m, err := mode.slotMap(b.slot)
+		if err != nil {
+			return err
+		}
 		l.UIDMappings, l.GIDMappings = m, m
 	} else {
-		l.UIDMappings = rootlessMap(b.host.UID, b.host.NewUIDMap, b.host.SubUIDs)
-		l.GIDMappings = rootlessMap(b.host.GID, b.host.NewGIDMap, b.host.SubGIDs)
+		uid, gid := mode.inside(b.host.UID, b.host.GID)
+		if l.UIDMappings, err = mode.rootlessMap(b.host.UID, uid, b.host.NewUIDMap, b.host.SubUIDs); err != nil {
+			return err
+		}
+		if l.GIDMappings, err = mode.rootlessMap(b.host.GID, gid, b.host.NewGIDMap, b.host.SubGIDs); err != nil {
+			return err
+		}
 	}
 	why := "default: ids of its own"
 	if b.run.UserNS != "" {
@@ -169,19 +183,6 @@ func (b *builder) idMaps() error {
 	b.because("linux.uidMappings", "%s", why)
 	b.because("linux.gidMappings", "%s", why)
 	return nil
-}
-
-func rootlessMap(id uint32, helper string, ranges []plan.IDRange) []specs.LinuxIDMapping {
-	m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: id, Size: 1}}
-	if helper == "" {
-		return m
-	}
-	next := uint32(1)
-	for _, r := range ranges {
-		m = append(m, specs.LinuxIDMapping{ContainerID: next, HostID: r.Start, Size: r.Size})
-		next += r.Size
-	}
-	return m
 }
 
 func (b *builder) root() error {
@@ -239,8 +240,12 @@ func (b *builder) process() error {
 
 // user looks the user up in the container's own /etc/passwd and /etc/group.
 func (b *builder) user() error {
-	etc := etcOf(b.run)
-	u, home, err := resolveUser(etc, b.run.User)
+	etc, user := etcOf(b.run), b.run.User
+	if mode, _ := parseUserNS(b.run.UserNS); mode.keep && user == "" {
+		uid, gid := mode.inside(b.host.UID, b.host.GID)
+		user = fmt.Sprintf("%d:%d", uid, gid)
+	}
+	u, home, err := resolveUser(etc, user)
 	if err != nil {
 		return err
 	}
@@ -255,8 +260,11 @@ func (b *builder) user() error {
 	}
 	b.spec.Process.User = u
 	b.because("process.user", "default: root")
-	if b.run.User != "" {
+	switch {
+	case b.run.User != "":
 		b.because("process.user", "-u %s", b.run.User)
+	case user != "":
+		b.because("process.user", "--userns %s", b.run.UserNS)
 	}
 	if !slices.ContainsFunc(b.spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
 		b.spec.Process.Env = append(b.spec.Process.Env, "HOME="+home)

@@ -61,8 +61,9 @@ func (w *Whiteout) lower(a *Asm) {
 	a.call(abi.CallMknodat, fd(RegScratch), a.str(inLayer(w.Layer, w.Path)), num(abi.SIfchr), num(0))
 }
 
-// nobody is an id that owns nothing. Distributions give 65533 and 65534 away.
-const nobody = 65532
+// Nobody is an id that owns nothing, as which what everybody may read of the host is
+// shown. Distributions give 65533 and 65534 away.
+const Nobody = 65532
 
 // PublicLayer makes a read-only layer of what everybody may read of the lower one.
 // overlayfs looks at its layers with the rights of who mounted it: here those of
@@ -84,7 +85,7 @@ func (p *PublicLayer) String() string {
 	if p.Tree != RegNone {
 		from = words(p.Tree.String(), p.Path)
 	}
-	return fmt.Sprintf("mount overlay of hide%d and %s as uid %d in layer public%d", p.N, from, nobody, p.N)
+	return fmt.Sprintf("mount overlay of hide%d and %s as uid %d in layer public%d", p.N, from, Nobody, p.N)
 }
 
 func (p *PublicLayer) lower(a *Asm) {
@@ -95,8 +96,8 @@ func (p *PublicLayer) lower(a *Asm) {
 	a.call(abi.CallFchdir, fd(RegScratch))
 	// setfsuid(2) takes the capabilities over files out of the effective set, and
 	// gives them back. It tells no error, as when the id is not mapped: so try.
-	a.call(abi.CallSetfsgid, num(nobody))
-	a.call(abi.CallSetfsuid, num(nobody))
+	a.call(abi.CallSetfsgid, num(Nobody))
+	a.call(abi.CallSetfsuid, num(Nobody))
 	a.call(abi.CallOpenat, fd(RegScratch), a.str(name("closed")), num(abi.OCloexec|a.o.Directory), num(0)).accept(abi.EACCES)
 	refused := a.here() - 1
 	a.row(Row{Kind: RowFail, Call: abi.CallSetfsuid, Accept: [3]abi.Errno{abi.EPERM}})

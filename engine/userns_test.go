@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestUserNSModes(t *testing.T) {
+	id := func(n uint32) *uint32 { return &n }
+	for mode, want := range map[string]userNS{
+		"": {}, "auto": {}, "private": {},
+		"auto:size=1":                     {size: 1},
+		"keep-id":                         {keep: true},
+		"keep-id:uid=5,gid=6,size=100":    {keep: true, uid: id(5), gid: id(6), size: 100},
+		"keep-id:size=65536,uid=0":        {keep: true, uid: id(0), size: 65536},
+		"keep-id:uid=4294967294,gid=0004": {keep: true, uid: id(4294967294), gid: id(4)},
+	} {
+		got, err := parseUserNS(mode)
+		same := func(a, b *uint32) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
+		if err != nil || got.keep != want.keep || got.size != want.size || !same(got.uid, want.uid) || !same(got.gid, want.gid) {
+			t.Errorf("%q: %+v, %v, want %+v", mode, got, err, want)
+		}
+	}
+	for _, mode := range []string{
+		"none", "shareable", "nomap", "keep", "auto:", "auto:size", "auto:size=", "auto:size=0", "auto:size=-1", "auto:size=4294967296", "auto:size=+1",
+		"auto:uid=1", "keep-id:uid=4294967295", "keep-id:name=1", "keep-id:uid=1,,gid=1", "auto:size=1 ", "AUTO",
+	} {
+		if got, err := parseUserNS(mode); err == nil || !strings.HasPrefix(err.Error(), "--userns "+mode+": ") {
+			t.Errorf("%q: %+v, %v", mode, got, err)
+		}
+		noSpec(t, Config{UserNS: mode}, "--userns "+mode)
+	}
+	noSpec(t, Config{UserNS: "keep-id"}, "root's own id")
+	noSpec(t, Config{UserNS: "auto:size=65537"}, "a container's range has 65536 ids")
+	e := &Engine{dir: t.TempDir(), host: rootFacts()}
+	if _, err := e.Prepare(Config{Image: "host", UserNS: "auto:size=65532", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "needs 65533 ids") {
+		t.Errorf("the image host for 65532 ids: %v", err)
+	}
+	got := spec(t, Config{UserNS: "auto:size=100"}).Linux
+	if len(got.UIDMappings) != 1 || got.UIDMappings[0].Size != 100 || !slices.Equal(got.UIDMappings, got.GIDMappings) {
+		t.Errorf("auto:size=100: %+v, %+v", got.UIDMappings, got.GIDMappings)
+	}
+}
+
+func TestRootlessMaps(t *testing.T) {
+	type m = specs.LinuxIDMapping
+	line := func(inside, outside, size uint32) m { return m{ContainerID: inside, HostID: outside, Size: size} }
+	const caller = 1000
+	ranges := []plan.IDRange{{Start: 100000, Size: 10}, {Start: 200000, Size: 20}}
+	for _, c := range []struct {
+		what   string
+		size   uint32
+		inside uint32
+		helper string
+		ranges []plan.IDRange
+		want   []m
+		err    string
+	}{
+		{"as root", 0, 0, "h", ranges, []m{line(0, caller, 1), line(1, 100000, 10), line(11, 200000, 20)}, ""},
+		{"no helper", 0, 0, "", ranges, []m{line(0, caller, 1)}, ""},
+		{"no helper, keep", 0, caller, "", ranges, []m{line(caller, caller, 1)}, ""},
+		{"no helper, one id", 1, 0, "", nil, []m{line(0, caller, 1)}, ""},
+		{"no helper, more ids", 2, 0, "", nil, nil, "install uidmap"},
+		{"in a range", 0, 4, "h", ranges, []m{line(0, 100000, 4), line(4, caller, 1), line(5, 100004, 6), line(11, 200000, 20)}, ""},
+		{"between ranges", 0, 10, "h", ranges, []m{line(0, 100000, 10), line(10, caller, 1), line(11, 200000, 20)}, ""},
+		{"at the end", 0, 30, "h", ranges, []m{line(0, 100000, 10), line(10, 200000, 20), line(30, caller, 1)}, ""},
+		{"beyond", 0, 1000, "h", ranges, []m{line(0, 100000, 10), line(10, 200000, 20), line(1000, caller, 1)}, ""},
+		{"no ranges", 0, 1000, "h", nil, []m{line(1000, caller, 1)}, ""},
+		{"bounded", 12, 0, "h", ranges, []m{line(0, caller, 1), line(1, 100000, 10), line(11, 200000, 1)}, ""},
+		{"bounded in the first", 3, 1, "h", ranges, []m{line(0, 100000, 1), line(1, caller, 1), line(2, 100001, 1)}, ""},
+		{"all of them", 31, 30, "h", ranges, []m{line(0, 100000, 10), line(10, 200000, 20), line(30, caller, 1)}, ""},
+		{"one more", 32, 30, "h", ranges, nil, "the caller has 31 ids"},
+		{"no place", 5, 5, "h", ranges, nil, "leaves no place"},
+		{"one id", 1, 0, "h", ranges, []m{line(0, caller, 1)}, ""},
+	} {
+		got, err := userNS{size: c.size}.rootlessMap(caller, c.inside, c.helper, c.ranges)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v, %v, want an error with %q", c.what, got, err, c.err)
+			}
+		} else if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v, want %v", c.what, got, err, c.want)
+		}
+	}
+}
