@@ -27,6 +27,8 @@ type builder struct {
 	id     string
 	shared map[string]Container // containers whose namespaces are joined, by mode
 	toMake []Mount              // whose source is missing, and made when the container runs
+
+	cdiDirs []string // nil is CDI's own
 }
 
 func (b *builder) because(field, format string, args ...any) {
@@ -47,7 +49,7 @@ func (b *builder) build() error {
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}
 	for _, part := range []func() error{
-		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.security, b.limits,
+		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.cdi, b.security, b.limits,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -384,6 +386,9 @@ func (b *builder) devices() error {
 		}
 	}
 	for _, d := range b.run.Devices {
+		if d.named() {
+			continue
+		}
 		dev, err := deviceOf(d.Host)
 		if err != nil {
 			return fmt.Errorf("--device %s: %w", d.Flag, err)

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestGPUNames(t *testing.T) {
+	nvidia, amd := []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}, []string{"other.org/net=a", "amd.com/gpu=all"}
+	for _, c := range []struct {
+		arg   string
+		known []string
+		want  []string
+	}{
+		{"all", nvidia, []string{"nvidia.com/gpu=all"}},
+		{"all", amd, []string{"amd.com/gpu=all"}},
+		{"-1", nvidia, []string{"nvidia.com/gpu=all"}},
+		{"2", nvidia, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}},
+		{"driver=intel,count=1", nil, []string{"intel.com/gpu=0"}},
+		{"driver=nvidia,capabilities=gpu", nil, []string{"nvidia.com/gpu=all"}},
+		{`"device=0,GPU-3a23c669"`, nvidia, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=GPU-3a23c669"}},
+		{`driver=amd,"device=1"`, nvidia, []string{"amd.com/gpu=1"}},
+	} {
+		if got, err := gpuNames(c.arg, c.known); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("--gpus %s: %q, %v, want %q", c.arg, got, err, c.want)
+		}
+	}
+	for arg, text := range map[string]string{
+		"all": "nvidia-ctk", "driver=x": "no driver", "driver=nvidia,count=x": "want a number", "driver=nvidia,count=1,device=0": "take one", "speed=1": "none of",
+		"driver=nvidia,device=../x": "has a name", "driver=nvidia,count=9999999": "want a number", "driver=nvidia,device=": "has a name",
+	} {
+		if got, err := gpuNames(arg, nil); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("--gpus %s: %q, %v, want %q", arg, got, err, text)
+		}
+	}
+}
+
+func TestCDI(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("vendor.yaml", `
+cdiVersion: "0.6.0"
+kind: vendor.com/card
+devices:
+- name: one
+  containerEdits:
+    env: [CARD=one]
+    deviceNodes:
+    - path: /dev/null
+      hostPath: /dev/null
+    mounts:
+    - hostPath: /usr
+      containerPath: /opt/card
+      options: [ro, bind]
+    hooks:
+    - hookName: createContainer
+      path: /usr/bin/true
+`)
+	build := func(c Config) (*builder, error) {
+		c.Rootfs, c.Command = t.TempDir(), []string{"true"}
+		b := &builder{run: c, host: rootFacts(), id: newID(), shared: map[string]Container{}, cdiDirs: []string{dir}}
+		return b, b.build()
+	}
+	card := Device{Host: "vendor.com/card=one", Flag: "vendor.com/card=one"}
+	b, err := build(Config{Devices: []Device{card}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(b.spec.Process.Env, "CARD=one") {
+		t.Errorf("variables: %q", b.spec.Process.Env)
+	}
+	if n := len(b.spec.Linux.Devices); n != 1 || b.spec.Linux.Devices[0].Path != "/dev/null" || b.spec.Linux.Devices[0].Minor != 3 {
+		t.Errorf("devices: %+v", b.spec.Linux.Devices)
+	}
+	last := len(b.spec.Mounts) - 1
+	if m := b.spec.Mounts[last]; m.Destination != "/opt/card" || m.Source != "/usr" {
+		t.Errorf("the last mount: %+v", m)
+	}
+	if b.spec.Hooks == nil || len(b.spec.Hooks.CreateContainer) != 1 {
+		t.Errorf("hooks: %+v", b.spec.Hooks)
+	}
+	for _, field := range []string{"linux.devices[0]", "hooks"} {
+		if got := b.opts.Causes[field]; got != "--device vendor.com/card=one" {
+			t.Errorf("the cause of %s: %q", field, got)
+		}
+	}
+
+	// An ordinary user's container has the host's node.
+	b = &builder{run: Config{Rootfs: t.TempDir(), Command: []string{"true"}, Devices: []Device{card}}, host: rootFacts(), id: newID(), shared: map[string]Container{}, cdiDirs: []string{dir}}
+	b.host.UID, b.host.Caps = 1000, 0
+	if err := b.build(); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.spec.Linux.Devices) != 0 || !slices.ContainsFunc(b.spec.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/null" && m.Type == "bind" }) {
+		t.Errorf("an ordinary user's: %+v, %+v", b.spec.Linux.Devices, b.spec.Mounts)
+	}
+
+	write("broken.json", `{"cdiVersion": "0.6.0", "kind": "no kind"}`)
+	for _, name := range []string{"vendor.com/card=two", "vendor.com/other=one"} {
+		if _, err := build(Config{Devices: []Device{{Host: name, Flag: name}}}); err == nil || !strings.HasPrefix(err.Error(), "--device "+name+": there is no device") || !strings.Contains(err.Error(), "broken.json") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := build(Config{GPUs: []string{"all"}}); err == nil || !strings.Contains(err.Error(), "--gpus all: no vendor") {
+		t.Errorf("a machine without GPUs: %v", err)
+	}
+	write("gpu.json", `{"cdiVersion": "0.6.0", "kind": "amd.com/gpu", "devices": [{"name": "all", "containerEdits": {"env": ["GPU=all"]}}]}`)
+	if b, err := build(Config{GPUs: []string{"all"}}); err != nil || !slices.Contains(b.spec.Process.Env, "GPU=all") {
+		t.Errorf("--gpus all: %v", err)
+	}
+}
