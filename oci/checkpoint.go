@@ -295,7 +295,7 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 	if first == nil {
 		return ErrNotRunning
 	}
-	defer first.close()
+	defer first.Close()
 	if err := c.canBeDumped(); err != nil {
 		return err
 	}
@@ -366,20 +366,20 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 
 // noteCRIU has others know who works on the container.
 func (c *Container) noteCRIU(pid int) error {
-	p := openProcess(pid)
+	p := OpenProcess(pid)
 	if p == nil {
 		return fmt.Errorf("criu, process %d, went away", pid)
 	}
-	defer p.close()
-	c.state.CRIU = &witness{pid, p.begun}
+	defer p.Close()
+	c.state.CRIU = &Witness{pid, p.begun}
 	return c.save()
 }
 
 // canBeDumped refuses what would end in an image that nobody can restore.
 func (c *Container) canBeDumped() error {
 	if w := c.state.CRIU; w != nil {
-		if p := w.open(); p != nil {
-			p.close()
+		if p := w.Open(); p != nil {
+			p.Close()
 			return fmt.Errorf("criu, process %d, of a checkpoint that was killed is still at work on container %s", w.PID, c.ID)
 		}
 	}
@@ -503,7 +503,7 @@ const (
 
 // outsideStreams is what the container's streams are: pipes as they were at its creation, since the process
 // may have moved them. Files of the host, which are in none of the container's mounts, come after them.
-func (c *Container) outsideStreams(first *process, inside []mountPoint) []string {
+func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string {
 	list := make([]string, firstFile)
 	for i := range firstFile {
 		fd := strconv.Itoa(i)
@@ -540,7 +540,7 @@ func (c *Container) outsideStreams(first *process, inside []mountPoint) []string
 }
 
 // mountOf is the id of the mount that a descriptor's file is on, empty when it cannot be read.
-func (p *process) mountOf(fd string) string {
+func (p *Process) mountOf(fd string) string {
 	f, err := unix.Openat(p.dir, "fdinfo/"+fd, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
@@ -610,7 +610,7 @@ func outsideNamespaces(config *specs.Spec) (list []outsideNamespace) {
 type outsideNamespace struct{ name, key, path string }
 
 // externalNamespaces names those of the first process: the file that they were joined by may be gone.
-func (c *Container) externalNamespaces(first *process) (list []string, err error) {
+func (c *Container) externalNamespaces(first *Process) (list []string, err error) {
 	config, err := c.Spec()
 	if err != nil {
 		return nil, err
@@ -689,7 +689,7 @@ func below(mounts []mountPoint, source string) (list []string) {
 }
 
 // externalMounts are what CRIU is told of the container's mounts that it is not to dump.
-func (c *Container) externalMounts(first *process, inside []mountPoint) ([]criu.ExtMount, error) {
+func (c *Container) externalMounts(first *Process, inside []mountPoint) ([]criu.ExtMount, error) {
 	config, err := c.Spec()
 	if err != nil {
 		return nil, err

@@ -82,8 +82,8 @@ func (c *Container) start(ctx context.Context) error {
 // waitEnded gives a process that has said why it could not start the moment until it ends.
 func (c *Container) waitEnded() {
 	if p := c.process(); p != nil {
-		defer p.close()
-		p.wait(time.Second)
+		defer p.Close()
+		p.Wait(time.Second)
 	}
 }
 
@@ -121,7 +121,7 @@ func waitStarted(ctx context.Context, fd int) error {
 func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) error {
 	p := c.process()
 	if p != nil {
-		defer p.close()
+		defer p.Close()
 	}
 	if (all || sig == unix.SIGKILL) && !c.state.OwnPIDs {
 		if pids, err := c.Processes(); err == nil && len(pids) > 0 {
@@ -269,7 +269,7 @@ func (c *Container) end() error {
 	if p == nil {
 		return nil
 	}
-	defer p.close()
+	defer p.Close()
 	if c.frozen() {
 		// On version 1 the signal would wait for the thaw.
 		if err := c.withGroup("delete", func(g *group) error { return g.Kill(context.Background(), unix.SIGKILL) }); err != nil {
@@ -283,9 +283,9 @@ func (c *Container) end() error {
 }
 
 // gone waits until a process of a container that was sent SIGKILL has ended.
-func (p *process) gone(pid int, id string) error {
+func (p *Process) gone(pid int, id string) error {
 	const patience = 10 * time.Second
-	if !p.wait(patience) {
+	if !p.Wait(patience) {
 		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", pid, id, patience)
 	}
 	return nil
@@ -296,11 +296,11 @@ func (c *Container) endCRIU() error {
 	if c.state.CRIU == nil {
 		return nil
 	}
-	p := c.state.CRIU.open()
+	p := c.state.CRIU.Open()
 	if p == nil {
 		return nil
 	}
-	defer p.close()
+	defer p.Close()
 	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("signal KILL to criu, process %d: %w", c.state.CRIU.PID, err)
 	}

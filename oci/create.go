@@ -30,12 +30,31 @@ type ProcessOptions struct {
 // Create makes the container of a bundle up to the execve of its process, which then waits for
 // [Container.Start]. On an error nothing is left of it.
 func (r *Runtime) Create(ctx context.Context, id string, b *Bundle, o ProcessOptions) (c *Container, err error) {
-	c, proc, err := r.make(ctx, id, b, o, waiting)
+	c, proc, err := r.make(ctx, id, b, o, waiting, nil)
 	if err != nil {
 		return nil, err
 	}
 	closeMaster(proc)
 	return c, nil
+}
+
+// A Launch is what an engine adds to a bundle, and how it is connected to the process.
+type Launch struct {
+	// Plan is what of the container config.json has no words for: root, init, causes. Bundle, ID, Cgroup and
+	// how the process waits are filled in.
+	Plan    plan.Options
+	Stdio   [3]*os.File // the container's streams, nil for those of a terminal
+	Timings bool        // measure each step
+	// Cloned, when set, is called right after the clone: see launch.Options.
+	Cloned func(pid int)
+	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
+	Started func(w Witness) error
+}
+
+// Launch makes a container that is this process's child, and starts it: it waits for nobody, lives on when this process ends,
+// and its terminal is in the Process. Who calls waits for its end, and deletes it. On an error nothing of it is left.
+func (r *Runtime) Launch(ctx context.Context, id string, b *Bundle, l Launch) (*Container, *launch.Process, error) {
+	return r.make(ctx, id, b, ProcessOptions{Keyring: true}, 0, &l)
 }
 
 // How a container is made.
@@ -61,10 +80,12 @@ func closeMaster(p *launch.Process) {
 }
 
 // make creates a container.
-func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, how manner) (_ *Container, proc *launch.Process, err error) {
+func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, how manner, l *Launch) (_ *Container, proc *launch.Process, err error) {
 	wait := how&waiting != 0
-	if err := checkConsole(b.Spec.Process, o, how&foreground == 0); err != nil {
-		return nil, nil, err
+	if l == nil {
+		if err := checkConsole(b.Spec.Process, o, how&foreground == 0); err != nil {
+			return nil, nil, err
+		}
 	}
 	sockets, env := listening()
 	if err := checkKept(sockets, o.KeepFDs); err != nil {
@@ -84,7 +105,14 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	options := plan.Options{Bundle: b.Dir, ID: id, Foreground: how&foreground != 0, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
+	options := plan.Options{Foreground: how&foreground != 0, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
+	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
+	if l != nil {
+		options = l.Plan
+		options.Attended = true
+		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Cloned: l.Cloned}
+	}
+	options.Bundle, options.ID = b.Dir, id
 	if wait {
 		options.Wait = c.dir
 		for _, name := range []string{"start", "started"} {
@@ -130,13 +158,14 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 	}()
 	r.debugPlan(p)
-	proc, err = launch.Run(ctx, p, launch.Options{Hands: Hands{c: c, group: g}, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
+	run.Hands = Hands{c: c, group: g}
+	run.Start = func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
-		first := openProcess(pid)
+		first := OpenProcess(pid)
 		if first == nil {
 			return errors.New("the process went away")
 		}
-		defer first.close()
+		defer first.Close()
 		c.state.PID, c.state.Begun = pid, first.begun
 		if err := c.state.Covers.made(pid); err != nil {
 			return err
@@ -148,13 +177,27 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			}
 		}
 		r.debug("child process in init() has pid %d", pid)
-		return c.save()
-	}})
+		if err := c.save(); err != nil || l == nil || l.Started == nil {
+			return err
+		}
+		return l.Started(Witness{pid, first.begun})
+	}
+	proc, err = launch.Run(ctx, p, run)
 	if err != nil && g != nil && g.starved > 0 {
 		return nil, nil, fmt.Errorf("container init was OOM-killed (memory limit too low?): %w", err)
 	}
+	if err != nil && l != nil {
+		return nil, nil, err // with its step
+	}
 	if err != nil {
 		return nil, nil, execFailed(err)
+	}
+	if proc.PID != c.state.PID {
+		// It went on in a pid namespace that was joined, as another process.
+		if err := c.follow(proc.PID); err != nil {
+			abort(proc)
+			return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
+		}
 	}
 	r.debug("init: closing the pipe to signal completion")
 	if err := connect(proc, o); err != nil {
@@ -445,7 +488,7 @@ type RunOptions struct {
 // signals, takes it away and returns its exit code: its own, or 128 plus a signal.
 func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (int, error) {
 	if o.Detach {
-		c, proc, err := r.make(ctx, id, b, o.ProcessOptions, waiting)
+		c, proc, err := r.make(ctx, id, b, o.ProcessOptions, waiting, nil)
 		if err != nil {
 			return 0, err
 		}
@@ -462,7 +505,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 	if len(plan.Hooks(b.Spec, "startContainer"))+len(plan.Hooks(b.Spec, "poststart")) > 0 {
 		how |= waiting
 	}
-	c, proc, err := r.make(ctx, id, b, o.ProcessOptions, how)
+	c, proc, err := r.make(ctx, id, b, o.ProcessOptions, how, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -69,7 +69,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	if first == nil {
 		return 0, ErrNotRunning
 	}
-	defer first.close()
+	defer first.Close()
 	c.runtime.debugPlan(p)
 	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.

@@ -103,11 +103,11 @@ func (n *notices) forward(init, pid int) error {
 	if n == nil {
 		return nil
 	}
-	p := openProcess(init)
+	p := OpenProcess(init)
 	if p == nil {
 		return nil
 	}
-	defer p.close()
+	defer p.Close()
 	ready, err := n.await(p.pidfd)
 	if err != nil || ready == nil {
 		return err

@@ -338,11 +338,11 @@ func (x *restoring) begin() error {
 
 // adopt notes the process by which the container can be ended.
 func (x *restoring) adopt(pid int, restoring bool) error {
-	p := openProcess(pid)
+	p := OpenProcess(pid)
 	if p == nil {
 		return fmt.Errorf("process %d went away", pid)
 	}
-	defer p.close()
+	defer p.Close()
 	x.c.state.PID, x.c.state.Begun, x.c.state.Restoring = pid, p.begun, restoring
 	return x.c.save()
 }

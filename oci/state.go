@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -138,17 +137,11 @@ type record struct {
 	OwnPIDs    bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
 	Annotated  map[string]string `json:"annotations,omitempty"`
 	Stdio      []string          `json:"stdio,omitempty"`      // the pipes among the first three descriptors at its creation: "pipe:[INODE]"
-	CRIU       *witness          `json:"criu,omitempty"`       // the one that dumps or restores it at this moment
+	CRIU       *Witness          `json:"criu,omitempty"`       // the one that dumps or restores it at this moment
 	Foreground bool              `json:"foreground,omitempty"` // it ends with the command that made it
 	Restoring  bool              `json:"restoring,omitempty"`  // PID is CRIU's, or of a process that CRIU has not finished
 	NewTime    bool              `json:"newTime,omitempty"`    // CRIU made it a time namespace that config.json has not
 	Covers     *covered          `json:"covers,omitempty"`     // where the root is built in place
-}
-
-// A witness is a process that another command may find again: its pid and the time it began at.
-type witness struct {
-	PID   int    `json:"pid"`
-	Begun uint64 `json:"begun"`
 }
 
 // validID reports whether an id can be the name of a directory: letters, digits and "_+-.".
@@ -362,7 +355,7 @@ func (c *Container) Status() specs.ContainerState {
 	case p == nil:
 		return specs.StateStopped
 	}
-	defer p.close()
+	defer p.Close()
 	if c.state.Restoring {
 		return specs.StateCreating
 	}
@@ -413,99 +406,3 @@ func (c *Container) Rootfs() string { return c.state.Rootfs }
 
 // Owner is the uid of who created it.
 func (c *Container) Owner() uint32 { return c.state.Owner }
-
-// A process is a container's first process, surely that one: the descriptors of /proc/PID and
-// of the process are taken, and it is looked whether it is still the same.
-type process struct {
-	dir   int // /proc/PID
-	pidfd int
-	begun uint64
-}
-
-// process returns the container's first process when it runs, else nil.
-func (c *Container) process() *process {
-	return witness{c.state.PID, c.state.Begun}.open()
-}
-
-// open returns the process when it runs, else nil.
-func (w witness) open() *process {
-	if w.PID == 0 {
-		return nil
-	}
-	p := openProcess(w.PID)
-	if p != nil && p.begun != w.Begun {
-		p.close()
-		return nil
-	}
-	return p
-}
-
-// openProcess opens a process, nil when there is none or it has ended.
-func openProcess(pid int) *process {
-	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	p := &process{dir: dir, pidfd: -1}
-	if p.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
-		p.close()
-		return nil
-	}
-	// The directory is that of one process for good, and so is the pidfd. Had the first one ended in
-	// between, its directory were empty now.
-	var alive bool
-	if p.begun, alive = p.stat(); !alive {
-		p.close()
-		return nil
-	}
-	return p
-}
-
-// stat reads when the process began, and whether it is still one.
-func (p *process) stat() (begun uint64, alive bool) {
-	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, false
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 1024)
-	n, err := unix.Read(fd, buf)
-	if err != nil || n <= 0 {
-		return 0, false
-	}
-	// The name in parentheses may hold anything.
-	i := bytes.LastIndexByte(buf[:n], ')')
-	if i < 0 {
-		return 0, false
-	}
-	f := bytes.Fields(buf[i+1 : n])
-	if len(f) < 20 || f[0][0] == 'Z' || f[0][0] == 'X' {
-		return 0, false
-	}
-	begun, err = strconv.ParseUint(string(f[19]), 10, 64)
-	return begun, err == nil
-}
-
-func (p *process) close() {
-	for _, fd := range []int{p.dir, p.pidfd} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
-}
-
-// wait waits until the process has ended, or for the time given, and tells whether it has.
-func (p *process) wait(limit time.Duration) bool {
-	end := time.Now().Add(limit)
-	for {
-		left := time.Until(end)
-		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int(max(left, 0)/time.Millisecond))
-		if n > 0 {
-			return true
-		}
-		if err != unix.EINTR || left <= 0 {
-			return false
-		}
-	}
-}

@@ -41,6 +41,9 @@ type Options struct {
 	// Foreground ends the container when the process that launched it ends, and has
 	// it wait before execve until the runtime says start.
 	Foreground bool
+	// Attended has it wait before its execve until the runtime says start, and live on when
+	// that ends: its parent is one that another may take the place of.
+	Attended bool
 	// Wait, when set, is an absolute directory with two FIFOs: the process waits before
 	// its execve until it reads a byte from "start", and keeps "started" open until then. It
 	// goes on without the runtime.

@@ -126,7 +126,7 @@ func (c *compiler) credentials() error {
 	if c.o.Foreground {
 		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
 	}
-	if c.o.Foreground || c.o.Wait != "" || c.o.Joined {
+	if c.o.Foreground || c.o.Attended || c.o.Wait != "" || c.o.Joined {
 		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
 	}
 	if early && (p.Capabilities != nil || kept) {

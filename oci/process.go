@@ -1,0 +1,153 @@
+package oci
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Witness is a process that another command may find again: its pid and the time it began at.
+type Witness struct {
+	PID   int    `json:"pid"`
+	Begun uint64 `json:"begun"`
+}
+
+// A Process is a container's first process, surely that one: the descriptors of /proc/PID and
+// of the process are taken, and it is looked whether it is still the same.
+type Process struct {
+	pid   int
+	dir   int // /proc/PID
+	pidfd int
+	begun uint64
+}
+
+// Witness names the container's first process, running or not; its PID is 0 before there is one.
+func (c *Container) Witness() Witness { return Witness{c.state.PID, c.state.Begun} }
+
+// process returns the container's first process when it runs, else nil.
+func (c *Container) process() *Process { return c.Witness().Open() }
+
+// follow records that the container's first process went on as another one.
+func (c *Container) follow(pid int) error {
+	p := OpenProcess(pid)
+	if p == nil {
+		return nil // it has ended already, and who waits for it learns that
+	}
+	defer p.Close()
+	c.state.PID, c.state.Begun = pid, p.begun
+	return c.save()
+}
+
+// Alive reports whether the process runs.
+func (w Witness) Alive() bool {
+	p := w.Open()
+	if p == nil {
+		return false
+	}
+	p.Close()
+	return true
+}
+
+// Open returns the process when it runs, else nil. The caller closes it.
+func (w Witness) Open() *Process {
+	if w.PID == 0 {
+		return nil
+	}
+	p := OpenProcess(w.PID)
+	if p != nil && p.begun != w.Begun {
+		p.Close()
+		return nil
+	}
+	return p
+}
+
+// OpenProcess opens a process, nil when there is none or it has ended.
+func OpenProcess(pid int) *Process {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	p := &Process{pid: pid, dir: dir, pidfd: -1}
+	if p.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		p.Close()
+		return nil
+	}
+	// The directory is that of one process for good, and so is the pidfd. Had the first one ended in
+	// between, its directory were empty now.
+	var alive bool
+	if p.begun, alive = p.stat(); !alive {
+		p.Close()
+		return nil
+	}
+	return p
+}
+
+// stat reads when the process began, and whether it is still one.
+func (p *Process) stat() (begun uint64, alive bool) {
+	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 1024)
+	n, err := unix.Read(fd, buf)
+	if err != nil || n <= 0 {
+		return 0, false
+	}
+	// The name in parentheses may hold anything.
+	i := bytes.LastIndexByte(buf[:n], ')')
+	if i < 0 {
+		return 0, false
+	}
+	f := bytes.Fields(buf[i+1 : n])
+	if len(f) < 20 || f[0][0] == 'Z' || f[0][0] == 'X' {
+		return 0, false
+	}
+	begun, err = strconv.ParseUint(string(f[19]), 10, 64)
+	return begun, err == nil
+}
+
+// Witness names the process.
+func (p *Process) Witness() Witness { return Witness{p.pid, p.begun} }
+
+// FD is the pidfd, the Process's own.
+func (p *Process) FD() int { return p.pidfd }
+
+// Signal sends a signal to the process, never to another one of its number. One that has ended is os.ErrProcessDone.
+func (p *Process) Signal(sig syscall.Signal) error {
+	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err == unix.ESRCH {
+		return os.ErrProcessDone
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// Close closes the descriptors.
+func (p *Process) Close() {
+	for _, fd := range []int{p.dir, p.pidfd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// Wait waits until the process has ended, or for the time given, and tells whether it has.
+func (p *Process) Wait(limit time.Duration) bool {
+	end := time.Now().Add(limit)
+	for {
+		left := time.Until(end)
+		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(left, 0)/time.Millisecond))
+		if n > 0 {
+			return true
+		}
+		if err != unix.EINTR || left <= 0 {
+			return false
+		}
+	}
+}
