@@ -23,7 +23,7 @@ type room struct {
 }
 
 // below is all that the library stands on.
-var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson"}
+var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "storage"}
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
 // would be an arrow upward, or a question in the middle of doing.
@@ -41,6 +41,7 @@ var rooms = []room{
 	{"oci", []string{"abi", "plan", "launch", "host", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
+	{"storage", []string{"abi", "plan", "launch", "namespace", "archive"}, "it keeps layers and shows them, and knows of no image and no container"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
 	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},

@@ -1,0 +1,177 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// A Layer is a tar of the store.
+type Layer struct {
+	DiffID digest.Digest // sha256 of the tar
+	Size   int64         // of the tar, in bytes
+
+	path string
+}
+
+// Open opens the tar, byte for byte as it came.
+func (l Layer) Open() (*os.File, error) { return os.Open(l.path) }
+
+// A NoLayerError is a layer that the store does not have.
+type NoLayerError struct{ DiffID digest.Digest }
+
+// Error names it.
+func (e *NoLayerError) Error() string {
+	return fmt.Sprintf("layer %s is not in the store: pull or load its image again", e.DiffID)
+}
+
+// A DigestError is bytes that are not what they were said to be.
+type DigestError struct {
+	What      string // "layer"
+	Want, Got digest.Digest
+}
+
+// Error gives both digests.
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("%s has the digest %s, not %s as it should: it was damaged or exchanged on its way", e.What, e.Got, e.Want)
+}
+
+func (s *Store) layerPath(id digest.Digest) string { return s.path(layersDir, id.Encoded()+".tar") }
+
+// valid refuses what could be no file's name; only sha256 is kept.
+func valid(id digest.Digest) error {
+	if err := id.Validate(); err != nil {
+		return fmt.Errorf("diffID %q: %w", string(id), err)
+	}
+	if id.Algorithm() != digest.SHA256 {
+		return fmt.Errorf("diffID %q: layers are kept by their sha256", string(id))
+	}
+	return nil
+}
+
+func (s *Store) stat(id digest.Digest) (Layer, error) {
+	if err := valid(id); err != nil {
+		return Layer{}, err
+	}
+	l := Layer{DiffID: id, path: s.layerPath(id)}
+	st, err := os.Lstat(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Layer{}, &NoLayerError{id}
+	}
+	if err != nil {
+		return Layer{}, err
+	}
+	l.Size = st.Size()
+	return l, nil
+}
+
+// Layer finds a layer, a [*NoLayerError] where it is not there.
+func (s *Store) Layer(id digest.Digest) (Layer, error) {
+	unlock, err := s.lock(unix.LOCK_SH)
+	if err != nil {
+		return Layer{}, err
+	}
+	defer unlock()
+	l, err := s.stat(id)
+	if err != nil {
+		return Layer{}, err
+	}
+	return l, s.hold(id)
+}
+
+// Put stores a tar while it streams in. want is the diffID it has to have, a [*DigestError] otherwise; empty
+// is whatever it has. On error nothing is stored. A layer that is there already stays, and r is still
+// read to its end and verified.
+func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer, error) {
+	if want != "" {
+		if err := valid(want); err != nil {
+			return Layer{}, err
+		}
+	}
+	t, err := newTemp(s.path(layersDir))
+	if err != nil {
+		return Layer{}, fmt.Errorf("store a layer: %w", err)
+	}
+	defer t.discard()
+	h := newHasher()
+	n, err := io.Copy(io.MultiWriter(t, h), &contextReader{ctx, r})
+	id := h.sum()
+	if err != nil {
+		return Layer{}, fmt.Errorf("store a layer: %w", err)
+	}
+	if want != "" && id != want {
+		return Layer{}, &DigestError{"layer", want, id}
+	}
+	return s.place(t, Layer{DiffID: id, Size: n, path: s.layerPath(id)})
+}
+
+// place gives a layer's file its name, and notes it for holds.
+func (s *Store) place(t *temp, l Layer) (Layer, error) {
+	unlock, err := s.lock(unix.LOCK_SH)
+	if err != nil {
+		return Layer{}, err
+	}
+	defer unlock()
+	if err := t.place(l.path); err != nil {
+		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
+	}
+	return l, s.hold(l.DiffID)
+}
+
+// A hasher computes a sha256 beside the writing, on another processor.
+type hasher struct {
+	hash hash.Hash
+	in   chan []byte
+	free chan []byte
+	done chan struct{}
+}
+
+func newHasher() *hasher {
+	h := &hasher{sha256.New(), make(chan []byte, 4), make(chan []byte, 4), make(chan struct{})}
+	for range cap(h.free) {
+		h.free <- nil
+	}
+	go func() {
+		for b := range h.in {
+			h.hash.Write(b)
+			h.free <- b
+		}
+		close(h.done)
+	}()
+	return h
+}
+
+// Write implements [io.Writer].
+func (h *hasher) Write(p []byte) (int, error) {
+	h.in <- append((<-h.free)[:0], p...)
+	return len(p), nil
+}
+
+// sum ends it, and gives the digest.
+func (h *hasher) sum() digest.Digest {
+	close(h.in)
+	<-h.done
+	return digest.NewDigest(digest.SHA256, h.hash)
+}
+
+// A contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements [io.Reader].
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,173 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// only checks that a directory has these files and no others.
+func only(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, e := range list {
+		have = append(have, e.Name())
+	}
+	if len(have) != len(names) {
+		t.Fatalf("%s has %q, want %q", dir, have, names)
+	}
+	for i := range have {
+		if have[i] != names[i] {
+			t.Fatalf("%s has %q, want %q", dir, have, names)
+		}
+	}
+}
+
+func TestPut(t *testing.T) {
+	s := open(t)
+	text := bytes.Repeat([]byte("layer"), 300_000)
+	id := digest.FromBytes(text)
+	for _, want := range []digest.Digest{"", id, id} {
+		l, err := s.Put(t.Context(), iotest.HalfReader(bytes.NewReader(text)), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.DiffID != id || l.Size != int64(len(text)) {
+			t.Errorf("layer %v, want %s of %d bytes", l, id, len(text))
+		}
+		f, err := l.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(f)
+		f.Close()
+		if err != nil || !bytes.Equal(got, text) {
+			t.Errorf("the layer's %d bytes come back as %d: %v", len(text), len(got), err)
+		}
+	}
+	only(t, s.path(layersDir), id.Encoded()+".tar")
+	list, err := s.List()
+	if err != nil || len(list) != 1 || list[0].DiffID != id {
+		t.Errorf("list: %v, %v", list, err)
+	}
+}
+
+func TestPutRefuses(t *testing.T) {
+	s := open(t)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	lie := digest.FromString("another")
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		r    io.Reader
+		want digest.Digest
+		is   func(error) bool
+	}{
+		"another digest": {t.Context(), bytes.NewReader([]byte("x")), lie, func(err error) bool {
+			var d *DigestError
+			return errors.As(err, &d) && d.Want == lie && d.Got == digest.FromString("x")
+		}},
+		"reader fails": {t.Context(), iotest.ErrReader(io.ErrUnexpectedEOF), "", func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
+		"canceled":     {canceled, bytes.NewReader([]byte("x")), "", func(err error) bool { return errors.Is(err, context.Canceled) }},
+		"no digest":    {t.Context(), bytes.NewReader(nil), "sha256:../../etc", func(err error) bool { return err != nil }},
+		"other hash":   {t.Context(), bytes.NewReader(nil), digest.Digest("sha512:" + strings.Repeat("0", 128)), func(err error) bool { return err != nil }},
+	} {
+		if _, err := s.Put(test.ctx, test.r, test.want); !test.is(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	only(t, s.path(layersDir))
+	var missing *NoLayerError
+	if _, err := s.Layer(lie); !errors.As(err, &missing) {
+		t.Errorf("layer that is not there: %v", err)
+	}
+}
+
+// TestPutTogether: the same layer by many at once, each as a process would do it.
+func TestPutTogether(t *testing.T) {
+	dir := t.TempDir()
+	text := bytes.Repeat([]byte{1}, 1<<20)
+	var wg sync.WaitGroup
+	for range 8 {
+		s := openIn(t, dir)
+		wg.Go(func() {
+			if _, err := s.Put(t.Context(), bytes.NewReader(text), digest.FromBytes(text)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	only(t, filepath.Join(dir, "data", layersDir), digest.FromBytes(text).Encoded()+".tar")
+}
+
+// TestNamedTemp: on a file system without O_TMPFILE what nobody writes goes, and the rest stays.
+func TestNamedTemp(t *testing.T) {
+	s := open(t)
+	dir := s.path(layersDir)
+	dead, err := newNamedTemp(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close() // as a killed process leaves it
+	alive, err := newNamedTemp(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	openIn(t, filepath.Dir(s.o.Data))
+	only(t, dir, filepath.Base(alive.Name()))
+	if _, err := alive.WriteString("layer"); err != nil {
+		t.Fatal(err)
+	}
+	if err := alive.place(filepath.Join(dir, "x")); err != nil {
+		t.Fatal(err)
+	}
+	alive.discard()
+	only(t, dir, "x")
+}
+
+// TestHold: what a process uses is known to others until it closes the hold, or ends.
+func TestHold(t *testing.T) {
+	dir := t.TempDir()
+	ours, other := openIn(t, dir), openIn(t, dir)
+	h, err := ours.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ours.Put(t.Context(), bytes.NewReader([]byte("x")), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func() bool {
+		unlock, err := other.lock(unix.LOCK_EX)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		used, err := other.held()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return used[l.DiffID.Encoded()]
+	}
+	if !held() {
+		t.Error("the layer is not known to be used")
+	}
+	h.file.Close() // as the kernel does it
+	if held() {
+		t.Error("the hold outlives its process")
+	}
+}

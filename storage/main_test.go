@@ -1,0 +1,25 @@
+package storage
+
+import (
+	"os"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{})) }
+
+// open opens a store in a directory of the test.
+func open(t *testing.T) *Store {
+	t.Helper()
+	return openIn(t, t.TempDir())
+}
+
+func openIn(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(Options{Data: dir + "/data", Run: dir + "/run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

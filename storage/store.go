@@ -1,0 +1,278 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// Options say where a store is.
+type Options struct {
+	Data     string // absolute directory for what stays
+	Run      string // absolute directory for what a reboot ends: mounts
+	Rootless bool   // without the rights of root
+	Driver   string // "erofs" or "dirs"; empty is what this machine can, by trial
+}
+
+// A Store keeps layers and what containers write above them. Its methods may be called at the same
+// time, and other processes may have the same store open.
+type Store struct {
+	o Options
+
+	mu    sync.Mutex
+	holds map[*Hold]bool
+}
+
+// The directories of a store, below Options.Data.
+const (
+	layersDir = "layers" // HEX.tar, by diffID
+	holdsDir  = "holds"  // of processes that use layers which nothing names yet
+	lockFile  = "storage.lock"
+)
+
+// Open makes the directories of a store where they are missing, and takes away what killed processes have
+// left half made.
+func Open(o Options) (*Store, error) {
+	if !filepath.IsAbs(o.Data) || !filepath.IsAbs(o.Run) {
+		return nil, fmt.Errorf("storage: directories %q and %q have to be absolute", o.Data, o.Run)
+	}
+	for _, dir := range []string{layersDir, holdsDir} {
+		if err := os.MkdirAll(filepath.Join(o.Data, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("storage: %w", err)
+		}
+	}
+	s := &Store{o: o, holds: map[*Hold]bool{}}
+	for _, dir := range []string{layersDir, holdsDir} {
+		if err := sweepTemps(s.path(dir)); err != nil {
+			return nil, fmt.Errorf("storage: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.o.Data}, elem...)...)
+}
+
+// lock takes the store's lock: shared for what adds, exclusive for what takes away. It is held for short
+// acts only, and never while bytes come from elsewhere.
+func (s *Store) lock(how int) (unlock func(), err error) { return lockPath(s.path(lockFile), how) }
+
+// lockPath takes the lock of a file, which it makes.
+func lockPath(name string, how int) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, how); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+	}
+	return func() { f.Close() }, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// tempPrefix begins the names of files that are being written. Who writes one holds its lock.
+const tempPrefix = ".tmp-"
+
+// A temp is a file that has its place in the end, or leaves nothing.
+type temp struct {
+	*os.File
+	named bool // it has a name meanwhile, since the file system knows no O_TMPFILE
+}
+
+// newTemp begins a file that is to be in dir.
+func newTemp(dir string) (*temp, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return &temp{File: os.NewFile(uintptr(fd), filepath.Join(dir, tempPrefix))}, nil
+	}
+	if err != unix.EOPNOTSUPP && err != unix.EISDIR && err != unix.EINVAL {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return newNamedTemp(dir)
+}
+
+// newNamedTemp is for file systems without O_TMPFILE. A sweep that comes between the making and the lock may have
+// taken the file away: then there is another.
+func newNamedTemp(dir string) (*temp, error) {
+	for {
+		f, err := os.CreateTemp(dir, tempPrefix)
+		if err != nil {
+			return nil, err
+		}
+		var st unix.Stat_t
+		if err = flock(f, unix.LOCK_EX); err == nil {
+			err = unix.Fstat(int(f.Fd()), &st)
+		}
+		if err == nil && st.Nlink > 0 {
+			return &temp{File: f, named: true}, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// discard gives the file up; after place it only closes.
+func (t *temp) discard() {
+	if t.named {
+		os.Remove(t.Name())
+	}
+	t.Close()
+}
+
+// place gives the file its name, when its bytes are on the disk. A file that has the name already stays: it
+// is the same. The directory is not synced: what is lost with the name is made again.
+func (t *temp) place(name string) error {
+	if err := t.Sync(); err != nil {
+		return err
+	}
+	var err error
+	if t.named {
+		err = os.Link(t.Name(), name)
+	} else {
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", t.Fd()), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return &os.PathError{Op: "link", Path: name, Err: err}
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// sweepTemps takes away files that nobody writes any more.
+func sweepTemps(dir string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !strings.HasPrefix(e.Name(), tempPrefix) || e.IsDir() {
+			continue
+		}
+		name := filepath.Join(dir, e.Name())
+		if f, err := os.Open(name); err == nil {
+			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+				os.Remove(name)
+			}
+			f.Close()
+		}
+	}
+	return nil
+}
+
+// A Hold keeps layers from [Store.GC] that nothing names yet: all that the store gave or took since, until
+// Close. It ends with its process.
+type Hold struct {
+	s    *Store
+	file *temp
+}
+
+// Hold begins one.
+func (s *Store) Hold() (*Hold, error) {
+	f, err := newNamedTemp(s.path(holdsDir))
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	h := &Hold{s, f}
+	s.mu.Lock()
+	s.holds[h] = true
+	s.mu.Unlock()
+	return h, nil
+}
+
+// Close lets go of the layers.
+func (h *Hold) Close() {
+	h.s.mu.Lock()
+	delete(h.s.holds, h)
+	h.s.mu.Unlock()
+	h.file.discard()
+}
+
+// hold notes a layer for whoever has a hold. The store's lock is held meanwhile.
+func (s *Store) hold(id digest.Digest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for h := range s.holds {
+		if _, err := h.file.WriteString(id.Encoded() + "\n"); err != nil {
+			return fmt.Errorf("storage: note that layer %s is used: %w", short(id), err)
+		}
+	}
+	return nil
+}
+
+// held lists the layers that processes have a hold on, by hex digits, under the store's exclusive lock.
+func (s *Store) held() (map[string]bool, error) {
+	used := map[string]bool{}
+	if err := sweepTemps(s.path(holdsDir)); err != nil {
+		return nil, err
+	}
+	list, err := os.ReadDir(s.path(holdsDir))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list {
+		data, err := os.ReadFile(s.path(holdsDir, e.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for line := range strings.Lines(string(data)) {
+			used[strings.TrimSpace(line)] = true
+		}
+	}
+	return used, nil
+}
+
+// short is a digest as messages show it.
+func short(id digest.Digest) string {
+	hex := id.Encoded()
+	return hex[:min(12, len(hex))]
+}
+
+// List gives the layers that are there, by diffID.
+func (s *Store) List() ([]Layer, error) {
+	list, err := os.ReadDir(s.path(layersDir))
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	var layers []Layer
+	for _, e := range list {
+		hex, ok := strings.CutSuffix(e.Name(), ".tar")
+		id := digest.NewDigestFromEncoded(digest.SHA256, hex)
+		if !ok || id.Validate() != nil {
+			continue
+		}
+		l, err := s.stat(id)
+		if err != nil {
+			continue // taken away meanwhile
+		}
+		layers = append(layers, l)
+	}
+	slices.SortFunc(layers, func(a, b Layer) int { return strings.Compare(string(a.DiffID), string(b.DiffID)) })
+	return layers, nil
+}
