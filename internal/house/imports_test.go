@@ -24,6 +24,7 @@ type room struct {
 
 // below is all that the library stands on.
 var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "storage"}
+var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "monitor/log", "monitor/logread"}
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
 // would be an arrow upward, or a question in the middle of doing.
@@ -42,6 +43,8 @@ var rooms = []room{
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
 	{"storage", []string{"abi", "plan", "launch", "namespace", "archive"}, "it keeps layers and shows them, and knows of no image and no container"},
+	{"monitor/log", nil, "it is in every container's monitor, and stands on system calls alone"},
+	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
 	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},
