@@ -1,0 +1,218 @@
+package format
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"text/template"
+	"unicode"
+
+	"github.com/kakuri/kakuri/ui"
+)
+
+// A Spec is how the rows of one command are printed.
+type Spec struct {
+	Table string            // template of a table's lines, with tabs between the cells
+	Quiet string            // template for -q; empty is {{.ID}}
+	Raw   string            // template of --format raw; empty if there is none
+	Heads map[string]string // headings by field
+}
+
+// Options are what a caller asked for.
+type Options struct {
+	Format   string // empty and "table": the table; "json"; "raw"; "table TEMPLATE"; a template
+	Quiet    bool   // in place of the table, and of raw
+	Terminal bool   // the text is read on a terminal: nothing in it may act on that
+}
+
+// Rows prints rows, which are structs. In tables and on terminals their control
+// characters are escaped. Its errors are those of the template, and of w.
+func Rows[R any](w io.Writer, s Spec, o Options, rows []R) error {
+	text, table := s.template(o)
+	t, err := parse(text)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	for _, r := range rows {
+		var row any = r
+		if table || o.Terminal {
+			row = cleanRow(r)
+		}
+		if err := t.Execute(&out, row); err != nil {
+			return fmt.Errorf("template parsing error: %w", err)
+		}
+		out.WriteByte('\n')
+	}
+	if !table {
+		_, err = out.WriteTo(w)
+		return err
+	}
+	var head bytes.Buffer
+	if err := t.Funcs(headFuncs()).Execute(&head, heads(s.Heads)); err != nil {
+		return fmt.Errorf("template parsing error: %w", err)
+	}
+	_, err = io.WriteString(w, columns(head.String()+"\n"+out.String()))
+	return err
+}
+
+// template is the text that one row is printed by, and whether it is a table's.
+func (s Spec) template(o Options) (text string, table bool) {
+	quiet := s.Quiet
+	if quiet == "" {
+		quiet = "{{.ID}}"
+	}
+	switch f := o.Format; {
+	case (f == "" || f == "table") && o.Quiet:
+		return quiet, false
+	case f == "" || f == "table":
+		return s.Table, true
+	case f == "json":
+		return "{{json .}}", false
+	case f == "raw" && s.Raw != "" && o.Quiet:
+		return quiet, false
+	case f == "raw" && s.Raw != "":
+		return s.Raw, false
+	default:
+		rest, table := strings.CutPrefix(f, "table")
+		return unescape(rest), table
+	}
+}
+
+// unescape makes tabs and newlines of what a shell's user writes for them.
+func unescape(s string) string {
+	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(s, " "))
+}
+
+func parse(text string) (*template.Template, error) {
+	t, err := template.New("").Funcs(funcs()).Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("template parsing error: %w", err)
+	}
+	return t, nil
+}
+
+// Uses reports whether a template of rows names a field. It may say so of one that does
+// not: what it is for is to find what need not be gathered.
+func Uses(format, field string) bool {
+	return format == "json" || strings.Contains(format, "."+field) || strings.Contains(format, "json .")
+}
+
+// funcs are the functions of Docker's templates beside those that Go's have.
+func funcs() template.FuncMap {
+	return template.FuncMap{
+		"json":     jsonText,
+		"split":    strings.Split,
+		"join":     strings.Join,
+		"title":    title,
+		"lower":    strings.ToLower,
+		"upper":    strings.ToUpper,
+		"pad":      pad,
+		"truncate": truncate,
+	}
+}
+
+// headFuncs make a heading of the template's values: a truncated heading is whole.
+func headFuncs() template.FuncMap {
+	same := func(s string) string { return s }
+	return template.FuncMap{
+		"json": same, "title": same, "lower": same, "upper": same,
+		"join":     func(s, _ string) string { return s },
+		"split":    func(s, _ string) string { return s },
+		"truncate": func(s string, _ int) string { return s },
+	}
+}
+
+// heads are the headings, as a template's value.
+type heads map[string]string
+
+// Label is the heading of a column that shows one label: its last part.
+func (heads) Label(name string) string {
+	return strings.NewReplacer("-", " ", "_", " ").Replace(name[strings.LastIndexByte(name, '.')+1:])
+}
+
+func jsonText(v any) (string, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+// title makes the first letter of each word a capital.
+func title(s string) string {
+	inside := false
+	return strings.Map(func(r rune) rune {
+		was := inside
+		inside = unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' || r == '\''
+		if was {
+			return r
+		}
+		return unicode.ToTitle(r)
+	}, s)
+}
+
+// pad puts spaces around what is not empty.
+func pad(s string, before, after int) string {
+	if s == "" {
+		return s
+	}
+	return strings.Repeat(" ", max(before, 0)) + s + strings.Repeat(" ", max(after, 0))
+}
+
+// truncate cuts after n bytes, and not within a letter.
+func truncate(s string, n int) string {
+	if n < 0 || len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}
+
+// cleanRow is r without control characters in its strings.
+func cleanRow(r any) any {
+	from := reflect.Indirect(reflect.ValueOf(r))
+	if from.Kind() != reflect.Struct {
+		return r
+	}
+	to := reflect.New(from.Type()).Elem()
+	to.Set(from)
+	for i := range to.NumField() {
+		if f := to.Field(i); f.Kind() == reflect.String && f.CanSet() {
+			f.SetString(ui.Escape(f.String()))
+		}
+	}
+	return to.Interface()
+}
+
+// columns sets cells below each other: lines end in newlines, cells but the last of a
+// line in tabs. A column has ten places at least, and three between it and the next, as
+// Docker's tables have.
+func columns(text string) string {
+	const least, between = 10, 3
+	var widths []int
+	var lines [][]string
+	for line := range strings.Lines(text) {
+		cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		lines = append(lines, cells)
+		for i, c := range cells[:len(cells)-1] {
+			if i == len(widths) {
+				widths = append(widths, least)
+			}
+			widths[i] = max(widths[i], ui.Width(c)+between)
+		}
+	}
+	var b strings.Builder
+	for _, cells := range lines {
+		for i, c := range cells {
+			b.WriteString(c)
+			if i < len(cells)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-ui.Width(c)))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
