@@ -23,8 +23,25 @@ type room struct {
 }
 
 // below is all that the library stands on.
-var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "storage"}
-var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "monitor/log", "monitor/logread"}
+var below = []string{
+	"abi",
+	"seccomp",
+	"cgroup/limits",
+	"cgroup",
+	"plan",
+	"namespace",
+	"launch",
+	"host",
+	"verify",
+	"oci",
+	"oci/specjson",
+	"storage",
+	"monitor/log",
+	"monitor/logread",
+	"monitor",
+	"image",
+	"archive",
+}
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
 // would be an arrow upward, or a question in the middle of doing.
