@@ -298,25 +298,7 @@ func (c *Container) save() error {
 
 // write replaces a file of the state directory as a whole: a reader finds the old or the new one.
 func (c *Container) write(name string, data []byte) error {
-	fd, err := unix.Openat(c.fd, name+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: c.dir + "/" + name + ".new", Err: err}
-	}
-	for len(data) > 0 && err == nil {
-		var n int
-		if n, err = unix.Write(fd, data); err == unix.EINTR {
-			err = nil
-			continue
-		}
-		data = data[max(n, 0):]
-	}
-	if e := unix.Close(fd); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = unix.Renameat(c.fd, name+".new", c.fd, name)
-	}
-	if err != nil {
+	if err := host.ReplaceAt(c.fd, name, data, false); err != nil {
 		return &os.PathError{Op: "write", Path: c.dir + "/" + name, Err: err}
 	}
 	return nil

@@ -1,0 +1,27 @@
+package engine
+
+import "fmt"
+
+// Errors that callers tell apart. Their texts are Docker's, which scripts look for.
+type (
+	// ErrNoSuchContainer is a reference to a container that there is not.
+	ErrNoSuchContainer struct{ Ref string }
+	// ErrAmbiguous is the beginning of several ids.
+	ErrAmbiguous struct{ Ref string }
+	// ErrNotRunning is a container that does not run, where it has to.
+	ErrNotRunning struct{ ID string }
+	// ErrConflict is a container in a state in which that cannot be done, or a name that is taken.
+	ErrConflict struct{ Text string }
+)
+
+func (e ErrNoSuchContainer) Error() string { return "No such container: " + e.Ref }
+
+func (e ErrAmbiguous) Error() string {
+	return fmt.Sprintf("multiple IDs found with provided prefix: %s: give more of it", e.Ref)
+}
+
+func (e ErrNotRunning) Error() string {
+	return fmt.Sprintf("container %s is not running", shortID(e.ID))
+}
+
+func (e ErrConflict) Error() string { return e.Text }

@@ -1,0 +1,64 @@
+package host
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Replace replaces the file name in dir as a whole: a reader finds the old or the new one, and a process that is killed leaves
+// one of these, and perhaps a name.new. With sync the new one, and its name, are on the disk when Replace returns. One writer at a time.
+func Replace(dir, name string, data []byte, sync bool) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	if err := ReplaceAt(fd, name, data, sync); err != nil {
+		return &os.PathError{Op: "write", Path: dir + "/" + name, Err: err}
+	}
+	return nil
+}
+
+// ReplaceAt is [Replace] in the directory that fd is. Its errors are those of the calls.
+func ReplaceAt(dir int, name string, data []byte, sync bool) error {
+	fd, err := unix.Openat(dir, name+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 && err == nil {
+		var n int
+		if n, err = unix.Write(fd, data); err == unix.EINTR {
+			err = nil
+			continue
+		}
+		data = data[max(n, 0):]
+	}
+	if err == nil && sync {
+		err = unix.Fsync(fd)
+	}
+	if e := unix.Close(fd); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = unix.Renameat(dir, name+".new", dir, name)
+	}
+	if err != nil {
+		unix.Unlinkat(dir, name+".new", 0)
+		return err
+	}
+	if sync {
+		return syncDir(dir)
+	}
+	return nil
+}
+
+// syncDir writes the names of a directory down, which fd need not be open for reading.
+func syncDir(fd int) error {
+	dir, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return unix.Fsync(dir)
+}

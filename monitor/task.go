@@ -1,0 +1,179 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A Task is what a monitor has to know of its container beside config.json: task.json in the container's directory,
+// written by the engine at each start.
+type Task struct {
+	ID, Name string
+	Options  plan.Options // what config.json has no words for
+	Joins    []Join       `json:",omitempty"`
+
+	TTY       bool `json:",omitempty"`
+	Stdin     bool `json:",omitempty"` // stdin stays open
+	StdinOnce bool `json:",omitempty"` // until the first client that was attached to it goes
+
+	StopSignal int      `json:",omitempty"` // 0 is SIGTERM
+	AutoRemove bool     `json:",omitempty"`
+	Remove     []string `json:",omitempty"` // files and directories that go with the container, in this order, before its own
+	Restart    Restart
+	Log        Log
+	Health     *HealthCheck `json:",omitempty"`
+	Events     string       `json:",omitempty"` // the file that events are appended to
+	// Event are the attributes that events of the container carry: image, name, labels.
+	Event map[string]string `json:",omitempty"`
+}
+
+// A Join is a namespace of config.json that is another container's: its path is looked up at each start.
+type Join struct {
+	Index     int    // in linux.namespaces
+	Container string // its id
+	Command   bool   // of the process that runs its command, which an ordinary user may look into, and not of its init
+}
+
+// A Restart is a restart policy.
+type Restart struct {
+	Policy  string `json:",omitempty"` // no or empty, always, unless-stopped, on-failure
+	Retries int    `json:",omitempty"` // of on-failure; 0 is without end
+}
+
+// A Log says where the output is kept.
+type Log struct {
+	Driver  string            `json:",omitempty"` // json-file or empty, local, journald, syslog, none
+	Options map[string]string `json:",omitempty"`
+}
+
+// A HealthCheck is Docker's HEALTHCHECK, image and flags put together; no field is left open.
+type HealthCheck struct {
+	Test                                          []string // "CMD" with its arguments, or "CMD-SHELL" and a line
+	Interval, Timeout, StartPeriod, StartInterval time.Duration
+	Retries                                       int
+}
+
+// What a container is doing.
+const (
+	Creating   = "creating" // by a command that holds its lock; it is nothing when that is gone
+	Created    = "created"
+	Running    = "running"
+	Restarting = "restarting" // it waits for its next start
+	Exited     = "exited"
+	Removing   = "removing"
+	Dead       = "dead" // it could not be removed
+)
+
+// A State is what changes in the life of a container: state.json in its directory. The monitor writes it while it lives,
+// else who holds the container's lock.
+type State struct {
+	Status   string
+	PID      int       `json:",omitempty"` // of its first process; 0 while it has none
+	Begun    uint64    `json:",omitempty"` // when that began: see oci.Witness
+	Boot     string    `json:",omitempty"` // of the machine's boot that the process is of
+	Started  time.Time `json:",omitzero"`
+	Finished time.Time `json:",omitzero"`
+	ExitCode int       `json:",omitempty"` // 128 and more for a signal, 255 where it is not known
+	Error    string    `json:",omitempty"` // why it did not start, or why its end is not known
+	Step     string    `json:",omitempty"` // the step of the plan that failed, when it did not start
+
+	OOMKilled bool `json:",omitempty"`
+	Restarts  int  `json:",omitempty"` // by the policy, since the last start by a person
+	Stopped   bool `json:",omitempty"` // by a person: it is not started again by its policy
+
+	Holder oci.Witness `json:",omitzero"` // the process that keeps its terminal, or its stdin
+	Health *Health     `json:",omitempty"`
+	Death  *Death      `json:",omitempty"`
+}
+
+// Witness names the container's first process.
+func (s *State) Witness() oci.Witness { return oci.Witness{PID: s.PID, Begun: s.Begun} }
+
+// A Death is how a container ended, as far as is known: its death certificate.
+type Death struct {
+	Cause  string            // exit, signal, oom, setup, unknown
+	Signal int               `json:",omitempty"` // that ended it
+	By     string            `json:",omitempty"` // who sent that
+	Memory map[string]uint64 `json:",omitempty"` // the cgroup's figures, where it was killed for want of memory
+	Log    []string          `json:",omitempty"` // its last lines
+}
+
+// A Health is what the last health checks said.
+type Health struct {
+	Status  string // starting, healthy, unhealthy
+	Failing int    // in a row
+	Log     []HealthResult
+}
+
+// A HealthResult is one check's.
+type HealthResult struct {
+	Start, End time.Time
+	ExitCode   int
+	Output     string
+}
+
+// An Exit is how a container's process ended.
+type Exit struct {
+	Code      int // 128 and more for a signal
+	Signal    int
+	OOMKilled bool
+	Error     string // why its end is not known, or why it did not start
+}
+
+// ReadState reads the state of the container in a directory. One that is not whole, as after a power failure, is that of a container
+// that ended in an unknown way.
+func ReadState(dir string) (State, error) {
+	var s State
+	err := readJSON(dir+"/state.json", &s)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return State{Status: Exited, ExitCode: 255, Error: "its state was lost"}, nil
+	}
+	return s, err
+}
+
+// WriteState replaces the state of the container in a directory.
+func WriteState(dir string, s State) error { return WriteJSON(dir, "state.json", &s, false) }
+
+// ReadTask reads the task of the container in a directory.
+func ReadTask(dir string) (Task, error) {
+	var t Task
+	return t, readJSON(dir+"/task.json", &t)
+}
+
+func readJSON(name string, v any) error {
+	data, err := host.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// WriteJSON replaces the file name in dir as a whole, by v; with sync it is on the disk when WriteJSON returns.
+func WriteJSON(dir, name string, v any, sync bool) error {
+	var data bytes.Buffer
+	if err := json.NewEncoder(&data).Encode(v); err != nil {
+		return err
+	}
+	return host.Replace(dir, name, data.Bytes(), sync)
+}
+
+// BootID names this boot of the machine: random(4).
+func BootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // as of all others on a machine that has none
+	}
+	return string(bytes.TrimSpace(data))
+}
