@@ -42,6 +42,7 @@ var below = []string{
 	"image",
 	"archive",
 }
+var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "archive"}
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
 // would be an arrow upward, or a question in the middle of doing.
@@ -62,6 +63,7 @@ var rooms = []room{
 	{"storage", []string{"abi", "plan", "launch", "namespace", "archive"}, "it keeps layers and shows them, and knows of no image and no container"},
 	{"monitor/log", nil, "it is in every container's monitor, and stands on system calls alone"},
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
+	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "plan", "launch", "host", "oci", "cgroup"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
