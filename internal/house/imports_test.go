@@ -42,7 +42,6 @@ var below = []string{
 	"image",
 	"archive",
 }
-var below = []string{"abi", "seccomp", "cgroup/limits", "cgroup", "plan", "namespace", "launch", "host", "verify", "oci", "oci/specjson", "archive"}
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
 // would be an arrow upward, or a question in the middle of doing.
