@@ -446,7 +446,12 @@ func connect(p *launch.Process, o ProcessOptions) error {
 // writePIDFile makes the file in one step: who waits for it finds the whole number.
 func writePIDFile(name string, pid int) error {
 	temp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_TRUNC|unix.O_CLOEXEC, 0o666)
+	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | unix.O_CLOEXEC
+	f, err := os.OpenFile(temp, flags, 0o666)
+	if errors.Is(err, os.ErrExist) { // of a command that was killed
+		os.Remove(temp)
+		f, err = os.OpenFile(temp, flags, 0o666)
+	}
 	if err != nil {
 		return fmt.Errorf("pid file: %w", err)
 	}
