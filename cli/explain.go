@@ -34,6 +34,7 @@ The plan of an OCI bundle is printed by "kakuri-runtime explain DIR".`,
 	run := newRun(io)
 	run.ResetFlags()
 	f.register(run.Flags())
+	f.registerRun(run.Flags())
 	run.Args = nil
 	run.Short = "Print the plan of a container"
 	run.Long = `Print the plan that "kakuri run" with the same flags would execute, and run nothing:

@@ -174,21 +174,17 @@ func laterFlag(err error) error {
 	if long, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
 		name, _, _ = strings.Cut(long, "=")
 	} else if short, ok := strings.CutPrefix(text, "unknown shorthand flag: '"); ok && len(short) > 0 {
-		name = map[string]string{"a": "attach", "c": "cpu-shares", "d": "detach", "l": "label", "m": "memory", "p": "publish", "P": "publish-all", "q": "quiet"}[short[:1]]
+		name = map[string]string{"p": "publish", "P": "publish-all"}[short[:1]]
 	}
-	later := strings.Fields("add-host annotation attach blkio-weight blkio-weight-device cgroup-parent cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period " +
-		"cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device-cgroup-rule device-read-bps device-read-iops " +
-		"device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname expose gpus health-cmd health-interval health-retries health-start-interval " +
-		"health-start-period health-timeout ip ip6 isolation kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation " +
-		"memory-swap memory-swappiness network-alias no-healthcheck oom-kill-disable oom-score-adj pids-limit platform publish publish-all pull quiet restart " +
-		"runtime sig-proxy stop-timeout storage-opt use-api-socket uts volume-driver volumes-from")
-	if !slices.Contains(later, name) {
-		return err
+	networks := strings.Fields("add-host dns dns-opt dns-option dns-search expose ip ip6 link link-local-ip mac-address net-alias network-alias publish publish-all use-api-socket")
+	windows := strings.Fields("cpu-count cpu-percent io-maxbandwidth io-maxiops isolation")
+	switch {
+	case slices.Contains(networks, name):
+		return fmt.Errorf("--%s is not in this version", name)
+	case slices.Contains(windows, name):
+		return fmt.Errorf("--%s is for Windows", name)
 	}
-	if name == "detach" {
-		return errors.New("--detach is not in this version: end the line with & in its place")
-	}
-	return fmt.Errorf("--%s is not in this version", name)
+	return err
 }
 
 // wantArgs refuses fewer than n arguments as a usage error.

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"encoding/csv"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,17 +44,23 @@ func (f *runFlags) fileSystems() error {
 	return nil
 }
 
-// parseVolume parses SOURCE:DEST[:OPTION,...].
+// parseVolume parses [SOURCE:]DEST[:OPTION,...]. A source that is no path is a volume's
+// name; without one it is a volume that nobody names.
 func parseVolume(s string) (engine.Mount, error) {
 	part := strings.Split(s, ":")
+	if len(part) > 3 || slices.Contains(part[:min(2, len(part))], "") {
+		return engine.Mount{}, fmt.Errorf("want DEST, SOURCE:DEST or SOURCE:DEST:OPTIONS")
+	}
 	if len(part) == 1 {
-		return engine.Mount{}, fmt.Errorf("anonymous volumes come with a later version: name a source, as in /srv/data:/data")
+		return engine.Mount{Type: "volume", Dest: s}, nil
 	}
-	if len(part) > 3 || part[0] == "" || part[1] == "" {
-		return engine.Mount{}, fmt.Errorf("want SOURCE:DEST or SOURCE:DEST:OPTIONS")
+	m := engine.Mount{Type: "volume", Source: part[0], Dest: part[1]}
+	if strings.ContainsRune("/.~", rune(s[0])) {
+		m.Type, m.Options = "bind", []string{"rprivate", "rbind"}
+	} else if !isVolumeName(m.Source) {
+		return m, fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", m.Source)
 	}
-	m := engine.Mount{Type: "bind", Source: part[0], Dest: part[1], Options: []string{"rprivate", "rbind"}}
-	if strings.HasPrefix(m.Source, ".") || strings.HasPrefix(m.Source, "~") {
+	if m.Type == "bind" && s[0] != '/' {
 		abs, err := absolute(m.Source)
 		if err != nil {
 			return m, err
@@ -69,13 +77,33 @@ func parseVolume(s string) (engine.Mount, error) {
 	return m, nil
 }
 
+// isVolumeName reports whether a source is a name, and no path.
+func isVolumeName(s string) bool {
+	for i, c := range []byte(s) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("_.-", rune(c))) {
+			return false
+		}
+	}
+	return len(s) > 1
+}
+
 func volumeOption(m *engine.Mount, o string) error {
 	switch o {
 	case "ro", "readonly":
+		if m.Type == "volume" {
+			m.Options = append(m.Options, "ro")
+			break
+		}
 		// As Docker since version 25: read-only all the way down.
 		m.Options = append(m.Options, "rro")
-	case "rw", "z", "Z", "cached", "delegated", "consistent", "nocopy", "":
+	case "nocopy":
+		m.NoCopy = true
+	case "rw", "z", "Z", "cached", "delegated", "consistent", "":
 	case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+		if m.Type == "volume" {
+			return fmt.Errorf("option %q is of directories, and %s is a volume", o, m.Source)
+		}
 		m.Options[0] = o
 	default:
 		return fmt.Errorf("unknown option %q", o)
@@ -83,91 +111,159 @@ func volumeOption(m *engine.Mount, o string) error {
 	return nil
 }
 
-// parseMount parses type=...,source=...,target=....
+// parseMount parses type=...,source=...,target=..., which are fields of CSV: one with a
+// comma is quoted.
 func parseMount(s string) (engine.Mount, error) {
-	m := engine.Mount{Type: "volume", MustHave: true}
-	readonly, bind, how := false, "rbind", "rro"
-	mode := "rprivate"
-	only := map[string]string{} // fields that one type alone has, by that
-	for _, field := range strings.Split(s, ",") {
-		key, value, has := strings.Cut(field, "=")
-		key = strings.ToLower(key)
-		if kind, _, ok := strings.Cut(key, "-"); ok {
-			only[kind] = key
-		}
-		switch key {
-		case "type":
-			m.Type = value
-		case "source", "src":
-			m.Source = value
-		case "target", "dst", "destination":
-			m.Dest = value
-		case "readonly", "ro":
-			v := true
-			if has {
-				var err error
-				if v, err = strconv.ParseBool(value); err != nil {
-					return m, fmt.Errorf("%s=%s: want true or false", key, value)
-				}
-			}
-			readonly = v
-		case "bind-propagation":
-			switch value {
-			case "private", "rprivate", "shared", "rshared", "slave", "rslave":
-				mode = value
-			default:
-				return m, fmt.Errorf("bind-propagation=%s: there are private, shared, slave, rprivate, rshared and rslave", value)
-			}
-		case "bind-recursive":
-			switch value {
-			case "enabled", "readonly":
-				bind, how = "rbind", "rro"
-			case "disabled":
-				bind, how = "bind", "ro"
-			case "writable": // what is mounted below stays so
-				bind, how = "rbind", "ro"
-			default:
-				return m, fmt.Errorf("bind-recursive=%s: there are enabled, disabled, writable, readonly", value)
-			}
-		case "tmpfs-size":
-			n, err := parseSize(value)
-			if err != nil {
-				return m, fmt.Errorf("tmpfs-size=%s: %w", value, err)
-			}
-			m.Options = append(m.Options, "size="+strconv.FormatInt(n, 10))
-		case "tmpfs-mode":
-			if _, err := strconv.ParseUint(value, 8, 32); err != nil {
-				return m, fmt.Errorf("tmpfs-mode=%s: want an octal mode", value)
-			}
-			m.Options = append(m.Options, "mode="+value)
-		default:
-			return m, fmt.Errorf("unknown field %q", field)
+	p := mountParser{Mount: engine.Mount{Type: "volume", MustHave: true}, only: map[string]bool{}, propagation: "rprivate", bind: "rbind", ro: "rro"}
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return p.Mount, fmt.Errorf("want type=TYPE,source=SOURCE,target=DEST: %w", err)
+	}
+	for _, f := range fields {
+		if err := p.field(f); err != nil {
+			return p.Mount, err
 		}
 	}
-	if m.Dest == "" {
-		return m, fmt.Errorf("the field target is missing")
-	}
-	for _, kind := range []string{"bind", "tmpfs"} {
-		if field := only[kind]; field != "" && m.Type != kind {
-			return m, fmt.Errorf("%s: not with type=%s", field, m.Type)
+	return p.Mount, p.finish()
+}
+
+// A mountParser gathers what the fields of one --mount say.
+type mountParser struct {
+	engine.Mount
+	readonly              bool
+	propagation, bind, ro string
+	recursive             string          // of bind-recursive
+	only                  map[string]bool // kinds whose own fields there are
+}
+
+func (p *mountParser) field(field string) error {
+	key, value, has := strings.Cut(field, "=")
+	key = strings.ToLower(key)
+	on := true
+	switch key {
+	case "readonly", "ro", "volume-nocopy", "bind-create-src":
+		if has {
+			var err error
+			if on, err = strconv.ParseBool(value); err != nil {
+				return fmt.Errorf("%s=%s: want true or false", key, value)
+			}
+		}
+	default:
+		if !has {
+			return fmt.Errorf("invalid field '%s' must be a key=value pair", field)
+		}
+		if value == "" {
+			return fmt.Errorf("invalid value for '%s': value is empty", key)
 		}
 	}
-	switch m.Type {
+	if kind, _, ok := strings.Cut(key, "-"); ok {
+		p.only[kind] = true
+	}
+	switch key {
+	case "type":
+		p.Type = strings.ToLower(value)
+	case "source", "src":
+		p.Source = value
+	case "target", "dst", "destination":
+		p.Dest = value
+	case "readonly", "ro":
+		p.readonly = on
+	case "consistency": // of Docker Desktop
+	case "bind-propagation":
+		p.propagation = strings.ToLower(value)
+		if !slices.Contains([]string{"private", "shared", "slave", "rprivate", "rshared", "rslave"}, p.propagation) {
+			return fmt.Errorf("bind-propagation=%s: there are private, shared, slave, rprivate, rshared and rslave", value)
+		}
+	case "bind-nonrecursive":
+		return fmt.Errorf("bind-nonrecursive is deprecated, use bind-recursive=disabled instead")
+	case "bind-recursive":
+		return p.recurse(value)
+	case "bind-create-src":
+		p.MustHave = !on
+	case "volume-nocopy":
+		p.NoCopy = on
+	case "volume-subpath", "image-subpath":
+		p.Subpath = value
+	case "volume-driver":
+		p.Driver = value
+	case "volume-label":
+		name, v, _ := strings.Cut(value, "=")
+		put(&p.Labels, name, v)
+	case "volume-opt":
+		name, v, _ := strings.Cut(value, "=")
+		put(&p.DrvOpts, name, v)
+	case "tmpfs-size":
+		n, err := parseSize(value)
+		if err != nil {
+			return fmt.Errorf("tmpfs-size=%s: %w", value, err)
+		}
+		p.Options = append(p.Options, "size="+strconv.FormatInt(n, 10))
+	case "tmpfs-mode":
+		if _, err := strconv.ParseUint(value, 8, 32); err != nil {
+			return fmt.Errorf("tmpfs-mode=%s: want an octal mode", value)
+		}
+		p.Options = append(p.Options, "mode="+value)
+	default:
+		return fmt.Errorf("unknown option '%s' in '%s'", key, field)
+	}
+	return nil
+}
+
+// recurse says what happens to the mounts below a bound directory.
+func (p *mountParser) recurse(value string) error {
+	switch p.recursive = value; value {
+	case "enabled", "readonly":
+		p.bind, p.ro = "rbind", "rro"
+	case "disabled":
+		p.bind, p.ro = "bind", "ro"
+	case "writable": // what is mounted below stays so
+		p.bind, p.ro = "rbind", "ro"
+	default:
+		return fmt.Errorf(`invalid value for bind-recursive: %s (must be "enabled", "disabled", "writable", or "readonly")`, value)
+	}
+	return nil
+}
+
+// finish checks the fields together, and makes the mount's options of them.
+func (p *mountParser) finish() error {
+	if !slices.Contains([]string{"bind", "volume", "tmpfs", "image"}, p.Type) {
+		return fmt.Errorf("type=%s: there are bind, volume, tmpfs and image", p.Type)
+	}
+	if p.Dest == "" {
+		return fmt.Errorf("the field target is missing")
+	}
+	for _, kind := range []string{"bind", "volume", "tmpfs", "image"} {
+		if p.only[kind] && p.Type != kind {
+			return fmt.Errorf("cannot mix '%s-*' options with mount type '%s'", kind, p.Type)
+		}
+	}
+	if p.Source == "" && (p.Type == "bind" || p.Type == "image") {
+		return fmt.Errorf("the field source is missing")
+	}
+	switch p.Type {
 	case "bind":
-		if m.Source == "" {
-			return m, fmt.Errorf("the field source is missing")
+		if (p.recursive == "writable" || p.recursive == "readonly") && !p.readonly {
+			return fmt.Errorf("option 'bind-recursive=%s' requires 'readonly' to be specified in conjunction", p.recursive)
 		}
-		m.Options = []string{mode, bind}
-		if readonly {
-			m.Options = append(m.Options, how)
+		if strings.HasPrefix(p.Source, ".") {
+			abs, err := absolute(p.Source)
+			if err != nil {
+				return err
+			}
+			p.Source = abs
 		}
+		p.Options = []string{p.propagation, p.bind}
+		if p.readonly {
+			p.Options = append(p.Options, p.ro)
+		}
+		return nil
 	case "tmpfs":
-		m.Options = append(m.Options, "nosuid", "nodev", "noexec")
-		if readonly {
-			m.Options = append(m.Options, "ro")
-		}
+		p.Options = append(p.Options, "nosuid", "nodev", "noexec")
 	}
-	return m, nil
+	if p.readonly {
+		p.Options = append(p.Options, "ro")
+	}
+	return nil
 }
 
 // parseTmpfs parses DEST[:OPTION,...].
@@ -192,7 +288,11 @@ func parseTmpfs(s string) (engine.Mount, error) {
 	return m, nil
 }
 
+// parseDevice parses HOST[:INSIDE[:rwm]], or a name of CDI: vendor/class=name.
 func parseDevice(s string) (engine.Device, error) {
+	if class, name, ok := strings.Cut(s, "="); ok && s[0] != '/' && name != "" && strings.Count(class, "/") == 1 {
+		return engine.Device{Host: s, Access: "rwm", Flag: s}, nil
+	}
 	part := strings.Split(s, ":")
 	d := engine.Device{Host: part[0], Inside: part[0], Access: "rwm", Flag: s}
 	switch {
@@ -205,58 +305,130 @@ func parseDevice(s string) (engine.Device, error) {
 		d.Access = part[2]
 	}
 	if len(part) > 3 || !strings.HasPrefix(d.Host, "/") || !strings.HasPrefix(d.Inside, "/") || strings.Trim(d.Access, "rwm") != "" || d.Access == "" {
-		return d, fmt.Errorf("want HOST, HOST:INSIDE or HOST:INSIDE:rwm, with absolute paths")
+		return d, fmt.Errorf("want HOST, HOST:INSIDE or HOST:INSIDE:rwm, with absolute paths, or a name of CDI as in vendor.com/class=name")
 	}
 	return d, nil
 }
 
-// parseSize parses a number of bytes with Docker's suffixes: b, k, m, g, t.
+// checkDeviceRule checks TYPE MAJOR:MINOR ACCESS, where a number may be *.
+func checkDeviceRule(s string) error {
+	bad := fmt.Errorf("invalid device cgroup format '%s'", s)
+	part := strings.Split(s, " ")
+	if len(part) != 3 || len(part[0]) != 1 || !strings.Contains("acb", part[0]) || part[2] == "" || len(part[2]) > 3 || strings.Trim(part[2], "rwm") != "" {
+		return bad
+	}
+	major, minor, _ := strings.Cut(part[1], ":")
+	for _, n := range []string{major, minor} {
+		if _, err := strconv.ParseUint(n, 10, 32); n != "*" && (err != nil || n[0] == '+') {
+			return bad
+		}
+	}
+	return nil
+}
+
+// parseDeviceWeight parses DEVICE:WEIGHT.
+func parseDeviceWeight(s string) (engine.DeviceWeight, error) {
+	path, weight, ok := strings.Cut(s, ":")
+	if !ok || !strings.HasPrefix(path, "/dev/") {
+		return engine.DeviceWeight{}, fmt.Errorf("bad format for device path: %s", s)
+	}
+	n, err := strconv.ParseUint(weight, 10, 16)
+	if err != nil || n > 0 && (n < 10 || n > 1000) {
+		return engine.DeviceWeight{}, fmt.Errorf("invalid weight for device: %s", s)
+	}
+	return engine.DeviceWeight{Path: path, Weight: uint16(n)}, nil
+}
+
+// parseDeviceRate parses DEVICE:RATE; rates in bytes may have a size's suffix.
+func parseDeviceRate(s string, bytes bool) (engine.DeviceRate, error) {
+	path, text, ok := strings.Cut(s, ":")
+	if !ok || !strings.HasPrefix(path, "/dev/") {
+		return engine.DeviceRate{}, fmt.Errorf("bad format for device path: %s", s)
+	}
+	rate, err := strconv.ParseUint(text, 10, 64)
+	if bytes {
+		var n int64
+		n, err = parseSize(text)
+		rate = uint64(n)
+	}
+	if err != nil {
+		return engine.DeviceRate{}, fmt.Errorf("invalid rate for device: %s: want a whole number%s", s, map[bool]string{true: ", as in 1mb"}[bytes])
+	}
+	return engine.DeviceRate{Path: path, Rate: rate}, nil
+}
+
+// parseCPUs parses a decimal number of processors, in billionths.
+func parseCPUs(s string) (int64, error) {
+	whole, part, _ := strings.Cut(s, ".")
+	if len(part) > 9 {
+		return 0, fmt.Errorf("value is too precise")
+	}
+	n, err := strconv.ParseInt(whole+part+strings.Repeat("0", 9-len(part)), 10, 64)
+	if err != nil || n < 0 || whole+part == "" || strings.HasPrefix(part, "+") || strings.HasPrefix(part, "-") {
+		return 0, fmt.Errorf("want a number of processors, as in 1.5")
+	}
+	return n, nil
+}
+
+// parseRestart parses POLICY[:N].
+func parseRestart(s string) (engine.Restart, error) {
+	name, count, has := strings.Cut(s, ":")
+	r := engine.Restart{Policy: name}
+	switch name {
+	case "no", "always", "unless-stopped", "on-failure":
+	case "":
+		if !has {
+			return r, nil
+		}
+		return r, fmt.Errorf("invalid restart policy format: no policy provided before colon")
+	default:
+		return r, fmt.Errorf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", name)
+	}
+	if !has {
+		return r, nil
+	}
+	n, err := strconv.Atoi(count)
+	switch {
+	case err != nil:
+		return r, fmt.Errorf("invalid restart policy format: maximum retry count must be an integer")
+	case name != "on-failure":
+		return r, fmt.Errorf("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+	case n < 0:
+		return r, fmt.Errorf("invalid restart policy: maximum retry count cannot be negative")
+	}
+	r.Retries = n
+	return r, nil
+}
+
+// parseSize parses a number of bytes with Docker's suffixes, of powers of 1024: b, k, m,
+// g, t, p, each with b or ib behind it or not. The number may have a fraction.
 func parseSize(s string) (int64, error) {
 	bad := fmt.Errorf("want a size, as in 64m")
-	text := strings.TrimSuffix(strings.ToLower(s), "b")
-	if i := strings.TrimSuffix(text, "i"); i != text {
-		text = i
-	}
+	text := strings.ToLower(s)
 	shift := 0
+	if t := strings.TrimSuffix(text, "b"); t != text {
+		text = t
+		if u := strings.TrimSuffix(t, "i"); u != t && u != "" && strings.Contains("kmgtp", u[len(u)-1:]) {
+			text = u
+		}
+	}
 	if n := len(text); n > 0 {
-		if k := strings.IndexByte("kmgt", text[n-1]); k >= 0 {
+		if k := strings.IndexByte("kmgtp", text[n-1]); k >= 0 {
 			shift, text = 10*(k+1), text[:n-1]
 		}
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > (1<<62)>>shift {
+	text = strings.TrimSuffix(text, " ")
+	if strings.Trim(text, "0123456789.") != "" {
+		return 0, bad // no exponents, no hexadecimal
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n <= (1<<63-1)>>shift {
+		return n << shift, nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if n *= float64(int64(1) << shift); err != nil || n >= 1<<63 {
 		return 0, bad
 	}
-	return n << shift, nil
-}
-
-// limits parses --ulimit, --sysctl and --shm-size.
-func (f *runFlags) limits() error {
-	for _, s := range f.ulimits {
-		u, err := parseUlimit(s)
-		if err != nil {
-			return fmt.Errorf("--ulimit %s: %w", s, err)
-		}
-		f.run.Ulimits = append(f.run.Ulimits, u)
-	}
-	for _, s := range f.sysctls {
-		key, value, ok := strings.Cut(s, "=")
-		if !ok || key == "" {
-			return fmt.Errorf("--sysctl %s: want KEY=VALUE", s)
-		}
-		if f.run.Sysctls == nil {
-			f.run.Sysctls = map[string]string{}
-		}
-		f.run.Sysctls[key] = value
-	}
-	if f.shmSize != "" {
-		n, err := parseSize(f.shmSize)
-		if err != nil || n == 0 {
-			return fmt.Errorf("--shm-size %s: want a size, as in 64m", f.shmSize)
-		}
-		f.run.ShmSize = n
-	}
-	return nil
+	return int64(n), nil
 }
 
 func parseUlimit(s string) (engine.Ulimit, error) {

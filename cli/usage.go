@@ -130,7 +130,7 @@ func flagText(f *pflag.Flag) string {
 	}
 	text := strings.ReplaceAll(f.Usage, "`", "")
 	d := f.DefValue
-	if f.Value.Type() == "bool" || d == "" || d == "[]" || strings.Contains(text, "default") {
+	if f.Value.Type() == "bool" || d == "" || d == "[]" || d == "0" || d == "0s" || strings.Contains(text, "default") {
 		return text
 	}
 	return text + " (default: " + d + ")"
