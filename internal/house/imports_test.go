@@ -75,6 +75,7 @@ var rooms = []room{
 	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/experiments", nil, "it has nothing but tests"},
 	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
+	{"internal/testimage", []string{"internal/nstest"}, "it makes images for tests, and no room's code imports it"},
 	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
 	{"internal/house", nil, "it has no code"},
 	{"internal/vm", nil, "it starts what was built, on another kernel"},

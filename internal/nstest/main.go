@@ -22,6 +22,10 @@ type Options struct {
 	// them: "./cmd/kakuri". Where go is missing, KAKURI_TEST_BIN names a directory
 	// that holds them ready.
 	Build []string
+	// Prepare makes, before the namespaces, what the tests need of the machine's disk and
+	// network: inside, the one is read-only and the other absent. It is for what is
+	// kept, such as images that take minutes to make. Without root it is called as well.
+	Prepare func() error
 	// Parts are programs that the test binary plays when it is started under their
 	// name, as busybox does; they return the exit code.
 	Parts map[string]func(args []string) int
@@ -56,7 +60,13 @@ func Main(m *testing.M, o Options) int {
 		return 0
 	case name == initName:
 		return runInit(os.Args[1:], o)
-	case name == againName, name != runName && (os.Geteuid() != 0 || fuzzing()):
+	case name == againName:
+		return m.Run()
+	case name != runName && (os.Geteuid() != 0 || fuzzing()):
+		if err := o.prepare(); err != nil {
+			fmt.Fprintln(os.Stderr, "nstest:", err)
+			return 1
+		}
 		return m.Run()
 	case name == runName:
 		return checked(m)
@@ -67,6 +77,13 @@ func Main(m *testing.M, o Options) int {
 		return 1
 	}
 	return code
+}
+
+func (o Options) prepare() error {
+	if o.Prepare == nil {
+		return nil
+	}
+	return o.Prepare()
 }
 
 // fuzzing reports whether go test looks for new inputs: that starts the binary by its own
@@ -88,6 +105,9 @@ func checked(m *testing.M) int {
 
 // outside prepares on the machine, and starts the init.
 func outside(o Options) (int, error) {
+	if err := o.prepare(); err != nil {
+		return 0, err
+	}
 	bin, remove, err := build(o.Build)
 	if err != nil {
 		return 0, err
