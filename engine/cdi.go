@@ -161,7 +161,7 @@ func gpuNames(arg string, known []string) ([]string, error) {
 	var names []string
 	for _, id := range ids {
 		if parser.ValidateDeviceName(id) != nil {
-			return nil, fmt.Errorf("device=%s: a device has a name of letters, digits and _-.:", id)
+			return nil, fmt.Errorf("device=%s: a device has a name of letters, digits, _, -, . and : alone", id)
 		}
 		names = append(names, kind+"="+id)
 	}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestResources(t *testing.T) {
+	n := func(v int64) *int64 { return &v }
+	for _, c := range []struct {
+		r    Resources
+		swap bool
+		want string
+	}{
+		{Resources{}, true, `{"pids":{"limit":2048}}`},
+		{Resources{PidsLimit: n(0)}, true, `{"pids":{"limit":-1}}`},
+		{Resources{PidsLimit: n(-1)}, true, `{"pids":{"limit":-1}}`},
+		{Resources{PidsLimit: n(7)}, true, `{"pids":{"limit":7}}`},
+		{Resources{Memory: 64 << 20}, true, `{"memory":{"limit":67108864,"swap":134217728},"pids":{"limit":2048}}`},
+		{Resources{Memory: 64 << 20}, false, `{"memory":{"limit":67108864},"pids":{"limit":2048}}`},
+		{Resources{Memory: 64 << 20, MemorySwap: 64 << 20}, false, `{"memory":{"limit":67108864,"swap":67108864},"pids":{"limit":2048}}`},
+		{Resources{Memory: 64 << 20, MemorySwap: -1}, true, `{"memory":{"limit":67108864,"swap":-1},"pids":{"limit":2048}}`},
+		{Resources{MemoryReservation: 6 << 20, MemorySwappiness: n(0), OOMKillDisable: true}, true, `{"memory":{"reservation":6291456,"swappiness":0,"disableOOMKiller":true},"pids":{"limit":2048}}`},
+		{Resources{MemorySwappiness: n(-1)}, true, `{"pids":{"limit":2048}}`},
+		{Resources{NanoCPUs: 5e8}, true, `{"cpu":{"quota":50000,"period":100000},"pids":{"limit":2048}}`},
+		{Resources{CPUShares: 512, CPUQuota: -1, CPUPeriod: 50000, CpusetCpus: "0", CpusetMems: "0"}, true,
+			`{"cpu":{"shares":512,"quota":-1,"period":50000,"cpus":"0","mems":"0"},"pids":{"limit":2048}}`},
+		{Resources{BlkioWeight: 10}, true, `{"pids":{"limit":2048},"blockIO":{"weight":10}}`},
+		{Resources{DeviceRules: []string{"c 42:* rwm", "a *:7 m"}}, true,
+			`{"devices":[{"allow":true,"type":"c","major":42,"minor":-1,"access":"rwm"},{"allow":true,"type":"a","major":-1,"minor":7,"access":"m"}],"pids":{"limit":2048}}`},
+	} {
+		got, causes, err := c.r.spec(c.swap)
+		if err != nil {
+			t.Errorf("%+v: %v", c.r, err)
+			continue
+		}
+		text, err := json.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(text) != c.want {
+			t.Errorf("%+v: %s, want %s", c.r, text, c.want)
+		}
+		for _, x := range causes {
+			if !strings.HasPrefix(x.flag, "--") && !strings.HasPrefix(x.flag, "default: ") {
+				t.Errorf("%+v: the cause of %s: %q", c.r, x.field, x.flag)
+			}
+		}
+	}
+}
+
+func TestResourcesRefused(t *testing.T) {
+	n := func(v int64) *int64 { return &v }
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		r    Resources
+		text string
+	}{
+		{Resources{Memory: 6<<20 - 1}, "Minimum memory limit"},
+		{Resources{Memory: -1}, "invalid memory limit"},
+		{Resources{Memory: 64 << 20, MemorySwap: 1 << 20}, "Minimum memoryswap"},
+		{Resources{MemorySwap: 64 << 20}, "always set the Memory limit"},
+		{Resources{MemorySwappiness: n(101)}, "swappiness range"},
+		{Resources{MemorySwappiness: n(-2)}, "swappiness range"},
+		{Resources{MemoryReservation: 1}, "memory reservation allowed"},
+		{Resources{Memory: 8 << 20, MemoryReservation: 9 << 20}, "can not be less than memory reservation"},
+		{Resources{NanoCPUs: 1e9, CPUPeriod: 1000}, "CPU Period cannot"},
+		{Resources{NanoCPUs: 1e9, CPUQuota: 1000}, "CPU Quota cannot"},
+		{Resources{NanoCPUs: int64(runtime.NumCPU())*1e9 + 1}, "range of CPUs"},
+		{Resources{NanoCPUs: 1}, "range of CPUs"},
+		{Resources{NanoCPUs: -1}, "range of CPUs"},
+		{Resources{CPUShares: -1}, "invalid CPU shares (-1)"},
+		{Resources{CPUPeriod: 999}, "cfs period"},
+		{Resources{CPUPeriod: 1000001}, "cfs period"},
+		{Resources{CPUQuota: 999}, "cfs quota"},
+		{Resources{CPURealtimePeriod: 1, CPURealtimeRuntime: 2}, "real-time"},
+		{Resources{BlkioWeight: 9}, "blkio weight"},
+		{Resources{BlkioWeightDevice: []DeviceWeight{{"/dev/null", 1001}}}, "/dev/null: range"},
+		{Resources{BlkioWeightDevice: []DeviceWeight{{"/dev/null", 100}}}, "--blkio-weight-device /dev/null: it is no block device"},
+		{Resources{DeviceReadBps: []DeviceRate{{file, 1}}}, "--device-read-bps " + file + ": it is no block device"},
+		{Resources{DeviceWriteIOps: []DeviceRate{{file + "/x", 1}}}, "--device-write-iops " + file + "/x: "},
+		{Resources{CpusetCpus: "1-0"}, "invalid value 1-0 for cpuset cpus"},
+		{Resources{CpusetMems: "0,"}, "for cpuset mems"},
+		{Resources{CpusetMems: "99999"}, "for cpuset mems"},
+		{Resources{DeviceRules: []string{"c 1:3"}}, "invalid device cgroup rule"},
+		{Resources{DeviceRules: []string{"c 1:3 rwmr"}}, "invalid device cgroup rule"},
+		{Resources{DeviceRules: []string{"p 1:3 r"}}, "invalid device cgroup rule"},
+		{Resources{DeviceRules: []string{"c 1:-3 r"}}, "invalid device cgroup rule"},
+		{Resources{DeviceRules: []string{"c 1 r"}}, "invalid device cgroup rule"},
+		{Resources{DeviceRules: []string{" 1:1 r"}}, "invalid device cgroup rule"},
+	} {
+		if got, _, err := c.r.spec(true); err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%+v: %+v, %v, want %q", c.r, got, err, c.text)
+		}
+	}
+}
