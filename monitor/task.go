@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -19,6 +20,8 @@ type Task struct {
 	ID, Name string
 	Options  plan.Options // what config.json has no words for
 	Joins    []Join       `json:",omitempty"`
+	// TimeOnExec: see plan.Facts.
+	TimeOnExec bool `json:",omitempty"`
 
 	TTY       bool `json:",omitempty"`
 	Stdin     bool `json:",omitempty"` // stdin stays open
@@ -28,7 +31,7 @@ type Task struct {
 	AutoRemove bool     `json:",omitempty"`
 	Remove     []string `json:",omitempty"` // files and directories that go with the container, in this order, before its own
 	Restart    Restart
-	Log        Log
+	Log        log.Config
 	Health     *HealthCheck `json:",omitempty"`
 	Events     string       `json:",omitempty"` // the file that events are appended to
 	// Event are the attributes that events of the container carry: image, name, labels.
@@ -46,12 +49,6 @@ type Join struct {
 type Restart struct {
 	Policy  string `json:",omitempty"` // no or empty, always, unless-stopped, on-failure
 	Retries int    `json:",omitempty"` // of on-failure; 0 is without end
-}
-
-// A Log says where the output is kept.
-type Log struct {
-	Driver  string            `json:",omitempty"` // json-file or empty, local, journald, syslog, none
-	Options map[string]string `json:",omitempty"`
 }
 
 // A HealthCheck is Docker's HEALTHCHECK, image and flags put together; no field is left open.

@@ -22,8 +22,9 @@ type Bundle struct {
 	Warnings specjson.Errors
 }
 
-// Load reads and validates dir/config.json. Errors name the JSON path at fault.
-func Load(dir string) (*Bundle, error) {
+// Load reads and validates dir/config.json. Errors name the JSON path at fault. What is to be changed of it is before it is
+// validated; Bundle.JSON stays as it was read.
+func Load(dir string, change ...func(*specs.Spec) error) (*Bundle, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -38,6 +39,11 @@ func Load(dir string) (*Bundle, error) {
 	spec, err := specjson.Decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", abs, err)
+	}
+	for _, f := range change {
+		if err := f(spec); err != nil {
+			return nil, err
+		}
 	}
 	warnings, err := specjson.Validate(spec)
 	if err != nil {

@@ -260,6 +260,19 @@ func (c *Container) removeGroup(ctx context.Context) error {
 	return g.Remove(ctx)
 }
 
+// OwnPIDs reports whether the container has a pid namespace of its own: the end of its first process is that of all others then.
+func (c *Container) OwnPIDs() bool { return c.state.OwnPIDs }
+
+// OOMKills is how many processes of the container the kernel has ended for want of memory; 0 where it has no cgroup.
+func (c *Container) OOMKills() (uint64, error) {
+	g, err := c.group()
+	if g == nil || err != nil {
+		return 0, err
+	}
+	defer g.Close()
+	return g.OOMKills()
+}
+
 // end kills the container's first process and waits until it is gone.
 func (c *Container) end() error {
 	if err := c.endCRIU(); err != nil {

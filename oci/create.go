@@ -45,6 +45,8 @@ type Launch struct {
 	Plan    plan.Options
 	Stdio   [3]*os.File // the container's streams, nil for those of a terminal
 	Timings bool        // measure each step
+	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
+	TimeOnExec bool
 	// Cloned, when set, is called right after the clone: see launch.Options.
 	Cloned func(pid int)
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
@@ -94,6 +96,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	facts, err := host.Read(b.Needs())
 	if err != nil {
 		return nil, nil, err
+	}
+	if l != nil {
+		facts.TimeOnExec = l.TimeOnExec
 	}
 	c, err := r.reserve(id)
 	if err != nil {
@@ -284,9 +289,36 @@ func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, 
 	return p, facts, err
 }
 
+// PlanLaunch compiles the plan of a [Runtime.Launch] without making anything.
+func (r *Runtime) PlanLaunch(id string, b *Bundle, l Launch) (plan.Plan, error) {
+	facts, err := host.Read(b.Needs())
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	facts.TimeOnExec = l.TimeOnExec
+	o := l.Plan
+	o.Bundle, o.Attended = b.Dir, true
+	p, g, err := r.compile(id, b.withHome(), facts, o)
+	if g != nil {
+		g.Close()
+	}
+	return p, err
+}
+
+// PlanLaunched compiles anew the plan of a [Runtime.Launch] that made the container, as [Container.Plan] does.
+func (c *Container) PlanLaunched(l Launch) (plan.Plan, error) {
+	o := l.Plan
+	o.Attended = true
+	return c.plan(o, l.TimeOnExec)
+}
+
 // Plan compiles anew the plan that the container was made by, for the cgroup that it is in and with the limits that it has by
 // now: package verify reads back what it asks for. The host has to be as it was, and the caller who made the container.
 func (c *Container) Plan() (plan.Plan, error) {
+	return c.plan(plan.Options{Wait: c.dir, Keyring: "_ses." + c.ID}, false)
+}
+
+func (c *Container) plan(o plan.Options, timeOnExec bool) (plan.Plan, error) {
 	spec, err := c.Spec()
 	if err != nil {
 		return plan.Plan{}, err
@@ -296,7 +328,8 @@ func (c *Container) Plan() (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	o := plan.Options{Bundle: b.Dir, Wait: c.dir, Keyring: "_ses." + c.ID, ID: c.ID, AllCPUs: true}
+	facts.TimeOnExec = facts.TimeOnExec || timeOnExec
+	o.Bundle, o.ID, o.AllCPUs = b.Dir, c.ID, true
 	if o.Cgroup, err = c.recorded(spec); err != nil {
 		return plan.Plan{}, err
 	}

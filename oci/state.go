@@ -51,6 +51,12 @@ func (r *Runtime) cgroups() (*cgroup.Host, error) {
 	return r.host, r.hostErr
 }
 
+// Prepare does what can be done before it is known which container is asked for.
+func (r *Runtime) Prepare() {
+	Prefault()
+	r.cgroups() // whose error comes again
+}
+
 // DefaultRoot is where state is kept unless a caller says otherwise: below /run for root, else in the caller's own runtime directory.
 // Who is root in a user namespace, as rootless podman is, and not by that name, has that of the user outside, too: runc's rule.
 func DefaultRoot() string {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -51,6 +52,9 @@ func verbs() []verb {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == monitorVerb {
+		os.Exit(monitor.Main())
+	}
 	c := &command{}
 	code, err := c.run(os.Args[1:])
 	if err != nil {

@@ -64,7 +64,7 @@ var rooms = []room{
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
-	{"monitor", []string{"abi", "plan", "launch", "host", "oci", "cgroup"}, "it is the memory of every idle container, and knows of no image and no volume"},
+	{"monitor", []string{"abi", "plan", "launch", "host", "oci", "cgroup", "monitor/log"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
 	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},

@@ -1,0 +1,24 @@
+package launch
+
+import (
+	"encoding/binary"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ExitOf tells how the process of a pidfd ended that somebody else has waited for: PIDFD_GET_INFO with PIDFD_INFO_EXIT, since Linux
+// 6.15. It is false where the kernel does not tell, or not yet.
+func ExitOf(pidfd int) (syscall.WaitStatus, bool) {
+	const (
+		getInfo  = 0xC040FF0B // _IOWR(0xFF, 11, 64 bytes)
+		infoExit = 1 << 3
+	)
+	var info [64]byte // struct pidfd_info: the mask first, the status last
+	binary.NativeEndian.PutUint64(info[:], infoExit)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info))); errno != 0 {
+		return 0, false
+	}
+	return syscall.WaitStatus(binary.NativeEndian.Uint32(info[60:])), binary.NativeEndian.Uint64(info[:])&infoExit != 0
+}

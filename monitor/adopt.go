@@ -1,0 +1,137 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// adopt goes on with a container whose monitor was killed: its process runs, or has ended meanwhile.
+func (m *monitor) adopt() error {
+	if m.state.Stopped {
+		m.stopped = true
+		close(m.stopping)
+	}
+	c, err := m.runtime.Open(m.task.ID)
+	if err != nil && !errors.Is(err, oci.ErrNotExist) {
+		return err
+	}
+	r := &run{container: c, ended: make(chan struct{}), began: m.state.Started}
+	if errors.Is(err, oci.ErrNotExist) || m.state.PID == 0 {
+		return m.adoptEnded(r)
+	}
+	m.run = r
+	if r.adopted = m.state.Witness().Open(); r.adopted == nil {
+		r.adopted = &oci.Process{}
+	}
+	m.reopen(r)
+	m.copyOut(r)
+	return nil
+}
+
+// adoptEnded goes on with a container that had ended, or waited for its next start.
+func (m *monitor) adoptEnded(r *run) error {
+	if m.state.Status == Running {
+		m.state.Status, m.state.PID, m.state.Begun, m.state.Finished = Exited, 0, 0, time.Now()
+		m.state.ExitCode, m.state.Error = 255, unknownEnd
+		m.state.Death = &Death{Cause: "unknown"}
+	}
+	r.container = nil
+	m.run = r
+	return nil
+}
+
+// unknownEnd is why an exit code is not known.
+const unknownEnd = "its monitor was killed, and nobody saw how it ended"
+
+// reopen opens the streams of a run that goes on. What cannot be had is done without.
+func (m *monitor) reopen(r *run) {
+	w := m.state.Holder
+	m.state.Holder = oci.Witness{}
+	if m.task.TTY {
+		if f, err := held(w); err == nil {
+			m.openTerminal(r, f)
+		}
+	} else {
+		for _, name := range fifos[1:] {
+			if f, err := m.fifo(name, unix.O_RDONLY|unix.O_NONBLOCK); err == nil {
+				r.out = append(r.out, f)
+			}
+		}
+		if w.PID != 0 {
+			m.stdin, _ = m.fifo(fifos[0], unix.O_WRONLY|unix.O_NONBLOCK)
+		}
+	}
+	if w.PID != 0 {
+		endHolder(w)
+		m.hold()
+	}
+}
+
+// waitAdopted waits for the end of a process that is not this one's child. Who its parent is by now has to have waited for it before the kernel
+// tells how it ended.
+func waitAdopted(p *oci.Process) Exit {
+	if p.Witness().PID == 0 {
+		return Exit{Code: 255, Error: unknownEnd}
+	}
+	defer p.Close()
+	for !p.Wait(time.Hour) {
+	}
+	for range 100 {
+		if status, ok := launch.ExitOf(p.FD()); ok {
+			return exitOf(status)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return Exit{Code: 255, Error: unknownEnd}
+}
+
+// NamespaceOf is the path of a namespace of another container, which has to run.
+func NamespaceOf(r *oci.Runtime, j Join, kind specs.LinuxNamespaceType) (string, error) {
+	c, err := r.Open(j.Container)
+	short := j.Container[:min(12, len(j.Container))]
+	if errors.Is(err, oci.ErrNotExist) {
+		return "", fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, short)
+	}
+	if err != nil {
+		return "", err
+	}
+	w := c.Witness()
+	if !w.Alive() {
+		return "", fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, short)
+	}
+	pid := w.PID
+	if j.Command {
+		pid = CommandPID(pid)
+	}
+	ns, ok := abi.ParseNamespace(string(kind))
+	if !ok {
+		return "", errors.New("linux.namespaces: unknown type " + string(kind))
+	}
+	return "/proc/" + strconv.Itoa(pid) + "/ns/" + ns.ProcName(), nil
+}
+
+// CommandPID is the process that runs a container's command: its first one, pid, or with an init the first child of that, whose
+// namespaces an ordinary user may read where the init's are closed.
+func CommandPID(pid int) int {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || string(data) != "init\n" {
+		return pid
+	}
+	data, _ = os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if first := strings.Fields(string(data)); len(first) > 0 {
+		if child, err := strconv.Atoi(first[0]); err == nil {
+			return child
+		}
+	}
+	return pid
+}

@@ -1,0 +1,290 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The first byte of a message, and what follows it.
+const (
+	// of a client
+	mLaunch = 'L' // an Order as JSON, with the descriptor of the container's locked directory; on a Spawn's socket only
+	mAttach = 'A' // one byte of Streams; none of them is to be told of the exit only
+	mInput  = 'I' // what was typed, for the container's terminal
+	mEOF    = 'E' // the client's standard input has ended
+	mSize   = 'W' // rows and columns of the terminal, 16 bits each
+	mSignal = 'S' // a signal's number, 32 bits
+	mStop   = 'T' // a stop as JSON; the exit is the answer
+	mStay   = 'N' // the container is not to be started again by its policy
+
+	// of the monitor
+	mStarted = 's' // a Started as JSON
+	mFailed  = 'f' // a Failure as JSON; the last message
+	mOutput  = 'o'
+	mError   = 'e'
+	mExit    = 'x' // an Exit as JSON
+)
+
+// maxMessage is the longest message: less than what a socket takes at once by default.
+const maxMessage = 64 << 10
+
+// Streams are some of a container's.
+type Streams byte
+
+// The streams.
+const (
+	Stdin Streams = 1 << iota
+	Stdout
+	Stderr
+)
+
+// An Order is what a new monitor is to do.
+type Order struct {
+	Dir     string // of the container, with task.json and config.json
+	Run     string // root of what does not outlive a boot
+	Timings bool   // measure the steps of the start
+	Adopt   bool   // the container runs, or ended without a monitor: go on with that
+}
+
+// A Started is the answer to an Order.
+type Started struct {
+	PID      int
+	Timings  []float64 `json:",omitempty"` // microseconds a step
+	Warnings []string  `json:",omitempty"`
+}
+
+// A Failure is why a container did not start, with Docker's exit code for it. It is an error.
+type Failure struct {
+	Code int // 125, 126 or 127
+	Text string
+	Step string `json:",omitempty"` // of the plan
+}
+
+func (f *Failure) Error() string { return f.Text }
+
+// A Message is what comes from a monitor.
+type Message struct {
+	Stream Streams // of Data; 0 for none
+	Data   []byte  // valid until the next message
+	Exit   *Exit   // the container's process has ended; it may be started again
+}
+
+// A Client is a connection to a monitor. One goroutine may read and others write.
+type Client struct {
+	conn *os.File
+	buf  []byte
+	done chan struct{} // closed when a monitor that this process started has ended and been reaped
+}
+
+// Spawn starts a monitor by the program kakuri-runtime, which waits for its order and ends when the client is closed without one.
+func Spawn(program string, env []string) (*Client, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[1])
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
+	}
+	defer unix.Close(null)
+	pid, err := syscall.ForkExec(program, []string{program, "monitor"}, &syscall.ProcAttr{
+		Dir: "/", Env: env, Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
+		Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("%s: %w", program, err)
+	}
+	c := newClient(pair[0])
+	c.done = make(chan struct{})
+	go func() {
+		defer close(c.done)
+		for {
+			if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+				return
+			}
+		}
+	}()
+	return c, nil
+}
+
+// Dial connects to the monitor of a container; fs.ErrNotExist or ECONNREFUSED say that there is none.
+func Dial(run, id string) (*Client, error) {
+	dir, err := unix.Open(Place(run, id), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: Place(run, id), Err: err}
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	for {
+		// A path may be longer than an address can be.
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/socket", dir)})
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	return newClient(fd), nil
+}
+
+func newClient(fd int) *Client {
+	unix.SetNonblock(fd, true)
+	return &Client{conn: os.NewFile(uintptr(fd), "monitor")}
+}
+
+// Place is where the monitor of a container keeps what others speak to it by.
+func Place(run, id string) string { return run + "/monitor/" + id }
+
+// Close ends the connection. The container goes on.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Reap waits until a monitor that this process started has ended.
+func (c *Client) Reap() {
+	if c.done != nil {
+		<-c.done
+	}
+}
+
+func (c *Client) send(kind byte, data []byte) error {
+	_, err := c.conn.Write(append([]byte{kind}, data...))
+	return err
+}
+
+func (c *Client) sendJSON(kind byte, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.send(kind, data)
+}
+
+// Attach asks for what the container writes from now on, and for its exit.
+func (c *Client) Attach(s Streams) error { return c.send(mAttach, []byte{byte(s)}) }
+
+// Input sends what was typed to the container's terminal.
+func (c *Client) Input(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), maxMessage/2)
+		if err := c.send(mInput, p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// InputEnds says that the client's standard input has ended.
+func (c *Client) InputEnds() error { return c.send(mEOF, nil) }
+
+// Resize gives the container's terminal a size.
+func (c *Client) Resize(rows, columns uint16) error {
+	return c.send(mSize, binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(nil, rows), columns))
+}
+
+// Signal sends a signal to the container's first process.
+func (c *Client) Signal(sig syscall.Signal) error {
+	return c.send(mSignal, binary.LittleEndian.AppendUint32(nil, uint32(sig)))
+}
+
+// A stop is what [Client.Stop] asks for.
+type stop struct {
+	Signal  syscall.Signal // 0 is the container's own
+	Seconds int            // until SIGKILL; negative waits for ever
+}
+
+// Stop has the container ended: by a signal, 0 for its own, and by SIGKILL after some seconds, none when they are negative. It is not
+// started again by its policy. The exit comes as a message to who is attached.
+func (c *Client) Stop(sig syscall.Signal, seconds int) error {
+	return c.sendJSON(mStop, stop{sig, seconds})
+}
+
+// Stay has the container not started again by its policy.
+func (c *Client) Stay() error { return c.send(mStay, nil) }
+
+// Launch gives a new monitor its order, and lock, the descriptor that the container is locked by: the monitor keeps that until the container
+// runs. The error is a [*Failure] where the monitor told why.
+func (c *Client) Launch(o Order, lock *os.File) (Started, error) {
+	data, err := json.Marshal(o)
+	if err != nil {
+		return Started{}, err
+	}
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return Started{}, err
+	}
+	rights := unix.UnixRights(int(lock.Fd()))
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendmsg(int(fd), append([]byte{mLaunch}, data...), rights, nil, unix.MSG_NOSIGNAL)
+		return sent != unix.EAGAIN
+	})
+	if err = errors.Join(err, sent); err != nil {
+		return Started{}, fmt.Errorf("monitor: %w", err)
+	}
+	for {
+		kind, data, err := c.read()
+		switch {
+		case err == io.EOF:
+			return Started{}, errors.New("the monitor ended: nobody knows why; try again")
+		case err != nil:
+			return Started{}, fmt.Errorf("monitor: %w", err)
+		case kind == mStarted:
+			var s Started
+			return s, json.Unmarshal(data, &s)
+		case kind == mFailed:
+			f := &Failure{}
+			if err := json.Unmarshal(data, f); err != nil {
+				return Started{}, err
+			}
+			return Started{}, f
+		}
+	}
+}
+
+// Next waits for the next message. io.EOF is the end: the monitor has done all that it had to do, or was killed.
+func (c *Client) Next() (Message, error) {
+	for {
+		kind, data, err := c.read()
+		if err != nil {
+			return Message{}, err
+		}
+		switch kind {
+		case mOutput:
+			return Message{Stream: Stdout, Data: data}, nil
+		case mError:
+			return Message{Stream: Stderr, Data: data}, nil
+		case mExit:
+			x := &Exit{}
+			return Message{Exit: x}, json.Unmarshal(data, x)
+		}
+	}
+}
+
+func (c *Client) read() (kind byte, data []byte, err error) {
+	if c.buf == nil {
+		c.buf = make([]byte, maxMessage)
+	}
+	n, err := c.conn.Read(c.buf)
+	if errors.Is(err, syscall.ECONNRESET) {
+		err = io.EOF
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.buf[0], c.buf[1:n], nil
+}

@@ -1,0 +1,521 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor/log"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// A monitor is this process.
+type monitor struct {
+	order   Order
+	task    Task
+	runtime *oci.Runtime
+	place   string // Place of the container
+	lock    int    // that directory, locked
+	clients clients
+	sink    log.Sink
+
+	mu       sync.Mutex // guards what follows
+	state    State
+	run      *run          // nil between two
+	stopping chan struct{} // closed when the container is not to be started again
+	stopped  bool
+	master   *os.File // the monitor's side of the terminal
+	stdin    *os.File // its end of the container's stdin
+	warnings []string
+}
+
+// A run is the container from a start to its end.
+type run struct {
+	container *oci.Container
+	proc      *launch.Process // a child of this process, or
+	adopted   *oci.Process    // somebody else's
+	ended     chan struct{}   // closed when it has
+	out       []*os.File
+	copied    sync.WaitGroup
+	began     time.Time
+}
+
+func (r *run) signal(sig syscall.Signal) error {
+	if r.proc != nil {
+		return r.proc.Signal(sig)
+	}
+	return r.adopted.Signal(sig)
+}
+
+// Main is the verb monitor of kakuri-runtime. Descriptor 3 is the socket of who started it, which gives the order. The result is the exit
+// code of this process, which nobody looks at.
+func Main() int {
+	// The thread that clones is the one that waits: it is the parent that ptrace(2) means.
+	runtime.LockOSThread()
+	unix.Umask(0) // files have the modes that they are made with
+	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
+	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }}
+	m.runtime.Prepare()
+	first := &client{}
+	lock, err := m.receive(3, first)
+	if err != nil {
+		return 1
+	}
+	if err := m.begin(); err != nil {
+		m.refuse(3, err)
+		return 1
+	}
+	unix.SetNonblock(3, true)
+	first.conn = os.NewFile(3, "client")
+	started, err := m.first(context.Background())
+	if err != nil {
+		err = errors.Join(err, m.failed(err))
+		m.refuse(3, err)
+		m.leave()
+		return 1
+	}
+	for _, fd := range lock {
+		unix.Close(fd)
+	}
+	if data, err := json.Marshal(started); err == nil {
+		first.conn.Write(append([]byte{mStarted}, data...))
+	}
+	m.serve(first)
+	m.attend()
+	return 0
+}
+
+// receive waits for the order. What comes before it is kept for the client.
+func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
+	buf, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*4))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return nil, io.EOF
+		case buf[0] == mAttach && n == 2:
+			c.streams, c.told = Streams(buf[1]), true
+		case buf[0] == mLaunch:
+			if oobn > 0 {
+				if lock, err = rights(oob[:oobn]); err != nil {
+					return nil, err
+				}
+			}
+			return lock, json.Unmarshal(buf[1:n], &m.order)
+		}
+	}
+}
+
+func rights(oob []byte) ([]int, error) {
+	list, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return unix.ParseUnixRights(&list[0])
+}
+
+// begin reads what the container is, and makes the place.
+func (m *monitor) begin() (err error) {
+	if m.task, err = ReadTask(m.order.Dir); err != nil {
+		return err
+	}
+	if m.state, err = ReadState(m.order.Dir); err != nil {
+		return err
+	}
+	m.runtime.Root = m.order.Run + "/runtime"
+	if err := m.openPlace(); err != nil {
+		return err
+	}
+	if err := m.listen(); err != nil {
+		return err
+	}
+	m.sink, err = log.Open(m.task.Log)
+	return err
+}
+
+// first starts the container, or goes on with one that has lost its monitor.
+func (m *monitor) first(ctx context.Context) (Started, error) {
+	if m.order.Adopt {
+		return Started{PID: m.state.PID}, m.adopt()
+	}
+	m.state = State{Status: Creating, Health: m.state.Health}
+	if err := m.start(ctx); err != nil {
+		return Started{}, err
+	}
+	s := Started{PID: m.state.PID, Warnings: m.warnings}
+	if m.run.proc != nil {
+		s.Timings = m.run.proc.Timings
+	}
+	return s, nil
+}
+
+// start launches the container.
+func (m *monitor) start(ctx context.Context) error {
+	b, err := oci.Load(m.order.Dir, m.join)
+	if err != nil {
+		return err
+	}
+	r := &run{ended: make(chan struct{})}
+	stdio, err := m.openStreams(r)
+	defer func() {
+		for _, f := range stdio {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}()
+	if err != nil {
+		r.closeOut()
+		return err
+	}
+	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, oci.Launch{
+		Plan: m.task.Options, TimeOnExec: m.task.TimeOnExec, Stdio: stdio, Timings: m.order.Timings,
+		Started: func(w oci.Witness) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			s := &m.state
+			s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, BootID()
+			s.Started, s.Finished = time.Now(), time.Time{}
+			s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
+			return WriteState(m.order.Dir, *s)
+		},
+	})
+	if err != nil {
+		r.closeOut()
+		m.closeStdin()
+		return err
+	}
+	r.began = time.Now()
+	if w := r.container.Witness(); w != m.state.Witness() {
+		m.state.PID, m.state.Begun = w.PID, w.Begun // it went on as another process
+		m.save()
+	}
+	m.mu.Lock()
+	m.run = r
+	m.mu.Unlock()
+	if r.proc.Master != nil {
+		if err := m.openTerminal(r, r.proc.Master); err != nil {
+			r.proc.Signal(unix.SIGKILL)
+			r.proc.Wait()
+			return errors.Join(err, r.container.Delete(ctx, true))
+		}
+	}
+	m.copyOut(r)
+	return nil
+}
+
+// join looks up the namespaces that are other containers'.
+func (m *monitor) join(s *specs.Spec) error {
+	for _, j := range m.task.Joins {
+		if s.Linux == nil || j.Index >= len(s.Linux.Namespaces) {
+			return errors.New("config.json is another one's")
+		}
+		path, err := NamespaceOf(m.runtime, j, s.Linux.Namespaces[j.Index].Type)
+		if err != nil {
+			return err
+		}
+		s.Linux.Namespaces[j.Index].Path = path
+	}
+	return nil
+}
+
+// save writes the state down. One that cannot be written is found out by who looks whether the process is there.
+func (m *monitor) save() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	WriteState(m.order.Dir, m.state)
+}
+
+// failed records that the container did not start, and removes what goes with it.
+func (m *monitor) failed(cause error) error {
+	f := failure(cause)
+	m.mu.Lock()
+	m.state.Status, m.state.PID, m.state.Begun = Created, 0, 0
+	m.state.ExitCode, m.state.Error, m.state.Step = f.Code, f.Text, f.Step
+	m.state.Death = &Death{Cause: "setup"}
+	m.mu.Unlock()
+	if m.task.AutoRemove {
+		return m.remove()
+	}
+	m.save()
+	return nil
+}
+
+// refuse tells who gave the order why it was not carried out.
+func (m *monitor) refuse(fd int, err error) {
+	if data, e := json.Marshal(failure(err)); e == nil {
+		unix.Write(fd, append([]byte{mFailed}, data...)) // who does not listen any more needs no answer
+	}
+}
+
+// failure gives a failed launch its exit code: 127 for a command that is not there, 126 for one that cannot be run, 125 for everything before it.
+func failure(err error) *Failure {
+	code, err := LaunchError(err)
+	f := &Failure{Code: code, Text: err.Error()}
+	var step *launch.Error
+	if errors.As(err, &step) {
+		f.Step = fmt.Sprintf("%d of %d: %v", step.N, step.Of, step.Step.Op)
+	}
+	return f
+}
+
+// LaunchError gives the error of a launch Docker's exit code and words: 127 for a command that is not there, 126 for one that cannot be run,
+// 125 for everything before it.
+func LaunchError(err error) (int, error) {
+	var step *launch.Error
+	if !errors.As(err, &step) {
+		return 125, err
+	}
+	op, ok := step.Step.Op.(*plan.Exec)
+	if !ok {
+		return 125, err
+	}
+	switch step.Errno() {
+	case syscall.ENOENT, syscall.ENOTDIR:
+		if len(op.Path) > 0 {
+			return 127, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", op.Program(), err)
+		}
+		return 127, fmt.Errorf("exec: %q: no such file or directory: %w", op.Program(), err)
+	}
+	return 126, fmt.Errorf("exec: %q: %w", op.Program(), err)
+}
+
+// attend is the life of the container: its ends and its starts, until the last end.
+func (m *monitor) attend() {
+	var wait time.Duration
+	for {
+		settle := time.AfterFunc(settled, m.settle)
+		x, ran := m.await()
+		settle.Stop()
+		if !m.again(x) {
+			m.end(x)
+			return
+		}
+		wait = backOff(wait, ran)
+		m.tell(x)
+		if !m.pause(wait) {
+			m.end(x)
+			return
+		}
+		m.mu.Lock()
+		m.state.Restarts++
+		m.mu.Unlock()
+		m.launchAgain()
+	}
+}
+
+// settled is how long a container runs before its monitor makes itself small.
+const settled = 200 * time.Millisecond
+
+// settle gives back memory that only the start needed, and has the terminal kept by a process that outlives this one.
+func (m *monitor) settle() {
+	m.hold()
+	debug.FreeOSMemory()
+}
+
+// launchAgain starts the container as its policy says. A start that fails is an end like any other.
+func (m *monitor) launchAgain() {
+	err := m.start(context.Background())
+	if err == nil {
+		return
+	}
+	f := failure(err)
+	r := &run{ended: make(chan struct{}), began: time.Now()}
+	close(r.ended)
+	m.mu.Lock()
+	m.run = r
+	m.state.Status, m.state.PID, m.state.Begun = Exited, 0, 0
+	m.state.ExitCode, m.state.Error, m.state.Step = f.Code, f.Text, f.Step
+	m.state.Finished = time.Now()
+	m.state.Death = &Death{Cause: "setup"}
+	m.mu.Unlock()
+}
+
+// await waits for the end of the run, and records it.
+func (m *monitor) await() (x Exit, ran time.Duration) {
+	r := m.run
+	if r.container == nil { // it did not start
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.run = nil
+		return Exit{Code: m.state.ExitCode, Error: m.state.Error}, 0
+	}
+	x = m.waitEnd(r)
+	close(r.ended)
+	if n, err := r.container.OOMKills(); err == nil && n > 0 {
+		x.OOMKilled = true
+	}
+	m.mu.Lock()
+	s := &m.state
+	s.Status, s.PID, s.Begun, s.Finished = Exited, 0, 0, time.Now()
+	s.ExitCode, s.OOMKilled, s.Error = x.Code, x.OOMKilled, x.Error
+	s.Death = &Death{Cause: "exit", Signal: x.Signal}
+	switch {
+	case x.OOMKilled && x.Signal == int(unix.SIGKILL):
+		s.Death.Cause = "oom"
+	case x.Signal != 0:
+		s.Death.Cause = "signal"
+	case x.Error != "":
+		s.Death.Cause = "unknown"
+	}
+	m.mu.Unlock()
+	// The cgroup first: who is left in it may hold a stream open.
+	if err := r.container.Delete(context.Background(), true); err != nil && !errors.Is(err, oci.ErrNotExist) {
+		m.mu.Lock()
+		s.Error = err.Error()
+		m.mu.Unlock()
+	}
+	m.finishStreams(r)
+	m.mu.Lock()
+	m.run = nil
+	m.mu.Unlock()
+	return x, time.Since(r.began)
+}
+
+// waitEnd waits for the end of the container's process.
+func (m *monitor) waitEnd(r *run) Exit {
+	if r.adopted != nil {
+		return waitAdopted(r.adopted)
+	}
+	status, err := r.proc.Wait()
+	if err != nil {
+		return Exit{Code: 255, Error: err.Error()}
+	}
+	return exitOf(status)
+}
+
+func exitOf(status syscall.WaitStatus) Exit {
+	if status.Signaled() {
+		return Exit{Code: 128 + int(status.Signal()), Signal: int(status.Signal())}
+	}
+	return Exit{Code: status.ExitStatus()}
+}
+
+// again reports whether the policy, as it is by now, starts the container again.
+func (m *monitor) again(x Exit) bool {
+	if t, err := ReadTask(m.order.Dir); err == nil {
+		m.task.Restart, m.task.Remove, m.task.Name = t.Restart, t.Remove, t.Name
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.stopped && m.task.Restart.wants(x.Code, m.state.Restarts)
+}
+
+// pause waits before a restart; false is that there is to be none.
+func (m *monitor) pause(wait time.Duration) bool {
+	m.mu.Lock()
+	m.state.Status = Restarting
+	m.mu.Unlock()
+	m.save()
+	select {
+	case <-m.stopping:
+		m.mu.Lock()
+		m.state.Status = Exited
+		m.mu.Unlock()
+		return false
+	case <-time.After(wait):
+		return true
+	}
+}
+
+// end is the last end: the record, then those who wait are told, then everything goes that belongs to the monitor.
+func (m *monitor) end(x Exit) {
+	if m.task.AutoRemove {
+		m.mu.Lock()
+		m.state.Status = Removing
+		m.mu.Unlock()
+		m.save()
+	} else {
+		m.save()
+	}
+	m.tell(x)
+	m.sink.Close()
+	if m.task.AutoRemove {
+		m.remove()
+	}
+	m.leave()
+}
+
+// remove takes the container away, with all that goes with it. What is left after a kill is found by its state.
+func (m *monitor) remove() error { return RemoveAll(m.order.Dir, m.task) }
+
+// RemoveAll removes a container's directory, and before it what its task says goes with it.
+func RemoveAll(dir string, t Task) error {
+	var errs []error
+	for _, p := range append(t.Remove, dir) {
+		if err := os.RemoveAll(p); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// signal sends a signal to the container's first process. SIGKILL by a person is the end of its restarts.
+func (m *monitor) signal(sig syscall.Signal) {
+	m.mu.Lock()
+	r := m.run
+	m.mu.Unlock()
+	if r != nil && r.container != nil {
+		r.signal(sig)
+	}
+}
+
+// stay has the container not started again.
+func (m *monitor) stay() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.stopped {
+		m.stopped, m.state.Stopped = true, true
+		close(m.stopping)
+		WriteState(m.order.Dir, m.state)
+	}
+}
+
+// stop ends the container: by its signal, and after a while by SIGKILL.
+func (m *monitor) stop(s stop) {
+	m.stay()
+	m.mu.Lock()
+	r := m.run
+	m.mu.Unlock()
+	if r == nil || r.container == nil {
+		return
+	}
+	sig := s.Signal
+	if sig == 0 {
+		sig = syscall.Signal(m.task.StopSignal)
+	}
+	if sig == 0 {
+		sig = unix.SIGTERM
+	}
+	if s.Seconds != 0 || s.Signal != 0 {
+		r.signal(sig)
+	}
+	r.container.Resume() // one that is paused would not take it
+	var late <-chan time.Time
+	if s.Seconds >= 0 {
+		t := time.NewTimer(time.Duration(s.Seconds) * time.Second)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-r.ended:
+	case <-late:
+		r.signal(unix.SIGKILL)
+	}
+}

@@ -1,0 +1,217 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// clients are those who are connected.
+type clients struct {
+	mu   sync.Mutex
+	list map[*client]bool
+	shut bool
+}
+
+// A client is one connection, on the monitor's side.
+type client struct {
+	conn    *os.File
+	streams Streams
+	told    bool // of the exit: it has asked for something that ends with that
+	input   chan []byte
+}
+
+// add begins to serve a connection.
+func (m *monitor) add(fd int) {
+	unix.SetNonblock(fd, true)
+	m.serve(&client{conn: os.NewFile(uintptr(fd), "client")})
+}
+
+func (m *monitor) serve(c *client) {
+	m.clients.mu.Lock()
+	defer m.clients.mu.Unlock()
+	if m.clients.shut {
+		c.conn.Close()
+		return
+	}
+	m.clients.list[c] = true
+	go m.hear(c)
+}
+
+// drop forgets a connection that has ended. What it had typed is given up, and a standard input that was its own ends.
+func (m *monitor) drop(c *client) {
+	m.clients.mu.Lock()
+	known := m.clients.list[c]
+	delete(m.clients.list, c)
+	m.clients.mu.Unlock()
+	if !known {
+		return
+	}
+	c.conn.Close()
+	if c.streams&Stdin != 0 && m.task.StdinOnce {
+		m.closeStdin()
+	}
+}
+
+// hear does what a client asks for, until it goes.
+func (m *monitor) hear(c *client) {
+	defer m.drop(c)
+	defer func() {
+		if c.input != nil {
+			close(c.input)
+		}
+	}()
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := c.conn.Read(buf)
+		if err != nil {
+			return
+		}
+		if n == len(buf) && len(buf) < maxMessage {
+			buf = append(buf, make([]byte, maxMessage-len(buf))...) // what was cut off is lost: no client sends that much at first
+		}
+		if n > 0 {
+			m.obey(c, buf[0], buf[1:n])
+		}
+	}
+}
+
+func (m *monitor) obey(c *client, kind byte, data []byte) {
+	switch {
+	case kind == mAttach && len(data) == 1:
+		m.clients.mu.Lock()
+		c.streams, c.told = Streams(data[0]), true
+		m.clients.mu.Unlock()
+	case kind == mInput:
+		m.typed(c, data)
+	case kind == mEOF:
+		if m.task.StdinOnce && !m.task.TTY {
+			m.closeStdin()
+		}
+	case kind == mSize && len(data) == 4:
+		m.resize(binary.LittleEndian.Uint16(data), binary.LittleEndian.Uint16(data[2:]))
+	case kind == mSignal && len(data) == 4:
+		m.signal(syscall.Signal(binary.LittleEndian.Uint32(data)))
+	case kind == mStop:
+		var s stop
+		if json.Unmarshal(data, &s) == nil {
+			m.clients.mu.Lock()
+			c.told = true
+			m.clients.mu.Unlock()
+			go m.stop(s)
+		}
+	case kind == mStay:
+		m.stay()
+	}
+}
+
+// typed passes on what was typed. A program that does not read its terminal must not keep the client from being heard.
+func (m *monitor) typed(c *client, data []byte) {
+	if c.input == nil {
+		c.input = make(chan []byte, 16)
+		go func() {
+			for p := range c.input {
+				if master := m.terminal(); master != nil {
+					master.Write(p)
+				}
+			}
+		}()
+	}
+	select {
+	case c.input <- append([]byte(nil), data...):
+	default: // a terminal that is full drops what is typed, too
+	}
+}
+
+// output gives a message of what the container wrote to those who are attached to that stream. One who does not read holds the container up.
+func (m *monitor) output(s Streams, message []byte) {
+	for _, c := range m.listeners(func(c *client) bool { return c.streams&s != 0 }) {
+		if _, err := c.conn.Write(message); err != nil {
+			m.drop(c)
+		}
+	}
+}
+
+// tell sends the exit to all who wait for it.
+func (m *monitor) tell(x Exit) {
+	data, err := json.Marshal(x)
+	if err != nil {
+		return
+	}
+	for _, c := range m.listeners(func(c *client) bool { return c.told }) {
+		if _, err := c.conn.Write(append([]byte{mExit}, data...)); err != nil {
+			m.drop(c)
+		}
+	}
+}
+
+func (m *monitor) listeners(is func(*client) bool) (list []*client) {
+	m.clients.mu.Lock()
+	defer m.clients.mu.Unlock()
+	for c := range m.clients.list {
+		if is(c) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// hangUp ends all connections, and takes no more: the monitor's work is done.
+func (m *monitor) hangUp() {
+	m.clients.mu.Lock()
+	defer m.clients.mu.Unlock()
+	m.clients.shut = true
+	for c := range m.clients.list {
+		c.conn.Close()
+	}
+	m.clients.list = nil
+}
+
+// listen makes the monitor's socket, and serves who connects.
+func (m *monitor) listen() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	unix.Unlinkat(m.lock, "socket", 0)
+	name := "/proc/self/fd/" + strconv.Itoa(m.lock) + "/socket"
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err == nil {
+		if err = unix.Chmod(name, 0o600); err == nil {
+			err = unix.Listen(fd, 16)
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return &os.PathError{Op: "bind", Path: m.place + "/socket", Err: err}
+	}
+	listener := os.NewFile(uintptr(fd), "socket")
+	raw, err := listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer listener.Close()
+		for {
+			conn := -1
+			err := raw.Read(func(fd uintptr) bool {
+				conn, _, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+				return err != unix.EAGAIN && err != unix.EINTR && err != unix.ECONNABORTED
+			})
+			if err != nil || conn < 0 {
+				return
+			}
+			// The directory is closed to others; who was let in by a mistake is not.
+			if peer, err := unix.GetsockoptUcred(conn, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
+				unix.Close(conn)
+				continue
+			}
+			m.add(conn)
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,245 @@
+package monitor
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor/log"
+	"golang.org/x/sys/unix"
+)
+
+// The container's streams are FIFOs in the place, so that another monitor can open them. The container has its output open for reading
+// as well: when nobody else does, what it writes waits there, and it gets no SIGPIPE.
+var fifos = [3]string{"stdin", "stdout", "stderr"}
+
+// openStreams makes the streams, and returns the container's ends; none where it is to have a terminal.
+func (m *monitor) openStreams(r *run) (stdio [3]*os.File, err error) {
+	if m.task.TTY {
+		return stdio, nil
+	}
+	if stdio[0], err = m.openStdin(); err != nil {
+		return stdio, err
+	}
+	for i := 1; i < 3; i++ {
+		if err := m.mkfifo(fifos[i]); err != nil {
+			return stdio, err
+		}
+		ours, err := m.fifo(fifos[i], unix.O_RDONLY|unix.O_NONBLOCK)
+		if err != nil {
+			return stdio, err
+		}
+		r.out = append(r.out, ours)
+		if stdio[i], err = m.fifo(fifos[i], unix.O_RDWR); err != nil {
+			return stdio, err
+		}
+	}
+	return stdio, nil
+}
+
+// openStdin returns the container's end of its standard input: the null device, or a FIFO that the monitor keeps open.
+func (m *monitor) openStdin() (*os.File, error) {
+	if !m.task.Stdin {
+		return os.OpenFile("/dev/null", os.O_RDWR, 0)
+	}
+	if err := m.mkfifo(fifos[0]); err != nil {
+		return nil, err
+	}
+	both, err := m.fifo(fifos[0], unix.O_RDWR|unix.O_NONBLOCK) // an end of it has to be open for the next ones
+	if err != nil {
+		return nil, err
+	}
+	defer both.Close()
+	theirs, err := m.fifo(fifos[0], unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := m.fifo(fifos[0], unix.O_WRONLY|unix.O_NONBLOCK)
+	if err != nil {
+		theirs.Close()
+		return nil, err
+	}
+	m.mu.Lock()
+	m.stdin = ours
+	m.mu.Unlock()
+	return theirs, nil
+}
+
+// mkfifo makes a FIFO, or empties one of the run before. Whoever is the container's user may open it anew by /dev/stdout; the
+// directory is closed to all others.
+func (m *monitor) mkfifo(name string) error {
+	err := unix.Mkfifoat(m.lock, name, 0o666)
+	if err == unix.EEXIST {
+		if err = unix.Unlinkat(m.lock, name, 0); err == nil {
+			err = unix.Mkfifoat(m.lock, name, 0o666)
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "mkfifo", Path: m.place + "/" + name, Err: err}
+	}
+	return nil
+}
+
+func (m *monitor) fifo(name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(m.lock, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: m.place + "/" + name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openTerminal takes the terminal's master side for the run's output and for what is typed.
+func (m *monitor) openTerminal(r *run, master *os.File) error {
+	// Another descriptor, which reads without blocking a thread.
+	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	master.Close()
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "/dev/ptmx")
+	m.mu.Lock()
+	m.master = f
+	m.mu.Unlock()
+	r.out = append(r.out, f)
+	return nil
+}
+
+func (m *monitor) terminal() *os.File {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.master
+}
+
+func (m *monitor) resize(rows, columns uint16) {
+	master := m.terminal()
+	if master == nil {
+		return
+	}
+	if raw, err := master.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
+		})
+	}
+}
+
+// closeStdin ends the container's standard input, once all clients that write there are done.
+func (m *monitor) closeStdin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stdin == nil {
+		return
+	}
+	m.stdin.Close()
+	m.stdin = nil
+	m.release()
+}
+
+// pieceSize is how much output is read at a time.
+const pieceSize = 16 << 10
+
+// copyOut begins to take the run's output.
+func (m *monitor) copyOut(r *run) {
+	for i, f := range r.out {
+		stream, kind := Stdout, byte(mOutput)
+		if i == 1 {
+			stream, kind = Stderr, mError
+		}
+		r.copied.Go(func() {
+			piece := make([]byte, 1+pieceSize)
+			piece[0] = kind
+			for m.copyPiece(stream, f, piece) == nil {
+			}
+		})
+	}
+}
+
+// copyPiece takes what one read gives.
+func (m *monitor) copyPiece(stream Streams, f *os.File, piece []byte) error {
+	n, err := f.Read(piece[1:])
+	if n > 0 {
+		kept := log.Stdout
+		if stream == Stderr {
+			kept = log.Stderr
+		}
+		m.sink.Write(kept, piece[1:n+1], time.Now())
+		m.output(stream, piece[:n+1])
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		m.drain(stream, f, piece)
+	}
+	return err
+}
+
+// drain takes what is there now, and waits for no more.
+func (m *monitor) drain(stream Streams, f *os.File, piece []byte) {
+	f.SetReadDeadline(time.Time{})
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	left := 0
+	raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	for err == nil && left > 0 {
+		size := min(left, pieceSize)
+		if err = m.copyPiece(stream, f, piece[:size+1]); err == nil {
+			left -= size
+		}
+	}
+}
+
+// finishStreams takes what is left of a run's output. A process that shares the pid namespace of others and went away from the container may
+// hold a stream open for ever: only what is in there is waited for.
+func (m *monitor) finishStreams(r *run) {
+	if r.container == nil || !r.container.OwnPIDs() {
+		for _, f := range r.out {
+			f.SetReadDeadline(time.Now())
+		}
+	}
+	r.copied.Wait()
+	m.closeStdin()
+	m.mu.Lock()
+	m.master = nil
+	m.release()
+	m.mu.Unlock()
+	r.closeOut()
+}
+
+func (r *run) closeOut() {
+	for _, f := range r.out {
+		f.Close()
+	}
+	r.out = nil
+}
+
+// hold starts the process that keeps the terminal, or the end of stdin, when this one is killed.
+func (m *monitor) hold() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	keep := m.master
+	if keep == nil {
+		keep = m.stdin
+	}
+	if keep == nil || m.run == nil || m.state.Holder.PID != 0 {
+		return
+	}
+	w, err := startHolder(keep)
+	if err != nil {
+		return // it is lost with this monitor then
+	}
+	m.state.Holder = w
+	WriteState(m.order.Dir, m.state)
+}
+
+// release ends that process. The lock is held.
+func (m *monitor) release() {
+	w := m.state.Holder
+	if w.PID == 0 || m.master != nil || m.stdin != nil {
+		return
+	}
+	m.state.Holder.PID, m.state.Holder.Begun = 0, 0
+	endHolder(w)
+}
