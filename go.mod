@@ -3,6 +3,7 @@ module github.com/kakuri/kakuri
 go 1.26.0
 
 require (
+	github.com/erofs/go-erofs v0.3.1
 	github.com/google/go-containerregistry v0.22.1
 	github.com/moby/profiles/seccomp v0.3.0
 	github.com/opencontainers/go-digest v1.0.0

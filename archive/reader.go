@@ -48,6 +48,9 @@ type ReaderOptions struct {
 	Limits Limits
 	// Plain takes names that begin with ".wh." for names of files: the archive is no layer.
 	Plain bool
+	// Seek passes over contents that nobody reads, where the stream is an [io.Seeker] that is at its
+	// beginning. Otherwise they are read, since whoever hashes the stream wants to see them.
+	Seek bool
 }
 
 // A Reader reads the entries of a tar one by one, and refuses what is malformed, leads
@@ -64,11 +67,27 @@ type Reader struct {
 func NewReader(r io.Reader, o ReaderOptions) *Reader {
 	o.Limits = o.Limits.or()
 	in := &counter{r: r}
+	if s, ok := r.(io.Seeker); ok && o.Seek {
+		return &Reader{o: o, in: in, tar: tar.NewReader(&seeker{in, s})}
+	}
 	return &Reader{o: o, in: in, tar: tar.NewReader(in)}
 }
 
-// counter counts what was read. It has no Seek: what is skipped is read as well, since
-// whoever hashes the stream wants to see it.
+// A seeker is a counter that may pass over bytes.
+type seeker struct {
+	*counter
+	s io.Seeker
+}
+
+func (s *seeker) Seek(offset int64, whence int) (int64, error) {
+	n, err := s.s.Seek(offset, whence)
+	if err == nil {
+		s.n = n
+	}
+	return n, err
+}
+
+// counter counts what was read. It has no Seek.
 type counter struct {
 	r io.Reader
 	n int64

@@ -46,6 +46,15 @@ func (e *DigestError) Error() string {
 
 func (s *Store) layerPath(id digest.Digest) string { return s.path(layersDir, id.Encoded()+".tar") }
 
+func sha256Of(s string) digest.Digest {
+	return digest.NewDigestFromBytes(digest.SHA256, sha256Sum(s))
+}
+
+func sha256Sum(s string) []byte {
+	sum := sha256.Sum256([]byte(s))
+	return sum[:]
+}
+
 // valid refuses what could be no file's name; only sha256 is kept.
 func valid(id digest.Digest) error {
 	if err := id.Validate(); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
-func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{})) }
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{Disk: true})) }
 
 // open opens a store in a directory of the test.
 func open(t *testing.T) *Store {

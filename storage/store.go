@@ -29,13 +29,16 @@ type Store struct {
 
 	mu    sync.Mutex
 	holds map[*Hold]bool
+
+	scanned cache
 }
 
 // The directories of a store, below Options.Data.
 const (
-	layersDir = "layers" // HEX.tar, by diffID
-	holdsDir  = "holds"  // of processes that use layers which nothing names yet
-	lockFile  = "storage.lock"
+	layersDir  = "layers"  // HEX.tar, by diffID
+	indexesDir = "indexes" // HEX, by chain
+	holdsDir   = "holds"   // of processes that use layers which nothing names yet
+	lockFile   = "storage.lock"
 )
 
 // Open makes the directories of a store where they are missing, and takes away what killed processes have
@@ -44,13 +47,14 @@ func Open(o Options) (*Store, error) {
 	if !filepath.IsAbs(o.Data) || !filepath.IsAbs(o.Run) {
 		return nil, fmt.Errorf("storage: directories %q and %q have to be absolute", o.Data, o.Run)
 	}
-	for _, dir := range []string{layersDir, holdsDir} {
+	dirs := []string{layersDir, indexesDir, holdsDir}
+	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(o.Data, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)
 		}
 	}
 	s := &Store{o: o, holds: map[*Hold]bool{}}
-	for _, dir := range []string{layersDir, holdsDir} {
+	for _, dir := range dirs {
 		if err := sweepTemps(s.path(dir)); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)
 		}

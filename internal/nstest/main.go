@@ -29,6 +29,9 @@ type Options struct {
 	// Parts are programs that the test binary plays when it is started under their
 	// name, as busybox does; they return the exit code.
 	Parts map[string]func(args []string) int
+	// Disk has the tests' /tmp be a directory in /var/tmp of the machine, removed in the end, where
+	// KAKURI_TEST_TMP names no other: tests need a file system of a disk.
+	Disk bool
 }
 
 // The names under which Main starts the binary again.
@@ -113,6 +116,14 @@ func outside(o Options) (int, error) {
 		return 0, err
 	}
 	defer remove()
+	if o.Disk && os.Getenv("KAKURI_TEST_TMP") == "" {
+		dir, err := os.MkdirTemp("/var/tmp", "kakuri-tests-")
+		if err != nil {
+			return 0, err
+		}
+		defer os.RemoveAll(dir)
+		os.Setenv("KAKURI_TEST_TMP", dir)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return 0, err
