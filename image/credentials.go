@@ -1,0 +1,301 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Credentials are what a registry knows a user by. An identity token stands in for a password; a registry token is sent as
+// it is.
+type Credentials struct {
+	Username, Password string
+	IdentityToken      string
+	RegistryToken      string
+}
+
+func (c Credentials) empty() bool { return c == Credentials{} }
+
+// hubKey is what Docker's config.json calls docker.io.
+const hubKey = "https://index.docker.io/v1/"
+
+// tokenUser is the user name by which a credential helper says that the secret is an identity token.
+const tokenUser = "<token>"
+
+// A keyring is Docker's config.json and the helpers that it names.
+type keyring struct {
+	path     string   // written to
+	fallback []string // read after it
+}
+
+// newKeyring finds the files. dir is Docker's directory; empty is the usual one.
+func newKeyring(dir string) keyring {
+	home, _ := os.UserHomeDir()
+	var k keyring
+	if dir == "" {
+		dir = os.Getenv("DOCKER_CONFIG")
+		if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
+			k.fallback = append(k.fallback, filepath.Join(run, "containers/auth.json"))
+		}
+		if home != "" {
+			k.fallback = append(k.fallback, filepath.Join(home, ".config/containers/auth.json"))
+		}
+		if f := os.Getenv("REGISTRY_AUTH_FILE"); f != "" {
+			k.fallback = append([]string{f}, k.fallback...)
+		}
+	}
+	if dir == "" {
+		dir = filepath.Join(home, ".docker")
+	}
+	k.path = filepath.Join(dir, "config.json")
+	return k
+}
+
+// An authEntry is one of "auths".
+type authEntry struct {
+	Auth          string `json:"auth,omitempty"`
+	Username      string `json:"username,omitempty"`
+	Password      string `json:"password,omitempty"`
+	IdentityToken string `json:"identitytoken,omitempty"`
+	RegistryToken string `json:"registrytoken,omitempty"`
+}
+
+func (e authEntry) credentials() (Credentials, error) {
+	c := Credentials{e.Username, e.Password, e.IdentityToken, e.RegistryToken}
+	if e.Auth != "" {
+		raw, err := base64.StdEncoding.DecodeString(e.Auth)
+		if err != nil {
+			return c, errors.New("auth is no base64")
+		}
+		user, password, ok := strings.Cut(string(raw), ":")
+		if !ok || user == "" {
+			return c, errors.New("auth is no USER:PASSWORD")
+		}
+		c.Username, c.Password = user, strings.Trim(password, "\x00")
+	}
+	return c, nil
+}
+
+// A configFile is Docker's config.json, of which all that is not ours is kept as it is.
+type configFile struct {
+	all     map[string]json.RawMessage
+	auths   map[string]authEntry
+	store   string
+	helpers map[string]string
+}
+
+func readConfigFile(path string) (*configFile, error) {
+	c := &configFile{all: map[string]json.RawMessage{}, auths: map[string]authEntry{}}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(raw)) == 0 {
+		return c, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	if err := json.Unmarshal(raw, &c.all); err != nil {
+		return nil, fmt.Errorf("credentials: %s: %w", path, err)
+	}
+	for key, to := range map[string]any{"auths": &c.auths, "credsStore": &c.store, "credHelpers": &c.helpers} {
+		if v, ok := c.all[key]; ok {
+			if err := json.Unmarshal(v, to); err != nil {
+				return nil, fmt.Errorf("credentials: %s: %s: %w", path, key, err)
+			}
+		}
+	}
+	if c.auths == nil {
+		c.auths = map[string]authEntry{}
+	}
+	return c, nil
+}
+
+// helper is the name of the program that keeps a server's credentials; empty is the file itself.
+func (c *configFile) helper(server string) string {
+	for key, h := range c.helpers {
+		if serverOf(key) == serverOf(server) {
+			return h
+		}
+	}
+	return c.store
+}
+
+// serverOf is the HOST[:PORT] of a key of config.json, which may be a URL.
+func serverOf(key string) string {
+	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	key, _, _ = strings.Cut(key, "/")
+	if key == "index.docker.io" || key == dockerHub {
+		return defaultDomain
+	}
+	return key
+}
+
+// keyOf is the key of config.json for a host.
+func keyOf(host string) string {
+	if serverOf(host) == defaultDomain {
+		return hubKey
+	}
+	return serverOf(host)
+}
+
+// get looks up what is known for a host: exactly this one, port included.
+func (k keyring) get(ctx context.Context, host string) (Credentials, error) {
+	for _, path := range append([]string{k.path}, k.fallback...) {
+		c, err := readConfigFile(path)
+		if err != nil {
+			return Credentials{}, err
+		}
+		if h := c.helper(host); h != "" {
+			if found, err := helperGet(ctx, h, keyOf(host)); err != nil || !found.empty() {
+				return found, err
+			}
+		}
+		for key, e := range c.auths {
+			if serverOf(key) != serverOf(host) || e == (authEntry{}) {
+				continue
+			}
+			found, err := e.credentials()
+			if err != nil {
+				return Credentials{}, fmt.Errorf("credentials: %s: auths %q: %w", path, key, err)
+			}
+			return found, nil
+		}
+	}
+	return Credentials{}, nil
+}
+
+// put keeps credentials where Docker would, and says where that is.
+func (k keyring) put(ctx context.Context, host string, cred Credentials) (where string, err error) {
+	c, err := readConfigFile(k.path)
+	if err != nil {
+		return "", err
+	}
+	key := keyOf(host)
+	e := authEntry{IdentityToken: cred.IdentityToken}
+	e.Auth = base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password))
+	if h := c.helper(host); h != "" {
+		secret := struct{ ServerURL, Username, Secret string }{key, cred.Username, cred.Password}
+		if cred.IdentityToken != "" {
+			secret.Username, secret.Secret = tokenUser, cred.IdentityToken
+		}
+		raw, _ := json.Marshal(secret)
+		if _, err := runHelper(ctx, h, "store", raw); err != nil {
+			return "", err
+		}
+		where, e = "docker-credential-"+h, authEntry{}
+	} else {
+		where = k.path
+	}
+	c.auths[key] = e
+	return where, k.write(c)
+}
+
+// drop forgets a host. That nothing was known of it is no error.
+func (k keyring) drop(ctx context.Context, host string) error {
+	c, err := readConfigFile(k.path)
+	if err != nil {
+		return err
+	}
+	changed := false
+	for key := range c.auths {
+		if serverOf(key) == serverOf(host) {
+			delete(c.auths, key)
+			changed = true
+		}
+	}
+	if h := c.helper(host); h != "" {
+		if _, err := runHelper(ctx, h, "erase", []byte(keyOf(host))); err != nil && !strings.Contains(err.Error(), "not found") {
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return k.write(c)
+}
+
+// write replaces the file whole, for the user's eyes only. Where the file is a link, what it leads to is replaced.
+func (k keyring) write(c *configFile) error {
+	auths, err := json.Marshal(c.auths)
+	if err != nil {
+		return err
+	}
+	c.all["auths"] = auths
+	raw, err := json.MarshalIndent(c.all, "", "\t")
+	if err != nil {
+		return err
+	}
+	path := k.path
+	if to, err := os.Readlink(path); err == nil {
+		if path = to; !filepath.IsAbs(to) {
+			path = filepath.Join(filepath.Dir(k.path), to)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".config-*.json") // 0600
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	return nil
+}
+
+func helperGet(ctx context.Context, name, server string) (Credentials, error) {
+	raw, err := runHelper(ctx, name, "get", []byte(server))
+	if err != nil {
+		if strings.Contains(err.Error(), "credentials not found") {
+			return Credentials{}, nil
+		}
+		return Credentials{}, err
+	}
+	var out struct{ ServerURL, Username, Secret string }
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return Credentials{}, fmt.Errorf("credentials: docker-credential-%s: its answer is no JSON", name)
+	}
+	if out.Username == tokenUser {
+		return Credentials{IdentityToken: out.Secret}, nil
+	}
+	return Credentials{Username: out.Username, Password: out.Secret}, nil
+}
+
+// runHelper asks docker-credential-NAME of $PATH. What it prints may be a secret, so that only an error's text is ever told.
+func runHelper(ctx context.Context, name, verb string, input []byte) ([]byte, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, fmt.Errorf("credentials: %q is no name of a helper", name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "docker-credential-"+name, verb)
+	cmd.Stdin = bytes.NewReader(input)
+	cmd.WaitDelay = time.Second
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		say := strings.TrimSpace(out.String() + errs.String()) // helpers tell errors on either
+		if say == "" {
+			say = err.Error()
+		}
+		return nil, fmt.Errorf("credentials: docker-credential-%s %s: %s", name, verb, printable(say))
+	}
+	return out.Bytes(), nil
+}

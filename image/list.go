@@ -1,0 +1,383 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Filters are Docker's: each key with the values that were given for it.
+type Filters map[string][]string
+
+// ListOptions say which images List gives.
+type ListOptions struct {
+	All     bool // of Docker's flag: there are no intermediate images here, so it changes nothing
+	Filters Filters
+	Shared  bool // work out SharedSize
+}
+
+// A Summary is a line of a list. Sizes are in bytes.
+type Summary struct {
+	Image
+	Size       int64
+	SharedSize int64 // of layers that other images have, too; -1 unless asked for
+	Variants   []Variant
+}
+
+// A Variant is what an index has for one platform.
+type Variant struct {
+	Descriptor v1.Descriptor
+	Platform   Platform
+	Available  bool // its layers are here
+	Size       int64
+}
+
+// RepoTags are the names with a tag, as people type them.
+func (i Image) RepoTags() []string {
+	list := []string{}
+	for _, n := range i.Names {
+		if n.Tag != "" {
+			list = append(list, Reference{Domain: n.Domain, Path: n.Path, Tag: n.Tag}.Familiar())
+		}
+	}
+	return list
+}
+
+// RepoDigests are the names by digest: by what each of them leads to.
+func (i Image) RepoDigests() []string {
+	list := []string{}
+	add := func(r Reference) {
+		if s := r.Familiar(); !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	for _, n := range i.Names {
+		add(Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest})
+	}
+	for _, p := range i.pushed {
+		if r, err := ParseReference(p); err == nil {
+			add(r)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// List gives the images of the store, the newest first. Filters are Docker's: dangling, label, before, since, until, reference.
+func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
+	images, err := s.images()
+	if err != nil {
+		return nil, err
+	}
+	keep, err := o.Filters.compile(images)
+	if err != nil {
+		return nil, err
+	}
+	shared := map[digest.Digest]int{}
+	if o.Shared {
+		for _, i := range images {
+			for _, id := range slices.Compact(slices.Sorted(slices.Values(i.Chain()))) {
+				shared[id]++
+			}
+		}
+	}
+	list := []Summary{}
+	for _, i := range images {
+		if i, ok := keep(i); ok {
+			sum := Summary{Image: i, Size: s.Size(i), SharedSize: -1}
+			if o.Shared {
+				sum.SharedSize = 0
+				for _, id := range i.Chain() {
+					if size, err := s.o.Layers.Stat(id); err == nil && shared[id] > 1 {
+						sum.SharedSize += size
+					}
+				}
+			}
+			if sum.Variants, err = s.Variants(i.Target); err != nil {
+				return nil, err
+			}
+			list = append(list, sum)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Summary) int { return created(b.Image).Compare(created(a.Image)) })
+	return list, ctx.Err()
+}
+
+func created(i Image) time.Time {
+	if i.Config.Created == nil {
+		return time.Time{}
+	}
+	return *i.Config.Created
+}
+
+// Variants lists what a target has for each platform, and whether it is here.
+func (s *Store) Variants(target v1.Descriptor) ([]Variant, error) {
+	doc, err := s.readDocument(target)
+	if err != nil || doc.index == nil {
+		return nil, err
+	}
+	var list []Variant
+	for _, d := range doc.index.Manifests {
+		if attestation(d) || !isManifest(d.MediaType) {
+			continue
+		}
+		v := Variant{Descriptor: d}
+		if d.Platform != nil {
+			v.Platform = normal(*d.Platform)
+		}
+		if child, err := s.readDocument(d); err == nil {
+			if img, err := s.imageOf(target, child); err == nil {
+				v.Available, v.Size, v.Platform = len(s.missing(img)) == 0, s.Size(img), img.Platform
+			}
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// missing lists the layers of an image that are not here.
+func (s *Store) missing(i Image) []digest.Digest {
+	var list []digest.Digest
+	for _, id := range i.Chain() {
+		if _, err := s.o.Layers.Stat(id); err != nil {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// compile checks filters, and gives a function that says whether an image passes. It may take names from an image: those
+// that a reference filter does not match.
+func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
+	var tests []func(Image) bool
+	var patterns []string
+	for key, values := range f {
+		for _, value := range values {
+			var test func(Image) bool
+			switch key {
+			case "dangling":
+				want, err := parseBool(value)
+				if err != nil {
+					return nil, fmt.Errorf("invalid filter 'dangling=%s'", value)
+				}
+				test = func(i Image) bool { return (len(i.Names) == 0) == want }
+			case "label":
+				test = func(i Image) bool { return hasLabel(i.Config.Config.Labels, value) }
+			case "label!":
+				test = func(i Image) bool { return !hasLabel(i.Config.Config.Labels, value) }
+			case "before", "since":
+				other, err := find(images, value)
+				if err != nil {
+					return nil, err
+				}
+				test = func(i Image) bool {
+					return key == "before" && created(i).Before(created(other)) || key == "since" && created(i).After(created(other))
+				}
+			case "until":
+				limit, err := parseTime(value, time.Now())
+				if err != nil {
+					return nil, fmt.Errorf("invalid filter 'until=%s': want a time or a duration", value)
+				}
+				test = func(i Image) bool { return created(i).Before(limit) }
+			case "reference":
+				if _, err := path.Match(value, ""); err != nil {
+					return nil, fmt.Errorf("invalid filter 'reference=%s': %w", value, err)
+				}
+				patterns = append(patterns, value)
+				continue
+			default:
+				return nil, fmt.Errorf("invalid filter '%s'", key)
+			}
+			tests = append(tests, test)
+		}
+	}
+	return func(i Image) (Image, bool) {
+		for _, test := range tests {
+			if !test(i) {
+				return i, false
+			}
+		}
+		if patterns != nil {
+			i.Names = slices.DeleteFunc(slices.Clone(i.Names), func(r Reference) bool { return !matches(patterns, r) })
+			return i, len(i.Names) > 0
+		}
+		return i, true
+	}, nil
+}
+
+// matches as Docker does: the pattern is for the familiar name, with or without its tag, or for the whole one.
+func matches(patterns []string, r Reference) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		for _, s := range []string{r.Familiar(), r.FamiliarName(), r.String(), r.Name()} {
+			if ok, _ := path.Match(p, s); ok {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func hasLabel(labels map[string]string, want string) bool {
+	key, value, both := strings.Cut(want, "=")
+	got, ok := labels[key]
+	return ok && (!both || got == value)
+}
+
+func parseBool(s string) (bool, error) {
+	switch s {
+	case "1", "true", "True", "TRUE", "t", "T":
+		return true, nil
+	case "0", "false", "False", "FALSE", "f", "F":
+		return false, nil
+	}
+	return false, errors.New("want true or false")
+}
+
+// parseTime reads a time as Docker's filters have it: RFC 3339 or a part of it, Unix seconds, or how long ago.
+func parseTime(s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	var sec int64
+	if n, err := fmt.Sscanf(s, "%d", &sec); n == 1 && err == nil {
+		return time.Unix(sec, 0), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is no time", s)
+}
+
+// An Inspection is what Docker's image inspect prints.
+type Inspection struct {
+	ID           string        `json:"Id"`
+	RepoTags     []string      `json:"RepoTags"`
+	RepoDigests  []string      `json:"RepoDigests"`
+	Parent       string        `json:"Parent"`
+	Comment      string        `json:"Comment"`
+	Created      string        `json:"Created"`
+	Author       string        `json:"Author"`
+	Architecture string        `json:"Architecture"`
+	Variant      string        `json:"Variant,omitempty"`
+	OS           string        `json:"Os"`
+	OSVersion    string        `json:"OsVersion,omitempty"`
+	Size         int64         `json:"Size"`
+	RootFS       RootFS        `json:"RootFS"`
+	Metadata     Metadata      `json:"Metadata"`
+	Descriptor   v1.Descriptor `json:"Descriptor"`
+	Config       any           `json:"Config"`
+}
+
+// RootFS is a part of an [Inspection].
+type RootFS struct {
+	Type   string
+	Layers []digest.Digest `json:",omitempty"`
+}
+
+// Metadata is a part of an [Inspection].
+type Metadata struct{ LastTagTime time.Time }
+
+// Inspect tells all of an image.
+func (s *Store) Inspect(ref string, p Platform) (Inspection, error) {
+	i, err := s.Get(ref, p)
+	if err != nil {
+		return Inspection{}, err
+	}
+	c := i.Config
+	out := Inspection{
+		ID: i.ID.String(), RepoTags: i.RepoTags(), RepoDigests: i.RepoDigests(), Author: c.Author,
+		Architecture: c.Architecture, Variant: c.Variant, OS: c.OS, OSVersion: c.OSVersion, Size: s.Size(i),
+		RootFS: RootFS{Type: "layers", Layers: i.Chain()}, Metadata: Metadata{i.Tagged}, Descriptor: i.Target, Config: c.Config,
+	}
+	if c.Created != nil {
+		out.Created = c.Created.Format(time.RFC3339Nano)
+	}
+	if n := len(c.History); n > 0 {
+		out.Comment = c.History[n-1].Comment
+	}
+	return out, nil
+}
+
+// A HistoryLine is one line of an image's history: the newest first.
+type HistoryLine struct {
+	ID        string `json:"Id"`
+	Created   int64  // Unix seconds
+	CreatedBy string
+	Tags      []string
+	Size      int64 // of its layer's tar, in bytes
+	Comment   string
+}
+
+// History tells how an image came about, as far as its config says so.
+func (s *Store) History(ref string, p Platform) ([]HistoryLine, error) {
+	i, err := s.Get(ref, p)
+	if err != nil {
+		return nil, err
+	}
+	history := i.Config.History
+	if len(history) == 0 { // layers that nobody described are still there
+		history = make([]v1.History, len(i.Chain()))
+	}
+	var list []HistoryLine
+	next := 0
+	for _, h := range history {
+		line := HistoryLine{ID: "<missing>", CreatedBy: h.CreatedBy, Comment: h.Comment}
+		if h.Created != nil {
+			line.Created = h.Created.Unix()
+		}
+		if !h.EmptyLayer && next < len(i.Chain()) {
+			line.Size, _ = s.o.Layers.Stat(i.Chain()[next])
+			next++
+		}
+		list = append(list, line)
+	}
+	slices.Reverse(list)
+	if len(list) > 0 {
+		list[0].ID, list[0].Tags = i.ID.String(), i.RepoTags()
+	}
+	return list, nil
+}
+
+// Tag gives an image one more name. The name may not have a digest: that cannot be chosen.
+func (s *Store) Tag(ctx context.Context, ref, name string) error {
+	r, err := ParseReference(name)
+	if err != nil {
+		return err
+	}
+	if r.Digest != "" {
+		return fmt.Errorf("tag %s: a name with a digest cannot be given", name)
+	}
+	release, err := s.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	i, err := s.Get(ref, Platform{})
+	if err != nil {
+		return err
+	}
+	return s.name(ctx, i.Target, r.Tagged().String())
+}
+
+// name makes names lead to a target; without a name it is kept all the same.
+func (s *Store) name(ctx context.Context, target v1.Descriptor, names ...string) error {
+	return s.change(ctx, func(list []root) ([]root, error) {
+		now := time.Now()
+		if len(names) == 0 {
+			return setName(list, "", target, now), nil
+		}
+		for _, n := range names {
+			list = setName(list, n, target, now)
+		}
+		return list, nil
+	})
+}

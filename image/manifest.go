@@ -1,0 +1,251 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	spec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A ConfigFile is the config of an image: image-spec's, and what Docker adds to it.
+type ConfigFile = spec.DockerOCIImage
+
+// Media types of Docker's, schema 2, which image-spec has no names for.
+const (
+	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
+	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1"
+)
+
+// Limits of what is held in memory, in bytes. A manifest's is image-spec's.
+const (
+	maxManifest = 4 << 20
+	maxConfig   = 8 << 20
+	maxDepth    = 4 // of indexes in indexes
+	maxLayers   = 4096
+)
+
+func isIndex(mediaType string) bool {
+	return mediaType == v1.MediaTypeImageIndex || mediaType == dockerIndex
+}
+
+func isManifest(mediaType string) bool {
+	return mediaType == v1.MediaTypeImageManifest || mediaType == dockerManifest
+}
+
+func isConfig(mediaType string) bool {
+	return mediaType == v1.MediaTypeImageConfig || mediaType == dockerConfig
+}
+
+// compression of a layer by its media type: "", "gzip" or "zstd", and whether it is a layer at all.
+func compression(mediaType string) (kind string, ok bool) {
+	if rest, docker := strings.CutPrefix(mediaType, "application/vnd.docker.image.rootfs."); docker {
+		rest = strings.TrimPrefix(strings.TrimPrefix(rest, "foreign."), "diff.tar")
+		switch rest {
+		case "", ".gzip", ".zstd":
+			return strings.TrimPrefix(rest, "."), true
+		}
+		return "", false
+	}
+	rest, ok := strings.CutPrefix(mediaType, "application/vnd.oci.image.layer.")
+	if !ok {
+		return "", false
+	}
+	switch rest = strings.TrimPrefix(rest, "nondistributable."); rest {
+	case "v1.tar", "v1.tar+gzip", "v1.tar+zstd":
+		return strings.TrimPrefix(strings.TrimPrefix(rest, "v1.tar"), "+"), true
+	}
+	return "", false
+}
+
+// A document is an index or a manifest that was read and checked.
+type document struct {
+	desc     v1.Descriptor // of its bytes
+	raw      []byte
+	index    *v1.Index // one of the two
+	manifest *v1.Manifest
+}
+
+// checkDescriptor is asked of every descriptor before its digest or size is used.
+func checkDescriptor(what string, d v1.Descriptor) error {
+	if err := validDigest(d.Digest); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("%s %s: a size of %d bytes", what, d.Digest, d.Size)
+	}
+	return nil
+}
+
+// parseDocument reads an index or a manifest of the media type that its source says it has; "" leaves that to the body. The same bytes
+// must not be read as the one by us and as the other by somebody else (CVE-2021-41190).
+func parseDocument(raw []byte, mediaType string) (*document, error) {
+	if len(raw) > maxManifest {
+		return nil, fmt.Errorf("manifest: larger than %d bytes", maxManifest)
+	}
+	var probe struct {
+		MediaType     string          `json:"mediaType"`
+		SchemaVersion int             `json:"schemaVersion"`
+		Manifests     json.RawMessage `json:"manifests"`
+		Layers        json.RawMessage `json:"layers"`
+		Config        json.RawMessage `json:"config"`
+		FSLayers      json.RawMessage `json:"fsLayers"`
+	}
+	if err := unmarshal(raw, &probe); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if probe.SchemaVersion == 1 || probe.FSLayers != nil || strings.HasPrefix(mediaType, dockerSchema1) {
+		return nil, errors.New("manifest: it has Docker's schema 1, which no registry should serve since 2017, and which has no config: push the image again with a newer program")
+	}
+	if probe.SchemaVersion != 2 {
+		return nil, fmt.Errorf("manifest: schemaVersion %d, want 2", probe.SchemaVersion)
+	}
+	if probe.MediaType != "" && mediaType != "" && probe.MediaType != mediaType {
+		return nil, fmt.Errorf("manifest: the body says %q, and the header says %q", probe.MediaType, mediaType)
+	}
+	if probe.Manifests != nil && (probe.Layers != nil || probe.Config != nil) {
+		return nil, errors.New("manifest: it has both manifests and layers: it could be read as an index or as an image (CVE-2021-41190)")
+	}
+	if mediaType == "" {
+		mediaType = probe.MediaType
+	}
+	if mediaType == "" { // optional in image-spec
+		mediaType = v1.MediaTypeImageManifest
+		if probe.Manifests != nil {
+			mediaType = v1.MediaTypeImageIndex
+		}
+	}
+	d := &document{raw: raw, desc: v1.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}}
+	switch {
+	case isIndex(mediaType) && probe.Manifests != nil:
+		return d, d.parseIndex()
+	case isManifest(mediaType) && probe.Manifests == nil:
+		return d, d.parseManifest()
+	}
+	return nil, fmt.Errorf("manifest: media type %q does not fit its body, or is none of an image's", mediaType)
+}
+
+func (d *document) parseIndex() error {
+	d.index = new(v1.Index)
+	if err := unmarshal(d.raw, d.index); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	for _, m := range d.index.Manifests {
+		if err := checkDescriptor("index: manifest", m); err != nil {
+			return err
+		}
+		if m.Size > maxManifest && (isIndex(m.MediaType) || isManifest(m.MediaType)) {
+			return fmt.Errorf("index: manifest %s: %d bytes, want %d at most", m.Digest, m.Size, maxManifest)
+		}
+	}
+	return nil
+}
+
+func (d *document) parseManifest() error {
+	d.manifest = new(v1.Manifest)
+	if err := unmarshal(d.raw, d.manifest); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	m := d.manifest
+	if err := checkDescriptor("manifest: config", m.Config); err != nil {
+		return err
+	}
+	if m.Config.Size > maxConfig {
+		return fmt.Errorf("manifest: a config of %d bytes, want %d at most", m.Config.Size, maxConfig)
+	}
+	if len(m.Layers) > maxLayers {
+		return fmt.Errorf("manifest: %d layers, want %d at most", len(m.Layers), maxLayers)
+	}
+	for _, l := range m.Layers {
+		if err := checkDescriptor("manifest: layer", l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runnable says why a manifest is of no image that can run: an artifact, a layer in a form that is not known.
+func (d *document) runnable() error {
+	if !isConfig(d.manifest.Config.MediaType) {
+		return fmt.Errorf("it is no image but an artifact of type %q", d.manifest.Config.MediaType)
+	}
+	for _, l := range d.manifest.Layers {
+		if _, ok := compression(l.MediaType); !ok {
+			return fmt.Errorf("layer %s: media type %q is not known", l.Digest, l.MediaType)
+		}
+	}
+	return nil
+}
+
+// parseConfig reads a config, and checks that it fits a manifest of n layers.
+func parseConfig(raw []byte, n int) (*ConfigFile, error) {
+	c := new(ConfigFile)
+	if err := unmarshal(raw, c); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if c.RootFS.Type != "layers" && !(c.RootFS.Type == "" && len(c.RootFS.DiffIDs) == 0) {
+		return nil, fmt.Errorf("config: rootfs.type %q, want layers", c.RootFS.Type)
+	}
+	if len(c.RootFS.DiffIDs) != n {
+		return nil, fmt.Errorf("config: %d diff_ids for %d layers", len(c.RootFS.DiffIDs), n)
+	}
+	for _, id := range c.RootFS.DiffIDs {
+		if err := validDigest(id); err != nil {
+			return nil, fmt.Errorf("config: diff_ids: %w", err)
+		}
+		if id.Algorithm() != digest.SHA256 {
+			return nil, fmt.Errorf("config: diff_ids: %s: layers are kept by sha256", id)
+		}
+	}
+	return c, nil
+}
+
+// unmarshal is json.Unmarshal that wants one value, an object, and bounds how deep it nests: the decoder recurses.
+func unmarshal(raw []byte, v any) error {
+	depth, inString := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > 64 {
+				return errors.New("nested more than 64 deep")
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
+		return errors.New("it is no JSON object")
+	}
+	return json.Unmarshal(raw, v)
+}
+
+// readLimited reads all of r, which may have max bytes at most.
+func readLimited(r io.Reader, max int64, what string) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, max+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if int64(len(raw)) > max {
+		return nil, fmt.Errorf("%s: larger than %d bytes", what, max)
+	}
+	return raw, nil
+}
+
+// manifestBytes makes the bytes of a manifest, and its descriptor.
+func manifestBytes(m v1.Manifest) ([]byte, v1.Descriptor, error) {
+	raw, err := json.Marshal(m)
+	return raw, v1.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, err
+}

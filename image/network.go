@@ -1,0 +1,251 @@
+package image
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A network is how a store reaches registries: settings, and connections to keep.
+//
+// What must not happen is kept out here, below all that speaks the protocol: a redirect is never followed by the
+// transport, a connection that a registry sent us to goes to no address that is nearer to us than the registry is, TLS is
+// verified but where the user said otherwise. HTTP/2 is not used: one stream a connection is what a download wants.
+type network struct {
+	o    *Options
+	pace pace
+
+	mu         sync.Mutex
+	settings   *Settings
+	transports map[transportKey]*http.Transport
+}
+
+// pace is how patient a network is. Zero fields are the defaults; tests have less time.
+type pace struct {
+	stall   time.Duration // how long a body may bring less than minRate
+	minRate int64         // bytes a second
+	backoff time.Duration // before the first retry; each further one doubles it
+	maxWait time.Duration // longest wait that a registry may ask for
+	tries   int
+}
+
+func (n *network) patience() pace {
+	p := n.pace
+	if p.stall == 0 {
+		p.stall = 30 * time.Second
+	}
+	if p.minRate == 0 {
+		p.minRate = 64
+	}
+	if p.backoff == 0 {
+		p.backoff = 500 * time.Millisecond
+	}
+	if p.maxWait == 0 {
+		p.maxWait = 60 * time.Second
+	}
+	if p.tries == 0 {
+		p.tries = 6
+	}
+	return p
+}
+
+// rules gives the settings, which are read at the first use: most commands ask no registry.
+func (n *network) rules() (*Settings, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.settings == nil {
+		n.settings = n.o.Settings
+	}
+	if n.settings == nil {
+		s, err := ReadSettings()
+		if err != nil {
+			return nil, err
+		}
+		n.settings = s
+	}
+	return n.settings, nil
+}
+
+// A nearness says how much an address is ours: what listens there may trust its neighbours. A registry may send us as near as it is
+// itself, and no nearer (CVE-2026-33990: a realm at the address of a cloud's metadata).
+type nearness int
+
+const (
+	public nearness = iota
+	private
+	loopback
+	linkLocal
+	anywhere // no limit: the user named the host
+)
+
+func nearnessOf(a netip.Addr) nearness {
+	a = a.Unmap()
+	switch {
+	case a.IsLinkLocalUnicast(), a.IsUnspecified(), a.IsMulticast(), a.IsInterfaceLocalMulticast():
+		return linkLocal
+	case a.IsLoopback():
+		return loopback
+	case a.IsPrivate(), netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a):
+		return private
+	}
+	return public
+}
+
+type transportKey struct {
+	host   string // as in a URL, and so are settings
+	limit  nearness
+	verify bool
+}
+
+// transport gives the connections to a host. limit bounds how near its address may be.
+func (n *network) transport(host string, limit nearness, insecure bool) (*http.Transport, error) {
+	rules, err := n.rules()
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := transportKey{host, limit, !insecure}
+	if t := n.transports[key]; t != nil {
+		return t, nil
+	}
+	config, err := tlsConfig(rules.Registries[settingsHost(host)], insecure)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", host, err)
+	}
+	dialer := &net.Dialer{Timeout: 20 * time.Second, KeepAlive: 30 * time.Second}
+	if limit != anywhere {
+		dialer.Control = func(_, address string, _ syscall.RawConn) error {
+			a, err := netip.ParseAddrPort(address)
+			if err == nil && nearnessOf(a.Addr()) > limit {
+				err = fmt.Errorf("%s is nearer to this machine than the registry that sent us there", a.Addr())
+			}
+			return err
+		}
+	}
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    20 * time.Second,
+		ResponseHeaderTimeout:  2 * n.patience().stall,
+		MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        30 * time.Second,
+		DisableCompression:     true, // digests are of the bytes as they are
+	}
+	if n.transports == nil {
+		n.transports = map[transportKey]*http.Transport{}
+	}
+	n.transports[key] = t
+	return t, nil
+}
+
+// settingsHost is the host that settings have for a host of URLs.
+func settingsHost(host string) string {
+	if host == dockerHub {
+		return defaultDomain
+	}
+	return host
+}
+
+func tlsConfig(r Registry, insecure bool) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}
+	if r.CA != "" {
+		raw, err := os.ReadFile(r.CA)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("ca %s: it has no certificate", r.CA)
+		}
+		c.RootCAs = pool
+	}
+	if r.Cert != "" && r.Key != "" {
+		pair, err := tls.LoadX509KeyPair(r.Cert, r.Key)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// close ends connections that nobody uses: processes that import this package may live long.
+func (n *network) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, t := range n.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// A stallError is a transfer that went on for too long with too little.
+type stallError struct{ after time.Duration }
+
+func (e *stallError) Error() string {
+	return fmt.Sprintf("the transfer stalled: next to nothing came for %v", e.after)
+}
+
+// A watch cancels what is transferred through it when that stalls.
+type watch struct {
+	io.ReadCloser
+	pace   pace
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+
+	timer *time.Timer
+	since time.Time
+	bytes int64
+}
+
+func newWatch(ctx context.Context, cancel context.CancelCauseFunc, p pace, body io.ReadCloser) *watch {
+	w := &watch{ReadCloser: body, pace: p, ctx: ctx, cancel: cancel, since: time.Now()}
+	w.timer = time.AfterFunc(p.stall, func() { cancel(&stallError{p.stall}) })
+	return w
+}
+
+func (w *watch) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	w.bytes += int64(n)
+	if past := time.Since(w.since); past >= w.pace.stall {
+		if w.bytes < w.pace.minRate*int64(past/time.Second) {
+			w.cancel(&stallError{past.Round(time.Second)})
+		}
+		w.since, w.bytes = time.Now(), 0
+	}
+	if err != nil {
+		w.timer.Stop()
+		if err != io.EOF {
+			if cause := context.Cause(w.ctx); cause != nil {
+				err = cause
+			}
+		}
+		return n, err
+	}
+	if n > 0 {
+		w.timer.Reset(w.pace.stall)
+	}
+	return n, nil
+}
+
+func (w *watch) Close() error {
+	w.timer.Stop()
+	err := w.ReadCloser.Close()
+	w.cancel(errors.New("closed"))
+	return err
+}

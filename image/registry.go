@@ -1,0 +1,708 @@
+package image
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// dockerHub is where docker.io answers.
+const dockerHub = "registry-1.docker.io"
+
+// A remote is one repository at one place: the registry of its name, or a mirror of it.
+type remote struct {
+	net    *network
+	ring   keyring
+	host   string // as it was typed: settings and credentials are bound to it
+	base   url.URL
+	repo   string
+	mirror bool
+	given  *Credentials // instead of the keyring's
+	tls    bool         // verified
+
+	mu     sync.Mutex
+	cred   *Credentials
+	basic  bool
+	tokens map[string]string // by scope
+	near   nearness
+	probed bool
+}
+
+// A RegistryError is a registry's answer that is no success.
+type RegistryError struct {
+	Host    string
+	Method  string
+	Path    string
+	Status  int
+	Code    string // of the distribution spec: MANIFEST_UNKNOWN
+	Message string
+	wait    time.Duration // Retry-After
+}
+
+func (e *RegistryError) Error() string {
+	s := fmt.Sprintf("registry %s: %s %s: %d %s", e.Host, e.Method, e.Path, e.Status, http.StatusText(e.Status))
+	if e.Code != "" || e.Message != "" {
+		s += ": " + strings.TrimSpace(e.Code+" "+e.Message)
+	}
+	switch {
+	case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
+		s += ": the repository may not exist, or need `kakuri login " + e.Host + "`"
+	case e.Status == http.StatusTooManyRequests && e.wait > 0:
+		s += fmt.Sprintf(": it asks to wait for %v", e.wait)
+	}
+	return s
+}
+
+// printable makes what somebody else wrote fit for a line on a terminal.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > 500 {
+		s = strings.ToValidUTF8(s[:500], "") + "…"
+	}
+	return s
+}
+
+// sources lists where a repository can be read: mirrors first.
+func (s *Store) sources(r Reference, given *Credentials) ([]*remote, error) {
+	rules, err := s.net.rules()
+	if err != nil {
+		return nil, err
+	}
+	own, err := s.remote(r, given)
+	if err != nil {
+		return nil, err
+	}
+	var list []*remote
+	for _, m := range rules.Registries[r.Domain].Mirrors {
+		u, err := mirrorURL(m)
+		if err != nil {
+			return nil, err
+		}
+		rem := &remote{net: s.net, ring: newKeyring(s.o.DockerConfig), host: u.Host, base: *u, mirror: true, probed: u.Scheme == "http"}
+		rem.repo = strings.Trim(u.Path, "/")
+		if rem.repo != "" {
+			rem.repo += "/"
+		}
+		rem.repo += r.Path
+		rem.base.Path = ""
+		rem.tls = !rules.insecure(u.Host)
+		list = append(list, rem)
+	}
+	return append(list, own), nil
+}
+
+// remote is the registry that a name has, and no other: what a push goes to.
+func (s *Store) remote(r Reference, given *Credentials) (*remote, error) {
+	rules, err := s.net.rules()
+	if err != nil {
+		return nil, err
+	}
+	if rules.Registries[r.Domain].Blocked {
+		return nil, fmt.Errorf("registry %s: the settings block it", r.Domain)
+	}
+	host := r.Domain
+	if host == defaultDomain {
+		host = dockerHub
+	}
+	return &remote{
+		net: s.net, ring: newKeyring(s.o.DockerConfig), host: r.Domain, repo: r.Path, given: given,
+		base: url.URL{Scheme: "https", Host: host}, tls: !rules.insecure(r.Domain),
+	}, nil
+}
+
+// A request is one question to a registry. What can be asked again has a body that can be opened again.
+type request struct {
+	method string
+	path   string   // below /v2/
+	query  string   // without "?"
+	url    *url.URL // instead of path, where the registry sent us
+	header http.Header
+	body   func() (io.ReadCloser, error)
+	size   int64
+	scope  string // actions on the repository: pull, or pull,push
+	also   string // one more scope, of a mount's source
+	ok     []int
+	once   bool // no retry: the caller knows better
+	slow   bool // the body of the answer is watched for stalls
+}
+
+// scopes are what a token has to be for.
+func (r *remote) scopes(q *request) []string {
+	if r.repo == "" || q.scope == "" {
+		return nil
+	}
+	list := []string{"repository:" + r.repo + ":" + q.scope}
+	if q.also != "" {
+		list = append(list, q.also)
+	}
+	return list
+}
+
+// do asks, and asks again where that makes sense: after a broken connection, on 429 and on 5xx, with a pause that doubles,
+// or that the registry names.
+func (r *remote) do(ctx context.Context, q *request) (*http.Response, error) {
+	p := r.net.patience()
+	for try := 1; ; try++ {
+		resp, err := r.ask(ctx, q)
+		if err == nil {
+			return resp, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if try >= p.tries || q.once || !retryable(err) {
+			return nil, err
+		}
+		if err := r.net.pause(ctx, try, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pause waits before the next try. It gives cause back where the registry asks for more time than there is.
+func (n *network) pause(ctx context.Context, try int, cause error) error {
+	p := n.patience()
+	wait := min(p.backoff<<min(try-1, 10), p.maxWait)
+	wait += rand.N(wait/2 + 1) // those who were cut off together do not come back together
+	var answer *RegistryError
+	if errors.As(cause, &answer) && answer.wait > 0 {
+		if wait = answer.wait; wait > p.maxWait {
+			return cause
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// retryable reports whether the same question may get another answer.
+func retryable(err error) bool {
+	var answer *RegistryError
+	if errors.As(err, &answer) {
+		switch answer.Status {
+		case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusRequestTimeout:
+			return true
+		}
+		return false
+	}
+	var cert *tls.CertificateVerificationError
+	var dns *net.DNSError
+	var final *finalError
+	switch {
+	case errors.As(err, &cert), errors.As(err, &final):
+		return false
+	case errors.As(err, &dns):
+		return !dns.IsNotFound
+	}
+	return true
+}
+
+// A finalError is one that a retry does not cure.
+type finalError struct{ error }
+
+func (e *finalError) Unwrap() error { return e.error }
+
+func final(format string, args ...any) error { return &finalError{fmt.Errorf(format, args...)} }
+
+// scheme finds out, once, whether an insecure registry speaks TLS. A registry that is to be verified is never asked without.
+func (r *remote) scheme(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tls || r.probed {
+		return nil
+	}
+	t, err := r.net.transport(r.base.Host, anywhere, true)
+	if err != nil {
+		return err
+	}
+	var first error
+	for _, scheme := range []string{"https", "http"} {
+		u := r.base
+		u.Scheme, u.Path = scheme, "/v2/"
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		if err != nil {
+			cancel()
+			return err
+		}
+		resp, err := t.RoundTrip(req)
+		cancel()
+		if err == nil {
+			resp.Body.Close()
+			r.base.Scheme, r.probed = scheme, true
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return fmt.Errorf("registry %s: %w", r.host, first)
+}
+
+// ask asks once: with the credentials that are known, with better ones if the registry wants some, and where it sends us.
+func (r *remote) ask(ctx context.Context, q *request) (*http.Response, error) {
+	if err := r.scheme(ctx); err != nil {
+		return nil, err
+	}
+	u := r.base
+	u.Path, u.RawQuery = "/v2/"+q.path, q.query
+	if q.url != nil {
+		u = *q.url
+	}
+	own := r.owns(&u)
+	for round := 0; ; round++ {
+		auth := ""
+		if own {
+			var err error
+			if auth, err = r.authorization(ctx, q); err != nil {
+				return nil, err
+			}
+		}
+		resp, err := r.send(ctx, q, &u, auth, own)
+		if err != nil {
+			return nil, fmt.Errorf("registry %s: %w", r.host, unwrapURL(err))
+		}
+		if resp.StatusCode != http.StatusUnauthorized || !own || round == 2 {
+			return r.judge(q, &u, resp)
+		}
+		challenges := resp.Header.Values("WWW-Authenticate")
+		answer := answerOf(r.host, q, &u, resp)
+		again, err := r.challenged(ctx, q, challenges, auth)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			return nil, answer
+		}
+	}
+}
+
+// owns reports whether a URL is of the very registry: the same scheme, host and port. Credentials go nowhere else.
+func (r *remote) owns(u *url.URL) bool {
+	return u.Scheme == r.base.Scheme && strings.EqualFold(canonicalHost(u), canonicalHost(&r.base))
+}
+
+func canonicalHost(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// unwrapURL takes the method and the URL off an error: they are told already, and a URL may have a secret in its query.
+func unwrapURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// send sends to one URL, and follows redirects of what can be asked again, without anything that is for the registry only.
+func (r *remote) send(ctx context.Context, q *request, u *url.URL, auth string, own bool) (*http.Response, error) {
+	for hop := 0; ; hop++ {
+		resp, err := r.roundTrip(ctx, q, u, auth, own)
+		if err != nil {
+			return nil, err
+		}
+		if q.method != http.MethodGet && q.method != http.MethodHead {
+			return resp, nil
+		}
+		switch resp.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return resp, nil
+		}
+		resp.Body.Close()
+		next, err := u.Parse(resp.Header.Get("Location"))
+		if err != nil || next.Host == "" {
+			return nil, final("a redirect to nowhere: %q", printable(resp.Header.Get("Location")))
+		}
+		if hop == 5 {
+			return nil, final("more than 5 redirects")
+		}
+		if err := r.allowed(next); err != nil {
+			return nil, err
+		}
+		u, auth, own = next, "", r.owns(next)
+	}
+}
+
+// allowed says whether a registry may send us to a URL.
+func (r *remote) allowed(u *url.URL) error {
+	if u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return final("redirected to %s: want a plain URL", printable(u.Redacted()))
+	}
+	if u.Scheme == "http" && r.base.Scheme == "https" && r.tls {
+		return final("redirected from https to http, to %s", printable(u.Host))
+	}
+	return nil
+}
+
+func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth string, own bool) (*http.Response, error) {
+	limit := anywhere
+	insecure := !r.tls
+	if !own {
+		r.mu.Lock()
+		limit = r.near
+		r.mu.Unlock()
+		rules, err := r.net.rules()
+		if err != nil {
+			return nil, err
+		}
+		insecure = rules.insecure(u.Host)
+	}
+	t, err := r.net.transport(u.Host, limit, insecure)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var body io.Reader
+	if q.body != nil {
+		b, err := q.body()
+		if err != nil {
+			cancel(nil)
+			return nil, err
+		}
+		body = newWatch(ctx, func(cause error) {
+			var stalled *stallError
+			if errors.As(cause, &stalled) {
+				cancel(cause)
+			}
+		}, r.net.patience(), b)
+	}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, r.trace(own)), q.method, u.String(), body)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	if q.body != nil {
+		req.ContentLength = q.size
+	}
+	for k, v := range q.header {
+		req.Header[k] = v
+	}
+	req.Header.Set("User-Agent", r.net.userAgent())
+	if auth != "" {
+		req.Header.Set("Authorization", auth)
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		var stalled *stallError
+		if cause := context.Cause(ctx); errors.As(cause, &stalled) {
+			err = cause
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = newWatch(ctx, cancel, r.net.patience(), resp.Body)
+	return resp, nil
+}
+
+func (n *network) userAgent() string {
+	if n.o.UserAgent != "" {
+		return n.o.UserAgent
+	}
+	return "kakuri"
+}
+
+// trace notes how near the registry itself is.
+func (r *remote) trace(own bool) *httptrace.ClientTrace {
+	if !own {
+		return &httptrace.ClientTrace{}
+	}
+	return &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if a, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
+			r.mu.Lock()
+			r.near = max(r.near, nearnessOf(a.Addr()))
+			r.mu.Unlock()
+		}
+	}}
+}
+
+// judge gives answers that were expected, and makes errors of others.
+func (r *remote) judge(q *request, u *url.URL, resp *http.Response) (*http.Response, error) {
+	for _, ok := range q.ok {
+		if resp.StatusCode == ok {
+			return resp, nil
+		}
+	}
+	return nil, answerOf(r.host, q, u, resp)
+}
+
+// answerOf reads an answer that is no success, and closes it.
+func answerOf(host string, q *request, u *url.URL, resp *http.Response) *RegistryError {
+	defer resp.Body.Close()
+	e := &RegistryError{Host: host, Method: q.method, Path: u.Path, Status: resp.StatusCode, wait: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 16<<10))
+	var body struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+		Details string `json:"details"`
+	}
+	if json.Unmarshal(raw, &body) == nil {
+		e.Message = printable(body.Details)
+		if len(body.Errors) > 0 {
+			e.Code, e.Message = printable(body.Errors[0].Code), printable(body.Errors[0].Message)
+		}
+	}
+	return e
+}
+
+// retryAfter reads the header: seconds or a date.
+func retryAfter(s string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return max(0, t.Sub(now))
+	}
+	return 0
+}
+
+// accept are the documents that we can read.
+func accept() http.Header {
+	return http.Header{"Accept": {strings.Join([]string{
+		v1.MediaTypeImageIndex, v1.MediaTypeImageManifest, dockerIndex, dockerManifest}, ", ")}}
+}
+
+// head asks what a tag leads to. The digest is the registry's word, and nothing was compared with it; it may be empty.
+func (r *remote) head(ctx context.Context, id string) (digest.Digest, error) {
+	resp, err := r.do(ctx, &request{method: http.MethodHead, path: r.repo + "/manifests/" + id, scope: "pull", header: accept(), ok: []int{200}})
+	if err != nil {
+		return "", err
+	}
+	resp.Body.Close()
+	d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if validDigest(d) != nil {
+		d = ""
+	}
+	return d, nil
+}
+
+// document fetches an index or a manifest by a tag or a digest, and checks it. want is what another document said of it.
+func (r *remote) document(ctx context.Context, id string, want *v1.Descriptor) (*document, error) {
+	p := r.net.patience()
+	for try := 1; ; try++ {
+		doc, err := r.documentOnce(ctx, id, want)
+		if err == nil || ctx.Err() != nil || try >= p.tries {
+			return doc, err
+		}
+		var cut *cutError
+		if !errors.As(err, &cut) {
+			return nil, err
+		}
+		if err := r.net.pause(ctx, try, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// A cutError is an answer that ended too early.
+type cutError struct{ error }
+
+func (e *cutError) Unwrap() error { return e.error }
+
+func (r *remote) documentOnce(ctx context.Context, id string, want *v1.Descriptor) (*document, error) {
+	resp, err := r.do(ctx, &request{method: http.MethodGet, path: r.repo + "/manifests/" + id, scope: "pull", header: accept(), ok: []int{200}})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	what := "registry " + r.host + ": manifest " + id
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
+	if err != nil {
+		return nil, &cutError{fmt.Errorf("%s: %w", what, err)}
+	}
+	if len(raw) > maxManifest {
+		return nil, fmt.Errorf("%s: larger than %d bytes", what, maxManifest)
+	}
+	if resp.ContentLength >= 0 && int64(len(raw)) != resp.ContentLength {
+		return nil, &cutError{fmt.Errorf("%s: %d bytes of %d came", what, len(raw), resp.ContentLength)}
+	}
+	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: Content-Type: %w", what, err)
+	}
+	pinned := digest.Digest(id)
+	if validDigest(pinned) == nil && pinned.Algorithm().FromBytes(raw) != pinned {
+		return nil, fmt.Errorf("%s: the registry sent other bytes, of %s", what, digest.FromBytes(raw))
+	}
+	if d := digest.Digest(resp.Header.Get("Docker-Content-Digest")); validDigest(d) == nil && d.Algorithm().FromBytes(raw) != d {
+		return nil, fmt.Errorf("%s: the registry sent other bytes than those of its Docker-Content-Digest %s", what, d)
+	}
+	if want != nil {
+		if int64(len(raw)) != want.Size {
+			return nil, fmt.Errorf("%s: %d bytes, and its index says %d", what, len(raw), want.Size)
+		}
+		if mediaType != want.MediaType {
+			return nil, fmt.Errorf("%s: media type %q, and its index says %q", what, mediaType, want.MediaType)
+		}
+	}
+	doc, err := parseDocument(raw, mediaType)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if validDigest(pinned) == nil {
+		doc.desc.Digest = pinned
+	}
+	return doc, nil
+}
+
+// openBlob opens a blob from an offset on.
+func (r *remote) openBlob(ctx context.Context, d v1.Descriptor, offset int64) (io.ReadCloser, error) {
+	q := &request{method: http.MethodGet, path: r.repo + "/blobs/" + string(d.Digest), scope: "pull", ok: []int{200}, once: true, slow: true, header: http.Header{}}
+	if offset > 0 {
+		q.header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		q.ok = []int{200, 206}
+	}
+	resp, err := r.ask(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	bad := func(format string, args ...any) error {
+		resp.Body.Close()
+		return fmt.Errorf("registry %s: blob %s: %s", r.host, d.Digest, fmt.Sprintf(format, args...))
+	}
+	if resp.StatusCode == http.StatusPartialContent {
+		var from, to, total int64
+		if n, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &total); n != 3 || err != nil || from != offset || total != d.Size {
+			return nil, bad("asked for bytes from %d on, got range %q", offset, printable(resp.Header.Get("Content-Range")))
+		}
+		return resp.Body, nil
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
+		return nil, bad("it has %d bytes, and its manifest says %d", resp.ContentLength, d.Size)
+	}
+	if offset > 0 { // the registry does not know ranges: pass over what we have
+		if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil {
+			return nil, bad("%v", err)
+		}
+	}
+	return resp.Body, nil
+}
+
+// A blobReader reads a blob of a registry to its end, whatever happens to connections: a transfer that breaks goes on where it
+// was, at the next source if it must. It gives exactly the bytes of the descriptor, or an error.
+type blobReader struct {
+	ctx     context.Context
+	sources []*remote
+	desc    v1.Descriptor
+
+	body  io.ReadCloser
+	at    int64 // bytes given
+	since int64 // at the last try
+	tries int   // in a row, that brought little
+	which int
+	sum   digest.Digester
+}
+
+// enough is how much a try has to bring to count as a success: a registry that cuts each connection after a few bytes does
+// not keep us for ever.
+const enough = 64 << 10
+
+func newBlobReader(ctx context.Context, sources []*remote, d v1.Descriptor) *blobReader {
+	return &blobReader{ctx: ctx, sources: sources, desc: d, sum: d.Digest.Algorithm().Digester()}
+}
+
+func (b *blobReader) Read(p []byte) (int, error) {
+	for {
+		if b.at == b.desc.Size {
+			return 0, b.verify()
+		}
+		if b.body == nil {
+			body, err := b.sources[b.which].openBlob(b.ctx, b.desc, b.at)
+			if err != nil {
+				if err := b.failed(err); err != nil {
+					return 0, err
+				}
+				continue
+			}
+			b.body = body
+		}
+		n, err := b.body.Read(p[:min(int64(len(p)), b.desc.Size-b.at)])
+		b.at += int64(n)
+		b.sum.Hash().Write(p[:n])
+		if n > 0 {
+			return n, nil
+		}
+		if err == nil {
+			continue
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err := b.failed(fmt.Errorf("registry %s: blob %s: after %d of %d bytes: %w", b.sources[b.which].host, b.desc.Digest, b.at, b.desc.Size, err)); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (b *blobReader) verify() error {
+	if got := b.sum.Digest(); got != b.desc.Digest {
+		return fmt.Errorf("registry %s: blob %s: it sent other bytes, of %s", b.sources[b.which].host, b.desc.Digest, got)
+	}
+	return io.EOF
+}
+
+// failed waits for the next try, or says that there is none.
+func (b *blobReader) failed(cause error) error {
+	b.Close()
+	if b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
+	if b.at-b.since >= enough {
+		b.tries = 0
+	}
+	b.since = b.at
+	b.tries++
+	p := b.sources[b.which].net.patience()
+	if b.tries >= p.tries || !retryable(cause) {
+		if b.which+1 == len(b.sources) {
+			return cause
+		}
+		b.which++
+		b.tries = 0
+		return nil
+	}
+	return b.sources[b.which].net.pause(b.ctx, b.tries, cause)
+}
+
+func (b *blobReader) Close() error {
+	if b.body == nil {
+		return nil
+	}
+	err := b.body.Close()
+	b.body = nil
+	return err
+}

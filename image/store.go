@@ -1,0 +1,616 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// Options say where a store is and how it speaks to registries. The zero value of all but Dir and Layers is
+// what a user expects.
+type Options struct {
+	Dir    string // an OCI image layout; made if missing
+	Layers Layers
+
+	// Settings is nil for those of the usual files, see [ReadSettings].
+	Settings *Settings
+	// DockerConfig is the directory of Docker's config.json; empty is $DOCKER_CONFIG, else ~/.docker.
+	DockerConfig string
+	// Verify is asked about every image before any of its layers is fetched; nil is everybody's image.
+	Verify Verifier
+	// InUse lists the diffIDs that containers need, so that a sweep leaves them though no image has them.
+	InUse func() ([]digest.Digest, error)
+	// UserAgent is told to registries.
+	UserAgent string
+}
+
+// A Store is a directory of images. Its methods may be called by many goroutines.
+//
+// Names are in index.json, which is replaced as a whole under the lock file "lock". Whoever adds blobs holds the
+// file "adding" locked (shared) until a name leads to them; a sweep holds it alone.
+type Store struct {
+	o   Options
+	dir string
+	net *network
+}
+
+// A NotFoundError is a reference that no image of the store has.
+type NotFoundError struct{ Ref string }
+
+func (e *NotFoundError) Error() string { return "No such image: " + e.Ref }
+
+// A DamagedError is a file of the store whose bytes are not those of its digest.
+type DamagedError struct {
+	What   string // manifest, config, layer
+	Digest digest.Digest
+	Why    string
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s %s is damaged: %s: pull or load the image again", e.What, e.Digest, e.Why)
+}
+
+// Open opens a store, and makes it where it is not there.
+func Open(o Options) (*Store, error) {
+	s := &Store{o: o, dir: o.Dir}
+	for _, dir := range []string{"", "blobs", "blobs/sha256", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("images: %w", err)
+		}
+	}
+	if _, err := os.Lstat(s.path("oci-layout")); errors.Is(err, fs.ErrNotExist) {
+		raw, _ := json.Marshal(v1.ImageLayout{Version: v1.ImageLayoutVersion})
+		if err := s.replace("oci-layout", raw); err != nil {
+			return nil, err
+		}
+	}
+	s.net = &network{o: &s.o}
+	return s, nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// lock takes one of the store's lock files, and gives who unlocks it. With unix.LOCK_NB it gives unix.EWOULDBLOCK where
+// another has it.
+func (s *Store) lock(ctx context.Context, name string, how int) (unlock func(), err error) {
+	f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	if how&unix.LOCK_NB != 0 {
+		err = unix.Flock(int(f.Fd()), how)
+	} else {
+		for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+			if err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != unix.EWOULDBLOCK && err != unix.EINTR {
+				break
+			}
+			select { // flock has no wait that a context can end
+			case <-ctx.Done():
+				f.Close()
+				return nil, context.Cause(ctx)
+			case <-time.After(wait):
+			}
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("images: lock %s: %w", name, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// Hold keeps sweeps away until release is called: whatever the store has, it still has. Who makes a container
+// holds from the moment the image is resolved until the container's record is written.
+func (s *Store) Hold(ctx context.Context) (release func(), err error) {
+	return s.lock(ctx, "adding", unix.LOCK_SH)
+}
+
+// replace writes a file whole: nobody ever sees a part of it, after a power cut either.
+func (s *Store) replace(name string, raw []byte) error {
+	f, err := os.CreateTemp(s.path("tmp"), "new-*")
+	if err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), s.path(name))
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(s.path(name)))
+	}
+	if err != nil {
+		return fmt.Errorf("images: %s: %w", name, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (s *Store) blobPath(d digest.Digest) string {
+	return s.path("blobs/" + d.Algorithm().String() + "/" + d.Encoded())
+}
+
+// putBlob keeps an index, a manifest or a config.
+func (s *Store) putBlob(raw []byte, d digest.Digest) error {
+	if got, err := s.readBlob("blob", d); err == nil && bytes.Equal(got, raw) {
+		return nil
+	}
+	if d.Algorithm() != digest.SHA256 {
+		if err := os.MkdirAll(filepath.Dir(s.blobPath(d)), 0o700); err != nil {
+			return fmt.Errorf("images: %w", err)
+		}
+	}
+	return s.replace("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), raw)
+}
+
+// readBlob reads an index, a manifest or a config, and compares it with its digest.
+func (s *Store) readBlob(what string, d digest.Digest) ([]byte, error) {
+	if err := validDigest(d); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(s.blobPath(d), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("images: %s %s: %w", what, d, err)
+	}
+	defer f.Close()
+	raw, err := readLimited(f, maxConfig, what)
+	if err != nil {
+		return nil, &DamagedError{what, d, err.Error()}
+	}
+	if d.Algorithm().FromBytes(raw) != d {
+		return nil, &DamagedError{what, d, "its bytes have another digest"}
+	}
+	return raw, nil
+}
+
+// readDocument reads an index or a manifest of the store.
+func (s *Store) readDocument(d v1.Descriptor) (*document, error) {
+	raw, err := s.readBlob("manifest", d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseDocument(raw, d.MediaType)
+	if err != nil {
+		return nil, &DamagedError{"manifest", d.Digest, err.Error()}
+	}
+	doc.desc.Digest = d.Digest // sha512, perhaps
+	return doc, nil
+}
+
+// Annotations of a root in index.json.
+const (
+	refName = v1.AnnotationRefName // the whole name: skopeo finds images by it
+	tagTime = "org.kakuri.tagged"  // when the name was given to it, RFC 3339
+	pushed  = "org.kakuri.pushed"  // repositories that have it, as NAME@DIGEST with a comma between
+)
+
+// A root is an entry of index.json: what must be kept, and a name for it. An image that lost its name to another is
+// a root without one.
+type root = v1.Descriptor
+
+func nameOf(r root) string { return r.Annotations[refName] }
+
+// roots reads index.json. That a file is not there is an empty store.
+func (s *Store) roots() ([]root, error) {
+	raw, err := os.ReadFile(s.path("index.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	var index v1.Index
+	if err := unmarshal(raw, &index); err != nil {
+		return nil, fmt.Errorf("images: index.json is damaged: %w: `kakuri system check --repair` makes a new one of the manifests that are there", err)
+	}
+	for _, r := range index.Manifests {
+		if err := checkDescriptor("images: index.json", r); err != nil {
+			return nil, err
+		}
+	}
+	return index.Manifests, nil
+}
+
+// change replaces index.json by what edit makes of it.
+func (s *Store) change(ctx context.Context, edit func([]root) ([]root, error)) error {
+	unlock, err := s.lock(ctx, "lock", unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := s.roots()
+	if err != nil {
+		return err
+	}
+	list, err := edit(slices.Clone(old))
+	if err != nil {
+		return err
+	}
+	return s.writeRoots(list)
+}
+
+func (s *Store) writeRoots(list []root) error {
+	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: list}
+	if list == nil {
+		index.Manifests = []root{}
+	}
+	raw, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	return s.replace("index.json", raw)
+}
+
+// setName makes name lead to target. What it led to before stays, without a name, if nothing else leads to it.
+func setName(list []root, name string, target v1.Descriptor, now time.Time) []root {
+	bare := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
+	r := bare
+	r.Annotations = map[string]string{tagTime: now.UTC().Format(time.RFC3339Nano)}
+	if name != "" {
+		r.Annotations[refName] = name
+	}
+	others := list[:0]
+	for _, old := range list {
+		switch {
+		case name != "" && nameOf(old) == name:
+			if old.Digest == target.Digest {
+				if p := old.Annotations[pushed]; p != "" {
+					r.Annotations[pushed] = p
+				}
+				continue
+			}
+			// The digest a reference has is what it leads to: nothing else can take its place.
+			bereft := old
+			bereft.Annotations = map[string]string{tagTime: old.Annotations[tagTime]}
+			others = append(others, bereft)
+		case nameOf(old) == "" && old.Digest == target.Digest:
+			// it has a name now
+		default:
+			others = append(others, old)
+		}
+	}
+	return pruneBereft(append(others, r))
+}
+
+// pruneBereft drops roots without a name whose digest another root has, too.
+func pruneBereft(list []root) []root {
+	named := map[digest.Digest]bool{}
+	for _, r := range list {
+		if nameOf(r) != "" {
+			named[r.Digest] = true
+		}
+	}
+	return slices.DeleteFunc(list, func(r root) bool {
+		if nameOf(r) != "" {
+			return false
+		}
+		seen := named[r.Digest]
+		named[r.Digest] = true
+		return seen
+	})
+}
+
+// An Image is one image of a store, for one platform.
+type Image struct {
+	ID       digest.Digest // of its config
+	Target   v1.Descriptor // what its name leads to: an index, or Manifest
+	Manifest v1.Descriptor
+	Platform Platform
+	Config   ConfigFile
+	Layers   []v1.Descriptor // as in the manifest; DiffIDs are Config.RootFS.DiffIDs
+	Names    []Reference     // all that lead to it, sorted
+	Tagged   time.Time       // the last of them
+	pushed   []string
+}
+
+// Chain is the layers' diffIDs, the lowest first.
+func (i Image) Chain() []digest.Digest { return i.Config.RootFS.DiffIDs }
+
+// Size is what the layers take as tars, in bytes. Layers that are missing count nothing.
+func (s *Store) Size(i Image) int64 {
+	var n int64
+	for _, id := range i.Chain() {
+		size, _ := s.o.Layers.Stat(id)
+		n += size
+	}
+	return n
+}
+
+// load reads the image for a platform below a root.
+func (s *Store) load(target v1.Descriptor, want Platform) (Image, error) {
+	d := target
+	for depth := 0; ; depth++ {
+		doc, err := s.readDocument(d)
+		if err != nil {
+			return Image{}, err
+		}
+		if doc.manifest != nil {
+			return s.imageOf(target, doc)
+		}
+		if depth == maxDepth {
+			return Image{}, fmt.Errorf("index %s: indexes more than %d deep", target.Digest, maxDepth)
+		}
+		child := choose(*s.present(doc.index), want)
+		if child == nil {
+			return Image{}, &PlatformError{Want: want, Have: platforms(*doc.index), Here: platforms(*s.present(doc.index))}
+		}
+		d = *child
+	}
+}
+
+// present is an index with those entries only whose blob the store has: a pull for one platform leaves the others out.
+func (s *Store) present(index *v1.Index) *v1.Index {
+	here := *index
+	here.Manifests = slices.DeleteFunc(slices.Clone(index.Manifests), func(d v1.Descriptor) bool {
+		_, err := os.Lstat(s.blobPath(d.Digest))
+		return err != nil
+	})
+	return &here
+}
+
+func (s *Store) imageOf(target v1.Descriptor, doc *document) (Image, error) {
+	m := doc.manifest
+	raw, err := s.readBlob("config", m.Config.Digest)
+	if err != nil {
+		return Image{}, err
+	}
+	c, err := parseConfig(raw, len(m.Layers))
+	if err != nil {
+		return Image{}, &DamagedError{"config", m.Config.Digest, err.Error()}
+	}
+	return Image{
+		ID: m.Config.Digest, Target: target, Manifest: doc.desc, Config: *c, Layers: m.Layers,
+		Platform: normal(c.Platform),
+	}, nil
+}
+
+// A PlatformError is an image that is there, but not for the platform that was asked for.
+type PlatformError struct {
+	Want Platform
+	Have string // platforms of the image
+	Here string // those that the store has
+}
+
+func (e *PlatformError) Error() string {
+	s := fmt.Sprintf("no image for platform %s: it has %s", formatPlatform(normal(e.Want)), e.Have)
+	if e.Here != "" && e.Here != e.Have {
+		s += "; here is " + e.Here
+	}
+	return s
+}
+
+// Get finds an image by a name, an id or its beginning (at least one digit), or NAME@DIGEST, for a platform; the zero one is this
+// machine's, or, where the image is for one other platform only, that.
+func (s *Store) Get(ref string, want Platform) (Image, error) {
+	found, err := s.find(ref)
+	if err != nil {
+		return Image{}, err
+	}
+	if want.OS == "" && want.Architecture == "" {
+		if fits(Host(), found.Platform) > 0 || !isIndex(found.Target.MediaType) {
+			return found, nil
+		}
+		want = Host()
+	} else if found.Manifest.Digest == found.Target.Digest {
+		if fits(want, found.Platform) == 0 {
+			return Image{}, &PlatformError{Want: want, Have: formatPlatform(found.Platform)}
+		}
+		return found, nil
+	}
+	if img, err := s.load(found.Target, want); err == nil {
+		img.Names, img.Tagged, img.pushed = found.Names, found.Tagged, found.pushed
+		return img, nil
+	} else if formatPlatform(want) != formatPlatform(Host()) {
+		return Image{}, err
+	}
+	return found, nil
+}
+
+// find reads no more images than it must: a name leads to one.
+func (s *Store) find(ref string) (Image, error) {
+	list, err := s.roots()
+	if err != nil {
+		return Image{}, err
+	}
+	if r, err := ParseReference(ref); err == nil {
+		name := r.Tagged().String()
+		if i := slices.IndexFunc(list, func(r root) bool { return nameOf(r) == name }); i >= 0 {
+			d := list[i].Digest
+			if _, err := s.first(list[i]); err != nil {
+				return Image{}, fmt.Errorf("image %s: %w", ref, err)
+			}
+			return s.imagesOf(slices.DeleteFunc(list, func(r root) bool { return r.Digest != d }))[0], nil
+		}
+	}
+	return find(s.imagesOf(list), ref)
+}
+
+// find chooses among images as Docker does: a whole id, a name, the beginning of an id.
+func find(images []Image, ref string) (Image, error) {
+	hex := strings.TrimPrefix(ref, "sha256:")
+	if len(hex) == 64 && isHex(hex) {
+		for _, i := range images {
+			if i.ID.Encoded() == hex || i.Target.Digest.Encoded() == hex || i.Manifest.Digest.Encoded() == hex {
+				return i, nil
+			}
+		}
+		return Image{}, &NotFoundError{ref}
+	}
+	if r, err := ParseReference(ref); err == nil {
+		if i := slices.IndexFunc(images, func(i Image) bool { return i.answers(r.Tagged()) }); i >= 0 {
+			return images[i], nil
+		}
+	}
+	if hex != "" && isHex(hex) && len(hex) < 64 {
+		var found []Image
+		for _, i := range images {
+			if strings.HasPrefix(i.ID.Encoded(), hex) && !slices.ContainsFunc(found, func(f Image) bool { return f.ID == i.ID }) {
+				found = append(found, i)
+			}
+		}
+		switch len(found) {
+		case 1:
+			return found[0], nil
+		case 0:
+		default:
+			return Image{}, fmt.Errorf("image id %s is the beginning of %d images' ids: write more of it", ref, len(found))
+		}
+	}
+	return Image{}, &NotFoundError{ref}
+}
+
+// answers reports whether a reference names the image.
+func (i Image) answers(r Reference) bool {
+	for _, n := range i.Names {
+		if n.Name() != r.Name() {
+			continue
+		}
+		switch {
+		case r.Digest != "":
+			if r.Digest == i.Target.Digest || r.Digest == n.Digest || r.Digest == i.Manifest.Digest {
+				return true
+			}
+		case n.Tag == r.Tag:
+			return true
+		}
+	}
+	return r.Digest != "" && slices.Contains(i.pushed, r.Name()+"@"+string(r.Digest))
+}
+
+// images lists the store.
+func (s *Store) images() ([]Image, error) {
+	list, err := s.roots()
+	return s.imagesOf(list), err
+}
+
+// imagesOf gives an image for each target of some roots. A target that is damaged, or for other platforms only, is the first image
+// it has; one without any is left out.
+func (s *Store) imagesOf(list []root) []Image {
+	byTarget := map[digest.Digest]int{}
+	var images []Image
+	for _, r := range list {
+		i, ok := byTarget[r.Digest]
+		if !ok {
+			img, err := s.first(r)
+			if err != nil {
+				byTarget[r.Digest] = -1
+				continue
+			}
+			i = len(images)
+			images = append(images, img)
+			byTarget[r.Digest] = i
+		}
+		if i < 0 {
+			continue
+		}
+		img := &images[i]
+		if n, err := ParseReference(nameOf(r)); err == nil {
+			img.Names = append(img.Names, n)
+		}
+		if t, err := time.Parse(time.RFC3339Nano, r.Annotations[tagTime]); err == nil && t.After(img.Tagged) {
+			img.Tagged = t
+		}
+		for p := range strings.SplitSeq(r.Annotations[pushed], ",") {
+			if p != "" && !slices.Contains(img.pushed, p) {
+				img.pushed = append(img.pushed, p)
+			}
+		}
+	}
+	for _, i := range images {
+		slices.SortFunc(i.Names, func(a, b Reference) int { return strings.Compare(a.String(), b.String()) })
+	}
+	return images
+}
+
+// first is the image of this machine's platform, or else the first that is there.
+func (s *Store) first(target v1.Descriptor) (Image, error) {
+	target = v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
+	img, err := s.load(target, Host())
+	if err == nil || !isIndex(target.MediaType) {
+		return img, err
+	}
+	all, e := s.every(target)
+	if e != nil || len(all) == 0 {
+		return img, err
+	}
+	return all[0], nil
+}
+
+// every lists the images below a target that the store has.
+func (s *Store) every(target v1.Descriptor) ([]Image, error) {
+	var list []Image
+	err := s.walk(target, func(doc *document) error {
+		if doc.manifest == nil || !isConfig(doc.manifest.Config.MediaType) {
+			return nil
+		}
+		img, err := s.imageOf(target, doc)
+		if err == nil {
+			list = append(list, img)
+		}
+		return err
+	})
+	return list, err
+}
+
+// walk visits the documents below a descriptor that the store has, each of them once: a few indexes that name each
+// other many times would be visited for ever.
+func (s *Store) walk(target v1.Descriptor, visit func(*document) error) error {
+	seen := map[digest.Digest]bool{}
+	var below func(d v1.Descriptor, depth int) error
+	below = func(d v1.Descriptor, depth int) error {
+		if depth > maxDepth {
+			return fmt.Errorf("index %s: indexes more than %d deep", target.Digest, maxDepth)
+		}
+		if seen[d.Digest] || !isIndex(d.MediaType) && !isManifest(d.MediaType) {
+			return nil
+		}
+		seen[d.Digest] = true
+		doc, err := s.readDocument(d)
+		if err == nil {
+			err = visit(doc)
+		}
+		if err != nil || doc.index == nil {
+			return err
+		}
+		for _, child := range s.present(doc.index).Manifests {
+			if err := below(child, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return below(target, 0)
+}
+
+// openLayer gives a layer of an image as its tar.
+func (s *Store) openLayer(id digest.Digest) (io.ReadCloser, error) {
+	r, err := s.o.Layers.Open(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &DamagedError{"layer", id, "it is not there"}
+	}
+	return r, err
+}
