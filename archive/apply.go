@@ -44,6 +44,8 @@ type Options struct {
 	// KeepTypes refuses to put a directory in the place of another file, or the reverse.
 	// Otherwise later entries replace what is there.
 	KeepTypes bool
+
+	noNodes bool // tests: mknod is refused
 }
 
 // A Result says what [Apply] did.

@@ -156,6 +156,9 @@ func (a *applier) makeMissing(parent int, base, p string) error {
 // whiteout hides base of lower layers. What this layer has itself stays: a whiteout
 // is for lower layers only, wherever it stands in the archive (image-spec, layer.md).
 func (a *applier) whiteout(parent int, base string) error {
+	if a.o.noNodes {
+		return a.whiteoutFile(parent, base)
+	}
 	err := unix.Mknodat(parent, base, unix.S_IFCHR, 0)
 	switch err {
 	case unix.EEXIST:

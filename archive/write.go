@@ -1,0 +1,408 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteOptions say how files become an archive. The zero value packs everything as it is.
+type WriteOptions struct {
+	Limits Limits // of which Bytes, Entries, Depth and Xattrs are asked
+	// Rename is the name of the tree in the archive; empty is its last own name, "." has its
+	// content at the archive's root.
+	Rename string
+	// Follow packs what a link leads to, when the name that was asked for is one. Other links are packed as links.
+	Follow bool
+	// OneMount packs mount points as empty files and directories.
+	OneMount bool
+	// Layer turns overlayfs's marks into whiteouts: the reverse of [Options].Layer.
+	Layer bool
+	// UID and GID turn owners of files into owners of the archive; nil keeps them.
+	UID, GID func(uint32) (uint32, error)
+	// Skip, when not nil, leaves out a name of the archive, with all that is below it.
+	Skip func(name string) bool
+	// Edit, when not nil, may change each header before it is written.
+	Edit func(h *tar.Header) error
+}
+
+// Write packs what a path below root leads to, as a tar in PAX format. The path is looked up as [OpenIn]
+// does; below it no link is followed. Another process may change the tree meanwhile: then the
+// archive has some of it, but nothing from outside of root and what is mounted in it.
+//
+// Files of a directory are in the order of their names, so equal trees make equal archives. Times keep their nanoseconds.
+// Sockets are left out, and so is what file systems of the kernel (proc, sysfs, cgroup, devpts)
+// have, unless the path itself lies in one. Holes become zeros.
+func Write(ctx context.Context, w io.Writer, root *os.File, path string, o WriteOptions) error {
+	flags := unix.O_PATH
+	if !o.Follow {
+		flags |= unix.O_NOFOLLOW
+	}
+	f, err := OpenIn(root, path, flags)
+	if err != nil {
+		return err
+	}
+	o.Limits = o.Limits.or()
+	pk := &packer{ctx: ctx, tar: tar.NewWriter(w), o: o, links: map[inode]string{}, buf: make([]byte, 128<<10)}
+	name := o.Rename
+	if name == "" {
+		_, name = split(strings.TrimRight(path, "/"))
+	}
+	if name == "" || name == ".." {
+		name = "."
+	}
+	if err := pk.file(f, name, 0, nil); err != nil {
+		return err
+	}
+	return pk.tar.Close()
+}
+
+type packer struct {
+	ctx     context.Context
+	tar     *tar.Writer
+	o       WriteOptions
+	links   map[inode]string // the first name of files that have several
+	entries int64
+	bytes   int64
+	buf     []byte
+}
+
+type inode struct{ major, minor, ino uint64 }
+
+// above is what a file's directory says about the file.
+type above struct {
+	mount uint64
+	marks bool // whiteouts may be empty files
+}
+
+// file packs one file, and what is below it. It closes f, which is of O_PATH.
+func (p *packer) file(f *os.File, name string, depth int, up *above) error {
+	defer f.Close()
+	if p.o.Skip != nil && p.o.Skip(name) {
+		return nil
+	}
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.one(f, name, depth, up); err != nil {
+		var at *EntryError
+		if errors.As(err, &at) {
+			return err
+		}
+		return &EntryError{name, err}
+	}
+	return nil
+}
+
+func (p *packer) one(f *os.File, name string, depth int, up *above) error {
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
+		return err
+	}
+	if p.entries++; p.entries > p.o.Limits.Entries {
+		return &LimitError{"entries", p.o.Limits.Entries}
+	}
+	if depth > p.o.Limits.Depth {
+		return &LimitError{"directories in a name", int64(p.o.Limits.Depth)}
+	}
+	crossed := up != nil && up.mount != st.Mnt_id
+	h, err := p.header(f, name, &st)
+	if h == nil || err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return p.directory(f, h, name, depth, &st, crossed)
+	case unix.S_IFREG:
+		if crossed && p.o.OneMount {
+			h.Size = 0
+			return p.put(h)
+		}
+		return p.regular(f, h, name, &st, up)
+	case unix.S_IFCHR:
+		if p.o.Layer && st.Rdev_major == 0 && st.Rdev_minor == 0 {
+			return p.hide(name)
+		}
+	}
+	return p.put(h)
+}
+
+// header makes the header of a file, without its attributes; nil for a socket.
+func (p *packer) header(f *os.File, name string, st *unix.Statx_t) (*tar.Header, error) {
+	h := &tar.Header{
+		Format: tar.FormatPAX, Name: name, Mode: int64(st.Mode & 0o7777),
+		ModTime: time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)),
+	}
+	if base := name[strings.LastIndexByte(name, '/')+1:]; p.o.Layer && strings.HasPrefix(base, whPrefix) {
+		return nil, errors.New("a name that begins with .wh. hides files in a layer, and cannot be a file's: rename it")
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		h.Typeflag = tar.TypeDir
+		h.Name += "/"
+	case unix.S_IFREG:
+		h.Typeflag = tar.TypeReg
+		h.Size = int64(st.Size)
+	case unix.S_IFLNK:
+		h.Typeflag = tar.TypeSymlink
+		target, err := readlink(int(f.Fd()))
+		if err != nil {
+			return nil, err
+		}
+		h.Linkname, h.Mode = target, 0o777
+	case unix.S_IFCHR, unix.S_IFBLK:
+		h.Typeflag = tar.TypeChar
+		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			h.Typeflag = tar.TypeBlock
+		}
+		h.Devmajor, h.Devminor = int64(st.Rdev_major), int64(st.Rdev_minor)
+	case unix.S_IFIFO:
+		h.Typeflag = tar.TypeFifo
+	default:
+		return nil, nil
+	}
+	return h, p.owner(h, st)
+}
+
+func (p *packer) owner(h *tar.Header, st *unix.Statx_t) error {
+	uid, gid := st.Uid, st.Gid
+	var err error
+	if p.o.UID != nil {
+		if uid, err = p.o.UID(uid); err != nil {
+			return fmt.Errorf("owner: %w", err)
+		}
+	}
+	if p.o.GID != nil {
+		if gid, err = p.o.GID(gid); err != nil {
+			return fmt.Errorf("group: %w", err)
+		}
+	}
+	h.Uid, h.Gid = int(uid), int(gid)
+	return nil
+}
+
+// readlink reads a link that is open with O_PATH.
+func readlink(fd int) (string, error) {
+	buf := make([]byte, 4096)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+func (p *packer) put(h *tar.Header) error {
+	if p.o.Edit != nil {
+		if err := p.o.Edit(h); err != nil {
+			return err
+		}
+	}
+	return p.tar.WriteHeader(h)
+}
+
+// hide writes the whiteout of a name.
+func (p *packer) hide(name string) error {
+	dir, base := split(name)
+	return p.put(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: join(dir, whPrefix+base), Mode: 0o600})
+}
+
+// directory packs a directory with what is in it.
+func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int, st *unix.Statx_t, crossed bool) error {
+	fd, err := openat2(int(path.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY, 0, beneath)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	marks, err := p.attributes(fd, h)
+	if err != nil {
+		return err
+	}
+	if err := p.put(h); err != nil {
+		return err
+	}
+	if crossed && (p.o.OneMount || ofKernel(fd)) {
+		return nil
+	}
+	if marks[opaqueXattr] == "y" {
+		if err := p.hide(join(name, whPrefix+".opq")); err != nil {
+			return err
+		}
+	}
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	up := &above{mount: st.Mnt_id, marks: marks[opaqueXattr] == "x"}
+	for _, n := range names {
+		fd, err := openat2(int(dir.Fd()), n, unix.O_PATH|unix.O_NOFOLLOW, 0, beneath)
+		if err == unix.ENOENT {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return &EntryError{join(name, n), err}
+		}
+		if err := p.file(os.NewFile(uintptr(fd), n), join(name, n), depth+1, up); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofKernel reports whether a directory shows the state of the kernel.
+func ofKernel(fd int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
+		return false
+	}
+	switch int64(st.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.NSFS_MAGIC, unix.SELINUX_MAGIC:
+		return true
+	}
+	return false
+}
+
+// regular packs a file, or one more name of a file that was packed.
+func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Statx_t, up *above) error {
+	if st.Nlink > 1 {
+		id := inode{uint64(st.Dev_major), uint64(st.Dev_minor), st.Ino}
+		if first, ok := p.links[id]; ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+			return p.put(h)
+		}
+		p.links[id] = name
+	}
+	// The file that was looked at is the one that is opened.
+	f, err := Reopen(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return errors.Unwrap(err)
+	}
+	defer f.Close()
+	marks, err := p.attributes(int(f.Fd()), h)
+	if err != nil {
+		return err
+	}
+	if _, ok := marks[whiteoutXattr]; ok && p.o.Layer && up != nil && up.marks && h.Size == 0 {
+		return p.hide(name)
+	}
+	if p.bytes += h.Size; p.bytes > p.o.Limits.Bytes {
+		return &LimitError{"bytes", p.o.Limits.Bytes}
+	}
+	if err := p.put(h); err != nil {
+		return err
+	}
+	return p.content(f, h.Size)
+}
+
+// content writes exactly size bytes: the file may grow and shrink meanwhile.
+func (p *packer) content(f *os.File, size int64) error {
+	for size > 0 {
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
+		b := p.buf[:min(int64(len(p.buf)), size)]
+		n, err := f.Read(b)
+		if err == io.EOF {
+			clear(b)
+			n, err = len(b), nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := p.tar.Write(b[:n]); err != nil {
+			return err
+		}
+		size -= int64(n)
+	}
+	return nil
+}
+
+// attributes adds those that are kept to a header, and returns overlayfs's marks.
+func (p *packer) attributes(fd int, h *tar.Header) (marks map[string]string, err error) {
+	names, err := listxattr(fd)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for _, name := range names {
+		mark := p.o.Layer && (name == opaqueXattr || name == whiteoutXattr)
+		if !mark && !keptXattr(name) {
+			continue
+		}
+		value, err := getxattr(fd, name)
+		if err == unix.ENODATA {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("extended attribute %q: %w", name, err)
+		}
+		if mark {
+			if marks == nil {
+				marks = map[string]string{}
+			}
+			marks[name] = value
+			continue
+		}
+		if size += len(name) + len(value); size > p.o.Limits.Xattrs {
+			return nil, &LimitError{"bytes of extended attributes in an entry", int64(p.o.Limits.Xattrs)}
+		}
+		if strings.Contains(name, "=") {
+			return nil, fmt.Errorf("extended attribute %q: a tar cannot have a name with = in it", name)
+		}
+		if h.PAXRecords == nil {
+			h.PAXRecords = map[string]string{}
+		}
+		h.PAXRecords[paxXattr+name] = value
+	}
+	return marks, nil
+}
+
+// listxattr gives the names of a file's extended attributes in their order; none where the file system has
+// none.
+func listxattr(fd int) ([]string, error) {
+	for {
+		n, err := unix.Flistxattr(fd, nil)
+		if err == unix.EOPNOTSUPP || n == 0 && err == nil {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("extended attributes: %w", err)
+		}
+		buf := make([]byte, n)
+		n, err = unix.Flistxattr(fd, buf)
+		if err == unix.ERANGE {
+			continue // there are more by now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("extended attributes: %w", err)
+		}
+		names := strings.FieldsFunc(string(buf[:n]), func(r rune) bool { return r == 0 })
+		slices.Sort(names)
+		return names, nil
+	}
+}
+
+func getxattr(fd int, name string) (string, error) {
+	for {
+		n, err := unix.Fgetxattr(fd, name, nil)
+		if err != nil || n == 0 {
+			return "", err
+		}
+		buf := make([]byte, n)
+		n, err = unix.Fgetxattr(fd, name, buf)
+		if err == unix.ERANGE {
+			continue
+		}
+		return string(buf[:max(n, 0)]), err
+	}
+}
