@@ -148,17 +148,15 @@ func (f *file) rotate() error {
 		f.size = 0
 		return f.fd.Truncate(0)
 	}
+	oldest := f.older(f.o.maxFile - 1)
+	os.Remove(oldest + ".gz")
+	os.Remove(oldest)
 	for n := f.o.maxFile - 1; n >= 1; n-- {
 		for _, end := range []string{"", ".gz"} {
-			from, to := f.older(n-1)+end, f.older(n)+end
 			if n == 1 && end != "" {
 				continue // the newest is never packed
 			}
-			if n == f.o.maxFile-1 {
-				os.Remove(f.older(n) + ".gz")
-				os.Remove(f.older(n))
-			}
-			if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Rename(f.older(n-1)+end, f.older(n)+end); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
