@@ -33,53 +33,10 @@ type ExecOptions struct {
 
 // Exec runs another process in a running container. Unless it is detached it waits for its end and returns its exit code.
 func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOptions) (int, error) {
-	if _, err := specjson.ValidateProcess(process); err != nil {
-		return 0, err
-	}
 	if err := checkConsole(process, o.ProcessOptions, o.Detach); err != nil {
 		return 0, err
 	}
-	switch s := c.Status(); s {
-	case specs.StateStopped, specs.StateCreating:
-		return 0, fmt.Errorf("cannot exec in a %s container", s)
-	case StatusPaused:
-		if !o.IgnorePaused {
-			return 0, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
-		}
-	}
-	g, err := c.group()
-	if err != nil {
-		return 0, err
-	}
-	hands := Hands{c: c}
-	if g != nil {
-		defer g.Close()
-		hands.group = g
-	}
-	p, err := c.planExec(process, o, g)
-	if err != nil {
-		return 0, err
-	}
-	runtime.LockOSThread() // which clones, and traces nothing else
-	defer runtime.UnlockOSThread()
-	if a := process.ExecCPUAffinity; a != nil && a.Initial != "" {
-		defer keepAffinity()() // which the plan gives this thread
-	}
-	first := c.process()
-	if first == nil {
-		return 0, ErrNotRunning
-	}
-	defer first.Close()
-	c.runtime.debugPlan(p)
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Terminal: lines(o.ConsoleSocket), Start: func(pid int) error {
-		// The namespaces were opened by a number: it was the container's if it still is.
-		if _, alive := first.stat(); !alive {
-			return ErrNotRunning
-		}
-		c.runtime.debug("child process in init() has pid %d", pid)
-		c.runtime.debug("setns_init: about to exec")
-		return nil
-	}})
+	proc, err := c.launchExec(ctx, process, o, launch.Options{Terminal: lines(o.ConsoleSocket)})
 	if err != nil {
 		return 0, execFailed(err)
 	}
@@ -92,6 +49,76 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 		return 0, nil
 	}
 	return attend(proc)
+}
+
+// LaunchExec starts another process in a running container as a child of this process, which it may outlive: with the streams of l, or a terminal that is in the
+// Process. Who calls waits for its end. Of l, Plan is of no matter, and of o the options for a caller's descriptors and sockets.
+func (c *Container) LaunchExec(ctx context.Context, process *specs.Process, o ExecOptions, l Launch) (*launch.Process, error) {
+	o.Keyring = true
+	return c.launchExec(ctx, process, o, launch.Options{Stdio: l.Stdio, Timings: l.Timings, Cloned: l.Cloned, Start: func(pid int) error {
+		if l.Started == nil {
+			return nil
+		}
+		first := OpenProcess(pid)
+		if first == nil {
+			return errors.New("the process went away")
+		}
+		defer first.Close()
+		return l.Started(first.Witness())
+	}})
+}
+
+func (c *Container) launchExec(ctx context.Context, process *specs.Process, o ExecOptions, l launch.Options) (*launch.Process, error) {
+	if _, err := specjson.ValidateProcess(process); err != nil {
+		return nil, err
+	}
+	switch s := c.Status(); s {
+	case specs.StateStopped, specs.StateCreating:
+		return nil, fmt.Errorf("cannot exec in a %s container", s)
+	case StatusPaused:
+		if !o.IgnorePaused {
+			return nil, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+		}
+	}
+	g, err := c.group()
+	if err != nil {
+		return nil, err
+	}
+	hands := Hands{c: c}
+	if g != nil {
+		defer g.Close()
+		hands.group = g
+	}
+	p, err := c.planExec(process, o, g)
+	if err != nil {
+		return nil, err
+	}
+	runtime.LockOSThread() // which clones, and traces nothing else
+	defer runtime.UnlockOSThread()
+	if a := process.ExecCPUAffinity; a != nil && a.Initial != "" {
+		defer keepAffinity()() // which the plan gives this thread
+	}
+	first := c.process()
+	if first == nil {
+		return nil, ErrNotRunning
+	}
+	defer first.Close()
+	c.runtime.debugPlan(p)
+	l.Hands = hands
+	also := l.Start
+	l.Start = func(pid int) error {
+		// The namespaces were opened by a number: it was the container's if it still is.
+		if _, alive := first.stat(); !alive {
+			return ErrNotRunning
+		}
+		c.runtime.debug("child process in init() has pid %d", pid)
+		c.runtime.debug("setns_init: about to exec")
+		if also != nil {
+			return also(pid)
+		}
+		return nil
+	}
+	return launch.Run(ctx, p, l)
 }
 
 // keepAffinity returns what has the calling thread run again where it may now.
