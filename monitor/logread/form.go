@@ -55,6 +55,26 @@ func (jsonForm) before(b []byte) (int, error) {
 	return -1, nil
 }
 
+// lineForm has lines of another kind, with what tells their time.
+type lineForm func([]byte) (time.Time, error)
+
+func (f lineForm) decode(b []byte) (Line, int, error) {
+	i := bytes.IndexByte(b, '\n')
+	switch {
+	case i < 0 && len(b) > maxEntry:
+		return Line{}, len(b), errDamaged
+	case i < 0:
+		return Line{}, 0, nil
+	}
+	at, err := f(b[:i])
+	if err != nil {
+		return Line{}, i + 1, errDamaged
+	}
+	return Line{Time: at, Text: b[:i]}, i + 1, nil
+}
+
+func (f lineForm) before(b []byte) (int, error) { return jsonForm{}.before(b) }
+
 func parseJSON(b []byte) (Line, error) {
 	if l, ok := parsePlain(b); ok {
 		return l, nil

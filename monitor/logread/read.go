@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/monitor/log"
@@ -45,6 +48,16 @@ func Read(ctx context.Context, driver, file string, o Options, tell func(Line) e
 	default:
 		return ErrNoReading
 	}
+	return read(ctx, form, file, o, tell)
+}
+
+// ReadLines is Read of a file of lines that are not of a container's log, and whose time parse tells: such as events. A line that it
+// has an error for is damaged. The line that tell gets has its text alone.
+func ReadLines(ctx context.Context, file string, o Options, parse func([]byte) (time.Time, error), tell func([]byte) error) error {
+	return read(ctx, lineForm(parse), file, o, func(l Line) error { return tell(l.Text) })
+}
+
+func read(ctx context.Context, form form, file string, o Options, tell func(Line) error) error {
 	r := &reader{form: form, name: file, o: o, tell: tell}
 	defer r.close()
 	err := r.read(ctx)
@@ -116,6 +129,9 @@ func (r *reader) drain(ctx context.Context, s *source) error {
 		case err == errDamaged:
 			r.damaged++
 			continue
+		case err != nil && s.packed:
+			r.damaged++
+			return nil
 		case err != nil:
 			return err
 		}
@@ -157,63 +173,93 @@ func (r *reader) close() {
 // openAll opens the files of a log, oldest first, as they are at one moment. Those without a line since that time are left out.
 func openAll(name string, since time.Time) ([]*source, error) {
 	for {
-		list, err := openOnce(name, since)
-		if err != nil || len(list) == 0 {
-			return list, err
+		names, err := older(name)
+		if err != nil {
+			return nil, err
 		}
-		// Had the newest been renamed meanwhile, it would be among the older ones again, or packed.
-		now, err := os.Stat(name)
-		if newest := list[len(list)-1]; err == nil && os.SameFile(now, newest.info) {
-			return list, nil
+		list, err := openThese(append(names, name), since)
+		if err == nil && settled(list) {
+			if now, err := older(name); err == nil && slices.Equal(names, now) {
+				return list, nil
+			}
 		}
 		for _, s := range list {
 			s.close()
 		}
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil // all removed, or between two names
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // one got another name
+			return nil, err
 		}
 	}
 }
 
-func openOnce(name string, since time.Time) (list []*source, err error) {
-	defer func() {
-		if err != nil {
-			for _, s := range list {
-				s.close()
-			}
-			list = nil
+// settled reports whether the files still have the names by which they were opened.
+func settled(list []*source) bool {
+	for _, s := range list {
+		now, err := os.Stat(s.file.Name())
+		if err != nil || !os.SameFile(now, s.info) {
+			return false
 		}
-	}()
-	for n := 0; ; n++ {
-		s, err := openNth(name, n)
-		if errors.Is(err, os.ErrNotExist) {
-			return list, nil
+	}
+	return true
+}
+
+func openThese(names []string, since time.Time) (list []*source, err error) {
+	for i, n := range names {
+		newest := i == len(names)-1
+		s, err := openSource(n)
+		if errors.Is(err, os.ErrNotExist) && newest {
+			continue // it is about to be made
+		}
+		if s != nil {
+			list = append(list, s)
 		}
 		if err != nil {
 			return list, err
 		}
 		// The kernel's time of a change is that of its last tick.
-		if n > 0 && s.info.ModTime().Add(time.Second).Before(since) {
+		if !newest && s.info.ModTime().Add(time.Second).Before(since) {
 			s.close()
-			return list, nil
+			list = list[:len(list)-1]
 		}
-		list = append([]*source{s}, list...)
 	}
+	return list, nil
 }
 
-func openNth(name string, n int) (*source, error) {
-	if n == 0 {
-		return openSource(name)
-	}
-	name += "." + strconv.Itoa(n)
-	s, err := openSource(name)
-	if !errors.Is(err, os.ErrNotExist) {
-		return s, err
-	}
-	if s, err = openSource(name + ".gz"); err != nil {
+// older lists the older files of a log, oldest first. One that is there plain and packed is about to be removed plain.
+func older(name string) ([]string, error) {
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
 		return nil, err
 	}
-	return s, s.unpack()
+	defer dir.Close()
+	files, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int
+	packed := map[int]bool{}
+	for _, f := range files {
+		rest, ok := strings.CutPrefix(f, filepath.Base(name)+".")
+		digits, gz := strings.CutSuffix(rest, ".gz")
+		n, err := strconv.Atoi(digits)
+		if ok && err == nil && n > 0 && strconv.Itoa(n) == digits {
+			if !slices.Contains(numbers, n) {
+				numbers = append(numbers, n)
+			}
+			packed[n] = packed[n] || gz
+		}
+	}
+	slices.Sort(numbers)
+	slices.Reverse(numbers)
+	var list []string
+	for _, n := range numbers {
+		file := name + "." + strconv.Itoa(n)
+		if packed[n] {
+			file += ".gz"
+		}
+		list = append(list, file)
+	}
+	return list, nil
 }
 
 // A source is one file of a log.
@@ -241,7 +287,11 @@ func openSource(name string) (*source, error) {
 		f.Close()
 		return nil, err
 	}
-	return &source{file: f, info: info, r: f}, nil
+	s := &source{file: f, info: info, r: f}
+	if strings.HasSuffix(name, ".gz") {
+		return s, s.unpack()
+	}
+	return s, nil
 }
 
 // unpack reads from the begin of what is packed.
@@ -249,14 +299,20 @@ func (s *source) unpack() error {
 	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	s.packed, s.buf, s.lost = true, nil, false
 	z, err := gzip.NewReader(s.file)
 	if err != nil {
-		s.close()
-		return fmt.Errorf("%s: %w", s.file.Name(), err)
+		s.r = broken{fmt.Errorf("no packed file: %v", err)} // an empty one, too
+		return nil
 	}
-	s.r, s.packed, s.buf, s.lost = z, true, nil, false
+	s.r = z
 	return nil
 }
+
+// broken is what is no packed file.
+type broken struct{ err error }
+
+func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
 // seek goes on from there.
 func (s *source) seek(offset int64) error {

@@ -221,6 +221,24 @@ func TestDamage(t *testing.T) {
 	})
 }
 
+// TestDamagedPack: an older file that cannot be unpacked costs what is in it.
+func TestDamagedPack(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.log")
+	s := open(t, "json-file", file, nil)
+	s.Write(log.Stdout, []byte("new\n"), begin)
+	s.Close()
+	for _, data := range []string{"", "no gzip", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"} {
+		os.WriteFile(file+".1.gz", []byte(data), 0o600)
+		for _, n := range []int{-1, 5} {
+			var got strings.Builder
+			err := Read(context.Background(), "", file, Options{Tail: n}, func(l Line) error { got.Write(l.Text); return nil })
+			if got.String() != "new\n" || err == nil {
+				t.Errorf("%q, tail %d: %q, %v", data, n, got.String(), err)
+			}
+		}
+	}
+}
+
 // TestFollow: who follows gets every line once and in order, however often the log's file changes, packed or not, and ends when
 // there is no more to come.
 func TestFollow(t *testing.T) {

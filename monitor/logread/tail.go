@@ -65,7 +65,7 @@ func (s *source) tail(f form, n int) (got int, err error) {
 
 // wholeEnd is the end of the file's last whole entry, where that can be told.
 func (s *source) wholeEnd(f form, size int64) (int64, error) {
-	if _, ok := f.(jsonForm); !ok || size == 0 {
+	if _, local := f.(localForm); local || size == 0 {
 		return size, nil
 	}
 	tail := make([]byte, min(size, maxEntry))
@@ -113,6 +113,9 @@ func (s *source) count(f form) (n int, err error) {
 			return n, nil
 		case errDamaged:
 		default:
+			if s.packed {
+				return n, nil // what comes before the damage
+			}
 			return n, err
 		}
 	}
