@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // Version is the version of this program; the build sets it.
@@ -28,6 +30,15 @@ func file(v any) *os.File {
 	return f
 }
 
+// onTerminal reports whether somebody reads the answer on a terminal.
+func (io IO) onTerminal() bool {
+	out := file(io.Out)
+	return out != nil && term.IsTerminal(int(out.Fd()))
+}
+
+// report prints an error. Its text may be a stranger's, such as a registry's.
+func (io IO) report(err error) { fmt.Fprintln(io.Err, "kakuri:", format.Lines(err.Error())) }
+
 // An exitCode ends a command with a code, and no message.
 type exitCode int
 
@@ -36,11 +47,11 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 // Main runs one command line and returns its exit code.
 func Main(ctx context.Context, args []string, io IO) int {
 	if err := notHere(args); err != nil {
-		fmt.Fprintln(io.Err, "kakuri:", err)
+		io.report(err)
 		return 125
 	}
 	engine.Prefault()
-	root := newRoot(io, first(args))
+	root := newRoot(io, args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -50,7 +61,7 @@ func Main(ctx context.Context, args []string, io IO) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	fmt.Fprintln(io.Err, "kakuri:", err)
+	io.report(err)
 	var exit *engine.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -68,11 +79,12 @@ func notHere(args []string) error {
 		name = args[1]
 	}
 	isVerb := func(v verb) bool { return v.name == name }
-	if name == "" || name == "help" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
+	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
-	docker := strings.Fields("attach build commit cp create diff events exec export history images image import info inspect kill load login logout " +
-		"logs network pause port pull push rename restart rm rmi save search start stats stop system top unpause update version volume wait")
+	docker := strings.Fields("attach build buildx builder checkpoint commit compose config context container cp create diff events exec export history image images import info inspect kill load " +
+		"login logout logs manifest network node pause plugin port pull push rename restart rm rmi save search secret service stack start stats stop swarm system tag top trust unpause update version " +
+		"volume wait")
 	what := fmt.Sprintf("unknown command %q", name)
 	switch {
 	case name == "version":
@@ -101,13 +113,14 @@ func isUsage(err error) bool {
 type verb struct {
 	name, group string
 	make        func(IO) *cobra.Command
+	below       []verb // of a command that is there for those below it
 }
 
 func verbs() []verb {
 	return []verb{
-		{"run", "run", newRun}, {"ps", "run", newPS},
-		{"tour", "see", newTour}, {"explain", "see", newExplain}, {"verify", "see", newVerify}, {"ns", "see", newNS},
-		{"unshare", "tool", newUnshare}, {"enter", "tool", newEnter},
+		{"run", "run", newRun, nil}, {"ps", "run", newPS, nil},
+		{"tour", "see", newTour, nil}, {"explain", "see", newExplain, nil}, {"verify", "see", newVerify, nil}, {"ns", "see", newNS, nil},
+		{"unshare", "tool", newUnshare, nil}, {"enter", "tool", newEnter, nil},
 	}
 }
 
@@ -120,11 +133,11 @@ func first(args []string) string {
 }
 
 // Root returns the whole tree of commands, for what documents it.
-func Root(io IO) *cobra.Command { return newRoot(io, "") }
+func Root(io IO) *cobra.Command { return newRoot(io, nil) }
 
-// newRoot makes the tree of commands. With the name of a verb it holds that one
-// alone: making the flags of all of them is a good part of a start.
-func newRoot(io IO, only string) *cobra.Command {
+// newRoot makes the tree of commands. With a command line that begins with a verb it
+// holds that one alone: making the flags of all of them is a good part of a start.
+func newRoot(io IO, line []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kakuri COMMAND",
 		Short: "run programs in isolated environments, and see how",
@@ -144,7 +157,7 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	setHelp(root)
 	root.SetVersionTemplate("kakuri {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		if c.Name() == "run" {
+		if c.Name() == "run" || c.Name() == "create" {
 			err = laterFlag(err)
 		}
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
@@ -154,17 +167,37 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 		&cobra.Group{ID: "see", Title: "Microscope:"},
 		&cobra.Group{ID: "tool", Title: "Namespaces by hand:"},
 	)
-	list := verbs()
-	known := slices.ContainsFunc(list, func(c verb) bool { return c.name == only })
-	for _, c := range list {
-		if !known || c.name == only {
-			cmd := c.make(io)
-			cmd.GroupID = c.group
-			root.AddCommand(cmd)
+	if first(line) == cobra.ShellCompRequestCmd || first(line) == cobra.ShellCompNoDescRequestCmd {
+		line = line[1:] // the line to complete
+		if len(line) < 2 {
+			line = nil
 		}
 	}
-	root.CompletionOptions.DisableDefaultCmd = known
+	root.CompletionOptions.DisableDefaultCmd = addVerbs(root, io, verbs(), line)
 	return root
+}
+
+// addVerbs makes the commands of list below c, or the one that line names alone, and
+// says whether it names one.
+func addVerbs(c *cobra.Command, io IO, list []verb, line []string) (known bool) {
+	name := first(line)
+	known = slices.ContainsFunc(list, func(v verb) bool { return v.name == name })
+	for _, v := range list {
+		if known && v.name != name {
+			continue
+		}
+		sub := v.make(io)
+		sub.GroupID = v.group
+		if v.below != nil {
+			var rest []string
+			if known {
+				rest = line[1:]
+			}
+			addVerbs(sub, io, v.below, rest)
+		}
+		c.AddCommand(sub)
+	}
+	return known
 }
 
 // laterFlag says of a flag of Docker's that it is not misspelled but missing.

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// arguments refuses fewer arguments than least, or more than most where that is not
+// negative, in Docker's words.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		n := len(args)
+		if n >= least && (n <= most || most < 0) {
+			return nil
+		}
+		bound, number := "", least
+		switch {
+		case most == 0:
+			return fmt.Errorf("'%s' accepts no arguments\nSee '%s --help'", c.CommandPath(), c.CommandPath())
+		case most < 0:
+			bound = "at least "
+		case least != most && n > most:
+			bound, number = "at most ", most
+		case least != most:
+			bound = "at least "
+		}
+		plural := "s"
+		if number == 1 {
+			plural = ""
+		}
+		return fmt.Errorf("'%s' requires %s%d argument%s\n\nUsage:  %s\n\nSee '%s --help'", c.CommandPath(), bound, number, plural, c.UseLine(), c.CommandPath())
+	}
+}
+
+// atOnce is how many objects one command works on at the same time.
+const atOnce = 50
+
+// each does something to all that have the names, and prints the name of each it was
+// done to. Those it failed for are told of one by one, and make the exit code 1.
+func each(io IO, names []string, do func(name string) error) error {
+	done := make([]chan error, len(names))
+	turns := make(chan struct{}, atOnce)
+	for i := range done {
+		done[i] = make(chan error, 1)
+	}
+	go func() {
+		for i, name := range names {
+			turns <- struct{}{}
+			go func() {
+				done[i] <- do(name)
+				<-turns
+			}()
+		}
+	}()
+	return inTurn(io, names, func(i int) error { return <-done[i] })
+}
+
+// inTurn is each, one after the other.
+func inTurn(io IO, names []string, do func(i int) error) error {
+	failed := false
+	for i, name := range names {
+		if err := do(i); err != nil {
+			io.report(err)
+			failed = true
+			continue
+		}
+		fmt.Fprintln(io.Out, format.Lines(name))
+	}
+	if failed {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// ask says what is about to happen, and waits for a yes. Anything else is an error
+// that says what was not done.
+func ask(io IO, warning, what string) error {
+	fmt.Fprintf(io.Out, "%s\nAre you sure you want to continue? [y/N] ", warning)
+	line, _ := bufio.NewReader(io.In).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+		return nil
+	}
+	return errors.New(what + " has been cancelled")
+}
+
+// filterFlag makes --filter, which gathers NAME=VALUE.
+func filterFlag(s *pflag.FlagSet, short string, keys string) *map[string][]string {
+	filters := map[string][]string{}
+	s.FuncP("filter", short, "only those that this is true of: `KEY=VALUE`, with a key of "+keys, func(v string) error {
+		key, value, ok := strings.Cut(v, "=")
+		if !ok {
+			return errors.New("bad format of filter (expected name=value)")
+		}
+		key = strings.ToLower(strings.TrimSpace(key))
+		filters[key] = append(filters[key], strings.TrimSpace(value))
+		return nil
+	})
+	return &filters
+}
+
+// formatFlag makes --format of a command that prints rows.
+func formatFlag(s *pflag.FlagSet, to *string) {
+	s.StringVar(to, "format", "", "table, json, or a Go `TEMPLATE`; 'table TEMPLATE' with headings")
+}
