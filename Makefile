@@ -1,5 +1,5 @@
 # Each target is one line: the work is in the scripts and in go itself.
-.PHONY: build test lint bench docs tour vm
+.PHONY: build test lint bench docs tour dist vm
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
@@ -15,6 +15,10 @@ bench:
 
 docs:
 	go test ./internal/docgen -count=1 -update
+
+# A Debian package and a tarball for each architecture, into dist/.
+dist:
+	go run ./internal/dist
 
 tour:
 	go run ./cmd/kakuri tour

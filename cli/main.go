@@ -78,7 +78,7 @@ func notHere(args []string) error {
 	if name == "help" && len(args) > 1 {
 		name = args[1]
 	}
-	isVerb := func(v verb) bool { return v.name == name }
+	isVerb := func(v verb) bool { return v.is(name) }
 	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
@@ -113,14 +113,45 @@ func isUsage(err error) bool {
 type verb struct {
 	name, group string
 	make        func(IO) *cobra.Command
-	below       []verb // of a command that is there for those below it
+	also        []string // other names of it
+	below       []verb   // of a command that is there for those below it
 }
+
+func (v verb) is(name string) bool { return v.name == name || slices.Contains(v.also, name) }
 
 func verbs() []verb {
 	return []verb{
-		{"run", "run", newRun, nil}, {"ps", "run", newPS, nil},
-		{"tour", "see", newTour, nil}, {"explain", "see", newExplain, nil}, {"verify", "see", newVerify, nil}, {"ns", "see", newNS, nil},
-		{"unshare", "tool", newUnshare, nil}, {"enter", "tool", newEnter, nil},
+		{name: "run", group: "run", make: newRun},
+		{name: "ps", group: "run", make: newPS},
+		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
+		{name: "tour", group: "see", make: newTour},
+		{name: "explain", group: "see", make: newExplain},
+		{name: "verify", group: "see", make: newVerify},
+		{name: "ns", group: "see", make: newNS},
+		{name: "unshare", group: "tool", make: newUnshare},
+		{name: "enter", group: "tool", make: newEnter},
+	}
+}
+
+func containerVerbs() []verb {
+	return []verb{
+		{name: "ls", make: newPS, also: []string{"list", "ps"}},
+		{name: "run", make: newRun},
+	}
+}
+
+// group makes a command that is there for those below it.
+func group(name, short string) func(IO) *cobra.Command {
+	return func(IO) *cobra.Command {
+		return &cobra.Command{
+			Use: name + " COMMAND", Short: short,
+			RunE: func(c *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usageError{fmt.Errorf("unknown command %q\nSee '%s --help'", c.CommandPath()+" "+args[0], c.CommandPath())}
+				}
+				return c.Help()
+			},
+		}
 	}
 }
 
@@ -164,6 +195,8 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Containers:"},
+		&cobra.Group{ID: "image", Title: "Images:"},
+		&cobra.Group{ID: "group", Title: "More about:"},
 		&cobra.Group{ID: "see", Title: "Microscope:"},
 		&cobra.Group{ID: "tool", Title: "Namespaces by hand:"},
 	)
@@ -181,19 +214,21 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 // says whether it names one.
 func addVerbs(c *cobra.Command, io IO, list []verb, line []string) (known bool) {
 	name := first(line)
-	known = slices.ContainsFunc(list, func(v verb) bool { return v.name == name })
+	known = slices.ContainsFunc(list, func(v verb) bool { return v.is(name) })
 	for _, v := range list {
-		if known && v.name != name {
+		if known && !v.is(name) {
 			continue
 		}
 		sub := v.make(io)
-		sub.GroupID = v.group
+		sub.GroupID, sub.Aliases = v.group, v.also
+		_, rest, _ := strings.Cut(sub.Use, " ")
+		sub.Use = strings.TrimSpace(v.name + " " + rest)
 		if v.below != nil {
-			var rest []string
+			var below []string
 			if known {
-				rest = line[1:]
+				below = line[1:]
 			}
-			addVerbs(sub, io, v.below, rest)
+			addVerbs(sub, io, v.below, below)
 		}
 		c.AddCommand(sub)
 	}

@@ -22,7 +22,6 @@ import (
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/seccomp"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 const modulePath = "github.com/kakuri/kakuri"
@@ -308,33 +307,83 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// docs/flags.md has each flag of run, by both its names, and no other.
+// docs/flags.md has each flag of each verb: Docker's, with what became of it, and kakuri's own.
 func TestFlagsPage(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(moduleRoot(t), "docs/flags.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	row := regexp.MustCompile("(?m)^\\| (?:`-([a-zA-Z])`, )?`--([a-z-]+)` \\|")
-	documented := map[string]string{}
-	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
-		documented[m[2]] = m[1]
-	}
-	run, _, err := cli.Root(cli.IO{}).Find([]string{"run"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run.Flags().VisitAll(func(f *pflag.Flag) {
-		short, ok := documented[f.Name]
-		switch {
-		case !ok:
-			t.Errorf("docs/flags.md: --%s is missing", f.Name)
-		case short != f.Shorthand:
-			t.Errorf("docs/flags.md: --%s has the short form %q, not %q", f.Name, f.Shorthand, short)
+	const page = "docs/flags.md"
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(moduleRoot(t), name))
+		if err != nil {
+			t.Fatal(err)
 		}
-		delete(documented, f.Name)
-	})
-	for name := range documented {
-		t.Errorf("docs/flags.md: run has no flag --%s", name)
+		return string(data)
+	}
+	docker, err := ParseReference(read("internal/docgen/testdata/docker29.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := ParseNotes(read("internal/docgen/testdata/flagnotes.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, parts := read(page), map[string]string{}
+	for verb := range docker {
+		if verb == "container create" {
+			continue // run's, and TestCreateFlags
+		}
+		c, rest, err := cli.Root(cli.IO{}).Find(strings.Fields(verb))
+		if err != nil || len(rest) > 0 {
+			continue // not yet
+		}
+		if parts["flags "+verb], err = FlagTable(verb, c, docker, notes); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(text, "<!-- generated flags "+verb+" -->") {
+			t.Errorf("%s has no place for %q", page, verb)
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	want, err := Fill([]byte(text), parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, page, want)
+}
+
+func TestFlagTable(t *testing.T) {
+	docker, err := ParseReference("# c\ncontainer ls: all,a size,s cluster\nx:\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := ParseNotes("# c\n\n* cluster: later: with | clusters\n* all: Never\ncontainer ls all: Differs\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cobra.Command{Use: "ls"}
+	c.Flags().BoolP("all", "a", false, "list `ALL`")
+	c.Flags().BoolP("size", "s", false, "sizes")
+	c.Flags().Bool("tree", false, "a tree")
+	c.Flags().Bool("secret", false, "hidden")
+	c.Flags().MarkHidden("secret")
+	const want = "| flag | here | what it does |\n|---|---|---|\n| `-a`, `--all` | done | List ALL. Differs |\n| `--cluster` | later | with \\| clusters |\n" +
+		"| `-s`, `--size` | done | Sizes |\n| `--tree` | kakuri's own | A tree |\n"
+	if got, err := FlagTable("container ls", c, docker, notes); err != nil || got != want {
+		t.Errorf("%v:\n%s\nwant\n%s", err, got, want)
+	}
+	if got, err := FlagTable("x", &cobra.Command{}, docker, notes); err != nil || got != "No flags, as Docker's.\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := FlagTable("container ls", &cobra.Command{}, docker, Notes{}); err == nil {
+		t.Errorf("flags that are missing without a reason: %s", got)
+	}
+	other := &cobra.Command{}
+	other.Flags().BoolP("all", "A", false, "x")
+	if got, err := FlagTable("container ls", other, docker, notes); err == nil {
+		t.Errorf("another short form: %s", got)
+	}
+	if got, err := FlagTable("y", c, docker, notes); err == nil {
+		t.Errorf("no such verb: %s", got)
 	}
 }
 

@@ -71,7 +71,7 @@ func ImportTable(rooms map[string][]string) string {
 
 func tool(dir string) bool {
 	switch dir {
-	case "bench", "internal/docgen", "internal/house", "internal/nstest", "internal/vm":
+	case "bench", "internal/dist", "internal/docgen", "internal/house", "internal/nstest", "internal/vm":
 		return true
 	}
 	return strings.HasPrefix(dir, "bench/") || strings.HasSuffix(dir, "/internal/gen")

@@ -48,7 +48,7 @@ func page(root, c *cobra.Command) []byte {
 	r.section("SYNOPSIS")
 	r.synopsis(c)
 	r.section("DESCRIPTION")
-	r.text(c.Long)
+	r.text(about(c))
 	r.commands(root, c)
 	r.options("OPTIONS", c.LocalFlags())
 	if c.Example != "" {
@@ -62,6 +62,14 @@ func page(root, c *cobra.Command) []byte {
 	r.section("SEE ALSO")
 	r.text(seeAlso(root, c))
 	return []byte(r.String())
+}
+
+// about is what a command does, at least in a line.
+func about(c *cobra.Command) string {
+	if c.Long == "" {
+		return c.Short + "."
+	}
+	return c.Long
 }
 
 // commands lists the commands below c: by a line each where they have pages, else
@@ -80,7 +88,7 @@ func (r *roff) commands(root, c *cobra.Command) {
 		r.line(".SS", sub.Name())
 		r.synopsis(sub)
 		r.WriteString(".PP\n")
-		r.text(sub.Long)
+		r.text(about(sub))
 		r.flags(sub.LocalFlags())
 		if sub.Example != "" {
 			r.WriteString(".PP\n")
@@ -115,7 +123,7 @@ func (r *roff) flags(flags *pflag.FlagSet) {
 		default:
 			head += " \\fI" + escape(value) + "\\fR"
 		}
-		if d := f.DefValue; f.Value.Type() != "bool" && d != "" && d != "[]" && !strings.Contains(usage, "default") {
+		if d := f.DefValue; f.Value.Type() != "bool" && d != "" && d != "[]" && d != "0" && d != "0s" && !strings.Contains(usage, "default") {
 			usage += " (default: " + d + ")"
 		}
 		r.item(head, usage)

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/md5"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// control is what dpkg has to know of the package: deb-control(5).
+func control(version, arch string) string {
+	return fmt.Sprintf(`Package: kakuri
+Version: %s
+Architecture: %s
+Maintainer: The kakuri authors <kakuri@users.noreply.github.com>
+Section: admin
+Priority: optional
+Recommends: uidmap
+Suggests: criu, fuse-overlayfs, bash-completion
+Homepage: https://github.com/kakuri/kakuri
+Description: container engine that shows how containers work
+ kakuri runs containers with Docker's words, without a daemon, and shows each as
+ the list of kernel operations that it is. kakuri-runtime is an OCI runtime.
+ Both are static programs.
+`, version, arch)
+}
+
+// scripts are run by dpkg: they tell systemd, where it runs, of the units.
+func scripts(files []File) []File {
+	names := strings.Join(unitNames(files), " ")
+	if names == "" {
+		return nil
+	}
+	const here = "if [ -d /run/systemd/system ]; then\n"
+	return []File{
+		{"postinst", 0o755, []byte("#!/bin/sh\nset -e\nif [ \"$1\" = configure ]; then\n\tif [ -x \"$(command -v systemctl)\" ]; then\n\t\tsystemctl enable " + names + " || true\n\tfi\n\t" +
+			here + "\t\tsystemctl daemon-reload || true\n\tfi\nfi\n")},
+		{"prerm", 0o755, []byte("#!/bin/sh\nset -e\nif [ \"$1\" = remove ] && [ -x \"$(command -v systemctl)\" ]; then\n\tsystemctl disable " + names + " || true\nfi\n")},
+		{"postrm", 0o755, []byte("#!/bin/sh\nset -e\n" + here + "\tsystemctl daemon-reload || true\nfi\n")},
+	}
+}
+
+// Deb makes a package of the files, and of the scripts that are run around them.
+func Deb(control string, scripts, files []File, when time.Time) ([]byte, error) {
+	var sums strings.Builder
+	size := 0
+	for _, f := range files {
+		fmt.Fprintf(&sums, "%x  %s\n", md5.Sum(f.Data), f.Name)
+		size += (len(f.Data) + 1023) / 1024
+	}
+	head, rest, _ := strings.Cut(control, "Homepage:")
+	control = fmt.Sprintf("%sInstalled-Size: %d\nHomepage:%s", head, size, rest)
+	meta := append([]File{{"control", 0o644, []byte(control)}, {"md5sums", 0o644, []byte(sums.String())}}, scripts...)
+	first, err := tarred("./", meta, when)
+	if err != nil {
+		return nil, err
+	}
+	second, err := tarred("./", files, when)
+	if err != nil {
+		return nil, err
+	}
+	b := bytes.NewBufferString("!<arch>\n")
+	for _, m := range []File{{"debian-binary", 0, []byte("2.0\n")}, {"control.tar.gz", 0, first}, {"data.tar.gz", 0, second}} {
+		fmt.Fprintf(b, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", m.Name, when.Unix(), 0, 0, 0o100644, len(m.Data))
+		b.Write(m.Data)
+		if len(m.Data)%2 == 1 {
+			b.WriteByte('\n')
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// Tarball has the files without usr/, below a directory of the name given.
+func Tarball(name string, files []File, when time.Time) ([]byte, error) {
+	list := slices.Clone(files)
+	for i := range list {
+		list[i].Name = strings.TrimPrefix(list[i].Name, "usr/")
+	}
+	return tarred(name+"/", list, when)
+}
+
+// tarred makes a zipped tar of files, and of the directories above them, that root owns.
+func tarred(prefix string, files []File, when time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	made := map[string]bool{}
+	for _, f := range files {
+		f.Name = prefix + f.Name
+		for i, c := range f.Name {
+			if c != '/' || made[f.Name[:i]] {
+				continue
+			}
+			made[f.Name[:i]] = true
+			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: f.Name[:i+1], Mode: 0o755, ModTime: when, Uname: "root", Gname: "root"}); err != nil {
+				return nil, err
+			}
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Mode: f.Mode, Size: int64(len(f.Data)), ModTime: when, Uname: "root", Gname: "root"}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.Data); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return zipped(b.Bytes())
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// dpkg reads the package, and what it installs is what the source has and runs; a
+// second build gives the same bytes.
+func TestDist(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir()}
+	for _, dir := range dirs {
+		if err := dist("../..", dir, runtime.GOARCH); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(dirs[0])
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%v, %v; want a package and a tarball", files, err)
+	}
+	var deb, tarball string
+	for _, f := range files {
+		one, err := os.ReadFile(filepath.Join(dirs[0], f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if two, err := os.ReadFile(filepath.Join(dirs[1], f.Name())); err != nil || !bytes.Equal(one, two) {
+			t.Errorf("%s: a second build differs, or is not there: %v", f.Name(), err)
+		}
+		if strings.HasSuffix(f.Name(), ".deb") {
+			deb = filepath.Join(dirs[0], f.Name())
+		} else {
+			tarball = filepath.Join(dirs[0], f.Name())
+		}
+	}
+	run := func(name string, args ...string) string {
+		t.Helper()
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+		}
+		return string(out)
+	}
+	if got := run("dpkg-deb", "--field", deb, "Package", "Architecture", "Version"); !regexp.MustCompile(`^Package: kakuri\nArchitecture: ` + runtime.GOARCH + `\nVersion: \d[0-9.~a-z]*\n$`).MatchString(got) {
+		t.Errorf("fields: %q", got)
+	}
+	list := run("dpkg-deb", "--contents", deb)
+	for _, want := range []string{
+		`-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-runtime\n`,
+		`\./usr/share/man/man1/kakuri-run\.1\.gz\n`, `\./usr/share/man/man8/kakuri-runtime\.8\.gz\n`, `\./usr/share/bash-completion/completions/kakuri\n`,
+		`\./usr/share/zsh/vendor-completions/_kakuri\n`, `\./usr/share/fish/vendor_completions\.d/kakuri\.fish\n`, `\./usr/share/doc/kakuri/copyright\n`, `\./usr/share/doc/kakuri/changelog\.gz\n`,
+	} {
+		if !regexp.MustCompile(want).MatchString(list) {
+			t.Errorf("the package has no %s:\n%s", want, list)
+		}
+	}
+	units, err := os.ReadDir("../../systemd")
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for _, u := range units {
+		if !strings.Contains(list, " ./usr/lib/systemd/system/"+u.Name()+"\n") {
+			t.Errorf("the package has no unit %s", u.Name())
+		}
+	}
+	root, unpacked := t.TempDir(), t.TempDir()
+	run("dpkg-deb", "--raw-extract", deb, root)
+	run("tar", "-xzf", tarball, "-C", unpacked, "--strip-components=1")
+	sums := exec.Command("md5sum", "--check", "--quiet", "DEBIAN/md5sums")
+	sums.Dir = root
+	if out, err := sums.CombinedOutput(); err != nil {
+		t.Errorf("md5sums: %v\n%s", err, out)
+	}
+	for _, program := range []string{filepath.Join(root, "usr/bin/kakuri"), filepath.Join(unpacked, "bin/kakuri")} {
+		if out := run(program, "--version"); !strings.HasPrefix(out, "kakuri ") {
+			t.Errorf("%s --version: %q", program, out)
+		}
+	}
+	for _, s := range []string{"postinst", "prerm", "postrm"} {
+		script := filepath.Join(root, "DEBIAN", s)
+		if _, err := os.Stat(script); err == nil {
+			run("sh", "-n", script)
+		} else if len(units) > 0 {
+			t.Errorf("there are units, and no %s", s)
+		}
+	}
+	run("bash", "-n", filepath.Join(root, "usr/share/bash-completion/completions/kakuri"))
+}
+
+// What the machine starts is enabled; a template of units cannot be.
+func TestScripts(t *testing.T) {
+	files := []File{
+		{units + "a.service", 0o644, []byte("[Unit]\n[Install]\nWantedBy=multi-user.target\n")},
+		{units + "b@.service", 0o644, []byte("[Unit]\n[Install]\n")},
+		{units + "c.service", 0o644, []byte("[Unit]\n")},
+		{"usr/bin/kakuri", 0o755, nil},
+	}
+	list := scripts(files)
+	if len(list) != 3 || !strings.Contains(string(list[0].Data), "systemctl enable a.service ||") {
+		t.Errorf("%+v", list)
+	}
+	if got := scripts(files[1:]); got != nil {
+		t.Errorf("nothing to start: %+v", got)
+	}
+	data, err := Deb(control("1", "amd64"), list, files, time.Unix(1e9, 0))
+	if err != nil || !bytes.HasPrefix(data, []byte("!<arch>\ndebian-binary   1000000000  0     0     100644  4         `\n2.0\ncontrol.tar.gz  ")) {
+		t.Errorf("%.80q, %v", data, err)
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/cli"
+	"github.com/kakuri/kakuri/internal/docgen"
+)
+
+// A File is one of a package, below the root of the file system it is installed in.
+type File struct {
+	Name string // usr/bin/kakuri
+	Mode int64
+	Data []byte
+}
+
+const units = "usr/lib/systemd/system/"
+
+// gather collects what is installed: programs from bin, the rest from the source.
+func gather(source, bin string) ([]File, error) {
+	var files []File
+	add := func(name string, mode int64, data []byte, err error) error {
+		files = append(files, File{name, mode, data})
+		return err
+	}
+	copied := func(name string, mode int64, from string) error {
+		data, err := os.ReadFile(from)
+		return add(name, mode, data, err)
+	}
+	for _, program := range []string{"kakuri", "kakuri-runtime"} {
+		if err := copied("usr/bin/"+program, 0o755, filepath.Join(bin, program)); err != nil {
+			return nil, err
+		}
+	}
+	runtimePage, err := os.ReadFile(filepath.Join(source, "docs/man/kakuri-runtime.8"))
+	if err != nil {
+		return nil, err
+	}
+	pages := append(docgen.Manual(cli.Root(cli.IO{})), docgen.Page{Name: "kakuri-runtime.8", Text: runtimePage})
+	for _, p := range pages {
+		data, err := zipped(p.Text)
+		if err := add("usr/share/man/man"+path.Ext(p.Name)[1:]+"/"+p.Name+".gz", 0o644, data, err); err != nil {
+			return nil, err
+		}
+	}
+	if err := completions(add); err != nil {
+		return nil, err
+	}
+	list, err := filepath.Glob(filepath.Join(source, "systemd/*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, unit := range list {
+		if err := copied(units+filepath.Base(unit), 0o644, unit); err != nil {
+			return nil, err
+		}
+	}
+	docs, err := filepath.Glob(filepath.Join(source, "docs/*.md"))
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range docs {
+		if err := copied("usr/share/doc/kakuri/"+filepath.Base(doc), 0o644, doc); err != nil {
+			return nil, err
+		}
+	}
+	changes, err := os.ReadFile(filepath.Join(source, "CHANGELOG.md"))
+	if err != nil {
+		return nil, err
+	}
+	changes, err = zipped(changes)
+	if err := add("usr/share/doc/kakuri/changelog.gz", 0o644, changes, err); err != nil {
+		return nil, err
+	}
+	return files, copied("usr/share/doc/kakuri/copyright", 0o644, filepath.Join(source, "LICENSE"))
+}
+
+// completions makes the scripts by which shells complete a line: they ask kakuri.
+func completions(add func(string, int64, []byte, error) error) error {
+	root := cli.Root(cli.IO{})
+	for _, shell := range []struct {
+		name     string
+		generate func(*bytes.Buffer) error
+	}{
+		{"bash-completion/completions/kakuri", func(b *bytes.Buffer) error { return root.GenBashCompletionV2(b, true) }},
+		{"zsh/vendor-completions/_kakuri", func(b *bytes.Buffer) error { return root.GenZshCompletion(b) }},
+		{"fish/vendor_completions.d/kakuri.fish", func(b *bytes.Buffer) error { return root.GenFishCompletion(b, true) }},
+	} {
+		var b bytes.Buffer
+		err := shell.generate(&b)
+		if err := add("usr/share/"+shell.name, 0o644, b.Bytes(), err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zipped is data as gzip(1) -9n has it.
+func zipped(data []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	err = w.Close()
+	return b.Bytes(), err
+}
+
+// unitNames are the services among files that are started with the machine.
+func unitNames(files []File) []string {
+	var names []string
+	for _, f := range files {
+		name, ok := strings.CutPrefix(f.Name, units)
+		if ok && bytes.Contains(f.Data, []byte("\n[Install]\n")) && !strings.Contains(name, "@") {
+			names = append(names, name)
+		}
+	}
+	return names
+}

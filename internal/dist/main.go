@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/cli"
+)
+
+func main() {
+	arch := flag.String("arch", "amd64,arm64", "architectures, as Go names them")
+	to := flag.String("to", "dist", "directory of the results")
+	flag.Parse()
+	for a := range strings.SplitSeq(*arch, ",") {
+		if err := dist(".", *to, a); err != nil {
+			fmt.Fprintln(os.Stderr, "dist:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// dist builds the source in a directory, for one architecture.
+func dist(source, to, arch string) error {
+	when, err := sourceTime(source)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "kakuri-dist-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := build(source, tmp, arch); err != nil {
+		return err
+	}
+	files, err := gather(source, tmp)
+	if err != nil {
+		return err
+	}
+	version := strings.Replace(cli.Version, "-", "~", 1) // 0.1.0~dev is before 0.1.0
+	deb, err := Deb(control(version, arch), scripts(files), files, when)
+	if err != nil {
+		return err
+	}
+	name := "kakuri-" + cli.Version + "-linux-" + arch
+	tarball, err := Tarball(name, files, when)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(to, "kakuri_"+version+"_"+arch+".deb"), deb, 0o644),
+		os.WriteFile(filepath.Join(to, name+".tar.gz"), tarball, 0o644),
+	)
+}
+
+// build compiles the programs into a directory.
+func build(source, to, arch string) error {
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to+"/", "./cmd/kakuri", "./cmd/kakuri-runtime")
+	c.Dir, c.Stderr = source, os.Stderr
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("go build for %s: %w", arch, err)
+	}
+	return nil
+}
+
+// sourceTime is SOURCE_DATE_EPOCH, else the time of the last commit.
+func sourceTime(source string) (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		out, err := exec.Command("git", "-C", source, "log", "-1", "--format=%ct").Output()
+		if err != nil {
+			return time.Time{}, fmt.Errorf("the time of the last commit: %w; set SOURCE_DATE_EPOCH where there is no git", err)
+		}
+		text = strings.TrimSpace(string(out))
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return time.Unix(n, 0).UTC(), err
+}
