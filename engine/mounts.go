@@ -81,10 +81,16 @@ func (b *builder) mount(m specs.Mount, why string) {
 
 // proc is the procfs of the container's pid namespace. One of the host's or of
 // another user namespace cannot be mounted anew, and is bound.
+//
+// Who is neither root nor in root's group sees there processes of their own only. Root inside may look at all of its namespace: without
+// the gid it would need CAP_SYS_PTRACE for those of other users.
 func (b *builder) proc() specs.Mount {
 	flags := []string{"nosuid", "noexec", "nodev"}
 	if b.run.PID == "host" && b.hasUserNS() {
 		return specs.Mount{Destination: "/proc", Type: "bind", Source: "/proc", Options: append(flags, "rbind")}
+	}
+	if o := b.security; !b.run.Privileged && !o.unmasked && !o.level.seeAll {
+		flags = append(flags, "hidepid=invisible", "gid=0")
 	}
 	return specs.Mount{Destination: "/proc", Type: "proc", Source: "proc", Options: flags}
 }

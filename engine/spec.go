@@ -19,14 +19,15 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // A builder makes the spec of a run, and remembers which flag or default each
 // field of it comes from.
 type builder struct {
-	run    Config
-	host   plan.Facts
-	spec   specs.Spec
-	opts   plan.Options
-	slot   int
-	id     string
-	shared map[string]Container // containers whose namespaces are joined, by mode
-	toMake []Mount              // whose source is missing, and made when the container runs
+	run      Config
+	host     plan.Facts
+	spec     specs.Spec
+	opts     plan.Options
+	slot     int
+	id       string
+	shared   map[string]Container // containers whose namespaces are joined, by mode
+	security securityOpts
+	toMake   []Mount // whose source is missing, and made when the container runs
 
 	cdiDirs []string // nil is CDI's own
 }
@@ -42,6 +43,10 @@ func (b *builder) build() error {
 			return fmt.Errorf("--stop-signal %s: there is no such signal", s)
 		}
 	}
+	var err error
+	if b.security, err = parseSecurityOpt(b.run.SecurityOpt); err != nil {
+		return err
+	}
 	b.opts.Causes = map[string]string{}
 	b.opts.DefaultLimits = true
 	b.opts.RootNodev = !b.run.Privileged
@@ -49,7 +54,7 @@ func (b *builder) build() error {
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}
 	for _, part := range []func() error{
-		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.cdi, b.security, b.limits,
+		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.cdi, b.confine, b.limits,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -277,7 +282,7 @@ func (b *builder) user() error {
 func (b *builder) limits() error {
 	set := func(i int) string { return fmt.Sprintf("process.rlimits[%d]", i) }
 	p := b.spec.Process
-	if !slices.ContainsFunc(b.run.Ulimits, func(u Ulimit) bool { return u.Name == "core" }) {
+	if !b.security.level.core && !slices.ContainsFunc(b.run.Ulimits, func(u Ulimit) bool { return u.Name == "core" }) {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_CORE"})
 		b.because(set(0), "default: no core dumps")
 	}

@@ -1,0 +1,247 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	mobyseccomp "github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// profiles are the names that --security-opt seccomp= knows beside files.
+func profiles() []string { return []string{"builtin", "docker", "debug", "i386", "unconfined"} }
+
+// readProfile gives the text of a profile that is no name. A file that has the name
+// of a profile is told from it by a slash, as in ./docker.
+func readProfile(value string) (string, error) {
+	if strings.HasPrefix(value, "{") {
+		return value, nil // the text itself, as a client sends it
+	}
+	data, err := os.ReadFile(value)
+	if err != nil && !strings.Contains(value, "/") {
+		return "", fmt.Errorf("%w; it is no name of a profile either: %s", err, strings.Join(profiles(), ", "))
+	}
+	return string(data), err
+}
+
+func (b *builder) seccomp() error {
+	o := b.security
+	if o.seccomp == "unconfined" || b.run.Privileged && o.seccomp == "" && o.file == "" {
+		return nil
+	}
+	profile, why, err := b.profile(o)
+	if err != nil {
+		return err
+	}
+	b.spec.Linux.Seccomp = profile
+	b.because("linux.seccomp", "%s", why)
+	return nil
+}
+
+// profile finds the profile that o asks for, and says why it is that.
+func (b *builder) profile(o securityOpts) (*specs.LinuxSeccomp, string, error) {
+	if o.file != "" {
+		p, err := b.parseProfile(o.text)
+		if err != nil {
+			err = fmt.Errorf("--security-opt seccomp=%s: %w", o.file, err)
+		}
+		return p, "--security-opt seccomp=" + o.file, err
+	}
+	name, why := o.seccomp, "--security-opt seccomp="+o.seccomp
+	if name == "" {
+		name, why = "builtin", "default: seccomp profile"
+		if o.level.name != levelDefault {
+			why = "--security-opt level=" + o.level.name
+		}
+		if o.level.seccomp != "" {
+			name = o.level.seccomp
+		}
+	}
+	p, err := mobyseccomp.GetDefaultProfile(&b.spec)
+	if err != nil {
+		return nil, "", fmt.Errorf("seccomp profile: %w", err)
+	}
+	if name != "docker" {
+		p = narrow(p, b.capSet(), name)
+	}
+	return p, why, nil
+}
+
+// parseProfile reads a profile in Docker's form or runtime-spec's.
+func (b *builder) parseProfile(text string) (*specs.LinuxSeccomp, error) {
+	profile, err := mobyseccomp.LoadProfile(text, &b.spec)
+	if err == nil {
+		return profile, nil
+	}
+	// A runtime-spec profile has no conditions; Docker's form is a superset of it.
+	var plain specs.LinuxSeccomp
+	if json.Unmarshal([]byte(text), &plain) != nil {
+		return nil, err
+	}
+	return &plain, nil
+}
+
+func (b *builder) capSet() abi.CapSet {
+	var set abi.CapSet
+	for _, name := range b.spec.Process.Capabilities.Bounding {
+		if c, ok := abi.ParseCapability(name); ok {
+			set = set.With(c)
+		}
+	}
+	return set
+}
+
+// narrow takes from Docker's profile what kakuri's own leave out: other
+// architectures than the machine's, socket families beside unix, IPv4, IPv6 and
+// netlink's routing, and calls that only attacks on the kernel were seen to need. Of the
+// names, builtin is the default, debug has what debuggers and tracers need in addition, i386
+// the 32-bit calls, strict lacks what a server can do without.
+func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSeccomp {
+	out := *p
+	if len(p.Architectures) > 1 && name != "i386" {
+		out.Architectures = p.Architectures[:1]
+	}
+	n := narrowed{caps: caps, name: name}
+	out.Syscalls = nil
+	for _, s := range p.Syscalls {
+		if s.Action == specs.ActAllow {
+			s.Names = slices.DeleteFunc(slices.Clone(s.Names), n.withheld)
+		}
+		if len(s.Names) > 0 {
+			out.Syscalls = append(out.Syscalls, s)
+		}
+	}
+	if names := n.absent(); len(names) > 0 {
+		enosys := uint(abi.ENOSYS)
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &enosys})
+	}
+	out.Syscalls = append(out.Syscalls, n.sockets()...)
+	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
+	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off.
+	out.Syscalls = append(out.Syscalls, allBut("ioctl", 1, abi.EIO, tiocsti, tioclinux)...)
+	switch {
+	case n.debugs():
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: debugging(), Action: specs.ActAllow})
+	case name != "strict":
+		// A process may be traced by who started it, as a debugger does with its program, and not by others.
+		out.Syscalls = append(out.Syscalls, allBut("ptrace", 0, abi.EACCES, unix.PTRACE_ATTACH, unix.PTRACE_SEIZE)...)
+	}
+	return &out
+}
+
+// narrowed says what a profile of kakuri's leaves of Docker's.
+type narrowed struct {
+	caps abi.CapSet
+	name string // builtin, debug, i386, strict
+}
+
+// masked compares the 32 bits of an argument that the kernel reads, where it is an int.
+func masked(index uint, value uint64) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: index, Value: 0xffffffff, ValueTwo: value, Op: specs.OpMaskedEqual}
+}
+
+// allBut allows a call but for some values of one of its arguments. Those are answered with an error that
+// has to be another than the profile's own, EPERM, whose rules would be left out.
+func allBut(call string, index uint, answer abi.Errno, values ...uint64) []specs.LinuxSyscall {
+	errno := uint(answer)
+	var rules []specs.LinuxSyscall
+	for _, v := range values {
+		rules = append(rules, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(index, v)}})
+	}
+	others := specs.LinuxSeccompArg{Index: index, Value: values[0], Op: specs.OpNotEqual}
+	return append(rules, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{others}})
+}
+
+// sockets are the families, and netlink's protocols, that a container may open. The kernel reads
+// 32 bits of the family: so does the filter.
+func (n narrowed) sockets() []specs.LinuxSyscall {
+	var rules []specs.LinuxSyscall
+	allow := func(args ...specs.LinuxSeccompArg) {
+		rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: args})
+	}
+	allow(masked(0, unix.AF_UNIX))
+	allow(masked(0, unix.AF_INET))
+	allow(masked(0, unix.AF_INET6))
+	allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_ROUTE))
+	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
+		allow(masked(0, unix.AF_PACKET))
+		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_NETFILTER))
+	}
+	return rules
+}
+
+// Requests of ioctl(2), equal on all architectures that kakuri runs on: ioctl_tty(2), ioctl_console(2).
+const (
+	tiocsti   = 0x5412
+	tioclinux = 0x541c
+)
+
+// debugs reports whether the profile is for looking into other processes: by its name, or because
+// the container has a capability that is for nothing else, or for all.
+func (n narrowed) debugs() bool {
+	return n.name == "debug" || n.caps.Has(abi.CapSysPtrace) || n.caps.Has(abi.CapSysAdmin)
+}
+
+// debugging are the calls that debuggers and tracers make, and hardly another program.
+func debugging() []string {
+	return []string{"get_robust_list", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "process_vm_readv", "process_vm_writev", "ptrace"}
+}
+
+// withheld reports whether the profile takes a call from Docker's allow list.
+func (n narrowed) withheld(call string) bool {
+	switch call {
+	case "socket", "socketcall", "ioctl":
+		return true // allowed by family and by request above
+	case "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key", "request_key", "vmsplice":
+		return !n.caps.Has(abi.CapSysPtrace) && !n.caps.Has(abi.CapSysAdmin)
+	}
+	return slices.Contains(debugging(), call) || slices.Contains(n.absent(), call)
+}
+
+// absent names calls that are answered as by a kernel without them: hardly a
+// program needs them, and those that try have a way without.
+func (n narrowed) absent() []string {
+	if n.caps.Has(abi.CapSysAdmin) {
+		return nil
+	}
+	list := []string{
+		// of other times and machines
+		"epoll_ctl_old", "epoll_wait_old", "remap_file_pages",
+		// new, and used by libraries where they are there only
+		"cachestat", "futex_requeue", "futex_wait", "futex_wake", "getxattrat", "listmount", "listxattrat", "memfd_secret",
+		"mseal", "removexattrat", "setxattrat", "statmount", "uretprobe",
+		// seen in attacks on the kernel more often than in programs
+		"fanotify_mark", "readahead", "tee",
+	}
+	if n.name != "i386" {
+		list = append(list, "get_thread_area", "modify_ldt", "set_thread_area") // a 32-bit program's threads need them
+	}
+	if !n.debugs() {
+		list = append(list, "get_robust_list", "process_mrelease")
+	}
+	if !n.caps.Has(abi.CapDACReadSearch) {
+		list = append(list, "name_to_handle_at")
+	}
+	if !n.caps.Has(abi.CapSysTime) {
+		list = append(list, "adjtimex", "clock_adjtime")
+	}
+	if n.name == "strict" {
+		list = append(list, unneeded()...)
+	}
+	return list
+}
+
+// unneeded are calls that servers do without, or fall back from: what is left of the kernel's seldom used doors.
+func unneeded() []string {
+	return []string{
+		"io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup", "io_submit",
+		"mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd",
+		"ioprio_get", "ioprio_set", "personality", "pkey_alloc", "pkey_free", "pkey_mprotect", "ptrace",
+		"sched_setattr", "sched_setparam", "sched_setscheduler", "set_mempolicy_home_node", "splice", "sysfs", "ustat",
+	}
+}

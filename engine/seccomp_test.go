@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// filterOf compiles the filter of a run.
+func filterOf(t testing.TB, r Config) *seccomp.Program {
+	t.Helper()
+	p, err := seccomp.Compile(spec(t, r).Linux.Seccomp, abi.ArchX86_64)
+	if err != nil || p == nil {
+		t.Fatal(p, err)
+	}
+	return p
+}
+
+// answers collects what a filter says to a call, over the arguments that its instructions compare with.
+func answers(p []seccomp.Instruction, arch abi.Arch, nr uint32) map[uint32]bool {
+	values := []uint64{0, 1, 1 << 31}
+	for _, in := range p {
+		values = append(values, uint64(in.K))
+	}
+	slices.Sort(values)
+	values = slices.Compact(values)
+	all := map[uint32]bool{}
+	try := func(args [6]uint64) {
+		if word, _, err := seccomp.Simulate(p, seccomp.Data{NR: nr, Arch: arch.AuditArch(), Args: args}); err == nil {
+			all[word] = true
+		}
+	}
+	for _, v := range values {
+		try([6]uint64{v})
+		for i := 1; i < 6; i++ {
+			var args [6]uint64
+			args[i] = v
+			try(args)
+		}
+		try([6]uint64{v, v, v, v, v, v})
+	}
+	return all
+}
+
+// allowed lists the system calls of amd64 that a filter lets through for some arguments.
+func allowed(p []seccomp.Instruction) (names []string, all int) {
+	for i := range abi.SyscallCount {
+		nr, ok := abi.ArchX86_64.SyscallAt(i)
+		if !ok {
+			continue
+		}
+		all++
+		if answers(p, abi.ArchX86_64, nr)[abi.SeccompRetAllow] {
+			names = append(names, abi.SyscallNameAt(i))
+		}
+	}
+	return names, all
+}
+
+// How many calls each profile lets through. Docker 20.10 has 292 of 381, Podman 4.3 has 312.
+func TestAllowedCalls(t *testing.T) {
+	count := func(opts ...string) int {
+		names, all := allowed(filterOf(t, Config{SecurityOpt: opts}).Instructions)
+		t.Logf("%v: %d of %d", opts, len(names), all)
+		return len(names)
+	}
+	builtin, strict, debug, i386, docker := count(), count("level=strict"), count("seccomp=debug"), count("seccomp=i386"), count("seccomp=docker")
+	if builtin > 280 {
+		t.Errorf("the default lets %d calls through, want at most 280", builtin)
+	}
+	if strict >= builtin-20 || debug <= builtin || debug > builtin+10 || i386 < builtin || docker <= debug {
+		t.Errorf("strict %d, builtin %d, debug %d, i386 %d, docker %d", strict, builtin, debug, i386, docker)
+	}
+	if level := count("level=docker"); level < docker {
+		t.Errorf("level=docker %d, seccomp=docker %d", level, docker)
+	}
+}
+
+// What each profile says of calls that it is about.
+func TestProfiles(t *testing.T) {
+	const (
+		allow  = abi.SeccompRetAllow
+		eperm  = abi.SeccompRetErrno | uint32(abi.EPERM)
+		enosys = abi.SeccompRetErrno | uint32(abi.ENOSYS)
+		eacces = abi.SeccompRetErrno | uint32(abi.EACCES)
+		eio    = abi.SeccompRetErrno | uint32(abi.EIO)
+	)
+	high := uint64(1) << 32 // a bit that the kernel does not read
+	for _, c := range []struct {
+		call                         string
+		args                         []uint64
+		builtin, debug, i386, strict uint32
+	}{
+		{"clone3", nil, enosys, enosys, enosys, enosys},
+		{"clone", []uint64{unix.CLONE_VM | unix.CLONE_THREAD}, allow, allow, allow, allow},
+		{"clone", []uint64{unix.CLONE_NEWUSER}, eperm, eperm, eperm, eperm},
+		{"unshare", []uint64{unix.CLONE_NEWUSER}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_INET}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_VSOCK}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_ALG}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_ALG | high}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_ROUTE}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, eperm, eperm, eperm, eperm},
+		{"ioctl", []uint64{0, tiocsti}, eio, eio, eio, eio},
+		{"ioctl", []uint64{0, unix.TCGETS}, allow, allow, allow, allow},
+		{"ptrace", []uint64{unix.PTRACE_TRACEME}, allow, allow, allow, enosys},
+		{"ptrace", []uint64{unix.PTRACE_GETREGS}, allow, allow, allow, enosys},
+		{"ptrace", []uint64{unix.PTRACE_ATTACH}, eacces, allow, eacces, enosys},
+		{"ptrace", []uint64{unix.PTRACE_SEIZE | high}, eacces, allow, eacces, enosys},
+		{"process_vm_readv", nil, eperm, allow, eperm, eperm},
+		{"keyctl", nil, eperm, eperm, eperm, eperm},
+		{"io_uring_setup", nil, eperm, eperm, eperm, eperm},
+		{"bpf", nil, eperm, eperm, eperm, eperm},
+		{"perf_event_open", nil, eperm, eperm, eperm, eperm},
+		{"userfaultfd", nil, eperm, eperm, eperm, eperm},
+		{"modify_ldt", nil, enosys, enosys, allow, enosys},
+		{"io_setup", nil, allow, allow, allow, enosys},
+		{"execve", nil, allow, allow, allow, allow},
+		{"mbind", nil, eperm, eperm, eperm, eperm},
+	} {
+		nr, ok := abi.ArchX86_64.Syscall(c.call)
+		if !ok {
+			t.Fatal(c.call)
+		}
+		for name, want := range map[string]uint32{"builtin": c.builtin, "debug": c.debug, "i386": c.i386, "strict": c.strict} {
+			opt := "seccomp=" + name
+			if name == "strict" {
+				opt = "level=strict"
+			}
+			if got := filterOf(t, Config{SecurityOpt: []string{opt}}).Decide(abi.ArchX86_64, nr, c.args...); got != want {
+				t.Errorf("%s: %s %x gives %#x, want %#x", name, c.call, c.args, got, want)
+			}
+		}
+	}
+	// A call of 32 bits.
+	nr, _ := abi.ArchX86.Syscall("getpid")
+	for opt, want := range map[string]uint32{"seccomp=builtin": abi.SeccompRetKillThread, "level=strict": abi.SeccompRetKillThread, "seccomp=i386": allow, "seccomp=docker": allow} {
+		if got := filterOf(t, Config{SecurityOpt: []string{opt}}).Decide(abi.ArchX86, nr); got != want {
+			t.Errorf("%s: getpid of 32 bits gives %#x, want %#x", opt, got, want)
+		}
+	}
+	// Who has the capability that a call is for may make it.
+	trace := filterOf(t, Config{CapAdd: []string{"SYS_PTRACE"}})
+	for _, call := range []string{"process_vm_readv", "kcmp", "ptrace"} {
+		nr, _ := abi.ArchX86_64.Syscall(call)
+		if got := trace.Decide(abi.ArchX86_64, nr, unix.PTRACE_ATTACH); got != allow {
+			t.Errorf("with CAP_SYS_PTRACE %s gives %#x", call, got)
+		}
+	}
+}
+
+// A level is a set of things; what is asked for by itself has the last word, in any order.
+func TestLevels(t *testing.T) {
+	for _, c := range []struct {
+		opts         []string
+		caps         int
+		nnp          bool
+		core, hidden bool
+	}{
+		{nil, 11, false, true, true},
+		{[]string{"level=default"}, 11, false, true, true},
+		{[]string{"level=docker"}, 14, false, false, false},
+		{[]string{"level=strict"}, 8, true, true, true},
+		{[]string{"level=strict", "no-new-privileges=false"}, 8, false, true, true},
+		{[]string{"no-new-privileges=false", "level=strict"}, 8, false, true, true},
+		{[]string{"systempaths=unconfined"}, 11, false, true, false},
+	} {
+		s := spec(t, Config{SecurityOpt: c.opts})
+		core := slices.ContainsFunc(s.Process.Rlimits, func(l specs.POSIXRlimit) bool { return l.Type == "RLIMIT_CORE" && l.Hard == 0 })
+		hidden := false
+		for _, m := range s.Mounts {
+			hidden = hidden || m.Type == "proc" && slices.Contains(m.Options, "hidepid=invisible")
+		}
+		if n := len(s.Process.Capabilities.Bounding); n != c.caps || s.Process.NoNewPrivileges != c.nnp || core != c.core || hidden != c.hidden {
+			t.Errorf("%v: %d capabilities, no_new_privs %v, no core dumps %v, hidepid %v", c.opts, n, s.Process.NoNewPrivileges, core, hidden)
+		}
+	}
+	if s := spec(t, Config{Privileged: true}); slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return slices.Contains(m.Options, "hidepid=invisible") }) {
+		t.Error("--privileged: processes are hidden")
+	}
+	noSpec(t, Config{SecurityOpt: []string{"level=best"}}, "there are the levels default, docker and strict")
+}
+
+// The name of a profile is not that of a file; a path is.
+func TestProfileNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("docker", []byte(`{"defaultAction":"SCMP_ACT_ALLOW"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	byName := spec(t, Config{SecurityOpt: []string{"seccomp=docker"}}).Linux.Seccomp
+	if byName == nil || len(byName.Syscalls) == 0 {
+		t.Errorf("seccomp=docker: %+v", byName)
+	}
+	for _, file := range []string{"./docker", filepath.Join(mustWd(t), "docker")} {
+		if s := spec(t, Config{SecurityOpt: []string{"seccomp=" + file}}).Linux.Seccomp; s == nil || len(s.Syscalls) != 0 {
+			t.Errorf("%s: %+v", file, s)
+		}
+	}
+	text := `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[]}`
+	if s := spec(t, Config{SecurityOpt: []string{"seccomp=" + text}}).Linux.Seccomp; s == nil || len(s.Syscalls) != 0 {
+		t.Errorf("a text: %+v", s)
+	}
+	noSpec(t, Config{SecurityOpt: []string{"seccomp=nosuch"}}, "it is no name of a profile either: builtin, docker, debug, i386")
+}
+
+func mustWd(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
