@@ -198,20 +198,10 @@ func (r *run) step(ctx context.Context, i int, s plan.Step) error {
 		r.ours.regs[op.Out] = int64(fd)
 		return nil
 	}
-	rows := r.ours.asm.Lower(s.Op)
-	if len(rows) == 0 {
+	if len(r.ours.asm.Lower(s.Op)) == 0 {
 		return r.hand(ctx, i, s.Op)
 	}
-	r.ours.rows = r.ours.rows[:0]
-	if err := r.ours.add(i, rows); err != nil {
-		return r.fail(i, "", err)
-	}
-	at, errno := runHere(r.ours)
-	if errno != 0 {
-		r.closeTemps()
-		return r.fail(i, rows[at].Call.String(), errno)
-	}
-	return nil
+	return r.do(i, s.Op)
 }
 
 func (r *run) hand(ctx context.Context, i int, op plan.Op) error {

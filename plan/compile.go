@@ -86,7 +86,23 @@ type Root struct {
 	Empty  []RootDir    // directories that are empty and writable
 	Above  []RootDir    // what the host's directories above hidden and empty ones look like
 	Files  []string     // files of the host, shown read-only at their own places
+	Layers *Layers      // of an image, in place of all the others
 	Reason string
+}
+
+// Layers are the root file system of an image's container: layers that nobody writes to, and
+// above them what the container writes.
+type Layers struct {
+	// Lower is a directory of the host: the layer itself, or where the layers Names lie, the topmost
+	// first.
+	Lower string
+	Names []string
+	// Upper is a directory of the host with the directories "upper" and "work". Where it is empty, writes
+	// stay in memory and end with the container.
+	Upper string
+	// Volatile leaves it to the kernel when what is written comes to the disk: it is of no
+	// use after a power failure.
+	Volatile bool
 }
 
 // A RootHidden is a path that views do not show, without links in it.
@@ -492,7 +508,11 @@ func (c *compiler) idMappedSources() error {
 			cause     Cause
 		}
 		var list []source
-		if c.o.Root != nil {
+		if c.o.Root != nil && c.o.Root.Layers != nil {
+			for _, p := range c.o.Root.Layers.paths() {
+				list = append(list, source{p, false, because("%s", c.o.Root.Reason)})
+			}
+		} else if c.o.Root != nil {
 			for _, v := range c.o.Root.Views {
 				list = append(list, source{v.Path, false, because("%s", c.o.Root.Reason)})
 			}
@@ -843,6 +863,9 @@ func (c *compiler) root() error {
 	}
 	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
 	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
+	if c.o.Root != nil && c.o.Root.Layers != nil {
+		return c.imageRoot(c.o.Root)
+	}
 	if c.o.Root != nil {
 		return c.viewRoot(c.o.Root)
 	}
@@ -856,6 +879,43 @@ func (c *compiler) root() error {
 	// Hooks that enter the mount namespace look for the root where the bundle has it.
 	op.Nodev, op.InPlace = c.o.RootNodev, c.hooked()
 	c.inside(op, c.cause("root.path"), &RootCheck{})
+	return nil
+}
+
+// paths are the directories of the host that layers are made of.
+func (l *Layers) paths() []string {
+	if l.Upper == "" {
+		return []string{l.Lower}
+	}
+	return []string{l.Lower, l.Upper}
+}
+
+// imageRoot lays what the container writes over the layers of its image.
+func (c *compiler) imageRoot(r *Root) error {
+	cause, l := because("%s", r.Reason), r.Layers
+	if len(l.Names) > maxLayers {
+		return specErr("root", "an image of %d layers: an overlay of directories has at most %d", len(l.Names), maxLayers)
+	}
+	for i, p := range l.paths() {
+		if i < len(c.views) {
+			continue // opened, and id-mapped, on the runtime's side
+		}
+		reg, err := c.reg()
+		if err != nil {
+			return err
+		}
+		c.views = append(c.views, reg)
+		c.inside(&OpenTree{Path: p, Out: reg}, cause, nil)
+	}
+	op := &ImageRoot{Lower: c.views[0], LowerPath: l.Lower, Names: l.Names, UpperPath: l.Upper, Volatile: l.Volatile, Nodev: c.o.RootNodev}
+	size, why := r.Size, because("where the layers are put together")
+	if l.Upper != "" {
+		op.Upper, size = c.views[1], "1m"
+	} else {
+		why = because("writes stay in memory, and end with the container")
+	}
+	c.inside(&Scratch{Size: size}, why, nil)
+	c.inside(op, cause, &RootCheck{})
 	return nil
 }
 

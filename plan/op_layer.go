@@ -121,3 +121,118 @@ func (a *Asm) lowerLayer(n int, tree Reg, p string) string {
 	a.call(abi.CallMoveMount, fd(tree), a.str(""), fd(RegScratch), a.str(name), num(abi.MoveMountFEmptyPath))
 	return name
 }
+
+// ImageRoot makes the root of an image's container: an overlay of the image's layers and of a directory for
+// what the container writes. All of it is attached in the scratch first, for overlayfs takes
+// its layers by name, and those of the host are nothing that the container is to see.
+type ImageRoot struct {
+	Lower     Reg    // a detached tree: the one layer, or the directory of several
+	LowerPath string // where it was on the host
+	Names     []string
+	Upper     Reg    // a detached tree with "upper" and "work"; none keeps writes in the scratch
+	UpperPath string // where it was on the host
+	Volatile  bool
+	Nodev     bool // device nodes in it are of no use
+}
+
+// Name implements [Op].
+func (*ImageRoot) Name() string { return "image root" }
+
+// String implements [Op].
+func (o *ImageRoot) String() string {
+	s := "mount overlay of " + words(o.Lower.String(), o.LowerPath)
+	if n := len(o.Names); n > 0 {
+		s = fmt.Sprintf("mount overlay of %d layers of %s", n, words(o.Lower.String(), o.LowerPath))
+	}
+	if o.Upper != RegNone {
+		s += " below " + words(o.Upper.String(), o.UpperPath)
+	}
+	if o.Volatile {
+		s += " volatile"
+	}
+	return words(s, "on / =", RegRoot.String(), nodev(o.Nodev))
+}
+
+// layerNames are names of one byte for the layers of an overlay. fsconfig(2) takes 255 bytes for all of
+// them and what is between them; only Linux 6.5 takes them one by one.
+const layerNames = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!%&()*+-;<=>?@[]^_{|}~" +
+	"\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x99\x9a\x9b\x9c\x9d\x9e\x9f\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab"
+
+// maxLayers is how many directories an overlay is made of: Docker's limit, too.
+const maxLayers = 127
+
+func (o *ImageRoot) lower(a *Asm) {
+	lower, upper := a.inScratch(o.Lower, "lower"), ""
+	if n := min(len(o.Names), maxLayers); n > 0 {
+		list := make([]string, n)
+		for i, name := range o.Names[:n] {
+			list[i] = layerNames[i : i+1]
+			a.call(abi.CallSymlinkat, a.str("lower/"+name), fd(RegScratch), a.str(list[i]))
+		}
+		lower = strings.Join(list, ":")
+	}
+	if o.Upper != RegNone {
+		upper = a.inScratch(o.Upper, "disk") + "/"
+	} else {
+		a.call(abi.CallMkdirat, fd(RegScratch), a.str("upper"), num(0o755))
+		a.call(abi.CallMkdirat, fd(RegScratch), a.str("work"), num(0o755))
+	}
+	a.call(abi.CallFchdir, fd(RegScratch))
+	options := []string{"lowerdir=" + lower, "upperdir=" + upper + "upper", "workdir=" + upper + "work", "userxattr"}
+	if o.Volatile {
+		options = append(options, "volatile")
+	}
+	attrs := uint64(0)
+	if o.Nodev {
+		attrs = abi.MountAttrNodev
+	}
+	a.newFS("overlay", "overlay", options, attrs, RegRoot)
+	a.call(abi.CallMoveMount, fd(RegRoot), a.str(""), cwd(), a.str("/"), num(abi.MoveMountFEmptyPath))
+}
+
+// inScratch attaches a tree in the scratch.
+func (a *Asm) inScratch(tree Reg, name string) string {
+	a.call(abi.CallMkdirat, fd(RegScratch), a.str(name), num(0o755))
+	a.call(abi.CallMoveMount, fd(tree), a.str(""), fd(RegScratch), a.str(name), num(abi.MoveMountFEmptyPath))
+	return name
+}
+
+// MountIndex mounts the EROFS index of an image's layers, whose tars are the devices that its files lie on, for
+// all containers of the image: erofs(5), "device=". Linux 6.12 mounts it without block devices.
+type MountIndex struct {
+	Index string
+	Tars  []string // in the order of the index
+	At    string
+}
+
+// Name implements [Op].
+func (*MountIndex) Name() string { return "mount index" }
+
+// String implements [Op].
+func (m *MountIndex) String() string {
+	return fmt.Sprintf("mount erofs %s with %d tars on %s ro,nosuid,nodev", m.Index, len(m.Tars), m.At)
+}
+
+func (m *MountIndex) lower(a *Asm) {
+	var options []string
+	for _, t := range m.Tars {
+		options = append(options, "device="+t)
+	}
+	mount := a.tmp()
+	a.newFS("erofs", m.Index, options, abi.MountAttrRdonly|abi.MountAttrNosuid|abi.MountAttrNodev, mount)
+	a.call(abi.CallMoveMount, fd(mount), a.str(""), cwd(), a.str(m.At), num(abi.MoveMountFEmptyPath))
+}
+
+// Unmount takes a mount of the host away. Whoever has opened or copied it keeps it, so it need not be free. One that is
+// not there is none.
+type Unmount struct{ At string }
+
+// Name implements [Op].
+func (*Unmount) Name() string { return "umount" }
+
+// String implements [Op].
+func (u *Unmount) String() string { return "umount " + u.At + " detached" }
+
+func (u *Unmount) lower(a *Asm) {
+	a.call(abi.CallUmount2, a.str(u.At), num(abi.MNTDetach|abi.UmountNofollow)).accept(abi.EINVAL, abi.ENOENT)
+}

@@ -30,7 +30,7 @@ func unchecked(op Op) string {
 		return "it shows where it is mounted"
 	case *Propagation:
 		return "the mounts that it was for are gone from the container"
-	case *PivotRoot, *AttachRoot, *Scratch, *LayerDir, *PublicLayer:
+	case *PivotRoot, *AttachRoot, *Scratch, *LayerDir, *PublicLayer, *MountIndex:
 		return "it shows by the root file system"
 	case *Remount:
 		return "it shows by the mount"
@@ -54,7 +54,7 @@ func unchecked(op Op) string {
 		return "keyctl(2) tells only the process itself"
 	case *MakeCgroup, *EnterCgroup:
 		return "it shows by the control group"
-	case *RemoveCgroup, *RemoveResctrl:
+	case *RemoveCgroup, *RemoveResctrl, *Unmount:
 		return "it comes at the end"
 	case *Affinity:
 		return "the process begins with them, and is given others"
