@@ -35,6 +35,7 @@ func (m *monitor) adopt() error {
 	}
 	m.reopen(r)
 	m.copyOut(r)
+	m.watchHealth(r)
 	return nil
 }
 

@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
@@ -30,12 +33,14 @@ type monitor struct {
 	lock    int    // that directory, locked
 	clients clients
 	sink    log.Sink
+	ending  ending
 
 	mu       sync.Mutex // guards what follows
 	state    State
 	run      *run          // nil between two
 	stopping chan struct{} // closed when the container is not to be started again
 	stopped  bool
+	sent     sent     // the last signal that somebody asked for
 	master   *os.File // the monitor's side of the terminal
 	stdin    *os.File // its end of the container's stdin
 	warnings []string
@@ -217,7 +222,22 @@ func (m *monitor) start(ctx context.Context) error {
 		}
 	}
 	m.copyOut(r)
+	m.event("start", nil)
+	m.watchHealth(r)
 	return nil
+}
+
+// event tells the world of the container. That cannot be done is no reason to end it.
+func (m *monitor) event(action string, more map[string]string) {
+	if m.task.Events == "" {
+		return
+	}
+	attributes := maps.Clone(m.task.Event)
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	maps.Copy(attributes, more)
+	Tell(m.task.Events, "container", action, m.task.ID, attributes)
 }
 
 // join looks up the namespaces that are other containers'.
@@ -361,19 +381,12 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	if n, err := r.container.OOMKills(); err == nil && n > 0 {
 		x.OOMKilled = true
 	}
+	death := m.certify(r, x)
 	m.mu.Lock()
 	s := &m.state
 	s.Status, s.PID, s.Begun, s.Finished = Exited, 0, 0, time.Now()
 	s.ExitCode, s.OOMKilled, s.Error = x.Code, x.OOMKilled, x.Error
-	s.Death = &Death{Cause: "exit", Signal: x.Signal}
-	switch {
-	case x.OOMKilled && x.Signal == int(unix.SIGKILL):
-		s.Death.Cause = "oom"
-	case x.Signal != 0:
-		s.Death.Cause = "signal"
-	case x.Error != "":
-		s.Death.Cause = "unknown"
-	}
+	s.Death = death
 	m.mu.Unlock()
 	// The cgroup first: who is left in it may hold a stream open.
 	if err := r.container.Delete(context.Background(), true); err != nil && !errors.Is(err, oci.ErrNotExist) {
@@ -383,9 +396,15 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	}
 	m.finishStreams(r)
 	m.mu.Lock()
+	death.Log = m.ending.lines()
 	m.run = nil
 	m.mu.Unlock()
-	return x, time.Since(r.began)
+	ran = time.Since(r.began)
+	if x.OOMKilled {
+		m.event("oom", nil)
+	}
+	m.event("die", map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.Itoa(int(ran.Seconds()))})
+	return x, ran
 }
 
 // waitEnd waits for the end of the container's process.
@@ -446,8 +465,8 @@ func (m *monitor) end(x Exit) {
 	}
 	m.tell(x)
 	m.sink.Close()
-	if m.task.AutoRemove {
-		m.remove()
+	if m.task.AutoRemove && m.remove() == nil {
+		m.event("destroy", nil)
 	}
 	m.leave()
 }
@@ -466,10 +485,11 @@ func RemoveAll(dir string, t Task) error {
 	return errors.Join(errs...)
 }
 
-// signal sends a signal to the container's first process. SIGKILL by a person is the end of its restarts.
-func (m *monitor) signal(sig syscall.Signal) {
+// signal sends a signal to the container's first process, for somebody. SIGKILL by a person is the end of its restarts.
+func (m *monitor) signal(sig syscall.Signal, by string) {
 	m.mu.Lock()
 	r := m.run
+	m.sent = sent{sig, by, time.Now()}
 	m.mu.Unlock()
 	if r != nil && r.container != nil {
 		r.signal(sig)
@@ -488,7 +508,7 @@ func (m *monitor) stay() {
 }
 
 // stop ends the container: by its signal, and after a while by SIGKILL.
-func (m *monitor) stop(s stop) {
+func (m *monitor) stop(s stop, by string) {
 	m.stay()
 	m.mu.Lock()
 	r := m.run
@@ -504,7 +524,7 @@ func (m *monitor) stop(s stop) {
 		sig = unix.SIGTERM
 	}
 	if s.Seconds != 0 || s.Signal != 0 {
-		r.signal(sig)
+		m.signal(sig, by)
 	}
 	r.container.Resume() // one that is paused would not take it
 	var late <-chan time.Time
@@ -516,6 +536,6 @@ func (m *monitor) stop(s stop) {
 	select {
 	case <-r.ended:
 	case <-late:
-		r.signal(unix.SIGKILL)
+		m.signal(unix.SIGKILL, fmt.Sprintf("%s, %d s after %v", by, s.Seconds, abi.Signal(sig)))
 	}
 }

@@ -96,14 +96,14 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 	case kind == mSize && len(data) == 4:
 		m.resize(binary.LittleEndian.Uint16(data), binary.LittleEndian.Uint16(data[2:]))
 	case kind == mSignal && len(data) == 4:
-		m.signal(syscall.Signal(binary.LittleEndian.Uint32(data)))
+		m.signal(syscall.Signal(binary.LittleEndian.Uint32(data)), sender(c))
 	case kind == mStop:
 		var s stop
 		if json.Unmarshal(data, &s) == nil {
 			m.clients.mu.Lock()
 			c.told = true
 			m.clients.mu.Unlock()
-			go m.stop(s)
+			go m.stop(s, sender(c))
 		}
 	case kind == mStay:
 		m.stay()

@@ -166,6 +166,7 @@ func (m *monitor) copyPiece(stream Streams, f *os.File, piece []byte) error {
 			kept = log.Stderr
 		}
 		m.sink.Write(kept, piece[1:n+1], time.Now())
+		m.ending.add(piece[1 : n+1])
 		m.output(stream, piece[:n+1])
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -1,0 +1,213 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci"
+	"golang.org/x/sys/unix"
+)
+
+// States of health.
+const (
+	Starting  = "starting"
+	Healthy   = "healthy"
+	Unhealthy = "unhealthy"
+)
+
+// healthLog is how many results are kept, healthOutput how many bytes of what a check wrote: Docker's figures.
+const (
+	healthLog    = 5
+	healthOutput = 4096
+)
+
+// WithDefaults fills in what is left open, by Docker's values.
+func (h HealthCheck) WithDefaults() HealthCheck {
+	or := func(d *time.Duration, otherwise time.Duration) {
+		if *d == 0 {
+			*d = otherwise
+		}
+	}
+	or(&h.Interval, 30*time.Second)
+	or(&h.Timeout, 30*time.Second)
+	or(&h.StartInterval, 5*time.Second)
+	if h.Retries == 0 {
+		h.Retries = 3
+	}
+	return h
+}
+
+// command is what a check runs; nil for none.
+func (h *HealthCheck) command() []string {
+	if h == nil || len(h.Test) < 2 {
+		return nil
+	}
+	switch h.Test[0] {
+	case "CMD":
+		return h.Test[1:]
+	case "CMD-SHELL":
+		return append([]string{"/bin/sh", "-c"}, h.Test[1:]...)
+	}
+	return nil
+}
+
+// wait is how long it is until the next check of a container that began then.
+func (h *HealthCheck) wait(status string, ran time.Duration) time.Duration {
+	if ran < h.StartPeriod && status == Starting {
+		return h.StartInterval
+	}
+	return h.Interval
+}
+
+// next is the state of health after one more result.
+func (h *HealthCheck) next(now Health, r HealthResult, began time.Time) Health {
+	log := append(append([]HealthResult(nil), now.Log...), r)
+	now.Log = log[max(0, len(log)-healthLog):]
+	switch {
+	case r.ExitCode == 0:
+		now.Status, now.Failing = Healthy, 0
+	case now.Status == Starting && r.Start.Sub(began) < h.StartPeriod:
+		// It need not be well yet.
+	default:
+		if now.Failing++; now.Failing >= h.Retries {
+			now.Status = Unhealthy
+		}
+	}
+	return now
+}
+
+// watchHealth checks a run until it ends.
+func (m *monitor) watchHealth(r *run) {
+	h := m.task.Health
+	if h.command() == nil {
+		return
+	}
+	now := Health{Status: Starting}
+	m.mu.Lock()
+	if r.adopted != nil && m.state.Health != nil {
+		now = *m.state.Health
+	}
+	m.state.Health = &now
+	m.mu.Unlock()
+	m.save()
+	go func() {
+		for {
+			select {
+			case <-r.ended:
+				return
+			case <-time.After(h.wait(now.Status, time.Since(r.began))):
+			}
+			result, done := m.check(r, h)
+			if !done {
+				continue
+			}
+			before := now.Status
+			now = h.next(now, result, r.began)
+			kept := now
+			m.mu.Lock()
+			if m.run != r || m.state.Status != Running {
+				m.mu.Unlock()
+				return
+			}
+			m.state.Health = &kept
+			WriteState(m.order.Dir, m.state)
+			m.mu.Unlock()
+			if now.Status != before {
+				m.event("health_status: "+now.Status, nil)
+			}
+		}
+	}()
+}
+
+// check runs one check; it is not done where the container is paused, or ends meanwhile.
+func (m *monitor) check(r *run, h *HealthCheck) (result HealthResult, done bool) {
+	result.Start = time.Now()
+	code, output, err := m.probe(h)
+	result.End = time.Now()
+	result.ExitCode, result.Output = code, output
+	switch {
+	case errors.Is(err, errNotNow):
+		return result, false
+	case err != nil:
+		result.ExitCode, result.Output = -1, err.Error()
+	}
+	select {
+	case <-r.ended:
+		return result, false
+	default:
+		return result, true
+	}
+}
+
+// errNotNow is a container that is paused or has ended.
+var errNotNow = errors.New("the container does not run")
+
+// probe runs the command of a check in the container.
+func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
+	c, err := m.runtime.Open(m.task.ID)
+	if err != nil {
+		return 0, "", errNotNow
+	}
+	if s := c.Status(); s != "running" {
+		return 0, "", errNotNow
+	}
+	process, err := c.Process(oci.ProcessChanges{Args: h.command()})
+	if err != nil {
+		return 0, "", err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDONLY, 0)
+	if err != nil {
+		return 0, "", err
+	}
+	defer null.Close()
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return 0, "", err
+	}
+	defer ours.Close()
+	proc, err := c.LaunchExec(context.Background(), process, oci.ExecOptions{}, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
+	theirs.Close()
+	if err != nil {
+		_, err = LaunchError(err)
+		return 0, "", err
+	}
+	return h.attend(proc, ours)
+}
+
+// attend waits for a check, and ends it when it takes too long.
+func (h *HealthCheck) attend(proc *launch.Process, out *os.File) (code int, output string, err error) {
+	text := make(chan string, 1)
+	go func() { text <- firstOf(out) }()
+	timer := time.AfterFunc(h.Timeout, func() { proc.Signal(unix.SIGKILL) }) // which reaches no other process
+	status, err := proc.Wait()
+	inTime := timer.Stop()
+	// What it left in the background may hold the pipe for ever.
+	out.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	output = <-text
+	switch {
+	case err != nil:
+		return 0, "", err
+	case !inTime && status.Signaled():
+		return -1, strings.TrimSuffix(fmt.Sprintf("Health check exceeded timeout (%v): %s", h.Timeout, output), ": "), nil
+	case status.Signaled():
+		return 128 + int(status.Signal()), output, nil
+	}
+	return status.ExitStatus(), output, nil
+}
+
+// firstOf reads to the end, and returns the beginning.
+func firstOf(r io.Reader) string {
+	buf := make([]byte, healthOutput+1)
+	n, _ := io.ReadFull(r, buf)
+	if n <= healthOutput {
+		return strings.ToValidUTF8(string(buf[:n]), "\ufffd")
+	}
+	io.Copy(io.Discard, r)
+	return strings.ToValidUTF8(string(buf[:healthOutput]), "\ufffd") + "..."
+}
