@@ -12,10 +12,10 @@ func Do(p plan.Plan) error {
 	r := &run{plan: p, ours: newTable(), sock: -1}
 	defer r.closeRegisters()
 	for i, s := range p.Steps {
-		if err := r.do(i, s.Op); err != nil {
+		if err := r.do(i, r.ours.asm.Lower(s.Op)); err != nil {
 			errs := []error{err}
 			for _, op := range p.Inverse(i) {
-				errs = append(errs, r.do(i, op))
+				errs = append(errs, r.do(i, r.ours.asm.Lower(op)))
 			}
 			return errors.Join(errs...)
 		}
@@ -23,9 +23,8 @@ func Do(p plan.Plan) error {
 	return nil
 }
 
-// do does an operation in this process.
-func (r *run) do(i int, op plan.Op) error {
-	rows := r.ours.asm.Lower(op)
+// do runs the rows of step i in this process.
+func (r *run) do(i int, rows []plan.Row) error {
 	r.ours.rows = r.ours.rows[:0]
 	if err := r.ours.add(i, rows); err != nil {
 		return r.fail(i, "", err)

@@ -198,10 +198,11 @@ func (r *run) step(ctx context.Context, i int, s plan.Step) error {
 		r.ours.regs[op.Out] = int64(fd)
 		return nil
 	}
-	if len(r.ours.asm.Lower(s.Op)) == 0 {
+	rows := r.ours.asm.Lower(s.Op)
+	if len(rows) == 0 {
 		return r.hand(ctx, i, s.Op)
 	}
-	return r.do(i, s.Op)
+	return r.do(i, rows)
 }
 
 func (r *run) hand(ctx context.Context, i int, op plan.Op) error {

@@ -147,7 +147,11 @@ func (s *Store) merged(ctx context.Context, chain []digest.Digest, tars []*os.Fi
 }
 
 func scanTar(ctx context.Context, f *os.File, keep contents) (*tree, error) {
-	return scanReader(ctx, archive.NewReader(f, archive.ReaderOptions{Limits: limits(), Seek: true}), keep)
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return scanReader(ctx, archive.NewReader(f, archive.ReaderOptions{Limits: limits(), Seek: true}), st.Size(), keep)
 }
 
 // A cache has the trees of layers that were put a moment ago: their index is asked for next.

@@ -29,7 +29,8 @@ type tree struct {
 	opaque map[*erofs.Inode]bool            // directories of which lower layers show nothing
 	bare   map[*erofs.Inode]bool            // directories without an entry of their own
 	files  int
-	sparse bool // has files whose content the tar does not hold as it is
+	sparse bool  // has files whose content the tar does not hold as it is
+	size   int64 // of the tar, where it is known: the kernel reads whole blocks
 
 	// The directory of the last entry: most entries lie beside the one before.
 	dir string
@@ -41,14 +42,14 @@ type contents func(r io.Reader, size int64) (*erofs.Chunks, error)
 
 // scan reads a layer's tar into a tree.
 func scan(ctx context.Context, r io.Reader, keep contents) (*tree, error) {
-	return scanReader(ctx, archive.NewReader(r, archive.ReaderOptions{Limits: limits()}), keep)
+	return scanReader(ctx, archive.NewReader(r, archive.ReaderOptions{Limits: limits()}), 0, keep)
 }
 
 // scanReader is scan for whoever has a reader of entries. Names are looked up in the tree as unpacking it into an empty directory would, by
-// [archive.Apply]: links of the layer are followed, and lead no farther than the root. keep may be nil:
+// [archive.Apply]: links of the layer are followed, and lead no farther than the root. size is that of the tar, 0 where it is not known. keep may be nil:
 // then the tree is of use only where it is not sparse.
-func scanReader(ctx context.Context, in *archive.Reader, keep contents) (*tree, error) {
-	t := &tree{root: newDir(), hides: map[*erofs.Inode]map[string]bool{}, opaque: map[*erofs.Inode]bool{}, bare: map[*erofs.Inode]bool{}}
+func scanReader(ctx context.Context, in *archive.Reader, size int64, keep contents) (*tree, error) {
+	t := &tree{size: size, root: newDir(), hides: map[*erofs.Inode]map[string]bool{}, opaque: map[*erofs.Inode]bool{}, bare: map[*erofs.Inode]bool{}}
 	t.bare[t.root] = true
 	for {
 		if err := ctx.Err(); err != nil {
@@ -164,7 +165,8 @@ func (t *tree) file(e *archive.Entry, content io.Reader, keep contents) (*erofs.
 		i.Rdev = erofs.Rdev(uint32(e.Header.Devmajor), uint32(e.Header.Devminor))
 	case unix.S_IFREG:
 		i.Size, i.Offset = uint64(e.Size), e.Offset
-		if e.Sparse && e.Size > 0 {
+		short := t.size > 0 && (e.Offset+e.Size+erofs.BlockSize-1)&^(erofs.BlockSize-1) > t.size
+		if (e.Sparse || short) && e.Size > 0 {
 			t.sparse = true
 			if keep == nil {
 				break
