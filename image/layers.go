@@ -31,6 +31,9 @@ type Layers interface {
 	// Sweep removes the layers that used denies. No Put is under way: the image store holds its lock.
 	Sweep(ctx context.Context, used func(diffID digest.Digest) bool) (Swept, error)
 
+	// Discard removes a layer that is damaged, so that a pull brings it anew.
+	Discard(ctx context.Context, diffID digest.Digest) error
+
 	// Check reads a tar whole and compares it with its diffID.
 	Check(ctx context.Context, diffID digest.Digest) error
 }

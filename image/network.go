@@ -24,6 +24,7 @@ import (
 type network struct {
 	o    *Options
 	pace pace
+	dial func(address string) string // tests have names of their own
 
 	mu         sync.Mutex
 	settings   *Settings
@@ -134,8 +135,13 @@ func (n *network) transport(host string, limit nearness, insecure bool) (*http.T
 		}
 	}
 	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if n.dial != nil {
+				address = n.dial(address)
+			}
+			return dialer.DialContext(ctx, network, address)
+		},
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    20 * time.Second,
 		ResponseHeaderTimeout:  2 * n.patience().stall,

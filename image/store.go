@@ -116,8 +116,20 @@ func (s *Store) lock(ctx context.Context, name string, how int) (unlock func(), 
 // Hold keeps sweeps away until release is called: whatever the store has, it still has. Who makes a container
 // holds from the moment the image is resolved until the container's record is written.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
-	return s.lock(ctx, "adding", unix.LOCK_SH)
+	unlock, err := s.lock(ctx, "adding", unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		unlock()
+		if _, err := os.Lstat(s.path(unswept)); err == nil {
+			_, _ = s.Sweep(context.WithoutCancel(ctx)) // its error is the next sweep's, too
+		}
+	}, nil
 }
+
+// unswept is a file that is there where a sweep found somebody adding: who is the last to add sweeps instead.
+const unswept = "unswept"
 
 // replace writes a file whole: nobody ever sees a part of it, after a power cut either.
 func (s *Store) replace(name string, raw []byte) error {
@@ -411,23 +423,17 @@ func (s *Store) Get(ref string, want Platform) (Image, error) {
 		return Image{}, err
 	}
 	if want.OS == "" && want.Architecture == "" {
-		if fits(Host(), found.Platform) > 0 || !isIndex(found.Target.MediaType) {
-			return found, nil
-		}
-		want = Host()
-	} else if found.Manifest.Digest == found.Target.Digest {
+		return found, nil // first chose this machine's, if it is here
+	}
+	if found.Manifest.Digest == found.Target.Digest {
 		if fits(want, found.Platform) == 0 {
 			return Image{}, &PlatformError{Want: want, Have: formatPlatform(found.Platform)}
 		}
 		return found, nil
 	}
-	if img, err := s.load(found.Target, want); err == nil {
-		img.Names, img.Tagged, img.pushed = found.Names, found.Tagged, found.pushed
-		return img, nil
-	} else if formatPlatform(want) != formatPlatform(Host()) {
-		return Image{}, err
-	}
-	return found, nil
+	img, err := s.load(found.Target, want)
+	img.Names, img.Tagged, img.pushed = found.Names, found.Tagged, found.pushed
+	return img, err
 }
 
 // find reads no more images than it must: a name leads to one.

@@ -1,0 +1,218 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Finding is something wrong with a store.
+type Finding struct {
+	Image string // a name or a digest; empty where none has it
+	What  string // manifest, config, layer, blob, index.json
+	Item  digest.Digest
+	Err   error // nil for what is only left over
+}
+
+// String says it in a line.
+func (f Finding) String() string {
+	if f.Err == nil {
+		return fmt.Sprintf("%s %s: nobody needs it: what a killed command left", f.What, f.Item)
+	}
+	if f.Image == "" {
+		return f.Err.Error()
+	}
+	return fmt.Sprintf("image %s: %v", f.Image, f.Err)
+}
+
+// Check compares all that names lead to with its digest, layers included if deep, and lists what is left over. It
+// changes nothing.
+func (s *Store) Check(ctx context.Context, deep bool) ([]Finding, error) {
+	release, err := s.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	list, err := s.roots()
+	if err != nil {
+		return []Finding{{What: "index.json", Err: err}}, nil
+	}
+	var found []Finding
+	checked := map[digest.Digest]error{}
+	for _, r := range list {
+		name := nameOf(r)
+		if name == "" {
+			name = r.Digest.String()
+		}
+		found = append(found, s.checkRoot(ctx, name, r, deep, checked)...)
+		if ctx.Err() != nil {
+			return found, context.Cause(ctx)
+		}
+	}
+	if len(found) > 0 {
+		return found, nil
+	}
+	blobs, _, err := s.used()
+	if err != nil {
+		return found, err
+	}
+	err = s.eachBlob(func(d digest.Digest, _ string, _ int64) error {
+		if !blobs[d] {
+			found = append(found, Finding{What: "blob", Item: d})
+		}
+		return nil
+	})
+	return found, err
+}
+
+// CheckImage proves one image: its manifest, config and every layer against their digests.
+func (s *Store) CheckImage(ctx context.Context, ref string) ([]Finding, error) {
+	i, err := s.Get(ref, Platform{})
+	if err != nil {
+		return nil, err
+	}
+	return s.checkRoot(ctx, ref, i.Target, true, map[digest.Digest]error{}), ctx.Err()
+}
+
+func (s *Store) checkRoot(ctx context.Context, name string, r root, deep bool, checked map[digest.Digest]error) []Finding {
+	var found []Finding
+	add := func(what string, d digest.Digest, err error) {
+		if err != nil {
+			found = append(found, Finding{name, what, d, err})
+		}
+	}
+	err := s.walk(r, func(doc *document) error {
+		if doc.manifest == nil {
+			return nil
+		}
+		m := doc.manifest
+		raw, err := s.readBlob("config", m.Config.Digest)
+		if err != nil {
+			add("config", m.Config.Digest, err)
+			return nil
+		}
+		if !isConfig(m.Config.MediaType) {
+			for _, l := range m.Layers {
+				_, err := s.readBlob("blob", l.Digest)
+				add("blob", l.Digest, err)
+			}
+			return nil
+		}
+		c, err := parseConfig(raw, len(m.Layers))
+		if err != nil {
+			add("config", m.Config.Digest, &DamagedError{"config", m.Config.Digest, err.Error()})
+			return nil
+		}
+		for _, id := range c.RootFS.DiffIDs {
+			err, done := checked[id]
+			if !done {
+				err = s.checkLayer(ctx, id, deep)
+				checked[id] = err
+			}
+			add("layer", id, err)
+		}
+		return nil
+	})
+	add("manifest", r.Digest, err)
+	return found
+}
+
+func (s *Store) checkLayer(ctx context.Context, id digest.Digest, deep bool) error {
+	_, err := s.o.Layers.Stat(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &DamagedError{"layer", id, "it is not there"}
+	}
+	if err == nil && deep {
+		err = s.o.Layers.Check(ctx, id)
+	}
+	return err
+}
+
+// Repair fetches again what [Store.CheckImage] finds damaged of an image, from the registries of its names: by digest, so that it is the
+// same image afterwards, whatever its tag leads to there.
+func (s *Store) Repair(ctx context.Context, ref string, o PullOptions) ([]Finding, error) {
+	i, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	found := s.checkRoot(ctx, ref, i.Target, true, map[digest.Digest]error{})
+	if len(found) == 0 || ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	release, err := s.Hold(ctx)
+	if err != nil {
+		return found, err
+	}
+	defer release()
+	for _, f := range found {
+		if f.What != "layer" {
+			continue
+		}
+		if err := s.o.Layers.Discard(ctx, f.Item); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return found, err
+		}
+	}
+	err = fmt.Errorf("image %s has no name, and so no registry to fetch it from", ref)
+	for _, n := range i.Names {
+		if err = s.refetch(ctx, n, i, o); err == nil {
+			return found, nil
+		}
+	}
+	return found, err
+}
+
+func (s *Store) refetch(ctx context.Context, n Reference, i Image, o PullOptions) error {
+	n.Tag, n.Digest = "", i.Target.Digest
+	p, err := s.puller(n, o)
+	if err != nil {
+		return err
+	}
+	doc, err := p.document(ctx, n.identifier(), nil)
+	if err == nil {
+		err = p.fetch(ctx, doc)
+	}
+	return err
+}
+
+// Rebuild makes index.json anew where it is damaged: every manifest and index of the store that nothing else leads to is a root without a
+// name. What is lost are the names.
+func (s *Store) Rebuild(ctx context.Context) error {
+	if _, err := s.roots(); err == nil {
+		return nil
+	}
+	found := map[digest.Digest]v1.Descriptor{}
+	var below []digest.Digest
+	err := s.eachBlob(func(d digest.Digest, _ string, _ int64) error {
+		raw, err := s.readBlob("blob", d)
+		if err != nil {
+			return nil
+		}
+		doc, err := parseDocument(raw, "")
+		if err != nil {
+			return nil
+		}
+		doc.desc.Digest = d
+		found[d] = doc.desc
+		if doc.index != nil {
+			for _, c := range doc.index.Manifests {
+				below = append(below, c.Digest)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	var list []root
+	for d, desc := range found {
+		if !slices.Contains(below, d) {
+			list = append(list, desc)
+		}
+	}
+	return s.writeRoots(list)
+}

@@ -1,0 +1,505 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// PullOptions say what of an image is fetched.
+type PullOptions struct {
+	Platform     Platform // zero is this machine's
+	AllPlatforms bool     // all that an index has, attestations too
+	Credentials  *Credentials
+	Progress     Progress
+}
+
+// Pull fetches an image, and has its name lead to it. What is here already is not fetched again, layers that came whole before
+// a cut or a kill included. On error no name has changed.
+func (s *Store) Pull(ctx context.Context, name string, o PullOptions) (Image, error) {
+	r, err := ParseReference(name)
+	if err != nil {
+		return Image{}, err
+	}
+	return s.pull(ctx, r.Tagged(), o)
+}
+
+// PullTags fetches all tags of a repository.
+func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Image, error) {
+	r, err := ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	if r.Tag != "" || r.Digest != "" {
+		return nil, fmt.Errorf("pull %s: all tags are asked for, so the name has none", name)
+	}
+	tags, err := s.Tags(ctx, name, o.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	var list []Image
+	for _, tag := range tags {
+		r.Tag = tag
+		img, err := s.pull(ctx, r, o)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, img)
+	}
+	return list, nil
+}
+
+// A puller is one pull under way.
+type puller struct {
+	s       *Store
+	o       PullOptions
+	ref     Reference
+	sources []*remote
+	rep     *reporter
+	rules   *Settings
+}
+
+func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (Image, error) {
+	img, err := s.tryPull(ctx, r, o)
+	if err != nil {
+		return Image{}, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(err))
+	}
+	return img, nil
+}
+
+// friendly has Docker's words for the two commonest answers.
+func friendly(err error) error {
+	var answer *RegistryError
+	if errors.As(err, &answer) && answer.Status == http.StatusNotFound {
+		return fmt.Errorf("manifest unknown: %w", err)
+	}
+	return err
+}
+
+func (s *Store) puller(r Reference, o PullOptions) (*puller, error) {
+	rules, err := s.net.rules()
+	if err != nil {
+		return nil, err
+	}
+	sources, err := s.sources(r, o.Credentials)
+	return &puller{s: s, o: o, ref: r, rep: &reporter{to: o.Progress}, rules: rules, sources: sources}, err
+}
+
+func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image, error) {
+	p, err := s.puller(r, o)
+	if err != nil {
+		return Image{}, err
+	}
+	defer s.net.close()
+	release, err := s.Hold(ctx) // before anything that a sweep could take for garbage
+	if err != nil {
+		return Image{}, err
+	}
+	defer release()
+	p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + pathOf(r)})
+	if img, ok := p.current(ctx); ok {
+		p.rep.tell(Event{Status: "Digest: " + img.Target.Digest.String()})
+		p.rep.tell(Event{Status: "Status: Image is up to date for " + r.Familiar()})
+		return img, nil
+	}
+	doc, err := p.document(ctx, r.identifier(), nil)
+	if err != nil {
+		return Image{}, err
+	}
+	if err := p.verify(ctx, doc); err != nil {
+		return Image{}, err
+	}
+	if err := p.fetch(ctx, doc); err != nil {
+		return Image{}, err
+	}
+	if err := s.name(ctx, doc.desc, nameFor(r)); err != nil {
+		return Image{}, err
+	}
+	p.rep.tell(Event{Status: "Digest: " + doc.desc.Digest.String()})
+	p.rep.tell(Event{Status: "Status: Downloaded newer image for " + r.Familiar()})
+	return s.Get(nameFor(r), o.Platform)
+}
+
+// nameFor is the name under which a reference is kept: with a digest, the tag says nothing any more.
+func nameFor(r Reference) string {
+	if r.Digest != "" {
+		r.Tag = ""
+	}
+	return r.String()
+}
+
+func pathOf(r Reference) string {
+	if r.Domain == defaultDomain {
+		return r.Path
+	}
+	return r.Name()
+}
+
+// current says whether what the registry has under the name is here already, whole. It costs a question for a digest, which
+// counts for less than a manifest where pulls are counted.
+func (p *puller) current(ctx context.Context) (Image, bool) {
+	have, err := p.s.Get(nameFor(p.ref), p.o.Platform)
+	if err != nil || p.o.AllPlatforms || len(p.s.missing(have)) > 0 {
+		return Image{}, false
+	}
+	want := p.o.Platform
+	if want.OS == "" {
+		want = Host()
+	}
+	if isIndex(have.Target.MediaType) && fits(want, have.Platform) == 0 || p.s.o.Verify != nil {
+		return Image{}, false
+	}
+	if p.ref.Digest != "" {
+		return have, p.ref.Digest == have.Target.Digest
+	}
+	for _, r := range p.sources {
+		if d, err := r.head(ctx, p.ref.identifier()); err == nil {
+			return have, d == have.Target.Digest
+		}
+	}
+	return Image{}, false
+}
+
+// document fetches a document from the first source that has it.
+func (p *puller) document(ctx context.Context, id string, want *v1.Descriptor) (*document, error) {
+	var errs []error
+	for _, r := range p.sources {
+		doc, err := r.document(ctx, id, want)
+		if err == nil {
+			return doc, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	slices.Reverse(errs) // the registry's own word first
+	return nil, joined(errs)
+}
+
+// joined is one error of several: the first is told, and all can be found.
+func joined(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return fmt.Errorf("%w (a mirror says: %w)", errs[0], errs[1])
+}
+
+// small fetches a blob that is held in memory.
+func (p *puller) small(ctx context.Context, d v1.Descriptor, max int64) ([]byte, error) {
+	if err := checkDescriptor("blob", d); err != nil {
+		return nil, err
+	}
+	if d.Size > max {
+		return nil, fmt.Errorf("blob %s: %d bytes, want %d at most", d.Digest, d.Size, max)
+	}
+	r := newBlobReader(ctx, p.sources, d)
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+func (p *puller) verify(ctx context.Context, doc *document) error {
+	if p.s.o.Verify == nil {
+		return nil
+	}
+	return p.s.o.Verify(ctx, Candidate{
+		Reference: p.ref, Target: doc.desc, Raw: doc.raw,
+		Fetch: func(ctx context.Context, id string) ([]byte, v1.Descriptor, error) {
+			d, err := p.document(ctx, id, nil)
+			if err != nil {
+				return nil, v1.Descriptor{}, err
+			}
+			return d.raw, d.desc, nil
+		},
+		Blob: func(ctx context.Context, d v1.Descriptor) ([]byte, error) { return p.small(ctx, d, maxConfig) },
+	})
+}
+
+// fetch gets all that is asked for of a document, layers first: a manifest in the store has all below it, as far as it is there
+// for.
+func (p *puller) fetch(ctx context.Context, target *document) error {
+	docs, manifests, err := p.plan(ctx, target)
+	if err != nil {
+		return err
+	}
+	var jobs []*layerJob
+	byDigest := map[digest.Digest]*layerJob{}
+	for _, m := range manifests {
+		raw, err := p.config(ctx, m.manifest.Config)
+		if err != nil {
+			return err
+		}
+		if err := p.s.putBlob(raw, m.manifest.Config.Digest); err != nil {
+			return err
+		}
+		if !isConfig(m.manifest.Config.MediaType) {
+			if err := p.artifact(ctx, m); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := m.runnable(); err != nil {
+			return fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
+		}
+		c, err := parseConfig(raw, len(m.manifest.Layers))
+		if err != nil {
+			return err
+		}
+		for i, l := range m.manifest.Layers {
+			job := &layerJob{desc: l, diffID: c.RootFS.DiffIDs[i]}
+			if other := byDigest[l.Digest]; other != nil {
+				if other.diffID != job.diffID {
+					return fmt.Errorf("layer %s: configs say that it is %s and %s", l.Digest, other.diffID, job.diffID)
+				}
+				continue
+			}
+			byDigest[l.Digest] = job
+			jobs = append(jobs, job)
+		}
+	}
+	if err := p.layers(ctx, jobs); err != nil {
+		return err
+	}
+	for _, d := range slices.Backward(docs) { // what is named before what names it
+		if err := p.s.putBlob(d.raw, d.desc.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// artifact fetches what an index has beside images: attestations, signatures. They are small, and kept as blobs.
+func (p *puller) artifact(ctx context.Context, m *document) error {
+	for _, l := range m.manifest.Layers {
+		if _, err := p.s.readBlob("blob", l.Digest); err == nil {
+			continue
+		}
+		raw, err := p.small(ctx, l, maxConfig)
+		if err == nil {
+			err = p.s.putBlob(raw, l.Digest)
+		}
+		if err != nil {
+			return fmt.Errorf("artifact %s: %w", m.desc.Digest, err)
+		}
+	}
+	return nil
+}
+
+// plan fetches the documents below a target: all, and those that are manifests. For one platform it is one way down.
+func (p *puller) plan(ctx context.Context, target *document) (docs, manifests []*document, err error) {
+	seen := map[digest.Digest]bool{}
+	var below func(doc *document, depth int) error
+	below = func(doc *document, depth int) error {
+		if seen[doc.desc.Digest] {
+			return nil
+		}
+		seen[doc.desc.Digest] = true
+		docs = append(docs, doc)
+		if doc.manifest != nil {
+			if !p.o.AllPlatforms && !isConfig(doc.manifest.Config.MediaType) {
+				return doc.runnable()
+			}
+			manifests = append(manifests, doc)
+			return nil
+		}
+		if depth == maxDepth {
+			return fmt.Errorf("index %s: indexes more than %d deep", target.desc.Digest, maxDepth)
+		}
+		children, err := p.children(doc)
+		for _, c := range children {
+			var child *document
+			if child, err = p.document(ctx, string(c.Digest), &c); err == nil {
+				err = below(child, depth+1)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	err = below(target, 0)
+	if err == nil && target.manifest != nil && p.o.Platform.OS != "" {
+		err = p.fitting(ctx, target)
+	}
+	return docs, manifests, err
+}
+
+// fitting refuses an image of one platform where another was asked for by name.
+func (p *puller) fitting(ctx context.Context, doc *document) error {
+	raw, err := p.config(ctx, doc.manifest.Config)
+	if err != nil {
+		return err
+	}
+	c, err := parseConfig(raw, len(doc.manifest.Layers))
+	if err == nil && fits(p.o.Platform, c.Platform) == 0 {
+		err = &PlatformError{Want: p.o.Platform, Have: formatPlatform(normal(c.Platform))}
+	}
+	return err
+}
+
+// config gives a config: of the store, or else of the registry.
+func (p *puller) config(ctx context.Context, d v1.Descriptor) ([]byte, error) {
+	if raw, err := p.s.readBlob("config", d.Digest); err == nil && int64(len(raw)) == d.Size {
+		return raw, nil
+	}
+	return p.small(ctx, d, maxConfig)
+}
+
+// children are the entries of an index that are wanted.
+func (p *puller) children(doc *document) ([]v1.Descriptor, error) {
+	if !p.o.AllPlatforms {
+		want := p.o.Platform
+		if want.OS == "" {
+			want = Host()
+		}
+		c := choose(*doc.index, want)
+		if c == nil {
+			return nil, &PlatformError{Want: want, Have: platforms(*doc.index)}
+		}
+		return []v1.Descriptor{*c}, nil
+	}
+	var list []v1.Descriptor
+	for _, c := range doc.index.Manifests {
+		if isIndex(c.MediaType) || isManifest(c.MediaType) {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// A layerJob is a layer to fetch.
+type layerJob struct {
+	desc   v1.Descriptor
+	diffID digest.Digest
+}
+
+// layers fetches layers, a few at once. The first error ends all.
+func (p *puller) layers(ctx context.Context, jobs []*layerJob) error {
+	var todo []*layerJob
+	for _, j := range jobs {
+		if _, err := p.s.o.Layers.Stat(j.diffID); err == nil {
+			p.rep.tell(Event{ID: shortID(j.desc.Digest), Status: "Already exists"})
+			continue
+		}
+		p.rep.tell(Event{ID: shortID(j.desc.Digest), Status: "Pulling fs layer"})
+		todo = append(todo, j)
+	}
+	return inParallel(ctx, p.rules.downloads(), todo, p.layer)
+}
+
+// inParallel calls do for each of a list, n at a time, and gives the first error.
+func inParallel[T any](ctx context.Context, n int, list []T, do func(context.Context, T) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	slots := make(chan struct{}, n)
+	var wg sync.WaitGroup
+	for _, x := range list {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := do(ctx, x); err != nil {
+				cancel(err) // the first cause stays
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (p *puller) layer(ctx context.Context, j *layerJob) error {
+	inflate, err := p.rules.inflater(j.desc.MediaType)
+	if err != nil {
+		return err
+	}
+	id := shortID(j.desc.Digest)
+	blob := newBlobReader(ctx, p.sources, j.desc)
+	defer blob.Close()
+	in := &meter{r: blob, rep: p.rep, e: Event{ID: id, Status: "Downloading", Total: j.desc.Size}}
+	if _, err := p.s.o.Layers.PutBlob(ctx, in, j.desc, inflate, j.diffID); err != nil {
+		return fmt.Errorf("layer %s: %w", id, err)
+	}
+	p.rep.tell(Event{ID: id, Status: "Pull complete"})
+	return nil
+}
+
+// Tags lists the tags of a repository, as the registry gives them.
+func (s *Store) Tags(ctx context.Context, name string, given *Credentials) ([]string, error) {
+	r, err := ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	rem, err := s.remote(r, given)
+	if err != nil {
+		return nil, err
+	}
+	defer s.net.close()
+	return rem.tags(ctx)
+}
+
+// tags follows the pages of a listing, within the registry itself.
+func (r *remote) tags(ctx context.Context) ([]string, error) {
+	var list []string
+	q := &request{method: http.MethodGet, path: r.repo + "/tags/list", query: "n=1000", scope: "pull", ok: []int{200}}
+	for range 1000 {
+		resp, err := r.do(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := readLimited(resp.Body, maxManifest, "tags of "+r.repo)
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		var page struct{ Tags []string }
+		if err := unmarshal(raw, &page); err != nil {
+			return nil, fmt.Errorf("tags of %s: %w", r.repo, err)
+		}
+		for _, tag := range page.Tags {
+			if !validTag(tag) {
+				return nil, fmt.Errorf("tags of %s: %q is no tag", r.repo, printable(tag))
+			}
+			list = append(list, tag)
+		}
+		next := nextPage(&r.base, resp.Header.Get("Link"))
+		if next == nil || len(page.Tags) == 0 {
+			return list, nil
+		}
+		if !r.owns(next) {
+			return nil, fmt.Errorf("tags of %s: the next page is at another host, %s", r.repo, printable(next.Host))
+		}
+		q = &request{method: http.MethodGet, url: next, scope: "pull", ok: []int{200}}
+	}
+	return nil, fmt.Errorf("tags of %s: more than 1000 pages", r.repo)
+}
+
+// nextPage reads a Link header: <URL>; rel="next".
+func nextPage(base *url.URL, link string) *url.URL {
+	from, to := -1, -1
+	for i, c := range link {
+		if c == '<' && from < 0 {
+			from = i + 1
+		} else if c == '>' && from >= 0 {
+			to = i
+			break
+		}
+	}
+	if to < 0 {
+		return nil
+	}
+	u, err := base.Parse(link[from:to])
+	if err != nil {
+		return nil
+	}
+	return u
+}

@@ -1,0 +1,306 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// RemoveOptions say how an image is removed.
+type RemoveOptions struct {
+	Force bool // several repositories, and what Blocked says, are no obstacle
+	// Blocked is asked before an image itself goes, not a mere name of it: its error says which container needs
+	// the image. force tells whether the user insists.
+	Blocked func(i Image, force bool) error
+}
+
+// A Removed is a line of what a removal did: one of the two is set.
+type Removed struct {
+	Untagged string `json:",omitempty"`
+	Deleted  string `json:",omitempty"`
+}
+
+// Remove takes a name from an image, and the image itself with its last name, or with an id. Blobs and layers that
+// nobody needs any more go with it.
+func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
+	var out []Removed
+	err := s.change(ctx, func(list []root) ([]root, error) {
+		i, err := s.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		drop, err := leaving(i, ref, o.Force)
+		if err != nil {
+			return nil, err
+		}
+		mine := func(r root) bool { return r.Digest == i.Target.Digest }
+		left := slices.DeleteFunc(slices.Clone(list), func(r root) bool {
+			return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
+		})
+		last := !slices.ContainsFunc(left, mine)
+		if last && o.Blocked != nil {
+			if err := o.Blocked(i, o.Force); err != nil {
+				return nil, err
+			}
+		}
+		for _, name := range drop {
+			if r, err := ParseReference(name); err == nil {
+				out = append(out, Removed{Untagged: r.Familiar()})
+			}
+		}
+		if last {
+			out = append(out, Removed{Deleted: i.ID.String()})
+		}
+		return left, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	swept, err := s.Sweep(ctx)
+	for _, d := range swept.Blobs {
+		if !slices.ContainsFunc(out, func(r Removed) bool { return r.Deleted == d.String() }) {
+			out = append(out, Removed{Deleted: d.String()})
+		}
+	}
+	return out, err
+}
+
+// leaving lists the names that a removal by ref takes.
+func leaving(i Image, ref string, force bool) ([]string, error) {
+	r, err := ParseReference(ref)
+	byName := err == nil && slices.ContainsFunc(i.Names, func(n Reference) bool { return n.Name() == r.Name() })
+	if byName && r.Digest == "" {
+		if n := r.Tagged(); slices.Contains(i.Names, n) {
+			return []string{n.String()}, nil
+		}
+	}
+	var names, repos []string
+	for _, n := range i.Names {
+		if byName && n.Name() != r.Name() {
+			continue
+		}
+		names = append(names, n.String())
+		if !slices.Contains(repos, n.Name()) {
+			repos = append(repos, n.Name())
+		}
+	}
+	if len(repos) > 1 && !force {
+		return nil, fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", i.ID.Encoded()[:12])
+	}
+	return names, nil
+}
+
+// PruneOptions say which images Prune takes.
+type PruneOptions struct {
+	All     bool // those with a name, too
+	Filters Filters
+	InUse   func(Image) bool // a container needs it
+}
+
+// A Pruned is what a prune did.
+type Pruned struct {
+	Removed        []Removed
+	SpaceReclaimed int64 // bytes
+}
+
+// Prune removes the images that no container needs: those without a name, or all. Filters are until, label and label!.
+func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
+	var out Pruned
+	for key := range o.Filters {
+		if !slices.Contains([]string{"until", "label", "label!", "dangling"}, key) {
+			return out, fmt.Errorf("invalid filter '%s'", key)
+		}
+	}
+	filters := Filters{}
+	for key, values := range o.Filters {
+		if key != "dangling" {
+			filters[key] = values
+		} else if len(values) > 0 {
+			dangling, err := parseBool(values[len(values)-1])
+			if err != nil {
+				return out, fmt.Errorf("invalid filter 'dangling=%s'", values[len(values)-1])
+			}
+			o.All = o.All || !dangling
+		}
+	}
+	err := s.change(ctx, func(list []root) ([]root, error) {
+		images := s.imagesOf(list)
+		keep, err := filters.compile(images)
+		if err != nil {
+			return nil, err
+		}
+		gone := map[digest.Digest]bool{}
+		for _, i := range images {
+			if _, ok := keep(i); !ok || len(i.Names) > 0 && !o.All || o.InUse != nil && o.InUse(i) {
+				continue
+			}
+			gone[i.Target.Digest] = true
+			for _, n := range i.Names {
+				out.Removed = append(out.Removed, Removed{Untagged: n.Familiar()})
+			}
+			out.Removed = append(out.Removed, Removed{Deleted: i.ID.String()})
+		}
+		return slices.DeleteFunc(list, func(r root) bool { return gone[r.Digest] }), nil
+	})
+	if err != nil {
+		return Pruned{}, err
+	}
+	swept, err := s.Sweep(ctx)
+	out.SpaceReclaimed = swept.Bytes
+	for _, d := range swept.Blobs {
+		if !slices.ContainsFunc(out.Removed, func(r Removed) bool { return r.Deleted == d.String() }) {
+			out.Removed = append(out.Removed, Removed{Deleted: d.String()})
+		}
+	}
+	return out, err
+}
+
+// Sweep removes what nothing leads to from the names of index.json: blobs, layers, what killed processes left. While somebody adds
+// to the store it does nothing, and who adds does it at the end: no blob is lost that is used, none is kept for good
+// that nobody uses. Where a manifest or config is damaged it does nothing, too, since nobody knows what it needs.
+func (s *Store) Sweep(ctx context.Context) (Swept, error) {
+	unlock, err := s.lock(ctx, "adding", unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		f, err := os.OpenFile(s.path(unswept), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return Swept{}, fmt.Errorf("images: %w", err)
+		}
+		return Swept{}, f.Close()
+	}
+	if err != nil {
+		return Swept{}, err
+	}
+	defer unlock()
+	if err := os.Remove(s.path(unswept)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Swept{}, fmt.Errorf("images: %w", err)
+	}
+	blobs, layers, err := s.used()
+	if err != nil {
+		return Swept{}, fmt.Errorf("nothing that is unused was removed: %w", err)
+	}
+	var out Swept
+	err = s.eachBlob(func(d digest.Digest, path string, size int64) error {
+		if blobs[d] {
+			return nil
+		}
+		out.Blobs = append(out.Blobs, d)
+		out.Bytes += size
+		return os.Remove(path)
+	})
+	if err != nil {
+		return out, fmt.Errorf("images: %w", err)
+	}
+	if err := s.sweepTemporary(); err != nil {
+		return out, err
+	}
+	swept, err := s.o.Layers.Sweep(ctx, func(id digest.Digest) bool { return layers[id] })
+	out.Blobs = append(out.Blobs, swept.Blobs...)
+	out.Bytes += swept.Bytes
+	return out, err
+}
+
+// used marks what the names lead to, and what containers need.
+func (s *Store) used() (blobs, layers map[digest.Digest]bool, err error) {
+	blobs, layers = map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	list, err := s.roots()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range list {
+		err := s.walk(r, func(doc *document) error {
+			blobs[doc.desc.Digest] = true
+			if doc.manifest == nil {
+				return nil
+			}
+			m := doc.manifest
+			blobs[m.Config.Digest] = true
+			for _, l := range m.Layers {
+				blobs[l.Digest] = true
+			}
+			if !isConfig(m.Config.MediaType) {
+				return nil
+			}
+			raw, err := s.readBlob("config", m.Config.Digest)
+			if err != nil {
+				return err
+			}
+			c, err := parseConfig(raw, len(m.Layers))
+			if err != nil {
+				return &DamagedError{"config", m.Config.Digest, err.Error()}
+			}
+			for _, id := range c.RootFS.DiffIDs {
+				layers[id] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if s.o.InUse != nil {
+		ids, err := s.o.InUse()
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, id := range ids {
+			layers[id] = true
+		}
+	}
+	return blobs, layers, nil
+}
+
+// eachBlob visits the files of blobs. What has no digest for a name is not ours, and left alone.
+func (s *Store) eachBlob(visit func(d digest.Digest, path string, size int64) error) error {
+	algorithms, err := os.ReadDir(s.path("blobs"))
+	if err != nil {
+		return err
+	}
+	for _, a := range algorithms {
+		files, err := os.ReadDir(s.path("blobs/" + a.Name()))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			d := digest.Digest(a.Name() + ":" + f.Name())
+			st, err := f.Info()
+			if validDigest(d) != nil || errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				err = visit(d, s.blobPath(d), st.Size())
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sweepTemporary removes what killed processes left. Nobody adds now; who replaces index.json may, so that only what is an hour
+// old is taken.
+func (s *Store) sweepTemporary() error {
+	files, err := os.ReadDir(s.path("tmp"))
+	if err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	for _, f := range files {
+		st, err := f.Info()
+		if err != nil || time.Since(st.ModTime()) < time.Hour || !strings.HasPrefix(f.Name(), "new-") {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.path("tmp"), f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("images: %w", err)
+		}
+	}
+	return nil
+}
