@@ -41,6 +41,7 @@ var below = []string{
 	"monitor",
 	"image",
 	"archive",
+	"volume",
 }
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
@@ -64,6 +65,7 @@ var rooms = []room{
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"image", nil, "it keeps and moves images; what keeps their layers it is told by its caller"},
+	{"volume", []string{"archive", "host"}, "it keeps volumes, and knows of no container"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "plan", "launch", "host", "oci", "cgroup", "monitor/log"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},

@@ -1,0 +1,184 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/kakuri/kakuri/archive"
+	"golang.org/x/sys/unix"
+)
+
+// lock is held by who changes the volume as a whole.
+func (v Volume) lock() (unlock func(), err error) {
+	f, err := os.Open(v.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f, true); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// Open opens the directory of the volume's files.
+func (v Volume) Open() (*os.File, error) {
+	s, err := v.Source()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(s.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", v.Name, &os.PathError{Op: "open", Path: s.Path, Err: err})
+	}
+	return os.NewFile(uintptr(fd), s.Path), nil
+}
+
+// copying marks a first copy that has not come to its end.
+func (v Volume) copying() string { return v.dir + "/copying" }
+
+// Populate copies what an image has at a path into a volume that has nothing: contents, and owner, permissions
+// and time of the directory itself. Links of the image lead where they lead inside. A volume that has anything
+// is left as it is, unless that is half of such a copy. An image that has no directory there leaves it as it is, too.
+func (v Volume) Populate(ctx context.Context, image *os.File, path string, o archive.Options) error {
+	unlock, err := v.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	dir, err := v.Open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if full, err := hasFiles(dir); err != nil || full && !exists(v.copying()) {
+		return err
+	}
+	from, err := archive.OpenIn(image, path, unix.O_PATH|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", v.Name, err)
+	}
+	defer from.Close()
+	if err := os.WriteFile(v.copying(), nil, 0o600); err != nil {
+		return err
+	}
+	if err := copyTree(ctx, from, dir, o); err != nil {
+		return fmt.Errorf("volume %s: what the image has at %s: %w", v.Name, path, err)
+	}
+	return os.Remove(v.copying())
+}
+
+// copyTree copies a directory that nobody changes.
+func copyTree(ctx context.Context, from, to *os.File, o archive.Options) error {
+	r, w := io.Pipe()
+	go func() {
+		w.CloseWithError(archive.Write(ctx, w, from, ".", archive.WriteOptions{Rename: ".", OneMount: true}))
+	}()
+	_, err := archive.Apply(ctx, to, r, o)
+	r.CloseWithError(err)
+	return err
+}
+
+func hasFiles(dir *os.File) (bool, error) {
+	f, err := archive.OpenIn(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(1)
+	if err == io.EOF {
+		err = nil
+	}
+	return len(names) > 0, err
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// Export writes the volume's files as a tar.
+func (v Volume) Export(ctx context.Context, w io.Writer) error {
+	dir, err := v.Open()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return archive.Write(ctx, w, dir, ".", archive.WriteOptions{Rename: "."})
+}
+
+// Import puts the files of a tar, compressed or not, into the volume, over what is there. An archive that is not whole or
+// not taken changes nothing.
+func (v Volume) Import(ctx context.Context, r io.Reader, o archive.Options) (archive.Result, error) {
+	dir, err := v.Open()
+	if err != nil {
+		return archive.Result{}, err
+	}
+	defer dir.Close()
+	in, _, err := archive.Decompress(r, o.Limits)
+	if err != nil {
+		return archive.Result{}, err
+	}
+	defer in.Close()
+	// Beside the volumes, where a killed process's is swept.
+	unlock, err := Open(filepath.Dir(v.dir)).Lock(false)
+	if err != nil {
+		return archive.Result{}, err
+	}
+	defer unlock()
+	temp := filepath.Join(filepath.Dir(v.dir), ".new-"+randomName())
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return archive.Result{}, err
+	}
+	defer os.RemoveAll(temp)
+	staged, err := os.Open(temp)
+	if err != nil {
+		return archive.Result{}, err
+	}
+	defer staged.Close()
+	if err := archive.Like(dir, staged); err != nil { // what the archive does not say of its root stays
+		return archive.Result{}, err
+	}
+	done, err := archive.Apply(ctx, staged, in, o)
+	if err == nil {
+		_, err = io.Copy(io.Discard, in) // what is behind the end of the archive has to be well, too
+	}
+	if err == nil {
+		err = move(ctx, staged, dir)
+	}
+	if err != nil {
+		err = fmt.Errorf("volume %s: %w", v.Name, err)
+	}
+	return done, err
+}
+
+// move moves what is in from to another directory, which may be on another file system.
+func move(ctx context.Context, from, to *os.File) error {
+	var a, b unix.Statx_t
+	for f, st := range map[*os.File]*unix.Statx_t{from: &a, to: &b} {
+		if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, st); err != nil {
+			return err
+		}
+	}
+	if a.Mnt_id != b.Mnt_id {
+		return copyTree(ctx, from, to, archive.Options{})
+	}
+	return archive.Merge(from, to)
+}
+
+// Size is how many bytes the volume's files have, each file once.
+func (v Volume) Size(ctx context.Context) (int64, error) {
+	dir, err := v.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	return archive.Size(ctx, dir)
+}

@@ -1,0 +1,301 @@
+package volume
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/host"
+	"golang.org/x/sys/unix"
+)
+
+// Local is the driver that there is: Docker's own.
+const Local = "local"
+
+// A Volume is what a volume is asked to be.
+type Volume struct {
+	Name      string
+	Driver    string
+	Created   time.Time
+	Labels    map[string]string `json:",omitempty"`
+	Options   map[string]string `json:",omitempty"` // type, device, o
+	Anonymous bool              `json:",omitempty"` // nobody gave it a name
+
+	dir string
+}
+
+// Dir is where the volume's files lie: the mount point that inspect tells.
+func (v Volume) Dir() string { return v.dir + "/_data" }
+
+// Config asks for a volume. An empty name is made up, and the volume is anonymous.
+type Config struct {
+	Name    string
+	Driver  string // empty is local
+	Labels  map[string]string
+	Options map[string]string
+}
+
+// NoVolumeError is a name that no volume has. Its text is Docker's.
+type NoVolumeError struct{ Name string }
+
+func (e *NoVolumeError) Error() string { return fmt.Sprintf("get %s: no such volume", e.Name) }
+
+// A Store is a directory of volumes. It may be used by several processes.
+type Store struct{ dir string }
+
+// Open returns the store of a directory, which need not exist yet.
+func Open(dir string) *Store { return &Store{dir} }
+
+// Lock has nobody else remove a volume, or with exclusive make and use one, until unlock.
+func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(s.dir+"/lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f, exclusive); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+func lock(f *os.File, exclusive bool) error {
+	how := unix.LOCK_SH
+	if exclusive {
+		how = unix.LOCK_EX
+	}
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// ValidName reports whether a volume may have the name: Docker's rule, which is "[a-zA-Z0-9][a-zA-Z0-9_.-]+", and what a
+// file system takes.
+func ValidName(name string) bool {
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return len(name) >= 2 && len(name) <= 255 && name != "lock"
+}
+
+// Create makes a volume. One of that name that is there is returned as it is, with made false.
+func (s *Store) Create(c Config) (v Volume, made bool, err error) {
+	v = Volume{Name: c.Name, Driver: cmp.Or(c.Driver, Local), Created: time.Now().Truncate(time.Second), Labels: c.Labels, Options: c.Options}
+	if v.Name == "" {
+		v.Name, v.Anonymous = randomName(), true
+	}
+	switch {
+	case !ValidName(v.Name):
+		return v, false, fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", v.Name, v.Name)
+	case v.Driver != Local:
+		return v, false, fmt.Errorf("create %s: error looking up volume plugin %s: plugin %q not found: the driver that there is is local", v.Name, v.Driver, v.Driver)
+	}
+	if err := checkOptions(v.Options); err != nil {
+		return v, false, fmt.Errorf("create %s: %w", v.Name, err)
+	}
+	unlock, err := s.Lock(false)
+	if err != nil {
+		return v, false, err
+	}
+	defer unlock()
+	for range 100 {
+		old, err := s.Get(v.Name)
+		if !errors.As(err, new(*NoVolumeError)) {
+			return old, false, err
+		}
+		if err := s.place(&v); !errors.Is(err, os.ErrExist) {
+			return v, err == nil, err
+		}
+	}
+	return v, false, fmt.Errorf("create %s: it comes and goes", v.Name)
+}
+
+// place makes the volume's directory beside its place, and moves it there.
+func (s *Store) place(v *Volume) error {
+	temp := s.dir + "/.new-" + randomName()
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp) // of no effect when it was moved
+	if err := os.Mkdir(temp+"/_data", 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(temp+"/_data", 0o755); err != nil { // whatever the umask is
+		return err
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := host.Replace(temp, "volume.json", data, true); err != nil {
+		return err
+	}
+	v.dir = filepath.Join(s.dir, v.Name)
+	if err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, v.dir, unix.RENAME_NOREPLACE); err != nil {
+		return &os.PathError{Op: "rename", Path: v.dir, Err: err}
+	}
+	return syncDir(s.dir)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// randomName is Docker's form of a name that nobody gave.
+func randomName() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Get returns the volume of a name, or a [*NoVolumeError].
+func (s *Store) Get(name string) (Volume, error) {
+	if !ValidName(name) {
+		return Volume{}, &NoVolumeError{name}
+	}
+	v := Volume{dir: filepath.Join(s.dir, name)}
+	data, err := host.ReadFile(v.dir + "/volume.json")
+	if errors.Is(err, os.ErrNotExist) {
+		return Volume{}, &NoVolumeError{name}
+	}
+	if err != nil {
+		return Volume{}, err
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return Volume{}, fmt.Errorf("%s/volume.json: %w", v.dir, err)
+	}
+	v.Name = name
+	return v, nil
+}
+
+// List returns all volumes by name. The error names those that cannot be read, which the list has not.
+func (s *Store) List() ([]Volume, error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Volume
+	var errs []error
+	for _, e := range entries {
+		if !e.IsDir() || !ValidName(e.Name()) {
+			continue
+		}
+		v, err := s.Get(e.Name())
+		switch {
+		case errors.As(err, new(*NoVolumeError)): // it is gone
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			list = append(list, v)
+		}
+	}
+	slices.SortFunc(list, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return list, errors.Join(errs...)
+}
+
+// Remove removes a volume. used tells who uses it, and is asked while nobody can begin to: see
+// [Store.Lock], which whoever uses a volume has to hold until it can be seen that it does.
+func (s *Store) Remove(name string, used func(Volume) ([]string, error)) error {
+	gone, err := s.unlink(name, used)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// unlink takes a volume's name away, and returns where it is now.
+func (s *Store) unlink(name string, used func(Volume) ([]string, error)) (gone string, err error) {
+	unlock, err := s.Lock(true)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	v, err := s.Get(name)
+	if err != nil {
+		return "", err
+	}
+	users, err := used(v)
+	if err != nil {
+		return "", err
+	}
+	if len(users) > 0 {
+		return "", &InUseError{name, users}
+	}
+	if err := v.Detach(); err != nil {
+		return "", err
+	}
+	gone = s.dir + "/.rm-" + randomName()
+	if err := os.Rename(v.dir, gone); err != nil {
+		return "", err
+	}
+	return gone, syncDir(s.dir)
+}
+
+// InUseError is a volume that containers have. Its text is Docker's.
+type InUseError struct {
+	Name  string
+	Users []string
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("remove %s: volume is in use - [%s]", e.Name, strings.Join(e.Users, ", "))
+}
+
+// Sweep removes what killed processes left, and returns its names.
+func (s *Store) Sweep() ([]string, error) {
+	left, err := s.left()
+	if len(left) == 0 || err != nil {
+		return nil, err
+	}
+	unlock, err := s.Lock(true)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if left, err = s.left(); err != nil { // nobody makes one now
+		return nil, err
+	}
+	var errs []error
+	for _, name := range left {
+		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, name)))
+	}
+	return left, errors.Join(errs...)
+}
+
+// Left lists what [Store.Sweep] would remove, or what another process is about to make or remove.
+func (s *Store) left() (list []string, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".new-") || strings.HasPrefix(e.Name(), ".rm-") {
+			list = append(list, e.Name())
+		}
+	}
+	return list, err
+}
