@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/monitor/logread"
+)
+
+// An Event is something that happened to an object: see [monitor.Event].
+type Event = monitor.Event
+
+// Filters choose objects by Docker's keys: one of a key's values has to fit, and of every key one.
+type Filters map[string][]string
+
+// EventOptions say which events [Engine.Events] tells of.
+type EventOptions struct {
+	Since, Until time.Time // zero: from now on; for ever
+	Filters      Filters   // container, event, image, label, network, scope, type, volume
+}
+
+// Events tells of what happens, until an error of tell, the end of ctx, or the time Until. With Since it tells first of what has
+// happened since then, as far as that is still known: the last thousands.
+func (e *Engine) Events(ctx context.Context, o EventOptions, tell func(Event) error) error {
+	for key := range o.Filters {
+		if !slices.Contains([]string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}, key) {
+			return fmt.Errorf("invalid filter '%s'", key)
+		}
+	}
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return err
+	}
+	read := logread.Options{Since: o.Since, Until: o.Until, Tail: -1, Follow: o.Until.IsZero() || o.Until.After(time.Now())}
+	if o.Since.IsZero() {
+		read.Tail = 0
+		if !read.Follow {
+			read.Tail = -1 // of which none is so old
+		}
+	}
+	var event Event
+	parse := func(line []byte) (time.Time, error) {
+		event = Event{}
+		err := json.Unmarshal(line, &event)
+		return time.Unix(0, event.TimeNano), err
+	}
+	return logread.ReadLines(ctx, e.events(), read, parse, func([]byte) error {
+		if !o.Filters.event(&event) {
+			return nil
+		}
+		return tell(event)
+	})
+}
+
+// events is the file that who acts writes to.
+func (e *Engine) events() string { return e.dir + "/events" }
+
+// event tells of a container. That it cannot be told is no reason not to do it.
+func (e *Engine) event(c *Container, action string, more map[string]string) {
+	monitor.Tell(e.events(), "container", action, c.ID, eventOf(c, more))
+}
+
+// Tell writes an event of another object than a container: an image, a volume.
+func (e *Engine) tell(kind, action, id string, attributes map[string]string) {
+	monitor.Tell(e.events(), kind, action, id, attributes)
+}
+
+// eventOf are the attributes of a container's events: its labels, its name and its image.
+func eventOf(c *Container, more map[string]string) map[string]string {
+	m := map[string]string{}
+	for _, list := range []map[string]string{c.Config.Labels, more} {
+		for k, v := range list {
+			m[k] = v
+		}
+	}
+	m["name"], m["image"] = c.Name, c.Image
+	return m
+}
+
+// event reports whether filters let an event pass, by Docker's rules: one value of each key has to fit.
+func (f Filters) event(e *Event) bool {
+	one := func(key string, fits func(string) bool) bool {
+		return len(f[key]) == 0 || slices.ContainsFunc(f[key], fits)
+	}
+	object := func(kind string) func(string) bool {
+		return func(v string) bool {
+			if e.Type != kind {
+				return false
+			}
+			return v != "" && (e.Actor.Attributes["name"] == strings.TrimPrefix(v, "/") || strings.HasPrefix(e.Actor.ID, v))
+		}
+	}
+	image := func(v string) bool {
+		if e.Type == "image" && (v == e.Actor.ID || v == e.Actor.Attributes["name"]) {
+			return true
+		}
+		name := e.Actor.Attributes["image"]
+		return name == v || strings.TrimSuffix(name, ":latest") == v
+	}
+	labels := func() bool { // all of them
+		for _, l := range f["label"] {
+			k, v, has := strings.Cut(l, "=")
+			if got, ok := e.Actor.Attributes[k]; !ok || has && got != v {
+				return false
+			}
+		}
+		return true
+	}
+	return one("event", func(v string) bool {
+		action, _, _ := strings.Cut(e.Action, ":")
+		return v == e.Action || v == action || strings.HasPrefix(e.Action, v) && strings.HasSuffix(v, ":")
+	}) && one("type", func(v string) bool { return v == e.Type }) &&
+		one("scope", func(v string) bool { return v == e.Scope }) &&
+		one("container", object("container")) && one("volume", object("volume")) && one("network", object("network")) &&
+		one("image", image) && labels()
+}

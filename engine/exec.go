@@ -1,0 +1,381 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// An ExecConfig is another process for a running container. The zero value of a field is what the container's own process has.
+type ExecConfig struct {
+	Command     []string
+	User        string // name|uid[:name|gid], as the container's own files have it
+	Workdir     string // absolute
+	Env         []string
+	Privileged  bool // with all capabilities that there are in the container's user namespace
+	TTY         bool
+	Interactive bool // stdin is the caller's
+	Detach      bool // return when it runs, without streams
+	DetachKeys  string
+}
+
+// Exec runs another process in a running container, and unless it is detached stays until its end. It has the container's environment, limits, seccomp
+// filter and capabilities. An error is an [*ExitError] with Docker's exit code where the process was not started: 126 for what cannot be executed, 127 for what is
+// not there.
+func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) (Result, error) {
+	if len(x.Command) == 0 || x.Command[0] == "" {
+		return Result{}, errors.New("No exec command specified")
+	}
+	if x.Detach && x.TTY {
+		return Result{}, errors.New("-d with -t: nobody would keep the terminal: leave out -t")
+	}
+	c, box, err := e.running(ref)
+	if err != nil {
+		return Result{}, err
+	}
+	if box.Status() == oci.StatusPaused {
+		return Result{}, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", c.ID)}
+	}
+	process, err := e.execProcess(c, box, x)
+	if err != nil {
+		return Result{}, &ExitError{126, err}
+	}
+	var term *unix.Winsize
+	if x.TTY && s.Terminal != nil {
+		if term, err = unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+			process.ConsoleSize = &specs.Box{Height: uint(term.Row), Width: uint(term.Col)}
+		}
+	}
+	streams, err := openExec(x, s, box, process)
+	if err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	defer streams.close()
+	res := Result{ID: newID()}
+	note := map[string]string{"execID": res.ID}
+	e.event(&c, "exec_create: "+strings.Join(x.Command, " "), note)
+	proc, err := box.LaunchExec(ctx, process, oci.ExecOptions{}, oci.Launch{Stdio: streams.child})
+	if errors.Is(err, oci.ErrNotRunning) {
+		return res, ErrNotRunning{c.ID}
+	}
+	if err != nil {
+		return res, execError(err)
+	}
+	e.event(&c, "exec_start: "+strings.Join(x.Command, " "), note)
+	if s.Started != nil {
+		s.Started(c)
+	}
+	if x.Detach {
+		return res, nil
+	}
+	status, err := streams.attend(proc)
+	if errors.Is(err, ErrDetached) {
+		res.Detached = true
+		return res, nil
+	}
+	res.Code = status.ExitStatus()
+	if status.Signaled() {
+		res.Code, res.Signal = 128+int(status.Signal()), status.Signal()
+	}
+	e.event(&c, "exec_die", map[string]string{"execID": res.ID, "exitCode": strconv.Itoa(res.Code)})
+	if errors.Is(err, syscall.EPIPE) {
+		res.Code = 128 + int(syscall.SIGPIPE)
+	} else if err != nil {
+		return res, &ExitError{125, err}
+	}
+	return res, nil
+}
+
+// execError gives a process that did not start Docker's exit code, which is never 125: the container is there.
+func execError(err error) error {
+	code, err := monitor.LaunchError(err)
+	switch {
+	case code != 125:
+	case errors.Is(err, os.ErrNotExist):
+		code = 127
+	default:
+		code = 126
+	}
+	return &ExitError{code, err}
+}
+
+// execProcess is the process of runtime-spec.
+func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*specs.Process, error) {
+	p, err := box.Process(oci.ProcessChanges{Args: x.Command, Terminal: x.TTY})
+	if err != nil {
+		return nil, err
+	}
+	if x.Workdir != "" {
+		if !path.IsAbs(x.Workdir) {
+			return nil, fmt.Errorf("Cwd must be an absolute path: %q", x.Workdir)
+		}
+		p.Cwd = path.Clean(x.Workdir)
+	}
+	root := "/proc/" + strconv.Itoa(c.CommandPID()) + "/root"
+	own := func(name string) bool { // what the container's own process was given by the engine, and not by the image or a flag
+		return !slices.ContainsFunc(c.Config.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	if x.User != "" {
+		u, home, err := resolveUser(root, x.User)
+		if err != nil {
+			return nil, fmt.Errorf("unable to find user %s: no matching entries in passwd file: %w", x.User, err)
+		}
+		p.User = u
+		if own("HOME") {
+			p.Env = setEnv(p.Env, "HOME="+home)
+		}
+	}
+	if own("TERM") {
+		p.Env = setEnv(p.Env, "TERM")
+		if x.TTY {
+			p.Env = setEnv(p.Env, "TERM=xterm")
+		}
+	}
+	for _, v := range x.Env {
+		if name, _, _ := strings.Cut(v, "="); name == "" || strings.ContainsRune(v, 0) {
+			return nil, fmt.Errorf("-e %q: a variable needs a name", v)
+		}
+		p.Env = setEnv(p.Env, v)
+	}
+	p.Capabilities = execCaps(p.Capabilities, x.Privileged, e.allCaps(), p.User.UID)
+	return p, nil
+}
+
+// setEnv sets NAME=VALUE, or takes NAME away.
+func setEnv(env []string, v string) []string {
+	name, _, set := strings.Cut(v, "=")
+	env = slices.DeleteFunc(slices.Clone(env), func(have string) bool { return strings.HasPrefix(have, name+"=") })
+	if set {
+		env = append(env, v)
+	}
+	return env
+}
+
+func (e *Engine) allCaps() []string {
+	return capNames(1<<(e.host.LastCap+1) - 1)
+}
+
+// execCaps are the capabilities of a user: root has those that the container may have, another one none, unless a file grants them.
+func execCaps(own *specs.LinuxCapabilities, privileged bool, all []string, uid uint32) *specs.LinuxCapabilities {
+	var bounding []string
+	switch {
+	case privileged:
+		bounding = all
+	case own != nil:
+		bounding = own.Bounding
+	}
+	caps := &specs.LinuxCapabilities{Bounding: bounding}
+	if uid == 0 {
+		caps.Permitted, caps.Effective = bounding, bounding
+	}
+	if own != nil && !privileged {
+		caps.Inheritable, caps.Ambient = own.Inheritable, own.Ambient
+	}
+	return caps
+}
+
+// execStreams are the streams of one more process: pipes, or a terminal, never the caller's own descriptors.
+type execStreams struct {
+	caller  Streams
+	tty     bool
+	keys    []byte
+	child   [3]*os.File // the process's ends, nil for those of a terminal
+	in      *os.File    // our ends
+	out     [2]*os.File
+	sinks   [2]io.Writer
+	failed  [2]error
+	copied  sync.WaitGroup
+	saved   *term.State
+	leaving chan struct{}
+}
+
+func openExec(x ExecConfig, s Streams, box *oci.Container, p *specs.Process) (_ *execStreams, err error) {
+	t := &execStreams{caller: s, tty: x.TTY, leaving: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	if t.keys, err = ParseDetachKeys(x.DetachKeys); err != nil {
+		return nil, err
+	}
+	if x.Detach {
+		t.caller = Streams{}
+	}
+	if !x.Interactive {
+		t.caller.In = nil
+	}
+	for i, w := range []io.Writer{t.caller.Out, t.caller.Err} {
+		if t.sinks[i], err = sink(w); err != nil {
+			return nil, fmt.Errorf("%s: %w", streamNames[i], err)
+		}
+	}
+	if t.tty {
+		return t, nil
+	}
+	uid, gid, err := hostIDs(box, p.User)
+	if err != nil {
+		return nil, err
+	}
+	if t.caller.In == nil {
+		t.child[0], err = os.OpenFile("/dev/null", os.O_RDONLY, 0)
+	} else if t.child[0], t.in, err = os.Pipe(); err == nil {
+		err = t.child[0].Chown(uid, gid)
+	}
+	for i := 0; i < 2 && err == nil; i++ {
+		if t.sinks[i] == nil {
+			t.child[i+1], err = os.OpenFile("/dev/null", os.O_WRONLY, 0)
+		} else if t.out[i], t.child[i+1], err = os.Pipe(); err == nil {
+			err = t.child[i+1].Chown(uid, gid) // so that it may open /dev/stdout anew
+		}
+	}
+	return t, err
+}
+
+// hostIDs are the ids of a container's user on the host.
+func hostIDs(box *oci.Container, u specs.User) (uid, gid int, err error) {
+	spec, err := box.Spec()
+	if err != nil {
+		return 0, 0, err
+	}
+	uid, gid = int(u.UID), int(u.GID)
+	if spec.Linux != nil {
+		uid, gid = mappedID(spec.Linux.UIDMappings, u.UID), mappedID(spec.Linux.GIDMappings, u.GID)
+	}
+	return uid, gid, nil
+}
+
+func mappedID(maps []specs.LinuxIDMapping, id uint32) int {
+	for _, m := range maps {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return int(m.HostID + id - m.ContainerID)
+		}
+	}
+	return int(id)
+}
+
+// attend carries the process to its end, or until the caller detaches.
+func (t *execStreams) attend(proc *launch.Process) (syscall.WaitStatus, error) {
+	for _, f := range t.child {
+		if f != nil {
+			f.Close()
+		}
+	}
+	stop := func() {}
+	switch {
+	case t.tty && proc.Master != nil:
+		stop = t.terminal(proc)
+	default:
+		if t.in != nil {
+			go func() {
+				io.Copy(t.in, t.caller.In)
+				t.in.Close()
+			}()
+		}
+		for i := range t.out {
+			if t.out[i] != nil {
+				t.copied.Go(func() { t.copyOut(i, t.out[i], proc) })
+			}
+		}
+	}
+	defer stop()
+	type end struct {
+		status syscall.WaitStatus
+		err    error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		status, err := proc.Wait()
+		t.copied.Wait()
+		ended <- end{status, err}
+	}()
+	select {
+	case <-t.leaving:
+		return 0, ErrDetached
+	case x := <-ended:
+		return x.status, errors.Join(x.err, t.failed[0], t.failed[1])
+	}
+}
+
+// copyOut copies what the process writes. A pipe that nobody reads any more would end the program if it wrote there itself.
+func (t *execStreams) copyOut(i int, from *os.File, proc *launch.Process) {
+	_, err := io.Copy(t.sinks[i], from)
+	if errors.Is(err, syscall.EIO) && t.tty {
+		err = nil // the container's side is closed
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		proc.Signal(syscall.SIGKILL)
+	}
+	if err != nil {
+		t.failed[i] = fmt.Errorf("%s: %w", streamNames[i], err)
+	}
+}
+
+// terminal connects the caller's with that of the process.
+func (t *execStreams) terminal(proc *launch.Process) (stop func()) {
+	master := proc.Master
+	t.in = master
+	size := make(chan os.Signal, 1)
+	if caller := t.caller.Terminal; caller != nil {
+		resize := func() {
+			if size, err := unix.IoctlGetWinsize(int(caller.Fd()), unix.TIOCGWINSZ); err == nil {
+				unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, size)
+			}
+		}
+		signal.Notify(size, unix.SIGWINCH)
+		resize()
+		go func() {
+			for range size {
+				resize()
+			}
+		}()
+		if t.caller.In != nil {
+			t.saved, _ = term.MakeRaw(int(caller.Fd()))
+		}
+	}
+	if t.caller.In != nil {
+		go func() {
+			_, err := io.Copy(master, newDetacher(t.caller.In, t.keys))
+			if errors.Is(err, ErrDetached) {
+				close(t.leaving)
+			}
+		}()
+	}
+	if t.sinks[0] != nil {
+		t.copied.Go(func() { t.copyOut(0, master, proc) })
+	}
+	return func() { signal.Stop(size); close(size) }
+}
+
+// close gives everything back, the caller's terminal mode first.
+func (t *execStreams) close() {
+	if t.saved != nil {
+		term.Restore(int(t.caller.Terminal.Fd()), t.saved)
+	}
+	for i, w := range []io.Writer{t.caller.Out, t.caller.Err} {
+		if f, ok := t.sinks[i].(*os.File); ok && t.sinks[i] != w {
+			f.Close()
+		}
+	}
+	for _, f := range []*os.File{t.child[0], t.child[1], t.child[2], t.in, t.out[0], t.out[1]} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
