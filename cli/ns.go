@@ -251,7 +251,7 @@ type nsReading struct {
 func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 	var list []engine.Container // before the reading, so that it has them all
 	if e, err := engine.Open(engine.Options{Look: true}); err == nil {
-		list, _ = e.List()
+		list, _ = e.List(engine.ListOptions{})
 	}
 	s, err := namespace.Read(ctx, o)
 	if err != nil {

@@ -23,7 +23,7 @@ func newPS(io IO) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := e.List()
+			list, err := e.List(engine.ListOptions{})
 			if err != nil {
 				return err
 			}

@@ -54,9 +54,6 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 	if err != nil {
 		return &engine.ExitError{Code: 125, Err: err}
 	}
-	if f.detach {
-		return &engine.ExitError{Code: 125, Err: fmt.Errorf("--detach is not in this version: end the line with & in its place")}
-	}
 	s := engine.Streams{In: io.In, Out: io.Out, Err: io.Err}
 	if !f.run.Interactive {
 		s.In = nil
@@ -75,7 +72,7 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 		defer file.Close()
 		s.Started = func(c engine.Container) { file.WriteString(c.ID) }
 	}
-	res, err := e.Run(ctx, f.run, s, f.timings)
+	res, err := e.Run(ctx, f.run, s, engine.RunOptions{Detach: f.detach, Timings: f.timings})
 	for _, w := range res.Warnings {
 		fmt.Fprintln(io.Err, "warning:", w)
 	}
@@ -84,6 +81,9 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 			os.Remove(f.cidfile)
 		}
 		return err
+	}
+	if f.detach {
+		fmt.Fprintln(io.Out, res.ID)
 	}
 	if res.Timings != nil {
 		printTimings(io, res.Plan, res.Timings)

@@ -1,13 +1,12 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
@@ -21,35 +20,48 @@ func Prefault() { launch.Prefault(1 << 20) }
 
 // Options say where an engine keeps its records.
 type Options struct {
-	// Dir is the directory of records; empty is /run/kakuri for root, else
+	// Dir is the directory of what does not outlive a boot; empty is /run/kakuri for root, else
 	// kakuri below XDG_RUNTIME_DIR.
 	Dir string
+	// Data is the directory of what does: containers, images, volumes. Empty is "data" below
+	// Dir where that is given, else /var/lib/kakuri for root, and kakuri below XDG_DATA_HOME.
+	Data string
+	// Runtime is the program kakuri-runtime, whose monitors run the containers. Empty is KAKURI_RUNTIME of
+	// the environment, else the one beside this program, else the one in PATH.
+	Runtime string
 	// Look is for who runs nothing: nothing is written.
 	Look bool
 }
 
-// An Engine runs containers and knows those that run. It may be used by several
+// An Engine runs containers and knows those there are. It may be used by several
 // goroutines.
 type Engine struct {
-	dir   string
-	host  plan.Facts
-	hands launch.Hands
+	dir     string
+	data    string
+	program string // as in Options; looked up when it is needed
+	look    bool
+	host    plan.Facts
 }
 
-// Open returns the engine of a directory, which need not exist yet.
+// Open returns the engine of its directories, which need not exist yet.
 func Open(o Options) (*Engine, error) {
 	facts, err := host.Read(host.Needs{})
 	if err != nil {
 		return nil, err
 	}
-	dir := o.Dir
-	if dir == "" {
-		if dir, err = runtimeDir(facts, o.Look); err != nil {
+	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, look: o.Look, host: facts}
+	if e.dir == "" {
+		if e.dir, err = runtimeDir(facts, o.Look); err != nil {
 			return nil, err
 		}
 	}
-	facts.TimeOnExec = host.TimeOnExec(dir, facts.Kernel, !o.Look)
-	return &Engine{dir: dir, host: facts, hands: oci.Hands{}}, nil
+	if e.data == "" {
+		if e.data, err = dataDir(facts, o.Dir); err != nil {
+			return nil, err
+		}
+	}
+	e.host.TimeOnExec = host.TimeOnExec(e.dir, facts.Kernel, !o.Look)
+	return e, nil
 }
 
 // Host returns the facts that plans are compiled for.
@@ -80,105 +92,92 @@ func runtimeDir(f plan.Facts, look bool) (string, error) {
 	return dir, nil
 }
 
-// A Prepared run is its plan, and what it was compiled from.
+func dataDir(f plan.Facts, run string) (string, error) {
+	switch {
+	case run != "":
+		return filepath.Join(run, "data"), nil
+	case f.UID == 0 && f.AllIDs:
+		return "/var/lib/kakuri", nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "kakuri"), nil
+	}
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local/share/kakuri"), nil
+	}
+	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
+}
+
+// runtimeProgram finds kakuri-runtime.
+func (e *Engine) runtimeProgram() (string, error) {
+	if e.program != "" {
+		return e.program, nil
+	}
+	if p := os.Getenv("KAKURI_RUNTIME"); p != "" {
+		return p, nil
+	}
+	if exe, err := os.Executable(); err == nil {
+		if p := filepath.Join(filepath.Dir(exe), "kakuri-runtime"); exists(p) {
+			return p, nil
+		}
+	}
+	p, err := exec.LookPath("kakuri-runtime")
+	if err != nil {
+		return "", errors.New("the program kakuri-runtime is not there: put it beside this one, into PATH, or name it in KAKURI_RUNTIME")
+	}
+	return p, nil
+}
+
+// runtime is the room below, with the state of what runs.
+func (e *Engine) runtime() *oci.Runtime { return &oci.Runtime{Root: e.dir + "/runtime"} }
+
+// A Prepared run is its plan, and the container that it would be.
 type Prepared struct {
 	Plan      plan.Plan
 	Container Container
-	builder   *builder
 }
 
-// Prepare compiles the plan of r, and changes nothing. A container that it
-// names would get the id and the range that are free now.
-func (e *Engine) Prepare(r Config) (*Prepared, error) {
-	rec, err := e.record(r)
+// Prepare compiles the plan of c, and changes nothing. The container would get the name and the
+// range of ids that are free now.
+func (e *Engine) Prepare(c Config) (*Prepared, error) {
+	rec, err := e.record(c)
 	if err != nil {
 		return nil, err
 	}
-	list, err := e.entries()
+	if err := e.chooseFree(&rec); err != nil {
+		return nil, err
+	}
+	b, err := e.build(rec)
 	if err != nil {
 		return nil, err
 	}
-	if err := choose(&rec, list); err != nil {
-		return nil, err
-	}
-	return e.compile(r, rec)
-}
-
-func (e *Engine) record(r Config) (Container, error) {
-	if r.Name != "" && !ValidName(r.Name) {
-		return Container{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", r.Name)
-	}
-	image := r.Image
-	if r.Rootfs != "" {
-		image = r.Rootfs
-	}
-	started, err := startTime(os.Getpid())
-	if err != nil {
-		return Container{}, err
-	}
-	return Container{ID: newID(), Name: r.Name, Image: image, Command: r.Command, Runner: os.Getpid(), RunnerStarted: started}, nil
-}
-
-func (e *Engine) compile(r Config, rec Container) (*Prepared, error) {
-	b := &builder{run: r, host: e.host, id: rec.ID, slot: rec.Slot, shared: map[string]Container{}}
-	for _, mode := range []string{r.PID, r.IPC, r.UTS, r.UserNS, r.Network, r.CgroupNS} {
-		if err := e.checkMode(mode, b.shared); err != nil {
-			return nil, err
-		}
-	}
-	if c, ok := b.shared[r.IPC]; ok && c.IPC != "shareable" && c.IPC != "host" {
-		return nil, fmt.Errorf("--ipc %s: its ipc namespace is not to be joined: run that container with --ipc shareable", r.IPC)
-	}
-	if err := b.build(); err != nil {
-		return nil, err
-	}
-	b.opts.Foreground, b.opts.InheritFlags = true, true
-	p, err := plan.Compile(&b.spec, e.host, b.opts)
+	p, err := e.runtime().PlanLaunch(rec.ID, &oci.Bundle{Dir: e.home(rec), Spec: &b.spec}, oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec})
 	if err != nil {
 		return nil, err
 	}
-	rec.UserNS, rec.IPC = b.hasUserNS(), r.IPC
-	if c, ok := b.shared[r.IPC]; ok {
-		rec.IPC = c.IPC // as open as the one that it joined
-	}
-	rec.Command = b.spec.Process.Args
-	for _, s := range p.Steps {
-		if s.Undo != nil {
-			text, err := plan.MarshalOp(s.Undo)
-			if err != nil {
-				return nil, err
-			}
-			rec.Undo = append(rec.Undo, text)
-		}
-	}
-	return &Prepared{Plan: p, Container: rec, builder: b}, nil
+	return &Prepared{Plan: p, Container: Container{Record: b.rec}}, nil
 }
 
-// checkMode finds the container of a "container:NAME" mode.
-func (e *Engine) checkMode(mode string, shared map[string]Container) error {
-	ref, ok := strings.CutPrefix(mode, "container:")
-	if !ok {
-		return nil
-	}
+// Plan returns the plan by which a running container was made.
+func (e *Engine) Plan(ref string) (Container, plan.Plan, error) {
 	c, err := e.Find(ref)
 	if err != nil {
-		return err
+		return c, plan.Plan{}, err
 	}
-	shared[mode] = c
-	return nil
-}
-
-// undo does the operations of a record's undo list, last first.
-func (e *Engine) undo(rec Container) error {
-	var errs []error
-	for i := len(rec.Undo) - 1; i >= 0; i-- {
-		op, err := plan.UnmarshalOp(rec.Undo[i])
-		if err == nil {
-			err = oci.Hands{}.Do(context.Background(), op, 0)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
+	if c.PID == 0 {
+		return c, plan.Plan{}, ErrNotRunning{c.ID}
 	}
-	return errors.Join(errs...)
+	t, err := c.task()
+	if err != nil {
+		return c, plan.Plan{}, err
+	}
+	x, err := e.runtime().Open(c.ID)
+	if err != nil {
+		return c, plan.Plan{}, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	p, err := x.PlanLaunched(oci.Launch{Plan: t.Options, TimeOnExec: t.TimeOnExec})
+	if err != nil {
+		err = fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	return c, p, err
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -57,6 +59,7 @@ func (b *builder) ipcMounts(shm int64) []specs.Mount {
 	queues := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: flags}
 	switch c, joins := b.shared[b.run.IPC]; {
 	case joins && c.IPC != "host":
+		b.joins = append(b.joins, monitor.Join{Index: len(b.opts.Borrowed), Borrowed: true, Container: c.ID})
 		b.opts.Borrowed = append(b.opts.Borrowed, plan.Borrowed{Dest: "/dev/shm", Namespace: fmt.Sprintf("/proc/%d/ns/mnt", c.PID)})
 		return []specs.Mount{bind("/dev/shm"), queues}
 	case joins || b.run.IPC == "host":
@@ -140,4 +143,12 @@ func (b *builder) userMount(m Mount) error {
 	}
 	b.mount(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: options}, m.Flag)
 	return nil
+}
+
+// mark says whose processes these are, where their pid namespace does not.
+func (b *builder) mark() string {
+	if own(b.run.PID) {
+		return "tmpfs"
+	}
+	return oci.Mark(b.id)
 }

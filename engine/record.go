@@ -1,12 +1,36 @@
 package engine
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
 )
 
-// A Record is what a container is for as long as it exists: container.json in its directory.
+// The file system is the database. A container is a directory, named by its id:
+//
+//	container.json  the Record, replaced as a whole
+//	state.json      the State: written by its monitor while it has one, else by who holds the lock
+//	config.json     the OCI spec of the last start, and
+//	task.json       what its monitor has to know beside that
+//
+// It lies in Data/containers, or in Dir/containers where the container is removed when it ends, and so does not outlive a boot. The
+// directory itself is locked (flock) by who changes the container; Data/lock is, shared, by who makes one, and by who looks for what a
+// killed one left.
+//
+// Names and ranges of ids are links, in Data/names and Data/ids, whose target is the id of the container that has them: link and target are
+// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole.
+
+// A Record is what a container is for as long as it exists.
 type Record struct {
 	ID      string
 	Name    string
@@ -17,7 +41,7 @@ type Record struct {
 	Chain   []string `json:",omitempty"` // the image's layers by diffID, lowest first
 	Command []string // what runs: entrypoint and arguments
 
-	Slot   int    // the first of its ranges of ids, see slotBase; -1 for none
+	Slot   int    // its range of ids, see slotBase; -1 for none
 	UserNS bool   // it has a user namespace of its own
 	IPC    string `json:",omitempty"` // its ipc mode: who may join
 
@@ -42,3 +66,255 @@ type State = monitor.State
 
 // An Exit is how a container's process ended: see [monitor.Exit].
 type Exit = monitor.Exit
+
+// A Container is a record, and the state at the time that it was read.
+type Container struct {
+	Record
+	State
+	dir string
+}
+
+// Dir is the container's directory.
+func (c *Container) Dir() string { return c.dir }
+
+// Active reports whether the container has a process, or is about to have one again.
+func (c *Container) Active() bool {
+	return c.Status == monitor.Running || c.Status == monitor.Restarting
+}
+
+// CommandPID returns the process that runs the container's command: its first one,
+// or with an init the first child of that, whose namespaces an ordinary user may
+// read where the init's are closed.
+func (c Container) CommandPID() int { return monitor.CommandPID(c.PID) }
+
+func (c *Container) task() (monitor.Task, error) { return monitor.ReadTask(c.dir) }
+
+func (e *Engine) names() string    { return e.data + "/names" }
+func (e *Engine) ids() string      { return e.data + "/ids" }
+func (e *Engine) creating() string { return e.dir + "/creating" }
+
+// homes are the directories that containers lie in.
+func (e *Engine) homes() [2]string { return [2]string{e.dir + "/containers", e.data + "/containers"} }
+
+// home is the directory of a container.
+func (e *Engine) home(r Record) string {
+	if r.Config.AutoRemove {
+		return e.homes()[0] + "/" + r.ID
+	}
+	return e.homes()[1] + "/" + r.ID
+}
+
+// find returns the directory of an id, empty for none.
+func (e *Engine) find(id string) string {
+	for _, home := range e.homes() {
+		if exists(home + "/" + id + "/container.json") {
+			return home + "/" + id
+		}
+	}
+	return ""
+}
+
+// read reads a container. The error is ErrNotExist for one that is gone, or not there yet.
+func (e *Engine) read(dir string) (Container, error) {
+	c := Container{dir: dir}
+	if err := readJSON(dir+"/container.json", &c.Record); err != nil {
+		return c, err
+	}
+	var err error
+	if c.State, err = monitor.ReadState(dir); err != nil {
+		return c, err
+	}
+	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
+		// Its monitor would have a place, or have written that it ended: there was a boot since.
+		c.Status, c.PID, c.ExitCode, c.Error = monitor.Exited, 0, 255, "the machine went down while it ran"
+		c.Death = &monitor.Death{Cause: "unknown"}
+	}
+	if c.Status == monitor.Creating && e.find(c.ID) != "" && !exists(e.creating()+"/"+c.ID) {
+		c.Status = monitor.Created
+	}
+	return c, nil
+}
+
+// writeRecord replaces a container's record.
+func (c *Container) writeRecord() error {
+	return monitor.WriteJSON(c.dir, "container.json", &c.Record, !c.Config.AutoRemove)
+}
+
+// writeState replaces a container's state, where it has no monitor.
+func (c *Container) writeState() error { return monitor.WriteState(c.dir, c.State) }
+
+// Find returns the container of that name or id, or of the only id that starts so.
+func (e *Engine) Find(ref string) (Container, error) {
+	id, err := e.resolve(ref)
+	if err != nil {
+		return Container{}, err
+	}
+	for range 3 {
+		dir := e.find(id)
+		if dir == "" {
+			break
+		}
+		c, err := e.read(dir)
+		if !errors.Is(err, os.ErrNotExist) {
+			return c, err
+		}
+	}
+	return Container{}, ErrNoSuchContainer{ref}
+}
+
+// resolve finds the id of a reference.
+func (e *Engine) resolve(ref string) (string, error) {
+	ref = strings.TrimPrefix(ref, "/") // as Docker's inspect shows names
+	if isID(ref) && e.find(ref) != "" {
+		return ref, nil
+	}
+	if ValidName(ref) {
+		if id, err := os.Readlink(e.names() + "/" + ref); err == nil {
+			return id, nil
+		}
+	}
+	if ref == "" || strings.Trim(ref, "0123456789abcdef") != "" {
+		return "", ErrNoSuchContainer{ref}
+	}
+	found := ""
+	for _, home := range e.homes() {
+		list, err := readNames(home)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		for _, id := range list {
+			if isID(id) && strings.HasPrefix(id, ref) {
+				if found != "" {
+					return "", ErrAmbiguous{ref}
+				}
+				found = id
+			}
+		}
+	}
+	if found == "" {
+		return "", ErrNoSuchContainer{ref}
+	}
+	return found, nil
+}
+
+// isID reports whether s is a whole id.
+func isID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
+
+// ListOptions say which containers [Engine.List] returns.
+type ListOptions struct {
+	All bool // those that do not run, too
+}
+
+// List returns containers, the newest last, and takes away what killed processes left.
+func (e *Engine) List(o ListOptions) ([]Container, error) {
+	if !e.look {
+		if err := e.sweep(); err != nil {
+			return nil, err
+		}
+	}
+	var out []Container
+	for _, home := range e.homes() {
+		list, err := readNames(home)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, id := range list {
+			if !isID(id) || !o.All && !exists(monitor.Place(e.dir, id)) {
+				continue
+			}
+			c, err := e.read(home + "/" + id)
+			if errors.Is(err, os.ErrNotExist) {
+				continue // it is gone
+			}
+			if err != nil {
+				return nil, err
+			}
+			if c.Status != monitor.Creating && (o.All || c.Active()) {
+				out = append(out, c)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Container) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
+}
+
+// lock waits for who changes a container, and reads it as it is then. The lock is an open file, which the caller closes.
+func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
+	for range 100 {
+		if c, err = e.Find(ref); err != nil {
+			return c, nil, err
+		}
+		f, err := lockDir(c.dir, unix.LOCK_EX)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it went away, or another one has its name now
+		}
+		if err != nil {
+			return c, nil, err
+		}
+		if now, err := e.read(c.dir); err == nil && sameDir(f, c.dir) {
+			return now, f, nil
+		}
+		f.Close()
+	}
+	return c, nil, ErrNoSuchContainer{ref}
+}
+
+// lockDir opens a directory and locks it: flock(2).
+func lockDir(dir string, how int) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	if err := flock(f, how); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "flock", Path: dir, Err: err}
+	}
+	return f, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// sameDir reports whether a path still leads to an open directory.
+func sameDir(f *os.File, dir string) bool {
+	var ours, now unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &ours) == nil && unix.Stat(dir, &now) == nil && ours.Ino == now.Ino && ours.Dev == now.Dev
+}
+
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+func readJSON(name string, v any) error {
+	data, err := host.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// mkdirs makes the directories that containers are kept in.
+func (e *Engine) mkdirs() error {
+	for _, dir := range []string{e.dir, e.data, e.names(), e.ids(), e.creating(), e.homes()[0], e.homes()[1], e.dir + "/monitor", e.dir + "/runtime"} {
+		if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}

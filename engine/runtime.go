@@ -33,7 +33,7 @@ func RuntimePlan(root, id string) (Container, plan.Plan, error) {
 		return Container{}, plan.Plan{}, fmt.Errorf("container %s, state directory %s: %w", id, root, err)
 	}
 	s := x.State()
-	c := Container{ID: x.ID, Name: x.ID, Created: x.Created(), PID: s.Pid}
+	c := Container{Record: Record{ID: x.ID, Name: x.ID, Created: x.Created()}, State: State{PID: s.Pid}}
 	if s.Status == specs.StateStopped || s.Status == specs.StateCreating || s.Pid == 0 {
 		return c, plan.Plan{}, fmt.Errorf("container %s: it is %s: one that runs, or waits for its start, can be verified", id, s.Status)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -20,12 +21,15 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // field of it comes from.
 type builder struct {
 	run      Config
+	rec      Record
 	host     plan.Facts
 	spec     specs.Spec
 	opts     plan.Options
 	slot     int
 	id       string
 	shared   map[string]Container // containers whose namespaces are joined, by mode
+	joins    []monitor.Join
+	access   []specs.LinuxDeviceCgroup // to devices that it is given
 	security securityOpts
 	toMake   []Mount // whose source is missing, and made when the container runs
 
@@ -34,6 +38,35 @@ type builder struct {
 
 func (b *builder) because(field, format string, args ...any) {
 	b.opts.Causes[field] = fmt.Sprintf(format, args...)
+}
+
+// build makes the spec of a container.
+func (e *Engine) build(rec Record) (*builder, error) {
+	b := &builder{run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, shared: map[string]Container{}}
+	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.UserNS, b.run.Network, b.run.CgroupNS} {
+		ref, ok := strings.CutPrefix(mode, "container:")
+		if !ok {
+			continue
+		}
+		c, err := e.Find(ref)
+		if err != nil {
+			return nil, err
+		}
+		b.shared[mode] = c
+	}
+	b.rec.IPC = b.run.IPC
+	if c, ok := b.shared[b.run.IPC]; ok {
+		if c.IPC != "shareable" && c.IPC != "host" {
+			return nil, fmt.Errorf("--ipc %s: its ipc namespace is not to be joined: run that container with --ipc shareable", b.run.IPC)
+		}
+		b.rec.IPC = c.IPC // as open as the one that it joined
+	}
+	b.opts.InheritFlags = true
+	if err := b.build(); err != nil {
+		return nil, err
+	}
+	b.rec.UserNS, b.rec.Command = b.hasUserNS(), b.spec.Process.Args
+	return b, nil
 }
 
 // build fills b.spec and b.opts.
@@ -54,7 +87,7 @@ func (b *builder) build() error {
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}
 	for _, part := range []func() error{
-		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.cdi, b.confine, b.limits,
+		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -96,6 +129,7 @@ func (b *builder) namespaces() error {
 				pid = c.CommandPID()
 			}
 			ns.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, kind.ProcName())
+			b.joins = append(b.joins, monitor.Join{Index: len(b.spec.Linux.Namespaces), Container: c.ID, Command: !b.host.Privileged()})
 			b.because(field, "%s %s", n.flag, n.mode)
 		} else {
 			b.because(field, "default: own namespaces")
@@ -206,6 +240,10 @@ func (b *builder) root() error {
 func (b *builder) process() error {
 	p := b.spec.Process
 	p.Terminal = b.run.TTY
+	if score := b.run.OOMScoreAdj; score != 0 {
+		p.OOMScoreAdj = &score
+		b.because("process.oomScoreAdj", "--oom-score-adj %d", score)
+	}
 	b.because("process.terminal", "-t")
 	if p.Terminal && b.run.Rows+b.run.Columns > 0 {
 		p.ConsoleSize = &specs.Box{Height: uint(b.run.Rows), Width: uint(b.run.Columns)}
@@ -400,9 +438,10 @@ func (b *builder) devices() error {
 		}
 		dev.Path = d.Inside
 		field := fmt.Sprintf("linux.devices[%d]", len(b.spec.Linux.Devices))
-		if len(d.Access) < 3 {
-			return fmt.Errorf("--device %s: fewer rights than rwm need a control group, which containers of this version have not", d.Flag)
+		if len(d.Access) < 3 && !b.host.Privileged() {
+			return fmt.Errorf("--device %s: fewer rights than rwm need a control group, which an ordinary user's has no say over devices", d.Flag)
 		}
+		b.allow(dev, d.Access)
 		dev.UID, dev.GID = nil, nil // root's inside
 		if !b.host.Privileged() || (b.hasUserNS() && !strings.HasPrefix(path.Clean(d.Inside), "/dev/")) {
 			// The node cannot be made in a user namespace; the host's is bound.

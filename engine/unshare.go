@@ -10,6 +10,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,8 @@ func (e *Engine) Execute(ctx context.Context, p plan.Plan, stand Stand) (Result,
 	defer signals.Release()
 	proc, err := start(ctx, p)
 	if err != nil {
-		return res, launchError(err)
+		code, err := monitor.LaunchError(err)
+		return res, &ExitError{code, err}
 	}
 	signals.For(proc)
 	status, err := proc.Wait()

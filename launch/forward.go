@@ -18,13 +18,23 @@ const forwardDelay = 5 * time.Millisecond
 type ForwardOptions struct {
 	Resize func()         // called in place of passing SIGWINCH on, when not nil
 	Term   syscall.Signal // sent for SIGTERM, when not 0
+	AtOnce bool           // p goes on without this process, so that no signal may be missed
+}
+
+// A Signaler takes signals: a [Process], or who passes them on.
+type Signaler interface {
+	Signal(sig syscall.Signal) error
 }
 
 // Forward passes the signals that this process gets on to p, until stop is called.
-func Forward(p *Process, o ForwardOptions) (stop func()) {
+func Forward(p Signaler, o ForwardOptions) (stop func()) {
 	signals := make(chan os.Signal, 64)
 	quit := make(chan struct{})
-	t := time.AfterFunc(forwardDelay, func() {
+	delay := forwardDelay
+	if o.AtOnce {
+		delay = 0
+	}
+	t := time.AfterFunc(delay, func() {
 		signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
 			syscall.SIGALRM, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGWINCH)
 		defer signal.Stop(signals)

@@ -34,7 +34,6 @@ func (m *monitor) adopt() error {
 		r.adopted = &oci.Process{}
 	}
 	m.reopen(r)
-	m.copyOut(r)
 	m.watchHealth(r)
 	return nil
 }

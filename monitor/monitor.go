@@ -98,6 +98,7 @@ func Main() int {
 		first.conn.Write(append([]byte{mStarted}, data...))
 	}
 	m.serve(first)
+	m.copyOut(m.run)
 	m.attend()
 	return 0
 }
@@ -221,7 +222,6 @@ func (m *monitor) start(ctx context.Context) error {
 			return errors.Join(err, r.container.Delete(ctx, true))
 		}
 	}
-	m.copyOut(r)
 	m.event("start", nil)
 	m.watchHealth(r)
 	return nil
@@ -243,6 +243,14 @@ func (m *monitor) event(action string, more map[string]string) {
 // join looks up the namespaces that are other containers'.
 func (m *monitor) join(s *specs.Spec) error {
 	for _, j := range m.task.Joins {
+		if j.Borrowed && j.Index < len(m.task.Options.Borrowed) {
+			path, err := NamespaceOf(m.runtime, j, specs.MountNamespace)
+			if err != nil {
+				return err
+			}
+			m.task.Options.Borrowed[j.Index].Namespace = path
+			continue
+		}
 		if s.Linux == nil || j.Index >= len(s.Linux.Namespaces) {
 			return errors.New("config.json is another one's")
 		}
@@ -353,6 +361,7 @@ func (m *monitor) settle() {
 func (m *monitor) launchAgain() {
 	err := m.start(context.Background())
 	if err == nil {
+		m.copyOut(m.run)
 		return
 	}
 	f := failure(err)

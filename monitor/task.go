@@ -40,7 +40,8 @@ type Task struct {
 
 // A Join is a namespace of config.json that is another container's: its path is looked up at each start.
 type Join struct {
-	Index     int    // in linux.namespaces
+	Index     int    // in linux.namespaces, or in Options.Borrowed
+	Borrowed  bool   `json:",omitempty"` // its mounts, which one of this container's is taken from
 	Container string // its id
 	Command   bool   // of the process that runs its command, which an ordinary user may look into, and not of its init
 }

@@ -215,7 +215,7 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 				}
 			}
 		}
-		if err := c.removeGroup(ctx); err != nil {
+		if err := errors.Join(c.removeGroup(ctx), endStrays(c.state.Kin)); err != nil {
 			return err
 		}
 		return c.remove()

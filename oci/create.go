@@ -47,8 +47,6 @@ type Launch struct {
 	Timings bool        // measure each step
 	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
 	TimeOnExec bool
-	// Cloned, when set, is called right after the clone: see launch.Options.
-	Cloned func(pid int)
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
 	Started func(w Witness) error
 }
@@ -115,7 +113,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if l != nil {
 		options = l.Plan
 		options.Attended = true
-		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Cloned: l.Cloned}
+		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings}
 	}
 	options.Bundle, options.ID = b.Dir, id
 	if wait {
@@ -163,6 +161,11 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 	}()
 	r.debugPlan(p)
+	if l != nil && !c.state.OwnPIDs {
+		fresh := func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace && n.Path == "" }
+		c.state.Kin = &kin{UserNS: slices.ContainsFunc(namespaces(b.Spec), fresh), Mark: Mark(id)}
+		run.Cloned = c.state.Kin.note
+	}
 	run.Hands = Hands{c: c, group: g}
 	run.Start = func(pid int) error {
 		// Before the process goes on: from here on another command can end it.
@@ -182,6 +185,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			}
 		}
 		r.debug("child process in init() has pid %d", pid)
+		c.state.Kin.note(pid)
 		if err := c.save(); err != nil || l == nil || l.Started == nil {
 			return err
 		}
@@ -202,6 +206,13 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		if err := c.follow(proc.PID); err != nil {
 			abort(proc)
 			return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
+		}
+	}
+	if c.state.Kin != nil {
+		c.state.Kin.note(proc.PID) // what could not be read before
+		if err := c.save(); err != nil {
+			abort(proc)
+			return nil, nil, errors.Join(err, endStrays(c.state.Kin))
 		}
 	}
 	r.debug("init: closing the pipe to signal completion")

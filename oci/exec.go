@@ -55,7 +55,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 // Process. Who calls waits for its end. Of l, Plan is of no matter, and of o the options for a caller's descriptors and sockets.
 func (c *Container) LaunchExec(ctx context.Context, process *specs.Process, o ExecOptions, l Launch) (*launch.Process, error) {
 	o.Keyring = true
-	return c.launchExec(ctx, process, o, launch.Options{Stdio: l.Stdio, Timings: l.Timings, Cloned: l.Cloned, Start: func(pid int) error {
+	return c.launchExec(ctx, process, o, launch.Options{Stdio: l.Stdio, Timings: l.Timings, Start: func(pid int) error {
 		if l.Started == nil {
 			return nil
 		}

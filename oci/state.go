@@ -147,6 +147,7 @@ type record struct {
 	Foreground bool              `json:"foreground,omitempty"` // it ends with the command that made it
 	Restoring  bool              `json:"restoring,omitempty"`  // PID is CRIU's, or of a process that CRIU has not finished
 	NewTime    bool              `json:"newTime,omitempty"`    // CRIU made it a time namespace that config.json has not
+	Kin        *kin              `json:"kin,omitempty"`        // where neither a pid namespace nor a cgroup ends its processes
 	Covers     *covered          `json:"covers,omitempty"`     // where the root is built in place
 }
 

@@ -57,7 +57,7 @@ var rooms = []room{
 	{"host", []string{"abi", "plan", "launch", "namespace"}, "it gathers facts for plans, if need be in a throw-away child"},
 	{"verify", []string{"abi", "plan", "namespace", "cgroup", "cgroup/limits"}, "it reads back what a plan asked for, by the readers and what cgroup reads"},
 	{"cgroup", []string{"abi", "cgroup/limits"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
-	{"oci", []string{"abi", "plan", "launch", "host", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
+	{"oci", []string{"abi", "plan", "launch", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
 	{"storage", []string{"abi", "plan", "launch", "namespace", "archive"}, "it keeps layers and shows them, and knows of no image and no container"},

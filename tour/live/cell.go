@@ -41,6 +41,7 @@ func start(ctx context.Context, e *engine.Engine, r engine.Config) (*cell, error
 	outR, outW := io.Pipe()
 	c := &cell{in: inW, out: outR, lines: bufio.NewReader(outR), done: make(chan struct{})}
 	ctx, c.cancel = context.WithCancel(ctx)
+	r.AutoRemove = true
 	running := make(chan time.Duration, 1)
 	began := time.Now()
 	go func() {
@@ -48,7 +49,7 @@ func start(ctx context.Context, e *engine.Engine, r engine.Config) (*cell, error
 		res, err := e.Run(ctx, r, engine.Streams{In: inR, Out: outW, Err: &c.stderr, Started: func(box engine.Container) {
 			c.box = box
 			running <- time.Since(began)
-		}}, false)
+		}}, engine.RunOptions{})
 		if err == nil && res.Code != 0 {
 			err = fmt.Errorf("the container's shell ended with code %d", res.Code)
 		}

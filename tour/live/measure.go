@@ -603,7 +603,7 @@ func (l *lab) plans() (*tour.E14, error) {
 	if r.Hand, err = plan.CompileUnshare(hand, host); err != nil {
 		return nil, err
 	}
-	res, err := l.Engine.Run(l.ctx, engine.Config{Image: "host", Command: []string{"true"}, Network: "none"}, engine.Streams{}, false)
+	res, err := l.Engine.Run(l.ctx, engine.Config{Image: "host", Command: []string{"true"}, Network: "none", AutoRemove: true}, engine.Streams{}, engine.RunOptions{})
 	r.Run, r.Code = res.Plan, res.Code
 	return r, err
 }

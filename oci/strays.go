@@ -1,4 +1,4 @@
-package engine
+package oci
 
 import (
 	"bytes"
@@ -21,15 +21,15 @@ import (
 // So one that is remembered is known by its number that is never used again, too: since Linux 6.18 all have
 // one, since 6.11 those of mounts. Before that the inode counts only together with the mark of the container among the mounts.
 
-// mark is the source of the container's /dev, as its mountinfo shows it.
-func mark(id string) string { return "kakuri-" + id[:12] }
+// Mark is the source of the container's /dev, as its mountinfo shows it, where it is to be known by that.
+func Mark(id string) string { return "kakuri-" + id[:min(12, len(id))] }
 
-// mark says whose processes these are, where their pid namespace does not.
-func (b *builder) mark() string {
-	if own(b.run.PID) {
-		return "tmpfs"
-	}
-	return mark(b.id)
+// A kin is by which namespaces the processes of a container are known that has no pid namespace of its own, and perhaps no cgroup.
+type kin struct {
+	Mounts string `json:"mounts,omitempty"`
+	Users  string `json:"users,omitempty"` // empty without a user namespace of its own
+	UserNS bool   `json:"userns,omitempty"`
+	Mark   string `json:"mark,omitempty"`
 }
 
 // identify gives a namespace of a process as nothing else has it: "mnt:[4026532281] 712", or without
@@ -52,11 +52,14 @@ func identify(pid, ns string) (string, error) {
 	return name, nil
 }
 
-// noteNamespaces notes in the record by which namespaces the processes of a container
+// note notes in the record by which namespaces the processes of a container
 // with first process pid are known. What an ordinary user may read of it changes with its
 // state: all at first, nothing while it is built and of an init, the user namespace of one
 // that has ended. So this is called at several times.
-func (c *Container) noteNamespaces(pid int) {
+func (c *kin) note(pid int) {
+	if c == nil {
+		return
+	}
 	note := func(to *string, ns string) {
 		theirs, err := identify(strconv.Itoa(pid), ns)
 		// It may not be in its own one yet.
@@ -72,7 +75,7 @@ func (c *Container) noteNamespaces(pid int) {
 
 // has reports whether a process is in one of the noted namespaces. One with CAP_SYS_ADMIN
 // may have made a mount namespace of its own, in the same user namespace.
-func (c *Container) has(pid string) bool {
+func (c *kin) has(pid string) bool {
 	mounts, err := identify(pid, "mnt")
 	if err != nil {
 		return false // one that has ended is in none, while nobody has reaped it
@@ -85,18 +88,18 @@ func (c *Container) has(pid string) bool {
 }
 
 // surely reports whether a process is in the namespace that was noted, and not in one with its inode.
-func (c *Container) surely(ns, pid string) bool {
+func (c *kin) surely(ns, pid string) bool {
 	if strings.Contains(ns, " ") {
 		return true
 	}
 	mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo")
-	return err == nil && bytes.Contains(mounts, []byte(" - tmpfs "+mark(c.ID)+" "))
+	return err == nil && bytes.Contains(mounts, []byte(" - tmpfs "+c.Mark+" "))
 }
 
 // endStrays ends the processes that no pid namespace ended, and returns when there are
 // none: each round finds what the last one's have started meanwhile.
-func endStrays(c Container) error {
-	if c.Mounts+c.Users == "" {
+func endStrays(c *kin) error {
+	if c == nil || c.Mounts+c.Users == "" {
 		return nil
 	}
 	for range 100 {
@@ -109,8 +112,13 @@ func endStrays(c Container) error {
 }
 
 // endRound ends those that are there now, and waits for their end.
-func endRound(c Container) (ended int, err error) {
-	names, err := readNames("/proc")
+func endRound(c *kin) (ended int, err error) {
+	f, err := os.Open("/proc")
+	if err != nil {
+		return 0, err
+	}
+	names, err := f.Readdirnames(-1)
+	f.Close()
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,362 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// An attachment connects the caller's streams with those of a container, by its monitor.
+type attachment struct {
+	caller   Streams
+	tty      bool
+	input    bool // the caller's goes to the container
+	sinks    [2]io.Writer
+	failed   [2]error // how writing there ended
+	keys     []byte   // that detach
+	saved    *term.State
+	monitor  *monitor.Client
+	stdin    string // the container's, a FIFO, where it has no terminal
+	detached bool
+
+	mu      sync.Mutex
+	going   chan struct{} // closed when the container runs
+	stop    func()
+	leaving chan struct{} // closed by the keys that detach
+}
+
+// attachment prepares the caller's side.
+func (e *Engine) attachment(c Config, s Streams) (*attachment, error) {
+	a := &attachment{caller: s, tty: c.TTY, input: c.Interactive && s.In != nil, going: make(chan struct{}), leaving: make(chan struct{}), stop: func() {}}
+	var err error
+	if a.keys, err = parseKeys(c.DetachKeys); err != nil {
+		return nil, err
+	}
+	for i, w := range []io.Writer{s.Out, s.Err} {
+		if a.sinks[i], err = sink(w); err != nil {
+			return nil, fmt.Errorf("%s: %w", streamNames[i], err)
+		}
+	}
+	return a, nil
+}
+
+var streamNames = [...]string{"standard output", "standard error"}
+
+// sink is what to write to for the caller's w. At a pipe that nobody reads any more, the Go
+// runtime has the process end by SIGPIPE when the descriptor is 1 or 2, with all that it
+// would have cleaned up: so those get another number.
+func sink(w io.Writer) (io.Writer, error) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return w, nil
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var dupErr error
+	err = raw.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
+	if err := errors.Join(err, dupErr); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// wants are the streams that are asked of the monitor.
+func (a *attachment) wants() (s monitor.Streams) {
+	if a.input {
+		s |= monitor.Stdin
+	}
+	if a.sinks[0] != nil {
+		s |= monitor.Stdout
+	}
+	if a.sinks[1] != nil && !a.tty {
+		s |= monitor.Stderr
+	}
+	return s
+}
+
+// Signal passes a signal on, as soon as the container runs.
+func (a *attachment) Signal(sig syscall.Signal) error {
+	<-a.going
+	return a.monitor.Signal(sig)
+}
+
+// forward begins to pass this process's signals on, where the caller wants that: they wait for the container.
+func (a *attachment) forward() {
+	if !a.caller.Signals {
+		return
+	}
+	o := launch.ForwardOptions{AtOnce: true}
+	if a.tty && a.caller.Terminal != nil {
+		o.Resize = func() { <-a.going; a.resize() }
+	}
+	a.stop = launch.Forward(a, o)
+}
+
+// resize gives the container's terminal the size of the caller's.
+func (a *attachment) resize() {
+	if a.caller.Terminal == nil {
+		return
+	}
+	if size, err := unix.IoctlGetWinsize(int(a.caller.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+		a.monitor.Resize(size.Row, size.Col)
+	}
+}
+
+// attend carries a container that runs to its end; last says that there will be no other one, and that the monitor ends then.
+func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
+	if a.tty && a.caller.Terminal != nil {
+		a.resize()
+		a.saved, _ = term.MakeRaw(int(a.caller.Terminal.Fd()))
+	}
+	close(a.going)
+	defer context.AfterFunc(ctx, func() { a.monitor.Signal(syscall.SIGKILL) })()
+	if a.input {
+		go a.feed()
+	}
+	var exit *Exit
+	for {
+		msg, err := a.monitor.Next()
+		if a.isLeaving() {
+			return Exit{}, nil
+		}
+		if err == io.EOF && exit != nil {
+			break
+		}
+		if err == io.EOF {
+			return Exit{}, &ExitError{125, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")}
+		}
+		if err != nil {
+			return Exit{}, &ExitError{125, fmt.Errorf("monitor: %w", err)}
+		}
+		if msg.Stream != 0 {
+			a.write(msg)
+		}
+		if msg.Exit != nil {
+			exit = msg.Exit
+			if !last {
+				break
+			}
+		}
+	}
+	for i, err := range a.failed {
+		switch {
+		case errors.Is(err, syscall.EPIPE):
+			exit.Code = 128 + int(syscall.SIGPIPE) // as for a program that wrote there itself
+		case err != nil:
+			return *exit, &ExitError{125, fmt.Errorf("%s: %w", streamNames[i], err)}
+		}
+	}
+	return *exit, nil
+}
+
+func (a *attachment) isLeaving() bool {
+	select {
+	case <-a.leaving:
+		a.detached = true
+		return true
+	default:
+		return false
+	}
+}
+
+// write passes output on, until it cannot be written any more. A pipe that nobody reads any more would end the program if it
+// wrote there itself: so it ends the container.
+func (a *attachment) write(msg monitor.Message) {
+	i := 0
+	if msg.Stream == monitor.Stderr {
+		i = 1
+	}
+	if a.failed[i] != nil || a.sinks[i] == nil {
+		return
+	}
+	if _, err := a.sinks[i].Write(msg.Data); err != nil {
+		a.failed[i] = err
+		if errors.Is(err, syscall.EPIPE) {
+			a.monitor.Signal(syscall.SIGKILL)
+		}
+	}
+}
+
+// feed passes the caller's input on.
+func (a *attachment) feed() {
+	if !a.tty {
+		a.feedPipe()
+		return
+	}
+	buf := make([]byte, 4<<10)
+	var k keys
+	for {
+		n, err := a.caller.In.Read(buf)
+		p, leave := k.pass(a.keys, buf[:n])
+		if len(p) > 0 && a.monitor.Input(p) != nil {
+			return
+		}
+		if leave {
+			close(a.leaving)
+			a.monitor.Close()
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// feedPipe writes the caller's input to the container's own FIFO: a program that does not read holds up nothing else.
+func (a *attachment) feedPipe() {
+	fd, err := unix.Open(a.stdin, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return // it has ended, or closed it
+	}
+	f := os.NewFile(uintptr(fd), a.stdin)
+	io.Copy(f, a.caller.In)
+	f.Close()
+	a.monitor.InputEnds()
+}
+
+// close gives everything back, the caller's terminal mode first.
+func (a *attachment) close() {
+	a.stop()
+	if a.saved != nil {
+		term.Restore(int(a.caller.Terminal.Fd()), a.saved)
+	}
+	for i, w := range []io.Writer{a.caller.Out, a.caller.Err} {
+		if f, ok := a.sinks[i].(*os.File); ok && a.sinks[i] != w {
+			f.Close()
+		}
+	}
+}
+
+// AttachOptions are those of [Engine.Attach].
+type AttachOptions struct {
+	Start      bool   // start the container first, or stay with it where it runs
+	NoStdin    bool   // leave the container's stdin alone
+	DetachKeys string // as in "ctrl-p,ctrl-q", which is the default
+}
+
+// Attach connects the caller's streams with those of a running container until its end, or until its terminal gets the keys that detach. The result
+// is its end, as that of [Engine.Run].
+func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Streams) (Result, error) {
+	c, err := e.Find(ref)
+	if err != nil {
+		return Result{}, err
+	}
+	cfg := c.Config
+	if o.DetachKeys != "" {
+		cfg.DetachKeys = o.DetachKeys
+	}
+	if o.NoStdin {
+		s.In = nil
+	}
+	a, err := e.attachment(cfg, s)
+	if err != nil {
+		return Result{}, err
+	}
+	defer a.close()
+	a.stdin = monitor.Place(e.dir, c.ID) + "/stdin"
+	res := Result{ID: c.ID}
+	if o.Start {
+		m, err := e.spawn()
+		if err != nil {
+			return res, err
+		}
+		defer m.Close()
+		a.monitor = m
+		if err := m.Attach(a.wants()); err != nil {
+			return res, err
+		}
+		_, started, err := e.start(ctx, c.ID, m, false)
+		if err != nil && !errors.Is(err, errActive) {
+			return res, err
+		}
+		res.Warnings = started.Warnings
+		o.Start = !errors.Is(err, errActive)
+	}
+	if !o.Start {
+		if err := e.sweep(); err != nil {
+			return res, err
+		}
+		if c, err = e.Find(c.ID); err != nil {
+			return res, err
+		}
+		switch {
+		case !c.Active():
+			return res, ErrConflict{"You cannot attach to a stopped container, start it first"}
+		case e.paused(c.ID):
+			return res, ErrConflict{"You cannot attach to a paused container, unpause it first"}
+		}
+		m, err := monitor.Dial(e.dir, c.ID)
+		if err != nil {
+			return res, ErrNotRunning{c.ID}
+		}
+		defer m.Close()
+		a.monitor = m
+		if err := m.Attach(a.wants()); err != nil {
+			return res, err
+		}
+	}
+	if s.Started != nil {
+		s.Started(c)
+	}
+	a.forward()
+	x, err := a.attend(ctx, c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no")
+	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
+	return res, err
+}
+
+// keys finds the keys that detach in what is typed.
+type keys struct{ held []byte }
+
+// pass returns what is to be passed on, and whether the keys came. A beginning of them is held back until it is known what follows.
+func (k *keys) pass(want, typed []byte) (out []byte, leave bool) {
+	if len(want) == 0 {
+		return typed, false
+	}
+	for _, b := range typed {
+		k.held = append(k.held, b)
+		for len(k.held) > 0 && !slices.Equal(k.held, want[:len(k.held)]) {
+			out = append(out, k.held[0])
+			k.held = k.held[1:]
+		}
+		if len(k.held) == len(want) {
+			return out, true
+		}
+	}
+	return out, false
+}
+
+// parseKeys reads keys as Docker's --detach-keys has them: letters, and ctrl- with one of a-z @ [ \ ] ^ _, with commas between.
+func parseKeys(s string) ([]byte, error) {
+	if s == "" {
+		return []byte{16, 17}, nil // ctrl-p,ctrl-q
+	}
+	var out []byte
+	for key := range strings.SplitSeq(s, ",") {
+		rest, ctrl := strings.CutPrefix(strings.ToLower(key), "ctrl-")
+		switch {
+		case len(key) == 1:
+			out = append(out, key[0])
+		case ctrl && len(rest) == 1 && (rest[0] >= 'a' && rest[0] <= 'z'):
+			out = append(out, rest[0]-'a'+1)
+		case ctrl && len(rest) == 1 && strings.Contains("@[\\]^_", rest):
+			out = append(out, rest[0]&0x1f)
+		default:
+			return nil, fmt.Errorf("invalid detach keys (%s): unknown character: '%s'; a key is a letter, or ctrl- and one of a-z @ [ \\ ] ^ _", s, key)
+		}
+	}
+	return out, nil
+}

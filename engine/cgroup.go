@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"bytes"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// cgroup gives the container a control group of its own, kakuri/ID, and its limits there. An ordinary user's is where the caller's is,
+// as far as that may be divided, and has the limits that were asked for by name.
+func (b *builder) cgroup() error {
+	l := b.spec.Linux
+	privileged := b.host.Privileged()
+	if parent := b.run.CgroupParent; privileged || parent != "" {
+		if parent == "" {
+			parent = "/kakuri"
+			b.because("linux.cgroupsPath", "default: a control group of its own")
+		} else {
+			b.because("linux.cgroupsPath", "--cgroup-parent %s", parent)
+		}
+		l.CgroupsPath = path.Join("/", parent, b.id)
+	}
+	r := b.run.Resources
+	limited := r.asked()
+	if !privileged && !limited {
+		return nil
+	}
+	res, causes, err := r.spec(r.Memory > 0 && limitsSwap())
+	if err != nil {
+		return err
+	}
+	if !privileged && r.PidsLimit == nil {
+		res.Pids = nil
+	}
+	for _, c := range causes {
+		b.because(c.field, "%s", c.flag)
+	}
+	if l.Resources != nil { // of devices of CDI
+		b.access = append(b.access, l.Resources.Devices...)
+	}
+	b.deviceRules(res)
+	if privileged && unifiedMemory() {
+		res.Unified = map[string]string{"memory.oom.group": "1"}
+		b.because("linux.resources.unified", "default: who runs out of memory ends as a whole")
+	}
+	l.Resources = res
+	return nil
+}
+
+// asked reports whether any limit was asked for.
+func (r Resources) asked() bool {
+	return r.BlkioWeight != 0 || len(r.BlkioWeightDevice)+len(r.DeviceReadBps)+len(r.DeviceWriteBps)+len(r.DeviceReadIOps)+len(r.DeviceWriteIOps)+len(r.DeviceRules) > 0 ||
+		r.NanoCPUs != 0 || r.CPUShares != 0 || r.CPUPeriod != 0 || r.CPUQuota != 0 || r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0 || r.CpusetCpus+r.CpusetMems != "" ||
+		r.Memory != 0 || r.MemoryReservation != 0 || r.MemorySwap != 0 || r.MemorySwappiness != nil || r.KernelMemory != 0 || r.OOMKillDisable || r.PidsLimit != nil
+}
+
+// deviceRules allows the container its own devices, and no others; --privileged allows all. The rules of --device-cgroup-rule
+// come last.
+func (b *builder) deviceRules(r *specs.LinuxResources) {
+	if b.run.Privileged {
+		r.Devices = append([]specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, r.Devices...)
+		return
+	}
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	rules = append(rules, b.access...)
+	r.Devices = append(rules, r.Devices...)
+	b.because("linux.resources.devices", "default: its own devices")
+}
+
+// allow lets the container use a device that it is given.
+func (b *builder) allow(d specs.LinuxDevice, access string) {
+	if access == "" {
+		access = "rwm"
+	}
+	b.access = append(b.access, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: access})
+}
+
+// unifiedMemory reports whether memory is limited by version 2 of control groups.
+func unifiedMemory() bool {
+	data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil && bytes.Contains(data, []byte("memory"))
+}
+
+// limitsSwap reports whether the host can limit swap.
+func limitsSwap() bool {
+	if exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes") {
+		return true
+	}
+	data, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(data)) {
+		if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok && exists("/sys/fs/cgroup"+own+"/memory.swap.max") {
+			return true
+		}
+	}
+	below, _ := filepath.Glob("/sys/fs/cgroup/*/memory.swap.max")
+	return len(below) > 0
+}

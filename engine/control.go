@@ -1,0 +1,358 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
+	"golang.org/x/sys/unix"
+)
+
+// defaultStop is how many seconds a container has to end.
+const defaultStop = 10
+
+// StopOptions are those of [Engine.Stop] and [Engine.Restart].
+type StopOptions struct {
+	Signal  string // empty is the container's own
+	Timeout *int   // seconds until SIGKILL; nil is the container's own, negative waits for ever
+}
+
+// Stop ends a running container, by its signal and after a while by SIGKILL, and returns when it has ended. One that does not run is
+// left as it is.
+func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
+	sig, err := parseSignal(o.Signal)
+	if err != nil {
+		return err
+	}
+	if err := e.sweep(); err != nil {
+		return err
+	}
+	c, err := e.Find(ref)
+	if err != nil {
+		return err
+	}
+	seconds := defaultStop
+	if t := c.Config.StopTimeout; t != nil {
+		seconds = *t
+	}
+	if o.Timeout != nil {
+		seconds = *o.Timeout
+	}
+	return e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(sig, seconds) })
+}
+
+// withMonitor asks a container's monitor for something that ends the container, and waits for that: until the monitor is gone. A
+// container without a monitor has ended already.
+func (e *Engine) withMonitor(ctx context.Context, c Container, ask func(*monitor.Client) error) error {
+	if !c.Active() {
+		return nil
+	}
+	m, err := monitor.Dial(e.dir, c.ID)
+	if err != nil {
+		return e.untilGone(ctx, c)
+	}
+	defer m.Close()
+	defer context.AfterFunc(ctx, func() { m.Close() })()
+	if err := ask(m); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	for {
+		if _, err := m.Next(); err != nil {
+			break
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return e.untilGone(ctx, c)
+}
+
+// untilGone waits until a container has no monitor any more, which is about to end.
+func (e *Engine) untilGone(ctx context.Context, c Container) error {
+	f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if now, err := e.Find(c.ID); err == nil && now.Active() {
+		return fmt.Errorf("container %s: its monitor was killed: try again", c.Name)
+	}
+	return nil
+}
+
+func parseSignal(s string) (syscall.Signal, error) {
+	if s == "" {
+		return 0, nil
+	}
+	sig, ok := abi.ParseSignal(s)
+	if !ok {
+		return 0, fmt.Errorf("invalid signal: %s", s)
+	}
+	return syscall.Signal(sig), nil
+}
+
+// Restart stops a container, where it runs, and starts it.
+func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
+	if err := e.Stop(ctx, ref, o); err != nil {
+		return err
+	}
+	return e.Start(ctx, ref, StartOptions{})
+}
+
+// Kill sends a signal to a running container's first process; empty is SIGKILL. By SIGKILL, or the signal that stops it, it is not
+// started again by its policy.
+func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
+	sig, err := parseSignal(signal)
+	if err != nil {
+		return err
+	}
+	if sig == 0 {
+		sig = unix.SIGKILL
+	}
+	if err := e.sweep(); err != nil {
+		return err
+	}
+	c, err := e.Find(ref)
+	if err != nil {
+		return err
+	}
+	if !c.Active() {
+		return ErrConflict{fmt.Sprintf("cannot kill container: %s: container %s is not running", ref, c.ID)}
+	}
+	own, _ := parseSignal(c.Config.StopSignal)
+	if own == 0 {
+		own = unix.SIGTERM
+	}
+	if sig == unix.SIGKILL || sig == own {
+		m, err := monitor.Dial(e.dir, c.ID)
+		if err != nil {
+			return ErrNotRunning{c.ID}
+		}
+		defer m.Close()
+		if err := m.Stay(); err != nil {
+			return err
+		}
+		if err := m.Signal(sig); err != nil {
+			return err
+		}
+		if sig != unix.SIGKILL {
+			return nil
+		}
+	}
+	x, err := e.runtime().Open(c.ID)
+	if err == nil {
+		err = x.Kill(ctx, sig, false)
+	}
+	if (errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning)) && sig == unix.SIGKILL {
+		return nil // by the monitor's
+	}
+	if errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning) {
+		return ErrConflict{fmt.Sprintf("cannot kill container: %s: container %s is not running", ref, c.ID)}
+	}
+	return err
+}
+
+// paused reports whether a running container stands still.
+func (e *Engine) paused(id string) bool {
+	x, err := e.runtime().Open(id)
+	return err == nil && x.Status() == oci.StatusPaused
+}
+
+// Pause stops all processes of a running container.
+func (e *Engine) Pause(ctx context.Context, ref string) error {
+	c, x, err := e.running(ref)
+	if err != nil {
+		return err
+	}
+	if x.Status() == oci.StatusPaused {
+		return ErrConflict{fmt.Sprintf("Container %s is already paused", c.ID)}
+	}
+	return x.Pause(ctx)
+}
+
+// Unpause lets the processes of a paused container go on.
+func (e *Engine) Unpause(ctx context.Context, ref string) error {
+	c, x, err := e.running(ref)
+	if err != nil {
+		return err
+	}
+	err = x.Resume()
+	if errors.Is(err, oci.ErrNotPaused) {
+		return ErrConflict{fmt.Sprintf("Container %s is not paused", c.ID)}
+	}
+	return err
+}
+
+// running finds a container that runs, for the room below.
+func (e *Engine) running(ref string) (Container, *oci.Container, error) {
+	c, err := e.Find(ref)
+	if err != nil {
+		return c, nil, err
+	}
+	if c.Status != monitor.Running {
+		return c, nil, ErrNotRunning{c.ID}
+	}
+	x, err := e.runtime().Open(c.ID)
+	if errors.Is(err, oci.ErrNotExist) {
+		return c, nil, ErrNotRunning{c.ID}
+	}
+	return c, x, err
+}
+
+// The conditions of [Engine.Wait].
+const (
+	NotRunning = "not-running" // the default
+	NextExit   = "next-exit"
+	Removed    = "removed"
+)
+
+// Wait waits until a container does not run, has ended once more, or is removed, and returns its last exit.
+func (e *Engine) Wait(ctx context.Context, ref, condition string) (Exit, error) {
+	switch condition {
+	case "", NotRunning, NextExit, Removed:
+	default:
+		return Exit{}, fmt.Errorf("invalid condition: %q: it is %s, %s or %s", condition, NotRunning, NextExit, Removed)
+	}
+	if err := e.sweep(); err != nil {
+		return Exit{}, err
+	}
+	c, err := e.Find(ref)
+	if err != nil {
+		return Exit{}, err
+	}
+	for {
+		x := Exit{Code: c.ExitCode, OOMKilled: c.OOMKilled, Error: c.Error}
+		if !c.Active() && condition != Removed && condition != NextExit {
+			return x, nil
+		}
+		if c.Active() {
+			if x, err = e.nextExit(ctx, c); err != nil {
+				return x, err
+			}
+			if condition != Removed {
+				return x, nil
+			}
+		}
+		if err := untilChange(ctx, filepath.Dir(c.dir), c.dir, condition == NextExit); err != nil {
+			return x, err
+		}
+		now, err := e.Find(c.ID)
+		if err != nil {
+			if condition == Removed && errors.As(err, new(ErrNoSuchContainer)) {
+				return x, nil
+			}
+			return x, err
+		}
+		c = now
+	}
+}
+
+// nextExit waits for the end of a container that runs.
+func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
+	m, err := monitor.Dial(e.dir, c.ID)
+	if err == nil {
+		defer m.Close()
+		defer context.AfterFunc(ctx, func() { m.Close() })()
+		if err = m.Attach(0); err == nil {
+			for {
+				msg, err := m.Next()
+				if msg.Exit != nil {
+					return *msg.Exit, nil
+				}
+				if err != nil {
+					break
+				}
+			}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return Exit{}, err
+	}
+	if err := e.untilGone(ctx, c); err != nil {
+		return Exit{}, err
+	}
+	now, err := e.Find(c.ID)
+	if err != nil {
+		return Exit{}, err
+	}
+	return Exit{Code: now.ExitCode, OOMKilled: now.OOMKilled, Error: now.Error}, nil
+}
+
+// untilChange waits until a container's directory goes from its home, or with its state, until something in it is replaced.
+func untilChange(ctx context.Context, home, dir string, state bool) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return os.NewSyscallError("inotify_init", err)
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	defer f.Close()
+	if _, err := unix.InotifyAddWatch(fd, home, unix.IN_DELETE|unix.IN_MOVED_FROM); err != nil {
+		return os.NewSyscallError("inotify_add_watch", err)
+	}
+	if state {
+		if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO); err != nil && err != unix.ENOENT {
+			return os.NewSyscallError("inotify_add_watch", err)
+		}
+	}
+	if !exists(dir) {
+		return nil
+	}
+	defer context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Now()) })()
+	if _, err = f.Read(make([]byte, 4<<10)); err == io.EOF || errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// Rename gives a container another name.
+func (e *Engine) Rename(ctx context.Context, ref, name string) error {
+	if !ValidName(name) {
+		return fmt.Errorf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	c, lock, err := e.lock(ref)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if c.Name == name {
+		return ErrConflict{"Renaming a container with the same name as its current name"}
+	}
+	if err := os.Symlink(c.ID, e.names()+"/"+name); errors.Is(err, os.ErrExist) {
+		return e.nameTaken(name)
+	} else if err != nil {
+		return err
+	}
+	old := c.Name
+	c.Name = name
+	if err := e.renamed(&c); err != nil {
+		return errors.Join(err, e.giveBack(e.names(), name, c.ID))
+	}
+	return e.giveBack(e.names(), old, c.ID)
+}
+
+// renamed writes a container's new name down, for its monitor, too.
+func (e *Engine) renamed(c *Container) error {
+	if t, err := c.task(); err == nil {
+		t.Name = c.Name
+		for i, p := range t.Remove {
+			if filepath.Dir(p) == e.names() {
+				t.Remove[i] = e.names() + "/" + c.Name
+			}
+		}
+		if err := monitor.WriteJSON(c.dir, "task.json", &t, false); err != nil {
+			return err
+		}
+	}
+	return c.writeRecord()
+}

@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
+)
+
+// slots is how many ranges of 65,536 ids there are, from slotBase(0) on.
+const slots = 4096
+
+// slotBase is the first id of the host in a slot's range: 0x70000000 is above
+// what user databases and other engines hand out.
+func slotBase(slot int) uint32 { return 0x70000000 + uint32(slot)<<16 }
+
+// Create makes a container, and does not start it.
+func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
+	if err := ctx.Err(); err != nil {
+		return Container{}, err
+	}
+	c, lock, err := e.create(cfg)
+	if err != nil {
+		return c, err
+	}
+	defer lock.Close()
+	if _, err := e.build(c.Record); err != nil {
+		return c, errors.Join(err, e.discard(&c))
+	}
+	c.Status = monitor.Created
+	if err := c.writeState(); err != nil {
+		return c, errors.Join(err, e.discard(&c))
+	}
+	return c, e.finished(&c)
+}
+
+// record is the record of a container that is asked for, without what has to be reserved.
+func (e *Engine) record(cfg Config) (Record, error) {
+	if cfg.Name != "" && !ValidName(cfg.Name) {
+		return Record{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name)
+	}
+	if cfg.AutoRemove && cfg.Restart.Policy != "" && cfg.Restart.Policy != "no" {
+		return Record{}, errors.New("conflicting options: cannot specify both --restart and --rm")
+	}
+	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1}
+	if cfg.Rootfs != "" {
+		r.Image = cfg.Rootfs
+	}
+	return r, nil
+}
+
+// create makes the directory of a container, which is being created as long as its lock is held. Who calls ends that by
+// finished, when it is there as a whole, or by discard.
+func (e *Engine) create(cfg Config) (c Container, lock *os.File, err error) {
+	if c.Record, err = e.record(cfg); err != nil {
+		return c, nil, err
+	}
+	if err := e.mkdirs(); err != nil {
+		return c, nil, err
+	}
+	making, err := e.lockMaking(unix.LOCK_SH)
+	if err != nil {
+		return c, nil, err
+	}
+	defer making.Close()
+	c.dir = e.home(c.Record)
+	if err := os.Symlink(c.dir, e.creating()+"/"+c.ID); err != nil {
+		return c, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.discard(&c))
+			if lock != nil {
+				lock.Close()
+			}
+		}
+	}()
+	if err := e.reserve(&c.Record); err != nil {
+		return c, nil, err
+	}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		return c, nil, err
+	}
+	if lock, err = lockDir(c.dir, unix.LOCK_EX); err != nil {
+		return c, nil, err
+	}
+	c.State = State{Status: monitor.Creating}
+	if err := c.writeState(); err != nil {
+		return c, lock, err
+	}
+	return c, lock, c.writeRecord()
+}
+
+// finished says that a container is there as a whole.
+func (e *Engine) finished(c *Container) error { return os.Remove(e.creating() + "/" + c.ID) }
+
+// discard takes away a container that was not made, or is to be removed: what it may have reserved last but one, so that a killed discard is
+// found again.
+func (e *Engine) discard(c *Container) error {
+	errs := []error{os.RemoveAll(c.dir)}
+	if c.Name != "" {
+		errs = append(errs, e.giveBack(e.names(), c.Name, c.ID))
+	}
+	if c.Slot >= 0 {
+		errs = append(errs, e.giveBack(e.ids(), strconv.Itoa(c.Slot), c.ID))
+	}
+	return errors.Join(append(errs, removeIfThere(e.creating()+"/"+c.ID))...)
+}
+
+func removeIfThere(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// giveBack removes a reservation, if it is that of the id.
+func (e *Engine) giveBack(dir, name, id string) error {
+	if to, err := os.Readlink(dir + "/" + name); err != nil || to != id {
+		return nil
+	}
+	return removeIfThere(dir + "/" + name)
+}
+
+// lockMaking is shared by those who make containers, and excluded by who looks for what they left.
+func (e *Engine) lockMaking(how int) (*os.File, error) {
+	f, err := os.OpenFile(e.data+"/lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, how); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return f, nil
+}
+
+// reserve gives a container its name and its range of ids.
+func (e *Engine) reserve(r *Record) error {
+	for try := 0; ; try++ {
+		name := r.Name
+		if name == "" {
+			name = freeName(try)
+		}
+		err := os.Symlink(r.ID, e.names()+"/"+name)
+		if err == nil {
+			r.Name = name
+			break
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if r.Name != "" {
+			taken := r.Name
+			r.Name = "" // it is not this container's to give back
+			return e.nameTaken(taken)
+		}
+	}
+	if !e.needsSlot(r.Config) {
+		return nil
+	}
+	return e.eachFreeSlot(func(slot int) (bool, error) {
+		err := os.Symlink(r.ID, e.ids()+"/"+strconv.Itoa(slot))
+		if errors.Is(err, os.ErrExist) {
+			return false, nil // another command was faster
+		}
+		if err == nil {
+			r.Slot = slot
+		}
+		return true, err
+	})
+}
+
+func (e *Engine) nameTaken(name string) error {
+	id, _ := os.Readlink(e.names() + "/" + name)
+	return ErrConflict{fmt.Sprintf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, id)}
+}
+
+// freeName makes up a name: most pairs of words may be taken.
+func freeName(try int) string {
+	if try < 100 {
+		return randomName()
+	}
+	return randomName() + strconv.Itoa(try)
+}
+
+// needsSlot reports whether a container maps a range of ids of its own: as root, in a user namespace of its own.
+func (e *Engine) needsSlot(c Config) bool {
+	return e.host.Privileged() && own(c.UserNS) && !(c.Privileged && c.UserNS == "")
+}
+
+// eachFreeSlot tries the free ranges, lowest first, until one is taken.
+func (e *Engine) eachFreeSlot(try func(slot int) (bool, error)) error {
+	list, err := readNames(e.ids())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	taken := make(map[int]bool, len(list))
+	for _, name := range list {
+		if n, err := strconv.Atoi(name); err == nil {
+			taken[n] = true
+		}
+	}
+	for slot := range slots {
+		if taken[slot] {
+			continue
+		}
+		if done, err := try(slot); done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("all %d ranges of ids are taken by containers: remove some", slots)
+}
+
+// chooseFree fills in a name and a range of ids that are free at this moment, and reserves nothing.
+func (e *Engine) chooseFree(r *Record) error {
+	if r.Name != "" && exists(e.names()+"/"+r.Name) {
+		return e.nameTaken(r.Name)
+	}
+	for try := 0; r.Name == ""; try++ {
+		if name := freeName(try); !exists(e.names() + "/" + name) {
+			r.Name = name
+		}
+	}
+	if !e.needsSlot(r.Config) {
+		return nil
+	}
+	return e.eachFreeSlot(func(slot int) (bool, error) { r.Slot = slot; return true, nil })
+}
+
+// newID returns 64 hexadecimal digits; the first twelve are never all decimal,
+// since some programs take such a host name for a number.
+func newID() string {
+	for {
+		var b [32]byte
+		random(b[:])
+		id := hex.EncodeToString(b[:])
+		if strings.Trim(id[:12], "0123456789") != "" {
+			return id
+		}
+	}
+}
+
+// random fills b from the kernel: getrandom(2). Package crypto/rand does the same
+// behind two dozen packages that every start would pay for.
+func random(b []byte) {
+	for n := 0; n < len(b); {
+		got, err := unix.Getrandom(b[n:], 0)
+		if err != nil && err != unix.EINTR {
+			panic("getrandom: " + err.Error()) // no error but EINTR exists for a buffer of this process
+		}
+		n += max(got, 0)
+	}
+}
+
+// ValidName reports whether Docker would take name for a container.
+func ValidName(name string) bool {
+	if len(name) < 2 || len(name) > 128 {
+		return false
+	}
+	for i, r := range name {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
+	"golang.org/x/sys/unix"
+)
+
+// RemoveOptions are those of [Engine.Remove].
+type RemoveOptions struct {
+	Force   bool // end it first, where it runs
+	Volumes bool // with the volumes that nobody gave a name
+	Link    bool // of networks' older kind: there are none
+}
+
+// Remove removes a container that does not run.
+func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error {
+	if o.Link {
+		return errors.New("--link: there are no links between containers")
+	}
+	if err := e.sweep(); err != nil {
+		return err
+	}
+	c, err := e.Find(ref)
+	if err != nil {
+		return err
+	}
+	if c.Active() {
+		if !o.Force {
+			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is running: stop the container before removing or force remove", "/"+c.Name)}
+		}
+		if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(0, 0) }); err != nil {
+			return err
+		}
+	}
+	c, lock, err := e.lock(c.ID)
+	if errors.As(err, new(ErrNoSuchContainer)) {
+		return nil // it was to be removed at its end
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if c.Active() {
+		return ErrConflict{fmt.Sprintf("cannot remove container %q: it was started again meanwhile", "/"+c.Name)}
+	}
+	return e.remove(&c)
+}
+
+// remove takes a container away whose lock is held, and that does not run.
+func (e *Engine) remove(c *Container) error {
+	if err := os.MkdirAll(e.creating(), 0o700); err != nil {
+		return err
+	}
+	// From here on who finds it half there goes on.
+	if err := os.Symlink(c.dir, e.creating()+"/"+c.ID); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := e.runtime().Delete(context.Background(), c.ID, true); err != nil && !errors.Is(err, oci.ErrNotExist) {
+		return err
+	}
+	return e.discard(c)
+}
+
+// PruneContainers removes the containers that do not run and that keep says yes to, nil for all, and returns their ids.
+func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool) (removed []string, err error) {
+	list, err := e.List(ListOptions{All: true})
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, c := range list {
+		if c.Active() || keep != nil && keep(c) {
+			continue
+		}
+		err := e.Remove(ctx, c.ID, RemoveOptions{})
+		if err == nil {
+			removed = append(removed, c.ID)
+		} else if !errors.As(err, new(ErrNoSuchContainer)) && !errors.As(err, new(ErrConflict)) {
+			errs = append(errs, err)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.
+func (e *Engine) sweep() error {
+	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved())
+}
+
+// sweepCreating takes away containers that nobody makes, or removes, any more.
+func (e *Engine) sweepCreating() error {
+	list, err := readNames(e.creating())
+	if err != nil || len(list) == 0 {
+		return ignoreMissing(err)
+	}
+	var errs []error
+	for _, id := range list {
+		if err := e.sweepHalf(id); err != nil {
+			errs = append(errs, fmt.Errorf("container %s, half made: %w", shortID(id), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) sweepHalf(id string) error {
+	// Who is just beginning has not locked its directory yet.
+	making, err := e.lockMaking(unix.LOCK_EX | unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil // the next command looks again
+	}
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	defer making.Close()
+	dir, err := os.Readlink(e.creating() + "/" + id)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	c := Container{dir: dir}
+	c.ID, c.Slot = id, -1
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil // it is being made
+	case err == nil:
+		defer lock.Close()
+		if now, err := e.read(dir); err == nil {
+			if now.Status != monitor.Creating && now.Status != monitor.Removing && exists(monitor.Place(e.dir, id)) {
+				return e.finished(&now) // its maker was killed when all was done
+			}
+			c = now
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if monitor.Attended(e.dir, id) {
+		return nil // which takes it away itself
+	}
+	if err := e.forget(id); err != nil {
+		return err
+	}
+	if err := e.reservations(&c); err != nil {
+		return err
+	}
+	return e.discard(&c)
+}
+
+// forget takes away what the rooms below keep of a container.
+func (e *Engine) forget(id string) error {
+	if err := e.runtime().Delete(context.Background(), id, true); err != nil && !errors.Is(err, oci.ErrNotExist) {
+		return err
+	}
+	return errors.Join(os.RemoveAll(monitor.Place(e.dir, id)), os.RemoveAll(monitor.Place(e.dir, "."+id)))
+}
+
+// reservations gives back what a container has reserved whose record is not there to tell.
+func (e *Engine) reservations(c *Container) error {
+	if c.Name != "" {
+		return nil
+	}
+	for _, dir := range []string{e.names(), e.ids()} {
+		list, err := readNames(dir)
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		for _, name := range list {
+			if err := e.giveBack(dir, name, c.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sweepMonitors has new monitors take over from those that were killed.
+func (e *Engine) sweepMonitors() error {
+	list, err := readNames(e.dir + "/monitor")
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var errs []error
+	for _, id := range list {
+		if !isID(id) || monitor.Attended(e.dir, id) {
+			continue
+		}
+		if err := e.adopt(id); err != nil {
+			errs = append(errs, fmt.Errorf("container %s, whose monitor was killed: %w", shortID(id), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// adopt starts a new monitor for a container that has lost its own.
+func (e *Engine) adopt(id string) error {
+	dir := e.find(id)
+	if dir == "" {
+		return e.forget(id)
+	}
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+		return nil // somebody works on it
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if monitor.Attended(e.dir, id) || !exists(monitor.Place(e.dir, id)) {
+		return nil
+	}
+	c, err := e.read(dir)
+	if err != nil {
+		return err
+	}
+	if !c.Active() {
+		// It was killed at the last moment, or at the first.
+		if err := e.forget(id); err != nil {
+			return err
+		}
+		if c.Config.AutoRemove {
+			return e.discard(&c)
+		}
+		return nil
+	}
+	m, err := e.spawn()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	_, err = m.Launch(monitor.Order{Dir: dir, Run: e.dir, Adopt: true}, lock)
+	return err
+}
+
+// sweepRemoved takes away containers that were to be removed at their end, and whose monitor was killed over that.
+func (e *Engine) sweepRemoved() error {
+	home := e.homes()[0]
+	list, err := readNames(home)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var errs []error
+	for _, id := range list {
+		if !isID(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id) {
+			continue
+		}
+		lock, err := lockDir(home+"/"+id, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			continue // it is gone, or somebody works on it
+		}
+		c, err := e.read(home + "/" + id)
+		if err == nil && (c.Status == monitor.Created || exists(monitor.Place(e.dir, id))) {
+			lock.Close()
+			continue
+		}
+		c.dir = home + "/" + id
+		if c.ID == "" {
+			c.ID, c.Slot = id, -1
+		}
+		errs = append(errs, e.forget(id), e.reservations(&c), e.discard(&c))
+		lock.Close()
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

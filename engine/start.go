@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/monitor/log"
+)
+
+// spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
+func (e *Engine) spawn() (*monitor.Client, error) {
+	program, err := e.runtimeProgram()
+	if err != nil {
+		return nil, err
+	}
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return monitor.Spawn(program, env)
+}
+
+// launch has a monitor start a container, whose lock the caller holds.
+func (e *Engine) launch(c *Container, lock *os.File, m *monitor.Client, timings bool) (monitor.Started, error) {
+	if err := e.prepare(c); err != nil {
+		return monitor.Started{}, err
+	}
+	return m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock)
+}
+
+// prepare writes down what a monitor has to know to start a container.
+func (e *Engine) prepare(c *Container) error {
+	b, err := e.build(c.Record)
+	if err != nil {
+		return err
+	}
+	for _, m := range b.toMake {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return fmt.Errorf("%s: %w", m.Flag, err)
+		}
+	}
+	c.Record = b.rec
+	if err := c.writeRecord(); err != nil {
+		return err
+	}
+	spec, err := json.Marshal(&b.spec)
+	if err != nil {
+		return err
+	}
+	if err := host.Replace(c.dir, "config.json", spec, false); err != nil {
+		return err
+	}
+	return monitor.WriteJSON(c.dir, "task.json", e.task(c, b), false)
+}
+
+// task is what the monitor has to know beside the spec.
+func (e *Engine) task(c *Container, b *builder) *monitor.Task {
+	cfg := &c.Config
+	t := &monitor.Task{
+		ID: c.ID, Name: c.Name, Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec,
+		TTY: cfg.TTY, Stdin: cfg.Interactive, StdinOnce: cfg.StdinOnce, AutoRemove: cfg.AutoRemove,
+		Restart: monitor.Restart{Policy: cfg.Restart.Policy, Retries: cfg.Restart.Retries},
+		Log:     log.Config{Driver: cfg.Log.Driver, Options: cfg.Log.Options, File: c.dir + "/container.log", Labels: log.Labels{ID: c.ID, Name: c.Name, Image: c.Image}},
+	}
+	if sig, ok := abi.ParseSignal(cfg.StopSignal); ok {
+		t.StopSignal = int(sig)
+	}
+	if cfg.AutoRemove {
+		t.Remove = []string{e.names() + "/" + c.Name}
+		if c.Slot >= 0 {
+			t.Remove = append(t.Remove, e.ids()+"/"+strconv.Itoa(c.Slot))
+		}
+	}
+	return t
+}
+
+// StartOptions are those of [Engine.Start].
+type StartOptions struct{}
+
+// Start starts a container that does not run.
+func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
+	m, err := e.spawn()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	_, _, err = e.start(ctx, ref, m, false)
+	return err
+}
+
+// start starts a container by a monitor, which the caller closes, and reaps where it needs to be gone.
+func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timings bool) (c Container, s monitor.Started, err error) {
+	if err := ctx.Err(); err != nil {
+		return c, s, err
+	}
+	if err := e.sweep(); err != nil {
+		return c, s, err
+	}
+	c, lock, err := e.lock(ref)
+	if err != nil {
+		return c, s, err
+	}
+	defer lock.Close()
+	if c.Active() {
+		return c, s, errActive
+	}
+	if err := e.mkdirs(); err != nil {
+		return c, s, err
+	}
+	s, err = e.launch(&c, lock, m, timings)
+	return c, s, e.startFailed(&c, err)
+}
+
+// errActive is a start of a container that runs, which is no error to who asked for it.
+var errActive = errors.New("it runs already")
+
+// startFailed records why a container did not start, unless its monitor did.
+func (e *Engine) startFailed(c *Container, err error) error {
+	if err == nil {
+		return nil
+	}
+	code := exitCodeOf(err)
+	var f *monitor.Failure
+	if !errors.As(err, &f) {
+		c.Status, c.ExitCode, c.Error = monitor.Created, code, err.Error()
+		c.Death = &monitor.Death{Cause: "setup"}
+		c.writeState() // the error itself is told
+	}
+	return &ExitError{code, err}
+}
+
+// exitCodeOf is Docker's exit code for the error of a start.
+func exitCodeOf(err error) int {
+	var f *monitor.Failure
+	if errors.As(err, &f) {
+		return f.Code
+	}
+	return 125
+}
