@@ -104,6 +104,17 @@ func parseSignal(s string) (syscall.Signal, error) {
 
 // Restart stops a container, where it runs, and starts it.
 func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
+	c, err := e.Find(ref)
+	if err != nil {
+		return err
+	}
+	if !c.Config.AutoRemove {
+		done, err := c.markRestart()
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	if err := e.Stop(ctx, ref, o); err != nil {
 		return err
 	}

@@ -49,6 +49,12 @@ func (e *Engine) record(cfg Config) (Record, error) {
 	if cfg.AutoRemove && cfg.Restart.Policy != "" && cfg.Restart.Policy != "no" {
 		return Record{}, errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
+	if err := checkLog(cfg.Log); err != nil {
+		return Record{}, err
+	}
+	if err := checkHealth(cfg.Health); err != nil {
+		return Record{}, err
+	}
 	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs

@@ -40,7 +40,7 @@ type ExecConfig struct {
 // not there.
 func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) (Result, error) {
 	if len(x.Command) == 0 || x.Command[0] == "" {
-		return Result{}, errors.New("No exec command specified")
+		return Result{}, errors.New("no exec command specified")
 	}
 	if x.Detach && x.TTY {
 		return Result{}, errors.New("-d with -t: nobody would keep the terminal: leave out -t")
@@ -123,7 +123,7 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 	}
 	if x.Workdir != "" {
 		if !path.IsAbs(x.Workdir) {
-			return nil, fmt.Errorf("Cwd must be an absolute path: %q", x.Workdir)
+			return nil, fmt.Errorf("-w: the working directory must be an absolute path: %q", x.Workdir)
 		}
 		p.Cwd = path.Clean(x.Workdir)
 	}

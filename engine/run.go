@@ -76,7 +76,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		}
 		a.forward()
 	}
-	started, err := e.launch(&c, lock, m, o.Timings)
+	started, err := e.launch(ctx, &c, lock, m, o.Timings)
 	if err != nil {
 		err = e.runFailed(&c, err)
 	} else {

@@ -11,7 +11,6 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/monitor"
-	"github.com/kakuri/kakuri/monitor/log"
 )
 
 // spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
@@ -30,15 +29,15 @@ func (e *Engine) spawn() (*monitor.Client, error) {
 }
 
 // launch has a monitor start a container, whose lock the caller holds.
-func (e *Engine) launch(c *Container, lock *os.File, m *monitor.Client, timings bool) (monitor.Started, error) {
-	if err := e.prepare(c); err != nil {
+func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *monitor.Client, timings bool) (monitor.Started, error) {
+	if err := e.prepare(ctx, c); err != nil {
 		return monitor.Started{}, err
 	}
 	return m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock)
 }
 
 // prepare writes down what a monitor has to know to start a container.
-func (e *Engine) prepare(c *Container) error {
+func (e *Engine) prepare(ctx context.Context, c *Container) error {
 	b, err := e.build(c.Record)
 	if err != nil {
 		return err
@@ -59,7 +58,11 @@ func (e *Engine) prepare(c *Container) error {
 	if err := host.Replace(c.dir, "config.json", spec, false); err != nil {
 		return err
 	}
-	return monitor.WriteJSON(c.dir, "task.json", e.task(c, b), false)
+	t := e.task(c, b)
+	if t.Log, err = c.logConfig(ctx); err != nil {
+		return err
+	}
+	return monitor.WriteJSON(c.dir, "task.json", t, false)
 }
 
 // task is what the monitor has to know beside the spec.
@@ -69,7 +72,7 @@ func (e *Engine) task(c *Container, b *builder) *monitor.Task {
 		ID: c.ID, Name: c.Name, Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec,
 		TTY: cfg.TTY, Stdin: cfg.Interactive, StdinOnce: cfg.StdinOnce, AutoRemove: cfg.AutoRemove,
 		Restart: monitor.Restart{Policy: cfg.Restart.Policy, Retries: cfg.Restart.Retries},
-		Log:     log.Config{Driver: cfg.Log.Driver, Options: cfg.Log.Options, File: c.dir + "/container.log", Labels: log.Labels{ID: c.ID, Name: c.Name, Image: c.Image}},
+		Health:  healthCheck(cfg.Health), Events: e.events(), Event: eventOf(c, nil),
 	}
 	if sig, ok := abi.ParseSignal(cfg.StopSignal); ok {
 		t.StopSignal = int(sig)
@@ -116,7 +119,7 @@ func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timin
 	if err := e.mkdirs(); err != nil {
 		return c, s, err
 	}
-	s, err = e.launch(&c, lock, m, timings)
+	s, err = e.launch(ctx, &c, lock, m, timings)
 	return c, s, e.startFailed(&c, err)
 }
 

@@ -3,8 +3,6 @@ package monitor
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -60,8 +58,8 @@ type sent struct {
 	at     time.Time
 }
 
-// sender says who is at the other end of a connection.
-func sender(c *client) string {
+// sender says who is at the other end of a connection, which told its command line.
+func sender(c *client, command string) string {
 	raw, err := c.conn.SyscallConn()
 	if err != nil {
 		return ""
@@ -72,9 +70,8 @@ func sender(c *client) string {
 		return ""
 	}
 	by := fmt.Sprintf("process %d of uid %d", peer.Pid, peer.Uid)
-	if line, err := os.ReadFile("/proc/" + strconv.Itoa(int(peer.Pid)) + "/cmdline"); err == nil && len(line) > 0 {
-		command := strings.ReplaceAll(strings.ToValidUTF8(strings.TrimRight(string(line), "\x00"), "\ufffd"), "\x00", " ")
-		by += ": " + command[:min(len(command), 200)]
+	if command != "" {
+		by += ": " + strings.ToValidUTF8(command, "\ufffd")
 	}
 	return by
 }
@@ -107,7 +104,7 @@ func (m *monitor) certify(r *run, x Exit) *Death {
 		d.By = fmt.Sprintf("itself, after %s by %s", name, last.by)
 	}
 	if x.OOMKilled {
-		s, _ := r.container.Stats() // what cannot be read is not told
+		s, _ := r.container.LastStats() // what cannot be read is not told
 		d.Memory = memoryFigures(s)
 		if n, err := r.container.OOMKills(); err == nil {
 			d.Memory["oom_kills"] = n

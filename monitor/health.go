@@ -137,12 +137,11 @@ func (m *monitor) check(r *run, h *HealthCheck) (result HealthResult, done bool)
 	case err != nil:
 		result.ExitCode, result.Output = -1, err.Error()
 	}
-	select {
-	case <-r.ended:
-		return result, false
-	default:
-		return result, true
-	}
+	// One that has ended meanwhile could not pass any check.
+	m.mu.Lock()
+	w := m.state.Witness()
+	m.mu.Unlock()
+	return result, result.ExitCode == 0 || w.Alive()
 }
 
 // errNotNow is a container that is paused or has ended.

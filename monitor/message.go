@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ const (
 	mInput  = 'I' // what was typed, for the container's terminal
 	mEOF    = 'E' // the client's standard input has ended
 	mSize   = 'W' // rows and columns of the terminal, 16 bits each
-	mSignal = 'S' // a signal's number, 32 bits
+	mSignal = 'S' // a signal's number, 32 bits, and the command line of who sends it
 	mStop   = 'T' // a stop as JSON; the exit is the answer
 	mStay   = 'N' // the container is not to be started again by its policy
 
@@ -198,19 +199,26 @@ func (c *Client) Resize(rows, columns uint16) error {
 
 // Signal sends a signal to the container's first process.
 func (c *Client) Signal(sig syscall.Signal) error {
-	return c.send(mSignal, binary.LittleEndian.AppendUint32(nil, uint32(sig)))
+	return c.send(mSignal, append(binary.LittleEndian.AppendUint32(nil, uint32(sig)), commandLine()...))
+}
+
+// commandLine is this process's, or the beginning of it: death certificates have it.
+func commandLine() string {
+	s := strings.Join(os.Args, " ")
+	return s[:min(len(s), 200)]
 }
 
 // A stop is what [Client.Stop] asks for.
 type stop struct {
 	Signal  syscall.Signal // 0 is the container's own
 	Seconds int            // until SIGKILL; negative waits for ever
+	Command string         // the command line of who asks
 }
 
 // Stop has the container ended: by a signal, 0 for its own, and by SIGKILL after some seconds, none when they are negative. It is not
 // started again by its policy. The exit comes as a message to who is attached.
 func (c *Client) Stop(sig syscall.Signal, seconds int) error {
-	return c.sendJSON(mStop, stop{sig, seconds})
+	return c.sendJSON(mStop, stop{sig, seconds, commandLine()})
 }
 
 // Stay has the container not started again by its policy.

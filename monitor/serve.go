@@ -95,15 +95,15 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 		}
 	case kind == mSize && len(data) == 4:
 		m.resize(binary.LittleEndian.Uint16(data), binary.LittleEndian.Uint16(data[2:]))
-	case kind == mSignal && len(data) == 4:
-		m.signal(syscall.Signal(binary.LittleEndian.Uint32(data)), sender(c))
+	case kind == mSignal && len(data) >= 4:
+		m.signal(syscall.Signal(binary.LittleEndian.Uint32(data)), sender(c, string(data[4:])))
 	case kind == mStop:
 		var s stop
 		if json.Unmarshal(data, &s) == nil {
 			m.clients.mu.Lock()
 			c.told = true
 			m.clients.mu.Unlock()
-			go m.stop(s, sender(c))
+			go m.stop(s, sender(c, s.Command))
 		}
 	case kind == mStay:
 		m.stay()

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -262,6 +263,15 @@ func (c *Container) removeGroup(ctx context.Context) error {
 
 // OwnPIDs reports whether the container has a pid namespace of its own: the end of its first process is that of all others then.
 func (c *Container) OwnPIDs() bool { return c.state.OwnPIDs }
+
+// LastStats reads the counters of the container's cgroup, as long as that is there: after its end, too.
+func (c *Container) LastStats() (s cgroup.Stats, err error) {
+	err = c.withGroup("statistics", func(g *group) error {
+		s, err = g.Stats()
+		return err
+	})
+	return s, err
+}
 
 // OOMKills is how many processes of the container the kernel has ended for want of memory; 0 where it has no cgroup.
 func (c *Container) OOMKills() (uint64, error) {

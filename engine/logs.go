@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor/log"
+	"github.com/kakuri/kakuri/monitor/logread"
+	"golang.org/x/sys/unix"
+)
+
+// A LogLine is a line of a container's output, or a part of one that is longer than 16 KiB.
+type LogLine = logread.Line
+
+// LogOptions choose lines of a container's output.
+type LogOptions struct {
+	Since, Until time.Time // zero is without bound
+	Tail         *int      // the last ones only; nil is all
+	Follow       bool      // and those that come, as long as the container runs or is being started again
+}
+
+// Logs tells what a container has written, oldest first, until an error of tell. A line is valid during the call only.
+func (e *Engine) Logs(ctx context.Context, ref string, o LogOptions, tell func(LogLine) error) error {
+	c, err := e.Find(ref)
+	if err != nil {
+		return err
+	}
+	read := logread.Options{Since: o.Since, Until: o.Until, Tail: -1, Follow: o.Follow, More: func() bool {
+		now, err := e.Find(c.ID)
+		return err == nil && (now.Active() || now.restarting())
+	}}
+	if o.Tail != nil && *o.Tail >= 0 {
+		read.Tail = *o.Tail
+	}
+	switch driver := c.Config.Log.Driver; {
+	case driver == "journald":
+		return journal(ctx, c.ID, read, tell)
+	case driver == "none", driver == "syslog" && c.Config.Log.Options["cache-disabled"] == "true":
+		return logread.ErrNoReading
+	default:
+		return logread.Read(ctx, driver, c.logFile(), read, tell)
+	}
+}
+
+func (c *Container) logFile() string { return c.dir + "/container.log" }
+
+// restarting reports whether a command is about to start the container again.
+func (c *Container) restarting() bool {
+	f, err := os.Open(c.dir + "/restart")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(flock(f, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// markRestart has [Container.restarting] true until done: who follows the log stays.
+func (c *Container) markRestart() (done func(), err error) {
+	name := c.dir + "/restart"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "flock", Path: name, Err: err}
+	}
+	return func() {
+		f.Close() // before the name goes: who is told of that finds no lock
+		os.Remove(name)
+	}, nil
+}
+
+// checkLog reports what is wrong with a container's log, before it is made.
+func checkLog(l LogConfig) error {
+	if err := log.Check(l.Driver, l.Options); err != nil {
+		return err
+	}
+	if l.Options["compress"] == "true" && log.Gzip() == "" {
+		return errors.New("--log-opt compress=true: there is no program gzip")
+	}
+	for _, key := range []string{"labels-regex", "env-regex"} {
+		if _, err := regexp.Compile(l.Options[key]); err != nil {
+			return fmt.Errorf("--log-opt %s=%s: %w", key, l.Options[key], err)
+		}
+	}
+	if _, err := template.New("tag").Parse(l.Options["tag"]); err != nil {
+		return fmt.Errorf("--log-opt tag=%s: %w", l.Options["tag"], err)
+	}
+	return nil
+}
+
+// logConfig is what the monitor has to know of a container's log: templates are filled in, names looked up.
+func (c *Container) logConfig(ctx context.Context) (log.Config, error) {
+	l := c.Config.Log
+	out := log.Config{Driver: l.Driver, Options: l.Options, File: c.logFile(), Labels: log.Labels{ID: c.ID, Name: c.Name, Image: c.Image}}
+	if err := checkLog(l); err != nil {
+		return out, err
+	}
+	var err error
+	if out.Attrs, err = c.logAttrs(); err != nil {
+		return out, err
+	}
+	tag := l.Options["tag"]
+	if out.Tag, err = c.logTag(cmp.Or(tag, "{{.ID}}"), out.Attrs); err != nil {
+		return out, err
+	}
+	if tag != "" && (l.Driver == "" || l.Driver == "json-file") {
+		if out.Attrs == nil {
+			out.Attrs = map[string]string{}
+		}
+		out.Attrs["tag"] = out.Tag
+	}
+	host := log.Host(l.Driver, l.Options)
+	if host == "" {
+		return out, nil
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(addrs) == 0 {
+		return out, fmt.Errorf("--log-opt syslog-address=%s: %w", l.Options["syslog-address"], err)
+	}
+	out.Server = addrs[0].Unmap().AsSlice()
+	return out, nil
+}
+
+// logAttrs are the labels and variables that each line is to have, by --log-opt labels, env and their -regex.
+func (c *Container) logAttrs() (map[string]string, error) {
+	attrs := map[string]string{}
+	env := map[string]string{}
+	for _, e := range c.Config.Env {
+		k, v, _ := strings.Cut(e, "=")
+		env[k] = v
+	}
+	for _, from := range []struct {
+		key string
+		has map[string]string
+	}{{"labels", c.Config.Labels}, {"env", env}} {
+		for _, name := range strings.Split(c.Config.Log.Options[from.key], ",") {
+			if v, ok := from.has[name]; ok {
+				attrs[name] = v
+			}
+		}
+		pattern := c.Config.Log.Options[from.key+"-regex"]
+		if pattern == "" {
+			continue
+		}
+		r, err := regexp.Compile(pattern)
+		if err != nil {
+			return nil, err
+		}
+		for k, v := range from.has {
+			if r.MatchString(k) {
+				attrs[k] = v
+			}
+		}
+	}
+	if len(attrs) == 0 {
+		return nil, nil
+	}
+	return attrs, nil
+}
+
+// A logInfo is what --log-opt tag=TEMPLATE may name: Docker's fields.
+type logInfo struct {
+	Config                               map[string]string
+	ContainerID, ContainerName           string
+	ContainerEntrypoint                  string
+	ContainerArgs                        []string
+	ContainerImageID, ContainerImageName string
+	ContainerCreated                     time.Time
+	ContainerEnv                         []string
+	ContainerLabels                      map[string]string
+	LogPath, DaemonName                  string
+	Attributes                           map[string]string
+	ID, FullID, Name, Command            string
+	ImageID, ImageFullID, ImageName      string
+}
+
+// ExtraAttributes are those of the lines.
+func (l logInfo) ExtraAttributes() map[string]string { return l.Attributes }
+
+// Hostname is that of the machine.
+func (l logInfo) Hostname() (string, error) { return os.Hostname() }
+
+func (c *Container) logTag(text string, attrs map[string]string) (string, error) {
+	image := strings.TrimPrefix(c.ImageID, "sha256:")
+	info := logInfo{
+		Config: c.Config.Log.Options, ContainerID: c.ID, ContainerName: "/" + c.Name, ContainerImageID: c.ImageID, ContainerImageName: c.Image, ContainerCreated: c.Created,
+		ContainerEnv: c.Config.Env, ContainerLabels: c.Config.Labels, LogPath: c.logFile(), DaemonName: "kakuri", Attributes: attrs,
+		ID: shortID(c.ID), FullID: c.ID, Name: c.Name, Command: strings.Join(c.Command, " "),
+		ImageID: image[:min(12, len(image))], ImageFullID: c.ImageID, ImageName: c.Image,
+	}
+	if len(c.Command) > 0 {
+		info.ContainerEntrypoint, info.ContainerArgs = c.Command[0], c.Command[1:]
+	}
+	t, err := template.New("tag").Funcs(template.FuncMap{"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err }, "join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper}).Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("--log-opt tag=%s: %w", text, err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, info); err != nil {
+		return "", fmt.Errorf("--log-opt tag=%s: %w", text, err)
+	}
+	return b.String(), nil
+}
+
+// journal reads a container's lines back from systemd's journal, by journalctl(1).
+func journal(ctx context.Context, id string, o logread.Options, tell func(LogLine) error) error {
+	program, err := exec.LookPath("journalctl")
+	if err != nil {
+		return errors.New("the log is in systemd's journal, and there is no program journalctl to read it")
+	}
+	args := []string{"--output=json", "--no-pager", "--quiet", "--all", "CONTAINER_ID_FULL=" + id}
+	if o.Tail >= 0 {
+		args = append(args, "--lines="+strconv.Itoa(o.Tail))
+	}
+	for flag, at := range map[string]time.Time{"--since": o.Since, "--until": o.Until} {
+		if !at.IsZero() {
+			args = append(args, fmt.Sprintf("%s=@%d.%06d", flag, at.Unix(), at.Nanosecond()/1000))
+		}
+	}
+	if o.Follow {
+		if args = append(args, "--follow"); o.Tail < 0 {
+			args = append(args, "--no-tail")
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := exec.CommandContext(ctx, program, args...)
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if o.Follow {
+		go func() {
+			for o.More() && ctx.Err() == nil {
+				time.Sleep(200 * time.Millisecond)
+			}
+			time.Sleep(200 * time.Millisecond) // what was written last is on its way
+			stop()
+		}()
+	}
+	err = journalLines(out, tell)
+	ended := ctx.Err() != nil
+	stop()
+	if e := cmd.Wait(); err == nil && !ended && e != nil {
+		err = fmt.Errorf("journalctl: %w: %s", e, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return err
+}
+
+// journalLines reads journalctl's output=json: an object a line, whose fields are strings, or lists of bytes where they are no text.
+func journalLines(r io.Reader, tell func(LogLine) error) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 4<<20)
+	for s.Scan() {
+		var x map[string]json.RawMessage
+		if err := json.Unmarshal(s.Bytes(), &x); err != nil {
+			return fmt.Errorf("journalctl: %w", err)
+		}
+		l := LogLine{Stream: log.Stdout, Text: journalField(x["MESSAGE"])}
+		if string(journalField(x["PRIORITY"])) == "3" {
+			l.Stream = log.Stderr
+		}
+		at, err := time.Parse(time.RFC3339Nano, string(journalField(x["SYSLOG_TIMESTAMP"])))
+		if err != nil {
+			micro, _ := strconv.ParseInt(string(journalField(x["__REALTIME_TIMESTAMP"])), 10, 64)
+			at = time.UnixMicro(micro).UTC()
+		}
+		l.Time = at
+		if string(journalField(x["CONTAINER_PARTIAL_MESSAGE"])) != "true" {
+			l.Text = append(l.Text, '\n')
+		}
+		l.Attrs = journalAttrs(x)
+		if err := tell(l); err != nil {
+			return err
+		}
+	}
+	return s.Err()
+}
+
+func journalField(raw json.RawMessage) []byte {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return []byte(text)
+	}
+	var numbers []int // a list of uint8 would be base64
+	if json.Unmarshal(raw, &numbers) != nil {
+		return nil
+	}
+	data := make([]byte, len(numbers))
+	for i, n := range numbers {
+		data[i] = byte(n)
+	}
+	return data
+}
+
+// journalAttrs are the fields that are neither the journal's own nor of every container.
+func journalAttrs(x map[string]json.RawMessage) map[string]string {
+	var attrs map[string]string
+	for k, v := range x {
+		usual := slices.Contains([]string{"MESSAGE", "PRIORITY", "IMAGE_NAME", "SYSLOG_IDENTIFIER", "SYSLOG_TIMESTAMP"}, k)
+		if usual || strings.HasPrefix(k, "_") || strings.HasPrefix(k, "CONTAINER_") {
+			continue
+		}
+		if attrs == nil {
+			attrs = map[string]string{}
+		}
+		attrs[k] = string(journalField(v))
+	}
+	return attrs
+}
