@@ -52,6 +52,9 @@ func (e *Engine) record(cfg Config) (Record, error) {
 	if err := checkLog(cfg.Log); err != nil {
 		return Record{}, err
 	}
+	if err := checkRestart(&cfg.Restart); err != nil {
+		return Record{}, err
+	}
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}

@@ -1,0 +1,180 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
+)
+
+// An UpdateConfig is what [Engine.Update] changes of a container.
+type UpdateConfig struct {
+	Resources Resources // zero fields stay as they are; rules for devices are not among what can be changed
+	Restart   *Restart  // nil stays as it is
+}
+
+// Update changes limits and the restart policy of a container, running or not. The warnings say what the host could not do.
+func (e *Engine) Update(ctx context.Context, ref string, u UpdateConfig) (warnings []string, err error) {
+	if err := checkRestart(u.Restart); err != nil {
+		return nil, err
+	}
+	c, lock, err := e.lock(ref)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if c.Status == monitor.Removing || c.Status == monitor.Dead {
+		return nil, ErrConflict{`Container is marked for removal and cannot be "update".`}
+	}
+	if u.Restart != nil && c.Config.AutoRemove && u.Restart.Policy != "" && u.Restart.Policy != "no" {
+		return nil, ErrConflict{"Restart policy cannot be updated because AutoRemove is enabled for the container"}
+	}
+	if u.Resources.asked() {
+		if c.Config.Resources, err = c.Config.Resources.with(u.Resources, limitsSwap()); err != nil {
+			return nil, err
+		}
+		if warnings, err = e.updateLive(&c, u.Resources); err != nil {
+			return warnings, err
+		}
+	}
+	if u.Restart != nil {
+		c.Config.Restart = *u.Restart
+		if err := c.updateTask(func(t *monitor.Task) {
+			t.Restart = monitor.Restart{Policy: u.Restart.Policy, Retries: u.Restart.Retries}
+		}); err != nil {
+			return warnings, err
+		}
+	}
+	if err := c.writeRecord(); err != nil {
+		return warnings, err
+	}
+	e.event(&c, "update", nil)
+	return warnings, nil
+}
+
+// updateLive changes the limits of a container's control group, where it has one now.
+func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string, err error) {
+	if c.Status != monitor.Running {
+		return nil, nil
+	}
+	r := e.runtime()
+	r.Warn = func(s string) { warnings = append(warnings, s) }
+	box, err := r.Open(c.ID)
+	if errors.Is(err, oci.ErrNotExist) {
+		return nil, nil // it has just ended
+	}
+	if err != nil {
+		return nil, err
+	}
+	res, _, err := c.Config.Resources.spec(c.Config.Resources.Memory > 0 && limitsSwap())
+	if err != nil {
+		return nil, err
+	}
+	if changes.PidsLimit == nil {
+		res.Pids = nil
+	}
+	err = box.Update(res)
+	if errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot update container %s: %w", c.ID, err)
+	}
+	return warnings, err
+}
+
+// updateTask changes what the monitor reads at the next end of the container. One that was never started has no task yet.
+func (c *Container) updateTask(change func(*monitor.Task)) error {
+	if !exists(c.dir + "/task.json") {
+		return nil
+	}
+	t, err := c.task()
+	if err != nil {
+		return err
+	}
+	change(&t)
+	return monitor.WriteJSON(c.dir, "task.json", &t, false)
+}
+
+// checkRestart reports what is wrong with a restart policy, in Docker's words.
+func checkRestart(r *Restart) error {
+	if r == nil {
+		return nil
+	}
+	switch r.Policy {
+	case "", "no", "always", "unless-stopped":
+		if r.Retries != 0 {
+			return fmt.Errorf("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+		}
+	case "on-failure":
+		if r.Retries < 0 {
+			return fmt.Errorf("invalid restart policy: maximum retry count cannot be negative")
+		}
+	default:
+		return fmt.Errorf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", r.Policy)
+	}
+	return nil
+}
+
+// with are the limits r with changes, by Docker's rules of what may be changed after what; canSwap says that the host can limit swap.
+func (r Resources) with(u Resources, canSwap bool) (Resources, error) {
+	oldSwap := r.MemorySwap
+	if oldSwap == 0 && r.Memory > 0 && canSwap {
+		oldSwap = 2 * r.Memory // the default
+	}
+	for _, rule := range []struct {
+		broken bool
+		text   string
+	}{
+		{len(u.DeviceRules) > 0, "device cgroup rules cannot be updated"},
+		{u.OOMKillDisable, "--oom-kill-disable cannot be updated"},
+		{u.NanoCPUs > 0 && r.CPUPeriod > 0, "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"},
+		{u.NanoCPUs > 0 && r.CPUQuota > 0, "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"},
+		{u.CPUPeriod > 0 && r.NanoCPUs > 0, "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"},
+		{u.CPUQuota > 0 && r.NanoCPUs > 0, "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"},
+		{u.Memory > 0 && oldSwap > 0 && u.Memory > oldSwap && u.MemorySwap == 0, "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"},
+	} {
+		if rule.broken {
+			return r, ErrConflict{rule.text}
+		}
+	}
+	if u.Memory > 0 && u.MemorySwap == 0 && r.MemorySwap == 0 {
+		r.MemorySwap = oldSwap
+	}
+	change(&r.BlkioWeight, u.BlkioWeight)
+	change(&r.NanoCPUs, u.NanoCPUs)
+	change(&r.CPUShares, u.CPUShares)
+	change(&r.CPUPeriod, u.CPUPeriod)
+	change(&r.CPUQuota, u.CPUQuota)
+	change(&r.CPURealtimePeriod, u.CPURealtimePeriod)
+	change(&r.CPURealtimeRuntime, u.CPURealtimeRuntime)
+	change(&r.CpusetCpus, u.CpusetCpus)
+	change(&r.CpusetMems, u.CpusetMems)
+	change(&r.Memory, u.Memory)
+	change(&r.MemoryReservation, u.MemoryReservation)
+	change(&r.MemorySwap, u.MemorySwap)
+	change(&r.MemorySwappiness, u.MemorySwappiness)
+	change(&r.KernelMemory, u.KernelMemory)
+	change(&r.PidsLimit, u.PidsLimit)
+	for _, l := range []struct{ to, from *[]DeviceRate }{
+		{&r.DeviceReadBps, &u.DeviceReadBps}, {&r.DeviceWriteBps, &u.DeviceWriteBps}, {&r.DeviceReadIOps, &u.DeviceReadIOps}, {&r.DeviceWriteIOps, &u.DeviceWriteIOps},
+	} {
+		if len(*l.from) > 0 {
+			*l.to = *l.from
+		}
+	}
+	if len(u.BlkioWeightDevice) > 0 {
+		r.BlkioWeightDevice = u.BlkioWeightDevice
+	}
+	return r, r.Check()
+}
+
+// change replaces what has a new value.
+func change[T comparable](to *T, v T) {
+	var none T
+	if v != none {
+		*to = v
+	}
+}
