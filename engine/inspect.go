@@ -1,0 +1,441 @@
+package engine
+
+import (
+	"cmp"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A ContainerInspect is all that is known of a container: as JSON, what Docker's inspect prints, key for key, and below it what Docker has
+// no words for. Keys of other systems than Linux, and of networks, have the values that they have where nobody set them.
+type ContainerInspect struct {
+	ID              string `json:"Id"`
+	Created         string // RFC 3339
+	Path            string
+	Args            []string
+	State           *InspectState
+	Image           string // digest of its config
+	ResolvConfPath  string
+	HostnamePath    string
+	HostsPath       string
+	LogPath         string
+	Name            string // with a "/" before it
+	RestartCount    int
+	Driver          string
+	Platform        string
+	MountLabel      string
+	ProcessLabel    string
+	AppArmorProfile string
+	ExecIDs         []string
+	HostConfig      *HostConfig
+	GraphDriver     GraphDriver
+	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
+	Mounts          []InspectMount
+	Config          *InspectConfig
+	NetworkSettings *NetworkSettings
+
+	Death *monitor.Death `json:",omitempty"` // how it ended last
+	Plan  *plan.Plan     `json:",omitempty"` // by which it was made, while it runs
+}
+
+// InspectState is how a container is.
+type InspectState struct {
+	Status     string // created, running, paused, restarting, removing, exited, dead
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+	Health     *InspectHealth `json:",omitempty"`
+}
+
+// InspectHealth is what the last health checks said.
+type InspectHealth struct {
+	Status        string
+	FailingStreak int
+	Log           []monitor.HealthResult
+}
+
+// GraphDriver says how the root file system is kept.
+type GraphDriver struct {
+	Data map[string]string
+	Name string
+}
+
+// An InspectMount is a volume, directory or tmpfs in the container.
+type InspectMount struct {
+	Type        string
+	Name        string `json:",omitempty"`
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
+}
+
+// InspectConfig is what of the container's configuration has nothing to do with the host.
+type InspectConfig struct {
+	Hostname     string
+	Domainname   string
+	User         string
+	AttachStdin  bool
+	AttachStdout bool
+	AttachStderr bool
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	Tty          bool
+	OpenStdin    bool
+	StdinOnce    bool
+	Env          []string
+	Cmd          []string
+	Healthcheck  *InspectHealthcheck `json:",omitempty"`
+	Image        string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	OnBuild      []string
+	Labels       map[string]string
+	StopSignal   string `json:",omitempty"`
+	StopTimeout  *int   `json:",omitempty"`
+}
+
+// InspectHealthcheck is how a container's health is found out, in nanoseconds.
+type InspectHealthcheck struct {
+	Test          []string      `json:",omitempty"`
+	Interval      time.Duration `json:",omitempty"`
+	Timeout       time.Duration `json:",omitempty"`
+	StartPeriod   time.Duration `json:",omitempty"`
+	StartInterval time.Duration `json:",omitempty"`
+	Retries       int           `json:",omitempty"`
+}
+
+// HostConfig is what of the configuration depends on the host.
+type HostConfig struct {
+	Binds                []string
+	ContainerIDFile      string
+	LogConfig            InspectLog
+	NetworkMode          string
+	PortBindings         map[string][]PortBinding
+	RestartPolicy        InspectRestart
+	AutoRemove           bool
+	VolumeDriver         string
+	VolumesFrom          []string
+	ConsoleSize          [2]uint
+	Annotations          map[string]string `json:",omitempty"`
+	CapAdd               []string
+	CapDrop              []string
+	CgroupnsMode         string
+	Dns                  []string
+	DnsOptions           []string
+	DnsSearch            []string
+	ExtraHosts           []string
+	GroupAdd             []string
+	IpcMode              string
+	Cgroup               string
+	Links                []string
+	OomScoreAdj          int
+	PidMode              string
+	Privileged           bool
+	PublishAllPorts      bool
+	ReadonlyRootfs       bool
+	SecurityOpt          []string
+	StorageOpt           map[string]string `json:",omitempty"`
+	Tmpfs                map[string]string `json:",omitempty"`
+	UTSMode              string
+	UsernsMode           string
+	ShmSize              int64
+	Sysctls              map[string]string `json:",omitempty"`
+	Runtime              string
+	Isolation            string
+	CpuShares            int64
+	Memory               int64
+	NanoCpus             int64
+	CgroupParent         string
+	BlkioWeight          uint16
+	BlkioWeightDevice    []DeviceWeight
+	BlkioDeviceReadBps   []DeviceRate
+	BlkioDeviceWriteBps  []DeviceRate
+	BlkioDeviceReadIOps  []DeviceRate
+	BlkioDeviceWriteIOps []DeviceRate
+	CpuPeriod            int64
+	CpuQuota             int64
+	CpuRealtimePeriod    int64
+	CpuRealtimeRuntime   int64
+	CpusetCpus           string
+	CpusetMems           string
+	Devices              []InspectDevice
+	DeviceCgroupRules    []string
+	DeviceRequests       []DeviceRequest
+	MemoryReservation    int64
+	MemorySwap           int64
+	MemorySwappiness     *int64
+	OomKillDisable       *bool
+	PidsLimit            *int64
+	Ulimits              []Ulimit
+	CpuCount             int64
+	CpuPercent           int64
+	IOMaximumIOps        uint64
+	IOMaximumBandwidth   uint64
+	Mounts               []HostMount `json:",omitempty"`
+	MaskedPaths          []string
+	ReadonlyPaths        []string
+	Init                 *bool `json:",omitempty"`
+}
+
+// InspectLog is where the output goes.
+type InspectLog struct {
+	Type   string
+	Config map[string]string
+}
+
+// InspectRestart is the restart policy.
+type InspectRestart struct {
+	Name              string
+	MaximumRetryCount int
+}
+
+// A PortBinding is where on the host a port of the container is.
+type PortBinding struct{ HostIp, HostPort string }
+
+// An InspectDevice is a device of the host in the container.
+type InspectDevice struct {
+	PathOnHost, PathInContainer, CgroupPermissions string
+}
+
+// A DeviceRequest is what --gpus asks for.
+type DeviceRequest struct {
+	Driver       string
+	Count        int
+	DeviceIDs    []string
+	Capabilities [][]string
+	Options      map[string]string
+}
+
+// A HostMount is a --mount.
+type HostMount struct {
+	Type     string
+	Source   string `json:",omitempty"`
+	Target   string
+	ReadOnly bool `json:",omitempty"`
+}
+
+// NetworkSettings are those of a container's networks.
+type NetworkSettings struct {
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	Ports                  map[string][]PortBinding
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []string
+	SecondaryIPv6Addresses []string
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+	Networks               map[string]*Endpoint
+}
+
+// An Endpoint is a container's part of a network.
+type Endpoint struct {
+	IPAMConfig          *struct{}
+	Links               []string
+	Aliases             []string
+	MacAddress          string
+	DriverOpts          map[string]string
+	GwPriority          int
+	NetworkID           string
+	EndpointID          string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	DNSNames            []string
+}
+
+// Inspect tells all that is known of a container.
+func (e *Engine) Inspect(ref string) (*ContainerInspect, error) {
+	c, err := e.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	i := &ContainerInspect{
+		ID: c.ID, Created: stamp(c.Created), Args: []string{}, State: e.inspectState(&c), Image: c.ImageID,
+		ResolvConfPath: c.fileOf("resolv.conf"), HostnamePath: c.fileOf("hostname"), HostsPath: c.fileOf("hosts"),
+		Name: "/" + c.Name, RestartCount: c.Restarts, Driver: "overlay", Platform: "linux",
+		HostConfig: c.hostConfig(), GraphDriver: GraphDriver{Name: "overlay"}, Mounts: c.inspectMounts(), Config: c.inspectConfig(), NetworkSettings: c.networkSettings(),
+		Death: c.Death,
+	}
+	switch i.HostConfig.LogConfig.Type {
+	case "json-file", "local", "syslog":
+		i.LogPath = c.fileOf("container.log")
+	}
+	if len(c.Command) > 0 {
+		i.Path, i.Args = c.Command[0], append(i.Args, c.Command[1:]...)
+	}
+	if c.Status == monitor.Running {
+		if _, p, err := e.Plan(c.ID); err == nil { // it may have ended meanwhile
+			i.Plan = &p
+		}
+	}
+	return i, nil
+}
+
+// stamp is a time as Docker prints it: that of the year 1 for none.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// fileOf is the path of a file of the container's directory, empty where there is none.
+func (c *Container) fileOf(name string) string {
+	if p := c.dir + "/" + name; exists(p) {
+		return p
+	}
+	return ""
+}
+
+func (e *Engine) inspectState(c *Container) *InspectState {
+	s := &InspectState{
+		Status: c.Status, Running: c.Active(), Restarting: c.Status == monitor.Restarting, OOMKilled: c.OOMKilled, Dead: c.Status == monitor.Dead,
+		Pid: c.PID, ExitCode: c.ExitCode, Error: c.Error, StartedAt: stamp(c.Started), FinishedAt: stamp(c.Finished),
+	}
+	if c.Status == monitor.Running && e.paused(c.ID) {
+		s.Status, s.Paused = "paused", true
+	}
+	if h := c.Health; h != nil {
+		s.Health = &InspectHealth{Status: h.Status, FailingStreak: h.Failing, Log: append([]monitor.HealthResult{}, h.Log...)}
+		if !s.Running {
+			s.Health.Status = monitor.Unhealthy // Docker's rule, whatever it was
+		}
+	}
+	return s
+}
+
+func (c *Container) inspectConfig() *InspectConfig {
+	cfg := &c.Config
+	out := &InspectConfig{
+		Hostname: cmp.Or(cfg.Hostname, shortID(c.ID)), Domainname: cfg.Domainname, User: cfg.User, Tty: cfg.TTY, OpenStdin: cfg.Interactive, StdinOnce: cfg.StdinOnce,
+		Env: cfg.Env, Cmd: cfg.Command, Image: c.Image, WorkingDir: cfg.Workdir, Labels: cfg.Labels, StopSignal: cfg.StopSignal, StopTimeout: cfg.StopTimeout,
+	}
+	if out.Env == nil {
+		out.Env = []string{}
+	}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	if e := cfg.Entrypoint; e != nil && *e != "" {
+		out.Entrypoint = []string{*e}
+	}
+	for _, s := range cfg.Attach {
+		switch strings.ToLower(s) {
+		case "stdin":
+			out.AttachStdin = true
+		case "stdout":
+			out.AttachStdout = true
+		case "stderr":
+			out.AttachStderr = true
+		}
+	}
+	if h := cfg.Health; h != nil {
+		out.Healthcheck = &InspectHealthcheck{h.Test, h.Interval, h.Timeout, h.StartPeriod, h.StartInterval, h.Retries}
+	}
+	return out
+}
+
+func (c *Container) hostConfig() *HostConfig {
+	cfg, r := &c.Config, &c.Config.Resources
+	h := &HostConfig{
+		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cmp.Or(cfg.Network, "none"), PortBindings: map[string][]PortBinding{},
+		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
+		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: cfg.CapAdd, CapDrop: cfg.CapDrop, CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
+		Dns: []string{}, DnsOptions: []string{}, DnsSearch: []string{}, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
+		Privileged: cfg.Privileged, ReadonlyRootfs: cfg.ReadOnly, SecurityOpt: cfg.SecurityOpt, StorageOpt: cfg.StorageOpt, UTSMode: cfg.UTS, UsernsMode: cfg.UserNS,
+		ShmSize: cmp.Or(cfg.ShmSize, 64<<20), Sysctls: cfg.Sysctls, Runtime: cmp.Or(cfg.Runtime, "kakuri"),
+		CpuShares: r.CPUShares, Memory: r.Memory, NanoCpus: r.NanoCPUs, CgroupParent: cfg.CgroupParent,
+		BlkioWeight: r.BlkioWeight, BlkioWeightDevice: append([]DeviceWeight{}, r.BlkioWeightDevice...), BlkioDeviceReadBps: append([]DeviceRate{}, r.DeviceReadBps...),
+		BlkioDeviceWriteBps: append([]DeviceRate{}, r.DeviceWriteBps...), BlkioDeviceReadIOps: append([]DeviceRate{}, r.DeviceReadIOps...), BlkioDeviceWriteIOps: append([]DeviceRate{}, r.DeviceWriteIOps...),
+		CpuPeriod: r.CPUPeriod, CpuQuota: r.CPUQuota, CpuRealtimePeriod: r.CPURealtimePeriod, CpuRealtimeRuntime: r.CPURealtimeRuntime, CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems,
+		Devices: []InspectDevice{}, DeviceCgroupRules: r.DeviceRules, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap, MemorySwappiness: r.MemorySwappiness,
+		OomKillDisable: &r.OOMKillDisable, PidsLimit: r.PidsLimit, Ulimits: append([]Ulimit{}, cfg.Ulimits...),
+	}
+	if h.MemorySwap == 0 && h.Memory > 0 {
+		h.MemorySwap = 2 * h.Memory
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	if !cfg.Privileged {
+		h.MaskedPaths, h.ReadonlyPaths = maskedPaths(), readonlyPaths()
+	}
+	if cfg.Init {
+		h.Init = &cfg.Init
+	}
+	for _, d := range cfg.Devices {
+		h.Devices = append(h.Devices, InspectDevice{d.Host, d.Inside, cmp.Or(d.Access, "rwm")})
+	}
+	for _, g := range cfg.GPUs {
+		h.DeviceRequests = append(h.DeviceRequests, DeviceRequest{Driver: "cdi", DeviceIDs: []string{g}})
+	}
+	c.hostMounts(h)
+	return h
+}
+
+// hostMounts tells of mounts in the words of the flag that asked for each.
+func (c *Container) hostMounts(h *HostConfig) {
+	for _, m := range c.Config.Mounts {
+		options := strings.Join(m.Options, ",")
+		switch {
+		case m.Type == "tmpfs" && !strings.HasPrefix(m.Flag, "--mount"):
+			if h.Tmpfs == nil {
+				h.Tmpfs = map[string]string{}
+			}
+			h.Tmpfs[m.Dest] = options
+		case strings.HasPrefix(m.Flag, "-v") || strings.HasPrefix(m.Flag, "--volume"):
+			h.Binds = append(h.Binds, strings.TrimSuffix(m.Source+":"+m.Dest+":"+options, ":"))
+		default:
+			h.Mounts = append(h.Mounts, HostMount{Type: m.Type, Source: m.Source, Target: m.Dest, ReadOnly: strings.Contains(","+options+",", ",ro,")})
+		}
+	}
+}
+
+func (c *Container) inspectMounts() []InspectMount {
+	list := []InspectMount{}
+	for _, m := range c.Volumes {
+		list = append(list, InspectMount{m.Type, m.Name, m.Source, m.Destination, m.Driver, m.Mode, m.RW, m.Propagation})
+	}
+	return list
+}
+
+func (c *Container) networkSettings() *NetworkSettings {
+	n := &NetworkSettings{Ports: map[string][]PortBinding{}, Networks: map[string]*Endpoint{}}
+	if mode := cmp.Or(c.Config.Network, "none"); mode == "none" || mode == "host" {
+		n.Networks[mode] = &Endpoint{}
+	}
+	return n
+}
+
+// A Port is a port of a container that the host has, too.
+type Port struct {
+	Container string // PORT/PROTOCOL
+	PortBinding
+}
+
+// Port lists a container's ports on the host: there are none as long as there are no networks but none, host and another container's.
+func (e *Engine) Port(ref string) ([]Port, error) {
+	_, err := e.Find(ref)
+	return nil, err
+}
