@@ -59,9 +59,9 @@ func shownCases() []shown {
 		{"a device 0:0 is a whiteout", [][]ent{{"f x x", "f y y"}, {"c x 0 0"}}, []string{`f "y" 644 0:0 "y"`}},
 		{"hard links", [][]ent{
 			{"d a", "f a/x text", "h a/y a/x", "h z a/y", "l s target", "h s2 s"},
-			{"f .wh.z "},
+			{"f other other"},
 		}, []string{
-			`d "a" 755 0:0`, `f "a/x" 644 0:0 "text" links=2 of "a/x"`, `f "a/y" 644 0:0 "text" links=2 of "a/x"`,
+			`d "a" 755 0:0`, `f "a/x" 644 0:0 "text" links=3 of "a/x"`, `f "a/y" 644 0:0 "text" links=3 of "a/x"`, `f "z" 644 0:0 "text" links=3 of "a/x"`, `f "other" 644 0:0 "other"`,
 			`l "s" 0:0 -> "target" links=2 of "s"`, `l "s2" 0:0 -> "target" links=2 of "s"`,
 		}},
 		{"duplicates: the last one counts", [][]ent{{"f x one", "h y x", "f x two", "l z x", "f z three", "d d", "f d/in in", "f d file", "f e x", "d e 711"}}, []string{
@@ -96,6 +96,7 @@ func shownCases() []shown {
 			`l "up" 0:0 -> "../../usr"`, `f "usr/c" 644 0:0 "c"`, `f "d" 644 0:0 "b" links=2 of "d"`,
 		}},
 		{"a directory takes the place of a lower layer's link", [][]ent{{"d usr", "l lib usr"}, {"d lib", "f lib/x x"}}, []string{`d "usr" 755 0:0`, `d "lib" 755 0:0`, `f "lib/x" 644 0:0 "x"`}},
+		{"a layer that comes again", [][]ent{{"f x one", "f y one"}, {"f x two", "f .wh.y "}, {"f x one", "f y one"}}, []string{`f "x" 644 0:0 "one"`, `f "y" 644 0:0 "one"`}},
 		{"an empty layer", [][]ent{{}, {"f x x"}, {}}, []string{`f "x" 644 0:0 "x"`}},
 	}
 }

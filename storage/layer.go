@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
 
+	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -97,8 +97,8 @@ func (s *Store) Layer(id digest.Digest) (Layer, error) {
 }
 
 // Put stores a tar while it streams in. want is the diffID it has to have, a [*DigestError] otherwise; empty
-// is whatever it has. On error nothing is stored. A layer that is there already stays, and r is still
-// read to its end and verified.
+// is whatever it has. A tar that no container could be shown, such as one whose names lead out of it, is refused. On
+// error nothing is stored. A layer that is there already stays, and r is still read to its end and verified.
 func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer, error) {
 	if want != "" {
 		if err := valid(want); err != nil {
@@ -110,16 +110,43 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer
 		return Layer{}, fmt.Errorf("store a layer: %w", err)
 	}
 	defer t.discard()
-	h := newHasher()
-	n, err := io.Copy(io.MultiWriter(t, h), &contextReader{ctx, r})
-	id := h.sum()
+	var size int64
+	var seen *tree
+	h := sha256.New()
+	err = spread(ctx, r,
+		func(r io.Reader) (err error) { size, err = io.Copy(&early{f: t.File}, r); return err },
+		func(r io.Reader) error { _, err := io.Copy(h, r); return err },
+		func(r io.Reader) (err error) { seen, err = scan(ctx, r, nil); return err },
+	)
 	if err != nil {
 		return Layer{}, fmt.Errorf("store a layer: %w", err)
 	}
+	id := digest.NewDigest(digest.SHA256, h)
 	if want != "" && id != want {
 		return Layer{}, &DigestError{"layer", want, id}
 	}
-	return s.place(t, Layer{DiffID: id, Size: n, path: s.layerPath(id)})
+	if size%erofs.BlockSize == 0 {
+		s.scanned.put(id, seen)
+	}
+	return s.place(t, Layer{DiffID: id, Size: size, path: s.layerPath(id)})
+}
+
+// early has the kernel begin to write a file to the disk while there is more to come: so the sync at its end is
+// short.
+type early struct {
+	f       *os.File
+	at, due int64
+}
+
+// Write implements [io.Writer].
+func (e *early) Write(p []byte) (int, error) {
+	n, err := e.f.Write(p)
+	e.at += int64(n)
+	if e.at-e.due >= 8<<20 {
+		unix.SyncFileRange(int(e.f.Fd()), e.due, e.at-e.due, unix.SYNC_FILE_RANGE_WRITE)
+		e.due = e.at
+	}
+	return n, err
 }
 
 // place gives a layer's file its name, and notes it for holds.
@@ -133,54 +160,4 @@ func (s *Store) place(t *temp, l Layer) (Layer, error) {
 		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
 	}
 	return l, s.hold(l.DiffID)
-}
-
-// A hasher computes a sha256 beside the writing, on another processor.
-type hasher struct {
-	hash hash.Hash
-	in   chan []byte
-	free chan []byte
-	done chan struct{}
-}
-
-func newHasher() *hasher {
-	h := &hasher{sha256.New(), make(chan []byte, 4), make(chan []byte, 4), make(chan struct{})}
-	for range cap(h.free) {
-		h.free <- nil
-	}
-	go func() {
-		for b := range h.in {
-			h.hash.Write(b)
-			h.free <- b
-		}
-		close(h.done)
-	}()
-	return h
-}
-
-// Write implements [io.Writer].
-func (h *hasher) Write(p []byte) (int, error) {
-	h.in <- append((<-h.free)[:0], p...)
-	return len(p), nil
-}
-
-// sum ends it, and gives the digest.
-func (h *hasher) sum() digest.Digest {
-	close(h.in)
-	<-h.done
-	return digest.NewDigest(digest.SHA256, h.hash)
-}
-
-// A contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read implements [io.Reader].
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -39,7 +40,7 @@ func only(t *testing.T, dir string, names ...string) {
 
 func TestPut(t *testing.T) {
 	s := open(t)
-	text := bytes.Repeat([]byte("layer"), 300_000)
+	text := layer(t, "f file "+strings.Repeat("layer", 300_000))
 	id := digest.FromBytes(text)
 	for _, want := range []digest.Digest{"", id, id} {
 		l, err := s.Put(t.Context(), iotest.HalfReader(bytes.NewReader(text)), want)
@@ -70,19 +71,21 @@ func TestPutRefuses(t *testing.T) {
 	s := open(t)
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	lie := digest.FromString("another")
+	lie, tiny := digest.FromString("another"), layer(t, "f x x")
 	for name, test := range map[string]struct {
 		ctx  context.Context
 		r    io.Reader
 		want digest.Digest
 		is   func(error) bool
 	}{
-		"another digest": {t.Context(), bytes.NewReader([]byte("x")), lie, func(err error) bool {
+		"another digest": {t.Context(), bytes.NewReader(tiny), lie, func(err error) bool {
 			var d *DigestError
-			return errors.As(err, &d) && d.Want == lie && d.Got == digest.FromString("x")
+			return errors.As(err, &d) && d.Want == lie && d.Got == digest.FromBytes(tiny)
 		}},
 		"reader fails": {t.Context(), iotest.ErrReader(io.ErrUnexpectedEOF), "", func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
-		"canceled":     {canceled, bytes.NewReader([]byte("x")), "", func(err error) bool { return errors.Is(err, context.Canceled) }},
+		"canceled":     {canceled, bytes.NewReader(tiny), "", func(err error) bool { return errors.Is(err, context.Canceled) }},
+		"cut":          {t.Context(), iotest.DataErrReader(io.MultiReader(bytes.NewReader(tiny[:700]), iotest.ErrReader(io.ErrUnexpectedEOF))), "", func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
+		"no tar":       {t.Context(), strings.NewReader(strings.Repeat("no tar", 1_000_000)), "", func(err error) bool { return errors.Is(err, tar.ErrHeader) }},
 		"no digest":    {t.Context(), bytes.NewReader(nil), "sha256:../../etc", func(err error) bool { return err != nil }},
 		"other hash":   {t.Context(), bytes.NewReader(nil), digest.Digest("sha512:" + strings.Repeat("0", 128)), func(err error) bool { return err != nil }},
 	} {
@@ -100,7 +103,7 @@ func TestPutRefuses(t *testing.T) {
 // TestPutTogether: the same layer by many at once, each as a process would do it.
 func TestPutTogether(t *testing.T) {
 	dir := t.TempDir()
-	text := bytes.Repeat([]byte{1}, 1<<20)
+	text := layer(t, "f file "+strings.Repeat("x", 1<<20))
 	var wg sync.WaitGroup
 	for range 8 {
 		s := openIn(t, dir)
@@ -147,7 +150,7 @@ func TestHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := ours.Put(t.Context(), bytes.NewReader([]byte("x")), "")
+	l, err := ours.Put(t.Context(), bytes.NewReader(layer(t, "f x x")), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,14 @@ type Options struct {
 	Data     string // absolute directory for what stays
 	Run      string // absolute directory for what a reboot ends: mounts
 	Rootless bool   // without the rights of root
+	IDs      IDs    // of a rootless store
 	Driver   string // "erofs" or "dirs"; empty is what this machine can, by trial
+}
+
+// IDs are the ids that an ordinary user's containers have, and with them the files of images and containers.
+type IDs struct {
+	UIDs, GIDs []plan.IDMapping
+	Facts      plan.Facts // of this machine and user
 }
 
 // A Store keeps layers and what containers write above them. Its methods may be called at the same
@@ -31,13 +40,19 @@ type Store struct {
 	holds map[*Hold]bool
 
 	scanned cache
+
+	choose      sync.Once
+	driver, why string
 }
 
 // The directories of a store, below Options.Data.
 const (
 	layersDir  = "layers"  // HEX.tar, by diffID
 	indexesDir = "indexes" // HEX, by chain
-	holdsDir   = "holds"   // of processes that use layers which nothing names yet
+	dirsDir    = "dirs"    // HEX, by diffID
+	ephemeral  = "ephemeral"
+	containers = "containers"
+	holdsDir   = "holds" // of processes that use layers which nothing names yet
 	lockFile   = "storage.lock"
 )
 
@@ -47,7 +62,7 @@ func Open(o Options) (*Store, error) {
 	if !filepath.IsAbs(o.Data) || !filepath.IsAbs(o.Run) {
 		return nil, fmt.Errorf("storage: directories %q and %q have to be absolute", o.Data, o.Run)
 	}
-	dirs := []string{layersDir, indexesDir, holdsDir}
+	dirs := []string{layersDir, indexesDir, dirsDir, holdsDir}
 	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(o.Data, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)
@@ -55,7 +70,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{o: o, holds: map[*Hold]bool{}}
 	for _, dir := range dirs {
-		if err := sweepTemps(s.path(dir)); err != nil {
+		if err := s.sweepTemps(s.path(dir)); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)
 		}
 	}
@@ -169,22 +184,31 @@ func syncDir(name string) error {
 	return d.Sync()
 }
 
-// sweepTemps takes away files that nobody writes any more.
-func sweepTemps(dir string) error {
+// sweepTemps takes away files and directories that nobody writes any more.
+func (s *Store) sweepTemps(dir string) error {
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
-		if !strings.HasPrefix(e.Name(), tempPrefix) || e.IsDir() {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
 			continue
 		}
 		name := filepath.Join(dir, e.Name())
-		if f, err := os.Open(name); err == nil {
-			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-				os.Remove(name)
+		f, err := os.Open(name)
+		if err != nil {
+			continue // of another sweep
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if e.IsDir() {
+				err = s.do(context.Background(), job{Op: jobRemove, Path: name}, nil, nil)
+			} else {
+				err = os.Remove(name)
 			}
-			f.Close()
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
 	return nil
@@ -233,7 +257,7 @@ func (s *Store) hold(id digest.Digest) error {
 // held lists the layers that processes have a hold on, by hex digits, under the store's exclusive lock.
 func (s *Store) held() (map[string]bool, error) {
 	used := map[string]bool{}
-	if err := sweepTemps(s.path(holdsDir)); err != nil {
+	if err := s.sweepTemps(s.path(holdsDir)); err != nil {
 		return nil, err
 	}
 	list, err := os.ReadDir(s.path(holdsDir))

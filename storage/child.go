@@ -1,0 +1,210 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// The files of an ordinary user's images and containers belong to the ids that the user was given
+// (subuid(5)), which only root of a user namespace with these ids may make, read and remove. So such work is a
+// job: a rootless store starts its own program once more in a namespace, and [Child] does it there. Any other
+// store does it on the spot.
+
+// A job is such work. Its paths are the store's own.
+type job struct {
+	Op   string
+	Path string
+	Skip []string // of jobPack
+	Bare bool     // owners are left out
+}
+
+const (
+	jobUnpack = "unpack" // a layer from stdin into the directory Path; stdout gets an archive.Result
+	jobPack   = "pack"   // the upper directory Path as a layer, to stdout
+	jobList   = "list"   // what the upper directory Path has, to stdout
+	jobRemove = "remove" // Path with all that is in it
+)
+
+// childName is what the program is called as in a user namespace.
+const childName = "kakuri-storage"
+
+// Child does the work of a process that a rootless store has started. The main function of a program that opens such
+// stores calls it before all else, and ends with the code when it is done.
+func Child() (done bool, code int) {
+	if filepath.Base(os.Args[0]) != childName || len(os.Args) != 2 {
+		return false, 0
+	}
+	var j job
+	err := json.Unmarshal([]byte(os.Args[1]), &j)
+	if err == nil {
+		err = j.run(context.Background(), os.Stdin, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return true, 1
+	}
+	return true, 0
+}
+
+// run does the job in this process.
+func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
+	switch j.Op {
+	case jobRemove:
+		// It follows no link.
+		return os.RemoveAll(j.Path)
+	case jobUnpack:
+		return j.inDir(func(dir *os.File) error {
+			o := archive.Options{Layer: true, Limits: limits(), NoOwner: j.Bare}
+			if os.Getuid() != 0 || j.Bare || inUserNS() {
+				o.Devices = archive.SkipDevices
+			}
+			done, err := archive.Apply(ctx, dir, in, o)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(out).Encode(done)
+		})
+	case jobPack:
+		return j.inDir(func(dir *os.File) error {
+			return archive.Write(ctx, out, dir, ".", archive.WriteOptions{Rename: ".", Layer: true, Skip: j.skips})
+		})
+	case jobList:
+		return j.inDir(func(dir *os.File) error { return listUpper(dir, out) })
+	}
+	return fmt.Errorf("no job %q", j.Op)
+}
+
+// skips reports whether a name is one of those to leave out.
+func (j job) skips(name string) bool {
+	name = strings.Trim(name, "/")
+	for _, s := range j.Skip {
+		if strings.Trim(s, "/") == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (j job) inDir(do func(dir *os.File) error) error {
+	dir, err := os.Open(j.Path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return do(dir)
+}
+
+// inUserNS reports whether this process is in a user namespace of its own, where no device can be made.
+func inUserNS() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
+}
+
+// do does a job where it may be done.
+func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error {
+	if !s.o.Rootless {
+		var r io.Reader = strings.NewReader("")
+		if in != nil {
+			r = in
+		}
+		return j.run(ctx, r, out)
+	}
+	j.Bare = len(s.o.IDs.UIDs) == 1 && s.o.IDs.UIDs[0].Size == 1
+	text, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	return s.child(ctx, string(text), in, out)
+}
+
+// child runs a job in a user namespace.
+func (s *Store) child(ctx context.Context, text string, in *os.File, out io.Writer) error {
+	ids := s.o.IDs
+	if len(ids.UIDs) == 0 || len(ids.GIDs) == 0 {
+		return errors.New("storage: a rootless store has to know the caller's ids")
+	}
+	p, err := plan.CompileUnshare(plan.UnshareOptions{
+		New: []abi.Namespace{abi.NSUser}, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{childName, text}, Env: os.Environ(),
+	}, ids.Facts)
+	if err != nil {
+		return err
+	}
+	// It ends with the thread that made it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	if in == nil {
+		in = null
+	}
+	var pipes [2][2]*os.File
+	for i := range pipes {
+		if pipes[i][0], pipes[i][1], err = os.Pipe(); err != nil {
+			return err
+		}
+		defer pipes[i][0].Close()
+		defer pipes[i][1].Close()
+	}
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
+	if err != nil {
+		return fmt.Errorf("a process with the caller's ids: %w", err)
+	}
+	pipes[0][1].Close()
+	pipes[1][1].Close()
+	var said bytes.Buffer
+	heard := make(chan error, 1)
+	go func() { _, err := io.Copy(&said, io.LimitReader(pipes[1][0], 64<<10)); heard <- err }()
+	if out == nil {
+		out = io.Discard
+	}
+	_, copied := io.Copy(out, pipes[0][0])
+	pipes[0][0].Close() // a writer whose reader is gone ends
+	err = <-heard
+	status, waited := proc.Wait()
+	switch {
+	case copied != nil || err != nil || waited != nil:
+		return errors.Join(copied, err, waited)
+	case status != 0:
+		return errors.New(strings.TrimSpace(said.String()))
+	}
+	return ctx.Err()
+}
+
+// A mapper runs newuidmap(1) and newgidmap(1), with an empty environment: they are setuid.
+type mapper struct{}
+
+// Do implements [launch.Hands].
+func (mapper) Do(ctx context.Context, op plan.Op, pid int) error {
+	m, ok := op.(*plan.HelperIDMap)
+	if !ok {
+		return fmt.Errorf("%s: nothing here can do that", op.Name())
+	}
+	args := []string{strconv.Itoa(pid)}
+	for _, r := range m.Map {
+		args = append(args, strings.Fields(r.String())...)
+	}
+	cmd := exec.CommandContext(ctx, m.Program, args...)
+	cmd.Env = []string{}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s: check the caller's lines in /etc/subuid and /etc/subgid", err, bytes.TrimSpace(out))
+	}
+	return nil
+}

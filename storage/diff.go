@@ -1,0 +1,449 @@
+package storage
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/storage/erofs"
+	"golang.org/x/sys/unix"
+)
+
+// A Change is a path of a container that is not as its image has it.
+type Change struct {
+	Kind ChangeKind
+	Path string // absolute, in the container
+}
+
+// A ChangeKind is a letter, as docker diff prints it.
+type ChangeKind byte
+
+// The kinds.
+const (
+	Added   ChangeKind = 'A'
+	Changed ChangeKind = 'C'
+	Deleted ChangeKind = 'D'
+)
+
+// String is the line that docker diff prints.
+func (c Change) String() string { return string(c.Kind) + " " + c.Path }
+
+// An upperFile is a file of an upper directory, as a job lists it.
+type upperFile struct {
+	Path     []byte // without a slash before it; empty is the root
+	Mode     uint32
+	UID, GID uint32
+	Sec      int64
+	Nsec     uint32
+	Size     int64
+	Whiteout bool `json:",omitempty"`
+	Opaque   bool `json:",omitempty"`
+}
+
+// listUpper writes what an upper directory has, each directory before what is in it, names sorted.
+func listUpper(dir *os.File, out io.Writer) error {
+	w := bufio.NewWriter(out)
+	if err := listDir(json.NewEncoder(w), int(dir.Fd()), "", 0); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// maxDepth bounds the directories of an upper directory: names inside are as deep as a container makes them.
+const maxDepth = 4096
+
+func listDir(to *json.Encoder, fd int, p string, depth int) error {
+	f := upperFile{Path: []byte(p)}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	f.stat(&st)
+	f.Opaque = xattrIs(fd, "user.overlay.opaque", 'y')
+	marks := f.Opaque || xattrIs(fd, "user.overlay.opaque", 'x')
+	if err := to.Encode(f); err != nil {
+		return err
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("%q: there are more than %d directories within each other", p, maxDepth)
+	}
+	// The descriptor may be of O_PATH, and reading moves its place.
+	again, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	d := os.NewFile(uintptr(again), p)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := listFile(to, fd, name, path.Join(p, name), depth, marks); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func listFile(to *json.Encoder, dir int, name, p string, depth int, marks bool) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nil // gone meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	f := upperFile{Path: []byte(p)}
+	f.stat(&st)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+			return nil // another file meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return listDir(to, fd, p, depth+1)
+	case unix.S_IFCHR:
+		f.Whiteout = st.Rdev == 0
+	case unix.S_IFREG:
+		if marks && st.Size == 0 {
+			fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+			if err == nil {
+				f.Whiteout = xattrIs(fd, "user.overlay.whiteout", 0)
+				unix.Close(fd)
+			}
+		}
+	}
+	return to.Encode(f)
+}
+
+func (f *upperFile) stat(st *unix.Stat_t) {
+	f.Mode, f.UID, f.GID, f.Size = st.Mode, st.Uid, st.Gid, st.Size
+	f.Sec, f.Nsec = st.Mtim.Sec, uint32(st.Mtim.Nsec)
+}
+
+// xattrIs reports whether a file has an attribute of one byte; 0 is any value.
+func xattrIs(fd int, name string, want byte) bool {
+	b := make([]byte, 16)
+	n, err := unix.Fgetxattr(fd, name, b)
+	return err == nil && (want == 0 || n == 1 && b[0] == want)
+}
+
+// Diff lists what a container has changed of the view, sorted by path. Of mounts, the places that
+// an engine has made for its mounts, what is empty is left out.
+func (v *View) Diff(ctx context.Context, id string, mounts []string) ([]Change, error) {
+	dir, err := v.s.upperPath(id)
+	if err != nil {
+		return nil, err
+	}
+	img, err := v.Image()
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	d := &differ{img: img.Image, skip: map[string]bool{}}
+	for _, m := range mounts {
+		d.skip[strings.Trim(path.Clean("/"+m), "/")] = true
+	}
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := v.s.do(ctx, job{Op: jobList, Path: path.Join(dir, "upper")}, nil, w)
+		w.CloseWithError(err)
+		done <- err
+	}()
+	err = d.read(bufio.NewReader(r))
+	r.CloseWithError(err)
+	if job := <-done; job != nil && (err == nil || errors.Is(err, job)) {
+		err = job
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.changes(), nil
+}
+
+// A differ compares the files of an upper directory with those of an image.
+type differ struct {
+	img   *erofs.Image
+	skip  map[string]bool
+	files []upperFile
+}
+
+func (d *differ) read(r io.Reader) error {
+	for dec := json.NewDecoder(r); ; {
+		var f upperFile
+		if err := dec.Decode(&f); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		d.files = append(d.files, f)
+	}
+}
+
+func (d *differ) changes() []Change {
+	list, _ := d.dir(0, d.lower(""), nil)
+	slices.SortStableFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}
+
+// lower finds what the image has at a path, without following links; nil where there is nothing.
+func (d *differ) lower(p string) *erofs.File {
+	f, err := d.img.Root()
+	for _, name := range names(p) {
+		if err != nil {
+			return nil
+		}
+		f, err = f.Child(name)
+	}
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// dir compares the directory that is files[i] and what is below it, and tells where the next file is.
+func (d *differ) dir(i int, low *erofs.File, list []Change) ([]Change, int) {
+	f := d.files[i]
+	p := string(f.Path)
+	before, skipped := len(list), false
+	seen := map[string]bool{}
+	n := i + 1
+	for n < len(d.files) && inDir(string(d.files[n].Path), p) {
+		c := d.files[n]
+		at, name := string(c.Path), path.Base(string(c.Path))
+		seen[name] = true
+		var below *erofs.File
+		if low != nil && low.IsDir() {
+			below, _ = low.Child(name)
+		}
+		if below == nil && d.placeholder(n) {
+			skipped = true
+			n++
+			continue
+		}
+		switch {
+		case c.Whiteout:
+			if below != nil {
+				list = append(list, Change{Deleted, "/" + at})
+			}
+			n++
+		case c.Mode&unix.S_IFMT == unix.S_IFDIR:
+			list, n = d.dir(n, below, list)
+		default:
+			list = append(list, Change{kind(below), "/" + at})
+			n++
+		}
+	}
+	if f.Opaque && low != nil && low.IsDir() {
+		low.Each(func(name string, _ int64) error {
+			if !seen[name] {
+				list = append(list, Change{Deleted, "/" + path.Join(p, name)})
+			}
+			return nil
+		})
+	}
+	if p != "" && (len(list) > before || low == nil || differs(f, low, !skipped)) {
+		list = append(list, Change{kind(low), "/" + p})
+	}
+	return list, n
+}
+
+func kind(low *erofs.File) ChangeKind {
+	if low == nil {
+		return Added
+	}
+	return Changed
+}
+
+func inDir(p, dir string) bool { return dir == "" || strings.HasPrefix(p, dir+"/") }
+
+// differs reports whether a directory is not as the image has it.
+func differs(f upperFile, low *erofs.File, times bool) bool {
+	return f.Mode != low.Mode || f.UID != low.UID || f.GID != low.GID || times && (f.Sec != low.Sec || f.Nsec != low.Nsec)
+}
+
+// placeholder reports whether a file was made for a mount, and nothing is in it.
+func (d *differ) placeholder(n int) bool {
+	f := d.files[n]
+	if !d.skip[string(f.Path)] {
+		return false
+	}
+	if f.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return n+1 == len(d.files) || !inDir(string(d.files[n+1].Path), string(f.Path))
+	}
+	return f.Mode&unix.S_IFMT == unix.S_IFREG && f.Size == 0 && !f.Whiteout
+}
+
+// DiffTar writes what a container has changed as a layer: a tar with whiteouts. Of mounts, the places that
+// an engine has made for its mounts, what the image does not have is left out.
+func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Writer) error {
+	dir, err := v.s.upperPath(id)
+	if err != nil {
+		return err
+	}
+	img, err := v.Image()
+	if err != nil {
+		return err
+	}
+	d := &differ{img: img.Image}
+	var skip []string
+	for _, m := range mounts {
+		if m = strings.Trim(path.Clean("/"+m), "/"); m != "" && d.lower(m) == nil {
+			skip = append(skip, m)
+		}
+	}
+	img.Close()
+	return v.s.do(ctx, job{Op: jobPack, Path: path.Join(dir, "upper"), Skip: skip}, nil, w)
+}
+
+// Export writes all that a container shows, its image and what it has changed, as a tar; of mounts as DiffTar. An empty id is
+// the image alone.
+func (v *View) Export(ctx context.Context, id string, mounts []string, w io.Writer) error {
+	if id == "" {
+		img, err := v.Image()
+		if err != nil {
+			return err
+		}
+		defer img.Close()
+		return img.Tar(ctx, "/", w)
+	}
+	// What it changed is one layer more, which is gone afterwards.
+	s := v.s
+	t, err := newTemp(s.path(indexesDir))
+	if err != nil {
+		return err
+	}
+	defer t.discard()
+	if err := v.DiffTar(ctx, id, mounts, t); err != nil {
+		return err
+	}
+	index, err := newTemp(s.path(indexesDir))
+	if err != nil {
+		return err
+	}
+	defer index.discard()
+	if _, err := t.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	tars, err := s.tars(v.chain)
+	if err != nil {
+		return err
+	}
+	defer closeAll(tars)
+	all := append(tars, t.File)
+	if err := s.writeIndex(ctx, index, append(slices.Clone(v.chain), sha256Of("what a container has changed")), all); err != nil {
+		return err
+	}
+	list := make([]io.ReaderAt, len(all))
+	for i, f := range all {
+		list[i] = f
+	}
+	img, err := erofs.Open(index, list)
+	if err != nil {
+		return err
+	}
+	return (&Image{Image: img}).Tar(ctx, "/", w)
+}
+
+// Tar writes a file of the image, with all that is below it, as a tar in PAX format. A directory's content is at the tar's
+// root, any other file has its own name. Links in the path are followed within the image. Holes become zeros.
+func (i *Image) Tar(ctx context.Context, p string, w io.Writer) error {
+	f, err := i.Lookup(p, false)
+	if err != nil {
+		return err
+	}
+	name := path.Base(p)
+	if f.IsDir() {
+		name = "."
+	}
+	t := &packer{ctx: ctx, w: tar.NewWriter(w), first: map[int64]string{}}
+	if err := t.file(f, name); err != nil {
+		return err
+	}
+	return t.w.Close()
+}
+
+type packer struct {
+	ctx   context.Context
+	w     *tar.Writer
+	first map[int64]string // name of files that have several
+}
+
+func (t *packer) file(f *erofs.File, name string) error {
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
+	h := &tar.Header{
+		Format: tar.FormatPAX, Name: name, Mode: int64(f.Mode & 0o7777), Uid: int(f.UID), Gid: int(f.GID), ModTime: time.Unix(f.Sec, int64(f.Nsec)),
+		Linkname: f.Target,
+	}
+	for _, x := range f.Xattrs {
+		if h.PAXRecords == nil {
+			h.PAXRecords = map[string]string{}
+		}
+		h.PAXRecords["SCHILY.xattr."+x.Name] = x.Value
+	}
+	switch f.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		h.Typeflag, h.Size = tar.TypeReg, int64(f.Size)
+	case unix.S_IFDIR:
+		h.Typeflag = tar.TypeDir
+		h.Name += "/"
+	case unix.S_IFLNK:
+		h.Typeflag, h.PAXRecords = tar.TypeSymlink, nil
+	case unix.S_IFCHR, unix.S_IFBLK:
+		h.Typeflag, h.Devmajor, h.Devminor = tar.TypeChar, int64(f.Rdev>>8&0xfff), int64(f.Rdev&0xff|f.Rdev>>12&0xfff00)
+		if f.Mode&unix.S_IFMT == unix.S_IFBLK {
+			h.Typeflag = tar.TypeBlock
+		}
+	case unix.S_IFIFO:
+		h.Typeflag = tar.TypeFifo
+	default:
+		return nil
+	}
+	if !f.IsDir() && f.Nlink > 1 {
+		if first, ok := t.first[f.Number]; ok {
+			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
+		} else {
+			t.first[f.Number] = name
+		}
+	}
+	if err := t.w.WriteHeader(h); err != nil {
+		return fmt.Errorf("%q: %w", name, err)
+	}
+	if h.Size > 0 {
+		if _, err := io.Copy(t.w, f.Content()); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	if !f.IsDir() {
+		return nil
+	}
+	return f.Each(func(base string, number int64) error {
+		c, err := f.File(number)
+		if err != nil {
+			return err
+		}
+		if name == "." {
+			return t.file(c, base)
+		}
+		return t.file(c, name+"/"+base)
+	})
+}

@@ -1,0 +1,254 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// GC takes away all layers that used does not name and nobody holds, with what was made of them, and tells which and
+// how many bytes. used is asked under the store's exclusive lock: who adds a use of a layer that
+// it has by now has a [Hold]. A process that is killed in it leaves some of them for the next one.
+func (s *Store) GC(used func(digest.Digest) bool) (removed []digest.Digest, bytes int64, err error) {
+	unlock, err := s.lock(unix.LOCK_EX)
+	if err != nil {
+		return nil, 0, err
+	}
+	var dead []*tempDir
+	held, err := s.held()
+	if err == nil {
+		removed, bytes, dead, err = s.collect(func(id digest.Digest) bool { return held[id.Encoded()] || used(id) })
+	}
+	unlock()
+	// What takes long comes after the lock.
+	for _, d := range dead {
+		err = errors.Join(err, s.discardDir(d))
+	}
+	if err != nil {
+		err = fmt.Errorf("remove layers: %w", err)
+	}
+	return removed, bytes, err
+}
+
+// Remove takes one layer away, whoever uses it: a damaged one, to be put again.
+func (s *Store) Remove(id digest.Digest) error {
+	if err := valid(id); err != nil {
+		return err
+	}
+	if _, err := s.Layer(id); err != nil {
+		return err
+	}
+	unlock, err := s.lock(unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	_, _, dead, err := s.collect(func(other digest.Digest) bool { return other != id })
+	unlock()
+	for _, d := range dead {
+		err = errors.Join(err, s.discardDir(d))
+	}
+	return err
+}
+
+// collect does it, but for the removal of directories, which have other names by then.
+func (s *Store) collect(used func(digest.Digest) bool) (removed []digest.Digest, bytes int64, dead []*tempDir, err error) {
+	layers, err := s.List()
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	keep := map[string]bool{}
+	for _, l := range layers {
+		if used(l.DiffID) {
+			keep[l.DiffID.Encoded()] = true
+			continue
+		}
+		removed, bytes = append(removed, l.DiffID), bytes+l.Size
+	}
+	// The tar comes last: as long as it is there, the next collection finds the rest.
+	if err := s.dropIndexes(keep); err != nil {
+		return nil, 0, nil, err
+	}
+	if dead, err = s.dropDirs(keep); err != nil {
+		return nil, 0, dead, err
+	}
+	for _, pass := range []func(name string) bool{
+		func(name string) bool { return !strings.HasSuffix(name, ".tar") },
+		func(string) bool { return true },
+	} {
+		if err := s.dropFiles(layersDir, func(name string) bool {
+			hex, _, _ := strings.Cut(name, ".")
+			return keep[hex] || !pass(name)
+		}); err != nil {
+			return nil, 0, dead, err
+		}
+	}
+	return removed, bytes, dead, nil
+}
+
+// dropFiles removes the files of a directory that keep does not name.
+func (s *Store) dropFiles(dir string, keep func(name string) bool) error {
+	list, err := os.ReadDir(s.path(dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), tempPrefix) || keep(e.Name()) {
+			continue
+		}
+		if err := os.Remove(s.path(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropIndexes removes the indexes of chains that are no longer whole, with their mounts.
+func (s *Store) dropIndexes(keep map[string]bool) error {
+	return s.dropFiles(indexesDir, func(name string) bool {
+		f, err := os.Open(s.path(indexesDir, name))
+		if err != nil {
+			return true
+		}
+		defer f.Close()
+		tags, err := erofs.Tags(f)
+		whole := err == nil
+		for _, t := range tags {
+			whole = whole && keep[t]
+		}
+		if !whole && isMounted(s.runPath(mountsDir, name)) {
+			if unlock, err := s.lockRun(); err == nil {
+				s.unmount(name)
+				unlock()
+			}
+		}
+		return whole
+	})
+}
+
+// dropDirs gives the directories of layers that are gone another name, under which they are removed later.
+func (s *Store) dropDirs(keep map[string]bool) (dead []*tempDir, err error) {
+	list, err := os.ReadDir(s.path(dirsDir))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list {
+		hex, _, _ := strings.Cut(e.Name(), ".")
+		if strings.HasPrefix(e.Name(), tempPrefix) || keep[hex] {
+			continue
+		}
+		name := s.path(dirsDir, e.Name())
+		if !e.IsDir() {
+			if err := os.Remove(name); err != nil {
+				return dead, err
+			}
+			continue
+		}
+		d, err := newTempDir(s.path(dirsDir))
+		if err != nil {
+			return dead, err
+		}
+		dead = append(dead, d)
+		if err := os.Rename(name, filepath.Join(d.name, hex)); err != nil {
+			return dead, err
+		}
+	}
+	return dead, nil
+}
+
+// Check reads a layer, and compares it with its diffID. A damaged one is a [*DigestError].
+func (s *Store) Check(ctx context.Context, id digest.Digest) error {
+	l, err := s.Layer(id)
+	if err != nil {
+		return err
+	}
+	f, err := l.Open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
+		return fmt.Errorf("layer %s: %w", short(id), err)
+	}
+	if got := digest.NewDigest(digest.SHA256, h); got != id {
+		return &DigestError{"layer", id, got}
+	}
+	return nil
+}
+
+// Usage is how many bytes a store takes on the disk.
+type Usage struct {
+	Layers  int64 // tars, and what is kept to push them again
+	Indexes int64
+	Dirs    int64 // layers that are unpacked
+}
+
+// Usage measures the store.
+func (s *Store) Usage() (Usage, error) {
+	var u Usage
+	for dir, n := range map[string]*int64{layersDir: &u.Layers, indexesDir: &u.Indexes, dirsDir: &u.Dirs} {
+		var err error
+		if *n, err = diskUsage(s.path(dir)); err != nil {
+			return Usage{}, err
+		}
+	}
+	return u, nil
+}
+
+// UpperUsage is how many bytes of the disk a container's writes take.
+func (s *Store) UpperUsage(id string) (int64, error) {
+	dir, err := s.upperPath(id)
+	if err != nil {
+		return 0, err
+	}
+	return diskUsage(filepath.Join(dir, "upper"))
+}
+
+// diskUsage adds up blocks below a directory; a file with several names counts once. What may not be read, and what goes
+// away meanwhile, is left out.
+func diskUsage(dir string) (int64, error) {
+	var total int64
+	seen := map[uint64]bool{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if unix.Lstat(p, &st) != nil || st.Nlink > 1 && !d.IsDir() && seen[st.Ino] {
+			return nil
+		}
+		if st.Nlink > 1 && !d.IsDir() {
+			seen[st.Ino] = true
+		}
+		total += st.Blocks * 512
+		return nil
+	})
+	return total, err
+}
+
+// A contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements [io.Reader].
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,162 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Upper is how the directory for what a container writes is made.
+type Upper struct {
+	ID        string
+	Ephemeral bool  // it is of no use after a power failure, and lies with others of that kind
+	Size      int64 // bytes that may be written; 0 is no limit. Only file systems with project quotas can
+}
+
+// upperPath is the directory of the directories "upper" and "work".
+func (s *Store) upperPath(id string) (string, error) {
+	if id == "" || strings.HasPrefix(id, ".") || strings.ContainsAny(id, "/\x00") {
+		return "", fmt.Errorf("%q is no container's id", id)
+	}
+	for _, kind := range []string{ephemeral, containers} {
+		if _, err := os.Lstat(s.path(kind, id, "upper")); err == nil {
+			return s.path(kind, id), nil
+		}
+	}
+	return "", &fs.PathError{Op: "open", Path: s.path(containers, id, "upper"), Err: fs.ErrNotExist}
+}
+
+// NewUpper makes the directory that takes a container's writes, DATA/containers/ID or DATA/ephemeral/ID with "upper" and
+// "work" in it, or has the one that is there ready to be mounted once more. Its root looks as the image's.
+func (v *View) NewUpper(u Upper) (string, error) {
+	s := v.s
+	kind := containers
+	if u.Ephemeral {
+		kind = ephemeral
+	}
+	if dir, err := s.upperPath(u.ID); err == nil {
+		return dir, s.resetWork(dir)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	dir := s.path(kind, u.ID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	if u.Size > 0 {
+		if err := setQuota(dir, u.Size); err != nil {
+			return "", err
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	// It appears when it is whole.
+	temp := filepath.Join(dir, tempPrefix+"upper")
+	if err := os.Mkdir(temp, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	if err := v.dressRoot(temp); err != nil {
+		return "", err
+	}
+	return dir, os.Rename(temp, filepath.Join(dir, "upper"))
+}
+
+// dressRoot gives a directory the looks of the image's root.
+func (v *View) dressRoot(dir string) error {
+	img, err := v.Image()
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	root, err := img.Root()
+	if err != nil {
+		return err
+	}
+	if !v.s.o.Rootless {
+		if err := os.Chown(dir, int(root.UID), int(root.GID)); err != nil {
+			return err
+		}
+	}
+	if err := unix.Chmod(dir, root.Mode&0o7777); err != nil {
+		return err
+	}
+	for _, x := range root.Xattrs {
+		if err := unix.Setxattr(dir, x.Name, []byte(x.Value), 0); err != nil && err != unix.EOPNOTSUPP && err != unix.EPERM {
+			return err
+		}
+	}
+	return nil
+}
+
+// resetWork empties the directory that overlayfs works in: after a volatile mount it refuses another
+// one otherwise.
+func (s *Store) resetWork(dir string) error {
+	work := filepath.Join(dir, "work")
+	list, err := os.ReadDir(work)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range list {
+		if err := s.do(context.Background(), job{Op: jobRemove, Path: filepath.Join(work, e.Name())}, nil, nil); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(work, 0o700)
+}
+
+// RemoveUpper takes away what a container wrote. One that is not there is none.
+func (s *Store) RemoveUpper(id string) error {
+	dir, err := s.upperPath(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir = s.path(containers, id)
+	} else if err != nil {
+		return err
+	}
+	var errs []error
+	// "upper" last: it is what tells that there is one.
+	for _, name := range []string{"work", tempPrefix + "upper", "upper"} {
+		p := filepath.Join(dir, name)
+		if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		errs = append(errs, s.do(context.Background(), job{Op: jobRemove, Path: p}, nil, nil))
+	}
+	if filepath.Base(filepath.Dir(dir)) == ephemeral {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SweepUppers takes away what containers have written that are no more, of the ephemeral kind.
+func (s *Store) SweepUppers(alive func(id string) bool) error {
+	list, err := os.ReadDir(s.path(ephemeral))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range list {
+		if alive(e.Name()) {
+			continue
+		}
+		if err := s.RemoveUpper(e.Name()); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if err := os.RemoveAll(s.path(ephemeral, e.Name())); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,300 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// A View is a chain of layers as the root file system of containers.
+type View struct {
+	s     *Store
+	chain []digest.Digest
+	lower string
+	names []string
+	steps plan.Plan
+}
+
+// The directories of a store, below Options.Run.
+const (
+	mountsDir = "mounts" // HEX, by chain: the index is mounted there
+	usersDir  = "users"  // HEX/USER: who uses that mount
+	runLock   = "storage.lock"
+)
+
+// View has a chain ready to be a container's root: its index is made where it is missing, and mounted, or its
+// layers are unpacked. user is who uses it until [Store.Release], a container's id; an empty one only wants to
+// read.
+func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*View, error) {
+	if err := checkChain(chain); err != nil {
+		return nil, err
+	}
+	if strings.ContainsAny(user, "/\x00") {
+		return nil, fmt.Errorf("%q cannot use an image: it is no file name", user)
+	}
+	unlock, err := s.lock(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	for _, id := range chain {
+		if _, err := s.stat(id); err != nil {
+			return nil, err
+		}
+		if err := s.hold(id); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.index(ctx, chain); err != nil {
+		return nil, err
+	}
+	v := &View{s: s, chain: chain}
+	if user == "" {
+		return v, nil
+	}
+	if name, _ := s.Driver(); name == driverDirs {
+		return v, v.unpack(ctx)
+	}
+	return v, v.mount(user)
+}
+
+// Layers are the view as plan's, with a directory that [Store.NewUpper] made, or an empty one to keep writes in
+// memory.
+func (v *View) Layers(upper string, volatile bool) *plan.Layers {
+	return &plan.Layers{Lower: v.lower, Names: v.names, Upper: upper, Volatile: volatile && upper != ""}
+}
+
+// Plan is what made the view ready: the mount of its index, if this call made it.
+func (v *View) Plan() plan.Plan { return v.steps }
+
+// Image opens the view for reading without the kernel. No path of the host is looked up, and no
+// permission is asked. The files stay open until Close.
+func (v *View) Image() (*Image, error) {
+	index, err := os.Open(v.s.indexPath(ChainID(v.chain)))
+	if err != nil {
+		return nil, err
+	}
+	tars, err := v.s.tars(v.chain)
+	if err != nil {
+		index.Close()
+		return nil, err
+	}
+	list := make([]io.ReaderAt, len(tars))
+	for i, f := range tars {
+		list[i] = f
+	}
+	img, err := erofs.Open(index, list)
+	if err != nil {
+		index.Close()
+		closeAll(tars)
+		return nil, fmt.Errorf("index of an image: %w", err)
+	}
+	return &Image{img, append(tars, index)}, nil
+}
+
+// An Image is an image's files.
+type Image struct {
+	*erofs.Image
+	files []*os.File
+}
+
+// Close closes the image.
+func (i *Image) Close() { closeAll(i.files) }
+
+// ReadFile reads a regular file of the image, of at most limit bytes; links are followed within the image. The
+// error is fs.ErrNotExist where there is none.
+func (i *Image) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := i.Lookup(name, false)
+	if err != nil {
+		return nil, err
+	}
+	if f.Mode&unix.S_IFMT != unix.S_IFREG || int64(f.Size) > limit {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("no regular file of up to %d bytes", limit)}
+	}
+	return io.ReadAll(f.Content())
+}
+
+// runPath is a path below Options.Run.
+func (s *Store) runPath(elem ...string) string {
+	return filepath.Join(append([]string{s.o.Run}, elem...)...)
+}
+
+// lockRun takes the lock under which indexes are mounted and unmounted.
+func (s *Store) lockRun() (unlock func(), err error) {
+	if err := os.MkdirAll(s.o.Run, 0o700); err != nil {
+		return nil, err
+	}
+	return lockPath(s.runPath(runLock), unix.LOCK_EX)
+}
+
+// mount mounts the index where nobody has, and notes the user.
+func (v *View) mount(user string) (err error) {
+	s, hex := v.s, ChainID(v.chain).Encoded()
+	unlock, err := s.lockRun()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	v.lower = s.runPath(mountsDir, hex)
+	if err := os.MkdirAll(s.runPath(usersDir, hex), 0o700); err != nil {
+		return err
+	}
+	note, err := os.OpenFile(s.runPath(usersDir, hex, user), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	note.Close()
+	defer func() {
+		if err != nil {
+			s.release(hex, user)
+		}
+	}()
+	if isMounted(v.lower) {
+		return nil
+	}
+	if err := ownMount(s.runPath(mountsDir)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(v.lower, 0o700); err != nil {
+		return err
+	}
+	op := &plan.MountIndex{Index: s.indexPath(ChainID(v.chain)), At: v.lower}
+	for _, id := range v.chain {
+		op.Tars = append(op.Tars, s.layerPath(id))
+	}
+	// fsconfig(2) takes strings of 255 bytes.
+	if len(s.layerPath(v.chain[0])) > 255 {
+		return fmt.Errorf("the data directory %s has too long a name for the kernel's mount call: %d bytes are possible", s.o.Data, 255-len("/layers/.tar")-64)
+	}
+	v.steps = plan.Plan{Steps: []plan.Step{{
+		Op: op, Undo: &plan.Unmount{At: v.lower}, Cause: plan.Cause{Reason: "one mount for all containers of the image"},
+	}}}
+	if err := launch.Do(v.steps); err != nil {
+		return fmt.Errorf("mount an image's index: %w", err)
+	}
+	return nil
+}
+
+// erofsMagic is EROFS_SUPER_MAGIC_V1 of the kernel's magic.h.
+const erofsMagic = 0xe0f5e1e2
+
+// isMounted reports whether an index is mounted on a directory, where this process sees it.
+func isMounted(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && uint32(st.Type) == erofsMagic
+}
+
+// ownMount makes a directory a private mount: what is mounted in it does not come to be in other
+// mount namespaces, where it would stay.
+func ownMount(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err != nil {
+		return &os.PathError{Op: "statx", Path: dir, Err: err}
+	}
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return nil
+	}
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: dir, Err: err}
+	}
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: dir, Err: err}
+	}
+	// What is attached to a shared mount is shared from then on.
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE})
+	if err != nil {
+		unix.Unmount(dir, unix.MNT_DETACH)
+		return &os.PathError{Op: "mount_setattr", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// Release says that a user of a chain's view is gone. The last one takes the mount along.
+func (s *Store) Release(chain []digest.Digest, user string) error {
+	unlock, err := s.lockRun()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.release(ChainID(chain).Encoded(), user)
+}
+
+// release is Release under the lock.
+func (s *Store) release(hex, user string) error {
+	if err := os.Remove(s.runPath(usersDir, hex, user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := os.Remove(s.runPath(usersDir, hex))
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return nil // of others
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.unmount(hex)
+}
+
+// unmount takes the mount of a chain away; who uses it still keeps it. The last one takes the private mount
+// that they lie on along.
+func (s *Store) unmount(hex string) error {
+	at := s.runPath(mountsDir, hex)
+	if isMounted(at) {
+		if err := launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: at}}}}); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	list, err := os.ReadDir(s.runPath(mountsDir))
+	if err != nil || len(list) > 0 {
+		return nil
+	}
+	return launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: s.runPath(mountsDir)}}}})
+}
+
+// SweepUsers releases the views of users that are no more, of processes that were killed.
+func (s *Store) SweepUsers(alive func(user string) bool) error {
+	unlock, err := s.lockRun()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	chains, err := os.ReadDir(s.runPath(usersDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range chains {
+		users, err := os.ReadDir(s.runPath(usersDir, c.Name()))
+		errs = append(errs, err)
+		if len(users) == 0 {
+			errs = append(errs, s.release(c.Name(), ""))
+		}
+		for _, u := range users {
+			if !alive(u.Name()) {
+				errs = append(errs, s.release(c.Name(), u.Name()))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

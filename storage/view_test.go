@@ -1,0 +1,300 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// drivers runs a test with each driver that this machine has.
+func drivers(t *testing.T, test func(t *testing.T, s *Store)) {
+	nstest.Root(t)
+	for _, name := range []string{driverErofs, driverDirs} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			if have, why := s.Driver(); name == driverErofs && have != name {
+				t.Logf("not tried: %s", why) // Linux before 6.12
+				return
+			}
+			s.choose.Do(func() {})
+			s.driver = name
+			nstest.NoLeaks(t)
+			test(t, s)
+		})
+	}
+}
+
+// shownAt mounts what a view shows, read-only, for the kernel to be asked.
+func shownAt(t testing.TB, v *View) string {
+	t.Helper()
+	if len(v.names) == 0 {
+		return v.lower
+	}
+	dir, empty := t.TempDir(), t.TempDir()
+	lower := []string{empty} // an overlay without an upper directory has two lower ones
+	for _, n := range v.names {
+		lower = append(lower, filepath.Join(v.lower, n))
+	}
+	if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, "userxattr,lowerdir="+strings.Join(lower, ":")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+func view(t testing.TB, s *Store, chain []digest.Digest, user string) *View {
+	t.Helper()
+	v, err := s.View(t.Context(), chain, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user != "" {
+		t.Cleanup(func() {
+			if err := s.Release(chain, user); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return v
+}
+
+func TestDriversShowTheSame(t *testing.T) {
+	for _, test := range shownCases() {
+		t.Run(test.name, func(t *testing.T) {
+			drivers(t, func(t *testing.T, s *Store) {
+				v := view(t, s, put(t, s, tarsOf(t, test.layers)), "c1")
+				same(t, "the kernel", withoutRoot(lines(look(t, shownAt(t, v)))), test.want)
+				img, err := v.Image()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer img.Close()
+				same(t, "the image", withoutRoot(lines(lookImage(t, img.Image))), test.want)
+			})
+		})
+	}
+}
+
+// TestMountIsShared: containers of an image share one mount, which ends with the last of them.
+func TestMountIsShared(t *testing.T) {
+	nstest.Root(t)
+	dir := t.TempDir()
+	first := openIn(t, dir)
+	if name, why := first.Driver(); name != driverErofs {
+		t.Logf("not tried: %s", why)
+		return
+	}
+	nstest.NoLeaks(t)
+	chain := put(t, first, tarsOf(t, [][]ent{{"f x x"}, {"f y y"}}))
+	lower := ""
+	var wg sync.WaitGroup
+	for i := range 8 {
+		s := openIn(t, dir)
+		wg.Go(func() {
+			v, err := s.View(t.Context(), chain, fmt.Sprint("c", i))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if i == 0 {
+				lower = v.Layers("", false).Lower
+			}
+		})
+	}
+	wg.Wait()
+	if n := mountsBelow(t, dir); n != 2 { // the private one, and the index
+		t.Errorf("%d mounts", n)
+	}
+	if b, err := os.ReadFile(lower + "/y"); string(b) != "y" {
+		t.Errorf("%q, %v", b, err)
+	}
+	alive := func(user string) bool { return user == "c3" }
+	if err := first.SweepUsers(alive); err != nil {
+		t.Fatal(err)
+	}
+	if n := mountsBelow(t, dir); n != 2 {
+		t.Errorf("%d mounts while one uses it", n)
+	}
+	if err := first.Release(chain, "c3"); err != nil {
+		t.Fatal(err)
+	}
+	if n := mountsBelow(t, dir); n != 0 {
+		t.Errorf("%d mounts are left", n)
+	}
+	// Once more is no error.
+	if err := first.Release(chain, "c3"); err != nil {
+		t.Error(err)
+	}
+}
+
+func mountsBelow(t testing.TB, dir string) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(strings.Fields(line)[4], dir+"/") {
+			n++
+		}
+	}
+	return n
+}
+
+// TestMountIsPrivate: no other mount namespace gets it.
+func TestMountIsPrivate(t *testing.T) {
+	nstest.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	if err := unix.Mount("", dir, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	s := openIn(t, dir)
+	if name, why := s.Driver(); name != driverErofs {
+		t.Logf("not tried: %s", why)
+		return
+	}
+	v := view(t, s, put(t, s, tarsOf(t, [][]ent{{"f x x"}})), "c")
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(info)) {
+		if strings.Contains(line, " "+v.lower+" ") && (strings.Contains(line, "shared:") || !strings.Contains(line, "ro,nosuid,nodev")) {
+			t.Errorf("mount %s", line)
+		}
+	}
+}
+
+func TestViewRefuses(t *testing.T) {
+	s := open(t)
+	chain := put(t, s, tarsOf(t, [][]ent{{"f x x"}}))
+	missing := digest.FromString("missing")
+	for name, test := range map[string]struct {
+		chain []digest.Digest
+		user  string
+		want  string
+	}{
+		"no layers":       {nil, "c", "0 layers"},
+		"missing layer":   {[]digest.Digest{chain[0], missing}, "c", "is not in the store"},
+		"name of another": {chain, "../c", "file name"},
+		"no digest":       {[]digest.Digest{"x"}, "c", "diffID"},
+	} {
+		if _, err := s.View(t.Context(), test.chain, test.user); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	only(t, s.path(indexesDir))
+}
+
+func TestReadFile(t *testing.T) {
+	s := open(t)
+	v := view(t, s, put(t, s, tarsOf(t, [][]ent{{"d etc", "f etc/real text", "l etc/passwd ../../../etc/real", "l loop loop", "l abs /etc/real", "d d", "p fifo", "c null 1 3", "l host /proc/self/root/etc/hostname"}})), "")
+	img, err := v.Image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	for name, want := range map[string]string{"etc/real": "text", "/etc/passwd": "text", "abs": "text", "etc/../abs": "text", "d/../../../abs": "text"} {
+		if b, err := img.ReadFile(name, 100); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	for _, name := range []string{"none", "etc/real/below", "host", "etc/none/.."} {
+		if _, err := img.ReadFile(name, 100); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"loop", "d", "fifo", "null", "/"} {
+		if _, err := img.ReadFile(name, 100); err == nil {
+			t.Errorf("%s is read", name)
+		}
+	}
+	if _, err := img.ReadFile("etc/real", 3); err == nil {
+		t.Error("a file above the limit is read")
+	}
+}
+
+// TestSparse: files with holes are shown with their holes, and so is a tar's last file whose block is cut.
+func TestSparse(t *testing.T) {
+	tars := map[string][]byte{
+		"old GNU format": gnuSparse(t, 1<<20),
+		"cut at the end": cutTar(t),
+	}
+	for name, b := range tars {
+		t.Run(name, func(t *testing.T) {
+			drivers(t, func(t *testing.T, s *Store) {
+				chain := put(t, s, [][]byte{b})
+				root := shownAt(t, view(t, s, chain, "c"))
+				got, err := os.ReadFile(root + "/file")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := sparseText(name); !bytes.Equal(got, want) {
+					t.Errorf("%d bytes, want %d", len(got), len(want))
+				}
+			})
+		})
+	}
+}
+
+func sparseText(name string) []byte {
+	if name == "cut at the end" {
+		return []byte("content")
+	}
+	b := make([]byte, 1<<20)
+	copy(b[512*3:], bytes.Repeat([]byte("a"), 512))
+	copy(b[1<<19:], bytes.Repeat([]byte("b"), 700))
+	return b
+}
+
+// cutTar is a tar that ends with the last byte of its last file.
+func cutTar(t testing.TB) []byte {
+	b := layer(t, "f file content")
+	return b[:bytes.Index(b, []byte("content"))+7]
+}
+
+// gnuSparse is a tar as GNU tar --sparse wrote it for long: a file of size bytes with two pieces.
+func gnuSparse(t testing.TB, size int64) []byte {
+	h := make([]byte, 512)
+	copy(h, "file")
+	octal := func(at, n int, v int64) { copy(h[at:], fmt.Sprintf("%0*o\x00", n-1, v)) }
+	octal(100, 8, 0o644)
+	octal(108, 8, 0)
+	octal(116, 8, 0)
+	octal(124, 12, 512+700)
+	octal(136, 12, then.Unix())
+	h[156] = 'S'
+	copy(h[257:], "ustar  \x00")
+	octal(386, 12, 512*3)
+	octal(398, 12, 512)
+	octal(410, 12, size/2)
+	octal(422, 12, 700)
+	octal(434, 12, size)
+	octal(446, 12, 0)
+	octal(483, 12, size)
+	copy(h[148:156], "        ")
+	sum := int64(0)
+	for _, c := range h {
+		sum += int64(c)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	b := append(h, bytes.Repeat([]byte("a"), 512)...)
+	b = append(b, bytes.Repeat([]byte("b"), 700)...)
+	b = append(b, make([]byte, 1024-700)...)
+	return append(b, make([]byte, 1024)...)
+}
