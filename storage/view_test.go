@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -297,4 +298,26 @@ func gnuSparse(t testing.TB, size int64) []byte {
 	b = append(b, bytes.Repeat([]byte("b"), 700)...)
 	b = append(b, make([]byte, 1024-700)...)
 	return append(b, make([]byte, 1024)...)
+}
+
+// overlayOf mounts a view below an upper directory, read-only.
+func overlayOf(t testing.TB, upper string, v *View) string {
+	t.Helper()
+	dir := t.TempDir()
+	lower := []string{upper}
+	if len(v.names) == 0 {
+		lower = append(lower, v.lower)
+	}
+	for _, n := range v.names {
+		lower = append(lower, filepath.Join(v.lower, n))
+	}
+	if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, "userxattr,lowerdir="+strings.Join(lower, ":")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+func xattrHeader(name string) tar.Header {
+	return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "1"}}
 }

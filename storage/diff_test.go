@@ -1,0 +1,121 @@
+package storage
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// change is what a container does to the layers of changeLayers.
+const change = `
+echo more >>/a/changed; rm /a/removed; rm -r /gone; mkdir /gone; echo x >/gone/new; ln /gone/new /gone/other
+rm -r /a/dir; echo file >/a/dir; rm /a/file; mkdir /a/file; touch /a/file/in; ln -s target /a/link
+chown 7:8 /owned; mkdir -p /new/deep/er; touch "/new/odd
+name"; mkfifo /new/fifo; mv /a/moved /new/moved; sed -i s/x/y/ /etc/passwd`
+
+var changeLayers = []ent{
+	"d a", "f a/changed text\n", "f a/removed x", "d a/dir", "f a/dir/in x", "f a/file x", "f a/same x", "f a/moved moved",
+	"d gone", "f gone/old x", "d gone/sub", "f gone/sub/old x", "f owned x", "d untouched", "f untouched/x x",
+	full{Header: xattrHeader("attrs"), text: "x"},
+}
+
+func changed(t *testing.T, s *Store, userns bool) (*View, string) {
+	chain := put(t, s, tarsOf(t, [][]ent{busybox(t), changeLayers}))
+	id := "changed-" + map[bool]string{true: "own", false: "host"}[userns]
+	v := view(t, s, chain, id)
+	b := box{view: v, userns: userns, upper: Upper{ID: id}}
+	b.run(t, change)
+	t.Cleanup(func() {
+		if err := s.RemoveUpper(id); err != nil {
+			t.Error(err)
+		}
+	})
+	return v, id
+}
+
+func TestDiff(t *testing.T) {
+	boxes(t, func(t *testing.T, s *Store, userns bool) {
+		v, id := changed(t, s, userns)
+		list, err := v.Diff(t.Context(), id, []string{"/dev", "/proc"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range list {
+			got = append(got, strings.ReplaceAll(c.String(), "\n", `\n`))
+		}
+		same(t, "changes", got, strings.Split(`C /a
+C /a/changed
+C /a/dir
+C /a/file
+A /a/file/in
+A /a/link
+D /a/moved
+D /a/removed
+C /etc
+C /etc/passwd
+C /gone
+A /gone/new
+D /gone/old
+A /gone/other
+D /gone/sub
+A /new
+A /new/deep
+A /new/deep/er
+A /new/fifo
+A /new/moved
+A /new/odd\nname
+C /owned`, "\n"))
+	})
+}
+
+// TestDiffTar: what a container changed, as a layer above its image, is what the container showed, and so is its
+// export.
+func TestDiffTar(t *testing.T) {
+	boxes(t, func(t *testing.T, s *Store, userns bool) {
+		v, id := changed(t, s, userns)
+		mounts := []string{"/dev", "/proc"}
+		var diff, export bytes.Buffer
+		if err := v.DiffTar(t.Context(), id, mounts, &diff); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Export(t.Context(), id, mounts, &export); err != nil {
+			t.Fatal(err)
+		}
+		want := shownLines(t, s, id, v.chain)
+		committed := put(t, s, [][]byte{diff.Bytes()})
+		cv := view(t, s, append(append([]digest.Digest{}, v.chain...), committed...), "committed")
+		same(t, "committed", withoutTimes(lines(look(t, shownAt(t, cv)))), want)
+		ev := view(t, s, put(t, s, [][]byte{export.Bytes()}), "exported")
+		same(t, "exported", withoutTimes(lines(look(t, shownAt(t, ev)))), want)
+	})
+}
+
+// shownLines is what a container shows, by overlayfs.
+func shownLines(t *testing.T, s *Store, id string, chain []digest.Digest) []string {
+	t.Helper()
+	dir, err := s.upperPath(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return withoutTimes(lines(look(t, overlayOf(t, dir+"/upper", view(t, s, chain, "look")))))
+}
+
+// withoutTimes leaves times out, and places for mounts.
+func withoutTimes(list []string) []string {
+	var out []string
+	for _, l := range list {
+		var keep []string
+		for _, w := range strings.Split(l, " ") {
+			if !strings.HasPrefix(w, "20") || !strings.HasSuffix(w, "Z") {
+				keep = append(keep, w)
+			}
+		}
+		if !strings.Contains(l, `"dev"`) {
+			out = append(out, strings.Join(keep, " "))
+		}
+	}
+	return out
+}
