@@ -448,7 +448,15 @@ func (a *applier) ownAt(parent int, name string, e *Entry) error {
 // has none.
 func (a *applier) xattrs(fd int, e *Entry) error {
 	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
-		err := unix.Fsetxattr(fd, name, []byte(e.Xattrs[name]), 0)
+		value := e.Xattrs[name]
+		if name == capXattr && a.o.UID != nil {
+			root, err := a.o.UID(0)
+			if err != nil {
+				return err
+			}
+			value = capabilityFor(value, root)
+		}
+		err := unix.Fsetxattr(fd, name, []byte(value), 0)
 		if err == unix.EOPNOTSUPP || err == unix.EPERM && a.o.NoOwner && strings.HasPrefix(name, "security.") {
 			a.done.leaveOut("%q: the extended attribute %s: %v", e.Header.Name, name, err)
 			continue

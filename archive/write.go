@@ -340,11 +340,14 @@ func (p *packer) attributes(fd int, h *tar.Header) (marks map[string]string, err
 			continue
 		}
 		value, err := getxattr(fd, name)
-		if err == unix.ENODATA {
+		if err == unix.ENODATA || err == unix.EOVERFLOW { // gone by now; capabilities for a root that has no id here
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("extended attribute %q: %w", name, err)
+		}
+		if name == capXattr {
+			value = capabilityOf(value, p.o.UID)
 		}
 		if mark {
 			if marks == nil {

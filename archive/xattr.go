@@ -17,7 +17,7 @@ func keptXattr(name string) bool {
 	if strings.HasPrefix(name, "user.") {
 		return !strings.HasPrefix(name, "user.overlay.") && name != "user."
 	}
-	return name == "security.capability"
+	return name == capXattr
 }
 
 // xattrs are the attributes of an entry that are kept.
