@@ -12,6 +12,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/kakuri/kakuri/archive"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,19 +130,19 @@ func (s *Store) openBundle(ctx context.Context, r io.Reader, rules *Settings) (*
 		}
 	}
 	buffered := bufio.NewReaderSize(r, 64<<10)
-	kind := sniff(buffered)
-	if ok && kind == "" {
+	head, _ := buffered.Peek(6)
+	if ok && archive.DetectCompression(head) == archive.None {
 		if _, err := f.Seek(start, io.SeekStart); err != nil {
 			return nil, err
 		}
 		return indexTar(ctx, f, false)
 	}
-	return s.spool(ctx, buffered, kind, rules)
+	return s.spool(ctx, buffered, rules)
 }
 
 // spool copies an archive into a file without a name, inflated.
-func (s *Store) spool(ctx context.Context, r io.Reader, kind string, rules *Settings) (*tarBundle, error) {
-	in, err := inflateAny(rules, kind, r)
+func (s *Store) spool(ctx context.Context, r io.Reader, rules *Settings) (*tarBundle, error) {
+	in, err := rules.inflate(r)
 	if err != nil {
 		return nil, err
 	}

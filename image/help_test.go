@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -318,7 +319,7 @@ func serve(t testing.TB, f *fixture) *fake {
 func (k *fake) listen() {
 	k.url = k.server.URL
 	_, k.host, _ = strings.Cut(k.url, "://")
-	k.server.Config.ErrorLog = nil
+	k.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	k.t.Cleanup(k.server.Close)
 }
 

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -41,8 +40,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 		return Image{}, err
 	}
 	defer release()
-	in := bufio.NewReaderSize(&meter{r: r, rep: &reporter{to: o.Progress}, e: Event{Status: "Importing"}}, 64<<10)
-	tar, err := inflateAny(rules, sniff(in), in)
+	tar, err := rules.inflate(&meter{r: r, rep: &reporter{to: o.Progress}, e: Event{Status: "Importing"}})
 	if err != nil {
 		return Image{}, fmt.Errorf("import: %w", err)
 	}

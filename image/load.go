@@ -1,8 +1,6 @@
 package image
 
 import (
-	"bufio"
-	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -215,8 +213,7 @@ func (l *loader) tarLayer(ctx context.Context, name string, diffID digest.Digest
 	}
 	defer r.Close()
 	in := &meter{r: r, rep: l.rep, e: Event{ID: shortID(diffID), Status: "Loading layer", Total: total}}
-	buffered := bufio.NewReaderSize(in, 64<<10)
-	out, err := inflateAny(l.rules, sniff(buffered), buffered)
+	out, err := l.rules.inflate(in)
 	if err != nil {
 		return d, fmt.Errorf("layer %s: %w", printable(name), err)
 	}
@@ -227,18 +224,6 @@ func (l *loader) tarLayer(ctx context.Context, name string, diffID digest.Digest
 	}
 	l.rep.tell(Event{ID: shortID(diffID), Status: "Loaded"})
 	return d, nil
-}
-
-// inflateAny inflates what may come in archives, and refuses with words what we have no decoder for.
-func inflateAny(rules *Settings, kind string, r io.Reader) (io.ReadCloser, error) {
-	switch kind {
-	case "bzip2":
-		in := &counter{r: r}
-		return &bounded{ReadCloser: io.NopCloser(bzip2.NewReader(in)), in: in, max: rules.maxLayer(), ratio: rules.maxRatio(), kind: kind}, nil
-	case "xz":
-		return nil, errors.New("it is compressed by xz, for which there is no decoder here: unpack it first, with `xz -dc`")
-	}
-	return rules.inflate(kind, r)
 }
 
 // keep writes a manifest that we made, with its config, and has names lead to it. Its layers are there.
@@ -513,10 +498,6 @@ func (l *loader) layer(ctx context.Context, j *layerJob) error {
 		l.rep.tell(Event{ID: id, Status: "Already exists"})
 		return nil
 	}
-	inflate, err := l.rules.inflater(j.desc.MediaType)
-	if err != nil {
-		return err
-	}
 	r, size, err := l.b.open(blobPathIn(j.desc.Digest))
 	if err != nil {
 		return fmt.Errorf("layer: %w", err)
@@ -526,7 +507,7 @@ func (l *loader) layer(ctx context.Context, j *layerJob) error {
 		return fmt.Errorf("layer %s: %d bytes, and its manifest says %d", j.desc.Digest, size, j.desc.Size)
 	}
 	in := &meter{r: r, rep: l.rep, e: Event{ID: id, Status: "Loading layer", Total: size}}
-	if _, err := l.s.o.Layers.PutBlob(ctx, newVerified(in, j.desc), j.desc, inflate, j.diffID); err != nil {
+	if _, err := l.s.o.Layers.PutBlob(ctx, newVerified(in, j.desc), j.desc, l.rules.inflate, j.diffID); err != nil {
 		return fmt.Errorf("layer %s: %w", id, err)
 	}
 	l.rep.tell(Event{ID: id, Status: "Loaded"})

@@ -418,15 +418,11 @@ func inParallel[T any](ctx context.Context, n int, list []T, do func(context.Con
 }
 
 func (p *puller) layer(ctx context.Context, j *layerJob) error {
-	inflate, err := p.rules.inflater(j.desc.MediaType)
-	if err != nil {
-		return err
-	}
 	id := shortID(j.desc.Digest)
 	blob := newBlobReader(ctx, p.sources, j.desc)
 	defer blob.Close()
 	in := &meter{r: blob, rep: p.rep, e: Event{ID: id, Status: "Downloading", Total: j.desc.Size}}
-	if _, err := p.s.o.Layers.PutBlob(ctx, in, j.desc, inflate, j.diffID); err != nil {
+	if _, err := p.s.o.Layers.PutBlob(ctx, in, j.desc, p.rules.inflate, j.diffID); err != nil {
 		return fmt.Errorf("layer %s: %w", id, err)
 	}
 	p.rep.tell(Event{ID: id, Status: "Pull complete"})

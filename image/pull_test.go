@@ -422,10 +422,10 @@ func TestPullHostile(t *testing.T) {
 		}, "its index says"},
 		{"gzip bomb", func(w *world, k *fake) {
 			rebuild(w, func(m *v1.Manifest) { m.Layers[0] = w.blob(bomb, m.Layers[0].MediaType) })
-		}, "maxRatio"},
+		}, "bytes for one compressed byte"},
 		{"no gzip", func(w *world, k *fake) {
 			rebuild(w, func(m *v1.Manifest) { m.Layers[0] = w.blob([]byte("this is no gzip"), m.Layers[0].MediaType) })
-		}, "gzip"},
+		}, "diffID"},
 		{"zstd with a window of 2 GiB", func(w *world, k *fake) {
 			rebuild(w, func(m *v1.Manifest) {
 				m.Layers[0] = w.blob([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 1, 0, 0}, v1.MediaTypeImageLayerZstd)

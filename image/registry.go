@@ -606,7 +606,8 @@ func (r *remote) openBlob(ctx context.Context, d v1.Descriptor, offset int64) (i
 	}
 	if offset > 0 { // the registry does not know ranges: pass over what we have
 		if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil {
-			return nil, bad("%v", err)
+			resp.Body.Close()
+			return nil, fmt.Errorf("registry %s: blob %s: %w", r.host, d.Digest, err)
 		}
 	}
 	return resp.Body, nil

@@ -60,7 +60,6 @@ const (
 	defaultParallel = 4
 	defaultMaxLayer = 64 << 30
 	defaultMaxRatio = 200
-	freeRatio       = 256 << 20 // bytes of a tar below which no ratio is too much
 )
 
 // A source is a file of settings, and how it is read into them.

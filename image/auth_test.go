@@ -1,0 +1,632 @@
+package image
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const secret = "s3cr3t-pass"
+
+// login writes a config.json with a password for a host.
+func login(t testing.TB, s *Store, host string) {
+	t.Helper()
+	if _, err := newKeyring(s.o.DockerConfig).put(t.Context(), host, Credentials{Username: "user", Password: secret}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clean fails a test if a server saw anything that was not for it.
+func (k *fake) clean(t testing.TB) {
+	t.Helper()
+	for _, r := range k.requests() {
+		raw := r.URL.String()
+		for key, values := range r.Header {
+			raw += key + strings.Join(values, " ")
+		}
+		_ = r.ParseForm()
+		raw += r.Form.Encode()
+		if r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" || strings.Contains(raw, secret) || strings.Contains(raw, "granted") || r.FormValue("account") != "" {
+			t.Errorf("%s %s of somebody else saw %s", r.Method, r.Host, raw)
+		}
+	}
+}
+
+// guard makes a registry ask for a token of a realm, or for a password.
+func (k *fake) guard(challenge string, accept func(auth string) bool, next func(w http.ResponseWriter, r *http.Request) bool) {
+	k.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v2/") {
+			return next != nil && next(w, r)
+		}
+		if !accept(r.Header.Get("Authorization")) {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return next != nil && next(w, r)
+	}
+}
+
+func isBasic(auth string) bool {
+	return auth == "Basic "+base64.StdEncoding.EncodeToString([]byte("user:"+secret))
+}
+
+// realm answers as a token server.
+func realmOf(k *fake, t testing.TB) func(w http.ResponseWriter, r *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/token" {
+			return false
+		}
+		if s := r.FormValue("scope"); s != "" && s != "repository:a:pull" && s != "repository:a:pull,push" {
+			t.Errorf("scope %q", s)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"token": "granted"})
+		return true
+	}
+}
+
+func pullable() *fixture {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
+	return f
+}
+
+// TestAuth: a password by Basic, a token with and without a password, a token that ends in the middle.
+func TestAuth(t *testing.T) {
+	for _, kind := range []string{"basic", "token", "anonymous", "expiring"} {
+		k := serve(t, pullable())
+		issued, used := 0, 0
+		challenge := fmt.Sprintf(`Bearer realm="%s/token",service="here",scope="repository:a:pull"`, k.url)
+		good := func(auth string) bool { return auth == "Bearer granted" }
+		switch kind {
+		case "basic":
+			challenge, good = `Basic realm="x"`, isBasic
+		case "expiring":
+			good = func(auth string) bool {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				used++
+				return auth == fmt.Sprint("Bearer granted", issued) && used < 3
+			}
+		}
+		realm := realmOf(k, t)
+		if kind == "expiring" {
+			realm = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != "/token" {
+					return false
+				}
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				issued, used = issued+1, 0
+				_ = json.NewEncoder(w).Encode(map[string]string{"access_token": fmt.Sprint("granted", issued)})
+				return true
+			}
+		}
+		k.guard(challenge, good, realm)
+		s := newStore(t, nil)
+		if kind != "anonymous" {
+			login(t, s, k.host)
+		}
+		if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		for _, r := range k.requests() {
+			if r.URL.Path == "/token" && kind != "anonymous" && !isBasic(r.Header.Get("Authorization")) {
+				t.Errorf("%s: the realm saw %v", kind, r.Header)
+			}
+		}
+	}
+}
+
+// TestAuthWrong: a password that is not taken is not sent for ever.
+func TestAuthWrong(t *testing.T) {
+	k := serve(t, pullable())
+	k.guard(`Basic realm="x"`, func(string) bool { return false }, nil)
+	s := newStore(t, nil)
+	login(t, s, k.host)
+	_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
+	var answer *RegistryError
+	if !errors.As(err, &answer) || answer.Status != 401 || !strings.Contains(err.Error(), "kakuri login "+k.host) {
+		t.Error(err)
+	}
+	if n := len(k.requests()); n > 8 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// twin is a second registry, under another address: what the first one sends us to must not see the first one's secrets.
+func twin(t testing.TB, f *fixture) *fake {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &fake{fixture: f, t: t}
+	k.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: k}}
+	k.server.Start()
+	k.listen()
+	return k
+}
+
+// TestCredentialsStayHome: CVE-2020-15157, 2026-48978, 2026-33540, 2026-50151, 2026-49349, 2019-10214, 2021-41092: redirects, realms, foreign URLs, upload
+// locations and mirrors of others see no password and no token.
+func TestCredentialsStayHome(t *testing.T) {
+	redirect := func(status int, path string, to *fake) func(w http.ResponseWriter, r *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, path) {
+				return false
+			}
+			http.Redirect(w, r, to.url+r.URL.Path, status)
+			return true
+		}
+	}
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, path := range []string{"/blobs/", "/manifests/"} {
+			f := pullable()
+			a, b := serve(t, f), twin(t, f)
+			a.guard(`Basic realm="x"`, isBasic, redirect(status, path, b))
+			s := newStore(t, nil)
+			login(t, s, a.host)
+			if _, err := s.Pull(t.Context(), a.host+"/a", PullOptions{}); err != nil {
+				t.Errorf("%d %s: %v", status, path, err)
+			}
+			if len(b.requests()) == 0 {
+				t.Errorf("%d %s: nobody was redirected", status, path)
+			}
+			b.clean(t)
+		}
+	}
+	t.Run("bearer of the other", func(t *testing.T) { // the other one asks for a token, by its own challenge
+		f := pullable()
+		a, b := serve(t, f), twin(t, f)
+		a.guard(`Basic realm="x"`, isBasic, redirect(307, "/blobs/", b))
+		b.guard(fmt.Sprintf(`Bearer realm="%s/token"`, b.url), func(string) bool { return false }, nil)
+		s := newStore(t, nil)
+		login(t, s, a.host)
+		if _, err := s.Pull(t.Context(), a.host+"/a", PullOptions{}); err == nil {
+			t.Error("no error")
+		}
+		b.clean(t)
+		empty(t, s)
+	})
+	t.Run("realm", func(t *testing.T) {
+		a, b := serve(t, pullable()), twin(t, newFixture())
+		a.guard(fmt.Sprintf(`Bearer realm="%s/token",service="a"`, b.url), func(auth string) bool { return auth == "Bearer granted" }, nil)
+		b.before = realmOf(b, t)
+		s := newStore(t, nil)
+		login(t, s, a.host)
+		_, err := s.Pull(t.Context(), a.host+"/a", PullOptions{})
+		if err == nil {
+			t.Error("no error")
+		}
+		b.clean(t)
+		if len(b.requests()) > 0 {
+			t.Error("the realm of another owner was asked")
+		}
+		empty(t, s)
+	})
+	t.Run("location", func(t *testing.T) {
+		f := pullable()
+		a, b := serve(t, newFixture()), twin(t, newFixture())
+		a.guard(`Basic realm="x"`, isBasic, func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPost {
+				w.Header().Set("Location", b.url+"/upload")
+				w.WriteHeader(http.StatusAccepted)
+			} else {
+				w.WriteHeader(http.StatusNotFound)
+			}
+			return true
+		})
+		b.before = func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		s := newStore(t, nil)
+		login(t, s, a.host)
+		src := serve(t, f)
+		if _, err := s.Pull(t.Context(), src.host+"/a", PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Tag(t.Context(), src.host+"/a", a.host+"/b"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Push(t.Context(), a.host+"/b", PushOptions{}); err == nil {
+			t.Error("no error")
+		}
+		if len(b.requests()) == 0 {
+			t.Error("the location was not used")
+		}
+		b.clean(t)
+	})
+	t.Run("port", func(t *testing.T) { // the same host at another port is another registry
+		a, b := serve(t, pullable()), serve(t, pullable())
+		b.guard(`Basic realm="x"`, isBasic, nil)
+		s := newStore(t, nil)
+		login(t, s, a.host)
+		if _, err := s.Pull(t.Context(), b.host+"/a", PullOptions{}); err == nil {
+			t.Error("no error")
+		}
+		b.clean(t)
+	})
+	t.Run("mirror", func(t *testing.T) {
+		f := pullable()
+		a, b := serve(t, f), twin(t, f)
+		a.guard(`Basic realm="x"`, isBasic, nil)
+		b.guard(`Basic realm="x"`, isBasic, nil)
+		s := newStore(t, &Settings{Registries: map[string]Registry{a.host: {Mirrors: []string{b.url}}}})
+		login(t, s, a.host)
+		if _, err := s.Pull(t.Context(), a.host+"/a", PullOptions{}); err != nil {
+			t.Error(err)
+		}
+		b.clean(t)
+	})
+	t.Run("unasked", func(t *testing.T) { // nothing is sent to a registry that did not ask
+		a := serve(t, pullable())
+		s := newStore(t, nil)
+		login(t, s, a.host)
+		if _, err := s.Pull(t.Context(), a.host+"/a", PullOptions{}); err != nil {
+			t.Error(err)
+		}
+		a.clean(t)
+	})
+}
+
+// TestRealm: who may be given a password for a token.
+func TestRealm(t *testing.T) {
+	s := newStore(t, &Settings{Registries: map[string]Registry{"lscr.example": {Realms: []string{"ghcr.example.org"}}}})
+	for _, test := range []struct {
+		host, realm string
+		trusted, ok bool
+	}{
+		{"docker.io", "https://auth.docker.io/token", true, true},
+		{"ghcr.io", "https://ghcr.io/token", true, true},
+		{"registry.gitlab.com", "https://gitlab.com/jwt/auth", true, true},
+		{"registry.gitlab.com:5050", "https://gitlab.com/jwt/auth", true, true},
+		{"registry.example:5000", "https://registry.example:5001/auth", true, true},
+		{"lscr.example", "https://ghcr.example.org/token", true, true},
+		{"lscr.example", "https://ghcr.example.org:444/token", false, true},
+		{"a.github.io", "https://b.github.io/token", false, true}, // a public suffix
+		{"a.co.uk", "https://b.co.uk/token", false, true},
+		{"quay.io", "https://quay.io.evil.example/token", false, true},
+		{"quay.io", "https://evilquay.io/token", false, true},
+		{"10.0.0.1", "https://10.0.0.2/token", false, true},
+		{"quay.io", "http://quay.io/token", false, false},
+		{"quay.io", "https://user:pw@quay.io/token", false, false},
+		{"quay.io", "file:///etc/passwd", false, false},
+		{"quay.io", "", false, false},
+	} {
+		r, err := s.remote(Reference{Domain: test.host, Path: "a"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, trusted, err := r.realm(test.realm)
+		if trusted != test.trusted || (err == nil) != test.ok {
+			t.Errorf("%s %s: %v %v", test.host, test.realm, trusted, err)
+		}
+	}
+}
+
+// TestTokenField: only the field that is spelled so is a token (CVE-2026-33990: a cloud's metadata has "Token").
+func TestTokenField(t *testing.T) {
+	for _, body := range []string{`{"Token":"granted"}`, `{"TOKEN":"granted"}`, `{}`, `[]`, `granted`, `{"token":"a\nb"}`} {
+		k := serve(t, pullable())
+		k.guard(fmt.Sprintf(`Bearer realm="%s/token"`, k.url), func(auth string) bool { return auth == "Bearer granted" }, func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != "/token" {
+				return false
+			}
+			_, _ = w.Write([]byte(body))
+			return true
+		})
+		s := newStore(t, nil)
+		if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil {
+			t.Errorf("%s was taken", body)
+		}
+	}
+}
+
+// secureFake is a registry with TLS, under a name.
+func secureFake(t testing.TB, f *fixture) *fake {
+	t.Helper()
+	k := &fake{fixture: f, t: t}
+	k.server = httptest.NewTLSServer(k)
+	k.listen()
+	return k
+}
+
+// TestTLS: TLS is verified for whatever is not named insecure, and nobody falls back to HTTP (CVE-2014-5277). That a name leads to this
+// machine changes nothing (CVE-2026-92543).
+func TestTLS(t *testing.T) {
+	k := secureFake(t, pullable())
+	plain := serve(t, pullable())
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(k.host)
+	for _, test := range []struct {
+		name     string
+		host     string
+		to       string
+		settings Settings
+		ok       bool
+	}{
+		{"unknown certificate of a name that leads here", "registry.example:" + port, k.host, Settings{}, false},
+		{"plain", "registry.example:80", plain.host, Settings{}, false},
+		{"with its CA", "example.com:" + port, k.host, Settings{Registries: map[string]Registry{"example.com:" + port: {CA: ca}}}, true},
+		{"with the CA of another", "example.com:" + port, k.host, Settings{Registries: map[string]Registry{"example.com": {CA: ca}}}, false},
+		{"the CA, but another name", "registry.example:" + port, k.host, Settings{Registries: map[string]Registry{"registry.example:" + port: {CA: ca}}}, false},
+		{"insecure, TLS", "registry.example:" + port, k.host, Settings{Registries: map[string]Registry{"registry.example:" + port: {Insecure: true}}}, true},
+		{"insecure, plain", "registry.example:80", plain.host, Settings{Insecure: []string{"registry.example:80"}}, true},
+		{"insecure network, and a name in it", "registry.example:80", plain.host, Settings{Insecure: []string{"127.0.0.0/8"}}, false},
+		{"insecure network", "10.1.2.3:80", plain.host, Settings{Insecure: []string{"10.0.0.0/8"}}, true},
+		{"another network", "10.1.2.3:80", plain.host, Settings{Insecure: []string{"10.2.0.0/16"}}, false},
+		{"localhost", "localhost:" + port, k.host, Settings{}, true},
+		{"localhost, plain", "localhost:80", plain.host, Settings{}, true},
+		{"localhost's domain", "localhost.example:80", plain.host, Settings{}, false},
+		{"loopback", plain.host, plain.host, Settings{}, true},
+		{"IPv6 loopback", "[::1]:80", plain.host, Settings{}, true},
+		{"blocked", plain.host, plain.host, Settings{Registries: map[string]Registry{plain.host: {Blocked: true}}}, false},
+	} {
+		s := newStore(t, &test.settings)
+		s.net.dial = func(string) string { return test.to }
+		before := len(plain.requests())
+		_, err := s.Pull(t.Context(), test.host+"/a", PullOptions{})
+		if (err == nil) != test.ok {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if !test.ok && test.name != "blocked" && len(plain.requests()) > before {
+			t.Errorf("%s: asked without TLS", test.name)
+		}
+		if !test.ok {
+			empty(t, s)
+		}
+	}
+}
+
+// TestRedirects: from TLS to none, to what is nearer than the registry, in a circle, to no URL.
+func TestRedirects(t *testing.T) {
+	f := pullable()
+	k := secureFake(t, f)
+	plain := serve(t, f)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{plain.url, "https://169.254.169.254", "http://169.254.169.254", "file:///etc/passwd", "https://user:pw@example.com", "https:///", "", "/v2/a/blobs/again", "gopher://x"} {
+		k.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/blobs/") {
+				return false
+			}
+			location := to
+			if strings.HasPrefix(to, "http") {
+				location += r.URL.Path
+			}
+			w.Header().Set("Location", location)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return true
+		}
+		s := newStore(t, &Settings{Registries: map[string]Registry{"example.com": {CA: ca}}})
+		s.net.dial = func(address string) string {
+			if strings.HasPrefix(address, "example.com") {
+				return k.host
+			}
+			return address
+		}
+		before := len(plain.requests())
+		if _, err := s.Pull(t.Context(), "example.com/a", PullOptions{}); err == nil {
+			t.Errorf("%q was followed", to)
+		}
+		if len(plain.requests()) > before {
+			t.Errorf("%q: asked without TLS", to)
+		}
+		empty(t, s)
+	}
+}
+
+// TestNearness: which addresses a registry elsewhere may not send us to.
+func TestNearness(t *testing.T) {
+	near := map[string]nearness{
+		"8.8.8.8": public, "10.1.2.3": private, "192.168.1.1": private, "172.31.0.1": private, "172.32.0.1": public, "100.64.0.1": private, "fd00::1": private,
+		"127.0.0.1": loopback, "::1": loopback, "::ffff:127.0.0.1": loopback, "169.254.169.254": linkLocal, "fe80::1": linkLocal, "0.0.0.0": linkLocal, "::": linkLocal,
+		"224.0.0.1": linkLocal, "2001:4860:4860::8888": public,
+	}
+	for text, want := range near {
+		if got := nearnessOf(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
+	}
+	s := newStore(t, nil)
+	k := serve(t, newFixture())
+	for limit, ok := range map[nearness]bool{public: false, private: false, loopback: true, anywhere: true} {
+		tr, err := s.net.transport(k.host, limit, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, k.url+"/v2/", nil)
+		resp, err := tr.RoundTrip(req)
+		if (err == nil) != ok {
+			t.Errorf("limit %d: %v", limit, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
+}
+
+// TestConfigJSON: Docker's file is read as Docker reads it, and what is not ours in it stays.
+func TestConfigJSON(t *testing.T) {
+	dir := t.TempDir()
+	k := newKeyring(dir)
+	write := func(text string) {
+		if err := os.WriteFile(k.path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(host string) Credentials {
+		t.Helper()
+		c, err := k.get(t.Context(), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	auth := base64.StdEncoding.EncodeToString([]byte("user:pa:ss"))
+	write(`{"HttpHeaders":{"X":"y"},"auths":{"https://index.docker.io/v1/":{"auth":"` + auth + `"},"https://one.example/v2/":{"auth":"` + auth + `"},"two.example:5000":{"identitytoken":"id","auth":"` + auth + `"}}}`)
+	if c := get("docker.io"); c.Username != "user" || c.Password != "pa:ss" {
+		t.Errorf("%+v", c)
+	}
+	if c := get("one.example"); c.Username != "user" {
+		t.Errorf("%+v", c)
+	}
+	if c := get("two.example:5000"); c.IdentityToken != "id" {
+		t.Errorf("%+v", c)
+	}
+	for _, none := range []string{"one.example:5000", "two.example", "x.one.example", "example", "docker.example"} {
+		if c := get(none); !c.empty() {
+			t.Errorf("%s: %+v", none, c)
+		}
+	}
+	if where, err := k.put(t.Context(), "three.example", Credentials{Username: "u", Password: "p"}); err != nil || where != k.path {
+		t.Fatal(where, err)
+	}
+	st, err := os.Stat(k.path)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", st.Mode(), err)
+	}
+	raw, _ := os.ReadFile(k.path)
+	if !strings.Contains(string(raw), `"X": "y"`) || get("three.example").Password != "p" || get("docker.io").Password != "pa:ss" {
+		t.Errorf("%s", raw)
+	}
+	if err := k.drop(t.Context(), "three.example"); err != nil || !get("three.example").empty() || get("docker.io").empty() {
+		t.Error(err)
+	}
+	for _, bad := range []string{`{`, `{"auths":[]}`, `{"auths":{"x.example":{"auth":"***"}}}`} {
+		write(bad)
+		if _, err := k.get(t.Context(), "x.example"); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+}
+
+// TestHelpers: the protocol of docker-credential-helpers, with a helper that keeps a file.
+func TestHelpers(t *testing.T) {
+	bin, dir := t.TempDir(), t.TempDir()
+	script := `#!/bin/sh
+case $1 in
+store) cat > ` + dir + `/secret ;;
+get) read -r server; if grep -q "\"$server\"" ` + dir + `/secret 2>/dev/null; then cat ` + dir + `/secret; else echo "credentials not found in native keychain"; exit 1; fi ;;
+erase) rm -f ` + dir + `/secret ;;
+*) echo broken >&2; exit 2 ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(bin, "docker-credential-test"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	k := newKeyring(dir)
+	if err := os.WriteFile(k.path, []byte(`{"credHelpers":{"one.example":"test"},"auths":{"two.example":{"auth":"`+base64.StdEncoding.EncodeToString([]byte("a:b"))+`"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	where, err := k.put(t.Context(), "one.example", Credentials{Username: "user", Password: secret})
+	if err != nil || where != "docker-credential-test" {
+		t.Fatal(where, err)
+	}
+	if raw, _ := os.ReadFile(k.path); strings.Contains(string(raw), secret) || strings.Contains(string(raw), base64.StdEncoding.EncodeToString([]byte("user:"+secret))) {
+		t.Errorf("the secret is in config.json: %s", raw)
+	}
+	if c, err := k.get(t.Context(), "one.example"); err != nil || c.Password != secret {
+		t.Errorf("%+v %v", c, err)
+	}
+	if c, err := k.get(t.Context(), "two.example"); err != nil || c.Username != "a" {
+		t.Errorf("%+v %v", c, err)
+	}
+	if _, err := k.put(t.Context(), "one.example", Credentials{IdentityToken: "id"}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := k.get(t.Context(), "one.example"); err != nil || c.IdentityToken != "id" || c.Username != "" {
+		t.Errorf("%+v %v", c, err)
+	}
+	if err := k.drop(t.Context(), "one.example"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := k.get(t.Context(), "one.example"); err != nil || !c.empty() {
+		t.Errorf("%+v %v", c, err)
+	}
+	for _, name := range []string{"../x", "/bin/sh", "", "nobody-has-this"} {
+		if _, err := runHelper(t.Context(), name, "get", nil); err == nil {
+			t.Errorf("%q ran", name)
+		}
+	}
+}
+
+// TestLogin: a password is kept when the registry takes it, an identity token instead where there is one, and the token is what is used.
+func TestLogin(t *testing.T) {
+	k := serve(t, pullable())
+	k.guard(fmt.Sprintf(`Bearer realm="%s/token",service="here"`, k.url), func(auth string) bool { return auth == "Bearer granted" }, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/token" {
+			return false
+		}
+		switch {
+		case r.Method == http.MethodPost && r.FormValue("refresh_token") == "identity" && r.FormValue("grant_type") == "refresh_token":
+			_ = json.NewEncoder(w).Encode(map[string]string{"access_token": "granted"})
+		case isBasic(r.Header.Get("Authorization")):
+			_ = json.NewEncoder(w).Encode(map[string]string{"token": "granted", "refresh_token": "identity"})
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		return true
+	})
+	s := newStore(t, nil)
+	if _, err := s.Login(t.Context(), k.host, Credentials{Username: "user", Password: "wrong"}); err == nil {
+		t.Error("a wrong password was taken")
+	}
+	if c, err := s.Known(t.Context(), k.host); err != nil || !c.empty() {
+		t.Errorf("%+v %v", c, err)
+	}
+	if _, err := s.Login(t.Context(), k.host, Credentials{Username: "user", Password: secret}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := s.Known(t.Context(), k.host); err != nil || c.IdentityToken != "identity" || c.Password != "" {
+		t.Errorf("%+v %v", c, err)
+	}
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err := s.Logout(t.Context(), k.host); err != nil {
+		t.Error(err)
+	}
+	if c, err := s.Known(t.Context(), k.host); err != nil || !c.empty() {
+		t.Errorf("%+v %v", c, err)
+	}
+	var refused *LoginError
+	if _, err := s.Login(t.Context(), "bad host", Credentials{}); err == nil || errors.As(err, &refused) {
+		t.Error(err)
+	}
+}
+
+func TestChallenge(t *testing.T) {
+	for _, test := range []struct{ in, scheme, realm, scope string }{
+		{`Bearer realm="https://x/t",service="s",scope="a:b:pull,push"`, "bearer", "https://x/t", "a:b:pull,push"},
+		{`bearer  realm="https://x/t" , scope=a`, "bearer", "https://x/t", "a"},
+		{`Basic realm="a \"b\""`, "basic", `a "b"`, ""},
+		{`Basic`, "basic", "", ""},
+		{`Bearer realm="open`, "bearer", "open", ""},
+		{``, "", "", ""},
+	} {
+		scheme, params := parseChallenge(test.in)
+		if scheme != test.scheme || params["realm"] != test.realm || params["scope"] != test.scope {
+			t.Errorf("%s: %s %v", test.in, scheme, params)
+		}
+	}
+}
