@@ -27,6 +27,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // dirLayers keeps layers in a directory, and their blobs beside them unless forgetful.
@@ -378,3 +379,5 @@ func (k *fake) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	http.NotFound(w, r)
 }
+
+func mkfifo(name string) error { return unix.Mkfifo(name, 0o600) }

@@ -1,0 +1,465 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// An entry of an archive that a test makes by hand.
+type entry struct {
+	name, body, link string
+	kind             byte
+}
+
+func archiveOf(entries ...entry) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		h := &tar.Header{Typeflag: e.kind, Name: e.name, Linkname: e.link, Size: int64(len(e.body)), Mode: 0o644}
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if err := w.WriteHeader(h); err != nil {
+			panic(err)
+		}
+		if _, err := io.WriteString(w, e.body); err != nil {
+			panic(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// layoutOf is an OCI layout of a fixture, with an index.json of these roots.
+func (f *fixture) layoutOf(roots ...v1.Descriptor) []entry {
+	index, _ := json.Marshal(v1.Index{Manifests: roots})
+	index = append([]byte(`{"schemaVersion":2,`), index[bytes.IndexByte(index, '"'):]...)
+	index = bytes.Replace(index, []byte(`"schemaVersion":0,`), nil, 1)
+	list := []entry{{name: "oci-layout", body: `{"imageLayoutVersion":"1.0.0"}`}, {name: "index.json", body: string(index)}}
+	for d, raw := range f.blobs {
+		list = append(list, entry{name: blobPathIn(d), body: string(raw)})
+	}
+	return list
+}
+
+func named(d v1.Descriptor, name string) v1.Descriptor {
+	d.Annotations = map[string]string{"io.containerd.image.name": name}
+	d.Platform = nil
+	return d
+}
+
+// saved gives an archive of images of a store.
+func saved(t testing.TB, s *Store, o SaveOptions, refs ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := s.Save(t.Context(), &b, refs, o); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// two is a store with two images that share layers; one has two names.
+func two(t testing.TB) (s *Store, a, b Image) {
+	t.Helper()
+	f := newFixture()
+	tars := layersOf(4)
+	f.tags["a"] = f.image(Host(), "gzip", false, tars[:3]...)
+	f.tags["b"] = f.index(true, f.image(Host(), "gzip", true, tars[0], tars[1], tars[3], tars[0]), f.image(other, "gzip", true, tars[2]))
+	k := serve(t, f)
+	s = newStore(t, nil)
+	var err error
+	copyTo(t, s, k.host+"/x:a", "example/a:1", PullOptions{})
+	copyTo(t, s, k.host+"/x:b", "example/b:1", PullOptions{AllPlatforms: true})
+	for _, tag := range []string{k.host + "/x:a", k.host + "/x:b"} {
+		if _, err := s.Remove(t.Context(), tag, RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Tag(t.Context(), "example/a:1", "example/a:2"); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = s.Get("example/a:1", Platform{}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = s.Get("example/b:1", Platform{}); err != nil {
+		t.Fatal(err)
+	}
+	return s, a, b
+}
+
+// TestSaveLoad: what is saved is loaded with the same names and ids, from each format, file, pipe and compression.
+func TestSaveLoad(t *testing.T) {
+	s, a, b := two(t)
+	for _, format := range []string{DockerArchive, OCIArchive} {
+		raw := saved(t, s, SaveOptions{Format: format}, "example/a:1", "example/a:2", "example/b:1")
+		if !bytes.Equal(raw, saved(t, s, SaveOptions{Format: format}, "example/a:1", "example/a:2", "example/b:1")) {
+			t.Errorf("%s: two saves differ", format)
+		}
+		for _, kind := range []string{"", "gzip", "zstd", "file"} {
+			to := newStore(t, nil)
+			var in io.Reader = bytes.NewReader(deflate(kind, raw))
+			if kind == "file" {
+				name := filepath.Join(t.TempDir(), "a.tar")
+				if err := os.WriteFile(name, raw, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				f, err := os.Open(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				in = f
+			}
+			list, err := to.Load(t.Context(), in, LoadOptions{})
+			if err != nil || len(list) != 2 {
+				t.Fatalf("%s %s: %v %v", format, kind, list, err)
+			}
+			for ref, want := range map[string]Image{"example/a:1": a, "example/a:2": a, "example/b:1": b} {
+				got, err := to.Get(ref, Platform{})
+				if err != nil || got.ID != want.ID || !slices.Equal(got.Chain(), want.Chain()) {
+					t.Errorf("%s %s: %s: %v", format, kind, ref, err)
+				}
+				if format == OCIArchive && got.Target.Digest != want.Target.Digest {
+					t.Errorf("%s: %s has another manifest", format, ref)
+				}
+				if left := to.missing(got); len(left) > 0 {
+					t.Errorf("%s: %s lacks %v", format, ref, left)
+				}
+			}
+			found, err := to.Check(t.Context(), true)
+			if err != nil || len(found) > 0 {
+				t.Errorf("%s: %v %v", format, found, err)
+			}
+		}
+	}
+}
+
+// TestSaveSelections: by id without a name, by a repository with all its tags, for another platform, into a directory.
+func TestSaveSelections(t *testing.T) {
+	s, a, b := two(t)
+	load := func(raw []byte) (*Store, []Loaded) {
+		t.Helper()
+		to := newStore(t, nil)
+		list, err := to.Load(t.Context(), bytes.NewReader(raw), LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return to, list
+	}
+	if _, list := load(saved(t, s, SaveOptions{}, a.ID.String())); len(list) != 1 || len(list[0].Names) != 0 || list[0].Image.ID != a.ID {
+		t.Errorf("%+v", list)
+	}
+	if _, list := load(saved(t, s, SaveOptions{}, "example/a")); len(list) != 1 || len(list[0].Names) != 2 {
+		t.Errorf("%+v", list)
+	}
+	for _, format := range []string{DockerArchive, OCIArchive} {
+		if _, list := load(saved(t, s, SaveOptions{Format: format, Platform: other}, "example/b:1")); len(list) != 1 || list[0].Image.Platform.Architecture != "s390x" {
+			t.Errorf("%s: %+v", format, list)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if err := s.SaveDir(t.Context(), dir, []string{"example/b:1"}, SaveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	to := newStore(t, nil)
+	if list, err := to.LoadDir(t.Context(), f, LoadOptions{Platforms: []Platform{Host()}}); err != nil || len(list) != 1 || list[0].Image.ID != b.ID {
+		t.Errorf("%+v %v", list, err)
+	}
+	if len(to.o.Layers.(dirLayers).ids()) != 3 {
+		t.Error("layers of another platform were loaded")
+	}
+	if err := s.SaveDir(t.Context(), dir, []string{"example/b:1"}, SaveOptions{}); err == nil {
+		t.Error("a directory that is not empty was written to")
+	}
+	for _, refs := range [][]string{nil, {"nobody"}, {"example/a:1", "nobody"}} {
+		if err := s.Save(t.Context(), io.Discard, refs, SaveOptions{}); err == nil {
+			t.Errorf("%v: no error", refs)
+		}
+	}
+}
+
+// TestLoadForms: archives as old and other programs write them.
+func TestLoadForms(t *testing.T) {
+	tars := layersOf(2)
+	f := newFixture()
+	d := f.image(Host(), "gzip", false, tars...)
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[d.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	config := string(f.blobs[m.Config.Digest])
+	manifest := func(layers ...string) entry {
+		raw, _ := json.Marshal([]archived{{Config: "c.json", RepoTags: []string{"old/name:1", "old/name:2"}, Layers: layers}})
+		return entry{name: "manifest.json", body: string(raw)}
+	}
+	for _, test := range []struct {
+		name    string
+		entries []entry
+	}{
+		{"docker before 25", []entry{{name: "one/layer.tar", body: string(tars[0])}, {name: "two/layer.tar", body: string(tars[1])}, {name: "c.json", body: config}, manifest("one/layer.tar", "two/layer.tar")}},
+		{"manifest first", []entry{manifest("a.tar", "b.tar"), {name: "c.json", body: config}, {name: "b.tar", body: string(tars[1])}, {name: "a.tar", body: string(tars[0])}}},
+		{"links", []entry{{name: "x/", kind: tar.TypeDir}, {name: "a.tar", body: string(tars[0])}, {name: "x/layer.tar", link: "../a.tar", kind: tar.TypeSymlink}, {name: "b.tar", body: string(tars[1])}, {name: "y", link: "b.tar", kind: tar.TypeLink}, {name: "c.json", body: config}, manifest("x/layer.tar", "y")}},
+		{"compressed layers", []entry{{name: "a", body: string(deflate("gzip", tars[0]))}, {name: "b", body: string(deflate("zstd", tars[1]))}, {name: "c.json", body: config}, manifest("a", "b")}},
+		{"./ names", []entry{{name: "./a", body: string(tars[0])}, {name: "./b", body: string(tars[1])}, {name: "./c.json", body: config}, manifest("a", "./b"), {name: "./x", body: ""}}},
+		{"layout", f.layoutOf(named(d, "docker.io/old/name:1"), named(d, "docker.io/old/name:2"))},
+		{"layout, names in manifest.json", append(f.layoutOf(d), entry{name: "manifest.json", body: strings.ReplaceAll(manifest("x").body, "c.json", blobPathIn(m.Config.Digest))})},
+	} {
+		s := newStore(t, nil)
+		list, err := s.Load(t.Context(), bytes.NewReader(archiveOf(test.entries...)), LoadOptions{})
+		if err != nil || len(list) != 1 || !slices.Equal(list[0].Names, []string{"old/name:1", "old/name:2"}) || list[0].Image.ID != m.Config.Digest {
+			t.Errorf("%s: %+v %v", test.name, list, err)
+			continue
+		}
+		if left := s.missing(list[0].Image); len(left) > 0 {
+			t.Errorf("%s: %v", test.name, left)
+		}
+	}
+}
+
+// TestLoadHostile: archives that mean harm. Each: an error that says so, and a store as it was (CVE-2014-9356, 2017-14992, 2023-25153,
+// 2025-11395).
+func TestLoadHostile(t *testing.T) {
+	tars := layersOf(1)
+	f := newFixture()
+	d := f.image(Host(), "gzip", false, tars...)
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[d.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	config := entry{name: "c.json", body: string(f.blobs[m.Config.Digest])}
+	layer := entry{name: "a", body: string(tars[0])}
+	manifest := func(config, tag string, layers ...string) entry {
+		raw, _ := json.Marshal([]archived{{Config: config, RepoTags: []string{tag}, Layers: layers}})
+		return entry{name: "manifest.json", body: string(raw)}
+	}
+	outside := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(outside, []byte(config.body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := func(edit func(f *fixture) v1.Descriptor) []byte {
+		g := newFixture()
+		g.image(Host(), "gzip", false, tars...)
+		d := edit(g)
+		return archiveOf(g.layoutOf(named(d, "x:1"))...)
+	}
+	good := archiveOf(layer, config, manifest("c.json", "x:1", "a"))
+	bomb := deflate("gzip", append(bytes.Clone(good), make([]byte, 400<<20)...))
+	for _, test := range []struct {
+		name string
+		raw  []byte
+		want string
+	}{
+		{"empty", nil, "empty"},
+		{"text", []byte(strings.Repeat("this is no tar\n", 100)), "archive"},
+		{"no manifest", archiveOf(layer), "manifest.json"},
+		{"no image", archiveOf(entry{name: "manifest.json", body: "[]"}), "names no image"},
+		{"no list", archiveOf(entry{name: "manifest.json", body: "{}"}), "manifest.json"},
+		{"manifest.json of 5 MiB", archiveOf(entry{name: "manifest.json", body: "[" + strings.Repeat(" ", 5<<20) + "]"}), "at most"},
+		{"config of 9 MiB", archiveOf(entry{name: "c.json", body: strings.Repeat(" ", 9<<20)}, layer, manifest("c.json", "x:1", "a")), "at most"},
+		{"config outside", archiveOf(layer, manifest("../../../../../../../.."+outside, "x:1", "a")), "not exist"},
+		{"config outside, absolute", archiveOf(layer, manifest(outside, "x:1", "a")), "not exist"},
+		{"config by a link", archiveOf(layer, entry{name: "c.json", link: outside, kind: tar.TypeSymlink}, manifest("c.json", "x:1", "a")), "not exist"},
+		{"links in a circle", archiveOf(layer, entry{name: "c.json", link: "d", kind: tar.TypeSymlink}, entry{name: "d", link: "c.json", kind: tar.TypeSymlink}, manifest("c.json", "x:1", "a")), "not exist"},
+		{"no layer", archiveOf(config, manifest("c.json", "x:1", "a")), "not exist"},
+		{"too few layers", archiveOf(config, layer, manifest("c.json", "x:1")), "1 diff_ids for 0 layers"},
+		{"another layer", archiveOf(config, entry{name: "a", body: string(tarOf(map[string]string{"x": "y"}))}, manifest("c.json", "x:1", "a")), "diffID"},
+		{"twice", archiveOf(config, layer, layer, manifest("c.json", "x:1", "a")), "twice"},
+		{"twice, by another spelling", archiveOf(config, layer, entry{name: "./b/../a"}, manifest("c.json", "x:1", "a")), "twice"},
+		{"a device", archiveOf(config, layer, entry{name: "dev", kind: tar.TypeBlock}, manifest("c.json", "x:1", "a")), "type"},
+		{"a FIFO", archiveOf(config, entry{name: "a", kind: tar.TypeFifo}, manifest("c.json", "x:1", "a")), "type"},
+		{"no name", archiveOf(config, layer, manifest("c.json", "../x", "a")), "reference"},
+		{"a name with a digest", archiveOf(config, layer, manifest("c.json", "x@sha256:"+digest64, "a")), "no digest"},
+		{"truncated", good[:len(good)-1600], ""},
+		{"bomb", bomb, "bytes for one compressed byte"},
+		{"xz that is none", []byte("\xfd7zXZ\x00 and no more"), "xz"},
+		{"lying digest of a manifest", with(func(g *fixture) v1.Descriptor {
+			g.blobs[d.Digest] = append(g.blobs[d.Digest], ' ')
+			d := d
+			d.Size++
+			return d
+		}), "other bytes"},
+		{"lying size of a manifest", with(func(g *fixture) v1.Descriptor { d := d; d.Size++; return d }), "its descriptor says"},
+		{"lying digest of a config", with(func(g *fixture) v1.Descriptor {
+			g.blobs[m.Config.Digest] = []byte(strings.Replace(config.body, "sh", "sx", 1))
+			return d
+		}), "other bytes"},
+		{"lying digest of a layer", with(func(g *fixture) v1.Descriptor {
+			raw := bytes.Clone(g.blobs[m.Layers[0].Digest])
+			raw[3] ^= 0xff
+			g.blobs[m.Layers[0].Digest] = raw
+			return d
+		}), ""},
+		{"trailing bytes in a layer", with(func(g *fixture) v1.Descriptor {
+			g.blobs[m.Layers[0].Digest] = append(bytes.Clone(g.blobs[m.Layers[0].Digest]), "junk"...)
+			return d
+		}), "its manifest says"},
+		{"digest with a path", with(func(g *fixture) v1.Descriptor { d := d; d.Digest = "sha256:../../../x"; return d }), "hexadecimal"},
+		{"cyclic index", with(func(g *fixture) v1.Descriptor {
+			a := v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: "sha256:" + digest.Digest(digest64), Size: 10}
+			i := g.index(false, a)
+			g.blobs[a.Digest] = g.blobs[i.Digest]
+			return i
+		}), "its descriptor says"},
+		{"deep index", with(func(g *fixture) v1.Descriptor {
+			d := d
+			for range 10 {
+				d.Annotations = nil
+				d = g.index(false, d)
+			}
+			return d
+		}), "deep"},
+		{"wide and deep index", with(func(g *fixture) v1.Descriptor { // 1000 to the fourth visits, if each were made
+			d := d
+			for range 4 {
+				d = g.index(false, slices.Repeat([]v1.Descriptor{d}, 1000)...)
+			}
+			return d
+		}), ""},
+		{"index of nothing", with(func(g *fixture) v1.Descriptor { return g.index(false) }), "none of its images"},
+		{"artifact", with(func(g *fixture) v1.Descriptor {
+			m := m
+			m.Layers = []v1.Descriptor{{MediaType: "text/plain", Digest: "sha256:" + digest.Digest(digest64), Size: 3}}
+			return g.document(m, m.MediaType)
+		}), "not known"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStore(t, nil)
+			list, err := s.Load(t.Context(), bytes.NewReader(test.raw), LoadOptions{})
+			if test.name == "wide and deep index" {
+				if err != nil || len(list) != 1 {
+					t.Errorf("%v %v", list, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+			empty(t, s)
+		})
+	}
+}
+
+// TestLoadDirHostile: a directory's links and FIFOs are not followed.
+func TestLoadDirHostile(t *testing.T) {
+	f := newFixture()
+	d := f.image(Host(), "gzip", false, layersOf(1)...)
+	for _, fault := range []string{"none", "index", "blobs", "blob", "fifo"} {
+		dir, outside := t.TempDir(), t.TempDir()
+		for _, e := range f.layoutOf(named(d, "x:1")) {
+			name := filepath.Join(dir, e.name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(e.body), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		move := map[string]string{"index": "index.json", "blobs": "blobs", "blob": blobPathIn(d.Digest)}[fault]
+		if move != "" {
+			err := errors.Join(os.Rename(filepath.Join(dir, move), filepath.Join(outside, "x")), os.Symlink(filepath.Join(outside, "x"), filepath.Join(dir, move)))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if fault == "fifo" {
+			name := filepath.Join(dir, blobPathIn(d.Digest))
+			if err := errors.Join(os.Remove(name), mkfifo(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		root, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStore(t, nil)
+		_, err = s.LoadDir(t.Context(), root, LoadOptions{})
+		root.Close()
+		if (err == nil) != (fault == "none") {
+			t.Errorf("%s: %v", fault, err)
+		}
+	}
+}
+
+// TestImport: a tar becomes an image of one layer, with what --change says.
+func TestImport(t *testing.T) {
+	s := newStore(t, nil)
+	raw := tarOf(map[string]string{"bin/sh": "#!"})
+	img, err := s.Import(t.Context(), bytes.NewReader(deflate("gzip", raw)), "imported", ImportOptions{
+		Changes: []string{`CMD ["sh","-c"]`, "ENV A=1 B=\"2 3\"", "EXPOSE 80 53/udp", "LABEL x=y", "USER me", "WORKDIR /w", "VOLUME /v", "ENTRYPOINT run it", "HEALTHCHECK --interval=3s CMD true"},
+		Message: "a message",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.Inspect("imported", Platform{})
+	if err != nil || in.ID != img.ID.String() || in.Comment != "a message" || len(in.RootFS.Layers) != 1 || in.RootFS.Layers[0] != digest.FromBytes(raw) {
+		t.Errorf("%+v %v", in, err)
+	}
+	c := img.Config.Config
+	if fmt.Sprintln(c.Cmd, c.Env, c.User, c.WorkingDir, c.Labels, c.Entrypoint, c.Healthcheck.Test) != "[sh -c] [A=1 B=2 3] me /w map[x:y] [/bin/sh -c run it] [CMD-SHELL true]\n" {
+		t.Errorf("%+v", c)
+	}
+	for _, bad := range []string{"FROM x", "CMD", "", "ENV =1", `ENV "a`, "EXPOSE 99999", "EXPOSE x", "HEALTHCHECK MAYBE", "HEALTHCHECK --retries=x CMD y"} {
+		if _, err := s.Import(t.Context(), bytes.NewReader(raw), "", ImportOptions{Changes: []string{bad}}); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+	// A commit on top of it.
+	release, err := s.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, size, err := s.o.Layers.Put(t.Context(), bytes.NewReader(tarOf(map[string]string{"new": "file"})), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := s.Compose(t.Context(), &img, img.Config, NewLayer{DiffID: id, Size: size, CreatedBy: "sh", Author: "me"}, "committed:1")
+	release()
+	if err != nil || len(top.Chain()) != 2 || top.Config.Author != "me" {
+		t.Errorf("%+v %v", top, err)
+	}
+	history, err := s.History("committed:1", Platform{})
+	if err != nil || len(history) != 2 || history[0].ID != top.ID.String() || history[0].Size != size || history[1].ID != "<missing>" || history[1].Comment != "a message" {
+		t.Errorf("%+v %v", history, err)
+	}
+}
+
+// TestStoreIsLayout: the store itself is an OCI layout that can be loaded, where the layers' keeper has the blobs there.
+func TestStoreIsLayout(t *testing.T) {
+	s, a, _ := two(t)
+	for _, l := range a.Layers {
+		raw, err := os.ReadFile(filepath.Join(s.o.Layers.(dirLayers).dir, l.Digest.Encoded()+".blob"))
+		if err == nil {
+			err = s.putBlob(raw, l.Digest)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	to := newStore(t, nil)
+	list, _ := to.LoadDir(t.Context(), f, LoadOptions{})
+	if len(list) == 0 || list[0].Image.ID != a.ID {
+		t.Errorf("%+v", list)
+	}
+}

@@ -1,0 +1,302 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	gcr "github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+)
+
+// target is somebody else's registry, for writing: go-containerregistry's.
+func target(t testing.TB, wrap func(http.Handler) http.Handler) (host string) {
+	t.Helper()
+	var h http.Handler = registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	if wrap != nil {
+		h = wrap(h)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	_, host, _ = strings.Cut(server.URL, "://")
+	return host
+}
+
+// valid has go-containerregistry pull what was pushed, and check it whole.
+func valid(t testing.TB, ref string) {
+	t.Helper()
+	r, err := name.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := gcr.Get(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.MediaType.IsIndex() {
+		index, err := d.ImageIndex()
+		if err == nil {
+			err = validate.Index(index)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	img, err := d.Image()
+	if err == nil {
+		err = validate.Image(img)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// copyTo pulls an image, gives it a name at another registry, and pushes it there.
+func copyTo(t testing.TB, s *Store, from, to string, o PullOptions) {
+	t.Helper()
+	if _, err := s.Pull(t.Context(), from, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPush: what was pulled goes out byte for byte, in each form, and is whole for another client.
+func TestPush(t *testing.T) {
+	for _, docker := range []bool{false, true} {
+		for _, kind := range []string{"gzip", "zstd"} {
+			f := newFixture()
+			want := f.image(Host(), kind, docker, layersOf(3)...)
+			f.tags["latest"] = want
+			k := serve(t, f)
+			to := target(t, nil) + "/team/app:1"
+			s := newStore(t, nil)
+			copyTo(t, s, k.host+"/a", to, PullOptions{})
+			var last Event
+			d, err := s.Push(t.Context(), to, PushOptions{Progress: func(e Event) { last = e }})
+			if err != nil || d != want.Digest || last.Aux == nil || last.Aux.Digest != d || last.Aux.Tag != "1" {
+				t.Fatalf("%s, want %s: %v %+v", d, want.Digest, err, last)
+			}
+			if kind == "gzip" {
+				valid(t, to)
+			}
+			again := newStore(t, nil)
+			if img, err := again.Pull(t.Context(), to, PullOptions{}); err != nil || img.Target.Digest != want.Digest {
+				t.Error(img.Target, err)
+			}
+		}
+	}
+}
+
+// TestPushPlain: layers without a compressed form are compressed on the way, always to the same bytes; the image is the same.
+func TestPushPlain(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
+	f.tags["plain"] = f.image(Host(), "", true, layersOf(2)...)
+	k := serve(t, f)
+	to := target(t, nil) + "/app"
+	for _, tag := range []string{"latest", "plain"} {
+		s := newStore(t, nil)
+		s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+		copyTo(t, s, k.host+"/a:"+tag, to+":"+tag, PullOptions{})
+		before, err := s.Get(to+":"+tag, Platform{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := s.Push(t.Context(), to+":"+tag, PushOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		valid(t, to+":"+tag)
+		second, err := s.Push(t.Context(), to+":"+tag, PushOptions{})
+		if err != nil || first != second {
+			t.Error(first, second, err)
+		}
+		after, err := s.Get(to+":"+tag, Platform{})
+		if err != nil || after.ID != before.ID || !slices.Contains(after.RepoDigests(), to+"@"+string(first)) {
+			t.Errorf("%v %v", after.RepoDigests(), err)
+		}
+		again := newStore(t, nil)
+		if img, err := again.Pull(t.Context(), to+":"+tag, PullOptions{}); err != nil || img.ID != before.ID {
+			t.Error(img.ID, err)
+		}
+		if _, err := s.Get(to+"@"+string(first), Platform{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestPushIndex: an index with all its platforms, or one of them where not all are here.
+func TestPushIndex(t *testing.T) {
+	f := newFixture()
+	tars := layersOf(3)
+	mine := f.image(Host(), "gzip", false, tars...)
+	f.tags["latest"] = f.index(false, mine, f.image(other, "gzip", false, tars[:2]...))
+	k := serve(t, f)
+	to := target(t, nil) + "/app"
+	for _, all := range []bool{true, false} {
+		s := newStore(t, nil)
+		copyTo(t, s, k.host+"/a", to, PullOptions{AllPlatforms: all})
+		want := mine.Digest
+		if all {
+			want = f.tags["latest"].Digest
+		}
+		if d, err := s.Push(t.Context(), to, PushOptions{}); err != nil || d != want {
+			t.Errorf("all %v: %s, want %s: %v", all, d, want, err)
+		}
+		valid(t, to)
+		if !all {
+			continue
+		}
+		if d, err := s.Push(t.Context(), to, PushOptions{Platform: Host()}); err != nil || d != mine.Digest {
+			t.Errorf("%s, want %s: %v", d, mine.Digest, err)
+		}
+		s.o.Layers = dirLayers{t.TempDir(), true}
+		if _, err := s.Push(t.Context(), target(t, nil)+"/app", PushOptions{}); err == nil {
+			t.Error("pushed under a name that it has not")
+		}
+	}
+}
+
+// TestPushFaults: an upload that breaks begins anew; what the registry has is not sent; what cannot be sent is an error.
+func TestPushFaults(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	var faults, puts, posts atomic.Int64
+	to := target(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/blobs/uploads/") {
+				puts.Add(1)
+			}
+			if r.Method == http.MethodPost {
+				posts.Add(1)
+			}
+			if n := faults.Add(1); r.Method != http.MethodHead && n%4 == 1 && n < 30 {
+				_, _ = io.CopyN(io.Discard, r.Body, 50)
+				switch n % 3 {
+				case 0:
+					panic(http.ErrAbortHandler)
+				case 1:
+					w.WriteHeader(http.StatusServiceUnavailable)
+				default:
+					w.Header().Set("Retry-After", "0")
+					w.WriteHeader(http.StatusTooManyRequests)
+				}
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	}) + "/app"
+	s := newStore(t, nil)
+	copyTo(t, s, k.host+"/a", to, PullOptions{})
+	if _, err := s.Push(t.Context(), to, PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	faults.Store(100)
+	valid(t, to)
+	puts.Store(0)
+	posts.Store(0)
+	if _, err := s.Push(t.Context(), to, PushOptions{}); err != nil || puts.Load() > 0 || posts.Load() > 0 {
+		t.Errorf("%d uploads, %d begun, %v", puts.Load(), posts.Load(), err)
+	}
+	if _, err := s.Push(t.Context(), "nobody/has:this", PushOptions{}); err == nil {
+		t.Error("no error")
+	}
+}
+
+// TestPushMount: a layer that another repository of the registry has is not sent again.
+func TestPushMount(t *testing.T) {
+	k := serve(t, pullable())
+	var puts, mounts atomic.Int64
+	host := target(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/blobs/uploads/") {
+				puts.Add(1)
+			}
+			// go-containerregistry's has one set of blobs for all repositories: hide them from the second one.
+			if r.Method == http.MethodHead && strings.HasPrefix(r.URL.Path, "/v2/second/blobs/") {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			if r.FormValue("mount") != "" && r.FormValue("from") == "first" { // and it knows no mounts
+				mounts.Add(1)
+				w.WriteHeader(http.StatusCreated)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	s := newStore(t, nil)
+	copyTo(t, s, k.host+"/a", host+"/first", PullOptions{})
+	if _, err := s.Push(t.Context(), host+"/first", PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), host+"/first", host+"/second"); err != nil {
+		t.Fatal(err)
+	}
+	puts.Store(0)
+	if _, err := s.Push(t.Context(), host+"/second", PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if mounts.Load() != 2 || puts.Load() > 1 { // the config
+		t.Errorf("%d mounts, %d uploads", mounts.Load(), puts.Load())
+	}
+}
+
+// TestTags: pages of tags, all tags pulled, all tags pushed.
+func TestTags(t *testing.T) {
+	host := target(t, nil)
+	k := serve(t, pullable())
+	s := newStore(t, nil)
+	copyTo(t, s, k.host+"/a", host+"/app:t0", PullOptions{})
+	for i := 1; i < 5; i++ {
+		if err := s.Tag(t.Context(), host+"/app:t0", fmt.Sprint(host, "/app:t", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.PushTags(t.Context(), host+"/app", PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	again := newStore(t, nil)
+	if list, err := again.PullTags(t.Context(), host+"/app", PullOptions{}); err != nil || len(list) != 5 {
+		t.Fatal(len(list), err)
+	}
+	list, err := again.List(t.Context(), ListOptions{})
+	if err != nil || len(list) != 1 || len(list[0].RepoTags()) != 5 {
+		t.Errorf("%+v %v", list, err)
+	}
+	for _, bad := range []string{"app:tag", "app@sha256:" + digest64, "A"} {
+		if _, err := again.PullTags(t.Context(), host+"/"+bad, PullOptions{}); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+		if err := again.PushTags(t.Context(), host+"/"+bad, PushOptions{}); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+	// A listing that leads elsewhere, or never ends, or names what is no tag.
+	for _, page := range []struct{ body, link string }{
+		{`{"tags":["a"]}`, `<http://127.0.0.2:1/v2/a/tags/list>; rel="next"`}, {`{"tags":["../x"]}`, ""}, {`[]`, ""},
+	} {
+		k.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if page.link != "" {
+				w.Header().Set("Link", page.link)
+			}
+			_, _ = io.WriteString(w, page.body)
+			return strings.HasSuffix(r.URL.Path, "/tags/list")
+		}
+		if _, err := s.Tags(context.Background(), k.host+"/a", nil); err == nil {
+			t.Errorf("%+v: no error", page)
+		}
+	}
+}

@@ -1,0 +1,460 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// filled is a store with some images: app:1 and app:2 (one image), old/app:1, and what app:1 was before.
+func filled(t testing.TB) (*Store, *fake) {
+	t.Helper()
+	f := newFixture()
+	tars := layersOf(4)
+	f.tags["before"] = f.image(Host(), "gzip", false, tars[0])
+	f.tags["now"] = f.image(Host(), "gzip", false, tars[0], tars[1])
+	f.tags["old"] = f.image(Host(), "zstd", false, tars[0], tars[1], tars[2])
+	k := serve(t, f)
+	s := newStore(t, nil)
+	for _, step := range [][2]string{{"before", "app:1"}, {"now", "app:1"}, {"now", "app:2"}, {"old", "old.example/app:1"}} {
+		from := k.host + "/r:" + step[0]
+		copyTo(t, s, from, step[1], PullOptions{})
+		if _, err := s.Remove(t.Context(), from, RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s, k
+}
+
+func tagsIn(list []Summary) string {
+	var tags []string
+	for _, i := range list {
+		if len(i.Names) == 0 {
+			tags = append(tags, "<none>")
+		}
+		tags = append(tags, i.RepoTags()...)
+	}
+	slices.Sort(tags)
+	return strings.Join(tags, " ")
+}
+
+// TestList: filters as Docker has them.
+func TestList(t *testing.T) {
+	s, _ := filled(t)
+	for _, test := range []struct{ filters, want string }{
+		{"", "<none> app:1 app:2 old.example/app:1"},
+		{"dangling=true", "<none>"},
+		{"dangling=false", "app:1 app:2 old.example/app:1"},
+		{"reference=app", "app:1 app:2"},
+		{"reference=app:1", "app:1"},
+		{"reference=*/app", "old.example/app:1"},
+		{"reference=app:2 reference=*/*:1", "app:2 old.example/app:1"},
+		{"label=kind=zstd", "old.example/app:1"},
+		{"label=kind", "<none> app:1 app:2 old.example/app:1"},
+		{"label!=kind", ""},
+		{"until=2026-01-01", ""},
+		{"until=2026-01-03", "<none> app:1 app:2 old.example/app:1"},
+		{"before=app:1", ""},
+		{"since=app:1 dangling=false", ""},
+	} {
+		filters := Filters{}
+		for f := range strings.FieldsSeq(test.filters) {
+			key, value, _ := strings.Cut(f, "=")
+			filters[key] = append(filters[key], value)
+		}
+		list, err := s.List(t.Context(), ListOptions{Filters: filters, Shared: true})
+		if err != nil || tagsIn(list) != test.want {
+			t.Errorf("%s: %q, want %q: %v", test.filters, tagsIn(list), test.want, err)
+		}
+	}
+	for _, bad := range []Filters{{"x": {"y"}}, {"dangling": {"maybe"}}, {"before": {"nobody"}}, {"until": {"x"}}, {"reference": {"["}}} {
+		if _, err := s.List(t.Context(), ListOptions{Filters: bad}); err == nil {
+			t.Errorf("%v: no error", bad)
+		}
+	}
+	list, err := s.List(t.Context(), ListOptions{Filters: Filters{"reference": {"old.example/app"}}, Shared: true})
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	sizes := []int64{}
+	for _, id := range list[0].Chain() {
+		n, _ := s.o.Layers.Stat(id)
+		sizes = append(sizes, n)
+	}
+	if list[0].Size != sizes[0]+sizes[1]+sizes[2] || list[0].SharedSize != sizes[0]+sizes[1] {
+		t.Errorf("%d of %v, shared %d", list[0].Size, sizes, list[0].SharedSize)
+	}
+}
+
+// TestGet: names, ids and their beginnings, digests.
+func TestGet(t *testing.T) {
+	s, _ := filled(t)
+	app, err := s.Get("app:1", Platform{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ref, ok := range map[string]bool{
+		"app:1": true, "docker.io/library/app:1": true, "app:2": true, "app": false, "app:3": false, "library/app:1": true, "x/app:1": false,
+		app.ID.String(): true, app.ID.Encoded(): true, app.ID.Encoded()[:12]: true, "sha256:" + app.ID.Encoded()[:12]: true, app.ID.Encoded()[:5]: true,
+		"app@" + string(app.Target.Digest): true, "app@sha256:" + digest64: false, "x@" + string(app.Target.Digest): false, "app:1@" + string(app.Target.Digest): true,
+		string(app.Target.Digest): true, digest64: false, "": false, "A": false, "app@sha256:x": false,
+	} {
+		got, err := s.Get(ref, Platform{})
+		if (err == nil) != ok || ok && got.ID != app.ID {
+			t.Errorf("%q: %v %v", ref, got.ID, err)
+		}
+		var none *NotFoundError
+		if !ok && (!errors.As(err, &none) || err.Error() != "No such image: "+ref) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+	if _, err := s.Get("app:1", other); err == nil {
+		t.Error("an image of another platform")
+	}
+}
+
+// TestRemove: names first, the image with the last of them; what nobody needs goes along.
+func TestRemove(t *testing.T) {
+	s, _ := filled(t)
+	app, err := s.Get("app:1", Platform{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := func(ref string, o RemoveOptions) string {
+		t.Helper()
+		out, err := s.Remove(t.Context(), ref, o)
+		if err != nil {
+			return err.Error()
+		}
+		var list []string
+		for _, r := range out {
+			if r.Untagged != "" {
+				list = append(list, "-"+r.Untagged)
+			} else if r.Deleted == app.ID.String() {
+				list = append(list, "x")
+			}
+		}
+		return strings.Join(list, " ")
+	}
+	if got := remove("app:2", RemoveOptions{}); got != "-app:2" {
+		t.Error(got)
+	}
+	if err := s.Tag(t.Context(), "app:1", "another:1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := remove(app.ID.Encoded()[:12], RemoveOptions{}); !strings.Contains(got, "must be forced") {
+		t.Error(got)
+	}
+	if got := remove("another:1", RemoveOptions{}); got != "-another:1" {
+		t.Error(got)
+	}
+	blocked := func(i Image, force bool) error {
+		if i.ID != app.ID || force {
+			return nil
+		}
+		return errors.New("container x uses it")
+	}
+	if got := remove("app:1", RemoveOptions{Blocked: blocked}); got != "container x uses it" {
+		t.Error(got)
+	}
+	if _, err := s.Get("app:1", Platform{}); err != nil {
+		t.Error(err)
+	}
+	inUse := app.Chain()
+	s.o.InUse = func() ([]digest.Digest, error) { return inUse, nil }
+	if got := remove("app:1", RemoveOptions{Blocked: blocked, Force: true}); got != "-app:1 x" {
+		t.Error(got)
+	}
+	if len(s.missing(app)) > 0 {
+		t.Error("layers that a container needs are gone")
+	}
+	inUse = nil
+	if got := remove("old.example/app:1", RemoveOptions{}); got != "-old.example/app:1" {
+		t.Error(got)
+	}
+	if out, err := s.Prune(t.Context(), PruneOptions{}); err != nil || out.SpaceReclaimed == 0 {
+		t.Errorf("%+v %v", out, err)
+	}
+	empty(t, s)
+	if got := remove("nobody", RemoveOptions{}); got != "No such image: nobody" {
+		t.Error(got)
+	}
+}
+
+// TestPrune: without a name, or all but those in use, by filters.
+func TestPrune(t *testing.T) {
+	s, _ := filled(t)
+	names := func() string {
+		list, err := s.List(t.Context(), ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tagsIn(list)
+	}
+	prune := func(o PruneOptions) {
+		t.Helper()
+		if _, err := s.Prune(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prune(PruneOptions{Filters: Filters{"until": {"2026-01-01"}}})
+	if names() != "<none> app:1 app:2 old.example/app:1" {
+		t.Error(names())
+	}
+	prune(PruneOptions{})
+	if names() != "app:1 app:2 old.example/app:1" {
+		t.Error(names())
+	}
+	prune(PruneOptions{All: true, InUse: func(i Image) bool { return i.Config.Config.Labels["kind"] == "zstd" }})
+	if names() != "old.example/app:1" {
+		t.Error(names())
+	}
+	prune(PruneOptions{Filters: Filters{"dangling": {"false"}, "label": {"kind=zstd"}}})
+	empty(t, s)
+	if _, err := s.Prune(t.Context(), PruneOptions{Filters: Filters{"before": {"x"}}}); err == nil {
+		t.Error("no error")
+	}
+}
+
+// TestDamage: every changed byte is found and named, and fetched again; a damaged store sweeps nothing.
+func TestDamage(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	s := newStore(t, nil)
+	name := k.host + "/a"
+	img, err := s.Pull(t.Context(), name, PullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.Check(t.Context(), true); err != nil || len(found) > 0 {
+		t.Fatal(found, err)
+	}
+	layers := s.o.Layers.(dirLayers)
+	files := map[string]string{
+		"manifest": s.blobPath(img.Manifest.Digest), "config": s.blobPath(img.ID), "layer": layers.path(img.Chain()[1]),
+	}
+	for what, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damages := map[string][]byte{"empty": {}, "short": raw[:len(raw)-1], "long": append(slices.Clone(raw), 0)}
+		for i := 0; i < len(raw); i += 1 + len(raw)/10 {
+			bit := slices.Clone(raw)
+			bit[i] ^= 1 << (i % 8)
+			damages[fmt.Sprint("bit of ", i)] = bit
+		}
+		for kind, damaged := range damages {
+			if err := os.WriteFile(file, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			found, err := s.Check(t.Context(), true)
+			if err != nil || len(found) != 1 || found[0].What != what || found[0].Image != name+":latest" {
+				t.Fatalf("%s, %s: %v %v", what, kind, found, err)
+			}
+			if _, err := s.Sweep(t.Context()); what != "layer" && err == nil {
+				t.Errorf("%s, %s: a sweep knew what it may take", what, kind)
+			}
+			if what == "layer" {
+				if _, err := s.Repair(t.Context(), name, PullOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			} else if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if found, err := s.Check(t.Context(), true); err != nil || len(found) > 0 {
+				t.Fatalf("%s, %s: after the repair: %v %v", what, kind, found, err)
+			}
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := s.Check(t.Context(), false); err != nil || len(found) != 1 {
+			t.Errorf("%s is away: %v %v", what, found, err)
+		}
+		if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, raw := range []string{"", "{", "[]", `{"manifests":[{"digest":"sha256:../x"}]}`} {
+		if err := os.WriteFile(s.path("index.json"), []byte(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := s.Check(t.Context(), true); err != nil || len(found) != 1 || found[0].What != "index.json" {
+			t.Errorf("%q: %v %v", raw, found, err)
+		}
+		if _, err := s.Sweep(t.Context()); err == nil {
+			t.Errorf("%q: swept", raw)
+		}
+		if _, err := s.Pull(t.Context(), name, PullOptions{}); err == nil {
+			t.Errorf("%q: names were lost without a word", raw)
+		}
+	}
+	if err := s.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.List(t.Context(), ListOptions{}); err != nil || len(list) != 1 || list[0].ID != img.ID {
+		t.Errorf("%v %v", list, err)
+	}
+}
+
+// TestRights: nobody else looks into a store (CVE-2021-41091).
+func TestRights(t *testing.T) {
+	s, _ := filled(t)
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil && st.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v", path, st.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSweepWaits: a sweep takes nothing while somebody adds, and who adds sweeps at the end.
+func TestSweepWaits(t *testing.T) {
+	s, _ := filled(t)
+	release, err := s.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Get("old.example/app:1", Platform{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(t.Context(), "old.example/app:1", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.missing(img)) > 0 {
+		t.Error("swept under a hold")
+	}
+	release()
+	if len(s.missing(img)) != 1 {
+		t.Errorf("%v", s.missing(img))
+	}
+}
+
+// TestKilled: a pull, load or removal that is killed at any moment leaves a store in which all that has a name is whole, and
+// which the next command uses as if nothing had been.
+func TestKilled(t *testing.T) {
+	if dir := os.Getenv("KAKURI_TEST_KILL"); dir != "" { // the one to be killed
+		s := newStoreAt(t, dir, nil)
+		host := os.Getenv("KAKURI_TEST_HOST")
+		for i := 0; ; i++ {
+			if _, err := s.Pull(context.Background(), fmt.Sprintf("%s/a:t%d", host, i%3), PullOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if i%4 == 3 {
+				if _, err := s.Remove(context.Background(), fmt.Sprintf("%s/a:t%d", host, (i+1)%3), RemoveOptions{}); err != nil && !errors.As(err, new(*NotFoundError)) {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	f := newFixture()
+	tars := layersOf(5)
+	for i := range 3 {
+		f.tags[fmt.Sprint("t", i)] = f.image(Host(), "gzip", false, tars[i:i+3]...)
+	}
+	k := serve(t, f)
+	dir := t.TempDir()
+	s := newStoreAt(t, dir, nil)
+	for round := range 25 {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
+		cmd.Env = append(os.Environ(), "KAKURI_TEST_KILL="+dir, "KAKURI_TEST_HOST="+k.host)
+		asked := len(k.requests())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for len(k.requests()) < asked+2*round { // it is at another place each time
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(round%7) * 300 * time.Microsecond)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		found, err := s.Check(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range found {
+			if x.Err != nil {
+				t.Fatalf("round %d: %v", round, x)
+			}
+		}
+		if _, err := s.Pull(t.Context(), k.host+"/a:t0", PullOptions{}); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+	list, err := s.List(t.Context(), ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		if _, err := s.Remove(t.Context(), i.ID.String(), RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	old := time.Now().Add(-2 * time.Hour) // what a killed process left is taken when it is an hour old
+	files, _ := filepath.Glob(filepath.Join(s.dir, "tmp", "*"))
+	for _, name := range files {
+		if err := os.Chtimes(name, old, old); err != nil {
+			t.Error(err)
+		}
+	}
+	empty(t, s)
+}
+
+// TestFullDisk: where nothing can be written there is an error that names the file, and the store is as it was.
+func TestFullDisk(t *testing.T) {
+	s, k := filled(t)
+	before, err := os.ReadFile(s.path("index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.o.Layers = fullLayers{s.o.Layers.(dirLayers)}
+	if _, err := s.Import(t.Context(), strings.NewReader(string(tarOf(map[string]string{"a": "b"}))), "x", ImportOptions{}); !errors.Is(err, errFull) {
+		t.Error(err)
+	}
+	k.fixture.tags["new"] = k.image(Host(), "gzip", false, tarOf(map[string]string{"c": "d"}))
+	if _, err := s.Pull(t.Context(), k.host+"/a:new", PullOptions{}); !errors.Is(err, errFull) {
+		t.Error(err)
+	}
+	after, err := os.ReadFile(s.path("index.json"))
+	if err != nil || string(before) != string(after) {
+		t.Error("index.json changed", err)
+	}
+}
+
+var errFull = errors.New("no space left on device")
+
+// fullLayers are on a full disk.
+type fullLayers struct{ dirLayers }
+
+func (fullLayers) Put(_ context.Context, r io.Reader, _ digest.Digest) (digest.Digest, int64, error) {
+	_, _ = io.CopyN(io.Discard, r, 10)
+	return "", 0, errFull
+}
+
+func (fullLayers) PutBlob(_ context.Context, r io.Reader, _ v1.Descriptor, _ func(io.Reader) (io.ReadCloser, error), _ digest.Digest) (int64, error) {
+	_, _ = io.CopyN(io.Discard, r, 10)
+	return 0, errFull
+}
