@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,6 +78,20 @@ func readonlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
+// thermalThrottle lists the directories that tell, for each processor, how often it was too hot: what runs beside a container
+// can be read from that (GHSA-6fw5-f8r9-fgfm). Few virtual machines have them, so one is looked for first.
+func thermalThrottle(sys string) []string {
+	const name = "thermal_throttle"
+	if !exists(sys + "/devices/system/cpu/cpu0/" + name) {
+		return nil
+	}
+	list, _ := filepath.Glob(sys + "/devices/system/cpu/cpu[0-9]*/" + name)
+	for i := range list {
+		list[i] = "/sys" + strings.TrimPrefix(list[i], sys)
+	}
+	return list
+}
+
 // mask hides a path of the kernel's file systems.
 func (b *builder) mask(p, why string) {
 	b.because(fmt.Sprintf("linux.maskedPaths[%d]", len(b.spec.Linux.MaskedPaths)), "%s", why)
@@ -127,7 +142,7 @@ func (b *builder) confine() error {
 		b.because("process.noNewPrivileges", "--security-opt level=%s", o.level.name)
 	}
 	if !b.run.Privileged && !o.unmasked {
-		for _, p := range maskedPaths() {
+		for _, p := range append(maskedPaths(), thermalThrottle("/sys")...) {
 			b.mask(p, "default: tells of the host")
 		}
 		b.spec.Linux.ReadonlyPaths = readonlyPaths()

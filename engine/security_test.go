@@ -427,6 +427,29 @@ func TestCVE_2026_123876_and_31431(t *testing.T) {
 	}
 }
 
+// What tells of the load and the power of the machine is not to be read (GHSA-7ww5-4wqc-m92c, GHSA-6fw5-f8r9-fgfm).
+func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := sh(root, "cat /proc/interrupts /proc/timer_list /proc/sched_debug /proc/latency_stats 2>/dev/null | head -c 1; "+
+			"find /sys/devices/virtual/powercap /sys/devices/system/cpu/cpu*/thermal_throttle -type f 2>/dev/null | head -n 1; true")
+		r.UserNS = mode
+		want(t, e, r, "")
+	}
+	// A machine has them or not; the list is made for one that has.
+	sys := nstest.Dir(t)
+	for _, cpu := range []string{"cpu0", "cpu1", "cpufreq"} {
+		if err := os.MkdirAll(filepath.Join(sys, "devices/system/cpu", cpu, "thermal_throttle"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := fmt.Sprint(thermalThrottle(sys))
+	if got != "[/sys/devices/system/cpu/cpu0/thermal_throttle /sys/devices/system/cpu/cpu1/thermal_throttle]" || thermalThrottle(nstest.Dir(t)) != nil {
+		t.Error(got)
+	}
+}
+
 // The source of a bind is looked up once: a link that is changed all the while gives what it led to
 // then, whole, be that a file or a directory.
 func TestSourceIsResolvedOnce(t *testing.T) {

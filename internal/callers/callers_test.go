@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}, Parts: map[string]func([]string) int{"cri": cri}}))
+	var pages []string
+	if slices.Contains(os.Args, "-update") {
+		pages = []string{"docs"}
+	}
+	os.Exit(nstest.Main(m, nstest.Options{
+		Writable: pages,
+		Build:    []string{"./cmd/kakuri", "./cmd/kakuri-runtime"},
+		Parts:    map[string]func([]string) int{"cri": cri, "probe": probe, "inspector": inspector},
+	}))
 }
 
 // A step is a line of shell, what it has to end with, and what its output has to have.
@@ -24,8 +33,8 @@ type step struct {
 }
 
 // session runs before and then steps in one shell, in a mount, a network and a pid namespace with a /run and a /var/lib of its own. There
-// $S is an empty directory in memory, $ROOTFS a root file system and $RUNTIME the runtime.
-func session(t *testing.T, programs []string, before string, steps []step) {
+// $S is an empty directory in memory, $ROOTFS a root file system and $RUNTIME the runtime. It returns what each step printed.
+func session(t *testing.T, programs []string, before string, steps []step) (printed []string) {
 	t.Helper()
 	nstest.Root(t)
 	for _, p := range programs {
@@ -40,8 +49,8 @@ func session(t *testing.T, programs []string, before string, steps []step) {
 ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs $S
 mkdir $S/out $S/bin
-cp $RUNTIME $S/bin
-cp $CRI $S/bin/cri
+cp $RUNTIME $KAKURI $S/bin
+for p in cri probe inspector; do cp $PARTS/$p $S/bin/$p; done
 RUNTIME=$S/bin/kakuri-runtime
 till() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 300 ] || return 1; sleep 0.1; done; }
 for d in /run /var/tmp /var/lib /etc/docker; do [ ! -d $d ] || mount -t tmpfs -o mode=755 tmpfs $d; done
@@ -67,7 +76,7 @@ true
 `)
 	keep := nstest.Dir(t)
 	c := exec.Command("unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String())
-	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "CRI="+nstest.PartPath("cri"), "HOME=/root")
+	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "KAKURI="+nstest.Binary(t, "kakuri"), "PARTS="+filepath.Dir(nstest.PartPath("cri")), "HOME=/root")
 	// The streams are a file: a daemon's would be held open.
 	out, err := os.Create(filepath.Join(keep, "all"))
 	if err != nil {
@@ -99,7 +108,9 @@ true
 		if strings.TrimSpace(string(code)) != fmt.Sprint(s.code) || !strings.Contains(string(text), s.want) {
 			t.Errorf("%s\nended with %s, want %d, with the output\n%s\nwant %q", s.line, strings.TrimSpace(string(code)), s.code, text, s.want)
 		}
+		printed = append(printed, string(text))
 	}
+	return printed
 }
 
 // terminal runs a line on a terminal at which nobody types.

@@ -159,7 +159,17 @@ func furnish(exe, bin string, o Options) error {
 			return err
 		}
 	}
-	// Tests get no way to write on the machine's disk, whatever fault they find.
+	for _, p := range o.Writable {
+		p = filepath.Join(wd, p)
+		tree, err := openTree(p)
+		if err != nil {
+			return err
+		}
+		if err := attach(tree, p); err != nil {
+			return err
+		}
+	}
+	// Tests get no other way to write on the machine's disk, whatever fault they find.
 	for _, p := range []string{"/", "/dev"} {
 		if err := unix.MountSetattr(unix.AT_FDCWD, p, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 			return fmt.Errorf("%s read-only: %w", p, err)

@@ -26,6 +26,9 @@ type Options struct {
 	// network: inside, the one is read-only and the other absent. It is for what is
 	// kept, such as images that take minutes to make. Without root it is called as well.
 	Prepare func() error
+	// Writable are directories of the machine, relative to the module's, that are not read-only
+	// for the tests: for those that write a page anew, when they are told to.
+	Writable []string
 	// Parts are programs that the test binary plays when it is started under their
 	// name, as busybox does; they return the exit code.
 	Parts map[string]func(args []string) int
