@@ -22,6 +22,7 @@ type attachment struct {
 	caller   Streams
 	tty      bool
 	input    bool // the caller's goes to the container
+	once     bool // the container's ends with it
 	sinks    [2]io.Writer
 	failed   [2]error // how writing there ended
 	keys     []byte   // that detach
@@ -38,7 +39,7 @@ type attachment struct {
 
 // attachment prepares the caller's side.
 func (e *Engine) attachment(c Config, s Streams) (*attachment, error) {
-	a := &attachment{caller: s, tty: c.TTY, input: c.Interactive && s.In != nil, going: make(chan struct{}), leaving: make(chan struct{}), stop: func() {}}
+	a := &attachment{caller: s, tty: c.TTY, input: c.Interactive && s.In != nil, once: c.Interactive && c.StdinOnce, going: make(chan struct{}), leaving: make(chan struct{}), stop: func() {}}
 	var err error
 	if a.keys, err = parseKeys(c.DetachKeys); err != nil {
 		return nil, err
@@ -124,8 +125,11 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 	}
 	close(a.going)
 	defer context.AfterFunc(ctx, func() { a.monitor.Signal(syscall.SIGKILL) })()
-	if a.input {
+	switch {
+	case a.input:
 		go a.feed()
+	case a.once:
+		a.monitor.InputEnds() // there is none
 	}
 	var exit *Exit
 	for {
@@ -173,8 +177,8 @@ func (a *attachment) isLeaving() bool {
 	}
 }
 
-// write passes output on, until it cannot be written any more. A pipe that nobody reads any more would end the program if it
-// wrote there itself: so it ends the container.
+// write passes output on, until it cannot be written any more: that ends the container, as it would end the program if it wrote to a pipe that
+// nobody reads any more.
 func (a *attachment) write(msg monitor.Message) {
 	i := 0
 	if msg.Stream == monitor.Stderr {
@@ -185,9 +189,7 @@ func (a *attachment) write(msg monitor.Message) {
 	}
 	if _, err := a.sinks[i].Write(msg.Data); err != nil {
 		a.failed[i] = err
-		if errors.Is(err, syscall.EPIPE) {
-			a.monitor.Signal(syscall.SIGKILL)
-		}
+		a.monitor.Signal(syscall.SIGKILL)
 	}
 }
 

@@ -30,7 +30,7 @@ func smallDisk(t testing.TB, kib, files int) *Engine {
 		}
 	})
 	e := openAt(t, dir)
-	if err := os.Mkdir(e.containers(), 0o700); err != nil {
+	if err := e.mkdirs(); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -72,9 +72,8 @@ func TestFullDisk(t *testing.T) {
 	empty := fill(t, e.dir, 0)
 	before := nstest.Take(e.dir)
 	refused(t, e, sh(root, "true"), 125, "no space left on device")
-	refused(t, e, sh(root, "true"), 125, "record of the container")
 	nothingSince(t, before, "full disk")
-	if list, err := e.List(); err != nil || len(list) != 1 || list[0].ID != c.ID {
+	if list, err := e.List(ListOptions{}); err != nil || len(list) != 1 || list[0].ID != c.ID {
 		t.Errorf("%v: %+v", err, list)
 	}
 	if _, p, err := e.Plan("before"); err != nil || len(p.Steps) == 0 {
@@ -87,32 +86,11 @@ func TestFullDisk(t *testing.T) {
 	want(t, e, sh(root, "echo works"), "works\n")
 }
 
-// There is room for the record, and none for the plan: the container runs, and who asks for its
-// plan is told.
-func TestFullDiskForThePlan(t *testing.T) {
-	nstest.Root(t)
-	root := nstest.RootFS(t)
-	e := smallDisk(t, 256, 100)
-	empty := fill(t, e.dir, 4096)
-	stop, _ := running(t, e, Config{Name: "small", Rootfs: root, Command: []string{"sleep", "1000"}})
-	if list, err := e.List(); err != nil || len(list) != 1 || list[0].Name != "small" {
-		t.Errorf("%v: %+v", err, list)
-	}
-	if _, _, err := e.Plan("small"); err == nil || !strings.Contains(err.Error(), "plan is not recorded") {
-		t.Errorf("%v", err)
-	}
-	stop()
-	empty()
-	if list, err := e.entries(); err != nil || len(list) != 0 {
-		t.Errorf("%v: %q", err, list)
-	}
-}
-
 // No more files can be made.
 func TestNoMoreFiles(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
-	e := smallDisk(t, 4096, 5) // the directories, the lock, one for the kernel's answer
+	e := smallDisk(t, 4096, 12) // the directories, the lock, one for the kernel's answer
 	for range 5 {
 		if f, err := os.CreateTemp(e.dir, ""); err == nil {
 			f.Close()
@@ -134,7 +112,7 @@ func TestFullDiskForOutput(t *testing.T) {
 	}
 	defer full.Close()
 	for line, s := range map[string]Streams{"echo one": {Out: full}, "yes": {Out: full}, "echo two >&2": {Err: full}} {
-		_, err := e.Run(context.Background(), sh(root, line), s, false)
+		_, err := e.Run(context.Background(), sh(root, line), s, RunOptions{})
 		var exit *ExitError
 		if !errors.As(err, &exit) || exit.Code != 125 || !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(err.Error(), "standard ") {
 			t.Errorf("%s: %v", line, err)
@@ -186,7 +164,7 @@ func TestSameNameTogether(t *testing.T) {
 	won, told := 0, 0
 	for range 6 {
 		all.Go(func() {
-			c := exec.Command("timeout", "60", nstest.Binary(t, "kakuri"), "run", "-i", "--name", "same", "--rootfs", root, "cat")
+			c := exec.Command("timeout", "60", nstest.Binary(t, "kakuri"), "run", "--rm", "-i", "--name", "same", "--rootfs", root, "cat")
 			c.Stdin = hold
 			out, err := c.CombinedOutput()
 			mu.Lock()
@@ -194,7 +172,7 @@ func TestSameNameTogether(t *testing.T) {
 			switch {
 			case err == nil && len(out) == 0:
 				won++
-			case c.ProcessState.ExitCode() == 125 && strings.Contains(string(out), `the name "same" is taken by container`):
+			case c.ProcessState.ExitCode() == 125 && strings.Contains(string(out), `The container name "/same" is already in use by container`):
 				told++
 			default:
 				t.Errorf("%v: %s", err, out)

@@ -12,6 +12,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -134,6 +135,8 @@ func (e *Engine) runtime() *oci.Runtime { return &oci.Runtime{Root: e.dir + "/ru
 // A Prepared run is its plan, and the container that it would be.
 type Prepared struct {
 	Plan      plan.Plan
+	Spec      specs.Spec   // that it is compiled from,
+	Options   plan.Options // with what a spec has no words for
 	Container Container
 }
 
@@ -151,11 +154,11 @@ func (e *Engine) Prepare(c Config) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := e.runtime().PlanLaunch(rec.ID, &oci.Bundle{Dir: e.home(rec), Spec: &b.spec}, oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec})
+	p, err := e.runtime().PlanLaunch(rec.ID, &oci.Bundle{Dir: e.home(rec), Spec: &b.spec}, oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}, e.host)
 	if err != nil {
 		return nil, err
 	}
-	return &Prepared{Plan: p, Container: Container{Record: b.rec}}, nil
+	return &Prepared{Plan: p, Spec: b.spec, Options: b.opts, Container: Container{Record: b.rec}}, nil
 }
 
 // Plan returns the plan by which a running container was made.

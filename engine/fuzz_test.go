@@ -1,36 +1,28 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/kakuri/kakuri/plan"
 )
 
 // Records are files that anything may have happened to.
-func FuzzDecode(f *testing.F) {
-	good, err := json.Marshal(Container{ID: newID(), Name: "web", PID: 7})
+func FuzzRecord(f *testing.F) {
+	good, err := json.Marshal(Record{ID: newID(), Name: "web", Slot: 7})
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range [][]byte{append(good, '\n'), good, []byte("{}\n{}"), []byte("\n"), {0, '\n'}, []byte(`{"PID":1e99}` + "\n"), []byte(`{"Undo":[{"kind":"remove cgroup","args":{"Path":"x"}}]}` + "\n")} {
-		f.Add(seed)
+	for _, seed := range [][]byte{good, append(good, good...), []byte("{}\n{}"), {0, '\n'}, []byte(`{"Slot":1e99}`), []byte(`{"Config":{"Mounts":[{}],"Health":{}}}`)} {
+		f.Add(seed, []byte("{}"))
+		f.Add(good, seed)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		rec, rest, err := decode(bytes.NewReader(data))
-		if err != nil {
-			return
-		}
-		for _, u := range rec.Undo {
-			plan.UnmarshalOp(u)
-		}
-		var p plan.Plan
-		if json.Unmarshal(rest, &p) == nil {
-			p.Text()
-		}
+	f.Fuzz(func(t *testing.T, record, state []byte) {
+		dir := t.TempDir()
+		e := &Engine{dir: dir, data: dir}
+		os.WriteFile(dir+"/container.json", record, 0o600)
+		os.WriteFile(dir+"/state.json", state, 0o600)
+		e.read(dir)
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
 		Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime"},
-		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "swapper": swapper, "onhost": onHost, "uncover": uncover, "typist": typist, "victim": victim, "leaver": leaver},
+		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "swapper": swapper, "onhost": onHost, "uncover": uncover, "typist": typist},
 	}))
 }
 
@@ -28,20 +28,20 @@ func open(t testing.TB) *Engine {
 	t.Helper()
 	e := openAt(t, filepath.Join(nstest.Dir(t), "kakuri"))
 	// What stays is made now, so that a test sees what is left of its containers.
-	if err := os.MkdirAll(e.containers(), 0o700); err != nil {
+	if err := e.mkdirs(); err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := e.lockNames(unix.LOCK_EX)
+	lock, err := e.lockMaking(unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlock()
+	lock.Close()
 	return e
 }
 
 func openAt(t testing.TB, dir string) *Engine {
 	t.Helper()
-	e, err := Open(Options{Dir: dir})
+	e, err := Open(Options{Dir: dir, Runtime: nstest.Binary(t, "kakuri-runtime")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,8 @@ func openAt(t testing.TB, dir string) *Engine {
 func inside(t testing.TB, e *Engine, r Config) (out string, code int, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	res, err := e.Run(context.Background(), r, Streams{Out: &stdout, Err: &stderr}, false)
+	r.AutoRemove = true
+	res, err := e.Run(context.Background(), r, Streams{Out: &stdout, Err: &stderr}, RunOptions{})
 	var exit *ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Errorf("%v (%T) is no *ExitError", err, err)
@@ -68,7 +69,7 @@ func inside(t testing.TB, e *Engine, r Config) (out string, code int, err error)
 
 // sh is a run of a line of shell in a root file system.
 func sh(root, line string) Config {
-	return Config{Rootfs: root, Command: []string{"sh", "-c", line}}
+	return Config{Rootfs: root, AutoRemove: true, Command: []string{"sh", "-c", line}}
 }
 
 // want runs a container that has to end well, and compares what it wrote.
@@ -94,9 +95,12 @@ func refused(t testing.TB, e *Engine, r Config, code int, text string) {
 	}
 }
 
-// kakuri is the built command, with records of its own below /run.
+// kakuri is the built command, with records of its own. What it runs is removed at its end.
 func kakuri(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
+	if args[0] == "run" {
+		args = append([]string{"run", "--rm"}, args[1:]...)
+	}
 	return exec.Command(nstest.Binary(t, "kakuri"), args...)
 }
 

@@ -223,11 +223,8 @@ func (e *Engine) List(o ListOptions) ([]Container, error) {
 				continue
 			}
 			c, err := e.read(home + "/" + id)
-			if errors.Is(err, os.ErrNotExist) {
-				continue // it is gone
-			}
 			if err != nil {
-				return nil, err
+				continue // it is gone, or damaged: Check tells of that
 			}
 			if c.Status != monitor.Creating && (o.All || c.Active()) {
 				out = append(out, c)

@@ -15,6 +15,9 @@ import (
 // asUser runs the command as the ordinary user.
 func asUser(t testing.TB, u *nstest.Account, args ...string) (out string, code int) {
 	t.Helper()
+	if args[0] == "run" {
+		args = append([]string{"run", "--rm"}, args[1:]...)
+	}
 	c := u.Command(nstest.Binary(t, "kakuri"), args...)
 	var stderr strings.Builder
 	c.Stderr = &stderr
@@ -112,7 +115,7 @@ func TestRootlessApart(t *testing.T) {
 		t.Errorf("code %d: %q", code, out)
 	}
 	for _, args := range [][]string{{"run", "--pid", "container:roots", "host", "true"}, {"run", "--pid", "container:" + c.ID[:12], "host", "true"}} {
-		if out, code := asUser(t, u, args...); code != 125 || !strings.Contains(out, "no such container") {
+		if out, code := asUser(t, u, args...); code != 125 || !strings.Contains(out, "No such container") {
 			t.Errorf("%v: code %d: %s", args, code, out)
 		}
 	}

@@ -105,11 +105,8 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	last := cfg.Restart.Policy == "" || cfg.Restart.Policy == "no"
 	x, err := a.attend(ctx, last)
 	leave = !last || a.detached
-	if err != nil {
-		return res, err
-	}
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
-	return res, nil
+	return res, err
 }
 
 // runFailed takes away a container that did not start, where nobody asked to keep it.

@@ -258,12 +258,13 @@ func TestSharedNamespaces(t *testing.T) {
 // running starts a container and waits until it runs; stop ends it.
 func running(t testing.TB, e *Engine, r Config) (stop func(), c Container) {
 	t.Helper()
+	r.AutoRemove = true
 	ctx, cancel := context.WithCancel(context.Background())
 	started := make(chan Container, 1)
 	done := make(chan error, 1)
 	var stderr bytes.Buffer
 	go func() {
-		_, err := e.Run(ctx, r, Streams{Err: &stderr, Started: func(c Container) { started <- c }}, false)
+		_, err := e.Run(ctx, r, Streams{Err: &stderr, Started: func(c Container) { started <- c }}, RunOptions{})
 		done <- err
 	}()
 	select {
@@ -288,7 +289,7 @@ func TestRecordOfARun(t *testing.T) {
 	nstest.NoLeaks(t, e.dir)
 	for _, init := range []bool{false, true} {
 		stop, c := running(t, e, Config{Name: "web", Rootfs: root, Init: init, Command: []string{"sleep", "100"}})
-		list, err := e.List()
+		list, err := e.List(ListOptions{})
 		if err != nil || len(list) != 1 || list[0].Name != "web" || list[0].PID != c.PID || !list[0].UserNS || time.Since(list[0].Created) > time.Minute {
 			t.Errorf("%v: %+v", err, list)
 		}
@@ -307,9 +308,9 @@ func TestRecordOfARun(t *testing.T) {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", found.CommandPID()))
 			return string(comm) == "sleep\n"
 		})
-		refused(t, e, Config{Name: "web", Rootfs: root, Command: []string{"true"}}, 125, `the name "web" is taken`)
+		refused(t, e, Config{Name: "web", Rootfs: root, Command: []string{"true"}}, 125, `The container name "/web" is already in use`)
 		stop()
-		if list, err := e.List(); err != nil || len(list) != 0 {
+		if list, err := e.List(ListOptions{}); err != nil || len(list) != 0 {
 			t.Errorf("%v: %+v", err, list)
 		}
 	}
@@ -321,11 +322,11 @@ func TestCancel(t *testing.T) {
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
 	ctx, cancel := context.WithCancel(context.Background())
-	res, err := e.Run(ctx, Config{Rootfs: root, Command: []string{"sleep", "100"}}, Streams{Started: func(Container) { cancel() }}, false)
+	res, err := e.Run(ctx, Config{Rootfs: root, AutoRemove: true, Command: []string{"sleep", "100"}}, Streams{Started: func(Container) { cancel() }}, RunOptions{})
 	if err != nil || res.Code != 137 {
 		t.Errorf("%v: code %d", err, res.Code)
 	}
-	if _, err := e.Run(ctx, Config{Rootfs: root, Command: []string{"true"}}, Streams{}, false); !errors.Is(err, context.Canceled) {
+	if _, err := e.Run(ctx, Config{Rootfs: root, Command: []string{"true"}}, Streams{}, RunOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -362,7 +363,7 @@ func TestRangesOfIDs(t *testing.T) {
 func TestTimings(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
-	res, err := e.Run(context.Background(), Config{Rootfs: root, Command: []string{"true"}}, Streams{}, true)
+	res, err := e.Run(context.Background(), Config{Rootfs: root, AutoRemove: true, Command: []string{"true"}}, Streams{}, RunOptions{Timings: true})
 	if err != nil || len(res.Timings) != len(res.Plan.Steps) || len(res.Timings) == 0 {
 		t.Errorf("%v: %d timings of %d steps", err, len(res.Timings), len(res.Plan.Steps))
 	}

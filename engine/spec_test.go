@@ -46,7 +46,7 @@ func spec(t testing.TB, r Config) specs.Spec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.builder.spec
+	return p.Spec
 }
 
 func noSpec(t testing.TB, r Config, text string) {
@@ -308,7 +308,7 @@ func TestNamespaceModes(t *testing.T) {
 		noSpec(t, r, "no such container")
 	}
 	p, err := prepare(t, Config{Boottime: time.Hour, Monotonic: -time.Second})
-	if err != nil || p.builder.opts.Boottime != int64(time.Hour) || p.builder.opts.Monotonic != -int64(time.Second) {
+	if err != nil || p.Options.Boottime != int64(time.Hour) || p.Options.Monotonic != -int64(time.Second) {
 		t.Errorf("%v %+v", err, p)
 	}
 }

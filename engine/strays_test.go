@@ -47,7 +47,7 @@ func TestHostPIDLeavesNothing(t *testing.T) {
 		// Ended at once, before anybody looks; and after a while.
 		for _, end := range []string{"exit 3", "sleep 0.05; exit 3", "sleep 0.05; kill -9 $$"} {
 			begin := time.Now()
-			c := exec.Command("timeout", append(append([]string{"-k", "1", "100", nstest.Binary(t, "kakuri"), "run", "--rootfs", root}, flags...), "sh", "-c", daemons+"; echo out; "+end)...)
+			c := exec.Command("timeout", append(append([]string{"-k", "1", "100", nstest.Binary(t, "kakuri"), "run", "--rm", "--rootfs", root}, flags...), "sh", "-c", daemons+"; echo out; "+end)...)
 			out, err := c.Output()
 			code := 3
 			if strings.Contains(end, "kill") {
@@ -69,7 +69,7 @@ func TestHostPIDLeavesNothingOfAUser(t *testing.T) {
 		t.Fatal(out)
 	}
 	program := nstest.Binary(t, "kakuri")
-	base := u.Command(program, "run", "--name", "base", "--init", "-i", "host", "sh", "-c", "echo up; read end")
+	base := u.Command(program, "run", "--rm", "--name", "base", "--init", "-i", "host", "sh", "-c", "echo up; read end")
 	if _, err := base.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestHostPIDLeavesNothingOfAUser(t *testing.T) {
 		nothingSince(t, before, when)
 	}
 	for _, flags := range []string{"--pid host", "--pid host --init", "--pid container:base"} {
-		args := append(append([]string{"run"}, strings.Fields(flags)...), "host", "sh", "-c")
+		args := append(append([]string{"run", "--rm"}, strings.Fields(flags)...), "host", "sh", "-c")
 		for _, end := range []string{"exit 3", "sleep 0.05; exit 3"} {
 			if end == "exit 3" && strings.Contains(flags, "base") {
 				continue // of a process that has ended, nobody but root can read the namespace
@@ -192,33 +192,4 @@ func children(t testing.TB, pid int) int {
 		}
 	}
 	return n
-}
-
-// The kernel gives the inode of a namespace that is gone to the next one: a container's record, left by a
-// killed command, would then name another container's processes, or a service's.
-func TestReusedNamespaceIsAnothers(t *testing.T) {
-	nstest.Root(t)
-	root := nstest.RootFS(t)
-	e := openAt(t, "/run/kakuri")
-	stop, one := running(t, e, Config{Name: "one", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
-	defer stop()
-	stop, two := running(t, e, Config{Name: "two", Rootfs: root, PID: "host", Command: []string{"sleep", "1000"}})
-	defer stop()
-	first, second := strconv.Itoa(one.PID), strconv.Itoa(two.PID)
-	if one.Mounts == "" || !one.has(first) || one.has(second) || one.has("self") {
-		t.Errorf("one, %q, has itself: %v, two: %v, the test: %v", one.Mounts, one.has(first), one.has(second), one.has("self"))
-	}
-	// As if its own were gone, and two's had got its inode.
-	inode, _, numbered := strings.Cut(two.Mounts, " ")
-	one.Mounts, one.Users = inode, ""
-	if numbered {
-		one.Mounts += " 1"
-	}
-	if one.has(second) {
-		t.Errorf("the record of one, with %q, has the process of two, with %q", one.Mounts, two.Mounts)
-	}
-	// A kernel without such numbers.
-	if !two.surely(inode, second) || one.surely(inode, second) || one.surely(inode, "self") {
-		t.Errorf("by inode and mark: two has itself: %v, one has two: %v, or the test: %v", two.surely(inode, second), one.surely(inode, second), one.surely(inode, "self"))
-	}
 }

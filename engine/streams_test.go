@@ -39,7 +39,7 @@ func TestStreamsAreExact(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		r := sh(root, "tee /dev/stderr")
 		r.Interactive, r.Init = true, init
-		res, err := e.Run(context.Background(), r, Streams{In: bytes.NewReader(data), Out: &stdout, Err: &stderr}, false)
+		res, err := e.Run(context.Background(), r, Streams{In: bytes.NewReader(data), Out: &stdout, Err: &stderr}, RunOptions{})
 		if err != nil || res.Code != 0 {
 			t.Fatalf("%v: code %d: %.200s", err, res.Code, stderr.String())
 		}
@@ -64,7 +64,7 @@ func TestStdin(t *testing.T) {
 	run := func(r Config, in io.Reader) string {
 		t.Helper()
 		var out bytes.Buffer
-		res, err := e.Run(context.Background(), r, Streams{In: in, Out: &out}, false)
+		res, err := e.Run(context.Background(), r, Streams{In: in, Out: &out}, RunOptions{})
 		if err != nil || res.Code != 0 {
 			t.Errorf("%v: code %d", err, res.Code)
 		}
@@ -90,29 +90,28 @@ func TestStdin(t *testing.T) {
 	if got := run(r, bytes.NewReader(noise(1<<20))); len(got) < 1 {
 		t.Errorf("%q", got)
 	}
-	if got := run(Config{Rootfs: root, Interactive: true, Command: []string{"true"}}, bytes.NewReader(noise(1<<20))); got != "" {
+	if got := run(Config{Rootfs: root, AutoRemove: true, Interactive: true, Command: []string{"true"}}, bytes.NewReader(noise(1<<20))); got != "" {
 		t.Errorf("%q", got)
 	}
 }
 
-// A container that closes its output goes on, and one whose output nobody reads any more is
-// told by SIGPIPE.
+// A container that closes its output goes on, and one whose output cannot be written any more ends.
 func TestClosedOutput(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
 	var stderr bytes.Buffer
-	res, err := e.Run(context.Background(), sh(root, "echo one; exec >&-; echo two >&2; exit 4"), Streams{Out: io.Discard, Err: &stderr}, false)
+	res, err := e.Run(context.Background(), sh(root, "echo one; exec >&-; echo two >&2; exit 4"), Streams{Out: io.Discard, Err: &stderr}, RunOptions{})
 	if err != nil || res.Code != 4 || stderr.String() != "two\n" {
 		t.Errorf("%v: code %d: %q", err, res.Code, stderr.String())
 	}
 	begin := time.Now()
-	res, err = e.Run(context.Background(), sh(root, "yes; exit 9"), Streams{Out: failing{}}, false)
-	if err == nil || err.Error() != "standard output: full" || res.Code != 9 || time.Since(begin) > 30*time.Second {
+	res, err = e.Run(context.Background(), sh(root, "yes; exit 9"), Streams{Out: failing{}}, RunOptions{})
+	if err == nil || err.Error() != "standard output: full" || res.Code != 137 || time.Since(begin) > 30*time.Second {
 		t.Errorf("%v: code %d after %v", err, res.Code, time.Since(begin))
 	}
-	// None at all.
-	if res, err := e.Run(context.Background(), sh(root, "echo x; echo y >&2; test -c /proc/self/fd/1 && exit 6"), Streams{}, false); err != nil || res.Code != 6 {
+	// None at all: what it writes is kept in its log.
+	if res, err := e.Run(context.Background(), sh(root, "echo x; echo y >&2; test -p /proc/self/fd/1 && exit 6"), Streams{}, RunOptions{}); err != nil || res.Code != 6 {
 		t.Errorf("%v: code %d", err, res.Code)
 	}
 }
@@ -152,7 +151,7 @@ func TestPipeline(t *testing.T) {
 	} {
 		// The code goes into a file, not through the pipe.
 		code := filepath.Join(root, "code")
-		line := fmt.Sprintf("{ %s run %s; echo $? >%s; } | %s", nstest.Binary(t, "kakuri"), c.command, code, c.pipe)
+		line := fmt.Sprintf("{ %s run --rm %s; echo $? >%s; } | %s", nstest.Binary(t, "kakuri"), c.command, code, c.pipe)
 		var stderr bytes.Buffer
 		sh := exec.Command("timeout", "60", "sh", "-c", line)
 		sh.Stderr = &stderr
@@ -177,7 +176,7 @@ func TestStreamsCanBeReopened(t *testing.T) {
 			r.User, r.UserNS = user, mode
 			var stdout, stderr bytes.Buffer
 			r.Interactive = true
-			res, err := e.Run(context.Background(), r, Streams{In: strings.NewReader("in\n"), Out: &stdout, Err: &stderr}, false)
+			res, err := e.Run(context.Background(), r, Streams{In: strings.NewReader("in\n"), Out: &stdout, Err: &stderr}, RunOptions{})
 			if err != nil || res.Code != 0 || stdout.String() != "out\nin\n" || stderr.String() != "err\n" {
 				t.Errorf("user %q, userns %q: %v: code %d: %q %q", user, mode, err, res.Code, stdout.String(), stderr.String())
 			}
@@ -247,8 +246,8 @@ func TestTTYSize(t *testing.T) {
 	e, root := open(t), nstest.RootFS(t)
 	nstest.NoLeaks(t, e.dir)
 	var out bytes.Buffer
-	r := Config{Rootfs: root, TTY: true, Rows: 41, Columns: 97, Command: []string{"stty", "size"}}
-	if res, err := e.Run(context.Background(), r, Streams{Out: &out}, false); err != nil || res.Code != 0 || out.String() != "41 97\r\n" {
+	r := Config{Rootfs: root, AutoRemove: true, TTY: true, Rows: 41, Columns: 97, Command: []string{"stty", "size"}}
+	if res, err := e.Run(context.Background(), r, Streams{Out: &out}, RunOptions{}); err != nil || res.Code != 0 || out.String() != "41 97\r\n" {
 		t.Errorf("%v: code %d: %q", err, res.Code, out.String())
 	}
 }

@@ -4,7 +4,7 @@
 // A package's TestMain hands over to [Main]. As root, it starts the test binary
 // once more in a mount, pid, network, ipc and uts namespace of its own, with
 // private propagation first, an empty /tmp (on the disk of KAKURI_TEST_TMP, where tests need a
-// file system that tmpfs is not: it can be id-mapped since Linux 6.3), /run and /dev/shm, and the machine's
+// file system that tmpfs is not: it can be id-mapped since Linux 6.3), /run, /dev/shm and /var/lib/kakuri, and the machine's
 // files read-only; below a small init that ends everything when the tests end. Then it
 // compares: descriptors, mounts, processes, cgroups and network links must be as
 // they were.

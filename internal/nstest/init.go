@@ -119,7 +119,12 @@ func furnish(exe, bin string, o Options) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range []struct{ path, mode string }{{"/tmp", "mode=1777"}, {"/run", "mode=755"}, {"/dev/shm", "mode=1777"}} {
+	dirs := []struct{ path, mode string }{{"/tmp", "mode=1777"}, {"/run", "mode=755"}, {"/dev/shm", "mode=1777"}}
+	// Where root's containers are kept; an empty directory stays, as of a kakuri that was installed.
+	if data := "/var/lib/kakuri"; os.MkdirAll(data, 0o700) == nil {
+		dirs = append(dirs, struct{ path, mode string }{data, "mode=700"})
+	}
+	for _, d := range dirs {
 		if err := unix.Mount("tmpfs", d.path, "tmpfs", unix.MS_NOSUID, d.mode); err != nil {
 			return fmt.Errorf("tmpfs on %s: %w", d.path, err)
 		}

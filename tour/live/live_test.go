@@ -51,7 +51,7 @@ func all(t *testing.T) {
 	if err != nil || len(list) != 14 || seen != 14 {
 		t.Fatalf("%d results, %d of them reported: %v", len(list), seen, err)
 	}
-	if running, err := o.Engine.List(); err != nil || len(running) > 0 {
+	if running, err := o.Engine.List(engine.ListOptions{}); err != nil || len(running) > 0 {
 		t.Errorf("still running: %v, %v", running, err)
 	}
 	if t.Failed() {
@@ -155,7 +155,7 @@ func TestCancel(t *testing.T) {
 			if err == nil || len(list) == 0 || list[len(list)-1].Experiment.ID != at {
 				t.Errorf("%d results, %v", len(list), err)
 			}
-			if running, err := o.Engine.List(); err != nil || len(running) > 0 {
+			if running, err := o.Engine.List(engine.ListOptions{}); err != nil || len(running) > 0 {
 				t.Errorf("still running: %v, %v", running, err)
 			}
 		})
