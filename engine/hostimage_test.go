@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine makes the root of a machine with an operating system, people and secrets,
+// aMachine makes the root of a machine with an operating system, people and secrets,
 // and the command on it.
-func machine(t testing.TB) string {
+func aMachine(t testing.TB) string {
 	t.Helper()
 	root := nstest.RootFS(t)
 	program, err := os.ReadFile(nstest.Binary(t, "kakuri"))
@@ -69,7 +69,7 @@ func users(t testing.TB) []int { return []int{0, nstest.User(t).UID} }
 // "host:all" shows what the caller may read.
 func TestHostImage(t *testing.T) {
 	nstest.Root(t)
-	root := machine(t)
+	root := aMachine(t)
 	nstest.NoLeaks(t)
 	cat := []string{"sh", "-c", "for d in /*; do find $d -type f 2>/dev/null; done | grep -v -E '^/(proc|sys|dev)/' | sort -u | while read f; do grep -l -E '^(shown|secret|private|strange|fresh)$' $f 2>/dev/null; done"}
 	for _, uid := range users(t) {
@@ -112,7 +112,7 @@ func TestHostImage(t *testing.T) {
 // cover can be taken away, moved, or gone around by a file handle.
 func TestHostImageUncovered(t *testing.T) {
 	nstest.Root(t)
-	root := machine(t)
+	root := aMachine(t)
 	nstest.NoLeaks(t)
 	program, err := os.ReadFile(nstest.Exe)
 	if err != nil {
@@ -151,7 +151,7 @@ func TestHostImageUncovered(t *testing.T) {
 // from the host's.
 func TestHostImageMadeAnew(t *testing.T) {
 	nstest.Root(t)
-	root := machine(t)
+	root := aMachine(t)
 	nstest.NoLeaks(t)
 	for _, uid := range users(t) {
 		out := onMachine(t, root, uid, "/bin/kakuri", "run", "host", "sh", "-c", "umask 077; echo mine >/etc/ssl/private 2>/dev/null; echo mine >/etc/shadow && cat /etc/shadow && rm /etc/shadow; ls /etc/shadow 2>&1; true")
@@ -194,7 +194,7 @@ const havoc = `
 // Whatever is done inside, the host stays as it is.
 func TestHostImageReachesNothing(t *testing.T) {
 	nstest.Root(t)
-	root := machine(t)
+	root := aMachine(t)
 	u := nstest.User(t)
 	// What the ordinary user owns, beside a mount and below one: these are shown piece by piece.
 	for _, name := range []string{"opt/mounted", "opt/mine/deep"} {
