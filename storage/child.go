@@ -18,6 +18,7 @@ import (
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage/tree"
 )
 
 // The files of an ordinary user's images and containers belong to the ids that the user was given
@@ -69,7 +70,7 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 		return os.RemoveAll(j.Path)
 	case jobUnpack:
 		return j.inDir(func(dir *os.File) error {
-			o := archive.Options{Layer: true, Limits: limits(), NoOwner: j.Bare}
+			o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}
 			if os.Getuid() != 0 || j.Bare || inUserNS() {
 				o.Devices = archive.SkipDevices
 			}

@@ -206,7 +206,10 @@ func (d *differ) changes() []Change {
 // lower finds what the image has at a path, without following links; nil where there is nothing.
 func (d *differ) lower(p string) *erofs.File {
 	f, err := d.img.Root()
-	for _, name := range names(p) {
+	for name := range strings.SplitSeq(p, "/") {
+		if name == "" {
+			continue
+		}
 		if err != nil {
 			return nil
 		}

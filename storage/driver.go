@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/kakuri/kakuri/storage/tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,7 +64,7 @@ func (s *Store) tryIndex() error {
 	if _, err := tar.Write(content); err != nil {
 		return err
 	}
-	root := newDir()
+	root := tree.NewDir()
 	root.Children["file"] = &erofs.Inode{Mode: unix.S_IFREG | 0o600, Size: 7, Device: 1, Offset: 512}
 	if err := erofs.NewWriter(index, []erofs.Device{{Size: 1024}}).Finish(root, [16]byte{}); err != nil {
 		return err

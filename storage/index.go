@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/kakuri/kakuri/storage/tree"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -112,10 +113,10 @@ func (s *Store) writeIndex(ctx context.Context, t *temp, chain []digest.Digest, 
 }
 
 // merged reads the layers of a chain, as many at a time as there are processors, and lays them over each other.
-func (s *Store) merged(ctx context.Context, chain []digest.Digest, tars []*os.File, keep contents) (*erofs.Inode, error) {
+func (s *Store) merged(ctx context.Context, chain []digest.Digest, tars []*os.File, keep tree.Contents) (*erofs.Inode, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	trees, errs := make([]*tree, len(tars)), make([]error, len(tars))
+	trees, errs := make([]*tree.Tree, len(tars)), make([]error, len(tars))
 	var wg sync.WaitGroup
 	slots := make(chan bool, runtime.GOMAXPROCS(0))
 	for i := range tars {
@@ -140,51 +141,51 @@ func (s *Store) merged(ctx context.Context, chain []digest.Digest, tars []*os.Fi
 		if t == nil {
 			continue
 		}
-		onDevice(t.root, uint16(i+1))
-		root = t.over(root)
+		tree.OnDevice(t.Root, uint16(i+1))
+		root = t.Over(root)
 	}
 	return root, errors.Join(errs...)
 }
 
-func scanTar(ctx context.Context, f *os.File, keep contents) (*tree, error) {
+func scanTar(ctx context.Context, f *os.File, keep tree.Contents) (*tree.Tree, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	return scanReader(ctx, archive.NewReader(f, archive.ReaderOptions{Limits: limits(), Seek: true}), st.Size(), keep)
+	return tree.Scan(ctx, archive.NewReader(f, archive.ReaderOptions{Limits: tree.Limits(), Seek: true}), st.Size(), keep)
 }
 
 // A cache has the trees of layers that were put a moment ago: their index is asked for next.
 type cache struct {
 	mu    sync.Mutex
-	trees map[digest.Digest]*tree
+	trees map[digest.Digest]*tree.Tree
 	files int
 }
 
 // maxCached bounds the files of all trees that are kept.
 const maxCached = 500_000
 
-func (c *cache) put(id digest.Digest, t *tree) {
+func (c *cache) put(id digest.Digest, t *tree.Tree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t.sparse || c.files+t.files > maxCached || c.trees[id] != nil {
+	if t.Sparse || c.files+t.Files > maxCached || c.trees[id] != nil {
 		return
 	}
 	if c.trees == nil {
-		c.trees = map[digest.Digest]*tree{}
+		c.trees = map[digest.Digest]*tree.Tree{}
 	}
 	c.trees[id] = t
-	c.files += t.files
+	c.files += t.Files
 }
 
 // take gives a tree away, which is used up by being laid over others.
-func (c *cache) take(id digest.Digest) *tree {
+func (c *cache) take(id digest.Digest) *tree.Tree {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.trees[id]
 	if t != nil {
 		delete(c.trees, id)
-		c.files -= t.files
+		c.files -= t.Files
 	}
 	return t
 }

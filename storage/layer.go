@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/kakuri/kakuri/storage/tree"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -111,12 +113,15 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer
 	}
 	defer t.discard()
 	var size int64
-	var seen *tree
+	var seen *tree.Tree
 	h := sha256.New()
 	err = spread(ctx, r,
 		func(r io.Reader) (err error) { size, err = io.Copy(&early{f: t.File}, r); return err },
 		func(r io.Reader) error { _, err := io.Copy(h, r); return err },
-		func(r io.Reader) (err error) { seen, err = scan(ctx, r, nil); return err },
+		func(r io.Reader) (err error) {
+			seen, err = tree.Scan(ctx, archive.NewReader(r, archive.ReaderOptions{Limits: tree.Limits()}), 0, nil)
+			return err
+		},
 	)
 	if err != nil {
 		return Layer{}, fmt.Errorf("store a layer: %w", err)

@@ -1,4 +1,4 @@
-package storage
+package tree
 
 import (
 	"context"
@@ -19,38 +19,33 @@ import (
 // directories makes as many.
 const maxFiles = 4 << 20
 
-// limits are how much of a layer is taken. Sparse files count by their whole size, which is read.
-func limits() archive.Limits { return archive.Limits{Bytes: 256 << 30} }
+// Limits are how much of a layer is taken. Sparse files count by their whole size, which is read.
+func Limits() archive.Limits { return archive.Limits{Bytes: 256 << 30} }
 
-// A tree is what one layer has, and what it hides of those below it.
-type tree struct {
-	root   *erofs.Inode
+// A Tree is what one layer has, and what it hides of those below it.
+type Tree struct {
+	Root   *erofs.Inode
 	hides  map[*erofs.Inode]map[string]bool // by directory: names that lower layers' files do not have any more
 	opaque map[*erofs.Inode]bool            // directories of which lower layers show nothing
 	bare   map[*erofs.Inode]bool            // directories without an entry of their own
-	files  int
-	sparse bool  // has files whose content the tar does not hold as it is
-	size   int64 // of the tar, where it is known: the kernel reads whole blocks
+	Files  int                              // with directories
+	Sparse bool                             // has files whose content the tar does not hold as it is
+	size   int64                            // of the tar, where it is known: the kernel reads whole blocks
 
 	// The directory of the last entry: most entries lie beside the one before.
 	dir string
 	at  *erofs.Inode
 }
 
-// contents keeps the content of a sparse file.
-type contents func(r io.Reader, size int64) (*erofs.Chunks, error)
+// Contents keeps the content of a sparse file.
+type Contents func(r io.Reader, size int64) (*erofs.Chunks, error)
 
-// scan reads a layer's tar into a tree.
-func scan(ctx context.Context, r io.Reader, keep contents) (*tree, error) {
-	return scanReader(ctx, archive.NewReader(r, archive.ReaderOptions{Limits: limits()}), 0, keep)
-}
-
-// scanReader is scan for whoever has a reader of entries. Names are looked up in the tree as unpacking it into an empty directory would, by
+// Scan reads the entries of a layer into a tree. Names are looked up in the tree as unpacking it into an empty directory would, by
 // [archive.Apply]: links of the layer are followed, and lead no farther than the root. size is that of the tar, 0 where it is not known. keep may be nil:
 // then the tree is of use only where it is not sparse.
-func scanReader(ctx context.Context, in *archive.Reader, size int64, keep contents) (*tree, error) {
-	t := &tree{size: size, root: newDir(), hides: map[*erofs.Inode]map[string]bool{}, opaque: map[*erofs.Inode]bool{}, bare: map[*erofs.Inode]bool{}}
-	t.bare[t.root] = true
+func Scan(ctx context.Context, in *archive.Reader, size int64, keep Contents) (*Tree, error) {
+	t := &Tree{size: size, Root: NewDir(), hides: map[*erofs.Inode]map[string]bool{}, opaque: map[*erofs.Inode]bool{}, bare: map[*erofs.Inode]bool{}}
+	t.bare[t.Root] = true
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -65,20 +60,21 @@ func scanReader(ctx context.Context, in *archive.Reader, size int64, keep conten
 		if err := t.add(e, in, keep); err != nil {
 			return nil, &archive.EntryError{Name: e.Header.Name, Err: err}
 		}
-		if t.files > maxFiles {
+		if t.Files > maxFiles {
 			return nil, fmt.Errorf("the layer has more than %d files", maxFiles)
 		}
 	}
 }
 
-func newDir() *erofs.Inode {
+// NewDir is an empty directory.
+func NewDir() *erofs.Inode {
 	return &erofs.Inode{Mode: unix.S_IFDIR | 0o755, Children: map[string]*erofs.Inode{}}
 }
 
 func isDir(i *erofs.Inode) bool { return i != nil && i.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 // add adds one entry.
-func (t *tree) add(e *archive.Entry, content io.Reader, keep contents) error {
+func (t *Tree) add(e *archive.Entry, content io.Reader, keep Contents) error {
 	if e.Kind == archive.Opaque {
 		dir, err := t.make(e.Path)
 		if err == nil {
@@ -87,7 +83,7 @@ func (t *tree) add(e *archive.Entry, content io.Reader, keep contents) error {
 		return err
 	}
 	if e.Path == "." {
-		t.describe(t.root, e)
+		t.describe(t.Root, e)
 		return nil
 	}
 	parent, base, err := t.parent(e.Path)
@@ -107,9 +103,9 @@ func (t *tree) add(e *archive.Entry, content io.Reader, keep contents) error {
 		return err
 	case e.Mode&unix.S_IFMT == unix.S_IFDIR:
 		if !isDir(old) {
-			old = newDir()
+			old = NewDir()
 			parent.Children[base] = old
-			t.files++
+			t.Files++
 		}
 		t.describe(old, e)
 		return nil
@@ -123,12 +119,12 @@ func (t *tree) add(e *archive.Entry, content io.Reader, keep contents) error {
 	if err != nil {
 		return err
 	}
-	t.files++
+	t.Files++
 	parent.Children[base] = i
 	return nil
 }
 
-func (t *tree) hide(dir *erofs.Inode, name string) {
+func (t *Tree) hide(dir *erofs.Inode, name string) {
 	if t.hides[dir] == nil {
 		t.hides[dir] = map[string]bool{}
 	}
@@ -136,7 +132,7 @@ func (t *tree) hide(dir *erofs.Inode, name string) {
 }
 
 // describe gives a directory what its entry says.
-func (t *tree) describe(dir *erofs.Inode, e *archive.Entry) {
+func (t *Tree) describe(dir *erofs.Inode, e *archive.Entry) {
 	children := dir.Children
 	*dir = *inode(e)
 	dir.Children = children
@@ -156,7 +152,7 @@ func inode(e *archive.Entry) *erofs.Inode {
 	return i
 }
 
-func (t *tree) file(e *archive.Entry, content io.Reader, keep contents) (*erofs.Inode, error) {
+func (t *Tree) file(e *archive.Entry, content io.Reader, keep Contents) (*erofs.Inode, error) {
 	i := inode(e)
 	switch i.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
@@ -167,7 +163,7 @@ func (t *tree) file(e *archive.Entry, content io.Reader, keep contents) (*erofs.
 		i.Size, i.Offset = uint64(e.Size), e.Offset
 		short := t.size > 0 && (e.Offset+e.Size+erofs.BlockSize-1)&^(erofs.BlockSize-1) > t.size
 		if (e.Sparse || short) && e.Size > 0 {
-			t.sparse = true
+			t.Sparse = true
 			if keep == nil {
 				break
 			}
@@ -185,9 +181,12 @@ func (t *tree) file(e *archive.Entry, content io.Reader, keep contents) (*erofs.
 
 // linked finds the file that a hard link leads to: one of this layer, as for every engine that unpacks layers
 // one by one.
-func (t *tree) linked(e *archive.Entry) (*erofs.Inode, error) {
+func (t *Tree) linked(e *archive.Entry) (*erofs.Inode, error) {
+	if e.Target == e.Path {
+		return nil, errors.New("a hard link to itself")
+	}
 	dir, base := path.Split(e.Target)
-	stack, err := t.walk([]*erofs.Inode{t.root}, strings.TrimSuffix(dir, "/"), new(int))
+	stack, err := t.walk([]*erofs.Inode{t.Root}, strings.TrimSuffix(dir, "/"), new(int))
 	if err != nil {
 		return nil, fmt.Errorf("hard link to %q: %w", e.Header.Linkname, err)
 	}
@@ -208,7 +207,7 @@ var (
 )
 
 // parent finds the directory that a path lies in, and makes what is missing of it.
-func (t *tree) parent(p string) (*erofs.Inode, string, error) {
+func (t *Tree) parent(p string) (*erofs.Inode, string, error) {
 	dir, base := path.Split(p)
 	dir = strings.TrimSuffix(dir, "/")
 	if t.at == nil || t.dir != dir {
@@ -222,17 +221,17 @@ func (t *tree) parent(p string) (*erofs.Inode, string, error) {
 }
 
 // make finds a directory, and makes what is missing of it. What a link leads to has to be there.
-func (t *tree) make(dir string) (*erofs.Inode, error) {
-	stack, links := []*erofs.Inode{t.root}, 0
+func (t *Tree) make(dir string) (*erofs.Inode, error) {
+	stack, links := []*erofs.Inode{t.Root}, 0
 	for _, name := range names(dir) {
 		at := stack[len(stack)-1]
 		next := at.Children[name]
 		switch {
 		case next == nil:
-			next = newDir()
+			next = NewDir()
 			at.Children[name] = next
 			t.bare[next] = true
-			t.files++
+			t.Files++
 		case !isDir(next):
 			var err error
 			if stack, err = t.step(stack, name, &links); err != nil {
@@ -256,7 +255,7 @@ func names(p string) []string {
 const maxLinks = 40
 
 // walk goes along a path, of a link or a clean one, from the directory that is last of the stack; the others are above it.
-func (t *tree) walk(stack []*erofs.Inode, p string, links *int) ([]*erofs.Inode, error) {
+func (t *Tree) walk(stack []*erofs.Inode, p string, links *int) ([]*erofs.Inode, error) {
 	if strings.HasPrefix(p, "/") {
 		stack = stack[:1]
 	}
@@ -276,7 +275,7 @@ func (t *tree) walk(stack []*erofs.Inode, p string, links *int) ([]*erofs.Inode,
 }
 
 // step goes to a directory, or to where a link leads.
-func (t *tree) step(stack []*erofs.Inode, name string, links *int) ([]*erofs.Inode, error) {
+func (t *Tree) step(stack []*erofs.Inode, name string, links *int) ([]*erofs.Inode, error) {
 	next := stack[len(stack)-1].Children[name]
 	switch {
 	case next == nil:
@@ -293,27 +292,27 @@ func (t *tree) step(stack []*erofs.Inode, name string, links *int) ([]*erofs.Ino
 	return t.walk(stack, next.Target, links)
 }
 
-// onDevice says that the contents of all files lie on device n. Of a layer that holds
+// OnDevice says that the contents of all files lie on device n. Of a layer that holds
 // them itself nothing changes.
-func onDevice(i *erofs.Inode, n uint16) {
+func OnDevice(i *erofs.Inode, n uint16) {
 	if i.Chunks == nil {
 		i.Device = n
 	}
 	for _, c := range i.Children {
-		onDevice(c, n)
+		OnDevice(c, n)
 	}
 }
 
-// over lays the tree over what lower layers have. Both are used up.
-func (t *tree) over(lower *erofs.Inode) *erofs.Inode {
+// Over lays the tree over what lower layers have. Both are used up.
+func (t *Tree) Over(lower *erofs.Inode) *erofs.Inode {
 	if lower == nil {
-		return t.root
+		return t.Root
 	}
-	t.merge(lower, t.root)
+	t.merge(lower, t.Root)
 	return lower
 }
 
-func (t *tree) merge(lower, upper *erofs.Inode) {
+func (t *Tree) merge(lower, upper *erofs.Inode) {
 	if t.opaque[upper] {
 		clear(lower.Children)
 	}
