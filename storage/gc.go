@@ -165,23 +165,49 @@ func (s *Store) dropDirs(keep map[string]bool) (dead []*tempDir, err error) {
 	return dead, nil
 }
 
-// Check reads a layer, and compares it with its diffID. A damaged one is a [*DigestError].
+// Check reads a layer, with its compressed forms, and compares it with the digests. A damaged one is a [*DigestError]; a
+// damaged compressed form is removed as well.
 func (s *Store) Check(ctx context.Context, id digest.Digest) error {
 	l, err := s.Layer(id)
 	if err != nil {
 		return err
 	}
-	f, err := l.Open()
+	if err := checkFile(ctx, l.path, "layer", id); err != nil {
+		return err
+	}
+	list, err := os.ReadDir(s.path(layersDir))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range list {
+		part := strings.Split(e.Name(), ".")
+		if len(part) != 3 || part[0] != id.Encoded() {
+			continue
+		}
+		name := s.path(layersDir, e.Name())
+		err := checkFile(ctx, name, "compressed form of layer "+short(id), digest.NewDigestFromEncoded(digest.SHA256, part[1]))
+		var damaged *DigestError
+		if errors.As(err, &damaged) {
+			err = errors.Join(err, os.Remove(name))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func checkFile(ctx context.Context, name, what string, id digest.Digest) error {
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
-		return fmt.Errorf("layer %s: %w", short(id), err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	if got := digest.NewDigest(digest.SHA256, h); got != id {
-		return &DigestError{"layer", id, got}
+		return &DigestError{what, id, got}
 	}
 	return nil
 }

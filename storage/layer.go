@@ -30,6 +30,9 @@ func (l Layer) Open() (*os.File, error) { return os.Open(l.path) }
 // A NoLayerError is a layer that the store does not have.
 type NoLayerError struct{ DiffID digest.Digest }
 
+// Is makes it an fs.ErrNotExist.
+func (e *NoLayerError) Is(err error) bool { return err == fs.ErrNotExist }
+
 // Error names it.
 func (e *NoLayerError) Error() string {
 	return fmt.Sprintf("layer %s is not in the store: pull or load its image again", e.DiffID)
@@ -102,6 +105,70 @@ func (s *Store) Layer(id digest.Digest) (Layer, error) {
 // is whatever it has. A tar that no container could be shown, such as one whose names lead out of it, is refused. On
 // error nothing is stored. A layer that is there already stays, and r is still read to its end and verified.
 func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer, error) {
+	return s.put(ctx, r, want, nil)
+}
+
+// PutBlob is Put for a layer that comes compressed, by inflate. With Options.KeepBlobs the blob, whose digest is id, is
+// kept beside the tar, for [Store.Blob] to give it again. It is read to its end; that it has this digest is for the reader
+// to see, by an error in place of the end.
+func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (Layer, error) {
+	if err := valid(id); err != nil {
+		return Layer{}, err
+	}
+	whole := func(digest.Digest) error { return nil }
+	if s.o.KeepBlobs && id != want {
+		t, err := newTemp(s.path(layersDir))
+		if err != nil {
+			return Layer{}, fmt.Errorf("store a layer: %w", err)
+		}
+		defer t.discard()
+		blob = io.TeeReader(blob, &early{f: t.File})
+		whole = func(diff digest.Digest) error {
+			if diff == id {
+				return nil // it was not compressed
+			}
+			return t.place(s.blobPath(diff, id))
+		}
+	}
+	tar, err := inflate(blob)
+	if err != nil {
+		return Layer{}, fmt.Errorf("store a layer: %w", err)
+	}
+	defer tar.Close()
+	return s.put(ctx, tar, want, func(diff digest.Digest) error {
+		// What is behind the compressed stream is part of the blob.
+		if _, err := io.Copy(io.Discard, blob); err != nil {
+			return err
+		}
+		return whole(diff)
+	})
+}
+
+// blobPath is where a compressed form of a layer is kept.
+func (s *Store) blobPath(diff, id digest.Digest) string {
+	return s.path(layersDir, diff.Encoded()+"."+id.Encoded()+".blob")
+}
+
+// Blob opens the compressed form of a layer that has the digest id, byte for byte as it came; fs.ErrNotExist where it was not
+// kept. An uncompressed layer is its own.
+func (s *Store) Blob(diff, id digest.Digest) (*os.File, error) {
+	for _, d := range []digest.Digest{diff, id} {
+		if err := valid(d); err != nil {
+			return nil, err
+		}
+	}
+	l, err := s.Layer(diff)
+	if err != nil {
+		return nil, err
+	}
+	if id == diff {
+		return l.Open()
+	}
+	return os.Open(s.blobPath(diff, id))
+}
+
+// put stores a tar. more, if any, is called with its diffID before it is in the store.
+func (s *Store) put(ctx context.Context, r io.Reader, want digest.Digest, more func(digest.Digest) error) (Layer, error) {
 	if want != "" {
 		if err := valid(want); err != nil {
 			return Layer{}, err
@@ -129,6 +196,11 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer
 	id := digest.NewDigest(digest.SHA256, h)
 	if want != "" && id != want {
 		return Layer{}, &DigestError{"layer", want, id}
+	}
+	if more != nil {
+		if err := more(id); err != nil {
+			return Layer{}, fmt.Errorf("store a layer: %w", err)
+		}
 	}
 	if size%erofs.BlockSize == 0 {
 		s.scanned.put(id, seen)

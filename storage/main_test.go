@@ -7,7 +7,9 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
-func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{Disk: true})) }
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{Disk: true, Parts: map[string]func([]string) int{"life": life}}))
+}
 
 // open opens a store in a directory of the test.
 func open(t *testing.T) *Store {
