@@ -43,6 +43,7 @@ type box struct {
 	upper    Upper // without an id, writes stay in memory
 	readonly bool
 	userns   bool
+	ids      *IDs // of an ordinary user
 }
 
 // run runs a line of shell in it.
@@ -68,6 +69,10 @@ func (b box) run(t testing.TB, line string) string {
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings = ids, ids
 		o.IDMapRoot = true
 	}
+	if b.ids != nil {
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings = ociIDs(b.ids.UIDs), ociIDs(b.ids.GIDs)
+	}
 	facts, err := host.Read(host.Needs{})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +86,7 @@ func (b box) run(t testing.TB, line string) string {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	proc, err := launch.Run(t.Context(), p, launch.Options{Stdio: [3]*os.File{nil, w, w}})
+	proc, err := launch.Run(t.Context(), p, launch.Options{Hands: mapper{}, Stdio: [3]*os.File{nil, w, w}})
 	w.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +99,13 @@ func (b box) run(t testing.TB, line string) string {
 		t.Fatalf("%s\nended with %#x, %v: %s", line, int(status), err, out)
 	}
 	return string(out)
+}
+
+func ociIDs(list []plan.IDMapping) (out []specs.LinuxIDMapping) {
+	for _, m := range list {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.Inside, HostID: m.Outside, Size: m.Size})
+	}
+	return out
 }
 
 // boxes runs a test with each driver, with user namespaces of containers and without.

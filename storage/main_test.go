@@ -8,6 +8,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if done, code := Child(); done {
+		os.Exit(code)
+	}
+
 	os.Exit(nstest.Main(m, nstest.Options{Disk: true, Parts: map[string]func([]string) int{"life": life}}))
 }
 

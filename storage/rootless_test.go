@@ -1,0 +1,114 @@
+package storage
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/go-digest"
+)
+
+// ordinary are the ids of this user's containers: its own is root, and the others follow.
+func ordinary(t testing.TB, helpers bool) IDs {
+	t.Helper()
+	facts, err := host.Read(host.Needs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := IDs{Facts: facts}
+	ids.UIDs = []plan.IDMapping{{Inside: 0, Outside: facts.UID, Size: 1}}
+	ids.GIDs = []plan.IDMapping{{Inside: 0, Outside: facts.GID, Size: 1}}
+	if !helpers {
+		return ids
+	}
+	if facts.NewUIDMap == "" || len(facts.SubUIDs) == 0 || len(facts.SubGIDs) == 0 {
+		t.Skip("needs newuidmap (Debian: package uidmap) and lines of the user in /etc/subuid and /etc/subgid")
+	}
+	ids.UIDs = append(ids.UIDs, plan.IDMapping{Inside: 1, Outside: facts.SubUIDs[0].Start, Size: facts.SubUIDs[0].Size})
+	ids.GIDs = append(ids.GIDs, plan.IDMapping{Inside: 1, Outside: facts.SubGIDs[0].Start, Size: facts.SubGIDs[0].Size})
+	return ids
+}
+
+// TestRootless: an ordinary user's store unpacks layers with the user's ids, runs containers, and takes away what they
+// made, whoever it belongs to; with one id alone, too.
+func TestRootless(t *testing.T) {
+	for name, helpers := range map[string]bool{"many ids": true, "one id": false} {
+		t.Run(name, func(t *testing.T) {
+			nstest.Inside(t, nstest.Place{User: nstest.User(t)}, func(t *testing.T) { rootless(t, helpers) })
+		})
+	}
+}
+
+func rootless(t *testing.T, helpers bool) {
+	dir := t.TempDir()
+	ids := ordinary(t, helpers)
+	s, err := Open(Options{Data: dir + "/data", Run: dir + "/run", Rootless: true, IDs: ids})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, why := s.Driver(); name != driverDirs || !strings.Contains(why, "ordinary user") {
+		t.Errorf("driver %s: %s", name, why)
+	}
+	owner := "5:6"
+	if !helpers {
+		owner = "0:0"
+	}
+	chain := put(t, s, tarsOf(t, [][]ent{busybox(t), {
+		"d srv", full{Header: tar.Header{Typeflag: tar.TypeReg, Name: "srv/closed", Mode: 0o600, Uid: 5, Gid: 6}, text: "closed\n"}, "f srv/gone x", "c srv/null 1 3",
+		full{Header: tar.Header{Typeflag: tar.TypeDir, Name: "srv/dark", Mode: 0, Uid: 5, Gid: 6}}, "f srv/dark/in x", full{Header: xattrHeader("srv/attrs"), text: "x"},
+	}, {"f srv/.wh.gone "}}))
+	v := view(t, s, chain, "c")
+	b := box{view: v, upper: Upper{ID: "c", Ephemeral: true}, ids: &ids}
+	if got, want := b.run(t, "stat -c %u:%g /srv/closed; cat /srv/closed; ls /srv; echo new >/srv/closed; rm -r /srv/dark; mkdir /srv/mine; touch /srv/mine/x; chown 7:7 /srv/mine/x 2>/dev/null; chmod 0 /srv/mine; echo done"),
+		owner+"\nclosed\nattrs\nclosed\ndark\ndone\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := b.run(t, "cat /srv/closed; ls /srv"); got != "new\nattrs\nclosed\nmine\n" {
+		t.Errorf("%q", got)
+	}
+	list, err := v.Diff(t.Context(), "c", []string{"/dev", "/proc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range list {
+		got = append(got, c.String())
+	}
+	same(t, "changes", got, []string{"C /srv", "C /srv/closed", "D /srv/dark", "A /srv/mine", "A /srv/mine/x"})
+	var diff, export bytes.Buffer
+	if err := v.DiffTar(t.Context(), "c", nil, &diff); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Export(t.Context(), "c", nil, &export); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"diff": diff.Bytes(), "export": export.Bytes()} {
+		if _, err := s.Put(t.Context(), bytes.NewReader(b), ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !bytes.Contains(b, []byte("new\n")) {
+			t.Errorf("%s: the container's file is not there", name)
+		}
+	}
+	if err := s.RemoveUpper("c"); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := s.GC(func(digest.Digest) bool { return false }); err != nil {
+		t.Error(err)
+	}
+	for _, sub := range []string{layersDir, dirsDir, ephemeral} {
+		list, err := os.ReadDir(s.path(sub))
+		if err != nil || len(list) > 0 {
+			t.Errorf("%s has %v, %v", sub, list, err)
+		}
+	}
+	// The error of such a process is ours.
+	if err := s.do(t.Context(), job{Op: jobUnpack, Path: dir + "/none"}, nil, nil); err == nil || !strings.Contains(err.Error(), dir+"/none") {
+		t.Errorf("%v", err)
+	}
+}
