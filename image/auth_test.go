@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/testimage"
 )
 
 const secret = "s3cr3t-pass"
@@ -95,8 +97,11 @@ func TestAuth(t *testing.T) {
 			good = func(auth string) bool {
 				k.mu.Lock()
 				defer k.mu.Unlock()
+				if auth != fmt.Sprint("Bearer granted", issued) {
+					return false
+				}
 				used++
-				return auth == fmt.Sprint("Bearer granted", issued) && used < 3
+				return used < 3
 			}
 		}
 		realm := realmOf(k, t)
@@ -339,6 +344,7 @@ func TestTokenField(t *testing.T) {
 func secureFake(t testing.TB, f *fixture) *fake {
 	t.Helper()
 	k := &fake{fixture: f, t: t}
+	testimage.Loopback(t)
 	k.server = httptest.NewTLSServer(k)
 	k.listen()
 	return k

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/testimage"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -312,6 +313,7 @@ type fake struct {
 func serve(t testing.TB, f *fixture) *fake {
 	t.Helper()
 	k := &fake{fixture: f, t: t}
+	testimage.Loopback(t)
 	k.server = httptest.NewServer(k)
 	k.listen()
 	return k

@@ -21,7 +21,7 @@ func ParsePlatform(s string) (Platform, error) {
 	p := Host()
 	parts := strings.Split(strings.ToLower(s), "/")
 	for _, part := range parts {
-		if part == "" || strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
+		if part == "" || !isLower(part[0]) || strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
 			return Platform{}, fmt.Errorf("platform %q: want OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64", s)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	gcr "github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/kakuri/kakuri/internal/testimage"
 )
 
 // target is somebody else's registry, for writing: go-containerregistry's.
@@ -25,6 +26,7 @@ func target(t testing.TB, wrap func(http.Handler) http.Handler) (host string) {
 	if wrap != nil {
 		h = wrap(h)
 	}
+	testimage.Loopback(t)
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	_, host, _ = strings.Cut(server.URL, "://")

@@ -37,12 +37,14 @@ type remote struct {
 	given  *Credentials // instead of the keyring's
 	tls    bool         // verified
 
-	mu     sync.Mutex
+	mu     sync.Mutex // of what connections tell
+	near   nearness
+	probed bool
+
+	auth   sync.Mutex // held while a token is fetched: who needs one as well waits for it
 	cred   *Credentials
 	basic  bool
 	tokens map[string]string // by scope
-	near   nearness
-	probed bool
 }
 
 // A RegistryError is a registry's answer that is no success.

@@ -351,10 +351,13 @@ func TestSweepWaits(t *testing.T) {
 	}
 }
 
+// killMe is set for the process that TestKilled kills.
+const killMe = "KAKURI_TEST_KILL"
+
 // TestKilled: a pull, load or removal that is killed at any moment leaves a store in which all that has a name is whole, and
 // which the next command uses as if nothing had been.
 func TestKilled(t *testing.T) {
-	if dir := os.Getenv("KAKURI_TEST_KILL"); dir != "" { // the one to be killed
+	if dir := os.Getenv(killMe); dir != "" { // the one to be killed
 		s := newStoreAt(t, dir, nil)
 		host := os.Getenv("KAKURI_TEST_HOST")
 		for i := 0; ; i++ {
@@ -378,7 +381,7 @@ func TestKilled(t *testing.T) {
 	s := newStoreAt(t, dir, nil)
 	for round := range 25 {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
-		cmd.Env = append(os.Environ(), "KAKURI_TEST_KILL="+dir, "KAKURI_TEST_HOST="+k.host)
+		cmd.Env = append(os.Environ(), killMe+"="+dir, "KAKURI_TEST_HOST="+k.host)
 		asked := len(k.requests())
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -32,8 +32,8 @@ func (r *remote) credentials(ctx context.Context) (Credentials, error) {
 
 // authorization is the header that is known to work, if any: nothing is sent before the registry asked for it.
 func (r *remote) authorization(ctx context.Context, q *request) (string, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.auth.Lock()
+	defer r.auth.Unlock()
 	if t := r.tokens[strings.Join(r.scopes(q), " ")]; t != "" {
 		return "Bearer " + t, nil
 	}
@@ -53,8 +53,8 @@ func basic(c Credentials) string {
 
 // challenged gets what a registry wants, and reports whether asking again makes sense: not with what was just refused.
 func (r *remote) challenged(ctx context.Context, q *request, headers []string, refused string) (bool, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.auth.Lock()
+	defer r.auth.Unlock()
 	scopes := r.scopes(q)
 	key := strings.Join(scopes, " ")
 	if t := r.tokens[key]; t != "" && "Bearer "+t != refused {
@@ -212,7 +212,7 @@ func (r *remote) askRealm(ctx context.Context, q *request, realm *url.URL, auth 
 
 func (r *remote) askRealmOnce(ctx context.Context, q *request, realm *url.URL, auth string) (token, identity string, err error) {
 	own := strings.EqualFold(realm.Hostname(), r.base.Hostname())
-	resp, err := r.roundTripLocked(ctx, q, realm, auth, own)
+	resp, err := r.roundTrip(ctx, q, realm, auth, own)
 	if err != nil {
 		return "", "", fmt.Errorf("registry %s: token from %s: %w", r.host, realm.Host, unwrapURL(err))
 	}
@@ -238,13 +238,6 @@ func (r *remote) askRealmOnce(ctx context.Context, q *request, realm *url.URL, a
 		return "", "", final("registry %s: token from %s: there is none in the answer", r.host, realm.Host)
 	}
 	return token, text("refresh_token"), nil
-}
-
-// roundTripLocked is roundTrip for who holds the lock.
-func (r *remote) roundTripLocked(ctx context.Context, q *request, u *url.URL, auth string, own bool) (*http.Response, error) {
-	r.mu.Unlock()
-	defer r.mu.Lock()
-	return r.roundTrip(ctx, q, u, auth, own)
 }
 
 // A LoginError is a registry that does not take a name and password.
@@ -328,10 +321,8 @@ func (r *remote) login(ctx context.Context, cred Credentials) (identity string, 
 		auth := ""
 		switch scheme {
 		case "bearer":
-			r.mu.Lock()
 			var token string
 			token, identity, err = r.token(ctx, params, nil, cred, true)
-			r.mu.Unlock()
 			if err != nil {
 				return "", err
 			}

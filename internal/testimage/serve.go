@@ -34,7 +34,7 @@ import (
 // which keeps all in memory. The address is HOST:PORT of the loopback, plain HTTP.
 func Registry(t testing.TB, images map[string]v1.Image) string {
 	t.Helper()
-	loopback(t)
+	Loopback(t)
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.Close)
 	host := strings.TrimPrefix(s.URL, "http://")
@@ -49,7 +49,7 @@ func DebianRegistry(t testing.TB, images map[string]v1.Image) string {
 	if err != nil {
 		t.Skip("needs docker-registry (Debian: package docker-registry)")
 	}
-	loopback(t)
+	Loopback(t)
 	dir := nstest.Dir(t)
 	host := freePort(t)
 	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/data}, delete: {enabled: true}}\nhttp: {addr: %s}\n", dir, host)
@@ -121,8 +121,8 @@ func freePort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// loopback has the loopback interface up, which in a new network namespace it is not.
-func loopback(t testing.TB) {
+// Loopback has the loopback interface up, which in a new network namespace it is not.
+func Loopback(t testing.TB) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

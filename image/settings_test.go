@@ -1,0 +1,105 @@
+package image
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestSettings: each file is read where it is there, and a later one goes before an earlier one.
+func TestSettings(t *testing.T) {
+	etc, home := t.TempDir(), t.TempDir()
+	config := filepath.Join(home, ".config")
+	write := func(dir, name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() *Settings {
+		t.Helper()
+		s, err := readSettings(etc, home, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := read(); !reflect.DeepEqual(s, &Settings{}) {
+		t.Errorf("%+v", s)
+	}
+	write(etc, "docker/daemon.json", `{"registry-mirrors":["https://mirror.example"],"insecure-registries":["old.lan:5000","10.0.0.0/8"],"max-concurrent-downloads":3,"log-driver":"x"}`)
+	write(etc, "docker/certs.d/one.lan:5000/ca.crt", "x")
+	write(etc, "docker/certs.d/one.lan:5000/client.cert", "x")
+	write(etc, "docker/certs.d/one.lan:5000/client.key", "x")
+	write(etc, "containers/registries.conf", `
+unqualified-search-registries = ["docker.io"]
+[[registry]]
+prefix = "quay.io"
+location = "quay.io"
+[[registry.mirror]]
+location = "quay-mirror.lan:5000/cache"
+insecure = true
+[[registry]]
+location = "bad.example"
+blocked = true
+[[registry]]
+prefix = "*.wild.example"
+location = "x.example"
+[[registry]]
+prefix = "moved.example"
+location = "new.example"
+`)
+	write(etc, "containers/registries.conf.d/50-more.conf", "[[registry]]\nlocation = \"plain.lan\"\ninsecure = true\n")
+	s := read()
+	if got := s.Registries["docker.io"].Mirrors; len(got) != 1 || got[0] != "https://mirror.example" || s.Downloads != 3 {
+		t.Errorf("%+v", s)
+	}
+	one := s.Registries["one.lan:5000"]
+	if !strings.HasSuffix(one.CA, "ca.crt") || !strings.HasSuffix(one.Cert, "client.cert") || !strings.HasSuffix(one.Key, "client.key") {
+		t.Errorf("%+v", one)
+	}
+	if got := s.Registries["quay.io"].Mirrors; len(got) != 1 || got[0] != "quay-mirror.lan:5000/cache" {
+		t.Errorf("%v", got)
+	}
+	if !s.Registries["bad.example"].Blocked || len(s.Registries["moved.example"].Mirrors) != 1 {
+		t.Errorf("%+v", s.Registries)
+	}
+	for host, want := range map[string]bool{
+		"old.lan:5000": true, "old.lan": false, "10.9.8.7": true, "10.9.8.7:5000": true, "11.0.0.1": false, "plain.lan": true, "quay-mirror.lan:5000": true,
+		"quay.io": false, "localhost": true, "localhost:1": true, "127.9.9.9:5000": true, "[::1]:5000": true, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
+		"0.0.0.0:5000": false, "[::ffff:10.1.1.1]": true, "one.lan:5000": false,
+	} {
+		if got := s.insecure(host); got != want {
+			t.Errorf("%s: insecure %v", host, got)
+		}
+	}
+	write(etc, "kakuri/registries.json", `{"registries":{"quay.io":{"mirrors":["a.lan"]},"one.lan:5000":{"realms":["x.example"]}},"downloads":6,"maxRatio":1000}`)
+	write(config, "kakuri/registries.json", `{"registries":{"quay.io":{"mirrors":["b.lan"]}},"insecure":["c.lan"]}`)
+	s = read()
+	if got := s.Registries["quay.io"].Mirrors; len(got) != 1 || got[0] != "b.lan" || s.Downloads != 6 || s.maxRatio() != 1000 || !s.insecure("c.lan") || s.downloads() != 6 || s.uploads() != 4 {
+		t.Errorf("%+v", s)
+	}
+	if one := s.Registries["one.lan:5000"]; one.CA == "" || len(one.Realms) != 1 {
+		t.Errorf("certs.d is forgotten: %+v", one)
+	}
+	for file, bad := range map[string][]string{
+		"kakuri/registries.json":     {`{`, `{"typo":1}`, `{"registries":{"a/b":{}}}`, `{"registries":{"a.lan":{"mirrors":["ftp://x"]}}}`, `{"registries":{"a.lan":{"mirrors":["https://u:p@x"]}}}`, `{"maxLayer":-1}`},
+		"docker/daemon.json":         {`{"insecure-registries":1}`},
+		"containers/registries.conf": {"[[registry]\n"},
+	} {
+		for _, text := range bad {
+			old, _ := os.ReadFile(filepath.Join(etc, file))
+			write(etc, file, text)
+			if _, err := readSettings(etc, home, config); err == nil || !strings.Contains(err.Error(), file) {
+				t.Errorf("%s: %s: %v", file, text, err)
+			}
+			write(etc, file, string(old))
+		}
+	}
+}
