@@ -68,6 +68,8 @@ type Options struct {
 	NoNewKeyring bool
 	// Borrowed are bind mounts of the spec whose source is another mount namespace's.
 	Borrowed []Borrowed
+	// Subpaths are bind mounts of the spec that show a part of their source only.
+	Subpaths []Subpath
 	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
 	Keyring string
 }
@@ -75,6 +77,10 @@ type Options struct {
 // A Borrowed mount is the spec's bind mount at Dest; its source is a path in the mount
 // namespace of the file Namespace.
 type Borrowed struct{ Dest, Namespace string }
+
+// A Subpath has the spec's bind mount at Dest show what is at Path in the directory that is its source. No link
+// is followed there: other containers may write to that directory.
+type Subpath struct{ Dest, Path string }
 
 // A Root is made of copy-on-write views of directories of the host.
 type Root struct {
@@ -535,7 +541,7 @@ func (c *compiler) idMappedSources() error {
 		if _, inside := c.insideRoot(m.Source); !opts.idmap || inside {
 			continue
 		}
-		t := OpenTree{Path: c.source(m.Source), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap}
+		t := OpenTree{Path: c.source(m.Source), Below: c.subpath(m), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap}
 		if t.NS, err = c.mappedBy(i, m); err != nil {
 			return err
 		}
@@ -561,9 +567,9 @@ func (c *compiler) mapLocked(t OpenTree, cause Cause) error {
 	if err != nil {
 		return err
 	}
-	c.opens = append(c.opens, Step{Op: &OpenSource{Path: t.Path, Out: place}, Cause: cause})
+	c.opens = append(c.opens, Step{Op: &OpenSource{Path: t.Path, Below: t.Below, Out: place}, Cause: cause})
 	c.maps = append(c.maps, mapping{
-		open: OpenTree{From: place, Path: t.Path, Recursive: t.Recursive, Out: t.Out},
+		open: OpenTree{From: place, Path: t.Path, Below: t.Below, Recursive: t.Recursive, Out: t.Out},
 		by:   IDMapTree{Tree: t.Out, NS: t.NS, Recursive: t.Recursive && !t.IDMapTop}, cause: cause,
 	})
 	return nil
@@ -615,7 +621,7 @@ func (c *compiler) openSources(child bool) error {
 		if c.places[i], err = c.reg(); err != nil {
 			return err
 		}
-		ops = append(ops, Step{Op: &OpenSource{Path: source, Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
+		ops = append(ops, Step{Op: &OpenSource{Path: source, Below: c.subpath(m), Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
 	}
 	if len(ops) == 0 {
 		return nil

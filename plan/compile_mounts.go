@@ -236,7 +236,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	if o.bind {
 		check.Type = ""
-		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
+		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Below: c.subpath(m), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
 		op.Out, op.Strict = c.keep(dest)
 		if err := c.fromInside(i, m, o, op); err != nil {
 			return err
@@ -274,6 +274,16 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	c.inside(op, cause, check)
 	c.mountedAt(dest)
 	return nil
+}
+
+// subpath is the path in its source that a bind mount is of.
+func (c *compiler) subpath(m specs.Mount) string {
+	for _, s := range c.o.Subpaths {
+		if s.Dest == m.Destination {
+			return s.Path
+		}
+	}
+	return ""
 }
 
 // fromInside has a bind mount whose source is in the root take it from there. A tree that is to be

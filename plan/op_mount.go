@@ -119,7 +119,8 @@ func (a *Asm) attach(tree, to Reg) {
 type OpenTree struct {
 	From      Reg // what an [OpenSource] has opened, in place of
 	Path      string
-	Inside    bool // Path is one of the container, as it is by then
+	Below     string // a path in the directory Path, on which there may be no link; empty is that itself
+	Inside    bool   // Path is one of the container, as it is by then
 	Recursive bool
 	IDMap     bool
 	IDMapTop  bool // map the mount at Path, and none below it
@@ -137,7 +138,7 @@ func (o *OpenTree) String() string {
 	if o.From != RegNone {
 		from = o.From.String()
 	}
-	s := words("open_tree clone", from, inside(o.Inside), o.Path)
+	s := words("open_tree clone", from, inside(o.Inside), o.Path, belowWords(o.Below))
 	if o.Recursive {
 		s += " recursive"
 	}
@@ -171,7 +172,7 @@ func (o *OpenTree) lower(a *Asm) {
 	case o.Inside:
 		a.openInside(o.Path, o.Recursive, o.Out)
 	default:
-		a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(treeFlags(o.Recursive))).into(o.Out)
+		a.openTree(o.Path, o.Below, o.Recursive, o.Out)
 	}
 	if o.IDMap {
 		a.idmap(o.Out, o.NS, o.Recursive && !o.IDMapTop)
@@ -184,6 +185,36 @@ func inside(on bool) string {
 		return "the container's"
 	}
 	return ""
+}
+
+func belowWords(below string) string {
+	if below == "" {
+		return ""
+	}
+	return "below it " + below
+}
+
+// openTree clones what the caller has at a path, or below that.
+func (a *Asm) openTree(p, below string, recursive bool, out Reg) {
+	if below == "" {
+		a.call(abi.CallOpenTree, cwd(), a.str(p), num(treeFlags(recursive))).into(out)
+		return
+	}
+	dir, at := a.tmp(), a.tmp()
+	a.call(abi.CallOpenat, cwd(), a.str(p), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(dir)
+	a.lookupStrict(dir, below, at)
+	a.openAt(at, recursive, out)
+	a.close(at)
+}
+
+// lookupStrict opens a path below what dir holds, which it closes. Others may change that directory meanwhile:
+// no link is followed.
+func (a *Asm) lookupStrict(dir Reg, p string, out Reg) {
+	before := a.resolve
+	a.resolve = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+	a.lookupBelow(dir, p, 0, out)
+	a.resolve = before
+	a.close(dir)
 }
 
 // openInside clones what the container has at a path, with the mounts that are there by now.
@@ -267,17 +298,28 @@ func (o *OpenHost) lower(a *Asm) {
 // OpenSource opens the source of a bind mount on the runtime's side: root of a user namespace
 // may not come to all that the caller may.
 type OpenSource struct {
-	Path string
-	Out  Reg
+	Path  string
+	Below string // as in [OpenTree]
+	Out   Reg
 }
 
 // Name implements [Op].
 func (*OpenSource) Name() string { return "open source" }
 
 // String implements [Op].
-func (o *OpenSource) String() string { return fmt.Sprintf("open %s = %s", o.Path, o.Out) }
+func (o *OpenSource) String() string {
+	return words("open", o.Path, belowWords(o.Below), "= "+o.Out.String())
+}
 
-func (o *OpenSource) lower(a *Asm) { a.lookupBelow(RegHost, o.Path, 0, o.Out) }
+func (o *OpenSource) lower(a *Asm) {
+	if o.Below == "" {
+		a.lookupBelow(RegHost, o.Path, 0, o.Out)
+		return
+	}
+	dir := a.tmp()
+	a.lookupBelow(RegHost, o.Path, a.o.Directory, dir)
+	a.lookupStrict(dir, o.Below, o.Out)
+}
 
 // BorrowMount clones a mount of another mount namespace into a detached one: setns(2),
 // open_tree(2), and setns back. The kernel clones only what is mounted where the caller
@@ -621,7 +663,8 @@ type Bind struct {
 	Tree      Reg
 	From      Reg
 	Source    string
-	Inside    bool // Source is a path of the container, as it is by then
+	Below     string // as in [OpenTree]
+	Inside    bool   // Source is a path of the container, as it is by then
 	Dest      string
 	Recursive bool
 	Attrs     Attrs
@@ -638,7 +681,7 @@ func (*Bind) Name() string { return "bind" }
 
 // String implements [Op].
 func (b *Bind) String() string {
-	from := words(inside(b.Inside), b.Source)
+	from := words(inside(b.Inside), b.Source, belowWords(b.Below))
 	if held := max(b.Tree, b.From); held != RegNone {
 		from = words(held.String(), from)
 	}
@@ -666,7 +709,7 @@ func (b *Bind) lower(a *Asm) {
 		case b.Inside:
 			a.openInside(b.Source, b.Recursive, tree)
 		default:
-			a.call(abi.CallOpenTree, cwd(), a.str(b.Source), num(treeFlags(b.Recursive))).into(tree)
+			a.openTree(b.Source, b.Below, b.Recursive, tree)
 		}
 	}
 	if b.Strict {

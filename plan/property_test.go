@@ -404,6 +404,13 @@ func TestPathsStayInside(t *testing.T) {
 					if op.Strict {
 						want |= abi.ResolveNoSymlinks
 					}
+					if below != RegRoot && op.Below != "" {
+						want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+					}
+				case *OpenSource:
+					if below != RegHost {
+						want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+					}
 				}
 				if below == RegProcfs || below == RegSysfs {
 					want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
