@@ -14,7 +14,7 @@
 //	s := volume.Open(data + "/volumes")
 //	v, err := s.Create(volume.Config{Name: "db"})
 //	...
-//	err = v.Populate(ctx, imageRoot, "/var/lib/db", archive.Options{})
+//	err = v.Populate(ctx, volume.Dir(imageRoot, "/var/lib/db"), archive.Options{})
 //
 // What it may not do: know containers. Whether a volume is in use is the caller's to say.
 package volume

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -41,10 +42,28 @@ func (v Volume) Open() (*os.File, error) {
 // copying marks a first copy that has not come to its end.
 func (v Volume) copying() string { return v.dir + "/copying" }
 
-// Populate copies what an image has at a path into a volume that has nothing: contents, and owner, permissions
-// and time of the directory itself. Links of the image lead where they lead inside. A volume that has anything
-// is left as it is, unless that is half of such a copy. An image that has no directory there leaves it as it is, too.
-func (v Volume) Populate(ctx context.Context, image *os.File, path string, o archive.Options) error {
+// Content writes what an image has in a directory as a tar whose root is the directory. It is fs.ErrNotExist, with nothing
+// written, where the image has no directory there.
+type Content func(ctx context.Context, w io.Writer) error
+
+// Dir is the content of a path in a tree of files that nobody changes. Links of it lead where they lead inside.
+func Dir(root *os.File, path string) Content {
+	return func(ctx context.Context, w io.Writer) error {
+		from, err := archive.OpenIn(root, path, unix.O_PATH|unix.O_DIRECTORY)
+		if errors.Is(err, unix.ENOTDIR) {
+			return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		}
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		return archive.Write(ctx, w, from, ".", archive.WriteOptions{Rename: ".", OneMount: true})
+	}
+}
+
+// Populate copies what an image has into a volume that has nothing: contents, and owner, permissions and time of
+// the directory itself. A volume that has anything is left as it is, unless that is half of such a copy.
+func (v Volume) Populate(ctx context.Context, image Content, o archive.Options) error {
 	unlock, err := v.lock()
 	if err != nil {
 		return err
@@ -58,29 +77,19 @@ func (v Volume) Populate(ctx context.Context, image *os.File, path string, o arc
 	if full, err := hasFiles(dir); err != nil || full && !exists(v.copying()) {
 		return err
 	}
-	from, err := archive.OpenIn(image, path, unix.O_PATH|unix.O_DIRECTORY)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("volume %s: %w", v.Name, err)
-	}
-	defer from.Close()
 	if err := os.WriteFile(v.copying(), nil, 0o600); err != nil {
 		return err
 	}
-	if err := copyTree(ctx, from, dir, o); err != nil {
-		return fmt.Errorf("volume %s: what the image has at %s: %w", v.Name, path, err)
+	err = copyTree(ctx, image, dir, o)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("volume %s: what the image has for it: %w", v.Name, err)
 	}
 	return os.Remove(v.copying())
 }
 
-// copyTree copies a directory that nobody changes.
-func copyTree(ctx context.Context, from, to *os.File, o archive.Options) error {
+func copyTree(ctx context.Context, from Content, to *os.File, o archive.Options) error {
 	r, w := io.Pipe()
-	go func() {
-		w.CloseWithError(archive.Write(ctx, w, from, ".", archive.WriteOptions{Rename: ".", OneMount: true}))
-	}()
+	go func() { w.CloseWithError(from(ctx, w)) }()
 	_, err := archive.Apply(ctx, to, r, o)
 	r.CloseWithError(err)
 	return err
@@ -168,7 +177,7 @@ func move(ctx context.Context, from, to *os.File) error {
 		}
 	}
 	if a.Mnt_id != b.Mnt_id {
-		return copyTree(ctx, from, to, archive.Options{})
+		return copyTree(ctx, Dir(from, "."), to, archive.Options{})
 	}
 	return archive.Merge(from, to)
 }

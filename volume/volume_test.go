@@ -190,7 +190,7 @@ func imageOf(t *testing.T) *os.File {
 func TestPopulate(t *testing.T) {
 	s, image := store(t), imageOf(t)
 	v := create(t, s, Config{Name: "db"})
-	if err := v.Populate(context.Background(), image, "/var/lib/db", archive.Options{}); err != nil {
+	if err := v.Populate(context.Background(), Dir(image, "/var/lib/db"), archive.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	want := tree(t, image.Name()+"/var/lib/db")
@@ -200,7 +200,7 @@ func TestPopulate(t *testing.T) {
 	write(t, v.Dir()+"/sub/file", "changed")
 	want = tree(t, v.Dir())
 	for _, path := range []string{"/var/lib/db", "/etc"} {
-		if err := v.Populate(context.Background(), image, path, archive.Options{}); err != nil {
+		if err := v.Populate(context.Background(), Dir(image, path), archive.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -215,7 +215,7 @@ func TestPopulateHalf(t *testing.T) {
 	v := create(t, s, Config{Name: "db"})
 	write(t, v.copying(), "")
 	write(t, v.Dir()+"/sub/file", "da")
-	if err := v.Populate(context.Background(), image, "/var/lib/db", archive.Options{}); err != nil {
+	if err := v.Populate(context.Background(), Dir(image, "/var/lib/db"), archive.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := tree(t, v.Dir()), tree(t, image.Name()+"/var/lib/db"); got != want {
@@ -232,7 +232,7 @@ func TestCVE_2022_23648(t *testing.T) {
 	s, image := store(t), imageOf(t)
 	for name, want := range map[string]string{"abs": "of the image", "up": "of the image", "../../abs/../up": "of the image"} {
 		v := create(t, s, Config{})
-		if err := v.Populate(context.Background(), image, "/"+name, archive.Options{}); err != nil {
+		if err := v.Populate(context.Background(), Dir(image, "/"+name), archive.Options{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got, _ := os.ReadFile(v.Dir() + "/passwd"); string(got) != want {
@@ -241,7 +241,7 @@ func TestCVE_2022_23648(t *testing.T) {
 	}
 	for _, name := range []string{"nowhere", "etc/passwd", "nothing", "self"} {
 		v := create(t, s, Config{})
-		if err := v.Populate(context.Background(), image, "/"+name, archive.Options{}); err != nil {
+		if err := v.Populate(context.Background(), Dir(image, "/"+name), archive.Options{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if list, _ := os.ReadDir(v.Dir()); len(list) != 0 {
@@ -279,7 +279,7 @@ func TestImportHostile(t *testing.T) {
 func TestExportImport(t *testing.T) {
 	s, image := store(t), imageOf(t)
 	one, two := create(t, s, Config{}), create(t, s, Config{})
-	if err := one.Populate(context.Background(), image, "/var/lib/db", archive.Options{}); err != nil {
+	if err := one.Populate(context.Background(), Dir(image, "/var/lib/db"), archive.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
