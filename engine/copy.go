@@ -1,0 +1,382 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/archive"
+	"golang.org/x/sys/unix"
+)
+
+// Files of a container are reached by a descriptor of its root directory, as one of its own processes has it: with
+// the volumes, tmpfs and mounts that are there at that moment. Names are looked up below it by
+// archive, so that whatever the container does meanwhile, nothing of the host is read or written.
+
+// A PathStat is what a container has at a path, in the form of Docker's API.
+type PathStat struct {
+	Name       string      `json:"name"`
+	Size       int64       `json:"size"`
+	Mode       fs.FileMode `json:"mode"`
+	Mtime      time.Time   `json:"mtime"`
+	LinkTarget string      `json:"linkTarget"` // of a symbolic link: where it leads in the container
+}
+
+// CopyOptions are those of cp.
+type CopyOptions struct {
+	Archive bool // keep owners; otherwise files belong to root of the container, or to the caller
+	Follow  bool // copy what the link SRC leads to
+}
+
+// ErrNoSuchPath is a path that a container has not. Its text is Docker's.
+type ErrNoSuchPath struct{ Path, Container string }
+
+func (e ErrNoSuchPath) Error() string {
+	return fmt.Sprintf("Could not find the file %s in container %s", e.Path, e.Container)
+}
+
+// A view is a container's files, as this process sees them.
+type view struct {
+	name     string // of the container
+	root     *os.File
+	uid, gid idMap
+}
+
+// An idMap has the lines of a user namespace's map: uid_map of user_namespaces(7).
+type idMap []struct{ inside, outside, size uint32 }
+
+func readIDMap(r io.Reader) (m idMap, err error) {
+	for s := bufio.NewScanner(r); s.Scan(); {
+		line := struct{ inside, outside, size uint32 }{}
+		if _, err := fmt.Sscan(s.Text(), &line.inside, &line.outside, &line.size); err != nil {
+			return nil, fmt.Errorf("id map %q: %w", s.Text(), err)
+		}
+		m = append(m, line)
+	}
+	return m, nil
+}
+
+// outside is the id that this process sees for one of the container's.
+func (m idMap) outside(id uint32) (uint32, error) {
+	for _, l := range m {
+		if id-l.inside < l.size {
+			return l.outside + (id - l.inside), nil
+		}
+	}
+	return 0, fmt.Errorf("the container has no id %d", id)
+}
+
+// inside is the reverse; who is nobody in the container is the overflow id there: proc_sys_kernel(5).
+func (m idMap) inside(id uint32) (uint32, error) {
+	for _, l := range m {
+		if id-l.outside < l.size {
+			return l.inside + (id - l.outside), nil
+		}
+	}
+	return 65534, nil
+}
+
+// asRoot runs f on a thread that makes files as root of the container: a file system that was mounted in a user
+// namespace takes files of its own ids only.
+func (v *view) asRoot(f func() error) error {
+	uid, err := v.uid.outside(0)
+	if err != nil {
+		return err
+	}
+	gid, err := v.gid.outside(0)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 || uid == 0 && gid == 0 {
+		return f()
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and the thread ends with its ids
+		if err := takeIDs(int(uid), int(gid)); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// takeIDs changes the thread's ids for files, and gives back the capabilities that this costs: setfsuid(2).
+func takeIDs(uid, gid int) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &caps[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	unix.Setfsgid(gid)
+	unix.Setfsuid(uid)
+	return os.NewSyscallError("capset", unix.Capset(&hdr, &caps[0]))
+}
+
+// maxLinks is how many links in a row a path may have: path_resolution(7).
+const maxLinks = 40
+
+// stat looks at a path, and where it is a link, at where that leads.
+func (v *view) stat(p string) (PathStat, error) {
+	s, err := v.lstat(p)
+	if err != nil || s.Mode&fs.ModeSymlink == 0 {
+		return s, err
+	}
+	s.LinkTarget, err = v.follow(p)
+	return s, err
+}
+
+func (v *view) lstat(p string) (PathStat, error) {
+	f, err := archive.OpenIn(v.root, p, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return PathStat{}, v.pathError(p, err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return PathStat{}, err
+	}
+	return PathStat{Name: baseOf(p), Size: fi.Size(), Mode: fi.Mode(), Mtime: fi.ModTime()}, nil
+}
+
+// follow returns the path at the end of links at p, which need not be there.
+func (v *view) follow(p string) (string, error) {
+	p = path.Clean("/" + p)
+	for range maxLinks {
+		dir, base := path.Split(p)
+		parent, err := archive.OpenIn(v.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+		if errors.Is(err, unix.ENOENT) {
+			return p, nil
+		}
+		if err != nil {
+			return "", v.pathError(p, err)
+		}
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(int(parent.Fd()), base, buf)
+		parent.Close()
+		if err != nil {
+			return p, nil // no link, or nothing
+		}
+		if target := string(buf[:n]); path.IsAbs(target) {
+			p = path.Clean(target)
+		} else {
+			p = path.Join(dir, target)
+		}
+	}
+	return "", v.pathError(p, unix.ELOOP)
+}
+
+func (v *view) pathError(p string, err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return ErrNoSuchPath{p, v.name}
+	}
+	return fmt.Errorf("container %s: %w", v.name, err)
+}
+
+// baseOf is the name that a path has in an archive: "." has no name of its own.
+func baseOf(p string) string {
+	switch base := path.Base(p); {
+	case base == "/" || base == ".." || justContent(p):
+		return "."
+	default:
+		return base
+	}
+}
+
+// justContent reports whether a path means what is in a directory, and not the directory itself.
+func justContent(p string) bool { return p == "." || strings.HasSuffix(p, "/.") }
+
+// wantsDir reports whether a path is written as that of a directory.
+func wantsDir(p string) bool { return strings.HasSuffix(p, "/") || justContent(p) }
+
+// read packs what the container has at a path. Ids are those of the container.
+func (v *view) read(ctx context.Context, w io.Writer, p, rename string, follow bool) error {
+	err := archive.Write(ctx, w, v.root, p, archive.WriteOptions{Rename: rename, Follow: follow || wantsDir(p), UID: v.uid.inside, GID: v.gid.inside})
+	var at *archive.EntryError
+	if err != nil && !errors.As(err, &at) && errors.Is(err, unix.ENOENT) {
+		return v.pathError(p, err)
+	}
+	return err
+}
+
+// write unpacks an archive into a directory of the container. keep keeps the ids of the archive, which are the
+// container's; otherwise all belongs to its root.
+func (v *view) write(ctx context.Context, r io.Reader, dir string, keepTypes, keep bool) error {
+	own := func(m idMap) func(uint32) (uint32, error) {
+		return func(id uint32) (uint32, error) {
+			if !keep {
+				id = 0
+			}
+			return m.outside(id)
+		}
+	}
+	return v.asRoot(func() error {
+		f, err := archive.OpenIn(v.root, dir, unix.O_PATH)
+		if err != nil {
+			return v.pathError(dir, err)
+		}
+		fi, err := f.Stat()
+		f.Close()
+		if err != nil {
+			return err
+		}
+		if !fi.IsDir() {
+			return fmt.Errorf("%s in container %s: extraction point is not a directory", dir, v.name)
+		}
+		_, err = archive.Apply(ctx, v.root, r, archive.Options{
+			Dir: dir, KeepTypes: keepTypes, UID: own(v.uid), GID: own(v.gid), NoOwner: !keep && os.Geteuid() != 0, Devices: archive.RefuseDevices,
+		})
+		if errors.Is(err, unix.EROFS) {
+			return fmt.Errorf("container %s: what is mounted at %s is read-only: %w", v.name, dir, err)
+		}
+		return err
+	})
+}
+
+// A target is where a copy goes: a directory that is there, and the name in it; "." is the directory
+// itself.
+type target struct{ dir, name string }
+
+// destination finds that place by Docker's rules. stat looks at a path and follows links; it is ErrNotExist where there is
+// nothing. src is as the caller wrote it.
+func destination(src string, isDir bool, dst string, stat func(string) (fs.FileMode, error)) (target, error) {
+	mode, err := stat(dst)
+	switch {
+	case err == nil && mode.IsDir():
+		return target{dst, baseOf(src)}, nil
+	case err == nil && isDir:
+		return target{}, fmt.Errorf("cannot copy a directory to %s, which is a file", dst)
+	case err == nil && wantsDir(dst):
+		return target{}, fmt.Errorf("%s: not a directory", dst)
+	case err == nil:
+		return target{filepath.Dir(dst), filepath.Base(dst)}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return target{}, err
+	case !isDir && wantsDir(dst):
+		return target{}, fmt.Errorf("no such directory: %s", dst)
+	}
+	dst = strings.TrimRight(strings.TrimSuffix(dst, "/."), "/")
+	dir := filepath.Dir(dst)
+	if mode, err := stat(dir); err != nil || !mode.IsDir() {
+		return target{}, fmt.Errorf("no such directory: %s", dir)
+	}
+	return target{dir, filepath.Base(dst)}, nil
+}
+
+// copyOut copies from the container to a path of the host, which is the caller's and is followed. The archive on the way
+// is the container's making, and unpacked as such.
+func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) error {
+	s, err := v.stat(src)
+	if err != nil {
+		return err
+	}
+	if s.LinkTarget != "" && o.Follow {
+		src = s.LinkTarget
+		if s, err = v.lstat(src); err != nil {
+			return err
+		}
+	}
+	to, err := destination(src, s.Mode.IsDir(), dst, func(p string) (fs.FileMode, error) {
+		fi, err := os.Stat(p)
+		if err != nil {
+			return 0, err
+		}
+		return fi.Mode(), nil
+	})
+	if err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(filepath.Join(to.dir, to.name)); err == nil && to.dir != dst {
+		to = target{filepath.Dir(real), filepath.Base(real)} // a link to a file: the file is what is written
+	}
+	dir, err := os.Open(to.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	opts := archive.Options{KeepTypes: true, NoOwner: !o.Archive}
+	if os.Geteuid() != 0 {
+		opts.Devices = archive.SkipDevices
+	}
+	return pump(func(w io.Writer) error { return v.read(ctx, w, src, to.name, false) },
+		func(r io.Reader) error { _, err := archive.Apply(ctx, dir, r, opts); return err })
+}
+
+// copyIn copies a path of the host, which is the caller's and is followed, into the container.
+func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error {
+	look := os.Lstat
+	if o.Follow || wantsDir(src) {
+		look = os.Stat
+	}
+	fi, err := look(src)
+	if err != nil {
+		return err
+	}
+	to, err := destination(src, fi.IsDir(), dst, func(p string) (fs.FileMode, error) {
+		s, err := v.stat(p)
+		if err == nil && s.LinkTarget != "" {
+			s, err = v.lstat(s.LinkTarget)
+		}
+		if errors.As(err, new(ErrNoSuchPath)) {
+			return 0, fs.ErrNotExist
+		}
+		return s.Mode, err
+	})
+	if err != nil {
+		return err
+	}
+	if to.dir != dst {
+		real, err := v.follow(path.Join(to.dir, to.name))
+		if err != nil {
+			return err
+		}
+		to = target{path.Dir(real), path.Base(real)}
+	}
+	if o.Follow {
+		if src, err = filepath.EvalSymlinks(src); err != nil {
+			return err
+		}
+	}
+	from, name := filepath.Dir(src), filepath.Base(src)
+	if fi.IsDir() {
+		from, name = src, "."
+	}
+	dir, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return pump(func(w io.Writer) error {
+		return archive.Write(ctx, w, dir, name, archive.WriteOptions{Rename: to.name})
+	}, func(r io.Reader) error { return v.write(ctx, r, to.dir, true, o.Archive) })
+}
+
+// pump connects who writes a stream with who reads it; the reader's error comes first, since the writer's is of it.
+func pump(write func(io.Writer) error, read func(io.Reader) error) error {
+	r, w := io.Pipe()
+	written := make(chan error)
+	go func() {
+		err := write(w)
+		w.CloseWithError(err)
+		written <- err
+	}()
+	err := read(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // up to the writer's end
+	}
+	r.CloseWithError(err)
+	if werr := <-written; err == nil {
+		err = werr
+	}
+	return err
+}

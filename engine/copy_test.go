@@ -1,0 +1,520 @@
+package engine
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/hostile"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// stopped makes a container that is not started.
+func stopped(t testing.TB, e *Engine, c Config) string {
+	t.Helper()
+	made, err := e.Create(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Remove(context.Background(), made.ID, RemoveOptions{Force: true, Volumes: true}); err != nil {
+			t.Error(err)
+		}
+	})
+	return made.ID
+}
+
+// started makes a container that runs until the test ends.
+func started(t testing.TB, e *Engine, c Config) string {
+	t.Helper()
+	id := stopped(t, e, c)
+	if err := e.Start(context.Background(), id, StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func idle(root string) Config {
+	return Config{Rootfs: root, Interactive: true, Command: []string{"cat"}}
+}
+
+func put(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func has(t testing.TB, name, text string) {
+	t.Helper()
+	if got, err := os.ReadFile(name); err != nil || string(got) != text {
+		t.Errorf("%s is %.60q, %v; want %q", name, got, err, text)
+	}
+}
+
+// TestDestination: where a copy goes, by the table of docker cp.
+func TestDestination(t *testing.T) {
+	stat := func(p string) (fs.FileMode, error) {
+		switch strings.TrimSuffix(strings.TrimSuffix(p, "/."), "/") {
+		case "", "/dir", ".":
+			return fs.ModeDir, nil
+		case "/file":
+			return 0, nil
+		}
+		return 0, fs.ErrNotExist
+	}
+	for _, test := range []struct {
+		src  string
+		dir  bool
+		dst  string
+		want string // DIR|NAME, or ! and a word of the error
+	}{
+		{"/a/f", false, "/dir", "/dir|f"},
+		{"/a/f", false, "/dir/", "/dir/|f"},
+		{"/a/f", false, "/file", "/|file"},
+		{"/a/f", false, "/dir/new", "/dir|new"},
+		{"/a/f", false, "/dir/new/", "!no such directory"},
+		{"/a/f", false, "/file/", "!not a directory"},
+		{"/a/f", false, "/no/new", "!no such directory"},
+		{"/a/d", true, "/dir", "/dir|d"},
+		{"/a/d/", true, "/dir", "/dir|d"},
+		{"/a/d/.", true, "/dir", "/dir|."},
+		{".", true, "/dir", "/dir|."},
+		{"/a/d", true, "/dir/new", "/dir|new"},
+		{"/a/d/.", true, "/dir/new/", "/dir|new"},
+		{"/a/d", true, "/file", "!cannot copy a directory"},
+		{"/", true, "/dir", "/dir|."},
+	} {
+		to, err := destination(test.src, test.dir, test.dst, stat)
+		got := to.dir + "|" + to.name
+		if err != nil {
+			got = "!" + err.Error()
+		}
+		if got != test.want && !(err != nil && strings.HasPrefix(test.want, "!") && strings.Contains(got, test.want[1:])) {
+			t.Errorf("%s (dir %v) to %s: %s, want %s", test.src, test.dir, test.dst, got, test.want)
+		}
+	}
+}
+
+// TestCopy: both ways, in a container that runs and in one that does not, also as the owner of ids that the host
+// does not have.
+func TestCopy(t *testing.T) {
+	nstest.Root(t)
+	for _, runs := range []bool{true, false} {
+		t.Run(fmt.Sprintf("running=%v", runs), func(t *testing.T) {
+			e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
+			make := stopped
+			if runs {
+				make = started
+			}
+			id := make(t, e, idle(root))
+			put(t, host+"/d/f", "text")
+			put(t, host+"/d/sub/g", "more")
+			if err := os.Chown(host+"/d/f", 33, 44); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("/etc", root+"/link"); err != nil {
+				t.Fatal(err)
+			}
+			ctx := context.Background()
+			in := func(src, dst string, o CopyOptions) {
+				t.Helper()
+				if err := e.CopyIn(ctx, id, src, dst, o); err != nil {
+					t.Errorf("%s to %s: %v", src, dst, err)
+				}
+			}
+			out := func(src, dst string, o CopyOptions) {
+				t.Helper()
+				if err := e.CopyOut(ctx, id, src, dst, o); err != nil {
+					t.Errorf("%s to %s: %v", src, dst, err)
+				}
+			}
+			in(host+"/d", "/tmp", CopyOptions{})
+			has(t, root+"/tmp/d/sub/g", "more")
+			in(host+"/d", "/tmp/new", CopyOptions{Archive: true})
+			has(t, root+"/tmp/new/f", "text")
+			in(host+"/d/.", "/link", CopyOptions{})
+			has(t, root+"/etc/sub/g", "more")
+			in(host+"/d/f", "/tmp/d/sub/g", CopyOptions{}) // over a file
+			has(t, root+"/tmp/d/sub/g", "text")
+			for name, want := range map[string]uint32{"/tmp/d/f": 0, "/tmp/new/f": 33} {
+				var st unix.Stat_t
+				if err := unix.Stat(root+name, &st); err != nil || st.Uid != want {
+					t.Errorf("%s is of %d, %v; want %d", name, st.Uid, err, want)
+				}
+			}
+			out("/tmp/new", host+"/back", CopyOptions{Archive: true})
+			has(t, host+"/back/sub/g", "more")
+			var st unix.Stat_t
+			if err := unix.Stat(host+"/back/f", &st); err != nil || st.Uid != 33 || st.Gid != 44 {
+				t.Errorf("back again it is of %d:%d, %v", st.Uid, st.Gid, err)
+			}
+			out("/tmp/new/f", host+"/one", CopyOptions{})
+			has(t, host+"/one", "text")
+			out("/link", host, CopyOptions{})
+			if target, err := os.Readlink(host + "/link"); err != nil || target != "/etc" {
+				t.Errorf("the link leads to %q, %v", target, err)
+			}
+			out("/link", host+"/followed", CopyOptions{Follow: true})
+			has(t, host+"/followed/sub/g", "more")
+			s, err := e.StatPath(ctx, id, "/link")
+			if err != nil || s.LinkTarget != "/etc" || s.Name != "link" || s.Mode&fs.ModeSymlink == 0 {
+				t.Errorf("stat: %+v, %v", s, err)
+			}
+			var none ErrNoSuchPath
+			if err := e.CopyOut(ctx, id, "/nothing", host, CopyOptions{}); !errors.As(err, &none) {
+				t.Errorf("what is not there: %v", err)
+			}
+			if err := e.CopyIn(ctx, id, host+"/d", "/etc/passwd", CopyOptions{}); err == nil {
+				t.Error("a directory took the place of a file")
+			}
+			var b bytes.Buffer
+			if err := e.Export(ctx, id, &b); err != nil {
+				t.Error(err)
+			}
+			if list := tarNames(t, &b); !slices.Contains(list, "tmp/new/sub/g") || !slices.Contains(list, "proc/") || slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(s, "proc/") && s != "proc/" }) {
+				t.Errorf("export has %d names", len(list))
+			}
+		})
+	}
+}
+
+func tarNames(t testing.TB, r io.Reader) (list []string) {
+	t.Helper()
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, h.Name)
+	}
+}
+
+// TestCopyIntoMounts: what is mounted in a running container is reached, which Docker does not: tmpfs, and what the container has
+// mounted itself; what is read-only is not written to.
+func TestCopyIntoMounts(t *testing.T) {
+	nstest.Root(t)
+	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
+	put(t, host+"/f", "text")
+	c := Config{
+		Rootfs: root, Interactive: true, ReadOnly: true, CapAdd: []string{"SYS_ADMIN"}, SecurityOpt: []string{"seccomp=unconfined"},
+		Command: []string{"sh", "-c", "mkdir /mem/own && mount -t tmpfs own /mem/own && echo of the mount > /mem/own/g && exec cat"},
+		Mounts: []Mount{
+			{Type: "tmpfs", Dest: "/mem", Flag: "--tmpfs"},
+			{Type: "bind", Source: host, Dest: "/srv", Options: []string{"rbind", "ro"}, Flag: "-v"},
+		},
+	}
+	id := started(t, e, c)
+	ctx := context.Background()
+	nstest.Until(t, "the container's own mount", func() bool {
+		_, err := e.StatPath(ctx, id, "/mem/own/g")
+		return err == nil
+	})
+	for _, dst := range []string{"/mem", "/mem/own"} {
+		if err := e.CopyIn(ctx, id, host+"/f", dst, CopyOptions{}); err != nil {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+	if err := e.CopyOut(ctx, id, "/mem/own", host+"/own", CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	has(t, host+"/own/f", "text")
+	has(t, host+"/own/g", "of the mount\n")
+	for _, dst := range []string{"/tmp", "/srv", "/etc/passwd"} {
+		if err := e.CopyIn(ctx, id, host+"/f", dst, CopyOptions{}); !errors.Is(err, unix.EROFS) {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+}
+
+// racer runs a container that exchanges two names below /w all the time, and shares that directory.
+func racer(t testing.TB, e *Engine, root, shared, one, two string) string {
+	t.Helper()
+	return started(t, e, Config{
+		Rootfs: root, Interactive: true, Command: []string{"/swapper", "/w/" + one, "/w/" + two},
+		Mounts: []Mount{
+			{Type: "bind", Source: shared, Dest: "/w", Options: []string{"rbind"}, Flag: "-v"},
+			{Type: "bind", Source: nstest.Exe, Dest: "/swapper", Options: []string{"rbind"}, Flag: "-v"},
+		},
+	})
+}
+
+// copies is how often a race is run.
+const copies = 500
+
+// TestCVE_2018_15664: a container that swaps a directory with a link to the host's while cp looks the path up gets nothing
+// of the host, and nothing into it: CVE-2018-15664, 2019-10152, 2019-18466, 2021-41089.
+func TestCVE_2018_15664(t *testing.T) {
+	nstest.Root(t)
+	e, root, shared, host := open(t), nstest.RootFS(t), nstest.Dir(t), nstest.Dir(t)
+	canary := hostile.NewCanary(t)
+	put(t, shared+"/stash/secret", "of the container")
+	if err := os.Symlink(canary.Dir, shared+"/evil"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, host+"/victim", "from the caller")
+	id := racer(t, e, root, shared, "stash", "evil")
+	ctx := context.Background()
+	well := map[string]int{}
+	for range copies {
+		if e.CopyIn(ctx, id, host+"/victim", "/w/stash/", CopyOptions{}) == nil {
+			well["in"]++
+		}
+		if e.CopyOut(ctx, id, "/w/stash/secret", host+"/got", CopyOptions{}) == nil {
+			well["out"]++
+			has(t, host+"/got", "of the container")
+		}
+		if s, err := e.StatPath(ctx, id, "/w/stash/secret"); err == nil && s.Size != int64(len("of the container")) {
+			t.Errorf("stat of the host's: %+v", s)
+		}
+		var b bytes.Buffer
+		if err := e.CopyFrom(ctx, id, "/w/stash/.", &b, true); err == nil {
+			well["from"]++
+			if bytes.Contains(b.Bytes(), []byte("canary: ")) {
+				t.Fatal("the archive has the host's file")
+			}
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	canary.Check(t)
+	for _, way := range []string{"in", "out", "from"} {
+		if well[way] < copies/10 {
+			t.Errorf("%s: only %d of %d copies met the directory", way, well[way], copies)
+		}
+	}
+}
+
+// watch counts what is opened below directories while f runs.
+func watch(t *testing.T, dirs []string, f func()) (opened []string) {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for _, dir := range dirs {
+		if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_OPEN); err != nil {
+			t.Fatal(dir, err)
+		}
+	}
+	f()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(fd, buf)
+		if err != nil {
+			return opened
+		}
+		for _, name := range strings.FieldsFunc(string(buf[:n]), func(r rune) bool { return r < ' ' || r > '~' }) {
+			if len(name) > 2 {
+				opened = append(opened, name)
+			}
+		}
+	}
+}
+
+// TestCVE_2019_14271: cp runs no code of the container, and reads no file of it but those that are copied: name service
+// libraries and accounts are not looked at.
+func TestCVE_2019_14271(t *testing.T) {
+	nstest.Root(t)
+	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
+	put(t, host+"/f", "text")
+	for _, name := range []string{"lib/x86_64-linux-gnu/libnss_files.so.2", "etc/nsswitch.conf", "etc/ld.so.cache"} {
+		put(t, root+"/"+name, "evil")
+	}
+	id := started(t, e, idle(root))
+	opened := watch(t, []string{root + "/lib/x86_64-linux-gnu", root + "/etc"}, func() {
+		for _, o := range []CopyOptions{{}, {Archive: true}} {
+			if err := e.CopyIn(context.Background(), id, host+"/f", "/tmp", o); err != nil {
+				t.Error(err)
+			}
+			if err := e.CopyOut(context.Background(), id, "/tmp/f", host+"/back", o); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if len(opened) > 0 {
+		t.Errorf("it opened %q", opened)
+	}
+}
+
+// TestCVE_2026_41567: compressed archives are read by this process; programs of the container with the names of decompressors are not
+// run, nor those of the host.
+func TestCVE_2026_41567(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	bin := nstest.Dir(t)
+	for _, dir := range []string{root + "/usr/bin", root + "/bin", bin} {
+		for _, name := range []string{"xz", "unpigz", "gzip", "bzip2", "zstd", "tar", "unxz"} {
+			os.Remove(dir + "/" + name)
+			put(t, dir+"/"+name, "#!/bin/sh\ntouch /ran\n")
+			if err := os.Chmod(dir+"/"+name, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var plain bytes.Buffer
+	w := tar.NewWriter(&plain)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "f", Size: 4, Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte("text"))
+	w.Close()
+	archives := map[string][]byte{"none": plain.Bytes()}
+	for _, args := range [][]string{{"gzip", "-c"}, {"bzip2", "-c"}, {"xz", "-c"}, {"zstd", "-c"}} {
+		c := exec.Command(args[0], args[1:]...)
+		c.Stdin = bytes.NewReader(plain.Bytes())
+		out, err := c.Output()
+		if errors.Is(err, exec.ErrNotFound) {
+			continue // archive's tests have all
+		}
+		if err != nil {
+			t.Fatal(args, err)
+		}
+		archives[args[0]] = out
+	}
+	t.Setenv("PATH", bin)
+	id := started(t, e, idle(root))
+	for kind, b := range archives {
+		os.Remove(root + "/tmp/f")
+		opened := watch(t, []string{root + "/usr/bin", root + "/bin", bin}, func() {
+			if err := e.CopyTo(context.Background(), id, "/tmp", bytes.NewReader(b), CopyToOptions{}); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+		})
+		has(t, root+"/tmp/f", "text")
+		if len(opened) > 0 {
+			t.Errorf("%s: it opened %q", kind, opened)
+		}
+	}
+}
+
+// TestCVE_2026_41568_and_42306: a container's mounts are made for cp while another one swaps the place of a mount, in a volume
+// that both have, with a link to the host's.
+func TestCVE_2026_41568_and_42306(t *testing.T) {
+	nstest.Root(t)
+	e, root, shared, host := open(t), nstest.RootFS(t), nstest.Dir(t), nstest.Dir(t)
+	canary := hostile.NewCanary(t)
+	for _, name := range []string{"sub", "stash"} {
+		put(t, shared+"/"+name+"/f", "x")
+	}
+	os.RemoveAll(shared + "/stash")
+	if err := os.Symlink(canary.Dir, shared+"/stash"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, host+"/victim", "from the caller")
+	other := nstest.Dir(t)
+	racer(t, e, root, shared, "sub", "stash")
+	id := stopped(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"true"}, Mounts: []Mount{
+		{Type: "bind", Source: shared, Dest: "/w", Options: []string{"rbind"}, Flag: "-v"},
+		{Type: "bind", Source: other, Dest: "/w/sub", Options: []string{"rbind"}, Flag: "-v"},
+	}})
+	ctx, well := context.Background(), 0
+	for i := range 30 {
+		if e.CopyIn(ctx, id, host+"/victim", "/w/sub/", CopyOptions{}) == nil {
+			well++
+		}
+		got := fmt.Sprintf("%s/got%d", host, i)
+		e.CopyOut(ctx, id, "/w/sub/.", got, CopyOptions{})
+		if b, err := os.ReadFile(got + "/secret"); err == nil {
+			t.Fatalf("it got the host's %q", b)
+		}
+	}
+	canary.Check(t)
+	if well == 0 {
+		t.Error("no copy met the directory")
+	}
+}
+
+// TestCVE_2026_17106: what a container gives to cp is unpacked as a hostile archive: a link that it has put into the caller's directory is
+// replaced, and not written through.
+func TestCVE_2026_17106(t *testing.T) {
+	nstest.Root(t)
+	e, root, shared, host := open(t), nstest.RootFS(t), nstest.Dir(t), nstest.Dir(t)
+	canary := hostile.NewCanary(t)
+	// As a file, and as a directory with a file below it.
+	put(t, shared+"/d/victim", "evil")
+	put(t, shared+"/d/x/victim", "evil")
+	put(t, shared+"/e/keep", "")
+	for name, target := range map[string]string{"victim": canary.Dir + "/victim", "x": canary.Dir} {
+		if err := os.Symlink(target, shared+"/e/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := racer(t, e, root, shared, "d", "e")
+	seen := map[string]int{}
+	for range copies {
+		e.CopyOut(context.Background(), id, "/w/d", host, CopyOptions{}) // a link in the place of a directory is refused
+		if fi, err := os.Lstat(host + "/d/victim"); err == nil {
+			seen[fi.Mode().Type().String()]++
+		}
+	}
+	canary.Check(t)
+	if len(seen) < 2 {
+		t.Errorf("the copies saw only %v", seen)
+	}
+}
+
+// TestCopyHostile: the corpus as the input of cp, into a container that runs, and nothing of it leaves the container.
+func TestCopyHostile(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	canary := hostile.NewCanary(t)
+	id := started(t, e, idle(root))
+	for _, a := range hostile.Archives(canary.Dir) {
+		if a.Big || a.Nodes { // nodes are refused
+			continue
+		}
+		dir := "/tmp/" + a.Name
+		if err := os.Mkdir(root+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := e.CopyTo(context.Background(), id, dir, a.Open(), CopyToOptions{Archive: true})
+		if a.Plain == hostile.Refused && err == nil {
+			t.Errorf("%s: taken", a.Name)
+		}
+		if a.Plain == hostile.Taken && err != nil && !strings.Contains(err.Error(), "absolute") {
+			t.Errorf("%s: %v", a.Name, err)
+		}
+		canary.Check(t)
+	}
+}
+
+// TestCopyCancelled: a copy that waits for its stream ends with its context, and leaves the container usable.
+func TestCopyCancelled(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	id := stopped(t, e, idle(root))
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	io.Copy(z, hostile.Files(200000))
+	z.Close()
+	if err := e.CopyTo(ctx, id, "/tmp", &b, CopyToOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if err := e.Start(context.Background(), id, StartOptions{}); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// files gives f the files of a container. Where the container does not run, a process stands in for its own: it is made as at a
+// start, with all mounts, up to its execve, and ends when f returns; a start waits for that.
+func (e *Engine) files(ctx context.Context, ref string, f func(*view) error) error {
+	for range 100 {
+		c, err := e.Find(ref)
+		if err != nil {
+			return err
+		}
+		if v, err := openView(&c); err == nil {
+			defer v.close()
+			return f(v)
+		} else if c.Active() && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("files of container %s: %w", c.Name, err)
+		}
+		c, lock, err := e.lock(c.ID)
+		if err != nil {
+			return err
+		}
+		if c.Active() { // it was started meanwhile, or is about to be started again
+			lock.Close()
+			if c.PID == 0 {
+				return ErrConflict{fmt.Sprintf("container %s is restarting: wait until it runs, or stop it", c.Name)}
+			}
+			continue
+		}
+		defer lock.Close()
+		return e.standIn(ctx, &c, f)
+	}
+	return ErrConflict{fmt.Sprintf("container %s starts and ends all the time: stop it", ref)}
+}
+
+// openView opens the root directory that a container's first process has. It is ErrNotExist where it has no process.
+func openView(c *Container) (*view, error) {
+	w := c.Witness()
+	if w.PID == 0 || !w.Alive() {
+		return nil, os.ErrNotExist
+	}
+	v, err := viewOf(w.PID, c.Name)
+	if err != nil {
+		return nil, err
+	}
+	if !w.Alive() { // the pid may have been another's by then
+		v.close()
+		return nil, os.ErrNotExist
+	}
+	return v, nil
+}
+
+func viewOf(pid int, name string) (*view, error) {
+	proc, err := os.Open("/proc/" + strconv.Itoa(pid))
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	v := &view{name: name}
+	for file, m := range map[string]*idMap{"uid_map": &v.uid, "gid_map": &v.gid} {
+		if *m, err = idMapAt(proc, file); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := unix.Openat(int(proc.Fd()), "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: proc.Name() + "/root", Err: err}
+	}
+	v.root = os.NewFile(uintptr(fd), "/")
+	return v, nil
+}
+
+func idMapAt(proc *os.File, name string) (idMap, error) {
+	fd, err := unix.Openat(int(proc.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: proc.Name() + "/" + name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	return readIDMap(f)
+}
+
+func (v *view) close() { v.root.Close() }
+
+// standIn gives f the files of a container that does not run, and whose lock is held.
+func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
+	b, err := e.build(c.Record)
+	if err != nil {
+		return err
+	}
+	if err := e.lighten(b); err != nil {
+		return err
+	}
+	if err := e.mkdirs(); err != nil {
+		return err
+	}
+	id := c.ID + "-files"
+	if err := e.runtime().Delete(ctx, id, true); err != nil && !errors.Is(err, oci.ErrNotExist) { // a killed one's
+		return err
+	}
+	ended := errors.New("what the process stood in for is done")
+	var done error
+	_, _, err = e.runtime().Launch(ctx, id, &oci.Bundle{Dir: c.dir, Spec: &b.spec}, oci.Launch{
+		Plan: b.opts, TimeOnExec: e.host.TimeOnExec,
+		Started: func(w oci.Witness) error {
+			v, err := viewOf(w.PID, c.Name)
+			if err == nil {
+				err = f(v)
+				v.close()
+			}
+			done = err
+			return ended
+		},
+	})
+	if errors.Is(err, ended) {
+		return done
+	}
+	return fmt.Errorf("files of container %s: %w", c.Name, err)
+}
+
+// lighten leaves of a container's spec what its files need: it runs nothing, and joins no namespace but that of users.
+func (e *Engine) lighten(b *builder) error {
+	s := &b.spec
+	s.Hooks, s.Process.Rlimits, s.Process.Terminal = nil, nil, false
+	s.Linux.Seccomp, s.Linux.Sysctl, s.Linux.Resources = nil, nil, nil
+	var borrowed []string
+	for _, j := range b.joins {
+		if j.Borrowed {
+			borrowed = append(borrowed, b.opts.Borrowed[j.Index].Dest)
+			continue
+		}
+		ns := &s.Linux.Namespaces[j.Index]
+		ns.Path = ""
+		if ns.Type == specs.UserNamespace {
+			var err error
+			if ns.Path, err = monitor.NamespaceOf(e.runtime(), j, ns.Type); err != nil {
+				return err
+			}
+		}
+	}
+	if len(borrowed) > 0 {
+		b.opts.Borrowed = slices.DeleteFunc(b.opts.Borrowed, func(m plan.Borrowed) bool { return slices.Contains(borrowed, m.Dest) })
+		s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return slices.Contains(borrowed, m.Destination) })
+	}
+	for _, m := range b.toMake {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return fmt.Errorf("%s: %w", m.Flag, err)
+		}
+	}
+	return nil
+}
+
+// StatPath looks at a path of a container, which need not run.
+func (e *Engine) StatPath(ctx context.Context, ref, path string) (s PathStat, err error) {
+	err = e.files(ctx, ref, func(v *view) error {
+		s, err = v.stat(path)
+		return err
+	})
+	return s, err
+}
+
+// CopyFrom writes a tar of what a container has at a path. Its names begin with the last name of the path; with "/." at
+// the end it is what is in the directory. A link is packed as a link, unless follow is set. Ids are the container's.
+func (e *Engine) CopyFrom(ctx context.Context, ref, path string, w io.Writer, follow bool) error {
+	return e.files(ctx, ref, func(v *view) error {
+		if _, err := v.stat(path); err != nil {
+			return err
+		}
+		return v.read(ctx, w, path, baseOf(path), follow)
+	})
+}
+
+// CopyToOptions are those of [Engine.CopyTo].
+type CopyToOptions struct {
+	KeepTypes bool // do not put a directory in the place of another file, nor the reverse
+	Archive   bool // files belong to the ids that the archive has; otherwise to root of the container
+}
+
+// CopyTo unpacks a tar, which may be compressed, into a directory of a container.
+func (e *Engine) CopyTo(ctx context.Context, ref, path string, r io.Reader, o CopyToOptions) error {
+	in, _, err := archive.Decompress(r, archive.Limits{})
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return e.files(ctx, ref, func(v *view) error { return v.write(ctx, in, path, o.KeepTypes, o.Archive) })
+}
+
+// CopyOut copies a path of a container to one of the host, by the rules of cp. The host's path is the caller's: its links
+// are followed, those that the container puts into it are not.
+func (e *Engine) CopyOut(ctx context.Context, ref, src, dst string, o CopyOptions) error {
+	return e.files(ctx, ref, func(v *view) error { return v.copyOut(ctx, src, dst, o) })
+}
+
+// CopyIn copies a path of the host to one of a container, by the rules of cp.
+func (e *Engine) CopyIn(ctx context.Context, ref, src, dst string, o CopyOptions) error {
+	return e.files(ctx, ref, func(v *view) error { return v.copyIn(ctx, src, dst, o) })
+}
+
+// Export writes a tar of a container's root file system, without what is mounted in it.
+func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
+	return e.files(ctx, ref, func(v *view) error {
+		return archive.Write(ctx, w, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
+	})
+}
