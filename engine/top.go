@@ -45,7 +45,7 @@ func (e *Engine) Top(ctx context.Context, ref string, args []string) (Table, err
 	for _, f := range fields {
 		t.Titles = append(t.Titles, f.title)
 	}
-	facts := machine()
+	facts := machineNow()
 	for _, pid := range pids {
 		p, err := readTask(pid)
 		if err != nil {
@@ -220,7 +220,7 @@ type machineFacts struct {
 	memory uint64
 }
 
-func machine() *machineFacts {
+func machineNow() *machineFacts {
 	m := &machineFacts{now: time.Now()}
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) == nil {

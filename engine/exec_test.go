@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+// started starts a container in the background, and removes it with the test.
+func started(t testing.TB, e *Engine, cfg Config) Container {
+	t.Helper()
+	res, err := e.Run(context.Background(), cfg, Streams{}, RunOptions{Detach: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := e.Remove(context.Background(), res.ID, RemoveOptions{Force: true})
+		if err != nil && !errors.As(err, new(ErrNoSuchContainer)) {
+			t.Error(err)
+		}
+	})
+	c, err := e.Find(res.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// asleep is a container that does nothing.
+func asleep(root string) Config {
+	return Config{Rootfs: root, Command: []string{"sleep", "1000"}, StopSignal: "KILL"}
+}
+
+// execs runs another process in a container, and returns what it wrote.
+func execs(e *Engine, ref string, x ExecConfig, stdin string) (out string, code int, err error) {
+	var stdout, stderr bytes.Buffer
+	s := Streams{Out: &stdout, Err: &stderr}
+	if stdin != "" {
+		s.In, x.Interactive = strings.NewReader(stdin), true
+	}
+	res, err := e.Exec(context.Background(), ref, x, s)
+	code = res.Code
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		code = exit.Code
+	}
+	return stdout.String() + stderr.String(), code, err
+}
+
+func TestExec(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	cfg := asleep(root)
+	cfg.Env, cfg.Workdir, cfg.CapDrop = []string{"A=1", "B=2"}, "/tmp", []string{"CHOWN"}
+	c := started(t, e, cfg)
+	line := func(s string) []string { return []string{"sh", "-c", s} }
+	for _, test := range []struct {
+		name  string
+		x     ExecConfig
+		stdin string
+		out   string
+		code  int
+	}{
+		{"what the container has", ExecConfig{Command: line("echo $A $B $HOME; pwd; id -u; echo $TERM.; exit 3")}, "", "1 2 /root\n/tmp\n0\n.\n", 3},
+		{"its own", ExecConfig{Command: line("echo $A $B $C; pwd"), Env: []string{"A=x", "B", "C="}, Workdir: "/etc"}, "", "x\n/etc\n", 0},
+		{"a user by name", ExecConfig{Command: line("id -u; id -g; echo $HOME; grep CapEff /proc/self/status"), User: "nobody"}, "", "65534\n65534\n/nonexistent\nCapEff:\t0000000000000000\n", 0},
+		{"a user by number", ExecConfig{Command: line("id -u; id -g"), User: "5:6"}, "", "5\n6\n", 0},
+		{"stdin", ExecConfig{Command: []string{"cat"}}, "typed", "typed", 0},
+		{"both outputs", ExecConfig{Command: line("echo o; echo e >&2")}, "", "o\ne\n", 0},
+		{"a signal", ExecConfig{Command: line("kill -9 $$")}, "", "", 137},
+		{"a terminal", ExecConfig{Command: line("test -t 0 && test -t 1 && echo $TERM"), TTY: true}, "", "xterm\r\n", 0},
+		{"not there", ExecConfig{Command: []string{"nosuch"}}, "", "", 127},
+		{"not executable", ExecConfig{Command: []string{"/etc/passwd"}}, "", "", 126},
+		{"a directory", ExecConfig{Command: []string{"/etc"}}, "", "", 126},
+		{"no such directory to be in", ExecConfig{Command: []string{"true"}, Workdir: "/nosuch"}, "", "", 127},
+		{"no such user", ExecConfig{Command: []string{"true"}, User: "nosuch"}, "", "", 126},
+	} {
+		out, code, err := execs(e, c.Name, test.x, test.stdin)
+		if out != test.out || code != test.code || (err != nil) != (code >= 126 && code < 128) {
+			t.Errorf("%s: %q, code %d, %v; want %q, code %d", test.name, out, code, err, test.out, test.code)
+		}
+	}
+	// The container's own process and another one are confined in the same way.
+	status := func(x ExecConfig, pid string) string {
+		x.Command = line("grep -E 'CapBnd|CapEff|Seccomp|NoNewPrivs' /proc/" + pid + "/status; for n in cgroup ipc mnt net pid time user uts; do readlink /proc/" + pid + "/ns/$n; done; cat /proc/" + pid + "/cgroup")
+		out, _, err := execs(e, c.ID, x, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	own, other := status(ExecConfig{}, "1"), status(ExecConfig{}, "self")
+	if own != other || !strings.Contains(own, "Seccomp:\t2") {
+		t.Errorf("the container's own process:\n%s\nanother one:\n%s", own, other)
+	}
+	if all := status(ExecConfig{Privileged: true}, "self"); strings.Contains(own, strings.SplitAfter(all, "\n")[0]) {
+		t.Errorf("privileged: %s", all)
+	}
+}
+
+// TestExecRefused: where the container is not such that anything can run.
+func TestExecRefused(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	ctx := context.Background()
+	if _, _, err := execs(e, "nosuch", ExecConfig{Command: []string{"true"}}, ""); !errors.As(err, new(ErrNoSuchContainer)) {
+		t.Errorf("no container: %v", err)
+	}
+	c := started(t, e, asleep(root))
+	if err := e.Pause(ctx, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); !errors.As(err, new(ErrConflict)) || !strings.Contains(err.Error(), "is paused") {
+		t.Errorf("paused: %v", err)
+	}
+	if err := e.Unpause(ctx, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	// What the container makes of its own files holds up nobody.
+	if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"sh", "-c", "rm /etc/passwd && mkfifo /etc/passwd"}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}, User: "root"}, ""); code != 126 || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a fifo as passwd: %d, %v", code, err)
+	}
+	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); !errors.As(err, new(ErrNotRunning)) {
+		t.Errorf("stopped: %v", err)
+	}
+}
+
+// TestExecDetached: it goes on by itself.
+func TestExecDetached(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	c := started(t, e, asleep(root))
+	res, err := e.Exec(context.Background(), c.ID, ExecConfig{Command: []string{"sh", "-c", "echo x; echo y >&2; touch /tmp/done; sleep 1000"}, Detach: true}, Streams{Out: &bytes.Buffer{}})
+	if err != nil || len(res.ID) != 64 {
+		t.Fatalf("%v, %q", err, res.ID)
+	}
+	nstest.Until(t, "the process has written", func() bool {
+		_, err := os.Stat(filepath.Join("/proc", itoa(c.PID), "root/tmp/done"))
+		return err == nil
+	})
+}
+
+func BenchmarkExec(b *testing.B) {
+	nstest.Root(b)
+	e, root := open(b), nstest.RootFS(b)
+	c := started(b, e, asleep(root))
+	for b.Loop() {
+		if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
