@@ -82,6 +82,8 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		s.Started(c)
 	}
 	if x.Detach {
+		// While this process lives it is the parent: the container's first process does not end before all others are waited for.
+		go proc.Wait()
 		return res, nil
 	}
 	status, err := streams.attend(proc)
