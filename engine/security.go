@@ -227,6 +227,7 @@ type securityOpts struct {
 	unmasked   bool
 	seccomp    string // the name of a profile; empty is the level's
 	file, text string // or a profile of the user's own
+	explain    bool   // tell what the filter refuses
 }
 
 func parseSecurityOpt(list []string) (securityOpts, error) {
@@ -249,6 +250,8 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 				return o, fmt.Errorf("--security-opt %s: there are the levels default, docker and strict", s)
 			}
 			o.level = l
+		case key == "seccomp" && value == "explain":
+			o.explain = true
 		case key == "seccomp" && slices.Contains(profiles(), value):
 			o.seccomp, o.file, o.text = value, "", ""
 		case key == "seccomp" && value != "":
@@ -261,7 +264,7 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 		case key == "apparmor" || key == "label":
 			return o, fmt.Errorf("--security-opt %s: this version confines by namespaces, capabilities and seccomp only", s)
 		default:
-			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, seccomp=FILE|%s, systempaths=unconfined", s, strings.Join(profiles(), "|"))
+			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, seccomp=FILE|%s|explain, systempaths=unconfined", s, strings.Join(profiles(), "|"))
 		}
 	}
 	return o, nil

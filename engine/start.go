@@ -51,6 +51,10 @@ func (e *Engine) prepare(ctx context.Context, c *Container) error {
 	if err := c.writeRecord(); err != nil {
 		return err
 	}
+	denials, err := b.explainDenials(e.dir)
+	if err != nil {
+		return err
+	}
 	spec, err := json.Marshal(&b.spec)
 	if err != nil {
 		return err
@@ -59,6 +63,7 @@ func (e *Engine) prepare(ctx context.Context, c *Container) error {
 		return err
 	}
 	t := e.task(c, b)
+	t.Denials = denials
 	if t.Log, err = c.logConfig(ctx); err != nil {
 		return err
 	}

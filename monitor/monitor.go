@@ -33,6 +33,7 @@ type monitor struct {
 	lock    int    // that directory, locked
 	clients clients
 	sink    log.Sink
+	early   early
 	ending  ending
 
 	mu       sync.Mutex // guards what follows
@@ -98,6 +99,7 @@ func Main() int {
 		first.conn.Write(append([]byte{mStarted}, data...))
 	}
 	m.serve(first)
+	m.tellEarly()
 	m.copyOut(m.run)
 	m.attend()
 	return 0
@@ -151,8 +153,10 @@ func (m *monitor) begin() (err error) {
 	if err := m.listen(); err != nil {
 		return err
 	}
-	m.sink, err = log.Open(m.task.Log)
-	return err
+	if m.sink, err = log.Open(m.task.Log); err != nil || m.task.Denials == nil {
+		return err
+	}
+	return startDenier(m.task.Denials, DenialSocket(m.order.Run, m.task.ID), m.tellDenial)
 }
 
 // first starts the container, or goes on with one that has lost its monitor.

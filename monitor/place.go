@@ -67,6 +67,9 @@ var ErrAttended = errors.New("it has a monitor")
 
 // leave removes the monitor's directory.
 func (m *monitor) leave() {
+	if m.task.Denials != nil {
+		os.Remove(DenialSocket(m.order.Run, m.task.ID))
+	}
 	os.RemoveAll(m.place)
 	m.hangUp()
 	unix.Close(m.lock)

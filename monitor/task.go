@@ -33,6 +33,7 @@ type Task struct {
 	Restart    Restart
 	Log        log.Config
 	Health     *HealthCheck `json:",omitempty"`
+	Denials    *Denials     `json:",omitempty"` // nil where nobody asks
 	Events     string       `json:",omitempty"` // the file that events are appended to
 	// Event are the attributes that events of the container carry: image, name, labels.
 	Event map[string]string `json:",omitempty"`
