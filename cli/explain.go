@@ -51,7 +51,7 @@ each kernel operation, the side it happens on, and the flag or default that it i
 		if err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}
-		p, err := e.Prepare(f.run)
+		p, err := e.Prepare(c.Context(), f.run)
 		if err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}

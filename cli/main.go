@@ -46,6 +46,9 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Main runs one command line and returns its exit code.
 func Main(ctx context.Context, args []string, io IO) int {
+	if done, code := engine.Child(); done {
+		return code
+	}
 	if err := notHere(args); err != nil {
 		io.report(err)
 		return 125

@@ -301,7 +301,7 @@ func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 		}
 	}
 	if c.Flags().Changed("entrypoint") {
-		r.Entrypoint = &f.entrypoint
+		r.Entrypoint = []string{f.entrypoint}
 	}
 	if c.Flags().Changed("stop-timeout") {
 		r.StopTimeout = &f.stopTimeout

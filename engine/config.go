@@ -14,7 +14,7 @@ type Config struct {
 	Rootfs   string // a directory that is the root file system
 	Command  []string
 
-	Entrypoint *string // overrides the image's; an empty one clears it
+	Entrypoint []string // overrides the image's; one empty string clears it
 	Env        []string
 	Workdir    string
 	User       string // name|uid[:name|gid]

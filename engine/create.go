@@ -26,12 +26,12 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 	if err := ctx.Err(); err != nil {
 		return Container{}, err
 	}
-	c, lock, err := e.create(cfg)
+	c, lock, err := e.create(ctx, cfg)
 	if err != nil {
 		return c, err
 	}
 	defer lock.Close()
-	if _, err := e.build(c.Record); err != nil {
+	if _, err := e.build(ctx, c.Record, true); err != nil {
 		return c, errors.Join(err, e.discard(&c))
 	}
 	c.Status = monitor.Created
@@ -41,8 +41,31 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 	return c, e.finished(&c)
 }
 
-// record is the record of a container that is asked for, without what has to be reserved.
-func (e *Engine) record(cfg Config) (Record, error) {
+// record is the record of a container that is asked for, without what has to be reserved. Its image stays until release is called: by
+// then the record is in its place, or given up.
+func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func(), err error) {
+	r, err = e.plainRecord(cfg)
+	if err != nil || !cfg.fromImage() {
+		return r, func() {}, err
+	}
+	img, release, err := e.image(ctx, &r.Config)
+	if err != nil {
+		return r, nil, err
+	}
+	r.Config.applyImage(img)
+	r.ImageID, r.Command = img.ID.String(), r.Config.Command
+	for _, d := range img.Chain() {
+		r.Chain = append(r.Chain, d.String())
+	}
+	if err := checkHealth(r.Config.Health); err != nil {
+		release()
+		return r, nil, err
+	}
+	return r, release, nil
+}
+
+// plainRecord is record without an image.
+func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if cfg.Name != "" && !ValidName(cfg.Name) {
 		return Record{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name)
 	}
@@ -67,10 +90,12 @@ func (e *Engine) record(cfg Config) (Record, error) {
 
 // create makes the directory of a container, which is being created as long as its lock is held. Who calls ends that by
 // finished, when it is there as a whole, or by discard.
-func (e *Engine) create(cfg Config) (c Container, lock *os.File, err error) {
-	if c.Record, err = e.record(cfg); err != nil {
+func (e *Engine) create(ctx context.Context, cfg Config) (c Container, lock *os.File, err error) {
+	var release func()
+	if c.Record, release, err = e.record(ctx, cfg); err != nil {
 		return c, nil, err
 	}
+	defer release()
 	if err := e.mkdirs(); err != nil {
 		return c, nil, err
 	}
@@ -113,7 +138,7 @@ func (e *Engine) finished(c *Container) error { return os.Remove(e.creating() + 
 // discard takes away a container that was not made, or is to be removed: what it may have reserved last but one, so that a killed discard is
 // found again.
 func (e *Engine) discard(c *Container) error {
-	errs := []error{os.RemoveAll(c.dir)}
+	errs := []error{e.release(c, true), os.RemoveAll(c.dir)}
 	if c.Name != "" {
 		errs = append(errs, e.giveBack(e.names(), c.Name, c.ID))
 	}

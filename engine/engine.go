@@ -1,14 +1,18 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
@@ -32,6 +36,9 @@ type Options struct {
 	Runtime string
 	// Look is for who runs nothing: nothing is written.
 	Look bool
+	// Pulling, when set, is called before an image is fetched that a container needs, and gives who is told how far that is. missing
+	// says that it is not here yet.
+	Pulling func(name string, missing bool) image.Progress
 }
 
 // An Engine runs containers and knows those there are. It may be used by several
@@ -42,6 +49,10 @@ type Engine struct {
 	program string // as in Options; looked up when it is needed
 	look    bool
 	host    plan.Facts
+	pulling func(string, bool) image.Progress
+
+	mu     sync.Mutex // for what follows
+	stores stores
 }
 
 // Open returns the engine of its directories, which need not exist yet.
@@ -50,7 +61,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, look: o.Look, host: facts}
+	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, look: o.Look, host: facts, pulling: o.Pulling}
 	if e.dir == "" {
 		if e.dir, err = runtimeDir(facts, o.Look); err != nil {
 			return nil, err
@@ -142,15 +153,16 @@ type Prepared struct {
 
 // Prepare compiles the plan of c, and changes nothing. The container would get the name and the
 // range of ids that are free now.
-func (e *Engine) Prepare(c Config) (*Prepared, error) {
-	rec, err := e.record(c)
+func (e *Engine) Prepare(ctx context.Context, c Config) (*Prepared, error) {
+	rec, release, err := e.record(ctx, c)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if err := e.chooseFree(&rec); err != nil {
 		return nil, err
 	}
-	b, err := e.build(rec)
+	b, err := e.build(ctx, rec, true)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +170,7 @@ func (e *Engine) Prepare(c Config) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Steps = append(slices.Clone(b.storage.Steps), p.Steps...)
 	return &Prepared{Plan: p, Spec: b.spec, Options: b.opts, Container: Container{Record: b.rec}}, nil
 }
 

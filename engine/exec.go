@@ -134,7 +134,7 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 		return !slices.ContainsFunc(c.Config.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 	}
 	if x.User != "" {
-		u, home, err := resolveUser(root, x.User)
+		u, home, err := resolveUser(inRoot(root), x.User)
 		if err != nil {
 			return nil, fmt.Errorf("unable to find user %s: no matching entries in passwd file: %w", x.User, err)
 		}

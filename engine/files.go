@@ -99,7 +99,7 @@ func (v *view) close() { v.root.Close() }
 
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
-	b, err := e.build(c.Record)
+	b, err := e.build(ctx, c.Record, false)
 	if err != nil {
 		return err
 	}

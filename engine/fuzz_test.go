@@ -40,7 +40,7 @@ func FuzzResolveUser(f *testing.F) {
 		}
 		os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644)
 		os.WriteFile(filepath.Join(root, "etc/group"), []byte(group), 0o644)
-		u, home, err := resolveUser(root, spec)
+		u, home, err := resolveUser(inRoot(root), spec)
 		if err != nil {
 			return
 		}

@@ -337,8 +337,8 @@ func (c *Container) inspectConfig() *InspectConfig {
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
-	if e := cfg.Entrypoint; e != nil && *e != "" {
-		out.Entrypoint = []string{*e}
+	if e := cfg.Entrypoint; len(e) > 0 && e[0] != "" {
+		out.Entrypoint = e
 	}
 	for _, s := range cfg.Attach {
 		switch strings.ToLower(s) {

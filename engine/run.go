@@ -63,7 +63,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		return Result{}, &ExitError{125, err}
 	}
 	defer a.close()
-	c, lock, err := e.create(cfg)
+	c, lock, err := e.create(ctx, cfg)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
@@ -105,6 +105,11 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	last := cfg.Restart.Policy == "" || cfg.Restart.Policy == "no"
 	x, err := a.attend(ctx, last)
 	leave = !last || a.detached
+	if err == nil && cfg.AutoRemove && !a.detached {
+		if err := e.release(&c, true); err != nil {
+			res.Warnings = append(res.Warnings, err.Error()) // the next command looks again
+		}
+	}
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
 	return res, err
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -11,6 +12,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -20,6 +22,9 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // A builder makes the spec of a run, and remembers which flag or default each
 // field of it comes from.
 type builder struct {
+	ctx      context.Context
+	engine   *Engine
+	look     bool // the plan is only looked at: nothing is made
 	run      Config
 	rec      Record
 	host     plan.Facts
@@ -34,6 +39,11 @@ type builder struct {
 	toMake   []Mount // whose source is missing, and made when the container runs
 
 	cdiDirs []string // nil is CDI's own
+
+	view    *storage.View // of an image
+	files   *storage.Image
+	storage plan.Plan         // what made the view ready
+	etc     map[string][]byte // files of the container's directory that are mounted on those of /etc
 }
 
 func (b *builder) because(field, format string, args ...any) {
@@ -41,8 +51,8 @@ func (b *builder) because(field, format string, args ...any) {
 }
 
 // build makes the spec of a container.
-func (e *Engine) build(rec Record) (*builder, error) {
-	b := &builder{run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, shared: map[string]Container{}}
+func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, error) {
+	b := &builder{ctx: ctx, engine: e, look: look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, shared: map[string]Container{}}
 	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.UserNS, b.run.Network, b.run.CgroupNS} {
 		ref, ok := strings.CutPrefix(mode, "container:")
 		if !ok {
@@ -62,7 +72,11 @@ func (e *Engine) build(rec Record) (*builder, error) {
 		b.rec.IPC = c.IPC // as open as the one that it joined
 	}
 	b.opts.InheritFlags = true
-	if err := b.build(); err != nil {
+	err := b.build()
+	if b.files != nil {
+		b.files.Close()
+	}
+	if err != nil {
 		return nil, err
 	}
 	b.rec.UserNS, b.rec.Command = b.hasUserNS(), b.spec.Process.Args
@@ -87,7 +101,7 @@ func (b *builder) build() error {
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}
 	for _, part := range []func() error{
-		b.namespaces, b.root, b.process, b.user, b.mounts, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
+		b.namespaces, b.root, b.process, b.user, b.mounts, b.etcFiles, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -234,6 +248,9 @@ func (b *builder) root() error {
 		b.because("root.path", "--rootfs %s", b.run.Rootfs)
 		return nil
 	}
+	if b.run.fromImage() {
+		return b.imageRoot()
+	}
 	return b.hostImage()
 }
 
@@ -249,8 +266,8 @@ func (b *builder) process() error {
 		p.ConsoleSize = &specs.Box{Height: uint(b.run.Rows), Width: uint(b.run.Columns)}
 	}
 	p.Args = b.run.Command
-	if e := b.run.Entrypoint; e != nil && *e != "" {
-		p.Args = append([]string{*e}, b.run.Command...)
+	if e := b.run.Entrypoint; len(e) > 0 && e[0] != "" {
+		p.Args = append(slices.Clone(e), b.run.Command...)
 	}
 	if len(p.Args) == 0 {
 		return fmt.Errorf("no command: name one after the image, as in \"kakuri run host sh\"")
@@ -285,17 +302,17 @@ func (b *builder) process() error {
 
 // user looks the user up in the container's own /etc/passwd and /etc/group.
 func (b *builder) user() error {
-	etc, user := etcOf(b.run), b.run.User
+	user := b.run.User
 	if mode, _ := parseUserNS(b.run.UserNS); mode.keep && user == "" {
 		uid, gid := mode.inside(b.host.UID, b.host.GID)
 		user = fmt.Sprintf("%d:%d", uid, gid)
 	}
-	u, home, err := resolveUser(etc, user)
+	u, home, err := resolveUser(b.readFile, user)
 	if err != nil {
 		return err
 	}
 	for _, g := range b.run.GroupAdd {
-		gid, err := resolveGroup(etc, g)
+		gid, err := resolveGroup(b.readFile, g)
 		if err != nil {
 			return err
 		}

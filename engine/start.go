@@ -38,13 +38,19 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 
 // prepare writes down what a monitor has to know to start a container.
 func (e *Engine) prepare(ctx context.Context, c *Container) error {
-	b, err := e.build(c.Record)
+	b, err := e.build(ctx, c.Record, false)
 	if err != nil {
 		return err
 	}
 	for _, m := range b.toMake {
 		if err := os.MkdirAll(m.Source, 0o755); err != nil {
 			return fmt.Errorf("%s: %w", m.Flag, err)
+		}
+	}
+	for name, data := range b.etc {
+		// Everybody inside reads it; the directory is closed to others outside.
+		if err := os.WriteFile(c.dir+"/"+name, data, 0o644); err != nil {
+			return err
 		}
 	}
 	c.Record = b.rec

@@ -66,9 +66,17 @@ func parseID(s string) (uint32, bool) {
 // may be: an account that an image calls so is not what was asked for (CVE-2024-40635).
 func numberLike(s string) bool { return strings.Trim(s, "+-0123456789") == "" }
 
-// resolveUser looks up NAME|UID[:NAME|GID] below root and gives the home
+// A reader reads a small file of a container's root file system.
+type reader func(name string) ([]byte, error)
+
+// inRoot reads files below a directory.
+func inRoot(root string) reader {
+	return func(name string) ([]byte, error) { return readInRoot(root, name) }
+}
+
+// resolveUser looks up NAME|UID[:NAME|GID] in a root file system and gives the home
 // directory too. A number is a number, whatever passwd says of it as a name.
-func resolveUser(root, spec string) (specs.User, string, error) {
+func resolveUser(read reader, spec string) (specs.User, string, error) {
 	var u specs.User
 	if spec == "" {
 		spec = "0"
@@ -77,7 +85,7 @@ func resolveUser(root, spec string) (specs.User, string, error) {
 	if name == "" || (hasGroup && group == "") {
 		return u, "", fmt.Errorf("-u %s: a user is NAME, UID, NAME:GROUP or UID:GID", spec)
 	}
-	passwd, passwdErr := readInRoot(root, "etc/passwd")
+	passwd, passwdErr := read("etc/passwd")
 	home := "/"
 	id, numeric := parseID(name)
 	if !numeric && numberLike(name) {
@@ -106,24 +114,24 @@ func resolveUser(root, spec string) (specs.User, string, error) {
 		u.UID = id
 	}
 	if hasGroup {
-		gid, err := resolveGroup(root, group)
+		gid, err := resolveGroup(read, group)
 		if err != nil {
 			return u, "", fmt.Errorf("-u %s: %w", spec, err)
 		}
 		u.GID = gid
 		return u, home, nil
 	}
-	u.AdditionalGids = memberships(root, u)
+	u.AdditionalGids = memberships(read, u)
 	return u, home, nil
 }
 
 // memberships lists the groups that name u as a member.
-func memberships(root string, u specs.User) []uint32 {
+func memberships(read reader, u specs.User) []uint32 {
 	var gids []uint32
 	if u.Username == "" {
 		return nil
 	}
-	data, err := readInRoot(root, "etc/group")
+	data, err := read("etc/group")
 	if err != nil {
 		return nil
 	}
@@ -136,15 +144,15 @@ func memberships(root string, u specs.User) []uint32 {
 	return gids
 }
 
-// resolveGroup looks up a group by name or number below root.
-func resolveGroup(root, group string) (uint32, error) {
+// resolveGroup looks up a group by name or number.
+func resolveGroup(read reader, group string) (uint32, error) {
 	if gid, ok := parseID(group); ok {
 		return gid, nil
 	}
 	if numberLike(group) {
 		return 0, fmt.Errorf("group %s: ids go from 0 to 2147483647", group)
 	}
-	data, err := readInRoot(root, "etc/group")
+	data, err := read("etc/group")
 	if err != nil {
 		return 0, fmt.Errorf("group %s cannot be looked up: %w", group, err)
 	}

@@ -140,7 +140,7 @@ func TestCVE_2016_3697_2024_40635_2026_30892(t *testing.T) {
 		"#":                       bad,
 		"# a comment":             bad,
 	} {
-		u, home, err := resolveUser(root, spec)
+		u, home, err := resolveUser(inRoot(root), spec)
 		if want.uid == bad.uid {
 			if err == nil || !strings.Contains(err.Error(), "-u "+spec) && !strings.Contains(err.Error(), "-u ") {
 				t.Errorf("-u %q: %v, user %+v", spec, err, u)
@@ -156,14 +156,14 @@ func TestCVE_2016_3697_2024_40635_2026_30892(t *testing.T) {
 // Without account files numbers work, and names do not.
 func TestUserWithoutFiles(t *testing.T) {
 	root := etc(t, "", "")
-	if u, home, err := resolveUser(root, "7:8"); err != nil || u.UID != 7 || u.GID != 8 || home != "/" {
+	if u, home, err := resolveUser(inRoot(root), "7:8"); err != nil || u.UID != 7 || u.GID != 8 || home != "/" {
 		t.Errorf("%v %+v %s", err, u, home)
 	}
-	if u, _, err := resolveUser(root, ""); err != nil || u.UID != 0 || u.GID != 0 {
+	if u, _, err := resolveUser(inRoot(root), ""); err != nil || u.UID != 0 || u.GID != 0 {
 		t.Errorf("%v %+v", err, u)
 	}
 	for _, spec := range []string{"web", "7:web"} {
-		if _, _, err := resolveUser(root, spec); err == nil || !strings.Contains(err.Error(), "cannot be looked up") {
+		if _, _, err := resolveUser(inRoot(root), spec); err == nil || !strings.Contains(err.Error(), "cannot be looked up") {
 			t.Errorf("%s: %v", spec, err)
 		}
 	}
@@ -208,13 +208,13 @@ func TestCVE_2022_4318_2024_9676(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				if u, _, err := resolveUser(root, "web"); err == nil {
+				if u, _, err := resolveUser(inRoot(root), "web"); err == nil {
 					t.Errorf("user web is %+v", u)
 				}
-				if gid, err := resolveGroup(root, "web"); err == nil {
+				if gid, err := resolveGroup(inRoot(root), "web"); err == nil {
 					t.Errorf("group web is %d", gid)
 				}
-				if u, _, err := resolveUser(root, "0"); err != nil || u.UID != 0 || len(u.AdditionalGids) != 0 {
+				if u, _, err := resolveUser(inRoot(root), "0"); err != nil || u.UID != 0 || len(u.AdditionalGids) != 0 {
 					t.Errorf("a number: %v %+v", err, u)
 				}
 			}()

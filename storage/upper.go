@@ -32,6 +32,17 @@ func (s *Store) upperPath(id string) (string, error) {
 	return "", &fs.PathError{Op: "open", Path: s.path(containers, id, "upper"), Err: fs.ErrNotExist}
 }
 
+// UpperPath is the directory that [View.NewUpper] has or would make.
+func (s *Store) UpperPath(u Upper) string {
+	if dir, err := s.upperPath(u.ID); err == nil {
+		return dir
+	}
+	if u.Ephemeral {
+		return s.path(ephemeral, u.ID)
+	}
+	return s.path(containers, u.ID)
+}
+
 // NewUpper makes the directory that takes a container's writes, DATA/containers/ID or DATA/ephemeral/ID with "upper" and
 // "work" in it, or has the one that is there ready to be mounted once more. Its root looks as the image's.
 func (v *View) NewUpper(u Upper) (string, error) {

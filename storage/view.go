@@ -60,11 +60,15 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		return nil, err
 	}
 	v := &View{s: s, chain: chain}
-	if user == "" {
-		return v, nil
-	}
 	if name, _ := s.Driver(); name == driverDirs {
 		return v, v.unpack(ctx)
+	}
+	v.lower = s.runPath(mountsDir, ChainID(chain).Encoded())
+	if user == "" {
+		if !isMounted(v.lower) {
+			v.steps = v.mounting()
+		}
+		return v, nil
 	}
 	return v, v.mount(user)
 }
@@ -75,7 +79,7 @@ func (v *View) Layers(upper string, volatile bool) *plan.Layers {
 	return &plan.Layers{Lower: v.lower, Names: v.names, Upper: upper, Volatile: volatile && upper != ""}
 }
 
-// Plan is what made the view ready: the mount of its index, if this call made it.
+// Plan is what made the view ready: the mount of its index, if this call made it. Without a user it is what would.
 func (v *View) Plan() plan.Plan { return v.steps }
 
 // Image opens the view for reading without the kernel. No path of the host is looked up, and no
@@ -146,7 +150,6 @@ func (v *View) mount(user string) (err error) {
 		return err
 	}
 	defer unlock()
-	v.lower = s.runPath(mountsDir, hex)
 	if err := os.MkdirAll(s.runPath(usersDir, hex), 0o700); err != nil {
 		return err
 	}
@@ -169,21 +172,26 @@ func (v *View) mount(user string) (err error) {
 	if err := os.MkdirAll(v.lower, 0o700); err != nil {
 		return err
 	}
-	op := &plan.MountIndex{Index: s.indexPath(ChainID(v.chain)), At: v.lower}
-	for _, id := range v.chain {
-		op.Tars = append(op.Tars, s.layerPath(id))
-	}
 	// fsconfig(2) takes strings of 255 bytes.
 	if len(s.layerPath(v.chain[0])) > 255 {
 		return fmt.Errorf("the data directory %s has too long a name for the kernel's mount call: %d bytes are possible", s.o.Data, 255-len("/layers/.tar")-64)
 	}
-	v.steps = plan.Plan{Steps: []plan.Step{{
-		Op: op, Undo: &plan.Unmount{At: v.lower}, Cause: plan.Cause{Reason: "one mount for all containers of the image"},
-	}}}
+	v.steps = v.mounting()
 	if err := launch.Do(v.steps); err != nil {
 		return fmt.Errorf("mount an image's index: %w", err)
 	}
 	return nil
+}
+
+// mounting is the plan that mounts the index.
+func (v *View) mounting() plan.Plan {
+	op := &plan.MountIndex{Index: v.s.indexPath(ChainID(v.chain)), At: v.lower}
+	for _, id := range v.chain {
+		op.Tars = append(op.Tars, v.s.layerPath(id))
+	}
+	return plan.Plan{Steps: []plan.Step{{
+		Op: op, Undo: &plan.Unmount{At: v.lower}, Cause: plan.Cause{Reason: "one mount for all containers of the image"},
+	}}}
 }
 
 // erofsMagic is EROFS_SUPER_MAGIC_V1 of the kernel's magic.h.

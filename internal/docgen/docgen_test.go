@@ -189,7 +189,7 @@ func defaultPlan(t *testing.T) plan.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := e.Prepare(engine.Config{Rootfs: "/", Command: []string{"true"}})
+	p, err := e.Prepare(t.Context(), engine.Config{Rootfs: "/", Command: []string{"true"}})
 	if err != nil {
 		t.Fatal(err)
 	}

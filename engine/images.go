@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Child does the work of a process that an ordinary user's engine has started to unpack or
+// remove files of other ids. The main function of a program that opens engines calls it before all else, and ends
+// with the code when it is done.
+func Child() (done bool, code int) { return storage.Child() }
+
+// stores are opened when they are needed first: most commands need none.
+type stores struct {
+	layers *storage.Store
+	images *image.Store
+}
+
+// Storage returns the store of layers and of what containers write.
+func (e *Engine) Storage() (*storage.Store, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.storage()
+}
+
+func (e *Engine) storage() (*storage.Store, error) {
+	if e.stores.layers != nil {
+		return e.stores.layers, nil
+	}
+	o := storage.Options{Data: e.data, Run: e.dir, Driver: os.Getenv("KAKURI_STORAGE_DRIVER"), Rootless: !e.host.Privileged()}
+	if o.Rootless {
+		ids := func(id uint32, helper string, ranges []plan.IDRange) ([]plan.IDMapping, error) {
+			m, err := userNS{}.rootlessMap(id, 0, helper, ranges)
+			return planMap(m), err
+		}
+		var err error
+		if o.IDs.UIDs, err = ids(e.host.UID, e.host.NewUIDMap, e.host.SubUIDs); err != nil {
+			return nil, err
+		}
+		if o.IDs.GIDs, err = ids(e.host.GID, e.host.NewGIDMap, e.host.SubGIDs); err != nil {
+			return nil, err
+		}
+		o.IDs.Facts = e.host
+	}
+	s, err := storage.Open(o)
+	if err == nil {
+		e.stores.layers = s
+	}
+	return s, err
+}
+
+func planMap(list []specs.LinuxIDMapping) []plan.IDMapping {
+	out := make([]plan.IDMapping, len(list))
+	for i, m := range list {
+		out[i] = plan.IDMapping{Inside: m.ContainerID, Outside: m.HostID, Size: m.Size}
+	}
+	return out
+}
+
+// Images returns the store of images, whose layers are the engine's.
+func (e *Engine) Images() (*image.Store, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stores.images != nil {
+		return e.stores.images, nil
+	}
+	layers, err := e.storage()
+	if err != nil {
+		return nil, err
+	}
+	s, err := image.Open(image.Options{Dir: filepath.Join(e.data, "images"), Layers: keeper{layers}, InUse: e.layersInUse, UserAgent: "kakuri"})
+	if err == nil {
+		e.stores.images = s
+	}
+	return s, err
+}
+
+// layersInUse lists the layers that containers need, whether an image still has them or not.
+func (e *Engine) layersInUse() ([]digest.Digest, error) {
+	list, err := e.List(ListOptions{All: true})
+	if err != nil {
+		return nil, err
+	}
+	var used []digest.Digest
+	for _, c := range list {
+		used = append(used, c.chain()...)
+	}
+	return used, nil
+}
+
+// chain is the container's image by the digests of its layers, the lowest first.
+func (r *Record) chain() []digest.Digest {
+	list := make([]digest.Digest, len(r.Chain))
+	for i, d := range r.Chain {
+		list[i] = digest.Digest(d)
+	}
+	return list
+}
+
+// A keeper has the image store's layers in package storage.
+type keeper struct{ s *storage.Store }
+
+var _ image.Layers = keeper{}
+
+// missing has the error of a layer that is not there be fs.ErrNotExist.
+func missing(err error) error {
+	if errors.As(err, new(*storage.NoLayerError)) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}
+
+func (k keeper) Stat(d digest.Digest) (int64, error) {
+	l, err := k.s.Layer(d)
+	return l.Size, missing(err)
+}
+
+func (k keeper) Open(d digest.Digest) (io.ReadCloser, error) {
+	l, err := k.s.Layer(d)
+	if err != nil {
+		return nil, missing(err)
+	}
+	return l.Open()
+}
+
+func (k keeper) Put(ctx context.Context, tar io.Reader, want digest.Digest) (digest.Digest, int64, error) {
+	l, err := k.s.Put(ctx, tar, want)
+	return l.DiffID, l.Size, err
+}
+
+func (k keeper) PutBlob(ctx context.Context, blob io.Reader, _ v1.Descriptor, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (int64, error) {
+	tar, err := inflate(blob)
+	if err != nil {
+		return 0, err
+	}
+	defer tar.Close()
+	l, err := k.s.Put(ctx, tar, want)
+	if err != nil {
+		return 0, err
+	}
+	// What follows the compressed stream is part of the blob's digest.
+	_, err = io.Copy(io.Discard, blob)
+	return l.Size, err
+}
+
+func (k keeper) Blob(context.Context, digest.Digest, v1.Descriptor) (io.ReadCloser, error) {
+	return nil, fs.ErrNotExist
+}
+
+func (k keeper) Sweep(_ context.Context, used func(digest.Digest) bool) (image.Swept, error) {
+	removed, bytes, err := k.s.GC(used)
+	return image.Swept{Blobs: removed, Bytes: bytes}, err
+}
+
+func (k keeper) Discard(_ context.Context, d digest.Digest) error { return k.s.Remove(d) }
+
+func (k keeper) Check(ctx context.Context, d digest.Digest) error { return k.s.Check(ctx, d) }

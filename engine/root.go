@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage"
+)
+
+// isHostImage reports whether a name means the view of this machine, and no image of a registry.
+func isHostImage(name string) bool {
+	return name == "host" || name == "host:latest" || name == "host:all"
+}
+
+// fromImage reports whether the container's root is an image of the store.
+func (c *Config) fromImage() bool { return c.Rootfs == "" && !isHostImage(c.Image) }
+
+// image looks an image up, and fetches it where its policy says so. The release that it returns lets go of
+// the layers: the container's record names them by then.
+func (e *Engine) image(ctx context.Context, c *Config) (img image.Image, release func(), err error) {
+	s, err := e.Images()
+	if err != nil {
+		return img, nil, err
+	}
+	var p image.Platform
+	if c.Platform != "" {
+		if p, err = image.ParsePlatform(c.Platform); err != nil {
+			return img, nil, fmt.Errorf("--platform %s: %w", c.Platform, err)
+		}
+	}
+	if release, err = s.Hold(ctx); err != nil {
+		return img, nil, err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	switch c.Pull {
+	case "", "missing", "never":
+		img, err = s.Get(c.Image, p)
+		if !errors.As(err, new(*image.NotFoundError)) || c.Pull == "never" {
+			return img, release, err
+		}
+		if e.look {
+			return img, nil, fmt.Errorf("%w: kakuri pull %s fetches it", err, c.Image)
+		}
+	case "always":
+	default:
+		return img, nil, fmt.Errorf("--pull %s: it is missing, always or never", c.Pull)
+	}
+	var told image.Progress
+	if e.pulling != nil {
+		told = e.pulling(c.Image, c.Pull != "always")
+	}
+	img, err = e.pull(ctx, s, c.Image, image.PullOptions{Platform: p, Progress: told})
+	return img, release, err
+}
+
+// Pull fetches an image, and has it ready to be run.
+func (e *Engine) Pull(ctx context.Context, name string, o image.PullOptions) (image.Image, error) {
+	s, err := e.Images()
+	if err != nil {
+		return image.Image{}, err
+	}
+	return e.pull(ctx, s, name, o)
+}
+
+func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.PullOptions) (image.Image, error) {
+	img, err := s.Pull(ctx, name, o)
+	if err != nil {
+		return img, err
+	}
+	layers, err := e.Storage()
+	if err == nil && len(img.Chain()) > 0 {
+		_, err = layers.View(ctx, img.Chain(), "")
+	}
+	return img, err
+}
+
+// applyImage completes what was asked for by what the image says, as Docker does.
+func (c *Config) applyImage(img image.Image) {
+	from := img.Config.Config
+	if c.User == "" {
+		c.User = from.User
+	}
+	if c.Workdir == "" {
+		c.Workdir = from.WorkingDir
+	}
+	if c.StopSignal == "" {
+		c.StopSignal = from.StopSignal
+	}
+	if len(c.Entrypoint) == 0 {
+		if len(c.Command) == 0 {
+			c.Command = slices.Clone(from.Cmd)
+		}
+		c.Entrypoint = slices.Clone(from.Entrypoint)
+	}
+	var env []string
+	for _, have := range from.Env {
+		name, _, _ := strings.Cut(have, "=")
+		given := func(s string) bool { n, _, _ := strings.Cut(s, "="); return n == name }
+		if name != "" && !slices.ContainsFunc(c.Env, given) {
+			env = append(env, have)
+		}
+	}
+	c.Env = append(env, c.Env...)
+	for k, v := range from.Labels {
+		if _, given := c.Labels[k]; !given {
+			if c.Labels == nil {
+				c.Labels = map[string]string{}
+			}
+			c.Labels[k] = v
+		}
+	}
+	places := make([]string, 0, len(from.Volumes))
+	for dest := range from.Volumes {
+		places = append(places, dest)
+	}
+	slices.Sort(places)
+	for _, dest := range places {
+		given := func(m Mount) bool { return strings.TrimRight(m.Dest, "/") == strings.TrimRight(dest, "/") }
+		if !slices.ContainsFunc(c.Mounts, given) {
+			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: dest, Flag: "VOLUME " + dest})
+		}
+	}
+	c.applyHealth(img)
+}
+
+// applyHealth completes a health check, each field by itself.
+func (c *Config) applyHealth(img image.Image) {
+	from := img.Config.Config.Healthcheck
+	if from == nil || len(from.Test) == 0 {
+		return
+	}
+	if c.Health == nil {
+		c.Health = &Health{}
+	}
+	h := c.Health
+	if len(h.Test) == 0 {
+		h.Test = slices.Clone(from.Test)
+	}
+	for to, v := range map[*time.Duration]time.Duration{
+		&h.Interval: from.Interval, &h.Timeout: from.Timeout, &h.StartPeriod: from.StartPeriod, &h.StartInterval: from.StartInterval,
+	} {
+		if *to == 0 {
+			*to = v
+		}
+	}
+	if h.Retries == 0 {
+		h.Retries = from.Retries
+	}
+}
+
+// imageRoot makes the root of a container from an image of the store. Who only looks gets the same plan, and nothing is mounted.
+func (b *builder) imageRoot() error {
+	if len(b.rec.Chain) == 0 {
+		return fmt.Errorf("image %s has no layers: there is nothing to run in it", b.rec.Image)
+	}
+	s, err := b.engine.Storage()
+	if err != nil {
+		return err
+	}
+	user := b.rec.ID
+	if b.look {
+		user = ""
+	}
+	view, err := s.View(b.ctx, b.rec.chain(), user)
+	if errors.As(err, new(*storage.NoLayerError)) {
+		return fmt.Errorf("image %s: %w: kakuri pull %s brings it again", b.rec.Image, err, b.rec.Image)
+	}
+	if err != nil {
+		return err
+	}
+	b.view = view
+	b.storage = view.Plan()
+	upper := ""
+	if !b.run.ReadOnly {
+		if upper, err = b.upper(s, view); err != nil {
+			return err
+		}
+	}
+	// What a container with --rm writes is of no use to anybody after a crash: it need not be on the disk at once.
+	b.spec.Root.Path = "rootfs" // a name that is not looked up
+	b.opts.Root = &plan.Root{Layers: view.Layers(upper, b.run.AutoRemove), Reason: "image " + b.rec.Image}
+	return nil
+}
+
+// upper is the directory that takes the container's writes.
+func (b *builder) upper(s *storage.Store, view *storage.View) (string, error) {
+	u := storage.Upper{ID: b.rec.ID, Ephemeral: b.run.AutoRemove}
+	if text, ok := b.run.StorageOpt["size"]; ok {
+		n, err := ParseSize(text)
+		if err != nil {
+			return "", fmt.Errorf("--storage-opt size=%s: %w", text, err)
+		}
+		u.Size = n
+	}
+	if b.look {
+		return s.UpperPath(u), nil
+	}
+	return view.NewUpper(u)
+}
+
+// release lets go of what the storage room keeps for a container: its view, and what it has written unless it stays.
+func (e *Engine) release(c *Container, written bool) error {
+	if len(c.Chain) == 0 {
+		return nil
+	}
+	s, err := e.Storage()
+	if err != nil {
+		return err
+	}
+	err = s.Release(c.chain(), c.ID)
+	if written {
+		err = errors.Join(err, s.RemoveUpper(c.ID))
+	}
+	return err
+}
+
+// sweepStorage lets go of views, and takes away writes, of containers that were killed together with all who knew them.
+func (e *Engine) sweepStorage() error {
+	if !exists(e.dir+"/users") && !exists(e.data+"/ephemeral") {
+		return nil
+	}
+	s, err := e.Storage()
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		s.SweepUsers(func(id string) bool {
+			c, err := e.Find(id)
+			return err == nil && (c.Active() || exists(e.creating()+"/"+id))
+		}),
+		s.SweepUppers(func(id string) bool { return e.find(id) != "" }),
+	)
+}
+
+// readFile reads a small file that the container will see: what it wrote itself, else its image's.
+func (b *builder) readFile(name string) ([]byte, error) {
+	if b.view == nil {
+		return readInRoot(etcOf(b.run), name)
+	}
+	if l := b.opts.Root.Layers; l.Upper != "" {
+		if data, err := readInRoot(l.Upper+"/upper", name); err == nil {
+			return data, nil
+		}
+	}
+	if b.files == nil {
+		img, err := b.view.Image()
+		if err != nil {
+			return nil, err
+		}
+		b.files = img
+	}
+	return b.files.ReadFile(name, maxEtc)
+}
