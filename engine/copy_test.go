@@ -37,16 +37,6 @@ func stopped(t testing.TB, e *Engine, c Config) string {
 	return made.ID
 }
 
-// started makes a container that runs until the test ends.
-func started(t testing.TB, e *Engine, c Config) string {
-	t.Helper()
-	id := stopped(t, e, c)
-	if err := e.Start(context.Background(), id, StartOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
 func idle(root string) Config {
 	return Config{Rootfs: root, Interactive: true, Command: []string{"cat"}}
 }
@@ -121,7 +111,7 @@ func TestCopy(t *testing.T) {
 			e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
 			make := stopped
 			if runs {
-				make = started
+				make = func(t testing.TB, e *Engine, c Config) string { return started(t, e, c).ID }
 			}
 			id := make(t, e, idle(root))
 			put(t, host+"/d/f", "text")
@@ -223,7 +213,7 @@ func TestCopyIntoMounts(t *testing.T) {
 			{Type: "bind", Source: host, Dest: "/srv", Options: []string{"rbind", "ro"}, Flag: "-v"},
 		},
 	}
-	id := started(t, e, c)
+	id := started(t, e, c).ID
 	ctx := context.Background()
 	nstest.Until(t, "the container's own mount", func() bool {
 		_, err := e.StatPath(ctx, id, "/mem/own/g")
@@ -255,7 +245,7 @@ func racer(t testing.TB, e *Engine, root, shared, one, two string) string {
 			{Type: "bind", Source: shared, Dest: "/w", Options: []string{"rbind"}, Flag: "-v"},
 			{Type: "bind", Source: nstest.Exe, Dest: "/swapper", Options: []string{"rbind"}, Flag: "-v"},
 		},
-	})
+	}).ID
 }
 
 // copies is how often a race is run.
@@ -342,7 +332,7 @@ func TestCVE_2019_14271(t *testing.T) {
 	for _, name := range []string{"lib/x86_64-linux-gnu/libnss_files.so.2", "etc/nsswitch.conf", "etc/ld.so.cache"} {
 		put(t, root+"/"+name, "evil")
 	}
-	id := started(t, e, idle(root))
+	id := started(t, e, idle(root)).ID
 	opened := watch(t, []string{root + "/lib/x86_64-linux-gnu", root + "/etc"}, func() {
 		for _, o := range []CopyOptions{{}, {Archive: true}} {
 			if err := e.CopyIn(context.Background(), id, host+"/f", "/tmp", o); err != nil {
@@ -394,7 +384,7 @@ func TestCVE_2026_41567(t *testing.T) {
 		archives[args[0]] = out
 	}
 	t.Setenv("PATH", bin)
-	id := started(t, e, idle(root))
+	id := started(t, e, idle(root)).ID
 	for kind, b := range archives {
 		os.Remove(root + "/tmp/f")
 		opened := watch(t, []string{root + "/usr/bin", root + "/bin", bin}, func() {
@@ -480,7 +470,7 @@ func TestCopyHostile(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	canary := hostile.NewCanary(t)
-	id := started(t, e, idle(root))
+	id := started(t, e, idle(root)).ID
 	for _, a := range hostile.Archives(canary.Dir) {
 		if a.Big || a.Nodes { // nodes are refused
 			continue

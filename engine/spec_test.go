@@ -28,7 +28,7 @@ func prepare(t testing.TB, r Config) (*Prepared, error) {
 	if r.Command == nil {
 		r.Command = []string{"true"}
 	}
-	return e.Prepare(r)
+	return e.Prepare(t.Context(), r)
 }
 
 // rootFacts are those of root on a machine that lacks nothing.
@@ -236,9 +236,9 @@ func TestUlimits(t *testing.T) {
 }
 
 func TestCommand(t *testing.T) {
-	entry := func(s string) *string { return &s }
+	entry := func(s ...string) []string { return s }
 	for _, c := range []struct {
-		entrypoint *string
+		entrypoint []string
 		command    []string
 		want       []string
 	}{
@@ -260,7 +260,7 @@ func TestCommand(t *testing.T) {
 	noSpec(t, Config{Name: "bad name"}, "--name")
 	noSpec(t, Config{StopSignal: "SIGNONE"}, "there is no such signal")
 	e := &Engine{dir: t.TempDir(), host: rootFacts()}
-	if _, err := e.Prepare(Config{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), `image "debian": this version has`) {
+	if _, err := e.Prepare(t.Context(), Config{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), `image "debian": this version has`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -368,7 +368,7 @@ func TestMounts(t *testing.T) {
 func TestPrepareChangesNothing(t *testing.T) {
 	e := &Engine{dir: filepath.Join(t.TempDir(), "kakuri"), host: rootFacts()}
 	missing := filepath.Join(t.TempDir(), "a")
-	p, err := e.Prepare(Config{Rootfs: t.TempDir(), Command: []string{"true"}, Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/a", Flag: "-v x"}}})
+	p, err := e.Prepare(t.Context(), Config{Rootfs: t.TempDir(), Command: []string{"true"}, Mounts: []Mount{{Type: "bind", Source: missing, Dest: "/a", Flag: "-v x"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func TestPrepareChangesNothing(t *testing.T) {
 	if err := json.Unmarshal(data, &again); err != nil || again.Text() != p.Plan.Text() {
 		t.Errorf("%v: the plan does not come back from its record", err)
 	}
-	other, err := e.Prepare(Config{Rootfs: t.TempDir(), Command: []string{"true"}})
+	other, err := e.Prepare(t.Context(), Config{Rootfs: t.TempDir(), Command: []string{"true"}})
 	if err != nil || other.Container.ID == p.Container.ID {
 		t.Errorf("%v: two containers with one id", err)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ func reserver(args []string) int {
 	var made []Container
 	var locks []*os.File
 	for range n {
-		c, lock, err := e.create(cfg)
+		c, lock, err := e.create(context.Background(), cfg)
 		if err != nil {
 			return complain(err)
 		}
@@ -61,7 +62,7 @@ func churner(args []string) int {
 	}
 	n, _ := strconv.Atoi(args[1])
 	for range n {
-		c, lock, err := e.create(Config{Rootfs: "/", AutoRemove: true})
+		c, lock, err := e.create(context.Background(), Config{Rootfs: "/", AutoRemove: true})
 		if err != nil {
 			return complain(err)
 		}
@@ -297,7 +298,7 @@ func TestNewID(t *testing.T) {
 // made makes a container that does not run.
 func made(t testing.TB, e *Engine, cfg Config) Container {
 	t.Helper()
-	c, lock, err := e.create(cfg)
+	c, lock, err := e.create(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +335,7 @@ func TestSweepHalfMade(t *testing.T) {
 		for _, remove := range []bool{true, false} {
 			e := open(t)
 			whole := made(t, e, Config{Name: "whole", Rootfs: "/", AutoRemove: remove})
-			c, lock, err := e.create(Config{Rootfs: "/", AutoRemove: remove})
+			c, lock, err := e.create(t.Context(), Config{Rootfs: "/", AutoRemove: remove})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -426,7 +427,7 @@ func TestStrangeRecords(t *testing.T) {
 	if _, err := bad.List(ListOptions{}); err == nil {
 		t.Error("a file can be listed")
 	}
-	if _, _, err := bad.create(Config{}); err == nil {
+	if _, _, err := bad.create(t.Context(), Config{}); err == nil {
 		t.Error("a file takes containers")
 	}
 }
@@ -435,7 +436,7 @@ func TestStrangeRecords(t *testing.T) {
 func TestStarting(t *testing.T) {
 	nstest.Root(t)
 	e := open(t)
-	c, lock, err := e.create(Config{Name: "soon", Rootfs: "/", AutoRemove: true})
+	c, lock, err := e.create(t.Context(), Config{Name: "soon", Rootfs: "/", AutoRemove: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -446,7 +447,7 @@ func TestStarting(t *testing.T) {
 	if _, _, err := e.Plan("soon"); err == nil || !strings.Contains(err.Error(), "not running") {
 		t.Errorf("%v", err)
 	}
-	if _, err := e.Prepare(Config{Name: "soon", Image: "host", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "already in use") {
+	if _, err := e.Prepare(t.Context(), Config{Name: "soon", Image: "host", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "already in use") {
 		t.Errorf("%v", err)
 	}
 	if err := e.discard(&c); err != nil {

@@ -37,7 +37,7 @@ func TestUserNSModes(t *testing.T) {
 	noSpec(t, Config{UserNS: "keep-id"}, "root's own id")
 	noSpec(t, Config{UserNS: "auto:size=65537"}, "a container's range has 65536 ids")
 	e := &Engine{dir: t.TempDir(), host: rootFacts()}
-	if _, err := e.Prepare(Config{Image: "host", UserNS: "auto:size=65532", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "needs 65533 ids") {
+	if _, err := e.Prepare(t.Context(), Config{Image: "host", UserNS: "auto:size=65532", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "needs 65533 ids") {
 		t.Errorf("the image host for 65532 ids: %v", err)
 	}
 	got := spec(t, Config{UserNS: "auto:size=100"}).Linux
