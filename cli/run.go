@@ -60,7 +60,7 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 	}
 	if in := file(io.In); in != nil && term.IsTerminal(int(in.Fd())) {
 		s.Terminal = in
-	} else if f.run.TTY && f.run.Interactive {
+	} else if f.run.TTY && f.run.Interactive && !f.detach {
 		return &engine.ExitError{Code: 125, Err: fmt.Errorf("-t: the input is not a terminal: leave -t away, or run it in one")}
 	}
 	s.Signals = true

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -41,7 +39,7 @@ type attachment struct {
 func (e *Engine) attachment(c Config, s Streams) (*attachment, error) {
 	a := &attachment{caller: s, tty: c.TTY, input: c.Interactive && s.In != nil, once: c.Interactive && c.StdinOnce, going: make(chan struct{}), leaving: make(chan struct{}), stop: func() {}}
 	var err error
-	if a.keys, err = parseKeys(c.DetachKeys); err != nil {
+	if a.keys, err = ParseDetachKeys(c.DetachKeys); err != nil {
 		return nil, err
 	}
 	for i, w := range []io.Writer{s.Out, s.Err} {
@@ -199,18 +197,15 @@ func (a *attachment) feed() {
 		a.feedPipe()
 		return
 	}
-	buf := make([]byte, 4<<10)
-	var k keys
+	in, buf := newDetacher(a.caller.In, a.keys), make([]byte, 4<<10)
 	for {
-		n, err := a.caller.In.Read(buf)
-		p, leave := k.pass(a.keys, buf[:n])
-		if len(p) > 0 && a.monitor.Input(p) != nil {
+		n, err := in.Read(buf)
+		if n > 0 && a.monitor.Input(buf[:n]) != nil {
 			return
 		}
-		if leave {
+		if errors.Is(err, ErrDetached) {
 			close(a.leaving)
 			a.monitor.Close()
-			return
 		}
 		if err != nil {
 			return
@@ -318,47 +313,4 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	x, err := a.attend(ctx, c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no")
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
 	return res, err
-}
-
-// keys finds the keys that detach in what is typed.
-type keys struct{ held []byte }
-
-// pass returns what is to be passed on, and whether the keys came. A beginning of them is held back until it is known what follows.
-func (k *keys) pass(want, typed []byte) (out []byte, leave bool) {
-	if len(want) == 0 {
-		return typed, false
-	}
-	for _, b := range typed {
-		k.held = append(k.held, b)
-		for len(k.held) > 0 && !slices.Equal(k.held, want[:len(k.held)]) {
-			out = append(out, k.held[0])
-			k.held = k.held[1:]
-		}
-		if len(k.held) == len(want) {
-			return out, true
-		}
-	}
-	return out, false
-}
-
-// parseKeys reads keys as Docker's --detach-keys has them: letters, and ctrl- with one of a-z @ [ \ ] ^ _, with commas between.
-func parseKeys(s string) ([]byte, error) {
-	if s == "" {
-		return []byte{16, 17}, nil // ctrl-p,ctrl-q
-	}
-	var out []byte
-	for key := range strings.SplitSeq(s, ",") {
-		rest, ctrl := strings.CutPrefix(strings.ToLower(key), "ctrl-")
-		switch {
-		case len(key) == 1:
-			out = append(out, key[0])
-		case ctrl && len(rest) == 1 && (rest[0] >= 'a' && rest[0] <= 'z'):
-			out = append(out, rest[0]-'a'+1)
-		case ctrl && len(rest) == 1 && strings.Contains("@[\\]^_", rest):
-			out = append(out, rest[0]&0x1f)
-		default:
-			return nil, fmt.Errorf("invalid detach keys (%s): unknown character: '%s'; a key is a letter, or ctrl- and one of a-z @ [ \\ ] ^ _", s, key)
-		}
-	}
-	return out, nil
 }

@@ -36,6 +36,9 @@ func open(t testing.TB) *Engine {
 		t.Fatal(err)
 	}
 	lock.Close()
+	if err := os.WriteFile(e.dir+"/events", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return e
 }
 

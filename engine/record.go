@@ -126,7 +126,7 @@ func (e *Engine) read(dir string) (Container, error) {
 	}
 	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
 		// Its monitor would have a place, or have written that it ended: there was a boot since.
-		c.Status, c.PID, c.ExitCode, c.Error = monitor.Exited, 0, 255, "the machine went down while it ran"
+		c.Status, c.PID, c.ExitCode, c.Error = monitor.Exited, 0, 255, wentDown
 		c.Death = &monitor.Death{Cause: "unknown"}
 	}
 	if c.Status == monitor.Creating && e.find(c.ID) != "" && !exists(e.creating()+"/"+c.ID) {
@@ -134,6 +134,9 @@ func (e *Engine) read(dir string) (Container, error) {
 	}
 	return c, nil
 }
+
+// wentDown is the error of a container that a boot has ended.
+const wentDown = "the machine went down while it ran"
 
 // writeRecord replaces a container's record.
 func (c *Container) writeRecord() error {

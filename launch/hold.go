@@ -26,8 +26,11 @@ func Hold(until *os.File, files ...*os.File) (pid int, err error) {
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
+	// The stub is given along, too: there it is known which number it has, while one of this process's may be taken over by a copy of the others.
+	program := len(attr.Files)
+	attr.Files = append(attr.Files, uintptr(stub))
 	// It waits for descriptor 3, and reports to it: nobody reads that.
-	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(stub), []string{"\x03\x03", "", "kakuri: holds files"}, attr)
+	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(program), []string{"\x03\x03", "", "kakuri: holds files"}, attr)
 	if err != nil {
 		return 0, fmt.Errorf("hold: %w", err)
 	}

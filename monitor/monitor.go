@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -70,7 +71,8 @@ func (r *run) signal(sig syscall.Signal) error {
 func Main() int {
 	// The thread that clones is the one that waits: it is the parent that ptrace(2) means.
 	runtime.LockOSThread()
-	unix.Umask(0) // files have the modes that they are made with
+	unix.Umask(0)                        // files have the modes that they are made with
+	unix.CloseRange(4, math.MaxInt32, 0) // what the caller had open by chance would be open for as long as the container lives
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
 	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }}
 	m.runtime.Prepare()

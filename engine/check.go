@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
+)
+
+// A Finding is something that should not be, which a killed process, a full disk or a power failure left.
+type Finding struct {
+	Object string // what it is about, as in "container 3f9c2a112233"
+	Text   string // what is wrong with it
+	Mended bool
+	Error  string `json:",omitempty"` // why it could not be mended
+}
+
+// Check looks for what should not be among containers, and with repair mends it. What other commands are working on is left alone.
+func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
+	k := &check{e: e, repair: repair}
+	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups} {
+		if err := ctx.Err(); err != nil {
+			return k.found, err
+		}
+		if err := part(); err != nil {
+			return k.found, err
+		}
+	}
+	return k.found, nil
+}
+
+// A check is under way.
+type check struct {
+	e      *Engine
+	repair bool
+	found  []Finding
+}
+
+// find notes something, and mends it where that was asked for.
+func (k *check) find(object, text string, mend func() error) {
+	f := Finding{Object: object, Text: text}
+	if k.repair {
+		if err := mend(); err != nil {
+			f.Error = err.Error()
+		} else {
+			f.Mended = true
+		}
+	}
+	k.found = append(k.found, f)
+}
+
+func container(id string) string { return "container " + shortID(id) }
+
+// free reports whether nobody holds the lock of a directory.
+func free(dir string) bool {
+	f, err := lockDir(dir, unix.LOCK_SH|unix.LOCK_NB)
+	if err == nil {
+		f.Close()
+	}
+	return !errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// creating finds containers that nobody makes, or removes, any more.
+func (k *check) creating() error {
+	list, err := readNames(k.e.creating())
+	for _, id := range list {
+		if dir, err := os.Readlink(k.e.creating() + "/" + id); err == nil && free(dir) && !monitor.Attended(k.e.dir, id) {
+			k.find(container(id), "it is half made, or half removed, and nobody is at it any more", func() error { return k.e.sweepHalf(id) })
+		}
+	}
+	return ignoreMissing(err)
+}
+
+// monitors finds containers that have lost their monitor.
+func (k *check) monitors() error {
+	list, err := readNames(k.e.dir + "/monitor")
+	for _, id := range list {
+		id, half := strings.CutPrefix(id, ".")
+		switch {
+		case !isID(id) || half && exists(k.e.creating()+"/"+id):
+		case half && free(monitor.Place(k.e.dir, "."+id)):
+			k.find(container(id), "a monitor was killed at its first step", func() error { return os.RemoveAll(monitor.Place(k.e.dir, "."+id)) })
+		case !half && !monitor.Attended(k.e.dir, id):
+			k.find(container(id), "its monitor was killed", func() error { return k.e.adopt(id) })
+		}
+	}
+	return ignoreMissing(err)
+}
+
+// removed finds containers that were to be removed at their end.
+func (k *check) removed() error {
+	list, err := readNames(k.e.homes()[0])
+	for _, id := range list {
+		dir := k.e.homes()[0] + "/" + id
+		if !isID(id) || exists(monitor.Place(k.e.dir, id)) || exists(k.e.creating()+"/"+id) || !free(dir) {
+			continue
+		}
+		if c, err := k.e.read(dir); err == nil && c.Status == monitor.Created {
+			continue
+		}
+		k.find(container(id), "it was to be removed when it ended", k.e.sweepRemoved)
+	}
+	return ignoreMissing(err)
+}
+
+// containers finds directories whose record cannot be read or has no name, and files that were being written.
+func (k *check) containers() error {
+	for _, home := range k.e.homes() {
+		list, err := readNames(home)
+		if err := ignoreMissing(err); err != nil {
+			return err
+		}
+		for _, id := range list {
+			if isID(id) && !exists(k.e.creating()+"/"+id) {
+				k.directory(home+"/"+id, id)
+			}
+		}
+	}
+	return nil
+}
+
+func (k *check) directory(dir, id string) {
+	c, err := k.e.read(dir)
+	var syntax *json.SyntaxError
+	switch {
+	case errors.Is(err, os.ErrNotExist) && exists(dir) && free(dir), errors.As(err, &syntax):
+		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", err), func() error {
+			broken := Container{dir: dir}
+			broken.ID, broken.Slot = id, -1
+			return errors.Join(k.e.forget(id), k.e.reservations(&broken), k.e.discard(&broken))
+		})
+		return
+	case err != nil:
+		return
+	}
+	if to, err := os.Readlink(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
+		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return os.Symlink(id, k.e.names()+"/"+c.Name) })
+	} else if err == nil && to != id {
+		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, shortID(to)), func() error {
+			return errors.New("rename one of them")
+		})
+	}
+	if slot := strconv.Itoa(c.Slot); c.Slot >= 0 && !exists(k.e.ids()+"/"+slot) {
+		k.find(container(id), "its range of ids is not reserved", func() error { return os.Symlink(id, k.e.ids()+"/"+slot) })
+	}
+	left, _ := filepath.Glob(dir + "/*.new")
+	for _, name := range left {
+		if free(dir) && !monitor.Attended(k.e.dir, id) {
+			k.find(container(id), "half of a file is left: "+filepath.Base(name), func() error { return removeIfThere(name) })
+		}
+	}
+}
+
+// reservations finds names and ranges of ids of containers that there are not.
+func (k *check) reservations() error {
+	making, err := k.e.lockMaking(unix.LOCK_EX | unix.LOCK_NB)
+	if err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil // somebody makes a container
+		}
+		return ignoreMissing(err)
+	}
+	defer making.Close()
+	for what, dir := range map[string]string{"name ": k.e.names(), "range of ids ": k.e.ids()} {
+		list, err := readNames(dir)
+		if err := ignoreMissing(err); err != nil {
+			return err
+		}
+		for _, name := range list {
+			id, err := os.Readlink(dir + "/" + name)
+			if err == nil && !exists(k.e.homes()[0]+"/"+id) && !exists(k.e.homes()[1]+"/"+id) && !exists(k.e.creating()+"/"+id) {
+				k.find(what+name, "it is reserved for a container that there is not", func() error { return k.e.giveBack(dir, name, id) })
+			}
+		}
+	}
+	return nil
+}
+
+// states finds what the room below keeps of containers that there are not.
+func (k *check) states() error {
+	list, err := readNames(k.e.dir + "/runtime")
+	for _, id := range list {
+		if isID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
+			k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })
+		}
+	}
+	return ignoreMissing(err)
+}
+
+// cgroups finds control groups of containers that there are not.
+func (k *check) cgroups() error {
+	for _, pattern := range []string{"/sys/fs/cgroup/kakuri/*", "/sys/fs/cgroup/*/kakuri/*"} {
+		list, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, dir := range list {
+			id := filepath.Base(dir)
+			if !isID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) {
+				continue
+			}
+			k.find("control group "+dir, "it is left of a container", func() error { return os.Remove(dir) })
+		}
+	}
+	return nil
+}
+
+// owns reports whether a control group can be said to be of this engine: its container is known here. Other engines' are below the same one.
+func (e *Engine) owns(id string) bool { return e.find(id) != "" }
+
+// Boot starts the containers that ran when the machine went down and whose policy says so, and those with always in any case. It is for the service manager,
+// once a boot; the containers' names are returned.
+func (e *Engine) Boot(ctx context.Context) (started []string, err error) {
+	list, err := e.List(ListOptions{All: true})
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, c := range list {
+		if c.Active() || !bootStarts(c) {
+			continue
+		}
+		if err := e.Start(ctx, c.ID, StartOptions{}); err != nil && !errors.Is(err, errActive) {
+			errs = append(errs, fmt.Errorf("container %s: %w", c.Name, err))
+			continue
+		}
+		started = append(started, c.Name)
+	}
+	return started, errors.Join(errs...)
+}
+
+// bootStarts reports whether a container comes back with the machine.
+func bootStarts(c Container) bool {
+	switch c.Config.Restart.Policy {
+	case "always":
+		return c.Status != monitor.Created
+	case "unless-stopped":
+		return c.Status != monitor.Created && !c.Stopped
+	case "on-failure":
+		return c.Error == wentDown
+	}
+	return false
+}

@@ -1,0 +1,627 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
+)
+
+// detached starts a container that stays when it ends, and is removed with the test.
+func detached(t testing.TB, e *Engine, cfg Config) Container {
+	t.Helper()
+	res, err := e.Run(t.Context(), cfg, Streams{}, RunOptions{Detach: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := e.Remove(context.Background(), res.ID, RemoveOptions{Force: true})
+		if err != nil && !errors.As(err, new(ErrNoSuchContainer)) {
+			t.Errorf("%s: %v", cfg.Name, err)
+		}
+	})
+	return found(t, e, res.ID)
+}
+
+func found(t testing.TB, e *Engine, ref string) Container {
+	t.Helper()
+	c, err := e.Find(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// monitorOf is the process that attends a container: the one behind its socket.
+func monitorOf(t testing.TB, e *Engine, c Container) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	dir, err := os.Open(monitor.Place(e.dir, c.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/socket", dir.Fd())}); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(peer.Pid)
+}
+
+// killMonitor kills a container's monitor by SIGKILL, and waits until it is gone.
+func killMonitor(t testing.TB, e *Engine, c Container) {
+	t.Helper()
+	if err := unix.Kill(monitorOf(t, e, c), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the monitor's end", func() bool { return !monitor.Attended(e.dir, c.ID) })
+}
+
+// logOf is what a container has written, as its log file has it.
+func logOf(t testing.TB, c Container) string {
+	t.Helper()
+	data, err := os.ReadFile(c.dir + "/container.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// A container is created, started, stopped, started again, killed and removed, and tells at each point how it is.
+func TestLife(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	c, err := e.Create(ctx, sh(root, "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(status string, code int) Container {
+		t.Helper()
+		c := found(t, e, c.ID)
+		if c.Status != status || c.ExitCode != code || (c.PID != 0) != (status == monitor.Running) {
+			t.Errorf("it is %s, code %d, process %d, want %s, code %d", c.Status, c.ExitCode, c.PID, status, code)
+		}
+		return c
+	}
+	if err := e.Remove(ctx, c.ID, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := sh(root, "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done")
+	cfg.Name, cfg.AutoRemove = "life", false
+	if c, err = e.Create(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	state(monitor.Created, 0)
+	for name, err := range map[string]error{
+		"pause": e.Pause(ctx, "life"), "kill": e.Kill(ctx, "life", ""), "unpause": e.Unpause(ctx, "life"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "not running") {
+			t.Errorf("%s of a container that does not run: %v", name, err)
+		}
+	}
+	if _, err := e.Attach(ctx, "life", AttachOptions{}, Streams{}); err == nil || !strings.Contains(err.Error(), "stopped container") {
+		t.Errorf("%v", err)
+	}
+	for i := range 2 {
+		if err := e.Start(ctx, "life", StartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		running := state(monitor.Running, 0)
+		if err := e.Start(ctx, "life", StartOptions{}); !errors.Is(err, errActive) {
+			t.Errorf("a second start: %v", err)
+		}
+		if err := e.Remove(ctx, "life", RemoveOptions{}); err == nil || !strings.Contains(err.Error(), "stop the container before removing") {
+			t.Errorf("%v", err)
+		}
+		nstest.Until(t, "its output", func() bool { return strings.Count(logOf(t, running), "up") > i })
+		if err := e.Stop(ctx, "life", StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		state(monitor.Exited, 7)
+		if running.Witness().Alive() {
+			t.Error("its process is alive")
+		}
+		if err := e.Stop(ctx, "life", StopOptions{}); err != nil {
+			t.Errorf("a second stop: %v", err)
+		}
+	}
+	if err := e.Restart(ctx, "life", StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	state(monitor.Running, 0)
+	if err := e.Pause(ctx, "life"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Pause(ctx, "life"); err == nil || !strings.Contains(err.Error(), "already paused") {
+		t.Errorf("%v", err)
+	}
+	if err := e.Unpause(ctx, "life"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Unpause(ctx, "life"); err == nil || !strings.Contains(err.Error(), "not paused") {
+		t.Errorf("%v", err)
+	}
+	// One that stands still can be ended all the same.
+	if err := e.Pause(ctx, "life"); err != nil {
+		t.Fatal(err)
+	}
+	seconds := 0
+	if err := e.Stop(ctx, "life", StopOptions{Timeout: &seconds}); err != nil {
+		t.Fatal(err)
+	}
+	state(monitor.Exited, 137)
+	if err := e.Rename(ctx, "life", "death"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Find("life"); !errors.As(err, new(ErrNoSuchContainer)) {
+		t.Errorf("by its old name: %v", err)
+	}
+	if err := e.Remove(ctx, "death", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	empty(t, e)
+}
+
+// Who waits is told: of an end, of one to come, of the removal.
+func TestWait(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	cfg := sh(root, "read line; exit $line")
+	cfg.Name, cfg.AutoRemove, cfg.Interactive = "wait", false, true
+	c := detached(t, e, cfg)
+	type answer struct {
+		x   Exit
+		err error
+	}
+	wait := func(condition string) chan answer {
+		ch := make(chan answer, 1)
+		go func() {
+			x, err := e.Wait(ctx, "wait", condition)
+			ch <- answer{x, err}
+		}()
+		return ch
+	}
+	first, second := wait(NotRunning), wait(NextExit)
+	write := func() {
+		f, err := os.OpenFile(monitor.Place(e.dir, c.ID)+"/stdin", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString("5\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	if a := <-first; a.err != nil || a.x.Code != 5 {
+		t.Errorf("%v: %+v", a.err, a.x)
+	}
+	select {
+	case a := <-second:
+		if a.err != nil || a.x.Code != 5 {
+			t.Errorf("%v: %+v", a.err, a.x)
+		}
+	case <-time.After(20 * time.Millisecond):
+		// It asked when all was over: the next one it is.
+		if err := e.Start(ctx, "wait", StartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		write()
+		if a := <-second; a.err != nil || a.x.Code != 5 {
+			t.Errorf("%v: %+v", a.err, a.x)
+		}
+	}
+	if x, err := e.Wait(ctx, "wait", ""); err != nil || x.Code != 5 {
+		t.Errorf("of one that has ended: %v: %+v", err, x)
+	}
+	removed := wait(Removed)
+	if err := e.Remove(ctx, "wait", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-removed; a.err != nil && !errors.As(a.err, new(ErrNoSuchContainer)) {
+		t.Errorf("%v: %+v", a.err, a.x)
+	}
+}
+
+// The policy starts a container again, until it has had enough, or until a person stops it.
+func TestRestartPolicy(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	for _, p := range []struct {
+		policy Restart
+		code   int
+		runs   int // 0 is without end
+	}{
+		{Restart{}, 3, 1}, {Restart{Policy: "no"}, 3, 1}, {Restart{Policy: "on-failure", Retries: 2}, 3, 3}, {Restart{Policy: "on-failure"}, 0, 1},
+		{Restart{Policy: "always"}, 0, 0}, {Restart{Policy: "unless-stopped"}, 1, 0},
+	} {
+		cfg := sh(root, fmt.Sprintf("echo run; exit %d", p.code))
+		cfg.AutoRemove, cfg.Restart = false, p.policy
+		c := detached(t, e, cfg)
+		runs := func() int { return strings.Count(logOf(t, c), "run") }
+		if p.runs == 0 {
+			nstest.Until(t, "the third run", func() bool { return runs() >= 3 })
+			if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c = found(t, e, c.ID)
+			if !c.Stopped || c.Restarts < 2 {
+				t.Errorf("%+v: %+v", p.policy, c.State)
+			}
+		} else {
+			nstest.Until(t, "its end", func() bool { return !exists(monitor.Place(e.dir, c.ID)) })
+			c = found(t, e, c.ID)
+			if c.Restarts != p.runs-1 {
+				t.Errorf("%+v: %d restarts, want %d", p.policy, c.Restarts, p.runs-1)
+			}
+		}
+		if c.Status != monitor.Exited || p.runs != 0 && runs() != p.runs || c.ExitCode != p.code {
+			t.Errorf("%+v: %s, code %d after %d runs", p.policy, c.Status, c.ExitCode, runs())
+		}
+	}
+}
+
+// A monitor that is killed takes nothing with it: the container goes on, the next command brings a new monitor, no line is lost, and how the container
+// ended is learnt.
+func TestKilledMonitor(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	cfg := sh(root, "trap 'exit 7' TERM; i=0; while :; do echo line $i.; i=$((i+1)); sleep 0.005; done")
+	cfg.Name, cfg.AutoRemove = "orphan", false
+	c := detached(t, e, cfg)
+	for round := range 3 {
+		lines := func() int { return strings.Count(logOf(t, c), `"log"`) }
+		nstest.Until(t, "some lines", func() bool { return lines() > 20*round+5 })
+		killMonitor(t, e, c)
+		if !c.Witness().Alive() {
+			t.Fatal("its process has ended with its monitor")
+		}
+		had := lines()
+		list, err := e.List(ListOptions{})
+		if err != nil || len(list) != 1 || list[0].PID != c.PID || list[0].Status != monitor.Running {
+			t.Fatalf("%v: %+v", err, list)
+		}
+		nstest.Until(t, "the lines after that", func() bool { return lines() > had+5 })
+	}
+	if err := e.Stop(ctx, "orphan", StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c = found(t, e, "orphan")
+	if c.Status != monitor.Exited || c.ExitCode != 7 && c.Error != "its monitor was killed, and nobody saw how it ended" {
+		t.Errorf("%+v", c.State)
+	}
+	if c.ExitCode != 7 && tellsExits() {
+		t.Errorf("this kernel tells how it ended, and the record does not: %+v", c.State)
+	}
+	log := logOf(t, c)
+	for i := range strings.Count(log, `"log"`) {
+		if !strings.Contains(log, fmt.Sprintf(`"line %d.`, i)) {
+			t.Fatalf("line %d is lost", i)
+		}
+	}
+}
+
+// tellsExits reports whether the kernel tells who holds a pidfd how its process ended: since Linux 6.15.
+func tellsExits() bool {
+	var u unix.Utsname
+	var major, minor int
+	unix.Uname(&u)
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 6 || major == 6 && minor >= 15)
+}
+
+// With its terminal, too: what was typed and written before and after is there.
+func TestKilledMonitorOfATerminal(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	cfg := Config{Name: "tty", Rootfs: root, TTY: true, Interactive: true, Command: []string{"sh", "-c", "while read x; do echo got $x; done; exit 3"}}
+	c := detached(t, e, cfg)
+	nstest.Until(t, "the process that keeps the terminal", func() bool { return found(t, e, "tty").Holder.PID != 0 })
+	for _, word := range []string{"one", "two"} {
+		killMonitor(t, e, c)
+		if err := e.sweep(); err != nil {
+			t.Fatal(err)
+		}
+		talk(t, e, "tty", word)
+	}
+	in, out := io.Pipe()
+	go out.Write([]byte{4}) // ctrl-d
+	res, err := e.Attach(t.Context(), "tty", AttachOptions{}, Streams{In: in, Out: io.Discard})
+	if err != nil || res.Code != 3 && tellsExits() {
+		t.Errorf("%v: code %d", err, res.Code)
+	}
+}
+
+// talk attaches to a container's terminal, has a word answered, and goes by the keys for that.
+func talk(t testing.TB, e *Engine, ref, word string) {
+	t.Helper()
+	in, typed := io.Pipe()
+	outR, outW := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		res, err := e.Attach(context.Background(), ref, AttachOptions{}, Streams{In: in, Out: outW})
+		if err == nil && !res.Detached {
+			err = fmt.Errorf("it ended with code %d", res.Code)
+		}
+		outW.CloseWithError(io.EOF)
+		done <- err
+	}()
+	fmt.Fprintf(typed, "%s\r", word)
+	var seen bytes.Buffer
+	buf := make([]byte, 100)
+	for !strings.Contains(seen.String(), "got "+word) {
+		n, err := outR.Read(buf)
+		seen.Write(buf[:n])
+		if err != nil {
+			t.Fatalf("%v: %q", <-done, seen.String())
+		}
+	}
+	go io.Copy(io.Discard, outR)
+	typed.Write([]byte{16, 17})
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// The monitor and the container are killed together: the record says that nobody saw how it ended, what goes with it is removed, and the
+// policy starts it again.
+func TestKilledWithTheMonitor(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	both := func(c Container) {
+		t.Helper()
+		p := c.Witness().Open()
+		defer p.Close()
+		killMonitor(t, e, c)
+		p.Signal(unix.SIGKILL)
+		if !p.Wait(time.Minute) {
+			t.Fatal("it does not end")
+		}
+	}
+	for _, remove := range []bool{false, true} {
+		cfg := Config{Rootfs: root, AutoRemove: remove, Command: []string{"sleep", "1000"}}
+		c := detached(t, e, cfg)
+		both(c)
+		if list, err := e.List(ListOptions{}); err != nil {
+			t.Errorf("%v: %+v", err, list)
+		}
+		if remove {
+			nstest.Until(t, "its removal", func() bool { return !exists(c.dir) })
+			continue
+		}
+		nstest.Until(t, "the record of its end", func() bool { return found(t, e, c.ID).Status == monitor.Exited })
+		if c = found(t, e, c.ID); c.ExitCode != 137 && (c.ExitCode != 255 || c.Error == "") {
+			t.Errorf("%+v", c.State)
+		}
+	}
+	c := detached(t, e, Config{Rootfs: root, Restart: Restart{Policy: "always"}, Command: []string{"sleep", "1000"}})
+	both(c)
+	if err := e.sweep(); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "its next run", func() bool {
+		now := found(t, e, c.ID)
+		return now.Status == monitor.Running && now.PID != c.PID && now.Witness().Alive()
+	})
+}
+
+// After a boot nothing of what ran is there; the containers whose policy says so come back.
+func TestBoot(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	want := []string{}
+	var ran []Container
+	for policy, stop := range map[string]bool{"": false, "always": false, "unless-stopped": false, "on-failure": false} {
+		cfg := Config{Name: "boot-" + policy, Rootfs: root, Restart: Restart{Policy: policy}, Command: []string{"sleep", "1000"}}
+		if policy == "" {
+			cfg.Name = "boot-no"
+		}
+		ran = append(ran, detached(t, e, cfg))
+		if policy != "" && !stop {
+			want = append(want, cfg.Name)
+		}
+	}
+	stopped := detached(t, e, Config{Name: "boot-stopped", Rootfs: root, Restart: Restart{Policy: "unless-stopped"}, Command: []string{"sleep", "1000"}})
+	if err := e.Stop(t.Context(), stopped.ID, StopOptions{Timeout: new(int)}); err != nil {
+		t.Fatal(err)
+	}
+	// As if the machine had gone down.
+	for _, c := range ran {
+		p := c.Witness().Open()
+		killMonitor(t, e, c)
+		p.Signal(unix.SIGKILL)
+		p.Wait(time.Minute)
+		p.Close()
+		x, err := e.runtime().Open(c.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := x.Delete(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(monitor.Place(e.dir, c.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range ran {
+		if now := found(t, e, c.ID); now.Status != monitor.Exited || now.ExitCode != 255 || now.Error != wentDown {
+			t.Errorf("%s: %+v", c.Name, now.State)
+		}
+	}
+	started, err := e.Boot(t.Context())
+	slices.Sort(started)
+	slices.Sort(want)
+	if err != nil || !slices.Equal(started, want) {
+		t.Errorf("%v: %q came back, want %q", err, started, want)
+	}
+}
+
+// Check finds what killed processes leave, and mends it where it is asked to.
+func TestCheck(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	clean := func(when string) {
+		t.Helper()
+		if f, err := e.Check(ctx, false); err != nil || len(f) != 0 {
+			t.Errorf("%s: %v: %+v", when, err, f)
+		}
+	}
+	clean("at first")
+	c := detached(t, e, Config{Name: "checked", Rootfs: root, Command: []string{"sleep", "1000"}})
+	clean("beside a container")
+	killMonitor(t, e, c)
+	half, lock, err := e.create(Config{Rootfs: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Close()
+	gone := strings.Repeat("1", 64)
+	torn := made(t, e, Config{Name: "torn", Rootfs: root})
+	nameless := made(t, e, Config{Name: "nameless", Rootfs: root})
+	for _, err := range []error{
+		os.Symlink(gone, e.names()+"/stale"), os.Symlink(gone, e.ids()+"/4000"), os.Mkdir(e.dir+"/runtime/"+gone, 0o700),
+		os.Truncate(torn.dir+"/container.json", 10), os.Remove(e.names() + "/nameless"), os.WriteFile(nameless.dir+"/state.json.new", nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, repair := range []bool{false, true} {
+		f, err := e.Check(ctx, repair)
+		if err != nil || len(f) < 8 {
+			t.Errorf("%v: %d findings: %+v", err, len(f), f)
+		}
+		for _, f := range f {
+			if f.Mended != repair || f.Error != "" {
+				t.Errorf("%+v", f)
+			}
+		}
+		for _, id := range []string{c.ID, half.ID, torn.ID, nameless.ID} {
+			if !slices.ContainsFunc(f, func(f Finding) bool { return f.Object == container(id) }) {
+				t.Errorf("nothing of container %s among %+v", shortID(id), f)
+			}
+		}
+	}
+	clean("after the repair")
+	if now := found(t, e, "checked"); now.Status != monitor.Running || !monitor.Attended(e.dir, c.ID) {
+		t.Errorf("%+v", now.State)
+	}
+	if err := e.Remove(ctx, "nameless", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Two commands at one container at the same time: each works, or is told why not.
+func TestTwoAtOnce(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	seconds := 0
+	verbs := map[string]func() error{
+		"start":   func() error { return e.Start(ctx, "both", StartOptions{}) },
+		"stop":    func() error { return e.Stop(ctx, "both", StopOptions{Timeout: &seconds}) },
+		"restart": func() error { return e.Restart(ctx, "both", StopOptions{Timeout: &seconds}) },
+		"kill":    func() error { return e.Kill(ctx, "both", "") },
+		"rename":  func() error { return e.Rename(ctx, "both", "other") },
+		"list":    func() error { _, err := e.List(ListOptions{All: true}); return err },
+		"remove":  func() error { return e.Remove(ctx, "both", RemoveOptions{Force: true}) },
+	}
+	fine := func(err error) bool {
+		return err == nil || errors.Is(err, errActive) || errors.As(err, new(ErrConflict)) || errors.As(err, new(ErrNotRunning)) || errors.As(err, new(ErrNoSuchContainer))
+	}
+	for a := range verbs {
+		for b := range verbs {
+			res, err := e.Run(ctx, Config{Name: "both", Rootfs: root, Command: []string{"sleep", "1000"}}, Streams{}, RunOptions{Detach: true})
+			if err != nil {
+				t.Fatalf("%s beside %s: %v", a, b, err)
+			}
+			done := make(chan error)
+			go func() { done <- verbs[a]() }()
+			errB := verbs[b]()
+			if errA := <-done; !fine(errA) || !fine(errB) {
+				t.Errorf("%s: %v; %s: %v", a, errA, b, errB)
+			}
+			if err := e.Remove(ctx, res.ID, RemoveOptions{Force: true}); !fine(err) {
+				t.Errorf("%s beside %s: %v", a, b, err)
+			}
+			nstest.Until(t, "its removal", func() bool { _, err := e.Find(res.ID); return err != nil })
+		}
+	}
+	empty(t, e)
+}
+
+// The command is killed at any moment: what was asked for is there as a whole, or is nothing.
+func TestKilledRunIsWhole(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	e := openAt(t, "/run/kakuri")
+	e.data = "/var/lib/kakuri"
+	output(t, kakuri(t, "run", "--rootfs", root, "true"))
+	nstest.NoLeaks(t, "/run/kakuri", "/var/lib/kakuri")
+	for i := range 30 {
+		name := "whole" + strconv.Itoa(i)
+		c := kakuri(t, "run", "--name", name, "--rootfs", root, "sh", "-c", "sleep 1000")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		c.Process.Kill()
+		c.Wait()
+		nstest.Until(t, "the end of what it was at", func() bool {
+			if err := e.sweep(); err != nil {
+				t.Fatal(err)
+			}
+			return !exists(filepath.Join(e.creating())) || isEmpty(e.creating())
+		})
+		switch box, err := e.Find(name); {
+		case errors.As(err, new(ErrNoSuchContainer)):
+		case err != nil:
+			t.Errorf("killed after %d ms: %v", i, err)
+		default:
+			if box.Status != monitor.Running || !box.Witness().Alive() {
+				t.Errorf("killed after %d ms: %+v", i, box.State)
+			}
+			if err := e.Remove(t.Context(), name, RemoveOptions{Force: true}); err != nil {
+				t.Errorf("killed after %d ms: %v", i, err)
+			}
+		}
+	}
+}
+
+func isEmpty(dir string) bool {
+	list, err := readNames(dir)
+	return err == nil && len(list) == 0
+}
