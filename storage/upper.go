@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/storage/erofs"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +47,7 @@ func (s *Store) UpperPath(u Upper) string {
 
 // NewUpper makes the directory that takes a container's writes, DATA/containers/ID or DATA/ephemeral/ID with "upper" and
 // "work" in it, or has the one that is there ready to be mounted once more. Its root looks as the image's.
-func (v *View) NewUpper(u Upper) (string, error) {
+func (v *View) NewUpper(u Upper) (_ string, err error) {
 	s := v.s
 	kind := containers
 	if u.Ephemeral {
@@ -60,8 +62,13 @@ func (v *View) NewUpper(u Upper) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
+	defer func() {
+		if err != nil {
+			v.s.removeUpper(dir, u.ID)
+		}
+	}()
 	if u.Size > 0 {
-		if err := setQuota(dir, u.Size); err != nil {
+		if err := setQuota(dir, u.ID, u.Size); err != nil {
 			return "", err
 		}
 	}
@@ -81,11 +88,15 @@ func (v *View) NewUpper(u Upper) (string, error) {
 
 // dressRoot gives a directory the looks of the image's root.
 func (v *View) dressRoot(dir string) error {
-	img, err := v.Image()
+	index, err := os.Open(v.s.indexPath(ChainID(v.chain)))
 	if err != nil {
 		return err
 	}
-	defer img.Close()
+	defer index.Close()
+	img, err := erofs.Open(index, make([]io.ReaderAt, len(v.chain))) // the root is no file of a tar
+	if err != nil {
+		return err
+	}
 	root, err := img.Root()
 	if err != nil {
 		return err
@@ -130,7 +141,11 @@ func (s *Store) RemoveUpper(id string) error {
 	} else if err != nil {
 		return err
 	}
-	var errs []error
+	return s.removeUpper(dir, id)
+}
+
+func (s *Store) removeUpper(dir, id string) error {
+	errs := []error{clearQuota(dir, id)}
 	// "upper" last: it is what tells that there is one.
 	for _, name := range []string{"work", tempPrefix + "upper", "upper"} {
 		p := filepath.Join(dir, name)

@@ -112,7 +112,7 @@ func (f *File) inline() ([]byte, error) {
 	if f.layout == flatPlain {
 		at = int64(f.raw) << blockBits
 	}
-	if f.Size > 1<<32 {
+	if f.Size > 1<<28 {
 		return nil, errDamaged
 	}
 	b := make([]byte, f.Size)
