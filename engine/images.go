@@ -140,23 +140,21 @@ func (k keeper) Put(ctx context.Context, tar io.Reader, want digest.Digest) (dig
 	return l.DiffID, l.Size, err
 }
 
-func (k keeper) PutBlob(ctx context.Context, blob io.Reader, _ v1.Descriptor, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (int64, error) {
-	tar, err := inflate(blob)
+func (k keeper) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (int64, error) {
+	settings, err := image.ReadSettings()
 	if err != nil {
 		return 0, err
 	}
-	defer tar.Close()
-	l, err := k.s.Put(ctx, tar, want)
-	if err != nil {
-		return 0, err
-	}
-	// What follows the compressed stream is part of the blob's digest.
-	_, err = io.Copy(io.Discard, blob)
+	l, err := k.s.PutBlob(ctx, blob, d.Digest, inflate, want, !settings.DropBlobs)
 	return l.Size, err
 }
 
-func (k keeper) Blob(context.Context, digest.Digest, v1.Descriptor) (io.ReadCloser, error) {
-	return nil, fs.ErrNotExist
+func (k keeper) Blob(_ context.Context, diff digest.Digest, d v1.Descriptor) (io.ReadCloser, error) {
+	f, err := k.s.Blob(diff, d.Digest)
+	if err != nil {
+		return nil, missing(err)
+	}
+	return f, nil
 }
 
 func (k keeper) Sweep(_ context.Context, used func(digest.Digest) bool) (image.Swept, error) {

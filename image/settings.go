@@ -28,7 +28,8 @@ import (
 //	  "insecure": ["10.0.0.0/8"],
 //	  "downloads": 4,
 //	  "maxLayer": 68719476736,
-//	  "maxRatio": 200
+//	  "maxRatio": 200,
+//	  "dropBlobs": false
 //	}
 type Settings struct {
 	// Registries by HOST or HOST:PORT, as the name is typed.
@@ -43,6 +44,9 @@ type Settings struct {
 	MaxLayer int64 `json:"maxLayer"`
 	// MaxRatio bounds how much larger a layer's tar is than its blob, once it is past 256 MiB; 0 is 200.
 	MaxRatio int64 `json:"maxRatio"`
+	// DropBlobs keeps layers without the compressed form in which they came. That takes a third less of the disk; pushing such a
+	// layer compresses it anew, under another digest.
+	DropBlobs bool `json:"dropBlobs"`
 }
 
 // A Registry is what settings say of one host.
@@ -162,6 +166,9 @@ func (s *Settings) own(_ string, raw []byte) error {
 		} else if n.from > 0 {
 			*n.to = n.from
 		}
+	}
+	if o.DropBlobs {
+		s.DropBlobs = true
 	}
 	if o.Downloads != 0 {
 		s.Downloads = o.Downloads

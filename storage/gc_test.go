@@ -34,11 +34,10 @@ func gunzip(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }
 func TestBlob(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		s := open(t)
-		s.o.KeepBlobs = keep
 		tar := layer(t, "f x "+many)
 		blob := append(gzipped(t, tar), gzipped(t, nil)...)
 		diff, id := digest.FromBytes(tar), digest.FromBytes(blob)
-		l, err := s.PutBlob(t.Context(), bytes.NewReader(blob), id, gunzip, diff)
+		l, err := s.PutBlob(t.Context(), bytes.NewReader(blob), id, gunzip, diff, keep)
 		if err != nil || l.DiffID != diff {
 			t.Fatalf("%v, %v", l, err)
 		}
@@ -81,7 +80,6 @@ func TestBlob(t *testing.T) {
 // TestBlobRefused: what lies about itself leaves nothing.
 func TestBlobRefused(t *testing.T) {
 	s := open(t)
-	s.o.KeepBlobs = true
 	tar := layer(t, "f x "+many)
 	blob := gzipped(t, tar)
 	broken := errors.New("broken")
@@ -94,7 +92,7 @@ func TestBlobRefused(t *testing.T) {
 		"not compressed":   {bytes.NewReader(tar), digest.FromBytes(tar)},
 		"error at its end": {io.MultiReader(bytes.NewReader(blob), errorReader{broken}), digest.FromBytes(tar)},
 	} {
-		if _, err := s.PutBlob(t.Context(), test.r, digest.FromBytes(blob), gunzip, test.want); err == nil {
+		if _, err := s.PutBlob(t.Context(), test.r, digest.FromBytes(blob), gunzip, test.want, true); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 		only(t, s.path(layersDir))
@@ -185,7 +183,7 @@ func TestGC(t *testing.T) {
 
 // life is what processes do with a store, over and over: a part of the test binary.
 func life(args []string) int {
-	s, err := Open(Options{Data: args[0] + "/data", Run: args[0] + "/run", Driver: args[1], KeepBlobs: true})
+	s, err := Open(Options{Data: args[0] + "/data", Run: args[0] + "/run", Driver: args[1]})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -220,7 +218,7 @@ func liveOnce(s *Store, tars []string) error {
 		w := gzip.NewWriter(&z)
 		w.Write(b)
 		w.Close()
-		l, err := s.PutBlob(ctx, bytes.NewReader(z.Bytes()), digest.FromBytes(z.Bytes()), gunzip, "")
+		l, err := s.PutBlob(ctx, bytes.NewReader(z.Bytes()), digest.FromBytes(z.Bytes()), gunzip, "", true)
 		if err != nil {
 			return err
 		}

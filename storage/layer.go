@@ -108,15 +108,15 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer
 	return s.put(ctx, r, want, nil)
 }
 
-// PutBlob is Put for a layer that comes compressed, by inflate. With Options.KeepBlobs the blob, whose digest is id, is
+// PutBlob is Put for a layer that comes compressed, by inflate. With keep the blob, whose digest is id, is
 // kept beside the tar, for [Store.Blob] to give it again. It is read to its end; that it has this digest is for the reader
 // to see, by an error in place of the end.
-func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (Layer, error) {
+func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest, keep bool) (Layer, error) {
 	if err := valid(id); err != nil {
 		return Layer{}, err
 	}
 	whole := func(digest.Digest) error { return nil }
-	if s.o.KeepBlobs && id != want {
+	if keep && id != want {
 		t, err := newTemp(s.path(layersDir))
 		if err != nil {
 			return Layer{}, fmt.Errorf("store a layer: %w", err)

@@ -22,9 +22,7 @@ type Options struct {
 	Run      string // absolute directory for what a reboot ends: mounts
 	Rootless bool   // without the rights of root
 	IDs      IDs    // of a rootless store
-	// KeepBlobs keeps the compressed form of layers that come so, too: what pushing them again byte for byte needs.
-	KeepBlobs bool
-	Driver    string // "erofs" or "dirs"; empty is what this machine can, by trial
+	Driver   string // "erofs" or "dirs"; empty is what this machine can, by trial
 }
 
 // IDs are the ids that an ordinary user's containers have, and with them the files of images and containers.

@@ -112,11 +112,12 @@ func (f *File) inline() ([]byte, error) {
 	if f.layout == flatPlain {
 		at = int64(f.raw) << blockBits
 	}
-	if f.Size > 1<<28 {
+	if f.Size > 1<<31 {
 		return nil, errDamaged
 	}
-	b := make([]byte, f.Size)
-	if _, err := f.img.r.ReadAt(b, at); err != nil {
+	// As much as there is, whatever the size says.
+	b, err := io.ReadAll(io.NewSectionReader(f.img.r, at, int64(f.Size)))
+	if err != nil || uint64(len(b)) != f.Size {
 		return nil, errDamaged
 	}
 	return b, nil
