@@ -98,6 +98,9 @@ func (r readAfter) Read(p []byte) (int, error) {
 }
 
 func (d dirLayers) Blob(_ context.Context, _ digest.Digest, desc v1.Descriptor) (io.ReadCloser, error) {
+	if d.forgetful {
+		return nil, fs.ErrNotExist
+	}
 	return os.Open(filepath.Join(d.dir, desc.Digest.Encoded()+".blob"))
 }
 
@@ -227,10 +230,11 @@ type fixture struct {
 	blobs     map[digest.Digest][]byte
 	documents map[digest.Digest]v1.Descriptor // media types
 	tags      map[string]v1.Descriptor
+	gzip      func([]byte) []byte // another compressor than klauspost's
 }
 
 func newFixture() *fixture {
-	return &fixture{map[digest.Digest][]byte{}, map[digest.Digest]v1.Descriptor{}, map[string]v1.Descriptor{}}
+	return &fixture{blobs: map[digest.Digest][]byte{}, documents: map[digest.Digest]v1.Descriptor{}, tags: map[string]v1.Descriptor{}}
 }
 
 func (f *fixture) blob(raw []byte, mediaType string) v1.Descriptor {
@@ -277,7 +281,11 @@ func (f *fixture) image(p Platform, kind string, docker bool, tars ...[]byte) v1
 	for i, raw := range tars {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, digest.FromBytes(raw))
 		c.History = append(c.History, v1.History{CreatedBy: fmt.Sprint("layer ", i)})
-		m.Layers = append(m.Layers, f.blob(deflate(kind, raw), layer))
+		packed := deflate(kind, raw)
+		if f.gzip != nil {
+			packed = f.gzip(raw)
+		}
+		m.Layers = append(m.Layers, f.blob(packed, layer))
 	}
 	raw, err := json.Marshal(c)
 	if err != nil {

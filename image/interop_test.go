@@ -40,7 +40,8 @@ func tool(t testing.TB, line string, args ...any) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	line = fmt.Sprintf(line, args...)
-	c := exec.CommandContext(ctx, "sh", "-c", line)
+	// These write to /var/tmp whatever they are told.
+	c := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "sh", "-c", "mount -t tmpfs -o mode=1777 tmpfs /var/tmp && { "+line+"\n}")
 	home := filepath.Join("/tmp", "home-"+strings.ReplaceAll(t.Name(), "/", "-"))
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		t.Fatal(err)

@@ -120,7 +120,9 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 	if err := p.fetch(ctx, doc); err != nil {
 		return Image{}, err
 	}
-	if err := s.name(ctx, doc.desc, nameFor(r)); err != nil {
+	target := doc.desc
+	target.Annotations = map[string]string{origin: r.Name()}
+	if err := s.name(ctx, target, nameFor(r)); err != nil {
 		return Image{}, err
 	}
 	p.rep.tell(Event{Status: "Digest: " + doc.desc.Digest.String()})

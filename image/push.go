@@ -1,6 +1,7 @@
 package image
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
+	fast "github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -24,8 +25,9 @@ type PushOptions struct {
 	Progress    Progress
 }
 
-// Push sends an image to the registry of its name. Layers that came from a registry go out as the same bytes, where the layers'
-// keeper can make them; others are sent as gzip. It gives the digest that the registry knows the image by.
+// Push sends an image to the registry of its name. Layers that came from a registry go out as the same bytes: those that the layers'
+// keeper has, or else the registry of origin. Others are compressed here, with gzip as Docker does it for those that were gzip, so
+// that they may be the same all the same; if they are not, the manifest is another one. It gives the digest that the registry knows the image by.
 func (s *Store) Push(ctx context.Context, name string, o PushOptions) (digest.Digest, error) {
 	r, err := ParseReference(name)
 	if err != nil {
@@ -75,6 +77,7 @@ type pusher struct {
 	s     *Store
 	o     PushOptions
 	ref   Reference
+	from  string // the repository that the image was pulled from
 	to    *remote
 	rep   *reporter
 	rules *Settings
@@ -91,7 +94,7 @@ func (s *Store) push(ctx context.Context, r Reference, o PushOptions) (digest.Di
 	if err != nil {
 		return "", err
 	}
-	p := &pusher{s: s, o: o, ref: r, rep: &reporter{to: o.Progress}}
+	p := &pusher{s: s, o: o, ref: r, from: img.origin, rep: &reporter{to: o.Progress}}
 	if p.rules, err = s.net.rules(); err != nil {
 		return "", err
 	}
@@ -282,14 +285,37 @@ func (p *pusher) layer(ctx context.Context, j *pushJob) error {
 	}
 	probe, err := open()
 	if errors.Is(err, fs.ErrNotExist) && j.diffID != "" {
-		return p.compressed(ctx, j, id)
-	}
-	if err != nil {
+		if open, err = p.s.elsewhere(ctx, p.from, j.desc); err != nil {
+			return p.compressed(ctx, j, id)
+		}
+	} else if err != nil {
 		return err
+	} else {
+		probe.Close()
 	}
-	probe.Close()
 	j.sent = j.desc
 	return p.upload(ctx, j.desc, id, open)
+}
+
+// elsewhere opens a layer at the repository that its image was pulled from: nobody else is sure to have the same bytes, once
+// they are not kept. The first byte has come when it returns.
+func (s *Store) elsewhere(ctx context.Context, from string, d v1.Descriptor) (open func() (io.ReadCloser, error), err error) {
+	r, err := ParseReference(from)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := s.sources(r, nil)
+	if err != nil {
+		return nil, err
+	}
+	for i, rem := range sources {
+		body, err := rem.openBlob(ctx, d, 0)
+		if err == nil {
+			body.Close()
+			return func() (io.ReadCloser, error) { return newBlobReader(ctx, sources[i:], d), nil }, nil
+		}
+	}
+	return nil, fmt.Errorf("layer %s: %w", d.Digest, fs.ErrNotExist)
 }
 
 // compressed sends a layer as gzip that we make: into a file first, since a registry wants to know the digest, and a broken
@@ -306,12 +332,16 @@ func (p *pusher) compressed(ctx context.Context, j *pushJob, id string) error {
 		return err
 	}
 	defer tar.Close()
-	size, d, err := compress(ctx, f, tar)
+	size, d, err := compress(ctx, f, tar, strings.HasSuffix(j.desc.MediaType, "gzip"))
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", id, err)
 	}
-	j.sent = v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: d, Size: size}
-	if strings.HasPrefix(j.desc.MediaType, dockerLayer) {
+	if d == j.desc.Digest {
+		j.sent = j.desc
+	} else {
+		j.sent = v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: d, Size: size}
+	}
+	if d != j.desc.Digest && strings.HasPrefix(j.desc.MediaType, dockerLayer) {
 		j.sent.MediaType = dockerLayer + ".gzip"
 	}
 	if has, err := p.has(ctx, j.sent, id); err != nil || has {
@@ -322,13 +352,14 @@ func (p *pusher) compressed(ctx context.Context, j *pushJob, id string) error {
 	})
 }
 
-// compress writes gzip whose bytes depend on nothing but what it reads.
-func compress(ctx context.Context, w io.Writer, r io.Reader) (int64, digest.Digest, error) {
+// compress writes gzip whose bytes depend on nothing but what it reads. As Docker's builders do it, it may be the very layer that
+// was pulled, and takes two or three times as long.
+func compress(ctx context.Context, w io.Writer, r io.Reader, asDocker bool) (int64, digest.Digest, error) {
 	sum := digest.SHA256.Digester()
 	out := &tally{w: io.MultiWriter(w, sum.Hash())}
-	z, err := gzip.NewWriterLevel(out, gzip.DefaultCompression)
-	if err != nil {
-		return 0, "", err
+	var z io.WriteCloser = fast.NewWriter(out)
+	if asDocker {
+		z = gzip.NewWriter(out)
 	}
 	if _, err := io.Copy(z, &ctxReader{ctx, r}); err != nil {
 		return 0, "", err

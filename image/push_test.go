@@ -1,12 +1,15 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -101,6 +104,49 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestPushAgain: a layer that is not kept compressed goes out byte for byte all the same: from where it came, or made again as
+// Docker's builders made it. So does an oci-archive.
+func TestPushAgain(t *testing.T) {
+	tars := layersOf(3)
+	for _, test := range []struct {
+		name          string
+		docker, there bool // made by Docker's builders; the origin answers
+	}{{"origin", false, true}, {"made again", true, false}, {"neither", false, false}} {
+		f := newFixture()
+		if test.docker {
+			f.gzip = func(raw []byte) []byte {
+				var b bytes.Buffer
+				if _, _, err := compress(t.Context(), &b, bytes.NewReader(raw), true); err != nil {
+					t.Fatal(err)
+				}
+				return b.Bytes()
+			}
+		}
+		want := f.image(Host(), "gzip", false, tars...)
+		f.tags["latest"] = want
+		k := serve(t, f)
+		to := target(t, nil) + "/app"
+		s := newStore(t, nil)
+		s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+		copyTo(t, s, k.host+"/a", to, PullOptions{})
+		if _, err := s.Remove(t.Context(), k.host+"/a", RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if !test.there {
+			k.server.Close()
+		}
+		err := s.Save(t.Context(), io.Discard, []string{to}, SaveOptions{Format: OCIArchive})
+		if (err == nil) != (test.name != "neither") {
+			t.Errorf("%s: save: %v", test.name, err)
+		}
+		d, err := s.Push(t.Context(), to, PushOptions{})
+		if err != nil || (d == want.Digest) != (test.name != "neither") {
+			t.Errorf("%s: %s, want %s: %v", test.name, d, want.Digest, err)
+		}
+		valid(t, to)
+	}
+}
+
 // TestPushPlain: layers without a compressed form are compressed on the way, always to the same bytes; the image is the same.
 func TestPushPlain(t *testing.T) {
 	f := newFixture()
@@ -147,7 +193,7 @@ func TestPushIndex(t *testing.T) {
 	f.tags["latest"] = f.index(false, mine, f.image(other, "gzip", false, tars[:2]...))
 	k := serve(t, f)
 	to := target(t, nil) + "/app"
-	for _, all := range []bool{true, false} {
+	for _, all := range []bool{false, true} {
 		s := newStore(t, nil)
 		copyTo(t, s, k.host+"/a", to, PullOptions{AllPlatforms: all})
 		want := mine.Digest
@@ -164,7 +210,14 @@ func TestPushIndex(t *testing.T) {
 		if d, err := s.Push(t.Context(), to, PushOptions{Platform: Host()}); err != nil || d != mine.Digest {
 			t.Errorf("%s, want %s: %v", d, mine.Digest, err)
 		}
-		s.o.Layers = dirLayers{t.TempDir(), true}
+		s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+		k.server.Close()
+		blobs, _ := filepath.Glob(filepath.Join(s.o.Layers.(dirLayers).dir, "*.blob"))
+		for _, b := range blobs {
+			if err := os.Remove(b); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := s.Push(t.Context(), target(t, nil)+"/app", PushOptions{}); err == nil {
 			t.Error("pushed under a name that it has not")
 		}

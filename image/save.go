@@ -129,6 +129,7 @@ type saver struct {
 	t       *tar.Writer
 	rep     *reporter
 	written map[string]bool
+	from    string // the repository that the image was pulled from
 }
 
 // file writes an entry once.
@@ -278,6 +279,7 @@ func (v *saver) oci(list []selection, want Platform) error {
 			target = img.Manifest
 			target.Annotations = nil
 		}
+		v.from = sel.origin
 		if err := v.below(target); err != nil {
 			return err
 		}
@@ -342,7 +344,7 @@ func (v *saver) blob(d v1.Descriptor, ids []digest.Digest, i int) error {
 	}
 	r, err := v.s.o.Layers.Blob(v.ctx, ids[i], d)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("layer %s: its compressed form cannot be made again byte for byte, which %s is about: save as %s, or push and pull", d.Digest, OCIArchive, DockerArchive)
+		r, err = v.again(ids[i], d)
 	}
 	if err != nil {
 		return err
@@ -350,6 +352,42 @@ func (v *saver) blob(d v1.Descriptor, ids []digest.Digest, i int) error {
 	defer r.Close()
 	m := &meter{r: r, rep: v.rep, e: Event{ID: shortID(d.Digest), Status: "Saving layer", Total: d.Size}}
 	return v.file(blobPathIn(d.Digest), d.Size, newVerified(m, d))
+}
+
+// again makes the compressed form of a layer anew, or fetches it.
+func (v *saver) again(id digest.Digest, d v1.Descriptor) (io.ReadCloser, error) {
+	if strings.HasSuffix(d.MediaType, "gzip") {
+		f, err := v.s.temporary()
+		if err != nil {
+			return nil, err
+		}
+		size, got, err := v.s.compressTo(v.ctx, f, id)
+		if err == nil && got == d.Digest {
+			return struct {
+				io.Reader
+				io.Closer
+			}{io.NewSectionReader(f, 0, size), f}, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	open, err := v.s.elsewhere(v.ctx, v.from, d)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: it is not kept in this form, and cannot be fetched or made again byte for byte, which %s is about: save as %s", d.Digest, OCIArchive, DockerArchive)
+	}
+	return open()
+}
+
+// compressTo writes a layer as gzip, as Docker's builders do.
+func (s *Store) compressTo(ctx context.Context, w io.Writer, id digest.Digest) (int64, digest.Digest, error) {
+	tar, err := s.openLayer(id)
+	if err != nil {
+		return 0, "", err
+	}
+	defer tar.Close()
+	return compress(ctx, w, tar, true)
 }
 
 // SaveDir writes images into a directory as an OCI layout, which must be empty or not there.

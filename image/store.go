@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -218,6 +219,7 @@ const (
 	refName = v1.AnnotationRefName // the whole name: skopeo finds images by it
 	tagTime = "org.kakuri.tagged"  // when the name was given to it, RFC 3339
 	pushed  = "org.kakuri.pushed"  // repositories that have it, as NAME@DIGEST with a comma between
+	origin  = "org.kakuri.origin"  // the repository that it was pulled from: layers can be had there byte for byte
 )
 
 // A root is an entry of index.json: what must be kept, and a name for it. An image that lost its name to another is
@@ -279,9 +281,17 @@ func (s *Store) writeRoots(list []root) error {
 
 // setName makes name lead to target. What it led to before stays, without a name, if nothing else leads to it.
 func setName(list []root, name string, target v1.Descriptor, now time.Time) []root {
-	bare := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
-	r := bare
+	r := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
 	r.Annotations = map[string]string{tagTime: now.UTC().Format(time.RFC3339Nano)}
+	from := target.Annotations[origin]
+	for _, old := range list {
+		if from == "" && old.Digest == target.Digest {
+			from = old.Annotations[origin]
+		}
+	}
+	if from != "" {
+		r.Annotations[origin] = from
+	}
 	if name != "" {
 		r.Annotations[refName] = name
 	}
@@ -297,7 +307,9 @@ func setName(list []root, name string, target v1.Descriptor, now time.Time) []ro
 			}
 			// The digest a reference has is what it leads to: nothing else can take its place.
 			bereft := old
-			bereft.Annotations = map[string]string{tagTime: old.Annotations[tagTime]}
+			bereft.Annotations = maps.Clone(old.Annotations)
+			delete(bereft.Annotations, refName)
+			delete(bereft.Annotations, pushed)
 			others = append(others, bereft)
 		case nameOf(old) == "" && old.Digest == target.Digest:
 			// it has a name now
@@ -337,6 +349,7 @@ type Image struct {
 	Names    []Reference     // all that lead to it, sorted
 	Tagged   time.Time       // the last of them
 	pushed   []string
+	origin   string
 }
 
 // Chain is the layers' diffIDs, the lowest first.
@@ -432,7 +445,7 @@ func (s *Store) Get(ref string, want Platform) (Image, error) {
 		return found, nil
 	}
 	img, err := s.load(found.Target, want)
-	img.Names, img.Tagged, img.pushed = found.Names, found.Tagged, found.pushed
+	img.Names, img.Tagged, img.pushed, img.origin = found.Names, found.Tagged, found.pushed, found.origin
 	return img, err
 }
 
@@ -539,6 +552,9 @@ func (s *Store) imagesOf(list []root) []Image {
 		}
 		if t, err := time.Parse(time.RFC3339Nano, r.Annotations[tagTime]); err == nil && t.After(img.Tagged) {
 			img.Tagged = t
+		}
+		if o := r.Annotations[origin]; o != "" {
+			img.origin = o
 		}
 		for p := range strings.SplitSeq(r.Annotations[pushed], ",") {
 			if p != "" && !slices.Contains(img.pushed, p) {
