@@ -1,10 +1,10 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // filled is a store with some images: app:1 and app:2 (one image), old/app:1, and what app:1 was before.
@@ -426,38 +427,66 @@ func TestKilled(t *testing.T) {
 	empty(t, s)
 }
 
-// TestFullDisk: where nothing can be written there is an error that names the file, and the store is as it was.
+// TestFullDisk: where nothing can be written there is an error that says so, and the store is as it was; once there is room, all works.
 func TestFullDisk(t *testing.T) {
-	s, k := filled(t)
+	nstest.Root(t)
+	dir := nstest.Dir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=400k"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	f := pullable()
+	f.tags["large"] = f.image(Host(), "", false, tarOf(map[string]string{"large": strings.Repeat("x", 1<<20)}))
+	k := serve(t, f)
+	s := newStoreAt(t, dir, nil)
+	name := k.host + "/a"
+	if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	before, err := os.ReadFile(s.path("index.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.o.Layers = fullLayers{s.o.Layers.(dirLayers)}
-	if _, err := s.Import(t.Context(), strings.NewReader(string(tarOf(map[string]string{"a": "b"}))), "x", ImportOptions{}); !errors.Is(err, errFull) {
+	full := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%s: %v", what, err)
+		}
+		after, err := os.ReadFile(s.path("index.json"))
+		if err != nil || string(before) != string(after) {
+			t.Errorf("%s: index.json changed: %v", what, err)
+		}
+		if found, err := s.Check(t.Context(), true); err != nil || slices.ContainsFunc(found, func(f Finding) bool { return f.Err != nil }) {
+			t.Errorf("%s: %v %v", what, found, err)
+		}
+	}
+	_, err = s.Pull(t.Context(), name+":large", PullOptions{})
+	full("pull", err)
+	_, err = s.Load(t.Context(), bytes.NewReader(deflate("gzip", make([]byte, 1<<20))), LoadOptions{})
+	full("load", err)
+	_, err = s.Import(t.Context(), bytes.NewReader(f.blobs[digest.FromBytes(tarOf(map[string]string{"large": strings.Repeat("x", 1<<20)}))]), "x", ImportOptions{})
+	full("import", err)
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 4096; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = filler.Write(make([]byte, size))
+		}
+	}
+	filler.Close()
+	full("tag", s.Tag(t.Context(), name, "y:1"))
+	if err := os.Remove(filler.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), name, "y:1"); err != nil {
 		t.Error(err)
 	}
-	k.fixture.tags["new"] = k.image(Host(), "gzip", false, tarOf(map[string]string{"c": "d"}))
-	if _, err := s.Pull(t.Context(), k.host+"/a:new", PullOptions{}); !errors.Is(err, errFull) {
-		t.Error(err)
+	for _, ref := range []string{name, "y:1"} {
+		if _, err := s.Remove(t.Context(), ref, RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
 	}
-	after, err := os.ReadFile(s.path("index.json"))
-	if err != nil || string(before) != string(after) {
-		t.Error("index.json changed", err)
-	}
-}
-
-var errFull = errors.New("no space left on device")
-
-// fullLayers are on a full disk.
-type fullLayers struct{ dirLayers }
-
-func (fullLayers) Put(_ context.Context, r io.Reader, _ digest.Digest) (digest.Digest, int64, error) {
-	_, _ = io.CopyN(io.Discard, r, 10)
-	return "", 0, errFull
-}
-
-func (fullLayers) PutBlob(_ context.Context, r io.Reader, _ v1.Descriptor, _ func(io.Reader) (io.ReadCloser, error), _ digest.Digest) (int64, error) {
-	_, _ = io.CopyN(io.Discard, r, 10)
-	return 0, errFull
+	empty(t, s)
 }
