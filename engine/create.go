@@ -129,7 +129,26 @@ func (e *Engine) create(ctx context.Context, cfg Config) (c Container, lock *os.
 	if err := c.writeState(); err != nil {
 		return c, lock, err
 	}
-	return c, lock, c.writeRecord()
+	return c, lock, e.withVolumes(ctx, &c)
+}
+
+// withVolumes writes the record of a new container with the volumes that it gets, which nobody removes meanwhile.
+func (e *Engine) withVolumes(ctx context.Context, c *Container) error {
+	if len(c.Config.Mounts) == 0 && len(c.Config.VolumesFrom) == 0 {
+		return c.writeRecord()
+	}
+	unlock, err := e.volumes().Lock(false)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := e.chooseVolumes(&c.Record); err != nil {
+		return err
+	}
+	if err := c.writeRecord(); err != nil {
+		return err
+	}
+	return e.fillVolumes(ctx, &c.Record)
 }
 
 // finished says that a container is there as a whole.
@@ -139,6 +158,9 @@ func (e *Engine) finished(c *Container) error { return os.Remove(e.creating() + 
 // found again.
 func (e *Engine) discard(c *Container) error {
 	errs := []error{e.release(c, true), os.RemoveAll(c.dir)}
+	if c.Status == monitor.Creating {
+		errs = append(errs, e.removeAnonymous(c.Record))
+	}
 	if c.Name != "" {
 		errs = append(errs, e.giveBack(e.names(), c.Name, c.ID))
 	}

@@ -99,8 +99,12 @@ func (v *view) close() { v.root.Close() }
 
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
+	defer e.release(c, false)
 	b, err := e.build(ctx, c.Record, false)
 	if err != nil {
+		return err
+	}
+	if err := b.place(c.dir); err != nil {
 		return err
 	}
 	if err := e.lighten(b); err != nil {
@@ -156,11 +160,6 @@ func (e *Engine) lighten(b *builder) error {
 	if len(borrowed) > 0 {
 		b.opts.Borrowed = slices.DeleteFunc(b.opts.Borrowed, func(m plan.Borrowed) bool { return slices.Contains(borrowed, m.Dest) })
 		s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return slices.Contains(borrowed, m.Destination) })
-	}
-	for _, m := range b.toMake {
-		if err := os.MkdirAll(m.Source, 0o755); err != nil {
-			return fmt.Errorf("%s: %w", m.Flag, err)
-		}
 	}
 	return nil
 }

@@ -120,11 +120,13 @@ func (b *builder) userMount(m Mount) error {
 		b.mount(specs.Mount{Destination: m.Dest, Type: "tmpfs", Source: "tmpfs", Options: m.Options}, m.Flag)
 		return nil
 	case "bind":
+	case "volume":
+		return b.volumeMount(m)
 	default:
-		return fmt.Errorf("%s: mounts of type %s come with images and volumes, which this version lacks; there are bind and tmpfs", m.Flag, m.Type)
+		return fmt.Errorf("%s: mounts of type %s are not in this version: there are bind, volume and tmpfs", m.Flag, m.Type)
 	}
 	if !path.IsAbs(m.Source) {
-		return fmt.Errorf("%s: %q is no absolute path, and named volumes are not in this version", m.Flag, m.Source)
+		return fmt.Errorf("%s: %q is no absolute path", m.Flag, m.Source)
 	}
 	if !exists(m.Source) {
 		if m.MustHave {
@@ -132,17 +134,7 @@ func (b *builder) userMount(m Mount) error {
 		}
 		b.toMake = append(b.toMake, m)
 	}
-	options := append([]string{}, m.Options...)
-	if !b.run.Privileged {
-		// Devices are given by --device alone: the ids of a node on an id-mapped mount are
-		// those inside.
-		options = append(options, "rnodev")
-	}
-	if b.opts.IDMapRoot {
-		options = append(options, "ridmap")
-	}
-	b.mount(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: options}, m.Flag)
-	return nil
+	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: b.bindOptions(slices.Clone(m.Options))}, m)
 }
 
 // mark says whose processes these are, where their pid namespace does not.

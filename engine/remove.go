@@ -49,7 +49,10 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	if c.Active() {
 		return ErrConflict{fmt.Sprintf("cannot remove container %q: it was started again meanwhile", "/"+c.Name)}
 	}
-	return e.remove(&c)
+	if err := e.remove(&c); err != nil || !o.Volumes {
+		return err
+	}
+	return e.removeAnonymous(c.Record)
 }
 
 // remove takes a container away whose lock is held, and that does not run.
@@ -90,7 +93,7 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.
 func (e *Engine) sweep() error {
-	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage())
+	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage(), e.sweepVolumes())
 }
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.

@@ -43,10 +43,14 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		return Result{}, &ExitError{125, err}
 	}
 	leave := false // with the monitor alive
+	volumes := false
 	defer func() {
 		m.Close()
 		if !leave {
 			m.Reap()
+		}
+		if volumes {
+			e.sweepVolumes() // the next command would, too
 		}
 	}()
 	if cfg.TTY && s.Terminal != nil && cfg.Rows == 0 && cfg.Columns == 0 {
@@ -67,6 +71,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
+	volumes = cfg.AutoRemove && !o.Detach && len(c.Volumes) > 0
 	res := Result{ID: c.ID}
 	a.monitor, a.stdin = m, monitor.Place(e.dir, c.ID)+"/stdin"
 	if !o.Detach {

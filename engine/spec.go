@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
+	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -37,6 +38,8 @@ type builder struct {
 	access   []specs.LinuxDeviceCgroup // to devices that it is given
 	security securityOpts
 	toMake   []Mount // whose source is missing, and made when the container runs
+	volumes  *volume.Store
+	attach   []volume.Volume // to be mounted before the container runs
 
 	cdiDirs []string // nil is CDI's own
 
@@ -52,7 +55,7 @@ func (b *builder) because(field, format string, args ...any) {
 
 // build makes the spec of a container.
 func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, error) {
-	b := &builder{ctx: ctx, engine: e, look: look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, shared: map[string]Container{}}
+	b := &builder{ctx: ctx, engine: e, look: look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, volumes: e.volumes(), shared: map[string]Container{}}
 	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.UserNS, b.run.Network, b.run.CgroupNS} {
 		ref, ok := strings.CutPrefix(mode, "container:")
 		if !ok {

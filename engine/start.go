@@ -42,16 +42,8 @@ func (e *Engine) prepare(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range b.toMake {
-		if err := os.MkdirAll(m.Source, 0o755); err != nil {
-			return fmt.Errorf("%s: %w", m.Flag, err)
-		}
-	}
-	for name, data := range b.etc {
-		// Everybody inside reads it; the directory is closed to others outside.
-		if err := os.WriteFile(c.dir+"/"+name, data, 0o644); err != nil {
-			return err
-		}
+	if err := b.place(c.dir); err != nil {
+		return err
 	}
 	c.Record = b.rec
 	if err := c.writeRecord(); err != nil {
@@ -74,6 +66,22 @@ func (e *Engine) prepare(ctx context.Context, c *Container) error {
 		return err
 	}
 	return monitor.WriteJSON(c.dir, "task.json", t, false)
+}
+
+// place has all that the container's mounts show in its place; dir is the container's directory.
+func (b *builder) place(dir string) error {
+	for _, m := range b.toMake {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return fmt.Errorf("%s: %w", m.Flag, err)
+		}
+	}
+	for name, data := range b.etc {
+		// Everybody inside reads it; the directory is closed to others outside.
+		if err := os.WriteFile(dir+"/"+name, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return b.attachVolumes()
 }
 
 // task is what the monitor has to know beside the spec.

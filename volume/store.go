@@ -189,6 +189,14 @@ func (s *Store) Get(name string) (Volume, error) {
 	return v, nil
 }
 
+// Would is the volume that there would be by a name, without options; an empty name stands for one that is made up.
+func (s *Store) Would(name string) Volume {
+	if name == "" {
+		name = "NEW"
+	}
+	return Volume{Name: name, Driver: Local, dir: filepath.Join(s.dir, name)}
+}
+
 // List returns all volumes by name. The error names those that cannot be read, which the list has not.
 func (s *Store) List() ([]Volume, error) {
 	entries, err := os.ReadDir(s.dir)

@@ -1,0 +1,318 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/volume"
+)
+
+// A Volume is a volume in the form of Docker's API.
+type Volume struct {
+	CreatedAt  string
+	Driver     string
+	Labels     map[string]string
+	Mountpoint string
+	Name       string
+	Options    map[string]string
+	Scope      string
+	UsageData  *VolumeUsage `json:",omitempty"` // where it was asked for
+}
+
+// VolumeUsage is how much a volume holds, and how many containers have it.
+type VolumeUsage struct {
+	RefCount int64
+	Size     int64 // bytes
+}
+
+// VolumeConfig asks for a volume: see [volume.Config].
+type VolumeConfig = volume.Config
+
+// anonymousLabel is Docker's mark of a volume that nobody gave a name.
+const anonymousLabel = "com.docker.volume.anonymous"
+
+func (e *Engine) volumes() *volume.Store { return volume.Open(e.data + "/volumes") }
+
+func shownVolume(v volume.Volume) Volume {
+	return Volume{
+		CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels, Mountpoint: v.Dir(), Name: v.Name, Options: v.Options, Scope: "local",
+	}
+}
+
+// VolumeCreate makes a volume, or returns the one of that name.
+func (e *Engine) VolumeCreate(ctx context.Context, c VolumeConfig) (Volume, error) {
+	v, err := e.makeVolume(c)
+	return shownVolume(v), err
+}
+
+func (e *Engine) makeVolume(c VolumeConfig) (volume.Volume, error) {
+	if c.Name == "" {
+		labels := map[string]string{anonymousLabel: ""}
+		for k, v := range c.Labels {
+			labels[k] = v
+		}
+		c.Labels = labels
+	}
+	v, made, err := e.volumes().Create(c)
+	if made {
+		e.tell("volume", "create", v.Name, map[string]string{"driver": v.Driver})
+	}
+	return v, err
+}
+
+// VolumeInspect returns a volume; its size and users only where they are asked for.
+func (e *Engine) VolumeInspect(ctx context.Context, name string, usage bool) (Volume, error) {
+	v, err := e.volumes().Get(name)
+	if err != nil {
+		return Volume{}, err
+	}
+	list, err := e.withUsage(ctx, []volume.Volume{v}, usage)
+	if err != nil {
+		return Volume{}, err
+	}
+	return list[0], nil
+}
+
+func (e *Engine) withUsage(ctx context.Context, list []volume.Volume, usage bool) ([]Volume, error) {
+	shown := make([]Volume, 0, len(list))
+	var users map[string][]string
+	if usage {
+		var err error
+		if users, err = e.volumeUsers(); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range list {
+		s := shownVolume(v)
+		if usage {
+			size, err := v.Size(ctx)
+			if err != nil {
+				size = -1 // as Docker tells what it cannot know: the volume of a device that is not there
+			}
+			s.UsageData = &VolumeUsage{RefCount: int64(len(users[v.Name])), Size: size}
+		}
+		shown = append(shown, s)
+	}
+	return shown, nil
+}
+
+// VolumeList returns the volumes that all filters let pass: dangling, driver, label, name.
+func (e *Engine) VolumeList(ctx context.Context, f Filters, usage bool) ([]Volume, error) {
+	keep, err := e.volumeFilter(f, "dangling", "driver", "label", "name")
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.volumes().List()
+	if err != nil {
+		return nil, err
+	}
+	return e.withUsage(ctx, slices.DeleteFunc(list, func(v volume.Volume) bool { return !keep(v) }), usage)
+}
+
+// volumeFilter makes one question of filters. Of several values of a key one has to fit, of labels all.
+func (e *Engine) volumeFilter(f Filters, keys ...string) (func(volume.Volume) bool, error) {
+	for key := range f {
+		if !slices.Contains(keys, key) {
+			return nil, fmt.Errorf("invalid filter '%s': there are %s", key, strings.Join(keys, ", "))
+		}
+	}
+	var dangling *bool
+	var users map[string][]string
+	for _, value := range f["dangling"] {
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("invalid filter 'dangling=%s': it is true or false", value)
+		}
+		if users, err = e.volumeUsers(); err != nil {
+			return nil, err
+		}
+		dangling = &b
+	}
+	any := func(values []string, fits func(string) bool) bool {
+		return len(values) == 0 || slices.ContainsFunc(values, fits)
+	}
+	return func(v volume.Volume) bool {
+		return (dangling == nil || *dangling == (len(users[v.Name]) == 0)) &&
+			any(f["driver"], func(s string) bool { return v.Driver == s }) &&
+			any(f["name"], func(s string) bool { return strings.Contains(v.Name, s) }) &&
+			!slices.ContainsFunc(f["label"], func(s string) bool { return !hasLabel(v.Labels, s) }) &&
+			!slices.ContainsFunc(f["label!"], func(s string) bool { return hasLabel(v.Labels, s) })
+	}, nil
+}
+
+// hasLabel reports whether there is a label KEY, or KEY=VALUE.
+func hasLabel(labels map[string]string, want string) bool {
+	key, value, exact := strings.Cut(want, "=")
+	got, ok := labels[key]
+	return ok && (!exact || got == value)
+}
+
+// VolumeRemove removes a volume that no container has. With force one that is not there is no error.
+func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool) error {
+	v, err := e.volumes().Get(name)
+	if err == nil {
+		err = e.volumes().Remove(name, e.usersOf)
+	}
+	var none *volume.NoVolumeError
+	if errors.As(err, &none) && force {
+		return nil
+	}
+	if err == nil {
+		e.tell("volume", "destroy", name, map[string]string{"driver": v.Driver})
+	}
+	return err
+}
+
+// VolumePrune removes the volumes that no container has: those without a name of their own, and with the filter
+// all=true the others, too. It returns the names, and the bytes that their files had.
+func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, bytes int64, err error) {
+	all := false
+	for _, value := range f["all"] {
+		if all, err = strconv.ParseBool(value); err != nil {
+			return nil, 0, fmt.Errorf("invalid filter 'all=%s': it is true or false", value)
+		}
+	}
+	keep, err := e.volumeFilter(f, "all", "label", "label!")
+	if err != nil {
+		return nil, 0, err
+	}
+	list, err := e.volumes().List()
+	errs := []error{err}
+	for _, v := range list {
+		if !keep(v) || !all && !v.Anonymous {
+			continue
+		}
+		size, _ := v.Size(ctx)
+		err := e.VolumeRemove(ctx, v.Name, true)
+		switch {
+		case errors.As(err, new(*volume.InUseError)):
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			removed, bytes = append(removed, v.Name), bytes+size
+		}
+	}
+	return removed, bytes, errors.Join(errs...)
+}
+
+// VolumeExport writes a volume's files as a tar.
+func (e *Engine) VolumeExport(ctx context.Context, name string, w io.Writer) error {
+	v, err := e.volumes().Get(name)
+	if err != nil {
+		return err
+	}
+	return v.Export(ctx, w)
+}
+
+// VolumeImport puts the files of a tar, compressed or not, into a volume, over what is there. An archive that is not
+// taken changes nothing. It returns what was left out, and why.
+func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) (leftOut []string, err error) {
+	v, err := e.volumes().Get(name)
+	if err != nil {
+		return nil, err
+	}
+	done, err := v.Import(ctx, r, e.volumeFiles())
+	return done.LeftOut, err
+}
+
+// volumeFiles is how files of an archive come into a volume: an ordinary user can neither give files away nor make devices.
+func (e *Engine) volumeFiles() archive.Options {
+	if e.host.Privileged() {
+		return archive.Options{}
+	}
+	return archive.Options{NoOwner: true, Devices: archive.SkipDevices}
+}
+
+// volumeUsers are the containers that have each volume, those included that are being made.
+func (e *Engine) volumeUsers() (map[string][]string, error) {
+	users := map[string][]string{}
+	for _, home := range e.homes() {
+		list, err := readNames(home)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, id := range list {
+			if !isID(id) {
+				continue
+			}
+			var r struct{ Volumes []MountPoint }
+			data, err := os.ReadFile(home + "/" + id + "/container.json")
+			if err == nil {
+				err = json.Unmarshal(data, &r)
+			}
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("container %s: %w", shortID(id), err)
+			}
+			for _, m := range r.Volumes {
+				if m.Type == "volume" && !slices.Contains(users[m.Name], id) {
+					users[m.Name] = append(users[m.Name], id)
+				}
+			}
+		}
+	}
+	return users, nil
+}
+
+func (e *Engine) usersOf(v volume.Volume) ([]string, error) {
+	users, err := e.volumeUsers()
+	return users[v.Name], err
+}
+
+// removeAnonymous removes the volumes of a container that is gone and that nobody gave a name, unless another
+// container has them.
+func (e *Engine) removeAnonymous(r Record) error {
+	var errs []error
+	for _, m := range r.Volumes {
+		if !m.Anonymous {
+			continue
+		}
+		err := e.VolumeRemove(context.Background(), m.Name, true)
+		if err != nil && !errors.As(err, new(*volume.InUseError)) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A container that is removed by its monitor leaves its anonymous volumes. Data/volumes/.owned has a link of each such volume's name
+// to the container, and the next command removes the volume when the container is gone.
+func (e *Engine) owned() string { return e.data + "/volumes/.owned" }
+
+func (e *Engine) ownVolume(name, id string) error {
+	if err := os.MkdirAll(e.owned(), 0o700); err != nil {
+		return err
+	}
+	return os.Symlink(id, e.owned()+"/"+name)
+}
+
+// sweepVolumes removes the volumes of containers that were to be removed at their end, and what killed commands left.
+func (e *Engine) sweepVolumes() error {
+	list, err := readNames(e.owned())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, name := range list {
+		id, err := os.Readlink(e.owned() + "/" + name)
+		if err != nil || e.find(id) != "" || exists(e.creating()+"/"+id) {
+			continue
+		}
+		err = e.VolumeRemove(context.Background(), name, true)
+		if errors.As(err, new(*volume.InUseError)) {
+			err = nil // by --volumes-from: it is like any other volume from now on
+		}
+		errs = append(errs, cmp.Or(err, removeIfThere(e.owned()+"/"+name)))
+	}
+	_, err = e.volumes().Sweep()
+	return errors.Join(append(errs, err)...)
+}

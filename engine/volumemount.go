@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/volume"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// chooseVolumes decides what a container has mounted: it adds what --volumes-from asks for, and makes the volumes that are not
+// there. Afterwards each volume of r.Config.Mounts has a name, and r.Volumes tells all mounts. Until the record can
+// be read by others, the caller holds the lock of the volumes.
+func (e *Engine) chooseVolumes(r *Record) error {
+	if err := checkPlaces(r.Config.Mounts); err != nil {
+		return err
+	}
+	var mounts []Mount
+	has := func(m Mount) bool {
+		return slices.ContainsFunc(mounts, func(o Mount) bool { return path.Clean(m.Dest) == path.Clean(o.Dest) })
+	}
+	add := func(list []Mount, want func(Mount) bool) {
+		for _, m := range list {
+			if want(m) && !has(m) {
+				mounts = append(mounts, m)
+			}
+		}
+	}
+	// What the image asks for comes last.
+	add(r.Config.Mounts, func(m Mount) bool { return !m.ofImage() })
+	for _, from := range r.Config.VolumesFrom {
+		list, err := e.mountsOf(from)
+		if err != nil {
+			return err
+		}
+		add(list, func(Mount) bool { return true })
+	}
+	add(r.Config.Mounts, Mount.ofImage)
+	r.Volumes = nil
+	for i := range mounts {
+		p, err := e.mountPoint(r, &mounts[i])
+		if err != nil {
+			return err
+		}
+		r.Volumes = append(r.Volumes, p)
+	}
+	r.Config.Mounts = mounts
+	return nil
+}
+
+// ofImage reports whether the image asked for a mount, as a line VOLUME of its Dockerfile.
+func (m Mount) ofImage() bool { return strings.HasPrefix(m.Flag, "VOLUME ") }
+
+// checkPlaces refuses two mounts at one place.
+func checkPlaces(mounts []Mount) error {
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		if dest := path.Clean(m.Dest); seen[dest] {
+			return fmt.Errorf("%s: Duplicate mount point: %s", m.Flag, dest)
+		} else {
+			seen[dest] = true
+		}
+	}
+	return nil
+}
+
+// mountsOf gives the volumes and bind mounts of a container, for CONTAINER[:ro|rw] of --volumes-from.
+func (e *Engine) mountsOf(from string) ([]Mount, error) {
+	ref, mode, _ := strings.Cut(from, ":")
+	if mode != "" && mode != "ro" && mode != "rw" && mode != "z" && mode != "Z" {
+		return nil, fmt.Errorf("--volumes-from %s: invalid mode %q: it is ro or rw", from, mode)
+	}
+	c, err := e.Find(ref)
+	if err != nil {
+		return nil, fmt.Errorf("--volumes-from %s: %w", from, err)
+	}
+	var list []Mount
+	for _, m := range c.Config.Mounts {
+		if m.Type != "volume" && m.Type != "bind" {
+			continue
+		}
+		m.Flag, m.NoCopy = "--volumes-from "+from, true
+		if mode == "ro" && !isReadOnly(m.Options) {
+			m.Options = append(slices.Clone(m.Options), "ro")
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+func isReadOnly(options []string) bool {
+	ro := false
+	for _, o := range options {
+		switch o {
+		case "ro", "rro":
+			ro = true
+		case "rw", "rrw":
+			ro = false
+		}
+	}
+	return ro
+}
+
+// mountPoint makes the volume of a mount, where it is one, and tells the mount in the words of inspect.
+func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
+	p := MountPoint{Type: m.Type, Source: m.Source, Destination: path.Clean(m.Dest), RW: !isReadOnly(m.Options), Mode: strings.Join(m.Options, ",")}
+	for _, o := range m.Options {
+		if slices.Contains([]string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}, o) {
+			p.Propagation = o
+		}
+	}
+	switch m.Type {
+	case "bind":
+		p.Propagation = cmp.Or(p.Propagation, "rprivate")
+	case "volume":
+		v, err := e.volumeFor(r, m)
+		if err != nil {
+			return p, err
+		}
+		p.Name, p.Driver, p.Source, m.Source = v.Name, v.Driver, v.Dir(), v.Name
+		p.Anonymous = v.Anonymous && !strings.HasPrefix(m.Flag, "--volumes-from")
+	}
+	return p, nil
+}
+
+// volumeFor makes the volume of a mount, or takes the one that is there.
+func (e *Engine) volumeFor(r *Record, m *Mount) (volume.Volume, error) {
+	c := VolumeConfig{Name: m.Source, Driver: cmp.Or(m.Driver, r.Config.VolumeDriver), Labels: m.Labels, Options: m.DrvOpts}
+	v, err := e.makeVolume(c)
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", m.Flag, err)
+	}
+	if m.Source == "" && r.Config.AutoRemove {
+		err = e.ownVolume(v.Name, r.ID)
+	}
+	return v, err
+}
+
+// fillVolumes copies what the container's image has at the place of a volume into the volume, where that is new. The view of
+// this machine is no image: it has nothing to give away.
+func (e *Engine) fillVolumes(ctx context.Context, r *Record) error {
+	for _, m := range r.Config.Mounts {
+		if m.Type != "volume" || m.NoCopy || m.Subpath != "" || !r.Config.fromImage() && r.Config.Rootfs == "" {
+			continue
+		}
+		v, err := e.volumes().Get(m.Source)
+		if err == nil {
+			err = v.Attach()
+		}
+		if err == nil {
+			err = v.Populate(ctx, e.imageContent(r, m.Dest), e.volumeFiles())
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Flag, err)
+		}
+	}
+	return nil
+}
+
+// imageContent is what a container's image, or the directory that is its root, has at a place.
+func (e *Engine) imageContent(r *Record, dest string) volume.Content {
+	return func(ctx context.Context, w io.Writer) error {
+		if r.Config.Rootfs != "" {
+			root, err := os.Open(r.Config.Rootfs)
+			if err != nil {
+				return err
+			}
+			defer root.Close()
+			return volume.Dir(root, dest)(ctx, w)
+		}
+		s, err := e.Storage()
+		if err != nil {
+			return err
+		}
+		view, err := s.View(ctx, r.chain(), "")
+		if err != nil {
+			return err
+		}
+		img, err := view.Image()
+		if err != nil {
+			return err
+		}
+		defer img.Close()
+		if f, err := img.Lookup(dest, false); err != nil || !f.IsDir() {
+			return fmt.Errorf("%s: %w", dest, cmp.Or(err, fs.ErrNotExist))
+		}
+		return img.Tar(ctx, dest, w)
+	}
+}
+
+// volumeMount adds a volume to the spec.
+func (b *builder) volumeMount(m Mount) error {
+	v, err := b.volumes.Get(m.Source)
+	if len(b.rec.Volumes) == 0 && errors.As(err, new(*volume.NoVolumeError)) {
+		v, err = b.volumes.Would(m.Source), nil // nothing is made for a plan that is only looked at
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Flag, err)
+	}
+	s, err := v.Source()
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Flag, err)
+	}
+	if v.Mounts() {
+		b.attach = append(b.attach, v)
+	}
+	options := b.bindOptions(append(slices.Clone(s.Options), m.Options...))
+	if !slices.Contains(options, "bind") && !slices.Contains(options, "rbind") {
+		options = append(options, "rbind")
+	}
+	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: s.Path, Options: options}, m)
+}
+
+// bindOptions are those of a bind mount, with what the container's posture adds.
+func (b *builder) bindOptions(options []string) []string {
+	if !b.run.Privileged {
+		// Devices are given by --device alone: the ids of a node on an id-mapped mount are
+		// those inside.
+		options = append(options, "rnodev")
+	}
+	if b.opts.IDMapRoot {
+		options = append(options, "ridmap")
+	}
+	return options
+}
+
+// bindBelow adds a bind mount that may be of a part of its source.
+func (b *builder) bindBelow(s specs.Mount, m Mount) error {
+	if m.Subpath != "" {
+		if path.IsAbs(m.Subpath) || !isBelow(m.Subpath) {
+			return fmt.Errorf("%s: subpath %q: it is a relative path without ..", m.Flag, m.Subpath)
+		}
+		b.opts.Subpaths = append(b.opts.Subpaths, plan.Subpath{Dest: m.Dest, Path: path.Clean(m.Subpath)})
+	}
+	b.mount(s, m.Flag)
+	return nil
+}
+
+// isBelow reports whether a relative path has no "..": what it has of links is looked at when it is mounted.
+func isBelow(p string) bool { return !slices.Contains(strings.Split(p, "/"), "..") }
+
+// attachVolumes mounts the file systems that volumes of the container have.
+func (b *builder) attachVolumes() error {
+	var errs []error
+	for _, v := range b.attach {
+		errs = append(errs, v.Attach())
+	}
+	return errors.Join(errs...)
+}
