@@ -98,9 +98,9 @@ func psFields(args []string) ([]psField, bool) {
 	line := strings.Join(args, " ")
 	switch line {
 	case "", "-ef", "-e -f":
-		return namedFields("user=UID,pid,ppid,c,stime,tty,time,cmd")
+		return namedFields("user=UID,pid,ppid,c,stime,tty=TTY,time,cmd")
 	case "aux", "-aux":
-		return namedFields("user,pid,%cpu,%mem,vsz,rss,tty,stat,start,bsdtime=TIME,args=COMMAND")
+		return namedFields("user,pid,%cpu,%mem,vsz,rss,tty=TTY,stat,start,bsdtime=TIME,args=COMMAND")
 	}
 	var list []string
 	for rest := args; len(rest) > 0; rest = rest[1:] {
@@ -182,7 +182,7 @@ func fieldOf(name string) (psField, bool) {
 	case "cmd":
 		return plain("CMD", (*task).command), true
 	case "tty", "tt", "tname":
-		return plain(map[string]string{"tty": "TTY", "tt": "TT", "tname": "TTY"}[name], (*task).terminal), true
+		return plain(map[string]string{"tty": "TT", "tt": "TT", "tname": "TTY"}[name], (*task).terminal), true
 	case "s", "state":
 		return plain("S", func(p *task) string { return p.state }), true
 	case "stat":
@@ -420,7 +420,8 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%02d:%02d:%02d", s/3600, s/60%60, s%60)
 }
 
-// userName is the machine's name for an id, or the id. Names that are too long for a column are cut, as ps does.
+// userName is the machine's name for an id, or the id. Names that are too long for a column are cut, as ps does; numbers are not, as it does:
+// containers' own ids are long.
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	u, err := user.LookupId(id)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // An UpdateConfig is what [Engine.Update] changes of a container.
@@ -56,17 +58,8 @@ func (e *Engine) Update(ctx context.Context, ref string, u UpdateConfig) (warnin
 
 // updateLive changes the limits of a container's control group, where it has one now.
 func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string, err error) {
-	if c.Status != monitor.Running {
-		return nil, nil
-	}
-	r := e.runtime()
-	r.Warn = func(s string) { warnings = append(warnings, s) }
-	box, err := r.Open(c.ID)
-	if errors.Is(err, oci.ErrNotExist) {
-		return nil, nil // it has just ended
-	}
-	if err != nil {
-		return nil, err
+	if !c.Active() {
+		return nil, nil // the next start makes all anew
 	}
 	res, _, err := c.Config.Resources.spec(c.Config.Resources.Memory > 0 && limitsSwap())
 	if err != nil {
@@ -74,6 +67,18 @@ func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string,
 	}
 	if changes.PidsLimit == nil {
 		res.Pids = nil
+	}
+	if err := c.updateSpec(res); err != nil {
+		return nil, err
+	}
+	r := e.runtime()
+	r.Warn = func(s string) { warnings = append(warnings, s) }
+	box, err := r.Open(c.ID)
+	if errors.Is(err, oci.ErrNotExist) {
+		return nil, nil // it has just ended, or waits for its next start
+	}
+	if err != nil {
+		return nil, err
 	}
 	err = box.Update(res)
 	if errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist) {
@@ -83,6 +88,19 @@ func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string,
 		err = fmt.Errorf("cannot update container %s: %w", c.ID, err)
 	}
 	return warnings, err
+}
+
+// updateSpec changes the limits of the spec by which the monitor starts the container again.
+func (c *Container) updateSpec(changes *specs.LinuxResources) error {
+	var s specs.Spec
+	if err := readJSON(c.dir+"/config.json", &s); err != nil {
+		return err
+	}
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	s.Linux.Resources = limits.Merge(s.Linux.Resources, changes)
+	return monitor.WriteJSON(c.dir, "config.json", &s, false)
 }
 
 // updateTask changes what the monitor reads at the next end of the container. One that was never started has no task yet.

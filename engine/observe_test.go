@@ -1,0 +1,443 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
+)
+
+// TestEventFilters: which events filters let pass is Docker's answer.
+func TestEventFilters(t *testing.T) {
+	ev := Event{Type: "container", Action: "health_status: healthy", Scope: "local", Actor: monitor.Actor{ID: "abcdef", Attributes: map[string]string{"name": "web", "image": "nginx:latest", "a": "1", "b": ""}}}
+	for _, test := range []struct {
+		filters string
+		want    bool
+	}{
+		{"", true}, {"event=health_status", true}, {"event=health_status: healthy", true}, {"event=die", false}, {"event=die event=health_status", true},
+		{"type=container", true}, {"type=image", false}, {"container=web", true}, {"container=/web", true}, {"container=abc", true}, {"container=we", false}, {"container=", false},
+		{"image=nginx", true}, {"image=nginx:latest", true}, {"image=nginx:1", false}, {"label=a", true}, {"label=a=1", true}, {"label=a=2", false}, {"label=a label=c", false}, {"label=b=", true},
+		{"scope=local", true}, {"scope=swarm", false}, {"volume=web", false}, {"network=abc", false}, {"type=container container=other", false},
+	} {
+		f := Filters{}
+		for _, word := range strings.SplitN(test.filters, " ", 2) {
+			if strings.HasPrefix(test.filters, "event=health_status: ") {
+				word = test.filters
+			}
+			if k, v, ok := strings.Cut(word, "="); ok && !slices.Contains(f[k], v) {
+				f[k] = append(f[k], v)
+			}
+		}
+		if got := f.event(&ev); got != test.want {
+			t.Errorf("%q: %v", test.filters, got)
+		}
+	}
+}
+
+// TestEvents: the life of a container is told, as it happens and afterwards.
+func TestEvents(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	begin := time.Now()
+	live := make(chan string, 100)
+	ready := make(chan struct{})
+	go func() {
+		defer close(live)
+		first := true
+		e.Events(ctx, EventOptions{Since: begin}, func(x Event) error {
+			if first {
+				first = false
+				close(ready)
+			}
+			live <- x.Action
+			return nil
+		})
+	}()
+	e.tell("volume", "create", "v", nil)
+	<-ready
+	cfg := asleep(root)
+	cfg.Labels = map[string]string{"app": "x"}
+	c := started(t, e, cfg)
+	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"false"}}, ""); code != 1 || err != nil {
+		t.Fatal(code, err)
+	}
+	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"create", "start", "exec_create: false", "exec_start: false", "exec_die", "die"}
+	var got []string
+	for action := range live {
+		got = append(got, action)
+		if action == "die" {
+			break
+		}
+	}
+	seen := func(list []string) string {
+		return strings.Join(slices.DeleteFunc(slices.Clone(list), func(a string) bool { return !slices.Contains(want, a) }), " ")
+	}
+	if seen(got[1:]) != strings.Join(want[1:], " ") && seen(got[1:]) != strings.Join(want, " ") {
+		t.Errorf("as it happened: %q", got)
+	}
+	var after []string
+	err := e.Events(ctx, EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.Name}, "label": {"app=x"}, "event": {"die", "exec_die"}}}, func(x Event) error {
+		after = append(after, x.Action+" "+x.Actor.Attributes["exitCode"])
+		return nil
+	})
+	if err != nil || fmt.Sprint(after) != "[exec_die 1 die 137]" {
+		t.Errorf("afterwards: %v: %q", err, after)
+	}
+	if err := e.Events(ctx, EventOptions{Until: time.Now(), Filters: Filters{"colour": {"red"}}}, nil); err == nil || err.Error() != "invalid filter 'colour'" {
+		t.Errorf("a filter that there is not: %v", err)
+	}
+}
+
+func TestStatsFigures(t *testing.T) {
+	a := Stats{CPU: 100, SystemCPU: 1000, CPUs: 2}
+	b := Stats{CPU: 300, SystemCPU: 1400, CPUs: 2, Memory: 25, MemoryLimit: 200}
+	if got := b.CPUPercent(a); got != 100 {
+		t.Errorf("half of two processors: %v", got)
+	}
+	if a.CPUPercent(b) != 0 || a.CPUPercent(a) != 0 || b.MemoryPercent() != 12.5 || a.MemoryPercent() != 0 {
+		t.Error("percents")
+	}
+	for _, test := range []struct {
+		raw  map[string]uint64
+		want uint64
+	}{{nil, 100}, {map[string]uint64{"inactive_file": 30}, 70}, {map[string]uint64{"inactive_file": 30, "total_inactive_file": 40}, 60}, {map[string]uint64{"inactive_file": 300}, 100}} {
+		if got := usedMemory(&cgroup.Memory{Usage: cgroup.MemoryEntry{Usage: 100}, Raw: test.raw}); got != test.want {
+			t.Errorf("%v: %d", test.raw, got)
+		}
+	}
+	if r, w := blockBytes([]cgroup.BlockIOEntry{{Op: "Read", Value: 1}, {Op: "read", Value: 2}, {Op: "Write", Value: 4}, {Op: "Sync", Value: 8}, {Value: 16}}); r != 3 || w != 4 {
+		t.Errorf("block: %d, %d", r, w)
+	}
+	if total, cpus, err := systemCPU(); err != nil || total == 0 || cpus < 1 {
+		t.Errorf("%d, %d, %v", total, cpus, err)
+	}
+}
+
+// TestStats: the figures are those of the container's own processes.
+func TestStats(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	cfg := Config{Rootfs: root, StopSignal: "KILL", Command: []string{"sh", "-c", "sleep 1000 & while :; do :; done"}, Resources: Resources{Memory: 64 << 20}}
+	c := started(t, e, cfg)
+	ctx := context.Background()
+	first, err := e.Stats(ctx, c.ID)
+	if err != nil || !first.Running || first.MemoryLimit != 64<<20 || first.Name != c.Name {
+		t.Fatalf("%v: %+v", err, first)
+	}
+	nstest.Until(t, "it has used a processor", func() bool {
+		now, err := e.Stats(ctx, c.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.CPUPercent(first) > 5 && now.Pids == 2 && now.Memory > 0
+	})
+	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := e.Stats(ctx, c.ID); err != nil || s.Running || s.CPU != 0 || s.ID != c.ID {
+		t.Errorf("stopped: %v: %+v", err, s)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	p, err := parseStat([]byte("12 (a) b\n) S 3 4 5 34816 7 4194304 1 2 3 4 250 50 0 0 20 5 3 0 100 4096000 10 18446744073709551615 1\n"))
+	if err != nil || p.pid != 12 || p.comm != "a) b\n" || p.state != "S" || p.ppid != 3 || p.used != 3*time.Second || p.nice != 5 || p.threads != 3 || p.begun != 100 || p.vsize != 4096000 {
+		t.Errorf("%v: %+v", err, p)
+	}
+	if p.terminal() != "pts/0" || p.name() != "a) b?" || p.command() != "[a) b?]" || p.states() != "SNl" {
+		t.Errorf("%q %q %q %q", p.terminal(), p.name(), p.command(), p.states())
+	}
+	for _, bad := range []string{"", "1", "1 (a", "1 (a) S 1", "x (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21"} {
+		if _, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("12 (a) b) S 3 4 5 34816 7 4194304 1 2 3 4 250 50 0 0 20 5 3 0 100 4096000 10"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := parseStat(data)
+		if err == nil {
+			p.terminal()
+			p.states()
+			if strings.ContainsAny(p.command()+p.name(), "\n\x1b") {
+				t.Errorf("%q", p.command())
+			}
+		}
+	})
+}
+
+// TestTop: what is shown of a process is what the machine's ps shows, whether the columns are known here or asked of that.
+func TestTop(t *testing.T) {
+	nstest.Root(t)
+	if _, err := exec.LookPath("ps"); err != nil {
+		t.Skip("needs ps (Debian: package procps)")
+	}
+	e, root := open(t), nstest.RootFS(t)
+	c := started(t, e, Config{Rootfs: root, StopSignal: "KILL", Command: []string{"sh", "-c", "sleep 1000 & exec sleep 2000"}})
+	var pids []int
+	nstest.Until(t, "both sleep", func() bool {
+		table, err := e.Top(context.Background(), c.ID, []string{"-o", "pid,comm"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = nil
+		sleeping := true
+		for _, r := range table.Rows {
+			pid, _ := strconv.Atoi(r[0])
+			pids = append(pids, pid)
+			sleeping = sleeping && r[1] == "sleep"
+		}
+		return sleeping && len(pids) == 2
+	})
+	for _, args := range [][]string{
+		{}, {"-ef"}, {"-o", "pid,ppid,uid,user,gid,group,comm,tty,stat,ni,nlwp,vsz,pgid,sid,args"}, {"-eo", "pid,cmd"}, {"-o", "pid", "-o", "s"}, {"aux"},
+		{"-eo", "pid,wchan:20,pri"}, {"-e", "-l"},
+	} {
+		got, err := e.Top(context.Background(), c.Name, args)
+		if err != nil {
+			t.Errorf("%q: %v", args, err)
+			continue
+		}
+		ask := args
+		if len(ask) == 0 {
+			ask = []string{"-ef"}
+		}
+		if ask[0] == "-o" {
+			ask = append([]string{"-e"}, ask...)
+		}
+		want, err := hostPS(context.Background(), ask, pids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.Titles, want.Titles) || len(got.Rows) != 2 {
+			t.Errorf("%q: %q, %d rows; ps has %q", args, got.Titles, len(got.Rows), want.Titles)
+			continue
+		}
+		for i, title := range want.Titles {
+			if slices.Contains([]string{"TIME", "C", "%CPU", "%MEM", "RSS", "STIME", "START", "WCHAN"}, title) {
+				continue // which change meanwhile
+			}
+			for r := range got.Rows {
+				a, b := strings.Join(strings.Fields(got.Rows[r][i]), " "), want.Rows[r][i]
+				if short, cut := strings.CutSuffix(b, "+"); a != b && !(cut && strings.HasPrefix(a, short)) { // ps cuts long numbers, too
+					t.Errorf("%q: %s is %q, ps has %q", args, title, a, b)
+				}
+			}
+		}
+	}
+	for _, args := range [][]string{{"-o", "comm"}, {"--nosuch"}} {
+		if table, err := e.Top(context.Background(), c.ID, args); err == nil && !slices.Contains(table.Titles, "COMMAND") {
+			t.Errorf("%q: %v", args, table)
+		}
+	}
+}
+
+func TestUpdateRules(t *testing.T) {
+	n := int64(5)
+	for _, test := range []struct {
+		old, change Resources
+		want        string // of the new memory, swap, cpus; or the error
+	}{
+		{Resources{}, Resources{NanoCPUs: 5e8}, "0 0 500000000"},
+		{Resources{Memory: 64 << 20}, Resources{Memory: 100 << 20}, "104857600 134217728 0"},
+		{Resources{Memory: 64 << 20}, Resources{Memory: 200 << 20}, "memoryswap"},
+		{Resources{Memory: 64 << 20}, Resources{Memory: 200 << 20, MemorySwap: 300 << 20}, "209715200 314572800 0"},
+		{Resources{Memory: 64 << 20, MemorySwap: -1}, Resources{Memory: 200 << 20}, "209715200 -1 0"},
+		{Resources{CPUPeriod: 100000}, Resources{NanoCPUs: 1e9}, "CPU Period has already been set"},
+		{Resources{NanoCPUs: 1e9}, Resources{CPUQuota: 50000}, "NanoCPUs has already been set"},
+		{Resources{}, Resources{Memory: 1000}, "Minimum memory limit"},
+		{Resources{}, Resources{DeviceRules: []string{"a"}}, "cannot be updated"},
+		{Resources{}, Resources{PidsLimit: &n}, "0 0 0"},
+	} {
+		got, err := test.old.with(test.change, true)
+		text := fmt.Sprint(got.Memory, got.MemorySwap, got.NanoCPUs)
+		if err != nil {
+			text = err.Error()
+		}
+		if !strings.Contains(text, test.want) {
+			t.Errorf("%+v with %+v: %s, want %s", test.old, test.change, text, test.want)
+		}
+	}
+	for _, bad := range []Restart{{Policy: "sometimes"}, {Policy: "always", Retries: 3}, {Policy: "on-failure", Retries: -1}} {
+		if checkRestart(&bad) == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
+// TestUpdate: limits change at once, and stay changed; the policy holds from the next end on.
+func TestUpdate(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	ctx := context.Background()
+	cfg := asleep(root)
+	cfg.Resources.Memory = 64 << 20
+	c := started(t, e, cfg)
+	pids := int64(77)
+	if _, err := e.Update(ctx, c.ID, UpdateConfig{Resources: Resources{Memory: 32 << 20, PidsLimit: &pids}}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.Stats(ctx, c.ID)
+	if err != nil || s.MemoryLimit != 32<<20 || s.PidsLimit != 77 {
+		t.Errorf("%v: memory %d, pids %d", err, s.MemoryLimit, s.PidsLimit)
+	}
+	if _, err := e.Update(ctx, c.ID, UpdateConfig{Restart: &Restart{Policy: "on-failure", Retries: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	box, err := e.runtime().Open(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := box.Kill(ctx, 15, false); err != nil { // by nobody whom the monitor knows
+		t.Fatal(err)
+	}
+	if err := box.Kill(ctx, 9, false); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "it runs again", func() bool {
+		now, err := e.Find(c.ID)
+		return err == nil && now.Status == monitor.Running && now.Restarts == 1
+	})
+	if s, err := e.Stats(ctx, c.ID); err != nil || s.MemoryLimit != 32<<20 || s.PidsLimit != 77 {
+		t.Errorf("after the restart: %v: memory %d, pids %d", err, s.MemoryLimit, s.PidsLimit)
+	}
+	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(ctx, c.ID, StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := e.Stats(ctx, c.ID); err != nil || s.MemoryLimit != 32<<20 || s.PidsLimit != 77 {
+		t.Errorf("after a new start: %v: memory %d, pids %d", err, s.MemoryLimit, s.PidsLimit)
+	}
+}
+
+// TestHealth: a container's health follows its checks, and is told.
+func TestHealth(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	cfg := asleep(root)
+	cfg.Health = &Health{Test: []string{"CMD-SHELL", "echo checked; test -e /tmp/well"}, Interval: 50 * time.Millisecond, Retries: 2}
+	c := started(t, e, cfg)
+	is := func(status string) func() bool {
+		return func() bool {
+			i, err := e.Inspect(c.ID)
+			return err == nil && i.State.Health != nil && i.State.Health.Status == status
+		}
+	}
+	nstest.Until(t, "it is not well", is("unhealthy"))
+	if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"touch", "/tmp/well"}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "it is well", is("healthy"))
+	i, err := e.Inspect(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := i.State.Health.Log
+	if last := log[len(log)-1]; len(log) > 5 || last.Output != "checked\n" || last.ExitCode != 0 || last.End.Before(last.Start) {
+		t.Errorf("%+v", log)
+	}
+	var told []string
+	e.Events(context.Background(), EventOptions{Since: c.Created, Until: time.Now(), Filters: Filters{"event": {"health_status"}}}, func(x Event) error { told = append(told, x.Action); return nil })
+	if fmt.Sprint(told) != "[health_status: unhealthy health_status: healthy]" {
+		t.Errorf("%q", told)
+	}
+}
+
+// TestHealthTimeout: a check that hangs is ended, and is none that was passed.
+func TestHealthTimeout(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	cfg := asleep(root)
+	cfg.Health = &Health{Test: []string{"CMD", "sh", "-c", "echo begun; sleep 100"}, Interval: 20 * time.Millisecond, Timeout: 300 * time.Millisecond, Retries: 1}
+	c := started(t, e, cfg)
+	nstest.Until(t, "it is not well", func() bool {
+		now, err := e.Find(c.ID)
+		return err == nil && now.Health != nil && now.Health.Status == monitor.Unhealthy
+	})
+	now, err := e.Find(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := now.Health.Log[0]; r.ExitCode != -1 || r.Output != "Health check exceeded timeout (300ms): begun\n" {
+		t.Errorf("%+v", r)
+	}
+	nstest.Until(t, "no check is left but one", func() bool {
+		pids, err := e.Top(context.Background(), c.ID, []string{"-o", "pid,args"})
+		return err == nil && len(pids.Rows) <= 4
+	})
+}
+
+// TestDeath: a certificate says how a container ended, and by whom.
+func TestDeath(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	ctx := context.Background()
+	run := func(line string, r Resources) Container {
+		return started(t, e, Config{Rootfs: root, Command: []string{"sh", "-c", line}, Resources: r})
+	}
+	death := func(c Container, want monitor.Death, code int) *monitor.Death {
+		t.Helper()
+		c = ended(t, e, c.ID)
+		d := c.Death
+		if d == nil || d.Cause != want.Cause || d.Signal != want.Signal || !strings.Contains(d.By, want.By) || fmt.Sprint(d.Log) != fmt.Sprint(want.Log) || c.ExitCode != code {
+			t.Errorf("code %d: %+v, want code %d, %+v", c.ExitCode, d, code, want)
+		}
+		return d
+	}
+	death(run("seq 1 12; echo oops >&2; exit 3", Resources{}), monitor.Death{Cause: "exit", Log: strings.Fields("4 5 6 7 8 9 10 11 12 oops")}, 3)
+	c := run("trap 'exit 5' TERM; echo up; while :; do sleep .01; done", Resources{})
+	nstest.Until(t, "it is up", func() bool { return logs(t, e, c.ID, LogOptions{}) != "" })
+	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	death(c, monitor.Death{Cause: "exit", By: "itself, after SIGTERM by process " + itoa(os.Getpid()), Log: []string{"up"}}, 5)
+	c = run("trap '' TERM; echo up; while :; do sleep .01; done", Resources{})
+	nstest.Until(t, "it is up", func() bool { return logs(t, e, c.ID, LogOptions{}) != "" })
+	one := 1
+	if err := e.Stop(ctx, c.ID, StopOptions{Timeout: &one}); err != nil {
+		t.Fatal(err)
+	}
+	death(c, monitor.Death{Cause: "signal", Signal: 9, By: "1 s after SIGTERM", Log: []string{"up"}}, 137)
+	c = run("exec sleep 1000", Resources{})
+	if err := e.Kill(ctx, c.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	death(c, monitor.Death{Cause: "signal", Signal: 9, By: "process " + itoa(os.Getpid())}, 137)
+	d := death(run("tail /dev/zero", Resources{Memory: 16 << 20}), monitor.Death{Cause: "oom", Signal: 9, By: "the kernel"}, 137)
+	if d != nil && (d.Memory["limit"] != 16<<20 || d.Memory["oom_kills"] == 0) {
+		t.Errorf("figures %v", d.Memory)
+	}
+	// One that did not start: the step of the plan.
+	res, err := e.Run(ctx, Config{Rootfs: root, Command: []string{"/nosuch"}}, Streams{}, RunOptions{Detach: true})
+	if err == nil {
+		t.Fatal("it runs")
+	}
+	i, err := e.Inspect(res.ID)
+	if err != nil || i.Death == nil || i.Death.Cause != "setup" || i.State.ExitCode != 127 || !strings.Contains(i.State.Error, "/nosuch") {
+		t.Errorf("%v: %+v, %+v", err, i.Death, i.State)
+	}
+	if err := e.Remove(ctx, res.ID, RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+}
