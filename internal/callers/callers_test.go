@@ -1,15 +1,20 @@
 package callers
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	containers "github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
@@ -21,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
 		Writable: pages,
 		Build:    []string{"./cmd/kakuri", "./cmd/kakuri-runtime"},
-		Parts:    map[string]func([]string) int{"cri": cri, "probe": probe, "inspector": inspector},
+		Parts:    map[string]func([]string) int{"cri": cri, "probe": probe, "inspector": inspector, "inspects": inspects},
 	}))
 }
 
@@ -50,7 +55,7 @@ ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs $S
 mkdir $S/out $S/bin
 cp $RUNTIME $KAKURI $S/bin
-for p in cri probe inspector; do cp $PARTS/$p $S/bin/$p; done
+for p in cri probe inspector inspects; do cp $PARTS/$p $S/bin/$p; done
 RUNTIME=$S/bin/kakuri-runtime
 till() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 300 ] || return 1; sleep 0.1; done; }
 for d in /run /var/tmp /var/lib /etc/docker; do [ ! -d $d ] || mount -t tmpfs -o mode=755 tmpfs $d; done
@@ -377,4 +382,107 @@ func TestDocker(t *testing.T) {
 		{"$C events --since 10m --until $(($(date +%s) + 1)) --filter container=one --format '{{.Status}}' | cut -d : -f 1 | grep -x -e start -e exec_die -e update -e pause -e unpause -e die -e destroy | tr '\\n' ' '", 0,
 			"start exec_die exec_die exec_die update pause unpause die start die start die destroy "},
 	})
+}
+
+// inspects runs a container of a root file system by kakuri's engine, and prints what is to be known of it.
+func inspects(args []string) int {
+	say := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	e, err := containers.Open(containers.Options{})
+	if err != nil {
+		return say(err)
+	}
+	ctx := context.Background()
+	cfg := containers.Config{
+		Name: "one", Rootfs: args[0], Command: []string{"sleep", "1000"}, Env: []string{"A=1"}, Labels: map[string]string{"a": "b"}, Resources: containers.Resources{Memory: 64 << 20},
+		Health: &containers.Health{Test: []string{"CMD-SHELL", "true"}, Interval: 100 * time.Millisecond}, StopSignal: "KILL",
+		Log: containers.LogConfig{Options: map[string]string{"max-size": "1m"}}, Restart: containers.Restart{Policy: "on-failure", Retries: 2},
+	}
+	res, err := e.Run(ctx, cfg, containers.Streams{}, containers.RunOptions{Detach: true})
+	if err != nil {
+		return say(err)
+	}
+	defer e.Remove(ctx, res.ID, containers.RemoveOptions{Force: true})
+	for range 300 {
+		i, err := e.Inspect(res.ID)
+		if err != nil {
+			return say(err)
+		}
+		if i.State.Health != nil && len(i.State.Health.Log) > 0 {
+			if err := json.NewEncoder(os.Stdout).Encode([]any{i}); err != nil {
+				return say(err)
+			}
+			return 0
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return say(errors.New("its health is not checked"))
+}
+
+// TestInspect: what the engine tells of a container has every key that Docker has for the same one, with a value of the same kind, and for what both
+// were asked for the same value.
+func TestInspect(t *testing.T) {
+	printed := session(t, []string{"dockerd", "docker", "containerd"}, dockerd, []step{
+		{`$C run -d --network none --name one -e A=1 -l a=b -m 64m --health-cmd true --health-interval 100ms --stop-signal KILL --log-opt max-size=1m --restart on-failure:2 image sleep 1000 >/dev/null &&
+			till '$C inspect -f "{{len .State.Health.Log}}" one | grep -qv "^0"' && $C inspect one; $C rm -f one >/dev/null`, 0, "HostConfig"},
+		{"$S/bin/inspects $ROOTFS", 0, "HostConfig"},
+	})
+	var theirs, ours []map[string]any
+	for i, to := range []*[]map[string]any{&theirs, &ours} {
+		if err := json.Unmarshal([]byte(printed[i]), to); err != nil || len(*to) != 1 {
+			t.Fatalf("%v: %s", err, printed[i])
+		}
+	}
+	compareInspect(t, "", theirs[0], ours[0])
+	if ours[0]["Plan"] == nil {
+		t.Error("the plan is missing")
+	}
+}
+
+// compareInspect compares what two inspects have at a path.
+func compareInspect(t *testing.T, path string, theirs, ours any) {
+	switch path {
+	case ".HostConfig.KernelMemory", ".HostConfig.KernelMemoryTCP": // which Docker has given up
+		return
+	case ".GraphDriver.Data", ".HostConfig.NetworkMode", ".HostConfig.MaskedPaths", ".HostConfig.ReadonlyPaths", ".Config.Env", ".NetworkSettings.Networks.none.IPAMConfig", ".NetworkSettings.SandboxKey",
+		".HostConfig.DeviceRequests", ".HostConfig.Ulimits", ".HostConfig.CgroupnsMode", ".Driver", ".GraphDriver.Name", ".HostConfig.PidsLimit":
+		if theirs != nil && ours == nil && path != ".GraphDriver.Data" {
+			t.Errorf("%s is missing", path)
+		}
+		return // which are the engine's own
+	}
+	a, isMap := theirs.(map[string]any)
+	b, alsoMap := ours.(map[string]any)
+	if isMap {
+		if !alsoMap {
+			t.Errorf("%s is %v, Docker's is an object", path, ours)
+			return
+		}
+		for k, v := range a {
+			other, ok := b[k]
+			if !ok && path+"."+k != ".HostConfig.KernelMemory" && path+"."+k != ".HostConfig.KernelMemoryTCP" {
+				t.Errorf("%s.%s is missing; Docker's is %v", path, k, v)
+				continue
+			}
+			compareInspect(t, path+"."+k, v, other)
+		}
+		return
+	}
+	if theirs == nil || ours == nil {
+		return // a list or object that is not there, or is empty
+	}
+	if a, b := reflect.TypeOf(theirs), reflect.TypeOf(ours); a != b {
+		t.Errorf("%s is %v, a %v; Docker's is a %v", path, ours, b, a)
+		return
+	}
+	for _, same := range []string{".Path", ".Args", ".Name", ".Platform", ".RestartCount", ".State.", ".Config.", ".HostConfig."} {
+		if !strings.HasPrefix(path, same) || slices.Contains([]string{".State.Pid", ".State.StartedAt", ".State.Health.Log", ".Config.Hostname", ".Config.Image", ".HostConfig.Runtime"}, path) {
+			continue
+		}
+		if !reflect.DeepEqual(theirs, ours) {
+			t.Errorf("%s is %v, Docker's is %v", path, ours, theirs)
+		}
+	}
 }
