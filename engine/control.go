@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -46,7 +47,14 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if o.Timeout != nil {
 		seconds = *o.Timeout
 	}
-	return e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(sig, seconds) })
+	if !c.Active() {
+		return nil
+	}
+	if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(sig, seconds) }); err != nil {
+		return err
+	}
+	e.event(&c, "stop", nil)
+	return nil
 }
 
 // withMonitor asks a container's monitor for something that ends the container, and waits for that: until the monitor is gone. A
@@ -118,7 +126,11 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	if err := e.Stop(ctx, ref, o); err != nil {
 		return err
 	}
-	return e.Start(ctx, ref, StartOptions{})
+	if err := e.Start(ctx, ref, StartOptions{}); err != nil {
+		return err
+	}
+	e.event(&c, "restart", nil)
+	return nil
 }
 
 // Kill sends a signal to a running container's first process; empty is SIGKILL. By SIGKILL, or the signal that stops it, it is not
@@ -171,6 +183,9 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning) {
 		return ErrConflict{fmt.Sprintf("cannot kill container: %s: container %s is not running", ref, c.ID)}
 	}
+	if err == nil && sig != unix.SIGKILL { // of which the monitor has told
+		e.event(&c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
+	}
 	return err
 }
 
@@ -189,7 +204,11 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 	if x.Status() == oci.StatusPaused {
 		return ErrConflict{fmt.Sprintf("Container %s is already paused", c.ID)}
 	}
-	return x.Pause(ctx)
+	if err := x.Pause(ctx); err != nil {
+		return err
+	}
+	e.event(&c, "pause", nil)
+	return nil
 }
 
 // Unpause lets the processes of a paused container go on.
@@ -201,6 +220,9 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 	err = x.Resume()
 	if errors.Is(err, oci.ErrNotPaused) {
 		return ErrConflict{fmt.Sprintf("Container %s is not paused", c.ID)}
+	}
+	if err == nil {
+		e.event(&c, "unpause", nil)
 	}
 	return err
 }
@@ -349,6 +371,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if err := e.renamed(&c); err != nil {
 		return errors.Join(err, e.giveBack(e.names(), name, c.ID))
 	}
+	e.event(&c, "rename", map[string]string{"oldName": "/" + old})
 	return e.giveBack(e.names(), old, c.ID)
 }
 
@@ -356,6 +379,9 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 func (e *Engine) renamed(c *Container) error {
 	if t, err := c.task(); err == nil {
 		t.Name = c.Name
+		if t.Event != nil {
+			t.Event["name"] = c.Name
+		}
 		for i, p := range t.Remove {
 			if filepath.Dir(p) == e.names() {
 				t.Remove[i] = e.names() + "/" + c.Name

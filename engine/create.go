@@ -38,6 +38,7 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 	if err := c.writeState(); err != nil {
 		return c, errors.Join(err, e.discard(&c))
 	}
+	e.event(&c, "create", nil)
 	return c, e.finished(&c)
 }
 

@@ -67,7 +67,11 @@ func (e *Engine) remove(c *Container) error {
 	if err := e.runtime().Delete(context.Background(), c.ID, true); err != nil && !errors.Is(err, oci.ErrNotExist) {
 		return err
 	}
-	return e.discard(c)
+	if err := e.discard(c); err != nil {
+		return err
+	}
+	e.event(c, "destroy", nil)
+	return nil
 }
 
 // PruneContainers removes the containers that do not run and that keep says yes to, nil for all, and returns their ids.

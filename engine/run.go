@@ -72,6 +72,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		return Result{}, &ExitError{125, err}
 	}
 	volumes = cfg.AutoRemove && !o.Detach && len(c.Volumes) > 0
+	e.event(&c, "create", nil)
 	res := Result{ID: c.ID}
 	a.monitor, a.stdin = m, monitor.Place(e.dir, c.ID)+"/stdin"
 	if !o.Detach {

@@ -444,7 +444,7 @@ func exitOf(status syscall.WaitStatus) Exit {
 // again reports whether the policy, as it is by now, starts the container again.
 func (m *monitor) again(x Exit) bool {
 	if t, err := ReadTask(m.order.Dir); err == nil {
-		m.task.Restart, m.task.Remove, m.task.Name = t.Restart, t.Remove, t.Name
+		m.task.Restart, m.task.Remove, m.task.Name, m.task.Event = t.Restart, t.Remove, t.Name, t.Event
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -507,6 +507,7 @@ func (m *monitor) signal(sig syscall.Signal, by string) {
 	m.sent = sent{sig, by, time.Now()}
 	m.mu.Unlock()
 	if r != nil && r.container != nil {
+		m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 		r.signal(sig)
 	}
 }
