@@ -451,3 +451,40 @@ func TestDeath(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRootlessBeside: all that is done beside a container works for an ordinary user.
+func TestRootlessBeside(t *testing.T) {
+	u := nstest.User(t)
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		e, root := open(t), nstest.RootFS(t)
+		ctx := context.Background()
+		cfg := Config{Rootfs: root, StopSignal: "KILL", Command: []string{"sh", "-c", "echo up; exec sleep 1000"}, Health: &Health{Test: []string{"CMD", "true"}, Interval: 50 * time.Millisecond}}
+		c := started(t, e, cfg)
+		if out, code, err := execs(e, c.ID, ExecConfig{Command: []string{"sh", "-c", "id -u; cat"}}, "typed"); out != "0\ntyped" || code != 0 || err != nil {
+			t.Errorf("exec: %q, %d, %v", out, code, err)
+		}
+		if out, code, err := execs(e, c.ID, ExecConfig{Command: []string{"tty"}, TTY: true}, ""); !strings.HasPrefix(out, "/dev/pts/") || err != nil {
+			t.Errorf("exec on a terminal: %q, %d, %v", out, code, err)
+		}
+		table, err := e.Top(ctx, c.ID, []string{"-o", "pid,args"})
+		if err != nil || len(table.Rows) == 0 || !strings.Contains(fmt.Sprint(table.Rows), "sleep 1000") {
+			t.Errorf("top: %v: %v", table, err)
+		}
+		if s, err := e.Stats(ctx, c.ID); err != nil || !s.Running || s.Pids == 0 {
+			t.Errorf("stats: %v, %+v", err, s)
+		}
+		nstest.Until(t, "it is well", func() bool {
+			i, err := e.Inspect(c.ID)
+			return err == nil && i.State.Health != nil && i.State.Health.Status == "healthy"
+		})
+		if got := logs(t, e, c.ID, LogOptions{}); got != "stdout up\n" {
+			t.Errorf("log: %q", got)
+		}
+		if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if c = ended(t, e, c.ID); c.Death == nil || c.Death.Signal != 9 {
+			t.Errorf("death: %+v", c.Death)
+		}
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,17 +63,16 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.Cgroup, err = box.Stats(); err != nil && !errors.Is(err, fs.ErrNotExist) && s.Cgroup.Pids.Current == 0 {
-		if pids, e := e.processes(c, box); e != nil || len(pids) == 0 {
-			return Stats{ID: c.ID, Name: c.Name, Read: s.Read}, nil // it has ended
-		}
-	}
+	s.Cgroup, _ = box.Stats() // what cannot be read is 0
 	s.Running = true
 	s.CPU, s.Pids, s.PidsLimit = s.Cgroup.CPU.Usage.Total, s.Cgroup.Pids.Current, s.Cgroup.Pids.Limit
 	if s.SystemCPU, s.CPUs, err = systemCPU(); err != nil {
 		return s, err
 	}
 	s.Memory = usedMemory(&s.Cgroup.Memory)
+	if s.Pids == 0 {
+		e.addUp(&s, c, box)
+	}
 	s.MemoryLimit = s.Cgroup.Memory.Usage.Limit
 	total, err := totalMemory()
 	if err != nil {
@@ -87,6 +86,22 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 		s.NetRead, s.NetWritten = netBytes(c.PID)
 	}
 	return s, nil
+}
+
+// addUp is for a container without a control group, as an ordinary user's may be: its processes that are there are added up, and those
+// that have ended are not counted.
+func (e *Engine) addUp(s *Stats, c Container, box *oci.Container) {
+	pids, err := e.processes(c, box)
+	for _, pid := range pids {
+		p, e := readTask(pid)
+		if err != nil || e != nil {
+			continue
+		}
+		s.CPU += uint64(p.used)
+		s.Memory += uint64(p.rss)
+		s.Pids += uint64(p.threads)
+	}
+	s.Running = s.Pids > 0
 }
 
 // usedMemory leaves out files that have not been used lately, by either version's name for them.
