@@ -115,7 +115,9 @@ func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
 		return err
 	}
 	defer m.Close()
-	_, _, err = e.start(ctx, ref, m, false)
+	if _, _, err = e.start(ctx, ref, m, false); errors.Is(err, errActive) {
+		return nil
+	}
 	return err
 }
 

@@ -74,7 +74,7 @@ func Main() int {
 	unix.Umask(0)                        // files have the modes that they are made with
 	unix.CloseRange(4, math.MaxInt32, 0) // what the caller had open by chance would be open for as long as the container lives
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
-	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }}
+	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }, Notice: func(string) {}}
 	m.runtime.Prepare()
 	first := &client{}
 	lock, err := m.receive(3, first)

@@ -180,9 +180,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 		if g != nil {
 			c.state.Cgroups = g.Paths() // without those that could not be made
-			for _, n := range g.Notices() {
-				r.warn(n)
-			}
+			r.notice(g)
 		}
 		r.debug("child process in init() has pid %d", pid)
 		c.state.Kin.note(pid)
@@ -346,6 +344,17 @@ func (c *Container) plan(o plan.Options, timeOnExec bool) (plan.Plan, error) {
 func (r *Runtime) warn(s string) {
 	if r.Warn != nil {
 		r.Warn(s)
+	}
+}
+
+// notice tells of what a cgroup had to be made without.
+func (r *Runtime) notice(g *group) {
+	tell := r.Notice
+	if tell == nil {
+		tell = r.warn
+	}
+	for _, n := range g.Notices() {
+		tell(n)
 	}
 }
 

@@ -540,9 +540,7 @@ func (x *restoring) enterGroup() error {
 		}
 	}
 	x.c.state.Cgroups = g.Paths() // without those that could not be made
-	for _, n := range g.Notices() {
-		x.c.runtime.warn(n)
-	}
+	x.c.runtime.notice(g)
 	var err error
 	if x.opts.CgroupRoots, err = cgroupsOf(pid); err != nil {
 		return err

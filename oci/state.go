@@ -37,6 +37,8 @@ type Runtime struct {
 	// NoCgroup leaves containers in the caller's cgroup, without limits.
 	NoCgroup bool
 	Warn     func(string) // told of what a plan leaves out; nil is none
+	// Notice is told of what the caller may not do, and did not ask for; nil is Warn.
+	Notice func(string)
 	// Debug is told what goes on, as fmt.Printf would be; nil is none.
 	Debug func(format string, args ...any)
 
