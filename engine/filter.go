@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+)
+
+// Check refuses keys that are not in the list.
+func (f Filters) Check(keys ...string) error {
+	var bad []string
+	for key := range f {
+		if !slices.Contains(keys, key) {
+			bad = append(bad, key)
+		}
+	}
+	if bad == nil {
+		return nil
+	}
+	return fmt.Errorf("invalid filter '%s'", slices.Min(bad))
+}
+
+// any reports whether one of a key's values matches; a key that is not there does.
+func (f Filters) any(key string, match func(value string) bool) bool {
+	return len(f[key]) == 0 || slices.ContainsFunc(f[key], match)
+}
+
+// Labels reports whether an object's labels pass the filters label and label!.
+func (f Filters) Labels(labels map[string]string) bool {
+	has := func(want string) bool {
+		key, value, both := strings.Cut(want, "=")
+		got, ok := labels[key]
+		return ok && (!both || got == value)
+	}
+	return !slices.ContainsFunc(f["label"], func(l string) bool { return !has(l) }) && !slices.ContainsFunc(f["label!"], has)
+}
+
+// Until is the time that the filter until names, zero without one: "2h" ago, a time of RFC
+// 3339 or a part of it, or seconds since 1970.
+func (f Filters) Until() (time.Time, error) {
+	switch len(f["until"]) {
+	case 0:
+		return time.Time{}, nil
+	case 1:
+	default:
+		return time.Time{}, fmt.Errorf("more than one until filter specified")
+	}
+	t, err := ParseTime(f["until"][0], time.Now())
+	if err != nil {
+		return t, fmt.Errorf("invalid filter 'until=%s': %w", f["until"][0], err)
+	}
+	return t, nil
+}
+
+// ParseTime reads a time as Docker's flags have it: how long before now ("1h30m"), a time
+// of RFC 3339 or a part of it, the rest of which is zero, in the local zone unless it has
+// one, or seconds since 1970 with a fraction or not.
+func ParseTime(s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02T15:04Z07:00", "2006-01-02T15Z07:00", "2006-01-02Z07:00", "2006-01-02",
+		"2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999 -0700 MST",
+	} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	whole, part, _ := strings.Cut(s, ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	nanos, err2 := strconv.ParseUint((part + "000000000")[:9], 10, 32)
+	if err != nil || err2 != nil || len(part) > 9 {
+		return time.Time{}, fmt.Errorf("%q is no time: want one as in 2026-11-24T10:00:00, how long ago as in 1h30m, or seconds since 1970", s)
+	}
+	return time.Unix(seconds, int64(nanos)), nil
+}
+
+// pattern is a filter of names: a regular expression, as with Docker.
+func pattern(key, value string) (func(string) bool, error) {
+	r, err := regexp.Compile(value)
+	if err != nil {
+		return nil, fmt.Errorf("invalid filter '%s=%s': %w", key, value, err)
+	}
+	return r.MatchString, nil
+}
+
+// containers checks the filters of lists of containers, and gives what decides about one.
+func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
+	err := f.Check("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "label!", "name", "network", "publish", "since", "status", "until", "volume")
+	if err != nil {
+		return nil, err
+	}
+	if len(f) == 0 {
+		return func(*Container) bool { return true }, nil
+	}
+	patterns := map[string][]func(string) bool{}
+	for _, key := range []string{"id", "name"} {
+		for _, value := range f[key] {
+			p, err := pattern(key, value)
+			if err != nil {
+				return nil, err
+			}
+			patterns[key] = append(patterns[key], p)
+		}
+	}
+	matches := func(key string, texts ...string) bool {
+		return len(patterns[key]) == 0 || slices.ContainsFunc(patterns[key], func(p func(string) bool) bool { return slices.ContainsFunc(texts, p) })
+	}
+	for _, s := range f["status"] {
+		if !slices.Contains([]string{monitor.Created, monitor.Restarting, monitor.Running, monitor.Removing, paused, monitor.Exited, monitor.Dead}, s) {
+			return nil, fmt.Errorf("invalid filter 'status=%s'", s)
+		}
+	}
+	for _, s := range f["health"] {
+		if !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, s) {
+			return nil, fmt.Errorf("invalid filter 'health=%s'", s)
+		}
+	}
+	for _, s := range f["exited"] {
+		if _, err := strconv.Atoi(s); err != nil {
+			return nil, fmt.Errorf("invalid filter 'exited=%s'", s)
+		}
+	}
+	limits := map[string]time.Time{}
+	for _, key := range []string{"before", "since"} {
+		for _, ref := range f[key] {
+			c, err := e.Find(ref)
+			if err != nil {
+				return nil, err
+			}
+			limits[key] = c.Created
+		}
+	}
+	until, err := f.Until()
+	if err != nil {
+		return nil, err
+	}
+	return func(c *Container) bool {
+		before, since := limits["before"], limits["since"]
+		return matches("id", c.ID) && matches("name", c.Name, "/"+c.Name) && f.Labels(c.Config.Labels) &&
+			f.any("status", func(s string) bool { return s == e.status(c) }) &&
+			f.any("health", func(s string) bool { return s == c.health() }) &&
+			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&
+			f.any("ancestor", c.descends) && f.any("volume", c.mounts) &&
+			f.any("network", func(s string) bool { return s == c.network() }) &&
+			f.any("is-task", func(s string) bool { return s == "false" }) &&
+			len(f["publish"]) == 0 && len(f["expose"]) == 0 && // comes with networks
+			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) && (until.IsZero() || c.Created.Before(until))
+	}, nil
+}
+
+// descends reports whether a container is of an image, by a name or an id of it.
+func (c *Container) descends(image string) bool {
+	id := strings.TrimPrefix(c.ImageID, "sha256:")
+	short := strings.TrimPrefix(image, "sha256:")
+	return c.Image == image || c.Image == image+":latest" || strings.HasPrefix(c.Image, image+":") || id != "" && len(short) >= 4 && strings.HasPrefix(id, short)
+}
+
+// mounts reports whether a volume of that name, or something at that place, is in a container.
+func (c *Container) mounts(volume string) bool {
+	return slices.ContainsFunc(c.Volumes, func(m MountPoint) bool { return m.Name == volume || m.Destination == path.Clean(volume) })
+}
+
+// network is what a container is connected to.
+func (c *Container) network() string {
+	if c.Config.Network == "" {
+		return "none"
+	}
+	return c.Config.Network
+}
+
+// health is what the last checks said, none where there are none.
+func (c *Container) health() string {
+	if c.Health == nil {
+		return "none"
+	}
+	return c.Health.Status
+}

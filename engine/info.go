@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
+)
+
+// Info is what there is to know of an engine and its machine, in Docker's shape.
+type Info struct {
+	Containers        int
+	ContainersRunning int
+	ContainersPaused  int
+	ContainersStopped int
+	Images            int
+	Driver            string
+	DriverStatus      [][2]string
+	DockerRootDir     string
+	LoggingDriver     string
+	CgroupDriver      string
+	CgroupVersion     string
+	DefaultRuntime    string
+	SecurityOptions   []string
+	KernelVersion     string
+	OperatingSystem   string
+	OSVersion         string
+	OSType            string
+	Architecture      string
+	NCPU              int
+	MemTotal          int64 // bytes
+	Name              string
+	ServerVersion     string
+	Rootless          bool
+	Warnings          []string
+}
+
+// Info tells of the engine and its machine. ServerVersion is who calls's to fill in.
+func (e *Engine) Info(ctx context.Context) (Info, error) {
+	f := e.host
+	i := Info{
+		DockerRootDir: e.data, LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: "1", DefaultRuntime: "kakuri-runtime", KernelVersion: f.Kernel,
+		OSType: "linux", Architecture: f.Arch.String(), NCPU: runtime.NumCPU(), Rootless: !f.Privileged(), SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns", "name=timens"},
+	}
+	if f.Cgroup.Unified {
+		i.CgroupVersion = "2"
+	}
+	if i.Rootless {
+		i.SecurityOptions = append(i.SecurityOptions, "name=rootless")
+	}
+	if f.AppArmor {
+		i.SecurityOptions = append(i.SecurityOptions, "name=apparmor")
+	}
+	if f.SELinux {
+		i.SecurityOptions = append(i.SecurityOptions, "name=selinux")
+	}
+	i.OperatingSystem, i.OSVersion = osRelease()
+	i.Name, _ = os.Hostname()
+	var m unix.Sysinfo_t
+	if err := unix.Sysinfo(&m); err != nil {
+		return i, os.NewSyscallError("sysinfo", err)
+	}
+	i.MemTotal = int64(m.Totalram) * int64(m.Unit)
+	list, err := e.List(ListOptions{All: true})
+	if err != nil {
+		return i, err
+	}
+	for n := range list {
+		switch i.Containers++; e.status(&list[n]) {
+		case paused:
+			i.ContainersPaused++
+		case monitor.Running, monitor.Restarting:
+			i.ContainersRunning++
+		default:
+			i.ContainersStopped++
+		}
+	}
+	if f.NewUIDMap == "" && i.Rootless {
+		i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
+	}
+	if i.Rootless && !f.Cgroup.Unified {
+		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: limits have no effect")
+	}
+	return i, ctx.Err()
+}
+
+// osRelease is the name and version of this machine's system: os-release(5).
+func osRelease() (name, version string) {
+	name = "Linux"
+	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		f, err := os.Open(file)
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			key, value, _ := strings.Cut(lines.Text(), "=")
+			value = strings.Trim(value, `"'`)
+			switch key {
+			case "PRETTY_NAME":
+				name = value
+			case "VERSION_ID":
+				version = value
+			}
+		}
+		break
+	}
+	return name, version
+}

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/monitor"
+)
+
+// paused is what a running container is whose processes stand still.
+const paused = "paused"
+
+// SummaryOptions say which containers [Engine.Summaries] tells of.
+type SummaryOptions struct {
+	All     bool // those that do not run, too
+	Last    int  // that many, the newest ones, in whatever state; 0 and less for all
+	Filters Filters
+}
+
+// A Summary is what a list tells of a container, in Docker's shape.
+type Summary struct {
+	ID         string `json:"Id"`
+	Names      []string
+	Image      string
+	ImageID    string
+	Command    string
+	Created    int64 // seconds since 1970
+	Ports      []struct{}
+	SizeRw     int64 `json:",omitempty"`
+	SizeRootFs int64 `json:",omitempty"`
+	Labels     map[string]string
+	State      string // created, running, paused, restarting, exited, …
+	Status     string // in words: "Up 2 hours (healthy)"
+	HostConfig struct{ NetworkMode string }
+	Health     string `json:",omitempty"`
+	Mounts     []MountPoint
+	PID        int `json:"Pid"` // of its first process, 0 while it has none
+}
+
+// Summaries tells of containers, the newest first.
+func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, error) {
+	keep, err := o.Filters.containers(e)
+	if err != nil {
+		return nil, err
+	}
+	all := o.All || o.Last > 0 || len(o.Filters["status"]) > 0
+	list, err := e.List(ListOptions{All: all})
+	if err != nil {
+		return nil, err
+	}
+	out := []Summary{}
+	for i := range slices.Backward(list) {
+		if c := &list[i]; keep(c) {
+			out = append(out, e.summary(c, time.Now()))
+		}
+		if len(out) == o.Last {
+			break
+		}
+	}
+	return out, ctx.Err()
+}
+
+func (e *Engine) summary(c *Container, now time.Time) Summary {
+	s := Summary{
+		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: strings.Join(c.Command, " "), Created: c.Created.Unix(),
+		Ports: []struct{}{}, Labels: c.Config.Labels, State: e.status(c), Mounts: c.Volumes, PID: c.PID,
+	}
+	s.HostConfig.NetworkMode = c.network()
+	if c.Health != nil {
+		s.Health = c.Health.Status
+	}
+	s.Status = c.words(s.State, now)
+	return s
+}
+
+// status is a container's, with "paused" for one that runs and stands still.
+func (e *Engine) status(c *Container) string {
+	if c.Status == monitor.Running && e.paused(c.ID) {
+		return paused
+	}
+	return c.Status
+}
+
+// words tells how a container is as Docker does.
+func (c *Container) words(status string, now time.Time) string {
+	up, ended := Age(now.Sub(c.Started)), Age(now.Sub(c.Finished))
+	switch status {
+	case paused:
+		return "Up " + up + " (Paused)"
+	case monitor.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", c.ExitCode, ended)
+	case monitor.Running:
+		switch c.health() {
+		case "none":
+			return "Up " + up
+		case "starting":
+			return "Up " + up + " (health: starting)"
+		}
+		return "Up " + up + " (" + c.health() + ")"
+	case monitor.Removing:
+		return "Removal In Progress"
+	case monitor.Dead:
+		return "Dead"
+	case monitor.Created:
+		return "Created"
+	}
+	text := fmt.Sprintf("Exited (%d)", c.ExitCode)
+	if !c.Finished.IsZero() {
+		text += " " + ended + " ago"
+	}
+	if cause := c.cause(); cause != "" {
+		text += ", " + cause
+	}
+	return text
+}
+
+// cause is what ended a container, where that was not its program's own choice, in two
+// or three words; inspect has them all.
+func (c *Container) cause() string {
+	if c.Death == nil {
+		return ""
+	}
+	switch c.Death.Cause {
+	case "oom":
+		return "out of memory"
+	case "setup":
+		return "not started"
+	case "signal":
+		return "by " + abi.Signal(c.Death.Signal).String()
+	case "unknown":
+		return "cause not known"
+	}
+	return ""
+}
+
+// PruneMatch is what decides about a container for [Engine.PruneContainers], which keeps
+// what it says yes to. The filters are until and label.
+func (f Filters) PruneMatch() (keep func(Container) bool, err error) {
+	if err := f.Check("until", "label", "label!"); err != nil {
+		return nil, err
+	}
+	until, err := f.Until()
+	if err != nil {
+		return nil, err
+	}
+	return func(c Container) bool {
+		return !f.Labels(c.Config.Labels) || !until.IsZero() && !c.Created.Before(until)
+	}, nil
+}

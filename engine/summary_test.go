@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+)
+
+// The words are those of Docker's client.
+func TestAge(t *testing.T) {
+	const day = 24 * time.Hour
+	for d, want := range map[time.Duration]string{
+		0: "Less than a second", time.Second: "1 second", 59 * time.Second: "59 seconds", 60 * time.Second: "About a minute", 3 * time.Minute: "3 minutes",
+		35 * time.Minute: "35 minutes", 65 * time.Minute: "About an hour", 90 * time.Minute: "2 hours", 3 * time.Hour: "3 hours", 47 * time.Hour: "47 hours",
+		48 * time.Hour: "2 days", 13 * day: "13 days", 14 * day: "2 weeks", 59 * day: "8 weeks", 60 * day: "2 months", 729 * day: "24 months", 730 * day: "2 years",
+	} {
+		if got := Age(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestParseTime(t *testing.T) {
+	now := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+	local := func(h, m, s, ns int) time.Time { return time.Date(2026, 11, 23, h, m, s, ns, time.Local) }
+	for s, want := range map[string]time.Time{
+		"1h30m": now.Add(-90 * time.Minute), "0s": now, "2026-11-23T08:00:00Z": time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), "2026-11-23T08:00:00.5+02:00": time.Date(2026, 11, 23, 6, 0, 0, 5e8, time.UTC),
+		"2026-11-23": local(0, 0, 0, 0), "2026-11-23T08": local(8, 0, 0, 0), "2026-11-23T08:09": local(8, 9, 0, 0), "2026-11-23T08:09:10.25": local(8, 9, 10, 25e7), "2026-11-23Z": time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC),
+		"1000000000": time.Unix(1e9, 0), "1000000000.5": time.Unix(1e9, 5e8), "1000000000.000000001": time.Unix(1e9, 1),
+	} {
+		if got, err := ParseTime(s, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q: %v, %v; want %v", s, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "yesterday", "1.", "2026-13-01", "1.1234567891", "1e9", "-"} {
+		if got, err := ParseTime(bad, now); err == nil && bad != "1." {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+func TestStatusWords(t *testing.T) {
+	now := time.Now()
+	c := Container{State: State{Started: now.Add(-2 * time.Hour), Finished: now.Add(-5 * time.Minute), ExitCode: 3}}
+	for _, one := range []struct {
+		status, health, want string
+	}{
+		{monitor.Running, "", "Up 2 hours"}, {monitor.Running, "starting", "Up 2 hours (health: starting)"}, {monitor.Running, "healthy", "Up 2 hours (healthy)"},
+		{paused, "", "Up 2 hours (Paused)"}, {monitor.Restarting, "", "Restarting (3) 5 minutes ago"}, {monitor.Exited, "", "Exited (3) 5 minutes ago"},
+		{monitor.Created, "", "Created"}, {monitor.Dead, "", "Dead"}, {monitor.Removing, "", "Removal In Progress"},
+	} {
+		c.Health = nil
+		if one.health != "" {
+			c.Health = &monitor.Health{Status: one.health}
+		}
+		if got := c.words(one.status, now); got != one.want {
+			t.Errorf("%s %s: %q, want %q", one.status, one.health, got, one.want)
+		}
+	}
+}
+
+// Each filter takes what it should, and no more; keys and values that there are not are refused.
+func TestFilters(t *testing.T) {
+	e := &Engine{dir: t.TempDir(), data: t.TempDir()}
+	now := time.Now()
+	web := &Container{
+		Record: Record{ID: strings.Repeat("ab", 32), Name: "web-1", Created: now.Add(-time.Hour), Image: "nginx:1", ImageID: "sha256:" + strings.Repeat("cd", 32),
+			Config: Config{Labels: map[string]string{"tier": "front", "a": ""}}, Volumes: []MountPoint{{Name: "data", Destination: "/srv"}}},
+		State: State{Status: monitor.Running, Health: &monitor.Health{Status: "healthy"}},
+	}
+	job := &Container{
+		Record: Record{ID: strings.Repeat("01", 32), Name: "job", Created: now.Add(-time.Minute), Image: "host", Config: Config{Network: "host"}},
+		State:  State{Status: monitor.Exited, Finished: now, ExitCode: 3},
+	}
+	for _, c := range []struct {
+		key, values string // values with blanks between them
+		want        string
+	}{
+		{"name", "web", "web-1"}, {"name", "^/job$", "job"}, {"name", "^b", ""}, {"name", "web job", "web-1 job"}, {"id", "^abab", "web-1"}, {"id", "01", "job"},
+		{"label", "tier", "web-1"}, {"label", "tier=front a", "web-1"}, {"label", "tier=back", ""}, {"label!", "tier", "job"},
+		{"status", "running", "web-1"}, {"status", "exited created", "job"}, {"exited", "3", "job"}, {"exited", "0", ""}, {"health", "healthy", "web-1"}, {"health", "none", "job"},
+		{"ancestor", "nginx", "web-1"}, {"ancestor", "nginx:1", "web-1"}, {"ancestor", "cdcdcd", "web-1"}, {"ancestor", "ngin", ""}, {"ancestor", "host", "job"},
+		{"volume", "data", "web-1"}, {"volume", "/srv/", "web-1"}, {"volume", "/", ""}, {"network", "host", "job"}, {"network", "none", "web-1"},
+		{"is-task", "true", ""}, {"is-task", "false", "web-1 job"}, {"publish", "80", ""}, {"until", "10m", "web-1"},
+	} {
+		keep, err := Filters{c.key: strings.Fields(c.values)}.containers(e)
+		if err != nil {
+			t.Errorf("%s=%s: %v", c.key, c.values, err)
+			continue
+		}
+		var got []string
+		for _, one := range []*Container{web, job} {
+			if keep(one) {
+				got = append(got, one.Name)
+			}
+		}
+		if !slices.Equal(got, strings.Fields(c.want)) {
+			t.Errorf("%s=%s: %q, want %q", c.key, c.values, got, c.want)
+		}
+	}
+	for _, bad := range []Filters{{"colour": {"red"}}, {"status": {"asleep"}}, {"health": {"ill"}}, {"exited": {"x"}}, {"name": {"("}}, {"until": {"never"}}, {"until": {"1h", "2h"}}, {"before": {"nobody"}}} {
+		if _, err := bad.containers(e); err == nil {
+			t.Errorf("%v is taken", bad)
+		}
+	}
+	keep, err := Filters{"until": {"30m"}, "label": {"tier"}}.PruneMatch()
+	if err != nil || keep(*web) || !keep(*job) {
+		t.Errorf("prune until=30m, label=tier: %v", err)
+	}
+	if _, err := (Filters{"name": {"x"}}).PruneMatch(); err == nil {
+		t.Error("prune by a name is taken")
+	}
+}
