@@ -155,7 +155,7 @@ func TestEnterExit(t *testing.T) {
 func TestEnterContainer(t *testing.T) {
 	place(t)
 	root := nstest.RootFS(t)
-	run := exec.Command("kakuri", "run", "--name", "enter_me", "-h", "island", "-e", "ONLY=inside", "--rootfs", root, "-w", "/srv", "sh", "-c", "echo $$; exec sleep 1000")
+	run := exec.Command("kakuri", "run", "--rm", "--name", "enter_me", "-h", "island", "-e", "ONLY=inside", "--rootfs", root, "-w", "/srv", "sh", "-c", "echo $$; exec sleep 1000")
 	out, err := run.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestEnterContainer(t *testing.T) {
 	if n, err := out.Read(make([]byte, 2)); err != nil || n != 2 {
 		t.Fatal(err)
 	}
-	pid := strconv.Itoa(containerPID(t, run.Process.Pid))
+	pid := containerPID(t, "enter_me")
 	defer func() {
 		exec.Command("kill", "-9", pid).Run()
 		run.Wait()
@@ -194,8 +194,8 @@ func TestEnterContainer(t *testing.T) {
 		{[]string{"enter_me", "sh", "-c", "exit 9"}, outcome{"", "", 9}},
 		{[]string{"enter_me", "no-such"}, outcome{"", "not found", 127}},
 		{[]string{"enter_me", "/etc/passwd"}, outcome{"", "/etc/passwd", 126}},
-		{[]string{"enter_other", "true"}, outcome{"", "no such container: enter_other", 1}},
-		{[]string{"-t", "enter_other", "-a", "true"}, outcome{"", "no such container: enter_other", 1}},
+		{[]string{"enter_other", "true"}, outcome{"", "No such container: enter_other", 1}},
+		{[]string{"-t", "enter_other", "-a", "true"}, outcome{"", "No such container: enter_other", 1}},
 		{[]string{"-S", "many", "enter_me", "true"}, outcome{"", "--setuid many: want a number", 1}},
 	} {
 		got := o.run(t, append([]string{"kakuri", "enter"}, c.args...)...)
@@ -218,19 +218,13 @@ func TestEnterOwn(t *testing.T) {
 	}
 }
 
-// containerPID is the host's pid of the only container that a kakuri run has.
-func containerPID(t *testing.T, runner int) int {
+// containerPID is the host's pid of the first process of a container.
+func containerPID(t *testing.T, name string) string {
 	t.Helper()
-	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(runner) + "/task/*/children")
-	if err != nil {
-		t.Fatal(err)
+	out, err := exec.Command("kakuri", "ps", "--filter", "name=^"+name+"$", "--format", "{{.PID}}").Output()
+	pid := strings.TrimSpace(string(out))
+	if err != nil || pid == "" {
+		t.Fatalf("kakuri ps has no %s: %q, %v", name, out, err)
 	}
-	for _, task := range tasks {
-		data, err := os.ReadFile(task)
-		if pid, err2 := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && err2 == nil {
-			return pid
-		}
-	}
-	t.Fatal("kakuri run has no child")
-	return 0
+	return pid
 }

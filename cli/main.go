@@ -24,6 +24,8 @@ type IO struct {
 	Out, Err io.Writer
 }
 
+type writer = io.Writer // where a parameter is called io
+
 // file returns the stream as a file, nil when it is none.
 func file(v any) *os.File {
 	f, _ := v.(*os.File)
@@ -85,18 +87,9 @@ func notHere(args []string) error {
 	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
-	docker := strings.Fields("attach build buildx builder checkpoint commit compose config context container cp create diff events exec export history image images import info inspect kill load " +
-		"login logout logs manifest network node pause plugin port pull push rename restart rm rmi save search secret service stack start stats stop swarm system tag top trust unpause update version " +
-		"volume wait")
+	docker := strings.Fields("build buildx builder checkpoint compose config context manifest network node plugin search secret service stack swarm trust")
 	what := fmt.Sprintf("unknown command %q", name)
-	switch {
-	case name == "version":
-		what = "kakuri --version prints the version"
-	case name == "exec":
-		what = "exec is not in this version: kakuri enter NAME runs a program in a container's namespaces"
-	case name == "stop", name == "kill", name == "rm":
-		what = name + " is not in this version: a container ends with its kakuri run, and is gone then"
-	case slices.Contains(docker, name):
+	if slices.Contains(docker, name) {
 		what = name + " is not in this version"
 	}
 	return fmt.Errorf("%s\nSee 'kakuri --help'", what)
@@ -125,8 +118,30 @@ func (v verb) is(name string) bool { return v.name == name || slices.Contains(v.
 func verbs() []verb {
 	return []verb{
 		{name: "run", group: "run", make: newRun},
+		{name: "create", group: "run", make: newCreate},
+		{name: "start", group: "run", make: newStart},
+		{name: "stop", group: "run", make: newStop},
+		{name: "restart", group: "run", make: newRestart},
+		{name: "kill", group: "run", make: newKill},
+		{name: "rm", group: "run", make: newRM},
+		{name: "pause", group: "run", make: newPause},
+		{name: "unpause", group: "run", make: newUnpause},
+		{name: "wait", group: "run", make: newWait},
+		{name: "attach", group: "run", make: newAttach},
+		{name: "exec", group: "run", make: newExec},
+		{name: "logs", group: "run", make: newLogs},
 		{name: "ps", group: "run", make: newPS},
+		{name: "top", group: "run", make: newTop},
+		{name: "stats", group: "run", make: newStats},
+		{name: "port", group: "run", make: newPort},
+		{name: "inspect", group: "run", make: newInspect},
+		{name: "rename", group: "run", make: newRename},
+		{name: "update", group: "run", make: newUpdate},
+		{name: "events", group: "system", make: newEvents},
+		{name: "info", group: "system", make: newInfo},
+		{name: "version", group: "system", make: newVersion},
 		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
+		{name: "system", group: "group", make: group("system", "Manage kakuri"), below: systemVerbs()},
 		{name: "tour", group: "see", make: newTour},
 		{name: "explain", group: "see", make: newExplain},
 		{name: "verify", group: "see", make: newVerify},
@@ -136,10 +151,38 @@ func verbs() []verb {
 	}
 }
 
+// containerVerbs are those below "kakuri container"; what has no name of its own at the
+// top is ls there ps, and prune.
 func containerVerbs() []verb {
 	return []verb{
+		{name: "attach", make: newAttach},
+		{name: "create", make: newCreate},
+		{name: "exec", make: newExec},
+		{name: "inspect", make: newContainerInspect},
+		{name: "kill", make: newKill},
+		{name: "logs", make: newLogs},
 		{name: "ls", make: newPS, also: []string{"list", "ps"}},
+		{name: "pause", make: newPause},
+		{name: "port", make: newPort},
+		{name: "prune", make: newContainerPrune},
+		{name: "rename", make: newRename},
+		{name: "restart", make: newRestart},
+		{name: "rm", make: newRM, also: []string{"remove"}},
 		{name: "run", make: newRun},
+		{name: "start", make: newStart},
+		{name: "stats", make: newStats},
+		{name: "stop", make: newStop},
+		{name: "top", make: newTop},
+		{name: "unpause", make: newUnpause},
+		{name: "update", make: newUpdate},
+		{name: "wait", make: newWait},
+	}
+}
+
+func systemVerbs() []verb {
+	return []verb{
+		{name: "events", make: newEvents},
+		{name: "info", make: newInfo},
 	}
 }
 
@@ -199,7 +242,8 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Containers:"},
 		&cobra.Group{ID: "image", Title: "Images:"},
-		&cobra.Group{ID: "group", Title: "More about:"},
+		&cobra.Group{ID: "system", Title: "Machine:"},
+		&cobra.Group{ID: "group", Title: "By kind:"},
 		&cobra.Group{ID: "see", Title: "Microscope:"},
 		&cobra.Group{ID: "tool", Title: "Namespaces by hand:"},
 	)

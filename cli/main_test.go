@@ -79,6 +79,11 @@ func apart(dir string) (int, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return 1, err
 	}
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin")+"/", "github.com/kakuri/kakuri/cmd/kakuri-runtime")
+	build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	if err := build.Run(); err != nil {
+		return 1, fmt.Errorf("go build kakuri-runtime: %w", err)
+	}
 	c := &exec.Cmd{
 		Path: "/proc/self/exe", Args: append([]string{"test-init"}, os.Args...), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Env: append(os.Environ(), placeEnv+"="+dir, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin"),
@@ -179,8 +184,13 @@ func furnish() error {
 		return err
 	}
 	defer unix.Close(fd)
+	// Where root's containers are kept; an empty directory stays, as of a kakuri that was installed.
+	if err := os.MkdirAll("/var/lib/kakuri", 0o700); err != nil {
+		return err
+	}
 	return errors.Join(
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("tmpfs", "/var/lib/kakuri", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=700"),
 		unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
 		unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"),
 		unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo),

@@ -156,7 +156,7 @@ func testNSDiff(t *testing.T, s *scope, web, db int) {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 	for _, c := range []struct{ args, want string }{
-		{"ns diff web nobody", "kakuri: no such container: nobody"},
+		{"ns diff web nobody", "kakuri: No such container: nobody"},
 		{"ns ps 4194305", "kakuri: there is no process 4194305\n"},
 	} {
 		if text, code := s.kakuri(t, strings.Fields(c.args)...); code != 1 || !strings.HasPrefix(text, c.want) {

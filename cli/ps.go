@@ -1,95 +1,132 @@
 package cli
 
 import (
-	"encoding/json"
-	"fmt"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
 )
 
 func newPS(io IO) *cobra.Command {
-	var quiet, noTrunc bool
-	var format string
+	var all, latest, noTrunc, quiet, size bool
+	last := -1
+	var layout string
 	c := &cobra.Command{
-		Use:   "ps [OPTIONS]",
-		Short: "List running containers",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			e, err := engine.Open(engine.Options{})
-			if err != nil {
-				return err
-			}
-			list, err := e.List(engine.ListOptions{})
-			if err != nil {
-				return err
-			}
-			return printContainers(io, list, quiet, noTrunc, format)
-		},
+		Use: "ps [OPTIONS]", Short: "List containers", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `List containers that run, the newest first; with -a all there are. The status of
+one that ended has what ended it, where that was not its program.`,
+		Example: "  kakuri ps -a --filter status=exited\n  kakuri ps --format 'table {{.Names}}\\t{{.Status}}'",
 	}
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
-	c.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not cut ids and commands")
-	c.Flags().StringVar(&format, "format", "table", "table or json")
+	s := c.Flags()
+	s.BoolVarP(&all, "all", "a", false, "list those that do not run, too")
+	filters := filterFlag(s, "f", "ancestor, before, exited, health, id, label, name, network, since, status, volume")
+	formatFlag(s, &layout)
+	s.IntVarP(&last, "last", "n", -1, "list the `NUMBER` newest, in whatever state")
+	s.BoolVarP(&latest, "latest", "l", false, "list the newest, in whatever state")
+	s.BoolVar(&noTrunc, "no-trunc", false, "do not cut ids and commands")
+	s.BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
+	s.BoolVarP(&size, "size", "s", false, "list what each has written, too")
+	s.Lookup("last").DefValue = ""
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		if latest {
+			last = 1
+		}
+		if last == 0 {
+			last = -1
+		}
+		size := size || layout != "json" && strings.Contains(layout, ".Size")
+		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters})
+		if err != nil {
+			return err
+		}
+		spec := containerSpec()
+		if size {
+			spec.Table += "\t{{.Size}}"
+			spec.Raw += "\nsize: {{.Size}}"
+		}
+		spec.Raw += "\n"
+		if quiet {
+			layout = ""
+		}
+		return format.Rows(io.Out, spec, format.Options{Format: layout, Quiet: quiet, Terminal: io.onTerminal()}, containerRows(list, !noTrunc))
+	}
 	return c
 }
 
-func printContainers(io IO, list []engine.Container, quiet, noTrunc bool, format string) error {
-	id := func(c engine.Container) string {
-		if noTrunc {
-			return c.ID
-		}
-		return c.ID[:12]
-	}
-	if quiet {
-		for _, c := range list {
-			fmt.Fprintln(io.Out, id(c))
-		}
-		return nil
-	}
-	switch format {
-	case "json":
-		for _, c := range list {
-			line, err := json.Marshal(map[string]any{"ID": c.ID, "Name": c.Name, "Image": c.Image, "Command": c.Command, "PID": c.PID, "Created": c.Created})
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(io.Out, string(line))
-		}
-		return nil
-	case "table", "":
-	default:
-		return usageError{fmt.Errorf("--format %s: there are table and json", format)}
-	}
-	w := tabwriter.NewWriter(io.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "CONTAINER ID\tIMAGE\tCOMMAND\tCREATED\tPID\tNAME")
-	for _, c := range list {
-		command := fmt.Sprintf("%q", strings.Join(c.Command, " "))
-		if r := []rune(command); len(r) > 20 && !noTrunc {
-			command = string(r[:19]) + "…"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s ago\t%d\t%s\n", id(c), c.Image, command, age(time.Since(c.Created)), c.PID, c.Name)
-	}
-	return w.Flush()
+// A containerRow is a container, as a list shows it.
+type containerRow struct {
+	Command, CreatedAt, HealthStatus, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, PID, Ports, RunningFor, Size, State, Status string
+
+	All format.Labels `json:"-"`
 }
 
-// age is a duration in Docker's words.
-func age(d time.Duration) string {
-	n, unit := int(d.Seconds()), "second"
-	switch {
-	case d >= 48*time.Hour:
-		n, unit = int(d.Hours()/24), "day"
-	case d >= time.Hour:
-		n, unit = int(d.Hours()), "hour"
-	case d >= time.Minute:
-		n, unit = int(d.Minutes()), "minute"
-	case n < 1:
-		return "Less than a second"
+// Label is the value of one label, empty if it is not there.
+func (r containerRow) Label(name string) string { return r.All[name] }
+
+func containerSpec() format.Spec {
+	return format.Spec{
+		Table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+		Raw: "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\nstatus: {{.Status}}\n" +
+			"names: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}",
+		Heads: map[string]string{
+			"Command": "COMMAND", "CreatedAt": "CREATED AT", "HealthStatus": "HEALTH STATUS", "ID": "CONTAINER ID", "Image": "IMAGE", "Labels": "LABELS", "LocalVolumes": "LOCAL VOLUMES",
+			"Mounts": "MOUNTS", "Names": "NAMES", "Networks": "NETWORKS", "PID": "PID", "Ports": "PORTS", "RunningFor": "CREATED", "Size": "SIZE", "State": "STATE", "Status": "STATUS",
+		},
 	}
-	if n != 1 {
-		unit += "s"
+}
+
+func containerRows(list []engine.Summary, cut bool) []containerRow {
+	rows := make([]containerRow, len(list))
+	for i, c := range list {
+		created := time.Unix(c.Created, 0)
+		r := containerRow{
+			Command: c.Command, CreatedAt: created.Format("2006-01-02 15:04:05 -0700 MST"), HealthStatus: c.Health, ID: shortened(c.ID, cut), Image: c.Image, Labels: pairText(c.Labels),
+			Names: strings.TrimPrefix(strings.Join(c.Names, ","), "/"), Networks: c.HostConfig.NetworkMode, RunningFor: engine.Age(time.Since(created)) + " ago",
+			Size: format.Short(float64(c.SizeRw)), State: c.State, Status: c.Status, All: c.Labels,
+		}
+		if c.PID != 0 {
+			r.PID = strconv.Itoa(c.PID)
+		}
+		if c.SizeRootFs > 0 {
+			r.Size += " (virtual " + format.Short(float64(c.SizeRootFs)) + ")"
+		}
+		var mounts []string
+		volumes := 0
+		for _, m := range c.Mounts {
+			name := m.Name
+			if name == "" {
+				name = m.Source
+			} else {
+				volumes++
+			}
+			if cut {
+				name = format.Ellipsis(name, 15)
+			}
+			mounts = append(mounts, name)
+		}
+		r.Mounts, r.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
+		if cut {
+			r.Command = format.Ellipsis(r.Command, 20)
+			if name, _, ok := strings.Cut(r.Image, "@sha256:"); ok {
+				r.Image = name
+			}
+		}
+		r.Command = strconv.Quote(r.Command)
+		rows[i] = r
 	}
-	return fmt.Sprintf("%d %s", n, unit)
+	return rows
+}
+
+func shortened(id string, cut bool) string {
+	if cut {
+		return format.ID(id)
+	}
+	return id
 }

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
+	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
@@ -25,17 +27,12 @@ inside reaches the host. "host:all" shows all that the caller may read. With
 
 The container has all eight kinds of namespace for itself, its own user
 namespace included. There are no networks yet: --network none, loopback only,
-is the default. A container ends with this command, and leaves nothing (--rm
-is always on).`,
+is the default. The container stays when its command has ended, until "kakuri
+rm"; with --rm it goes then.`,
 		Example: `  kakuri run -it host bash
   kakuri run --rm --read-only host ls /
   kakuri run -v /srv/data:/data:ro --network host host python3 /data/report.py`,
-		Args: func(c *cobra.Command, args []string) error {
-			if f.run.Rootfs == "" {
-				return wantArgs(1, "an image")(c, args)
-			}
-			return nil
-		},
+		Args: f.needsImage, ValidArgsFunction: names(imageNames, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := f.finish(c, io, args); err != nil {
 				return &engine.ExitError{Code: 125, Err: err}
@@ -48,38 +45,44 @@ is always on).`,
 	return c
 }
 
+// needsImage refuses a line without an image, where no directory is its root.
+func (f *runFlags) needsImage(c *cobra.Command, args []string) error {
+	if f.run.Rootfs == "" {
+		return wantArgs(1, "an image")(c, args)
+	}
+	return nil
+}
+
 // execute runs the container, with this process's streams and signals.
 func (f *runFlags) execute(ctx context.Context, io IO) error {
-	e, err := engine.Open(engine.Options{})
+	e, err := openEngine()
 	if err != nil {
 		return &engine.ExitError{Code: 125, Err: err}
 	}
-	s := engine.Streams{In: io.In, Out: io.Out, Err: io.Err}
-	if !f.run.Interactive {
-		s.In = nil
+	s := engine.Streams{Terminal: terminalOf(io), Signals: f.sigProxy}
+	if f.attached("stdin") {
+		s.In = io.In
 	}
-	if in := file(io.In); in != nil && term.IsTerminal(int(in.Fd())) {
-		s.Terminal = in
-	} else if f.run.TTY && f.run.Interactive && !f.detach {
+	if f.attached("stdout") {
+		s.Out = io.Out
+	}
+	if f.attached("stderr") {
+		s.Err = io.Err
+	}
+	if f.run.TTY && f.run.Interactive && !f.detach && s.Terminal == nil {
 		return &engine.ExitError{Code: 125, Err: fmt.Errorf("-t: the input is not a terminal: leave -t away, or run it in one")}
 	}
-	s.Signals = true
-	if f.cidfile != "" {
-		file, err := os.OpenFile(f.cidfile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-		if err != nil {
-			return &engine.ExitError{Code: 125, Err: fmt.Errorf("--cidfile: %w", err)}
-		}
-		defer file.Close()
-		s.Started = func(c engine.Container) { file.WriteString(c.ID) }
+	cid, err := f.openCidfile()
+	if err != nil {
+		return &engine.ExitError{Code: 125, Err: err}
 	}
+	defer cid.done()
+	s.Started = func(c engine.Container) { cid.write(c.ID) }
 	res, err := e.Run(ctx, f.run, s, engine.RunOptions{Detach: f.detach, Timings: f.timings})
 	for _, w := range res.Warnings {
-		fmt.Fprintln(io.Err, "warning:", w)
+		fmt.Fprintln(io.Err, "warning:", format.Lines(w))
 	}
 	if err != nil {
-		if f.cidfile != "" {
-			os.Remove(f.cidfile)
-		}
 		return err
 	}
 	if f.detach {
@@ -92,6 +95,46 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 		return exitCode(res.Code)
 	}
 	return nil
+}
+
+// A cidfile is the file of --cidfile, or none.
+type cidfile struct {
+	file    *os.File
+	written bool
+}
+
+func (f *runFlags) openCidfile() (*cidfile, error) {
+	if f.cidfile == "" {
+		return &cidfile{}, nil
+	}
+	file, err := os.OpenFile(f.cidfile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		err = fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s: %w", f.cidfile, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--cidfile: %w", err)
+	}
+	return &cidfile{file: file}, nil
+}
+
+func (c *cidfile) write(id string) error {
+	if c.file == nil {
+		return nil
+	}
+	c.written = true
+	_, err := c.file.WriteString(id)
+	return err
+}
+
+// done closes the file, and takes it away if there is no container.
+func (c *cidfile) done() {
+	if c.file == nil {
+		return
+	}
+	if !c.written {
+		os.Remove(c.file.Name())
+	}
+	c.file.Close()
 }
 
 func printTimings(io IO, p plan.Plan, micros []float64) {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -23,6 +22,8 @@ import (
 //
 //	code N COMMAND ...             run it; its exit code is N
 //	start [as-user] NAME ARG ...   kakuri run --name NAME ARG..., until it runs; $NAME is its pid
+//	cmpid FILE FILE                both have the same id, with an end of line or not
+//	killrun NAME                   kill the command that runs it, and not the container
 //	end NAME                       kill that container's first process, and wait
 //	envout NAME COMMAND ...        set a variable to what it prints
 //	steps FILE N                   it is a plan as JSON, of N steps at least, each with its cause
@@ -40,11 +41,11 @@ func TestScript(t *testing.T) {
 		Dir: "testdata/script", WorkdirRoot: filepath.Join(dir, "script"), RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			private := filepath.Join(env.WorkDir, "user")
-			env.Vars = append(env.Vars, "ROOTFS="+root, "XDG_RUNTIME_DIR="+private, "UID="+strconv.Itoa(uid), "GID="+strconv.Itoa(gid))
+			env.Vars = append(env.Vars, "ROOTFS="+root, "XDG_RUNTIME_DIR="+private, "XDG_DATA_HOME="+private+"/data", "UID="+strconv.Itoa(uid), "GID="+strconv.Itoa(gid))
 			env.Values[scriptKey("boxes")] = map[string]*scriptBox{}
 			return errors.Join(os.Mkdir(private, 0o700), os.Chown(private, uid, gid), os.Chown(env.WorkDir, uid, gid))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": scriptCode, "start": scriptStart, "end": scriptEnd, "envout": scriptEnvOut, "steps": scriptSteps},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": scriptCode, "start": scriptStart, "end": scriptEnd, "killrun": scriptKillRun, "cmpid": scriptCmpID, "envout": scriptEnvOut, "steps": scriptSteps},
 	})
 }
 
@@ -87,13 +88,13 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	name, cid := args[0], ts.MkAbs(args[0]+".cid")
 	script := func(args ...string) *exec.Cmd {
 		c := exec.Command(command[0], append(command[1:len(command):len(command)], args...)...)
-		c.Dir, c.Env = ts.MkAbs("."), append(os.Environ(), "XDG_RUNTIME_DIR="+ts.Getenv("XDG_RUNTIME_DIR"))
+		c.Dir, c.Env = ts.MkAbs("."), append(os.Environ(), "XDG_RUNTIME_DIR="+ts.Getenv("XDG_RUNTIME_DIR"), "XDG_DATA_HOME="+ts.Getenv("XDG_DATA_HOME"))
 		return c
 	}
 	out, err := os.CreateTemp(ts.Getenv("WORK"), name)
 	ts.Check(err)
 	defer out.Close()
-	c := script(append([]string{"run", "--name", name, "--cidfile", cid}, args[1:]...)...)
+	c := script(append([]string{"run", "--rm", "--name", name, "--cidfile", cid}, args[1:]...)...)
 	c.Stdout, c.Stderr = out, out
 	ts.Check(c.Start())
 	box := &scriptBox{runner: c.Process, ended: make(chan struct{})}
@@ -113,16 +114,12 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
-	list, err := script("ps", "--format", "json").Output()
+	list, err := script("ps", "--format", "{{.Names}} {{.PID}}").Output()
 	ts.Check(err)
-	for line := range bytes.Lines(list) {
-		var rec struct {
-			Name string
-			PID  int
-		}
-		ts.Check(json.Unmarshal(line, &rec))
-		if rec.Name == name {
-			box.pid = rec.PID
+	for line := range strings.Lines(string(list)) {
+		if pid, ok := strings.CutPrefix(line, name+" "); ok {
+			box.pid, err = strconv.Atoi(strings.TrimSpace(pid))
+			ts.Check(err)
 		}
 	}
 	if box.pid == 0 {
@@ -155,6 +152,24 @@ func scriptEnd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: end NAME")
 	}
 	scriptBoxes(ts)[args[0]].end()
+}
+
+func scriptKillRun(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || scriptBoxes(ts)[args[0]] == nil {
+		ts.Fatalf("usage: killrun NAME")
+	}
+	box := scriptBoxes(ts)[args[0]]
+	ts.Check(box.runner.Kill())
+	<-box.ended
+}
+
+func scriptCmpID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cmpid FILE FILE")
+	}
+	if a, b := strings.TrimSpace(ts.ReadFile(args[0])), strings.TrimSpace(ts.ReadFile(args[1])); a != b || len(a) != 64 {
+		ts.Fatalf("%q and %q", a, b)
+	}
 }
 
 func scriptEnvOut(ts *testscript.TestScript, neg bool, args []string) {

@@ -94,7 +94,7 @@ func (s *scope) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(s.program, args...)
 	cmd.Dir = "/"
 	if s.uid != 0 {
-		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=/run/ordinary")
+		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=/run/ordinary", "XDG_DATA_HOME=/run/ordinary/data")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.uid, Gid: s.uid}}
 	}
 	return cmd
@@ -121,7 +121,7 @@ func (s *scope) kakuri(t *testing.T, args ...string) (stdout string, code int) {
 // is recorded.
 func (s *scope) start(t *testing.T, name string, args ...string) int {
 	t.Helper()
-	args = append(append([]string{"run", "--name", name}, args...), "host", "sleep", "1000")
+	args = append(append([]string{"run", "--rm", "--name", name}, args...), "host", "sleep", "1000")
 	var out bytes.Buffer
 	cmd := s.command(args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -222,7 +222,7 @@ func TestVerifyLive(t *testing.T) {
 		code int
 		want string
 	}{
-		{"verify nobody", 1, "kakuri: no such container: nobody"},
+		{"verify nobody", 1, "kakuri: No such container: nobody"},
 		{"verify", 125, "kakuri: kakuri verify needs a container\n"},
 		{"verify web web", 125, "kakuri: kakuri verify needs a container\n"},
 		{"verify --format xml web", 125, "kakuri: --format xml: there are text and json\n"},
@@ -255,7 +255,7 @@ func testVerifyOrdinary(t *testing.T, s *scope) {
 			t.Errorf("%s: exit code %d: %d ok, %d differ, %d of %d unknown", name, code, ok, differs, unknown, hidden)
 		}
 	}
-	if text, code := s.kakuri(t, "verify", "web"); code != 1 || !strings.Contains(text, "no such container: web") {
+	if text, code := s.kakuri(t, "verify", "web"); code != 1 || !strings.Contains(text, "No such container: web") {
 		t.Errorf("root's container: exit code %d: %s", code, text)
 	}
 }

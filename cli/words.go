@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -41,6 +43,9 @@ func arguments(least, most int) cobra.PositionalArgs {
 // atOnce is how many objects one command works on at the same time.
 const atOnce = 50
 
+// errSkip is an object that there was nothing to do to, which has been told.
+var errSkip = errors.New("skipped")
+
 // each does something to all that have the names, and prints the name of each it was
 // done to. Those it failed for are told of one by one, and make the exit code 1.
 func each(io IO, names []string, do func(name string) error) error {
@@ -65,7 +70,11 @@ func each(io IO, names []string, do func(name string) error) error {
 func inTurn(io IO, names []string, do func(i int) error) error {
 	failed := false
 	for i, name := range names {
-		if err := do(i); err != nil {
+		err := do(i)
+		if err == errSkip {
+			continue
+		}
+		if err != nil {
 			io.report(err)
 			failed = true
 			continue
@@ -108,3 +117,16 @@ func filterFlag(s *pflag.FlagSet, short string, keys string) *map[string][]strin
 func formatFlag(s *pflag.FlagSet, to *string) {
 	s.StringVar(to, "format", "", "table, json, or a Go `TEMPLATE`; 'table TEMPLATE' with headings")
 }
+
+// pairText is a map as K=V,K=V, sorted.
+func pairText(m map[string]string) string {
+	list := make([]string, 0, len(m))
+	for k, v := range m {
+		list = append(list, k+"="+v)
+	}
+	slices.Sort(list)
+	return strings.Join(list, ",")
+}
+
+// openEngine opens the engine of this machine, or of this user.
+func openEngine() (*engine.Engine, error) { return engine.Open(engine.Options{}) }

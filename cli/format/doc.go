@@ -5,9 +5,9 @@
 //	s := format.Spec{Table: "{{.ID}}\t{{.Names}}", Heads: map[string]string{"ID": "CONTAINER ID", "Names": "NAMES"}}
 //	err := format.Rows(os.Stdout, s, format.Options{Format: `table {{.Names}}\t{{.ID | lower}}`}, rows)
 //
-// A row is a struct of strings, so a template names what the JSON has. Sizes and spans of
-// time are worded by [Size], [Short], [Binary] and [Span], and a [Terminal] keeps what strangers wrote
-// from acting on a terminal.
+// A row is a struct of strings, so a template names what the JSON has. Sizes are worded by
+// [Size], [Short] and [Binary], and a [Terminal] keeps what strangers wrote from acting on a
+// terminal.
 //
 // What it may not do: know what a container is.
 package format

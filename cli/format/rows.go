@@ -171,6 +171,10 @@ func truncate(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "")
 }
 
+// Labels are labels of a row, for its method Label: a field of this type is escaped as
+// the row's strings are. It should not be in the JSON.
+type Labels map[string]string
+
 // cleanRow is r without control characters in its strings.
 func cleanRow(r any) any {
 	from := reflect.Indirect(reflect.ValueOf(r))
@@ -180,8 +184,17 @@ func cleanRow(r any) any {
 	to := reflect.New(from.Type()).Elem()
 	to.Set(from)
 	for i := range to.NumField() {
-		if f := to.Field(i); f.Kind() == reflect.String && f.CanSet() {
+		f := to.Field(i)
+		switch {
+		case !f.CanSet():
+		case f.Kind() == reflect.String:
 			f.SetString(ui.Escape(f.String()))
+		case f.Type() == reflect.TypeFor[Labels]():
+			clean := Labels{}
+			for k, v := range f.Interface().(Labels) {
+				clean[k] = ui.Escape(v)
+			}
+			f.Set(reflect.ValueOf(clean))
 		}
 	}
 	return to.Interface()
@@ -215,4 +228,21 @@ func columns(text string) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// Table prints lines of cells below each other, without a template. What could act on a
+// terminal is escaped.
+func Table(w io.Writer, lines [][]string) error {
+	var b strings.Builder
+	for _, cells := range lines {
+		for i, c := range cells {
+			if i > 0 {
+				b.WriteByte('\t')
+			}
+			b.WriteString(ui.Escape(c))
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, columns(b.String()))
+	return err
 }

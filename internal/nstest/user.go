@@ -79,5 +79,5 @@ func (a *Account) dress(c *exec.Cmd) {
 	}
 	c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.UID), Gid: uint32(a.GID)}
 	c.Dir = "/"
-	c.Env = []string{"HOME=" + a.Home, "USER=" + a.Name, "PATH=" + os.Getenv("PATH"), "XDG_RUNTIME_DIR=" + a.RuntimeDir()}
+	c.Env = []string{"HOME=" + a.Home, "USER=" + a.Name, "PATH=" + os.Getenv("PATH"), "XDG_RUNTIME_DIR=" + a.RuntimeDir(), "XDG_DATA_HOME=" + a.RuntimeDir() + "/data"}
 }

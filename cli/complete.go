@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/cobra"
+)
+
+// A completer lists the names that may stand at a place of a command line.
+type completer func(context.Context) []string
+
+// names completes the first most arguments by names, none of them twice; all of them
+// where most is negative.
+func names(list completer, most int) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if most >= 0 && len(args) >= most {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var fit []string
+		for _, n := range list(c.Context()) {
+			if strings.HasPrefix(n, begun) && !slices.Contains(args, n) {
+				fit = append(fit, n)
+			}
+		}
+		return fit, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// imageNames are the images that a container can be made of.
+func imageNames(context.Context) []string { return []string{"host", "host:all"} }
+
+// A state is which containers a verb is for.
+type state int
+
+const (
+	anyState state = iota
+	up
+	down
+)
+
+func containerNames(which state) completer {
+	return func(context.Context) (list []string) {
+		e, err := engine.Open(engine.Options{Look: true})
+		if err != nil {
+			return nil
+		}
+		containers, err := e.List(engine.ListOptions{All: which != up})
+		if err != nil {
+			return nil
+		}
+		for _, c := range containers {
+			if which != down || !c.Active() {
+				list = append(list, c.Name)
+			}
+		}
+		return list
+	}
+}

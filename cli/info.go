@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/cobra"
+)
+
+func newInfo(io IO) *cobra.Command {
+	var layout string
+	c := &cobra.Command{Use: "info [OPTIONS]", Short: "Tell of this machine, and of what kakuri has on it", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	c.Flags().StringVarP(&layout, "format", "f", "", "json, or a Go `TEMPLATE`")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		i, err := e.Info(c.Context())
+		if err != nil {
+			return err
+		}
+		i.ServerVersion = Version
+		if layout != "" {
+			return format.Objects(io.Out, layout, []any{i})
+		}
+		fmt.Fprint(io.Out, infoText(i))
+		for _, w := range i.Warnings {
+			fmt.Fprintln(io.Err, "WARNING:", w)
+		}
+		return nil
+	}
+	return c
+}
+
+// infoText has Docker's words.
+func infoText(i engine.Info) string {
+	var b strings.Builder
+	line := func(text string, args ...any) { fmt.Fprintf(&b, text+"\n", args...) }
+	line("Containers: %d\n Running: %d\n Paused: %d\n Stopped: %d", i.Containers, i.ContainersRunning, i.ContainersPaused, i.ContainersStopped)
+	line("Images: %d\nVersion: %s", i.Images, i.ServerVersion)
+	if i.Driver != "" {
+		line("Storage Driver: %s", i.Driver)
+	}
+	for _, s := range i.DriverStatus {
+		line(" %s: %s", s[0], s[1])
+	}
+	line("Logging Driver: %s\nCgroup Driver: %s\nCgroup Version: %s\nDefault Runtime: %s\nSecurity Options:", i.LoggingDriver, i.CgroupDriver, i.CgroupVersion, i.DefaultRuntime)
+	for _, s := range i.SecurityOptions {
+		line("  %s", strings.TrimPrefix(s, "name="))
+	}
+	line("Kernel Version: %s\nOperating System: %s\nOSType: %s\nArchitecture: %s\nCPUs: %d", i.KernelVersion, i.OperatingSystem, i.OSType, i.Architecture, i.NCPU)
+	line("Total Memory: %s\nName: %s\nRoot Dir: %s", format.Binary(float64(i.MemTotal)), format.Lines(i.Name), i.DockerRootDir)
+	return b.String()
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// inspectFormat makes --format of a command that prints whole objects.
+func inspectFormat(s *pflag.FlagSet, to *string) {
+	s.StringVarP(to, "format", "f", "", "json, or a Go `TEMPLATE` (default: JSON with indents)")
+}
+
+// inspectEach prints the objects of all names, and tells of those that there are not.
+func inspectEach(io IO, layout string, names []string, look func(name string) (any, error)) error {
+	var list []any
+	failed := false
+	for _, name := range names {
+		o, err := look(name)
+		if err != nil {
+			defer io.report(err) // after what was found
+			failed = true
+			continue
+		}
+		list = append(list, o)
+	}
+	out := io.Out
+	if io.onTerminal() {
+		out = format.Terminal(out)
+	}
+	if err := format.Objects(out, layout, list); err != nil {
+		return err
+	}
+	if failed {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func newContainerInspect(io IO) *cobra.Command {
+	var layout string
+	var size bool
+	c := &cobra.Command{Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Short: "Show all that is known of containers", Args: arguments(1, -1), ValidArgsFunction: names(containerNames(anyState), -1)}
+	inspectFormat(c.Flags(), &layout)
+	c.Flags().BoolVarP(&size, "size", "s", false, "show what each has written, too")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		return inspectEach(io, layout, args, func(name string) (any, error) { return e.Inspect(name) })
+	}
+	return c
+}
+
+// A kind is one of the kinds of object that inspect looks for a name among.
+type kind struct {
+	name string
+	look func(name string) (any, error)
+	none func(error) bool // the error is that there is none of that name
+}
+
+func newInspect(io IO) *cobra.Command {
+	var layout, only string
+	var size bool
+	c := &cobra.Command{
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Show all that is known of containers, images and volumes", Args: arguments(1, -1), ValidArgsFunction: names(anyNames, -1),
+		Long: `Show all that is known of containers, images and volumes: as JSON, with the keys
+that Docker has. A container has, besides, the plan by which it was made, and how
+it ended.`,
+		Example: "  kakuri inspect -f '{{.State.Pid}}' web\n  kakuri inspect --type image debian",
+	}
+	inspectFormat(c.Flags(), &layout)
+	c.Flags().BoolVarP(&size, "size", "s", false, "show what a container has written, too")
+	c.Flags().StringVar(&only, "type", "", "look among one `KIND` only: container, image or volume")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		list, err := kinds(only)
+		if err != nil {
+			return err
+		}
+		return inspectEach(io, layout, args, func(name string) (any, error) {
+			for _, k := range list {
+				o, err := k.look(name)
+				if err == nil || !k.none(err) {
+					return o, err
+				}
+			}
+			return nil, fmt.Errorf("error: no such object: %s", name)
+		})
+	}
+	return c
+}
+
+// kinds are the kinds of objects that there are, in the order in which a name is looked
+// for, or one of them alone.
+func kinds(only string) ([]kind, error) {
+	e, err := openEngine()
+	if err != nil {
+		return nil, err
+	}
+	list := []kind{
+		{"container", func(name string) (any, error) { return e.Inspect(name) }, func(err error) bool { return errors.As(err, new(engine.ErrNoSuchContainer)) }},
+	}
+	if only == "" {
+		return list, nil
+	}
+	for _, k := range list {
+		if k.name == only {
+			return []kind{k}, nil
+		}
+	}
+	return nil, fmt.Errorf("%q is not a valid value for --type: there are container, image and volume", only)
+}
+
+// anyNames are the names of whatever has one.
+func anyNames(ctx context.Context) []string { return containerNames(anyState)(ctx) }

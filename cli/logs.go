@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/monitor/log"
+	"github.com/spf13/cobra"
+)
+
+// stamp is RFC 3339 with nine digits, so that lines are below each other.
+const stamp = "2006-01-02T15:04:05.000000000Z07:00"
+
+func newLogs(io IO) *cobra.Command {
+	var details, follow, stamps bool
+	var since, until, tail string
+	c := &cobra.Command{
+		Use: "logs [OPTIONS] CONTAINER", Short: "Print what a container has written", Args: arguments(1, 1), ValidArgsFunction: names(containerNames(anyState), 1),
+		Long: `Print what a container has written: its stdout to stdout, and its stderr to stderr.
+A TIME is one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
+1970.`,
+	}
+	s := c.Flags()
+	s.BoolVar(&details, "details", false, "print the attributes that --log-opt asked for, too")
+	s.BoolVarP(&follow, "follow", "f", false, "print what comes, too, until the container ends for good")
+	s.StringVar(&since, "since", "", "only what was written since `TIME`")
+	s.StringVarP(&tail, "tail", "n", "all", "only the last `NUMBER` of lines")
+	s.BoolVarP(&stamps, "timestamps", "t", false, "print when each line was written")
+	s.StringVar(&until, "until", "", "only what was written before `TIME`")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o := engine.LogOptions{Follow: follow}
+		var err error
+		if o.Since, err = timeFlag("since", since); err != nil {
+			return err
+		}
+		if o.Until, err = timeFlag("until", until); err != nil {
+			return err
+		}
+		if n, err := strconv.Atoi(tail); err == nil && n >= 0 {
+			o.Tail = &n
+		}
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		// Followers see each line at once; others get all in large pieces.
+		outs := [2]lineWriter{{io.Out, nil}, {io.Err, nil}}
+		if !follow {
+			for i, w := range []writer{io.Out, io.Err} {
+				b := bufio.NewWriterSize(w, 1<<16)
+				outs[i] = lineWriter{b, b.Flush}
+			}
+		}
+		last := -1
+		err = e.Logs(c.Context(), args[0], o, func(l engine.LogLine) error {
+			i := 0
+			if l.Stream == log.Stderr {
+				i = 1
+			}
+			if last >= 0 && last != i && outs[last].flush != nil {
+				outs[last].flush() // in the order of the lines, where both are one place
+			}
+			last = i
+			if stamps {
+				fmt.Fprint(outs[i], l.Time.UTC().Format(stamp), " ")
+			}
+			if details {
+				fmt.Fprint(outs[i], detailText(l.Attrs), " ")
+			}
+			_, err := outs[i].Write(l.Text)
+			return err
+		})
+		for _, w := range outs {
+			if w.flush != nil && err == nil {
+				err = w.flush()
+			}
+		}
+		return err
+	}
+	return c
+}
+
+type lineWriter struct {
+	io.Writer
+	flush func() error
+}
+
+// detailText is attributes as K=V,K=V, escaped as in a URL.
+func detailText(attrs map[string]string) string {
+	var list []string
+	for k, v := range attrs {
+		list = append(list, url.QueryEscape(k)+"="+url.QueryEscape(v))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ",")
+}
+
+// timeFlag reads a flag that has a time; empty is the zero time.
+func timeFlag(name, value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	t, err := engine.ParseTime(value, time.Now())
+	if err != nil {
+		return t, fmt.Errorf(`invalid value for "%s": %w`, name, err)
+	}
+	return t, nil
+}

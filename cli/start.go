@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"errors"
+	"os"
+
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func newStart(io IO) *cobra.Command {
+	var attach, interactive bool
+	var keys string
+	c := &cobra.Command{Use: "start [OPTIONS] CONTAINER [CONTAINER...]", Short: "Start containers", Args: arguments(1, -1), ValidArgsFunction: names(containerNames(down), -1)}
+	s := c.Flags()
+	s.BoolVarP(&attach, "attach", "a", false, "attach to its output, and pass signals on")
+	s.BoolVarP(&interactive, "interactive", "i", false, "attach to its stdin")
+	s.StringVar(&keys, "detach-keys", "", "keys that leave the container to itself (default ctrl-p,ctrl-q)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		if !attach && !interactive {
+			return inTurn(io, args, func(i int) error { return e.Start(c.Context(), args[i], engine.StartOptions{}) })
+		}
+		if len(args) > 1 {
+			return errors.New("you cannot start and attach multiple containers at once")
+		}
+		streams := engine.Streams{Out: io.Out, Err: io.Err, Terminal: terminalOf(io), Signals: true}
+		if interactive {
+			streams.In = io.In
+		}
+		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: keys}, streams))
+	}
+	return c
+}
+
+// terminalOf is the caller's terminal, nil if stdin is none.
+func terminalOf(io IO) *os.File {
+	if in := file(io.In); in != nil && term.IsTerminal(int(in.Fd())) {
+		return in
+	}
+	return nil
+}
+
+// exitOf makes the exit code of a command's end the exit code of this one.
+func exitOf(res engine.Result, err error) error {
+	if err == nil && res.Code != 0 {
+		err = exitCode(res.Code)
+	}
+	return err
+}
+
+func newAttach(io IO) *cobra.Command {
+	var keys string
+	var noStdin, proxy bool
+	c := &cobra.Command{
+		Use: "attach [OPTIONS] CONTAINER", Short: "Connect to the streams of a running container", Args: arguments(1, 1), ValidArgsFunction: names(containerNames(up), 1),
+		Long: `Connect this command's streams to those of a running container, until it ends. The
+detach keys (ctrl-p ctrl-q) leave it to itself.`,
+	}
+	s := c.Flags()
+	s.StringVar(&keys, "detach-keys", "", "keys that leave the container to itself (default ctrl-p,ctrl-q)")
+	s.BoolVar(&noStdin, "no-stdin", false, "do not attach to its stdin")
+	s.BoolVar(&proxy, "sig-proxy", true, "pass on the signals that this command gets")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		streams := engine.Streams{In: io.In, Out: io.Out, Err: io.Err, Terminal: terminalOf(io), Signals: proxy}
+		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: keys}, streams))
+	}
+	return c
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/cobra"
+)
+
+func newUpdate(io IO) *cobra.Command {
+	var u engine.UpdateConfig
+	var pids int64
+	c := &cobra.Command{
+		Use: "update [OPTIONS] CONTAINER [CONTAINER...]", Short: "Change limits and the restart policy of containers", Args: arguments(1, -1), ValidArgsFunction: names(containerNames(anyState), -1),
+		Long: `Change limits and the restart policy of containers, running ones too. What is not
+named stays as it is.`,
+	}
+	limitFlags(c.Flags(), &u.Resources, &pids)
+	c.Flags().Func("restart", "start again when it ends: `POLICY`, one of no, always, unless-stopped, on-failure[:N]", func(v string) error {
+		r, err := parseRestart(v)
+		u.Restart = &r
+		return err
+	})
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if c.Flags().NFlag() == 0 {
+			return usageError{fmt.Errorf("you must provide one or more flags when using this command\nSee '%s --help'", c.CommandPath())}
+		}
+		if c.Flags().Changed("pids-limit") {
+			u.Resources.PidsLimit = &pids
+		}
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		return each(io, args, func(ref string) error {
+			warnings, err := e.Update(c.Context(), ref, u)
+			for _, w := range warnings {
+				fmt.Fprintln(io.Err, "warning:", format.Lines(w))
+			}
+			return err
+		})
+	}
+	return c
+}
