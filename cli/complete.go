@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 )
 
@@ -30,7 +31,23 @@ func names(list completer, most int) cobra.CompletionFunc {
 }
 
 // imageNames are the images that a container can be made of.
-func imageNames(context.Context) []string { return []string{"host", "host:all"} }
+func imageNames(ctx context.Context) []string { return append(storedNames(ctx), "host", "host:all") }
+
+// storedNames are the names of the images that are here.
+func storedNames(ctx context.Context) (list []string) {
+	store, err := openImages()
+	if err != nil {
+		return nil
+	}
+	images, err := store.List(ctx, image.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	for _, i := range images {
+		list = append(list, i.RepoTags()...)
+	}
+	return list
+}
 
 // A state is which containers a verb is for.
 type state int

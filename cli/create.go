@@ -20,10 +20,11 @@ func newCreate(io IO) *cobra.Command {
 		if err := f.finish(c, io, args); err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}
-		e, err := openEngine()
+		e, pulled, err := f.open(io)
 		if err != nil {
 			return err
 		}
+		defer pulled()
 		cid, err := f.openCidfile()
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -105,6 +106,13 @@ func kinds(only string) ([]kind, error) {
 	}
 	list := []kind{
 		{"container", func(name string) (any, error) { return e.Inspect(name) }, func(err error) bool { return errors.As(err, new(engine.ErrNoSuchContainer)) }},
+		{"image", func(name string) (any, error) {
+			store, err := e.Images()
+			if err != nil {
+				return nil, err
+			}
+			return store.Inspect(name, image.Platform{})
+		}, func(err error) bool { return errors.As(err, new(*image.NotFoundError)) }},
 	}
 	if only == "" {
 		return list, nil
@@ -118,4 +126,6 @@ func kinds(only string) ([]kind, error) {
 }
 
 // anyNames are the names of whatever has one.
-func anyNames(ctx context.Context) []string { return containerNames(anyState)(ctx) }
+func anyNames(ctx context.Context) []string {
+	return append(containerNames(anyState)(ctx), storedNames(ctx)...)
+}

@@ -137,10 +137,22 @@ func verbs() []verb {
 		{name: "inspect", group: "run", make: newInspect},
 		{name: "rename", group: "run", make: newRename},
 		{name: "update", group: "run", make: newUpdate},
+		{name: "images", group: "image", make: newImages},
+		{name: "pull", group: "image", make: newPull},
+		{name: "push", group: "image", make: newPush},
+		{name: "tag", group: "image", make: newTag},
+		{name: "rmi", group: "image", make: newRMI},
+		{name: "history", group: "image", make: newHistory},
+		{name: "save", group: "image", make: newSave},
+		{name: "load", group: "image", make: newLoad},
+		{name: "import", group: "image", make: newImport},
+		{name: "login", group: "image", make: newLogin},
+		{name: "logout", group: "image", make: newLogout},
 		{name: "events", group: "system", make: newEvents},
 		{name: "info", group: "system", make: newInfo},
 		{name: "version", group: "system", make: newVersion},
 		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
+		{name: "image", group: "group", make: group("image", "Manage images"), below: imageVerbs()},
 		{name: "system", group: "group", make: group("system", "Manage kakuri"), below: systemVerbs()},
 		{name: "tour", group: "see", make: newTour},
 		{name: "explain", group: "see", make: newExplain},
@@ -176,6 +188,22 @@ func containerVerbs() []verb {
 		{name: "unpause", make: newUnpause},
 		{name: "update", make: newUpdate},
 		{name: "wait", make: newWait},
+	}
+}
+
+func imageVerbs() []verb {
+	return []verb{
+		{name: "history", make: newHistory},
+		{name: "import", make: newImport},
+		{name: "inspect", make: newImageInspect},
+		{name: "load", make: newLoad},
+		{name: "ls", make: newImages, also: []string{"list"}},
+		{name: "prune", make: newImagePrune},
+		{name: "pull", make: newPull},
+		{name: "push", make: newPush},
+		{name: "rm", make: newRMI, also: []string{"remove"}},
+		{name: "save", make: newSave},
+		{name: "tag", make: newTag},
 	}
 }
 

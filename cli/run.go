@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -55,10 +57,11 @@ func (f *runFlags) needsImage(c *cobra.Command, args []string) error {
 
 // execute runs the container, with this process's streams and signals.
 func (f *runFlags) execute(ctx context.Context, io IO) error {
-	e, err := openEngine()
+	e, pulled, err := f.open(io)
 	if err != nil {
 		return &engine.ExitError{Code: 125, Err: err}
 	}
+	defer pulled()
 	s := engine.Streams{Terminal: terminalOf(io), Signals: f.sigProxy}
 	if f.attached("stdin") {
 		s.In = io.In
@@ -95,6 +98,41 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 		return exitCode(res.Code)
 	}
 	return nil
+}
+
+// open opens an engine that shows how an image is fetched that is not here. pulled ends
+// that, whatever came of it.
+func (f *runFlags) open(io IO) (e *engine.Engine, pulled func(), err error) {
+	var shown *progress
+	e, err = engine.Open(engine.Options{Pulling: func(name string, missing bool) image.Progress {
+		if missing {
+			fmt.Fprintf(io.Err, "Unable to find image '%s' locally\n", withTag(name))
+		}
+		if f.quiet {
+			return nil
+		}
+		shown = showProgress(io)
+		return func(e image.Event) {
+			shown.tell(e)
+			if strings.HasPrefix(e.Status, "Status: ") { // the last one: the container writes next
+				shown.done()
+			}
+		}
+	}})
+	return e, func() {
+		if shown != nil {
+			shown.done()
+		}
+	}, err
+}
+
+// withTag is a name with the tag that it means.
+func withTag(name string) string {
+	r, err := image.ParseReference(name)
+	if err != nil {
+		return format.Lines(name)
+	}
+	return r.Tagged().Familiar()
 }
 
 // A cidfile is the file of --cidfile, or none.

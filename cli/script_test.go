@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/testimage"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -29,7 +30,8 @@ import (
 //	steps FILE N                   it is a plan as JSON, of N steps at least, each with its cause
 //
 // exec as-user COMMAND runs it as an ordinary user, whose records are in the script's
-// own directory. $ROOTFS is a root file system with busybox, not to be written to.
+// own directory. $ROOTFS is a root file system with busybox, not to be written to, and
+// $REGISTRY an empty registry.
 func TestScript(t *testing.T) {
 	dir := place(t)
 	root := nstest.RootFS(t)
@@ -37,11 +39,12 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	registry := testimage.Registry(t, nil)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", WorkdirRoot: filepath.Join(dir, "script"), RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			private := filepath.Join(env.WorkDir, "user")
-			env.Vars = append(env.Vars, "ROOTFS="+root, "XDG_RUNTIME_DIR="+private, "XDG_DATA_HOME="+private+"/data", "UID="+strconv.Itoa(uid), "GID="+strconv.Itoa(gid))
+			env.Vars = append(env.Vars, "ROOTFS="+root, "REGISTRY="+registry, "HOME="+env.WorkDir,  "XDG_RUNTIME_DIR="+private, "XDG_DATA_HOME="+private+"/data", "UID="+strconv.Itoa(uid), "GID="+strconv.Itoa(gid))
 			env.Values[scriptKey("boxes")] = map[string]*scriptBox{}
 			return errors.Join(os.Mkdir(private, 0o700), os.Chown(private, uid, gid), os.Chown(env.WorkDir, uid, gid))
 		},

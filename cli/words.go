@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -126,6 +127,15 @@ func pairText(m map[string]string) string {
 	}
 	slices.Sort(list)
 	return strings.Join(list, ",")
+}
+
+// openImages opens the images of that engine.
+func openImages() (*image.Store, error) {
+	e, err := openEngine()
+	if err != nil {
+		return nil, err
+	}
+	return e.Images()
 }
 
 // openEngine opens the engine of this machine, or of this user.

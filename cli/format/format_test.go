@@ -134,12 +134,13 @@ func TestObjects(t *testing.T) {
 	}
 	list := []any{object{"1", state{12345678901}, []string{"<a>", "b"}}, object{ID: "2"}}
 	for format, want := range map[string]string{
-		"":                       "[\n    {\n        \"Id\": \"1\",\n        \"State\": {\n            \"Pid\": 12345678901\n        },\n        \"Args\": [\n            \"<a>\",\n            \"b\"\n        ]\n    },\n    {\n        \"Id\": \"2\",\n        \"State\": {\n            \"Pid\": 0\n        },\n        \"Args\": null\n    }\n]\n",
-		"{{.ID}}":                "1\n2\n",
-		"{{.Id}} {{.State.Pid}}": "1 12345678901\n2 0\n",
-		"{{json .State}}":        "{\"Pid\":12345678901}\n{\"Pid\":0}\n",
-		`{{join .Args ","}}\t`:   "<a>,b\t\n\t\n",
-		"json":                   "{\"Id\":\"1\",\"State\":{\"Pid\":12345678901},\"Args\":[\"<a>\",\"b\"]}\n{\"Id\":\"2\",\"State\":{\"Pid\":0},\"Args\":null}\n",
+		"":                           "[\n    {\n        \"Id\": \"1\",\n        \"State\": {\n            \"Pid\": 12345678901\n        },\n        \"Args\": [\n            \"<a>\",\n            \"b\"\n        ]\n    },\n    {\n        \"Id\": \"2\",\n        \"State\": {\n            \"Pid\": 0\n        },\n        \"Args\": null\n    }\n]\n",
+		"{{.ID}}":                    "1\n2\n",
+		"{{.Id}} {{.State.Pid}}":     "1 12345678901\n2 0\n",
+		`{{.Id}} {{join .Args "+"}}`: "1 <a>+b\n2 \n",
+		"{{json .State}}":            "{\"Pid\":12345678901}\n{\"Pid\":0}\n",
+		`{{join .Args ","}}\t`:       "<a>,b\t\n\t\n",
+		"json":                       "{\"Id\":\"1\",\"State\":{\"Pid\":12345678901},\"Args\":[\"<a>\",\"b\"]}\n{\"Id\":\"2\",\"State\":{\"Pid\":0},\"Args\":null}\n",
 	} {
 		var out bytes.Buffer
 		if err := Objects(&out, format, list); err != nil || out.String() != want {

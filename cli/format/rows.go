@@ -106,7 +106,7 @@ func funcs() template.FuncMap {
 	return template.FuncMap{
 		"json":     jsonText,
 		"split":    strings.Split,
-		"join":     strings.Join,
+		"join":     join,
 		"title":    title,
 		"lower":    strings.ToLower,
 		"upper":    strings.ToUpper,
@@ -140,6 +140,22 @@ func jsonText(v any) (string, error) {
 	e.SetEscapeHTML(false)
 	err := e.Encode(v)
 	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+// join takes the lists of JSON, too, whose items are of any type.
+func join(list any, between string) (string, error) {
+	v := reflect.ValueOf(list)
+	if list == nil {
+		return "", nil
+	}
+	if v.Kind() != reflect.Slice {
+		return "", fmt.Errorf("join: %T is no list", list)
+	}
+	texts := make([]string, v.Len())
+	for i := range texts {
+		texts[i] = fmt.Sprint(v.Index(i).Interface())
+	}
+	return strings.Join(texts, between), nil
 }
 
 // title makes the first letter of each word a capital.

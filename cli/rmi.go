@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/image"
+	"github.com/spf13/cobra"
+)
+
+func newRMI(io IO) *cobra.Command {
+	var force, noPrune bool
+	c := &cobra.Command{Use: "rmi [OPTIONS] IMAGE [IMAGE...]", Short: "Remove images", Args: arguments(1, -1), ValidArgsFunction: names(storedNames, -1)}
+	c.Flags().BoolVarP(&force, "force", "f", false, "remove images of several repositories, and of stopped containers; no error for one that is not there")
+	c.Flags().BoolVar(&noPrune, "no-prune", false, "keep parents without a name")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		failed := false
+		for _, name := range args {
+			list, err := e.RemoveImage(c.Context(), name, force)
+			printRemoved(io, list)
+			if err != nil {
+				io.report(err)
+				var none *image.NotFoundError
+				failed = failed || !force || !errors.As(err, &none)
+			}
+		}
+		if failed {
+			return exitCode(1)
+		}
+		return nil
+	}
+	return c
+}
+
+func printRemoved(io IO, list []image.Removed) {
+	for _, r := range list {
+		if r.Deleted != "" {
+			fmt.Fprintln(io.Out, "Deleted:", r.Deleted)
+		} else {
+			fmt.Fprintln(io.Out, "Untagged:", format.Lines(r.Untagged))
+		}
+	}
+}
+
+func newImagePrune(io IO) *cobra.Command {
+	var all, force bool
+	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove images that nobody uses", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	c.Flags().BoolVarP(&all, "all", "a", false, "remove those with a name, too, that no container uses")
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	filters := filterFlag(c.Flags(), "", "until, label")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		warning := "WARNING! This will remove all dangling images."
+		if all {
+			warning = "WARNING! This will remove all images without at least one container associated to them."
+		}
+		if !force {
+			if err := ask(io, warning, "image prune"); err != nil {
+				return err
+			}
+		}
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		done, err := e.PruneImages(c.Context(), all, *filters)
+		if len(done.Removed) > 0 {
+			fmt.Fprintln(io.Out, "Deleted Images:")
+			for _, r := range done.Removed {
+				if r.Deleted != "" {
+					fmt.Fprintln(io.Out, "deleted:", r.Deleted)
+				} else {
+					fmt.Fprintln(io.Out, "untagged:", format.Lines(r.Untagged))
+				}
+			}
+			fmt.Fprintln(io.Out)
+		}
+		if err == nil {
+			fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(done.SpaceReclaimed)))
+		}
+		return err
+	}
+	return c
+}

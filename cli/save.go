@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/image"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func newSave(io IO) *cobra.Command {
+	var output, layout string
+	var platforms []string
+	c := &cobra.Command{
+		Use: "save [OPTIONS] IMAGE [IMAGE...]", Short: "Write images into a tar", Args: arguments(1, -1), ValidArgsFunction: names(storedNames, -1),
+		Example: "  kakuri save -o app.tar app:1 app:2\n  kakuri save --format oci-archive app | ssh host kakuri load",
+	}
+	s := c.Flags()
+	s.StringVarP(&output, "output", "o", "", "write to `FILE` in place of stdout; with --format oci-layout it is a directory")
+	s.StringVar(&layout, "format", "", "docker-archive (default), oci-archive, or oci-layout: `FORMAT`, where docker-archive is what every engine loads")
+	s.StringSliceVar(&platforms, "platform", nil, "the image for `OS/ARCH[/VARIANT]` alone")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o := image.SaveOptions{Format: layout}
+		list, err := parsePlatforms(platforms)
+		switch {
+		case err != nil:
+			return err
+		case len(list) > 1:
+			return errors.New("--platform: save writes the image for one platform, or all of them with --format oci-archive")
+		case len(list) == 1:
+			o.Platform = list[0]
+		}
+		store, err := openImages()
+		if err != nil {
+			return err
+		}
+		if layout == "oci-layout" {
+			if output == "" {
+				return errors.New("--format oci-layout is a directory: name it by --output")
+			}
+			o.Format = ""
+			return store.SaveDir(c.Context(), output, args, o)
+		}
+		return writeOutput(io, output, "save", func(w writer) error { return store.Save(c.Context(), w, args, o) })
+	}
+	return c
+}
+
+func newLoad(io IO) *cobra.Command {
+	var input string
+	var quiet bool
+	var platforms []string
+	c := &cobra.Command{
+		Use: "load [OPTIONS]", Short: "Read images out of a tar", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `Read images out of an archive as docker save, podman, skopeo and others write it:
+docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
+-i, a directory is an OCI image layout.`,
+	}
+	s := c.Flags()
+	s.StringVarP(&input, "input", "i", "", "read `FILE` in place of stdin")
+	s.StringSliceVar(&platforms, "platform", nil, "the images for `OS/ARCH[/VARIANT]` alone")
+	s.BoolVarP(&quiet, "quiet", "q", false, "do not print how it goes on")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		list, err := parsePlatforms(platforms)
+		if err != nil {
+			return err
+		}
+		in := io.In
+		if input != "" {
+			f, err := os.Open(input)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			in = f
+		} else if f := file(io.In); f != nil && term.IsTerminal(int(f.Fd())) {
+			return errors.New("requested load from stdin, but stdin is a terminal: use -i, or redirect")
+		}
+		store, err := openImages()
+		if err != nil {
+			return err
+		}
+		o := image.LoadOptions{Platforms: list}
+		done := func() {}
+		if !quiet && width(io.Err) > 0 {
+			shown := showProgress(io)
+			o.Progress, done = shown.tell, shown.done
+		}
+		loaded, err := loadFrom(c, store, in, o)
+		done()
+		for _, l := range loaded {
+			for _, name := range l.Names {
+				fmt.Fprintln(io.Out, "Loaded image:", format.Lines(name))
+			}
+			if len(l.Names) == 0 {
+				fmt.Fprintln(io.Out, "Loaded image ID:", l.Image.ID)
+			}
+		}
+		return err
+	}
+	return c
+}
+
+func loadFrom(c *cobra.Command, store *image.Store, in io.Reader, o image.LoadOptions) ([]image.Loaded, error) {
+	if f := file(in); f != nil {
+		if st, err := f.Stat(); err == nil && st.IsDir() {
+			return store.LoadDir(c.Context(), f, o)
+		}
+	}
+	return store.Load(c.Context(), in, o)
+}
+
+func newImport(io IO) *cobra.Command {
+	var changes []string
+	var message, platform string
+	c := &cobra.Command{
+		Use: "import [OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Make an image of a tar of a root file system", Args: arguments(1, 2),
+		Example: "  tar -C rootfs -c . | kakuri import - app:1\n  kakuri import -c 'CMD [\"/bin/sh\"]' rootfs.tar.gz app:2",
+	}
+	s := c.Flags()
+	s.StringArrayVarP(&changes, "change", "c", nil, "apply an `INSTRUCTION` of a Dockerfile to it")
+	s.StringVarP(&message, "message", "m", "", "comment of the image")
+	s.StringVar(&platform, "platform", "", "what it runs on: `OS/ARCH[/VARIANT]` (default: this machine's)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		p, err := parsePlatform(platform)
+		if err != nil {
+			return err
+		}
+		in, err := openSource(c, io, args[0])
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		store, err := openImages()
+		if err != nil {
+			return err
+		}
+		img, err := store.Import(c.Context(), in, strings.Join(args[1:], ""), image.ImportOptions{Platform: p, Changes: changes, Message: message})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(io.Out, img.ID)
+		return nil
+	}
+	return c
+}
+
+// openSource opens what import reads: a file, stdin, or what a URL leads to.
+func openSource(c *cobra.Command, in IO, name string) (io.ReadCloser, error) {
+	switch {
+	case name == "-":
+		return io.NopCloser(in.In), nil
+	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
+		q, err := http.NewRequestWithContext(c.Context(), http.MethodGet, name, nil)
+		if err != nil {
+			return nil, err
+		}
+		r, err := http.DefaultClient.Do(q)
+		if err != nil {
+			return nil, err
+		}
+		if r.StatusCode != http.StatusOK {
+			r.Body.Close()
+			return nil, fmt.Errorf("%s: %s", name, r.Status)
+		}
+		return r.Body, nil
+	}
+	return os.Open(name)
+}
+
+// writeOutput has a file written, or stdout where that is no terminal. A file is there when it is whole.
+func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
+	if name == "" {
+		if out.onTerminal() {
+			return fmt.Errorf("cowardly refusing to %s to a terminal. Use the -o flag or redirect", what)
+		}
+		w := bufio.NewWriterSize(out.Out, 1<<16)
+		return errors.Join(write(w), w.Flush())
+	}
+	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() { // a FIFO, /dev/null
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-"+filepath.Base(name)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	w := bufio.NewWriterSize(f, 1<<16)
+	if err := errors.Join(write(w), w.Flush(), f.Chmod(0o600), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
