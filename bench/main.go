@@ -11,6 +11,8 @@
 // end, as its parent sees it, and of that the ratio to a peer in the same round: a
 // machine that is slow for a second is slow for both.
 //
+// With -engines it times the engine's verbs beside docker and podman instead, into another table.
+//
 // Everything runs in a mount and a network namespace of the bench's own, with private
 // propagation, so that no mount and no link can stay on the machine. Directories, cgroups and
 // processes that a command leaves are looked for, and reported.
@@ -46,6 +48,8 @@ type options struct {
 	Verbose bool
 	Cgroup2 bool     // show the commands version 2 of cgroups alone
 	Extra   []string // rows of the user's own, NAME=COMMAND
+	Engines bool     // kakuri run and its kin beside docker and podman
+	Peers   string   // the root file system that those two are of; empty is this machine's
 }
 
 // job is what the outer process hands to the inner one.
@@ -81,6 +85,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) 
 	if len(args) == 1 && args[0] == innerArg {
 		return inside(ctx, stdin, stderr)
 	}
+	if len(args) == 1 && args[0] == engineArg {
+		return insideEngines(ctx, stdin, stderr)
+	}
 	opts, err := parse(args, stderr)
 	if err != nil {
 		return err
@@ -98,6 +105,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&opts.Cgroup2, "cgroup2", false, "have version 2 of cgroups alone at /sys/fs/cgroup, with what controllers the machine leaves it")
 	flags.StringVar(&opts.Only, "only", "", "time only the rows whose name matches this `regexp`")
 	flags.BoolVar(&opts.Verbose, "v", false, "say what is run")
+	flags.BoolVar(&opts.Engines, "engines", false, "time the engine beside docker and podman, into RESULTS-engine.md")
+	flags.StringVar(&opts.Peers, "peers", "", "with -engines, a `root` file system that docker and podman are taken from")
 	flags.Func("row", "add a row, `NAME=COMMAND`; {bundle}, {rootfs} and {id} are filled in", func(s string) error {
 		if name, command, ok := strings.Cut(s, "="); !ok || name == "" || strings.TrimSpace(command) == "" {
 			return errors.New("want NAME=COMMAND")
@@ -128,6 +137,9 @@ func outside(ctx context.Context, opts options, stderr io.Writer) (err error) {
 	module, err := moduleRoot()
 	if err != nil {
 		return err
+	}
+	if opts.Engines {
+		return outsideEngines(ctx, opts, module, stderr)
 	}
 	if opts.Out == "" {
 		name := "RESULTS.md"

@@ -73,7 +73,7 @@ var rooms = []room{
 	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},
 	{"cmd/kakuri", []string{"cli"}, "it wires one front, and no more"},
 	{"cmd/kakuri-runtime", []string{"oci", "monitor", "host", "plan", "abi"}, "each import is paid for at every start of a container"},
-	{"bench", nil, "it measures the commands from outside"},
+	{"bench", []string{"internal/testimage"}, "it measures the commands from outside"},
 	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
 	{"internal/callers", nil, "it has nothing but tests"},
 	{"internal/experiments", nil, "it has nothing but tests"},

@@ -28,6 +28,7 @@ const (
 	Postgres = "postgres" // starts as root, makes a cluster at first, steps down to postgres; stops by SIGINT
 	Big      = "big"      // 5 layers, 26,000 files, 700 MB of made-up data over busybox
 	Deep     = "deep"     // 100 layers over busybox: see [DeepLayers]
+	Flat     = "flat"     // what Deep has, in one layer
 )
 
 // Prepare returns a function for [nstest.Options].Prepare, which builds the images named as far as
@@ -49,24 +50,46 @@ func Prepare(names ...string) func() error {
 // Get opens an image. A test whose image cannot be made on this machine is skipped.
 func Get(t testing.TB, name string) v1.Image {
 	t.Helper()
-	var img v1.Image
-	var err error
-	switch name {
-	case Busybox, Deep:
-		if reason := missing(name); reason != "" {
-			t.Skip(reason)
-		}
-		if img, err = busybox(); err == nil && name == Deep {
-			img, err = deep(img)
-		}
-	default:
-		img, err = open(Layout(t, name))
+	if reason := missing(name); reason != "" {
+		t.Skip(reason)
 	}
+	if !onTheSpot(name) {
+		Layout(t, name) // says what to do when it is not there
+	}
+	img, err := Open(name)
 	if err != nil {
 		t.Fatalf("image %s: %v", name, err)
 	}
 	return img
 }
+
+// Open opens an image, and builds it where it is not there yet.
+func Open(name string) (v1.Image, error) {
+	if reason := missing(name); reason != "" {
+		return nil, errors.New(reason)
+	}
+	if !onTheSpot(name) {
+		if err := ensure(name); err != nil {
+			return nil, err
+		}
+		dir, err := place(name)
+		if err != nil {
+			return nil, err
+		}
+		return open(dir)
+	}
+	img, err := busybox()
+	if err == nil && name != Busybox {
+		img, err = deep(img)
+	}
+	if err == nil && name == Flat {
+		img, err = flat(img)
+	}
+	return img, err
+}
+
+// onTheSpot reports whether an image takes no longer than to look for it.
+func onTheSpot(name string) bool { return name == Busybox || name == Deep || name == Flat }
 
 // Layout returns the directory of an image that is kept: an OCI image layout with this image only. It is not
 // to be written to.
@@ -87,7 +110,7 @@ func Layout(t testing.TB, name string) string {
 
 // missing says why an image cannot be made here; empty when it can.
 func missing(name string) string {
-	if name == Busybox || name == Deep || name == Big {
+	if onTheSpot(name) || name == Big {
 		if _, err := exec.LookPath("busybox"); err != nil {
 			return "needs busybox (Debian: package busybox-static)"
 		}
@@ -149,7 +172,7 @@ func key(name string) (string, error) {
 
 // ensure builds an image that is not there yet. Another process that builds is waited for.
 func ensure(name string) error {
-	if name == Busybox || name == Deep {
+	if onTheSpot(name) {
 		return nil
 	}
 	dir, err := place(name)

@@ -3,6 +3,7 @@ package testimage
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -84,6 +85,21 @@ func deep(base v1.Image) (v1.Image, error) {
 		layers = append(layers, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: fmt.Sprint("layer ", n)}})
 	}
 	return configured(base, recipe{Config: v1.Config{Env: []string{searchPath}, Cmd: []string{"sh"}}}, layers...)
+}
+
+// flat puts all layers of an image into one.
+func flat(img v1.Image) (v1.Image, error) {
+	r := mutate.Extract(img)
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }, tarball.WithCompressedCaching)
+	if err != nil {
+		return nil, err
+	}
+	return configured(empty.Image, recipe{Config: v1.Config{Env: []string{searchPath}, Cmd: []string{"sh"}}}, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "all in one"}})
 }
 
 // bigVersion changes with the code that makes Big.

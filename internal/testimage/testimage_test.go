@@ -88,6 +88,15 @@ func TestDeep(t *testing.T) {
 	}
 }
 
+func TestFlat(t *testing.T) {
+	want, _ := tree(t, Get(t, Deep))
+	img := Get(t, Flat)
+	got, _ := tree(t, img)
+	if layers, err := img.Layers(); err != nil || len(layers) != 1 || len(got) != len(want) {
+		t.Errorf("%d layers, %v; %d names, want %d", len(layers), err, len(got), len(want))
+	}
+}
+
 func TestBig(t *testing.T) {
 	nstest.Root(t)
 	img := Get(t, Big)

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// engineReport is RESULTS-engine.md.
+func engineReport(f facts, o options, peers []*enginePeer, rows []*engineRow) string {
+	head := [][]string{
+		{"date", f.Date.Format("2006-01-02 15:04 MST")}, {"kakuri", f.Commit}, {"kernel", f.Kernel + " " + f.Arch},
+		{"processor", fmt.Sprintf("%s, %d cores, %s", f.CPU, f.Cores, f.Memory)}, {"state on", f.FS},
+		{"load average", f.Load[0] + " before, " + f.Load[1] + " after"}, {"rounds", fmt.Sprint(o.Rounds)},
+	}
+	for _, p := range peers {
+		what := p.Version
+		if p.Failed != "" {
+			what = "not measured: " + p.Failed
+		}
+		head = append(head, []string{p.Name, what})
+	}
+	return "# kakuri's engine beside docker and podman\n\nWritten by `go run ./bench -engines`; not by hand. Each engine does the same by the same words, in turns, with its state on the same disk,\n" +
+		"pulling from the same registry. One command is timed from its start to its end.\n\n" +
+		table([]string{"fact", "here"}, "ll", head) +
+		"\n## Targets\n\n" + engineTargetTable(rows) +
+		"\n## All\n\nMedians in milliseconds. A ratio is the median over the rounds of kakuri's time by the other's in the same round.\n\n" + engineTable(peers, rows) +
+		"\n## Again\n\n    go run ./bench -engines [-peers ROOT] [-n ROUNDS] [-only REGEXP]\n\nas root. `-peers` names a root file system that docker and podman are taken from, such as one of Debian unstable made by debootstrap.\n"
+}
+
+func engineTargetTable(rows []*engineRow) string {
+	var lines [][]string
+	for _, t := range engineTargets() {
+		i := slices.IndexFunc(rows, func(r *engineRow) bool { return r.Name == t.Row })
+		line := []string{t.Row, fmt.Sprintf("≤ %.3g x %s", t.Limit, t.Peer), "", "not measured"}
+		if i >= 0 {
+			if r, ok := ratio(rows[i].Times["kakuri"], rows[i].Times[t.Peer]); ok {
+				line[2], line[3] = fmt.Sprintf("%.3f", r), map[bool]string{true: "met", false: "missed"}[r <= t.Limit]
+			}
+		}
+		lines = append(lines, line)
+	}
+	lines = append(lines, engineFlatness(rows), engineMemory(rows))
+	return table([]string{"row", "target", "measured", "verdict"}, "llrl", lines)
+}
+
+// engineFlatness holds the first run of many layers against that of one.
+func engineFlatness(rows []*engineRow) []string {
+	line := []string{engineRowDeep, "as of one layer, within 20 %", "", "not measured"}
+	deep, flat := findEngineRow(rows, engineRowDeep), findEngineRow(rows, engineRowFlat)
+	if deep != nil && flat != nil {
+		if r, ok := ratio(deep.Times["kakuri"], flat.Times["kakuri"]); ok {
+			line[2], line[3] = fmt.Sprintf("%.3f", r), map[bool]string{true: "met", false: "missed"}[r <= 1.2]
+		}
+	}
+	return line
+}
+
+func engineMemory(rows []*engineRow) []string {
+	line := []string{engineRowMemory, "≤ 1 MB", "", "not measured"}
+	if r := findEngineRow(rows, engineRowMemory); r != nil && r.Bytes["kakuri"] > 0 {
+		mb := float64(r.Bytes["kakuri"]) / 1e6
+		line[2], line[3] = fmt.Sprintf("%.2f MB", mb), map[bool]string{true: "met", false: "missed"}[mb <= 1]
+	}
+	return line
+}
+
+func findEngineRow(rows []*engineRow, name string) *engineRow {
+	if i := slices.IndexFunc(rows, func(r *engineRow) bool { return r.Name == name }); i >= 0 {
+		return rows[i]
+	}
+	return nil
+}
+
+func engineTable(peers []*enginePeer, rows []*engineRow) string {
+	header, align := []string{"what"}, "l"
+	for _, p := range peers {
+		header, align = append(header, p.Name), align+"r"
+	}
+	for _, p := range peers[1:] {
+		header, align = append(header, "x "+p.Name), align+"r"
+	}
+	var lines [][]string
+	var failures []string
+	for _, r := range rows {
+		line := []string{r.Name}
+		for _, p := range peers {
+			cell := "-"
+			switch s := summarize(r.Times[p.Name]); {
+			case r.Failed[p.Name] != "":
+				cell = "failed"
+				failures = append(failures, fmt.Sprintf("- %s, %s: %s", r.Name, p.Name, r.Failed[p.Name]))
+			case r.Bytes[p.Name] > 0:
+				cell = fmt.Sprintf("%.2f MB", float64(r.Bytes[p.Name])/1e6)
+			case s.N > 0:
+				cell = fmt.Sprintf("%.1f", float64(s.Median.Microseconds())/1000)
+			}
+			line = append(line, cell)
+		}
+		for _, p := range peers[1:] {
+			cell := ""
+			if q, ok := ratio(r.Times["kakuri"], r.Times[p.Name]); ok {
+				cell = fmt.Sprintf("%.3f", q)
+			}
+			line = append(line, cell)
+		}
+		lines = append(lines, append(line, r.Note))
+	}
+	text := table(append(header, "note"), align+"l", lines)
+	if len(failures) > 0 {
+		text += "\nFailed:\n\n" + strings.Join(failures, "\n") + "\n"
+	}
+	return text
+}
