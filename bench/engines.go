@@ -198,11 +198,15 @@ func loopbackUp() error {
 
 // serve starts a registry, with its blobs on the disk, and fills it.
 func (a *arena) serve(images map[string]v1.Image) error {
+	blobs := filepath.Join(a.Dir, "registry")
+	if err := os.Mkdir(blobs, 0o700); err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(a.Dir, "registry"))))
+	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs)))
 	go http.Serve(l, handler)
 	a.Registry = l.Addr().String()
 	for image, img := range images {
