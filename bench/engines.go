@@ -158,6 +158,8 @@ func (a *arena) furnish() error {
 		loopbackUp, becomeReaper,
 	}
 	if root := a.Options.Peers; root != "" {
+		// What is "/" for them has to be a mount.
+		steps = append(steps, func() error { return mount(root, root, "", syscall.MS_BIND, "") })
 		for _, d := range []string{"/proc", "/sys", "/dev", "/run", "/var/lib"} {
 			steps = append(steps, func() error { return mount(d, root+d, "", syscall.MS_BIND|syscall.MS_REC, "") })
 		}
@@ -285,7 +287,7 @@ func (a *arena) command(p *enginePeer, argv []string) *exec.Cmd {
 			}
 		}
 	}
-	c := &exec.Cmd{Path: path, Args: argv, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C"}, Stdin: a.null}
+	c := &exec.Cmd{Path: path, Args: argv, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"}, Stdin: a.null}
 	if p.Chroot != "" {
 		c.SysProcAttr = &syscall.SysProcAttr{Chroot: p.Chroot}
 	}
@@ -311,7 +313,8 @@ func (a *arena) output(p *enginePeer, args ...string) (string, error) {
 	}
 	text, _ := os.ReadFile(file.Name())
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, oneLine(string(text)))
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, oneLine(lines[len(lines)-1]))
 	}
 	return string(text), nil
 }
