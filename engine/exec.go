@@ -42,9 +42,6 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	if len(x.Command) == 0 || x.Command[0] == "" {
 		return Result{}, errors.New("no exec command specified")
 	}
-	if x.Detach && x.TTY {
-		return Result{}, errors.New("-d with -t: nobody would keep the terminal: leave out -t")
-	}
 	c, box, err := e.running(ref)
 	if err != nil {
 		return Result{}, err
@@ -84,12 +81,12 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	if x.Detach {
 		// While this process lives it is the parent: the container's first process does not end before all others are waited for.
 		go proc.Wait()
-		return res, nil
+		return res, e.leaveTerminal(&c, proc)
 	}
 	status, err := streams.attend(proc)
 	if errors.Is(err, ErrDetached) {
 		res.Detached = true
-		return res, nil
+		return res, e.leaveTerminal(&c, proc)
 	}
 	res.Code = status.ExitStatus()
 	if status.Signaled() {
@@ -102,6 +99,23 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return res, &ExitError{125, err}
 	}
 	return res, nil
+}
+
+// leaveTerminal gives the terminal of a process that goes on to the container's monitor.
+func (e *Engine) leaveTerminal(c *Container, proc *launch.Process) error {
+	if proc.Master == nil {
+		return nil
+	}
+	defer proc.Master.Close()
+	m, err := monitor.Dial(e.dir, c.ID)
+	if err == nil {
+		defer m.Close()
+		err = m.Keep(proc.Master)
+	}
+	if err != nil {
+		return &ExitError{125, fmt.Errorf("the process's terminal goes with this command: %w", err)}
+	}
+	return nil
 }
 
 // execError gives a process that did not start Docker's exit code, which is never 125: the container is there.

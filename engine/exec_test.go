@@ -152,6 +152,28 @@ func TestExecDetached(t *testing.T) {
 	})
 }
 
+// TestExecTerminalKept: a process whose terminal nobody looks at goes on, however much it writes: a detached one, and one that was left by the keys.
+func TestExecTerminalKept(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	c := started(t, e, asleep(root))
+	line := func(file string) []string {
+		return []string{"sh", "-c", "test -t 1 || exit 1; seq 1 100000; touch " + file + "; sleep 1000"}
+	}
+	is := func(file string) func() bool {
+		return func() bool { return exists(filepath.Join("/proc", itoa(c.PID), "root", file)) }
+	}
+	if _, err := e.Exec(context.Background(), c.ID, ExecConfig{Command: line("/tmp/a"), Detach: true, TTY: true}, Streams{}); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the detached one has written", is("/tmp/a"))
+	res, err := e.Exec(context.Background(), c.ID, ExecConfig{Command: line("/tmp/b"), TTY: true, Interactive: true, DetachKeys: "x,y"}, Streams{In: strings.NewReader("xy"), Out: &bytes.Buffer{}})
+	if err != nil || !res.Detached {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	nstest.Until(t, "the one that was left has written", is("/tmp/b"))
+}
+
 func BenchmarkExec(b *testing.B) {
 	nstest.Root(b)
 	e, root := open(b), nstest.RootFS(b)

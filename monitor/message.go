@@ -23,6 +23,7 @@ const (
 	mSize   = 'W' // rows and columns of the terminal, 16 bits each
 	mSignal = 'S' // a signal's number, 32 bits, and the command line of who sends it
 	mStop   = 'T' // a stop as JSON; the exit is the answer
+	mKeep   = 'K' // with the descriptor of a terminal that the monitor is to keep
 	mStay   = 'N' // the container is not to be started again by its policy
 
 	// of the monitor
@@ -224,6 +225,23 @@ func (c *Client) Stop(sig syscall.Signal, seconds int) error {
 // Stay has the container not started again by its policy.
 func (c *Client) Stay() error { return c.send(mStay, nil) }
 
+// Keep gives the monitor a terminal's master side, of another process in the container: it stays open, and nobody reads what is written there.
+func (c *Client) Keep(master *os.File) error { return c.sendFD([]byte{mKeep}, int(master.Fd())) }
+
+// sendFD sends a message with a descriptor.
+func (c *Client) sendFD(message []byte, fd int) error {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Write(func(conn uintptr) bool {
+		sent = unix.Sendmsg(int(conn), message, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		return sent != unix.EAGAIN
+	})
+	return errors.Join(err, sent)
+}
+
 // Launch gives a new monitor its order, and lock, the descriptor that the container is locked by: the monitor keeps that until the container
 // runs. The error is a [*Failure] where the monitor told why.
 func (c *Client) Launch(o Order, lock *os.File) (Started, error) {
@@ -231,17 +249,7 @@ func (c *Client) Launch(o Order, lock *os.File) (Started, error) {
 	if err != nil {
 		return Started{}, err
 	}
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return Started{}, err
-	}
-	rights := unix.UnixRights(int(lock.Fd()))
-	var sent error
-	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendmsg(int(fd), append([]byte{mLaunch}, data...), rights, nil, unix.MSG_NOSIGNAL)
-		return sent != unix.EAGAIN
-	})
-	if err = errors.Join(err, sent); err != nil {
+	if err := c.sendFD(append([]byte{mLaunch}, data...), int(lock.Fd())); err != nil {
 		return Started{}, fmt.Errorf("monitor: %w", err)
 	}
 	for {

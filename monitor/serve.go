@@ -3,6 +3,7 @@ package monitor
 import (
 	"encoding/binary"
 	"encoding/json"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -66,18 +67,44 @@ func (m *monitor) hear(c *client) {
 			close(c.input)
 		}
 	}()
-	buf := make([]byte, 4<<10)
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4))
 	for {
-		n, err := c.conn.Read(buf)
-		if err != nil {
+		var n, oobn int
+		if e := raw.Read(func(fd uintptr) bool {
+			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+			return err != unix.EAGAIN && err != unix.EINTR
+		}); e != nil || err != nil || n == 0 {
 			return
+		}
+		if oobn > 0 {
+			m.given(buf[0], oob[:oobn])
+			continue
 		}
 		if n == len(buf) && len(buf) < maxMessage {
 			buf = append(buf, make([]byte, maxMessage-len(buf))...) // what was cut off is lost: no client sends that much at first
 		}
-		if n > 0 {
-			m.obey(c, buf[0], buf[1:n])
+		m.obey(c, buf[0], buf[1:n])
+	}
+}
+
+// given takes what came with descriptors: a terminal of another process in the container, whose output nobody reads any more. It is read until
+// that process has gone: one that is full would hold it up, and one that is closed would end it.
+func (m *monitor) given(kind byte, oob []byte) {
+	fds, _ := rights(oob)
+	for _, fd := range fds {
+		if kind != mKeep || unix.SetNonblock(fd, true) != nil {
+			unix.Close(fd)
+			continue
 		}
+		f := os.NewFile(uintptr(fd), "/dev/ptmx")
+		go func() {
+			defer f.Close()
+			io.Copy(io.Discard, f)
+		}()
 	}
 }
 
