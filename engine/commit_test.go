@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+// imported makes an image of a root file system.
+func imported(t testing.TB, e *Engine, root, name string, changes ...string) {
+	t.Helper()
+	dir, err := os.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	var b bytes.Buffer
+	if err := archive.Write(context.Background(), &b, dir, ".", archive.WriteOptions{Rename: "."}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.Images()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Import(context.Background(), &b, name, image.ImportOptions{Changes: changes}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCommit: a container's changes become a layer: files, removals, owners; the new image runs what the container ran, or what
+// --change says; volumes and mount points are no part of it.
+func TestCommit(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	put(t, root+"/srv/old", "old")
+	imported(t, e, root, "base:1", "ENV A=1", "CMD [\"cat\"]", "VOLUME /vol", "LABEL l=1")
+	c := Config{
+		Image: "base:1", Interactive: true, Env: []string{"B=2"}, Entrypoint: []string{"sh", "-c"}, Mounts: []Mount{vol("other", "/new/mount")},
+		Command: []string{"echo new > /srv/new; chown 33:44 /srv/new; rm /srv/old; echo x > /vol/f; echo y > /new/mount/f; touch /ready; exec cat"},
+	}
+	made, err := e.Create(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(ctx, made.ID, RemoveOptions{Force: true, Volumes: true}) })
+	if err := e.Start(ctx, made.ID, StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the container's files", func() bool {
+		_, err := e.StatPath(ctx, made.ID, "/ready")
+		return err == nil
+	})
+	changes, err := e.Diff(ctx, made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, ch := range changes {
+		lines = append(lines, ch.String())
+	}
+	if want := []string{"A /new", "A /ready", "C /srv", "A /srv/new", "D /srv/old"}; !slices.Equal(lines, want) {
+		t.Errorf("diff %q, want %q", lines, want)
+	}
+	img, err := e.Commit(ctx, made.ID, CommitOptions{Name: "derived:1", Author: "me", Message: "why", Changes: []string{"ENV C=3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.paused(made.ID) {
+		t.Error("the container is still paused")
+	}
+	got := img.Config.Config
+	last := img.Config.History[len(img.Config.History)-1]
+	if !slices.Equal(got.Entrypoint, []string{"sh", "-c"}) || !slices.Contains(got.Env, "A=1") || !slices.Contains(got.Env, "B=2") || !slices.Contains(got.Env, "C=3") ||
+		got.Labels["l"] != "1" || last.Comment != "why" || img.Config.Author != "me" || len(img.Chain()) != 2 {
+		t.Errorf("config %+v, history %+v", got, last)
+	}
+	want(t, e, Config{Image: "derived:1", Command: []string{"cat /srv/new; stat -c %u:%g /srv/new; ls /srv /vol /new/mount 2>&1; echo $C"}},
+		"new\n33:44\nls: /new/mount: No such file or directory\n/srv:\nnew\nweb\n\n/vol:\n3\n")
+}
+
+// TestDiffOfOthers: what has no image has no changes.
+func TestDiffOfOthers(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	id := stopped(t, e, idle(nstest.RootFS(t)))
+	if _, err := e.Diff(context.Background(), id); err == nil || !strings.Contains(err.Error(), "not kept apart") {
+		t.Errorf("%v", err)
+	}
+	if _, err := e.Commit(context.Background(), id, CommitOptions{}); err == nil || !strings.Contains(err.Error(), "not kept apart") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestImageFiles: files of a container of an image are reached before its first start, in its life, and after its end.
+func TestImageFiles(t *testing.T) {
+	nstest.Root(t)
+	e, root, host, ctx := open(t), nstest.RootFS(t), nstest.Dir(t), context.Background()
+	put(t, host+"/f", "text")
+	put(t, root+"/data/index", "of the image")
+	imported(t, e, root, "base:1", "VOLUME /data", "CMD [\"cat\"]")
+	id := stopped(t, e, Config{Image: "base:1", Interactive: true})
+	if err := e.CopyIn(ctx, id, host+"/f", "/srv/f1", CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.CopyOut(ctx, id, "/data/index", host+"/index", CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	has(t, host+"/index", "of the image")
+	if err := e.Start(ctx, id, StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.CopyIn(ctx, id, host+"/f", "/srv/f2", CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err := e.Kill(ctx, id, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Wait(ctx, id, "not-running"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"f1", "f2"} {
+		if err := e.CopyOut(ctx, id, "/srv/"+name, host+"/back", CopyOptions{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		has(t, host+"/back", "text")
+	}
+	changes, err := e.Diff(ctx, id)
+	if err != nil || len(changes) != 3 {
+		t.Errorf("%v, %v", changes, err)
+	}
+}
