@@ -267,7 +267,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	a.stdin = monitor.Place(e.dir, c.ID) + "/stdin"
 	res := Result{ID: c.ID}
 	if o.Start {
-		m, err := e.spawn()
+		m, err := e.spawn(monitor.Spawn)
 		if err != nil {
 			return res, err
 		}

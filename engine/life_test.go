@@ -502,7 +502,7 @@ func TestCheck(t *testing.T) {
 	c := detached(t, e, Config{Name: "checked", Rootfs: root, Command: []string{"sleep", "1000"}})
 	clean("beside a container")
 	killMonitor(t, e, c)
-	half, lock, err := e.create(context.Background(), Config{Rootfs: root})
+	half, lock, err := e.create(ctx, Config{Rootfs: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -234,7 +234,7 @@ func (e *Engine) adopt(id string) error {
 		}
 		return nil
 	}
-	m, err := e.spawn()
+	m, err := e.spawn(monitor.SpawnSuccessor)
 	if err != nil {
 		return err
 	}

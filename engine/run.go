@@ -38,7 +38,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err := ctx.Err(); err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	m, err := e.spawn()
+	m, err := e.spawn(monitor.Spawn)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}

@@ -14,18 +14,18 @@ import (
 )
 
 // spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
-func (e *Engine) spawn() (*monitor.Client, error) {
+func (e *Engine) spawn(how func(program string, env []string) (*monitor.Client, error)) (*monitor.Client, error) {
 	program, err := e.runtimeProgram()
 	if err != nil {
 		return nil, err
 	}
-	var env []string
+	env := []string{"GOMAXPROCS=1"} // a heap for one thread is smaller, and there is nothing to do for two
 	for _, name := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}
 	}
-	return monitor.Spawn(program, env)
+	return how(program, env)
 }
 
 // launch has a monitor start a container, whose lock the caller holds.
@@ -110,7 +110,7 @@ type StartOptions struct{}
 
 // Start starts a container that does not run.
 func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
-	m, err := e.spawn()
+	m, err := e.spawn(monitor.Spawn)
 	if err != nil {
 		return err
 	}

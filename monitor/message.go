@@ -86,7 +86,14 @@ type Client struct {
 }
 
 // Spawn starts a monitor by the program kakuri-runtime, which waits for its order and ends when the client is closed without one.
-func Spawn(program string, env []string) (*Client, error) {
+func Spawn(program string, env []string) (*Client, error) { return spawn(program, "monitor", env) }
+
+// SpawnSuccessor starts a monitor for a container that has lost its own: its order is to adopt that.
+func SpawnSuccessor(program string, env []string) (*Client, error) {
+	return spawn(program, "monitor-adopt", env)
+}
+
+func spawn(program, verb string, env []string) (*Client, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
@@ -98,7 +105,7 @@ func Spawn(program string, env []string) (*Client, error) {
 		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
 	}
 	defer unix.Close(null)
-	pid, err := syscall.ForkExec(program, []string{program, "monitor"}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(program, []string{program, verb}, &syscall.ProcAttr{
 		Dir: "/", Env: env, Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})

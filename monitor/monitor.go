@@ -75,7 +75,9 @@ func Main() int {
 	unix.CloseRange(4, math.MaxInt32, 0) // what the caller had open by chance would be open for as long as the container lives
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
 	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }, Notice: func(string) {}}
-	m.runtime.Prepare()
+	if os.Args[1] == "monitor" {
+		m.runtime.Prepare() // for a start
+	}
 	first := &client{}
 	lock, err := m.receive(3, first)
 	if err != nil {
@@ -109,7 +111,7 @@ func Main() int {
 
 // receive waits for the order. What comes before it is kept for the client.
 func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
-	buf, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*4))
+	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		switch {

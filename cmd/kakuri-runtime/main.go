@@ -52,7 +52,7 @@ func verbs() []verb {
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == monitorVerb {
+	if len(os.Args) == 2 && strings.HasPrefix(os.Args[1], monitorVerb) {
 		os.Exit(monitor.Main())
 	}
 	c := &command{}
