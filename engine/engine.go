@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -183,7 +184,7 @@ func (e *Engine) Plan(ref string) (Container, plan.Plan, error) {
 	if c.PID == 0 {
 		return c, plan.Plan{}, ErrNotRunning{c.ID}
 	}
-	t, err := c.task()
+	t, err := monitor.ReadSetup(c.dir)
 	if err != nil {
 		return c, plan.Plan{}, err
 	}

@@ -60,6 +60,10 @@ func (e *Engine) prepare(ctx context.Context, c *Container) error {
 	if err := host.Replace(c.dir, "config.json", spec, false); err != nil {
 		return err
 	}
+	setup := monitor.Setup{Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec}
+	if err := monitor.WriteJSON(c.dir, "setup.json", &setup, false); err != nil {
+		return err
+	}
 	t := e.task(c, b)
 	t.Denials = denials
 	if t.Log, err = c.logConfig(ctx); err != nil {
@@ -88,7 +92,7 @@ func (b *builder) place(dir string) error {
 func (e *Engine) task(c *Container, b *builder) *monitor.Task {
 	cfg := &c.Config
 	t := &monitor.Task{
-		ID: c.ID, Name: c.Name, Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec,
+		ID: c.ID, Name: c.Name,
 		TTY: cfg.TTY, Stdin: cfg.Interactive, StdinOnce: cfg.StdinOnce, AutoRemove: cfg.AutoRemove,
 		Restart: monitor.Restart{Policy: cfg.Restart.Policy, Retries: cfg.Restart.Retries},
 		Health:  healthCheck(cfg.Health), Events: e.events(), Event: eventOf(c, nil),

@@ -37,6 +37,27 @@ func (p *Process) Wait() (syscall.WaitStatus, error) {
 	return p.status, p.err
 }
 
+// WaitEnd waits for the end of the process, and leaves its status to [Process.Wait].
+func (p *Process) WaitEnd() {
+	p.waiting.Lock()
+	defer p.waiting.Unlock()
+	if !p.waited {
+		p.waitEnd()
+	}
+}
+
+// Ended reports whether the process has ended, waited for or not.
+func (p *Process) Ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waited {
+		return true
+	}
+	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(fds, 0)
+	return n > 0
+}
+
 // waitEnd waits until the process has ended, with all of its threads. One that asked
 // to be traced by its parent, PTRACE_TRACEME, has this thread for its tracer, as far
 // as it is the one that cloned it: it would stop at its first signal for good, or

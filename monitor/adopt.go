@@ -50,6 +50,18 @@ func (m *monitor) adoptEnded(r *run) error {
 	return nil
 }
 
+// reopenFIFOs opens the streams that are FIFOs, by their names.
+func (m *monitor) reopenFIFOs(r *run, stdin bool) {
+	for _, name := range fifos[1:] {
+		if f, err := m.fifo(name, unix.O_RDONLY|unix.O_NONBLOCK); err == nil {
+			r.out = append(r.out, f)
+		}
+	}
+	if stdin {
+		m.stdin, _ = m.fifo(fifos[0], unix.O_WRONLY|unix.O_NONBLOCK)
+	}
+}
+
 // unknownEnd is why an exit code is not known.
 const unknownEnd = "its monitor was killed, and nobody saw how it ended"
 
@@ -62,14 +74,7 @@ func (m *monitor) reopen(r *run) {
 			m.openTerminal(r, f)
 		}
 	} else {
-		for _, name := range fifos[1:] {
-			if f, err := m.fifo(name, unix.O_RDONLY|unix.O_NONBLOCK); err == nil {
-				r.out = append(r.out, f)
-			}
-		}
-		if w.PID != 0 {
-			m.stdin, _ = m.fifo(fifos[0], unix.O_WRONLY|unix.O_NONBLOCK)
-		}
+		m.reopenFIFOs(r, w.PID != 0)
 	}
 	if w.PID != 0 {
 		endHolder(w)

@@ -36,6 +36,20 @@ func (e *ending) add(p []byte) {
 	e.buf = append(e.buf, p...)
 }
 
+// midLine reports whether the last line has no end yet.
+func (e *ending) midLine() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.buf) > 0 && e.buf[len(e.buf)-1] != '\n'
+}
+
+// bytes is what there is of it.
+func (e *ending) bytes() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return bytes.Clone(e.buf[max(0, len(e.buf)-lastBytes):])
+}
+
 // lines gives the last lines, and forgets them.
 func (e *ending) lines() (list []string) {
 	e.mu.Lock()

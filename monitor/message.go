@@ -86,12 +86,19 @@ type Client struct {
 }
 
 // Spawn starts a monitor by the program kakuri-runtime, which waits for its order and ends when the client is closed without one.
-func Spawn(program string, env []string) (*Client, error) { return spawn(program, "monitor", env) }
+func Spawn(program string, env []string) (*Client, error) { return spawn(program, verbStart, env) }
 
 // SpawnSuccessor starts a monitor for a container that has lost its own: its order is to adopt that.
 func SpawnSuccessor(program string, env []string) (*Client, error) {
-	return spawn(program, "monitor-adopt", env)
+	return spawn(program, verbAdopt, env)
 }
+
+// The verbs of kakuri-runtime that are a monitor's: one that is to start a container, one that is to adopt it, and one that goes on as a smaller process.
+const (
+	verbStart = "monitor"
+	verbAdopt = "monitor-adopt"
+	verbRest  = "monitor-rest"
+)
 
 func spawn(program, verb string, env []string) (*Client, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

@@ -27,15 +27,20 @@ import (
 
 // A monitor is this process.
 type monitor struct {
-	order   Order
-	task    Task
-	runtime *oci.Runtime
-	place   string // Place of the container
-	lock    int    // that directory, locked
-	clients clients
-	sink    log.Sink
-	early   early
-	ending  ending
+	order     Order
+	task      Task
+	runtime   *oci.Runtime
+	place     string // Place of the container
+	lock      int    // that directory, locked
+	clients   clients
+	sink      log.Sink
+	early     early
+	awake     sync.Mutex // held while this process may not be replaced, see rest
+	rested    bool       // it has been
+	backoff   time.Duration
+	accept    *os.File // the socket, and who takes connections from it until it is closed
+	accepting chan struct{}
+	ending    ending
 
 	mu       sync.Mutex // guards what follows
 	state    State
@@ -71,12 +76,17 @@ func (r *run) signal(sig syscall.Signal) error {
 func Main() int {
 	// The thread that clones is the one that waits: it is the parent that ptrace(2) means.
 	runtime.LockOSThread()
-	unix.Umask(0)                        // files have the modes that they are made with
-	unix.CloseRange(4, math.MaxInt32, 0) // what the caller had open by chance would be open for as long as the container lives
+	unix.Umask(0) // files have the modes that they are made with
+	if os.Args[1] != verbRest {
+		unix.CloseRange(4, math.MaxInt32, 0) // what the caller had open by chance would be open for as long as the container lives
+	}
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
 	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }, Notice: func(string) {}}
-	if os.Args[1] == "monitor" {
-		m.runtime.Prepare() // for a start
+	switch os.Args[1] {
+	case verbStart:
+		m.runtime.Prepare()
+	case verbRest:
+		return m.goOn()
 	}
 	first := &client{}
 	lock, err := m.receive(3, first)
@@ -181,7 +191,11 @@ func (m *monitor) first(ctx context.Context) (Started, error) {
 
 // start launches the container.
 func (m *monitor) start(ctx context.Context) error {
-	b, err := oci.Load(m.order.Dir, m.join)
+	how, err := ReadSetup(m.order.Dir)
+	if err != nil {
+		return err
+	}
+	b, err := oci.Load(m.order.Dir, func(s *specs.Spec) error { return m.join(&how, s) })
 	if err != nil {
 		return err
 	}
@@ -199,7 +213,7 @@ func (m *monitor) start(ctx context.Context) error {
 		return err
 	}
 	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, oci.Launch{
-		Plan: m.task.Options, TimeOnExec: m.task.TimeOnExec, Stdio: stdio, Timings: m.order.Timings,
+		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings,
 		Started: func(w oci.Witness) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -249,14 +263,14 @@ func (m *monitor) event(action string, more map[string]string) {
 }
 
 // join looks up the namespaces that are other containers'.
-func (m *monitor) join(s *specs.Spec) error {
-	for _, j := range m.task.Joins {
-		if j.Borrowed && j.Index < len(m.task.Options.Borrowed) {
+func (m *monitor) join(how *Setup, s *specs.Spec) error {
+	for _, j := range how.Joins {
+		if j.Borrowed && j.Index < len(how.Options.Borrowed) {
 			path, err := NamespaceOf(m.runtime, j, specs.MountNamespace)
 			if err != nil {
 				return err
 			}
-			m.task.Options.Borrowed[j.Index].Namespace = path
+			how.Options.Borrowed[j.Index].Namespace = path
 			continue
 		}
 		if s.Linux == nil || j.Index >= len(s.Linux.Namespaces) {
@@ -334,7 +348,6 @@ func LaunchError(err error) (int, error) {
 
 // attend is the life of the container: its ends and its starts, until the last end.
 func (m *monitor) attend() {
-	var wait time.Duration
 	for {
 		settle := time.AfterFunc(settled, m.settle)
 		x, ran := m.await()
@@ -343,15 +356,16 @@ func (m *monitor) attend() {
 			m.end(x)
 			return
 		}
-		wait = backOff(wait, ran)
+		m.backoff = backOff(m.backoff, ran)
 		m.tell(x)
-		if !m.pause(wait) {
+		if !m.pause(m.backoff) {
 			m.end(x)
 			return
 		}
 		m.mu.Lock()
 		m.state.Restarts++
 		m.mu.Unlock()
+		m.rested = false
 		m.launchAgain()
 	}
 }
@@ -362,7 +376,9 @@ const settled = 200 * time.Millisecond
 // settle gives back memory that only the start needed, and has the terminal kept by a process that outlives this one.
 func (m *monitor) settle() {
 	m.hold()
-	debug.FreeOSMemory()
+	if !m.rest() && !m.rested {
+		debug.FreeOSMemory()
+	}
 }
 
 // launchAgain starts the container as its policy says. A start that fails is an end like any other.
@@ -429,7 +445,10 @@ func (m *monitor) waitEnd(r *run) Exit {
 	if r.adopted != nil {
 		return waitAdopted(r.adopted)
 	}
+	r.proc.WaitEnd()
+	m.awake.Lock() // from here on this process is the one that knows
 	status, err := r.proc.Wait()
+	m.awake.Unlock()
 	if err != nil {
 		return Exit{Code: 255, Error: err.Error()}
 	}

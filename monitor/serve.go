@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +55,9 @@ func (m *monitor) drop(c *client) {
 		return
 	}
 	c.conn.Close()
+	if m.alone() {
+		time.AfterFunc(settled, m.settle)
+	}
 	if c.streams&Stdin != 0 && m.task.StdinOnce {
 		m.closeStdin()
 	}
@@ -177,6 +181,13 @@ func (m *monitor) tell(x Exit) {
 	}
 }
 
+// alone reports whether nobody is connected.
+func (m *monitor) alone() bool {
+	m.clients.mu.Lock()
+	defer m.clients.mu.Unlock()
+	return len(m.clients.list) == 0
+}
+
 func (m *monitor) listeners(is func(*client) bool) (list []*client) {
 	m.clients.mu.Lock()
 	defer m.clients.mu.Unlock()
@@ -216,13 +227,19 @@ func (m *monitor) listen() error {
 		unix.Close(fd)
 		return &os.PathError{Op: "bind", Path: m.place + "/socket", Err: err}
 	}
-	listener := os.NewFile(uintptr(fd), "socket")
-	raw, err := listener.SyscallConn()
+	return m.acceptFrom(fd)
+}
+
+// acceptFrom serves who connects to a listening socket.
+func (m *monitor) acceptFrom(fd int) error {
+	m.accept = os.NewFile(uintptr(fd), "socket")
+	raw, err := m.accept.SyscallConn()
 	if err != nil {
 		return err
 	}
-	go func() {
-		defer listener.Close()
+	m.accepting = make(chan struct{})
+	go func(done chan struct{}) {
+		defer close(done)
 		for {
 			conn := -1
 			err := raw.Read(func(fd uintptr) bool {
@@ -239,6 +256,6 @@ func (m *monitor) listen() error {
 			}
 			m.add(conn)
 		}
-	}()
+	}(m.accepting)
 	return nil
 }

@@ -18,10 +18,6 @@ import (
 // written by the engine at each start.
 type Task struct {
 	ID, Name string
-	Options  plan.Options // what config.json has no words for
-	Joins    []Join       `json:",omitempty"`
-	// TimeOnExec: see plan.Facts.
-	TimeOnExec bool `json:",omitempty"`
 
 	TTY       bool `json:",omitempty"`
 	Stdin     bool `json:",omitempty"` // stdin stays open
@@ -37,6 +33,15 @@ type Task struct {
 	Events     string       `json:",omitempty"` // the file that events are appended to
 	// Event are the attributes that events of the container carry: image, name, labels.
 	Event map[string]string `json:",omitempty"`
+}
+
+// A Setup is what config.json has no words for of how the container is made: setup.json beside it. A monitor needs it at a start only, and an
+// idle one not to know of it.
+type Setup struct {
+	Options plan.Options
+	Joins   []Join `json:",omitempty"`
+	// TimeOnExec: see plan.Facts.
+	TimeOnExec bool `json:",omitempty"`
 }
 
 // A Join is a namespace of config.json that is another container's: its path is looked up at each start.
@@ -146,6 +151,12 @@ func WriteState(dir string, s State) error { return WriteJSON(dir, "state.json",
 func ReadTask(dir string) (Task, error) {
 	var t Task
 	return t, readJSON(dir+"/task.json", &t)
+}
+
+// ReadSetup reads how the container in a directory is made.
+func ReadSetup(dir string) (Setup, error) {
+	var s Setup
+	return s, readJSON(dir+"/setup.json", &s)
 }
 
 func readJSON(name string, v any) error {

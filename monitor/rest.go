@@ -1,0 +1,168 @@
+package monitor
+
+import (
+	"encoding/json"
+	"os"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor/log"
+	"golang.org/x/sys/unix"
+)
+
+// A start leaves a heap behind that no garbage collection makes small again. So a monitor that has nothing to do but wait executes its program once
+// more, by execve(2), with what it knows in a memory file: it stays the same process, and the parent of the container.
+
+// A rest is what one program leaves to the next.
+type rest struct {
+	Order   Order
+	State   State
+	Lock    int // descriptors: the place,
+	Accept  int // the socket,
+	Master  int // the terminal; -1 for none
+	Stdin   bool
+	Stopped bool
+	Ran     time.Time
+	Backoff time.Duration
+	Ending  []byte
+}
+
+// rest replaces the program, where that can be done without anybody noticing. It returns false when it did not.
+func (m *monitor) rest() bool {
+	m.awake.Lock()
+	defer m.awake.Unlock()
+	m.mu.Lock()
+	r, rested := m.run, m.rested
+	m.mu.Unlock()
+	if rested || r == nil || r.proc == nil || !m.canRest() || r.proc.Ended() {
+		return false
+	}
+	// Nobody new, and no output, from here on.
+	m.accept.SetReadDeadline(time.Now())
+	<-m.accepting
+	for _, f := range r.out {
+		f.SetReadDeadline(time.Now())
+	}
+	r.copied.Wait()
+	if m.alone() && !m.ending.midLine() {
+		m.replace(r)
+	}
+	m.accept.SetReadDeadline(time.Time{})
+	fd, err := unix.FcntlInt(m.accept.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		m.accept.Close()
+		m.acceptFrom(fd)
+	}
+	for _, f := range r.out {
+		f.SetReadDeadline(time.Time{})
+	}
+	m.copyOut(r)
+	return false
+}
+
+// canRest reports whether all that the monitor does would survive: a buffer, a health check and the answers to a filter would not.
+func (m *monitor) canRest() bool {
+	switch m.task.Log.Driver {
+	case "", "json-file", "local", "none":
+	default:
+		return false
+	}
+	return m.alone() && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+}
+
+// replace executes the program once more. It returns when that failed.
+func (m *monitor) replace(r *run) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: m.stdin != nil, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes()}
+	keep := []int{x.Lock, x.Accept}
+	if m.master != nil {
+		x.Master = int(m.master.Fd())
+		keep = append(keep, x.Master)
+	}
+	data, err := json.Marshal(x)
+	if err != nil {
+		return
+	}
+	memory, err := unix.MemfdCreate("monitor", 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(memory)
+	if n, err := unix.Write(memory, data); err != nil || n < len(data) {
+		return
+	}
+	for _, fd := range keep {
+		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+		defer unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
+	}
+	// The standard input of a monitor is the null device.
+	null, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil || unix.Dup3(memory, 0, 0) != nil {
+		return
+	}
+	defer unix.Dup3(null, 0, 0)
+	// By this name also when another program has the file's place by now.
+	syscall.Exec("/proc/self/exe", []string{os.Args[0], verbRest}, os.Environ())
+}
+
+// goOn is what the next program does.
+func (m *monitor) goOn() int {
+	debug.SetGCPercent(20) // of 4 MB: what is attached for a while leaves no more than that
+	var st unix.Stat_t
+	if err := unix.Fstat(0, &st); err != nil {
+		return 1
+	}
+	var x rest
+	data := make([]byte, st.Size)
+	n, err := unix.Pread(0, data, 0)
+	if err != nil || json.Unmarshal(data[:n], &x) != nil {
+		return 1
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil || unix.Dup3(null, 0, 0) != nil {
+		return 1
+	}
+	unix.Close(null)
+	os.WriteFile("/proc/self/comm", []byte(name(os.Args[0])), 0) // it is "exe" else; nobody depends on it
+	m.order, m.state, m.lock, m.rested, m.backoff = x.Order, x.State, x.Lock, true, x.Backoff
+	for _, fd := range []int{x.Lock, x.Accept} {
+		unix.CloseOnExec(fd)
+	}
+	if x.Stopped {
+		m.stay()
+	}
+	if m.task, err = ReadTask(m.order.Dir); err != nil {
+		return 1
+	}
+	m.place, m.runtime.Root = Place(m.order.Run, m.task.ID), m.order.Run+"/runtime"
+	m.ending.add(x.Ending)
+	if m.sink, err = log.Open(m.task.Log); err != nil {
+		return 1
+	}
+	r := &run{ended: make(chan struct{}), began: x.Ran}
+	if r.container, err = m.runtime.Open(m.task.ID); err != nil {
+		return 1
+	}
+	if r.proc, err = launch.Adopt(m.state.PID); err != nil {
+		return 1
+	}
+	if x.Master >= 0 {
+		m.openTerminal(r, os.NewFile(uintptr(x.Master), "/dev/ptmx"))
+	} else {
+		m.reopenFIFOs(r, x.Stdin)
+	}
+	m.run = r
+	m.copyOut(r)
+	if err := m.acceptFrom(x.Accept); err != nil {
+		return 1
+	}
+	m.attend()
+	return 0
+}
+
+// name is the last part of a path.
+func name(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
