@@ -625,3 +625,67 @@ func isEmpty(dir string) bool {
 	list, err := readNames(dir)
 	return err == nil && len(list) == 0
 }
+
+// A monitor that has only to wait goes on as a fresh process: no line is lost over that, and it still knows how the container ends, whom to start again, and
+// who is attached.
+func TestMonitorRests(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	ctx := t.Context()
+	rests := func(c Container) bool {
+		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", monitorOf(t, e, c)))
+		return bytes.Contains(data, []byte("monitor-rest"))
+	}
+	cfg := sh(root, "trap 'exit 7' TERM; i=0; while :; do echo line $i.; echo err $i. >&2; i=$((i+1)); done")
+	cfg.Name, cfg.AutoRemove, cfg.Restart = "busy", false, Restart{Policy: "on-failure", Retries: 1}
+	c := detached(t, e, cfg)
+	before := monitorOf(t, e, c)
+	nstest.Until(t, "its rest", func() bool { return rests(c) })
+	if now := monitorOf(t, e, c); now != before {
+		t.Errorf("process %d attends it, it was %d", now, before)
+	}
+	if now := found(t, e, "busy"); now.PID != c.PID || now.Status != monitor.Running {
+		t.Errorf("%+v", now.State)
+	}
+	unix.Kill(c.PID, unix.SIGTERM)
+	nstest.Until(t, "its second run", func() bool { now := found(t, e, "busy"); return now.PID != 0 && now.PID != c.PID })
+	if now := found(t, e, "busy"); now.Restarts != 1 {
+		t.Errorf("%+v", now.State)
+	}
+	if err := e.Stop(ctx, "busy", StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if now := found(t, e, "busy"); now.ExitCode != 7 || now.Death == nil || len(now.Death.Log) == 0 {
+		t.Errorf("%+v", now.State)
+	}
+	log := logOf(t, c)
+	for _, stream := range []string{"line", "err"} {
+		next := -1 // older lines may be in another file
+		for line := range strings.Lines(log) {
+			_, text, ok := strings.Cut(line, `{"log":"`+stream+" ")
+			if !ok {
+				continue
+			}
+			n, _, _ := strings.Cut(text, ".")
+			got, err := strconv.Atoi(n)
+			if err != nil || got != next && got != 0 && next >= 0 {
+				t.Fatalf("%s %d follows on %d: %v", stream, got, next-1, err)
+			}
+			next = got + 1
+		}
+		if next < 0 {
+			t.Errorf("no %s", stream)
+		}
+	}
+	// One with a terminal, whose program waits at the start of a line.
+	tty := detached(t, e, Config{Name: "quiet", Rootfs: root, TTY: true, Interactive: true, Command: []string{"sh", "-c", "while read x; do echo got $x; done; exit 3"}})
+	nstest.Until(t, "its rest", func() bool { return rests(tty) })
+	talk(t, e, "quiet", "hello")
+	in := detached(t, e, Config{Name: "stdin", Rootfs: root, Interactive: true, Command: []string{"sh", "-c", "read x; exit $x"}})
+	nstest.Until(t, "its rest", func() bool { return rests(in) })
+	res, err := e.Attach(ctx, "stdin", AttachOptions{}, Streams{In: strings.NewReader("5\n"), Out: io.Discard})
+	if err != nil || res.Code != 5 {
+		t.Errorf("%v: code %d", err, res.Code)
+	}
+}
