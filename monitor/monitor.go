@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,6 +42,7 @@ type monitor struct {
 	accept    *os.File // the socket, and who takes connections from it until it is closed
 	accepting chan struct{}
 	ending    ending
+	keeping   atomic.Int32 // terminals of other processes of the container
 
 	mu       sync.Mutex // guards what follows
 	state    State

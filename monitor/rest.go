@@ -63,14 +63,14 @@ func (m *monitor) rest() bool {
 	return false
 }
 
-// canRest reports whether all that the monitor does would survive: a buffer, a health check and the answers to a filter would not.
+// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter and a terminal that is kept would not.
 func (m *monitor) canRest() bool {
 	switch m.task.Log.Driver {
 	case "", "json-file", "local", "none":
 	default:
 		return false
 	}
-	return m.alone() && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+	return m.alone() && m.keeping.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
 }
 
 // replace executes the program once more. It returns when that failed.

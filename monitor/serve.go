@@ -105,7 +105,9 @@ func (m *monitor) given(kind byte, oob []byte) {
 			continue
 		}
 		f := os.NewFile(uintptr(fd), "/dev/ptmx")
+		m.keeping.Add(1)
 		go func() {
+			defer m.keeping.Add(-1)
 			defer f.Close()
 			io.Copy(io.Discard, f)
 		}()
