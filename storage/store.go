@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/go-digest"
@@ -22,7 +23,10 @@ type Options struct {
 	Run      string // absolute directory for what a reboot ends: mounts
 	Rootless bool   // without the rights of root
 	IDs      IDs    // of a rootless store
-	Driver   string // "erofs" or "dirs"; empty is what this machine can, by trial
+	// Linger is how long the mount of an image outlives its last user: the next container finds it, and what is in memory of
+	// its files. A sweep takes it away then.
+	Linger time.Duration
+	Driver string // "erofs" or "dirs"; empty is what this machine can, by trial
 }
 
 // IDs are the ids that an ordinary user's containers have, and with them the files of images and containers.

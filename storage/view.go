@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
@@ -243,10 +244,15 @@ func (s *Store) Release(chain []digest.Digest, user string) error {
 	return s.release(ChainID(chain).Encoded(), user)
 }
 
-// release is Release under the lock.
+// release is Release under the lock. Without a user it looks whether there are any.
 func (s *Store) release(hex, user string) error {
-	if err := os.Remove(s.runPath(usersDir, hex, user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if user != "" {
+		if err := os.Remove(s.runPath(usersDir, hex, user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if s.lingers(hex) {
+		return nil
 	}
 	err := os.Remove(s.runPath(usersDir, hex))
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
@@ -258,6 +264,16 @@ func (s *Store) release(hex, user string) error {
 	return s.unmount(hex)
 }
 
+// lingers reports whether the last user of a chain is not gone for long. The time of the directory is that of the
+// last change of users.
+func (s *Store) lingers(hex string) bool {
+	if s.o.Linger <= 0 {
+		return false
+	}
+	st, err := os.Stat(s.runPath(usersDir, hex))
+	return err == nil && time.Since(st.ModTime()) < s.o.Linger
+}
+
 // unmount takes the mount of a chain away; who uses it still keeps it. The last one takes the private mount
 // that they lie on along.
 func (s *Store) unmount(hex string) error {
@@ -267,6 +283,7 @@ func (s *Store) unmount(hex string) error {
 			return err
 		}
 	}
+	os.Remove(s.runPath(usersDir, hex)) // unless there are users
 	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EBUSY) {
 		return err
 	}

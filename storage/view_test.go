@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/go-digest"
@@ -135,6 +136,48 @@ func TestMountIsShared(t *testing.T) {
 	// Once more is no error.
 	if err := first.Release(chain, "c3"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMountLingers: it outlives its last user for a while, and then a sweep takes it away, or the removal of the image.
+func TestMountLingers(t *testing.T) {
+	nstest.Root(t)
+	s := open(t)
+	if name, why := s.Driver(); name != driverErofs {
+		t.Logf("not tried: %s", why)
+		return
+	}
+	nstest.NoLeaks(t)
+	s.o.Linger = time.Hour
+	for _, removed := range []bool{false, true} {
+		chain := put(t, s, tarsOf(t, [][]ent{{"f x x"}}))
+		view(t, s, chain, "c")
+		if err := s.Release(chain, "c"); err != nil {
+			t.Fatal(err)
+		}
+		nobody := func(string) bool { return false }
+		if err := s.SweepUsers(nobody); err != nil {
+			t.Fatal(err)
+		}
+		if n := mountsBelow(t, s.o.Run); n != 2 {
+			t.Errorf("%d mounts", n)
+		}
+		if removed {
+			if _, _, err := s.GC(func(digest.Digest) bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			old := time.Now().Add(-2 * time.Hour)
+			if err := os.Chtimes(s.runPath(usersDir, ChainID(chain).Encoded()), old, old); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.SweepUsers(nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := mountsBelow(t, s.o.Run); n != 0 {
+			t.Errorf("removed %v: %d mounts are left", removed, n)
+		}
 	}
 }
 
