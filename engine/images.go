@@ -80,7 +80,8 @@ func (e *Engine) Images() (*image.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := image.Open(image.Options{Dir: filepath.Join(e.data, "images"), Layers: keeper{layers}, InUse: e.layersInUse, UserAgent: "kakuri"})
+	dir := filepath.Join(e.data, "images")
+	s, err := image.Open(image.Options{Dir: dir, Layers: keeper{layers, dir}, InUse: e.layersInUse, UserAgent: "kakuri"})
 	if err == nil {
 		e.stores.images = s
 	}
@@ -109,8 +110,11 @@ func (r *Record) chain() []digest.Digest {
 	return list
 }
 
-// A keeper has the image store's layers in package storage.
-type keeper struct{ s *storage.Store }
+// A keeper has the image store's layers in package storage. layout is the directory of the image store.
+type keeper struct {
+	s      *storage.Store
+	layout string
+}
 
 var _ image.Layers = keeper{}
 
@@ -145,8 +149,28 @@ func (k keeper) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor, in
 	if err != nil {
 		return 0, err
 	}
-	l, err := k.s.PutBlob(ctx, blob, d.Digest, inflate, want, !settings.DropBlobs)
+	l, err := k.s.PutBlob(ctx, blob, d.Digest, inflate, want, settings.KeepBlobs)
+	if err == nil && settings.KeepBlobs {
+		err = k.show(l.DiffID, d.Digest)
+	}
 	return l.Size, err
+}
+
+// show has a blob that is kept be one of the images' layout, too: other programs find it there.
+func (k keeper) show(diff, id digest.Digest) error {
+	f, err := k.s.Blob(diff, id)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	dir := filepath.Join(k.layout, "blobs", id.Algorithm().String())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), filepath.Join(dir, id.Encoded())); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (k keeper) Blob(_ context.Context, diff digest.Digest, d v1.Descriptor) (io.ReadCloser, error) {

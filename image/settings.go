@@ -29,7 +29,7 @@ import (
 //	  "downloads": 4,
 //	  "maxLayer": 68719476736,
 //	  "maxRatio": 200,
-//	  "dropBlobs": false
+//	  "keepBlobs": false
 //	}
 type Settings struct {
 	// Registries by HOST or HOST:PORT, as the name is typed.
@@ -44,9 +44,9 @@ type Settings struct {
 	MaxLayer int64 `json:"maxLayer"`
 	// MaxRatio bounds how much larger a layer's tar is than its blob, once it is past 256 MiB; 0 is 200.
 	MaxRatio int64 `json:"maxRatio"`
-	// DropBlobs keeps layers without the compressed form in which they came. That takes a third less of the disk; pushing such a
-	// layer compresses it anew, under another digest.
-	DropBlobs bool `json:"dropBlobs"`
+	// KeepBlobs keeps layers in the compressed form in which they came as well: they are pushed and saved byte for byte wherever
+	// they are from, and other programs read the store as an OCI layout. It takes some four tenths more of the disk.
+	KeepBlobs bool `json:"keepBlobs"`
 }
 
 // A Registry is what settings say of one host.
@@ -167,8 +167,8 @@ func (s *Settings) own(_ string, raw []byte) error {
 			*n.to = n.from
 		}
 	}
-	if o.DropBlobs {
-		s.DropBlobs = true
+	if o.KeepBlobs {
+		s.KeepBlobs = true
 	}
 	if o.Downloads != 0 {
 		s.Downloads = o.Downloads
