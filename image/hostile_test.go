@@ -1,0 +1,146 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/hostile"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/storage"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// keeper has layers in package storage, as the engine does.
+type keeper struct{ s *storage.Store }
+
+func gone(err error) error {
+	if errors.As(err, new(*storage.NoLayerError)) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+func (k keeper) Stat(d digest.Digest) (int64, error) {
+	l, err := k.s.Layer(d)
+	return l.Size, gone(err)
+}
+
+func (k keeper) Open(d digest.Digest) (io.ReadCloser, error) {
+	l, err := k.s.Layer(d)
+	if err != nil {
+		return nil, gone(err)
+	}
+	return l.Open()
+}
+
+func (k keeper) Put(ctx context.Context, tar io.Reader, want digest.Digest) (digest.Digest, int64, error) {
+	l, err := k.s.Put(ctx, tar, want)
+	return l.DiffID, l.Size, err
+}
+
+func (k keeper) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (int64, error) {
+	l, err := k.s.PutBlob(ctx, blob, d.Digest, inflate, want, true)
+	return l.Size, err
+}
+
+func (k keeper) Blob(_ context.Context, diff digest.Digest, d v1.Descriptor) (io.ReadCloser, error) {
+	f, err := k.s.Blob(diff, d.Digest)
+	return f, gone(err)
+}
+
+func (k keeper) Sweep(_ context.Context, used func(digest.Digest) bool) (Swept, error) {
+	removed, n, err := k.s.GC(used)
+	return Swept{removed, n}, err
+}
+
+func (k keeper) Discard(_ context.Context, d digest.Digest) error { return k.s.Remove(d) }
+
+func (k keeper) Check(ctx context.Context, d digest.Digest) error { return k.s.Check(ctx, d) }
+
+// stored is a store of images over package storage.
+func stored(t testing.TB) *Store {
+	t.Helper()
+	dir := nstest.Dir(t)
+	layers, err := storage.Open(storage.Options{Data: dir + "/data", Run: dir + "/run", Driver: "dirs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Options{Dir: dir + "/data/images", Layers: keeper{layers}, Settings: &Settings{}, DockerConfig: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestHostileLayers: archives that mean harm come as a layer of a pull, of both kinds of archive, and as an import. Those that are to be
+// refused leave nothing; nothing outside is touched.
+func TestHostileLayers(t *testing.T) {
+	nstest.Root(t)
+	canary := hostile.NewCanary(t)
+	for _, a := range hostile.Archives(canary.Dir) {
+		if a.Big {
+			continue // TestPullHostile and TestLoadHostile have bombs of their own
+		}
+		t.Run(a.Name, func(t *testing.T) {
+			raw, err := io.ReadAll(a.Open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ways := map[string]func(s *Store) error{
+				"import": func(s *Store) error {
+					_, err := s.Import(t.Context(), bytes.NewReader(raw), "x", ImportOptions{})
+					return err
+				},
+			}
+			if !a.Compressed {
+				f := newFixture()
+				d := f.image(Host(), "gzip", false, raw)
+				f.tags["latest"] = d
+				var m v1.Manifest
+				if err := json.Unmarshal(f.blobs[d.Digest], &m); err != nil {
+					t.Fatal(err)
+				}
+				manifest, _ := json.Marshal([]archived{{Config: "c", RepoTags: []string{"x:1"}, Layers: []string{"l"}}})
+				ways["load"] = func(s *Store) error {
+					_, err := s.Load(t.Context(), bytes.NewReader(archiveOf(entry{name: "l", body: string(raw)}, entry{name: "c", body: string(f.blobs[m.Config.Digest])},
+						entry{name: "manifest.json", body: string(manifest)})), LoadOptions{})
+					return err
+				}
+				ways["load of a layout"] = func(s *Store) error {
+					_, err := s.Load(t.Context(), bytes.NewReader(archiveOf(f.layoutOf(named(d, "x:1"))...)), LoadOptions{})
+					return err
+				}
+				ways["pull"] = func(s *Store) error {
+					_, err := s.Pull(t.Context(), serve(t, f).host+"/x", PullOptions{})
+					return err
+				}
+			}
+			for way, do := range ways {
+				s := stored(t)
+				err := do(s)
+				if a.Layer == hostile.Refused && err == nil || a.Layer == hostile.Taken && err != nil {
+					t.Errorf("%s: %v, want it %v", way, err, a.Layer)
+				}
+				list, e := s.List(t.Context(), ListOptions{})
+				if e != nil || (err == nil) != (len(list) == 1) {
+					t.Errorf("%s: %v, and the store has %v, %v", way, err, list, e)
+				}
+				if err != nil {
+					if _, e := s.Sweep(t.Context()); e != nil {
+						t.Error(e)
+					}
+					if layers, e := s.o.Layers.(keeper).s.List(); e != nil || len(layers) > 0 {
+						t.Errorf("%s: %v %v", way, layers, e)
+					}
+				}
+			}
+			canary.Check(t)
+		})
+	}
+}
