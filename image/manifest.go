@@ -208,16 +208,26 @@ func parseConfig(raw []byte, n int) (*ConfigFile, error) {
 	return c, nil
 }
 
-// unmarshal is json.Unmarshal that wants one value, an object, and bounds how deep it nests: the decoder recurses.
+// unmarshal is json.Unmarshal for one value, an object, that bounds how deep it nests (the decoder recurses), and refuses two fields of the
+// outermost object that differ by case at most: the decoder takes the last of them, and somebody else takes the first.
 func unmarshal(raw []byte, v any) error {
-	depth, inString := 0, false
+	depth, from := 0, -1 // from is where a string began
+	seen := map[string]bool{}
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
-		case inString && c == '\\':
+		case from >= 0 && c == '\\':
 			i++
-		case c == '"':
-			inString = !inString
-		case inString:
+		case from >= 0 && c == '"':
+			if key, ok := keyAt(raw, from, i+1); ok && depth == 1 {
+				if key = strings.ToLower(key); seen[key] {
+					return fmt.Errorf("field %q is there twice", printable(key))
+				}
+				seen[key] = true
+			}
+			from = -1
+		case c == '"' && from < 0:
+			from = i
+		case from >= 0:
 		case c == '{' || c == '[':
 			if depth++; depth > 64 {
 				return errors.New("nested more than 64 deep")
@@ -230,6 +240,15 @@ func unmarshal(raw []byte, v any) error {
 		return errors.New("it is no JSON object")
 	}
 	return json.Unmarshal(raw, v)
+}
+
+// keyAt reads the string raw[from:to], if a colon follows.
+func keyAt(raw []byte, from, to int) (key string, ok bool) {
+	rest := bytes.TrimLeft(raw[to:min(len(raw), to+64)], " \t\r\n")
+	if len(rest) == 0 || rest[0] != ':' {
+		return "", false
+	}
+	return key, json.Unmarshal(raw[from:to], &key) == nil
 }
 
 // readLimited reads all of r, which may have max bytes at most.

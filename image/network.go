@@ -46,7 +46,7 @@ func (n *network) patience() pace {
 		p.stall = 30 * time.Second
 	}
 	if p.minRate == 0 {
-		p.minRate = 64
+		p.minRate = 1 << 10
 	}
 	if p.backoff == 0 {
 		p.backoff = 500 * time.Millisecond
@@ -144,7 +144,7 @@ func (n *network) transport(host string, limit nearness, insecure bool) (*http.T
 		},
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    20 * time.Second,
-		ResponseHeaderTimeout:  2 * n.patience().stall,
+		ResponseHeaderTimeout:  10 * n.patience().stall, // a registry may take its time to file what was sent
 		MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost:    16,
 		IdleConnTimeout:        30 * time.Second,
@@ -207,46 +207,66 @@ func (e *stallError) Error() string {
 	return fmt.Sprintf("the transfer stalled: next to nothing came for %v", e.after)
 }
 
-// A watch cancels what is transferred through it when that stalls.
+// A watch cancels what is transferred through it when that stalls. Of a body that comes, the time counts that a read waits: what is done
+// with it meanwhile may take as long as it likes. Of one that goes, the time counts between the reads.
 type watch struct {
 	io.ReadCloser
-	pace   pace
-	cancel context.CancelCauseFunc
 	ctx    context.Context
+	cancel context.CancelCauseFunc
+	pace   pace
+	goes   bool
 
 	timer *time.Timer
-	since time.Time
+	last  time.Time // when the time began to count
+	spent time.Duration
 	bytes int64
 }
 
-func newWatch(ctx context.Context, cancel context.CancelCauseFunc, p pace, body io.ReadCloser) *watch {
-	w := &watch{ReadCloser: body, pace: p, ctx: ctx, cancel: cancel, since: time.Now()}
+func newWatch(ctx context.Context, cancel context.CancelCauseFunc, p pace, body io.ReadCloser, goes bool) *watch {
+	w := &watch{ReadCloser: body, ctx: ctx, cancel: cancel, pace: p, goes: goes}
 	w.timer = time.AfterFunc(p.stall, func() { cancel(&stallError{p.stall}) })
+	w.timer.Stop()
 	return w
 }
 
+func (w *watch) begin() {
+	w.last = time.Now()
+	w.timer.Reset(w.pace.stall)
+}
+
+func (w *watch) end() {
+	w.timer.Stop()
+	if !w.last.IsZero() {
+		w.spent += time.Since(w.last)
+	}
+	if w.spent >= w.pace.stall {
+		if w.bytes < w.pace.minRate*int64(w.spent/time.Second) {
+			w.cancel(&stallError{w.spent.Round(time.Second)})
+		}
+		w.spent, w.bytes = 0, 0
+	}
+}
+
 func (w *watch) Read(p []byte) (int, error) {
+	if w.goes {
+		w.end()
+	} else {
+		w.begin()
+	}
 	n, err := w.ReadCloser.Read(p)
 	w.bytes += int64(n)
-	if past := time.Since(w.since); past >= w.pace.stall {
-		if w.bytes < w.pace.minRate*int64(past/time.Second) {
-			w.cancel(&stallError{past.Round(time.Second)})
+	switch {
+	case !w.goes:
+		w.end()
+	case err == nil:
+		w.begin()
+	}
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(w.ctx); cause != nil {
+			err = cause
 		}
-		w.since, w.bytes = time.Now(), 0
 	}
-	if err != nil {
-		w.timer.Stop()
-		if err != io.EOF {
-			if cause := context.Cause(w.ctx); cause != nil {
-				err = cause
-			}
-		}
-		return n, err
-	}
-	if n > 0 {
-		w.timer.Reset(w.pace.stall)
-	}
-	return n, nil
+	return n, err
 }
 
 func (w *watch) Close() error {

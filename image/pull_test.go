@@ -389,6 +389,14 @@ func TestPullHostile(t *testing.T) {
 			body, _ := json.Marshal(map[string]any{"schemaVersion": 2, "config": w.m.Config, "layers": w.m.Layers, "manifests": []v1.Descriptor{w.d}})
 			raw(w, string(body), v1.MediaTypeImageManifest)
 		}, "CVE-2021-41190"},
+		{"two lists of layers, by case", func(w *world, k *fake) {
+			body, _ := json.Marshal(w.m)
+			raw(w, strings.Replace(string(body), `"layers":`, `"Layers":[],"layers":`, 1), v1.MediaTypeImageManifest)
+		}, "twice"},
+		{"two lists of layers, by an escape", func(w *world, k *fake) {
+			body, _ := json.Marshal(w.m)
+			raw(w, strings.Replace(string(body), `"layers":`, `"l\u0061yers" :[],"layers":`, 1), v1.MediaTypeImageManifest)
+		}, "twice"},
 		{"header and body differ", func(w *world, k *fake) {
 			body, _ := json.Marshal(w.m)
 			raw(w, string(body), dockerManifest)
@@ -528,7 +536,7 @@ func TestPullRetries(t *testing.T) {
 
 // TestPullStalls: a registry that sends next to nothing does not keep us.
 func TestPullStalls(t *testing.T) {
-	for _, drip := range []bool{false, true} {
+	for _, what := range []string{"silence", "drip", "no answer"} {
 		f := newFixture()
 		f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
 		k := serve(t, f)
@@ -536,6 +544,10 @@ func TestPullStalls(t *testing.T) {
 		k.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, "/blobs/") {
 				return false
+			}
+			if what == "no answer" {
+				<-done
+				return true
 			}
 			raw := f.blobs[digest.Digest(r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:])]
 			w.Header().Set("Content-Length", fmt.Sprint(len(raw)))
@@ -545,7 +557,7 @@ func TestPullStalls(t *testing.T) {
 				}
 				w.(http.Flusher).Flush()
 				pause := time.Hour
-				if drip {
+				if what == "drip" {
 					pause = 10 * time.Millisecond
 				}
 				select {
@@ -560,17 +572,45 @@ func TestPullStalls(t *testing.T) {
 		}
 		s := newStore(t, nil)
 		s.net.pace = pace{stall: 200 * time.Millisecond, minRate: 100_000, backoff: time.Millisecond, tries: 3}
-		if drip {
+		if what == "drip" {
 			s.net.pace.stall = time.Second
 		}
 		_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
 		var stalled *stallError
 		if !errors.As(err, &stalled) {
-			t.Errorf("drip %v: %v", drip, err)
+			t.Errorf("%s: %v", what, err)
 		}
 		close(done)
 		empty(t, s)
 	}
+}
+
+// TestPullSlowDisk: a keeper of layers that takes longer than a registry may is no stall.
+func TestPullSlowDisk(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "", false, tarOf(map[string]string{"a": strings.Repeat("x", 300<<10)}))
+	k := serve(t, f)
+	s := newStore(t, nil)
+	s.net.pace = pace{stall: 200 * time.Millisecond, minRate: 1 << 10, backoff: time.Millisecond, tries: 1}
+	s.o.Layers = slowLayers{s.o.Layers.(dirLayers), time.Second}
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// slowLayers rest in the middle of a layer.
+type slowLayers struct {
+	dirLayers
+	rest time.Duration
+}
+
+func (s slowLayers) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (int64, error) {
+	var head bytes.Buffer
+	if _, err := io.CopyN(&head, blob, 10<<10); err != nil {
+		return 0, err
+	}
+	<-time.After(s.rest)
+	return s.dirLayers.PutBlob(ctx, io.MultiReader(&head, blob), d, inflate, want)
 }
 
 // TestPullCancelled: a context ends a pull, whatever it waits for.

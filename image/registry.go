@@ -147,7 +147,6 @@ type request struct {
 	also   string // one more scope, of a mount's source
 	ok     []int
 	once   bool // no retry: the caller knows better
-	slow   bool // the body of the answer is watched for stalls
 }
 
 // scopes are what a token has to be for.
@@ -399,7 +398,7 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 			if errors.As(cause, &stalled) {
 				cancel(cause)
 			}
-		}, r.net.patience(), b)
+		}, r.net.patience(), b, true)
 	}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, r.trace(own)), q.method, u.String(), body)
 	if err != nil {
@@ -416,7 +415,13 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 	if auth != "" {
 		req.Header.Set("Authorization", auth)
 	}
+	waits := func() bool { return true }
+	if q.body == nil {
+		p := r.net.patience()
+		waits = time.AfterFunc(2*p.stall, func() { cancel(&stallError{2 * p.stall}) }).Stop
+	}
 	resp, err := t.RoundTrip(req)
+	waits()
 	if err != nil {
 		var stalled *stallError
 		if cause := context.Cause(ctx); errors.As(cause, &stalled) {
@@ -425,7 +430,7 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 		cancel(nil)
 		return nil, err
 	}
-	resp.Body = newWatch(ctx, cancel, r.net.patience(), resp.Body)
+	resp.Body = newWatch(ctx, cancel, r.net.patience(), resp.Body, false)
 	return resp, nil
 }
 
@@ -583,7 +588,7 @@ func (r *remote) documentOnce(ctx context.Context, id string, want *v1.Descripto
 
 // openBlob opens a blob from an offset on.
 func (r *remote) openBlob(ctx context.Context, d v1.Descriptor, offset int64) (io.ReadCloser, error) {
-	q := &request{method: http.MethodGet, path: r.repo + "/blobs/" + string(d.Digest), scope: "pull", ok: []int{200}, once: true, slow: true, header: http.Header{}}
+	q := &request{method: http.MethodGet, path: r.repo + "/blobs/" + string(d.Digest), scope: "pull", ok: []int{200}, once: true, header: http.Header{}}
 	if offset > 0 {
 		q.header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 		q.ok = []int{200, 206}
