@@ -136,3 +136,46 @@ func TestImageFiles(t *testing.T) {
 		t.Errorf("%v, %v", changes, err)
 	}
 }
+
+// TestImageMount: an image is mounted read-only, a part of it as well; it cannot be collected while a container has it.
+func TestImageMount(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	data := nstest.Dir(t)
+	put(t, data+"/a/b/f", "of the image")
+	if err := os.Chown(data+"/a/b/f", 33, 44); err != nil {
+		t.Fatal(err)
+	}
+	imported(t, e, data, "data:1")
+	m := Mount{Type: "image", Source: "data:1", Dest: "/mnt", Flag: "--mount type=image,source=data:1,target=/mnt"}
+	c := sh(root, "cat /mnt/a/b/f; stat -c %u:%g /mnt/a/b/f; touch /mnt/x || echo read-only")
+	c.Mounts = []Mount{m}
+	want(t, e, c, "of the image33:44\nread-only\n")
+	m.Subpath = "a/b"
+	c = sh(root, "cat /mnt/f")
+	c.Mounts = []Mount{m}
+	want(t, e, c, "of the image")
+	id := stopped(t, e, Config{Rootfs: root, Command: []string{"true"}, Mounts: []Mount{m}})
+	s, err := e.Images()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(ctx, "data:1", image.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := e.StatPath(ctx, id, "/mnt/f"); err != nil || got.Size != int64(len("of the image")) {
+		t.Errorf("after the image was removed: %+v, %v", got, err)
+	}
+	m.Source = "nothing:1"
+	c.Mounts = []Mount{m}
+	c.Pull = "never"
+	refused(t, e, c, 125, "nothing:1")
+	for _, dir := range []string{e.dir + "/users", e.dir + "/mounts"} {
+		if list, err := os.ReadDir(dir); err == nil && len(list) > 0 {
+			t.Errorf("%s has %v", dir, list)
+		}
+	}
+}

@@ -143,7 +143,9 @@ func (e *Engine) withVolumes(ctx context.Context, c *Container) error {
 		return err
 	}
 	defer unlock()
-	if err := e.chooseVolumes(&c.Record); err != nil {
+	release, err := e.chooseVolumes(ctx, &c.Record)
+	defer release()
+	if err != nil {
 		return err
 	}
 	if err := c.writeRecord(); err != nil {

@@ -97,15 +97,28 @@ func (e *Engine) layersInUse() ([]digest.Digest, error) {
 	var used []digest.Digest
 	for _, c := range list {
 		used = append(used, c.chain()...)
+		for _, m := range c.Volumes {
+			used = append(used, digests(m.Chain)...)
+		}
 	}
 	return used, nil
 }
 
 // chain is the container's image by the digests of its layers, the lowest first.
-func (r *Record) chain() []digest.Digest {
-	list := make([]digest.Digest, len(r.Chain))
-	for i, d := range r.Chain {
+func (r *Record) chain() []digest.Digest { return digests(r.Chain) }
+
+func digests(chain []string) []digest.Digest {
+	list := make([]digest.Digest, len(chain))
+	for i, d := range chain {
 		list[i] = digest.Digest(d)
+	}
+	return list
+}
+
+func digestStrings(chain []digest.Digest) []string {
+	list := make([]string, len(chain))
+	for i, d := range chain {
+		list[i] = d.String()
 	}
 	return list
 }

@@ -122,8 +122,10 @@ func (b *builder) userMount(m Mount) error {
 	case "bind":
 	case "volume":
 		return b.volumeMount(m)
+	case "image":
+		return b.imageMount(m)
 	default:
-		return fmt.Errorf("%s: mounts of type %s are not in this version: there are bind, volume and tmpfs", m.Flag, m.Type)
+		return fmt.Errorf("%s: mounts of type %s are unknown: there are bind, image, tmpfs and volume", m.Flag, m.Type)
 	}
 	if !path.IsAbs(m.Source) {
 		return fmt.Errorf("%s: %q is no absolute path", m.Flag, m.Source)

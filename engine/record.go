@@ -60,6 +60,8 @@ type MountPoint struct {
 	RW          bool
 	Propagation string
 	Anonymous   bool `json:",omitempty"` // goes with its container
+	// Chain is the layers of an image that is mounted, the lowest first.
+	Chain []string `json:",omitempty"`
 }
 
 // A State is how a container is: see [monitor.State].

@@ -211,14 +211,25 @@ func (b *builder) upper(s *storage.Store, view *storage.View) (string, error) {
 
 // release lets go of what the storage room keeps for a container: its view, and what it has written unless it stays.
 func (e *Engine) release(c *Container, written bool) error {
-	if len(c.Chain) == 0 {
+	chains := [][]string{}
+	if len(c.Chain) > 0 {
+		chains = append(chains, c.Chain)
+	}
+	for _, m := range c.Volumes {
+		if len(m.Chain) > 0 {
+			chains = append(chains, m.Chain)
+		}
+	}
+	if len(chains) == 0 {
 		return nil
 	}
 	s, err := e.Storage()
 	if err != nil {
 		return err
 	}
-	err = s.Release(c.chain(), c.ID)
+	for _, chain := range chains {
+		err = errors.Join(err, s.Release(digests(chain), c.ID))
+	}
 	if written {
 		err = errors.Join(err, s.RemoveUpper(c.ID))
 	}

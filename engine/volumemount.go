@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,10 +20,16 @@ import (
 
 // chooseVolumes decides what a container has mounted: it adds what --volumes-from asks for, and makes the volumes that are not
 // there. Afterwards each volume of r.Config.Mounts has a name, and r.Volumes tells all mounts. Until the record can
-// be read by others, the caller holds the lock of the volumes.
-func (e *Engine) chooseVolumes(r *Record) error {
+// be read by others, the caller holds the lock of the volumes, and by what is returned the images that are mounted.
+func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), err error) {
+	var held []func()
+	release = func() {
+		for _, f := range held {
+			f()
+		}
+	}
 	if err := checkPlaces(r.Config.Mounts); err != nil {
-		return err
+		return release, err
 	}
 	var mounts []Mount
 	has := func(m Mount) bool {
@@ -40,7 +47,7 @@ func (e *Engine) chooseVolumes(r *Record) error {
 	for _, from := range r.Config.VolumesFrom {
 		list, err := e.mountsOf(from)
 		if err != nil {
-			return err
+			return release, err
 		}
 		add(list, func(Mount) bool { return true })
 	}
@@ -48,13 +55,68 @@ func (e *Engine) chooseVolumes(r *Record) error {
 	r.Volumes = nil
 	for i := range mounts {
 		p, err := e.mountPoint(r, &mounts[i])
+		if m := mounts[i]; err == nil && m.Type == "image" {
+			var let func()
+			if p.Chain, let, err = e.imageMounted(ctx, m, r.Config.Pull); err == nil {
+				held = append(held, let)
+			}
+		}
 		if err != nil {
-			return err
+			return release, err
 		}
 		r.Volumes = append(r.Volumes, p)
 	}
 	r.Config.Mounts = mounts
-	return nil
+	return release, nil
+}
+
+// imageMounted looks up the image of a mount.
+func (e *Engine) imageMounted(ctx context.Context, m Mount, pull string) (chain []string, release func(), err error) {
+	img, release, err := e.image(ctx, &Config{Image: m.Source, Pull: pull})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", m.Flag, err)
+	}
+	return digestStrings(img.Chain()), release, nil
+}
+
+// imageMount adds an image to the spec, as a read-only mount.
+func (b *builder) imageMount(m Mount) error {
+	i := slices.IndexFunc(b.rec.Volumes, func(p MountPoint) bool { return p.Destination == path.Clean(m.Dest) && p.Type == "image" })
+	var chain []string
+	if i >= 0 {
+		chain = b.rec.Volumes[i].Chain
+	} else { // a plan that is only looked at
+		var release func()
+		var err error
+		if chain, release, err = b.engine.imageMounted(b.ctx, m, b.run.Pull); err != nil {
+			return err
+		}
+		release()
+	}
+	s, err := b.engine.Storage()
+	if err != nil {
+		return err
+	}
+	user := b.rec.ID
+	if b.look {
+		user = ""
+	}
+	view, err := s.View(b.ctx, digests(chain), user)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Flag, err)
+	}
+	b.storage.Steps = append(b.storage.Steps, view.Plan().Steps...)
+	l := view.Layers("", false)
+	source := l.Lower
+	switch len(l.Names) {
+	case 0:
+	case 1:
+		source = filepath.Join(l.Lower, l.Names[0])
+	default:
+		return fmt.Errorf("%s: an image of several layers, which are directories here: it can be mounted where images are indexed (see kakuri info), or be the root of a container", m.Flag)
+	}
+	options := append(b.bindOptions(slices.Clone(m.Options)), "rbind", "rro")
+	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: source, Options: options}, m)
 }
 
 // ofImage reports whether the image asked for a mount, as a line VOLUME of its Dockerfile.
@@ -119,6 +181,8 @@ func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
 		}
 	}
 	switch m.Type {
+	case "image":
+		p.RW = false
 	case "bind":
 		p.Propagation = cmp.Or(p.Propagation, "rprivate")
 	case "volume":
