@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +50,8 @@ type view struct {
 	name     string // of the container
 	root     *os.File
 	uid, gid idMap
+	facts    plan.Facts
+	noNodes  bool // this process can make no device
 }
 
 // An idMap has the lines of a user namespace's map: uid_map of user_namespaces(7).
@@ -305,7 +308,7 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 	}
 	defer dir.Close()
 	opts := archive.Options{KeepTypes: true, NoOwner: !o.Archive}
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 || v.noNodes {
 		opts.Devices = archive.SkipDevices
 	}
 	return pump(func(w io.Writer) error { return v.read(ctx, w, src, to.name, false) },

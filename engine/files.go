@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -117,24 +119,45 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 	if err := e.runtime().Delete(ctx, id, true); err != nil && !errors.Is(err, oci.ErrNotExist) { // a killed one's
 		return err
 	}
+	l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
+	bundle := &oci.Bundle{Dir: c.dir, Spec: &b.spec}
+	if !e.host.Privileged() {
+		return e.standInHeld(ctx, c, id, bundle, l, f)
+	}
 	ended := errors.New("what the process stood in for is done")
 	var done error
-	_, _, err = e.runtime().Launch(ctx, id, &oci.Bundle{Dir: c.dir, Spec: &b.spec}, oci.Launch{
-		Plan: b.opts, TimeOnExec: e.host.TimeOnExec,
-		Started: func(w oci.Witness) error {
-			v, err := viewOf(w.PID, c.Name)
-			if err == nil {
-				err = f(v)
-				v.close()
-			}
-			done = err
-			return ended
-		},
-	})
+	l.Started = func(w oci.Witness) error {
+		done = withView(w.PID, c.Name, f)
+		return ended
+	}
+	_, _, err = e.runtime().Launch(ctx, id, bundle, l)
 	if errors.Is(err, ended) {
 		return done
 	}
 	return fmt.Errorf("files of container %s: %w", c.Name, err)
+}
+
+// standInHeld is standIn for an ordinary user, who may not look into a process that is still a copy of this one: it waits
+// as one that was created.
+func (e *Engine) standInHeld(ctx context.Context, c *Container, id string, b *oci.Bundle, l oci.Launch, f func(*view) error) error {
+	l.Hold = true
+	x, proc, err := e.runtime().Launch(ctx, id, b, l)
+	if err != nil {
+		return fmt.Errorf("files of container %s: %w", c.Name, err)
+	}
+	err = withView(proc.PID, c.Name, f)
+	proc.Signal(unix.SIGKILL)
+	_, waited := proc.Wait()
+	return errors.Join(err, waited, x.Delete(context.WithoutCancel(ctx), true))
+}
+
+func withView(pid int, name string, f func(*view) error) error {
+	v, err := viewOf(pid, name)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	return f(v)
 }
 
 // lighten leaves of a container's spec what its files need: it runs nothing, and joins no namespace but that of users.
@@ -166,22 +189,17 @@ func (e *Engine) lighten(b *builder) error {
 
 // StatPath looks at a path of a container, which need not run.
 func (e *Engine) StatPath(ctx context.Context, ref, path string) (s PathStat, err error) {
-	err = e.files(ctx, ref, func(v *view) error {
-		s, err = v.stat(path)
-		return err
-	})
-	return s, err
+	var out bytes.Buffer
+	if err := e.doIn(ctx, ref, filesJob{Op: jobStat, Path: path}, nil, &out); err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(out.Bytes(), &s)
 }
 
 // CopyFrom writes a tar of what a container has at a path. Its names begin with the last name of the path; with "/." at
 // the end it is what is in the directory. A link is packed as a link, unless follow is set. Ids are the container's.
 func (e *Engine) CopyFrom(ctx context.Context, ref, path string, w io.Writer, follow bool) error {
-	return e.files(ctx, ref, func(v *view) error {
-		if _, err := v.stat(path); err != nil {
-			return err
-		}
-		return v.read(ctx, w, path, baseOf(path), follow)
-	})
+	return e.doIn(ctx, ref, filesJob{Op: jobFrom, Path: path, Follow: follow}, nil, w)
 }
 
 // CopyToOptions are those of [Engine.CopyTo].
@@ -197,23 +215,28 @@ func (e *Engine) CopyTo(ctx context.Context, ref, path string, r io.Reader, o Co
 		return err
 	}
 	defer in.Close()
-	return e.files(ctx, ref, func(v *view) error { return v.write(ctx, in, path, o.KeepTypes, o.Archive) })
+	return e.doIn(ctx, ref, filesJob{Op: jobTo, Path: path, KeepTypes: o.KeepTypes, Archive: o.Archive}, in, nil)
 }
 
 // CopyOut copies a path of a container to one of the host, by the rules of cp. The host's path is the caller's: its links
 // are followed, those that the container puts into it are not.
 func (e *Engine) CopyOut(ctx context.Context, ref, src, dst string, o CopyOptions) error {
-	return e.files(ctx, ref, func(v *view) error { return v.copyOut(ctx, src, dst, o) })
+	return e.doIn(ctx, ref, filesJob{Op: jobOut, Path: src, Dst: dst, Follow: o.Follow, Archive: o.Archive}, nil, nil)
 }
 
 // CopyIn copies a path of the host to one of a container, by the rules of cp.
 func (e *Engine) CopyIn(ctx context.Context, ref, src, dst string, o CopyOptions) error {
-	return e.files(ctx, ref, func(v *view) error { return v.copyIn(ctx, src, dst, o) })
+	return e.doIn(ctx, ref, filesJob{Op: jobIn, Path: src, Dst: dst, Follow: o.Follow, Archive: o.Archive}, nil, nil)
 }
 
 // Export writes a tar of a container's root file system, without what is mounted in it.
 func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
+	return e.doIn(ctx, ref, filesJob{Op: jobExport}, nil, w)
+}
+
+func (e *Engine) doIn(ctx context.Context, ref string, j filesJob, in io.Reader, out io.Writer) error {
 	return e.files(ctx, ref, func(v *view) error {
-		return archive.Write(ctx, w, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
+		v.facts = e.host
+		return v.do(ctx, j, in, out)
 	})
 }

@@ -20,7 +20,12 @@ import (
 // Child does the work of a process that an ordinary user's engine has started to unpack or
 // remove files of other ids. The main function of a program that opens engines calls it before all else, and ends
 // with the code when it is done.
-func Child() (done bool, code int) { return storage.Child() }
+func Child() (done bool, code int) {
+	if isFilesChild() {
+		return true, filesChild(os.Args[1])
+	}
+	return storage.Child()
+}
 
 // stores are opened when they are needed first: most commands need none.
 type stores struct {
@@ -41,24 +46,30 @@ func (e *Engine) storage() (*storage.Store, error) {
 	}
 	o := storage.Options{Data: e.data, Run: e.dir, Driver: os.Getenv("KAKURI_STORAGE_DRIVER"), Rootless: !e.host.Privileged()}
 	if o.Rootless {
-		ids := func(id uint32, helper string, ranges []plan.IDRange) ([]plan.IDMapping, error) {
-			m, err := userNS{}.rootlessMap(id, 0, helper, ranges)
-			return planMap(m), err
-		}
 		var err error
-		if o.IDs.UIDs, err = ids(e.host.UID, e.host.NewUIDMap, e.host.SubUIDs); err != nil {
+		if o.IDs, err = e.storageIDs(); err != nil {
 			return nil, err
 		}
-		if o.IDs.GIDs, err = ids(e.host.GID, e.host.NewGIDMap, e.host.SubGIDs); err != nil {
-			return nil, err
-		}
-		o.IDs.Facts = e.host
 	}
 	s, err := storage.Open(o)
 	if err == nil {
 		e.stores.layers = s
 	}
 	return s, err
+}
+
+// storageIDs are the ids that files of an ordinary user's images, containers and volumes have.
+func (e *Engine) storageIDs() (storage.IDs, error) {
+	ids := func(id uint32, helper string, ranges []plan.IDRange) ([]plan.IDMapping, error) {
+		m, err := userNS{}.rootlessMap(id, 0, helper, ranges)
+		return planMap(m), err
+	}
+	uids, err := ids(e.host.UID, e.host.NewUIDMap, e.host.SubUIDs)
+	if err != nil {
+		return storage.IDs{}, err
+	}
+	gids, err := ids(e.host.GID, e.host.NewGIDMap, e.host.SubGIDs)
+	return storage.IDs{UIDs: uids, GIDs: gids, Facts: e.host}, err
 }
 
 func planMap(list []specs.LinuxIDMapping) []plan.IDMapping {

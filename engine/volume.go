@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -13,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/volume"
 )
 
@@ -41,7 +41,24 @@ type VolumeConfig = volume.Config
 // anonymousLabel is Docker's mark of a volume that nobody gave a name.
 const anonymousLabel = "com.docker.volume.anonymous"
 
-func (e *Engine) volumes() *volume.Store { return volume.Open(e.data + "/volumes") }
+func (e *Engine) volumes() *volume.Store {
+	s := volume.Open(e.data + "/volumes")
+	if !e.host.Privileged() {
+		s.RemoveAll = func(path string) error {
+			return e.doFiles(context.Background(), filesJob{Op: jobRemove, Path: path}, nil, nil)
+		}
+	}
+	return s
+}
+
+// volumeSize is how many bytes a volume's files have.
+func (e *Engine) volumeSize(ctx context.Context, v volume.Volume) (n int64, err error) {
+	var out bytes.Buffer
+	if err := e.doVolume(ctx, filesJob{Op: jobSize, Name: v.Name}, nil, &out); err != nil {
+		return 0, err
+	}
+	return n, json.Unmarshal(out.Bytes(), &n)
+}
 
 func shownVolume(v volume.Volume) Volume {
 	return Volume{
@@ -95,7 +112,7 @@ func (e *Engine) withUsage(ctx context.Context, list []volume.Volume, usage bool
 	for _, v := range list {
 		s := shownVolume(v)
 		if usage {
-			size, err := v.Size(ctx)
+			size, err := e.volumeSize(ctx, v)
 			if err != nil {
 				size = -1 // as Docker tells what it cannot know: the volume of a device that is not there
 			}
@@ -192,7 +209,7 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 		if !keep(v) || !all && !v.Anonymous {
 			continue
 		}
-		size, _ := v.Size(ctx)
+		size, _ := e.volumeSize(ctx, v)
 		err := e.VolumeRemove(ctx, v.Name, true)
 		switch {
 		case errors.As(err, new(*volume.InUseError)):
@@ -207,30 +224,23 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 
 // VolumeExport writes a volume's files as a tar.
 func (e *Engine) VolumeExport(ctx context.Context, name string, w io.Writer) error {
-	v, err := e.volumes().Get(name)
-	if err != nil {
+	if _, err := e.volumes().Get(name); err != nil {
 		return err
 	}
-	return v.Export(ctx, w)
+	return e.doVolume(ctx, filesJob{Op: jobDump, Name: name}, nil, w)
 }
 
 // VolumeImport puts the files of a tar, compressed or not, into a volume, over what is there. An archive that is not
 // taken changes nothing. It returns what was left out, and why.
 func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) (leftOut []string, err error) {
-	v, err := e.volumes().Get(name)
-	if err != nil {
+	if _, err := e.volumes().Get(name); err != nil {
 		return nil, err
 	}
-	done, err := v.Import(ctx, r, e.volumeFiles())
-	return done.LeftOut, err
-}
-
-// volumeFiles is how files of an archive come into a volume: an ordinary user can neither give files away nor make devices.
-func (e *Engine) volumeFiles() archive.Options {
-	if e.host.Privileged() {
-		return archive.Options{}
+	var out bytes.Buffer
+	if err := e.doVolume(ctx, filesJob{Op: jobImport, Name: name}, r, &out); err != nil {
+		return nil, err
 	}
-	return archive.Options{NoOwner: true, Devices: archive.SkipDevices}
+	return leftOut, json.Unmarshal(out.Bytes(), &leftOut)
 }
 
 // volumeUsers are the containers that have each volume, those included that are being made.

@@ -45,6 +45,8 @@ type Launch struct {
 	Plan    plan.Options
 	Stdio   [3]*os.File // the container's streams, nil for those of a terminal
 	Timings bool        // measure each step
+	// Hold leaves the process waiting before its execve, as create does, for somebody who wants nothing but its namespaces.
+	Hold bool
 	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
 	TimeOnExec bool
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
@@ -81,6 +83,9 @@ func closeMaster(p *launch.Process) {
 
 // make creates a container.
 func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, how manner, l *Launch) (_ *Container, proc *launch.Process, err error) {
+	if l != nil && l.Hold {
+		how |= waiting
+	}
 	wait := how&waiting != 0
 	if l == nil {
 		if err := checkConsole(b.Spec.Process, o, how&foreground == 0); err != nil {
@@ -112,7 +117,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
 	if l != nil {
 		options = l.Plan
-		options.Attended = true
+		options.Attended = !wait
 		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings}
 	}
 	options.Bundle, options.ID = b.Dir, id

@@ -130,17 +130,18 @@ func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	return s.child(ctx, string(text), in, out)
+	return Enter(ctx, s.o.IDs, childName, string(text), in, out)
 }
 
-// child runs a job in a user namespace.
-func (s *Store) child(ctx context.Context, text string, in *os.File, out io.Writer) error {
-	ids := s.o.IDs
+// Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given. Descriptors that
+// are not close-on-exec it has, too. Its standard error is the error, where it ends with another code than 0. The main function of the
+// program has to know the name.
+func Enter(ctx context.Context, ids IDs, name, arg string, in *os.File, out io.Writer) error {
 	if len(ids.UIDs) == 0 || len(ids.GIDs) == 0 {
 		return errors.New("storage: a rootless store has to know the caller's ids")
 	}
 	p, err := plan.CompileUnshare(plan.UnshareOptions{
-		New: []abi.Namespace{abi.NSUser}, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{childName, text}, Env: os.Environ(),
+		New: []abi.Namespace{abi.NSUser}, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
 	}, ids.Facts)
 	if err != nil {
 		return err
@@ -164,7 +165,7 @@ func (s *Store) child(ctx context.Context, text string, in *os.File, out io.Writ
 		defer pipes[i][0].Close()
 		defer pipes[i][1].Close()
 	}
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, KeepFDs: true, Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
 	if err != nil {
 		return fmt.Errorf("a process with the caller's ids: %w", err)
 	}

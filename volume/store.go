@@ -49,10 +49,22 @@ type NoVolumeError struct{ Name string }
 func (e *NoVolumeError) Error() string { return fmt.Sprintf("get %s: no such volume", e.Name) }
 
 // A Store is a directory of volumes. It may be used by several processes.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+	// RemoveAll, when not nil, takes the place of os.RemoveAll: files of a volume may be of ids that the
+	// caller has no rights over.
+	RemoveAll func(path string) error
+}
 
 // Open returns the store of a directory, which need not exist yet.
-func Open(dir string) *Store { return &Store{dir} }
+func Open(dir string) *Store { return &Store{dir: dir} }
+
+func (s *Store) removeAll(path string) error {
+	if s.RemoveAll != nil {
+		return s.RemoveAll(path)
+	}
+	return os.RemoveAll(path)
+}
 
 // Lock has nobody else remove a volume, or with exclusive make and use one, until unlock.
 func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
@@ -232,7 +244,7 @@ func (s *Store) Remove(name string, used func(Volume) ([]string, error)) error {
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(gone)
+	return s.removeAll(gone)
 }
 
 // unlink takes a volume's name away, and returns where it is now.
@@ -289,7 +301,7 @@ func (s *Store) Sweep() ([]string, error) {
 	}
 	var errs []error
 	for _, name := range left {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, name)))
+		errs = append(errs, s.removeAll(filepath.Join(s.dir, name)))
 	}
 	return left, errors.Join(errs...)
 }

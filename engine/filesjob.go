@@ -1,0 +1,225 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage"
+	"github.com/kakuri/kakuri/volume"
+	"golang.org/x/sys/unix"
+)
+
+// What is done to files of a container or a volume is a job. An ordinary user whose containers have more ids than the user's own
+// may not open, make and remove files of those; then the job is done by this program once more, as root of a user namespace that
+// has the container's ids. It gets the container's root directory as a descriptor, and never enters the container.
+type filesJob struct {
+	Op                         string
+	Name                       string // the container's
+	Path, Dst                  string
+	Follow, Archive, KeepTypes bool
+	Store                      string // the directory of volumes; Name is the volume's then
+	Child                      bool   // in a user namespace: no device can be made
+	Root                       int    // the descriptor that the child has of the container's root directory
+}
+
+const (
+	jobStat   = "stat"   // Path, as JSON
+	jobFrom   = "from"   // a tar of Path
+	jobTo     = "to"     // a tar into Path
+	jobOut    = "out"    // Path to the host's Dst
+	jobIn     = "in"     // the host's Path to Dst
+	jobExport = "export" // a tar of all
+	jobFill   = "fill"   // a tar into a new volume
+	jobImport = "import" // a tar into a volume; what was left out, as JSON
+	jobDump   = "dump"   // a tar of a volume
+	jobSize   = "size"   // of a volume, as JSON
+	jobRemove = "remove" // the directory Path
+)
+
+// filesName is what the program is called as in such a namespace.
+const filesName = "kakuri-files"
+
+// filesChild does the job of a process that an engine has started.
+func filesChild(text string) int {
+	var j filesJob
+	err := json.Unmarshal([]byte(text), &j)
+	if err == nil {
+		// The ids are those of the container.
+		all := idMap{{0, 0, ^uint32(0)}}
+		v := &view{name: j.Name, uid: all, gid: all, noNodes: true}
+		if j.ofContainer() {
+			v.root = os.NewFile(uintptr(j.Root), "/")
+		}
+		err = j.run(context.Background(), v, os.Stdin, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func (j *filesJob) ofContainer() bool { return j.Store == "" && j.Op != jobRemove }
+
+// run does the job in this process.
+func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer) error {
+	switch j.Op {
+	case jobStat:
+		s, err := v.stat(j.Path)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(out).Encode(s)
+	case jobFrom:
+		if _, err := v.stat(j.Path); err != nil {
+			return err
+		}
+		return v.read(ctx, out, j.Path, baseOf(j.Path), j.Follow)
+	case jobTo:
+		return v.write(ctx, in, j.Path, j.KeepTypes, j.Archive)
+	case jobOut:
+		return v.copyOut(ctx, j.Path, j.Dst, CopyOptions{Archive: j.Archive, Follow: j.Follow})
+	case jobIn:
+		return v.copyIn(ctx, j.Path, j.Dst, CopyOptions{Archive: j.Archive, Follow: j.Follow})
+	case jobExport:
+		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
+	case jobRemove:
+		return os.RemoveAll(j.Path)
+	}
+	return j.runVolume(ctx, in, out)
+}
+
+func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) error {
+	v, err := volume.Open(j.Store).Get(j.Name)
+	if err != nil {
+		return err
+	}
+	var o archive.Options
+	if j.Child {
+		o.Devices = archive.SkipDevices
+	} else if os.Geteuid() != 0 {
+		o = archive.Options{NoOwner: true, Devices: archive.SkipDevices}
+	}
+	switch j.Op {
+	case jobFill:
+		return v.Populate(ctx, func(_ context.Context, w io.Writer) error { _, err := io.Copy(w, in); return err }, o)
+	case jobImport:
+		done, err := v.Import(ctx, in, o)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(out).Encode(done.LeftOut)
+	case jobDump:
+		return v.Export(ctx, out)
+	case jobSize:
+		n, err := v.Size(ctx)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(out).Encode(n)
+	}
+	return fmt.Errorf("no job %q", j.Op)
+}
+
+// do does a job on the container's files where it may be done.
+func (v *view) do(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
+	j.Name = v.name
+	if os.Geteuid() == 0 || v.uid.size() <= 1 && v.gid.size() <= 1 {
+		return j.run(ctx, v, in, out)
+	}
+	// The host's paths are the caller's, and mean the same in the child: it has the same working directory.
+	return enter(ctx, storage.IDs{UIDs: v.uid.plan(), GIDs: v.gid.plan(), Facts: v.facts}, j, in, out, v.root)
+}
+
+// doVolume does a job on a volume.
+func (e *Engine) doVolume(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
+	j.Store = e.data + "/volumes"
+	return e.doFiles(ctx, j, in, out)
+}
+
+func (e *Engine) doFiles(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
+	if e.host.Privileged() {
+		return j.run(ctx, nil, in, out)
+	}
+	ids, err := e.storageIDs()
+	if err != nil {
+		return err
+	}
+	if len(ids.UIDs) == 1 && ids.UIDs[0].Size == 1 {
+		return j.run(ctx, nil, in, out)
+	}
+	return enter(ctx, ids, j, in, out, nil)
+}
+
+// enter has a child do a job. root is the container's root directory, nil for none.
+func enter(ctx context.Context, ids storage.IDs, j filesJob, in io.Reader, out io.Writer, root *os.File) error {
+	j.Child = true
+	if root != nil {
+		fd, err := unix.Dup(int(root.Fd())) // without close-on-exec
+		if err != nil {
+			return os.NewSyscallError("dup", err)
+		}
+		defer unix.Close(fd)
+		j.Root = fd
+	}
+	text, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	var stdin *os.File
+	if in != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		go func() { // it ends when the child does, which has the other side
+			io.Copy(w, in)
+			w.Close()
+		}()
+		stdin = r
+	}
+	return childError(j, storage.Enter(ctx, ids, filesName, string(text), stdin, out))
+}
+
+// childError gives errors that callers tell apart their types again.
+func childError(j filesJob, err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	p, ok := strings.CutPrefix(text, "Could not find the file ")
+	if p, here := strings.CutSuffix(p, " in container "+j.Name); ok && here {
+		return ErrNoSuchPath{p, j.Name}
+	}
+	if strings.HasSuffix(text, unix.EROFS.Error()) {
+		return fmt.Errorf("%s%w", strings.TrimSuffix(text, unix.EROFS.Error()), unix.EROFS)
+	}
+	return err
+}
+
+// size is how many ids the map has.
+func (m idMap) size() (n uint64) {
+	for _, l := range m {
+		n += uint64(l.size)
+	}
+	return n
+}
+
+func (m idMap) plan() []plan.IDMapping {
+	list := make([]plan.IDMapping, len(m))
+	for i, l := range m {
+		list[i] = plan.IDMapping{Inside: l.inside, Outside: l.outside, Size: l.size}
+	}
+	return list
+}
+
+// isFilesChild reports whether this process is one that enter has started.
+func isFilesChild() bool { return filepath.Base(os.Args[0]) == filesName && len(os.Args) == 2 }
