@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/engine"
-	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/spf13/cobra"
 )
 
@@ -61,7 +60,7 @@ A TIME is one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds sinc
 		last := -1
 		err = e.Logs(c.Context(), args[0], o, func(l engine.LogLine) error {
 			i := 0
-			if l.Stream == log.Stderr {
+			if l.Stream == engine.Stderr {
 				i = 1
 			}
 			if last >= 0 && last != i && outs[last].flush != nil {

@@ -27,6 +27,12 @@ import (
 // A LogLine is a line of a container's output, or a part of one that is longer than 16 KiB.
 type LogLine = logread.Line
 
+// The streams that a LogLine may be of.
+const (
+	Stdout = log.Stdout
+	Stderr = log.Stderr
+)
+
 // LogOptions choose lines of a container's output.
 type LogOptions struct {
 	Since, Until time.Time // zero is without bound

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"os"
 	"runtime"
@@ -256,11 +255,12 @@ func (m *monitor) event(action string, more map[string]string) {
 	if m.task.Events == "" {
 		return
 	}
-	attributes := maps.Clone(m.task.Event)
-	if attributes == nil {
-		attributes = map[string]string{}
+	attributes := map[string]string{}
+	for _, list := range []map[string]string{m.task.Event, more} {
+		for k, v := range list {
+			attributes[k] = v
+		}
 	}
-	maps.Copy(attributes, more)
 	Tell(m.task.Events, "container", action, m.task.ID, attributes)
 }
 
