@@ -266,13 +266,15 @@ func journal(ctx context.Context, id string, o logread.Options, tell func(LogLin
 			stop()
 		}()
 	}
-	err = journalLines(out, tell)
-	ended := ctx.Err() != nil
-	stop()
-	if e := cmd.Wait(); err == nil && !ended && e != nil {
-		err = fmt.Errorf("journalctl: %w: %s", e, bytes.TrimSpace(complaint.Bytes()))
+	if err := journalLines(out, tell); err != nil {
+		stop()
+		cmd.Wait()
+		return err
 	}
-	return err
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("journalctl: %w: %s", err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return nil
 }
 
 // journalLines reads journalctl's output=json: an object a line, whose fields are strings, or lists of bytes where they are no text.

@@ -11,6 +11,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/monitor/log"
 )
 
 // spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
@@ -68,6 +69,9 @@ func (e *Engine) prepare(ctx context.Context, c *Container) error {
 	t.Denials = denials
 	if t.Log, err = c.logConfig(ctx); err != nil {
 		return err
+	}
+	if t.Log.Driver == "journald" && !exists(log.JournalSocket) {
+		return errors.New("--log-driver journald: journald is not enabled on this host")
 	}
 	return monitor.WriteJSON(c.dir, "task.json", t, false)
 }

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journalSocket is where systemd's journal takes messages: its native protocol.
-const journalSocket = "/run/systemd/journal/socket"
+// JournalSocket is where systemd's journal takes messages: its native protocol.
+const JournalSocket = "/run/systemd/journal/socket"
 
 // A journal writes to systemd's journal, with Docker's fields.
 type journal struct {

@@ -79,7 +79,7 @@ func Open(c Config) (Sink, error) {
 	case "local":
 		d, err = openFile(c.File, o, &localForm{})
 	case "journald":
-		d = newJournal(journalSocket, c)
+		d = newJournal(JournalSocket, c)
 	case "syslog":
 		d, err = openSyslog(o, c)
 	}
