@@ -168,6 +168,9 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 	allow(masked(0, unix.AF_INET))
 	allow(masked(0, unix.AF_INET6))
 	allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_ROUTE))
+	// To add a user, and to log in, ends where the kernel's audit is there and may not be spoken to; where it is not, they go on.
+	einval := uint(abi.EINVAL)
+	rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &einval, Args: []specs.LinuxSeccompArg{masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_AUDIT)}})
 	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
 		allow(masked(0, unix.AF_PACKET))
 		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_NETFILTER))

@@ -63,6 +63,7 @@ func TestProfiles(t *testing.T) {
 		eperm  = abi.SeccompRetErrno | uint32(abi.EPERM)
 		enosys = abi.SeccompRetErrno | uint32(abi.ENOSYS)
 		eacces = abi.SeccompRetErrno | uint32(abi.EACCES)
+		einval = abi.SeccompRetErrno | uint32(abi.EINVAL)
 		eio    = abi.SeccompRetErrno | uint32(abi.EIO)
 	)
 	high := uint64(1) << 32 // a bit that the kernel does not read
@@ -80,7 +81,9 @@ func TestProfiles(t *testing.T) {
 		{"socket", []uint64{unix.AF_ALG}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG | high}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_ROUTE}, allow, allow, allow, allow},
-		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, einval, einval, einval, einval},
+		{"socket", []uint64{unix.AF_NETLINK | high, 3, unix.NETLINK_AUDIT | high}, einval, einval, einval, einval},
+		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_NETFILTER}, eperm, eperm, eperm, eperm},
 		{"ioctl", []uint64{0, tiocsti}, eio, eio, eio, eio},
 		{"ioctl", []uint64{0, unix.TCGETS}, allow, allow, allow, allow},
 		{"ptrace", []uint64{unix.PTRACE_TRACEME}, allow, allow, allow, enosys},

@@ -79,6 +79,7 @@ var rooms = []room{
 	{"internal/experiments", nil, "it has nothing but tests"},
 	{"internal/nstest", nil, "it keeps tests from the machine, and no room's code imports it"},
 	{"internal/testimage", []string{"internal/nstest"}, "it makes images for tests, and no room's code imports it"},
+	{"internal/real", nil, "it has nothing but tests"},
 	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
 	{"internal/dist", []string{"cli", "internal/docgen"}, "it packs what was built"},
 	{"internal/hostile", nil, "it makes archives for the tests of all rooms"},
