@@ -252,16 +252,26 @@ func openExec(x ExecConfig, s Streams, box *oci.Container, p *specs.Process) (_ 
 	if t.caller.In == nil {
 		t.child[0], err = os.OpenFile("/dev/null", os.O_RDONLY, 0)
 	} else if t.child[0], t.in, err = os.Pipe(); err == nil {
-		err = t.child[0].Chown(uid, gid)
+		err = giveStream(t.child[0], uid, gid)
 	}
 	for i := 0; i < 2 && err == nil; i++ {
 		if t.sinks[i] == nil {
 			t.child[i+1], err = os.OpenFile("/dev/null", os.O_WRONLY, 0)
 		} else if t.out[i], t.child[i+1], err = os.Pipe(); err == nil {
-			err = t.child[i+1].Chown(uid, gid) // so that it may open /dev/stdout anew
+			err = giveStream(t.child[i+1], uid, gid)
 		}
 	}
 	return t, err
+}
+
+// giveStream lets the container's user open a pipe anew, by /dev/stdout. An ordinary user may not give it to another id; but only who
+// has the pipe already finds it.
+func giveStream(f *os.File, uid, gid int) error {
+	err := f.Chown(uid, gid)
+	if errors.Is(err, os.ErrPermission) {
+		err = f.Chmod(0o666)
+	}
+	return err
 }
 
 // hostIDs are the ids of a container's user on the host.
