@@ -49,6 +49,22 @@ func storedNames(ctx context.Context) (list []string) {
 	return list
 }
 
+// volumeNames are the volumes that there are.
+func volumeNames(ctx context.Context) (list []string) {
+	e, err := engine.Open(engine.Options{Look: true})
+	if err != nil {
+		return nil
+	}
+	volumes, err := e.VolumeList(ctx, nil, false)
+	if err != nil {
+		return nil
+	}
+	for _, v := range volumes {
+		list = append(list, v.Name)
+	}
+	return list
+}
+
 // A state is which containers a verb is for.
 type state int
 

@@ -8,6 +8,7 @@ import (
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/volume"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -114,6 +115,7 @@ func kinds(only string) ([]kind, error) {
 			return store.Inspect(name, image.Platform{})
 		}, func(err error) bool { return errors.As(err, new(*image.NotFoundError)) }},
 	}
+	list = append(list, kind{"volume", func(name string) (any, error) { return e.VolumeInspect(context.Background(), name, false) }, func(err error) bool { return errors.As(err, new(*volume.NoVolumeError)) }})
 	if only == "" {
 		return list, nil
 	}
@@ -126,6 +128,9 @@ func kinds(only string) ([]kind, error) {
 }
 
 // anyNames are the names of whatever has one.
-func anyNames(ctx context.Context) []string {
-	return append(containerNames(anyState)(ctx), storedNames(ctx)...)
+func anyNames(ctx context.Context) (list []string) {
+	for _, kind := range []completer{containerNames(anyState), storedNames, volumeNames} {
+		list = append(list, kind(ctx)...)
+	}
+	return list
 }

@@ -137,6 +137,10 @@ func verbs() []verb {
 		{name: "inspect", group: "run", make: newInspect},
 		{name: "rename", group: "run", make: newRename},
 		{name: "update", group: "run", make: newUpdate},
+		{name: "cp", group: "run", make: newCP},
+		{name: "diff", group: "run", make: newDiff},
+		{name: "commit", group: "run", make: newCommit},
+		{name: "export", group: "run", make: newExport},
 		{name: "images", group: "image", make: newImages},
 		{name: "pull", group: "image", make: newPull},
 		{name: "push", group: "image", make: newPush},
@@ -153,6 +157,7 @@ func verbs() []verb {
 		{name: "version", group: "system", make: newVersion},
 		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
 		{name: "image", group: "group", make: group("image", "Manage images"), below: imageVerbs()},
+		{name: "volume", group: "group", make: group("volume", "Manage volumes"), below: volumeVerbs()},
 		{name: "system", group: "group", make: group("system", "Manage kakuri"), below: systemVerbs()},
 		{name: "tour", group: "see", make: newTour},
 		{name: "explain", group: "see", make: newExplain},
@@ -168,8 +173,12 @@ func verbs() []verb {
 func containerVerbs() []verb {
 	return []verb{
 		{name: "attach", make: newAttach},
+		{name: "commit", make: newCommit},
+		{name: "diff", make: newDiff},
+		{name: "cp", make: newCP},
 		{name: "create", make: newCreate},
 		{name: "exec", make: newExec},
+		{name: "export", make: newExport},
 		{name: "inspect", make: newContainerInspect},
 		{name: "kill", make: newKill},
 		{name: "logs", make: newLogs},
@@ -193,6 +202,7 @@ func containerVerbs() []verb {
 
 func imageVerbs() []verb {
 	return []verb{
+		{name: "check", make: newImageCheck},
 		{name: "history", make: newHistory},
 		{name: "import", make: newImport},
 		{name: "inspect", make: newImageInspect},
@@ -207,10 +217,25 @@ func imageVerbs() []verb {
 	}
 }
 
+func volumeVerbs() []verb {
+	return []verb{
+		{name: "create", make: newVolumeCreate},
+		{name: "export", make: newVolumeExport},
+		{name: "import", make: newVolumeImport},
+		{name: "inspect", make: newVolumeInspect},
+		{name: "ls", make: newVolumeLS, also: []string{"list"}},
+		{name: "prune", make: newVolumePrune},
+		{name: "rm", make: newVolumeRM, also: []string{"remove"}},
+	}
+}
+
 func systemVerbs() []verb {
 	return []verb{
+		{name: "check", make: newSystemCheck},
+		{name: "df", make: newDF},
 		{name: "events", make: newEvents},
 		{name: "info", make: newInfo},
+		{name: "prune", make: newSystemPrune},
 	}
 }
 

@@ -42,7 +42,7 @@ one that ended has what ended it, where that was not its program.`,
 			last = -1
 		}
 		size := size || layout != "json" && strings.Contains(layout, ".Size")
-		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters})
+		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters, Size: size && !quiet})
 		if err != nil {
 			return err
 		}

@@ -68,17 +68,7 @@ func newImagePrune(io IO) *cobra.Command {
 			return err
 		}
 		done, err := e.PruneImages(c.Context(), all, *filters)
-		if len(done.Removed) > 0 {
-			fmt.Fprintln(io.Out, "Deleted Images:")
-			for _, r := range done.Removed {
-				if r.Deleted != "" {
-					fmt.Fprintln(io.Out, "deleted:", r.Deleted)
-				} else {
-					fmt.Fprintln(io.Out, "untagged:", format.Lines(r.Untagged))
-				}
-			}
-			fmt.Fprintln(io.Out)
-		}
+		printImages(io, done.Removed)
 		if err == nil {
 			fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(done.SpaceReclaimed)))
 		}

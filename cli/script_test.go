@@ -44,7 +44,7 @@ func TestScript(t *testing.T) {
 		Dir: "testdata/script", WorkdirRoot: filepath.Join(dir, "script"), RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			private := filepath.Join(env.WorkDir, "user")
-			env.Vars = append(env.Vars, "ROOTFS="+root, "REGISTRY="+registry, "HOME="+env.WorkDir,  "XDG_RUNTIME_DIR="+private, "XDG_DATA_HOME="+private+"/data", "UID="+strconv.Itoa(uid), "GID="+strconv.Itoa(gid))
+			env.Vars = append(env.Vars, "ROOTFS="+root, "REGISTRY="+registry, "HOME="+env.WorkDir, "XDG_RUNTIME_DIR="+private, "XDG_DATA_HOME="+private+"/data", "UID="+strconv.Itoa(uid), "GID="+strconv.Itoa(gid))
 			env.Values[scriptKey("boxes")] = map[string]*scriptBox{}
 			return errors.Join(os.Mkdir(private, 0o700), os.Chown(private, uid, gid), os.Chown(env.WorkDir, uid, gid))
 		},

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
@@ -64,6 +65,22 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	if err := unix.Sysinfo(&m); err != nil {
 		return i, os.NewSyscallError("sysinfo", err)
 	}
+	images, err := e.Images()
+	if err != nil {
+		return i, err
+	}
+	all, err := images.List(ctx, image.ListOptions{})
+	if err != nil {
+		return i, err
+	}
+	i.Images = len(all)
+	layers, err := e.Storage()
+	if err != nil {
+		return i, err
+	}
+	var why string
+	i.Driver, why = layers.Driver()
+	i.DriverStatus = [][2]string{{"Chosen because", why}}
 	i.MemTotal = int64(m.Totalram) * int64(m.Unit)
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {

@@ -18,6 +18,7 @@ const paused = "paused"
 type SummaryOptions struct {
 	All     bool // those that do not run, too
 	Last    int  // that many, the newest ones, in whatever state; 0 and less for all
+	Size    bool // measure what each has written
 	Filters Filters
 }
 
@@ -55,7 +56,13 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 	out := []Summary{}
 	for i := range slices.Backward(list) {
 		if c := &list[i]; keep(c) {
-			out = append(out, e.summary(c, time.Now()))
+			s := e.summary(c, time.Now())
+			if o.Size {
+				if s.SizeRw, s.SizeRootFs, err = e.size(c); err != nil {
+					return nil, fmt.Errorf("container %s: %w", c.Name, err)
+				}
+			}
+			out = append(out, s)
 		}
 		if len(out) == o.Last {
 			break

@@ -85,6 +85,10 @@ func (r *roff) commands(root, c *cobra.Command) {
 			r.item("\\fB"+escape(sub.Name())+"\\fR", sub.Short+"; see "+title(root)+"-"+sub.Name()+"(1)")
 			continue
 		}
+		if twin := twinOf(root, sub); twin != nil {
+			r.item("\\fB"+escape(sub.Name())+"\\fR", sub.Short+"; see "+title(twin)+"(1)")
+			continue
+		}
 		r.line(".SS", sub.Name())
 		r.synopsis(sub)
 		r.WriteString(".PP\n")
@@ -95,6 +99,17 @@ func (r *roff) commands(root, c *cobra.Command) {
 			r.verbatim(sub.Example)
 		}
 	}
+}
+
+// twinOf is the command at the top that does the same as one below a group: "kakuri ps" of
+// "kakuri container ls".
+func twinOf(root, c *cobra.Command) *cobra.Command {
+	for _, top := range shown(root) {
+		if top.Short == c.Short && !top.HasSubCommands() {
+			return top
+		}
+	}
+	return nil
 }
 
 func (r *roff) options(name string, flags *pflag.FlagSet) {

@@ -62,8 +62,8 @@ func seeAlso(root, c *cobra.Command) string {
 	if c != root {
 		pages = append(pages, title(root)+"(1)")
 	}
-	for _, sub := range shown(root) {
-		if sub.Name() != c.Name() {
+	if c == root {
+		for _, sub := range shown(root) {
 			pages = append(pages, title(sub)+"(1)")
 		}
 	}

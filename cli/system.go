@@ -1,0 +1,253 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
+	"github.com/spf13/cobra"
+)
+
+func newDF(io IO) *cobra.Command {
+	var layout string
+	var verbose bool
+	c := &cobra.Command{Use: "df [OPTIONS]", Short: "Show what is on the disk, and what of it nobody uses", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	formatFlag(c.Flags(), &layout)
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show each image, container and volume")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		u, err := e.DF(c.Context())
+		if err != nil {
+			return err
+		}
+		if verbose {
+			if layout != "" && layout != "table" {
+				return format.Objects(io.Out, layout, []any{dfPage(u, false)})
+			}
+			return printDF(io, u)
+		}
+		type row struct{ Active, Reclaimable, Size, TotalCount, Type string }
+		line := func(kind string, total, active int, size, free int64) row {
+			r := row{strconv.Itoa(active), format.Size(float64(free)), format.Size(float64(size)), strconv.Itoa(total), kind}
+			if size > 0 {
+				r.Reclaimable += fmt.Sprintf(" (%d%%)", free*100/size)
+			}
+			return r
+		}
+		return format.Rows(io.Out, format.Spec{
+			Table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+			Raw:   "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
+			Heads: map[string]string{"Active": "ACTIVE", "Reclaimable": "RECLAIMABLE", "Size": "SIZE", "TotalCount": "TOTAL", "Type": "TYPE"},
+		}, format.Options{Format: layout, Terminal: io.onTerminal()}, []row{
+			line("Images", len(u.Images), u.ImagesInUse, u.LayersSize, u.LayersUnused),
+			line("Containers", len(u.Containers), u.ContainersAlive, u.ContainersSize, u.ContainersIdle),
+			line("Local Volumes", len(u.Volumes), u.VolumesInUse, u.VolumesSize, u.VolumesUnused),
+			line("Build Cache", 0, 0, 0, 0),
+		})
+	}
+	return c
+}
+
+// A dfRows is what df -v shows.
+type dfRows struct {
+	Images     []imageRow
+	Containers []containerRow
+	Volumes    []volumeRow
+	BuildCache []struct{}
+}
+
+func dfPage(u engine.DiskUsage, cut bool) (p dfRows) {
+	for _, i := range u.Images {
+		r := imageRows(i.Summary, false, cut)[0]
+		r.Containers = strconv.Itoa(i.Containers)
+		p.Images = append(p.Images, r)
+	}
+	for i := range u.Containers {
+		u.Containers[i].SizeRootFs = 0 // it is its image's
+	}
+	p.Containers, p.Volumes, p.BuildCache = containerRows(u.Containers, cut), volumeRows(u.Volumes), []struct{}{}
+	return p
+}
+
+func printDF(io IO, u engine.DiskUsage) error {
+	p := dfPage(u, true)
+	images, containers, volumes := imageSpec(), containerSpec(), volumeSpec()
+	images.Table = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
+	containers.Table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
+	volumes.Table = "{{.Name}}\t{{.Links}}\t{{.Size}}"
+	fmt.Fprint(io.Out, "Images space usage:\n\n")
+	if err := format.Rows(io.Out, images, format.Options{}, p.Images); err != nil {
+		return err
+	}
+	fmt.Fprint(io.Out, "\nContainers space usage:\n\n")
+	if err := format.Rows(io.Out, containers, format.Options{}, p.Containers); err != nil {
+		return err
+	}
+	fmt.Fprint(io.Out, "\nLocal Volumes space usage:\n\n")
+	return format.Rows(io.Out, volumes, format.Options{}, p.Volumes)
+}
+
+func newSystemPrune(io IO) *cobra.Command {
+	var all, force, volumes bool
+	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove what nobody uses: containers, images, volumes", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	s := c.Flags()
+	s.BoolVarP(&all, "all", "a", false, "remove all images that no container uses, and not only those without a name")
+	filters := filterFlag(s, "", "until, label")
+	s.BoolVarP(&force, "force", "f", false, "do not ask")
+	s.BoolVar(&volumes, "volumes", false, "remove volumes without a name, too")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if volumes && len((*filters)["until"]) > 0 {
+			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`)
+		}
+		keep, err := engine.Filters(*filters).PruneMatch()
+		if err != nil {
+			return err
+		}
+		what := []string{"all stopped containers"}
+		if volumes {
+			what = append(what, "all anonymous volumes not used by at least one container")
+		}
+		if all {
+			what = append(what, "all images without at least one container associated to them")
+		} else {
+			what = append(what, "all dangling images")
+		}
+		if !force {
+			if err := ask(io, "WARNING! This will remove:\n  - "+strings.Join(what, "\n  - ")+"\n", "system prune"); err != nil {
+				return err
+			}
+		}
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		removed, err := e.PruneContainers(c.Context(), keep)
+		printPruned(io, "Deleted Containers:", removed)
+		if err != nil {
+			return err
+		}
+		var freed int64
+		if volumes {
+			list, bytes, err := e.VolumePrune(c.Context(), *filters)
+			printPruned(io, "Deleted Volumes:", list)
+			if freed += bytes; err != nil {
+				return err
+			}
+		}
+		images, err := e.PruneImages(c.Context(), all, *filters)
+		printImages(io, images.Removed)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(freed+images.SpaceReclaimed)))
+		return nil
+	}
+	return c
+}
+
+// printImages lists what a prune of images removed.
+func printImages(io IO, list []image.Removed) {
+	var lines []string
+	for _, r := range list {
+		if r.Deleted != "" {
+			lines = append(lines, "deleted: "+r.Deleted)
+		} else {
+			lines = append(lines, "untagged: "+format.Lines(r.Untagged))
+		}
+	}
+	printPruned(io, "Deleted Images:", lines)
+}
+
+func newSystemCheck(io IO) *cobra.Command {
+	var repair, deep bool
+	c := &cobra.Command{
+		Use: "check [OPTIONS]", Short: "Look for what killed processes, full disks and power failures left", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `Look for what killed processes, full disks and power failures left among containers
+and images: a line for each, and exit code 1 if there is one that is not mended.
+Ordinary commands mend most of it by themselves.`,
+	}
+	c.Flags().BoolVar(&repair, "repair", false, "mend it")
+	c.Flags().BoolVar(&deep, "layers", false, "compare all layers with their digests, too, which reads all of them")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := engine.Open(engine.Options{Look: !repair})
+		if err != nil {
+			return err
+		}
+		found, err := e.Check(c.Context(), repair)
+		if err != nil {
+			return err
+		}
+		wrong := false
+		for _, f := range found {
+			text := f.Object + ": " + f.Text
+			switch {
+			case f.Mended:
+				text += " (mended)"
+			case f.Error != "":
+				text += ": " + f.Error
+			}
+			wrong = wrong || !f.Mended
+			fmt.Fprintln(io.Out, format.Lines(text))
+		}
+		store, err := e.Images()
+		if err != nil {
+			return err
+		}
+		images, err := store.Check(c.Context(), deep)
+		if err != nil {
+			return err
+		}
+		if repair && len(images) > 0 {
+			err := errors.Join(store.Rebuild(c.Context()), sweepImages(c, store))
+			if err != nil {
+				return err
+			}
+			if images, err = store.Check(c.Context(), deep); err != nil {
+				return err
+			}
+		}
+		for _, f := range images {
+			wrong = true
+			fmt.Fprintln(io.Out, format.Lines(f.String()))
+		}
+		if wrong {
+			return exitCode(1)
+		}
+		return nil
+	}
+	return c
+}
+
+func sweepImages(c *cobra.Command, s *image.Store) error {
+	_, err := s.Sweep(c.Context())
+	return err
+}
+
+func newImageCheck(io IO) *cobra.Command {
+	return &cobra.Command{
+		Use: "check IMAGE [IMAGE...]", Short: "Prove images: compare each manifest, config and layer with its digest", Args: arguments(1, -1), ValidArgsFunction: names(storedNames, -1),
+		Long: `Prove images: compare each manifest, config and layer with its digest. A damaged one
+is named, and comes anew when the image is pulled.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			store, err := openImages()
+			if err != nil {
+				return err
+			}
+			return inTurn(io, args, func(i int) error {
+				found, err := store.CheckImage(c.Context(), args[i])
+				var list []error
+				for _, f := range found {
+					list = append(list, errors.New(f.String()))
+				}
+				return errors.Join(append(list, err)...)
+			})
+		},
+	}
+}
