@@ -13,9 +13,10 @@ func newCP(io IO) *cobra.Command {
 	var o engine.CopyOptions
 	var quiet bool
 	c := &cobra.Command{
-		Use: "cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH", Short: "Copy files between a container and this machine", Args: arguments(2, 2),
-		Long: `Copy files between a container, running or not, and this machine. Paths of a
-container begin at its root, and reach what is mounted there. "-" is a tar: on
+		Use: "cp [OPTIONS] SRC_PATH|- DEST_PATH|-", Short: "Copy files between a container and this machine", Args: arguments(2, 2),
+		Long: `Copy files between a container, running or not, and this machine: one of the two
+paths is CONTAINER:PATH. Paths of a container begin at its root, and reach what is
+mounted there. "-" is a tar: on
 stdout of what a container has, or on stdin, to be unpacked in a directory of a
 container. SRC_PATH/. is what is in a directory.`,
 		Example: "  kakuri cp web:/var/log/nginx ./logs\n  kakuri cp index.html web:/usr/share/nginx/html/\n  kakuri cp web:/etc - | tar -t",

@@ -136,3 +136,39 @@ func TestProse(t *testing.T) {
 		t.Errorf("prose: %q, want %q", got, want)
 	}
 }
+
+// create has the flags of run, but for those of who waits for the container's end.
+func TestCreateFlags(t *testing.T) {
+	flags := func(verb string) (list []string) {
+		c, _, err := Root(IO{}).Find([]string{verb})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) { list = append(list, f.Name+","+f.Shorthand) })
+		return list
+	}
+	run := slices.DeleteFunc(flags("run"), func(f string) bool {
+		return slices.Contains([]string{"detach,d", "detach-keys,", "sig-proxy,", "timings,"}, f)
+	})
+	if create := flags("create"); !slices.Equal(run, create) || len(create) < 80 {
+		t.Errorf("create has %q\nrun has %q", create, run)
+	}
+}
+
+// A verb below a group is the one at the top, by another name or the same.
+func TestGroups(t *testing.T) {
+	for _, c := range []struct{ below, top string }{
+		{"container ls", "ps"}, {"container ps", "ps"}, {"container list", "ps"}, {"container remove", "rm"}, {"image ls", "images"}, {"image rm", "rmi"}, {"image remove", "rmi"}, {"system info", "info"},
+		{"system events", "events"}, {"container exec", "exec"}, {"image pull", "pull"}, {"volume list", "volume ls"},
+	} {
+		a, resta, erra := newRoot(IO{}, strings.Fields(c.below)).Find(strings.Fields(c.below))
+		b, restb, errb := newRoot(IO{}, strings.Fields(c.top)).Find(strings.Fields(c.top))
+		if erra != nil || errb != nil || len(resta)+len(restb) > 0 || a.Short != b.Short {
+			t.Errorf("%s is %q, %s is %q: %v, %v", c.below, a.Short, c.top, b.Short, erra, errb)
+		}
+	}
+	// Only what the line names is made.
+	if n := len(newRoot(IO{}, []string{"container", "ls"}).Commands()); n != 1 {
+		t.Errorf("%d commands are made for one", n)
+	}
+}

@@ -70,7 +70,7 @@ var rooms = []room{
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "monitor/log"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
-	{"cli", []string{"engine", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints"},
+	{"cli", []string{"engine", "image", "volume", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints what that gives it"},
 	{"cmd/kakuri", []string{"cli"}, "it wires one front, and no more"},
 	{"cmd/kakuri-runtime", []string{"oci", "monitor", "host", "plan", "abi"}, "each import is paid for at every start of a container"},
 	{"bench", []string{"internal/testimage"}, "it measures the commands from outside"},
