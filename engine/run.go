@@ -82,7 +82,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		}
 		a.forward()
 	}
-	started, err := e.launch(ctx, &c, lock, m, o.Timings)
+	started, made, err := e.launch(ctx, &c, lock, m, o.Timings)
 	if err != nil {
 		err = e.runFailed(&c, err)
 	} else {
@@ -95,8 +95,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	}
 	c.PID, c.Status = started.PID, monitor.Running
 	if o.Timings {
-		res.Timings = started.Timings
-		_, res.Plan, _ = e.Plan(c.ID)
+		res.Timings, res.Plan = started.Timings, made
 	}
 	if s.Started != nil {
 		s.Started(c)

@@ -12,6 +12,8 @@ import (
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
+	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
 )
 
 // spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
@@ -30,50 +32,59 @@ func (e *Engine) spawn(how func(program string, env []string) (*monitor.Client, 
 }
 
 // launch has a monitor start a container, whose lock the caller holds.
-func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *monitor.Client, timings bool) (monitor.Started, error) {
-	if err := e.prepare(ctx, c); err != nil {
-		return monitor.Started{}, err
+// With timings it gives the plan that they are of.
+func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *monitor.Client, timings bool) (s monitor.Started, p plan.Plan, err error) {
+	b, err := e.prepare(ctx, c)
+	if err != nil {
+		return s, p, err
 	}
-	return m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock)
+	if timings {
+		l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
+		if p, err = e.runtime().PlanLaunch(c.ID, &oci.Bundle{Dir: c.dir, Spec: &b.spec}, l, e.host); err != nil {
+			return s, p, err
+		}
+	}
+	s, err = m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock)
+	return s, p, err
 }
 
 // prepare writes down what a monitor has to know to start a container.
-func (e *Engine) prepare(ctx context.Context, c *Container) error {
+func (e *Engine) prepare(ctx context.Context, c *Container) (*builder, error) {
 	b, err := e.build(ctx, c.Record, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := b.place(c.dir); err != nil {
-		return err
+		return nil, err
 	}
 	c.Record = b.rec
 	if err := c.writeRecord(); err != nil {
-		return err
+		return nil, err
 	}
 	denials, err := b.explainDenials(e.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	spec, err := json.Marshal(&b.spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := host.Replace(c.dir, "config.json", spec, false); err != nil {
-		return err
+		return nil, err
 	}
 	setup := monitor.Setup{Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec}
 	if err := monitor.WriteJSON(c.dir, "setup.json", &setup, false); err != nil {
-		return err
+		return nil, err
 	}
 	t := e.task(c, b)
 	t.Denials = denials
 	if t.Log, err = c.logConfig(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if t.Log.Driver == "journald" && !exists(log.JournalSocket) {
-		return errors.New("--log-driver journald: journald is not enabled on this host")
+		return nil, errors.New("--log-driver journald: journald is not enabled on this host")
 	}
-	return monitor.WriteJSON(c.dir, "task.json", t, false)
+	return b, monitor.WriteJSON(c.dir, "task.json", t, false)
 }
 
 // place has all that the container's mounts show in its place; dir is the container's directory.
@@ -148,7 +159,7 @@ func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timin
 	if err := e.mkdirs(); err != nil {
 		return c, s, err
 	}
-	s, err = e.launch(ctx, &c, lock, m, timings)
+	s, _, err = e.launch(ctx, &c, lock, m, timings)
 	return c, s, e.startFailed(&c, err)
 }
 

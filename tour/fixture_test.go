@@ -22,7 +22,7 @@ func fixtures() map[string]Reading {
 	d.Host.Processes, d.Host.Members = 214, []int{1, 2}
 	d.Inside.Processes = []Proc{{1, "sh"}, {2, "sleep"}}
 	e := &E5{}
-	e.Host.Self, e.Host.Parent = 341490, 341490
+	e.Host.Monitor, e.Host.Parent = monitorName, 341490
 	e.Host.Processes = []Leveled{{[]int{341499, 1}, "sh"}, {[]int{341500, 2}, "sleep"}}
 	e.Inside.Processes = []Proc{{1, "sh"}, {2, "sleep"}}
 	f := &E6{}

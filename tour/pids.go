@@ -174,7 +174,7 @@ func (r *E4) panes(l ui.Lang) (ui.Pane, ui.Pane) {
 // E5 is the processes of a container with both of their numbers.
 type E5 struct {
 	Host struct {
-		Self      int       `json:"pidOfThisCommand"`
+		Monitor   string    `json:"nameOfTheParent"`
 		Parent    int       `json:"parentOfTheFirst"`
 		Processes []Leveled `json:"processes"` // NSpid of their status
 	}
@@ -192,11 +192,14 @@ var e5 = struct{ Title, Shows, Parent, NotFirst, SameOnes, Child ui.Text }{
 		EN: "it is one process, not two: it has a number in each namespace that sees it. NSpid lists these numbers, from the outside in.",
 		JA: "プロセスが二つあるのではありません。一つのプロセスが、それが見える名前空間ごとに別の番号を持つのです。NSpid には外側から順に並びます。",
 	},
-	Parent:   ui.Text{EN: "child of %d, this command", JA: "親は %d (このコマンド)"},
+	Parent:   ui.Text{EN: "child of %d, its monitor", JA: "親は %d (モニター)"},
 	NotFirst: ui.Text{EN: "on the host, the shell is not process 1", JA: "ホストでは、シェルのプロセスID は 1 ではない"},
 	SameOnes: ui.Text{EN: "the host knows the numbers inside, too", JA: "ホストは内側での番号も知っている"},
-	Child:    ui.Text{EN: "for the host, the shell is a child of this command", JA: "ホストから見ると、シェルはこのコマンドの子"},
+	Child:    ui.Text{EN: "for the host, the shell is a child of the container's monitor", JA: "ホストから見ると、シェルはコンテナのモニターの子"},
 }
+
+// monitorName is the program that is the parent of a container's first process.
+const monitorName = "kakuri-runtime"
 
 // Sides implements [Reading].
 func (r *E5) Sides() (host, inside any) { return r.Host, r.Inside }
@@ -205,7 +208,7 @@ func (r *E5) claims() []claim {
 	outer, inner, inside := level(r.Host.Processes, 0), level(r.Host.Processes, 1), pids(r.Inside.Processes)
 	return []claim{
 		must(len(outer) > 0 && outer[0] > 1, outer, e5.NotFirst),
-		must(r.Host.Self > 0 && r.Host.Parent == r.Host.Self, unequal(r.Host.Parent, r.Host.Self), e5.Child),
+		must(r.Host.Monitor == monitorName, unequal(r.Host.Monitor, monitorName), e5.Child),
 		must(len(inside) > 0 && slices.Equal(inner, inside), unequal(inner, inside), e5.SameOnes),
 	}
 }

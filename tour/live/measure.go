@@ -199,7 +199,10 @@ func (l *lab) numbers() (*tour.E5, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Host.Self, r.Host.Parent = os.Getpid(), sys.Process(c.box.PID).Parent
+	r.Host.Parent = sys.Process(c.box.PID).Parent
+	if p := sys.Process(r.Host.Parent); p != nil {
+		r.Host.Monitor = p.Comm
+	}
 	for _, p := range members {
 		r.Host.Processes = append(r.Host.Processes, tour.Leveled{PIDs: p.PIDs, Command: p.Comm})
 	}
@@ -603,7 +606,7 @@ func (l *lab) plans() (*tour.E14, error) {
 	if r.Hand, err = plan.CompileUnshare(hand, host); err != nil {
 		return nil, err
 	}
-	res, err := l.Engine.Run(l.ctx, engine.Config{Image: "host", Command: []string{"true"}, Network: "none", AutoRemove: true}, engine.Streams{}, engine.RunOptions{})
+	res, err := l.Engine.Run(l.ctx, engine.Config{Image: "host", Command: []string{"true"}, Network: "none", AutoRemove: true}, engine.Streams{}, engine.RunOptions{Timings: true})
 	r.Run, r.Code = res.Plan, res.Code
 	return r, err
 }
