@@ -22,8 +22,12 @@ func aMachine(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runtime, err := os.ReadFile(nstest.Binary(t, "kakuri-runtime"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"bin/kakuri": string(program), "etc/hosts": "shown", "opt/app/file": "shown", "usr/share/doc": "shown", "var/lib/dpkg/status": "shown", "lib/library": "shown",
+		"bin/kakuri": string(program), "bin/kakuri-runtime": string(runtime), "etc/hosts": "shown", "opt/app/file": "shown", "usr/share/doc": "shown", "var/lib/dpkg/status": "shown", "lib/library": "shown",
 		"etc/shadow": "secret", "etc/gshadow": "secret", "etc/ssh/ssh_host_rsa_key": "secret", "etc/ssl/private/key": "secret", "etc/letsencrypt/live/key": "secret",
 		"etc/krb5.keytab": "secret", "etc/wireguard/wg0.conf": "secret", "var/lib/docker/x": "secret", "var/lib/kakuri/x": "secret", "var/lib/postgresql/x": "secret",
 		"home/alice/diary": "private", "root/.ssh/id": "private", "srv/web/page": "private", "mnt/usb/file": "private", "media/cd/file": "private",
@@ -73,7 +77,7 @@ func TestHostImage(t *testing.T) {
 	nstest.NoLeaks(t)
 	cat := []string{"sh", "-c", "for d in /*; do find $d -type f 2>/dev/null; done | grep -v -E '^/(proc|sys|dev)/' | sort -u | while read f; do grep -l -E '^(shown|secret|private|strange|fresh)$' $f 2>/dev/null; done"}
 	for _, uid := range users(t) {
-		out := onMachine(t, root, uid, append([]string{"/bin/kakuri", "run", "host"}, cat...)...)
+		out := onMachine(t, root, uid, append([]string{"/bin/kakuri", "run", "--rm", "host"}, cat...)...)
 		seen := map[string]int{}
 		for line := range strings.Lines(out) {
 			if data, err := os.ReadFile(filepath.Join(root, strings.TrimSpace(line))); err == nil && len(data) < 20 {
@@ -90,11 +94,11 @@ func TestHostImage(t *testing.T) {
 		}
 	}
 	// All of it, and again what nobody has written yet in the fresh directories.
-	out := onMachine(t, root, 0, "/bin/kakuri", "run", "host:all", "sh", "-c", "cat /home/alice/diary /data/base /etc/shadow /srv/web/page /swapfile; ls -A /tmp /var/tmp; ls -A /run")
+	out := onMachine(t, root, 0, "/bin/kakuri", "run", "--rm", "host:all", "sh", "-c", "cat /home/alice/diary /data/base /etc/shadow /srv/web/page /swapfile; ls -A /tmp /var/tmp; ls -A /run")
 	if out != "private\nstrange\nsecret\nprivate\nstrange\n/tmp:\n\n/var/tmp:\nlock\n" {
 		t.Errorf("host:all: %q", out)
 	}
-	out = onMachine(t, root, 0, "/bin/kakuri", "run", "host", "sh", "-c", "ls -A /home /root /srv /mnt /media /data /projects /tmp /var/tmp /var/log; "+
+	out = onMachine(t, root, 0, "/bin/kakuri", "run", "--rm", "host", "sh", "-c", "ls -A /home /root /srv /mnt /media /data /projects /tmp /var/tmp /var/log; "+
 		"for f in /etc/shadow /swapfile /etc/ssl/private /var/lib/docker; do [ -e $f ] && echo $f; done; cat /etc/app/key /etc/closed/key /opt/app/group 2>/dev/null; true")
 	for line := range strings.Lines(out) {
 		if line = strings.TrimSpace(line); line != "" && line != "0" && !strings.HasSuffix(line, ":") {
@@ -102,7 +106,7 @@ func TestHostImage(t *testing.T) {
 		}
 	}
 	// What is empty is as a program would have it.
-	out = onMachine(t, root, 0, "/bin/kakuri", "run", "host", "sh", "-c", "stat -c '%n %a %u' /tmp /var/tmp /run /run/lock /root /home; touch /home/x /root/x /run/x /tmp/x && echo writable")
+	out = onMachine(t, root, 0, "/bin/kakuri", "run", "--rm", "host", "sh", "-c", "stat -c '%n %a %u' /tmp /var/tmp /run /run/lock /root /home; touch /home/x /root/x /run/x /tmp/x && echo writable")
 	if out != "/tmp 1777 0\n/var/tmp 1777 0\n/run 755 0\n/run/lock 1777 0\n/root 700 0\n/home 755 0\nwritable\n" {
 		t.Errorf("%s", out)
 	}
@@ -130,7 +134,7 @@ func TestHostImageUncovered(t *testing.T) {
 		inodes = append(inodes, fmt.Sprint(st.Ino))
 	}
 	for _, uid := range users(t) {
-		args := []string{"/bin/kakuri", "run", "--cap-add", "all", "--security-opt", "seccomp=unconfined", "host", "/bin/uncover"}
+		args := []string{"/bin/kakuri", "run", "--rm", "--cap-add", "all", "--security-opt", "seccomp=unconfined", "host", "/bin/uncover"}
 		out := onMachine(t, root, uid, append(args, inodes...)...)
 		for _, word := range []string{"secret", "private", "strange", "fresh"} {
 			if strings.Contains(out, " "+word+"\n") {
@@ -154,13 +158,13 @@ func TestHostImageMadeAnew(t *testing.T) {
 	root := aMachine(t)
 	nstest.NoLeaks(t)
 	for _, uid := range users(t) {
-		out := onMachine(t, root, uid, "/bin/kakuri", "run", "host", "sh", "-c", "umask 077; echo mine >/etc/ssl/private 2>/dev/null; echo mine >/etc/shadow && cat /etc/shadow && rm /etc/shadow; ls /etc/shadow 2>&1; true")
+		out := onMachine(t, root, uid, "/bin/kakuri", "run", "--rm", "host", "sh", "-c", "umask 077; echo mine >/etc/ssl/private 2>/dev/null; echo mine >/etc/shadow && cat /etc/shadow && rm /etc/shadow; ls /etc/shadow 2>&1; true")
 		if !strings.HasPrefix(out, "mine\n") || strings.Contains(out, "secret") || !strings.Contains(out, "No such file") {
 			t.Errorf("uid %d: %s", uid, out)
 		}
 	}
 	// A directory that others may pass through, and not list.
-	out := onMachine(t, root, 0, "/bin/kakuri", "run", "host", "sh", "-c", "cd /opt/pass; cat file; echo more >>file && cat file; ls 2>/dev/null; stat -c %a .")
+	out := onMachine(t, root, 0, "/bin/kakuri", "run", "--rm", "host", "sh", "-c", "cd /opt/pass; cat file; echo more >>file && cat file; ls 2>/dev/null; stat -c %a .")
 	if out != "shown\nshown\nmore\n711\n" {
 		t.Errorf("%q", out)
 	}
@@ -229,9 +233,9 @@ func TestHostImageReachesNothing(t *testing.T) {
 		{u.UID, "host"}, {u.UID, "host:all"}, {u.UID, "--cap-add all host:all"},
 	} {
 		t.Run(fmt.Sprint(c.uid, " ", c.flags), func(t *testing.T) {
-			run := append([]string{"/bin/kakuri", "run"}, strings.Fields(c.flags)...)
+			run := append([]string{"/bin/kakuri", "run", "--rm"}, strings.Fields(c.flags)...)
 			onMachine(t, root, c.uid, append(run, "true")...) // makes the directory for records
-			before := manifest(t, root)
+			before := unrecorded(manifest(t, root))
 			out := onMachine(t, root, c.uid, append(run, "sh", "-c", havoc)...)
 			changed := "1\nend\n"
 			if strings.Contains(c.flags, "read-only") {
@@ -240,7 +244,7 @@ func TestHostImageReachesNothing(t *testing.T) {
 			if out != changed {
 				t.Errorf("%q, want %q", out, changed)
 			}
-			if after := manifest(t, root); after != before {
+			if after := unrecorded(manifest(t, root)); after != before {
 				t.Errorf("the host is\n%s, it was\n%s", after, before)
 			}
 			if n, err := unix.Read(reader, make([]byte, 10)); err != unix.EAGAIN {
@@ -300,4 +304,15 @@ func TestRootViews(t *testing.T) {
 	if got := rootViews(disk("/home", "/tmp/x", "/proc/y"), true); !slices.Equal(got, []plan.RootView{{Path: "/", Dest: "/"}, {Path: "/home", Dest: "/home"}}) {
 		t.Errorf("%v", got)
 	}
+}
+
+// unrecorded leaves out of a manifest what the command itself keeps.
+func unrecorded(manifest string) string {
+	var b strings.Builder
+	for line := range strings.Lines(manifest) {
+		if !strings.Contains(line, "/var/lib/kakuri ") && (!strings.Contains(line, "/var/lib/kakuri/") || strings.Contains(line, "/var/lib/kakuri/x ")) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }

@@ -100,15 +100,31 @@ func runningFor(t testing.TB, args ...string) (c *exec.Cmd, took time.Duration) 
 	return c, time.Since(begin)
 }
 
-// nothingLeft wants that after the next command nothing is left, no record among it.
+// nothingLeft wants that the next command finds containers that are there as a whole, or none, and that nothing is left when they are removed.
 func nothingLeft(t testing.TB, before nstest.State, when string) {
 	t.Helper()
-	c := kakuri(t, "ps", "-q")
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s: ps: %v: %s", when, err, out)
-	}
+	nstest.Until(t, "the end of what was under way", func() bool { return removeAll(t, when, kakuri) == 0 && isEmpty("/run/kakuri/creating") })
 	nothingSince(t, before, when)
+}
+
+// removeAll removes the containers that the command lists, but for the one whose namespaces others join, and returns how many there were.
+func removeAll(t testing.TB, when string, kakuri func(t testing.TB, args ...string) *exec.Cmd) (n int) {
+	t.Helper()
+	out, err := kakuri(t, "ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}}").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: ps: %v: %s", when, err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name == "base" {
+			continue
+		}
+		n++
+		if out, err := kakuri(t, "rm", "-f", id).CombinedOutput(); err != nil && !strings.Contains(string(out), "No such container") {
+			t.Errorf("%s: rm: %v: %s", when, err, out)
+		}
+	}
+	return n
 }
 
 // nothingSince wants that what was not there before goes away.

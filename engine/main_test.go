@@ -36,7 +36,7 @@ func open(t testing.TB) *Engine {
 		t.Fatal(err)
 	}
 	lock.Close()
-	if err := os.WriteFile(e.dir+"/events", nil, 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(e.dir+"/events", nil, 0o600), os.MkdirAll(e.data+"/volumes", 0o700), os.WriteFile(e.data+"/volumes/lock", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -44,6 +44,9 @@ func open(t testing.TB) *Engine {
 
 func openAt(t testing.TB, dir string) *Engine {
 	t.Helper()
+	if dir == "/run/kakuri" {
+		dir = "" // that of the command, with the data of the command
+	}
 	e, err := Open(Options{Dir: dir, Runtime: nstest.Binary(t, "kakuri-runtime")})
 	if err != nil {
 		t.Fatal(err)

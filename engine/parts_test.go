@@ -138,7 +138,7 @@ func onHost(args []string) int {
 		func() error { return syscall.Setgid(id) },
 		func() error { return syscall.Setuid(id) },
 		func() error {
-			return unix.Exec(args[2], args[2:], []string{"PATH=/bin", "XDG_RUNTIME_DIR=/run/user", "KAKURI_SECRET=of the caller"})
+			return unix.Exec(args[2], args[2:], []string{"PATH=/bin", "XDG_RUNTIME_DIR=/run/user", "XDG_DATA_HOME=/run/user/data", "KAKURI_SECRET=of the caller"})
 		},
 	} {
 		if err := step(); err != nil {

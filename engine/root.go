@@ -34,14 +34,16 @@ func (e *Engine) image(ctx context.Context, c *Config) (img image.Image, release
 			return img, nil, fmt.Errorf("--platform %s: %w", c.Platform, err)
 		}
 	}
-	if release, err = s.Hold(ctx); err != nil {
+	hold, err := s.Hold(ctx)
+	if err != nil {
 		return img, nil, err
 	}
 	defer func() {
 		if err != nil {
-			release()
+			hold()
 		}
 	}()
+	release = hold
 	switch c.Pull {
 	case "", "missing", "never":
 		img, err = s.Get(c.Image, p)

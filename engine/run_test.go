@@ -57,12 +57,17 @@ func TestExitCodes(t *testing.T) {
 	refused(t, e, Config{Rootfs: root, Command: []string{"plain"}}, 126, "EACCES")
 	refused(t, e, Config{Rootfs: root}, 125, "no command")
 	refused(t, e, Config{Rootfs: "/no/such", Command: []string{"true"}}, 125, "there is no /no/such")
-	refused(t, e, Config{Image: "debian", Command: []string{"true"}}, 125, `image "debian"`)
 	r := sh(root, "true")
 	r.Workdir = "/etc/passwd"
 	refused(t, e, r, 125, "ENOTDIR")
 	r.Workdir = "/srv/made"
 	want(t, e, Config{Rootfs: root, Command: []string{"pwd"}, Workdir: "/srv/made/here"}, "/srv/made/here\n")
+}
+
+// An image that is not there is not run.
+func TestNoImage(t *testing.T) {
+	nstest.Root(t)
+	refused(t, open(t), Config{Image: "debian", Pull: "never", Command: []string{"true"}}, 125, "No such image: debian")
 }
 
 // What a container is by default, read from inside.

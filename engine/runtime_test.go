@@ -65,7 +65,7 @@ func TestRuntimePlan(t *testing.T) {
 		verify(1, "it is stopped", append(flag, "one")...)
 		runtime(0, append(global, "delete", "one")...)
 	}
-	verify(1, "no such container: one", "one")
+	verify(1, "No such container: one", "one")
 	verify(1, "container does not exist", "--runtime-root", dir+"/state", "one")
 	verify(1, "invalid container ID format", "--runtime-root", dir+"/state", "../one")
 }

@@ -89,17 +89,21 @@ var userns = []string{"", "host"}
 func TestCVE_2019_5736(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	data, err := os.ReadFile(nstest.Binary(t, "kakuri"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A copy that could be written: the one that was built lies on a read-only mount.
-	program := filepath.Join(nstest.Dir(t), "kakuri")
-	if err := os.WriteFile(program, data, 0o755); err != nil {
-		t.Fatal(err)
+	// Copies that could be written: those that were built lie on a read-only mount.
+	dir := nstest.Dir(t)
+	program, runtime := filepath.Join(dir, "kakuri"), filepath.Join(dir, "kakuri-runtime")
+	var data []byte // of the one that becomes the container's process
+	for _, p := range []string{program, runtime} {
+		var err error
+		if data, err = os.ReadFile(nstest.Binary(t, filepath.Base(p))); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, data, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(program, &st); err != nil {
+	if err := unix.Stat(runtime, &st); err != nil {
 		t.Fatal(err)
 	}
 	before := sha256.Sum256(data)
@@ -119,7 +123,7 @@ func TestCVE_2019_5736(t *testing.T) {
 			if mode != "" {
 				flags = append(flags, "--userns", mode)
 			}
-			c := exec.Command(program, append(append([]string{"run", "-i", "--name", "thief", "-v", nstest.Exe + ":/thief"}, flags...), "/thief", fmt.Sprint(st.Dev), fmt.Sprint(st.Ino))...)
+			c := exec.Command(program, append(append([]string{"run", "--rm", "-i", "--name", "thief", "-v", nstest.Exe + ":/thief"}, flags...), "/thief", fmt.Sprint(st.Dev), fmt.Sprint(st.Ino))...)
 			stdin, err := c.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -141,11 +145,11 @@ func TestCVE_2019_5736(t *testing.T) {
 			for range rounds {
 				for _, command := range [][]string{{"/proc/self/exe", "unshare", "sleep", "0.05"}, {"script"}, {"script2"}, {"/proc/self/exe", "--version"}, {"/proc/1/exe", "-test.run=^$"}} {
 					// The user namespace is joined with the pids.
-					args := append(append([]string{"run", "--pid", "container:thief"}, flags...), command...)
+					args := append(append([]string{"run", "--rm", "--pid", "container:thief"}, flags...), command...)
 					exec.Command(program, args...).Run()
 				}
 				// With an init, a copy of the engine's process stays there.
-				exec.Command(program, append(append([]string{"run", "--init", "--pid", "container:thief"}, flags...), "sleep", "0.02")...).Run()
+				exec.Command(program, append(append([]string{"run", "--rm", "--init", "--pid", "container:thief"}, flags...), "sleep", "0.02")...).Run()
 			}
 			stdin.Close()
 			rest, err := io.ReadAll(lines)
@@ -165,7 +169,7 @@ func TestCVE_2019_5736(t *testing.T) {
 			if held != 0 {
 				t.Logf("a container opened the engine's program for reading")
 			}
-			after, err := os.ReadFile(program)
+			after, err := os.ReadFile(runtime)
 			if err != nil || sha256.Sum256(after) != before {
 				t.Errorf("%v: the engine's program is another", err)
 			}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -77,6 +78,8 @@ type CgroupFileCheck struct {
 	ElsePath, ElseValue string
 	Field               string // of config.json: "linux.resources.pids.limit"
 	Why                 string // how the value comes from it, empty where it is the same
+	// Reason is the flag or default that the field is there for, where the caller said so.
+	Reason string `json:",omitempty"`
 }
 
 // Kind implements [Check].
@@ -93,8 +96,8 @@ func (c *CgroupFileCheck) cause(of Cause) Cause {
 	if c.Field == "" {
 		return of
 	}
-	cause := Cause{Field: c.Field, Reason: of.Reason}
-	if c.Why != "" && of.Reason == "" {
+	cause := Cause{Field: c.Field, Reason: cmp.Or(c.Reason, of.Reason)}
+	if c.Why != "" && cause.Reason == "" {
 		cause.Reason = "config.json " + c.Field + ": " + c.Why
 	}
 	return cause

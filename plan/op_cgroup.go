@@ -261,7 +261,10 @@ func (c *compiler) delegate() {
 func (c *compiler) limitCgroup() {
 	g := c.o.Cgroup
 	if len(g.Writes) > 0 {
-		check := &LimitsCheck{Files: g.Writes}
+		check := &LimitsCheck{Files: slices.Clone(g.Writes)}
+		for i := range check.Files {
+			check.Files[i].Reason = c.cause(check.Files[i].Field).Reason
+		}
 		c.host1(&LimitCgroup{Writes: check.texts()}, c.cause("linux.resources"), check)
 	}
 	if g.Devices != "" {
