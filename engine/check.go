@@ -25,7 +25,7 @@ type Finding struct {
 // Check looks for what should not be among containers, and with repair mends it. What other commands are working on is left alone.
 func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
 	k := &check{e: e, repair: repair}
-	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups} {
+	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers} {
 		if err := ctx.Err(); err != nil {
 			return k.found, err
 		}
@@ -54,6 +54,22 @@ func (k *check) find(object, text string, mend func() error) {
 		}
 	}
 	k.found = append(k.found, f)
+}
+
+// layers finds what is left of layers and of containers in the storage room.
+func (k *check) layers() error {
+	if !exists(k.e.data + "/layers") {
+		return nil
+	}
+	s, err := k.e.Storage()
+	if err != nil {
+		return err
+	}
+	list, err := s.Problems(func(id string) bool { return k.e.find(id) != "" })
+	for _, p := range list {
+		k.find(p.Object, p.Text, p.Mend)
+	}
+	return err
 }
 
 func container(id string) string { return "container " + shortID(id) }
