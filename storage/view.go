@@ -274,9 +274,12 @@ func (s *Store) lingers(hex string) bool {
 	return err == nil && time.Since(st.ModTime()) < s.o.Linger
 }
 
-// unmount takes the mount of a chain away; who uses it still keeps it. The last one takes the private mount
-// that they lie on along.
+// unmount takes the mount of a chain away; who uses it still keeps it.
 func (s *Store) unmount(hex string) error {
+	return errors.Join(s.unmountOne(hex), s.tidy())
+}
+
+func (s *Store) unmountOne(hex string) error {
 	at := s.runPath(mountsDir, hex)
 	if isMounted(at) {
 		if err := launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: at}}}}); err != nil {
@@ -284,12 +287,30 @@ func (s *Store) unmount(hex string) error {
 		}
 	}
 	os.Remove(s.runPath(usersDir, hex)) // unless there are users
-	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EBUSY) {
+	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	return nil
+}
+
+// tidy unmounts what nobody uses, and what a killed process has left between two steps; with the last mount of an index goes
+// the private one that they lie on.
+func (s *Store) tidy() error {
 	list, err := os.ReadDir(s.runPath(mountsDir))
-	if err != nil || len(list) > 0 {
+	if err != nil {
 		return nil
+	}
+	var errs []error
+	used := false
+	for _, e := range list {
+		if _, err := os.Lstat(s.runPath(usersDir, e.Name())); err == nil {
+			used = true
+			continue
+		}
+		errs = append(errs, s.unmountOne(e.Name()))
+	}
+	if err := errors.Join(errs...); err != nil || used {
+		return err
 	}
 	return launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: s.runPath(mountsDir)}}}})
 }
@@ -302,10 +323,7 @@ func (s *Store) SweepUsers(alive func(user string) bool) error {
 	}
 	defer unlock()
 	chains, err := os.ReadDir(s.runPath(usersDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var errs []error
@@ -321,5 +339,5 @@ func (s *Store) SweepUsers(alive func(user string) bool) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.tidy())...)
 }
