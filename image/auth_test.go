@@ -397,6 +397,10 @@ func TestTLS(t *testing.T) {
 		if !test.ok {
 			empty(t, s)
 		}
+		hint := map[string]string{"plain": `"insecure"`, "the CA, but another name": "certs.d"}[test.name]
+		if hint != "" && !strings.Contains(err.Error(), hint) {
+			t.Errorf("%s: no hint: %v", test.name, err)
+		}
 	}
 }
 

@@ -262,7 +262,7 @@ func TestLoadHostile(t *testing.T) {
 		return archiveOf(g.layoutOf(named(d, "x:1"))...)
 	}
 	good := archiveOf(layer, config, manifest("c.json", "x:1", "a"))
-	bomb := deflate("gzip", append(bytes.Clone(good), make([]byte, 400<<20)...))
+	bomb := deflate("gzip", append(bytes.Clone(good), make([]byte, 280<<20)...))
 	for _, test := range []struct {
 		name string
 		raw  []byte

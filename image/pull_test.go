@@ -293,7 +293,7 @@ func TestPullHostile(t *testing.T) {
 		d v1.Descriptor // of a good image
 		m v1.Manifest
 	}
-	bomb := deflate("gzip", make([]byte, 300<<20))
+	bomb := deflate("gzip", make([]byte, 280<<20))
 	rebuild := func(w *world, edit func(m *v1.Manifest)) {
 		edit(&w.m)
 		w.tags["latest"] = w.document(w.m, w.m.MediaType)

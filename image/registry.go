@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -173,8 +174,8 @@ func (r *remote) do(ctx context.Context, q *request) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if try >= p.tries || q.once || !retryable(err) {
-			return nil, err
+		if try >= p.tries || q.once || !retryable(err) || try >= 3 && errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, err // where nobody listens, it is rarely for a moment
 		}
 		if err := r.net.pause(ctx, try, err); err != nil {
 			return nil, err
@@ -217,7 +218,7 @@ func retryable(err error) bool {
 	var dns *net.DNSError
 	var final *finalError
 	switch {
-	case errors.As(err, &cert), errors.As(err, &final):
+	case errors.As(err, &cert), errors.As(err, &final), errors.Is(err, http.ErrSchemeMismatch):
 		return false
 	case errors.As(err, &dns):
 		return !dns.IsNotFound
@@ -253,6 +254,7 @@ func (r *remote) scheme(ctx context.Context) error {
 			cancel()
 			return err
 		}
+		req.Header.Set("User-Agent", r.net.userAgent())
 		resp, err := t.RoundTrip(req)
 		cancel()
 		if err == nil {
@@ -288,7 +290,7 @@ func (r *remote) ask(ctx context.Context, q *request) (*http.Response, error) {
 		}
 		resp, err := r.send(ctx, q, &u, auth, own)
 		if err != nil {
-			return nil, fmt.Errorf("registry %s: %w", r.host, unwrapURL(err))
+			return nil, r.hinted(err)
 		}
 		if resp.StatusCode != http.StatusUnauthorized || !own || round == 2 {
 			return r.judge(q, &u, resp)
@@ -303,6 +305,18 @@ func (r *remote) ask(ctx context.Context, q *request) (*http.Response, error) {
 			return nil, answer
 		}
 	}
+}
+
+// hinted says what a user can do about an error of a connection, where we know.
+func (r *remote) hinted(err error) error {
+	err = fmt.Errorf("registry %s: %w", r.host, unwrapURL(err))
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%w: it has no TLS: if that is meant, name it under \"insecure\" in /etc/kakuri/registries.json", err)
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return fmt.Errorf("%w: if it has a CA of its own, put that into /etc/docker/certs.d/%s/ca.crt", err, r.host)
+	}
+	return err
 }
 
 // owns reports whether a URL is of the very registry: the same scheme, host and port. Credentials go nowhere else.
