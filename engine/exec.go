@@ -67,7 +67,11 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	res := Result{ID: newID()}
 	note := map[string]string{"execID": res.ID}
 	e.event(&c, "exec_create: "+strings.Join(x.Command, " "), note)
-	proc, err := box.LaunchExec(ctx, process, oci.ExecOptions{}, oci.Launch{Stdio: streams.child})
+	o := oci.ExecOptions{}
+	if !e.host.Privileged() {
+		o.Member = c.CommandPID()
+	}
+	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
 	if errors.Is(err, oci.ErrNotRunning) {
 		return res, ErrNotRunning{c.ID}
 	}

@@ -170,7 +170,11 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 		return 0, "", err
 	}
 	defer ours.Close()
-	proc, err := c.LaunchExec(context.Background(), process, oci.ExecOptions{}, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
+	o := oci.ExecOptions{}
+	if os.Geteuid() != 0 {
+		o.Member = CommandPID(c.Witness().PID)
+	}
+	proc, err := c.LaunchExec(context.Background(), process, o, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
 	theirs.Close()
 	if err != nil {
 		_, err = LaunchError(err)

@@ -29,6 +29,9 @@ type ExecOptions struct {
 	// of Cgroup.
 	Cgroups      map[string]string
 	IgnorePaused bool // a paused container does not run it before it is resumed
+	// Member is a process of the container whose namespaces are joined, 0 for the first: who may not look into an init that has
+	// closed itself joins those of another.
+	Member int
 }
 
 // Exec runs another process in a running container. Unless it is detached it waits for its end and returns its exit code.
@@ -146,11 +149,15 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return c.planJoined(config, &p, plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+	return c.planJoined(config, &p, o.Member, plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
 }
 
 // planJoined compiles the plan of a process that joins the container.
-func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o plan.Options) (plan.Plan, error) {
+func (c *Container) planJoined(config *specs.Spec, process *specs.Process, member int, o plan.Options) (plan.Plan, error) {
+	if member == 0 {
+		member = c.state.PID
+	}
+	proc := "/proc/" + strconv.Itoa(member)
 	spec := &specs.Spec{Version: config.Version, Process: process, Linux: &specs.Linux{}}
 	if l := config.Linux; l != nil {
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings, spec.Linux.Seccomp, spec.Linux.Personality = l.UIDMappings, l.GIDMappings, l.Seccomp, l.Personality
@@ -160,12 +167,12 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 			if !ok {
 				return plan.Plan{}, errors.New("linux.namespaces: unknown type " + string(n.Type))
 			}
-			n.Path = "/proc/" + strconv.Itoa(c.state.PID) + "/ns/" + kind.ProcName()
+			n.Path = proc + "/ns/" + kind.ProcName()
 			spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
 		}
 	}
 	if c.state.NewTime {
-		n := specs.LinuxNamespace{Type: specs.TimeNamespace, Path: "/proc/" + strconv.Itoa(c.state.PID) + "/ns/time"}
+		n := specs.LinuxNamespace{Type: specs.TimeNamespace, Path: proc + "/ns/time"}
 		spec.Linux.Namespaces = append(spec.Linux.Namespaces, n)
 	}
 	facts, err := host.Read(needs(spec))
@@ -173,7 +180,7 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, o pla
 		return plan.Plan{}, err
 	}
 	if plan.InPlace(config) {
-		o.Chroot = "/proc/" + strconv.Itoa(c.state.PID) + "/root"
+		o.Chroot = proc + "/root"
 	}
 	o.Bundle, o.Joined, o.ID, o.AllCPUs = c.state.Bundle, true, c.ID, true
 	return plan.Compile(spec, facts, o)
