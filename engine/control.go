@@ -351,7 +351,7 @@ func untilChange(ctx context.Context, home, dir string, state bool) error {
 // Rename gives a container another name.
 func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if !ValidName(name) {
-		return fmt.Errorf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+		return ErrConflict{fmt.Sprintf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)}
 	}
 	c, lock, err := e.lock(ref)
 	if err != nil {

@@ -230,24 +230,3 @@ func probeWord(word string, args []string) int {
 	fmt.Println("no such task:", word)
 	return 99
 }
-
-// launcher launches a process that asks to end with it and takes that back, with a guard or
-// without, and stays.
-func launcher(args []string) int {
-	runtime.LockOSThread()
-	in := func(op plan.Op) plan.Step { return plan.Step{Op: op, Side: plan.Container} }
-	p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{
-		{Op: &plan.Clone{}}, in(&plan.DieWithParent{}), in(&plan.Sigmask{}),
-		in(&plan.Setresgid{GID: 7}), in(&plan.Setresuid{UID: 7}), in(&plan.Exec{Args: []string{"/bin/sleep", "1000"}}),
-	}}, launch.Options{})
-	if err == nil && args[0] == "true" {
-		_, err = p.Guard()
-	}
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	fmt.Println("ready")
-	p.Wait()
-	return 0
-}

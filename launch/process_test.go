@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -609,85 +608,6 @@ func TestDieWithParent(t *testing.T) {
 	p := <-ended
 	if st, err := p.Wait(); err != nil || st.Signal() != syscall.SIGKILL {
 		t.Errorf("%v: ended by %v", err, st)
-	}
-}
-
-// A process that takes back what it asked for (its parent's end is to be its own), or becomes another
-// user, still ends with who launched it: by the guard.
-func TestGuard(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
-	for name, guarded := range map[string]bool{"guarded": true, "alone": false} {
-		c := nstest.Part("launcher", strconv.FormatBool(guarded))
-		pid := background(t, c)
-		var child int
-		nstest.Until(t, "the launched process", func() bool {
-			list := strings.Fields(read(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)))
-			if len(list) > 0 {
-				child, _ = strconv.Atoi(list[0])
-			}
-			return child != 0 && read(fmt.Sprintf("/proc/%d/comm", child)) == "sleep\n"
-		})
-		fd, err := unix.PidfdOpen(child, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		wait := 30_000
-		if !guarded {
-			wait = 0 // it stays: that is why there is a guard
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
-		for err == unix.EINTR {
-			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
-		}
-		if err != nil || (n == 1) != guarded {
-			t.Errorf("%s: ended: %v, %v", name, n == 1, err)
-		}
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-	}
-}
-
-// The guard of a process that ends leaves nothing, and holds nothing of its launcher's open.
-func TestGuardReleased(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/sleep", "60"}})}}, launch.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	release, err := p.Guard()
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := p.Guard()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Errorf("%d, %v: a guard holds the pipe", n, err)
-	}
-	p.Signal(syscall.SIGTERM)
-	if st, err := p.Wait(); err != nil || st.Signal() != syscall.SIGTERM {
-		t.Errorf("%v: %v", err, st)
-	}
-	release()
-	second()
-	if release, err := p.Guard(); err != nil {
-		t.Error(err)
-	} else {
-		release()
 	}
 }
 
