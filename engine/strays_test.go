@@ -82,6 +82,10 @@ func TestHostPIDLeavesNothingOfAUser(t *testing.T) {
 	}
 	defer func() { asUser(t, u, "rm", "-f", "base"); base.Wait() }()
 	up.Read(make([]byte, 3))
+	nstest.Until(t, "the process that keeps its stdin open", func() bool {
+		states, _ := filepath.Glob(records + "/containers/*/state.json")
+		return len(states) == 1 && strings.Contains(readFile(states[0]), `"Holder":`)
+	})
 	before := nstest.Take(records)
 	check := func(when string) {
 		t.Helper()
@@ -168,4 +172,9 @@ func TestStrayOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Kill(pid, unix.SIGKILL)
+}
+
+func readFile(name string) string {
+	data, _ := os.ReadFile(name)
+	return string(data)
 }
