@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -172,5 +173,39 @@ func TestHold(t *testing.T) {
 	h.file.Close() // as the kernel does it
 	if held() {
 		t.Error("the hold outlives its process")
+	}
+}
+
+// TestFullDisk: a disk that is full is an error that says so, at each step, and leaves nothing.
+func TestFullDisk(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	s := openIn(t, dir)
+	big := layer(t, "f big "+strings.Repeat("x", 2<<20))
+	if _, err := s.Put(t.Context(), bytes.NewReader(big), ""); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("put: %v", err)
+	}
+	only(t, s.path(layersDir))
+	small := layer(t, "f small x")
+	chain := put(t, s, [][]byte{small})
+	fill := filepath.Join(dir, "fill")
+	if err := os.WriteFile(fill, make([]byte, 2<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if _, err := s.View(t.Context(), chain, ""); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("view: %v", err)
+	}
+	only(t, s.path(indexesDir))
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	view(t, s, chain, "")
+	if err := s.Check(t.Context(), chain[0]); err != nil {
+		t.Error(err)
 	}
 }

@@ -30,6 +30,7 @@ func testPackages() []testPackage {
 		{path: "./seccomp", skip: "AgainstLibseccomp$"}, // needs gcc, and says nothing of the kernel
 		{path: "./oci", skip: "^TestCRIULive$"},         // ten minutes in an emulator, and the guest has no iptables for its CRIU
 		{path: "./verify"},
+		{path: "./storage", skip: "^TestHostileLayers$"}, // which looks at no kernel that the others do not
 		// Minutes of an emulator's time, for races in our own files.
 		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true},
 		{path: "./tour/live"},
