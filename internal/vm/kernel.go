@@ -176,7 +176,7 @@ var (
 	mayLoad  = []string{
 		"autofs4", "loop", "tun", "veth", "bridge", "br_netfilter", "dummy", "macvlan", "ipvlan", "vxlan",
 		"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_chain_nat", "nft_reject_inet", "nft_fib_inet", "nft_compat",
-		"bfq", "fuse", "binfmt_misc",
+		"bfq", "fuse", "binfmt_misc", "erofs", "quota_v2",
 	}
 )
 
