@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -108,6 +109,11 @@ func (s *Store) checkRoot(ctx context.Context, name string, r root, deep bool, c
 			add("config", m.Config.Digest, &DamagedError{"config", m.Config.Digest, err.Error()})
 			return nil
 		}
+		for _, l := range m.Layers {
+			if deep {
+				add("blob", l.Digest, s.checkKept(ctx, l))
+			}
+		}
 		for _, id := range c.RootFS.DiffIDs {
 			err, done := checked[id]
 			if !done {
@@ -150,10 +156,14 @@ func (s *Store) Repair(ctx context.Context, ref string, o PullOptions) ([]Findin
 	}
 	defer release()
 	for _, f := range found {
-		if f.What != "layer" {
-			continue
+		var err error
+		switch f.What {
+		case "layer":
+			err = s.o.Layers.Discard(ctx, f.Item)
+		case "blob":
+			err = os.Remove(s.blobPath(f.Item))
 		}
-		if err := s.o.Layers.Discard(ctx, f.Item); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return found, err
 		}
 	}

@@ -230,6 +230,9 @@ func (l *loader) tarLayer(ctx context.Context, name string, diffID digest.Digest
 func (s *Store) keep(ctx context.Context, m v1.Manifest, config []byte, names []string) (Loaded, error) {
 	raw, d, err := manifestBytes(m)
 	if err == nil {
+		err = s.keepPlain(ctx, m.Layers)
+	}
+	if err == nil {
 		err = s.putBlob(config, m.Config.Digest)
 	}
 	if err == nil {
@@ -494,7 +497,7 @@ func (l *loader) manifest(ctx context.Context, m *document) (ok bool, config []b
 // layer keeps a layer of an OCI layout.
 func (l *loader) layer(ctx context.Context, j *layerJob) error {
 	id := shortID(j.desc.Digest)
-	if _, err := l.s.o.Layers.Stat(j.diffID); err == nil {
+	if _, err := l.s.o.Layers.Stat(j.diffID); err == nil && (!l.rules.KeepBlobs || l.s.keeps(j.desc)) {
 		l.rep.tell(Event{ID: id, Status: "Already exists"})
 		return nil
 	}
@@ -507,7 +510,7 @@ func (l *loader) layer(ctx context.Context, j *layerJob) error {
 		return fmt.Errorf("layer %s: %d bytes, and its manifest says %d", j.desc.Digest, size, j.desc.Size)
 	}
 	in := &meter{r: r, rep: l.rep, e: Event{ID: id, Status: "Loading layer", Total: size}}
-	if _, err := l.s.o.Layers.PutBlob(ctx, newVerified(in, j.desc), j.desc, l.rules.inflate, j.diffID); err != nil {
+	if err := l.s.putLayer(ctx, l.rules, newVerified(in, j.desc), j.desc, j.diffID); err != nil {
 		return fmt.Errorf("layer %s: %w", id, err)
 	}
 	l.rep.tell(Event{ID: id, Status: "Loaded"})

@@ -440,26 +440,72 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestStoreIsLayout: the store itself is an OCI layout that can be loaded, where the layers' keeper has the blobs there.
-func TestStoreIsLayout(t *testing.T) {
-	s, a, _ := two(t)
-	for _, l := range a.Layers {
-		raw, err := os.ReadFile(filepath.Join(s.o.Layers.(dirLayers).dir, l.Digest.Encoded()+".blob"))
-		if err == nil {
-			err = s.putBlob(raw, l.Digest)
-		}
+// TestKeepBlobs: where settings say so the store has the layers as they came, too: it is an OCI layout that can be loaded, pushes and
+// archives are byte for byte without the origin, a damaged blob is found and fetched again, and they go with their image.
+func TestKeepBlobs(t *testing.T) {
+	f := newFixture()
+	tars := layersOf(3)
+	f.tags["latest"] = f.image(Host(), "zstd", false, tars[:2]...)
+	k := serve(t, f)
+	s := newStore(t, &Settings{})
+	name := k.host + "/a"
+	pull := func() Image {
+		t.Helper()
+		img, err := s.Pull(t.Context(), name, PullOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		return img
 	}
-	f, err := os.Open(s.dir)
+	if img := pull(); s.keeps(img.Layers[0]) {
+		t.Error("kept, and nobody wanted it")
+	}
+	s.o.Settings.KeepBlobs = true
+	img := pull() // was here already, but not so
+	for _, l := range img.Layers {
+		if !s.keeps(l) {
+			t.Errorf("%s is not kept", l.Digest)
+		}
+	}
+	if err := os.WriteFile(s.blobPath(img.Layers[1].Digest), make([]byte, img.Layers[1].Size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.Repair(t.Context(), name, PullOptions{}); err != nil || len(found) != 1 || found[0].What != "blob" {
+		t.Errorf("%v %v", found, err)
+	}
+	if found, err := s.Check(t.Context(), true); err != nil || len(found) > 0 {
+		t.Errorf("%v %v", found, err)
+	}
+	imported, err := s.Import(t.Context(), bytes.NewReader(tars[2]), "imported", ImportOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	to := newStore(t, nil)
-	list, _ := to.LoadDir(t.Context(), f, LoadOptions{})
-	if len(list) == 0 || list[0].Image.ID != a.ID {
-		t.Errorf("%+v", list)
+	k.server.Close()
+	s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+	root, err := os.Open(s.dir)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer root.Close()
+	to := newStore(t, nil)
+	list, err := to.LoadDir(t.Context(), root, LoadOptions{})
+	if err != nil || len(list) != 2 || list[0].Image.Target.Digest != img.Target.Digest || list[1].Image.ID != imported.ID {
+		t.Errorf("%+v %v", list, err)
+	}
+	if err := s.Save(t.Context(), io.Discard, []string{name}, SaveOptions{Format: OCIArchive}); err != nil {
+		t.Error(err)
+	}
+	there := target(t, nil) + "/b"
+	if err := s.Tag(t.Context(), name, there); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Push(t.Context(), there, PushOptions{}); err != nil || d != img.Target.Digest {
+		t.Errorf("%s, want %s: %v", d, img.Target.Digest, err)
+	}
+	for _, ref := range []string{name, there, "imported"} {
+		if _, err := s.Remove(t.Context(), ref, RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	empty(t, s)
 }

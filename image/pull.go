@@ -159,6 +159,9 @@ func (p *puller) current(ctx context.Context) (Image, bool) {
 	if isIndex(have.Target.MediaType) && fits(want, have.Platform) == 0 || p.s.o.Verify != nil {
 		return Image{}, false
 	}
+	if p.rules.KeepBlobs && slices.ContainsFunc(have.Layers, func(d v1.Descriptor) bool { return !p.s.keeps(d) }) {
+		return Image{}, false
+	}
 	if p.ref.Digest != "" {
 		return have, p.ref.Digest == have.Target.Digest
 	}
@@ -387,7 +390,7 @@ type layerJob struct {
 func (p *puller) layers(ctx context.Context, jobs []*layerJob) error {
 	var todo []*layerJob
 	for _, j := range jobs {
-		if _, err := p.s.o.Layers.Stat(j.diffID); err == nil {
+		if _, err := p.s.o.Layers.Stat(j.diffID); err == nil && (!p.rules.KeepBlobs || p.s.keeps(j.desc)) {
 			p.rep.tell(Event{ID: shortID(j.desc.Digest), Status: "Already exists"})
 			continue
 		}
@@ -424,7 +427,7 @@ func (p *puller) layer(ctx context.Context, j *layerJob) error {
 	blob := newBlobReader(ctx, p.sources, j.desc)
 	defer blob.Close()
 	in := &meter{r: blob, rep: p.rep, e: Event{ID: id, Status: "Downloading", Total: j.desc.Size}}
-	if _, err := p.s.o.Layers.PutBlob(ctx, in, j.desc, p.rules.inflate, j.diffID); err != nil {
+	if err := p.s.putLayer(ctx, p.rules, in, j.desc, j.diffID); err != nil {
 		return fmt.Errorf("layer %s: %w", id, err)
 	}
 	p.rep.tell(Event{ID: id, Status: "Pull complete"})

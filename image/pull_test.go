@@ -164,7 +164,7 @@ func (c *cutter) serve(conn net.Conn) {
 		return
 	}
 	defer up.Close()
-	go func() { _, _ = io.Copy(up, conn); up.Close() }()
+	go func() { _, _ = io.Copy(struct{ io.Writer }{up}, conn); up.Close() }() // not by splice(2), whose pipes Go keeps
 	buf := make([]byte, 4096)
 	for {
 		n, err := up.Read(buf)

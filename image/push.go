@@ -279,7 +279,7 @@ func (p *pusher) layer(ctx context.Context, j *pushJob) error {
 		j.sent = j.desc
 		return err
 	}
-	open := func() (io.ReadCloser, error) { return p.s.o.Layers.Blob(ctx, j.diffID, j.desc) }
+	open := func() (io.ReadCloser, error) { return p.s.blob(ctx, j.diffID, j.desc) }
 	if j.diffID == "" {
 		open = func() (io.ReadCloser, error) { return os.Open(p.s.blobPath(j.desc.Digest)) }
 	}

@@ -218,7 +218,7 @@ func retryable(err error) bool {
 	var dns *net.DNSError
 	var final *finalError
 	switch {
-	case errors.As(err, &cert), errors.As(err, &final), errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &cert), errors.As(err, &final), errors.As(err, new(tls.RecordHeaderError)):
 		return false
 	case errors.As(err, &dns):
 		return !dns.IsNotFound
@@ -262,7 +262,7 @@ func (r *remote) scheme(ctx context.Context) error {
 			r.base.Scheme, r.probed = scheme, true
 			return nil
 		}
-		if first == nil {
+		if first == nil || errors.As(first, new(tls.RecordHeaderError)) { // it speaks HTTP: that error counts
 			first = err
 		}
 	}
@@ -311,7 +311,7 @@ func (r *remote) ask(ctx context.Context, q *request) (*http.Response, error) {
 func (r *remote) hinted(err error) error {
 	err = fmt.Errorf("registry %s: %w", r.host, unwrapURL(err))
 	switch {
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, new(tls.RecordHeaderError)):
 		return fmt.Errorf("%w: it has no TLS: if that is meant, name it under \"insecure\" in /etc/kakuri/registries.json", err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return fmt.Errorf("%w: if it has a CA of its own, put that into /etc/docker/certs.d/%s/ca.crt", err, r.host)

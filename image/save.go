@@ -342,7 +342,7 @@ func (v *saver) blob(d v1.Descriptor, ids []digest.Digest, i int) error {
 		_, err := v.tar(d.Digest)
 		return err
 	}
-	r, err := v.s.o.Layers.Blob(v.ctx, ids[i], d)
+	r, err := v.s.blob(v.ctx, ids[i], d)
 	if errors.Is(err, fs.ErrNotExist) {
 		r, err = v.again(ids[i], d)
 	}

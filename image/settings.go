@@ -45,7 +45,8 @@ type Settings struct {
 	// MaxRatio bounds how much larger a layer's tar is than its blob, once it is past 256 MiB; 0 is 200.
 	MaxRatio int64 `json:"maxRatio"`
 	// KeepBlobs keeps layers in the compressed form in which they came as well: they are pushed and saved byte for byte wherever
-	// they are from, and other programs read the store as an OCI layout. It takes some four tenths more of the disk.
+	// they are from, and other programs read the store as an OCI layout. It takes some four tenths more of the disk. What was pulled
+	// before is there after its next pull.
 	KeepBlobs bool `json:"keepBlobs"`
 }
 
