@@ -299,7 +299,7 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 	if err != nil {
 		return err
 	}
-	if real, err := filepath.EvalSymlinks(filepath.Join(to.dir, to.name)); err == nil && to.dir != dst {
+	if real := realPath(filepath.Join(to.dir, to.name)); real != "" && to.dir != dst {
 		to = target{filepath.Dir(real), filepath.Base(real)} // a link to a file: the file is what is written
 	}
 	dir, err := os.Open(to.dir)
@@ -346,9 +346,11 @@ func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error
 		to = target{path.Dir(real), path.Base(real)}
 	}
 	if o.Follow {
-		if src, err = filepath.EvalSymlinks(src); err != nil {
-			return err
+		real := realPath(src)
+		if real == "" {
+			return &fs.PathError{Op: "open", Path: src, Err: fs.ErrNotExist} // it was there a moment ago
 		}
+		src = real
 	}
 	from, name := filepath.Dir(src), filepath.Base(src)
 	if fi.IsDir() {

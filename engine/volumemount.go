@@ -315,7 +315,7 @@ func (b *builder) bindOptions(options []string) []string {
 func (b *builder) bindBelow(s specs.Mount, m Mount) error {
 	if m.Subpath != "" {
 		if path.IsAbs(m.Subpath) || !isBelow(m.Subpath) {
-			return fmt.Errorf("%s: subpath %q: it is a relative path without ..", m.Flag, m.Subpath)
+			return fmt.Errorf("%s: subpath %q: it is a relative path, and has no .. in it", m.Flag, m.Subpath)
 		}
 		b.opts.Subpaths = append(b.opts.Subpaths, plan.Subpath{Dest: m.Dest, Path: path.Clean(m.Subpath)})
 	}
