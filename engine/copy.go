@@ -11,7 +11,9 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
@@ -51,7 +53,8 @@ type view struct {
 	root     *os.File
 	uid, gid idMap
 	facts    plan.Facts
-	noNodes  bool // this process can make no device
+	noNodes  bool     // this process can make no device
+	passing  []uint64 // devices of file systems that begin anew at each start, of a container that does not run
 }
 
 // An idMap has the lines of a user namespace's map: uid_map of user_namespaces(7).
@@ -235,6 +238,9 @@ func (v *view) write(ctx context.Context, r io.Reader, dir string, keepTypes, ke
 		}
 		if !fi.IsDir() {
 			return fmt.Errorf("%s in container %s: extraction point is not a directory", dir, v.name)
+		}
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok && slices.Contains(v.passing, st.Dev) {
+			return ErrConflict{fmt.Sprintf("%s of container %s is in memory, and empty at each start: start the container before you copy there", dir, v.name)}
 		}
 		_, err = archive.Apply(ctx, v.root, r, archive.Options{
 			Dir: dir, KeepTypes: keepTypes, UID: own(v.uid), GID: own(v.gid), NoOwner: !keep && os.Geteuid() != 0, Devices: archive.RefuseDevices,

@@ -236,6 +236,32 @@ func TestCopyIntoMounts(t *testing.T) {
 	}
 }
 
+// TestCopyIntoMemory: what would be gone at the start is not copied to a container that does not run.
+func TestCopyIntoMemory(t *testing.T) {
+	nstest.Root(t)
+	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
+	put(t, host+"/f", "text")
+	c := idle(root)
+	c.Mounts = []Mount{{Type: "tmpfs", Dest: "/mem", Flag: "--tmpfs"}}
+	id := stopped(t, e, c)
+	ctx := context.Background()
+	var conflict ErrConflict
+	for _, dst := range []string{"/mem", "/dev/shm", "/mem/new"} {
+		if err := e.CopyIn(ctx, id, host+"/f", dst, CopyOptions{}); !errors.As(err, &conflict) {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+	if err := e.CopyIn(ctx, id, host+"/f", "/tmp", CopyOptions{}); err != nil {
+		t.Errorf("a directory on the disk: %v", err)
+	}
+	if err := e.Start(ctx, id, StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.CopyIn(ctx, id, host+"/f", "/mem", CopyOptions{}); err != nil {
+		t.Errorf("it runs: %v", err)
+	}
+}
+
 // racer runs a container that exchanges two names below /w all the time, and shares that directory.
 func racer(t testing.TB, e *Engine, root, shared, one, two string) string {
 	t.Helper()

@@ -119,6 +119,11 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 	if err := e.runtime().Delete(ctx, id, true); err != nil && !errors.Is(err, oci.ErrNotExist) { // a killed one's
 		return err
 	}
+	do := f
+	f = func(v *view) error {
+		v.passing = b.passing(v.root)
+		return do(v)
+	}
 	l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
 	bundle := &oci.Bundle{Dir: c.dir, Spec: &b.spec}
 	if !e.host.Privileged() {
@@ -158,6 +163,31 @@ func withView(pid int, name string, f func(*view) error) error {
 	}
 	defer v.close()
 	return f(v)
+}
+
+// passing lists the devices of the file systems in the root that are in memory: a tmpfs, and what is written to the view of this machine.
+func (b *builder) passing(root *os.File) (list []uint64) {
+	places := []string{}
+	for _, m := range b.spec.Mounts {
+		if m.Type == "tmpfs" {
+			places = append(places, m.Destination)
+		}
+	}
+	if b.run.Rootfs == "" && isHostImage(b.run.Image) {
+		places = append(places, "/")
+	}
+	for _, p := range places {
+		f, err := archive.OpenIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &st) == nil {
+			list = append(list, st.Dev)
+		}
+		f.Close()
+	}
+	return list
 }
 
 // lighten leaves of a container's spec what its files need: it runs nothing, and joins no namespace but that of users.

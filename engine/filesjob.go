@@ -26,7 +26,8 @@ type filesJob struct {
 	Follow, Archive, KeepTypes bool
 	Store                      string // the directory of volumes; Name is the volume's then
 	Child                      bool   // in a user namespace: no device can be made
-	Root                       int    // the descriptor that the child has of the container's root directory
+	Passing                    []uint64
+	Root                       int // the descriptor that the child has of the container's root directory
 }
 
 const (
@@ -53,7 +54,7 @@ func filesChild(text string) int {
 	if err == nil {
 		// The ids are those of the container.
 		all := idMap{{0, 0, ^uint32(0)}}
-		v := &view{name: j.Name, uid: all, gid: all, noNodes: true}
+		v := &view{name: j.Name, uid: all, gid: all, noNodes: true, passing: j.Passing}
 		if j.ofContainer() {
 			v.root = os.NewFile(uintptr(j.Root), "/")
 		}
@@ -130,7 +131,7 @@ func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) e
 
 // do does a job on the container's files where it may be done.
 func (v *view) do(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
-	j.Name = v.name
+	j.Name, j.Passing = v.name, v.passing
 	if os.Geteuid() == 0 || v.uid.size() <= 1 && v.gid.size() <= 1 {
 		return j.run(ctx, v, in, out)
 	}
