@@ -70,6 +70,9 @@ func (v Volume) Populate(ctx context.Context, image Content, o archive.Options) 
 	}
 	defer unlock()
 	dir, err := v.Open()
+	if errors.Is(err, fs.ErrPermission) && !exists(v.copying()) {
+		return nil // an ordinary user's, which a container has given to another id: it was used
+	}
 	if err != nil {
 		return err
 	}
