@@ -424,12 +424,13 @@ type engine struct {
 }
 
 func ours() []engine {
-	const run = `kakuri run --rm --rootfs $ROOTFS`
+	const image = "tar -C $ROOTFS --owner=0 --group=0 -c . | $K import - image\n"
+	steps := func() []step {
+		return append(probing("$K run --rm image", "$K run -d --name held image /bin/probe hold hold-$$ >/dev/null"), step{"$K rm -f held && $K rmi image", 0, ""})
+	}
 	return []engine{
-		{"kakuri, root", nil, probePrepare, append(probing(`$S/bin/`+run, `{ $S/bin/`+run+` --name held /bin/probe hold hold-$$ & } && echo $! >$S/held`),
-			step{`kill $(cat $S/held)`, 0, ""})},
-		{"kakuri, user", []string{"newuidmap"}, probePrepare + userPrepare + "U=\"" + asUser + "\"\n", append(probing(`$U $S/bin/`+run, `{ $U $S/bin/`+run+` --name held /bin/probe hold hold-$$ & } && echo $! >$S/held`),
-			step{`kill $(cat $S/held)`, 0, ""})},
+		{"kakuri, root", nil, probePrepare + "K=$S/bin/kakuri\n" + image, steps()},
+		{"kakuri, user", []string{"newuidmap"}, probePrepare + userPrepare + "K=\"" + asUser + " $S/bin/kakuri\"\n" + image, steps()},
 	}
 }
 
@@ -551,7 +552,7 @@ func bars() map[string][]string {
 		"read the kernel's log": {"EPERM"}, "core_pattern, sysrq-trigger, open for writing": {"EACCES, EACCES", "EACCES, EROFS", "EACCES, ENOENT", "EROFS, EROFS"},
 		"data in kallsyms, slabinfo, vmallocinfo, kpagecount, interrupts": {"none"}, "in cmdline, config.gz, pagetypeinfo, timer_list, keys, key-users": {"none"},
 		"/proc": {"rw nosuid nodev noexec hidepid=invisible"}, "/sys": {"ro nosuid nodev noexec"},
-		"control group file system": {"not mounted", "read-only"}, "mounts that name a path of the host": {"1"}, // that of --rootfs
+		"control group file system": {"not mounted", "read-only"}, "mounts that name a path of the host": {"3"}, // of /etc/hosts, hostname and resolv.conf
 		"descriptors beyond 0 to 2": {"none"}, "core dumps, hard limit": {"0"},
 	}
 }
