@@ -133,6 +133,9 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	return nil
 }
 
+// killPatience is how long a process has to end by the monitor's SIGKILL.
+const killPatience = 500 * time.Millisecond
+
 // Kill sends a signal to a running container's first process; empty is SIGKILL. By SIGKILL, or the signal that stops it, it is not
 // started again by its policy.
 func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
@@ -171,6 +174,21 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		}
 		if sig != unix.SIGKILL {
 			return nil
+		}
+		// The monitor's, so that it knows who sent it. One that stands still needs more than a signal.
+		p := c.Witness().Open()
+		if p == nil {
+			return nil
+		}
+		ended := p.Wait(killPatience)
+		if p.Close(); ended {
+			return nil
+		}
+	}
+	if sig != unix.SIGKILL {
+		if m, err := monitor.Dial(e.dir, c.ID); err == nil {
+			m.Note(sig) // for the certificate
+			m.Close()
 		}
 	}
 	x, err := e.runtime().Open(c.ID)

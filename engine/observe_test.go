@@ -415,7 +415,7 @@ func TestDeath(t *testing.T) {
 		}
 		return d
 	}
-	death(run("seq 1 12; echo oops >&2; exit 3", Resources{}), monitor.Death{Cause: "exit", Log: strings.Fields("4 5 6 7 8 9 10 11 12 oops")}, 3)
+	death(run("seq 1 12; echo oops; exit 3", Resources{}), monitor.Death{Cause: "exit", Log: strings.Fields("4 5 6 7 8 9 10 11 12 oops")}, 3)
 	c := run("trap 'exit 5' TERM; echo up; while :; do sleep .01; done", Resources{})
 	nstest.Until(t, "it is up", func() bool { return logs(t, e, c.ID, LogOptions{}) != "" })
 	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
@@ -434,6 +434,12 @@ func TestDeath(t *testing.T) {
 		t.Fatal(err)
 	}
 	death(c, monitor.Death{Cause: "signal", Signal: 9, By: "process " + itoa(os.Getpid())}, 137)
+	c = run("trap 'exit 6' USR1; echo up; while :; do sleep .01; done", Resources{})
+	nstest.Until(t, "it is up", func() bool { return logs(t, e, c.ID, LogOptions{}) != "" })
+	if err := e.Kill(ctx, c.ID, "USR1"); err != nil {
+		t.Fatal(err)
+	}
+	death(c, monitor.Death{Cause: "exit", By: "itself, after SIGUSR1 by process " + itoa(os.Getpid()), Log: []string{"up"}}, 6)
 	d := death(run("tail /dev/zero", Resources{Memory: 16 << 20}), monitor.Death{Cause: "oom", Signal: 9, By: "the kernel"}, 137)
 	if d != nil && (d.Memory["limit"] != 16<<20 || d.Memory["oom_kills"] == 0) {
 		t.Errorf("figures %v", d.Memory)

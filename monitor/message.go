@@ -22,6 +22,7 @@ const (
 	mEOF    = 'E' // the client's standard input has ended
 	mSize   = 'W' // rows and columns of the terminal, 16 bits each
 	mSignal = 'S' // a signal's number, 32 bits, and the command line of who sends it
+	mNote   = 'B' // as mSignal, of one that the client sends itself
 	mStop   = 'T' // a stop as JSON; the exit is the answer
 	mKeep   = 'K' // with the descriptor of a terminal that the monitor is to keep
 	mStay   = 'N' // the container is not to be started again by its policy
@@ -215,6 +216,11 @@ func (c *Client) Resize(rows, columns uint16) error {
 // Signal sends a signal to the container's first process.
 func (c *Client) Signal(sig syscall.Signal) error {
 	return c.send(mSignal, append(binary.LittleEndian.AppendUint32(nil, uint32(sig)), commandLine()...))
+}
+
+// Note says that this process is about to send a signal to the container's first process: should that end it, the death certificate names who it was.
+func (c *Client) Note(sig syscall.Signal) error {
+	return c.send(mNote, append(binary.LittleEndian.AppendUint32(nil, uint32(sig)), commandLine()...))
 }
 
 // commandLine is this process's, or the beginning of it: death certificates have it.

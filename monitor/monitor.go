@@ -525,14 +525,21 @@ func RemoveAll(dir string, t Task) error {
 
 // signal sends a signal to the container's first process, for somebody. SIGKILL by a person is the end of its restarts.
 func (m *monitor) signal(sig syscall.Signal, by string) {
+	m.note(sig, by)
 	m.mu.Lock()
 	r := m.run
-	m.sent = sent{sig, by, time.Now()}
 	m.mu.Unlock()
 	if r != nil && r.container != nil {
 		m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 		r.signal(sig)
 	}
+}
+
+// note remembers who sent the last signal.
+func (m *monitor) note(sig syscall.Signal, by string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent = sent{sig, by, time.Now()}
 }
 
 // stay has the container not started again.

@@ -130,6 +130,8 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 		m.resize(binary.LittleEndian.Uint16(data), binary.LittleEndian.Uint16(data[2:]))
 	case kind == mSignal && len(data) >= 4:
 		m.signal(syscall.Signal(binary.LittleEndian.Uint32(data)), sender(c, string(data[4:])))
+	case kind == mNote && len(data) >= 4:
+		m.note(syscall.Signal(binary.LittleEndian.Uint32(data)), sender(c, string(data[4:])))
 	case kind == mStop:
 		var s stop
 		if json.Unmarshal(data, &s) == nil {
