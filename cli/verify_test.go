@@ -147,7 +147,11 @@ func (s *scope) start(t *testing.T, name string, args ...string) int {
 		var v verification
 		if code < 2 && json.Unmarshal([]byte(text), &v) == nil {
 			pid = v.PID
-			return pid
+			// An init starts the command a moment later, and that is the process that an ordinary user may look into.
+			kids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+			if len(kids) > 0 || !slices.Contains(args, "--init") {
+				return pid
+			}
 		}
 		select {
 		case <-ended:
