@@ -231,6 +231,7 @@ func volumeVerbs() []verb {
 
 func systemVerbs() []verb {
 	return []verb{
+		{name: "boot", make: newSystemBoot},
 		{name: "check", make: newSystemCheck},
 		{name: "df", make: newDF},
 		{name: "events", make: newEvents},

@@ -165,6 +165,26 @@ func printImages(io IO, list []image.Removed) {
 	printPruned(io, "Deleted Images:", lines)
 }
 
+func newSystemBoot(io IO) *cobra.Command {
+	return &cobra.Command{
+		Use: "boot", Short: "Start the containers that come back with the machine", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `Start the containers whose restart policy has them come back when the machine was
+started: it is for the service manager, once a boot. kakuri.service does it, for
+root and in the directory of users' units for others.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e, err := openEngine()
+			if err != nil {
+				return err
+			}
+			started, err := e.Boot(c.Context())
+			for _, name := range started {
+				fmt.Fprintln(io.Out, name)
+			}
+			return err
+		},
+	}
+}
+
 func newSystemCheck(io IO) *cobra.Command {
 	var repair, deep bool
 	c := &cobra.Command{

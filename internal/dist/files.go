@@ -51,12 +51,13 @@ func gather(source, bin string) ([]File, error) {
 	if err := completions(add); err != nil {
 		return nil, err
 	}
-	list, err := filepath.Glob(filepath.Join(source, "systemd/*"))
+	list, err := filepath.Glob(filepath.Join(source, "systemd/*/*"))
 	if err != nil {
 		return nil, err
 	}
 	for _, unit := range list {
-		if err := copied(units+filepath.Base(unit), 0o644, unit); err != nil {
+		kind := filepath.Base(filepath.Dir(unit)) // system, user
+		if err := copied("usr/lib/systemd/"+kind+"/"+filepath.Base(unit), 0o644, unit); err != nil {
 			return nil, err
 		}
 	}
