@@ -26,7 +26,6 @@ type attachment struct {
 	keys     []byte   // that detach
 	saved    *term.State
 	monitor  *monitor.Client
-	stdin    string // the container's, a FIFO, where it has no terminal
 	detached bool
 
 	mu      sync.Mutex
@@ -124,8 +123,9 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 	close(a.going)
 	defer context.AfterFunc(ctx, func() { a.monitor.Signal(syscall.SIGKILL) })()
 	switch {
-	case a.input:
+	case a.input && a.tty:
 		go a.feed()
+	case a.input: // once its pipe comes
 	case a.once:
 		a.monitor.InputEnds() // there is none
 	}
@@ -146,6 +146,9 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		}
 		if msg.Stream != 0 {
 			a.write(msg)
+		}
+		if msg.Stdin != nil {
+			go a.feedPipe(msg.Stdin)
 		}
 		if msg.Exit != nil {
 			exit = msg.Exit
@@ -191,12 +194,8 @@ func (a *attachment) write(msg monitor.Message) {
 	}
 }
 
-// feed passes the caller's input on.
+// feed passes what is typed on.
 func (a *attachment) feed() {
-	if !a.tty {
-		a.feedPipe()
-		return
-	}
 	in, buf := newDetacher(a.caller.In, a.keys), make([]byte, 4<<10)
 	for {
 		n, err := in.Read(buf)
@@ -213,15 +212,10 @@ func (a *attachment) feed() {
 	}
 }
 
-// feedPipe writes the caller's input to the container's own FIFO: a program that does not read holds up nothing else.
-func (a *attachment) feedPipe() {
-	fd, err := unix.Open(a.stdin, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return // it has ended, or closed it
-	}
-	f := os.NewFile(uintptr(fd), a.stdin)
-	io.Copy(f, a.caller.In)
-	f.Close()
+// feedPipe writes the caller's input to the container's own pipe: a program that does not read holds up nothing else.
+func (a *attachment) feedPipe(pipe *os.File) {
+	io.Copy(pipe, a.caller.In)
+	pipe.Close()
 	a.monitor.InputEnds()
 }
 
@@ -264,7 +258,6 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		return Result{}, err
 	}
 	defer a.close()
-	a.stdin = monitor.Place(e.dir, c.ID) + "/stdin"
 	res := Result{ID: c.ID}
 	if o.Start {
 		m, err := e.spawn(monitor.Spawn)

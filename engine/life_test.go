@@ -192,7 +192,7 @@ func TestWait(t *testing.T) {
 	ctx := t.Context()
 	cfg := sh(root, "read line; exit $line")
 	cfg.Name, cfg.AutoRemove, cfg.Interactive = "wait", false, true
-	c := detached(t, e, cfg)
+	detached(t, e, cfg)
 	type answer struct {
 		x   Exit
 		err error
@@ -207,13 +207,8 @@ func TestWait(t *testing.T) {
 	}
 	first, second := wait(NotRunning), wait(NextExit)
 	write := func() {
-		f, err := os.OpenFile(monitor.Place(e.dir, c.ID)+"/stdin", os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if _, err := f.WriteString("5\n"); err != nil {
-			t.Fatal(err)
+		if _, err := e.Attach(ctx, "wait", AttachOptions{}, Streams{In: strings.NewReader("5\n")}); err != nil {
+			t.Error(err)
 		}
 	}
 	write()

@@ -74,7 +74,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	volumes = cfg.AutoRemove && !o.Detach && len(c.Volumes) > 0
 	e.event(&c, "create", nil)
 	res := Result{ID: c.ID}
-	a.monitor, a.stdin = m, monitor.Place(e.dir, c.ID)+"/stdin"
+	a.monitor = m
 	if !o.Detach {
 		if err := m.Attach(a.wants()); err != nil {
 			lock.Close()

@@ -51,14 +51,11 @@ func (m *monitor) adoptEnded(r *run) error {
 }
 
 // reopenFIFOs opens the streams that are FIFOs, by their names.
-func (m *monitor) reopenFIFOs(r *run, stdin bool) {
+func (m *monitor) reopenFIFOs(r *run) {
 	for _, name := range fifos[1:] {
 		if f, err := m.fifo(name, unix.O_RDONLY|unix.O_NONBLOCK); err == nil {
 			r.out = append(r.out, f)
 		}
-	}
-	if stdin {
-		m.stdin, _ = m.fifo(fifos[0], unix.O_WRONLY|unix.O_NONBLOCK)
 	}
 }
 
@@ -74,7 +71,10 @@ func (m *monitor) reopen(r *run) {
 			m.openTerminal(r, f)
 		}
 	} else {
-		m.reopenFIFOs(r, w.PID != 0)
+		m.reopenFIFOs(r)
+		if w.PID != 0 {
+			m.stdin, _ = held(w)
+		}
 	}
 	if w.PID != 0 {
 		endHolder(w)

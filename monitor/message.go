@@ -33,6 +33,7 @@ const (
 	mOutput  = 'o'
 	mError   = 'e'
 	mExit    = 'x' // an Exit as JSON
+	mPipe    = 'p' // with the descriptor of the pipe that the container reads its stdin from
 )
 
 // maxMessage is the longest message: less than what a socket takes at once by default.
@@ -74,16 +75,18 @@ func (f *Failure) Error() string { return f.Text }
 
 // A Message is what comes from a monitor.
 type Message struct {
-	Stream Streams // of Data; 0 for none
-	Data   []byte  // valid until the next message
-	Exit   *Exit   // the container's process has ended; it may be started again
+	Stream Streams  // of Data; 0 for none
+	Data   []byte   // valid until the next message
+	Exit   *Exit    // the container's process has ended; it may be started again
+	Stdin  *os.File // what the container reads, for who attached to it, without a terminal; the receiver closes it
 }
 
 // A Client is a connection to a monitor. One goroutine may read and others write.
 type Client struct {
-	conn *os.File
-	buf  []byte
-	done chan struct{} // closed when a monitor that this process started has ended and been reaped
+	conn  *os.File
+	buf   []byte
+	stdin *os.File
+	done  chan struct{} // closed when a monitor that this process started has ended and been reaped
 }
 
 // Spawn starts a monitor by the program kakuri-runtime, which waits for its order and ends when the client is closed without one.
@@ -248,9 +251,11 @@ func (c *Client) Stay() error { return c.send(mStay, nil) }
 // Keep gives the monitor a terminal's master side, of another process in the container: it stays open, and nobody reads what is written there.
 func (c *Client) Keep(master *os.File) error { return c.sendFD([]byte{mKeep}, int(master.Fd())) }
 
+func (c *Client) sendFD(message []byte, fd int) error { return sendFD(c.conn, message, fd) }
+
 // sendFD sends a message with a descriptor.
-func (c *Client) sendFD(message []byte, fd int) error {
-	raw, err := c.conn.SyscallConn()
+func sendFD(conn *os.File, message []byte, fd int) error {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -304,6 +309,10 @@ func (c *Client) Next() (Message, error) {
 			return Message{Stream: Stdout, Data: data}, nil
 		case mError:
 			return Message{Stream: Stderr, Data: data}, nil
+		case mPipe:
+			if c.stdin != nil {
+				return Message{Stdin: c.stdin}, nil
+			}
 		case mExit:
 			x := &Exit{}
 			return Message{Exit: x}, json.Unmarshal(data, x)
@@ -315,12 +324,32 @@ func (c *Client) read() (kind byte, data []byte, err error) {
 	if c.buf == nil {
 		c.buf = make([]byte, maxMessage)
 	}
-	n, err := c.conn.Read(c.buf)
-	if errors.Is(err, syscall.ECONNRESET) {
-		err = io.EOF
-	}
+	raw, err := c.conn.SyscallConn()
 	if err != nil {
 		return 0, nil, err
+	}
+	var n, oobn int
+	oob := make([]byte, unix.CmsgSpace(4))
+	waited := raw.Read(func(fd uintptr) bool {
+		n, oobn, _, _, err = unix.Recvmsg(int(fd), c.buf, oob, unix.MSG_CMSG_CLOEXEC)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	switch {
+	case waited != nil:
+		return 0, nil, waited
+	case err == unix.ECONNRESET || err == nil && n == 0:
+		return 0, nil, io.EOF
+	case err != nil:
+		return 0, nil, err
+	}
+	if oobn > 0 {
+		fds, err := rights(oob[:oobn])
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, fd := range fds {
+			c.stdin = os.NewFile(uintptr(fd), "stdin")
+		}
 	}
 	return c.buf[0], c.buf[1:n], nil
 }

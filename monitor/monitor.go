@@ -113,6 +113,7 @@ func Main() int {
 	if data, err := json.Marshal(started); err == nil {
 		first.conn.Write(append([]byte{mStarted}, data...))
 	}
+	m.giveStdin(first)
 	m.serve(first)
 	m.tellEarly()
 	m.copyOut(m.run)

@@ -23,7 +23,7 @@ type rest struct {
 	Lock    int // descriptors: the place,
 	Accept  int // the socket,
 	Master  int // the terminal; -1 for none
-	Stdin   bool
+	Stdin   int // the pipe of the container's; -1 for none
 	Stopped bool
 	Ran     time.Time
 	Backoff time.Duration
@@ -77,11 +77,15 @@ func (m *monitor) canRest() bool {
 func (m *monitor) replace(r *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: m.stdin != nil, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes()}
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes()}
 	keep := []int{x.Lock, x.Accept}
 	if m.master != nil {
 		x.Master = int(m.master.Fd())
 		keep = append(keep, x.Master)
+	}
+	if m.stdin != nil {
+		x.Stdin = int(m.stdin.Fd())
+		keep = append(keep, x.Stdin)
 	}
 	data, err := json.Marshal(x)
 	if err != nil {
@@ -153,7 +157,11 @@ func (m *monitor) goOn() int {
 	if x.Master >= 0 {
 		m.openTerminal(r, os.NewFile(uintptr(x.Master), "/dev/ptmx"))
 	} else {
-		m.reopenFIFOs(r, x.Stdin)
+		m.reopenFIFOs(r)
+	}
+	if x.Stdin >= 0 {
+		unix.CloseOnExec(x.Stdin)
+		m.stdin = os.NewFile(uintptr(x.Stdin), "stdin")
 	}
 	m.run = r
 	m.copyOut(r)

@@ -120,6 +120,7 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 		m.clients.mu.Lock()
 		c.streams, c.told = Streams(data[0]), true
 		m.clients.mu.Unlock()
+		m.giveStdin(c)
 	case kind == mInput:
 		m.typed(c, data)
 	case kind == mEOF:

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The container's streams are FIFOs in the place, so that another monitor can open them. The container has its output open for reading
+// The container's output goes to FIFOs in the place, so that another monitor can open them. The container has its output open for reading
 // as well: when nobody else does, what it writes waits there, and it gets no SIGPIPE.
-var fifos = [3]string{"stdin", "stdout", "stderr"}
+var fifos = [3]string{1: "stdout", 2: "stderr"}
 
 // openStreams makes the streams, and returns the container's ends; none where it is to have a terminal.
 func (m *monitor) openStreams(r *run) (stdio [3]*os.File, err error) {
@@ -37,32 +37,39 @@ func (m *monitor) openStreams(r *run) (stdio [3]*os.File, err error) {
 	return stdio, nil
 }
 
-// openStdin returns the container's end of its standard input: the null device, or a FIFO that the monitor keeps open.
+// openStdin returns the container's end of its standard input: the null device, or a pipe that the monitor keeps open. It is no FIFO: one that has no writer
+// any more could not be opened anew, as /dev/stdin.
 func (m *monitor) openStdin() (*os.File, error) {
 	if !m.task.Stdin {
 		return os.OpenFile("/dev/null", os.O_RDWR, 0)
 	}
-	if err := m.mkfifo(fifos[0]); err != nil {
-		return nil, err
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("pipe", err)
 	}
-	both, err := m.fifo(fifos[0], unix.O_RDWR|unix.O_NONBLOCK) // an end of it has to be open for the next ones
-	if err != nil {
-		return nil, err
+	theirs := os.NewFile(uintptr(pipe[0]), "stdin")
+	err := unix.Fchmod(pipe[0], 0o666)
+	if err == nil {
+		err = unix.SetNonblock(pipe[1], true)
 	}
-	defer both.Close()
-	theirs, err := m.fifo(fifos[0], unix.O_RDONLY)
 	if err != nil {
-		return nil, err
-	}
-	ours, err := m.fifo(fifos[0], unix.O_WRONLY|unix.O_NONBLOCK)
-	if err != nil {
+		unix.Close(pipe[1])
 		theirs.Close()
 		return nil, err
 	}
 	m.mu.Lock()
-	m.stdin = ours
+	m.stdin = os.NewFile(uintptr(pipe[1]), "stdin")
 	m.mu.Unlock()
 	return theirs, nil
+}
+
+// giveStdin gives a client that is attached to it the pipe that the container reads.
+func (m *monitor) giveStdin(c *client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.streams&Stdin != 0 && m.stdin != nil {
+		sendFD(c.conn, []byte{mPipe}, int(m.stdin.Fd())) // who is gone needs none
+	}
 }
 
 // mkfifo makes a FIFO, or empties one of the run before. Whoever is the container's user may open it anew by /dev/stdout; the
