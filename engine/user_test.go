@@ -277,5 +277,5 @@ func TestCVE_2022_24769_and_36109(t *testing.T) {
 	refused(t, e, r, 125, "ids go from 0 to 2147483647")
 	// An id that the container's range does not have.
 	r.User = "70000"
-	refused(t, e, r, 125, "setresuid")
+	refused(t, e, r, 125, "want an id that linux.uidMappings maps")
 }
