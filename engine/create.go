@@ -154,8 +154,8 @@ func (e *Engine) withVolumes(ctx context.Context, c *Container) error {
 	return e.fillVolumes(ctx, &c.Record)
 }
 
-// finished says that a container is there as a whole.
-func (e *Engine) finished(c *Container) error { return os.Remove(e.creating() + "/" + c.ID) }
+// finished says that a container is there as a whole. Who sweeps may have seen that already.
+func (e *Engine) finished(c *Container) error { return removeIfThere(e.creating() + "/" + c.ID) }
 
 // discard takes away a container that was not made, or is to be removed: what it may have reserved last but one, so that a killed discard is
 // found again.
