@@ -25,7 +25,7 @@ type Finding struct {
 // Check looks for what should not be among containers, and with repair mends it. What other commands are working on is left alone.
 func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
 	k := &check{e: e, repair: repair}
-	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers} {
+	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers, k.volumes} {
 		if err := ctx.Err(); err != nil {
 			return k.found, err
 		}
@@ -54,6 +54,21 @@ func (k *check) find(object, text string, mend func() error) {
 		}
 	}
 	k.found = append(k.found, f)
+}
+
+// volumes finds what is left of volumes, and those that cannot be read.
+func (k *check) volumes() error {
+	left, err := k.e.volumes().Left()
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		k.find("volumes/"+name, "a volume that a killed command was making or removing", k.e.sweepVolumes)
+	}
+	if _, err := k.e.volumes().List(); err != nil {
+		k.find("volumes", err.Error(), func() error { return errors.New("its files are in _data beside it: copy them away, and remove the directory") })
+	}
+	return nil
 }
 
 // layers finds what is left of layers and of containers in the storage room.

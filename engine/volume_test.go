@@ -298,3 +298,41 @@ func TestVolumeFilters(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestVolumeCheck: what a killed command left of a volume is told, and mended; a record that cannot be read is named.
+func TestVolumeCheck(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), context.Background()
+	v, err := e.VolumeCreate(ctx, VolumeConfig{Name: "well"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(e.data, "volumes/.new-x")
+	put(t, half+"/_data/f", "x")
+	about := func(repair bool, object string) (list []Finding) {
+		t.Helper()
+		all, err := e.Check(ctx, repair)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range all {
+			if strings.HasPrefix(f.Object, object) {
+				list = append(list, f)
+			}
+		}
+		return list
+	}
+	if got := about(false, "volumes/"); len(got) != 1 || got[0].Mended || !exists(half) {
+		t.Errorf("%+v", got)
+	}
+	if got := about(true, "volumes/"); len(got) != 1 || !got[0].Mended || exists(half) {
+		t.Errorf("%+v", got)
+	}
+	if got := about(false, "volumes"); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+	put(t, filepath.Dir(v.Mountpoint)+"/volume.json", "{")
+	if got := about(true, "volumes"); len(got) != 1 || got[0].Mended || !strings.Contains(got[0].Text, "well") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -306,7 +306,20 @@ func (s *Store) Sweep() ([]string, error) {
 	return left, errors.Join(errs...)
 }
 
-// Left lists what [Store.Sweep] would remove, or what another process is about to make or remove.
+// Left lists what [Store.Sweep] would remove.
+func (s *Store) Left() ([]string, error) {
+	if list, err := s.left(); len(list) == 0 || err != nil {
+		return nil, err
+	}
+	unlock, err := s.Lock(true) // nobody makes one meanwhile
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return s.left()
+}
+
+// left lists that, and what another process is about to make or remove.
 func (s *Store) left() (list []string, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, os.ErrNotExist) {
