@@ -107,6 +107,10 @@ run=(go test)
 step "race detector"
 CGO_ENABLED=1 "${run[@]}" -race -count=1 ./abi/... ./cgroup/limits/... ./plan/... ./seccomp/... ./ui/... ./tour ./namespace/... ./oci/specjson/...
 
+# They are made before the tests, of which several would wait for them.
+step "images"
+"${run[@]}" -count=1 -timeout 20m -run TestKey ./internal/testimage || echo "test.sh: the images of the tests could not be made"
+
 step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
