@@ -3,38 +3,38 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/ui"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 )
 
-// A progress shows how a transfer goes on: on a terminal a line for each blob with a bar,
-// elsewhere a line for each thing that is new.
+// A progress shows how a transfer goes on: on a terminal a line for each blob, with a bar,
+// written over and over; elsewhere a line for each thing that is new. (A library for bars
+// compiles expressions at each start of kakuri, which transfers nothing most times.)
 type progress struct {
-	out  io.Writer
-	bars *mpb.Progress // nil where there is no terminal
+	out      io.Writer
+	terminal *os.File // nil where there is none
 
 	mu    sync.Mutex
-	lines map[string]*progressLine
-	last  []string // what is said when the bars are done
+	ids   []string // in the order in which they came
+	lines map[string]image.Event
+	drawn int // lines that are on the terminal, with the cursor below them
+	last  time.Time
+	tail  []string // what is said when the bars are done
 	ended bool
-}
-
-type progressLine struct {
-	bar *mpb.Bar
-	now image.Event
 }
 
 // showProgress begins to show, on stderr: what it prints is no answer.
 func showProgress(io IO) *progress {
-	p := &progress{out: io.Err, lines: map[string]*progressLine{}}
+	p := &progress{out: io.Err, lines: map[string]image.Event{}}
 	if width(io.Err) > 0 {
-		p.bars = mpb.New(mpb.WithOutput(io.Err))
+		p.terminal = file(io.Err)
 	}
 	return p
 }
@@ -44,47 +44,60 @@ func (p *progress) tell(e image.Event) {
 	e.ID, e.Status = ui.Escape(e.ID), ui.Escape(e.Status)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.lines[e.ID]
+	before, known := p.lines[e.ID]
+	news := !known || before.Status != e.Status
 	switch {
 	case e.Status == "" && e.Total == 0:
-	case p.bars == nil:
-		if e.Current == 0 && (l == nil || l.now.Status != e.Status) {
-			p.lines[e.ID] = &progressLine{now: e}
+	case p.terminal == nil:
+		if e.Current == 0 && news {
+			p.lines[e.ID] = e
 			fmt.Fprintln(p.out, labelled(e))
 		}
 	case e.ID == "":
-		p.last = append(p.last, e.Status)
-	case l == nil:
-		l = &progressLine{now: e}
-		p.lines[e.ID] = l
-		l.bar, _ = p.bars.Add(0, mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			_, err := io.WriteString(w, progressText(l.now, s.AvailableWidth))
-			return err
-		}))
+		p.tail = append(p.tail, e.Status)
 	default:
-		l.now = e
+		if !known {
+			p.ids = append(p.ids, e.ID)
+		}
+		p.lines[e.ID] = e
+		if now := time.Now(); news || now.Sub(p.last) >= 100*time.Millisecond {
+			p.last = now
+			p.draw()
+		}
 	}
 }
 
-// done ends the bars, and says what came beside them.
+// draw writes the lines anew over those that are there: the last ones, where the terminal
+// is not high enough for all.
+func (p *progress) draw() {
+	columns, rows, err := term.GetSize(int(p.terminal.Fd()))
+	if err != nil {
+		return
+	}
+	ids := p.ids[max(0, len(p.ids)-max(rows-1, 1)):]
+	var b strings.Builder
+	if p.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", p.drawn)
+	}
+	for _, id := range ids {
+		b.WriteString("\r" + progressText(p.lines[id], columns) + "\x1b[K\n")
+	}
+	p.drawn = len(ids)
+	io.WriteString(p.out, b.String())
+}
+
+// done draws the end, and says what came beside the bars.
 func (p *progress) done() {
-	if p.bars == nil {
-		return
-	}
 	p.mu.Lock()
-	lines, ended := p.lines, p.ended
-	p.ended = true
-	p.mu.Unlock()
-	if ended {
+	defer p.mu.Unlock()
+	if p.terminal == nil || p.ended {
 		return
 	}
-	for _, l := range lines { // no event comes any more
-		l.bar.SetTotal(-1, true)
+	p.ended = true
+	if len(p.ids) > 0 {
+		p.draw()
 	}
-	p.bars.Wait()
-	for _, text := range p.last {
+	for _, text := range p.tail {
 		fmt.Fprintln(p.out, text)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/image"
+	"golang.org/x/sys/unix"
 )
 
 func TestProgressText(t *testing.T) {
@@ -42,5 +43,37 @@ func TestProgressLines(t *testing.T) {
 	const want = "latest: Pulling from library/busybox\nf00: Pulling fs layer\nf00: Pull complete\nStatus: \\x1b[2Jdone\n"
 	if errs.String() != want {
 		t.Errorf("%q, want %q", &errs, want)
+	}
+}
+
+// On a terminal each blob has a line, which is written over.
+func TestProgressTerminal(t *testing.T) {
+	master, tty := terminal(t)
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 3, Col: 40}); err != nil {
+		t.Fatal(err)
+	}
+	p := showProgress(IO{Err: tty})
+	for _, e := range []image.Event{{ID: "a", Status: "Waiting"}, {ID: "b", Status: "Waiting"}, {ID: "a", Status: "Pull complete"}, {ID: "c", Status: "x\x1b[2J"}, {Status: "Status: done"}} {
+		p.tell(e)
+	}
+	p.done()
+	p.done()
+	tty.WriteString("END")
+	var got []byte
+	for buf := make([]byte, 1024); !bytes.HasSuffix(got, []byte("END")); {
+		n, err := master.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	const line = "\x1b[K\r\n"
+	want := "\ra: Waiting" + line +
+		"\x1b[1A\ra: Waiting" + line + "\rb: Waiting" + line +
+		"\x1b[2A\ra: Pull complete" + line + "\rb: Waiting" + line +
+		"\x1b[2A\rb: Waiting" + line + "\rc: x\\x1b[2J" + line +
+		"\x1b[2A\rb: Waiting" + line + "\rc: x\\x1b[2J" + line + "Status: done\r\nEND"
+	if string(got) != want {
+		t.Errorf("%q\nwant\n%q", got, want)
 	}
 }
