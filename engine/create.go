@@ -70,6 +70,16 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if cfg.Name != "" && !ValidName(cfg.Name) {
 		return Record{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name)
 	}
+	switch cfg.Runtime {
+	case "", "kakuri", "kakuri-runtime":
+	default:
+		return Record{}, fmt.Errorf("unknown or invalid runtime name: %s: kakuri-runtime is the only one", cfg.Runtime)
+	}
+	for key := range cfg.StorageOpt {
+		if key != "size" {
+			return Record{}, fmt.Errorf("--storage-opt %s: there is no such option: size is the only one", key)
+		}
+	}
 	if cfg.AutoRemove && cfg.Restart.Policy != "" && cfg.Restart.Policy != "no" {
 		return Record{}, errors.New("conflicting options: cannot specify both --restart and --rm")
 	}

@@ -102,7 +102,7 @@ func (b *builder) build() error {
 	b.opts.RootNodev = !b.run.Privileged
 	b.opts.Init = b.run.Init
 	b.opts.Keyring = "_ses." + shortID(b.id)
-	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}}
+	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}, Annotations: b.run.Annotations}
 	for _, part := range []func() error{
 		b.namespaces, b.root, b.process, b.user, b.mounts, b.etcFiles, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
 	} {

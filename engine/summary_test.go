@@ -114,3 +114,20 @@ func TestFilters(t *testing.T) {
 		t.Error("prune by a name is taken")
 	}
 }
+
+// What is asked for and is not there is refused, and annotations are in config.json.
+func TestRecordRefuses(t *testing.T) {
+	e := &Engine{dir: t.TempDir(), data: t.TempDir(), host: rootFacts()}
+	for want, cfg := range map[string]Config{
+		"unknown or invalid runtime name: runc": {Runtime: "runc"},
+		"--storage-opt colour: there is no":     {StorageOpt: map[string]string{"colour": "red"}},
+	} {
+		cfg.Rootfs, cfg.Command = t.TempDir(), []string{"true"}
+		if _, err := e.Prepare(t.Context(), cfg); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if got := spec(t, Config{Annotations: map[string]string{"a": "b"}}).Annotations; got["a"] != "b" {
+		t.Errorf("annotations: %v", got)
+	}
+}
