@@ -271,7 +271,8 @@ func join(dir, base string) string {
 func mode(h *tar.Header) (uint32, error) {
 	perm := uint32(h.Mode & 0o7777)
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // old archives have RegA
+	//lint:ignore SA1019 old archives have RegA
+	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse:
 		return unix.S_IFREG | perm, nil
 	case tar.TypeDir:
 		return unix.S_IFDIR | perm, nil

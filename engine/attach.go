@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"syscall"
 
 	"github.com/kakuri/kakuri/launch"
@@ -28,7 +27,6 @@ type attachment struct {
 	monitor  *monitor.Client
 	detached bool
 
-	mu      sync.Mutex
 	going   chan struct{} // closed when the container runs
 	stop    func()
 	leaving chan struct{} // closed by the keys that detach

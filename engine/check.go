@@ -66,7 +66,9 @@ func (k *check) volumes() error {
 		k.find("volumes/"+name, "a volume that a killed command was making or removing", k.e.sweepVolumes)
 	}
 	if _, err := k.e.volumes().List(); err != nil {
-		k.find("volumes", err.Error(), func() error { return errors.New("its files are in _data beside it: copy them away, and remove the directory") })
+		k.find("volumes", err.Error(), func() error {
+			return errors.New("its files are in _data beside it: copy them away, and remove the directory")
+		})
 	}
 	return nil
 }

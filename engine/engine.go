@@ -33,7 +33,8 @@ type Options struct {
 	// Dir where that is given, else /var/lib/kakuri for root, and kakuri below XDG_DATA_HOME.
 	Data string
 	// Runtime is the program kakuri-runtime, whose monitors run the containers. Empty is KAKURI_RUNTIME of
-	// the environment, else the one beside this program, else the one in PATH.
+	// the environment, else the one beside this program, else the one in PATH, else this
+	// program itself, whose main function calls [Child].
 	Runtime string
 	// Look is for who runs nothing: nothing is written.
 	Look bool
@@ -121,7 +122,10 @@ func dataDir(f plan.Facts, run string) (string, error) {
 	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
 }
 
-// runtimeProgram finds kakuri-runtime.
+// self is this process's own program.
+const self = "/proc/self/exe"
+
+// runtimeProgram finds kakuri-runtime, or where it is not there a stand-in.
 func (e *Engine) runtimeProgram() (string, error) {
 	if e.program != "" {
 		return e.program, nil
@@ -134,11 +138,10 @@ func (e *Engine) runtimeProgram() (string, error) {
 			return p, nil
 		}
 	}
-	p, err := exec.LookPath("kakuri-runtime")
-	if err != nil {
-		return "", errors.New("the program kakuri-runtime is not there: put it beside this one, into PATH, or name it in KAKURI_RUNTIME")
+	if p, err := exec.LookPath("kakuri-runtime"); err == nil {
+		return p, nil
 	}
-	return p, nil
+	return self, nil // a monitor that is larger: see Child
 }
 
 // runtime is the room below, with the state of what runs.

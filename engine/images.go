@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 	"github.com/opencontainers/go-digest"
@@ -17,10 +18,13 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Child does the work of a process that an ordinary user's engine has started to unpack or
-// remove files of other ids. The main function of a program that opens engines calls it before all else, and ends
-// with the code when it is done.
+// Child does the work of a process that an engine has started of its own program: an ordinary user's unpacks or
+// removes files of other ids, and one that finds no kakuri-runtime has monitors of the program itself. The main function of a program that opens
+// engines calls it before all else, and ends with the code when it is done.
 func Child() (done bool, code int) {
+	if monitor.IsMonitor(os.Args) {
+		return true, monitor.Main()
+	}
 	if isFilesChild() {
 		return true, filesChild(os.Args[1])
 	}

@@ -104,6 +104,14 @@ const (
 	verbRest  = "monitor-rest"
 )
 
+// program0 is what a monitor's program is called, and its process.
+const program0 = "kakuri-runtime"
+
+// IsMonitor reports whether a program is called with args to be a monitor, which [Main] is.
+func IsMonitor(args []string) bool {
+	return len(args) == 2 && name(args[0]) == program0 && strings.HasPrefix(args[1], verbStart)
+}
+
 func spawn(program, verb string, env []string) (*Client, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -116,7 +124,11 @@ func spawn(program, verb string, env []string) (*Client, error) {
 		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
 	}
 	defer unix.Close(null)
-	pid, err := syscall.ForkExec(program, []string{program, verb}, &syscall.ProcAttr{
+	argv0 := program
+	if name(program) == "exe" { // of /proc/self: whatever it is, it is to be a monitor
+		argv0 = program0
+	}
+	pid, err := syscall.ForkExec(program, []string{argv0, verb}, &syscall.ProcAttr{
 		Dir: "/", Env: env, Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})

@@ -93,17 +93,16 @@ func header(t testing.TB, e ent) (*tar.Header, string) {
 
 // A seen is a file as a test looks at it.
 type seen struct {
-	path           string
-	mode           uint32
-	uid, gid       uint32
-	sec            int64
-	nsec           uint32
-	nlink          uint64
-	ino            uint64
-	rdev           uint64
-	target, text   string
-	xattrs         []string
-	noTime, noRoot bool
+	path         string
+	mode         uint32
+	uid, gid     uint32
+	sec          int64
+	nsec         uint32
+	nlink        uint64
+	ino          uint64
+	rdev         uint64
+	target, text string
+	xattrs       []string
 }
 
 // lines writes a tree as text: one line a file, hard links by the first name of the file.

@@ -15,13 +15,13 @@ func (localForm) append(buf []byte, e *entry) []byte {
 	source := e.stream.String()
 	buf = append(buf, 1<<3|2, byte(len(source)))
 	buf = append(buf, source...)
-	buf = append(buf, 2<<3|0)
+	buf = append(buf, 2<<3)
 	buf = binary.AppendUvarint(buf, uint64(e.at.UnixNano()))
 	buf = append(buf, 3<<3|2)
 	buf = binary.AppendUvarint(buf, uint64(len(e.line)))
 	buf = append(buf, e.line...)
 	if e.more {
-		buf = append(buf, 4<<3|0, 1)
+		buf = append(buf, 4<<3, 1)
 	}
 	n := uint32(len(buf) - start - 4)
 	binary.BigEndian.PutUint32(buf[start:], n)

@@ -265,11 +265,11 @@ func parseEntry(b []byte) (l Line, ok bool) {
 			if string(field) == "stderr" {
 				l.Stream = log.Stderr
 			}
-		case 2<<3 | 0:
+		case 2 << 3:
 			l.Time = time.Unix(0, int64(v)).UTC()
 		case 3<<3 | 2:
 			l.Text = field
-		case 4<<3 | 0:
+		case 4 << 3:
 			partial = v != 0
 		}
 	}
