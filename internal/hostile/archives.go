@@ -171,7 +171,7 @@ func names() []Archive {
 	long := strings.Repeat(strings.Repeat("n", 249)+"/", 15) + strings.Repeat("f", 90)
 	return []Archive{
 		{Name: "name_of_300", Why: "", Open: archive(file(strings.Repeat("n", 300)))},
-		{Name: "path_of_4096", Why: "", Open: archive(file(strings.Repeat(strings.Repeat("n", 127)+"/", 32)+"f"))},
+		{Name: "path_of_4096", Why: "", Open: archive(file(strings.Repeat(strings.Repeat("n", 127)+"/", 32) + "f"))},
 		{Name: "path_of_3840", Why: "", Open: archive(file(long)), Layer: Taken, Plain: Taken, Tree: map[string]string{long: "-:evil"}},
 		{Name: "depth_1500", Why: "a recursion runs out of stack or descriptors", Open: archive(file(deep))},
 		{Name: "nul_in_pax_path", Why: "the name is another one behind the check", Open: archive(entry{name: "a", content: "evil", pax: map[string]string{"path": "ok\x00/../../x"}})},
