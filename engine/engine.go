@@ -141,7 +141,10 @@ func (e *Engine) runtimeProgram() (string, error) {
 	if p, err := exec.LookPath("kakuri-runtime"); err == nil {
 		return p, nil
 	}
-	return self, nil // a monitor that is larger: see Child
+	if childIsCalled {
+		return self, nil // a monitor that is larger
+	}
+	return "", errors.New("the program kakuri-runtime is not there: put it beside this one, into PATH, or name it in KAKURI_RUNTIME")
 }
 
 // runtime is the room below, with the state of what runs.

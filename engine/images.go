@@ -18,10 +18,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// childIsCalled says that this program can be started for the work that [Child] does.
+var childIsCalled bool
+
 // Child does the work of a process that an engine has started of its own program: an ordinary user's unpacks or
 // removes files of other ids, and one that finds no kakuri-runtime has monitors of the program itself. The main function of a program that opens
 // engines calls it before all else, and ends with the code when it is done.
 func Child() (done bool, code int) {
+	childIsCalled = true
 	if monitor.IsMonitor(os.Args) {
 		return true, monitor.Main()
 	}

@@ -1,26 +1,21 @@
 package docgen
 
 import (
-	"encoding/binary"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cli"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
-	"github.com/kakuri/kakuri/seccomp"
 	"github.com/spf13/cobra"
 )
 
@@ -206,67 +201,6 @@ func defaultCapabilities(t *testing.T) []string {
 		}
 	}
 	return names
-}
-
-// docs/security.md counts the system calls that the default filter lets through.
-func TestSeccompCount(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		return // the page has the count of amd64
-	}
-	page, err := os.ReadFile(filepath.Join(moduleRoot(t), "docs/security.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`Of the (\d+) system calls that Linux 6\.18 has on amd64, kakuri's filter lets (\d+) through`).FindStringSubmatch(string(page))
-	if m == nil {
-		t.Fatal("docs/security.md has no count of system calls any more")
-	}
-	var filter []seccomp.Instruction
-	for _, s := range defaultPlan(t).Steps {
-		if op, ok := s.Op.(*plan.Seccomp); ok {
-			filter = instructions(op.Filter)
-		}
-	}
-	calls, allowed := 0, 0
-	for nr := uint32(0); nr < 470; nr++ { // 470 is the first call of Linux 6.19
-		if nr > 334 && nr < 424 {
-			continue // a gap in the numbers, and uretprobe, which programs cannot call
-		}
-		calls++
-		if mayPass(t, filter, nr) {
-			allowed++
-		}
-	}
-	if got := []string{strconv.Itoa(calls), strconv.Itoa(allowed)}; !slices.Equal(got, m[1:]) {
-		t.Errorf("docs/security.md says %s of %s system calls are let through; it is %s of %s", m[2], m[1], got[1], got[0])
-	}
-}
-
-// instructions reads struct sock_filter, eight bytes each.
-func instructions(filter []byte) []seccomp.Instruction {
-	var list []seccomp.Instruction
-	for b := range slices.Chunk(filter, 8) {
-		list = append(list, seccomp.Instruction{
-			Code: binary.LittleEndian.Uint16(b), JT: b[2], JF: b[3], K: binary.LittleEndian.Uint32(b[4:]),
-		})
-	}
-	return list
-}
-
-// mayPass reports whether a call passes for some first argument out of those that
-// profiles know: families of sockets, flags of clone, domains of personality.
-func mayPass(t *testing.T, filter []seccomp.Instruction, nr uint32) bool {
-	for _, arg := range []uint64{0, 1, 2, 8, 10, 16, 0x20000, 0xffffffff} {
-		d := seccomp.Data{NR: nr, Arch: abi.ArchX86_64.AuditArch(), Args: [6]uint64{arg}}
-		answer, _, err := seccomp.Simulate(filter, d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer == abi.SeccompRetAllow {
-			return true
-		}
-	}
-	return false
 }
 
 func TestFill(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -166,16 +165,19 @@ func (l *lab) start(t *testing.T, a asked) *box {
 	return b
 }
 
-// child is the only child of a process, of any of its threads, in a mount namespace of
-// its own: beside it there is the guard.
+// child is the first process of the container that a command has started: of those below it the first in a mount namespace of its
+// own. Between the two is the container's monitor.
 func (l *lab) child(t *testing.T, pid int) int {
 	t.Helper()
-	text := l.host(t, "for c in $(cat /proc/%[1]d/task/*/children); do [ $(readlink /proc/$c/ns/mnt) = $(readlink /proc/%[1]d/ns/mnt) ] || echo $c; done", pid)
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("children of %d: %q", pid, text)
+	mounts := func(pid int) string { return l.host(t, "readlink /proc/%d/ns/mnt", pid) }
+	ours := mounts(pid)
+	for _, p := range descendants(t, pid)[1:] {
+		if mounts(p) != ours {
+			return p
+		}
 	}
-	return n
+	t.Fatalf("process %d has started no container", pid)
+	return 0
 }
 
 // ask has the shell inside do a script, and returns what it printed.

@@ -28,7 +28,7 @@ func open(t *testing.T) *engine.Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	e, err := engine.Open(engine.Options{Dir: dir})
+	e, err := engine.Open(engine.Options{Dir: dir, Runtime: nstest.Binary(t, "kakuri-runtime")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestNoStart(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.Open(engine.Options{Dir: dir})
+	e, err := engine.Open(engine.Options{Dir: dir, Runtime: nstest.Binary(t, "kakuri-runtime")})
 	if err != nil {
 		t.Fatal(err)
 	}
