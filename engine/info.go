@@ -45,7 +45,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	f := e.host
 	i := Info{
 		DockerRootDir: e.data, LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: "1", DefaultRuntime: "kakuri-runtime", KernelVersion: f.Kernel,
-		OSType: "linux", Architecture: f.Arch.String(), NCPU: runtime.NumCPU(), Rootless: !f.Privileged(), SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns", "name=timens"},
+		OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), Rootless: !f.Privileged(), SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns", "name=timens"},
 	}
 	if f.Cgroup.Unified {
 		i.CgroupVersion = "2"
@@ -127,4 +127,13 @@ func osRelease() (name, version string) {
 		break
 	}
 	return name, version
+}
+
+// machine is what the kernel calls this architecture: uname(2).
+func machine() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Machine[:])
 }

@@ -32,6 +32,11 @@ func TestEveryCallFails(t *testing.T) {
 			steps := c.steps(t)
 			at := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Op.Name() == c.name && s.Side == plan.Container })
 			if at < 0 {
+				if c.name == "mount index" || c.name == "umount" {
+					if _, works := indexed(t); !works {
+						return // before Linux 6.12
+					}
+				}
 				if !slices.ContainsFunc(steps, func(s plan.Step) bool { return s.Op.Name() == c.name }) {
 					t.Fatalf("the plan of %q does not have it", c.name)
 				}

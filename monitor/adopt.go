@@ -91,7 +91,7 @@ func waitAdopted(p *oci.Process) Exit {
 	defer p.Close()
 	for !p.Wait(time.Hour) {
 	}
-	for range 100 {
+	for range 500 { // five seconds: some machines' first process waits for others' children once in a while only
 		if status, ok := launch.ExitOf(p.FD()); ok {
 			return exitOf(status)
 		}
