@@ -239,12 +239,15 @@ func ModuleRoot() (string, error) {
 // Binary returns the path of a command of [Options].Build, by its last name.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
-	p := filepath.Join(home, "bin", name)
+	p := BinaryPath(name)
 	if _, err := os.Stat(p); err != nil {
 		t.Skipf("%s was not built: the go command, or KAKURI_TEST_BIN, is missing", name)
 	}
 	return p
 }
+
+// BinaryPath is where [Binary] finds a program, for an example, which has no test to skip.
+func BinaryPath(name string) string { return filepath.Join(home, "bin", name) }
 
 // PartPath is the path of a program that plays a part of [Options].Parts. It is
 // the test binary under another name: see [Exe] for one to bind into a container.
