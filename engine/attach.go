@@ -27,6 +27,9 @@ type attachment struct {
 	monitor  *monitor.Client
 	detached bool
 
+	// ended tells from its record how the container ended, when its monitor cannot tell any more.
+	ended func() (Exit, bool)
+
 	going   chan struct{} // closed when the container runs
 	stop    func()
 	leaving chan struct{} // closed by the keys that detach
@@ -137,6 +140,10 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 			break
 		}
 		if err == io.EOF {
+			if x, ok := a.ended(); ok { // the word of its end did not come through: this process had stood still
+				exit = &x
+				break
+			}
 			return Exit{}, &ExitError{125, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")}
 		}
 		if err != nil {
@@ -164,6 +171,19 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		}
 	}
 	return *exit, nil
+}
+
+// endOf is how a container ended whose record is still there.
+func (e *Engine) endOf(c *Container) (Exit, bool) {
+	now, err := e.read(c.dir)
+	if err != nil || now.Status != monitor.Exited {
+		return Exit{}, false
+	}
+	x := Exit{Code: now.ExitCode, OOMKilled: now.OOMKilled, Error: now.Error}
+	if now.Death != nil {
+		x.Signal = now.Death.Signal
+	}
+	return x, true
 }
 
 func (a *attachment) isLeaving() bool {
@@ -257,6 +277,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	}
 	defer a.close()
 	res := Result{ID: c.ID}
+	a.ended = func() (Exit, bool) { return e.endOf(&c) }
 	if o.Start {
 		m, err := e.spawn(monitor.Spawn)
 		if err != nil {

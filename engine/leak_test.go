@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -193,6 +194,8 @@ func TestFrozenCommand(t *testing.T) {
 	}
 	for i := range rounds {
 		c := kakuri(t, "run", "--name", "frozen", "--rootfs", root, "sh", "-c", "exit 7")
+		var said bytes.Buffer
+		c.Stderr = &said
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +215,7 @@ func TestFrozenCommand(t *testing.T) {
 		} else {
 			c.Process.Signal(syscall.SIGCONT)
 			if c.Wait(); c.ProcessState.ExitCode() != 7 {
-				t.Errorf("after it went on: %v", c.ProcessState)
+				t.Errorf("after it went on: %v: %s", c.ProcessState, said.String())
 			}
 		}
 		if err := other.Wait(); err != nil {

@@ -74,7 +74,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	volumes = cfg.AutoRemove && !o.Detach && len(c.Volumes) > 0
 	e.event(&c, "create", nil)
 	res := Result{ID: c.ID}
-	a.monitor = m
+	a.monitor, a.ended = m, func() (Exit, bool) { return e.endOf(&c) }
 	if !o.Detach {
 		if err := m.Attach(a.wants()); err != nil {
 			lock.Close()

@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // busybox are the entries of a layer with a shell.
@@ -117,6 +119,20 @@ func boxes(t *testing.T, test func(t *testing.T, s *Store, userns bool)) {
 	})
 }
 
+// tmpfsKeepsMarks reports whether a tmpfs takes attributes of users.
+func tmpfsKeepsMarks(t testing.TB) bool {
+	dir := nstest.Dir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	err := unix.Setxattr(dir, "user.mark", []byte("y"), 0)
+	if err != nil && err != unix.EOPNOTSUPP {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
 func TestContainer(t *testing.T) {
 	boxes(t, func(t *testing.T, s *Store, userns bool) {
 		chain := put(t, s, tarsOf(t, [][]ent{busybox(t), {
@@ -144,6 +160,9 @@ func TestContainer(t *testing.T) {
 						t.Errorf("%q", got)
 					}
 					return
+				}
+				if kind == "memory" && !tmpfsKeepsMarks(t) {
+					return // a directory that takes the place of another needs a mark, which a tmpfs keeps since Linux 6.6
 				}
 				write := "echo new >/srv/file; cat /srv/file; rm -r /srv/dir; mkdir /srv/dir; echo up >/srv/dir/up; ls /srv/dir; chown 5:6 /srv/dir/up; stat -c %u:%g /srv/dir/up"
 				if got, want := b.run(t, write), "new\nup\n5:6\n"; got != want {
