@@ -34,6 +34,8 @@ func private(t *testing.T) string {
 		if err := errors.Join(
 			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 			unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"),
+			os.MkdirAll("/var/lib/kakuri", 0o700),
+			unix.Mount("tmpfs", "/var/lib/kakuri", "tmpfs", 0, "mode=700"),
 		); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +83,7 @@ func start(t *testing.T, program string, args ...string) container {
 	}
 	cid := filepath.Join(dir, "cid")
 	var out strings.Builder
-	cmd := exec.Command(program, append([]string{"run", "--cidfile", cid}, args...)...)
+	cmd := exec.Command(program, append([]string{"run", "--rm", "--cidfile", cid}, args...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
