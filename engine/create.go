@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
@@ -204,7 +205,7 @@ func (e *Engine) lockMaking(how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, how); err != nil {
+	if err := host.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}

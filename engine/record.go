@@ -256,7 +256,7 @@ func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
 		if err != nil {
 			return c, nil, err
 		}
-		if now, err := e.read(c.dir); err == nil && sameDir(f, c.dir) {
+		if now, err := e.read(c.dir); err == nil && host.Same(int(f.Fd()), c.dir) {
 			return now, f, nil
 		}
 		f.Close()
@@ -264,32 +264,13 @@ func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
 	return c, nil, ErrNoSuchContainer{ref}
 }
 
-// lockDir opens a directory and locks it: flock(2).
+// lockDir is [host.LockDir] as a file.
 func lockDir(dir string, how int) (*os.File, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := host.LockDir(dir, how)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), dir)
-	if err := flock(f, how); err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "flock", Path: dir, Err: err}
-	}
-	return f, nil
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			return err
-		}
-	}
-}
-
-// sameDir reports whether a path still leads to an open directory.
-func sameDir(f *os.File, dir string) bool {
-	var ours, now unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &ours) == nil && unix.Stat(dir, &now) == nil && ours.Ino == now.Ino && ours.Dev == now.Dev
+	return os.NewFile(uintptr(fd), dir), nil
 }
 
 func readNames(dir string) ([]string, error) {

@@ -48,14 +48,14 @@ func ReplaceAt(dir int, name string, data []byte, sync bool) error {
 		return err
 	}
 	if sync {
-		return syncDir(dir)
+		return syncDir(dir, ".")
 	}
 	return nil
 }
 
-// syncDir writes the names of a directory down, which fd need not be open for reading.
-func syncDir(fd int) error {
-	dir, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// syncDir writes the names of a directory below at down, which need not be open for reading.
+func syncDir(at int, name string) error {
+	dir, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

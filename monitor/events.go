@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kakuri/kakuri/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,14 +80,8 @@ func appendLine(file string, line []byte) error {
 
 // lockedSize locks a file, and wants that it still has its name: fs.ErrNotExist if not.
 func lockedSize(f *os.File, name string) (int64, error) {
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err == nil {
-			break
-		}
-		if err != unix.EINTR {
-			return 0, &os.PathError{Op: "flock", Path: name, Err: err}
-		}
+	if err := host.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return 0, &os.PathError{Op: "flock", Path: name, Err: err}
 	}
 	ours, err := f.Stat()
 	if err != nil {

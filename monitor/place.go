@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/kakuri/kakuri/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +24,7 @@ func (m *monitor) openPlace() error {
 		if err := os.MkdirAll(fresh, 0o700); err != nil {
 			return err
 		}
-		fd, err := lockDir(fresh, unix.LOCK_EX)
+		fd, err := host.LockDir(fresh, unix.LOCK_EX)
 		if err != nil {
 			return err
 		}
@@ -37,7 +38,7 @@ func (m *monitor) openPlace() error {
 			return err
 		}
 		// Its monitor ends: the state says that there is nothing to do for it any more.
-		old, err := lockDir(m.place, unix.LOCK_EX)
+		old, err := host.LockDir(m.place, unix.LOCK_EX)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -55,7 +56,7 @@ func (m *monitor) openPlace() error {
 
 // takePlace takes over the place of a monitor that was killed.
 func (m *monitor) takePlace() (err error) {
-	m.lock, err = lockDir(m.place, unix.LOCK_EX|unix.LOCK_NB)
+	m.lock, err = host.LockDir(m.place, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrAttended
 	}
@@ -77,28 +78,10 @@ func (m *monitor) leave() {
 
 // Attended reports whether a container has a monitor at this moment.
 func Attended(run, id string) bool {
-	fd, err := lockDir(Place(run, id), unix.LOCK_SH|unix.LOCK_NB)
+	fd, err := host.LockDir(Place(run, id), unix.LOCK_SH|unix.LOCK_NB)
 	if err == nil {
 		unix.Close(fd)
 		return false
 	}
 	return errors.Is(err, unix.EWOULDBLOCK)
-}
-
-// lockDir opens a directory and locks it.
-func lockDir(dir string, how int) (int, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
-	}
-	for {
-		if err = unix.Flock(fd, how); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, &os.PathError{Op: "flock", Path: dir, Err: err}
-	}
-	return fd, nil
 }

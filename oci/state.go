@@ -231,25 +231,15 @@ func (r *Runtime) List() ([]*Container, error) {
 
 // lock waits for who changes this container, and reads its state again. Unlock gives it back.
 func (c *Container) lock() error {
-	fd, err := unix.Open(c.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
+	fd, err := host.LockDir(c.dir, unix.LOCK_EX)
+	if errors.Is(err, os.ErrNotExist) {
 		return ErrNotExist
 	}
 	if err != nil {
-		return &os.PathError{Op: "open", Path: c.dir, Err: err}
-	}
-	for {
-		if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return &os.PathError{Op: "flock", Path: c.dir, Err: err}
+		return err
 	}
 	// It may have been removed, and another made of that name, while this waited.
-	var ours, now unix.Stat_t
-	if unix.Fstat(fd, &ours) != nil || unix.Stat(c.dir, &now) != nil || ours.Ino != now.Ino || ours.Dev != now.Dev {
+	if !host.Same(fd, c.dir) {
 		unix.Close(fd)
 		return ErrNotExist
 	}

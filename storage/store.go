@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -95,19 +96,11 @@ func lockPath(name string, how int) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, how); err != nil {
+	if err := host.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
 	}
 	return func() { f.Close() }, nil
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			return err
-		}
-	}
 }
 
 // tempPrefix begins the names of files that are being written. Who writes one holds its lock.
@@ -140,7 +133,7 @@ func newNamedTemp(dir string) (*temp, error) {
 			return nil, err
 		}
 		var st unix.Stat_t
-		if err = flock(f, unix.LOCK_EX); err == nil {
+		if err = host.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
 			err = unix.Fstat(int(f.Fd()), &st)
 		}
 		if err == nil && st.Nlink > 0 {
@@ -162,7 +155,7 @@ func (t *temp) discard() {
 }
 
 // place gives the file its name, when its bytes are on the disk. A file that has the name already stays: it
-// is the same. The directory is not synced: what is lost with the name is made again.
+// is the same.
 func (t *temp) place(name string) error {
 	if err := t.Sync(); err != nil {
 		return err
@@ -176,16 +169,7 @@ func (t *temp) place(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return &os.PathError{Op: "link", Path: name, Err: err}
 	}
-	return syncDir(filepath.Dir(name))
-}
-
-func syncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return host.SyncDir(filepath.Dir(name))
 }
 
 // sweepTemps takes away files and directories that nobody writes any more.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +20,7 @@ func (v Volume) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(f, true); err != nil {
+	if err := host.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -75,23 +75,15 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(f, exclusive); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
-}
-
-func lock(f *os.File, exclusive bool) error {
 	how := unix.LOCK_SH
 	if exclusive {
 		how = unix.LOCK_EX
 	}
-	for {
-		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			return err
-		}
+	if err := host.Flock(int(f.Fd()), how); err != nil {
+		f.Close()
+		return nil, err
 	}
+	return func() { f.Close() }, nil
 }
 
 // ValidName reports whether a volume may have the name: Docker's rule, which is "[a-zA-Z0-9][a-zA-Z0-9_.-]+", and what a
@@ -162,16 +154,7 @@ func (s *Store) place(v *Volume) error {
 	if err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, v.dir, unix.RENAME_NOREPLACE); err != nil {
 		return &os.PathError{Op: "rename", Path: v.dir, Err: err}
 	}
-	return syncDir(s.dir)
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return host.SyncDir(s.dir)
 }
 
 // randomName is Docker's form of a name that nobody gave.
@@ -272,7 +255,7 @@ func (s *Store) unlink(name string, used func(Volume) ([]string, error)) (gone s
 	if err := os.Rename(v.dir, gone); err != nil {
 		return "", err
 	}
-	return gone, syncDir(s.dir)
+	return gone, host.SyncDir(s.dir)
 }
 
 // InUseError is a volume that containers have. Its text is Docker's.

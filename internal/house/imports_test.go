@@ -60,7 +60,7 @@ var rooms = []room{
 	{"oci", []string{"abi", "plan", "launch", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
-	{"storage", []string{"abi", "plan", "launch", "namespace", "archive"}, "it keeps layers and shows them, and knows of no image and no container"},
+	{"storage", []string{"abi", "plan", "launch", "host", "namespace", "archive"}, "it keeps layers and shows them, and knows of no image and no container"},
 	{"monitor/log", nil, "it is in every container's monitor, and stands on system calls alone"},
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
