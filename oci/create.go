@@ -123,10 +123,8 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	options.Bundle, options.ID = b.Dir, id
 	if wait {
 		options.Wait = c.dir
-		for _, name := range []string{"start", "started"} {
-			if err := unix.Mkfifoat(c.fd, name, 0o600); err != nil {
-				return nil, nil, &os.PathError{Op: "mkfifo", Path: c.dir + "/" + name, Err: err}
-			}
+		if err := c.makeFIFOs(); err != nil {
+			return nil, nil, err
 		}
 	}
 	spec := b.withHome()
@@ -172,28 +170,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		run.Cloned = c.state.Kin.note
 	}
 	run.Hands = Hands{c: c, group: g}
-	run.Start = func(pid int) error {
-		// Before the process goes on: from here on another command can end it.
-		first := OpenProcess(pid)
-		if first == nil {
-			return errors.New("the process went away")
-		}
-		defer first.Close()
-		c.state.PID, c.state.Begun = pid, first.begun
-		if err := c.state.Covers.made(pid); err != nil {
-			return err
-		}
-		if g != nil {
-			c.state.Cgroups = g.Paths() // without those that could not be made
-			r.notice(g)
-		}
-		r.debug("child process in init() has pid %d", pid)
-		c.state.Kin.note(pid)
-		if err := c.save(); err != nil || l == nil || l.Started == nil {
-			return err
-		}
-		return l.Started(Witness{pid, first.begun})
-	}
+	run.Start = func(pid int) error { return c.made(pid, g, l) }
 	proc, err = launch.Run(ctx, p, run)
 	if err != nil && g != nil && g.starved > 0 {
 		return nil, nil, fmt.Errorf("container init was OOM-killed (memory limit too low?): %w", err)
@@ -225,6 +202,39 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
 	}
 	return c, proc, nil
+}
+
+// makeFIFOs makes those by which a waiting process is started.
+func (c *Container) makeFIFOs() error {
+	for _, name := range []string{"start", "started"} {
+		if err := unix.Mkfifoat(c.fd, name, 0o600); err != nil {
+			return &os.PathError{Op: "mkfifo", Path: c.dir + "/" + name, Err: err}
+		}
+	}
+	return nil
+}
+
+// made writes down the first process, before it goes on to its execve: from here on another command can end it.
+func (c *Container) made(pid int, g *group, l *Launch) error {
+	first := OpenProcess(pid)
+	if first == nil {
+		return errors.New("the process went away")
+	}
+	defer first.Close()
+	c.state.PID, c.state.Begun = pid, first.begun
+	if err := c.state.Covers.made(pid); err != nil {
+		return err
+	}
+	if g != nil {
+		c.state.Cgroups = g.Paths() // without those that could not be made
+		c.runtime.notice(g)
+	}
+	c.runtime.debug("child process in init() has pid %d", pid)
+	c.state.Kin.note(pid)
+	if err := c.save(); err != nil || l == nil || l.Started == nil {
+		return err
+	}
+	return l.Started(Witness{pid, first.begun})
 }
 
 // note writes what is known of a container before it is made. Its cgroup, and the mount that its root is to cover, are named
