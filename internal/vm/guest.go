@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 
 const (
 	portName = "kakuri"            // of the virtio port for events
+	fromArg  = "kakuri.from="      // of the kernel's command line: the number of the first job
 	unitName = "kakuri-vm.service" // that runs the jobs below systemd
 	newRoot  = "/root"             // in the initramfs
 )
@@ -272,15 +274,38 @@ func guestJobs() error {
 	if err != nil {
 		return tell(err)
 	}
+	go func() {
+		for range time.Tick(beatEvery) {
+			t.tell(event{Beat: true})
+		}
+	}()
 	var jobs []job
 	if err := json.Unmarshal(data, &jobs); err != nil {
 		return tell(err)
 	}
-	for _, j := range jobs {
+	from, err := firstJob()
+	if err != nil {
+		return tell(err)
+	}
+	for _, j := range jobs[min(from, len(jobs)):] {
 		t.run(j)
 	}
 	t.tell(event{Done: true})
 	return nil
+}
+
+// firstJob gives the number of the job that this guest begins with: others did those before it.
+func firstJob() (int, error) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	for word := range strings.FieldsSeq(string(line)) {
+		if n, ok := strings.CutPrefix(word, fromArg); ok {
+			return strconv.Atoi(n)
+		}
+	}
+	return 0, nil
 }
 
 // A teller sends events, whole ones.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -63,8 +64,8 @@ func (m machine) accel(o options) string {
 
 func (m machine) how(o options) string { return m.qemu + " -accel " + m.accel(o) }
 
-// command is the whole line of qemu.
-func (m machine) command(o options, k *kernel, initrd, root string, w *work, log string) []string {
+// command is the whole line of qemu, for a guest that does the jobs from one on.
+func (m machine) command(o options, k *kernel, initrd, root string, w *work, log string, from int) []string {
 	accel, cpu := m.accel(o), "max"
 	if accel == "tcg" {
 		accel += ",thread=multi"
@@ -84,7 +85,7 @@ func (m machine) command(o options, k *kernel, initrd, root string, w *work, log
 	args := append([]string{m.qemu, "-accel", accel, "-cpu", cpu}, m.args...)
 	args = append(args, "-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.image, "-initrd", initrd,
-		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0",
+		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0 "+fromArg+strconv.Itoa(from),
 		"-serial", "file:"+log,
 		"-chardev", "file,id=events,path=/dev/stdout", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=events,name="+portName)
 	for _, d := range []struct{ name, file string }{{"root", root}, {"work", w.image}, {"spare", w.spare}} {
@@ -102,11 +103,21 @@ type event struct {
 	Exit *int   `json:",omitempty"`
 	Ms   int64  `json:",omitempty"`
 	Done bool   `json:",omitempty"`
+	// Beat says nothing but that the guest is alive.
+	Beat bool `json:",omitempty"`
 	// Fault says why a guest could not do what it was there for.
 	Fault string `json:",omitempty"`
 }
 
-// boot starts a guest, and gives what became of it.
+// How long a guest may be silent: it beats once in beatEvery whatever its jobs do, unless its processors stand still.
+const (
+	beatEvery  = 5 * time.Second
+	beatWithin = 2 * time.Minute
+	bootTries  = 3
+)
+
+// boot has a guest do the jobs, and gives what became of them. An emulator may come to stand still with all its
+// processors, in any test: then another guest does what is left. A job that two guests do not survive is at fault itself.
 func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error) {
 	modules, err := loadList(k, mustLoad, mayLoad)
 	if err != nil {
@@ -129,37 +140,83 @@ func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error
 		return verdict{}, err
 	}
 	defer text.Close()
-
 	ctx, cancel := context.WithTimeout(context.Background(), o.Limit)
 	defer cancel()
-	// The guest is to end with this process, and the kernel means the thread by that.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	line := m.command(o, k, initrd, root, w, base+".console")
-	c := exec.CommandContext(ctx, line[0], line[1:]...)
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	c.Stderr = os.Stderr
-	events, err := c.StdoutPipe()
-	if err != nil {
-		return verdict{}, err
-	}
+
 	start := time.Now()
-	if err := c.Start(); err != nil {
-		return verdict{}, err
-	}
-	v := judge(io.TeeReader(events, text), w.jobs, os.Stdout)
-	if rerr := v.record(o.Results, k.version); rerr != nil {
-		v.faults = append(v.faults, rerr.Error())
-	}
+	v, err := guests(ctx, w.jobs, beatWithin, func(from int) []string {
+		return m.command(o, k, initrd, root, w, base+".console", from)
+	}, text, os.Stdout)
 	v.took = time.Since(start)
-	err = c.Wait()
 	if ctx.Err() != nil {
 		err = fmt.Errorf("ended after %v: a test or the kernel hangs", o.Limit)
+	}
+	if rerr := v.record(o.Results, k.version); rerr != nil {
+		v.faults = append(v.faults, rerr.Error())
 	}
 	if len(v.faults) > 0 || err != nil {
 		fmt.Printf("\nthe console ends so (%s.console):\n%s\n", base, tail(base+".console", 40))
 	}
 	return v, err
+}
+
+// guests has the jobs done by one guest, or by more when one stands still. The line starts a guest that does
+// the jobs from a number on.
+func guests(ctx context.Context, jobs []job, within time.Duration, line func(from int) []string, log, out io.Writer) (verdict, error) {
+	var all verdict
+	for try := 1; ; try++ {
+		left := jobs[all.ended:]
+		v, stood, err := guest(ctx, line(all.ended), left, within, log, out)
+		stood = stood && ctx.Err() == nil
+		again := stood && try < bootTries && v.ended < len(left) && (v.ended > 0 || try == 1)
+		all.add(v, again)
+		switch {
+		case again:
+			fmt.Fprintf(out, "stood still in %s, with all its processors: another guest does what is left\n", left[v.ended].Name)
+		case stood:
+			return all, fmt.Errorf("stood still for %v", within)
+		default:
+			return all, err
+		}
+	}
+}
+
+// guest runs one guest to its end, or until it has been silent for too long.
+func guest(ctx context.Context, line []string, jobs []job, within time.Duration, log, out io.Writer) (_ verdict, stood bool, _ error) {
+	// The guest is to end with this process, and the kernel means the thread by that.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := exec.CommandContext(ctx, line[0], line[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.Stderr = os.Stderr
+	events, err := c.StdoutPipe()
+	if err != nil {
+		return verdict{}, false, err
+	}
+	if err := c.Start(); err != nil {
+		return verdict{}, false, err
+	}
+	quiet := time.AfterFunc(within, cancel)
+	v := judge(io.TeeReader(&watched{events, quiet, within}, log), jobs, out)
+	stood = !quiet.Stop()
+	return v, stood, c.Wait()
+}
+
+// A watched reader puts its timer back with each read.
+type watched struct {
+	io.Reader
+	quiet  *time.Timer
+	within time.Duration
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if n > 0 && w.quiet.Stop() {
+		w.quiet.Reset(w.within)
+	}
+	return n, err
 }
 
 // initramfs holds the guest's first process and the modules, named in the order of loading.
@@ -180,7 +237,9 @@ func initramfs(guest []byte, modules []module) []byte {
 // A verdict is how a guest's jobs went.
 type verdict struct {
 	passed, failed, skipped int
+	ended                   int // jobs
 	faults                  []string
+	failures                int // of the faults, those of jobs that ended
 	took                    time.Duration
 	results                 []string // "--- PASS: ./launch/TestX (0.01s)"
 }
@@ -199,6 +258,16 @@ func (v verdict) record(name, version string) error {
 		fmt.Fprintf(f, "%s: %s %s\n", result, version, test)
 	}
 	return f.Close()
+}
+
+// add adds what a further guest did. Of one that stood still, only what it ended counts.
+func (v *verdict) add(w verdict, stood bool) {
+	v.passed, v.failed, v.skipped, v.ended = v.passed+w.passed, v.failed+w.failed, v.skipped+w.skipped, v.ended+w.ended
+	v.results = append(v.results, w.results...)
+	if stood {
+		w.faults = w.faults[:w.failures]
+	}
+	v.faults = append(v.faults, w.faults...)
 }
 
 // judge reads a guest's events, prints a line for each job that went well, and all that
@@ -225,10 +294,12 @@ func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 		switch {
 		case e.Fault != "":
 			v.faults = append(v.faults, "guest: "+e.Fault)
+		case e.Beat:
 		case e.Done:
 			done = true
 		case e.Exit != nil:
 			ended[e.Job] = true
+			v.ended++
 			if suites[e.Job] {
 				v.endSuite(e, printed[e.Job], out)
 			} else {
@@ -239,6 +310,7 @@ func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 			printed[e.Job] = append(printed[e.Job], e.Line)
 		}
 	}
+	v.failures = len(v.faults)
 	for _, j := range jobs {
 		if !ended[j.Name] {
 			v.faults = append(v.faults, j.Name+" did not end")

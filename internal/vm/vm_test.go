@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDebianOf(t *testing.T) {
@@ -230,6 +231,7 @@ func TestJudge(t *testing.T) {
 		}
 		got := judge(&in, jobs, &out)
 		results := len(got.results)
+		got.ended, got.failures = 0, 0 // TestGuestsThatStandStill has them
 		if got.results = nil; results != got.passed+got.failed+got.skipped {
 			t.Errorf("%s: %d results of %v", test.name, results, got)
 		}
@@ -240,6 +242,47 @@ func TestJudge(t *testing.T) {
 	var out bytes.Buffer
 	if got := judge(strings.NewReader("garbage\n"), nil, &out); len(got.faults) != 2 {
 		t.Errorf("%v", got)
+	}
+}
+
+// A guest that stands still is followed by another one, that does what is left; a job that
+// lets two of them stand still is at fault, and so is one that fails in the first.
+func TestGuestsThatStandStill(t *testing.T) {
+	jobs := []job{{Name: "a"}, {Name: "b"}, {Name: "c"}}
+	ends := func(name string, exit int) string { return fmt.Sprintf(`{"Job":%q,"Exit":%d}`, name, exit) }
+	const beat, done, still = `{"Beat":true}`, `{"Done":true}`, "still"
+	for _, test := range []struct {
+		name   string
+		guests map[int][][]string // by the first job
+		ended  int
+		faults []string
+		fails  bool
+	}{
+		{name: "none", guests: map[int][][]string{0: {{ends("a", 0), beat, ends("b", 0), ends("c", 0), done}}}, ended: 3},
+		{name: "once", guests: map[int][][]string{0: {{ends("a", 0), still}}, 1: {{ends("b", 0), ends("c", 0), done}}}, ended: 3},
+		{name: "before all", guests: map[int][][]string{0: {{still}, {ends("a", 0), ends("b", 0), ends("c", 0), done}}}, ended: 3},
+		{name: "a failure counts", guests: map[int][][]string{0: {{ends("a", 1), still}}, 1: {{ends("b", 0), ends("c", 0), done}}}, ended: 3, faults: []string{"a: exit status 1"}},
+		{name: "twice in one job", guests: map[int][][]string{0: {{ends("a", 0), beat, still}}, 1: {{beat, still}}}, ended: 1, fails: true,
+			faults: []string{"b did not end", "c did not end", "the guest did not come to its end"}},
+	} {
+		var log, out bytes.Buffer
+		v, err := guests(t.Context(), jobs, 300*time.Millisecond, func(from int) []string {
+			tell := test.guests[from][0]
+			test.guests[from] = test.guests[from][1:]
+			script := ""
+			for _, l := range tell {
+				if l == still {
+					l = "exec sleep 60"
+				} else {
+					l = "echo '" + l + "'"
+				}
+				script += l + "\n"
+			}
+			return []string{"sh", "-c", script}
+		}, &log, &out)
+		if v.ended != test.ended || fmt.Sprint(v.faults) != fmt.Sprint(test.faults) || (err != nil) != test.fails {
+			t.Errorf("%s: %d ended, %q, %v\n%s", test.name, v.ended, v.faults, err, out.String())
+		}
 	}
 }
 
@@ -268,6 +311,7 @@ func TestSuite(t *testing.T) {
 	to.Encode(event{Job: "s", Exit: &zero})
 	to.Encode(event{Done: true})
 	got := judge(&in, []job{{Name: "s", Suite: true}}, &out)
+	got.ended, got.failures = 0, 0
 	if want := (verdict{passed: 1, skipped: 1, failed: 1, faults: []string{"s: exit status 0, 1 cases failed"}}); fmt.Sprint(got) != fmt.Sprint(want) || !strings.Contains(out.String(), "# why") {
 		t.Errorf("%v, want %v; printed\n%s", got, want, out.String())
 	}
