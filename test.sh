@@ -120,15 +120,18 @@ status=0
 "${run[@]}" -count=1 -timeout 10m -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^ +--- FAIL' "$log" || true
 if [ "$status" != 0 ]; then
-	# What the failed packages printed, from the end of each: a package's last line says how it went.
+	# What the failed tests printed, and what a package did outside of tests.
 	awk '
-		function show() { first = whole || n < 300 ? 0 : n - 300; for (i = first; i < n && i < first + 300; i++) print kept[i] }
-		/^(ok|\?) / || /^\?/ { n = whole = 0; next }
-		/^FAIL\t/ { print "\n== " $2; show(); n = whole = 0; next }
-		/^(=== |PASS$)/ || /^ *--- (PASS|SKIP)/ { next }
-		/^(panic: test timed out|fatal error:)/ { n = 0; whole = 1 }
-		{ kept[n++] = $0 }
-	' "$log"
+		function show(  i) { for (i = first; i < n; i++) if (of[i] == "" || of[i] in failed) print kept[i] }
+		function begin() { first = n = 0; test = ""; delete failed }
+		/^(ok|\?) / || /^\?/ { begin(); next }
+		/^FAIL\t/ { print "\n== " $2; show(); begin(); next }
+		/^=== / { test = $3; next }
+		/^ *--- (PASS|SKIP)/ || /^PASS$/ { test = ""; next }
+		/^ *--- FAIL/ { failed[$3]; of[n] = $3; kept[n++] = $0; test = $3; next }
+		/^(panic: test timed out|fatal error:)/ { first = n; test = "" }
+		{ of[n] = test; kept[n++] = $0 }
+	' "$log" | head -n 2000
 fi
 
 # One kernel, and not the packages that take an emulator minutes: six minutes. All of it is make vm.

@@ -166,10 +166,14 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 			return ErrNotRunning{c.ID}
 		}
 		defer m.Close()
-		if err := m.Stay(); err != nil {
-			return err
+		err = m.Stay()
+		if err == nil {
+			err = m.Signal(sig)
 		}
-		if err := m.Signal(sig); err != nil {
+		if errors.Is(err, syscall.EPIPE) {
+			return ErrNotRunning{c.ID} // it ends just now
+		}
+		if err != nil {
 			return err
 		}
 		if sig != unix.SIGKILL {
