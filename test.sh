@@ -134,13 +134,13 @@ if [ "$status" != 0 ]; then
 	' "$log" | head -n 2000
 fi
 
-# One kernel, and not the packages that take an emulator minutes: six minutes. All of it is make vm.
+# One kernel, and not the packages that take an emulator minutes: twelve minutes. All of it is make vm.
 step "kernel 6.1, in qemu"
 vm=0
-timeout -k 10 30m go run ./internal/vm -kernel 6.1 -quick -limit 20m -results "$log" || vm=$?
+timeout -k 10 40m go run ./internal/vm -kernel 6.1 -quick -limit 36m -results "$log" || vm=$?
 case "$vm" in
 0) ;;
-124) echo "test.sh: the virtual machine did not come to its end in 30 minutes" ;;
+124) echo "test.sh: the virtual machine did not come to its end in 40 minutes" ;;
 *) echo "test.sh: not all is well in the virtual machine, or there was none" ;;
 esac
 
