@@ -72,6 +72,8 @@ type Options struct {
 	Subpaths []Subpath
 	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
 	Keyring string
+	// Network connects the container's new network namespace; nil leaves it alone.
+	Network *Network
 }
 
 // A Borrowed mount is the spec's bind mount at Dest; its source is a path in the mount

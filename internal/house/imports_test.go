@@ -26,6 +26,7 @@ type room struct {
 var below = []string{
 	"abi",
 	"seccomp",
+	"network/netip",
 	"cgroup/limits",
 	"cgroup",
 	"plan",
@@ -50,7 +51,8 @@ var rooms = []room{
 	{"abi", nil, "it is the kernel's numbers with their names, and stands on nothing"},
 	{"seccomp", []string{"abi"}, "it turns a profile into a program: values in, values out"},
 	{"cgroup/limits", nil, "it turns resources into values for files: values in, values out"},
-	{"plan", []string{"abi", "seccomp", "cgroup/limits"}, "it turns a spec into a plan: values in, values out"},
+	{"network/netip", nil, "it is addresses as values, without what the library's does before main"},
+	{"plan", []string{"abi", "seccomp", "cgroup/limits", "network/netip"}, "it turns a spec into a plan: values in, values out"},
 	{"ui", []string{"abi"}, "it turns values into text, and knows of no container"},
 	{"namespace", []string{"abi"}, "it reads the kernel, and never changes it"},
 	{"launch", []string{"abi", "plan", "internal/origlimit"}, "it executes a plan, and decides nothing"},
