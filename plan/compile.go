@@ -72,7 +72,8 @@ type Options struct {
 	Subpaths []Subpath
 	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
 	Keyring string
-	// Network connects the container's new network namespace; nil leaves it alone.
+	// Network connects the container's new network namespace; nil leaves it alone. Causes may
+	// have reasons for "network", "network.endpoints[N]" and "network.publish".
 	Network *Network
 }
 
@@ -206,6 +207,7 @@ type compiler struct {
 	hasPts          bool
 	readonlyDev     Cause // of a /dev that is read-only in the end
 	hasProc, hasSys bool  // their mounts are kept in registers
+	connecting      bool  // the runtime's side connects the network namespace, and the container's has not waited for it
 
 	mounted map[string]int // destinations of mounts made so far, and the order of the last one at each, from 1
 	order   int
@@ -383,6 +385,9 @@ func (c *compiler) namespaceCause() Cause {
 // ids makes the first process and, for a new user namespace, its id maps.
 func (c *compiler) ids() error {
 	if err := c.makeCgroup(); err != nil {
+		return err
+	}
+	if err := c.prepareNetwork(); err != nil {
 		return err
 	}
 	var check Check
@@ -704,6 +709,9 @@ func (c *compiler) source(p string) string {
 // enter makes the child what it has to be before it can build: in the joined
 // namespaces, out of reach, and root of its user namespace.
 func (c *compiler) enter() error {
+	if slices.Contains(c.fresh, abi.NSNetwork) {
+		c.connect()
+	}
 	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
 	if c.o.Joined {
 		if c.o.Chroot != "" {
@@ -776,6 +784,7 @@ func (c *compiler) enter() error {
 	if err := c.netDevices(); err != nil {
 		return err
 	}
+	c.connected()
 	if c.isNew(abi.NSNetwork) {
 		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), &NetDeviceCheck{Name: "lo", Up: true})
 	}

@@ -128,6 +128,8 @@ func (c *compiler) credentials() error {
 	}
 	if c.o.Foreground || c.o.Attended || c.o.Wait != "" || c.o.Joined {
 		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+	} else if c.connecting {
+		c.host1(&Sync{From: Runtime, What: connectedWord}, because("the program finds its network"), nil)
 	}
 	if early && (p.Capabilities != nil || kept) {
 		with := sets.Permitted.With(abi.CapSysAdmin)

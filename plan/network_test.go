@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,5 +58,95 @@ func TestNetworkJSON(t *testing.T) {
 	}
 	if got := n.Publish[0].String(); got != "[::]:8080->80/tcp" {
 		t.Errorf("published: %s", got)
+	}
+}
+
+// TestNetworkRefuses what the kernel would, or would take for another thing, before anything is made.
+func TestNetworkRefuses(t *testing.T) {
+	good := func() *Network {
+		return &Network{
+			Bridges:   []Bridge{{Device: "kakuri0", Addrs: []netip.Prefix{netip.MustParsePrefix("172.17.0.1/16")}}},
+			Endpoints: []Endpoint{{Driver: DriverBridge, Bridge: "kakuri0", HostDevice: "vk0", Device: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("172.17.0.2/16")}}},
+			Gateway4:  netip.MustParseAddr("172.17.0.1"),
+			Publish:   []Publish{{Proto: "tcp", HostAddr: netip.IPv4Unspecified(), HostPort: 1, Addr: netip.MustParseAddr("172.17.0.2"), Port: 1, Bridge: "kakuri0"}},
+		}
+	}
+	if err := good().Check(); err != nil {
+		t.Fatal(err)
+	}
+	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
+	for want, change := range map[string]func(n *Network, e *Endpoint, p *Publish){
+		`endpoints[0].device: "a/b"`:             func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "a/b" },
+		`endpoints[0].device: "eth%d"`:           func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "eth%d" },
+		`endpoints[0].device: "a\nb"`:            func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "a\nb" },
+		`endpoints[0].device: ".."`:              func(_ *Network, e *Endpoint, _ *Publish) { e.Device = ".." },
+		`endpoints[0].device: "all" stands for`:  func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "all" },
+		`endpoints[0].device: a device needs`:    func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "" },
+		`endpoints[0].device: a second device`:   func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "lo" },
+		`hostDevice: "0123456789abcdef"`:         func(_ *Network, e *Endpoint, _ *Publish) { e.HostDevice = "0123456789abcdef" },
+		`endpoints[0].bridge: "x:y"`:             func(_ *Network, e *Endpoint, _ *Publish) { e.Bridge = "x:y" },
+		`endpoints[0].parent: a device needs`:    func(_ *Network, e *Endpoint, _ *Publish) { e.Driver = DriverMacvlan },
+		`endpoints[0].mode: macvlan has no`:      func(_ *Network, e *Endpoint, _ *Publish) { e.Driver, e.Mode = DriverMacvlan, "l3" },
+		`endpoints[0].driver: there is no`:       func(_ *Network, e *Endpoint, _ *Publish) { e.Driver = "overlay" },
+		`endpoints[0].mac: 03:`:                  func(_ *Network, e *Endpoint, _ *Publish) { e.MAC = MAC{3} },
+		`172.17.0.0/16 is the network's own`:     func(_ *Network, e *Endpoint, _ *Publish) { e.Addrs = prefix("172.17.0.0/16") },
+		`172.17.255.255/16 is the network's own`: func(_ *Network, e *Endpoint, _ *Publish) { e.Addrs = prefix("172.17.255.255/16") },
+		`127.0.0.1/8 is no address`:              func(_ *Network, e *Endpoint, _ *Publish) { e.Addrs = prefix("127.0.0.1/8") },
+		`224.0.0.1/24 is no address`:             func(_ *Network, e *Endpoint, _ *Publish) { e.Addrs = prefix("224.0.0.1/24") },
+		`invalid Prefix is no address`:           func(_ *Network, e *Endpoint, _ *Publish) { e.Addrs = make([]netip.Prefix, 1) },
+		`10.0.0.1/8 by invalid IP is no route`: func(_ *Network, e *Endpoint, _ *Publish) {
+			e.Routes = []Route{{To: netip.MustParsePrefix("10.0.0.1/8")}}
+		},
+		`sysctls: "net.ipv4.ip_forward" is none of`: func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"} },
+		`"net.IFNAME.x" is none of`:                 func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.IFNAME.x": "1"} },
+		`"net...IFNAME.x" is none of`:               func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net...IFNAME.x": "1"} },
+		`"net.a/../b.IFNAME.x" is none of`:          func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.a/../b.IFNAME.x": "1"} },
+		`endpoints[0].mtu: 67 bytes`:                func(_ *Network, e *Endpoint, _ *Publish) { e.MTU = 67 },
+		`1000 bytes: the kernel takes 1280`:         func(_ *Network, e *Endpoint, _ *Publish) { e.MTU, e.Addrs = 1000, prefix("fd00::2/64") },
+		`bridges[0].device: "k k"`:                  func(n *Network, _ *Endpoint, _ *Publish) { n.Bridges[0].Device = "k k" },
+		`network.gateway`:                           func(n *Network, _ *Endpoint, _ *Publish) { n.Gateway6 = n.Gateway4 },
+		`publish[0].proto: "icmp"`:                  func(_ *Network, _ *Endpoint, p *Publish) { p.Proto = "icmp" },
+		`publish[0].port: port 0`:                   func(_ *Network, _ *Endpoint, p *Publish) { p.Port = 0 },
+		`publish[0].addr: `:                         func(_ *Network, _ *Endpoint, p *Publish) { p.Addr = netip.Addr{} },
+		`publish[0].bridge: "a b"`:                  func(_ *Network, _ *Endpoint, p *Publish) { p.Bridge = "a b" },
+	} {
+		n := good()
+		change(n, &n.Endpoints[0], &n.Publish[0])
+		err := n.Check()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if _, connect := ConnectSteps(*n, "id"); connect == nil || err != nil && connect.Error() != err.Error() {
+			t.Errorf("a running container: %v, want %v", connect, err)
+		}
+	}
+	if _, err := Compile(decode(t, config(`"linux":{"namespaces":[{"type":"mount"}]}`)), rootFacts(), Options{ID: "c", Network: good()}); err == nil || !strings.Contains(err.Error(), "network namespace of its own") {
+		t.Errorf("without a network namespace: %v", err)
+	}
+	if _, err := Compile(decode(t, config(`"linux":{"namespaces":[{"type":"mount"},{"type":"network"}]}`)), rootFacts(), Options{Network: good()}); err == nil || !strings.Contains(err.Error(), "without an ID") {
+		t.Errorf("without an ID: %v", err)
+	}
+}
+
+// TestConnectStepsAreThoseOfCompile: what a running container is given is what it would have been started with.
+func TestConnectStepsAreThoseOfCompile(t *testing.T) {
+	for _, c := range cases(t) {
+		if c.options.Network == nil {
+			continue
+		}
+		var want []Step
+		for _, s := range c.compile(t).Steps {
+			if slices.ContainsFunc([]string{"bridge", "rules", "ports", "serve names", "veth", "vlan", "device sysctl", "link up", "address", "route", "forwarding"}, func(w string) bool { return strings.Contains(s.Op.Name(), w) }) && s.Side == Runtime {
+				s.Cause = Cause{}
+				want = append(want, s)
+			}
+		}
+		got, err := ConnectSteps(*c.options.Network, c.options.ID)
+		for i := range got {
+			got[i].Cause = Cause{}
+		}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v\n%s", c.name(), err, diff(Plan{Steps: want}.Text(), Plan{Steps: got}.Text()))
+		}
 	}
 }

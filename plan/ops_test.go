@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/network/netip"
 )
 
 // TestOps walks the set of operations. Each is tried with all fields filled, with
@@ -103,6 +104,17 @@ func variants(v any) []any {
 func fill(f reflect.Value, name string) {
 	if f.Type() == reflect.TypeFor[Reg]() {
 		f.SetUint(uint64(regFree) + uint64(len(name)))
+		return
+	}
+	switch f.Addr().Interface().(type) {
+	case *MAC:
+		f.Set(reflect.ValueOf(MAC{2, 66, 172, 17, 0, 2}))
+		return
+	case *netip.Addr:
+		f.Set(reflect.ValueOf(netip.MustParseAddr("fd00::2")))
+		return
+	case *netip.Prefix:
+		f.Set(reflect.ValueOf(netip.MustParsePrefix("172.17.0.2/16")))
 		return
 	}
 	switch f.Kind() {

@@ -54,7 +54,7 @@ func unchecked(op Op) string {
 		return "keyctl(2) tells only the process itself"
 	case *MakeCgroup, *EnterCgroup:
 		return "it shows by the control group"
-	case *RemoveCgroup, *RemoveResctrl, *Unmount:
+	case *RemoveCgroup, *RemoveResctrl, *Unmount, *UnpublishPorts, *RemoveBridge:
 		return "it comes at the end"
 	case *Affinity:
 		return "the process begins with them, and is given others"
@@ -70,6 +70,10 @@ func unchecked(op Op) string {
 		return "what a hook did is known to the hook; one that failed would have ended the container"
 	case *SendListener:
 		return "the agent has it"
+	case *HoldPorts:
+		return "it shows by the published ports"
+	case *ServeNames:
+		return "an answer to a name shows it, and this reader asks nobody"
 	case *Sync:
 		return "both sides went on"
 	}
