@@ -64,10 +64,50 @@ type Config struct {
 
 	// Modes of namespaces: empty is its own. "host" shares the caller's,
 	// "container:NAME" that of a running container.
-	PID, IPC, UTS, UserNS, Network, CgroupNS string
+	PID, IPC, UTS, UserNS, CgroupNS string
+
+	// Network is the mode of the network namespace: none, host, container:NAME, ns:PATH, or the name or id of the network that a
+	// namespace of its own is connected to, of which there may be more in Networks. Empty is the first of Networks, else [DefaultNetwork].
+	Network    string
+	Networks   []Attachment
+	Publish    []PortSpec
+	PublishAll bool     // the ports that are exposed, by host's ports that the kernel chooses
+	Expose     []string // PORT[-PORT][/PROTOCOL], with those of the image
+	ExtraHosts []string // NAME:ADDRESS; the address may be host-gateway
+	DNS        []string // addresses of servers for names
+	DNSOptions []string // of resolv.conf
+	DNSSearch  []string // domains; "." is none
+	Links      []string // CONTAINER[:ALIAS], on the network bridge
+	MACAddress string   // of the first network
+	Egress     []string // what may be reached outside: none, or HOST:PORT; empty is all
 
 	// Offsets of the clocks of the container's time namespace.
 	Boottime, Monotonic time.Duration
+}
+
+// DefaultNetwork is the mode of the network of a container that asks for none.
+const DefaultNetwork = "none"
+
+// An Attachment is how a container is connected to one network: a --network with its options.
+type Attachment struct {
+	Network         string            // name or id
+	Aliases         []string          // names it has there beside its own
+	Links           []string          // CONTAINER:ALIAS: names that it has for others there
+	LinkLocal       []string          // further addresses, link-local ones
+	IPv4, IPv6      string            // addresses that it is to have; empty is what is free
+	MAC             string            // empty is one made of the address
+	Device          string            // name of the device inside; empty is eth0, eth1, …
+	Options         map[string]string // of the driver: com.docker.network.endpoint.sysctls, …
+	GatewayPriority int               // the network with the highest one has the default route
+}
+
+// A PortSpec is a port, or a range of them, that a container has on the host, too: one -p.
+type PortSpec struct {
+	HostIP                string // empty is all addresses
+	HostPort, HostPortEnd uint16 // 0 is any that is free; a range for a single Port is one of them that is free
+	Port, PortEnd         uint16 // of the container; PortEnd 0 is Port alone
+	Proto                 string // tcp (also empty), udp, sctp
+	Strict                bool   // delivered by a socket of the host, whose own input rules hold for it
 }
 
 // Resources are the limits of a container's control group: those that [Engine.Update]

@@ -1,0 +1,351 @@
+package netdb
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/host"
+	"golang.org/x/sys/unix"
+)
+
+// A Network is the record of one.
+type Network struct {
+	ID      string
+	Name    string
+	Driver  string // bridge, macvlan, ipvlan
+	Created time.Time
+	Device  string `json:",omitempty"` // of the host: the bridge, or what a macvlan is made on
+
+	Options    map[string]string `json:",omitempty"` // of the driver
+	IPAM       map[string]string `json:",omitempty"` // options of who gives addresses: kept, and nothing else
+	Labels     map[string]string `json:",omitempty"`
+	Internal   bool              `json:",omitempty"` // nothing but the network is reachable
+	Attachable bool              `json:",omitempty"`
+	IPv4, IPv6 bool
+	Pools      []Pool
+}
+
+// A Pool is a range of addresses of a network.
+type Pool struct {
+	Subnet  netip.Prefix
+	Range   netip.Prefix          `json:",omitzero"`  // of addresses that are given out; zero is all of Subnet
+	Gateway netip.Addr            `json:",omitzero"`  // zero is none
+	Aux     map[string]netip.Addr `json:",omitempty"` // addresses that others have, by name
+}
+
+// Pool is the network's of IPv4, or of IPv6.
+func (n *Network) Pool(v6 bool) (Pool, bool) {
+	for _, p := range n.Pools {
+		if p.Subnet.Addr().Is6() == v6 {
+			return p, true
+		}
+	}
+	return Pool{}, false
+}
+
+// DefaultName is the network that there always is, and DefaultDevice its bridge.
+const (
+	DefaultName   = "bridge"
+	DefaultDevice = "kakuri0"
+)
+
+// A NoNetworkError is a reference to a network that there is not.
+type NoNetworkError struct{ Ref string }
+
+func (e *NoNetworkError) Error() string { return "network " + e.Ref + " not found" }
+
+// A NameError is a name that another network has.
+type NameError struct{ Name string }
+
+func (e *NameError) Error() string { return "network with name " + e.Name + " already exists" }
+
+// An AmbiguousError is the beginning of several ids.
+type AmbiguousError struct{ Ref string }
+
+func (e *AmbiguousError) Error() string {
+	return "network " + e.Ref + " is ambiguous: several ids begin so"
+}
+
+// A DB is the database in two directories. Any number of processes may use the same one at once.
+type DB struct {
+	data, run string
+	// Busy gives the subnets of the machine that a new network must not take; nil is [Busy].
+	Busy func() ([]netip.Prefix, error)
+}
+
+// Open returns the database of two directories, which need not exist yet: data outlives a boot, run does not.
+func Open(data, run string) *DB { return &DB{data: data + "/networks", run: run + "/networks"} }
+
+func (db *DB) dir(id string) string    { return db.data + "/" + id }
+func (db *DB) runDir(id string) string { return db.run + "/" + id }
+func (db *DB) names() string           { return db.data + "/names" }
+
+// lock waits for, or with LOCK_NB asks for, the lock of what names and subnets there are.
+func (db *DB) lock(how int) (unlock func(), err error) {
+	if err := os.MkdirAll(db.names(), 0o700); err != nil {
+		return nil, err
+	}
+	fd, err := host.LockDir(db.data, how)
+	if err != nil {
+		return nil, err
+	}
+	return func() { unix.Close(fd) }, nil
+}
+
+// Create makes a network of what is given: id, time and device, and the pools of the families that it is to have and that are not there, are filled
+// in. The error is a [*NameError], or one that tells which subnet cannot be. check, unless nil, is asked before anything is written, about the
+// network as it would be and those there are.
+func (db *DB) Create(n Network, check func(n *Network, others []Network) error) (Network, error) {
+	if !ValidName(n.Name) {
+		return n, fmt.Errorf("%q includes invalid characters for a network name: it is of a-z, A-Z, 0-9, and after the first _ . -", n.Name)
+	}
+	unlock, err := db.lock(unix.LOCK_EX)
+	if err != nil {
+		return n, err
+	}
+	defer unlock()
+	return db.create(n, check)
+}
+
+func (db *DB) create(n Network, check func(n *Network, others []Network) error) (Network, error) {
+	others, err := db.List()
+	if err != nil {
+		return n, err
+	}
+	if slices.ContainsFunc(others, func(o Network) bool { return o.Name == n.Name }) {
+		return n, &NameError{n.Name}
+	}
+	n.ID, n.Created, n.Pools = newID(), time.Now(), slices.Clone(n.Pools)
+	if n.Device == "" && n.Driver == "bridge" {
+		n.Device = "bk-" + n.ID[:12]
+	}
+	if err := db.fillPools(&n, others); err != nil {
+		return n, err
+	}
+	if check != nil {
+		if err := check(&n, others); err != nil {
+			return n, err
+		}
+	}
+	return n, db.write(&n)
+}
+
+// write puts a new network in its place: the record last, since without it there is none.
+func (db *DB) write(n *Network) error {
+	dir := db.dir(n.ID)
+	if err := os.MkdirAll(dir+"/leases", 0o700); err != nil {
+		return err
+	}
+	var data bytes.Buffer
+	err := json.NewEncoder(&data).Encode(n)
+	if err == nil {
+		err = db.name(n)
+	}
+	if err == nil {
+		err = host.Replace(dir, "network.json", data.Bytes(), true)
+	}
+	if err != nil {
+		return errors.Join(err, db.remove(n.ID, n.Name))
+	}
+	return nil
+}
+
+// name reserves the network's name, which a killed command may have done before: the caller holds the lock, and there is no network of that name.
+func (db *DB) name(n *Network) error {
+	if err := os.Remove(db.names() + "/" + n.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(n.ID, db.names()+"/"+n.Name)
+}
+
+// Default returns the network [DefaultName], and makes it where it is not there.
+func (db *DB) Default() (Network, error) {
+	n, err := db.Lookup(DefaultName)
+	if !errors.As(err, new(*NoNetworkError)) {
+		return n, err
+	}
+	n, err = db.Create(DefaultConfig(), nil)
+	if errors.As(err, new(*NameError)) {
+		return db.Lookup(DefaultName) // another command was faster
+	}
+	return n, err
+}
+
+// DefaultConfig is what the network [DefaultName] is made of.
+func DefaultConfig() Network {
+	return Network{Name: DefaultName, Driver: "bridge", Device: DefaultDevice, IPv4: true, IPv6: HasIPv6()}
+}
+
+// HasIPv6 reports whether the kernel has IPv6, and has not been told to have none.
+func HasIPv6() bool {
+	data, err := host.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	return err == nil && strings.TrimSpace(string(data)) == "0"
+}
+
+// Lookup returns the network of that name or id, or of the only id that starts so. The error is a [*NoNetworkError] or an [*AmbiguousError].
+func (db *DB) Lookup(ref string) (Network, error) {
+	if ValidName(ref) {
+		if id, err := os.Readlink(db.names() + "/" + ref); err == nil && isID(id) {
+			if n, err := db.read(id); !errors.Is(err, os.ErrNotExist) {
+				return n, err
+			}
+		}
+	}
+	found := ""
+	if ref != "" && strings.Trim(ref, "0123456789abcdef") == "" {
+		ids, err := db.ids()
+		if err != nil {
+			return Network{}, err
+		}
+		for _, id := range ids {
+			if strings.HasPrefix(id, ref) {
+				if found != "" {
+					return Network{}, &AmbiguousError{ref}
+				}
+				found = id
+			}
+		}
+	}
+	if found == "" {
+		return Network{}, &NoNetworkError{ref}
+	}
+	n, err := db.read(found)
+	if errors.Is(err, os.ErrNotExist) {
+		err = &NoNetworkError{ref}
+	}
+	return n, err
+}
+
+// List returns all networks, the oldest first.
+func (db *DB) List() ([]Network, error) {
+	ids, err := db.ids()
+	if err != nil {
+		return nil, err
+	}
+	var list []Network
+	for _, id := range ids {
+		n, err := db.read(id)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it is being made, or removed, or was left so
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(a, b Network) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
+	return list, nil
+}
+
+// Remove removes a network. used, unless nil, is asked before, when nobody can join it or take an address any more; who comes later is refused.
+func (db *DB) Remove(id string, used func(Network) error) error {
+	unlock, err := db.lock(unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	n, err := db.read(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return &NoNetworkError{id}
+	}
+	if err != nil {
+		return err
+	}
+	alone, err := db.lockRun(id, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer alone()
+	if used != nil {
+		if err := used(n); err != nil {
+			return err
+		}
+	}
+	return db.remove(n.ID, n.Name)
+}
+
+// remove takes away what is left of a network. The record goes first, the name last.
+func (db *DB) remove(id, name string) error {
+	errs := []error{ignoreMissing(os.Remove(db.dir(id) + "/network.json")), os.RemoveAll(db.dir(id)), os.RemoveAll(db.runDir(id))}
+	if to, err := os.Readlink(db.names() + "/" + name); name != "" && err == nil && to == id {
+		errs = append(errs, ignoreMissing(os.Remove(db.names()+"/"+name)))
+	}
+	return errors.Join(errs...)
+}
+
+func (db *DB) read(id string) (Network, error) {
+	var n Network
+	file := db.dir(id) + "/network.json"
+	data, err := host.ReadFile(file)
+	if err != nil {
+		return n, err
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
+		return n, fmt.Errorf("%s: %w", file, err)
+	}
+	return n, nil
+}
+
+func (db *DB) ids() ([]string, error) {
+	list, err := readNames(db.data)
+	return slices.DeleteFunc(list, func(s string) bool { return !isID(s) }), err
+}
+
+// ValidName reports whether a network can have that name.
+func ValidName(name string) bool {
+	if name == "" || len(name) > 200 {
+		return false
+	}
+	for i, r := range name {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return true
+}
+
+func isID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
+
+func newID() string {
+	var b [32]byte
+	random(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// random fills b from the kernel.
+func random(b []byte) {
+	for n := 0; n < len(b); {
+		got, err := unix.Getrandom(b[n:], 0)
+		if err != nil && err != unix.EINTR {
+			panic("getrandom: " + err.Error()) // no error but EINTR exists for a buffer of this process
+		}
+		n += max(got, 0)
+	}
+}
+
+// readNames lists a directory, which need not be there.
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

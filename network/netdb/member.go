@@ -1,0 +1,233 @@
+package netdb
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/host"
+	"golang.org/x/sys/unix"
+)
+
+// A Member is a container on a network.
+type Member struct {
+	Container string       // its id
+	Name      string       // which reverse look-ups give
+	Aliases   []string     `json:",omitempty"` // further names: the short id, what --network-alias says
+	Addrs     []netip.Addr `json:",omitempty"`
+	Endpoint  string       `json:",omitempty"` // an id of its own, which inspect shows
+	MAC       string       `json:",omitempty"`
+}
+
+// Join has a member's names found on a network.
+func (db *DB) Join(id string, m Member) error {
+	unlock, err := db.shared(id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var data bytes.Buffer
+	if err := json.NewEncoder(&data).Encode(&m); err != nil {
+		return err
+	}
+	dir := db.runDir(id)
+	if err := mkdirs(dir+"/members", dir+"/names", dir+"/addrs"); err != nil {
+		return err
+	}
+	// First of all, so that what a killed command has done is known.
+	if err := host.Replace(dir+"/members", m.Container, data.Bytes(), false); err != nil {
+		return err
+	}
+	var addrs []string
+	for _, a := range m.Addrs {
+		addrs = append(addrs, a.String())
+		if err := link(m.Name, dir+"/addrs/"+a.String()); err != nil {
+			return err
+		}
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	for _, name := range append([]string{m.Name}, m.Aliases...) {
+		file, ok := fileName(name)
+		if !ok {
+			return fmt.Errorf("%q cannot be a name on a network", name)
+		}
+		if err := linkIn(strings.Join(addrs, ","), dir+"/names/"+file, m.Container); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkIn is link in a directory that another one removes when it finds it empty.
+func linkIn(to, dir, name string) error {
+	for {
+		if err := mkdirs(dir); err != nil {
+			return err
+		}
+		if err := link(to, dir+"/"+name); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// link makes a symbolic link, in the place of one that is there.
+func link(to, name string) error {
+	for {
+		err := os.Symlink(to, name)
+		if !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if err := ignoreMissing(os.Remove(name)); err != nil {
+			return err
+		}
+	}
+}
+
+func mkdirs(dirs ...string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Leave takes a container's names from a network, and gives back its addresses. A container that is not there is no error.
+func (db *DB) Leave(id, container string) error {
+	unlock, err := db.shared(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the network was removed
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return db.leave(id, container)
+}
+
+func (db *DB) leave(id, container string) error {
+	m, err := db.Member(id, container)
+	if errors.Is(err, os.ErrNotExist) {
+		return db.Release(id, container)
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	dir := db.runDir(id)
+	for _, name := range append([]string{m.Name}, m.Aliases...) {
+		if file, ok := fileName(name); ok {
+			errs = append(errs, ignoreMissing(os.Remove(dir+"/names/"+file+"/"+container)))
+			os.Remove(dir + "/names/" + file) // unless another one has it, too
+		}
+	}
+	for _, a := range m.Addrs {
+		// The address may be another one's by now, if this is done a second time.
+		file := db.leases(id) + "/" + a.String()
+		if owner, err := os.Readlink(file); err == nil && owner != container {
+			continue
+		}
+		errs = append(errs, ignoreMissing(os.Remove(dir+"/addrs/"+a.String())), ignoreMissing(os.Remove(file)))
+	}
+	return errors.Join(append(errs, ignoreMissing(os.Remove(dir+"/members/"+container)))...)
+}
+
+// Member is what a container is on a network; the error is ErrNotExist where it is not there.
+func (db *DB) Member(id, container string) (Member, error) {
+	var m Member
+	file := db.runDir(id) + "/members/" + container
+	data, err := host.ReadFile(file)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, fmt.Errorf("%s: %w", file, err)
+	}
+	return m, nil
+}
+
+// Members are the containers on a network, by id.
+func (db *DB) Members(id string) ([]Member, error) {
+	list, err := readNames(db.runDir(id) + "/members")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(list)
+	var out []Member
+	for _, container := range list {
+		if !isID(container) {
+			continue
+		}
+		m, err := db.Member(id, container)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// Resolve gives the addresses that have a name on a network, in no order; known is false where nobody has it. Case does not count.
+func (db *DB) Resolve(id, name string) (addrs []netip.Addr, known bool) {
+	file, ok := fileName(name)
+	if !ok {
+		return nil, false
+	}
+	dir := db.runDir(id) + "/names/" + file
+	list, err := readNames(dir)
+	if err != nil {
+		return nil, false
+	}
+	for _, container := range list {
+		to, err := os.Readlink(dir + "/" + container)
+		if err != nil {
+			continue
+		}
+		known = true
+		for text := range strings.SplitSeq(to, ",") {
+			if a, err := netip.ParseAddr(text); err == nil {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs, known
+}
+
+// Reverse gives the name of the container that has an address on a network.
+func (db *DB) Reverse(id string, a netip.Addr) (name string, known bool) {
+	name, err := os.Readlink(db.runDir(id) + "/addrs/" + a.String())
+	return name, err == nil
+}
+
+// lockRun locks what of a network does not outlive a boot. The error is ErrNotExist for a network that there is not.
+func (db *DB) lockRun(id string, how int) (unlock func(), err error) {
+	for {
+		if _, err := os.Lstat(db.dir(id) + "/network.json"); err != nil {
+			return nil, err
+		}
+		if err := mkdirs(db.runDir(id)); err != nil {
+			return nil, err
+		}
+		fd, err := host.LockDir(db.runDir(id), how)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it was removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if host.Same(fd, db.runDir(id)) {
+			return func() { unix.Close(fd) }, nil
+		}
+		unix.Close(fd)
+	}
+}

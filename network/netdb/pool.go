@@ -1,0 +1,247 @@
+package netdb
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultPools are where subnets of IPv4 are taken from for who names none, and how large each is: Docker's.
+var defaultPools = [...]struct {
+	base string
+	bits int
+}{
+	{"172.17.0.0/16", 16}, {"172.18.0.0/16", 16}, {"172.19.0.0/16", 16}, {"172.20.0.0/14", 16}, {"172.24.0.0/14", 16}, {"172.28.0.0/14", 16}, {"192.168.0.0/16", 20},
+}
+
+// fillPools completes the pools of a network that is to be made, so that they overlap with nobody's.
+func (db *DB) fillPools(n *Network, others []Network) error {
+	taken := subnets(others)
+	for i := range n.Pools {
+		if err := n.Pools[i].complete(); err != nil {
+			return err
+		}
+		if n.Driver == "bridge" { // others share a subnet that is there
+			for _, o := range others {
+				for _, p := range o.Pools {
+					if o.Driver == "bridge" && p.Subnet.Overlaps(n.Pools[i].Subnet) {
+						return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s is of the network %s, which has %s", n.Pools[i].Subnet, o.Name, p.Subnet)
+					}
+				}
+			}
+		}
+		taken = append(taken, n.Pools[i].Subnet)
+	}
+	for i, p := range n.Pools {
+		for _, q := range n.Pools[:i] {
+			if p.Subnet.Addr().Is6() == q.Subnet.Addr().Is6() {
+				return fmt.Errorf("subnet %s: a network has one subnet of each family, and it has %s", p.Subnet, q.Subnet)
+			}
+		}
+	}
+	_, has4 := n.Pool(false)
+	_, has6 := n.Pool(true)
+	if n.IPv4 && !has4 {
+		busy, err := db.busy()
+		if err != nil {
+			return err
+		}
+		p, err := freePool(append(taken, busy...))
+		if err != nil {
+			return err
+		}
+		n.Pools = append([]Pool{p}, n.Pools...)
+	}
+	if n.IPv6 && !has6 {
+		busy, err := db.busy()
+		if err != nil {
+			return err
+		}
+		n.Pools = append(n.Pools, freeULA(append(taken, busy...), random))
+	}
+	return nil
+}
+
+func (db *DB) busy() ([]netip.Prefix, error) {
+	if db.Busy != nil {
+		return db.Busy()
+	}
+	return Busy()
+}
+
+func subnets(list []Network) (out []netip.Prefix) {
+	for _, n := range list {
+		for _, p := range n.Pools {
+			out = append(out, p.Subnet)
+		}
+	}
+	return out
+}
+
+// freePool is the first of the default pools that overlaps with none of the subnets.
+func freePool(taken []netip.Prefix) (Pool, error) {
+	for _, d := range defaultPools {
+		base := netip.MustParsePrefix(d.base)
+		for s := netip.PrefixFrom(base.Addr(), d.bits); base.Contains(s.Addr()); s = nextSubnet(s) {
+			if !overlaps(taken, s) {
+				return Pool{Subnet: s, Gateway: s.Addr().Next()}, nil
+			}
+		}
+	}
+	return Pool{}, errors.New("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: name a subnet by --subnet")
+}
+
+// nextSubnet is the one of IPv4 that follows, of the same size.
+func nextSubnet(p netip.Prefix) netip.Prefix {
+	return netip.PrefixFrom(last(p).Next(), p.Bits())
+}
+
+// freeULA is a subnet of fd00::/8 chosen by chance, as RFC 4193 asks for.
+func freeULA(taken []netip.Prefix, random func([]byte)) Pool {
+	for {
+		var b [16]byte
+		b[0] = 0xfd
+		random(b[1:6])
+		s := netip.PrefixFrom(netip.AddrFrom16(b), 64)
+		if !overlaps(taken, s) {
+			return Pool{Subnet: s, Gateway: s.Addr().Next()}
+		}
+	}
+}
+
+func overlaps(list []netip.Prefix, p netip.Prefix) bool {
+	return slices.ContainsFunc(list, p.Overlaps)
+}
+
+// complete checks a pool, and gives it a gateway where it has none and there is room for one.
+func (p *Pool) complete() error {
+	s := p.Subnet
+	switch {
+	case !s.IsValid():
+		return errors.New("invalid pool: it has no subnet")
+	case s.Addr().Is4In6() || s.Addr().Zone() != "":
+		return fmt.Errorf("invalid subnet %s: it is neither of IPv4 nor of IPv6", s)
+	case s != s.Masked():
+		return fmt.Errorf("invalid subnet %s: it should be %s", s, s.Masked())
+	case s.Addr().IsMulticast() || s.Addr().IsLoopback() || s.Addr().IsUnspecified():
+		return fmt.Errorf("invalid subnet %s: no machine can have such an address", s)
+	}
+	if r := p.Range; r.IsValid() {
+		if r != r.Masked() {
+			return fmt.Errorf("invalid ip-range %s: it should be %s", r, r.Masked())
+		}
+		if r.Bits() < s.Bits() || !s.Contains(r.Addr()) {
+			return fmt.Errorf("no matching subnet for range %q: it is not in %s", r.String(), s)
+		}
+	}
+	if g := p.Gateway; g.IsValid() && !s.Contains(g) {
+		return fmt.Errorf("no matching subnet for gateway %q: it is not in %s", g.String(), s)
+	}
+	taken := map[netip.Addr]string{}
+	for name, a := range p.Aux {
+		if !s.Contains(a) {
+			return fmt.Errorf("no matching subnet for aux-address %q: it is not in %s", a.String(), s)
+		}
+		taken[a] = name
+	}
+	if name, ok := taken[p.Gateway]; ok && p.Gateway.IsValid() {
+		return fmt.Errorf("auxiliary address %s=%s: Address already in use: it is the gateway's", name, p.Gateway)
+	}
+	if !p.Gateway.IsValid() && !s.IsSingleIP() {
+		low, high := p.bounds(s)
+		for a := low; ; a = a.Next() {
+			if _, used := taken[a]; !used {
+				p.Gateway = a
+				break
+			}
+			if a == high {
+				return fmt.Errorf("subnet %s: all its addresses are taken by aux-address, and none is left for the gateway", s)
+			}
+		}
+	}
+	return nil
+}
+
+// bounds are the first and the last address of r that a machine on the subnet can have: not its first one, which is the network itself, or in IPv6 any router
+// (RFC 4291, 2.6.1), and not the last one in IPv4, which is all machines. A subnet of two addresses has both for its machines (RFC 3021, RFC 6164).
+func (p *Pool) bounds(r netip.Prefix) (low, high netip.Addr) {
+	s := p.Subnet
+	low, high = r.Addr(), last(r)
+	if s.Addr().BitLen()-s.Bits() < 2 {
+		return low, high
+	}
+	if low == s.Addr() {
+		low = low.Next()
+	}
+	if s.Addr().Is4() && high == last(s) {
+		high = high.Prev()
+	}
+	return low, high
+}
+
+// last is the highest address of a prefix.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// Busy gives the subnets that this machine has addresses in, or routes to, in all tables: rtnetlink(7). What is not meant as the place of a network is left
+// out: the default route, halves of it as VPNs have them, single multicast groups.
+func Busy() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, kind := range []int{unix.RTM_GETADDR, unix.RTM_GETROUTE} {
+		data, err := syscall.NetlinkRIB(kind, unix.AF_UNSPEC)
+		if err != nil {
+			return nil, fmt.Errorf("routes of this machine: %w", err)
+		}
+		list, err := syscall.ParseNetlinkMessage(data)
+		if err != nil {
+			return nil, fmt.Errorf("routes of this machine: %w", err)
+		}
+		for i := range list {
+			if p := busyPrefix(&list[i]); meant(p) && !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+// meant reports whether a prefix is the place of machines.
+func meant(p netip.Prefix) bool {
+	return p.IsValid() && p.Bits() > 7 && !p.Addr().IsMulticast() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsLoopback()
+}
+
+// busyPrefix is the subnet of an address or of a route.
+func busyPrefix(m *syscall.NetlinkMessage) netip.Prefix {
+	var want uint16
+	switch m.Header.Type {
+	case unix.RTM_NEWADDR:
+		want = unix.IFA_ADDRESS
+	case unix.RTM_NEWROUTE:
+		want = unix.RTA_DST
+	default:
+		return netip.Prefix{}
+	}
+	attrs, err := syscall.ParseNetlinkRouteAttr(m)
+	if err != nil || len(m.Data) < 2 {
+		return netip.Prefix{}
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == want {
+			if addr, ok := netip.AddrFromSlice(a.Value); ok {
+				p, _ := addr.Prefix(int(m.Data[1])) // ifa_prefixlen, rtm_dst_len
+				return p
+			}
+		}
+	}
+	return netip.Prefix{}
+}

@@ -1,0 +1,134 @@
+package netdb
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Left is something in the database that belongs to nobody any more.
+type Left struct {
+	Network string // id
+	Text    string // what it is
+	mend    func() error
+}
+
+// Mend takes it away.
+func (l *Left) Mend() error { return l.mend() }
+
+// Sweep takes away what containers left that are not alive, and halves of networks. What somebody is at just now is left for the next time.
+func (db *DB) Sweep(alive func(container string) bool) error {
+	left, unlock, err := db.left(alive)
+	defer unlock()
+	errs := []error{err}
+	for _, l := range left {
+		errs = append(errs, l.Mend())
+	}
+	return errors.Join(errs...)
+}
+
+// Left finds what Sweep would take away.
+func (db *DB) Left(alive func(container string) bool) ([]Left, error) {
+	left, unlock, err := db.left(alive)
+	unlock()
+	return left, err
+}
+
+// left finds what is left, and holds the locks under which it may be taken away.
+func (db *DB) left(alive func(string) bool) (left []Left, unlock func(), err error) {
+	var unlocks []func()
+	unlock = func() {
+		for _, u := range unlocks {
+			u()
+		}
+	}
+	ids, err := db.ids()
+	if err != nil || len(ids) == 0 {
+		return nil, unlock, err
+	}
+	for _, id := range ids {
+		u, err := db.lockRun(id, unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return left, unlock, err
+		}
+		unlocks = append(unlocks, u)
+		list, err := db.dead(id, alive)
+		if err != nil {
+			return left, unlock, err
+		}
+		left = append(left, list...)
+	}
+	u, err := db.lock(unix.LOCK_EX | unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return left, unlock, nil
+	}
+	if err != nil {
+		return left, unlock, err
+	}
+	unlocks = append(unlocks, u)
+	halves, err := db.halves(ids)
+	return append(left, halves...), unlock, err
+}
+
+// dead finds what containers left on a network that are not alive.
+func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) {
+	leases, err := db.Leases(id)
+	if err != nil {
+		return nil, err
+	}
+	gone := map[string]bool{}
+	isGone := func(container string) bool {
+		if _, known := gone[container]; !known {
+			gone[container] = !alive(container)
+		}
+		return gone[container]
+	}
+	for a, owner := range leases {
+		if isGone(owner) {
+			left = append(left, Left{id, fmt.Sprintf("the address %s is taken by container %s, which does not run", a, short(owner)), func() error {
+				return ignoreMissing(os.Remove(db.leases(id) + "/" + a.String()))
+			}})
+		}
+	}
+	members, err := readNames(db.runDir(id) + "/members")
+	for _, name := range members {
+		// A file that was being written has a further ending.
+		container, _, _ := strings.Cut(name, ".")
+		switch {
+		case isID(container) && !isGone(container):
+		case isID(name):
+			left = append(left, Left{id, fmt.Sprintf("the names of container %s are there, which does not run", short(name)), func() error { return db.leave(id, name) }})
+		default:
+			left = append(left, Left{id, "half of a file is left: " + name, func() error { return ignoreMissing(os.Remove(db.runDir(id) + "/members/" + name)) }})
+		}
+	}
+	return left, err
+}
+
+// halves finds networks that were being made or removed, and names of networks that there are not.
+func (db *DB) halves(ids []string) (left []Left, err error) {
+	for _, id := range ids {
+		if _, err := os.Lstat(db.dir(id) + "/network.json"); errors.Is(err, os.ErrNotExist) {
+			left = append(left, Left{id, "the network is half made, or half removed", func() error { return db.remove(id, "") }})
+		}
+	}
+	names, err := readNames(db.names())
+	for _, name := range names {
+		id, err := os.Readlink(db.names() + "/" + name)
+		if err != nil {
+			continue
+		}
+		if _, err := os.Lstat(db.dir(id) + "/network.json"); errors.Is(err, os.ErrNotExist) {
+			left = append(left, Left{id, "the name " + name + " is that of a network that there is not", func() error { return ignoreMissing(os.Remove(db.names() + "/" + name)) }})
+		}
+	}
+	return left, err
+}
+
+func short(id string) string { return id[:min(12, len(id))] }
