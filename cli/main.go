@@ -342,13 +342,10 @@ func laterFlag(err error) error {
 	name := ""
 	if long, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
 		name, _, _ = strings.Cut(long, "=")
-	} else if short, ok := strings.CutPrefix(text, "unknown shorthand flag: '"); ok && len(short) > 0 {
-		name = map[string]string{"p": "publish", "P": "publish-all"}[short[:1]]
 	}
-	networks := strings.Fields("add-host dns dns-opt dns-option dns-search expose ip ip6 link link-local-ip mac-address net-alias network-alias publish publish-all use-api-socket")
 	windows := strings.Fields("cpu-count cpu-percent io-maxbandwidth io-maxiops isolation")
 	switch {
-	case slices.Contains(networks, name):
+	case name == "use-api-socket":
 		return fmt.Errorf("--%s is not in this version", name)
 	case slices.Contains(windows, name):
 		return fmt.Errorf("--%s is for Windows", name)

@@ -25,6 +25,7 @@ type runFlags struct {
 	tmpfs              []string
 	devices            []string
 	health             engine.Health
+	net                netFlags
 	healthCmd          string
 	noHealth           bool
 	swappiness         int64
@@ -48,6 +49,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	f.process(s)
 	f.files(s)
 	f.namespaces(s)
+	f.networks(s)
 	f.rights(s)
 	limitFlags(s, &f.run.Resources, &f.pidsLimit)
 	f.moreLimits(s)
@@ -148,7 +150,6 @@ func (f *runFlags) namespaces(s *pflag.FlagSet) {
 	s.StringVar(&r.IPC, "ipc", "", "ipc namespace: host, none, private, shareable or container:NAME (default: private)")
 	s.StringVar(&r.UTS, "uts", "", "uts namespace: host or container:NAME (default: its own)")
 	s.StringVar(&r.UserNS, "userns", "", "user namespace: auto[:size=N], host, keep-id[:uid=U,gid=G,size=N] or container:NAME (default auto)")
-	s.StringVar(&r.Network, "network", "", "network: none (default), host or container:NAME; bridges come with a later version")
 	s.StringVar(&r.CgroupNS, "cgroupns", "", "cgroup namespace: private or host (default private)")
 	s.StringVar(&r.CgroupParent, "cgroup-parent", "", "control group that the container's is made below")
 	s.Func("time-offset", "shift a clock inside: `boottime=DURATION` or monotonic=DURATION, as in 24h or -90s", f.timeOffset)
@@ -235,12 +236,7 @@ func (f *runFlags) moreLimits(s *pflag.FlagSet) {
 
 // hidden makes the other names that Docker takes.
 func hidden(s *pflag.FlagSet) {
-	s.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		if name == "net" {
-			name = "network"
-		}
-		return pflag.NormalizedName(name)
-	})
+	s.SetNormalizeFunc(otherNames)
 	s.Bool("disable-content-trust", true, "taken, and without effect")
 	s.MarkHidden("disable-content-trust")
 }
@@ -309,7 +305,7 @@ func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 	if c.Flags().Changed("pids-limit") {
 		r.Resources.PidsLimit = &f.pidsLimit
 	}
-	for _, part := range []func() error{f.streams, f.environment, f.marks, f.fileSystems, f.checks, f.modes} {
+	for _, part := range []func() error{f.streams, f.environment, f.marks, f.fileSystems, f.checks, f.modes, f.connect} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -478,15 +474,6 @@ func readEnvFile(name string, lookup func(string) (string, bool)) ([]string, err
 
 func (f *runFlags) modes() error {
 	r := &f.run
-	switch r.Network {
-	case "", "none", "host":
-	case "bridge", "default":
-		return fmt.Errorf("--network %s: this version has the networks none and host, and container:NAME", r.Network)
-	default:
-		if !strings.HasPrefix(r.Network, "container:") {
-			return fmt.Errorf("--network %s: this version has the networks none and host, and container:NAME", r.Network)
-		}
-	}
 	for _, m := range []struct {
 		flag, value string
 		container   bool
