@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/kakuri/kakuri/storage/tree"
@@ -31,7 +32,7 @@ func (s *Store) chooseDriver() (name, why string) {
 	case s.o.Rootless:
 		return driverDirs, "an ordinary user may not mount EROFS"
 	}
-	if err := s.tryIndex(); err != nil {
+	if err := s.remembered(s.tryIndex); err != nil {
 		return driverDirs, fmt.Sprintf("EROFS cannot be mounted from files of %s: %s", s.o.Data, why2(err))
 	}
 	return driverErofs, "the kernel mounts EROFS from files"
@@ -45,6 +46,25 @@ func why2(err error) string {
 		return "the kernel (before Linux 6.12) or this file system cannot do that"
 	}
 	return err.Error()
+}
+
+// remembered is a trial that is not made again once it went well with this kernel and the data's kind of file
+// system: it costs a mount, and the wait of an unmount, which are a good part of a start.
+func (s *Store) remembered(try func() error) error {
+	var uts unix.Utsname
+	var st unix.Statfs_t
+	if unix.Uname(&uts) != nil || unix.Statfs(s.o.Data, &st) != nil {
+		return try()
+	}
+	file := filepath.Join(s.o.Run, fmt.Sprintf("erofs-%s-%x", filepath.Base(unix.ByteSliceToString(uts.Release[:])), uint32(st.Type)))
+	if _, err := os.Lstat(file); err == nil {
+		return nil
+	}
+	err := try()
+	if err == nil && os.MkdirAll(s.o.Run, 0o700) == nil {
+		os.WriteFile(file, nil, 0o600) // without it the next command tries again
+	}
+	return err
 }
 
 // tryIndex mounts a small index, attached nowhere, and reads a file through it.
