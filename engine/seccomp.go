@@ -107,18 +107,20 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSec
 		out.Architectures = p.Architectures[:1]
 	}
 	n := narrowed{caps: caps, name: name}
+	absent := n.absent()
+	withheld := func(call string) bool { return n.withheld(call) || slices.Contains(absent, call) }
 	out.Syscalls = nil
 	for _, s := range p.Syscalls {
 		if s.Action == specs.ActAllow {
-			s.Names = slices.DeleteFunc(slices.Clone(s.Names), n.withheld)
+			s.Names = slices.DeleteFunc(slices.Clone(s.Names), withheld)
 		}
 		if len(s.Names) > 0 {
 			out.Syscalls = append(out.Syscalls, s)
 		}
 	}
-	if names := n.absent(); len(names) > 0 {
+	if len(absent) > 0 {
 		enosys := uint(abi.ENOSYS)
-		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &enosys})
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: absent, Action: specs.ActErrno, ErrnoRet: &enosys})
 	}
 	out.Syscalls = append(out.Syscalls, n.sockets()...)
 	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
@@ -195,7 +197,7 @@ func debugging() []string {
 	return []string{"get_robust_list", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "process_vm_readv", "process_vm_writev", "ptrace"}
 }
 
-// withheld reports whether the profile takes a call from Docker's allow list.
+// withheld reports whether the profile takes a call from Docker's allow list that is not absent.
 func (n narrowed) withheld(call string) bool {
 	switch call {
 	case "socket", "socketcall", "ioctl":
@@ -203,7 +205,7 @@ func (n narrowed) withheld(call string) bool {
 	case "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key", "request_key", "vmsplice":
 		return !n.caps.Has(abi.CapSysPtrace) && !n.caps.Has(abi.CapSysAdmin)
 	}
-	return slices.Contains(debugging(), call) || slices.Contains(n.absent(), call)
+	return slices.Contains(debugging(), call)
 }
 
 // absent names calls that are answered as by a kernel without them: hardly a
