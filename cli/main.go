@@ -18,6 +18,8 @@ import (
 // Version is the version of this program; the build sets it.
 var Version = "0.1.0-dev"
 
+const versionLine = "kakuri %s\n"
+
 // IO is where a command reads and writes.
 type IO struct {
 	In       io.Reader
@@ -50,6 +52,10 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 func Main(ctx context.Context, args []string, io IO) int {
 	if done, code := engine.Child(); done {
 		return code
+	}
+	if len(args) == 1 && (args[0] == "--version" || args[0] == "-v") {
+		fmt.Fprintf(io.Out, versionLine, Version) // the flags of no command have to be made for that
+		return 0
 	}
 	if err := notHere(args); err != nil {
 		io.report(err)
@@ -286,7 +292,7 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
 	setHelp(root)
-	root.SetVersionTemplate("kakuri {{.Version}}\n")
+	root.SetVersionTemplate(fmt.Sprintf(versionLine, "{{.Version}}"))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if c.Name() == "run" || c.Name() == "create" {
 			err = laterFlag(err)
