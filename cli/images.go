@@ -256,19 +256,11 @@ func newTag(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Short: "Give an image one more name", Args: arguments(2, 2), ValidArgsFunction: names(storedNames, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
+			store, err := openImages()
 			if err != nil {
 				return err
 			}
-			store, err := e.Images()
-			if err != nil {
-				return err
-			}
-			err = store.Tag(c.Context(), args[0], args[1])
-			if err == nil {
-				e.ImageEvent("tag", args[0], args[1])
-			}
-			return err
+			return store.Tag(c.Context(), args[0], args[1])
 		},
 	}
 }

@@ -93,7 +93,7 @@ func notHere(args []string) error {
 	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
-	docker := strings.Fields("build buildx builder checkpoint compose config context manifest network node plugin search secret service stack swarm trust")
+	docker := strings.Fields("build buildx builder checkpoint compose config context manifest network node plugin secret service stack swarm trust")
 	what := fmt.Sprintf("unknown command %q", name)
 	if slices.Contains(docker, name) {
 		what = name + " is not in this version"
@@ -156,6 +156,7 @@ func verbs() []verb {
 		{name: "save", group: "image", make: newSave},
 		{name: "load", group: "image", make: newLoad},
 		{name: "import", group: "image", make: newImport},
+		{name: "search", group: "image", make: newSearch},
 		{name: "login", group: "image", make: newLogin},
 		{name: "logout", group: "image", make: newLogout},
 		{name: "events", group: "system", make: newEvents},

@@ -11,18 +11,24 @@ import (
 
 func newRMI(io IO) *cobra.Command {
 	var force, noPrune bool
+	var platforms []string
 	c := &cobra.Command{Use: "rmi [OPTIONS] IMAGE [IMAGE...]", Short: "Remove images", Args: arguments(1, -1), ValidArgsFunction: names(storedNames, -1)}
 	c.Flags().BoolVarP(&force, "force", "f", false, "remove images of several repositories, and of stopped containers; no error for one that is not there")
 	c.Flags().BoolVar(&noPrune, "no-prune", false, "keep parents without a name")
+	c.Flags().StringSliceVar(&platforms, "platform", nil, "take the image for `OS/ARCH[/VARIANT]` alone out of one for several platforms")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		list, err := parsePlatforms(platforms)
+		if err != nil {
+			return err
+		}
 		e, err := openEngine()
 		if err != nil {
 			return err
 		}
 		failed := false
 		for _, name := range args {
-			list, err := e.RemoveImage(c.Context(), name, force)
-			printRemoved(io, list)
+			removed, err := e.RemoveImage(c.Context(), name, force, list...)
+			printRemoved(io, removed)
 			if err != nil {
 				io.report(err)
 				var none *image.NotFoundError

@@ -26,18 +26,13 @@ func newSave(io IO) *cobra.Command {
 	s := c.Flags()
 	s.StringVarP(&output, "output", "o", "", "write to `FILE` in place of stdout; with --format oci-layout it is a directory")
 	s.StringVar(&layout, "format", "", "docker-archive (default), oci-archive, or oci-layout: `FORMAT`, where docker-archive is what every engine loads")
-	s.StringSliceVar(&platforms, "platform", nil, "the image for `OS/ARCH[/VARIANT]` alone")
+	s.StringSliceVar(&platforms, "platform", nil, "the images for `OS/ARCH[/VARIANT]` alone")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		o := image.SaveOptions{Format: layout}
 		list, err := parsePlatforms(platforms)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case len(list) > 1:
-			return errors.New("--platform: save writes the image for one platform, or all of them with --format oci-archive")
-		case len(list) == 1:
-			o.Platform = list[0]
 		}
+		o := image.SaveOptions{Format: layout, Platforms: list}
 		store, err := openImages()
 		if err != nil {
 			return err

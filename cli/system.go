@@ -225,6 +225,7 @@ Ordinary commands mend most of it by themselves.`,
 			return err
 		}
 		if repair && len(images) > 0 {
+			repairImages(c, io, store, images)
 			err := errors.Join(store.Rebuild(c.Context()), sweepImages(c, store))
 			if err != nil {
 				return err
@@ -245,29 +246,59 @@ Ordinary commands mend most of it by themselves.`,
 	return c
 }
 
+// repairImages fetches what is damaged again. What cannot be fetched is told of, and found again afterwards.
+func repairImages(c *cobra.Command, io IO, s *image.Store, found []image.Finding) {
+	done := map[string]bool{}
+	for _, f := range found {
+		if f.Image == "" || f.Err == nil || done[f.Image] {
+			continue
+		}
+		done[f.Image] = true
+		list, err := s.Repair(c.Context(), f.Image, image.PullOptions{})
+		if err != nil {
+			io.report(err)
+			continue
+		}
+		for _, f := range list {
+			fmt.Fprintln(io.Out, format.Lines(f.String()), "(fetched again)")
+		}
+	}
+}
+
 func sweepImages(c *cobra.Command, s *image.Store) error {
 	_, err := s.Sweep(c.Context())
 	return err
 }
 
 func newImageCheck(io IO) *cobra.Command {
-	return &cobra.Command{
-		Use: "check IMAGE [IMAGE...]", Short: "Prove images: compare each manifest, config and layer with its digest", Args: arguments(1, -1), ValidArgsFunction: names(storedNames, -1),
+	var repair bool
+	c := &cobra.Command{
+		Use: "check [OPTIONS] IMAGE [IMAGE...]", Short: "Prove images: compare each manifest, config and layer with its digest", Args: arguments(1, -1), ValidArgsFunction: names(storedNames, -1),
 		Long: `Prove images: compare each manifest, config and layer with its digest. A damaged one
-is named, and comes anew when the image is pulled.`,
-		RunE: func(c *cobra.Command, args []string) error {
-			store, err := openImages()
-			if err != nil {
+is named; with --repair it is fetched again, by its digest, from the registries of
+the image's names.`,
+	}
+	c.Flags().BoolVar(&repair, "repair", false, "fetch what is damaged again")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		store, err := openImages()
+		if err != nil {
+			return err
+		}
+		return inTurn(io, args, func(i int) error {
+			if repair {
+				found, err := store.Repair(c.Context(), args[i], image.PullOptions{})
+				for _, f := range found {
+					fmt.Fprintln(io.Err, format.Lines(f.String()))
+				}
 				return err
 			}
-			return inTurn(io, args, func(i int) error {
-				found, err := store.CheckImage(c.Context(), args[i])
-				var list []error
-				for _, f := range found {
-					list = append(list, errors.New(f.String()))
-				}
-				return errors.Join(append(list, err)...)
-			})
-		},
+			found, err := store.CheckImage(c.Context(), args[i])
+			var list []error
+			for _, f := range found {
+				list = append(list, errors.New(f.String()))
+			}
+			return errors.Join(append(list, err)...)
+		})
 	}
+	return c
 }

@@ -100,11 +100,15 @@ func (e *Engine) Images() (*image.Store, error) {
 		return nil, err
 	}
 	dir := filepath.Join(e.data, "images")
-	s, err := image.Open(image.Options{Dir: dir, Layers: keeper{layers, dir}, InUse: e.layersInUse, UserAgent: "kakuri"})
+	s, err := image.Open(image.Options{Dir: dir, Layers: keeper{layers, dir}, InUse: e.layersInUse, UserAgent: "kakuri", Tell: e.tellImage})
 	if err == nil {
 		e.stores.images = s
 	}
 	return s, err
+}
+
+func (e *Engine) tellImage(action, id, name string) {
+	e.tell("image", action, id, map[string]string{"name": name})
 }
 
 // layersInUse lists the layers that containers need, whether an image still has them or not.

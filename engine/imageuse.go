@@ -25,8 +25,9 @@ func (e *Engine) ImageUsers() (map[digest.Digest][]Container, error) {
 }
 
 // RemoveImage takes a name from an image, and the image itself with its last name, or with an id. One
-// that a container needs is not removed, with force only for those that run.
-func (e *Engine) RemoveImage(ctx context.Context, ref string, force bool) ([]image.Removed, error) {
+// that a container needs is not removed, with force only for those that run. With platforms it is their images that are taken out of an
+// index.
+func (e *Engine) RemoveImage(ctx context.Context, ref string, force bool, platforms ...image.Platform) ([]image.Removed, error) {
 	s, err := e.Images()
 	if err != nil {
 		return nil, err
@@ -46,9 +47,7 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string, force bool) ([]ima
 		}
 		return nil
 	}
-	removed, err := s.Remove(ctx, ref, image.RemoveOptions{Force: force, Blocked: blocked})
-	e.tellRemoved(removed)
-	return removed, err
+	return s.Remove(ctx, ref, image.RemoveOptions{Force: force, Blocked: blocked, Platforms: platforms})
 }
 
 // PruneImages removes the images that no container needs: those without a name, or all of them.
@@ -62,22 +61,5 @@ func (e *Engine) PruneImages(ctx context.Context, all bool, f Filters) (image.Pr
 	if err != nil {
 		return image.Pruned{}, err
 	}
-	done, err := s.Prune(ctx, image.PruneOptions{All: all, Filters: image.Filters(f), InUse: func(i image.Image) bool { return len(users[i.ID]) > 0 }})
-	e.tellRemoved(done.Removed)
-	return done, err
-}
-
-func (e *Engine) tellRemoved(list []image.Removed) {
-	for _, r := range list {
-		if r.Deleted != "" {
-			e.tell("image", "delete", r.Deleted, map[string]string{"name": r.Deleted})
-		} else {
-			e.tell("image", "untag", r.Untagged, map[string]string{"name": r.Untagged})
-		}
-	}
-}
-
-// ImageEvent tells of what was done to an image: tag, push, save, load, import.
-func (e *Engine) ImageEvent(action, id, name string) {
-	e.tell("image", action, id, map[string]string{"name": name})
+	return s.Prune(ctx, image.PruneOptions{All: all, Filters: image.Filters(f), InUse: func(i image.Image) bool { return len(users[i.ID]) > 0 }})
 }

@@ -79,7 +79,6 @@ func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.
 	if err != nil {
 		return img, err
 	}
-	e.ImageEvent("pull", name, name)
 	layers, err := e.Storage()
 	if err == nil && len(img.Chain()) > 0 {
 		_, err = layers.View(ctx, img.Chain(), "")

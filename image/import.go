@@ -57,7 +57,11 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 	if comment == "" {
 		comment = "Imported from -"
 	}
-	return s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names)
+	img, err := s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names)
+	if err == nil {
+		s.tellOf("import", img)
+	}
+	return img, err
 }
 
 // newName reads the name of a new image: none, or one without a digest.

@@ -365,7 +365,11 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.name(ctx, i.Target, r.Tagged().String())
+	if err := s.name(ctx, i.Target, r.Tagged().String()); err != nil {
+		return err
+	}
+	s.tell("tag", i.ID.String(), r.Tagged().Familiar())
+	return nil
 }
 
 // name makes names lead to a target; without a name it is kept all the same.

@@ -78,6 +78,9 @@ func (s *Store) loadBundle(ctx context.Context, b bundle, rules *Settings, o Loa
 	default:
 		err = errors.New("it has neither manifest.json nor index.json and oci-layout: it is no archive of images (`kakuri import` takes a root file system)")
 	}
+	for _, one := range list {
+		s.tellOf("load", one.Image)
+	}
 	if err != nil {
 		return list, fmt.Errorf("load: %w", err)
 	}

@@ -167,8 +167,17 @@ func TestSaveSelections(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	for _, format := range []string{DockerArchive, OCIArchive} {
-		if _, list := load(saved(t, s, SaveOptions{Format: format, Platform: other}, "example/b:1")); len(list) != 1 || list[0].Image.Platform.Architecture != "s390x" {
+		if _, list := load(saved(t, s, SaveOptions{Format: format, Platforms: []Platform{other}}, "example/b:1")); len(list) != 1 || list[0].Image.Platform.Architecture != "s390x" {
 			t.Errorf("%s: %+v", format, list)
+		}
+	}
+	for _, format := range []string{DockerArchive, OCIArchive} {
+		to, list := load(saved(t, s, SaveOptions{Format: format, Platforms: []Platform{Host(), other, Host()}}, "example/b:1"))
+		if len(list) != 1 || list[0].Image.ID != b.ID {
+			t.Errorf("%s: two platforms: %+v", format, list)
+		}
+		if i, err := to.Get("example/b:1", other); err != nil || i.Platform.Architecture != "s390x" || len(to.missing(i)) > 0 {
+			t.Errorf("%s: the second of two platforms: %+v %v", format, i, err)
 		}
 	}
 	dir := filepath.Join(t.TempDir(), "out")

@@ -72,6 +72,7 @@ func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (Image, er
 	if err != nil {
 		return Image{}, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(err))
 	}
+	s.tell("pull", r.Familiar(), r.FamiliarName())
 	return img, nil
 }
 

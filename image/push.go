@@ -114,7 +114,11 @@ func (s *Store) push(ctx context.Context, r Reference, o PushOptions) (digest.Di
 		Status: fmt.Sprintf("%s: digest: %s size: %d", r.Tag, sent.Digest, sent.Size),
 		Aux:    &Aux{Tag: r.Tag, Digest: sent.Digest, Size: sent.Size},
 	})
-	return sent.Digest, s.notePushed(ctx, r, sent.Digest)
+	if err := s.notePushed(ctx, r, sent.Digest); err != nil {
+		return "", err
+	}
+	s.tell("push", r.Familiar(), r.FamiliarName())
+	return sent.Digest, nil
 }
 
 // neighbours lists, for each layer of the store, the other repositories of a name's registry that an image with it is named after.

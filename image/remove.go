@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 // RemoveOptions say how an image is removed.
 type RemoveOptions struct {
 	Force bool // several repositories, and what Blocked says, are no obstacle
+	// Platforms are those whose images are taken out of an index, which keeps its names; empty removes names.
+	Platforms []Platform
 	// Blocked is asked before an image itself goes, not a mere name of it: its error says which container needs
 	// the image. force tells whether the user insists.
 	Blocked func(i Image, force bool) error
@@ -32,7 +35,11 @@ type Removed struct {
 // Remove takes a name from an image, and the image itself with its last name, or with an id. Blobs and layers that
 // nobody needs any more go with it.
 func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
+	if len(o.Platforms) > 0 {
+		return s.removePlatforms(ctx, ref, o)
+	}
 	var out []Removed
+	var id string
 	err := s.change(ctx, func(list []root) ([]root, error) {
 		i, err := s.find(ref)
 		if err != nil {
@@ -52,6 +59,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 				return nil, err
 			}
 		}
+		id = i.ID.String()
 		for _, name := range drop {
 			if r, err := ParseReference(name); err == nil {
 				out = append(out, Removed{Untagged: r.Familiar()})
@@ -65,13 +73,116 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 	if err != nil {
 		return nil, err
 	}
+	s.tellRemoved(id, out)
 	swept, err := s.Sweep(ctx)
+	return withSwept(out, swept), err
+}
+
+// withSwept adds what a sweep took to what a removal did.
+func withSwept(out []Removed, swept Swept) []Removed {
 	for _, d := range swept.Blobs {
 		if !slices.ContainsFunc(out, func(r Removed) bool { return r.Deleted == d.String() }) {
 			out = append(out, Removed{Deleted: d.String()})
 		}
 	}
-	return out, err
+	return out
+}
+
+// tellRemoved tells of the names that an image lost, and of the image where it went itself.
+func (s *Store) tellRemoved(id string, list []Removed) {
+	for _, r := range list {
+		if r.Deleted != "" {
+			s.tell("delete", r.Deleted, r.Deleted)
+		} else {
+			s.tell("untag", id, r.Untagged)
+		}
+	}
+}
+
+// removePlatforms takes the images of some platforms out of an index: a manifest that is not there is one that was not pulled.
+func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
+	var out []Removed
+	err := s.change(ctx, func(list []root) ([]root, error) {
+		i, err := s.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		drop, err := s.leavingPlatforms(i, o)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range list {
+			if r.Digest == i.Target.Digest {
+				continue
+			}
+			err := s.walk(r, func(doc *document) error {
+				if slices.Contains(drop, doc.desc.Digest) {
+					return fmt.Errorf("conflict: manifest %s is one of image %s, too", doc.desc.Digest, cmp.Or(nameOf(r), r.Digest.String()))
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		for _, d := range drop {
+			if err := os.Remove(s.blobPath(d)); err != nil {
+				return nil, fmt.Errorf("images: %w", err)
+			}
+			out = append(out, Removed{Deleted: d.String()})
+		}
+		return list, nil
+	})
+	s.tellRemoved("", out)
+	if err != nil {
+		return out, err
+	}
+	swept, err := s.Sweep(ctx)
+	return withSwept(out, swept), err
+}
+
+// leavingPlatforms lists the manifests that a removal of platforms takes, with what attests them.
+func (s *Store) leavingPlatforms(i Image, o RemoveOptions) ([]digest.Digest, error) {
+	doc, err := s.readDocument(i.Target)
+	if err != nil {
+		return nil, err
+	}
+	if doc.index == nil {
+		return nil, fmt.Errorf("image %s is for %s alone: remove it without a platform", shortID(i.ID), formatPlatform(i.Platform))
+	}
+	here, err := s.every(i.Target)
+	if err != nil {
+		return nil, err
+	}
+	var drop []digest.Digest
+	for _, want := range o.Platforms {
+		found := false
+		for _, img := range here {
+			if formatPlatform(normal(want)) != formatPlatform(img.Platform) {
+				continue
+			}
+			if found = true; o.Blocked != nil {
+				if err := o.Blocked(img, o.Force); err != nil {
+					return nil, err
+				}
+			}
+			if !slices.Contains(drop, img.Manifest.Digest) {
+				drop = append(drop, img.Manifest.Digest)
+			}
+		}
+		if !found {
+			return nil, &PlatformError{Want: want, Have: platforms(*doc.index), Here: platforms(*s.present(doc.index))}
+		}
+	}
+	if len(drop) == len(here) {
+		return nil, fmt.Errorf("image %s has nothing but %s here: remove it without a platform", shortID(i.ID), platforms(*s.present(doc.index)))
+	}
+	for _, d := range s.present(doc.index).Manifests {
+		if attestation(d) && slices.Contains(drop, digest.Digest(d.Annotations["vnd.docker.reference.digest"])) {
+			drop = append(drop, d.Digest)
+		}
+	}
+	return drop, nil
 }
 
 // leaving lists the names that a removal by ref takes.
@@ -132,6 +243,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 			o.All = o.All || !dangling
 		}
 	}
+	lost := map[string][]Removed{} // by image
 	err := s.change(ctx, func(list []root) ([]root, error) {
 		images := s.imagesOf(list)
 		keep, err := filters.compile(images)
@@ -144,23 +256,24 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 				continue
 			}
 			gone[i.Target.Digest] = true
+			var own []Removed
 			for _, n := range i.Names {
-				out.Removed = append(out.Removed, Removed{Untagged: n.Familiar()})
+				own = append(own, Removed{Untagged: n.Familiar()})
 			}
-			out.Removed = append(out.Removed, Removed{Deleted: i.ID.String()})
+			own = append(own, Removed{Deleted: i.ID.String()})
+			lost[i.ID.String()] = own
+			out.Removed = append(out.Removed, own...)
 		}
 		return slices.DeleteFunc(list, func(r root) bool { return gone[r.Digest] }), nil
 	})
 	if err != nil {
 		return Pruned{}, err
 	}
-	swept, err := s.Sweep(ctx)
-	out.SpaceReclaimed = swept.Bytes
-	for _, d := range swept.Blobs {
-		if !slices.ContainsFunc(out.Removed, func(r Removed) bool { return r.Deleted == d.String() }) {
-			out.Removed = append(out.Removed, Removed{Deleted: d.String()})
-		}
+	for id, own := range lost {
+		s.tellRemoved(id, own)
 	}
+	swept, err := s.Sweep(ctx)
+	out.Removed, out.SpaceReclaimed = withSwept(out.Removed, swept), swept.Bytes
 	return out, err
 }
 

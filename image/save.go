@@ -27,9 +27,9 @@ const (
 
 // SaveOptions say how images are written.
 type SaveOptions struct {
-	Format   string   // empty is DockerArchive
-	Platform Platform // zero is this machine's, and all that an index has in an OCIArchive
-	Progress Progress
+	Format    string     // empty is DockerArchive
+	Platforms []Platform // empty is this machine's, and all that an index has in an OCIArchive
+	Progress  Progress
 }
 
 // Save writes images into one tar: those of the names, of the repositories (all their tags) and of the ids given. The same images
@@ -49,9 +49,9 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, o SaveOpti
 	if err == nil {
 		switch o.Format {
 		case "", DockerArchive:
-			err = sv.docker(list, o.Platform)
+			err = sv.docker(list, o.Platforms)
 		case OCIArchive:
-			err = sv.oci(list, o.Platform)
+			err = sv.oci(list, o.Platforms)
 		default:
 			err = fmt.Errorf("format %q: want %s or %s", o.Format, DockerArchive, OCIArchive)
 		}
@@ -61,6 +61,9 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, o SaveOpti
 	}
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
+	}
+	for _, sel := range list {
+		s.tellOf("save", sel.Image)
 	}
 	return nil
 }
@@ -185,21 +188,32 @@ func (v *saver) tar(id digest.Digest) (int64, error) {
 }
 
 // docker writes a docker-archive, with the OCI layout that Docker puts beside it since version 25.
-func (v *saver) docker(list []selection, want Platform) error {
+// The images of several platforms have an index of their own, and each its entry: the first one is that of the names, which is all that programs
+// see who know no index.
+func (v *saver) docker(list []selection, want []Platform) error {
 	var entries []archived
 	repositories := map[string]map[string]string{}
 	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex}
 	for _, sel := range list {
-		img := sel.Image
-		if want.OS != "" {
-			var err error
-			if img, err = v.s.Get(string(sel.Target.Digest), want); err != nil {
-				return err
-			}
-		}
-		e, d, err := v.image(img)
+		images, err := v.chosen(sel.Image, want)
 		if err != nil {
 			return err
+		}
+		img := images[0]
+		var own []archived
+		var below []v1.Descriptor
+		for _, i := range images {
+			e, d, err := v.image(i)
+			if err != nil {
+				return err
+			}
+			own, below = append(own, e), append(below, d)
+		}
+		d := below[0]
+		if len(below) > 1 {
+			if d, err = v.index(below); err != nil {
+				return err
+			}
 		}
 		top := strings.TrimPrefix(string(img.ID), "sha256:")
 		if n := len(img.Chain()); n > 0 {
@@ -209,7 +223,7 @@ func (v *saver) docker(list []selection, want Platform) error {
 			index.Manifests = append(index.Manifests, d)
 		}
 		for _, n := range sel.names {
-			e.RepoTags = append(e.RepoTags, n.Familiar())
+			own[0].RepoTags = append(own[0].RepoTags, n.Familiar())
 			if repositories[n.FamiliarName()] == nil {
 				repositories[n.FamiliarName()] = map[string]string{}
 			}
@@ -218,13 +232,41 @@ func (v *saver) docker(list []selection, want Platform) error {
 			named.Annotations = map[string]string{"io.containerd.image.name": n.String(), v1.AnnotationRefName: n.Tag}
 			index.Manifests = append(index.Manifests, named)
 		}
-		entries = append(entries, e)
+		entries = append(entries, own...)
 	}
 	err := v.json("manifest.json", entries)
 	if err == nil && len(repositories) > 0 {
 		err = v.json("repositories", repositories)
 	}
 	return errors.Join(err, v.layout(index))
+}
+
+// chosen are the images of a selection for the platforms that are wanted; for none it is the image itself.
+func (v *saver) chosen(img Image, want []Platform) ([]Image, error) {
+	if len(want) == 0 {
+		return []Image{img}, nil
+	}
+	var list []Image
+	for _, p := range want {
+		i, err := v.s.Get(string(img.Target.Digest), p)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(list, func(o Image) bool { return o.Manifest.Digest == i.Manifest.Digest }) {
+			list = append(list, i)
+		}
+	}
+	return list, nil
+}
+
+// index writes an index of manifests.
+func (v *saver) index(manifests []v1.Descriptor) (v1.Descriptor, error) {
+	raw, err := json.Marshal(v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: manifests})
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	d := v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	return d, v.bytes(blobPathIn(d.Digest), raw)
 }
 
 func (v *saver) layout(index v1.Index) error {
@@ -266,21 +308,25 @@ func (v *saver) image(img Image) (archived, v1.Descriptor, error) {
 	return e, d, err
 }
 
-// oci writes an OCI layout of what was pulled, as it was.
-func (v *saver) oci(list []selection, want Platform) error {
+// oci writes an OCI layout of what was pulled, as it was. For one platform that is a manifest; for several it is the index, which names all, with
+// those manifests below it that are wanted.
+func (v *saver) oci(list []selection, want []Platform) error {
 	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex}
 	for _, sel := range list {
 		target := v1.Descriptor{MediaType: sel.Target.MediaType, Digest: sel.Target.Digest, Size: sel.Target.Size}
-		if want.OS != "" {
-			img, err := v.s.Get(string(sel.Target.Digest), want)
-			if err != nil {
-				return err
-			}
-			target = img.Manifest
+		images, err := v.chosen(sel.Image, want)
+		if err != nil {
+			return err
+		}
+		if len(want) > 0 && len(images) == 1 {
+			target = images[0].Manifest
 			target.Annotations = nil
 		}
+		wanted := func(d digest.Digest) bool {
+			return len(want) == 0 || slices.ContainsFunc(images, func(i Image) bool { return i.Manifest.Digest == d })
+		}
 		v.from = sel.origin
-		if err := v.below(target); err != nil {
+		if err := v.below(target, wanted); err != nil {
 			return err
 		}
 		if len(sel.names) == 0 {
@@ -295,9 +341,12 @@ func (v *saver) oci(list []selection, want Platform) error {
 	return v.layout(index)
 }
 
-// below writes a target and all below it.
-func (v *saver) below(target v1.Descriptor) error {
+// below writes a target and the manifests below it that are wanted.
+func (v *saver) below(target v1.Descriptor, wanted func(digest.Digest) bool) error {
 	return v.s.walk(target, func(doc *document) error {
+		if doc.manifest != nil && !wanted(doc.desc.Digest) {
+			return nil
+		}
 		if err := v.bytes(blobPathIn(doc.desc.Digest), doc.raw); err != nil || doc.index != nil {
 			return err
 		}

@@ -37,6 +37,9 @@ type Options struct {
 	InUse func() ([]digest.Digest, error)
 	// UserAgent is told to registries.
 	UserAgent string
+	// Tell is told what was done to an image, in the words of Docker's events: pull, push, tag, untag, delete, load, save, import. id is the
+	// image's, or for pull and push the name that the registry knows; nil is nobody.
+	Tell func(action, id, name string)
 }
 
 // A Store is a directory of images. Its methods may be called by many goroutines.
@@ -81,6 +84,21 @@ func Open(o Options) (*Store, error) {
 	}
 	s.net = &network{o: &s.o}
 	return s, nil
+}
+
+func (s *Store) tell(action, id, name string) {
+	if s.o.Tell != nil {
+		s.o.Tell(action, id, name)
+	}
+}
+
+// tellOf tells of an image by its name, or by its id where nobody gave it one.
+func (s *Store) tellOf(action string, i Image) {
+	name := i.ID.String()
+	if len(i.Names) > 0 {
+		name = i.Names[0].Familiar()
+	}
+	s.tell(action, i.ID.String(), name)
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }

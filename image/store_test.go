@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -489,4 +490,79 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	empty(t, s)
+}
+
+// TestRemovePlatforms: one platform of an index goes, with the layers that only it has; its names and the others stay.
+func TestRemovePlatforms(t *testing.T) {
+	s, a, b := two(t)
+	remove := func(ref string, list ...Platform) error {
+		_, err := s.Remove(t.Context(), ref, RemoveOptions{Platforms: list})
+		return err
+	}
+	if err := remove("example/b:1", Platform{OS: "linux", Architecture: "mips"}); !errors.As(err, new(*PlatformError)) {
+		t.Errorf("a platform that it has not: %v", err)
+	}
+	if remove("example/b:1", Host(), other) == nil || remove("example/a:1", Host()) == nil {
+		t.Error("an image lost its last platform")
+	}
+	i, err := s.Get("example/b:1", other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocked := errors.New("it is needed")
+	if _, err := s.Remove(t.Context(), "example/b:1", RemoveOptions{Platforms: []Platform{other}, Blocked: func(asked Image, _ bool) error {
+		if asked.ID != i.ID {
+			t.Errorf("asked about %s", asked.ID)
+		}
+		return blocked
+	}}); !errors.Is(err, blocked) {
+		t.Errorf("%v", err)
+	}
+	var told []string
+	s.o.Tell = func(action, id, _ string) { told = append(told, action+" "+id) }
+	if err := remove("example/b:1", other); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"delete " + i.Manifest.Digest.String()}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+	if _, err := s.Get("example/b:1", other); !errors.As(err, new(*PlatformError)) {
+		t.Errorf("it is there still: %v", err)
+	}
+	for ref, want := range map[string]Image{"example/a:1": a, "example/b:1": b} {
+		if got, err := s.Get(ref, Platform{}); err != nil || got.ID != want.ID || len(s.missing(got)) > 0 {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	if found, err := s.Check(t.Context(), true); err != nil || len(found) > 0 {
+		t.Errorf("%v %v", found, err)
+	}
+}
+
+// TestTell: each thing that is done to an image is told of once, by the words of Docker's events.
+func TestTell(t *testing.T) {
+	s, a, b := two(t)
+	raw := saved(t, s, SaveOptions{}, "example/a:1")
+	host := target(t, nil)
+	var told []string
+	s.o.Tell = func(action, id, name string) { told = append(told, action+" "+id+" "+name) }
+	id, at := a.ID.String(), host+"/x:1"
+	for _, step := range []struct {
+		do   func() error
+		want []string
+	}{
+		{func() error { return s.Tag(t.Context(), "example/a:1", at) }, []string{"tag " + id + " " + at}},
+		{func() error { _, err := s.Push(t.Context(), at, PushOptions{}); return err }, []string{"push " + at + " " + host + "/x"}},
+		{func() error { _, err := s.Remove(t.Context(), at, RemoveOptions{}); return err }, []string{"untag " + id + " " + at}},
+		{func() error { _, err := s.Pull(t.Context(), at, PullOptions{}); return err }, []string{"pull " + at + " " + host + "/x"}},
+		{func() error { return s.Save(t.Context(), io.Discard, []string{"example/b:1"}, SaveOptions{}) }, []string{"save " + b.ID.String() + " example/b:1"}},
+		{func() error { _, err := s.Load(t.Context(), bytes.NewReader(raw), LoadOptions{}); return err }, []string{"load " + id + " example/a:1"}},
+		{func() error { return s.Save(t.Context(), io.Discard, []string{"nobody"}, SaveOptions{}) }, nil},
+	} {
+		told = nil
+		err := step.do()
+		if (err != nil) != (step.want == nil) || !slices.Equal(told, step.want) {
+			t.Errorf("told %v, want %v: %v", told, step.want, err)
+		}
+	}
 }
