@@ -456,6 +456,16 @@ func (a *applier) xattrs(fd int, e *Entry) error {
 			}
 			value = capabilityFor(value, root)
 		}
+		if isACL(name) {
+			if a.o.NoOwner {
+				a.done.leaveOut("%q: the extended attribute %s: its users are not those here", e.Header.Name, name)
+				continue
+			}
+			var err error
+			if value, err = mapACL(value, a.o.UID, a.o.GID); err != nil {
+				return err
+			}
+		}
 		err := unix.Fsetxattr(fd, name, []byte(value), 0)
 		if err == unix.EOPNOTSUPP || err == unix.EPERM && a.o.NoOwner && strings.HasPrefix(name, "security.") {
 			a.done.leaveOut("%q: the extended attribute %s: %v", e.Header.Name, name, err)

@@ -33,7 +33,7 @@ type Entry struct {
 	Mode     uint32
 	UID, GID uint32
 	Size     int64 // bytes of content, holes included
-	// Xattrs are those that are kept: security.capability and user.*, without overlayfs's.
+	// Xattrs are those that are kept: security.capability, POSIX ACLs, and user.*, without overlayfs's.
 	Xattrs map[string]string
 	// Sparse content does not lie in the stream as it is; other content begins at the
 	// stream's byte Offset.

@@ -349,6 +349,11 @@ func (p *packer) attributes(fd int, h *tar.Header) (marks map[string]string, err
 		if name == capXattr {
 			value = capabilityOf(value, p.o.UID)
 		}
+		if isACL(name) {
+			if value, err = mapACL(value, p.o.UID, p.o.GID); err != nil {
+				continue // of a user who has no id in the archive
+			}
+		}
 		if mark {
 			if marks == nil {
 				marks = map[string]string{}

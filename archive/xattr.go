@@ -11,13 +11,13 @@ import (
 const paxXattr = "SCHILY.xattr."
 
 // keptXattr reports whether an attribute belongs to a file, and not to the machine that
-// the file lay on. Labels of security modules and ACLs name users and rules of that
-// machine; trusted.* and user.overlay.* would be orders to overlayfs.
+// the file lay on. Labels of security modules name rules of that machine; trusted.* and
+// user.overlay.* would be orders to overlayfs.
 func keptXattr(name string) bool {
 	if strings.HasPrefix(name, "user.") {
 		return !strings.HasPrefix(name, "user.overlay.") && name != "user."
 	}
-	return name == capXattr
+	return name == capXattr || isACL(name)
 }
 
 // xattrs are the attributes of an entry that are kept.
@@ -40,6 +40,14 @@ func xattrs(h *tar.Header, limit int) (map[string]string, error) {
 		}
 		if strings.Contains(name, "\x00") {
 			return nil, errors.New("an extended attribute with a NUL in its name")
+		}
+		if isACL(name) {
+			if name == defaultACLXattr && h.Typeflag != tar.TypeDir || h.Typeflag == tar.TypeSymlink {
+				continue // the kernel has none there
+			}
+			if err := checkACL(value); err != nil {
+				return nil, fmt.Errorf("the extended attribute %s: %w", name, err)
+			}
 		}
 		if kept == nil {
 			kept = map[string]string{}

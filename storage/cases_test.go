@@ -72,10 +72,12 @@ func shownCases() []shown {
 				"SCHILY.xattr.user.overlay.opaque", "y", "SCHILY.xattr.trusted.overlay.redirect", "/etc"),
 			pax(tar.Header{Typeflag: tar.TypeDir, Name: "d", Mode: 0o755}, "SCHILY.xattr.user.long", strings.Repeat("v", 2000), "SCHILY.xattr.user.b", "zzzzz"),
 			full{Header: tar.Header{Typeflag: tar.TypeReg, Name: "odd", Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.odd": "12345"}}, text: "content"},
+			pax(tar.Header{Typeflag: tar.TypeReg, Name: "acl", Mode: 0o640}, "SCHILY.xattr.system.posix_acl_access", "\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\x21\x00\x00\x00\x04\x00\x00\x00\xff\xff\xff\xff\x10\x00\x04\x00\xff\xff\xff\xff\x20\x00\x00\x00\xff\xff\xff\xff"),
 		}}, []string{
 			`f "f" 755 0:0 "" security.capability="\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" user.a="1"`,
 			`d "d" 755 0:0 user.b="zzzzz" user.long="` + strings.Repeat("v", 2000) + `"`,
 			`f "odd" 644 0:0 "content" user.odd="12345"`,
+			`f "acl" 640 0:0 "" system.posix_acl_access="\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00!\x00\x00\x00\x04\x00\x00\x00\xff\xff\xff\xff\x10\x00\x04\x00\xff\xff\xff\xff \x00\x00\x00\xff\xff\xff\xff"`,
 		}},
 		{"times", [][]ent{{
 			full{Header: tar.Header{Typeflag: tar.TypeReg, Name: "old", Mode: 0o644, ModTime: then.AddDate(-60, 0, 0)}, text: ""},

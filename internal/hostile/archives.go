@@ -220,7 +220,9 @@ func attributes() []Archive {
 		taken("xattr_trusted_overlay", "the layer shows another directory of its own choice", with(dir("a"), x("trusted.overlay.redirect", "/b", "trusted.overlay.opaque", "y"))),
 		taken("xattr_user_overlay", "the same where overlays are mounted by users", with(dir("a"), x("user.overlay.redirect", "/b", "user.overlay.opaque", "y", "user.overlay.metacopy", "")), dir("b"), file("b/c")),
 		taken("xattr_overlay_escaped", "the same, as overlayfs escapes it for overlays in overlays", with(dir("a"), x("user.overlay.overlay.opaque", "y"))),
-		taken("xattr_acl", "an ACL has ids of the host", with(dir("a"), x("system.posix_acl_access", "\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff"))),
+		taken("xattr_acl", "an ACL gives a user what the mode does not", with(dir("a"), x("system.posix_acl_access", "\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x02\x00\x07\x00\x05\x00\x00\x00"+
+			"\x04\x00\x05\x00\xff\xff\xff\xff\x10\x00\x07\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff"))),
+		{Name: "xattr_acl_odd", Why: "a file with an ACL that the kernel cannot read is nobody's", Open: archive(with(dir("a"), x("system.posix_acl_access", "\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff")))},
 		taken("xattr_label", "a label of a security module", with(dir("a"), x("security.selinux", "system_u:object_r:etc_t:s0", "security.ima", "x", "security.apparmor", "x"))),
 		{Name: "xattr_capability", Why: "none: programs have file capabilities", Open: archive(with(file("a"), x("security.capability", capability))), Layer: Taken, Plain: Taken, Tree: map[string]string{"a": "-:evil"}},
 		{Name: "xattr_flood", Why: "memory, and more than an inode holds", Open: archive(with(file("a"), flood))},
