@@ -169,9 +169,12 @@ func (e *Engine) withVolumes(ctx context.Context, c *Container) error {
 func (e *Engine) finished(c *Container) error { return removeIfThere(e.creating() + "/" + c.ID) }
 
 // discard takes away a container that was not made, or is to be removed: what it may have reserved last but one, so that a killed discard is
-// found again.
+// found again. Of one that cannot be removed as a whole they stay, for the next sweep.
 func (e *Engine) discard(c *Container) error {
-	errs := []error{e.release(c, true), os.RemoveAll(c.dir)}
+	errs := []error{e.release(c, true), host.RemoveAll(c.dir)}
+	if errs[1] != nil {
+		return errors.Join(errs...)
+	}
 	if c.Status == monitor.Creating {
 		errs = append(errs, e.removeAnonymous(c.Record))
 	}

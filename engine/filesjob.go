@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 	"github.com/kakuri/kakuri/volume"
@@ -92,7 +93,7 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 	case jobExport:
 		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
 	case jobRemove:
-		return os.RemoveAll(j.Path)
+		return host.RemoveAll(j.Path)
 	}
 	return j.runVolume(ctx, in, out)
 }

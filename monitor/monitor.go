@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
@@ -520,7 +521,7 @@ func (m *monitor) remove() error { return RemoveAll(m.order.Dir, m.task) }
 func RemoveAll(dir string, t Task) error {
 	var errs []error
 	for _, p := range append(t.Remove, dir) {
-		if err := os.RemoveAll(p); err != nil {
+		if err := host.RemoveAll(p); err != nil {
 			errs = append(errs, err)
 		}
 	}

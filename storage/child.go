@@ -16,6 +16,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/tree"
@@ -66,8 +67,7 @@ func Child() (done bool, code int) {
 func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	switch j.Op {
 	case jobRemove:
-		// It follows no link.
-		return os.RemoveAll(j.Path)
+		return host.RemoveAll(j.Path)
 	case jobUnpack:
 		return j.inDir(func(dir *os.File) error {
 			o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}

@@ -58,7 +58,7 @@ func listUpper(dir *os.File, out io.Writer) error {
 	return w.Flush()
 }
 
-// maxDepth bounds the directories of an upper directory: names inside are as deep as a container makes them.
+// maxDepth bounds the directories of an upper directory that are within each other: a container makes them as deep as it likes.
 const maxDepth = 4096
 
 func listDir(to *json.Encoder, fd int, p string, depth int) error {

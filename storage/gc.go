@@ -240,29 +240,54 @@ func (s *Store) UpperUsage(id string) (int64, error) {
 	return diskUsage(filepath.Join(dir, "upper"))
 }
 
-// diskUsage adds up blocks below a directory; a file with several names counts once. What may not be read, and what goes
-// away meanwhile, is left out.
+// diskUsage adds up blocks below a directory; a file with several names counts once. What may not be read, what goes
+// away meanwhile, and what lies deeper than maxDepth is left out: a container makes directories as deep as it likes.
 func diskUsage(dir string) (int64, error) {
-	var total int64
-	seen := map[uint64]bool{}
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return nil
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	u := usage{seen: map[uint64]bool{}}
+	u.add(fd, ".", 0)
+	return u.total, nil
+}
+
+type usage struct {
+	total int64
+	seen  map[uint64]bool
+}
+
+// add counts a name of an open directory, and what is below it.
+func (u *usage) add(dir int, name string, depth int) {
+	var st unix.Stat_t
+	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if !isDir && st.Nlink > 1 {
+		if u.seen[st.Ino] {
+			return
 		}
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if unix.Lstat(p, &st) != nil || st.Nlink > 1 && !d.IsDir() && seen[st.Ino] {
-			return nil
-		}
-		if st.Nlink > 1 && !d.IsDir() {
-			seen[st.Ino] = true
-		}
-		total += st.Blocks * 512
-		return nil
-	})
-	return total, err
+		u.seen[st.Ino] = true
+	}
+	u.total += st.Blocks * 512
+	if !isDir || depth > maxDepth {
+		return
+	}
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	for _, n := range names {
+		u.add(fd, n, depth+1)
+	}
 }
 
 // A contextReader ends with its context.

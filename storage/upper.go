@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"golang.org/x/sys/unix"
 )
@@ -180,7 +181,7 @@ func (s *Store) SweepUppers(alive func(id string) bool) error {
 			errs = append(errs, err)
 			continue
 		}
-		if err := os.RemoveAll(s.path(ephemeral, e.Name())); err != nil {
+		if err := host.RemoveAll(s.path(ephemeral, e.Name())); err != nil {
 			errs = append(errs, err)
 		}
 	}

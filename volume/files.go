@@ -150,7 +150,7 @@ func (v Volume) Import(ctx context.Context, r io.Reader, o archive.Options) (arc
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return archive.Result{}, err
 	}
-	defer os.RemoveAll(temp)
+	defer host.RemoveAll(temp)
 	staged, err := os.Open(temp)
 	if err != nil {
 		return archive.Result{}, err

@@ -51,7 +51,7 @@ func (e *NoVolumeError) Error() string { return fmt.Sprintf("get %s: no such vol
 // A Store is a directory of volumes. It may be used by several processes.
 type Store struct {
 	dir string
-	// RemoveAll, when not nil, takes the place of os.RemoveAll: files of a volume may be of ids that the
+	// RemoveAll, when not nil, takes the place of [host.RemoveAll]: files of a volume may be of ids that the
 	// caller has no rights over.
 	RemoveAll func(path string) error
 }
@@ -63,7 +63,7 @@ func (s *Store) removeAll(path string) error {
 	if s.RemoveAll != nil {
 		return s.RemoveAll(path)
 	}
-	return os.RemoveAll(path)
+	return host.RemoveAll(path)
 }
 
 // Lock has nobody else remove a volume, or with exclusive make and use one, until unlock.

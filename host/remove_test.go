@@ -1,0 +1,91 @@
+package host
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// deepDir makes directories within each other, deeper than a path can say, with a file in each tenth.
+func deepDir(t *testing.T, top string, depth int) {
+	t.Helper()
+	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for i := range depth {
+		if err == nil {
+			err = unix.Mkdirat(fd, "d", 0o755)
+		}
+		if err == nil && i%10 == 0 {
+			err = unix.Mknodat(fd, "f", unix.S_IFREG|0o644, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var below int
+		below, err = unix.Openat(fd, "d", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		unix.Close(fd)
+		fd = below
+	}
+	unix.Close(fd)
+}
+
+// TestRemoveDeep: a directory is removed that is deeper than there may be descriptors.
+func TestRemoveDeep(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := limit
+	few.Cur = 256
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	top := filepath.Join(t.TempDir(), "top")
+	for _, dir := range []string{top + "/a", top + "/.deep-1", top + "/b/c"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		deepDir(t, dir, 5000)
+	}
+	if err := RemoveAll(top); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(top); !os.IsNotExist(err) {
+		t.Errorf("it is there: %v", err)
+	}
+}
+
+// TestRemoveAll: what lies outside stays, behind links and below what is not there.
+func TestRemoveAll(t *testing.T) {
+	dir := t.TempDir()
+	keep := filepath.Join(dir, "keep")
+	if err := os.WriteFile(keep, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	top := filepath.Join(dir, "top")
+	if err := os.MkdirAll(top+"/closed/in", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{top + "/link", dir + "/toplink"} {
+		if err := os.Symlink(dir, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(top+"/closed", 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir + "/toplink", top + "/", top, dir + "/no/thing"} {
+		if err := RemoveAll(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) != 1 || list[0].Name() != "keep" {
+		t.Errorf("left: %v, %v", list, err)
+	}
+	if err := RemoveAll(keep + "/x"); err == nil {
+		t.Error("a name below a file was removed")
+	}
+}
