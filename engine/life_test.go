@@ -688,3 +688,32 @@ func TestMonitorRests(t *testing.T) {
 		t.Errorf("%v: code %d", err, res.Code)
 	}
 }
+
+// TestFrozenClient: a client that is attached and does not read holds up what the container writes, and not its end.
+func TestFrozenClient(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	c := detached(t, e, Config{Name: "frozen", Rootfs: root, Command: []string{"sh", "-c", "while :; do echo 0123456789012345678901234567890123456789; done"}})
+	frozen, err := monitor.Dial(e.dir, c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	if err := frozen.Attach(monitor.Stdout | monitor.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	var size int64
+	nstest.Until(t, "nothing more is written", func() bool {
+		before := size
+		size = int64(len(logs(t, e, c.ID, LogOptions{})))
+		return size > 0 && size == before
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := e.Stop(ctx, c.ID, StopOptions{Timeout: new(int)}); err != nil {
+		t.Error(err)
+	}
+	if now := found(t, e, c.ID); now.Status != monitor.Exited || now.ExitCode != 137 {
+		t.Errorf("it is %s, code %d", now.Status, now.ExitCode)
+	}
+}

@@ -398,6 +398,28 @@ func TestHealthTimeout(t *testing.T) {
 	})
 }
 
+// TestHealthStopped: a container that stops each other process in it, the checks too before they are their command, is not well.
+func TestHealthStopped(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	c := started(t, e, Config{
+		Rootfs: root, Command: []string{"sh", "-c", "while :; do kill -STOP -1; done"},
+		Health: &Health{Test: []string{"CMD", "true"}, Interval: 20 * time.Millisecond, Timeout: 300 * time.Millisecond, Retries: 1},
+	})
+	nstest.Until(t, "a check could not begin", func() bool {
+		now, err := e.Find(c.ID)
+		if err != nil || now.Health == nil {
+			return false
+		}
+		for _, r := range now.Health.Log {
+			if r.ExitCode == -1 && r.Output == "Health check exceeded timeout (300ms): its process did not start" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // TestDeath: a certificate says how a container ended, and by whom.
 func TestDeath(t *testing.T) {
 	nstest.Root(t)

@@ -174,8 +174,14 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 	if os.Geteuid() != 0 {
 		o.Member = CommandPID(c.Witness().PID)
 	}
-	proc, err := c.LaunchExec(context.Background(), process, o, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	begin := time.AfterFunc(h.Timeout, cancel) // what is in the container may stop the process before it is the command
+	proc, err := c.LaunchExec(ctx, process, o, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
 	theirs.Close()
+	if !begin.Stop() && err != nil {
+		return 0, "", fmt.Errorf("Health check exceeded timeout (%v): its process did not start", h.Timeout)
+	}
 	if err != nil {
 		_, err = LaunchError(err)
 		return 0, "", err

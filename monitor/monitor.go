@@ -236,6 +236,7 @@ func (m *monitor) start(ctx context.Context) error {
 		return err
 	}
 	r.began = time.Now()
+	m.setLate(false)
 	if w := r.container.Witness(); w != m.state.Witness() {
 		m.state.PID, m.state.Begun = w.PID, w.Begun // it went on as another process
 		m.save()
@@ -418,6 +419,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	}
 	x = m.waitEnd(r)
 	close(r.ended)
+	m.setLate(true)
 	if n, err := r.container.OOMKills(); err == nil && n > 0 {
 		x.OOMKilled = true
 	}

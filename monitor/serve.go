@@ -18,7 +18,12 @@ type clients struct {
 	mu   sync.Mutex
 	list map[*client]bool
 	shut bool
+	// late is when the container's process has ended: who does not read has only so much time from then on.
+	late bool
 }
+
+// patience is how long the end of a container waits for a client that does not read what it is sent, as one that was stopped.
+const patience = 2 * time.Second
 
 // A client is one connection, on the monitor's side.
 type client struct {
@@ -164,12 +169,37 @@ func (m *monitor) typed(c *client, data []byte) {
 	}
 }
 
-// output gives a message of what the container wrote to those who are attached to that stream. One who does not read holds the container up.
+// output gives a message of what the container wrote to those who are attached to that stream. One who does not read holds the container up, but
+// not its end.
 func (m *monitor) output(s Streams, message []byte) {
 	for _, c := range m.listeners(func(c *client) bool { return c.streams&s != 0 }) {
-		if _, err := c.conn.Write(message); err != nil {
-			m.drop(c)
-		}
+		m.write(c, message)
+	}
+}
+
+// write sends a message. A client who is gone, or not to be waited for, is dropped.
+func (m *monitor) write(c *client, message []byte) {
+	m.clients.mu.Lock()
+	if m.clients.late {
+		c.conn.SetWriteDeadline(time.Now().Add(patience))
+	}
+	m.clients.mu.Unlock()
+	if _, err := c.conn.Write(message); err != nil {
+		m.drop(c)
+	}
+}
+
+// setLate says whether the container's process has ended.
+func (m *monitor) setLate(late bool) {
+	m.clients.mu.Lock()
+	defer m.clients.mu.Unlock()
+	m.clients.late = late
+	var until time.Time
+	if late {
+		until = time.Now().Add(patience)
+	}
+	for c := range m.clients.list {
+		c.conn.SetWriteDeadline(until)
 	}
 }
 
@@ -180,9 +210,7 @@ func (m *monitor) tell(x Exit) {
 		return
 	}
 	for _, c := range m.listeners(func(c *client) bool { return c.told }) {
-		if _, err := c.conn.Write(append([]byte{mExit}, data...)); err != nil {
-			m.drop(c)
-		}
+		m.write(c, append([]byte{mExit}, data...))
 	}
 }
 
