@@ -70,7 +70,7 @@ var rooms = []room{
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"volume", []string{"archive", "host"}, "it keeps volumes, and knows of no container"},
-	{"network/netdb", []string{"host"}, "it keeps records of networks, and changes none; every monitor has it"},
+	{"network/netdb", []string{"host", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
 	{"image", []string{"archive"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network/netdb", "network/netip", "monitor/log", "monitor/dns"}, "it is the memory of every idle container, and knows of no image and no volume"},

@@ -7,13 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
 

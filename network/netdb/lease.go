@@ -3,10 +3,10 @@ package netdb
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 
+	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +46,7 @@ func (db *DB) Lease(n Network, owner string, want netip.Addr, v6 bool) (netip.Ad
 		return netip.Addr{}, err
 	}
 	defer unlock()
-	return db.lease(n, want, v6, func(a netip.Addr) (bool, error) {
+	a, err := db.lease(n, want, v6, func(a netip.Addr) (bool, error) {
 		err := os.Symlink(owner, db.leases(n.ID)+"/"+a.String())
 		if errors.Is(err, os.ErrExist) {
 			to, err := os.Readlink(db.leases(n.ID) + "/" + a.String())
@@ -54,6 +54,15 @@ func (db *DB) Lease(n Network, owner string, want netip.Addr, v6 bool) (netip.Ad
 		}
 		return err == nil, err
 	})
+	if err == nil && !want.IsValid() {
+		db.remember(n.ID, db.hint(n.ID, v6), a)
+	}
+	return a, err
+}
+
+// hint is the file that has the last address that was given.
+func (db *DB) hint(id string, v6 bool) string {
+	return db.runDir(id) + "/" + map[bool]string{false: "last4", true: "last6"}[v6]
 }
 
 // Free is the address that Lease would give, which this does not take.
@@ -81,9 +90,8 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 	if high.Less(low) {
 		return netip.Addr{}, &ExhaustedError{n.Name, r}
 	}
-	hint := db.runDir(n.ID) + "/" + map[bool]string{false: "last4", true: "last6"}[v6]
 	from := low
-	if text, err := os.ReadFile(hint); err == nil {
+	if text, err := os.ReadFile(db.hint(n.ID, v6)); err == nil {
 		if a, err := netip.ParseAddr(string(text)); err == nil && !a.Less(low) && a.Less(high) {
 			from = a.Next()
 		}
@@ -96,7 +104,6 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 				return netip.Addr{}, err
 			}
 			if ok {
-				db.remember(n.ID, hint, a)
 				return a, nil
 			}
 		}

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +24,7 @@ type Member struct {
 	MAC       string       `json:",omitempty"`
 }
 
-// Join has a member's names found on a network.
+// Join has a member's names found on a network. One that is there already gets these names in the place of those it had.
 func (db *DB) Join(id string, m Member) error {
 	unlock, err := db.shared(id)
 	if err != nil {
@@ -39,9 +39,15 @@ func (db *DB) Join(id string, m Member) error {
 	if err := mkdirs(dir+"/members", dir+"/names", dir+"/addrs"); err != nil {
 		return err
 	}
+	old, _ := db.Member(id, m.Container)
 	// First of all, so that what a killed command has done is known.
 	if err := host.Replace(dir+"/members", m.Container, data.Bytes(), false); err != nil {
 		return err
+	}
+	for _, name := range old.names() {
+		if !slices.Contains(m.names(), name) {
+			db.unname(id, name, m.Container)
+		}
 	}
 	var addrs []string
 	for _, a := range m.Addrs {
@@ -53,7 +59,7 @@ func (db *DB) Join(id string, m Member) error {
 	if len(addrs) == 0 {
 		return nil
 	}
-	for _, name := range append([]string{m.Name}, m.Aliases...) {
+	for _, name := range m.names() {
 		file, ok := fileName(name)
 		if !ok {
 			return fmt.Errorf("%q cannot be a name on a network", name)
@@ -122,11 +128,8 @@ func (db *DB) leave(id, container string) error {
 	}
 	var errs []error
 	dir := db.runDir(id)
-	for _, name := range append([]string{m.Name}, m.Aliases...) {
-		if file, ok := fileName(name); ok {
-			errs = append(errs, ignoreMissing(os.Remove(dir+"/names/"+file+"/"+container)))
-			os.Remove(dir + "/names/" + file) // unless another one has it, too
-		}
+	for _, name := range m.names() {
+		errs = append(errs, db.unname(id, name, container))
 	}
 	for _, a := range m.Addrs {
 		// The address may be another one's by now, if this is done a second time.
@@ -137,6 +140,21 @@ func (db *DB) leave(id, container string) error {
 		errs = append(errs, ignoreMissing(os.Remove(dir+"/addrs/"+a.String())), ignoreMissing(os.Remove(file)))
 	}
 	return errors.Join(append(errs, ignoreMissing(os.Remove(dir+"/members/"+container)))...)
+}
+
+// names are all that it is found by.
+func (m *Member) names() []string { return append([]string{m.Name}, m.Aliases...) }
+
+// unname takes a name from a container.
+func (db *DB) unname(id, name, container string) error {
+	file, ok := fileName(name)
+	if !ok {
+		return nil
+	}
+	dir := db.runDir(id) + "/names/" + file
+	err := os.Remove(dir + "/" + container)
+	os.Remove(dir) // unless another one has it, too
+	return ignoreMissing(err)
 }
 
 // Member is what a container is on a network; the error is ErrNotExist where it is not there.

@@ -3,10 +3,10 @@ package netdb
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"syscall"
 
+	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,7 +97,7 @@ func freePool(taken []netip.Prefix) (Pool, error) {
 
 // nextSubnet is the one of IPv4 that follows, of the same size.
 func nextSubnet(p netip.Prefix) netip.Prefix {
-	return netip.PrefixFrom(last(p).Next(), p.Bits())
+	return netip.PrefixFrom(p.Last().Next(), p.Bits())
 }
 
 // freeULA is a subnet of fd00::/8 chosen by chance, as RFC 4193 asks for.
@@ -123,7 +123,7 @@ func (p *Pool) complete() error {
 	switch {
 	case !s.IsValid():
 		return errors.New("invalid pool: it has no subnet")
-	case s.Addr().Is4In6() || s.Addr().Zone() != "":
+	case s.Addr().Is4In6():
 		return fmt.Errorf("invalid subnet %s: it is neither of IPv4 nor of IPv6", s)
 	case s != s.Masked():
 		return fmt.Errorf("invalid subnet %s: it should be %s", s, s.Masked())
@@ -170,27 +170,17 @@ func (p *Pool) complete() error {
 // (RFC 4291, 2.6.1), and not the last one in IPv4, which is all machines. A subnet of two addresses has both for its machines (RFC 3021, RFC 6164).
 func (p *Pool) bounds(r netip.Prefix) (low, high netip.Addr) {
 	s := p.Subnet
-	low, high = r.Addr(), last(r)
+	low, high = r.Addr(), r.Last()
 	if s.Addr().BitLen()-s.Bits() < 2 {
 		return low, high
 	}
 	if low == s.Addr() {
 		low = low.Next()
 	}
-	if s.Addr().Is4() && high == last(s) {
+	if s.Addr().Is4() && high == s.Last() {
 		high = high.Prev()
 	}
 	return low, high
-}
-
-// last is the highest address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 // Busy gives the subnets that this machine has addresses in, or routes to, in all tables: rtnetlink(7). What is not meant as the place of a network is left
@@ -238,8 +228,7 @@ func busyPrefix(m *syscall.NetlinkMessage) netip.Prefix {
 	for _, a := range attrs {
 		if a.Attr.Type == want {
 			if addr, ok := netip.AddrFromSlice(a.Value); ok {
-				p, _ := addr.Prefix(int(m.Data[1])) // ifa_prefixlen, rtm_dst_len
-				return p
+				return netip.PrefixFrom(addr, int(m.Data[1])).Masked() // ifa_prefixlen, rtm_dst_len
 			}
 		}
 	}

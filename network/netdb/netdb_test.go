@@ -1,0 +1,631 @@
+package netdb
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network/netip"
+)
+
+// crowdEnv has the test program be one of many that take addresses.
+const crowdEnv = "KAKURI_TEST_NETDB"
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(crowdEnv); args != "" {
+		os.Exit(crowdMember(strings.Fields(args)))
+	}
+	os.Exit(nstest.Main(m, nstest.Options{}))
+}
+
+func open(t testing.TB, busy ...string) *DB {
+	dir := t.TempDir()
+	db := Open(dir+"/data", dir+"/run")
+	db.Busy = func() (out []netip.Prefix, err error) {
+		for _, s := range busy {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out, nil
+	}
+	return db
+}
+
+func container(n int) string { return fmt.Sprintf("%064x", n) }
+
+func create(t testing.TB, db *DB, n Network) Network {
+	t.Helper()
+	if n.Driver == "" {
+		n.Driver = "bridge"
+	}
+	got, err := db.Create(n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func small(name, subnet string) Network {
+	p := netip.MustParsePrefix(subnet)
+	return Network{Name: name, IPv4: p.Addr().Is4(), IPv6: p.Addr().Is6(), Pools: []Pool{{Subnet: p}}}
+}
+
+func addr(s string) netip.Addr {
+	if s == "" {
+		return netip.Addr{}
+	}
+	return netip.MustParseAddr(s)
+}
+
+func TestCreate(t *testing.T) {
+	db := open(t, "172.18.0.0/24", "10.0.0.0/8", "192.168.0.0/16")
+	if list, err := db.List(); err != nil || len(list) != 0 {
+		t.Fatalf("a database that is not there: %v, %v", list, err)
+	}
+	def, err := db.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := db.Default()
+	if err != nil || again.ID != def.ID || def.Device != DefaultDevice || def.Name != "bridge" {
+		t.Errorf("the default network: %+v, again %+v, %v", def, again, err)
+	}
+	web := create(t, db, Network{Name: "web", IPv4: true, IPv6: true})
+	var got []string
+	for _, n := range []Network{def, web} {
+		p, _ := n.Pool(false)
+		got = append(got, p.Subnet.String()+" "+p.Gateway.String())
+	}
+	if want := []string{"172.17.0.0/16 172.17.0.1", "172.19.0.0/16 172.19.0.1"}; !slices.Equal(got, want) {
+		t.Errorf("pools are %q, want %q: 172.18 is the machine's", got, want)
+	}
+	v6, ok := web.Pool(true)
+	if !ok || v6.Subnet.Bits() != 64 || !netip.MustParsePrefix("fd00::/8").Contains(v6.Subnet.Addr()) || v6.Gateway != v6.Subnet.Addr().Next() {
+		t.Errorf("of IPv6: %+v", v6)
+	}
+	for _, ref := range []string{"web", web.ID, web.ID[:12]} {
+		if n, err := db.Lookup(ref); err != nil || n.ID != web.ID || len(n.Pools) != 2 {
+			t.Errorf("Lookup(%q) = %+v, %v", ref, n, err)
+		}
+	}
+	for _, ref := range []string{"", "none of that name", "..", "names", "0/../" + web.ID, strings.Repeat("0", 63)} {
+		if n, err := db.Lookup(ref); !errors.As(err, new(*NoNetworkError)) {
+			t.Errorf("Lookup(%q) = %+v, %v", ref, n, err)
+		}
+	}
+	if _, err := db.Create(Network{Name: "web", Driver: "bridge"}, nil); !errors.As(err, new(*NameError)) {
+		t.Errorf("the same name again: %v", err)
+	}
+	if err := db.Remove(web.ID, func(Network) error { return errors.New("no") }); err == nil || err.Error() != "no" {
+		t.Errorf("Remove with a reason against it: %v", err)
+	}
+	if err := db.Remove(web.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Lookup("web"); !errors.As(err, new(*NoNetworkError)) {
+		t.Errorf("it is there after its removal: %v", err)
+	}
+	if _, err := db.Lease(web, container(1), netip.Addr{}, false); !errors.As(err, new(*NoNetworkError)) {
+		t.Errorf("an address of a network that was removed: %v", err)
+	}
+	if err := db.Leave(web.ID, container(1)); err != nil {
+		t.Errorf("leaving a network that was removed: %v", err)
+	}
+	create(t, db, Network{Name: "web", IPv4: true})
+}
+
+// All networks of the default pools are apart from each other and from the machine's, until there are none.
+func TestPoolsRunOut(t *testing.T) {
+	db := open(t, "172.20.7.0/24", "192.168.100.0/24")
+	var all []netip.Prefix
+	for i := 0; ; i++ {
+		n, err := db.Create(Network{Name: fmt.Sprint("n", i), Driver: "bridge", IPv4: true}, nil)
+		if err != nil {
+			if !strings.Contains(err.Error(), "non-overlapping IPv4 address pool") {
+				t.Error(err)
+			}
+			break
+		}
+		p, _ := n.Pool(false)
+		if busy, _ := db.Busy(); overlaps(append(all, busy...), p.Subnet) {
+			t.Fatalf("%s overlaps with one of %v, or the machine's", p.Subnet, all)
+		}
+		all = append(all, p.Subnet)
+	}
+	if want := 15 - 1 + 16 - 1; len(all) != want { // 172.17 to 172.31, and 192.168.0.0/20 to 192.168.240.0/20
+		t.Errorf("there are %d networks, want %d", len(all), want)
+	}
+	list, err := db.List()
+	if err != nil || len(list) != len(all) || list[0].Name != "n0" {
+		t.Errorf("List has %d, %v", len(list), err)
+	}
+}
+
+func TestCreateRefuses(t *testing.T) {
+	db := open(t)
+	create(t, db, small("there", "10.1.0.0/16"))
+	pool := func(subnet, in, gateway string, aux ...string) Network {
+		p := Pool{Gateway: addr(gateway), Aux: map[string]netip.Addr{}}
+		if subnet != "" {
+			p.Subnet = netip.MustParsePrefix(subnet)
+		}
+		if in != "" {
+			p.Range = netip.MustParsePrefix(in)
+		}
+		for i, a := range aux {
+			p.Aux[fmt.Sprint("host", i)] = addr(a)
+		}
+		return Network{Name: "x", Driver: "bridge", IPv4: true, Pools: []Pool{p}}
+	}
+	for want, n := range map[string]Network{
+		"has no subnet":                    pool("", "", ""),
+		"it should be 10.2.0.0/16":         pool("10.2.0.1/16", "", ""),
+		"Pool overlaps with other one":     pool("10.1.4.0/24", "", ""),
+		"overlaps with other":              pool("10.0.0.0/8", "", ""),
+		"no matching subnet for range":     pool("10.2.0.0/16", "10.3.0.0/24", ""),
+		"it should be 10.2.3.0/24":         pool("10.2.0.0/16", "10.2.3.4/24", ""),
+		"for range \"10.0.0.0/8\"":         pool("10.2.0.0/16", "10.0.0.0/8", ""),
+		"no matching subnet for gateway":   pool("10.2.0.0/16", "", "10.3.0.1"),
+		"no matching subnet for aux":       pool("10.2.0.0/16", "", "", "10.3.0.1"),
+		"it is the gateway's":              pool("10.2.0.0/16", "", "10.2.0.9", "10.2.0.9"),
+		"none is left for the gateway":     pool("10.2.0.0/30", "", "", "10.2.0.1", "10.2.0.2"),
+		"no machine can have":              pool("224.0.0.0/8", "", ""),
+		"invalid characters":               {Name: "a/b", Driver: "bridge", IPv4: true},
+		"a network has one subnet of each": {Name: "two", Driver: "bridge", IPv4: true, Pools: []Pool{{Subnet: netip.MustParsePrefix("10.8.0.0/16")}, {Subnet: netip.MustParsePrefix("10.9.0.0/16")}}},
+	} {
+		if _, err := db.Create(n, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	list, _ := db.List()
+	if names, _ := readNames(db.names()); len(list) != 1 || len(names) != 1 {
+		t.Errorf("there are %d networks and the names %q after refusals", len(list), names)
+	}
+	if _, err := db.Create(Network{Name: "lan", Driver: "macvlan", IPv4: true, Pools: []Pool{{Subnet: netip.MustParsePrefix("10.1.0.0/16")}}}, nil); err != nil {
+		t.Errorf("a macvlan of a subnet that is there: %v", err)
+	}
+}
+
+// TestLeaseSizes takes all addresses of small subnets: what is left out, and what the first and last ones are.
+func TestLeaseSizes(t *testing.T) {
+	for _, c := range []struct {
+		subnet, in, gateway string
+		aux                 []string
+		want                string // all in order
+	}{
+		{subnet: "10.0.0.0/29", want: "10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6"},
+		{subnet: "10.0.0.0/30", want: "10.0.0.2"},
+		{subnet: "10.0.0.0/31", want: "10.0.0.1"},
+		{subnet: "10.0.0.4/32", want: "10.0.0.4"},
+		{subnet: "10.0.0.0/29", gateway: "10.0.0.6", want: "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5"},
+		{subnet: "10.0.0.0/29", aux: []string{"10.0.0.1", "10.0.0.4"}, want: "10.0.0.3 10.0.0.5 10.0.0.6"},
+		{subnet: "10.0.0.0/16", in: "10.0.3.0/30", want: "10.0.3.0 10.0.3.1 10.0.3.2 10.0.3.3"},
+		{subnet: "10.0.0.0/16", in: "10.0.3.4/32", want: "10.0.3.4"},
+		{subnet: "10.0.0.0/24", in: "10.0.0.252/30", want: "10.0.0.252 10.0.0.253 10.0.0.254"},
+		{subnet: "255.255.255.248/29", want: "255.255.255.250 255.255.255.251 255.255.255.252 255.255.255.253 255.255.255.254"},
+		{subnet: "fd00::/126", want: "fd00::2 fd00::3"},
+		{subnet: "fd00::/127", want: "fd00::1"},
+		{subnet: "fd00::5/128", want: "fd00::5"},
+		{subnet: "fdff::fffc/126", want: "fdff::fffe fdff::ffff"},
+	} {
+		db := open(t)
+		n := small("n", c.subnet)
+		n.Pools[0].Gateway = addr(c.gateway)
+		if c.in != "" {
+			n.Pools[0].Range = netip.MustParsePrefix(c.in)
+		}
+		for i, a := range c.aux {
+			if n.Pools[0].Aux == nil {
+				n.Pools[0].Aux = map[string]netip.Addr{}
+			}
+			n.Pools[0].Aux[fmt.Sprint(i)] = addr(a)
+		}
+		n = create(t, db, n)
+		var got []string
+		for i := range 100 {
+			free, errFree := db.Free(n, netip.Addr{}, n.IPv6)
+			a, err := db.Lease(n, container(i), netip.Addr{}, n.IPv6)
+			if (errFree == nil) != (err == nil) || err == nil && free != a {
+				t.Errorf("%+v: Free gives %s, %v, and Lease %s, %v", c, free, errFree, a, err)
+			}
+			if err != nil {
+				if !errors.As(err, new(*ExhaustedError)) {
+					t.Errorf("%+v: %v", c, err)
+				}
+				break
+			}
+			got = append(got, a.String())
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%+v:\n got %s\nwant %s", c, text, c.want)
+		}
+	}
+}
+
+func TestLeaseChosen(t *testing.T) {
+	db := open(t)
+	n := small("n", "10.0.0.0/24")
+	n.Pools[0].Aux = map[string]netip.Addr{"printer": addr("10.0.0.9")}
+	n.Pools[0].Range = netip.MustParsePrefix("10.0.0.128/25")
+	n = create(t, db, n)
+	take := func(owner int, want string) error {
+		_, err := db.Lease(n, container(owner), addr(want), false)
+		return err
+	}
+	if err := take(1, "10.0.0.7"); err != nil {
+		t.Error(err) // out of the range, and in the subnet
+	}
+	if err := take(1, "10.0.0.7"); err != nil {
+		t.Errorf("the same container again: %v", err)
+	}
+	for want, text := range map[string]string{
+		"10.0.0.7": "that of container " + container(2)[:12], "10.0.0.1": "already in use", "10.0.0.9": "already in use", "10.0.0.0": "the first or the last",
+		"10.0.0.255": "the first or the last", "10.0.1.7": "no configured subnet contains", "fd00::1": "no configured subnet",
+	} {
+		if err := take(2, want); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if _, err := db.Lease(n, container(1), netip.Addr{}, true); err == nil {
+		t.Error("an address of IPv6 of a network that has none")
+	}
+	if err := db.Release(n.ID, container(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := take(2, "10.0.0.7"); err != nil {
+		t.Errorf("after its release: %v", err)
+	}
+}
+
+// An address that was given back is not the next one that is given.
+func TestLeaseNotAtOnce(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/29"))
+	var got []string
+	for i := range 7 {
+		a, err := db.Lease(n, container(i), netip.Addr{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, a.String()[len("10.0.0."):])
+		if err := db.Release(n.ID, container(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := strings.Join(got, " "); text != "2 3 4 5 6 2 3" {
+		t.Errorf("one after the other: %s", text)
+	}
+}
+
+func TestNames(t *testing.T) {
+	db := open(t)
+	n, other := create(t, db, small("n", "10.0.0.0/24")), create(t, db, small("other", "10.0.1.0/24"))
+	join := func(c int, name string, at string, aliases ...string) {
+		t.Helper()
+		if err := db.Join(n.ID, Member{Container: container(c), Name: name, Aliases: aliases, Addrs: []netip.Addr{addr(at), addr("fd00::" + at[len(at)-1:])}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join(1, "Web_1", "10.0.0.2", "web", "www.example.org")
+	join(2, "web_2", "10.0.0.3", "web")
+	resolve := func(id, name string) string {
+		addrs, known := db.Resolve(id, name)
+		if !known {
+			return "unknown"
+		}
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		var out []string
+		for _, a := range addrs {
+			out = append(out, a.String())
+		}
+		return strings.Join(out, " ")
+	}
+	for name, want := range map[string]string{
+		"web": "10.0.0.2 10.0.0.3 fd00::2 fd00::3", "WEB": "10.0.0.2 10.0.0.3 fd00::2 fd00::3", "web_1": "10.0.0.2 fd00::2", "Web_2": "10.0.0.3 fd00::3", "WWW.example.org": "10.0.0.2 fd00::2",
+		"nobody": "unknown", "": "unknown", ".": "unknown", "..": "unknown", "../names/web": "unknown", "web/../web": "unknown", "a\x00b": "unknown", strings.Repeat("a", 256): "unknown",
+	} {
+		if got := resolve(n.ID, name); got != want {
+			t.Errorf("%q is %s, want %s", name, got, want)
+		}
+	}
+	if got := resolve(other.ID, "web"); got != "unknown" {
+		t.Errorf("another network knows it: %s", got)
+	}
+	if name, ok := db.Reverse(n.ID, addr("fd00::3")); !ok || name != "web_2" {
+		t.Errorf("fd00::3 is %q, %v", name, ok)
+	}
+	join(1, "renamed", "10.0.0.2", "web") // again, with another name
+	if got := resolve(n.ID, "renamed"); got != "10.0.0.2 fd00::2" {
+		t.Error(got)
+	}
+	if err := db.Join(n.ID, Member{Container: container(3), Name: "a/b", Addrs: []netip.Addr{addr("10.0.0.4")}}); err == nil {
+		t.Error("a name with a slash is taken")
+	}
+	for _, c := range []int{1, 1, 2, 3} {
+		if err := db.Leave(n.ID, container(c)); err != nil {
+			t.Error(err)
+		}
+	}
+	if list, err := db.Members(n.ID); err != nil || len(list) != 0 {
+		t.Errorf("members are %v, %v", list, err)
+	}
+	for _, sub := range []string{"names", "addrs", "members"} {
+		if left, _ := readNames(db.runDir(n.ID) + "/" + sub); len(left) != 0 {
+			t.Errorf("%s has %q left", sub, left)
+		}
+	}
+}
+
+func TestSweep(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/24"))
+	for c := range 4 {
+		a, err := db.Lease(n, container(c), netip.Addr{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c == 3 {
+			continue // it was killed here
+		}
+		if err := db.Join(n.ID, Member{Container: container(c), Name: fmt.Sprint("c", c), Addrs: []netip.Addr{a}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Halves of networks, and of a file.
+	half := db.dir(container(77))
+	if err := mkdirs(half+"/leases", db.runDir(n.ID)+"/members"); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		os.Symlink(container(78), db.names()+"/gone"),
+		os.WriteFile(db.runDir(n.ID)+"/members/"+container(3)+".new", nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive := func(c string) bool { return c == container(1) }
+	left, err := db.Left(alive)
+	if err != nil || len(left) != 8 {
+		t.Errorf("%d are left, want 3 leases, 2 members, a half file, a half network and a name: %v %v", len(left), left, err)
+	}
+	if err := db.Sweep(alive); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := db.Left(alive); err != nil || len(left) != 0 {
+		t.Errorf("after Sweep %v, %v", left, err)
+	}
+	leases, _ := db.Leases(n.ID)
+	members, _ := db.Members(n.ID)
+	if len(leases) != 1 || len(members) != 1 || leases[members[0].Addrs[0]] != container(1) {
+		t.Errorf("leases %v, members %v", leases, members)
+	}
+	if _, known := db.Resolve(n.ID, "c2"); known {
+		t.Error("the name of a dead container is there")
+	}
+	if _, err := os.Lstat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half of a network is there: %v", err)
+	}
+	// Who is at it is not disturbed.
+	unlock, err := db.shared(n.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if err := db.Sweep(func(string) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	if leases, _ := db.Leases(n.ID); len(leases) != 1 {
+		t.Errorf("Sweep took leases while somebody worked on the network: %v", leases)
+	}
+}
+
+// crowdMember takes and gives back addresses for ever, or as often as it is told, and says which it has at the end.
+func crowdMember(args []string) int {
+	db := Open(args[0], args[1])
+	n, err := db.Lookup("n")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	for round := 0; args[3] == "ever" || round < 20; round++ {
+		owner := fmt.Sprintf("%s%0*x", args[2], 64-len(args[2]), round)
+		a, err := db.Lease(n, owner, netip.Addr{}, false)
+		if errors.As(err, new(*ExhaustedError)) {
+			continue
+		}
+		if err == nil {
+			err = db.Join(n.ID, Member{Container: owner, Name: "same", Addrs: []netip.Addr{a}})
+		}
+		if err == nil && round%4 != 0 {
+			err = db.Leave(n.ID, owner)
+		}
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		if round%4 == 0 {
+			fmt.Println("has", a, owner)
+		}
+	}
+	return 0
+}
+
+func member(t *testing.T, db *DB, id, mode string) *exec.Cmd {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), crowdEnv+"="+strings.Join([]string{filepath.Dir(db.data), filepath.Dir(db.run), id, mode}, " "))
+	return cmd
+}
+
+// Many processes at once get no address twice, and none is lost.
+func TestCrowd(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/26"))
+	outs := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range outs {
+		wg.Go(func() {
+			out, err := member(t, db, fmt.Sprintf("%x", i+1), "20").CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+			outs[i] = string(out)
+		})
+	}
+	wg.Wait()
+	has := map[string]string{}
+	for line := range strings.Lines(strings.Join(outs, "")) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != "has" {
+			t.Fatalf("a process says %q", line)
+		}
+		if other, ok := has[f[1]]; ok {
+			t.Errorf("%s is of %s and of %s", f[1], other, f[2])
+		}
+		has[f[1]] = f[2]
+	}
+	leases, err := db.Leases(n.ID)
+	if err != nil || len(leases) != len(has) || len(has) != 8*5 {
+		t.Errorf("there are %d leases, and the processes have %d: %v", len(leases), len(has), err)
+	}
+	for a, owner := range leases {
+		if has[a.String()] != owner {
+			t.Errorf("%s is of %s, who has it by what it says is %q", a, owner, has[a.String()])
+		}
+	}
+	if addrs, _ := db.Resolve(n.ID, "same"); len(addrs) != len(has) {
+		t.Errorf("the name they share has %d addresses, want %d", len(addrs), len(has))
+	}
+}
+
+// Processes that are killed anywhere leave nothing that a sweep does not take away, and nothing that cannot be read.
+func TestKilled(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/28"))
+	for i := range 20 {
+		cmd := member(t, db, fmt.Sprintf("%x", i+1), "ever")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		out.Read(make([]byte, 1)) // it is under way
+		for range rand.IntN(2000) {
+			syscall.Getppid()
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+		if _, err := db.Members(n.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Sweep(func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		left, _ := db.Left(func(string) bool { return false })
+		leases, _ := db.Leases(n.ID)
+		_, known := db.Resolve(n.ID, "same")
+		if len(left) != 0 || len(leases) != 0 {
+			t.Fatalf("left %v, leases %v", left, leases)
+		}
+		if known {
+			t.Fatalf("a name is there whose members are not: %v", known)
+		}
+	}
+}
+
+func TestBusy(t *testing.T) {
+	list, err := Busy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list {
+		if !meant(p) || p != p.Masked() {
+			t.Errorf("%s is busy", p)
+		}
+	}
+}
+
+func TestMeant(t *testing.T) {
+	for text, want := range map[string]bool{
+		"0.0.0.0/0": false, "0.0.0.0/1": false, "128.0.0.0/1": false, "10.0.0.0/8": true, "10.1.2.3/32": true, "224.0.0.0/4": false, "169.254.0.0/16": false, "127.0.0.0/8": false,
+		"fe80::/64": false, "ff00::/8": false, "fd00:1::/64": true, "::1/128": false, "::/0": false,
+	} {
+		if got := meant(netip.MustParsePrefix(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+// Whatever pools are asked for, what is given out is in the range, and nobody's else.
+func TestLeaseProperty(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		bits := 24 + r.IntN(9)
+		s := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(256))}), bits).Masked()
+		p := Pool{Subnet: s, Range: netip.PrefixFrom(at(s, r), bits+r.IntN(33-bits)).Masked()}
+		if r.IntN(2) == 0 {
+			p.Gateway = at(s, r)
+		}
+		p.Aux = map[string]netip.Addr{}
+		for i := range r.IntN(3) {
+			p.Aux[fmt.Sprint(i)] = at(s, r)
+		}
+		db := open(t)
+		n, err := db.Create(Network{Name: "n", Driver: "bridge", IPv4: true, Pools: []Pool{p}}, nil)
+		if err != nil {
+			continue // the gateway is an aux address
+		}
+		p = n.Pools[0]
+		seen := map[netip.Addr]bool{}
+		for i := 0; ; i++ {
+			a, err := db.Lease(n, container(i), netip.Addr{}, false)
+			if errors.As(err, new(*ExhaustedError)) {
+				break
+			}
+			if err != nil || !p.Range.Contains(a) || seen[a] || p.reserved(a) {
+				t.Fatalf("seed %d, pool %+v: %s, %v", seed, p, a, err)
+			}
+			seen[a] = true
+			if r.IntN(4) == 0 {
+				db.Release(n.ID, container(i))
+				delete(seen, a)
+				if i > 2000 {
+					t.Fatalf("seed %d: no end", seed)
+				}
+			}
+		}
+		want := 0
+		low, high := p.bounds(s)
+		for a := p.Range.Addr(); p.Range.Contains(a); a = a.Next() {
+			if !a.Less(low) && !high.Less(a) && !p.reserved(a) {
+				want++
+			}
+		}
+		if len(seen) != want {
+			t.Errorf("seed %d, pool %+v: %d addresses, want %d", seed, p, len(seen), want)
+		}
+	}
+}
+
+// at is an address of a subnet.
+func at(s netip.Prefix, r *rand.Rand) netip.Addr {
+	a := s.Addr()
+	for range r.IntN(1 << (32 - s.Bits())) {
+		a = a.Next()
+	}
+	return a
+}
