@@ -312,7 +312,7 @@ func sameQuestion(a, b []byte) bool {
 			return false
 		}
 	}
-	return string(a[n:]) == string(b[n:])
+	return string(a[n:len(b)]) == string(b[n:])
 }
 
 // lower is a letter in lower case. A label's length is less than any of them.
