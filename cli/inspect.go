@@ -55,9 +55,19 @@ func newContainerInspect(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return inspectEach(io, layout, args, func(name string) (any, error) { return e.Inspect(name) })
+		return inspectEach(io, layout, args, containerLook(e, size))
 	}
 	return c
+}
+
+// containerLook gives what inspect finds of a container, with its sizes where they are asked for.
+func containerLook(e *engine.Engine, size bool) func(name string) (any, error) {
+	return func(name string) (any, error) {
+		if size {
+			return e.InspectSize(name)
+		}
+		return e.Inspect(name)
+	}
 }
 
 // A kind is one of the kinds of object that inspect looks for a name among.
@@ -81,7 +91,7 @@ it ended.`,
 	c.Flags().BoolVarP(&size, "size", "s", false, "show what a container has written, too")
 	c.Flags().StringVar(&only, "type", "", "look among one `KIND` only: container, image or volume")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		list, err := kinds(only)
+		list, err := kinds(only, size)
 		if err != nil {
 			return err
 		}
@@ -100,13 +110,13 @@ it ended.`,
 
 // kinds are the kinds of objects that there are, in the order in which a name is looked
 // for, or one of them alone.
-func kinds(only string) ([]kind, error) {
+func kinds(only string, size bool) ([]kind, error) {
 	e, err := openEngine()
 	if err != nil {
 		return nil, err
 	}
 	list := []kind{
-		{"container", func(name string) (any, error) { return e.Inspect(name) }, func(err error) bool { return errors.As(err, new(engine.ErrNoSuchContainer)) }},
+		{"container", containerLook(e, size), func(err error) bool { return errors.As(err, new(engine.ErrNoSuchContainer)) }},
 		{"image", func(name string) (any, error) {
 			store, err := e.Images()
 			if err != nil {

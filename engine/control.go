@@ -54,7 +54,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 		return err
 	}
 	e.event(&c, "stop", nil)
-	return nil
+	return e.sweepAttached()
 }
 
 // withMonitor asks a container's monitor for something that ends the container, and waits for that: until the monitor is gone. A

@@ -297,6 +297,24 @@ func (e *Engine) Inspect(ref string) (*ContainerInspect, error) {
 	return i, nil
 }
 
+// InspectSize is [Engine.Inspect] with what the container has written, which takes a walk over it, and what its root has in all: SizeRw and SizeRootFs.
+func (e *Engine) InspectSize(ref string) (*ContainerInspect, error) {
+	i, err := e.Inspect(ref)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.Find(i.ID)
+	if err != nil {
+		return nil, err
+	}
+	own, all, err := e.size(&c)
+	if err != nil {
+		return nil, err
+	}
+	i.SizeRw, i.SizeRootFs = &own, &all
+	return i, nil
+}
+
 // stamp is a time as Docker prints it: that of the year 1 for none.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 

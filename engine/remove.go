@@ -71,7 +71,7 @@ func (e *Engine) remove(c *Container) error {
 		return err
 	}
 	e.event(c, "destroy", nil)
-	return nil
+	return e.sweepAttached()
 }
 
 // PruneContainers removes the containers that do not run and that keep says yes to, nil for all, and returns their ids.
@@ -97,7 +97,7 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.
 func (e *Engine) sweep() error {
-	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage(), e.sweepVolumes())
+	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage(), e.sweepVolumes(), e.sweepAttached())
 }
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.

@@ -50,7 +50,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 			m.Reap()
 		}
 		if volumes {
-			e.sweepVolumes() // the next command would, too
+			_ = errors.Join(e.sweepVolumes(), e.sweepAttached()) // the next command would, too
 		}
 	}()
 	if cfg.TTY && s.Terminal != nil && cfg.Rows == 0 && cfg.Columns == 0 {

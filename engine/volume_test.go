@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -242,9 +243,41 @@ func TestVolumeDrivers(t *testing.T) {
 	c := sh(root, "cat /b/f; touch /b/x || echo read-only; echo shared > /m/f; df -k /m | tail -n1 | awk '{print $2}'")
 	c.Mounts = []Mount{vol("bind", "/b"), vol("mem", "/m")}
 	want(t, e, c, "of the hostread-only\n1024\n")
+	// It is mounted as long as a container has it, and no longer.
+	mounted := func() bool {
+		t.Helper()
+		data, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(data), "/volumes/mem/_data ")
+	}
+	if err := e.sweep(); err != nil || mounted() {
+		t.Errorf("nobody has the volume any more, and it is mounted: %v", err)
+	}
+	c = sh(root, "echo shared > /m/f; echo ready; exec sleep 1000")
+	c.Mounts = []Mount{vol("mem", "/m")}
+	c.Name = "holds"
+	first, err := e.Run(ctx, c, Streams{}, RunOptions{Detach: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(context.Background(), first.ID, RemoveOptions{Force: true}) })
+	if err := e.Logs(ctx, first.ID, LogOptions{Follow: true}, func(LogLine) error { return io.EOF }); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
 	c = sh(root, "cat /m/f")
 	c.Mounts = []Mount{vol("mem", "/m")}
 	want(t, e, c, "shared\n")
+	if err := e.sweep(); err != nil || !mounted() {
+		t.Errorf("another container has the volume, and it is not mounted: %v", err)
+	}
+	if err := e.Remove(ctx, first.ID, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.sweep(); err != nil || mounted() {
+		t.Errorf("nobody has the volume any more, and it is mounted: %v", err)
+	}
 	if err := e.VolumeRemove(ctx, "mem", false); err != nil {
 		t.Error(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -219,7 +220,7 @@ func (e *Engine) fillVolumes(ctx context.Context, r *Record) error {
 		}
 		v, err := e.volumes().Get(m.Source)
 		if err == nil {
-			err = v.Attach()
+			err = e.attachVolume(v, r.ID)
 		}
 		if err == nil {
 			err = e.populate(ctx, v, e.imageContent(r, m.Dest))
@@ -330,7 +331,69 @@ func isBelow(p string) bool { return !slices.Contains(strings.Split(p, "/"), "..
 func (b *builder) attachVolumes() error {
 	var errs []error
 	for _, v := range b.attach {
-		errs = append(errs, v.Attach())
+		errs = append(errs, b.engine.attachVolume(v, b.rec.ID))
 	}
 	return errors.Join(errs...)
+}
+
+// A volume's own file system is mounted as long as a container needs it. Run/attached has a file VOLUME.CONTAINER for each that does, which is
+// there before the mount is.
+func (e *Engine) attached() string { return e.dir + "/attached" }
+
+func (e *Engine) attachVolume(v volume.Volume, id string) error {
+	if !v.Mounts() {
+		return nil
+	}
+	if err := os.MkdirAll(e.attached(), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(e.attached()+"/"+v.Name+"."+id, nil, 0o600); err != nil {
+		return err
+	}
+	return v.Attach()
+}
+
+// sweepAttached unmounts the file systems of volumes whose containers have all ended.
+func (e *Engine) sweepAttached() error {
+	list, err := readNames(e.attached())
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var errs []error
+	for _, name := range list {
+		dot := strings.LastIndexByte(name, '.')
+		if dot < 0 || e.needsVolumes(name[dot+1:]) {
+			continue
+		}
+		mark := name[:dot]
+		if v, err := e.volumes().Get(mark); err == nil {
+			errs = append(errs, v.DetachUnused(func() bool {
+				if e.needsVolumes(name[dot+1:]) {
+					return false // it was started meanwhile
+				}
+				now, err := readNames(e.attached())
+				errs = append(errs, err, removeIfThere(e.attached()+"/"+name))
+				return err == nil && !slices.ContainsFunc(now, func(o string) bool { return o != name && o[:max(0, strings.LastIndexByte(o, '.'))] == mark })
+			}))
+		} else if errors.As(err, new(*volume.NoVolumeError)) {
+			errs = append(errs, removeIfThere(e.attached()+"/"+name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// needsVolumes reports whether a container runs, is about to, or has not run yet: what its image has was copied into its volumes.
+func (e *Engine) needsVolumes(id string) bool {
+	if exists(e.creating()+"/"+id) || monitor.Attended(e.dir, id) {
+		return true
+	}
+	dir := e.find(id)
+	if dir == "" {
+		return false
+	}
+	if !free(dir) {
+		return true
+	}
+	c, err := e.read(dir)
+	return err == nil && (c.Active() || c.Status == monitor.Created)
 }

@@ -191,6 +191,19 @@ func (v Volume) Detach() error {
 	return unix.Unmount(v.Dir(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 }
 
+// DetachUnused unmounts what [Volume.Attach] has mounted if unused says so. Nobody attaches the volume meanwhile.
+func (v Volume) DetachUnused(unused func() bool) error {
+	unlock, err := v.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !unused() {
+		return nil
+	}
+	return v.Detach()
+}
+
 // attached reports whether something is mounted on the volume's directory.
 func (v Volume) attached() (bool, error) {
 	var dir, above unix.Statx_t
