@@ -19,6 +19,8 @@ command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26 or new
 packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
 # These start kakuri-runtime as their runtime, in namespaces of their own.
 packages+=(buildah conmon containerd containernetworking-plugins docker.io iproute2 podman)
+# They read the rules of networks, or make some of others.
+packages+=(iptables nftables)
 # Images for the tests are made with the first, and kept in a cache; the others serve and read them.
 packages+=(debootstrap docker-registry skopeo umoci)
 # A virtual machine with another kernel, and all controllers of version 2 of cgroups.

@@ -139,7 +139,8 @@ type Publish struct {
 	HostPort uint16
 	Addr     netip.Addr // of the container
 	Port     uint16
-	// Strict takes nothing but what comes by the device that has HostAddr.
+	// Strict delivers by a socket of the host, so that the host's rules for what comes in apply to the port as well. The container sees the
+	// host's address as the sender's.
 	Strict bool
 	Bridge string // the device by which the container is reached
 }

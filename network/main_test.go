@@ -1,0 +1,12 @@
+package network
+
+import (
+	"os"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{"publish": publishAgain}}))
+}

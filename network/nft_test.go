@@ -1,0 +1,664 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// A stage is a network of its own: this machine's namespace with bridges a and b, containers a1 and a2 on the one and b1 on
+// the other, and another machine, away.
+type stage struct {
+	t     *testing.T
+	rules *Rules
+	dir   string
+}
+
+const stageScript = `
+mkdir -p /run/netns; mount -t tmpfs none /run/netns
+sysctl -qw net.bridge.bridge-nf-call-iptables=BRNF net.bridge.bridge-nf-call-ip6tables=BRNF
+ip link set lo up
+for n in away a1 a2 b1; do ip netns add $n; ip -n $n link set lo up; done
+ip link add wire type veth peer name eth0 netns away
+ip addr add 192.0.2.1/24 dev wire; ip addr add 2001:db8:9::1/64 dev wire nodad; ip link set wire up
+ip -n away addr add 192.0.2.2/24 dev eth0; ip -n away addr add 2001:db8:9::2/64 dev eth0 nodad; ip -n away link set eth0 up
+ip -n away route add 10.0.0.0/8 via 192.0.2.1; ip -n away -6 route add 2001:db8::/32 via 2001:db8:9::1
+bridge() {
+	ip link add kb$1 type bridge; ip addr add 10.0.$2.1/24 dev kb$1; ip addr add 2001:db8:$2::1/64 dev kb$1 nodad; ip link set kb$1 up
+}
+bridge a 1; bridge b 2
+container() {
+	ip link add v$1 type veth peer name eth0 netns $1; ip link set v$1 master $2 up
+	ip link set v$1 type bridge_slave hairpin on
+	ip -n $1 addr add 10.0.$3.$4/24 dev eth0; ip -n $1 addr add 2001:db8:$3::$4/64 dev eth0 nodad; ip -n $1 link set eth0 up
+	ip -n $1 route add default via 10.0.$3.1; ip -n $1 -6 route add default via 2001:db8:$3::1
+}
+container a1 kba 1 11; container a2 kba 1 12; container b1 kbb 2 11
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+`
+
+// onStage runs a test there, with br_netfilter's way of bridged packets through the tables, or without.
+func onStage(t *testing.T, brNetfilter bool, body func(s *stage)) {
+	t.Helper()
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {
+		s := &stage{t: t, dir: t.TempDir()}
+		s.shell(strings.ReplaceAll(stageScript, "BRNF", map[bool]string{false: "0", true: "1"}[brNetfilter]))
+		s.rules = OpenRules(s.dir)
+		body(s)
+	})
+}
+
+func (s *stage) shell(script string) string {
+	s.t.Helper()
+	c := exec.Command("sh", "-e")
+	c.Stdin = strings.NewReader(script)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+// in runs body in a place's namespace: empty is this machine.
+func (s *stage) in(place string, body func() error) error {
+	if place == "" {
+		return body()
+	}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		fd, err := unix.Open("/run/netns/"+place, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		if err == nil {
+			err = body()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+var (
+	bridgeA = plan.Bridge{Device: "kba", ICC: true, Masquerade4: true, Masquerade6: true}
+	bridgeB = plan.Bridge{Device: "kbb", ICC: true, Masquerade4: true, Masquerade6: true}
+)
+
+func (s *stage) bridges(list ...plan.Bridge) {
+	s.t.Helper()
+	for _, b := range list {
+		if err := s.rules.AddBridge(b); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// port parses "tcp 0.0.0.0:8080 10.0.1.11:80".
+func port(text string) plan.Publish {
+	f := strings.Fields(text)
+	p := plan.Publish{Proto: f[0], Bridge: "kba"}
+	split := func(s string) (netip.Addr, uint16) {
+		host, number, err := net.SplitHostPort(s)
+		if err != nil {
+			panic(err)
+		}
+		var n uint16
+		fmt.Sscan(number, &n)
+		return netip.MustParseAddr(host), n
+	}
+	p.HostAddr, p.HostPort = split(f[1])
+	p.Addr, p.Port = split(f[2])
+	return p
+}
+
+func ports(texts ...string) (list []plan.Publish) {
+	for _, t := range texts {
+		list = append(list, port(t))
+	}
+	return list
+}
+
+func (s *stage) publish(owner string, texts ...string) {
+	s.t.Helper()
+	if err := s.rules.Publish(owner, ports(texts...)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// serve answers in a place at a port, of TCP and UDP, with the place's name and the address that asks.
+func (s *stage) serve(place, address string) {
+	s.t.Helper()
+	s.serveAs(place, address, place)
+}
+
+func (s *stage) serveAs(place, address, name string) {
+	s.t.Helper()
+	err := s.in(place, func() error {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		s.t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+				io.WriteString(c, name+" "+host)
+				c.Close()
+			}
+		}()
+		u, err := net.ListenPacket("udp", address)
+		if err != nil {
+			return err
+		}
+		s.t.Cleanup(func() { u.Close() })
+		go func() {
+			b := make([]byte, 2000)
+			for {
+				_, from, err := u.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				host, _, _ := net.SplitHostPort(from.String())
+				u.WriteTo([]byte(name+" "+host), from)
+			}
+		}()
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// ask gives what answers at an address, asked from a place: the server's place and the address it saw; "refused", or "nothing".
+func (s *stage) ask(place, proto, address string) string {
+	s.t.Helper()
+	var got string
+	err := s.in(place, func() error {
+		got = answer(proto, address, waits)
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return got
+}
+
+// waits is how long an answer may take; refusals that are silence are asked for less long.
+const waits = 10 * time.Second
+
+func answer(proto, address string, wait time.Duration) string {
+	c, err := net.DialTimeout(proto, address, wait)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return "refused"
+	}
+	if err != nil {
+		return "nothing"
+	}
+	defer c.Close()
+	b := make([]byte, 2000)
+	// Of UDP a packet can be lost while neighbours are found out.
+	for range 5 {
+		if proto == "udp" {
+			if _, err := c.Write([]byte("who")); errors.Is(err, unix.ECONNREFUSED) {
+				return "refused"
+			}
+			wait = max(wait/5, 400*time.Millisecond)
+		}
+		c.SetDeadline(time.Now().Add(wait))
+		n, err := c.Read(b)
+		switch {
+		case n > 0:
+			return string(b[:n])
+		case errors.Is(err, unix.ECONNREFUSED):
+			return "refused"
+		case proto != "udp":
+			return "nothing"
+		}
+	}
+	return "nothing"
+}
+
+func (s *stage) want(place, proto, address, want string) {
+	s.t.Helper()
+	if got := s.ask(place, proto, address); got != want {
+		s.t.Errorf("%s to %s from %q: %q, not %q", proto, address, place, got, want)
+	}
+}
+
+// silent asks several at once, that none of them is answered: what is dropped gives no sign.
+func (s *stage) silent(asks ...[3]string) {
+	s.t.Helper()
+	got := make([]string, len(asks))
+	var all sync.WaitGroup
+	for i, a := range asks {
+		all.Go(func() {
+			err := s.in(a[0], func() error {
+				got[i] = answer(a[1], a[2], 700*time.Millisecond)
+				return nil
+			})
+			if err != nil {
+				got[i] = err.Error()
+			}
+		})
+	}
+	all.Wait()
+	for i, a := range asks {
+		if got[i] != "nothing" {
+			s.t.Errorf("%s to %s from %q: %q, not dropped", a[1], a[2], a[0], got[i])
+		}
+	}
+}
+
+// list is the ruleset in nft's words, without what counters have.
+func (s *stage) list() string {
+	s.t.Helper()
+	return s.shell("nft -s list ruleset")
+}
+
+// TestTableInNftsWords has nft(8) read what was written, and compares it with the words that explain shows.
+func TestTableInNftsWords(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true})
+		s.publish("c1", "tcp 0.0.0.0:8080 10.0.1.11:80", "udp [::]:53 [2001:db8:1::11]:5353", "sctp 127.0.0.1:9 10.0.1.11:9", "tcp [2001:db8:9::1]:443 [2001:db8:1::11]:443")
+		have := s.list()
+		for _, c := range nftChains() {
+			for _, r := range c.rules {
+				if !strings.Contains(have, "\t\t"+r.String()+"\n") {
+					t.Errorf("nft does not have, of chain %s: %s", c.name, r)
+				}
+			}
+		}
+		for _, want := range []string{
+			"type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service", `elements = { tcp . 8080 comment "c1" : 10.0.1.11 . 80 }`,
+			`udp . 53 comment "c1" : 2001:db8:1::11 . 5353`, `sctp . 127.0.0.1 . 9 comment "c1" : 10.0.1.11 . 9`, `elements = { "kba" . "kba" }`, `10.0.1.11 . 10.0.1.11 comment "c1"`,
+			"type filter hook prerouting priority raw; policy accept;", "type nat hook prerouting priority dstnat; policy accept;", "type filter hook forward priority filter; policy accept;",
+		} {
+			if !strings.Contains(have, want) {
+				t.Errorf("nft does not have %s", want)
+			}
+		}
+		if t.Failed() {
+			t.Log(have)
+		}
+		// nft can make the same table of its words, for other tools to keep.
+		s.shell("nft -s list ruleset >" + s.dir + "/saved; nft flush ruleset; nft -f " + s.dir + "/saved")
+		if again := s.list(); again != have {
+			t.Errorf("read back by nft:\n%s\nnot\n%s", again, have)
+		}
+		state, err := ReadTable()
+		if err != nil || !state.Present || state.Intact || len(state.Bridges) != 2 || len(state.Ports) != 4 {
+			t.Errorf("of a table that nft made: %+v, %v", state, err)
+		}
+		want := []string{"0.0.0.0:8080->80/tcp", "127.0.0.1:9->9/sctp", "[2001:db8:9::1]:443->443/tcp", "[::]:53->5353/udp"}
+		for i, p := range state.Ports {
+			if i < len(want) && (p.Publish.String() != want[i] || p.Owner != "c1") {
+				t.Errorf("port %d is %v of %s, not %s", i, p, p.Owner, want[i])
+			}
+		}
+	})
+}
+
+// TestPortsAreReached is every way to published ports, and from and to containers without.
+func TestPortsAreReached(t *testing.T) {
+	for _, brNetfilter := range []bool{false, true} {
+		t.Run(fmt.Sprint("br_netfilter=", brNetfilter), func(t *testing.T) {
+			onStage(t, brNetfilter, func(s *stage) {
+				s.bridges(bridgeA, bridgeB)
+				s.serve("a1", "[::]:80")
+				s.serve("a2", "[::]:80")
+				s.serve("b1", "[::]:80")
+				s.serve("away", "[::]:80")
+				both := func(text string) []string { return []string{"tcp " + text, "udp " + text} }
+				s.publish("a1", slices.Concat(both("0.0.0.0:8080 10.0.1.11:80"), both("[::]:8080 [2001:db8:1::11]:80"))...)
+				s.publish("a2", slices.Concat(both("127.0.0.1:8081 10.0.1.12:80"), both("192.0.2.1:8082 10.0.1.12:80"), both("[2001:db8:9::1]:8082 [2001:db8:1::12]:80"))...)
+				for _, proto := range []string{"tcp", "udp"} {
+					// From other machines, whose address is kept.
+					s.want("away", proto, "192.0.2.1:8080", "a1 192.0.2.2")
+					s.want("away", proto, "[2001:db8:9::1]:8080", "a1 2001:db8:9::2")
+					s.want("away", proto, "10.0.1.1:8080", "a1 192.0.2.2")
+					s.want("away", proto, "192.0.2.1:8082", "a2 192.0.2.2")
+					s.want("away", proto, "[2001:db8:9::1]:8082", "a2 2001:db8:9::2")
+					// From the host.
+					s.want("", proto, "127.0.0.1:8080", "a1 10.0.1.1")
+					s.want("", proto, "127.1.2.3:8080", "a1 10.0.1.1")
+					s.want("", proto, "192.0.2.1:8080", "a1 192.0.2.1")
+					s.want("", proto, "[2001:db8:9::1]:8080", "a1 2001:db8:9::1")
+					s.want("", proto, "127.0.0.1:8081", "a2 10.0.1.1")
+					s.want("", proto, "192.0.2.1:8082", "a2 192.0.2.1")
+					s.want("", proto, "127.0.0.1:8082", "refused")
+					s.want("", proto, "10.0.1.11:80", "a1 10.0.1.1")
+					// From other containers of the same bridge, of another, and from itself, by the host's address.
+					for _, host := range []string{"192.0.2.1", "10.0.1.1", "10.0.2.1"} {
+						for _, from := range []string{"a1", "a2", "b1"} {
+							if got := s.ask(from, proto, host+":8080"); !strings.HasPrefix(got, "a1 ") {
+								t.Errorf("%s to %s:8080 from %s: %q", proto, host, from, got)
+							}
+						}
+					}
+					for _, from := range []string{"a1", "a2", "b1"} {
+						if got := s.ask(from, proto, "[2001:db8:9::1]:8080"); !strings.HasPrefix(got, "a1 ") {
+							t.Errorf("%s to [2001:db8:9::1]:8080 from %s: %q", proto, from, got)
+						}
+					}
+					// Within a network, and out of it by the host's address.
+					s.want("a2", proto, "10.0.1.11:80", "a1 10.0.1.12")
+					s.want("a2", proto, "[2001:db8:1::11]:80", "a1 2001:db8:1::12")
+					s.want("a2", proto, "192.0.2.2:80", "away 192.0.2.1")
+					s.want("b1", proto, "[2001:db8:9::2]:80", "away 2001:db8:9::1")
+				}
+				// Not published, of the host's loopback, of another network.
+				s.shell("ip -n away route add 127.0.0.1/32 via 192.0.2.1; ip netns exec away sysctl -qw net.ipv4.conf.all.route_localnet=1; sysctl -qw net.ipv4.conf.wire.route_localnet=1")
+				s.shell("ip -n b1 route add 127.0.0.1/32 via 10.0.2.1 table 5; ip -n b1 rule add to 127.0.0.1 lookup 5 pref 0; ip -n b1 addr flush dev lo; ip netns exec b1 sysctl -qw net.ipv4.conf.all.route_localnet=1")
+				s.shell("ip -n away rule add to 127.0.0.1 lookup 5 pref 0; ip -n away route add 127.0.0.1/32 via 192.0.2.1 table 5; ip -n away addr flush dev lo")
+				var asks [][3]string
+				for _, proto := range []string{"tcp", "udp"} {
+					asks = append(asks, [][3]string{
+						{"away", proto, "10.0.1.11:80"}, {"away", proto, "[2001:db8:1::11]:80"}, {"away", proto, "10.0.1.12:80"}, {"away", proto, "127.0.0.1:8081"},
+						{"b1", proto, "10.0.1.11:80"}, {"b1", proto, "[2001:db8:1::11]:80"}, {"b1", proto, "127.0.0.1:8081"}, {"a1", proto, "10.0.2.11:80"},
+					}...)
+				}
+				s.silent(asks...)
+				s.want("away", "tcp", "192.0.2.1:8081", "refused")
+				if err := s.rules.Unpublish("a1"); err != nil {
+					t.Fatal(err)
+				}
+				s.want("away", "tcp", "192.0.2.1:8080", "refused")
+				s.want("", "tcp", "127.0.0.1:8080", "refused")
+				s.want("", "tcp", "127.0.0.1:8081", "a2 10.0.1.1")
+			})
+		})
+	}
+}
+
+// TestNetworksThatAreCut: internal ones reach nothing and nothing reaches them, and without ICC containers do not reach each other by the host.
+func TestNetworksThatAreCut(t *testing.T) {
+	onStage(t, true, func(s *stage) {
+		s.bridges(plan.Bridge{Device: "kba", Masquerade4: true}, plan.Bridge{Device: "kbb", Internal: true, ICC: true, Masquerade4: true})
+		for _, place := range []string{"a1", "a2", "b1", "away"} {
+			s.serve(place, "[::]:80")
+		}
+		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
+		s.want("", "tcp", "10.0.2.11:80", "b1 10.0.2.1")
+		s.want("a1", "tcp", "192.0.2.2:80", "away 192.0.2.1")
+		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+		s.silent(
+			[3]string{"b1", "tcp", "192.0.2.2:80"}, [3]string{"b1", "tcp", "[2001:db8:9::2]:80"}, [3]string{"b1", "tcp", "10.0.1.11:80"}, [3]string{"b1", "tcp", "192.0.2.1:8080"},
+			[3]string{"away", "tcp", "10.0.2.11:80"}, [3]string{"a1", "tcp", "10.0.2.11:80"}, [3]string{"a1", "tcp", "10.0.1.12:80"}, [3]string{"a2", "tcp", "[2001:db8:1::11]:80"})
+		// Changed, all of it is as the bridge says now.
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", ICC: true, Masquerade4: true})
+		s.want("a1", "tcp", "10.0.1.12:80", "a2 10.0.1.11")
+		s.want("b1", "tcp", "192.0.2.2:80", "away 192.0.2.1")
+	})
+}
+
+// TestForeignDropStays: what another table drops stays dropped, before and after our rules in the order of the hook.
+func TestForeignDropStays(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.serve("a1", "[::]:80")
+		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
+		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+		for _, priority := range []string{"-10", "10"} {
+			s.shell("nft 'table inet others { chain c { type filter hook forward priority " + priority + "; policy drop; }; }'")
+			s.silent([3]string{"away", "tcp", "192.0.2.1:8080"}, [3]string{"a1", "tcp", "192.0.2.2:80"})
+			s.shell("nft delete table inet others")
+		}
+		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+	})
+}
+
+// TestDockerUser: where a chain for others is, as dockerd makes it, our bridges get through dockerd's policy by it, after the administrator's rules.
+func TestDockerUser(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		docker := func(last string) {
+			s.shell("for i in iptables-nft ip6tables-nft; do $i -P FORWARD DROP; $i -N DOCKER-USER; $i -I FORWARD -j DOCKER-USER; $i -A DOCKER-USER -p tcp --dport 81 -j DROP; " + last + "; done")
+		}
+		docker("$i -A DOCKER-USER -j RETURN")
+		s.bridges(bridgeA)
+		s.serve("a1", "[::]:80")
+		s.serve("a1", "[::]:81")
+		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80", "tcp 0.0.0.0:8081 10.0.1.11:81", "tcp [::]:8080 [2001:db8:1::11]:80")
+		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+		s.want("away", "tcp", "[2001:db8:9::1]:8080", "a1 2001:db8:9::2")
+		s.silent([3]string{"away", "tcp", "192.0.2.1:8081"}, [3]string{"away", "tcp", "10.0.1.11:80"})
+		const want = "-N DOCKER-USER\n-A DOCKER-USER -p tcp -m tcp --dport 81 -j DROP\n-A DOCKER-USER -i kba -m comment --comment \"kakuri: kba\" -j ACCEPT\n" +
+			"-A DOCKER-USER -o kba -m comment --comment \"kakuri: kba\" -j ACCEPT\n-A DOCKER-USER -j RETURN\n"
+		rules := func() string { return s.shell("iptables-nft -S DOCKER-USER") }
+		plain := strings.ReplaceAll(want, " -m comment --comment \"kakuri: kba\"", "")
+		if got := rules(); got != want && got != plain {
+			t.Errorf("iptables has\n%s", got)
+		}
+		s.bridges(bridgeA, bridgeB, bridgeA)
+		if got := rules(); strings.Count(got, "kba") != strings.Count(want, "kba") && strings.Count(got, "kba") != 2 || strings.Count(got, "ACCEPT") != 4 {
+			t.Errorf("with two bridges:\n%s", got)
+		}
+		for _, b := range []string{"kba", "kbb"} {
+			if err := s.rules.RemoveBridge(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := rules(); strings.Contains(got, "ACCEPT") {
+			t.Errorf("left:\n%s", got)
+		}
+		// A dockerd that starts later is found by the next one that starts something.
+		s.shell("iptables-nft -P FORWARD ACCEPT; iptables-nft -F; iptables-nft -X DOCKER-USER; ip6tables-nft -F; ip6tables-nft -X DOCKER-USER")
+		s.bridges(bridgeA)
+		docker("true")
+		s.bridges(bridgeA)
+		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+	})
+}
+
+// TestFlushed: whatever somebody flushes, the next one who starts something puts it back, and Repair does.
+func TestFlushed(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.serve("a1", "[::]:80")
+		s.serve("b1", "[::]:80")
+		for _, damage := range []string{
+			"flush ruleset", "delete table inet kakuri", "flush table inet kakuri", "flush chain inet kakuri forward", "flush map inet kakuri any4", "flush set inet kakuri bridges",
+			"insert rule inet kakuri forward accept", "add rule inet kakuri output drop",
+		} {
+			s.bridges(bridgeA, bridgeB)
+			s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
+			whole := s.list()
+			s.shell("nft " + damage)
+			if faults, err := s.rules.Check(); err != nil || len(faults) == 0 {
+				t.Errorf("after nft %s: %v, %v", damage, faults, err)
+			}
+			if repaired, err := s.rules.Repair(); err != nil || !repaired {
+				t.Errorf("after nft %s: repaired %v, %v", damage, repaired, err)
+			}
+			if got := s.list(); got != whole {
+				t.Errorf("nft %s, then a repair:\n%s", damage, got)
+			}
+			if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+				t.Errorf("after nft %s and a repair: %v, %v", damage, faults, err)
+			}
+			if repaired, err := s.rules.Repair(); err != nil || repaired {
+				t.Errorf("after a repair: repaired %v, %v", repaired, err)
+			}
+			s.shell("nft " + damage)
+			s.bridges(bridgeB)
+			s.publish("b1", "tcp 0.0.0.0:8081 10.0.2.11:80")
+			s.want("away", "tcp", "192.0.2.1:8081", "b1 192.0.2.2")
+			if strings.Contains(damage, "set") || strings.Contains(damage, "map") {
+				s.rules.Repair() // of single sets nobody reads all
+			}
+			s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+			s.silent([3]string{"away", "tcp", "10.0.1.11:80"})
+			for _, owner := range []string{"a1", "b1", "b1"} {
+				if err := s.rules.Unpublish(owner); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		// With the last user the table goes.
+		for _, b := range []string{"kba", "kbb", "kbb"} {
+			if err := s.rules.RemoveBridge(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.list(); got != "" {
+			t.Errorf("left:\n%s", got)
+		}
+		if state, err := ReadTable(); err != nil || state.Present {
+			t.Errorf("%+v, %v", state, err)
+		}
+	})
+}
+
+// TestOwners: a port is its owner's; of an owner that went without a word the next one takes it, and then it is his.
+func TestOwners(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.publish("old", "tcp 0.0.0.0:8080 10.0.1.11:80", "udp 0.0.0.0:8080 10.0.1.11:80", "sctp 0.0.0.0:8080 10.0.1.11:80")
+		s.publish("new", "tcp 0.0.0.0:8080 10.0.1.12:80", "udp 0.0.0.0:8080 10.0.1.11:80")
+		owners := func() string {
+			state, err := ReadTable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var list []string
+			for _, p := range state.Ports {
+				list = append(list, p.Owner+" "+p.Proto+" "+p.Addr.String())
+			}
+			return strings.Join(list, ", ")
+		}
+		if got := owners(); got != "old sctp 10.0.1.11, new tcp 10.0.1.12, new udp 10.0.1.11" {
+			t.Errorf("taken over: %s", got)
+		}
+		if err := s.rules.Publish("third", ports("sctp 0.0.0.0:8080 10.0.1.12:80")); !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "old") {
+			t.Errorf("SCTP's port of another: %v", err)
+		}
+		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+			t.Errorf("%v, %v", faults, err)
+		}
+		s.shell("nft flush ruleset")
+		if _, err := s.rules.Repair(); err != nil {
+			t.Error(err)
+		}
+		if got := owners(); got != "old sctp 10.0.1.11, new tcp 10.0.1.12, new udp 10.0.1.11" {
+			t.Errorf("repaired: %s", got)
+		}
+		gone, err := s.rules.Sweep(func(owner string) bool { return owner == "new" })
+		if err != nil || !slices.Equal(gone, []string{"old"}) {
+			t.Errorf("swept %v, %v", gone, err)
+		}
+		if got := owners(); got != "new tcp 10.0.1.12, new udp 10.0.1.11" {
+			t.Errorf("swept: %s", got)
+		}
+		s.publish("new", "tcp 0.0.0.0:8080 10.0.1.12:81", "tcp 127.0.0.1:99 10.0.1.12:80")
+		if got := s.list(); strings.Contains(got, "udp . 8080") || !strings.Contains(got, "tcp . 8080 comment \"new\" : 10.0.1.12 . 81") || !strings.Contains(got, "tcp . 127.0.0.1 . 99 comment \"new\" : 10.0.1.12 . 80") {
+			t.Errorf("published anew:\n%s", got)
+		}
+		// Cut off after the record was put aside.
+		if err := os.Rename(filepath.Join(s.dir, "ports/new"), filepath.Join(s.dir, "ports/.new")); err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := s.rules.Sweep(func(string) bool { return true }); err != nil || !slices.Equal(gone, []string{"new"}) {
+			t.Errorf("swept %v, %v", gone, err)
+		}
+		if got := owners(); got != "" {
+			t.Errorf("left: %s", got)
+		}
+		for _, bad := range []string{"", ".x", "a/b", "../x"} {
+			if err := s.rules.Publish(bad, ports("tcp 0.0.0.0:1 10.0.1.12:80")); !errors.Is(err, unix.EINVAL) {
+				t.Errorf("owner %q: %v", bad, err)
+			}
+		}
+	})
+}
+
+// TestManyPorts: a range of more ports than one message holds is one transaction, there and gone.
+func TestManyPorts(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		var list []plan.Publish
+		for i := range 5000 {
+			p := port("tcp 0.0.0.0:1 10.0.1.11:1")
+			p.HostPort, p.Port = uint16(10000+i), uint16(20000+i)
+			list = append(list, p)
+		}
+		if err := s.rules.Publish("range", list); err != nil {
+			t.Fatal(err)
+		}
+		state, err := ReadTable()
+		if err != nil || len(state.Ports) != len(list) {
+			t.Fatalf("%d ports, %v", len(state.Ports), err)
+		}
+		s.serve("a1", "[::]:24999")
+		s.want("away", "tcp", "192.0.2.1:14999", "a1 192.0.2.2")
+		if err := s.rules.Unpublish("range"); err != nil {
+			t.Fatal(err)
+		}
+		if state, err = ReadTable(); err != nil || len(state.Ports) != 0 {
+			t.Fatalf("%d ports left, %v", len(state.Ports), err)
+		}
+	})
+}
+
+// TestUDPFollows: who sent to the port before it was published, and goes on, comes to the container.
+func TestUDPFollows(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.serve("a1", "[::]:80")
+		s.serve("a2", "[::]:80")
+		var c net.Conn
+		err := s.in("away", func() (err error) {
+			c, err = net.Dial("udp", "192.0.2.1:8080")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		hears := func() string {
+			b := make([]byte, 100)
+			for range 20 {
+				c.Write([]byte("who"))
+				c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+				if n, err := c.Read(b); err == nil {
+					return string(b[:n])
+				} else if errors.Is(err, unix.ECONNREFUSED) {
+					return "refused"
+				}
+			}
+			return "nothing"
+		}
+		if got := hears(); got != "refused" {
+			t.Errorf("before: %s", got)
+		}
+		s.publish("a1", "udp 0.0.0.0:8080 10.0.1.11:80")
+		if got := hears(); got != "a1 192.0.2.2" {
+			t.Errorf("published: %s", got)
+		}
+		if err := s.rules.Unpublish("a1"); err != nil {
+			t.Fatal(err)
+		}
+		s.publish("a2", "udp 0.0.0.0:8080 10.0.1.12:80")
+		if got := hears(); got != "a2 192.0.2.2" {
+			t.Errorf("published by another: %s", got)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// dockerd sets the policy of chain FORWARD of its table ip filter to drop, which ends packets of our bridges as well. Its documents
+// name chain DOCKER-USER for rules of others: there, and nowhere else, our bridges' packets are accepted as far as that table is concerned, after the rules that the
+// administrator has in the chain. What may pass between our bridges is decided by our own table all the same.
+const (
+	dockerTable = "filter"
+	dockerChain = "DOCKER-USER"
+	dockerWord  = "kakuri: " // begins our rules' comments, which a device's name ends
+)
+
+func chainRequest(family byte) nftMessage {
+	m := nftMessage{kind: unix.NFT_MSG_GETCHAIN, family: family}
+	m.body.str(unix.NFTA_CHAIN_TABLE, dockerTable)
+	m.body.str(unix.NFTA_CHAIN_NAME, dockerChain)
+	return m
+}
+
+// dockerRules let pass what comes from a bridge and what goes to it, in the form that iptables-nft has for such rules.
+func dockerRules(device string) []nftRule {
+	name := append([]byte(device), 0)
+	way := func(text string, key uint32) nftRule {
+		t := nftTerm{text + " " + `"` + device + `"`, []nftExpr{meta(key, 0), compare(unix.NFT_CMP_EQ, name)}}
+		return rule(dockerWord+device, t, counted(), verdict("accept", nfAccept))
+	}
+	return []nftRule{way("iifname", unix.NFT_META_IIFNAME), way("oifname", unix.NFT_META_OIFNAME)}
+}
+
+// dockerUser gives what has the chain, where it is there, have the rules of the devices that change makes of those it has.
+func dockerUser(s *nfSocket, change func(devices []string) []string) (messages []nftMessage, err error) {
+	for _, family := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
+		answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, chainRequest(family))
+		if err != nil {
+			return nil, err
+		}
+		if errors.Is(answers[0].err, unix.ENOENT) {
+			continue
+		}
+		if answers[0].err != nil {
+			return nil, fmt.Errorf("nftables: chain %s: %w", dockerChain, answers[0].err)
+		}
+		rules, err := s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(family, dockerTable, dockerChain))
+		if err != nil {
+			return nil, err
+		}
+		var devices []string
+		ours := map[string][][]byte{} // by device
+		var last []byte               // the handle of a rule that ends the chain for all
+		for i, r := range rules {
+			comment, _ := readComment(attribute(r, unix.NFTA_RULE_USERDATA))
+			if device, ok := strings.CutPrefix(comment, dockerWord); ok {
+				if ours[device] = append(ours[device], attribute(r, unix.NFTA_RULE_HANDLE)); len(ours[device]) == 2 {
+					devices = append(devices, device)
+				}
+			} else if i == len(rules)-1 && unconditional(r) {
+				last = attribute(r, unix.NFTA_RULE_HANDLE)
+			}
+		}
+		wanted := change(slices.Clone(devices))
+		for device, handles := range ours {
+			if slices.Contains(wanted, device) && len(handles) == 2 {
+				continue
+			}
+			for _, h := range handles {
+				m := nftMessage{kind: unix.NFT_MSG_DELRULE, family: family, text: func() string {
+					return "delete rule " + familyName(family) + " " + dockerTable + " " + dockerChain + " of " + device
+				}}
+				m.body.str(unix.NFTA_RULE_TABLE, dockerTable)
+				m.body.str(unix.NFTA_RULE_CHAIN, dockerChain)
+				m.body.bytes(unix.NFTA_RULE_HANDLE, h)
+				messages = append(messages, m)
+			}
+		}
+		slices.Sort(wanted)
+		for _, device := range slices.Compact(wanted) {
+			if slices.Contains(devices, device) {
+				continue
+			}
+			for _, r := range dockerRules(device) {
+				m := newRule(family, dockerTable, dockerChain, r)
+				if last != nil {
+					m.flags &^= unix.NLM_F_APPEND
+					m.body.bytes(unix.NFTA_RULE_POSITION, last)
+				}
+				messages = append(messages, m)
+			}
+		}
+	}
+	return messages, nil
+}
+
+// unconditional tells a rule without a condition: it counts and gives a verdict, as -j RETURN of older dockerds.
+func unconditional(r []byte) bool {
+	plain := true
+	attributes(attribute(r, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) bool {
+		name := unix.ByteSliceToString(attribute(e, unix.NFTA_EXPR_NAME))
+		plain = plain && (name == "counter" || name == "immediate")
+		return plain
+	})
+	return plain
+}

@@ -1,0 +1,241 @@
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// A Held is a port of the host that nobody else gets as long as the descriptor is open.
+type Held struct {
+	FD   int    // -1: the kernel has no SCTP, so nobody can have the port
+	Port uint16 // as asked, or of port 0 the one that the kernel chose
+	// Relay says that packets come to the socket, and have to be passed on by [Relay.Serve]. Others never see one.
+	Relay bool
+}
+
+// HoldPort takes a port for a container that publishes it. When somebody has it, the error is EADDRINUSE and
+// names him: a container by the records, or a process.
+func (r *Rules) HoldPort(p plan.Publish) (Held, error) {
+	h, err := holdPort(p)
+	if errors.Is(err, unix.EADDRINUSE) {
+		err = fmt.Errorf("%w: %s", err, r.holder(p))
+	}
+	if err != nil {
+		return Held{FD: -1}, fmt.Errorf("port %s of %s: %w", strconv.Itoa(int(p.HostPort))+"/"+p.Proto, p.HostAddr, err)
+	}
+	return h, nil
+}
+
+func holdPort(p plan.Publish) (h Held, err error) {
+	number, ok := protoNumber(p.Proto)
+	if !ok || !p.HostAddr.IsValid() {
+		return h, unix.EINVAL
+	}
+	if p.Proto == "sctp" && Relayed(p) {
+		return h, fmt.Errorf("SCTP is passed on by rules alone, which strict ports, [::1], and a container of the other family have not: %w", unix.EPROTONOSUPPORT)
+	}
+	family, kind := unix.AF_INET, unix.SOCK_STREAM
+	if p.HostAddr.Is6() {
+		family = unix.AF_INET6
+	}
+	if p.Proto == "udp" {
+		kind = unix.SOCK_DGRAM
+	}
+	h.FD, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(number))
+	if p.Proto == "sctp" && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT)) {
+		return Held{FD: -1, Port: p.HostPort}, nil
+	}
+	if err != nil {
+		return h, os.NewSyscallError("socket", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(h.FD)
+		}
+	}()
+	// [::1] is one of all addresses, and the only one that no rule leads from. By the loopback device nothing else comes to the socket,
+	// since the rules take it before.
+	aside := p.HostAddr.Is6() && p.HostAddr.IsUnspecified() && !Relayed(p) && p.Proto != "sctp"
+	h.Relay = Relayed(p) || aside
+	set := func(level, name, value int) error {
+		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(h.FD, level, name, value))
+	}
+	if family == unix.AF_INET6 {
+		if err := set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return h, err
+		}
+	}
+	if aside {
+		if err := unix.BindToDevice(h.FD, "lo"); err != nil {
+			return h, os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
+		}
+	}
+	switch {
+	case p.Proto == "udp" && h.Relay:
+		// The answer has to come from the address that was asked.
+		if family == unix.AF_INET6 {
+			err = set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		} else {
+			err = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		}
+	case p.Proto == "udp":
+		nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+		err = os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(h.FD, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]}))
+	}
+	if err != nil {
+		return h, err
+	}
+	err = unix.Bind(h.FD, sockaddr(p.HostAddr, p.HostPort))
+	if err == unix.EADDRINUSE && p.Proto == "tcp" {
+		// Connections that ended, of a program that had the port before, stand in the way for a minute. With SO_REUSEADDR they do
+		// not, and without it again nobody else gets the port.
+		if err := set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return h, err
+		}
+		if err = unix.Bind(h.FD, sockaddr(p.HostAddr, p.HostPort)); err == nil {
+			if err = unix.Listen(h.FD, 1); err == nil { // refused where another one holds it too
+				err = unix.Shutdown(h.FD, unix.SHUT_RD) // listens no more; the port stays
+			}
+		}
+	}
+	if err != nil {
+		return h, os.NewSyscallError("bind", err)
+	}
+	if err := set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err != nil {
+		return h, err
+	}
+	if h.Relay && p.Proto == "tcp" {
+		if err := unix.Listen(h.FD, 4096); err != nil {
+			return h, os.NewSyscallError("listen", err)
+		}
+	}
+	at, err := unix.Getsockname(h.FD)
+	if err != nil {
+		return h, os.NewSyscallError("getsockname", err)
+	}
+	switch at := at.(type) {
+	case *unix.SockaddrInet4:
+		h.Port = uint16(at.Port)
+	case *unix.SockaddrInet6:
+		h.Port = uint16(at.Port)
+	}
+	return h, nil
+}
+
+func sockaddr(a netip.Addr, port uint16) unix.Sockaddr {
+	if a.Is4() {
+		return &unix.SockaddrInet4{Port: int(port), Addr: a.As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(port), Addr: a.As16()}
+}
+
+// holder names who has a port, as far as can be found out.
+func (r *Rules) holder(p plan.Publish) string {
+	if names, err := r.names("ports"); err == nil {
+		for _, owner := range names {
+			ports, _ := r.readPorts(owner)
+			for _, o := range ports {
+				if o.Proto == p.Proto && o.HostPort == p.HostPort && meet(o.HostAddr, p.HostAddr) {
+					return "container " + owner + " publishes it"
+				}
+			}
+		}
+	}
+	pids := holdingProcesses(p)
+	switch len(pids) {
+	case 0:
+		return "who has it cannot be seen from here"
+	case 1:
+		return "process " + pids[0] + " has it"
+	}
+	return "processes " + strings.Join(pids, ", ") + " have it"
+}
+
+// meet tells addresses that cannot both have a port.
+func meet(a, b netip.Addr) bool {
+	return a.Is4() == b.Is4() && (a == b || a.IsUnspecified() || b.IsUnspecified())
+}
+
+// holdingProcesses are those with sockets at the port: sock_diag(7), proc(5).
+func holdingProcesses(p plan.Publish) (list []string) {
+	inodes := map[string]bool{}
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		for _, inode := range socketsAt(family, p) {
+			inodes["socket:["+strconv.FormatUint(uint64(inode), 10)+"]"] = true
+		}
+	}
+	if len(inodes) == 0 {
+		return nil
+	}
+	processes, _ := os.ReadDir("/proc")
+	for _, e := range processes {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		dir := "/proc/" + e.Name()
+		fds, _ := os.ReadDir(dir + "/fd")
+		for _, fd := range fds {
+			if to, err := os.Readlink(dir + "/fd/" + fd.Name()); err == nil && inodes[to] {
+				comm, _ := os.ReadFile(dir + "/comm")
+				list = append(list, e.Name()+" ("+strings.TrimSpace(string(comm))+")")
+				break
+			}
+		}
+	}
+	return list
+}
+
+// socketsAt gives the inodes of sockets that are bound to the port of the address, or of all.
+func socketsAt(family byte, p plan.Publish) (inodes []uint32) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil
+	}
+	s := &nfSocket{fd: fd, buf: make([]byte, 64<<10)}
+	defer s.close()
+	number, _ := protoNumber(p.Proto)
+	const sockDiagByFamily, established = 20, 1 << 1
+	ne := binary.NativeEndian
+	// struct inet_diag_req_v2 of linux/inet_diag.h: all states but that of connections, whose ports are shared with who listens.
+	request := append([]byte{family, number, 0, 0}, ne.AppendUint32(nil, ^uint32(established))...)
+	request = append(request, make([]byte, 48)...)
+	b := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(request)))
+	b = ne.AppendUint16(b, sockDiagByFamily)
+	b = ne.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	b = append(append(b, make([]byte, 8)...), request...)
+	if s.send(b) != nil {
+		return nil
+	}
+	for done := false; !done; {
+		err := s.receive(func(h unix.NlMsghdr, body []byte) bool {
+			if h.Type == unix.NLMSG_DONE || h.Type == unix.NLMSG_ERROR {
+				done = true
+				return false
+			}
+			if len(body) < 72 || binary.BigEndian.Uint16(body[4:]) != p.HostPort { // struct inet_diag_msg
+				return true
+			}
+			at, _ := netip.AddrFromSlice(body[8:12])
+			if family == unix.AF_INET6 {
+				at, _ = netip.AddrFromSlice(body[8:24])
+			}
+			// A socket of IPv6 at all addresses may have those of IPv4 as well.
+			if inode := ne.Uint32(body[68:]); inode != 0 && (meet(at.Unmap(), p.HostAddr) || family == unix.AF_INET6 && at.IsUnspecified()) {
+				inodes = append(inodes, inode)
+			}
+			return true
+		})
+		if err != nil {
+			return nil
+		}
+	}
+	return inodes
+}

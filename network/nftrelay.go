@@ -1,0 +1,443 @@
+package network
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"github.com/kakuri/kakuri/network/netip"
+	"golang.org/x/sys/unix"
+)
+
+// A Relay passes on what comes to sockets of [HoldPort]: a stream by splice(2), so that no byte of it comes to this process, and
+// packets of UDP one by one. The container sees this machine's address as the sender's. One goroutine does it all; with nothing to
+// pass on it sleeps.
+type Relay struct {
+	epoll, wake int
+	done        chan struct{}
+
+	mu        sync.Mutex // of what Serve adds
+	listeners map[int]*listener
+
+	// The goroutine's own.
+	streams  map[int]*stream  // by either descriptor
+	sessions map[int]*session // by descriptor
+	busy     []*stream        // those that were left with more to do
+	paused   bool             // no more connections are taken until one ends
+	buf, oob []byte
+}
+
+const (
+	relayStreams  = 4096             // at once; more wait in the kernel
+	relaySessions = 1024             // senders of UDP; the one that was silent longest goes
+	sessionIdle   = 90 * time.Second // of UDP, then a sender is forgotten
+	spliceMax     = 1 << 20
+	pipeSize      = 256 << 10
+)
+
+type listener struct {
+	fd       int
+	udp      bool
+	target   unix.Sockaddr
+	family   int // of the target
+	sessions map[string]*session
+}
+
+// A stream is one connection with the one that it is passed on by.
+type stream struct {
+	fd        [2]int // who asks, the container
+	way       [2]oneWay
+	connected bool
+}
+
+// oneWay is a stream's bytes from fd[i] to fd[1-i].
+type oneWay struct {
+	pipe       [2]int
+	in         int  // bytes in the pipe
+	ended, cut bool // nothing more to read; the other side was told
+}
+
+// A session is one sender of UDP.
+type session struct {
+	fd   int
+	l    *listener
+	from unix.Sockaddr
+	key  string
+	oob  []byte // has the answers come from the address that was asked
+	last time.Time
+}
+
+// NewRelay starts one, with nothing to pass on.
+func NewRelay() (*Relay, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
+	}
+	if err != nil {
+		unix.Close(epoll)
+		if wake > 0 {
+			unix.Close(wake)
+		}
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
+	go r.run()
+	return r, nil
+}
+
+// Serve passes on what comes to a port's socket to the container's port. The descriptor stays the caller's, and
+// is open until after Close.
+func (r *Relay) Serve(fd int, proto string, to netip.Addr, port uint16) error {
+	l := &listener{fd: fd, udp: proto == "udp", target: sockaddr(to, port), family: unix.AF_INET, sessions: map[string]*session{}}
+	if to.Is6() {
+		l.family = unix.AF_INET6
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listeners[fd] = l
+	err := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	if err != nil {
+		delete(r.listeners, fd)
+	}
+	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// Close ends all connections, and the relay.
+func (r *Relay) Close() {
+	unix.Write(r.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // not 0 in either order
+	<-r.done
+}
+
+func (r *Relay) run() {
+	defer close(r.done)
+	defer func() {
+		for _, s := range r.streams {
+			r.end(s)
+		}
+		for _, s := range r.sessions {
+			unix.Close(s.fd)
+		}
+		unix.Close(r.epoll)
+		unix.Close(r.wake)
+	}()
+	events := make([]unix.EpollEvent, 64)
+	swept := time.Now()
+	for {
+		wait := -1
+		switch {
+		case len(r.busy) > 0:
+			wait = 0
+		case r.paused:
+			wait = 100
+		case len(r.sessions) > 0:
+			wait = int(sessionIdle / 4 / time.Millisecond)
+		}
+		n, err := unix.EpollWait(r.epoll, events, wait)
+		if err != nil && err != unix.EINTR {
+			return
+		}
+		busy := r.busy
+		r.busy = nil
+		for _, s := range busy {
+			if r.streams[s.fd[0]] == s {
+				r.pump(s)
+			}
+		}
+		if n == 0 && r.paused {
+			r.resume()
+		}
+		for _, e := range events[:max(n, 0)] {
+			fd := int(e.Fd)
+			if fd == r.wake {
+				return
+			}
+			if s := r.streams[fd]; s != nil {
+				r.move(s, fd, e.Events)
+			} else if s := r.sessions[fd]; s != nil {
+				r.answer(s)
+			} else {
+				r.mu.Lock()
+				l := r.listeners[fd]
+				r.mu.Unlock()
+				switch {
+				case l == nil:
+				case l.udp:
+					r.packets(l)
+				default:
+					r.accept(l)
+				}
+			}
+		}
+		if now := time.Now(); len(r.sessions) > 0 && now.Sub(swept) > sessionIdle/4 {
+			swept = now
+			for _, s := range r.sessions {
+				if now.Sub(s.last) > sessionIdle {
+					r.forget(s)
+				}
+			}
+		}
+	}
+}
+
+// watch has epoll tell of changes at a stream's descriptor, once each.
+func (r *Relay) watch(fd int) error {
+	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: int32(fd)})
+}
+
+// pause leaves further connections to the kernel's queue.
+func (r *Relay) pause() { r.listen(0); r.paused = true }
+
+func (r *Relay) resume() { r.listen(unix.EPOLLIN); r.paused = false }
+
+func (r *Relay) listen(events uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for fd, l := range r.listeners {
+		if !l.udp {
+			unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+		}
+	}
+}
+
+func (r *Relay) accept(l *listener) {
+	if len(r.streams)/2 >= relayStreams {
+		r.pause()
+		return
+	}
+	fd, _, err := unix.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	switch err {
+	case nil:
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		r.pause()
+		return
+	default:
+		return
+	}
+	s := &stream{fd: [2]int{fd, -1}, way: [2]oneWay{{pipe: [2]int{-1, -1}}, {pipe: [2]int{-1, -1}}}}
+	s.fd[1], err = unix.Socket(l.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	for i := range s.way {
+		if err == nil {
+			if err = unix.Pipe2(s.way[i].pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err == nil {
+				unix.FcntlInt(uintptr(s.way[i].pipe[0]), unix.F_SETPIPE_SZ, pipeSize) // smaller where it may not be
+			}
+		}
+	}
+	if err == nil {
+		for _, fd := range s.fd {
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		}
+		if err = unix.Connect(s.fd[1], l.target); err == unix.EINPROGRESS {
+			err = nil
+		}
+	}
+	for i := range s.fd {
+		if err == nil {
+			err = r.watch(s.fd[i])
+		}
+	}
+	r.streams[s.fd[0]] = s
+	if s.fd[1] >= 0 {
+		r.streams[s.fd[1]] = s
+	}
+	if err != nil {
+		r.abort(s)
+	}
+}
+
+// move goes on with a stream of which epoll told.
+func (r *Relay) move(s *stream, fd int, events uint32) {
+	if !s.connected {
+		if fd != s.fd[1] {
+			return // its bytes wait in the kernel
+		}
+		if errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
+			r.abort(s)
+			return
+		}
+		if events&(unix.EPOLLOUT|unix.EPOLLIN) == 0 || events&unix.EPOLLHUP != 0 && events&unix.EPOLLIN == 0 {
+			return
+		}
+		s.connected = true
+	}
+	r.pump(s)
+}
+
+// pump moves what can be moved, of one stream not all that there is: others have their turn.
+func (r *Relay) pump(s *stream) {
+	const flags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
+	for range 16 {
+		moved := false
+		for i := range s.way {
+			w := &s.way[i]
+			if !w.ended {
+				n, err := unix.Splice(s.fd[i], nil, w.pipe[1], nil, spliceMax, flags)
+				switch {
+				case err == nil && n > 0:
+					w.in += int(n)
+					moved = true
+				case err == nil:
+					w.ended, moved = true, true
+				case err != unix.EAGAIN && err != unix.EINTR:
+					r.abort(s)
+					return
+				}
+			}
+			if w.in > 0 {
+				n, err := unix.Splice(w.pipe[0], nil, s.fd[1-i], nil, w.in, flags)
+				switch {
+				case err == nil:
+					w.in -= int(n)
+					moved = moved || n > 0
+				case err != unix.EAGAIN && err != unix.EINTR:
+					r.abort(s)
+					return
+				}
+			}
+			if w.ended && !w.cut && w.in == 0 {
+				w.cut = true
+				unix.Shutdown(s.fd[1-i], unix.SHUT_WR)
+			}
+		}
+		if s.way[0].cut && s.way[1].cut {
+			r.end(s)
+			return
+		}
+		if !moved {
+			return
+		}
+	}
+	r.busy = append(r.busy, s)
+}
+
+// abort ends a stream as one that failed: who asked gets a reset.
+func (r *Relay) abort(s *stream) {
+	for _, fd := range s.fd {
+		if fd >= 0 {
+			unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+	}
+	r.end(s)
+}
+
+func (r *Relay) end(s *stream) {
+	for i, fd := range s.fd {
+		if fd >= 0 {
+			delete(r.streams, fd)
+			unix.Close(fd)
+		}
+		s.fd[i] = -1
+		for _, p := range s.way[i].pipe {
+			if p >= 0 {
+				unix.Close(p)
+			}
+		}
+	}
+	if r.paused {
+		r.resume()
+	}
+}
+
+// packets passes on what came to a socket of UDP, some at a time.
+func (r *Relay) packets(l *listener) {
+	if r.buf == nil {
+		r.buf, r.oob = make([]byte, 64<<10), make([]byte, 256)
+	}
+	for range 64 {
+		n, oobn, _, from, err := unix.Recvmsg(l.fd, r.buf, r.oob, 0)
+		if err != nil {
+			return
+		}
+		key := senderKey(from)
+		s := l.sessions[key]
+		if s == nil {
+			if s = r.session(l, from, key, r.oob[:oobn]); s == nil {
+				continue
+			}
+		}
+		s.last = time.Now()
+		unix.Write(s.fd, r.buf[:n]) // of UDP what cannot be sent is lost
+	}
+}
+
+func senderKey(from unix.Sockaddr) string {
+	var b []byte
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		b = append(from.Addr[:], byte(from.Port>>8), byte(from.Port))
+	case *unix.SockaddrInet6:
+		b = append(from.Addr[:], byte(from.Port>>8), byte(from.Port), byte(from.ZoneId), byte(from.ZoneId>>8))
+	}
+	return string(b)
+}
+
+// session makes a socket for a sender, of whom the container hears by it.
+func (r *Relay) session(l *listener, from unix.Sockaddr, key string, oob []byte) *session {
+	if len(r.sessions) >= relaySessions {
+		var oldest *session
+		for _, s := range r.sessions {
+			if oldest == nil || s.last.Before(oldest.last) {
+				oldest = s
+			}
+		}
+		r.forget(oldest)
+	}
+	fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+	if err != nil {
+		return nil
+	}
+	err = unix.Connect(fd, l.target)
+	if err == nil {
+		err = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil
+	}
+	s := &session{fd: fd, l: l, from: from, key: key, oob: answerFrom(oob)}
+	r.sessions[fd], l.sessions[key] = s, s
+	return s
+}
+
+// answerFrom makes of what says where a packet came to, what says where its answer comes from: ip(7), ipv6(7).
+func answerFrom(oob []byte) []byte {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for _, m := range messages {
+		switch {
+		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
+			return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: [4]byte(m.Data[4:8])})
+		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
+			return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: [16]byte(m.Data[:16])})
+		}
+	}
+	return nil
+}
+
+// answer passes on what the container sent to a sender.
+func (r *Relay) answer(s *session) {
+	for range 64 {
+		n, err := unix.Read(s.fd, r.buf)
+		switch err {
+		case nil:
+			s.last = time.Now()
+			unix.SendmsgN(s.l.fd, r.buf[:n], s.oob, s.from, unix.MSG_DONTWAIT)
+		case unix.EAGAIN, unix.EINTR:
+			return
+		default:
+			r.forget(s) // nobody is there, as the container's kernel says
+			return
+		}
+	}
+}
+
+func (r *Relay) forget(s *session) {
+	delete(r.sessions, s.fd)
+	delete(s.l.sessions, s.key)
+	unix.Close(s.fd)
+}
