@@ -25,7 +25,7 @@ type Finding struct {
 // Check looks for what should not be among containers, and with repair mends it. What other commands are working on is left alone.
 func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
 	k := &check{e: e, repair: repair}
-	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers, k.volumes} {
+	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers, k.volumes, k.networks} {
 		if err := ctx.Err(); err != nil {
 			return k.found, err
 		}
@@ -71,6 +71,15 @@ func (k *check) volumes() error {
 		})
 	}
 	return nil
+}
+
+// networks finds addresses and names of containers that do not run, and halves of networks.
+func (k *check) networks() error {
+	left, err := k.e.netdb().Left(k.e.networkAlive)
+	for _, l := range left {
+		k.find("network "+shortID(l.Network), l.Text, k.e.sweepNetworks)
+	}
+	return err
 }
 
 // layers finds what is left of layers and of containers in the storage room.

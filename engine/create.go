@@ -175,6 +175,7 @@ func (e *Engine) discard(c *Container) error {
 	if errs[1] != nil {
 		return errors.Join(errs...)
 	}
+	errs = append(errs, e.leaveNetworks(c.ID))
 	if c.Status == monitor.Creating {
 		errs = append(errs, e.removeAnonymous(c.Record))
 	}

@@ -1,38 +1,47 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// etcFiles mounts on an image's container what depends on where it runs: its name, those of hosts, and who answers for names. The
-// files lie in the container's directory, written at each start; with --network container:NAME they are that container's.
+// etcFiles mounts on an image's container, and on all that are connected to a network, what depends on where it runs: its name, those of hosts, and who answers for
+// names. The files lie in the container's directory, written at each start; with --network container:NAME they are that container's.
 func (b *builder) etcFiles() error {
-	if !b.run.fromImage() {
+	if err := b.resolveNames(); err != nil {
+		return err
+	}
+	if !b.run.fromImage() && len(b.wires) == 0 {
 		return nil
 	}
 	name := b.spec.Hostname
 	if name == "" {
 		name = strings.TrimSpace(string(hostFile("/proc/sys/kernel/hostname")))
 	}
-	resolv, hosts := hostFile("/etc/resolv.conf"), hostFile("/etc/hosts")
-	if own(b.run.Network) {
-		resolv, hosts = nil, []byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	hosts, err := b.hosts(name)
+	if err != nil {
+		return err
 	}
-	b.etc = map[string][]byte{"hostname": []byte(name + "\n"), "hosts": hosts, "resolv.conf": resolv}
+	b.etc = map[string][]byte{"hostname": []byte(name + "\n"), "hosts": hosts, "resolv.conf": b.names.conf}
 	dir := b.engine.home(b.rec)
+	mode := b.run.networkMode()
 	for _, file := range []string{"hostname", "hosts", "resolv.conf"} {
 		from, dest := dir, "/etc/"+file
 		if slices.ContainsFunc(b.run.Mounts, func(m Mount) bool { return path.Clean(m.Dest) == dest }) {
 			delete(b.etc, file)
 			continue
 		}
-		if c, ok := b.shared[b.run.Network]; ok && file != "hostname" && c.Config.fromImage() {
+		if c, ok := b.shared[mode]; ok && file != "hostname" && exists(c.dir+"/"+file) {
 			delete(b.etc, file)
 			from = c.dir
 		}
@@ -43,6 +52,257 @@ func (b *builder) etcFiles() error {
 		b.mount(specs.Mount{Destination: dest, Type: "bind", Source: from + "/" + file, Options: options}, fmt.Sprintf("default: the container's own %s", strings.TrimSuffix(file, ".conf")))
 	}
 	return nil
+}
+
+// hosts is /etc/hosts of a container: the host's where it has the host's network.
+func (b *builder) hosts(name string) ([]byte, error) {
+	var out bytes.Buffer
+	if b.run.ownNetwork() {
+		out.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	} else if out.Write(hostFile("/etc/hosts")); out.Len() > 0 && !bytes.HasSuffix(out.Bytes(), []byte("\n")) {
+		out.WriteByte('\n')
+	}
+	for _, h := range b.run.ExtraHosts {
+		lines, err := b.extraHost(h)
+		if err != nil {
+			return nil, err
+		}
+		out.WriteString(lines)
+	}
+	for _, w := range b.wires {
+		if w.network.Name == netdb.DefaultName {
+			lines, err := b.linked(w)
+			if err != nil {
+				return nil, err
+			}
+			out.WriteString(lines)
+		}
+	}
+	for _, w := range b.wires {
+		out.WriteString(ownNames(&w.has, name, b.spec.Domainname))
+	}
+	return out.Bytes(), nil
+}
+
+// ownNames are the lines of a container's own addresses on a network.
+func ownNames(c *Connection, name, domain string) string {
+	if domain != "" {
+		name = name + "." + domain + " " + name
+	}
+	text := ""
+	for _, p := range c.Addrs {
+		text += p.Addr().String() + "\t" + name + "\n"
+	}
+	return text
+}
+
+// extraHost is the line of an --add-host.
+func (b *builder) extraHost(text string) (string, error) {
+	name, value, ok := strings.Cut(text, ":")
+	if at := strings.IndexAny(text, ":="); at >= 0 {
+		name, value, ok = text[:at], text[at+1:], true
+	}
+	value = strings.TrimSuffix(strings.TrimPrefix(value, "["), "]")
+	if !ok || name == "" || strings.ContainsAny(name, " \t\n#") {
+		return "", fmt.Errorf("bad format for add-host: %q", text)
+	}
+	if value != "host-gateway" {
+		if _, err := netip.ParseAddr(value); err != nil {
+			return "", fmt.Errorf("invalid IP address in add-host: %q", value)
+		}
+		return value + "\t" + name + "\n", nil
+	}
+	list := b.hostGateways()
+	if len(list) == 0 {
+		return "", fmt.Errorf("add-host %s: host-gateway is an address of the host on a network of the container, which has none", text)
+	}
+	lines := ""
+	for _, a := range list {
+		lines += a.String() + "\t" + name + "\n"
+	}
+	return lines, nil
+}
+
+// hostGateways are the addresses that the host has for the container.
+func (b *builder) hostGateways() (list []netip.Addr) {
+	if b.run.networkMode() == "host" {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	for _, w := range b.wires {
+		if w.network.Driver != "bridge" {
+			continue
+		}
+		for _, p := range bridgeOf(&w.network).Addrs {
+			list = append(list, p.Addr())
+		}
+		if len(list) > 0 {
+			break
+		}
+	}
+	return list
+}
+
+// linked are the lines of --link on the default network, where nobody is known by name otherwise.
+func (b *builder) linked(w *wire) (string, error) {
+	text := ""
+	for _, l := range w.asked.Links {
+		ref, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = ref
+		}
+		c, err := b.engine.Find(ref)
+		if err != nil {
+			return "", fmt.Errorf("could not get container for %s: %w", ref, err)
+		}
+		i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == w.network.ID })
+		if i < 0 || !c.Active() {
+			if b.look {
+				continue
+			}
+			return "", fmt.Errorf("cannot link to a non running container: %s AS %s", "/"+c.Name, "/"+b.rec.Name+"/"+alias)
+		}
+		names := alias + " " + shortID(c.ID)
+		if c.Name != alias {
+			names += " " + c.Name
+		}
+		for _, p := range c.Connections[i].Addrs {
+			text += p.Addr().String() + "\t" + names + "\n"
+		}
+	}
+	return text, nil
+}
+
+// resolveNames decides who answers for names: on the default network, as with Docker, the servers that the host asks; on others kakuri's own
+// resolver, which asks them.
+func (b *builder) resolveNames() error {
+	conf := parseResolv(hostFile("/etc/resolv.conf"))
+	if conf.stub() {
+		if real := parseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.servers) > 0 {
+			conf = real
+		}
+	}
+	own := b.run.ownNetwork()
+	asked := len(b.run.DNS) > 0
+	if !own || len(b.wires) == 0 {
+		b.names.conf = hostFile("/etc/resolv.conf")
+		if own && !asked {
+			b.names.conf = nil
+			return nil
+		}
+		if !asked && len(b.run.DNSSearch)+len(b.run.DNSOptions) == 0 {
+			return nil
+		}
+	}
+	if asked {
+		conf.servers = nil
+		for _, text := range b.run.DNS {
+			a, err := netip.ParseAddr(text)
+			if err != nil {
+				return fmt.Errorf("IP address is not correctly formatted: %s", text)
+			}
+			conf.servers = append(conf.servers, server{Addr: a})
+		}
+	}
+	if len(b.run.DNSSearch) > 0 {
+		conf.search = slices.DeleteFunc(slices.Clone(b.run.DNSSearch), func(s string) bool { return s == "." })
+	}
+	if len(b.run.DNSOptions) > 0 {
+		conf.options = b.run.DNSOptions
+	}
+	for _, s := range append(slices.Clone(conf.search), conf.options...) {
+		if s == "" || strings.ContainsAny(s, " \t\n;#") {
+			return fmt.Errorf("%q is no domain and no option of resolv.conf", s)
+		}
+	}
+	if len(b.wires) > 0 && b.needsResolver(&conf) {
+		for _, s := range conf.servers {
+			s.Host = !asked
+			if !b.isolated() {
+				b.names.servers = append(b.names.servers, s)
+			}
+		}
+		b.names.resolver, b.opts.Network.Resolver = true, &plan.Resolver{}
+		conf.servers = []server{{Addr: plan.ResolverAddr()}}
+		if !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			conf.options = append(slices.Clone(conf.options), "ndots:0")
+		}
+	}
+	b.names.conf = conf.text()
+	return nil
+}
+
+// needsResolver reports whether 127.0.0.11 is to answer: for the names of a network, or for servers that are reached from the host only.
+func (b *builder) needsResolver(conf *resolv) bool {
+	return slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.Name != netdb.DefaultName }) ||
+		slices.ContainsFunc(conf.servers, func(s server) bool { return s.Addr.IsLoopback() || s.Scope != 0 })
+}
+
+// isolated reports whether all networks of the container are internal: what is outside is not to be asked either.
+func (b *builder) isolated() bool {
+	return !slices.ContainsFunc(b.wires, func(w *wire) bool { return !w.network.Internal })
+}
+
+type server = dns.Server
+
+// A resolv is a resolv.conf(5).
+type resolv struct {
+	servers []server
+	search  []string
+	options []string
+}
+
+// stub reports whether the only servers are those of systemd-resolved on the host itself.
+func (r *resolv) stub() bool {
+	return len(r.servers) > 0 && !slices.ContainsFunc(r.servers, func(s server) bool { return s.Addr.String() != "127.0.0.53" && s.Addr.String() != "127.0.0.54" })
+}
+
+// parseResolv reads a resolv.conf(5); what it does not know it leaves out.
+func parseResolv(data []byte) (r resolv) {
+	for line := range strings.Lines(string(data)) {
+		if i := strings.IndexAny(line, "#;"); i >= 0 {
+			line = line[:i]
+		}
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "nameserver":
+			text, zone, _ := strings.Cut(f[1], "%")
+			if a, err := netip.ParseAddr(text); err == nil {
+				r.servers = append(r.servers, server{Addr: a, Scope: deviceNumber(zone)})
+			}
+		case "search", "domain":
+			r.search = f[1:]
+		case "options":
+			r.options = append(r.options, f[1:]...)
+		}
+	}
+	return r
+}
+
+// deviceNumber is the index of a device of the host, 0 for none.
+func deviceNumber(name string) (n uint32) {
+	if name == "" || strings.ContainsAny(name, "/") {
+		return 0
+	}
+	fmt.Sscan(string(hostFile("/sys/class/net/"+name+"/ifindex")), &n)
+	return n
+}
+
+// text is it as a file.
+func (r *resolv) text() []byte {
+	var out bytes.Buffer
+	for _, s := range r.servers {
+		fmt.Fprintf(&out, "nameserver %s\n", s.Addr)
+	}
+	if len(r.search) > 0 {
+		fmt.Fprintf(&out, "search %s\n", strings.Join(r.search, " "))
+	}
+	if len(r.options) > 0 {
+		fmt.Fprintf(&out, "options %s\n", strings.Join(r.options, " "))
+	}
+	return out.Bytes()
 }
 
 // hostFile is a file of the host, empty where it is not there.

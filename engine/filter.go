@@ -128,6 +128,14 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 			return nil, fmt.Errorf("invalid filter 'exited=%s'", s)
 		}
 	}
+	ports := map[string]func(c *Container, exposed bool) bool{}
+	for _, key := range []string{"publish", "expose"} {
+		fits, err := f.ports(key)
+		if err != nil {
+			return nil, err
+		}
+		ports[key] = fits
+	}
 	limits := map[string]time.Time{}
 	for _, key := range []string{"before", "since"} {
 		for _, ref := range f[key] {
@@ -149,9 +157,8 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 			f.any("health", func(s string) bool { return s == c.health() }) &&
 			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&
 			f.any("ancestor", c.descends) && f.any("volume", c.mounts) &&
-			f.any("network", func(s string) bool { return s == c.network() }) &&
+			f.any("network", c.connected) && ports["publish"](c, false) && ports["expose"](c, true) &&
 			f.any("is-task", func(s string) bool { return s == "false" }) &&
-			len(f["publish"]) == 0 && len(f["expose"]) == 0 && // comes with networks
 			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) && (until.IsZero() || c.Created.Before(until))
 	}, nil
 }
@@ -168,12 +175,35 @@ func (c *Container) mounts(volume string) bool {
 	return slices.ContainsFunc(c.Volumes, func(m MountPoint) bool { return m.Name == volume || m.Destination == path.Clean(volume) })
 }
 
-// network is what a container is connected to.
-func (c *Container) network() string {
-	if c.Config.Network == "" {
-		return "none"
+// connected reports whether a container is on a network of that name, or whose id begins so, or has it as its mode.
+func (c *Container) connected(network string) bool {
+	mode := c.Config.networkMode()
+	if isNetworkMode(mode) {
+		return mode == network
 	}
-	return c.Config.Network
+	return slices.ContainsFunc(c.Connections, func(x Connection) bool {
+		return x.Network == network || len(network) >= 4 && strings.HasPrefix(x.NetworkID, network)
+	}) ||
+		slices.ContainsFunc(c.Config.attachments(), func(a Attachment) bool { return a.Network == network })
+}
+
+// ports makes a question of the filter publish or expose.
+func (f Filters) ports(key string) (func(c *Container, exposed bool) bool, error) {
+	var fits []func(uint16, string) bool
+	for _, value := range f[key] {
+		one, err := portFilter(key, value)
+		if err != nil {
+			return nil, err
+		}
+		fits = append(fits, one)
+	}
+	return func(c *Container, exposed bool) bool {
+		return len(fits) == 0 || slices.ContainsFunc(c.summaryPorts(), func(p SummaryPort) bool {
+			return (exposed || p.PublicPort != 0) && slices.ContainsFunc(fits, func(one func(uint16, string) bool) bool {
+				return one(p.PrivatePort, p.Type) || !exposed && one(p.PublicPort, p.Type)
+			})
+		})
+	}, nil
 }
 
 // health is what the last checks said, none where there are none.

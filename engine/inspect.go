@@ -2,10 +2,13 @@ package engine
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -252,7 +255,7 @@ type NetworkSettings struct {
 
 // An Endpoint is a container's part of a network.
 type Endpoint struct {
-	IPAMConfig          *struct{}
+	IPAMConfig          *EndpointIPAM
 	Links               []string
 	Aliases             []string
 	MacAddress          string
@@ -267,6 +270,13 @@ type Endpoint struct {
 	GlobalIPv6Address   string
 	GlobalIPv6PrefixLen int
 	DNSNames            []string
+}
+
+// EndpointIPAM are the addresses that were asked for.
+type EndpointIPAM struct {
+	IPv4Address  string   `json:",omitempty"`
+	IPv6Address  string   `json:",omitempty"`
+	LinkLocalIPs []string `json:",omitempty"`
 }
 
 // Inspect tells all that is known of a container.
@@ -358,6 +368,12 @@ func (c *Container) inspectConfig() *InspectConfig {
 	if e := cfg.Entrypoint; len(e) > 0 && e[0] != "" {
 		out.Entrypoint = e
 	}
+	if all, err := cfg.exposedPorts(); err == nil && len(all) > 0 {
+		out.ExposedPorts = map[string]struct{}{}
+		for _, x := range all {
+			out.ExposedPorts[x.String()] = struct{}{}
+		}
+	}
 	for _, s := range cfg.Attach {
 		switch strings.ToLower(s) {
 		case "stdin":
@@ -377,10 +393,10 @@ func (c *Container) inspectConfig() *InspectConfig {
 func (c *Container) hostConfig() *HostConfig {
 	cfg, r := &c.Config, &c.Config.Resources
 	h := &HostConfig{
-		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cmp.Or(cfg.Network, "none"), PortBindings: map[string][]PortBinding{},
+		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.Links,
 		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
 		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: cfg.CapAdd, CapDrop: cfg.CapDrop, CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
-		Dns: []string{}, DnsOptions: []string{}, DnsSearch: []string{}, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
+		Dns: append([]string{}, cfg.DNS...), DnsOptions: append([]string{}, cfg.DNSOptions...), DnsSearch: append([]string{}, cfg.DNSSearch...), GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
 		Privileged: cfg.Privileged, ReadonlyRootfs: cfg.ReadOnly, SecurityOpt: cfg.SecurityOpt, StorageOpt: cfg.StorageOpt, UTSMode: cfg.UTS, UsernsMode: cfg.UserNS,
 		ShmSize: cmp.Or(cfg.ShmSize, 64<<20), Sysctls: cfg.Sysctls, Runtime: cmp.Or(cfg.Runtime, "kakuri"),
 		CpuShares: r.CPUShares, Memory: r.Memory, NanoCpus: r.NanoCPUs, CgroupParent: cfg.CgroupParent,
@@ -440,20 +456,59 @@ func (c *Container) inspectMounts() []InspectMount {
 
 func (c *Container) networkSettings() *NetworkSettings {
 	n := &NetworkSettings{Ports: map[string][]PortBinding{}, Networks: map[string]*Endpoint{}}
-	if mode := cmp.Or(c.Config.Network, "none"); mode == "none" || mode == "host" {
+	mode := c.Config.networkMode()
+	if mode == "none" || mode == "host" {
 		n.Networks[mode] = &Endpoint{}
+	}
+	for i, a := range c.Config.attachments() {
+		has := Connection{Network: a.Network}
+		if c.Active() && i < len(c.Connections) {
+			has = c.Connections[i]
+		}
+		n.Networks[has.Network] = endpointOf(&a, &has)
+		if has.Network == netdb.DefaultName && c.Active() {
+			e := n.Networks[has.Network]
+			n.EndpointID, n.Gateway, n.IPAddress, n.IPPrefixLen, n.MacAddress = e.EndpointID, e.Gateway, e.IPAddress, e.IPPrefixLen, e.MacAddress
+			n.IPv6Gateway, n.GlobalIPv6Address, n.GlobalIPv6PrefixLen = e.IPv6Gateway, e.GlobalIPv6Address, e.GlobalIPv6PrefixLen
+		}
+	}
+	if c.Active() {
+		n.Ports = bindings(c.Ports)
+		if c.Config.ownNetwork() {
+			n.SandboxID, n.SandboxKey = c.ID, fmt.Sprintf("/proc/%d/ns/net", c.PID)
+		}
+		all, _ := c.Config.exposedPorts()
+		for _, x := range all {
+			if _, ok := n.Ports[x.String()]; !ok {
+				n.Ports[x.String()] = nil // it is only said to be there
+			}
+		}
 	}
 	return n
 }
 
-// A Port is a port of a container that the host has, too.
-type Port struct {
-	Container string // PORT/PROTOCOL
-	PortBinding
-}
-
-// Port lists a container's ports on the host: there are none as long as there are no networks but none, host and another container's.
-func (e *Engine) Port(ref string) ([]Port, error) {
-	_, err := e.Find(ref)
-	return nil, err
+// endpointOf is a connection as inspect has it.
+func endpointOf(a *Attachment, has *Connection) *Endpoint {
+	e := &Endpoint{
+		Links: a.Links, Aliases: a.Aliases, DriverOpts: a.Options, GwPriority: a.GatewayPriority, NetworkID: has.NetworkID, EndpointID: has.Endpoint, DNSNames: has.Names,
+	}
+	if a.IPv4 != "" || a.IPv6 != "" || len(a.LinkLocal) > 0 {
+		e.IPAMConfig = &EndpointIPAM{a.IPv4, a.IPv6, a.LinkLocal}
+	}
+	if has.MAC != (plan.MAC{}) {
+		e.MacAddress = has.MAC.String()
+	}
+	for _, p := range has.Addrs {
+		gateway := map[bool]netip.Addr{false: has.Gateway4, true: has.Gateway6}[p.Addr().Is6()]
+		text := ""
+		if gateway.IsValid() {
+			text = gateway.String()
+		}
+		if p.Addr().Is6() {
+			e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway = p.Addr().String(), p.Bits(), text
+		} else {
+			e.IPAddress, e.IPPrefixLen, e.Gateway = p.Addr().String(), p.Bits(), text
+		}
+	}
+	return e
 }

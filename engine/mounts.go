@@ -103,7 +103,7 @@ func (b *builder) sys() specs.Mount {
 	if !b.run.Privileged {
 		flags = append(flags, "ro")
 	}
-	if b.run.Network == "host" && b.hasUserNS() {
+	if !b.run.ownNetwork() && b.shared[b.run.networkMode()].ID == "" && b.hasUserNS() {
 		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(flags, "rbind", "rro")}
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: flags}

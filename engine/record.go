@@ -13,6 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +48,10 @@ type Record struct {
 	IPC    string `json:",omitempty"` // its ipc mode: who may join
 
 	Volumes []MountPoint `json:",omitempty"` // what is mounted, once that is decided
+
+	// Of the last start: networks, and ports of the host.
+	Connections []Connection   `json:",omitempty"`
+	Ports       []plan.Publish `json:",omitempty"`
 }
 
 // A MountPoint is a volume, directory or tmpfs that a container has, in the words of Docker's inspect.

@@ -97,7 +97,7 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.
 func (e *Engine) sweep() error {
-	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage(), e.sweepVolumes(), e.sweepAttached())
+	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage(), e.sweepVolumes(), e.sweepAttached(), e.sweepNetworks())
 }
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.

@@ -121,6 +121,10 @@ func (c *Config) applyImage(img image.Image) {
 			c.Labels[k] = v
 		}
 	}
+	for port := range from.ExposedPorts {
+		c.Expose = append(c.Expose, port)
+	}
+	slices.Sort(c.Expose)
 	places := make([]string, 0, len(from.Volumes))
 	for dest := range from.Volumes {
 		places = append(places, dest)

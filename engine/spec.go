@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -47,6 +48,10 @@ type builder struct {
 	files   *storage.Image
 	storage plan.Plan         // what made the view ready
 	etc     map[string][]byte // files of the container's directory that are mounted on those of /etc
+
+	wires  []*wire // networks
+	leased bool    // addresses have been taken
+	names  naming
 }
 
 func (b *builder) because(field, format string, args ...any) {
@@ -56,7 +61,7 @@ func (b *builder) because(field, format string, args ...any) {
 // build makes the spec of a container.
 func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, error) {
 	b := &builder{ctx: ctx, engine: e, look: look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, volumes: e.volumes(), shared: map[string]Container{}}
-	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.UserNS, b.run.Network, b.run.CgroupNS} {
+	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.UserNS, b.run.networkMode(), b.run.CgroupNS} {
 		ref, ok := strings.CutPrefix(mode, "container:")
 		if !ok {
 			continue
@@ -80,7 +85,7 @@ func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, er
 		b.files.Close()
 	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, e.giveUpNetworks(b))
 	}
 	b.rec.UserNS, b.rec.Command = b.hasUserNS(), b.spec.Process.Args
 	return b, nil
@@ -104,7 +109,7 @@ func (b *builder) build() error {
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}, Annotations: b.run.Annotations}
 	for _, part := range []func() error{
-		b.namespaces, b.root, b.process, b.user, b.mounts, b.etcFiles, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
+		b.namespaces, b.root, b.process, b.user, b.mounts, b.networks, b.etcFiles, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -128,7 +133,7 @@ func (b *builder) namespaces() error {
 		{specs.UserNamespace, "--userns", b.userMode()},
 		{specs.PIDNamespace, "--pid", b.run.PID},
 		{specs.MountNamespace, "", ""},
-		{specs.NetworkNamespace, "--network", b.run.Network},
+		{specs.NetworkNamespace, "--network", b.run.networkMode()},
 		{specs.IPCNamespace, "--ipc", b.run.IPC},
 		{specs.UTSNamespace, "--uts", b.run.UTS},
 		{specs.CgroupNamespace, "--cgroupns", b.run.CgroupNS},
@@ -149,6 +154,9 @@ func (b *builder) namespaces() error {
 			b.joins = append(b.joins, monitor.Join{Index: len(b.spec.Linux.Namespaces), Container: c.ID, Command: !b.host.Privileged()})
 			b.because(field, "%s %s", n.flag, n.mode)
 		} else {
+			if path, ok := strings.CutPrefix(n.mode, "ns:"); ok && n.kind == specs.NetworkNamespace {
+				ns.Path = path
+			}
 			b.because(field, "default: own namespaces")
 			if n.mode != "" {
 				b.because(field, "%s %s", n.flag, n.mode)
@@ -180,7 +188,7 @@ func (b *builder) userMode() string {
 	if b.run.UserNS != "" {
 		return b.run.UserNS
 	}
-	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.Network} {
+	for _, mode := range []string{b.run.PID, b.run.IPC, b.run.UTS, b.run.networkMode()} {
 		if c, ok := b.shared[mode]; ok {
 			if c.UserNS {
 				return mode
@@ -353,7 +361,7 @@ func (b *builder) limits() error {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: name, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	sysctls := map[string]string{}
-	if own(b.run.Network) {
+	if b.run.ownNetwork() {
 		// Ports below 1024 and ping need no capability in a network of one's own.
 		sysctls["net.ipv4.ip_unprivileged_port_start"] = "0"
 		sysctls["net.ipv4.ping_group_range"] = "0 " + strconv.Itoa(b.lastGID())
@@ -421,7 +429,7 @@ func (b *builder) checkSysctl(key, value string) error {
 	}
 	switch {
 	case strings.HasPrefix(key, "net."):
-		if !own(b.run.Network) {
+		if !b.run.ownNetwork() {
 			return refuse("it belongs to the network namespace, which the container shares")
 		}
 	case strings.HasPrefix(key, "fs.mqueue.") || slices.Contains(ipcSysctls[:], key):

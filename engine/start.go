@@ -38,6 +38,12 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 	if err != nil {
 		return s, p, err
 	}
+	defer func() {
+		// Where there is a monitor that is to be taken over, its container may run.
+		if err != nil && !exists(monitor.Place(e.dir, c.ID)) {
+			err = errors.Join(err, e.giveUpNetworks(b))
+		}
+	}()
 	if timings {
 		l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
 		if p, err = e.runtime().PlanLaunch(c.ID, &oci.Bundle{Dir: c.dir, Spec: &b.spec}, l, e.host); err != nil {
@@ -49,42 +55,58 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 }
 
 // prepare writes down what a monitor has to know to start a container.
-func (e *Engine) prepare(ctx context.Context, c *Container) (*builder, error) {
-	b, err := e.build(ctx, c.Record, false)
-	if err != nil {
+func (e *Engine) prepare(ctx context.Context, c *Container) (b *builder, err error) {
+	if err := e.leaveNetworks(c.ID); err != nil {
+		return nil, err // those that a kill has left it on
+	}
+	if b, err = e.build(ctx, c.Record, false); err != nil {
 		return nil, err
 	}
+	if err := e.write(ctx, c, b); err != nil {
+		return nil, errors.Join(err, e.giveUpNetworks(b))
+	}
+	return b, nil
+}
+
+// write writes down what a monitor has to know of a container as it was built.
+func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {
 	if err := b.place(c.dir); err != nil {
-		return nil, err
+		return err
 	}
 	c.Record = b.rec
 	if err := c.writeRecord(); err != nil {
-		return nil, err
+		return err
+	}
+	if err := e.join(c); err != nil {
+		return err
+	}
+	if err := b.writeNetworks(c.dir); err != nil {
+		return err
 	}
 	denials, err := b.explainDenials(e.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	spec, err := json.Marshal(&b.spec)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := host.Replace(c.dir, "config.json", spec, false); err != nil {
-		return nil, err
+		return err
 	}
 	setup := monitor.Setup{Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec}
 	if err := monitor.WriteJSON(c.dir, "setup.json", &setup, false); err != nil {
-		return nil, err
+		return err
 	}
 	t := e.task(c, b)
 	t.Denials = denials
 	if t.Log, err = c.logConfig(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if t.Log.Driver == "journald" && !exists(log.JournalSocket) {
-		return nil, errors.New("--log-driver journald: journald is not enabled on this host")
+		return errors.New("--log-driver journald: journald is not enabled on this host")
 	}
-	return b, monitor.WriteJSON(c.dir, "task.json", t, false)
+	return monitor.WriteJSON(c.dir, "task.json", t, false)
 }
 
 // place has all that the container's mounts show in its place; dir is the container's directory.

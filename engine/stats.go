@@ -82,7 +82,7 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 		s.MemoryLimit = total
 	}
 	s.BlockRead, s.BlockWritten = blockBytes(s.Cgroup.BlockIO.ServiceBytes)
-	if c.Config.Network != "host" {
+	if c.Config.networkMode() != "host" {
 		s.NetRead, s.NetWritten = netBytes(c.PID)
 	}
 	return s, nil

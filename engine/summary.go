@@ -30,16 +30,18 @@ type Summary struct {
 	ImageID    string
 	Command    string
 	Created    int64 // seconds since 1970
-	Ports      []struct{}
+	Ports      []SummaryPort
 	SizeRw     int64 `json:",omitempty"`
 	SizeRootFs int64 `json:",omitempty"`
 	Labels     map[string]string
 	State      string // created, running, paused, restarting, exited, …
 	Status     string // in words: "Up 2 hours (healthy)"
 	HostConfig struct{ NetworkMode string }
-	Health     string `json:",omitempty"`
-	Mounts     []MountPoint
-	PID        int `json:"Pid"` // of its first process, 0 while it has none
+	// NetworkSettings has the networks that it is on.
+	NetworkSettings struct{ Networks map[string]*Endpoint }
+	Health          string `json:",omitempty"`
+	Mounts          []MountPoint
+	PID             int `json:"Pid"` // of its first process, 0 while it has none
 }
 
 // Summaries tells of containers, the newest first.
@@ -74,9 +76,10 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 func (e *Engine) summary(c *Container, now time.Time) Summary {
 	s := Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: strings.Join(c.Command, " "), Created: c.Created.Unix(),
-		Ports: []struct{}{}, Labels: c.Config.Labels, State: e.status(c), Mounts: c.Volumes, PID: c.PID,
+		Ports: c.summaryPorts(), Labels: c.Config.Labels, State: e.status(c), Mounts: c.Volumes, PID: c.PID,
 	}
-	s.HostConfig.NetworkMode = c.network()
+	s.HostConfig.NetworkMode = c.Config.networkMode()
+	s.NetworkSettings.Networks = c.networkSettings().Networks
 	if c.Health != nil {
 		s.Health = c.Health.Status
 	}

@@ -500,6 +500,7 @@ func (m *monitor) pause(wait time.Duration) bool {
 
 // end is the last end: the record, then those who wait are told, then everything goes that belongs to the monitor.
 func (m *monitor) end(x Exit) {
+	m.leaveNetworks()
 	if m.task.AutoRemove {
 		m.mu.Lock()
 		m.state.Status = Removing

@@ -16,16 +16,13 @@ type Left struct {
 	mend    func() error
 }
 
-// Mend takes it away.
-func (l *Left) Mend() error { return l.mend() }
-
 // Sweep takes away what containers left that are not alive, and halves of networks. What somebody is at just now is left for the next time.
 func (db *DB) Sweep(alive func(container string) bool) error {
 	left, unlock, err := db.left(alive)
 	defer unlock()
 	errs := []error{err}
 	for _, l := range left {
-		errs = append(errs, l.Mend())
+		errs = append(errs, l.mend())
 	}
 	return errors.Join(errs...)
 }

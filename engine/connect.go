@@ -1,0 +1,431 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A Connection is what a container has on a network since its last start.
+type Connection struct {
+	Network   string         // name
+	NetworkID string         // of the record, which a later network of that name has not
+	Endpoint  string         // an id of its own, for inspect
+	Device    string         // inside
+	MAC       plan.MAC       `json:",omitzero"`
+	Addrs     []netip.Prefix // its own, the first of each family
+	Gateway4  netip.Addr     `json:",omitzero"` // of the network
+	Gateway6  netip.Addr     `json:",omitzero"`
+	Names     []string       // by which others find it there; none on the default network
+}
+
+// addr is the address of a family, zero for none.
+func (c *Connection) addr(v6 bool) netip.Prefix {
+	for _, p := range c.Addrs {
+		if p.Addr().Is6() == v6 {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+// networkMode is the mode of the network namespace: none, host, container:NAME, ns:PATH, or a network's name.
+func (c *Config) networkMode() string {
+	mode := c.Network
+	if mode == "" && len(c.Networks) > 0 {
+		mode = c.Networks[0].Network
+	}
+	if mode == "" || mode == "default" {
+		return DefaultNetwork
+	}
+	return mode
+}
+
+// isNetworkMode reports whether a mode of the network namespace is no network's name.
+func isNetworkMode(mode string) bool {
+	return mode == "none" || mode == "host" || strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:")
+}
+
+// ownNetwork reports whether the container has a network namespace of its own.
+func (c *Config) ownNetwork() bool {
+	mode := c.networkMode()
+	return mode == "none" || !isNetworkMode(mode)
+}
+
+// attachments are the networks that a container is to be connected to.
+func (c *Config) attachments() []Attachment {
+	mode := c.networkMode()
+	if isNetworkMode(mode) {
+		return nil
+	}
+	list := slices.Clone(c.Networks)
+	for i := range list {
+		if list[i].Network == "" || list[i].Network == "default" {
+			list[i].Network = mode
+		}
+	}
+	if !slices.ContainsFunc(list, func(a Attachment) bool { return a.Network == mode }) {
+		list = append([]Attachment{{Network: mode}}, list...)
+	}
+	if c.MACAddress != "" && list[0].MAC == "" {
+		list[0].MAC = c.MACAddress
+	}
+	list[0].Links = append(slices.Clone(list[0].Links), c.Links...)
+	return list
+}
+
+// A wire is a network that the container is about to be connected to, and how.
+type wire struct {
+	network netdb.Network
+	asked   Attachment
+	has     Connection
+	links   map[string]string // alias: name
+}
+
+// networks decides how the container is connected: its addresses are taken here, unless the plan is only looked at, and given back by who finds that
+// it does not start.
+func (b *builder) networks() error {
+	b.rec.Connections, b.rec.Ports = nil, nil
+	if _, err := b.run.exposedPorts(); err != nil {
+		return err
+	}
+	list := b.run.attachments()
+	if len(list) == 0 {
+		return nil
+	}
+	if len(b.run.Egress) > 0 {
+		return errors.New("--egress: this version has no rules for what a container may reach: --network none reaches nothing")
+	}
+	if !b.host.Privileged() {
+		return fmt.Errorf("--network %s: an ordinary user's containers have the networks none and host, and container:NAME", b.run.networkMode())
+	}
+	b.opts.ID = b.id
+	b.opts.Network = &plan.Network{}
+	for i := range list {
+		w, err := b.wire(list[i])
+		if err != nil {
+			return err
+		}
+		b.wires = append(b.wires, w)
+		if err := b.connect(i, w); err != nil {
+			return err
+		}
+		b.because(fmt.Sprintf("network.endpoints[%d]", i), "--network %s", w.network.Name)
+	}
+	b.gateways()
+	if err := b.publish(); err != nil {
+		return err
+	}
+	for _, w := range b.wires {
+		b.rec.Connections = append(b.rec.Connections, w.has)
+	}
+	b.because("network.publish", "-p")
+	return nil
+}
+
+// wire finds the network of an attachment, and checks what can be asked of it.
+func (b *builder) wire(a Attachment) (*wire, error) {
+	n, err := b.engine.findNetwork(a.Network)
+	if err != nil {
+		return nil, err
+	}
+	if isNetworkMode(n.Name) {
+		return nil, fmt.Errorf("--network %s: it cannot be had beside other networks", n.Name)
+	}
+	if slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.ID == n.ID }) {
+		return nil, fmt.Errorf("network %q is specified multiple times", n.Name)
+	}
+	user := n.Name != netdb.DefaultName
+	switch {
+	case !user && len(a.Aliases) > 0:
+		return nil, errors.New("network-scoped alias is supported only for containers in user defined networks")
+	case !user && a.IPv4+a.IPv6 != "":
+		return nil, errors.New("user specified IP address is supported on user defined networks only")
+	}
+	w := &wire{network: n, asked: a, links: map[string]string{}}
+	for _, l := range a.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		w.links[alias] = name
+	}
+	return w, nil
+}
+
+// connect decides what the container has on one network, as its ith device.
+func (b *builder) connect(i int, w *wire) error {
+	n, a := &w.network, &w.asked
+	w.has = Connection{Network: n.Name, NetworkID: n.ID, Device: cmp.Or(a.Device, a.Options[optIfname], fmt.Sprintf("%s%d", cmp.Or(n.Options[optPrefix], "eth"), i)), Endpoint: newID()}
+	for _, family := range []struct {
+		has  bool
+		v6   bool
+		want string
+	}{{n.IPv4, false, a.IPv4}, {n.IPv6, true, a.IPv6}} {
+		var want netip.Addr
+		if family.want != "" {
+			var err error
+			if want, err = netip.ParseAddr(family.want); err != nil || want.Is6() != family.v6 {
+				return fmt.Errorf("invalid IP address %s for network %s", family.want, n.Name)
+			}
+			if !family.has {
+				return fmt.Errorf("IP address %s: network %s has no addresses of that family", want, n.Name)
+			}
+		}
+		if !family.has {
+			continue
+		}
+		addr, err := b.lease(n, want, family.v6)
+		if err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+		p, _ := n.Pool(family.v6)
+		w.has.Addrs = append(w.has.Addrs, netip.PrefixFrom(addr, p.Subnet.Bits()))
+		if family.v6 {
+			w.has.Gateway6 = p.Gateway
+		} else {
+			w.has.Gateway4 = p.Gateway
+		}
+	}
+	var err error
+	if w.has.MAC, err = macOf(a.MAC, w.has.Addrs); err != nil {
+		return err
+	}
+	if n.Name != netdb.DefaultName {
+		w.has.Names = b.namesOn(a)
+	}
+	return b.endpoint(i, w)
+}
+
+// lease takes an address, or finds out which one it would be.
+func (b *builder) lease(n *netdb.Network, want netip.Addr, v6 bool) (netip.Addr, error) {
+	if b.look {
+		return b.engine.netdb().Free(*n, want, v6)
+	}
+	b.leased = true
+	return b.engine.netdb().Lease(*n, b.id, want, v6)
+}
+
+// namesOn are the names that the container has on a network.
+func (b *builder) namesOn(a *Attachment) []string {
+	var names []string
+	for _, name := range append(append([]string{b.rec.Name}, a.Aliases...), shortID(b.id), b.run.Hostname) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// macOf is the address that was asked for, else one made of the first IP address: who gets that later has the same one, and neighbours
+// need not learn it anew.
+func macOf(asked string, addrs []netip.Prefix) (m plan.MAC, err error) {
+	if asked != "" {
+		return plan.ParseMAC(asked)
+	}
+	if len(addrs) == 0 {
+		return m, nil
+	}
+	bytes := addrs[0].Addr().AsSlice()
+	m[0], m[1] = 2, 0x42
+	copy(m[2:], bytes[len(bytes)-4:])
+	return m, nil
+}
+
+// endpoint puts a connection into the plan.
+func (b *builder) endpoint(i int, w *wire) error {
+	n, a := &w.network, &w.asked
+	mtu, _ := strconv.Atoi(n.Options[optMTU])
+	e := plan.Endpoint{
+		Network: n.Name, Driver: n.Driver, Device: w.has.Device, MAC: w.has.MAC, Addrs: slices.Clone(w.has.Addrs), MTU: mtu, Mode: driverMode(n),
+	}
+	for _, text := range a.LinkLocal {
+		l, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("invalid link-local IP address: %s", text)
+		}
+		e.Addrs = append(e.Addrs, netip.PrefixFrom(l, map[bool]int{false: 16, true: 64}[l.Is6()]))
+	}
+	var err error
+	if e.Sysctls, err = endpointSysctls(a.Options[optSysctls]); err != nil {
+		return err
+	}
+	if n.Driver == "bridge" {
+		bridge := bridgeOf(n)
+		e.Bridge, e.HostDevice, e.Isolated = n.Device, plan.HostDevice(b.id, i), !bridge.ICC
+		b.opts.Network.Bridges = append(b.opts.Network.Bridges, bridge)
+		b.opts.Network.Forward4 = b.opts.Network.Forward4 || n.IPv4 && !n.Internal
+		b.opts.Network.Forward6 = b.opts.Network.Forward6 || n.IPv6 && !n.Internal
+	} else {
+		e.Parent = n.Device
+	}
+	if n.Driver == "ipvlan" {
+		e.MAC, w.has.MAC = plan.MAC{}, plan.MAC{} // it has its parent's
+	}
+	b.opts.Network.Endpoints = append(b.opts.Network.Endpoints, e)
+	return nil
+}
+
+// bridgeOf is the bridge of a network as room plan has it.
+func bridgeOf(n *netdb.Network) plan.Bridge {
+	is := func(option string, otherwise bool) bool {
+		v, err := strconv.ParseBool(n.Options[option])
+		if err != nil {
+			return otherwise
+		}
+		return v
+	}
+	mode := func(option string) string { return cmp.Or(n.Options[option], modeNAT) }
+	out := plan.Bridge{Device: n.Device, Network: n.Name, Internal: n.Internal, ICC: is(optICC, true)}
+	out.MTU, _ = strconv.Atoi(n.Options[optMTU])
+	out.Masquerade4 = n.IPv4 && !n.Internal && is(optMasq, true) && mode(optMode4) == modeNAT
+	out.Masquerade6 = n.IPv6 && !n.Internal && is(optMasq, true) && mode(optMode6) == modeNAT
+	for _, p := range n.Pools {
+		m := mode(optMode4)
+		if p.Subnet.Addr().Is6() {
+			m = mode(optMode6)
+		}
+		if p.Gateway.IsValid() && m != modeIsolated {
+			out.Addrs = append(out.Addrs, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
+		}
+	}
+	return out
+}
+
+// endpointSysctls reads KEY=VALUE,KEY=VALUE; a comma in a value is none of theirs.
+func endpointSysctls(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	out := map[string]string{}
+	for s := range strings.SplitSeq(text, ",") {
+		key, value, ok := strings.Cut(s, "=")
+		if !ok || !strings.HasPrefix(key, "net.") || !strings.Contains(key, ".IFNAME.") {
+			return nil, fmt.Errorf("option %s: %q is to be as in net.ipv4.conf.IFNAME.log_martians=1", optSysctls, s)
+		}
+		out[key] = value
+	}
+	return out, nil
+}
+
+// primary is the connection whose network has the default route of a family, nil for none: that of the highest priority, and among those the first.
+func (b *builder) primary(fits func(*wire) bool) *wire {
+	var best *wire
+	for _, w := range b.wires {
+		if !w.network.Internal && fits(w) && (best == nil || w.asked.GatewayPriority > best.asked.GatewayPriority) {
+			best = w
+		}
+	}
+	return best
+}
+
+func (b *builder) gateways() {
+	n := b.opts.Network
+	if w := b.primary(func(w *wire) bool { return w.has.Gateway4.IsValid() && w.has.addr(false).IsValid() }); w != nil {
+		n.Gateway4 = w.has.Gateway4
+	}
+	if w := b.primary(func(w *wire) bool { return w.has.Gateway6.IsValid() && w.has.addr(true).IsValid() }); w != nil {
+		n.Gateway6 = w.has.Gateway6
+	}
+}
+
+// publish decides which ports of the host lead to the container.
+func (b *builder) publish() error {
+	w := b.primary(func(w *wire) bool { return w.network.Driver == "bridge" })
+	if w == nil {
+		return nil // as Docker: an internal network's container has no ports outside
+	}
+	r := reach{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
+	if text := w.network.Options[optBinding]; text != "" {
+		r.binding, _ = netip.ParseAddr(text)
+	}
+	var err error
+	b.opts.Network.Publish, err = publish(&b.run, r, freePort)
+	b.rec.Ports = b.opts.Network.Publish
+	return err
+}
+
+// join has the container found on its networks, and gives back what it took where that fails.
+func (e *Engine) join(c *Container) error {
+	for _, has := range c.Connections {
+		m := netdb.Member{Container: c.ID, Name: c.Name, Endpoint: has.Endpoint}
+		if has.MAC != (plan.MAC{}) {
+			m.MAC = has.MAC.String()
+		}
+		for _, p := range has.Addrs {
+			m.Addrs = append(m.Addrs, p.Addr())
+		}
+		for _, name := range has.Names {
+			if name != c.Name {
+				m.Aliases = append(m.Aliases, name)
+			}
+		}
+		if err := e.netdb().Join(has.NetworkID, m); err != nil {
+			return fmt.Errorf("network %s: %w", has.Network, err)
+		}
+		e.tell("network", "connect", has.NetworkID, map[string]string{"container": c.ID, "name": has.Network, "type": e.driverOf(has.NetworkID)})
+	}
+	return nil
+}
+
+func (e *Engine) driverOf(id string) string {
+	n, _ := e.netdb().Lookup(id)
+	return n.Driver
+}
+
+// leaveNetworks takes a container, which does not run, from its networks.
+func (e *Engine) leaveNetworks(id string) error {
+	left, err := e.netdb().LeaveAll(id)
+	for _, n := range left {
+		e.tell("network", "disconnect", n.ID, map[string]string{"container": id, "name": n.Name, "type": n.Driver})
+	}
+	return err
+}
+
+// giveUpNetworks is leaveNetworks of a container whose start failed, with addresses that it took before it was found anywhere.
+func (e *Engine) giveUpNetworks(b *builder) error {
+	if !b.leased {
+		return nil
+	}
+	errs := []error{e.leaveNetworks(b.id)}
+	for _, w := range b.wires {
+		errs = append(errs, e.netdb().Release(w.network.ID, b.id))
+	}
+	return errors.Join(errs...)
+}
+
+// writeNetworks tells the monitor which networks the container is on.
+func (b *builder) writeNetworks(dir string) error {
+	if len(b.wires) == 0 {
+		return ignoreMissing(os.Remove(dir + "/networks.json"))
+	}
+	n := monitor.Networks{Data: b.engine.data, Resolver: b.names.resolver, Servers: b.names.servers}
+	for _, w := range b.wires {
+		if w.network.Name == netdb.DefaultName {
+			continue // nobody is known by name there
+		}
+		m := monitor.Membership{ID: w.network.ID, Name: w.network.Name, Links: w.links}
+		for _, p := range w.network.Pools {
+			m.Subnets = append(m.Subnets, p.Subnet)
+		}
+		n.Networks = append(n.Networks, m)
+	}
+	return monitor.WriteJSON(dir, "networks.json", &n, false)
+}
+
+// A naming is who answers for names inside.
+type naming struct {
+	resolver bool // kakuri's own
+	servers  []dns.Server
+	conf     []byte // resolv.conf
+}

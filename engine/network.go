@@ -1,0 +1,519 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A NetworkConfig asks for a network, in the form of Docker's API.
+type NetworkConfig struct {
+	Name       string
+	Driver     string // bridge (default), macvlan, ipvlan
+	Internal   bool
+	Attachable bool
+	EnableIPv4 *bool // nil is true
+	EnableIPv6 *bool // nil is whether the kernel has IPv6, for a bridge
+	IPAM       IPAM
+	Options    map[string]string // of the driver
+	Labels     map[string]string
+}
+
+// IPAM is who gives addresses of a network, and from where.
+type IPAM struct {
+	Driver  string // default
+	Options map[string]string
+	Config  []IPAMPool
+}
+
+// An IPAMPool is a subnet, in the form of Docker's API.
+type IPAMPool struct {
+	Subnet             string
+	IPRange            string            `json:",omitempty"`
+	Gateway            string            `json:",omitempty"`
+	AuxiliaryAddresses map[string]string `json:",omitempty"`
+}
+
+// A Network is what inspect tells of one, in the form of Docker's API.
+type Network struct {
+	Name       string
+	ID         string `json:"Id"`
+	Created    string // RFC 3339
+	Scope      string
+	Driver     string
+	EnableIPv4 bool
+	EnableIPv6 bool
+	IPAM       IPAM
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	ConfigFrom struct{ Network string }
+	ConfigOnly bool
+	Containers map[string]NetworkContainer
+	Options    map[string]string
+	Labels     map[string]string
+}
+
+// A NetworkContainer is a running container on a network.
+type NetworkContainer struct {
+	Name        string
+	EndpointID  string
+	MacAddress  string
+	IPv4Address string
+	IPv6Address string
+}
+
+// Options of drivers: Docker's.
+const (
+	optName      = "com.docker.network.bridge.name"
+	optICC       = "com.docker.network.bridge.enable_icc"
+	optMasq      = "com.docker.network.bridge.enable_ip_masquerade"
+	optBinding   = "com.docker.network.bridge.host_binding_ipv4"
+	optMode4     = "com.docker.network.bridge.gateway_mode_ipv4"
+	optMode6     = "com.docker.network.bridge.gateway_mode_ipv6"
+	optMTU       = "com.docker.network.driver.mtu"
+	optDefault   = "com.docker.network.bridge.default_bridge"
+	optPrefix    = "com.docker.network.container_iface_prefix"
+	optIfname    = "com.docker.network.endpoint.ifname"
+	optSysctls   = "com.docker.network.endpoint.sysctls"
+	modeNAT      = "nat"
+	modeRouted   = "routed"
+	modeIsolated = "isolated"
+)
+
+func (e *Engine) netdb() *netdb.DB { return netdb.Open(e.data, e.dir) }
+
+// NetworkCreate makes a network. Its device is made with the first container that it has.
+func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, error) {
+	n, err := networkOf(c)
+	if err != nil {
+		return Network{}, err
+	}
+	n, err = e.netdb().Create(n, clashes)
+	if err != nil {
+		if errors.As(err, new(*netdb.NameError)) {
+			err = ErrConflict{err.Error()}
+		}
+		return Network{}, err
+	}
+	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
+	return shownNetwork(&n), nil
+}
+
+// predefined reports whether a network's name is one that Docker has from the start.
+func predefined(name string) bool {
+	return name == "none" || name == "host" || name == "default" || name == netdb.DefaultName
+}
+
+// networkOf is the record that a network gets, its pools perhaps to be chosen.
+func networkOf(c NetworkConfig) (netdb.Network, error) {
+	n := netdb.Network{
+		Name: c.Name, Driver: cmp.Or(c.Driver, "bridge"), Internal: c.Internal, Attachable: c.Attachable, Options: c.Options, Labels: c.Labels, IPAM: c.IPAM.Options,
+		IPv4: c.EnableIPv4 == nil || *c.EnableIPv4,
+	}
+	switch {
+	case predefined(c.Name):
+		return n, ErrConflict{fmt.Sprintf("operation is not permitted on predefined %s network", c.Name)}
+	case !netdb.ValidName(c.Name) || strings.HasPrefix(c.Name, "container:"):
+		return n, fmt.Errorf("invalid network name: %q: it is of a-z, A-Z, 0-9, and after the first _ . -", c.Name)
+	case n.Driver == "host" || n.Driver == "null" || n.Driver == "none":
+		return n, ErrConflict{fmt.Sprintf("only one instance of %q network is allowed", strings.Replace(n.Driver, "none", "null", 1))}
+	case n.Driver != "bridge" && n.Driver != "macvlan" && n.Driver != "ipvlan":
+		return n, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: the drivers are bridge, macvlan and ipvlan", n.Driver)
+	case c.IPAM.Driver != "" && c.IPAM.Driver != "default":
+		return n, fmt.Errorf("invalid ipam driver %q: default is the only one", c.IPAM.Driver)
+	}
+	for _, p := range c.IPAM.Config {
+		pool, err := poolOf(p)
+		if err != nil {
+			return n, err
+		}
+		n.IPv6 = n.IPv6 || pool.Subnet.Addr().Is6()
+		n.Pools = append(n.Pools, pool)
+	}
+	if c.EnableIPv6 != nil {
+		n.IPv6 = *c.EnableIPv6
+	} else if n.Driver == "bridge" && len(n.Pools) == 0 {
+		n.IPv6 = netdb.HasIPv6()
+	}
+	n.Pools = slices.DeleteFunc(n.Pools, func(p netdb.Pool) bool { return p.Subnet.Addr().Is6() && !n.IPv6 })
+	if _, has := n.Pool(false); has && !n.IPv4 {
+		return n, errors.New("an IPv4 subnet was given, and IPv4 is disabled")
+	}
+	if !n.IPv4 && !n.IPv6 {
+		return n, errors.New("IPv4 or IPv6 must be enabled")
+	}
+	return n, driverOptions(&n)
+}
+
+func poolOf(c IPAMPool) (p netdb.Pool, err error) {
+	if c.Subnet == "" {
+		return p, errors.New("no subnet: --ip-range, --gateway and --aux-address are of a --subnet")
+	}
+	if p.Subnet, err = netip.ParsePrefix(c.Subnet); err != nil {
+		return p, fmt.Errorf("invalid subnet %s: invalid CIDR block notation", c.Subnet)
+	}
+	p.Subnet = p.Subnet.Masked()
+	if c.IPRange != "" {
+		if p.Range, err = netip.ParsePrefix(c.IPRange); err != nil {
+			return p, fmt.Errorf("invalid ip-range %s: invalid CIDR block notation", c.IPRange)
+		}
+		p.Range = p.Range.Masked()
+	}
+	if c.Gateway != "" {
+		if p.Gateway, err = netip.ParseAddr(c.Gateway); err != nil {
+			return p, fmt.Errorf("invalid gateway %s: invalid address", c.Gateway)
+		}
+	}
+	for name, text := range c.AuxiliaryAddresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return p, fmt.Errorf("invalid auxiliary address %s=%s: invalid address", name, text)
+		}
+		if p.Aux == nil {
+			p.Aux = map[string]netip.Addr{}
+		}
+		p.Aux[name] = a
+	}
+	return p, nil
+}
+
+// driverOptions checks the options of a network, and takes its device from them.
+func driverOptions(n *netdb.Network) error {
+	for key, value := range n.Options {
+		var err error
+		switch key {
+		case optICC, optMasq, optDefault:
+			_, err = strconv.ParseBool(value)
+		case optMTU:
+			var mtu int
+			if mtu, err = strconv.Atoi(value); err == nil && (mtu < 68 || mtu > 65535) {
+				err = errors.New("it is 68 to 65535 bytes")
+			}
+		case optBinding:
+			_, err = netip.ParseAddr(value)
+		case optMode4, optMode6:
+			switch {
+			case value != modeNAT && value != modeRouted && value != modeIsolated:
+				err = errors.New("there are the modes nat, routed and isolated")
+			case value == modeIsolated && !n.Internal:
+				err = errors.New("gateway mode 'isolated' can only be used for an internal network")
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("option %s=%s: %w", key, value, err)
+		}
+	}
+	switch n.Driver {
+	case "bridge":
+		n.Device = n.Options[optName]
+	case "macvlan", "ipvlan":
+		n.Device = n.Options["parent"]
+		if n.Device == "" {
+			return fmt.Errorf("--driver %s: name the device of the machine that it is made on by -o parent=DEVICE", n.Driver)
+		}
+		if mode := driverMode(n); !slices.Contains(plan.Modes(n.Driver), mode) && mode != "" {
+			return fmt.Errorf("unknown %s mode: %s: there are %s", n.Driver, mode, strings.Join(plan.Modes(n.Driver), " "))
+		}
+	}
+	if n.Device != "" && (len(n.Device) > 15 || strings.ContainsAny(n.Device, "/: \t\n%") || n.Device == "." || n.Device == "..") {
+		return fmt.Errorf("device %q: a name of a device has 1 to 15 bytes, no blank, no slash and no colon", n.Device)
+	}
+	return nil
+}
+
+// driverMode is a macvlan's or an ipvlan's, as room plan has it.
+func driverMode(n *netdb.Network) string {
+	mode := n.Options[n.Driver+"_mode"]
+	if flag := n.Options["ipvlan_flag"]; n.Driver == "ipvlan" && flag != "" && flag != "bridge" {
+		mode = cmp.Or(mode, "l2") + "," + flag
+	}
+	return mode
+}
+
+// clashes refuses a network whose device is another one's.
+func clashes(n *netdb.Network, others []netdb.Network) error {
+	for _, o := range others {
+		if n.Driver == "bridge" && o.Driver == "bridge" && o.Device == n.Device {
+			return ErrConflict{fmt.Sprintf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", n.ID, n.Device, o.ID, o.Device)}
+		}
+	}
+	return nil
+}
+
+func shownNetwork(n *netdb.Network) Network {
+	s := Network{
+		Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
+		IPAM: IPAM{Driver: "default", Options: n.IPAM, Config: []IPAMPool{}}, Containers: map[string]NetworkContainer{}, Options: notNil(n.Options), Labels: notNil(n.Labels),
+	}
+	for _, p := range n.Pools {
+		pool := IPAMPool{Subnet: p.Subnet.String()}
+		if p.Range.IsValid() {
+			pool.IPRange = p.Range.String()
+		}
+		if p.Gateway.IsValid() {
+			pool.Gateway = p.Gateway.String()
+		}
+		for name, a := range p.Aux {
+			if pool.AuxiliaryAddresses == nil {
+				pool.AuxiliaryAddresses = map[string]string{}
+			}
+			pool.AuxiliaryAddresses[name] = a.String()
+		}
+		s.IPAM.Config = append(s.IPAM.Config, pool)
+	}
+	return s
+}
+
+// notNil is a map that JSON has as {} when it is empty.
+func notNil(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+// modeNetworks are the networks that are only modes of a namespace. Their ids are their names, eight times.
+func modeNetworks() []netdb.Network {
+	return []netdb.Network{
+		{ID: strings.Repeat("686f7374", 8), Name: "host", Driver: "host", IPv4: true},
+		{ID: strings.Repeat("6e6f6e65", 8), Name: "none", Driver: "null", IPv4: true},
+	}
+}
+
+// findNetwork finds a network; the default one is made where it is not there.
+func (e *Engine) findNetwork(ref string) (netdb.Network, error) {
+	for _, n := range modeNetworks() {
+		if ref == n.Name || ref == n.ID {
+			return n, nil
+		}
+	}
+	if ref == netdb.DefaultName || ref == "default" {
+		if !e.look {
+			return e.netdb().Default()
+		}
+		n, err := e.netdb().Lookup(netdb.DefaultName)
+		if errors.As(err, new(*netdb.NoNetworkError)) {
+			return e.netdb().Would(netdb.DefaultConfig())
+		}
+		return n, err
+	}
+	return e.netdb().Lookup(ref)
+}
+
+// allNetworks are those there are, the default one and those that are modes included.
+func (e *Engine) allNetworks() ([]netdb.Network, error) {
+	first, err := e.findNetwork(netdb.DefaultName)
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.netdb().List()
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(list, func(n netdb.Network) bool { return n.Name == first.Name }) {
+		list = append(list, first)
+	}
+	return append(list, modeNetworks()...), nil
+}
+
+// NetworkInspect returns a network by its name, its id, or the beginning of that.
+func (e *Engine) NetworkInspect(ref string) (Network, error) {
+	n, err := e.findNetwork(ref)
+	if err != nil {
+		return Network{}, err
+	}
+	return e.withContainers(&n)
+}
+
+func (e *Engine) withContainers(n *netdb.Network) (Network, error) {
+	s := shownNetwork(n)
+	members, err := e.netdb().Members(n.ID)
+	for _, m := range members {
+		c := NetworkContainer{Name: m.Name, EndpointID: m.Endpoint, MacAddress: m.MAC}
+		for _, a := range m.Addrs {
+			p, _ := n.Pool(a.Is6())
+			if text := netip.PrefixFrom(a, max(p.Subnet.Bits(), 0)).String(); a.Is6() {
+				c.IPv6Address = text
+			} else {
+				c.IPv4Address = text
+			}
+		}
+		s.Containers[m.Container] = c
+	}
+	return s, err
+}
+
+// NetworkList returns the networks that all filters let pass: dangling, driver, id, label, name, scope, type.
+func (e *Engine) NetworkList(ctx context.Context, f Filters) ([]Network, error) {
+	keep, err := e.networkFilter(f, "dangling", "driver", "id", "label", "label!", "name", "scope", "type")
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.allNetworks()
+	if err != nil {
+		return nil, err
+	}
+	out := []Network{}
+	for i := range list {
+		if !keep(&list[i]) {
+			continue
+		}
+		n, err := e.withContainers(&list[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	slices.SortStableFunc(out, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
+	return out, ctx.Err()
+}
+
+// networkFilter makes one question of filters. Of several values of a key one has to fit, of labels all.
+func (e *Engine) networkFilter(f Filters, keys ...string) (func(*netdb.Network) bool, error) {
+	if err := f.Check(keys...); err != nil {
+		return nil, err
+	}
+	patterns := map[string][]*regexp.Regexp{}
+	for _, key := range []string{"id", "name"} {
+		for _, value := range f[key] {
+			r, err := regexp.Compile(value)
+			if err != nil {
+				return nil, fmt.Errorf("invalid filter '%s=%s': %w", key, value, err)
+			}
+			patterns[key] = append(patterns[key], r)
+		}
+	}
+	for _, value := range f["type"] {
+		if value != "builtin" && value != "custom" {
+			return nil, fmt.Errorf("invalid filter: 'type'='%s'", value)
+		}
+	}
+	var dangling *bool
+	var used map[string]bool
+	for _, value := range f["dangling"] {
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("invalid filter 'dangling=%s'", value)
+		}
+		if dangling = &b; used == nil {
+			if used, err = e.usedNetworks(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	until, err := f.Until()
+	if err != nil {
+		return nil, err
+	}
+	matches := func(key, text string) bool {
+		return len(patterns[key]) == 0 || slices.ContainsFunc(patterns[key], func(r *regexp.Regexp) bool { return r.MatchString(text) })
+	}
+	return func(n *netdb.Network) bool {
+		return matches("id", n.ID) && matches("name", n.Name) && f.Labels(n.Labels) &&
+			f.any("driver", func(s string) bool { return s == n.Driver }) && f.any("scope", func(s string) bool { return s == "local" }) &&
+			f.any("type", func(s string) bool { return (s == "builtin") == predefined(n.Name) }) &&
+			(dangling == nil || !predefined(n.Name) && *dangling == !used[n.ID]) && (until.IsZero() || n.Created.Before(until))
+	}, nil
+}
+
+// usedNetworks are the ids of networks that a container is on at this moment.
+func (e *Engine) usedNetworks() (map[string]bool, error) {
+	list, err := e.netdb().List()
+	used := map[string]bool{}
+	for i := range list {
+		if err := e.inUse(list[i]); err != nil {
+			used[list[i].ID] = true
+		}
+	}
+	return used, err
+}
+
+// inUse is the error of a network that a container is on.
+func (e *Engine) inUse(n netdb.Network) error {
+	members, err := e.netdb().Members(n.ID)
+	if err != nil {
+		return err
+	}
+	var texts []string
+	for _, m := range members {
+		texts = append(texts, fmt.Sprintf("name:%q id:%q", m.Name, shortID(m.Endpoint)))
+	}
+	leases, err := e.netdb().Leases(n.ID)
+	if err == nil && len(texts) == 0 {
+		for a, owner := range leases {
+			texts = append(texts, fmt.Sprintf("address:%q container:%q", a, shortID(owner)))
+		}
+	}
+	if len(texts) > 0 {
+		return ErrConflict{fmt.Sprintf("error while removing network: network %s has active endpoints (%s)", n.Name, strings.Join(texts, ", "))}
+	}
+	return err
+}
+
+// NetworkRemove removes a network that no running container is on.
+func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
+	n, err := e.findNetwork(ref)
+	if err != nil {
+		return err
+	}
+	if predefined(n.Name) {
+		return ErrConflict{fmt.Sprintf("error while removing network: %s is a pre-defined network and cannot be removed", n.Name)}
+	}
+	if err := e.sweepNetworks(); err != nil {
+		return err
+	}
+	if err := e.netdb().Remove(n.ID, e.inUse); err != nil {
+		return err
+	}
+	e.tell("network", "destroy", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
+	return nil
+}
+
+// NetworkPrune removes the networks that no running container is on, and that all filters let pass: until, label. It returns their names.
+func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string, err error) {
+	keep, err := e.networkFilter(f, "until", "label", "label!")
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.netdb().List()
+	errs := []error{err}
+	for i := range list {
+		n := &list[i]
+		if predefined(n.Name) || !keep(n) || e.inUse(*n) != nil {
+			continue
+		}
+		err := e.NetworkRemove(ctx, n.ID)
+		switch {
+		case err == nil:
+			removed = append(removed, n.Name)
+		case errors.As(err, new(ErrConflict)), errors.As(err, new(*netdb.NoNetworkError)):
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// networkAlive reports whether a container may have addresses: it runs, or somebody is about to start it.
+func (e *Engine) networkAlive(id string) bool {
+	if exists(monitor.Place(e.dir, id)) {
+		return true
+	}
+	dir := e.find(id)
+	return dir != "" && !free(dir)
+}
+
+// sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
+func (e *Engine) sweepNetworks() error { return e.netdb().Sweep(e.networkAlive) }

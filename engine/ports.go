@@ -1,0 +1,336 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// maxPorts is how many ports of the host a container may have: a range of all of them is a mistake more often than meant.
+const maxPorts = 65536
+
+// An exposed port is one that a container says it has.
+type exposed struct {
+	port  uint16
+	proto string
+}
+
+func (x exposed) String() string { return strconv.Itoa(int(x.port)) + "/" + x.proto }
+
+// parseExposed reads PORT[-PORT][/PROTOCOL].
+func parseExposed(text string) (list []exposed, err error) {
+	ports, proto, _ := strings.Cut(text, "/")
+	proto = strings.ToLower(cmp.Or(proto, "tcp"))
+	first, last, isRange := strings.Cut(ports, "-")
+	if !isRange {
+		last = first
+	}
+	from, err1 := strconv.ParseUint(first, 10, 16)
+	to, err2 := strconv.ParseUint(last, 10, 16)
+	if err1 != nil || err2 != nil || from == 0 || to < from || !isProto(proto) {
+		return nil, fmt.Errorf("invalid range format for --expose: %s: it is PORT or FIRST-LAST, and after a slash tcp, udp or sctp", text)
+	}
+	for port := from; port <= to; port++ {
+		list = append(list, exposed{uint16(port), proto})
+	}
+	return list, nil
+}
+
+func isProto(s string) bool { return s == "tcp" || s == "udp" || s == "sctp" }
+
+// exposedPorts are all ports that a container says it has: of its image, by --expose and by -p.
+func (c *Config) exposedPorts() (list []exposed, err error) {
+	add := func(x exposed) {
+		if !slices.Contains(list, x) {
+			list = append(list, x)
+		}
+	}
+	for _, text := range c.Expose {
+		more, err := parseExposed(text)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range more {
+			add(x)
+		}
+	}
+	for _, p := range c.Publish {
+		for port := int(p.Port); port <= int(max(p.Port, p.PortEnd)); port++ {
+			add(exposed{uint16(port), cmp.Or(p.Proto, "tcp")})
+		}
+	}
+	return list, nil
+}
+
+// A reach is by which addresses a container is reached from its host.
+type reach struct {
+	v4, v6  netip.Addr // zero for none
+	bridge  string
+	binding netip.Addr // where the network says that ports are published which name no address; zero is everywhere
+}
+
+// publish is where the ports of a container are published: a line for each address and port. free tells whether the host's port can be had; it
+// is asked about ports that are a choice only.
+func publish(c *Config, r reach, free func(proto string, addrs []netip.Addr, port uint16) error) (list []plan.Publish, err error) {
+	specs := slices.Clone(c.Publish)
+	if c.PublishAll {
+		all, err := c.exposedPorts()
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range all {
+			if !slices.ContainsFunc(c.Publish, func(p PortSpec) bool {
+				return x.proto == cmp.Or(p.Proto, "tcp") && x.port >= p.Port && x.port <= max(p.Port, p.PortEnd)
+			}) {
+				specs = append(specs, PortSpec{Port: x.port, Proto: x.proto})
+			}
+		}
+	}
+	taken := func(proto string, addrs []netip.Addr, port uint16) error {
+		for _, a := range addrs {
+			if slices.ContainsFunc(list, func(p plan.Publish) bool {
+				return p.Proto == proto && p.HostPort == port && (p.HostAddr == a || p.HostAddr.Is4() == a.Is4() && (p.HostAddr.IsUnspecified() || a.IsUnspecified()))
+			}) {
+				return fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: this container has it twice", plan.HostPort(a, port))
+			}
+		}
+		return nil
+	}
+	for _, s := range specs {
+		proto := cmp.Or(s.Proto, "tcp")
+		addrs, err := r.hostAddrs(s)
+		if err != nil {
+			return nil, err
+		}
+		count := 1 + int(max(s.Port, s.PortEnd)) - int(s.Port)
+		hosts := 1 + int(max(s.HostPort, s.HostPortEnd)) - int(s.HostPort)
+		if s.Port == 0 || !isProto(proto) || count > 1 && hosts != count && s.HostPort != 0 || len(list)+count > maxPorts {
+			return nil, fmt.Errorf("invalid publish: ports %d to %d of the host for %d to %d/%s of the container", s.HostPort, max(s.HostPort, s.HostPortEnd), s.Port, max(s.Port, s.PortEnd), proto)
+		}
+		for i := range count {
+			port := s.HostPort + uint16(i)
+			try := func(port uint16) error { return errors.Join(taken(proto, addrs, port), free(proto, addrs, port)) }
+			switch {
+			case s.HostPort == 0:
+				port, err = anyPort(try)
+			case count == 1 && hosts > 1:
+				port, err = firstPort(s.HostPort, s.HostPortEnd, try)
+			default:
+				err = taken(proto, addrs, port)
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, a := range addrs {
+				inside := r.v4
+				if a.Is6() {
+					inside = r.v6
+				}
+				list = append(list, plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: inside, Port: s.Port + uint16(i), Strict: s.Strict, Bridge: r.bridge})
+			}
+		}
+	}
+	return list, nil
+}
+
+// hostAddrs are the addresses of the host that a port is published on.
+func (r reach) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
+	if s.HostIP == "" {
+		if r.v4.IsValid() {
+			list = append(list, netip.IPv4Unspecified())
+			if r.binding.Is4() {
+				list[0] = r.binding
+			}
+		}
+		if r.v6.IsValid() && !(r.binding.IsValid() && r.binding.Is4() && !r.binding.IsUnspecified()) {
+			list = append(list, netip.IPv6Unspecified())
+		}
+		if len(list) == 0 {
+			return nil, errors.New("a port cannot be published: the container is on no network by which the host reaches it")
+		}
+		return list, nil
+	}
+	a, err := netip.ParseAddr(s.HostIP)
+	if err != nil {
+		return nil, fmt.Errorf("invalid IP address: %s", s.HostIP)
+	}
+	a = a.Unmap()
+	if a.Is4() && !r.v4.IsValid() || a.Is6() && !r.v6.IsValid() {
+		return nil, fmt.Errorf("a port cannot be published on %s: the container has no address of that family by which the host reaches it", a)
+	}
+	return []netip.Addr{a}, nil
+}
+
+// ephemeral is the range of ports that the kernel gives to who names none: ip(7).
+func ephemeral() (from, to uint16) {
+	data, err := host.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if f := strings.Fields(string(data)); err == nil && len(f) == 2 {
+		a, err1 := strconv.ParseUint(f[0], 10, 16)
+		b, err2 := strconv.ParseUint(f[1], 10, 16)
+		if err1 == nil && err2 == nil && a > 0 && a <= b {
+			return uint16(a), uint16(b)
+		}
+	}
+	return 32768, 60999
+}
+
+// anyPort is a port of the host that can be had, beginning at one chosen by chance: two who look at once look at different ones.
+func anyPort(try func(port uint16) error) (uint16, error) {
+	from, to := ephemeral()
+	var b [2]byte
+	random(b[:])
+	size := int(to) - int(from) + 1
+	start := (int(b[0]) | int(b[1])<<8) % size
+	var last error
+	for i := range size {
+		port := from + uint16((start+i)%size)
+		if last = try(port); last == nil {
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
+}
+
+// firstPort is the first port of a range that can be had.
+func firstPort(from, to uint16, try func(port uint16) error) (uint16, error) {
+	var last error
+	for port := int(from); port <= int(to); port++ {
+		if last = try(uint16(port)); last == nil {
+			return uint16(port), nil
+		}
+	}
+	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
+}
+
+// freePort reports whether a port of the host can be had at this moment, by taking it for that long.
+func freePort(proto string, addrs []netip.Addr, port uint16) error {
+	for _, a := range addrs {
+		if err := tryPort(proto, a, port); err != nil {
+			return fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: %w", plan.HostPort(a, port), err)
+		}
+	}
+	return nil
+}
+
+func tryPort(proto string, a netip.Addr, port uint16) error {
+	kind, number := unix.SOCK_STREAM, 0
+	switch proto {
+	case "udp":
+		kind = unix.SOCK_DGRAM
+	case "sctp":
+		number = unix.IPPROTO_SCTP
+	}
+	family, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(port)})
+	if a.Is6() {
+		family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: int(port), Addr: a.As16()}
+	} else {
+		to = &unix.SockaddrInet4{Port: int(port), Addr: a.As4()}
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, number)
+	if proto == "sctp" && errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil // a kernel without it forwards it all the same
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if a.Is6() {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	return unix.Bind(fd, to)
+}
+
+// bindings are published ports as inspect has them.
+func bindings(list []plan.Publish) map[string][]PortBinding {
+	out := map[string][]PortBinding{}
+	for _, p := range list {
+		key := exposed{p.Port, p.Proto}.String()
+		out[key] = append(out[key], PortBinding{p.HostAddr.String(), strconv.Itoa(int(p.HostPort))})
+	}
+	return out
+}
+
+// askedBindings are the ports that -p asked for, as inspect has them.
+func (c *Config) askedBindings() map[string][]PortBinding {
+	out := map[string][]PortBinding{}
+	for _, s := range c.Publish {
+		for i := range 1 + int(max(s.Port, s.PortEnd)) - int(s.Port) {
+			key := exposed{s.Port + uint16(i), cmp.Or(s.Proto, "tcp")}.String()
+			b := PortBinding{HostIp: s.HostIP}
+			switch {
+			case s.HostPort == 0:
+			case s.HostPortEnd > s.HostPort && s.PortEnd <= s.Port:
+				b.HostPort = fmt.Sprintf("%d-%d", s.HostPort, s.HostPortEnd)
+			default:
+				b.HostPort = strconv.Itoa(int(s.HostPort) + i)
+			}
+			out[key] = append(out[key], b)
+		}
+	}
+	return out
+}
+
+// A Port is a port of a container that the host has, too.
+type Port struct {
+	Container string // PORT/PROTOCOL
+	PortBinding
+}
+
+// Port lists the ports of a running container that the host has, too.
+func (e *Engine) Port(ref string) ([]Port, error) {
+	c, err := e.Find(ref)
+	if err != nil || !c.Active() {
+		return nil, err
+	}
+	list := []Port{}
+	published := slices.Clone(c.Ports)
+	slices.SortStableFunc(published, func(a, b plan.Publish) int { return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto)) })
+	for _, p := range published {
+		list = append(list, Port{exposed{p.Port, p.Proto}.String(), PortBinding{p.HostAddr.String(), strconv.Itoa(int(p.HostPort))}})
+	}
+	return list, nil
+}
+
+// A SummaryPort is a port as lists have it, in Docker's shape.
+type SummaryPort struct {
+	IP          string `json:",omitempty"`
+	PrivatePort uint16
+	PublicPort  uint16 `json:",omitempty"`
+	Type        string
+}
+
+// summaryPorts are a running container's ports: those that the host has, too, and those that it only says it has.
+func (c *Container) summaryPorts() []SummaryPort {
+	list := []SummaryPort{}
+	if !c.Active() {
+		return list
+	}
+	all, _ := c.Config.exposedPorts()
+	for _, p := range c.Ports {
+		list = append(list, SummaryPort{p.HostAddr.String(), p.Port, p.HostPort, p.Proto})
+		all = slices.DeleteFunc(all, func(x exposed) bool { return x.port == p.Port && x.proto == p.Proto })
+	}
+	for _, x := range all {
+		list = append(list, SummaryPort{PrivatePort: x.port, Type: x.proto})
+	}
+	return list
+}
+
+// portFilter makes a question of PORT[-PORT][/PROTOCOL], which the filters publish and expose have.
+func portFilter(key, value string) (func(port uint16, proto string) bool, error) {
+	list, err := parseExposed(value)
+	if err != nil {
+		return nil, fmt.Errorf("invalid filter '%s=%s'", key, value)
+	}
+	return func(port uint16, proto string) bool { return slices.Contains(list, exposed{port, proto}) }, nil
+}
