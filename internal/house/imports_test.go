@@ -45,6 +45,7 @@ var below = []string{
 	"archive",
 	"volume",
 	"network/netdb",
+	"network/reach",
 }
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
@@ -71,12 +72,13 @@ var rooms = []room{
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"volume", []string{"archive", "host"}, "it keeps volumes, and knows of no container"},
 	{"network/netdb", []string{"host", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
+	{"network/reach", nil, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"image", []string{"archive"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network/netdb", "network/netip", "monitor/log", "monitor/dns"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
-	{"cli", []string{"engine", "image", "volume", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints what that gives it"},
+	{"cli", []string{"engine", "network/reach", "image", "volume", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints what that gives it"},
 	{"cmd/kakuri", []string{"cli"}, "it wires one front, and no more"},
 	{"cmd/kakuri-runtime", []string{"oci", "monitor", "host", "plan", "abi"}, "each import is paid for at every start of a container"},
 	{"bench", []string{"internal/testimage"}, "it measures the commands from outside"},

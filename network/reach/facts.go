@@ -1,0 +1,183 @@
+package reach
+
+import "net/netip"
+
+// Facts are what was found, and all that [Judge] goes by. They are recorded as JSON.
+type Facts struct {
+	Question
+	Container *Container `json:",omitempty"` // that the question names, or that has the port
+	Published []Published
+	Others    []Published `json:",omitempty"` // of Container, or of all where there is none, on other ports
+	Host      Side
+	Inside    *Side `json:",omitempty"` // nil where there is no namespace to look into
+	Tests     []Test
+	Unread    []string `json:",omitempty"` // what could not be read, and why
+}
+
+// A Question is about a port of the host, or of a container where Name is not empty.
+type Question struct {
+	Name  string `json:",omitempty"`
+	Port  uint16
+	Proto string // tcp, udp, sctp
+}
+
+// A Container is what its records say.
+type Container struct {
+	ID, Name string
+	Status   string // created, running, exited, …
+	PID      int
+	Mode     string // none, host, container:NAME, or a network's name
+	Networks []Network
+}
+
+// A Network is one that a container is in.
+type Network struct {
+	Name     string
+	Driver   string
+	Bridge   string `json:",omitempty"` // device of the host
+	Device   string `json:",omitempty"` // of the container
+	HostEnd  string `json:",omitempty"` // of the veth, on the host
+	Internal bool   `json:",omitempty"`
+	Addrs    []netip.Addr
+	Gateways []netip.Addr `json:",omitempty"`
+}
+
+// Published is a port of the host that leads to one of a container.
+type Published struct {
+	Container string // its name
+	HostAddr  netip.Addr
+	HostPort  uint16
+	Addr      netip.Addr
+	Port      uint16
+	Proto     string
+	Strict    bool `json:",omitempty"`
+}
+
+// A Side is one network namespace.
+type Side struct {
+	Listeners []Listener
+	Links     []Link
+	Routes    []Route
+	Tables    []Table `json:",omitempty"`
+	Forward4  bool
+	Forward6  bool
+}
+
+// A Listener is a socket that waits for what comes.
+type Listener struct {
+	Proto   string
+	Addr    netip.Addr
+	Only6   bool `json:",omitempty"` // at [::], and not for IPv4
+	Port    uint16
+	PID     int    `json:",omitempty"` // 0 where it is nobody's that can be seen
+	Program string `json:",omitempty"`
+	// Holder is the container whose monitor has the socket, which keeps the port from
+	// others.
+	Holder string `json:",omitempty"`
+}
+
+// A Link is a network device.
+type Link struct {
+	Index  int
+	Name   string
+	Kind   string `json:",omitempty"` // bridge, veth, …
+	Up     bool
+	Master int    `json:",omitempty"` // index of the bridge that it is a port of
+	Peer   int    `json:",omitempty"` // index of the other end, or of the parent
+	NSID   int    // of the namespace that the peer is in, as this one counts; -1 is this one
+	MAC    string `json:",omitempty"`
+	MTU    int    `json:",omitempty"`
+	Addrs  []netip.Prefix
+}
+
+// A Route is one of the main table.
+type Route struct {
+	To      netip.Prefix
+	Via     netip.Addr
+	Link    int    // index
+	Unusual string `json:",omitempty"` // blackhole, unreachable, prohibit
+}
+
+// A Test is what trying to connect gave.
+type Test struct {
+	From   string // host, container, network NAME
+	To     netip.AddrPort
+	Result Result
+}
+
+// A Result is how a test ended.
+type Result string
+
+// The results. Refused says that packets come and go, and nobody listens.
+const (
+	Connected   Result = "connected"
+	Refused     Result = "refused"
+	NoAnswer    Result = "no answer"
+	Unreachable Result = "unreachable"
+	NotAllowed  Result = "not allowed"
+	Failed      Result = "failed"
+)
+
+// A Table is one of nftables; iptables-nft's are among them.
+type Table struct {
+	Family string // inet, ip, ip6, bridge, arp, netdev
+	Name   string
+	Chains []Chain
+	Sets   []Set `json:",omitempty"`
+}
+
+// A Chain is rules in a row. A base chain has a hook.
+type Chain struct {
+	Name     string
+	Hook     string `json:",omitempty"` // prerouting, input, forward, output, postrouting
+	Type     string `json:",omitempty"` // filter, nat, route
+	Priority int    `json:",omitempty"`
+	Drop     bool   `json:",omitempty"` // what becomes of what no rule decides
+	Rules    []Rule
+}
+
+// A Rule is expressions in a row: each sets a register, or asks.
+type Rule struct {
+	Handle  uint64
+	Exprs   []Expr
+	Packets uint64 `json:",omitempty"` // that its counter counted during the tests
+}
+
+// An Expr is one expression of nftables' machine, as much of it as a walk needs. Numbers
+// of registers are in units of four bytes.
+type Expr struct {
+	Name   string // meta, payload, cmp, bitwise, immediate, lookup, ct, counter, xt match, …
+	Key    uint32 `json:",omitempty"` // of meta and ct
+	Base   uint32 `json:",omitempty"` // of payload: link, network, transport
+	Offset uint32 `json:",omitempty"`
+	Len    uint32 `json:",omitempty"`
+	Source int    `json:",omitempty"` // register
+	Dest   int    `json:",omitempty"`
+	Op     uint32 `json:",omitempty"` // of cmp and range
+	Data   []byte `json:",omitempty"` // of cmp, immediate; the mask of bitwise; from of range
+	Data2  []byte `json:",omitempty"` // xor of bitwise; to of range
+	Set    string `json:",omitempty"` // of lookup
+	Invert bool   `json:",omitempty"`
+	Map    bool   `json:",omitempty"` // a lookup that gives something
+	Text   string `json:",omitempty"` // name of an xt match or target; a comment
+
+	Verdict string `json:",omitempty"` // accept, drop, jump, goto, return, queue
+	Chain   string `json:",omitempty"`
+}
+
+// A Set is one that a lookup asks.
+type Set struct {
+	Name     string
+	Interval bool `json:",omitempty"`
+	Elements []Element
+}
+
+// An Element is a key, and in a verdict map what it leads to.
+type Element struct {
+	Key     []byte
+	KeyEnd  []byte `json:",omitempty"`
+	End     bool   `json:",omitempty"` // the first key after an interval
+	All     bool   `json:",omitempty"` // the catch-all
+	Verdict string `json:",omitempty"`
+	Chain   string `json:",omitempty"`
+}

@@ -1,0 +1,189 @@
+package reach
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+)
+
+// Records are what the engine knows, for a question.
+type Records struct {
+	Container *Container
+	Published []Published // that the question is about
+	Others    []Published
+	// Elsewhere has a process of a container in another network, by that network's name:
+	// what is between networks is tried from there.
+	Elsewhere map[string]int
+	// Holders are the containers whose monitors have sockets, by the monitors' pids.
+	Holders map[int]string
+}
+
+// Gather reads what there is on the way to a port, and tries it from each side. What
+// cannot be read is in the facts, too.
+func Gather(ctx context.Context, q Question, r Records) Facts {
+	f := Facts{Question: q, Container: r.Container, Published: r.Published, Others: r.Others}
+	note := func(what string, err error) {
+		if err != nil {
+			f.Unread = append(f.Unread, fmt.Sprintf("%s: %v", what, err))
+		}
+	}
+	var err error
+	f.Host, err = ReadSide(0)
+	note("the host", err)
+	for i := range f.Host.Listeners {
+		l := &f.Host.Listeners[i]
+		l.Holder = r.Holders[l.PID]
+	}
+	pid := 0
+	if c := f.Container; c != nil && c.PID != 0 && c.Mode != "host" {
+		s, err := ReadSide(c.PID)
+		note("the container's namespace", err)
+		f.Inside, pid = &s, c.PID
+	}
+	f.Host.Tables, err = tables()
+	note("rules", err)
+	if q.Proto == "tcp" && ctx.Err() == nil {
+		f.test(pid, r.Elsewhere)
+	}
+	if after, err := tables(); err == nil {
+		count(f.Host.Tables, after)
+	}
+	return f
+}
+
+// test tries all ways at the same time.
+func (f *Facts) test(pid int, elsewhere map[string]int) {
+	type attempt struct {
+		pid  int
+		from string
+		to   netip.AddrPort
+	}
+	var list []attempt
+	add := func(pid int, from string, a netip.Addr, port uint16) {
+		for _, t := range list {
+			if t.pid == pid && t.to == netip.AddrPortFrom(a, port) {
+				return
+			}
+		}
+		list = append(list, attempt{pid, from, netip.AddrPortFrom(a, port)})
+	}
+	inside := f.inside()
+	if f.Container != nil && pid != 0 {
+		add(pid, "inside", netip.AddrFrom4([4]byte{127, 0, 0, 1}), inside)
+		for _, n := range f.Container.Networks {
+			for _, a := range n.Addrs {
+				add(pid, "inside", a, inside)
+				add(0, "host", a, inside)
+				for name, other := range elsewhere {
+					add(other, "network "+name, a, inside)
+				}
+			}
+		}
+	}
+	for _, p := range f.Published {
+		for _, a := range f.near(p.HostAddr) {
+			add(0, "host", a, p.HostPort)
+		}
+	}
+	if len(f.Published) == 0 && f.Name == "" {
+		add(0, "host", netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.Port)
+	}
+	f.Tests = make([]Test, len(list))
+	var wait sync.WaitGroup
+	for i, a := range list {
+		wait.Go(func() {
+			t := Test{From: a.from, To: a.to, Result: Failed}
+			inNamespace(a.pid, func() error { t.Result = try(a.to); return nil })
+			f.Tests[i] = t
+		})
+	}
+	wait.Wait()
+}
+
+// inside is the port of the container that the question comes to.
+func (f *Facts) inside() uint16 {
+	if f.Name == "" && len(f.Published) > 0 {
+		return f.Published[0].Port
+	}
+	return f.Port
+}
+
+// near are addresses at which the host itself would call one that is published on a: its
+// own loopback and, for all addresses, the one of the way out.
+func (f *Facts) near(a netip.Addr) []netip.Addr {
+	if !a.IsUnspecified() {
+		return []netip.Addr{a}
+	}
+	list := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if a.Is6() {
+		list = []netip.Addr{netip.IPv6Loopback()}
+	}
+	if own, ok := f.Host.own(a.Is4()); ok {
+		list = append(list, own)
+	}
+	return list
+}
+
+// own is an address of the host's device that leads out.
+func (s *Side) own(v4 bool) (netip.Addr, bool) {
+	for _, r := range s.Routes {
+		if r.To.Bits() != 0 || r.To.Addr().Is4() != v4 {
+			continue
+		}
+		if l := s.link(r.Link); l != nil {
+			for _, p := range l.Addrs {
+				if p.Addr().Is4() == v4 && !p.Addr().IsLinkLocalUnicast() {
+					return p.Addr(), true
+				}
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (s *Side) link(index int) *Link {
+	for i := range s.Links {
+		if s.Links[i].Index == index {
+			return &s.Links[i]
+		}
+	}
+	return nil
+}
+
+func (s *Side) named(name string) *Link {
+	for i := range s.Links {
+		if s.Links[i].Name == name && name != "" {
+			return &s.Links[i]
+		}
+	}
+	return nil
+}
+
+// count leaves in the rules what their counters have counted from one reading to the next.
+func count(list, after []Table) {
+	type key struct {
+		family, table string
+		handle        uint64
+	}
+	now := map[key]uint64{}
+	for _, t := range after {
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				now[key{t.Family, t.Name, r.Handle}] = r.Packets
+			}
+		}
+	}
+	for _, t := range list {
+		for _, c := range t.Chains {
+			for i := range c.Rules {
+				r := &c.Rules[i]
+				if n := now[key{t.Family, t.Name, r.Handle}]; n >= r.Packets {
+					r.Packets = n - r.Packets
+				} else {
+					r.Packets = 0
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package reach
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// sound are facts in which nothing stands in the way: web has port 80, which is 8080 of
+// the host at all addresses.
+func sound() Facts {
+	return Facts{
+		Question: Question{Port: 8080, Proto: "tcp"},
+		Container: &Container{ID: "f00", Name: "web", Status: "running", PID: 70, Mode: "front", Networks: []Network{{
+			Name: "front", Driver: "bridge", Bridge: "vkbr1", Device: "eth0", HostEnd: "vk1", Addrs: []netip.Addr{addr("172.20.0.2")}, Gateways: []netip.Addr{addr("172.20.0.1")},
+		}}},
+		Published: []Published{{Container: "web", HostAddr: addr("0.0.0.0"), HostPort: 8080, Addr: addr("172.20.0.2"), Port: 80, Proto: "tcp"}},
+		Host: Side{
+			Forward4: true, Forward6: true,
+			Listeners: []Listener{{Proto: "tcp", Addr: addr("0.0.0.0"), Port: 22, PID: 9, Program: "sshd"}},
+			Links: []Link{
+				{Index: 1, Name: "lo", Up: true, NSID: -1, Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
+				{Index: 2, Name: "eth0", Up: true, NSID: -1, Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/24")}},
+				{Index: 3, Name: "vkbr1", Kind: "bridge", Up: true, NSID: -1, Addrs: []netip.Prefix{netip.MustParsePrefix("172.20.0.1/16")}},
+				{Index: 5, Name: "vk1", Kind: "veth", Up: true, Master: 3, Peer: 2, NSID: 0},
+				{Index: 6, Name: "vkbr2", Kind: "bridge", Up: true, NSID: -1},
+			},
+			Routes: []Route{
+				{To: netip.MustParsePrefix("0.0.0.0/0"), Via: addr("10.1.2.1"), Link: 2}, {To: netip.MustParsePrefix("10.1.2.0/24"), Link: 2}, {To: netip.MustParsePrefix("172.20.0.0/16"), Link: 3},
+			},
+			Tables: []Table{{Family: "inet", Name: "kakuri", Chains: []Chain{{Name: "forward", Hook: "forward", Type: "filter", Priority: 0}}}},
+		},
+		Inside: &Side{
+			Listeners: []Listener{{Proto: "tcp", Addr: addr("::"), Port: 80, PID: 71, Program: "nginx"}},
+			Links: []Link{
+				{Index: 1, Name: "lo", Up: true, NSID: -1}, {Index: 2, Name: "eth0", Kind: "veth", Up: true, Peer: 5, NSID: 0, Addrs: []netip.Prefix{netip.MustParsePrefix("172.20.0.2/16")}},
+			},
+			Routes: []Route{{To: netip.MustParsePrefix("0.0.0.0/0"), Via: addr("172.20.0.1"), Link: 2}, {To: netip.MustParsePrefix("172.20.0.0/16"), Link: 2}},
+		},
+		Tests: []Test{{"inside", netip.MustParseAddrPort("127.0.0.1:80"), Connected}, {"host", netip.MustParseAddrPort("172.20.0.2:80"), Connected}, {"host", netip.MustParseAddrPort("10.1.2.3:8080"), Connected}},
+	}
+}
+
+// chain is a table of somebody else with one chain in it.
+func chain(f *Facts, c Chain) {
+	f.Host.Tables = append(f.Host.Tables, Table{Family: "inet", Name: "filter", Chains: []Chain{c}})
+}
+
+// dport matches a port: tcp dport N.
+func dport(n byte) []Expr {
+	return []Expr{
+		{Name: "meta", Key: metaL4Proto, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{6}},
+		{Name: "payload", Base: baseTransport, Offset: 2, Len: 2, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{0, n}},
+	}
+}
+
+var verdictDrop = Expr{Name: "immediate", Verdict: "drop"}
+
+func cases() []struct {
+	name string
+	want Reason // of the first finding
+	make func(*Facts)
+} {
+	return []struct {
+		name string
+		want Reason
+		make func(*Facts)
+	}{
+		{"all is well", Reachable, func(*Facts) {}},
+		{"published on the loopback", OnlyHere, func(f *Facts) { f.Published[0].HostAddr = addr("127.0.0.1") }},
+		{"nobody publishes, nobody listens", Nobody, func(f *Facts) {
+			f.Others, f.Published, f.Container, f.Inside, f.Tests = f.Published, nil, nil, nil, nil
+			f.Port = 8081
+		}},
+		{"a program of the host has it", OtherProgram, func(f *Facts) {
+			f.Published, f.Container, f.Inside, f.Tests = nil, nil, nil, nil
+			f.Port = 22
+		}},
+		{"a program of the host has it, too", OtherProgram, func(f *Facts) {
+			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("127.0.0.1"), Port: 8080, PID: 12, Program: "java"})
+		}},
+		{"the monitor holds it", Reachable, func(f *Facts) {
+			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("0.0.0.0"), Port: 8080, PID: 12, Program: "kakuri-runtime", Holder: "web"})
+		}},
+		{"not running", NotRunning, func(f *Facts) { f.Container.PID, f.Container.Status, f.Inside = 0, "exited", nil }},
+		{"nobody listens", NobodyListens, func(f *Facts) { f.Inside.Listeners[0].Port = 3000 }},
+		{"loopback", LoopbackInside, func(f *Facts) { f.Inside.Listeners[0].Addr = addr("127.0.0.1") }},
+		{"IPv6 only", OtherFamily, func(f *Facts) { f.Inside.Listeners[0].Only6 = true }},
+		{"not published", NotPublished, func(f *Facts) { f.Name, f.Port, f.Published = "web", 80, nil }},
+		{"no network", NoNetwork, func(f *Facts) {
+			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode = "web", 80, nil, nil, "none"
+		}},
+		{"host mode", Reachable, func(f *Facts) {
+			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 22, nil, nil, "host", nil
+		}},
+		{"internal", InternalNetwork, func(f *Facts) { f.Container.Networks[0].Internal = true }},
+		{"bridge gone", BridgeMissing, func(f *Facts) { f.Host.Links = append(f.Host.Links[:2:2], f.Host.Links[3:]...) }},
+		{"bridge down", BridgeMissing, func(f *Facts) { f.Host.Links[2].Up = false }},
+		{"wrong bridge", WrongBridge, func(f *Facts) { f.Host.Links[3].Master = 6 }},
+		{"no bridge", WrongBridge, func(f *Facts) { f.Host.Links[3].Master = 0 }},
+		{"route to another device", WrongBridge, func(f *Facts) { f.Host.Routes[2].Link = 2 }},
+		{"no route on the host", RouteMissing, func(f *Facts) { f.Host.Routes = f.Host.Routes[1:2] }},
+		{"no default route inside", RouteMissing, func(f *Facts) { f.Inside.Routes = f.Inside.Routes[1:] }},
+		{"device gone", DeviceDown, func(f *Facts) { f.Inside.Links = f.Inside.Links[:1] }},
+		{"address gone", RouteMissing, func(f *Facts) { f.Inside.Links[1].Addrs = nil }},
+		{"table flushed", TableMissing, func(f *Facts) { f.Host.Tables = nil }},
+		{"rules not read", Reachable, func(f *Facts) { f.Host.Tables, f.Unread = nil, []string{"rules: operation not permitted"} }},
+		{"no forwarding", NotForwarded, func(f *Facts) { f.Host.Forward4 = false }},
+		{"a policy drops", Dropped, func(f *Facts) { chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true}) }},
+		{"a policy drops all but what is accepted", Reachable, func(f *Facts) {
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true, Rules: []Rule{{Handle: 4, Exprs: append(dport(80), Expr{Name: "immediate", Verdict: "accept"})}}})
+		}},
+		{"a rule drops", Dropped, func(f *Facts) {
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Rules: []Rule{{Handle: 4, Exprs: append(dport(81), verdictDrop)}, {Handle: 5, Exprs: append(dport(80), Expr{Name: "counter"}, verdictDrop)}}})
+		}},
+		{"a rule may drop", MayBeDropped, func(f *Facts) {
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Rules: []Rule{{Handle: 5, Exprs: []Expr{{Name: "xt match", Text: "recent"}, verdictDrop}}}})
+		}},
+		{"a rule that may drop has counted", Dropped, func(f *Facts) {
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Rules: []Rule{{Handle: 5, Packets: 2, Exprs: []Expr{{Name: "xt match", Text: "recent"}, verdictDrop}}}})
+		}},
+		{"an input rule does not matter", Reachable, func(f *Facts) { chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true}) }},
+		{"an input rule matters in strict mode", Dropped, func(f *Facts) {
+			f.Published[0].Strict = true
+			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true})
+		}},
+		{"a test says no", NotKnown, func(f *Facts) { f.Tests[2].Result = NoAnswer }},
+	}
+}
+
+// What the judge says of each case is in testdata/judge.txt.
+func TestJudge(t *testing.T) {
+	var b bytes.Buffer
+	for _, c := range cases() {
+		f := sound()
+		c.make(&f)
+		// Facts are recorded and read again as JSON: nothing is lost.
+		data, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Facts
+		if err := json.Unmarshal(data, &again); err != nil {
+			t.Fatal(err)
+		}
+		v := Judge(again)
+		if w := Judge(f); !reflect.DeepEqual(v.Findings, w.Findings) {
+			t.Errorf("%s: as JSON the facts say something else", c.name)
+		}
+		if len(v.Findings) == 0 || v.Findings[0].Reason != c.want {
+			t.Errorf("%s: %+v, want %q first", c.name, v.Findings, c.want)
+		}
+		fmt.Fprintf(&b, "# %s\n%s\n", c.name, v.Text())
+	}
+	const name = "testdata/judge.txt"
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); got != string(want) {
+		g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+		for i := range g {
+			if i >= len(w) || g[i] != w[i] {
+				t.Fatalf("%s differs at line %d, -update writes it anew: %s", name, i+1, g[i])
+			}
+		}
+		t.Fatalf("%s is longer", name)
+	}
+}

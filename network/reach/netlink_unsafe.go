@@ -1,0 +1,102 @@
+package reach
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace calls do on a thread in the network namespace of a process, which the
+// thread does not outlive. 0 is the caller's own.
+func inNamespace(pid int, do func() error) error {
+	if pid == 0 {
+		return do()
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("setns to the network namespace of process %d: %w", pid, err)
+			return
+		}
+		done <- do()
+	}()
+	return <-done
+}
+
+// dump asks netlink for all there is of something, and calls each with every message.
+func dump(protocol int, kind uint16, request []byte, each func(kind uint16, data []byte)) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// Whatever happens to an answer, this does not wait for ever.
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		return err
+	}
+	m := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(request))
+	*(*unix.NlMsghdr)(unsafe.Pointer(&m[0])) = unix.NlMsghdr{
+		Len: uint32(cap(m)), Type: kind, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP, Seq: 1,
+	}
+	if err := unix.Sendto(fd, append(m, request...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	for buf := make([]byte, 1<<18); ; {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		list, err := syscall.ParseNetlinkMessage(bytes.Clone(buf[:n])) // whose parts are kept
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			switch m.Header.Type {
+			case unix.NLMSG_DONE:
+				return status(m.Data)
+			case unix.NLMSG_ERROR:
+				return status(m.Data)
+			}
+			each(m.Header.Type, m.Data)
+		}
+	}
+}
+
+// status is the error that a message ends with, nil for 0.
+func status(data []byte) error {
+	if len(data) < 4 {
+		return nil
+	}
+	if e := int32(binary.NativeEndian.Uint32(data)); e < 0 {
+		return unix.Errno(-e)
+	}
+	return nil
+}
+
+// attributes calls each with every attribute of a row of them. The types are without the
+// flags for nesting and byte order.
+func attributes(data []byte, each func(kind uint16, value []byte)) {
+	for len(data) >= 4 {
+		n := int(binary.NativeEndian.Uint16(data))
+		if n < 4 || n > len(data) {
+			return
+		}
+		each(binary.NativeEndian.Uint16(data[2:])&0x3fff, data[4:n])
+		data = data[min((n+3)&^3, len(data)):]
+	}
+}

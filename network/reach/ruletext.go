@@ -1,0 +1,207 @@
+package reach
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Text is the rule about as nft(8) would write it; what it has no words for is named in
+// brackets.
+func (r Rule) Text() string {
+	var words []string
+	what := map[int]string{} // what registers hold
+	for i := range r.Exprs {
+		if w := r.Exprs[i].text(what); w != "" {
+			words = append(words, w)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// keyName is what nft(8) calls what meta and ct load, empty for what is rare.
+func (e *Expr) keyName() string {
+	if e.Name == "ct" {
+		switch e.Key {
+		case ctState:
+			return "ct state"
+		case ctStatus:
+			return "ct status"
+		case ctMark:
+			return "ct mark"
+		}
+		return ""
+	}
+	switch e.Key {
+	case metaProtocol:
+		return "meta protocol"
+	case metaMark:
+		return "meta mark"
+	case metaIIF:
+		return "iif"
+	case metaOIF:
+		return "oif"
+	case metaIIFName:
+		return "iifname"
+	case metaOIFName:
+		return "oifname"
+	case metaNFProto:
+		return "meta nfproto"
+	case metaL4Proto:
+		return "meta l4proto"
+	}
+	return ""
+}
+
+// payloadName names the usual fields of headers.
+func payloadName(e *Expr) string {
+	type place struct{ base, offset, len uint32 }
+	names := map[place]string{
+		{1, 9, 1}: "ip protocol", {1, 12, 4}: "ip saddr", {1, 16, 4}: "ip daddr", {1, 6, 1}: "ip6 nexthdr", {1, 8, 16}: "ip6 saddr", {1, 24, 16}: "ip6 daddr",
+		{2, 0, 2}: "th sport", {2, 2, 2}: "th dport", {2, 13, 1}: "tcp flags", {2, 0, 4}: "th sport . dport",
+	}
+	if n := names[place{e.Base, e.Offset, e.Len}]; n != "" {
+		return n
+	}
+	// Part of an address: that of a network with a prefix of whole bytes.
+	for p, n := range names {
+		if p.len >= 4 && p.base == e.Base && p.offset == e.Offset && e.Len < p.len {
+			return n
+		}
+	}
+	return fmt.Sprintf("@%d,%d,%d", e.Base, e.Offset*8, e.Len*8)
+}
+
+func (e *Expr) text(what map[int]string) string {
+	switch e.Name {
+	case "meta", "ct", "payload", "fib":
+		switch {
+		case (e.Name == "meta" || e.Name == "ct") && e.keyName() != "":
+			what[e.Dest] = e.keyName()
+		case e.Name == "payload":
+			what[e.Dest] = payloadName(e)
+		case e.Name == "fib":
+			what[e.Dest] = "fib daddr type"
+		default:
+			what[e.Dest] = fmt.Sprintf("%s[%d]", e.Name, e.Key)
+		}
+	case "bitwise":
+		if strings.Contains(what[e.Source], "state") {
+			return ""
+		}
+		if n, ok := prefixLen(e.Data); ok && strings.HasSuffix(what[e.Source], "addr") {
+			what[e.Dest] = what[e.Source] + "/" + strconv.Itoa(n)
+			return ""
+		}
+		what[e.Dest] = what[e.Source] + " & " + hex(e.Data)
+	case "cmp":
+		name, suffix, _ := strings.Cut(what[e.Source], "/")
+		value := valueText(name, e.Data)
+		if strings.HasPrefix(name, "ct st") && e.Op == cmpNeq && len(bytes.Trim(e.Data, "\x00")) == 0 {
+			return name + " [mask]"
+		}
+		if suffix != "" {
+			value += "/" + suffix
+		} else if (strings.HasSuffix(name, "saddr") || strings.HasSuffix(name, "daddr")) && len(e.Data) != 4 && len(e.Data) != 16 {
+			value += "/" + strconv.Itoa(8*len(e.Data))
+		}
+		op := [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}[min(e.Op, 5)]
+		return name + " " + op + value
+	case "range":
+		return what[e.Source] + " " + valueText(what[e.Source], e.Data) + "-" + valueText(what[e.Source], e.Data2)
+	case "lookup":
+		op := " "
+		if e.Invert {
+			op = " != "
+		}
+		if e.Dest == 0 && e.Map {
+			return what[e.Source] + " vmap @" + e.Set
+		}
+		return what[e.Source] + op + "@" + e.Set
+	case "immediate":
+		switch {
+		case e.Chain != "":
+			return e.Verdict + " " + e.Chain
+		case e.Verdict != "":
+			return e.Verdict
+		}
+		what[e.Dest] = valueText("", e.Data)
+	case "nat":
+		return "dnat to " + strings.TrimSpace(what[e.Source])
+	case "counter", "xt info":
+	case "xt match", "xt target":
+		return "[" + strings.TrimPrefix(e.Name, "xt ") + " " + e.Text + "]"
+	default:
+		return e.Name
+	}
+	return ""
+}
+
+func prefixLen(mask []byte) (int, bool) {
+	n, done := 0, false
+	for _, b := range mask {
+		for bit := 7; bit >= 0; bit-- {
+			on := b>>bit&1 == 1
+			if on && done {
+				return 0, false
+			}
+			if on {
+				n++
+			} else {
+				done = true
+			}
+		}
+	}
+	return n, true
+}
+
+func hex(b []byte) string { return fmt.Sprintf("0x%x", b) }
+
+// valueText writes a value as its name's kind is written.
+func valueText(name string, b []byte) string {
+	switch {
+	case strings.HasSuffix(name, "name"):
+		s := strings.TrimRight(string(b), "\x00")
+		if len(b) < 16 && !bytes.Contains(b, []byte{0}) {
+			s += "*"
+		}
+		return strconv.Quote(s)
+	case strings.HasSuffix(name, "addr"):
+		full := 4
+		if strings.HasPrefix(name, "ip6") {
+			full = 16
+		}
+		if a, ok := netip.AddrFromSlice(append(bytes.Clone(b), make([]byte, max(0, full-len(b)))...)); ok {
+			return a.String()
+		}
+	case name == "meta l4proto" || name == "ip protocol" || name == "ip6 nexthdr":
+		if len(b) != 1 {
+			break
+		}
+		for _, n := range []string{"tcp", "udp", "sctp"} {
+			if b[0] == protocol(n) {
+				return n
+			}
+		}
+		return strconv.Itoa(int(b[0]))
+	case name == "meta nfproto" && len(b) == 1:
+		switch b[0] {
+		case 2:
+			return "ipv4"
+		case 10:
+			return "ipv6"
+		}
+	case len(b) == 2 && name != "meta protocol":
+		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
+	case len(b) == 4 && (name == "iif" || name == "oif" || name == "meta mark" || name == "ct mark"):
+		return strconv.FormatUint(uint64(binary.NativeEndian.Uint32(b)), 10)
+	case len(b) == 4 && name == "fib daddr type":
+		if binary.NativeEndian.Uint32(b) == 2 {
+			return "local"
+		}
+	}
+	return hex(b)
+}

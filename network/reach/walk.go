@@ -1,0 +1,572 @@
+package reach
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+)
+
+// A Packet is the first one of a connection, imagined, at one hook. What is not set is
+// not known, and rules that ask for it may match or not.
+type Packet struct {
+	Hook     string
+	In, Out  *Link // nil: none is known, or has it
+	NoIn     bool  // it is the host's own, and has come in by no device
+	NoOut    bool  // it goes out by none
+	Src, Dst netip.Addr
+	Proto    string
+	Port     uint16 // where it goes to
+	Local    bool   // Dst is an address of the host
+	DNAT     bool   // Dst is what DNAT has made of it
+}
+
+// A Drop is a rule or a policy that stops a packet.
+type Drop struct {
+	Family, Table, Chain string
+	Handle               uint64 // 0: the chain's policy
+	Text                 string // the rule, as nft(8) would write it
+	Hook                 string
+	Reject               bool   // it tells the sender
+	Sure                 bool   // nothing it asks is unknown; else it may drop
+	Packets              uint64 // counted while tests were made
+}
+
+// Numbers of nf_tables.h, and of the protocols.
+const (
+	metaProtocol, metaMark, metaIIF, metaOIF, metaIIFName, metaOIFName, metaNFProto, metaL4Proto = 1, 3, 4, 5, 6, 7, 15, 16
+
+	ctState, ctStatus, ctMark = 0, 2, 3
+
+	baseNetwork, baseTransport = 1, 2
+
+	cmpEq, cmpNeq, cmpLT, cmpLTE, cmpGT, cmpGTE = 0, 1, 2, 3, 4, 5
+
+	fibAddrType = 3
+	fibDaddr    = 2
+
+	stateNew   = 8
+	statusDNAT = 0x20
+)
+
+// answer is what a question about a packet has: it may be open.
+type answer int
+
+const (
+	no answer = iota
+	maybe
+	yes
+)
+
+func (a answer) not() answer { return yes - a }
+
+func answerOf(b bool) answer {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// outcome is what a chain does to a packet.
+type outcome int
+
+const (
+	undecided outcome = iota
+	accepted
+	dropped
+)
+
+// Walk sends a packet through the chains of its hook, in the kernel's order, and returns
+// what stops it: the last one is sure, or none is.
+func Walk(tables []Table, p Packet) []Drop {
+	type base struct {
+		t *Table
+		c *Chain
+	}
+	var list []base
+	for i := range tables {
+		t := &tables[i]
+		if t.Family != "inet" && t.Family != family(p.Dst) {
+			continue
+		}
+		for j := range t.Chains {
+			if t.Chains[j].Hook == p.Hook {
+				list = append(list, base{t, &t.Chains[j]})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b base) int { return a.c.Priority - b.c.Priority })
+	w := walker{packet: p}
+	for _, b := range list {
+		w.table, w.unsure = b.t, false
+		out := w.chain(b.c, true, 0)
+		if out == undecided && b.c.Drop {
+			w.drop(Drop{Chain: b.c.Name, Sure: !w.unsure})
+			if w.unsure {
+				continue
+			}
+			out = dropped
+		}
+		if out == dropped {
+			break
+		}
+	}
+	return w.drops
+}
+
+func family(a netip.Addr) string {
+	if a.Is4() || a.Is4In6() {
+		return "ip"
+	}
+	return "ip6"
+}
+
+type walker struct {
+	packet Packet
+	table  *Table
+	unsure bool // something before may have decided about the packet
+	drops  []Drop
+}
+
+func (w *walker) drop(d Drop) {
+	d.Family, d.Table, d.Hook = w.table.Family, w.table.Name, w.packet.Hook
+	w.drops = append(w.drops, d)
+}
+
+func (w *walker) find(name string) *Chain {
+	i := slices.IndexFunc(w.table.Chains, func(c Chain) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &w.table.Chains[i]
+}
+
+// chain walks the rules of one; sure says that the packet gets here.
+func (w *walker) chain(c *Chain, sure bool, depth int) outcome {
+	if c == nil || depth > 16 { // the kernel's limit
+		return undecided
+	}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		m, v := w.rule(r)
+		if m == no || v.Verdict == "" {
+			continue
+		}
+		surely := sure && m == yes
+		switch v.Verdict {
+		case "drop", "reject":
+			w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(), Reject: v.Verdict == "reject", Sure: surely && !w.unsure, Packets: r.Packets})
+			if m == yes {
+				return ending(dropped, w.unsure)
+			}
+		case "accept":
+			if m == yes {
+				return accepted
+			}
+			w.unsure = true
+		case "return":
+			if m == yes {
+				return undecided
+			}
+			w.unsure = true
+		case "queue": // a program decides
+			w.unsure = true
+			if m == yes {
+				return accepted
+			}
+		case "jump", "goto":
+			out := w.chain(w.find(v.Chain), surely, depth+1)
+			if m == yes && (out != undecided || v.Verdict == "goto") {
+				return out
+			}
+			if out == accepted || v.Verdict == "goto" {
+				w.unsure = true
+			}
+		}
+	}
+	return undecided
+}
+
+// ending is dropped, or accepted where that is not sure: then other tables are asked, too.
+func ending(o outcome, unsure bool) outcome {
+	if unsure {
+		return accepted
+	}
+	return o
+}
+
+// registers are the machine's, byte by byte, with the bits of each that are known.
+type registers struct{ value, known [96]byte }
+
+func (g *registers) set(reg int, value, known []byte) {
+	if at := reg * 4; at >= 0 && at+len(value) <= len(g.value) {
+		copy(g.value[at:], value)
+		copy(g.known[at:], known)
+	}
+}
+
+func (g *registers) get(reg, n int) (value, known []byte) {
+	at := reg * 4
+	if at < 0 || at+n > len(g.value) {
+		return make([]byte, n), make([]byte, n)
+	}
+	return g.value[at : at+n], g.known[at : at+n]
+}
+
+// rule runs the expressions: whether the packet matches, and what becomes of it then.
+func (w *walker) rule(r *Rule) (m answer, verdict Expr) {
+	var g registers
+	m = yes
+	for i := range r.Exprs {
+		e := &r.Exprs[i]
+		a := yes
+		switch e.Name {
+		case "meta":
+			g.load(e.Dest, w.meta(e.Key))
+		case "ct":
+			g.load(e.Dest, w.ct(e.Key))
+		case "payload":
+			g.load(e.Dest, w.payload(e))
+		case "fib":
+			g.load(e.Dest, w.fib(e))
+		case "bitwise":
+			v, k := g.get(e.Source, int(e.Len))
+			v, k = slices.Clone(v), slices.Clone(k)
+			for i := range v {
+				mask, xor := byteAt(e.Data, i), byteAt(e.Data2, i)
+				v[i], k[i] = v[i]&mask^xor, k[i]|^mask
+			}
+			g.set(e.Dest, v, k)
+		case "cmp":
+			v, k := g.get(e.Source, len(e.Data))
+			a = compare(e.Op, v, k, e.Data)
+		case "range":
+			v, k := g.get(e.Source, len(e.Data))
+			a = min(compare(cmpGTE, v, k, e.Data), compare(cmpLTE, v, k, e.Data2))
+			if e.Op == cmpNeq {
+				a = a.not()
+			}
+		case "lookup":
+			var led Expr
+			if a, led = w.lookup(e, &g); led.Verdict != "" {
+				verdict = led
+			}
+		case "immediate":
+			if e.Verdict != "" {
+				return m, *e
+			}
+			g.load(e.Dest, known(e.Data))
+		case "reject":
+			return m, Expr{Verdict: "reject"}
+		case "nat", "masq", "redir", "tproxy":
+			return m, Expr{Verdict: "accept"}
+		case "queue":
+			return m, Expr{Verdict: "queue"}
+		case "xt match":
+			if e.Text != "comment" {
+				a = maybe
+			}
+		case "xt target":
+			return m, xtVerdict(e.Text)
+		case "counter", "log", "notrack", "xt info":
+		case "limit", "quota", "connlimit", "last", "numgen", "hash", "rt", "socket", "osf", "exthdr", "dynset", "objref":
+			if e.Name != "last" && e.Name != "objref" {
+				a = maybe
+			}
+			g.forget(e.Dest)
+		default:
+			a = maybe
+			g.forget(e.Dest)
+		}
+		if m = min(m, a); m == no {
+			return no, Expr{}
+		}
+	}
+	return m, verdict
+}
+
+// xtVerdict is what a target of iptables does, where it decides at all.
+func xtVerdict(target string) Expr {
+	switch target {
+	case "DROP":
+		return Expr{Verdict: "drop"}
+	case "REJECT":
+		return Expr{Verdict: "reject"}
+	case "ACCEPT", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY":
+		return Expr{Verdict: "accept"}
+	case "NFQUEUE":
+		return Expr{Verdict: "queue"}
+	}
+	return Expr{}
+}
+
+func byteAt(b []byte, i int) byte {
+	if i < len(b) {
+		return b[i]
+	}
+	return 0
+}
+
+// A field is bytes of a packet, and which of their bits are known.
+type field struct{ value, known []byte }
+
+func known(b []byte) field { return field{b, bytes.Repeat([]byte{0xff}, len(b))} }
+
+func unknown(n int) field { return field{make([]byte, n), make([]byte, n)} }
+
+func number(n uint32) field { return known(binary.NativeEndian.AppendUint32(nil, n)) }
+
+// load puts a field into a register; what is left of its last four bytes is zero.
+func (g *registers) load(reg int, f field) {
+	for len(f.value)%4 != 0 {
+		f.value, f.known = append(slices.Clip(f.value), 0), append(slices.Clip(f.known), 0xff)
+	}
+	g.set(reg, f.value, f.known)
+}
+
+func (g *registers) forget(reg int) { g.load(reg, unknown(16)) }
+
+// compare compares as memcmp(3) does.
+func compare(op uint32, v, k, with []byte) answer {
+	all, differ := true, false
+	for i := range v {
+		all = all && k[i] == 0xff
+		differ = differ || (v[i]^with[i])&k[i] != 0
+	}
+	switch {
+	case op == cmpEq && differ:
+		return no
+	case op == cmpNeq && differ:
+		return yes
+	case !all:
+		return maybe
+	}
+	c := bytes.Compare(v, with)
+	switch op {
+	case cmpEq:
+		return answerOf(c == 0)
+	case cmpNeq:
+		return answerOf(c != 0)
+	case cmpLT:
+		return answerOf(c < 0)
+	case cmpLTE:
+		return answerOf(c <= 0)
+	case cmpGT:
+		return answerOf(c > 0)
+	}
+	return answerOf(c >= 0)
+}
+
+func (w *walker) meta(key uint32) field {
+	p := &w.packet
+	switch key {
+	case metaNFProto:
+		if family(p.Dst) == "ip" {
+			return known([]byte{2})
+		}
+		return known([]byte{10})
+	case metaProtocol:
+		if family(p.Dst) == "ip" {
+			return known([]byte{8, 0})
+		}
+		return known([]byte{0x86, 0xdd})
+	case metaL4Proto:
+		return known([]byte{protocol(p.Proto)})
+	case metaMark:
+		return number(0)
+	case metaIIF:
+		return index(p.In, p.NoIn)
+	case metaOIF:
+		return index(p.Out, p.NoOut)
+	case metaIIFName:
+		return name(p.In, p.NoIn)
+	case metaOIFName:
+		return name(p.Out, p.NoOut)
+	}
+	return unknown(16)
+}
+
+// protocol is its number in IP headers.
+func protocol(name string) byte {
+	switch name {
+	case "tcp":
+		return 6
+	case "udp":
+		return 17
+	}
+	return 132
+}
+
+func index(l *Link, none bool) field {
+	switch {
+	case none:
+		return number(0)
+	case l == nil:
+		return unknown(4)
+	}
+	return number(uint32(l.Index))
+}
+
+func name(l *Link, none bool) field {
+	b := make([]byte, 16)
+	switch {
+	case none:
+		return known(b)
+	case l == nil:
+		return unknown(16)
+	}
+	copy(b, l.Name)
+	return known(b)
+}
+
+func (w *walker) ct(key uint32) field {
+	switch key {
+	case ctState:
+		return number(stateNew)
+	case ctMark:
+		return number(0)
+	case ctStatus:
+		f := unknown(4)
+		binary.NativeEndian.PutUint32(f.known, statusDNAT)
+		if w.packet.DNAT {
+			binary.NativeEndian.PutUint32(f.value, statusDNAT)
+		}
+		return f
+	}
+	return unknown(16)
+}
+
+// payload reads the packet's headers, of which addresses, protocol and the port that it
+// goes to are known.
+func (w *walker) payload(e *Expr) field {
+	p := &w.packet
+	v, k := make([]byte, 64), make([]byte, 64)
+	put := func(at int, b []byte) {
+		copy(v[at:], b)
+		for i := range b {
+			k[at+i] = 0xff
+		}
+	}
+	switch e.Base {
+	case baseNetwork:
+		if family(p.Dst) == "ip" {
+			put(0, []byte{0x45})
+			put(9, []byte{protocol(p.Proto)})
+			if p.Src.IsValid() {
+				put(12, p.Src.Unmap().AsSlice())
+			}
+			put(16, p.Dst.Unmap().AsSlice())
+		} else {
+			put(6, []byte{protocol(p.Proto)})
+			if p.Src.IsValid() {
+				put(8, p.Src.AsSlice())
+			}
+			put(24, p.Dst.AsSlice())
+		}
+	case baseTransport:
+		put(2, binary.BigEndian.AppendUint16(nil, p.Port))
+		if p.Proto == "tcp" {
+			put(13, []byte{2}) // SYN
+		}
+	}
+	if e.Offset+e.Len > uint32(len(v)) || e.Len > 16 {
+		return unknown(int(min(e.Len, 16)))
+	}
+	return field{v[e.Offset : e.Offset+e.Len], k[e.Offset : e.Offset+e.Len]}
+}
+
+// fib answers the kind of address that a packet goes to.
+func (w *walker) fib(e *Expr) field {
+	if e.Key != fibAddrType || e.Op&fibDaddr == 0 {
+		return unknown(16)
+	}
+	if w.packet.Local {
+		return number(2) // RTN_LOCAL
+	}
+	return number(1)
+}
+
+// lookup asks a set, or a map of verdicts.
+func (w *walker) lookup(e *Expr, g *registers) (answer, Expr) {
+	i := slices.IndexFunc(w.table.Sets, func(s Set) bool { return s.Name == e.Set })
+	if i < 0 {
+		g.forget(e.Dest)
+		return maybe, Expr{}
+	}
+	s := &w.table.Sets[i]
+	a, found := s.has(e.Source, g)
+	if found == nil {
+		if e.Invert {
+			a = a.not()
+		}
+		return a, Expr{}
+	}
+	if e.Map {
+		g.forget(e.Dest)
+	}
+	if e.Invert {
+		a = a.not()
+	}
+	return a, Expr{Verdict: found.Verdict, Chain: found.Chain}
+}
+
+// has finds the element for what a register holds.
+func (s *Set) has(reg int, g *registers) (answer, *Element) {
+	var possible, rest *Element
+	for i := range s.Elements {
+		e := &s.Elements[i]
+		if e.End {
+			continue
+		}
+		if e.All {
+			rest = e
+			continue
+		}
+		v, k := g.get(reg, len(e.Key))
+		a := compare(cmpEq, v, k, e.Key)
+		switch {
+		case e.KeyEnd != nil:
+			a = within(v, k, e.Key, e.KeyEnd)
+		case s.Interval:
+			a = compare(cmpGTE, v, k, e.Key)
+			if end := s.after(e.Key); end != nil {
+				a = min(a, compare(cmpLT, v, k, end))
+			}
+		}
+		if a == yes {
+			return yes, e
+		}
+		if a == maybe {
+			possible = e
+		}
+	}
+	switch {
+	case possible != nil:
+		return maybe, possible
+	case rest != nil:
+		return yes, rest
+	}
+	return no, nil
+}
+
+// after is the end of the interval that begins at key, nil when there is none.
+func (s *Set) after(key []byte) (end []byte) {
+	for i := range s.Elements {
+		if e := &s.Elements[i]; bytes.Compare(e.Key, key) > 0 && (end == nil || bytes.Compare(e.Key, end) < 0) {
+			end = e.Key
+		}
+	}
+	return end
+}
+
+// within compares concatenated ranges, each field by itself: fields are padded to four
+// bytes, and which are longer the set's type says, which is not read: four bytes at a
+// time is right for all but ranges of IPv6 addresses in concatenations.
+func within(v, k, from, to []byte) answer {
+	a := yes
+	for i := 0; i < len(from) && i < len(to); i += 4 {
+		n := min(i+4, len(from), len(to))
+		a = min(a, compare(cmpGTE, v[i:n], k[i:n], from[i:n]), compare(cmpLTE, v[i:n], k[i:n], to[i:n]))
+	}
+	return a
+}
