@@ -34,6 +34,9 @@ func (m *monitor) adopt() error {
 		r.adopted = &oci.Process{}
 	}
 	m.reopen(r)
+	if err := m.resumeNames(); err != nil {
+		m.warnings = append(m.warnings, "names of networks are not answered: "+err.Error())
+	}
 	m.watchHealth(r)
 	return nil
 }

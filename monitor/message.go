@@ -25,6 +25,7 @@ const (
 	mNote   = 'B' // as mSignal, of one that the client sends itself
 	mStop   = 'T' // a stop as JSON; the exit is the answer
 	mKeep   = 'K' // with the descriptor of a terminal that the monitor is to keep
+	mNets   = 'C' // the container was connected to a network, or disconnected
 	mStay   = 'N' // the container is not to be started again by its policy
 
 	// of the monitor
@@ -33,6 +34,7 @@ const (
 	mOutput  = 'o'
 	mError   = 'e'
 	mExit    = 'x' // an Exit as JSON
+	mDone    = 'd' // the answer to mNets: nothing, or why not
 	mPipe    = 'p' // with the descriptor of the pipe that the container reads its stdin from
 )
 
@@ -259,6 +261,26 @@ func (c *Client) Stop(sig syscall.Signal, seconds int) error {
 
 // Stay has the container not started again by its policy.
 func (c *Client) Stay() error { return c.send(mStay, nil) }
+
+// Connected says that the container, which runs, is connected to other networks than before: see [Networks]. When it returns, their
+// names are answered, where they are to be. Nobody else may read from the client meanwhile.
+func (c *Client) Connected() error {
+	if err := c.send(mNets, nil); err != nil {
+		return err
+	}
+	for {
+		kind, data, err := c.read()
+		if err != nil {
+			return err
+		}
+		if kind == mDone {
+			if len(data) > 0 {
+				return errors.New(string(data))
+			}
+			return nil
+		}
+	}
+}
 
 // Keep gives the monitor a terminal's master side, of another process in the container: it stays open, and nobody reads what is written there.
 func (c *Client) Keep(master *os.File) error { return c.sendFD([]byte{mKeep}, int(master.Fd())) }

@@ -43,6 +43,7 @@ type monitor struct {
 	accepting chan struct{}
 	ending    ending
 	keeping   atomic.Int32 // terminals of other processes of the container
+	nets      nets
 
 	mu       sync.Mutex // guards what follows
 	state    State
@@ -106,7 +107,7 @@ func Main() int {
 	first.conn = os.NewFile(3, "client")
 	started, err := m.first(context.Background())
 	if err != nil {
-		err = errors.Join(err, m.failed(err))
+		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
 		m.refuse(3, err)
 		m.leave()
 		return 1
@@ -219,7 +220,7 @@ func (m *monitor) start(ctx context.Context) error {
 		return err
 	}
 	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, oci.Launch{
-		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings,
+		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings, Keep: m.keep,
 		Started: func(w oci.Witness) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -233,6 +234,7 @@ func (m *monitor) start(ctx context.Context) error {
 	if err != nil {
 		r.closeOut()
 		m.closeStdin()
+		m.silence()
 		return err
 	}
 	r.began = time.Now()
@@ -248,6 +250,7 @@ func (m *monitor) start(ctx context.Context) error {
 		if err := m.openTerminal(r, r.proc.Master); err != nil {
 			r.proc.Signal(unix.SIGKILL)
 			r.proc.Wait()
+			m.silence()
 			return errors.Join(err, r.container.Delete(ctx, true))
 		}
 	}
@@ -420,6 +423,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	x = m.waitEnd(r)
 	close(r.ended)
 	m.setLate(true)
+	m.silence()
 	if n, err := r.container.OOMKills(); err == nil && n > 0 {
 		x.OOMKilled = true
 	}
@@ -500,7 +504,11 @@ func (m *monitor) pause(wait time.Duration) bool {
 
 // end is the last end: the record, then those who wait are told, then everything goes that belongs to the monitor.
 func (m *monitor) end(x Exit) {
-	m.leaveNetworks()
+	if err := m.leaveNetworks(); err != nil {
+		m.mu.Lock()
+		m.state.Error = "what it had of networks may still be there: " + err.Error()
+		m.mu.Unlock()
+	}
 	if m.task.AutoRemove {
 		m.mu.Lock()
 		m.state.Status = Removing

@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"github.com/kakuri/kakuri/monitor/dns"
-	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 )
 
@@ -24,18 +23,6 @@ type Membership struct {
 	Subnets  []netip.Prefix
 	// Links are what this container alone calls others of the network: a name, and the one that it stands for.
 	Links map[string]string `json:",omitempty"`
-}
-
-// leaveNetworks takes the container, which has ended, from its networks: its names are not found any more, and its addresses are others' to have.
-func (m *monitor) leaveNetworks() {
-	n, err := ReadNetworks(m.order.Dir)
-	if err != nil {
-		return // it is on none; what cannot be read is swept by the next command
-	}
-	left, _ := netdb.Open(n.Data, m.order.Run).LeaveAll(m.task.ID)
-	for _, n := range left {
-		Tell(m.task.Events, "network", "disconnect", n.ID, map[string]string{"container": m.task.ID, "name": n.Name, "type": n.Driver})
-	}
 }
 
 // ReadNetworks reads the networks of the container in a directory; fs.ErrNotExist says that it is in none.

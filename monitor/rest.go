@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/monitor/log"
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +29,7 @@ type rest struct {
 	Ran     time.Time
 	Backoff time.Duration
 	Ending  []byte
+	Names   *dns.Sockets `json:",omitempty"` // where names are answered
 }
 
 // rest replaces the program, where that can be done without anybody noticing. It returns false when it did not.
@@ -48,7 +50,7 @@ func (m *monitor) rest() bool {
 	}
 	r.copied.Wait()
 	if m.alone() && !m.ending.midLine() {
-		m.replace(r)
+		m.restNets(func() { m.replace(r) })
 	}
 	m.accept.SetReadDeadline(time.Time{})
 	fd, err := unix.FcntlInt(m.accept.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -86,6 +88,11 @@ func (m *monitor) replace(r *run) {
 	if m.stdin != nil {
 		x.Stdin = int(m.stdin.Fd())
 		keep = append(keep, x.Stdin)
+	}
+	if m.nets.resolver != nil {
+		s := m.nets.resolver.Sockets()
+		x.Names = &s
+		keep = append(keep, s.FDs()...)
 	}
 	data, err := json.Marshal(x)
 	if err != nil {
@@ -162,6 +169,12 @@ func (m *monitor) goOn() int {
 	if x.Stdin >= 0 {
 		unix.CloseOnExec(x.Stdin)
 		m.stdin = os.NewFile(uintptr(x.Stdin), "stdin")
+	}
+	if x.Names != nil {
+		for _, fd := range x.Names.FDs() {
+			unix.CloseOnExec(fd)
+		}
+		m.answer(*x.Names) // a container without names goes on
 	}
 	m.run = r
 	m.copyOut(r)

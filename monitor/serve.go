@@ -146,6 +146,12 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 			m.clients.mu.Unlock()
 			go m.stop(s, sender(c, s.Command))
 		}
+	case kind == mNets:
+		answer := []byte{mDone}
+		if err := m.connected(); err != nil {
+			answer = append(answer, err.Error()...)
+		}
+		m.write(c, answer)
 	case kind == mStay:
 		m.stay()
 	}

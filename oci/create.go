@@ -49,6 +49,9 @@ type Launch struct {
 	Hold bool
 	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
 	TimeOnExec bool
+	// Keep does the steps whose sockets have to be there as long as the container runs: plan.HoldPorts and plan.ServeNames. It is called by
+	// another goroutine than Launch.
+	Keep func(op plan.Op, pid int) error
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
 	Started func(w Witness) error
 }
@@ -169,7 +172,11 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		c.state.Kin = &kin{UserNS: slices.ContainsFunc(namespaces(b.Spec), fresh), Mark: Mark(id)}
 		run.Cloned = c.state.Kin.note
 	}
-	run.Hands = Hands{c: c, group: g}
+	hands := Hands{c: c, group: g}
+	if l != nil {
+		hands.keep = l.Keep
+	}
+	run.Hands = hands
 	run.Start = func(pid int) error { return c.made(pid, g, l) }
 	proc, err = launch.Run(ctx, p, run)
 	if err != nil && g != nil && g.starved > 0 {

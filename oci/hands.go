@@ -16,6 +16,7 @@ import (
 type Hands struct {
 	c     *Container
 	group *group // the container's cgroup; nil when it has none
+	keep  func(op plan.Op, pid int) error
 }
 
 // Do does op for the container whose first process is pid.
@@ -29,6 +30,11 @@ func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 		return joinResctrl(op, pid)
 	case *plan.RemoveResctrl:
 		return removeResctrl(op)
+	case *plan.HoldPorts, *plan.ServeNames:
+		if h.keep == nil {
+			return fmt.Errorf("%s: nobody is here to keep the sockets as long as the container runs", op.Name())
+		}
+		return h.keep(op, pid)
 	case *plan.RunHook:
 		if h.c != nil {
 			return h.c.runHook(ctx, op, pid)

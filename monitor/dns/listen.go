@@ -26,9 +26,9 @@ func (s Sockets) Close() {
 // FDs lists the descriptors.
 func (s Sockets) FDs() []int { return []int{s.Inner, s.UDP, s.TCP} }
 
-// Listen makes the sockets in the network namespace at path, at [Address] and a port that the kernel chooses, and so is no container's program's. The
-// loopback device need not be up yet.
-func Listen(path string) (s Sockets, err error) {
+// Listen makes the sockets in the network namespace at path, at [Address] and a port; 0 is one that the kernel chooses, and that no
+// program of the container wants. The loopback device need not be up yet.
+func Listen(path string, port uint16) (s Sockets, err error) {
 	outer, err := open(hostNamespace)
 	if err != nil {
 		return s, err
@@ -39,14 +39,14 @@ func Listen(path string) (s Sockets, err error) {
 	}
 	err = within(s.Inner, outer, func() (err error) {
 		for range 100 { // a program of the container may have the one of TCP
-			if s.UDP, s.Port, err = bound(unix.SOCK_DGRAM, 0); err != nil {
+			if s.UDP, s.Port, err = bound(unix.SOCK_DGRAM, port); err != nil {
 				return err
 			}
 			if s.TCP, _, err = bound(unix.SOCK_STREAM, s.Port); err == nil {
 				return nil
 			}
 			unix.Close(s.UDP)
-			if err != unix.EADDRINUSE {
+			if err != unix.EADDRINUSE || port != 0 {
 				break
 			}
 		}

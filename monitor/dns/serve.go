@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -47,6 +46,7 @@ type Resolver struct {
 	tcpForwards chan struct{}
 	busy        atomic.Int32   // questions on their way, and connections
 	since       atomic.Int32   // questions since memory was given back
+	turn        atomic.Uint32  // of members of a service, to be the first one
 	loops       sync.WaitGroup // who reads
 	work        sync.WaitGroup // all others
 	closing     chan struct{}
@@ -145,20 +145,14 @@ func (s *Resolver) known(q *question) *reply {
 	// Of several members each is the first one as often. Where a name is there, and no address of that kind, so says the answer: "no such
 	// name" would hold for all kinds.
 	r := q.begin(success, flagAuthority)
-	for i, first := 0, rotation(len(addrs)); i < len(addrs); i++ {
+	first := int(s.turn.Add(1) & 0xffff)
+	for i := range addrs {
 		a := addrs[(first+i)%len(addrs)]
 		if q.wants(a) && !r.address(a) {
 			break
 		}
 	}
 	return r
-}
-
-func rotation(n int) int {
-	if n < 2 {
-		return 0
-	}
-	return rand.IntN(n)
 }
 
 // wants reports whether an address is an answer.

@@ -84,7 +84,7 @@ func newPlace(t testing.TB) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(p.inner) })
-	s, err := Listen(fmt.Sprintf("/proc/self/fd/%d", p.inner))
+	s, err := Listen(fmt.Sprintf("/proc/self/fd/%d", p.inner), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -624,7 +624,7 @@ func TestClose(t *testing.T) {
 	d.Write(framed(asked(t, "example.org.", dnsmessage.TypeA, 0)))
 	nstest.Until(t, "both are on their way", func() bool { return silent.asked.Load() > 0 && silent.tcp.Load() > 0 })
 	p.r.Close()
-	s, err := Listen(fmt.Sprintf("/proc/self/fd/%d", p.inner))
+	s, err := Listen(fmt.Sprintf("/proc/self/fd/%d", p.inner), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
