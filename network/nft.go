@@ -59,21 +59,21 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 	}
 	defer s.close()
 	have, not := bridgeElements(b)
-	requests := []nftMessage{rulesOfTable(unix.NFPROTO_INET, NftTable, ""), chainRequest(unix.NFPROTO_IPV4), chainRequest(unix.NFPROTO_IPV6)}
+	requests := append(seemsRequests(), chainRequest(unix.NFPROTO_IPV4, dockerTable, dockerChain), chainRequest(unix.NFPROTO_IPV6, dockerTable, dockerChain))
 	for _, e := range append(slices.Clone(have), not...) {
 		requests = append(requests, elementRequest(e))
 	}
-	fits := errors.New("nothing to do")
 	err = transaction(s, func() ([]nftMessage, error) {
 		answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
 		if err != nil {
 			return nil, err
 		}
-		if answers[0].err != nil || !intact(answers[0].bodies) {
+		n := 1 + len(nftCounts)
+		if !seemsIntact(answers[:n]) {
 			return r.whole(s)
 		}
 		var messages []nftMessage
-		elements := answers[3:]
+		docker, elements := answers[n:n+2], answers[n+2:]
 		for i, e := range have {
 			if elements[i].err != nil {
 				messages = append(messages, elementMessages(unix.NFT_MSG_NEWSETELEM, []nftElement{e})...)
@@ -84,19 +84,16 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 				messages = append(messages, elementMessages(unix.NFT_MSG_DELSETELEM, []nftElement{e})...)
 			}
 		}
-		if answers[1].err == nil || answers[2].err == nil {
+		if docker[0].err == nil || docker[1].err == nil {
 			hooks, err := dockerUser(s, func(devices []string) []string { return append(devices, b.Device) })
 			if err != nil {
 				return nil, err
 			}
 			messages = append(messages, hooks...)
 		}
-		if len(messages) == 0 {
-			return nil, fits
-		}
 		return messages, nil
 	})
-	if err != nil && err != fits {
+	if err != nil {
 		return fmt.Errorf("rules of bridge %s: %w", b.Device, err)
 	}
 	return nil
@@ -603,6 +600,35 @@ func elementsOf(body []byte) (list []nftElement) {
 		return true
 	})
 	return list
+}
+
+// seemsRequests ask what seemsIntact wants to know.
+func seemsRequests() []nftMessage {
+	m := nftMessage{kind: unix.NFT_MSG_GETTABLE, family: unix.NFPROTO_INET}
+	m.body.str(unix.NFTA_TABLE_NAME, NftTable)
+	list := []nftMessage{m}
+	for _, c := range nftCounts {
+		list = append(list, chainRequest(unix.NFPROTO_INET, NftTable, c.chain))
+	}
+	return list
+}
+
+// seemsIntact tells that the table is this version's, and that its chains have as many rules as they should: what somebody flushed
+// is found so, in a quarter of the time that reading all rules takes. [Rules.Check] reads them.
+func seemsIntact(answers []nfAnswer) bool {
+	for i, a := range answers {
+		if a.err != nil || len(a.bodies) != 1 {
+			return false
+		}
+		if i == 0 {
+			if comment, _ := readComment(attribute(a.bodies[0], nftaTableUserdata)); comment != nftLayout {
+				return false
+			}
+		} else if bigEndian32(attribute(a.bodies[0], unix.NFTA_CHAIN_USE)) != nftCounts[i-1].rules {
+			return false
+		}
+	}
+	return true
 }
 
 // intact tells that rules are those of [nftChains], in their order.

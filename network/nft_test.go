@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"os"
@@ -274,6 +275,32 @@ func (s *stage) silent(asks ...[3]string) {
 func (s *stage) list() string {
 	s.t.Helper()
 	return s.shell("nft -s list ruleset")
+}
+
+// TestLayout fails when rules or sets become others under the old number.
+func TestLayout(t *testing.T) {
+	h := fnv.New32a()
+	for i, c := range nftChains() {
+		fmt.Fprintln(h, c.name, c.kind, c.hook, c.priority)
+		for _, r := range c.rules {
+			fmt.Fprintln(h, r)
+			for _, term := range r.terms {
+				for _, e := range term.exprs {
+					fmt.Fprintln(h, e.name, e.data)
+				}
+			}
+		}
+		if nftCounts[i].chain != c.name || int(nftCounts[i].rules) != len(c.rules) {
+			t.Errorf("chain %s has %d rules, and counts as %+v", c.name, len(c.rules), nftCounts[i])
+		}
+	}
+	for _, s := range nftSets {
+		fmt.Fprintln(h, s)
+	}
+	const number, want = "layout 1", "8c199f67"
+	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
+		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
+	}
 }
 
 // TestTableInNftsWords has nft(8) read what was written, and compares it with the words that explain shows.

@@ -18,10 +18,10 @@ const (
 	dockerWord  = "kakuri: " // begins our rules' comments, which a device's name ends
 )
 
-func chainRequest(family byte) nftMessage {
+func chainRequest(family byte, table, chain string) nftMessage {
 	m := nftMessage{kind: unix.NFT_MSG_GETCHAIN, family: family}
-	m.body.str(unix.NFTA_CHAIN_TABLE, dockerTable)
-	m.body.str(unix.NFTA_CHAIN_NAME, dockerChain)
+	m.body.str(unix.NFTA_CHAIN_TABLE, table)
+	m.body.str(unix.NFTA_CHAIN_NAME, chain)
 	return m
 }
 
@@ -38,7 +38,7 @@ func dockerRules(device string) []nftRule {
 // dockerUser gives what has the chain, where it is there, have the rules of the devices that change makes of those it has.
 func dockerUser(s *nfSocket, change func(devices []string) []string) (messages []nftMessage, err error) {
 	for _, family := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
-		answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, chainRequest(family))
+		answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, chainRequest(family, dockerTable, dockerChain))
 		if err != nil {
 			return nil, err
 		}

@@ -18,6 +18,16 @@ const (
 	NamesTable = "kakuri-names"
 )
 
+// nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
+// older version of this program is made anew.
+const nftLayout = "kakuri's networks and ports; layout 1"
+
+// nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
+var nftCounts = []struct {
+	chain string
+	rules uint32
+}{{"early", 3}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 6}}
+
 // A datatype is how nft(8) shows bytes of a set's keys: its number there, and how many they are.
 type datatype struct {
 	name string
@@ -378,6 +388,7 @@ const (
 	udataComment, udHash = 0, 0x80 // of rules; nft(8) passes over kinds that it does not know
 	udataKeyByteOrder    = 0       // of sets: how nft(8) reads a key that is one value
 	byteOrderHost        = 1
+	nftaTableUserdata    = 6
 )
 
 // Terms of rules.
@@ -710,6 +721,7 @@ func readComment(b []byte) (text string, hash []byte) {
 // tableMessages make the host's whole table, in the place of one that may be there.
 func tableMessages(elements []nftElement) []nftMessage {
 	list := []nftMessage{newTable(NftTable), deleteTable(NftTable), newTable(NftTable)}
+	list[2].body.bytes(nftaTableUserdata, nftComment(nftLayout))
 	for i, s := range nftSets {
 		list = append(list, newSet(i, s))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -115,9 +116,8 @@ func appendMessage(b []byte, kind, flags uint16, seq uint32, family byte, resour
 
 // An nfSocket speaks to the kernel's netfilter in the network namespace that it was opened in.
 type nfSocket struct {
-	fd      int
-	buf     []byte
-	deleted bool // something, in a transaction
+	fd  int
+	buf []byte
 }
 
 func openNetfilter() (*nfSocket, error) {
@@ -128,14 +128,10 @@ func openNetfilter() (*nfSocket, error) {
 	return &nfSocket{fd: fd, buf: make([]byte, 64<<10)}, nil
 }
 
-// close does not wait: after something was deleted the kernel has a close of such a socket wait until no processor
-// looks at it any more, which takes 10 ms and more.
+// close is put off: when anybody deleted something a moment ago, the kernel, whose worker frees that, has a close of such a
+// socket wait for all processors, 10 ms and more, with all transactions behind it. Nobody needs the close.
 func (s *nfSocket) close() {
-	if s.deleted {
-		go unix.Close(s.fd)
-		return
-	}
-	unix.Close(s.fd)
+	time.AfterFunc(50*time.Millisecond, func() { unix.Close(s.fd) })
 }
 
 func (s *nfSocket) send(b []byte) error {
@@ -198,7 +194,6 @@ func (s *nfSocket) commit(generation uint32, messages []nftMessage) error {
 	seq := uint32(begin)
 	for i, m := range messages {
 		seq++
-		s.deleted = s.deleted || m.kind == unix.NFT_MSG_DELSETELEM || m.kind == unix.NFT_MSG_DELTABLE || m.kind == unix.NFT_MSG_DELRULE
 		flags := m.flags
 		if i == len(messages)-1 {
 			flags |= unix.NLM_F_ACK
