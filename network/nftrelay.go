@@ -15,6 +15,8 @@ import (
 type Relay struct {
 	epoll, wake int
 	done        chan struct{}
+	asked       chan struct{} // by CloseIdle
+	goesOn      chan struct{} // the answer, unless it is done
 
 	mu        sync.Mutex // of what Serve adds
 	listeners map[int]*listener
@@ -84,7 +86,7 @@ func NewRelay() (*Relay, error) {
 		}
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
+	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), asked: make(chan struct{}, 1), goesOn: make(chan struct{}), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
 	go r.run()
 	return r, nil
 }
@@ -108,8 +110,39 @@ func (r *Relay) Serve(fd int, proto string, to netip.Addr, port uint16) error {
 
 // Close ends all connections, and the relay.
 func (r *Relay) Close() {
-	unix.Write(r.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // not 0 in either order
+	r.rouse()
 	<-r.done
+}
+
+// CloseIdle is Close where nothing is passed on at this moment. Else it reports false, and the relay goes on.
+func (r *Relay) CloseIdle() bool {
+	r.asked <- struct{}{}
+	r.rouse()
+	select {
+	case <-r.done:
+		return true
+	case <-r.goesOn:
+		return false
+	}
+}
+
+func (r *Relay) rouse() {
+	unix.Write(r.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // not 0 in either order
+}
+
+// roused reports whether the relay goes on, as it does where it was asked for an end that would cut somebody off.
+func (r *Relay) roused() bool {
+	select {
+	case <-r.asked:
+	default:
+		return false
+	}
+	if len(r.streams)+len(r.sessions) == 0 {
+		return false
+	}
+	unix.Read(r.wake, make([]byte, 8))
+	r.goesOn <- struct{}{}
+	return true
 }
 
 func (r *Relay) run() {
@@ -153,6 +186,9 @@ func (r *Relay) run() {
 		for _, e := range events[:max(n, 0)] {
 			fd := int(e.Fd)
 			if fd == r.wake {
+				if r.roused() {
+					continue
+				}
 				return
 			}
 			if s := r.streams[fd]; s != nil {
