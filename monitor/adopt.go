@@ -34,8 +34,8 @@ func (m *monitor) adopt() error {
 		r.adopted = &oci.Process{}
 	}
 	m.reopen(r)
-	if err := m.resumeNames(); err != nil {
-		m.warnings = append(m.warnings, "names of networks are not answered: "+err.Error())
+	if err := errors.Join(m.resumePorts(), m.resumeNames()); err != nil {
+		m.warnings = append(m.warnings, "its networks are not as they were: "+err.Error())
 	}
 	m.watchHealth(r)
 	return nil

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -17,19 +19,94 @@ import (
 
 // A monitor keeps what of its container's networks is a socket, answers for names, and gives everything back in the end.
 
-// nets is what a run has of networks.
+// nets is what a container has of networks.
 type nets struct {
 	mu       sync.Mutex
-	resolver *dns.Resolver
+	resolver *dns.Resolver // of the run
+	ports    []heldPort
+	relay    *network.Relay // nil until a port needs it
 }
 
-// keep does the steps of a launch whose sockets are this process's: see oci.Launch.
+// A heldPort is a port of the host that is the container's, from its start to its last end.
+type heldPort struct {
+	plan.Publish
+	FD    int  // -1 for none
+	Relay bool // what comes to the socket is passed on
+}
+
+// Rules are the firewall rules of a machine's networks, with their records below run.
+func Rules(run string) *network.Rules { return network.OpenRules(run + "/rules") }
+
+// keep does the steps of a launch that this process answers for: see oci.Launch.
 func (m *monitor) keep(op plan.Op, pid int) error {
-	switch op.(type) {
+	rules := Rules(m.order.Run)
+	switch op := op.(type) {
+	case *plan.MakeRules:
+		for _, b := range op.Bridges {
+			if err := rules.AddBridge(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	case *plan.HoldPorts:
+		return m.holdPorts(op.Ports)
+	case *plan.PublishPorts:
+		return rules.Publish(op.Owner, op.Ports)
+	case *plan.UnpublishPorts:
+		return rules.Unpublish(op.Owner)
 	case *plan.ServeNames:
 		return m.serveNames(fmt.Sprintf("/proc/%d/ns/net", pid))
 	}
 	return fmt.Errorf("%s: this monitor does not know how", op.Name())
+}
+
+// holdPorts takes the ports that the container does not have yet: a restart by its policy finds them held.
+func (m *monitor) holdPorts(list []plan.Publish) error {
+	m.nets.mu.Lock()
+	defer m.nets.mu.Unlock()
+	for _, p := range list {
+		if slices.ContainsFunc(m.nets.ports, func(h heldPort) bool { return h.Publish == p }) {
+			continue
+		}
+		h, err := Rules(m.order.Run).HoldPort(p)
+		if err != nil {
+			return err
+		}
+		if err := m.takePort(heldPort{p, h.FD, h.Relay}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takePort keeps a port that is held. The lock is held, or nobody else is there yet.
+func (m *monitor) takePort(h heldPort) (err error) {
+	m.nets.ports = append(m.nets.ports, h)
+	if !h.Relay {
+		return nil
+	}
+	if m.nets.relay == nil {
+		if m.nets.relay, err = network.NewRelay(); err != nil {
+			return err
+		}
+	}
+	return m.nets.relay.Serve(h.FD, h.Proto, h.Addr, h.Port)
+}
+
+// dropPorts gives the ports back.
+func (m *monitor) dropPorts() {
+	m.nets.mu.Lock()
+	defer m.nets.mu.Unlock()
+	if m.nets.relay != nil {
+		m.nets.relay.Close()
+		m.nets.relay = nil
+	}
+	for _, h := range m.nets.ports {
+		if h.FD >= 0 {
+			unix.Close(h.FD)
+		}
+	}
+	m.nets.ports = nil
 }
 
 // serveNames answers for names in the network namespace at path; where it does so already, nothing is to do.
@@ -39,9 +116,17 @@ func (m *monitor) serveNames(path string) error {
 	if m.nets.resolver != nil {
 		return nil
 	}
-	s, err := dns.Listen(path, 53)
+	s, err := dns.Listen(path, 0)
 	if err != nil {
 		return err
+	}
+	if err := network.RedirectNames(s.Inner, s.Port, s.Port); err != nil {
+		// A kernel without nftables' NAT: then port 53 is taken from the container's programs.
+		s.Close()
+		var direct error
+		if s, direct = dns.Listen(path, 53); direct != nil {
+			return errors.Join(err, direct)
+		}
 	}
 	return m.answer(s)
 }
@@ -81,6 +166,15 @@ func (m *monitor) resumeNames() error {
 	return m.serveNames(fmt.Sprintf("/proc/%d/ns/net", m.state.PID))
 }
 
+// resumePorts holds the container's ports again. One that somebody has taken meanwhile is led to the container by the rules all the same.
+func (m *monitor) resumePorts() error {
+	how, err := ReadSetup(m.order.Dir)
+	if err != nil || how.Options.Network == nil {
+		return err
+	}
+	return m.holdPorts(how.Options.Network.Publish)
+}
+
 // silence ends what a run had of sockets in its network namespace, which goes with the last of them.
 func (m *monitor) silence() {
 	m.nets.mu.Lock()
@@ -91,8 +185,26 @@ func (m *monitor) silence() {
 	}
 }
 
-// leaveNetworks gives back the container's names and addresses: after its last run, since the next one by its policy has the same.
+// leaveNetworks gives back the container's ports, names and addresses: after its last run, since the next one by its policy has the same.
 func (m *monitor) leaveNetworks() error {
+	m.dropPorts()
+	return errors.Join(m.unpublish(), m.leaveNames())
+}
+
+// unpublish takes the container's ports out of the rules.
+func (m *monitor) unpublish() error {
+	how, err := ReadSetup(m.order.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || how.Options.Network == nil || len(how.Options.Network.Publish) == 0 {
+		return err
+	}
+	return Rules(m.order.Run).Unpublish(m.task.ID)
+}
+
+// leaveNames gives back names and addresses.
+func (m *monitor) leaveNames() error {
 	n, err := ReadNetworks(m.order.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -112,16 +224,30 @@ func (m *monitor) restNets(leave func()) {
 	n := &m.nets
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.resolver == nil {
-		leave()
+	quiet := true
+	if n.resolver != nil {
+		quiet = n.resolver.Pause()
+		defer n.resolver.Resume()
+	}
+	if quiet && n.relay != nil {
+		if quiet = n.relay.CloseIdle(); quiet {
+			defer m.relayAgain()
+		}
+	}
+	if !quiet {
+		time.AfterFunc(time.Second, m.settle)
 		return
 	}
-	if n.resolver.Pause() {
-		leave()
-	} else {
-		time.AfterFunc(time.Second, m.settle)
+	leave()
+}
+
+// relayAgain goes on after a rest that was none.
+func (m *monitor) relayAgain() {
+	list := m.nets.ports
+	m.nets.relay, m.nets.ports = nil, nil
+	for _, h := range list {
+		m.takePort(h) // who has no memory for it passes nothing on
 	}
-	n.resolver.Resume()
 }
 
 // names is what a container's resolver answers from: the networks that networks.json says it is in, and no others.

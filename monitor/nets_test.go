@@ -137,6 +137,16 @@ func TestServeNames(t *testing.T) {
 		}
 	})
 	do(func(int) {
+		// A server of the container's own has port 53 of all addresses.
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: 53}); err != nil {
+			t.Error(err)
+		}
 		if got := lookup(t, "me"); got != 1 {
 			t.Errorf("%d answers", got)
 		}
@@ -182,6 +192,40 @@ func TestServeNames(t *testing.T) {
 	if err := m.leaveNetworks(); err != nil { // once more, as after a kill in between
 		t.Error(err)
 	}
+}
+
+// TestPorts: the host's ports are the container's, over a restart and a rest, until the end.
+func TestPorts(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	inNamespace(t)(func(int) {
+		port := plan.Publish{Proto: "tcp", HostAddr: netip.MustParseAddr("127.0.0.1"), HostPort: 8080, Addr: netip.MustParseAddr("127.0.0.1"), Port: 80, Strict: true}
+		m := &monitor{order: Order{Dir: t.TempDir(), Run: t.TempDir()}, task: Task{ID: id("9")}}
+		hold := &plan.HoldPorts{Ports: []plan.Publish{port}}
+		for range 2 {
+			if err := m.keep(hold, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		other := &monitor{order: Order{Dir: t.TempDir(), Run: m.order.Run}, task: Task{ID: id("8")}}
+		if err := other.keep(hold, 0); err == nil {
+			t.Error("two have one port")
+		}
+		left := false
+		m.restNets(func() { left = m.nets.relay != nil })
+		if !left || len(m.nets.ports) != 1 {
+			t.Errorf("a rest: %v, %d ports", left, len(m.nets.ports))
+		}
+		if err := m.leaveNetworks(); err != nil {
+			t.Error(err)
+		}
+		if err := other.keep(hold, 0); err != nil {
+			t.Errorf("after the end: %v", err)
+		}
+		if err := other.leaveNetworks(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // inNamespace gives a thread in a network namespace of its own, by whose id the namespace is found.

@@ -30,6 +30,7 @@ type rest struct {
 	Backoff time.Duration
 	Ending  []byte
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
+	Ports   []heldPort   `json:",omitempty"`
 }
 
 // rest replaces the program, where that can be done without anybody noticing. It returns false when it did not.
@@ -93,6 +94,12 @@ func (m *monitor) replace(r *run) {
 		s := m.nets.resolver.Sockets()
 		x.Names = &s
 		keep = append(keep, s.FDs()...)
+	}
+	x.Ports = m.nets.ports
+	for _, h := range x.Ports {
+		if h.FD >= 0 {
+			keep = append(keep, h.FD)
+		}
 	}
 	data, err := json.Marshal(x)
 	if err != nil {
@@ -175,6 +182,12 @@ func (m *monitor) goOn() int {
 			unix.CloseOnExec(fd)
 		}
 		m.answer(*x.Names) // a container without names goes on
+	}
+	for _, h := range x.Ports {
+		if h.FD >= 0 {
+			unix.CloseOnExec(h.FD)
+		}
+		m.takePort(h) // as does one whose port is not passed on
 	}
 	m.run = r
 	m.copyOut(r)

@@ -49,8 +49,8 @@ type Launch struct {
 	Hold bool
 	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
 	TimeOnExec bool
-	// Keep does the steps whose sockets have to be there as long as the container runs: plan.HoldPorts and plan.ServeNames. It is called by
-	// another goroutine than Launch.
+	// Keep does the steps that somebody has to answer for as long as the container runs: plan.MakeRules, plan.HoldPorts, plan.PublishPorts, which
+	// plan.UnpublishPorts takes back, and plan.ServeNames.
 	Keep func(op plan.Op, pid int) error
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
 	Started func(w Witness) error

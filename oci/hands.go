@@ -30,9 +30,9 @@ func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 		return joinResctrl(op, pid)
 	case *plan.RemoveResctrl:
 		return removeResctrl(op)
-	case *plan.HoldPorts, *plan.ServeNames:
+	case *plan.MakeRules, *plan.HoldPorts, *plan.PublishPorts, *plan.UnpublishPorts, *plan.ServeNames:
 		if h.keep == nil {
-			return fmt.Errorf("%s: nobody is here to keep the sockets as long as the container runs", op.Name())
+			return fmt.Errorf("%s: nobody is here to answer for it as long as the container runs", op.Name())
 		}
 		return h.keep(op, pid)
 	case *plan.RunHook:

@@ -75,7 +75,7 @@ var rooms = []room{
 	{"network/reach", nil, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"image", []string{"archive"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
-	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network/netdb", "network/netip", "monitor/log", "monitor/dns"}, "it is the memory of every idle container, and knows of no image and no volume"},
+	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},
 	{"cli", []string{"engine", "network/reach", "image", "volume", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints what that gives it"},
