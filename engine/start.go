@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
@@ -87,7 +87,7 @@ func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {
 	if err != nil {
 		return err
 	}
-	spec, err := json.Marshal(&b.spec)
+	spec, err := leanjson.Marshal(&b.spec)
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,13 @@
 package monitor
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +46,7 @@ func Tell(file, kind, action, id string, attributes map[string]string) error {
 	if kind == "container" || kind == "image" {
 		e.Status, e.ID, e.From = action, id, attributes["image"]
 	}
-	line, err := json.Marshal(e)
+	line, err := leanjson.Marshal(e)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/leanjson"
 )
 
 // The first byte of a message, and what follows it.
@@ -200,7 +201,7 @@ func (c *Client) send(kind byte, data []byte) error {
 }
 
 func (c *Client) sendJSON(kind byte, v any) error {
-	data, err := json.Marshal(v)
+	data, err := leanjson.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -304,7 +305,7 @@ func sendFD(conn *os.File, message []byte, fd int) error {
 // Launch gives a new monitor its order, and lock, the descriptor that the container is locked by: the monitor keeps that until the container
 // runs. The error is a [*Failure] where the monitor told why.
 func (c *Client) Launch(o Order, lock *os.File) (Started, error) {
-	data, err := json.Marshal(o)
+	data, err := leanjson.Marshal(o)
 	if err != nil {
 		return Started{}, err
 	}
@@ -320,10 +321,10 @@ func (c *Client) Launch(o Order, lock *os.File) (Started, error) {
 			return Started{}, fmt.Errorf("monitor: %w", err)
 		case kind == mStarted:
 			var s Started
-			return s, json.Unmarshal(data, &s)
+			return s, leanjson.Unmarshal(data, &s)
 		case kind == mFailed:
 			f := &Failure{}
-			if err := json.Unmarshal(data, f); err != nil {
+			if err := leanjson.Unmarshal(data, f); err != nil {
 				return Started{}, err
 			}
 			return Started{}, f
@@ -349,7 +350,7 @@ func (c *Client) Next() (Message, error) {
 			}
 		case mExit:
 			x := &Exit{}
-			return Message{Exit: x}, json.Unmarshal(data, x)
+			return Message{Exit: x}, leanjson.Unmarshal(data, x)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
@@ -115,7 +115,7 @@ func Main() int {
 	for _, fd := range lock {
 		unix.Close(fd)
 	}
-	if data, err := json.Marshal(started); err == nil {
+	if data, err := leanjson.Marshal(started); err == nil {
 		first.conn.Write(append([]byte{mStarted}, data...))
 	}
 	m.giveStdin(first)
@@ -146,7 +146,7 @@ func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
 					return nil, err
 				}
 			}
-			return lock, json.Unmarshal(buf[1:n], &m.order)
+			return lock, leanjson.Unmarshal(buf[1:n], &m.order)
 		}
 	}
 }
@@ -320,7 +320,7 @@ func (m *monitor) failed(cause error) error {
 
 // refuse tells who gave the order why it was not carried out.
 func (m *monitor) refuse(fd int, err error) {
-	if data, e := json.Marshal(failure(err)); e == nil {
+	if data, e := leanjson.Marshal(failure(err)); e == nil {
 		unix.Write(fd, append([]byte{mFailed}, data...)) // who does not listen any more needs no answer
 	}
 }

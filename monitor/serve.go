@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"io"
 	"os"
 	"strconv"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/leanjson"
 )
 
 // clients are those who are connected.
@@ -140,7 +141,7 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 		m.note(syscall.Signal(binary.LittleEndian.Uint32(data)), sender(c, string(data[4:])))
 	case kind == mStop:
 		var s stop
-		if json.Unmarshal(data, &s) == nil {
+		if leanjson.Unmarshal(data, &s) == nil {
 			m.clients.mu.Lock()
 			c.told = true
 			m.clients.mu.Unlock()
@@ -211,7 +212,7 @@ func (m *monitor) setLate(late bool) {
 
 // tell sends the exit to all who wait for it.
 func (m *monitor) tell(x Exit) {
-	data, err := json.Marshal(x)
+	data, err := leanjson.Marshal(x)
 	if err != nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
@@ -164,7 +165,7 @@ func readJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := leanjson.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
@@ -172,11 +173,11 @@ func readJSON(name string, v any) error {
 
 // WriteJSON replaces the file name in dir as a whole, by v; with sync it is on the disk when WriteJSON returns.
 func WriteJSON(dir, name string, v any, sync bool) error {
-	var data bytes.Buffer
-	if err := json.NewEncoder(&data).Encode(v); err != nil {
+	data, err := leanjson.Marshal(v)
+	if err != nil {
 		return err
 	}
-	return host.Replace(dir, name, data.Bytes(), sync)
+	return host.Replace(dir, name, append(data, '\n'), sync)
 }
 
 // BootID names this boot of the machine: random(4).

@@ -1,8 +1,6 @@
 package oci
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
 	"github.com/kakuri/kakuri/plan"
@@ -280,7 +279,7 @@ func (c *Container) load() error {
 		return err
 	}
 	c.state = record{}
-	if err := json.Unmarshal(data, &c.state); err != nil {
+	if err := leanjson.Unmarshal(data, &c.state); err != nil {
 		return fmt.Errorf("%s/state.json: %w", c.dir, err)
 	}
 	return nil
@@ -288,11 +287,11 @@ func (c *Container) load() error {
 
 // save replaces state.json.
 func (c *Container) save() error {
-	var data bytes.Buffer
-	if err := json.NewEncoder(&data).Encode(&c.state); err != nil {
+	data, err := leanjson.Marshal(&c.state)
+	if err != nil {
 		return err
 	}
-	return c.write("state.json", data.Bytes())
+	return c.write("state.json", append(data, '\n'))
 }
 
 // write replaces a file of the state directory as a whole: a reader finds the old or the new one.
