@@ -1,6 +1,10 @@
 package main
 
-import "github.com/kakuri/kakuri/internal/testimage"
+import (
+	"fmt"
+
+	"github.com/kakuri/kakuri/internal/testimage"
+)
 
 // engineImages are what the engines pull.
 func engineImages() []string {
@@ -9,13 +13,15 @@ func engineImages() []string {
 
 // A scenario is something that all engines do, with the same words.
 type scenario struct {
-	Name, Note string
-	Share      int      // one of how many rounds; 0 is each
-	Before     []string // once, not timed
-	Held       int      // containers that stay meanwhile
-	Phases     []phase
-	Memory     string // the row of what the held containers cost
-	After      []string
+	Name, Note  string
+	Share       int      // one of how many rounds; 0 is each
+	Before      []string // once, not timed
+	Held        int      // containers that stay meanwhile
+	First, Last string   // rows of the starts of the first and the last of them
+	Alone       bool     // kakuri alone does it: the target is beside itself
+	Phases      []phase
+	Memory      string // the row of what the held containers cost
+	After       []string
 }
 
 // A phase is a part of a scenario. Without a name of a row it is not shown.
@@ -26,6 +32,9 @@ type phase struct {
 }
 
 func (s scenario) rounds(all int) int { return max(3, all/max(s.Share, 1)) }
+
+// heldTimed is how many of the first, and of the last, of a scenario's held containers have their starts timed.
+const heldTimed = 20
 
 // Names of rows that targets refer to.
 const (
@@ -38,13 +47,15 @@ const (
 	engineRowDeep   = "first run, 100 layers"
 	engineRowFlat   = "first run, the same in 1 layer"
 	engineRowMemory = "memory of a container, beside its own"
+	engineRowFirst  = "run -d, the first containers"
+	engineRowLast   = "run -d, the last ones of 200"
 )
 
 func scenarios() []scenario {
 	const keep = "{busybox} sleep 100000"
 	return []scenario{
 		{
-			Name: "run", Note: "busybox true, from the command's start to its end", Before: []string{"{pull} {busybox}"},
+			Name: "run", Note: "busybox true, from the command's start to its end",
 			Phases: []phase{
 				{Row: engineRowNone, Words: []string{"run --rm --network none {busybox} true"}},
 				{Row: "run --rm, the host's network", Words: []string{"run --rm --network host {busybox} true"}},
@@ -56,7 +67,7 @@ func scenarios() []scenario {
 			Phases: []phase{{Row: "start", Words: []string{"start ss"}}, {Row: "stop", Words: []string{"stop ss"}}}, After: []string{"rm -f ss"},
 		},
 		{Name: "ps 1", Before: []string{"run -d --network none --name p1 " + keep}, Phases: []phase{{Row: engineRowPS1, Words: []string{"ps"}}}, After: []string{"rm -f p1"}},
-		{Name: "many", Note: "100 times busybox true, 8 at a time", Share: 10, Phases: []phase{{Row: "run --rm, 100", Words: []string{"run --rm --network none {busybox} true"}, Many: 100}}},
+		{Name: "many", Note: "100 times busybox true, no network, 8 at a time, on the cores of this machine", Share: 10, Phases: []phase{{Row: "100 starts", Words: []string{"run --rm --network none {busybox} true"}, Many: 100}}},
 		{
 			Name: "layers", Note: "right after the pull", Share: 4,
 			Phases: []phase{
@@ -74,6 +85,7 @@ func scenarios() []scenario {
 		{
 			Name: "ps 100", Note: "100 containers run", Held: 100, Phases: []phase{{Row: engineRowPS100, Words: []string{"ps"}}, {Row: "the 101st run --rm", Words: []string{"run --rm --network none {busybox} true"}}}, Memory: engineRowMemory,
 		},
+		{Name: "200 alive", Note: fmt.Sprintf("%d starts, kakuri alone", heldTimed), Held: 200, First: engineRowFirst, Last: engineRowLast, Alone: true},
 	}
 }
 

@@ -330,12 +330,23 @@ type engineRow struct {
 	Bytes      map[string]int64 // instead of times
 }
 
+func newEngineRow(name, note string) *engineRow {
+	return &engineRow{Name: name, Note: note, Times: map[string][]time.Duration{}, Failed: map[string]string{}, Bytes: map[string]int64{}}
+}
+
 // measure runs the scenarios: in each round each engine, in another order each.
 func (a *arena) measure(ctx context.Context, log io.Writer) ([]*engineRow, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	only, err := regexp.Compile(a.Options.Only)
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range a.peers {
+		if p.Failed == "" {
+			if err := a.verb(p, "{pull} {busybox}"); err != nil {
+				p.Failed = err.Error()
+			}
+		}
 	}
 	shuffle := rand.New(rand.NewPCG(1, 2))
 	var rows []*engineRow
@@ -347,21 +358,32 @@ func (a *arena) measure(ctx context.Context, log io.Writer) ([]*engineRow, error
 		byName := map[string]*engineRow{}
 		for _, ph := range s.Phases {
 			if ph.Row != "" {
-				r := &engineRow{Name: ph.Row, Note: s.Note, Times: map[string][]time.Duration{}, Failed: map[string]string{}, Bytes: map[string]int64{}}
+				r := newEngineRow(ph.Row, s.Note)
 				byName[ph.Row], rows = r, append(rows, r)
 			}
 		}
+		for _, name := range []string{s.First, s.Last, s.Memory} {
+			if name != "" {
+				r := newEngineRow(name, s.Note)
+				byName[name], rows = r, append(rows, r)
+			}
+		}
+		peers := a.peers
+		if s.Alone {
+			peers = peers[:1]
+		}
 		failed := map[*enginePeer]error{}
-		for _, p := range a.peers {
+		held := map[*enginePeer][]string{}
+		for _, p := range peers {
 			if p.Failed != "" {
 				failed[p] = errors.New(p.Failed)
 			} else {
-				failed[p] = a.before(p, s)
+				held[p], failed[p] = a.before(p, s, byName)
 			}
 		}
 		for round := range s.rounds(a.Options.Rounds) + 1 { // the first does not count
-			for _, i := range shuffle.Perm(len(a.peers)) {
-				p := a.peers[i]
+			for _, i := range shuffle.Perm(len(peers)) {
+				p := peers[i]
 				if ctx.Err() != nil {
 					return nil, fmt.Errorf("interrupted: nothing written")
 				}
@@ -370,16 +392,19 @@ func (a *arena) measure(ctx context.Context, log io.Writer) ([]*engineRow, error
 				}
 			}
 		}
-		for _, p := range a.peers {
+		for _, p := range peers {
 			if failed[p] == nil && s.Memory != "" {
 				byName[s.Memory].Bytes[p.Name] = p.memory(a, s)
 			}
 			for _, words := range s.After {
 				a.verb(p, words)
 			}
+			for some := range slices.Chunk(held[p], 20) {
+				a.verb(p, "rm -f "+strings.Join(some, " "))
+			}
 			for _, r := range byName {
 				if failed[p] != nil {
-					r.Failed[p.Name] = failed[p].Error()
+					r.Failed[p.Name] = firstLine(failed[p].Error())
 				}
 			}
 		}
@@ -388,18 +413,33 @@ func (a *arena) measure(ctx context.Context, log io.Writer) ([]*engineRow, error
 	return rows, nil
 }
 
-func (a *arena) before(p *enginePeer, s scenario) error {
+// before makes ready what a scenario needs, and times the starts that have a row. It returns the names of the held containers.
+func (a *arena) before(p *enginePeer, s scenario, rows map[string]*engineRow) (held []string, err error) {
 	for _, words := range s.Before {
 		if err := a.verb(p, words); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for range s.Held {
-		if err := a.verb(p, "run -d --network none --name h{n} {busybox} sleep 100000"); err != nil {
-			return err
+	for i := range s.Held {
+		name := fmt.Sprintf("h%d", i)
+		begin := time.Now()
+		if err := a.verb(p, "run -d --network none --name "+name+" {busybox} sleep 100000"); err != nil {
+			return held, err
+		}
+		took := time.Since(begin)
+		held = append(held, name)
+		row := ""
+		switch { // the first of all does not count
+		case i > 0 && i <= heldTimed:
+			row = s.First
+		case i >= s.Held-heldTimed:
+			row = s.Last
+		}
+		if r := rows[row]; r != nil {
+			r.Times[p.Name] = append(r.Times[p.Name], took)
 		}
 	}
-	return nil
+	return held, nil
 }
 
 // round runs the phases of a scenario once.
