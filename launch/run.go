@@ -46,6 +46,9 @@ type Options struct {
 	// Journal, when set, is called before each step of the runtime's side that has
 	// an undo, so that a later process can undo what this one left behind.
 	Journal func(n int) error
+	// Before, when set, is called before each step is come to, counted from 0: of the container's side, which has steps of its own pace, as well.
+	// Tests end the process there.
+	Before func(n int)
 	// Cloned, when set, is called right after the clone, while the caller may look into the
 	// process, unless it is faster and has closed itself to others already.
 	Cloned func(pid int)
@@ -159,6 +162,9 @@ func (r *run) earlier(err error) error {
 
 // step does the runtime's part of step i.
 func (r *run) step(ctx context.Context, i int, s plan.Step) error {
+	if r.opts.Before != nil {
+		r.opts.Before(i)
+	}
 	switch op := s.Op.(type) {
 	case *plan.Sync:
 		defer r.stamps.ours(i)()

@@ -180,6 +180,9 @@ func (m *monitor) begin() (err error) {
 	return startDenier(m.task.Denials, DenialSocket(m.order.Run, m.task.ID), m.tellDenial)
 }
 
+// BeforeStep, when set, is called before each step of a launch: see [launch.Options]. A program of tests is a monitor that dies there.
+var BeforeStep func(n int)
+
 // first starts the container, or goes on with one that has lost its monitor.
 func (m *monitor) first(ctx context.Context) (Started, error) {
 	if m.order.Adopt {
@@ -220,7 +223,7 @@ func (m *monitor) start(ctx context.Context) error {
 		return err
 	}
 	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, oci.Launch{
-		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings, Keep: m.keep,
+		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings, Keep: m.keep, Before: BeforeStep,
 		Started: func(w oci.Witness) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()

@@ -235,6 +235,9 @@ func (c *Container) deleteEnded(ctx context.Context) error {
 	return nil
 }
 
+// orphanEnd is how long a half-made process has until it has ended for want of its maker: it has not more to do than a step.
+const orphanEnd = 5 * time.Second
+
 // removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for
 // one, and removes it.
 func (c *Container) removeGroup(ctx context.Context) error {
@@ -250,9 +253,16 @@ func (c *Container) removeGroup(ctx context.Context) error {
 		return g.Remove(ctx) // systemd keeps a unit that failed for people to look at
 	}
 	if c.state.PID == 0 {
-		// Whether it was made, or is another container's, is not known: its maker was killed.
-		if pids, err := g.AllPids(); err != nil || len(pids) > 0 {
-			return err
+		// Whether it was made, or is another container's, is not known: its maker was killed. A process that the maker was about to make a container
+		// of ends by itself, when it finds the maker gone.
+		for end := time.Now().Add(orphanEnd); ; time.Sleep(time.Millisecond) {
+			pids, err := g.AllPids()
+			if err != nil || len(pids) > 0 && time.Now().After(end) {
+				return err
+			}
+			if len(pids) == 0 {
+				break
+			}
 		}
 	}
 	if err := g.Kill(ctx, unix.SIGKILL); err != nil {

@@ -45,6 +45,7 @@ type Launch struct {
 	Plan    plan.Options
 	Stdio   [3]*os.File // the container's streams, nil for those of a terminal
 	Timings bool        // measure each step
+	Before  func(n int) // see [launch.Options]
 	// Hold leaves the process waiting before its execve, as create does, for somebody who wants nothing but its namespaces.
 	Hold bool
 	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
@@ -121,7 +122,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	if l != nil {
 		options = l.Plan
 		options.Attended = !wait
-		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings}
+		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Before: l.Before}
 	}
 	options.Bundle, options.ID = b.Dir, id
 	if wait {
