@@ -13,6 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -173,7 +174,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		c.state.Kin = &kin{UserNS: slices.ContainsFunc(namespaces(b.Spec), fresh), Mark: Mark(id)}
 		run.Cloned = c.state.Kin.note
 	}
-	hands := Hands{c: c, group: g}
+	doer := &network.Doer{}
+	defer doer.Close()
+	hands := Hands{c: c, group: g, net: doer}
 	if l != nil {
 		hands.keep = l.Keep
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -17,6 +18,7 @@ type Hands struct {
 	c     *Container
 	group *group // the container's cgroup; nil when it has none
 	keep  func(op plan.Op, pid int) error
+	net   *network.Doer
 }
 
 // Do does op for the container whose first process is pid.
@@ -24,8 +26,6 @@ func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 	switch op := op.(type) {
 	case *plan.HelperIDMap:
 		return helperIDMap(ctx, op, pid)
-	case *plan.MoveNetDevice:
-		return moveNetDevice(op, pid)
 	case *plan.JoinResctrl:
 		return joinResctrl(op, pid)
 	case *plan.RemoveResctrl:
@@ -40,7 +40,19 @@ func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 			return h.c.runHook(ctx, op, pid)
 		}
 	}
+	if handled, err := h.doNet(ctx, op, pid); handled {
+		return err
+	}
 	return h.group.do(ctx, op, pid)
+}
+
+func (h Hands) doNet(ctx context.Context, op plan.Op, pid int) (handled bool, err error) {
+	d := h.net
+	if d == nil { // an undo, or hands of another caller
+		d = &network.Doer{}
+		defer d.Close()
+	}
+	return d.Do(ctx, op, pid)
 }
 
 // DoFDs does op on descriptors that the launch holds.

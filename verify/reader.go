@@ -124,6 +124,9 @@ func (r *reader) measure(i int, check plan.Check) answer {
 	case *plan.SetgroupsCheck:
 		return r.setgroups()
 	}
+	if a, ok := r.network(check); ok {
+		return a
+	}
 	if a, ok := r.group(check); ok {
 		return a
 	}

@@ -1,0 +1,362 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A Doer does the network operations of one launch. The zero value is ready for those of devices, addresses and routes; rules and
+// ports take Rules. It is for one goroutine at a time, and Close ends it.
+type Doer struct {
+	Rules *Rules
+	// Held are the ports that were held and Names the sockets for names: they are the caller's to keep as long as the
+	// container lives. Release closes them.
+	Held  []HeldPort
+	Names Names
+
+	host    *rtnetlink.Socket // of this process's namespace, once it is needed
+	in      *inside           // the container's namespace
+	bridges map[string]int32  // that are known to be there, by name
+}
+
+// A HeldPort is a socket on a port of the host, and what is published there.
+type HeldPort struct {
+	Held
+	Publish plan.Publish
+}
+
+// Names are the sockets on which a container's questions for names come: 127.0.0.11, one of UDP and one of TCP that
+// listens. 0 is none.
+type Names struct{ UDP, TCP int }
+
+// Release closes what was kept for the container's life.
+func (d *Doer) Release() {
+	for _, h := range d.Held {
+		if h.FD >= 0 {
+			unix.Close(h.FD)
+		}
+	}
+	for _, fd := range []int{d.Names.UDP, d.Names.TCP} {
+		if fd > 0 {
+			unix.Close(fd)
+		}
+	}
+	d.Held, d.Names = nil, Names{}
+}
+
+// Close closes what the doer has open. What was made, and what is kept, stays.
+func (d *Doer) Close() {
+	if d.host != nil {
+		d.host.Close()
+	}
+	if d.in != nil {
+		d.in.close()
+	}
+	d.host, d.in, d.bridges = nil, nil, nil
+}
+
+// Do does op, if it is one of networks, for the container whose first process is pid, 0 while there is none.
+func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err error) {
+	switch op := op.(type) {
+	case *plan.SetForwarding:
+		return true, setForwarding(op)
+	case *plan.MakeBridge:
+		return true, d.makeBridge(op.Bridge)
+	case *plan.RemoveBridge:
+		return true, d.removeBridge(op.Device)
+	case *plan.MakeVeth:
+		return true, d.makeVeth(op, pid)
+	case *plan.MakeMacvlan:
+		return true, d.makeMacvlan(op, pid)
+	case *plan.MakeIPvlan:
+		return true, d.makeIPvlan(op, pid)
+	case *plan.MoveNetDevice:
+		return true, d.moveDevice(op, pid)
+	case *plan.DeviceSysctl:
+		return true, d.deviceSysctl(op, pid)
+	case *plan.LinkUp:
+		return true, d.linkUp(op, pid)
+	case *plan.AddAddress:
+		return true, d.addAddress(op, pid)
+	case *plan.AddRoute:
+		return true, d.addRoute(op, pid)
+	case *plan.ServeNames:
+		return true, d.serveNames(pid)
+	}
+	if d.Rules == nil {
+		return false, nil
+	}
+	switch op := op.(type) {
+	case *plan.MakeRules:
+		for _, b := range op.Bridges {
+			if err := d.Rules.AddBridge(b); err != nil {
+				return true, err
+			}
+		}
+		return true, nil
+	case *plan.HoldPorts:
+		return true, d.holdPorts(op.Ports)
+	case *plan.PublishPorts:
+		return true, d.Rules.Publish(op.Owner, op.Ports)
+	case *plan.UnpublishPorts:
+		return true, d.Rules.Unpublish(op.Owner)
+	}
+	return false, nil
+}
+
+// holdPorts holds all, or none.
+func (d *Doer) holdPorts(ports []plan.Publish) error {
+	before := len(d.Held)
+	for _, p := range ports {
+		h, err := d.Rules.HoldPort(p)
+		if err != nil {
+			rest := Doer{Held: d.Held[before:]}
+			d.Held = d.Held[:before]
+			rest.Release()
+			return err
+		}
+		d.Held = append(d.Held, HeldPort{Held: h, Publish: p})
+	}
+	return nil
+}
+
+// serveNames makes the sockets inside, and has 127.0.0.11:53 lead to them.
+func (d *Doer) serveNames(pid int) (err error) {
+	in, err := d.enter(pid)
+	if err != nil {
+		return err
+	}
+	fail := func(err error) error {
+		return fmt.Errorf("sockets for names, on %v of the container: %w", plan.ResolverAddr(), err)
+	}
+	// The container's side sets it up as well; whoever comes first.
+	if err := in.s.One(upMessage("lo")); err != nil {
+		return fail(hint(err, ""))
+	}
+	n := Doer{}
+	defer func() {
+		if err != nil {
+			n.Release()
+		}
+	}()
+	var udp, tcp uint16
+	err = in.do(func() (err error) {
+		if n.Names.UDP, udp, err = bindNames(unix.SOCK_DGRAM); err != nil {
+			return err
+		}
+		if n.Names.TCP, tcp, err = bindNames(unix.SOCK_STREAM); err != nil {
+			return err
+		}
+		return os.NewSyscallError("listen", unix.Listen(n.Names.TCP, 128))
+	})
+	if err != nil {
+		return fail(err)
+	}
+	if err := RedirectNames(in.ns, udp, tcp); err != nil {
+		return err
+	}
+	old := Doer{Names: d.Names}
+	old.Release()
+	d.Names = n.Names
+	return nil
+}
+
+// bindNames makes a socket on a port that the kernel chooses.
+func bindNames(kind int) (fd int, port uint16, err error) {
+	fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return 0, 0, os.NewSyscallError("socket", err)
+	}
+	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: plan.ResolverAddr().As4()})
+	if err == nil {
+		var at unix.Sockaddr
+		if at, err = unix.Getsockname(fd); err == nil {
+			return fd, uint16(at.(*unix.SockaddrInet4).Port), nil
+		}
+	}
+	unix.Close(fd)
+	return 0, 0, os.NewSyscallError("bind", err)
+}
+
+// hostSocket is the host's, made at its first use.
+func (d *Doer) hostSocket() (*rtnetlink.Socket, error) {
+	if d.host == nil {
+		s, err := rtnetlink.Open()
+		if err != nil {
+			return nil, err
+		}
+		d.host = s
+	}
+	return d.host, nil
+}
+
+// inside is a network namespace that is worked in: a descriptor of it, a socket that was made in it, and a thread.
+type inside struct {
+	pid     int
+	ns      int
+	s       *rtnetlink.Socket
+	devices map[string]int32 // by name, as far as they were asked for
+	calls   chan func()
+}
+
+// enter gives the namespace of a process. It is kept, so that one that ends meanwhile cannot be taken for another.
+func (d *Doer) enter(pid int) (*inside, error) {
+	if d.in != nil && d.in.pid == pid {
+		return d.in, nil
+	}
+	if d.in != nil {
+		d.in.close()
+		d.in = nil
+	}
+	path := "/proc/" + strconv.Itoa(pid) + "/ns/net"
+	ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace of process %d: %w", pid, err)
+	}
+	in := &inside{pid: pid, ns: ns, devices: map[string]int32{}, calls: make(chan func())}
+	began := make(chan error, 1)
+	rtnetlink.Aside(func() {
+		err := os.NewSyscallError("setns", unix.Setns(ns, unix.CLONE_NEWNET))
+		if err == nil {
+			in.s, err = rtnetlink.Open()
+		}
+		if began <- err; err != nil {
+			return
+		}
+		for call := range in.calls {
+			call()
+		}
+	})
+	if err := <-began; err != nil {
+		unix.Close(ns)
+		return nil, fmt.Errorf("network namespace of process %d: %w", pid, hint(err, ""))
+	}
+	d.in = in
+	return in, nil
+}
+
+func (in *inside) close() {
+	close(in.calls)
+	in.s.Close()
+	unix.Close(in.ns)
+}
+
+// do runs f on the thread that is in the namespace.
+func (in *inside) do(f func() error) (err error) {
+	done := make(chan struct{})
+	in.calls <- func() {
+		defer close(done)
+		err = f()
+	}
+	<-done
+	return err
+}
+
+// index finds a device of the namespace.
+func (in *inside) index(name string) (int32, error) {
+	if i, ok := in.devices[name]; ok {
+		return i, nil
+	}
+	l, err := in.s.Link(name)
+	if err != nil {
+		return 0, fmt.Errorf("device %s of the container: %w", name, hint(err, ""))
+	}
+	in.devices[name] = l.Index
+	return l.Index, nil
+}
+
+// setForwarding changes what is not so already.
+func setForwarding(op *plan.SetForwarding) error {
+	if op.V4 {
+		if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
+			return err
+		}
+	}
+	if !op.V6 || sysctlIs("net/ipv6/conf/all/forwarding", "1") {
+		return nil
+	}
+	// A host that forwards takes no router's word unless it is told to, and would lose its own way out.
+	dir, err := os.Open("/proc/sys/net/ipv6/conf")
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("net.ipv6.conf.all.forwarding: this kernel has no IPv6: give the network no IPv6 addresses")
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if accept := "net/ipv6/conf/" + name + "/accept_ra"; name != "all" && sysctlIs(accept, "1") {
+			if err := setSysctl(accept, "2"); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return setSysctl("net/ipv6/conf/all/forwarding", "1")
+}
+
+// setSysctl writes a file below /proc/sys where it has another value. That of the calling thread's namespaces is meant.
+func setSysctl(path, value string) error {
+	if sysctlIs(path, value) {
+		return nil
+	}
+	f, err := os.OpenFile("/proc/sys/"+path, os.O_WRONLY, 0)
+	if err != nil {
+		return hint(err, "")
+	}
+	_, err = f.WriteString(value)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return hint(err, "")
+}
+
+func sysctlIs(path, value string) bool {
+	fd, err := unix.Open("/proc/sys/"+path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var buf [32]byte
+	n, err := unix.Read(fd, buf[:])
+	return err == nil && n == len(value)+1 && string(buf[:n-1]) == value
+}
+
+// deviceSysctl writes in the container's namespace. A kernel without IPv6 has nothing to be turned off.
+func (d *Doer) deviceSysctl(op *plan.DeviceSysctl, pid int) error {
+	in, err := d.enter(pid)
+	if err != nil {
+		return err
+	}
+	err = in.do(func() error { return setSysctl(op.Path(), op.Value) })
+	if errors.Is(err, os.ErrNotExist) && (op.Key == "net.ipv6.conf.IFNAME.disable_ipv6" || op.Key == "net.ipv6.conf.IFNAME.accept_ra") {
+		return nil
+	}
+	return err
+}
+
+// hint adds to the kernel's answer what the reader can do. kind is what was to be made, if anything.
+func hint(err error, kind string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && kind == "":
+		return fmt.Errorf("%w: that takes CAP_NET_ADMIN in the network namespace: run it as root, or with --network none", err)
+	case kind != "" && errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: the kernel knows no %s: load it by modprobe %s, or take another driver", err, kind, kind)
+	case errors.Is(err, unix.EXFULL):
+		return fmt.Errorf("%w: a bridge has at most 1023 ports: connect it to another network", err)
+	}
+	return err
+}

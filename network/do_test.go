@@ -1,0 +1,657 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/verify"
+)
+
+// A container is a process with a network namespace of its own, and nothing else.
+func container(t testing.TB) int {
+	t.Helper()
+	c := exec.Command("sleep", "infinity")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	return c.Process.Pid
+}
+
+// doer is one that works in this process's network namespace; the bridges that a test makes go with it.
+func doer(t testing.TB) *Doer {
+	t.Helper()
+	d := &Doer{}
+	t.Cleanup(func() {
+		s, err := rtnetlink.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		links, err := s.Links()
+		for _, l := range links {
+			if l.Name != "lo" {
+				d.ip(t, "link", "delete", l.Name)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		d.Close()
+	})
+	return d
+}
+
+// ip runs ip(8), the oracle of these tests, in this process's namespace or in that of pid.
+func (*Doer) ip(t testing.TB, args ...string) string { t.Helper(); return ipIn(t, 0, args...) }
+
+func ipIn(t testing.TB, pid int, args ...string) string {
+	t.Helper()
+	args = append([]string{"ip", "-d"}, args...)
+	if pid != 0 {
+		args = append([]string{"nsenter", "-n", "-t", strconv.Itoa(pid)}, args...)
+	}
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil && !strings.Contains(strings.Join(args, " "), "delete") {
+		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (d *Doer) must(t testing.TB, pid int, ops ...plan.Op) {
+	t.Helper()
+	for _, op := range ops {
+		if handled, err := d.Do(context.Background(), op, pid); !handled || err != nil {
+			t.Fatalf("%v: handled %v, %v", op, handled, err)
+		}
+	}
+}
+
+// refused wants an error with all words.
+func (d *Doer) refused(t testing.TB, pid int, op plan.Op, words ...string) {
+	t.Helper()
+	_, err := d.Do(context.Background(), op, pid)
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("%v: %v, want %q", op, err, w)
+		}
+	}
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+var br0 = plan.Bridge{Device: "kakuri0", Network: "bridge", Addrs: []netip.Prefix{prefix("172.17.0.1/16"), prefix("fd00:17::1/64")}, MTU: 1400, ICC: true}
+
+func endpoint(n int, bridge string) plan.Endpoint {
+	return plan.Endpoint{
+		Network: "bridge", Driver: plan.DriverBridge, Bridge: bridge, HostDevice: plan.HostDevice("0123456789", n), Device: fmt.Sprintf("eth%d", n), MAC: plan.MAC{2, 66, 172, 17, 0, byte(n + 2)}, MTU: 1400,
+		Addrs: []netip.Prefix{prefix(fmt.Sprintf("172.17.0.%d/16", n+2)), prefix(fmt.Sprintf("fd00:17::%d/64", n+2))},
+	}
+}
+
+// TestConnect makes a bridge and two containers on it, and has ip(8) say what there is.
+func TestConnect(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	a, b := container(t), container(t)
+	n := plan.Network{Bridges: nil, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr(), Gateway6: br0.Addrs[1].Addr()}
+	n.Endpoints[0].Isolated = true
+	n.Endpoints[0].Routes = []plan.Route{{To: prefix("10.0.0.0/8"), Via: netip.MustParseAddr("172.17.0.9")}, {To: prefix("192.0.2.0/24")}}
+	n.Endpoints[0].Sysctls = map[string]string{"net.ipv4.conf.IFNAME.log_martians": "1"}
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0}, &plan.MakeBridge{Bridge: br0})
+	if err := d.Connect(t.Context(), a, "a", n); err != nil {
+		t.Fatal(err)
+	}
+	m := plan.Network{Endpoints: []plan.Endpoint{endpoint(1, "kakuri0")}}
+	m.Endpoints[0].Addrs = m.Endpoints[0].Addrs[:1]
+	if err := d.Connect(t.Context(), b, "b", m); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		pid  int
+		args string
+		want []string
+	}{
+		{0, "addr show kakuri0", []string{"mtu 1400", ",UP", " bridge ", "inet 172.17.0.1/16 brd 172.17.255.255 scope global kakuri0", "inet6 fd00:17::1/64 scope global nodad"}},
+		{0, "link show vk01234567a", []string{"master kakuri0", "mtu 1400", ",UP", "isolated on", " veth", "addrgenmode none"}},
+		{0, "link show vk01234567b", []string{"master kakuri0", "isolated off"}},
+		{a, "addr show eth0", []string{"link/ether 02:42:ac:11:00:02", "mtu 1400", "LOWER_UP", "inet 172.17.0.2/16 brd 172.17.255.255 scope global", "inet6 fd00:17::2/64 scope global nodad"}},
+		{a, "route", []string{"default via 172.17.0.1 dev eth0", "10.0.0.0/8 via 172.17.0.9 dev eth0", "192.0.2.0/24 dev eth0", "172.17.0.0/16 dev eth0 proto kernel scope link src 172.17.0.2"}},
+		{a, "-6 route", []string{"default via fd00:17::1 dev eth0", "fd00:17::/64 dev eth0"}},
+	} {
+		out := ipIn(t, test.pid, strings.Fields(test.args)...)
+		for _, w := range test.want {
+			// "scope global" may have flags behind it, in any order.
+			if !strings.Contains(out, w) && !strings.Contains(strings.ReplaceAll(out, "\n", " "), w) {
+				t.Errorf("ip %s has no %q:\n%s", test.args, w, out)
+			}
+		}
+		if strings.Contains(strings.ReplaceAll(out, "scope link tentative", ""), "tentative") {
+			t.Errorf("an address waits:\n%s", out)
+		}
+	}
+	if out := ipIn(t, b, "addr"); strings.Contains(out, "inet6") && strings.Contains(out[strings.Index(out, "eth1"):], "inet6") {
+		t.Errorf("IPv6 where the network has none:\n%s", out)
+	}
+	sysctl := func(pid int, path string) string {
+		out, _ := exec.Command("nsenter", "-n", "-t", strconv.Itoa(pid), "cat", "/proc/sys/net/"+path).Output()
+		return strings.TrimSpace(string(out))
+	}
+	if got := sysctl(a, "ipv4/conf/eth0/log_martians") + sysctl(a, "ipv6/conf/eth0/accept_ra") + sysctl(b, "ipv6/conf/eth1/disable_ipv6") + sysctl(os.Getpid(), "ipv6/conf/kakuri0/accept_ra"); got != "1010" {
+		t.Errorf("kernel parameters %s, want 1010", got)
+	}
+	for _, to := range []string{"172.17.0.1", "fd00:17::1", "172.17.0.3"} {
+		if out, err := exec.Command("nsenter", "-n", "-t", strconv.Itoa(a), "ping", "-c1", "-W5", to).CombinedOutput(); err != nil {
+			t.Errorf("ping %s: %v\n%s", to, err, out)
+		}
+	}
+	readersAgree(t, a)
+	readersAgree(t, os.Getpid())
+
+	if err := d.Disconnect(t.Context(), a, plan.Network{Endpoints: n.Endpoints}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Disconnect(t.Context(), a, plan.Network{Endpoints: n.Endpoints}); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+	if out := ipIn(t, a, "link") + d.ip(t, "link"); strings.Contains(out, "eth0") || strings.Contains(out, "vk01234567a") {
+		t.Errorf("still there:\n%s", out)
+	}
+	if err := d.Connect(t.Context(), a, "a", n); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// readersAgree compares the readers with ip(8)'s JSON.
+func readersAgree(t *testing.T, pid int) {
+	t.Helper()
+	s, err := rtnetlink.OpenIn("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var ipLinks []struct {
+		Index     int32  `json:"ifindex"`
+		Name      string `json:"ifname"`
+		MTU       int
+		Address   string
+		Flags     []string
+		Master    string
+		LinkIndex int32 `json:"link_index"`
+		Info      struct {
+			Kind  string                  `json:"info_kind"`
+			Slave struct{ Isolated bool } `json:"info_slave_data"`
+		} `json:"linkinfo"`
+		Addrs []struct {
+			Local string
+			Bits  int `json:"prefixlen"`
+		} `json:"addr_info"`
+	}
+	if err := json.Unmarshal([]byte(ipIn(t, pid, "-j", "addr")), &ipLinks); err != nil {
+		t.Fatal(err)
+	}
+	links, err := s.Links()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[int32]string{}
+	for _, l := range links {
+		names[l.Index] = l.Name
+	}
+	var ours, theirs []string
+	for _, l := range links {
+		addrs, err := s.Addrs(l.Index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintln(l.Index, l.Name, l.MTU, plan.MAC(l.MAC), l.Up, l.Carrier, names[l.Master], l.Parent, l.Kind, l.Isolated)
+		for _, a := range addrs {
+			text += " " + a.Prefix.String()
+		}
+		ours = append(ours, text)
+		if one, err := s.Link(l.Name); err != nil || one != l {
+			t.Errorf("device %s: %+v, %v; in the list %+v", l.Name, one, err, l)
+		}
+	}
+	for _, l := range ipLinks {
+		text := fmt.Sprintln(l.Index, l.Name, l.MTU, l.Address, slices.Contains(l.Flags, "UP"), slices.Contains(l.Flags, "LOWER_UP"), l.Master, l.LinkIndex, l.Info.Kind, l.Info.Slave.Isolated)
+		for _, a := range l.Addrs {
+			text += fmt.Sprintf(" %s/%d", a.Local, a.Bits)
+		}
+		theirs = append(theirs, text)
+	}
+	if !reflect.DeepEqual(ours, theirs) {
+		t.Errorf("links of %d:\n ours   %q\n theirs %q", pid, ours, theirs)
+	}
+	routes, err := s.Routes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ipRoutes []struct{ Dst, Gateway, Dev string }
+	for _, family := range []string{"-4", "-6"} {
+		var list []struct{ Dst, Gateway, Dev string }
+		if out := ipIn(t, pid, family, "-j", "route", "show", "table", "main"); out != "" {
+			if err := json.Unmarshal([]byte(out), &list); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ipRoutes = append(ipRoutes, list...)
+	}
+	var have, want []string
+	for _, r := range routes {
+		if r.Table != unix.RT_TABLE_MAIN {
+			continue
+		}
+		to, via := strings.TrimSuffix(strings.TrimSuffix(r.To.String(), "/32"), "/128"), ""
+		if r.To.Bits() == 0 {
+			to = "default"
+		}
+		if r.Via.IsValid() {
+			via = r.Via.String()
+		}
+		have = append(have, to+" "+via+" "+names[r.Device])
+	}
+	for _, r := range ipRoutes {
+		if r.Dst != "multicast" && !strings.HasPrefix(r.Dst, "ff00") {
+			want = append(want, r.Dst+" "+r.Gateway+" "+r.Dev)
+		}
+	}
+	if slices.Sort(have); !slices.Equal(have, sorted(want)) {
+		t.Errorf("routes of %d: %q, want %q", pid, have, want)
+	}
+}
+
+func sorted(list []string) []string { slices.Sort(list); return list }
+
+// TestBridgeIsMadeAgain: deleted, down, half made, or of another kind.
+func TestBridgeIsMadeAgain(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	mac := strings.Fields(strings.SplitAfter(d.ip(t, "link", "show", "kakuri0"), "link/ether ")[1])[0]
+	for _, harm := range []string{"link delete kakuri0", "link set kakuri0 down", "addr del 172.17.0.1/16 dev kakuri0", "addr del fd00:17::1/64 dev kakuri0", "addr flush dev kakuri0"} {
+		d.ip(t, strings.Fields(harm)...)
+		d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+		out := d.ip(t, "addr", "show", "kakuri0")
+		for _, w := range []string{"172.17.0.1/16", "fd00:17::1/64", ",UP", mac} {
+			if !strings.Contains(out, w) {
+				t.Errorf("after %s there is no %s:\n%s", harm, w, out)
+			}
+		}
+	}
+	d.must(t, 0, &plan.RemoveBridge{Device: "kakuri0"}, &plan.RemoveBridge{Device: "kakuri0"})
+	d.ip(t, "link", "add", "kakuri0", "type", "veth", "peer", "name", "other")
+	d.refused(t, 0, &plan.MakeBridge{Bridge: br0}, "bridge kakuri0 of network bridge", "of the kind veth", "another name")
+	d.refused(t, 0, &plan.RemoveBridge{Device: "kakuri0"}, "is no bridge: it stays")
+	// A network may get IPv6 later.
+	v4 := br0
+	v4.Device, v4.Addrs = "kakuri1", br0.Addrs[:1]
+	d.must(t, 0, &plan.MakeBridge{Bridge: v4})
+	v4.Addrs = br0.Addrs
+	d.must(t, 0, &plan.MakeBridge{Bridge: v4})
+	if out := d.ip(t, "addr", "show", "kakuri1"); !strings.Contains(out, "fd00:17::1/64") {
+		t.Errorf("IPv6 of a bridge that had none:\n%s", out)
+	}
+}
+
+// TestErrors: each names the thing, and a way out.
+func TestErrors(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	pid := container(t)
+	veth := func(host, bridge, device string) *plan.MakeVeth {
+		return &plan.MakeVeth{HostDevice: host, Bridge: bridge, Device: device}
+	}
+	d.refused(t, pid, veth("vk0", "kakuri0", "eth0"), "veth vk0", "the host has no bridge kakuri0")
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	d.must(t, pid, veth("vk0", "kakuri0", "eth0"), &plan.LinkUp{Device: "eth0"})
+	d.refused(t, pid, veth("vk0", "kakuri0", "eth1"), "the host has a device vk0", "ip link delete vk0")
+	d.refused(t, pid, veth("vk1", "kakuri0", "eth0"), "the container has a device eth0", "another name")
+	d.refused(t, pid, veth("vk1", "vk0", "eth1"), "vk0 is no bridge")
+	d.refused(t, pid, &plan.LinkUp{Device: "eth7"}, "eth7")
+	add := &plan.AddAddress{Device: "eth0", Addr: prefix("172.17.0.2/16")}
+	d.must(t, pid, add)
+	d.refused(t, pid, add, "address 172.17.0.2/16 of device eth0", "has it already")
+	d.refused(t, pid, &plan.AddAddress{Device: "eth7", Addr: add.Addr}, "device eth7 of the container")
+	route := func(to, via string) *plan.AddRoute {
+		return &plan.AddRoute{To: prefix(to), Via: netip.MustParseAddr(via)}
+	}
+	d.must(t, pid, route("10.0.0.0/8", "172.17.0.1"), route("0.0.0.0/0", "172.17.0.1"), route("0.0.0.0/0", "172.17.0.5"))
+	if out := ipIn(t, pid, "route"); strings.Count(out, "default") != 1 || !strings.Contains(out, "default via 172.17.0.5") {
+		t.Errorf("the second gateway takes the first one's place:\n%s", out)
+	}
+	d.refused(t, pid, route("10.0.0.0/8", "172.17.0.1"), "10.0.0.0/8 via 172.17.0.1", "a route there already")
+	d.refused(t, pid, route("11.0.0.0/8", "192.0.2.1"), "the gateway is in none of the container's networks")
+	d.must(t, pid, &plan.DeviceSysctl{Device: "eth0", Key: "net.ipv6.conf.IFNAME.disable_ipv6", Value: "1"})
+	d.refused(t, pid, &plan.AddAddress{Device: "eth0", Addr: prefix("fd00::2/64")}, "IPv6 is disabled there")
+	d.refused(t, pid, &plan.DeviceSysctl{Device: "eth0", Key: "net.ipv4.conf.IFNAME.none", Value: "1"}, "net/ipv4/conf/eth0/none")
+	d.refused(t, pid, &plan.MakeMacvlan{Parent: "eth9", Mode: "bridge", Device: "m"}, "macvlan m of the host's device eth9", "the host has no device eth9")
+	d.refused(t, pid, &plan.MakeMacvlan{Parent: "vk0", Mode: "bridge", Device: "m"}, "in use in another way")
+	d.refused(t, 1<<22, &plan.LinkUp{Device: "eth0"}, "network namespace of process 4194304")
+	if err := hint(&rtnetlink.Error{Errno: unix.EOPNOTSUPP, Text: "Unknown device type"}, "veth"); !strings.Contains(err.Error(), "modprobe veth") || !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("a missing module: %v", err)
+	}
+	if err := hint(&rtnetlink.Error{Errno: unix.EPERM}, "veth"); !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		t.Errorf("no capability: %v", err)
+	}
+	if err := hint(&rtnetlink.Error{Errno: unix.EXFULL}, "veth"); !strings.Contains(err.Error(), "1023 ports") {
+		t.Errorf("a full bridge: %v", err)
+	}
+}
+
+// TestOnADeviceOfTheHost makes macvlan and ipvlan on a dummy device.
+func TestOnADeviceOfTheHost(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.ip(t, "link", "add", "lan0", "type", "veth", "peer", "name", "lan0x")
+	d.ip(t, "link", "add", "lan1", "type", "veth", "peer", "name", "lan1x")
+	for i, mode := range plan.Modes(plan.DriverMacvlan)[:3] {
+		pid := container(t)
+		_, err := d.Do(t.Context(), &plan.MakeMacvlan{Parent: "lan0", Mode: mode, Device: "eth0", MAC: plan.MAC{2, 0, 0, 0, 0, byte(i + 1)}, MTU: 1400}, pid)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			if !strings.Contains(err.Error(), "modprobe macvlan") {
+				t.Errorf("a kernel without macvlan: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.must(t, pid, &plan.LinkUp{Device: "eth0"})
+		out := ipIn(t, pid, "link", "show", "eth0")
+		for _, w := range []string{"macvlan mode " + mode, fmt.Sprintf("02:00:00:00:00:%02x", i+1), "mtu 1400"} {
+			if !strings.Contains(out, w) {
+				t.Errorf("macvlan %s has no %s:\n%s", mode, w, out)
+			}
+		}
+	}
+	for _, mode := range plan.Modes(plan.DriverIPvlan) {
+		pid := container(t)
+		_, err := d.Do(t.Context(), &plan.MakeIPvlan{Parent: "lan1", Mode: mode, Device: "eth0"}, pid)
+		if errors.Is(err, unix.EOPNOTSUPP) && !strings.Contains(err.Error(), "modprobe ipvlan") {
+			t.Errorf("a kernel without ipvlan: %v", err)
+		}
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			continue
+		}
+		if err != nil {
+			t.Errorf("ipvlan %s: %v", mode, err)
+			continue
+		}
+		word, flag, _ := strings.Cut(mode, ",")
+		if out := ipIn(t, pid, "link", "show", "eth0"); !strings.Contains(out, "ipvlan") || !strings.Contains(out, "mode "+word) || !strings.Contains(out, flag) {
+			t.Errorf("ipvlan %s:\n%s", mode, out)
+		}
+		d.must(t, pid, &plan.LinkUp{Device: "eth0"})
+		if err := d.removeDevice(pid, "", "eth0"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestForwarding: a host that takes routes from routers goes on with that.
+func TestForwarding(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.ip(t, "link", "add", "wan0", "type", "veth", "peer", "name", "wan0x")
+	for range 2 {
+		d.must(t, 0, &plan.SetForwarding{V4: true, V6: true})
+	}
+	for path, want := range map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/wan0/accept_ra": "2"} {
+		if !sysctlIs(path, want) {
+			t.Errorf("%s is not %s", path, want)
+		}
+	}
+}
+
+// TestManyConnections: nothing is left of many, neither devices nor descriptors.
+func TestManyConnections(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	times := 100 // at 24 ms, which the kernel takes to forget a device
+	d := doer(t)
+	pid := container(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr()}
+	for i := range times {
+		if err := d.Connect(t.Context(), pid, "a", n); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		if err := d.Disconnect(t.Context(), pid, plan.Network{Endpoints: n.Endpoints}); err != nil {
+			t.Fatalf("end of connection %d: %v", i, err)
+		}
+	}
+	if out := d.ip(t, "-o", "link"); strings.Count(out, "\n") != 2 {
+		t.Errorf("left:\n%s", out)
+	}
+}
+
+// TestFailureInTheMiddle leaves nothing of a connection.
+func TestFailureInTheMiddle(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	pid := container(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0, "kakuri0"), endpoint(1, "kakuri0")}}
+	n.Endpoints[1].Routes = []plan.Route{{To: prefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.0.2.1")}}
+	if err := d.Connect(t.Context(), pid, "a", n); err == nil {
+		t.Fatal("a gateway in none of the networks is taken")
+	}
+	if out := d.ip(t, "-o", "link") + ipIn(t, pid, "-o", "link"); strings.Contains(out, "vk") || strings.Contains(out, "eth0@") {
+		t.Errorf("left:\n%s", out)
+	}
+}
+
+// TestHostEndsGoWithTheNamespace: nobody has to remove what a container had, whoever was killed.
+func TestHostEndsGoWithTheNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	c := exec.Command("sleep", "infinity")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.must(t, c.Process.Pid, &plan.MakeVeth{HostDevice: "vk0", Bridge: "kakuri0", Device: "eth0"})
+	watch, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if err := unix.Bind(watch, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK}); err != nil {
+		t.Fatal(err)
+	}
+	c.Process.Kill()
+	c.Wait()
+	d.Close() // which had the namespace open
+	s, err := rtnetlink.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for buf := make([]byte, 1<<16); ; {
+		if _, err := s.Link("vk0"); errors.Is(err, unix.ENODEV) {
+			return
+		}
+		if _, _, err := unix.Recvfrom(watch, buf, 0); err != nil { // news of a device
+			t.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkConnect is what a launch does on one bridge.
+func BenchmarkConnect(b *testing.B) {
+	nstest.Root(b)
+	d := doer(b)
+	d.must(b, 0, &plan.MakeBridge{Bridge: br0})
+	n := plan.Network{Bridges: []plan.Bridge{}, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr()}
+	n.Endpoints[0].Addrs = n.Endpoints[0].Addrs[:1]
+	for b.Loop() {
+		b.StopTimer()
+		c := exec.Command("sleep", "infinity")
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+		if err := c.Start(); err != nil {
+			b.Fatal(err)
+		}
+		var one Doer
+		n.Endpoints[0].HostDevice = fmt.Sprintf("vk%d", c.Process.Pid)
+		b.StartTimer()
+		one.must(b, 0, &plan.MakeBridge{Bridge: br0})
+		if err := one.Connect(b.Context(), c.Process.Pid, "a", n); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		one.Close()
+		c.Process.Kill()
+		c.Wait()
+		b.StartTimer()
+	}
+}
+
+// TestRulesAndNames: what the plan asks of rules, ports and names is done, and kept until it is released.
+func TestRulesAndNames(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.Rules = OpenRules(t.TempDir())
+	t.Cleanup(d.Release)
+	pid := container(t)
+	publish := plan.Publish{Proto: "tcp", HostAddr: netip.IPv4Unspecified(), HostPort: 8080, Addr: netip.MustParseAddr("172.17.0.2"), Port: 80, Bridge: "kakuri0"}
+	n := plan.Network{Bridges: []plan.Bridge{br0}, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Publish: []plan.Publish{publish}, Resolver: &plan.Resolver{}}
+	if err := d.Connect(t.Context(), pid, "a", n); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := ReadTable(); err != nil || len(state.Ports) != 1 || len(state.Bridges) != 1 || len(d.Held) != 1 || d.Held[0].Publish != publish {
+		t.Errorf("%+v, %v; held %+v", state, err, d.Held)
+	}
+	other := Doer{Rules: d.Rules}
+	other.refused(t, 0, &plan.HoldPorts{Ports: []plan.Publish{{Proto: "tcp", HostAddr: publish.HostAddr, HostPort: 8081}, publish}}, "port 8080/tcp", "address already in use")
+	if len(other.Held) != 0 {
+		t.Errorf("held: %+v", other.Held)
+	}
+	// A question inside comes to the socket.
+	ask := exec.Command("nsenter", "-n", "-t", strconv.Itoa(pid), "bash", "-c", "echo name > /dev/udp/127.0.0.11/53")
+	if out, err := ask.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ready := []unix.PollFd{{Fd: int32(d.Names.UDP), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(ready, 30_000); err != unix.EINTR {
+			break
+		}
+	}
+	buf := make([]byte, 100)
+	if n, _, err := unix.Recvfrom(d.Names.UDP, buf, 0); err != nil || string(buf[:n]) != "name\n" {
+		t.Errorf("the question is %q, %v", buf[:max(n, 0)], err)
+	}
+	d.must(t, pid, &plan.UnpublishPorts{Owner: "a"})
+	d.Release()
+	other.must(t, 0, &plan.HoldPorts{Ports: []plan.Publish{publish}})
+	other.Release()
+	if err := d.Rules.RemoveBridge("kakuri0"); err != nil {
+		t.Error(err)
+	}
+	if handled, _ := (&Doer{}).Do(t.Context(), &plan.MakeRules{}, 0); handled {
+		t.Error("rules without Rules")
+	}
+}
+
+// TestVerify: each check of a connection is read back, and each harm is seen.
+func TestVerify(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.Rules = OpenRules(t.TempDir())
+	pid := container(t)
+	n := plan.Network{Forward4: true, Bridges: []plan.Bridge{br0}, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr(), Gateway6: br0.Addrs[1].Addr()}
+	n.Endpoints[0].Routes = []plan.Route{{To: prefix("10.0.0.0/8"), Via: netip.MustParseAddr("172.17.0.9")}}
+	n.Endpoints[0].Isolated = true
+	steps, err := plan.ConnectSteps(n, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func() {
+		t.Helper()
+		if err := d.Connect(t.Context(), pid, "a", n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect()
+	// differ lists what is not as asked for.
+	differ := func() (list []string) {
+		t.Helper()
+		results, err := verify.Container(plan.Plan{Steps: steps}, pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range results {
+			if !r.OK && r.Kind != "rules" { // those have tests of their own
+				list = append(list, r.Property+": "+r.Asked+", "+r.Measured+r.Unknown)
+			}
+		}
+		return list
+	}
+	if got := differ(); len(got) > 0 {
+		t.Errorf("%q", got)
+	}
+	for _, test := range []struct {
+		pid        int
+		harm, want string
+	}{
+		{pid, "route del default", "route to 0.0.0.0/0: via 172.17.0.1, none"},
+		{pid, "route replace default via 172.17.0.9", "route to 0.0.0.0/0: via 172.17.0.1, via 172.17.0.9"},
+		{pid, "route del 10.0.0.0/8", "route to 10.0.0.0/8: via 172.17.0.9 dev eth0, none"},
+		{pid, "addr del fd00:17::2/64 dev eth0", "address of eth0: fd00:17::2/64, 172.17.0.2/16"},
+		{pid, "link set eth0 address 02:00:00:00:00:01", "veth 02:42:ac:11:00:02 mtu 1400, other end vk01234567a, port of kakuri0 isolated, veth 02:00:00:00:00:01"},
+		{pid, "link set eth0 down", "network device eth0: up, down"},
+		{pid, "link set eth0 mtu 1280", "mtu 1280"},
+		{pid, "link delete eth0", "network interface eth0: "},
+		{0, "link set vk01234567a nomaster", "other end vk01234567a"},
+		{0, "link set vk01234567a name vkother", "other end #"},
+		{0, "link set vk01234567a type bridge_slave isolated off", "port of kakuri0\x00"},
+		{0, "link set kakuri0 down", "host's bridge kakuri0: up 172.17.0.1/16 fd00:17::1/64, down"},
+		{0, "addr del 172.17.0.1/16 dev kakuri0", "host's bridge kakuri0: up 172.17.0.1/16 fd00:17::1/64, up fd00:17::1/64"},
+	} {
+		ipIn(t, test.pid, strings.Fields(test.harm)...)
+		if got := strings.Join(differ(), "\x00") + "\x00"; !strings.Contains(got, test.want) {
+			t.Errorf("after ip %s: %q, want %q", test.harm, got, test.want)
+		}
+		for _, end := range []string{"vkother", "vk01234567a"} {
+			ipIn(t, 0, "link", "delete", end)
+		}
+		connect()
+	}
+	if err := setSysctl("net/ipv4/ip_forward", "0"); err != nil {
+		t.Fatal(err)
+	}
+	if got := differ(); !slices.Contains(got, "the host forwards: IPv4, nothing") {
+		t.Errorf("%q", got)
+	}
+	if err := d.Rules.RemoveBridge("kakuri0"); err != nil {
+		t.Error(err)
+	}
+}

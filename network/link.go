@@ -1,0 +1,486 @@
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// Attributes of messages, that package unix has no names for.
+const (
+	vethPeer    = 1 // VETH_INFO_PEER
+	macvlanMode = 1 // IFLA_MACVLAN_MODE
+	ipvlanMode  = 1 // IFLA_IPVLAN_MODE
+	ipvlanFlags = 2 // IFLA_IPVLAN_FLAGS
+	addrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
+	noLinkLocal = 1 // IN6_ADDR_GEN_MODE_NONE
+	makeNew     = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+)
+
+func linkMessage(flags uint16, name string) rtnetlink.Message {
+	return rtnetlink.NewMessage(unix.RTM_NEWLINK, flags, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name)
+}
+
+func upMessage(name string) rtnetlink.Message {
+	return rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(0, unix.IFF_UP, unix.IFF_UP)).AddString(unix.IFLA_IFNAME, name)
+}
+
+func addMTU(m rtnetlink.Message, mtu int) rtnetlink.Message {
+	if mtu == 0 {
+		return m
+	}
+	return m.AddUint32(unix.IFLA_MTU, uint32(mtu))
+}
+
+func addMAC(m rtnetlink.Message, mac plan.MAC) rtnetlink.Message {
+	if mac == (plan.MAC{}) {
+		return m
+	}
+	return m.Add(unix.IFLA_ADDRESS, mac[:])
+}
+
+// makeBridge makes it, or what of it is missing. It is up when it has all: one that a killed process left half made
+// is not.
+func (d *Doer) makeBridge(b plan.Bridge) error {
+	s, err := d.hostSocket()
+	if err != nil {
+		return err
+	}
+	fail := func(what string, err error) error {
+		return fmt.Errorf("bridge %s of network %s: %s%w", b.Device, b.Network, what, hint(err, ""))
+	}
+	l, err := s.Link(b.Device)
+	if errors.Is(err, unix.ENODEV) {
+		m := addMAC(linkMessage(makeNew, b.Device), bridgeMAC(b)).Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+			return m.AddString(unix.IFLA_INFO_KIND, "bridge")
+		})
+		if err := s.One(m); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
+			return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, hint(err, "bridge"))
+		}
+		l, err = s.Link(b.Device)
+	}
+	if err != nil {
+		return fail("", err)
+	}
+	if l.Kind != "bridge" {
+		kind := "it is no bridge"
+		if l.Kind != "" {
+			kind = "it is a device of the kind " + l.Kind
+		}
+		return fmt.Errorf("bridge %s of network %s: the host has a device of that name, and %s: give the network's bridge another name", b.Device, b.Network, kind)
+	}
+	if d.bridges == nil {
+		d.bridges = map[string]int32{}
+	}
+	d.bridges[b.Device] = l.Index
+	have, err := s.Addrs(l.Index)
+	if err != nil {
+		return fail("", err)
+	}
+	missing := slices.DeleteFunc(slices.Clone(b.Addrs), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(have, func(a rtnetlink.Addr) bool { return a.Prefix == p })
+	})
+	v6 := slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	if !l.Up {
+		if err := quietBridge(b.Device, v6); err != nil {
+			return fail("", err)
+		}
+	} else if v6 && len(missing) > 0 {
+		// It may be there from a time when its network had none.
+		if err := setSysctl("net/ipv6/conf/"+b.Device+"/disable_ipv6", "0"); err != nil {
+			return fail("", err)
+		}
+	}
+	for _, p := range missing {
+		if err := s.One(addrMessage(l.Index, p)); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fail("address "+p.String()+": ", err)
+		}
+	}
+	if !l.Up {
+		// An MTU that is set after it was made stays, whatever its ports have.
+		if err := s.One(addMTU(upMessage(b.Device), b.MTU)); err != nil {
+			return fail("up: ", err)
+		}
+	}
+	return nil
+}
+
+// quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401.
+func quietBridge(device string, v6 bool) error {
+	err := setSysctl("net/ipv6/conf/"+device+"/accept_ra", "0")
+	if !v6 && err == nil {
+		err = setSysctl("net/ipv6/conf/"+device+"/disable_ipv6", "1")
+	}
+	if errors.Is(err, unix.ENOENT) && !v6 {
+		return nil // a kernel without IPv6
+	}
+	return err
+}
+
+// bridgeMAC is the same whenever the bridge is made again, so that containers go on finding it; and one that is set does
+// not change with the bridge's ports.
+func bridgeMAC(b plan.Bridge) plan.MAC {
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, c := range []byte(b.Device) {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	for _, a := range b.Addrs {
+		for _, c := range a.Addr().AsSlice() {
+			h = (h ^ uint64(c)) * 1099511628211
+		}
+	}
+	return plan.MAC{0x02, byte(h >> 32), byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)}
+}
+
+// removeBridge removes a bridge, and nothing of another kind. It need not be there.
+func (d *Doer) removeBridge(device string) error {
+	s, err := d.hostSocket()
+	if err != nil {
+		return err
+	}
+	l, err := s.Link(device)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil
+	case err == nil && l.Kind != "bridge":
+		return fmt.Errorf("remove bridge %s: the host's device of that name is no bridge: it stays", device)
+	case err == nil:
+		delete(d.bridges, device)
+		err = s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(l.Index, 0, 0)))
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove bridge %s: %w", device, hint(err, ""))
+	}
+	return nil
+}
+
+func (d *Doer) bridge(s *rtnetlink.Socket, name string) (int32, error) {
+	if i, ok := d.bridges[name]; ok {
+		return i, nil
+	}
+	l, err := s.Link(name)
+	if errors.Is(err, unix.ENODEV) {
+		return 0, fmt.Errorf("the host has no bridge %s: %w", name, err)
+	}
+	if err == nil && l.Kind != "bridge" {
+		return 0, fmt.Errorf("the host's device %s is no bridge", name)
+	}
+	return l.Index, err
+}
+
+// makeVeth makes both ends with one message, each in its namespace. Nobody who is killed leaves one.
+func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
+	fail := func(err error) error {
+		return fmt.Errorf("veth %s, port of %s, and %s inside: %w", op.HostDevice, op.Bridge, op.Device, err)
+	}
+	in, s, err := d.both(pid)
+	if err != nil {
+		return err
+	}
+	bridge, err := d.bridge(s, op.Bridge)
+	if err != nil {
+		return fail(err)
+	}
+	ends := addMTU(linkMessage(makeNew, op.HostDevice), op.MTU).AddUint32(unix.IFLA_MASTER, uint32(bridge)).Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+		return m.AddString(unix.IFLA_INFO_KIND, "veth").Nest(unix.IFLA_INFO_DATA, func(m rtnetlink.Message) rtnetlink.Message {
+			return m.Nest(vethPeer, func(m rtnetlink.Message) rtnetlink.Message {
+				m = append(m, rtnetlink.IfInfo(0, 0, 0)...)
+				m = addMAC(addMTU(m, op.MTU), op.MAC).AddString(unix.IFLA_IFNAME, op.Device)
+				return m.AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns))
+			})
+		})
+	})
+	// A port has no addresses of its own; a kernel without IPv6 refuses to hear of that.
+	quiet := linkMessage(0, op.HostDevice).Nest(unix.IFLA_AF_SPEC, func(m rtnetlink.Message) rtnetlink.Message {
+		return m.Nest(unix.AF_INET6, func(m rtnetlink.Message) rtnetlink.Message { return m.Add(addrGenMode, []byte{noLinkLocal}) })
+	})
+	up := upMessage(op.HostDevice)
+	if op.Isolated {
+		up = up.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+			return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m rtnetlink.Message) rtnetlink.Message {
+				return m.Add(unix.IFLA_BRPORT_ISOLATED, []byte{1})
+			})
+		})
+	}
+	delete(in.devices, op.Device) // of an earlier one
+	answers, err := s.Do(ends, quiet, up)
+	switch {
+	case err != nil:
+		return fail(err)
+	case errors.Is(answers[0], unix.EEXIST):
+		return fail(clash(in, op.Device, op.HostDevice, answers[0]))
+	case answers[0] != nil:
+		return fail(hint(answers[0], "veth"))
+	case answers[2] != nil:
+		s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, op.HostDevice))
+		return fail(hint(answers[2], ""))
+	}
+	return nil
+}
+
+// clash says which of two names is taken.
+func clash(in *inside, device, hostDevice string, err error) error {
+	if _, e := in.s.Link(device); e == nil {
+		return fmt.Errorf("the container has a device %s: %w: give the new one another name", device, err)
+	}
+	return fmt.Errorf("the host has a device %s: %w: end the container whose it is, or remove it by ip link delete %s", hostDevice, err, hostDevice)
+}
+
+// makeMacvlan makes the device in the namespace, on one of the host.
+func (d *Doer) makeMacvlan(op *plan.MakeMacvlan, pid int) error {
+	mode := uint32(1) << max(slices.Index([]string{"private", "vepa", "bridge", "passthru"}, op.Mode), 0)
+	return d.makeOn("macvlan", op.Parent, op.Device, op.MTU, op.MAC, pid, func(m rtnetlink.Message) rtnetlink.Message {
+		return m.AddUint32(macvlanMode, mode)
+	})
+}
+
+// makeIPvlan likewise.
+func (d *Doer) makeIPvlan(op *plan.MakeIPvlan, pid int) error {
+	mode, flag, _ := strings.Cut(op.Mode, ",")
+	number := max(slices.Index([]string{"l2", "l3", "l3s"}, mode), 0)
+	return d.makeOn("ipvlan", op.Parent, op.Device, op.MTU, plan.MAC{}, pid, func(m rtnetlink.Message) rtnetlink.Message {
+		m = m.Add(ipvlanMode, []byte{byte(number), 0})
+		if flag != "" {
+			m = m.Add(ipvlanFlags, []byte{byte(1 + slices.Index([]string{"private", "vepa"}, flag)), 0})
+		}
+		return m
+	})
+}
+
+func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid int, data func(rtnetlink.Message) rtnetlink.Message) error {
+	fail := func(err error) error {
+		return fmt.Errorf("%s %s of the host's device %s: %w", kind, device, parent, err)
+	}
+	in, s, err := d.both(pid)
+	if err != nil {
+		return err
+	}
+	on, err := s.Link(parent)
+	if err != nil {
+		if errors.Is(err, unix.ENODEV) {
+			return fail(fmt.Errorf("the host has no device %s: %w", parent, err))
+		}
+		return fail(err)
+	}
+	m := addMAC(addMTU(linkMessage(makeNew, device), mtu), mac).AddUint32(unix.IFLA_LINK, uint32(on.Index)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns))
+	m = m.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+		return m.AddString(unix.IFLA_INFO_KIND, kind).Nest(unix.IFLA_INFO_DATA, data)
+	})
+	delete(in.devices, device)
+	err = s.One(m)
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return fail(fmt.Errorf("the container has a device %s: %w: give the new one another name", device, err))
+	case errors.Is(err, unix.EBUSY):
+		return fail(fmt.Errorf("%w: %s is in use in another way: as a bridge's port, or by macvlan and ipvlan at once", err, parent))
+	case errors.Is(err, unix.EADDRINUSE):
+		return fail(fmt.Errorf("%w: another device on %s has the MAC address %v", err, parent, mac))
+	case err != nil:
+		return fail(hint(err, kind))
+	}
+	return nil
+}
+
+// both gives the container's namespace, and the host's socket.
+func (d *Doer) both(pid int) (*inside, *rtnetlink.Socket, error) {
+	in, err := d.enter(pid)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := d.hostSocket()
+	return in, s, err
+}
+
+func (d *Doer) linkUp(op *plan.LinkUp, pid int) error {
+	in, err := d.enter(pid)
+	if err != nil {
+		return err
+	}
+	if err := in.s.One(upMessage(op.Device)); err != nil {
+		return fmt.Errorf("set device %s of the container up: %w", op.Device, hint(err, ""))
+	}
+	return nil
+}
+
+// addrMessage gives an address to a device, in use at once.
+func addrMessage(device int32, p netip.Prefix) rtnetlink.Message {
+	head := make([]byte, unix.SizeofIfAddrmsg)
+	head[0], head[1], head[3] = family(p.Addr()), byte(p.Bits()), unix.RT_SCOPE_UNIVERSE
+	if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+		head[3] = unix.RT_SCOPE_LINK
+	}
+	binary.NativeEndian.PutUint32(head[4:], uint32(device))
+	m := rtnetlink.NewMessage(unix.RTM_NEWADDR, makeNew, head).Add(unix.IFA_LOCAL, p.Addr().AsSlice()).Add(unix.IFA_ADDRESS, p.Addr().AsSlice())
+	switch {
+	case p.Addr().Is6():
+		m = m.AddUint32(unix.IFA_FLAGS, unix.IFA_F_NODAD)
+	case p.Bits() < 31:
+		m = m.Add(unix.IFA_BROADCAST, p.Last().AsSlice())
+	}
+	return m
+}
+
+func family(a netip.Addr) byte {
+	if a.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+func (d *Doer) addAddress(op *plan.AddAddress, pid int) error {
+	in, err := d.enter(pid)
+	if err != nil {
+		return err
+	}
+	i, err := in.index(op.Device)
+	if err != nil {
+		return err
+	}
+	if err = in.s.One(addrMessage(i, op.Addr)); err == nil {
+		return nil
+	}
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		err = fmt.Errorf("%w: the device has it already", err)
+	case op.Addr.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)):
+		err = fmt.Errorf("%w: IPv6 is disabled there: see net.ipv6.conf.all.disable_ipv6 and the kernel's ipv6.disable, or give the network no IPv6 addresses", err)
+	default:
+		err = hint(err, "")
+	}
+	return fmt.Errorf("address %v of device %s of the container: %w", op.Addr, op.Device, err)
+}
+
+func (d *Doer) addRoute(op *plan.AddRoute, pid int) error {
+	in, err := d.enter(pid)
+	if err != nil {
+		return err
+	}
+	device := int32(0)
+	if op.Device != "" {
+		if device, err = in.index(op.Device); err != nil {
+			return err
+		}
+	}
+	flags := uint16(makeNew)
+	if op.To.Bits() == 0 {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE // of a container that runs, and gets another way out
+	}
+	return routeError(op, in.s.One(routeMessage(flags, op, device)))
+}
+
+func routeMessage(flags uint16, op *plan.AddRoute, device int32) rtnetlink.Message {
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1], head[4], head[5], head[7] = family(op.To.Addr()), byte(op.To.Bits()), unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RTN_UNICAST
+	if head[6] = unix.RT_SCOPE_UNIVERSE; !op.Via.IsValid() && op.To.Addr().Is4() {
+		head[6] = unix.RT_SCOPE_LINK
+	}
+	m := rtnetlink.NewMessage(unix.RTM_NEWROUTE, flags, head)
+	if op.To.Bits() > 0 {
+		m = m.Add(unix.RTA_DST, op.To.Addr().AsSlice())
+	}
+	if op.Via.IsValid() {
+		m = m.Add(unix.RTA_GATEWAY, op.Via.AsSlice())
+	}
+	if device != 0 {
+		m = m.AddUint32(unix.RTA_OIF, uint32(device))
+	}
+	return m
+}
+
+func routeError(op *plan.AddRoute, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EEXIST):
+		err = fmt.Errorf("%w: the container has a route there already", err)
+	case errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH):
+		err = fmt.Errorf("%w: the gateway is in none of the container's networks", err)
+	default:
+		err = hint(err, "")
+	}
+	return fmt.Errorf("%v: %w", op, err)
+}
+
+// moveDevice moves a device of this process's network namespace into that of the container:
+// runtime-spec, config-linux.md, "Network Devices".
+func (d *Doer) moveDevice(op *plan.MoveNetDevice, pid int) error {
+	in, s, err := d.both(pid)
+	if err != nil {
+		return err
+	}
+	from, err := s.Link(op.Device)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) {
+		return fmt.Errorf("network device %s: the host has no device of that name", op.Device)
+	}
+	if err != nil {
+		return fmt.Errorf("network device %s: %w", op.Device, err)
+	}
+	addresses, err := s.Addrs(from.Index)
+	if err != nil {
+		return fmt.Errorf("addresses of network device %s: %w", op.Device, err)
+	}
+	before, err := in.s.Links()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(before, func(l rtnetlink.Link) bool { return l.Name == op.To }) {
+		return fmt.Errorf("network device %s: the container's network namespace has a device %s: %w", op.Device, op.To, unix.EEXIST)
+	}
+	move := rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(from.Index, 0, 0)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns)).AddString(unix.IFLA_IFNAME, op.To)
+	if err := s.One(move); err != nil {
+		return fmt.Errorf("move network device %s to the container as %s: %w", op.Device, op.To, err)
+	}
+	after, err := in.s.Links()
+	if err != nil {
+		return err
+	}
+	// The index is the old one, unless another device inside has it.
+	i := slices.IndexFunc(after, func(l rtnetlink.Link) bool {
+		return l.Name == op.To || strings.Contains(op.To, "%") && !slices.ContainsFunc(before, func(o rtnetlink.Link) bool { return o.Index == l.Index })
+	})
+	if i < 0 {
+		return fmt.Errorf("network device %s is not in the container's network namespace after its move", op.Device)
+	}
+	for _, a := range addresses {
+		if a.Flags&unix.IFA_F_PERMANENT == 0 || a.Scope != unix.RT_SCOPE_UNIVERSE {
+			continue
+		}
+		if err := in.s.One(sameAddress(after[i].Index, a)); err != nil {
+			return fmt.Errorf("address of network device %s: %w", op.To, err)
+		}
+	}
+	if err := in.s.One(rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(after[i].Index, unix.IFF_UP, unix.IFF_UP))); err != nil {
+		return fmt.Errorf("set network device %s up: %w", op.To, err)
+	}
+	return nil
+}
+
+// sameAddress gives an address of one device to another one.
+func sameAddress(device int32, a rtnetlink.Addr) rtnetlink.Message {
+	head := make([]byte, unix.SizeofIfAddrmsg)
+	head[0], head[1], head[3] = family(a.Prefix.Addr()), byte(a.Prefix.Bits()), a.Scope
+	binary.NativeEndian.PutUint32(head[4:], uint32(device))
+	peer := a.Prefix.Addr()
+	if a.Peer.IsValid() {
+		peer = a.Peer
+	}
+	m := rtnetlink.NewMessage(unix.RTM_NEWADDR, makeNew, head).Add(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()).Add(unix.IFA_ADDRESS, peer.AsSlice())
+	if a.Broadcast.IsValid() {
+		m = m.Add(unix.IFA_BROADCAST, a.Broadcast.AsSlice())
+	}
+	if a.Metric != 0 {
+		m = m.AddUint32(unix.IFA_RT_PRIORITY, a.Metric)
+	}
+	if keep := a.Flags & (unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD); keep != 0 {
+		m = m.AddUint32(unix.IFA_FLAGS, keep)
+	}
+	return m
+}

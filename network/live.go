@@ -1,0 +1,103 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// Connect connects a container that runs, by the pid of its first process and its ID, by the same steps as at its start.
+// A gateway takes the place of the one there is. On an error what it made is gone again.
+func (d *Doer) Connect(ctx context.Context, pid int, id string, n plan.Network) error {
+	steps, err := plan.ConnectSteps(n, id)
+	if err != nil {
+		return err
+	}
+	for i, s := range steps {
+		err := ctx.Err()
+		if err == nil {
+			var handled bool
+			if handled, err = d.Do(ctx, s.Op, pid); err == nil && !handled {
+				err = fmt.Errorf("%s: nothing here can do that", s.Op.Name())
+			}
+		}
+		if err != nil {
+			return errors.Join(err, d.takeBack(plan.Plan{Steps: steps}, i, pid))
+		}
+	}
+	return nil
+}
+
+// takeBack undoes the first steps of a connection.
+func (d *Doer) takeBack(p plan.Plan, done, pid int) error {
+	var errs []error
+	for _, op := range p.Inverse(done) {
+		_, err := d.Do(context.Background(), op, pid)
+		errs = append(errs, err)
+	}
+	for _, s := range p.Steps[:done] {
+		switch op := s.Op.(type) {
+		case *plan.MakeVeth:
+			errs = append(errs, d.removeDevice(pid, op.HostDevice, op.Device))
+		case *plan.MakeMacvlan:
+			errs = append(errs, d.removeDevice(pid, "", op.Device))
+		case *plan.MakeIPvlan:
+			errs = append(errs, d.removeDevice(pid, "", op.Device))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Disconnect takes the endpoints of n from a container that runs, and gives it the gateways of n for those that went
+// along. What is gone already is no error.
+func (d *Doer) Disconnect(_ context.Context, pid int, n plan.Network) error {
+	if err := n.Check(); err != nil {
+		return err
+	}
+	for _, e := range n.Endpoints {
+		if err := d.removeDevice(pid, e.HostDevice, e.Device); err != nil {
+			return fmt.Errorf("disconnect from network %s: %w", e.Network, err)
+		}
+	}
+	for _, gateway := range []netip.Addr{n.Gateway4, n.Gateway6} {
+		if !gateway.IsValid() {
+			continue
+		}
+		if err := d.addRoute(&plan.AddRoute{To: anywhere(gateway), Via: gateway}, pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func anywhere(like netip.Addr) netip.Prefix {
+	if like.Is6() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// removeDevice removes a veth by its end on the host, whose name nobody inside can have changed, and
+// other devices by their name inside.
+func (d *Doer) removeDevice(pid int, hostDevice, device string) error {
+	in, s, err := d.both(pid)
+	if err != nil {
+		return err
+	}
+	name := hostDevice
+	if name == "" {
+		s, name = in.s, device
+	}
+	delete(in.devices, device)
+	err = s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name))
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove device %s: %w", name, hint(err, ""))
+	}
+	return nil
+}

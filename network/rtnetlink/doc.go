@@ -1,0 +1,14 @@
+// Package rtnetlink speaks to the kernel about devices, addresses and routes of a network namespace: rtnetlink(7). It
+// has the socket, the form of the messages, and readers for whoever shows or checks them; what
+// changes something is in package network.
+//
+//	s, err := rtnetlink.OpenIn("/proc/4711/ns/net")
+//	if err != nil {
+//		return err
+//	}
+//	defer s.Close()
+//	links, err := s.Links()
+//
+// What it may not do: decide, know of a container, or change anything unless it is handed a message
+// that does. It is linked into kakuri-runtime, and imports next to nothing.
+package rtnetlink

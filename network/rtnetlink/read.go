@@ -1,0 +1,262 @@
+package rtnetlink
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/network/netip"
+)
+
+// A Link is a network device.
+type Link struct {
+	Index    int32
+	Name     string
+	Kind     string // bridge, veth, macvlan …; empty for hardware and lo
+	MAC      [6]byte
+	MTU      int   // bytes
+	Up       bool  // as it was set
+	Carrier  bool  // and it could send
+	Master   int32 // the bridge that it is a port of, or 0
+	Parent   int32 // the veth's other end, the macvlan's device, or 0
+	ParentNS int32 // the namespace of Parent by its number in this one, -1 for this one
+	Isolated bool  // from other isolated ports of the bridge
+}
+
+// An Addr is an address of a device.
+type Addr struct {
+	Device    int32
+	Prefix    netip.Prefix
+	Scope     uint8  // unix.RT_SCOPE_UNIVERSE, …
+	Flags     uint32 // unix.IFA_F_PERMANENT, …
+	Peer      netip.Addr
+	Broadcast netip.Addr
+	Metric    uint32
+}
+
+// A Route is one of the namespace, of any table. One with several next hops is listed once for each.
+type Route struct {
+	To     netip.Prefix
+	Via    netip.Addr // zero where there is no gateway
+	Device int32
+	Source netip.Addr
+	Table  uint32 // unix.RT_TABLE_MAIN, RT_TABLE_LOCAL, …
+	Type   uint8  // unix.RTN_UNICAST, RTN_LOCAL, …
+	Scope  uint8
+	Metric uint32
+	By     uint8 // who made it: unix.RTPROT_KERNEL, RTPROT_BOOT, …
+}
+
+// Links lists the devices.
+func (s *Socket) Links() (list []Link, err error) {
+	err = s.Ask(NewMessage(unix.RTM_GETLINK, unix.NLM_F_DUMP, IfInfo(0, 0, 0)), unix.RTM_NEWLINK, func(body []byte) error {
+		if l, ok := parseLink(body); ok {
+			list = append(list, l)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Link finds a device by its name: unix.ENODEV where there is none.
+func (s *Socket) Link(name string) (l Link, err error) {
+	ok := false
+	err = s.Ask(NewMessage(unix.RTM_GETLINK, 0, IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name), unix.RTM_NEWLINK, func(body []byte) error {
+		l, ok = parseLink(body)
+		return nil
+	})
+	if err == nil && !ok {
+		err = errShort
+	}
+	return l, err
+}
+
+func parseLink(b []byte) (l Link, ok bool) {
+	if len(b) < unix.SizeofIfInfomsg {
+		return l, false
+	}
+	flags := ne.Uint32(b[8:])
+	l = Link{Index: int32(ne.Uint32(b[4:])), Up: flags&unix.IFF_UP != 0, Carrier: flags&unix.IFF_LOWER_UP != 0, ParentNS: -1}
+	Attributes(b[unix.SizeofIfInfomsg:], func(kind uint16, v []byte) {
+		switch {
+		case kind == unix.IFLA_IFNAME:
+			l.Name = unix.ByteSliceToString(v)
+		case kind == unix.IFLA_ADDRESS && len(v) == 6:
+			l.MAC = [6]byte(v)
+		case kind == unix.IFLA_LINKINFO:
+			l.info(v)
+		case len(v) != 4:
+		case kind == unix.IFLA_MTU:
+			l.MTU = int(ne.Uint32(v))
+		case kind == unix.IFLA_MASTER:
+			l.Master = int32(ne.Uint32(v))
+		case kind == unix.IFLA_LINK:
+			l.Parent = int32(ne.Uint32(v))
+		case kind == unix.IFLA_LINK_NETNSID:
+			l.ParentNS = int32(ne.Uint32(v))
+		}
+	})
+	return l, true
+}
+
+func (l *Link) info(b []byte) {
+	Attributes(b, func(kind uint16, v []byte) {
+		switch kind {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = unix.ByteSliceToString(v)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			Attributes(v, func(kind uint16, v []byte) {
+				if kind == unix.IFLA_BRPORT_ISOLATED && len(v) == 1 {
+					l.Isolated = v[0] != 0
+				}
+			})
+		}
+	})
+}
+
+// Addrs lists addresses: of one device by its index, of all by 0.
+func (s *Socket) Addrs(device int32) (list []Addr, err error) {
+	head := make([]byte, unix.SizeofIfAddrmsg)
+	ne.PutUint32(head[4:], uint32(device))
+	err = s.Ask(NewMessage(unix.RTM_GETADDR, unix.NLM_F_DUMP, head), unix.RTM_NEWADDR, func(body []byte) error {
+		if a, ok := parseAddr(body); ok && (device == 0 || a.Device == device) {
+			list = append(list, a)
+		}
+		return nil
+	})
+	return list, err
+}
+
+func parseAddr(b []byte) (a Addr, ok bool) {
+	if len(b) < unix.SizeofIfAddrmsg {
+		return a, false
+	}
+	bits := int(b[1])
+	a = Addr{Flags: uint32(b[2]), Scope: b[3], Device: int32(ne.Uint32(b[4:]))}
+	var local, address netip.Addr
+	Attributes(b[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
+		switch kind {
+		case unix.IFA_LOCAL:
+			local, _ = netip.AddrFromSlice(v)
+		case unix.IFA_ADDRESS:
+			address, _ = netip.AddrFromSlice(v)
+		case unix.IFA_BROADCAST:
+			a.Broadcast, _ = netip.AddrFromSlice(v)
+		case unix.IFA_FLAGS:
+			if len(v) == 4 {
+				a.Flags = ne.Uint32(v)
+			}
+		case unix.IFA_RT_PRIORITY:
+			if len(v) == 4 {
+				a.Metric = ne.Uint32(v)
+			}
+		}
+	})
+	switch {
+	case !local.IsValid(): // of IPv6, unless it has a peer
+		local = address
+	case address != local:
+		a.Peer = address
+	}
+	a.Prefix = netip.PrefixFrom(local, bits)
+	return a, a.Prefix.IsValid()
+}
+
+// Routes lists the routes of both families, but for those of multicast and broadcast.
+func (s *Socket) Routes() (list []Route, err error) {
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		head := make([]byte, unix.SizeofRtMsg)
+		head[0] = family
+		err := s.Ask(NewMessage(unix.RTM_GETROUTE, unix.NLM_F_DUMP, head), unix.RTM_NEWROUTE, func(body []byte) error {
+			list = append(list, parseRoutes(body)...)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(list, func(r Route) bool {
+		return r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_MULTICAST || r.Type == unix.RTN_ANYCAST
+	}), nil
+}
+
+func parseRoutes(b []byte) []Route {
+	if len(b) < unix.SizeofRtMsg {
+		return nil
+	}
+	bits := int(b[1])
+	r := Route{Table: uint32(b[4]), By: b[5], Scope: b[6], Type: b[7]}
+	to := netip.IPv4Unspecified()
+	if b[0] == unix.AF_INET6 {
+		to = netip.IPv6Unspecified()
+	} else if b[0] != unix.AF_INET {
+		return nil
+	}
+	var hops []Route
+	Attributes(b[unix.SizeofRtMsg:], func(kind uint16, v []byte) {
+		switch kind {
+		case unix.RTA_DST:
+			if a, ok := netip.AddrFromSlice(v); ok {
+				to = a
+			}
+		case unix.RTA_PREFSRC:
+			r.Source, _ = netip.AddrFromSlice(v)
+		case unix.RTA_MULTIPATH:
+			hops = parseHops(v)
+		default:
+			r.hop(kind, v)
+		}
+	})
+	r.To = netip.PrefixFrom(to, bits)
+	if !r.To.IsValid() {
+		return nil
+	}
+	if hops == nil {
+		return []Route{r}
+	}
+	for i := range hops {
+		via, device := hops[i].Via, hops[i].Device
+		hops[i] = r
+		hops[i].Via, hops[i].Device = via, device
+	}
+	return hops
+}
+
+// hop reads what a route or one of its next hops has.
+func (r *Route) hop(kind uint16, v []byte) {
+	switch kind {
+	case unix.RTA_GATEWAY:
+		r.Via, _ = netip.AddrFromSlice(v)
+	case unix.RTA_VIA: // of another family: struct rtvia
+		if len(v) > 2 {
+			r.Via, _ = netip.AddrFromSlice(v[2:])
+		}
+	}
+	if len(v) != 4 {
+		return
+	}
+	switch kind {
+	case unix.RTA_OIF:
+		r.Device = int32(ne.Uint32(v))
+	case unix.RTA_TABLE:
+		r.Table = ne.Uint32(v)
+	case unix.RTA_PRIORITY:
+		r.Metric = ne.Uint32(v)
+	}
+}
+
+// parseHops reads a list of struct rtnexthop.
+func parseHops(b []byte) (list []Route) {
+	const head = 8
+	for len(b) >= head {
+		size := int(ne.Uint16(b))
+		if size < head || size > len(b) {
+			break
+		}
+		r := Route{Device: int32(ne.Uint32(b[4:]))}
+		Attributes(b[head:size], r.hop)
+		list = append(list, r)
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return list
+}

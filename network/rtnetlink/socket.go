@@ -1,0 +1,298 @@
+package rtnetlink
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+var ne = binary.NativeEndian
+
+// A Socket is one for rtnetlink(7), in the network namespace that it was made in. It is
+// for one goroutine at a time.
+type Socket struct {
+	fd  int
+	seq uint32
+	buf []byte
+}
+
+// Open makes a socket in the network namespace of the calling thread.
+func Open() (*Socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	// Since Linux 4.12, 4.3 and 4.20: what is wrong as a sentence, answers without the question, dumps of one device.
+	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
+		unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1)
+	}
+	return &Socket{fd: fd}, nil
+}
+
+// OpenIn makes a socket in the network namespace of a file, such as /proc/PID/ns/net.
+func OpenIn(path string) (*Socket, error) {
+	ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(ns)
+	var s *Socket
+	inside := Aside(func() {
+		if err = unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
+			err = os.NewSyscallError("setns", err)
+			return
+		}
+		s, err = Open()
+	})
+	<-inside
+	return s, err
+}
+
+// Aside runs f on a thread that no other goroutine gets, and that ends with it: f may join namespaces. The
+// channel is closed when it has ended. The main thread would stay: when it comes up, it is
+// held until another one runs.
+func Aside(f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			<-Aside(f)
+			return
+		}
+		f()
+	}()
+	return done
+}
+
+// Close closes it.
+func (s *Socket) Close() error { return unix.Close(s.fd) }
+
+// An Error is the kernel's answer to a message.
+type Error struct {
+	Errno syscall.Errno
+	Text  string // its own sentence, where it has one
+}
+
+// Error gives the kernel's sentence, and the error.
+func (e *Error) Error() string {
+	if e.Text == "" {
+		return e.Errno.Error()
+	}
+	return e.Errno.Error() + " (" + e.Text + ")"
+}
+
+// Unwrap gives the number, for errors.Is.
+func (e *Error) Unwrap() error { return e.Errno }
+
+// A Message is a request, in the making.
+type Message []byte
+
+// NewMessage begins a message of a kind such as RTM_NEWLINK, with the structure that
+// messages of that kind begin with.
+func NewMessage(kind, flags uint16, head []byte) Message {
+	m := make(Message, unix.SizeofNlMsghdr, 256)
+	ne.PutUint16(m[4:], kind)
+	ne.PutUint16(m[6:], flags|unix.NLM_F_REQUEST)
+	return append(m, head...)
+}
+
+// Add adds an attribute.
+func (m Message) Add(kind uint16, value []byte) Message {
+	m = ne.AppendUint16(m, uint16(unix.SizeofRtAttr+len(value)))
+	m = ne.AppendUint16(m, kind)
+	m = append(m, value...)
+	return append(m, make([]byte, (4-len(value)%4)%4)...)
+}
+
+// AddString adds one that ends in a zero byte.
+func (m Message) AddString(kind uint16, s string) Message { return m.Add(kind, append([]byte(s), 0)) }
+
+// AddUint32 adds a number in the machine's order.
+func (m Message) AddUint32(kind uint16, v uint32) Message {
+	return m.Add(kind, ne.AppendUint32(nil, v))
+}
+
+// Nest adds an attribute that holds what inner adds.
+func (m Message) Nest(kind uint16, inner func(m Message) Message) Message {
+	at := len(m)
+	m = append(m, 0, 0, 0, 0)
+	m = inner(m)
+	ne.PutUint16(m[at:], uint16(len(m)-at))
+	ne.PutUint16(m[at+2:], kind)
+	return m
+}
+
+// IfInfo is struct ifinfomsg. Flags are set where change says so.
+func IfInfo(index int32, flags, change uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	ne.PutUint32(b[4:], uint32(index))
+	ne.PutUint32(b[8:], flags)
+	ne.PutUint32(b[12:], change)
+	return b
+}
+
+// Do sends messages at once, and gives the kernel's answer to each: nil, or an [*Error]. They are done in order, those
+// behind one that failed as well.
+func (s *Socket) Do(list ...Message) ([]error, error) {
+	first := s.seq + 1
+	var all []byte
+	for _, m := range list {
+		s.finish(m, unix.NLM_F_ACK)
+		all = append(all, m...)
+		for len(all)%4 != 0 {
+			all = append(all, 0)
+		}
+	}
+	if err := s.send(all); err != nil {
+		return nil, err
+	}
+	answers := make([]error, len(list))
+	for n := 0; n < len(list); {
+		err := s.receive(func(kind uint16, seq uint32, flags uint16, body []byte) error {
+			if kind == unix.NLMSG_ERROR && seq-first < uint32(len(list)) {
+				answers[seq-first] = answer(flags, body)
+				n++
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// One sends messages at once, and gives the first error.
+func (s *Socket) One(list ...Message) error {
+	answers, err := s.Do(list...)
+	for _, a := range answers {
+		if err == nil {
+			err = a
+		}
+	}
+	return err
+}
+
+// Ask sends a question and calls each with the body of every answer of that kind. With NLM_F_DUMP among
+// the flags there may be many.
+func (s *Socket) Ask(m Message, kind uint16, each func(body []byte) error) error {
+	flags := s.finish(m, 0)
+	if flags&unix.NLM_F_DUMP == 0 {
+		flags = s.flag(m, unix.NLM_F_ACK)
+	}
+	if err := s.send(m); err != nil {
+		return err
+	}
+	var failed error
+	for done := false; !done; {
+		err := s.receive(func(got uint16, seq uint32, flags uint16, body []byte) error {
+			switch {
+			case seq != s.seq:
+			case got == unix.NLMSG_ERROR:
+				done = true
+				return answer(flags, body)
+			case got == unix.NLMSG_DONE:
+				done = true
+				if len(body) >= 4 && int32(ne.Uint32(body)) < 0 {
+					return answer(flags, body)
+				}
+			case got == kind && failed == nil:
+				failed = each(body)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+func (s *Socket) flag(m Message, flag uint16) uint16 {
+	flags := ne.Uint16(m[6:]) | flag
+	ne.PutUint16(m[6:], flags)
+	return flags
+}
+
+// finish writes the length and the number of a message, and adds a flag.
+func (s *Socket) finish(m Message, flag uint16) uint16 {
+	s.seq++
+	ne.PutUint32(m, uint32(len(m)))
+	ne.PutUint32(m[8:], s.seq)
+	return s.flag(m, flag)
+}
+
+func (s *Socket) send(b []byte) error {
+	for {
+		err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err != unix.EINTR {
+			return os.NewSyscallError("sendto", err)
+		}
+	}
+}
+
+// receive reads one piece of the kernel's answer, and calls each with every message in it.
+func (s *Socket) receive(each func(kind uint16, seq uint32, flags uint16, body []byte) error) error {
+	if s.buf == nil {
+		s.buf = make([]byte, 32<<10) // more than the kernel puts into one piece
+	}
+	n, _, err := unix.Recvfrom(s.fd, s.buf, 0)
+	if err == unix.EINTR {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("recvfrom", err)
+	}
+	for b := s.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+		size := int(ne.Uint32(b))
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return errShort
+		}
+		if err := each(ne.Uint16(b[4:]), ne.Uint32(b[8:]), ne.Uint16(b[6:]), b[unix.SizeofNlMsghdr:size]); err != nil {
+			return err
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return nil
+}
+
+var errShort = errors.New("a netlink message is shorter than it says")
+
+// answer is the error of an NLMSG_ERROR: struct nlmsgerr, and with NLM_F_ACK_TLVS the kernel's sentence.
+func answer(flags uint16, body []byte) error {
+	if len(body) < 4 {
+		return errShort
+	}
+	errno := -int32(ne.Uint32(body))
+	if errno == 0 {
+		return nil
+	}
+	e := &Error{Errno: syscall.Errno(errno)}
+	const tlvs = 4 + unix.SizeofNlMsghdr // the question is but its head: NETLINK_CAP_ACK
+	if flags&unix.NLM_F_ACK_TLVS != 0 && flags&unix.NLM_F_CAPPED != 0 && len(body) > tlvs {
+		Attributes(body[tlvs:], func(kind uint16, value []byte) {
+			if kind == 1 { // NLMSGERR_ATTR_MSG
+				e.Text = unix.ByteSliceToString(value)
+			}
+		})
+	}
+	return e
+}
+
+// Attributes calls each with the attributes of b: rtnetlink(3). What does not hold together ends them.
+func Attributes(b []byte, each func(kind uint16, value []byte)) {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(ne.Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return
+		}
+		each(ne.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofRtAttr:size])
+		b = b[min((size+3)&^3, len(b)):]
+	}
+}

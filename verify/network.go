@@ -1,0 +1,205 @@
+package verify
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// network is measure for how a network namespace is connected. The host is the network namespace of the reader.
+func (r *reader) network(check plan.Check) (answer, bool) {
+	switch c := check.(type) {
+	case *plan.ForwardingCheck:
+		return forwards(c), true
+	case *plan.BridgeCheck:
+		return onSocket(rtnetlink.Open, func(s *rtnetlink.Socket) (answer, error) { return bridge(s, c) }), true
+	case *plan.InterfaceCheck:
+		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return iface(s, c) }), true
+	case *plan.AddressCheck:
+		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return address(s, c) }), true
+	case *plan.RouteCheck:
+		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return route(s, c) }), true
+	}
+	return answer{}, false
+}
+
+// netSocket is a socket of the process's network namespace.
+func (r *reader) netSocket() (s *rtnetlink.Socket, err error) {
+	_, err = r.inside(abi.NSNetwork, func() (_ string, err error) {
+		s, err = rtnetlink.Open()
+		return "", err
+	})
+	return s, err
+}
+
+func onSocket(open func() (*rtnetlink.Socket, error), read func(s *rtnetlink.Socket) (answer, error)) answer {
+	s, err := open()
+	if err != nil {
+		return cannot(err)
+	}
+	defer s.Close()
+	a, err := read(s)
+	if errors.Is(err, unix.ENODEV) {
+		return no("missing")
+	}
+	if err != nil {
+		return cannot(err)
+	}
+	return a
+}
+
+func forwards(c *plan.ForwardingCheck) answer {
+	on := func(path string) bool {
+		data, _ := os.ReadFile("/proc/sys/net/" + path)
+		return strings.TrimSpace(string(data)) == "1"
+	}
+	got := plan.ForwardingCheck{V4: on("ipv4/ip_forward"), V6: on("ipv6/conf/all/forwarding")}
+	measured := got.Asked()
+	if measured == "" {
+		measured = "nothing"
+	}
+	return answer{measured: measured, ok: (got.V4 || !c.V4) && (got.V6 || !c.V6)}
+}
+
+func bridge(s *rtnetlink.Socket, c *plan.BridgeCheck) (answer, error) {
+	l, err := s.Link(c.Device)
+	if err != nil {
+		return answer{}, err
+	}
+	if l.Kind != "bridge" {
+		return no("no bridge, but " + kindOf(l)), nil
+	}
+	have, err := s.Addrs(l.Index)
+	if err != nil {
+		return answer{}, err
+	}
+	got := plan.BridgeCheck{Device: c.Device}
+	for _, a := range have {
+		if a.Scope == unix.RT_SCOPE_UNIVERSE {
+			got.Addrs = append(got.Addrs, a.Prefix)
+		}
+	}
+	missing := slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return !slices.Contains(got.Addrs, p) })
+	measured := got.Asked()
+	if !l.Up {
+		measured = strings.Replace(measured, "up", "down", 1)
+	}
+	return answer{measured: measured, ok: l.Up && !missing}, nil
+}
+
+func kindOf(l rtnetlink.Link) string {
+	if l.Kind == "" {
+		return "hardware"
+	}
+	return l.Kind
+}
+
+// iface compares a device with what was asked for, of which empty fields are not.
+func iface(s *rtnetlink.Socket, c *plan.InterfaceCheck) (answer, error) {
+	l, err := s.Link(c.Device)
+	if err != nil {
+		return answer{}, err
+	}
+	got := plan.InterfaceCheck{Device: c.Device, Driver: kindOf(l)}
+	if c.MAC != (plan.MAC{}) {
+		got.MAC = l.MAC
+	}
+	if c.MTU != 0 {
+		got.MTU = l.MTU
+	}
+	if c.HostDevice != "" {
+		host, err := rtnetlink.Open()
+		if err != nil {
+			return answer{}, err
+		}
+		defer host.Close()
+		if err := otherEnd(host, l, c, &got); err != nil {
+			return answer{}, err
+		}
+	}
+	return answer{measured: got.Asked(), ok: got == *c}, nil
+}
+
+// otherEnd fills in the end of a veth on the host.
+func otherEnd(host *rtnetlink.Socket, l rtnetlink.Link, c, got *plan.InterfaceCheck) error {
+	end, err := host.Link(c.HostDevice)
+	if errors.Is(err, unix.ENODEV) || err == nil && end.Index != l.Parent {
+		got.HostDevice = "#" + strconv.Itoa(int(l.Parent))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	got.HostDevice, got.Isolated = c.HostDevice, end.Isolated
+	links, err := host.Links()
+	for _, o := range links {
+		if end.Master != 0 && o.Index == end.Master {
+			got.Bridge = o.Name
+		}
+	}
+	return err
+}
+
+func address(s *rtnetlink.Socket, c *plan.AddressCheck) (answer, error) {
+	l, err := s.Link(c.Device)
+	if err != nil {
+		return answer{}, err
+	}
+	have, err := s.Addrs(l.Index)
+	if err != nil {
+		return answer{}, err
+	}
+	var others []string
+	for _, a := range have {
+		if a.Prefix == c.Addr {
+			return yes(c.Asked()), nil
+		}
+		if a.Scope == unix.RT_SCOPE_UNIVERSE {
+			others = append(others, a.Prefix.String())
+		}
+	}
+	if len(others) == 0 {
+		return no("none"), nil
+	}
+	return no(strings.Join(others, " ")), nil
+}
+
+func route(s *rtnetlink.Socket, c *plan.RouteCheck) (answer, error) {
+	links, err := s.Links()
+	if err != nil {
+		return answer{}, err
+	}
+	routes, err := s.Routes()
+	if err != nil {
+		return answer{}, err
+	}
+	var others []string
+	for _, r := range routes {
+		if r.Table != unix.RT_TABLE_MAIN || r.To != c.To {
+			continue
+		}
+		got := plan.RouteCheck{To: r.To, Via: r.Via}
+		for _, l := range links {
+			if c.Device != "" && l.Index == r.Device {
+				got.Device = l.Name
+			}
+		}
+		if got == *c {
+			return yes(c.Asked()), nil
+		}
+		others = append(others, got.Asked())
+	}
+	if len(others) == 0 {
+		return no("none"), nil
+	}
+	return no(strings.Join(others, ", ")), nil
+}
