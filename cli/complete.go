@@ -65,6 +65,36 @@ func volumeNames(ctx context.Context) (list []string) {
 	return list
 }
 
+// networkNames are the networks that there are.
+func networkNames(ctx context.Context) (list []string) {
+	e, err := engine.Open(engine.Options{Look: true})
+	if err != nil {
+		return nil
+	}
+	networks, err := e.NetworkList(ctx, nil)
+	if err != nil {
+		return nil
+	}
+	for _, n := range networks {
+		list = append(list, n.Name)
+	}
+	return list
+}
+
+// networkModes are what --network takes.
+func networkModes(c *cobra.Command, _ []string, begun string) (fit []string, _ cobra.ShellCompDirective) {
+	list := networkNames(c.Context())
+	for _, name := range containerNames(up)(c.Context()) {
+		list = append(list, "container:"+name)
+	}
+	for _, n := range list {
+		if strings.HasPrefix(n, begun) {
+			fit = append(fit, n)
+		}
+	}
+	return fit, cobra.ShellCompDirectiveNoFileComp
+}
+
 // A state is which containers a verb is for.
 type state int
 

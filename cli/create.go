@@ -16,6 +16,7 @@ func newCreate(io IO) *cobra.Command {
 		Args: f.needsImage, ValidArgsFunction: names(imageNames, 1),
 	}
 	f.register(c.Flags())
+	c.RegisterFlagCompletionFunc("network", networkModes)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := f.finish(c, io, args); err != nil {
 			return &engine.ExitError{Code: 125, Err: err}

@@ -93,7 +93,7 @@ func notHere(args []string) error {
 	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
-	docker := strings.Fields("build buildx builder checkpoint compose config context manifest network node plugin secret service stack swarm trust")
+	docker := strings.Fields("build buildx builder checkpoint compose config context manifest node plugin secret service stack swarm trust")
 	what := fmt.Sprintf("unknown command %q", name)
 	if slices.Contains(docker, name) {
 		what = name + " is not in this version"
@@ -164,6 +164,7 @@ func verbs() []verb {
 		{name: "version", group: "system", make: newVersion},
 		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
 		{name: "image", group: "group", make: group("image", "Manage images"), below: imageVerbs()},
+		{name: "network", group: "group", make: group("network", "Manage networks"), below: networkVerbs()},
 		{name: "volume", group: "group", make: group("volume", "Manage volumes"), below: volumeVerbs()},
 		{name: "system", group: "group", make: group("system", "Manage kakuri"), below: systemVerbs()},
 		{name: "tour", group: "see", make: newTour},
@@ -221,6 +222,16 @@ func imageVerbs() []verb {
 		{name: "rm", make: newRMI, also: []string{"remove"}},
 		{name: "save", make: newSave},
 		{name: "tag", make: newTag},
+	}
+}
+
+func networkVerbs() []verb {
+	return []verb{
+		{name: "create", make: newNetworkCreate},
+		{name: "inspect", make: newNetworkInspect},
+		{name: "ls", make: newNetworkLS, also: []string{"list"}},
+		{name: "prune", make: newNetworkPrune},
+		{name: "rm", make: newNetworkRM, also: []string{"remove"}},
 	}
 }
 

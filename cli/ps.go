@@ -88,7 +88,7 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		created := time.Unix(c.Created, 0)
 		r := containerRow{
 			Command: c.Command, CreatedAt: created.Format("2006-01-02 15:04:05 -0700 MST"), HealthStatus: c.Health, ID: shortened(c.ID, cut), Image: c.Image, Labels: pairText(c.Labels),
-			Names: strings.TrimPrefix(strings.Join(c.Names, ","), "/"), Networks: c.HostConfig.NetworkMode, RunningFor: engine.Age(time.Since(created)) + " ago",
+			Names: strings.TrimPrefix(strings.Join(c.Names, ","), "/"), Networks: networkText(c), Ports: portText(c.Ports), RunningFor: engine.Age(time.Since(created)) + " ago",
 			Size: format.Short(float64(c.SizeRw)), State: c.State, Status: c.Status, All: c.Labels,
 		}
 		if c.PID != 0 {

@@ -28,8 +28,8 @@ inside reaches the host. "host:all" shows all that the caller may read. With
 --rootfs DIR, a directory is the root file system, and there is no IMAGE.
 
 The container has all eight kinds of namespace for itself, its own user
-namespace included. There are no networks yet: --network none, loopback only,
-is the default. The container stays when its command has ended, until "kakuri
+namespace included. It is in no network by default, with loopback only: see
+"kakuri network". The container stays when its command has ended, until "kakuri
 rm"; with --rm it goes then.`,
 		Example: `  kakuri run -it host bash
   kakuri run --rm --read-only host ls /
@@ -43,6 +43,7 @@ rm"; with --rm it goes then.`,
 		},
 	}
 	f.register(c.Flags())
+	c.RegisterFlagCompletionFunc("network", networkModes)
 	f.registerRun(c.Flags())
 	return c
 }

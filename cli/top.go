@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"fmt"
-	"net"
-	"strings"
-
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/spf13/cobra"
 )
@@ -34,43 +30,4 @@ ps(1), as in -o pid,comm or aux; without one it is -ef.`,
 			return format.Table(io.Out, lines)
 		},
 	}
-}
-
-func newPort(io IO) *cobra.Command {
-	return &cobra.Command{
-		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List the ports that a container has on the machine", Args: arguments(1, 2), ValidArgsFunction: names(containerNames(up), 1),
-		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
-			if err != nil {
-				return err
-			}
-			ports, err := e.Port(args[0])
-			if err != nil {
-				return err
-			}
-			found := false
-			for _, p := range ports {
-				at := net.JoinHostPort(p.HostIp, p.HostPort)
-				switch {
-				case len(args) == 1:
-					fmt.Fprintln(io.Out, p.Container, "->", at)
-				case p.Container == withProtocol(args[1]):
-					fmt.Fprintln(io.Out, at)
-					found = true
-				}
-			}
-			if len(args) == 2 && !found {
-				return fmt.Errorf("no public port '%s' published for %s", withProtocol(args[1]), args[0])
-			}
-			return nil
-		},
-	}
-}
-
-// withProtocol is a port with its protocol, TCP where none is named.
-func withProtocol(port string) string {
-	if !strings.Contains(port, "/") {
-		port += "/tcp"
-	}
-	return port
 }

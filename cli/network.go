@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/cobra"
+)
+
+func newNetworkCreate(io IO) *cobra.Command {
+	n := engine.NetworkConfig{}
+	var labels, subnets, ranges, gateways, aux []string
+	var four, six bool
+	var from, scope string
+	var only, ingress bool
+	c := &cobra.Command{
+		Use: "create [OPTIONS] NETWORK", Short: "Make a network", Args: arguments(1, 1), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `Make a network: a bridge of this machine to which containers are connected, by
+default, with addresses of IPv4 and IPv6 that nothing else here has. Containers of
+one network reach each other by their names; those of two networks do not reach each
+other. What it prints is the id.`,
+		Example: "  kakuri network create front\n  kakuri network create --subnet 10.7.0.0/24 --gateway 10.7.0.1 --internal back\n  kakuri network create -d macvlan --subnet 192.168.1.0/24 -o parent=eth0 lan",
+	}
+	s := c.Flags()
+	s.StringVarP(&n.Driver, "driver", "d", "bridge", "`DRIVER`, one of bridge, macvlan, ipvlan")
+	s.BoolVar(&n.Internal, "internal", false, "let nothing in from outside, and nothing out")
+	s.BoolVar(&n.Attachable, "attachable", false, "kept, and without effect: each network is")
+	s.BoolVar(&four, "ipv4", true, "give addresses of IPv4")
+	s.BoolVar(&six, "ipv6", false, "give addresses of IPv6 (default: where the kernel has it)")
+	s.StringSliceVar(&subnets, "subnet", nil, "addresses of the network: `CIDR`, once for IPv4 and once for IPv6")
+	s.StringSliceVar(&ranges, "ip-range", nil, "those of a subnet that containers get: `CIDR`")
+	s.StringSliceVar(&gateways, "gateway", nil, "`ADDRESS` of this machine in a subnet")
+	s.StringArrayVar(&aux, "aux-address", nil, "address of a subnet that somebody else has: `NAME=ADDRESS`")
+	s.StringVar(&n.IPAM.Driver, "ipam-driver", "default", "who gives addresses: default is the only one")
+	s.Func("ipam-opt", "option of that driver: `NAME=VALUE`", pairs(&n.IPAM.Options))
+	s.FuncP("opt", "o", "option of the driver: `NAME=VALUE`, as in com.docker.network.driver.mtu=1400", pairs(&n.Options))
+	s.StringArrayVar(&labels, "label", nil, "set a label: `NAME[=VALUE]`")
+	s.StringVar(&scope, "scope", "local", "how far it reaches: local is the only one")
+	s.StringVar(&from, "config-from", "", "of swarms: refused")
+	s.BoolVar(&only, "config-only", false, "of swarms: refused")
+	s.BoolVar(&ingress, "ingress", false, "of swarms: refused")
+	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		n.Name = args[0]
+		if from != "" || only || ingress || scope != "local" {
+			return usageError{fmt.Errorf("--config-from, --config-only, --ingress and other scopes than local are for swarms of machines, which kakuri has not")}
+		}
+		for _, l := range labels {
+			key, value, _ := strings.Cut(l, "=")
+			if key == "" {
+				return usageError{fmt.Errorf("--label %s: invalid label '%s': empty name", l, l)}
+			}
+			put(&n.Labels, key, value)
+		}
+		if c.Flags().Changed("ipv4") {
+			n.EnableIPv4 = &four
+		}
+		if c.Flags().Changed("ipv6") {
+			n.EnableIPv6 = &six
+		}
+		if n.IPAM.Config, err = pools(subnets, ranges, gateways, aux); err != nil {
+			return usageError{err}
+		}
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		made, err := e.NetworkCreate(c.Context(), n)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(io.Out, made.ID)
+		return nil
+	}
+	return c
+}
+
+// pools puts subnets and what belongs to each together: a range, a gateway or an auxiliary
+// address is of the subnet that it is in.
+func pools(subnets, ranges, gateways, aux []string) (list []engine.IPAMPool, err error) {
+	var nets []netip.Prefix
+	for _, s := range subnets {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("invalid subnet %s: want a CIDR, as in 10.7.0.0/24", s)
+		}
+		for i, other := range nets {
+			if p.Overlaps(other) {
+				return nil, fmt.Errorf("multiple overlapping subnet configuration is not supported: %s and %s", subnets[i], s)
+			}
+		}
+		nets = append(nets, p.Masked())
+		list = append(list, engine.IPAMPool{Subnet: s})
+	}
+	in := func(what, text string, a netip.Addr) (*engine.IPAMPool, error) {
+		for i := range nets {
+			if nets[i].Contains(a) {
+				return &list[i], nil
+			}
+		}
+		return nil, fmt.Errorf("no matching subnet for %s %s", what, text)
+	}
+	for _, r := range ranges {
+		p, err := netip.ParsePrefix(r)
+		if err != nil {
+			return nil, fmt.Errorf("invalid ip-range %s: want a CIDR", r)
+		}
+		pool, err := in("range", r, p.Addr())
+		if err != nil {
+			return nil, err
+		}
+		if pool.IPRange != "" {
+			return nil, fmt.Errorf("cannot configure multiple ranges (%s, %s) on the same subnet (%s)", r, pool.IPRange, pool.Subnet)
+		}
+		pool.IPRange = r
+	}
+	for _, g := range gateways {
+		a, err := netip.ParseAddr(g)
+		if err != nil {
+			return nil, fmt.Errorf("invalid gateway %s: want an address", g)
+		}
+		pool, err := in("gateway", g, a)
+		if err != nil {
+			return nil, err
+		}
+		if pool.Gateway != "" {
+			return nil, fmt.Errorf("cannot configure multiple gateways (%s, %s) for the same subnet (%s)", g, pool.Gateway, pool.Subnet)
+		}
+		pool.Gateway = g
+	}
+	for _, x := range aux {
+		name, text, _ := strings.Cut(x, "=")
+		a, err := netip.ParseAddr(text)
+		if err != nil || name == "" {
+			return nil, fmt.Errorf("invalid aux-address %s: want NAME=ADDRESS", x)
+		}
+		pool, err := in("aux-address", text, a)
+		if err != nil {
+			return nil, err
+		}
+		put(&pool.AuxiliaryAddresses, name, text)
+	}
+	return list, nil
+}
+
+// A networkRow is a network, as a list shows it.
+type networkRow struct {
+	CreatedAt, Driver, ID, IPv4, IPv6, Internal, Labels, Name, Scope string
+
+	All format.Labels `json:"-"`
+}
+
+// Label is the value of one label, empty if it is not there.
+func (r networkRow) Label(name string) string { return r.All[name] }
+
+func networkSpec() format.Spec {
+	return format.Spec{
+		Table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", Quiet: "{{.ID}}", Raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
+		Heads: map[string]string{
+			"CreatedAt": "CREATED AT", "Driver": "DRIVER", "ID": "NETWORK ID", "IPv4": "IPV4", "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "Name": "NAME", "Scope": "SCOPE",
+		},
+	}
+}
+
+func networkRows(list []engine.Network, cut bool) []networkRow {
+	rows := make([]networkRow, len(list))
+	for i, n := range list {
+		rows[i] = networkRow{
+			CreatedAt: n.Created, Driver: n.Driver, ID: shortened(n.ID, cut), IPv4: strconv.FormatBool(n.EnableIPv4), IPv6: strconv.FormatBool(n.EnableIPv6),
+			Internal: strconv.FormatBool(n.Internal), Labels: pairText(n.Labels), Name: n.Name, Scope: n.Scope, All: n.Labels,
+		}
+		if t, err := time.Parse(time.RFC3339Nano, n.Created); err == nil {
+			rows[i].CreatedAt = t.String()
+		}
+	}
+	return rows
+}
+
+func newNetworkLS(io IO) *cobra.Command {
+	var layout string
+	var quiet, noTrunc bool
+	c := &cobra.Command{Use: "ls [OPTIONS]", Short: "List networks", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	filters := filterFlag(c.Flags(), "f", "dangling, driver, id, label, name, scope, type")
+	formatFlag(c.Flags(), &layout)
+	c.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not cut ids")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		list, err := e.NetworkList(c.Context(), *filters)
+		if err != nil {
+			return err
+		}
+		return format.Rows(io.Out, networkSpec(), format.Options{Format: layout, Quiet: quiet, Terminal: io.onTerminal()}, networkRows(list, !noTrunc))
+	}
+	return c
+}
+
+func newNetworkInspect(io IO) *cobra.Command {
+	var layout string
+	var verbose bool
+	c := &cobra.Command{
+		Use: "inspect [OPTIONS] NETWORK [NETWORK...]", Short: "Show all that is known of networks", Args: arguments(1, -1), ValidArgsFunction: names(networkNames, -1),
+	}
+	inspectFormat(c.Flags(), &layout)
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "of swarms: without effect")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		return inspectEach(io, layout, args, func(name string) (any, error) { return e.NetworkInspect(name) })
+	}
+	return c
+}
+
+func newNetworkRM(io IO) *cobra.Command {
+	var force bool
+	c := &cobra.Command{Use: "rm [OPTIONS] NETWORK [NETWORK...]", Short: "Remove networks", Args: arguments(1, -1), ValidArgsFunction: names(networkNames, -1)}
+	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		return inTurn(io, args, func(i int) error {
+			err := e.NetworkRemove(c.Context(), args[i])
+			if force && engine.IsNoNetwork(err) {
+				return errSkip
+			}
+			return err
+		})
+	}
+	return c
+}
+
+func newNetworkPrune(io IO) *cobra.Command {
+	var force bool
+	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove networks that no container is in", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	filters := filterFlag(c.Flags(), "", "label, until")
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !force {
+			if err := ask(io, "WARNING! This will remove all custom networks not used by at least one container.", "network prune"); err != nil {
+				return err
+			}
+		}
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		removed, err := e.NetworkPrune(c.Context(), *filters)
+		printPruned(io, "Deleted Networks:", removed)
+		return err
+	}
+	return c
+}
