@@ -211,7 +211,16 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 		err = s.commit(0, add)
 	}
 	if len(before) != 0 || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) {
-		err = transaction(s, func() ([]nftMessage, error) { return r.replace(s, owner, portElements(owner, before), elements) })
+		var losers []string
+		err = transaction(s, func() (messages []nftMessage, err error) {
+			messages, losers, err = r.replace(s, owner, portElements(owner, before), elements)
+			return messages, err
+		})
+		for _, l := range losers {
+			if err == nil {
+				err = r.lose(l, elements)
+			}
+		}
 	}
 	if err != nil {
 		return errors.Join(err, r.restorePorts(owner, before))
@@ -219,18 +228,33 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 	return forgetUDP(s, ports)
 }
 
-// replace puts an owner's elements in the place of those it had, and of those of owners that have gone.
-func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement) ([]nftMessage, error) {
+// lose takes ports that another owner has got out of a record.
+func (r *Rules) lose(owner string, elements []nftElement) error {
+	ports, err := r.readPorts(owner)
+	if err != nil || ports == nil {
+		return err
+	}
+	ports = slices.DeleteFunc(ports, func(p plan.Publish) bool {
+		return slices.ContainsFunc(portElements(owner, []plan.Publish{p}), func(o nftElement) bool {
+			return o.data != "" && slices.ContainsFunc(elements, func(e nftElement) bool { return e.set == o.set && e.key == o.key })
+		})
+	})
+	return r.write("ports", owner, portRecord(ports))
+}
+
+// replace puts an owner's elements in the place of those it had, and of those of owners that have gone: the losers.
+func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement) (messages []nftMessage, losers []string, err error) {
 	rules, err := s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, NftTable, ""))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !intact(rules) {
-		return r.whole(s)
+		messages, err = r.whole(s)
+		return messages, nil, err
 	}
 	list, err := readElements(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	type name struct{ set, key string }
 	there := make(map[name]nftElement, len(list))
@@ -245,7 +269,10 @@ func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement
 		}
 		if ok && t.owner != owner {
 			if err := r.mayTake(e, t); err != nil {
-				return nil, err
+				return nil, nil, err
+			}
+			if t.owner != "" && !slices.Contains(losers, t.owner) {
+				losers = append(losers, t.owner)
 			}
 		}
 		if ok {
@@ -259,7 +286,7 @@ func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement
 			gone = append(gone, t)
 		}
 	}
-	return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(more))...), nil
+	return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(more))...), losers, nil
 }
 
 // mayTake says whether an element can take the place of another owner's: of TCP and UDP the caller holds the port, so that the other one
@@ -348,7 +375,11 @@ func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) 
 	}
 	for _, n := range names {
 		owner := strings.TrimPrefix(n.Name(), ".")
-		if strings.HasSuffix(owner, temporary) || owner == n.Name() && alive(owner) {
+		if strings.HasSuffix(owner, temporary) {
+			r.sweepTemporary(n.Name())
+			continue
+		}
+		if owner == n.Name() && alive(owner) {
 			continue
 		}
 		if e := r.Unpublish(owner); e != nil {
@@ -358,6 +389,15 @@ func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) 
 		gone = append(gone, owner)
 	}
 	return gone, err
+}
+
+// sweepTemporary removes a record that was cut off while it was written: its writer is in its name, and is no more.
+func (r *Rules) sweepTemporary(name string) {
+	name = strings.TrimSuffix(name, temporary)
+	pid, err := strconv.Atoi(name[strings.LastIndexByte(name, '.')+1:])
+	if err != nil || pid <= 0 || unix.Kill(pid, 0) == unix.ESRCH {
+		os.Remove(filepath.Join(r.dir, "ports", name+temporary))
+	}
 }
 
 // Check says what the table has not that the records have, or that its rules are not those that belong there; nothing
@@ -388,14 +428,22 @@ func (r *Rules) Check() (faults []string, err error) {
 	}
 	there := make(map[nftElement]bool, len(list))
 	for _, e := range list {
-		there[e] = true
+		there[whoseMatters(e)] = true
 	}
 	for _, e := range wanted {
-		if !there[e] {
+		if !there[whoseMatters(e)] {
 			faults = append(faults, "table inet "+NftTable+" has not "+e.String())
 		}
 	}
 	return faults, nil
+}
+
+// whoseMatters leaves out whose an element is where it leads nowhere: an address that went to another container may have both as its owners.
+func whoseMatters(e nftElement) nftElement {
+	if e.data == "" {
+		e.owner = ""
+	}
+	return e
 }
 
 // Repair puts the table back as the records have it, if it is not so, and says whether it did. Elements of owners that the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -235,7 +236,13 @@ type nftError struct {
 	errno   syscall.Errno
 }
 
-func (e *nftError) Error() string { return "nft " + e.message + ": " + e.errno.Error() }
+func (e *nftError) Error() string {
+	text := "nft " + e.message + ": " + e.errno.Error()
+	if e.errno == unix.ENOENT && (strings.HasPrefix(e.message, "add rule") || strings.HasPrefix(e.message, "add chain")) {
+		text += ": the kernel has not all that the rule takes: modules nft_chain_nat, nft_fib_inet, nft_ct, nft_nat, nft_masq"
+	}
+	return text
+}
 func (e *nftError) Unwrap() error { return e.errno }
 
 // An nfAnswer is what came for one request: the bodies of messages, after nfgenmsg, or an error.
@@ -307,8 +314,14 @@ func (s *nfSocket) generation() (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if answers[0].err != nil || len(answers[0].bodies) != 1 {
-		return 0, fmt.Errorf("nftables: generation: %w", errors.Join(answers[0].err))
+	if err := answers[0].err; err != nil {
+		if err == unix.EINVAL || err == unix.EOPNOTSUPP {
+			err = fmt.Errorf("%w: the kernel has no nf_tables: its module is nf_tables, its option CONFIG_NF_TABLES", err)
+		}
+		return 0, fmt.Errorf("nftables: %w", err)
+	}
+	if len(answers[0].bodies) != 1 {
+		return 0, errors.New("nftables: the kernel does not tell the generation of its rules")
 	}
 	return bigEndian32(attribute(answers[0].bodies[0], unix.NFTA_GEN_ID)), nil
 }
