@@ -1,4 +1,4 @@
-// The Go runtime need not read the cgroup's CPU limit to start one command.
+// The Go runtime need not follow the cgroup's CPU limit while one command runs. (Go 1.26 looks once all the same.)
 
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
