@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -55,6 +56,9 @@ func (r *remover) remove(dir int, name string, depth int) error {
 		return r.moveUp(dir, name)
 	}
 	fd, err := openBelow(dir, name)
+	if err == unix.ENOENT {
+		return nil // somebody else removes it, too
+	}
 	if err != nil {
 		return err
 	}
@@ -72,6 +76,9 @@ func (r *remover) remove(dir int, name string, depth int) error {
 			return err
 		}
 		err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+		if err == unix.ENOENT {
+			return nil
+		}
 		if err != unix.ENOTEMPTY || depth > 0 || r.moved == moved {
 			return err
 		}
@@ -90,7 +97,7 @@ func (r *remover) empty(f *os.File, depth int) (first error) {
 				first = err
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF || errors.Is(err, unix.ENOENT) { // the directory has gone meanwhile
 			return first
 		}
 		if err != nil {
@@ -104,6 +111,9 @@ func (r *remover) moveUp(dir int, name string) error {
 	for {
 		r.moved++
 		err := unix.Renameat2(dir, name, r.top, ".deep-"+strconv.Itoa(r.moved), unix.RENAME_NOREPLACE)
+		if err == unix.ENOENT {
+			return nil
+		}
 		if err != unix.EEXIST {
 			return err
 		}

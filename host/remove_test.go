@@ -1,8 +1,10 @@
 package host
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,7 +49,7 @@ func TestRemoveDeep(t *testing.T) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		deepDir(t, dir, 5000)
+		deepDir(t, dir, 700)
 	}
 	if err := RemoveAll(top); err != nil {
 		t.Fatal(err)
@@ -87,5 +89,29 @@ func TestRemoveAll(t *testing.T) {
 	}
 	if err := RemoveAll(keep + "/x"); err == nil {
 		t.Error("a name below a file was removed")
+	}
+}
+
+// TestRemoveTogether: several remove the same directory at once, and each finds it gone.
+func TestRemoveTogether(t *testing.T) {
+	for range 4 {
+		top := filepath.Join(t.TempDir(), "top")
+		for i := range 50 {
+			if err := os.MkdirAll(fmt.Sprintf("%s/%d/in", top, i), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				if err := RemoveAll(top); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if _, err := os.Lstat(top); !os.IsNotExist(err) {
+			t.Errorf("it is there: %v", err)
+		}
 	}
 }

@@ -12,7 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 func gzipped(t testing.TB, b []byte) []byte {
@@ -308,5 +310,31 @@ func killed(t *testing.T, dir, driver string, round int) {
 	}
 	for i, l := range lives {
 		l.kill(t, round*(i+1))
+	}
+}
+
+// TestUsageDeep: directories within each other that no path reaches are counted, as far as they are looked at.
+func TestUsageDeep(t *testing.T) {
+	top := t.TempDir()
+	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for range maxDepth + 100 {
+		if err == nil {
+			err = unix.Mkdirat(fd, "a directory", 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var below int
+		below, err = unix.Openat(fd, "a directory", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		unix.Close(fd)
+		fd = below
+	}
+	unix.Close(fd)
+	defer host.RemoveAll(top)
+	if err := os.WriteFile(filepath.Join(top, "file"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := diskUsage(top); err != nil || n < 1<<20 {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
