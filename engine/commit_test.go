@@ -34,6 +34,30 @@ func imported(t testing.TB, e *Engine, root, name string, changes ...string) {
 	}
 }
 
+// TestNeverStarted: a container that was made and not started has changed nothing, and is in no other's way.
+func TestNeverStarted(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	imported(t, e, root, "base:1", "CMD [\"true\"]")
+	c, err := e.Create(ctx, Config{Image: "base:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(ctx, c.ID, RemoveOptions{}) })
+	if list, err := e.Diff(ctx, c.ID); err != nil || len(list) != 0 {
+		t.Errorf("diff: %v, %v", list, err)
+	}
+	if list, err := e.Summaries(ctx, SummaryOptions{All: true, Size: true}); err != nil || len(list) != 1 || list[0].SizeRw != 0 {
+		t.Errorf("sizes: %+v, %v", list, err)
+	}
+	if _, err := e.Commit(ctx, c.ID, CommitOptions{Name: "same:1"}); err != nil {
+		t.Fatalf("commit: %v", err)
+	}
+	if _, code, err := inside(t, e, Config{Image: "same:1"}); err != nil || code != 0 {
+		t.Errorf("what was committed: code %d, %v", code, err)
+	}
+}
+
 // TestCommit: a container's changes become a layer: files, removals, owners; the new image runs what the container ran, or what
 // --change says; volumes and mount points are no part of it.
 func TestCommit(t *testing.T) {

@@ -99,6 +99,17 @@ func idMapAt(proc *os.File, name string) (idMap, error) {
 
 func (v *view) close() { v.root.Close() }
 
+// standInOf is what the process is called by the runtime that stands in for a container's own.
+func standInOf(id string) string { return id + "-files" }
+
+// deleteState takes away what the runtime keeps of a container, or of a stand-in; it need not keep anything.
+func (e *Engine) deleteState(ctx context.Context, id string) error {
+	if err := e.runtime().Delete(ctx, id, true); err != nil && !errors.Is(err, oci.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
 	defer e.release(c, false)
@@ -115,8 +126,8 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 	if err := e.mkdirs(); err != nil {
 		return err
 	}
-	id := c.ID + "-files"
-	if err := e.runtime().Delete(ctx, id, true); err != nil && !errors.Is(err, oci.ErrNotExist) { // a killed one's
+	id := standInOf(c.ID)
+	if err := e.deleteState(ctx, id); err != nil { // a killed one's
 		return err
 	}
 	do := f

@@ -177,6 +177,32 @@ func TestKilledCommand(t *testing.T) {
 	}
 }
 
+// TestKilledExport: a command that reads the files of a container that does not run, and is killed over that, leaves nothing that outlives
+// the container.
+func TestKilledExport(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	nstest.NoLeaks(t)
+	put(t, root+"/big", strings.Repeat("0123456789abcdef", 1<<16))
+	output(t, kakuri(t, "run", "--rm", "--rootfs", root, "true")) // the directories of all are there
+	before := nstest.Take("/run/kakuri")
+	output(t, kakuri(t, "create", "--name", "still", "--rootfs", root, "true"))
+	c := kakuri(t, "export", "still")
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 1)) // and no more: it waits
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Process.Kill()
+	c.Wait()
+	nothingLeft(t, before, "after a killed export")
+}
+
 // A command that stands still holds nobody up; when it is killed then, or goes on, all is
 // as it should be.
 func TestFrozenCommand(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -144,10 +145,13 @@ func xattrIs(fd int, name string, want byte) bool {
 	return err == nil && (want == 0 || n == 1 && b[0] == want)
 }
 
-// Diff lists what a container has changed of the view, sorted by path. Of mounts, the places that
+// Diff lists what a container has changed of the view, sorted by path; nothing, where it has no upper directory yet. Of mounts, the places that
 // an engine has made for its mounts, what is empty is left out.
 func (v *View) Diff(ctx context.Context, id string, mounts []string) ([]Change, error) {
 	dir, err := v.s.upperPath(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -294,10 +298,13 @@ func (d *differ) placeholder(n int) bool {
 	return f.Mode&unix.S_IFMT == unix.S_IFREG && f.Size == 0 && !f.Whiteout
 }
 
-// DiffTar writes what a container has changed as a layer: a tar with whiteouts. Of mounts, the places that
+// DiffTar writes what a container has changed as a layer: a tar with whiteouts, which is empty where it has no upper directory yet. Of mounts, the places that
 // an engine has made for its mounts, what the image does not have is left out.
 func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Writer) error {
 	dir, err := v.s.upperPath(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return tar.NewWriter(w).Close()
+	}
 	if err != nil {
 		return err
 	}

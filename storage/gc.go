@@ -231,9 +231,12 @@ func (s *Store) Usage() (Usage, error) {
 	return u, nil
 }
 
-// UpperUsage is how many bytes of the disk a container's writes take.
+// UpperUsage is how many bytes of the disk a container's writes take; none, where it has no upper directory yet.
 func (s *Store) UpperUsage(id string) (int64, error) {
 	dir, err := s.upperPath(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
