@@ -231,6 +231,9 @@ func (e *Engine) reserve(r *Record) error {
 		if !errors.Is(err, os.ErrExist) {
 			return err
 		}
+		if r.Name != "" && e.unused(name) {
+			continue
+		}
 		if r.Name != "" {
 			taken := r.Name
 			r.Name = "" // it is not this container's to give back
@@ -250,6 +253,29 @@ func (e *Engine) reserve(r *Record) error {
 		}
 		return true, err
 	})
+}
+
+// unused gives a name back that nobody has any more, and reports whether it has: a rename that was killed leaves one.
+func (e *Engine) unused(name string) bool {
+	id, err := os.Readlink(e.names() + "/" + name)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	// In this order: who makes a container takes the mark away when the container is there.
+	if exists(e.creating() + "/" + id) {
+		return false
+	}
+	if dir := e.find(id); dir != "" {
+		lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			return false // perhaps it is about to get the name
+		}
+		defer lock.Close()
+		if c, err := e.read(dir); err != nil || c.Name == name {
+			return false
+		}
+	}
+	return e.giveBack(e.names(), name, id) == nil
 }
 
 func (e *Engine) nameTaken(name string) error {

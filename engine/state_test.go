@@ -228,6 +228,55 @@ func TestReserveOneName(t *testing.T) {
 	empty(t, openAt(t, dir))
 }
 
+// TestKilledRename: a name that a killed rename has left is nobody's, whether its container is there or not.
+func TestKilledRename(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	create := func(name string) (Container, error) {
+		c, err := e.Create(ctx, Config{Name: name, Rootfs: root, Command: []string{"true"}})
+		if err == nil {
+			t.Cleanup(func() { e.Remove(ctx, c.ID, RemoveOptions{}) })
+		}
+		return c, err
+	}
+	one, err := create("one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, id := range map[string]string{"half": one.ID, "half-too": one.ID, "gone": strings.Repeat("a", 64), "gone-too": strings.Repeat("b", 64)} {
+		if err := os.Symlink(id, e.names()+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, lock, err := e.lock(one.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := create("half"); !errors.As(err, new(ErrConflict)) {
+		t.Errorf("the name that a container is about to get: %v", err)
+	}
+	lock.Close()
+	if _, err := create("one"); !errors.As(err, new(ErrConflict)) {
+		t.Errorf("the name that a container has: %v", err)
+	}
+	for _, name := range []string{"half", "gone"} {
+		c, err := create(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if err := e.Rename(ctx, c.ID, name+"-too"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.Symlink(one.ID, e.names()+"/again"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Rename(ctx, one.ID, "again"); err != nil || found(t, e, one.ID).Name != "again" {
+		t.Errorf("once more after it was killed: %v", err)
+	}
+}
+
 // Names and ranges that are taken are passed over; when all names of two words are taken, there are others.
 func TestChooseFree(t *testing.T) {
 	e := openAt(t, t.TempDir())
