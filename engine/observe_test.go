@@ -516,3 +516,21 @@ func TestRootlessBeside(t *testing.T) {
 		}
 	})
 }
+
+// TestEventsOfAFailure: a container that was to be removed at its end, and did not start, is seen to go.
+func TestEventsOfAFailure(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	begin := time.Now()
+	refused(t, e, Config{Rootfs: root, Command: []string{"/no/command"}}, 127, "no such file")
+	var got []string
+	if err := e.Events(t.Context(), EventOptions{Since: begin, Until: time.Now()}, func(x Event) error {
+		got = append(got, x.Action)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"create", "destroy"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -315,7 +315,11 @@ func (m *monitor) failed(cause error) error {
 	m.state.Death = &Death{Cause: "setup"}
 	m.mu.Unlock()
 	if m.task.AutoRemove {
-		return m.remove()
+		err := m.remove()
+		if err == nil {
+			m.event("destroy", nil)
+		}
+		return err
 	}
 	m.save()
 	return nil
