@@ -13,46 +13,17 @@ import (
 	"github.com/kakuri/kakuri/plan"
 )
 
-// A Doer does the network operations of one launch. The zero value is ready for those of devices, addresses and routes; rules and
-// ports take Rules. It is for one goroutine at a time, and Close ends it.
+// A Doer does the network operations of one launch that leave nothing to be kept: ports are held, and names answered, by the
+// container's monitor. It is for one goroutine at a time, and Close ends it.
 type Doer struct {
-	Rules *Rules
-	// Held are the ports that were held and Names the sockets for names: they are the caller's to keep as long as the
-	// container lives. Release closes them.
-	Held  []HeldPort
-	Names Names
+	Rules *Rules // nil where another one does the operations of rules
 
 	host    *rtnetlink.Socket // of this process's namespace, once it is needed
 	in      *inside           // the container's namespace
 	bridges map[string]int32  // that are known to be there, by name
 }
 
-// A HeldPort is a socket on a port of the host, and what is published there.
-type HeldPort struct {
-	Held
-	Publish plan.Publish
-}
-
-// Names are the sockets on which a container's questions for names come: 127.0.0.11, one of UDP and one of TCP that
-// listens. 0 is none.
-type Names struct{ UDP, TCP int }
-
-// Release closes what was kept for the container's life.
-func (d *Doer) Release() {
-	for _, h := range d.Held {
-		if h.FD >= 0 {
-			unix.Close(h.FD)
-		}
-	}
-	for _, fd := range []int{d.Names.UDP, d.Names.TCP} {
-		if fd > 0 {
-			unix.Close(fd)
-		}
-	}
-	d.Held, d.Names = nil, Names{}
-}
-
-// Close closes what the doer has open. What was made, and what is kept, stays.
+// Close closes what the doer has open. What was made stays.
 func (d *Doer) Close() {
 	if d.host != nil {
 		d.host.Close()
@@ -88,8 +59,6 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 		return true, d.addAddress(op, pid)
 	case *plan.AddRoute:
 		return true, d.addRoute(op, pid)
-	case *plan.ServeNames:
-		return true, d.serveNames(pid)
 	}
 	if d.Rules == nil {
 		return false, nil
@@ -102,88 +71,12 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 			}
 		}
 		return true, nil
-	case *plan.HoldPorts:
-		return true, d.holdPorts(op.Ports)
 	case *plan.PublishPorts:
 		return true, d.Rules.Publish(op.Owner, op.Ports)
 	case *plan.UnpublishPorts:
 		return true, d.Rules.Unpublish(op.Owner)
 	}
 	return false, nil
-}
-
-// holdPorts holds all, or none.
-func (d *Doer) holdPorts(ports []plan.Publish) error {
-	before := len(d.Held)
-	for _, p := range ports {
-		h, err := d.Rules.HoldPort(p)
-		if err != nil {
-			rest := Doer{Held: d.Held[before:]}
-			d.Held = d.Held[:before]
-			rest.Release()
-			return err
-		}
-		d.Held = append(d.Held, HeldPort{Held: h, Publish: p})
-	}
-	return nil
-}
-
-// serveNames makes the sockets inside, and has 127.0.0.11:53 lead to them.
-func (d *Doer) serveNames(pid int) (err error) {
-	in, err := d.enter(pid)
-	if err != nil {
-		return err
-	}
-	fail := func(err error) error {
-		return fmt.Errorf("sockets for names, on %v of the container: %w", plan.ResolverAddr(), err)
-	}
-	// The container's side sets it up as well; whoever comes first.
-	if err := in.s.One(upMessage("lo")); err != nil {
-		return fail(hint(err, ""))
-	}
-	n := Doer{}
-	defer func() {
-		if err != nil {
-			n.Release()
-		}
-	}()
-	var udp, tcp uint16
-	err = in.do(func() (err error) {
-		if n.Names.UDP, udp, err = bindNames(unix.SOCK_DGRAM); err != nil {
-			return err
-		}
-		if n.Names.TCP, tcp, err = bindNames(unix.SOCK_STREAM); err != nil {
-			return err
-		}
-		return os.NewSyscallError("listen", unix.Listen(n.Names.TCP, 128))
-	})
-	if err != nil {
-		return fail(err)
-	}
-	if err := RedirectNames(in.ns, udp, tcp); err != nil {
-		return err
-	}
-	old := Doer{Names: d.Names}
-	old.Release()
-	d.Names = n.Names
-	return nil
-}
-
-// bindNames makes a socket on a port that the kernel chooses.
-func bindNames(kind int) (fd int, port uint16, err error) {
-	fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return 0, 0, os.NewSyscallError("socket", err)
-	}
-	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: plan.ResolverAddr().As4()})
-	if err == nil {
-		var at unix.Sockaddr
-		if at, err = unix.Getsockname(fd); err == nil {
-			return fd, uint16(at.(*unix.SockaddrInet4).Port), nil
-		}
-	}
-	unix.Close(fd)
-	return 0, 0, os.NewSyscallError("bind", err)
 }
 
 // hostSocket is the host's, made at its first use.

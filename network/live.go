@@ -13,7 +13,8 @@ import (
 )
 
 // Connect connects a container that runs, by the pid of its first process and its ID, by the same steps as at its start.
-// A gateway takes the place of the one there is. On an error what it made is gone again.
+// A gateway takes the place of the one there is. Ports to be held and names to be answered are its monitor's, and n is without
+// them. On an error what it made is gone again.
 func (d *Doer) Connect(ctx context.Context, pid int, id string, n plan.Network) error {
 	steps, err := plan.ConnectSteps(n, id)
 	if err != nil {
