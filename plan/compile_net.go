@@ -134,6 +134,7 @@ func (w *wiring) inside() {
 		w.add(&PublishPorts{Owner: w.id, Ports: n.Publish}, w.cause("network.publish", "published ports"), &PublishedCheck{Owner: w.id, Ports: n.Publish}, &UnpublishPorts{Owner: w.id})
 	}
 	if n.Resolver != nil {
+		w.add(&LinkUp{Device: "lo"}, because("the server for names has an address of lo"), &NetDeviceCheck{Name: "lo", Up: true}, nil)
 		w.add(&ServeNames{}, w.cause("network", "containers of a network know each other's names"), nil, nil)
 	}
 }
