@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,15 +113,17 @@ func parseKinds(names []string) ([]abi.Namespace, error) {
 func newNSTree(io IO) *cobra.Command {
 	o := nsOutput{io: io}
 	var kind, file string
-	var all bool
+	var all, nets bool
 	c := &cobra.Command{
 		Use:   "tree [OPTIONS]",
 		Short: "Show pid or user namespaces as they nest, and who is in them",
 		Long: `Show pid namespaces as they nest, and in each its processes with their number
 at every level; with --type user the user namespaces, with their users' ids at
-every level. The kernel nests no other types. --format svg draws the same as a
-picture. Of many processes in one namespace some are shown, unless --all is set.`,
-		Example: "  kakuri ns tree\n  kakuri ns tree --type user\n  kakuri ns tree -o host.svg",
+every level. The kernel nests no other types. --net shows network namespaces in
+place of a tree: their devices and addresses, which bridge each is a port of, where
+the other end of each cable is, and the ports that rules lead on. --format svg draws
+the same as a picture. Of many processes in one namespace some are shown, unless --all is set.`,
+		Example: "  kakuri ns tree\n  kakuri ns tree --type user\n  kakuri ns tree -o host.svg\n  kakuri ns tree --net -o net.svg",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if kind != "pid" && kind != "user" {
@@ -133,12 +136,16 @@ picture. Of many processes in one namespace some are shown, unless --all is set.
 			if err != nil {
 				return err
 			}
+			if nets {
+				return o.netMap(r.nets(), file)
+			}
 			t, _ := abi.ParseNamespace(kind)
 			return o.tree(r.forest(t), all, file)
 		},
 	}
 	o.register(c, "text, json or svg")
 	c.Flags().StringVarP(&kind, "type", "t", "pid", "pid or user")
+	c.Flags().BoolVar(&nets, "net", false, "show network namespaces, and what connects them")
 	c.Flags().StringVarP(&file, "output", "o", "", "write to `FILE`; a name that ends in .svg or .json sets the format")
 	c.Flags().BoolVarP(&all, "all", "a", false, "show every process and namespace")
 	return c
@@ -245,6 +252,7 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 type nsReading struct {
 	*namespace.System
 	names map[*namespace.Namespace]string
+	ports []string // that kakuri's containers have of the host
 }
 
 // readNS reads the machine. That kakuri's own records cannot be had only costs names.
@@ -257,7 +265,12 @@ func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &nsReading{s, map[*namespace.Namespace]string{}}
+	r := &nsReading{System: s, names: map[*namespace.Namespace]string{}}
+	for _, c := range list {
+		for _, p := range c.Ports {
+			r.ports = append(r.ports, fmt.Sprintf("%s → %s %d/%s", net.JoinHostPort(p.HostAddr.String(), strconv.Itoa(int(p.HostPort))), c.Name, p.Port, p.Proto))
+		}
+	}
 	r.call(list)
 	return r, nil
 }

@@ -23,6 +23,9 @@ var words = struct {
 	Share, NothingIn                               Text
 	Compared                                       Count
 
+	// Networks.
+	EndIn, Down, PublishedAt, NetPicture, PortOf Text
+
 	// The picture.
 	PIDPicture, UserPicture, Described, KeyPID, KeyUID, KeySight, KeyRights Text
 }{
@@ -122,4 +125,10 @@ var words = struct {
 		"Root inside a box has its powers there, and none outside it.",
 		"箱の中の root の権限は箱の中だけのもので、外側では通用しません。",
 	},
+
+	EndIn:       Text{"%s in %s", "%[2]s の %[1]s"},
+	Down:        Text{"down", "停止"},
+	PublishedAt: Text{"published %s", "公開 %s"},
+	NetPicture:  Text{"Network namespaces and what connects them", "ネットワーク名前空間とそのつながり"},
+	PortOf:      Text{"port of %s", "%s のポート"},
 }

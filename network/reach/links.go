@@ -173,3 +173,12 @@ func ReadSide(pid int) (s Side, err error) {
 	nameSockets(s.Listeners, inodes)
 	return s, err
 }
+
+// ReadLinks reads the devices and addresses alone.
+func ReadLinks(pid int) (s Side, err error) {
+	err = inNamespace(pid, func() (err error) {
+		s.Links, err = links()
+		return err
+	})
+	return s, err
+}

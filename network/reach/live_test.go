@@ -221,3 +221,39 @@ func texts(list []Table) (all []string) {
 	}
 	return all
 }
+
+// Ports that rules lead on are read of both ways to write them, and both ends of a cable
+// know each other's namespace.
+func TestForwarded(t *testing.T) {
+	nstest.Root(t)
+	pid := lab(t, "0.0.0.0:80")
+	sh(t, `nft 'add table ip x; add chain ip x pre { type nat hook prerouting priority -100; }
+		add rule ip x pre tcp dport 8080 dnat to 10.9.0.2:80; add rule ip x pre ip daddr 10.0.0.1 udp dport 53 dnat to 10.9.0.3'
+		iptables-nft -t nat -A PREROUTING -p tcp --dport 8081 -j DNAT --to-destination 10.9.0.4:81`)
+	list, err := Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	any, one := netip.IPv4Unspecified(), addr("10.0.0.1")
+	want := []Published{
+		{HostAddr: any, HostPort: 8080, Addr: addr("10.9.0.2"), Port: 80, Proto: "tcp"}, {HostAddr: one, HostPort: 53, Addr: addr("10.9.0.3"), Port: 53, Proto: "udp"},
+		{HostAddr: any, HostPort: 8081, Addr: addr("10.9.0.4"), Port: 81, Proto: "tcp"},
+	}
+	if got := Forwarded(list); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	out, err := ReadLinks(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := ReadLinks(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := NSID(0, pid); id < 0 || id != out.named("h0").NSID {
+		t.Errorf("the host calls the namespace %d, and the cable %d", id, out.named("h0").NSID)
+	}
+	if id := NSID(pid, 0); id < 0 || id != in.named("eth0").NSID {
+		t.Errorf("the namespace calls the host %d, and the cable %d", id, in.named("eth0").NSID)
+	}
+}

@@ -100,3 +100,53 @@ func attributes(data []byte, each func(kind uint16, value []byte)) {
 		data = data[min((n+3)&^3, len(data)):]
 	}
 }
+
+// NSID is the number that the network namespace of the process in gives that of the process
+// of, 0 for the caller's own; -1 where it has none for it, or cannot be asked.
+func NSID(in, of int) int {
+	path := "/proc/thread-self/ns/net" // the first thread may have been lent to another namespace
+	if of != 0 {
+		path = fmt.Sprintf("/proc/%d/ns/net", of)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return -1
+	}
+	defer f.Close()
+	id := -1
+	err = inNamespace(in, func() error {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		m := make([]byte, unix.SizeofNlMsghdr+4+8)
+		*(*unix.NlMsghdr)(unsafe.Pointer(&m[0])) = unix.NlMsghdr{Len: uint32(len(m)), Type: unix.RTM_GETNSID, Flags: unix.NLM_F_REQUEST, Seq: 1}
+		binary.NativeEndian.PutUint16(m[20:], 8)
+		binary.NativeEndian.PutUint16(m[22:], unix.NETNSA_FD)
+		binary.NativeEndian.PutUint32(m[24:], uint32(f.Fd()))
+		if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return err
+		}
+		buf := make([]byte, 4096)
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return err
+		}
+		list, err := syscall.ParseNetlinkMessage(buf[:n])
+		for _, m := range list {
+			if m.Header.Type == unix.RTM_NEWNSID && len(m.Data) >= 4 {
+				attributes(m.Data[4:], func(kind uint16, v []byte) {
+					if kind == unix.NETNSA_NSID && len(v) == 4 {
+						id = int(int32(binary.NativeEndian.Uint32(v)))
+					}
+				})
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return -1
+	}
+	return id
+}

@@ -1,0 +1,88 @@
+package reach
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// Rules reads the rules of all tables of the caller's network namespace.
+func Rules() ([]Table, error) { return tables() }
+
+// Forwarded are the ports that rules of whatever owner lead to addresses, as far as they
+// are written the usual ways: dnat of nftables, and DNAT of iptables-nft, behind a match
+// of the port that a packet goes to. Ports that a map leads on are not among them.
+func Forwarded(list []Table) (out []Published) {
+	for _, t := range list {
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				if p, ok := r.forwards(t.Family); ok {
+					out = append(out, p)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (r *Rule) forwards(family string) (p Published, ok bool) {
+	p.HostAddr = netip.IPv4Unspecified()
+	if family == "ip6" {
+		p.HostAddr = netip.IPv6Unspecified()
+	}
+	p.Proto = "tcp"
+	held := map[int]*Expr{} // what a register has
+	for i := range r.Exprs {
+		e := &r.Exprs[i]
+		switch e.Name {
+		case "payload", "meta", "immediate":
+			held[e.Dest] = e
+		case "cmp":
+			l := held[e.Source]
+			switch {
+			case l == nil || e.Op != cmpEq:
+			case l.Name == "payload" && l.Base == baseTransport && l.Offset == 2 && len(e.Data) == 2:
+				p.HostPort = binary.BigEndian.Uint16(e.Data)
+			case l.Name == "payload" && l.Base == baseNetwork && (l.Offset == 16 && len(e.Data) == 4 || l.Offset == 24 && len(e.Data) == 16):
+				p.HostAddr, _ = netip.AddrFromSlice(e.Data)
+			case l.Name == "meta" && l.Key == metaL4Proto && len(e.Data) == 1 || l.Name == "payload" && l.Base == baseNetwork && l.Offset == 9 && len(e.Data) == 1:
+				p.Proto = protocolName(e.Data[0])
+			}
+		case "xt match":
+			if (e.Text == "tcp" || e.Text == "udp") && len(e.Data) >= 8 {
+				p.Proto, p.HostPort = e.Text, binary.NativeEndian.Uint16(e.Data[4:])
+			}
+		case "xt target":
+			if e.Text == "DNAT" && len(e.Data) >= 38 {
+				p.Port = binary.BigEndian.Uint16(e.Data[36:])
+				if family == "ip6" {
+					p.Addr = netip.AddrFrom16([16]byte(e.Data[4:20]))
+				} else {
+					p.Addr = netip.AddrFrom4([4]byte(e.Data[4:8]))
+				}
+			}
+		case "nat":
+			a, port := held[e.Source], held[e.Dest]
+			if e.Key != 1 || a == nil || a.Name != "immediate" {
+				continue
+			}
+			p.Addr, _ = netip.AddrFromSlice(a.Data)
+			if port != nil && port != a && port.Name == "immediate" && len(port.Data) >= 2 {
+				p.Port = binary.BigEndian.Uint16(port.Data)
+			}
+		}
+	}
+	if p.Port == 0 {
+		p.Port = p.HostPort
+	}
+	return p, p.HostPort != 0 && p.Addr.IsValid()
+}
+
+func protocolName(n byte) string {
+	switch n {
+	case 6:
+		return "tcp"
+	case 17:
+		return "udp"
+	}
+	return "sctp"
+}

@@ -1,0 +1,246 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A NetMap is network namespaces, and what connects them.
+type NetMap struct {
+	Spaces     List[NetSpace] `json:"namespaces"`
+	Unreadable int            `json:"unreadable"`
+}
+
+// A NetSpace is one network namespace.
+type NetSpace struct {
+	NSName
+	PID       int             `json:"pid"` // of its first process
+	Command   string          `json:"command"`
+	Devices   List[NetDevice] `json:"devices"`
+	Published []string        `json:"published,omitempty"` // "0.0.0.0:8080 → 172.17.0.2:80/tcp"
+}
+
+// A NetDevice is a network device.
+type NetDevice struct {
+	Name   string   `json:"name"`
+	Kind   string   `json:"kind,omitempty"`
+	Up     bool     `json:"up"`
+	Addrs  []string `json:"addresses,omitempty"`
+	Master string   `json:"bridge,omitempty"` // the bridge that it is a port of
+	Peer   string   `json:"peer,omitempty"`   // the other end of a veth, or what it stands on
+	In     int      `json:"-"`                // place of the peer's namespace in the map; -1 for none that is known
+}
+
+// end names the other end of a device.
+func (m *NetMap) end(d NetDevice, from int, l Lang) string {
+	switch {
+	case d.Peer == "":
+		return ""
+	case d.In < 0 || d.In == from:
+		return d.Peer
+	}
+	return l.Say(words.EndIn, d.Peer, m.Spaces[d.In].label(l))
+}
+
+// line is what a device is: its kind, state, addresses and other end.
+func (m *NetMap) line(d NetDevice, from int, l Lang) string {
+	var parts []string
+	if d.Kind != "" {
+		parts = append(parts, d.Kind)
+	}
+	if !d.Up {
+		parts = append(parts, l.Say(words.Down))
+	}
+	parts = append(parts, d.Addrs...)
+	if e := m.end(d, from, l); e != "" {
+		parts = append(parts, "⇄ "+e)
+	}
+	return strings.Join(parts, "  ")
+}
+
+// Text renders the map: each namespace, its devices, those of a bridge below it.
+func (m NetMap) Text(s Screen) string {
+	var b strings.Builder
+	l := s.Lang
+	for i, n := range m.Spaces {
+		title := NSNode{NSName: n.NSName, Type: "net"}.title(l)
+		t := Tree{Text: title, Role: Heading}
+		if n.Name == "" && !n.Host {
+			t.Note = n.Command
+		}
+		for _, d := range n.Devices {
+			if d.Master != "" {
+				continue
+			}
+			branch := Tree{Text: d.Name, Note: m.line(d, i, l)}
+			for _, p := range n.Devices {
+				if p.Master == d.Name {
+					branch.Children = append(branch.Children, Tree{Text: p.Name, Note: m.line(p, i, l)})
+				}
+			}
+			t.Children = append(t.Children, branch)
+		}
+		for _, p := range n.Published {
+			t.Children = append(t.Children, Tree{Text: l.Say(words.PublishedAt, p)})
+		}
+		b.WriteString(t.Draw(s))
+	}
+	return b.String() + unreadable(m.Unreadable, s)
+}
+
+// Measures of the picture of networks.
+const (
+	netChip = 30 // height of a device
+	netGap  = 10
+	netHead = 44 // above the devices of a namespace
+	netLine = 22 // of a published port
+)
+
+// A netBox is a namespace, laid out, with the middle of each device's edge.
+type netBox struct {
+	x, y, w, h int
+	anchors    map[string][2]int // top of a device for the cables
+}
+
+// SVG draws the map: the host above with its bridges, the others below, a line for each
+// cable between them.
+func (m NetMap) SVG(l Lang) string {
+	m.Spaces = slices.Clone(m.Spaces)
+	for i, n := range m.Spaces { // ends of cables side by side
+		below := n.Host
+		n.Devices = slices.Clone(n.Devices)
+		slices.SortStableFunc(n.Devices, func(a, z NetDevice) int {
+			return b2i(a.Kind == "veth" == below) - b2i(z.Kind == "veth" == below)
+		})
+		m.Spaces[i] = n
+	}
+	width, column := pictureWidth, 332
+	columns := max(1, (width+boxGap)/(column+boxGap))
+	boxes := make([]netBox, len(m.Spaces))
+	y := 0
+	var row []int
+	flush := func() {
+		h := 0
+		for _, i := range row {
+			h = max(h, boxes[i].h)
+		}
+		for _, i := range row {
+			boxes[i].h = h
+		}
+		if len(row) > 0 {
+			y += h + 3*boxGap
+		}
+		row = row[:0]
+	}
+	for i, n := range m.Spaces {
+		b := &boxes[i]
+		rows := len(n.Devices)
+		if n.Host {
+			b.w, b.y = width, y
+			rows = (len(n.Devices) + 2) / 3
+		} else {
+			b.w, b.x, b.y = column, len(row)*(column+boxGap), y
+			row = append(row, i)
+		}
+		b.h = netHead + n.published() + rows*(netChip+netGap) + boxPad/2
+		if n.Host {
+			y += b.h + 5*boxGap
+		} else if len(row) == columns {
+			flush()
+		}
+	}
+	flush()
+	p := picture{lang: l}
+	h := max(y, 60)
+	p.add(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="-1 -1 %d %d" role="img" aria-labelledby="net-title" font-family="%s">`, width+2, h+2, width+2, h+2, sans)
+	p.add(`<title id="net-title">%s</title>`, xmlText(l.Say(words.NetPicture)))
+	for i := range m.Spaces {
+		m.place(&boxes[i], i)
+	}
+	for i, n := range m.Spaces {
+		b, t := boxes[i], tintOf(1+i%4)
+		if n.Host {
+			t = tintOf(0)
+		}
+		p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="14" fill="%s" stroke="%s" stroke-width="1.5"/>`, b.x, b.y, b.w, b.h, t.fill, t.edge)
+		heading := NSNode{NSName: n.NSName, Type: "net"}.heading(l)
+		p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fit(heading, b.w-2*boxPad, 17))
+		for _, d := range n.Devices {
+			p.device(m, b, t, d, i)
+		}
+		at := b.y + netHead + 20
+		for _, s := range n.Published {
+			p.text(b.x+boxPad, at, 13, ink, "", fit(l.Say(words.PublishedAt, Escape(s)), b.w-2*boxPad, 13))
+			at += netLine
+		}
+	}
+	for i, n := range m.Spaces {
+		for _, d := range n.Devices {
+			if d.Kind != "veth" || d.In < 0 || d.In <= i {
+				continue
+			}
+			// At the right ends, clear of names.
+			from, ok1 := boxes[i].anchors[d.Name]
+			to, ok2 := boxes[d.In].anchors[d.Peer]
+			if ok1 && ok2 {
+				from[0] += boxes[i].chip(m.Spaces[i].Host)/2 - boxPad
+				to[0] += boxes[d.In].chip(m.Spaces[d.In].Host)/2 - boxPad
+				y1, y2 := from[1]+netChip, to[1]
+				p.add(`<path d="M%d %d C%d %d %d %d %d %d" fill="none" stroke="%s" stroke-width="2"/>`, from[0], y1, from[0], y1+40, to[0], y2-40, to[0], y2, tintOf(1+d.In%4).strong)
+			}
+		}
+	}
+	p.add(`</svg>`)
+	return p.String()
+}
+
+// published is the height of what is said of ports.
+func (n *NetSpace) published() int {
+	if len(n.Published) == 0 {
+		return 0
+	}
+	return len(n.Published)*netLine + netGap
+}
+
+// chip is the width of a device.
+func (b *netBox) chip(host bool) int {
+	if host {
+		return (b.w - 2*boxPad - 2*netGap) / 3
+	}
+	return b.w - 2*boxPad
+}
+
+// place finds where the devices of a box are: on the host three in a row.
+func (m *NetMap) place(b *netBox, i int) {
+	b.anchors = map[string][2]int{}
+	n := m.Spaces[i]
+	per, w := 1, b.chip(n.Host)
+	if n.Host {
+		per = 3
+	}
+	for k, d := range n.Devices {
+		x, y := b.x+boxPad+k%per*(w+netGap), b.y+netHead+n.published()+k/per*(netChip+netGap)
+		b.anchors[d.Name] = [2]int{x + w/2, y}
+	}
+}
+
+func (p *picture) device(m NetMap, b netBox, t tint, d NetDevice, i int) {
+	at := b.anchors[d.Name]
+	w := b.chip(m.Spaces[i].Host)
+	dash := ""
+	if !d.Up {
+		dash = ` stroke-dasharray="4 4"`
+	}
+	p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="#ffffff" stroke="%s"%s/>`, at[0]-w/2, at[1], w, netChip, t.edge, dash)
+	p.text(at[0]-w/2+10, at[1]+20, 13, t.strong, `font-weight="650"`, Escape(d.Name))
+	parts := slices.Clone(d.Addrs)
+	if d.Master != "" {
+		parts = append(parts, p.lang.Say(words.PortOf, d.Master))
+	} else if d.Kind != "" {
+		parts = append([]string{d.Kind}, parts...)
+	}
+	tx := at[0] - w/2 + 20 + textWidth(d.Name, 13)
+	p.text(tx, at[1]+20, 11, soft, "", fit(Escape(strings.Join(parts, " · ")), max(0, at[0]+w/2-8-tx), 11))
+	p.add(`<desc>%s</desc>`, xmlText(fmt.Sprint(Escape(d.Name), " ", Escape(m.line(d, i, p.lang)))))
+}
