@@ -125,6 +125,10 @@ func TestConnect(t *testing.T) {
 	if err := d.Connect(t.Context(), b, "b", m); err != nil {
 		t.Fatal(err)
 	}
+	hairpin := "hairpin off"
+	if sysctlIs("net/bridge/bridge-nf-call-iptables", "1") {
+		hairpin = "hairpin on"
+	}
 	for _, test := range []struct {
 		pid  int
 		args string
@@ -132,7 +136,7 @@ func TestConnect(t *testing.T) {
 	}{
 		{0, "addr show kakuri0", []string{"mtu 1400", ",UP", " bridge ", "inet 172.17.0.1/16 brd 172.17.255.255 scope global kakuri0", "inet6 fd00:17::1/64 scope global nodad"}},
 		{0, "link show vk01234567a", []string{"master kakuri0", "mtu 1400", ",UP", "isolated on", " veth", "addrgenmode none"}},
-		{0, "link show vk01234567b", []string{"master kakuri0", "isolated off"}},
+		{0, "link show vk01234567b", []string{"master kakuri0", "isolated off", hairpin}},
 		{a, "addr show eth0", []string{"link/ether 02:42:ac:11:00:02", "mtu 1400", "LOWER_UP", "inet 172.17.0.2/16 brd 172.17.255.255 scope global", "inet6 fd00:17::2/64 scope global nodad"}},
 		{a, "route", []string{"default via 172.17.0.1 dev eth0", "10.0.0.0/8 via 172.17.0.9 dev eth0", "192.0.2.0/24 dev eth0", "172.17.0.0/16 dev eth0 proto kernel scope link src 172.17.0.2"}},
 		{a, "-6 route", []string{"default via fd00:17::1 dev eth0", "fd00:17::/64 dev eth0"}},
@@ -625,7 +629,8 @@ func TestVerify(t *testing.T) {
 		}
 		connect()
 	}
-	if err := setSysctl("net/ipv4/ip_forward", "0"); err != nil {
+	// Another test may have the host forward IPv6.
+	if err := errors.Join(setSysctl("net/ipv4/ip_forward", "0"), setSysctl("net/ipv6/conf/all/forwarding", "0")); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(differ(), "\n"); !strings.HasPrefix(got, "the host forwards: IPv4, ") || strings.Contains(got, ", IPv4") {

@@ -203,10 +203,19 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 		return m.Nest(unix.AF_INET6, func(m rtnetlink.Message) rtnetlink.Message { return m.Add(addrGenMode, []byte{noLinkLocal}) })
 	})
 	up := upMessage(op.HostDevice)
-	if op.Isolated {
+	// With br_netfilter a container's way to a port that it publishes itself leads back by the bridge's port that it came from, which takes
+	// a port that may send back.
+	hairpin := sysctlIs("net/bridge/bridge-nf-call-iptables", "1") || sysctlIs("net/bridge/bridge-nf-call-ip6tables", "1")
+	if op.Isolated || hairpin {
 		up = up.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
 			return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m rtnetlink.Message) rtnetlink.Message {
-				return m.Add(unix.IFLA_BRPORT_ISOLATED, []byte{1})
+				if hairpin {
+					m = m.Add(unix.IFLA_BRPORT_MODE, []byte{1})
+				}
+				if op.Isolated {
+					m = m.Add(unix.IFLA_BRPORT_ISOLATED, []byte{1})
+				}
+				return m
 			})
 		})
 	}
