@@ -70,6 +70,8 @@ func (s *Resolver) serveUDP() {
 		return
 	}
 	buf := make([]byte, maxQuestion)
+	// The kernel has a socket that was bound before its namespace had any route send from any address: so each answer says which.
+	source := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: Address().As4()})
 	for {
 		var n int
 		var from unix.Sockaddr
@@ -87,7 +89,7 @@ func (s *Resolver) serveUDP() {
 			if msg == nil {
 				return
 			}
-			raw.Control(func(fd uintptr) { unix.Sendto(int(fd), msg, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, from) }) // lost as a packet is
+			raw.Control(func(fd uintptr) { unix.Sendmsg(int(fd), msg, source, from, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) }) // lost as a packet is
 		}
 		q, msg, far := s.local(buf[:n], false)
 		switch {

@@ -75,7 +75,6 @@ func newPlace(t testing.TB) *place {
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
-			up(t)
 			p.inner, err = open(hostNamespace)
 		}
 		made <- err
@@ -92,6 +91,10 @@ func newPlace(t testing.TB) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.r.Close() })
+	// A launch makes the sockets beside the container's side, which has the loopback device work at some time.
+	if err := within(p.inner, p.r.outer, func() error { up(t); return nil }); err != nil {
+		t.Fatal(err)
+	}
 	return p
 }
 
