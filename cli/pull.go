@@ -42,6 +42,9 @@ func newPull(io IO) *cobra.Command {
 			return err
 		}
 		r, err := image.ParseReference(args[0])
+		if err == nil && !quiet && r.Tag == "" && r.Digest == "" {
+			fmt.Fprintln(io.Err, "Using default tag: latest")
+		}
 		if err == nil {
 			_, err = e.Pull(c.Context(), args[0], o)
 		}
