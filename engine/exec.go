@@ -79,6 +79,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return res, execError(err)
 	}
 	e.event(&c, "exec_start: "+strings.Join(x.Command, " "), note)
+	ended := e.noteExec(&c, res.ID, proc.PID)
 	if s.Started != nil {
 		s.Started(c)
 	}
@@ -92,6 +93,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		res.Detached = true
 		return res, e.leaveTerminal(&c, proc)
 	}
+	ended()
 	res.Code = status.ExitStatus()
 	if status.Signaled() {
 		res.Code, res.Signal = 128+int(status.Signal()), status.Signal()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -182,5 +183,40 @@ func BenchmarkExec(b *testing.B) {
 		if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What exec has started is listed as long as it runs, a detached one too.
+func TestExecIDs(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	c := started(t, e, asleep(nstest.RootFS(t)))
+	ids := func() []string {
+		t.Helper()
+		i, err := e.Inspect(c.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.ExecIDs
+	}
+	if list := ids(); list != nil {
+		t.Errorf("%q", list)
+	}
+	detached := func(line string) string {
+		t.Helper()
+		res, err := e.Exec(context.Background(), c.ID, ExecConfig{Command: []string{"sh", "-c", line}, Detach: true}, Streams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.ID
+	}
+	short, long := detached("true"), detached("exec sleep 1000")
+	if out, code, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); code != 0 || err != nil {
+		t.Errorf("%s %d %v", out, code, err)
+	}
+	nstest.Until(t, "the end of the short one", func() bool { return !slices.Contains(ids(), short) })
+	if list := ids(); !slices.Equal(list, []string{long}) {
+		t.Errorf("%q, want %s", list, long)
 	}
 }

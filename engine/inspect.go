@@ -300,6 +300,7 @@ func (e *Engine) Inspect(ref string) (*ContainerInspect, error) {
 		i.Path, i.Args = c.Command[0], append(i.Args, c.Command[1:]...)
 	}
 	if c.Status == monitor.Running {
+		i.ExecIDs = e.execIDs(c.ID)
 		if _, p, err := e.Plan(c.ID); err == nil { // it may have ended meanwhile
 			i.Plan = &p
 		}
