@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -41,15 +42,18 @@ the credential helper that ~/.docker/config.json names, else in that file.`,
 		if password != "" && !fromStdin {
 			fmt.Fprintln(io.Err, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
 		}
-		cred, err := credentials(io, user, password, fromStdin)
-		if err != nil {
-			return err
-		}
 		store, err := openImages()
 		if err != nil {
 			return err
 		}
 		host := strings.Join(args, "")
+		if user == "" && password == "" && !fromStdin && loginKnown(c, io, store, host) {
+			return nil
+		}
+		cred, err := credentials(io, user, password, fromStdin)
+		if err != nil {
+			return err
+		}
 		where, err := store.Login(c.Context(), host, cred)
 		if err != nil {
 			return err
@@ -61,6 +65,21 @@ the credential helper that ~/.docker/config.json names, else in that file.`,
 		return nil
 	}
 	return c
+}
+
+// loginKnown tries what is kept for a registry. Where there is nothing, or the registry does not take it, somebody has to be asked.
+func loginKnown(c *cobra.Command, io IO, store *image.Store, host string) bool {
+	known, err := store.Known(c.Context(), host)
+	if err != nil || known == (image.Credentials{}) {
+		return false
+	}
+	fmt.Fprintf(io.Out, "Authenticating with existing credentials... [Username: %s]\n", format.Lines(known.Username))
+	if _, err := store.Login(c.Context(), host, known); err != nil {
+		fmt.Fprintf(io.Err, "Login did not succeed, error: %v\n", err)
+		return false
+	}
+	fmt.Fprintln(io.Out, "Login Succeeded")
+	return true
 }
 
 // credentials asks for what was not given.
