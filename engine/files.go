@@ -113,9 +113,16 @@ func (e *Engine) deleteState(ctx context.Context, id string) error {
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
 	defer e.release(c, false)
-	b, err := e.build(ctx, c.Record, false)
+	rec := c.Record // without its networks: nothing runs there, and its files in /etc are those of its last run
+	rec.Config.Network, rec.Config.Networks, rec.Config.Publish, rec.Config.PublishAll = "none", nil, nil, false
+	b, err := e.build(ctx, rec, false)
 	if err != nil {
 		return err
+	}
+	for name := range b.etc {
+		if exists(c.dir + "/" + name) {
+			delete(b.etc, name)
+		}
 	}
 	if err := b.place(c.dir); err != nil {
 		return err

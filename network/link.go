@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -176,6 +177,9 @@ func (d *Doer) bridge(s *rtnetlink.Socket, name string) (int32, error) {
 	return l.Index, err
 }
 
+// leftBehind is how long a device may outlive the namespace that it went to.
+const leftBehind = 2 * time.Second
+
 // makeVeth makes both ends with one message, each in its namespace. Nobody who is killed leaves one.
 func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	fail := func(err error) error {
@@ -220,10 +224,20 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 		})
 	}
 	delete(in.devices, op.Device) // of an earlier one
-	answers, err := s.Do(ends, quiet, up)
+	// The host's end of the container's last run goes with the namespace of that, a moment after its processes.
+	var answers []error
+	for until := time.Now().Add(leftBehind); ; time.Sleep(time.Millisecond) {
+		if answers, err = s.Do(ends, quiet, up); err != nil {
+			return fail(err)
+		}
+		if !errors.Is(answers[0], unix.EEXIST) || time.Now().After(until) {
+			break
+		}
+		if _, err := in.s.Link(op.Device); err == nil {
+			break
+		}
+	}
 	switch {
-	case err != nil:
-		return fail(err)
 	case errors.Is(answers[0], unix.EEXIST):
 		return fail(clash(in, op.Device, op.HostDevice, answers[0]))
 	case answers[0] != nil:
