@@ -182,10 +182,11 @@ func (s *Socket) One(list ...Message) error {
 // Ask sends a question and calls each with the body of every answer of that kind. With NLM_F_DUMP among
 // the flags there may be many.
 func (s *Socket) Ask(m Message, kind uint16, each func(body []byte) error) error {
-	flags := s.finish(m, 0)
-	if flags&unix.NLM_F_DUMP == 0 {
-		flags = s.flag(m, unix.NLM_F_ACK)
+	ack := uint16(unix.NLM_F_ACK) // after the one answer; a list has an end of its own
+	if ne.Uint16(m[6:])&unix.NLM_F_DUMP != 0 {
+		ack = 0
 	}
+	s.finish(m, ack)
 	if err := s.send(m); err != nil {
 		return err
 	}
@@ -214,18 +215,12 @@ func (s *Socket) Ask(m Message, kind uint16, each func(body []byte) error) error
 	return failed
 }
 
-func (s *Socket) flag(m Message, flag uint16) uint16 {
-	flags := ne.Uint16(m[6:]) | flag
-	ne.PutUint16(m[6:], flags)
-	return flags
-}
-
 // finish writes the length and the number of a message, and adds a flag.
-func (s *Socket) finish(m Message, flag uint16) uint16 {
+func (s *Socket) finish(m Message, flag uint16) {
 	s.seq++
 	ne.PutUint32(m, uint32(len(m)))
 	ne.PutUint32(m[8:], s.seq)
-	return s.flag(m, flag)
+	ne.PutUint16(m[6:], ne.Uint16(m[6:])|flag)
 }
 
 func (s *Socket) send(b []byte) error {
