@@ -414,13 +414,17 @@ func (b *builder) writeNetworks(dir string) error {
 		if w.network.Name == netdb.DefaultName {
 			continue // nobody is known by name there
 		}
-		m := monitor.Membership{ID: w.network.ID, Name: w.network.Name, Links: w.links}
-		for _, p := range w.network.Pools {
-			m.Subnets = append(m.Subnets, p.Subnet)
-		}
-		n.Networks = append(n.Networks, m)
+		n.Networks = append(n.Networks, membership(w))
 	}
 	return monitor.WriteJSON(dir, "networks.json", &n, false)
+}
+
+func membership(w *wire) monitor.Membership {
+	m := monitor.Membership{ID: w.network.ID, Name: w.network.Name, Links: w.links}
+	for _, p := range w.network.Pools {
+		m.Subnets = append(m.Subnets, p.Subnet)
+	}
+	return m
 }
 
 // A naming is who answers for names inside.

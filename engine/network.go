@@ -477,6 +477,9 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	if err := e.netdb().Remove(n.ID, e.inUse); err != nil {
 		return err
 	}
+	if err := e.dropNetwork(&n); err != nil {
+		return fmt.Errorf("network %s is removed, and its bridge is not: %w", n.Name, err)
+	}
 	e.tell("network", "destroy", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
 	return nil
 }
@@ -516,4 +519,10 @@ func (e *Engine) networkAlive(id string) bool {
 }
 
 // sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
-func (e *Engine) sweepNetworks() error { return e.netdb().Sweep(e.networkAlive) }
+func (e *Engine) sweepNetworks() error {
+	if err := e.netdb().Sweep(e.networkAlive); err != nil || !exists(e.dir+"/rules") {
+		return err
+	}
+	_, err := monitor.Rules(e.dir).Sweep(e.networkAlive)
+	return err
+}

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// dropNetwork takes a network's bridge and its rules from the machine.
+func (e *Engine) dropNetwork(n *netdb.Network) error {
+	if n.Driver != "bridge" || !e.host.Privileged() {
+		return nil
+	}
+	d := &network.Doer{}
+	defer d.Close()
+	_, err := d.Do(context.Background(), &plan.RemoveBridge{Device: n.Device}, 0)
+	return errors.Join(err, monitor.Rules(e.dir).RemoveBridge(n.Device))
+}
+
+// NetworkConnect connects a container to a network: at once where it runs, else from its next start on.
+func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a Attachment) error {
+	n, err := e.findNetwork(ref)
+	if err != nil {
+		return err
+	}
+	c, lock, err := e.lock(container)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	mode := c.Config.networkMode()
+	switch {
+	case n.Name == "host":
+		return ErrConflict{"cannot connect container to host network - container must be created in host network mode"}
+	case mode == "host":
+		return ErrConflict{"cannot connect container that is in host network mode to a network"}
+	case strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:"):
+		return ErrConflict{"container sharing network namespace with another container or host cannot be connected to any other network"}
+	case n.Name == "none" || mode == "none" && (c.Config.Network == "none" || c.Active()):
+		return ErrConflict{"container cannot be connected to multiple networks with one of the networks in private (none) mode"}
+	}
+	if i := e.attachedTo(&c, &n); i >= 0 {
+		return ErrConflict{fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name)}
+	}
+	a.Network = n.Name
+	list := append(slices.Clone(c.Config.attachments()), a)
+	if !c.Active() {
+		// Whether it can be had is found out now.
+		c.Config.Networks, c.Config.Network = list, list[0].Network
+		if _, err := e.build(ctx, c.Record, true); err != nil {
+			return err
+		}
+		return c.writeRecord()
+	}
+	return e.connectLive(ctx, &c, list)
+}
+
+// attachedTo is which of a container's attachments is of a network, -1 for none.
+func (e *Engine) attachedTo(c *Container, n *netdb.Network) int {
+	return slices.IndexFunc(c.Config.attachments(), func(a Attachment) bool {
+		if a.Network == n.Name {
+			return true
+		}
+		o, err := e.findNetwork(a.Network) // by its id
+		return err == nil && o.ID == n.ID
+	})
+}
+
+// liveBuilder is a builder for one more network of a container that runs.
+func (e *Engine) liveBuilder(ctx context.Context, c *Container) *builder {
+	b := &builder{ctx: ctx, engine: e, run: c.Config, rec: c.Record, host: e.host, id: c.ID, slot: c.Slot, shared: map[string]Container{}}
+	b.opts.Causes, b.opts.Network, b.opts.ID = map[string]string{}, &plan.Network{}, c.ID
+	return b
+}
+
+// connectLive connects a container that runs to the last network of a list.
+func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachment) (err error) {
+	setup, err := monitor.ReadSetup(c.dir)
+	if err != nil {
+		return err
+	}
+	if setup.Options.Network == nil {
+		setup.Options.Network, setup.Options.ID = &plan.Network{}, c.ID
+	}
+	b := e.liveBuilder(ctx, c)
+	w, err := b.wire(list[len(list)-1])
+	if err != nil {
+		return err
+	}
+	b.wires = []*wire{w}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.netdb().Leave(w.network.ID, c.ID), e.netdb().Release(w.network.ID, c.ID))
+		}
+	}()
+	if err := b.connect(freeDevice(c.Connections), w); err != nil {
+		return err
+	}
+	b.gateways()
+	made, old := *b.opts.Network, setup.Options.Network
+	// The default route is the first network's, unless that had none, or this one's priority is higher.
+	best := 0
+	for _, a := range list[:len(list)-1] {
+		best = max(best, a.GatewayPriority)
+	}
+	if w.asked.GatewayPriority <= best {
+		if old.Gateway4.IsValid() {
+			made.Gateway4 = netip.Addr{}
+		}
+		if old.Gateway6.IsValid() {
+			made.Gateway6 = netip.Addr{}
+		}
+	}
+	d := &network.Doer{Rules: monitor.Rules(e.dir)}
+	defer d.Close()
+	if err := d.Connect(ctx, c.PID, c.ID, made); err != nil {
+		return fmt.Errorf("network %s: %w", w.network.Name, err)
+	}
+	c.Config.Networks, c.Config.Network = list, list[0].Network
+	c.Connections = append(c.Connections, w.has)
+	one := *c
+	one.Connections = []Connection{w.has}
+	if err := errors.Join(c.writeRecord(), e.join(&one)); err != nil {
+		return err
+	}
+	// The next start by its policy is with this network, too.
+	old.Bridges, old.Endpoints = append(old.Bridges, made.Bridges...), append(old.Endpoints, made.Endpoints...)
+	old.Forward4, old.Forward6 = old.Forward4 || made.Forward4, old.Forward6 || made.Forward6
+	if made.Gateway4.IsValid() {
+		old.Gateway4 = made.Gateway4
+	}
+	if made.Gateway6.IsValid() {
+		old.Gateway6 = made.Gateway6
+	}
+	return e.rewriteNetworks(c, &setup, func(n *monitor.Networks) {
+		if w.network.Name != netdb.DefaultName {
+			n.Networks = append(n.Networks, membership(w))
+		}
+	}, ownNames(&w.has, hostnameOf(c), c.Config.Domainname), nil)
+}
+
+// freeDevice is the number of the first device that a container has not.
+func freeDevice(list []Connection) int {
+	for i := 0; ; i++ {
+		if !slices.ContainsFunc(list, func(c Connection) bool {
+			return strings.TrimLeft(c.Device, "abcdefghijklmnopqrstuvwxyz") == fmt.Sprint(i)
+		}) {
+			return i
+		}
+	}
+}
+
+func hostnameOf(c *Container) string {
+	if c.Config.Hostname != "" {
+		return c.Config.Hostname
+	}
+	return shortID(c.ID)
+}
+
+// NetworkDisconnect takes a container from a network: at once where it runs, and with force also where the container is not there any more.
+func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, force bool) error {
+	n, err := e.findNetwork(ref)
+	if err != nil {
+		return err
+	}
+	c, lock, err := e.lock(container)
+	if force && errors.As(err, new(ErrNoSuchContainer)) {
+		return e.netdb().Leave(n.ID, container)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	i := e.attachedTo(&c, &n)
+	if c.Config.networkMode() == "host" {
+		return ErrConflict{"cannot disconnect container from host network - container was created in host network mode"}
+	}
+	if i < 0 {
+		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
+	}
+	list := slices.Delete(slices.Clone(c.Config.attachments()), i, i+1)
+	c.Config.Networks, c.Config.Network = list, "none"
+	if len(list) > 0 {
+		c.Config.Network = list[0].Network
+	}
+	if !c.Active() {
+		return c.writeRecord()
+	}
+	return e.disconnectLive(ctx, &c, &n, list)
+}
+
+// disconnectLive takes a container that runs from a network.
+func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Network, list []Attachment) error {
+	i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
+	if i < 0 {
+		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
+	}
+	has := c.Connections[i]
+	setup, err := monitor.ReadSetup(c.dir)
+	if err != nil {
+		return err
+	}
+	old := setup.Options.Network
+	if old == nil {
+		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
+	}
+	gone := plan.Network{}
+	old.Endpoints = slices.DeleteFunc(old.Endpoints, func(x plan.Endpoint) bool {
+		if x.Device == has.Device {
+			gone.Endpoints = append(gone.Endpoints, x)
+			return true
+		}
+		return false
+	})
+	if n.Driver == "bridge" {
+		old.Bridges = slices.DeleteFunc(old.Bridges, func(b plan.Bridge) bool { return b.Device == n.Device })
+	}
+	c.Connections = slices.Delete(slices.Clone(c.Connections), i, i+1)
+	// Who has the default route now?
+	b := e.liveBuilder(ctx, c)
+	for j, x := range c.Connections {
+		if o, err := e.netdb().Lookup(x.NetworkID); err == nil && j < len(list) {
+			b.wires = append(b.wires, &wire{network: o, asked: list[j], has: x})
+		}
+	}
+	b.gateways()
+	if now := b.opts.Network; now.Gateway4 != old.Gateway4 || now.Gateway6 != old.Gateway6 {
+		gone.Gateway4, gone.Gateway6 = now.Gateway4, now.Gateway6
+		old.Gateway4, old.Gateway6 = now.Gateway4, now.Gateway6
+	}
+	d := &network.Doer{Rules: monitor.Rules(e.dir)}
+	defer d.Close()
+	if err := d.Disconnect(ctx, c.PID, gone); err != nil {
+		return err
+	}
+	// Ports of the host that led to it by this network lead nowhere.
+	isOf := func(p plan.Publish) bool {
+		return slices.ContainsFunc(has.Addrs, func(a netip.Prefix) bool { return a.Addr() == p.Addr })
+	}
+	if slices.ContainsFunc(c.Ports, isOf) {
+		if err := monitor.Rules(e.dir).Unpublish(c.ID); err != nil {
+			return err
+		}
+		c.Ports, old.Publish = slices.DeleteFunc(slices.Clone(c.Ports), isOf), slices.DeleteFunc(old.Publish, isOf)
+	}
+	if err := errors.Join(c.writeRecord(), e.netdb().Leave(n.ID, c.ID)); err != nil {
+		return err
+	}
+	e.tell("network", "disconnect", n.ID, map[string]string{"container": c.ID, "name": n.Name, "type": n.Driver})
+	return e.rewriteNetworks(c, &setup, func(m *monitor.Networks) {
+		m.Networks = slices.DeleteFunc(m.Networks, func(x monitor.Membership) bool { return x.ID == n.ID })
+	}, "", has.Addrs)
+}
+
+// rewriteNetworks writes down what has changed for a container that runs: for its next start, for its resolver, and in /etc/hosts.
+func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func(*monitor.Networks), more string, gone []netip.Prefix) error {
+	if err := monitor.WriteJSON(c.dir, "setup.json", setup, false); err != nil {
+		return err
+	}
+	n, err := monitor.ReadNetworks(c.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	n.Data = e.data
+	change(&n)
+	if err := monitor.WriteJSON(c.dir, "networks.json", &n, false); err != nil {
+		return err
+	}
+	// The same file, since it is mounted in the container.
+	file := c.dir + "/hosts"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	text := ""
+	for line := range strings.Lines(string(data)) {
+		at, _, _ := strings.Cut(line, "\t")
+		if !slices.ContainsFunc(gone, func(p netip.Prefix) bool { return p.Addr().String() == at }) {
+			text += line
+		}
+	}
+	return os.WriteFile(file, []byte(text+more), 0o644)
+}

@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// greeter answers each connection to a port by who it is of and who it is, until its standard input ends.
+func greeter(args []string) int {
+	l, err := net.Listen("tcp", args[0])
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	name, _ := os.Hostname()
+	fmt.Println("ready")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		fmt.Fprintf(c, "%s to %s", name, c.RemoteAddr())
+		c.Close()
+	}
+}
+
+// greeted connects to addresses, one after the other, and prints what it is told.
+func greeted(args []string) int {
+	for _, a := range args {
+		fmt.Println(ask(a))
+	}
+	return 0
+}
+
+// ask connects to an address and returns what it is told.
+func ask(address string) string {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	c, err := d.Dial("tcp", address)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	data, err := io.ReadAll(c)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return string(data)
+}
+
+func on(network string, c Config) Config {
+	c.Image, c.Network = "host", network
+	c.Mounts = append(c.Mounts, Mount{Type: "bind", Source: nstest.PartPath("greeter"), Dest: "/greeter", Options: []string{"ro"}}, Mount{Type: "bind", Source: nstest.PartPath("greeted"), Dest: "/greeted", Options: []string{"ro"}})
+	return c
+}
+
+// loopback sets lo of the tests' network namespace up.
+func loopback(t *testing.T) {
+	t.Helper()
+	d := &network.Doer{}
+	defer d.Close()
+	if _, err := d.Do(context.Background(), &plan.LinkUp{Device: "lo"}, os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// says runs a container that asks addresses, and returns its lines.
+func says(t *testing.T, e *Engine, network string, addresses ...string) []string {
+	t.Helper()
+	out, code, err := inside(t, e, on(network, Config{AutoRemove: true, Command: append([]string{"/greeted"}, addresses...)}))
+	if err != nil || code != 0 {
+		t.Fatalf("%s, exit code %d, %v", out, code, err)
+	}
+	return strings.Split(strings.TrimSpace(out), "\n")
+}
+
+func TestNetworkLive(t *testing.T) {
+	e := open(t)
+	ctx := context.Background()
+	loopback(t)
+	for _, name := range []string{"web", "other"} {
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := e.NetworkRemove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	server := detached(t, e, on("web", Config{Name: "server", Hostname: "first", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{{Port: 80}}}))
+	defer e.Remove(ctx, server.ID, RemoveOptions{Force: true})
+	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+	i, err := e.Inspect("server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := i.NetworkSettings.Networks["web"]
+	for _, line := range says(t, e, "web", has.IPAddress+":80", "["+has.GlobalIPv6Address+"]:80", "server:80", "SERVER.:80", server.ID[:12]+":80") {
+		if !strings.HasPrefix(line, "first to ") {
+			t.Errorf("another container of the network is told %q", line)
+		}
+	}
+	for _, line := range says(t, e, "other", has.IPAddress+":80", "server:80") {
+		if !strings.HasPrefix(line, "error: ") {
+			t.Errorf("a container of another network is told %q", line)
+		}
+	}
+	if text := ask(has.IPAddress + ":80"); !strings.HasPrefix(text, "first to ") {
+		t.Errorf("the host is told %q", text)
+	}
+	ports, err := e.Port("server")
+	if err != nil || len(ports) != 2 {
+		t.Fatalf("ports are %v, %v", ports, err)
+	}
+	if text := ask("127.0.0.1:" + ports[0].HostPort); !strings.HasPrefix(text, "first to ") {
+		t.Errorf("by the published port the host is told %q", text)
+	}
+	if _, err := e.NetworkInspect("web"); err != nil {
+		t.Error(err)
+	}
+	if err := e.NetworkRemove(ctx, "web"); err == nil || !strings.Contains(err.Error(), "has active endpoints") {
+		t.Errorf("removal of a network in use: %v", err)
+	}
+
+	// On the default network nobody is known by name; what asks for it by its mode alone is on it.
+	def, err := e.findNetwork("bridge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.dropNetwork(&def)
+	lines := says(t, e, "bridge", net.JoinHostPort("127.0.0.1", "9"), "server:80")
+	if !strings.Contains(lines[0], "refused") || !strings.HasPrefix(lines[1], "error: ") {
+		t.Errorf("on the default network: %q", lines)
+	}
+
+	// It is connected to the other one, too, and taken from the first.
+	if err := e.NetworkConnect(ctx, "other", "server", Attachment{Aliases: []string{"alias"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range says(t, e, "other", "server:80", "alias:80") {
+		if !strings.HasPrefix(line, "first to ") {
+			t.Errorf("after the connection a container of the other network is told %q", line)
+		}
+	}
+	if err := e.NetworkConnect(ctx, "other", "server", Attachment{}); err == nil || !strings.Contains(err.Error(), "already exists in network") {
+		t.Errorf("a second time: %v", err)
+	}
+	if err := e.NetworkDisconnect(ctx, "web", "server", false); err != nil {
+		t.Fatal(err)
+	}
+	if line := says(t, e, "web", has.IPAddress+":80")[0]; !strings.HasPrefix(line, "error: ") {
+		t.Errorf("after it was taken from the network a container there is told %q", line)
+	}
+	if i, err = e.Inspect("server"); err != nil || len(i.NetworkSettings.Networks) != 1 || i.NetworkSettings.Networks["other"].IPAddress == "" || len(i.NetworkSettings.Networks["other"].Aliases) != 1 {
+		t.Errorf("networks are %+v, %v", i.NetworkSettings.Networks, err)
+	}
+	if err := e.Restart(ctx, "server", StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the server is ready again", func() bool { return strings.Count(logOf(t, found(t, e, "server")), "ready") == 2 })
+	if line := says(t, e, "other", "alias:80")[0]; !strings.HasPrefix(line, "first to ") {
+		t.Errorf("after a restart a container of the other network is told %q", line)
+	}
+
+	// Nothing is left of it, also not of one that was killed with its monitor.
+	killMonitor(t, e, found(t, e, "server"))
+	if err := e.Remove(ctx, "server", RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
+		t.Errorf("Check finds %+v, %v", found, err)
+	}
+}

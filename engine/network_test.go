@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+func TestNetworkVerbs(t *testing.T) {
+	e := open(t)
+	ctx := context.Background()
+	n, err := e.NetworkCreate(ctx, NetworkConfig{
+		Name: "web", Internal: true, Labels: map[string]string{"a": "b"}, Options: map[string]string{optMTU: "1400", optName: "web0"},
+		IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.9.0.0/16", IPRange: "10.9.8.0/24", Gateway: "10.9.0.9", AuxiliaryAddresses: map[string]string{"x": "10.9.8.1"}}, {Subnet: "fd09::/64"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := e.NetworkInspect(n.ID[:12])
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.ID, got.Created = "", ""
+	text, _ := json.Marshal(got)
+	const want = `{"Name":"web","Id":"","Created":"","Scope":"local","Driver":"bridge","EnableIPv4":true,"EnableIPv6":true,` +
+		`"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.8.0/24","Gateway":"10.9.0.9","AuxiliaryAddresses":{"x":"10.9.8.1"}},{"Subnet":"fd09::/64","Gateway":"fd09::1"}]},` +
+		`"Internal":true,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Containers":{},` +
+		`"Options":{"com.docker.network.bridge.name":"web0","com.docker.network.driver.mtu":"1400"},"Labels":{"a":"b"}}`
+	if string(text) != want {
+		t.Errorf("inspect:\n got %s\nwant %s", text, want)
+	}
+	for filter, names := range map[string]string{
+		"": "bridge host none web", "name=we": "web", "driver=bridge": "bridge web", "type=builtin": "bridge host none", "type=custom": "web", "dangling=true": "web", "dangling=false": "", "label=a=b": "web",
+		"label=a=c": "", "label!=a": "bridge host none", "scope=swarm": "", "id=" + n.ID[:8]: "web",
+	} {
+		f := Filters{}
+		if key, value, ok := strings.Cut(filter, "="); ok {
+			if key == "label!" || strings.HasSuffix(key, "!") {
+				key = "label!"
+			}
+			f[key] = []string{value}
+		}
+		list, err := e.NetworkList(ctx, f)
+		var got []string
+		for _, n := range list {
+			got = append(got, n.Name)
+		}
+		if text := strings.Join(got, " "); err != nil || text != names {
+			t.Errorf("%s: %q, %v, want %q", filter, text, err, names)
+		}
+	}
+	for _, ref := range []string{"bridge", "none", "host"} {
+		if err := e.NetworkRemove(ctx, ref); !errors.As(err, new(ErrConflict)) {
+			t.Errorf("removal of %s: %v", ref, err)
+		}
+	}
+	removed, err := e.NetworkPrune(ctx, nil)
+	if err != nil || !slices.Equal(removed, []string{"web"}) {
+		t.Errorf("prune removes %q, %v", removed, err)
+	}
+	if err := e.NetworkRemove(ctx, "web"); !errors.As(err, new(*netdb.NoNetworkError)) {
+		t.Errorf("removal of none: %v", err)
+	}
+}
+
+func TestNetworkCreateRefuses(t *testing.T) {
+	no := false
+	for want, c := range map[string]NetworkConfig{
+		"operation is not permitted on predefined": {Name: "bridge"},
+		"invalid network name":                     {Name: "a b"},
+		"only one instance of \"null\" network":    {Name: "x", Driver: "none"},
+		"could not find plugin overlay":            {Name: "x", Driver: "overlay"},
+		"parent=DEVICE":                            {Name: "x", Driver: "macvlan"},
+		"unknown ipvlan mode":                      {Name: "x", Driver: "ipvlan", Options: map[string]string{"parent": "eth0", "ipvlan_mode": "l7"}},
+		"invalid CIDR block notation":              {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.0.0.0"}}}},
+		"IPv4 or IPv6 must be enabled":             {Name: "x", EnableIPv4: &no, EnableIPv6: &no},
+		"of a --subnet":                            {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Gateway: "10.0.0.1"}}}},
+		"for an internal network":                  {Name: "x", Options: map[string]string{optMode4: modeIsolated}},
+		"1 to 15 bytes":                            {Name: "x", Options: map[string]string{optName: "a/b"}},
+		"68 to 65535":                              {Name: "x", Options: map[string]string{optMTU: "1"}},
+	} {
+		if _, err := networkOf(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+}
+
+func TestPublish(t *testing.T) {
+	r := reach{v4: netip.MustParseAddr("172.17.0.2"), v6: netip.MustParseAddr("fd00::2"), bridge: "kakuri0"}
+	only4 := reach{v4: r.v4, bridge: "kakuri0"}
+	bound := only4
+	bound.binding = netip.MustParseAddr("127.0.0.1")
+	free := func(_ string, _ []netip.Addr, port uint16) error {
+		if port%2 == 0 {
+			return errors.New("taken")
+		}
+		return nil
+	}
+	for _, c := range []struct {
+		by    reach
+		specs []PortSpec
+		want  string // or the error
+	}{
+		{r, []PortSpec{{HostPort: 80, Port: 8080}}, "0.0.0.0:80->8080/tcp [::]:80->8080/tcp"},
+		{only4, []PortSpec{{HostPort: 80, Port: 80, Proto: "udp"}}, "0.0.0.0:80->80/udp"},
+		{bound, []PortSpec{{HostPort: 80, Port: 80}}, "127.0.0.1:80->80/tcp"},
+		{r, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 80}}, "127.0.0.1:80->80/tcp"},
+		{r, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80}}, "[::1]:80->80/tcp"},
+		{only4, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80}}, "has no address of that family"},
+		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 82, Port: 90, PortEnd: 92}}, "0.0.0.0:80->90/tcp 0.0.0.0:81->91/tcp 0.0.0.0:82->92/tcp"},
+		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 83, Port: 90}}, "0.0.0.0:81->90/tcp"},
+		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 83, Port: 90}, {HostPort: 80, HostPortEnd: 83, Port: 91}}, "0.0.0.0:81->90/tcp 0.0.0.0:83->91/tcp"},
+		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 80, Port: 90, PortEnd: 92}}, "invalid publish"},
+		{only4, []PortSpec{{HostPort: 80, Port: 90}, {HostPort: 80, Port: 91}}, "already allocated"},
+		{only4, []PortSpec{{HostPort: 80, Port: 90}, {HostPort: 80, Port: 90, Proto: "udp"}}, "0.0.0.0:80->90/tcp 0.0.0.0:80->90/udp"},
+		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostPort: 80, Port: 91}}, "already allocated"},
+		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostIP: "127.0.0.2", HostPort: 80, Port: 91}}, "127.0.0.1:80->90/tcp 127.0.0.2:80->91/tcp"},
+		{only4, []PortSpec{{HostPort: 65535, Port: 65534, HostPortEnd: 65535, PortEnd: 65534}}, "0.0.0.0:65535->65534/tcp"},
+		{reach{}, []PortSpec{{HostPort: 80, Port: 80}}, "on no network"},
+	} {
+		list, err := publish(&Config{Publish: c.specs}, c.by, free)
+		var texts []string
+		for _, p := range list {
+			texts = append(texts, p.String())
+		}
+		got := strings.Join(texts, " ")
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want && (err == nil || !strings.Contains(got, c.want)) {
+			t.Errorf("%+v: %s, want %s", c.specs, got, c.want)
+		}
+	}
+	list, err := publish(&Config{PublishAll: true, Expose: []string{"80", "90-91/udp"}, Publish: []PortSpec{{HostPort: 7, Port: 80}}}, only4, free)
+	if err != nil || len(list) != 3 || list[0].HostPort != 7 || list[1].HostPort%2 == 0 || list[1].HostPort == list[2].HostPort && list[1].Proto == list[2].Proto {
+		t.Errorf("all: %v, %v", list, err)
+	}
+}
+
+func TestResolv(t *testing.T) {
+	r := parseResolv([]byte("# a comment\nnameserver 127.0.0.53\nnameserver fe80::1%lo ; more\nsearch a.example b.example\noptions edns0\noptions trust-ad\nnameserver nonsense\n"))
+	if got, want := string(r.text()), "nameserver 127.0.0.53\nnameserver fe80::1\nsearch a.example b.example\noptions edns0 trust-ad\n"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+	if r.stub() {
+		t.Error("another server than systemd-resolved is there")
+	}
+	if stub := parseResolv([]byte("nameserver 127.0.0.53\n")); !stub.stub() {
+		t.Error("systemd-resolved's is not known")
+	}
+	if none := parseResolv(nil); none.stub() {
+		t.Error("none is systemd-resolved's")
+	}
+}
+
+func TestMACOf(t *testing.T) {
+	for want, args := range map[string][2]string{
+		"02:42:0a:00:00:07": {"", "10.0.0.7/24"}, "02:42:00:00:00:07": {"", "fd00::7/64"}, "06:00:00:00:00:01": {"06:00:00:00:00:01", "10.0.0.7/24"},
+	} {
+		m, err := macOf(args[0], []netip.Prefix{netip.MustParsePrefix(args[1])})
+		if err != nil || m.String() != want {
+			t.Errorf("%v: %s, %v, want %s", args, m, err, want)
+		}
+	}
+	if _, err := macOf("01:00:00:00:00:01", nil); err == nil {
+		t.Error("the address of a group is taken")
+	}
+}
+
+// What a container asks for becomes a plan, which takes nothing while it is only looked at.
+func TestNetworkPlan(t *testing.T) {
+	e := open(t)
+	ctx := context.Background()
+	for i, name := range []string{"a", "b"} {
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Options: map[string]string{optICC: fmt.Sprint(i == 0)}, IPAM: IPAM{Config: []IPAMPool{{Subnet: fmt.Sprintf("10.%d.0.0/24", i+1)}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := Config{Image: "host", Command: []string{"true"}, Name: "cc", Hostname: "h", Network: "a", ExtraHosts: []string{"gw:host-gateway", "six:[fd00::1]"},
+		Networks: []Attachment{{Network: "a", IPv4: "10.1.0.77"}, {Network: "b", GatewayPriority: 1, LinkLocal: []string{"169.254.7.7"}}}, Publish: []PortSpec{{HostPort: 80, Port: 80}}}
+	rec, release, err := e.record(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	rec.Slot = 1
+	b, err := e.build(ctx, rec, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := b.opts.Network
+	if len(n.Endpoints) != 2 || len(n.Bridges) != 2 || n.Gateway4.String() != "10.2.0.1" || !n.Forward4 || n.Resolver == nil {
+		t.Fatalf("the plan's network is %+v", n)
+	}
+	if x := n.Endpoints[0]; x.Device != "eth0" || x.Addrs[0].String() != "10.1.0.77/24" || x.MAC.String() != "02:42:0a:01:00:4d" || x.Isolated || x.HostDevice != plan.HostDevice(rec.ID, 0) {
+		t.Errorf("the first endpoint is %+v", x)
+	}
+	if x := n.Endpoints[1]; x.Device != "eth1" || x.Addrs[0].String() != "10.2.0.2/24" || x.Addrs[1].String() != "169.254.7.7/16" || !x.Isolated {
+		t.Errorf("the second endpoint is %+v", x)
+	}
+	if len(n.Publish) != 1 || n.Publish[0].Addr.String() != "10.2.0.2" {
+		t.Errorf("published is %v: not by the network that has the default route", n.Publish)
+	}
+	hosts := string(b.etc["hosts"])
+	for _, line := range []string{"10.1.0.1\tgw\n", "fd00::1\tsix\n", "10.1.0.77\th\n", "10.2.0.2\th\n"} {
+		if !strings.Contains(hosts, line) {
+			t.Errorf("/etc/hosts has no %q:\n%s", line, hosts)
+		}
+	}
+	if conf := string(b.etc["resolv.conf"]); !strings.HasPrefix(conf, "nameserver 127.0.0.11\n") {
+		t.Errorf("/etc/resolv.conf is %q", conf)
+	}
+	list, _ := e.netdb().List()
+	for _, n := range list {
+		if leases, err := e.netdb().Leases(n.ID); err != nil || len(leases) != 0 {
+			t.Errorf("network %s has leases %v, %v", n.Name, leases, err)
+		}
+	}
+	for want, change := range map[string]func(*Config){
+		"network nosuch not found":            func(c *Config) { c.Network, c.Networks = "nosuch", nil },
+		"specified multiple times":            func(c *Config) { c.Networks = append(c.Networks, Attachment{Network: "b"}) },
+		"cannot be had beside other networks": func(c *Config) { c.Networks = append(c.Networks, Attachment{Network: "host"}) },
+		"no configured subnet contains":       func(c *Config) { c.Networks[1].IPv4 = "10.9.9.9" },
+		"bad format for add-host":             func(c *Config) { c.ExtraHosts = []string{"nonsense"} },
+		"user specified IP address": func(c *Config) {
+			c.Networks = []Attachment{{Network: "bridge", IPv4: "10.0.0.9"}}
+			c.Network = "bridge"
+		},
+		"for containers in user defined": func(c *Config) {
+			c.Networks = []Attachment{{Network: "bridge", Aliases: []string{"x"}}}
+			c.Network = "bridge"
+		},
+		"invalid range format for --expose":     func(c *Config) { c.Expose = []string{"0"} },
+		"IP address is not correctly formatted": func(c *Config) { c.DNS = []string{"nonsense"} },
+	} {
+		bad := rec
+		bad.Config.Networks = slices.Clone(rec.Config.Networks)
+		change(&bad.Config)
+		if _, err := e.build(ctx, bad, true); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+}
