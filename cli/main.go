@@ -227,7 +227,9 @@ func imageVerbs() []verb {
 
 func networkVerbs() []verb {
 	return []verb{
+		{name: "connect", make: newNetworkConnect},
 		{name: "create", make: newNetworkCreate},
+		{name: "disconnect", make: newNetworkDisconnect},
 		{name: "inspect", make: newNetworkInspect},
 		{name: "ls", make: newNetworkLS, also: []string{"list"}},
 		{name: "prune", make: newNetworkPrune},
