@@ -1,6 +1,6 @@
 // Package dns answers the names of a container's networks at 127.0.0.11 in its network namespace, and passes all other questions on.
 //
-// A [Server] keeps nothing: each answer is looked up by its [Names] when it is asked for, so none can be stale, and nothing that an upstream server says
+// A [Resolver] keeps nothing: each answer is looked up by its [Names] when it is asked for, so none can be stale, and nothing that an upstream server says
 // is told to anybody but the one who asked. What it does at once is bounded, whatever the container and the servers send: so many questions on their
 // way, so many connections, so many bytes each.
 //
