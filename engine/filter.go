@@ -150,10 +150,11 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := e.runtime()
 	return func(c *Container) bool {
 		before, since := limits["before"], limits["since"]
 		return matches("id", c.ID) && matches("name", c.Name, "/"+c.Name) && f.Labels(c.Config.Labels) &&
-			f.any("status", func(s string) bool { return s == e.status(c) }) &&
+			f.any("status", func(s string) bool { return s == statusOf(r, c) }) &&
 			f.any("health", func(s string) bool { return s == c.health() }) &&
 			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&
 			f.any("ancestor", c.descends) && f.any("volume", c.mounts) &&

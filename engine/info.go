@@ -86,8 +86,9 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return i, err
 	}
+	r := e.runtime()
 	for n := range list {
-		switch i.Containers++; e.status(&list[n]) {
+		switch i.Containers++; statusOf(r, &list[n]) {
 		case paused:
 			i.ContainersPaused++
 		case monitor.Running, monitor.Restarting:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
 )
 
 // paused is what a running container is whose processes stand still.
@@ -56,9 +57,10 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 		return nil, err
 	}
 	out := []Summary{}
+	r := e.runtime()
 	for i := range slices.Backward(list) {
 		if c := &list[i]; keep(c) {
-			s := e.summary(c, time.Now())
+			s := summarize(r, c, time.Now())
 			if o.Size {
 				if s.SizeRw, s.SizeRootFs, err = e.size(c); err != nil {
 					return nil, fmt.Errorf("container %s: %w", c.Name, err)
@@ -73,10 +75,10 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 	return out, ctx.Err()
 }
 
-func (e *Engine) summary(c *Container, now time.Time) Summary {
+func summarize(r *oci.Runtime, c *Container, now time.Time) Summary {
 	s := Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: strings.Join(c.Command, " "), Created: c.Created.Unix(),
-		Ports: c.summaryPorts(), Labels: c.Config.Labels, State: e.status(c), Mounts: c.Volumes, PID: c.PID,
+		Ports: c.summaryPorts(), Labels: c.Config.Labels, State: statusOf(r, c), Mounts: c.Volumes, PID: c.PID,
 	}
 	s.HostConfig.NetworkMode = c.Config.networkMode()
 	s.NetworkSettings.Networks = c.networkSettings().Networks
@@ -87,9 +89,9 @@ func (e *Engine) summary(c *Container, now time.Time) Summary {
 	return s
 }
 
-// status is a container's, with "paused" for one that runs and stands still.
-func (e *Engine) status(c *Container) string {
-	if c.Status == monitor.Running && e.paused(c.ID) {
+// statusOf is a container's, with "paused" for one that runs and stands still.
+func statusOf(r *oci.Runtime, c *Container) string {
+	if c.Status == monitor.Running && isPaused(r, c.ID) {
 		return paused
 	}
 	return c.Status
