@@ -45,6 +45,7 @@ var below = []string{
 	"archive",
 	"volume",
 	"internal/leanjson",
+	"network",
 	"network/netdb",
 	"network/reach",
 }
