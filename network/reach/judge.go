@@ -55,7 +55,8 @@ func (v Verdict) OK() bool {
 
 type judge struct {
 	*Facts
-	list []Finding
+	list    []Finding
+	missing []Published // that nobody takes, beside others that somebody does
 }
 
 func (j *judge) fault(r Reason, way, format string, args ...any) {
@@ -188,11 +189,19 @@ func (j *judge) listens(s *Side, where string) {
 		j.fault(LoopbackInside, "have it listen at "+any+" in place of "+found[0].Addr.String(), "%s listens at %s only, the loopback of %s, which nobody else reaches", who(found[0]), found[0].Addr, where)
 		return
 	}
+	missing := func(p Published) bool {
+		return p.Addr.IsValid() && !slices.ContainsFunc(found, func(l Listener) bool { return l.covers(p.Addr) })
+	}
 	for _, p := range j.Published {
-		if p.Addr.IsValid() && !slices.ContainsFunc(found, func(l Listener) bool { return l.covers(p.Addr) }) {
-			j.fault(OtherFamily, "have it listen at all addresses, of IPv4 and IPv6", "%s listens at %s, and what is published leads to %s", who(found[0]), found[0].Addr, p.Addr)
-			return
+		if !missing(p) {
+			continue
 		}
+		tell := j.fault
+		if slices.ContainsFunc(j.Published, func(p Published) bool { return !missing(p) }) {
+			tell, j.missing = j.say, append(j.missing, p) // it is reached by the other family
+		}
+		tell(OtherFamily, "have it listen at all addresses, of IPv4 and IPv6", "%s listens at %s, and what is published leads to %s, too", who(found[0]), found[0].Addr, p.Addr)
+		return
 	}
 }
 
@@ -434,6 +443,9 @@ func (j *judge) dropped(p Packet, told map[string]bool) {
 // reachable says from where, and trusts the tests more than itself.
 func (j *judge) reachable() {
 	for _, t := range j.Tests {
+		if slices.ContainsFunc(j.missing, func(p Published) bool { return p.Addr.Is4() == t.To.Addr().Is4() }) {
+			continue
+		}
 		if t.From == "host" && t.Result != Connected && slices.ContainsFunc(j.Published, func(p Published) bool {
 			return p.HostPort == t.To.Port() && (p.HostAddr == t.To.Addr() || p.HostAddr.IsUnspecified() && p.HostAddr.Is4() == t.To.Addr().Is4())
 		}) {

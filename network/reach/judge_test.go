@@ -96,6 +96,11 @@ func cases() []struct {
 		{"nobody listens", NobodyListens, func(f *Facts) { f.Inside.Listeners[0].Port = 3000 }},
 		{"loopback", LoopbackInside, func(f *Facts) { f.Inside.Listeners[0].Addr = addr("127.0.0.1") }},
 		{"IPv6 only", OtherFamily, func(f *Facts) { f.Inside.Listeners[0].Only6 = true }},
+		{"IPv4 only, and both are published", OtherFamily, func(f *Facts) {
+			f.Inside.Listeners[0].Addr = addr("0.0.0.0")
+			f.Published = append(f.Published, Published{Container: "web", HostAddr: addr("::"), HostPort: 8080, Addr: addr("fd00::2"), Port: 80, Proto: "tcp"})
+			f.Tests = append(f.Tests, Test{"host", netip.MustParseAddrPort("[::1]:8080"), Refused})
+		}},
 		{"not published", NotPublished, func(f *Facts) { f.Name, f.Port, f.Published = "web", 80, nil }},
 		{"no network", NoNetwork, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode = "web", 80, nil, nil, "none"
