@@ -228,11 +228,12 @@ func tryPort(proto string, a netip.Addr, port uint16) error {
 	case "sctp":
 		number = unix.IPPROTO_SCTP
 	}
-	family, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(port)})
+	family := unix.AF_INET6
+	var to unix.Sockaddr
 	if a.Is6() {
-		family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: int(port), Addr: a.As16()}
+		to = &unix.SockaddrInet6{Port: int(port), Addr: a.As16()}
 	} else {
-		to = &unix.SockaddrInet4{Port: int(port), Addr: a.As4()}
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(port), Addr: a.As4()}
 	}
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, number)
 	if proto == "sctp" && errors.Is(err, unix.EPROTONOSUPPORT) {

@@ -84,8 +84,9 @@ type all struct {
 	Zero     Inner           `json:",omitzero"`
 	Outer    outer
 	Hidden   int `json:"-"`
-	Dash     int `json:"-,"`
-	AsText   struct {
+	//lint:ignore SA5008 the one name that json has to be told so
+	Dash   int `json:"-,"`
+	AsText struct {
 		N int `json:",string"`
 	}
 	private int
