@@ -25,7 +25,7 @@ type Finding struct {
 // Check looks for what should not be among containers, and with repair mends it. What other commands are working on is left alone.
 func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
 	k := &check{e: e, repair: repair}
-	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers, k.volumes, k.networks} {
+	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers, k.volumes, k.networks, k.rules} {
 		if err := ctx.Err(); err != nil {
 			return k.found, err
 		}
@@ -71,6 +71,22 @@ func (k *check) volumes() error {
 		})
 	}
 	return nil
+}
+
+// rules finds what the machine's table of rules has not, though containers that run need it: as after a firewall that was loaded anew.
+func (k *check) rules() error {
+	if !k.e.host.Privileged() {
+		return nil
+	}
+	r := monitor.Rules(k.e.dir)
+	faults, err := r.Check()
+	for _, text := range faults {
+		k.find("rules", text, func() error {
+			_, err := r.Repair()
+			return err
+		})
+	}
+	return err
 }
 
 // networks finds addresses and names of containers that do not run, and halves of networks.

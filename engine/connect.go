@@ -357,6 +357,17 @@ func (b *builder) publish() error {
 
 // join has the container found on its networks, and gives back what it took where that fails.
 func (e *Engine) join(c *Container) error {
+	if err := e.beKnown(c); err != nil {
+		return err
+	}
+	for _, has := range c.Connections {
+		e.tell("network", "connect", has.NetworkID, map[string]string{"container": c.ID, "name": has.Network, "type": e.driverOf(has.NetworkID)})
+	}
+	return nil
+}
+
+// beKnown has a container be found by its names on its networks.
+func (e *Engine) beKnown(c *Container) error {
 	for _, has := range c.Connections {
 		m := netdb.Member{Container: c.ID, Name: c.Name, Endpoint: has.Endpoint}
 		if has.MAC != (plan.MAC{}) {
@@ -373,7 +384,6 @@ func (e *Engine) join(c *Container) error {
 		if err := e.netdb().Join(has.NetworkID, m); err != nil {
 			return fmt.Errorf("network %s: %w", has.Network, err)
 		}
-		e.tell("network", "connect", has.NetworkID, map[string]string{"container": c.ID, "name": has.Network, "type": e.driverOf(has.NetworkID)})
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -398,10 +399,20 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	old := c.Name
 	c.Name = name
+	for i := range c.Connections {
+		if x := &c.Connections[i]; len(x.Names) > 0 {
+			x.Names = append([]string{name}, slices.DeleteFunc(slices.Clone(x.Names), func(n string) bool { return n == old || n == name })...)
+		}
+	}
 	if err := e.renamed(&c); err != nil {
 		return errors.Join(err, e.giveBack(e.names(), name, c.ID))
 	}
 	e.event(&c, "rename", map[string]string{"oldName": "/" + old})
+	if c.Active() {
+		if err := e.beKnown(&c); err != nil {
+			return err
+		}
+	}
 	return e.giveBack(e.names(), old, c.ID)
 }
 

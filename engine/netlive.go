@@ -141,11 +141,51 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	if made.Gateway6.IsValid() {
 		old.Gateway6 = made.Gateway6
 	}
-	return e.rewriteNetworks(c, &setup, func(n *monitor.Networks) {
+	names, err := e.namesNow(ctx, c, list)
+	if err != nil {
+		return err
+	}
+	if names.resolver {
+		old.Resolver = &plan.Resolver{}
+	}
+	if err := e.rewriteNetworks(c, &setup, func(n *monitor.Networks) {
+		n.Resolver, n.Servers = names.resolver, names.servers
 		if w.network.Name != netdb.DefaultName {
 			n.Networks = append(n.Networks, membership(w))
 		}
-	}, ownNames(&w.has, hostnameOf(c), c.Config.Domainname), nil)
+	}, ownNames(&w.has, hostnameOf(c), c.Config.Domainname), nil); err != nil || !names.resolver {
+		return err
+	}
+	return e.nowAnswered(c, names.conf)
+}
+
+// namesNow is who answers for names in a container that is on all networks of a list.
+func (e *Engine) namesNow(ctx context.Context, c *Container, list []Attachment) (naming, error) {
+	b := e.liveBuilder(ctx, c)
+	for i, x := range c.Connections {
+		if n, err := e.netdb().Lookup(x.NetworkID); err == nil && i < len(list) {
+			b.wires = append(b.wires, &wire{network: n, asked: list[i], has: x})
+		}
+	}
+	err := b.resolveNames()
+	return b.names, err
+}
+
+// nowAnswered has the monitor answer for names where it did not before, as for a container that was on the default network only, and says so
+// in the container's resolv.conf: the same file, since it is mounted there.
+func (e *Engine) nowAnswered(c *Container, conf []byte) error {
+	m, err := monitor.Dial(e.dir, c.ID)
+	if err != nil {
+		return nil // it ends
+	}
+	defer m.Close()
+	if err := m.Connected(); err != nil {
+		return fmt.Errorf("names of networks: %w", err)
+	}
+	if !exists(c.dir + "/resolv.conf") {
+		return nil // it has its own
+	}
+	return os.WriteFile(c.dir+"/resolv.conf", conf, 0o644)
 }
 
 // freeDevice is the number of the first device that a container has not.

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -180,5 +182,82 @@ func TestNetworkLive(t *testing.T) {
 	}
 	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
 		t.Errorf("Check finds %+v, %v", found, err)
+	}
+}
+
+// A container of the default network gets names when it is connected to another one, follows a neighbour that is renamed, and starts again; rules that were
+// flushed are found and put back. No port is published, so that there is nothing but bridges.
+func TestNetworkWithoutPorts(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	ctx := t.Context()
+	loopback(t)
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	detached(t, e, on("web", Config{Name: "first", Hostname: "greets", Command: []string{"/greeter", ":80"}}))
+	detached(t, e, on("bridge", Config{Name: "plain", Command: []string{"/greeter", ":80"}}))
+	told := func(address string) string {
+		var out bytes.Buffer
+		if _, err := e.Exec(ctx, "plain", ExecConfig{Command: []string{"/greeted", address}}, Streams{Out: &out}); err != nil {
+			t.Error(err)
+		}
+		return out.String()
+	}
+	conf := func() string {
+		data, err := os.ReadFile(found(t, e, "plain").dir + "/resolv.conf")
+		if err != nil {
+			t.Error(err)
+		}
+		return string(data)
+	}
+	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, found(t, e, "first")), "ready") })
+	if before := conf(); strings.Contains(before, "127.0.0.11") {
+		t.Errorf("on the default network: %s", before)
+	}
+	if err := e.NetworkConnect(ctx, "web", "plain", Attachment{}); err != nil {
+		t.Fatal(err)
+	}
+	if text := told("first:80"); !strings.HasPrefix(text, "greets to ") || !strings.Contains(conf(), "nameserver 127.0.0.11\n") {
+		t.Errorf("after it was connected it is told %q, with %s", text, conf())
+	}
+	if err := e.Rename(ctx, "first", "second"); err != nil {
+		t.Fatal(err)
+	}
+	if text := told("second:80"); !strings.HasPrefix(text, "greets to ") {
+		t.Errorf("after the rename: %q", text)
+	}
+	if text := told("first:80"); !strings.HasPrefix(text, "error: ") {
+		t.Errorf("by the old name: %q", text)
+	}
+	zero := 0
+	if err := e.Restart(ctx, "plain", StopOptions{Timeout: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	if text := told("second:80"); !strings.HasPrefix(text, "greets to ") {
+		t.Errorf("after a restart: %q", text)
+	}
+	if out, err := exec.Command("nft", "delete", "table", "inet", network.NftTable).CombinedOutput(); err != nil { // as a firewall does that is loaded anew
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, repair := range []bool{false, true} {
+		f, err := e.Check(ctx, repair)
+		if err != nil || len(f) != 1 || f[0].Object != "rules" || f[0].Mended != repair || f[0].Error != "" {
+			t.Errorf("after a flush: %+v, %v", f, err)
+		}
+	}
+	if f, err := e.Check(ctx, false); err != nil || len(f) != 0 {
+		t.Errorf("after the repair: %+v, %v", f, err)
+	}
+	for _, name := range []string{"second", "plain"} {
+		if err := e.Remove(ctx, name, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := e.NetworkRemove(ctx, "web"); err != nil {
+		t.Error(err)
+	}
+	if def, err := e.findNetwork("bridge"); err != nil || e.dropNetwork(&def) != nil {
+		t.Error(err)
 	}
 }

@@ -370,7 +370,10 @@ func (r *Rules) restorePorts(owner string, before []plan.Publish) error {
 // Sweep unpublishes the ports of owners that are alive no more, and ends what was cut off. It gives their names.
 func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) {
 	names, err := os.ReadDir(filepath.Join(r.dir, "ports"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // there are bridges only
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, n := range names {
