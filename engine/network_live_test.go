@@ -36,17 +36,28 @@ func greeter(args []string) int {
 	}
 }
 
-// greeted connects to addresses, one after the other, and prints what it is told.
+// greeted connects to addresses, one after the other, and prints what it is told, which it waits for as long as its first argument says.
 func greeted(args []string) int {
-	for _, a := range args {
-		fmt.Println(ask(a))
+	patience, err := time.ParseDuration(args[0])
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	for _, a := range args[1:] {
+		fmt.Println(ask(a, patience))
 	}
 	return 0
 }
 
+// How long an answer is waited for, and one that is not to come.
+const (
+	patient   = 10 * time.Second
+	impatient = time.Second
+)
+
 // ask connects to an address and returns what it is told.
-func ask(address string) string {
-	d := net.Dialer{Timeout: 10 * time.Second}
+func ask(address string, patience time.Duration) string {
+	d := net.Dialer{Timeout: patience}
 	c, err := d.Dial("tcp", address)
 	if err != nil {
 		return "error: " + err.Error()
@@ -77,9 +88,9 @@ func loopback(t *testing.T) {
 }
 
 // says runs a container that asks addresses, and returns its lines.
-func says(t *testing.T, e *Engine, network string, addresses ...string) []string {
+func says(t *testing.T, e *Engine, network string, patience time.Duration, addresses ...string) []string {
 	t.Helper()
-	out, code, err := inside(t, e, on(network, Config{AutoRemove: true, Command: append([]string{"/greeted"}, addresses...)}))
+	out, code, err := inside(t, e, on(network, Config{AutoRemove: true, Command: append([]string{"/greeted", patience.String()}, addresses...)}))
 	if err != nil || code != 0 {
 		t.Fatalf("%s, exit code %d, %v", out, code, err)
 	}
@@ -108,24 +119,24 @@ func TestNetworkLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	has := i.NetworkSettings.Networks["web"]
-	for _, line := range says(t, e, "web", has.IPAddress+":80", "["+has.GlobalIPv6Address+"]:80", "server:80", "SERVER.:80", server.ID[:12]+":80") {
+	for _, line := range says(t, e, "web", patient, has.IPAddress+":80", "["+has.GlobalIPv6Address+"]:80", "server:80", "SERVER.:80", server.ID[:12]+":80") {
 		if !strings.HasPrefix(line, "first to ") {
 			t.Errorf("another container of the network is told %q", line)
 		}
 	}
-	for _, line := range says(t, e, "other", has.IPAddress+":80", "server:80") {
+	for _, line := range says(t, e, "other", impatient, has.IPAddress+":80", "server:80") {
 		if !strings.HasPrefix(line, "error: ") {
 			t.Errorf("a container of another network is told %q", line)
 		}
 	}
-	if text := ask(has.IPAddress + ":80"); !strings.HasPrefix(text, "first to ") {
+	if text := ask(has.IPAddress+":80", patient); !strings.HasPrefix(text, "first to ") {
 		t.Errorf("the host is told %q", text)
 	}
 	ports, err := e.Port("server")
 	if err != nil || len(ports) != 2 {
 		t.Fatalf("ports are %v, %v", ports, err)
 	}
-	if text := ask("127.0.0.1:" + ports[0].HostPort); !strings.HasPrefix(text, "first to ") {
+	if text := ask("127.0.0.1:"+ports[0].HostPort, patient); !strings.HasPrefix(text, "first to ") {
 		t.Errorf("by the published port the host is told %q", text)
 	}
 	if _, err := e.NetworkInspect("web"); err != nil {
@@ -141,7 +152,7 @@ func TestNetworkLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.dropNetwork(&def)
-	lines := says(t, e, "bridge", net.JoinHostPort("127.0.0.1", "9"), "server:80")
+	lines := says(t, e, "bridge", impatient, net.JoinHostPort("127.0.0.1", "9"), "server:80")
 	if !strings.Contains(lines[0], "refused") || !strings.HasPrefix(lines[1], "error: ") {
 		t.Errorf("on the default network: %q", lines)
 	}
@@ -150,7 +161,7 @@ func TestNetworkLive(t *testing.T) {
 	if err := e.NetworkConnect(ctx, "other", "server", Attachment{Aliases: []string{"alias"}}); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range says(t, e, "other", "server:80", "alias:80") {
+	for _, line := range says(t, e, "other", patient, "server:80", "alias:80") {
 		if !strings.HasPrefix(line, "first to ") {
 			t.Errorf("after the connection a container of the other network is told %q", line)
 		}
@@ -161,7 +172,7 @@ func TestNetworkLive(t *testing.T) {
 	if err := e.NetworkDisconnect(ctx, "web", "server", false); err != nil {
 		t.Fatal(err)
 	}
-	if line := says(t, e, "web", has.IPAddress+":80")[0]; !strings.HasPrefix(line, "error: ") {
+	if line := says(t, e, "web", impatient, has.IPAddress+":80")[0]; !strings.HasPrefix(line, "error: ") {
 		t.Errorf("after it was taken from the network a container there is told %q", line)
 	}
 	if i, err = e.Inspect("server"); err != nil || len(i.NetworkSettings.Networks) != 1 || i.NetworkSettings.Networks["other"].IPAddress == "" || len(i.NetworkSettings.Networks["other"].Aliases) != 1 {
@@ -171,7 +182,7 @@ func TestNetworkLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	nstest.Until(t, "the server is ready again", func() bool { return strings.Count(logOf(t, found(t, e, "server")), "ready") == 2 })
-	if line := says(t, e, "other", "alias:80")[0]; !strings.HasPrefix(line, "first to ") {
+	if line := says(t, e, "other", patient, "alias:80")[0]; !strings.HasPrefix(line, "first to ") {
 		t.Errorf("after a restart a container of the other network is told %q", line)
 	}
 
@@ -197,9 +208,9 @@ func TestNetworkWithoutPorts(t *testing.T) {
 	}
 	detached(t, e, on("web", Config{Name: "first", Hostname: "greets", Command: []string{"/greeter", ":80"}}))
 	detached(t, e, on("bridge", Config{Name: "plain", Command: []string{"/greeter", ":80"}}))
-	told := func(address string) string {
+	told := func(address string, patience time.Duration) string {
 		var out bytes.Buffer
-		if _, err := e.Exec(ctx, "plain", ExecConfig{Command: []string{"/greeted", address}}, Streams{Out: &out}); err != nil {
+		if _, err := e.Exec(ctx, "plain", ExecConfig{Command: []string{"/greeted", patience.String(), address}}, Streams{Out: &out}); err != nil {
 			t.Error(err)
 		}
 		return out.String()
@@ -218,23 +229,23 @@ func TestNetworkWithoutPorts(t *testing.T) {
 	if err := e.NetworkConnect(ctx, "web", "plain", Attachment{}); err != nil {
 		t.Fatal(err)
 	}
-	if text := told("first:80"); !strings.HasPrefix(text, "greets to ") || !strings.Contains(conf(), "nameserver 127.0.0.11\n") {
+	if text := told("first:80", patient); !strings.HasPrefix(text, "greets to ") || !strings.Contains(conf(), "nameserver 127.0.0.11\n") {
 		t.Errorf("after it was connected it is told %q, with %s", text, conf())
 	}
 	if err := e.Rename(ctx, "first", "second"); err != nil {
 		t.Fatal(err)
 	}
-	if text := told("second:80"); !strings.HasPrefix(text, "greets to ") {
+	if text := told("second:80", patient); !strings.HasPrefix(text, "greets to ") {
 		t.Errorf("after the rename: %q", text)
 	}
-	if text := told("first:80"); !strings.HasPrefix(text, "error: ") {
+	if text := told("first:80", impatient); !strings.HasPrefix(text, "error: ") {
 		t.Errorf("by the old name: %q", text)
 	}
 	zero := 0
 	if err := e.Restart(ctx, "plain", StopOptions{Timeout: &zero}); err != nil {
 		t.Fatal(err)
 	}
-	if text := told("second:80"); !strings.HasPrefix(text, "greets to ") {
+	if text := told("second:80", patient); !strings.HasPrefix(text, "greets to ") {
 		t.Errorf("after a restart: %q", text)
 	}
 	if out, err := exec.Command("nft", "delete", "table", "inet", network.NftTable).CombinedOutput(); err != nil { // as a firewall does that is loaded anew
