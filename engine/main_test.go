@@ -36,7 +36,7 @@ func open(t testing.TB) *Engine {
 		t.Fatal(err)
 	}
 	lock.Close()
-	if err := errors.Join(os.WriteFile(e.dir+"/events", nil, 0o600), os.MkdirAll(e.data+"/volumes", 0o700), os.WriteFile(e.data+"/volumes/lock", nil, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(e.dir+"/events", nil, 0o600), os.WriteFile(e.dir+"/events.1", nil, 0o600), os.MkdirAll(e.data+"/volumes", 0o700), os.WriteFile(e.data+"/volumes/lock", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -180,7 +180,7 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 	proc, err := c.LaunchExec(ctx, process, o, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
 	theirs.Close()
 	if !begin.Stop() && err != nil {
-		return 0, "", fmt.Errorf("its process did not start within the timeout (%v)", h.Timeout)
+		return 0, "", fmt.Errorf("Health check exceeded timeout (%v): its process did not start", h.Timeout)
 	}
 	if err != nil {
 		_, err = LaunchError(err)

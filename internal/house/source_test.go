@@ -206,7 +206,7 @@ func plainErrors(s source) []string {
 			return true
 		}
 		text, _ := strconv.Unquote(lit.Value)
-		if slices.Contains(runcWords, text) {
+		if slices.Contains(theirWords, text) {
 			return true
 		}
 		if why := badError(text, front(s)); why != "" {
@@ -231,8 +231,9 @@ func front(s source) bool {
 	return strings.HasPrefix(s.path, "cli/") || strings.HasPrefix(s.path, "internal/")
 }
 
-// runcWords are errors that programs look for in the output of a runtime: runc's, as they are.
-var runcWords = []string{
+// theirWords are errors that programs look for, or people know: runc's and Docker's, as they are.
+var theirWords = []string{
+	"Health check exceeded timeout (%v): its process did not start",
 	"No help topic for '%s': there is no such command; see kakuri-runtime --help",
 	"linux.seccomp.listenerPath: failed to connect with seccomp agent specified in the seccomp profile: %w",
 }

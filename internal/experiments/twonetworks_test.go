@@ -1,0 +1,48 @@
+package experiments
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+// E13: two applications that want the same names, paths and ports run side by side, by the script that readers are given.
+func TestTwoNetworks(t *testing.T) {
+	nstest.Root(t)
+	loopbackUp(t)
+	nstest.NoLeaks(t, "/run/kakuri/containers")
+	script, err := filepath.Abs("../../examples/two-networks.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "sh", script)
+	c.Env = append(os.Environ(), "PATH="+filepath.Dir(nstest.Binary(t, "kakuri"))+":"+os.Getenv("PATH"))
+	c.WaitDelay = time.Second
+	var errs strings.Builder
+	c.Stderr = &errs
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %s%s", err, out, errs.String())
+	}
+	for _, want := range []string{
+		"web 1 of database 1\nweb 2 of database 2\n",
+		"web-v1 does not know the name db-v2\nweb-v1 does not reach the address of db-v2\n",
+		"127.0.0.1:8081->80/tcp\n", "127.0.0.1:8082->80/tcp\n",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it does not say %q:\n%s%s", want, out, errs.String())
+		}
+	}
+	// The example's own network devices are gone; the rules went with the last network.
+	if left, err := exec.Command("sh", "-c", "ip -br link | grep -v ^lo; nft list tables").CombinedOutput(); err != nil || len(left) > 0 {
+		t.Errorf("left on the machine: %s %v", left, err)
+	}
+}
