@@ -46,7 +46,7 @@ func (b *builder) etcFiles() error {
 			from = c.dir
 		}
 		options := []string{"rbind", "rprivate", "nodev"}
-		if b.opts.IDMapRoot {
+		if b.opts.IDMapRoot && !b.hasUserNS() { // it has another container's
 			options = append(options, "ridmap")
 		}
 		b.mount(specs.Mount{Destination: dest, Type: "bind", Source: from + "/" + file, Options: options}, fmt.Sprintf("default: the container's own %s", strings.TrimSuffix(file, ".conf")))

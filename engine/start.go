@@ -121,6 +121,13 @@ func (b *builder) place(dir string) error {
 		if err := os.WriteFile(dir+"/"+name, data, 0o644); err != nil {
 			return err
 		}
+		// They are of root inside without a mapped mount: a directory in a tmpfs, as that of a container with --rm, cannot be mapped before Linux 6.3.
+		if b.opts.IDMapRoot && b.hasUserNS() {
+			l := b.spec.Linux
+			if err := os.Chown(dir+"/"+name, mappedID(l.UIDMappings, 0), mappedID(l.GIDMappings, 0)); err != nil {
+				return err
+			}
+		}
 	}
 	return b.attachVolumes()
 }

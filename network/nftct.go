@@ -56,6 +56,9 @@ func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 			list.body.bytes(ctaFilterReply, binary.NativeEndian.AppendUint32(nil, 0))
 		})
 		bodies, err := s.dump(unix.NFNL_SUBSYS_CTNETLINK, list)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // a kernel that has not nf_conntrack_netlink: they are forgotten when their time is over
+		}
 		if err != nil {
 			return fmt.Errorf("connections of UDP port %d: %w", p.HostPort, err)
 		}

@@ -33,6 +33,8 @@ func testPackages() []testPackage {
 		{path: "./storage", skip: "^TestHostileLayers$"}, // which looks at no kernel that the others do not
 		// Minutes of an emulator's time, for races in our own files.
 		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true},
+		{path: "./network", long: true},
+		{path: "./monitor/dns", long: true},
 		{path: "./tour/live"},
 		{path: "./internal/experiments"},
 		{path: "./cli", long: true},

@@ -19,7 +19,7 @@ const rootSuite = "bookworm"
 func rootPackages() []string {
 	return []string{
 		"base-files", "base-passwd", "bash", "bats", "bsdextrautils", "bsdutils", "busybox-static", "coreutils", "criu", "dash", "dbus-user-session", "debianutils", "diffutils",
-		"e2fsprogs", "findutils", "gawk", "grep", "gzip", "hostname", "iproute2", "iputils-ping", "jq", "kmod", "libc-bin", "libpam-systemd", "login", "mawk", "mount",
+		"e2fsprogs", "findutils", "gawk", "grep", "gzip", "hostname", "iproute2", "iptables", "iputils-ping", "jq", "kmod", "libc-bin", "libpam-systemd", "login", "mawk", "mount",
 		"ncurses-base", "ncurses-bin", "nftables", "passwd", "procps", "psmisc", "sed", "strace", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux", "util-linux-extra",
 	}
 }
@@ -42,7 +42,7 @@ func rootFiles() [][2]string {
 		{"etc/hostname", "guest\n"},
 		{"etc/hosts", "127.0.0.1 localhost guest\n"},
 		{"etc/machine-id", ""},
-		{"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"},
+		{"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"},
 		{"etc/pam.d/common-account", "account required pam_permit.so\n"},
 		{"etc/pam.d/common-auth", "auth required pam_permit.so\n"},
 		{"etc/pam.d/common-password", "password required pam_permit.so\n"},
