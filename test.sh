@@ -132,8 +132,8 @@ if [ "$status" != 0 ]; then
 		/^ *--- (PASS|SKIP)/ || /^PASS$/ { test = ""; next }
 		/^ *--- FAIL/ { failed[$3]; of[n] = $3; kept[n++] = $0; test = $3; next }
 		/^(panic: test timed out|fatal error:)/ { first = n; test = "" }
-		{ of[n] = test; kept[n++] = $0 }
-	' "$log" | head -n 2000
+		{ of[n] = test; kept[n++] = substr($0, 1, 1000) }
+	' "$log" | cat -v
 fi
 
 # One kernel, and not the packages that take an emulator minutes: twelve minutes. All of it is make vm.

@@ -40,6 +40,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 	}
 	var out []Removed
 	var id string
+	var last bool
 	err := s.change(ctx, func(list []root) ([]root, error) {
 		i, err := s.find(ref)
 		if err != nil {
@@ -53,7 +54,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		left := slices.DeleteFunc(slices.Clone(list), func(r root) bool {
 			return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
 		})
-		last := !slices.ContainsFunc(left, mine)
+		last = !slices.ContainsFunc(left, mine)
 		if last && o.Blocked != nil {
 			if err := o.Blocked(i, o.Force); err != nil {
 				return nil, err
@@ -75,6 +76,9 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 	}
 	s.tellRemoved(id, out)
 	swept, err := s.Sweep(ctx)
+	if !last {
+		return out, err // what went was another's
+	}
 	return withSwept(out, swept), err
 }
 
