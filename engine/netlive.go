@@ -82,6 +82,17 @@ func (e *Engine) liveBuilder(ctx context.Context, c *Container) *builder {
 	return b
 }
 
+// wiredBuilder is a builder for what a container that runs is connected to, by its attachments.
+func (e *Engine) wiredBuilder(ctx context.Context, c *Container, list []Attachment) *builder {
+	b := e.liveBuilder(ctx, c)
+	for i, x := range c.Connections {
+		if n, err := e.netdb().Lookup(x.NetworkID); err == nil && i < len(list) {
+			b.wires = append(b.wires, &wire{network: n, asked: list[i], has: x})
+		}
+	}
+	return b
+}
+
 // connectLive connects a container that runs to the last network of a list.
 func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachment) (err error) {
 	setup, err := monitor.ReadSetup(c.dir)
@@ -161,12 +172,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 
 // namesNow is who answers for names in a container that is on all networks of a list.
 func (e *Engine) namesNow(ctx context.Context, c *Container, list []Attachment) (naming, error) {
-	b := e.liveBuilder(ctx, c)
-	for i, x := range c.Connections {
-		if n, err := e.netdb().Lookup(x.NetworkID); err == nil && i < len(list) {
-			b.wires = append(b.wires, &wire{network: n, asked: list[i], has: x})
-		}
-	}
+	b := e.wiredBuilder(ctx, c, list)
 	err := b.resolveNames()
 	return b.names, err
 }
@@ -266,12 +272,7 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 	}
 	c.Connections = slices.Delete(slices.Clone(c.Connections), i, i+1)
 	// Who has the default route now?
-	b := e.liveBuilder(ctx, c)
-	for j, x := range c.Connections {
-		if o, err := e.netdb().Lookup(x.NetworkID); err == nil && j < len(list) {
-			b.wires = append(b.wires, &wire{network: o, asked: list[j], has: x})
-		}
-	}
+	b := e.wiredBuilder(ctx, c, list)
 	b.gateways()
 	if now := b.opts.Network; now.Gateway4 != old.Gateway4 || now.Gateway6 != old.Gateway6 {
 		gone.Gateway4, gone.Gateway6 = now.Gateway4, now.Gateway6

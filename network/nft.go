@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -639,7 +640,7 @@ func elementsOf(body []byte) (list []nftElement) {
 	if set == nil {
 		return nil
 	}
-	attributes(attribute(body, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, b []byte) bool {
+	rtnetlink.Attributes(attribute(body, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, b []byte) {
 		e := nftElement{set: name, key: string(attribute(b, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE))}
 		if len(set.data) > 0 {
 			e.data = string(attribute(b, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE))
@@ -648,7 +649,6 @@ func elementsOf(body []byte) (list []nftElement) {
 		if len(e.key) == nftSize(set.key) && len(e.data) == nftSize(set.data) {
 			list = append(list, e)
 		}
-		return true
 	})
 	return list
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,30 +66,14 @@ func (w *wire) pad() {
 	}
 }
 
-// attributes calls each with the kind and value of b's attributes, until it gives false. What is cut short ends it.
-func attributes(b []byte, each func(kind uint16, value []byte) bool) {
-	for len(b) >= unix.SizeofNlAttr {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return
-		}
-		kind := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-		if !each(kind, b[unix.SizeofNlAttr:n]) {
-			return
-		}
-		b = b[min(len(b), (n+3)&^3):]
-	}
-}
-
 // attribute finds the value of one, by the kinds that lead to it; nil: it is not there.
 func attribute(b []byte, path ...uint16) []byte {
 	for _, want := range path {
 		var found []byte
-		attributes(b, func(kind uint16, value []byte) bool {
-			if kind == want {
+		rtnetlink.Attributes(b, func(kind uint16, value []byte) {
+			if kind == want && found == nil {
 				found = value
 			}
-			return kind != want
 		})
 		b = found
 	}

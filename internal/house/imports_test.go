@@ -76,7 +76,7 @@ var rooms = []room{
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"volume", []string{"archive", "host"}, "it keeps volumes, and knows of no container"},
 	{"network/netdb", []string{"host", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
-	{"network/reach", nil, "it reads what the kernel has between two ends, judges, and changes nothing"},
+	{"network/reach", []string{"network/rtnetlink"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"image", []string{"archive"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/leanjson"}, "it is the memory of every idle container, and knows of no image and no volume"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ func links() ([]Link, error) {
 			continue
 		}
 		l := Link{Index: int(binary.NativeEndian.Uint32(m.Data[4:])), Up: binary.NativeEndian.Uint32(m.Data[8:])&unix.IFF_UP != 0, NSID: -1}
-		attributes(m.Data[unix.SizeofIfInfomsg:], l.attribute)
+		rtnetlink.Attributes(m.Data[unix.SizeofIfInfomsg:], l.attribute)
 		at[l.Index] = len(list)
 		list = append(list, l)
 	}
@@ -75,7 +76,7 @@ func (l *Link) attribute(kind uint16, v []byte) {
 			l.MAC = net.HardwareAddr(v).String()
 		}
 	case unix.IFLA_LINKINFO:
-		attributes(v, func(kind uint16, v []byte) {
+		rtnetlink.Attributes(v, func(kind uint16, v []byte) {
 			if kind == unix.IFLA_INFO_KIND {
 				l.Kind = strings.TrimRight(string(v), "\x00")
 			}
@@ -85,7 +86,7 @@ func (l *Link) attribute(kind uint16, v []byte) {
 
 // prefix is the address of an RTM_NEWADDR message.
 func prefix(m []byte) (p netip.Prefix) {
-	attributes(m[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
+	rtnetlink.Attributes(m[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
 		if kind != unix.IFA_LOCAL && (kind != unix.IFA_ADDRESS || p.IsValid()) {
 			return
 		}
@@ -120,7 +121,7 @@ func routes() ([]Route, error) {
 			to = netip.IPv6Unspecified()
 		}
 		r := Route{Unusual: map[byte]string{unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit"}[kind]}
-		attributes(m.Data[unix.SizeofRtMsg:], func(kind uint16, v []byte) {
+		rtnetlink.Attributes(m.Data[unix.SizeofRtMsg:], func(kind uint16, v []byte) {
 			switch kind {
 			case unix.RTA_DST:
 				to, _ = netip.AddrFromSlice(v)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,19 +89,6 @@ func status(data []byte) error {
 	return nil
 }
 
-// attributes calls each with every attribute of a row of them. The types are without the
-// flags for nesting and byte order.
-func attributes(data []byte, each func(kind uint16, value []byte)) {
-	for len(data) >= 4 {
-		n := int(binary.NativeEndian.Uint16(data))
-		if n < 4 || n > len(data) {
-			return
-		}
-		each(binary.NativeEndian.Uint16(data[2:])&0x3fff, data[4:n])
-		data = data[min((n+3)&^3, len(data)):]
-	}
-}
-
 // NSID is the number that the network namespace of the process in gives that of the process
 // of, 0 for the caller's own; -1 where it has none for it, or cannot be asked.
 func NSID(in, of int) int {
@@ -136,7 +124,7 @@ func NSID(in, of int) int {
 		list, err := syscall.ParseNetlinkMessage(buf[:n])
 		for _, m := range list {
 			if m.Header.Type == unix.RTM_NEWNSID && len(m.Data) >= 4 {
-				attributes(m.Data[4:], func(kind uint16, v []byte) {
+				rtnetlink.Attributes(m.Data[4:], func(kind uint16, v []byte) {
 					if kind == unix.NETNSA_NSID && len(v) == 4 {
 						id = int(int32(binary.NativeEndian.Uint32(v)))
 					}

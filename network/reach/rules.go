@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +34,7 @@ func tables() ([]Table, error) {
 				return
 			}
 			name := ""
-			attributes(m[4:], func(kind uint16, v []byte) {
+			rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
 				if kind == 1 { // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
 					name = text(v)
 				}
@@ -78,7 +79,7 @@ func big(v []byte) uint32 {
 
 func (r *ruleReader) chain(t int, m []byte) {
 	var c Chain
-	attributes(m, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(m, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_CHAIN_NAME:
 			c.Name = text(v)
@@ -87,7 +88,7 @@ func (r *ruleReader) chain(t int, m []byte) {
 		case unix.NFTA_CHAIN_POLICY:
 			c.Drop = big(v) == 0
 		case unix.NFTA_CHAIN_HOOK:
-			attributes(v, func(kind uint16, v []byte) {
+			rtnetlink.Attributes(v, func(kind uint16, v []byte) {
 				switch kind {
 				case unix.NFTA_HOOK_HOOKNUM:
 					if n := big(v); int(n) < len(hooks) {
@@ -105,14 +106,14 @@ func (r *ruleReader) chain(t int, m []byte) {
 func (r *ruleReader) rule(t int, m []byte) {
 	var rule Rule
 	chain := ""
-	attributes(m, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(m, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_RULE_CHAIN:
 			chain = text(v)
 		case unix.NFTA_RULE_HANDLE:
 			rule.Handle = binary.BigEndian.Uint64(v)
 		case unix.NFTA_RULE_EXPRESSIONS:
-			attributes(v, func(_ uint16, v []byte) { // NFTA_LIST_ELEM
+			rtnetlink.Attributes(v, func(_ uint16, v []byte) { // NFTA_LIST_ELEM
 				e, packets := expression(v)
 				rule.Exprs = append(rule.Exprs, e)
 				rule.Packets += packets
@@ -129,7 +130,7 @@ func (r *ruleReader) rule(t int, m []byte) {
 // expression parses one of a rule, and what it has counted where it is a counter.
 func expression(v []byte) (e Expr, packets uint64) {
 	var data []byte
-	attributes(v, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(v, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_EXPR_NAME:
 			e.Name = text(v)
@@ -137,7 +138,7 @@ func expression(v []byte) (e Expr, packets uint64) {
 			data = v
 		}
 	})
-	attributes(data, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(data, func(kind uint16, v []byte) {
 		if e.Name == "counter" {
 			if kind == unix.NFTA_COUNTER_PACKETS && len(v) == 8 {
 				packets = binary.BigEndian.Uint64(v)
@@ -205,12 +206,12 @@ func (e *Expr) attribute(kind uint16, v []byte) {
 
 // datum is NFTA_DATA_VALUE, or a verdict.
 func datum(v []byte) (data []byte, verdict, chain string) {
-	attributes(v, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(v, func(kind uint16, v []byte) {
 		if kind == unix.NFTA_DATA_VALUE {
 			data = v
 			return
 		}
-		attributes(v, func(kind uint16, v []byte) { // NFTA_DATA_VERDICT
+		rtnetlink.Attributes(v, func(kind uint16, v []byte) { // NFTA_DATA_VERDICT
 			switch kind {
 			case unix.NFTA_VERDICT_CODE:
 				verdict = map[int32]string{0: "drop", 1: "accept", 3: "queue", -3: "jump", -4: "goto", -5: "return"}[int32(big(v))]
@@ -224,7 +225,7 @@ func datum(v []byte) (data []byte, verdict, chain string) {
 
 func (r *ruleReader) set(t int, m []byte) {
 	var s Set
-	attributes(m, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(m, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_SET_NAME:
 			s.Name = text(v)
@@ -247,9 +248,9 @@ func (r *ruleReader) elements() error {
 				if len(m) < 4 {
 					return
 				}
-				attributes(m[4:], func(kind uint16, v []byte) {
+				rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
 					if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-						attributes(v, func(_ uint16, v []byte) { s.Elements = append(s.Elements, element(v)) })
+						rtnetlink.Attributes(v, func(_ uint16, v []byte) { s.Elements = append(s.Elements, element(v)) })
 					}
 				})
 			})
@@ -262,7 +263,7 @@ func (r *ruleReader) elements() error {
 }
 
 func element(v []byte) (e Element) {
-	attributes(v, func(kind uint16, v []byte) {
+	rtnetlink.Attributes(v, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_SET_ELEM_KEY:
 			e.Key, _, _ = datum(v)

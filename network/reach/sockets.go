@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,7 +64,7 @@ func listener(proto string, fam byte, m []byte) (l Listener, inode uint32, ok bo
 		l.Addr = netip.AddrFrom16([16]byte(m[8:24]))
 	}
 	inode = binary.NativeEndian.Uint32(m[68:])
-	attributes(m[inetDiagMsgLength:], func(kind uint16, v []byte) {
+	rtnetlink.Attributes(m[inetDiagMsgLength:], func(kind uint16, v []byte) {
 		if kind == inetDiagSKV6Only && len(v) > 0 {
 			l.Only6 = v[0] == 1
 		}

@@ -280,7 +280,7 @@ func answer(flags uint16, body []byte) error {
 	return e
 }
 
-// Attributes calls each with the attributes of b: rtnetlink(3). What does not hold together ends them.
+// Attributes calls each with the attributes of b, of any netlink family: rtnetlink(3). What does not hold together ends them.
 func Attributes(b []byte, each func(kind uint16, value []byte)) {
 	for len(b) >= unix.SizeofRtAttr {
 		size := int(ne.Uint16(b))
