@@ -20,8 +20,9 @@ func newVerify(io IO) *cobra.Command {
 		Short: "Read back from the kernel whether a container is what was asked for",
 		Long: `Read every property that a running container was asked to have back from the
 kernel, and compare: namespaces, id maps, mounts, masks, devices, host name,
-kernel parameters, ids, capabilities, seccomp, limits, control group. Nothing is
-changed.
+kernel parameters, ids, capabilities, seccomp, limits, control group, and of networks
+devices, addresses, routes, firewall rules, published ports, and the server for
+names. Nothing is changed.
 
 A container of kakuri-runtime is found by its ID, too: that of another caller, such
 as containerd, with the directory of its state after --runtime-root.

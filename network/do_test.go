@@ -20,7 +20,6 @@ import (
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/rtnetlink"
 	"github.com/kakuri/kakuri/plan"
-	"github.com/kakuri/kakuri/verify"
 )
 
 // A container is a process with a network namespace of its own, and nothing else.
@@ -561,82 +560,5 @@ func TestRules(t *testing.T) {
 	n.Resolver = &plan.Resolver{}
 	if err := d.Connect(t.Context(), container(t), "b", plan.Network{Resolver: n.Resolver}); err == nil || !strings.Contains(err.Error(), "serve names: nothing here") {
 		t.Errorf("names, which are the monitor's: %v", err)
-	}
-}
-
-// TestVerify: each check of a connection is read back, and each harm is seen.
-func TestVerify(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
-	d := doer(t)
-	d.Rules = OpenRules(t.TempDir())
-	pid := container(t)
-	n := plan.Network{Forward4: true, Bridges: []plan.Bridge{br0}, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr(), Gateway6: br0.Addrs[1].Addr()}
-	n.Endpoints[0].Routes = []plan.Route{{To: prefix("10.0.0.0/8"), Via: netip.MustParseAddr("172.17.0.9")}}
-	n.Endpoints[0].Isolated = true
-	steps, err := plan.ConnectSteps(n, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	connect := func() {
-		t.Helper()
-		if err := d.Connect(t.Context(), pid, "a", n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	connect()
-	// differ lists what is not as asked for.
-	differ := func() (list []string) {
-		t.Helper()
-		results, err := verify.Container(plan.Plan{Steps: steps}, pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range results {
-			if !r.OK && r.Kind != "rules" { // those have tests of their own
-				list = append(list, r.Property+": "+r.Asked+", "+r.Measured+r.Unknown)
-			}
-		}
-		return list
-	}
-	if got := differ(); len(got) > 0 {
-		t.Errorf("%q", got)
-	}
-	for _, test := range []struct {
-		pid        int
-		harm, want string
-	}{
-		{pid, "route del default", "route to 0.0.0.0/0: via 172.17.0.1, none"},
-		{pid, "route replace default via 172.17.0.9", "route to 0.0.0.0/0: via 172.17.0.1, via 172.17.0.9"},
-		{pid, "route del 10.0.0.0/8", "route to 10.0.0.0/8: via 172.17.0.9 dev eth0, none"},
-		{pid, "addr del fd00:17::2/64 dev eth0", "address of eth0: fd00:17::2/64, 172.17.0.2/16"},
-		{pid, "link set eth0 address 02:00:00:00:00:01", "veth 02:42:ac:11:00:02 mtu 1400, other end vk01234567a, port of kakuri0 isolated, veth 02:00:00:00:00:01"},
-		{pid, "link set eth0 down", "network device eth0: up, down"},
-		{pid, "link set eth0 mtu 1280", "mtu 1280"},
-		{pid, "link delete eth0", "network interface eth0: "},
-		{0, "link set vk01234567a nomaster", "other end vk01234567a"},
-		{0, "link set vk01234567a name vkother", "other end #"},
-		{0, "link set vk01234567a type bridge_slave isolated off", "port of kakuri0\x00"},
-		{0, "link set kakuri0 down", "host's bridge kakuri0: up 172.17.0.1/16 fd00:17::1/64, down"},
-		{0, "addr del 172.17.0.1/16 dev kakuri0", "host's bridge kakuri0: up 172.17.0.1/16 fd00:17::1/64, up fd00:17::1/64"},
-	} {
-		ipIn(t, test.pid, strings.Fields(test.harm)...)
-		if got := strings.Join(differ(), "\x00") + "\x00"; !strings.Contains(got, test.want) {
-			t.Errorf("after ip %s: %q, want %q", test.harm, got, test.want)
-		}
-		for _, end := range []string{"vkother", "vk01234567a"} {
-			ipIn(t, 0, "link", "delete", end)
-		}
-		connect()
-	}
-	// Another test may have the host forward IPv6.
-	if err := errors.Join(setSysctl("net/ipv4/ip_forward", "0"), setSysctl("net/ipv6/conf/all/forwarding", "0")); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(differ(), "\n"); !strings.HasPrefix(got, "the host forwards: IPv4, ") || strings.Contains(got, ", IPv4") {
-		t.Errorf("%q", got)
-	}
-	if err := d.Rules.RemoveBridge("kakuri0"); err != nil {
-		t.Error(err)
 	}
 }

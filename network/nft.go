@@ -416,6 +416,49 @@ func (r *Rules) Check() (faults []string, err error) {
 	if err != nil || len(wanted) == 0 {
 		return nil, err
 	}
+	return lacks(s, wanted, nil)
+}
+
+// CheckTable says what the table of the network namespace that the caller is in has not, or has and should not, of bridges and an owner's ports, and
+// whether its rules are those that belong there; nothing when all is as it should be. Of ports that are [Relayed] a socket is looked for.
+func CheckTable(bridges []plan.Bridge, owner string, ports []plan.Publish) (faults []string, err error) {
+	s, err := openNetfilter()
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	wanted := portElements(owner, ports)
+	var unwanted []nftElement
+	for _, b := range bridges {
+		have, not := bridgeElements(b)
+		wanted, unwanted = append(wanted, have...), append(unwanted, not...)
+	}
+	if len(wanted) > 0 {
+		if faults, err = lacks(s, wanted, unwanted); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range ports {
+		if Relayed(p) && !taken(p) {
+			faults = append(faults, "no socket of "+p.String())
+		}
+	}
+	return faults, nil
+}
+
+// taken tells that a socket of this machine takes what comes to a port.
+func taken(p plan.Publish) bool {
+	const listening, unconnected = 1 << 10, 1 << 7 // of TCP and of UDP
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		if len(socketsAt(family, p, listening|unconnected)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// lacks is what the table has not of some elements, or has of others, and that its rules are not those that belong there.
+func lacks(s *nfSocket, wanted, unwanted []nftElement) (faults []string, err error) {
 	rules, err := s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, NftTable, ""))
 	if err != nil {
 		return nil, err
@@ -437,6 +480,11 @@ func (r *Rules) Check() (faults []string, err error) {
 	for _, e := range wanted {
 		if !there[whoseMatters(e)] {
 			faults = append(faults, "table inet "+NftTable+" has not "+e.String())
+		}
+	}
+	for _, e := range unwanted {
+		if there[whoseMatters(e)] {
+			faults = append(faults, "table inet "+NftTable+" has "+e.String())
 		}
 	}
 	return faults, nil

@@ -168,7 +168,8 @@ func meet(a, b netip.Addr) bool {
 func holdingProcesses(p plan.Publish) (list []string) {
 	inodes := map[string]bool{}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		for _, inode := range socketsAt(family, p) {
+		// All states but that of connections, whose ports are shared with who listens.
+		for _, inode := range socketsAt(family, p, ^uint32(1<<1)) {
 			inodes["socket:["+strconv.FormatUint(uint64(inode), 10)+"]"] = true
 		}
 	}
@@ -193,8 +194,9 @@ func holdingProcesses(p plan.Publish) (list []string) {
 	return list
 }
 
-// socketsAt gives the inodes of sockets that are bound to the port of the address, or of all.
-func socketsAt(family byte, p plan.Publish) (inodes []uint32) {
+// socketsAt gives the inodes of sockets in some states that are bound to the port of the address, or of all. States are a bit
+// each, numbered as in net/tcp_states.h of Linux.
+func socketsAt(family byte, p plan.Publish, states uint32) (inodes []uint32) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil
@@ -202,10 +204,10 @@ func socketsAt(family byte, p plan.Publish) (inodes []uint32) {
 	s := &nfSocket{fd: fd, buf: make([]byte, 64<<10)}
 	defer s.close()
 	number, _ := protoNumber(p.Proto)
-	const sockDiagByFamily, established = 20, 1 << 1
+	const sockDiagByFamily = 20
 	ne := binary.NativeEndian
-	// struct inet_diag_req_v2 of linux/inet_diag.h: all states but that of connections, whose ports are shared with who listens.
-	request := append([]byte{family, number, 0, 0}, ne.AppendUint32(nil, ^uint32(established))...)
+	// struct inet_diag_req_v2 of linux/inet_diag.h.
+	request := append([]byte{family, number, 0, 0}, ne.AppendUint32(nil, states)...)
 	request = append(request, make([]byte, 48)...)
 	b := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(request)))
 	b = ne.AppendUint16(b, sockDiagByFamily)

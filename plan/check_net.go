@@ -134,3 +134,21 @@ func (*PublishedCheck) Property() string { return "published ports" }
 
 // Asked implements [Check].
 func (c *PublishedCheck) Asked() string { return (&PublishPorts{Ports: c.Ports}).String() }
+
+// NamesCheck asks for a server at 127.0.0.11 inside that knows a name for each of these addresses of the container.
+type NamesCheck struct{ Addrs []netip.Addr }
+
+// Kind implements [Check].
+func (*NamesCheck) Kind() string { return "names" }
+
+// Property implements [Check].
+func (*NamesCheck) Property() string { return "server for names " + ResolverAddr().String() }
+
+// Asked implements [Check].
+func (c *NamesCheck) Asked() string {
+	list := make([]string, len(c.Addrs))
+	for i, a := range c.Addrs {
+		list[i] = a.String()
+	}
+	return oneLine(words("answers", strings.Join(list, " ")))
+}

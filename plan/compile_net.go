@@ -135,8 +135,19 @@ func (w *wiring) inside() {
 	}
 	if n.Resolver != nil {
 		w.add(&LinkUp{Device: "lo"}, because("the server for names has an address of lo"), &NetDeviceCheck{Name: "lo", Up: true}, nil)
-		w.add(&ServeNames{}, w.cause("network", "containers of a network know each other's names"), nil, nil)
+		w.add(&ServeNames{}, w.cause("network", "containers of a network know each other's names"), n.named(), nil)
 	}
+}
+
+// named asks for the names of the container's own addresses, which its networks have.
+func (n *Network) named() *NamesCheck {
+	c := &NamesCheck{}
+	for _, e := range n.Endpoints {
+		for _, a := range e.Addrs {
+			c.Addrs = append(c.Addrs, a.Addr())
+		}
+	}
+	return c
 }
 
 func (w *wiring) endpoint(field string, e *Endpoint) {

@@ -72,8 +72,6 @@ func unchecked(op Op) string {
 		return "the agent has it"
 	case *HoldPorts:
 		return "it shows by the published ports"
-	case *ServeNames:
-		return "an answer to a name shows it, and this reader asks nobody"
 	case *Sync:
 		return "both sides went on"
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/rtnetlink"
 	"github.com/kakuri/kakuri/plan"
@@ -28,6 +29,12 @@ func (r *reader) network(check plan.Check) (answer, bool) {
 		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return address(s, c) }), true
 	case *plan.RouteCheck:
 		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return route(s, c) }), true
+	case *plan.RulesCheck:
+		return rules(c.Asked(), c.Bridges, "", nil), true
+	case *plan.PublishedCheck:
+		return rules(c.Asked(), nil, c.Owner, c.Ports), true
+	case *plan.NamesCheck:
+		return r.names(c), true
 	}
 	return answer{}, false
 }
@@ -55,6 +62,18 @@ func onSocket(open func() (*rtnetlink.Socket, error), read func(s *rtnetlink.Soc
 		return cannot(err)
 	}
 	return a
+}
+
+// rules compares the host's table with what a plan put there: what it shows is what is wrong, if anything.
+func rules(asked string, bridges []plan.Bridge, owner string, ports []plan.Publish) answer {
+	faults, err := network.CheckTable(bridges, owner, ports)
+	switch {
+	case err != nil:
+		return cannot(err)
+	case len(faults) > 0:
+		return no(strings.Join(faults, ", "))
+	}
+	return yes(asked)
 }
 
 func forwards(c *plan.ForwardingCheck) answer {

@@ -64,7 +64,7 @@ var rooms = []room{
 	{"host", []string{"abi", "plan", "launch", "namespace"}, "it gathers facts for plans, if need be in a throw-away child"},
 	{"network/rtnetlink", []string{"network/netip"}, "it reads devices, addresses and routes, and carries messages of others"},
 	{"network", []string{"plan", "network/netip", "network/rtnetlink"}, "it does what a plan says of networks, and every container's start has it"},
-	{"verify", []string{"abi", "plan", "namespace", "cgroup", "cgroup/limits", "network/netip", "network/rtnetlink"}, "it reads back what a plan asked for, by the readers and what cgroup reads"},
+	{"verify", []string{"abi", "plan", "namespace", "cgroup", "cgroup/limits", "network", "network/netip", "network/rtnetlink"}, "it reads back what a plan asked for, by the readers and what cgroup and network read"},
 	{"cgroup", []string{"abi", "cgroup/limits"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
 	{"oci", []string{"abi", "plan", "launch", "network", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits", "internal/leanjson"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
