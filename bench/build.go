@@ -47,6 +47,7 @@ func buildAll(ctx context.Context, module, bin string) []binary {
 		goBuild("kakuri", "./cmd/kakuri"),
 		goBuild("kakuri-runtime", "./cmd/kakuri-runtime"),
 		goBuild("bare", "./bench/bare"),
+		goBuild("netload", "./bench/netload"),
 		buildFloor(ctx, module, bin),
 	}
 }

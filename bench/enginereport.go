@@ -21,7 +21,8 @@ func engineReport(f facts, o options, peers []*enginePeer, rows []*engineRow) st
 		head = append(head, []string{p.Name, what})
 	}
 	return "# kakuri's engine beside docker and podman\n\nWritten by `go run ./bench -engines`; not by hand. Each engine does the same by the same words, in turns, with its state on the same disk,\n" +
-		"pulling from the same registry. One command is timed from its start to its end.\n\n" +
+		"pulling from the same registry. One command is timed from its start to its end. Each has a network namespace of its own, with a cable to one that stands for\n" +
+		"another machine; a load in containers (bench/netload) says how long it took by itself, and more is slower.\n\n" +
 		table([]string{"fact", "here"}, "ll", head) +
 		"\n## Targets\n\n" + engineTargetTable(rows) +
 		"\n## All\n\nMedians in milliseconds. A ratio is the median over the rounds of kakuri's time by the other's in the same round.\n\n" + engineTable(peers, rows) +
@@ -40,7 +41,8 @@ func engineTargetTable(rows []*engineRow) string {
 		}
 		lines = append(lines, line)
 	}
-	lines = append(lines, engineFlatness(rows, engineRowDeep, engineRowFlat, "as of one layer, within 20 %"), engineFlatness(rows, engineRowLast, engineRowFirst, "as of the first, within 20 %"), engineMemory(rows))
+	lines = append(lines, engineFlatness(rows, engineRowDeep, engineRowFlat, "as of one layer, within 20 %"), engineFlatness(rows, engineRowLast, engineRowFirst, "as of the first, within 20 %"),
+		engineFlatness(rows, netRowLast, netRowFirst, "as of the first, within 20 %"), engineMemory(rows))
 	return table([]string{"row", "target", "measured", "verdict"}, "llrl", lines)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,15 +39,19 @@ type enginePeer struct {
 	Version string
 	Failed  string // why it is not measured; else empty
 	Prefix  []string
-	Chroot  string   // the root its programs are of; empty is this machine's
+	Root    string // what its programs have as their root; empty is this machine's
+	Uplink  string // its host's address, as another machine sees it
+	seat    seat
 	Pull    []string // flags of its pull from a registry without TLS
 }
 
 // An arena is where the engines are measured: namespaces of the bench's own, and a registry in them.
 type arena struct {
 	job
-	Registry string // HOST:PORT
+	Registry string             // HOST:PORT
+	offer    func(net.Listener) // serves it there as well
 	peers    []*enginePeer
+	far      *enginePeer // the load on another machine
 	null     *os.File
 	mu       sync.Mutex
 	n        int
@@ -114,7 +119,9 @@ func insideEngines(ctx context.Context, stdin io.Reader, stderr io.Writer) error
 	if err := a.serve(images); err != nil {
 		return err
 	}
-	a.startPeers(ctx)
+	if err := a.startPeers(ctx); err != nil {
+		return err
+	}
 	rows, err := a.measure(ctx, stderr)
 	if err != nil {
 		return err
@@ -209,7 +216,8 @@ func (a *arena) serve(images map[string]v1.Image) error {
 		return err
 	}
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs)))
-	go http.Serve(l, handler)
+	a.offer = func(l net.Listener) { go http.Serve(l, handler) }
+	a.offer(l)
 	a.Registry = l.Addr().String()
 	for image, img := range images {
 		ref, err := name.ParseReference(a.Registry+"/"+image+":1", name.Insecure)
@@ -224,12 +232,15 @@ func (a *arena) serve(images map[string]v1.Image) error {
 }
 
 // startPeers finds the engines, and starts Docker's daemon. One that is not there says so.
-func (a *arena) startPeers(ctx context.Context) {
+func (a *arena) startPeers(ctx context.Context) error {
 	kakuri := &enginePeer{Name: "kakuri", Prefix: []string{a.binary("kakuri").Path}, Failed: a.binary("kakuri").Err}
-	docker := &enginePeer{Name: "docker", Chroot: a.Options.Peers, Prefix: []string{"docker", "-H", "unix:///run/d.sock"}}
-	podman := &enginePeer{Name: "podman", Chroot: a.Options.Peers, Pull: []string{"--tls-verify=false"},
+	docker := &enginePeer{Name: "docker", Root: a.Options.Peers, Prefix: []string{"docker", "-H", "unix:///run/d.sock"}}
+	podman := &enginePeer{Name: "podman", Root: a.Options.Peers, Pull: []string{"--tls-verify=false"},
 		Prefix: []string{"podman", "--root", "/var/lib/podman", "--runroot", "/run/podman", "--cgroup-manager", "cgroupfs", "--events-backend", "file"}}
 	a.peers = []*enginePeer{kakuri, docker, podman}
+	if err := a.layCables(); err != nil {
+		return err
+	}
 	if why := a.startDockerd(ctx, docker); why != nil {
 		docker.Failed = why.Error()
 	}
@@ -243,6 +254,7 @@ func (a *arena) startPeers(ctx context.Context) {
 		}
 		p.Version = firstLine(out)
 	}
+	return nil
 }
 
 func (a *arena) binary(name string) binary {
@@ -256,10 +268,9 @@ func (a *arena) startDockerd(ctx context.Context, p *enginePeer) error {
 		return err
 	}
 	defer words.Close()
-	c := a.command(p, []string{"dockerd", "--data-root", "/var/lib/docker", "--exec-root", "/run/e", "--pidfile", "/run/d.pid", "-H", "unix:///run/d.sock",
-		"--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"})
+	c := a.command(p, []string{"dockerd", "--data-root", "/var/lib/docker", "--exec-root", "/run/e", "--pidfile", "/run/d.pid", "-H", "unix:///run/d.sock"})
 	c.Stdout, c.Stderr = words, words
-	if err := c.Start(); err != nil {
+	if err := p.seat.do(c.Start); err != nil {
 		return err
 	}
 	for range 300 {
@@ -281,17 +292,13 @@ func (a *arena) command(p *enginePeer, argv []string) *exec.Cmd {
 	path := argv[0]
 	if !filepath.IsAbs(path) {
 		for _, d := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-			if _, err := os.Stat(p.Chroot + d + "/" + argv[0]); err == nil {
+			if _, err := os.Stat(p.Root + d + "/" + argv[0]); err == nil {
 				path = d + "/" + argv[0]
 				break
 			}
 		}
 	}
-	c := &exec.Cmd{Path: path, Args: argv, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"}, Stdin: a.null}
-	if p.Chroot != "" {
-		c.SysProcAttr = &syscall.SysProcAttr{Chroot: p.Chroot}
-	}
-	return c
+	return &exec.Cmd{Path: path, Args: argv, Dir: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"}, Stdin: a.null}
 }
 
 // output runs a verb of a peer, and returns what it printed. An error has its words.
@@ -304,7 +311,7 @@ func (a *arena) output(p *enginePeer, args ...string) (string, error) {
 	defer os.Remove(file.Name())
 	defer file.Close()
 	c.Stdout, c.Stderr = file, file // a pipe would be held open by what stays
-	if err = c.Start(); err == nil {
+	if err = p.seat.do(c.Start); err == nil {
 		watch := time.AfterFunc(enginePatience, func() { c.Process.Kill() })
 		err = c.Wait()
 		if !watch.Stop() {
@@ -423,7 +430,7 @@ func (a *arena) before(p *enginePeer, s scenario, rows map[string]*engineRow) (h
 	for i := range s.Held {
 		name := fmt.Sprintf("h%d", i)
 		begin := time.Now()
-		if err := a.verb(p, "run -d --network none --name "+name+" {busybox} sleep 100000"); err != nil {
+		if err := a.verb(p, "run -d --network "+cmp.Or(s.HeldOn, "none")+" --name "+name+" {busybox} sleep 100000"); err != nil {
 			return held, err
 		}
 		took := time.Since(begin)
@@ -448,6 +455,9 @@ func (a *arena) round(p *enginePeer, s scenario, rows map[string]*engineRow, cou
 		begin := time.Now()
 		err := a.phase(p, ph)
 		took := time.Since(begin)
+		if err == nil && ph.Load != "" {
+			took, err = a.load(p, ph.Load)
+		}
 		if err != nil {
 			return err
 		}
