@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // A decoder reads what is known to be JSON: what is left to find out is whether it fits. Its methods say no where it does not, or
@@ -45,7 +47,7 @@ func (d *decoder) raw() []byte {
 		case ' ', '\t', '\r', '\n', ',', ':':
 			d.at++
 		default:
-			for d.at < len(d.data) && !bytes.ContainsRune([]byte(" \t\r\n,:]}"), rune(d.data[d.at])) {
+			for d.at < len(d.data) && !ends(d.data[d.at]) {
 				d.at++
 			}
 		}
@@ -53,6 +55,15 @@ func (d *decoder) raw() []byte {
 			return d.data[start:d.at]
 		}
 	}
+}
+
+// ends reports whether a byte is none of a number or word.
+func ends(c byte) bool {
+	switch c {
+	case ' ', '\t', '\r', '\n', ',', ':', ']', '}':
+		return true
+	}
+	return false
 }
 
 // text takes a string, its quotes with it.
@@ -68,48 +79,54 @@ func (d *decoder) text() []byte {
 }
 
 // str takes a string.
-func (d *decoder) str() (s string) {
+func (d *decoder) str() string { return string(d.chars()) }
+
+// chars takes a string. The result may lie in the data.
+func (d *decoder) chars() []byte {
 	raw := d.text()
-	if inner := string(raw[1 : len(raw)-1]); plain(inner) {
+	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
 		return inner
 	}
+	var s string
 	json.Unmarshal(raw, &s)
-	return s
+	return []byte(s)
 }
 
-func (d *decoder) value(v reflect.Value) bool {
-	t := v.Type()
+func (d *decoder) value(v reflect.Value, k *kind) bool {
 	c := d.next()
-	if t.Name() != "" && own(reflect.PointerTo(t), true) || t.Kind() == reflect.Interface {
-		return json.Unmarshal(d.raw(), v.Addr().Interface()) == nil
+	if k.own(true) != isPlain || k.kind == reflect.Interface {
+		if k.typ == timeType {
+			return v.Addr().Interface().(*time.Time).UnmarshalJSON(d.raw()) == nil
+		}
+		return d.other(v)
 	}
 	if c == 'n' {
 		d.at += len("null")
-		switch t.Kind() {
+		switch k.kind {
 		case reflect.Pointer, reflect.Map, reflect.Slice:
 			v.SetZero()
 		}
 		return true
 	}
-	switch t.Kind() {
+	switch k.kind {
 	case reflect.Pointer:
 		if v.IsNil() {
-			v.Set(reflect.New(t.Elem()))
+			v.Set(reflect.New(k.typ.Elem()))
 		}
-		return d.value(v.Elem())
+		return d.value(v.Elem(), k.elem())
 	case reflect.Struct:
-		return c == '{' && d.object(v)
+		return c == '{' && d.object(v, k)
 	case reflect.Map:
-		return c == '{' && d.dict(v)
+		return c == '{' && d.dict(v, k)
 	case reflect.Slice:
-		if c == '"' && t.Elem() == reflect.TypeFor[byte]() {
+		if c == '"' && k.elem().typ == byteType {
 			b, err := base64.StdEncoding.DecodeString(d.str())
 			v.SetBytes(b)
 			return err == nil
 		}
-		return c == '[' && d.list(v)
+		return c == '[' && d.list(v, k)
 	case reflect.String:
-		if c != '"' || t == reflect.TypeFor[json.Number]() {
+		if c != '"' || k.typ == numberType {
 			return false
 		}
 		v.SetString(d.str())
@@ -119,26 +136,30 @@ func (d *decoder) value(v reflect.Value) bool {
 		v.SetBool(c == 't')
 		return len(raw) > 0 && (c == 't' || c == 'f')
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		n, err := strconv.ParseInt(string(d.raw()), 10, t.Bits())
+		n, err := strconv.ParseInt(string(d.raw()), 10, k.typ.Bits())
 		v.SetInt(n)
 		return err == nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		n, err := strconv.ParseUint(string(d.raw()), 10, t.Bits())
+		n, err := strconv.ParseUint(string(d.raw()), 10, k.typ.Bits())
 		v.SetUint(n)
 		return err == nil
 	}
+	return d.other(v)
+}
+
+// other leaves a value to encoding/json.
+func (d *decoder) other(v reflect.Value) bool {
 	return json.Unmarshal(d.raw(), v.Addr().Interface()) == nil
 }
 
-func (d *decoder) list(v reflect.Value) bool {
-	t := v.Type()
+func (d *decoder) list(v reflect.Value, k *kind) bool {
 	if v.Cap() > 0 { // what is there is decoded into
-		return json.Unmarshal(d.raw(), v.Addr().Interface()) == nil
+		return d.other(v)
 	}
-	out := reflect.MakeSlice(t, 0, 4)
+	out, zero := reflect.MakeSlice(k.typ, 0, 4), reflect.Zero(k.typ.Elem())
 	for d.at++; d.next() != ']'; {
-		out = reflect.Append(out, reflect.Zero(t.Elem()))
-		if !d.value(out.Index(out.Len() - 1)) {
+		out = reflect.Append(out, zero)
+		if !d.value(out.Index(out.Len()-1), k.elem()) {
 			return false
 		}
 	}
@@ -147,45 +168,37 @@ func (d *decoder) list(v reflect.Value) bool {
 	return true
 }
 
-func (d *decoder) dict(v reflect.Value) bool {
-	t := v.Type()
-	if t.Key().Kind() != reflect.String || own(reflect.PointerTo(t.Key()), true) {
-		return json.Unmarshal(d.raw(), v.Addr().Interface()) == nil
+func (d *decoder) dict(v reflect.Value, k *kind) bool {
+	key := k.typ.Key()
+	if key.Kind() != reflect.String || own(reflect.PointerTo(key), true) {
+		return d.other(v)
 	}
 	if v.IsNil() {
-		v.Set(reflect.MakeMap(t))
+		v.Set(reflect.MakeMap(k.typ))
 	}
 	for d.at++; d.next() != '}'; {
-		key := reflect.ValueOf(d.str()).Convert(t.Key())
-		x := reflect.New(t.Elem()).Elem()
-		if !d.value(x) {
+		name := reflect.ValueOf(d.str()).Convert(key)
+		x := reflect.New(k.typ.Elem()).Elem()
+		if !d.value(x, k.elem()) {
 			return false
 		}
-		v.SetMapIndex(key, x)
+		v.SetMapIndex(name, x)
 	}
 	d.at++
 	return true
 }
 
-func (d *decoder) object(v reflect.Value) bool {
-	t := v.Type()
-	n := t.NumField()
-	names := make([]string, n) // empty: not there
-	for i := range n {
-		f, known := fieldOf(t.Field(i))
-		if !known {
-			return json.Unmarshal(d.raw(), v.Addr().Interface()) == nil
-		}
-		names[i] = f.name
+func (d *decoder) object(v reflect.Value, k *kind) bool {
+	if !k.known {
+		return d.other(v)
 	}
+	i := -1
 	for d.at++; d.next() != '}'; {
-		key := d.str()
-		i := find(names, key)
-		if i < 0 {
+		if i = k.find(d.chars(), i+1); i < 0 {
 			d.raw()
 			continue
 		}
-		if !d.value(v.Field(i)) {
+		if !d.value(v.Field(i), k.of(i)) {
 			return false
 		}
 	}
@@ -193,15 +206,20 @@ func (d *decoder) object(v reflect.Value) bool {
 	return true
 }
 
-// find prefers a name that is equal to one that is so but for case, as encoding/json does.
-func find(names []string, key string) int {
-	for i, name := range names {
-		if name == key && name != "" {
+// find prefers a name that is equal to one that is so but for case, as encoding/json does. It begins with a guess, since fields are written
+// in their order.
+func (k *kind) find(key []byte, guess int) int {
+	for n := range k.fields {
+		i := guess + n
+		if i >= len(k.fields) {
+			i -= len(k.fields)
+		}
+		if name := k.fields[i].name; name == string(key) && name != "" {
 			return i
 		}
 	}
-	for i, name := range names {
-		if name != "" && strings.EqualFold(name, key) {
+	for i := range k.fields {
+		if name := k.fields[i].name; name != "" && strings.EqualFold(name, string(key)) {
 			return i
 		}
 	}

@@ -8,22 +8,27 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // Marshal is json.Marshal. A value that leads back to itself has no end here.
 func Marshal(v any) ([]byte, error) {
-	return appendValue(make([]byte, 0, 4096), reflect.ValueOf(v))
+	x := reflect.ValueOf(v)
+	if !x.IsValid() {
+		return []byte("null"), nil
+	}
+	return appendValue(make([]byte, 0, 4096), x, kindOf(x.Type()))
 }
 
 // Unmarshal is json.Unmarshal.
 func Unmarshal(data []byte, v any) error {
 	p := reflect.ValueOf(v)
-	if p.Kind() != reflect.Pointer || p.IsNil() || own(p.Type(), true) || !json.Valid(data) {
+	if p.Kind() != reflect.Pointer || p.IsNil() || own(p.Type(), true) || !valid(data) {
 		return json.Unmarshal(data, v)
 	}
 	d := decoder{data: data}
-	if !d.value(p.Elem()) {
+	if e := p.Elem(); !d.value(e, kindOf(e.Type())) {
 		return json.Unmarshal(data, v) // it does not fit: how, encoding/json says
 	}
 	return nil
@@ -35,50 +40,6 @@ var (
 	unmarshaler     = reflect.TypeFor[json.Unmarshaler]()
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
-
-// own reports whether a type is written, or with read is read, by a method of its own.
-func own(t reflect.Type, read bool) bool {
-	if t.Name() == "" && t.Kind() != reflect.Struct && t.Kind() != reflect.Pointer {
-		return false
-	}
-	if read {
-		return t.NumMethod() > 0 && (t.Implements(unmarshaler) || t.Implements(textUnmarshaler))
-	}
-	return t.NumMethod() > 0 && (t.Implements(marshaler) || t.Implements(textMarshaler))
-}
-
-// A field is what a struct's field is in JSON. The zero value is a field that is not there.
-type field struct {
-	name                string
-	omitEmpty, omitZero bool
-}
-
-// fieldOf reads a field's tag; known is false where encoding/json has to take the struct.
-func fieldOf(f reflect.StructField) (out field, known bool) {
-	if f.Anonymous {
-		return out, false
-	}
-	tag := f.Tag.Get("json")
-	if !f.IsExported() || tag == "-" {
-		return out, true
-	}
-	name, options, _ := strings.Cut(tag, ",")
-	if name == "" {
-		name = f.Name
-	}
-	out.name = name
-	for o := range strings.SplitSeq(options, ",") {
-		switch o {
-		case "omitempty":
-			out.omitEmpty = true
-		case "omitzero":
-			out.omitZero = true
-		case "string":
-			return out, false
-		}
-	}
-	return out, plain(name)
-}
 
 // plain reports whether a string is written as it is.
 func plain(s string) bool {
@@ -102,18 +63,20 @@ func appendString(b []byte, s string) ([]byte, error) {
 	return append(append(append(b, '"'), s...), '"'), nil
 }
 
-func appendValue(b []byte, v reflect.Value) ([]byte, error) {
-	if !v.IsValid() {
-		return append(b, "null"...), nil
-	}
-	t := v.Type()
-	if own(t, false) {
+func appendValue(b []byte, v reflect.Value, k *kind) ([]byte, error) {
+	switch own := k.own(false); {
+	case k.typ == timeType:
+		text, err := v.Interface().(time.Time).MarshalJSON()
+		if err != nil {
+			return appendOther(b, v.Interface())
+		}
+		return append(b, text...), nil
+	case own == ofValue:
 		return appendOther(b, v.Interface())
-	}
-	if t.Name() != "" && v.CanAddr() && t.Kind() != reflect.Pointer && own(reflect.PointerTo(t), false) {
+	case own == ofPointer && v.CanAddr():
 		return appendOther(b, v.Addr().Interface())
 	}
-	switch t.Kind() {
+	switch k.kind {
 	case reflect.Bool:
 		return strconv.AppendBool(b, v.Bool()), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -121,7 +84,7 @@ func appendValue(b []byte, v reflect.Value) ([]byte, error) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return strconv.AppendUint(b, v.Uint(), 10), nil
 	case reflect.String:
-		if t == reflect.TypeFor[json.Number]() {
+		if k.typ == numberType {
 			return appendOther(b, v.Interface())
 		}
 		return appendString(b, v.String())
@@ -129,43 +92,43 @@ func appendValue(b []byte, v reflect.Value) ([]byte, error) {
 		if v.IsNil() {
 			return append(b, "null"...), nil
 		}
-		return appendValue(b, v.Elem())
+		return appendValue(b, v.Elem(), k.elem())
 	case reflect.Struct:
-		return appendStruct(b, v)
+		return appendStruct(b, v, k)
 	case reflect.Map:
-		return appendMap(b, v)
+		return appendMap(b, v, k)
 	case reflect.Slice:
 		if v.IsNil() {
 			return append(b, "null"...), nil
 		}
-		if t.Elem().Kind() == reflect.Uint8 {
-			if t.Elem() != reflect.TypeFor[byte]() {
+		if k.elem().kind == reflect.Uint8 {
+			if k.elem().typ != byteType {
 				return appendOther(b, v.Interface())
 			}
 			return append(base64.StdEncoding.AppendEncode(append(b, '"'), v.Bytes()), '"'), nil
 		}
-		return appendList(b, v)
+		return appendList(b, v, k.elem())
 	case reflect.Array:
-		return appendList(b, v)
+		return appendList(b, v, k.elem())
 	}
 	return appendOther(b, v.Interface())
 }
 
-func appendList(b []byte, v reflect.Value) (_ []byte, err error) {
+func appendList(b []byte, v reflect.Value, elem *kind) (_ []byte, err error) {
 	b = append(b, '[')
 	for i := range v.Len() {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b, err = appendValue(b, v.Index(i)); err != nil {
+		if b, err = appendValue(b, v.Index(i), elem); err != nil {
 			return nil, err
 		}
 	}
 	return append(b, ']'), nil
 }
 
-func appendMap(b []byte, v reflect.Value) (_ []byte, err error) {
-	switch kt := v.Type().Key(); {
+func appendMap(b []byte, v reflect.Value, k *kind) (_ []byte, err error) {
+	switch kt := k.typ.Key(); {
 	case v.IsNil():
 		return append(b, "null"...), nil
 	case kt.Kind() != reflect.String || own(kt, false):
@@ -174,33 +137,32 @@ func appendMap(b []byte, v reflect.Value) (_ []byte, err error) {
 	keys := v.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 	b = append(b, '{')
-	for i, k := range keys {
+	for i, key := range keys {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b, err = appendString(b, k.String()); err != nil {
+		if b, err = appendString(b, key.String()); err != nil {
 			return nil, err
 		}
-		if b, err = appendValue(append(b, ':'), v.MapIndex(k)); err != nil {
+		if b, err = appendValue(append(b, ':'), v.MapIndex(key), k.elem()); err != nil {
 			return nil, err
 		}
 	}
 	return append(b, '}'), nil
 }
 
-func appendStruct(b []byte, v reflect.Value) (_ []byte, err error) {
-	t := v.Type()
+func appendStruct(b []byte, v reflect.Value, k *kind) (_ []byte, err error) {
+	switch {
+	case k.known:
+	case v.CanAddr():
+		return appendOther(b, v.Addr().Interface())
+	default:
+		return appendOther(b, v.Interface())
+	}
 	start := len(b)
 	b = append(b, '{')
-	for i := range t.NumField() {
-		f, known := fieldOf(t.Field(i))
-		if !known {
-			if v.CanAddr() {
-				return appendOther(b[:start], v.Addr().Interface())
-			}
-			return appendOther(b[:start], v.Interface())
-		}
-		x := v.Field(i)
+	for i := range k.fields {
+		f, x := &k.fields[i], v.Field(i)
 		if f.name == "" || f.omitEmpty && empty(x) || f.omitZero && zero(x) {
 			continue
 		}
@@ -208,7 +170,7 @@ func appendStruct(b []byte, v reflect.Value) (_ []byte, err error) {
 			b = append(b, ',')
 		}
 		b = append(append(append(b, '"'), f.name...), '"', ':')
-		if b, err = appendValue(b, x); err != nil {
+		if b, err = appendValue(b, x, k.of(i)); err != nil {
 			return nil, err
 		}
 	}
