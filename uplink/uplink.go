@@ -1,0 +1,291 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// What carries packets out of the namespace: [Config.Mode], [Status.Mode].
+const (
+	Pasta   = "pasta"   // pasta(1)
+	Builtin = "builtin" // the stack of kakuri-uplink
+)
+
+// Program is the name of the program that an uplink is.
+const Program = "kakuri-uplink"
+
+// Config says what is to be connected.
+type Config struct {
+	// Run is a directory of the caller, made where it is not there: for the socket, the lock, and the records of ports.
+	Run string
+	// UserNS and NetNS are the namespaces, the second owned by the first, the first made by the caller.
+	UserNS, NetNS *os.File
+	// Program is where kakuri-uplink is. Empty is beside the calling program, or where PATH finds it.
+	Program string
+	// Mode is [Pasta] or [Builtin]. Empty is the first, and the second where that is not to be had.
+	Mode string
+	// PastaProgram is where pasta is; empty is where PATH finds it.
+	PastaProgram string
+}
+
+// Status is how an uplink does its work.
+type Status struct {
+	PID     int    // of kakuri-uplink
+	Mode    string // [Pasta] or [Builtin]
+	Why     string // it is that one: "pasta is installed: /usr/bin/pasta"
+	Program string // that of pasta
+	// Device leads out. It has the addresses, and the default routes lead to the gateways by it.
+	Device             string
+	MTU                int // bytes; bridges behind it should have the same, for speed
+	Addr4, Addr6       netip.Prefix
+	Gateway4, Gateway6 netip.Addr
+	Ping               string // empty, or why ping(8) has no answer from outside
+}
+
+// ErrGone says that no uplink runs in the directory.
+var ErrGone = errors.New("no uplink runs")
+
+// An Uplink is a connection to the program. It is for one goroutine at a time.
+type Uplink struct {
+	run string
+	fd  int
+}
+
+// Start starts an uplink and waits until packets pass. It goes on after the caller. ctx ends the wait, and with it the
+// program. Where one runs in the directory already, that is an error.
+func Start(ctx context.Context, c Config) (*Uplink, error) {
+	if err := prepare(c.Run); err != nil {
+		return nil, err
+	}
+	program, err := find(c.Program)
+	if err != nil {
+		return nil, err
+	}
+	ready, said, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer ready.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		said.Close()
+		return nil, err
+	}
+	defer null.Close()
+	args := []string{program, "serve", "--run", c.Run}
+	if c.Mode != "" {
+		args = append(args, "--mode", c.Mode)
+	}
+	if c.PastaProgram != "" {
+		args = append(args, "--pasta", c.PastaProgram)
+	}
+	p, err := os.StartProcess(program, args, &os.ProcAttr{
+		Dir: "/", Env: os.Environ(), Files: []*os.File{null, null, null, c.UserNS, c.NetNS, said},
+		Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	said.Close()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	go p.Wait()
+	stop := context.AfterFunc(ctx, func() { p.Kill() })
+	defer stop()
+	text, err := io.ReadAll(io.LimitReader(ready, 64<<10))
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("start %s: %w", program, ctx.Err())
+	}
+	var a answer
+	if err == nil {
+		err = leanjson.Unmarshal(text, &a)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start %s: it ended without a word: see %s", program, filepath.Join(c.Run, "log"))
+	}
+	if err := a.err(); err != nil {
+		return nil, err
+	}
+	return Open(c.Run)
+}
+
+// prepare makes the directory, and refuses one that others may write to.
+func prepare(run string) error {
+	if !filepath.IsAbs(run) {
+		return fmt.Errorf("uplink: directory %q: it has to be a path from the root", run)
+	}
+	if err := os.MkdirAll(filepath.Join(run, portsDir), 0o700); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(run, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: run, Err: err}
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("uplink: directory %s is another one's, or others may write to it: remove it", run)
+	}
+	return nil
+}
+
+// find gives the path of kakuri-uplink.
+func find(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if p := filepath.Join(filepath.Dir(self), Program); executable(p) {
+			return p, nil
+		}
+	}
+	if p := InPath(Program); p != "" {
+		return p, nil
+	}
+	return "", fmt.Errorf("%s is neither beside this program nor in PATH: it is a part of kakuri, and makes networks of ordinary users", Program)
+}
+
+// InPath is where PATH finds a program, or empty.
+func InPath(name string) string {
+	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
+		if p := filepath.Join(dir, name); filepath.IsAbs(p) && executable(p) {
+			return p
+		}
+	}
+	return ""
+}
+
+func executable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && unix.Access(path, unix.X_OK) == nil
+}
+
+// Open connects to the uplink of a directory. The error is [ErrGone] where none runs.
+func Open(run string) (*Uplink, error) {
+	dir, err := os.Open(run)
+	if err != nil {
+		return nil, fmt.Errorf("%w in %s", ErrGone, run)
+	}
+	defer dir.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	// By a descriptor: a socket's path has but 108 bytes.
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), controlName)})
+	if err != nil {
+		unix.Close(fd)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+			return nil, fmt.Errorf("%w in %s", ErrGone, run)
+		}
+		return nil, fmt.Errorf("uplink in %s: connect: %w", run, err)
+	}
+	return &Uplink{run: run, fd: fd}, nil
+}
+
+// Close closes the connection. The program goes on.
+func (u *Uplink) Close() error { return unix.Close(u.fd) }
+
+// Status asks how it does its work.
+func (u *Uplink) Status() (Status, error) {
+	a, _, err := u.ask(askStatus, "")
+	if err != nil {
+		return Status{}, err
+	}
+	return a.Status, nil
+}
+
+// Namespaces gives descriptors of the namespaces that it keeps.
+func (u *Uplink) Namespaces() (user, net *os.File, err error) {
+	_, fds, err := u.ask(askNamespaces, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(fds) != 2 {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		return nil, nil, errors.New("uplink: it sent no namespaces")
+	}
+	return os.NewFile(uintptr(fds[0]), "user"), os.NewFile(uintptr(fds[1]), "net"), nil
+}
+
+// Publish takes ports of the machine for an owner, and passes on what comes to them: all of them, or none. It gives them
+// with the port that the kernel chose where HostPort is 0. An owner that has some already gets these in their place.
+func (u *Uplink) Publish(owner string, ports []plan.Publish) ([]plan.Publish, error) {
+	if err := checkOwner(owner); err != nil {
+		return nil, err
+	}
+	if len(ports) == 0 {
+		return nil, u.Unpublish(owner)
+	}
+	if err := writePorts(u.run, owner, ports); err != nil {
+		return nil, err
+	}
+	if _, _, err := u.ask(askPublish, owner); err != nil {
+		return nil, errors.Join(err, removePorts(u.run, owner))
+	}
+	return ReadPorts(u.run, owner)
+}
+
+// Unpublish gives an owner's ports back, and ends what passes by them. One that has none is no error.
+func (u *Uplink) Unpublish(owner string) error {
+	if err := checkOwner(owner); err != nil {
+		return err
+	}
+	if err := removePorts(u.run, owner); err != nil {
+		return err
+	}
+	_, _, err := u.ask(askUnpublish, owner)
+	return err
+}
+
+// End ends the program, and returns when the directory is free for another one. Namespaces without a process end with it.
+func (u *Uplink) End() error {
+	if _, _, err := u.ask(askEnd, ""); err != nil && !errors.Is(err, ErrGone) {
+		return err
+	}
+	// It keeps the lock to its end.
+	f, err := os.Open(filepath.Join(u.run, lockName))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
+			return fmt.Errorf("uplink in %s: it does not end: %w", u.run, err)
+		}
+	}
+}
+
+// Unpublish is [Uplink.Unpublish] for one who does not know whether an uplink runs in the directory.
+func Unpublish(run, owner string) error {
+	if err := checkOwner(owner); err != nil {
+		return err
+	}
+	u, err := Open(run)
+	if errors.Is(err, ErrGone) {
+		return removePorts(run, owner)
+	}
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if err := u.Unpublish(owner); !errors.Is(err, ErrGone) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package uplink
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/leanjson"
+)
+
+// Names in the directory of an uplink.
+const (
+	controlName = "control" // the socket
+	lockName    = "lock"    // locked as long as the program runs
+	portsDir    = "ports"   // a file for each owner
+)
+
+// What is asked of the program: a message of SOCK_SEQPACKET each, with the owner behind a space.
+const (
+	askStatus     = "status"
+	askNamespaces = "namespaces" // the answer brings both, the user namespace first
+	askPublish    = "publish"    // what the owner's file has
+	askUnpublish  = "unpublish"
+	askEnd        = "end"
+)
+
+// answerMax is the size of an answer's text, in bytes.
+const answerMax = 32 << 10
+
+// An answer is what the program says.
+type answer struct {
+	Error  string `json:",omitempty"`
+	Errno  int    `json:",omitempty"`
+	Status Status
+}
+
+// An Error is what the program could not do. It unwraps to the kernel's number, where that is the cause.
+type Error struct {
+	Text  string
+	Errno syscall.Errno
+}
+
+// Error is the program's sentence.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap gives the number, for errors.Is.
+func (e *Error) Unwrap() error {
+	if e.Errno == 0 {
+		return nil
+	}
+	return e.Errno
+}
+
+func (a answer) err() error {
+	if a.Error == "" {
+		return nil
+	}
+	return &Error{a.Error, syscall.Errno(a.Errno)}
+}
+
+// ask sends a question, and gives the answer and its descriptors.
+func (u *Uplink) ask(what, owner string) (a answer, fds []int, err error) {
+	if owner != "" {
+		what += " " + owner
+	}
+	fail := func(call string, err error) (answer, []int, error) {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			return a, nil, fmt.Errorf("%w any more in %s", ErrGone, u.run)
+		}
+		return a, nil, fmt.Errorf("uplink in %s: %w", u.run, os.NewSyscallError(call, err))
+	}
+	if err := unix.Sendto(u.fd, []byte(what), unix.MSG_NOSIGNAL, nil); err != nil {
+		return fail("send", err)
+	}
+	text, fds, err := receive(u.fd)
+	if err != nil {
+		return fail("recv", err)
+	}
+	if len(text) == 0 {
+		return fail("recv", unix.ECONNRESET)
+	}
+	if err := leanjson.Unmarshal(text, &a); err != nil {
+		return a, fds, fmt.Errorf("uplink in %s: %w", u.run, err)
+	}
+	return a, fds, a.err()
+}
+
+// receive reads one message with the descriptors that it brings.
+func receive(fd int) (text []byte, fds []int, err error) {
+	buf, oob := make([]byte, answerMax), make([]byte, unix.CmsgSpace(8*4))
+	var n, oobn int
+	for {
+		n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_RIGHTS {
+			list, err := unix.ParseUnixRights(&m)
+			if err != nil {
+				return nil, nil, err
+			}
+			fds = append(fds, list...)
+		}
+	}
+	return buf[:n], fds, nil
+}
