@@ -280,15 +280,18 @@ func TestRunPassesSignals(t *testing.T) {
 func TestRunIsKilled(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	dir := bundle(t, base("echo ready; sleep 100"))
+	dir, state := bundle(t, base("echo ready; sleep 100")), nstest.Dir(t)
 	for i := range 20 {
-		c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
+		c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", state, "run", "--bundle", dir, "test")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(i) * time.Millisecond)
 		c.Process.Kill()
 		c.Wait()
+		if out, err := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", state, "delete", "--force", "test").CombinedOutput(); err != nil {
+			t.Fatalf("delete after %d ms: %v: %s", i, err, out)
+		}
 	}
 }
 

@@ -106,6 +106,9 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 		return nil, ErrNotRunning
 	}
 	defer first.Close()
+	for _, w := range p.Warnings {
+		c.runtime.warn(w)
+	}
 	c.runtime.debugPlan(p)
 	l.Hands = hands
 	also := l.Start

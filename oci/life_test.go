@@ -419,6 +419,9 @@ func TestExecOptions(t *testing.T) {
 			t.Errorf("%v: %q, want %q", args, out, c.want)
 		}
 	}
+	if out := p.good("exec", "--cap", "CAP_OF_NONE", "x", "echo", "ran"); !strings.Contains(out, "capability CAP_OF_NONE is left out") || !strings.HasSuffix(out, "ran\n") {
+		t.Errorf("an unknown capability: %q", out)
+	}
 	file := filepath.Join(nstest.Dir(t), "process.json")
 	if err := os.WriteFile(file, []byte(`{"args":["sh","-c","echo $X; pwd"],"env":["PATH=/bin","X=y"],"cwd":"/bin"}`), 0o644); err != nil {
 		t.Fatal(err)
