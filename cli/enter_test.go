@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -227,4 +228,55 @@ func containerPID(t *testing.T, name string) string {
 		t.Fatalf("kakuri ps has no %s: %q, %v", name, out, err)
 	}
 	return pid
+}
+
+// A container that another program made by kakuri-runtime has a name as well, for who looks or enters.
+func TestEnterRuntimeContainer(t *testing.T) {
+	place(t)
+	dir := t.TempDir()
+	if err := os.Symlink(nstest.RootFS(t), filepath.Join(dir, "rootfs")); err != nil {
+		t.Fatal(err)
+	}
+	runtime := func(args ...string) {
+		t.Helper()
+		c := exec.Command("kakuri-runtime", args...)
+		c.Dir = dir // and its streams, which the container keeps, are /dev/null
+		if err := c.Run(); err != nil && args[0] != "delete" {
+			t.Fatalf("%q: %v", args, err)
+		}
+	}
+	runtime("spec")
+	config := filepath.Join(dir, "config.json")
+	var spec map[string]any
+	data, err := os.ReadFile(config)
+	if err == nil {
+		err = json.Unmarshal(data, &spec)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := spec["process"].(map[string]any)
+	process["terminal"], process["args"], spec["hostname"] = false, []string{"sleep", "1000"}, "bare"
+	spec["root"] = map[string]any{"path": "rootfs"}
+	if data, err = json.Marshal(spec); err == nil {
+		err = os.WriteFile(config, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime("run", "--detach", "bare_one")
+	defer runtime("delete", "--force", "bare_one")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"enter", "bare_one", "hostname"}, "bare\n"},
+		{[]string{"ns", "ps", "bare_one"}, "sleep 1000"},
+		{[]string{"ns", "ls", "-t", "uts"}, "bare_one: sleep 1000"},
+		{[]string{"ns", "diff", "bare_one", "bare_one"}, "bare_one"},
+	} {
+		if out, err := exec.Command("kakuri", c.args...).CombinedOutput(); err != nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%q: %v: %s", c.args, err, out)
+		}
+	}
 }

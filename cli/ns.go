@@ -22,7 +22,7 @@ func newNS(io IO) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ns COMMAND",
 		Short: "See the namespaces of this machine",
-		Long: `See the namespaces of this machine: of kakuri's containers, of other engines',
+		Long: `See the namespaces of this machine: of the containers of kakuri and kakuri-runtime, of other engines',
 of any process. An ordinary user sees those of their own processes.`,
 		Example: `  kakuri ns ls --type net
   kakuri ns tree -o host.svg
@@ -257,9 +257,9 @@ type nsReading struct {
 
 // readNS reads the machine. That kakuri's own records cannot be had only costs names.
 func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
-	var list []engine.Container // before the reading, so that it has them all
+	var list []engine.Target // before the reading, so that it has them all
 	if e, err := engine.Open(engine.Options{Look: true}); err == nil {
-		list, _ = e.List(engine.ListOptions{})
+		list, _ = e.Targets()
 	}
 	s, err := namespace.Read(ctx, o)
 	if err != nil {
@@ -277,7 +277,7 @@ func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 
 // call names namespaces after their containers, oldest first: one that several share is
 // the one's that made it, and the reader's and the host's are no container's.
-func (r *nsReading) call(list []engine.Container) {
+func (r *nsReading) call(list []engine.Target) {
 	for _, c := range list {
 		p := r.member(c.PID)
 		if p == nil {
@@ -323,7 +323,7 @@ func (r *nsReading) find(ref string) (*namespace.Process, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	c, err := e.Find(ref)
+	c, err := e.Target(ref)
 	if err != nil {
 		return nil, "", err
 	}
