@@ -448,9 +448,8 @@ func CheckTable(bridges []plan.Bridge, owner string, ports []plan.Publish) (faul
 
 // taken tells that a socket of this machine takes what comes to a port.
 func taken(p plan.Publish) bool {
-	const listening, unconnected = 1 << 10, 1 << 7 // of TCP and of UDP
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		if len(socketsAt(family, p, listening|unconnected)) > 0 {
+		if len(socketsAt(family, p, rtnetlink.Listening|rtnetlink.Unconnected)) > 0 {
 			return true
 		}
 	}
@@ -627,7 +626,7 @@ func (e nftElement) published() PublishedPort {
 // Requests.
 
 func rulesOfTable(family byte, table, chain string) nftMessage {
-	m := nftMessage{kind: unix.NFT_MSG_GETRULE, flags: unix.NLM_F_DUMP, family: family}
+	m := nftMessage{kind: unix.NFT_MSG_GETRULE, family: family}
 	m.body.str(unix.NFTA_RULE_TABLE, table)
 	if chain != "" {
 		m.body.str(unix.NFTA_RULE_CHAIN, chain)

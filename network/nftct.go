@@ -42,7 +42,7 @@ func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 		if p.HostAddr.Is6() {
 			family = unix.NFPROTO_IPV6
 		}
-		list := nftMessage{kind: ctGet, flags: unix.NLM_F_DUMP, family: family}
+		list := nftMessage{kind: ctGet, family: family}
 		// The kernel sends those of the port alone since Linux 5.8; before, all.
 		list.body.nest(ctaTupleOrig, func() {
 			list.body.nest(ctaTupleProto, func() {

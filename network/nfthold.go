@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -169,7 +169,7 @@ func holdingProcesses(p plan.Publish) (list []string) {
 	inodes := map[string]bool{}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		// All states but that of connections, whose ports are shared with who listens.
-		for _, inode := range socketsAt(family, p, ^uint32(1<<1)) {
+		for _, inode := range socketsAt(family, p, ^uint32(rtnetlink.Established)) {
 			inodes["socket:["+strconv.FormatUint(uint64(inode), 10)+"]"] = true
 		}
 	}
@@ -194,49 +194,22 @@ func holdingProcesses(p plan.Publish) (list []string) {
 	return list
 }
 
-// socketsAt gives the inodes of sockets in some states that are bound to the port of the address, or of all. States are a bit
-// each, numbered as in net/tcp_states.h of Linux.
+// socketsAt gives the inodes of sockets in some states that are bound to the port of the address, or of all.
 func socketsAt(family byte, p plan.Publish, states uint32) (inodes []uint32) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	s, err := rtnetlink.OpenFor(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil
 	}
-	s := &nfSocket{fd: fd, buf: make([]byte, 64<<10)}
-	defer s.close()
+	defer s.Close()
 	number, _ := protoNumber(p.Proto)
-	const sockDiagByFamily = 20
-	ne := binary.NativeEndian
-	// struct inet_diag_req_v2 of linux/inet_diag.h.
-	request := append([]byte{family, number, 0, 0}, ne.AppendUint32(nil, states)...)
-	request = append(request, make([]byte, 48)...)
-	b := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(request)))
-	b = ne.AppendUint16(b, sockDiagByFamily)
-	b = ne.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	b = append(append(b, make([]byte, 8)...), request...)
-	if s.send(b) != nil {
+	list, err := s.Sockets(family, number, states)
+	if err != nil {
 		return nil
 	}
-	for done := false; !done; {
-		err := s.receive(func(h unix.NlMsghdr, body []byte) bool {
-			if h.Type == unix.NLMSG_DONE || h.Type == unix.NLMSG_ERROR {
-				done = true
-				return false
-			}
-			if len(body) < 72 || binary.BigEndian.Uint16(body[4:]) != p.HostPort { // struct inet_diag_msg
-				return true
-			}
-			at, _ := netip.AddrFromSlice(body[8:12])
-			if family == unix.AF_INET6 {
-				at, _ = netip.AddrFromSlice(body[8:24])
-			}
-			// A socket of IPv6 at all addresses may have those of IPv4 as well.
-			if inode := ne.Uint32(body[68:]); inode != 0 && (meet(at.Unmap(), p.HostAddr) || family == unix.AF_INET6 && at.IsUnspecified()) {
-				inodes = append(inodes, inode)
-			}
-			return true
-		})
-		if err != nil {
-			return nil
+	for _, x := range list {
+		// A socket of IPv6 at all addresses may have those of IPv4 as well.
+		if x.Inode != 0 && x.Port == p.HostPort && (meet(x.Addr.Unmap(), p.HostAddr) || x.Addr.Is6() && x.Addr.IsUnspecified()) {
+			inodes = append(inodes, x.Inode)
 		}
 	}
 	return inodes

@@ -4,9 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/kakuri/kakuri/network/rtnetlink"
@@ -87,75 +85,29 @@ func bigEndian32(b []byte) uint32 {
 	return binary.BigEndian.Uint32(b)
 }
 
-// appendMessage adds a message with its headers: nlmsghdr, netlink(7), and nfgenmsg, linux/netfilter/nfnetlink.h.
-func appendMessage(b []byte, kind, flags uint16, seq uint32, family byte, resource uint16, body []byte) []byte {
-	ne := binary.NativeEndian
-	b = ne.AppendUint32(b, uint32(unix.SizeofNlMsghdr+4+len(body)))
-	b = ne.AppendUint16(b, kind)
-	b = ne.AppendUint16(b, flags|unix.NLM_F_REQUEST)
-	b = ne.AppendUint32(b, seq)
-	b = ne.AppendUint32(b, 0)
-	b = append(b, family, unix.NFNETLINK_V0)
-	b = binary.BigEndian.AppendUint16(b, resource)
-	return append(b, body...) // attributes end on four bytes
+// message is m for the kernel: nlmsghdr, netlink(7), and nfgenmsg, linux/netfilter/nfnetlink.h, with the resource, before the attributes.
+func (m nftMessage) message(subsystem, flags, resource uint16) rtnetlink.Message {
+	head := make([]byte, 0, 4+len(m.body))
+	head = append(head, m.family, unix.NFNETLINK_V0)
+	head = binary.BigEndian.AppendUint16(head, resource)
+	return rtnetlink.NewMessage(subsystem<<8|m.kind, m.flags|flags, append(head, m.body...))
 }
 
 // An nfSocket speaks to the kernel's netfilter in the network namespace that it was opened in.
-type nfSocket struct {
-	fd  int
-	buf []byte
-}
+type nfSocket struct{ *rtnetlink.Socket }
 
 func openNetfilter() (*nfSocket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	s, err := rtnetlink.OpenFor(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, os.NewSyscallError("socket NETLINK_NETFILTER", err)
+		return nil, fmt.Errorf("netfilter: %w", err)
 	}
-	return &nfSocket{fd: fd, buf: make([]byte, 64<<10)}, nil
+	return &nfSocket{s}, nil
 }
 
 // close is put off: when anybody deleted something a moment ago, the kernel, whose worker frees that, has a close of such a
 // socket wait for all processors, 10 ms and more, with all transactions behind it. Nobody needs the close.
 func (s *nfSocket) close() {
-	time.AfterFunc(50*time.Millisecond, func() { unix.Close(s.fd) })
-}
-
-func (s *nfSocket) send(b []byte) error {
-	if len(b) > 100<<10 { // net.core.wmem_default is about twice that
-		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(b))
-	}
-	return os.NewSyscallError("sendto", unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
-}
-
-// receive calls each with every message of one datagram, as long as it gives true.
-func (s *nfSocket) receive(each func(h unix.NlMsghdr, body []byte) bool) error {
-	n, _, err := unix.Recvfrom(s.fd, s.buf, 0)
-	for err == unix.EINTR {
-		n, _, err = unix.Recvfrom(s.fd, s.buf, 0)
-	}
-	if err != nil {
-		return os.NewSyscallError("recvfrom", err)
-	}
-	ne := binary.NativeEndian
-	for b := s.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
-		h := unix.NlMsghdr{Len: ne.Uint32(b), Type: ne.Uint16(b[4:]), Flags: ne.Uint16(b[6:]), Seq: ne.Uint32(b[8:])}
-		end := min(len(b), int(h.Len)) // an error's message may bring more of the request than there is room
-		if end < unix.SizeofNlMsghdr {
-			return errors.New("netfilter answers with a message cut short")
-		}
-		if !each(h, b[unix.SizeofNlMsghdr:end]) {
-			return nil
-		}
-		b = b[min(len(b), (end+3)&^3):]
-	}
-	return nil
-}
-
-func errnoOf(body []byte) syscall.Errno {
-	if len(body) < 4 {
-		return unix.EPROTO
-	}
-	return syscall.Errno(-int32(binary.NativeEndian.Uint32(body)))
+	time.AfterFunc(50*time.Millisecond, func() { s.Socket.Close() })
 }
 
 // errAgain says that the ruleset is another one than the generation which a transaction was made for.
@@ -167,50 +119,40 @@ func (s *nfSocket) commit(generation uint32, messages []nftMessage) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	const begin = 1
-	var id wire
+	begin, end := nftMessage{kind: unix.NFNL_MSG_BATCH_BEGIN}, nftMessage{kind: unix.NFNL_MSG_BATCH_END}
 	if generation != 0 {
-		id.u32(unix.NFNL_BATCH_GENID, generation)
+		begin.body.u32(unix.NFNL_BATCH_GENID, generation)
 	}
-	n := 64
-	for _, m := range messages {
-		n += 20 + len(m.body)
-	}
-	b := appendMessage(make([]byte, 0, n), unix.NFNL_MSG_BATCH_BEGIN, 0, begin, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, id)
-	seq := uint32(begin)
+	list := make([]rtnetlink.Message, 0, len(messages)+2)
+	list = append(list, begin.message(0, 0, unix.NFNL_SUBSYS_NFTABLES))
 	for i, m := range messages {
-		seq++
-		flags := m.flags
+		flags := uint16(0)
 		if i == len(messages)-1 {
-			flags |= unix.NLM_F_ACK
+			flags = unix.NLM_F_ACK
 		}
-		b = appendMessage(b, unix.NFNL_SUBSYS_NFTABLES<<8|m.kind, flags, seq, m.family, 0, m.body)
+		list = append(list, m.message(unix.NFNL_SUBSYS_NFTABLES, flags, 0))
 	}
-	b = appendMessage(b, unix.NFNL_MSG_BATCH_END, 0, seq+1, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)
-	if err := s.send(b); err != nil {
-		return err
-	}
+	list = append(list, end.message(0, 0, unix.NFNL_SUBSYS_NFTABLES))
 	var failed error
-	for done := false; !done; {
-		err := s.receive(func(h unix.NlMsghdr, body []byte) bool {
-			if h.Type != unix.NLMSG_ERROR {
-				return true
-			}
-			errno := errnoOf(body)
-			switch {
-			case h.Seq == begin && errno == unix.ERESTART:
-				failed, done = errAgain, true
-			case h.Seq == begin && errno != 0:
-				failed, done = fmt.Errorf("nftables: commit: %w", errno), true
-			case errno != 0 && failed == nil && h.Seq > begin && int(h.Seq)-begin <= len(messages):
-				failed = &nftError{messages[h.Seq-begin-1].text(), errno}
-			}
-			done = done || h.Seq == seq
-			return !done
-		})
-		if err != nil {
-			return err
+	err := s.Exchange(list, func(i int, kind, flags uint16, body []byte) bool {
+		if kind != unix.NLMSG_ERROR {
+			return false
 		}
+		err := rtnetlink.Answer(flags, body)
+		switch {
+		case i == 0 && errors.Is(err, unix.ERESTART):
+			failed = errAgain
+			return true
+		case i == 0 && err != nil:
+			failed = fmt.Errorf("nftables: commit: %w", err)
+			return true
+		case err != nil && failed == nil && i > 0 && i <= len(messages):
+			failed = &nftError{messages[i-1].text(), err}
+		}
+		return i == len(messages)
+	})
+	if err != nil {
+		return err
 	}
 	return failed
 }
@@ -218,17 +160,17 @@ func (s *nfSocket) commit(generation uint32, messages []nftMessage) error {
 // An nftError is a message of a transaction that the kernel refused, and with it the transaction.
 type nftError struct {
 	message string
-	errno   syscall.Errno
+	cause   error
 }
 
 func (e *nftError) Error() string {
-	text := "nft " + e.message + ": " + e.errno.Error()
-	if e.errno == unix.ENOENT && (strings.HasPrefix(e.message, "add rule") || strings.HasPrefix(e.message, "add chain")) {
+	text := "nft " + e.message + ": " + e.cause.Error()
+	if errors.Is(e.cause, unix.ENOENT) && (strings.HasPrefix(e.message, "add rule") || strings.HasPrefix(e.message, "add chain")) {
 		text += ": the kernel has not all that the rule takes: modules nft_chain_nat, nft_fib_inet, nft_ct, nft_nat, nft_masq"
 	}
 	return text
 }
-func (e *nftError) Unwrap() error { return e.errno }
+func (e *nftError) Unwrap() error { return e.cause }
 
 // An nfAnswer is what came for one request: the bodies of messages, after nfgenmsg, or an error.
 type nfAnswer struct {
@@ -236,61 +178,37 @@ type nfAnswer struct {
 	err    error // as the kernel gives it
 }
 
-// ask sends requests together, and gives the answer of each. They are no transaction. A dump that the ruleset changed
-// under gives EINTR.
+// ask sends requests together, none of them for a list, and gives the answer of each. They are no transaction.
 func (s *nfSocket) ask(subsystem uint16, requests ...nftMessage) ([]nfAnswer, error) {
-	var b []byte
+	list := make([]rtnetlink.Message, len(requests))
 	for i, m := range requests {
-		b = appendMessage(b, subsystem<<8|m.kind, m.flags|unix.NLM_F_ACK, uint32(i+1), m.family, 0, m.body)
-	}
-	if err := s.send(b); err != nil {
-		return nil, err
+		list[i] = m.message(subsystem, unix.NLM_F_ACK, 0)
 	}
 	answers := make([]nfAnswer, len(requests))
-	for left := len(requests); left > 0; {
-		err := s.receive(func(h unix.NlMsghdr, body []byte) bool {
-			if h.Seq == 0 || int(h.Seq) > len(answers) {
-				return true
-			}
-			a := &answers[h.Seq-1]
-			if h.Flags&unix.NLM_F_DUMP_INTR != 0 {
-				a.err = unix.EINTR
-			}
-			switch {
-			case h.Type == unix.NLMSG_ERROR:
-				if errno := errnoOf(body); errno != 0 {
-					a.err = errno
-				}
-				left--
-			case h.Type == unix.NLMSG_DONE:
-				left--
-			case len(body) >= 4:
-				a.bodies = append(a.bodies, append([]byte(nil), body[4:]...))
-			}
-			return left > 0
-		})
-		if err != nil {
-			return nil, err
+	left := len(requests)
+	err := s.Exchange(list, func(i int, kind, flags uint16, body []byte) bool {
+		switch {
+		case kind == unix.NLMSG_ERROR:
+			answers[i].err = rtnetlink.Answer(flags, body)
+			left--
+		case len(body) >= 4:
+			answers[i].bodies = append(answers[i].bodies, append([]byte(nil), body[4:]...))
 		}
+		return left == 0
+	})
+	if err != nil {
+		return nil, err
 	}
 	return answers, nil
 }
 
-// dump asks for one list, again when it changed meanwhile. What the list is in need not be there.
+// dump asks for one list. What the list is in need not be there.
 func (s *nfSocket) dump(subsystem uint16, request nftMessage) ([][]byte, error) {
-	request.flags |= unix.NLM_F_DUMP
-	for {
-		answers, err := s.ask(subsystem, request)
-		switch {
-		case err != nil:
-			return nil, err
-		case answers[0].err == unix.EINTR:
-		case answers[0].err != nil:
-			return nil, answers[0].err
-		default:
-			return answers[0].bodies, nil
-		}
+	bodies, err := s.Dump(request.message(subsystem, 0, 0))
+	for i, b := range bodies {
+		bodies[i] = b[min(4, len(b)):]
 	}
+	return bodies, err
 }
 
 // generation is the number of the ruleset that is in force, of all tables.
@@ -300,7 +218,7 @@ func (s *nfSocket) generation() (uint32, error) {
 		return 0, err
 	}
 	if err := answers[0].err; err != nil {
-		if err == unix.EINVAL || err == unix.EOPNOTSUPP {
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 			err = fmt.Errorf("%w: the kernel has no nf_tables: its module is nf_tables, its option CONFIG_NF_TABLES", err)
 		}
 		return 0, fmt.Errorf("nftables: %w", err)

@@ -1,142 +1,56 @@
 package reach
 
 import (
-	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/kakuri/kakuri/network/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
-// links reads the devices of the caller's network namespace with their addresses.
-func links() ([]Link, error) {
-	rib, err := syscall.NetlinkRIB(unix.RTM_GETLINK, unix.AF_UNSPEC)
+// links reads the devices of the socket's network namespace with their addresses.
+func links(s *rtnetlink.Socket) ([]Link, error) {
+	all, err := s.Links()
 	if err != nil {
 		return nil, err
 	}
-	messages, err := syscall.ParseNetlinkMessage(rib)
+	addrs, err := s.Addrs(0)
 	if err != nil {
 		return nil, err
 	}
-	var list []Link
-	at := map[int]int{}
-	for _, m := range messages {
-		if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
-			continue
+	list := make([]Link, len(all))
+	for i, l := range all {
+		list[i] = Link{Index: int(l.Index), Name: l.Name, Kind: l.Kind, Up: l.Up, Master: int(l.Master), Peer: int(l.Parent), NSID: int(l.ParentNS), MTU: l.MTU}
+		if l.MAC != [6]byte{} {
+			list[i].MAC = net.HardwareAddr(l.MAC[:]).String()
 		}
-		l := Link{Index: int(binary.NativeEndian.Uint32(m.Data[4:])), Up: binary.NativeEndian.Uint32(m.Data[8:])&unix.IFF_UP != 0, NSID: -1}
-		rtnetlink.Attributes(m.Data[unix.SizeofIfInfomsg:], l.attribute)
-		at[l.Index] = len(list)
-		list = append(list, l)
-	}
-	rib, err = syscall.NetlinkRIB(unix.RTM_GETADDR, unix.AF_UNSPEC)
-	if err != nil {
-		return nil, err
-	}
-	if messages, err = syscall.ParseNetlinkMessage(rib); err != nil {
-		return nil, err
-	}
-	for _, m := range messages {
-		if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
-			continue
-		}
-		if i, ok := at[int(binary.NativeEndian.Uint32(m.Data[4:]))]; ok {
-			if p := prefix(m.Data); p.IsValid() {
-				list[i].Addrs = append(list[i].Addrs, p)
+		for _, a := range addrs {
+			if a.Device == l.Index {
+				list[i].Addrs = append(list[i].Addrs, netip.PrefixFrom(value(a.Prefix.Addr()), a.Prefix.Bits()))
 			}
 		}
 	}
 	return list, nil
 }
 
-func (l *Link) attribute(kind uint16, v []byte) {
-	number := func() int {
-		if len(v) < 4 {
-			return 0
-		}
-		return int(int32(binary.NativeEndian.Uint32(v)))
-	}
-	switch kind {
-	case unix.IFLA_IFNAME:
-		l.Name = strings.TrimRight(string(v), "\x00")
-	case unix.IFLA_MTU:
-		l.MTU = number()
-	case unix.IFLA_MASTER:
-		l.Master = number()
-	case unix.IFLA_LINK:
-		l.Peer = number()
-	case unix.IFLA_LINK_NETNSID:
-		l.NSID = number()
-	case unix.IFLA_ADDRESS:
-		if len(v) == 6 {
-			l.MAC = net.HardwareAddr(v).String()
-		}
-	case unix.IFLA_LINKINFO:
-		rtnetlink.Attributes(v, func(kind uint16, v []byte) {
-			if kind == unix.IFLA_INFO_KIND {
-				l.Kind = strings.TrimRight(string(v), "\x00")
-			}
-		})
-	}
-}
-
-// prefix is the address of an RTM_NEWADDR message.
-func prefix(m []byte) (p netip.Prefix) {
-	rtnetlink.Attributes(m[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
-		if kind != unix.IFA_LOCAL && (kind != unix.IFA_ADDRESS || p.IsValid()) {
-			return
-		}
-		if a, ok := netip.AddrFromSlice(v); ok {
-			p = netip.PrefixFrom(a, int(m[1]))
-		}
-	})
-	return p
+// value is an address as this package's users have it.
+func value(a interface{ AsSlice() []byte }) netip.Addr {
+	v, _ := netip.AddrFromSlice(a.AsSlice())
+	return v
 }
 
 // routes reads the main table.
-func routes() ([]Route, error) {
-	rib, err := syscall.NetlinkRIB(unix.RTM_GETROUTE, unix.AF_UNSPEC)
-	if err != nil {
-		return nil, err
-	}
-	messages, err := syscall.ParseNetlinkMessage(rib)
-	if err != nil {
-		return nil, err
-	}
-	var list []Route
-	for _, m := range messages {
-		if m.Header.Type != unix.RTM_NEWROUTE || len(m.Data) < unix.SizeofRtMsg {
-			continue
+func routes(s *rtnetlink.Socket) (list []Route, err error) {
+	all, err := s.Routes()
+	for _, r := range all {
+		if r.Table == unix.RT_TABLE_MAIN {
+			unusual := map[byte]string{unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit"}[r.Type]
+			list = append(list, Route{To: netip.PrefixFrom(value(r.To.Addr()), r.To.Bits()), Via: value(r.Via), Link: int(r.Device), Unusual: unusual})
 		}
-		fam, bits, table, kind := m.Data[0], int(m.Data[1]), m.Data[4], m.Data[7]
-		if table != unix.RT_TABLE_MAIN || fam != unix.AF_INET && fam != unix.AF_INET6 {
-			continue
-		}
-		to := netip.IPv4Unspecified()
-		if fam == unix.AF_INET6 {
-			to = netip.IPv6Unspecified()
-		}
-		r := Route{Unusual: map[byte]string{unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit"}[kind]}
-		rtnetlink.Attributes(m.Data[unix.SizeofRtMsg:], func(kind uint16, v []byte) {
-			switch kind {
-			case unix.RTA_DST:
-				to, _ = netip.AddrFromSlice(v)
-			case unix.RTA_GATEWAY:
-				r.Via, _ = netip.AddrFromSlice(v)
-			case unix.RTA_OIF:
-				if len(v) >= 4 {
-					r.Link = int(binary.NativeEndian.Uint32(v))
-				}
-			}
-		})
-		r.To = netip.PrefixFrom(to, bits)
-		list = append(list, r)
 	}
-	return list, nil
+	return list, err
 }
 
 // way is the route that an address takes, the longest of those that fit.
@@ -160,26 +74,34 @@ func forwards(file string) bool {
 // read of it before an error is there beside that.
 func ReadSide(pid int) (s Side, err error) {
 	var inodes []uint32
-	err = inNamespace(pid, func() (err error) {
-		if s.Links, err = links(); err != nil {
-			return err
-		}
-		if s.Routes, err = routes(); err != nil {
+	err = inNamespace(pid, func() error {
+		if err := onSocket(unix.NETLINK_ROUTE, s.read); err != nil {
 			return err
 		}
 		s.Forward4, s.Forward6 = forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")
-		s.Listeners, inodes, err = listeners()
-		return err
+		return onSocket(unix.NETLINK_SOCK_DIAG, func(d *rtnetlink.Socket) (err error) {
+			s.Listeners, inodes, err = listeners(d)
+			return err
+		})
 	})
 	nameSockets(s.Listeners, inodes)
 	return s, err
 }
 
+func (s *Side) read(by *rtnetlink.Socket) (err error) {
+	if s.Links, err = links(by); err == nil {
+		s.Routes, err = routes(by)
+	}
+	return err
+}
+
 // ReadLinks reads the devices and addresses alone.
 func ReadLinks(pid int) (s Side, err error) {
-	err = inNamespace(pid, func() (err error) {
-		s.Links, err = links()
-		return err
+	err = inNamespace(pid, func() error {
+		return onSocket(unix.NETLINK_ROUTE, func(by *rtnetlink.Socket) (err error) {
+			s.Links, err = links(by)
+			return err
+		})
 	})
 	return s, err
 }

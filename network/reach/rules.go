@@ -2,7 +2,9 @@ package reach
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/network/rtnetlink"
@@ -18,39 +20,45 @@ var hooks = [...]string{"prerouting", "input", "forward", "output", "postrouting
 
 // tables reads the rules of all tables of the caller's network namespace, those that
 // iptables-nft has made among them, by nfnetlink alone: nft(8) need not be there.
-func tables() ([]Table, error) {
+func tables() (list []Table, err error) {
 	r := ruleReader{at: map[string]int{}}
-	for _, part := range []struct {
-		get, is uint16
-		each    func(table int, m []byte)
-	}{
-		{unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, func(int, []byte) {}},
-		{unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, r.chain},
-		{unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, r.rule},
-		{unix.NFT_MSG_GETSET, unix.NFT_MSG_NEWSET, r.set},
-	} {
-		err := dump(unix.NETLINK_NETFILTER, unix.NFNL_SUBSYS_NFTABLES<<8|part.get, make([]byte, 4), func(kind uint16, m []byte) {
-			if kind != unix.NFNL_SUBSYS_NFTABLES<<8|part.is || len(m) < 4 {
-				return
+	err = onSocket(unix.NETLINK_NETFILTER, func(s *rtnetlink.Socket) error {
+		r.s = s
+		for _, part := range []struct {
+			get  uint16
+			each func(table int, m []byte)
+		}{
+			{unix.NFT_MSG_GETTABLE, func(int, []byte) {}}, {unix.NFT_MSG_GETCHAIN, r.chain}, {unix.NFT_MSG_GETRULE, r.rule}, {unix.NFT_MSG_GETSET, r.set},
+		} {
+			bodies, err := r.dump(part.get, make([]byte, 4))
+			if err != nil {
+				return fmt.Errorf("nf_tables: %w", err)
 			}
-			name := ""
-			rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
-				if kind == 1 { // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
-					name = text(v)
+			for _, m := range bodies {
+				name := ""
+				rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
+					if kind == 1 { // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
+						name = text(v)
+					}
+				})
+				if familyOf(m[0]) != "" {
+					part.each(r.table(m[0], name), m[4:])
 				}
-			})
-			if familyOf(m[0]) != "" {
-				part.each(r.table(m[0], name), m[4:])
 			}
-		})
-		if err != nil {
-			return r.list, fmt.Errorf("nf_tables: %w", err)
 		}
-	}
-	return r.list, r.elements()
+		return r.elements()
+	})
+	return r.list, err
+}
+
+// dump asks for a list of nf_tables, and gives answers with struct nfgenmsg before the attributes.
+func (r *ruleReader) dump(get uint16, request rtnetlink.Message) ([][]byte, error) {
+	bodies, err := r.s.Dump(rtnetlink.NewMessage(unix.NFNL_SUBSYS_NFTABLES<<8|get, 0, request))
+	return slices.DeleteFunc(bodies, func(m []byte) bool { return len(m) < 4 }), err
 }
 
 type ruleReader struct {
+	s        *rtnetlink.Socket
 	list     []Table
 	families []byte
 	at       map[string]int
@@ -241,21 +249,17 @@ func (r *ruleReader) elements() error {
 	for t := range r.list {
 		for i := range r.list[t].Sets {
 			s := &r.list[t].Sets[i]
-			request := []byte{r.families[t], 0, 0, 0}
-			request = attribute(request, unix.NFTA_SET_ELEM_LIST_TABLE, r.list[t].Name)
-			request = attribute(request, unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-			err := dump(unix.NETLINK_NETFILTER, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETSETELEM, request, func(_ uint16, m []byte) {
-				if len(m) < 4 {
-					return
-				}
+			request := rtnetlink.Message{r.families[t], 0, 0, 0}.AddString(unix.NFTA_SET_ELEM_LIST_TABLE, r.list[t].Name).AddString(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+			bodies, err := r.dump(unix.NFT_MSG_GETSETELEM, request)
+			if err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("nf_tables: set %s: %w", s.Name, err)
+			}
+			for _, m := range bodies {
 				rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
 					if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 						rtnetlink.Attributes(v, func(_ uint16, v []byte) { s.Elements = append(s.Elements, element(v)) })
 					}
 				})
-			})
-			if err != nil && err != unix.ENOENT {
-				return fmt.Errorf("nf_tables: set %s: %w", s.Name, err)
 			}
 		}
 	}
@@ -276,15 +280,4 @@ func element(v []byte) (e Element) {
 		}
 	})
 	return e
-}
-
-// attribute appends one that is a string.
-func attribute(to []byte, kind uint16, s string) []byte {
-	to = binary.NativeEndian.AppendUint16(to, uint16(4+len(s)+1))
-	to = binary.NativeEndian.AppendUint16(to, kind)
-	to = append(append(to, s...), 0)
-	for len(to)%4 != 0 {
-		to = append(to, 0)
-	}
-	return to
 }

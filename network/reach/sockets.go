@@ -1,7 +1,7 @@
 package reach
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,62 +14,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of linux/sock_diag.h and linux/inet_diag.h.
-const (
-	sockDiagByFamily  = 20
-	inetDiagSKV6Only  = 11
-	stateListen       = 10
-	stateClose        = 7 // of a UDP socket that is not connected
-	inetDiagMsgLength = 72
-)
-
-// listeners reads who listens in the caller's network namespace, and the inodes of the
+// listeners reads who listens in the socket's network namespace, and the inodes of the
 // sockets beside them.
-func listeners() (list []Listener, inodes []uint32, err error) {
+func listeners(s *rtnetlink.Socket) (list []Listener, inodes []uint32, err error) {
 	for _, proto := range []string{"tcp", "udp", "sctp"} {
-		for _, fam := range []byte{unix.AF_INET, unix.AF_INET6} {
-			state := uint32(1) << stateListen
+		for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+			states := uint32(rtnetlink.Listening)
 			if proto == "udp" {
-				state = 1 << stateClose
+				states = rtnetlink.Unconnected
 			}
-			// inet_diag_req_v2: family, protocol, extensions, pad, states, an id of zeros.
-			request := make([]byte, 56)
-			request[0], request[1] = fam, protocol(proto)
-			binary.NativeEndian.PutUint32(request[4:], state)
-			e := dump(unix.NETLINK_SOCK_DIAG, sockDiagByFamily, request, func(_ uint16, m []byte) {
-				if l, inode, ok := listener(proto, fam, m); ok {
-					list, inodes = append(list, l), append(inodes, inode)
-				}
-			})
-			if e == unix.ENOENT { // no such protocol in this kernel
+			found, e := s.Sockets(family, protocol(proto), states)
+			if errors.Is(e, unix.ENOENT) { // no such protocol in this kernel
 				continue
 			}
 			if e != nil {
 				err = fmt.Errorf("sock_diag: %s: %w", proto, e)
 			}
+			for _, x := range found {
+				list = append(list, Listener{Proto: proto, Addr: value(x.Addr), Only6: x.Only6, Port: x.Port})
+				inodes = append(inodes, x.Inode)
+			}
 		}
 	}
 	return list, inodes, err
-}
-
-// listener parses struct inet_diag_msg.
-func listener(proto string, fam byte, m []byte) (l Listener, inode uint32, ok bool) {
-	if len(m) < inetDiagMsgLength || m[0] != fam {
-		return l, 0, false
-	}
-	l = Listener{Proto: proto, Port: binary.BigEndian.Uint16(m[4:])}
-	if fam == unix.AF_INET {
-		l.Addr = netip.AddrFrom4([4]byte(m[8:12]))
-	} else {
-		l.Addr = netip.AddrFrom16([16]byte(m[8:24]))
-	}
-	inode = binary.NativeEndian.Uint32(m[68:])
-	rtnetlink.Attributes(m[inetDiagMsgLength:], func(kind uint16, v []byte) {
-		if kind == inetDiagSKV6Only && len(v) > 0 {
-			l.Only6 = v[0] == 1
-		}
-	})
-	return l, inode, l.Port != 0
 }
 
 // name finds the processes that have the sockets, in /proc as this process sees it.

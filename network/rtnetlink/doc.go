@@ -1,6 +1,6 @@
-// Package rtnetlink speaks to the kernel about devices, addresses and routes of a network namespace: rtnetlink(7). It
-// has the socket, the form of the messages, and readers for whoever shows or checks them; what
-// changes something is in package network.
+// Package rtnetlink speaks to the kernel about a network namespace: rtnetlink(7), and the other families of netlink(7) by the
+// same socket. It has that, the form of the messages and their attributes, and readers of devices, addresses, routes and
+// sockets for whoever shows or checks them; what changes something is in package network.
 //
 //	s, err := rtnetlink.OpenIn("/proc/4711/ns/net")
 //	if err != nil {

@@ -49,23 +49,23 @@ type Route struct {
 
 // Links lists the devices.
 func (s *Socket) Links() (list []Link, err error) {
-	err = s.Ask(NewMessage(unix.RTM_GETLINK, unix.NLM_F_DUMP, IfInfo(0, 0, 0)), unix.RTM_NEWLINK, func(body []byte) error {
-		if l, ok := parseLink(body); ok {
+	bodies, err := s.Dump(NewMessage(unix.RTM_GETLINK, 0, IfInfo(0, 0, 0)))
+	for _, b := range bodies {
+		if l, ok := parseLink(b); ok {
 			list = append(list, l)
 		}
-		return nil
-	})
+	}
 	return list, err
 }
 
 // Link finds a device by its name: unix.ENODEV where there is none.
 func (s *Socket) Link(name string) (l Link, err error) {
-	ok := false
-	err = s.Ask(NewMessage(unix.RTM_GETLINK, 0, IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name), unix.RTM_NEWLINK, func(body []byte) error {
-		l, ok = parseLink(body)
-		return nil
-	})
-	if err == nil && !ok {
+	body, err := s.Ask(NewMessage(unix.RTM_GETLINK, 0, IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name), unix.RTM_NEWLINK)
+	if err != nil {
+		return l, err
+	}
+	l, ok := parseLink(body)
+	if !ok {
 		err = errShort
 	}
 	return l, err
@@ -118,12 +118,12 @@ func (l *Link) info(b []byte) {
 func (s *Socket) Addrs(device int32) (list []Addr, err error) {
 	head := make([]byte, unix.SizeofIfAddrmsg)
 	ne.PutUint32(head[4:], uint32(device))
-	err = s.Ask(NewMessage(unix.RTM_GETADDR, unix.NLM_F_DUMP, head), unix.RTM_NEWADDR, func(body []byte) error {
-		if a, ok := parseAddr(body); ok && (device == 0 || a.Device == device) {
+	bodies, err := s.Dump(NewMessage(unix.RTM_GETADDR, 0, head))
+	for _, b := range bodies {
+		if a, ok := parseAddr(b); ok && (device == 0 || a.Device == device) {
 			list = append(list, a)
 		}
-		return nil
-	})
+	}
 	return list, err
 }
 
@@ -167,12 +167,12 @@ func (s *Socket) Routes() (list []Route, err error) {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		head := make([]byte, unix.SizeofRtMsg)
 		head[0] = family
-		err := s.Ask(NewMessage(unix.RTM_GETROUTE, unix.NLM_F_DUMP, head), unix.RTM_NEWROUTE, func(body []byte) error {
-			list = append(list, parseRoutes(body)...)
-			return nil
-		})
+		bodies, err := s.Dump(NewMessage(unix.RTM_GETROUTE, 0, head))
 		if err != nil {
 			return nil, err
+		}
+		for _, b := range bodies {
+			list = append(list, parseRoutes(b)...)
 		}
 	}
 	return slices.DeleteFunc(list, func(r Route) bool {
@@ -259,4 +259,18 @@ func parseHops(b []byte) (list []Route) {
 		b = b[min((size+3)&^3, len(b)):]
 	}
 	return list
+}
+
+// NSID is the number that this network namespace gives another one, of which ns is a descriptor; -1 where it has none for it.
+func (s *Socket) NSID(ns int) (id int32, err error) {
+	id = -1
+	body, err := s.Ask(NewMessage(unix.RTM_GETNSID, 0, make([]byte, 4)).AddUint32(unix.NETNSA_FD, uint32(ns)), unix.RTM_NEWNSID)
+	if err == nil && len(body) >= 4 {
+		Attributes(body[4:], func(kind uint16, v []byte) {
+			if kind == unix.NETNSA_NSID && len(v) == 4 {
+				id = int32(ne.Uint32(v))
+			}
+		})
+	}
+	return id, err
 }

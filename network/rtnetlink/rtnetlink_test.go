@@ -22,7 +22,8 @@ func TestMessage(t *testing.T) {
 	m := NewMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, "br0").Nest(unix.IFLA_LINKINFO, func(m Message) Message {
 		return m.Add(unix.IFLA_INFO_KIND, []byte("bridge"))
 	})
-	(&Socket{}).finish(m, unix.NLM_F_ACK)
+	m.flag(unix.NLM_F_ACK)
+	(&Socket{}).finish(m)
 	want := "38000000100005060100000000000000" + "00000000000000000000000000000000" + "08000300" + "62723000" + "10001200" + "0a000100" + "627269646765" + "0000"
 	if got := hex.EncodeToString(m); got != want {
 		t.Errorf("\n%s, want\n%s", got, want)
@@ -72,7 +73,8 @@ func TestBytes(t *testing.T) {
 		parseAddr(b)
 		parseRoutes(b)
 		parseHops(b)
-		answer(uint16(r.IntN(1<<16)), b)
+		parseBound(b)
+		Answer(uint16(r.IntN(1<<16)), b)
 	}
 }
 
@@ -92,7 +94,7 @@ func TestAnswers(t *testing.T) {
 	if _, err := OpenIn("/proc/self/ns/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a namespace that is not there: %v", err)
 	}
-	e := answer(unix.NLM_F_ACK_TLVS|unix.NLM_F_CAPPED, Message(append([]byte{0xea, 0xff, 0xff, 0xff}, make([]byte, unix.SizeofNlMsghdr)...)).AddString(1, "Nexthop has invalid gateway"))
+	e := Answer(unix.NLM_F_ACK_TLVS|unix.NLM_F_CAPPED, Message(append([]byte{0xea, 0xff, 0xff, 0xff}, make([]byte, unix.SizeofNlMsghdr)...)).AddString(1, "Nexthop has invalid gateway"))
 	if e == nil || e.Error() != "invalid argument (Nexthop has invalid gateway)" || !errors.Is(e, unix.EINVAL) {
 		t.Errorf("%v", e)
 	}

@@ -1,8 +1,10 @@
 package rtnetlink
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"syscall"
@@ -12,7 +14,7 @@ import (
 
 var ne = binary.NativeEndian
 
-// A Socket is one for rtnetlink(7), in the network namespace that it was made in. It is
+// A Socket is one for netlink(7), in the network namespace that it was made in. It is
 // for one goroutine at a time.
 type Socket struct {
 	fd  int
@@ -20,9 +22,12 @@ type Socket struct {
 	buf []byte
 }
 
-// Open makes a socket in the network namespace of the calling thread.
-func Open() (*Socket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+// Open makes a socket for rtnetlink(7) in the network namespace of the calling thread.
+func Open() (*Socket, error) { return OpenFor(unix.NETLINK_ROUTE) }
+
+// OpenFor makes one for another family of netlink's, as unix.NETLINK_NETFILTER.
+func OpenFor(family int) (*Socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, family)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
@@ -30,6 +35,8 @@ func Open() (*Socket, error) {
 	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
 		unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1)
 	}
+	// The kernel answers before the question's send returns; whatever happens to an answer, nobody waits for ever.
+	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
 	return &Socket{fd: fd}, nil
 }
 
@@ -137,33 +144,56 @@ func IfInfo(index int32, flags, change uint32) []byte {
 	return b
 }
 
-// Do sends messages at once, and gives the kernel's answer to each: nil, or an [*Error]. They are done in order, those
-// behind one that failed as well.
-func (s *Socket) Do(list ...Message) ([]error, error) {
+// Exchange sends messages at once, numbered one after the other, and calls each with what comes to them, until it says
+// that this was the last: i is the message's place, from 0, kind that of the answer, flags its NLM_F_*.
+func (s *Socket) Exchange(list []Message, each func(i int, kind, flags uint16, body []byte) (last bool)) error {
 	first := s.seq + 1
-	var all []byte
+	n := 0
 	for _, m := range list {
-		s.finish(m, unix.NLM_F_ACK)
+		n += (len(m) + 3) &^ 3
+	}
+	all := make([]byte, 0, n)
+	for _, m := range list {
+		s.finish(m)
 		all = append(all, m...)
 		for len(all)%4 != 0 {
 			all = append(all, 0)
 		}
 	}
 	if err := s.send(all); err != nil {
-		return nil, err
+		return err
 	}
-	answers := make([]error, len(list))
-	for n := 0; n < len(list); {
+	for done := false; !done; {
 		err := s.receive(func(kind uint16, seq uint32, flags uint16, body []byte) error {
-			if kind == unix.NLMSG_ERROR && seq-first < uint32(len(list)) {
-				answers[seq-first] = answer(flags, body)
-				n++
+			if i := seq - first; !done && i < uint32(len(list)) {
+				done = each(int(i), kind, flags, body)
 			}
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
+	}
+	return nil
+}
+
+// Do sends messages at once, and gives the kernel's answer to each: nil, or an [*Error]. They are done in order, those
+// behind one that failed as well.
+func (s *Socket) Do(list ...Message) ([]error, error) {
+	for _, m := range list {
+		m.flag(unix.NLM_F_ACK)
+	}
+	answers := make([]error, len(list))
+	n := 0
+	err := s.Exchange(list, func(i int, kind, flags uint16, body []byte) bool {
+		if kind == unix.NLMSG_ERROR {
+			answers[i] = Answer(flags, body)
+			n++
+		}
+		return n == len(list)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return answers, nil
 }
@@ -179,51 +209,76 @@ func (s *Socket) One(list ...Message) error {
 	return err
 }
 
-// Ask sends a question and calls each with the body of every answer of that kind. With NLM_F_DUMP among
-// the flags there may be many.
-func (s *Socket) Ask(m Message, kind uint16, each func(body []byte) error) error {
-	ack := uint16(unix.NLM_F_ACK) // after the one answer; a list has an end of its own
-	if ne.Uint16(m[6:])&unix.NLM_F_DUMP != 0 {
-		ack = 0
-	}
-	s.finish(m, ack)
-	if err := s.send(m); err != nil {
-		return err
-	}
-	var failed error
-	for done := false; !done; {
-		err := s.receive(func(got uint16, seq uint32, flags uint16, body []byte) error {
-			switch {
-			case seq != s.seq:
-			case got == unix.NLMSG_ERROR:
-				done = true
-				return answer(flags, body)
-			case got == unix.NLMSG_DONE:
-				done = true
-				if len(body) >= 4 && int32(ne.Uint32(body)) < 0 {
-					return answer(flags, body)
-				}
-			case got == kind && failed == nil:
-				failed = each(body)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+// Ask sends a question, and gives the body of the one answer of that kind; [*Error] where the kernel refuses it.
+func (s *Socket) Ask(m Message, kind uint16) (body []byte, err error) {
+	m.flag(unix.NLM_F_ACK) // it comes after the answer
+	failed := s.Exchange([]Message{m}, func(_ int, got, flags uint16, b []byte) bool {
+		switch got {
+		case unix.NLMSG_ERROR:
+			err = Answer(flags, b)
+			return true
+		case kind:
+			body = bytes.Clone(b)
 		}
+		return false
+	})
+	if failed != nil {
+		return nil, failed
 	}
-	return failed
+	if err == nil && body == nil {
+		err = errShort
+	}
+	return body, err
 }
 
-// finish writes the length and the number of a message, and adds a flag.
-func (s *Socket) finish(m Message, flag uint16) {
+// Dump asks for a list, and gives the bodies of all answers, anew when the list changed meanwhile.
+func (s *Socket) Dump(m Message) (bodies [][]byte, err error) {
+	m.flag(unix.NLM_F_DUMP)
+	for range dumps {
+		bodies, err = nil, nil
+		whole := true
+		failed := s.Exchange([]Message{m}, func(_ int, kind, flags uint16, b []byte) bool {
+			whole = whole && flags&unix.NLM_F_DUMP_INTR == 0
+			switch kind {
+			case unix.NLMSG_ERROR:
+				err = Answer(flags, b)
+				return true
+			case unix.NLMSG_DONE:
+				if len(b) >= 4 && int32(ne.Uint32(b)) < 0 {
+					err = Answer(flags, b)
+				}
+				return true
+			}
+			bodies = append(bodies, bytes.Clone(b))
+			return false
+		})
+		if failed != nil {
+			return nil, failed
+		}
+		if whole && !errors.Is(err, unix.EINTR) {
+			return bodies, err
+		}
+	}
+	return nil, fmt.Errorf("the kernel's list changes all the time: %w", unix.EINTR)
+}
+
+// dumps are of a list that changes while it is read.
+const dumps = 1000
+
+// flag adds to a message's flags.
+func (m Message) flag(flag uint16) { ne.PutUint16(m[6:], ne.Uint16(m[6:])|flag) }
+
+// finish writes the length and the number of a message.
+func (s *Socket) finish(m Message) {
 	s.seq++
 	ne.PutUint32(m, uint32(len(m)))
 	ne.PutUint32(m[8:], s.seq)
-	ne.PutUint16(m[6:], ne.Uint16(m[6:])|flag)
 }
 
 func (s *Socket) send(b []byte) error {
+	if len(b) > 100<<10 { // net.core.wmem_default is about twice that
+		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(b))
+	}
 	for {
 		err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		if err != unix.EINTR {
@@ -259,8 +314,8 @@ func (s *Socket) receive(each func(kind uint16, seq uint32, flags uint16, body [
 
 var errShort = errors.New("a netlink message is shorter than it says")
 
-// answer is the error of an NLMSG_ERROR: struct nlmsgerr, and with NLM_F_ACK_TLVS the kernel's sentence.
-func answer(flags uint16, body []byte) error {
+// Answer is the error of an NLMSG_ERROR, nil or an [*Error]: struct nlmsgerr, and with NLM_F_ACK_TLVS the kernel's sentence.
+func Answer(flags uint16, body []byte) error {
 	if len(body) < 4 {
 		return errShort
 	}

@@ -1,0 +1,68 @@
+package reach
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/kakuri/kakuri/network/rtnetlink"
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace calls do on a thread in the network namespace of a process, which the
+// thread does not outlive. 0 is the caller's own.
+func inNamespace(pid int, do func() error) error {
+	if pid == 0 {
+		return do()
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("setns to the network namespace of process %d: %w", pid, err)
+			return
+		}
+		done <- do()
+	}()
+	return <-done
+}
+
+// NSID is the number that the network namespace of the process in gives that of the process
+// of, 0 for the caller's own; -1 where it has none for it, or cannot be asked.
+func NSID(in, of int) int {
+	path := "/proc/thread-self/ns/net" // the first thread may have been lent to another namespace
+	if of != 0 {
+		path = fmt.Sprintf("/proc/%d/ns/net", of)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return -1
+	}
+	defer f.Close()
+	id := int32(-1)
+	err = inNamespace(in, func() error {
+		return onSocket(unix.NETLINK_ROUTE, func(s *rtnetlink.Socket) error {
+			id, err = s.NSID(int(f.Fd()))
+			return err
+		})
+	})
+	if err != nil {
+		return -1
+	}
+	return int(id)
+}
+
+// onSocket calls do with a socket in the caller's network namespace.
+func onSocket(family int, do func(s *rtnetlink.Socket) error) error {
+	s, err := rtnetlink.OpenFor(family)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return do(s)
+}
