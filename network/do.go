@@ -59,6 +59,8 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 		return true, d.addAddress(op, pid)
 	case *plan.AddRoute:
 		return true, d.addRoute(op, pid)
+	case *plan.LimitEgress:
+		return true, d.limitEgress(op, pid)
 	}
 	if d.Rules == nil {
 		return false, nil

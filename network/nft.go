@@ -730,9 +730,11 @@ func seemsIntact(answers []nfAnswer) bool {
 }
 
 // intact tells that rules are those of [nftChains], in their order.
-func intact(rules [][]byte) bool {
+func intact(rules [][]byte) bool { return sameRules(rules, nftChains()) }
+
+func sameRules(rules [][]byte, chains []nftChain) bool {
 	i := 0
-	for _, c := range nftChains() {
+	for _, c := range chains {
 		for _, r := range c.rules {
 			if i == len(rules) || unix.ByteSliceToString(attribute(rules[i], unix.NFTA_RULE_CHAIN)) != c.name {
 				return false

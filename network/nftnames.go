@@ -24,7 +24,7 @@ func RedirectNames(ns int, udp, tcp uint16) error {
 
 func namesMessages(udp, tcp uint16) []nftMessage {
 	c := nftChain{name: "output", kind: "nat", hook: unix.NF_INET_LOCAL_OUT, hookName: "output", priority: priorityDstnat}
-	list := []nftMessage{newTable(NamesTable), deleteTable(NamesTable), newTable(NamesTable), newChain(NamesTable, c)}
+	list := []nftMessage{newTable(NamesTable), deleteTable(NamesTable), newTable(NamesTable), newChain(NamesTable, c, nfAccept)}
 	return append(list,
 		newRule(unix.NFPROTO_INET, NamesTable, c.name, namesRule("udp", udp)),
 		newRule(unix.NFPROTO_INET, NamesTable, c.name, namesRule("tcp", tcp)))

@@ -145,6 +145,10 @@ func protoName(n byte) string {
 		return "udp"
 	case unix.IPPROTO_SCTP:
 		return "sctp"
+	case unix.IPPROTO_ICMP:
+		return "icmp"
+	case unix.IPPROTO_ICMPV6:
+		return "icmpv6"
 	}
 	return strconv.Itoa(int(n))
 }
@@ -287,7 +291,8 @@ func (r nftRule) String() string {
 	return strings.Join(parts, " ")
 }
 
-// A nftChain is a chain at a hook of the kernel. The policy is accept, always: it ends the chain, and overrules nobody's drop.
+// A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
+// overrules nobody's drop.
 type nftChain struct {
 	name, kind string
 	hook       uint32
@@ -607,10 +612,10 @@ func newSet(n int, s nftSet) nftMessage {
 	return m
 }
 
-func newChain(table string, c nftChain) nftMessage {
+func newChain(table string, c nftChain, policy uint32) nftMessage {
 	m := nftMessage{kind: unix.NFT_MSG_NEWCHAIN, flags: unix.NLM_F_CREATE, family: unix.NFPROTO_INET}
 	m.text = func() string {
-		return "add chain inet " + table + " " + c.name + " { type " + c.kind + " hook " + c.hookName + " priority " + strconv.Itoa(int(c.priority)) + "; }"
+		return "add chain inet " + table + " " + c.name + " { type " + c.kind + " hook " + c.hookName + " priority " + strconv.Itoa(int(c.priority)) + "; policy " + map[uint32]string{nfDrop: "drop", nfAccept: "accept"}[policy] + "; }"
 	}
 	w := &m.body
 	w.str(unix.NFTA_CHAIN_TABLE, table)
@@ -619,7 +624,7 @@ func newChain(table string, c nftChain) nftMessage {
 		w.u32(unix.NFTA_HOOK_HOOKNUM, c.hook)
 		w.u32(unix.NFTA_HOOK_PRIORITY, uint32(c.priority))
 	})
-	w.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
+	w.u32(unix.NFTA_CHAIN_POLICY, policy)
 	w.str(unix.NFTA_CHAIN_TYPE, c.kind)
 	return m
 }
@@ -726,7 +731,7 @@ func tableMessages(elements []nftElement) []nftMessage {
 		list = append(list, newSet(i, s))
 	}
 	for _, c := range nftChains() {
-		list = append(list, newChain(NftTable, c))
+		list = append(list, newChain(NftTable, c, nfAccept))
 		for _, r := range c.rules {
 			list = append(list, newRule(unix.NFPROTO_INET, NftTable, c.name, r))
 		}

@@ -26,7 +26,7 @@ func checkValues() []Check {
 		&RlimitCheck{}, &UmaskCheck{}, &OOMCheck{}, &RootCheck{}, &CgroupCheck{}, &LimitsCheck{}, &CgroupFileCheck{}, &DeviceRulesCheck{},
 		&CgroupOwnerCheck{}, &ResctrlCheck{}, &SchedulerCheck{}, &IOPriorityCheck{}, &MemoryPolicyCheck{}, &AffinityCheck{}, &PersonalityCheck{},
 		&SessionCheck{}, &TerminalCheck{}, &SetgroupsCheck{}, &LabelCheck{}, &LinkCheck{}, &PropagationCheck{}, &NetDeviceCheck{},
-		&ForwardingCheck{}, &BridgeCheck{}, &InterfaceCheck{}, &AddressCheck{}, &RouteCheck{}, &RulesCheck{}, &PublishedCheck{}, &NamesCheck{},
+		&ForwardingCheck{}, &BridgeCheck{}, &InterfaceCheck{}, &AddressCheck{}, &RouteCheck{}, &RulesCheck{}, &PublishedCheck{}, &NamesCheck{}, &EgressCheck{},
 	}
 }
 

@@ -117,6 +117,9 @@ func (w *wiring) host() {
 // inside is what is done to the namespace, and to the host for it.
 func (w *wiring) inside() {
 	n := w.n
+	if n.Egress != nil { // before there is a device to speak by
+		w.add(&LimitEgress{Egress: *n.Egress}, w.cause("network.egress", "what may be reached"), &EgressCheck{Egress: *n.Egress}, nil)
+	}
 	for i := range n.Endpoints {
 		w.endpoint(fmt.Sprintf("network.endpoints[%d]", i), &n.Endpoints[i])
 	}
@@ -228,6 +231,11 @@ func (n *Network) Check() error {
 	}
 	if n.Gateway4.IsValid() && !n.Gateway4.Is4() || n.Gateway6.IsValid() && !n.Gateway6.Is6() {
 		return netErr("network.gateway", "%v is to be IPv4, %v IPv6", n.Gateway4, n.Gateway6)
+	}
+	if n.Egress != nil {
+		if err := n.Egress.Check(); err != nil {
+			return err
+		}
 	}
 	for i, p := range n.Publish {
 		if err := p.check(fmt.Sprintf("network.publish[%d]", i)); err != nil {

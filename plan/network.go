@@ -24,6 +24,8 @@ type Network struct {
 	Publish []Publish
 	// Resolver, when set, has 127.0.0.11 inside answered by who made the container.
 	Resolver *Resolver
+	// Egress, when set, is what the container may begin to speak to.
+	Egress *Egress `json:",omitempty"`
 }
 
 // A Bridge is a bridge(8) of the host that a network's containers are ports of.

@@ -188,7 +188,7 @@ func beside(steps []Step) bool {
 	switch steps[0].Op.(type) {
 	case *SendListener:
 		return true
-	case *MakeVeth, *MakeMacvlan, *MakeIPvlan, *DeviceSysctl, *LinkUp, *AddAddress, *AddRoute, *PublishPorts, *ServeNames:
+	case *MakeVeth, *MakeMacvlan, *MakeIPvlan, *DeviceSysctl, *LinkUp, *AddAddress, *AddRoute, *PublishPorts, *ServeNames, *LimitEgress:
 		return slices.ContainsFunc(steps, func(s Step) bool {
 			op, ok := s.Op.(*Sync)
 			return ok && op.From == Runtime && (op.What == StartWord || op.What == connectedWord)
