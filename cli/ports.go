@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,17 +103,18 @@ func newPort(io IO) *cobra.Command {
 }
 
 func newPortWhy(io IO) *cobra.Command {
-	var layout string
+	var layout, lang string
 	c := &cobra.Command{
 		Use: "why [OPTIONS] PORT[/PROTO]|NAME:PORT[/PROTO]", Short: "Say why a port is reachable, or is not", Args: arguments(1, 1), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Say why a port of this machine, or one of a container, is reachable or is not: whether
 somebody listens and where, what is published, which program of the machine has the
 port, devices, bridges and routes on the way, and the rules of all firewall tables.
-It tries to connect from each side, and says what to do. The exit code is 1 where
-something stands in the way.`,
+It tries to connect from each side (by UDP it sends one byte), and says what to do.
+The exit code is 1 where something stands in the way.`,
 		Example: "  kakuri port why 8080\n  kakuri port why web:80\n  kakuri port why 53/udp",
 	}
 	c.Flags().StringVar(&layout, "format", "text", "text or json: the facts and what they say")
+	c.Flags().StringVar(&lang, "lang", "", "language of the text: en or ja (default: that of the locale)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		q, err := parseQuestion(args[0])
 		if err != nil {
@@ -120,6 +122,10 @@ something stands in the way.`,
 		}
 		if layout != "text" && layout != "json" {
 			return usageError{fmt.Errorf("--format %s: there are text and json", layout)}
+		}
+		l, err := ui.LangOf(lang, os.Getenv)
+		if err != nil {
+			return usageError{fmt.Errorf("--lang: %w", err)}
 		}
 		e, err := openEngine()
 		if err != nil {
@@ -136,7 +142,7 @@ something stands in the way.`,
 				Findings []reach.Finding
 			}{facts, v.Findings})
 		} else {
-			_, err = fmt.Fprint(io.Out, v.Text())
+			_, err = fmt.Fprint(io.Out, v.Text(l))
 		}
 		if err == nil && !v.OK() {
 			return exitCode(1)

@@ -108,9 +108,12 @@ type Test struct {
 // A Result is how a test ended.
 type Result string
 
-// The results. Refused says that packets come and go, and nobody listens.
+// The results. Refused says that packets come and go, and nobody listens. Of UDP, Answered is that something came back, and
+// Arrived that a program in the container's namespace read what was sent, and said nothing.
 const (
 	Connected   Result = "connected"
+	Answered    Result = "answered"
+	Arrived     Result = "arrived"
 	Refused     Result = "refused"
 	NoAnswer    Result = "no answer"
 	Unreachable Result = "unreachable"

@@ -43,7 +43,7 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 	}
 	f.Host.Tables, err = tables()
 	note("rules", err)
-	if q.Proto == "tcp" && ctx.Err() == nil {
+	if ctx.Err() == nil {
 		f.test(pid, r.Elsewhere)
 	}
 	if after, err := tables(); err == nil {
@@ -52,7 +52,8 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 	return f
 }
 
-// test tries all ways at the same time.
+// test tries all ways at the same time, and those of UDP one by one: they are told apart by a counter of the
+// container's namespace.
 func (f *Facts) test(pid int, elsewhere map[string]int) {
 	type attempt struct {
 		pid  int
@@ -92,11 +93,21 @@ func (f *Facts) test(pid int, elsewhere map[string]int) {
 	f.Tests = make([]Test, len(list))
 	var wait sync.WaitGroup
 	for i, a := range list {
-		wait.Go(func() {
+		one := func() {
 			t := Test{From: a.from, To: a.to, Result: Failed}
-			inNamespace(a.pid, func() error { t.Result = try(a.to); return nil })
+			inNamespace(a.pid, func() error {
+				if f.Proto == "udp" {
+					t.Result = tryUDP(a.to, func() uint64 { return datagrams(pid) })
+				} else {
+					t.Result = try(a.to, int(protocol(f.Proto)))
+				}
+				return nil
+			})
 			f.Tests[i] = t
-		})
+		}
+		if wait.Go(one); f.Proto == "udp" {
+			wait.Wait()
+		}
 	}
 	wait.Wait()
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/kakuri/kakuri/ui"
 )
 
 // A Reason is the kind of a finding.
@@ -40,6 +42,8 @@ type Finding struct {
 	Fault  bool   // it stands in the way
 	Text   string // a sentence
 	Way    string `json:",omitempty"` // what to do about it
+
+	text, way sentence
 }
 
 // A Verdict is what [Judge] says: first what stands in the way.
@@ -59,12 +63,13 @@ type judge struct {
 	missing []Published // that nobody takes, beside others that somebody does
 }
 
-func (j *judge) fault(r Reason, way, format string, args ...any) {
-	j.list = append(j.list, Finding{r, true, fmt.Sprintf(format, args...), way})
-}
+func (j *judge) fault(r Reason, way sentence, t ui.Text, args ...any) { j.found(r, true, way, t, args) }
 
-func (j *judge) say(r Reason, way, format string, args ...any) {
-	j.list = append(j.list, Finding{r, false, fmt.Sprintf(format, args...), way})
+func (j *judge) say(r Reason, way sentence, t ui.Text, args ...any) { j.found(r, false, way, t, args) }
+
+func (j *judge) found(r Reason, fault bool, way sentence, t ui.Text, args []any) {
+	text := sentence{t, args}
+	j.list = append(j.list, Finding{Reason: r, Fault: fault, Text: text.in(ui.EN), Way: way.in(ui.EN), text: text, way: way})
 }
 
 // Judge says whether a port is reachable, and what stands in the way if it is not. It is
@@ -84,27 +89,27 @@ func (j *judge) whole() {
 	}
 	c := j.Container
 	if c.PID == 0 {
-		j.fault(NotRunning, "kakuri start "+c.Name, "%s is %s", c.Name, c.Status)
+		j.fault(NotRunning, plain("kakuri start %s", c.Name), say.Is, c.Name, c.Status)
 		return
 	}
 	if other, ok := strings.CutPrefix(c.Mode, "container:"); ok {
-		j.say(NoNetwork, "", "%s is in the network namespace of %s: what is published is %s's", c.Name, other, other)
+		j.say(NoNetwork, none, say.InNamespaceOf, c.Name, other)
 	}
 	if c.Mode == "host" {
-		j.listens(&j.Host, "the host's namespace, which "+c.Name+" shares")
+		j.listens(&j.Host, said(say.HostNamespace, c.Name))
 		if j.fine() {
-			j.say(Reachable, "", "%s is in the host's namespace: the port is the host's own, and the host's firewall decides", c.Name)
+			j.say(Reachable, none, say.HostsOwn, c.Name)
 		}
 		return
 	}
 	if j.Inside == nil {
-		j.fault(NotKnown, "run it as root", "the network namespace of %s cannot be looked into", c.Name)
+		j.fault(NotKnown, said(say.AsRoot), say.NoLook, c.Name)
 		return
 	}
-	j.listens(j.Inside, c.Name)
+	j.listens(j.Inside, plain("%s", c.Name))
 	if len(c.Networks) == 0 {
 		if !strings.HasPrefix(c.Mode, "container:") {
-			j.fault(NoNetwork, "kakuri network connect NETWORK "+c.Name, "%s is in no network: only what is inside reaches it", c.Name)
+			j.fault(NoNetwork, said(say.Connect, c.Name), say.NoNetwork, c.Name)
 		}
 		return
 	}
@@ -129,28 +134,25 @@ func (j *judge) fine() bool {
 // hostAlone is about a port of the host that no container has.
 func (j *judge) hostAlone() {
 	for _, l := range at(j.Host.Listeners, j.Proto, j.Port) {
-		j.fault(OtherProgram, "publish another port of the host, or end that program", "%s has port %d/%s of the host, at %s, and no container publishes it", who(l), j.Port, j.Proto, l.Addr)
+		j.fault(OtherProgram, said(say.EndProgram), say.HasPort, who(l), j.Port, j.Proto, l.Addr)
 		return
 	}
-	way := fmt.Sprintf("kakuri run -p %d:PORT …", j.Port)
-	if others := j.others(); others != "" {
-		way += "; what is published is " + others
-	}
-	j.fault(Nobody, way, "no container publishes port %d/%s of the host, and no program listens on it", j.Port, j.Proto)
+	j.fault(Nobody, j.withOthers(said(say.RunPublish, j.Port)), say.Nobody, j.Port, j.Proto)
 }
 
 // who names the process that has a socket.
-func who(l Listener) string {
+func who(l Listener) sentence {
 	switch {
 	case l.Holder != "":
-		return "the monitor of container " + l.Holder
+		return said(say.Monitor, l.Holder)
 	case l.PID == 0:
-		return "a process that cannot be seen"
+		return said(say.Unseen)
 	}
-	return fmt.Sprintf("%s (pid %d)", l.Program, l.PID)
+	return said(say.Process, l.Program, l.PID)
 }
 
-func (j *judge) others() string {
+// withOthers adds to a way what is published besides.
+func (j *judge) withOthers(way sentence) sentence {
 	var list []string
 	for _, p := range j.Others {
 		list = append(list, fmt.Sprintf("%s → %s %d/%s", netip.AddrPortFrom(p.HostAddr, p.HostPort), p.Container, p.Port, p.Proto))
@@ -158,15 +160,18 @@ func (j *judge) others() string {
 			break
 		}
 	}
-	return strings.Join(list, ", ")
+	if len(list) == 0 {
+		return way
+	}
+	return said(say.PublishedIs, way, strings.Join(list, ", "))
 }
 
 // listens says who takes what comes to the port inside.
-func (j *judge) listens(s *Side, where string) {
+func (j *judge) listens(s *Side, where sentence) {
 	port := j.inside()
 	found := at(s.Listeners, j.Proto, port)
 	if len(found) == 0 {
-		way := fmt.Sprintf("have its program listen on port %d", port)
+		way := said(say.ListenOn, port)
 		var has []string
 		for _, l := range s.Listeners {
 			t := fmt.Sprintf("%d/%s (%s)", l.Port, l.Proto, l.Program)
@@ -175,9 +180,9 @@ func (j *judge) listens(s *Side, where string) {
 			}
 		}
 		if len(has) > 0 && len(has) < 6 {
-			way += ", or publish what it listens on: " + strings.Join(has, ", ")
+			way = said(say.PublishOther, way, strings.Join(has, ", "))
 		}
-		j.fault(NobodyListens, way, "nobody listens on port %d/%s in %s", port, j.Proto, where)
+		j.fault(NobodyListens, way, say.NobodyListens, port, j.Proto, where)
 		return
 	}
 	loopback := func(l Listener) bool { return l.Addr.Unmap().IsLoopback() }
@@ -186,7 +191,7 @@ func (j *judge) listens(s *Side, where string) {
 		if found[0].Addr.Is6() {
 			any = "[::]"
 		}
-		j.fault(LoopbackInside, "have it listen at "+any+" in place of "+found[0].Addr.String(), "%s listens at %s only, the loopback of %s, which nobody else reaches", who(found[0]), found[0].Addr, where)
+		j.fault(LoopbackInside, said(say.ListenAt, any, found[0].Addr), say.Loopback, who(found[0]), found[0].Addr, where)
 		return
 	}
 	missing := func(p Published) bool {
@@ -200,7 +205,7 @@ func (j *judge) listens(s *Side, where string) {
 		if slices.ContainsFunc(j.Published, func(p Published) bool { return !missing(p) }) {
 			tell, j.missing = j.say, append(j.missing, p) // it is reached by the other family
 		}
-		tell(OtherFamily, "have it listen at all addresses, of IPv4 and IPv6", "%s listens at %s, and what is published leads to %s, too", who(found[0]), found[0].Addr, p.Addr)
+		tell(OtherFamily, said(say.ListenAll), say.OtherFamily, who(found[0]), found[0].Addr, p.Addr)
 		return
 	}
 }
@@ -213,14 +218,14 @@ func (j *judge) network(n Network) {
 	if l := j.Inside.named(n.Device); n.Device != "" {
 		switch {
 		case l == nil:
-			j.fault(DeviceDown, "kakuri network disconnect "+n.Name+" "+c.Name+", and connect it again", "%s has no device %s, which network %s had made", c.Name, n.Device, n.Name)
+			j.fault(DeviceDown, said(say.Again, n.Name, c.Name), say.NoDevice, c.Name, n.Device, n.Name)
 			return
 		case !l.Up:
-			j.fault(DeviceDown, "ip link set "+n.Device+" up, in the container's namespace, or connect it again", "device %s of %s is down", n.Device, c.Name)
+			j.fault(DeviceDown, said(say.UpInside, n.Device), say.DeviceDown, n.Device, c.Name)
 		}
 		for _, a := range n.Addrs {
 			if l != nil && !slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
-				j.fault(RouteMissing, "connect it again: kakuri network disconnect, then connect", "device %s of %s has not the address %s any more", n.Device, c.Name, a)
+				j.fault(RouteMissing, said(say.AgainLink), say.NoAddress, n.Device, c.Name, a)
 			}
 		}
 	}
@@ -233,7 +238,7 @@ func (j *judge) network(n Network) {
 			continue
 		}
 		if len(c.Networks) == 1 {
-			j.fault(RouteMissing, "kakuri restart "+c.Name, "%s has no default route for %s: answers to other machines do not leave it", c.Name, familyName(g))
+			j.fault(RouteMissing, plain("kakuri restart %s", c.Name), say.NoDefault, c.Name, familyName(g))
 		}
 	}
 }
@@ -254,32 +259,32 @@ func elsewhere(a netip.Addr) netip.Addr {
 }
 
 func (j *judge) bridge(n Network) {
-	repair := "kakuri system check --repair, or restart its containers"
+	repair := said(say.Repair)
 	b := j.Host.named(n.Bridge)
 	switch {
 	case b == nil:
-		j.fault(BridgeMissing, repair, "bridge %s of network %s is not there any more", n.Bridge, n.Name)
+		j.fault(BridgeMissing, repair, say.NoBridge, n.Bridge, n.Name)
 		return
 	case !b.Up:
-		j.fault(BridgeMissing, "ip link set "+n.Bridge+" up", "bridge %s of network %s is down", n.Bridge, n.Name)
+		j.fault(BridgeMissing, plain("ip link set %s up", n.Bridge), say.BridgeDown, n.Bridge, n.Name)
 	}
 	for _, a := range n.Addrs {
 		if r, ok := way(j.Host.Routes, a); !ok || r.Unusual != "" {
-			j.fault(RouteMissing, repair, "the host has no route to %s, which network %s should have made", a, n.Name)
+			j.fault(RouteMissing, repair, say.NoRoute, a, n.Name)
 		} else if r.Link != b.Index {
-			j.fault(WrongBridge, "give network "+n.Name+" another subnet, or take the other route away", "the host's route to %s leads to %s, and not to bridge %s", a, j.Host.linkName(r.Link), n.Bridge)
+			j.fault(WrongBridge, said(say.OtherSubnet, n.Name), say.OtherRoute, a, j.Host.linkName(r.Link), n.Bridge)
 		}
 	}
 	switch e := j.Host.named(n.HostEnd); {
 	case n.HostEnd == "":
 	case e == nil:
-		j.fault(DeviceDown, "connect it again: kakuri network disconnect, then connect", "%s, the host's end of the container's cable, is not there any more", n.HostEnd)
+		j.fault(DeviceDown, said(say.AgainLink), say.NoEnd, n.HostEnd)
 	case e.Master == 0:
-		j.fault(WrongBridge, "ip link set "+n.HostEnd+" master "+n.Bridge, "%s, the host's end of the container's cable, is at no bridge; it belongs at %s", n.HostEnd, n.Bridge)
+		j.fault(WrongBridge, plain("ip link set %s master %s", n.HostEnd, n.Bridge), say.EndAtNone, n.HostEnd, n.Bridge)
 	case e.Master != b.Index:
-		j.fault(WrongBridge, "ip link set "+n.HostEnd+" master "+n.Bridge, "%s, the host's end of the container's cable, is at bridge %s; it belongs at %s", n.HostEnd, j.Host.linkName(e.Master), n.Bridge)
+		j.fault(WrongBridge, plain("ip link set %s master %s", n.HostEnd, n.Bridge), say.EndElsewhere, n.HostEnd, j.Host.linkName(e.Master), n.Bridge)
 	case !e.Up:
-		j.fault(DeviceDown, "ip link set "+n.HostEnd+" up", "%s, the host's end of the container's cable, is down", n.HostEnd)
+		j.fault(DeviceDown, plain("ip link set %s up", n.HostEnd), say.EndDown, n.HostEnd)
 	}
 }
 
@@ -297,14 +302,11 @@ func (j *judge) unpublished() {
 		return
 	}
 	if slices.ContainsFunc(c.Networks, func(n Network) bool { return n.Internal }) && len(c.Networks) == 1 {
-		j.fault(InternalNetwork, "kakuri network connect NETWORK "+c.Name+", one that is not internal", "network %s is internal: its containers reach each other, and nobody else reaches them", c.Networks[0].Name)
+		j.fault(InternalNetwork, said(say.ConnectOpen, c.Name), say.Internal, c.Networks[0].Name)
 		return
 	}
-	way := fmt.Sprintf("run it with -p %d:%d, or reach it from a container of its network as %s:%d", j.Port, j.Port, c.Name, j.Port)
-	if others := j.others(); others != "" {
-		way += "; published is " + others
-	}
-	j.fault(NotPublished, way, "port %d/%s of %s is not published: this machine and its networks reach it, other machines do not", j.Port, j.Proto, c.Name)
+	way := j.withOthers(said(say.OrReach, j.Port, j.Port, c.Name, j.Port))
+	j.fault(NotPublished, way, say.NotPublished, j.Port, j.Proto, c.Name)
 }
 
 // conflicts is about programs of the host on the same port.
@@ -315,7 +317,7 @@ func (j *judge) conflicts() {
 				if l.PID != 0 && strings.HasPrefix(l.Program, "kakuri") {
 					continue
 				}
-				j.fault(OtherProgram, "publish another port of the host, or end that program", "%s has port %d/%s of the host at %s, too", who(l), p.HostPort, p.Proto, l.Addr)
+				j.fault(OtherProgram, said(say.EndProgram), say.HasPortToo, who(l), p.HostPort, p.Proto, l.Addr)
 				return
 			}
 		}
@@ -326,13 +328,13 @@ func (j *judge) conflicts() {
 func (j *judge) ways() {
 	for _, n := range j.Container.Networks {
 		if n.Internal && slices.ContainsFunc(j.Published, func(p Published) bool { return slices.Contains(n.Addrs, p.Addr) }) {
-			j.fault(InternalNetwork, "kakuri network connect NETWORK "+j.Container.Name+", one that is not internal", "network %s is internal, so what is published there is cut off", n.Name)
+			j.fault(InternalNetwork, said(say.ConnectOpen, j.Container.Name), say.InternalPublished, n.Name)
 			return
 		}
 	}
 	ours := slices.IndexFunc(j.Host.Tables, func(t Table) bool { return t.Family == "inet" && t.Name == "kakuri" })
 	if ours < 0 && j.rulesRead() {
-		j.fault(TableMissing, "kakuri system check --repair", "the table \"inet kakuri\" of nftables is not there: another program has flushed the rules")
+		j.fault(TableMissing, plain("kakuri system check --repair"), say.NoTable)
 		return
 	}
 	told := map[string]bool{}
@@ -343,7 +345,7 @@ func (j *judge) ways() {
 				name = "net.ipv6.conf.all.forwarding"
 			}
 			if !told[name] && !p.Strict && !p.HostAddr.IsLoopback() {
-				j.fault(NotForwarded, "sysctl -w "+name+"=1", "the host does not forward %s (%s is 0): what other machines send goes no further", familyName(p.Addr), name)
+				j.fault(NotForwarded, plain("sysctl -w %s=1", name), say.NotForwarded, familyName(p.Addr), name)
 				told[name] = true
 			}
 		}
@@ -412,32 +414,49 @@ func (j *judge) bridgeOf(a netip.Addr) *Link {
 // that has counted a packet while tests were made is the likeliest.
 func (j *judge) dropped(p Packet, told map[string]bool) {
 	for _, d := range Walk(j.Host.Tables, p) {
-		place := fmt.Sprintf("table %s %s, chain %s", d.Family, d.Table, d.Chain)
-		what := fmt.Sprintf("rule %d: %s", d.Handle, d.Text)
-		way := fmt.Sprintf("nft -a list chain %s %s %s shows it; allow what goes to %s port %d/%s before it", d.Family, d.Table, d.Chain, p.Dst, p.Port, p.Proto)
+		place := said(say.Place, d.Family, d.Table, d.Chain, d.Hook)
+		what := said(say.Rule, d.Handle, d.Text)
 		if d.Handle == 0 {
-			what = "its policy is drop, and no rule before accepts"
+			what = said(say.Policy)
 		}
-		if (d.Table == "filter" && d.Chain == "FORWARD") && d.Family != "inet" {
-			way = fmt.Sprintf("allow it in DOCKER-USER, where there is Docker: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT", p.Dst, p.Proto, p.Port)
-		}
-		if told[place+what] {
+		key := place.in(ui.EN) + what.in(ui.EN)
+		if told[key] {
 			continue
 		}
-		told[place+what] = true
+		told[key] = true
+		way := j.allow(d, p)
 		if d.Sure {
-			j.fault(Dropped, way, "%s (%s) drops what other machines send to port %d: %s", place, d.Hook, p.Port, what)
+			j.fault(Dropped, way, say.Drops, place, p.Port, what)
 			continue
 		}
 		if d.Table == "kakuri" && d.Family == "inet" {
 			continue // it asks what only the kernel knows, and was made for this
 		}
 		if d.Packets > 0 {
-			j.fault(Dropped, way, "%s (%s) has dropped %d packets while this was tested: %s", place, d.Hook, d.Packets, what)
+			j.fault(Dropped, way, say.HasDropped, place, d.Packets, what)
 			continue
 		}
-		j.say(MayBeDropped, way, "%s (%s) may drop what other machines send to port %d: %s", place, d.Hook, p.Port, what)
+		j.say(MayBeDropped, way, say.MayDrop, place, p.Port, what)
 	}
+}
+
+// allow is how what a rule drops is let pass, by the way that the rule's owner has for it.
+func (j *judge) allow(d Drop, p Packet) sentence {
+	iptables := (d.Family == "ip" || d.Family == "ip6") && d.Table == "filter"
+	has := func(chain string) bool {
+		return slices.ContainsFunc(j.Host.Tables, func(t Table) bool {
+			return t.Family == d.Family && t.Name == d.Table && slices.ContainsFunc(t.Chains, func(c Chain) bool { return c.Name == chain })
+		})
+	}
+	switch {
+	case d.Table == "firewalld" && p.Out != nil:
+		return said(say.Firewalld, p.Out.Name)
+	case iptables && (has("ufw-user-forward") || has("ufw6-user-forward")) && p.Hook == "forward":
+		return said(say.UFW, p.Proto, p.Dst, p.Port)
+	case iptables && d.Chain == "FORWARD":
+		return said(say.DockerUser, p.Dst, p.Proto, p.Port)
+	}
+	return said(say.Shows, d.Family, d.Table, d.Chain, p.Dst, p.Port, p.Proto)
 }
 
 // reachable says from where, and trusts the tests more than itself.
@@ -446,54 +465,71 @@ func (j *judge) reachable() {
 		if slices.ContainsFunc(j.missing, func(p Published) bool { return p.Addr.Is4() == t.To.Addr().Is4() }) {
 			continue
 		}
-		if t.From == "host" && t.Result != Connected && slices.ContainsFunc(j.Published, func(p Published) bool {
+		if t.From != "host" || t.Result.good() || !slices.ContainsFunc(j.Published, func(p Published) bool {
 			return p.HostPort == t.To.Port() && (p.HostAddr == t.To.Addr() || p.HostAddr.IsUnspecified() && p.HostAddr.Is4() == t.To.Addr().Is4())
 		}) {
-			j.fault(NotKnown, "kakuri verify "+j.Container.Name+" compares what was asked for with what is", "connecting from the host to %s gave: %s; of what is known here nothing stands in the way", t.To, t.Result)
-			return
+			continue
 		}
+		way := said(say.Verify, j.Container.Name)
+		if j.Proto == "udp" && t.Result == NoAnswer {
+			j.say(NotKnown, way, say.NoReply, t.To)
+			break
+		}
+		j.fault(NotKnown, way, say.TestFailed, t.To, t.Result)
+		return
 	}
 	here := !slices.ContainsFunc(j.Published, func(p Published) bool { return !p.HostAddr.IsLoopback() })
 	if here {
-		j.say(OnlyHere, fmt.Sprintf("publish it at all addresses for other machines: -p %d:%d", j.Published[0].HostPort, j.Published[0].Port), "it is published on %s: this machine reaches it, no other does", j.Published[0].HostAddr)
+		j.say(OnlyHere, said(say.PublishAll, j.Published[0].HostPort, j.Published[0].Port), say.LoopbackOnly, j.Published[0].HostAddr)
 		return
 	}
-	j.say(Reachable, "", "nothing stands in the way on this machine")
+	j.say(Reachable, none, say.Fine)
 }
 
+// good tells a test that came through.
+func (r Result) good() bool { return r == Connected || r == Answered || r == Arrived }
+
 // Text is the verdict for a person.
-func (v Verdict) Text() string {
+func (v Verdict) Text(l ui.Lang) string {
 	var b strings.Builder
 	f := v.Facts
+	line := func(t ui.Text, args ...any) { b.WriteString(said(t, args...).in(l) + "\n") }
 	switch {
 	case len(f.Published) > 0:
 		for _, p := range f.Published {
-			fmt.Fprintf(&b, "%s/%s of the host  →  %s %s\n", netip.AddrPortFrom(p.HostAddr, p.HostPort), p.Proto, p.Container, netip.AddrPortFrom(p.Addr, p.Port))
+			line(say.OfHost, hostPort(p.HostAddr, p.HostPort), p.Proto, p.Container, hostPort(p.Addr, p.Port))
 		}
 	case f.Name != "":
-		fmt.Fprintf(&b, "port %d/%s of %s\n", f.Port, f.Proto, f.Name)
+		line(say.OfContainer, f.Port, f.Proto, f.Name)
 	default:
-		fmt.Fprintf(&b, "port %d/%s of the host\n", f.Port, f.Proto)
+		line(say.Port, f.Port, f.Proto)
 	}
-	word := "reachable"
-	if !v.OK() {
-		word = "not reachable"
+	if v.OK() {
+		line(say.Yes)
+	} else {
+		line(say.No)
 	}
-	fmt.Fprintf(&b, "%s\n", word)
 	for _, d := range v.Findings {
-		fmt.Fprintf(&b, "  %s: %s\n", d.Reason, d.Text)
+		b.WriteString("  ")
+		line(say.Finding, d.Reason.in(l), d.text.in(l))
 		if d.Way != "" {
-			fmt.Fprintf(&b, "    way out: %s\n", d.Way)
+			b.WriteString("    ")
+			line(say.Way, d.way)
 		}
 	}
 	if len(f.Tests) > 0 {
-		b.WriteString("tested\n")
+		line(say.Tested)
 	}
 	for _, t := range f.Tests {
-		fmt.Fprintf(&b, "  from %-12s %-28s %s\n", t.From, t.To, t.Result)
+		fmt.Fprintf(&b, "  %s %-28s %s\n", padded(from(l, t.From), 17), t.To, t.Result.in(l))
 	}
 	for _, u := range f.Unread {
-		fmt.Fprintf(&b, "not read: %s\n", u)
+		line(say.NotRead, u)
 	}
 	return b.String()
+}
+
+// padded is a text with blanks behind it, to a width in columns.
+func padded(s string, width int) string {
+	return s + strings.Repeat(" ", max(0, width-ui.Width(s)))
 }

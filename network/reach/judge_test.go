@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/ui"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -140,6 +142,23 @@ func cases() []struct {
 			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true})
 		}},
 		{"a test says no", NotKnown, func(f *Facts) { f.Tests[2].Result = NoAnswer }},
+		{"UDP has no answer", NotKnown, func(f *Facts) {
+			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
+			f.Tests[0].Result, f.Tests[1].Result, f.Tests[2].Result = Answered, Arrived, NoAnswer
+		}},
+		{"UDP is refused", NotKnown, func(f *Facts) {
+			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
+			f.Tests[2].Result = Refused
+		}},
+		{"firewalld drops", Dropped, func(f *Facts) {
+			f.Host.Tables = append(f.Host.Tables, Table{Family: "inet", Name: "firewalld", Chains: []Chain{{Name: "filter_FORWARD", Hook: "forward", Type: "filter", Drop: true}}})
+		}},
+		{"ufw drops", Dropped, func(f *Facts) {
+			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "filter", Chains: []Chain{{Name: "FORWARD", Hook: "forward", Type: "filter", Drop: true}, {Name: "ufw-user-forward"}}})
+		}},
+		{"dockerd drops", Dropped, func(f *Facts) {
+			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "filter", Chains: []Chain{{Name: "FORWARD", Hook: "forward", Type: "filter", Drop: true}, {Name: "DOCKER-USER"}}})
+		}},
 	}
 }
 
@@ -165,7 +184,7 @@ func TestJudge(t *testing.T) {
 		if len(v.Findings) == 0 || v.Findings[0].Reason != c.want {
 			t.Errorf("%s: %+v, want %q first", c.name, v.Findings, c.want)
 		}
-		fmt.Fprintf(&b, "# %s\n%s\n", c.name, v.Text())
+		fmt.Fprintf(&b, "# %s\n%s\n%s\n", c.name, v.Text(ui.EN), v.Text(ui.JA))
 	}
 	const name = "testdata/judge.txt"
 	if *update {
@@ -188,5 +207,23 @@ func TestJudge(t *testing.T) {
 			}
 		}
 		t.Fatalf("%s is longer", name)
+	}
+}
+
+// TestWords: every sentence is there in each language, and so are reasons and results.
+func TestWords(t *testing.T) {
+	for _, fault := range ui.Untranslated(say) {
+		t.Error(fault)
+	}
+	for _, r := range []Reason{Reachable, OnlyHere, NotRunning, NoNetwork, OtherProgram, Nobody, NotPublished, NobodyListens, LoopbackInside, OtherFamily, InternalNetwork, BridgeMissing,
+		WrongBridge, DeviceDown, RouteMissing, TableMissing, NotForwarded, Dropped, MayBeDropped, NotKnown} {
+		if r.in(ui.JA) == "" || r.in(ui.EN) != string(r) {
+			t.Errorf("%s: %q in Japanese", r, r.in(ui.JA))
+		}
+	}
+	for _, r := range []Result{Connected, Answered, Arrived, Refused, NoAnswer, Unreachable, NotAllowed, Failed} {
+		if r.in(ui.JA) == "" || r.in(ui.EN) != string(r) {
+			t.Errorf("%s: %q in Japanese", r, r.in(ui.JA))
+		}
 	}
 }

@@ -3,7 +3,9 @@ package reach
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/ui"
 )
 
 func sh(t *testing.T, script string) {
@@ -24,7 +27,13 @@ func sh(t *testing.T, script string) {
 // what an engine makes, made by ip(8).
 func lab(t *testing.T, at string) (pid int) {
 	t.Helper()
-	c := exec.Command("unshare", "-n", "sh", "-ec", `ip link set lo up; exec "$@"`, "sh", nstest.PartPath("listen"), at)
+	return labOf(t, "listen", at)
+}
+
+// labOf is lab with another program: a part of this test, and its arguments.
+func labOf(t *testing.T, part string, args ...string) (pid int) {
+	t.Helper()
+	c := exec.Command("unshare", append([]string{"-n", "sh", "-ec", `ip link set lo up; exec "$@"`, "sh", nstest.PartPath(part)}, args...)...)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +47,8 @@ func lab(t *testing.T, at string) (pid int) {
 		exec.Command("nft", "flush", "ruleset").Run()
 		exec.Command("ip", "link", "del", "h0").Run()
 		exec.Command("ip", "link", "del", "br0").Run()
+		exec.Command("ip", "link", "del", "br1").Run()
+		exec.Command("ip", "link", "del", "out0").Run()
 	})
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "up\n" {
 		t.Fatalf("the program says %q", line)
@@ -63,7 +74,7 @@ func records(pid int) Records {
 func reason(t *testing.T, f Facts) Reason {
 	t.Helper()
 	v := Judge(f)
-	t.Log(v.Text())
+	t.Log(v.Text(ui.EN))
 	if len(v.Findings) == 0 {
 		t.Fatal("no finding")
 	}
@@ -114,25 +125,109 @@ func TestGather(t *testing.T) {
 	}
 }
 
+// TestGatherFaults: what stands in the way, made by hand, is found and named.
 func TestGatherFaults(t *testing.T) {
 	nstest.Root(t)
+	const out = "ip link add out0 type veth peer name out1; ip link set out1 up; ip addr add 192.0.2.2/24 dev out0; ip link set out0 up; ip route add default via 192.0.2.1; "
 	for _, c := range []struct {
 		name, listen, spoil string
+		published           bool
+		change              func(*Records)
 		want                Reason
+		says                string // a part of it
 	}{
-		{"nobody listens", "0.0.0.0:81", "", NobodyListens},
-		{"loopback", "127.0.0.1:80", "", LoopbackInside},
-		{"bridge down", "0.0.0.0:80", "ip link set br0 down", BridgeMissing},
-		{"bridge gone", "0.0.0.0:80", "ip link del br0", BridgeMissing},
-		{"no bridge", "0.0.0.0:80", "ip link set h0 nomaster", WrongBridge},
+		{name: "nobody listens", listen: "0.0.0.0:81", want: NobodyListens},
+		{name: "loopback", listen: "127.0.0.1:80", want: LoopbackInside, says: "listens at 127.0.0.1 only"},
+		{name: "not published", listen: "0.0.0.0:80", want: NotPublished},
+		{name: "bridge down", listen: "0.0.0.0:80", spoil: "ip link set br0 down", want: BridgeMissing},
+		{name: "bridge gone", listen: "0.0.0.0:80", spoil: "ip link del br0", want: BridgeMissing},
+		{name: "at no bridge", listen: "0.0.0.0:80", spoil: "ip link set h0 nomaster", want: WrongBridge, says: "it belongs at br0"},
+		{name: "at a wrong bridge", listen: "0.0.0.0:80", spoil: "ip link add br1 type bridge; ip link set br1 up; ip link set h0 master br1", want: WrongBridge, says: "is at bridge br1; it belongs at br0"},
+		{name: "another route", listen: "0.0.0.0:80", spoil: out + "ip route add 10.9.0.2/32 dev out0", want: WrongBridge, says: "leads to out0, and not to bridge br0"},
+		{name: "no route there", listen: "0.0.0.0:80", spoil: "ip route del 10.9.0.0/24", want: RouteMissing, says: "the host has no route to 10.9.0.2"},
+		{name: "no route back", listen: "0.0.0.0:80", spoil: "nsenter -n -t PID ip route del default", want: RouteMissing, says: "web has no default route for IPv4"},
+		{name: "no address", listen: "0.0.0.0:80", spoil: "nsenter -n -t PID ip addr flush dev eth0", want: RouteMissing, says: "has not the address 10.9.0.2"},
+		{name: "device down", listen: "0.0.0.0:80", spoil: "nsenter -n -t PID ip link set eth0 down", want: DeviceDown},
+		{name: "internal", listen: "0.0.0.0:80", change: func(r *Records) { r.Container.Networks[0].Internal = true }, want: InternalNetwork},
+		{name: "internal, and published", listen: "0.0.0.0:80", published: true, change: func(r *Records) { r.Container.Networks[0].Internal = true }, want: InternalNetwork},
+		{name: "the host has the port", listen: "0.0.0.0:80", published: true, spoil: "host", want: OtherProgram, says: "has port 8080/tcp of the host at 0.0.0.0, too"},
+		{name: "no table", listen: "0.0.0.0:80", published: true, spoil: "nft flush ruleset", want: TableMissing},
+		{name: "another table", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip other, chain f (forward) drops what other machines send to port 80: rule 2: meta l4proto tcp th dport 80 drop",
+			spoil: "nft 'add table ip other; add chain ip other f { type filter hook forward priority 10; }; add rule ip other f tcp dport 80 drop'"},
+		{name: "iptables", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip filter, chain FORWARD (forward) drops what other machines send to port 80: its policy is drop", spoil: "iptables-nft -P FORWARD DROP"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pid := lab(t, c.listen)
+			says := c.says
+			switch {
+			case c.spoil == "host":
+				l, err := net.Listen("tcp4", "0.0.0.0:8080")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				says = fmt.Sprintf("(pid %d) %s", os.Getpid(), says)
+			case c.spoil != "":
+				sh(t, strings.ReplaceAll(c.spoil, "PID", strconv.Itoa(pid)))
+			}
+			sh(t, "sysctl -qw net.ipv4.ip_forward=1")
+			r, q := records(pid), Question{Name: "web", Port: 80, Proto: "tcp"}
+			if c.published {
+				r.Published = []Published{{Container: "web", HostAddr: netip.IPv4Unspecified(), HostPort: 8080, Addr: addr("10.9.0.2"), Port: 80, Proto: "tcp"}}
+			}
+			if c.change != nil {
+				c.change(&r)
+			}
+			f := Gather(t.Context(), q, r)
+			if got := reason(t, f); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			if got := Judge(f).Findings[0].Text; !strings.Contains(got, says) {
+				t.Errorf("%q, which does not say %q", got, says)
+			}
+		})
+	}
+}
+
+// TestGatherUDP: an answer tells, an ICMP message that nobody is there, and a counter that somebody has read what was sent.
+func TestGatherUDP(t *testing.T) {
+	nstest.Root(t)
+	q := Question{Name: "web", Port: 53, Proto: "udp"}
+	for _, c := range []struct {
+		name, spoil  string
+		args         []string
+		inside, host Result
+	}{
+		{"answers", "", []string{"0.0.0.0:53"}, Answered, Answered},
+		{"reads", "", []string{"0.0.0.0:53", "silent"}, Arrived, Arrived},
+		{"loopback", "", []string{"127.0.0.1:53"}, Refused, Refused},
+		{"dropped", `nft 'add table ip other; add chain ip other o { type filter hook output priority 0; }; add rule ip other o udp dport 53 ip daddr 10.9.0.2 counter drop'`, []string{"0.0.0.0:53"}, Answered, NotAllowed},
+		{"lost", `nft 'add table ip other; add chain ip other p { type filter hook postrouting priority 0; }; add rule ip other p udp dport 53 ip daddr 10.9.0.2 counter drop'`, []string{"0.0.0.0:53"}, Answered, NotAllowed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pid := labOf(t, "hear", c.args...)
 			if c.spoil != "" {
 				sh(t, c.spoil)
 			}
-			if got := reason(t, Gather(t.Context(), Question{Name: "web", Port: 80, Proto: "tcp"}, records(pid))); got != c.want {
-				t.Errorf("%s, want %s", got, c.want)
+			f := Gather(t.Context(), q, records(pid))
+			reason(t, f)
+			for _, test := range f.Tests {
+				want := c.host
+				switch {
+				case test.From == "inside" && test.To.Addr().IsLoopback():
+					want = Answered
+					if len(c.args) > 1 {
+						want = Arrived
+					}
+				case test.From == "inside":
+					want = c.inside
+				}
+				if test.Result != want {
+					t.Errorf("from %s to %s: %s, want %s", test.From, test.To, test.Result, want)
+				}
+			}
+			if len(f.Tests) != 3 {
+				t.Errorf("tests: %+v", f.Tests)
 			}
 		})
 	}

@@ -1,0 +1,233 @@
+package reach
+
+import (
+	"net/netip"
+
+	"github.com/kakuri/kakuri/ui"
+)
+
+// A sentence is what a verdict says, in whatever language it is asked for: arguments may be sentences themselves.
+type sentence struct {
+	text ui.Text
+	args []any
+}
+
+func said(t ui.Text, args ...any) sentence { return sentence{t, args} }
+
+func (s sentence) in(l ui.Lang) string {
+	args := make([]any, len(s.args))
+	for i, a := range s.args {
+		if inner, ok := a.(interface{ in(ui.Lang) string }); ok {
+			a = inner.in(l)
+		}
+		args[i] = a
+	}
+	return l.Say(s.text, args...)
+}
+
+// none is no way out.
+var none sentence
+
+// plain is text that is the same in all languages, as a command.
+func plain(format string, args ...any) sentence {
+	return said(ui.Text{EN: format, JA: format}, args...)
+}
+
+// say are the sentences of a verdict.
+var say = struct {
+	Is, InNamespaceOf, HostsOwn, NoLook, NoNetwork                 ui.Text
+	HasPort, Nobody, Monitor, Unseen, Process                      ui.Text
+	NobodyListens, Loopback, OtherFamily                           ui.Text
+	HostNamespace                                                  ui.Text
+	NoDevice, DeviceDown, NoAddress, NoDefault                     ui.Text
+	NoBridge, BridgeDown, NoRoute, OtherRoute                      ui.Text
+	NoEnd, EndAtNone, EndElsewhere, EndDown                        ui.Text
+	Internal, InternalPublished, NotPublished                      ui.Text
+	HasPortToo, NoTable, NotForwarded                              ui.Text
+	Place, Rule, Policy, Drops, HasDropped, MayDrop                ui.Text
+	TestFailed, NoReply, LoopbackOnly, Fine                        ui.Text
+	AsRoot, Connect, ConnectOpen, EndProgram                       ui.Text
+	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt      ui.Text
+	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair     ui.Text
+	OrReach, Shows, DockerUser, Firewalld, UFW, Verify, PublishAll ui.Text
+	OfHost, OfContainer, Port                                      ui.Text
+	Yes, No, Finding, Way, Tested, NotRead                         ui.Text
+	Inside, Host, Network                                          ui.Text
+}{
+	Is:            ui.Text{EN: "%s is %s", JA: "%s の状態は %s です"},
+	InNamespaceOf: ui.Text{EN: "%s is in the network namespace of %s: what is published is %[2]s's", JA: "%s は %s のネットワーク名前空間にいます。公開されるのは %[2]s のポートです"},
+	HostsOwn:      ui.Text{EN: "%s is in the host's namespace: the port is the host's own, and the host's firewall decides", JA: "%s はホストの名前空間にいます。ポートはホスト自身のもので、ホストのファイアウォールが決めます"},
+	NoLook:        ui.Text{EN: "the network namespace of %s cannot be looked into", JA: "%s のネットワーク名前空間の中を見られません"},
+	NoNetwork:     ui.Text{EN: "%s is in no network: only what is inside reaches it", JA: "%s はどのネットワークにも入っておらず、中からしか届きません"},
+
+	HasPort: ui.Text{EN: "%s has port %d/%s of the host, at %s, and no container publishes it", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、公開しているコンテナはありません"},
+	Nobody:  ui.Text{EN: "no container publishes port %d/%s of the host, and no program listens on it", JA: "ホストのポート %d/%s を公開しているコンテナはなく、待ち受けているプログラムもありません"},
+	Monitor: ui.Text{EN: "the monitor of container %s", JA: "コンテナ %s のモニター"},
+	Unseen:  ui.Text{EN: "a process that cannot be seen", JA: "ここからは見えないプロセス"},
+	Process: ui.Text{EN: "%s (pid %d)", JA: "%s(pid %d)"},
+
+	NobodyListens: ui.Text{EN: "nobody listens on port %d/%s in %s", JA: "%[3]s のポート %[1]d/%[2]s では誰も待ち受けていません"},
+	Loopback:      ui.Text{EN: "%s listens at %s only, the loopback of %s, which nobody else reaches", JA: "%s は %s だけで待ち受けています。%s のループバックで、ほかからは届きません"},
+	OtherFamily:   ui.Text{EN: "%s listens at %s, and what is published leads to %s, too", JA: "%s は %s で待ち受けていますが、公開は %s にもつながります"},
+	HostNamespace: ui.Text{EN: "the host's namespace, which %s shares", JA: "%s が共有するホストの名前空間"},
+
+	NoDevice:   ui.Text{EN: "%s has no device %s, which network %s had made", JA: "%s に、ネットワーク %[3]s が作った機器 %[2]s がありません"},
+	DeviceDown: ui.Text{EN: "device %s of %s is down", JA: "%[2]s の機器 %[1]s が down です"},
+	NoAddress:  ui.Text{EN: "device %s of %s has not the address %s any more", JA: "%[2]s の機器 %[1]s に、アドレス %[3]s がもうありません"},
+	NoDefault:  ui.Text{EN: "%s has no default route for %s: answers to other machines do not leave it", JA: "%s に %s のデフォルト経路がなく、ほかのマシンへの返事が出ていきません"},
+
+	NoBridge:   ui.Text{EN: "bridge %s of network %s is not there any more", JA: "ネットワーク %[2]s のブリッジ %[1]s がもうありません"},
+	BridgeDown: ui.Text{EN: "bridge %s of network %s is down", JA: "ネットワーク %[2]s のブリッジ %[1]s が down です"},
+	NoRoute:    ui.Text{EN: "the host has no route to %s, which network %s should have made", JA: "ネットワーク %[2]s が作るはずの、%[1]s への経路がホストにありません"},
+	OtherRoute: ui.Text{EN: "the host's route to %s leads to %s, and not to bridge %s", JA: "ホストから %s への経路は、ブリッジ %[3]s ではなく %[2]s に向いています"},
+
+	NoEnd:        ui.Text{EN: "%s, the host's end of the container's cable, is not there any more", JA: "コンテナのケーブルのホスト側 %s がもうありません"},
+	EndAtNone:    ui.Text{EN: "%s, the host's end of the container's cable, is at no bridge; it belongs at %s", JA: "コンテナのケーブルのホスト側 %s がどのブリッジにもつながっていません。つながる先は %s です"},
+	EndElsewhere: ui.Text{EN: "%s, the host's end of the container's cable, is at bridge %s; it belongs at %s", JA: "コンテナのケーブルのホスト側 %s がブリッジ %s につながっています。つながる先は %s です"},
+	EndDown:      ui.Text{EN: "%s, the host's end of the container's cable, is down", JA: "コンテナのケーブルのホスト側 %s が down です"},
+
+	Internal:          ui.Text{EN: "network %s is internal: its containers reach each other, and nobody else reaches them", JA: "ネットワーク %s は内部専用です。そのコンテナどうしは届き、ほかからは届きません"},
+	InternalPublished: ui.Text{EN: "network %s is internal, so what is published there is cut off", JA: "ネットワーク %s は内部専用なので、そこで公開したものは切り離されています"},
+	NotPublished:      ui.Text{EN: "port %d/%s of %s is not published: this machine and its networks reach it, other machines do not", JA: "%[3]s のポート %[1]d/%[2]s は公開されていません。このマシンとそのネットワークからは届き、ほかのマシンからは届きません"},
+	HasPortToo:        ui.Text{EN: "%s has port %d/%s of the host at %s, too", JA: "%s も、ホストのポート %d/%s を %s で使っています"},
+	NoTable:           ui.Text{EN: "the table \"inet kakuri\" of nftables is not there: another program has flushed the rules", JA: "nftables のテーブル inet kakuri がありません。ほかのプログラムが規則を消しました"},
+	NotForwarded:      ui.Text{EN: "the host does not forward %s (%s is 0): what other machines send goes no further", JA: "ホストが %s を転送しません(%s が 0)。ほかのマシンから来たものは先へ進みません"},
+
+	Place:      ui.Text{EN: "table %s %s, chain %s (%s)", JA: "テーブル %s %s、チェイン %s(%s)"},
+	Rule:       ui.Text{EN: "rule %d: %s", JA: "規則 %d: %s"},
+	Policy:     ui.Text{EN: "its policy is drop, and no rule before accepts", JA: "ポリシーが drop で、その前に accept する規則がありません"},
+	Drops:      ui.Text{EN: "%s drops what other machines send to port %d: %s", JA: "%s は、ほかのマシンがポート %d に送るものを捨てます: %s"},
+	HasDropped: ui.Text{EN: "%s has dropped %d packets while this was tested: %s", JA: "%s は、試している間に %d 個のパケットを捨てました: %s"},
+	MayDrop:    ui.Text{EN: "%s may drop what other machines send to port %d: %s", JA: "%s は、ほかのマシンがポート %d に送るものを捨てるかもしれません: %s"},
+
+	TestFailed:   ui.Text{EN: "connecting from the host to %s gave: %s; of what is known here nothing stands in the way", JA: "ホストから %s につなぐと: %s。ここで分かる限り、妨げるものはありません"},
+	NoReply:      ui.Text{EN: "what was sent from the host to %s was not seen to arrive, and nobody answered: a program need not, so that may mean nothing", JA: "ホストから %s に送ったものが届いたようすはなく、返事もありません。プログラムは返事をしなくてもよいので、問題とは限りません"},
+	LoopbackOnly: ui.Text{EN: "it is published on %s: this machine reaches it, no other does", JA: "%s で公開されています。このマシンからは届き、ほかのマシンからは届きません"},
+	Fine:         ui.Text{EN: "nothing stands in the way on this machine", JA: "このマシンに、妨げるものはありません"},
+
+	AsRoot:       ui.Text{EN: "run it as root", JA: "root で実行してください"},
+	Connect:      ui.Text{EN: "kakuri network connect NETWORK %s", JA: "kakuri network connect ネットワーク %s"},
+	ConnectOpen:  ui.Text{EN: "kakuri network connect NETWORK %s, one that is not internal", JA: "kakuri network connect ネットワーク %s(内部専用でないもの)"},
+	EndProgram:   ui.Text{EN: "publish another port of the host, or end that program", JA: "ホストの別のポートで公開するか、そのプログラムを終わらせてください"},
+	RunPublish:   ui.Text{EN: "kakuri run -p %d:PORT …", JA: "kakuri run -p %d:ポート …"},
+	PublishedIs:  ui.Text{EN: "%s; what is published is %s", JA: "%s。公開されているもの: %s"},
+	ListenOn:     ui.Text{EN: "have its program listen on port %d", JA: "プログラムをポート %d で待ち受けさせてください"},
+	PublishOther: ui.Text{EN: "%s, or publish what it listens on: %s", JA: "%s。または、待ち受けているものを公開してください: %s"},
+	ListenAt:     ui.Text{EN: "have it listen at %s in place of %s", JA: "%[2]s の代わりに %[1]s で待ち受けさせてください"},
+	ListenAll:    ui.Text{EN: "have it listen at all addresses, of IPv4 and IPv6", JA: "IPv4 と IPv6 の、すべてのアドレスで待ち受けさせてください"},
+	Again:        ui.Text{EN: "kakuri network disconnect %s %s, and connect it again", JA: "kakuri network disconnect %s %s をして、つなぎ直してください"},
+	AgainLink:    ui.Text{EN: "connect it again: kakuri network disconnect, then connect", JA: "つなぎ直してください: kakuri network disconnect、続けて connect"},
+	UpInside:     ui.Text{EN: "ip link set %s up, in the container's namespace, or connect it again", JA: "コンテナの名前空間で ip link set %s up をするか、つなぎ直してください"},
+	OtherSubnet:  ui.Text{EN: "give network %s another subnet, or take the other route away", JA: "ネットワーク %s に別のサブネットを与えるか、もう一方の経路を消してください"},
+	Repair:       ui.Text{EN: "kakuri system check --repair, or restart its containers", JA: "kakuri system check --repair、またはそのコンテナの再起動"},
+	OrReach:      ui.Text{EN: "run it with -p %d:%d, or reach it from a container of its network as %s:%d", JA: "-p %d:%d を付けて実行するか、同じネットワークのコンテナから %s:%d で使ってください"},
+	Shows:        ui.Text{EN: "nft -a list chain %s %s %s shows it; allow what goes to %s port %d/%s before it", JA: "nft -a list chain %s %s %s で見られます。%s のポート %d/%s へのものを、その前で許可してください"},
+	DockerUser:   ui.Text{EN: "allow it in DOCKER-USER, where there is Docker: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT", JA: "Docker があるなら DOCKER-USER で許可してください: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT"},
+	Firewalld:    ui.Text{EN: "have firewalld take bridge %s into a zone that accepts it: firewall-cmd --zone=kakuri --add-interface=%[1]s, or restart a container of the network", JA: "ブリッジ %s を、許可する firewalld のゾーンに入れてください: firewall-cmd --zone=kakuri --add-interface=%[1]s、またはそのネットワークのコンテナの再起動"},
+	UFW:          ui.Text{EN: "ufw has no hook for programs like this one: allow it by hand: ufw route allow proto %s from any to %s port %d", JA: "ufw には、このようなプログラムのための仕組みがありません。手で許可してください: ufw route allow proto %s from any to %s port %d"},
+	Verify:       ui.Text{EN: "kakuri verify %s compares what was asked for with what is", JA: "kakuri verify %s が、求めたものと実際とを比べます"},
+	PublishAll:   ui.Text{EN: "publish it at all addresses for other machines: -p %d:%d", JA: "ほかのマシンのためには、すべてのアドレスで公開してください: -p %d:%d"},
+
+	OfHost:      ui.Text{EN: "%s/%s of the host  →  %s %s", JA: "ホストの %s/%s  →  %s %s"},
+	OfContainer: ui.Text{EN: "port %d/%s of %s", JA: "%[3]s のポート %[1]d/%[2]s"},
+	Port:        ui.Text{EN: "port %d/%s of the host", JA: "ホストのポート %d/%s"},
+	Yes:         ui.Text{EN: "reachable", JA: "届きます"},
+	No:          ui.Text{EN: "not reachable", JA: "届きません"},
+	Finding:     ui.Text{EN: "%s: %s", JA: "%s: %s"},
+	Way:         ui.Text{EN: "way out: %s", JA: "対処: %s"},
+	Tested:      ui.Text{EN: "tested", JA: "試した結果"},
+	NotRead:     ui.Text{EN: "not read: %s", JA: "読めなかったもの: %s"},
+	Inside:      ui.Text{EN: "from inside", JA: "コンテナの中から"},
+	Host:        ui.Text{EN: "from host", JA: "ホストから"},
+	Network:     ui.Text{EN: "from network %s", JA: "ネットワーク %s から"},
+}
+
+// in is a reason as a heading.
+func (r Reason) in(l ui.Lang) string {
+	if l != ui.JA {
+		return string(r)
+	}
+	switch r {
+	case Reachable:
+		return "届きます"
+	case OnlyHere:
+		return "このマシンからだけ届きます"
+	case NotRunning:
+		return "コンテナが動いていません"
+	case NoNetwork:
+		return "ネットワークがありません"
+	case OtherProgram:
+		return "ホストのプログラムがそのポートを使っています"
+	case Nobody:
+		return "誰もそのポートを使っていません"
+	case NotPublished:
+		return "公開されていません"
+	case NobodyListens:
+		return "誰も待ち受けていません"
+	case LoopbackInside:
+		return "中のループバックだけで待ち受けています"
+	case OtherFamily:
+		return "別のアドレスで待ち受けています"
+	case InternalNetwork:
+		return "内部専用のネットワークです"
+	case BridgeMissing:
+		return "ブリッジがないか、down です"
+	case WrongBridge:
+		return "別のブリッジにつながっています"
+	case DeviceDown:
+		return "コンテナの機器がないか、down です"
+	case RouteMissing:
+		return "経路がありません"
+	case TableMissing:
+		return "kakuri のテーブルがありません"
+	case NotForwarded:
+		return "ホストが転送しません"
+	case Dropped:
+		return "ファイアウォールの規則が捨てます"
+	case MayBeDropped:
+		return "ファイアウォールの規則が捨てるかもしれません"
+	case NotKnown:
+		return "分かりません"
+	}
+	return ""
+}
+
+// in is a result for a person.
+func (r Result) in(l ui.Lang) string {
+	if l != ui.JA {
+		return string(r)
+	}
+	switch r {
+	case Connected:
+		return "つながりました"
+	case Answered:
+		return "返事がありました"
+	case Arrived:
+		return "届きました"
+	case Refused:
+		return "拒否されました"
+	case NoAnswer:
+		return "返事がありません"
+	case Unreachable:
+		return "到達できません"
+	case NotAllowed:
+		return "許可されていません"
+	case Failed:
+		return "失敗しました"
+	}
+	return ""
+}
+
+// from is where a test began.
+func from(l ui.Lang, where string) string {
+	switch {
+	case where == "inside":
+		return l.Say(say.Inside)
+	case where == "host":
+		return l.Say(say.Host)
+	}
+	return l.Say(say.Network, where[min(len("network "), len(where)):])
+}
+
+// hostPort is an address with its port and protocol.
+func hostPort(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
