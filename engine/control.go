@@ -218,7 +218,7 @@ func (e *Engine) paused(id string) bool { return isPaused(e.runtime(), id) }
 // isPaused is for many containers: a Runtime looks once where this machine has its control groups, which takes longer the more mounts there are.
 func isPaused(r *oci.Runtime, id string) bool {
 	x, err := r.Open(id)
-	return err == nil && x.Status() == oci.StatusPaused
+	return err == nil && x.Paused()
 }
 
 // Pause stops all processes of a running container.

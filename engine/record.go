@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kakuri/kakuri/host"
@@ -223,29 +226,49 @@ func (e *Engine) List(o ListOptions) ([]Container, error) {
 			return nil, err
 		}
 	}
-	var out []Container
+	var dirs []string
 	for _, home := range e.homes() {
 		list, err := readNames(home)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
 		for _, id := range list {
-			if !isID(id) || !o.All && !exists(monitor.Place(e.dir, id)) {
-				continue
-			}
-			c, err := e.read(home + "/" + id)
-			if err != nil {
-				continue // it is gone, or damaged: Check tells of that
-			}
-			if c.Status != monitor.Creating && (o.All || c.Active()) {
-				out = append(out, c)
+			if isID(id) && (o.All || exists(monitor.Place(e.dir, id))) {
+				dirs = append(dirs, home+"/"+id)
 			}
 		}
 	}
+	out := make([]Container, len(dirs))
+	inParallel(len(dirs), func(i int) {
+		c, err := e.read(dirs[i])
+		if err != nil {
+			return // it is gone, or damaged: Check tells of that
+		}
+		if c.Status != monitor.Creating && (o.All || c.Active()) {
+			out[i] = c
+		}
+	})
+	out = slices.DeleteFunc(out, func(c Container) bool { return c.ID == "" })
 	slices.SortFunc(out, func(a, b Container) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})
 	return out, nil
+}
+
+// inParallel calls do for 0 to n-1 on all processors, where these are many.
+func inParallel(n int, do func(i int)) {
+	var next atomic.Int64
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			do(i)
+		}
+	}
+	var others sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n/4) - 1 {
+		others.Go(work)
+	}
+	work()
+	others.Wait()
 }
 
 // lock waits for who changes a container, and reads it as it is then. The lock is an open file, which the caller closes.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 )
@@ -251,10 +252,8 @@ func (e *Engine) sweepStorage() error {
 		return err
 	}
 	return errors.Join(
-		s.SweepUsers(func(id string) bool {
-			c, err := e.Find(id)
-			return err == nil && (c.Active() || exists(e.creating()+"/"+id))
-		}),
+		// One that is active has a place, and so has one whose monitor is about to end: the next command looks again.
+		s.SweepUsers(func(id string) bool { return exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id) }),
 		s.SweepUppers(func(id string) bool { return e.find(id) != "" }),
 	)
 }

@@ -56,20 +56,24 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 	if err != nil {
 		return nil, err
 	}
-	out := []Summary{}
-	r := e.runtime()
+	kept := make([]*Container, 0, len(list))
 	for i := range slices.Backward(list) {
-		if c := &list[i]; keep(c) {
-			s := summarize(r, c, time.Now())
-			if o.Size {
-				if s.SizeRw, s.SizeRootFs, err = e.size(c); err != nil {
-					return nil, fmt.Errorf("container %s: %w", c.Name, err)
-				}
-			}
-			out = append(out, s)
-		}
-		if len(out) == o.Last {
+		if len(kept) == o.Last && o.Last > 0 {
 			break
+		}
+		if c := &list[i]; keep(c) {
+			kept = append(kept, c)
+		}
+	}
+	out := make([]Summary, len(kept))
+	r, now := e.runtime(), time.Now()
+	inParallel(len(kept), func(i int) { out[i] = summarize(r, kept[i], now) })
+	for i := range out {
+		if !o.Size {
+			break
+		}
+		if out[i].SizeRw, out[i].SizeRootFs, err = e.size(kept[i]); err != nil {
+			return nil, fmt.Errorf("container %s: %w", kept[i].Name, err)
 		}
 	}
 	return out, ctx.Err()

@@ -348,6 +348,9 @@ func (c *Container) Status() specs.ContainerState {
 	return specs.StateRunning
 }
 
+// Paused reports whether a container that is known to run is told to stand still; Status finds out whether it runs, too.
+func (c *Container) Paused() bool { return c.state.PID != 0 && !c.state.Restoring && c.frozen() }
+
 // frozen reports whether the container's cgroup is told to stand still.
 func (c *Container) frozen() bool {
 	g, err := c.group()
