@@ -187,6 +187,23 @@ func (g *Group) Frozen() (bool, error) {
 	return strings.TrimSpace(state) == "1", nil
 }
 
+// Frozen is [Group.Frozen] for the paths of a record, of which it opens one: a list asks this of each container.
+func (h *Host) Frozen(paths map[string]string) (bool, error) {
+	for i := range h.Hierarchies {
+		hi := &h.Hierarchies[i]
+		if p, ok := paths[hi.key()]; ok && (hi.Version == limits.V1 && hi.has("freezer") || len(paths) == 1) {
+			paths = map[string]string{hi.key(): p}
+			break
+		}
+	}
+	g, err := h.Open(paths, Options{})
+	if err != nil {
+		return false, err
+	}
+	defer g.Close()
+	return g.Frozen()
+}
+
 // freezeV1 asks again and again, as the kernel's documentation has it: processes that fork meanwhile
 // keep the cgroup in the state FREEZING. To let it go and begin anew helps at times.
 func freezeV1(ctx context.Context, dir int) error {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -62,6 +64,7 @@ func Main(ctx context.Context, args []string, io IO) int {
 		return 125
 	}
 	engine.Prefault()
+	collectLate()
 	root := newRoot(io, args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -81,6 +84,12 @@ func Main(ctx context.Context, args []string, io IO) int {
 		return 125
 	}
 	return 1
+}
+
+// collectLate has the first collection of garbage, which most commands end before, come at 32 MB, and the later ones as usual.
+func collectLate() {
+	usual := debug.SetGCPercent(800)
+	runtime.AddCleanup(new([64]byte), func(percent int) { debug.SetGCPercent(percent) }, usual)
 }
 
 // notHere says what to do in place of a command that there is not.

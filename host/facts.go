@@ -107,7 +107,11 @@ func ReadFile(name string) ([]byte, error) {
 	} else if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
 	}
-	data := make([]byte, 0, 8<<10)
+	size := int(min(max(st.Size, 0), maxFile))
+	if size == 0 {
+		size = 8 << 10 // of a file that is made while it is read
+	}
+	data := make([]byte, 0, size)
 	for {
 		if len(data) > maxFile {
 			return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("larger than 100 MB")}
@@ -120,7 +124,10 @@ func ReadFile(name string) ([]byte, error) {
 		case n == 0:
 			return data, nil
 		default:
-			if data = data[:len(data)+n]; len(data) == cap(data) {
+			if data = data[:len(data)+n]; int64(len(data)) == st.Size {
+				return data, nil
+			}
+			if len(data) == cap(data) {
 				data = append(data, 0)[:len(data)]
 			}
 		}

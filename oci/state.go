@@ -353,12 +353,11 @@ func (c *Container) Paused() bool { return c.state.PID != 0 && !c.state.Restorin
 
 // frozen reports whether the container's cgroup is told to stand still.
 func (c *Container) frozen() bool {
-	g, err := c.group()
-	if err != nil || g == nil {
+	h, err := c.runtime.cgroups()
+	if err != nil || len(c.state.Cgroups) == 0 {
 		return false
 	}
-	defer g.Close()
-	frozen, err := g.Frozen()
+	frozen, err := h.Frozen(c.state.Cgroups)
 	return err == nil && frozen
 }
 
