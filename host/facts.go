@@ -107,7 +107,10 @@ func ReadFile(name string) ([]byte, error) {
 	} else if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
 	}
-	size := int(min(max(st.Size, 0), maxFile))
+	if st.Size > maxFile {
+		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("larger than 100 MB")}
+	}
+	size := int(st.Size)
 	if size == 0 {
 		size = 8 << 10 // of a file that is made while it is read
 	}

@@ -11,8 +11,8 @@ import (
 
 // Hold starts a process that does nothing but keep files open, so that they outlive this one: a
 // terminal's master, whose end would be a hang-up for all on the terminal. [Held] takes
-// them out of it. It ends when a byte can be read from until, a FIFO or a pipe which is open for
-// reading and writing, and at SIGTERM and the like. The process is this one's child, in a session of its own, and is the stub
+// them out of it. It ends when a byte can be read from until, a FIFO or a pipe, or
+// nobody has that open for writing, and at SIGTERM and the like. The process is this one's child, in a session of its own, and is the stub
 // once more, with nothing to execute after its wait: 12 kB of memory. Like any
 // child it also has what of this process's is not close-on-exec.
 func Hold(until *os.File, files ...*os.File) (pid int, err error) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -95,21 +96,56 @@ func (s *Store) collect(used func(digest.Digest) bool) (removed []digest.Digest,
 	return removed, bytes, dead, nil
 }
 
+// bigFile is from how many bytes on a file's content is given back by another process: the kernel takes 0.1 ms for a megabyte that is in memory.
+const bigFile = 16 << 20
+
 // dropFiles removes the files of a directory that keep does not name.
 func (s *Store) dropFiles(dir string, keep func(name string) bool) error {
 	list, err := os.ReadDir(s.path(dir))
 	if err != nil {
 		return err
 	}
+	var gone []*os.File
+	defer func() { freeLater(gone) }()
 	for _, e := range list {
+		name := s.path(dir, e.Name())
 		if strings.HasPrefix(e.Name(), tempPrefix) || keep(e.Name()) {
 			continue
 		}
-		if err := os.Remove(s.path(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if i, err := e.Info(); err == nil && i.Mode().IsRegular() && i.Size() >= bigFile {
+			if fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err == nil {
+				gone = append(gone, os.NewFile(uintptr(fd), name))
+			}
+		}
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// freeLater closes files that have no name any more. The kernel gives back their content with the last descriptor, and whoever has that waits for it: a
+// process is left with them that ends when this one has let go, or is killed.
+func freeLater(files []*os.File) {
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	var pipe [2]int
+	if len(files) == 0 || unix.Pipe2(pipe[:], unix.O_CLOEXEC) != nil {
+		return
+	}
+	defer unix.Close(pipe[1])
+	until := os.NewFile(uintptr(pipe[0]), "pipe")
+	defer until.Close()
+	if pid, err := launch.Hold(until, files...); err == nil {
+		go func() {
+			for err := error(unix.EINTR); err == unix.EINTR; {
+				_, err = unix.Wait4(pid, nil, 0, nil)
+			}
+		}()
+	}
 }
 
 // dropIndexes removes the indexes of chains that are no longer whole, with their mounts.

@@ -338,3 +338,39 @@ func TestUsageDeep(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
+
+// TestFreeLater: a large file has no name when it is removed, and its content is given back soon after, by somebody who ends.
+func TestFreeLater(t *testing.T) {
+	s := open(t)
+	name := s.path(layersDir, strings.Repeat("a", 64)+".tar")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, bigFile); err != nil {
+		t.Fatal(err)
+	}
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	// The event comes when nobody has the file any more.
+	if _, err := unix.InotifyAddWatch(watch, name, unix.IN_DELETE_SELF); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.GC(func(digest.Digest) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	only(t, s.path(layersDir))
+	poll := []unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(poll, 60_000)
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 || err != nil {
+			t.Fatalf("the file is still open: %v", err)
+		}
+		return
+	}
+}
