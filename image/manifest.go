@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/leanjson"
 	spec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -239,7 +240,7 @@ func unmarshal(raw []byte, v any) error {
 	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
 		return errors.New("it is no JSON object")
 	}
-	return json.Unmarshal(raw, v)
+	return leanjson.Unmarshal(raw, v)
 }
 
 // keyAt reads the string raw[from:to], if a colon follows.

@@ -476,11 +476,16 @@ func (s *Store) find(ref string) (Image, error) {
 	if r, err := ParseReference(ref); err == nil {
 		name := r.Tagged().String()
 		if i := slices.IndexFunc(list, func(r root) bool { return nameOf(r) == name }); i >= 0 {
-			d := list[i].Digest
-			if _, err := s.first(list[i]); err != nil {
+			img, err := s.first(list[i])
+			if err != nil {
 				return Image{}, fmt.Errorf("image %s: %w", ref, err)
 			}
-			return s.imagesOf(slices.DeleteFunc(list, func(r root) bool { return r.Digest != d }))[0], nil
+			for _, other := range list {
+				if other.Digest == list[i].Digest {
+					img.add(other)
+				}
+			}
+			return img, nil
 		}
 	}
 	return find(s.imagesOf(list), ref)
@@ -564,26 +569,28 @@ func (s *Store) imagesOf(list []root) []Image {
 		if i < 0 {
 			continue
 		}
-		img := &images[i]
-		if n, err := ParseReference(nameOf(r)); err == nil {
-			img.Names = append(img.Names, n)
-		}
-		if t, err := time.Parse(time.RFC3339Nano, r.Annotations[tagTime]); err == nil && t.After(img.Tagged) {
-			img.Tagged = t
-		}
-		if o := r.Annotations[origin]; o != "" {
-			img.origin = o
-		}
-		for p := range strings.SplitSeq(r.Annotations[pushed], ",") {
-			if p != "" && !slices.Contains(img.pushed, p) {
-				img.pushed = append(img.pushed, p)
-			}
-		}
-	}
-	for _, i := range images {
-		slices.SortFunc(i.Names, func(a, b Reference) int { return strings.Compare(a.String(), b.String()) })
+		images[i].add(r)
 	}
 	return images
+}
+
+// add notes what a root that leads to the image says of it.
+func (i *Image) add(r root) {
+	if n, err := ParseReference(nameOf(r)); err == nil {
+		at, _ := slices.BinarySearchFunc(i.Names, n, func(a, b Reference) int { return strings.Compare(a.String(), b.String()) })
+		i.Names = slices.Insert(i.Names, at, n)
+	}
+	if t, err := time.Parse(time.RFC3339Nano, r.Annotations[tagTime]); err == nil && t.After(i.Tagged) {
+		i.Tagged = t
+	}
+	if o := r.Annotations[origin]; o != "" {
+		i.origin = o
+	}
+	for p := range strings.SplitSeq(r.Annotations[pushed], ",") {
+		if p != "" && !slices.Contains(i.pushed, p) {
+			i.pushed = append(i.pushed, p)
+		}
+	}
 }
 
 // first is the image of this machine's platform, or else the first that is there.

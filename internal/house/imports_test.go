@@ -79,7 +79,7 @@ var rooms = []room{
 	{"network/netdb", []string{"host", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
 	{"network/reach", []string{"network/rtnetlink", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"uplink", []string{"abi", "plan", "launch", "network", "network/netip", "network/rtnetlink", "internal/leanjson"}, "it connects one network namespace with the machine, and knows of no container"},
-	{"image", []string{"archive"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
+	{"image", []string{"archive", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/leanjson"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},

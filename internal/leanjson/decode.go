@@ -198,7 +198,7 @@ func (d *decoder) object(v reflect.Value, k *kind) bool {
 			d.raw()
 			continue
 		}
-		if !d.value(v.Field(i), k.of(i)) {
+		if !d.value(k.fields[i].in(v), k.of(i)) {
 			return false
 		}
 	}
@@ -214,12 +214,12 @@ func (k *kind) find(key []byte, guess int) int {
 		if i >= len(k.fields) {
 			i -= len(k.fields)
 		}
-		if name := k.fields[i].name; name == string(key) && name != "" {
+		if name := k.fields[i].name; name == string(key) {
 			return i
 		}
 	}
 	for i := range k.fields {
-		if name := k.fields[i].name; name != "" && strings.EqualFold(name, string(key)) {
+		if name := k.fields[i].name; strings.EqualFold(name, string(key)) {
 			return i
 		}
 	}

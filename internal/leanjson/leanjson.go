@@ -162,8 +162,9 @@ func appendStruct(b []byte, v reflect.Value, k *kind) (_ []byte, err error) {
 	start := len(b)
 	b = append(b, '{')
 	for i := range k.fields {
-		f, x := &k.fields[i], v.Field(i)
-		if f.name == "" || f.omitEmpty && empty(x) || f.omitZero && zero(x) {
+		f := &k.fields[i]
+		x := f.in(v)
+		if f.omitEmpty && empty(x) || f.omitZero && zero(x) {
 			continue
 		}
 		if len(b) > start+1 {

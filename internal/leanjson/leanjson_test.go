@@ -52,6 +52,37 @@ type outer struct {
 	Outer *outer `json:",omitempty"`
 }
 
+type deeper struct {
+	Inner
+	Mid int `json:",omitempty"`
+}
+
+// Deeper has embedded structs two deep.
+type Deeper struct {
+	First string
+	Below
+	Last string `json:",omitempty"`
+}
+
+type Below struct {
+	Inner
+	Mid *Inner `json:",omitempty"`
+}
+
+// Hides has a field that hides an embedded one.
+type Hides struct {
+	Inner
+	A string
+}
+
+// Both has two embedded fields of one name, which hide each other.
+type Both struct {
+	Inner
+	Other
+}
+
+type Other struct{ A, C int }
+
 // all has a field of each kind.
 type all struct {
 	Bool     bool
@@ -83,6 +114,10 @@ type all struct {
 	Seldom   seldom          `json:",omitzero"`
 	Zero     Inner           `json:",omitzero"`
 	Outer    outer
+	Embedded deeper
+	Deeper   Deeper
+	Hides    Hides
+	Both     Both
 	Hidden   int `json:"-"`
 	//lint:ignore SA5008 the one name that json has to be told so
 	Dash   int `json:"-,"`
@@ -100,7 +135,8 @@ func values() []any {
 		Bool: true, I: -1, I8: math.MinInt8, U: math.MaxUint64, U16: 3, F: 1e30, F32: &f, S: "a<b>&\"\\\n\x00\x7f\u2028 é \xff", Word: "w", Words: map[word]int{"b": 1, "a": 2},
 		ByInt: map[int]string{10: "x", 9: "y"}, Bytes: []byte{0, 255}, Array: [2]string{"x", ""}, List: []string{"l", ""}, Map: map[string]*Inner{"z": {A: 1}, "a": nil, "<": {B: "b"}},
 		Any: map[string]any{"k": []any{1.0, nil, "s", true}}, Ptr: &p, Time: time.Unix(1e9, 5).UTC(), Took: time.Second, Pointed: pointed{4}, PointedP: &pointed{5}, Ps: []pointed{{6}},
-		Raw: json.RawMessage(`{ "a" : [1, 2] }`), Number: "12", Never: never{1}, Seldom: seldom{2}, Zero: Inner{A: 1}, Outer: outer{Inner: Inner{1, "x"}, B: "y", Outer: &outer{}}, Hidden: 1, Dash: 2, private: 3,
+		Raw: json.RawMessage(`{ "a" : [1, 2] }`), Number: "12", Never: never{1}, Seldom: seldom{2}, Zero: Inner{A: 1}, Outer: outer{Inner: Inner{1, "x"}, B: "y", Outer: &outer{}}, Embedded: deeper{Inner{2, "e"}, 3},
+		Deeper: Deeper{"f", Below{Inner{4, "g"}, &Inner{5, "h"}}, "l"}, Hides: Hides{Inner{6, "i"}, "j"}, Both: Both{Inner{7, "k"}, Other{8, 9}}, Hidden: 1, Dash: 2, private: 3,
 	}
 	return []any{nil, all{}, &all{}, full, &full, (*all)(nil), []all{full}, map[string]all{"a": full}, 1, "x", []any{1, "a", &full}, map[word]string{"a": "b"}, word("x"), pointed{1}, &pointed{1}, [3]pointed{}, struct{}{}, seldom{1}, &struct {
 		S seldom `json:",omitzero"`
@@ -157,7 +193,7 @@ func seeds(tb testing.TB) [][]byte {
 		[]byte(`{"List":null,"Map":null,"Ptr":null,"Any":null,"Time":null,"Word":null,"PointedP":null}`), []byte(`{"Array":["1","2","3"]}`), []byte(`{"Array":[]}`), []byte(`{"Bytes":"!"}`), []byte(`{"Bytes":[1,2]}`),
 		[]byte(`{"x":{"y":[{"z":"]}\""}]},"I":5}`), []byte(`{`), []byte(``), []byte(`{"I":1}x`), []byte(`[{"A":1},null,{"b":"\u0041\ud800"}]`), []byte(`"s"`), []byte(`{"a":{"A":1},"a":{"b":"x"}}`),
 		[]byte("{\"\xff\":1,\"s\":\"\xff\"}"), []byte(`{"-":3,"Hidden":4,"private":5}`), []byte(`{"":{"":1}}`), []byte(`{"AsText":{"N":"5"}}`), []byte(`{"Map":{"old":{"A":2}},"List":["x"]}`),
-		[]byte(`{"Outer":{"Outer":{"A":1}}}`), []byte(`{"Number":5}`), []byte(`{"Number":"x"}`), []byte(`{"Took":1,"F":1}`), []byte(`{"ſ":"fold"}`), []byte(`{"I":1,"Bool":tru}`), []byte(`{"Words":{"<a>":1}}`),
+		[]byte(`{"Outer":{"Outer":{"A":1}}}`), []byte(`{"Number":5}`), []byte(`{"Deeper":{"A":1,"b":"x","B":"y","mid":{"A":2},"Last":"z","first":"f"},"Hides":{"A":"s","b":"t"},"Both":{"A":1,"C":2,"b":"u"},"Embedded":{"Mid":1,"a":2}}`), []byte(`{"Number":"x"}`), []byte(`{"Took":1,"F":1}`), []byte(`{"ſ":"fold"}`), []byte(`{"I":1,"Bool":tru}`), []byte(`{"Words":{"<a>":1}}`),
 	}
 	for _, v := range values() {
 		data, err := json.Marshal(v)

@@ -3,6 +3,7 @@ package leanjson
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,13 +36,8 @@ func kindOf(t reflect.Type) *kind {
 	}
 	k := &kind{typ: t, kind: t.Kind()}
 	if k.kind == reflect.Struct {
-		k.fields = make([]field, t.NumField())
-		k.known = true
-		for i := range k.fields {
-			var known bool
-			k.fields[i], known = fieldOf(t.Field(i))
-			k.known = k.known && known
-		}
+		k.fields, k.known = fieldsOf(t, nil, nil)
+		k.known = k.known && distinct(k.fields)
 	}
 	was, _ := kinds.LoadOrStore(t, k)
 	return was.(*kind)
@@ -62,7 +58,7 @@ func (k *kind) of(i int) *kind {
 	f := &k.fields[i]
 	e := f.kind.Load()
 	if e == nil {
-		e = kindOf(k.typ.Field(i).Type)
+		e = kindOf(k.typ.FieldByIndex(f.at).Type)
 		f.kind.Store(e)
 	}
 	return e
@@ -106,18 +102,65 @@ var (
 	timeType   = reflect.TypeFor[time.Time]()
 )
 
-// A field is what a struct's field is in JSON. One without a name is not there.
+// A field is what a struct's field is in JSON.
 type field struct {
 	name                string
 	omitEmpty, omitZero bool
+	at                  []int // in the struct, for [reflect.Value.FieldByIndex]
 	kind                *atomic.Pointer[kind]
 }
 
-// fieldOf reads a field's tag; known is false where encoding/json has to take the struct.
-func fieldOf(f reflect.StructField) (out field, known bool) {
-	if f.Anonymous {
-		return out, false
+// in is the field of a struct.
+func (f *field) in(v reflect.Value) reflect.Value {
+	for _, i := range f.at {
+		v = v.Field(i)
 	}
+	return v
+}
+
+// fieldsOf lists the fields of a struct, those of structs embedded in it, too.
+func fieldsOf(t reflect.Type, at []int, list []field) (_ []field, known bool) {
+	n := t.NumField()
+	if list == nil {
+		list = make([]field, 0, n)
+	}
+	places, kinds := make([]int, 0, n*(len(at)+1)), make([]atomic.Pointer[kind], n)
+	for i := range n {
+		places = append(append(places, at...), i)
+		f, here := t.Field(i), slices.Clip(places[len(places)-len(at)-1:])
+		if f.Anonymous {
+			if f.Type.Kind() != reflect.Struct || !f.IsExported() || f.Tag.Get("json") != "" {
+				return list, false
+			}
+			if list, known = fieldsOf(f.Type, here, list); !known {
+				return list, false
+			}
+			continue
+		}
+		x, known := fieldOf(f)
+		if !known {
+			return list, false
+		}
+		if x.name != "" {
+			x.at, x.kind = here, &kinds[i]
+			list = append(list, x)
+		}
+	}
+	return list, true
+}
+
+// distinct reports whether no two fields have one name: which of them counts, encoding/json has rules for.
+func distinct(list []field) bool {
+	for i := range list {
+		if len(list[i].at) > 1 && slices.ContainsFunc(list, func(f field) bool { return f.name == list[i].name && !slices.Equal(f.at, list[i].at) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// fieldOf reads a field's tag. One without a name is not there. known is false where encoding/json has to take the struct.
+func fieldOf(f reflect.StructField) (out field, known bool) {
 	tag := f.Tag.Get("json")
 	if !f.IsExported() || tag == "-" {
 		return out, true
@@ -126,7 +169,7 @@ func fieldOf(f reflect.StructField) (out field, known bool) {
 	if name == "" {
 		name = f.Name
 	}
-	out.name, out.kind = name, new(atomic.Pointer[kind])
+	out.name = name
 	for o := range strings.SplitSeq(options, ",") {
 		switch o {
 		case "omitempty":
