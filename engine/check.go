@@ -235,10 +235,30 @@ func (k *check) reservations() error {
 			id, err := os.Readlink(dir + "/" + name)
 			if err == nil && !exists(k.e.homes()[0]+"/"+id) && !exists(k.e.homes()[1]+"/"+id) && !exists(k.e.creating()+"/"+id) {
 				k.find(what+name, "it is reserved for a container that there is not", func() error { return k.e.giveBack(dir, name, id) })
+			} else if is := k.e.nameOf(id); err == nil && dir == k.e.names() && is != name && is != "" {
+				k.find(what+name, "a rename that did not come to its end reserved it for container "+is, func() error { return k.e.giveBack(dir, name, id) })
 			}
 		}
 	}
 	return nil
+}
+
+// nameOf is the name of a container that nobody is changing; empty where somebody is, or there is none.
+func (e *Engine) nameOf(id string) string {
+	dir := e.find(id)
+	if dir == "" {
+		return ""
+	}
+	lock, err := lockDir(dir, unix.LOCK_SH|unix.LOCK_NB)
+	if err != nil {
+		return ""
+	}
+	defer lock.Close()
+	c, err := e.read(dir)
+	if err != nil {
+		return ""
+	}
+	return c.Name
 }
 
 // states finds what the room below keeps of containers that there are not.

@@ -513,6 +513,7 @@ func TestCheck(t *testing.T) {
 	for _, err := range []error{
 		os.Symlink(gone, e.names()+"/stale"), os.Symlink(gone, e.ids()+"/4000"), os.Mkdir(e.dir+"/runtime/"+gone, 0o700),
 		os.Truncate(torn.dir+"/container.json", 10), os.Remove(e.names() + "/nameless"), os.WriteFile(nameless.dir+"/state.json.new", nil, 0o600),
+		os.Symlink(c.ID, e.names()+"/renamed"),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -520,8 +521,11 @@ func TestCheck(t *testing.T) {
 	}
 	for _, repair := range []bool{false, true} {
 		f, err := e.Check(ctx, repair)
-		if err != nil || len(f) < 8 {
+		if err != nil || len(f) < 9 {
 			t.Errorf("%v: %d findings: %+v", err, len(f), f)
+		}
+		if !slices.ContainsFunc(f, func(f Finding) bool { return f.Object == "name renamed" }) {
+			t.Errorf("nothing of a rename that did not end among %+v", f)
 		}
 		for _, f := range f {
 			if f.Mended != repair || f.Error != "" {
