@@ -50,6 +50,9 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return Result{}, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", c.ID)}
 	}
 	process, err := e.execProcess(c, box, x)
+	if err != nil && ending(c, box) {
+		return Result{}, ErrNotRunning{c.ID}
+	}
 	if err != nil {
 		return Result{}, &ExitError{126, err}
 	}
@@ -72,7 +75,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		o.Member = c.CommandPID()
 	}
 	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
-	if errors.Is(err, oci.ErrNotRunning) {
+	if errors.Is(err, oci.ErrNotRunning) || err != nil && ending(c, box) {
 		return res, ErrNotRunning{c.ID}
 	}
 	if err != nil {
@@ -105,6 +108,16 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return res, &ExitError{125, err}
 	}
 	return res, nil
+}
+
+// ending reports whether a container has ended, or its first process is about to: of that the kernel takes the root away first, and then lets no
+// process be made in its pid namespace (ENOMEM), while it waits for the others there.
+func ending(c Container, box *oci.Container) bool {
+	if box.Status() == specs.StateStopped {
+		return true
+	}
+	_, err := os.Readlink("/proc/" + strconv.Itoa(c.PID) + "/root")
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
 // leaveTerminal gives the terminal of a process that goes on to the container's monitor.

@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/oci"
+	"golang.org/x/sys/unix"
 )
 
 // started starts a container in the background, and removes it with the test.
@@ -218,5 +221,50 @@ func TestExecIDs(t *testing.T) {
 	nstest.Until(t, "the end of the short one", func() bool { return !slices.Contains(ids(), short) })
 	if list := ids(); !slices.Equal(list, []string{long}) {
 		t.Errorf("%q, want %s", list, long)
+	}
+}
+
+// A container whose first process has ended, and is kept by another one, whose parent does not wait for it, is one that does not run:
+// whatever the kernel says of it, which takes no more processes into it, and has its files no more.
+func TestExecIntoEnding(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	ctx := context.Background()
+	c := started(t, e, asleep(nstest.RootFS(t)))
+	_, box, err := e.running(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := ExecConfig{Command: []string{"sleep", "1000"}}
+	process, err := e.execProcess(c, box, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := openExec(x, Streams{}, box, process)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer streams.close()
+	other, err := box.LaunchExec(ctx, process, oci.ExecOptions{}, oci.Launch{Stdio: streams.child})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(c.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the end of its first process", func() bool {
+		_, err := os.Readlink("/proc/" + strconv.Itoa(c.PID) + "/root")
+		return err != nil
+	})
+	for _, x := range []ExecConfig{{Command: []string{"true"}}, {Command: []string{"true"}, User: "root"}, {Command: []string{"true"}, Detach: true}, {Command: []string{"/no/such"}}} {
+		if _, err := e.Exec(ctx, c.ID, x, Streams{}); !errors.As(err, new(ErrNotRunning)) {
+			t.Errorf("%+v: %v", x, err)
+		}
+	}
+	if _, err := other.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Wait(ctx, c.ID, NotRunning); err != nil {
+		t.Error(err)
 	}
 }
