@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,7 +47,9 @@ func ownCgroups() (leave func(), err error) {
 			leave()
 		}
 	}()
-	name := "kakuri-nstest-" + strconv.FormatInt(int64(os.Getpid()), 10) + "-" + strconv.FormatUint(uint64(bootNanos()), 36)
+	now := bootNanos()
+	sweepGroups(list, now)
+	name := groupName + strconv.FormatInt(int64(os.Getpid()), 10) + "-" + strconv.FormatInt(now, 36)
 	for i := range list {
 		if err := list[i].enter(name); err != nil {
 			return leave, fmt.Errorf("a cgroup for the tests: %w", err)
@@ -198,8 +201,72 @@ func (h *hierarchy) leave() {
 	if h.name == "" {
 		return
 	}
-	patiently(func() bool {
-		unix.Unlinkat(h.above, h.name+"/"+testGroup, unix.AT_REMOVEDIR)
-		return unix.Unlinkat(h.above, h.name, unix.AT_REMOVEDIR) == nil
-	})
+	patiently(func() bool { return removeGroup(h.above, h.name) == nil })
+}
+
+// removeGroup removes a cgroup with all below it, as far as they have no process. What it is in is a descriptor: the
+// path leads elsewhere by now.
+func removeGroup(above int, name string) error {
+	fd, err := unix.Openat(above, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	list, err := dir.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.IsDir() {
+			if err := removeGroup(fd, e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return unix.Unlinkat(above, name, unix.AT_REMOVEDIR)
+}
+
+// groupName begins the names of the cgroups of tests: the pid in its namespace and the time follow.
+const groupName = "kakuri-nstest-"
+
+// sweepAfter is how old a cgroup of tests has to be to be taken away: older than the moment between its making and its first process.
+const sweepAfter = 10 * time.Minute
+
+// sweepGroups removes the cgroups of test runs that were killed, beside which this one's are about to be made. Whether there are processes
+// in one only version 2 says of all pid namespaces; without it, what is left stays.
+func sweepGroups(list []hierarchy, now int64) {
+	alive := map[string]bool{}
+	known := false
+	for _, h := range list {
+		if h.kind != "cgroup2" {
+			continue
+		}
+		known = true
+		names, _ := filepath.Glob(filepath.Join(h.giving(), groupName+"*"))
+		for _, dir := range names {
+			events, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+			alive[filepath.Base(dir)] = err != nil || !strings.Contains(string(events), "populated 0")
+		}
+	}
+	if !known {
+		return
+	}
+	for _, h := range list {
+		above := h.own
+		if h.kind == "cgroup2" {
+			above = h.giving()
+		}
+		names, _ := filepath.Glob(filepath.Join(above, groupName+"*"))
+		for _, dir := range names {
+			name := filepath.Base(dir)
+			_, text, _ := strings.Cut(strings.TrimPrefix(name, groupName), "-")
+			if made, err := strconv.ParseInt(text, 36, 64); err == nil && !alive[name] && now-made > int64(sweepAfter) {
+				if fd, err := unix.Open(above, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+					removeGroup(fd, name)
+					unix.Close(fd)
+				}
+			}
+		}
+	}
 }

@@ -7,9 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -212,5 +214,68 @@ func TestRootFS(t *testing.T) {
 	out, err := c.CombinedOutput()
 	if err != nil || string(out) != "alive\n0\n" {
 		t.Errorf("%v: %q", err, out)
+	}
+}
+
+// Cgroups of killed test runs are taken away, with what is in them; those with processes, those just made and those of others are not.
+func TestSweepGroups(t *testing.T) {
+	Root(t)
+	list, err := hierarchies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(list, func(h hierarchy) bool { return h.kind == "cgroup2" }) {
+		return // nothing is swept there
+	}
+	above := func(h hierarchy) string {
+		if h.kind == "cgroup2" {
+			return h.giving()
+		}
+		return h.own
+	}
+	now := bootNanos()
+	name := func(made int64) string { return groupName + "1-" + strconv.FormatInt(made, 36) }
+	const hour = int64(time.Hour)
+	old, alive, young, other := name(now-hour), name(now-2*hour), name(now), groupName+"else"
+	c := Part("sleeper")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range list {
+		for _, n := range []string{old + "/kakuri/x", alive, young, other} {
+			if err := os.MkdirAll(filepath.Join(above(h), n), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if h.kind == "cgroup2" {
+			if err := os.WriteFile(filepath.Join(above(h), alive, "cgroup.procs"), []byte(strconv.Itoa(c.Process.Pid)), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(want map[string]bool) {
+		t.Helper()
+		for _, h := range list {
+			for n, want := range want {
+				if _, err := os.Stat(filepath.Join(above(h), n)); (err == nil) != want {
+					t.Errorf("%s in %s: %v", n, above(h), err)
+				}
+			}
+		}
+	}
+	sweepGroups(list, now)
+	check(map[string]bool{old: false, alive: true, young: true, other: true})
+	in.Close()
+	c.Wait()
+	sweepGroups(list, now+hour)
+	check(map[string]bool{alive: false, young: false, other: true})
+	for _, h := range list {
+		if err := unix.Rmdir(filepath.Join(above(h), other)); err != nil {
+			t.Error(err)
+		}
 	}
 }
