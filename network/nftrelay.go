@@ -10,32 +10,50 @@ import (
 )
 
 // A Relay passes on what comes to sockets of [HoldPort]: a stream by splice(2), so that no byte of it comes to this process, and
-// packets of UDP one by one. The container sees this machine's address as the sender's. One goroutine does it all; with nothing to
-// pass on it sleeps.
+// packets of UDP one by one. The container sees this machine's address as the sender's, unless Dress makes it another. One goroutine
+// does it all; with nothing to pass on it sleeps.
 type Relay struct {
+	// Dress, when set before the first Serve, is given each socket on the container's side before it connects, with who sent. Where it gives
+	// false, or the socket then cannot connect, a new one is taken as it is.
+	Dress func(fd int, from unix.Sockaddr) bool
+
 	epoll, wake int
 	done        chan struct{}
 	asked       chan struct{} // by CloseIdle
 	goesOn      chan struct{} // the answer, unless it is done
 
-	mu        sync.Mutex // of what Serve adds
+	mu        sync.Mutex // of what Serve adds, and others ask for
 	listeners map[int]*listener
+	stops     []stop
+	closing   bool
 
 	// The goroutine's own.
 	streams  map[int]*stream  // by either descriptor
 	sessions map[int]*session // by descriptor
 	busy     []*stream        // those that were left with more to do
 	paused   bool             // no more connections are taken until one ends
+	pipes    [][2]int         // empty ones, for streams that have something to move
+	most     int              // streams at once
 	buf, oob []byte
 }
 
 const (
-	relayStreams  = 4096             // at once; more wait in the kernel
+	relayStreams  = 4096             // at once, as far as descriptors reach; more wait in the kernel
 	relaySessions = 1024             // senders of UDP; the one that was silent longest goes
 	sessionIdle   = 90 * time.Second // of UDP, then a sender is forgotten
 	spliceMax     = 1 << 20
 	pipeSize      = 256 << 10
+	pipesKept     = 16
+	keepIdle      = 600 // seconds of silence, then a stream's ends are asked whether they are there
+	keepInterval  = 30  // seconds
+	keepCount     = 4
 )
+
+// A stop is a socket that is served no more; done is closed then.
+type stop struct {
+	fd   int
+	done chan struct{}
+}
 
 type listener struct {
 	fd       int
@@ -47,6 +65,7 @@ type listener struct {
 
 // A stream is one connection with the one that it is passed on by.
 type stream struct {
+	l         *listener
 	fd        [2]int // who asks, the container
 	way       [2]oneWay
 	connected bool
@@ -54,9 +73,9 @@ type stream struct {
 
 // oneWay is a stream's bytes from fd[i] to fd[1-i].
 type oneWay struct {
-	pipe       [2]int
-	in         int  // bytes in the pipe
-	ended, cut bool // nothing more to read; the other side was told
+	pipe       [2]int // -1: none, nothing is on its way
+	in         int    // bytes in the pipe
+	ended, cut bool   // nothing more to read; the other side was told
 }
 
 // A session is one sender of UDP.
@@ -86,9 +105,18 @@ func NewRelay() (*Relay, error) {
 		}
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), asked: make(chan struct{}, 1), goesOn: make(chan struct{}), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
+	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), asked: make(chan struct{}, 1), goesOn: make(chan struct{}), most: mostStreams(), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
 	go r.run()
 	return r, nil
+}
+
+// mostStreams leaves descriptors for all else: a stream that moves takes six.
+func mostStreams() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur > 8*relayStreams {
+		return relayStreams
+	}
+	return max(1, (int(l.Cur)-64)/6)
 }
 
 // Serve passes on what comes to a port's socket to the container's port. The descriptor stays the caller's, and
@@ -108,8 +136,43 @@ func (r *Relay) Serve(fd int, proto string, to netip.Addr, port uint16) error {
 	return os.NewSyscallError("epoll_ctl", err)
 }
 
+// Stop ends what Serve began for a socket, and all that passes by it.
+func (r *Relay) Stop(fd int) {
+	done := make(chan struct{})
+	r.mu.Lock()
+	r.stops = append(r.stops, stop{fd, done})
+	r.mu.Unlock()
+	r.rouse()
+	select {
+	case <-done:
+	case <-r.done:
+	}
+}
+
+func (r *Relay) stop(fd int) {
+	r.mu.Lock()
+	l := r.listeners[fd]
+	delete(r.listeners, fd)
+	r.mu.Unlock()
+	if l == nil {
+		return
+	}
+	unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	for _, s := range l.sessions {
+		r.forget(s)
+	}
+	for fd, s := range r.streams {
+		if s.l == l && fd == s.fd[0] {
+			r.abort(s)
+		}
+	}
+}
+
 // Close ends all connections, and the relay.
 func (r *Relay) Close() {
+	r.mu.Lock()
+	r.closing = true
+	r.mu.Unlock()
 	r.rouse()
 	<-r.done
 }
@@ -132,17 +195,24 @@ func (r *Relay) rouse() {
 
 // roused reports whether the relay goes on, as it does where it was asked for an end that would cut somebody off.
 func (r *Relay) roused() bool {
+	unix.Read(r.wake, make([]byte, 8))
+	r.mu.Lock()
+	stops, closing := r.stops, r.closing
+	r.stops = nil
+	r.mu.Unlock()
+	for _, s := range stops {
+		r.stop(s.fd)
+		close(s.done)
+	}
 	select {
 	case <-r.asked:
+		if len(r.streams)+len(r.sessions) == 0 {
+			return false
+		}
+		r.goesOn <- struct{}{}
 	default:
-		return false
 	}
-	if len(r.streams)+len(r.sessions) == 0 {
-		return false
-	}
-	unix.Read(r.wake, make([]byte, 8))
-	r.goesOn <- struct{}{}
-	return true
+	return !closing
 }
 
 func (r *Relay) run() {
@@ -153,6 +223,9 @@ func (r *Relay) run() {
 		}
 		for _, s := range r.sessions {
 			unix.Close(s.fd)
+		}
+		for _, p := range r.pipes {
+			closePipe(p)
 		}
 		unix.Close(r.epoll)
 		unix.Close(r.wake)
@@ -240,11 +313,11 @@ func (r *Relay) listen(events uint32) {
 }
 
 func (r *Relay) accept(l *listener) {
-	if len(r.streams)/2 >= relayStreams {
+	if len(r.streams)/2 >= r.most {
 		r.pause()
 		return
 	}
-	fd, _, err := unix.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	fd, from, err := unix.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	switch err {
 	case nil:
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
@@ -253,25 +326,11 @@ func (r *Relay) accept(l *listener) {
 	default:
 		return
 	}
-	s := &stream{fd: [2]int{fd, -1}, way: [2]oneWay{{pipe: [2]int{-1, -1}}, {pipe: [2]int{-1, -1}}}}
-	s.fd[1], err = unix.Socket(l.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
-	for i := range s.way {
-		if err == nil {
-			if err = unix.Pipe2(s.way[i].pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err == nil {
-				unix.FcntlInt(uintptr(s.way[i].pipe[0]), unix.F_SETPIPE_SZ, pipeSize) // smaller where it may not be
-			}
-		}
-	}
-	if err == nil {
-		for _, fd := range s.fd {
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		}
-		if err = unix.Connect(s.fd[1], l.target); err == unix.EINPROGRESS {
-			err = nil
-		}
-	}
+	s := &stream{l: l, fd: [2]int{fd, -1}, way: [2]oneWay{{pipe: [2]int{-1, -1}}, {pipe: [2]int{-1, -1}}}}
+	s.fd[1], err = r.connect(l, from)
 	for i := range s.fd {
 		if err == nil {
+			keepAlive(s.fd[i])
 			err = r.watch(s.fd[i])
 		}
 	}
@@ -281,6 +340,37 @@ func (r *Relay) accept(l *listener) {
 	}
 	if err != nil {
 		r.abort(s)
+	}
+}
+
+// connect makes a socket on the container's side that is connected, or about to be.
+func (r *Relay) connect(l *listener, from unix.Sockaddr) (int, error) {
+	kind, proto := unix.SOCK_STREAM, unix.IPPROTO_TCP
+	if l.udp {
+		kind, proto = unix.SOCK_DGRAM, unix.IPPROTO_UDP
+	}
+	for dressed := r.Dress != nil; ; dressed = false {
+		fd, err := unix.Socket(l.family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+		if err != nil {
+			return -1, err
+		}
+		if !dressed || r.Dress(fd, from) {
+			if err = unix.Connect(fd, l.target); err == nil || err == unix.EINPROGRESS {
+				return fd, nil
+			}
+		}
+		unix.Close(fd)
+		if !dressed {
+			return -1, err
+		}
+	}
+}
+
+// keepAlive has the kernel find out that the other end has vanished: tcp(7).
+func keepAlive(fd int) {
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	for option, v := range map[int]int{unix.TCP_NODELAY: 1, unix.TCP_KEEPIDLE: keepIdle, unix.TCP_KEEPINTVL: keepInterval, unix.TCP_KEEPCNT: keepCount} {
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, v)
 	}
 }
 
@@ -310,6 +400,10 @@ func (r *Relay) pump(s *stream) {
 		for i := range s.way {
 			w := &s.way[i]
 			if !w.ended {
+				if !r.lend(w) {
+					r.abort(s)
+					return
+				}
 				n, err := unix.Splice(s.fd[i], nil, w.pipe[1], nil, spliceMax, flags)
 				switch {
 				case err == nil && n > 0:
@@ -343,10 +437,49 @@ func (r *Relay) pump(s *stream) {
 			return
 		}
 		if !moved {
+			for i := range s.way {
+				r.giveBack(&s.way[i])
+			}
 			return
 		}
 	}
 	r.busy = append(r.busy, s)
+}
+
+// lend gives one way of a stream a pipe, if it has none: a stream that is silent has none, so that thousands of them take nothing of what the
+// kernel lets a user have of pipes.
+func (r *Relay) lend(w *oneWay) bool {
+	if w.pipe[0] >= 0 {
+		return true
+	}
+	if n := len(r.pipes); n > 0 {
+		w.pipe, r.pipes = r.pipes[n-1], r.pipes[:n-1]
+		return true
+	}
+	var p [2]int
+	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return false
+	}
+	unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, pipeSize) // smaller where it may not be
+	w.pipe = p
+	return true
+}
+
+func (r *Relay) giveBack(w *oneWay) {
+	if w.pipe[0] < 0 || w.in > 0 {
+		return
+	}
+	if len(r.pipes) < pipesKept {
+		r.pipes = append(r.pipes, w.pipe)
+	} else {
+		closePipe(w.pipe)
+	}
+	w.pipe = [2]int{-1, -1}
+}
+
+func closePipe(p [2]int) {
+	unix.Close(p[0])
+	unix.Close(p[1])
 }
 
 // abort ends a stream as one that failed: who asked gets a reset.
@@ -366,10 +499,13 @@ func (r *Relay) end(s *stream) {
 			unix.Close(fd)
 		}
 		s.fd[i] = -1
-		for _, p := range s.way[i].pipe {
-			if p >= 0 {
-				unix.Close(p)
+		if w := &s.way[i]; w.pipe[0] >= 0 {
+			if w.in == 0 {
+				r.giveBack(w)
+			} else {
+				closePipe(w.pipe)
 			}
+			w.pipe = [2]int{-1, -1}
 		}
 	}
 	if r.paused {
@@ -421,14 +557,11 @@ func (r *Relay) session(l *listener, from unix.Sockaddr, key string, oob []byte)
 		}
 		r.forget(oldest)
 	}
-	fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+	fd, err := r.connect(l, from)
 	if err != nil {
 		return nil
 	}
-	err = unix.Connect(fd, l.target)
-	if err == nil {
-		err = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
-	}
+	err = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 	if err != nil {
 		unix.Close(fd)
 		return nil
