@@ -270,7 +270,11 @@ func guestJobs() error {
 		return tell(err)
 	}
 	t := &teller{to: json.NewEncoder(port)}
-	data, err := os.ReadFile("/" + workDir + "/" + jobsFile)
+	name, err := argument(jobsArg, jobsFile)
+	if err != nil {
+		return tell(err)
+	}
+	data, err := os.ReadFile("/" + workDir + "/" + name)
 	if err != nil {
 		return tell(err)
 	}
@@ -296,16 +300,25 @@ func guestJobs() error {
 
 // firstJob gives the number of the job that this guest begins with: others did those before it.
 func firstJob() (int, error) {
-	line, err := os.ReadFile("/proc/cmdline")
+	n, err := argument(fromArg, "0")
 	if err != nil {
 		return 0, err
 	}
+	return strconv.Atoi(n)
+}
+
+// argument gives the value of a word of the kernel's command line.
+func argument(key, none string) (string, error) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return "", err
+	}
 	for word := range strings.FieldsSeq(string(line)) {
-		if n, ok := strings.CutPrefix(word, fromArg); ok {
-			return strconv.Atoi(n)
+		if v, ok := strings.CutPrefix(word, key); ok {
+			return v, nil
 		}
 	}
-	return 0, nil
+	return none, nil
 }
 
 // A teller sends events, whole ones.

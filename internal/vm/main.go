@@ -5,6 +5,7 @@
 //	go run ./internal/vm -kernel 6.1 -pkgs ./launch -run TestMount
 //	go run ./internal/vm -kernel new -systemd
 //	go run ./internal/vm -arch arm64
+//	go run ./internal/vm -kernel 6.1 -power only
 //	go run ./internal/vm -kernel 6.12 -systemd -suite ../runc -cases 'cgroups update'
 //
 // Kernels and the guest's root come from Debian's archive by apt, with a
@@ -49,8 +50,16 @@ type options struct {
 	Mirror  string
 	Cache   string
 	Update  bool
+	Power   string        // "no", "only", or after the tests
+	Seed    uint64        // of the cuts
 	Limit   time.Duration // of one guest, from its first instruction to its end
 }
+
+// What -power may be.
+const (
+	only  = "only"
+	never = "no"
+)
 
 func main() {
 	os.Exit(run())
@@ -61,6 +70,8 @@ func run() int {
 	switch {
 	case os.Getpid() == 1:
 		err = guestInit()
+	case filepath.Base(os.Args[0]) == guestName && len(os.Args) == 2 && os.Args[1] == "registry":
+		err = serveRegistry()
 	case filepath.Base(os.Args[0]) == guestName:
 		err = guestJobs()
 	default:
@@ -89,11 +100,19 @@ func flags() (options, error) {
 	flag.StringVar(&o.Mirror, "mirror", "", "`URL` of Debian's archive; that of the machine's apt when empty")
 	flag.StringVar(&o.Cache, "cache", "", "directory for kernels and images (default kakuri-vm in the user's cache directory)")
 	flag.BoolVar(&o.Update, "update", false, "ask the archive again for what is in the cache")
+	flag.StringVar(&o.Power, "power", "", "power loss while the engine works: no, only (no other test), or after the tests (when empty, where all of them are run)")
+	flag.Uint64Var(&o.Seed, "seed", 0, "of the moments of power loss, as printed; another each time when 0")
 	flag.DurationVar(&o.Limit, "limit", 30*time.Minute, "of one guest's time")
 	flag.Parse()
 	o.Pkgs, o.Cases = strings.Fields(pkgs), strings.Fields(cases)
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if o.Power == "" && (o.Quick || o.Suite != "" || o.Run != "" || len(o.Pkgs) > 0) {
+		o.Power = never
+	}
+	if o.Power != "" && o.Power != never && o.Power != only {
+		return o, fmt.Errorf("-power %s: it is %s or %s", o.Power, never, only)
 	}
 	if o.Cache == "" {
 		dir, err := os.UserCacheDir()
@@ -136,12 +155,21 @@ func host() error {
 	var failed bool
 	for _, k := range kernels {
 		fmt.Printf("\n== %s, %s\n", k.version, m.how(o))
-		v, err := boot(o, m, k, root, w)
-		if err != nil {
-			v.faults = append(v.faults, err.Error())
+		for _, part := range []struct {
+			name string
+			do   func(options, machine, *kernel, string, *work) (verdict, error)
+			not  string
+		}{{"", boot, only}, {", power loss", powerLoss, never}} {
+			if o.Power == part.not {
+				continue
+			}
+			v, err := part.do(o, m, k, root, w)
+			if err != nil {
+				v.faults = append(v.faults, err.Error())
+			}
+			lines = append(lines, v.text(k.version+part.name))
+			failed = failed || len(v.faults) > 0
 		}
-		lines = append(lines, v.text(k.version))
-		failed = failed || len(v.faults) > 0
 	}
 	fmt.Printf("\n%s", strings.Join(lines, ""))
 	if failed {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -67,20 +68,16 @@ func makeWork(o options) (_ *work, err error) {
 	}
 	if o.Suite != "" {
 		w.jobs, err = []job{suiteJob(o)}, copySuite(module, o.Suite, filepath.Join(tree, suiteDir))
-	} else {
+	} else if o.Power != only {
 		w.jobs, err = testJobs(g, o, tree)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if o.Run == "" {
+	if o.Run == "" && o.Power != only {
 		w.jobs = append(smokeJobs(o), w.jobs...)
 	}
-	data, err := json.MarshalIndent(w.jobs, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(tree, jobsFile), data, 0o644); err != nil {
+	if err := errors.Join(writeJobs(tree, jobsFile, w.jobs), writeJobs(tree, powerWorkJobs, workJobs()), writeJobs(tree, powerCheckJobs, checkJobs())); err != nil {
 		return nil, err
 	}
 	if err := ext4(w.image, tree, 2<<30); err != nil {
@@ -90,6 +87,15 @@ func makeWork(o options) (_ *work, err error) {
 		return nil, err
 	}
 	return w, os.RemoveAll(tree)
+}
+
+// writeJobs has guests find jobs by a file's name.
+func writeJobs(tree, name string, jobs []job) error {
+	data, err := json.MarshalIndent(jobs, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(tree, name), data, 0o644)
 }
 
 // copySuite builds what a suite needs in its checkout, and copies that.
