@@ -279,7 +279,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	res := Result{ID: c.ID}
 	a.ended = func() (Exit, bool) { return e.endOf(&c) }
 	if o.Start {
-		m, err := e.spawn(monitor.Spawn)
+		m, err := e.spawn(ctx, monitor.Spawn, &c.Config)
 		if err != nil {
 			return res, err
 		}

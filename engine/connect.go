@@ -106,11 +106,11 @@ func (b *builder) networks() error {
 	if len(b.run.Egress) > 0 {
 		return errors.New("--egress: this version has no rules for what a container may reach: --network none reaches nothing")
 	}
-	if !b.host.Privileged() {
-		return fmt.Errorf("--network %s: an ordinary user's containers have the networks none and host, and container:NAME", b.run.networkMode())
-	}
 	b.opts.ID = b.id
-	b.opts.Network = &plan.Network{}
+	b.opts.Network = &plan.Network{World: b.engine.rootless()}
+	if err := b.fitsWorld(); err != nil {
+		return err
+	}
 	for i := range list {
 		w, err := b.wire(list[i])
 		if err != nil {

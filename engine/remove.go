@@ -233,7 +233,7 @@ func (e *Engine) adopt(id string) error {
 		}
 		return nil
 	}
-	m, err := e.spawn(monitor.SpawnSuccessor)
+	m, err := e.spawn(context.Background(), monitor.SpawnSuccessor, &c.Config)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err := ctx.Err(); err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	m, err := e.spawn(monitor.Spawn)
+	m, err := e.spawn(ctx, monitor.Spawn, &cfg)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}

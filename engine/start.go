@@ -17,7 +17,7 @@ import (
 )
 
 // spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
-func (e *Engine) spawn(how func(program string, env []string) (*monitor.Client, error)) (*monitor.Client, error) {
+func (e *Engine) spawn(ctx context.Context, how func(program string, env []string, by monitor.Starter) (*monitor.Client, error), c *Config) (*monitor.Client, error) {
 	program, err := e.runtimeProgram()
 	if err != nil {
 		return nil, err
@@ -28,7 +28,10 @@ func (e *Engine) spawn(how func(program string, env []string) (*monitor.Client, 
 			env = append(env, name+"="+v)
 		}
 	}
-	return how(program, env)
+	if e.needsWorld(c) {
+		return e.spawnInWorld(ctx, how, program, env)
+	}
+	return how(program, env, nil)
 }
 
 // launch has a monitor start a container, whose lock the caller holds.
@@ -158,7 +161,7 @@ type StartOptions struct{}
 
 // Start starts a container that does not run.
 func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
-	m, err := e.spawn(monitor.Spawn)
+	m, err := e.spawnFor(ctx, ref)
 	if err != nil {
 		return err
 	}

@@ -93,12 +93,18 @@ type Client struct {
 }
 
 // Spawn starts a monitor by the program kakuri-runtime, which waits for its order and ends when the client is closed without one.
-func Spawn(program string, env []string) (*Client, error) { return spawn(program, verbStart, env) }
+func Spawn(program string, env []string, by Starter) (*Client, error) {
+	return spawn(program, verbStart, env, by)
+}
 
 // SpawnSuccessor starts a monitor for a container that has lost its own: its order is to adopt that.
-func SpawnSuccessor(program string, env []string) (*Client, error) {
-	return spawn(program, verbAdopt, env)
+func SpawnSuccessor(program string, env []string, by Starter) (*Client, error) {
+	return spawn(program, verbAdopt, env, by)
 }
+
+// A Starter starts a program elsewhere than where this process is, with the socket that it gets its order by as its standard input, in a session of
+// its own. wait returns when it has ended. A nil one starts it here.
+type Starter func(file string, args, env []string, socket *os.File) (wait func(), err error)
 
 // The verbs of kakuri-runtime that are a monitor's: one that is to start a container, one that is to adopt it, and one that goes on as a smaller process.
 const (
@@ -115,26 +121,21 @@ func IsMonitor(args []string) bool {
 	return len(args) == 2 && name(args[0]) == program0 && strings.HasPrefix(args[1], verbStart)
 }
 
-func spawn(program, verb string, env []string) (*Client, error) {
+func spawn(program, verb string, env []string, by Starter) (*Client, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	defer unix.Close(pair[1])
-	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		unix.Close(pair[0])
-		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
+	if by == nil {
+		by = startHere
 	}
-	defer unix.Close(null)
 	argv0 := program
 	if name(program) == "exe" { // of /proc/self: whatever it is, it is to be a monitor
 		argv0 = program0
 	}
-	pid, err := syscall.ForkExec(program, []string{argv0, verb}, &syscall.ProcAttr{
-		Dir: "/", Env: env, Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
-		Sys: &syscall.SysProcAttr{Setsid: true},
-	})
+	theirs := os.NewFile(uintptr(pair[1]), "client")
+	defer theirs.Close()
+	wait, err := by(program, []string{argv0, verb}, env, theirs)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("%s: %w", program, err)
@@ -143,13 +144,28 @@ func spawn(program, verb string, env []string) (*Client, error) {
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
+		wait()
+	}()
+	return c, nil
+}
+
+// startHere is the [Starter] of most.
+func startHere(file string, args, env []string, socket *os.File) (wait func(), err error) {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
+	}
+	defer unix.Close(null)
+	pid, err := syscall.ForkExec(file, args, &syscall.ProcAttr{
+		Dir: "/", Env: env, Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), socket.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	return func() {
 		for {
 			if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
 				return
 			}
 		}
-	}()
-	return c, nil
+	}, err
 }
 
 // Dial connects to the monitor of a container; fs.ErrNotExist or ECONNREFUSED say that there is none.

@@ -74,13 +74,14 @@ func (r *run) signal(sig syscall.Signal) error {
 	return r.adopted.Signal(sig)
 }
 
-// Main is the verb monitor of kakuri-runtime. Descriptor 3 is the socket of who started it, which gives the order. The result is the exit
+// Main is the verb monitor of kakuri-runtime. Descriptor 3, or the standard input of one that a [Starter] has started, is the socket of who started
+// it, which gives the order. The result is the exit
 // code of this process, which nobody looks at.
 func Main() int {
 	// The thread that clones is the one that waits: it is the parent that ptrace(2) means.
 	runtime.LockOSThread()
 	unix.Umask(0) // files have the modes that they are made with
-	if os.Args[1] != verbRest {
+	if os.Args[1] != verbRest && !elsewhere() {
 		unix.CloseRange(4, math.MaxInt32, 0) // what the caller had open by chance would be open for as long as the container lives
 	}
 	if os.Args[0] == program0 {
@@ -124,6 +125,21 @@ func Main() int {
 	m.copyOut(m.run)
 	m.attend()
 	return 0
+}
+
+// elsewhere takes the place of a monitor that a Starter has started: the socket is where the others have it.
+func elsewhere() bool {
+	var st unix.Stat_t
+	if unix.Fstat(0, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return false
+	}
+	unix.CloseRange(3, math.MaxInt32, 0)
+	unix.Dup3(0, 3, unix.O_CLOEXEC)
+	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		unix.Dup3(null, 0, 0)
+		unix.Close(null)
+	}
+	return true
 }
 
 // receive waits for the order. What comes before it is kept for the client.
@@ -278,6 +294,11 @@ func (m *monitor) event(action string, more map[string]string) {
 
 // join looks up the namespaces that are other containers'.
 func (m *monitor) join(how *Setup, s *specs.Spec) error {
+	if n := how.Options.Network; n != nil && n.World {
+		if err := intoWorld(s); err != nil {
+			return err
+		}
+	}
 	for _, j := range how.Joins {
 		if j.Borrowed && j.Index < len(how.Options.Borrowed) {
 			path, err := NamespaceOf(m.runtime, j, specs.MountNamespace)

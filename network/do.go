@@ -37,6 +37,8 @@ func (d *Doer) Close() {
 // Do does op, if it is one of networks, for the container whose first process is pid, 0 while there is none.
 func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err error) {
 	switch op := op.(type) {
+	case *plan.World:
+		return true, inWorld()
 	case *plan.SetForwarding:
 		return true, setForwarding(op)
 	case *plan.MakeBridge:
@@ -166,6 +168,29 @@ func (in *inside) index(name string) (int32, error) {
 	}
 	in.devices[name] = l.Index
 	return l.Index, nil
+}
+
+// inWorld is nil in a network world: this process is in a user namespace, which owns its network namespace.
+func inWorld() error {
+	const getUserNS = 0xb701 // NS_GET_USERNS: ioctl_nsfs(2)
+	var own, owner unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/user", &own); err != nil {
+		return &os.PathError{Op: "stat", Path: "/proc/self/ns/user", Err: err}
+	}
+	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "/proc/thread-self/ns/net", Err: err}
+	}
+	defer unix.Close(ns)
+	fd, err := unix.IoctlRetInt(ns, getUserNS)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Fstat(fd, &owner)
+	}
+	if errors.Is(err, unix.EPERM) || err == nil && owner.Ino != own.Ino {
+		return errors.New("this process is in no network world: its user namespace does not own its network namespace")
+	}
+	return os.NewSyscallError("ioctl", err)
 }
 
 // setForwarding changes what is not so already.

@@ -146,6 +146,9 @@ func specErr(field, format string, args ...any) error {
 // system call is made, and the same arguments give an equal plan. The error
 // is a [*SpecError], or that of the seccomp room.
 func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
+	if o.Network != nil && o.Network.World && !host.MapsIDs() {
+		host = host.InWorld() // of whoever carries it out
+	}
 	c := &compiler{spec: spec, host: host, o: o, next: regFree, trees: map[int]Reg{}, places: map[int]Reg{}, devAt: -1}
 	if spec.Process == nil || len(spec.Process.Args) == 0 {
 		return Plan{}, specErr("process.args", "there is no command")

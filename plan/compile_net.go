@@ -100,6 +100,9 @@ func (w *wiring) add(op Op, cause Cause, check Check, undo Op) {
 // host is what comes before there is a namespace.
 func (w *wiring) host() {
 	n := w.n
+	if n.World {
+		w.add(&World{}, w.cause("network", "an ordinary user's containers are connected to networks of the user's own"), nil, nil)
+	}
 	if n.Forward4 || n.Forward6 {
 		w.add(&SetForwarding{V4: n.Forward4, V6: n.Forward6}, w.cause("network", "containers reach others by the host"), &ForwardingCheck{V4: n.Forward4, V6: n.Forward6}, nil)
 	}

@@ -11,6 +11,8 @@ import (
 // with which addresses, and which of its ports the host passes on. It has what the kernel
 // needs, decided by the caller: no name is looked up and no address chosen while it is carried out.
 type Network struct {
+	// World has the host be the user's network world, for a caller without privileges: see [World].
+	World bool `json:",omitempty"`
 	// Forward4 and Forward6 have the host pass packets on between its devices: net.ipv4.ip_forward,
 	// net.ipv6.conf.all.forwarding.
 	Forward4, Forward6 bool

@@ -49,6 +49,7 @@ var below = []string{
 	"network/netdb",
 	"network/reach",
 	"uplink",
+	"network/world",
 }
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
@@ -78,6 +79,7 @@ var rooms = []room{
 	{"volume", []string{"archive", "host"}, "it keeps volumes, and knows of no container"},
 	{"network/netdb", []string{"host", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
 	{"network/reach", []string{"network/rtnetlink", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
+	{"network/world", []string{"plan", "launch", "host"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
 	{"uplink", []string{"abi", "plan", "launch", "network", "network/netip", "network/rtnetlink", "internal/leanjson"}, "it connects one network namespace with the machine, and knows of no container"},
 	{"image", []string{"archive", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"engine", below, "it is the library: fronts import it, it imports no front"},

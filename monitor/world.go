@@ -1,0 +1,79 @@
+package monitor
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// An ordinary user's container that is on networks has its monitor in the user's network world, as root of a user namespace there. Records
+// have the host's ids, as everybody outside sees them; the maps of the container's user namespace are written in those of the world.
+
+// intoWorld has the container's ids be those that this process's user namespace has for them.
+func intoWorld(s *specs.Spec) error {
+	if s.Linux == nil {
+		return nil
+	}
+	for _, m := range []struct {
+		file string
+		list *[]specs.LinuxIDMapping
+	}{{"uid_map", &s.Linux.UIDMappings}, {"gid_map", &s.Linux.GIDMappings}} {
+		data, err := host.ReadFile("/proc/self/" + m.file)
+		if err != nil {
+			return err
+		}
+		own, err := parseIDMap(string(data))
+		if err != nil {
+			return fmt.Errorf("/proc/self/%s: %w", m.file, err)
+		}
+		if *m.list, err = translate(*m.list, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseIDMap(text string) (list []specs.LinuxIDMapping, err error) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return nil, fmt.Errorf("%q is no line of three numbers", line)
+		}
+		var n [3]uint32
+		for i := range f {
+			v, err := strconv.ParseUint(f[i], 10, 32)
+			if err != nil {
+				return nil, err
+			}
+			n[i] = uint32(v)
+		}
+		list = append(list, specs.LinuxIDMapping{ContainerID: n[0], HostID: n[1], Size: n[2]})
+	}
+	return list, nil
+}
+
+// translate gives a map to the host's ids as one to the ids of a user namespace, whose map to the host's is own. A line that lies in several of
+// own's becomes several.
+func translate(list, own []specs.LinuxIDMapping) ([]specs.LinuxIDMapping, error) {
+	var out []specs.LinuxIDMapping
+	for _, m := range list {
+		for m.Size > 0 {
+			n := uint32(0)
+			for _, o := range own {
+				if m.HostID >= o.HostID && m.HostID-o.HostID < o.Size {
+					n = min(m.Size, o.Size-(m.HostID-o.HostID))
+					out = append(out, specs.LinuxIDMapping{ContainerID: m.ContainerID, HostID: o.ContainerID + (m.HostID - o.HostID), Size: n})
+					break
+				}
+			}
+			if n == 0 {
+				return nil, fmt.Errorf("id %d of the host is none of the network world's: /etc/subuid or /etc/subgid has changed since that was made: end this user's containers that are on networks, and start them again", m.HostID)
+			}
+			m.ContainerID, m.HostID, m.Size = m.ContainerID+n, m.HostID+n, m.Size-n
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,273 @@
+package world
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// ErrNone is no world: no process is in one.
+var ErrNone = errors.New("this user has no network world: it is made with the first container on a network")
+
+// A Maker is what a world is made with.
+type Maker struct {
+	UIDs, GIDs []plan.IDMapping // the world's ids; 0 is the user's own
+	Facts      plan.Facts
+	Hands      launch.Hands // that run newuidmap(1)
+}
+
+// A World is the two namespaces, open.
+type World struct {
+	dir       string
+	user, net *os.File
+	lock      int // of who makes worlds and starts programs in them; -1 for none
+	rec       record
+	made      bool
+}
+
+// record is RUN/world/world.json: how the namespaces are known again. Their numbers are those of nsfs, which go to others once the namespaces
+// are gone: so a process has to be found that is in both.
+type record struct {
+	Boot      string
+	User, Net uint64
+	PIDs      []int // processes that were started in it, the newest first: where to look first
+}
+
+// remembered is how many processes a record has.
+const remembered = 8
+
+// Take returns the user's world, made where there is none. The caller has its lock until Close.
+func Take(ctx context.Context, run string, m Maker) (*World, error) {
+	w, err := open(run, unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	err = w.find()
+	if errors.Is(err, ErrNone) {
+		err = w.make(ctx, m)
+	}
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("network world: %w", err)
+	}
+	return w, nil
+}
+
+// Find returns the user's world, or [ErrNone].
+func Find(run string) (*World, error) {
+	if _, err := os.Stat(run + "/world/world.json"); errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNone
+	}
+	w, err := open(run, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.find(); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func open(run string, how int) (*World, error) {
+	w := &World{dir: run + "/world", lock: -1}
+	if err := os.MkdirAll(w.dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	w.lock, err = host.LockDir(w.dir, how)
+	return w, err
+}
+
+// Close lets go of the lock and the namespaces. A world that no process is in is gone with that.
+func (w *World) Close() {
+	for _, f := range []*os.File{w.user, w.net} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if w.lock >= 0 {
+		unix.Close(w.lock)
+	}
+	w.user, w.net, w.lock = nil, nil, -1
+}
+
+// User and Net are the world's namespaces; they are closed with it.
+func (w *World) User() *os.File { return w.user }
+
+// Net is the network namespace.
+func (w *World) Net() *os.File { return w.net }
+
+// Made reports whether this call of [Take] has made it.
+func (w *World) Made() bool { return w.made }
+
+// Dir is where records of the world are kept.
+func (w *World) Dir() string { return w.dir }
+
+// find opens the namespaces by a process that is in both.
+func (w *World) find() error {
+	data, err := os.ReadFile(w.dir + "/world.json")
+	if errors.Is(err, os.ErrNotExist) {
+		return ErrNone
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &w.rec); err != nil || w.rec.Boot != bootID() {
+		w.rec = record{}
+		return ErrNone
+	}
+	for _, pid := range w.rec.PIDs {
+		if w.enter(pid) {
+			return nil
+		}
+	}
+	// Those may have ended, and others go on.
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil && w.enter(pid) {
+			w.rec.PIDs = []int{pid}
+			return nil
+		}
+	}
+	w.rec = record{}
+	return ErrNone
+}
+
+// enter opens the namespaces of a process, if they are the world's.
+func (w *World) enter(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/ns/"
+	var st unix.Stat_t
+	if unix.Stat(dir+"net", &st) != nil || st.Ino != w.rec.Net || unix.Stat(dir+"user", &st) != nil || st.Ino != w.rec.User {
+		return false
+	}
+	user, err := openNS(dir+"user", w.rec.User)
+	if err != nil {
+		return false
+	}
+	net, err := openNS(dir+"net", w.rec.Net)
+	if err != nil {
+		user.Close()
+		return false
+	}
+	w.user, w.net = user, net
+	return true
+}
+
+// openNS opens a namespace, which has to be the one of a number: a process may have gone elsewhere, or its pid to another.
+func openNS(path string, ino uint64) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if got, err := inode(f); err != nil || ino != 0 && got != ino {
+		f.Close()
+		return nil, errors.Join(err, ErrNone)
+	}
+	return f, nil
+}
+
+func inode(f *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return st.Ino, nil
+}
+
+func bootID() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(data)
+}
+
+// make makes the namespaces by a process that ends at once: the descriptors keep them until the first program is there.
+func (w *World) make(ctx context.Context, m Maker) error {
+	p, err := plan.CompileWorld(m.UIDs, m.GIDs, m.Facts)
+	if err != nil {
+		return err
+	}
+	made := errors.New("made")
+	_, err = launch.Run(ctx, p, launch.Options{Hands: m.Hands, Start: func(pid int) (err error) {
+		dir := "/proc/" + strconv.Itoa(pid) + "/ns/"
+		if w.user, err = openNS(dir+"user", 0); err != nil {
+			return err
+		}
+		if w.net, err = openNS(dir+"net", 0); err != nil {
+			return err
+		}
+		return made
+	}})
+	if !errors.Is(err, made) {
+		return refusal(err)
+	}
+	w.rec = record{Boot: bootID()}
+	if w.rec.User, err = inode(w.user); err != nil {
+		return err
+	}
+	if w.rec.Net, err = inode(w.net); err != nil {
+		return err
+	}
+	w.made = true
+	return w.write()
+}
+
+// refusal adds what can be done about a machine that lets its users have no namespaces.
+func refusal(err error) error {
+	var step *launch.Error
+	if errors.As(err, &step) {
+		if _, ok := step.Step.Op.(*plan.Clone); ok {
+			return fmt.Errorf("%w: networks of an ordinary user take a user namespace: see user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run it with --network none", err)
+		}
+	}
+	return err
+}
+
+func (w *World) write() error {
+	data, err := json.Marshal(w.rec)
+	if err != nil {
+		return err
+	}
+	return host.Replace(w.dir, "world.json", data, false)
+}
+
+// A Program is one to be started in the world.
+type Program struct {
+	File      string // absolute, or below /proc/self
+	Args, Env []string
+	Stdio     [3]*os.File // nil are this process's own
+	Stays     bool        // when this process ends; else it ends with the calling thread, which is to be locked
+	KeepFDs   bool        // it has this process's descriptors that are not close-on-exec
+}
+
+// Start starts a program in the world, as root there. The caller waits for its end.
+func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
+	path := func(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+	steps := plan.CompileInWorld(plan.WorldProgram{User: path(w.user), Net: path(w.net), File: p.File, Args: p.Args, Env: p.Env, Stays: p.Stays})
+	proc, err := launch.Run(ctx, steps, launch.Options{Stdio: p.Stdio, KeepFDs: p.KeepFDs})
+	runtime.KeepAlive(w)
+	if err != nil || !p.Stays {
+		return proc, err
+	}
+	pids := append([]int{proc.PID}, slices.DeleteFunc(w.rec.PIDs, func(pid int) bool { return pid == proc.PID })...)
+	w.rec.PIDs = pids[:min(len(pids), remembered)]
+	return proc, w.write()
+}
