@@ -75,8 +75,8 @@ func (k *check) volumes() error {
 
 // rules finds what the machine's table of rules has not, though containers that run need it: as after a firewall that was loaded anew.
 func (k *check) rules() error {
-	if !k.e.host.Privileged() {
-		return nil
+	if k.e.rootless() {
+		return k.worldRules()
 	}
 	r := monitor.Rules(k.e.dir)
 	faults, err := r.Check()

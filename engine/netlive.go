@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/monitor"
-	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -17,13 +16,10 @@ import (
 
 // dropNetwork takes a network's bridge and its rules from the machine.
 func (e *Engine) dropNetwork(n *netdb.Network) error {
-	if n.Driver != "bridge" || !e.host.Privileged() {
+	if n.Driver != "bridge" {
 		return nil
 	}
-	d := &network.Doer{}
-	defer d.Close()
-	_, err := d.Do(context.Background(), &plan.RemoveBridge{Device: n.Device}, 0)
-	return errors.Join(err, monitor.Rules(e.dir).RemoveBridge(n.Device))
+	return e.onNetworks(context.Background(), netJob{Op: jobDrop, Device: n.Device})
 }
 
 // NetworkConnect connects a container to a network: at once where it runs, else from its next start on.
@@ -131,9 +127,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 			made.Gateway6 = netip.Addr{}
 		}
 	}
-	d := &network.Doer{Rules: monitor.Rules(e.dir)}
-	defer d.Close()
-	if err := d.Connect(ctx, c.PID, c.ID, made); err != nil {
+	if err := e.onNetworks(ctx, netJob{Op: jobConnect, PID: c.PID, ID: c.ID, Network: made}); err != nil {
 		return fmt.Errorf("network %s: %w", w.network.Name, err)
 	}
 	c.Config.Networks, c.Config.Network = list, list[0].Network
@@ -278,9 +272,7 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 		gone.Gateway4, gone.Gateway6 = now.Gateway4, now.Gateway6
 		old.Gateway4, old.Gateway6 = now.Gateway4, now.Gateway6
 	}
-	d := &network.Doer{Rules: monitor.Rules(e.dir)}
-	defer d.Close()
-	if err := d.Disconnect(ctx, c.PID, gone); err != nil {
+	if err := e.onNetworks(ctx, netJob{Op: jobDisconnect, PID: c.PID, Network: gone}); err != nil {
 		return err
 	}
 	// Ports of the host that led to it by this network lead nowhere.
@@ -288,7 +280,7 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 		return slices.ContainsFunc(has.Addrs, func(a netip.Prefix) bool { return a.Addr() == p.Addr })
 	}
 	if slices.ContainsFunc(c.Ports, isOf) {
-		if err := monitor.Rules(e.dir).Unpublish(c.ID); err != nil {
+		if err := e.unpublish(c.ID); err != nil {
 			return err
 		}
 		c.Ports, old.Publish = slices.DeleteFunc(slices.Clone(c.Ports), isOf), slices.DeleteFunc(old.Publish, isOf)

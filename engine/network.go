@@ -520,6 +520,9 @@ func (e *Engine) networkAlive(id string) bool {
 
 // sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
 func (e *Engine) sweepNetworks() error {
+	if e.rootless() {
+		return errors.Join(e.netdb().Sweep(e.networkAlive), e.sweepUplink())
+	}
 	if err := e.netdb().Sweep(e.networkAlive); err != nil || !exists(e.dir+"/rules") {
 		return err
 	}

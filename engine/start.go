@@ -29,7 +29,7 @@ func (e *Engine) spawn(ctx context.Context, how func(program string, env []strin
 		}
 	}
 	if e.needsWorld(c) {
-		return e.spawnInWorld(ctx, how, program, env)
+		return e.spawnInWorld(ctx, how, program, env, c)
 	}
 	return how(program, env, nil)
 }

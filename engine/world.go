@@ -2,12 +2,16 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/uplink"
 )
 
 // An ordinary user's containers are connected in the user's network world: see package world. Their monitors run there, so that all that is done to
@@ -20,12 +24,34 @@ func (e *Engine) rootless() bool { return !e.host.Privileged() }
 func (e *Engine) needsWorld(c *Config) bool { return e.rootless() && len(c.attachments()) > 0 }
 
 // takeWorld returns the user's world, made where there is none, with its lock.
-func (e *Engine) takeWorld(ctx context.Context) (*world.World, error) {
+func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error) {
 	ids, err := e.storageIDs()
 	if err != nil {
 		return nil, err
 	}
-	return world.Take(ctx, e.dir, world.Maker{UIDs: ids.UIDs, GIDs: ids.GIDs, Facts: e.host, Hands: oci.Hands{}})
+	w, err := world.Take(ctx, e.dir, world.Maker{UIDs: ids.UIDs, GIDs: ids.GIDs, Facts: e.host, Hands: oci.Hands{}})
+	if err == nil && w.Made() {
+		// What there was of rules went with the world that they were in.
+		err = os.RemoveAll(e.dir + "/rules")
+	}
+	if err == nil && e.goesOut(c) {
+		var u *uplink.Uplink
+		if u, err = w.Uplink(ctx); err == nil {
+			u.Close()
+		}
+	}
+	if err != nil && w != nil {
+		w.Close()
+	}
+	return w, err
+}
+
+// goesOut reports whether a container is on a network that leads out of the world.
+func (e *Engine) goesOut(c *Config) bool {
+	return slices.ContainsFunc(c.attachments(), func(a Attachment) bool {
+		n, err := e.findNetwork(a.Network)
+		return err == nil && !n.Internal
+	})
 }
 
 // spawnFor starts a monitor for a container that is there.
@@ -42,8 +68,8 @@ func (e *Engine) spawnFor(ctx context.Context, ref string) (*monitor.Client, err
 }
 
 // spawnInWorld starts a monitor in the world. The lock is held until the monitor is there, and keeps it.
-func (e *Engine) spawnInWorld(ctx context.Context, how func(program string, env []string, by monitor.Starter) (*monitor.Client, error), program string, env []string) (*monitor.Client, error) {
-	w, err := e.takeWorld(ctx)
+func (e *Engine) spawnInWorld(ctx context.Context, how func(program string, env []string, by monitor.Starter) (*monitor.Client, error), program string, env []string, c *Config) (*monitor.Client, error) {
+	w, err := e.takeWorld(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +86,38 @@ func (e *Engine) spawnInWorld(ctx context.Context, how func(program string, env 
 		}
 		return func() { p.Wait() }, nil
 	})
+}
+
+// unpublish takes a container's ports from the machine.
+func (e *Engine) unpublish(id string) error {
+	if e.rootless() {
+		return uplink.Unpublish(monitor.UplinkDir(e.dir), id)
+	}
+	return monitor.Rules(e.dir).Unpublish(id)
+}
+
+// sweepUplink takes ports from the machine whose containers do not run.
+func (e *Engine) sweepUplink() error {
+	owners, err := uplink.Owners(monitor.UplinkDir(e.dir))
+	errs := []error{err}
+	for _, id := range owners {
+		if !e.networkAlive(id) {
+			errs = append(errs, uplink.Unpublish(monitor.UplinkDir(e.dir), id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// worldRules is rules for a network world.
+func (k *check) worldRules() error {
+	err := k.e.onNetworks(context.Background(), netJob{Op: jobCheck})
+	if err == nil {
+		return nil
+	}
+	for text := range strings.Lines(err.Error()) {
+		k.find("rules", strings.TrimSpace(text), func() error { return k.e.onNetworks(context.Background(), netJob{Op: jobRepair}) })
+	}
+	return nil
 }
 
 // fitsWorld refuses what cannot be had in a world: who joins another's namespaces is what that one is.

@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,8 +53,10 @@ func (m *monitor) keep(op plan.Op, pid int) error {
 		return m.holdPorts(op.Ports)
 	case *plan.PublishPorts:
 		return rules.Publish(op.Owner, op.Ports)
+	case *plan.UplinkPorts:
+		return m.uplinkPorts(op.Ports)
 	case *plan.UnpublishPorts:
-		return rules.Unpublish(op.Owner)
+		return m.unpublish()
 	case *plan.ServeNames:
 		return m.serveNames(fmt.Sprintf("/proc/%d/ns/net", pid))
 	}
@@ -172,6 +175,9 @@ func (m *monitor) resumePorts() error {
 	if err != nil || how.Options.Network == nil {
 		return err
 	}
+	if how.Options.Network.World {
+		return nil // the uplink has them
+	}
 	return m.holdPorts(how.Options.Network.Publish)
 }
 
@@ -199,6 +205,9 @@ func (m *monitor) unpublish() error {
 	}
 	if err != nil || how.Options.Network == nil || len(how.Options.Network.Publish) == 0 {
 		return err
+	}
+	if how.Options.Network.World {
+		return uplink.Unpublish(UplinkDir(m.order.Run), m.task.ID)
 	}
 	return Rules(m.order.Run).Unpublish(m.task.ID)
 }

@@ -6,11 +6,27 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // An ordinary user's container that is on networks has its monitor in the user's network world, as root of a user namespace there. Records
 // have the host's ids, as everybody outside sees them; the maps of the container's user namespace are written in those of the world.
+
+// UplinkDir is where the uplink of a user's network world is found.
+func UplinkDir(run string) string { return run + "/uplink" }
+
+// uplinkPorts has ports of the machine lead to the container.
+func (m *monitor) uplinkPorts(list []plan.Publish) error {
+	u, err := uplink.Open(UplinkDir(m.order.Run))
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	_, err = u.Publish(m.task.ID, list)
+	return err
+}
 
 // intoWorld has the container's ids be those that this process's user namespace has for them.
 func intoWorld(s *specs.Spec) error {

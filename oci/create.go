@@ -51,7 +51,7 @@ type Launch struct {
 	Hold bool
 	// TimeOnExec is the fact of the host that takes a trial: see plan.Facts.
 	TimeOnExec bool
-	// Keep does the steps that somebody has to answer for as long as the container runs: plan.MakeRules, plan.HoldPorts, plan.PublishPorts, which
+	// Keep does the steps that somebody has to answer for as long as the container runs: plan.MakeRules, plan.HoldPorts, plan.PublishPorts and plan.UplinkPorts, which
 	// plan.UnpublishPorts takes back, and plan.ServeNames.
 	Keep func(op plan.Op, pid int) error
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.

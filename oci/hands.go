@@ -30,7 +30,7 @@ func (h Hands) Do(ctx context.Context, op plan.Op, pid int) error {
 		return joinResctrl(op, pid)
 	case *plan.RemoveResctrl:
 		return removeResctrl(op)
-	case *plan.MakeRules, *plan.HoldPorts, *plan.PublishPorts, *plan.UnpublishPorts, *plan.ServeNames:
+	case *plan.MakeRules, *plan.HoldPorts, *plan.PublishPorts, *plan.UplinkPorts, *plan.UnpublishPorts, *plan.ServeNames:
 		if h.keep == nil {
 			return fmt.Errorf("%s: nobody is here to answer for it as long as the container runs", op.Name())
 		}

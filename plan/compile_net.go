@@ -112,7 +112,9 @@ func (w *wiring) host() {
 	if len(n.Bridges) > 0 {
 		w.add(&MakeRules{Bridges: n.Bridges}, w.cause("network", "networks are apart, and reached by published ports only"), &RulesCheck{Bridges: n.Bridges}, nil)
 	}
-	if len(n.Publish) > 0 {
+	if len(n.Publish) > 0 && n.World {
+		w.add(&UplinkPorts{Owner: w.id, Ports: n.Publish}, w.cause("network.publish", "published ports"), nil, &UnpublishPorts{Owner: w.id})
+	} else if len(n.Publish) > 0 {
 		w.add(&HoldPorts{Ports: n.Publish}, w.cause("network.publish", "published ports"), nil, nil)
 	}
 }
@@ -136,7 +138,7 @@ func (w *wiring) inside() {
 		}
 		w.add(&AddRoute{To: to, Via: gateway}, w.cause("network", "the way to all others"), &RouteCheck{To: to, Via: gateway}, nil)
 	}
-	if len(n.Publish) > 0 {
+	if len(n.Publish) > 0 && !n.World {
 		w.add(&PublishPorts{Owner: w.id, Ports: n.Publish}, w.cause("network.publish", "published ports"), &PublishedCheck{Owner: w.id, Ports: n.Publish}, &UnpublishPorts{Owner: w.id})
 	}
 	if n.Resolver != nil {

@@ -35,7 +35,7 @@ func Ops() []Op {
 		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &SecurityLabel{},
 		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
 		&SetForwarding{}, &MakeBridge{}, &RemoveBridge{}, &MakeRules{}, &HoldPorts{}, &PublishPorts{}, &UnpublishPorts{}, &ServeNames{}, &LimitEgress{},
-		&World{},
+		&World{}, &UplinkPorts{},
 		&MakeVeth{}, &MakeMacvlan{}, &MakeIPvlan{}, &DeviceSysctl{}, &LinkUp{}, &AddAddress{}, &AddRoute{},
 	}
 	sort.Slice(ops, func(i, j int) bool { return ops[i].Name() < ops[j].Name() })

@@ -125,7 +125,23 @@ func (p *PublishPorts) String() string {
 	return oneLine(words("nft dnat", strings.Join(list, " ")))
 }
 
-// UnpublishPorts takes back what [PublishPorts] did for a container.
+// UplinkPorts has kakuri-uplink listen for the host's ports, and pass on what comes to them into the network world: see [World]. A port that
+// somebody else has is an error.
+type UplinkPorts struct {
+	hands
+	Owner string // the container's ID
+	Ports []Publish
+}
+
+// Name implements [Op].
+func (*UplinkPorts) Name() string { return "uplink ports" }
+
+// String implements [Op].
+func (p *UplinkPorts) String() string {
+	return strings.Replace((&PublishPorts{Ports: p.Ports}).String(), "nft dnat", "kakuri-uplink listens", 1)
+}
+
+// UnpublishPorts takes back what [PublishPorts] or [UplinkPorts] did for a container.
 type UnpublishPorts struct {
 	hands
 	Owner string

@@ -72,6 +72,8 @@ func unchecked(op Op) string {
 		return "the agent has it"
 	case *HoldPorts:
 		return "it shows by the published ports"
+	case *UplinkPorts:
+		return "kakuri-uplink answers for it: see kakuri port why"
 	case *World:
 		return "its monitor was in it: it shows by bridges and devices"
 	case *Sync:

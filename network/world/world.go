@@ -15,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 )
 
 // ErrNone is no world: no process is in one.
@@ -29,7 +30,7 @@ type Maker struct {
 
 // A World is the two namespaces, open.
 type World struct {
-	dir       string
+	run, dir  string
 	user, net *os.File
 	lock      int // of who makes worlds and starts programs in them; -1 for none
 	rec       record
@@ -81,7 +82,7 @@ func Find(run string) (*World, error) {
 }
 
 func open(run string, how int) (*World, error) {
-	w := &World{dir: run + "/world", lock: -1}
+	w := &World{run: run, dir: run + "/world", lock: -1}
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -133,7 +134,10 @@ func (w *World) find() error {
 			return nil
 		}
 	}
-	// Those may have ended, and others go on.
+	// Those may have ended, and others go on; the uplink keeps the namespaces, and is in neither.
+	if w.ofUplink() {
+		return nil
+	}
 	proc, err := os.Open("/proc")
 	if err != nil {
 		return err
@@ -171,6 +175,45 @@ func (w *World) enter(pid int) bool {
 	}
 	w.user, w.net = user, net
 	return true
+}
+
+// ofUplink takes the namespaces that the uplink keeps, if they are the world's.
+func (w *World) ofUplink() bool {
+	u, err := uplink.Open(UplinkDir(w.run))
+	if err != nil {
+		return false
+	}
+	defer u.Close()
+	user, net, err := u.Namespaces()
+	if err != nil {
+		return false
+	}
+	its, err1 := inode(user)
+	netIts, err2 := inode(net)
+	if err1 != nil || err2 != nil || its != w.rec.User || netIts != w.rec.Net {
+		user.Close()
+		net.Close()
+		u.End() // of a world that nobody is in any more
+		return false
+	}
+	w.user, w.net = user, net
+	return true
+}
+
+// UplinkDir is where the uplink of the world of a runtime directory is found: monitors know it, too.
+func UplinkDir(run string) string { return run + "/uplink" }
+
+// Uplink has the world connected with the machine's network, and returns the connection to who does that, for the caller to close. One that was
+// killed is started again, for the same namespaces.
+func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
+	u, err := uplink.Open(UplinkDir(w.run))
+	if errors.Is(err, uplink.ErrGone) {
+		u, err = uplink.Start(ctx, uplink.Config{Run: UplinkDir(w.run), UserNS: w.user, NetNS: w.net})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("network world: %w", err)
+	}
+	return u, nil
 }
 
 // openNS opens a namespace, which has to be the one of a number: a process may have gone elsewhere, or its pid to another.
@@ -258,8 +301,20 @@ type Program struct {
 	KeepFDs   bool        // it has this process's descriptors that are not close-on-exec
 }
 
-// Start starts a program in the world, as root there. The caller waits for its end.
+// Start starts a program in the world, as root there. The caller waits for its end. One that stays has, for its standard output, the lock that tells
+// the uplink of its life.
 func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
+	if p.Stays {
+		used, err := os.OpenFile(w.dir+"/used", os.O_RDONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		defer used.Close()
+		if err := host.Flock(int(used.Fd()), unix.LOCK_SH); err != nil {
+			return nil, &os.PathError{Op: "flock", Path: used.Name(), Err: err}
+		}
+		p.Stdio[1] = used
+	}
 	path := func(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 	steps := plan.CompileInWorld(plan.WorldProgram{User: path(w.user), Net: path(w.net), File: p.File, Args: p.Args, Env: p.Env, Stays: p.Stays})
 	proc, err := launch.Run(ctx, steps, launch.Options{Stdio: p.Stdio, KeepFDs: p.KeepFDs})

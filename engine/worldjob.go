@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/world"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A netJob is what a command, and not a monitor, does to networks. Those of an ordinary user are in a network world: there the program does it that
+// this one is, once more.
+type netJob struct {
+	Op      string
+	Run     string // of the engine
+	PID     int    `json:",omitempty"` // the container's first process
+	ID      string `json:",omitempty"` // the container's
+	Network plan.Network
+	Device  string `json:",omitempty"`
+}
+
+const (
+	jobConnect    = "connect"
+	jobDisconnect = "disconnect"
+	jobDrop       = "drop"   // the bridge Device
+	jobCheck      = "check"  // the error is what the rules have not
+	jobRepair     = "repair" // the rules
+)
+
+// worldName is what the program is called as in a network world.
+const worldName = "kakuri-world"
+
+// run does the job where this process is.
+func (j *netJob) run(ctx context.Context) error {
+	rules := monitor.Rules(j.Run)
+	d := &network.Doer{Rules: rules}
+	defer d.Close()
+	switch j.Op {
+	case jobConnect:
+		return d.Connect(ctx, j.PID, j.ID, j.Network)
+	case jobDisconnect:
+		return d.Disconnect(ctx, j.PID, j.Network)
+	case jobDrop:
+		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device}, 0)
+		return errors.Join(err, rules.RemoveBridge(j.Device))
+	case jobCheck:
+		faults, err := rules.Check()
+		if err == nil && len(faults) > 0 {
+			err = errors.New(strings.Join(faults, "\n"))
+		}
+		return err
+	case jobRepair:
+		_, err := rules.Repair()
+		return err
+	}
+	return fmt.Errorf("no job %q", j.Op)
+}
+
+// onNetworks does a job where the caller's networks are. Without a world there is nothing to be done to.
+func (e *Engine) onNetworks(ctx context.Context, j netJob) error {
+	j.Run = e.dir
+	if !e.rootless() {
+		return j.run(ctx)
+	}
+	w, err := world.Find(e.dir)
+	if errors.Is(err, world.ErrNone) && j.Op != jobConnect && j.Op != jobDisconnect {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	text, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	return work(ctx, w, string(text))
+}
+
+// work has this program do a job in the world. What it says is the error.
+func work(ctx context.Context, w *world.World, job string) error {
+	// It ends with the thread that made it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	r, said, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	p, err := w.Start(ctx, world.Program{File: self, Args: []string{worldName, job}, Env: os.Environ(), Stdio: [3]*os.File{null, null, said}})
+	said.Close()
+	if err != nil {
+		return fmt.Errorf("a process in the network world: %w", err)
+	}
+	var text bytes.Buffer
+	_, read := text.ReadFrom(r)
+	status, err := p.Wait()
+	switch {
+	case errors.Join(read, err) != nil:
+		return errors.Join(read, err)
+	case status != 0:
+		return errors.New(strings.TrimSpace(text.String()))
+	}
+	return ctx.Err()
+}
+
+// isWorldChild reports whether this process is one that work has started.
+func isWorldChild() bool { return filepath.Base(os.Args[0]) == worldName && len(os.Args) == 2 }
+
+// worldChild does the job of such a process.
+func worldChild(text string) int {
+	var j netJob
+	err := json.Unmarshal([]byte(text), &j)
+	if err == nil {
+		err = j.run(context.Background())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
