@@ -109,7 +109,9 @@ func holdPort(p plan.Publish) (h Held, err error) {
 	if err != nil {
 		return h, os.NewSyscallError("bind", err)
 	}
-	if err := set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err != nil {
+	// Connections have it of the socket that they came to, and those that have ended by this side are in the way of the next who takes the port, for
+	// a minute, unless they have it. A socket that listens shares its port with nobody.
+	if err := set(unix.SOL_SOCKET, unix.SO_REUSEADDR, map[bool]int{true: 1}[h.Relay && p.Proto == "tcp"]); err != nil {
 		return h, err
 	}
 	if h.Relay && p.Proto == "tcp" {

@@ -219,6 +219,31 @@ func TestHoldPort(t *testing.T) {
 			t.Errorf("a program gets the port: %v", err)
 			l.Close()
 		}
+		// Nor are those of a port that was passed on, by a socket that ended them itself.
+		strict := port("tcp 0.0.0.0:8889 10.0.1.11:80")
+		strict.Strict = true
+		for range 2 {
+			h, err := s.rules.HoldPort(strict)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := net.Dial("tcp", "127.0.0.1:8889")
+			if err != nil {
+				t.Fatal(err)
+			}
+			fd, _, err := unix.Accept(h.FD)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(fd)
+			io.ReadAll(c)
+			c.Close()
+			if l, err := net.Listen("tcp", ":8889"); !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("a program gets a port that is passed on: %v", err)
+				l.Close()
+			}
+			unix.Close(h.FD)
+		}
 		if _, err := s.rules.HoldPort(port("tcp 192.0.2.77:80 10.0.1.11:80")); !errors.Is(err, unix.EADDRNOTAVAIL) {
 			t.Errorf("an address that the host has not: %v", err)
 		}
