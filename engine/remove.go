@@ -238,8 +238,10 @@ func (e *Engine) adopt(id string) error {
 		return err
 	}
 	defer m.Close()
-	_, err = m.Launch(monitor.Order{Dir: dir, Run: e.dir, Adopt: true}, lock)
-	return err
+	if _, err = m.Launch(monitor.Order{Dir: dir, Run: e.dir, Adopt: true}, lock); err != nil || !e.needsWorld(&c.Config) {
+		return err
+	}
+	return e.reconnect(&c)
 }
 
 // sweepRemoved takes away containers that were to be removed at their end, and whose monitor was killed over that.

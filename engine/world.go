@@ -96,10 +96,22 @@ func (e *Engine) unpublish(id string) error {
 	return monitor.Rules(e.dir).Unpublish(id)
 }
 
+// reconnect has a container that was adopted be on its networks again, where the world that they were in has ended: all monitors, and the uplink,
+// were killed.
+func (e *Engine) reconnect(c *Container) error {
+	setup, err := monitor.ReadSetup(c.dir)
+	if err != nil || setup.Options.Network == nil || c.PID == 0 {
+		return err
+	}
+	n := *setup.Options.Network
+	n.Publish, n.Resolver = nil, nil // the uplink's, and the monitor's
+	return e.onNetworks(context.Background(), netJob{Op: jobReconnect, PID: c.PID, ID: c.ID, Network: n})
+}
+
 // sweepUplink takes ports from the machine whose containers do not run.
 func (e *Engine) sweepUplink() error {
 	owners, err := uplink.Owners(monitor.UplinkDir(e.dir))
-	errs := []error{err}
+	errs := []error{err, world.Heal(context.Background(), e.dir)}
 	for _, id := range owners {
 		if !e.networkAlive(id) {
 			errs = append(errs, uplink.Unpublish(monitor.UplinkDir(e.dir), id))

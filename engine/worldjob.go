@@ -31,9 +31,10 @@ type netJob struct {
 const (
 	jobConnect    = "connect"
 	jobDisconnect = "disconnect"
-	jobDrop       = "drop"   // the bridge Device
-	jobCheck      = "check"  // the error is what the rules have not
-	jobRepair     = "repair" // the rules
+	jobReconnect  = "reconnect" // where its devices went with a world that ended
+	jobDrop       = "drop"      // the bridge Device
+	jobCheck      = "check"     // the error is what the rules have not
+	jobRepair     = "repair"    // the rules
 )
 
 // worldName is what the program is called as in a network world.
@@ -46,6 +47,12 @@ func (j *netJob) run(ctx context.Context) error {
 	defer d.Close()
 	switch j.Op {
 	case jobConnect:
+		return d.Connect(ctx, j.PID, j.ID, j.Network)
+	case jobReconnect:
+		has, err := d.Connected(j.PID, j.Network)
+		if err != nil || has {
+			return err
+		}
 		return d.Connect(ctx, j.PID, j.ID, j.Network)
 	case jobDisconnect:
 		return d.Disconnect(ctx, j.PID, j.Network)

@@ -77,6 +77,24 @@ func (d *Doer) Disconnect(_ context.Context, pid int, n plan.Network) error {
 	return nil
 }
 
+// Connected reports whether a container that runs has all the devices of n: those whose other ends were in a network namespace that ended are gone.
+func (d *Doer) Connected(pid int, n plan.Network) (bool, error) {
+	in, err := d.enter(pid)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range n.Endpoints {
+		_, err := in.s.Link(e.Device)
+		if errors.Is(err, unix.ENODEV) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 func anywhere(like netip.Addr) netip.Prefix {
 	if like.Is6() {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)

@@ -50,6 +50,21 @@ func CompileWorld(uids, gids []IDMapping, host Facts) (Plan, error) {
 	return c.plan, nil
 }
 
+// CompileWorldAgain gives the plan by which a world gets another network namespace, whose own has ended while containers are left in its user
+// namespace.
+func CompileWorldAgain(user string) Plan {
+	c := &compiler{}
+	why := because("containers are left of a network world, whose network namespace has ended")
+	c.host1(&OpenNamespace{NS: abi.NSUser, Path: user, Out: regFree}, why, nil)
+	c.host1(&Clone{}, because("a process of its own"), nil)
+	c.inside(&Setns{NS: abi.NSUser, FD: regFree}, why, nil)
+	c.inside(&Unshare{New: []abi.Namespace{abi.NSNetwork}}, why, nil)
+	c.inside(&LoopbackUp{}, why, nil)
+	c.host1(&Sync{From: Runtime, What: StartWord}, because("its namespaces are opened now"), nil)
+	c.inside(&Exec{Args: []string{"/none"}}, because("it ends here"), nil)
+	return c.plan
+}
+
 // A WorldProgram is a program that is to run in a network world.
 type WorldProgram struct {
 	User, Net string // the world's namespaces, by path

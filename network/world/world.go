@@ -43,6 +43,7 @@ type record struct {
 	Boot      string
 	User, Net uint64
 	PIDs      []int // processes that were started in it, the newest first: where to look first
+	Uplink    bool  `json:",omitempty"` // it is to be connected with the machine's network
 }
 
 // remembered is how many processes a record has.
@@ -153,8 +154,41 @@ func (w *World) find() error {
 			return nil
 		}
 	}
-	w.rec = record{}
 	return ErrNone
+}
+
+// orphaned opens the user namespace of a world whose network namespace has ended, with all monitors and the uplink, while containers go on: it is
+// the parent of theirs, and nobody else may connect them.
+func (w *World) orphaned() bool {
+	const getParent = 0xb702 // NS_GET_PARENT: ioctl_nsfs(2)
+	if w.rec.User == 0 {
+		return false
+	}
+	proc, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, e := range proc {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		f, err := os.Open("/proc/" + e.Name() + "/ns/user")
+		if err != nil {
+			continue
+		}
+		fd, err := unix.IoctlRetInt(int(f.Fd()), getParent)
+		f.Close()
+		if err != nil {
+			continue
+		}
+		parent := os.NewFile(uintptr(fd), "user")
+		if ino, err := inode(parent); err == nil && ino == w.rec.User {
+			w.user = parent
+			return true
+		}
+		parent.Close()
+	}
+	return false
 }
 
 // enter opens the namespaces of a process, if they are the world's.
@@ -213,7 +247,54 @@ func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network world: %w", err)
 	}
+	if w.rec.Uplink {
+		return u, nil
+	}
+	w.rec.Uplink = true
+	if err := w.write(); err != nil {
+		u.Close()
+		return nil, err
+	}
 	return u, nil
+}
+
+// Heal starts the uplink of a world again that has lost its own, and is used. It is quick where there is nothing to do.
+func Heal(ctx context.Context, run string) error {
+	if !used(run) {
+		return nil
+	}
+	u, err := uplink.Open(UplinkDir(run))
+	if err == nil {
+		return u.Close()
+	}
+	if !errors.Is(err, uplink.ErrGone) {
+		return err
+	}
+	w, err := open(run, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.find(); err != nil || !w.rec.Uplink {
+		if errors.Is(err, ErrNone) {
+			return nil
+		}
+		return err
+	}
+	if u, err = w.Uplink(ctx); err != nil {
+		return err
+	}
+	return u.Close()
+}
+
+// used reports whether a program that stays is in the world.
+func used(run string) bool {
+	fd, err := unix.Open(run+"/world/used", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return errors.Is(host.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // openNS opens a namespace, which has to be the one of a number: a process may have gone elsewhere, or its pid to another.
@@ -244,15 +325,20 @@ func bootID() string {
 
 // make makes the namespaces by a process that ends at once: the descriptors keep them until the first program is there.
 func (w *World) make(ctx context.Context, m Maker) error {
-	p, err := plan.CompileWorld(m.UIDs, m.GIDs, m.Facts)
-	if err != nil {
+	var p plan.Plan
+	var err error
+	if w.orphaned() {
+		p = plan.CompileWorldAgain(path(w.user))
+	} else if p, err = plan.CompileWorld(m.UIDs, m.GIDs, m.Facts); err != nil {
 		return err
 	}
 	made := errors.New("made")
 	_, err = launch.Run(ctx, p, launch.Options{Hands: m.Hands, Start: func(pid int) (err error) {
 		dir := "/proc/" + strconv.Itoa(pid) + "/ns/"
-		if w.user, err = openNS(dir+"user", 0); err != nil {
-			return err
+		if w.user == nil {
+			if w.user, err = openNS(dir+"user", 0); err != nil {
+				return err
+			}
 		}
 		if w.net, err = openNS(dir+"net", 0); err != nil {
 			return err
@@ -292,6 +378,9 @@ func (w *World) write() error {
 	return host.Replace(w.dir, "world.json", data, false)
 }
 
+// path leads to an open file, in this process.
+func path(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+
 // A Program is one to be started in the world.
 type Program struct {
 	File      string // absolute, or below /proc/self
@@ -315,7 +404,6 @@ func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 		}
 		p.Stdio[1] = used
 	}
-	path := func(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 	steps := plan.CompileInWorld(plan.WorldProgram{User: path(w.user), Net: path(w.net), File: p.File, Args: p.Args, Env: p.Env, Stays: p.Stays})
 	proc, err := launch.Run(ctx, steps, launch.Options{Stdio: p.Stdio, KeepFDs: p.KeepFDs})
 	runtime.KeepAlive(w)
