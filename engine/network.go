@@ -520,12 +520,21 @@ func (e *Engine) networkAlive(id string) bool {
 
 // sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
 func (e *Engine) sweepNetworks() error {
-	if e.rootless() {
-		return errors.Join(e.netdb().Sweep(e.networkAlive), e.sweepUplink())
-	}
-	if err := e.netdb().Sweep(e.networkAlive); err != nil || !exists(e.dir+"/rules") {
+	list, err := readNames(e.dir + "/monitor")
+	if err := ignoreMissing(err); err != nil {
 		return err
 	}
-	_, err := monitor.Rules(e.dir).Sweep(e.networkAlive)
+	run := make(map[string]bool, len(list))
+	for _, id := range list {
+		run[id] = true
+	}
+	alive := func(id string) bool { return run[id] || e.networkAlive(id) }
+	if e.rootless() {
+		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink())
+	}
+	if err := e.netdb().Sweep(alive); err != nil || !exists(e.dir+"/rules") {
+		return err
+	}
+	_, err = monitor.Rules(e.dir).Sweep(alive)
 	return err
 }

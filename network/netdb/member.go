@@ -49,6 +49,13 @@ func (db *DB) Join(id string, m Member) error {
 			db.unname(id, name, m.Container)
 		}
 	}
+	for _, a := range old.Addrs {
+		if !slices.Contains(m.Addrs, a) {
+			if err := db.unaddr(id, a, m.Container); err != nil {
+				return err
+			}
+		}
+	}
 	var addrs []string
 	for _, a := range m.Addrs {
 		addrs = append(addrs, a.String())
@@ -132,14 +139,18 @@ func (db *DB) leave(id, container string) error {
 		errs = append(errs, db.unname(id, name, container))
 	}
 	for _, a := range m.Addrs {
-		// The address may be another one's by now, if this is done a second time.
-		file := db.leases(id) + "/" + a.String()
-		if owner, err := os.Readlink(file); err == nil && owner != container {
-			continue
-		}
-		errs = append(errs, ignoreMissing(os.Remove(dir+"/addrs/"+a.String())), ignoreMissing(os.Remove(file)))
+		errs = append(errs, db.unaddr(id, a, container))
 	}
 	return errors.Join(append(errs, ignoreMissing(os.Remove(dir+"/members/"+container)))...)
+}
+
+// unaddr takes an address from a container. It may be another one's by now, if this is done a second time.
+func (db *DB) unaddr(id string, a netip.Addr, container string) error {
+	lease := db.leases(id) + "/" + a.String()
+	if owner, err := os.Readlink(lease); err == nil && owner != container {
+		return nil
+	}
+	return errors.Join(ignoreMissing(os.Remove(db.runDir(id)+"/addrs/"+a.String())), ignoreMissing(os.Remove(lease)))
 }
 
 // names are all that it is found by.

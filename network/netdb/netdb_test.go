@@ -428,6 +428,42 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// Where all members are alive, an address that none of them has is found as well: one of a command that was killed, or that a member has no more.
+func TestSweepAmongTheLiving(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/24"))
+	lease := func(c int) netip.Addr {
+		t.Helper()
+		a, err := db.Lease(n, container(c), netip.Addr{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	join := func(c int, addrs ...netip.Addr) {
+		t.Helper()
+		if err := db.Join(n.ID, Member{Container: container(c), Name: fmt.Sprint("c", c), Addrs: addrs}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, killed, second := lease(1), lease(2), lease(1)
+	join(1, first)
+	join(1, second)
+	if name, known := db.Reverse(n.ID, first); known {
+		t.Errorf("%s has an address that it gave back", name)
+	}
+	third := lease(3)
+	join(3, third)
+	alive := func(c string) bool { return c != container(2) }
+	if err := db.Sweep(alive); err != nil {
+		t.Fatal(err)
+	}
+	leases, err := db.Leases(n.ID)
+	if err != nil || len(leases) != 2 || leases[second] != container(1) || leases[third] != container(3) {
+		t.Errorf("%v are taken, %v: want %v and %v, and not %v and %v", leases, err, second, third, first, killed)
+	}
+}
+
 // crowdMember takes and gives back addresses for ever, or as often as it is told, and says which it has at the end.
 func crowdMember(args []string) int {
 	db := Open(args[0], args[1])

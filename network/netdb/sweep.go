@@ -73,12 +73,9 @@ func (db *DB) left(alive func(string) bool) (left []Left, unlock func(), err err
 	return append(left, halves...), unlock, err
 }
 
-// dead finds what containers left on a network that are not alive.
+// dead finds what containers left on a network that are not alive. It is looked for at each start, so what belongs to a network's members, who are alive as a
+// rule, is not read one by one.
 func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) {
-	leases, err := db.Leases(id)
-	if err != nil {
-		return nil, err
-	}
 	gone := map[string]bool{}
 	isGone := func(container string) bool {
 		if _, known := gone[container]; !known {
@@ -86,14 +83,11 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 		}
 		return gone[container]
 	}
-	for a, owner := range leases {
-		if isGone(owner) {
-			left = append(left, Left{id, fmt.Sprintf("the address %s is taken by container %s, which does not run", a, short(owner)), func() error {
-				return ignoreMissing(os.Remove(db.leases(id) + "/" + a.String()))
-			}})
-		}
+	dir := db.runDir(id)
+	members, err := readNames(dir + "/members")
+	if err != nil {
+		return nil, err
 	}
-	members, err := readNames(db.runDir(id) + "/members")
 	for _, name := range members {
 		// A file that was being written has a further ending.
 		container, _, _ := strings.Cut(name, ".")
@@ -102,7 +96,29 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 		case isID(name):
 			left = append(left, Left{id, fmt.Sprintf("the names of container %s are there, which does not run", short(name)), func() error { return db.leave(id, name) }})
 		default:
-			left = append(left, Left{id, "half of a file is left: " + name, func() error { return ignoreMissing(os.Remove(db.runDir(id) + "/members/" + name)) }})
+			left = append(left, Left{id, "half of a file is left: " + name, func() error { return ignoreMissing(os.Remove(dir + "/members/" + name)) }})
+		}
+	}
+	known := map[string]bool{}
+	if len(left) == 0 {
+		// An address that is known is of a member.
+		names, err := readNames(dir + "/addrs")
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			known[name] = true
+		}
+	}
+	leases, err := readNames(db.leases(id))
+	for _, name := range leases {
+		if known[name] {
+			continue
+		}
+		if owner, err := os.Readlink(db.leases(id) + "/" + name); err == nil && isGone(owner) {
+			left = append(left, Left{id, fmt.Sprintf("the address %s is taken by container %s, which does not run", name, short(owner)), func() error {
+				return ignoreMissing(os.Remove(db.leases(id) + "/" + name))
+			}})
 		}
 	}
 	return left, err
