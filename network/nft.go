@@ -49,7 +49,8 @@ func transaction(s *nfSocket, work func() ([]nftMessage, error)) error {
 	return errors.New("nftables: the ruleset changes all the time; a transaction finds no place")
 }
 
-// AddBridge has the table be there, whole, with a bridge in it as b says. When all is so already it changes nothing.
+// AddBridge has the table be there, whole, with a bridge in it as b says, and the bridge let pass by dockerd's rules and firewalld, where
+// they are. When all is so already it changes nothing.
 func (r *Rules) AddBridge(b plan.Bridge) error {
 	if err := r.write("bridges", b.Device, bridgeRecord(b)); err != nil {
 		return err
@@ -61,20 +62,23 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 	defer s.close()
 	have, not := bridgeElements(b)
 	requests := append(seemsRequests(), chainRequest(unix.NFPROTO_IPV4, dockerTable, dockerChain), chainRequest(unix.NFPROTO_IPV6, dockerTable, dockerChain))
+	requests = append(requests, firewalldRequests()...)
 	for _, e := range append(slices.Clone(have), not...) {
 		requests = append(requests, elementRequest(e))
 	}
+	others := "" // firewalld's rules
 	err = transaction(s, func() ([]nftMessage, error) {
 		answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
 		if err != nil {
 			return nil, err
 		}
 		n := 1 + len(nftCounts)
+		others = rulesOfFirewalld(answers[n+2 : n+4])
 		if !seemsIntact(answers[:n]) {
 			return r.whole(s)
 		}
 		var messages []nftMessage
-		docker, elements := answers[n:n+2], answers[n+2:]
+		docker, elements := answers[n:n+2], answers[n+4:]
 		for i, e := range have {
 			if elements[i].err != nil {
 				messages = append(messages, elementMessages(unix.NFT_MSG_NEWSETELEM, []nftElement{e})...)
@@ -97,7 +101,7 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 	if err != nil {
 		return fmt.Errorf("rules of bridge %s: %w", b.Device, err)
 	}
-	return nil
+	return r.letPass(b.Device, others)
 }
 
 // RemoveBridge takes a bridge out of the table, and removes the table with the last one. It need not be there.
@@ -125,9 +129,9 @@ func (r *Rules) RemoveBridge(device string) error {
 		return append(messages, hooks...), err
 	})
 	if err != nil {
-		return fmt.Errorf("rules of bridge %s: %w", device, err)
+		err = fmt.Errorf("rules of bridge %s: %w", device, err)
 	}
-	return nil
+	return errors.Join(err, r.passNoMore(device))
 }
 
 // without deletes those of the elements that are there and have the owner given, and the table when nothing is left.
@@ -412,11 +416,25 @@ func (r *Rules) Check() (faults []string, err error) {
 		return nil, err
 	}
 	defer s.close()
-	wanted, _, err := r.records()
+	wanted, devices, err := r.records()
 	if err != nil || len(wanted) == 0 {
 		return nil, err
 	}
-	return lacks(s, wanted, nil)
+	if faults, err = lacks(s, wanted, nil); err != nil {
+		return nil, err
+	}
+	others, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, firewalldRequests()...)
+	if err != nil {
+		return nil, err
+	}
+	if rules := rulesOfFirewalld(others); rules != "" {
+		for _, d := range devices {
+			if known, _ := r.zoned(d); known != rules {
+				faults = append(faults, "firewalld was loaded anew, and not told of bridge "+d)
+			}
+		}
+	}
+	return faults, nil
 }
 
 // CheckTable says what the table of the network namespace that the caller is in has not, or has and should not, of bridges and an owner's ports, and
@@ -512,7 +530,18 @@ func (r *Rules) Repair() (bool, error) {
 	if err := transaction(s, func() ([]nftMessage, error) { return r.whole(s) }); err != nil {
 		return false, fmt.Errorf("table inet %s: %w", NftTable, err)
 	}
-	return true, nil
+	_, devices, err := r.records()
+	if err != nil {
+		return false, err
+	}
+	others, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, firewalldRequests()...)
+	if err != nil {
+		return false, err
+	}
+	for _, d := range devices {
+		err = errors.Join(err, r.letPass(d, rulesOfFirewalld(others)))
+	}
+	return err == nil, err
 }
 
 // whole makes the table anew, of the records and what it has besides.
@@ -648,9 +677,7 @@ func elementRequest(e nftElement) nftMessage {
 }
 
 func tableIsThere(s *nfSocket) (bool, error) {
-	m := nftMessage{kind: unix.NFT_MSG_GETTABLE, family: unix.NFPROTO_INET}
-	m.body.str(unix.NFTA_TABLE_NAME, NftTable)
-	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, m)
+	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, tableRequest(NftTable))
 	if err != nil {
 		return false, err
 	}
@@ -702,9 +729,7 @@ func elementsOf(body []byte) (list []nftElement) {
 
 // seemsRequests ask what seemsIntact wants to know.
 func seemsRequests() []nftMessage {
-	m := nftMessage{kind: unix.NFT_MSG_GETTABLE, family: unix.NFPROTO_INET}
-	m.body.str(unix.NFTA_TABLE_NAME, NftTable)
-	list := []nftMessage{m}
+	list := []nftMessage{tableRequest(NftTable)}
 	for _, c := range nftCounts {
 		list = append(list, chainRequest(unix.NFPROTO_INET, NftTable, c.chain))
 	}

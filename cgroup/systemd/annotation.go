@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/dbus"
 )
 
 // annotationPrefix is before the name of a property, in the key of an annotation.
@@ -186,9 +187,9 @@ func (p *parser) value(typ string) (any, error) {
 		case "", "s":
 			return text, nil
 		case "o":
-			return objectPath(text), nil
+			return dbus.ObjectPath(text), nil
 		case "g":
-			return signature(text), nil
+			return dbus.Signature(text), nil
 		}
 		return nil, fmt.Errorf("%q is of no type %s", text, typ)
 	case '[':
@@ -312,7 +313,7 @@ func (p *parser) array(typ string) (any, error) {
 		}
 		list = append(list, v)
 		if element == "" {
-			element = sigOf(v)
+			element = dbus.SignatureOf(v)
 		}
 	}
 	return typed(list, element)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/dbus"
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
@@ -322,13 +323,14 @@ func TestBroker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bus, err := dialBus(strings.TrimSpace(address), "/nowhere")
+	conn, err := dbus.DialBus(strings.TrimSpace(address), "/nowhere")
 	if err != nil {
 		t.Fatal(err)
 	}
+	bus := &Bus{Conn: conn}
 	defer bus.Close()
 	const daemon = "org.freedesktop.DBus"
-	body, err := bus.call(&message{destination: daemon, path: "/org/freedesktop/DBus", iface: daemon, member: "ListNames"})
+	body, err := bus.Call(&dbus.Message{Destination: daemon, Path: "/org/freedesktop/DBus", Interface: daemon, Member: "ListNames"})
 	if err != nil || !strings.Contains(fmt.Sprint(body), daemon) {
 		t.Errorf("%v %v", body, err)
 	}
@@ -336,7 +338,7 @@ func TestBroker(t *testing.T) {
 	if err := bus.subscribe(); err == nil || !strings.Contains(err.Error(), "org.freedesktop.DBus.Error.ServiceUnknown") && !strings.Contains(err.Error(), "org.freedesktop.systemd1") {
 		t.Error(err)
 	}
-	if _, err := dialBus("unix:path="+dir+"/nobody", dir+"/nobody2"); err == nil {
+	if _, err := dbus.DialBus("unix:path="+dir+"/nobody", dir+"/nobody2"); err == nil {
 		t.Error("connected to nobody")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/dbus"
 )
 
 // Options say which unit a container has.
@@ -122,7 +123,7 @@ func (u *Unit) Start(pid int) error {
 	list := u.startProperties(pid)
 	start := func() error {
 		return u.job(func() ([]any, error) {
-			return u.bus.manager("StartTransientUnit", u.name, "replace", list, auxiliary{})
+			return u.bus.manager("StartTransientUnit", u.name, "replace", list, dbus.Auxiliary{})
 		})
 	}
 	err := start()
@@ -142,27 +143,27 @@ func (u *Unit) Start(pid int) error {
 }
 
 // startProperties are those of every unit of ours, then those it was given: of two with one name the latter counts.
-func (u *Unit) startProperties(pid int) properties {
-	list := properties{{"Description", u.description}}
+func (u *Unit) startProperties(pid int) dbus.Properties {
+	list := dbus.Properties{{Name: "Description", Value: u.description}}
 	if u.isSlice() {
-		list = append(list, property{"Wants", []string{u.slice}})
+		list = append(list, dbus.Property{Name: "Wants", Value: []string{u.slice}})
 	} else {
-		list = append(list, property{"Slice", u.slice}, property{"Delegate", true}, property{"PIDs", []uint32{uint32(pid)}})
+		list = append(list, dbus.Property{Name: "Slice", Value: u.slice}, dbus.Property{Name: "Delegate", Value: true}, dbus.Property{Name: "PIDs", Value: []uint32{uint32(pid)}})
 	}
 	io := "IOAccounting"
 	if !u.unified {
 		io = "BlockIOAccounting"
 	}
 	list = append(list,
-		property{"MemoryAccounting", true}, property{"CPUAccounting", true}, property{io, true}, property{"TasksAccounting", true},
-		property{"DefaultDependencies", false})
+		dbus.Property{Name: "MemoryAccounting", Value: true}, dbus.Property{Name: "CPUAccounting", Value: true}, dbus.Property{Name: io, Value: true}, dbus.Property{Name: "TasksAccounting", Value: true},
+		dbus.Property{Name: "DefaultDependencies", Value: false})
 	return append(list, encodable(u.properties)...)
 }
 
-func encodable(list []limits.Property) properties {
-	out := make(properties, len(list))
+func encodable(list []limits.Property) dbus.Properties {
+	out := make(dbus.Properties, len(list))
 	for i, p := range list {
-		out[i] = property{p.Name, p.Value}
+		out[i] = dbus.Property{Name: p.Name, Value: p.Value}
 	}
 	return out
 }
@@ -222,22 +223,22 @@ func (u *Unit) job(start func() ([]any, error)) error {
 	if len(body) == 0 {
 		return errors.New("systemd: no job was given")
 	}
-	job, ok := body[0].(objectPath)
+	job, ok := body[0].(dbus.ObjectPath)
 	if !ok {
 		return fmt.Errorf("systemd: an answer of an unexpected type, %T", body[0])
 	}
 	result := ""
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err = u.bus.signal(ctx, func(m *message) bool {
+	err = u.bus.Signal(ctx, func(m *dbus.Message) bool {
 		// JobRemoved: id, job, unit, result.
-		if m.iface != managerInterface || m.member != "JobRemoved" || len(m.body) != 4 {
+		if m.Interface != managerInterface || m.Member != "JobRemoved" || len(m.Body) != 4 {
 			return false
 		}
-		if of, ok := m.body[1].(objectPath); !ok || of != job {
+		if of, ok := m.Body[1].(dbus.ObjectPath); !ok || of != job {
 			return false
 		}
-		result = fmt.Sprint(m.body[3])
+		result = fmt.Sprint(m.Body[3])
 		return true
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-package systemd
+package dbus
 
 import (
 	"encoding/binary"
@@ -8,53 +8,53 @@ import (
 	"strings"
 )
 
-// A message of D-Bus: its specification, "Message Protocol". Bodies are values of Go by the
+// A Message is one of D-Bus: its specification, "Message Protocol". Bodies are values of Go by the
 // types of their signature; those needed here are bool, byte, int16, uint16, int32, uint32, int64, uint64, float64,
-// string, objectPath, []byte, []uint32, []string, [][2]string, variant, and []property.
-type message struct {
-	kind        byte
-	serial      uint32
-	reply       uint32 // the serial that this one answers
-	path        string
-	iface       string
-	member      string
-	errorName   string
-	destination string
-	sender      string
-	body        []any
+// string, ObjectPath, []byte, []uint32, []string, [][2]string, Variant, and []Property.
+type Message struct {
+	Kind        byte
+	Serial      uint32
+	Reply       uint32 // the serial that this one answers
+	Path        string
+	Interface   string
+	Member      string
+	ErrorName   string
+	Destination string
+	Sender      string
+	Body        []any
 }
 
 // Kinds of messages.
 const (
-	kindCall   = 1
-	kindReturn = 2
-	kindError  = 3
-	kindSignal = 4
+	KindCall   = 1
+	KindReturn = 2
+	KindError  = 3
+	KindSignal = 4
 )
 
 type (
-	objectPath string
-	signature  string
-	// A variant is a value that carries its type.
-	variant struct{ value any }
-	// A property is a name with a variant: (sv).
-	property struct {
-		name  string
-		value any
+	ObjectPath string
+	Signature  string
+	// A Variant is a value that carries its type.
+	Variant struct{ Value any }
+	// A Property is a name with a variant: (sv).
+	Property struct {
+		Name  string
+		Value any
 	}
-	// properties is a(sv).
-	properties []property
-	// auxiliary is a(sa(sv)), the units that StartTransientUnit makes besides: always none.
-	auxiliary struct{}
+	// Properties is a(sv).
+	Properties []Property
+	// Auxiliary is a(sa(sv)), the units that StartTransientUnit makes besides: always none.
+	Auxiliary struct{}
 )
 
-// most is how long a message may be: the specification's 128 MiB are far more than a manager says.
+// most is how long a message may be: the specification's 128 MiB are far more than anybody says here.
 const most = 1 << 24
 
 var errShort = errors.New("D-Bus: a message ends too early")
 
-// sigOf gives the type of a value as D-Bus writes it, empty for one it does not have.
-func sigOf(v any) string {
+// SignatureOf gives the type of a value as D-Bus writes it, empty for one it does not have.
+func SignatureOf(v any) string {
 	switch v.(type) {
 	case bool:
 		return "b"
@@ -76,11 +76,11 @@ func sigOf(v any) string {
 		return "d"
 	case string:
 		return "s"
-	case objectPath:
+	case ObjectPath:
 		return "o"
-	case signature:
+	case Signature:
 		return "g"
-	case variant:
+	case Variant:
 		return "v"
 	case []byte:
 		return "ay"
@@ -100,9 +100,9 @@ func sigOf(v any) string {
 		return "as"
 	case [][2]string:
 		return "a(ss)"
-	case properties:
+	case Properties:
 		return "a(sv)"
-	case auxiliary:
+	case Auxiliary:
 		return "a(sa(sv))"
 	}
 	return ""
@@ -181,18 +181,18 @@ func (e *encoder) value(v any) {
 		e.uint64(math.Float64bits(v))
 	case string:
 		e.string(v)
-	case objectPath:
+	case ObjectPath:
 		e.string(string(v))
-	case signature:
+	case Signature:
 		e.signature(string(v))
-	case variant:
-		sig := sigOf(v.value)
+	case Variant:
+		sig := SignatureOf(v.Value)
 		if sig == "" || len(sig) > 255 {
-			e.err = fmt.Errorf("D-Bus: a value of type %T has no type there", v.value)
+			e.err = fmt.Errorf("D-Bus: a value of type %T has no type there", v.Value)
 			return
 		}
 		e.signature(sig)
-		e.value(v.value)
+		e.value(v.Value)
 	case []byte:
 		e.array(1, len(v), func(i int) { e.b = append(e.b, v[i]) })
 	case []bool:
@@ -211,9 +211,9 @@ func (e *encoder) value(v any) {
 		e.array(4, len(v), func(i int) { e.string(v[i]) })
 	case [][2]string:
 		e.array(8, len(v), func(i int) { e.align(8); e.string(v[i][0]); e.string(v[i][1]) })
-	case properties:
-		e.array(8, len(v), func(i int) { e.align(8); e.string(v[i].name); e.value(variant{v[i].value}) })
-	case auxiliary:
+	case Properties:
+		e.array(8, len(v), func(i int) { e.align(8); e.string(v[i].Name); e.value(Variant{v[i].Value}) })
+	case Auxiliary:
 		e.array(8, 0, nil)
 	default:
 		e.err = fmt.Errorf("D-Bus: a value of type %T has no type there", v)
@@ -232,34 +232,35 @@ const (
 	fieldSignature   = 8
 )
 
-func (m *message) encode() ([]byte, error) {
+// Encode gives the bytes of a message; the error names a value that D-Bus has no type for.
+func (m *Message) Encode() ([]byte, error) {
 	body, sig := encoder{}, ""
-	for _, v := range m.body {
-		sig += sigOf(v)
+	for _, v := range m.Body {
+		sig += SignatureOf(v)
 		body.value(v)
 	}
-	e := encoder{b: []byte{'l', m.kind, 0, 1}}
+	e := encoder{b: []byte{'l', m.Kind, 0, 1}}
 	e.uint32(uint32(len(body.b)))
-	e.uint32(m.serial)
+	e.uint32(m.Serial)
 	fields := []struct {
 		code  byte
 		value any
 		given bool
 	}{
-		{fieldPath, objectPath(m.path), m.path != ""},
-		{fieldInterface, m.iface, m.iface != ""},
-		{fieldMember, m.member, m.member != ""},
-		{fieldError, m.errorName, m.errorName != ""},
-		{fieldReply, m.reply, m.reply != 0},
-		{fieldDestination, m.destination, m.destination != ""},
-		{fieldSender, m.sender, m.sender != ""},
-		{fieldSignature, signature(sig), sig != ""},
+		{fieldPath, ObjectPath(m.Path), m.Path != ""},
+		{fieldInterface, m.Interface, m.Interface != ""},
+		{fieldMember, m.Member, m.Member != ""},
+		{fieldError, m.ErrorName, m.ErrorName != ""},
+		{fieldReply, m.Reply, m.Reply != 0},
+		{fieldDestination, m.Destination, m.Destination != ""},
+		{fieldSender, m.Sender, m.Sender != ""},
+		{fieldSignature, Signature(sig), sig != ""},
 	}
 	e.array(8, len(fields), func(i int) {
 		if f := fields[i]; f.given {
 			e.align(8)
 			e.b = append(e.b, f.code)
-			e.value(variant{f.value})
+			e.value(Variant{f.value})
 		}
 	})
 	e.align(8)
@@ -270,8 +271,8 @@ func (m *message) encode() ([]byte, error) {
 	return e.b, errors.Join(body.err, e.err)
 }
 
-// length is how long the message is that begins with b, 0 when more of it is needed.
-func length(b []byte) (int, error) {
+// Length is how long the message is that begins with b, 0 when more of it is needed.
+func Length(b []byte) (int, error) {
 	if len(b) < 16 {
 		return 0, nil
 	}
@@ -401,15 +402,15 @@ func (d *decoder) value(sig string, depth int) (any, string) {
 	case 's':
 		return d.string(), rest
 	case 'o':
-		return objectPath(d.string()), rest
+		return ObjectPath(d.string()), rest
 	case 'g':
-		return signature(d.signature()), rest
+		return Signature(d.signature()), rest
 	case 'v':
 		v, left := d.value(d.signature(), depth+1)
 		if left != "" {
 			d.fail(errors.New("D-Bus: a variant of more than one type"))
 		}
-		return variant{v}, rest
+		return Variant{v}, rest
 	case 'a':
 		return d.array(rest, depth)
 	case '(', '{':
@@ -497,9 +498,9 @@ func skipType(sig string, depth int) (string, error) {
 	return sig[1:], nil
 }
 
-// decode reads one whole message.
-func decode(b []byte) (*message, error) {
-	n, err := length(b)
+// Decode reads one whole message.
+func Decode(b []byte) (*Message, error) {
+	n, err := Length(b)
 	if err != nil {
 		return nil, err
 	}
@@ -508,7 +509,7 @@ func decode(b []byte) (*message, error) {
 	}
 	order, _ := byteOrder(b[0])
 	d := &decoder{b: b[:n], at: 8, order: order}
-	m := &message{kind: b[1], serial: d.uint32()}
+	m := &Message{Kind: b[1], Serial: d.uint32()}
 	fields, _ := d.array("(yv)", 0)
 	if d.err != nil {
 		return nil, d.err
@@ -520,22 +521,22 @@ func decode(b []byte) (*message, error) {
 		if !ok || len(pair) != 2 {
 			return nil, errShort
 		}
-		v, _ := pair[1].(variant)
-		switch text := fmt.Sprint(v.value); pair[0] {
+		v, _ := pair[1].(Variant)
+		switch text := fmt.Sprint(v.Value); pair[0] {
 		case byte(fieldPath):
-			m.path = text
+			m.Path = text
 		case byte(fieldInterface):
-			m.iface = text
+			m.Interface = text
 		case byte(fieldMember):
-			m.member = text
+			m.Member = text
 		case byte(fieldError):
-			m.errorName = text
+			m.ErrorName = text
 		case byte(fieldReply):
-			m.reply, _ = v.value.(uint32)
+			m.Reply, _ = v.Value.(uint32)
 		case byte(fieldDestination):
-			m.destination = text
+			m.Destination = text
 		case byte(fieldSender):
-			m.sender = text
+			m.Sender = text
 		case byte(fieldSignature):
 			sig = text
 		}
@@ -545,7 +546,7 @@ func decode(b []byte) (*message, error) {
 	for sig != "" && d.err == nil {
 		var v any
 		v, sig = d.value(sig, 0)
-		m.body = append(m.body, v)
+		m.Body = append(m.Body, v)
 	}
 	return m, d.err
 }

@@ -1,0 +1,165 @@
+package network
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/internal/dbus"
+	"golang.org/x/sys/unix"
+)
+
+// firewalld rejects what is forwarded from devices of zones that do not accept it, and a bridge that nobody put into one is in
+// the default zone. Its D-Bus interface is documented for programs that make devices: firewalld.dbus(5). A bridge goes into
+// the zone "trusted", which is there always, as netavark has it; Docker makes a zone of the same meaning of its own, for which firewalld has
+// to load everything anew. That is the zone until firewalld ends; an administrator's own choice for the bridge is left alone.
+const (
+	firewalldTable = "firewalld" // of nftables, by which it is seen that it is at work
+	firewalldZone  = "trusted"
+	firewalldName  = "org.fedoraproject.FirewallD1"
+
+	// iptables' chain of a firewalld with that backend.
+	firewalldChain = "FORWARD_ZONES"
+
+	nftaTableHandle = 4 // linux/netfilter/nf_tables.h
+)
+
+func tableRequest(name string) nftMessage {
+	m := nftMessage{kind: unix.NFT_MSG_GETTABLE, family: unix.NFPROTO_INET}
+	m.body.str(unix.NFTA_TABLE_NAME, name)
+	return m
+}
+
+// firewalldRequests ask what rulesOfFirewalld wants to know.
+func firewalldRequests() []nftMessage {
+	return []nftMessage{tableRequest(firewalldTable), chainRequest(unix.NFPROTO_IPV4, dockerTable, firewalldChain)}
+}
+
+// rulesOfFirewalld names the rules that firewalld has, empty where it has none: they have another name when they were loaded anew.
+func rulesOfFirewalld(answers []nfAnswer) string {
+	for i, attr := range []uint16{nftaTableHandle, unix.NFTA_CHAIN_HANDLE} {
+		if answers[i].err == nil && len(answers[i].bodies) == 1 {
+			return []string{"nftables ", "iptables "}[i] + hex.EncodeToString(attribute(answers[i].bodies[0], attr))
+		}
+	}
+	return ""
+}
+
+// letPass has firewalld, where it is at work, let a bridge's packets pass. What it was told stands in a record, so that it is asked once for the
+// rules that it has, and told again when it lost them.
+func (r *Rules) letPass(device, rules string) error {
+	known, ours := r.zoned(device)
+	if rules == "" || known == rules {
+		return nil
+	}
+	f, err := openFirewalld()
+	if err != nil {
+		return firewalldError(device, err)
+	}
+	if f == nil { // nobody is there to be told: "port why" knows the rules
+		return r.write("zones", device, rules+"\n")
+	}
+	defer f.Close()
+	zone, err := f.call("getZoneOfInterface", device)
+	if err == nil && zone == "" {
+		_, err = f.call("addInterface", firewalldZone, device)
+		if said(err, "ALREADY_ENABLED") || said(err, "ZONE_ALREADY_SET") {
+			err = nil // by another one who starts a container
+		}
+		ours = true
+	}
+	if err != nil {
+		return firewalldError(device, err)
+	}
+	text := rules + "\n"
+	if ours {
+		text += firewalldZone + "\n"
+	}
+	return r.write("zones", device, text)
+}
+
+// zoned says for which rules of firewalld a bridge is in a zone, and whether it is there by this program.
+func (r *Rules) zoned(device string) (rules string, ours bool) {
+	data, _ := os.ReadFile(filepath.Join(r.dir, "zones", device))
+	rules, zone, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+	return rules, zone == firewalldZone
+}
+
+// passNoMore takes a bridge out of the zone that letPass put it into.
+func (r *Rules) passNoMore(device string) error {
+	rules, ours := r.zoned(device)
+	if rules == "" {
+		return nil
+	}
+	if ours {
+		f, err := openFirewalld()
+		if f != nil && err == nil {
+			defer f.Close()
+			if _, err = f.call("removeInterface", firewalldZone, device); said(err, "UNKNOWN_INTERFACE") || said(err, "ZONE_CONFLICT") {
+				err = nil
+			}
+		}
+		if err != nil {
+			return firewalldError(device, err)
+		}
+	}
+	return r.remove("zones", device)
+}
+
+func firewalldError(device string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("firewalld, which would reject what bridge %s forwards: %w: put it into a zone by hand: firewall-cmd --zone=%s --add-interface=%[1]s", device, err, firewalldZone)
+}
+
+// A firewalld is a connection to it.
+type firewalld struct{ *dbus.Conn }
+
+// openFirewalld connects; nil where it does not run, and has left its rules.
+func openFirewalld() (*firewalld, error) {
+	c, err := dbus.System()
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, nil // no bus
+	}
+	if err != nil {
+		return nil, err
+	}
+	const daemon = "org.freedesktop.DBus"
+	body, err := c.Call(&dbus.Message{Destination: daemon, Path: "/org/freedesktop/DBus", Interface: daemon, Member: "NameHasOwner", Body: []any{firewalldName}})
+	if has, _ := first(body).(bool); err != nil || !has {
+		c.Close()
+		return nil, err
+	}
+	return &firewalld{c}, nil
+}
+
+// call calls a method of its interface for zones.
+func (f *firewalld) call(method string, args ...string) (string, error) {
+	m := &dbus.Message{Destination: firewalldName, Path: "/org/fedoraproject/FirewallD1", Interface: firewalldName + ".zone", Member: method}
+	for _, a := range args {
+		m.Body = append(m.Body, a)
+	}
+	body, err := f.Call(m)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", method, err)
+	}
+	text, _ := first(body).(string)
+	return text, nil
+}
+
+func first(body []any) any {
+	if len(body) == 0 {
+		return nil
+	}
+	return body[0]
+}
+
+// said tells that firewalld answered with an error of its own: "ALREADY_ENABLED: kakuri0".
+func said(err error, code string) bool {
+	var e *dbus.Error
+	return errors.As(err, &e) && strings.HasPrefix(e.Text, code)
+}

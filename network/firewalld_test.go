@@ -1,0 +1,194 @@
+package network
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/dbus"
+)
+
+// A fakeFirewalld is a bus with a firewalld on it, as far as zones of interfaces go.
+type fakeFirewalld struct {
+	mu     sync.Mutex
+	away   bool
+	zones  map[string]string // by device
+	calls  []string
+	refuse string
+}
+
+// serveFirewalld has a system bus be where the environment says.
+func serveFirewalld(t *testing.T) *fakeFirewalld {
+	f := &fakeFirewalld{zones: map[string]string{}}
+	path := t.TempDir() + "/bus"
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go f.talk(c)
+		}
+	}()
+	return f
+}
+
+func (f *fakeFirewalld) talk(c net.Conn) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for line := ""; line != "BEGIN\r\n"; {
+		var err error
+		if line, err = r.ReadString('\n'); err != nil {
+			return
+		}
+		switch strings.TrimLeft(line, "\x00") {
+		case "AUTH EXTERNAL\r\n":
+			io.WriteString(c, "DATA\r\n")
+		case "DATA\r\n":
+			io.WriteString(c, "OK 0123456789abcdef0123456789abcdef\r\n")
+		}
+	}
+	for {
+		head, err := r.Peek(16)
+		if err != nil {
+			return
+		}
+		n, err := dbus.Length(head)
+		if err != nil {
+			return
+		}
+		b := make([]byte, n)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return
+		}
+		m, err := dbus.Decode(b)
+		if err != nil {
+			return
+		}
+		answer := &dbus.Message{Kind: dbus.KindReturn, Serial: m.Serial, Reply: m.Serial, Sender: m.Destination}
+		if body, err := f.answer(m); err != nil {
+			answer.Kind, answer.ErrorName, answer.Body = dbus.KindError, "org.fedoraproject.FirewallD1.Exception", []any{err.Error()}
+		} else {
+			answer.Body = []any{body}
+		}
+		b, _ = answer.Encode()
+		c.Write(b)
+	}
+}
+
+func (f *fakeFirewalld) answer(m *dbus.Message) (any, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	args := make([]string, len(m.Body))
+	for i := range m.Body {
+		args[i], _ = m.Body[i].(string)
+	}
+	switch m.Interface + " " + m.Member {
+	case "org.freedesktop.DBus Hello":
+		return ":1.1", nil
+	case "org.freedesktop.DBus NameHasOwner":
+		return !f.away && args[0] == "org.fedoraproject.FirewallD1", nil
+	}
+	f.calls = append(f.calls, m.Member+" "+strings.Join(args, " "))
+	switch {
+	case f.refuse != "":
+		return nil, errors.New(f.refuse)
+	case m.Path != "/org/fedoraproject/FirewallD1" || m.Interface != "org.fedoraproject.FirewallD1.zone":
+	case m.Member == "getZoneOfInterface":
+		return f.zones[args[0]], nil
+	case m.Member == "addInterface":
+		f.zones[args[1]] = args[0]
+		return args[0], nil
+	case m.Member == "removeInterface":
+		delete(f.zones, args[1])
+		return args[0], nil
+	}
+	return nil, errors.New("INVALID_COMMAND")
+}
+
+// asked gives the calls since it was asked last.
+func (f *fakeFirewalld) asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() { f.calls = nil }()
+	return f.calls
+}
+
+// TestFirewalld: a bridge goes into a zone where firewalld is at work, once for the rules that it has, and is taken out with its network.
+func TestFirewalld(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		f := serveFirewalld(t)
+		calls := func(want ...string) {
+			t.Helper()
+			if got := f.asked(); !slices.Equal(got, want) {
+				t.Errorf("firewalld was asked %q, not %q", got, want)
+			}
+		}
+		s.bridges(bridgeA)
+		calls() // it is not there
+		const load = "nft 'add table inet firewalld'"
+		s.shell(load)
+		s.bridges(bridgeA)
+		calls("getZoneOfInterface kba", "addInterface trusted kba")
+		s.bridges(bridgeA)
+		calls()
+		// A reload brings other rules, and keeps interfaces in their zones; a restart does not.
+		s.shell("nft delete table inet firewalld; " + load)
+		s.bridges(bridgeA)
+		calls("getZoneOfInterface kba")
+		f.zones = map[string]string{}
+		s.shell("nft delete table inet firewalld; " + load)
+		if faults, err := s.rules.Check(); err != nil || len(faults) != 1 || !strings.Contains(faults[0], "firewalld was loaded anew, and not told of bridge kba") {
+			t.Errorf("%q %v", faults, err)
+		}
+		if done, err := s.rules.Repair(); !done || err != nil {
+			t.Errorf("%v %v", done, err)
+		}
+		calls("getZoneOfInterface kba", "addInterface trusted kba")
+		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+			t.Errorf("%q %v", faults, err)
+		}
+		// What the administrator decided is left alone, at the end as well.
+		f.zones["kbb"] = "dmz"
+		s.bridges(bridgeB)
+		calls("getZoneOfInterface kbb")
+		if err := errors.Join(s.rules.RemoveBridge("kbb"), s.rules.RemoveBridge("kba")); err != nil {
+			t.Error(err)
+		}
+		calls("removeInterface trusted kba")
+		if len(f.zones) != 1 {
+			t.Errorf("left: %v", f.zones)
+		}
+		// An error is told with the way out; rules that a firewalld which ended has left are none.
+		f.refuse = "COMMAND_FAILED: python has no time"
+		err := s.rules.AddBridge(bridgeA)
+		for _, word := range []string{"kba", "python has no time", "firewall-cmd --zone=trusted --add-interface=kba"} {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%v, which has not %q", err, word)
+			}
+		}
+		f.asked()
+		f.refuse, f.away = "", true
+		s.bridges(bridgeA)
+		calls()
+		s.shell("nft delete table inet firewalld; iptables-nft -N FORWARD_ZONES")
+		s.bridges(bridgeA)
+		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+			t.Errorf("%q %v", faults, err)
+		}
+		if rules, _ := s.rules.zoned("kba"); !strings.HasPrefix(rules, "iptables ") {
+			t.Errorf("with firewalld's older backend: %q", rules)
+		}
+	})
+}
