@@ -191,7 +191,8 @@ func newSystemCheck(io IO) *cobra.Command {
 		Use: "check [OPTIONS]", Short: "Look for what killed processes, full disks and power failures left", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Look for what killed processes, full disks and power failures left among containers
 and images: a line for each, and exit code 1 if there is one that is not mended.
-Ordinary commands mend most of it by themselves.`,
+Where there is none, a line of the errors' stream says what was looked at. Ordinary
+commands mend most of it by themselves.`,
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "mend it")
 	c.Flags().BoolVar(&deep, "layers", false, "compare all layers with their digests, too, which reads all of them")
@@ -240,6 +241,13 @@ Ordinary commands mend most of it by themselves.`,
 		}
 		if wrong {
 			return exitCode(1)
+		}
+		audited, rest := append(e.Audited(), "images"), " (digests of layers: --layers)"
+		if deep {
+			audited, rest = append(audited, "digests of layers"), ""
+		}
+		if len(found) == 0 {
+			fmt.Fprintf(io.Err, "nothing found in %s%s\n", strings.Join(audited, ", "), rest)
 		}
 		return nil
 	}

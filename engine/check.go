@@ -25,15 +25,49 @@ type Finding struct {
 // Check looks for what should not be among containers, and with repair mends it. What other commands are working on is left alone.
 func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
 	k := &check{e: e, repair: repair}
-	for _, part := range []func() error{k.creating, k.monitors, k.removed, k.containers, k.reservations, k.states, k.cgroups, k.layers, k.volumes, k.networks, k.rules} {
+	for _, part := range k.parts() {
 		if err := ctx.Err(); err != nil {
 			return k.found, err
 		}
-		if err := part(); err != nil {
-			return k.found, err
+		if err := part.look(); err != nil {
+			return k.found, fmt.Errorf("%s: %w", part.what, err)
 		}
 	}
 	return k.found, nil
+}
+
+// Audited is what [Engine.Check] looks at, in its order.
+func (e *Engine) Audited() []string {
+	var list []string
+	for _, part := range (&check{e: e}).parts() {
+		list = append(list, part.what)
+	}
+	return list
+}
+
+// A checkPart looks at one kind of thing.
+type checkPart struct {
+	what string
+	look func() error
+}
+
+func (k *check) parts() []checkPart {
+	parts := []checkPart{
+		{"containers half made or half removed", k.creating},
+		{"monitors", k.monitors},
+		{"containers that go when they end", k.removed},
+		{"records", k.containers},
+		{"names and ranges of ids", k.reservations},
+		{"processes", k.states},
+		{"control groups", k.cgroups},
+		{"layers and what containers wrote", k.layers},
+		{"volumes", k.volumes},
+		{"networks and their addresses", k.networks},
+	}
+	if k.e.host.Privileged() {
+		parts = append(parts, checkPart{"rules of the packet filter", k.rules})
+	}
+	return parts
 }
 
 // A check is under way.
