@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/sandbox"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/tree"
@@ -33,6 +35,7 @@ type job struct {
 	Path string
 	Skip []string // of jobPack
 	Bare bool     // owners are left out
+	Shut bool     // the process is the job's alone, with namespaces to be shut in
 }
 
 const (
@@ -45,9 +48,13 @@ const (
 // childName is what the program is called as in a user namespace.
 const childName = "kakuri-storage"
 
+// childIsCalled says that this program can be started for a job.
+var childIsCalled bool
+
 // Child does the work of a process that a rootless store has started. The main function of a program that opens such
-// stores calls it before all else, and ends with the code when it is done.
+// stores calls it before all else, and ends with the code when it is done. With it, layers are unpacked in such a process as root, too.
 func Child() (done bool, code int) {
+	childIsCalled = true
 	if filepath.Base(os.Args[0]) != childName || len(os.Args) != 2 {
 		return false, 0
 	}
@@ -69,11 +76,16 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	case jobRemove:
 		return host.RemoveAll(j.Path)
 	case jobUnpack:
-		return j.inDir(func(dir *os.File) error {
-			o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}
-			if os.Getuid() != 0 || j.Bare || inUserNS() {
-				o.Devices = archive.SkipDevices
+		o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}
+		if os.Getuid() != 0 || j.Bare || inUserNS() {
+			o.Devices = archive.SkipDevices
+		}
+		if j.Shut {
+			if err := sandbox.Shut(j.Path); err != nil {
+				return err
 			}
+		}
+		return j.inDir(func(dir *os.File) error {
 			done, err := archive.Apply(ctx, dir, in, o)
 			if err != nil {
 				return err
@@ -118,30 +130,43 @@ func inUserNS() bool {
 
 // do does a job where it may be done.
 func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error {
-	if !s.o.Rootless {
+	j.Shut = j.Op == jobUnpack && childIsCalled
+	if !s.o.Rootless && !j.Shut {
 		var r io.Reader = strings.NewReader("")
 		if in != nil {
 			r = in
 		}
 		return j.run(ctx, r, out)
 	}
-	j.Bare = len(s.o.IDs.UIDs) == 1 && s.o.IDs.UIDs[0].Size == 1
+	j.Bare = s.o.Rootless && len(s.o.IDs.UIDs) == 1 && s.o.IDs.UIDs[0].Size == 1
 	text, err := json.Marshal(j)
 	if err != nil {
 		return err
 	}
-	return Enter(ctx, s.o.IDs, childName, string(text), in, out)
+	var fresh []abi.Namespace
+	if j.Shut {
+		fresh = sandbox.Namespaces()
+	}
+	if !s.o.Rootless {
+		return start(ctx, IDs{}, fresh, childName, string(text), in, out)
+	}
+	return start(ctx, s.o.IDs, append(fresh, abi.NSUser), childName, string(text), in, out)
 }
 
 // Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given. Descriptors that
 // are not close-on-exec it has, too. Its standard error is the error, where it ends with another code than 0. The main function of the
 // program has to know the name.
 func Enter(ctx context.Context, ids IDs, name, arg string, in *os.File, out io.Writer) error {
-	if len(ids.UIDs) == 0 || len(ids.GIDs) == 0 {
+	return start(ctx, ids, []abi.Namespace{abi.NSUser}, name, arg, in, out)
+}
+
+// start is [Enter] with the namespaces given.
+func start(ctx context.Context, ids IDs, fresh []abi.Namespace, name, arg string, in *os.File, out io.Writer) error {
+	if slices.Contains(fresh, abi.NSUser) && (len(ids.UIDs) == 0 || len(ids.GIDs) == 0) {
 		return errors.New("storage: a rootless store has to know the caller's ids")
 	}
 	p, err := plan.CompileUnshare(plan.UnshareOptions{
-		New: []abi.Namespace{abi.NSUser}, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
+		New: fresh, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
 	}, ids.Facts)
 	if err != nil {
 		return err

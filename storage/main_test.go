@@ -12,7 +12,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 
-	os.Exit(nstest.Main(m, nstest.Options{Disk: true, Parts: map[string]func([]string) int{"life": life}}))
+	os.Exit(nstest.Main(m, nstest.Options{Disk: true, Parts: map[string]func([]string) int{"life": life, "shut in": shutIn}}))
 }
 
 // open opens a store in a directory of the test.
