@@ -240,6 +240,7 @@ func networkVerbs() []verb {
 		{name: "create", make: newNetworkCreate},
 		{name: "disconnect", make: newNetworkDisconnect},
 		{name: "inspect", make: newNetworkInspect},
+		{name: "log", make: newNetworkLog},
 		{name: "ls", make: newNetworkLS, also: []string{"list"}},
 		{name: "prune", make: newNetworkPrune},
 		{name: "rm", make: newNetworkRM, also: []string{"remove"}},

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/pflag"
 )
 
@@ -48,6 +49,11 @@ func (f *runFlags) networks(s *pflag.FlagSet) {
 		return err
 	})
 	s.BoolVarP(&r.PublishAll, "publish-all", "P", false, "publish all ports that are exposed, at free ports of the machine")
+	s.Func("egress", "let the container reach nothing but `none|NAME:PORT`, or ADDRESS, CIDR, *.DOMAIN, :PORT, several by commas; kakuri-run(1) has all of it", func(v string) error {
+		r.Egress = append(r.Egress, v)
+		_, err := plan.ParseEgress(r.Egress)
+		return err
+	})
 	s.Func("expose", "say that the container has a `PORT[-LAST][/PROTO]`", func(v string) error {
 		e, err := parseExpose(v)
 		r.Expose = append(r.Expose, e)

@@ -79,7 +79,7 @@ type Config struct {
 	DNSSearch  []string // domains; "." is none
 	Links      []string // CONTAINER[:ALIAS], on the network bridge
 	MACAddress string   // of the first network
-	Egress     []string // what may be reached outside: none, or HOST:PORT; empty is all
+	Egress     []string // what it may begin to speak to, as plan.ParseEgress reads it; empty is everything
 
 	// Offsets of the clocks of the container's time namespace.
 	Boottime, Monotonic time.Duration

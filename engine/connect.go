@@ -99,15 +99,17 @@ func (b *builder) networks() error {
 	if _, err := b.run.exposedPorts(); err != nil {
 		return err
 	}
+	egress, err := b.egress()
+	if err != nil {
+		return err
+	}
 	list := b.run.attachments()
 	if len(list) == 0 {
 		return nil
 	}
-	if len(b.run.Egress) > 0 {
-		return errors.New("--egress: this version has no rules for what a container may reach: --network none reaches nothing")
-	}
 	b.opts.ID = b.id
-	b.opts.Network = &plan.Network{World: b.engine.rootless()}
+	b.opts.Network = &plan.Network{World: b.engine.rootless(), Egress: egress}
+	b.because("network.egress", "--egress %s", strings.Join(b.run.Egress, " --egress "))
 	if err := b.fitsWorld(); err != nil {
 		return err
 	}
@@ -419,7 +421,7 @@ func (b *builder) writeNetworks(dir string) error {
 	if len(b.wires) == 0 {
 		return ignoreMissing(os.Remove(dir + "/networks.json"))
 	}
-	n := monitor.Networks{Data: b.engine.data, Resolver: b.names.resolver, Servers: b.names.servers}
+	n := monitor.Networks{Data: b.engine.data, Resolver: b.names.resolver, Servers: b.names.servers, Egress: b.opts.Network.Egress}
 	for _, w := range b.wires {
 		if w.network.Name == netdb.DefaultName {
 			continue // nobody is known by name there

@@ -32,6 +32,9 @@ func (b *builder) etcFiles() error {
 	if err != nil {
 		return err
 	}
+	if err := b.hostsReached(hosts); err != nil {
+		return err
+	}
 	b.etc = map[string][]byte{"hostname": []byte(name + "\n"), "hosts": hosts, "resolv.conf": b.names.conf}
 	dir := b.engine.home(b.rec)
 	mode := b.run.networkMode()
@@ -231,9 +234,10 @@ func (b *builder) resolveNames() error {
 	return nil
 }
 
-// needsResolver reports whether 127.0.0.11 is to answer: for the names of a network, or for servers that are reached from the host only.
+// needsResolver reports whether 127.0.0.11 is to answer: for the names of a network, for servers that are reached from the host only, or because of
+// what may be reached.
 func (b *builder) needsResolver(conf *resolv) bool {
-	return slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.Name != netdb.DefaultName }) ||
+	return len(b.run.Egress) > 0 || slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.Name != netdb.DefaultName }) ||
 		slices.ContainsFunc(conf.servers, func(s server) bool { return s.Addr.IsLoopback() || s.Scope != 0 })
 }
 

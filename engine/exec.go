@@ -49,6 +49,9 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	if box.Status() == oci.StatusPaused {
 		return Result{}, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", c.ID)}
 	}
+	if x.Privileged && c.guarded() {
+		return Result{}, &ExitError{126, errors.New("--privileged: the container has --egress, whose rules the process could take away")}
+	}
 	process, err := e.execProcess(c, box, x)
 	if err != nil && ending(c, box) {
 		return Result{}, ErrNotRunning{c.ID}

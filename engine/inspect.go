@@ -138,6 +138,7 @@ type HostConfig struct {
 	CapDrop              []string
 	CgroupnsMode         string
 	Dns                  []string
+	Egress               []string `json:",omitempty"` // kakuri's own
 	DnsOptions           []string
 	DnsSearch            []string
 	ExtraHosts           []string
@@ -397,7 +398,7 @@ func (c *Container) hostConfig() *HostConfig {
 		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.Links,
 		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
 		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: cfg.CapAdd, CapDrop: cfg.CapDrop, CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
-		Dns: append([]string{}, cfg.DNS...), DnsOptions: append([]string{}, cfg.DNSOptions...), DnsSearch: append([]string{}, cfg.DNSSearch...), GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
+		Dns: append([]string{}, cfg.DNS...), DnsOptions: append([]string{}, cfg.DNSOptions...), DnsSearch: append([]string{}, cfg.DNSSearch...), Egress: cfg.Egress, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
 		Privileged: cfg.Privileged, ReadonlyRootfs: cfg.ReadOnly, SecurityOpt: cfg.SecurityOpt, StorageOpt: cfg.StorageOpt, UTSMode: cfg.UTS, UsernsMode: cfg.UserNS,
 		ShmSize: cmp.Or(cfg.ShmSize, 64<<20), Sysctls: cfg.Sysctls, Runtime: cmp.Or(cfg.Runtime, "kakuri"),
 		CpuShares: r.CPUShares, Memory: r.Memory, NanoCpus: r.NanoCPUs, CgroupParent: cfg.CgroupParent,

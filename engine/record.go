@@ -52,6 +52,9 @@ type Record struct {
 
 	Volumes []MountPoint `json:",omitempty"` // what is mounted, once that is decided
 
+	// Guarded has rules for what may be reached in its network namespace, or in one that it could get at: it may not have what takes them away.
+	Guarded bool `json:",omitempty"`
+
 	// Of the last start: networks, and ports of the host.
 	Connections []Connection   `json:",omitempty"`
 	Ports       []plan.Publish `json:",omitempty"`

@@ -129,6 +129,11 @@ func (b *builder) confine() error {
 	if err != nil {
 		return err
 	}
+	if b.rec.Guarded {
+		if caps, err = b.guard(caps); err != nil {
+			return err
+		}
+	}
 	names := capNames(caps)
 	b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: names, Permitted: names, Effective: names}
 	if b.spec.Process.User.UID != 0 {

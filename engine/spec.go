@@ -72,6 +72,10 @@ func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, er
 		}
 		b.shared[mode] = c
 	}
+	b.rec.Guarded = len(b.run.Egress) > 0
+	for _, c := range b.shared {
+		b.rec.Guarded = b.rec.Guarded || c.guarded()
+	}
 	b.rec.IPC = b.run.IPC
 	if c, ok := b.shared[b.run.IPC]; ok {
 		if c.IPC != "shareable" && c.IPC != "host" {

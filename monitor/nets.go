@@ -186,6 +186,7 @@ func (m *monitor) silence() {
 	m.nets.mu.Lock()
 	defer m.nets.mu.Unlock()
 	if m.nets.resolver != nil {
+		m.keepRefused()
 		m.nets.resolver.Close()
 		m.nets.resolver = nil
 	}
@@ -267,9 +268,11 @@ type names struct {
 	read unix.Stat_t // of the file that was read last
 	now  Networks
 	db   *netdb.DB
+
+	log refusals // of a container with --egress
 }
 
-func newNames(dir, run string) *names { return &names{dir: dir, run: run} }
+func newNames(dir, run string) *names { return &names{dir: dir, run: run, log: refusals{dir: dir}} }
 
 // networks is what the file says. It is read again when it is another one: the engine replaces it as a whole.
 func (n *names) networks() (Networks, *netdb.DB) {

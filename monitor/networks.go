@@ -3,6 +3,7 @@ package monitor
 import (
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
 )
 
 // Networks is networks.json in the container's directory: the networks that it is in, as its monitor has to know them. The engine writes it by
@@ -15,6 +16,8 @@ type Networks struct {
 	Resolver bool `json:",omitempty"`
 	// Servers are asked for all other names, in this order. With none, as in a container whose networks are all internal, nobody is.
 	Servers []dns.Server `json:",omitempty"`
+	// Egress, when set, is what the container may begin to speak to: no other names are answered.
+	Egress *plan.Egress `json:",omitempty"`
 }
 
 // A Membership is one network that a container is in.

@@ -35,8 +35,36 @@ func (r *reader) network(check plan.Check) (answer, bool) {
 		return rules(c.Asked(), nil, c.Owner, c.Ports), true
 	case *plan.NamesCheck:
 		return r.names(c), true
+	case *plan.EgressCheck:
+		return r.egress(c), true
 	}
 	return answer{}, false
+}
+
+// egress compares the rules of the process's network namespace with those that were asked for.
+func (r *reader) egress(c *plan.EgressCheck) answer {
+	var fault string
+	_, err := r.inside(abi.NSNetwork, func() (string, error) {
+		ns, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return "", err
+		}
+		defer ns.Close()
+		table, err := network.OpenEgress(int(ns.Fd()))
+		if err != nil {
+			return "", err
+		}
+		defer table.Close()
+		fault, err = table.Check(c.Egress)
+		return "", err
+	})
+	switch {
+	case err != nil:
+		return cannot(err)
+	case fault != "":
+		return no(fault)
+	}
+	return yes(c.Asked())
 }
 
 // netSocket is a socket of the process's network namespace.

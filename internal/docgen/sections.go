@@ -34,7 +34,13 @@ is named. XDG_RUNTIME_DIR is where the records of an ordinary user's containers 
 it is $XDG_RUNTIME_DIR/kakuri/containers, or /tmp/kakuri-UID/containers where that variable is not set.`},
 		}
 	case "kakuri-run":
-		return []section{{"EXIT STATUS", runs}}
+		return []section{{"EGRESS", `--egress has entries between commas, and can be given several times: none, alone, for nothing at all;
+NAME[@CIDR][:PORTS][/PROTO] for a name, *.NAME for all names below it; ADDRESS or CIDR, of IPv6 in brackets,
+with the same behind it; :PORTS[/PROTO] for any address that is not of the link alone. PORTS is one, or a range as in
+8000-8010. PROTO is tcp, udp, sctp or icmp, which is ping. Without it an entry with ports is for tcp, and
+one without ports for tcp, udp and ping. Names are those of DNS, and of containers. Names of others lead to public
+addresses only, unless @CIDR says where else. All else is refused at once, and listed by kakuri
+network log. The container gets neither NET_ADMIN nor NET_RAW.`}, {"EXIT STATUS", runs}}
 	case "kakuri-unshare":
 		return []section{{"EXIT STATUS", stands}, {"BESIDE UNSHARE(1)", `Without --fork, unshare(1) becomes the program. kakuri stays as its parent and stands in for it:
 signals are passed on, but for those that the terminal sent to both; it stops when the program

@@ -22,4 +22,6 @@ type Names interface {
 	Reverse(p netip.Prefix) (name string, ours bool)
 	// Servers are who is asked for what is not known, the first one first.
 	Servers() []Server
+	// Gate is who says what may be asked and reached, nil where that is everything.
+	Gate() Gate
 }

@@ -32,10 +32,21 @@ const (
 // forward asks the servers, and returns what the client is told; nil when nobody has an answer. A question that came by TCP is asked by TCP: its
 // answer is a long one, or the client trusts nothing else.
 func (s *Resolver) forward(q *question, tcp bool) []byte {
+	if q.gate != nil {
+		return s.inquireGuarded(q.gate, q, tcp)
+	}
+	if msg := s.whole(q, tcp); msg != nil {
+		return q.give(msg)
+	}
+	return nil
+}
+
+// whole is an answer of the servers, as long as the client can take it; nil when nobody has one.
+func (s *Resolver) whole(q *question, tcp bool) []byte {
 	servers := s.order()
 	if tcp {
 		if msg := s.inquire(q, servers, true); msg != nil {
-			return q.give(msg)
+			return msg
 		}
 		// There are servers that speak UDP only.
 	}
@@ -53,7 +64,7 @@ func (s *Resolver) forward(q *question, tcp bool) []byte {
 		default:
 		}
 	}
-	return q.give(msg)
+	return msg
 }
 
 // order is the servers, the one first that answered of late when others did not.
@@ -122,7 +133,7 @@ func (s *Resolver) inquire(q *question, servers []Server, tcp bool) (poor []byte
 			}
 			i := asked % len(servers)
 			asked++
-			f, err := s.dial(servers[i], tcp)
+			f, err := s.dial(servers[i], tcp, q.mark)
 			if err != nil {
 				results <- result{nil, err, i}
 				continue
@@ -165,7 +176,7 @@ func (s *Resolver) prefer(u Server) {
 }
 
 // dial makes a socket that is connected to a server: the kernel takes nothing from any other, and gives it a port of its own.
-func (s *Resolver) dial(u Server, tcp bool) (*os.File, error) {
+func (s *Resolver) dial(u Server, tcp bool, mark uint32) (*os.File, error) {
 	kind := unix.SOCK_DGRAM
 	if tcp {
 		kind = unix.SOCK_STREAM
@@ -178,6 +189,11 @@ func (s *Resolver) dial(u Server, tcp bool) (*os.File, error) {
 	fd := -1
 	err := within(ns, s.outer, func() (err error) {
 		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err == nil && mark != 0 && !u.Host {
+			if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+				unix.Close(fd)
+			}
+		}
 		return err
 	})
 	if err != nil {

@@ -68,8 +68,10 @@ type question struct {
 	plain bool   // no label of it has a byte that names of containers cannot have
 	kind  uint16
 	edns  bool
-	do    bool // DNSSEC's records are wanted
-	size  int  // of the longest answer that the client takes
+	do    bool   // DNSSEC's records are wanted
+	size  int    // of the longest answer that the client takes
+	mark  uint32 // of packets to servers; 0 for none
+	gate  Gate   // who is asked for what is done; nil for nobody
 }
 
 // errSilence is of messages that get no answer, so that two servers never talk to each other for ever.
@@ -366,6 +368,7 @@ type reply struct {
 	flags uint16
 	buf   []byte
 	count uint16
+	ttl   uint32 // of its records, in seconds
 }
 
 // begin begins an answer.
@@ -385,8 +388,10 @@ func (r *reply) add(kind uint16, data []byte) bool {
 		r.flags |= flagTruncated
 		return false
 	}
-	// The name stands at the question. Nobody is to keep it: it can be another one's at any time.
-	r.buf = append(r.buf, 0xc0, headerSize, byte(kind>>8), byte(kind), 0, classIN, 0, 0, 0, 0, byte(len(data)>>8), byte(len(data)))
+	// The name stands at the question. Nobody is to keep it where it can be another one's at any time.
+	r.buf = append(r.buf, 0xc0, headerSize, byte(kind>>8), byte(kind), 0, classIN)
+	r.buf = binary.BigEndian.AppendUint32(r.buf, r.ttl)
+	r.buf = append(r.buf, byte(len(data)>>8), byte(len(data)))
 	r.buf = append(r.buf, data...)
 	r.count++
 	return true

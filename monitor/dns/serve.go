@@ -119,6 +119,11 @@ func (s *Resolver) local(msg []byte, tcp bool) (q question, answer []byte, far b
 	case code != success:
 		return q, q.begin(code, 0).end(), false
 	}
+	if g := s.names.Gate(); g != nil {
+		q.gate = g
+		answer, far = s.guarded(g, &q)
+		return q, answer, far
+	}
 	if r := s.known(&q); r != nil {
 		return q, r.end(), false
 	}

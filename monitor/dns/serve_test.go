@@ -36,6 +36,7 @@ type testNames struct {
 	mu      sync.Mutex
 	names   map[string][]netip.Addr
 	servers []Server
+	gate    Gate
 }
 
 func (n *testNames) Lookup(name string) ([]netip.Addr, bool) {
@@ -57,6 +58,8 @@ func (n *testNames) Reverse(p netip.Prefix) (string, bool) {
 }
 
 func (n *testNames) Servers() []Server { n.mu.Lock(); defer n.mu.Unlock(); return n.servers }
+
+func (n *testNames) Gate() Gate { n.mu.Lock(); defer n.mu.Unlock(); return n.gate }
 
 func (n *testNames) ask(list ...Server) { n.mu.Lock(); defer n.mu.Unlock(); n.servers = list }
 

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// egress is what the container may begin to speak to, nil for everything.
+func (b *builder) egress() (*plan.Egress, error) {
+	if len(b.run.Egress) == 0 {
+		return nil, nil
+	}
+	e, err := plan.ParseEgress(b.run.Egress)
+	if err != nil {
+		return nil, err
+	}
+	mode := b.run.networkMode()
+	switch {
+	case mode == "none" && len(e.Allow) > 0:
+		return nil, errors.New("--egress: a container in no network reaches nothing: connect it to one, as by --network bridge")
+	case mode != "none" && isNetworkMode(mode):
+		return nil, fmt.Errorf("--egress: the rules are of a network namespace of the container's own, and --network %s has another's", mode)
+	case b.security.seccomp == "unconfined":
+		return nil, errors.New("--egress: with --security-opt seccomp=unconfined a program has sockets of kinds that no rule sees, as AF_VSOCK")
+	}
+	for _, c := range b.shared {
+		if !c.guarded() {
+			return nil, fmt.Errorf("--egress: it shares namespaces with container %s, which may do what takes the rules away: run that one with --egress, too", c.Name)
+		}
+	}
+	return e, nil
+}
+
+// guarded reports whether the container's network namespace, or one that it could get at, has rules for what may be reached.
+func (c *Container) guarded() bool { return c.Guarded || len(c.Config.Egress) > 0 }
+
+// guard takes from capabilities what would make the rules nothing, and refuses where that was asked for.
+func (b *builder) guard(caps abi.CapSet) (abi.CapSet, error) {
+	who := "--egress"
+	for mode, c := range b.shared {
+		if c.guarded() {
+			who = fmt.Sprintf("%s has --egress", mode)
+		}
+	}
+	if b.run.Privileged {
+		return 0, fmt.Errorf("%s: a container with --privileged could take the rules away", who)
+	}
+	if caps.Has(abi.CapNetAdmin) {
+		return 0, fmt.Errorf("%s: a container with NET_ADMIN could take the rules away: leave --cap-add NET_ADMIN, or ALL, away", who)
+	}
+	if !caps.Has(abi.CapNetRaw) {
+		return caps, nil
+	}
+	if slices.ContainsFunc(b.run.CapAdd, func(name string) bool {
+		c, ok := abi.ParseCapability(name)
+		return ok && c == abi.CapNetRaw
+	}) {
+		return 0, fmt.Errorf("%s: a packet socket, which --cap-add NET_RAW allows, passes by all rules; ping does without it", who)
+	}
+	b.because("process.capabilities", "%s, without NET_RAW: %s", b.opts.Causes["process.capabilities"], who)
+	return caps.Without(abi.CapNetRaw), nil
+}
+
+// hostsReached lets the addresses be reached that names have by /etc/hosts: nobody asks a server for them.
+func (b *builder) hostsReached(hosts []byte) error {
+	if b.opts.Network == nil || b.opts.Network.Egress == nil {
+		return nil
+	}
+	e := b.opts.Network.Egress
+	for _, r := range slices.Clone(e.Allow) {
+		for line := range strings.Lines(string(hosts)) {
+			f := strings.Fields(line)
+			if len(f) < 2 || r.Name == "" || !slices.ContainsFunc(f[1:], func(name string) bool { return r.Matches(strings.ToLower(name)) }) {
+				continue
+			}
+			a, err := netip.ParseAddr(f[0])
+			if err != nil || a.IsLoopback() || r.To.IsValid() && !r.To.Contains(a) {
+				continue
+			}
+			e.Allow = append(e.Allow, plan.Reach{To: netip.PrefixFrom(a, a.BitLen()), First: r.First, Last: r.Last, Proto: r.Proto})
+		}
+	}
+	return e.Check()
+}
+
+// A Refusal is what a container with --egress was refused: see [monitor.Refusal].
+type Refusal = monitor.Refusal
+
+// NetworkLog lists what a container with --egress was refused, the last one last, and how many refusals there were besides, which nobody told apart.
+func (e *Engine) NetworkLog(ref string) (list []Refusal, others uint64, err error) {
+	c, err := e.Find(ref)
+	if err != nil {
+		return nil, 0, err
+	}
+	if other, ok := strings.CutPrefix(c.Config.networkMode(), "container:"); ok && len(c.Config.Egress) == 0 {
+		if c, err = e.Find(other); err != nil {
+			return nil, 0, err
+		}
+	}
+	if len(c.Config.Egress) == 0 {
+		return nil, 0, fmt.Errorf("container %s has no --egress: it is refused nothing", c.Name)
+	}
+	if list, others, err = monitor.ReadRefusals(c.dir); err != nil {
+		return nil, 0, err
+	}
+	now, more, err := e.refusedNow(&c)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, x := range now {
+		i := slices.IndexFunc(list, func(y Refusal) bool {
+			return x.Kind == y.Kind && x.Addr == y.Addr && x.Proto == y.Proto && x.Port == y.Port
+		})
+		if i < 0 {
+			list = append(list, x)
+			continue
+		}
+		list[i].Count, list[i].Last, list[i].Name = list[i].Count+x.Count, x.Last, cmp.Or(x.Name, list[i].Name)
+	}
+	slices.SortStableFunc(list, func(a, b Refusal) int { return a.Last.Compare(b.Last) })
+	return list, others + more, nil
+}
+
+// refusedNow is what the rules of a container that runs have counted.
+func (e *Engine) refusedNow(c *Container) ([]Refusal, uint64, error) {
+	if !c.Active() || c.PID == 0 {
+		return nil, 0, nil
+	}
+	n, err := monitor.ReadNetworks(c.dir)
+	if err != nil || n.Egress == nil {
+		return nil, 0, ignoreMissing(err)
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", c.PID))
+	if err != nil {
+		return nil, 0, ignoreMissing(err) // it has just ended
+	}
+	defer ns.Close()
+	return monitor.Refused(int(ns.Fd()), *n.Egress)
+}

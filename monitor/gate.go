@@ -1,0 +1,186 @@
+package monitor
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// A gate has a container's resolver answer for the names of its --egress only, and its rules let through what they lead to.
+type gate struct {
+	egress  plan.Egress
+	subnets []netip.Prefix // of the container's networks
+	log     *refusals
+}
+
+// Gate implements [dns.Names].
+func (n *names) Gate() dns.Gate {
+	now, _ := n.networks()
+	if now.Egress == nil {
+		return nil
+	}
+	g := &gate{egress: *now.Egress, log: &n.log}
+	for _, at := range now.Networks {
+		g.subnets = append(g.subnets, at.Subnets...)
+	}
+	return g
+}
+
+// Allows implements [dns.Gate]. A name without a dot is one of the container's networks, or nobody's: what the machine's servers may make of it was not
+// asked for.
+func (g *gate) Allows(name string) (ask, far bool) {
+	for i := range g.egress.Allow {
+		if g.egress.Allow[i].Matches(name) {
+			return true, strings.Contains(name, ".")
+		}
+	}
+	return false, false
+}
+
+// Open implements [dns.Gate].
+func (g *gate) Open(ns int, name string, addrs []netip.Addr, ours bool, least time.Duration) ([]netip.Addr, error) {
+	var table *network.Egress
+	told := make([]bool, len(addrs))
+	for i := range g.egress.Allow {
+		r := &g.egress.Allow[i]
+		if !r.Matches(name) {
+			continue
+		}
+		var list []netip.Addr
+		for j, a := range addrs {
+			if g.mayLead(r, a, ours) {
+				list, told[j] = append(list, a), true
+			}
+		}
+		if r.Any() || len(list) == 0 {
+			continue
+		}
+		if table == nil {
+			var err error
+			if table, err = network.OpenEgress(ns); err != nil {
+				return nil, err
+			}
+			defer table.Close()
+		}
+		if err := table.Open(i, name, list, least); err != nil {
+			return nil, err
+		}
+	}
+	var out []netip.Addr
+	for j, a := range addrs {
+		if told[j] {
+			out = append(out, a)
+			continue
+		}
+		now := time.Now()
+		g.log.add(Refusal{Kind: RefusedAnswer, Name: name, Addr: a, Count: 1, First: now, Last: now})
+	}
+	return out, nil
+}
+
+// mayLead reports whether a name that an entry is for may lead to an address. What others' servers say leads to nobody who is reached from here only, unless the entry
+// says so: else who has the name could have the container's programs speak to the machine, its neighbours, and the cloud's own servers.
+func (g *gate) mayLead(r *plan.Reach, a netip.Addr, ours bool) bool {
+	switch {
+	case r.To.IsValid() && !r.To.Contains(a):
+		return false
+	case ours:
+		return true
+	case a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6():
+		return false
+	case r.To.IsValid():
+		return true
+	case r.Any():
+		return !a.IsLinkLocalUnicast() // the rules are for all others
+	}
+	return public(a) && !slices.ContainsFunc(g.subnets, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// special are networks of IPv4 that are not of all the world: RFC 6890. Those for examples lead nowhere, and are not here.
+func special() []netip.Prefix {
+	b := func(a, b, c byte, bits int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b, c}), bits)
+	}
+	return []netip.Prefix{
+		b(0, 0, 0, 8), b(10, 0, 0, 8), b(100, 64, 0, 10), b(127, 0, 0, 8), b(169, 254, 0, 16), b(172, 16, 0, 12), b(192, 0, 0, 24), b(192, 168, 0, 16), b(198, 18, 0, 15), b(224, 0, 0, 3),
+	}
+}
+
+// public reports whether an address is of all the world. One of IPv6 that stands for one of IPv4, by NAT64 or 6to4, is what that is.
+func public(a netip.Addr) bool {
+	if a.Is4() {
+		return !slices.ContainsFunc(special(), func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	b := a.As16()
+	switch {
+	case b[0] == 0 && b[1] == 0x64 && b[2] == 0xff && b[3] == 0x9b:
+		return slices.Max(b[4:12]) == 0 && public(netip.AddrFrom4([4]byte(b[12:16])))
+	case b[0] == 0x20 && b[1] == 2:
+		return public(netip.AddrFrom4([4]byte(b[2:6])))
+	case b[0] == 0x20 && b[1] == 1 && b[2] == 0 && b[3] == 0: // Teredo
+		return false
+	}
+	return b[0]&0xe0 == 0x20 // 2000::/3 is all that was given out
+}
+
+// Refuse implements [dns.Gate].
+func (g *gate) Refuse(name string) {
+	now := time.Now()
+	g.log.add(Refusal{Kind: RefusedName, Name: name, Count: 1, First: now, Last: now})
+}
+
+// Mark implements [dns.Gate].
+func (*gate) Mark() uint32 { return network.EgressMark }
+
+// Refused reads what a container's rules have refused since they were made, by a descriptor of its network namespace; what has no place of its own is in others.
+func Refused(ns int, e plan.Egress) (list []Refusal, others uint64, err error) {
+	table, err := network.OpenEgress(ns)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer table.Close()
+	packets, all, err := table.Refused()
+	if err != nil {
+		return nil, 0, err
+	}
+	opened, err := table.Opened(e)
+	if err != nil {
+		return nil, 0, err
+	}
+	now := time.Now()
+	for _, p := range packets {
+		x := Refusal{Kind: RefusedPacket, Addr: p.Addr, Proto: p.Proto, Port: p.Port, Count: p.Count, Last: now.Add(-p.Age)}
+		for _, o := range opened {
+			if o.Addr == p.Addr {
+				x.Name = o.Name
+			}
+		}
+		list, all = append(list, x), all-min(all, p.Count)
+	}
+	return list, all, nil
+}
+
+// keepRefused writes down what the rules of a run have refused, since they go with its network namespace.
+func (m *monitor) keepRefused() {
+	n, err := ReadNetworks(m.order.Dir)
+	if err != nil || n.Egress == nil || m.task.AutoRemove {
+		return
+	}
+	list, others, err := Refused(m.nets.resolver.Sockets().Inner, *n.Egress)
+	if err != nil {
+		return
+	}
+	log := refusals{dir: m.order.Dir}
+	for _, x := range list {
+		x.First = x.Last
+		log.add(x)
+	}
+	if others > 0 {
+		log.addOthers(others)
+	}
+}
