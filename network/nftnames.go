@@ -3,9 +3,9 @@ package network
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 
+	"github.com/kakuri/kakuri/network/rtnetlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -54,15 +54,14 @@ func namesRule(proto string, port uint16) nftRule {
 // openNetfilterIn opens a socket in another namespace, by a thread that ends there.
 func openNetfilterIn(ns int) (s *nfSocket, err error) {
 	done := make(chan struct{})
-	go func() {
+	rtnetlink.Aside(func() {
 		defer close(done)
-		runtime.LockOSThread()
 		if err = unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
 			err = os.NewSyscallError("setns", err)
 			return
 		}
 		s, err = openNetfilter()
-	}()
+	})
 	<-done
 	return s, err
 }
