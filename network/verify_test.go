@@ -25,6 +25,7 @@ type own struct{ forgotten bool }
 
 func (*own) Lookup(string) ([]netip.Addr, bool) { return nil, false }
 func (*own) Servers() []dns.Server              { return nil }
+func (*own) Gate() dns.Gate                     { return nil }
 func (o *own) Reverse(p netip.Prefix) (string, bool) {
 	if o.forgotten || !p.IsSingleIP() {
 		return "", true
@@ -219,6 +220,45 @@ func TestVerify(t *testing.T) {
 		c.steps = []plan.Step{{Op: &plan.SetForwarding{}, Check: &plan.ForwardingCheck{V4: true}}}
 		if got := c.differ(); got != "the host forwards: IPv4, nothing\x00" {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestVerifyEgress: rules of what may be reached are read back, and each harm is seen.
+func TestVerifyEgress(t *testing.T) {
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {
+		inside := exec.Command("sleep", "infinity")
+		inside.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+		if err := inside.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { inside.Process.Kill(); inside.Wait() }()
+		c := &connected{t: t, pid: inside.Process.Pid, rules: network.OpenRules(t.TempDir()), doer: &network.Doer{}, dns: &dns.Resolver{}}
+		defer c.doer.Close()
+		c.n.Egress = &plan.Egress{Allow: []plan.Reach{{Name: "example.org", First: 443, Last: 443}}}
+		var err error
+		if c.steps, err = plan.ConnectSteps(c.n, "a"); err != nil {
+			t.Fatal(err)
+		}
+		for harm, want := range map[string]string{
+			"true":                                "",
+			"nft delete table inet kakuri-egress": "no table inet kakuri-egress",
+			"nft insert rule inet kakuri-egress output accept":                   "other rules",
+			"nft flush chain inet kakuri-egress output":                          "other rules",
+			"nft 'chain inet kakuri-egress output { policy accept; }'":           "chain output does not drop",
+			"nft 'add table inet x; add chain inet x y; add rule inet x y drop'": "",
+		} {
+			if err := c.doer.Connect(t.Context(), c.pid, "a", c.n); err != nil {
+				t.Fatal(err)
+			}
+			c.sh(c.pid, harm)
+			if want != "" {
+				want = "what may be reached: example.org:443, " + want + "\x00"
+			}
+			if got := c.differ(); got != want {
+				t.Errorf("after %s: %q, want %q", harm, got, want)
+			}
 		}
 	})
 }

@@ -147,9 +147,12 @@ func (w *wiring) inside() {
 	}
 }
 
-// named asks for the names of the container's own addresses, which its networks have.
+// named asks for the names of the container's own addresses, which its networks have. One that may not reach everything need not be told its own.
 func (n *Network) named() *NamesCheck {
 	c := &NamesCheck{}
+	if n.Egress != nil {
+		return c
+	}
 	for _, e := range n.Endpoints {
 		for _, a := range e.Addrs {
 			c.Addrs = append(c.Addrs, a.Addr())
