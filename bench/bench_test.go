@@ -64,7 +64,7 @@ func TestRows(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		rowRuntime: "/w/bin/kakuri-runtime --root /w/run/kakuri-runtime run --bundle /w/true/plain {id}",
-		rowRun:     "/w/bin/kakuri run --rm host true",
+		rowRun:     "/w/bin/kakuri run --rm --network none host true",
 		rowFloor:   "/w/bin/floor /w/true/plain/rootfs cpu pids",
 		"mine":     "/bin/true /w/true/plain /w/true/plain/rootfs {id}",
 	} {
@@ -95,7 +95,7 @@ func TestLookArgv(t *testing.T) {
 		"crun run --bundle /w/true/seccomp {id}":      "crun run --bundle /w/look/seccomp {id}",
 		"floor /w/true/plain/rootfs cpu":              "floor /w/look/plain/rootfs cpu",
 		"bwrap --ro-bind /w/true/plain/rootfs / true": "bwrap --ro-bind /w/look/plain/rootfs / true",
-		"kakuri run --rm host true":                   "kakuri run --rm host sleep 60",
+		"kakuri run --rm --network none host true":    "kakuri run --rm --network none host sleep 60",
 	} {
 		argv := strings.Fields(in)
 		if got := strings.Join(lookArgv(argv, w.True, w.Look), " "); got != want {

@@ -29,7 +29,7 @@ const (
 	rowFloor          = "C floor"
 	rowRuntime        = "kakuri-runtime run"
 	rowRuntimeSeccomp = "kakuri-runtime run, seccomp"
-	rowRun            = "kakuri run --rm host true"
+	rowRun            = "kakuri run --network none"
 	rowCrun           = "crun run"
 	rowCrunSeccomp    = "crun run, seccomp"
 	rowRunc           = "runc run"
@@ -100,8 +100,8 @@ func runtimeRows(w workshop) []row {
 			Note: "and a profile of " + fmt.Sprint(len(strings.Fields(allowed))) + " allowed calls",
 		},
 		{
-			Name: rowRun, Ours: true, Argv: []string{engine.Path, "run", "--rm", "host", "true"}, Missing: engine.Err,
-			Note: "the engine with its defaults: image, network, monitor, log, record",
+			Name: rowRun, Ours: true, Argv: []string{engine.Path, "run", "--rm", "--network", "none", "host", "true"}, Missing: engine.Err,
+			Note: "the engine with its defaults but the network: image, monitor, log, record",
 		},
 		{Name: rowCrun, Argv: theirs("crun", w.Bundle), Note: "config.json of runc spec"},
 		{

@@ -23,7 +23,7 @@ type netFlags struct {
 
 func (f *runFlags) networks(s *pflag.FlagSet) {
 	r, n := &f.run, &f.net
-	s.Func("network", "connect to `NETWORK`: a name, none (default), host, container:NAME; or name=..,alias=..,ip=..,ip6=..,mac-address=..,driver-opt=K=V,gw-priority=N; several times for several", func(v string) error {
+	s.Func("network", "connect to `NETWORK`: a name, bridge (default), none, host, container:NAME; or name=..,alias=..,ip=..,ip6=..,mac-address=..,driver-opt=K=V,gw-priority=N; several times for several", func(v string) error {
 		a, err := parseNetwork(v)
 		n.networks = append(n.networks, a)
 		return err

@@ -28,9 +28,10 @@ inside reaches the host. "host:all" shows all that the caller may read. With
 --rootfs DIR, a directory is the root file system, and there is no IMAGE.
 
 The container has all eight kinds of namespace for itself, its own user
-namespace included. It is in no network by default, with loopback only: see
-"kakuri network". The container stays when its command has ended, until "kakuri
-rm"; with --rm it goes then.`,
+namespace included. It is on the network bridge by default, which leads outside;
+--network none is loopback only, which is the default of an ordinary user: see
+"kakuri network". The container stays when its command has ended, until
+"kakuri rm"; with --rm it goes then.`,
 		Example: `  kakuri run -it host bash
   kakuri run --rm --read-only host ls /
   kakuri run -v /srv/data:/data:ro --network host host python3 /data/report.py`,

@@ -67,7 +67,8 @@ type Config struct {
 	PID, IPC, UTS, UserNS, CgroupNS string
 
 	// Network is the mode of the network namespace: none, host, container:NAME, ns:PATH, or the name or id of the network that a
-	// namespace of its own is connected to, of which there may be more in Networks. Empty is the first of Networks, else [DefaultNetwork].
+	// namespace of its own is connected to, of which there may be more in Networks. Empty is the first of Networks, else
+	// [Engine.DefaultNetwork].
 	Network    string
 	Networks   []Attachment
 	Publish    []PortSpec
@@ -84,9 +85,6 @@ type Config struct {
 	// Offsets of the clocks of the container's time namespace.
 	Boottime, Monotonic time.Duration
 }
-
-// DefaultNetwork is the mode of the network of a container that asks for none.
-const DefaultNetwork = "none"
 
 // An Attachment is how a container is connected to one network: a --network with its options.
 type Attachment struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -45,8 +46,8 @@ func (c *Config) networkMode() string {
 	if mode == "" && len(c.Networks) > 0 {
 		mode = c.Networks[0].Network
 	}
-	if mode == "" || mode == "default" {
-		return DefaultNetwork
+	if mode == "" {
+		return "none" // it was not made by an engine, or by one of an older version
 	}
 	return mode
 }
@@ -137,7 +138,10 @@ func (b *builder) networks() error {
 
 // wire finds the network of an attachment, and checks what can be asked of it.
 func (b *builder) wire(a Attachment) (*wire, error) {
-	n, err := b.engine.findNetwork(a.Network)
+	n, err := b.engine.lookupNetwork(a.Network, b.look || b.engine.look)
+	if err == nil && n.Name == netdb.DefaultName {
+		n, err = b.engine.settle(n, b.look || b.engine.look)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +292,7 @@ func bridgeOf(n *netdb.Network) plan.Bridge {
 		return v
 	}
 	mode := func(option string) string { return cmp.Or(n.Options[option], modeNAT) }
-	out := plan.Bridge{Device: n.Device, Network: n.Name, Internal: n.Internal, ICC: is(optICC, true)}
+	out := plan.Bridge{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID), Internal: n.Internal, ICC: is(optICC, true)}
 	out.MTU, _ = strconv.Atoi(n.Options[optMTU])
 	out.Masquerade4 = n.IPv4 && !n.Internal && is(optMasq, true) && mode(optMode4) == modeNAT
 	out.Masquerade6 = n.IPv6 && !n.Internal && is(optMasq, true) && mode(optMode6) == modeNAT

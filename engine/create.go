@@ -93,6 +93,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}
+	cfg.chooseNetwork(e.DefaultNetwork())
 	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs

@@ -36,6 +36,8 @@ type Options struct {
 	// the environment, else the one beside this program, else the one in PATH, else this
 	// program itself, whose main function calls [Child].
 	Runtime string
+	// Network is the mode of the network of containers that ask for none, as in [Config]; empty is what [Engine.DefaultNetwork] says.
+	Network string
 	// Look is for who runs nothing: nothing is written.
 	Look bool
 	// Pulling, when set, is called before an image is fetched that a container needs, and gives who is told how far that is. missing
@@ -49,6 +51,7 @@ type Engine struct {
 	dir     string
 	data    string
 	program string // as in Options; looked up when it is needed
+	network string // as in Options
 	look    bool
 	host    plan.Facts
 	pulling func(string, bool) image.Progress
@@ -63,7 +66,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, look: o.Look, host: facts, pulling: o.Pulling}
+	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, network: o.Network, look: o.Look, host: facts, pulling: o.Pulling}
 	if e.dir == "" {
 		if e.dir, err = runtimeDir(facts, o.Look); err != nil {
 			return nil, err

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// open returns an engine with records of its own.
+// open returns an engine with records of its own, whose containers have no network unless they ask for one.
 func open(t testing.TB) *Engine {
 	t.Helper()
 	e := openAt(t, filepath.Join(nstest.Dir(t), "kakuri"))
@@ -44,10 +44,11 @@ func open(t testing.TB) *Engine {
 
 func openAt(t testing.TB, dir string) *Engine {
 	t.Helper()
+	network := "none"
 	if dir == "/run/kakuri" {
-		dir = "" // that of the command, with the data of the command
+		dir, network = "", "" // those of the command, with the data of the command
 	}
-	e, err := Open(Options{Dir: dir, Runtime: nstest.Binary(t, "kakuri-runtime")})
+	e, err := Open(Options{Dir: dir, Network: network, Runtime: nstest.Binary(t, "kakuri-runtime")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -19,7 +20,7 @@ func (e *Engine) dropNetwork(n *netdb.Network) error {
 	if n.Driver != "bridge" {
 		return nil
 	}
-	return e.onNetworks(context.Background(), netJob{Op: jobDrop, Device: n.Device})
+	return e.onNetworks(context.Background(), netJob{Op: jobDrop, Device: n.Device, Alias: network.BridgeAlias(n.Name, n.ID)})
 }
 
 // NetworkConnect connects a container to a network: at once where it runs, else from its next start on.

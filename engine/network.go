@@ -293,14 +293,17 @@ func modeNetworks() []netdb.Network {
 }
 
 // findNetwork finds a network; the default one is made where it is not there.
-func (e *Engine) findNetwork(ref string) (netdb.Network, error) {
+func (e *Engine) findNetwork(ref string) (netdb.Network, error) { return e.lookupNetwork(ref, e.look) }
+
+// lookupNetwork is findNetwork, for who only looks without making one.
+func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 	for _, n := range modeNetworks() {
 		if ref == n.Name || ref == n.ID {
 			return n, nil
 		}
 	}
 	if ref == netdb.DefaultName || ref == "default" {
-		if !e.look {
+		if !look {
 			return e.netdb().Default()
 		}
 		n, err := e.netdb().Lookup(netdb.DefaultName)

@@ -38,6 +38,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err := ctx.Err(); err != nil {
 		return Result{}, &ExitError{125, err}
 	}
+	cfg.chooseNetwork(e.DefaultNetwork()) // which is where the monitor is to be
 	m, err := e.spawn(ctx, monitor.Spawn, &cfg)
 	if err != nil {
 		return Result{}, &ExitError{125, err}

@@ -26,6 +26,7 @@ type netJob struct {
 	ID      string `json:",omitempty"` // the container's
 	Network plan.Network
 	Device  string `json:",omitempty"`
+	Alias   string `json:",omitempty"` // of the device
 }
 
 const (
@@ -57,7 +58,7 @@ func (j *netJob) run(ctx context.Context) error {
 	case jobDisconnect:
 		return d.Disconnect(ctx, j.PID, j.Network)
 	case jobDrop:
-		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device}, 0)
+		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device, Alias: j.Alias}, 0)
 		return errors.Join(err, rules.RemoveBridge(j.Device))
 	case jobCheck:
 		faults, err := rules.Check()

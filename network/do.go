@@ -44,7 +44,7 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 	case *plan.MakeBridge:
 		return true, d.makeBridge(op.Bridge)
 	case *plan.RemoveBridge:
-		return true, d.removeBridge(op.Device)
+		return true, d.removeBridge(op.Device, op.Alias)
 	case *plan.MakeVeth:
 		return true, d.makeVeth(op, pid)
 	case *plan.MakeMacvlan:
@@ -274,7 +274,7 @@ func hint(err error, kind string) error {
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && kind == "":
 		return fmt.Errorf("%w: that takes CAP_NET_ADMIN in the network namespace: run it as root, or with --network none", err)
 	case kind != "" && errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: the kernel knows no %s: load it by modprobe %s, or take another driver", err, kind, kind)
+		return fmt.Errorf("%w: the kernel knows no %s: load it by modprobe %s, or take another driver, or --network none", err, kind, kind)
 	case errors.Is(err, unix.EXFULL):
 		return fmt.Errorf("%w: a bridge has at most 1023 ports: connect it to another network", err)
 	}

@@ -58,14 +58,16 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 	fail := func(what string, err error) error {
 		return fmt.Errorf("bridge %s of network %s: %s%w", b.Device, b.Network, what, hint(err, ""))
 	}
+	made := false
 	l, err := s.Link(b.Device)
 	if errors.Is(err, unix.ENODEV) {
 		m := addMAC(linkMessage(makeNew, b.Device), bridgeMAC(b)).Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
 			return m.AddString(unix.IFLA_INFO_KIND, "bridge")
 		})
-		if err := s.One(m); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
+		if err = s.One(m); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
 			return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, hint(err, "bridge"))
 		}
+		made = err == nil
 		l, err = s.Link(b.Device)
 	}
 	if err != nil {
@@ -77,6 +79,14 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 			kind = "it is a device of the kind " + l.Kind
 		}
 		return fmt.Errorf("bridge %s of network %s: the host has a device of that name, and %s: give the network's bridge another name", b.Device, b.Network, kind)
+	}
+	switch {
+	case otherEngines(l, b.Alias):
+		return fmt.Errorf("bridge %s of network %s: the host has a bridge of that name, which is %s: give the network's bridge another name", b.Device, b.Network, l.Alias)
+	case b.Alias != "" && l.Alias == "" && (made || !l.Up):
+		if err := s.One(linkMessage(0, b.Device).Add(unix.IFLA_IFALIAS, []byte(b.Alias))); err != nil {
+			return fail("alias: ", err)
+		}
 	}
 	if d.bridges == nil {
 		d.bridges = map[string]int32{}
@@ -114,6 +124,41 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 	return nil
 }
 
+// aliasOurs begins the alias of every bridge that an engine made.
+const aliasOurs = "kakuri: "
+
+// BridgeAlias is the text by which a bridge is known to be a network's.
+func BridgeAlias(network, id string) string { return aliasOurs + "network " + network + " " + id }
+
+// otherEngines tells a bridge that an engine made, and for another network than that of the alias.
+func otherEngines(l rtnetlink.Link, alias string) bool {
+	return alias != "" && l.Alias != alias && strings.HasPrefix(l.Alias, aliasOurs)
+}
+
+// BridgeIsFree reports whether this network namespace has the bridge already, as its alias and addresses say, and where it has not whether
+// it could be made: the name is nobody's.
+func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
+	s, err := rtnetlink.Open()
+	if err != nil {
+		return false, false, err
+	}
+	defer s.Close()
+	l, err := s.Link(b.Device)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return false, true, nil
+	case err != nil || l.Kind != "bridge" || l.Alias != "" && l.Alias != b.Alias:
+		return false, false, err
+	case l.Alias == b.Alias:
+		return true, false, nil
+	}
+	addrs, err := s.Addrs(l.Index)
+	if len(addrs) == 0 && !l.Up {
+		return false, true, err // half made, by who was killed
+	}
+	return slices.ContainsFunc(addrs, func(a rtnetlink.Addr) bool { return slices.Contains(b.Addrs, a.Prefix) }), false, err
+}
+
 // quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401.
 func quietBridge(device string, v6 bool) error {
 	err := setSysctl("net/ipv6/conf/"+device+"/accept_ra", "0")
@@ -141,8 +186,8 @@ func bridgeMAC(b plan.Bridge) plan.MAC {
 	return plan.MAC{0x02, byte(h >> 32), byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)}
 }
 
-// removeBridge removes a bridge, and nothing of another kind. It need not be there.
-func (d *Doer) removeBridge(device string) error {
+// removeBridge removes a bridge, and nothing of another kind, nor one that has not the alias that it was made with. It need not be there.
+func (d *Doer) removeBridge(device, alias string) error {
 	s, err := d.hostSocket()
 	if err != nil {
 		return err
@@ -153,6 +198,8 @@ func (d *Doer) removeBridge(device string) error {
 		return nil
 	case err == nil && l.Kind != "bridge":
 		return fmt.Errorf("remove bridge %s: the host's device of that name is no bridge: it stays", device)
+	case err == nil && alias != "" && l.Alias != alias:
+		return nil // somebody else made it
 	case err == nil:
 		delete(d.bridges, device)
 		err = s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(l.Index, 0, 0)))

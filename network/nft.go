@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/rtnetlink"
@@ -57,7 +58,7 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 	}
 	s, err := openNetfilter()
 	if err != nil {
-		return err
+		return ruleHint(b, err)
 	}
 	defer s.close()
 	have, not := bridgeElements(b)
@@ -99,9 +100,20 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 		return messages, nil
 	})
 	if err != nil {
-		return fmt.Errorf("rules of bridge %s: %w", b.Device, err)
+		return ruleHint(b, err)
 	}
 	return r.letPass(b.Device, others)
+}
+
+// ruleHint adds to the kernel's answer what the reader can do.
+func ruleHint(b plan.Bridge, err error) error {
+	way := ""
+	for _, e := range []syscall.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOENT} {
+		if errors.Is(err, e) {
+			way = ": networks take a kernel with nf_tables, its NAT, sets and fib (modprobe nf_tables nft_chain_nat nft_masq nft_fib_inet): run it with one, or with --network none"
+		}
+	}
+	return fmt.Errorf("rules of bridge %s: %w%s", b.Device, hint(err, ""), way)
 }
 
 // RemoveBridge takes a bridge out of the table, and removes the table with the last one. It need not be there.
@@ -132,6 +144,14 @@ func (r *Rules) RemoveBridge(device string) error {
 		err = fmt.Errorf("rules of bridge %s: %w", device, err)
 	}
 	return errors.Join(err, r.passNoMore(device))
+}
+
+// ForgetBridge has the table be without a bridge when it is made anew. What the kernel has of it now stays: the bridge of that name is another engine's.
+func (r *Rules) ForgetBridge(device string) error {
+	if err := checkName(device); err != nil {
+		return err
+	}
+	return r.remove("bridges", device)
 }
 
 // without deletes those of the elements that are there and have the owner given, and the table when nothing is left.

@@ -32,10 +32,13 @@ type Network struct {
 
 // A Bridge is a bridge(8) of the host that a network's containers are ports of.
 type Bridge struct {
-	Device  string         // "kakuri0", of at most 15 bytes
-	Network string         // the network's name, for texts
-	Addrs   []netip.Prefix // of the bridge itself, which are the containers' gateways: 172.17.0.1/16
-	MTU     int            // bytes; 0 is the kernel's, 1500
+	Device  string // "kakuri0", of at most 15 bytes
+	Network string // the network's name, for texts
+	// Alias is the text by which the one that makes the bridge has it known as its own: ip-link(8). One that is there with another
+	// engine's is refused. Empty is none.
+	Alias string
+	Addrs []netip.Prefix // of the bridge itself, which are the containers' gateways: 172.17.0.1/16
+	MTU   int            // bytes; 0 is the kernel's, 1500
 	// Internal has nothing pass between the network and other devices of the host.
 	Internal bool
 	// ICC lets its containers reach each other.

@@ -44,10 +44,11 @@ func (m *MakeBridge) String() string {
 	return words("rtm_newlink", quote(m.Bridge.Device)+",", "bridge"+mtuText(m.Bridge.MTU)+", up", prefixes(m.Bridge.Addrs))
 }
 
-// RemoveBridge removes a bridge of the host.
+// RemoveBridge removes a bridge of the host, if it has the alias that it was made with.
 type RemoveBridge struct {
 	hands
 	Device string
+	Alias  string // empty: whatever it has
 }
 
 // Name implements [Op].

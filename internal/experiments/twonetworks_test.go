@@ -41,8 +41,8 @@ func TestTwoNetworks(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s%s", want, out, errs.String())
 		}
 	}
-	// The example's own network devices are gone; the rules went with the last network.
-	if left, err := exec.Command("sh", "-c", "ip -br link | grep -v ^lo; nft list tables").CombinedOutput(); err != nil || len(left) > 0 {
+	// The example's own network devices and rules are gone.
+	if left, err := exec.Command("sh", "-c", "{ ip -br link; nft list ruleset; } | grep bk- || :").CombinedOutput(); err != nil || len(left) > 0 {
 		t.Errorf("left on the machine: %s %v", left, err)
 	}
 }

@@ -38,6 +38,9 @@ func initMain(args []string, o Options) (int, error) {
 		endAll()
 		leave()
 	}()
+	if err := loopbackUp(); err != nil {
+		return 0, err
+	}
 	mounts, groups := mountLines(), cgroups()
 	os.Unsetenv("KAKURI_TEST_TMP")
 	c := &exec.Cmd{
@@ -64,6 +67,24 @@ func initMain(args []string, o Options) (int, error) {
 		code = max(code, 1)
 	}
 	return code, nil
+}
+
+// loopbackUp has the network namespace have 127.0.0.1 and ::1, as every machine does.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("lo: %w", err)
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil && !errors.Is(err, unix.EPERM) { // it is not this user's
+		return fmt.Errorf("lo: %w", err)
+	}
+	return nil
 }
 
 // endAll ends what is left in the pid namespace, of which this process has to be the first.

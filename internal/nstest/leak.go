@@ -173,8 +173,10 @@ func links() []string {
 	}
 	var names []string
 	for line := range strings.Lines(string(data)) {
-		if name, _, ok := strings.Cut(line, ":"); ok {
-			names = append(names, strings.TrimSpace(name))
+		name, _, ok := strings.Cut(line, ":")
+		// The bridge of an engine's default network stays, as those of other engines do.
+		if name = strings.TrimSpace(name); ok && !strings.HasPrefix(name, "kakuri") {
+			names = append(names, name)
 		}
 	}
 	return names

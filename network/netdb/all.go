@@ -3,6 +3,9 @@ package netdb
 import (
 	"errors"
 	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // LeaveAll is Leave of all networks that a container is on, which it returns.
@@ -32,6 +35,31 @@ func (db *DB) Would(n Network) (Network, error) {
 	}
 	n.ID = zeros
 	return n, db.fillPools(&n, others)
+}
+
+// Filled is a network that there is, with pools in the place of those that were taken out of it, which this does not write down: see [DB.Move].
+func (db *DB) Filled(n Network) (Network, error) {
+	others, err := db.List()
+	if err != nil {
+		return n, err
+	}
+	n.Pools = slices.Clone(n.Pools)
+	return n, db.fillPools(&n, slices.DeleteFunc(others, func(o Network) bool { return o.ID == n.ID }))
+}
+
+// Move writes down that a network has another device, or other pools. Nobody has an address of it: the caller has seen to that.
+func (db *DB) Move(n Network) error {
+	unlock, err := db.lock(unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := db.read(n.ID); errors.Is(err, os.ErrNotExist) {
+		return &NoNetworkError{n.Name}
+	} else if err != nil {
+		return err
+	}
+	return db.record(&n)
 }
 
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"

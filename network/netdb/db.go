@@ -145,18 +145,22 @@ func (db *DB) write(n *Network) error {
 	if err := os.MkdirAll(dir+"/leases", 0o700); err != nil {
 		return err
 	}
-	var data bytes.Buffer
-	err := json.NewEncoder(&data).Encode(n)
+	err := db.name(n)
 	if err == nil {
-		err = db.name(n)
-	}
-	if err == nil {
-		err = host.Replace(dir, "network.json", data.Bytes(), true)
+		err = db.record(n)
 	}
 	if err != nil {
 		return errors.Join(err, db.remove(n.ID, n.Name))
 	}
 	return nil
+}
+
+func (db *DB) record(n *Network) error {
+	var data bytes.Buffer
+	if err := json.NewEncoder(&data).Encode(n); err != nil {
+		return err
+	}
+	return host.Replace(db.dir(n.ID), "network.json", data.Bytes(), true)
 }
 
 // name reserves the network's name, which a killed command may have done before: the caller holds the lock, and there is no network of that name.

@@ -13,6 +13,7 @@ type Link struct {
 	Index    int32
 	Name     string
 	Kind     string // bridge, veth, macvlan …; empty for hardware and lo
+	Alias    string // text that somebody gave it
 	MAC      [6]byte
 	MTU      int   // bytes
 	Up       bool  // as it was set
@@ -83,6 +84,8 @@ func parseLink(b []byte) (l Link, ok bool) {
 			l.Name = unix.ByteSliceToString(v)
 		case kind == unix.IFLA_ADDRESS && len(v) == 6:
 			l.MAC = [6]byte(v)
+		case kind == unix.IFLA_IFALIAS:
+			l.Alias = unix.ByteSliceToString(v)
 		case kind == unix.IFLA_LINKINFO:
 			l.info(v)
 		case len(v) != 4:

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultNetwork is the mode of the network of a container that asks for none: that of the engine's [Options], else the network "bridge", and none for
+// an ordinary user, whose networks take programs and a process that root's do not.
+func (e *Engine) DefaultNetwork() string {
+	switch {
+	case e.network != "":
+		return e.network
+	case e.host.Privileged():
+		return netdb.DefaultName
+	}
+	return "none"
+}
+
+// chooseNetwork gives a container that asks for no network the default one.
+func (c *Config) chooseNetwork(byDefault string) {
+	mode := c.Network
+	if mode == "" && len(c.Networks) > 0 {
+		mode = c.Networks[0].Network
+	}
+	if mode == "" || mode == "default" {
+		c.Network = byDefault
+	}
+}
+
+// settle has the network "bridge" be one that can be on this machine: its bridge, and the subnets, may be those of an engine that has its records
+// elsewhere, or of whoever came first since the boot. Then it gets others, unless containers have addresses of it. look is for who only wants
+// to know. As long as the bridge is there, nothing is to be settled.
+func (e *Engine) settle(n netdb.Network, look bool) (netdb.Network, error) {
+	if e.rootless() {
+		return n, nil // it is alone in its world
+	}
+	have, _, err := network.BridgeIsFree(bridgeOf(&n))
+	if err != nil || have {
+		return n, err
+	}
+	if look {
+		return e.moved(n)
+	}
+	unlock, err := lockNamespace()
+	if err != nil {
+		return n, err
+	}
+	defer unlock()
+	if n, err = e.netdb().Lookup(n.ID); err != nil {
+		return n, err
+	}
+	if have, _, err = network.BridgeIsFree(bridgeOf(&n)); err != nil || have {
+		return n, err
+	}
+	to, err := e.moved(n)
+	if err != nil {
+		return n, err
+	}
+	if to.Device != n.Device || !slices.EqualFunc(to.Pools, n.Pools, func(a, b netdb.Pool) bool { return a.Subnet == b.Subnet }) {
+		if err := e.inUse(n); err != nil {
+			return n, fmt.Errorf("network %s: its bridge %s, or its subnet, is another one's by now: %w", n.Name, n.Device, err)
+		}
+		if err := errors.Join(e.netdb().Move(to), monitor.Rules(e.dir).ForgetBridge(n.Device)); err != nil {
+			return n, err
+		}
+	}
+	// It is made before the next one looks.
+	d := &network.Doer{}
+	defer d.Close()
+	_, err = d.Do(context.Background(), &plan.MakeBridge{Bridge: bridgeOf(&to)}, 0)
+	return to, err
+}
+
+// moved is the default network with a device and subnets that are free.
+func (e *Engine) moved(n netdb.Network) (netdb.Network, error) {
+	for i := 0; ; i++ {
+		if _, free, err := network.BridgeIsFree(bridgeOf(&n)); err != nil || free {
+			if err != nil {
+				return n, err
+			}
+			break
+		}
+		n.Device = fmt.Sprintf("kakuri%d", i)
+	}
+	busy, err := netdb.Busy()
+	if err != nil {
+		return n, err
+	}
+	kept := slices.DeleteFunc(slices.Clone(n.Pools), func(p netdb.Pool) bool {
+		return slices.ContainsFunc(busy, func(b netip.Prefix) bool { return b.Overlaps(p.Subnet) })
+	})
+	if len(kept) == len(n.Pools) {
+		return n, nil
+	}
+	n.Pools = kept
+	return e.netdb().Filled(n)
+}
+
+// lockNamespace excludes other engines of this network namespace: flock(2) of the file that is the namespace. Anybody may lock that, so it is
+// not waited for longer than such a moment takes.
+func lockNamespace() (unlock func(), err error) {
+	fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("/proc/self/ns/net: %w", err)
+	}
+	for until := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(until) {
+			return func() { unix.Close(fd) }, nil
+		}
+	}
+}
