@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,9 +66,9 @@ func (k *check) parts() []checkPart {
 		{"networks and their addresses", k.networks},
 	}
 	if k.e.host.Privileged() {
-		parts = append(parts, checkPart{"rules of the packet filter", k.rules})
+		parts = append(parts, checkPart{"bridges and cables", k.cables})
 	}
-	return parts
+	return append(parts, checkPart{"rules of the packet filter", k.rules})
 }
 
 // A check is under way.
@@ -130,6 +131,50 @@ func (k *check) networks() error {
 		k.find("network "+shortID(l.Network), l.Text, k.e.sweepNetworks)
 	}
 	return err
+}
+
+// cables finds containers that run and are at their bridges no more. What an ordinary user's are connected to is in a world of its own.
+func (k *check) cables() error {
+	if k.e.rootless() {
+		return nil
+	}
+	var d network.Doer
+	defer d.Close()
+	list, err := readNames(k.e.dir + "/monitor")
+	for _, id := range list {
+		dir := k.e.find(id)
+		if !isID(id) || dir == "" {
+			continue
+		}
+		c, err := k.e.read(dir)
+		if err != nil || !c.Active() || len(c.Connections) == 0 {
+			continue
+		}
+		setup, err := monitor.ReadSetup(dir)
+		if err != nil || setup.Options.Network == nil {
+			continue // it is being made, or removed
+		}
+		for _, x := range setup.Options.Network.Endpoints {
+			if x.Bridge == "" {
+				continue
+			}
+			text, err := d.Unplugged(x)
+			if err != nil {
+				return err
+			}
+			if now, err := k.e.read(dir); text == "" || err != nil || !now.Active() || now.PID != c.PID || !exists(fmt.Sprintf("/proc/%d", c.PID)) {
+				continue // or it ended meanwhile
+			}
+			k.find(container(id), "on network "+x.Network+": "+text, func() error {
+				err := d.Plug(*setup.Options.Network, x)
+				if errors.Is(err, unix.ENODEV) {
+					err = fmt.Errorf("%w: disconnect it from network %s and connect it again", err, x.Network)
+				}
+				return err
+			})
+		}
+	}
+	return ignoreMissing(err)
 }
 
 // layers finds what is left of layers and of containers in the storage room.

@@ -253,23 +253,7 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	quiet := linkMessage(0, op.HostDevice).Nest(unix.IFLA_AF_SPEC, func(m rtnetlink.Message) rtnetlink.Message {
 		return m.Nest(unix.AF_INET6, func(m rtnetlink.Message) rtnetlink.Message { return m.Add(addrGenMode, []byte{noLinkLocal}) })
 	})
-	up := upMessage(op.HostDevice)
-	// With br_netfilter a container's way to a port that it publishes itself leads back by the bridge's port that it came from, which takes
-	// a port that may send back.
-	hairpin := sysctlIs("net/bridge/bridge-nf-call-iptables", "1") || sysctlIs("net/bridge/bridge-nf-call-ip6tables", "1")
-	if op.Isolated || hairpin {
-		up = up.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
-			return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m rtnetlink.Message) rtnetlink.Message {
-				if hairpin {
-					m = m.Add(unix.IFLA_BRPORT_MODE, []byte{1})
-				}
-				if op.Isolated {
-					m = m.Add(unix.IFLA_BRPORT_ISOLATED, []byte{1})
-				}
-				return m
-			})
-		})
-	}
+	up := portMessage(op.HostDevice, op.Isolated)
 	delete(in.devices, op.Device) // of an earlier one
 	// The host's end of the container's last run goes with the namespace of that, a moment after its processes.
 	var answers []error
@@ -294,6 +278,28 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 		return fail(hint(answers[2], ""))
 	}
 	return nil
+}
+
+// portMessage sets a bridge's port up.
+func portMessage(device string, isolated bool) rtnetlink.Message {
+	up := upMessage(device)
+	// With br_netfilter a container's way to a port that it publishes itself leads back by the bridge's port that it came from, which takes
+	// a port that may send back.
+	hairpin := sysctlIs("net/bridge/bridge-nf-call-iptables", "1") || sysctlIs("net/bridge/bridge-nf-call-ip6tables", "1")
+	if !isolated && !hairpin {
+		return up
+	}
+	return up.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+		return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m rtnetlink.Message) rtnetlink.Message {
+			if hairpin {
+				m = m.Add(unix.IFLA_BRPORT_MODE, []byte{1})
+			}
+			if isolated {
+				m = m.Add(unix.IFLA_BRPORT_ISOLATED, []byte{1})
+			}
+			return m
+		})
+	})
 }
 
 // clash says which of two names is taken.

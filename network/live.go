@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -100,6 +101,55 @@ func anywhere(like netip.Addr) netip.Prefix {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// Unplugged says what is between a container that runs and its bridge, as after a bridge that somebody removed; "" when nothing is.
+func (d *Doer) Unplugged(e plan.Endpoint) (string, error) {
+	s, err := d.hostSocket()
+	if err != nil {
+		return "", err
+	}
+	port, err := s.Link(e.HostDevice)
+	if errors.Is(err, unix.ENODEV) {
+		return "the host's end of its cable, " + e.HostDevice + ", is gone", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("device %s: %w", e.HostDevice, err)
+	}
+	bridge, err := s.Link(e.Bridge)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return "its bridge " + e.Bridge + " is gone", nil
+	case err != nil:
+		return "", fmt.Errorf("device %s: %w", e.Bridge, err)
+	case port.Master != bridge.Index:
+		return "its cable " + e.HostDevice + " is not at bridge " + e.Bridge, nil
+	}
+	return "", nil
+}
+
+// Plug makes the host's end of the cable of one of n's endpoints a port of its bridge, which is made where it is gone.
+func (d *Doer) Plug(n plan.Network, e plan.Endpoint) error {
+	i := slices.IndexFunc(n.Bridges, func(b plan.Bridge) bool { return b.Device == e.Bridge })
+	if i < 0 {
+		return fmt.Errorf("device %s: its network %s has no bridge of this machine", e.HostDevice, e.Network)
+	}
+	b := n.Bridges[i]
+	if err := d.makeBridge(b); err != nil {
+		return err
+	}
+	if err := routeLoopback(n.Publish); err != nil {
+		return err
+	}
+	s, err := d.hostSocket()
+	if err != nil {
+		return err
+	}
+	answers, err := s.Do(linkMessage(0, e.HostDevice).AddUint32(unix.IFLA_MASTER, uint32(d.bridges[b.Device])), portMessage(e.HostDevice, e.Isolated))
+	if err = errors.Join(append(answers, err)...); err != nil {
+		return fmt.Errorf("device %s, to be a port of bridge %s: %w", e.HostDevice, b.Device, hint(err, ""))
+	}
+	return nil
 }
 
 // removeDevice removes a veth by its end on the host, whose name nobody inside can have changed, and
