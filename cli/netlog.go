@@ -37,7 +37,7 @@ once, with how often and when it was the last time. The last one is the last lin
 			if err != nil {
 				return err
 			}
-			list, others, err := e.NetworkLog(args[0])
+			list, others, err := e.NetworkLog(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -96,7 +96,7 @@ func (b *builder) hostsReached(hosts []byte) error {
 type Refusal = monitor.Refusal
 
 // NetworkLog lists what a container with --egress was refused, the last one last, and how many refusals there were besides, which nobody told apart.
-func (e *Engine) NetworkLog(ref string) (list []Refusal, others uint64, err error) {
+func (e *Engine) NetworkLog(ctx context.Context, ref string) (list []Refusal, others uint64, err error) {
 	c, err := e.Find(ref)
 	if err != nil {
 		return nil, 0, err
@@ -112,7 +112,7 @@ func (e *Engine) NetworkLog(ref string) (list []Refusal, others uint64, err erro
 	if list, others, err = monitor.ReadRefusals(c.dir); err != nil {
 		return nil, 0, err
 	}
-	now, more, err := e.refusedNow(&c)
+	now, more, err := e.refusedNow(ctx, &c)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -131,7 +131,7 @@ func (e *Engine) NetworkLog(ref string) (list []Refusal, others uint64, err erro
 }
 
 // refusedNow is what the rules of a container that runs have counted.
-func (e *Engine) refusedNow(c *Container) ([]Refusal, uint64, error) {
+func (e *Engine) refusedNow(ctx context.Context, c *Container) ([]Refusal, uint64, error) {
 	if !c.Active() || c.PID == 0 {
 		return nil, 0, nil
 	}
@@ -139,10 +139,9 @@ func (e *Engine) refusedNow(c *Container) ([]Refusal, uint64, error) {
 	if err != nil || n.Egress == nil {
 		return nil, 0, ignoreMissing(err)
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", c.PID))
-	if err != nil {
-		return nil, 0, ignoreMissing(err) // it has just ended
+	found, err := e.learnOfNetworks(ctx, netJob{Op: jobRefused, PID: c.PID, Network: plan.Network{Egress: n.Egress}})
+	if err != nil || found == nil {
+		return nil, 0, err
 	}
-	defer ns.Close()
-	return monitor.Refused(int(ns.Fd()), *n.Egress)
+	return found.List, found.Others, nil
 }

@@ -27,6 +27,14 @@ type netJob struct {
 	Network plan.Network
 	Device  string `json:",omitempty"`
 	Alias   string `json:",omitempty"` // of the device
+
+	refused *refusedNow // what jobRefused found
+}
+
+// refusedNow is what a container's rules have refused.
+type refusedNow struct {
+	List   []Refusal
+	Others uint64 // that nobody told apart
 }
 
 const (
@@ -36,6 +44,7 @@ const (
 	jobDrop       = "drop"      // the bridge Device
 	jobCheck      = "check"     // the error is what the rules have not
 	jobRepair     = "repair"    // the rules
+	jobRefused    = "refused"   // reads what the container's rules have refused
 )
 
 // worldName is what the program is called as in a network world.
@@ -69,61 +78,82 @@ func (j *netJob) run(ctx context.Context) error {
 	case jobRepair:
 		_, err := rules.Repair()
 		return err
+	case jobRefused:
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", j.PID))
+		if err != nil {
+			return ignoreMissing(err) // it has just ended
+		}
+		defer ns.Close()
+		j.refused = &refusedNow{}
+		j.refused.List, j.refused.Others, err = monitor.Refused(int(ns.Fd()), *j.Network.Egress)
+		return err
 	}
 	return fmt.Errorf("no job %q", j.Op)
 }
 
 // onNetworks does a job where the caller's networks are. Without a world there is nothing to be done to.
 func (e *Engine) onNetworks(ctx context.Context, j netJob) error {
+	_, err := e.learnOfNetworks(ctx, j)
+	return err
+}
+
+// learnOfNetworks is onNetworks of a job that finds something out.
+func (e *Engine) learnOfNetworks(ctx context.Context, j netJob) (*refusedNow, error) {
 	j.Run = e.dir
 	if !e.rootless() {
-		return j.run(ctx)
+		err := j.run(ctx)
+		return j.refused, err
 	}
 	w, err := world.Find(e.dir)
 	if errors.Is(err, world.ErrNone) && j.Op != jobConnect && j.Op != jobDisconnect {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer w.Close()
 	text, err := json.Marshal(j)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return work(ctx, w, string(text))
+	said, err := work(ctx, w, string(text))
+	if err != nil || len(said) == 0 {
+		return nil, err
+	}
+	var found refusedNow
+	return &found, json.Unmarshal(said, &found)
 }
 
-// work has this program do a job in the world. What it says is the error.
-func work(ctx context.Context, w *world.World, job string) error {
+// work has this program do a job in the world, and returns what it says: where it fails, that is the error.
+func work(ctx context.Context, w *world.World, job string) ([]byte, error) {
 	// It ends with the thread that made it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer null.Close()
 	r, said, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close()
 	p, err := w.Start(ctx, world.Program{File: self, Args: []string{worldName, job}, Env: os.Environ(), Stdio: [3]*os.File{null, null, said}})
 	said.Close()
 	if err != nil {
-		return fmt.Errorf("a process in the network world: %w", err)
+		return nil, fmt.Errorf("a process in the network world: %w", err)
 	}
 	var text bytes.Buffer
 	_, read := text.ReadFrom(r)
 	status, err := p.Wait()
 	switch {
 	case errors.Join(read, err) != nil:
-		return errors.Join(read, err)
+		return nil, errors.Join(read, err)
 	case status != 0:
-		return errors.New(strings.TrimSpace(text.String()))
+		return nil, errors.New(strings.TrimSpace(text.String()))
 	}
-	return ctx.Err()
+	return text.Bytes(), ctx.Err()
 }
 
 // isWorldChild reports whether this process is one that work has started.
@@ -135,6 +165,9 @@ func worldChild(text string) int {
 	err := json.Unmarshal([]byte(text), &j)
 	if err == nil {
 		err = j.run(context.Background())
+	}
+	if err == nil && j.refused != nil {
+		err = json.NewEncoder(os.Stderr).Encode(j.refused)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
