@@ -356,7 +356,7 @@ func (b *builder) publish() error {
 		r.binding, _ = netip.ParseAddr(text)
 	}
 	var err error
-	b.opts.Network.Publish, err = publish(&b.run, r, freePort)
+	b.opts.Network.Publish, err = publish(&b.run, r, b.takePorts)
 	b.rec.Ports = b.opts.Network.Publish
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -270,5 +271,50 @@ func TestNetworkWithoutPorts(t *testing.T) {
 	}
 	if def, err := e.findNetwork("bridge"); err != nil || e.dropNetwork(&def) != nil {
 		t.Error(err)
+	}
+}
+
+// Of a choice of ports that has one for each container, containers that start at the same time get one each: what the engine chose is
+// held until the monitor has it.
+func TestPortsOfChoice(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := bridged(t)
+	loopback(t)
+	const count = 6
+	choice := []PortSpec{{HostIP: "127.0.0.1", HostPort: 9100, HostPortEnd: 9100 + count - 1, Port: 80}}
+	containers, errs := make([]Container, count), make([]error, count)
+	var all sync.WaitGroup
+	for i := range count {
+		all.Go(func() {
+			name := fmt.Sprintf("c%d", i)
+			_, errs[i] = e.Run(t.Context(), on("", Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}, Publish: choice}), Streams{}, RunOptions{Detach: true})
+		})
+	}
+	all.Wait()
+	seen := map[string]bool{}
+	for i := range count {
+		if errs[i] != nil {
+			t.Fatal(errs[i])
+		}
+		name := fmt.Sprintf("c%d", i)
+		containers[i] = found(t, e, name)
+		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, containers[i]), "ready") })
+		ports, err := e.Port(name)
+		if err != nil || len(ports) != 1 || seen[ports[0].HostPort] {
+			t.Fatalf("ports %v, %v", ports, err)
+		}
+		seen[ports[0].HostPort] = true
+		if text := ask("127.0.0.1:"+ports[0].HostPort, patient); !strings.HasPrefix(text, name+" to ") {
+			t.Errorf("port %s: %q", ports[0].HostPort, text)
+		}
+	}
+	if _, err := e.Run(t.Context(), on("", Config{Name: "late", Command: []string{"/greeter", ":80"}, Publish: choice, AutoRemove: true}), Streams{}, RunOptions{Detach: true}); err == nil || !strings.Contains(err.Error(), "all ports from 9100 to 9105 are taken") {
+		t.Errorf("one more: %v", err)
+	}
+	for _, c := range containers {
+		if err := e.Remove(t.Context(), c.ID, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -98,8 +98,8 @@ func TestPublish(t *testing.T) {
 	only4 := reach{v4: r.v4, bridge: "kakuri0"}
 	bound := only4
 	bound.binding = netip.MustParseAddr("127.0.0.1")
-	free := func(_ string, _ []netip.Addr, port uint16) error {
-		if port%2 == 0 {
+	free := func(ports []plan.Publish) error {
+		if ports[0].HostPort%2 == 0 {
 			return errors.New("taken")
 		}
 		return nil

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -77,9 +80,9 @@ type reach struct {
 	binding netip.Addr // where the network says that ports are published which name no address; zero is everywhere
 }
 
-// publish is where the ports of a container are published: a line for each address and port. free tells whether the host's port can be had; it
-// is asked about ports that are a choice only.
-func publish(c *Config, r reach, free func(proto string, addrs []netip.Addr, port uint16) error) (list []plan.Publish, err error) {
+// publish is where the ports of a container are published: a line for each address and port. take takes the host's port at each address, or says why it cannot be
+// had; it is asked for ports that are a choice only.
+func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.Publish, err error) {
 	specs := slices.Clone(c.Publish)
 	if c.PublishAll {
 		all, err := c.exposedPorts()
@@ -117,7 +120,22 @@ func publish(c *Config, r reach, free func(proto string, addrs []netip.Addr, por
 		}
 		for i := range count {
 			port := s.HostPort + uint16(i)
-			try := func(port uint16) error { return errors.Join(taken(proto, addrs, port), free(proto, addrs, port)) }
+			at := func(port uint16) (lines []plan.Publish) {
+				for _, a := range addrs {
+					inside := r.v4
+					if a.Is6() {
+						inside = r.v6
+					}
+					lines = append(lines, plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: inside, Port: s.Port + uint16(i), Strict: s.Strict, Bridge: r.bridge})
+				}
+				return lines
+			}
+			try := func(port uint16) error {
+				if err := taken(proto, addrs, port); err != nil {
+					return err
+				}
+				return take(at(port))
+			}
 			switch {
 			case s.HostPort == 0:
 				port, err = anyPort(try)
@@ -129,13 +147,7 @@ func publish(c *Config, r reach, free func(proto string, addrs []netip.Addr, por
 			if err != nil {
 				return nil, err
 			}
-			for _, a := range addrs {
-				inside := r.v4
-				if a.Is6() {
-					inside = r.v6
-				}
-				list = append(list, plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: inside, Port: s.Port + uint16(i), Strict: s.Strict, Bridge: r.bridge})
-			}
+			list = append(list, at(port)...)
 		}
 	}
 	return list, nil
@@ -210,45 +222,63 @@ func firstPort(from, to uint16, try func(port uint16) error) (uint16, error) {
 	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
 }
 
-// freePort reports whether a port of the host can be had at this moment, by taking it for that long.
-func freePort(proto string, addrs []netip.Addr, port uint16) error {
-	for _, a := range addrs {
-		if err := tryPort(proto, a, port); err != nil {
-			return fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: %w", plan.HostPort(a, port), err)
+// allocated is Docker's error for a port that cannot be had.
+func allocated(p plan.Publish, err error) error {
+	return fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: %w", plan.HostPort(p.HostAddr, p.HostPort), err)
+}
+
+// takePorts takes ports of the host, all or none of them; who only looks gives them back at once.
+func (b *builder) takePorts(ports []plan.Publish) error {
+	var held []takenPort
+	for _, p := range ports {
+		h, err := network.TryPort(p)
+		if err != nil {
+			return errors.Join(allocated(p, err), closePorts(held))
 		}
+		held = append(held, takenPort{p, h.FD})
 	}
+	if b.look || b.engine.rootless() {
+		return closePorts(held)
+	}
+	b.held = append(b.held, held...)
 	return nil
 }
 
-func tryPort(proto string, a netip.Addr, port uint16) error {
-	kind, number := unix.SOCK_STREAM, 0
-	switch proto {
-	case "udp":
-		kind = unix.SOCK_DGRAM
-	case "sctp":
-		number = unix.IPPROTO_SCTP
-	}
-	family := unix.AF_INET6
-	var to unix.Sockaddr
-	if a.Is6() {
-		to = &unix.SockaddrInet6{Port: int(port), Addr: a.As16()}
-	} else {
-		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(port), Addr: a.As4()}
-	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, number)
-	if proto == "sctp" && errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil // a kernel without it forwards it all the same
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if a.Is6() {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return err
+// A takenPort is a port of the host that this process has until the monitor has it, so that nobody else gets it meanwhile.
+type takenPort struct {
+	plan.Publish
+	fd int // -1: nobody can have it
+}
+
+func closePorts(list []takenPort) error {
+	var errs []error
+	for _, t := range list {
+		if t.fd >= 0 {
+			errs = append(errs, os.NewSyscallError("close", unix.Close(t.fd)))
 		}
 	}
-	return unix.Bind(fd, to)
+	return errors.Join(errs...)
+}
+
+// dropPorts closes what the builder holds of ports.
+func (b *builder) dropPorts() error {
+	list := b.held
+	b.held = nil
+	return closePorts(list)
+}
+
+// heldPorts are the sockets that a monitor gets, by the number of the port in the plan. Those for which there is no room in a message are given up.
+func (b *builder) heldPorts() (list []monitor.HeldPort) {
+	if len(b.held) > monitor.MaxHeld {
+		closePorts(b.held[monitor.MaxHeld:])
+		b.held = b.held[:monitor.MaxHeld]
+	}
+	for _, t := range b.held {
+		if i := slices.Index(b.opts.Network.Publish, t.Publish); i >= 0 && t.fd >= 0 {
+			list = append(list, monitor.HeldPort{Number: i, FD: t.fd})
+		}
+	}
+	return list
 }
 
 // bindings are published ports as inspect has them.

@@ -49,8 +49,9 @@ type builder struct {
 	storage plan.Plan         // what made the view ready
 	etc     map[string][]byte // files of the container's directory that are mounted on those of /etc
 
-	wires  []*wire // networks
-	leased bool    // addresses have been taken
+	wires  []*wire     // networks
+	leased bool        // addresses have been taken
+	held   []takenPort // ports of the host that it was to choose
 	names  naming
 }
 
@@ -89,7 +90,7 @@ func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, er
 		b.files.Close()
 	}
 	if err != nil {
-		return nil, errors.Join(err, e.giveUpNetworks(b))
+		return nil, errors.Join(err, b.dropPorts(), e.giveUpNetworks(b))
 	}
 	b.rec.UserNS, b.rec.Command = b.hasUserNS(), b.spec.Process.Args
 	return b, nil

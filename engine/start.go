@@ -41,6 +41,7 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 	if err != nil {
 		return s, p, err
 	}
+	defer b.dropPorts() // the monitor has its own descriptors of them
 	defer func() {
 		// Where there is a monitor that is to be taken over, its container may run.
 		if err != nil && !exists(monitor.Place(e.dir, c.ID)) {
@@ -53,7 +54,7 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 			return s, p, err
 		}
 	}
-	s, err = m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock)
+	s, err = m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock, b.heldPorts()...)
 	return s, p, err
 }
 
@@ -66,7 +67,7 @@ func (e *Engine) prepare(ctx context.Context, c *Container) (b *builder, err err
 		return nil, err
 	}
 	if err := e.write(ctx, c, b); err != nil {
-		return nil, errors.Join(err, e.giveUpNetworks(b))
+		return nil, errors.Join(err, b.dropPorts(), e.giveUpNetworks(b))
 	}
 	return b, nil
 }

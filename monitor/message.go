@@ -17,7 +17,7 @@ import (
 // The first byte of a message, and what follows it.
 const (
 	// of a client
-	mLaunch = 'L' // an Order as JSON, with the descriptor of the container's locked directory; on a Spawn's socket only
+	mLaunch = 'L' // an Order as JSON, with the descriptor of the container's locked directory and those of its Held; on a Spawn's socket only
 	mAttach = 'A' // one byte of Streams; none of them is to be told of the exit only
 	mInput  = 'I' // what was typed, for the container's terminal
 	mEOF    = 'E' // the client's standard input has ended
@@ -58,7 +58,17 @@ type Order struct {
 	Run     string // root of what does not outlive a boot
 	Timings bool   // measure the steps of the start
 	Adopt   bool   // the container runs, or ended without a monitor: go on with that
+	Held    []int  `json:",omitempty"` // of the ports that setup.json publishes: those whose sockets come with the order
 }
+
+// A HeldPort is a socket that holds a port which the container publishes: see [Client.Launch].
+type HeldPort struct {
+	Number int // of the port in setup.json
+	FD     int
+}
+
+// MaxHeld is how many of them an order can have.
+const MaxHeld = 100
 
 // A Started is the answer to an Order.
 type Started struct {
@@ -302,30 +312,35 @@ func (c *Client) Connected() error {
 // Keep gives the monitor a terminal's master side, of another process in the container: it stays open, and nobody reads what is written there.
 func (c *Client) Keep(master *os.File) error { return c.sendFD([]byte{mKeep}, int(master.Fd())) }
 
-func (c *Client) sendFD(message []byte, fd int) error { return sendFD(c.conn, message, fd) }
+func (c *Client) sendFD(message []byte, fd ...int) error { return sendFD(c.conn, message, fd...) }
 
-// sendFD sends a message with a descriptor.
-func sendFD(conn *os.File, message []byte, fd int) error {
+// sendFD sends a message with descriptors.
+func sendFD(conn *os.File, message []byte, fd ...int) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sent error
 	err = raw.Write(func(conn uintptr) bool {
-		sent = unix.Sendmsg(int(conn), message, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		sent = unix.Sendmsg(int(conn), message, unix.UnixRights(fd...), nil, unix.MSG_NOSIGNAL)
 		return sent != unix.EAGAIN
 	})
 	return errors.Join(err, sent)
 }
 
 // Launch gives a new monitor its order, and lock, the descriptor that the container is locked by: the monitor keeps that until the container
-// runs. The error is a [*Failure] where the monitor told why.
-func (c *Client) Launch(o Order, lock *os.File) (Started, error) {
+// runs. Ports that the caller holds, [MaxHeld] at most, are the monitor's as well from then on, and nobody gets one in between. The error is a [*Failure] where
+// the monitor told why.
+func (c *Client) Launch(o Order, lock *os.File, held ...HeldPort) (Started, error) {
+	fds := []int{int(lock.Fd())}
+	for _, h := range held {
+		o.Held, fds = append(o.Held, h.Number), append(fds, h.FD)
+	}
 	data, err := leanjson.Marshal(o)
 	if err != nil {
 		return Started{}, err
 	}
-	if err := c.sendFD(append([]byte{mLaunch}, data...), int(lock.Fd())); err != nil {
+	if err := c.sendFD(append([]byte{mLaunch}, data...), fds...); err != nil {
 		return Started{}, fmt.Errorf("monitor: %w", err)
 	}
 	for {

@@ -144,7 +144,7 @@ func elsewhere() bool {
 
 // receive waits for the order. What comes before it is kept for the client.
 func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
-	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4*4))
+	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4*(1+MaxHeld)))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		switch {
@@ -162,7 +162,11 @@ func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
 					return nil, err
 				}
 			}
-			return lock, leanjson.Unmarshal(buf[1:n], &m.order)
+			err := leanjson.Unmarshal(buf[1:n], &m.order)
+			if held := len(m.order.Held); held > 0 && held == len(lock)-1 {
+				lock, m.nets.passed = lock[:1], lock[1:]
+			}
+			return lock, err
 		}
 	}
 }

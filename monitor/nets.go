@@ -25,6 +25,7 @@ type nets struct {
 	mu       sync.Mutex
 	resolver *dns.Resolver // of the run
 	ports    []heldPort
+	passed   []int          // sockets that came with the order, of the ports that it numbers
 	relay    *network.Relay // nil until a port needs it
 }
 
@@ -67,12 +68,17 @@ func (m *monitor) keep(op plan.Op, pid int) error {
 func (m *monitor) holdPorts(list []plan.Publish) error {
 	m.nets.mu.Lock()
 	defer m.nets.mu.Unlock()
-	for _, p := range list {
+	passed := m.nets.passed
+	m.nets.passed = nil
+	for i, p := range list {
 		if slices.ContainsFunc(m.nets.ports, func(h heldPort) bool { return h.Publish == p }) {
 			continue
 		}
-		h, err := Rules(m.order.Run).HoldPort(p)
-		if err != nil {
+		var h network.Held
+		var err error
+		if at := slices.Index(m.order.Held, i); at >= 0 && at < len(passed) {
+			h = network.HeldBy(p, passed[at])
+		} else if h, err = Rules(m.order.Run).HoldPort(p); err != nil {
 			return err
 		}
 		if err := m.takePort(heldPort{p, h.FD, h.Relay}); err != nil {

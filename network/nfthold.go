@@ -34,6 +34,20 @@ func (r *Rules) HoldPort(p plan.Publish) (Held, error) {
 	return h, nil
 }
 
+// TryPort is HoldPort for who asks for another port when this one is taken, and does not want to know who has it.
+func TryPort(p plan.Publish) (Held, error) { return holdPort(p) }
+
+// HeldBy is a port that another process has held, which passed the descriptor on.
+func HeldBy(p plan.Publish, fd int) Held {
+	return Held{FD: fd, Port: p.HostPort, Relay: Relayed(p) || aside(p)}
+}
+
+// aside tells a port of all addresses of IPv6: [::1] is one of them, and the only one that no rule leads from. By the loopback device nothing else comes to the
+// socket, since the rules take it before.
+func aside(p plan.Publish) bool {
+	return p.HostAddr.Is6() && p.HostAddr.IsUnspecified() && !Relayed(p) && p.Proto != "sctp"
+}
+
 func holdPort(p plan.Publish) (h Held, err error) {
 	number, ok := protoNumber(p.Proto)
 	if !ok || !p.HostAddr.IsValid() {
@@ -61,10 +75,7 @@ func holdPort(p plan.Publish) (h Held, err error) {
 			unix.Close(h.FD)
 		}
 	}()
-	// [::1] is one of all addresses, and the only one that no rule leads from. By the loopback device nothing else comes to the socket,
-	// since the rules take it before.
-	aside := p.HostAddr.Is6() && p.HostAddr.IsUnspecified() && !Relayed(p) && p.Proto != "sctp"
-	h.Relay = Relayed(p) || aside
+	h.Relay = Relayed(p) || aside(p)
 	set := func(level, name, value int) error {
 		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(h.FD, level, name, value))
 	}
@@ -73,7 +84,7 @@ func holdPort(p plan.Publish) (h Held, err error) {
 			return h, err
 		}
 	}
-	if aside {
+	if aside(p) {
 		if err := unix.BindToDevice(h.FD, "lo"); err != nil {
 			return h, os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
 		}
