@@ -27,6 +27,8 @@ type attachment struct {
 	monitor  *monitor.Client
 	detached bool
 
+	// exited, where it is set, is called when the container has ended for good: its monitor still takes away what it has.
+	exited func()
 	// ended tells from its record how the container ended, when its monitor cannot tell any more.
 	ended func() (Exit, bool)
 
@@ -142,6 +144,9 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		if err == io.EOF {
 			if x, ok := a.ended(); ok { // the word of its end did not come through: this process had stood still
 				exit = &x
+				if last && a.exited != nil {
+					a.exited()
+				}
 				break
 			}
 			return Exit{}, &ExitError{125, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")}
@@ -159,6 +164,9 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 			exit = msg.Exit
 			if !last {
 				break
+			}
+			if a.exited != nil {
+				a.exited()
 			}
 		}
 	}

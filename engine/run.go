@@ -109,10 +109,14 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	sweeping := e.sweepLater()
 	defer sweeping()
 	last := cfg.Restart.Policy == "" || cfg.Restart.Policy == "no"
+	var released func() error
+	if cfg.AutoRemove {
+		a.exited = func() { released = sideways(func() error { return e.release(&c, true) }) }
+	}
 	x, err := a.attend(ctx, last)
 	leave = !last || a.detached
-	if err == nil && cfg.AutoRemove && !a.detached {
-		if err := e.release(&c, true); err != nil {
+	if released != nil {
+		if err := released(); err != nil {
 			res.Warnings = append(res.Warnings, err.Error()) // the next command looks again
 		}
 	}
@@ -127,6 +131,13 @@ func (e *Engine) runFailed(c *Container, err error) error {
 		return &ExitError{code, errors.Join(err, e.discard(c))}
 	}
 	return errors.Join(e.startFailed(c, err), e.finished(c))
+}
+
+// sideways begins to do something, and returns what waits for it.
+func sideways(do func() error) (wait func() error) {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	return func() error { return <-done }
 }
 
 // sweepLater sweeps in a moment. The function that it returns waits for that, or prevents it.
