@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/sandbox"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 	"github.com/kakuri/kakuri/volume"
@@ -27,6 +29,7 @@ type filesJob struct {
 	Follow, Archive, KeepTypes bool
 	Store                      string // the directory of volumes; Name is the volume's then
 	Child                      bool   // in a user namespace: no device can be made
+	Shut                       bool   // the process is the job's alone, with namespaces to be shut in
 	Passing                    []uint64
 	Root                       int // the descriptor that the child has of the container's root directory
 }
@@ -103,6 +106,17 @@ func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) e
 	if err != nil {
 		return err
 	}
+	if j.Shut {
+		dirs := []string{j.Store}
+		if s, err := v.Source(); err != nil {
+			return err
+		} else if !strings.HasPrefix(s.Path, j.Store+"/") {
+			dirs = append(dirs, s.Path)
+		}
+		if err := sandbox.Shut(dirs...); err != nil {
+			return err
+		}
+	}
 	var o archive.Options
 	if j.Child {
 		o.Devices = archive.SkipDevices
@@ -147,7 +161,11 @@ func (e *Engine) doVolume(ctx context.Context, j filesJob, in io.Reader, out io.
 }
 
 func (e *Engine) doFiles(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
+	j.Shut = j.Op == jobImport && childIsCalled
 	if e.host.Privileged() {
+		if j.Shut {
+			return enter(ctx, storage.IDs{}, j, in, out, nil)
+		}
 		return j.run(ctx, nil, in, out)
 	}
 	ids, err := e.storageIDs()
@@ -155,14 +173,19 @@ func (e *Engine) doFiles(ctx context.Context, j filesJob, in io.Reader, out io.W
 		return err
 	}
 	if len(ids.UIDs) == 1 && ids.UIDs[0].Size == 1 {
+		j.Shut = false // it needs a process for that, which would be root of a namespace, and this one's ids are no root
 		return j.run(ctx, nil, in, out)
 	}
 	return enter(ctx, ids, j, in, out, nil)
 }
 
-// enter has a child do a job. root is the container's root directory, nil for none.
+// enter has a child do a job, with ids in a user namespace. root is the container's root directory, nil for none.
 func enter(ctx context.Context, ids storage.IDs, j filesJob, in io.Reader, out io.Writer, root *os.File) error {
-	j.Child = true
+	j.Child = len(ids.UIDs) > 0
+	var others []abi.Namespace
+	if j.Shut {
+		others = sandbox.Namespaces()
+	}
 	if root != nil {
 		fd, err := unix.Dup(int(root.Fd())) // without close-on-exec
 		if err != nil {
@@ -188,7 +211,7 @@ func enter(ctx context.Context, ids storage.IDs, j filesJob, in io.Reader, out i
 		}()
 		stdin = r
 	}
-	return childError(j, storage.Enter(ctx, ids, filesName, string(text), stdin, out))
+	return childError(j, storage.Enter(ctx, ids, others, filesName, string(text), stdin, out))
 }
 
 // childError gives errors that callers tell apart their types again.

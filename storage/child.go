@@ -143,27 +143,26 @@ func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	var fresh []abi.Namespace
+	ids := IDs{}
+	if s.o.Rootless {
+		if ids = s.o.IDs; len(ids.UIDs) == 0 || len(ids.GIDs) == 0 {
+			return errors.New("storage: a rootless store has to know the caller's ids")
+		}
+	}
+	var others []abi.Namespace
 	if j.Shut {
-		fresh = sandbox.Namespaces()
+		others = sandbox.Namespaces()
 	}
-	if !s.o.Rootless {
-		return start(ctx, IDs{}, fresh, childName, string(text), in, out)
-	}
-	return start(ctx, s.o.IDs, append(fresh, abi.NSUser), childName, string(text), in, out)
+	return Enter(ctx, ids, others, childName, string(text), in, out)
 }
 
-// Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given. Descriptors that
-// are not close-on-exec it has, too. Its standard error is the error, where it ends with another code than 0. The main function of the
-// program has to know the name.
-func Enter(ctx context.Context, ids IDs, name, arg string, in *os.File, out io.Writer) error {
-	return start(ctx, ids, []abi.Namespace{abi.NSUser}, name, arg, in, out)
-}
-
-// start is [Enter] with the namespaces given.
-func start(ctx context.Context, ids IDs, fresh []abi.Namespace, name, arg string, in *os.File, out io.Writer) error {
-	if slices.Contains(fresh, abi.NSUser) && (len(ids.UIDs) == 0 || len(ids.GIDs) == 0) {
-		return errors.New("storage: a rootless store has to know the caller's ids")
+// Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given, and in other new
+// namespaces. Without ids there is no user namespace. Descriptors that are not close-on-exec it has, too. Its standard error is the error, where it ends
+// with another code than 0. The main function of the program has to know the name.
+func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg string, in *os.File, out io.Writer) error {
+	fresh := slices.Clone(others)
+	if len(ids.UIDs) > 0 && len(ids.GIDs) > 0 {
+		fresh = append(fresh, abi.NSUser)
 	}
 	p, err := plan.CompileUnshare(plan.UnshareOptions{
 		New: fresh, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
