@@ -13,7 +13,8 @@ import (
 const answersTable = "kakuri-uplink"
 
 // LeadAnswersHere has what is answered to sockets with a mark (SO_MARK) come to them, whatever their address is: ip(7), IP_TRANSPARENT.
-// It is for the network namespace of the calling thread, and may be called again. The mark is the number of a table of routes as well.
+// It is for the network namespace of the calling thread, and may be called again. The next number is the answers' mark, and that of a table of
+// routes: by that table all addresses are here, which is not to be so for what the sockets send.
 func LeadAnswersHere(mark uint32) error {
 	s, err := openNetfilter()
 	if err == nil {
@@ -39,8 +40,8 @@ func LeadAnswersHere(mark uint32) error {
 		rule := make([]byte, 12)
 		rule[0], rule[4], rule[7] = family, unix.RT_TABLE_UNSPEC, unix.FR_ACT_TO_TBL
 		answers, err := r.Do(
-			rtnetlink.NewMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, route).AddUint32(unix.RTA_TABLE, mark).AddUint32(unix.RTA_OIF, uint32(lo.Index)),
-			rtnetlink.NewMessage(unix.RTM_NEWRULE, makeNew, rule).AddUint32(unix.FRA_TABLE, mark).AddUint32(unix.FRA_FWMARK, mark).AddUint32(unix.FRA_PRIORITY, 100),
+			rtnetlink.NewMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, route).AddUint32(unix.RTA_TABLE, mark+1).AddUint32(unix.RTA_OIF, uint32(lo.Index)),
+			rtnetlink.NewMessage(unix.RTM_NEWRULE, makeNew, rule).AddUint32(unix.FRA_TABLE, mark+1).AddUint32(unix.FRA_FWMARK, mark+1).AddUint32(unix.FRA_PRIORITY, 100),
 		)
 		for i, what := range []string{"route", "rule for routes"} {
 			switch {
@@ -73,7 +74,10 @@ func answersMessages(mark uint32) []nftMessage {
 		}},
 		{nftChain{name: "prerouting", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, hookName: "prerouting", priority: priorityMangle}, []nftTerm{
 			{"ct mark " + number, []nftExpr{ctMark, compare(unix.NFT_CMP_EQ, value)}},
-			{"meta mark set ct mark", []nftExpr{expr("meta", func(w *wire) {
+			{fmt.Sprintf("meta mark set 0x%x", mark+1), []nftExpr{expr("immediate", func(w *wire) {
+				w.u32(unix.NFTA_IMMEDIATE_DREG, register(0))
+				w.value(unix.NFTA_IMMEDIATE_DATA, binary.NativeEndian.AppendUint32(nil, mark+1))
+			}), expr("meta", func(w *wire) {
 				w.u32(unix.NFTA_META_KEY, unix.NFT_META_MARK)
 				w.u32(unix.NFTA_META_SREG, register(0))
 			})}},

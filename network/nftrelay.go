@@ -389,6 +389,10 @@ func (r *Relay) move(s *stream, fd int, events uint32) {
 		}
 		s.connected = true
 	}
+	if events&unix.EPOLLERR != 0 {
+		r.abort(s) // a reset: no read tells of it as long as its bytes find no room on the other side
+		return
+	}
 	r.pump(s)
 }
 

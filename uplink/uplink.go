@@ -20,9 +20,31 @@ import (
 
 // What carries packets out of the namespace: [Config.Mode], [Status.Mode].
 const (
-	Pasta   = "pasta"   // pasta(1)
 	Builtin = "builtin" // the stack of kakuri-uplink
+	Pasta   = "pasta"   // pasta(1)
+	Auto    = "auto"    // the second where it runs, else the first; in a Config alone
 )
+
+// DefaultMode is that of a Config that has none: ARCHITECTURE.md says why.
+const DefaultMode = Builtin
+
+// ModeVariable is the variable of the environment by which a user chooses another one.
+const ModeVariable = "KAKURI_UPLINK"
+
+// Choice is what a Config without a Mode gives in this process's environment, and why.
+func Choice() (mode, why string) {
+	switch mode := os.Getenv(ModeVariable); mode {
+	case "":
+		return DefaultMode, "the default"
+	case Auto:
+		if program := InPath(Pasta); program != "" {
+			return Pasta, program + " is installed, and " + ModeVariable + "=" + mode
+		}
+		return Builtin, "pasta is not installed (package passt), and " + ModeVariable + "=" + mode
+	default:
+		return mode, ModeVariable + "=" + mode
+	}
+}
 
 // Program is the name of the program that an uplink is.
 const Program = "kakuri-uplink"
@@ -35,7 +57,7 @@ type Config struct {
 	UserNS, NetNS *os.File
 	// Program is where kakuri-uplink is. Empty is beside the calling program, or where PATH finds it.
 	Program string
-	// Mode is [Pasta] or [Builtin]. Empty is the first, and the second where that is not to be had.
+	// Mode is [Builtin], [Pasta] or [Auto]. Empty is what [ModeVariable] says, or [DefaultMode].
 	Mode string
 	// PastaProgram is where pasta is; empty is where PATH finds it.
 	PastaProgram string
@@ -45,7 +67,7 @@ type Config struct {
 type Status struct {
 	PID     int    // of kakuri-uplink
 	Mode    string // [Pasta] or [Builtin]
-	Why     string // it is that one: "pasta is installed: /usr/bin/pasta"
+	Why     string // it is that one: "/usr/bin/pasta is installed"
 	Program string // that of pasta
 	// Device leads out. It has the addresses, and the default routes lead to the gateways by it.
 	Device             string
@@ -85,10 +107,14 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 		return nil, err
 	}
 	defer null.Close()
-	args := []string{program, "serve", "--run", c.Run}
-	if c.Mode != "" {
-		args = append(args, "--mode", c.Mode)
+	mode := c.Mode
+	if mode == "" {
+		mode = os.Getenv(ModeVariable)
 	}
+	if mode == "" {
+		mode = DefaultMode
+	}
+	args := []string{program, "serve", "--run", c.Run, "--mode", mode}
 	if c.PastaProgram != "" {
 		args = append(args, "--pasta", c.PastaProgram)
 	}
@@ -100,7 +126,8 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	go p.Wait()
+	ended := make(chan struct{})
+	go func() { p.Wait(); close(ended) }()
 	stop := context.AfterFunc(ctx, func() { p.Kill() })
 	defer stop()
 	text, err := io.ReadAll(io.LimitReader(ready, 64<<10))
@@ -115,6 +142,7 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 		return nil, fmt.Errorf("start %s: it ended without a word: see %s", program, filepath.Join(c.Run, "log"))
 	}
 	if err := a.err(); err != nil {
+		<-ended // with the lock
 		return nil, err
 	}
 	return Open(c.Run)

@@ -61,6 +61,18 @@ func (a answer) err() error {
 	return &Error{a.Error, syscall.Errno(a.Errno)}
 }
 
+func answerOf(err error, s Status) answer {
+	a := answer{Status: s}
+	if err != nil {
+		a.Error = err.Error()
+		var errno syscall.Errno
+		if errors.As(err, &errno) {
+			a.Errno = int(errno)
+		}
+	}
+	return a
+}
+
 // ask sends a question, and gives the answer and its descriptors.
 func (u *Uplink) ask(what, owner string) (a answer, fds []int, err error) {
 	if owner != "" {

@@ -32,7 +32,7 @@ func gather(source, bin string) ([]File, error) {
 		data, err := os.ReadFile(from)
 		return add(name, mode, data, err)
 	}
-	for _, program := range []string{"kakuri", "kakuri-runtime"} {
+	for _, program := range []string{"kakuri", "kakuri-runtime", "kakuri-uplink"} {
 		if err := copied("usr/bin/"+program, 0o755, filepath.Join(bin, program)); err != nil {
 			return nil, err
 		}

@@ -65,7 +65,7 @@ func dist(source, to, arch string) error {
 
 // build compiles the programs into a directory.
 func build(source, to, arch string) error {
-	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to+"/", "./cmd/kakuri", "./cmd/kakuri-runtime")
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to+"/", "./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink")
 	c.Dir, c.Stderr = source, os.Stderr
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if err := c.Run(); err != nil {

@@ -1,0 +1,12 @@
+// Command kakuri-uplink connects a network namespace of a user with the machine's network, for containers of a user without rights over
+// that. It is a program of its own since it has a TCP/IP stack, which no other one pays for.
+package main
+
+import (
+	"os"
+
+	"github.com/kakuri/kakuri/uplink"
+	"github.com/kakuri/kakuri/uplink/stack"
+)
+
+func main() { os.Exit(uplink.Main(os.Args, stack.New)) }

@@ -1,0 +1,87 @@
+package uplink
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// enter starts this program once more, as root of the user namespace and in the network namespace: that takes one thread, which a Go program
+// never has. Of root's rights it keeps those over the network there. It ends when this one does.
+func enter(ctx context.Context, user, net, log *os.File) (*side, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[1])
+	c, err := newChannel(pair[0])
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	defer null.Close()
+	if _, err := unix.FcntlInt(uintptr(pair[1]), unix.F_SETFD, 0); err != nil {
+		c.close()
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	p, err := launch.Run(ctx, joinPlan(user, net, pair[1]), launch.Options{KeepFDs: true, Stdio: [3]*os.File{null, null, log}})
+	if err != nil {
+		c.close()
+		return nil, fmt.Errorf("a process in the namespaces: %w", err)
+	}
+	s := &side{c: c, pid: p.PID, wait: func() { p.Wait() }}
+	if _, _, err := s.hear(); err != nil {
+		c.close()
+		s.wait()
+		return nil, err
+	}
+	return s, nil
+}
+
+func joinPlan(user, net *os.File, fd int) plan.Plan {
+	const userReg, netReg plan.Reg = 40, 41
+	self := func(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+	keep := abi.CapSet(1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_BIND_SERVICE)
+	var p plan.Plan
+	for _, s := range []struct {
+		side plan.Side
+		op   plan.Op
+	}{
+		{plan.Runtime, &plan.OpenNamespace{NS: abi.NSUser, Path: self(user), Out: userReg}},
+		{plan.Runtime, &plan.OpenNamespace{NS: abi.NSNetwork, Path: self(net), Out: netReg}},
+		{plan.Runtime, &plan.Clone{}},
+		{plan.Container, &plan.Setns{NS: abi.NSUser, FD: userReg}},
+		{plan.Container, &plan.Setns{NS: abi.NSNetwork, FD: netReg}},
+		{plan.Container, &plan.Setresgid{}},
+		{plan.Container, &plan.Setresuid{}},
+		{plan.Container, &plan.DropBounding{Keep: keep, Last: lastCap()}},
+		{plan.Container, &plan.Capset{Effective: keep, Permitted: keep}},
+		{plan.Container, &plan.NoNewPrivs{}},
+		{plan.Container, &plan.Sigmask{}},
+		{plan.Container, &plan.Exec{File: "/proc/self/exe", Args: []string{Program, "inside", fmt.Sprint(fd)}, Env: []string{}}},
+	} {
+		p.Steps = append(p.Steps, plan.Step{Op: s.op, Side: s.side})
+	}
+	return p
+}
+
+// lastCap is the highest capability that the kernel knows.
+func lastCap() (last abi.Capability) {
+	for c := abi.Capability(0); c < 64; c++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err != nil {
+			break
+		}
+		last = c
+	}
+	return last
+}

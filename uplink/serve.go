@@ -1,0 +1,520 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// deviceName is that of the device that leads out.
+const deviceName = "uplink"
+
+// The link between the namespace and the uplink, the same with either carrier. 198.18.0.0/15 is for networks that are nobody's (RFC 2544); of the
+// other kind there are so many that this one is nobody else's (RFC 4193).
+const linkMTU = 65520 // as pasta has it: bytes
+
+var (
+	linkAddr4    = netip.MustParsePrefix("198.19.255.254/30")
+	linkGateway4 = netip.MustParseAddr("198.19.255.253")
+	linkAddr6    = netip.MustParsePrefix("fd6b:616b:7572:6900::2/64")
+	linkGateway6 = netip.MustParseAddr("fd6b:616b:7572:6900::1")
+)
+
+// A Stack carries packets between a device tun(4), whose descriptor is the callee's from then on, and sockets of this process, until it is closed. The
+// gateways are addresses of its own.
+type Stack func(tun, mtu int, gateways []netip.Addr) (io.Closer, error)
+
+// Main is the program: see its manual page. It gives the exit code.
+func Main(args []string, stack Stack) int {
+	err := errUsage
+	switch {
+	case len(args) == 2 && (args[1] == "--help" || args[1] == "-h"):
+		fmt.Print(usage)
+		return 0
+	case len(args) > 1 && args[1] == "serve":
+		var o options
+		if o, err = parse(args[2:]); err == nil {
+			err = serve(o, stack)
+		}
+	case len(args) == 3 && args[1] == "inside":
+		var fd int
+		if fd, err = strconv.Atoi(args[2]); err == nil {
+			err = runInside(fd)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, Program+":", err)
+		return 1
+	}
+	return 0
+}
+
+const usage = `Usage: kakuri-uplink serve --run DIRECTORY [--mode builtin|pasta|auto] [--pasta PROGRAM]
+
+Connects a network namespace of a user with the machine's network. kakuri starts it
+when containers of an ordinary user have a network, and ends it after the last one.
+
+Descriptor 3 is the user namespace, 4 the network namespace; to 5 it writes what
+became of it, when packets pass.
+`
+
+var errUsage = errors.New("it is started by kakuri: " + Program + " --help says more")
+
+type options struct{ run, mode, pasta string }
+
+func parse(args []string) (o options, err error) {
+	for i := 0; i < len(args); i += 2 {
+		to := map[string]*string{"--run": &o.run, "--mode": &o.mode, "--pasta": &o.pasta}[args[i]]
+		if to == nil || i+1 == len(args) {
+			return o, errUsage
+		}
+		*to = args[i+1]
+	}
+	if o.mode == "" {
+		o.mode = DefaultMode
+	}
+	if o.mode != Builtin && o.mode != Pasta && o.mode != Auto {
+		return o, fmt.Errorf("mode %q: it is %s, %s or %s", o.mode, Builtin, Pasta, Auto)
+	}
+	if o.run == "" {
+		return o, errUsage
+	}
+	return o, nil
+}
+
+// serve is the process in the machine's network namespace. It tells on descriptor 5 what became of it, and goes on until it is told to end.
+func serve(o options, stack Stack) error {
+	for fd := 3; fd <= 5; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	said := os.NewFile(5, "ready")
+	s := &server{o: o, stack: stack, user: os.NewFile(3, "user"), net: os.NewFile(4, "net"), end: make(chan struct{}), owners: map[string][]taken{}}
+	err := s.begin()
+	text, e := leanjson.Marshal(answerOf(err, s.status))
+	if e == nil {
+		said.Write(text)
+	}
+	said.Close()
+	if err == nil {
+		s.run()
+	}
+	s.finish()
+	return err
+}
+
+// A server is an uplink that runs.
+type server struct {
+	o         options
+	stack     Stack
+	user, net *os.File
+	dir, log  *os.File
+	lock      *os.File
+	control   *channel
+	once      sync.Once
+	end       chan struct{} // closed when it is to end
+
+	mu      sync.Mutex
+	status  Status
+	in      *side
+	carrier carrier
+	owners  map[string][]taken
+	next    int // for IDs
+}
+
+// A taken is a port of the machine that is passed on.
+type taken struct {
+	plan.Publish
+	fd int
+	id string
+}
+
+func (s *server) begin() (err error) {
+	if err := prepare(s.o.run); err != nil {
+		return err
+	}
+	if s.dir, err = os.Open(s.o.run); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(s.o.run, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	// To the end of the process.
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("an uplink runs in %s already: %w", s.o.run, err)
+	}
+	s.lock = lock
+	if s.log, err = os.OpenFile(filepath.Join(s.o.run, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600); err != nil {
+		return err
+	}
+	unix.Dup3(int(s.log.Fd()), 2, 0)
+	signal.Ignore(unix.SIGHUP) // and no other one: pasta of 2023 does not start where SIGPIPE is
+	if err := s.enter(); err != nil {
+		return err
+	}
+	if err := s.carry(); err != nil {
+		return err
+	}
+	s.takeUp()
+	return s.listen()
+}
+
+func (s *server) say(format string, args ...any) {
+	fmt.Fprintf(s.log, "%s "+format+"\n", append([]any{time.Now().UTC().Format(time.RFC3339)}, args...)...)
+}
+
+// enter makes the process in the namespaces.
+func (s *server) enter() (err error) {
+	s.in, err = enter(context.Background(), s.user, s.net, s.log)
+	return err
+}
+
+// carry begins to carry packets, as it was asked for.
+func (s *server) carry() (err error) {
+	s.status = Status{PID: os.Getpid(), Mode: s.o.mode, Device: deviceName, MTU: linkMTU, Addr4: linkAddr4, Addr6: linkAddr6, Gateway4: linkGateway4, Gateway6: linkGateway6, Ping: whyNoPing()}
+	program := s.o.pasta
+	if program == "" {
+		program = InPath(Pasta)
+	}
+	switch {
+	case s.o.mode == Builtin:
+		s.status.Why = "it is built in"
+	case program == "":
+		err = errors.New("pasta is not installed (package passt)")
+	default:
+		s.status.Program = program
+		var p *pasta
+		if p, err = startPasta(context.Background(), program, s.in, &s.status, s.log); err == nil {
+			s.carrier, s.status.Mode, s.status.Why = p, Pasta, program+" is installed"
+			return nil
+		}
+		err = fmt.Errorf("%s: %w", program, err)
+	}
+	if s.o.mode == Pasta && err != nil {
+		return err
+	}
+	if err != nil {
+		s.say("%v", err)
+		s.status.Why = err.Error()
+	}
+	return s.carryItself()
+}
+
+func (s *server) carryItself() error {
+	s.status.Mode, s.status.Program, s.status.Addr4, s.status.Addr6 = Builtin, "", linkAddr4, linkAddr6
+	_, fd, err := s.in.ask(-1, wordTUN, deviceName, linkMTU, linkAddr4, linkGateway4, linkAddr6, linkGateway6)
+	if err != nil {
+		return err
+	}
+	c, err := s.stack(fd, linkMTU, []netip.Addr{linkGateway4, linkGateway6})
+	if err != nil {
+		return err
+	}
+	s.carrier = builtin{c}
+	return nil
+}
+
+// A builtin is a [Stack] at work, which does not end by itself.
+type builtin struct{ io.Closer }
+
+func (b builtin) stop()                  { b.Close() }
+func (b builtin) ended() <-chan struct{} { return nil }
+
+// whyNoPing is empty where the user may have sockets for ping: icmp(7).
+func whyNoPing() string {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	if err != nil {
+		return "net.ipv4.ping_group_range has none of the user's groups"
+	}
+	unix.Close(fd)
+	return ""
+}
+
+// takeUp takes the ports that the records have, of an uplink that was killed.
+func (s *server) takeUp() {
+	owners, err := Owners(s.o.run)
+	if err != nil {
+		s.say("records of ports: %v", err)
+	}
+	for _, owner := range owners {
+		err := s.publish(owner)
+		// The processes of the one that was killed may have them for a moment still.
+		for until := time.Now().Add(3 * time.Second); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(until); err = s.publish(owner) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil {
+			s.say("ports of %s: %v", owner, err)
+		}
+	}
+}
+
+func (s *server) listen() error {
+	name := fmt.Sprintf("/proc/self/fd/%d/%s", s.dir.Fd(), controlName)
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err == nil {
+		err = unix.Listen(fd, 128)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("socket %s: %w", filepath.Join(s.o.run, controlName), err)
+	}
+	s.control, err = newChannel(fd)
+	return err
+}
+
+// run goes on until somebody says that it is to end.
+func (s *server) run() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	go func() { <-signals; s.stop() }()
+	go s.watchInside(s.in)
+	go s.watchCarrier(s.carrier)
+	go func() {
+		slots := make(chan struct{}, 64) // connections at once; more wait
+		for {
+			slots <- struct{}{}
+			c, err := s.control.accept()
+			if err != nil {
+				if !s.ending() {
+					s.say("control: %v", err)
+				}
+				return
+			}
+			go func() {
+				defer func() { c.close(); <-slots }()
+				s.talk(c)
+			}()
+		}
+	}()
+	<-s.end
+}
+
+func (s *server) stop() { s.once.Do(func() { close(s.end) }) }
+
+func (s *server) ending() bool {
+	select {
+	case <-s.end:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish leaves nothing: what is passed on ends, and so do the other processes.
+func (s *server) finish() {
+	s.mu.Lock() // and never again
+	if s.dir != nil && s.control != nil {
+		os.Remove(filepath.Join(s.o.run, controlName))
+		s.control.close()
+	}
+	if s.carrier != nil {
+		s.carrier.stop()
+	}
+	if s.in != nil {
+		s.in.c.close()
+		s.in.wait()
+	}
+}
+
+// watchInside makes the process in the namespaces anew when it ends: somebody killed it.
+func (s *server) watchInside(in *side) {
+	for {
+		in.wait()
+		s.mu.Lock()
+		if s.ending() {
+			s.mu.Unlock()
+			return
+		}
+		s.say("the process in the namespaces ended, and is made anew")
+		in.c.close()
+		if err := s.enter(); err != nil {
+			s.say("%v", err)
+			s.mu.Unlock()
+			s.stop()
+			return
+		}
+		in = s.in
+		for owner, list := range s.owners {
+			for _, p := range list {
+				if err := s.pass(p); err != nil {
+					s.say("port %v of %s: %v", p.Publish, owner, err)
+				}
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// watchCarrier starts pasta anew when it ends, and goes on without it where it ends again and again.
+func (s *server) watchCarrier(c carrier) {
+	for fails := 0; c.ended() != nil; {
+		began := time.Now()
+		select {
+		case <-s.end:
+			return
+		case <-c.ended():
+		}
+		if fails++; time.Since(began) > time.Minute {
+			fails = 1
+		}
+		s.mu.Lock()
+		if s.ending() {
+			s.mu.Unlock()
+			return
+		}
+		s.say("pasta ended, for the %d. time", fails)
+		var err error
+		if fails < 5 || s.o.mode == Pasta {
+			err = s.carry()
+		} else {
+			s.status.Why = s.status.Program + " ended again and again"
+			err = s.carryItself()
+		}
+		if err == nil {
+			c = s.carrier
+		} else {
+			s.say("%v", err)
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.end:
+			return
+		case <-time.After(time.Duration(min(fails, 50)-1) * 100 * time.Millisecond):
+		}
+	}
+}
+
+// talk answers one connection.
+func (s *server) talk(c *channel) {
+	for {
+		text, fds, err := c.receive()
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		if err != nil {
+			return
+		}
+		what, owner, _ := strings.Cut(string(text), " ")
+		var send []int
+		s.mu.Lock()
+		switch what {
+		case askStatus:
+		case askNamespaces:
+			send = []int{int(s.user.Fd()), int(s.net.Fd())}
+		case askPublish:
+			err = s.publish(owner)
+		case askUnpublish:
+			s.unpublish(owner)
+		case askEnd:
+			s.stop()
+		default:
+			err = fmt.Errorf("%q is nothing that an uplink does", what)
+		}
+		text, e := leanjson.Marshal(answerOf(err, s.status))
+		s.mu.Unlock()
+		if e != nil || c.send(text, send...) != nil {
+			return
+		}
+	}
+}
+
+// publish takes what an owner's record has, in the place of what the owner has.
+func (s *server) publish(owner string) (err error) {
+	if err := checkOwner(owner); err != nil {
+		return err
+	}
+	ports, err := ReadPorts(s.o.run, owner)
+	if err != nil {
+		return err
+	}
+	s.unpublish(owner)
+	defer func() {
+		if err != nil {
+			s.unpublish(owner)
+		}
+	}()
+	chosen := false
+	for i, p := range ports {
+		s.next++
+		t := taken{Publish: p, id: strconv.Itoa(s.next)}
+		if t.fd, t.HostPort, err = s.take(owner, p); err != nil {
+			return err
+		}
+		s.owners[owner] = append(s.owners[owner], t)
+		if err := s.pass(t); err != nil {
+			return err
+		}
+		chosen = chosen || p.HostPort == 0
+		ports[i].HostPort = t.HostPort
+	}
+	if chosen {
+		return writePorts(s.o.run, owner, ports)
+	}
+	return nil
+}
+
+// take listens at a port of the machine.
+func (s *server) take(owner string, p plan.Publish) (fd int, port uint16, err error) {
+	where := func(err error) error {
+		return fmt.Errorf("port %d/%s of %v: %w", p.HostPort, p.Proto, p.HostAddr, err)
+	}
+	if p.Proto == "sctp" {
+		return -1, 0, where(fmt.Errorf("%w: an ordinary user's ports are of TCP and UDP: run the container as root", unix.EPROTONOSUPPORT))
+	}
+	for other, list := range s.owners {
+		for _, o := range list {
+			if p.HostPort != 0 && o.Proto == p.Proto && o.HostPort == p.HostPort && o.HostAddr.Is4() == p.HostAddr.Is4() &&
+				(o.HostAddr == p.HostAddr || o.HostAddr.IsUnspecified() || p.HostAddr.IsUnspecified()) {
+				return -1, 0, where(fmt.Errorf("%w: container %s publishes it", unix.EADDRINUSE, other))
+			}
+		}
+	}
+	listens := p
+	listens.Strict = true // by a socket, as all are here
+	h, err := network.OpenRules(filepath.Join(s.o.run, "rules")).HoldPort(listens)
+	if errors.Is(err, unix.EACCES) {
+		first, _ := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+		return -1, 0, where(fmt.Errorf("%w: ports below %s are root's: publish another one, or have root set net.ipv4.ip_unprivileged_port_start=%d (sysctl)", unix.EACCES, strings.TrimSpace(string(first)), p.HostPort))
+	}
+	if err != nil {
+		return -1, 0, err
+	}
+	return h.FD, h.Port, nil
+}
+
+// pass has what comes to a port passed on.
+func (s *server) pass(t taken) error {
+	_, _, err := s.in.ask(t.fd, wordServe, t.id, t.Proto, t.Addr, t.Port)
+	return err
+}
+
+func (s *server) unpublish(owner string) {
+	for _, t := range s.owners[owner] {
+		if _, _, err := s.in.ask(-1, wordStop, t.id); err != nil {
+			s.say("port %v of %s: %v", t.Publish, owner, err)
+		}
+		unix.Close(t.fd)
+	}
+	delete(s.owners, owner)
+}
