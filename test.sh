@@ -21,6 +21,8 @@ packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc 
 packages+=(buildah conmon containerd containernetworking-plugins docker.io iproute2 podman)
 # They read the rules of networks, or make some of others.
 packages+=(iptables nftables)
+# It carries what a user's containers send, when it is asked for.
+packages+=(passt)
 # Images for the tests are made with the first, and kept in a cache; the others serve and read them.
 packages+=(debootstrap docker-registry skopeo umoci)
 # A virtual machine with another kernel, and all controllers of version 2 of cgroups.

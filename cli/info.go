@@ -47,6 +47,9 @@ func infoText(i engine.Info) string {
 	for _, s := range i.DriverStatus {
 		line(" %s: %s", s[0], s[1])
 	}
+	if i.Uplink != "" {
+		line("Uplink: %s", i.Uplink)
+	}
 	line("Logging Driver: %s\nCgroup Driver: %s\nCgroup Version: %s\nDefault Runtime: %s\nSecurity Options:", i.LoggingDriver, i.CgroupDriver, i.CgroupVersion, i.DefaultRuntime)
 	for _, s := range i.SecurityOptions {
 		line("  %s", strings.TrimPrefix(s, "name="))

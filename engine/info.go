@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,6 +27,7 @@ type Info struct {
 	CgroupDriver      string
 	CgroupVersion     string
 	DefaultRuntime    string
+	Uplink            string `json:",omitempty"` // of an ordinary user's networks: what carries packets out of them, and why it is that
 	SecurityOptions   []string
 	KernelVersion     string
 	OperatingSystem   string
@@ -97,6 +99,9 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 			i.ContainersStopped++
 		}
 	}
+	if i.Rootless {
+		i.Uplink = e.uplinkText()
+	}
 	if f.NewUIDMap == "" && i.Rootless {
 		i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
 	}
@@ -104,6 +109,21 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: limits have no effect")
 	}
 	return i, ctx.Err()
+}
+
+// uplinkText tells of the uplink that runs, else of the one that would.
+func (e *Engine) uplinkText() string {
+	mode, why := uplink.Choice()
+	if u, err := uplink.Open(monitor.UplinkDir(e.dir)); err == nil {
+		defer u.Close()
+		if s, err := u.Status(); err == nil {
+			mode, why = s.Mode, s.Why
+			if s.Ping != "" {
+				why += "; no ping: " + s.Ping
+			}
+		}
+	}
+	return mode + " (" + why + ")"
 }
 
 // osRelease is the name and version of this machine's system: os-release(5).

@@ -37,11 +37,14 @@ func gather(source, bin string) ([]File, error) {
 			return nil, err
 		}
 	}
-	runtimePage, err := os.ReadFile(filepath.Join(source, "docs/man/kakuri-runtime.8"))
-	if err != nil {
-		return nil, err
+	pages := docgen.Manual(cli.Root(cli.IO{}))
+	for _, name := range []string{"kakuri-runtime.8", "kakuri-uplink.8"} {
+		text, err := os.ReadFile(filepath.Join(source, "docs/man", name))
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, docgen.Page{Name: name, Text: text})
 	}
-	pages := append(docgen.Manual(cli.Root(cli.IO{})), docgen.Page{Name: "kakuri-runtime.8", Text: runtimePage})
 	for _, p := range pages {
 		data, err := zipped(p.Text)
 		if err := add("usr/share/man/man"+path.Ext(p.Name)[1:]+"/"+p.Name+".gz", 0o644, data, err); err != nil {

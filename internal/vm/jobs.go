@@ -35,6 +35,7 @@ func testPackages() []testPackage {
 		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true},
 		{path: "./network", long: true},
 		{path: "./monitor/dns", long: true},
+		{path: "./uplink", long: true},
 		{path: "./tour/live"},
 		{path: "./internal/experiments"},
 		{path: "./cli", long: true},
