@@ -97,6 +97,9 @@ func (e *Engine) netdb() *netdb.DB { return netdb.Open(e.data, e.dir) }
 // NetworkCreate makes a network. Its device is made with the first container that it has.
 func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, error) {
 	n, err := networkOf(c)
+	if err == nil && e.rootless() && n.Driver != "bridge" {
+		err = fmt.Errorf("--driver %s: its containers are on a device of the machine, which takes root: an ordinary user's networks are bridges", n.Driver)
+	}
 	if err != nil {
 		return Network{}, err
 	}

@@ -59,11 +59,7 @@ func (j *netJob) run(ctx context.Context) error {
 	case jobConnect:
 		return d.Connect(ctx, j.PID, j.ID, j.Network)
 	case jobReconnect:
-		has, err := d.Connected(j.PID, j.Network)
-		if err != nil || has {
-			return err
-		}
-		return d.Connect(ctx, j.PID, j.ID, j.Network)
+		return d.Reconnect(ctx, j.PID, j.ID, j.Network)
 	case jobDisconnect:
 		return d.Disconnect(ctx, j.PID, j.Network)
 	case jobDrop:

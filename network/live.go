@@ -78,22 +78,30 @@ func (d *Doer) Disconnect(_ context.Context, pid int, n plan.Network) error {
 	return nil
 }
 
-// Connected reports whether a container that runs has all the devices of n: those whose other ends were in a network namespace that ended are gone.
-func (d *Doer) Connected(pid int, n plan.Network) (bool, error) {
-	in, err := d.enter(pid)
+// Reconnect is [Doer.Connect] for a container that was connected by n in a network namespace which has ended. Where all of it is there it
+// does nothing.
+func (d *Doer) Reconnect(ctx context.Context, pid int, id string, n plan.Network) error {
+	in, s, err := d.both(pid)
 	if err != nil {
-		return false, err
+		return err
+	}
+	// By the ends outside: those inside go a while after the other namespace.
+	lost := false
+	for _, e := range n.Endpoints {
+		_, err := s.Link(e.HostDevice)
+		lost = lost || err != nil
+	}
+	if !lost {
+		return nil
 	}
 	for _, e := range n.Endpoints {
-		_, err := in.s.Link(e.Device)
-		if errors.Is(err, unix.ENODEV) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
+		delete(in.devices, e.Device)
+		err := in.s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, e.Device))
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("remove device %s of the container: %w", e.Device, hint(err, ""))
 		}
 	}
-	return true, nil
+	return d.Connect(ctx, pid, id, n)
 }
 
 func anywhere(like netip.Addr) netip.Prefix {

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// well runs the command as the ordinary user to a good end, and returns what it wrote.
+func well(t testing.TB, u *nstest.Account, args ...string) string {
+	t.Helper()
+	out, code := asUser(t, u, args...)
+	if code != 0 {
+		t.Fatalf("kakuri %s: code %d: %s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// greeterOf makes a container of the ordinary user that answers at port 80.
+func greeterOf(network, name string) []string {
+	return []string{"create", "--name", name, "--hostname", name, "--network", network, "-v", nstest.PartPath("greeter") + ":/greeter:ro", "host", "/greeter", ":80"}
+}
+
+// asks runs a container of the ordinary user on a network, which asks addresses, and returns what it is told.
+func asks(t testing.TB, u *nstest.Account, network, patience string, addresses ...string) string {
+	t.Helper()
+	return well(t, u, append([]string{"run", "--network", network, "-v", nstest.PartPath("greeted") + ":/greeted:ro", "host", "/greeted", patience}, addresses...)...)
+}
+
+// monitorsOf are the monitors that run as an account.
+func monitorsOf(t testing.TB, u *nstest.Account) (pids []int) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		line, err := os.ReadFile(dir + "/cmdline")
+		var st unix.Stat_t
+		if err == nil && strings.Contains(string(line), "\x00monitor") && unix.Stat(dir, &st) == nil && int(st.Uid) == u.UID {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// An ordinary user's containers on networks reach each other, and none of another network; what is killed is healed.
+func TestRootlessNetworks(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	for _, name := range []string{"inner", "other"} {
+		well(t, u, "network", "create", "--internal", name)
+	}
+	names := []string{"one", "two", "three"}
+	defer func() {
+		asUser(t, u, append([]string{"rm", "-f"}, names...)...)
+		for _, name := range []string{"inner", "other"} {
+			if out, code := asUser(t, u, "network", "rm", name); code != 0 {
+				t.Errorf("network rm %s: %s", name, out)
+			}
+		}
+		nstest.Until(t, "the end of all monitors", func() bool { return len(monitorsOf(t, u)) == 0 })
+	}()
+	// All at once, and there is no world yet: there may be but one.
+	var all sync.WaitGroup
+	for _, name := range names {
+		all.Go(func() {
+			for _, args := range [][]string{greeterOf("inner", name), {"start", name}} {
+				if out, code := asUser(t, u, args...); code != 0 {
+					t.Errorf("%s: code %d: %s", name, code, out)
+				}
+			}
+		})
+	}
+	all.Wait()
+	reached := func(when string) {
+		t.Helper()
+		out := asks(t, u, "inner", "10s", "one:80", "two:80", "three:80")
+		for _, name := range names {
+			if !strings.Contains(out, name+" to ") {
+				t.Errorf("%s: %s is not reached: %s", when, name, out)
+			}
+		}
+	}
+	for _, name := range names {
+		nstest.Until(t, name+" is ready", func() bool { out, _ := asUser(t, u, "logs", name); return strings.Contains(out, "ready") })
+	}
+	reached("at first")
+	if out := asks(t, u, "other", "1s", "one:80"); !strings.HasPrefix(out, "error: ") {
+		t.Errorf("a container of another network is told %q", out)
+	}
+	well(t, u, "network", "connect", "other", "one")
+	if out := asks(t, u, "other", "10s", "one:80"); !strings.HasPrefix(out, "one to ") {
+		t.Errorf("after connect: %q", out)
+	}
+	well(t, u, "network", "disconnect", "other", "one")
+	if out := asks(t, u, "other", "1s", "one:80"); !strings.HasPrefix(out, "error: ") {
+		t.Errorf("after disconnect: %q", out)
+	}
+	if out := well(t, u, "exec", "two", "cat", "/etc/resolv.conf"); !strings.Contains(out, "127.0.0.11") {
+		t.Errorf("resolv.conf: %s", out)
+	}
+	if out := well(t, u, "explain", "run", "--network", "inner", "host", "true"); !strings.Contains(out, "network world") {
+		t.Errorf("explain says nothing of the world: %s", out)
+	}
+	well(t, u, "restart", "-t", "0", "two")
+	nstest.Until(t, "two is ready again", func() bool { out, _ := asUser(t, u, "logs", "two"); return strings.Count(out, "ready") == 2 })
+	reached("after a restart")
+
+	end := func(pids []int) {
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	end(monitorsOf(t, u)[:1])
+	well(t, u, "system", "check", "--repair")
+	reached("after a monitor was killed")
+	// With all of them the network namespace is gone.
+	end(monitorsOf(t, u))
+	well(t, u, "system", "check", "--repair")
+	reached("after all monitors were killed")
+	if out, code := asUser(t, u, "system", "check"); code != 0 || out != "" {
+		t.Errorf("code %d: %s", code, out)
+	}
+}
+
+// What cannot be had in a world is refused, and a launch that needs none makes none.
+func TestRootlessNetworksRefused(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	world := fmt.Sprintf("%s/kakuri/world", u.RuntimeDir())
+	os.RemoveAll(world)
+	well(t, u, "run", "host", "true")
+	well(t, u, "run", "--network", "host", "host", "true")
+	if exists(world) {
+		t.Errorf("%s was made by containers without networks", world)
+	}
+	well(t, u, "network", "create", "--internal", "inner")
+	defer well(t, u, "network", "rm", "inner")
+	for args, want := range map[string]string{
+		"run --network inner --userns host host true":    "user namespace",
+		"run --network nosuch host true":                 "not found",
+		"network create --driver macvlan -o parent=lo m": "root",
+		"run --network inner --ip 1.2.3.4 host true":     "1.2.3.4",
+	} {
+		if out, code := asUser(t, u, strings.Fields(args)...); code == 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: code %d: %s", args, code, out)
+		}
+	}
+}
