@@ -127,7 +127,7 @@ func TestRootlessNetworks(t *testing.T) {
 	end(monitorsOf(t, u))
 	well(t, u, "system", "check", "--repair")
 	reached("after all monitors were killed")
-	if out, code := asUser(t, u, "system", "check"); code != 0 || out != "" {
+	if out, code := asUser(t, u, "system", "check"); code != 0 {
 		t.Errorf("code %d: %s", code, out)
 	}
 }
