@@ -27,6 +27,9 @@ once, with how often and when it was the last time. The last one is the last lin
 		if err != nil {
 			return err
 		}
+		if done, err := inWorld(c.Context(), e, args[0]); done || err != nil {
+			return err
+		}
 		o := format.Options{Format: layout, Terminal: io.onTerminal()}
 		if follow && (layout == "" || layout == "table") {
 			o.Format = `{{.Last}}  {{.Count}}  {{.Refused}}  {{.Name}}  {{.Why}}`

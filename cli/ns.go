@@ -132,6 +132,13 @@ the same as a picture. Of many processes in one namespace some are shown, unless
 			if ext := strings.TrimPrefix(filepath.Ext(file), "."); !c.Flags().Changed("format") && (ext == "svg" || ext == "json") {
 				o.format = ext
 			}
+			if nets {
+				if e, err := engine.Open(engine.Options{Look: true}); err == nil {
+					if done, err := inWorld(c.Context(), e, ""); done || err != nil {
+						return err
+					}
+				}
+			}
 			r, err := readNS(c.Context(), namespace.Options{})
 			if err != nil {
 				return err

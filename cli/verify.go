@@ -39,6 +39,11 @@ exit code is 1 when one differs, and 0 when none does.`,
 			if noTrunc {
 				s.Columns = 0
 			}
+			if e, err := engine.Open(engine.Options{Look: true}); err == nil && root == "" {
+				if done, err := inWorld(c.Context(), e, args[0]); done || err != nil {
+					return err
+				}
+			}
 			rec, p, err := planOf(args[0], root)
 			if err != nil {
 				return err

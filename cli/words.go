@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -140,3 +141,13 @@ func openImages() (*image.Store, error) {
 
 // openEngine opens the engine of this machine, or of this user.
 func openEngine() (*engine.Engine, error) { return engine.Open(engine.Options{}) }
+
+// inWorld runs the command again where an ordinary user's networks are, for one that reads them: of the container ref, or with an empty one of all.
+// Where it did, done is true, and the error its exit code.
+func inWorld(ctx context.Context, e *engine.Engine, ref string) (done bool, err error) {
+	code, done, err := e.AgainInWorld(ctx, ref)
+	if err == nil && code != 0 {
+		err = exitCode(code)
+	}
+	return done, err
+}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/kakuri/kakuri/host"
@@ -67,6 +68,9 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, network: o.Network, look: o.Look, host: facts, pulling: o.Pulling}
+	if e.dir == "" && e.data == "" && !facts.Privileged() {
+		e.dir, e.data, _ = strings.Cut(os.Getenv(worldEnv), "\n") // of the command that this one is a part of
+	}
 	if e.dir == "" {
 		if e.dir, err = runtimeDir(facts, o.Look); err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -141,4 +142,41 @@ func (b *builder) fitsWorld() error {
 		return fmt.Errorf("--network %s: an ordinary user's container on a network has a user namespace of its own: leave out --userns %s", b.run.networkMode(), b.userMode())
 	}
 	return nil
+}
+
+// worldEnv has, for a program that is started in a network world in the place of another one, the directories of that one's engine.
+const worldEnv = "KAKURI_WORLD"
+
+// AgainInWorld runs this program once more, with its arguments and streams, in the network world of an ordinary user: for who reads networks, and may
+// enter those namespaces from there only. ref is the container that is asked about, which has to be there itself; empty is the world as a whole. Where
+// there is nothing to be read there, or this is that process, done is false.
+func (e *Engine) AgainInWorld(ctx context.Context, ref string) (code int, done bool, err error) {
+	if !e.rootless() || os.Getenv(worldEnv) != "" {
+		return 0, false, nil
+	}
+	if ref != "" {
+		if c, err := e.Find(ref); err != nil || len(c.Connections) == 0 {
+			return 0, false, nil // who asks finds out
+		}
+	}
+	w, err := world.Find(e.dir)
+	if err != nil {
+		if errors.Is(err, world.ErrNone) {
+			err = nil
+		}
+		return 0, false, err
+	}
+	// It ends with the thread that made it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	p, err := w.Start(ctx, world.Program{File: self, Args: os.Args, Env: append(os.Environ(), worldEnv+"="+e.dir+"\n"+e.data)})
+	w.Close()
+	if err != nil {
+		return 0, false, fmt.Errorf("a process in the network world: %w", err)
+	}
+	status, err := p.Wait()
+	if status.Signaled() {
+		return 128 + int(status.Signal()), true, err
+	}
+	return status.ExitStatus(), true, err
 }

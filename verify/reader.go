@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -240,10 +241,31 @@ func (r *reader) idMap(c *plan.IDMapCheck) answer {
 	if err != nil {
 		return cannot(err)
 	}
+	if slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool { _, ok := s.Op.(*plan.World); return ok }) {
+		// A reader in the network world is shown the ids of that; the plan has those of the machine.
+		ours, groups, err := namespace.ReadIDMaps(nil, os.Getpid())
+		if err != nil {
+			return cannot(err)
+		}
+		uids, gids = through(uids, ours), through(gids, groups)
+	}
 	if c.Group {
 		return judgeIDMap(c, gids)
 	}
 	return judgeIDMap(c, uids)
+}
+
+// through gives a map to the ids of a namespace, whose map is own, as one to those outside of it.
+func through(m, own namespace.IDMap) (out namespace.IDMap) {
+	for _, r := range m {
+		for _, o := range own {
+			first, end := max(r.Outside, o.Inside), min(r.Outside+r.Count, o.Inside+o.Count)
+			if first < end {
+				out = append(out, namespace.IDRange{Inside: r.Inside + (first - r.Outside), Outside: o.Outside + (first - o.Inside), Count: end - first})
+			}
+		}
+	}
+	return out
 }
 
 // maps returns the id maps between the process's user namespace and the reader's. Where
