@@ -305,6 +305,25 @@ func TestExecFaults(t *testing.T) {
 		{"found, no program", search("text", "/bin", dir), 2, "execve", syscall.ENOEXEC, nil, ""},
 	}
 	checkFaults(t, list)
+	program, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Version 2, with the effective bit: CAP_NET_RAW is permitted, as distributions have ping. The tests' /tmp is nosuid.
+	if err := os.Mkdir(dir+"/suid", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir+"/suid", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir+"/suid", 0)
+	raw := write("suid/raw", string(program), 0o755)
+	if err := unix.Setxattr(raw, "security.capability", []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 19: 0}, 0); err != nil {
+		t.Fatal(err)
+	}
+	checkFaults(t, []fault{{"capability outside the bounding set",
+		[]plan.Step{clone(), in(&plan.DropBounding{Last: lastCap()}), in(&plan.Exec{Args: []string{raw}})}, 3, "execve", syscall.EPERM, fs.ErrPermission,
+		"the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it"}})
 	// The same by way of the stub, which has no Go to report with.
 	for i, f := range list {
 		e := *f.steps[1].Op.(*plan.Exec)

@@ -113,6 +113,10 @@ func hint(e *Error) string {
 		if errno == syscall.ENOENT {
 			return "this kernel, or this kind of namespace, has no such parameter"
 		}
+	case *plan.Exec:
+		if errno == syscall.EPERM {
+			return "the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it"
+		}
 	case *plan.Console, *plan.Terminal:
 		if errno == syscall.EBADF {
 			return "a terminal needs a devpts mount at /dev/pts"
