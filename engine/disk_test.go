@@ -125,7 +125,7 @@ func TestSweepTogether(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	output(t, kakuri(t, "run", "--rootfs", root, "true"))
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	for range 3 {
 		for range 4 {
 			c, _ := runningFor(t, "--pid", "host", "--rootfs", root)
@@ -154,7 +154,7 @@ func TestSameNameTogether(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	output(t, kakuri(t, "run", "--rootfs", root, "true"))
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	hold, release, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,7 @@ func TestHostImage(t *testing.T) {
 	nstest.NoLeaks(t)
 	cat := []string{"sh", "-c", "for d in /*; do find $d -type f 2>/dev/null; done | grep -v -E '^/(proc|sys|dev)/' | sort -u | while read f; do grep -l -E '^(shown|secret|private|strange|fresh)$' $f 2>/dev/null; done"}
 	for _, uid := range users(t) {
-		out := onMachine(t, root, uid, append([]string{"/bin/kakuri", "run", "--rm", "host"}, cat...)...)
+		out := onMachine(t, root, uid, append([]string{"/bin/kakuri", "run", "--rm", "--network", "none", "host"}, cat...)...)
 		seen := map[string]int{}
 		for line := range strings.Lines(out) {
 			if data, err := os.ReadFile(filepath.Join(root, strings.TrimSpace(line))); err == nil && len(data) < 20 {

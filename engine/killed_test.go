@@ -45,7 +45,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	root := nstest.RootFS(t)
 	nstest.NoLeaks(t)
 	output(t, kakuri(t, "run", "--rm", "--rootfs", root, "true")) // what stays is made now
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	home := nstest.Dir(t)
 	run := func(at, flags string) (out string, code int) {
 		t.Helper()

@@ -101,6 +101,18 @@ func runningFor(t testing.TB, args ...string) (c *exec.Cmd, took time.Duration) 
 	return c, time.Since(begin)
 }
 
+// recordsNow is what there is of the command's records, and of all else that can be left. The file of older events counts as there: it comes
+// when enough has happened.
+func recordsNow(t testing.TB) nstest.State {
+	t.Helper()
+	f, err := os.OpenFile("/run/kakuri/events.1", os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	return nstest.Take("/run/kakuri")
+}
+
 // nothingLeft wants that the next command finds containers that are there as a whole, or none, and that nothing is left when they are removed.
 func nothingLeft(t testing.TB, before nstest.State, when string) {
 	t.Helper()
@@ -153,7 +165,7 @@ func TestKilledCommand(t *testing.T) {
 	// The steps themselves are those of TestKilledAtEveryStep: on a busy machine, some moments do.
 	longest = min(longest, 60*time.Millisecond)
 	kakuri(t, "ps").Run()
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	kills := 100
 	if testing.Short() {
 		kills = 40
@@ -185,7 +197,7 @@ func TestKilledExport(t *testing.T) {
 	nstest.NoLeaks(t)
 	put(t, root+"/big", strings.Repeat("0123456789abcdef", 1<<16))
 	output(t, kakuri(t, "run", "--rm", "--rootfs", root, "true")) // the directories of all are there
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	output(t, kakuri(t, "create", "--name", "still", "--rootfs", root, "true"))
 	c := kakuri(t, "export", "still")
 	out, err := c.StdoutPipe()
@@ -213,7 +225,7 @@ func TestFrozenCommand(t *testing.T) {
 	c.Process.Kill()
 	c.Wait()
 	kakuri(t, "ps").Run()
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	rounds := 24
 	if testing.Short() {
 		rounds = 6
@@ -260,7 +272,7 @@ func TestManyCommands(t *testing.T) {
 	root := nstest.RootFS(t)
 	nstest.NoLeaks(t)
 	kakuri(t, "ps").Run()
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	var list []*exec.Cmd
 	for range 20 {
 		c := kakuri(t, "run", "--rootfs", root, "sh", "-c", "exit 3")

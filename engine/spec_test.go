@@ -20,7 +20,7 @@ import (
 // prepare compiles a run on an empty root file system.
 func prepare(t testing.TB, r Config) (*Prepared, error) {
 	t.Helper()
-	e := &Engine{dir: filepath.Join(t.TempDir(), "none"), data: filepath.Join(t.TempDir(), "none")}
+	e := &Engine{dir: filepath.Join(t.TempDir(), "none"), data: filepath.Join(t.TempDir(), "none"), network: "none"}
 	e.host = rootFacts()
 	if r.Rootfs == "" {
 		r.Rootfs = t.TempDir()

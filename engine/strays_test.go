@@ -42,7 +42,7 @@ func TestHostPIDLeavesNothing(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	base(t, root)
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	for _, flags := range shares {
 		// Ended at once, before anybody looks; and after a while.
 		for _, end := range []string{"exit 3", "sleep 0.05; exit 3", "sleep 0.05; kill -9 $$"} {
@@ -125,7 +125,7 @@ func TestKilledBesideStrays(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	base(t, root)
-	before := nstest.Take("/run/kakuri")
+	before := recordsNow(t)
 	for _, flags := range shares {
 		c := kakuri(t, append(append([]string{"run", "--rootfs", root}, flags...), "sh", "-c", daemons+"; echo up; sleep 1000")...)
 		out, err := c.StdoutPipe()

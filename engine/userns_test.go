@@ -36,7 +36,7 @@ func TestUserNSModes(t *testing.T) {
 	}
 	noSpec(t, Config{UserNS: "keep-id"}, "root's own id")
 	noSpec(t, Config{UserNS: "auto:size=65537"}, "a container's range has 65536 ids")
-	e := &Engine{dir: t.TempDir(), host: rootFacts()}
+	e := &Engine{dir: t.TempDir(), host: rootFacts(), network: "none"}
 	if _, err := e.Prepare(t.Context(), Config{Image: "host", UserNS: "auto:size=65532", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "needs 65533 ids") {
 		t.Errorf("the image host for 65532 ids: %v", err)
 	}
