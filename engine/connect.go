@@ -292,10 +292,13 @@ func bridgeOf(n *netdb.Network) plan.Bridge {
 		return v
 	}
 	mode := func(option string) string { return cmp.Or(n.Options[option], modeNAT) }
+	nat := func(option string) bool { return mode(option) == modeNAT || mode(option) == modeOpen }
 	out := plan.Bridge{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID), Internal: n.Internal, ICC: is(optICC, true)}
 	out.MTU, _ = strconv.Atoi(n.Options[optMTU])
-	out.Masquerade4 = n.IPv4 && !n.Internal && is(optMasq, true) && mode(optMode4) == modeNAT
-	out.Masquerade6 = n.IPv6 && !n.Internal && is(optMasq, true) && mode(optMode6) == modeNAT
+	out.Masquerade4 = n.IPv4 && !n.Internal && is(optMasq, true) && nat(optMode4)
+	out.Masquerade6 = n.IPv6 && !n.Internal && is(optMasq, true) && nat(optMode6)
+	out.Routed4, out.Routed6 = n.IPv4 && !n.Internal && mode(optMode4) == modeRouted, n.IPv6 && !n.Internal && mode(optMode6) == modeRouted
+	out.Unprotected4, out.Unprotected6 = n.IPv4 && !n.Internal && mode(optMode4) == modeOpen, n.IPv6 && !n.Internal && mode(optMode6) == modeOpen
 	for _, p := range n.Pools {
 		m := mode(optMode4)
 		if p.Subnet.Addr().Is6() {
@@ -354,6 +357,11 @@ func (b *builder) publish() error {
 	r := reach{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
 	if text := w.network.Options[optBinding]; text != "" {
 		r.binding, _ = netip.ParseAddr(text)
+	}
+	at := bridgeOf(&w.network)
+	r.routed4, r.routed6 = at.Routed4, at.Routed6
+	if b.engine.rootless() && (r.routed4 || r.routed6) {
+		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", w.network.Name)
 	}
 	var err error
 	b.opts.Network.Publish, err = publish(&b.run, r, b.takePorts)

@@ -89,6 +89,7 @@ const (
 	optSysctls   = "com.docker.network.endpoint.sysctls"
 	modeNAT      = "nat"
 	modeRouted   = "routed"
+	modeOpen     = "nat-unprotected"
 	modeIsolated = "isolated"
 )
 
@@ -208,8 +209,8 @@ func driverOptions(n *netdb.Network) error {
 			_, err = netip.ParseAddr(value)
 		case optMode4, optMode6:
 			switch {
-			case value != modeNAT && value != modeRouted && value != modeIsolated:
-				err = errors.New("there are the modes nat, routed and isolated")
+			case value != modeNAT && value != modeOpen && value != modeRouted && value != modeIsolated:
+				err = errors.New("there are the modes nat, nat-unprotected, routed and isolated")
 			case value == modeIsolated && !n.Internal:
 				err = errors.New("gateway mode 'isolated' can only be used for an internal network")
 			}

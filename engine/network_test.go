@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -84,6 +85,7 @@ func TestNetworkCreateRefuses(t *testing.T) {
 		"IPv4 or IPv6 must be enabled":             {Name: "x", EnableIPv4: &no, EnableIPv6: &no},
 		"of a --subnet":                            {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Gateway: "10.0.0.1"}}}},
 		"for an internal network":                  {Name: "x", Options: map[string]string{optMode4: modeIsolated}},
+		"nat, nat-unprotected, routed":             {Name: "x", Options: map[string]string{optMode6: "bridged"}},
 		"1 to 15 bytes":                            {Name: "x", Options: map[string]string{optName: "a/b"}},
 		"68 to 65535":                              {Name: "x", Options: map[string]string{optMTU: "1"}},
 	} {
@@ -96,6 +98,10 @@ func TestNetworkCreateRefuses(t *testing.T) {
 func TestPublish(t *testing.T) {
 	r := reach{v4: netip.MustParseAddr("172.17.0.2"), v6: netip.MustParseAddr("fd00::2"), bridge: "kakuri0"}
 	only4 := reach{v4: r.v4, bridge: "kakuri0"}
+	routed := r
+	routed.routed4, routed.routed6 = true, true
+	routed6 := r
+	routed6.routed6 = true
 	bound := only4
 	bound.binding = netip.MustParseAddr("127.0.0.1")
 	free := func(ports []plan.Publish) error {
@@ -125,6 +131,10 @@ func TestPublish(t *testing.T) {
 		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostIP: "127.0.0.2", HostPort: 80, Port: 91}}, "127.0.0.1:80->90/tcp 127.0.0.2:80->91/tcp"},
 		{only4, []PortSpec{{HostPort: 65535, Port: 65534, HostPortEnd: 65535, PortEnd: 65534}}, "0.0.0.0:65535->65534/tcp"},
 		{reach{}, []PortSpec{{HostPort: 80, Port: 80}}, "on no network"},
+		{routed, []PortSpec{{HostPort: 80, Port: 8080}}, "172.17.0.2:8080/tcp [fd00::2]:8080/tcp"},
+		{routed6, []PortSpec{{HostPort: 80, Port: 8080, PortEnd: 8080}}, "0.0.0.0:80->8080/tcp [fd00::2]:8080/tcp"},
+		{routed, []PortSpec{{Port: 80, PortEnd: 81}}, "172.17.0.2:80/tcp [fd00::2]:80/tcp 172.17.0.2:81/tcp [fd00::2]:81/tcp"},
+		{routed, []PortSpec{{Port: 80, Strict: true}}, "mode strict is of a socket of the host"},
 	} {
 		list, err := publish(&Config{Publish: c.specs}, c.by, free)
 		var texts []string
@@ -176,6 +186,44 @@ func TestMACOf(t *testing.T) {
 }
 
 // What a container asks for becomes a plan, which takes nothing while it is only looked at.
+// TestGatewayModes: what a network's modes make of its bridge.
+func TestGatewayModes(t *testing.T) {
+	for _, c := range []struct {
+		mode4, mode6 string
+		internal     bool
+		want         string
+	}{
+		{"", "", false, "Masquerade4 Masquerade6 10.1.0.1/24 fd00::1/64"},
+		{modeNAT, modeRouted, false, "Masquerade4 Routed6 10.1.0.1/24 fd00::1/64"},
+		{modeRouted, modeOpen, false, "Masquerade6 Routed4 Unprotected6 10.1.0.1/24 fd00::1/64"},
+		{modeOpen, modeNAT, false, "Masquerade4 Masquerade6 Unprotected4 10.1.0.1/24 fd00::1/64"},
+		{modeIsolated, "", true, "fd00::1/64"},
+		{modeRouted, modeIsolated, true, "10.1.0.1/24"},
+	} {
+		n, err := networkOf(NetworkConfig{Name: "x", Internal: c.internal, Options: map[string]string{optMode4: cmp.Or(c.mode4, modeNAT), optMode6: cmp.Or(c.mode6, modeNAT)},
+			IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.1.0.0/24", Gateway: "10.1.0.1"}, {Subnet: "fd00::/64", Gateway: "fd00::1"}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := bridgeOf(&n)
+		var got []string
+		for _, is := range []struct {
+			is   bool
+			name string
+		}{{b.Masquerade4, "Masquerade4"}, {b.Masquerade6, "Masquerade6"}, {b.Routed4, "Routed4"}, {b.Routed6, "Routed6"}, {b.Unprotected4, "Unprotected4"}, {b.Unprotected6, "Unprotected6"}} {
+			if is.is {
+				got = append(got, is.name)
+			}
+		}
+		for _, a := range b.Addrs {
+			got = append(got, a.String())
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%s, %s, internal %v: %s, want %s", c.mode4, c.mode6, c.internal, text, c.want)
+		}
+	}
+}
+
 func TestNetworkPlan(t *testing.T) {
 	e := open(t)
 	ctx := context.Background()

@@ -76,6 +76,8 @@ func (c *Config) exposedPorts() (list []exposed, err error) {
 // A reach is by which addresses a container is reached from its host.
 type reach struct {
 	v4, v6  netip.Addr // zero for none
+	routed4 bool       // at v4 itself, and by no port of the host
+	routed6 bool
 	bridge  string
 	binding netip.Addr // where the network says that ports are published which name no address; zero is everywhere
 }
@@ -109,9 +111,13 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 	}
 	for _, s := range specs {
 		proto := cmp.Or(s.Proto, "tcp")
-		addrs, err := r.hostAddrs(s)
+		all, err := r.hostAddrs(s)
 		if err != nil {
 			return nil, err
+		}
+		addrs := slices.DeleteFunc(slices.Clone(all), r.routed)
+		if s.Strict && len(addrs) < len(all) {
+			return nil, fmt.Errorf("invalid publish: mode strict is of a socket of the host, and port %d/%s has none by its network's gateway mode routed", s.Port, proto)
 		}
 		count := 1 + int(max(s.Port, s.PortEnd)) - int(s.Port)
 		hosts := 1 + int(max(s.HostPort, s.HostPortEnd)) - int(s.HostPort)
@@ -120,13 +126,16 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 		}
 		for i := range count {
 			port := s.HostPort + uint16(i)
-			at := func(port uint16) (lines []plan.Publish) {
+			at := func(addrs []netip.Addr, port uint16) (lines []plan.Publish) {
 				for _, a := range addrs {
-					inside := r.v4
+					p := plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: r.v4, Port: s.Port + uint16(i), Strict: s.Strict, Routed: r.routed(a), Bridge: r.bridge}
 					if a.Is6() {
-						inside = r.v6
+						p.Addr = r.v6
 					}
-					lines = append(lines, plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: inside, Port: s.Port + uint16(i), Strict: s.Strict, Bridge: r.bridge})
+					if p.Routed {
+						p.HostPort = 0
+					}
+					lines = append(lines, p)
 				}
 				return lines
 			}
@@ -134,9 +143,10 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 				if err := taken(proto, addrs, port); err != nil {
 					return err
 				}
-				return take(at(port))
+				return take(at(addrs, port))
 			}
 			switch {
+			case len(addrs) == 0: // all are routed
 			case s.HostPort == 0:
 				port, err = anyPort(try)
 			case count == 1 && hosts > 1:
@@ -147,10 +157,15 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, at(port)...)
+			list = append(list, at(all, port)...)
 		}
 	}
 	return list, nil
+}
+
+// routed tells that what is published at an address of the host is reached at the container's own.
+func (r reach) routed(host netip.Addr) bool {
+	return host.Is4() && r.routed4 || host.Is6() && r.routed6
 }
 
 // hostAddrs are the addresses of the host that a port is published on.
@@ -286,7 +301,11 @@ func bindings(list []plan.Publish) map[string][]PortBinding {
 	out := map[string][]PortBinding{}
 	for _, p := range list {
 		key := exposed{p.Port, p.Proto}.String()
-		out[key] = append(out[key], PortBinding{p.HostAddr.String(), strconv.Itoa(int(p.HostPort))})
+		b := PortBinding{HostIp: p.HostAddr.String()}
+		if !p.Routed {
+			b.HostPort = strconv.Itoa(int(p.HostPort))
+		}
+		out[key] = append(out[key], b)
 	}
 	return out
 }
@@ -324,7 +343,7 @@ func (e *Engine) Port(ref string) ([]Port, error) {
 		return nil, err
 	}
 	list := []Port{}
-	published := slices.Clone(c.Ports)
+	published := slices.DeleteFunc(slices.Clone(c.Ports), func(p plan.Publish) bool { return p.Routed })
 	slices.SortStableFunc(published, func(a, b plan.Publish) int { return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto)) })
 	for _, p := range published {
 		list = append(list, Port{exposed{p.Port, p.Proto}.String(), PortBinding{p.HostAddr.String(), strconv.Itoa(int(p.HostPort))}})
@@ -348,6 +367,9 @@ func (c *Container) summaryPorts() []SummaryPort {
 	}
 	all, _ := c.Config.exposedPorts()
 	for _, p := range c.Ports {
+		if p.Routed {
+			continue // as Docker: the host has none
+		}
 		list = append(list, SummaryPort{p.HostAddr.String(), p.Port, p.HostPort, p.Proto})
 		all = slices.DeleteFunc(all, func(x exposed) bool { return x.port == p.Port && x.proto == p.Proto })
 	}

@@ -97,7 +97,7 @@ func std(a netip.Addr) stdip.Addr {
 // published are a container's ports of the host since its last start.
 func (c *Container) published() (list []ways.Published) {
 	for _, p := range c.Ports {
-		list = append(list, ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Strict: p.Strict})
+		list = append(list, ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Strict: p.Strict, Routed: p.Routed})
 	}
 	return list
 }

@@ -202,7 +202,7 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 		}
 	}()
 	for _, p := range ports {
-		if _, ok := protoNumber(p.Proto); !ok || !p.HostAddr.IsValid() || !p.Addr.IsValid() || p.HostPort == 0 || p.Port == 0 {
+		if _, ok := protoNumber(p.Proto); !ok || !p.HostAddr.IsValid() || !p.Addr.IsValid() || (p.HostPort == 0) != p.Routed || p.Port == 0 {
 			return fmt.Errorf("%s: %w", p, unix.EINVAL)
 		}
 	}
@@ -642,8 +642,9 @@ func ReadTable() (t TableState, err error) {
 			t.Bridges = append(t.Bridges, plan.Bridge{
 				Device: device, Internal: has("internal", device, false), ICC: has("together", device, true),
 				Masquerade4: has("masquerade4", device, false), Masquerade6: has("masquerade6", device, false),
+				Routed4: has("routed4", device, false), Routed6: has("routed6", device, false), Unprotected4: has("unprotected4", device, false), Unprotected6: has("unprotected6", device, false),
 			})
-		case "publish4", "publish6", "any4", "any6":
+		case "publish4", "publish6", "any4", "any6", "direct4", "direct6":
 			t.Ports = append(t.Ports, e.published())
 		}
 	}
@@ -661,6 +662,13 @@ func (e nftElement) published() PublishedPort {
 		p.HostAddr = netip.IPv6Unspecified()
 	}
 	key = key[4:]
+	if strings.HasPrefix(e.set, "direct") {
+		p.Routed = true
+		p.Addr, _ = netip.AddrFromSlice(key[:len(key)-4])
+		key = key[len(key)-4:]
+		p.Port = uint16(key[0])<<8 | uint16(key[1])
+		return p
+	}
 	if strings.HasPrefix(e.set, "publish") {
 		p.HostAddr, _ = netip.AddrFromSlice(key[:len(key)-4])
 		key = key[len(key)-4:]
@@ -798,7 +806,7 @@ func sameRules(rules [][]byte, chains []nftChain) bool {
 func routeLoopback(ports []plan.Publish) error {
 	var done []string
 	for _, p := range ports {
-		if p.Bridge == "" || Relayed(p) || !p.HostAddr.Is4() || !p.HostAddr.IsUnspecified() && !p.HostAddr.IsLoopback() || slices.Contains(done, p.Bridge) {
+		if p.Bridge == "" || p.Routed || Relayed(p) || !p.HostAddr.Is4() || !p.HostAddr.IsUnspecified() && !p.HostAddr.IsLoopback() || slices.Contains(done, p.Bridge) {
 			continue
 		}
 		done = append(done, p.Bridge)
@@ -867,6 +875,9 @@ func portRecord(ports []plan.Publish) string {
 		if p.Strict {
 			how = "strict"
 		}
+		if p.Routed {
+			how = "routed"
+		}
 		fmt.Fprintln(&b, p.Proto, p.HostAddr, p.HostPort, p.Addr, p.Port, how, p.Bridge)
 	}
 	return b.String()
@@ -899,7 +910,7 @@ func (r *Rules) readPorts(owner string) ([]plan.Publish, error) {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return nil, fmt.Errorf("%s: %q: %w", path, line, err)
 		}
-		p = plan.Publish{Proto: f[0], HostAddr: host, HostPort: uint16(hostPort), Addr: addr, Port: uint16(port), Strict: f[5] == "strict", Bridge: f[6]}
+		p = plan.Publish{Proto: f[0], HostAddr: host, HostPort: uint16(hostPort), Addr: addr, Port: uint16(port), Strict: f[5] == "strict", Routed: f[5] == "routed", Bridge: f[6]}
 		ports = append(ports, p)
 	}
 	return ports, nil
@@ -910,7 +921,8 @@ func bridgeRecord(b plan.Bridge) string {
 	for _, w := range []struct {
 		is   bool
 		word string
-	}{{b.Internal, "internal"}, {b.ICC, "icc"}, {b.Masquerade4, "masquerade4"}, {b.Masquerade6, "masquerade6"}} {
+	}{{b.Internal, "internal"}, {b.ICC, "icc"}, {b.Masquerade4, "masquerade4"}, {b.Masquerade6, "masquerade6"}, {b.Routed4, "routed4"}, {b.Routed6, "routed6"},
+		{b.Unprotected4, "unprotected4"}, {b.Unprotected6, "unprotected6"}} {
 		if w.is {
 			words = append(words, w.word)
 		}
@@ -943,6 +955,14 @@ func (r *Rules) records() (elements []nftElement, devices []string, err error) {
 				b.Masquerade4 = true
 			case "masquerade6":
 				b.Masquerade6 = true
+			case "routed4":
+				b.Routed4 = true
+			case "routed6":
+				b.Routed6 = true
+			case "unprotected4":
+				b.Unprotected4 = true
+			case "unprotected6":
+				b.Unprotected6 = true
 			}
 		}
 		have, _ := bridgeElements(b)

@@ -297,7 +297,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 1", "8c199f67"
+	const number, want = "layout 2", "720d9ea2"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -419,6 +419,54 @@ func TestPortsAreReached(t *testing.T) {
 }
 
 // TestNetworksThatAreCut: internal ones reach nothing and nothing reaches them, and without ICC containers do not reach each other by the host.
+// TestGatewayModes: what other machines that know a way there, and other networks, reach of containers without a port of the host.
+func TestGatewayModes(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		for _, place := range []string{"a1", "a2", "b1", "away"} {
+			s.serve(place, "[::]:80")
+			s.serve(place, "[::]:81")
+		}
+		const direct4, direct6 = "tcp 0.0.0.0:0 10.0.1.11:80", "tcp [::]:0 [2001:db8:1::11]:80"
+		routed := ports(direct4, direct6)
+		for i := range routed {
+			routed[i].Routed = true
+		}
+		s.bridges(plan.Bridge{Device: "kba", ICC: true, Routed4: true, Routed6: true}, bridgeB)
+		if err := s.rules.Publish("a1", routed); err != nil {
+			t.Fatal(err)
+		}
+		s.want("away", "tcp", "10.0.1.11:80", "a1 192.0.2.2")
+		s.want("away", "tcp", "[2001:db8:1::11]:80", "a1 2001:db8:9::2")
+		s.want("b1", "tcp", "10.0.1.11:80", "a1 10.0.1.1") // it comes by the default route, masqueraded
+		s.want("a1", "tcp", "192.0.2.2:80", "away 10.0.1.11")
+		s.shell("ip -n away route replace default via 192.0.2.1; ip netns exec away ping -qc1 -W5 10.0.1.12; ip netns exec away ping -qc1 -W5 2001:db8:1::12")
+		s.silent([3]string{"away", "tcp", "10.0.1.11:81"}, [3]string{"away", "tcp", "10.0.1.12:80"}, [3]string{"away", "tcp", "[2001:db8:1::12]:80"}, [3]string{"away", "tcp", "10.0.2.11:80"}, [3]string{"b1", "tcp", "10.0.1.12:80"})
+		if held, err := s.rules.HoldPort(routed[0]); err != nil || held.FD != -1 {
+			t.Errorf("a port that the host has not is held: %+v, %v", held, err)
+		}
+		state, err := ReadTable()
+		if err != nil || len(state.Ports) != 2 || state.Ports[0].String() != "10.0.1.11:80/tcp" || state.Ports[0].Owner != "a1" || !state.Bridges[0].Routed6 || state.Bridges[1].Routed4 {
+			t.Errorf("%+v, %v", state, err)
+		}
+		s.shell("nft flush table inet kakuri")
+		if done, err := s.rules.Repair(); !done || err != nil {
+			t.Errorf("%v, %v", done, err)
+		}
+		s.want("away", "tcp", "10.0.1.11:80", "a1 192.0.2.2")
+		if err := s.rules.Unpublish("a1"); err != nil {
+			t.Error(err)
+		}
+		open := bridgeA
+		open.Unprotected4 = true
+		s.bridges(open)
+		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
+		s.want("away", "tcp", "10.0.1.11:81", "a1 192.0.2.2")
+		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+		s.want("a1", "tcp", "192.0.2.2:80", "away 192.0.2.1")
+		s.silent([3]string{"b1", "tcp", "10.0.1.11:81"}, [3]string{"away", "tcp", "[2001:db8:1::11]:80"})
+	})
+}
+
 func TestNetworksThatAreCut(t *testing.T) {
 	onStage(t, true, func(s *stage) {
 		s.bridges(plan.Bridge{Device: "kba", Masquerade4: true}, plan.Bridge{Device: "kbb", Internal: true, ICC: true, Masquerade4: true})

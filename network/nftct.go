@@ -35,7 +35,7 @@ const (
 // Of TCP each connection begins with a packet of its own.
 func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 	for _, p := range ports {
-		if p.Proto != "udp" || Relayed(p) {
+		if p.Proto != "udp" || p.Routed || Relayed(p) {
 			continue
 		}
 		family := byte(unix.NFPROTO_IPV4)

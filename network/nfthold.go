@@ -49,6 +49,9 @@ func aside(p plan.Publish) bool {
 }
 
 func holdPort(p plan.Publish) (h Held, err error) {
+	if p.Routed {
+		return Held{FD: -1}, nil // the host has none
+	}
 	number, ok := protoNumber(p.Proto)
 	if !ok || !p.HostAddr.IsValid() {
 		return h, unix.EINVAL

@@ -20,13 +20,13 @@ const (
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
 // older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 1"
+const nftLayout = "kakuri's networks and ports; layout 2"
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 3}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 6}}
+}{{"early", 3}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A datatype is how nft(8) shows bytes of a set's keys: its number there, and how many they are.
 type datatype struct {
@@ -57,6 +57,12 @@ var nftSets = []nftSet{
 	{"together", []datatype{nftDevice, nftDevice}, nil}, // so too, where containers may talk
 	{"masquerade4", []datatype{nftDevice}, nil},
 	{"masquerade6", []datatype{nftDevice}, nil},
+	{"routed4", []datatype{nftDevice}, nil},
+	{"routed6", []datatype{nftDevice}, nil},
+	{"unprotected4", []datatype{nftDevice}, nil},
+	{"unprotected6", []datatype{nftDevice}, nil},
+	{"direct4", []datatype{nftProto, nftIPv4, nftService}, nil}, // ports that are reached at the container's own address
+	{"direct6", []datatype{nftProto, nftIPv6, nftService}, nil},
 	{"loopback4", []datatype{nftProto, nftIPv4, nftService}, nil},
 	{"hairpin4", []datatype{nftIPv4, nftIPv4}, nil}, // each container that publishes, with itself
 	{"hairpin6", []datatype{nftIPv6, nftIPv6}, nil},
@@ -210,6 +216,10 @@ func bridgeElements(b plan.Bridge) (have, not []nftElement) {
 		{"together", b.ICC, nftKey(device, device)},
 		{"masquerade4", b.Masquerade4, nftKey(device)},
 		{"masquerade6", b.Masquerade6, nftKey(device)},
+		{"routed4", b.Routed4, nftKey(device)},
+		{"routed6", b.Routed6, nftKey(device)},
+		{"unprotected4", b.Unprotected4, nftKey(device)},
+		{"unprotected6", b.Unprotected6, nftKey(device)},
 	} {
 		if e.in {
 			have = append(have, nftElement{set: e.set, key: e.key})
@@ -223,7 +233,7 @@ func bridgeElements(b plan.Bridge) (have, not []nftElement) {
 // Relayed tells a port that no rule can lead to the container, since it is strict, is of [::1], or the container has
 // no address of the family: [HoldPort]'s socket takes what comes, and a [Relay] passes it on.
 func Relayed(p plan.Publish) bool {
-	return p.Strict || p.HostAddr.Is6() && p.HostAddr.IsLoopback() || p.HostAddr.Is4() != p.Addr.Is4()
+	return !p.Routed && (p.Strict || p.HostAddr.Is6() && p.HostAddr.IsLoopback() || p.HostAddr.Is4() != p.Addr.Is4())
 }
 
 // portElements are those of the ports of one owner. Of one port twice there is one.
@@ -236,6 +246,14 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 			continue
 		}
 		host, to := p.HostAddr.AsSlice(), p.Addr.AsSlice()
+		if p.Routed {
+			set := "direct6"
+			if p.Addr.Is4() {
+				set = "direct4"
+			}
+			list = append(list, nftElement{set: set, key: nftKey([]byte{proto}, to, nftPort(p.Port)), owner: owner})
+			continue
+		}
 		e := nftElement{owner: owner, data: nftKey(to, nftPort(p.Port))}
 		if p.HostAddr.IsUnspecified() {
 			e.set, e.key = "any6", nftKey([]byte{proto}, nftPort(p.HostPort))
@@ -406,6 +424,14 @@ func fromDeviceIn(set string) nftTerm {
 	return nftTerm{"iifname @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), find(set, false)}}
 }
 
+func notFromDeviceIn(set string) nftTerm {
+	return nftTerm{"iifname != @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), expr("lookup", func(w *wire) {
+		w.str(unix.NFTA_LOOKUP_SET, set)
+		w.u32(unix.NFTA_LOOKUP_SREG, register(0))
+		w.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)
+	})}}
+}
+
 func toDeviceIn(set string) nftTerm {
 	return nftTerm{"oifname @" + set, []nftExpr{meta(unix.NFT_META_OIFNAME, 0), find(set, false)}}
 }
@@ -547,6 +573,12 @@ func nftChains() []nftChain {
 			rule("", toDeviceIn("internal"), counted(), drop),
 			rule("", known(), accept),
 			rule("published ports", toDeviceIn("bridges"), translated(), accept),
+			rule("gateway mode routed", portIn(v4, "direct4"), accept),
+			rule("", portIn(v6, "direct6"), accept),
+			rule("", toDeviceIn("routed4"), ofProtocol(unix.IPPROTO_ICMP, "icmp"), accept),
+			rule("", toDeviceIn("routed6"), ofProtocol(unix.IPPROTO_ICMPV6, "ipv6-icmp"), accept),
+			rule("gateway mode nat-unprotected", ofFamily4(), toDeviceIn("unprotected4"), notFromDeviceIn("bridges"), accept),
+			rule("", ofFamily6(), toDeviceIn("unprotected6"), notFromDeviceIn("bridges"), accept),
 			rule("ports not published, other networks", toDeviceIn("bridges"), counted(), drop),
 		}},
 	}

@@ -114,7 +114,7 @@ func (w *wiring) host() {
 	}
 	if len(n.Publish) > 0 && n.World {
 		w.add(&UplinkPorts{Owner: w.id, Ports: n.Publish}, w.cause("network.publish", "published ports"), nil, &UnpublishPorts{Owner: w.id})
-	} else if len(n.Publish) > 0 {
+	} else if slices.ContainsFunc(n.Publish, func(p Publish) bool { return !p.Routed }) {
 		w.add(&HoldPorts{Ports: n.Publish}, w.cause("network.publish", "published ports"), nil, nil)
 	}
 }
@@ -313,8 +313,10 @@ func (p *Publish) check(field string) error {
 	switch {
 	case !slices.Contains([]string{"tcp", "udp", "sctp"}, p.Proto):
 		return netErr(field+".proto", "%q is none of tcp, udp and sctp", p.Proto)
-	case p.HostPort == 0 || p.Port == 0:
-		return netErr(field+".port", "port 0 is none")
+	case (p.HostPort == 0) != p.Routed || p.Port == 0:
+		return netErr(field+".port", "port 0 is none, and a port that is routed has none of the host")
+	case p.Routed && (p.Strict || p.HostAddr.Is4() != p.Addr.Is4()):
+		return netErr(field+".routed", "it leads by no socket, and to no other family")
 	case !p.HostAddr.IsValid() || !p.Addr.IsValid() || p.HostAddr.IsMulticast() || p.Addr.IsMulticast() || p.Addr.IsUnspecified():
 		return netErr(field+".addr", "%v to %v: both are to be addresses of one", p.HostAddr, p.Addr)
 	}

@@ -45,6 +45,10 @@ type Bridge struct {
 	ICC bool
 	// Masquerade4 and Masquerade6 give what leaves the network by another device that device's address.
 	Masquerade4, Masquerade6 bool
+	// Routed4 and Routed6 have others reach its containers at their own addresses: see [Publish.Routed].
+	Routed4, Routed6 bool
+	// Unprotected4 and Unprotected6 have other machines that know a way there reach all ports of its containers.
+	Unprotected4, Unprotected6 bool
 }
 
 // Drivers of an [Endpoint].
@@ -149,11 +153,17 @@ type Publish struct {
 	// Strict delivers by a socket of the host, so that the host's rules for what comes in apply to the port as well. The container sees the
 	// host's address as the sender's.
 	Strict bool
+	// Routed has no port of the host lead there: it opens the container's port to others who know a way to its address. HostAddr is of
+	// its family, and HostPort 0.
+	Routed bool   `json:",omitempty"`
 	Bridge string // the device by which the container is reached
 }
 
-// String is as docker ps has it: "0.0.0.0:8080->80/tcp".
+// String is as docker ps has it: "0.0.0.0:8080->80/tcp". A port that is routed has the container's address: "172.17.0.2:80/tcp".
 func (p Publish) String() string {
+	if p.Routed {
+		return HostPort(p.Addr, p.Port) + "/" + p.Proto
+	}
 	return HostPort(p.HostAddr, p.HostPort) + "->" + strconv.Itoa(int(p.Port)) + "/" + p.Proto
 }
 

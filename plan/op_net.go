@@ -77,6 +77,12 @@ func (m *MakeRules) String() string {
 			if b.Masquerade4 && a.Addr().Is4() || b.Masquerade6 && a.Addr().Is6() {
 				text += " masquerade"
 			}
+			if b.Routed4 && a.Addr().Is4() || b.Routed6 && a.Addr().Is6() {
+				text += " routed"
+			}
+			if b.Unprotected4 && a.Addr().Is4() || b.Unprotected6 && a.Addr().Is6() {
+				text += " unprotected"
+			}
 		}
 		if b.Internal {
 			text += " internal"
@@ -88,7 +94,7 @@ func (m *MakeRules) String() string {
 	return text
 }
 
-// HoldPorts binds the host's ports, so that no other program gets them while the container
+// HoldPorts binds the host's ports, of those that are not routed, so that no other program gets them while the container
 // has them. Who launches it keeps the sockets.
 type HoldPorts struct {
 	hands
@@ -102,7 +108,9 @@ func (*HoldPorts) Name() string { return "hold ports" }
 func (h *HoldPorts) String() string {
 	var list []string
 	for _, p := range h.Ports {
-		list = append(list, HostPort(p.HostAddr, p.HostPort)+"/"+p.Proto)
+		if !p.Routed {
+			list = append(list, HostPort(p.HostAddr, p.HostPort)+"/"+p.Proto)
+		}
 	}
 	return oneLine(words("bind", strings.Join(list, " ")))
 }
@@ -119,11 +127,22 @@ func (*PublishPorts) Name() string { return "publish ports" }
 
 // String implements [Op].
 func (p *PublishPorts) String() string {
-	var list []string
+	var dnat, accept []string
 	for _, port := range p.Ports {
-		list = append(list, HostPort(port.HostAddr, port.HostPort)+"->"+HostPort(port.Addr, port.Port)+"/"+port.Proto)
+		if port.Routed {
+			accept = append(accept, port.String())
+			continue
+		}
+		dnat = append(dnat, HostPort(port.HostAddr, port.HostPort)+"->"+HostPort(port.Addr, port.Port)+"/"+port.Proto)
 	}
-	return oneLine(words("nft dnat", strings.Join(list, " ")))
+	text := "nft"
+	if len(dnat) > 0 {
+		text = words(text, "dnat", strings.Join(dnat, " "))
+	}
+	if len(accept) > 0 {
+		text = words(text, "accept", strings.Join(accept, " "))
+	}
+	return oneLine(text)
 }
 
 // UplinkPorts has kakuri-uplink listen for the host's ports, and pass on what comes to them into the network world: see [World]. A port that

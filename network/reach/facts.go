@@ -51,6 +51,7 @@ type Published struct {
 	Port      uint16
 	Proto     string
 	Strict    bool `json:",omitempty"`
+	Routed    bool `json:",omitempty"` // by no port of the host: at the container's own address
 }
 
 // A Side is one network namespace.

@@ -83,6 +83,9 @@ func (f *Facts) test(pid int, elsewhere map[string]int) {
 		}
 	}
 	for _, p := range f.Published {
+		if p.Routed {
+			continue
+		}
 		for _, a := range f.near(p.HostAddr) {
 			add(0, "host", a, p.HostPort)
 		}

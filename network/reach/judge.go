@@ -312,6 +312,9 @@ func (j *judge) unpublished() {
 // conflicts is about programs of the host on the same port.
 func (j *judge) conflicts() {
 	for _, p := range j.Published {
+		if p.Routed {
+			continue
+		}
 		for _, l := range at(j.Host.Listeners, p.Proto, p.HostPort) {
 			if l.Holder == "" && l.covers(p.HostAddr) || l.Holder == "" && p.HostAddr.IsUnspecified() && l.Addr.Is4() == p.HostAddr.Is4() {
 				if l.PID != 0 && strings.HasPrefix(l.Program, "kakuri") {
@@ -362,7 +365,7 @@ func (j *judge) rulesRead() bool {
 // packets are what a published port's first packet is at the hooks, from another machine.
 func (j *judge) packets(p Published) []Packet {
 	in := j.out(p.Addr.Is4())
-	target := Packet{Dst: p.Addr, Proto: p.Proto, Port: p.Port, DNAT: true}
+	target := Packet{Dst: p.Addr, Proto: p.Proto, Port: p.Port, DNAT: !p.Routed}
 	outer := Packet{Dst: p.HostAddr, Proto: p.Proto, Port: p.HostPort, Local: true}
 	if p.HostAddr.IsUnspecified() {
 		if own, ok := j.Host.own(p.Addr.Is4()); ok {
@@ -370,6 +373,12 @@ func (j *judge) packets(p Published) []Packet {
 		}
 	}
 	bridge := j.bridgeOf(p.Addr)
+	if p.Routed {
+		pre, forward := target, target
+		pre.Hook, pre.In, pre.NoOut = "prerouting", in, true
+		forward.Hook, forward.In, forward.Out = "forward", in, bridge
+		return []Packet{pre, forward}
+	}
 	if p.HostAddr.IsLoopback() {
 		out := target
 		out.Hook, out.NoIn, out.Out = "output", true, bridge
@@ -483,6 +492,10 @@ func (j *judge) reachable() {
 		j.say(OnlyHere, said(say.PublishAll, j.Published[0].HostPort, j.Published[0].Port), say.LoopbackOnly, j.Published[0].HostAddr)
 		return
 	}
+	if routed := slices.IndexFunc(j.Published, func(p Published) bool { return p.Routed }); routed >= 0 {
+		j.say(Reachable, none, say.FineRouted, j.Published[routed].Addr)
+		return
+	}
 	j.say(Reachable, none, say.Fine)
 }
 
@@ -497,6 +510,10 @@ func (v Verdict) Text(l ui.Lang) string {
 	switch {
 	case len(f.Published) > 0:
 		for _, p := range f.Published {
+			if p.Routed {
+				line(say.Routed, p.Container, hostPort(p.Addr, p.Port), p.Proto)
+				continue
+			}
 			line(say.OfHost, hostPort(p.HostAddr, p.HostPort), p.Proto, p.Container, hostPort(p.Addr, p.Port))
 		}
 	case f.Name != "":

@@ -150,6 +150,14 @@ func cases() []struct {
 			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
 			f.Tests[2].Result = Refused
 		}},
+		{"routed", Reachable, func(f *Facts) {
+			f.Published[0].Routed, f.Published[0].HostPort, f.Name, f.Port = true, 0, "web", 80
+			f.Host.Tables[0].Sets = []Set{{Name: "direct4", Elements: []Element{{Key: []byte{6, 0, 0, 0, 172, 20, 0, 2, 0, 80, 0, 0}}}}}
+			f.Host.Tables[0].Chains[0].Drop = true
+			f.Host.Tables[0].Chains[0].Rules = []Rule{{Handle: 3, Exprs: []Expr{
+				{Name: "meta", Key: metaL4Proto, Dest: 4}, {Name: "payload", Base: baseNetwork, Offset: 16, Len: 4, Dest: 5}, {Name: "payload", Base: baseTransport, Offset: 2, Len: 2, Dest: 6},
+				{Name: "lookup", Set: "direct4", Source: 4}, {Name: "immediate", Verdict: "accept"}}}}
+		}},
 		{"firewalld drops", Dropped, func(f *Facts) {
 			f.Host.Tables = append(f.Host.Tables, Table{Family: "inet", Name: "firewalld", Chains: []Chain{{Name: "filter_FORWARD", Hook: "forward", Type: "filter", Drop: true}}})
 		}},

@@ -45,12 +45,12 @@ var say = struct {
 	Internal, InternalPublished, NotPublished                      ui.Text
 	HasPortToo, NoTable, NotForwarded                              ui.Text
 	Place, Rule, Policy, Drops, HasDropped, MayDrop                ui.Text
-	TestFailed, NoReply, LoopbackOnly, Fine                        ui.Text
+	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted            ui.Text
 	AsRoot, Connect, ConnectOpen, EndProgram                       ui.Text
 	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt      ui.Text
 	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair     ui.Text
 	OrReach, Shows, DockerUser, Firewalld, UFW, Verify, PublishAll ui.Text
-	OfHost, OfContainer, Port                                      ui.Text
+	OfHost, Routed, OfContainer, Port                              ui.Text
 	Yes, No, Finding, Way, Tested, NotRead                         ui.Text
 	Inside, Host, Network                                          ui.Text
 }{
@@ -104,6 +104,7 @@ var say = struct {
 	NoReply:      ui.Text{EN: "what was sent from the host to %s was not seen to arrive, and nobody answered: a program need not, so that may mean nothing", JA: "ホストから %s に送ったものが届いたようすはなく、返事もありません。プログラムは返事をしなくてもよいので、問題とは限りません"},
 	LoopbackOnly: ui.Text{EN: "it is published on %s: this machine reaches it, no other does", JA: "%s で公開されています。このマシンからは届き、ほかのマシンからは届きません"},
 	Fine:         ui.Text{EN: "nothing stands in the way on this machine", JA: "このマシンに、妨げるものはありません"},
+	FineRouted:   ui.Text{EN: "nothing stands in the way on this machine; other machines need a route to %s by it", JA: "このマシンに、妨げるものはありません。ほかのマシンには、このマシンを通る %s への経路が必要です"},
 
 	AsRoot:       ui.Text{EN: "run it as root", JA: "root で実行してください"},
 	Connect:      ui.Text{EN: "kakuri network connect NETWORK %s", JA: "kakuri network connect ネットワーク %s"},
@@ -129,6 +130,7 @@ var say = struct {
 	PublishAll:   ui.Text{EN: "publish it at all addresses for other machines: -p %d:%d", JA: "ほかのマシンのためには、すべてのアドレスで公開してください: -p %d:%d"},
 
 	OfHost:      ui.Text{EN: "%s/%s of the host  →  %s %s", JA: "ホストの %s/%s  →  %s %s"},
+	Routed:      ui.Text{EN: "%s  %s/%s, without a port of the host", JA: "%s  %s/%s、ホストのポートなし"},
 	OfContainer: ui.Text{EN: "port %d/%s of %s", JA: "%[3]s のポート %[1]d/%[2]s"},
 	Port:        ui.Text{EN: "port %d/%s of the host", JA: "ホストのポート %d/%s"},
 	Yes:         ui.Text{EN: "reachable", JA: "届きます"},
