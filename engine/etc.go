@@ -21,7 +21,8 @@ func (b *builder) etcFiles() error {
 	if err := b.resolveNames(); err != nil {
 		return err
 	}
-	if !b.run.fromImage() && len(b.wires) == 0 {
+	joined, joins := b.shared[b.run.networkMode()]
+	if !b.run.fromImage() && len(b.wires) == 0 && !joins {
 		return nil
 	}
 	name := b.spec.Hostname
@@ -37,16 +38,19 @@ func (b *builder) etcFiles() error {
 	}
 	b.etc = map[string][]byte{"hostname": []byte(name + "\n"), "hosts": hosts, "resolv.conf": b.names.conf}
 	dir := b.engine.home(b.rec)
-	mode := b.run.networkMode()
 	for _, file := range []string{"hostname", "hosts", "resolv.conf"} {
 		from, dest := dir, "/etc/"+file
 		if slices.ContainsFunc(b.run.Mounts, func(m Mount) bool { return path.Clean(m.Dest) == dest }) {
 			delete(b.etc, file)
 			continue
 		}
-		if c, ok := b.shared[mode]; ok && file != "hostname" && exists(c.dir+"/"+file) {
+		switch {
+		case joins && file != "hostname" && exists(joined.dir+"/"+file):
 			delete(b.etc, file)
-			from = c.dir
+			from = joined.dir
+		case !b.run.fromImage() && len(b.wires) == 0: // it has the host's
+			delete(b.etc, file)
+			continue
 		}
 		options := []string{"rbind", "rprivate", "nodev"}
 		if b.opts.IDMapRoot && !b.hasUserNS() { // it has another container's
