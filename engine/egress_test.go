@@ -10,6 +10,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
 )
 
 // TestEgressAsked refuses what the rules could not hold.
@@ -131,6 +132,9 @@ func TestEgress(t *testing.T) {
 		if text := ask("127.0.0.1:"+ports[0].HostPort, patient); !strings.HasPrefix(text, "limited to ") {
 			t.Errorf("%s who speaks to its published port is told %q", when, text)
 		}
+	}
+	if n, err := monitor.ReadNetworks(found(t, e, "limited").dir); err != nil || n.Egress == nil || n.Egress.String() != "db:80 static:80 192.0.2.77:80" {
+		t.Errorf("with a name of /etc/hosts, it may reach %v, %v", n.Egress, err)
 	}
 	holds("at the start")
 	refused := func() map[string]uint64 {

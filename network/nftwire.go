@@ -166,7 +166,7 @@ type nftError struct {
 func (e *nftError) Error() string {
 	text := "nft " + e.message + ": " + e.cause.Error()
 	if errors.Is(e.cause, unix.ENOENT) && (strings.HasPrefix(e.message, "add rule") || strings.HasPrefix(e.message, "add chain")) {
-		text += ": the kernel has not all that the rule takes: modules nft_chain_nat, nft_fib_inet, nft_ct, nft_nat, nft_masq"
+		text += ": the kernel has not all that the rule takes: modules nft_chain_nat, nft_fib_inet, nft_ct, nft_nat, nft_masq, nft_reject_inet"
 	}
 	return text
 }
