@@ -96,7 +96,12 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.
 func (e *Engine) sweep() error {
-	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepStorage(), e.sweepVolumes(), e.sweepAttached(), e.sweepNetworks())
+	return errors.Join(e.sweepBeforeStart(), e.sweepStorage())
+}
+
+// sweepBeforeStart is sweep but for what a container that is about to start takes again, such as its image's mount.
+func (e *Engine) sweepBeforeStart() error {
+	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepVolumes(), e.sweepAttached(), e.sweepNetworks())
 }
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.

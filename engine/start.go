@@ -178,9 +178,10 @@ func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timin
 	if err := ctx.Err(); err != nil {
 		return c, s, err
 	}
-	if err := e.sweep(); err != nil {
+	if err := e.sweepBeforeStart(); err != nil {
 		return c, s, err
 	}
+	defer e.sweepStorage() // whose error is not the fault of this start
 	c, lock, err := e.lock(ref)
 	if err != nil {
 		return c, s, err
