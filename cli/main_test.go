@@ -31,7 +31,7 @@ const placeEnv = "KAKURI_CLI_TEST"
 // The test binary is kakuri itself, too, when it is started under that name.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case "kakuri", "kakuri-files", "kakuri-storage": // and what an engine of it starts
+	case "kakuri", "kakuri-files", "kakuri-storage", "kakuri-tls": // and what an engine of it starts
 		os.Exit(Main(context.Background(), os.Args[1:], IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 	case "as-user":
 		os.Exit(said(asUser(os.Args[1:])))

@@ -32,6 +32,9 @@ func Child() (done bool, code int) {
 	if isFilesChild() {
 		return true, filesChild(os.Args[1])
 	}
+	if filepath.Base(os.Args[0]) == tlsName && len(os.Args) == 2 {
+		return true, tlsChild(os.Args[1])
+	}
 	if isWorldChild() {
 		return true, worldChild(os.Args[1])
 	}

@@ -133,6 +133,10 @@ func (c *Container) logConfig(ctx context.Context) (log.Config, error) {
 		}
 		out.Attrs["tag"] = out.Tag
 	}
+	if server := log.Encrypted(l.Driver, l.Options); server != "" {
+		out.Relay, err = relayOf(server, l.Options) // which looks the name up itself, each time
+		return out, err
+	}
 	host := log.Host(l.Driver, l.Options)
 	if host == "" {
 		return out, nil

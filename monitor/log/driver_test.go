@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -279,7 +280,7 @@ func TestCheck(t *testing.T) {
 		{"", "max-file=0", "one file or more"}, {"", "max-size=-1 max-file=3", "must be bounded"},
 		{"", "compress=true max-file=1", "compress cannot be true"},
 		{"", "mode=fast", "logging mode not supported: fast"}, {"", "max-buffer-size=1m", "only supported with 'mode=non-blocking'"},
-		{"syslog", "syslog-address=tcp+tls://a", "TLS is not among"}, {"syslog", "syslog-address=localhost", "form"}, {"syslog", "syslog-address=udp://a:b", "HOST[:PORT]"},
+		{"syslog", "syslog-address=tcp+tls://a", ""}, {"syslog", "syslog-address=tcp+tls://a:b", "HOST[:PORT]"}, {"syslog", "syslog-address=localhost", "form"}, {"syslog", "syslog-address=udp://a:b", "HOST[:PORT]"},
 		{"syslog", "syslog-address=unix://rel", "absolute"}, {"syslog", "syslog-facility=x", "facility"}, {"syslog", "syslog-format=x", "rfc3164"},
 	} {
 		m := map[string]string{}
@@ -291,6 +292,48 @@ func TestCheck(t *testing.T) {
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s %s: %v, want %q", test.driver, test.options, err, test.want)
 		}
+	}
+}
+
+// A relay takes the lines for a server that the monitor cannot speak to. Where there is none, the log is not opened.
+func TestRelay(t *testing.T) {
+	o := map[string]string{"syslog-address": "tcp+tls://localhost:6514", "syslog-format": "rfc5424", "cache-disabled": "true"}
+	if got := Encrypted("syslog", o); got != "localhost:6514" {
+		t.Errorf("%q", got)
+	}
+	if _, err := Open(Config{Driver: "syslog", Options: o}); err == nil || !strings.Contains(err.Error(), "no program was named") {
+		t.Errorf("%v", err)
+	}
+	out := t.TempDir() + "/out"
+	relay := func(script string) []string { return []string{"/bin/sh", "sh", "-c", script} }
+	s, err := Open(Config{Driver: "syslog", Options: o, Tag: "tag", Relay: relay(`printf '\000' >&0; exec cat >` + out)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Write(Stdout, []byte("one\ntwo\n"), time.Now())
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	// RFC 5425: each message has its length before it.
+	data, err := os.ReadFile(out)
+	for _, want := range []string{"one", "two"} {
+		size, rest, _ := strings.Cut(string(data), " ")
+		n, nerr := strconv.Atoi(size)
+		if err != nil || nerr != nil || n > len(rest) || !strings.HasPrefix(rest, "<30>1 ") || !strings.HasSuffix(rest[:n], " "+want) {
+			t.Fatalf("%v: %q, want %s", err, data, want)
+		}
+		data = []byte(rest[n:])
+	}
+	if len(data) != 0 {
+		t.Errorf("%q is left", data)
+	}
+	s, err = Open(Config{Driver: "syslog", Options: o, Relay: relay(`printf 'the certificate is of another' >&0`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Write(Stdout, []byte("lost\n"), time.Now())
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "the certificate is of another") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -40,6 +40,9 @@ type Config struct {
 	Tag     string            `json:",omitempty"` // of syslog and journald
 	Labels  Labels            `json:",omitzero"`
 	Server  []byte            `json:",omitempty"` // the IP address of what [Host] names, 4 or 16 bytes
+	// Relay is a program and its arguments, their first one included, that passes on what it reads from its stdin, a socket, to a server, [Encrypted]. When it is connected
+	// it writes a byte of zero there, else why it is not. It ends when stdin does, after it has sent all.
+	Relay []string `json:",omitempty"`
 }
 
 // Labels say of whom the lines are, where many containers write into one journal.

@@ -13,14 +13,14 @@ import (
 
 // An address is where a server of logs listens. A host's name is looked up by the engine, see [Config.Server].
 type address struct {
-	network string // unix, unixgram, udp, tcp; empty is this machine's syslog
+	network string // unix, unixgram, udp, tcp, tcp+tls; empty is this machine's syslog
 	path    string
 	host    string
 	port    int
 }
 
-// errTLS: the monitor would carry a TLS stack for each container.
-var errTLS = errors.New("TLS is not among what a container's monitor can do: have a syslog server of this machine forward the lines, and name that with unix:// or tcp://127.0.0.1:PORT")
+// errTLS: the monitor does not carry a TLS stack for each container, and here is no program that does.
+var errTLS = errors.New("TLS is not among what a container's monitor can do itself, and no program was named that does it: have a syslog server of this machine forward the lines, and name that with unix:// or tcp://127.0.0.1:PORT")
 
 // parseAddress reads what --log-opt syslog-address takes: [tcp|udp|unix|unixgram]://…
 func parseAddress(s string) (address, error) {
@@ -29,7 +29,7 @@ func parseAddress(s string) (address, error) {
 	}
 	network, rest, ok := strings.Cut(s, "://")
 	if !ok {
-		return address{}, errors.New("it has the form udp://HOST[:PORT], tcp://HOST[:PORT], unix://PATH or unixgram://PATH")
+		return address{}, errors.New("it has the form udp://HOST[:PORT], tcp://HOST[:PORT], tcp+tls://HOST[:PORT], unix://PATH or unixgram://PATH")
 	}
 	switch network {
 	case "unix", "unixgram":
@@ -37,11 +37,9 @@ func parseAddress(s string) (address, error) {
 			return address{}, fmt.Errorf("%s:// is followed by an absolute path", network)
 		}
 		return address{network: network, path: rest}, nil
-	case "tcp+tls":
-		return address{}, errTLS
-	case "udp", "tcp":
+	case "udp", "tcp", "tcp+tls":
 	default:
-		return address{}, fmt.Errorf("there is no transport %q: there are udp, tcp, unix and unixgram", network)
+		return address{}, fmt.Errorf("there is no transport %q: there are udp, tcp, tcp+tls, unix and unixgram", network)
 	}
 	host, port := splitPort(rest)
 	n, err := strconv.ParseUint(port, 10, 16)
@@ -76,6 +74,17 @@ func Host(driver string, options map[string]string) string {
 	return a.host
 }
 
+// Encrypted is HOST:PORT of the server that the options have lines sent to by TLS, empty for none. [Config.Relay] has to say how.
+func Encrypted(driver string, options map[string]string) string {
+	if a, _ := parseAddress(options["syslog-address"]); driver == "syslog" && a.network == "tcp+tls" {
+		if strings.Contains(a.host, ":") {
+			return "[" + a.host + "]:" + strconv.Itoa(a.port)
+		}
+		return a.host + ":" + strconv.Itoa(a.port)
+	}
+	return ""
+}
+
 // patience bounds how long a server that does not take lines holds up the container; then they are lost, and for pause nothing is tried.
 const (
 	patience = 2 * time.Second
@@ -86,7 +95,9 @@ const (
 type socket struct {
 	kind   int
 	sa     unix.Sockaddr
-	fd     int // -1 without a connection
+	relay  []string    // a program with its arguments in the place of kind and sa: see [Config.Relay]
+	child  *os.Process // that runs
+	fd     int         // -1 without a connection
 	failed time.Time
 	why    error
 }
@@ -98,6 +109,13 @@ func (s *socket) connect() error {
 	}
 	if s.why != nil && time.Since(s.failed) < pause {
 		return s.why
+	}
+	if len(s.relay) > 0 {
+		if err := s.start(); err != nil {
+			return s.fail(err)
+		}
+		s.why = nil
+		return nil
 	}
 	family := unix.AF_UNIX
 	switch s.sa.(type) {
@@ -126,11 +144,57 @@ func (s *socket) connect() error {
 	return nil
 }
 
+// start starts the relay, and waits until it is connected, which it says by a byte of zero; anything else is why it is not.
+func (s *socket) start() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "relay")
+	defer theirs.Close()
+	s.fd = pair[0]
+	if s.child, err = os.StartProcess(s.relay[0], s.relay[1:], &os.ProcAttr{Env: []string{}, Files: []*os.File{theirs, nil, nil}}); err != nil {
+		return err
+	}
+	theirs.Close()
+	limit := unix.NsecToTimeval(int64(patience))
+	if err := errors.Join(unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)); err != nil {
+		return err
+	}
+	var said [512]byte
+	for {
+		n, err := unix.Read(s.fd, said[:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return errors.New("the server did not answer in time")
+		case err != nil:
+			return os.NewSyscallError("read", err)
+		case n == 1 && said[0] == 0:
+			return nil
+		case n == 0:
+			return errors.New("the relay ended")
+		}
+		return errors.New(string(said[:n]))
+	}
+}
+
+// end ends the relay, if one runs.
+func (s *socket) end() {
+	if s.child != nil {
+		s.child.Kill()
+		s.child.Wait()
+		s.child = nil
+	}
+}
+
 func (s *socket) fail(err error) error {
 	if s.fd >= 0 {
 		unix.Close(s.fd)
 		s.fd = -1
 	}
+	s.end()
 	s.failed, s.why = time.Now(), err
 	return err
 }
@@ -171,5 +235,13 @@ func (s *socket) close() error {
 	if s.fd < 0 {
 		return nil
 	}
-	return unix.Close(s.fd)
+	if s.child == nil {
+		return unix.Close(s.fd)
+	}
+	// It has lines yet, and ends when it has sent them: for that it has as long as a server has.
+	unix.Shutdown(s.fd, unix.SHUT_WR)
+	unix.Read(s.fd, make([]byte, 1))
+	err := unix.Close(s.fd)
+	s.end()
+	return err
 }

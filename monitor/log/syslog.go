@@ -28,6 +28,7 @@ func openSyslog(o options, c Config) (driver, error) {
 type syslog struct {
 	sockets   []socket // the first that can be connected to
 	format    string
+	counted   bool // each message has its length before it, and no end: RFC 5425
 	facility  int
 	host, tag string
 	buf       []byte
@@ -38,6 +39,14 @@ func newSyslog(o options, c Config) (*syslog, error) {
 	s.host, _ = os.Hostname()
 	if s.tag == "" {
 		s.tag = c.Labels.ID[:min(12, len(c.Labels.ID))]
+	}
+	if o.address.network == "tcp+tls" {
+		if len(c.Relay) < 2 {
+			return s, errTLS
+		}
+		s.counted = o.format == "rfc5424" || o.format == "rfc5424micro"
+		s.sockets = []socket{{relay: c.Relay, fd: -1}}
+		return s, nil
 	}
 	return s, s.server(o.address, c.Server)
 }
@@ -137,6 +146,11 @@ func (s *syslog) message(e *entry) []byte {
 		b = fmt.Appendf(b, "<%d>%s %s[%d]: ", priority, e.at.Format(time.Stamp), s.tag, pid)
 	}
 	b = append(b, e.line...)
+	if s.counted {
+		s.buf = append(strconv.AppendInt(nil, int64(len(b)), 10), ' ')
+		s.buf = append(s.buf, b...)
+		return s.buf
+	}
 	s.buf = append(b, '\n')
 	return s.buf
 }
