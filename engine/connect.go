@@ -15,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 )
 
 // A Connection is what a container has on a network since its last start.
@@ -268,6 +269,10 @@ func (b *builder) endpoint(i int, w *wire) error {
 	}
 	if n.Driver == "bridge" {
 		bridge := bridgeOf(n)
+		if b.engine.rootless() && mtu == 0 {
+			// Nothing of it is a wire: what goes out is made into other packets by the uplink, and has up to seven times the speed so.
+			e.MTU, bridge.MTU = uplink.MTU, uplink.MTU
+		}
 		e.Bridge, e.HostDevice, e.Isolated = n.Device, plan.HostDevice(b.id, i), !bridge.ICC
 		b.opts.Network.Bridges = append(b.opts.Network.Bridges, bridge)
 		b.opts.Network.Forward4 = b.opts.Network.Forward4 || n.IPv4 && !n.Internal

@@ -26,8 +26,6 @@ const deviceName = "uplink"
 
 // The link between the namespace and the uplink, the same with either carrier. 198.18.0.0/15 is for networks that are nobody's (RFC 2544); of the
 // other kind there are so many that this one is nobody else's (RFC 4193).
-const linkMTU = 65520 // as pasta has it: bytes
-
 var (
 	linkAddr4    = netip.MustParsePrefix("198.19.255.254/30")
 	linkGateway4 = netip.MustParseAddr("198.19.255.253")
@@ -186,7 +184,7 @@ func (s *server) enter() (err error) {
 
 // carry begins to carry packets, as it was asked for.
 func (s *server) carry() (err error) {
-	s.status = Status{PID: os.Getpid(), Mode: s.o.mode, Device: deviceName, MTU: linkMTU, Addr4: linkAddr4, Addr6: linkAddr6, Gateway4: linkGateway4, Gateway6: linkGateway6, Ping: whyNoPing()}
+	s.status = Status{PID: os.Getpid(), Mode: s.o.mode, Device: deviceName, MTU: MTU, Addr4: linkAddr4, Addr6: linkAddr6, Gateway4: linkGateway4, Gateway6: linkGateway6, Ping: whyNoPing()}
 	program := s.o.pasta
 	if program == "" {
 		program = InPath(Pasta)
@@ -217,11 +215,11 @@ func (s *server) carry() (err error) {
 
 func (s *server) carryItself() error {
 	s.status.Mode, s.status.Program, s.status.Addr4, s.status.Addr6 = Builtin, "", linkAddr4, linkAddr6
-	_, fd, err := s.in.ask(-1, wordTUN, deviceName, linkMTU, linkAddr4, linkGateway4, linkAddr6, linkGateway6)
+	_, fd, err := s.in.ask(-1, wordTUN, deviceName, MTU, linkAddr4, linkGateway4, linkAddr6, linkGateway6)
 	if err != nil {
 		return err
 	}
-	c, err := s.stack(fd, linkMTU, []netip.Addr{linkGateway4, linkGateway6})
+	c, err := s.stack(fd, MTU, []netip.Addr{linkGateway4, linkGateway6})
 	if err != nil {
 		return err
 	}

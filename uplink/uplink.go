@@ -25,6 +25,9 @@ const (
 	Auto    = "auto"    // the second where it runs, else the first; in a Config alone
 )
 
+// MTU is that of the device that leads out, in bytes; pasta has the same. Bridges behind it should have it, too.
+const MTU = 65520
+
 // DefaultMode is that of a Config that has none: ARCHITECTURE.md says why.
 const DefaultMode = Builtin
 
@@ -71,7 +74,7 @@ type Status struct {
 	Program string // that of pasta
 	// Device leads out. It has the addresses, and the default routes lead to the gateways by it.
 	Device             string
-	MTU                int // bytes; bridges behind it should have the same, for speed
+	MTU                int // [MTU]
 	Addr4, Addr6       netip.Prefix
 	Gateway4, Gateway6 netip.Addr
 	Ping               string // empty, or why ping(8) has no answer from outside
