@@ -18,12 +18,13 @@ import (
 
 // What the process in the namespaces is told, and says. Each message gets one answer.
 const (
-	wordTUN   = "tun"   // DEVICE MTU ADDR/BITS GATEWAY ADDR/BITS GATEWAY: makes it; the answer brings its descriptor
-	wordLook  = "look"  // DEVICE: whether it is up, and its addresses
-	wordServe = "serve" // ID PROTO ADDR PORT, and a socket of the machine: passes on what comes to that
-	wordStop  = "stop"  // ID
-	wordError = "error" // an answer: what went wrong
-	wordDone  = "done"
+	wordTUN    = "tun"    // DEVICE MTU ADDR/BITS GATEWAY ADDR/BITS GATEWAY: makes it; the answer brings its descriptor
+	wordLook   = "look"   // DEVICE: whether it is up, and its addresses
+	wordListen = "listen" // ADDR PROTO: for names; the answer brings a socket
+	wordServe  = "serve"  // ID PROTO ADDR PORT, and a socket of the machine: passes on what comes to that
+	wordStop   = "stop"   // ID
+	wordError  = "error"  // an answer: what went wrong
+	wordDone   = "done"
 )
 
 // answerMark is on sockets whose address is a sender's: see [network.LeadAnswersHere].
@@ -112,6 +113,12 @@ func (in *inside) do(words []string, fds []int) (answer string, out int, err err
 	case words[0] == wordLook && len(words) == 2:
 		answer, err = look(words[1])
 		return answer, -1, err
+	case words[0] == wordListen && len(words) == 3:
+		a, err := netip.ParseAddr(words[1])
+		if err == nil {
+			out, err = listenForNames(a, words[2])
+		}
+		return wordDone, out, err
 	case words[0] == wordServe && len(words) == 5 && len(fds) == 1:
 		to, err := netip.ParseAddr(words[3])
 		if err != nil {

@@ -123,6 +123,7 @@ type server struct {
 	dir, log  *os.File
 	lock      *os.File
 	control   *channel
+	names     *network.Relay // nil where no server for names is on the machine's loopback
 	once      sync.Once
 	end       chan struct{} // closed when it is to end
 
@@ -168,6 +169,7 @@ func (s *server) begin() (err error) {
 	if err := s.carry(); err != nil {
 		return err
 	}
+	s.passNames()
 	s.takeUp()
 	return s.listen()
 }
@@ -328,6 +330,9 @@ func (s *server) finish() {
 	}
 	if s.carrier != nil {
 		s.carrier.stop()
+	}
+	if s.names != nil {
+		s.names.Close()
 	}
 	if s.in != nil {
 		s.in.c.close()

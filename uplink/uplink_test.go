@@ -383,6 +383,37 @@ func TestPublished(t *testing.T) {
 	}
 }
 
+// TestNames: a server for names that the machine has on its loopback is asked at the same address inside, and nothing else of that loopback is there.
+func TestNames(t *testing.T) {
+	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("nameserver 127.0.0.1\nnameserver ::1\nnameserver 192.0.2.53\nsearch example.org\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(conf, must(filepath.EvalSymlinks("/etc/resolv.conf")), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(must(filepath.EvalSymlinks("/etc/resolv.conf")), unix.MNT_DETACH) })
+	p := newPlace(t)
+	for _, a := range []string{hostLocal4, hostLocal6} {
+		p.host.listen(t, net.JoinHostPort(a, "53"), echo)
+		p.host.packets(t, net.JoinHostPort(a, "53"))
+		p.host.listen(t, net.JoinHostPort(a, "81"), echo)
+	}
+	p.start("")
+	for _, a := range []string{hostLocal4, hostLocal6} {
+		at := net.JoinHostPort(a, "53")
+		transfer(t, p.world.dial(t, "tcp", at), 1000)
+		if from := exchange(t, p.world.dial(t, "udp", at), 500); from != a {
+			t.Errorf("a question to %s is from %s", at, from)
+		}
+		p.world.refused(t, net.JoinHostPort(a, "81"))
+		p.container.refused(t, at)
+	}
+	for _, gate := range []string{gateAddr4, gateAddr6} {
+		p.container.refused(t, net.JoinHostPort(gate, "53"))
+	}
+}
+
 // TestKilled: an uplink that was killed is made again, with the ports that were published, and leaves nothing when it ends.
 func TestKilled(t *testing.T) {
 	p := newPlace(t)

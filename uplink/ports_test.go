@@ -1,0 +1,70 @@
+package uplink
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// TestRecords: what is written of ports is read again, and what others wrote is not taken for ports.
+func TestRecords(t *testing.T) {
+	run := t.TempDir()
+	if err := prepare(run); err != nil {
+		t.Fatal(err)
+	}
+	want := []plan.Publish{
+		{Proto: "tcp", HostAddr: netip.MustParseAddr("0.0.0.0"), HostPort: 8080, Addr: netip.MustParseAddr("172.17.0.2"), Port: 80, Bridge: "kakuri0"},
+		{Proto: "udp", HostAddr: netip.MustParseAddr("::1"), HostPort: 65535, Addr: netip.MustParseAddr("fd17::2"), Port: 1},
+	}
+	if err := writePorts(run, "c1", want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadPorts(run, "c1"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	// A file that was begun is nobody's.
+	if err := os.WriteFile(filepath.Join(run, portsDir, ".new-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if owners, err := Owners(run); err != nil || !slices.Equal(owners, []string{"c1"}) {
+		t.Errorf("owners %q, %v", owners, err)
+	}
+	for _, line := range []string{"x", "tcp 0.0.0.0 8080 172.17.0.2 80", "gre 0.0.0.0 1 172.17.0.2 80 b", "tcp 0.0.0.0 65536 172.17.0.2 80 b", "tcp 0.0.0 80 172.17.0.2 80 b", "tcp 0.0.0.0 -1 172.17.0.2 80 b"} {
+		if p, err := parsePort(line); err == nil {
+			t.Errorf("%q is port %v", line, p)
+		}
+	}
+	for _, owner := range []string{"", ".", "..", "../c1", "a/b", "a b", "a\n", strings.Repeat("a", 200)} {
+		if checkOwner(owner) == nil {
+			t.Errorf("%q is an owner", owner)
+		}
+		if err := Unpublish(run, owner); err == nil {
+			t.Errorf("%q: its ports are given back", owner)
+		}
+	}
+	// Without an uplink the record goes.
+	if err := Unpublish(run, "c1"); err != nil {
+		t.Fatal(err)
+	}
+	if owners, err := Owners(run); err != nil || len(owners) > 0 {
+		t.Errorf("owners %q, %v", owners, err)
+	}
+	if err := os.Chmod(run, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepare(run); err == nil || !strings.Contains(err.Error(), "others may write") {
+		t.Errorf("a directory of everyone's: %v", err)
+	}
+}
+
+func TestLoopbackServers(t *testing.T) {
+	got := loopbackServers("# nameserver 127.0.0.9\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch x\nnameserver ::1\nnameserver 127.0.0.53\nnameserver\n")
+	if want := []netip.Addr{netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("::1")}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
