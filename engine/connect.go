@@ -353,20 +353,30 @@ func (b *builder) gateways() {
 	}
 }
 
-// publish decides which ports of the host lead to the container.
-func (b *builder) publish() error {
+// reached is by which addresses the host reaches the container, false for none: an internal network's container has no ports outside, as with Docker.
+func (b *builder) reached() (r reach, ok bool) {
 	w := b.primary(func(w *wire) bool { return w.network.Driver == "bridge" })
 	if w == nil {
-		return nil // as Docker: an internal network's container has no ports outside
+		return r, false
 	}
-	r := reach{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
+	r = reach{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
 	if text := w.network.Options[optBinding]; text != "" {
 		r.binding, _ = netip.ParseAddr(text)
 	}
 	at := bridgeOf(&w.network)
-	r.routed4, r.routed6 = at.Routed4, at.Routed6
-	if b.engine.rootless() && (r.routed4 || r.routed6) {
-		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", w.network.Name)
+	r.network, r.routed4, r.routed6 = w.network.Name, at.Routed4, at.Routed6
+	return r, true
+}
+
+// publish decides which ports of the host lead to the container.
+func (b *builder) publish() error {
+	r, ok := b.reached()
+	if !ok {
+		b.opts.Network.Publish, b.rec.Ports = nil, nil
+		return nil
+	}
+	if b.engine.rootless() && (r.routed4 || r.routed6) && (len(b.run.Publish) > 0 || b.run.PublishAll) {
+		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", r.network)
 	}
 	var err error
 	b.opts.Network.Publish, err = publish(&b.run, r, b.takePorts)

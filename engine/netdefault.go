@@ -33,7 +33,7 @@ func (c *Config) chooseNetwork(byDefault string) {
 	if mode == "" && len(c.Networks) > 0 {
 		mode = c.Networks[0].Network
 	}
-	if mode == "" || mode == "default" {
+	if mode == "default" || mode == "" && byDefault != "none" { // what has none by default can be connected later on
 		c.Network = byDefault
 	}
 }

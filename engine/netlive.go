@@ -42,7 +42,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 		return ErrConflict{"cannot connect container that is in host network mode to a network"}
 	case strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:"):
 		return ErrConflict{"container sharing network namespace with another container or host cannot be connected to any other network"}
-	case n.Name == "none" || mode == "none" && (c.Config.Network == "none" || c.Active()):
+	case n.Name == "none" || mode == "none" && (c.Config.Network == "none" || e.rootless() && c.Active()):
 		return ErrConflict{"container cannot be connected to multiple networks with one of the networks in private (none) mode"}
 	}
 	if i := e.attachedTo(&c, &n); i >= 0 {
@@ -128,11 +128,15 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 			made.Gateway6 = netip.Addr{}
 		}
 	}
-	if err := e.onNetworks(ctx, netJob{Op: jobConnect, PID: c.PID, ID: c.ID, Network: made}); err != nil {
-		return fmt.Errorf("network %s: %w", w.network.Name, err)
-	}
 	c.Config.Networks, c.Config.Network = list, list[0].Network
 	c.Connections = append(c.Connections, w.has)
+	moved, err := e.movePorts(ctx, c, list, old)
+	if err == nil {
+		err = e.onNetworks(ctx, netJob{Op: jobConnect, PID: c.PID, ID: c.ID, Network: made})
+	}
+	if err != nil {
+		return fmt.Errorf("network %s: %w", w.network.Name, err)
+	}
 	one := *c
 	one.Connections = []Connection{w.has}
 	if err := errors.Join(c.writeRecord(), e.join(&one)); err != nil {
@@ -159,10 +163,31 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		if w.network.Name != netdb.DefaultName {
 			n.Networks = append(n.Networks, membership(w))
 		}
-	}, ownNames(&w.has, hostnameOf(c), c.Config.Domainname), nil); err != nil || !names.resolver {
+	}, ownNames(&w.has, hostnameOf(c), c.Config.Domainname), nil); err != nil || !names.resolver && !moved {
 		return err
 	}
-	return e.nowAnswered(c, names.conf)
+	return e.nowConnected(c, names, moved)
+}
+
+// movePorts decides where the machine's ports of a container lead that runs, after it was connected to a network or taken from one: as at its start, but
+// that those which were chosen stay. It reports whether that is not what there was.
+func (e *Engine) movePorts(ctx context.Context, c *Container, list []Attachment, old *plan.Network) (moved bool, err error) {
+	b := e.wiredBuilder(ctx, c, list)
+	b.run = c.Config.chosenPorts(c.Ports)
+	if r, ok := b.reached(); ok {
+		// One of an address family that it has no more leads nowhere.
+		b.run.Publish = slices.DeleteFunc(b.run.Publish, func(s PortSpec) bool {
+			_, err := r.hostAddrs(s)
+			return err != nil
+		})
+	}
+	defer b.dropPorts() // the monitor takes them
+	if err := b.publish(); err != nil {
+		return false, err
+	}
+	moved = !slices.Equal(c.Ports, b.rec.Ports)
+	c.Ports, old.Publish = b.rec.Ports, b.rec.Ports
+	return moved, nil
 }
 
 // namesNow is who answers for names in a container that is on all networks of a list.
@@ -172,21 +197,30 @@ func (e *Engine) namesNow(ctx context.Context, c *Container, list []Attachment) 
 	return b.names, err
 }
 
-// nowAnswered has the monitor answer for names where it did not before, as for a container that was on the default network only, and says so
-// in the container's resolv.conf: the same file, since it is mounted there.
-func (e *Engine) nowAnswered(c *Container, conf []byte) error {
+// nowConnected has the monitor have ports lead to the container's networks, and answer for names where it did not before, as for a container that was on the
+// default network only, and says so in the container's resolv.conf: the same file, since it is mounted there.
+func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 	m, err := monitor.Dial(e.dir, c.ID)
-	if err != nil {
+	switch {
+	case err == nil:
+	case moved && len(c.Ports) > 0 && !e.rootless():
+		return monitor.Rules(e.dir).Publish(c.ID, c.Ports) // it was killed: the next one holds them
+	case moved:
+		return e.unpublish(c.ID)
+	default:
 		return nil // it ends
 	}
 	defer m.Close()
 	if err := m.Connected(); err != nil {
-		return fmt.Errorf("names of networks: %w", err)
+		return fmt.Errorf("names and ports of networks: %w", err)
+	}
+	if !names.resolver {
+		return nil
 	}
 	if !exists(c.dir + "/resolv.conf") {
 		return nil // it has its own
 	}
-	return os.WriteFile(c.dir+"/resolv.conf", conf, 0o644)
+	return os.WriteFile(c.dir+"/resolv.conf", names.conf, 0o644)
 }
 
 // freeDevice is the number of the first device that a container has not.
@@ -229,7 +263,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
 	}
 	list := slices.Delete(slices.Clone(c.Config.attachments()), i, i+1)
-	c.Config.Networks, c.Config.Network = list, "none"
+	c.Config.Networks, c.Config.Network = list, "" // none, until it is connected to another one
 	if len(list) > 0 {
 		c.Config.Network = list[0].Network
 	}
@@ -273,26 +307,23 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 		gone.Gateway4, gone.Gateway6 = now.Gateway4, now.Gateway6
 		old.Gateway4, old.Gateway6 = now.Gateway4, now.Gateway6
 	}
-	if err := e.onNetworks(ctx, netJob{Op: jobDisconnect, PID: c.PID, Network: gone}); err != nil {
+	moved, err := e.movePorts(ctx, c, list, old)
+	if err == nil {
+		err = e.onNetworks(ctx, netJob{Op: jobDisconnect, PID: c.PID, Network: gone})
+	}
+	if err != nil {
 		return err
-	}
-	// Ports of the host that led to it by this network lead nowhere.
-	isOf := func(p plan.Publish) bool {
-		return slices.ContainsFunc(has.Addrs, func(a netip.Prefix) bool { return a.Addr() == p.Addr })
-	}
-	if slices.ContainsFunc(c.Ports, isOf) {
-		if err := e.unpublish(c.ID); err != nil {
-			return err
-		}
-		c.Ports, old.Publish = slices.DeleteFunc(slices.Clone(c.Ports), isOf), slices.DeleteFunc(old.Publish, isOf)
 	}
 	if err := errors.Join(c.writeRecord(), e.netdb().Leave(n.ID, c.ID)); err != nil {
 		return err
 	}
 	e.tell("network", "disconnect", n.ID, map[string]string{"container": c.ID, "name": n.Name, "type": n.Driver})
-	return e.rewriteNetworks(c, &setup, func(m *monitor.Networks) {
+	if err := e.rewriteNetworks(c, &setup, func(m *monitor.Networks) {
 		m.Networks = slices.DeleteFunc(m.Networks, func(x monitor.Membership) bool { return x.ID == n.ID })
-	}, "", has.Addrs)
+	}, "", has.Addrs); err != nil || !moved {
+		return err
+	}
+	return e.nowConnected(c, naming{}, moved)
 }
 
 // rewriteNetworks writes down what has changed for a container that runs: for its next start, for its resolver, and in /etc/hosts.

@@ -318,3 +318,83 @@ func TestPortsOfChoice(t *testing.T) {
 		}
 	}
 }
+
+// Published ports stay what they are when a container that runs is connected to another network and taken from the one that they led by: those that
+// a rule leads, and those that a socket serves. Without a network there are none, and with the next one there are again.
+func TestPortsFollow(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	loopback(t)
+	for _, name := range []string{"one", "two"} {
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := e.NetworkRemove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	c := detached(t, e, on("one", Config{Name: "server", Hostname: "box", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{
+		{HostIP: "127.0.0.1", Port: 80}, {HostIP: "::1", HostPort: 9200, Port: 80}, {HostIP: "127.0.0.1", HostPort: 9201, Port: 80, Strict: true},
+	}}))
+	defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
+	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+	ports, err := e.Port("server")
+	if err != nil || len(ports) != 3 {
+		t.Fatal(ports, err)
+	}
+	all := []string{"127.0.0.1:" + ports[0].HostPort, "[::1]:9200", "127.0.0.1:9201"}
+	reached := func(when string) {
+		t.Helper()
+		for _, to := range all {
+			if text := ask(to, patient); !strings.HasPrefix(text, "box to ") {
+				t.Errorf("%s %s says %q", when, to, text)
+			}
+		}
+		if f, err := e.Check(ctx, false); err != nil || len(f) != 0 {
+			t.Errorf("%s: Check finds %+v, %v", when, f, err)
+		}
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	reached("at first")
+	do(e.NetworkConnect(ctx, "two", "server", Attachment{}))
+	reached("on both")
+	do(e.NetworkDisconnect(ctx, "one", "server", false))
+	reached("on the other one")
+	i, err := e.Inspect("server")
+	do(err)
+	for _, p := range found(t, e, "server").Ports {
+		if a := p.Addr.String(); a != i.NetworkSettings.Networks["two"].IPAddress && a != i.NetworkSettings.Networks["two"].GlobalIPv6Address {
+			t.Errorf("the record has %v to %s", p, a)
+		}
+	}
+	zero := 0
+	do(e.Restart(ctx, "server", StopOptions{Timeout: &zero}))
+	nstest.Until(t, "the server is ready again", func() bool { return strings.Count(logOf(t, found(t, e, "server")), "ready") == 2 })
+	ports, err = e.Port("server")
+	do(err)
+	all[0] = "127.0.0.1:" + ports[0].HostPort // chosen anew by a start
+	reached("after a restart")
+	do(e.NetworkDisconnect(ctx, "two", "server", false))
+	for _, to := range all {
+		if text := ask(to, impatient); !strings.HasPrefix(text, "error: ") {
+			t.Errorf("without a network %s says %q", to, text)
+		}
+	}
+	if ports, err := e.Port("server"); err != nil || len(ports) != 0 {
+		t.Errorf("without a network there are the ports %v, %v", ports, err)
+	}
+	do(e.NetworkConnect(ctx, "one", "server", Attachment{}))
+	ports, err = e.Port("server")
+	do(err)
+	all[0] = "127.0.0.1:" + ports[0].HostPort
+	reached("connected again")
+}

@@ -73,8 +73,47 @@ func (c *Config) exposedPorts() (list []exposed, err error) {
 	return list, nil
 }
 
+// chosenPorts is the configuration with the ports that were a choice as they were chosen; those that were not are a choice still.
+func (c Config) chosenPorts(has []plan.Publish) Config {
+	chosen := func(hostIP string, port uint16, proto string) uint16 {
+		for _, p := range has {
+			if p.Port == port && p.Proto == proto && (hostIP == "" || p.HostAddr.String() == hostIP) {
+				return p.HostPort
+			}
+		}
+		return 0
+	}
+	var specs []PortSpec
+	for _, s := range c.Publish {
+		if s.HostPort != 0 && (s.HostPortEnd <= s.HostPort || s.PortEnd > s.Port) {
+			specs = append(specs, s)
+			continue
+		}
+		for port := int(s.Port); port <= int(max(s.Port, s.PortEnd)); port++ {
+			one := s
+			one.Port, one.PortEnd = uint16(port), 0
+			if at := chosen(s.HostIP, one.Port, cmp.Or(s.Proto, "tcp")); at != 0 {
+				one.HostPort, one.HostPortEnd = at, 0
+			}
+			specs = append(specs, one)
+		}
+	}
+	if all, err := c.exposedPorts(); err == nil && c.PublishAll {
+		for _, x := range all {
+			if at := chosen("", x.port, x.proto); at != 0 && !slices.ContainsFunc(specs, func(s PortSpec) bool {
+				return s.Port <= x.port && x.port <= max(s.Port, s.PortEnd) && cmp.Or(s.Proto, "tcp") == x.proto
+			}) {
+				specs = append(specs, PortSpec{HostPort: at, Port: x.port, Proto: x.proto})
+			}
+		}
+	}
+	c.Publish = specs
+	return c
+}
+
 // A reach is by which addresses a container is reached from its host.
 type reach struct {
+	network string
 	v4, v6  netip.Addr // zero for none
 	routed4 bool       // at v4 itself, and by no port of the host
 	routed6 bool

@@ -102,6 +102,71 @@ func (m *monitor) takePort(h heldPort) (err error) {
 	return m.nets.relay.Serve(h.FD, h.Proto, h.Addr, h.Port)
 }
 
+// followPorts has the machine's ports lead to where setup.json says by now, which is another address when the container was connected to a network or taken from
+// one. A port that stays is never free in between.
+func (m *monitor) followPorts() error {
+	how, err := ReadSetup(m.order.Dir)
+	if err != nil || how.Options.Network == nil {
+		return err
+	}
+	list := how.Options.Network.Publish
+	if how.Options.Network.World {
+		now, err := uplink.ReadPorts(UplinkDir(m.order.Run), m.task.ID)
+		switch {
+		case err != nil || slices.EqualFunc(now, list, func(a, b plan.Publish) bool { return a.String() == b.String() && a.Addr == b.Addr }):
+			return err
+		case len(list) == 0:
+			return uplink.Unpublish(UplinkDir(m.order.Run), m.task.ID)
+		}
+		return m.uplinkPorts(list)
+	}
+	if changed, err := m.leadPorts(list); err != nil || !changed {
+		return err
+	}
+	if err := m.holdPorts(list); err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return Rules(m.order.Run).Unpublish(m.task.ID)
+	}
+	return Rules(m.order.Run).Publish(m.task.ID, list)
+}
+
+// leadPorts has the sockets that are held be those of a list, as far as there are any, and gives up the others. It reports whether that is not what there
+// was.
+func (m *monitor) leadPorts(list []plan.Publish) (changed bool, err error) {
+	m.nets.mu.Lock()
+	defer m.nets.mu.Unlock()
+	changed = len(list) != len(m.nets.ports)
+	var errs []error
+	m.nets.ports = slices.DeleteFunc(m.nets.ports, func(h heldPort) bool {
+		if slices.Contains(list, h.Publish) {
+			return false
+		}
+		changed = true
+		if h.Relay && m.nets.relay != nil {
+			m.nets.relay.Stop(h.FD)
+		}
+		return !slices.ContainsFunc(list, func(p plan.Publish) bool { return h.canBe(p) }) && (h.FD < 0 || unix.Close(h.FD) == nil)
+	})
+	for i := range m.nets.ports {
+		h := &m.nets.ports[i]
+		if slices.Contains(list, h.Publish) {
+			continue
+		}
+		h.Publish = list[slices.IndexFunc(list, h.canBe)]
+		if h.Relay && m.nets.relay != nil {
+			errs = append(errs, m.nets.relay.Serve(h.FD, h.Proto, h.Addr, h.Port))
+		}
+	}
+	return changed, errors.Join(errs...)
+}
+
+// canBe reports whether the socket of a port is what another one needs, which leads elsewhere.
+func (h heldPort) canBe(p plan.Publish) bool {
+	return h.Proto == p.Proto && h.HostAddr == p.HostAddr && h.HostPort == p.HostPort && h.Relay == network.HeldBy(p, h.FD).Relay
+}
+
 // dropPorts gives the ports back.
 func (m *monitor) dropPorts() {
 	m.nets.mu.Lock()
@@ -150,6 +215,9 @@ func (m *monitor) answer(s dns.Sockets) (err error) {
 
 // connected is told when a container that runs was connected to a network whose names are answered, or disconnected.
 func (m *monitor) connected() error {
+	if err := m.followPorts(); err != nil {
+		return err
+	}
 	n, err := ReadNetworks(m.order.Dir)
 	if err != nil || !n.Resolver {
 		return err
