@@ -112,6 +112,9 @@ func (m *monitor) followPorts() error {
 	list := how.Options.Network.Publish
 	if how.Options.Network.World {
 		now, err := uplink.ReadPorts(UplinkDir(m.order.Run), m.task.ID)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // it has none
+		}
 		switch {
 		case err != nil || slices.EqualFunc(now, list, func(a, b plan.Publish) bool { return a.String() == b.String() && a.Addr == b.Addr }):
 			return err
