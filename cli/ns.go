@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/namespace"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 )
@@ -275,7 +275,11 @@ func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 	r := &nsReading{System: s, names: map[*namespace.Namespace]string{}}
 	for _, c := range list {
 		for _, p := range c.Ports {
-			r.ports = append(r.ports, fmt.Sprintf("%s → %s %d/%s", net.JoinHostPort(p.HostAddr.String(), strconv.Itoa(int(p.HostPort))), c.Name, p.Port, p.Proto))
+			at := plan.HostPort(p.HostAddr, p.HostPort)
+			if p.Routed {
+				at = plan.HostPort(p.Addr, p.Port)
+			}
+			r.ports = append(r.ports, fmt.Sprintf("%s → %s %d/%s", at, c.Name, p.Port, p.Proto))
 		}
 	}
 	r.call(list)

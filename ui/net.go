@@ -67,7 +67,7 @@ func (m NetMap) Text(s Screen) string {
 		title := NSNode{NSName: n.NSName, Type: "net"}.title(l)
 		t := Tree{Text: title, Role: Heading}
 		if n.Name == "" && !n.Host {
-			t.Note = n.Command
+			t.Note = shortened(n.Command, 80)
 		}
 		for _, d := range n.Devices {
 			if d.Master != "" {
@@ -158,12 +158,17 @@ func (m NetMap) SVG(l Lang) string {
 	for i := range m.Spaces {
 		m.place(&boxes[i], i)
 	}
+	colours := make([]tint, len(m.Spaces))
 	for i, n := range m.Spaces {
-		b, t := boxes[i], tintOf(1+i%4)
-		if n.Host {
-			t = tintOf(0)
+		b := boxes[i]
+		if colours[i] = tintOf(1 + i%4); n.Host {
+			colours[i] = tintOf(0)
 		}
-		p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="14" fill="%s" stroke="%s" stroke-width="1.5"/>`, b.x, b.y, b.w, b.h, t.fill, t.edge)
+		p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="14" fill="%s" stroke="%s" stroke-width="1.5"/>`, b.x, b.y, b.w, b.h, colours[i].fill, colours[i].edge)
+	}
+	m.cables(&p, boxes)
+	for i, n := range m.Spaces {
+		b, t := boxes[i], colours[i]
 		heading := NSNode{NSName: n.NSName, Type: "net"}.heading(l)
 		p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fit(heading, b.w-2*boxPad, 17))
 		for _, d := range n.Devices {
@@ -175,6 +180,12 @@ func (m NetMap) SVG(l Lang) string {
 			at += netLine
 		}
 	}
+	p.add(`</svg>`)
+	return p.String()
+}
+
+// cables draws them below the devices, so that none is struck through.
+func (m *NetMap) cables(p *picture, boxes []netBox) {
 	for i, n := range m.Spaces {
 		for _, d := range n.Devices {
 			if d.Kind != "veth" || d.In < 0 || d.In <= i {
@@ -191,8 +202,14 @@ func (m NetMap) SVG(l Lang) string {
 			}
 		}
 	}
-	p.add(`</svg>`)
-	return p.String()
+}
+
+// shortened is a text of at most n runes.
+func shortened(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
 }
 
 // published is the height of what is said of ports.
@@ -240,7 +257,7 @@ func (p *picture) device(m NetMap, b netBox, t tint, d NetDevice, i int) {
 	} else if d.Kind != "" {
 		parts = append([]string{d.Kind}, parts...)
 	}
-	tx := at[0] - w/2 + 20 + textWidth(d.Name, 13)
+	tx := at[0] - w/2 + 20 + textWidth(d.Name, 13)*9/8 // it is bold
 	p.text(tx, at[1]+20, 11, soft, "", fit(Escape(strings.Join(parts, " · ")), max(0, at[0]+w/2-8-tx), 11))
 	p.add(`<desc>%s</desc>`, xmlText(fmt.Sprint(Escape(d.Name), " ", Escape(m.line(d, i, p.lang)))))
 }
