@@ -35,7 +35,14 @@ func LimitEgress(ns int, e plan.Egress) error {
 		return err
 	}
 	defer t.Close()
-	return t.s.commit(0, egressMessages(e))
+	// A namespace that was just made has none, and taking one away costs a wait for all processors.
+	messages := egressMessages(e)
+	messages[0].flags |= unix.NLM_F_EXCL
+	if err = t.s.commit(0, messages); errors.Is(err, unix.EEXIST) {
+		t.deleted = true
+		err = t.s.commit(0, append([]nftMessage{newTable(EgressTable), deleteTable(EgressTable)}, egressMessages(e)...))
+	}
+	return err
 }
 
 // limitEgress is LimitEgress at a launch.
@@ -48,7 +55,10 @@ func (d *Doer) limitEgress(op *plan.LimitEgress, pid int) error {
 }
 
 // An Egress is that table of one network namespace, which its socket holds.
-type Egress struct{ s *nfSocket }
+type Egress struct {
+	s       *nfSocket
+	deleted bool // something of it, see [nfSocket.close]
+}
 
 // OpenEgress opens it, by a descriptor of the namespace.
 func OpenEgress(ns int) (*Egress, error) {
@@ -56,11 +66,17 @@ func OpenEgress(ns int) (*Egress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table inet %s: %w", EgressTable, err)
 	}
-	return &Egress{s}, nil
+	return &Egress{s: s}, nil
 }
 
-// Close lets the namespace go, at once.
-func (t *Egress) Close() { t.s.Close() }
+// Close lets the namespace go, nearly at once.
+func (t *Egress) Close() {
+	if t.deleted {
+		go t.s.Socket.Close()
+		return
+	}
+	t.s.Socket.Close()
+}
 
 // openSet has the addresses that the name of an entry has.
 func openSet(entry int, v6 bool) string {
@@ -408,8 +424,7 @@ func gotoChain(name string) nftTerm {
 
 // egressMessages make the whole table.
 func egressMessages(e plan.Egress) []nftMessage {
-	list := []nftMessage{newTable(EgressTable), deleteTable(EgressTable), newTable(EgressTable)}
-	list = append(list, egressSets(e)...)
+	list := append([]nftMessage{newTable(EgressTable)}, egressSets(e)...)
 	chains := egressChains(e)
 	for _, c := range chains {
 		if c.kind == "" {
@@ -494,6 +509,7 @@ func (t *Egress) open(set string, wanted []setElement, least time.Duration) (err
 		wanted = more
 		var messages []nftMessage
 		if len(gone) > 0 {
+			t.deleted = true
 			messages = append(messages, egressElements(unix.NFT_MSG_DELSETELEM, set, gone))
 		}
 		err = t.s.commit(0, append(messages, egressElements(unix.NFT_MSG_NEWSETELEM, set, more)))
@@ -516,6 +532,7 @@ func (t *Egress) makeRoom(set string, n int) error {
 		return err
 	}
 	slices.SortFunc(list, func(a, b setElement) int { return int(a.timeout - b.timeout) })
+	t.deleted = true
 	err = t.s.commit(0, []nftMessage{egressElements(unix.NFT_MSG_DELSETELEM, set, list[:min(len(list), n+egressOpen/16)])})
 	if errors.Is(err, unix.ENOENT) {
 		return nil
