@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,7 +85,7 @@ func (u userNS) slotMap(slot int) ([]specs.LinuxIDMapping, error) {
 	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: slotBase(slot), Size: size}}, nil
 }
 
-// rootlessMap maps an ordinary caller's id to inside, and ids around it to the ranges that
+// rootlessMap maps an ordinary caller's id to inside, and other ids to the ranges that
 // /etc/subuid or /etc/subgid gives the caller, if there is a helper to map them.
 func (u userNS) rootlessMap(id, inside uint32, helper string, ranges []plan.IDRange) ([]specs.LinuxIDMapping, error) {
 	left := ^uint32(0)
@@ -100,34 +102,46 @@ func (u userNS) rootlessMap(id, inside uint32, helper string, ranges []plan.IDRa
 		}
 		return []specs.LinuxIDMapping{own}, nil
 	}
-	var m []specs.LinuxIDMapping
-	next := uint32(0)
-	step := func() {
-		if next == inside {
-			m = append(m, own)
-			next++
-		}
-	}
+	// Files of images and containers lie on the disk by the map that has the caller as root. So that the ids of all others are the same inside, the caller
+	// and root change places in it, and nobody moves.
+	m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: id, Size: 1}}
+	next := uint32(1)
 	for _, r := range ranges {
-		for r.Size > 0 && next < left {
-			step()
-			n := min(r.Size, left-next)
-			if next < inside {
-				n = min(n, inside-next)
-			}
-			if n == 0 {
-				break
-			}
+		if n := min(r.Size, left-next); n > 0 {
 			m = append(m, specs.LinuxIDMapping{ContainerID: next, HostID: r.Start, Size: n})
-			next, r.Start, r.Size = next+n, r.Start+n, r.Size-n
+			next += n
 		}
-	}
-	if next <= inside { // the ranges do not reach it
-		m = append(m, own)
-		next++
 	}
 	if u.size > 0 && next < left {
 		return nil, fmt.Errorf("--userns: size=%d: the caller has %d ids: see /etc/subuid and /etc/subgid", u.size, next)
 	}
-	return m, nil
+	if inside == 0 {
+		return m, nil
+	}
+	return changePlaces(m, inside, min(inside, next-1)), nil // the ranges may not reach it: root is their last id then
+}
+
+// changePlaces gives the id that is 0 in a map to inside, and to 0 that of at.
+func changePlaces(m []specs.LinuxIDMapping, inside, at uint32) []specs.LinuxIDMapping {
+	own := specs.LinuxIDMapping{ContainerID: inside, HostID: m[0].HostID, Size: 1}
+	var out []specs.LinuxIDMapping
+	for _, r := range m[1:] {
+		if at < r.ContainerID || at >= r.ContainerID+r.Size {
+			out = append(out, r)
+			continue
+		}
+		before := at - r.ContainerID
+		out = append(out, specs.LinuxIDMapping{ContainerID: 0, HostID: r.HostID + before, Size: 1})
+		for _, part := range []specs.LinuxIDMapping{
+			{ContainerID: r.ContainerID, HostID: r.HostID, Size: before},
+			{ContainerID: at + 1, HostID: r.HostID + before + 1, Size: r.Size - before - 1},
+		} {
+			if part.Size > 0 {
+				out = append(out, part)
+			}
+		}
+	}
+	out = append(out, own)
+	slices.SortFunc(out, func(a, b specs.LinuxIDMapping) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
+	return out
 }

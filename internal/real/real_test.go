@@ -2,11 +2,13 @@ package real
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -226,6 +228,18 @@ func TestDebian(t *testing.T) {
 		for _, want := range []string{"someone\nsomeone\n", "/home/someone\n", "removed\n0"} {
 			if !strings.Contains(out+"\n", want) {
 				t.Errorf("%s\nwant %q", out, want)
+			}
+		}
+		if c.user != nil {
+			// With the user's own id inside, the image's other owners are who they are, and the user's files are the user's on both sides.
+			dir := nstest.Dir(t)
+			if err := os.Chown(dir, c.user.UID, c.user.GID); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("%d\n42\n8\n%[1]d", c.user.UID)
+			c.has(t, want, "run", "--rm", "--userns", "keep-id", "-v", dir+":/shared", ref, "sh", "-c", "id -u; stat -c %g /etc/shadow /var/mail; touch /shared/x; stat -c %u /shared/x")
+			if st, err := os.Stat(dir + "/x"); err != nil || int(st.Sys().(*syscall.Stat_t).Uid) != c.user.UID {
+				t.Errorf("%v: %v", err, st)
 			}
 		}
 		if out := c.ok(t, "run", "--rm", ref, "bash", "-c", "echo $BASH_VERSION; exec 3<>/dev/tcp/127.0.0.1/9 2>/dev/null || echo refused"); !strings.Contains(out, "refused") {
