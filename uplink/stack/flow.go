@@ -230,18 +230,22 @@ func (f *flows) answers(fd int, buf []byte) {
 		if err == nil {
 			w.last = time.Now()
 			f.order.MoveToBack(w.place)
-			w.route.Acquire()
 		}
+		w.route.Acquire() // it may be forgotten meanwhile
 		f.mu.Unlock()
+		more := true
 		switch err {
 		case nil:
 			w.inject(buf[:n])
-			w.route.Release()
 		case unix.EINTR:
 		case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
-			// As the kernel told this process, so is who asked told: in vain if it is another one by now.
+			// As the kernel told this process, so is who asked told.
 			w.refuse(err)
 		default:
+			more = false
+		}
+		w.route.Release()
+		if !more {
 			return
 		}
 	}
