@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,6 +41,11 @@ func asks(t testing.TB, u *nstest.Account, network, patience string, addresses .
 
 // monitorsOf are the monitors that run as an account.
 func monitorsOf(t testing.TB, u *nstest.Account) (pids []int) {
+	return processesOf(t, u, "\x00monitor")
+}
+
+// processesOf are the processes of an account that have words in their command line.
+func processesOf(t testing.TB, u *nstest.Account, words string) (pids []int) {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -44,7 +54,7 @@ func monitorsOf(t testing.TB, u *nstest.Account) (pids []int) {
 	for _, dir := range dirs {
 		line, err := os.ReadFile(dir + "/cmdline")
 		var st unix.Stat_t
-		if err == nil && strings.Contains(string(line), "\x00monitor") && unix.Stat(dir, &st) == nil && int(st.Uid) == u.UID {
+		if err == nil && strings.Contains(string(line), words) && unix.Stat(dir, &st) == nil && int(st.Uid) == u.UID {
 			pid, _ := strconv.Atoi(filepath.Base(dir))
 			pids = append(pids, pid)
 		}
@@ -130,6 +140,89 @@ func TestRootlessNetworks(t *testing.T) {
 	if out, code := asUser(t, u, "system", "check"); code != 0 {
 		t.Errorf("code %d: %s", code, out)
 	}
+}
+
+// everyonesTUN gives everyone the device for tun(4), as distributions do.
+func everyonesTUN(t *testing.T) {
+	t.Helper()
+	const name = "/dev/net/tun"
+	node := filepath.Join(nstest.Dir(t), "tun")
+	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(node, 0o666)
+	if err := unix.Mount(node, name, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+}
+
+// uplinksOf are the processes of uplinks that run as an account.
+func uplinksOf(t testing.TB, u *nstest.Account) (pids []int) {
+	return processesOf(t, u, "kakuri-uplink\x00serve")
+}
+
+// Ports of an ordinary user's containers are reached, and containers reach the machine's addresses; the uplink ends after the last one.
+func TestRootlessPorts(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	everyonesTUN(t)
+	loopback(t)
+	const own = "192.0.2.99"
+	d := &network.Doer{}
+	defer d.Close()
+	if _, err := d.Do(context.Background(), &plan.AddAddress{Device: "lo", Addr: netip.MustParsePrefix(own + "/32")}, os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", own+":9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "the machine")
+			c.Close()
+		}
+	}()
+	well(t, u, "network", "create", "app")
+	well(t, u, append([]string{"create", "-p", "8080:80"}, greeterOf("app", "server")[1:]...)...)
+	well(t, u, "start", "server")
+	answers := func(when string) {
+		t.Helper()
+		nstest.Until(t, "an answer "+when, func() bool { return strings.HasPrefix(ask("127.0.0.1:8080", impatient), "server to ") })
+	}
+	answers("at first")
+	if text := ask(own+":8080", patient); !strings.HasPrefix(text, "server to ") {
+		t.Errorf("by another address: %q", text)
+	}
+	if out := asks(t, u, "app", "10s", own+":9000", "server:80"); !strings.HasPrefix(out, "the machine\nserver to ") {
+		t.Errorf("from inside: %q", out)
+	}
+	if out, code := asUser(t, u, "run", "--network", "app", "-p", "8080:80", "host", "true"); code != 125 || !strings.Contains(out, "8080") {
+		t.Errorf("a port that another container has: code %d: %s", code, out)
+	}
+	answers("after another one was refused")
+	for _, pid := range uplinksOf(t, u) {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	if out := asks(t, u, "app", "10s", own+":9000"); out != "the machine\n" {
+		t.Errorf("after the uplink was killed: %q", out)
+	}
+	answers("after the uplink was killed")
+	well(t, u, "stop", "-t", "0", "server")
+	if text := ask("127.0.0.1:8080", impatient); !strings.Contains(text, "refused") {
+		t.Errorf("after the stop: %q", text)
+	}
+	well(t, u, "start", "server")
+	answers("after the next start")
+	well(t, u, "rm", "-f", "server")
+	well(t, u, "network", "rm", "app")
+	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }
 
 // What cannot be had in a world is refused, and a launch that needs none makes none.

@@ -62,7 +62,7 @@ func Main(args []string, stack Stack) int {
 	return 0
 }
 
-const usage = `Usage: kakuri-uplink serve --run DIRECTORY [--mode builtin|pasta|auto] [--pasta PROGRAM]
+const usage = `Usage: kakuri-uplink serve --run DIRECTORY [--mode builtin|pasta|auto] [--pasta PROGRAM] [--used FILE]
 
 Connects a network namespace of a user with the machine's network. kakuri starts it
 when containers of an ordinary user have a network, and ends it after the last one.
@@ -73,11 +73,11 @@ became of it, when packets pass.
 
 var errUsage = errors.New("it is started by kakuri: " + Program + " --help says more")
 
-type options struct{ run, mode, pasta string }
+type options struct{ run, mode, pasta, used string }
 
 func parse(args []string) (o options, err error) {
 	for i := 0; i < len(args); i += 2 {
-		to := map[string]*string{"--run": &o.run, "--mode": &o.mode, "--pasta": &o.pasta}[args[i]]
+		to := map[string]*string{"--run": &o.run, "--mode": &o.mode, "--pasta": &o.pasta, "--used": &o.used}[args[i]]
 		if to == nil || i+1 == len(args) {
 			return o, errUsage
 		}
@@ -288,6 +288,9 @@ func (s *server) run() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() { <-signals; s.stop() }()
+	if s.o.used != "" {
+		go s.endUnused(s.o.used)
+	}
 	go s.watchInside(s.in)
 	go s.watchCarrier(s.carrier)
 	go func() {

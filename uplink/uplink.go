@@ -62,6 +62,9 @@ type Config struct {
 	Program string
 	// Mode is [Builtin], [Pasta] or [Auto]. Empty is what [ModeVariable] says, or [DefaultMode].
 	Mode string
+	// Used is a file that those have a lock of, flock(2), who need the uplink: a few seconds after the last one has gone it ends. Who begins to need
+	// it has the file's directory locked meanwhile. Empty: it ends when it is told to.
+	Used string
 	// PastaProgram is where pasta is; empty is where PATH finds it.
 	PastaProgram string
 }
@@ -99,6 +102,13 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u, err := Open(c.Run); err == nil {
+		u.Close()
+		return nil, fmt.Errorf("an uplink runs in %s already", c.Run)
+	}
+	if err := ended(c.Run); err != nil {
+		return nil, err
+	}
 	ready, said, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -118,6 +128,9 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 		mode = DefaultMode
 	}
 	args := []string{program, "serve", "--run", c.Run, "--mode", mode}
+	if c.Used != "" {
+		args = append(args, "--used", c.Used)
+	}
 	if c.PastaProgram != "" {
 		args = append(args, "--pasta", c.PastaProgram)
 	}
@@ -285,8 +298,16 @@ func (u *Uplink) End() error {
 	if _, _, err := u.ask(askEnd, ""); err != nil && !errors.Is(err, ErrGone) {
 		return err
 	}
+	return ended(u.run)
+}
+
+// ended waits until an uplink that is about to end, or was killed, is gone.
+func ended(run string) error {
 	// It keeps the lock to its end.
-	f, err := os.Open(filepath.Join(u.run, lockName))
+	f, err := os.Open(filepath.Join(run, lockName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -297,7 +318,7 @@ func (u *Uplink) End() error {
 			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
-			return fmt.Errorf("uplink in %s: it does not end: %w", u.run, err)
+			return fmt.Errorf("uplink in %s: it does not end: %w", run, err)
 		}
 	}
 }

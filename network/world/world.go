@@ -242,7 +242,10 @@ func UplinkDir(run string) string { return run + "/uplink" }
 func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
 	u, err := uplink.Open(UplinkDir(w.run))
 	if errors.Is(err, uplink.ErrGone) {
-		u, err = uplink.Start(ctx, uplink.Config{Run: UplinkDir(w.run), UserNS: w.user, NetNS: w.net})
+		if err := touch(w.dir + "/used"); err != nil {
+			return nil, err
+		}
+		u, err = uplink.Start(ctx, uplink.Config{Run: UplinkDir(w.run), UserNS: w.user, NetNS: w.net, Used: w.dir + "/used"})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("network world: %w", err)
@@ -256,6 +259,14 @@ func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
 		return nil, err
 	}
 	return u, nil
+}
+
+func touch(name string) error {
+	f, err := os.OpenFile(name, os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // Heal starts the uplink of a world again that has lost its own, and is used. It is quick where there is nothing to do.
