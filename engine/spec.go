@@ -160,6 +160,10 @@ func (b *builder) namespaces() error {
 			b.because(field, "%s %s", n.flag, n.mode)
 		} else {
 			if path, ok := strings.CutPrefix(n.mode, "ns:"); ok && n.kind == specs.NetworkNamespace {
+				// setns(2) takes rights over the user namespace that owns it, which is not one that the container's is above.
+				if b.hasUserNS() {
+					return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: add --userns host", n.mode)
+				}
 				ns.Path = path
 			}
 			b.because(field, "default: own namespaces")

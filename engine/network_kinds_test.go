@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// A container takes a network namespace that has a name, by its path, and leaves it as it was.
+func TestNetworkByPath(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	loopback(t)
+	holder := exec.Command("unshare", "--net", "sh", "-c", "ip link set lo up; ip link add marked type bridge; echo ready; exec sleep 1000")
+	out, err := holder.StdoutPipe()
+	if err == nil {
+		err = holder.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 5))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Wait()
+	defer holder.Process.Kill()
+	path := nstest.Dir(t) + "/ns"
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), unix.Mount("/proc/"+strconv.Itoa(holder.Process.Pid)+"/ns/net", path, "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(path, unix.MNT_DETACH)
+	text, code, err := inside(t, e, Config{Image: "host", Network: "ns:" + path, UserNS: "host", Command: []string{"sh", "-c", "ip -br link; readlink /proc/self/ns/net"}})
+	want, linkErr := os.Readlink("/proc/" + strconv.Itoa(holder.Process.Pid) + "/ns/net")
+	if err != nil || linkErr != nil || code != 0 || !strings.Contains(text, "marked") || !strings.HasSuffix(text, want+"\n") {
+		t.Errorf("%v, %v, code %d: %s, want %s", err, linkErr, code, text, want)
+	}
+	refused(t, e, Config{Image: "host", Network: "ns:" + path, Command: []string{"true"}}, 125, "add --userns host")
+	refused(t, e, Config{Image: "host", Network: "ns:" + path + "none", UserNS: "host", Command: []string{"true"}}, 125, path+"none")
+	refused(t, e, Config{Image: "host", Network: "ns:/proc/self/ns/pid", UserNS: "host", Command: []string{"true"}}, 125, "/proc/self/ns/pid")
+}
+
+// Links of the default network and of one that somebody made, a link-local address, and parameters of one endpoint's device.
+func TestLinksAndEndpoints(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := bridged(t)
+	ctx := t.Context()
+	loopback(t)
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "made"}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.NetworkRemove(ctx, "made"); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, network := range []string{"", "made"} {
+		name := "server" + network
+		c := detached(t, e, on(network, Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}}))
+		defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
+		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+		for _, to := range []string{"db:80", name + ":80"} {
+			text, code, err := inside(t, e, on(network, Config{AutoRemove: true, Links: []string{name + ":db"}, Command: []string{"/greeted", patient.String(), to}}))
+			if err != nil || code != 0 || !strings.HasPrefix(text, name+" to ") {
+				t.Errorf("network %q, by the link %s: %v, code %d: %s", network, to, err, code, text)
+			}
+		}
+	}
+	refused(t, e, on("", Config{Links: []string{"nobody:db"}, Command: []string{"true"}}), 125, "nobody")
+
+	text, code, err := inside(t, e, Config{Image: "host", Network: "made", Command: []string{"sh", "-c", "ip -br addr show dev lan; cat /proc/sys/net/ipv4/conf/lan/log_martians"},
+		Networks: []Attachment{{Network: "made", Device: "lan", LinkLocal: []string{"169.254.9.9", "fe80::9"}, Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.log_martians=1"}}}})
+	if err != nil || code != 0 || !strings.Contains(text, "169.254.9.9/16") || !strings.Contains(text, "fe80::9/64") || !strings.HasSuffix(text, "\n1\n") {
+		t.Errorf("%v, code %d: %s", err, code, text)
+	}
+	refused(t, e, Config{Image: "host", Network: "made", Command: []string{"true"}, Networks: []Attachment{{Network: "made", Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.none=1"}}}}, 125, "net/ipv4/conf/eth0/none")
+	refused(t, e, Config{Image: "host", Network: "made", Command: []string{"true"}, Networks: []Attachment{{Network: "made", Options: map[string]string{optSysctls: "kernel.panic=1"}}}}, 125, "kernel.panic=1")
+}
+
+// Containers on a macvlan and on an ipvlan reach each other, by the machine's device that it is made on. A kernel without them says which module it has not.
+func TestMacvlanAndIPvlan(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	for i, driver := range []string{"macvlan", "ipvlan"} {
+		parent := "lan" + strconv.Itoa(i)
+		if out, err := exec.Command("sh", "-ec", "ip link add "+parent+" type veth peer name "+parent+"x; ip link set "+parent+" up; ip link set "+parent+"x up").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		defer exec.Command("ip", "link", "del", parent).Run()
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: driver, Driver: driver, Options: map[string]string{"parent": parent}, IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.7" + strconv.Itoa(i) + ".0.0/24"}}}}); err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.Create(ctx, on(driver, Config{Name: driver, Hostname: driver, Command: []string{"/greeter", ":80"}}))
+		if err == nil {
+			err = e.Start(ctx, c.ID, StartOptions{})
+		}
+		switch {
+		case err == nil:
+			c = found(t, e, driver)
+			nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+			i, err := e.Inspect(driver)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range says(t, e, driver, patient, i.NetworkSettings.Networks[driver].IPAddress+":80", driver+":80") {
+				if !strings.HasPrefix(line, driver+" to ") {
+					t.Errorf("a neighbour on the %s is told %q", driver, line)
+				}
+			}
+			t.Logf("%s is there", driver)
+		case !strings.Contains(err.Error(), "the kernel knows no "+driver) || !strings.Contains(err.Error(), "modprobe "+driver):
+			t.Error(err)
+		}
+		if err := errors.Join(e.Remove(ctx, driver, RemoveOptions{Force: true}), e.NetworkRemove(ctx, driver)); err != nil {
+			t.Error(err)
+		}
+	}
+}
