@@ -131,10 +131,12 @@ The exit code is 1 where something stands in the way.`,
 		if err != nil {
 			return err
 		}
-		if q.Name != "" {
-			if done, err := inWorld(c.Context(), e, q.Name); done || err != nil {
-				return err
-			}
+		code, done, err := e.PortAgain(c.Context(), q)
+		if err == nil && code != 0 {
+			err = exitCode(code)
+		}
+		if done || err != nil {
+			return err
 		}
 		facts, err := e.PortFacts(c.Context(), q)
 		if err != nil {

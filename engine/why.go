@@ -21,22 +21,32 @@ func IsNoNetwork(err error) bool { return errors.As(err, new(*netdb.NoNetworkErr
 // container, is reachable or is not. It changes nothing; what it cannot read is in the
 // facts.
 func (e *Engine) PortFacts(ctx context.Context, q ways.Question) (ways.Facts, error) {
-	list, err := e.List(ListOptions{All: true})
+	q, r, _, err := e.portRecords(q)
 	if err != nil {
 		return ways.Facts{}, err
+	}
+	return e.withMachine(ways.Gather(ctx, q, r)), nil
+}
+
+// portRecords is what the records say of a port: about is the container that it is of, or leads to, nil for none.
+func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Container, error) {
+	list, err := e.List(ListOptions{All: true})
+	if err != nil {
+		return q, ways.Records{}, nil, err
 	}
 	r := ways.Records{Elsewhere: map[string]int{}, Holders: map[int]string{}}
 	var about *Container
 	if q.Name != "" {
 		c, err := e.Find(q.Name)
 		if err != nil {
-			return ways.Facts{}, err
+			return q, r, nil, err
 		}
 		about, q.Name = &c, c.Name
 	}
 	for i := range list {
 		c := &list[i]
 		for _, p := range c.published() {
+			p.Strict = p.Strict || e.rootless() // by a socket of kakuri-uplink
 			same := p.Proto == q.Proto && (q.Name == "" && p.HostPort == q.Port || q.Name == c.Name && p.Port == q.Port)
 			switch {
 			case same && about == nil:
@@ -50,7 +60,7 @@ func (e *Engine) PortFacts(ctx context.Context, q ways.Question) (ways.Facts, er
 		}
 	}
 	if about == nil {
-		return ways.Gather(ctx, q, r), nil
+		return q, r, nil, nil
 	}
 	r.Container = e.reachable(about)
 	for i := range list {
@@ -67,7 +77,7 @@ func (e *Engine) PortFacts(ctx context.Context, q ways.Question) (ways.Facts, er
 			}
 		}
 	}
-	return ways.Gather(ctx, q, r), nil
+	return q, r, about, nil
 }
 
 // parent is that of a process: a container's first one has its monitor. 0 is not known.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/monitor"
+	ways "github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/uplink"
@@ -179,4 +181,55 @@ func (e *Engine) AgainInWorld(ctx context.Context, ref string) (code int, done b
 		return 128 + int(status.Signal()), true, err
 	}
 	return status.ExitStatus(), true, err
+}
+
+// machineEnv has, beside worldEnv, what the machine's network namespace says of a port.
+const machineEnv = "KAKURI_WORLD_MACHINE"
+
+// A machineSide is that of a port which kakuri-uplink listens for.
+type machineSide struct {
+	Listeners []ways.Listener
+	Tests     []ways.Test
+}
+
+// PortAgain is [Engine.AgainInWorld] for a command that asks [Engine.PortFacts]: the port of the machine is tried before, from here.
+func (e *Engine) PortAgain(ctx context.Context, q ways.Question) (code int, done bool, err error) {
+	if !e.rootless() || os.Getenv(worldEnv) != "" {
+		return 0, false, nil
+	}
+	_, r, about, err := e.portRecords(q)
+	if err != nil || about == nil {
+		return 0, false, err
+	}
+	f := ways.Gather(ctx, ways.Question{Port: q.Port, Proto: q.Proto}, ways.Records{Published: r.Published, Holders: r.Holders})
+	var m machineSide
+	for _, l := range f.Host.Listeners {
+		if slices.ContainsFunc(r.Published, func(p ways.Published) bool { return p.HostPort == l.Port }) {
+			m.Listeners = append(m.Listeners, l)
+		}
+	}
+	if len(r.Published) > 0 {
+		m.Tests = f.Tests
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return 0, false, err
+	}
+	os.Setenv(machineEnv, string(text))
+	return e.AgainInWorld(ctx, about.ID)
+}
+
+// withMachine puts what the machine's side was found to be in the place of the world's, which no port of the machine is in.
+func (e *Engine) withMachine(f ways.Facts) ways.Facts {
+	var m machineSide
+	if os.Getenv(worldEnv) == "" || json.Unmarshal([]byte(os.Getenv(machineEnv)), &m) != nil {
+		return f
+	}
+	f.Host.Listeners = append(f.Host.Listeners, m.Listeners...)
+	ofMachine := func(t ways.Test) bool {
+		return t.From == "host" && slices.ContainsFunc(f.Published, func(p ways.Published) bool { return p.HostPort == t.To.Port() }) &&
+			!slices.ContainsFunc(f.Published, func(p ways.Published) bool { return p.Addr == t.To.Addr() })
+	}
+	f.Tests = append(slices.DeleteFunc(f.Tests, ofMachine), m.Tests...)
+	return f
 }

@@ -203,6 +203,18 @@ func TestRootlessPorts(t *testing.T) {
 	if out := asks(t, u, "app", "10s", own+":9000", "server:80"); !strings.HasPrefix(out, "the machine\nserver to ") {
 		t.Errorf("from inside: %q", out)
 	}
+	// Read in the world, with the machine's side of it.
+	if out := well(t, u, "verify", "server"); strings.Contains(out, "DIFFERS") || strings.Contains(out, "could not be read: ") {
+		t.Errorf("verify: %s", out)
+	}
+	for _, of := range []string{"8080", "server:80"} {
+		if out, code := asUser(t, u, "port", "why", of); code != 0 || !strings.Contains(out, "127.0.0.1:8080               connected") {
+			t.Errorf("port why %s: code %d: %s", of, code, out)
+		}
+	}
+	if out := well(t, u, "ns", "tree", "--net"); !strings.Contains(out, "eth0 in server") {
+		t.Errorf("ns tree --net: %s", out)
+	}
 	if out, code := asUser(t, u, "run", "--network", "app", "-p", "8080:80", "host", "true"); code != 125 || !strings.Contains(out, "8080") {
 		t.Errorf("a port that another container has: code %d: %s", code, out)
 	}
