@@ -13,7 +13,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 export CGO_ENABLED=0
 export PATH="$PATH:/usr/local/go/bin:/usr/sbin:/sbin"
-command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26 or newer is needed"; exit 1; }
+command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26.3 or newer is needed"; exit 1; }
 
 # The tests compare with these programs, run them in containers, or build with them.
 packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
