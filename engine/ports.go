@@ -77,7 +77,7 @@ func (c *Config) exposedPorts() (list []exposed, err error) {
 func (c Config) chosenPorts(has []plan.Publish) Config {
 	chosen := func(hostIP string, port uint16, proto string) uint16 {
 		for _, p := range has {
-			if p.Port == port && p.Proto == proto && (hostIP == "" || p.HostAddr.String() == hostIP) {
+			if p.HostPort != 0 && p.Port == port && p.Proto == proto && (hostIP == "" || p.HostAddr.String() == hostIP) {
 				return p.HostPort
 			}
 		}

@@ -167,7 +167,7 @@ func (m *monitor) leadPorts(list []plan.Publish) (changed bool, err error) {
 
 // canBe reports whether the socket of a port is what another one needs, which leads elsewhere.
 func (h heldPort) canBe(p plan.Publish) bool {
-	return h.Proto == p.Proto && h.HostAddr == p.HostAddr && h.HostPort == p.HostPort && h.Relay == network.HeldBy(p, h.FD).Relay
+	return !h.Routed && !p.Routed && h.Proto == p.Proto && h.HostAddr == p.HostAddr && h.HostPort == p.HostPort && h.Relay == network.HeldBy(p, h.FD).Relay
 }
 
 // dropPorts gives the ports back.
