@@ -93,6 +93,9 @@ func apart(dir string) (int, error) {
 	}
 	runtime.LockOSThread() // the init ends with the thread that made it
 	defer runtime.UnlockOSThread()
+	// Who started the tests may ignore it, as nohup(1) does, and what is ignored the programs of the tests could not catch: what is
+	// caught here is not ignored by a child.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	if err := c.Start(); err != nil {
 		return 1, err
 	}
