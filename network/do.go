@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -18,9 +18,9 @@ import (
 type Doer struct {
 	Rules *Rules // nil where another one does the operations of rules
 
-	host    *rtnetlink.Socket // of this process's namespace, once it is needed
-	in      *inside           // the container's namespace
-	bridges map[string]int32  // that are known to be there, by name
+	host    *netlink.Socket  // of this process's namespace, once it is needed
+	in      *inside          // the container's namespace
+	bridges map[string]int32 // that are known to be there, by name
 }
 
 // Close closes what the doer has open. What was made stays.
@@ -84,9 +84,9 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 }
 
 // hostSocket is the host's, made at its first use.
-func (d *Doer) hostSocket() (*rtnetlink.Socket, error) {
+func (d *Doer) hostSocket() (*netlink.Socket, error) {
 	if d.host == nil {
-		s, err := rtnetlink.Open()
+		s, err := netlink.Open()
 		if err != nil {
 			return nil, err
 		}
@@ -99,7 +99,7 @@ func (d *Doer) hostSocket() (*rtnetlink.Socket, error) {
 type inside struct {
 	pid     int
 	ns      int
-	s       *rtnetlink.Socket
+	s       *netlink.Socket
 	devices map[string]int32 // by name, as far as they were asked for
 	calls   chan func()
 }
@@ -120,10 +120,10 @@ func (d *Doer) enter(pid int) (*inside, error) {
 	}
 	in := &inside{pid: pid, ns: ns, devices: map[string]int32{}, calls: make(chan func())}
 	began := make(chan error, 1)
-	rtnetlink.Aside(func() {
+	netlink.Aside(func() {
 		err := os.NewSyscallError("setns", unix.Setns(ns, unix.CLONE_NEWNET))
 		if err == nil {
-			in.s, err = rtnetlink.Open()
+			in.s, err = netlink.Open()
 		}
 		if began <- err; err != nil {
 			return

@@ -18,7 +18,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -39,7 +39,7 @@ func doer(t testing.TB) *Doer {
 	t.Helper()
 	d := &Doer{}
 	t.Cleanup(func() {
-		s, err := rtnetlink.Open()
+		s, err := netlink.Open()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestConnect(t *testing.T) {
 // readersAgree compares the readers with ip(8)'s JSON.
 func readersAgree(t *testing.T, pid int) {
 	t.Helper()
-	s, err := rtnetlink.OpenIn("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	s, err := netlink.OpenIn("/proc/" + strconv.Itoa(pid) + "/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,13 +351,13 @@ func TestErrors(t *testing.T) {
 	d.refused(t, pid, &plan.MakeMacvlan{Parent: "eth9", Mode: "bridge", Device: "m"}, "macvlan m of the host's device eth9", "the host has no device eth9")
 	d.refused(t, pid, &plan.MakeMacvlan{Parent: "vk0", Mode: "bridge", Device: "m"}, "in use in another way")
 	d.refused(t, 1<<22, &plan.LinkUp{Device: "eth0"}, "network namespace of process 4194304")
-	if err := hint(&rtnetlink.Error{Errno: unix.EOPNOTSUPP, Text: "Unknown device type"}, "veth"); !strings.Contains(err.Error(), "modprobe veth") || !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := hint(&netlink.Error{Errno: unix.EOPNOTSUPP, Text: "Unknown device type"}, "veth"); !strings.Contains(err.Error(), "modprobe veth") || !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("a missing module: %v", err)
 	}
-	if err := hint(&rtnetlink.Error{Errno: unix.EPERM}, "veth"); !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+	if err := hint(&netlink.Error{Errno: unix.EPERM}, "veth"); !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("no capability: %v", err)
 	}
-	if err := hint(&rtnetlink.Error{Errno: unix.EXFULL}, "veth"); !strings.Contains(err.Error(), "1023 ports") {
+	if err := hint(&netlink.Error{Errno: unix.EXFULL}, "veth"); !strings.Contains(err.Error(), "1023 ports") {
 		t.Errorf("a full bridge: %v", err)
 	}
 }
@@ -491,7 +491,7 @@ func TestHostEndsGoWithTheNamespace(t *testing.T) {
 	c.Process.Kill()
 	c.Wait()
 	d.Close() // which had the namespace open
-	s, err := rtnetlink.Open()
+	s, err := netlink.Open()
 	if err != nil {
 		t.Fatal(err)
 	}

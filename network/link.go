@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -26,22 +26,22 @@ const (
 	makeNew     = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 )
 
-func linkMessage(flags uint16, name string) rtnetlink.Message {
-	return rtnetlink.NewMessage(unix.RTM_NEWLINK, flags, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name)
+func linkMessage(flags uint16, name string) netlink.Message {
+	return netlink.NewMessage(unix.RTM_NEWLINK, flags, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name)
 }
 
-func upMessage(name string) rtnetlink.Message {
-	return rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(0, unix.IFF_UP, unix.IFF_UP)).AddString(unix.IFLA_IFNAME, name)
+func upMessage(name string) netlink.Message {
+	return netlink.NewMessage(unix.RTM_NEWLINK, 0, netlink.IfInfo(0, unix.IFF_UP, unix.IFF_UP)).AddString(unix.IFLA_IFNAME, name)
 }
 
-func addMTU(m rtnetlink.Message, mtu int) rtnetlink.Message {
+func addMTU(m netlink.Message, mtu int) netlink.Message {
 	if mtu == 0 {
 		return m
 	}
 	return m.AddUint32(unix.IFLA_MTU, uint32(mtu))
 }
 
-func addMAC(m rtnetlink.Message, mac plan.MAC) rtnetlink.Message {
+func addMAC(m netlink.Message, mac plan.MAC) netlink.Message {
 	if mac == (plan.MAC{}) {
 		return m
 	}
@@ -61,7 +61,7 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 	made := false
 	l, err := s.Link(b.Device)
 	if errors.Is(err, unix.ENODEV) {
-		m := addMAC(linkMessage(makeNew, b.Device), bridgeMAC(b)).Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+		m := addMAC(linkMessage(makeNew, b.Device), bridgeMAC(b)).Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
 			return m.AddString(unix.IFLA_INFO_KIND, "bridge")
 		})
 		if err = s.One(m); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
@@ -97,7 +97,7 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 		return fail("", err)
 	}
 	missing := slices.DeleteFunc(slices.Clone(b.Addrs), func(p netip.Prefix) bool {
-		return slices.ContainsFunc(have, func(a rtnetlink.Addr) bool { return a.Prefix == p })
+		return slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Prefix == p })
 	})
 	v6 := slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	if !l.Up {
@@ -131,14 +131,14 @@ const aliasOurs = "kakuri: "
 func BridgeAlias(network, id string) string { return aliasOurs + "network " + network + " " + id }
 
 // otherEngines tells a bridge that an engine made, and for another network than that of the alias.
-func otherEngines(l rtnetlink.Link, alias string) bool {
+func otherEngines(l netlink.Link, alias string) bool {
 	return alias != "" && l.Alias != alias && strings.HasPrefix(l.Alias, aliasOurs)
 }
 
 // BridgeIsFree reports whether this network namespace has the bridge already, as its alias and addresses say, and where it has not whether
 // it could be made: the name is nobody's.
 func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
-	s, err := rtnetlink.Open()
+	s, err := netlink.Open()
 	if err != nil {
 		return false, false, err
 	}
@@ -156,7 +156,7 @@ func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
 	if len(addrs) == 0 && !l.Up {
 		return false, true, err // half made, by who was killed
 	}
-	return slices.ContainsFunc(addrs, func(a rtnetlink.Addr) bool { return slices.Contains(b.Addrs, a.Prefix) }), false, err
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return slices.Contains(b.Addrs, a.Prefix) }), false, err
 }
 
 // quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401.
@@ -202,7 +202,7 @@ func (d *Doer) removeBridge(device, alias string) error {
 		return nil // somebody else made it
 	case err == nil:
 		delete(d.bridges, device)
-		err = s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(l.Index, 0, 0)))
+		err = s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(l.Index, 0, 0)))
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("remove bridge %s: %w", device, hint(err, ""))
@@ -210,7 +210,7 @@ func (d *Doer) removeBridge(device, alias string) error {
 	return nil
 }
 
-func (d *Doer) bridge(s *rtnetlink.Socket, name string) (int32, error) {
+func (d *Doer) bridge(s *netlink.Socket, name string) (int32, error) {
 	if i, ok := d.bridges[name]; ok {
 		return i, nil
 	}
@@ -240,18 +240,18 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	if err != nil {
 		return fail(err)
 	}
-	ends := addMTU(linkMessage(makeNew, op.HostDevice), op.MTU).AddUint32(unix.IFLA_MASTER, uint32(bridge)).Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
-		return m.AddString(unix.IFLA_INFO_KIND, "veth").Nest(unix.IFLA_INFO_DATA, func(m rtnetlink.Message) rtnetlink.Message {
-			return m.Nest(vethPeer, func(m rtnetlink.Message) rtnetlink.Message {
-				m = append(m, rtnetlink.IfInfo(0, 0, 0)...)
+	ends := addMTU(linkMessage(makeNew, op.HostDevice), op.MTU).AddUint32(unix.IFLA_MASTER, uint32(bridge)).Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
+		return m.AddString(unix.IFLA_INFO_KIND, "veth").Nest(unix.IFLA_INFO_DATA, func(m netlink.Message) netlink.Message {
+			return m.Nest(vethPeer, func(m netlink.Message) netlink.Message {
+				m = append(m, netlink.IfInfo(0, 0, 0)...)
 				m = addMAC(addMTU(m, op.MTU), op.MAC).AddString(unix.IFLA_IFNAME, op.Device)
 				return m.AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns))
 			})
 		})
 	})
 	// A port has no addresses of its own; a kernel without IPv6 refuses to hear of that.
-	quiet := linkMessage(0, op.HostDevice).Nest(unix.IFLA_AF_SPEC, func(m rtnetlink.Message) rtnetlink.Message {
-		return m.Nest(unix.AF_INET6, func(m rtnetlink.Message) rtnetlink.Message { return m.Add(addrGenMode, []byte{noLinkLocal}) })
+	quiet := linkMessage(0, op.HostDevice).Nest(unix.IFLA_AF_SPEC, func(m netlink.Message) netlink.Message {
+		return m.Nest(unix.AF_INET6, func(m netlink.Message) netlink.Message { return m.Add(addrGenMode, []byte{noLinkLocal}) })
 	})
 	up := portMessage(op.HostDevice, op.Isolated)
 	delete(in.devices, op.Device) // of an earlier one
@@ -274,14 +274,14 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	case answers[0] != nil:
 		return fail(hint(answers[0], "veth"))
 	case answers[2] != nil:
-		s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, op.HostDevice))
+		s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, op.HostDevice))
 		return fail(hint(answers[2], ""))
 	}
 	return nil
 }
 
 // portMessage sets a bridge's port up.
-func portMessage(device string, isolated bool) rtnetlink.Message {
+func portMessage(device string, isolated bool) netlink.Message {
 	up := upMessage(device)
 	// With br_netfilter a container's way to a port that it publishes itself leads back by the bridge's port that it came from, which takes
 	// a port that may send back.
@@ -289,8 +289,8 @@ func portMessage(device string, isolated bool) rtnetlink.Message {
 	if !isolated && !hairpin {
 		return up
 	}
-	return up.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
-		return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m rtnetlink.Message) rtnetlink.Message {
+	return up.Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
+		return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m netlink.Message) netlink.Message {
 			if hairpin {
 				m = m.Add(unix.IFLA_BRPORT_MODE, []byte{1})
 			}
@@ -313,7 +313,7 @@ func clash(in *inside, device, hostDevice string, err error) error {
 // makeMacvlan makes the device in the namespace, on one of the host.
 func (d *Doer) makeMacvlan(op *plan.MakeMacvlan, pid int) error {
 	mode := uint32(1) << max(slices.Index([]string{"private", "vepa", "bridge", "passthru"}, op.Mode), 0)
-	return d.makeOn("macvlan", op.Parent, op.Device, op.MTU, op.MAC, pid, func(m rtnetlink.Message) rtnetlink.Message {
+	return d.makeOn("macvlan", op.Parent, op.Device, op.MTU, op.MAC, pid, func(m netlink.Message) netlink.Message {
 		return m.AddUint32(macvlanMode, mode)
 	})
 }
@@ -322,7 +322,7 @@ func (d *Doer) makeMacvlan(op *plan.MakeMacvlan, pid int) error {
 func (d *Doer) makeIPvlan(op *plan.MakeIPvlan, pid int) error {
 	mode, flag, _ := strings.Cut(op.Mode, ",")
 	number := max(slices.Index([]string{"l2", "l3", "l3s"}, mode), 0)
-	return d.makeOn("ipvlan", op.Parent, op.Device, op.MTU, plan.MAC{}, pid, func(m rtnetlink.Message) rtnetlink.Message {
+	return d.makeOn("ipvlan", op.Parent, op.Device, op.MTU, plan.MAC{}, pid, func(m netlink.Message) netlink.Message {
 		m = m.Add(ipvlanMode, []byte{byte(number), 0})
 		if flag != "" {
 			m = m.Add(ipvlanFlags, []byte{byte(1 + slices.Index([]string{"private", "vepa"}, flag)), 0})
@@ -331,7 +331,7 @@ func (d *Doer) makeIPvlan(op *plan.MakeIPvlan, pid int) error {
 	})
 }
 
-func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid int, data func(rtnetlink.Message) rtnetlink.Message) error {
+func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid int, data func(netlink.Message) netlink.Message) error {
 	fail := func(err error) error {
 		return fmt.Errorf("%s %s of the host's device %s: %w", kind, device, parent, err)
 	}
@@ -347,7 +347,7 @@ func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid in
 		return fail(err)
 	}
 	m := addMAC(addMTU(linkMessage(makeNew, device), mtu), mac).AddUint32(unix.IFLA_LINK, uint32(on.Index)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns))
-	m = m.Nest(unix.IFLA_LINKINFO, func(m rtnetlink.Message) rtnetlink.Message {
+	m = m.Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
 		return m.AddString(unix.IFLA_INFO_KIND, kind).Nest(unix.IFLA_INFO_DATA, data)
 	})
 	delete(in.devices, device)
@@ -366,7 +366,7 @@ func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid in
 }
 
 // both gives the container's namespace, and the host's socket.
-func (d *Doer) both(pid int) (*inside, *rtnetlink.Socket, error) {
+func (d *Doer) both(pid int) (*inside, *netlink.Socket, error) {
 	in, err := d.enter(pid)
 	if err != nil {
 		return nil, nil, err
@@ -387,14 +387,14 @@ func (d *Doer) linkUp(op *plan.LinkUp, pid int) error {
 }
 
 // addrMessage gives an address to a device, in use at once.
-func addrMessage(device int32, p netip.Prefix) rtnetlink.Message {
+func addrMessage(device int32, p netip.Prefix) netlink.Message {
 	head := make([]byte, unix.SizeofIfAddrmsg)
 	head[0], head[1], head[3] = family(p.Addr()), byte(p.Bits()), unix.RT_SCOPE_UNIVERSE
 	if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
 		head[3] = unix.RT_SCOPE_LINK
 	}
 	binary.NativeEndian.PutUint32(head[4:], uint32(device))
-	m := rtnetlink.NewMessage(unix.RTM_NEWADDR, makeNew, head).Add(unix.IFA_LOCAL, p.Addr().AsSlice()).Add(unix.IFA_ADDRESS, p.Addr().AsSlice())
+	m := netlink.NewMessage(unix.RTM_NEWADDR, makeNew, head).Add(unix.IFA_LOCAL, p.Addr().AsSlice()).Add(unix.IFA_ADDRESS, p.Addr().AsSlice())
 	switch {
 	case p.Addr().Is6():
 		m = m.AddUint32(unix.IFA_FLAGS, unix.IFA_F_NODAD)
@@ -452,13 +452,13 @@ func (d *Doer) addRoute(op *plan.AddRoute, pid int) error {
 	return routeError(op, in.s.One(routeMessage(flags, op, device)))
 }
 
-func routeMessage(flags uint16, op *plan.AddRoute, device int32) rtnetlink.Message {
+func routeMessage(flags uint16, op *plan.AddRoute, device int32) netlink.Message {
 	head := make([]byte, unix.SizeofRtMsg)
 	head[0], head[1], head[4], head[5], head[7] = family(op.To.Addr()), byte(op.To.Bits()), unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RTN_UNICAST
 	if head[6] = unix.RT_SCOPE_UNIVERSE; !op.Via.IsValid() && op.To.Addr().Is4() {
 		head[6] = unix.RT_SCOPE_LINK
 	}
-	m := rtnetlink.NewMessage(unix.RTM_NEWROUTE, flags, head)
+	m := netlink.NewMessage(unix.RTM_NEWROUTE, flags, head)
 	if op.To.Bits() > 0 {
 		m = m.Add(unix.RTA_DST, op.To.Addr().AsSlice())
 	}
@@ -507,10 +507,10 @@ func (d *Doer) moveDevice(op *plan.MoveNetDevice, pid int) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(before, func(l rtnetlink.Link) bool { return l.Name == op.To }) {
+	if slices.ContainsFunc(before, func(l netlink.Link) bool { return l.Name == op.To }) {
 		return fmt.Errorf("network device %s: the container's network namespace has a device %s: %w", op.Device, op.To, unix.EEXIST)
 	}
-	move := rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(from.Index, 0, 0)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns)).AddString(unix.IFLA_IFNAME, op.To)
+	move := netlink.NewMessage(unix.RTM_NEWLINK, 0, netlink.IfInfo(from.Index, 0, 0)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns)).AddString(unix.IFLA_IFNAME, op.To)
 	if err := s.One(move); err != nil {
 		return fmt.Errorf("move network device %s to the container as %s: %w", op.Device, op.To, err)
 	}
@@ -519,8 +519,8 @@ func (d *Doer) moveDevice(op *plan.MoveNetDevice, pid int) error {
 		return err
 	}
 	// The index is the old one, unless another device inside has it.
-	i := slices.IndexFunc(after, func(l rtnetlink.Link) bool {
-		return l.Name == op.To || strings.Contains(op.To, "%") && !slices.ContainsFunc(before, func(o rtnetlink.Link) bool { return o.Index == l.Index })
+	i := slices.IndexFunc(after, func(l netlink.Link) bool {
+		return l.Name == op.To || strings.Contains(op.To, "%") && !slices.ContainsFunc(before, func(o netlink.Link) bool { return o.Index == l.Index })
 	})
 	if i < 0 {
 		return fmt.Errorf("network device %s is not in the container's network namespace after its move", op.Device)
@@ -533,14 +533,14 @@ func (d *Doer) moveDevice(op *plan.MoveNetDevice, pid int) error {
 			return fmt.Errorf("address of network device %s: %w", op.To, err)
 		}
 	}
-	if err := in.s.One(rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(after[i].Index, unix.IFF_UP, unix.IFF_UP))); err != nil {
+	if err := in.s.One(netlink.NewMessage(unix.RTM_NEWLINK, 0, netlink.IfInfo(after[i].Index, unix.IFF_UP, unix.IFF_UP))); err != nil {
 		return fmt.Errorf("set network device %s up: %w", op.To, err)
 	}
 	return nil
 }
 
 // sameAddress gives an address of one device to another one.
-func sameAddress(device int32, a rtnetlink.Addr) rtnetlink.Message {
+func sameAddress(device int32, a netlink.Addr) netlink.Message {
 	head := make([]byte, unix.SizeofIfAddrmsg)
 	head[0], head[1], head[3] = family(a.Prefix.Addr()), byte(a.Prefix.Bits()), a.Scope
 	binary.NativeEndian.PutUint32(head[4:], uint32(device))
@@ -548,7 +548,7 @@ func sameAddress(device int32, a rtnetlink.Addr) rtnetlink.Message {
 	if a.Peer.IsValid() {
 		peer = a.Peer
 	}
-	m := rtnetlink.NewMessage(unix.RTM_NEWADDR, makeNew, head).Add(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()).Add(unix.IFA_ADDRESS, peer.AsSlice())
+	m := netlink.NewMessage(unix.RTM_NEWADDR, makeNew, head).Add(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()).Add(unix.IFA_ADDRESS, peer.AsSlice())
 	if a.Broadcast.IsValid() {
 		m = m.Add(unix.IFA_BROADCAST, a.Broadcast.AsSlice())
 	}

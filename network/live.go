@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -96,7 +96,7 @@ func (d *Doer) Reconnect(ctx context.Context, pid int, id string, n plan.Network
 	}
 	for _, e := range n.Endpoints {
 		delete(in.devices, e.Device)
-		err := in.s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, e.Device))
+		err := in.s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, e.Device))
 		if err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("remove device %s of the container: %w", e.Device, hint(err, ""))
 		}
@@ -172,7 +172,7 @@ func (d *Doer) removeDevice(pid int, hostDevice, device string) error {
 		s, name = in.s, device
 	}
 	delete(in.devices, device)
-	err = s.One(rtnetlink.NewMessage(unix.RTM_DELLINK, 0, rtnetlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name))
+	err = s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name))
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("remove device %s: %w", name, hint(err, ""))
 	}

@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -487,7 +487,7 @@ func CheckTable(bridges []plan.Bridge, owner string, ports []plan.Publish) (faul
 // taken tells that a socket of this machine takes what comes to a port.
 func taken(p plan.Publish) bool {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		if len(socketsAt(family, p, rtnetlink.Listening|rtnetlink.Unconnected)) > 0 {
+		if len(socketsAt(family, p, netlink.Listening|netlink.Unconnected)) > 0 {
 			return true
 		}
 	}
@@ -742,7 +742,7 @@ func elementsOf(body []byte) (list []nftElement) {
 	if set == nil {
 		return nil
 	}
-	rtnetlink.Attributes(attribute(body, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, b []byte) {
+	netlink.Attributes(attribute(body, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, b []byte) {
 		e := nftElement{set: name, key: string(attribute(b, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE))}
 		if len(set.data) > 0 {
 			e.data = string(attribute(b, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE))

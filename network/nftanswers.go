@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +24,7 @@ func LeadAnswersHere(mark uint32) error {
 	if err != nil {
 		return fmt.Errorf("table inet %s: %w", answersTable, err)
 	}
-	r, err := rtnetlink.Open()
+	r, err := netlink.Open()
 	if err != nil {
 		return err
 	}
@@ -40,8 +40,8 @@ func LeadAnswersHere(mark uint32) error {
 		rule := make([]byte, 12)
 		rule[0], rule[4], rule[7] = family, unix.RT_TABLE_UNSPEC, unix.FR_ACT_TO_TBL
 		answers, err := r.Do(
-			rtnetlink.NewMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, route).AddUint32(unix.RTA_TABLE, mark+1).AddUint32(unix.RTA_OIF, uint32(lo.Index)),
-			rtnetlink.NewMessage(unix.RTM_NEWRULE, makeNew, rule).AddUint32(unix.FRA_TABLE, mark+1).AddUint32(unix.FRA_FWMARK, mark+1).AddUint32(unix.FRA_PRIORITY, 100),
+			netlink.NewMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, route).AddUint32(unix.RTA_TABLE, mark+1).AddUint32(unix.RTA_OIF, uint32(lo.Index)),
+			netlink.NewMessage(unix.RTM_NEWRULE, makeNew, rule).AddUint32(unix.FRA_TABLE, mark+1).AddUint32(unix.FRA_FWMARK, mark+1).AddUint32(unix.FRA_PRIORITY, 100),
 		)
 		for i, what := range []string{"route", "rule for routes"} {
 			switch {

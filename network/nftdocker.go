@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,7 +102,7 @@ func dockerUser(s *nfSocket, change func(devices []string) []string) (messages [
 // unconditional tells a rule without a condition: it counts and gives a verdict, as -j RETURN of older dockerds.
 func unconditional(r []byte) bool {
 	plain := true
-	rtnetlink.Attributes(attribute(r, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) {
+	netlink.Attributes(attribute(r, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) {
 		name := unix.ByteSliceToString(attribute(e, unix.NFTA_EXPR_NAME))
 		plain = plain && (name == "counter" || name == "immediate")
 	})

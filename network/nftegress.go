@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -566,7 +566,7 @@ func (t *Egress) elements(body []byte) (list []setElement) {
 
 // each calls f with every element of a message.
 func each(body []byte, f func(b []byte)) {
-	rtnetlink.Attributes(attribute(body, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, b []byte) { f(b) })
+	netlink.Attributes(attribute(body, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, b []byte) { f(b) })
 }
 
 // duration reads milliseconds.
@@ -613,7 +613,7 @@ func (t *Egress) Refused() (list []RefusedPacket, all uint64, err error) {
 	}
 	rules, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, EgressTable, "refused"))
 	for _, r := range rules {
-		rtnetlink.Attributes(attribute(r, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) { all += packets(e) })
+		netlink.Attributes(attribute(r, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) { all += packets(e) })
 	}
 	return list, all, err
 }

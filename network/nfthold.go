@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -185,7 +185,7 @@ func holdingProcesses(p plan.Publish) (list []string) {
 	inodes := map[string]bool{}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		// All states but that of connections, whose ports are shared with who listens.
-		for _, inode := range socketsAt(family, p, ^uint32(rtnetlink.Established)) {
+		for _, inode := range socketsAt(family, p, ^uint32(netlink.Established)) {
 			inodes["socket:["+strconv.FormatUint(uint64(inode), 10)+"]"] = true
 		}
 	}
@@ -212,7 +212,7 @@ func holdingProcesses(p plan.Publish) (list []string) {
 
 // socketsAt gives the inodes of sockets in some states that are bound to the port of the address, or of all.
 func socketsAt(family byte, p plan.Publish, states uint32) (inodes []uint32) {
-	s, err := rtnetlink.OpenFor(unix.NETLINK_SOCK_DIAG)
+	s, err := netlink.OpenFor(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil
 	}

@@ -5,7 +5,7 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +54,7 @@ func namesRule(proto string, port uint16) nftRule {
 // openNetfilterIn opens a socket in another namespace, by a thread that ends there.
 func openNetfilterIn(ns int) (s *nfSocket, err error) {
 	done := make(chan struct{})
-	rtnetlink.Aside(func() {
+	netlink.Aside(func() {
 		defer close(done)
 		if err = unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
 			err = os.NewSyscallError("setns", err)

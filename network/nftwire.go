@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +68,7 @@ func (w *wire) pad() {
 func attribute(b []byte, path ...uint16) []byte {
 	for _, want := range path {
 		var found []byte
-		rtnetlink.Attributes(b, func(kind uint16, value []byte) {
+		netlink.Attributes(b, func(kind uint16, value []byte) {
 			if kind == want && found == nil {
 				found = value
 			}
@@ -86,18 +86,18 @@ func bigEndian32(b []byte) uint32 {
 }
 
 // message is m for the kernel: nlmsghdr, netlink(7), and nfgenmsg, linux/netfilter/nfnetlink.h, with the resource, before the attributes.
-func (m nftMessage) message(subsystem, flags, resource uint16) rtnetlink.Message {
+func (m nftMessage) message(subsystem, flags, resource uint16) netlink.Message {
 	head := make([]byte, 0, 4+len(m.body))
 	head = append(head, m.family, unix.NFNETLINK_V0)
 	head = binary.BigEndian.AppendUint16(head, resource)
-	return rtnetlink.NewMessage(subsystem<<8|m.kind, m.flags|flags, append(head, m.body...))
+	return netlink.NewMessage(subsystem<<8|m.kind, m.flags|flags, append(head, m.body...))
 }
 
 // An nfSocket speaks to the kernel's netfilter in the network namespace that it was opened in.
-type nfSocket struct{ *rtnetlink.Socket }
+type nfSocket struct{ *netlink.Socket }
 
 func openNetfilter() (*nfSocket, error) {
-	s, err := rtnetlink.OpenFor(unix.NETLINK_NETFILTER)
+	s, err := netlink.OpenFor(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("netfilter: %w", err)
 	}
@@ -123,7 +123,7 @@ func (s *nfSocket) commit(generation uint32, messages []nftMessage) error {
 	if generation != 0 {
 		begin.body.u32(unix.NFNL_BATCH_GENID, generation)
 	}
-	list := make([]rtnetlink.Message, 0, len(messages)+2)
+	list := make([]netlink.Message, 0, len(messages)+2)
 	list = append(list, begin.message(0, 0, unix.NFNL_SUBSYS_NFTABLES))
 	for i, m := range messages {
 		flags := uint16(0)
@@ -138,7 +138,7 @@ func (s *nfSocket) commit(generation uint32, messages []nftMessage) error {
 		if kind != unix.NLMSG_ERROR {
 			return false
 		}
-		err := rtnetlink.Answer(flags, body)
+		err := netlink.Answer(flags, body)
 		switch {
 		case i == 0 && errors.Is(err, unix.ERESTART):
 			failed = errAgain
@@ -180,7 +180,7 @@ type nfAnswer struct {
 
 // ask sends requests together, none of them for a list, and gives the answer of each. They are no transaction.
 func (s *nfSocket) ask(subsystem uint16, requests ...nftMessage) ([]nfAnswer, error) {
-	list := make([]rtnetlink.Message, len(requests))
+	list := make([]netlink.Message, len(requests))
 	for i, m := range requests {
 		list[i] = m.message(subsystem, unix.NLM_F_ACK, 0)
 	}
@@ -189,7 +189,7 @@ func (s *nfSocket) ask(subsystem uint16, requests ...nftMessage) ([]nfAnswer, er
 	err := s.Exchange(list, func(i int, kind, flags uint16, body []byte) bool {
 		switch {
 		case kind == unix.NLMSG_ERROR:
-			answers[i].err = rtnetlink.Answer(flags, body)
+			answers[i].err = netlink.Answer(flags, body)
 			left--
 		case len(body) >= 4:
 			answers[i].bodies = append(answers[i].bodies, append([]byte(nil), body[4:]...))

@@ -13,7 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 )
 
 // What the process in the namespaces is told, and says. Each message gets one answer.
@@ -32,8 +32,8 @@ const answerMark = 0x6b61
 
 // An inside is the process in the namespaces: it makes the device, and passes on what comes to ports.
 type inside struct {
-	routes *rtnetlink.Socket // of the relay's goroutine
-	device string            // that leads out
+	routes *netlink.Socket // of the relay's goroutine
+	device string          // that leads out
 	relay  *network.Relay
 	ports  map[string]int // sockets by ID
 }
@@ -78,7 +78,7 @@ func runInside(fd int) error {
 }
 
 func (in *inside) prepare() (err error) {
-	s, err := rtnetlink.Open()
+	s, err := netlink.Open()
 	if err != nil {
 		return err
 	}
@@ -176,13 +176,13 @@ func (in *inside) leadsOut(a netip.Addr) bool {
 		head[0] = unix.AF_INET
 	}
 	var device uint32
-	m := rtnetlink.NewMessage(unix.RTM_GETROUTE, 0, head).Add(unix.RTA_DST, a.AsSlice())
+	m := netlink.NewMessage(unix.RTM_GETROUTE, 0, head).Add(unix.RTA_DST, a.AsSlice())
 	body, err := in.routes.Ask(m, unix.RTM_NEWROUTE)
 	if err != nil {
 		return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 	}
 	if len(body) >= unix.SizeofRtMsg {
-		rtnetlink.Attributes(body[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
+		netlink.Attributes(body[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 			if kind == unix.RTA_OIF && len(value) == 4 {
 				device = binary.NativeEndian.Uint32(value)
 			}
@@ -208,7 +208,7 @@ func (in *inside) tun(words []string) (fd int, err error) {
 			unix.Close(fd)
 		}
 	}()
-	s, err := rtnetlink.Open()
+	s, err := netlink.Open()
 	if err != nil {
 		return -1, err
 	}
@@ -266,8 +266,8 @@ func openTUN(device string) (int, error) {
 	return fd, nil
 }
 
-func up(s *rtnetlink.Socket, device string, mtu int) error {
-	m := rtnetlink.NewMessage(unix.RTM_NEWLINK, 0, rtnetlink.IfInfo(0, unix.IFF_UP, unix.IFF_UP)).AddString(unix.IFLA_IFNAME, device)
+func up(s *netlink.Socket, device string, mtu int) error {
+	m := netlink.NewMessage(unix.RTM_NEWLINK, 0, netlink.IfInfo(0, unix.IFF_UP, unix.IFF_UP)).AddString(unix.IFLA_IFNAME, device)
 	if mtu > 0 {
 		m = m.AddUint32(unix.IFLA_MTU, uint32(mtu))
 	}
@@ -278,7 +278,7 @@ func up(s *rtnetlink.Socket, device string, mtu int) error {
 }
 
 // wayOut gives a device an address, and leads all else of the family to a gateway by it: rtnetlink(7).
-func wayOut(s *rtnetlink.Socket, index int32, p netip.Prefix, gateway netip.Addr) error {
+func wayOut(s *netlink.Socket, index int32, p netip.Prefix, gateway netip.Addr) error {
 	family := byte(unix.AF_INET6)
 	if p.Addr().Is4() {
 		family = unix.AF_INET
@@ -286,16 +286,16 @@ func wayOut(s *rtnetlink.Socket, index int32, p netip.Prefix, gateway netip.Addr
 	head := make([]byte, unix.SizeofIfAddrmsg)
 	head[0], head[1], head[2], head[3] = family, byte(p.Bits()), unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE
 	binary.NativeEndian.PutUint32(head[4:], uint32(index))
-	address := rtnetlink.NewMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, head).Add(unix.IFA_LOCAL, p.Addr().AsSlice()).Add(unix.IFA_ADDRESS, p.Addr().AsSlice())
+	address := netlink.NewMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, head).Add(unix.IFA_LOCAL, p.Addr().AsSlice()).Add(unix.IFA_ADDRESS, p.Addr().AsSlice())
 	head = make([]byte, unix.SizeofRtMsg)
 	head[0], head[4], head[5], head[6], head[7] = family, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
-	route := rtnetlink.NewMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, head).Add(unix.RTA_GATEWAY, gateway.AsSlice()).AddUint32(unix.RTA_OIF, uint32(index))
+	route := netlink.NewMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, head).Add(unix.RTA_GATEWAY, gateway.AsSlice()).AddUint32(unix.RTA_OIF, uint32(index))
 	return s.One(address, route)
 }
 
 // look says whether a device is up and has a way out: "up" or "down", and the addresses.
 func look(device string) (string, error) {
-	s, err := rtnetlink.Open()
+	s, err := netlink.Open()
 	if err != nil {
 		return "", err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -22,13 +22,13 @@ func (r *reader) network(check plan.Check) (answer, bool) {
 	case *plan.ForwardingCheck:
 		return forwards(c), true
 	case *plan.BridgeCheck:
-		return onSocket(rtnetlink.Open, func(s *rtnetlink.Socket) (answer, error) { return bridge(s, c) }), true
+		return onSocket(netlink.Open, func(s *netlink.Socket) (answer, error) { return bridge(s, c) }), true
 	case *plan.InterfaceCheck:
-		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return iface(s, c) }), true
+		return onSocket(r.netSocket, func(s *netlink.Socket) (answer, error) { return iface(s, c) }), true
 	case *plan.AddressCheck:
-		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return address(s, c) }), true
+		return onSocket(r.netSocket, func(s *netlink.Socket) (answer, error) { return address(s, c) }), true
 	case *plan.RouteCheck:
-		return onSocket(r.netSocket, func(s *rtnetlink.Socket) (answer, error) { return route(s, c) }), true
+		return onSocket(r.netSocket, func(s *netlink.Socket) (answer, error) { return route(s, c) }), true
 	case *plan.RulesCheck:
 		return rules(c.Asked(), c.Bridges, "", nil), true
 	case *plan.PublishedCheck:
@@ -68,15 +68,15 @@ func (r *reader) egress(c *plan.EgressCheck) answer {
 }
 
 // netSocket is a socket of the process's network namespace.
-func (r *reader) netSocket() (s *rtnetlink.Socket, err error) {
+func (r *reader) netSocket() (s *netlink.Socket, err error) {
 	_, err = r.inside(abi.NSNetwork, func() (_ string, err error) {
-		s, err = rtnetlink.Open()
+		s, err = netlink.Open()
 		return "", err
 	})
 	return s, err
 }
 
-func onSocket(open func() (*rtnetlink.Socket, error), read func(s *rtnetlink.Socket) (answer, error)) answer {
+func onSocket(open func() (*netlink.Socket, error), read func(s *netlink.Socket) (answer, error)) answer {
 	s, err := open()
 	if err != nil {
 		return cannot(err)
@@ -117,7 +117,7 @@ func forwards(c *plan.ForwardingCheck) answer {
 	return answer{measured: measured, ok: (got.V4 || !c.V4) && (got.V6 || !c.V6)}
 }
 
-func bridge(s *rtnetlink.Socket, c *plan.BridgeCheck) (answer, error) {
+func bridge(s *netlink.Socket, c *plan.BridgeCheck) (answer, error) {
 	l, err := s.Link(c.Device)
 	if err != nil {
 		return answer{}, err
@@ -143,7 +143,7 @@ func bridge(s *rtnetlink.Socket, c *plan.BridgeCheck) (answer, error) {
 	return answer{measured: measured, ok: l.Up && !missing}, nil
 }
 
-func kindOf(l rtnetlink.Link) string {
+func kindOf(l netlink.Link) string {
 	if l.Kind == "" {
 		return "hardware"
 	}
@@ -151,7 +151,7 @@ func kindOf(l rtnetlink.Link) string {
 }
 
 // iface compares a device with what was asked for, of which empty fields are not.
-func iface(s *rtnetlink.Socket, c *plan.InterfaceCheck) (answer, error) {
+func iface(s *netlink.Socket, c *plan.InterfaceCheck) (answer, error) {
 	l, err := s.Link(c.Device)
 	if err != nil {
 		return answer{}, err
@@ -164,7 +164,7 @@ func iface(s *rtnetlink.Socket, c *plan.InterfaceCheck) (answer, error) {
 		got.MTU = l.MTU
 	}
 	if c.HostDevice != "" {
-		host, err := rtnetlink.Open()
+		host, err := netlink.Open()
 		if err != nil {
 			return answer{}, err
 		}
@@ -177,7 +177,7 @@ func iface(s *rtnetlink.Socket, c *plan.InterfaceCheck) (answer, error) {
 }
 
 // otherEnd fills in the end of a veth on the host.
-func otherEnd(host *rtnetlink.Socket, l rtnetlink.Link, c, got *plan.InterfaceCheck) error {
+func otherEnd(host *netlink.Socket, l netlink.Link, c, got *plan.InterfaceCheck) error {
 	end, err := host.Link(c.HostDevice)
 	if errors.Is(err, unix.ENODEV) || err == nil && end.Index != l.Parent {
 		got.HostDevice = "#" + strconv.Itoa(int(l.Parent))
@@ -196,7 +196,7 @@ func otherEnd(host *rtnetlink.Socket, l rtnetlink.Link, c, got *plan.InterfaceCh
 	return err
 }
 
-func address(s *rtnetlink.Socket, c *plan.AddressCheck) (answer, error) {
+func address(s *netlink.Socket, c *plan.AddressCheck) (answer, error) {
 	l, err := s.Link(c.Device)
 	if err != nil {
 		return answer{}, err
@@ -220,7 +220,7 @@ func address(s *rtnetlink.Socket, c *plan.AddressCheck) (answer, error) {
 	return no(strings.Join(others, " ")), nil
 }
 
-func route(s *rtnetlink.Socket, c *plan.RouteCheck) (answer, error) {
+func route(s *netlink.Socket, c *plan.RouteCheck) (answer, error) {
 	links, err := s.Links()
 	if err != nil {
 		return answer{}, err

@@ -6,12 +6,12 @@ import (
 	"os"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // links reads the devices of the socket's network namespace with their addresses.
-func links(s *rtnetlink.Socket) ([]Link, error) {
+func links(s *netlink.Socket) ([]Link, error) {
 	all, err := s.Links()
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func value(a interface{ AsSlice() []byte }) netip.Addr {
 }
 
 // routes reads the main table.
-func routes(s *rtnetlink.Socket) (list []Route, err error) {
+func routes(s *netlink.Socket) (list []Route, err error) {
 	all, err := s.Routes()
 	for _, r := range all {
 		if r.Table == unix.RT_TABLE_MAIN {
@@ -79,7 +79,7 @@ func ReadSide(pid int) (s Side, err error) {
 			return err
 		}
 		s.Forward4, s.Forward6 = forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")
-		return onSocket(unix.NETLINK_SOCK_DIAG, func(d *rtnetlink.Socket) (err error) {
+		return onSocket(unix.NETLINK_SOCK_DIAG, func(d *netlink.Socket) (err error) {
 			s.Listeners, inodes, err = listeners(d)
 			return err
 		})
@@ -88,7 +88,7 @@ func ReadSide(pid int) (s Side, err error) {
 	return s, err
 }
 
-func (s *Side) read(by *rtnetlink.Socket) (err error) {
+func (s *Side) read(by *netlink.Socket) (err error) {
 	if s.Links, err = links(by); err == nil {
 		s.Routes, err = routes(by)
 	}
@@ -98,7 +98,7 @@ func (s *Side) read(by *rtnetlink.Socket) (err error) {
 // ReadLinks reads the devices and addresses alone.
 func ReadLinks(pid int) (s Side, err error) {
 	err = inNamespace(pid, func() error {
-		return onSocket(unix.NETLINK_ROUTE, func(by *rtnetlink.Socket) (err error) {
+		return onSocket(unix.NETLINK_ROUTE, func(by *netlink.Socket) (err error) {
 			s.Links, err = links(by)
 			return err
 		})

@@ -5,7 +5,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +46,7 @@ func NSID(in, of int) int {
 	defer f.Close()
 	id := int32(-1)
 	err = inNamespace(in, func() error {
-		return onSocket(unix.NETLINK_ROUTE, func(s *rtnetlink.Socket) error {
+		return onSocket(unix.NETLINK_ROUTE, func(s *netlink.Socket) error {
 			id, err = s.NSID(int(f.Fd()))
 			return err
 		})
@@ -58,8 +58,8 @@ func NSID(in, of int) int {
 }
 
 // onSocket calls do with a socket in the caller's network namespace.
-func onSocket(family int, do func(s *rtnetlink.Socket) error) error {
-	s, err := rtnetlink.OpenFor(family)
+func onSocket(family int, do func(s *netlink.Socket) error) error {
+	s, err := netlink.OpenFor(family)
 	if err != nil {
 		return err
 	}

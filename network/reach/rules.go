@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +22,7 @@ var hooks = [...]string{"prerouting", "input", "forward", "output", "postrouting
 // iptables-nft has made among them, by nfnetlink alone: nft(8) need not be there.
 func tables() (list []Table, err error) {
 	r := ruleReader{at: map[string]int{}}
-	err = onSocket(unix.NETLINK_NETFILTER, func(s *rtnetlink.Socket) error {
+	err = onSocket(unix.NETLINK_NETFILTER, func(s *netlink.Socket) error {
 		r.s = s
 		for _, part := range []struct {
 			get  uint16
@@ -36,7 +36,7 @@ func tables() (list []Table, err error) {
 			}
 			for _, m := range bodies {
 				name := ""
-				rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
+				netlink.Attributes(m[4:], func(kind uint16, v []byte) {
 					if kind == 1 { // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
 						name = text(v)
 					}
@@ -52,13 +52,13 @@ func tables() (list []Table, err error) {
 }
 
 // dump asks for a list of nf_tables, and gives answers with struct nfgenmsg before the attributes.
-func (r *ruleReader) dump(get uint16, request rtnetlink.Message) ([][]byte, error) {
-	bodies, err := r.s.Dump(rtnetlink.NewMessage(unix.NFNL_SUBSYS_NFTABLES<<8|get, 0, request))
+func (r *ruleReader) dump(get uint16, request netlink.Message) ([][]byte, error) {
+	bodies, err := r.s.Dump(netlink.NewMessage(unix.NFNL_SUBSYS_NFTABLES<<8|get, 0, request))
 	return slices.DeleteFunc(bodies, func(m []byte) bool { return len(m) < 4 }), err
 }
 
 type ruleReader struct {
-	s        *rtnetlink.Socket
+	s        *netlink.Socket
 	list     []Table
 	families []byte
 	at       map[string]int
@@ -87,7 +87,7 @@ func big(v []byte) uint32 {
 
 func (r *ruleReader) chain(t int, m []byte) {
 	var c Chain
-	rtnetlink.Attributes(m, func(kind uint16, v []byte) {
+	netlink.Attributes(m, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_CHAIN_NAME:
 			c.Name = text(v)
@@ -96,7 +96,7 @@ func (r *ruleReader) chain(t int, m []byte) {
 		case unix.NFTA_CHAIN_POLICY:
 			c.Drop = big(v) == 0
 		case unix.NFTA_CHAIN_HOOK:
-			rtnetlink.Attributes(v, func(kind uint16, v []byte) {
+			netlink.Attributes(v, func(kind uint16, v []byte) {
 				switch kind {
 				case unix.NFTA_HOOK_HOOKNUM:
 					if n := big(v); int(n) < len(hooks) {
@@ -114,14 +114,14 @@ func (r *ruleReader) chain(t int, m []byte) {
 func (r *ruleReader) rule(t int, m []byte) {
 	var rule Rule
 	chain := ""
-	rtnetlink.Attributes(m, func(kind uint16, v []byte) {
+	netlink.Attributes(m, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_RULE_CHAIN:
 			chain = text(v)
 		case unix.NFTA_RULE_HANDLE:
 			rule.Handle = binary.BigEndian.Uint64(v)
 		case unix.NFTA_RULE_EXPRESSIONS:
-			rtnetlink.Attributes(v, func(_ uint16, v []byte) { // NFTA_LIST_ELEM
+			netlink.Attributes(v, func(_ uint16, v []byte) { // NFTA_LIST_ELEM
 				e, packets := expression(v)
 				rule.Exprs = append(rule.Exprs, e)
 				rule.Packets += packets
@@ -138,7 +138,7 @@ func (r *ruleReader) rule(t int, m []byte) {
 // expression parses one of a rule, and what it has counted where it is a counter.
 func expression(v []byte) (e Expr, packets uint64) {
 	var data []byte
-	rtnetlink.Attributes(v, func(kind uint16, v []byte) {
+	netlink.Attributes(v, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_EXPR_NAME:
 			e.Name = text(v)
@@ -146,7 +146,7 @@ func expression(v []byte) (e Expr, packets uint64) {
 			data = v
 		}
 	})
-	rtnetlink.Attributes(data, func(kind uint16, v []byte) {
+	netlink.Attributes(data, func(kind uint16, v []byte) {
 		if e.Name == "counter" {
 			if kind == unix.NFTA_COUNTER_PACKETS && len(v) == 8 {
 				packets = binary.BigEndian.Uint64(v)
@@ -214,12 +214,12 @@ func (e *Expr) attribute(kind uint16, v []byte) {
 
 // datum is NFTA_DATA_VALUE, or a verdict.
 func datum(v []byte) (data []byte, verdict, chain string) {
-	rtnetlink.Attributes(v, func(kind uint16, v []byte) {
+	netlink.Attributes(v, func(kind uint16, v []byte) {
 		if kind == unix.NFTA_DATA_VALUE {
 			data = v
 			return
 		}
-		rtnetlink.Attributes(v, func(kind uint16, v []byte) { // NFTA_DATA_VERDICT
+		netlink.Attributes(v, func(kind uint16, v []byte) { // NFTA_DATA_VERDICT
 			switch kind {
 			case unix.NFTA_VERDICT_CODE:
 				verdict = map[int32]string{0: "drop", 1: "accept", 3: "queue", -3: "jump", -4: "goto", -5: "return"}[int32(big(v))]
@@ -233,7 +233,7 @@ func datum(v []byte) (data []byte, verdict, chain string) {
 
 func (r *ruleReader) set(t int, m []byte) {
 	var s Set
-	rtnetlink.Attributes(m, func(kind uint16, v []byte) {
+	netlink.Attributes(m, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_SET_NAME:
 			s.Name = text(v)
@@ -249,15 +249,15 @@ func (r *ruleReader) elements() error {
 	for t := range r.list {
 		for i := range r.list[t].Sets {
 			s := &r.list[t].Sets[i]
-			request := rtnetlink.Message{r.families[t], 0, 0, 0}.AddString(unix.NFTA_SET_ELEM_LIST_TABLE, r.list[t].Name).AddString(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+			request := netlink.Message{r.families[t], 0, 0, 0}.AddString(unix.NFTA_SET_ELEM_LIST_TABLE, r.list[t].Name).AddString(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
 			bodies, err := r.dump(unix.NFT_MSG_GETSETELEM, request)
 			if err != nil && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("nf_tables: set %s: %w", s.Name, err)
 			}
 			for _, m := range bodies {
-				rtnetlink.Attributes(m[4:], func(kind uint16, v []byte) {
+				netlink.Attributes(m[4:], func(kind uint16, v []byte) {
 					if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-						rtnetlink.Attributes(v, func(_ uint16, v []byte) { s.Elements = append(s.Elements, element(v)) })
+						netlink.Attributes(v, func(_ uint16, v []byte) { s.Elements = append(s.Elements, element(v)) })
 					}
 				})
 			}
@@ -267,7 +267,7 @@ func (r *ruleReader) elements() error {
 }
 
 func element(v []byte) (e Element) {
-	rtnetlink.Attributes(v, func(kind uint16, v []byte) {
+	netlink.Attributes(v, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_SET_ELEM_KEY:
 			e.Key, _, _ = datum(v)

@@ -10,18 +10,18 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/rtnetlink"
+	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // listeners reads who listens in the socket's network namespace, and the inodes of the
 // sockets beside them.
-func listeners(s *rtnetlink.Socket) (list []Listener, inodes []uint32, err error) {
+func listeners(s *netlink.Socket) (list []Listener, inodes []uint32, err error) {
 	for _, proto := range []string{"tcp", "udp", "sctp"} {
 		for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-			states := uint32(rtnetlink.Listening)
+			states := uint32(netlink.Listening)
 			if proto == "udp" {
-				states = rtnetlink.Unconnected
+				states = netlink.Unconnected
 			}
 			found, e := s.Sockets(family, protocol(proto), states)
 			if errors.Is(e, unix.ENOENT) { // no such protocol in this kernel
