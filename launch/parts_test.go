@@ -29,6 +29,16 @@ func holder([]string) int {
 	return 0
 }
 
+// orphaner makes a process that waits for its word, tells its pid, and never gives the word.
+func orphaner([]string) int {
+	hands, afterClone := pidOf(func(pid int) {
+		fmt.Println(pid)
+		select {}
+	})
+	launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), afterClone, rt(&plan.Sync{What: "word"}), probeHere()}}, launch.Options{Hands: hands, KeepFDs: true})
+	return 1
+}
+
 // family leaves orphans to pid 1 that end at once, and prints how many zombies are
 // left when the last one is gone.
 func family(args []string) int {

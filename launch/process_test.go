@@ -611,6 +611,37 @@ func TestDieWithParent(t *testing.T) {
 	}
 }
 
+// A process that has its parent's descriptors has not the other end of its own socket: when the parent is killed while it is
+// made, it does not wait forever.
+func TestOrphanEnds(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	c := nstest.Part("orphaner")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	c.Process.Kill()
+	c.Process.Wait()
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 20_000); n != 1 {
+		t.Errorf("it goes on without its parent: %v", err)
+		unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	}
+	out.Close()
+}
+
 // Nothing of the caller is in the container: environment, session, keyring, groups.
 func TestNothingOfTheCaller(t *testing.T) {
 	nstest.Root(t)

@@ -390,7 +390,10 @@ func mayShare(p plan.Plan) bool {
 // of all steps after the clone.
 func (r *run) lowerChild(clone int, stdio [3]int) error {
 	var rows []plan.Row
-	if !r.opts.KeepFDs {
+	if r.opts.KeepFDs {
+		// But not the other end of its own socket, or it would wait for a runtime that was killed.
+		rows = append(rows, plan.Row{Call: abi.CallClose, Args: [6]plan.Arg{{Val: uint64(r.sock)}}, N: 1})
+	} else {
 		rows = r.closeOthers(stdio)
 	}
 	for k, fd := range stdio {

@@ -395,7 +395,7 @@ func inspects(args []string) int {
 		return say(err)
 	}
 	ctx := context.Background()
-	cfg := containers.Config{
+	cfg := containers.Config{Network: "none",
 		Name: "one", Rootfs: args[0], Command: []string{"sleep", "1000"}, Env: []string{"A=1"}, Labels: map[string]string{"a": "b"}, Resources: containers.Resources{Memory: 64 << 20},
 		Health: &containers.Health{Test: []string{"CMD-SHELL", "true"}, Interval: 100 * time.Millisecond}, StopSignal: "KILL",
 		Log: containers.LogConfig{Options: map[string]string{"max-size": "1m"}}, Restart: containers.Restart{Policy: "on-failure", Retries: 2},
