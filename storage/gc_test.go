@@ -269,18 +269,19 @@ func TestKilled(t *testing.T) {
 			for range 2 {
 				killed(t, dir, name, round)
 			}
-			next := openIn(t, dir)
-			next.choose.Do(func() {})
-			next.driver = name
-			if err := next.SweepUsers(func(string) bool { return false }); err != nil {
-				t.Fatal(err)
-			}
-			if err := next.SweepUppers(func(string) bool { return false }); err != nil {
-				t.Fatal(err)
-			}
 			// What was starting a process of its own had it hold locks, for the moment until that sees that it is alone.
+			var next *Store
 			var left []string
 			for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				next = openIn(t, dir)
+				next.choose.Do(func() {})
+				next.driver = name
+				if err := next.SweepUsers(func(string) bool { return false }); err != nil {
+					t.Fatal(err)
+				}
+				if err := next.SweepUppers(func(string) bool { return false }); err != nil {
+					t.Fatal(err)
+				}
 				if _, _, err := next.GC(func(id digest.Digest) bool { return id == used[0] }); err != nil {
 					t.Fatal(err)
 				}
