@@ -384,7 +384,7 @@ func (b *builder) publish() error {
 	return err
 }
 
-// join has the container found on its networks, and gives back what it took where that fails.
+// join has the container found on its networks, and says so.
 func (e *Engine) join(c *Container) error {
 	if err := e.beKnown(c); err != nil {
 		return err

@@ -25,8 +25,9 @@ import (
 //	container.json  the Record, replaced as a whole
 //	state.json      the State: written by its monitor while it has one, else by who holds the lock
 //	config.json     the OCI spec of the last start,
-//	setup.json      what that has no words for, and
-//	task.json       what its monitor has to know
+//	setup.json      what that has no words for,
+//	task.json       what its monitor has to know, and
+//	networks.json   which networks it is on, for who answers for names
 //
 // It lies in Data/containers, or in Dir/containers where the container is removed when it ends, and so does not outlive a boot. The
 // directory itself is locked (flock) by who changes the container; Data/lock is, shared, by who makes one, and by who looks for what a

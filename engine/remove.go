@@ -73,7 +73,7 @@ func (e *Engine) remove(c *Container) error {
 	return e.sweepAttached()
 }
 
-// PruneContainers removes the containers that do not run and that keep says yes to, nil for all, and returns their ids.
+// PruneContainers removes the containers that do not run, but for those that keep says yes to, and returns their ids. A nil keep keeps none.
 func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool) (removed []string, err error) {
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {

@@ -545,10 +545,8 @@ func (m *monitor) end(x Exit) {
 		m.mu.Lock()
 		m.state.Status = Removing
 		m.mu.Unlock()
-		m.save()
-	} else {
-		m.save()
 	}
+	m.save()
 	m.tell(x)
 	m.sink.Close()
 	if m.task.AutoRemove && m.remove() == nil {

@@ -6,10 +6,10 @@
 //	handled, err := d.Do(ctx, &plan.MakeBridge{…}, 0)
 //
 // A [Doer] does what a plan says, before a container is there and for one by the pid of its first process, and keeps one socket and
-// one thread in its namespace meanwhile. [Connect] and [Disconnect] do the same for a container
+// one thread in its namespace meanwhile. [Doer.Connect] and [Doer.Disconnect] do the same for a container
 // that runs. What a veth has on the host goes with the container's namespace: the kernel removes it, and nothing here
 // waits for that.
 //
-// What it may not do: choose names or addresses, know of networks by their names, keep records of them, touch rules
+// What it may not do: choose names or addresses, know of networks by their names, keep records but those that its rules are made again of, touch rules
 // or devices of others. It is linked into kakuri-runtime: no net, no os/exec, nothing before main.
 package network

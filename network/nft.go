@@ -193,7 +193,7 @@ func (r *Rules) unused() bool {
 
 // Publish has ports of the host lead to their containers. The owner, a container's ID, is shown as the elements' comment, and
 // names them for [Rules.Unpublish]; what it had published before and has not now is gone. Ports that are [Relayed] are but written down. A port that somebody else published stays
-// his, unless he has no record or the port is held: see [HoldPort], which comes before.
+// his, unless he has no record or the port is held: see [Rules.HoldPort], which comes before.
 // Of UDP, what the kernel remembers of packets that came before is forgotten.
 func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 	defer func() {

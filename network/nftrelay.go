@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Relay passes on what comes to sockets of [HoldPort]: a stream by splice(2), so that no byte of it comes to this process, and
+// A Relay passes on what comes to sockets of [Rules.HoldPort]: a stream by splice(2), so that no byte of it comes to this process, and
 // packets of UDP one by one. The container sees this machine's address as the sender's, unless Dress makes it another. One goroutine
 // does it all; with nothing to pass on it sleeps.
 type Relay struct {

@@ -231,7 +231,7 @@ func bridgeElements(b plan.Bridge) (have, not []nftElement) {
 }
 
 // Relayed tells a port that no rule can lead to the container, since it is strict, is of [::1], or the container has
-// no address of the family: [HoldPort]'s socket takes what comes, and a [Relay] passes it on.
+// no address of the family: [Rules.HoldPort]'s socket takes what comes, and a [Relay] passes it on.
 func Relayed(p plan.Publish) bool {
 	return !p.Routed && (p.Strict || p.HostAddr.Is6() && p.HostAddr.IsLoopback() || p.HostAddr.Is4() != p.Addr.Is4())
 }

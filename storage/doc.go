@@ -12,7 +12,7 @@
 // the diffIDs of an image, the lowest first. There are two drivers that show a chain, chosen by trial:
 // "erofs" writes one small index of all its tars, which the kernel mounts with the tars as the
 // devices that its files lie on; "dirs" unpacks each layer into a directory. Above either lies an overlay,
-// whose upper directory [Store.NewUpper] makes.
+// whose upper directory [View.NewUpper] makes.
 //
 // Several processes may work on one store. Files appear whole, by link(2) or rename(2), or not at all; a
 // process that is killed leaves files without a name, or such that the next [Open] takes away.

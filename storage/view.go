@@ -74,7 +74,7 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 	return v, v.mount(user)
 }
 
-// Layers are the view as plan's, with a directory that [Store.NewUpper] made, or an empty one to keep writes in
+// Layers are the view as plan's, with a directory that [View.NewUpper] made, or an empty one to keep writes in
 // memory.
 func (v *View) Layers(upper string, volatile bool) *plan.Layers {
 	return &plan.Layers{Lower: v.lower, Names: v.names, Upper: upper, Volatile: volatile && upper != ""}

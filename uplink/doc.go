@@ -1,7 +1,7 @@
 // Package uplink is the way out of a network namespace that a user owns, and of ports of the machine the way in: for one that has no
 // rights over the machine's own network. It starts the program kakuri-uplink and speaks to it.
 //
-// What goes out of the namespace is carried by pasta(1) where that is installed, else by a TCP/IP stack in the program itself. Either
+// What goes out of the namespace is carried by a TCP/IP stack in the program itself, or by pasta(1) where [ModeVariable] asks for that. Either
 // makes ordinary sockets of the user in the machine's namespace. What comes in to a published port the program takes at a socket of the machine,
 // and passes it on by one inside that has the sender's address.
 //

@@ -86,7 +86,6 @@ var rooms = []room{
 	{"network/world", []string{"plan", "launch", "host", "uplink"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
 	{"uplink", []string{"abi", "plan", "launch", "network", "network/netip", "network/netlink", "internal/leanjson"}, "it connects one network namespace with the machine, and knows of no container"},
 	{"image", []string{"archive", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
-	{"engine", below, "it is the library: fronts import it, it imports no front"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "host", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/leanjson", "uplink"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "launch", "abi"}, "it shows experiments on the engine, and is no front itself"},

@@ -105,10 +105,10 @@ func (w *World) Close() {
 	w.user, w.net, w.lock = nil, nil, -1
 }
 
-// User and Net are the world's namespaces; they are closed with it.
+// User is the user namespace; it is closed with the world.
 func (w *World) User() *os.File { return w.user }
 
-// Net is the network namespace.
+// Net is the network namespace; it is closed with the world.
 func (w *World) Net() *os.File { return w.net }
 
 // Made reports whether this call of [Take] has made it.

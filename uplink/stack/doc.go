@@ -1,4 +1,4 @@
-// Package stack is the TCP/IP stack by which an uplink carries packets where there is no pasta(1): gVisor's, at a device tun(4). What
+// Package stack is the TCP/IP stack by which an uplink carries packets: gVisor's, at a device tun(4). What
 // comes from the device is answered as if all addresses were here, and goes on by ordinary sockets of this process: TCP, UDP, and ICMP's echo by the sockets
 // of icmp(7).
 //
