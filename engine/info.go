@@ -114,7 +114,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 // uplinkText tells of the uplink that runs, else of the one that would.
 func (e *Engine) uplinkText() string {
 	mode, why := uplink.Choice()
-	if u, err := uplink.Open(monitor.UplinkDir(e.dir)); err == nil {
+	if u, err := uplink.Open(uplink.Dir(e.dir)); err == nil {
 		defer u.Close()
 		if s, err := u.Status(); err == nil {
 			mode, why = s.Mode, s.Why

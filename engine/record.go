@@ -230,6 +230,11 @@ func (e *Engine) List(o ListOptions) ([]Container, error) {
 			return nil, err
 		}
 	}
+	return e.listed(o)
+}
+
+// listed is List, and looks for nothing that was left.
+func (e *Engine) listed(o ListOptions) ([]Container, error) {
 	var dirs []string
 	for _, home := range e.homes() {
 		list, err := readNames(home)

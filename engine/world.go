@@ -32,7 +32,7 @@ func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error)
 	if err != nil {
 		return nil, err
 	}
-	w, err := world.Take(ctx, e.dir, world.Maker{UIDs: ids.UIDs, GIDs: ids.GIDs, Facts: e.host, Hands: oci.Hands{}})
+	w, err := world.Take(ctx, e.dir, world.Maker{UIDs: ids.UIDs, GIDs: ids.GIDs, Facts: e.host, Hands: oci.Hands{}, Members: e.worldMembers})
 	if err == nil && w.Made() {
 		// What there was of rules went with the world that they were in.
 		err = os.RemoveAll(e.dir + "/rules")
@@ -47,6 +47,20 @@ func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error)
 		w.Close()
 	}
 	return w, err
+}
+
+// worldMembers are the first processes of containers that are connected in the world: their user namespaces are its children.
+func (e *Engine) worldMembers() (pids []int) {
+	list, err := e.listed(ListOptions{All: true}) // a sweep would wait for the world's lock
+	if err != nil {
+		return nil
+	}
+	for _, c := range list {
+		if c.PID != 0 && len(c.Connections) > 0 {
+			pids = append(pids, c.PID)
+		}
+	}
+	return pids
 }
 
 // goesOut reports whether a container is on a network that leads out of the world.
@@ -94,7 +108,7 @@ func (e *Engine) spawnInWorld(ctx context.Context, how func(program string, env 
 // unpublish takes a container's ports from the machine.
 func (e *Engine) unpublish(id string) error {
 	if e.rootless() {
-		return uplink.Unpublish(monitor.UplinkDir(e.dir), id)
+		return uplink.Unpublish(uplink.Dir(e.dir), id)
 	}
 	return monitor.Rules(e.dir).Unpublish(id)
 }
@@ -113,11 +127,11 @@ func (e *Engine) reconnect(c *Container) error {
 
 // sweepUplink takes ports from the machine whose containers do not run.
 func (e *Engine) sweepUplink() error {
-	owners, err := uplink.Owners(monitor.UplinkDir(e.dir))
+	owners, err := uplink.Owners(uplink.Dir(e.dir))
 	errs := []error{err, world.Heal(context.Background(), e.dir)}
 	for _, id := range owners {
 		if !e.networkAlive(id) {
-			errs = append(errs, uplink.Unpublish(monitor.UplinkDir(e.dir), id))
+			errs = append(errs, uplink.Unpublish(uplink.Dir(e.dir), id))
 		}
 	}
 	return errors.Join(errs...)

@@ -111,7 +111,7 @@ func (m *monitor) followPorts() error {
 	}
 	list := how.Options.Network.Publish
 	if how.Options.Network.World {
-		now, err := uplink.ReadPorts(UplinkDir(m.order.Run), m.task.ID)
+		now, err := uplink.ReadPorts(uplink.Dir(m.order.Run), m.task.ID)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil // it has none
 		}
@@ -119,7 +119,7 @@ func (m *monitor) followPorts() error {
 		case err != nil || slices.EqualFunc(now, list, func(a, b plan.Publish) bool { return a.String() == b.String() && a.Addr == b.Addr }):
 			return err
 		case len(list) == 0:
-			return uplink.Unpublish(UplinkDir(m.order.Run), m.task.ID)
+			return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID)
 		}
 		return m.uplinkPorts(list)
 	}
@@ -285,7 +285,7 @@ func (m *monitor) unpublish() error {
 		return err
 	}
 	if how.Options.Network.World {
-		return uplink.Unpublish(UplinkDir(m.order.Run), m.task.ID)
+		return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID)
 	}
 	return Rules(m.order.Run).Unpublish(m.task.ID)
 }

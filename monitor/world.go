@@ -14,12 +14,9 @@ import (
 // An ordinary user's container that is on networks has its monitor in the user's network world, as root of a user namespace there. Records
 // have the host's ids, as everybody outside sees them; the maps of the container's user namespace are written in those of the world.
 
-// UplinkDir is where the uplink of a user's network world is found.
-func UplinkDir(run string) string { return run + "/uplink" }
-
 // uplinkPorts has ports of the machine lead to the container.
 func (m *monitor) uplinkPorts(list []plan.Publish) error {
-	u, err := uplink.Open(UplinkDir(m.order.Run))
+	u, err := uplink.Open(uplink.Dir(m.order.Run))
 	if err != nil {
 		return err
 	}

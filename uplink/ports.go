@@ -13,6 +13,9 @@ import (
 	"github.com/kakuri/kakuri/plan"
 )
 
+// Dir is where the uplink of a user's network world is found, by the user's runtime directory.
+func Dir(run string) string { return run + "/uplink" }
+
 func checkOwner(owner string) error {
 	ok := owner != "" && owner[0] != '.' && len(owner) < 200
 	for _, c := range owner {

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,9 @@ type Maker struct {
 	UIDs, GIDs []plan.IDMapping // the world's ids; 0 is the user's own
 	Facts      plan.Facts
 	Hands      launch.Hands // that run newuidmap(1)
+	// Members gives the pids of processes whose user namespaces are the world's children, for sure: containers that go on when all else of a
+	// world has ended. It is asked when there is no world.
+	Members func() []int
 }
 
 // A World is the two namespaces, open.
@@ -37,17 +42,41 @@ type World struct {
 	made      bool
 }
 
-// record is RUN/world/world.json: how the namespaces are known again. Their numbers are those of nsfs, which go to others once the namespaces
-// are gone: so a process has to be found that is in both.
+// record is RUN/world/world.json: how the namespaces are known again. Their numbers are those of nsfs, which the kernel gives to others once the
+// namespaces are gone, to those of a stranger's sandbox as well: so they say nothing without a process that was started in them, or the uplink
+// that has kept them.
 type record struct {
 	Boot      string
 	User, Net uint64
-	PIDs      []int // processes that were started in it, the newest first: where to look first
-	Uplink    bool  `json:",omitempty"` // it is to be connected with the machine's network
+	In        []witness // what was started in it and stays, the newest first
+	Uplink    bool      `json:",omitempty"` // it is to be connected with the machine's network
 }
 
-// remembered is how many processes a record has.
-const remembered = 8
+// A witness is a process: one with the same pid that began later is another.
+type witness struct {
+	PID   int
+	Begun uint64 // clock ticks after the boot: starttime of proc_pid_stat(5)
+}
+
+func witnessOf(pid int) witness {
+	data, err := host.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return witness{}
+	}
+	_, rest, _ := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ") // the name in parentheses may hold anything
+	f := strings.Fields(rest)
+	if len(f) < 20 {
+		return witness{}
+	}
+	begun, err := strconv.ParseUint(f[19], 10, 64)
+	if err != nil {
+		return witness{}
+	}
+	return witness{pid, begun}
+}
+
+// lives reports whether the process has not ended, or is a zombie yet.
+func (w witness) lives() bool { return w.PID != 0 && witnessOf(w.PID) == w }
 
 // Take returns the user's world, made where there is none. The caller has its lock until Close.
 func Take(ctx context.Context, run string, m Maker) (*World, error) {
@@ -130,49 +159,27 @@ func (w *World) find() error {
 		w.rec = record{}
 		return ErrNone
 	}
-	for _, pid := range w.rec.PIDs {
-		if w.enter(pid) {
+	for _, in := range w.rec.In {
+		if w.enter(in) {
 			return nil
 		}
 	}
-	// Those may have ended, and others go on; the uplink keeps the namespaces, and is in neither.
+	// Those may have ended; the uplink keeps the namespaces, and is in neither.
 	if w.ofUplink() {
 		return nil
-	}
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return err
-	}
-	defer proc.Close()
-	names, err := proc.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil && w.enter(pid) {
-			w.rec.PIDs = []int{pid}
-			return nil
-		}
 	}
 	return ErrNone
 }
 
 // orphaned opens the user namespace of a world whose network namespace has ended, with all monitors and the uplink, while containers go on: it is
 // the parent of theirs, and nobody else may connect them.
-func (w *World) orphaned() bool {
+func (w *World) orphaned(members []int) bool {
 	const getParent = 0xb702 // NS_GET_PARENT: ioctl_nsfs(2)
 	if w.rec.User == 0 {
 		return false
 	}
-	proc, err := os.ReadDir("/proc")
-	if err != nil {
-		return false
-	}
-	for _, e := range proc {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		f, err := os.Open("/proc/" + e.Name() + "/ns/user")
+	for _, pid := range members {
+		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/user")
 		if err != nil {
 			continue
 		}
@@ -181,6 +188,7 @@ func (w *World) orphaned() bool {
 		if err != nil {
 			continue
 		}
+		// As long as there is a child of it, its number is nobody else's.
 		parent := os.NewFile(uintptr(fd), "user")
 		if ino, err := inode(parent); err == nil && ino == w.rec.User {
 			w.user = parent
@@ -191,13 +199,12 @@ func (w *World) orphaned() bool {
 	return false
 }
 
-// enter opens the namespaces of a process, if they are the world's.
-func (w *World) enter(pid int) bool {
-	dir := "/proc/" + strconv.Itoa(pid) + "/ns/"
-	var st unix.Stat_t
-	if unix.Stat(dir+"net", &st) != nil || st.Ino != w.rec.Net || unix.Stat(dir+"user", &st) != nil || st.Ino != w.rec.User {
+// enter opens the namespaces of a process that was started in the world, if it goes on.
+func (w *World) enter(in witness) bool {
+	if !in.lives() {
 		return false
 	}
+	dir := "/proc/" + strconv.Itoa(in.PID) + "/ns/"
 	user, err := openNS(dir+"user", w.rec.User)
 	if err != nil {
 		return false
@@ -207,13 +214,18 @@ func (w *World) enter(pid int) bool {
 		user.Close()
 		return false
 	}
+	if !in.lives() { // it ended meanwhile, and its pid may be another's
+		user.Close()
+		net.Close()
+		return false
+	}
 	w.user, w.net = user, net
 	return true
 }
 
 // ofUplink takes the namespaces that the uplink keeps, if they are the world's.
 func (w *World) ofUplink() bool {
-	u, err := uplink.Open(UplinkDir(w.run))
+	u, err := uplink.Open(uplink.Dir(w.run))
 	if err != nil {
 		return false
 	}
@@ -234,18 +246,15 @@ func (w *World) ofUplink() bool {
 	return true
 }
 
-// UplinkDir is where the uplink of the world of a runtime directory is found: monitors know it, too.
-func UplinkDir(run string) string { return run + "/uplink" }
-
 // Uplink has the world connected with the machine's network, and returns the connection to who does that, for the caller to close. One that was
 // killed is started again, for the same namespaces.
 func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
-	u, err := uplink.Open(UplinkDir(w.run))
+	u, err := uplink.Open(uplink.Dir(w.run))
 	if errors.Is(err, uplink.ErrGone) {
 		if err := touch(w.dir + "/used"); err != nil {
 			return nil, err
 		}
-		u, err = uplink.Start(ctx, uplink.Config{Run: UplinkDir(w.run), UserNS: w.user, NetNS: w.net, Used: w.dir + "/used"})
+		u, err = uplink.Start(ctx, uplink.Config{Run: uplink.Dir(w.run), UserNS: w.user, NetNS: w.net, Used: w.dir + "/used"})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("network world: %w", err)
@@ -274,7 +283,7 @@ func Heal(ctx context.Context, run string) error {
 	if !used(run) {
 		return nil
 	}
-	u, err := uplink.Open(UplinkDir(run))
+	u, err := uplink.Open(uplink.Dir(run))
 	if err == nil {
 		return u.Close()
 	}
@@ -338,7 +347,11 @@ func bootID() string {
 func (w *World) make(ctx context.Context, m Maker) error {
 	var p plan.Plan
 	var err error
-	if w.orphaned() {
+	var members []int
+	if m.Members != nil && w.rec.User != 0 {
+		members = m.Members()
+	}
+	if w.orphaned(members) {
 		p = plan.CompileWorldAgain(path(w.user))
 	} else if p, err = plan.CompileWorld(m.UIDs, m.GIDs, m.Facts); err != nil {
 		return err
@@ -421,7 +434,6 @@ func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 	if err != nil || !p.Stays {
 		return proc, err
 	}
-	pids := append([]int{proc.PID}, slices.DeleteFunc(w.rec.PIDs, func(pid int) bool { return pid == proc.PID })...)
-	w.rec.PIDs = pids[:min(len(pids), remembered)]
+	w.rec.In = append([]witness{witnessOf(proc.PID)}, slices.DeleteFunc(w.rec.In, func(in witness) bool { return !in.lives() })...)
 	return proc, w.write()
 }
