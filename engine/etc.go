@@ -52,11 +52,7 @@ func (b *builder) etcFiles() error {
 			delete(b.etc, file)
 			continue
 		}
-		options := []string{"rbind", "rprivate", "nodev"}
-		if b.opts.IDMapRoot && !b.hasUserNS() { // it has another container's
-			options = append(options, "ridmap")
-		}
-		b.mount(specs.Mount{Destination: dest, Type: "bind", Source: from + "/" + file, Options: options}, fmt.Sprintf("default: the container's own %s", strings.TrimSuffix(file, ".conf")))
+		b.mount(specs.Mount{Destination: dest, Type: "bind", Source: from + "/" + file, Options: []string{"rbind", "rprivate", "nodev"}}, fmt.Sprintf("default: the container's own %s", strings.TrimSuffix(file, ".conf")))
 	}
 	return nil
 }

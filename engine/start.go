@@ -126,14 +126,42 @@ func (b *builder) place(dir string) error {
 			return err
 		}
 		// They are of root inside without a mapped mount: a directory in a tmpfs, as that of a container with --rm, cannot be mapped before Linux 6.3.
-		if b.opts.IDMapRoot && b.hasUserNS() {
-			l := b.spec.Linux
-			if err := os.Chown(dir+"/"+name, mappedID(l.UIDMappings, 0), mappedID(l.GIDMappings, 0)); err != nil {
+		if b.opts.IDMapRoot {
+			uid, gid, err := b.rootOutside()
+			if err != nil {
+				return err
+			}
+			if err := os.Chown(dir+"/"+name, uid, gid); err != nil {
 				return err
 			}
 		}
 	}
 	return b.attachVolumes()
+}
+
+// rootOutside are the machine's ids of root inside, whose user namespace may be another container's.
+func (b *builder) rootOutside() (uid, gid int, err error) {
+	if b.hasUserNS() {
+		l := b.spec.Linux
+		return mappedID(l.UIDMappings, 0), mappedID(l.GIDMappings, 0), nil
+	}
+	c := b.shared[b.userMode()]
+	ids := [2]uint32{}
+	for i, name := range []string{"uid_map", "gid_map"} {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/%s", c.CommandPID(), name))
+		if err != nil {
+			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
+		}
+		m, err := readIDMap(f)
+		f.Close()
+		if err == nil {
+			ids[i], err = m.outside(0)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
+		}
+	}
+	return int(ids[0]), int(ids[1]), nil
 }
 
 // task is what the monitor has to know beside the spec.
