@@ -157,15 +157,20 @@ func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error
 }
 
 // Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given, and in other new
-// namespaces. Without ids there is no user namespace. Descriptors that are not close-on-exec it has, too. Its standard error is the error, where it ends
+// namespaces. Without ids there is no user namespace. Descriptors that are not close-on-exec it has, too, unless it is in a pid namespace of its own. Its standard error is the error, where it ends
 // with another code than 0. The main function of the program has to know the name.
 func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg string, in *os.File, out io.Writer) error {
 	fresh := slices.Clone(others)
 	if len(ids.UIDs) > 0 && len(ids.GIDs) > 0 {
 		fresh = append(fresh, abi.NSUser)
 	}
+	// In a pid namespace of its own it has to be the first process, and ends with this one as it would without.
+	shut, killed := slices.Contains(fresh, abi.NSPID), abi.Signal(0)
+	if shut {
+		killed = abi.SIGKILL
+	}
 	p, err := plan.CompileUnshare(plan.UnshareOptions{
-		New: fresh, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
+		New: fresh, Fork: shut, KillChild: killed, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
 	}, ids.Facts)
 	if err != nil {
 		return err
@@ -189,7 +194,7 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 		defer pipes[i][0].Close()
 		defer pipes[i][1].Close()
 	}
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, KeepFDs: true, Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, KeepFDs: !shut, Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
 	if err != nil {
 		return fmt.Errorf("a process with the caller's ids: %w", err)
 	}

@@ -15,9 +15,10 @@ import (
 )
 
 // Namespaces are the ones that the process has to have of its own, besides a user namespace where it needs one: without network, without
-// the host's System V objects, and with mounts that nobody else sees.
+// the host's System V objects, with mounts that nobody else sees, and without a number for any other process, which could be sent signals or have
+// its limits changed.
 func Namespaces() []abi.Namespace {
-	return []abi.Namespace{abi.NSMount, abi.NSNetwork, abi.NSIPC, abi.NSUTS}
+	return []abi.Namespace{abi.NSMount, abi.NSNetwork, abi.NSIPC, abi.NSUTS, abi.NSPID}
 }
 
 // mostData bounds the memory of the process, in bytes: the decoders' windows, and much more.
