@@ -29,8 +29,6 @@ func (b *builder) egress() (*plan.Egress, error) {
 		return nil, errors.New("--egress: a container in no network reaches nothing: connect it to one, as by --network bridge")
 	case mode != "none" && isNetworkMode(mode):
 		return nil, fmt.Errorf("--egress: the rules are of a network namespace of the container's own, and --network %s has another's", mode)
-	case b.security.seccomp == "unconfined":
-		return nil, errors.New("--egress: with --security-opt seccomp=unconfined a program has sockets of kinds that no rule sees, as AF_VSOCK")
 	}
 	for _, c := range b.shared {
 		if !c.guarded() {
@@ -53,6 +51,9 @@ func (b *builder) guard(caps abi.CapSet) (abi.CapSet, error) {
 	}
 	if b.run.Privileged {
 		return 0, fmt.Errorf("%s: a container with --privileged could take the rules away", who)
+	}
+	if b.security.seccomp == "unconfined" {
+		return 0, fmt.Errorf("%s: with --security-opt seccomp=unconfined a program has sockets of kinds that no rule sees, as AF_VSOCK", who)
 	}
 	if caps.Has(abi.CapNetAdmin) {
 		return 0, fmt.Errorf("%s: a container with NET_ADMIN could take the rules away: leave --cap-add NET_ADMIN, or ALL, away", who)

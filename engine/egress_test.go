@@ -59,9 +59,10 @@ func TestEgressAsked(t *testing.T) {
 	free.Command = []string{"sleep", "1000"}
 	detached(t, e, free)
 	for want, c := range map[string]Config{
-		"container:limited has --egress: a container with NET_ADMIN": {Network: "container:limited", CapAdd: []string{"NET_ADMIN"}},
-		"container:limited has --egress: a container with --priv":    {Network: "none", PID: "container:limited", Privileged: true},
-		"it shares namespaces with container free":                   {Egress: none, PID: "container:free"},
+		"container:limited has --egress: a container with NET_ADMIN":             {Network: "container:limited", CapAdd: []string{"NET_ADMIN"}},
+		"container:limited has --egress: with --security-opt seccomp=unconfined": {Network: "container:limited", SecurityOpt: []string{"seccomp=unconfined"}},
+		"container:limited has --egress: a container with --priv":                {Network: "none", PID: "container:limited", Privileged: true},
+		"it shares namespaces with container free":                               {Egress: none, PID: "container:free"},
 	} {
 		refused(t, e, with(c), 125, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -326,6 +327,9 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 	return e.nowConnected(c, naming{}, moved)
 }
 
+// mostHosts is how large an /etc/hosts may be, in bytes, to be kept right while a container runs.
+const mostHosts = 1 << 20
+
 // rewriteNetworks writes down what has changed for a container that runs: for its next start, for its resolver, and in /etc/hosts.
 func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func(*monitor.Networks), more string, gone []netip.Prefix) error {
 	if err := monitor.WriteJSON(c.dir, "setup.json", setup, false); err != nil {
@@ -342,9 +346,15 @@ func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func
 	}
 	// The same file, since it is mounted in the container.
 	file := c.dir + "/hosts"
-	data, err := os.ReadFile(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return ignoreMissing(err)
+	}
+	defer f.Close()
+	// Root inside writes it too: one that is made this large stays as it is.
+	data, err := io.ReadAll(io.LimitReader(f, mostHosts+1))
+	if err != nil || len(data) > mostHosts {
+		return err
 	}
 	text := ""
 	for line := range strings.Lines(string(data)) {

@@ -21,7 +21,14 @@ type Conn struct {
 	serial  uint32
 	buf     []byte     // read, and not yet a message
 	signals []*Message // that came while an answer was waited for
+	peer    string     // who gave the last answer: its unique name, which the bus writes; none without a bus
 }
+
+// Everybody on a bus may send everybody signals. These are enough for those that are waited for, and cost nobody much memory.
+const (
+	mostSignal  = 4 << 10 // bytes
+	mostSignals = 256     // of which the oldest go first
+)
 
 // patience is how long somebody may take for an answer, and for a signal.
 const patience = 30 * time.Second
@@ -222,9 +229,12 @@ func (b *Conn) next(deadline time.Time) (*Message, error) {
 			return nil, err
 		}
 		if n > 0 && n <= len(b.buf) {
-			m, err := Decode(b.buf[:n])
+			data := b.buf[:n]
 			b.buf = b.buf[n:]
-			return m, err
+			if data[1] == KindSignal && n > mostSignal {
+				continue
+			}
+			return Decode(data)
 		}
 		if err := b.read(deadline); err != nil {
 			return nil, err
@@ -264,7 +274,7 @@ func (b *Conn) Call(m *Message) ([]any, error) {
 		case err != nil:
 			return nil, err
 		case a.Kind == KindSignal:
-			b.signals = append(b.signals, a)
+			b.remember(a)
 		case a.Reply != m.Serial:
 		case a.Kind == KindError:
 			text := ""
@@ -273,12 +283,18 @@ func (b *Conn) Call(m *Message) ([]any, error) {
 			}
 			return nil, &Error{Name: a.ErrorName, Text: text}
 		case a.Kind == KindReturn:
+			b.peer = a.Sender
 			return a.Body, nil
 		}
 	}
 }
 
-// Signal waits for a signal that want takes.
+func (b *Conn) remember(signal *Message) {
+	b.signals = append(b.signals, signal)
+	b.signals = b.signals[max(0, len(b.signals)-mostSignals):]
+}
+
+// Signal waits for a signal that want takes, of who gave the last answer.
 func (b *Conn) Signal(ctx context.Context, want func(*Message) bool) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -288,7 +304,7 @@ func (b *Conn) Signal(ctx context.Context, want func(*Message) bool) error {
 		for len(b.signals) > 0 {
 			m := b.signals[0]
 			b.signals = b.signals[1:]
-			if want(m) {
+			if m.Sender == b.peer && want(m) {
 				return nil
 			}
 		}
@@ -297,7 +313,7 @@ func (b *Conn) Signal(ctx context.Context, want func(*Message) bool) error {
 			return err
 		}
 		if m.Kind == KindSignal {
-			b.signals = append(b.signals, m)
+			b.remember(m)
 		}
 	}
 }
