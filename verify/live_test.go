@@ -56,7 +56,7 @@ func private(t *testing.T) string {
 	}
 	again := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	again.Env = append(os.Environ(), insideEnv+"="+program)
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if out, err := again.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
