@@ -68,6 +68,6 @@ func listenForNames(a netip.Addr, proto string) (fd int, err error) {
 	if !a.IsLoopback() {
 		return -1, fmt.Errorf("%v is no loopback address", a)
 	}
-	h, err := network.OpenRules("/nonexistent").HoldPort(plan.Publish{Proto: proto, HostAddr: a, HostPort: 53, Addr: a, Port: 53, Strict: true})
+	h, err := network.TryPort(plan.Publish{Proto: proto, HostAddr: a, HostPort: 53, Addr: a, Port: 53, Strict: true})
 	return h.FD, err
 }
