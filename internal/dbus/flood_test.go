@@ -1,0 +1,64 @@
+package dbus
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFlood: everybody may send signals on a bus. Large ones are not kept, of many only some are, and one of somebody else than
+// who was asked is not taken for an answer.
+func TestFlood(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	b, other := &Conn{fd: pair[0]}, &Conn{fd: pair[1]}
+	defer unix.Close(pair[1])
+	sent := make(chan error, 1)
+	signal := func(sender, text string) *Message {
+		return &Message{Kind: KindSignal, Serial: 1, Sender: sender, Path: "/job", Interface: "a.b", Member: "Done", Body: []any{text}}
+	}
+	go func() {
+		deadline := time.Now().Add(patience)
+		call, err := other.next(deadline)
+		if err != nil {
+			sent <- err
+			return
+		}
+		list := []*Message{signal(":1.9", strings.Repeat("x", 1<<20))}
+		for range 2 * mostSignals {
+			list = append(list, signal(":1.9", "forged"))
+		}
+		list = append(list, signal(":1.2", "true"), &Message{Kind: KindReturn, Serial: 2, Reply: call.Serial, Sender: ":1.2", Body: []any{"yes"}})
+		for _, m := range list {
+			data, err := m.Encode()
+			if err == nil {
+				err = other.write(data, deadline)
+			}
+			if err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	body, err := b.Call(&Message{Path: "/a", Interface: "a.b", Member: "C", Destination: "a.b"})
+	if err := errors.Join(err, <-sent); err != nil || len(body) != 1 {
+		t.Fatalf("%v: %v", body, err)
+	}
+	if len(b.signals) != mostSignals {
+		t.Errorf("%d signals are kept, want %d", len(b.signals), mostSignals)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var said string
+	if err := b.Signal(ctx, func(m *Message) bool { said, _ = m.Body[0].(string); return true }); err != nil || said != "true" {
+		t.Errorf("%v: %q", err, said)
+	}
+}
