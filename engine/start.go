@@ -146,22 +146,23 @@ func (b *builder) rootOutside() (uid, gid int, err error) {
 		return mappedID(l.UIDMappings, 0), mappedID(l.GIDMappings, 0), nil
 	}
 	c := b.shared[b.userMode()]
-	ids := [2]uint32{}
-	for i, name := range []string{"uid_map", "gid_map"} {
-		f, err := os.Open(fmt.Sprintf("/proc/%d/%s", c.CommandPID(), name))
-		if err != nil {
-			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
-		}
-		m, err := readIDMap(f)
-		f.Close()
-		if err == nil {
-			ids[i], err = m.outside(0)
-		}
-		if err != nil {
-			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
-		}
+	proc, err := os.Open("/proc/" + strconv.Itoa(c.CommandPID()))
+	if err != nil {
+		return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
 	}
-	return int(ids[0]), int(ids[1]), nil
+	defer proc.Close()
+	for name, id := range map[string]*int{"uid_map": &uid, "gid_map": &gid} {
+		m, err := idMapAt(proc, name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
+		}
+		root, err := m.outside(0)
+		if err != nil {
+			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
+		}
+		*id = int(root)
+	}
+	return uid, gid, nil
 }
 
 // task is what the monitor has to know beside the spec.

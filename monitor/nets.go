@@ -116,7 +116,7 @@ func (m *monitor) followPorts() error {
 			err = nil // it has none
 		}
 		switch {
-		case err != nil || slices.EqualFunc(now, list, func(a, b plan.Publish) bool { return a.String() == b.String() && a.Addr == b.Addr }):
+		case err != nil || slices.Equal(now, list):
 			return err
 		case len(list) == 0:
 			return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID)

@@ -2,10 +2,9 @@ package monitor
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -38,7 +37,7 @@ func intoWorld(s *specs.Spec) error {
 		if err != nil {
 			return err
 		}
-		own, err := parseIDMap(string(data))
+		own, err := namespace.ParseIDMap(data)
 		if err != nil {
 			return fmt.Errorf("/proc/self/%s: %w", m.file, err)
 		}
@@ -49,36 +48,17 @@ func intoWorld(s *specs.Spec) error {
 	return nil
 }
 
-func parseIDMap(text string) (list []specs.LinuxIDMapping, err error) {
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			return nil, fmt.Errorf("%q is no line of three numbers", line)
-		}
-		var n [3]uint32
-		for i := range f {
-			v, err := strconv.ParseUint(f[i], 10, 32)
-			if err != nil {
-				return nil, err
-			}
-			n[i] = uint32(v)
-		}
-		list = append(list, specs.LinuxIDMapping{ContainerID: n[0], HostID: n[1], Size: n[2]})
-	}
-	return list, nil
-}
-
 // translate gives a map to the host's ids as one to the ids of a user namespace, whose map to the host's is own. A line that lies in several of
 // own's becomes several.
-func translate(list, own []specs.LinuxIDMapping) ([]specs.LinuxIDMapping, error) {
+func translate(list []specs.LinuxIDMapping, own namespace.IDMap) ([]specs.LinuxIDMapping, error) {
 	var out []specs.LinuxIDMapping
 	for _, m := range list {
 		for m.Size > 0 {
 			n := uint32(0)
 			for _, o := range own {
-				if m.HostID >= o.HostID && m.HostID-o.HostID < o.Size {
-					n = min(m.Size, o.Size-(m.HostID-o.HostID))
-					out = append(out, specs.LinuxIDMapping{ContainerID: m.ContainerID, HostID: o.ContainerID + (m.HostID - o.HostID), Size: n})
+				if m.HostID >= o.Outside && m.HostID-o.Outside < o.Count {
+					n = min(m.Size, o.Count-(m.HostID-o.Outside))
+					out = append(out, specs.LinuxIDMapping{ContainerID: m.ContainerID, HostID: o.Inside + (m.HostID - o.Outside), Size: n})
 					break
 				}
 			}

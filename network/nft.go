@@ -213,7 +213,7 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.write("ports", owner, portRecord(ports)); err != nil {
+	if err := r.write("ports", owner, PortRecord(ports)); err != nil {
 		return err
 	}
 	elements := portElements(owner, ports)
@@ -264,7 +264,7 @@ func (r *Rules) lose(owner string, elements []nftElement) error {
 			return o.data != "" && slices.ContainsFunc(elements, func(e nftElement) bool { return e.set == o.set && e.key == o.key })
 		})
 	})
-	return r.write("ports", owner, portRecord(ports))
+	return r.write("ports", owner, PortRecord(ports))
 }
 
 // replace puts an owner's elements in the place of those it had, and of those of owners that have gone: the losers.
@@ -389,7 +389,7 @@ func (r *Rules) restorePorts(owner string, before []plan.Publish) error {
 	if before == nil {
 		return r.remove("ports", owner)
 	}
-	return r.write("ports", owner, portRecord(before))
+	return r.write("ports", owner, PortRecord(before))
 }
 
 // Sweep unpublishes the ports of owners that are alive no more, and ends what was cut off. It gives their names.
@@ -783,7 +783,8 @@ func removed(err error) error {
 	return err
 }
 
-func portRecord(ports []plan.Publish) string {
+// PortRecord is ports as a text that is kept, a line each: tcp 0.0.0.0 8080 172.17.0.2 80 rule kakuri0. The device may be missing.
+func PortRecord(ports []plan.Publish) string {
 	var b strings.Builder
 	for _, p := range ports {
 		how := "rule"
@@ -798,6 +799,34 @@ func portRecord(ports []plan.Publish) string {
 	return b.String()
 }
 
+// ParsePortRecord is the reverse.
+func ParsePortRecord(text string) ([]plan.Publish, error) {
+	ports := []plan.Publish{}
+	for line := range strings.Lines(text) {
+		p, err := parsePort(strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, p)
+	}
+	return ports, nil
+}
+
+func parsePort(line string) (p plan.Publish, err error) {
+	f := strings.Split(line, " ")
+	if len(f) != 7 || !slices.Contains([]string{"tcp", "udp", "sctp"}, f[0]) || !slices.Contains([]string{"rule", "strict", "routed"}, f[5]) {
+		return p, fmt.Errorf("%q is no port", line)
+	}
+	host, err1 := netip.ParseAddr(f[1])
+	hostPort, err2 := strconv.ParseUint(f[2], 10, 16)
+	addr, err3 := netip.ParseAddr(f[3])
+	port, err4 := strconv.ParseUint(f[4], 10, 16)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return p, fmt.Errorf("%q is no port: %w", line, err)
+	}
+	return plan.Publish{Proto: f[0], HostAddr: host, HostPort: uint16(hostPort), Addr: addr, Port: uint16(port), Strict: f[5] == "strict", Routed: f[5] == "routed", Bridge: f[6]}, nil
+}
+
 // readPorts reads an owner's record; nil: there is none.
 func (r *Rules) readPorts(owner string) ([]plan.Publish, error) {
 	path := filepath.Join(r.dir, "ports", owner)
@@ -808,25 +837,9 @@ func (r *Rules) readPorts(owner string) ([]plan.Publish, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports := []plan.Publish{}
-	for line := range strings.Lines(string(data)) {
-		var p plan.Publish
-		f := strings.Fields(line)
-		if len(f) == 6 {
-			f = append(f, "")
-		}
-		if len(f) != 7 {
-			return nil, fmt.Errorf("%s: %q is no port", path, line)
-		}
-		host, err1 := netip.ParseAddr(f[1])
-		hostPort, err2 := strconv.ParseUint(f[2], 10, 16)
-		addr, err3 := netip.ParseAddr(f[3])
-		port, err4 := strconv.ParseUint(f[4], 10, 16)
-		if err := errors.Join(err1, err2, err3, err4); err != nil {
-			return nil, fmt.Errorf("%s: %q: %w", path, line, err)
-		}
-		p = plan.Publish{Proto: f[0], HostAddr: host, HostPort: uint16(hostPort), Addr: addr, Port: uint16(port), Strict: f[5] == "strict", Routed: f[5] == "routed", Bridge: f[6]}
-		ports = append(ports, p)
+	ports, err := ParsePortRecord(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return ports, nil
 }

@@ -79,59 +79,11 @@ func holdPort(p plan.Publish) (h Held, err error) {
 		}
 	}()
 	h.Relay = Relayed(p) || aside(p)
-	set := func(level, name, value int) error {
-		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(h.FD, level, name, value))
-	}
-	if family == unix.AF_INET6 {
-		if err := set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return h, err
-		}
-	}
-	if aside(p) {
-		if err := unix.BindToDevice(h.FD, "lo"); err != nil {
-			return h, os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
-		}
-	}
-	switch {
-	case p.Proto == "udp" && h.Relay:
-		// The answer has to come from the address that was asked.
-		if family == unix.AF_INET6 {
-			err = set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		} else {
-			err = set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-		}
-	case p.Proto == "udp":
-		nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
-		err = os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(h.FD, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]}))
-	}
-	if err != nil {
+	if err := dressPort(h.FD, p, h.Relay); err != nil {
 		return h, err
 	}
-	err = unix.Bind(h.FD, sockaddr(p.HostAddr, p.HostPort))
-	if err == unix.EADDRINUSE && p.Proto == "tcp" {
-		// Connections that ended, of a program that had the port before, stand in the way for a minute. With SO_REUSEADDR they do
-		// not, and without it again nobody else gets the port.
-		if err := set(unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return h, err
-		}
-		if err = unix.Bind(h.FD, sockaddr(p.HostAddr, p.HostPort)); err == nil {
-			if err = unix.Listen(h.FD, 1); err == nil { // refused where another one holds it too
-				err = unix.Shutdown(h.FD, unix.SHUT_RD) // listens no more; the port stays
-			}
-		}
-	}
-	if err != nil {
-		return h, os.NewSyscallError("bind", err)
-	}
-	// Connections have it of the socket that they came to, and those that have ended by this side are in the way of the next who takes the port, for
-	// a minute, unless they have it. A socket that listens shares its port with nobody.
-	if err := set(unix.SOL_SOCKET, unix.SO_REUSEADDR, map[bool]int{true: 1}[h.Relay && p.Proto == "tcp"]); err != nil {
+	if err := bindPort(h.FD, p, h.Relay); err != nil {
 		return h, err
-	}
-	if h.Relay && p.Proto == "tcp" {
-		if err := unix.Listen(h.FD, 4096); err != nil {
-			return h, os.NewSyscallError("listen", err)
-		}
 	}
 	at, err := unix.Getsockname(h.FD)
 	if err != nil {
@@ -144,6 +96,64 @@ func holdPort(p plan.Publish) (h Held, err error) {
 		h.Port = uint16(at.Port)
 	}
 	return h, nil
+}
+
+// setPort sets an option of a socket.
+func setPort(fd, level, name, value int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, name, value))
+}
+
+// dressPort has a socket get what it is to get, before it is bound: of one that no packet is to come to, nothing.
+func dressPort(fd int, p plan.Publish, relay bool) error {
+	if p.HostAddr.Is6() {
+		if err := setPort(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	if aside(p) {
+		if err := unix.BindToDevice(fd, "lo"); err != nil {
+			return os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
+		}
+	}
+	switch {
+	case p.Proto != "udp":
+		return nil
+	case !relay:
+		nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+		return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]}))
+	// The answer has to come from the address that was asked.
+	case p.HostAddr.Is6():
+		return setPort(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	}
+	return setPort(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+}
+
+// bindPort has the port be the socket's, and nobody else's.
+func bindPort(fd int, p plan.Publish, relay bool) error {
+	at := sockaddr(p.HostAddr, p.HostPort)
+	err := unix.Bind(fd, at)
+	if err == unix.EADDRINUSE && p.Proto == "tcp" {
+		// Connections that ended, of a program that had the port before, stand in the way for a minute. With SO_REUSEADDR they do
+		// not, and without it again nobody else gets the port.
+		if err := setPort(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
+		if err = unix.Bind(fd, at); err == nil {
+			if err = unix.Listen(fd, 1); err == nil { // refused where another one holds it too
+				err = unix.Shutdown(fd, unix.SHUT_RD) // listens no more; the port stays
+			}
+		}
+	}
+	if err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	// Connections have it of the socket that they came to, and those that have ended by this side are in the way of the next who takes the port, for
+	// a minute, unless they have it. A socket that listens shares its port with nobody.
+	listens := relay && p.Proto == "tcp"
+	if err := setPort(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, map[bool]int{true: 1}[listens]); err != nil || !listens {
+		return err
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, 4096))
 }
 
 func sockaddr(a netip.Addr, port uint16) unix.Sockaddr {

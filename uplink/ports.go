@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -49,51 +47,25 @@ func ReadPorts(run, owner string) ([]plan.Publish, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []plan.Publish
-	for line := range strings.Lines(string(data)) {
-		p, err := parsePort(strings.TrimSuffix(line, "\n"))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		list = append(list, p)
+	list, err := network.ParsePortRecord(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return list, nil
 }
 
-// A line of a file has six words: tcp 0.0.0.0 8080 172.17.0.2 80 kakuri0. The device may be missing.
-func parsePort(line string) (p plan.Publish, err error) {
-	f := strings.Split(line, " ")
-	if len(f) != 6 || !slices.Contains([]string{"tcp", "udp", "sctp"}, f[0]) {
-		return p, fmt.Errorf("%q is no port", line)
-	}
-	p.Proto, p.Bridge = f[0], f[5]
-	p.HostAddr, err = netip.ParseAddr(f[1])
-	if err == nil {
-		p.Addr, err = netip.ParseAddr(f[3])
-	}
-	for i, to := range map[int]*uint16{2: &p.HostPort, 4: &p.Port} {
-		n, e := strconv.ParseUint(f[i], 10, 16)
-		if *to = uint16(n); err == nil {
-			err = e
-		}
-	}
-	return p, err
-}
-
 func writePorts(run, owner string, ports []plan.Publish) error {
-	var b []byte
 	for _, p := range ports {
 		if !p.HostAddr.IsValid() || !p.Addr.IsValid() || strings.ContainsAny(p.Proto+p.Bridge, " \n") {
 			return fmt.Errorf("uplink: port %d of %s has no address", p.HostPort, owner)
 		}
-		b = fmt.Appendf(b, "%s %v %d %v %d %s\n", p.Proto, p.HostAddr, p.HostPort, p.Addr, p.Port, p.Bridge)
 	}
 	dir := filepath.Join(run, portsDir)
 	f, err := os.CreateTemp(dir, ".new-")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	_, err = f.WriteString(network.PortRecord(ports))
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, owner))

@@ -34,10 +34,17 @@ func TestRecords(t *testing.T) {
 	if owners, err := Owners(run); err != nil || !slices.Equal(owners, []string{"c1"}) {
 		t.Errorf("owners %q, %v", owners, err)
 	}
-	for _, line := range []string{"x", "tcp 0.0.0.0 8080 172.17.0.2 80", "gre 0.0.0.0 1 172.17.0.2 80 b", "tcp 0.0.0.0 65536 172.17.0.2 80 b", "tcp 0.0.0 80 172.17.0.2 80 b", "tcp 0.0.0.0 -1 172.17.0.2 80 b"} {
-		if p, err := parsePort(line); err == nil {
+	for _, line := range []string{"x", "tcp 0.0.0.0 8080 172.17.0.2 80", "gre 0.0.0.0 1 172.17.0.2 80 rule b", "tcp 0.0.0.0 65536 172.17.0.2 80 rule b", "tcp 0.0.0 80 172.17.0.2 80 rule b",
+		"tcp 0.0.0.0 -1 172.17.0.2 80 rule b", "tcp 0.0.0.0 80 172.17.0.2 80 b", "tcp 0.0.0.0 80 172.17.0.2 80 other b"} {
+		if err := os.WriteFile(filepath.Join(run, portsDir, "c2"), []byte(line+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := ReadPorts(run, "c2"); err == nil {
 			t.Errorf("%q is port %v", line, p)
 		}
+	}
+	if err := os.Remove(filepath.Join(run, portsDir, "c2")); err != nil {
+		t.Fatal(err)
 	}
 	for _, owner := range []string{"", ".", "..", "../c1", "a/b", "a b", "a\n", strings.Repeat("a", 200)} {
 		if checkOwner(owner) == nil {

@@ -1,7 +1,6 @@
 package world
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +9,12 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 )
@@ -48,35 +47,9 @@ type World struct {
 type record struct {
 	Boot      string
 	User, Net uint64
-	In        []witness // what was started in it and stays, the newest first
-	Uplink    bool      `json:",omitempty"` // it is to be connected with the machine's network
+	In        []oci.Witness // what was started in it and stays, the newest first
+	Uplink    bool          `json:",omitempty"` // it is to be connected with the machine's network
 }
-
-// A witness is a process: one with the same pid that began later is another.
-type witness struct {
-	PID   int
-	Begun uint64 // clock ticks after the boot: starttime of proc_pid_stat(5)
-}
-
-func witnessOf(pid int) witness {
-	data, err := host.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return witness{}
-	}
-	_, rest, _ := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ") // the name in parentheses may hold anything
-	f := strings.Fields(rest)
-	if len(f) < 20 {
-		return witness{}
-	}
-	begun, err := strconv.ParseUint(f[19], 10, 64)
-	if err != nil {
-		return witness{}
-	}
-	return witness{pid, begun}
-}
-
-// lives reports whether the process has not ended, or is a zombie yet.
-func (w witness) lives() bool { return w.PID != 0 && witnessOf(w.PID) == w }
 
 // Take returns the user's world, made where there is none. The caller has its lock until Close.
 func Take(ctx context.Context, run string, m Maker) (*World, error) {
@@ -200,8 +173,8 @@ func (w *World) orphaned(members []int) bool {
 }
 
 // enter opens the namespaces of a process that was started in the world, if it goes on.
-func (w *World) enter(in witness) bool {
-	if !in.lives() {
+func (w *World) enter(in oci.Witness) bool {
+	if !in.Alive() {
 		return false
 	}
 	dir := "/proc/" + strconv.Itoa(in.PID) + "/ns/"
@@ -214,7 +187,7 @@ func (w *World) enter(in witness) bool {
 		user.Close()
 		return false
 	}
-	if !in.lives() { // it ended meanwhile, and its pid may be another's
+	if !in.Alive() { // it ended meanwhile, and its pid may be another's
 		user.Close()
 		net.Close()
 		return false
@@ -434,6 +407,10 @@ func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 	if err != nil || !p.Stays {
 		return proc, err
 	}
-	w.rec.In = append([]witness{witnessOf(proc.PID)}, slices.DeleteFunc(w.rec.In, func(in witness) bool { return !in.lives() })...)
+	w.rec.In = slices.DeleteFunc(w.rec.In, func(in oci.Witness) bool { return !in.Alive() })
+	if p := oci.OpenProcess(proc.PID); p != nil {
+		w.rec.In = slices.Insert(w.rec.In, 0, p.Witness())
+		p.Close()
+	}
 	return proc, w.write()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,18 +20,20 @@ func TestStranger(t *testing.T) {
 		}
 		return st.Ino
 	}
-	self := witnessOf(os.Getpid())
-	if self.Begun == 0 || !self.lives() {
-		t.Fatalf("this process is %+v", self)
+	process := oci.OpenProcess(os.Getpid())
+	if process == nil {
+		t.Fatal("this process cannot be read")
 	}
+	defer process.Close()
+	self := process.Witness()
 	for name, c := range map[string]struct {
-		in []witness
+		in []oci.Witness
 		ok bool
 	}{
-		"who was started in it":          {[]witness{self}, true},
-		"an earlier process of that pid": {[]witness{{self.PID, self.Begun - 1}}, false},
+		"who was started in it":          {[]oci.Witness{self}, true},
+		"an earlier process of that pid": {[]oci.Witness{{PID: self.PID, Begun: self.Begun - 1}}, false},
 		"nobody":                         {nil, false},
-		"one that could not be read":     {[]witness{{}}, false},
+		"one that could not be read":     {[]oci.Witness{{}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := t.TempDir()
