@@ -97,15 +97,22 @@ func (c *connected) connect() {
 	}
 }
 
+// inNamespace starts a process in a network namespace of its own, which ends with the calling thread at the latest.
+func inNamespace(t *testing.T) *exec.Cmd {
+	t.Helper()
+	c := exec.Command("sleep", "infinity")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestVerify: each check of a connection is read back, and each harm is seen by name.
 func TestVerify(t *testing.T) {
 	nstest.Root(t)
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {
-		inside := exec.Command("sleep", "infinity")
-		inside.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-		if err := inside.Start(); err != nil {
-			t.Fatal(err)
-		}
+		inside := inNamespace(t)
 		defer func() { inside.Process.Kill(); inside.Wait() }()
 		prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 		rules := network.OpenRules(t.TempDir())
@@ -228,11 +235,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyEgress(t *testing.T) {
 	nstest.Root(t)
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {
-		inside := exec.Command("sleep", "infinity")
-		inside.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-		if err := inside.Start(); err != nil {
-			t.Fatal(err)
-		}
+		inside := inNamespace(t)
 		defer func() { inside.Process.Kill(); inside.Wait() }()
 		c := &connected{t: t, pid: inside.Process.Pid, rules: network.OpenRules(t.TempDir()), doer: &network.Doer{}, dns: &dns.Resolver{}}
 		defer c.doer.Close()
