@@ -147,9 +147,9 @@ func (s *scope) start(t *testing.T, name string, args ...string) int {
 		var v verification
 		if code < 2 && json.Unmarshal([]byte(text), &v) == nil {
 			pid = v.PID
-			// An init starts the command a moment later, and that is the process that an ordinary user may look into.
-			kids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-			if len(kids) > 0 || !slices.Contains(args, "--init") {
+			// An init starts the command a moment later, and that is the process that an ordinary
+			// user may look into: from its execve(2) on, not before.
+			if !slices.Contains(args, "--init") || childProgram(pid) == "sleep\n" {
 				return pid
 			}
 		}
@@ -159,6 +159,15 @@ func (s *scope) start(t *testing.T, name string, args ...string) int {
 		default:
 		}
 	}
+}
+
+// childProgram returns the name of the program that a process's first child runs, as
+// /proc/PID/comm has it, or "" as long as there is none.
+func childProgram(pid int) string {
+	kids, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	first, _, _ := strings.Cut(string(kids), " ")
+	comm, _ := os.ReadFile("/proc/" + first + "/comm")
+	return string(comm)
 }
 
 // A propertyJSON is a property as verify writes it.
