@@ -138,6 +138,27 @@ if [ "$status" != 0 ]; then
 	' "$log" | cat -v
 fi
 
+# On a machine that others load, one test in thousands may lose a race that is its own and not the
+# product's. One or two of them are run again by themselves, thrice: what passes each time is named
+# here and in the last line, and does not fail the run. A fault of the product stays one.
+once=()
+if [ "$status" != 0 ]; then
+	mapfile -t once < <(awk '
+		/^--- FAIL: / { failed[n++] = $3 }
+		/^FAIL\t/ { if (n == 0) print "-", $2; for (i = 0; i < n; i++) print failed[i], $2; n = 0 }
+		/^ok / { n = 0 }
+		/^panic: |^fatal error:/ { print "-", "-" }
+	' "$log")
+	if [ ${#once[@]} -ge 1 ] && [ ${#once[@]} -le 2 ] && [[ "${once[*]}" != *-\ * ]]; then
+		step "again: ${once[*]}"
+		status=0
+		for t in "${once[@]}"; do
+			"${run[@]}" -count=3 -timeout 10m -run "^${t% *}\$" "${t#* }" || status=1
+		done
+	fi
+	[ "$status" = 0 ] || once=()
+fi
+
 # One kernel, and not the packages that take an emulator minutes: twelve minutes. All of it is make vm.
 step "kernel 6.1, in qemu"
 vm=0
@@ -162,4 +183,5 @@ passed=$(grep -cE -- '--- PASS: ' "$log" || true)
 failed=$(grep -cE -- '--- FAIL: ' "$log" || true)
 skipped=$(grep -cE -- '--- SKIP: ' "$log" || true)
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ ${#once[@]} = 0 ] || printf 'failed once, and passed alone three times: %s\n' "${once[@]}"
 [ "$status" = 0 ] && [ "$vm" = 0 ] && [ "$unexpected" = 0 ]
