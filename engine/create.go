@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
@@ -172,7 +172,7 @@ func (e *Engine) finished(c *Container) error { return removeIfThere(e.creating(
 // discard takes away a container that was not made, or is to be removed: what it may have reserved last but one, so that a killed discard is
 // found again. Of one that cannot be removed as a whole they stay, for the next sweep.
 func (e *Engine) discard(c *Container) error {
-	errs := []error{e.release(c, true), host.RemoveAll(c.dir)}
+	errs := []error{e.release(c, true), files.RemoveAll(c.dir)}
 	if errs[1] != nil {
 		return errors.Join(errs...)
 	}
@@ -210,7 +210,7 @@ func (e *Engine) lockMaking(how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := host.Flock(int(f.Fd()), how); err != nil {
+	if err := files.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
@@ -311,6 +311,6 @@ func (r *resolv) text() []byte {
 
 // hostFile is a file of the host, empty where it is not there.
 func hostFile(name string) []byte {
-	data, _ := host.ReadFile(name)
+	data, _ := files.Read(name)
 	return data
 }

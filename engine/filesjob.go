@@ -11,7 +11,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/sandbox"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
@@ -96,7 +96,7 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 	case jobExport:
 		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
 	case jobRemove:
-		return host.RemoveAll(j.Path)
+		return files.RemoveAll(j.Path)
 	}
 	return j.runVolume(ctx, in, out)
 }

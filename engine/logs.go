@@ -19,7 +19,7 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/monitor/logread"
 	"golang.org/x/sys/unix"
@@ -73,7 +73,7 @@ func (c *Container) restarting() bool {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(host.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return errors.Is(files.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // markRestart has [Container.restarting] true until done: who follows the log stays.
@@ -83,7 +83,7 @@ func (c *Container) markRestart() (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := host.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "flock", Path: name, Err: err}
 	}

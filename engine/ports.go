@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
@@ -237,7 +237,7 @@ func (r reach) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
 
 // ephemeral is the range of ports that the kernel gives to who names none: ip(7).
 func ephemeral() (from, to uint16) {
-	data, err := host.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	data, err := files.Read("/proc/sys/net/ipv4/ip_local_port_range")
 	if f := strings.Fields(string(data)); err == nil && len(f) == 2 {
 		a, err1 := strconv.ParseUint(f[0], 10, 16)
 		b, err2 := strconv.ParseUint(f[1], 10, 16)

@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
@@ -293,7 +293,7 @@ func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
 		if err != nil {
 			return c, nil, err
 		}
-		if now, err := e.read(c.dir); err == nil && host.Same(int(f.Fd()), c.dir) {
+		if now, err := e.read(c.dir); err == nil && files.Same(int(f.Fd()), c.dir) {
 			return now, f, nil
 		}
 		f.Close()
@@ -301,9 +301,9 @@ func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
 	return c, nil, ErrNoSuchContainer{ref}
 }
 
-// lockDir is [host.LockDir] as a file.
+// lockDir is [files.LockDir] as a file.
 func lockDir(dir string, how int) (*os.File, error) {
-	fd, err := host.LockDir(dir, how)
+	fd, err := files.LockDir(dir, how)
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +320,7 @@ func readNames(dir string) ([]string, error) {
 }
 
 func readJSON(name string, v any) error {
-	data, err := host.ReadFile(name)
+	data, err := files.Read(name)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
@@ -95,7 +95,7 @@ func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {
 	if err != nil {
 		return err
 	}
-	if err := host.Replace(c.dir, "config.json", spec, false); err != nil {
+	if err := files.Replace(c.dir, "config.json", spec, false); err != nil {
 		return err
 	}
 	setup := monitor.Setup{Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec}

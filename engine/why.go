@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	ways "github.com/kakuri/kakuri/network/reach"
@@ -82,7 +82,7 @@ func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Con
 
 // parent is that of a process: a container's first one has its monitor. 0 is not known.
 func parent(pid int) int {
-	data, err := host.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	data, err := files.Read("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0
 	}

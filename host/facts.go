@@ -1,7 +1,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -41,12 +41,12 @@ func Read(needs Needs) (plan.Facts, error) {
 		return f, fmt.Errorf("capget: %w", err)
 	}
 	f.LastCap = lastCap()
-	idMap, err := ReadFile("/proc/self/uid_map")
+	idMap, err := files.Read("/proc/self/uid_map")
 	if err != nil {
 		return f, err
 	}
 	if f.AllIDs = allIDs(string(idMap)); !f.AllIDs {
-		groups, err := ReadFile("/proc/self/setgroups")
+		groups, err := files.Read("/proc/self/setgroups")
 		f.NoSetgroups = err == nil && strings.HasPrefix(string(groups), "deny")
 	}
 	for res := range f.Rlimits {
@@ -59,7 +59,7 @@ func Read(needs Needs) (plan.Facts, error) {
 		f.Cgroup = cgroups()
 	}
 	if needs.Labels {
-		enabled, err := ReadFile("/sys/module/apparmor/parameters/enabled")
+		enabled, err := files.Read("/sys/module/apparmor/parameters/enabled")
 		f.AppArmor = err == nil && strings.HasPrefix(string(enabled), "Y")
 		// The file system of SELinux is there only where it is enabled: selinux(8).
 		_, err = os.Stat("/sys/fs/selinux/enforce")
@@ -87,54 +87,6 @@ func tooOld(release string) bool {
 func allIDs(idMap string) bool {
 	f := strings.Fields(idMap)
 	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295"
-}
-
-// maxFile bounds what ReadFile reads, in bytes.
-const maxFile = 100 << 20
-
-// ReadFile reads a regular file to its end, by plain system calls: package os would
-// start the network poller first, at each start of a container. Errors are
-// those of open(2) and read(2) with the path.
-func ReadFile(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return nil, &os.PathError{Op: "read", Path: name, Err: unix.EISDIR}
-	} else if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
-	}
-	if st.Size > maxFile {
-		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("larger than 100 MB")}
-	}
-	size := int(st.Size)
-	if size == 0 {
-		size = 8 << 10 // of a file that is made while it is read
-	}
-	data := make([]byte, 0, size)
-	for {
-		if len(data) > maxFile {
-			return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("larger than 100 MB")}
-		}
-		n, err := unix.Read(fd, data[len(data):cap(data)])
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return nil, &os.PathError{Op: "read", Path: name, Err: err}
-		case n == 0:
-			return data, nil
-		default:
-			if data = data[:len(data)+n]; int64(len(data)) == st.Size {
-				return data, nil
-			}
-			if len(data) == cap(data) {
-				data = append(data, 0)[:len(data)]
-			}
-		}
-	}
 }
 
 // program finds a helper where systems install them. PATH is the caller's, and a
@@ -180,8 +132,8 @@ func cgroups() plan.CgroupFacts {
 	if err := unix.Statfs("/sys/fs/cgroup", &st); err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
 		return plan.CgroupFacts{Unified: true}
 	}
-	own, _ := ReadFile("/proc/self/cgroup")
-	mounts, _ := ReadFile("/proc/self/mounts")
+	own, _ := files.Read("/proc/self/cgroup")
+	mounts, _ := files.Read("/proc/self/mounts")
 	return parseCgroups(string(mounts), string(own))
 }
 

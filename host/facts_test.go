@@ -1,14 +1,10 @@
 package host
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"reflect"
 	"runtime"
 	"strconv"
@@ -135,33 +131,6 @@ func TestTooOld(t *testing.T) {
 	} {
 		if got := tooOld(release); got != want {
 			t.Errorf("%q is too old: %v", release, got)
-		}
-	}
-}
-
-func TestReadFile(t *testing.T) {
-	dir := t.TempDir()
-	for _, size := range []int{0, 1, 8191, 8192, 8193, 16384, 100_000} {
-		name := filepath.Join(dir, strconv.Itoa(size))
-		want := bytes.Repeat([]byte("kakuri!"), size/7+1)[:size]
-		if err := os.WriteFile(name, want, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := ReadFile(name); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes: %d, %v", size, len(got), err)
-		}
-	}
-	// One of procfs says it has 0 bytes.
-	if got, err := ReadFile("/proc/self/status"); err != nil || !bytes.HasPrefix(got, []byte("Name:")) {
-		t.Errorf("/proc/self/status: %q, %v", got, err)
-	}
-	for name, want := range map[string]error{
-		filepath.Join(dir, "missing"): fs.ErrNotExist, filepath.Join(dir, "0", "x"): unix.ENOTDIR, dir: unix.EISDIR, "a\x00b": unix.EINVAL,
-	} {
-		_, err := ReadFile(name)
-		var pe *fs.PathError
-		if !errors.Is(err, want) || !errors.As(err, &pe) || pe.Path != name {
-			t.Errorf("%q: error %v, want %v", name, err, want)
 		}
 	}
 }

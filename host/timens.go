@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ import (
 // for it. A throw-away child tries it; the answer is kept in dir for this kernel.
 func TimeOnExec(dir, release string, keep bool) bool {
 	file := filepath.Join(dir, "time-on-exec-"+filepath.Base(release))
-	if data, err := ReadFile(file); err == nil && len(data) > 0 {
+	if data, err := files.Read(file); err == nil && len(data) > 0 {
 		return data[0] == '1'
 	}
 	answer, known := tryTimeOnExec()

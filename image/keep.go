@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -77,7 +78,7 @@ func (s *Store) show(ctx context.Context, d v1.Descriptor, open func() (io.ReadC
 		err = os.Rename(f.Name(), s.blobPath(d.Digest))
 	}
 	if err == nil {
-		err = syncDir(s.path("blobs/" + d.Digest.Algorithm().String()))
+		err = files.SyncDir(s.path("blobs/" + d.Digest.Algorithm().String()))
 	}
 	if err != nil {
 		return fmt.Errorf("images: blob %s: %w", d.Digest, err)

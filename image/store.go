@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -165,20 +166,12 @@ func (s *Store) replace(name string, raw []byte) error {
 		err = os.Rename(f.Name(), s.path(name))
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(s.path(name)))
+		err = files.SyncDir(filepath.Dir(s.path(name)))
 	}
 	if err != nil {
 		return fmt.Errorf("images: %s: %w", name, err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (s *Store) blobPath(d digest.Digest) string {

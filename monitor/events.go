@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"golang.org/x/sys/unix"
 )
@@ -80,7 +80,7 @@ func appendLine(file string, line []byte) error {
 
 // lockedSize locks a file, and wants that it still has its name: fs.ErrNotExist if not.
 func lockedSize(f *os.File, name string) (int64, error) {
-	if err := host.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return 0, &os.PathError{Op: "flock", Path: name, Err: err}
 	}
 	ours, err := f.Stat()

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/log"
@@ -562,7 +562,7 @@ func (m *monitor) remove() error { return RemoveAll(m.order.Dir, m.task) }
 func RemoveAll(dir string, t Task) error {
 	var errs []error
 	for _, p := range append(t.Remove, dir) {
-		if err := host.RemoveAll(p); err != nil {
+		if err := files.RemoveAll(p); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +24,7 @@ func (m *monitor) openPlace() error {
 		if err := os.MkdirAll(fresh, 0o700); err != nil {
 			return err
 		}
-		fd, err := host.LockDir(fresh, unix.LOCK_EX)
+		fd, err := files.LockDir(fresh, unix.LOCK_EX)
 		if err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func (m *monitor) openPlace() error {
 			return err
 		}
 		// Its monitor ends: the state says that there is nothing to do for it any more.
-		old, err := host.LockDir(m.place, unix.LOCK_EX)
+		old, err := files.LockDir(m.place, unix.LOCK_EX)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -56,7 +56,7 @@ func (m *monitor) openPlace() error {
 
 // takePlace takes over the place of a monitor that was killed.
 func (m *monitor) takePlace() (err error) {
-	m.lock, err = host.LockDir(m.place, unix.LOCK_EX|unix.LOCK_NB)
+	m.lock, err = files.LockDir(m.place, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrAttended
 	}
@@ -78,7 +78,7 @@ func (m *monitor) leave() {
 
 // Attended reports whether a container has a monitor at this moment.
 func Attended(run, id string) bool {
-	fd, err := host.LockDir(Place(run, id), unix.LOCK_SH|unix.LOCK_NB)
+	fd, err := files.LockDir(Place(run, id), unix.LOCK_SH|unix.LOCK_NB)
 	if err == nil {
 		unix.Close(fd)
 		return false

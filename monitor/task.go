@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
@@ -161,7 +161,7 @@ func ReadSetup(dir string) (Setup, error) {
 }
 
 func readJSON(name string, v any) error {
-	data, err := host.ReadFile(name)
+	data, err := files.Read(name)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func WriteJSON(dir, name string, v any, sync bool) error {
 	if err != nil {
 		return err
 	}
-	return host.Replace(dir, name, append(data, '\n'), sync)
+	return files.Replace(dir, name, append(data, '\n'), sync)
 }
 
 // BootID names this boot of the machine: random(4).

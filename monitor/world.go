@@ -3,7 +3,7 @@ package monitor
 import (
 	"fmt"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
@@ -33,7 +33,7 @@ func intoWorld(s *specs.Spec) error {
 		file string
 		list *[]specs.LinuxIDMapping
 	}{{"uid_map", &s.Linux.UIDMappings}, {"gid_map", &s.Linux.GIDMappings}} {
-		data, err := host.ReadFile("/proc/self/" + m.file)
+		data, err := files.Read("/proc/self/" + m.file)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,7 +30,7 @@ func Load(dir string, change ...func(*specs.Spec) error) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := host.ReadFile(filepath.Join(abs, "config.json"))
+	data, err := files.Read(filepath.Join(abs, "config.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("bundle %s: there is no config.json; a bundle is a directory with a config.json and a root file system", abs)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/oci/criu"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -662,7 +663,7 @@ func boundMounts(p plan.Plan) (list []boundMount, err error) {
 type mountPoint struct{ id, path, fsType string }
 
 func readMounts(file string) ([]mountPoint, error) {
-	data, err := host.ReadFile(file)
+	data, err := files.Read(file)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -62,7 +63,7 @@ func (c *Container) hookState(h *plan.RunHook, pid int) *specs.State {
 
 // pidInside is the pid of a process in its own pid namespace.
 func pidInside(pid int) int {
-	status, err := host.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	status, err := files.Read("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return pid
 	}

@@ -32,8 +32,8 @@ func bindMount(source, dest string, options ...string) specs.Mount {
 	return specs.Mount{Destination: dest, Type: "bind", Source: source, Options: append(options, "rbind")}
 }
 
-// files makes files with their directories: path to text.
-func files(t testing.TB, list map[string]string) {
+// writeFiles makes files with their directories: path to text.
+func writeFiles(t testing.TB, list map[string]string) {
 	t.Helper()
 	for name, text := range list {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -51,7 +51,7 @@ func TestSourcesInRoot(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	host := nstest.Dir(t)
-	files(t, map[string]string{host + "/a/x/file": "of a\n", host + "/b/file": "of b\n", host + "/mark": "of the host\n"})
+	writeFiles(t, map[string]string{host + "/a/x/file": "of a\n", host + "/b/file": "of b\n", host + "/mark": "of the host\n"})
 	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
 	for _, userNS := range []bool{false, true} {
 		for _, idmap := range []bool{false, true} {
@@ -66,7 +66,7 @@ func TestSourcesInRoot(t *testing.T) {
 			s := base("cat /mnt/file /final/x/file /seen; ls /final")
 			dir := bundle(t, s)
 			root := filepath.Join(dir, "rootfs")
-			files(t, map[string]string{root + "/mnt/below": "", root + "/inside/mark": "of the image\n"})
+			writeFiles(t, map[string]string{root + "/mnt/below": "", root + "/inside/mark": "of the image\n"})
 			for link, target := range map[string]string{"link": "/mnt", "out": host, "up": strings.Repeat("../", 20) + host[1:], "one": "/inside/mark"} {
 				if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
 					t.Fatal(err)
@@ -116,7 +116,7 @@ func TestClosedSources(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	host := nstest.Dir(t)
-	files(t, map[string]string{host + "/closed/dir/file": "within\n", host + "/theirs/one": "one\n"})
+	writeFiles(t, map[string]string{host + "/closed/dir/file": "within\n", host + "/theirs/one": "one\n"})
 	if err := errors.Join(os.Chmod(host+"/closed", 0o700), os.Chown(host+"/theirs", 7, 8), os.Chmod(host+"/theirs", 0o700), os.Symlink("/"+host[1:]+"/closed/dir", host+"/link")); err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/plan"
 )
 
 // resctrlDir finds where the resctrl file system is mounted.
 func resctrlDir() (string, error) {
-	data, err := host.ReadFile("/proc/self/mountinfo")
+	data, err := files.Read("/proc/self/mountinfo")
 	if err != nil {
 		return "", err
 	}
@@ -75,7 +75,7 @@ func setSchemata(group string, lines []string, made bool) error {
 	if made {
 		return writeResctrl(file, strings.Join(lines, "\n")+"\n")
 	}
-	data, err := host.ReadFile(file)
+	data, err := files.Read(file)
 	if err != nil {
 		return err
 	}

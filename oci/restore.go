@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/criu"
 	"github.com/kakuri/kakuri/plan"
@@ -550,7 +551,7 @@ func (x *restoring) enterGroup() error {
 
 // cgroupsOf is where a process counts: proc_pid_cgroup(5).
 func cgroupsOf(pid int) (list []criu.CgroupRoot, err error) {
-	data, err := host.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	data, err := files.Read("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
 		return nil, err
 	}

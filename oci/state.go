@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/cgroup"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
@@ -230,7 +230,7 @@ func (r *Runtime) List() ([]*Container, error) {
 
 // lock waits for who changes this container, and reads its state again. Unlock gives it back.
 func (c *Container) lock() error {
-	fd, err := host.LockDir(c.dir, unix.LOCK_EX)
+	fd, err := files.LockDir(c.dir, unix.LOCK_EX)
 	if errors.Is(err, os.ErrNotExist) {
 		return ErrNotExist
 	}
@@ -238,7 +238,7 @@ func (c *Container) lock() error {
 		return err
 	}
 	// It may have been removed, and another made of that name, while this waited.
-	if !host.Same(fd, c.dir) {
+	if !files.Same(fd, c.dir) {
 		unix.Close(fd)
 		return ErrNotExist
 	}
@@ -267,7 +267,7 @@ func (c *Container) locked(f func() error) error {
 
 // load reads state.json. A container that is not made yet, or never was, has none.
 func (c *Container) load() error {
-	data, err := host.ReadFile(c.dir + "/state.json")
+	data, err := files.Read(c.dir + "/state.json")
 	if errors.Is(err, os.ErrNotExist) {
 		if _, err := os.Stat(c.dir); err != nil {
 			return ErrNotExist
@@ -296,7 +296,7 @@ func (c *Container) save() error {
 
 // write replaces a file of the state directory as a whole: a reader finds the old or the new one.
 func (c *Container) write(name string, data []byte) error {
-	if err := host.ReplaceAt(c.fd, name, data, false); err != nil {
+	if err := files.ReplaceAt(c.fd, name, data, false); err != nil {
 		return &os.PathError{Op: "write", Path: c.dir + "/" + name, Err: err}
 	}
 	return nil
@@ -318,7 +318,7 @@ func (c *Container) Spec() (*specs.Spec, error) {
 	if c.config != nil {
 		return c.config, nil
 	}
-	data, err := host.ReadFile(c.dir + "/config.json")
+	data, err := files.Read(c.dir + "/config.json")
 	if err != nil {
 		return nil, err
 	}

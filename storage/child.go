@@ -17,7 +17,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/sandbox"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
@@ -74,7 +74,7 @@ func Child() (done bool, code int) {
 func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	switch j.Op {
 	case jobRemove:
-		return host.RemoveAll(j.Path)
+		return files.RemoveAll(j.Path)
 	case jobUnpack:
 		o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}
 		if os.Getuid() != 0 || j.Bare || inUserNS() {

@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +66,7 @@ func (s *Store) unpackLayer(ctx context.Context, id digest.Digest, name string) 
 		return false, err
 	}
 	defer tar.Close()
-	if err := host.Flock(int(tar.Fd()), unix.LOCK_EX); err != nil {
+	if err := files.Flock(int(tar.Fd()), unix.LOCK_EX); err != nil {
 		return false, err
 	}
 	if _, err := os.Lstat(dir); err == nil {
@@ -137,7 +137,7 @@ func (d *tempDir) place(name string) error {
 		return err
 	}
 	d.name = ""
-	return host.SyncDir(filepath.Dir(name))
+	return files.SyncDir(filepath.Dir(name))
 }
 
 // discardDir takes the directory away with all that is in it, unless it has its place. What stays after an error goes with

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -348,7 +348,7 @@ func TestUsageDeep(t *testing.T) {
 		fd = below
 	}
 	unix.Close(fd)
-	defer host.RemoveAll(top)
+	defer files.RemoveAll(top)
 	if err := os.WriteFile(filepath.Join(top, "file"), make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -96,7 +96,7 @@ func lockPath(name string, how int) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := host.Flock(int(f.Fd()), how); err != nil {
+	if err := files.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
 	}
@@ -133,7 +133,7 @@ func newNamedTemp(dir string) (*temp, error) {
 			return nil, err
 		}
 		var st unix.Stat_t
-		if err = host.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
+		if err = files.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
 			err = unix.Fstat(int(f.Fd()), &st)
 		}
 		if err == nil && st.Nlink > 0 {
@@ -169,7 +169,7 @@ func (t *temp) place(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return &os.PathError{Op: "link", Path: name, Err: err}
 	}
-	return host.SyncDir(filepath.Dir(name))
+	return files.SyncDir(filepath.Dir(name))
 }
 
 // sweepTemps takes away files and directories that nobody writes any more.

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"golang.org/x/sys/unix"
 )
@@ -181,7 +181,7 @@ func (s *Store) SweepUppers(alive func(id string) bool) error {
 			errs = append(errs, err)
 			continue
 		}
-		if err := host.RemoveAll(s.path(ephemeral, e.Name())); err != nil {
+		if err := files.RemoveAll(s.path(ephemeral, e.Name())); err != nil {
 			errs = append(errs, err)
 		}
 	}

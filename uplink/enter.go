@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // enter starts this program once more, as root of the user namespace and in the network namespace: that takes one thread, which a Go program

@@ -17,11 +17,10 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {

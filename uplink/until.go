@@ -1,11 +1,11 @@
 package uplink
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,26 +22,18 @@ func (s *server) endUnused(name string) {
 	}
 	for {
 		// On a thread of its own, for as long as there are users.
-		if err := flock(f, unix.LOCK_EX); err != nil {
+		if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 			s.say("wait for the end of its users: %v", err)
 			return
 		}
-		flock(f, unix.LOCK_UN)
+		files.Flock(int(f.Fd()), unix.LOCK_UN)
 		time.Sleep(linger)
 		starting, err := os.Open(filepath.Dir(name))
-		if err == nil && flock(starting, unix.LOCK_EX|unix.LOCK_NB) == nil && flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if err == nil && files.Flock(int(starting.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && files.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			s.stop()
 			return // with the locks, to the end of the process
 		}
 		starting.Close()
-		flock(f, unix.LOCK_UN)
-	}
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
+		files.Flock(int(f.Fd()), unix.LOCK_UN)
 	}
 }

@@ -6,9 +6,8 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"golang.org/x/sys/unix"
 )
 
 // Names in the directory of an uplink.

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +20,7 @@ func (v Volume) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := host.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (v Volume) Import(ctx context.Context, r io.Reader, o archive.Options) (arc
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return archive.Result{}, err
 	}
-	defer host.RemoveAll(temp)
+	defer files.RemoveAll(temp)
 	staged, err := os.Open(temp)
 	if err != nil {
 		return archive.Result{}, err

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +51,7 @@ func (e *NoVolumeError) Error() string { return fmt.Sprintf("get %s: no such vol
 // A Store is a directory of volumes. It may be used by several processes.
 type Store struct {
 	dir string
-	// RemoveAll, when not nil, takes the place of [host.RemoveAll]: files of a volume may be of ids that the
+	// RemoveAll, when not nil, takes the place of [files.RemoveAll]: files of a volume may be of ids that the
 	// caller has no rights over.
 	RemoveAll func(path string) error
 }
@@ -63,7 +63,7 @@ func (s *Store) removeAll(path string) error {
 	if s.RemoveAll != nil {
 		return s.RemoveAll(path)
 	}
-	return host.RemoveAll(path)
+	return files.RemoveAll(path)
 }
 
 // Lock has nobody else remove a volume, or with exclusive make and use one, until unlock.
@@ -79,7 +79,7 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 	if exclusive {
 		how = unix.LOCK_EX
 	}
-	if err := host.Flock(int(f.Fd()), how); err != nil {
+	if err := files.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -147,14 +147,14 @@ func (s *Store) place(v *Volume) error {
 	if err != nil {
 		return err
 	}
-	if err := host.Replace(temp, "volume.json", data, true); err != nil {
+	if err := files.Replace(temp, "volume.json", data, true); err != nil {
 		return err
 	}
 	v.dir = filepath.Join(s.dir, v.Name)
 	if err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, v.dir, unix.RENAME_NOREPLACE); err != nil {
 		return &os.PathError{Op: "rename", Path: v.dir, Err: err}
 	}
-	return host.SyncDir(s.dir)
+	return files.SyncDir(s.dir)
 }
 
 // randomName is Docker's form of a name that nobody gave.
@@ -170,7 +170,7 @@ func (s *Store) Get(name string) (Volume, error) {
 		return Volume{}, &NoVolumeError{name}
 	}
 	v := Volume{dir: filepath.Join(s.dir, name)}
-	data, err := host.ReadFile(v.dir + "/volume.json")
+	data, err := files.Read(v.dir + "/volume.json")
 	if errors.Is(err, os.ErrNotExist) {
 		return Volume{}, &NoVolumeError{name}
 	}
@@ -255,7 +255,7 @@ func (s *Store) unlink(name string, used func(Volume) ([]string, error)) (gone s
 	if err := os.Rename(v.dir, gone); err != nil {
 		return "", err
 	}
-	return gone, host.SyncDir(s.dir)
+	return gone, files.SyncDir(s.dir)
 }
 
 // InUseError is a volume that containers have. Its text is Docker's.

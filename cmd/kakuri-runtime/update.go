@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -54,7 +54,7 @@ func readAll(file string) ([]byte, error) {
 	if file == "-" {
 		return io.ReadAll(os.Stdin)
 	}
-	return host.ReadFile(file)
+	return files.Read(file)
 }
 
 func memory(r *specs.LinuxResources) *specs.LinuxMemory {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
@@ -94,7 +94,7 @@ func (db *DB) lock(how int) (unlock func(), err error) {
 	if err := os.MkdirAll(db.names(), 0o700); err != nil {
 		return nil, err
 	}
-	fd, err := host.LockDir(db.data, how)
+	fd, err := files.LockDir(db.data, how)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (db *DB) record(n *Network) error {
 	if err := json.NewEncoder(&data).Encode(n); err != nil {
 		return err
 	}
-	return host.Replace(db.dir(n.ID), "network.json", data.Bytes(), true)
+	return files.Replace(db.dir(n.ID), "network.json", data.Bytes(), true)
 }
 
 // name reserves the network's name, which a killed command may have done before: the caller holds the lock, and there is no network of that name.
@@ -191,7 +191,7 @@ func DefaultConfig() Network {
 
 // HasIPv6 reports whether the kernel has IPv6, and has not been told to have none.
 func HasIPv6() bool {
-	data, err := host.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	data, err := files.Read("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 	return err == nil && strings.TrimSpace(string(data)) == "0"
 }
 
@@ -289,7 +289,7 @@ func (db *DB) remove(id, name string) error {
 func (db *DB) read(id string) (Network, error) {
 	var n Network
 	file := db.dir(id) + "/network.json"
-	data, err := host.ReadFile(file)
+	data, err := files.Read(file)
 	if err != nil {
 		return n, err
 	}

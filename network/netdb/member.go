@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +41,7 @@ func (db *DB) Join(id string, m Member) error {
 	}
 	old, _ := db.Member(id, m.Container)
 	// First of all, so that what a killed command has done is known.
-	if err := host.Replace(dir+"/members", m.Container, data.Bytes(), false); err != nil {
+	if err := files.Replace(dir+"/members", m.Container, data.Bytes(), false); err != nil {
 		return err
 	}
 	for _, name := range old.names() {
@@ -172,7 +172,7 @@ func (db *DB) unname(id, name, container string) error {
 func (db *DB) Member(id, container string) (Member, error) {
 	var m Member
 	file := db.runDir(id) + "/members/" + container
-	data, err := host.ReadFile(file)
+	data, err := files.Read(file)
 	if err != nil {
 		return m, err
 	}
@@ -247,14 +247,14 @@ func (db *DB) lockRun(id string, how int) (unlock func(), err error) {
 		if err := mkdirs(db.runDir(id)); err != nil {
 			return nil, err
 		}
-		fd, err := host.LockDir(db.runDir(id), how)
+		fd, err := files.LockDir(db.runDir(id), how)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it was removed meanwhile
 		}
 		if err != nil {
 			return nil, err
 		}
-		if host.Same(fd, db.runDir(id)) {
+		if files.Same(fd, db.runDir(id)) {
 			return func() { unix.Close(fd) }, nil
 		}
 		unix.Close(fd)

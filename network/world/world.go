@@ -10,13 +10,12 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
+	"golang.org/x/sys/unix"
 )
 
 // ErrNone is no world: no process is in one.
@@ -90,7 +89,7 @@ func open(run string, how int) (*World, error) {
 		return nil, err
 	}
 	var err error
-	w.lock, err = host.LockDir(w.dir, how)
+	w.lock, err = files.LockDir(w.dir, how)
 	return w, err
 }
 
@@ -287,7 +286,7 @@ func used(run string) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	return errors.Is(host.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return errors.Is(files.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // openNS opens a namespace, which has to be the one of a number: a process may have gone elsewhere, or its pid to another.
@@ -372,7 +371,7 @@ func (w *World) write() error {
 	if err != nil {
 		return err
 	}
-	return host.Replace(w.dir, "world.json", data, false)
+	return files.Replace(w.dir, "world.json", data, false)
 }
 
 // path leads to an open file, in this process.
@@ -396,7 +395,7 @@ func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 			return nil, err
 		}
 		defer used.Close()
-		if err := host.Flock(int(used.Fd()), unix.LOCK_SH); err != nil {
+		if err := files.Flock(int(used.Fd()), unix.LOCK_SH); err != nil {
 			return nil, &os.PathError{Op: "flock", Path: used.Name(), Err: err}
 		}
 		p.Stdio[1] = used
