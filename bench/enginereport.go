@@ -7,11 +7,12 @@ import (
 )
 
 // engineReport is RESULTS-engine.md.
-func engineReport(f facts, o options, peers []*enginePeer, rows []*engineRow) string {
+func engineReport(f facts, o options, peers []*enginePeer, rows []*engineRow, quiet string) string {
 	head := [][]string{
 		{"date", f.Date.Format("2006-01-02 15:04 MST")}, {"kakuri", f.Commit}, {"kernel", f.Kernel + " " + f.Arch},
 		{"processor", fmt.Sprintf("%s, %d cores, %s", f.CPU, f.Cores, f.Memory)}, {"state on", f.FS},
 		{"load average", f.Load[0] + " before, " + f.Load[1] + " after"}, {"rounds", fmt.Sprint(o.Rounds)},
+		{"quiet machine", quiet},
 	}
 	for _, p := range peers {
 		what := p.Version
@@ -20,8 +21,9 @@ func engineReport(f facts, o options, peers []*enginePeer, rows []*engineRow) st
 		}
 		head = append(head, []string{p.Name, what})
 	}
-	return "# kakuri's engine beside docker and podman\n\nWritten by `go run ./bench -engines`; not by hand. Each engine does the same by the same words, in turns, with its state on the same disk,\n" +
-		"pulling from the same registry. One command is timed from its start to its end. Each has a network namespace of its own, with a cable to one that stands for\n" +
+	return "# kakuri's engine beside docker and podman\n\nWritten by `go run ./bench -engines`; not by hand. Each engine does the same by the same words, in turns, in another order in each round, with its\n" +
+		"state on the same disk, pulling from the same registry. One command is timed from its start to its end, and begins when the processors were idle for 100 ms: what an engine\n" +
+		"leaves to do behind its command is charged to nobody. Each has a network namespace of its own, with a cable to one that stands for\n" +
 		"another machine; a load in containers (bench/netload) says how long it took by itself, and more is slower.\n\n" +
 		table([]string{"fact", "here"}, "ll", head) +
 		"\n## Targets\n\n" + engineTargetTable(rows) +

@@ -53,6 +53,7 @@ type arena struct {
 	peers    []*enginePeer
 	far      *enginePeer // the load on another machine
 	null     *os.File
+	quiet    settler
 	mu       sync.Mutex
 	n        int
 }
@@ -127,7 +128,7 @@ func insideEngines(ctx context.Context, stdin io.Reader, stderr io.Writer) error
 		return err
 	}
 	facts.Load[1], facts.Commit = loadAverage(), j.Commit
-	text := engineReport(facts, j.Options, a.peers, rows)
+	text := engineReport(facts, j.Options, a.peers, rows, a.quiet.String())
 	if err := writeFile(j.Options.Out, text); err != nil {
 		return err
 	}
@@ -429,12 +430,6 @@ func (a *arena) before(p *enginePeer, s scenario, rows map[string]*engineRow) (h
 	}
 	for i := range s.Held {
 		name := fmt.Sprintf("h%d", i)
-		begin := time.Now()
-		if err := a.verb(p, "run -d --network "+cmp.Or(s.HeldOn, "none")+" --name "+name+" {busybox} sleep 100000"); err != nil {
-			return held, err
-		}
-		took := time.Since(begin)
-		held = append(held, name)
 		row := ""
 		switch { // the first of all does not count
 		case i > 0 && i <= heldTimed:
@@ -442,6 +437,15 @@ func (a *arena) before(p *enginePeer, s scenario, rows map[string]*engineRow) (h
 		case i >= s.Held-heldTimed:
 			row = s.Last
 		}
+		if rows[row] != nil {
+			a.quiet.settle()
+		}
+		begin := time.Now()
+		if err := a.verb(p, "run -d --network "+cmp.Or(s.HeldOn, "none")+" --name "+name+" {busybox} sleep 100000"); err != nil {
+			return held, err
+		}
+		took := time.Since(begin)
+		held = append(held, name)
 		if r := rows[row]; r != nil {
 			r.Times[p.Name] = append(r.Times[p.Name], took)
 		}
@@ -452,6 +456,9 @@ func (a *arena) before(p *enginePeer, s scenario, rows map[string]*engineRow) (h
 // round runs the phases of a scenario once.
 func (a *arena) round(p *enginePeer, s scenario, rows map[string]*engineRow, counts bool) error {
 	for _, ph := range s.Phases {
+		if ph.Row != "" {
+			a.quiet.settle()
+		}
 		begin := time.Now()
 		err := a.phase(p, ph)
 		took := time.Since(begin)
