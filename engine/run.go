@@ -30,7 +30,7 @@ type RunOptions struct {
 
 // sweepDelay is how long a container runs before what killed processes left is looked for: short
 // programs need not wait for it.
-const sweepDelay = 10 * time.Millisecond
+const sweepDelay = 250 * time.Millisecond
 
 // Run makes a container and starts it, and unless it is detached stays until its end. An error is an [*ExitError] with Docker's
 // exit code. The container stays, or is removed when it has ended, as its Config says.
