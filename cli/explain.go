@@ -47,7 +47,7 @@ each kernel operation, the side it happens on, and the flag or default that it i
 		if err := f.finish(c, io, args); err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}
-		e, err := engine.Open(engine.Options{Look: true})
+		e, err := engine.Open(engine.Options{Look: true, Warn: io.warn})
 		if err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}

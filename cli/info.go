@@ -47,6 +47,7 @@ func infoText(i engine.Info) string {
 	for _, s := range i.DriverStatus {
 		line(" %s: %s", s[0], s[1])
 	}
+	line("Default Network: %s", i.DefaultNetwork)
 	if i.Uplink != "" {
 		line("Uplink: %s", i.Uplink)
 	}

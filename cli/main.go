@@ -28,6 +28,9 @@ type IO struct {
 	Out, Err io.Writer
 }
 
+// warn tells what is not as it was asked for.
+func (io IO) warn(text string) { fmt.Fprintln(io.Err, "warning:", format.Lines(text)) }
+
 type writer = io.Writer // where a parameter is called io
 
 // file returns the stream as a file, nil when it is none.

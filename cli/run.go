@@ -29,9 +29,8 @@ inside reaches the host. "host:all" shows all that the caller may read. With
 
 The container has all eight kinds of namespace for itself, its own user
 namespace included. It is on the network bridge by default, which leads outside;
---network none is loopback only, which is the default of an ordinary user: see
-"kakuri network". The container stays when its command has ended, until
-"kakuri rm"; with --rm it goes then.`,
+--network none is loopback only: see "kakuri network". The container stays when
+its command has ended, until "kakuri rm"; with --rm it goes then.`,
 		Example: `  kakuri run -it host bash
   kakuri run --rm --read-only host ls /
   kakuri run -v /srv/data:/data:ro --network host host python3 /data/report.py`,
@@ -85,7 +84,7 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 	s.Started = func(c engine.Container) { cid.write(c.ID) }
 	res, err := e.Run(ctx, f.run, s, engine.RunOptions{Detach: f.detach, Timings: f.timings})
 	for _, w := range res.Warnings {
-		fmt.Fprintln(io.Err, "warning:", format.Lines(w))
+		io.warn(w)
 	}
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 // that, whatever came of it.
 func (f *runFlags) open(io IO) (e *engine.Engine, pulled func(), err error) {
 	var shown *progress
-	e, err = engine.Open(engine.Options{Pulling: func(name string, missing bool) image.Progress {
+	e, err = engine.Open(engine.Options{Warn: io.warn, Pulling: func(name string, missing bool) image.Progress {
 		if missing {
 			fmt.Fprintf(io.Err, "Unable to find image '%s' locally\n", withTag(name))
 		}

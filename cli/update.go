@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 
-	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
 )
@@ -36,7 +35,7 @@ named stays as it is.`,
 		return each(io, args, func(ref string) error {
 			warnings, err := e.Update(c.Context(), ref, u)
 			for _, w := range warnings {
-				fmt.Fprintln(io.Err, "warning:", format.Lines(w))
+				io.warn(w)
 			}
 			return err
 		})

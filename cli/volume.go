@@ -208,7 +208,7 @@ FILE, or with -, it is read from stdin.`,
 		}
 		left, err := e.VolumeImport(c.Context(), args[0], in)
 		for _, l := range left {
-			fmt.Fprintln(io.Err, "warning:", format.Lines(l))
+			io.warn(l)
 		}
 		return err
 	}

@@ -27,6 +27,9 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 	if err := ctx.Err(); err != nil {
 		return Container{}, err
 	}
+	if err := e.chooseNetwork(&cfg); err != nil {
+		return Container{}, err
+	}
 	c, lock, err := e.create(ctx, cfg)
 	if err != nil {
 		return c, err
@@ -43,7 +46,7 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 	return c, e.finished(&c)
 }
 
-// record is the record of a container that is asked for, without what has to be reserved. Its image stays until release is called: by
+// record is the record of a container that is asked for, its network chosen, without what has to be reserved. Its image stays until release is called: by
 // then the record is in its place, or given up.
 func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func(), err error) {
 	r, err = e.plainRecord(cfg)
@@ -93,7 +96,6 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}
-	cfg.chooseNetwork(e.DefaultNetwork())
 	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs

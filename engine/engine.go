@@ -44,6 +44,8 @@ type Options struct {
 	// Pulling, when set, is called before an image is fetched that a container needs, and gives who is told how far that is. missing
 	// says that it is not here yet.
 	Pulling func(name string, missing bool) image.Progress
+	// Warn, when set, is told in a line what a container is made without that others have, as a network: before it runs.
+	Warn func(text string)
 }
 
 // An Engine runs containers and knows those there are. It may be used by several
@@ -56,6 +58,7 @@ type Engine struct {
 	look    bool
 	host    plan.Facts
 	pulling func(string, bool) image.Progress
+	warn    func(string)
 
 	mu     sync.Mutex // for what follows
 	stores stores
@@ -67,7 +70,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, network: o.Network, look: o.Look, host: facts, pulling: o.Pulling}
+	e := &Engine{dir: o.Dir, data: o.Data, program: o.Runtime, network: o.Network, look: o.Look, host: facts, pulling: o.Pulling, warn: o.Warn}
 	if e.dir == "" && e.data == "" && !facts.Privileged() {
 		e.dir, e.data, _ = strings.Cut(os.Getenv(worldEnv), "\n") // of the command that this one is a part of
 	}
@@ -168,6 +171,9 @@ type Prepared struct {
 // Prepare compiles the plan of c, and changes nothing. The container would get the name and the
 // range of ids that are free now.
 func (e *Engine) Prepare(ctx context.Context, c Config) (*Prepared, error) {
+	if err := e.chooseNetwork(&c); err != nil {
+		return nil, err
+	}
 	rec, release, err := e.record(ctx, c)
 	if err != nil {
 		return nil, err

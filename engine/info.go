@@ -27,6 +27,7 @@ type Info struct {
 	CgroupDriver      string
 	CgroupVersion     string
 	DefaultRuntime    string
+	DefaultNetwork    string // of a container that asks for none, and what is missing for another one
 	Uplink            string `json:",omitempty"` // of an ordinary user's networks: what carries packets out of them, and why it is that
 	SecurityOptions   []string
 	KernelVersion     string
@@ -98,6 +99,12 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 		default:
 			i.ContainersStopped++
 		}
+	}
+	mode, missing := e.DefaultNetwork()
+	i.DefaultNetwork = mode
+	if missing != nil {
+		i.DefaultNetwork += " (" + missing.Error() + ")"
+		i.Warnings = append(i.Warnings, "containers have no network: "+missing.Error())
 	}
 	if i.Rootless {
 		i.Uplink = e.uplinkText()

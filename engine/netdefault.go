@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/monitor"
@@ -12,30 +13,89 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
-// DefaultNetwork is the mode of the network of a container that asks for none: that of the engine's [Options], else the network "bridge", and none for
-// an ordinary user, whose networks take programs and a process that root's do not.
-func (e *Engine) DefaultNetwork() string {
-	switch {
-	case e.network != "":
-		return e.network
-	case e.host.Privileged():
-		return netdb.DefaultName
+// DefaultNetwork is the mode of the network of a container that asks for none: that of the engine's [Options], else the network "bridge". For an
+// ordinary user it is none where networks cannot be had, and why says what is missing; else that is nil.
+func (e *Engine) DefaultNetwork() (mode string, why error) {
+	if e.network != "" {
+		return e.network, nil
 	}
-	return "none"
+	if e.rootless() {
+		if why := uplink.Possible(); why != nil {
+			return "none", why
+		}
+	}
+	return netdb.DefaultName, nil
 }
 
-// chooseNetwork gives a container that asks for no network the default one.
-func (c *Config) chooseNetwork(byDefault string) {
+// chooseNetwork gives a container that asks for no network the default one. Where that cannot be had, who asks for nothing that takes one
+// has none, and is told.
+func (e *Engine) chooseNetwork(c *Config) error {
 	mode := c.Network
 	if mode == "" && len(c.Networks) > 0 {
 		mode = c.Networks[0].Network
 	}
-	if mode == "default" || mode == "" && byDefault != "none" { // what has none by default can be connected later on
+	if mode != "" && mode != "default" {
+		return nil
+	}
+	byDefault, why := e.DefaultNetwork()
+	if shares := c.sharesUser(); why == nil && e.network == "" && e.rootless() && shares != "" {
+		byDefault, why = "none", fmt.Errorf("%s: an ordinary user's container on a network has a user namespace of its own", shares)
+	}
+	if why != nil {
+		if wants := c.wantsNetwork(); wants != "" {
+			return fmt.Errorf("%s takes a network, which cannot be had: %w", wants, why)
+		}
+		if e.warn != nil {
+			e.warn(fmt.Sprintf("the container has no network: %v, or say --network none", why))
+		}
+	}
+	if mode == "default" || byDefault != "none" { // what has none by default can be connected later on
 		c.Network = byDefault
 	}
+	return nil
+}
+
+// sharesUser is the flag by which a container is in the user namespace of others, if one is.
+func (c *Config) sharesUser() string {
+	if c.UserNS != "" {
+		if own(c.UserNS) {
+			return ""
+		}
+		return "--userns " + c.UserNS
+	}
+	for _, n := range []struct{ flag, mode string }{{"--pid", c.PID}, {"--ipc", c.IPC}, {"--uts", c.UTS}} {
+		if strings.HasPrefix(n.mode, "container:") {
+			return n.flag + " " + n.mode
+		}
+	}
+	return ""
+}
+
+// wantsNetwork is the flag by which a container asks for what only a network gives, if there is one.
+func (c *Config) wantsNetwork() string {
+	speaks := func(entry string) bool { return entry != "none" }
+	more := func(a Attachment) bool {
+		return a.IPv4+a.IPv6+a.MAC+a.Device != "" || len(a.Aliases)+len(a.Links)+len(a.LinkLocal)+len(a.Options) > 0
+	}
+	switch {
+	case len(c.Publish) > 0:
+		return "-p"
+	case c.PublishAll:
+		return "-P"
+	case slices.ContainsFunc(c.Egress, speaks):
+		return "--egress"
+	case len(c.Links) > 0:
+		return "--link"
+	case c.MACAddress != "":
+		return "--mac-address"
+	case len(c.Networks) > 1 || slices.ContainsFunc(c.Networks, more):
+		return "--network"
+	}
+	return ""
 }
 
 // settle has the network "bridge" be one that can be on this machine: its bridge, and the subnets, may be those of an engine that has its records

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,10 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asUser runs the command as the ordinary user.
+// asUser runs the command as the ordinary user. What it runs has no network unless it asks for one.
 func asUser(t testing.TB, u *nstest.Account, args ...string) (out string, code int) {
 	t.Helper()
-	if args[0] == "run" {
+	if (args[0] == "run" || args[0] == "create") && !slices.Contains(args, "--network") {
+		args = append([]string{args[0], "--network", "none"}, args[1:]...)
+	}
+	return byUser(t, u, args...)
+}
+
+// byUser runs the command as the ordinary user.
+func byUser(t testing.TB, u *nstest.Account, args ...string) (out string, code int) {
+	t.Helper()
+	if args[0] == "run" && !slices.Contains(args, "-d") {
 		args = append([]string{"run", "--rm"}, args[1:]...)
 	}
 	c := u.Command(nstest.Binary(t, "kakuri"), args...)

@@ -38,7 +38,9 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err := ctx.Err(); err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	cfg.chooseNetwork(e.DefaultNetwork()) // which is where the monitor is to be
+	if err := e.chooseNetwork(&cfg); err != nil { // which is where the monitor is to be
+		return Result{}, &ExitError{125, err}
+	}
 	m, err := e.spawn(ctx, monitor.Spawn, &cfg)
 	if err != nil {
 		return Result{}, &ExitError{125, err}

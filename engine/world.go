@@ -41,6 +41,8 @@ func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error)
 		var u *uplink.Uplink
 		if u, err = w.Uplink(ctx); err == nil {
 			u.Close()
+		} else {
+			err = fmt.Errorf("%w, or run it with --network none", err)
 		}
 	}
 	if err != nil && w != nil {

@@ -142,21 +142,6 @@ func TestRootlessNetworks(t *testing.T) {
 	}
 }
 
-// everyonesTUN gives everyone the device for tun(4), as distributions do.
-func everyonesTUN(t *testing.T) {
-	t.Helper()
-	const name = "/dev/net/tun"
-	node := filepath.Join(nstest.Dir(t), "tun")
-	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
-		t.Fatal(err)
-	}
-	os.Chmod(node, 0o666)
-	if err := unix.Mount(node, name, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
-}
-
 // uplinksOf are the processes of uplinks that run as an account.
 func uplinksOf(t testing.TB, u *nstest.Account) (pids []int) {
 	return processesOf(t, u, "kakuri-uplink\x00serve")
@@ -166,7 +151,7 @@ func uplinksOf(t testing.TB, u *nstest.Account) (pids []int) {
 func TestRootlessPorts(t *testing.T) {
 	u := nstest.User(t)
 	nstest.NoLeaks(t)
-	everyonesTUN(t)
+	nstest.TUN(t, 0o666)
 	loopback(t)
 	const own = "192.0.2.99"
 	d := &network.Doer{}
@@ -226,6 +211,16 @@ func TestRootlessPorts(t *testing.T) {
 		t.Errorf("after the uplink was killed: %q", out)
 	}
 	answers("after the uplink was killed")
+	// And everything: the network namespace ends with them.
+	for _, pid := range append(uplinksOf(t, u), monitorsOf(t, u)...) {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	nstest.Until(t, "their end", func() bool { return len(uplinksOf(t, u))+len(monitorsOf(t, u)) == 0 })
+	well(t, u, "ps")
+	answers("after all was killed")
+	if out := asks(t, u, "app", "10s", own+":9000", "server:80"); !strings.HasPrefix(out, "the machine\nserver to ") {
+		t.Errorf("from inside after all was killed: %q", out)
+	}
 	well(t, u, "stop", "-t", "0", "server")
 	if text := ask("127.0.0.1:8080", impatient); !strings.Contains(text, "refused") {
 		t.Errorf("after the stop: %q", text)
@@ -260,4 +255,109 @@ func TestRootlessNetworksRefused(t *testing.T) {
 			t.Errorf("%s: code %d: %s", args, code, out)
 		}
 	}
+}
+
+// A container of an ordinary user that asks for nothing is on the network bridge, and reached by its ports.
+func TestRootlessDefault(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	nstest.TUN(t, 0o666)
+	loopback(t)
+	greeter, greeted := nstest.PartPath("greeter")+":/greeter:ro", nstest.PartPath("greeted")+":/greeted:ro"
+	if out, code := byUser(t, u, "run", "-d", "--name", "server", "--hostname", "server", "-p", "8080:80", "-v", greeter, "host", "/greeter", ":80"); code != 0 || strings.Contains(out, "warning") {
+		t.Fatalf("code %d: %s", code, out)
+	}
+	nstest.Until(t, "an answer", func() bool { return strings.HasPrefix(ask("127.0.0.1:8080", impatient), "server to ") })
+	f := strings.Fields(well(t, u, "inspect", "-f", "{{.HostConfig.NetworkMode}} {{.NetworkSettings.Networks.bridge.IPAddress}}", "server"))
+	if len(f) != 2 || f[0] != "bridge" {
+		t.Fatalf("it is on %q", f)
+	}
+	if out, code := byUser(t, u, "run", "-v", greeted, "host", "/greeted", "10s", f[1]+":80"); code != 0 || !strings.HasPrefix(out, "server to ") {
+		t.Errorf("from a neighbour: code %d: %q", code, out)
+	}
+	if out := well(t, u, "info"); !strings.Contains(out, "\nDefault Network: bridge\n") {
+		t.Errorf("info: %s", out)
+	}
+	// Who shares the namespaces of others has no network, and is told.
+	if out, code := byUser(t, u, "run", "--pid", "container:server", "host", "true"); code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, "warning: the container has no network: --pid container:server: ") {
+		t.Errorf("code %d: %q", code, out)
+	}
+	well(t, u, "rm", "-f", "server")
+	nstest.Until(t, "the end of all monitors", func() bool { return len(monitorsOf(t, u)) == 0 })
+	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
+}
+
+// Where there can be no networks, a container that asks for nothing has none, and its user is told what is missing; one that asks is refused.
+func TestRootlessDefaultMissing(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	device, program := "/dev/net/tun: permission denied", "kakuri-uplink is neither"
+	alone := filepath.Join(nstest.Dir(t), "kakuri") // without what is beside it
+	data, err := os.ReadFile(nstest.Binary(t, "kakuri"))
+	if err == nil {
+		err = os.WriteFile(alone, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		line, text string // "" is silence
+		code       int
+	}{
+		{"run --rm host true", "warning: the container has no network: %s", 0},
+		{"run --rm --network none host true", "", 0},
+		{"run --rm --network host host true", "", 0},
+		{"run --rm --egress none --network default host true", "warning: the container has no network: %s", 0},
+		{"explain run host true", "warning: the container has no network: %s", 0},
+		{"run --rm -p 8080:80 host true", "kakuri: -p takes a network, which cannot be had: %s", 125},
+		{"create -P host true", "kakuri: -P takes a network, which cannot be had: %s", 1},
+		{"run --rm --egress example.org host true", "kakuri: --egress takes a network, which cannot be had: %s", 125},
+		{"run --rm --network bridge host true", "kakuri: network world: %s", 125},
+		{"info", "WARNING: containers have no network: %s", 0},
+	} {
+		for missing, kakuri := range map[string]string{device: nstest.Binary(t, "kakuri"), program: alone} {
+			mode := uint32(0o600)
+			if missing == program {
+				mode = 0o666
+			}
+			func() {
+				defer nstest.TUN(t, mode)()
+				cmd := u.Command(kakuri, strings.Fields(c.line)...)
+				cmd.Env = append(cmd.Env, "KAKURI_RUNTIME="+nstest.Binary(t, "kakuri-runtime"))
+				if missing == program {
+					cmd.Env = append(cmd.Env, "PATH=/nowhere") // or there may be one that is installed
+				}
+				var out, errs strings.Builder
+				cmd.Stdout, cmd.Stderr = &out, &errs
+				cmd.Run()
+				told, _, _ := strings.Cut(errs.String(), "\n")
+				want := c.text
+				if want != "" {
+					want = fmt.Sprintf(want, missing)
+				}
+				if cmd.ProcessState.ExitCode() != c.code || !strings.HasPrefix(told, want) || want == "" && told != "" || c.line != "info" && strings.Count(errs.String(), "\n") > 1 {
+					t.Errorf("%s: code %d: %s", c.line, cmd.ProcessState.ExitCode(), errs.String())
+				}
+				if c.line == "info" && !strings.Contains(out.String(), "\nDefault Network: none ("+missing) {
+					t.Errorf("info: %s", out.String())
+				}
+			}()
+		}
+	}
+	if out := well(t, u, "ps", "-aq"); out != "" {
+		t.Errorf("left: %s", out)
+	}
+	// What was made without can be connected when networks can be had.
+	hidden := nstest.TUN(t, 0o600)
+	if out, code := byUser(t, u, "create", "--name", "late", "host", "sh", "-c", "grep -c eth0 /proc/net/dev"); code != 0 {
+		t.Fatal(out)
+	}
+	hidden()
+	nstest.TUN(t, 0o666)
+	well(t, u, "network", "connect", "bridge", "late")
+	if out := well(t, u, "start", "-a", "late"); out != "1\n" {
+		t.Errorf("%q devices", out)
+	}
+	well(t, u, "rm", "late")
+	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Two versions of a web application and its database on one machine: same names, same
-# paths, same ports, same user, two networks. Run it as root; it needs busybox on this machine, whose
+# paths, same ports, same user, two networks. Run it as root or yourself; it needs busybox on this machine, whose
 # own files the containers see. Ports 8081 and 8082 lead to the two.
 #
 # ウェブアプリケーションとデータベースの新旧二組を、同じ名前・同じパス・同じポート・同じ利用者のまま、
-# 一台のマシンの二つのネットワークで動かします。root で実行してください。busybox が必要です。
+# 一台のマシンの二つのネットワークで動かします。root でも一般ユーザーでも実行できます。busybox が必要です。
 set -eu
 cleanup() {
 	for v in 1 2; do kakuri rm -f "web-v$v" "db-v$v" || true; kakuri network rm "app-v$v" || true; done >/dev/null 2>&1

@@ -241,9 +241,9 @@ func (in *inside) tun(words []string) (fd int, err error) {
 }
 
 func openTUN(device string) (int, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := openDevice()
 	if err != nil {
-		return -1, fmt.Errorf("/dev/net/tun: %w: the kernel's module tun makes it, and everyone may open it as distributions have it: modprobe tun", err)
+		return -1, err
 	}
 	req, err := unix.NewIfreq(device)
 	if err != nil {

@@ -332,7 +332,7 @@ const (
 func newPlace(t testing.TB) *place {
 	t.Helper()
 	nstest.Root(t)
-	everyonesTUN(t)
+	nstest.TUN(t, 0o666)
 	p := &place{}
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -387,25 +387,6 @@ func newPlace(t testing.TB) *place {
 		sysctl net.ipv4.ping_group_range=0_2147483647
 	`)
 	return p
-}
-
-// everyonesTUN gives everyone the device for tun(4), as distributions do.
-func everyonesTUN(t testing.TB) {
-	const name = "/dev/net/tun"
-	if st, err := os.Stat(name); err != nil || st.Mode().Perm() == 0o666 {
-		return // whoever needs it says so
-	}
-	node := filepath.Join(nstest.Dir(t), "tun")
-	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(node, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(node, name, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
 }
 
 // start begins an uplink, which ends with the test.

@@ -197,6 +197,39 @@ func find(given string) (string, error) {
 	return "", fmt.Errorf("%s is neither beside this program nor in PATH: it is a part of kakuri, and makes networks of ordinary users", Program)
 }
 
+// Possible finds out what a Config without a Program and a Mode would lack, and names the way out. Nil is no promise: nothing is started.
+func Possible() error {
+	if _, err := find(""); err != nil {
+		return err
+	}
+	if mode, _ := Choice(); mode == Pasta && InPath(Pasta) == "" {
+		return errors.New("pasta is not installed (package passt), and " + ModeVariable + "=" + mode)
+	}
+	fd, err := openDevice()
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// openDevice opens the device from which those of tun(4) are made: nothing is made yet.
+func openDevice() (int, error) {
+	const name = "/dev/net/tun"
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	out := ""
+	switch {
+	case err == nil:
+		return fd, nil
+	case errors.Is(err, unix.EACCES):
+		out = ": everyone may open it as distributions have it: as root, chmod 666 " + name
+	case errors.Is(err, unix.EPERM):
+		out = ": the control group forbids it: this container is to be run with --device " + name
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		out = ": the kernel's module tun makes it: as root, modprobe tun"
+	}
+	return -1, fmt.Errorf("%s: %w%s", name, err, out)
+}
+
 // InPath is where PATH finds a program, or empty.
 func InPath(name string) string {
 	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {

@@ -17,6 +17,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 const modulePath = "github.com/kakuri/kakuri"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	}) {
 		os.Exit(m.Run())
 	}
-	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime"}}))
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"}}))
 }
 
 func moduleRoot(t *testing.T) string {
@@ -403,8 +404,23 @@ func TestREADME(t *testing.T) {
 			t.Fatalf("%s: only %d commands found", page, n)
 		}
 		t.Run(page+"/root", func(t *testing.T) { runScript(t, exec.Command("bash"), bin, script) })
-		t.Run(page+"/user", func(t *testing.T) { runScript(t, nstest.User(t).Command("bash"), bin, script) })
+		t.Run(page+"/user", func(t *testing.T) {
+			nstest.TUN(t, 0o666)
+			u := nstest.User(t)
+			runScript(t, u.Command("bash"), bin, script)
+			nstest.Until(t, "the end of kakuri-uplink", func() bool { return isFree(u.RuntimeDir() + "/kakuri/uplink/lock") })
+		})
 	}
+}
+
+// isFree reports whether nobody has the lock of a file that is there.
+func isFree(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
 }
 
 // scriptOf joins the runnable blocks of a page. The source tree cannot be built
