@@ -151,13 +151,13 @@ type Rule struct {
 // of registers are in units of four bytes.
 type Expr struct {
 	Name   string // meta, payload, cmp, bitwise, immediate, lookup, ct, counter, xt match, …
-	Key    uint32 `json:",omitempty"` // of meta and ct
+	Key    uint32 `json:",omitempty"` // of meta and ct; what fib is asked for; the revision of an xt match
 	Base   uint32 `json:",omitempty"` // of payload: link, network, transport
 	Offset uint32 `json:",omitempty"`
 	Len    uint32 `json:",omitempty"`
 	Source int    `json:",omitempty"` // register
 	Dest   int    `json:",omitempty"`
-	Op     uint32 `json:",omitempty"` // of cmp and range
+	Op     uint32 `json:",omitempty"` // of cmp and range; what fib is asked with
 	Data   []byte `json:",omitempty"` // of cmp, immediate; the mask of bitwise; from of range
 	Data2  []byte `json:",omitempty"` // xor of bitwise; to of range
 	Set    string `json:",omitempty"` // of lookup

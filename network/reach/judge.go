@@ -362,42 +362,50 @@ func (j *judge) rulesRead() bool {
 	return !slices.ContainsFunc(j.Unread, func(s string) bool { return strings.HasPrefix(s, "rules") })
 }
 
-// packets are what a published port's first packet is at the hooks, from another machine.
-func (j *judge) packets(p Published) []Packet {
-	in := j.out(p.Addr.Is4())
-	target := Packet{Dst: p.Addr, Proto: p.Proto, Port: p.Port, DNAT: !p.Routed}
+// packets are what a published port's first packet is at the hooks: from another machine, from this one, and what a monitor that has the port sends on.
+func (j *judge) packets(p Published) (list []Packet) {
+	bridge := j.bridgeOf(p.Addr)
+	at := func(hook string, p Packet, in, out *Link) {
+		p.Hook, p.In, p.Out = hook, in, out
+		p.NoIn, p.NoOut = hook == "output" || hook == "postrouting" && in == nil, hook == "prerouting" || hook == "input"
+		list = append(list, p)
+	}
+	target := Packet{Dst: p.Addr, Proto: p.Proto, Port: p.Port, DNAT: !p.Routed && !p.relayed()}
 	outer := Packet{Dst: p.HostAddr, Proto: p.Proto, Port: p.HostPort, Local: true}
 	if p.HostAddr.IsUnspecified() {
-		if own, ok := j.Host.own(p.Addr.Is4()); ok {
+		if own, ok := j.Host.own(p.HostAddr.Is4()); ok {
 			outer.Dst = own
 		}
 	}
-	bridge := j.bridgeOf(p.Addr)
-	if p.Routed {
-		pre, forward := target, target
-		pre.Hook, pre.In, pre.NoOut = "prerouting", in, true
-		forward.Hook, forward.In, forward.Out = "forward", in, bridge
-		return []Packet{pre, forward}
+	if in := j.out(p.Addr.Is4()); p.Routed {
+		at("prerouting", target, in, nil)
+		at("forward", target, in, bridge)
+	} else if !p.HostAddr.IsLoopback() {
+		at("prerouting", outer, in, nil)
+		if p.relayed() {
+			at("input", outer, in, nil)
+		} else {
+			at("forward", target, in, bridge)
+			at("postrouting", target, in, bridge)
+		}
 	}
-	if p.HostAddr.IsLoopback() {
-		out := target
-		out.Hook, out.NoIn, out.Out = "output", true, bridge
-		return []Packet{out}
+	switch lo := j.Host.named("lo"); {
+	case p.relayed():
+		at("output", outer, nil, lo)
+		at("input", outer, lo, nil)
+		at("output", target, nil, bridge)
+	case p.Routed:
+		at("output", target, nil, bridge)
+	default:
+		at("output", target, nil, lo) // a hook's device stays what it was before the destination was changed
+		at("postrouting", target, nil, bridge)
 	}
-	var list []Packet
-	pre := outer
-	pre.Hook, pre.In, pre.NoOut = "prerouting", in, true
-	list = append(list, pre)
-	if p.Strict {
-		input := outer
-		input.Hook, input.In, input.NoOut = "input", in, true
-		return append(list, input)
-	}
-	forward := target
-	forward.Hook, forward.In, forward.Out = "forward", in, bridge
-	post := forward
-	post.Hook = "postrouting"
-	return append(list, forward, post)
+	return list
+}
+
+// relayed tells a port that a socket of the monitor takes, which passes on what comes: network.Relayed.
+func (p *Published) relayed() bool {
+	return !p.Routed && (p.Strict || p.HostAddr.Is6() && p.HostAddr.IsLoopback() || p.HostAddr.Is4() != p.Addr.Is4())
 }
 
 // out is the host's device that leads to other machines, nil where none is known.
@@ -434,8 +442,12 @@ func (j *judge) dropped(p Packet, told map[string]bool) {
 		}
 		told[key] = true
 		way := j.allow(d, p)
+		drops, may := say.Drops, say.MayDrop
+		if p.NoIn || p.In != nil && p.In.Name == "lo" {
+			drops, may = say.DropsOwn, say.MayDropOwn
+		}
 		if d.Sure {
-			j.fault(Dropped, way, say.Drops, place, p.Port, what)
+			j.fault(Dropped, way, drops, place, p.Port, what)
 			continue
 		}
 		if d.Table == "kakuri" && d.Family == "inet" {
@@ -445,7 +457,7 @@ func (j *judge) dropped(p Packet, told map[string]bool) {
 			j.fault(Dropped, way, say.HasDropped, place, d.Packets, what)
 			continue
 		}
-		j.say(MayBeDropped, way, say.MayDrop, place, p.Port, what)
+		j.say(MayBeDropped, way, may, place, p.Port, what)
 	}
 }
 
@@ -458,6 +470,10 @@ func (j *judge) allow(d Drop, p Packet) sentence {
 		})
 	}
 	switch {
+	case d.Table == "firewalld" && p.Hook == "input":
+		return said(say.FirewalldIn, p.Port, p.Proto)
+	case iptables && (has("ufw-user-input") || has("ufw6-user-input")) && p.Hook == "input":
+		return plain("ufw allow %d/%s", p.Port, p.Proto)
 	case d.Table == "firewalld" && p.Out != nil:
 		return said(say.Firewalld, p.Out.Name)
 	case iptables && (has("ufw-user-forward") || has("ufw6-user-forward")) && p.Hook == "forward":

@@ -154,6 +154,8 @@ func TestGatherFaults(t *testing.T) {
 		{name: "no table", listen: "0.0.0.0:80", published: true, spoil: "nft flush ruleset", want: TableMissing},
 		{name: "another table", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip other, chain f (forward) drops what other machines send to port 80: rule 2: meta l4proto tcp th dport 80 drop",
 			spoil: "nft 'add table ip other; add chain ip other f { type filter hook forward priority 10; }; add rule ip other f tcp dport 80 drop'"},
+		{name: "what the machine sends", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table inet filter, chain output (output) drops what this machine itself sends to port 80: rule ",
+			spoil: "nft 'add table inet filter; add chain inet filter output { type filter hook output priority 0; }; add rule inet filter output tcp dport 80 reject'"},
 		{name: "iptables", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip filter, chain FORWARD (forward) drops what other machines send to port 80: its policy is drop", spoil: "iptables-nft -P FORWARD DROP"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

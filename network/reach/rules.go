@@ -207,6 +207,8 @@ func (e *Expr) attribute(kind uint16, v []byte) {
 		e.Invert = big(v)&1 != 0
 	case field{"match", unix.NFTA_MATCH_NAME}, field{"target", unix.NFTA_TARGET_NAME}:
 		e.Text = text(v)
+	case field{"match", unix.NFTA_MATCH_REV}:
+		e.Key = big(v)
 	case field{"target", unix.NFTA_TARGET_INFO}, field{"match", unix.NFTA_MATCH_INFO}:
 		e.Data = v
 	}

@@ -84,7 +84,7 @@ func (e *Expr) text(what map[int]string) string {
 		case e.Name == "payload":
 			what[e.Dest] = payloadName(e)
 		case e.Name == "fib":
-			what[e.Dest] = "fib daddr type"
+			what[e.Dest] = fibText(e.Op, e.Key)
 		default:
 			what[e.Dest] = fmt.Sprintf("%s[%d]", e.Name, e.Key)
 		}
@@ -107,6 +107,11 @@ func (e *Expr) text(what map[int]string) string {
 			value += "/" + suffix
 		} else if (strings.HasSuffix(name, "saddr") || strings.HasSuffix(name, "daddr")) && len(e.Data) != 4 && len(e.Data) != 16 {
 			value += "/" + strconv.Itoa(8*len(e.Data))
+		}
+		if strings.HasPrefix(name, "fib ") && !strings.HasSuffix(name, "type") && len(e.Data) <= 4 {
+			// A device's index, or whether there is one.
+			none := len(bytes.Trim(e.Data, "\x00")) == 0
+			return name + map[bool]string{true: " missing", false: " exists"}[none == (e.Op == cmpEq)]
 		}
 		op := [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}[min(e.Op, 5)]
 		return name + " " + op + value
@@ -132,12 +137,39 @@ func (e *Expr) text(what map[int]string) string {
 	case "nat":
 		return "dnat to " + strings.TrimSpace(what[e.Source])
 	case "counter", "xt info":
-	case "xt match", "xt target":
-		return "[" + strings.TrimPrefix(e.Name, "xt ") + " " + e.Text + "]"
+	case "xt match":
+		asked, ok := e.asks(&Packet{})
+		if !ok {
+			return "[match " + e.Text + "]"
+		}
+		words := make([]string, len(asked))
+		for i, q := range asked {
+			words[i] = q.text
+		}
+		return strings.Join(words, " ")
+	case "xt target":
+		return "[target " + e.Text + "]"
 	default:
 		return e.Name
 	}
 	return ""
+}
+
+// addrTypes are the kinds of addresses, by their numbers (RTN_UNICAST and its like).
+var addrTypes = [...]string{"unspec", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit"}
+
+// fibText is what nft(8) writes for a question to the routing tables.
+func fibText(flags, result uint32) string {
+	var with []string
+	for _, f := range []struct {
+		flag uint32
+		name string
+	}{{fibSaddr, "saddr"}, {fibDaddr, "daddr"}, {fibMark, "mark"}, {fibIIF, "iif"}, {fibOIF, "oif"}} {
+		if flags&f.flag != 0 {
+			with = append(with, f.name)
+		}
+	}
+	return "fib " + strings.Join(with, " . ") + " " + map[uint32]string{fibOIFIndex: "oif", fibOIFName: "oifname", fibAddrType: "type"}[result]
 }
 
 func prefixLen(mask []byte) (int, bool) {
@@ -198,9 +230,9 @@ func valueText(name string, b []byte) string {
 		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
 	case len(b) == 4 && (name == "iif" || name == "oif" || name == "meta mark" || name == "ct mark"):
 		return strconv.FormatUint(uint64(binary.NativeEndian.Uint32(b)), 10)
-	case len(b) == 4 && name == "fib daddr type":
-		if binary.NativeEndian.Uint32(b) == 2 {
-			return "local"
+	case len(b) == 4 && strings.HasPrefix(name, "fib ") && strings.HasSuffix(name, " type"):
+		if n := binary.NativeEndian.Uint32(b); int(n) < len(addrTypes) {
+			return addrTypes[n]
 		}
 	}
 	return hex(b)

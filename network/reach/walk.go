@@ -42,8 +42,11 @@ const (
 
 	cmpEq, cmpNeq, cmpLT, cmpLTE, cmpGT, cmpGTE = 0, 1, 2, 3, 4, 5
 
-	fibAddrType = 3
-	fibDaddr    = 2
+	fibOIFIndex, fibOIFName, fibAddrType = 1, 2, 3 // what is asked for
+	// What it is asked with, and that the answer is but whether there is one.
+	fibSaddr, fibDaddr, fibMark, fibIIF, fibOIF, fibPresent = 1, 2, 4, 8, 16, 32
+
+	addrUnicast, addrLocal = 1, 2
 
 	stateNew   = 8
 	statusDNAT = 0x20
@@ -263,8 +266,12 @@ func (w *walker) rule(r *Rule) (m answer, verdict Expr) {
 		case "queue":
 			return m, Expr{Verdict: "queue"}
 		case "xt match":
-			if e.Text != "comment" {
+			asked, ok := e.asks(&w.packet)
+			if !ok {
 				a = maybe
+			}
+			for _, q := range asked {
+				a = min(a, q.is)
 			}
 		case "xt target":
 			return m, xtVerdict(e.Text)
@@ -475,15 +482,53 @@ func (w *walker) payload(e *Expr) field {
 	return field{v[e.Offset : e.Offset+e.Len], k[e.Offset : e.Offset+e.Len]}
 }
 
-// fib answers the kind of address that a packet goes to.
+// fib answers what kind an address is of, and by which device a route leads to it. That back to the sender leads by the device that the packet has come
+// in by: senders that lie about their address are not what is asked about.
 func (w *walker) fib(e *Expr) field {
-	if e.Key != fibAddrType || e.Op&fibDaddr == 0 {
-		return unknown(16)
+	p := &w.packet
+	size := map[uint32]int{fibOIFIndex: 4, fibOIFName: 16, fibAddrType: 4}[e.Key]
+	back := e.Op&fibSaddr != 0 && !p.NoIn && p.In != nil
+	there := e.Op&fibDaddr != 0 && !p.Local && !p.NoOut && p.Out != nil
+	switch {
+	case e.Key == fibAddrType:
+		if kind, known := p.addrType(e.Op); known {
+			return number(kind)
+		}
+	case !back && !there:
+	case e.Op&fibPresent != 0:
+		return known([]byte{1})
+	case e.Key == fibOIFIndex && back:
+		return number(uint32(p.In.Index))
+	case e.Key == fibOIFIndex:
+		return number(uint32(p.Out.Index))
+	case e.Key == fibOIFName && back:
+		return name(p.In, false)
+	case e.Key == fibOIFName:
+		return name(p.Out, false)
 	}
-	if w.packet.Local {
-		return number(2) // RTN_LOCAL
+	return unknown(max(size, 4))
+}
+
+// addrType is the kind of the source's or the destination's address; with a device, an address of this machine is local at the device that has it.
+func (p *Packet) addrType(flags uint32) (kind uint32, known bool) {
+	local, device := p.Local, p.In
+	if flags&fibSaddr != 0 {
+		local = p.NoIn
 	}
-	return number(1)
+	if flags&fibOIF != 0 {
+		device = p.Out
+	}
+	switch {
+	case !local:
+		return addrUnicast, true
+	case flags&(fibIIF|fibOIF) == 0:
+		return addrLocal, true
+	case flags&fibSaddr != 0 || device == nil || !p.Dst.IsValid() || p.Dst.IsLoopback():
+		return 0, false
+	case slices.ContainsFunc(device.Addrs, func(a netip.Prefix) bool { return a.Addr() == p.Dst }):
+		return addrLocal, true
+	}
+	return addrUnicast, true
 }
 
 // lookup asks a set, or a map of verdicts.

@@ -45,6 +45,7 @@ var say = struct {
 	Internal, InternalPublished, NotPublished                      ui.Text
 	HasPortToo, NoTable, NotForwarded                              ui.Text
 	Place, Rule, Policy, Drops, HasDropped, MayDrop                ui.Text
+	DropsOwn, MayDropOwn, FirewalldIn                              ui.Text
 	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted            ui.Text
 	AsRoot, Connect, ConnectOpen, EndProgram                       ui.Text
 	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt      ui.Text
@@ -98,6 +99,8 @@ var say = struct {
 	Policy:     ui.Text{EN: "its policy is drop, and no rule before accepts", JA: "ポリシーが drop で、その前に accept する規則がありません"},
 	Drops:      ui.Text{EN: "%s drops what other machines send to port %d: %s", JA: "%s は、ほかのマシンがポート %d に送るものを捨てます: %s"},
 	HasDropped: ui.Text{EN: "%s has dropped %d packets while this was tested: %s", JA: "%s は、試している間に %d 個のパケットを捨てました: %s"},
+	DropsOwn:   ui.Text{EN: "%s drops what this machine itself sends to port %d: %s", JA: "%s は、このマシン自身がポート %d に送るものを捨てます: %s"},
+	MayDropOwn: ui.Text{EN: "%s may drop what this machine itself sends to port %d: %s", JA: "%s は、このマシン自身がポート %d に送るものを捨てるかもしれません: %s"},
 	MayDrop:    ui.Text{EN: "%s may drop what other machines send to port %d: %s", JA: "%s は、ほかのマシンがポート %d に送るものを捨てるかもしれません: %s"},
 
 	TestFailed:   ui.Text{EN: "connecting from the host to %s gave: %s; of what is known here nothing stands in the way", JA: "ホストから %s につなぐと: %s。ここで分かる限り、妨げるものはありません"},
@@ -125,6 +128,7 @@ var say = struct {
 	Shows:        ui.Text{EN: "nft -a list chain %s %s %s shows it; allow what goes to %s port %d/%s before it", JA: "nft -a list chain %s %s %s で見られます。%s のポート %d/%s へのものを、その前で許可してください"},
 	DockerUser:   ui.Text{EN: "allow it in DOCKER-USER, where there is Docker: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT", JA: "Docker があるなら DOCKER-USER で許可してください: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT"},
 	Firewalld:    ui.Text{EN: "firewalld decides here: have it let bridge %s pass by a zone, firewall-cmd --zone=trusted --add-interface=%[1]s, and with StrictForwardPorts=yes open the port, too: firewall-cmd --add-forward-port", JA: "ここは firewalld が決めます。ブリッジ %s をゾーンで通してください: firewall-cmd --zone=trusted --add-interface=%[1]s。StrictForwardPorts=yes なら、ポートも開けてください: firewall-cmd --add-forward-port"},
+	FirewalldIn:  ui.Text{EN: "firewalld decides here: firewall-cmd --add-port=%d/%s", JA: "ここは firewalld が決めます: firewall-cmd --add-port=%d/%s"},
 	UFW:          ui.Text{EN: "ufw has no hook for programs like this one: allow it by hand: ufw route allow proto %s from any to %s port %d", JA: "ufw には、このようなプログラムのための仕組みがありません。手で許可してください: ufw route allow proto %s from any to %s port %d"},
 	Verify:       ui.Text{EN: "kakuri verify %s compares what was asked for with what is", JA: "kakuri verify %s が、求めたものと実際とを比べます"},
 	PublishAll:   ui.Text{EN: "publish it at all addresses for other machines: -p %d:%d", JA: "ほかのマシンのためには、すべてのアドレスで公開してください: -p %d:%d"},

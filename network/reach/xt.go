@@ -1,0 +1,174 @@
+package reach
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A match of iptables is bytes that its module knows: the structs of linux/netfilter/xt_*.h. What is here are those that decide in the
+// rulesets of dockerd, ufw and their like; of the others it is not known whether they match.
+
+// A question is one part of a match: what it asks, as nft(8) would write it, and whether the packet is so.
+type question struct {
+	text string
+	is   answer
+}
+
+// asks takes a match apart. ok is false for one that is not known.
+func (e *Expr) asks(p *Packet) (list []question, ok bool) {
+	d := e.Data
+	switch {
+	case e.Text == "comment":
+	case e.Text == "conntrack" && (e.Key == 2 || e.Key == 3) && len(d) >= 154:
+		return conntrackMatch(d, p)
+	case e.Text == "addrtype" && e.Key == 1 && len(d) >= 8:
+		return addrtypeMatch(d, p)
+	case (e.Text == "tcp" || e.Text == "udp") && e.Key == 0 && len(d) >= 9:
+		return portMatch(e.Text, d, p)
+	case e.Text == "multiport" && e.Key == 1 && len(d) >= 48:
+		return multiportMatch(d, p)
+	default:
+		return nil, false
+	}
+	return nil, true
+}
+
+func half(d []byte, at int) uint16 { return binary.NativeEndian.Uint16(d[at:]) }
+
+// inverted writes a value, and turns the answer round, where a flag says so.
+func inverted(name, value string, is answer, invert bool) question {
+	if invert {
+		return question{name + " != " + value, is.not()}
+	}
+	return question{name + " " + value, is}
+}
+
+// Bits of struct xt_conntrack_mtinfo3, and of the one before it.
+const (
+	xtStateFlag, xtStatusFlag        = 1 << 0, 1 << 6
+	xtStateNew, xtStateDNAT          = 1 << 3, 1 << 7
+	xtMatchFlags, xtInvert, xtStates = 146, 148, 150
+	xtStatuses                       = 152
+)
+
+var xtStateNames = []string{"invalid", "established", "related", "new", "", "", "snat", "dnat", "untracked"}
+
+func conntrackMatch(d []byte, p *Packet) (list []question, ok bool) {
+	flags, invert := half(d, xtMatchFlags), half(d, xtInvert)
+	if flags&xtStateFlag != 0 {
+		states := half(d, xtStates)
+		var names []string
+		for i, n := range xtStateNames {
+			if n != "" && states>>i&1 != 0 {
+				names = append(names, n)
+			}
+		}
+		// The first packet of a connection is new; and translated by whom is part of the state here.
+		is := answerOf(states&xtStateNew != 0 || states&xtStateDNAT != 0 && p.DNAT)
+		list = append(list, inverted("ct state", strings.Join(names, ","), is, invert&xtStateFlag != 0))
+	}
+	if flags&xtStatusFlag != 0 {
+		is := maybe
+		if status := half(d, xtStatuses); status == statusDNAT {
+			is = answerOf(p.DNAT)
+		}
+		list = append(list, inverted("ct status", hex(d[xtStatuses:xtStatuses+2]), is, invert&xtStatusFlag != 0))
+	}
+	if flags&^(xtStateFlag|xtStatusFlag) != 0 {
+		list = append(list, question{"[match conntrack]", maybe})
+	}
+	return list, true
+}
+
+// addrtypeMatch is struct xt_addrtype_info_v1: a bit for each kind of address.
+func addrtypeMatch(d []byte, p *Packet) (list []question, ok bool) {
+	flags := binary.NativeEndian.Uint32(d[4:])
+	limit := uint32(0)
+	if flags&4 != 0 {
+		limit = fibIIF
+	}
+	if flags&8 != 0 {
+		limit |= fibOIF
+	}
+	for i, from := range []uint32{fibSaddr, fibDaddr} {
+		kinds := half(d, 2*i)
+		if kinds == 0 {
+			continue
+		}
+		var names []string
+		for n, name := range addrTypes {
+			if kinds>>n&1 != 0 {
+				names = append(names, name)
+			}
+		}
+		is := maybe
+		if kind, known := p.addrType(from | limit); known {
+			is = answerOf(kinds>>kind&1 != 0)
+		}
+		list = append(list, inverted(fibText(from|limit, fibAddrType), strings.Join(names, ","), is, flags>>i&1 != 0))
+	}
+	return list, true
+}
+
+// ports writes a range, and asks whether a port is in it.
+func ports(from, to, port uint16) (string, bool) {
+	text := strconv.Itoa(int(from))
+	if to != from {
+		text += "-" + strconv.Itoa(int(to))
+	}
+	return text, from <= port && port <= to
+}
+
+// portMatch is struct xt_tcp, or the shorter xt_udp.
+func portMatch(proto string, d []byte, p *Packet) (list []question, ok bool) {
+	invert := d[8]
+	if proto == "tcp" {
+		if len(d) < 12 {
+			return nil, false
+		}
+		invert = d[11]
+	}
+	if from, to := half(d, 0), half(d, 2); from != 0 || to != 0xffff {
+		text, _ := ports(from, to, 0)
+		list = append(list, inverted(proto+" sport", text, maybe, invert&1 != 0))
+	}
+	if from, to := half(d, 4), half(d, 6); from != 0 || to != 0xffff {
+		text, is := ports(from, to, p.Port)
+		list = append(list, inverted(proto+" dport", text, answerOf(is), invert&2 != 0))
+	}
+	if proto == "tcp" && d[9] != 0 {
+		const syn = 2
+		list = append(list, inverted("tcp flags", fmt.Sprintf("%#x / %#x", d[10], d[9]), answerOf(d[9]&syn == d[10]), invert&4 != 0))
+	}
+	if proto == "tcp" && d[8] != 0 {
+		list = append(list, question{"[match tcp option]", maybe})
+	}
+	return list, true
+}
+
+// multiportMatch is struct xt_multiport_v1: of 15 ports some begin a range that the next one ends.
+func multiportMatch(d []byte, p *Packet) (list []question, ok bool) {
+	const (
+		portsAt, rangesAt, invertAt = 2, 32, 47
+		destination                 = 1
+	)
+	var names []string
+	in := false
+	for i := 0; i < int(min(d[1], 15)); i++ {
+		from := half(d, portsAt+2*i)
+		to := from
+		if d[rangesAt+i] != 0 && i < 14 {
+			i++
+			to = half(d, portsAt+2*i)
+		}
+		text, is := ports(from, to, p.Port)
+		names, in = append(names, text), in || is
+	}
+	is, name := answerOf(in), "th dport"
+	if d[0] != destination {
+		is, name = maybe, "th sport"
+	}
+	return []question{inverted(name, "{ "+strings.Join(names, ", ")+" }", is, d[invertAt] != 0)}, true
+}
