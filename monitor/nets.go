@@ -198,7 +198,7 @@ func (m *monitor) serveNames(path string) error {
 		return err
 	}
 	if err := network.RedirectNames(s.Inner, s.Port, s.Port); err != nil {
-		// A kernel without nftables' NAT: then port 53 is taken from the container's programs.
+		// A kernel without nftables: then port 53 is taken from the container's programs.
 		s.Close()
 		var direct error
 		if s, direct = dns.Listen(path, 53); direct != nil {

@@ -399,11 +399,32 @@ func TestRedirectNames(t *testing.T) {
 					s.want(place, proto, "127.0.0.1:53", place+" 127.0.0.1")
 				}
 			}
+			// A container's own rules see one connection, there and back.
+			nsenter := "nsenter --net=/run/netns/" + place + " "
+			s.shell(nsenter + "nft 'table ip own { chain i { type filter hook input priority 0; policy drop; ct state established,related accept; meta l4proto { tcp, udp } ct original proto-dst 53 accept; }; chain o { type filter hook output priority 0; ct state invalid drop; }; }'")
+			for _, proto := range []string{"udp", "tcp"} {
+				s.want(place, proto, "127.0.0.11:53", "names at 6353 for 127.0.0.1")
+			}
+			if err := s.in(place, func() error { return refusedNames(ns) }); err != nil {
+				t.Error(err)
+			}
+			s.shell(nsenter + "nft delete table ip own")
+			if err := s.in(place, func() error { return refusedNames(ns) }); err != nil {
+				t.Error(err)
+			}
+			if err := RedirectNames(ns, 6353, 6353); err != nil {
+				t.Fatal(err)
+			}
 			err = s.in(place, func() error {
-				for _, r := range []nftRule{namesRule("udp", 6353), namesRule("tcp", 6353)} {
-					out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
-					if err != nil || !strings.Contains(string(out), "\t\t"+r.String()+"\n") {
-						return fmt.Errorf("nft has not %s: %s, %v", r, out, err)
+				out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+				if err != nil {
+					return err
+				}
+				for _, c := range namesChains(6353, 6353) {
+					for _, r := range c.rules {
+						if !strings.Contains(string(out), "\t\t"+r.String()+"\n") {
+							return fmt.Errorf("nft has not %s: %s", r, out)
+						}
 					}
 				}
 				return nil
@@ -413,6 +434,27 @@ func TestRedirectNames(t *testing.T) {
 			}
 		}
 	})
+}
+
+// refusedNames: where nobody is at the server's port, who asks is told so.
+func refusedNames(ns int) error {
+	if err := RedirectNames(ns, 7353, 7353); err != nil {
+		return err
+	}
+	for _, proto := range []string{"udp", "tcp"} {
+		c, err := net.Dial(proto, "127.0.0.11:53")
+		if err == nil {
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			if _, err = c.Write([]byte("?")); err == nil {
+				_, err = c.Read(make([]byte, 1))
+			}
+			c.Close()
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("%s: asked where nobody is: %v", proto, err)
+		}
+	}
+	return nil
 }
 
 // TestSCTP: a kernel without sockets for SCTP passes it on all the same.

@@ -12,7 +12,7 @@ import (
 )
 
 // NftTable is the name of the one table that this program makes on the host, of family inet, with the rules for all bridges
-// and ports. NamesTable is that inside a container, with the way to its server for names.
+// and ports. NamesTable is that inside a container, of family ip, with the way to its server for names.
 const (
 	NftTable   = "kakuri"
 	NamesTable = "kakuri-names"
@@ -20,13 +20,13 @@ const (
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
 // older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 2"
+const nftLayout = "kakuri's networks and ports; layout 3"
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 3}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 4}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A datatype is how nft(8) shows bytes of a set's keys: its number there, and how many they are.
 type datatype struct {
@@ -453,6 +453,15 @@ func loopbackAt(offset uint32, text string) nftTerm {
 		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 1, 0), compare(unix.NFT_CMP_EQ, []byte{127}))}
 }
 
+// notLoopback is a packet of IPv4 with neither address of 127.0.0.0/8.
+func notLoopback() nftTerm {
+	t := nftTerm{"ip daddr != 127.0.0.0/8 ip saddr != 127.0.0.0/8", isFamily(unix.NFPROTO_IPV4, "").exprs}
+	for _, offset := range []uint32{ip4Dest, ip4Source} {
+		t.exprs = append(t.exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 1, 0), compare(unix.NFT_CMP_NEQ, []byte{127}))
+	}
+	return t
+}
+
 func toThisMachine() nftTerm {
 	return nftTerm{"fib daddr type local", []nftExpr{
 		expr("fib", func(w *wire) {
@@ -534,7 +543,8 @@ func destination(family byte, address, port uint32) nftExpr {
 func rule(comment string, terms ...nftTerm) nftRule { return nftRule{terms, comment} }
 
 // nftChains are the table's, with all of their rules. Nothing of a container is in them: those are elements of sets.
-// What the chains accept is accepted by them alone, and other tables' chains at the same hook are asked as before.
+// What the chains accept is accepted by them alone, and other tables' chains at the same hook are asked as before. Chains of the kind nat see the first packet of a
+// connection; the others see each one, so what comes most is decided by their first rule.
 func nftChains() []nftChain {
 	const v4, v6 = unix.NFPROTO_IPV4, unix.NFPROTO_IPV6
 	accept, drop, back := verdict("accept", nfAccept), verdict("drop", nfDrop), verdict("return", unix.NFT_RETURN)
@@ -552,8 +562,9 @@ func nftChains() []nftChain {
 		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip6Dest, 16, 0), compare(unix.NFT_CMP_NEQ, append(make([]byte, 15), 1)))}, toThisMachine(), translate(v6, "any6", false))
 	return []nftChain{
 		{"early", "filter", unix.NF_INET_PRE_ROUTING, "prerouting", priorityRaw, []nftRule{
-			rule("addresses of this machine alone", fromDeviceIn("bridges"), loopbackAt(ip4Dest, "ip daddr"), counted(), drop),
-			rule("", fromDeviceIn("bridges"), loopbackAt(ip4Source, "ip saddr"), counted(), drop),
+			rule("nearly all", notLoopback(), accept),
+			rule("addresses of this machine alone", loopbackAt(ip4Dest, "ip daddr"), fromDeviceIn("bridges"), counted(), drop),
+			rule("", loopbackAt(ip4Source, "ip saddr"), fromDeviceIn("bridges"), counted(), drop),
 			rule("ports of 127.0.0.1", notByLoopback(), portIn(v4, "loopback4"), counted(), drop),
 		}},
 		{"prerouting", "nat", unix.NF_INET_PRE_ROUTING, "prerouting", priorityDstnat, destinations()},
@@ -568,10 +579,10 @@ func nftChains() []nftChain {
 			rule("from 127.0.0.1 to a container", toDeviceIn("bridges"), loopbackAt(ip4Source, "ip saddr"), masquerade()),
 		}},
 		{"forward", "filter", unix.NF_INET_FORWARD, "forward", priorityFilter, []nftRule{
+			rule("what began by the rules below", known(), accept),
 			rule("within a network", bothDevicesIn("together"), accept),
 			rule("internal networks", fromDeviceIn("internal"), counted(), drop),
 			rule("", toDeviceIn("internal"), counted(), drop),
-			rule("", known(), accept),
 			rule("published ports", toDeviceIn("bridges"), translated(), accept),
 			rule("gateway mode routed", portIn(v4, "direct4"), accept),
 			rule("", portIn(v6, "direct6"), accept),
