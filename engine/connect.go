@@ -273,6 +273,10 @@ func (b *builder) endpoint(i int, w *wire) error {
 			// Nothing of it is a wire: what goes out is made into other packets by the uplink, and has up to seven times the speed so.
 			e.MTU, bridge.MTU = uplink.MTU, uplink.MTU
 		}
+		if mode, _ := uplink.Choice(); b.engine.rootless() && mode == uplink.Builtin {
+			// It makes packets anew anyway, and has to see whose they are, to give each its share.
+			bridge.Masquerade4, bridge.Masquerade6 = false, false
+		}
 		e.Bridge, e.HostDevice, e.Isolated = n.Device, plan.HostDevice(b.id, i), !bridge.ICC
 		b.opts.Network.Bridges = append(b.opts.Network.Bridges, bridge)
 		b.opts.Network.Forward4 = b.opts.Network.Forward4 || n.IPv4 && !n.Internal

@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -127,6 +128,9 @@ func (e *Engine) uplinkText() string {
 			mode, why = s.Mode, s.Why
 			if s.Ping != "" {
 				why += "; no ping: " + s.Ping
+			}
+			if s.Refused > 0 {
+				why += fmt.Sprintf("; %d requests for a connection left unanswered, the last one from %v, which had as many as were free", s.Refused, s.RefusedLast)
 			}
 		}
 	}

@@ -197,6 +197,10 @@ func TestRootlessPorts(t *testing.T) {
 			t.Errorf("port why %s: code %d: %s", of, code, out)
 		}
 	}
+	// The uplink has to see whose packets they are.
+	if out := well(t, u, "explain", "run", "--network", "app", "host", "true"); strings.Contains(out, "masquerade") {
+		t.Errorf("all containers have one address: %s", out)
+	}
 	if out := well(t, u, "ns", "tree", "--net"); !strings.Contains(out, "eth0 in server") {
 		t.Errorf("ns tree --net: %s", out)
 	}

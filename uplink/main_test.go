@@ -39,12 +39,13 @@ func hold([]string) int {
 
 // A request is what the driver is told: it is the user whose namespaces they are.
 type request struct {
-	Op      string // world start publish unpublish status end
+	Op      string // world limit start publish unpublish status end
 	Run     string
 	Mode    string
 	Pasta   string
 	Program string
 	Owner   string
+	Files   uint64
 	Ports   []plan.Publish
 }
 
@@ -96,6 +97,8 @@ func driver([]string) int {
 				a.PID = holder.Process.Pid
 				_, err = bufio.NewReader(said).ReadString('\n')
 				return a, err
+			case "limit": // of open files, for what it starts
+				return a, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: r.Files, Max: r.Files})
 			case "start":
 				dir := fmt.Sprintf("/proc/%d/ns/", holder.Process.Pid)
 				user, err := os.Open(dir + "user")

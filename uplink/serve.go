@@ -33,8 +33,8 @@ var (
 )
 
 // A Stack carries packets between a device tun(4), whose descriptor is the callee's from then on, and sockets of this process, until it is closed. The
-// gateways are addresses of its own.
-type Stack func(tun, mtu int, gateways []netip.Addr) (io.Closer, error)
+// gateways are addresses of its own. It calls refused for each request for a connection that it leaves unanswered, since who asks has its share.
+type Stack func(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io.Closer, error)
 
 // Main is the program: see its manual page. It gives the exit code.
 func Main(args []string, stack Stack) int {
@@ -132,6 +132,10 @@ type server struct {
 	carrier carrier
 	owners  map[string][]taken
 	next    int // for IDs
+
+	counting     sync.Mutex // what the stack refused
+	count, sayAt uint64
+	countLast    netip.Addr
 }
 
 // A taken is a port of the machine that is passed on.
@@ -220,12 +224,33 @@ func (s *server) carryItself() error {
 	if err != nil {
 		return err
 	}
-	c, err := s.stack(fd, MTU, []netip.Addr{linkGateway4, linkGateway6})
+	c, err := s.stack(fd, MTU, []netip.Addr{linkGateway4, linkGateway6}, s.refused)
 	if err != nil {
 		return err
 	}
 	s.carrier = builtin{c}
 	return nil
+}
+
+// refused counts, and says so each time that there are ten times as many: the log has an end.
+func (s *server) refused(from netip.Addr) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	s.count++
+	s.countLast = from
+	if s.count >= s.sayAt {
+		s.say("requests for a connection that were left unanswered: %d, the last one from %v, which had as many connections as were free", s.count, from)
+		s.sayAt = 10 * s.count
+	}
+}
+
+// now is the status as it is now.
+func (s *server) now() Status {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	st := s.status
+	st.Refused, st.RefusedLast = s.count, s.countLast
+	return st
 }
 
 // A builtin is a [Stack] at work, which does not end by itself.
@@ -436,7 +461,7 @@ func (s *server) talk(c *channel) {
 		default:
 			err = fmt.Errorf("%q is nothing that an uplink does", what)
 		}
-		text, e := leanjson.Marshal(answerOf(err, s.status))
+		text, e := leanjson.Marshal(answerOf(err, s.now()))
 		s.mu.Unlock()
 		if e != nil || c.send(text, send...) != nil {
 			return

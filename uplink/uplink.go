@@ -80,6 +80,9 @@ type Status struct {
 	Addr4, Addr6       netip.Prefix
 	Gateway4, Gateway6 netip.Addr
 	Ping               string // empty, or why ping(8) has no answer from outside
+	// Refused counts requests for a TCP connection that were left unanswered, since who asked, RefusedLast the last time, had as many as were free.
+	Refused     uint64
+	RefusedLast netip.Addr
 }
 
 // ErrGone says that no uplink runs in the directory.

@@ -520,3 +520,79 @@ func TestMany(t *testing.T) {
 		exchange(t, p.container.dial(t, "udp", outsideAddr4+":9"), 10)
 	}
 }
+
+// ask begins connections from an address, and does not wait for them.
+func (n netns) ask(t *testing.T, from, to string, port, count int) (fds []int) {
+	t.Helper()
+	n.do(func() {
+		for range count {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+			if err == nil {
+				err = unix.Bind(fd, &unix.SockaddrInet4{Addr: netip.MustParseAddr(from).As4()})
+			}
+			if err == nil {
+				err = unix.Connect(fd, &unix.SockaddrInet4{Addr: netip.MustParseAddr(to).As4(), Port: port})
+			}
+			if err != unix.EINPROGRESS {
+				t.Errorf("connect: %v", err)
+				return
+			}
+			fds = append(fds, fd)
+		}
+	})
+	return fds
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		unix.Close(fd)
+	}
+}
+
+// TestShare: one container cannot take all of the uplink's connections, whether they are whole or nobody answers them, nor the flows of UDP; what it is refused is counted and said.
+func TestShare(t *testing.T) {
+	p := newPlace(t)
+	// The uplink keeps within the descriptors it may have: half of them are for connections, and of those a quarter for ones that begin.
+	const most = 100
+	p.must(request{Op: "limit", Files: 2 * most})
+	p.start(uplink.Builtin)
+	const other = "172.17.0.3"
+	p.world.ip(t, "nft flush table inet test") // addresses are seen as they are
+	p.container.ip(t, "addr add "+other+"/16 dev eth0")
+	p.outside.ip(t, `
+		nft add table inet test
+		nft add chain inet test in { type filter hook input priority 0 ; }
+		nft add rule inet test in tcp dport 99 drop
+	`)
+	p.outside.listen(t, ":7", echo)
+	p.outside.packets(t, outsideAddr4+":9")
+	refused := uint64(0)
+	for _, port := range []int{7, 99} {
+		fds := p.container.ask(t, containerAddr4, outsideAddr4, port, most+10)
+		defer func() { closeAll(fds) }()
+		var s uplink.Status
+		nstest.Until(t, "a refusal", func() bool { s = p.must(request{Op: "status"}).Status; return s.Refused > refused })
+		if s.RefusedLast.String() != containerAddr4 {
+			t.Errorf("refused is %v, want %s", s.RefusedLast, containerAddr4)
+		}
+		refused = s.Refused
+		var c net.Conn
+		var err error
+		p.container.do(func() {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(other)}, Timeout: patience}
+			c, err = d.Dial("tcp", outsideAddr4+":7")
+		})
+		if err != nil {
+			t.Fatalf("another container, when one has all that it gets of port %d: %v", port, err)
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		transfer(t, c, 1000)
+		c.Close()
+		closeAll(fds)
+		fds = nil
+	}
+	if log, err := os.ReadFile(filepath.Join(p.run, "log")); err != nil || !strings.Contains(string(log), "the last one from "+containerAddr4) {
+		t.Errorf("%v: the log says %q", err, log)
+	}
+}

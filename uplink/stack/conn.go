@@ -12,6 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/kakuri/kakuri/network/netip"
 )
 
 // Silence of this length has both ends of a connection asked whether they are there.
@@ -20,7 +22,7 @@ const (
 	keepInterval = 30 * time.Second
 	keepCount    = 4
 
-	dialTimeout = 75 * time.Second
+	dialTimeout = 35 * time.Second // Linux has asked six times by then: tcp(7), tcp_syn_retries
 )
 
 // connection answers a request: by what the other end answers to one of this process.
@@ -31,42 +33,65 @@ func (t *Stack) connection(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	n := t.conns.Add(1)
-	defer t.conns.Add(-1)
-	if n > t.max {
-		r.Complete(false) // it asks again
+	if !t.conns.take(id.RemoteAddress) {
+		t.refuse(r)
 		return
 	}
+	defer t.conns.give(id.RemoteAddress)
+	if !t.opening.take(id.RemoteAddress) {
+		t.refuse(r)
+		return
+	}
+	c := t.open(r, to)
+	t.opening.give(id.RemoteAddress)
+	if c == nil {
+		return
+	}
+	defer c.host.Close()
+	defer c.ep.Close()
+	c.splice()
+}
+
+// refuse leaves a request unanswered: it comes again, as to a server whose queue is full.
+func (t *Stack) refuse(r *tcp.ForwarderRequest) {
+	from := r.ID().RemoteAddress
+	r.Complete(false)
+	if a, ok := netip.AddrFromSlice(from.AsSlice()); ok {
+		t.refused(a)
+	}
+}
+
+// open has both ends of a connection agree to it, and gives nil where one does not.
+func (t *Stack) open(r *tcp.ForwarderRequest, to stdip.AddrPort) *conn {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepInterval, Count: keepCount}}
 	dialed, err := d.DialContext(ctx, "tcp", to.String())
 	cancel()
 	if err != nil {
 		r.Complete(true)
-		return
+		return nil
 	}
 	host := dialed.(*net.TCPConn)
-	defer host.Close()
 	c := &conn{host: host}
 	ep, failed := r.CreateEndpoint(&c.queue)
 	r.Complete(failed != nil)
 	if failed != nil {
 		host.SetLinger(0)
-		return
+		host.Close()
+		return nil
 	}
 	c.ep = ep
-	defer ep.Close()
 	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
 	ep.SetSockOpt(&idle)
 	ep.SetSockOpt(&interval)
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	if n >= largeConns {
+	if t.conns.taken() >= largeConns {
 		ep.SocketOptions().SetSendBufferSize(smallBuffer, true)
 		ep.SocketOptions().SetReceiveBufferSize(smallBuffer, true)
 		c.small = true
 	}
-	c.splice()
+	return c
 }
 
 // A conn is a connection of the stack with the one that it goes on by.

@@ -36,7 +36,8 @@ type flow struct {
 	fd    int
 	route *stack.Route // back inside
 	last  time.Time
-	place *list.Element
+	place *list.Element // among all
+	mine  *list.Element // among those of who sends
 }
 
 // flows are all of them. One goroutine reads their sockets into one buffer.
@@ -48,7 +49,8 @@ type flows struct {
 	mu     sync.Mutex
 	byKey  map[flowKey]*flow
 	byFD   map[int]*flow
-	order  *list.List // the one that was silent longest first
+	order  *list.List                   // the one that was silent longest first
+	of     map[tcpip.Address]*list.List // the same of each address inside
 	closed bool
 }
 
@@ -65,7 +67,7 @@ func newFlows(s *stack.Stack) (*flows, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	f := &flows{s: s, epoll: epoll, wake: wake, done: make(chan struct{}), byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}, order: list.New()}
+	f := &flows{s: s, epoll: epoll, wake: wake, done: make(chan struct{}), byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}, order: list.New(), of: map[tcpip.Address]*list.List{}}
 	go f.run()
 	return f, nil
 }
@@ -89,21 +91,47 @@ func (f *flows) send(key flowKey, b []byte) bool {
 			return false
 		}
 	}
-	w.last = time.Now()
-	f.order.MoveToBack(w.place)
+	f.touch(w)
 	if _, err := unix.Write(w.fd, b); err == unix.ECONNREFUSED {
 		unix.Write(w.fd, b) // what an earlier one brought about
 	}
 	return true // what cannot be sent is lost
 }
 
+// touch notes that something passed.
+func (f *flows) touch(w *flow) {
+	w.last = time.Now()
+	f.order.MoveToBack(w.place)
+	f.of[w.key.id.RemoteAddress].MoveToBack(w.mine)
+}
+
+// makeRoom has place for one more of an address. As with a [share] it may have as many as are free, and loses one where it has those.
+func (f *flows) makeRoom(a tcpip.Address) {
+	for {
+		free := maxFlows - f.order.Len()
+		if own := f.of[a]; free > 0 && (own == nil || own.Len() < free) {
+			return
+		}
+		f.lose(a)
+	}
+}
+
+// lose forgets the flow of an address that was silent longest, or of all where it has none.
+func (f *flows) lose(a tcpip.Address) {
+	list := f.order
+	if own := f.of[a]; own != nil {
+		list = own
+	}
+	if e := list.Front(); e != nil {
+		f.forget(e.Value.(*flow))
+	}
+}
+
 func (f *flows) open(key flowKey) (*flow, error) {
 	if f.closed {
 		return nil, os.ErrClosed
 	}
-	for f.order.Len() >= maxFlows {
-		f.forget(f.order.Front().Value.(*flow))
-	}
+	f.makeRoom(key.id.RemoteAddress)
 	to := ofStack(key.id.LocalAddress)
 	domain, protocol, network := unix.AF_INET, unix.IPPROTO_UDP, ipv4.ProtocolNumber
 	if to.Is6() {
@@ -118,7 +146,7 @@ func (f *flows) open(key flowKey) (*flow, error) {
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err == unix.EMFILE && f.order.Len() > 0 {
-		f.forget(f.order.Front().Value.(*flow))
+		f.lose(key.id.RemoteAddress)
 		fd, err = unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	}
 	if err != nil {
@@ -137,9 +165,17 @@ func (f *flows) open(key flowKey) (*flow, error) {
 		return nil, os.ErrInvalid
 	}
 	w := &flow{key: key, fd: fd, route: route}
-	w.place = f.order.PushBack(w)
-	f.byKey[key], f.byFD[fd] = w, w
+	f.add(w)
 	return w, nil
+}
+
+func (f *flows) add(w *flow) {
+	a := w.key.id.RemoteAddress
+	if f.of[a] == nil {
+		f.of[a] = list.New()
+	}
+	w.place, w.mine = f.order.PushBack(w), f.of[a].PushBack(w)
+	f.byKey[w.key], f.byFD[w.fd] = w, w
 }
 
 func sockaddr(a stdip.Addr, port uint16) unix.Sockaddr {
@@ -153,8 +189,14 @@ func (f *flows) forget(w *flow) {
 	delete(f.byKey, w.key)
 	delete(f.byFD, w.fd)
 	f.order.Remove(w.place)
+	own := f.of[w.key.id.RemoteAddress]
+	if own.Remove(w.mine); own.Len() == 0 {
+		delete(f.of, w.key.id.RemoteAddress)
+	}
 	unix.Close(w.fd)
-	w.route.Release()
+	if w.route != nil {
+		w.route.Release()
+	}
 }
 
 // sweep forgets those that were silent for long.
@@ -228,8 +270,7 @@ func (f *flows) answers(fd int, buf []byte) {
 		}
 		n, err := unix.Read(fd, buf)
 		if err == nil {
-			w.last = time.Now()
-			f.order.MoveToBack(w.place)
+			f.touch(w)
 		}
 		w.route.Acquire() // it may be forgotten meanwhile
 		f.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"io"
 	stdip "net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +23,9 @@ import (
 )
 
 const (
-	maxConns = 4096 // of TCP at once, as far as descriptors reach; more have to try again
-	maxFlows = 4096 // of UDP and ICMP; the one that was silent longest goes
+	maxConns   = 4096 // of TCP at once, as far as descriptors reach; more have to try again
+	maxOpening = 1024 // of those the ones that an end has not agreed to yet
+	maxFlows   = 4096 // of UDP and ICMP; the one that was silent longest goes
 
 	// Bytes on their way, each way of a connection. The device is a memory's length away, so that more brings nothing.
 	largeBuffer = 256 << 10
@@ -40,21 +40,23 @@ type Stack struct {
 	s        *stack.Stack
 	tun      int
 	gateways []stdip.Addr
-	conns    atomic.Int32
-	max      int32
+	conns    *share
+	opening  *share
 	flows    *flows
+	refused  func(from netip.Addr)
 	closing  sync.Once
 }
 
 // New begins to carry packets between a device, whose descriptor it takes over, and this process's network. The gateways are addresses of its own,
-// that answer a ping and nothing else.
-func New(tun, mtu int, gateways []netip.Addr) (io.Closer, error) {
+// that answer a ping and nothing else. Who asks for a connection more than its share is told by refused.
+func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io.Closer, error) {
 	log.SetTarget(nothing{}) // which says of packets that they are odd, and as often as there are any
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
-	t := &Stack{s: s, tun: tun, max: mostConns()}
+	most := mostConns()
+	t := &Stack{s: s, tun: tun, conns: newShare(most), opening: newShare(min(maxOpening, max(1, most/4))), refused: refused}
 	fail := func(what string, err any) (io.Closer, error) {
 		s.Destroy()
 		unix.Close(tun)
@@ -102,7 +104,7 @@ func New(tun, mtu int, gateways []netip.Addr) (io.Closer, error) {
 	large := tcp.NewForwarder(s, largeBuffer, maxConns, t.connection)
 	small := tcp.NewForwarder(s, smallBuffer, maxConns, t.connection)
 	s.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-		if t.conns.Load() < largeConns {
+		if t.conns.taken() < largeConns {
 			return large.HandlePacket(id, pkt)
 		}
 		return small.HandlePacket(id, pkt)
@@ -124,12 +126,12 @@ func (t *Stack) Close() error {
 }
 
 // mostConns leaves descriptors for all else.
-func mostConns() int32 {
+func mostConns() int {
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur >= maxConns+maxFlows+256 {
 		return maxConns
 	}
-	return int32(max(1, l.Cur/2))
+	return int(max(1, l.Cur/2))
 }
 
 // ofStack gives an address of the stack as the library has it.
