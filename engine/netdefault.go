@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -167,12 +168,16 @@ func (e *Engine) moved(n netdb.Network) (netdb.Network, error) {
 	return e.netdb().Filled(n)
 }
 
-// lockNamespace excludes other engines of this network namespace: flock(2) of the file that is the namespace. Anybody may lock that, so it is
-// not waited for longer than such a moment takes.
+// namespaceLock is a file that each network namespace has its own of, and that nobody can open but who has CAP_NET_ADMIN over it, or is root there:
+// what others may open, as /proc/self/ns/net, they may lock as well.
+const namespaceLock = "/proc/sys/net/ipv4/tcp_fastopen_key"
+
+// lockNamespace excludes other engines of this network namespace: flock(2) of a file of it, which they all have, wherever they keep their own. One that
+// stands still is not waited for longer than such a moment takes.
 func lockNamespace() (unlock func(), err error) {
-	fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(namespaceLock, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("/proc/self/ns/net: %w", err)
+		return nil, &os.PathError{Op: "open", Path: namespaceLock, Err: err}
 	}
 	for until := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)

@@ -2,11 +2,14 @@ package engine
 
 import (
 	"net/netip"
+	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
 )
 
 // bridged is an engine whose containers are on the network bridge, which is gone with the test.
@@ -165,5 +168,61 @@ func TestDefaultNetworkRefused(t *testing.T) {
 	}
 	if out, err := run("--network", "none", "host", "true"); err != nil {
 		t.Errorf("without a network: %v: %s", err, out)
+	}
+}
+
+// TestNamespaceLock: nobody without rights over the network namespace can hold up those who settle it, and each namespace has its own lock.
+func TestNamespaceLock(t *testing.T) {
+	nstest.Root(t)
+	u := nstest.User(t)
+	unlock, err := lockNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := ""
+	for _, e := range list {
+		if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); to == namespaceLock {
+			name = "/proc/self/fd/" + e.Name()
+		}
+	}
+	excluded := func() bool {
+		f, err := os.Open(namespaceLock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
+	}
+	if name == "" || !excluded() {
+		t.Errorf("what is locked is %q, and others are excluded: %v", name, excluded())
+	}
+	// To read it is enough to lock it.
+	if out, err := u.Command("sh", "-c", "exec 3<"+namespaceLock).CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
+		t.Errorf("an ordinary user opens %s: %v %s", namespaceLock, err, out)
+	}
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and the thread ends with it
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		other, err := unix.Open(namespaceLock, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Flock(other, unix.LOCK_EX|unix.LOCK_NB)
+			unix.Close(other)
+		}
+		if err != nil {
+			t.Errorf("in another network namespace: %v", err)
+		}
+	}()
+	<-done
+	if unlock(); excluded() {
+		t.Error("after the unlock others are excluded")
 	}
 }
