@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/seccomp"
@@ -96,21 +97,14 @@ func (d *denier) accept(socket int) {
 
 // receiveListener takes the descriptor that comes with the state of the process: runtime-spec, "The Container Process State".
 func receiveListener(conn int) (int, error) {
-	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
-	for {
-		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return -1, err
-		}
-		fds, err := rights(oob[:n])
-		if err != nil || len(fds) != 1 {
-			return -1, unix.EBADMSG
-		}
-		return fds[0], nil
+	_, fds, err := seqpacket.Recvmsg(conn, make([]byte, 64<<10), 1)
+	if err == nil && len(fds) != 1 {
+		err = unix.EBADMSG
 	}
+	if err != nil {
+		return -1, err
+	}
+	return fds[0], nil
 }
 
 // serve answers for one filter until no process has it.

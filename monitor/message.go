@@ -9,9 +9,9 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/seqpacket"
+	"golang.org/x/sys/unix"
 )
 
 // The first byte of a message, and what follows it.
@@ -132,10 +132,11 @@ func IsMonitor(args []string) bool {
 }
 
 func spawn(program, verb string, env []string, by Starter) (*Client, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+		return nil, err
 	}
+	defer theirs.Close()
 	if by == nil {
 		by = startHere
 	}
@@ -143,15 +144,12 @@ func spawn(program, verb string, env []string, by Starter) (*Client, error) {
 	if name(program) == "exe" { // of /proc/self: whatever it is, it is to be a monitor
 		argv0 = program0
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "client")
-	defer theirs.Close()
 	wait, err := by(program, []string{argv0, verb}, env, theirs)
 	if err != nil {
-		unix.Close(pair[0])
+		ours.Close()
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
-	c := newClient(pair[0])
-	c.done = make(chan struct{})
+	c := &Client{conn: ours, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		wait()
@@ -185,28 +183,15 @@ func Dial(run, id string) (*Client, error) {
 		return nil, &os.PathError{Op: "open", Path: Place(run, id), Err: err}
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	conn, err := seqpacket.Dial(dir, socketName)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return nil, err
 	}
-	for {
-		// A path may be longer than an address can be.
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/socket", dir)})
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("connect", err)
-	}
-	return newClient(fd), nil
+	return &Client{conn: conn}, nil
 }
 
-func newClient(fd int) *Client {
-	unix.SetNonblock(fd, true)
-	return &Client{conn: os.NewFile(uintptr(fd), "monitor")}
-}
+// socketName is that of the monitor's socket in its place.
+const socketName = "socket"
 
 // Place is where the monitor of a container keeps what others speak to it by.
 func Place(run, id string) string { return run + "/monitor/" + id }
@@ -310,22 +295,8 @@ func (c *Client) Connected() error {
 }
 
 // Keep gives the monitor a terminal's master side, of another process in the container: it stays open, and nobody reads what is written there.
-func (c *Client) Keep(master *os.File) error { return c.sendFD([]byte{mKeep}, int(master.Fd())) }
-
-func (c *Client) sendFD(message []byte, fd ...int) error { return sendFD(c.conn, message, fd...) }
-
-// sendFD sends a message with descriptors.
-func sendFD(conn *os.File, message []byte, fd ...int) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sent error
-	err = raw.Write(func(conn uintptr) bool {
-		sent = unix.Sendmsg(int(conn), message, unix.UnixRights(fd...), nil, unix.MSG_NOSIGNAL)
-		return sent != unix.EAGAIN
-	})
-	return errors.Join(err, sent)
+func (c *Client) Keep(master *os.File) error {
+	return seqpacket.Send(c.conn, []byte{mKeep}, int(master.Fd()))
 }
 
 // Launch gives a new monitor its order, and lock, the descriptor that the container is locked by: the monitor keeps that until the container
@@ -340,7 +311,7 @@ func (c *Client) Launch(o Order, lock *os.File, held ...HeldPort) (Started, erro
 	if err != nil {
 		return Started{}, err
 	}
-	if err := c.sendFD(append([]byte{mLaunch}, data...), fds...); err != nil {
+	if err := seqpacket.Send(c.conn, append([]byte{mLaunch}, data...), fds...); err != nil {
 		return Started{}, fmt.Errorf("monitor: %w", err)
 	}
 	for {
@@ -390,32 +361,12 @@ func (c *Client) read() (kind byte, data []byte, err error) {
 	if c.buf == nil {
 		c.buf = make([]byte, maxMessage)
 	}
-	raw, err := c.conn.SyscallConn()
+	n, fds, err := seqpacket.Receive(c.conn, c.buf, 1)
 	if err != nil {
 		return 0, nil, err
 	}
-	var n, oobn int
-	oob := make([]byte, unix.CmsgSpace(4))
-	waited := raw.Read(func(fd uintptr) bool {
-		n, oobn, _, _, err = unix.Recvmsg(int(fd), c.buf, oob, unix.MSG_CMSG_CLOEXEC)
-		return err != unix.EAGAIN && err != unix.EINTR
-	})
-	switch {
-	case waited != nil:
-		return 0, nil, waited
-	case err == unix.ECONNRESET || err == nil && n == 0:
-		return 0, nil, io.EOF
-	case err != nil:
-		return 0, nil, err
-	}
-	if oobn > 0 {
-		fds, err := rights(oob[:oobn])
-		if err != nil {
-			return 0, nil, err
-		}
-		for _, fd := range fds {
-			c.stdin = os.NewFile(uintptr(fd), "stdin")
-		}
+	for _, fd := range fds {
+		c.stdin = os.NewFile(uintptr(fd), "stdin")
 	}
 	return c.buf[0], c.buf[1:n], nil
 }

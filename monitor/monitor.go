@@ -18,6 +18,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
@@ -104,8 +105,9 @@ func Main() int {
 		m.refuse(3, err)
 		return 1
 	}
-	unix.SetNonblock(3, true)
-	first.conn = os.NewFile(3, "client")
+	if first.conn, err = seqpacket.New(3); err != nil {
+		return 1
+	}
 	started, err := m.first(context.Background())
 	if err != nil {
 		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
@@ -144,12 +146,10 @@ func elsewhere() bool {
 
 // receive waits for the order. What comes before it is kept for the client.
 func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
-	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4*(1+MaxHeld)))
+	buf := make([]byte, 4<<10)
 	for {
-		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		n, fds, err := seqpacket.Recvmsg(fd, buf, 1+MaxHeld)
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err != nil:
 			return nil, err
 		case n == 0:
@@ -157,11 +157,7 @@ func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
 		case buf[0] == mAttach && n == 2:
 			c.streams, c.told = Streams(buf[1]), true
 		case buf[0] == mLaunch:
-			if oobn > 0 {
-				if lock, err = rights(oob[:oobn]); err != nil {
-					return nil, err
-				}
-			}
+			lock = fds
 			err := leanjson.Unmarshal(buf[1:n], &m.order)
 			if held := len(m.order.Held); held > 0 && held == len(lock)-1 {
 				lock, m.nets.passed = lock[:1], lock[1:]
@@ -169,14 +165,6 @@ func (m *monitor) receive(fd int, c *client) (lock []int, err error) {
 			return lock, err
 		}
 	}
-}
-
-func rights(oob []byte) ([]int, error) {
-	list, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(list) == 0 {
-		return nil, err
-	}
-	return unix.ParseUnixRights(&list[0])
 }
 
 // begin reads what the container is, and makes the place.

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/monitor/log"
@@ -57,7 +58,9 @@ func (m *monitor) rest() bool {
 	fd, err := unix.FcntlInt(m.accept.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err == nil {
 		m.accept.Close()
-		m.acceptFrom(fd)
+		if listener, err := seqpacket.New(fd); err == nil {
+			m.acceptFrom(listener)
+		}
 	}
 	for _, f := range r.out {
 		f.SetReadDeadline(time.Time{})
@@ -191,9 +194,11 @@ func (m *monitor) goOn() int {
 	}
 	m.run = r
 	m.copyOut(r)
-	if err := m.acceptFrom(x.Accept); err != nil {
+	listener, err := seqpacket.New(x.Accept)
+	if err != nil {
 		return 1
 	}
+	m.acceptFrom(listener)
 	m.attend()
 	return 0
 }

@@ -2,16 +2,16 @@ package monitor
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/seqpacket"
+	"golang.org/x/sys/unix"
 )
 
 // clients are those who are connected.
@@ -34,12 +34,7 @@ type client struct {
 	input   chan []byte
 }
 
-// add begins to serve a connection.
-func (m *monitor) add(fd int) {
-	unix.SetNonblock(fd, true)
-	m.serve(&client{conn: os.NewFile(uintptr(fd), "client")})
-}
-
+// serve begins to serve a connection.
 func (m *monitor) serve(c *client) {
 	m.clients.mu.Lock()
 	defer m.clients.mu.Unlock()
@@ -77,21 +72,14 @@ func (m *monitor) hear(c *client) {
 			close(c.input)
 		}
 	}()
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4))
+	buf := make([]byte, 4<<10)
 	for {
-		var n, oobn int
-		if e := raw.Read(func(fd uintptr) bool {
-			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
-			return err != unix.EAGAIN && err != unix.EINTR
-		}); e != nil || err != nil || n == 0 {
+		n, fds, err := seqpacket.Receive(c.conn, buf, 1)
+		if err != nil {
 			return
 		}
-		if oobn > 0 {
-			m.given(buf[0], oob[:oobn])
+		if len(fds) > 0 {
+			m.given(buf[0], fds)
 			continue
 		}
 		if n == len(buf) && len(buf) < maxMessage {
@@ -103,8 +91,7 @@ func (m *monitor) hear(c *client) {
 
 // given takes what came with descriptors: a terminal of another process in the container, whose output nobody reads any more. It is read until
 // that process has gone: one that is full would hold it up, and one that is closed would end it.
-func (m *monitor) given(kind byte, oob []byte) {
-	fds, _ := rights(oob)
+func (m *monitor) given(kind byte, fds []int) {
 	for _, fd := range fds {
 		if kind != mKeep || unix.SetNonblock(fd, true) != nil {
 			unix.Close(fd)
@@ -252,50 +239,25 @@ func (m *monitor) hangUp() {
 
 // listen makes the monitor's socket, and serves who connects.
 func (m *monitor) listen() error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	listener, err := seqpacket.Listen(m.lock, socketName)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return fmt.Errorf("%s/%s: %w", m.place, socketName, err)
 	}
-	unix.Unlinkat(m.lock, "socket", 0)
-	name := "/proc/self/fd/" + strconv.Itoa(m.lock) + "/socket"
-	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err == nil {
-		if err = unix.Chmod(name, 0o600); err == nil {
-			err = unix.Listen(fd, 16)
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return &os.PathError{Op: "bind", Path: m.place + "/socket", Err: err}
-	}
-	return m.acceptFrom(fd)
+	m.acceptFrom(listener)
+	return nil
 }
 
 // acceptFrom serves who connects to a listening socket.
-func (m *monitor) acceptFrom(fd int) error {
-	m.accept = os.NewFile(uintptr(fd), "socket")
-	raw, err := m.accept.SyscallConn()
-	if err != nil {
-		return err
-	}
-	m.accepting = make(chan struct{})
+func (m *monitor) acceptFrom(listener *os.File) {
+	m.accept, m.accepting = listener, make(chan struct{})
 	go func(done chan struct{}) {
 		defer close(done)
 		for {
-			conn := -1
-			err := raw.Read(func(fd uintptr) bool {
-				conn, _, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-				return err != unix.EAGAIN && err != unix.EINTR && err != unix.ECONNABORTED
-			})
-			if err != nil || conn < 0 {
+			conn, err := seqpacket.Accept(listener)
+			if err != nil {
 				return
 			}
-			// The directory is closed to others; who was let in by a mistake is not.
-			if peer, err := unix.GetsockoptUcred(conn, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
-				unix.Close(conn)
-				continue
-			}
-			m.add(conn)
+			m.serve(&client{conn: conn})
 		}
 	}(m.accepting)
-	return nil
 }

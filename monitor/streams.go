@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/monitor/log"
 	"golang.org/x/sys/unix"
 )
@@ -68,7 +69,7 @@ func (m *monitor) giveStdin(c *client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.streams&Stdin != 0 && m.stdin != nil {
-		sendFD(c.conn, []byte{mPipe}, int(m.stdin.Fd())) // who is gone needs none
+		seqpacket.Send(c.conn, []byte{mPipe}, int(m.stdin.Fd())) // who is gone needs none
 	}
 }
 

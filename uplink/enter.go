@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -14,33 +15,29 @@ import (
 // enter starts this program once more, as root of the user namespace and in the network namespace: that takes one thread, which a Go program
 // never has. Of root's rights it keeps those over the network there. It ends when this one does.
 func enter(ctx context.Context, user, net, log *os.File) (*side, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
-	}
-	defer unix.Close(pair[1])
-	c, err := newChannel(pair[0])
+	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, err
 	}
+	defer theirs.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		c.close()
+		ours.Close()
 		return nil, err
 	}
 	defer null.Close()
-	if _, err := unix.FcntlInt(uintptr(pair[1]), unix.F_SETFD, 0); err != nil {
-		c.close()
+	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETFD, 0); err != nil {
+		ours.Close()
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p, err := launch.Run(ctx, joinPlan(user, net, pair[1]), launch.Options{KeepFDs: true, Stdio: [3]*os.File{null, null, log}})
+	p, err := launch.Run(ctx, joinPlan(user, net, int(theirs.Fd())), launch.Options{KeepFDs: true, Stdio: [3]*os.File{null, null, log}})
 	if err != nil {
-		c.close()
+		ours.Close()
 		return nil, fmt.Errorf("a process in the namespaces: %w", err)
 	}
-	s := &side{c: c, pid: p.PID, wait: func() { p.Wait() }}
+	s := &side{conn: ours, pid: p.PID, wait: func() { p.Wait() }}
 	if _, _, err := s.hear(); err != nil {
-		c.close()
+		ours.Close()
 		s.wait()
 		return nil, err
 	}

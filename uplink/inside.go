@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
@@ -26,6 +27,9 @@ const (
 	wordDone   = "done"
 )
 
+// wordsMax is the size of such a message, in bytes.
+const wordsMax = 4 << 10
+
 // answerMark is on sockets whose address is a sender's: see [network.LeadAnswersHere].
 const answerMark = 0x6b61
 
@@ -41,24 +45,24 @@ type inside struct {
 func runInside(fd int) error {
 	unix.CloseOnExec(fd)
 	os.WriteFile("/proc/self/comm", []byte(Program), 0) // for who looks: it would be "exe"
-	c, err := newChannel(fd)
+	conn, err := seqpacket.New(fd)
 	if err != nil {
 		return err
 	}
 	in := &inside{device: deviceName, ports: map[string]int{}}
 	if err := in.prepare(); err != nil {
-		c.send([]byte(wordError + " " + err.Error()))
+		seqpacket.Send(conn, []byte(wordError+" "+err.Error()))
 		return err
 	}
-	if err := c.send([]byte(wordDone)); err != nil {
+	if err := seqpacket.Send(conn, []byte(wordDone)); err != nil {
 		return err
 	}
-	for {
-		text, fds, err := c.receive()
+	for buf := make([]byte, wordsMax); ; {
+		n, fds, err := seqpacket.Receive(conn, buf, 1)
 		if err != nil {
 			return nil // the other side is gone
 		}
-		answer, out, err := in.do(strings.Split(string(text), " "), fds)
+		answer, out, err := in.do(strings.Split(string(buf[:n]), " "), fds)
 		if err != nil {
 			answer = wordError + " " + err.Error()
 		}
@@ -66,7 +70,7 @@ func runInside(fd int) error {
 		if out >= 0 {
 			send = []int{out}
 		}
-		err = c.send([]byte(answer), send...)
+		err = seqpacket.Send(conn, []byte(answer), send...)
 		if out >= 0 {
 			unix.Close(out)
 		}

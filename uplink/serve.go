@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -121,7 +122,7 @@ type server struct {
 	user, net *os.File
 	dir, log  *os.File
 	lock      *os.File
-	control   *channel
+	control   *os.File
 	names     *network.Relay // nil where no server for names is on the machine's loopback
 	once      sync.Once
 	end       chan struct{} // closed when it is to end
@@ -287,24 +288,11 @@ func (s *server) takeUp() {
 	}
 }
 
-func (s *server) listen() error {
-	name := fmt.Sprintf("/proc/self/fd/%d/%s", s.dir.Fd(), controlName)
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err == nil {
-		err = unix.Listen(fd, 128)
-	}
-	if err != nil {
-		unix.Close(fd)
+func (s *server) listen() (err error) {
+	if s.control, err = seqpacket.Listen(int(s.dir.Fd()), controlName); err != nil {
 		return fmt.Errorf("socket %s: %w", filepath.Join(s.o.run, controlName), err)
 	}
-	s.control, err = newChannel(fd)
-	return err
+	return nil
 }
 
 // run goes on until somebody says that it is to end.
@@ -321,7 +309,7 @@ func (s *server) run() {
 		slots := make(chan struct{}, 64) // connections at once; more wait
 		for {
 			slots <- struct{}{}
-			c, err := s.control.accept()
+			c, err := seqpacket.Accept(s.control)
 			if err != nil {
 				if !s.ending() {
 					s.say("control: %v", err)
@@ -329,7 +317,7 @@ func (s *server) run() {
 				return
 			}
 			go func() {
-				defer func() { c.close(); <-slots }()
+				defer func() { c.Close(); <-slots }()
 				s.talk(c)
 			}()
 		}
@@ -353,7 +341,7 @@ func (s *server) finish() {
 	s.mu.Lock() // and never again
 	if s.dir != nil && s.control != nil {
 		os.Remove(filepath.Join(s.o.run, controlName))
-		s.control.close()
+		s.control.Close()
 	}
 	if s.carrier != nil {
 		s.carrier.stop()
@@ -362,7 +350,7 @@ func (s *server) finish() {
 		s.names.Close()
 	}
 	if s.in != nil {
-		s.in.c.close()
+		s.in.conn.Close()
 		s.in.wait()
 	}
 }
@@ -377,7 +365,7 @@ func (s *server) watchInside(in *side) {
 			return
 		}
 		s.say("the process in the namespaces ended, and is made anew")
-		in.c.close()
+		in.conn.Close()
 		if err := s.enter(); err != nil {
 			s.say("%v", err)
 			s.mu.Unlock()
@@ -436,16 +424,16 @@ func (s *server) watchCarrier(c carrier) {
 }
 
 // talk answers one connection.
-func (s *server) talk(c *channel) {
-	for {
-		text, fds, err := c.receive()
+func (s *server) talk(c *os.File) {
+	for buf := make([]byte, 1<<10); ; {
+		n, fds, err := seqpacket.Receive(c, buf, 1)
 		for _, fd := range fds {
 			unix.Close(fd)
 		}
 		if err != nil {
 			return
 		}
-		what, owner, _ := strings.Cut(string(text), " ")
+		what, owner, _ := strings.Cut(string(buf[:n]), " ")
 		var send []int
 		s.mu.Lock()
 		switch what {
@@ -463,7 +451,7 @@ func (s *server) talk(c *channel) {
 		}
 		text, e := leanjson.Marshal(answerOf(err, s.now()))
 		s.mu.Unlock()
-		if e != nil || c.send(text, send...) != nil {
+		if e != nil || seqpacket.Send(c, text, send...) != nil {
 			return
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -90,8 +91,8 @@ var ErrGone = errors.New("no uplink runs")
 
 // An Uplink is a connection to the program. It is for one goroutine at a time.
 type Uplink struct {
-	run string
-	fd  int
+	run  string
+	conn *os.File
 }
 
 // Start starts an uplink and waits until packets pass. It goes on after the caller. ctx ends the wait, and with it the
@@ -255,24 +256,18 @@ func Open(run string) (*Uplink, error) {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
 	}
 	defer dir.Close()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+	conn, err := seqpacket.Dial(int(dir.Fd()), controlName)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w in %s", ErrGone, run)
 	}
-	// By a descriptor: a socket's path has but 108 bytes.
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), controlName)})
 	if err != nil {
-		unix.Close(fd)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-			return nil, fmt.Errorf("%w in %s", ErrGone, run)
-		}
-		return nil, fmt.Errorf("uplink in %s: connect: %w", run, err)
+		return nil, fmt.Errorf("uplink in %s: %w", run, err)
 	}
-	return &Uplink{run: run, fd: fd}, nil
+	return &Uplink{run: run, conn: conn}, nil
 }
 
 // Close closes the connection. The program goes on.
-func (u *Uplink) Close() error { return unix.Close(u.fd) }
+func (u *Uplink) Close() error { return u.conn.Close() }
 
 // Status asks how it does its work.
 func (u *Uplink) Status() (Status, error) {

@@ -3,10 +3,11 @@ package uplink
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"syscall"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,53 +78,22 @@ func (u *Uplink) ask(what, owner string) (a answer, fds []int, err error) {
 	if owner != "" {
 		what += " " + owner
 	}
-	fail := func(call string, err error) (answer, []int, error) {
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+	fail := func(err error) (answer, []int, error) {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) {
 			return a, nil, fmt.Errorf("%w any more in %s", ErrGone, u.run)
 		}
-		return a, nil, fmt.Errorf("uplink in %s: %w", u.run, os.NewSyscallError(call, err))
+		return a, nil, fmt.Errorf("uplink in %s: %w", u.run, err)
 	}
-	if err := unix.Sendto(u.fd, []byte(what), unix.MSG_NOSIGNAL, nil); err != nil {
-		return fail("send", err)
+	if err := seqpacket.Send(u.conn, []byte(what)); err != nil {
+		return fail(err)
 	}
-	text, fds, err := receive(u.fd)
+	buf := make([]byte, answerMax)
+	n, fds, err := seqpacket.Receive(u.conn, buf, 2)
 	if err != nil {
-		return fail("recv", err)
+		return fail(err)
 	}
-	if len(text) == 0 {
-		return fail("recv", unix.ECONNRESET)
-	}
-	if err := leanjson.Unmarshal(text, &a); err != nil {
+	if err := leanjson.Unmarshal(buf[:n], &a); err != nil {
 		return a, fds, fmt.Errorf("uplink in %s: %w", u.run, err)
 	}
 	return a, fds, a.err()
-}
-
-// receive reads one message with the descriptors that it brings.
-func receive(fd int) (text []byte, fds []int, err error) {
-	buf, oob := make([]byte, answerMax), make([]byte, unix.CmsgSpace(8*4))
-	var n, oobn int
-	for {
-		n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_RIGHTS {
-			list, err := unix.ParseUnixRights(&m)
-			if err != nil {
-				return nil, nil, err
-			}
-			fds = append(fds, list...)
-		}
-	}
-	return buf[:n], fds, nil
 }

@@ -1,0 +1,114 @@
+package seqpacket
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestNamed: by a path that no address could hold, one message after the other, whole, with what it brings; a listener that was killed is no hindrance.
+func TestNamed(t *testing.T) {
+	name := filepath.Join(t.TempDir(), strings.Repeat("d", 200))
+	if err := os.Mkdir(name, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("with no socket: %v", err)
+	}
+	killed, err := Listen(int(dir.Fd()), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed.Close()
+	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("with nobody who listens: %v", err)
+	}
+	l, err := Listen(int(dir.Fd()), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := Dial(int(dir.Fd()), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := Accept(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if err := errors.Join(Send(client, []byte("one"), int(dir.Fd()), int(l.Fd())), Send(client, []byte("another"))); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 5)
+	n, fds, err := Receive(server, buf, 2)
+	if err != nil || string(buf[:n]) != "one" || len(fds) != 2 {
+		t.Fatalf("%q, %d descriptors, %v", buf[:n], len(fds), err)
+	}
+	var sent, came unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(dir.Fd()), &sent), unix.Fstat(fds[0], &came)); err != nil || sent.Ino != came.Ino {
+		t.Errorf("inode %d came as %d, %v", sent.Ino, came.Ino, err)
+	}
+	for _, fd := range fds {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("a descriptor that came is not close-on-exec: %#x, %v", flags, err)
+		}
+		unix.Close(fd)
+	}
+	if n, fds, err := Receive(server, buf, 2); err != nil || string(buf[:n]) != "anoth" || len(fds) != 0 {
+		t.Errorf("%q, %d descriptors, %v", buf[:n], len(fds), err)
+	}
+	server.SetReadDeadline(time.Now())
+	if _, _, err := Receive(server, buf, 0); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("at its deadline: %v", err)
+	}
+	server.SetReadDeadline(time.Time{})
+	client.Close()
+	if _, _, err := Receive(server, buf, 0); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	if err := Send(server, buf); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("to nobody: %v", err)
+	}
+	l.SetReadDeadline(time.Now())
+	if _, err := Accept(l); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("nobody connects: %v", err)
+	}
+}
+
+// TestPair: the other process's end waits in the calls themselves.
+func TestPair(t *testing.T) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	if flags, err := unix.FcntlInt(theirs.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("flags %#x, %v", flags, err)
+	}
+	if err := Send(ours, []byte("word")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8)
+	if n, fds, err := Recvmsg(int(theirs.Fd()), buf, 1); err != nil || string(buf[:n]) != "word" || len(fds) != 0 {
+		t.Errorf("%q, %v, %v", buf[:n], fds, err)
+	}
+	ours.Close()
+	if n, _, err := Recvmsg(int(theirs.Fd()), buf, 1); n != 0 || err != nil {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+}
