@@ -274,15 +274,15 @@ func (k *check) directory(dir, id string) {
 	case err != nil:
 		return
 	}
-	if to, err := os.Readlink(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
-		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return os.Symlink(id, k.e.names()+"/"+c.Name) })
+	if to, err := reservedFor(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
+		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return reserveFor(id, k.e.names()+"/"+c.Name) })
 	} else if err == nil && to != id {
 		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, shortID(to)), func() error {
 			return errors.New("rename one of them")
 		})
 	}
 	if slot := strconv.Itoa(c.Slot); c.Slot >= 0 && !exists(k.e.ids()+"/"+slot) {
-		k.find(container(id), "its range of ids is not reserved", func() error { return os.Symlink(id, k.e.ids()+"/"+slot) })
+		k.find(container(id), "its range of ids is not reserved", func() error { return reserveFor(id, k.e.ids()+"/"+slot) })
 	}
 	left, _ := filepath.Glob(dir + "/*.new")
 	for _, name := range left {
@@ -308,7 +308,7 @@ func (k *check) reservations() error {
 			return err
 		}
 		for _, name := range list {
-			id, err := os.Readlink(dir + "/" + name)
+			id, err := reservedFor(dir + "/" + name)
 			if err == nil && !exists(k.e.homes()[0]+"/"+id) && !exists(k.e.homes()[1]+"/"+id) && !exists(k.e.creating()+"/"+id) {
 				k.find(what+name, "it is reserved for a container that there is not", func() error { return k.e.giveBack(dir, name, id) })
 			} else if is := k.e.nameOf(id); err == nil && dir == k.e.names() && is != name && is != "" {

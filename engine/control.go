@@ -387,11 +387,11 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if c.Name == name {
 		return ErrConflict{"Renaming a container with the same name as its current name"}
 	}
-	err = os.Symlink(c.ID, e.names()+"/"+name)
+	err = reserveFor(c.ID, e.names()+"/"+name)
 	if errors.Is(err, os.ErrExist) && e.unused(name) {
-		err = os.Symlink(c.ID, e.names()+"/"+name)
+		err = reserveFor(c.ID, e.names()+"/"+name)
 	}
-	if to, _ := os.Readlink(e.names() + "/" + name); errors.Is(err, os.ErrExist) && to != c.ID { // else a rename was killed before
+	if to, _ := reservedFor(e.names() + "/" + name); errors.Is(err, os.ErrExist) && to != c.ID { // else a rename was killed before
 		return e.nameTaken(name)
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {

@@ -511,9 +511,9 @@ func TestCheck(t *testing.T) {
 	torn := made(t, e, Config{Name: "torn", Rootfs: root})
 	nameless := made(t, e, Config{Name: "nameless", Rootfs: root})
 	for _, err := range []error{
-		os.Symlink(gone, e.names()+"/stale"), os.Symlink(gone, e.ids()+"/4000"), os.Mkdir(e.dir+"/runtime/"+gone, 0o700),
+		reserveFor(gone, e.names()+"/stale"), reserveFor(gone, e.ids()+"/4000"), os.Mkdir(e.dir+"/runtime/"+gone, 0o700),
 		os.Truncate(torn.dir+"/container.json", 10), os.Remove(e.names() + "/nameless"), os.WriteFile(nameless.dir+"/state.json.new", nil, 0o600),
-		os.Symlink(c.ID, e.names()+"/renamed"),
+		reserveFor(c.ID, e.names()+"/renamed"),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -187,7 +187,7 @@ func (e *Engine) resolve(ref string) (string, error) {
 		return ref, nil
 	}
 	if ValidName(ref) {
-		if id, err := os.Readlink(e.names() + "/" + ref); err == nil {
+		if id, err := reservedFor(e.names() + "/" + ref); err == nil {
 			return id, nil
 		}
 	}

@@ -302,7 +302,7 @@ func (e *Engine) ownVolume(name, id string) error {
 	if err := os.MkdirAll(e.owned(), 0o700); err != nil {
 		return err
 	}
-	return os.Symlink(id, e.owned()+"/"+name)
+	return reserveFor(id, e.owned()+"/"+name)
 }
 
 // sweepVolumes removes the volumes of containers that were to be removed at their end, and what killed commands left.
@@ -313,7 +313,7 @@ func (e *Engine) sweepVolumes() error {
 	}
 	var errs []error
 	for _, name := range list {
-		id, err := os.Readlink(e.owned() + "/" + name)
+		id, err := reservedFor(e.owned() + "/" + name)
 		if err != nil || e.find(id) != "" || exists(e.creating()+"/"+id) {
 			continue
 		}
