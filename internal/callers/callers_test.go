@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(nstest.Main(m, nstest.Options{
 		Writable: pages,
-		Build:    []string{"./cmd/kakuri", "./cmd/kakuri-runtime"},
+		Build:    []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"},
 		Parts:    map[string]func([]string) int{"cri": cri, "probe": probe, "inspector": inspector, "inspects": inspects},
 	}))
 }
@@ -54,7 +54,7 @@ func session(t *testing.T, programs []string, before string, steps []step) (prin
 ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs $S
 mkdir $S/out $S/bin
-cp $RUNTIME $KAKURI $S/bin
+cp $RUNTIME $KAKURI $UPLINK $S/bin
 for p in cri probe inspector inspects; do cp $PARTS/$p $S/bin/$p; done
 RUNTIME=$S/bin/kakuri-runtime
 till() { n=0; until eval "$1"; do n=$((n + 1)); [ $n -lt 300 ] || return 1; sleep 0.1; done; }
@@ -81,7 +81,7 @@ true
 `)
 	keep := nstest.Dir(t)
 	c := exec.Command("unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String())
-	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "KAKURI="+nstest.Binary(t, "kakuri"), "PARTS="+filepath.Dir(nstest.PartPath("cri")), "HOME=/root")
+	c.Env = append(os.Environ(), "S="+dir, "KEEP="+keep, "ROOTFS="+nstest.RootFS(t), "RUNTIME="+nstest.Binary(t, "kakuri-runtime"), "KAKURI="+nstest.Binary(t, "kakuri"), "UPLINK="+nstest.Binary(t, "kakuri-uplink"), "PARTS="+filepath.Dir(nstest.PartPath("cri")), "HOME=/root")
 	// The streams are a file: a daemon's would be held open.
 	out, err := os.Create(filepath.Join(keep, "all"))
 	if err != nil {

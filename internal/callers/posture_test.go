@@ -499,6 +499,7 @@ func rowsOf() []string {
 // page's table is measured anew, beside Docker and Podman.
 func TestPosture(t *testing.T) {
 	nstest.User(t)
+	nstest.TUN(t, 0o666)
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the probe has code of amd64")
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 const modulePath = "github.com/kakuri/kakuri"
@@ -408,19 +407,9 @@ func TestREADME(t *testing.T) {
 			nstest.TUN(t, 0o666)
 			u := nstest.User(t)
 			runScript(t, u.Command("bash"), bin, script)
-			nstest.Until(t, "the end of kakuri-uplink", func() bool { return isFree(u.RuntimeDir() + "/kakuri/uplink/lock") })
+			u.UplinkEnds(t)
 		})
 	}
-}
-
-// isFree reports whether nobody has the lock of a file that is there.
-func isFree(name string) bool {
-	f, err := os.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
 }
 
 // scriptOf joins the runnable blocks of a page. The source tree cannot be built

@@ -1,6 +1,7 @@
 package nstest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,4 +35,17 @@ func TUN(t testing.TB, mode uint32) (end func()) {
 	}
 	t.Cleanup(end)
 	return end
+}
+
+// UplinkEnds waits until kakuri-uplink has ended, which an account's containers on networks had: two seconds after the last one.
+func (a *Account) UplinkEnds(t testing.TB) {
+	t.Helper()
+	Until(t, "the end of kakuri-uplink", func() bool {
+		f, err := os.Open(a.RuntimeDir() + "/kakuri/uplink/lock") // it has the lock of that
+		if err != nil {
+			return errors.Is(err, os.ErrNotExist)
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
+	})
 }

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
-		Build:   []string{"./cmd/kakuri", "./cmd/kakuri-runtime"},
+		Build:   []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"},
 		Prepare: testimage.Prepare(testimage.Debian, testimage.Nginx, testimage.Redis, testimage.Postgres),
 	}))
 }
@@ -39,6 +39,8 @@ func each(t *testing.T, image string, test func(t *testing.T, c caller, ref stri
 			host := testimage.Registry(t, map[string]v1.Image{image + ":1": testimage.Get(t, image)})
 			var c caller
 			if name == "user" {
+				nstest.TUN(t, 0o666)
+				t.Cleanup(func() { u.UplinkEnds(t) })
 				c = caller{user: u, data: nstest.Dir(t)}
 				if err := os.Chown(c.data, u.UID, u.GID); err != nil {
 					t.Fatal(err)
@@ -115,10 +117,13 @@ func (c caller) has(t *testing.T, want string, args ...string) {
 	}
 }
 
-// nginx serves, with workers that are not root, in a network of its own and in the caller's; and stops by its own signal.
+// nginx serves, with workers that are not root, on the default network, at a port of the machine, and in the caller's network; and stops by its own signal.
 func TestNginx(t *testing.T) {
 	each(t, testimage.Nginx, func(t *testing.T, c caller, ref string) {
-		c.container(t, "web", ref)
+		c.container(t, "web", "-p", "8088:80", ref)
+		if body := get(t, "http://127.0.0.1:8088/"); body != "<h1>It is served.</h1>\n" {
+			t.Errorf("by its port: %q", body)
+		}
 		c.until(t, "<h1>It is served.</h1>", "exec", "web", "curl", "-sS", "http://127.0.0.1/")
 		c.until(t, `"GET / HTTP/1.1" 200`, "logs", "web")
 		uid := c.ok(t, "exec", "web", "id", "-u", "www-data")
