@@ -225,11 +225,11 @@ func openDevice() (int, error) {
 	case err == nil:
 		return fd, nil
 	case errors.Is(err, unix.EACCES):
-		out = ": everyone may open it as distributions have it: as root, chmod 666 " + name
+		out = ": distributions let everyone open it: as root, chmod 666 " + name
 	case errors.Is(err, unix.EPERM):
-		out = ": the control group forbids it: this container is to be run with --device " + name
+		out = ": this container is to be run with --device " + name
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		out = ": the kernel's module tun makes it: as root, modprobe tun"
+		out = ": as root, modprobe tun makes it; in a container it is there by --device " + name
 	}
 	return -1, fmt.Errorf("%s: %w%s", name, err, out)
 }
