@@ -297,7 +297,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 3", "d7666968"
+	const number, want = "layout 3", "15a710a5"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -484,6 +484,88 @@ func TestNetworksThatAreCut(t *testing.T) {
 		s.bridges(bridgeA, plan.Bridge{Device: "kbb", ICC: true, Masquerade4: true})
 		s.want("a1", "tcp", "10.0.1.12:80", "a2 10.0.1.11")
 		s.want("b1", "tcp", "192.0.2.2:80", "away 192.0.2.1")
+	})
+}
+
+// arrive sends a datagram from an address in a place, and tells whether it comes to another one, where a port is heard: of two on the same way the first one is not late.
+func (s *stage) arrive(place, source, at, address string) (arrived bool) {
+	s.t.Helper()
+	err := s.in(at, func() error {
+		u, err := net.ListenPacket("udp", "[::]:7")
+		if err != nil {
+			return err
+		}
+		defer u.Close()
+		err = s.in(place, func() error {
+			to, err := net.ResolveUDPAddr("udp", address)
+			if err != nil {
+				return err
+			}
+			for i, from := range []*net.UDPAddr{{IP: net.ParseIP(source)}, nil} {
+				c, err := net.DialUDP("udp", from, to)
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				if _, err := c.Write([]byte{"lie"[i]}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		u.SetDeadline(time.Now().Add(waits))
+		for b := make([]byte, 10); ; {
+			n, _, err := u.ReadFrom(b)
+			if err != nil {
+				return err
+			}
+			if arrived = arrived || string(b[:n]) == "l"; string(b[:n]) == "i" {
+				return nil
+			}
+		}
+	})
+	if err != nil {
+		s.t.Fatalf("from %s of %q to %s: %v", source, place, address, err)
+	}
+	return arrived
+}
+
+// TestSenders: nobody sends by a bridge with an address that is reached by another one, of a container's own or not: neither to other machines, nor to this one, nor to a
+// published port. What a container is the way to is reached by its bridge, and so it may send.
+func TestSenders(t *testing.T) {
+	onStage(t, true, func(s *stage) {
+		s.bridges(bridgeA, bridgeB)
+		s.publish("b1", "udp 192.0.2.1:7 10.0.2.11:7")
+		s.serve("away", "[::]:80")
+		s.serve("a2", "[::]:80")
+		for _, address := range []string{"192.0.2.2:80", "[2001:db8:9::2]:80", "10.0.1.12:80"} {
+			s.ask("a1", "tcp", address) // neighbours know each other
+		}
+		s.shell("ip -n a1 addr add 10.0.2.11/32 dev lo; ip -n a1 addr add 2001:db8:2::11/128 dev lo; ip -n a1 addr add 10.9.0.1/32 dev lo; ip -n a1 addr add 2001:db8:77::1/128 dev lo; ip -n a1 addr add 169.254.7.7/32 dev lo")
+		for _, c := range []struct {
+			source, at, address string
+			want                bool
+		}{
+			{"10.0.2.11", "away", "192.0.2.2:7", false}, {"2001:db8:2::11", "away", "[2001:db8:9::2]:7", false},
+			{"10.0.2.11", "", "10.0.1.1:7", false}, {"2001:db8:2::11", "", "[2001:db8:1::1]:7", false},
+			{"10.0.2.11", "b1", "192.0.2.1:7", false},
+			{"10.9.0.1", "away", "192.0.2.2:7", false}, {"2001:db8:77::1", "away", "[2001:db8:9::2]:7", false},
+			{"10.0.1.11", "away", "192.0.2.2:7", true}, {"10.0.1.11", "b1", "192.0.2.1:7", true},
+			{"169.254.7.7", "a2", "10.0.1.12:7", true}, {"10.9.0.1", "a2", "10.0.1.12:7", true},
+		} {
+			if got := s.arrive("a1", c.source, c.at, c.address); got != c.want {
+				t.Errorf("from %s to %s at %q: arrived is %v", c.source, c.address, c.at, got)
+			}
+		}
+		s.shell("ip route add 10.9.0.0/24 via 10.0.1.11; ip -6 route add 2001:db8:77::/64 via 2001:db8:1::11")
+		for source, address := range map[string]string{"10.9.0.1": "192.0.2.2:7", "2001:db8:77::1": "[2001:db8:9::2]:7"} {
+			if !s.arrive("a1", source, "away", address) {
+				t.Errorf("from %s, behind a container, to %s: it did not arrive", source, address)
+			}
+		}
 	})
 }
 

@@ -26,7 +26,7 @@ const nftLayout = "kakuri's networks and ports; layout 3"
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 4}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 4}, {"senders", 2}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A datatype is how nft(8) shows bytes of a set's keys: its number there, and how many they are.
 type datatype struct {
@@ -395,16 +395,21 @@ func verdict(text string, code int32) nftTerm {
 // Numbers of linux/netfilter.h and linux/netfilter/nf_tables.h that the unix package has not.
 const (
 	nfDrop, nfAccept     = 0, 1
+	fibResultOIF         = 1
 	fibResultAddrtype    = 3
 	rtnLocal             = 2
 	nfNatRangeMapIPs     = 1
 	nfNatRangeSpecified  = 2
+	ctStateInvalid       = 1 << 0
 	ctStateEstablished   = 1 << 1
 	ctStateRelated       = 1 << 2
+	ctStateNew           = 1 << 3
+	ctStateUntracked     = 1 << 6
 	ctStatusDNAT         = 1 << 5
 	ip4Source, ip4Dest   = 12, 16
 	ip6Source, ip6Dest   = 8, 24
 	priorityRaw          = -300
+	priorityMangle       = -150
 	priorityDstnat       = -100
 	priorityFilter       = 0
 	prioritySrcnat       = 100
@@ -471,6 +476,31 @@ func toThisMachine() nftTerm {
 		}),
 		compare(unix.NFT_CMP_EQ, binary.NativeEndian.AppendUint32(nil, rtnLocal)),
 	}}
+}
+
+// noWay says that no route leads to the packet's sender, or destination, by the device that it has come in by.
+func noWay(flag uint32, what string) nftTerm {
+	return nftTerm{"fib " + what + " . iif oif missing", []nftExpr{
+		expr("fib", func(w *wire) {
+			w.u32(unix.NFTA_FIB_DREG, register(0))
+			w.u32(unix.NFTA_FIB_RESULT, fibResultOIF)
+			w.u32(unix.NFTA_FIB_FLAGS, flag|unix.NFTA_FIB_F_IIF|unix.NFTA_FIB_F_PRESENT)
+		}),
+		compare(unix.NFT_CMP_EQ, make([]byte, 4)),
+	}}
+}
+
+// senderThat compares the address of the family that sent a packet.
+func senderThat(family byte, text string, op uint32, start []byte) nftTerm {
+	if family == unix.NFPROTO_IPV4 {
+		return nftTerm{"ip saddr " + text, append(isFamily(family, "").exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip4Source, uint32(len(start)), 0), compare(op, start))}
+	}
+	return nftTerm{"ip6 saddr " + text, append(isFamily(family, "").exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip6Source, 16, 0), compare(op, append(start, make([]byte, 16-len(start))...)))}
+}
+
+// unanswered is what belongs to no connection that was answered.
+func unanswered() nftTerm {
+	return nftTerm{"ct state invalid,new,untracked", append([]nftExpr{conntrack(unix.NFT_CT_STATE, 0)}, anyBit(ctStateInvalid|ctStateNew|ctStateUntracked)...)}
 }
 
 // translated is a connection whose destination was changed by a rule, of whoever.
@@ -566,6 +596,13 @@ func nftChains() []nftChain {
 			rule("addresses of this machine alone", loopbackAt(ip4Dest, "ip daddr"), fromDeviceIn("bridges"), counted(), drop),
 			rule("", loopbackAt(ip4Source, "ip saddr"), fromDeviceIn("bridges"), counted(), drop),
 			rule("ports of 127.0.0.1", notByLoopback(), portIn(v4, "loopback4"), counted(), drop),
+		}},
+		// Addresses of the link alone are no other network's, and neighbours by a bridge may have what addresses they like, which br_netfilter would show us.
+		{"senders", "filter", unix.NF_INET_PRE_ROUTING, "prerouting", priorityMangle, []nftRule{
+			rule("addresses of other networks", unanswered(), fromDeviceIn("bridges"), notFromDeviceIn("internal"), senderThat(v4, "!= 169.254.0.0/16", unix.NFT_CMP_NEQ, []byte{169, 254}),
+				noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop),
+			rule("", unanswered(), fromDeviceIn("bridges"), notFromDeviceIn("internal"), senderThat(v6, ">= 100::", unix.NFT_CMP_GTE, []byte{1}), senderThat(v6, "< fe00::", unix.NFT_CMP_LT, []byte{0xfe}),
+				noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop),
 		}},
 		{"prerouting", "nat", unix.NF_INET_PRE_ROUTING, "prerouting", priorityDstnat, destinations()},
 		{"output", "nat", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, output},
