@@ -225,7 +225,7 @@ func driverOptions(n *netdb.Network) error {
 	case "macvlan", "ipvlan":
 		n.Device = n.Options["parent"]
 		if n.Device == "" {
-			return fmt.Errorf("--driver %s: name the device of the machine that it is made on by -o parent=DEVICE", n.Driver)
+			return fmt.Errorf("--driver %s: name the device of the machine that it is made on by -o parent=DEVICE; where there is to be none, one of the type dummy: ip link add lan0 type dummy", n.Driver)
 		}
 		if mode := driverMode(n); !slices.Contains(plan.Modes(n.Driver), mode) && mode != "" {
 			return fmt.Errorf("unknown %s mode: %s: there are %s", n.Driver, mode, strings.Join(plan.Modes(n.Driver), " "))

@@ -84,43 +84,51 @@ func TestLinksAndEndpoints(t *testing.T) {
 	refused(t, e, Config{Image: "host", Network: "made", Command: []string{"true"}, Networks: []Attachment{{Network: "made", Options: map[string]string{optSysctls: "kernel.panic=1"}}}}, 125, "kernel.panic=1")
 }
 
-// Containers on a macvlan and on an ipvlan reach each other, by the machine's device that it is made on. A kernel without them says which module it has not.
+// Containers on a macvlan and on an ipvlan, of each mode, reach each other, by the machine's device that it is made on. A kernel without them says which module it has not.
 func TestMacvlanAndIPvlan(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	e := open(t)
 	ctx := t.Context()
-	for i, driver := range []string{"macvlan", "ipvlan"} {
-		parent := "lan" + strconv.Itoa(i)
+	for i, c := range []struct{ driver, mode string }{{"macvlan", "bridge"}, {"ipvlan", "l2"}, {"ipvlan", "l3"}, {"ipvlan", "l3s"}} {
+		driver, name, parent := c.driver, c.driver+c.mode, "lan"+strconv.Itoa(i)
 		if out, err := exec.Command("sh", "-ec", "ip link add "+parent+" type veth peer name "+parent+"x; ip link set "+parent+" up; ip link set "+parent+"x up").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		defer exec.Command("ip", "link", "del", parent).Run()
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: driver, Driver: driver, Options: map[string]string{"parent": parent}, IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.7" + strconv.Itoa(i) + ".0.0/24"}}}}); err != nil {
+		options := map[string]string{"parent": parent, driver + "_mode": c.mode}
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Driver: driver, Options: options, IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.7" + strconv.Itoa(i) + ".0.0/24"}}}}); err != nil {
 			t.Fatal(err)
 		}
-		c, err := e.Create(ctx, on(driver, Config{Name: driver, Hostname: driver, Command: []string{"/greeter", ":80"}}))
+		made, err := e.Create(ctx, on(name, Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}}))
 		if err == nil {
-			err = e.Start(ctx, c.ID, StartOptions{})
+			err = e.Start(ctx, made.ID, StartOptions{})
 		}
+		_, loaded := os.Stat("/sys/module/" + driver)
 		switch {
 		case err == nil:
-			c = found(t, e, driver)
-			nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
-			i, err := e.Inspect(driver)
+			server := found(t, e, name)
+			nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+			i, err := e.Inspect(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, line := range says(t, e, driver, patient, i.NetworkSettings.Networks[driver].IPAddress+":80", driver+":80") {
-				if !strings.HasPrefix(line, driver+" to ") {
-					t.Errorf("a neighbour on the %s is told %q", driver, line)
+			for _, line := range says(t, e, name, patient, i.NetworkSettings.Networks[name].IPAddress+":80", name+":80") {
+				if !strings.HasPrefix(line, name+" to ") {
+					t.Errorf("a neighbour on the %s is told %q", name, line)
 				}
 			}
-			t.Logf("%s is there", driver)
-		case !strings.Contains(err.Error(), "the kernel knows no "+driver) || !strings.Contains(err.Error(), "modprobe "+driver):
+			text, code, err := inside(t, e, Config{Image: "host", Network: name, AutoRemove: true, Command: []string{"ip", "-d", "link", "show", "dev", "eth0"}})
+			if err != nil || code != 0 || !strings.Contains(text, driver+" ") || !strings.Contains(text, " mode "+c.mode+" ") {
+				t.Errorf("%v, code %d: %s", err, code, text)
+			}
+			t.Logf("%s is there", name)
+		case loaded == nil || !strings.Contains(err.Error(), "the kernel knows no "+driver) || !strings.Contains(err.Error(), "modprobe "+driver):
 			t.Error(err)
+		default:
+			t.Log(err)
 		}
-		if err := errors.Join(e.Remove(ctx, driver, RemoveOptions{Force: true}), e.NetworkRemove(ctx, driver)); err != nil {
+		if err := errors.Join(e.Remove(ctx, name, RemoveOptions{Force: true}), e.NetworkRemove(ctx, name)); err != nil {
 			t.Error(err)
 		}
 	}

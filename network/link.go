@@ -342,7 +342,11 @@ func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid in
 	on, err := s.Link(parent)
 	if err != nil {
 		if errors.Is(err, unix.ENODEV) {
-			return fail(fmt.Errorf("the host has no device %s: %w", parent, err))
+			way := ""
+			if of, id, ok := strings.Cut(parent, "."); ok {
+				way = fmt.Sprintf(": make it, by ip link add link %s name %s type vlan id %s, and ip link set %[2]s up", of, parent, id)
+			}
+			return fail(fmt.Errorf("the host has no device %s: %w%s", parent, err, way))
 		}
 		return fail(err)
 	}
