@@ -340,6 +340,7 @@ func (m *monitor) relayAgain() {
 // names is what a container's resolver answers from: the networks that networks.json says it is in, and no others.
 type names struct {
 	dir, run string
+	file     string // networks.json
 
 	mu   sync.Mutex
 	read unix.Stat_t // of the file that was read last
@@ -349,29 +350,44 @@ type names struct {
 	log refusals // of a container with --egress
 }
 
-func newNames(dir, run string) *names { return &names{dir: dir, run: run, log: refusals{dir: dir}} }
+func newNames(dir, run string) *names {
+	return &names{dir: dir, run: run, file: dir + "/networks.json", log: refusals{dir: dir}}
+}
 
 // networks is what the file says. It is read again when it is another one: the engine replaces it as a whole.
 func (n *names) networks() (Networks, *netdb.DB) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var st unix.Stat_t
-	if err := unix.Stat(n.dir+"/networks.json", &st); err != nil {
-		return Networks{}, netdb.Open("", n.run)
+	err := unix.Stat(n.file, &st)
+	if err == nil && n.db != nil && st.Ino == n.read.Ino && st.Mtim == n.read.Mtim && st.Size == n.read.Size {
+		return n.now, n.db
 	}
-	if n.db == nil || st.Ino != n.read.Ino || st.Mtim != n.read.Mtim || st.Size != n.read.Size {
-		now, err := ReadNetworks(n.dir)
-		if err != nil {
-			return Networks{}, netdb.Open("", n.run)
-		}
-		n.read, n.now, n.db = st, now, netdb.Open(now.Data, n.run)
+	var now Networks
+	if err == nil {
+		now, err = ReadNetworks(n.dir)
 	}
+	if err != nil {
+		now, st = Networks{}, unix.Stat_t{}
+	}
+	n.read, n.now, n.db = st, now, netdb.Open(now.Data, n.run)
 	return n.now, n.db
+}
+
+// forThis is networks as it was for the question that Gate was asked for.
+func (n *names) forThis() (Networks, *netdb.DB) {
+	n.mu.Lock()
+	now, db := n.now, n.db
+	n.mu.Unlock()
+	if db == nil {
+		return n.networks()
+	}
+	return now, db
 }
 
 // Lookup implements [dns.Names]. The first network that knows a name answers for it; then it may be one with a network's name behind it.
 func (n *names) Lookup(name string) ([]netip.Addr, bool) {
-	now, db := n.networks()
+	now, db := n.forThis()
 	for i := range now.Networks {
 		if addrs, known := now.Networks[i].lookup(db, name); known {
 			return addrs, true
@@ -402,7 +418,7 @@ func (at *Membership) lookup(db *netdb.DB, name string) ([]netip.Addr, bool) {
 
 // Reverse implements [dns.Names].
 func (n *names) Reverse(p netip.Prefix) (name string, ours bool) {
-	now, db := n.networks()
+	now, db := n.forThis()
 	for _, at := range now.Networks {
 		for _, subnet := range at.Subnets {
 			if p.Bits() < subnet.Bits() || !subnet.Contains(p.Addr()) {
@@ -422,6 +438,6 @@ func (n *names) Reverse(p netip.Prefix) (name string, ours bool) {
 
 // Servers implements [dns.Names].
 func (n *names) Servers() []dns.Server {
-	now, _ := n.networks()
+	now, _ := n.forThis()
 	return append([]dns.Server(nil), now.Servers...)
 }

@@ -22,6 +22,7 @@ type Names interface {
 	Reverse(p netip.Prefix) (name string, ours bool)
 	// Servers are who is asked for what is not known, the first one first.
 	Servers() []Server
-	// Gate is who says what may be asked and reached, nil where that is everything.
+	// Gate is who says what may be asked and reached, nil where that is everything. It is asked first for each question, so what the rest is answered from need be
+	// looked after then only.
 	Gate() Gate
 }

@@ -72,6 +72,7 @@ type question struct {
 	size  int    // of the longest answer that the client takes
 	mark  uint32 // of packets to servers; 0 for none
 	gate  Gate   // who is asked for what is done; nil for nobody
+	out   []byte // where an answer is made; nil is anywhere
 }
 
 // errSilence is of messages that get no answer, so that two servers never talk to each other for ever.
@@ -373,9 +374,11 @@ type reply struct {
 
 // begin begins an answer.
 func (q *question) begin(code int, flags uint16) *reply {
-	r := &reply{q: q, code: code, flags: flags, buf: make([]byte, headerSize, headerSize+maxName+128)}
-	r.buf = append(r.buf, q.raw...)
-	return r
+	buf := q.out
+	if buf == nil {
+		buf = make([]byte, 0, headerSize+maxName+128)
+	}
+	return &reply{q: q, code: code, flags: flags, buf: append(buf[:headerSize], q.raw...)}
 }
 
 // add adds a record about the name of the question; false says that there is no room for it.

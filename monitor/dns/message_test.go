@@ -296,7 +296,7 @@ func FuzzParse(f *testing.F) {
 	s := &Resolver{names: fixed{"web": {addr}, "web.my-net": {addr, addr}}}
 	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
 		before := bytes.Clone(msg)
-		q, answer, far := s.local(msg, tcp)
+		q, answer, far := s.local(msg, nil, tcp)
 		if !bytes.Equal(before, msg) {
 			t.Fatal("the message was changed")
 		}

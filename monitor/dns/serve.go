@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/kakuri/kakuri/network/netip"
@@ -69,50 +70,49 @@ func (s *Resolver) serveUDP() {
 	if err != nil {
 		return
 	}
-	buf := make([]byte, maxQuestion)
+	buf, out := make([]byte, maxQuestion), make([]byte, 0, maxQuestion)
 	// The kernel has a socket that was bound before its namespace had any route send from any address: so each answer says which.
 	source := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: Address().As4()})
-	for {
-		var n int
-		var from unix.Sockaddr
-		waited := raw.Read(func(fd uintptr) bool {
-			n, from, err = unix.Recvfrom(int(fd), buf, 0)
-			return err != unix.EAGAIN && err != unix.EINTR
-		})
-		if waited != nil {
-			return
+	send := func(fd uintptr, msg []byte, to syscall.Sockaddr) {
+		if msg != nil {
+			syscall.Sendmsg(int(fd), msg, source, to, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) // lost as a packet is
+		}
+	}
+	one := func(fd uintptr) (done bool) {
+		n, from, err := syscall.Recvfrom(int(fd), buf, 0) // package unix would ask the kernel for the socket's protocol each time
+		if err == unix.EAGAIN || err == unix.EINTR {
+			return false
 		}
 		if err != nil {
-			continue // an answer did not reach a client; there is nothing else that a bound socket tells
+			return true // an answer did not reach a client; there is nothing else that a bound socket tells
 		}
-		send := func(msg []byte) {
-			if msg == nil {
-				return
-			}
-			raw.Control(func(fd uintptr) { unix.Sendmsg(int(fd), msg, source, from, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) }) // lost as a packet is
+		q, msg, far := s.local(buf[:n], out, false)
+		if !far {
+			send(fd, msg, from)
+			return true
 		}
-		q, msg, far := s.local(buf[:n], false)
-		switch {
-		case far:
-			s.fetch(q.keep(), false, send)
-		default:
-			send(msg)
-		}
+		s.fetch(q.keep(), false, func(msg []byte) {
+			raw.Control(func(fd uintptr) { send(fd, msg, from) })
+		})
+		return true
+	}
+	for raw.Read(one) == nil {
 	}
 }
 
-// keep is the question, without the buffer that it came in.
+// keep is the question, without the buffers that it came in and that its answer was to be made in.
 func (q question) keep() question {
-	q.raw = append([]byte(nil), q.raw...)
+	q.raw, q.out = append([]byte(nil), q.raw...), nil
 	return q
 }
 
-// local answers a message; nil is silence. It is far where others have to be asked.
-func (s *Resolver) local(msg []byte, tcp bool) (q question, answer []byte, far bool) {
+// local answers a message, in the buffer out if that is large enough; nil is silence. It is far where others have to be asked.
+func (s *Resolver) local(msg, out []byte, tcp bool) (q question, answer []byte, far bool) {
 	if s.since.Add(1) == many {
 		time.AfterFunc(quiet, s.tidy)
 	}
 	q, code, err := parse(msg, tcp)
+	q.out = out
 	switch {
 	case err != nil:
 		return q, nil, false
@@ -310,7 +310,7 @@ func (s *Resolver) converse(f *os.File) {
 			s.conns[f] = time.Now()
 		}
 		s.mu.Unlock()
-		q, answer, far := s.local(msg, true)
+		q, answer, far := s.local(msg, nil, true)
 		switch {
 		case far:
 			pending <- struct{}{}

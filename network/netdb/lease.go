@@ -202,6 +202,9 @@ func fileName(name string) (string, bool) {
 
 // lower changes letters of ASCII only, as DNS does.
 func lower(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= 'A' && r <= 'Z' }) {
+		return s
+	}
 	b := []byte(s)
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {

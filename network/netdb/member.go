@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
@@ -206,13 +207,58 @@ func (db *DB) Members(id string) ([]Member, error) {
 	return out, nil
 }
 
-// Resolve gives the addresses that have a name on a network, in no order; known is false where nobody has it. Case does not count.
+// A named is what a directory of a name had, as long as the directory is the same.
+type named struct {
+	dir          string
+	ino          uint64
+	mtime, ctime unix.Timespec
+	addrs        []netip.Addr
+}
+
+// A nameOf is a name of a network.
+type nameOf struct{ id, file string }
+
+// Resolve remembers maxNamed names, and none whose directory changed a moment ago: file systems tell times by ticks of up to 10 ms, and it may have changed
+// once more in the same one.
+const (
+	maxNamed = 64
+	tick     = 50 * time.Millisecond
+)
+
+// Resolve gives the addresses that have a name on a network, in no order; known is false where nobody has it. Case does not count. The list stays the database's.
 func (db *DB) Resolve(id, name string) (addrs []netip.Addr, known bool) {
 	file, ok := fileName(name)
 	if !ok {
 		return nil, false
 	}
-	dir := db.runDir(id) + "/names/" + file
+	key := nameOf{id, file}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	was, ok := db.named[key]
+	if !ok {
+		was.dir = db.runDir(id) + "/names/" + file
+	}
+	var st unix.Stat_t
+	if unix.Stat(was.dir, &st) != nil {
+		return nil, false
+	}
+	if ok && was.ino == st.Ino && was.mtime == st.Mtim && was.ctime == st.Ctim {
+		return was.addrs, true
+	}
+	if addrs, known = readNamed(was.dir); !known {
+		return nil, false
+	}
+	if time.Since(time.Unix(st.Ctim.Unix())) > tick {
+		if db.named == nil || len(db.named) >= maxNamed {
+			db.named = map[nameOf]named{}
+		}
+		db.named[key] = named{was.dir, st.Ino, st.Mtim, st.Ctim, addrs}
+	}
+	return addrs, true
+}
+
+// readNamed is what a name's directory has: a link for each container, which leads to its addresses.
+func readNamed(dir string) (addrs []netip.Addr, known bool) {
 	list, err := readNames(dir)
 	if err != nil {
 		return nil, false

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netip"
@@ -321,7 +322,7 @@ func TestNames(t *testing.T) {
 		if !known {
 			return "unknown"
 		}
-		slices.SortFunc(addrs, netip.Addr.Compare)
+		addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 		var out []string
 		for _, a := range addrs {
 			out = append(out, a.String())
@@ -360,6 +361,64 @@ func TestNames(t *testing.T) {
 	for _, sub := range []string{"names", "addrs", "members"} {
 		if left, _ := readNames(db.runDir(n.ID) + "/" + sub); len(left) != 0 {
 			t.Errorf("%s has %q left", sub, left)
+		}
+	}
+}
+
+// TestResolveRemembers: what was read stays as long as its directory, and no longer, however soon one change comes after another.
+func TestResolveRemembers(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/16"))
+	join := func(c int, name, at string) {
+		t.Helper()
+		if err := db.Join(n.ID, Member{Container: container(c), Name: name, Addrs: []netip.Addr{addr(at)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(name string, want ...string) {
+		t.Helper()
+		var got []string
+		addrs, known := db.Resolve(n.ID, name)
+		for _, a := range addrs {
+			got = append(got, a.String())
+		}
+		if slices.Sort(got); !slices.Equal(got, want) || known != (len(want) > 0) {
+			t.Fatalf("%s is %q, %v, want %q", name, got, known, want)
+		}
+	}
+	join(1, "web", "10.0.0.2")
+	for until := time.Now().Add(30 * time.Second); len(db.named) == 0; want("web", "10.0.0.2") {
+		if time.Now().After(until) {
+			t.Fatal("nothing is remembered")
+		}
+	}
+	want("web", "10.0.0.2")
+	for i := range 300 {
+		at := fmt.Sprintf("10.0.1.%d", i%250+1)
+		join(2, "web", at)
+		want("web", "10.0.0.2", at)
+		if err := db.Leave(n.ID, container(2)); err != nil {
+			t.Fatal(err)
+		}
+		want("web", "10.0.0.2")
+	}
+	if err := db.Leave(n.ID, container(1)); err != nil {
+		t.Fatal(err)
+	}
+	want("web")
+	for i := range maxNamed + 10 {
+		join(10+i, fmt.Sprint("n", i), fmt.Sprintf("10.0.2.%d", i+1))
+	}
+	for i, until := 0, time.Now().Add(30*time.Second); i < maxNamed+10; {
+		name := fmt.Sprint("n", i)
+		want(name, fmt.Sprintf("10.0.2.%d", i+1))
+		if _, ok := db.named[nameOf{n.ID, name}]; ok {
+			i++
+		} else if time.Now().After(until) {
+			t.Fatal("nothing is remembered")
+		}
+		if len(db.named) > maxNamed {
+			t.Fatalf("%d names are remembered", len(db.named))
 		}
 	}
 }
