@@ -42,7 +42,9 @@ const (
 	jobIn     = "in"     // the host's Path to Dst
 	jobExport = "export" // a tar of all
 	jobFill   = "fill"   // a tar into a new volume
-	jobImport = "import" // a tar into a volume; what was left out, as JSON
+	jobStage  = "stage"  // a directory for what is to come into a volume; its path, as JSON
+	jobUnpack = "unpack" // a tar into the directory Path; what was left out, as JSON
+	jobTake   = "take"   // what is in the directory Path into a volume
 	jobDump   = "dump"   // a tar of a volume
 	jobSize   = "size"   // of a volume, as JSON
 	jobRemove = "remove" // the directory Path
@@ -97,8 +99,34 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
 	case jobRemove:
 		return files.RemoveAll(j.Path)
+	case jobUnpack:
+		return j.unpack(ctx, in, out)
 	}
 	return j.runVolume(ctx, in, out)
+}
+
+// unpack reads what a stranger has written. All that it can get at, should it be misled, is the directory.
+func (j *filesJob) unpack(ctx context.Context, in io.Reader, out io.Writer) error {
+	if j.Shut {
+		if err := sandbox.Shut(j.Path); err != nil {
+			return err
+		}
+	}
+	done, err := volume.Unpack(ctx, j.Path, in, j.options())
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", j.Name, err)
+	}
+	return json.NewEncoder(out).Encode(done.LeftOut)
+}
+
+// options are for archives by what may be made here.
+func (j *filesJob) options() (o archive.Options) {
+	if j.Child {
+		o.Devices = archive.SkipDevices
+	} else if os.Geteuid() != 0 {
+		o = archive.Options{NoOwner: true, Devices: archive.SkipDevices}
+	}
+	return o
 }
 
 func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -106,32 +134,20 @@ func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) e
 	if err != nil {
 		return err
 	}
-	if j.Shut {
-		dirs := []string{j.Store}
-		if s, err := v.Source(); err != nil {
-			return err
-		} else if !strings.HasPrefix(s.Path, j.Store+"/") {
-			dirs = append(dirs, s.Path)
-		}
-		if err := sandbox.Shut(dirs...); err != nil {
-			return err
-		}
-	}
-	var o archive.Options
-	if j.Child {
-		o.Devices = archive.SkipDevices
-	} else if os.Geteuid() != 0 {
-		o = archive.Options{NoOwner: true, Devices: archive.SkipDevices}
-	}
 	switch j.Op {
 	case jobFill:
-		return v.Populate(ctx, func(_ context.Context, w io.Writer) error { _, err := io.Copy(w, in); return err }, o)
-	case jobImport:
-		done, err := v.Import(ctx, in, o)
+		return v.Populate(ctx, func(_ context.Context, w io.Writer) error { _, err := io.Copy(w, in); return err }, j.options())
+	case jobStage:
+		dir, err := v.Stage()
 		if err != nil {
 			return err
 		}
-		return json.NewEncoder(out).Encode(done.LeftOut)
+		return json.NewEncoder(out).Encode(dir)
+	case jobTake:
+		if err := v.Take(ctx, j.Path); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+		return nil
 	case jobDump:
 		return v.Export(ctx, out)
 	case jobSize:
@@ -161,7 +177,7 @@ func (e *Engine) doVolume(ctx context.Context, j filesJob, in io.Reader, out io.
 }
 
 func (e *Engine) doFiles(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
-	j.Shut = j.Op == jobImport && childIsCalled
+	j.Shut = j.Op == jobUnpack && childIsCalled
 	if e.host.Privileged() {
 		if j.Shut {
 			return enter(ctx, storage.IDs{}, j, in, out, nil)

@@ -53,11 +53,8 @@ func (e *Engine) volumes() *volume.Store {
 
 // volumeSize is how many bytes a volume's files have.
 func (e *Engine) volumeSize(ctx context.Context, v volume.Volume) (n int64, err error) {
-	var out bytes.Buffer
-	if err := e.doVolume(ctx, filesJob{Op: jobSize, Name: v.Name}, nil, &out); err != nil {
-		return 0, err
-	}
-	return n, json.Unmarshal(out.Bytes(), &n)
+	err = e.doVolumeTo(ctx, filesJob{Op: jobSize, Name: v.Name}, nil, &n)
+	return n, err
 }
 
 func shownVolume(v volume.Volume) Volume {
@@ -236,11 +233,32 @@ func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) (le
 	if _, err := e.volumes().Get(name); err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	if err := e.doVolume(ctx, filesJob{Op: jobImport, Name: name}, r, &out); err != nil {
+	unlock, err := e.volumes().Lock(false) // nobody sweeps it meanwhile
+	if err != nil {
 		return nil, err
 	}
-	return leftOut, json.Unmarshal(out.Bytes(), &leftOut)
+	defer unlock()
+	var dir string
+	if err := e.doVolumeTo(ctx, filesJob{Op: jobStage, Name: name}, nil, &dir); err != nil {
+		return nil, err
+	}
+	// The command may be broken off; what it has begun with goes even so.
+	defer func() {
+		err = errors.Join(err, e.doFiles(context.WithoutCancel(ctx), filesJob{Op: jobRemove, Path: dir}, nil, nil))
+	}()
+	if err := e.doVolumeTo(ctx, filesJob{Op: jobUnpack, Name: name, Path: dir}, r, &leftOut); err != nil {
+		return nil, err
+	}
+	return leftOut, e.doVolume(ctx, filesJob{Op: jobTake, Name: name, Path: dir}, nil, nil)
+}
+
+// doVolumeTo does a job on a volume whose answer is JSON.
+func (e *Engine) doVolumeTo(ctx context.Context, j filesJob, in io.Reader, answer any) error {
+	var out bytes.Buffer
+	if err := e.doVolume(ctx, j, in, &out); err != nil {
+		return err
+	}
+	return json.Unmarshal(out.Bytes(), answer)
 }
 
 // volumeUsers are the containers that have each volume, those included that are being made.

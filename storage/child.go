@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
@@ -22,6 +23,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/tree"
+	"golang.org/x/sys/unix"
 )
 
 // The files of an ordinary user's images and containers belong to the ids that the user was given
@@ -183,8 +185,17 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 		return err
 	}
 	defer null.Close()
+	fed := func() error { return nil }
 	if in == nil {
 		in = null
+	} else if st, err := in.Stat(); err != nil {
+		return err
+	} else if shut && st.Mode().IsRegular() {
+		// By /proc/self/fd a file can be opened once more, for writing, too. A pipe leads nowhere.
+		if in, fed, err = piped(in); err != nil {
+			return err
+		}
+		defer fed()
 	}
 	var pipes [2][2]*os.File
 	for i := range pipes {
@@ -210,13 +221,32 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 	pipes[0][0].Close() // a writer whose reader is gone ends
 	err = <-heard
 	status, waited := proc.Wait()
+	notFed := fed()
 	switch {
-	case copied != nil || err != nil || waited != nil:
-		return errors.Join(copied, err, waited)
+	case copied != nil || err != nil || waited != nil || notFed != nil:
+		return errors.Join(copied, err, waited, notFed)
 	case status != 0:
 		return errors.New(strings.TrimSpace(said.String()))
 	}
 	return ctx.Err()
+}
+
+// piped gives the reading end of a pipe into which all of a regular file is written. end closes it, and tells whether the file could be read.
+func piped(file *os.File) (r *os.File, end func() error, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(w, file)
+		w.Close()
+		if errors.Is(err, unix.EPIPE) { // enough was read
+			err = nil
+		}
+		done <- err
+	}()
+	return r, sync.OnceValue(func() error { r.Close(); return <-done }), nil
 }
 
 // A mapper runs newuidmap(1) and newgidmap(1), with an empty environment: they are setuid.

@@ -11,7 +11,9 @@ func TestMain(m *testing.M) {
 	if done, code := Child(); done {
 		os.Exit(code)
 	}
-
+	if len(os.Args) == 2 && os.Args[0] == overwriterName {
+		os.Exit(overwriter(os.Args[1]))
+	}
 	os.Exit(nstest.Main(m, nstest.Options{Disk: true, Parts: map[string]func([]string) int{"life": life, "shut in": shutIn}}))
 }
 

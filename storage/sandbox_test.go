@@ -15,8 +15,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/sandbox"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -144,6 +146,74 @@ func TestUnpackIsShut(t *testing.T) {
 	if err := <-done; err != nil || !strings.HasPrefix(out.String(), "{") { // an empty archive is one
 		t.Errorf("%v: %s", err, out.String())
 	}
+}
+
+// TestStoredLayerIsShut: a layer's stored tar, which a process that unpacks it reads, is nothing that it could write to. It is compared with its digest when it is
+// stored, and not again.
+func TestStoredLayerIsShut(t *testing.T) {
+	nstest.Root(t)
+	dir := nstest.Dir(t)
+	stored := dir + "/layer.tar"
+	if err := errors.Join(os.Mkdir(dir+"/in", 0o755), os.WriteFile(stored, []byte("as it was stored"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, user := range []bool{false, true} {
+		var ids IDs
+		if user {
+			facts, err := host.Read(host.Needs{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = IDs{UIDs: []plan.IDMapping{{Size: 65536}}, GIDs: []plan.IDMapping{{Size: 65536}}, Facts: facts}
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := Enter(context.Background(), ids, sandbox.Namespaces(), overwriterName, dir+"/in", f, &out); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.ReadFile(stored); out.String() != "read: as it was stored\n" || string(now) != "as it was stored" || err != nil {
+			t.Errorf("user namespace %v: it says %q, and what is stored is %q, %v", user, out.String(), now, err)
+		}
+	}
+}
+
+const overwriterName = "overwriter"
+
+// overwriter is the process that unpacks, taken over: it reads what it is given, and opens that once more to write.
+func overwriter(dir string) int {
+	if err := sandbox.Shut(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Printf("read: %s\n", text)
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for _, e := range list {
+		name := "/proc/self/fd/" + e.Name()
+		if to, _ := os.Readlink(name); !strings.Contains(to, "layer.tar") {
+			continue
+		}
+		fmt.Println("it has", name)
+		if f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0); err == nil {
+			f.WriteString("overwritten")
+		}
+	}
+	return 0
 }
 
 // BenchmarkUnpack is what a sandbox costs a layer of one file.

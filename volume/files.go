@@ -127,49 +127,64 @@ func (v Volume) Export(ctx context.Context, w io.Writer) error {
 	return archive.Write(ctx, w, dir, ".", archive.WriteOptions{Rename: "."})
 }
 
-// Import puts the files of a tar, compressed or not, into the volume, over what is there. An archive that is not whole or
-// not taken changes nothing.
-func (v Volume) Import(ctx context.Context, r io.Reader, o archive.Options) (archive.Result, error) {
-	dir, err := v.Open()
+// Putting an archive's files into a volume is three steps, so that who reads what a stranger has written, which is the second, needs to see nothing
+// but an empty directory.
+
+// Stage makes a directory beside the volumes, where a killed process's is swept, in which what comes is unpacked. It is as the volume's own: what an archive
+// does not say of its root stays. The caller has the store's lock, see [Store.Lock], and removes it.
+func (v Volume) Stage() (dir string, err error) {
+	files, err := v.Open()
+	if err != nil {
+		return "", err
+	}
+	defer files.Close()
+	dir = filepath.Join(filepath.Dir(v.dir), ".new-"+randomName())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	staged, err := os.Open(dir)
+	if err == nil {
+		err = archive.Like(files, staged)
+		staged.Close()
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(dir))
+	}
+	return dir, nil
+}
+
+// Unpack unpacks a tar, compressed or not, in a directory of [Volume.Stage].
+func Unpack(ctx context.Context, dir string, r io.Reader, o archive.Options) (archive.Result, error) {
+	staged, err := os.Open(dir)
 	if err != nil {
 		return archive.Result{}, err
 	}
-	defer dir.Close()
+	defer staged.Close()
 	in, _, err := archive.Decompress(r, o.Limits)
 	if err != nil {
 		return archive.Result{}, err
 	}
 	defer in.Close()
-	// Beside the volumes, where a killed process's is swept.
-	unlock, err := Open(filepath.Dir(v.dir)).Lock(false)
-	if err != nil {
-		return archive.Result{}, err
-	}
-	defer unlock()
-	temp := filepath.Join(filepath.Dir(v.dir), ".new-"+randomName())
-	if err := os.Mkdir(temp, 0o700); err != nil {
-		return archive.Result{}, err
-	}
-	defer files.RemoveAll(temp)
-	staged, err := os.Open(temp)
-	if err != nil {
-		return archive.Result{}, err
-	}
-	defer staged.Close()
-	if err := archive.Like(dir, staged); err != nil { // what the archive does not say of its root stays
-		return archive.Result{}, err
-	}
 	done, err := archive.Apply(ctx, staged, in, o)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in) // what is behind the end of the archive has to be well, too
 	}
-	if err == nil {
-		err = move(ctx, staged, dir)
-	}
-	if err != nil {
-		err = fmt.Errorf("volume %s: %w", v.Name, err)
-	}
 	return done, err
+}
+
+// Take moves what is in a directory of [Volume.Stage] into the volume, over what is there.
+func (v Volume) Take(ctx context.Context, dir string) error {
+	files, err := v.Open()
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	staged, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer staged.Close()
+	return move(ctx, staged, files)
 }
 
 // move moves what is in from to another directory, which may be on another file system.
