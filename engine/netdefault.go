@@ -43,8 +43,14 @@ func (e *Engine) chooseNetwork(c *Config) error {
 		return nil
 	}
 	byDefault, why := e.DefaultNetwork()
-	if shares := c.sharesUser(); why == nil && e.network == "" && e.rootless() && shares != "" {
-		byDefault, why = "none", fmt.Errorf("%s: an ordinary user's container on a network has a user namespace of its own", shares)
+	if why == nil && byDefault == netdb.DefaultName && e.rootless() {
+		var err error
+		if why, err = e.apart(c); err != nil {
+			return err
+		}
+		if why != nil {
+			byDefault = "none"
+		}
 	}
 	if why != nil {
 		if wants := c.wantsNetwork(); wants != "" {
@@ -60,20 +66,25 @@ func (e *Engine) chooseNetwork(c *Config) error {
 	return nil
 }
 
-// sharesUser is the flag by which a container is in the user namespace of others, if one is.
-func (c *Config) sharesUser() string {
-	if c.UserNS != "" {
-		if own(c.UserNS) {
-			return ""
+// apart says why a container of an ordinary user cannot be connected, though others can: its user namespace is none of the network world's.
+func (e *Engine) apart(c *Config) (why, err error) {
+	for _, n := range []struct{ flag, mode string }{{"--userns", c.UserNS}, {"--pid", c.PID}, {"--ipc", c.IPC}, {"--uts", c.UTS}} {
+		ref, joins := strings.CutPrefix(n.mode, "container:")
+		switch {
+		case joins:
+			of, err := e.Find(ref)
+			if err == nil && len(of.Connections) == 0 {
+				why = fmt.Errorf("%s %s: that one is on no network, and they share a user namespace", n.flag, n.mode)
+			}
+			return why, err
+		case n.flag == "--userns" && n.mode != "":
+			if !own(n.mode) {
+				why = fmt.Errorf("--userns %s: an ordinary user's container on a network has a user namespace of its own", n.mode)
+			}
+			return why, nil
 		}
-		return "--userns " + c.UserNS
 	}
-	for _, n := range []struct{ flag, mode string }{{"--pid", c.PID}, {"--ipc", c.IPC}, {"--uts", c.UTS}} {
-		if strings.HasPrefix(n.mode, "container:") {
-			return n.flag + " " + n.mode
-		}
-	}
-	return ""
+	return nil, nil
 }
 
 // wantsNetwork is the flag by which a container asks for what only a network gives, if there is one.

@@ -151,12 +151,15 @@ func (k *check) worldRules() error {
 	return nil
 }
 
-// fitsWorld refuses what cannot be had in a world: who joins another's namespaces is what that one is.
+// fitsWorld refuses what cannot be had in a world: a container's user namespace is its own, or that of another one there.
 func (b *builder) fitsWorld() error {
 	if !b.engine.rootless() {
 		return nil
 	}
-	if _, joins := b.shared[b.userMode()]; joins || !b.hasUserNS() {
+	switch c, joins := b.shared[b.userMode()]; {
+	case joins && len(c.Connections) == 0:
+		return fmt.Errorf("--network %s: it shares the user namespace of container %s, which is on no network: have that one be on a network, too", b.run.networkMode(), c.Name)
+	case !joins && !b.hasUserNS():
 		return fmt.Errorf("--network %s: an ordinary user's container on a network has a user namespace of its own: leave out --userns %s", b.run.networkMode(), b.userMode())
 	}
 	return nil

@@ -282,11 +282,21 @@ func TestRootlessDefault(t *testing.T) {
 	if out := well(t, u, "info"); !strings.Contains(out, "\nDefault Network: bridge\n") {
 		t.Errorf("info: %s", out)
 	}
-	// Who shares the namespaces of others has no network, and is told.
-	if out, code := byUser(t, u, "run", "--pid", "container:server", "host", "true"); code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, "warning: the container has no network: --pid container:server: ") {
+	// Who shares the namespaces of others can be connected where they are.
+	if out, code := byUser(t, u, "run", "--pid", "container:server", "-v", greeted, "host", "/greeted", "10s", f[1]+":80"); code != 0 || !strings.HasPrefix(out, "server to ") || strings.Contains(out, "warning") {
+		t.Errorf("from beside it: code %d: %q", code, out)
+	}
+	well(t, u, append([]string{"run", "-d", "--name", "alone"}, "host", "sleep", "1000")...)
+	if out, code := byUser(t, u, "run", "--pid", "container:alone", "host", "true"); code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, "warning: the container has no network: --pid container:alone: ") {
 		t.Errorf("code %d: %q", code, out)
 	}
-	well(t, u, "rm", "-f", "server")
+	if out, code := byUser(t, u, "run", "--pid", "container:alone", "--network", "bridge", "host", "true"); code != 125 || !strings.Contains(out, "container alone, which is on no network") {
+		t.Errorf("code %d: %q", code, out)
+	}
+	if out, code := byUser(t, u, "run", "--pid", "container:nosuch", "host", "true"); code != 125 || !strings.HasPrefix(out, "kakuri: No such container: nosuch") {
+		t.Errorf("code %d: %q", code, out)
+	}
+	well(t, u, "rm", "-f", "server", "alone")
 	nstest.Until(t, "the end of all monitors", func() bool { return len(monitorsOf(t, u)) == 0 })
 	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }
