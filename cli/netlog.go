@@ -99,7 +99,7 @@ func refusalRows(list []engine.Refusal, others uint64) (rows []refusalRow) {
 				row.Refused = r.Proto + " " + netip.AddrPortFrom(a, r.Port).String()
 			}
 		case "answer":
-			row.Refused, row.Why = "answer "+row.Address, "no public address, or not where --egress says"
+			row.Refused, row.Why = "answer "+row.Address, "no public address, or this machine's own, or not where --egress says: NAME@ADDRESS asks for it"
 		default:
 			row.Refused, row.Why = "question", "name not allowed"
 		}

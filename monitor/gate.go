@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -8,13 +9,16 @@ import (
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 )
 
 // A gate has a container's resolver answer for the names of its --egress only, and its rules let through what they lead to.
 type gate struct {
 	egress  plan.Egress
 	subnets []netip.Prefix // of the container's networks
+	run     string         // the engine's
 	log     *refusals
 }
 
@@ -24,7 +28,7 @@ func (n *names) Gate() dns.Gate {
 	if now.Egress == nil {
 		return nil
 	}
-	g := &gate{egress: *now.Egress, log: &n.log}
+	g := &gate{egress: *now.Egress, log: &n.log, run: n.run}
 	for _, at := range now.Networks {
 		g.subnets = append(g.subnets, at.Subnets...)
 	}
@@ -98,7 +102,29 @@ func (g *gate) mayLead(r *plan.Reach, a netip.Addr, ours bool) bool {
 	case r.Any():
 		return !a.IsLinkLocalUnicast() // the rules are for all others
 	}
-	return public(a) && !slices.ContainsFunc(g.subnets, func(p netip.Prefix) bool { return p.Contains(a) })
+	return public(a) && !slices.ContainsFunc(g.subnets, func(p netip.Prefix) bool { return p.Contains(a) }) && !g.machines(a)
+}
+
+// machines reports whether the machine has an address, be it one of all the world: what listens there is not behind its firewall from here, which is what keeps
+// others away. Of an ordinary user's container, whose networks are in a namespace of their own, the uplink knows.
+func (g *gate) machines(a netip.Addr) bool {
+	s, err := netlink.Open()
+	if err != nil {
+		return true
+	}
+	own, err := s.Own(a)
+	s.Close()
+	if own || err != nil {
+		return true
+	}
+	u, err := uplink.Open(uplink.Dir(g.run))
+	if err != nil {
+		return !errors.Is(err, uplink.ErrGone)
+	}
+	defer u.Close()
+	own, err = u.Own(a)
+	var old *uplink.Error // one that was started before it could be asked
+	return own || err != nil && !errors.As(err, &old)
 }
 
 // special are networks of IPv4 that are not of all the world: RFC 6890. Those for examples lead nowhere, and are not here.

@@ -98,7 +98,15 @@ func TestGate(t *testing.T) {
 	data, run, db, nets := twoNetworks(t)
 	dir := t.TempDir()
 	store := join(t, db, nets[0], id("d"), "store")
-	e, err := plan.ParseEgress([]string{"store:5432", "*.example.org:443", "git.corp@10.0.0.0/8:22", "git.corp:443", "10.9.0.0/16:1"})
+	// The machine has a public address, and a server there is one of its own.
+	d := &network.Doer{}
+	defer d.Close()
+	for _, a := range []string{"203.0.113.77/32", "2001:db8:77::1/128"} {
+		if _, err := d.Do(t.Context(), &plan.AddAddress{Device: "lo", Addr: netip.MustParsePrefix(a)}, os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := plan.ParseEgress([]string{"store:5432", "*.example.org:443", "home.example.net@203.0.113.0/24:443", "git.corp@10.0.0.0/8:22", "git.corp:443", "10.9.0.0/16:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,13 +146,22 @@ func TestGate(t *testing.T) {
 			{"store", true, store.String(), store.String()},
 			{"www.example.org", false, "192.0.2.1 10.0.0.1 127.0.0.1 169.254.169.254 2001:db8::1 fd00::1 ::1 ::ffff:192.0.2.1", "192.0.2.1 2001:db8::1"},
 			{"www.example.org", false, store.String(), ""}, // a neighbour's address, by somebody's word
+			{"www.example.org", false, "203.0.113.77 203.0.113.78 2001:db8:77::1", "203.0.113.78"},
+			{"home.example.net", false, "203.0.113.77", "203.0.113.77"}, // as asked for
 			{"git.corp", false, "10.1.1.1 192.0.2.9 127.0.0.1", "10.1.1.1 192.0.2.9"},
 		} {
 			var list []netip.Addr
 			for _, a := range strings.Fields(c.addrs) {
 				list = append(list, netip.MustParseAddr(a))
 			}
-			got, err := g.Open(int(ns.Fd()), c.name, list, c.ours, time.Hour)
+			var got []netip.Addr
+			var err error
+			opened := make(chan struct{})
+			go func() { // in the machine's namespace, where a monitor is
+				defer close(opened)
+				got, err = g.Open(int(ns.Fd()), c.name, list, c.ours, time.Hour)
+			}()
+			<-opened
 			var texts []string
 			for _, a := range got {
 				texts = append(texts, a.String())
@@ -165,14 +182,14 @@ func TestGate(t *testing.T) {
 			texts = append(texts, o.Name+" "+o.Addr.String())
 		}
 		slices.Sort(texts)
-		want := []string{"git.corp 10.1.1.1", "git.corp 192.0.2.9", "store " + store.String(), "www.example.org 192.0.2.1", "www.example.org 2001:db8::1"}
+		want := []string{"git.corp 10.1.1.1", "git.corp 192.0.2.9", "home.example.net 203.0.113.77", "store " + store.String(), "www.example.org 192.0.2.1", "www.example.org 2001:db8::1", "www.example.org 203.0.113.78"}
 		if err != nil || !slices.Equal(texts, want) {
 			t.Errorf("open: %q, %v; want %q", texts, err, want)
 		}
 	})
 	g.Refuse("evil.example")
 	list, _, err := ReadRefusals(dir)
-	if err != nil || len(list) != 9 {
+	if err != nil || len(list) != 11 {
 		t.Errorf("refused: %+v, %v", list, err)
 	}
 	if err := os.Remove(dir + "/networks.json"); err != nil {

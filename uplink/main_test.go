@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
@@ -53,6 +54,7 @@ type response struct {
 	Err    string
 	Errno  syscall.Errno
 	Gone   bool
+	Own    bool
 	PID    int // of the holder
 	Ports  []plan.Publish
 	Status uplink.Status
@@ -129,6 +131,8 @@ func driver([]string) int {
 				a.Ports, err = u.Publish(r.Owner, r.Ports)
 			case "unpublish":
 				err = u.Unpublish(r.Owner)
+			case "own":
+				a.Own, err = u.Own(netip.MustParseAddr(r.Owner))
 			case "status":
 				a.Status, err = u.Status()
 			case "namespaces":

@@ -17,6 +17,7 @@ import (
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -435,6 +436,7 @@ func (s *server) talk(c *os.File) {
 		}
 		what, owner, _ := strings.Cut(string(buf[:n]), " ")
 		var send []int
+		own := false
 		s.mu.Lock()
 		switch what {
 		case askStatus:
@@ -444,17 +446,35 @@ func (s *server) talk(c *os.File) {
 			err = s.publish(owner)
 		case askUnpublish:
 			s.unpublish(owner)
+		case askOwn:
+			own, err = isOwn(owner)
 		case askEnd:
 			s.stop()
 		default:
 			err = fmt.Errorf("%q is nothing that an uplink does", what)
 		}
-		text, e := leanjson.Marshal(answerOf(err, s.now()))
+		a := answerOf(err, s.now())
+		a.Own = own
+		text, e := leanjson.Marshal(a)
 		s.mu.Unlock()
 		if e != nil || seqpacket.Send(c, text, send...) != nil {
 			return
 		}
 	}
+}
+
+// isOwn reports whether the machine has an address.
+func isOwn(text string) (bool, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return false, err
+	}
+	s, err := netlink.Open()
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	return s.Own(a)
 }
 
 // publish takes what an owner's record has, in the place of what the owner has.

@@ -323,6 +323,12 @@ func (u *Uplink) Unpublish(owner string) error {
 	return err
 }
 
+// Own reports whether an address is one of the machine's.
+func (u *Uplink) Own(a netip.Addr) (bool, error) {
+	answer, _, err := u.ask(askOwn, a.String())
+	return answer.Own, err
+}
+
 // End ends the program, and returns when the directory is free for another one. Namespaces without a process end with it.
 func (u *Uplink) End() error {
 	if _, _, err := u.ask(askEnd, ""); err != nil && !errors.Is(err, ErrGone) {

@@ -202,6 +202,11 @@ func TestOut(t *testing.T) {
 			t.Errorf("a packet to a closed port of %s: %v", to, err)
 		}
 	}
+	for of, want := range map[string]bool{hostAddr4: true, hostAddr6: true, outsideAddr4: false, outsideAddr6: false, "203.0.113.1": false} {
+		if got := p.must(request{Op: "own", Owner: of}).Own; got != want {
+			t.Errorf("%s is the machine's: %v, want %v", of, got, want)
+		}
+	}
 	// No way, as the machine sees it.
 	p.host.ip(t, "-6 route del default")
 	p.container.refused(t, "[2001:db8:1::1]:80")

@@ -24,6 +24,7 @@ const (
 	askNamespaces = "namespaces" // the answer brings both, the user namespace first
 	askPublish    = "publish"    // what the owner's file has
 	askUnpublish  = "unpublish"
+	askOwn        = "own" // whether the machine has an address, which stands in the owner's place
 	askEnd        = "end"
 )
 
@@ -34,6 +35,7 @@ const answerMax = 32 << 10
 type answer struct {
 	Error  string `json:",omitempty"`
 	Errno  int    `json:",omitempty"`
+	Own    bool   `json:",omitempty"`
 	Status Status
 }
 

@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -181,6 +182,27 @@ func (s *Socket) Routes() (list []Route, err error) {
 	return slices.DeleteFunc(list, func(r Route) bool {
 		return r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_MULTICAST || r.Type == unix.RTN_ANYCAST
 	}), nil
+}
+
+// Own reports whether packets to an address come to this network namespace itself: it has the address, or the address is a broadcast.
+func (s *Socket) Own(a netip.Addr) (bool, error) {
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1] = unix.AF_INET6, byte(a.BitLen())
+	if a.Is4() {
+		head[0] = unix.AF_INET
+	}
+	body, err := s.Ask(NewMessage(unix.RTM_GETROUTE, 0, head).Add(unix.RTA_DST, a.AsSlice()), unix.RTM_NEWROUTE)
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+		return false, nil // there is no way to it, or one that refuses
+	}
+	if err != nil || len(body) < unix.SizeofRtMsg {
+		return false, err
+	}
+	switch body[7] {
+	case unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST, unix.RTN_MULTICAST:
+		return true, nil
+	}
+	return false, nil
 }
 
 func parseRoutes(b []byte) []Route {
