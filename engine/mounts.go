@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -12,6 +13,25 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// joinsWithoutTTY reports whether the user namespace is another container's that has no group tty: its user has no ranges of ids.
+func (b *builder) joinsWithoutTTY() bool {
+	c, joins := b.shared[b.userMode()]
+	if !joins || !c.UserNS || c.PID == 0 {
+		return false
+	}
+	proc, err := os.Open("/proc/" + strconv.Itoa(c.CommandPID()))
+	if err != nil {
+		return false
+	}
+	defer proc.Close()
+	m, err := idMapAt(proc, "gid_map")
+	if err == nil {
+		_, err = m.outside(5)
+		return err != nil
+	}
+	return false
+}
+
 // mounts lists the container's file systems: the kernel's own, then the user's.
 // There is no cgroup file system among them: a container without a cgroup of its
 // own would see its caller's in it, at worst the whole host's tree.
@@ -20,10 +40,14 @@ func (b *builder) mounts() error {
 	if shm == 0 {
 		shm = 64 << 20
 	}
+	terminals := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
+	if !b.joinsWithoutTTY() {
+		terminals = append(terminals, "gid=5")
+	}
 	kernel := []specs.Mount{
 		b.proc(),
 		{Destination: "/dev", Type: "tmpfs", Source: b.mark(), Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: terminals},
 		b.sys(),
 	}
 	kernel = append(kernel, b.ipcMounts(shm)...)

@@ -375,3 +375,30 @@ func TestRootlessDefaultMissing(t *testing.T) {
 	well(t, u, "rm", "late")
 	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }
+
+// A user without ranges of ids has networks with one id.
+func TestRootlessOneID(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	nstest.TUN(t, 0o666)
+	loopback(t)
+	none := filepath.Join(nstest.Dir(t), "none")
+	if err := os.WriteFile(none, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"/etc/subuid", "/etc/subgid"} {
+		if err := unix.Mount(none, f, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(f, unix.MNT_DETACH)
+	}
+	if out, code := byUser(t, u, "run", "-d", "--name", "server", "--hostname", "server", "-p", "8080:80", "-v", nstest.PartPath("greeter")+":/greeter:ro", "host", "/greeter", ":80"); code != 0 {
+		t.Fatalf("code %d: %s", code, out)
+	}
+	nstest.Until(t, "an answer", func() bool { return strings.HasPrefix(ask("127.0.0.1:8080", impatient), "server to ") })
+	if out, code := byUser(t, u, "run", "--pid", "container:server", "host", "sh", "-c", "wc -l </proc/self/uid_map; grep -c eth0 /proc/net/dev; cat /proc/1/comm"); code != 0 || out != "1\n1\ngreeter\n" {
+		t.Errorf("beside it: code %d: %q", code, out)
+	}
+	well(t, u, "rm", "-f", "server")
+	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
+}
