@@ -61,11 +61,14 @@ func (p *Process) Ended() bool {
 // waitEnd waits until the process has ended, with all of its threads. One that asked
 // to be traced by its parent, PTRACE_TRACEME, has this thread for its tracer, as far
 // as it is the one that cloned it: it would stop at its first signal for good, or
-// as a thread keep the process from ending. It is let go.
+// as a thread keep the process from ending. It is let go. Who asks for that does so at
+// its start, as a rule, so it is looked for less often the longer a process runs: each look
+// wakes a program that has nothing else to do.
 func (p *Process) waitEnd() {
-	for {
+	const first, longest = 1000, 32000 // ms
+	for pause := first; ; pause = min(2*pause, longest) {
 		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, 1000); n > 0 || (err != nil && err != unix.EINTR) {
+		if n, err := unix.Poll(fds, pause); n > 0 || (err != nil && err != unix.EINTR) {
 			return
 		}
 		p.letGo()
