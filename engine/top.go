@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -273,11 +274,21 @@ func readTask(pid int) (task, error) {
 			p.locked = f[0] != "0"
 		}
 	}
-	line, err := os.ReadFile(dir + "/cmdline")
+	line, err := commandLine(dir)
 	if line = bytes.TrimRight(line, "\x00"); err == nil && len(line) > 0 {
 		p.args = strings.Split(string(line), "\x00")
 	}
 	return p, nil
+}
+
+// commandLine reads the beginning of a command line: a process has it be as long as it likes, by PR_SET_MM_MAP of prctl(2).
+func commandLine(dir string) ([]byte, error) {
+	f, err := os.Open(dir + "/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 64<<10))
 }
 
 func parseStat(data []byte) (task, error) {

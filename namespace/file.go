@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 
@@ -37,7 +38,10 @@ func openProc(proc *os.File) (dir, func(), error) {
 
 // read returns the file name in d whole, in buf when it is large enough. Files of /proc
 // have no size beforehand.
-func (d dir) read(name string, buf []byte) ([]byte, error) {
+func (d dir) read(name string, buf []byte) ([]byte, error) { return d.readMost(name, buf, math.MaxInt) }
+
+// readMost is read of a file that may have no end: what is behind so many bytes is left out.
+func (d dir) readMost(name string, buf []byte, most int) ([]byte, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(int(d), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	})
@@ -57,7 +61,9 @@ func (d dir) read(name string, buf []byte) ([]byte, error) {
 		if n == 0 {
 			return buf, nil
 		}
-		buf = buf[:len(buf)+n]
+		if buf = buf[:len(buf)+n]; len(buf) >= most {
+			return buf[:most], nil
+		}
 	}
 }
 

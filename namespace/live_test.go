@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/nstest"
 )
 
 // The tests of this file start children in namespaces of their own and compare what the
@@ -78,6 +79,11 @@ func play(part string) error {
 	case "middle": // makes a user namespace below its own, and leaves it alone with the grandchild
 		return playMiddle()
 	case "wait":
+		return tell(itself(0))
+	case "long": // a command line of 8 MiB
+		if err := nstest.StretchArguments(8 << 20); err != nil {
+			return err
+		}
 		return tell(itself(0))
 	case "net":
 		return playNet(rest)

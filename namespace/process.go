@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -208,8 +209,15 @@ func (r *processReader) attempt(d dir, pid int) (*Process, error) {
 	return p, nil
 }
 
+// mostArgs is as much as is read of a command line, in bytes. A process has that be any part of its memory: PR_SET_MM_MAP of prctl(2).
+const mostArgs = 64 << 10
+
 func (r *processReader) parse(d dir, pid int, name string, parse func([]byte) error) error {
-	data, err := d.read(name, r.buf)
+	most := math.MaxInt
+	if name == "cmdline" {
+		most = mostArgs
+	}
+	data, err := d.readMost(name, r.buf, most)
 	if err == nil {
 		r.buf = data
 		err = parse(data)

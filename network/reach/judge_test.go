@@ -218,6 +218,35 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestHostileNames: names that others chose, of processes, devices and rules, neither act on a terminal nor make a line of the answer.
+func TestHostileNames(t *testing.T) {
+	const evil = "\x1b]0;x\x07\nreachable\n\u202e"
+	taken := sound()
+	taken.Published, taken.Container, taken.Inside = nil, nil, nil
+	taken.Host.Listeners = []Listener{{Proto: "tcp", Addr: addr("0.0.0.0"), Port: 8080, PID: 9, Program: evil}}
+	device := sound()
+	device.Host.Links[3].Master = 6
+	device.Host.Links[4].Name = evil
+	dropped := sound()
+	chain(&dropped, Chain{Name: evil, Hook: "forward", Type: "filter", Drop: true})
+	other := sound()
+	other.Inside.Listeners[0].Addr, other.Inside.Listeners[0].Program = addr("127.0.0.1"), evil
+	other.Unread = []string{evil}
+	for name, f := range map[string]Facts{"process": taken, "device": device, "chain": dropped, "inside": other} {
+		for _, l := range []ui.Lang{ui.EN, ui.JA} {
+			text := Judge(f).Text(l)
+			if !strings.Contains(text, `\x1b]0;x`) || strings.Contains(text, "\nreachable\n") {
+				t.Errorf("%s: %q", name, text)
+			}
+			for line := range strings.Lines(text) {
+				if line = strings.TrimSuffix(line, "\n"); ui.Escape(line) != line {
+					t.Errorf("%s: it acts on a terminal: %q", name, line)
+				}
+			}
+		}
+	}
+}
+
 // TestWords: every sentence is there in each language, and so are reasons and results.
 func TestWords(t *testing.T) {
 	for _, fault := range ui.Untranslated(say) {

@@ -3,6 +3,7 @@ package reach
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -74,8 +75,12 @@ func nameSockets(list []Listener, inodes []uint32) {
 func program(pid int) string {
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	name := strings.TrimSpace(string(comm))
-	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	first, _, _ := strings.Cut(string(line), "\x00")
+	first := ""
+	if f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
+		line, _ := io.ReadAll(io.LimitReader(f, 4096)) // a process has it be as long as it likes
+		f.Close()
+		first, _, _ = strings.Cut(string(line), "\x00")
+	}
 	// A comm is cut at 15 bytes; the whole is in the command line.
 	if base := filepath.Base(first); len(name) == 15 && strings.HasPrefix(base, name) {
 		return base

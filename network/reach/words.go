@@ -14,11 +14,18 @@ type sentence struct {
 
 func said(t ui.Text, args ...any) sentence { return sentence{t, args} }
 
+// in is the sentence in a language. What others have named, as a process, a device or a rule of a container's own, may have been named to act on a
+// terminal, or to be a line of the answer: control characters are written out.
 func (s sentence) in(l ui.Lang) string {
 	args := make([]any, len(s.args))
 	for i, a := range s.args {
-		if inner, ok := a.(interface{ in(ui.Lang) string }); ok {
-			a = inner.in(l)
+		switch v := a.(type) {
+		case interface{ in(ui.Lang) string }:
+			a = v.in(l)
+		case string:
+			a = ui.Escape(v)
+		case error:
+			a = ui.Escape(v.Error())
 		}
 		args[i] = a
 	}
