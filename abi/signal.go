@@ -10,6 +10,9 @@ import (
 // [SIGRTMAX]; 32 and 33 are the C library's own and have no name.
 type Signal int
 
+// ExitCode is the code that shells, and Docker, give for a program which the signal ended.
+func (s Signal) ExitCode() int { return 128 + int(s) }
+
 // The standard signals, and the ends of the real-time range as programs see it.
 const (
 	SIGHUP Signal = iota + 1

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/tour"
 	"github.com/kakuri/kakuri/tour/live"
@@ -139,7 +140,7 @@ func (f *tourFlags) report(ctx context.Context, io IO, o live.Options) error {
 // gives for it: nobody is there to read a message.
 func unread(err error) error {
 	if errors.Is(err, syscall.EPIPE) {
-		return exitCode(128 + int(syscall.SIGPIPE))
+		return exitCode(abi.SIGPIPE.ExitCode())
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
@@ -178,7 +179,7 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 	for i, err := range a.failed {
 		switch {
 		case errors.Is(err, syscall.EPIPE):
-			exit.Code = 128 + int(syscall.SIGPIPE) // as for a program that wrote there itself
+			exit.Code = abi.SIGPIPE.ExitCode() // as for a program that wrote there itself
 		case err != nil:
 			return *exit, &ExitError{125, fmt.Errorf("%s: %w", streamNames[i], err)}
 		}

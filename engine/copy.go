@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -51,54 +51,45 @@ func (e ErrNoSuchPath) Error() string {
 type view struct {
 	name     string // of the container
 	root     *os.File
-	uid, gid idMap
+	uid, gid namespace.IDMap
 	facts    plan.Facts
 	noNodes  bool     // this process can make no device
 	passing  []uint64 // devices of file systems that begin anew at each start, of a container that does not run
 }
 
-// An idMap has the lines of a user namespace's map: uid_map of user_namespaces(7).
-type idMap []struct{ inside, outside, size uint32 }
-
-func readIDMap(r io.Reader) (m idMap, err error) {
-	for s := bufio.NewScanner(r); s.Scan(); {
-		line := struct{ inside, outside, size uint32 }{}
-		if _, err := fmt.Sscan(s.Text(), &line.inside, &line.outside, &line.size); err != nil {
-			return nil, fmt.Errorf("id map %q: %w", s.Text(), err)
-		}
-		m = append(m, line)
+// idOutside gives the id that this process sees for one of the container's.
+func idOutside(m namespace.IDMap, id uint32) (uint32, error) {
+	out, ok := m.Outside(id)
+	if !ok {
+		return 0, fmt.Errorf("the container has no id %d", id)
 	}
-	return m, nil
+	return out, nil
 }
 
-// outside is the id that this process sees for one of the container's.
-func (m idMap) outside(id uint32) (uint32, error) {
-	for _, l := range m {
-		if id-l.inside < l.size {
-			return l.outside + (id - l.inside), nil
+// idInside is the reverse; who is nobody in the container is the overflow id there: proc_sys_kernel(5).
+func idInside(m namespace.IDMap) func(uint32) (uint32, error) {
+	return func(id uint32) (uint32, error) {
+		if in, ok := m.Inside(id); ok {
+			return in, nil
 		}
+		return 65534, nil
 	}
-	return 0, fmt.Errorf("the container has no id %d", id)
 }
 
-// inside is the reverse; who is nobody in the container is the overflow id there: proc_sys_kernel(5).
-func (m idMap) inside(id uint32) (uint32, error) {
-	for _, l := range m {
-		if id-l.outside < l.size {
-			return l.inside + (id - l.outside), nil
-		}
+// rootOf gives the ids that this process sees for the container's root.
+func rootOf(uids, gids namespace.IDMap) (uid, gid int, err error) {
+	u, err := idOutside(uids, 0)
+	if err != nil {
+		return 0, 0, err
 	}
-	return 65534, nil
+	g, err := idOutside(gids, 0)
+	return int(u), int(g), err
 }
 
 // asRoot runs f on a thread that makes files as root of the container: a file system that was mounted in a user
 // namespace takes files of its own ids only.
 func (v *view) asRoot(f func() error) error {
-	uid, err := v.uid.outside(0)
-	if err != nil {
-		return err
-	}
-	gid, err := v.gid.outside(0)
+	uid, gid, err := rootOf(v.uid, v.gid)
 	if err != nil {
 		return err
 	}
@@ -108,7 +99,7 @@ func (v *view) asRoot(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and the thread ends with its ids
-		if err := takeIDs(int(uid), int(gid)); err != nil {
+		if err := takeIDs(uid, gid); err != nil {
 			done <- err
 			return
 		}
@@ -207,7 +198,7 @@ func wantsDir(p string) bool { return strings.HasSuffix(p, "/") || justContent(p
 
 // read packs what the container has at a path. Ids are those of the container.
 func (v *view) read(ctx context.Context, w io.Writer, p, rename string, follow bool) error {
-	err := archive.Write(ctx, w, v.root, p, archive.WriteOptions{Rename: rename, Follow: follow || wantsDir(p), UID: v.uid.inside, GID: v.gid.inside})
+	err := archive.Write(ctx, w, v.root, p, archive.WriteOptions{Rename: rename, Follow: follow || wantsDir(p), UID: idInside(v.uid), GID: idInside(v.gid)})
 	var at *archive.EntryError
 	if err != nil && !errors.As(err, &at) && errors.Is(err, unix.ENOENT) {
 		return v.pathError(p, err)
@@ -218,12 +209,12 @@ func (v *view) read(ctx context.Context, w io.Writer, p, rename string, follow b
 // write unpacks an archive into a directory of the container. keep keeps the ids of the archive, which are the
 // container's; otherwise all belongs to its root.
 func (v *view) write(ctx context.Context, r io.Reader, dir string, keepTypes, keep bool) error {
-	own := func(m idMap) func(uint32) (uint32, error) {
+	own := func(m namespace.IDMap) func(uint32) (uint32, error) {
 		return func(id uint32) (uint32, error) {
 			if !keep {
 				id = 0
 			}
-			return m.outside(id)
+			return idOutside(m, id)
 		}
 	}
 	return v.asRoot(func() error {

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
@@ -100,13 +101,13 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return res, e.leaveTerminal(&c, proc)
 	}
 	ended()
-	res.Code = status.ExitStatus()
+	res.Code = launch.ExitCode(status)
 	if status.Signaled() {
-		res.Code, res.Signal = 128+int(status.Signal()), status.Signal()
+		res.Signal = status.Signal()
 	}
 	e.event(&c, "exec_die", map[string]string{"execID": res.ID, "exitCode": strconv.Itoa(res.Code)})
 	if errors.Is(err, syscall.EPIPE) {
-		res.Code = 128 + int(syscall.SIGPIPE)
+		res.Code = abi.SIGPIPE.ExitCode()
 	} else if err != nil {
 		return res, &ExitError{125, err}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -74,10 +75,8 @@ func viewOf(pid int, name string) (*view, error) {
 	}
 	defer proc.Close()
 	v := &view{name: name}
-	for file, m := range map[string]*idMap{"uid_map": &v.uid, "gid_map": &v.gid} {
-		if *m, err = idMapAt(proc, file); err != nil {
-			return nil, err
-		}
+	if v.uid, v.gid, err = namespace.ReadIDMaps(nil, pid); err != nil {
+		return nil, err
 	}
 	fd, err := unix.Openat(int(proc.Fd()), "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -85,16 +84,6 @@ func viewOf(pid int, name string) (*view, error) {
 	}
 	v.root = os.NewFile(uintptr(fd), "/")
 	return v, nil
-}
-
-func idMapAt(proc *os.File, name string) (idMap, error) {
-	fd, err := unix.Openat(int(proc.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: proc.Name() + "/" + name, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	return readIDMap(f)
 }
 
 func (v *view) close() { v.root.Close() }

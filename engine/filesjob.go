@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/sandbox"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 	"github.com/kakuri/kakuri/volume"
@@ -59,7 +60,7 @@ func filesChild(text string) int {
 	err := json.Unmarshal([]byte(text), &j)
 	if err == nil {
 		// The ids are those of the container.
-		all := idMap{{0, 0, ^uint32(0)}}
+		all := namespace.IDMap{{Count: ^uint32(0)}}
 		v := &view{name: j.Name, uid: all, gid: all, noNodes: true, passing: j.Passing}
 		if j.ofContainer() {
 			v.root = os.NewFile(uintptr(j.Root), "/")
@@ -96,7 +97,7 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 	case jobIn:
 		return v.copyIn(ctx, j.Path, j.Dst, CopyOptions{Archive: j.Archive, Follow: j.Follow})
 	case jobExport:
-		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: v.uid.inside, GID: v.gid.inside})
+		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: idInside(v.uid), GID: idInside(v.gid)})
 	case jobRemove:
 		return files.RemoveAll(j.Path)
 	case jobUnpack:
@@ -163,11 +164,11 @@ func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) e
 // do does a job on the container's files where it may be done.
 func (v *view) do(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
 	j.Name, j.Passing = v.name, v.passing
-	if os.Geteuid() == 0 || v.uid.size() <= 1 && v.gid.size() <= 1 {
+	if os.Geteuid() == 0 || mapped(v.uid) <= 1 && mapped(v.gid) <= 1 {
 		return j.run(ctx, v, in, out)
 	}
 	// The host's paths are the caller's, and mean the same in the child: it has the same working directory.
-	return enter(ctx, storage.IDs{UIDs: v.uid.plan(), GIDs: v.gid.plan(), Facts: v.facts}, j, in, out, v.root)
+	return enter(ctx, storage.IDs{UIDs: mappings(v.uid), GIDs: mappings(v.gid), Facts: v.facts}, j, in, out, v.root)
 }
 
 // doVolume does a job on a volume.
@@ -246,18 +247,19 @@ func childError(j filesJob, err error) error {
 	return err
 }
 
-// size is how many ids the map has.
-func (m idMap) size() (n uint64) {
+// mapped is how many ids a map has.
+func mapped(m namespace.IDMap) (n uint64) {
 	for _, l := range m {
-		n += uint64(l.size)
+		n += uint64(l.Count)
 	}
 	return n
 }
 
-func (m idMap) plan() []plan.IDMapping {
+// mappings is a map as plans have it.
+func mappings(m namespace.IDMap) []plan.IDMapping {
 	list := make([]plan.IDMapping, len(m))
 	for i, l := range m {
-		list[i] = plan.IDMapping{Inside: l.inside, Outside: l.outside, Size: l.size}
+		list[i] = plan.IDMapping{Inside: l.Inside, Outside: l.Outside, Size: l.Count}
 	}
 	return list
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 	"github.com/kakuri/kakuri/volume"
@@ -392,7 +393,12 @@ func (b *builder) limits() error {
 // lastGID is the highest group id that the container has.
 func (b *builder) lastGID() int {
 	if c, ok := b.shared[b.userMode()]; ok {
-		return lastMapped(fmt.Sprintf("/proc/%d/gid_map", c.PID))
+		_, gids, _ := namespace.ReadIDMaps(nil, c.PID) // of one that has just ended there are none, and joining will say so
+		last := 0
+		for _, m := range gids {
+			last = max(last, min(int(m.Inside+m.Count-1), 1<<31-1))
+		}
+		return last
 	}
 	if !b.hasUserNS() {
 		return 1<<31 - 1
@@ -403,22 +409,6 @@ func (b *builder) lastGID() int {
 		last = max(last, m.ContainerID+m.Size-1)
 	}
 	return int(last)
-}
-
-// lastMapped is the highest id inside that an id map has, 0 when there is none.
-func lastMapped(file string) int {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return 0 // its process has just ended, and joining will say so
-	}
-	last := 0
-	for line := range strings.Lines(string(data)) {
-		var inside, outside, size int
-		if n, _ := fmt.Sscan(line, &inside, &outside, &size); n == 3 {
-			last = max(last, min(inside+size-1, 1<<31-1))
-		}
-	}
-	return last
 }
 
 // ipcSysctls are the parameters of an ipc namespace, beside fs.mqueue.*.

@@ -12,6 +12,7 @@ import (
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -146,21 +147,12 @@ func (b *builder) rootOutside() (uid, gid int, err error) {
 		return mappedID(l.UIDMappings, 0), mappedID(l.GIDMappings, 0), nil
 	}
 	c := b.shared[b.userMode()]
-	proc, err := os.Open("/proc/" + strconv.Itoa(c.CommandPID()))
+	uids, gids, err := namespace.ReadIDMaps(nil, c.CommandPID())
+	if err == nil {
+		uid, gid, err = rootOf(uids, gids)
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
-	}
-	defer proc.Close()
-	for name, id := range map[string]*int{"uid_map": &uid, "gid_map": &gid} {
-		m, err := idMapAt(proc, name)
-		if err != nil {
-			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
-		}
-		root, err := m.outside(0)
-		if err != nil {
-			return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
-		}
-		*id = int(root)
 	}
 	return uid, gid, nil
 }

@@ -44,10 +44,9 @@ func (e *Engine) Execute(ctx context.Context, p plan.Plan, stand Stand) (Result,
 	if err != nil {
 		return res, &ExitError{125, fmt.Errorf("wait: %w", err)}
 	}
-	res.Code = status.ExitStatus()
+	res.Code = launch.ExitCode(status)
 	if status.Signaled() {
 		res.Signal = status.Signal()
-		res.Code = 128 + int(res.Signal)
 	}
 	return res, nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	ways "github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/network/world"
@@ -196,10 +197,7 @@ func (e *Engine) AgainInWorld(ctx context.Context, ref string) (code int, done b
 		return 0, false, fmt.Errorf("a process in the network world: %w", err)
 	}
 	status, err := p.Wait()
-	if status.Signaled() {
-		return 128 + int(status.Signal()), true, err
-	}
-	return status.ExitStatus(), true, err
+	return launch.ExitCode(status), true, err
 }
 
 // machineEnv has, beside worldEnv, what the machine's network namespace says of a port.

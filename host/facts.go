@@ -41,7 +41,7 @@ func Read(needs Needs) (plan.Facts, error) {
 		return f, fmt.Errorf("capget: %w", err)
 	}
 	f.LastCap = lastCap()
-	idMap, err := files.Read("/proc/self/uid_map")
+	idMap, err := files.Read(ownIDs)
 	if err != nil {
 		return f, err
 	}
@@ -80,6 +80,15 @@ func tooOld(release string) bool {
 		return false
 	}
 	return major < 5 || (major == 5 && minor < 14)
+}
+
+// ownIDs has the map of the caller's user namespace.
+const ownIDs = "/proc/self/uid_map"
+
+// InUserNamespace reports whether the caller's user namespace is a container's: not the kernel's first one, and none as wide.
+func InUserNamespace() bool {
+	idMap, err := files.Read(ownIDs)
+	return err == nil && !allIDs(string(idMap))
 }
 
 // allIDs reports whether a uid_map is that of the first user namespace, or one as

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/kakuri/kakuri/abi"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,6 +36,14 @@ func (p *Process) Wait() (syscall.WaitStatus, error) {
 		p.reap()
 	}
 	return p.status, p.err
+}
+
+// ExitCode is what a process's end is to shells, and to Docker: its own code, or that of the signal.
+func ExitCode(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return abi.Signal(status.Signal()).ExitCode()
+	}
+	return status.ExitStatus()
 }
 
 // WaitEnd waits for the end of the process, and leaves its status to [Process.Wait].

@@ -204,10 +204,8 @@ func (h *HealthCheck) attend(proc *launch.Process, out *os.File) (code int, outp
 		return 0, "", err
 	case !inTime && status.Signaled():
 		return -1, strings.TrimSuffix(fmt.Sprintf("Health check exceeded timeout (%v): %s", h.Timeout, output), ": "), nil
-	case status.Signaled():
-		return 128 + int(status.Signal()), output, nil
 	}
-	return status.ExitStatus(), output, nil
+	return launch.ExitCode(status), output, nil
 }
 
 // firstOf reads to the end, and returns the beginning.

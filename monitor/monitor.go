@@ -492,10 +492,11 @@ func (m *monitor) waitEnd(r *run) Exit {
 }
 
 func exitOf(status syscall.WaitStatus) Exit {
+	x := Exit{Code: launch.ExitCode(status)}
 	if status.Signaled() {
-		return Exit{Code: 128 + int(status.Signal()), Signal: int(status.Signal())}
+		x.Signal = int(status.Signal())
 	}
-	return Exit{Code: status.ExitStatus()}
+	return x
 }
 
 // again reports whether the policy, as it is by now, starts the container again.

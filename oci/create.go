@@ -627,8 +627,5 @@ func attend(proc *launch.Process) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
+	return launch.ExitCode(status), nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -492,7 +493,7 @@ func TestDefaultRoot(t *testing.T) {
 	nstest.Root(t)
 	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
 	t.Setenv("USER", "someone")
-	if got := DefaultRoot(); got != "/run/kakuri-runtime" && !inUserNamespace() {
+	if got := DefaultRoot(); got != "/run/kakuri-runtime" && !host.InUserNamespace() {
 		t.Errorf("root of the machine: %s", got)
 	}
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWUSER, MapRoot: true}, func(t *testing.T) {

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/launch"
@@ -61,17 +61,10 @@ func (r *Runtime) Prepare() {
 // DefaultRoot is where state is kept unless a caller says otherwise: below /run for root, else in the caller's own runtime directory.
 // Who is root in a user namespace, as rootless podman is, and not by that name, has that of the user outside, too: runc's rule.
 func DefaultRoot() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || os.Getenv("USER") != "root" && inUserNamespace()) {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || os.Getenv("USER") != "root" && host.InUserNamespace()) {
 		return dir + "/kakuri-runtime"
 	}
 	return "/run/kakuri-runtime"
-}
-
-// inUserNamespace reports whether this process's user namespace is another one than the kernel's first, which maps all ids to themselves:
-// user_namespaces(7).
-func inUserNamespace() bool {
-	ids, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && !slices.Equal(strings.Fields(string(ids)), []string{"0", "0", "4294967295"})
 }
 
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/sandbox"
 	"github.com/kakuri/kakuri/launch"
@@ -79,7 +80,7 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 		return files.RemoveAll(j.Path)
 	case jobUnpack:
 		o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}
-		if os.Getuid() != 0 || j.Bare || inUserNS() {
+		if os.Getuid() != 0 || j.Bare || host.InUserNamespace() {
 			o.Devices = archive.SkipDevices
 		}
 		if j.Shut {
@@ -122,12 +123,6 @@ func (j job) inDir(do func(dir *os.File) error) error {
 	}
 	defer dir.Close()
 	return do(dir)
-}
-
-// inUserNS reports whether this process is in a user namespace of its own, where no device can be made.
-func inUserNS() bool {
-	data, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 
 // do does a job where it may be done.

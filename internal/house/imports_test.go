@@ -73,7 +73,7 @@ var rooms = []room{
 	{"oci/criu", nil, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
 	{"internal/sandbox", []string{"abi", "seccomp"}, "it shuts a process in, and knows of no archive"},
-	{"storage", []string{"abi", "plan", "launch", "archive", "internal/files", "internal/sandbox"}, "it keeps layers and shows them, and knows of no image and no container"},
+	{"storage", []string{"abi", "plan", "launch", "host", "archive", "internal/files", "internal/sandbox"}, "it keeps layers and shows them, and knows of no image and no container"},
 	{"monitor/log", nil, "it is in every container's monitor, and stands on system calls alone"},
 	{"monitor/dns", []string{"network/netip"}, "it is in every container's monitor, and what it answers from it is told"},
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
