@@ -23,6 +23,8 @@ packages+=(buildah conmon containerd containernetworking-plugins docker.io iprou
 packages+=(iptables nftables)
 # It carries what a user's containers send, when it is asked for.
 packages+=(passt)
+# It lays directories over each other where the kernel does not for an ordinary user.
+packages+=(fuse-overlayfs)
 # Images for the tests are made with the first, and kept in a cache; the others serve and read them.
 packages+=(debootstrap docker-registry skopeo umoci)
 # A virtual machine with another kernel, and all controllers of version 2 of cgroups.

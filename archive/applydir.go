@@ -14,6 +14,10 @@ import (
 const (
 	opaqueXattr   = "user.overlay.opaque"
 	whiteoutXattr = "user.overlay.whiteout"
+
+	// The marks of fuse-overlayfs, by an ordinary user and by root. Beside them are files in the directory.
+	servedXattr     = "user.fuseoverlayfs.opaque"
+	servedRootXattr = "trusted.overlay.opaque"
 )
 
 // directory makes a directory, or takes the one that is there.

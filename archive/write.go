@@ -232,7 +232,8 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	if crossed && (p.o.OneMount || ofKernel(fd)) {
 		return nil
 	}
-	if marks[opaqueXattr] == "y" {
+	served := marks[servedXattr] == "y" || marks[servedRootXattr] == "y"
+	if served || marks[opaqueXattr] == "y" {
 		if err := p.hide(join(name, whPrefix+".opq")); err != nil {
 			return err
 		}
@@ -244,6 +245,9 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	slices.Sort(names)
 	up := &above{mount: st.Mnt_id, marks: marks[opaqueXattr] == "x"}
 	for _, n := range names {
+		if served && IsServedMark(n) {
+			continue
+		}
 		fd, err := openat2(int(dir.Fd()), n, unix.O_PATH|unix.O_NOFOLLOW, 0, beneath)
 		if err == unix.ENOENT {
 			continue // removed meanwhile
@@ -257,6 +261,10 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	}
 	return nil
 }
+
+// IsServedMark reports whether a file of a directory that fuse-overlayfs has marked as opaque is a part of the mark, by its name: a whiteout of
+// the second one for those who know it by that, and itself. Containers cannot make such names there.
+func IsServedMark(name string) bool { return name == whPrefix+".opq" || name == whOpaque }
 
 // ofKernel reports whether a directory shows the state of the kernel.
 func ofKernel(fd int) bool {
@@ -335,7 +343,7 @@ func (p *packer) attributes(fd int, h *tar.Header) (marks map[string]string, err
 	}
 	size := 0
 	for _, name := range names {
-		mark := p.o.Layer && (name == opaqueXattr || name == whiteoutXattr)
+		mark := p.o.Layer && (name == opaqueXattr || name == whiteoutXattr || name == servedXattr || name == servedRootXattr)
 		if !mark && !keptXattr(name) {
 			continue
 		}

@@ -12,10 +12,10 @@ const paxXattr = "SCHILY.xattr."
 
 // keptXattr reports whether an attribute belongs to a file, and not to the machine that
 // the file lay on. Labels of security modules name rules of that machine; trusted.* and
-// user.overlay.* would be orders to overlayfs.
+// user.overlay.* would be orders to overlayfs, user.fuseoverlayfs.* to fuse-overlayfs.
 func keptXattr(name string) bool {
 	if strings.HasPrefix(name, "user.") {
-		return !strings.HasPrefix(name, "user.overlay.") && name != "user."
+		return !strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.fuseoverlayfs.") && name != "user."
 	}
 	return name == capXattr || isACL(name)
 }

@@ -53,6 +53,8 @@ type view struct {
 	root     *os.File
 	uid, gid namespace.IDMap
 	facts    plan.Facts
+	pid      int      // whose root it is
+	served   bool     // by a program: who is not in the container's user namespace sees nothing of it
 	noNodes  bool     // this process can make no device
 	passing  []uint64 // devices of file systems that begin anew at each start, of a container that does not run
 }

@@ -10,8 +10,10 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
@@ -82,7 +84,9 @@ func viewOf(pid int, name string) (*view, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: proc.Name() + "/root", Err: err}
 	}
-	v.root = os.NewFile(uintptr(fd), "/")
+	v.root, v.pid = os.NewFile(uintptr(fd), "/"), pid
+	var st unix.Statfs_t
+	v.served = unix.Fstatfs(fd, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
 	return v, nil
 }
 
@@ -132,6 +136,23 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 		return do(v)
 	}
 	l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
+	var server *launch.Process
+	l.Serve = func(_ string, start func(*os.File) (*launch.Process, error)) (err error) {
+		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer null.Close()
+		server, err = start(null)
+		return err
+	}
+	defer func() {
+		if server != nil { // it ends with the process, when all is written
+			late := time.AfterFunc(10*time.Second, func() { server.Signal(unix.SIGKILL) })
+			server.Wait()
+			late.Stop()
+		}
+	}()
 	bundle := &oci.Bundle{Dir: c.dir, Spec: &b.spec}
 	if !e.host.Privileged() {
 		return e.standInHeld(ctx, c, id, bundle, l, f)

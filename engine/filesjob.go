@@ -164,11 +164,15 @@ func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) e
 // do does a job on the container's files where it may be done.
 func (v *view) do(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
 	j.Name, j.Passing = v.name, v.passing
-	if os.Geteuid() == 0 || mapped(v.uid) <= 1 && mapped(v.gid) <= 1 {
+	if os.Geteuid() == 0 || mapped(v.uid) <= 1 && mapped(v.gid) <= 1 && !v.served {
 		return j.run(ctx, v, in, out)
 	}
 	// The host's paths are the caller's, and mean the same in the child: it has the same working directory.
-	return enter(ctx, storage.IDs{UIDs: mappings(v.uid), GIDs: mappings(v.gid), Facts: v.facts}, j, in, out, v.root)
+	ids := storage.IDs{UIDs: mappings(v.uid), GIDs: mappings(v.gid), Facts: v.facts}
+	if v.served {
+		ids.Join = fmt.Sprintf("/proc/%d/ns/user", v.pid)
+	}
+	return enter(ctx, ids, j, in, out, v.root)
 }
 
 // doVolume does a job on a volume.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -19,17 +20,17 @@ func (b *builder) joinsWithoutTTY() bool {
 	if !joins || !c.UserNS || c.PID == 0 {
 		return false
 	}
-	proc, err := os.Open("/proc/" + strconv.Itoa(c.CommandPID()))
+	proc, err := os.Open("/proc")
 	if err != nil {
 		return false
 	}
 	defer proc.Close()
-	m, err := idMapAt(proc, "gid_map")
-	if err == nil {
-		_, err = m.outside(5)
-		return err != nil
+	_, gids, err := namespace.ReadIDMaps(proc, c.CommandPID())
+	if err != nil {
+		return false
 	}
-	return false
+	_, mapped := gids.Outside(5)
+	return !mapped
 }
 
 // mounts lists the container's file systems: the kernel's own, then the user's.

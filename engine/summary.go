@@ -143,6 +143,8 @@ func (c *Container) cause() string {
 	switch c.Death.Cause {
 	case "oom":
 		return "out of memory"
+	case "root":
+		return "its root file system was lost"
 	case "setup":
 		return "not started"
 	case "signal":

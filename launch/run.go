@@ -240,7 +240,12 @@ func (r *run) handDo(ctx context.Context, op plan.Op, pid int) error {
 		fds[k] = int(r.ours.regs[reg])
 	}
 	if len(filled) == 0 {
-		return h.DoFDs(ctx, op, pid, fds)
+		err := h.DoFDs(ctx, op, pid, fds)
+		for _, reg := range plan.Given(op) {
+			unix.Close(int(r.ours.regs[reg]))
+			r.ours.regs[reg] = -1
+		}
+		return err
 	}
 	fds = slices.Repeat([]int{-1}, len(filled))
 	err := h.DoFDs(ctx, op, pid, fds)

@@ -33,6 +33,8 @@ func (m *monitor) adopt() error {
 	if r.adopted = m.state.Witness().Open(); r.adopted == nil {
 		r.adopted = &oci.Process{}
 	}
+	r.server = m.findServer()
+	m.watchServer(r)
 	m.reopen(r)
 	if err := errors.Join(m.resumePorts(), m.resumeNames()); err != nil {
 		m.warnings = append(m.warnings, "its networks are not as they were: "+err.Error())

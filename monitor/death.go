@@ -93,7 +93,13 @@ func sender(c *client, command string) string {
 // certify writes down how a run ended, as long as its cgroup is there.
 func (m *monitor) certify(r *run, x Exit) *Death {
 	d := &Death{Cause: "exit", Signal: x.Signal}
+	m.mu.Lock()
+	lost := r.lost
+	m.mu.Unlock()
 	switch {
+	case lost != "":
+		d.Cause, d.By = "root", lost
+		return d
 	case x.Error != "":
 		d.Cause = "unknown"
 		return d

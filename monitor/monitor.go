@@ -66,6 +66,8 @@ type run struct {
 	out       []*os.File
 	copied    sync.WaitGroup
 	began     time.Time
+	server    *server // of its root file system; nil where that is the kernel
+	lost      string  // how the server ended too early; under the monitor's lock
 }
 
 func (r *run) signal(sig syscall.Signal) error {
@@ -218,6 +220,7 @@ func (m *monitor) start(ctx context.Context) error {
 		return err
 	}
 	r := &run{ended: make(chan struct{})}
+	m.state.Server, m.state.ServerName = oci.Witness{}, ""
 	stdio, err := m.openStreams(r)
 	defer func() {
 		for _, f := range stdio {
@@ -232,6 +235,9 @@ func (m *monitor) start(ctx context.Context) error {
 	}
 	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, oci.Launch{
 		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings, Keep: m.keep, Before: BeforeStep,
+		Serve: func(program string, start func(*os.File) (*launch.Process, error)) error {
+			return m.startServer(r, program, start)
+		},
 		Started: func(w oci.Witness) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -243,6 +249,10 @@ func (m *monitor) start(ctx context.Context) error {
 		},
 	})
 	if err != nil {
+		m.endServer(r)
+		if r.server != nil && m.said() != "" {
+			err = fmt.Errorf("%w; %s, which shows its root file system, %s: %s", err, r.server.name, r.server.how, m.said())
+		}
 		r.closeOut()
 		m.closeStdin()
 		m.silence()
@@ -266,6 +276,7 @@ func (m *monitor) start(ctx context.Context) error {
 		}
 	}
 	m.event("start", nil)
+	m.watchServer(r)
 	m.watchHealth(r)
 	return nil
 }
@@ -441,9 +452,6 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 		return Exit{Code: m.state.ExitCode, Error: m.state.Error}, 0
 	}
 	x = m.waitEnd(r)
-	if m.task.AutoRemove {
-		m.announce([]byte{mEnding})
-	}
 	close(r.ended)
 	m.setLate(true)
 	m.silence()
@@ -463,6 +471,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 		s.Error = err.Error()
 		m.mu.Unlock()
 	}
+	m.endServer(r)
 	m.finishStreams(r)
 	m.mu.Lock()
 	death.Log = m.ending.lines()

@@ -192,7 +192,9 @@ func (m *monitor) goOn() int {
 		}
 		m.takePort(h) // as does one whose port is not passed on
 	}
+	r.server = m.findServer()
 	m.run = r
+	m.watchServer(r)
 	m.copyOut(r)
 	listener, err := seqpacket.New(x.Accept)
 	if err != nil {

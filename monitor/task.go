@@ -94,9 +94,11 @@ type State struct {
 	Restarts  int  `json:",omitempty"` // by the policy, since the last start by a person
 	Stopped   bool `json:",omitempty"` // by a person: it is not started again by its policy
 
-	Holder oci.Witness `json:",omitzero"` // the process that keeps its terminal, or its stdin
-	Health *Health     `json:",omitempty"`
-	Death  *Death      `json:",omitempty"`
+	Holder     oci.Witness `json:",omitzero"`  // the process that keeps its terminal, or its stdin
+	Server     oci.Witness `json:",omitzero"`  // the process that shows its root file system, where the kernel cannot,
+	ServerName string      `json:",omitempty"` // and its program
+	Health     *Health     `json:",omitempty"`
+	Death      *Death      `json:",omitempty"`
 }
 
 // Witness names the container's first process.
@@ -104,7 +106,7 @@ func (s *State) Witness() oci.Witness { return oci.Witness{PID: s.PID, Begun: s.
 
 // A Death is how a container ended, as far as is known: its death certificate.
 type Death struct {
-	Cause  string            // exit, signal, oom, setup, unknown
+	Cause  string            // exit, signal, oom, root, setup, unknown
 	Signal int               `json:",omitempty"` // that ended it
 	By     string            `json:",omitempty"` // who sent that
 	Memory map[string]uint64 `json:",omitempty"` // the cgroup's figures, where it was killed for want of memory

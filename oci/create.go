@@ -54,6 +54,8 @@ type Launch struct {
 	// Keep does the steps that somebody has to answer for as long as the container runs: plan.MakeRules, plan.HoldPorts, plan.PublishPorts and plan.UplinkPorts, which
 	// plan.UnpublishPorts takes back, and plan.ServeNames.
 	Keep func(op plan.Op, pid int) error
+	// Serve, when set, gets to start the program of a plan.ServeRoot, gives the file that takes what it says, and waits for its end.
+	Serve func(program string, start func(log *os.File) (*launch.Process, error)) error
 	// Started, when set, is called with the first process when all is built and recorded, before its execve. An error ends it.
 	Started func(w Witness) error
 }
@@ -178,7 +180,8 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	defer doer.Close()
 	hands := Hands{c: c, group: g, net: doer}
 	if l != nil {
-		hands.keep = l.Keep
+		hands.keep, hands.serve, hands.facts = l.Keep, l.Serve, &facts
+		hands.here = l.Plan.Network != nil && l.Plan.Network.World
 	}
 	run.Hands = hands
 	run.Start = func(pid int) error { return c.made(pid, g, l) }

@@ -2,11 +2,13 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -19,6 +21,9 @@ type Hands struct {
 	group *group // the container's cgroup; nil when it has none
 	keep  func(op plan.Op, pid int) error
 	net   *network.Doer
+	serve func(program string, start func(log *os.File) (*launch.Process, error)) error
+	here  bool        // whoever serves a root is where this process is
+	facts *plan.Facts // of the caller
 }
 
 // Do does op for the container whose first process is pid.
@@ -56,12 +61,19 @@ func (h Hands) doNet(ctx context.Context, op plan.Op, pid int) (handled bool, er
 }
 
 // DoFDs does op on descriptors that the launch holds.
-func (h Hands) DoFDs(_ context.Context, op plan.Op, pid int, fds []int) error {
+func (h Hands) DoFDs(ctx context.Context, op plan.Op, pid int, fds []int) error {
 	switch op := op.(type) {
 	case *plan.CopyUp:
 		return copyUp(fds[0], fds[1], op.KeepMode)
 	case *plan.OpenCgroup:
 		return h.group.entrances(op, fds)
+	case *plan.ServeRoot:
+		if h.serve == nil || h.facts == nil {
+			return errors.New("nobody is here to wait for the end of what serves the root file system")
+		}
+		return h.serve(op.Program, func(log *os.File) (*launch.Process, error) {
+			return launch.Serve(ctx, op, fds[0], log, h.here, *h.facts, Hands{})
+		})
 	case *plan.SendListener:
 		if h.c != nil {
 			return h.c.sendListener(op, pid, fds[0])

@@ -112,6 +112,8 @@ type Layers struct {
 	// Volatile leaves it to the kernel when what is written comes to the disk: it is of no
 	// use after a power failure.
 	Volatile bool
+	// Server, when not nil, is who shows all of that in the kernel's place.
+	Server *Server
 }
 
 // A RootHidden is a path that views do not show, without links in it.
@@ -524,7 +526,9 @@ func (c *compiler) idMappedSources() error {
 			cause     Cause
 		}
 		var list []source
-		if c.o.Root != nil && c.o.Root.Layers != nil {
+		if c.o.Root != nil && c.o.Root.Layers != nil && c.o.Root.Layers.Server != nil {
+			// A program has the ids inside for those on the disk.
+		} else if c.o.Root != nil && c.o.Root.Layers != nil {
 			for _, p := range c.o.Root.Layers.paths() {
 				list = append(list, source{p, false, because("%s", c.o.Root.Reason)})
 			}
@@ -916,6 +920,9 @@ func (c *compiler) imageRoot(r *Root) error {
 	if len(l.Names) > maxLayers {
 		return specErr("root", "an image of %d layers: an overlay of directories has at most %d", len(l.Names), maxLayers)
 	}
+	if l.Server != nil {
+		return c.servedRoot(l.Server, cause)
+	}
 	for i, p := range l.paths() {
 		if i < len(c.views) {
 			continue // opened, and id-mapped, on the runtime's side
@@ -936,6 +943,19 @@ func (c *compiler) imageRoot(r *Root) error {
 	}
 	c.inside(&Scratch{Size: size}, why, nil)
 	c.inside(op, cause, &RootCheck{})
+	return nil
+}
+
+// servedRoot has a program show the layers.
+func (c *compiler) servedRoot(s *Server, cause Cause) error {
+	asks, err := c.reg()
+	if err != nil {
+		return err
+	}
+	c.inside(&MountFUSE{Subtype: s.Program[strings.LastIndexByte(s.Program, '/')+1:], Nodev: c.o.RootNodev, Out: asks}, cause, nil)
+	c.inside(&Sync{From: Container, What: "root mounted", FDs: []Reg{asks}}, cause, nil)
+	c.host1(&ServeRoot{Server: *s, FD: asks}, cause, nil)
+	c.inside(&AttachFUSE{FD: asks}, cause, &RootCheck{})
 	return nil
 }
 
@@ -1065,10 +1085,15 @@ func (c *compiler) pivot() error {
 	if c.inPlace() {
 		c.inside(&Chroot{}, because("others are in this mount namespace, and keep their root"), nil)
 	} else {
-		c.inside(&PivotRoot{Scratch: c.o.Root != nil}, because("the host's files are out of reach from here on"), nil)
+		c.inside(&PivotRoot{Scratch: c.scratch()}, because("the host's files are out of reach from here on"), nil)
 	}
 	if mode := c.linux.RootfsPropagation; mode == "shared" || mode == "rshared" || mode == "unbindable" || mode == "runbindable" {
 		c.inside(&Propagation{Path: "/", Mode: strings.TrimPrefix(mode, "r"), Recursive: mode[0] == 'r'}, c.cause("linux.rootfsPropagation"), &PropagationCheck{Path: "/", Mode: strings.TrimPrefix(mode, "r")})
 	}
 	return nil
+}
+
+// scratch reports whether the root is put together in a file system in memory, which goes away together with the host's.
+func (c *compiler) scratch() bool {
+	return c.o.Root != nil && (c.o.Root.Layers == nil || c.o.Root.Layers.Server == nil)
 }

@@ -164,6 +164,8 @@ func Handed(op Op) []Reg {
 		return []Reg{op.From, op.To}
 	case *SendListener:
 		return []Reg{op.FD}
+	case *ServeRoot:
+		return []Reg{op.FD}
 	}
 	return nil
 }

@@ -186,7 +186,7 @@ func checkOrder(t testing.TB, p Plan) {
 // a network namespace connected, for which the container's side waits later.
 func beside(steps []Step) bool {
 	switch steps[0].Op.(type) {
-	case *SendListener:
+	case *SendListener, *ServeRoot:
 		return true
 	case *MakeVeth, *MakeMacvlan, *MakeIPvlan, *DeviceSysctl, *LinkUp, *AddAddress, *AddRoute, *PublishPorts, *ServeNames, *LimitEgress:
 		return slices.ContainsFunc(steps, func(s Step) bool {

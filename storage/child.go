@@ -36,6 +36,7 @@ import (
 type job struct {
 	Op   string
 	Path string
+	To   string   // of jobMove
 	Skip []string // of jobPack
 	Bare bool     // owners are left out
 	Shut bool     // the process is the job's alone, with namespaces to be shut in
@@ -46,6 +47,9 @@ const (
 	jobPack   = "pack"   // the upper directory Path as a layer, to stdout
 	jobList   = "list"   // what the upper directory Path has, to stdout
 	jobRemove = "remove" // Path with all that is in it
+	jobMove   = "move"   // Path to To
+	jobTry    = "try"    // an overlay in Path
+	jobForget = "forget" // where files of the upper directory Path come from
 )
 
 // childName is what the program is called as in a user namespace.
@@ -78,6 +82,12 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	switch j.Op {
 	case jobRemove:
 		return files.RemoveAll(j.Path)
+	case jobMove:
+		return os.Rename(j.Path, j.To)
+	case jobTry:
+		return tryIn(j.Path)
+	case jobForget:
+		return j.inDir(func(dir *os.File) error { return forgetOrigins(int(dir.Fd()), 0) })
 	case jobUnpack:
 		o := archive.Options{Layer: true, Limits: tree.Limits(), NoOwner: j.Bare}
 		if os.Getuid() != 0 || j.Bare || host.InUserNamespace() {
@@ -135,6 +145,15 @@ func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error
 		}
 		return j.run(ctx, r, out)
 	}
+	var others []abi.Namespace
+	if j.Shut {
+		others = sandbox.Namespaces()
+	}
+	return s.start(ctx, j, others, in, out)
+}
+
+// start starts a process for a job, in new namespaces.
+func (s *Store) start(ctx context.Context, j job, others []abi.Namespace, in *os.File, out io.Writer) error {
 	j.Bare = s.o.Rootless && len(s.o.IDs.UIDs) == 1 && s.o.IDs.UIDs[0].Size == 1
 	text, err := json.Marshal(j)
 	if err != nil {
@@ -146,15 +165,11 @@ func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error
 			return errors.New("storage: a rootless store has to know the caller's ids")
 		}
 	}
-	var others []abi.Namespace
-	if j.Shut {
-		others = sandbox.Namespaces()
-	}
 	return Enter(ctx, ids, others, childName, string(text), in, out)
 }
 
 // Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given, and in other new
-// namespaces. Without ids there is no user namespace. Descriptors that are not close-on-exec it has, too, unless it is in a pid namespace of its own. Its standard error is the error, where it ends
+// namespaces, or in one that is there. Without ids there is no user namespace. Descriptors that are not close-on-exec it has, too, unless it is in a pid namespace of its own. Its standard error is the error, where it ends
 // with another code than 0. The main function of the program has to know the name.
 func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg string, in *os.File, out io.Writer) error {
 	fresh := slices.Clone(others)
@@ -169,6 +184,12 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 	p, err := plan.CompileUnshare(plan.UnshareOptions{
 		New: fresh, Fork: shut, KillChild: killed, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
 	}, ids.Facts)
+	if ids.Join != "" {
+		root := uint32(0)
+		p, err = plan.CompileEnter(plan.EnterOptions{
+			Join: []plan.JoinNamespace{{NS: abi.NSUser, Path: ids.Join}}, SetUID: &root, SetGID: &root, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
+		}, ids.Facts)
+	}
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +70,8 @@ func listDir(to *json.Encoder, fd int, p string, depth int) error {
 		return err
 	}
 	f.stat(&st)
-	f.Opaque = xattrIs(fd, "user.overlay.opaque", 'y')
+	served := xattrIs(fd, "user.fuseoverlayfs.opaque", 'y') || xattrIs(fd, "trusted.overlay.opaque", 'y')
+	f.Opaque = served || xattrIs(fd, "user.overlay.opaque", 'y')
 	marks := f.Opaque || xattrIs(fd, "user.overlay.opaque", 'x')
 	if err := to.Encode(f); err != nil {
 		return err
@@ -90,6 +92,9 @@ func listDir(to *json.Encoder, fd int, p string, depth int) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		if served && archive.IsServedMark(name) {
+			continue
+		}
 		if err := listFile(to, fd, name, path.Join(p, name), depth, marks); err != nil {
 			return err
 		}

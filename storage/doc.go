@@ -9,9 +9,10 @@
 //	root := &plan.Root{Layers: view.Layers(upper), Reason: "image debian:12"}
 //
 // A [Layer] is a tar, kept byte for byte under the digest of its bytes, the diffID of image-spec. A chain is
-// the diffIDs of an image, the lowest first. There are two drivers that show a chain, chosen by trial:
+// the diffIDs of an image, the lowest first. There are three drivers that show a chain, chosen by trial:
 // "erofs" writes one small index of all its tars, which the kernel mounts with the tars as the
-// devices that its files lie on; "dirs" unpacks each layer into a directory. Above either lies an overlay,
+// devices that its files lie on; "dirs" unpacks each layer into a directory; "fuse-overlayfs" does that too, and has a program
+// lay them over each other, for an ordinary user whose kernel does not. Above either lies an overlay,
 // whose upper directory [View.NewUpper] makes.
 //
 // Several processes may work on one store. Files appear whole, by link(2) or rename(2), or not at all; a

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/kakuri/kakuri/storage/tree"
@@ -16,10 +18,11 @@ import (
 const (
 	driverErofs = "erofs"
 	driverDirs  = "dirs"
+	driverFuse  = "fuse-overlayfs"
 )
 
 // Driver tells how chains are shown, and why so: "erofs" mounts an index over the layers' tars, "dirs"
-// unpacks layers into directories.
+// unpacks layers into directories, and so does "fuse-overlayfs", which lays them over each other without the kernel.
 func (s *Store) Driver() (name, why string) {
 	s.choose.Do(func() { s.driver, s.why = s.chooseDriver() })
 	return s.driver, s.why
@@ -27,15 +30,49 @@ func (s *Store) Driver() (name, why string) {
 
 func (s *Store) chooseDriver() (name, why string) {
 	switch {
+	case s.o.Driver == driverFuse:
+		s.cannot = s.findFuse()
+		return driverFuse, "it was asked for"
 	case s.o.Driver != "":
 		return s.o.Driver, "it was asked for"
 	case s.o.Rootless:
-		return driverDirs, "an ordinary user may not mount EROFS"
+		return s.chooseRootless()
 	}
-	if err := s.remembered(s.tryIndex); err != nil {
+	if err := s.remembered(driverErofs, s.tryIndex); err != nil {
 		return driverDirs, fmt.Sprintf("EROFS cannot be mounted from files of %s: %s", s.o.Data, why2(err))
 	}
 	return driverErofs, "the kernel mounts EROFS from files"
+}
+
+// chooseRootless is for an ordinary user, who may not mount EROFS.
+func (s *Store) chooseRootless() (name, why string) {
+	const may = "an ordinary user may not mount EROFS"
+	err := s.remembered("overlay", s.overlay)
+	if err == nil {
+		return driverDirs, may
+	}
+	why = fmt.Sprintf("%s, and the kernel lays no directories of %s over each other for one: %v", may, s.o.Data, err)
+	if fuse := s.findFuse(); fuse != nil {
+		s.cannot = fmt.Errorf("%s; %w", why, fuse)
+		return driverDirs, why + "; " + fuse.Error()
+	}
+	return driverFuse, why
+}
+
+// findFuse looks for what [driverFuse] needs.
+func (s *Store) findFuse() (err error) {
+	if s.fuse, err = exec.LookPath(driverFuse); err != nil {
+		return fmt.Errorf("%s does it without the kernel, and is not installed (Debian: package %[1]s)", driverFuse)
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s does it without the kernel's overlay, and needs /dev/fuse: %w (modprobe fuse, mode 0666)", driverFuse, err)
+	}
+	unix.Close(fd)
+	if strings.ContainsAny(s.o.Data, ",:\\\"") {
+		return fmt.Errorf("%s takes no directory with a comma, colon, quote or backslash in its name: %s", driverFuse, s.o.Data)
+	}
+	return nil
 }
 
 func why2(err error) string {
@@ -50,13 +87,13 @@ func why2(err error) string {
 
 // remembered is a trial that is not made again once it went well with this kernel and the data's kind of file
 // system: it costs a mount, and the wait of an unmount, which are a good part of a start.
-func (s *Store) remembered(try func() error) error {
+func (s *Store) remembered(what string, try func() error) error {
 	var uts unix.Utsname
 	var st unix.Statfs_t
 	if unix.Uname(&uts) != nil || unix.Statfs(s.o.Data, &st) != nil {
 		return try()
 	}
-	file := filepath.Join(s.o.Run, fmt.Sprintf("erofs-%s-%x", filepath.Base(unix.ByteSliceToString(uts.Release[:])), uint32(st.Type)))
+	file := filepath.Join(s.o.Run, fmt.Sprintf("%s-%s-%x", what, filepath.Base(unix.ByteSliceToString(uts.Release[:])), uint32(st.Type)))
 	if _, err := os.Lstat(file); err == nil {
 		return nil
 	}

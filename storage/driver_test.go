@@ -13,7 +13,7 @@ func TestTrialIsRemembered(t *testing.T) {
 	answer := errors.New("no")
 	try := func() error { tries++; return answer }
 	for range 2 {
-		if err := s.remembered(try); err != answer {
+		if err := s.remembered("erofs", try); err != answer {
 			t.Fatal(err)
 		}
 	}
@@ -22,7 +22,7 @@ func TestTrialIsRemembered(t *testing.T) {
 	}
 	answer = nil
 	for range 2 {
-		if err := openIn(t, dir).remembered(try); err != nil {
+		if err := openIn(t, dir).remembered("erofs", try); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -194,7 +194,12 @@ func (s *Store) dropDirs(keep map[string]bool) (dead []*tempDir, err error) {
 			return dead, err
 		}
 		dead = append(dead, d)
-		if err := os.Rename(name, filepath.Join(d.name, hex)); err != nil {
+		err = os.Rename(name, filepath.Join(d.name, hex))
+		if errors.Is(err, unix.EACCES) && s.o.Rootless {
+			// A directory gets another one above it by who may write to it: the root of an image has mode 0555 in some, or another owner.
+			err = s.do(context.Background(), job{Op: jobMove, Path: name, To: filepath.Join(d.name, hex)}, nil, nil)
+		}
+		if err != nil {
 			return dead, err
 		}
 	}

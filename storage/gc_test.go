@@ -146,7 +146,7 @@ func TestCheck(t *testing.T) {
 
 // TestGC: what is used or held stays, with what was made of it, and all else goes.
 func TestGC(t *testing.T) {
-	drivers(t, func(t *testing.T, s *Store) {
+	keepers(t, func(t *testing.T, s *Store) {
 		a := put(t, s, tarsOf(t, [][]ent{{"f base x"}, {"f a a"}}))
 		b := put(t, s, tarsOf(t, [][]ent{{"f base x"}, {"f b b"}}))
 		c := put(t, s, tarsOf(t, [][]ent{{"f c c"}}))
@@ -249,7 +249,7 @@ func liveOnce(s *Store, tars []string) error {
 // TestKilled: processes that share a store are killed at any moment, and the next one finds what is used whole, and nothing that
 // nobody uses.
 func TestKilled(t *testing.T) {
-	drivers(t, func(t *testing.T, s *Store) {
+	keepers(t, func(t *testing.T, s *Store) {
 		dir := filepath.Dir(s.o.Data)
 		if err := os.Mkdir(dir+"/tars", 0o755); err != nil {
 			t.Fatal(err)

@@ -21,7 +21,7 @@ func TestHostileLayers(t *testing.T) {
 			a.Open = func() io.Reader { return hostile.Files(5000) }
 		}
 		t.Run(a.Name, func(t *testing.T) {
-			drivers(t, func(t *testing.T, s *Store) {
+			keepers(t, func(t *testing.T, s *Store) {
 				defer canary.Check(t)
 				var l Layer
 				in, _, err := archive.Decompress(a.Open(), archive.Limits{})

@@ -39,26 +39,28 @@ func ordinary(t testing.TB, helpers bool) IDs {
 func TestRootless(t *testing.T) {
 	for name, helpers := range map[string]bool{"many ids": true, "one id": false} {
 		t.Run(name, func(t *testing.T) {
-			nstest.Inside(t, nstest.Place{User: nstest.User(t)}, func(t *testing.T) { rootless(t, helpers) })
+			nstest.Inside(t, nstest.Place{User: nstest.User(t)}, func(t *testing.T) {
+				dir := t.TempDir()
+				s, err := Open(Options{Data: dir + "/data", Run: dir + "/run", Rootless: true, IDs: ordinary(t, helpers)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if name, why := s.Driver(); name != driverDirs || !strings.Contains(why, "ordinary user") {
+					t.Errorf("driver %s: %s", name, why)
+				}
+				rootless(t, s, helpers)
+			})
 		})
 	}
 }
 
-func rootless(t *testing.T, helpers bool) {
-	dir := t.TempDir()
-	ids := ordinary(t, helpers)
-	s, err := Open(Options{Data: dir + "/data", Run: dir + "/run", Rootless: true, IDs: ids})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if name, why := s.Driver(); name != driverDirs || !strings.Contains(why, "ordinary user") {
-		t.Errorf("driver %s: %s", name, why)
-	}
+func rootless(t *testing.T, s *Store, helpers bool) {
+	dir, ids := t.TempDir(), s.o.IDs
 	owner := "5:6"
 	if !helpers {
 		owner = "0:0"
 	}
-	chain := put(t, s, tarsOf(t, [][]ent{busybox(t), {
+	chain := put(t, s, tarsOf(t, [][]ent{append(busybox(t), "d . 555"), {
 		"d srv", full{Header: tar.Header{Typeflag: tar.TypeReg, Name: "srv/closed", Mode: 0o600, Uid: 5, Gid: 6}, text: "closed\n"}, "f srv/gone x", "c srv/null 1 3",
 		full{Header: tar.Header{Typeflag: tar.TypeDir, Name: "srv/dark", Mode: 0, Uid: 5, Gid: 6}}, "f srv/dark/in x", full{Header: xattrHeader("srv/attrs"), text: "x"},
 	}, {"f srv/.wh.gone "}}))

@@ -27,13 +27,14 @@ type Options struct {
 	// Linger is how long the mount of an image outlives its last user: the next container finds it, and what is in memory of
 	// its files. A sweep takes it away then.
 	Linger time.Duration
-	Driver string // "erofs" or "dirs"; empty is what this machine can, by trial
+	Driver string // "erofs", "dirs" or "fuse-overlayfs"; empty is what this machine can, by trial
 }
 
 // IDs are the ids that an ordinary user's containers have, and with them the files of images and containers.
 type IDs struct {
 	UIDs, GIDs []plan.IDMapping
 	Facts      plan.Facts // of this machine and user
+	Join       string     // the file of a user namespace with these ids; empty is a new one
 }
 
 // A Store keeps layers and what containers write above them. Its methods may be called at the same
@@ -48,6 +49,9 @@ type Store struct {
 
 	choose      sync.Once
 	driver, why string
+	cannot      error        // why no view can be a container's root
+	fuse        string       // the program of [driverFuse]
+	overlay     func() error // the trial of the kernel's overlay
 }
 
 // The directories of a store, below Options.Data.
@@ -67,6 +71,11 @@ func Open(o Options) (*Store, error) {
 	if !filepath.IsAbs(o.Data) || !filepath.IsAbs(o.Run) {
 		return nil, fmt.Errorf("storage: directories %q and %q have to be absolute", o.Data, o.Run)
 	}
+	switch o.Driver {
+	case "", driverErofs, driverDirs, driverFuse:
+	default:
+		return nil, fmt.Errorf("storage: there is no driver %q: it is %s, %s or %s", o.Driver, driverErofs, driverDirs, driverFuse)
+	}
 	dirs := []string{layersDir, indexesDir, dirsDir, holdsDir}
 	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(o.Data, dir), 0o700); err != nil {
@@ -74,6 +83,7 @@ func Open(o Options) (*Store, error) {
 		}
 	}
 	s := &Store{o: o, holds: map[*Hold]bool{}}
+	s.overlay = s.tryOverlay
 	for _, dir := range dirs {
 		if err := s.sweepTemps(s.path(dir)); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)

@@ -55,6 +55,14 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 		kind = ephemeral
 	}
 	if dir, err := s.upperPath(u.ID); err == nil {
+		if err := v.checkServed(dir, false); err != nil {
+			return "", err
+		}
+		if v.fuse != "" {
+			if err := s.do(context.Background(), job{Op: jobForget, Path: filepath.Join(dir, "upper")}, nil, nil); err != nil {
+				return "", err
+			}
+		}
 		return dir, s.resetWork(dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
@@ -74,6 +82,9 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 		}
 	}
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	if err := v.checkServed(dir, true); err != nil {
 		return "", err
 	}
 	// It appears when it is whole.
@@ -148,7 +159,7 @@ func (s *Store) RemoveUpper(id string) error {
 func (s *Store) removeUpper(dir, id string) error {
 	errs := []error{clearQuota(dir, id)}
 	// "upper" last: it is what tells that there is one.
-	for _, name := range []string{"work", tempPrefix + "upper", "upper"} {
+	for _, name := range []string{"work", tempPrefix + "upper", servedMark, "upper"} {
 		p := filepath.Join(dir, name)
 		if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +25,7 @@ type View struct {
 	lower string
 	names []string
 	steps plan.Plan
+	fuse  string // the program that lays the layers over each other; none where the kernel does
 }
 
 // The directories of a store, below Options.Run.
@@ -62,7 +62,13 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		return nil, err
 	}
 	v := &View{s: s, chain: chain}
-	if name, _ := s.Driver(); name == driverDirs {
+	if name, _ := s.Driver(); name != driverErofs {
+		if s.cannot != nil && user != "" {
+			return nil, s.cannot
+		}
+		if name == driverFuse {
+			v.fuse = s.fuse
+		}
 		return v, v.unpack(ctx)
 	}
 	v.lower = s.runPath(mountsDir, ChainID(chain).Encoded())
@@ -76,10 +82,17 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 }
 
 // Layers are the view as plan's, with a directory that [View.NewUpper] made, or an empty one to keep writes in
-// memory.
+// memory, unless it [View.NeedsUpper].
 func (v *View) Layers(upper string, volatile bool) *plan.Layers {
-	return &plan.Layers{Lower: v.lower, Names: v.names, Upper: upper, Volatile: volatile && upper != ""}
+	l := &plan.Layers{Lower: v.lower, Names: v.names, Upper: upper, Volatile: volatile && upper != ""}
+	if v.fuse != "" && upper != "" {
+		l.Server = v.server(upper, l.Volatile)
+	}
+	return l
 }
+
+// NeedsUpper reports whether a container whose root is the view has a directory for writes on the disk, also where it may not write.
+func (v *View) NeedsUpper() bool { return v.fuse != "" }
 
 // Plan is what made the view ready: the mount of its index, if this call made it. Without a user it is what would.
 func (v *View) Plan() plan.Plan { return v.steps }
@@ -277,19 +290,13 @@ func (s *Store) lingers(hex string) bool {
 
 // unmount takes the mount of a chain away; who uses it still keeps it.
 func (s *Store) unmount(hex string) error {
-	os.Remove(s.runPath(usersDir, hex)) // unless there are users
-	if _, err := os.Lstat(s.runPath(usersDir, hex)); err == nil {
-		if err := s.unmountOne(hex); err != nil {
-			return err
-		}
-	}
-	return s.tidy()
+	return errors.Join(s.unmountOne(hex), s.tidy())
 }
 
 func (s *Store) unmountOne(hex string) error {
 	at := s.runPath(mountsDir, hex)
 	if isMounted(at) {
-		if err := detach(at); err != nil {
+		if err := launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: at}}}}); err != nil {
 			return err
 		}
 	}
@@ -300,30 +307,26 @@ func (s *Store) unmountOne(hex string) error {
 	return nil
 }
 
-// detach unmounts what is mounted on a directory, with all that is mounted below that.
-func detach(at string) error {
-	return launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: at}}}})
-}
-
-// tidy unmounts what nobody uses, and what a killed process has left between two steps. Where nobody uses any, the private mount that they
-// lie on takes them along: each umount(2) waits for all processors (synchronize_rcu_expedited).
+// tidy unmounts what nobody uses, and what a killed process has left between two steps; with the last mount of an index goes
+// the private one that they lie on.
 func (s *Store) tidy() error {
 	list, err := os.ReadDir(s.runPath(mountsDir))
 	if err != nil {
 		return nil
 	}
-	unused := slices.DeleteFunc(list, func(e fs.DirEntry) bool {
-		_, err := os.Lstat(s.runPath(usersDir, e.Name()))
-		return err == nil
-	})
 	var errs []error
-	if len(unused) == len(list) {
-		errs = append(errs, detach(s.runPath(mountsDir)))
-	}
-	for _, e := range unused {
+	used := false
+	for _, e := range list {
+		if _, err := os.Lstat(s.runPath(usersDir, e.Name())); err == nil {
+			used = true
+			continue
+		}
 		errs = append(errs, s.unmountOne(e.Name()))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil || used {
+		return err
+	}
+	return launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: s.runPath(mountsDir)}}}})
 }
 
 // SweepUsers releases the views of users that are no more, of processes that were killed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,10 +21,22 @@ import (
 
 // drivers runs a test with each driver that this machine has.
 func drivers(t *testing.T, test func(t *testing.T, s *Store)) {
+	driversOf(t, []string{driverErofs, driverDirs, driverFuse}, test)
+}
+
+// keepers runs a test with each way to keep layers.
+func keepers(t *testing.T, test func(t *testing.T, s *Store)) {
+	driversOf(t, []string{driverErofs, driverDirs}, test)
+}
+
+func driversOf(t *testing.T, names []string, test func(t *testing.T, s *Store)) {
 	nstest.Root(t)
-	for _, name := range []string{driverErofs, driverDirs} {
+	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
+			if name == driverFuse {
+				s.fuse = nstest.FUSE(t)
+			}
 			if have, why := s.Driver(); name == driverErofs && have != name {
 				t.Logf("not tried: %s", why) // Linux before 6.12
 				return
@@ -47,11 +60,35 @@ func shownAt(t testing.TB, v *View) string {
 	for _, n := range v.names {
 		lower = append(lower, filepath.Join(v.lower, n))
 	}
+	if v.fuse != "" {
+		serve(t, v.fuse, "lowerdir="+strings.Join(lower, ":"), dir)
+		return dir
+	}
 	if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, "userxattr,lowerdir="+strings.Join(lower, ":")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
+}
+
+// serve mounts what fuse-overlayfs shows on a directory.
+func serve(t testing.TB, program, options, dir string) {
+	t.Helper()
+	c := exec.Command(program, "-f", "-o", options, dir)
+	c.Stderr = os.Stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Unmount(dir, unix.MNT_DETACH)
+		if err := c.Wait(); err != nil {
+			t.Errorf("%s: %v", program, err)
+		}
+	})
+	nstest.Until(t, "a mount of "+program, func() bool {
+		var st unix.Statfs_t
+		return unix.Statfs(dir, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC || c.ProcessState != nil
+	})
 }
 
 func view(t testing.TB, s *Store, chain []digest.Digest, user string) *View {
@@ -353,6 +390,10 @@ func overlayOf(t testing.TB, upper string, v *View) string {
 	}
 	for _, n := range v.names {
 		lower = append(lower, filepath.Join(v.lower, n))
+	}
+	if v.fuse != "" {
+		serve(t, v.fuse, "lowerdir="+strings.Join(lower, ":"), dir)
+		return dir
 	}
 	if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, "userxattr,lowerdir="+strings.Join(lower, ":")); err != nil {
 		t.Fatal(err)

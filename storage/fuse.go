@@ -1,0 +1,154 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// Where the kernel lays no directories over each other for an ordinary user, the program fuse-overlayfs(1) does, in a process beside each
+// container. Layers and writes lie on the disk as with the driver of directories, but for the marks of directories that hide lower ones: an upper
+// directory that was written by one of both is not shown by the other.
+
+// servedMark is beside an upper directory that fuse-overlayfs has written to.
+const servedMark = "fuse-overlayfs"
+
+// server is the program that shows the view below what a container writes.
+func (v *View) server(upper string, volatile bool) *plan.Server {
+	dirs := make([]string, len(v.names))
+	for i, name := range v.names {
+		dirs[i] = filepath.Join(v.lower, name)
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", strings.Join(dirs, ":"), upper)
+	if volatile {
+		options += ",volatile"
+	}
+	// The kernel's descriptor is its standard input: fuse_session_mount(3).
+	return &plan.Server{Program: v.fuse, Args: []string{"-f", "-o", options, "/dev/fd/0"}, UIDs: v.s.o.IDs.UIDs, GIDs: v.s.o.IDs.GIDs}
+}
+
+// checkServed has an upper directory be written to by what wrote to it before, or marks a new one.
+func (v *View) checkServed(dir string, fresh bool) error {
+	mark := filepath.Join(dir, servedMark)
+	_, err := os.Lstat(mark)
+	switch served := err == nil; {
+	case served == (v.fuse != ""):
+		return nil
+	case served && fresh: // of a start that was killed
+		return os.Remove(mark)
+	case served:
+		return fmt.Errorf("what the container wrote was kept by %s, and is shown by it alone: set KAKURI_STORAGE_DRIVER=%[1]s", driverFuse)
+	case fresh:
+		return os.WriteFile(mark, nil, 0o600)
+	}
+	return fmt.Errorf("what the container wrote was kept by the kernel's overlay, and is not shown by %s", driverFuse)
+}
+
+// tryOverlay has the kernel lay directories over each other as a container of this user would, and do what it needs marks for.
+func (s *Store) tryOverlay() error {
+	dir, err := newTempDir(s.path(dirsDir))
+	if err != nil {
+		return err
+	}
+	defer s.discardDir(dir)
+	for _, d := range []string{"lower/dir", "upper", "work", "merged"} {
+		if err := os.MkdirAll(filepath.Join(dir.name, d), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, f := range []string{"kept", "gone", "dir/in"} {
+		if err := os.WriteFile(filepath.Join(dir.name, "lower", f), []byte("lower"), 0o644); err != nil {
+			return err
+		}
+	}
+	return s.start(context.Background(), job{Op: jobTry, Path: dir.name}, []abi.Namespace{abi.NSMount}, nil, nil)
+}
+
+// tryIn is the part of [Store.tryOverlay] in namespaces of its own.
+func tryIn(dir string) error {
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	if err := unix.Mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work,userxattr"); err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
+	// A file is copied up, one is hidden, and a directory takes the place of another.
+	if err := os.WriteFile("merged/kept", []byte("upper"), 0); err != nil {
+		return err
+	}
+	if err := os.Remove("merged/gone"); err != nil {
+		return err
+	}
+	if err := os.RemoveAll("merged/dir"); err != nil {
+		return err
+	}
+	if err := os.Mkdir("merged/dir", 0o755); err != nil {
+		return err
+	}
+	for name, want := range map[string]int{"merged": 2, "merged/dir": 0} {
+		list, err := os.ReadDir(name)
+		if err != nil {
+			return err
+		}
+		if len(list) != want {
+			return fmt.Errorf("%s has %d files instead of %d", name, len(list), want)
+		}
+	}
+	data, err := os.ReadFile("merged/kept")
+	if err == nil && string(data) != "upper" {
+		err = fmt.Errorf("a file that was written reads %q", data)
+	}
+	return err
+}
+
+// originXattr has fuse-overlayfs remember which file of the layers one was copied up from, to go on with its inode number. Of a file with several
+// names in the layers, which all have that number, it would show the old content by all of them after another mount, so that is forgotten before one. (What
+// was written by one of the names is at another then: that is how fuse-overlayfs 1.10 copies up, and is in docs/flags.md.)
+const originXattr = "user.fuseoverlayfs.origin"
+
+// forgetOrigins takes these attributes from the files of a directory.
+func forgetOrigins(fd, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("there are more than %d directories within each other", maxDepth)
+	}
+	again, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	d := os.NewFile(uintptr(again), ".")
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(again, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "stat", Path: name, Err: err}
+		}
+		kind := st.Mode & unix.S_IFMT
+		if kind != unix.S_IFDIR && kind != unix.S_IFREG {
+			continue
+		}
+		fd, err := unix.Openat(again, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: name, Err: err}
+		}
+		if kind == unix.S_IFDIR {
+			err = forgetOrigins(fd, depth+1)
+		} else if err = unix.Fremovexattr(fd, originXattr); err == unix.ENODATA || err == unix.EOPNOTSUPP {
+			err = nil
+		}
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
