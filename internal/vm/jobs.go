@@ -1,7 +1,5 @@
 package main
 
-import "strings"
-
 // A job is one command in the guest.
 type job struct {
 	Name string
@@ -65,12 +63,19 @@ func smokeJobs(o options) []job {
 	return jobs
 }
 
-// suiteJob runs another's suite on kakuri-runtime: the integration tests of runc, the files of cases that are named or all of them.
+// suiteJob runs another's suite on kakuri-runtime, or on a peer: the integration tests of runc, the files of cases that are named or all of them.
 func suiteJob(o options) job {
-	line := "RUNTIME=/" + workDir + "/vm/bin/kakuri-runtime MACHINE=1 SHOW=1 "
-	if o.Systemd {
-		line += "RUNC_USE_SYSTEMD=1 "
+	runtime := "vm/bin/kakuri-runtime"
+	if o.Runtime != "" {
+		runtime = peerFile
 	}
-	line += "exec conformance/run runc /" + workDir + "/" + suiteDir + " " + strings.Join(o.Cases, " ")
-	return job{Name: "runc's tests", Dir: "/" + workDir, Argv: []string{"bash", "-c", line}, Suite: true}
+	argv := []string{"env", "RUNTIME=/" + workDir + "/" + runtime, "MACHINE=1", "SHOW=1"}
+	if o.Filter != "" {
+		argv = append(argv, "FILTER="+o.Filter)
+	}
+	if o.Systemd {
+		argv = append(argv, "RUNC_USE_SYSTEMD=1")
+	}
+	argv = append(argv, "conformance/run", "runc", "/"+workDir+"/"+suiteDir)
+	return job{Name: "runc's tests", Dir: "/" + workDir, Argv: append(argv, o.Cases...), Suite: true}
 }

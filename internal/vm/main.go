@@ -6,7 +6,7 @@
 //	go run ./internal/vm -kernel new -systemd
 //	go run ./internal/vm -arch arm64
 //	go run ./internal/vm -kernel 6.1 -power only
-//	go run ./internal/vm -kernel 6.12 -systemd -suite ../runc -cases 'cgroups update'
+//	go run ./internal/vm -kernel 6.12 -systemd -suite ../runc -cases 'cgroups update' -filter 'cgroup v2|unified'
 //
 // Kernels and the guest's root come from Debian's archive by apt, with a
 // configuration of its own below -cache: nothing is installed on this machine. What
@@ -46,6 +46,9 @@ type options struct {
 	Results string // file that gets the result of each test
 	Suite   string // a checkout of runc
 	Cases   []string
+	Filter  string // of the suite's cases
+	Runtime string // that the suite tries, when it is not ours
+	CPUs    int
 	Accel   string
 	Mirror  string
 	Cache   string
@@ -96,6 +99,9 @@ func flags() (options, error) {
 	flag.StringVar(&o.Results, "results", "", "`FILE` to which the result of each test is added, as go test -v prints it")
 	flag.StringVar(&o.Suite, "suite", "", "`CHECKOUT` of runc, whose integration tests run in place of ours")
 	flag.StringVar(&cases, "cases", "", "of the suite: names of files, such as 'cgroups update'; all when empty")
+	flag.StringVar(&o.Filter, "filter", "", "of the suite: cases whose names match, as bats --filter takes them")
+	flag.StringVar(&o.Runtime, "runtime", "", "`FILE` of another runtime, which the suite tries in place of ours")
+	flag.IntVar(&o.CPUs, "cpus", 2, "processors of a guest")
 	flag.StringVar(&o.Accel, "accel", "", "kvm or tcg; kvm when empty and it is there")
 	flag.StringVar(&o.Mirror, "mirror", "", "`URL` of Debian's archive; that of the machine's apt when empty")
 	flag.StringVar(&o.Cache, "cache", "", "directory for kernels and images (default kakuri-vm in the user's cache directory)")

@@ -83,7 +83,7 @@ func (m machine) command(o options, k *kernel, initrd, root string, w *work, log
 		mode = "systemd"
 	}
 	args := append([]string{m.qemu, "-accel", accel, "-cpu", cpu}, m.args...)
-	args = append(args, "-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+	args = append(args, "-smp", strconv.Itoa(o.CPUs), "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.image, "-initrd", initrd,
 		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0 "+fromArg+strconv.Itoa(from),
 		"-serial", "file:"+log,

@@ -20,7 +20,8 @@ const workDir = "opt/kakuri"
 const (
 	jobsFile  = "vm/jobs.json"
 	suiteDir  = "vm/suite"
-	guestName = "vm-jobs" // the name under which this program runs the jobs
+	peerFile  = "vm/peer/runtime" // what -runtime names
+	guestName = "vm-jobs"         // the name under which this program runs the jobs
 )
 
 // A work is what guests of one architecture are to do.
@@ -67,15 +68,18 @@ func makeWork(o options) (_ *work, err error) {
 		return nil, err
 	}
 	if o.Suite != "" {
-		w.jobs, err = []job{suiteJob(o)}, copySuite(module, o.Suite, filepath.Join(tree, suiteDir))
+		w.jobs, err = []job{suiteJob(o)}, errors.Join(copySuite(module, o.Suite, filepath.Join(tree, suiteDir)), copyPeer(o.Runtime, filepath.Join(tree, peerFile)))
 	} else if o.Power != only {
 		w.jobs, err = testJobs(g, o, tree)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if o.Run == "" && o.Power != only {
-		w.jobs = append(smokeJobs(o), w.jobs...)
+	switch smoke := smokeJobs(o); {
+	case o.Suite != "":
+		w.jobs = append(smoke[:1], w.jobs...)
+	case o.Run == "" && o.Power != only:
+		w.jobs = append(smoke, w.jobs...)
 	}
 	if err := errors.Join(writeJobs(tree, jobsFile, w.jobs), writeJobs(tree, powerWorkJobs, workJobs()), writeJobs(tree, powerCheckJobs, checkJobs())); err != nil {
 		return nil, err
@@ -106,6 +110,21 @@ func copySuite(module, checkout, to string) error {
 		return fmt.Errorf("prepare %s: %w\n%s", checkout, err, out)
 	}
 	return copySources(filepath.Join(checkout, "tests"), filepath.Join(to, "tests"))
+}
+
+// copyPeer copies another's runtime, where one is named. The libraries that it needs are those that the guest has.
+func copyPeer(from, to string) error {
+	if from == "" {
+		return nil
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
 }
 
 // testJobs builds the test binaries, and says how each is started.
