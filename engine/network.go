@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -111,8 +112,20 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 		}
 		return Network{}, err
 	}
+	e.occupy(ctx, &n)
 	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
 	return shownNetwork(&n), nil
+}
+
+// occupy makes the bridge of a new network, by which other engines on the machine see that its subnet is taken. What cannot be made now is
+// made by the first container, or that tells why not. An ordinary user is alone in a world, which may not be there yet.
+func (e *Engine) occupy(ctx context.Context, n *netdb.Network) {
+	if n.Driver != "bridge" || e.rootless() {
+		return
+	}
+	d := &network.Doer{}
+	defer d.Close()
+	d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
 }
 
 // predefined reports whether a network's name is one that Docker has from the start.

@@ -84,6 +84,48 @@ func TestLinksAndEndpoints(t *testing.T) {
 	refused(t, e, Config{Image: "host", Network: "made", Command: []string{"true"}, Networks: []Attachment{{Network: "made", Options: map[string]string{optSysctls: "kernel.panic=1"}}}}, 125, "kernel.panic=1")
 }
 
+// The subnet of a network is seen to be taken from its making on, by the bridge; and one that another engine took while the bridge was away is not used by both.
+func TestSubnetIsSeen(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	loopback(t)
+	n, err := e.NetworkCreate(ctx, NetworkConfig{Name: "made"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway := n.IPAM.Config[0].Gateway + "/" + strings.Split(n.IPAM.Config[0].Subnet, "/")[1]
+	bridge := "bk-" + n.ID[:12]
+	if out, err := exec.Command("ip", "-br", "addr", "show", "dev", bridge).CombinedOutput(); err != nil || !strings.Contains(string(out), gateway) {
+		t.Fatalf("%v: %s, want %s", err, out, gateway)
+	}
+	// Rules that somebody flushed are there again after whatever command.
+	if text, code, err := inside(t, e, on("made", Config{AutoRemove: true, Command: []string{"true"}})); err != nil || code != 0 {
+		t.Fatalf("%v, code %d: %s", err, code, text)
+	}
+	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := e.List(ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("nft", "list", "table", "inet", "kakuri").CombinedOutput(); err != nil || !strings.Contains(string(out), bridge) {
+		t.Errorf("after the next command: %v: %s", err, out)
+	}
+	if out, err := exec.Command("sh", "-ec", "ip link del "+bridge+"; ip link add theirs type bridge; ip addr add "+gateway+" dev theirs").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer exec.Command("ip", "link", "del", "theirs").Run()
+	refused(t, e, on("made", Config{AutoRemove: true, Command: []string{"true"}}), 125, "device theirs of the host has the address "+gateway)
+	if err := exec.Command("ip", "link", "show", bridge).Run(); err == nil {
+		t.Errorf("bridge %s is left", bridge)
+	}
+	if err := e.NetworkRemove(ctx, "made"); err != nil {
+		t.Error(err)
+	}
+}
+
 // Containers on a macvlan and on an ipvlan, of each mode, reach each other, by the machine's device that it is made on. A kernel without them says which module it has not.
 func TestMacvlanAndIPvlan(t *testing.T) {
 	nstest.Root(t)

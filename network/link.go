@@ -99,6 +99,12 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 	missing := slices.DeleteFunc(slices.Clone(b.Addrs), func(p netip.Prefix) bool {
 		return slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Prefix == p })
 	})
+	if made {
+		if err := elsewhere(s, l.Index, missing); err != nil {
+			s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(l.Index, 0, 0)))
+			return fail("", err)
+		}
+	}
 	v6 := slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	if !l.Up {
 		if err := quietBridge(b.Device, v6); err != nil {
@@ -120,6 +126,26 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 		if err := s.One(addMTU(upMessage(b.Device), b.MTU)); err != nil {
 			return fail("up: ", err)
 		}
+	}
+	return nil
+}
+
+// elsewhere refuses addresses that another device has: while a network had no bridge, after a boot perhaps, another engine may have chosen its subnet.
+func elsewhere(s *netlink.Socket, bridge int32, addrs []netip.Prefix) error {
+	all, err := s.Addrs(0)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if a.Device == bridge || !slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr() == a.Prefix.Addr() }) {
+			continue
+		}
+		links, _ := s.Links()
+		name := "?"
+		if i := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Index == a.Device }); i >= 0 {
+			name = links[i].Name
+		}
+		return fmt.Errorf("device %s of the host has the address %s by now: %w: make the network anew, with another subnet", name, a.Prefix, unix.EADDRINUSE)
 	}
 	return nil
 }

@@ -564,6 +564,31 @@ func (r *Rules) Repair() (bool, error) {
 	return err == nil, err
 }
 
+// Heal repairs what a quick look finds: a table that somebody flushed, a firewalld that was started anew and has forgotten our bridges. It reports whether
+// there was something.
+func (r *Rules) Heal() (bool, error) {
+	devices, err := r.names("bridges")
+	if err != nil || len(devices) == 0 {
+		return false, err
+	}
+	s, err := openNetfilter()
+	if err != nil {
+		return false, err
+	}
+	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, append(seemsRequests(), firewalldRequests()...)...)
+	s.close()
+	if err != nil {
+		return false, err
+	}
+	n := len(answers) - len(firewalldRequests())
+	rules := rulesOfFirewalld(answers[n:])
+	told := func(device string) bool { known, _ := r.zoned(device); return rules == "" || known == rules }
+	if seemsIntact(answers[:n]) && !slices.ContainsFunc(devices, func(d string) bool { return !told(d) }) {
+		return false, nil
+	}
+	return r.Repair()
+}
+
 // whole makes the table anew, of the records and what it has besides.
 func (r *Rules) whole(s *nfSocket) ([]nftMessage, error) {
 	elements, devices, err := r.records()
