@@ -231,6 +231,11 @@ func TestNetworkPlan(t *testing.T) {
 		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Options: map[string]string{optICC: fmt.Sprint(i == 0)}, IPAM: IPAM{Config: []IPAMPool{{Subnet: fmt.Sprintf("10.%d.0.0/24", i+1)}}}}); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if err := e.NetworkRemove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	cfg := Config{Image: "host", Command: []string{"true"}, Name: "cc", Hostname: "h", Network: "a", ExtraHosts: []string{"gw:host-gateway", "six:[fd00::1]"},
 		Networks: []Attachment{{Network: "a", IPv4: "10.1.0.77"}, {Network: "b", GatewayPriority: 1, LinkLocal: []string{"169.254.7.7"}}}, Publish: []PortSpec{{HostPort: 80, Port: 80}}}
