@@ -538,17 +538,26 @@ func (e *Engine) networkAlive(id string) bool {
 	return dir != "" && !free(dir)
 }
 
-// sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
-func (e *Engine) sweepNetworks() error {
+// placed are the containers that have a place for their monitor, by one list in the place of a question for each of them.
+func (e *Engine) placed() (map[string]bool, error) {
 	list, err := readNames(e.dir + "/monitor")
 	if err := ignoreMissing(err); err != nil {
+		return nil, err
+	}
+	placed := make(map[string]bool, len(list))
+	for _, id := range list {
+		placed[id] = true
+	}
+	return placed, nil
+}
+
+// sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
+func (e *Engine) sweepNetworks() error {
+	placed, err := e.placed()
+	if err != nil {
 		return err
 	}
-	run := make(map[string]bool, len(list))
-	for _, id := range list {
-		run[id] = true
-	}
-	alive := func(id string) bool { return run[id] || e.networkAlive(id) }
+	alive := func(id string) bool { return placed[id] || e.networkAlive(id) }
 	if e.rootless() {
 		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink())
 	}
