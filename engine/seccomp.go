@@ -126,6 +126,7 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSec
 	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
 	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off.
 	out.Syscalls = append(out.Syscalls, allBut("ioctl", 1, abi.EIO, tiocsti, tioclinux)...)
+	out.Syscalls = append(out.Syscalls, n.senders()...)
 	switch {
 	case n.debugs():
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: debugging(), Action: specs.ActAllow})
@@ -180,6 +181,27 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 	return rules
 }
 
+// senders allows options of sockets but for one that makes a sender of somebody else: with IPV6_FREEBIND a socket is bound to any address, and what it sends
+// over IPv6 has that. It takes no capability. Kernels answer the same of options that they do not have.
+func (n narrowed) senders() []specs.LinuxSyscall {
+	rule := func(action specs.LinuxSeccompAction, errno *uint, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: []string{"setsockopt"}, Action: action, ErrnoRet: errno, Args: args}
+	}
+	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
+		return []specs.LinuxSyscall{rule(specs.ActAllow, nil)} // it may send what it likes
+	}
+	errno := uint(abi.ENOPROTOOPT)
+	other := func(index uint, than uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: index, Value: than, Op: specs.OpNotEqual}
+	}
+	return []specs.LinuxSyscall{
+		rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_IPV6), masked(2, unix.IPV6_FREEBIND)),
+		rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_IP), masked(2, unix.IP_FREEBIND)), // of a socket of IPv6 as well
+		rule(specs.ActAllow, nil, other(1, unix.IPPROTO_IPV6)),
+		rule(specs.ActAllow, nil, other(2, unix.IPV6_FREEBIND)),
+	}
+}
+
 // Requests of ioctl(2), equal on all architectures that kakuri runs on: ioctl_tty(2), ioctl_console(2).
 const (
 	tiocsti   = 0x5412
@@ -200,8 +222,8 @@ func debugging() []string {
 // withheld reports whether the profile takes a call from Docker's allow list that is not absent.
 func (n narrowed) withheld(call string) bool {
 	switch call {
-	case "socket", "socketcall", "ioctl":
-		return true // allowed by family and by request above
+	case "socket", "socketcall", "ioctl", "setsockopt":
+		return true // allowed by family, request and option above
 	case "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key", "request_key", "vmsplice":
 		return !n.caps.Has(abi.CapSysPtrace) && !n.caps.Has(abi.CapSysAdmin)
 	}
