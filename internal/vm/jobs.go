@@ -53,6 +53,7 @@ func smokeJobs(o options) []job {
 		{Name: "guest", Dir: "/", Argv: []string{"sh", "-c", guest}},
 		{Name: "kakuri-runtime --version", Dir: "/", Argv: []string{bin + "kakuri-runtime", "--version"}},
 		{Name: "kakuri-runtime run, exec, delete", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/runtime.sh"}},
+		{Name: "kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}},
 		{Name: "kakuri run host true", Dir: "/", Argv: []string{bin + "kakuri", "run", "host", "true"}},
 		{Name: "kakuri run --storage-opt size=", Dir: "/", Argv: []string{"unshare", "-m", "bash", "/" + workDir + "/internal/vm/quota.sh"}},
 		{Name: "kakuri tour", Dir: "/", Argv: []string{bin + "kakuri", "tour", "--lang", "en"}},
