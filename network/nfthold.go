@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -192,30 +193,19 @@ func meet(a, b netip.Addr) bool {
 
 // holdingProcesses are those with sockets at the port: sock_diag(7), proc(5).
 func holdingProcesses(p plan.Publish) (list []string) {
-	inodes := map[string]bool{}
+	var inodes []uint32
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		// All states but that of connections, whose ports are shared with who listens.
-		for _, inode := range socketsAt(family, p, ^uint32(netlink.Established)) {
-			inodes["socket:["+strconv.FormatUint(uint64(inode), 10)+"]"] = true
-		}
+		inodes = append(inodes, socketsAt(family, p, ^uint32(netlink.Established))...)
 	}
-	if len(inodes) == 0 {
-		return nil
+	var pids []int
+	for _, owners := range netlink.Owners(inodes) {
+		pids = append(pids, owners...)
 	}
-	processes, _ := os.ReadDir("/proc")
-	for _, e := range processes {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		dir := "/proc/" + e.Name()
-		fds, _ := os.ReadDir(dir + "/fd")
-		for _, fd := range fds {
-			if to, err := os.Readlink(dir + "/fd/" + fd.Name()); err == nil && inodes[to] {
-				comm, _ := os.ReadFile(dir + "/comm")
-				list = append(list, e.Name()+" ("+strings.TrimSpace(string(comm))+")")
-				break
-			}
-		}
+	slices.Sort(pids)
+	for _, pid := range slices.Compact(pids) {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		list = append(list, fmt.Sprintf("%d (%s)", pid, strings.TrimSpace(string(comm))))
 	}
 	return list
 }

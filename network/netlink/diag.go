@@ -2,10 +2,13 @@ package netlink
 
 import (
 	"encoding/binary"
-
-	"golang.org/x/sys/unix"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/network/netip"
+	"golang.org/x/sys/unix"
 )
 
 // A Bound is a socket with an address of the namespace's own: struct inet_diag_msg of linux/inet_diag.h.
@@ -56,4 +59,37 @@ func parseBound(b []byte) (x Bound, ok bool) {
 		}
 	})
 	return x, x.Port != 0 && x.Addr.IsValid()
+}
+
+// Owners gives the processes that have sockets, by the sockets' inodes, in /proc as this process sees it. Of another user's processes only root is told:
+// proc_pid_fd(5).
+func Owners(inodes []uint32) map[uint32][]int {
+	owners := map[uint32][]int{}
+	for _, n := range inodes {
+		if n != 0 { // a socket that no process has any more
+			owners[n] = nil
+		}
+	}
+	if len(owners) == 0 {
+		return nil
+	}
+	processes, _ := os.ReadDir("/proc")
+	for _, p := range processes {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil {
+			continue
+		}
+		dir := "/proc/" + p.Name() + "/fd"
+		fds, _ := os.ReadDir(dir)
+		for _, fd := range fds {
+			to, _ := os.Readlink(dir + "/" + fd.Name())
+			digits, socket := strings.CutPrefix(to, "socket:[")
+			n, err := strconv.ParseUint(strings.TrimSuffix(digits, "]"), 10, 32)
+			list, wanted := owners[uint32(n)]
+			if socket && err == nil && wanted && !slices.Contains(list, pid) {
+				owners[uint32(n)] = append(list, pid)
+			}
+		}
+	}
+	return owners
 }

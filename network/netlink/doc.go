@@ -1,6 +1,6 @@
 // Package netlink speaks to the kernel about a network namespace: rtnetlink(7), and the other families of netlink(7) by the
-// same socket. It has that, the form of the messages and their attributes, and readers of devices, addresses, routes and
-// sockets for whoever shows or checks them; what changes something is in package network.
+// same socket. It has that, the form of the messages and their attributes, and readers of devices, addresses, routes,
+// sockets and who has them for whoever shows or checks them; what changes something is in package network.
 //
 //	s, err := netlink.OpenIn("/proc/4711/ns/net")
 //	if err != nil {

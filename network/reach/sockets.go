@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/network/netlink"
@@ -40,32 +39,12 @@ func listeners(s *netlink.Socket) (list []Listener, inodes []uint32, err error) 
 	return list, inodes, err
 }
 
-// name finds the processes that have the sockets, in /proc as this process sees it.
+// nameSockets finds the processes that have the sockets.
 func nameSockets(list []Listener, inodes []uint32) {
-	want := map[string][]int{}
+	owners := netlink.Owners(inodes)
 	for i, n := range inodes {
-		if n != 0 {
-			key := fmt.Sprintf("socket:[%d]", n)
-			want[key] = append(want[key], i)
-		}
-	}
-	if len(want) == 0 {
-		return
-	}
-	dirs, _ := os.ReadDir("/proc")
-	for _, d := range dirs {
-		pid, err := strconv.Atoi(d.Name())
-		if err != nil {
-			continue
-		}
-		fds, _ := os.ReadDir("/proc/" + d.Name() + "/fd")
-		for _, fd := range fds {
-			target, _ := os.Readlink("/proc/" + d.Name() + "/fd/" + fd.Name())
-			for _, i := range want[target] {
-				if list[i].PID == 0 {
-					list[i].PID, list[i].Program = pid, program(pid)
-				}
-			}
+		if pids := owners[n]; len(pids) > 0 {
+			list[i].PID, list[i].Program = pids[0], program(pids[0])
 		}
 	}
 }
