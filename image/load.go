@@ -396,43 +396,28 @@ func (l *loader) target(ctx context.Context, d v1.Descriptor, names []string) (L
 
 // walk reads the documents below a descriptor that the bundle has. Below an index some may be missing: it was saved for one platform.
 func (l *loader) walk(target v1.Descriptor, docs, manifests *[]*document) error {
-	seen := map[digest.Digest]bool{}
-	var below func(d v1.Descriptor, depth int) error
-	below = func(d v1.Descriptor, depth int) error {
-		if depth > maxDepth {
-			return fmt.Errorf("index %s: indexes more than %d deep", target.Digest, maxDepth)
-		}
-		if seen[d.Digest] {
-			return nil
-		}
-		seen[d.Digest] = true
+	read := func(d v1.Descriptor) (*document, error) {
 		raw, err := l.verified(d, maxManifest)
-		if depth > 0 && errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if d.Digest != target.Digest && errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		doc, err := parseDocument(raw, d.MediaType)
-		if err != nil {
-			return err
+		if err == nil {
+			doc.desc.Digest = d.Digest
 		}
-		doc.desc.Digest = d.Digest
+		return doc, err
+	}
+	all := func(index *document) ([]v1.Descriptor, error) { return index.index.Manifests, nil }
+	return walk(target, read, all, func(doc *document) error {
 		*docs = append(*docs, doc)
 		if doc.manifest != nil {
 			*manifests = append(*manifests, doc)
-			return nil
-		}
-		for _, c := range doc.index.Manifests {
-			if isIndex(c.MediaType) || isManifest(c.MediaType) {
-				if err := below(c, depth+1); err != nil {
-					return err
-				}
-			}
 		}
 		return nil
-	}
-	return below(target, 0)
+	})
 }
 
 // verified reads a blob of the bundle and compares it with its descriptor.

@@ -134,6 +134,37 @@ func parseDocument(raw []byte, mediaType string) (*document, error) {
 	return nil, fmt.Errorf("manifest: media type %q does not fit its body, or is none of an image's", mediaType)
 }
 
+// walk visits the documents below a descriptor: an index before what it names, and each once, since a few indexes that name each other many times
+// would be visited for ever. read gives none for one that may be missing, and below the entries of an index that are wanted; those that are no images are passed over.
+func walk(target v1.Descriptor, read func(v1.Descriptor) (*document, error), below func(index *document) ([]v1.Descriptor, error), visit func(*document) error) error {
+	seen := map[digest.Digest]bool{}
+	var from func(d v1.Descriptor, depth int) error
+	from = func(d v1.Descriptor, depth int) error {
+		if depth > maxDepth {
+			return fmt.Errorf("index %s: indexes more than %d deep", target.Digest, maxDepth)
+		}
+		if seen[d.Digest] || !isIndex(d.MediaType) && !isManifest(d.MediaType) {
+			return nil
+		}
+		seen[d.Digest] = true
+		doc, err := read(d)
+		if err != nil || doc == nil {
+			return err
+		}
+		if err := visit(doc); err != nil || doc.index == nil {
+			return err
+		}
+		list, err := below(doc)
+		for _, d := range list {
+			if err := from(d, depth+1); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	return from(target, 0)
+}
+
 func (d *document) parseIndex() error {
 	d.index = new(v1.Index)
 	if err := unmarshal(d.raw, d.index); err != nil {

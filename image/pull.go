@@ -301,37 +301,23 @@ func (p *puller) artifact(ctx context.Context, m *document) error {
 
 // plan fetches the documents below a target: all, and those that are manifests. For one platform it is one way down.
 func (p *puller) plan(ctx context.Context, target *document) (docs, manifests []*document, err error) {
-	seen := map[digest.Digest]bool{}
-	var below func(doc *document, depth int) error
-	below = func(doc *document, depth int) error {
-		if seen[doc.desc.Digest] {
-			return nil
+	read := func(d v1.Descriptor) (*document, error) {
+		if d.Digest == target.desc.Digest {
+			return target, nil
 		}
-		seen[doc.desc.Digest] = true
-		docs = append(docs, doc)
-		if doc.manifest != nil {
-			if !p.o.AllPlatforms && !isConfig(doc.manifest.Config.MediaType) {
-				return doc.runnable()
-			}
-			manifests = append(manifests, doc)
-			return nil
-		}
-		if depth == maxDepth {
-			return fmt.Errorf("index %s: indexes more than %d deep", target.desc.Digest, maxDepth)
-		}
-		children, err := p.children(doc)
-		for _, c := range children {
-			var child *document
-			if child, err = p.document(ctx, string(c.Digest), &c); err == nil {
-				err = below(child, depth+1)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return err
+		return p.document(ctx, string(d.Digest), &d)
 	}
-	err = below(target, 0)
+	err = walk(target.desc, read, p.children, func(doc *document) error {
+		docs = append(docs, doc)
+		switch {
+		case doc.manifest == nil:
+		case !p.o.AllPlatforms && !isConfig(doc.manifest.Config.MediaType):
+			return doc.runnable()
+		default:
+			manifests = append(manifests, doc)
+		}
+		return nil
+	})
 	if err == nil && target.manifest != nil && p.o.Platform.OS != "" {
 		err = p.fitting(ctx, target)
 	}
@@ -372,13 +358,7 @@ func (p *puller) children(doc *document) ([]v1.Descriptor, error) {
 		}
 		return []v1.Descriptor{*c}, nil
 	}
-	var list []v1.Descriptor
-	for _, c := range doc.index.Manifests {
-		if isIndex(c.MediaType) || isManifest(c.MediaType) {
-			list = append(list, c)
-		}
-	}
-	return list, nil
+	return doc.index.Manifests, nil
 }
 
 // A layerJob is a layer to fetch.

@@ -616,34 +616,10 @@ func (s *Store) every(target v1.Descriptor) ([]Image, error) {
 	return list, err
 }
 
-// walk visits the documents below a descriptor that the store has, each of them once: a few indexes that name each
-// other many times would be visited for ever.
+// walk visits the documents below a descriptor that the store has.
 func (s *Store) walk(target v1.Descriptor, visit func(*document) error) error {
-	seen := map[digest.Digest]bool{}
-	var below func(d v1.Descriptor, depth int) error
-	below = func(d v1.Descriptor, depth int) error {
-		if depth > maxDepth {
-			return fmt.Errorf("index %s: indexes more than %d deep", target.Digest, maxDepth)
-		}
-		if seen[d.Digest] || !isIndex(d.MediaType) && !isManifest(d.MediaType) {
-			return nil
-		}
-		seen[d.Digest] = true
-		doc, err := s.readDocument(d)
-		if err == nil {
-			err = visit(doc)
-		}
-		if err != nil || doc.index == nil {
-			return err
-		}
-		for _, child := range s.present(doc.index).Manifests {
-			if err := below(child, depth+1); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return below(target, 0)
+	here := func(index *document) ([]v1.Descriptor, error) { return s.present(index.index).Manifests, nil }
+	return walk(target, s.readDocument, here, visit)
 }
 
 // openLayer gives a layer of an image as its tar.
