@@ -19,6 +19,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 	var user, file string
 	var groups, cgroups []string
 	o.Keyring = true
+	var given []origin
 	flags := append(processFlags(&o.ProcessOptions),
 		text("cwd", &x.Cwd, "DIR", "working directory"),
 		texts("env e", &x.Env, "NAME=VALUE", "add to the environment; may be repeated"),
@@ -34,6 +35,10 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 		texts("cgroup", &cgroups, "[CONTROLLERS:]PATH", "run it in a control group below the container's; on version 1 it may be repeated, with other controllers"),
 		yes("ignore-paused", &o.IgnorePaused, "allow it in a paused container"),
 	)
+	flags = noting(flags, []origin{
+		{"--cwd", "cwd"}, {"--env", "env"}, {"--user", "user.uid"}, {"--user", "user.gid"}, {"--additional-gids", "user.additionalGids"},
+		{"--apparmor", "apparmorProfile"}, {"--process-label", "selinuxLabel"},
+	}, &given)
 	return flags, func(args []string) (int, error) {
 		if len(args) == 0 {
 			return execFailed, errors.New("exec: a container ID is needed, and a command: see kakuri-runtime exec --help")
@@ -57,7 +62,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 			return container.Exec(background, p, o)
 		}()
 		if err != nil {
-			return execFailed, fmt.Errorf("exec failed: %w", err)
+			return execFailed, fmt.Errorf("exec failed: %w", ofFlag(err, given))
 		}
 		return code, nil
 	}

@@ -18,9 +18,10 @@ import (
 var updateVerb = verb{"update", "ID", "change limits of a container", func(c *command) ([]flag, func([]string) (int, error)) {
 	var file string
 	var changes []func(*specs.LinuxResources)
+	var given []origin
 	flags := append([]flag{
 		text("resources r", &file, "FILE", `read linux.resources from a JSON file, or from stdin for "-"`),
-	}, limitFlags(&changes)...)
+	}, noting(limitFlags(&changes), limitOrigins(), &given)...)
 	return flags, func(args []string) (int, error) {
 		id, err := one("update", args)
 		if err != nil {
@@ -37,14 +38,14 @@ var updateVerb = verb{"update", "ID", "change limits of a container", func(c *co
 				return 1, err
 			}
 			if r, err = oci.DecodeResources(data); err != nil {
-				return 1, err
+				return 1, fmt.Errorf("%s: %w", file, err)
 			}
 		}
 		for _, f := range changes {
 			f(r)
 		}
 		if err := x.Update(r); err != nil {
-			return 1, err
+			return 1, ofFlag(err, given)
 		}
 		return 0, nil
 	}
@@ -69,6 +70,16 @@ func cpu(r *specs.LinuxResources) *specs.LinuxCPU {
 		r.CPU = &specs.LinuxCPU{}
 	}
 	return r.CPU
+}
+
+// limitOrigins are the values of linux.resources that flags stand for.
+func limitOrigins() []origin {
+	return []origin{
+		{"--memory", "memory.limit"}, {"--memory-reservation", "memory.reservation"}, {"--memory-swap", "memory.swap"},
+		{"--cpu-share", "cpu.shares"}, {"--cpu-period", "cpu.period"}, {"--cpu-quota", "cpu.quota"}, {"--cpu-burst", "cpu.burst"},
+		{"--cpu-rt-period", "cpu.realtimePeriod"}, {"--cpu-rt-runtime", "cpu.realtimeRuntime"}, {"--cpu-idle", "cpu.idle"},
+		{"--cpuset-cpus", "cpu.cpus"}, {"--cpuset-mems", "cpu.mems"}, {"--pids-limit", "pids.limit"}, {"--blkio-weight", "blockIO.weight"},
+	}
 }
 
 // limitFlags are the limits that have a flag of their own; each adds a change.
