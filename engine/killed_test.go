@@ -45,6 +45,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	root := nstest.RootFS(t)
 	nstest.NoLeaks(t)
 	output(t, kakuri(t, "run", "--rm", "--rootfs", root, "true")) // what stays is made now
+	output(t, kakuri(t, "ps"))                                    // by who sweeps, too
 	before := recordsNow(t)
 	home := nstest.Dir(t)
 	run := func(at, flags string) (out string, code int) {
