@@ -79,7 +79,7 @@ var rooms = []room{
 	{"monitor/logread", []string{"monitor/log"}, "it reads what monitor/log wrote, for whoever shows it"},
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"volume", []string{"archive", "internal/files"}, "it keeps volumes, and knows of no container"},
-	{"network/netdb", []string{"internal/files", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
+	{"network/netdb", []string{"internal/files", "internal/leanjson", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
 	{"network/reach", []string{"network/netlink", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"uplink/stack", []string{"network/netip"}, "it is a TCP/IP stack between a device and sockets, and one program links it"},
 	{"network/world", []string{"plan", "launch", "oci", "uplink", "internal/files"}, "it keeps two namespaces for an ordinary user, and knows of no container"},

@@ -2,6 +2,7 @@ package leanjson
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/base64"
 	"encoding/json"
 	"reflect"
@@ -97,6 +98,12 @@ func (d *decoder) value(v reflect.Value, k *kind) bool {
 	if k.own(true) != isPlain || k.kind == reflect.Interface {
 		if k.typ == timeType {
 			return v.Addr().Interface().(*time.Time).UnmarshalJSON(d.raw()) == nil
+		}
+		if c == '"' && k.own(true) == ofPointer {
+			to := v.Addr().Interface()
+			if _, whole := to.(json.Unmarshaler); !whole {
+				return to.(encoding.TextUnmarshaler).UnmarshalText(d.chars()) == nil
+			}
 		}
 		return d.other(v)
 	}

@@ -63,6 +63,16 @@ func appendString(b []byte, s string) ([]byte, error) {
 	return append(append(append(b, '"'), s...), '"'), nil
 }
 
+// appendOwn writes a value by its own method. encoding/json would make tables of the type for that.
+func appendOwn(b []byte, v any, k *kind) ([]byte, error) {
+	if _, whole := v.(json.Marshaler); !whole && k.kind != reflect.Pointer {
+		if text, err := v.(encoding.TextMarshaler).MarshalText(); err == nil {
+			return appendString(b, string(text))
+		}
+	}
+	return appendOther(b, v)
+}
+
 func appendValue(b []byte, v reflect.Value, k *kind) ([]byte, error) {
 	switch own := k.own(false); {
 	case k.typ == timeType:
@@ -72,7 +82,7 @@ func appendValue(b []byte, v reflect.Value, k *kind) ([]byte, error) {
 		}
 		return append(b, text...), nil
 	case own == ofValue:
-		return appendOther(b, v.Interface())
+		return appendOwn(b, v.Interface(), k)
 	case own == ofPointer && v.CanAddr():
 		return appendOther(b, v.Addr().Interface())
 	}

@@ -1,10 +1,8 @@
 package netdb
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
@@ -160,11 +159,11 @@ func (db *DB) write(n *Network) error {
 }
 
 func (db *DB) record(n *Network) error {
-	var data bytes.Buffer
-	if err := json.NewEncoder(&data).Encode(n); err != nil {
+	data, err := leanjson.Marshal(n)
+	if err != nil {
 		return err
 	}
-	return files.Replace(db.dir(n.ID), "network.json", data.Bytes(), true)
+	return files.Replace(db.dir(n.ID), "network.json", append(data, '\n'), true)
 }
 
 // name reserves the network's name, which a killed command may have done before: the caller holds the lock, and there is no network of that name.
@@ -297,7 +296,7 @@ func (db *DB) read(id string) (Network, error) {
 	if err != nil {
 		return n, err
 	}
-	if err := json.Unmarshal(data, &n); err != nil {
+	if err := leanjson.Unmarshal(data, &n); err != nil {
 		return n, fmt.Errorf("%s: %w", file, err)
 	}
 	return n, nil

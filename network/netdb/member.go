@@ -1,8 +1,6 @@
 package netdb
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
@@ -32,8 +31,8 @@ func (db *DB) Join(id string, m Member) error {
 		return err
 	}
 	defer unlock()
-	var data bytes.Buffer
-	if err := json.NewEncoder(&data).Encode(&m); err != nil {
+	data, err := leanjson.Marshal(&m)
+	if err != nil {
 		return err
 	}
 	dir := db.runDir(id)
@@ -42,7 +41,7 @@ func (db *DB) Join(id string, m Member) error {
 	}
 	old, _ := db.Member(id, m.Container)
 	// First of all, so that what a killed command has done is known.
-	if err := files.Replace(dir+"/members", m.Container, data.Bytes(), false); err != nil {
+	if err := files.Replace(dir+"/members", m.Container, append(data, '\n'), false); err != nil {
 		return err
 	}
 	for _, name := range old.names() {
@@ -177,7 +176,7 @@ func (db *DB) Member(id, container string) (Member, error) {
 	if err != nil {
 		return m, err
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := leanjson.Unmarshal(data, &m); err != nil {
 		return m, fmt.Errorf("%s: %w", file, err)
 	}
 	return m, nil
