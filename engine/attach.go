@@ -28,6 +28,8 @@ type attachment struct {
 	monitor  *monitor.Client
 	detached bool
 
+	// ending, where it is set, is called when the process of a container that is to be removed has ended, and exited comes yet.
+	ending func()
 	// exited, where it is set, is called when the container has ended for good: its monitor still takes away what it has.
 	exited func()
 	// ended tells from its record how the container ended, when its monitor cannot tell any more.
@@ -160,6 +162,9 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		}
 		if msg.Stdin != nil {
 			go a.feedPipe(msg.Stdin)
+		}
+		if msg.Ending && a.ending != nil {
+			a.ending()
 		}
 		if msg.Exit != nil {
 			exit = msg.Exit

@@ -237,9 +237,21 @@ func (e *Engine) release(c *Container, written bool) error {
 		err = errors.Join(err, s.Release(digests(chain), c.ID))
 	}
 	if written {
-		err = errors.Join(err, s.RemoveUpper(c.ID))
+		err = errors.Join(err, e.removeWritten(c))
 	}
 	return err
+}
+
+// removeWritten takes away what a container has written.
+func (e *Engine) removeWritten(c *Container) error {
+	if len(c.Chain) == 0 {
+		return nil
+	}
+	s, err := e.Storage()
+	if err != nil {
+		return err
+	}
+	return s.RemoveUpper(c.ID)
 }
 
 // sweepStorage lets go of views, and takes away writes, of containers that were killed together with all who knew them.

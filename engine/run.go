@@ -111,14 +111,24 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	sweeping := e.sweepLater()
 	defer sweeping()
 	last := cfg.Restart.Policy == "" || cfg.Restart.Policy == "no"
-	var released func() error
+	var released []func() error
 	if cfg.AutoRemove {
-		a.exited = func() { released = sideways(func() error { return e.release(&c, true) }) }
+		sooner := false
+		a.ending = func() { // the monitor takes the control group away meanwhile
+			sooner = true
+			released = append(released, sideways(func() error { return e.release(&c, false) }))
+		}
+		a.exited = func() { // nobody can write any more
+			if !sooner {
+				released = append(released, sideways(func() error { return e.release(&c, false) }))
+			}
+			released = append(released, sideways(func() error { return e.removeWritten(&c) }))
+		}
 	}
 	x, err := a.attend(ctx, last)
 	leave = !last || a.detached
-	if released != nil {
-		if err := released(); err != nil {
+	for _, wait := range released {
+		if err := wait(); err != nil {
 			res.Warnings = append(res.Warnings, err.Error()) // the next command looks again
 		}
 	}

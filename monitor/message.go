@@ -34,6 +34,7 @@ const (
 	mFailed  = 'f' // a Failure as JSON; the last message
 	mOutput  = 'o'
 	mError   = 'e'
+	mEnding  = 'z' // the container's process has ended, and is to be removed: mExit comes when what the monitor has of it is gone
 	mExit    = 'x' // an Exit as JSON
 	mDone    = 'd' // the answer to mNets: nothing, or why not
 	mPipe    = 'p' // with the descriptor of the pipe that the container reads its stdin from
@@ -90,6 +91,7 @@ func (f *Failure) Error() string { return f.Text }
 type Message struct {
 	Stream Streams  // of Data; 0 for none
 	Data   []byte   // valid until the next message
+	Ending bool     // the process of a container that is to be removed has ended; its Exit follows
 	Exit   *Exit    // the container's process has ended; it may be started again
 	Stdin  *os.File // what the container reads, for who attached to it, without a terminal; the receiver closes it
 }
@@ -350,6 +352,8 @@ func (c *Client) Next() (Message, error) {
 			if c.stdin != nil {
 				return Message{Stdin: c.stdin}, nil
 			}
+		case mEnding:
+			return Message{Ending: true}, nil
 		case mExit:
 			x := &Exit{}
 			return Message{Exit: x}, leanjson.Unmarshal(data, x)

@@ -452,6 +452,9 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 		return Exit{Code: m.state.ExitCode, Error: m.state.Error}, 0
 	}
 	x = m.waitEnd(r)
+	if m.task.AutoRemove && r.server == nil {
+		m.announce([]byte{mEnding})
+	}
 	close(r.ended)
 	m.setLate(true)
 	m.silence()

@@ -200,11 +200,15 @@ func (m *monitor) setLate(late bool) {
 // tell sends the exit to all who wait for it.
 func (m *monitor) tell(x Exit) {
 	data, err := leanjson.Marshal(x)
-	if err != nil {
-		return
+	if err == nil {
+		m.announce(append([]byte{mExit}, data...))
 	}
+}
+
+// announce sends a message to all who want to know of the exit.
+func (m *monitor) announce(message []byte) {
 	for _, c := range m.listeners(func(c *client) bool { return c.told }) {
-		m.write(c, append([]byte{mExit}, data...))
+		m.write(c, message)
 	}
 }
 

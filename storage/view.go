@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -290,13 +291,19 @@ func (s *Store) lingers(hex string) bool {
 
 // unmount takes the mount of a chain away; who uses it still keeps it.
 func (s *Store) unmount(hex string) error {
-	return errors.Join(s.unmountOne(hex), s.tidy())
+	os.Remove(s.runPath(usersDir, hex)) // unless there are users
+	if _, err := os.Lstat(s.runPath(usersDir, hex)); err == nil {
+		if err := s.unmountOne(hex); err != nil {
+			return err
+		}
+	}
+	return s.tidy()
 }
 
 func (s *Store) unmountOne(hex string) error {
 	at := s.runPath(mountsDir, hex)
 	if isMounted(at) {
-		if err := launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: at}}}}); err != nil {
+		if err := detach(at); err != nil {
 			return err
 		}
 	}
@@ -307,26 +314,30 @@ func (s *Store) unmountOne(hex string) error {
 	return nil
 }
 
-// tidy unmounts what nobody uses, and what a killed process has left between two steps; with the last mount of an index goes
-// the private one that they lie on.
+// detach unmounts what is mounted on a directory, with all that is mounted below that.
+func detach(at string) error {
+	return launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: at}}}})
+}
+
+// tidy unmounts what nobody uses, and what a killed process has left between two steps. Where nobody uses any, the private mount that they
+// lie on takes them along: each umount(2) waits for all processors (synchronize_rcu_expedited).
 func (s *Store) tidy() error {
 	list, err := os.ReadDir(s.runPath(mountsDir))
 	if err != nil {
 		return nil
 	}
+	unused := slices.DeleteFunc(list, func(e fs.DirEntry) bool {
+		_, err := os.Lstat(s.runPath(usersDir, e.Name()))
+		return err == nil
+	})
 	var errs []error
-	used := false
-	for _, e := range list {
-		if _, err := os.Lstat(s.runPath(usersDir, e.Name())); err == nil {
-			used = true
-			continue
-		}
+	if len(unused) == len(list) {
+		errs = append(errs, detach(s.runPath(mountsDir)))
+	}
+	for _, e := range unused {
 		errs = append(errs, s.unmountOne(e.Name()))
 	}
-	if err := errors.Join(errs...); err != nil || used {
-		return err
-	}
-	return launch.Do(plan.Plan{Steps: []plan.Step{{Op: &plan.Unmount{At: s.runPath(mountsDir)}}}})
+	return errors.Join(errs...)
 }
 
 // SweepUsers releases the views of users that are no more, of processes that were killed.

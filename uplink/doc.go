@@ -14,5 +14,8 @@
 // It has both namespaces open as long as it runs, so they live on without a process ([Uplink.Namespaces]). What is published is in files of the
 // directory, which are written before anything is done: a program that was killed is started again by [Start], and takes up the ports.
 //
-// What it may not do: know what a container is; link the stack, which is in uplink/stack.
+// What the program does is in uplink/serve, and its stack in uplink/stack: nobody else links them. What both sides say to each other is [Answer]
+// and the words of a question, such as [AskPublish].
+//
+// What it may not do: know what a container is, or what the program does.
 package uplink

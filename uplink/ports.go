@@ -42,6 +42,9 @@ func Owners(run string) ([]string, error) {
 
 // ReadPorts gives an owner's ports.
 func ReadPorts(run, owner string) ([]plan.Publish, error) {
+	if err := checkOwner(owner); err != nil {
+		return nil, err
+	}
 	name := filepath.Join(run, portsDir, owner)
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -54,7 +57,11 @@ func ReadPorts(run, owner string) ([]plan.Publish, error) {
 	return list, nil
 }
 
-func writePorts(run, owner string, ports []plan.Publish) error {
+// WritePorts records an owner's ports, in the place of others that it had.
+func WritePorts(run, owner string, ports []plan.Publish) error {
+	if err := checkOwner(owner); err != nil {
+		return err
+	}
 	for _, p := range ports {
 		if !p.HostAddr.IsValid() || !p.Addr.IsValid() || strings.ContainsAny(p.Proto+p.Bridge, " \n") {
 			return fmt.Errorf("uplink: port %d of %s has no address", p.HostPort, owner)

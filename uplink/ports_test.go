@@ -14,14 +14,14 @@ import (
 // TestRecords: what is written of ports is read again, and what others wrote is not taken for ports.
 func TestRecords(t *testing.T) {
 	run := t.TempDir()
-	if err := prepare(run); err != nil {
+	if err := MakeDir(run); err != nil {
 		t.Fatal(err)
 	}
 	want := []plan.Publish{
 		{Proto: "tcp", HostAddr: netip.MustParseAddr("0.0.0.0"), HostPort: 8080, Addr: netip.MustParseAddr("172.17.0.2"), Port: 80, Bridge: "kakuri0"},
 		{Proto: "udp", HostAddr: netip.MustParseAddr("::1"), HostPort: 65535, Addr: netip.MustParseAddr("fd17::2"), Port: 1},
 	}
-	if err := writePorts(run, "c1", want); err != nil {
+	if err := WritePorts(run, "c1", want); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := ReadPorts(run, "c1"); err != nil || !slices.Equal(got, want) {
@@ -64,14 +64,7 @@ func TestRecords(t *testing.T) {
 	if err := os.Chmod(run, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := prepare(run); err == nil || !strings.Contains(err.Error(), "others may write") {
+	if err := MakeDir(run); err == nil || !strings.Contains(err.Error(), "others may write") {
 		t.Errorf("a directory of everyone's: %v", err)
-	}
-}
-
-func TestLoopbackServers(t *testing.T) {
-	got := loopbackServers("# nameserver 127.0.0.9\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch x\nnameserver ::1\nnameserver 127.0.0.53\nnameserver\n")
-	if want := []netip.Addr{netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("::1")}; !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -98,7 +98,7 @@ type Uplink struct {
 // Start starts an uplink and waits until packets pass. It goes on after the caller. ctx ends the wait, and with it the
 // program. Where one runs in the directory already, that is an error.
 func Start(ctx context.Context, c Config) (*Uplink, error) {
-	if err := prepare(c.Run); err != nil {
+	if err := MakeDir(c.Run); err != nil {
 		return nil, err
 	}
 	program, err := find(c.Program)
@@ -153,7 +153,7 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("start %s: %w", program, ctx.Err())
 	}
-	var a answer
+	var a Answer
 	if err == nil {
 		err = leanjson.Unmarshal(text, &a)
 	}
@@ -167,8 +167,8 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	return Open(c.Run)
 }
 
-// prepare makes the directory, and refuses one that others may write to.
-func prepare(run string) error {
+// MakeDir makes the directory of an uplink, and refuses one that others may write to.
+func MakeDir(run string) error {
 	if !filepath.IsAbs(run) {
 		return fmt.Errorf("uplink: directory %q: it has to be a path from the root", run)
 	}
@@ -209,15 +209,15 @@ func Possible() error {
 	if mode, _ := Choice(); mode == Pasta && InPath(Pasta) == "" {
 		return errors.New("pasta is not installed (package passt), and " + ModeVariable + "=" + mode)
 	}
-	fd, err := openDevice()
+	fd, err := OpenDevice()
 	if err != nil {
 		return err
 	}
 	return unix.Close(fd)
 }
 
-// openDevice opens the device from which those of tun(4) are made: nothing is made yet.
-func openDevice() (int, error) {
+// OpenDevice opens the device from which those of tun(4) are made: nothing is made yet.
+func OpenDevice() (int, error) {
 	const name = "/dev/net/tun"
 	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	out := ""
@@ -256,7 +256,7 @@ func Open(run string) (*Uplink, error) {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
 	}
 	defer dir.Close()
-	conn, err := seqpacket.Dial(int(dir.Fd()), controlName)
+	conn, err := seqpacket.Dial(int(dir.Fd()), ControlName)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
 	}
@@ -271,7 +271,7 @@ func (u *Uplink) Close() error { return u.conn.Close() }
 
 // Status asks how it does its work.
 func (u *Uplink) Status() (Status, error) {
-	a, _, err := u.ask(askStatus, "")
+	a, _, err := u.ask(AskStatus, "")
 	if err != nil {
 		return Status{}, err
 	}
@@ -280,7 +280,7 @@ func (u *Uplink) Status() (Status, error) {
 
 // Namespaces gives descriptors of the namespaces that it keeps.
 func (u *Uplink) Namespaces() (user, net *os.File, err error) {
-	_, fds, err := u.ask(askNamespaces, "")
+	_, fds, err := u.ask(AskNamespaces, "")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,16 +296,13 @@ func (u *Uplink) Namespaces() (user, net *os.File, err error) {
 // Publish takes ports of the machine for an owner, and passes on what comes to them: all of them, or none. It gives them
 // with the port that the kernel chose where HostPort is 0. An owner that has some already gets these in their place.
 func (u *Uplink) Publish(owner string, ports []plan.Publish) ([]plan.Publish, error) {
-	if err := checkOwner(owner); err != nil {
-		return nil, err
-	}
 	if len(ports) == 0 {
 		return nil, u.Unpublish(owner)
 	}
-	if err := writePorts(u.run, owner, ports); err != nil {
+	if err := WritePorts(u.run, owner, ports); err != nil {
 		return nil, err
 	}
-	if _, _, err := u.ask(askPublish, owner); err != nil {
+	if _, _, err := u.ask(AskPublish, owner); err != nil {
 		return nil, errors.Join(err, removePorts(u.run, owner))
 	}
 	return ReadPorts(u.run, owner)
@@ -319,19 +316,19 @@ func (u *Uplink) Unpublish(owner string) error {
 	if err := removePorts(u.run, owner); err != nil {
 		return err
 	}
-	_, _, err := u.ask(askUnpublish, owner)
+	_, _, err := u.ask(AskUnpublish, owner)
 	return err
 }
 
 // Own reports whether an address is one of the machine's.
 func (u *Uplink) Own(a netip.Addr) (bool, error) {
-	answer, _, err := u.ask(askOwn, a.String())
+	answer, _, err := u.ask(AskOwn, a.String())
 	return answer.Own, err
 }
 
 // End ends the program, and returns when the directory is free for another one. Namespaces without a process end with it.
 func (u *Uplink) End() error {
-	if _, _, err := u.ask(askEnd, ""); err != nil && !errors.Is(err, ErrGone) {
+	if _, _, err := u.ask(AskEnd, ""); err != nil && !errors.Is(err, ErrGone) {
 		return err
 	}
 	return ended(u.run)
@@ -340,7 +337,7 @@ func (u *Uplink) End() error {
 // ended waits until an uplink that is about to end, or was killed, is gone.
 func ended(run string) error {
 	// It keeps the lock to its end.
-	f, err := os.Open(filepath.Join(run, lockName))
+	f, err := os.Open(filepath.Join(run, LockName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"github.com/kakuri/kakuri/uplink"
+	"github.com/kakuri/kakuri/uplink/serve"
 	"github.com/kakuri/kakuri/uplink/stack"
 )
 
-func main() { os.Exit(uplink.Main(os.Args, stack.New)) }
+func main() { os.Exit(serve.Main(os.Args, stack.New)) }

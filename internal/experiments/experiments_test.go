@@ -30,6 +30,8 @@ func TestExperiments(t *testing.T) {
 					var user *nstest.Account
 					if who == "user" {
 						user = nstest.User(t)
+						nstest.TUN(t, 0o666)
+						t.Cleanup(func() { user.UplinkEnds(t) })
 					}
 					all(t, newLab(t, kind, user))
 				})
@@ -247,8 +249,8 @@ func e10(t *testing.T, l *lab) {
 		boxes[name] = b
 		networks = append(networks, b.ask(t, "readlink /proc/self/ns/net"))
 		devices := "lo"
-		if l.kind != "bundle" && l.user == nil {
-			devices = "lo eth0" // of the network bridge, which root's containers are on
+		if l.kind != "bundle" {
+			devices = "lo eth0" // of the network bridge
 		}
 		equal(t, "interfaces", strings.Join(strings.Fields(b.ask(t, "tail -n +3 /proc/net/dev | cut -d: -f1")), " "), devices)
 		said := b.ask(t, "mkfifo /tmp/served; /kakuri tour serve %d < /dev/null > /tmp/served & while ! [ -p /tmp/served ]; do :; done; read line < /tmp/served; echo $line", port)

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime"}}))
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"}}))
 }
 
 // loopbackUp starts the loopback of the tests' network namespace, which a machine has up.

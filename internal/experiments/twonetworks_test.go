@@ -12,11 +12,21 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
-// E13: two applications that want the same names, paths and ports run side by side, by the script that readers are given.
+// E13: two applications that want the same names, paths and ports run side by side, by the script that readers are given, as root and as an ordinary user.
 func TestTwoNetworks(t *testing.T) {
 	nstest.Root(t)
 	loopbackUp(t)
 	nstest.NoLeaks(t, "/run/kakuri/containers")
+	t.Run("root", func(t *testing.T) { twoNetworks(t, nil) })
+	t.Run("user", func(t *testing.T) {
+		nstest.TUN(t, 0o666)
+		u := nstest.User(t)
+		twoNetworks(t, u)
+		u.UplinkEnds(t)
+	})
+}
+
+func twoNetworks(t *testing.T, user *nstest.Account) {
 	script, err := filepath.Abs("../../examples/two-networks.sh")
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +34,11 @@ func TestTwoNetworks(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "sh", script)
-	c.Env = append(os.Environ(), "PATH="+filepath.Dir(nstest.Binary(t, "kakuri"))+":"+os.Getenv("PATH"))
+	c.Env = os.Environ()
+	if user != nil {
+		c = user.Command("timeout", "180", "sh", script)
+	}
+	c.Env = append(c.Env, "PATH="+filepath.Dir(nstest.Binary(t, "kakuri"))+":"+os.Getenv("PATH"))
 	c.WaitDelay = time.Second
 	var errs strings.Builder
 	c.Stderr = &errs

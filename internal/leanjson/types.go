@@ -37,7 +37,9 @@ func kindOf(t reflect.Type) *kind {
 	k := &kind{typ: t, kind: t.Kind()}
 	if k.kind == reflect.Struct {
 		k.fields, k.known = fieldsOf(t, nil, nil)
-		k.known = k.known && distinct(k.fields)
+		if k.known {
+			k.fields, k.known = dominant(k.fields)
+		}
 	}
 	was, _ := kinds.LoadOrStore(t, k)
 	return was.(*kind)
@@ -149,14 +151,35 @@ func fieldsOf(t reflect.Type, at []int, list []field) (_ []field, known bool) {
 	return list, true
 }
 
-// distinct reports whether no two fields have one name: which of them counts, encoding/json has rules for.
-func distinct(list []field) bool {
-	for i := range list {
-		if len(list[i].at) > 1 && slices.ContainsFunc(list, func(f field) bool { return f.name == list[i].name && !slices.Equal(f.at, list[i].at) }) {
-			return false
+// dominant leaves of fields with one name the one that is embedded the least deep, as encoding/json does: an image's config has such. It
+// reports whether that is one alone; for others encoding/json has rules.
+func dominant(list []field) ([]field, bool) {
+	if !slices.ContainsFunc(list, func(f field) bool { return len(f.at) > 1 }) {
+		return list, true
+	}
+	out := make([]field, 0, len(list))
+	for _, f := range list {
+		least, alone := len(f.at), 0
+		for _, other := range list {
+			if other.name != f.name {
+				continue
+			}
+			if len(other.at) < least {
+				least, alone = len(other.at), 0
+			}
+			if len(other.at) == least {
+				alone++
+			}
+		}
+		switch {
+		case least < len(f.at): // hidden
+		case alone > 1:
+			return list, false
+		default:
+			out = append(out, f)
 		}
 	}
-	return true
+	return out, true
 }
 
 // fieldOf reads a field's tag. One without a name is not there. known is false where encoding/json has to take the struct.

@@ -22,6 +22,7 @@ func testPackages() []testPackage {
 		{path: "./internal/nstest"},
 		{path: "./namespace"},
 		{path: "./host"},
+		{path: "./internal/files"},
 		{path: "./launch", skip: "^TestLinknames$"}, // needs the sources of go
 		{path: "./cgroup"},
 		{path: "./cgroup/systemd"},

@@ -11,28 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names in the directory of an uplink.
+// Names in the directory of an uplink: what [MakeDir] makes.
 const (
-	controlName = "control" // the socket
-	lockName    = "lock"    // locked as long as the program runs
+	ControlName = "control" // the socket
+	LockName    = "lock"    // locked as long as the program runs
 	portsDir    = "ports"   // a file for each owner
 )
 
 // What is asked of the program: a message of SOCK_SEQPACKET each, with the owner behind a space.
 const (
-	askStatus     = "status"
-	askNamespaces = "namespaces" // the answer brings both, the user namespace first
-	askPublish    = "publish"    // what the owner's file has
-	askUnpublish  = "unpublish"
-	askOwn        = "own" // whether the machine has an address, which stands in the owner's place
-	askEnd        = "end"
+	AskStatus     = "status"
+	AskNamespaces = "namespaces" // the answer brings both, the user namespace first
+	AskPublish    = "publish"    // what the owner's file has
+	AskUnpublish  = "unpublish"
+	AskOwn        = "own" // whether the machine has an address, which stands in the owner's place
+	AskEnd        = "end"
 )
 
 // answerMax is the size of an answer's text, in bytes.
 const answerMax = 32 << 10
 
-// An answer is what the program says.
-type answer struct {
+// An Answer is what the program says.
+type Answer struct {
 	Error  string `json:",omitempty"`
 	Errno  int    `json:",omitempty"`
 	Own    bool   `json:",omitempty"`
@@ -56,15 +56,16 @@ func (e *Error) Unwrap() error {
 	return e.Errno
 }
 
-func (a answer) err() error {
+func (a Answer) err() error {
 	if a.Error == "" {
 		return nil
 	}
 	return &Error{a.Error, syscall.Errno(a.Errno)}
 }
 
-func answerOf(err error, s Status) answer {
-	a := answer{Status: s}
+// AnswerOf is the answer of a program that met an error, or none.
+func AnswerOf(err error, s Status) Answer {
+	a := Answer{Status: s}
 	if err != nil {
 		a.Error = err.Error()
 		var errno syscall.Errno
@@ -76,11 +77,11 @@ func answerOf(err error, s Status) answer {
 }
 
 // ask sends a question, and gives the answer and its descriptors.
-func (u *Uplink) ask(what, owner string) (a answer, fds []int, err error) {
+func (u *Uplink) ask(what, owner string) (a Answer, fds []int, err error) {
 	if owner != "" {
 		what += " " + owner
 	}
-	fail := func(err error) (answer, []int, error) {
+	fail := func(err error) (Answer, []int, error) {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) {
 			return a, nil, fmt.Errorf("%w any more in %s", ErrGone, u.run)
 		}

@@ -1,4 +1,4 @@
-package uplink
+package serve
 
 import (
 	"encoding/binary"
@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,7 +45,7 @@ type inside struct {
 // runInside does what it is told on a descriptor until that ends.
 func runInside(fd int) error {
 	unix.CloseOnExec(fd)
-	os.WriteFile("/proc/self/comm", []byte(Program), 0) // for who looks: it would be "exe"
+	os.WriteFile("/proc/self/comm", []byte(uplink.Program), 0) // for who looks: it would be "exe"
 	conn, err := seqpacket.New(fd)
 	if err != nil {
 		return err
@@ -245,7 +246,7 @@ func (in *inside) tun(words []string) (fd int, err error) {
 }
 
 func openTUN(device string) (int, error) {
-	fd, err := openDevice()
+	fd, err := uplink.OpenDevice()
 	if err != nil {
 		return -1, err
 	}

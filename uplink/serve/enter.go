@@ -1,4 +1,4 @@
-package uplink
+package serve
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,7 +65,7 @@ func joinPlan(user, net *os.File, fd int) plan.Plan {
 		{plan.Container, &plan.Capset{Effective: keep, Permitted: keep}},
 		{plan.Container, &plan.NoNewPrivs{}},
 		{plan.Container, &plan.Sigmask{}},
-		{plan.Container, &plan.Exec{File: "/proc/self/exe", Args: []string{Program, "inside", fmt.Sprint(fd)}, Env: []string{}}},
+		{plan.Container, &plan.Exec{File: "/proc/self/exe", Args: []string{uplink.Program, "inside", fmt.Sprint(fd)}, Env: []string{}}},
 	} {
 		p.Steps = append(p.Steps, plan.Step{Op: s.op, Side: s.side})
 	}

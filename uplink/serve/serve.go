@@ -1,4 +1,4 @@
-package uplink
+package serve
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,7 +58,7 @@ func Main(args []string, stack Stack) int {
 		}
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, Program+":", err)
+		fmt.Fprintln(os.Stderr, uplink.Program+":", err)
 		return 1
 	}
 	return 0
@@ -72,7 +73,7 @@ Descriptor 3 is the user namespace, 4 the network namespace; to 5 it writes what
 became of it, when packets pass.
 `
 
-var errUsage = errors.New("it is started by kakuri: " + Program + " --help says more")
+var errUsage = errors.New("it is started by kakuri: " + uplink.Program + " --help says more")
 
 type options struct{ run, mode, pasta, used string }
 
@@ -85,10 +86,10 @@ func parse(args []string) (o options, err error) {
 		*to = args[i+1]
 	}
 	if o.mode == "" {
-		o.mode = DefaultMode
+		o.mode = uplink.DefaultMode
 	}
-	if o.mode != Builtin && o.mode != Pasta && o.mode != Auto {
-		return o, fmt.Errorf("mode %q: it is %s, %s or %s", o.mode, Builtin, Pasta, Auto)
+	if o.mode != uplink.Builtin && o.mode != uplink.Pasta && o.mode != uplink.Auto {
+		return o, fmt.Errorf("mode %q: it is %s, %s or %s", o.mode, uplink.Builtin, uplink.Pasta, uplink.Auto)
 	}
 	if o.run == "" {
 		return o, errUsage
@@ -104,7 +105,7 @@ func serve(o options, stack Stack) error {
 	said := os.NewFile(5, "ready")
 	s := &server{o: o, stack: stack, user: os.NewFile(3, "user"), net: os.NewFile(4, "net"), end: make(chan struct{}), owners: map[string][]taken{}}
 	err := s.begin()
-	text, e := leanjson.Marshal(answerOf(err, s.status))
+	text, e := leanjson.Marshal(uplink.AnswerOf(err, s.status))
 	if e == nil {
 		said.Write(text)
 	}
@@ -129,7 +130,7 @@ type server struct {
 	end       chan struct{} // closed when it is to end
 
 	mu      sync.Mutex
-	status  Status
+	status  uplink.Status
 	in      *side
 	carrier carrier
 	owners  map[string][]taken
@@ -148,13 +149,13 @@ type taken struct {
 }
 
 func (s *server) begin() (err error) {
-	if err := prepare(s.o.run); err != nil {
+	if err := uplink.MakeDir(s.o.run); err != nil {
 		return err
 	}
 	if s.dir, err = os.Open(s.o.run); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(s.o.run, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(s.o.run, uplink.LockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -191,13 +192,13 @@ func (s *server) enter() (err error) {
 
 // carry begins to carry packets, as it was asked for.
 func (s *server) carry() (err error) {
-	s.status = Status{PID: os.Getpid(), Mode: s.o.mode, Device: deviceName, MTU: MTU, Addr4: linkAddr4, Addr6: linkAddr6, Gateway4: linkGateway4, Gateway6: linkGateway6, Ping: whyNoPing()}
+	s.status = uplink.Status{PID: os.Getpid(), Mode: s.o.mode, Device: deviceName, MTU: uplink.MTU, Addr4: linkAddr4, Addr6: linkAddr6, Gateway4: linkGateway4, Gateway6: linkGateway6, Ping: whyNoPing()}
 	program := s.o.pasta
 	if program == "" {
-		program = InPath(Pasta)
+		program = uplink.InPath(uplink.Pasta)
 	}
 	switch {
-	case s.o.mode == Builtin:
+	case s.o.mode == uplink.Builtin:
 		s.status.Why = "it is built in"
 	case program == "":
 		err = errors.New("pasta is not installed (package passt)")
@@ -205,12 +206,12 @@ func (s *server) carry() (err error) {
 		s.status.Program = program
 		var p *pasta
 		if p, err = startPasta(context.Background(), program, s.in, &s.status, s.log); err == nil {
-			s.carrier, s.status.Mode, s.status.Why = p, Pasta, program+" is installed"
+			s.carrier, s.status.Mode, s.status.Why = p, uplink.Pasta, program+" is installed"
 			return nil
 		}
 		err = fmt.Errorf("%s: %w", program, err)
 	}
-	if s.o.mode == Pasta && err != nil {
+	if s.o.mode == uplink.Pasta && err != nil {
 		return err
 	}
 	if err != nil {
@@ -221,12 +222,12 @@ func (s *server) carry() (err error) {
 }
 
 func (s *server) carryItself() error {
-	s.status.Mode, s.status.Program, s.status.Addr4, s.status.Addr6 = Builtin, "", linkAddr4, linkAddr6
-	_, fd, err := s.in.ask(-1, wordTUN, deviceName, MTU, linkAddr4, linkGateway4, linkAddr6, linkGateway6)
+	s.status.Mode, s.status.Program, s.status.Addr4, s.status.Addr6 = uplink.Builtin, "", linkAddr4, linkAddr6
+	_, fd, err := s.in.ask(-1, wordTUN, deviceName, uplink.MTU, linkAddr4, linkGateway4, linkAddr6, linkGateway6)
 	if err != nil {
 		return err
 	}
-	c, err := s.stack(fd, MTU, []netip.Addr{linkGateway4, linkGateway6}, s.refused)
+	c, err := s.stack(fd, uplink.MTU, []netip.Addr{linkGateway4, linkGateway6}, s.refused)
 	if err != nil {
 		return err
 	}
@@ -247,7 +248,7 @@ func (s *server) refused(from netip.Addr) {
 }
 
 // now is the status as it is now.
-func (s *server) now() Status {
+func (s *server) now() uplink.Status {
 	s.counting.Lock()
 	defer s.counting.Unlock()
 	st := s.status
@@ -273,7 +274,7 @@ func whyNoPing() string {
 
 // takeUp takes the ports that the records have, of an uplink that was killed.
 func (s *server) takeUp() {
-	owners, err := Owners(s.o.run)
+	owners, err := uplink.Owners(s.o.run)
 	if err != nil {
 		s.say("records of ports: %v", err)
 	}
@@ -290,8 +291,8 @@ func (s *server) takeUp() {
 }
 
 func (s *server) listen() (err error) {
-	if s.control, err = seqpacket.Listen(int(s.dir.Fd()), controlName); err != nil {
-		return fmt.Errorf("socket %s: %w", filepath.Join(s.o.run, controlName), err)
+	if s.control, err = seqpacket.Listen(int(s.dir.Fd()), uplink.ControlName); err != nil {
+		return fmt.Errorf("socket %s: %w", filepath.Join(s.o.run, uplink.ControlName), err)
 	}
 	return nil
 }
@@ -341,7 +342,7 @@ func (s *server) ending() bool {
 func (s *server) finish() {
 	s.mu.Lock() // and never again
 	if s.dir != nil && s.control != nil {
-		os.Remove(filepath.Join(s.o.run, controlName))
+		os.Remove(filepath.Join(s.o.run, uplink.ControlName))
 		s.control.Close()
 	}
 	if s.carrier != nil {
@@ -404,7 +405,7 @@ func (s *server) watchCarrier(c carrier) {
 		}
 		s.say("pasta ended, for the %d. time", fails)
 		var err error
-		if fails < 5 || s.o.mode == Pasta {
+		if fails < 5 || s.o.mode == uplink.Pasta {
 			err = s.carry()
 		} else {
 			s.status.Why = s.status.Program + " ended again and again"
@@ -439,21 +440,21 @@ func (s *server) talk(c *os.File) {
 		own := false
 		s.mu.Lock()
 		switch what {
-		case askStatus:
-		case askNamespaces:
+		case uplink.AskStatus:
+		case uplink.AskNamespaces:
 			send = []int{int(s.user.Fd()), int(s.net.Fd())}
-		case askPublish:
+		case uplink.AskPublish:
 			err = s.publish(owner)
-		case askUnpublish:
+		case uplink.AskUnpublish:
 			s.unpublish(owner)
-		case askOwn:
+		case uplink.AskOwn:
 			own, err = isOwn(owner)
-		case askEnd:
+		case uplink.AskEnd:
 			s.stop()
 		default:
 			err = fmt.Errorf("%q is nothing that an uplink does", what)
 		}
-		a := answerOf(err, s.now())
+		a := uplink.AnswerOf(err, s.now())
 		a.Own = own
 		text, e := leanjson.Marshal(a)
 		s.mu.Unlock()
@@ -479,10 +480,7 @@ func isOwn(text string) (bool, error) {
 
 // publish takes what an owner's record has, in the place of what the owner has.
 func (s *server) publish(owner string) (err error) {
-	if err := checkOwner(owner); err != nil {
-		return err
-	}
-	ports, err := ReadPorts(s.o.run, owner)
+	ports, err := uplink.ReadPorts(s.o.run, owner)
 	if err != nil {
 		return err
 	}
@@ -507,7 +505,7 @@ func (s *server) publish(owner string) (err error) {
 		ports[i].HostPort = t.HostPort
 	}
 	if chosen {
-		return writePorts(s.o.run, owner, ports)
+		return uplink.WritePorts(s.o.run, owner, ports)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package uplink
+package serve
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/uplink"
 )
 
 // A carrier takes packets from the device to the machine's network, and back.
@@ -27,7 +28,7 @@ type carrier interface {
 var pastaNeeds = []string{"--config-net", "--no-map-gw", "--ns-ifname", "--userns", "--netns", "--address", "--gateway", "--mtu", "--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"}
 
 // pastaOptions gives what pasta is to be called with, but for the namespaces.
-func pastaOptions(program string, s Status) ([]string, error) {
+func pastaOptions(program string, s uplink.Status) ([]string, error) {
 	// By --help it tells that, too, but one of 2025 to a pipe the first 4 KiB only.
 	help, err := exec.Command(program, "--which-options").CombinedOutput()
 	var exit *exec.ExitError
@@ -68,7 +69,7 @@ type pasta struct {
 }
 
 // startPasta starts it for the namespaces of a process, and waits until the device is there.
-func startPasta(ctx context.Context, program string, in *side, s *Status, log *os.File) (*pasta, error) {
+func startPasta(ctx context.Context, program string, in *side, s *uplink.Status, log *os.File) (*pasta, error) {
 	args, err := pastaOptions(program, *s)
 	if err != nil {
 		return nil, err
