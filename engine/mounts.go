@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -20,12 +19,7 @@ func (b *builder) joinsWithoutTTY() bool {
 	if !joins || !c.UserNS || c.PID == 0 {
 		return false
 	}
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return false
-	}
-	defer proc.Close()
-	_, gids, err := namespace.ReadIDMaps(proc, c.CommandPID())
+	_, gids, err := namespace.ReadIDMaps(nil, c.CommandPID())
 	if err != nil {
 		return false
 	}
