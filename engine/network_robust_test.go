@@ -38,6 +38,7 @@ func TestKilledAtEveryStepOfANetwork(t *testing.T) {
 	defer func() { output(t, kakuri(t, "network", "rm", "web")) }()
 	args := append(append([]string{"run"}, strings.Fields(flags)...), "--rootfs", root)
 	output(t, kakuri(t, append(args, "true")...)) // what stays is made now
+	output(t, kakuri(t, "ps"))                    // and so are directories of networks that other tests left, by a sweep
 	output(t, kakuri(t, "ps"))                    // by who sweeps, too
 	rules := func() string { return output(t, exec.Command("nft", "list", "ruleset")) }
 	before, quiet := nstest.Take("/run/kakuri", "/var/lib/kakuri/networks"), rules()
