@@ -3,7 +3,7 @@
 // carries streams, terminal and signals. Command line and API are fronts of it.
 //
 //	e, err := engine.Open(engine.Options{})
-//	code, err := e.Run(ctx, engine.Config{Image: "host", Command: []string{"true"}}, engine.Streams{})
+//	res, err := e.Run(ctx, engine.Config{Image: "host", Command: []string{"true"}}, engine.Streams{}, engine.RunOptions{})
 //
 // [Engine.Prepare] gives the plan of a run without running it, [Engine.List] what
 // runs. Any number of processes may use the same engine's directory at once.

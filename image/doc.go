@@ -1,8 +1,8 @@
 // Package image keeps images, and moves them: references, registries, archives.
 //
 //	s, err := image.Open(image.Options{Dir: "/var/lib/kakuri/images", Layers: layers})
-//	err = s.Pull(ctx, "busybox", image.PullOptions{Progress: print})
-//	img, err := s.Get("busybox", image.Platform{})
+//	img, err := s.Pull(ctx, "busybox", image.PullOptions{Progress: print})
+//	img, err = s.Get("busybox", image.Platform{})
 //	err = s.Save(ctx, w, []string{"busybox"}, image.SaveOptions{})
 //
 // A [Store] is a directory in the form of an OCI image layout: index.json has the names, blobs the

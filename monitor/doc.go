@@ -5,10 +5,10 @@
 //
 // An engine in another process speaks to it through a [Client]:
 //
-//	s, err := monitor.Spawn(program)            // as early as possible: it prepares itself meanwhile
+//	s, err := monitor.Spawn(program, env, nil)  // as early as possible: it prepares itself meanwhile
 //	s.Attach(monitor.Stdout | monitor.Stderr)
 //	started, err := s.Launch(monitor.Order{Dir: dir, Run: run}, lock)
-//	for { m, err := s.Next() }                  // output, and the exit in the end
+//	m, err := s.Next()                          // output, and the exit in the end
 //
 // [Dial] connects to the monitor of a container that runs. What a container is, is a [Task] in its directory, how it
 // is, a [State]. The sockets are of SOCK_SEQPACKET: a message comes whole.

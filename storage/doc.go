@@ -6,7 +6,8 @@
 //	defer hold.Close()
 //	layer, err := s.Put(ctx, tar, diffID) // verified, whole or not there
 //	view, err := s.View(ctx, []digest.Digest{layer.DiffID}, id)
-//	root := &plan.Root{Layers: view.Layers(upper), Reason: "image debian:12"}
+//	upper, err := view.NewUpper(storage.Upper{ID: id})
+//	root := &plan.Root{Layers: view.Layers(upper, false), Reason: "image debian:12"}
 //
 // A [Layer] is a tar, kept byte for byte under the digest of its bytes, the diffID of image-spec. A chain is
 // the diffIDs of an image, the lowest first. There are three drivers that show a chain, chosen by trial:

@@ -12,8 +12,7 @@
 // container may change them meanwhile.
 //
 //	s := volume.Open(data + "/volumes")
-//	v, err := s.Create(volume.Config{Name: "db"})
-//	...
+//	v, made, err := s.Create(volume.Config{Name: "db"})
 //	err = v.Populate(ctx, volume.Dir(imageRoot, "/var/lib/db"), archive.Options{})
 //
 // What it may not do: know containers. Whether a volume is in use is the caller's to say.
