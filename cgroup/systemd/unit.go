@@ -185,7 +185,7 @@ func (u *Unit) Attach(pid int, sub string) error {
 		return fmt.Errorf("bad sub cgroup path: %s", sub)
 	}
 	if _, err := u.bus.manager("AttachProcessesToUnit", u.name, path.Join("/", sub), []uint32{uint32(pid)}); err != nil {
-		return fmt.Errorf("unit %s: process %d: %w", u.name, pid, err)
+		return fmt.Errorf("unit %s: adding pid %d to cgroups: %w", u.name, pid, err)
 	}
 	return nil
 }
