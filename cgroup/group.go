@@ -672,13 +672,36 @@ func (n *node) join(pid int, sub string) error {
 	return n.errorf("write %d to cgroup.procs: %w", pid, err)
 }
 
-// Divided reports whether the cgroup gives controllers to its children: on version 2 it takes no process then.
-func (g *Group) Divided() bool {
+// Follow finds a place for another process beside pid, the container's first one, where the cgroup itself takes none: on version 2
+// when it gives controllers to its children (EBUSY), or is gone, since the container may have moved its own processes. It returns the place below this cgroup,
+// for [Group.Join]. Where pid has left it, the Group becomes that of pid's cgroup, which is no Unit's then, as runc has it.
+func (g *Group) Follow(pid int) (sub string, err error) {
 	n := g.of("", limits.V2)
-	if n == nil {
-		return false
+	if n == nil || !g.host.Unified() {
+		return "", nil // on version 1 a cgroup with children takes processes
 	}
-	dir, err := n.open()
+	if g.Exists() && !g.divided() {
+		return "", nil
+	}
+	own, err := n.cgroupOf(pid)
+	if err != nil {
+		return "", err
+	}
+	if sub := below(path.Join(n.h.Root, n.path), own); sub != "" {
+		return strings.TrimPrefix(sub, "/"), nil
+	}
+	place := below(n.h.Root, own)
+	if place == "" {
+		return "", n.errorf("process %d is not in it, but in %s, which is not below %s", pid, own, n.h.Mount)
+	}
+	n.close()
+	n.path, g.opts.Unit = place, nil
+	return "", nil
+}
+
+// divided reports whether the cgroup gives controllers to its children: on version 2 it takes no process then.
+func (g *Group) divided() bool {
+	dir, err := g.of("", limits.V2).open()
 	if err != nil {
 		return false
 	}
@@ -686,25 +709,18 @@ func (g *Group) Divided() bool {
 	return err == nil && strings.TrimSpace(given) != ""
 }
 
-// Sub gives the place of pid below this cgroup, for [Group.Join]: a container may have moved its own
-// processes, and then the cgroup itself can take none (EBUSY).
-func (g *Group) Sub(pid int) (string, error) {
-	n := g.of("", limits.V2)
-	if n == nil {
-		return "", nil // on version 1 a cgroup with children takes processes
-	}
-	text, err := g.host.tree.read(fmt.Sprintf("/proc/%d/cgroup", pid))
+// cgroupOf is the path of a process's cgroup of version 2, as /proc/PID/cgroup has it: cgroups(7).
+func (n *node) cgroupOf(pid int) (string, error) {
+	text, err := n.tree.read(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", err
 	}
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			if sub := below(path.Join(n.h.Root, n.path), p); sub != "" {
-				return strings.TrimPrefix(sub, "/"), nil
-			}
+			return p, nil
 		}
 	}
-	return "", n.errorf("process %d is not in it", pid)
+	return "", n.errorf("process %d is in no cgroup of version 2", pid)
 }
 
 // Delegate gives the cgroup to the user uid, so that root of a container's user namespace can make cgroups

@@ -362,20 +362,16 @@ func TestBelow(t *testing.T) {
 		if pids, err := g.AllPids(); err != nil || !slices.Equal(pids, []int{m.Process.Pid}) {
 			t.Errorf("in all %v %v", pids, err)
 		}
-		sub, err := g.Sub(m.Process.Pid)
-		if want := map[bool]string{true: "d/d"}[g.of("", limits.V2) != nil]; err != nil || sub != want {
-			t.Errorf("it is in %q %v, want %q", sub, err, want)
-		}
 		// A process finds no place in a cgroup whose children have controllers; until then it does.
-		if g.Divided() {
-			t.Error("it gives controllers that nobody gave it")
+		if sub, err := g.Follow(m.Process.Pid); err != nil || sub != "" {
+			t.Errorf("a place is found in %q %v", sub, err)
 		}
-		if n := g.of("pids", limits.V2); n != nil && h.Controllers()["pids"] == limits.V2 {
+		if n := g.of("pids", limits.V2); n != nil && h.Unified() && h.Controllers()["pids"] == limits.V2 {
 			if err := writeFile(n.fd, "cgroup.subtree_control", "+pids"); err != nil {
 				t.Fatal(err)
 			}
-			if !g.Divided() {
-				t.Error("it gives pids, and does not say so")
+			if sub, err := g.Follow(m.Process.Pid); err != nil || sub != "d/d" {
+				t.Errorf("a place is found in %q %v", sub, err)
 			}
 		}
 		if err := g.Kill(context.Background(), unix.SIGTERM); err != nil {
@@ -386,6 +382,44 @@ func TestBelow(t *testing.T) {
 		}
 	})
 }
+
+// A container moved its first process out of its cgroup, which is gone then: who comes later goes where that one is.
+func TestFollow(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		if !h.Unified() {
+			return // a process of version 1 is in many cgroups
+		}
+		left, other := group(t, h), group(t, h)
+		first, later := &member{Cmd: nstest.Part("hold")}, &member{Cmd: nstest.Part("hold")}
+		first.run(t)
+		later.run(t)
+		if err := errors.Join(left.Join(first.Process.Pid, ""), other.Join(first.Process.Pid, ""), left.Remove(context.Background())); err != nil {
+			t.Fatal(err)
+		}
+		g, err := h.Open(left.Paths(), Options{Unit: noUnit{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		if sub, err := g.Follow(first.Process.Pid); err != nil || sub != "" {
+			t.Fatalf("%q %v", sub, err)
+		}
+		if err := g.Join(later.Process.Pid, ""); err != nil {
+			t.Fatal(err)
+		}
+		if pids, err := other.AllPids(); err != nil || len(pids) != 2 {
+			t.Errorf("%v %v, want both", pids, err)
+		}
+		if err := other.Kill(context.Background(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		first.end()
+		later.end()
+	})
+}
+
+// noUnit is a unit that nothing may be asked of.
+type noUnit struct{ Unit }
 
 func TestFreeze(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {

@@ -83,6 +83,11 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 			return nil, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 		}
 	}
+	first := c.process()
+	if first == nil {
+		return nil, ErrNotRunning
+	}
+	defer first.Close()
 	g, err := c.group()
 	if err != nil {
 		return nil, err
@@ -101,11 +106,6 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	if a := process.ExecCPUAffinity; a != nil && a.Initial != "" {
 		defer keepAffinity()() // which the plan gives this thread
 	}
-	first := c.process()
-	if first == nil {
-		return nil, ErrNotRunning
-	}
-	defer first.Close()
 	for _, w := range p.Warnings {
 		c.runtime.warn(w)
 	}
@@ -190,7 +190,7 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, membe
 }
 
 // joinGroup says which cgroup another process joins: the container's, or one below it, or on version 2 the one that
-// its first process is in by now, where the container's own can take no process.
+// its first process is in by now, where the container's own can take no process or is gone.
 func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	sub := o.Cgroup
 	switch {
@@ -204,15 +204,14 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	if err := g.Below(o.Cgroups); err != nil {
 		return nil, err
 	}
-	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths()}
-	g.enter(p)
-	if sub == "" && p.V1 == 0 && g.Divided() {
+	if sub == "" {
 		var err error
-		if sub, err = g.Sub(c.state.PID); err != nil {
+		if sub, err = g.Follow(c.state.PID); err != nil {
 			return nil, err
 		}
 	}
-	p.Sub = strings.Trim(sub, "/")
+	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Sub: strings.Trim(sub, "/")}
+	g.enter(p)
 	return p, nil
 }
 
