@@ -83,7 +83,7 @@ var rooms = []room{
 	{"network/reach", []string{"network/netlink", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"uplink/stack", []string{"network/netip"}, "it is a TCP/IP stack between a device and sockets, and one program links it"},
 	{"network/world", []string{"plan", "launch", "oci", "uplink", "internal/files"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
-	{"uplink", []string{"plan", "network", "network/netip", "internal/leanjson", "internal/seqpacket"}, "it connects one network namespace with the machine, and knows of no container"},
+	{"uplink", []string{"plan", "network", "network/netip", "internal/leanjson", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},
 	{"uplink/serve", []string{"abi", "plan", "launch", "network", "network/netip", "network/netlink", "uplink", "internal/files", "internal/leanjson", "internal/seqpacket"}, "it connects one network namespace with the machine, and knows of no container"},
 	{"image", []string{"archive", "internal/files", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "namespace", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/files", "internal/leanjson", "internal/seqpacket", "uplink", "network/netlink"}, "it is the memory of every idle container, and knows of no image and no volume"},
