@@ -52,13 +52,15 @@ func NoLeaks(t testing.TB, dirs ...string) {
 	})
 }
 
-// Left lists what is there, and was not when s was taken, after it had some time to go.
+// Left lists what is there, and was not when s was taken, after it had some time to go: a quarter of a minute, since the kernel
+// takes network namespaces apart one after the other, and waits for all processors for each.
 func (s State) Left() []string {
 	var left []string
-	patiently(func() bool {
-		left = s.Since()
-		return len(left) == 0
-	})
+	for range 5 {
+		if patiently(func() bool { left = s.Since(); return len(left) == 0 }) {
+			break
+		}
+	}
 	return left
 }
 
