@@ -61,7 +61,7 @@ func all(t testing.TB) abi.CapSet {
 
 // opCases is in the order of plan.Ops.
 func opCases() []opCase {
-	return slices.Concat(processCases(), idCases(), namespaceCases(), mountCases(), imageCases())
+	return slices.Concat(processCases(), idCases(), namespaceCases(), mountCases(), imageCases(), fuseCases())
 }
 
 func processCases() []opCase {
