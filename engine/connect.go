@@ -255,6 +255,7 @@ func (b *builder) endpoint(i int, w *wire) error {
 	mtu, _ := strconv.Atoi(n.Options[optMTU])
 	e := plan.Endpoint{
 		Network: n.Name, Driver: n.Driver, Device: w.has.Device, MAC: w.has.MAC, Addrs: slices.Clone(w.has.Addrs), MTU: mtu, Mode: driverMode(n),
+		Nameless: n.Name == netdb.DefaultName,
 	}
 	for _, text := range a.LinkLocal {
 		l, err := netip.ParseAddr(text)

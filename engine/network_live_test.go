@@ -8,13 +8,16 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -233,6 +236,9 @@ func TestNetworkWithoutPorts(t *testing.T) {
 	if text := told("first:80", patient); !strings.HasPrefix(text, "greets to ") || !strings.Contains(conf(), "nameserver 127.0.0.11\n") {
 		t.Errorf("after it was connected it is told %q, with %s", text, conf())
 	}
+	if has := found(t, e, "plain").Connections; len(has) != 2 || !slices.Equal(namesAsked(t, e, "plain"), addrsOf(has[1])) {
+		t.Errorf("verify asks for the names of %v, of %+v", namesAsked(t, e, "plain"), has)
+	}
 	if err := e.Rename(ctx, "first", "second"); err != nil {
 		t.Fatal(err)
 	}
@@ -317,6 +323,33 @@ func TestPortsOfChoice(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// namesAsked are the addresses of a container that the container's server for names is asked about, when it is verified.
+func namesAsked(t *testing.T, e *Engine, name string) (list []netip.Addr) {
+	t.Helper()
+	c := found(t, e, name)
+	setup, err := monitor.ReadSetup(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := plan.ConnectSteps(*setup.Options.Network, c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range steps {
+		if check, ok := s.Check.(*plan.NamesCheck); ok {
+			list = append(list, check.Addrs...)
+		}
+	}
+	return list
+}
+
+func addrsOf(c Connection) (list []netip.Addr) {
+	for _, p := range c.Addrs {
+		list = append(list, p.Addr())
+	}
+	return list
 }
 
 // Published ports stay what they are when a container that runs is connected to another network and taken from the one that they led by: those that

@@ -147,7 +147,8 @@ func (w *wiring) inside() {
 	}
 }
 
-// named asks for the names of the container's own addresses, which its networks have. One that may not reach everything need not be told its own.
+// named asks for the names of the container's own addresses, which its networks have: all but the nameless ones, and not of addresses that mean
+// something on their link only. One that may not reach everything need not be told its own.
 func (n *Network) named() *NamesCheck {
 	c := &NamesCheck{}
 	if n.Egress != nil {
@@ -155,7 +156,9 @@ func (n *Network) named() *NamesCheck {
 	}
 	for _, e := range n.Endpoints {
 		for _, a := range e.Addrs {
-			c.Addrs = append(c.Addrs, a.Addr())
+			if !e.Nameless && !a.Addr().IsLinkLocalUnicast() {
+				c.Addrs = append(c.Addrs, a.Addr())
+			}
 		}
 	}
 	return c

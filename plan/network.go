@@ -76,6 +76,8 @@ type Endpoint struct {
 	MTU        int     // bytes; 0 is the kernel's
 	// Isolated cuts it off from other isolated endpoints of the bridge, whose containers are not to talk.
 	Isolated bool
+	// Nameless is on a network where nobody is known by name.
+	Nameless bool `json:",omitempty"`
 	// Sysctls of the device, by names without it: "net.ipv4.conf.IFNAME.log_martians" has Docker's word in the
 	// device's place.
 	Sysctls map[string]string

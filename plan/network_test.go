@@ -61,6 +61,22 @@ func TestNetworkJSON(t *testing.T) {
 	}
 }
 
+// TestNetworkNamed: only addresses that have a name are asked for one.
+func TestNetworkNamed(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	n := &Network{Endpoints: []Endpoint{
+		{Addrs: []netip.Prefix{prefix("172.17.0.2/16"), prefix("fd00:17::2/64")}, Nameless: true},
+		{Addrs: []netip.Prefix{prefix("172.18.0.2/16"), prefix("fd00:18::2/64"), prefix("169.254.7.7/16"), prefix("fe80::7/64")}},
+	}}
+	if got := n.named().Asked(); got != "answers 172.18.0.2 fd00:18::2" {
+		t.Errorf("asked: %s", got)
+	}
+	n.Endpoints = n.Endpoints[:1]
+	if got := n.named().Asked(); got != "answers" {
+		t.Errorf("asked, of nameless ones: %s", got)
+	}
+}
+
 // TestNetworkRefuses what the kernel would, or would take for another thing, before anything is made.
 func TestNetworkRefuses(t *testing.T) {
 	good := func() *Network {
