@@ -133,10 +133,26 @@ func (k *check) networks() error {
 	return err
 }
 
-// cables finds root's containers that run and are at their bridges no more.
+// cables finds bridges of root's networks that are down or have lost addresses, and containers that run and are at their bridges no more.
 func (k *check) cables() error {
 	var d network.Doer
 	defer d.Close()
+	bridges, err := k.e.bridges()
+	if err != nil {
+		return err
+	}
+	for _, b := range bridges {
+		text, err := d.BridgeLacks(b)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			k.find("network "+b.Network, text, func() error {
+				_, err := d.HealBridge(b)
+				return err
+			})
+		}
+	}
 	list, err := readNames(k.e.dir + "/monitor")
 	for _, id := range list {
 		dir := k.e.find(id)

@@ -128,6 +128,30 @@ func (e *Engine) occupy(ctx context.Context, n *netdb.Network) {
 	d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
 }
 
+// bridges are those of all networks that have one, on this machine or not yet.
+func (e *Engine) bridges() (list []plan.Bridge, err error) {
+	all, err := e.netdb().List()
+	for i := range all {
+		if all[i].Driver == "bridge" {
+			list = append(list, bridgeOf(&all[i]))
+		}
+	}
+	return list, err
+}
+
+// healBridges has bridges that somebody had down be as they were.
+func (e *Engine) healBridges() error {
+	bridges, err := e.bridges()
+	errs := []error{err}
+	d := &network.Doer{}
+	defer d.Close()
+	for _, b := range bridges {
+		_, err := d.HealBridge(b)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // predefined reports whether a network's name is one that Docker has from the start.
 func predefined(name string) bool {
 	return name == "none" || name == "host" || name == "default" || name == netdb.DefaultName

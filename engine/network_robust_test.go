@@ -88,7 +88,7 @@ func TestKilledAtEveryStepOfANetwork(t *testing.T) {
 	}
 }
 
-// TestNetworkHurt: a bridge is removed while containers are at it, and the rules are flushed. Check finds it; with repair, names and published ports work again.
+// TestNetworkHurt: a bridge is removed, or had down, while containers are at it, and the rules are flushed. Check finds it; with repair, names and published ports work again.
 func TestNetworkHurt(t *testing.T) {
 	e := open(t)
 	ctx := t.Context()
@@ -123,7 +123,7 @@ func TestNetworkHurt(t *testing.T) {
 		}
 	}
 	works("at first")
-	for _, hurt := range []string{"ip link delete " + rec.Device, "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "nft delete table inet " + network.NftTable} {
+	for _, hurt := range []string{"ip link delete " + rec.Device, "ip addr flush dev " + rec.Device, "ip link set " + rec.Device + " down", "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "nft delete table inet " + network.NftTable} {
 		words := strings.Fields(hurt)
 		output(t, exec.Command(words[0], words[1:]...))
 		for _, repair := range []bool{false, true} {
@@ -132,6 +132,15 @@ func TestNetworkHurt(t *testing.T) {
 			}
 		}
 		works("after " + hurt + " and the repair")
+	}
+	// Any command that sweeps gives a bridge back what it lost.
+	output(t, exec.Command("ip", "link", "set", rec.Device, "down"))
+	output(t, exec.Command("ip", "link", "set", rec.Device, "up"))
+	if err := e.sweep(); err != nil {
+		t.Error(err)
+	}
+	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
+		t.Errorf("of a bridge that was down Check finds %+v, %v after a sweep", found, err)
 	}
 }
 

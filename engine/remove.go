@@ -97,7 +97,9 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.
 func (e *Engine) sweep() error {
 	if e.host.Privileged() && exists(e.dir+"/rules") {
-		monitor.Rules(e.dir).Heal() // what cannot be mended "system check" tells
+		// What cannot be mended "system check" tells.
+		monitor.Rules(e.dir).Heal()
+		e.healBridges()
 	}
 	return errors.Join(e.sweepBeforeStart(), e.sweepStorage())
 }

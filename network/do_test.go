@@ -301,7 +301,24 @@ func TestBridgeIsMadeAgain(t *testing.T) {
 			}
 		}
 	}
+	for harm, want := range map[string]string{
+		"link set kakuri0 down": "its bridge kakuri0 is down, and lacks its address fd00:17::1/64", "addr del 172.17.0.1/16 dev kakuri0": "its bridge kakuri0 lacks its address 172.17.0.1/16", "link set kakuri0 mtu 1400": "",
+	} {
+		d.ip(t, strings.Fields(harm)...)
+		if text, err := d.BridgeLacks(br0); text != want || err != nil {
+			t.Errorf("after %s the bridge lacks %q, %v", harm, text, err)
+		}
+		if healed, err := d.HealBridge(br0); healed != (want != "") || err != nil {
+			t.Errorf("after %s HealBridge is %v, %v", harm, healed, err)
+		}
+		if text, err := d.BridgeLacks(br0); text != "" || err != nil {
+			t.Errorf("after %s, healed, the bridge lacks %q, %v", harm, text, err)
+		}
+	}
 	d.must(t, 0, &plan.RemoveBridge{Device: "kakuri0"}, &plan.RemoveBridge{Device: "kakuri0"})
+	if healed, err := d.HealBridge(br0); healed || err != nil {
+		t.Errorf("of a bridge that is gone HealBridge is %v, %v", healed, err)
+	}
 	d.ip(t, "link", "add", "kakuri0", "type", "veth", "peer", "name", "other")
 	d.refused(t, 0, &plan.MakeBridge{Bridge: br0}, "bridge kakuri0 of network bridge", "of the kind veth", "another name")
 	d.refused(t, 0, &plan.RemoveBridge{Device: "kakuri0"}, "is no bridge: it stays")

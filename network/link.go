@@ -92,13 +92,18 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 		d.bridges = map[string]int32{}
 	}
 	d.bridges[b.Device] = l.Index
-	have, err := s.Addrs(l.Index)
+	return raise(s, b, l, made)
+}
+
+// raise has a bridge that is there be up, with its addresses.
+func raise(s *netlink.Socket, b plan.Bridge, l netlink.Link, made bool) error {
+	fail := func(what string, err error) error {
+		return fmt.Errorf("bridge %s of network %s: %s%w", b.Device, b.Network, what, hint(err, ""))
+	}
+	missing, err := missingAddrs(s, b, l)
 	if err != nil {
 		return fail("", err)
 	}
-	missing := slices.DeleteFunc(slices.Clone(b.Addrs), func(p netip.Prefix) bool {
-		return slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Prefix == p })
-	})
 	if made {
 		if err := elsewhere(s, l.Index, missing); err != nil {
 			s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(l.Index, 0, 0)))
@@ -128,6 +133,63 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 		}
 	}
 	return nil
+}
+
+// missingAddrs are the addresses of a bridge that it has not.
+func missingAddrs(s *netlink.Socket, b plan.Bridge, l netlink.Link) ([]netip.Prefix, error) {
+	have, err := s.Addrs(l.Index)
+	return slices.DeleteFunc(slices.Clone(b.Addrs), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Prefix == p })
+	}), err
+}
+
+// BridgeLacks says what a network's bridge has lost, as after somebody had it down: the kernel takes its addresses of IPv6 then, and "up" brings none of
+// them back. It is "" when there is nothing, and where there is no bridge of that network: who starts a container makes it.
+func (d *Doer) BridgeLacks(b plan.Bridge) (string, error) {
+	_, text, err := d.lacking(b)
+	return text, err
+}
+
+// HealBridge gives a network's bridge back what [Doer.BridgeLacks] finds. It makes none, so that one which is just being removed stays away. It reports
+// whether there was something.
+func (d *Doer) HealBridge(b plan.Bridge) (bool, error) {
+	l, text, err := d.lacking(b)
+	if err != nil || text == "" {
+		return false, err
+	}
+	if err = raise(d.host, b, l, false); errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
+		return false, nil // it is gone
+	}
+	return err == nil, err
+}
+
+func (d *Doer) lacking(b plan.Bridge) (l netlink.Link, text string, err error) {
+	s, err := d.hostSocket()
+	if err != nil {
+		return l, "", err
+	}
+	l, err = s.Link(b.Device)
+	if errors.Is(err, unix.ENODEV) || err == nil && (l.Kind != "bridge" || l.Alias != b.Alias) {
+		return l, "", nil
+	}
+	var missing []netip.Prefix
+	if err == nil {
+		missing, err = missingAddrs(s, b, l)
+	}
+	if err != nil {
+		return l, "", fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, err)
+	}
+	var words []string
+	if !l.Up {
+		words = append(words, "is down")
+	}
+	for _, p := range missing {
+		words = append(words, "lacks its address "+p.String())
+	}
+	if len(words) > 0 {
+		text = "its bridge " + b.Device + " " + strings.Join(words, ", and ")
+	}
+	return l, text, nil
 }
 
 // elsewhere refuses addresses that another device has: while a network had no bridge, after a boot perhaps, another engine may have chosen its subnet.
