@@ -56,8 +56,7 @@ func prose(s string, columns int) string {
 // called, examples, the commands below it, its flags.
 func usage(c *cobra.Command, columns int) string {
 	var b strings.Builder
-	c.DisableFlagsInUseLine = true // Use has [OPTIONS]
-	fmt.Fprintf(&b, "Usage:\n  %s\n", c.UseLine())
+	fmt.Fprintf(&b, "Usage:\n  %s\n", useLine(c))
 	if c.Example != "" {
 		fmt.Fprintf(&b, "\nExamples:\n%s\n", c.Example)
 	}
@@ -71,6 +70,12 @@ func usage(c *cobra.Command, columns int) string {
 		fmt.Fprintf(&b, "\n'%s COMMAND --help' tells more about a command.\n", c.CommandPath())
 	}
 	return b.String()
+}
+
+// useLine is how c is called. Its Use has [OPTIONS] itself, so cobra is not to add [flags].
+func useLine(c *cobra.Command) string {
+	c.DisableFlagsInUseLine = true
+	return c.UseLine()
 }
 
 // A helpRow is a command or a flag, and what it does.

@@ -90,6 +90,40 @@ func TestHelpOfEach(t *testing.T) {
 	}
 }
 
+// What is said of a wrong number of arguments has each command's line once, as its help has it.
+func TestUsageOfErrors(t *testing.T) {
+	seen := 0
+	for _, c := range everyCommand(Root(IO{})) { // before any help was made
+		if c.Args == nil {
+			continue
+		}
+		for _, args := range [][]string{nil, slices.Repeat([]string{"x"}, 9)} {
+			err := c.Args(c, args)
+			if err == nil || !strings.Contains(err.Error(), "Usage:") {
+				continue
+			}
+			seen++
+			if got := err.Error(); strings.Contains(got, "[flags]") || !strings.Contains(got, "Usage:  "+c.CommandPath()+" ") {
+				t.Errorf("%s: %s", c.CommandPath(), got)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d errors with a usage", seen)
+	}
+}
+
+// Where the answer ends without an end of line, what follows does not stand behind the question.
+func TestAskAtEnd(t *testing.T) {
+	for in, want := range map[string]string{"": "[y/N] \n", "y": "[y/N] \n", "n\n": "[y/N] ", "y\n": "[y/N] "} {
+		var out strings.Builder
+		err := ask(IO{In: strings.NewReader(in), Out: &out}, "WARNING!", "network prune")
+		if !strings.HasSuffix(out.String(), want) || (err == nil) != strings.HasPrefix(in, "y") {
+			t.Errorf("%q: %q, %v", in, out.String(), err)
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	c := &cobra.Command{Use: "k [OPTIONS]", Run: func(*cobra.Command, []string) {}}
 	s := c.Flags()

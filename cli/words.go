@@ -38,7 +38,7 @@ func arguments(least, most int) cobra.PositionalArgs {
 		if number == 1 {
 			plural = ""
 		}
-		return fmt.Errorf("'%s' requires %s%d argument%s\n\nUsage:  %s\n\nSee '%s --help'", c.CommandPath(), bound, number, plural, c.UseLine(), c.CommandPath())
+		return fmt.Errorf("'%s' requires %s%d argument%s\n\nUsage:  %s\n\nSee '%s --help'", c.CommandPath(), bound, number, plural, useLine(c), c.CommandPath())
 	}
 }
 
@@ -93,7 +93,10 @@ func inTurn(io IO, names []string, do func(i int) error) error {
 // that says what was not done.
 func ask(io IO, warning, what string) error {
 	fmt.Fprintf(io.Out, "%s\nAre you sure you want to continue? [y/N] ", warning)
-	line, _ := bufio.NewReader(io.In).ReadString('\n')
+	line, err := bufio.NewReader(io.In).ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(io.Out) // nobody has ended the line
+	}
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
 		return nil
 	}
