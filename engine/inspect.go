@@ -459,7 +459,7 @@ func (c *Container) inspectMounts() []InspectMount {
 func (c *Container) networkSettings() *NetworkSettings {
 	n := &NetworkSettings{Ports: map[string][]PortBinding{}, Networks: map[string]*Endpoint{}}
 	mode := c.Config.networkMode()
-	if mode == "none" || mode == "host" {
+	if c.Config.Network == "none" || mode == "host" { // who was taken out of none has nothing here
 		n.Networks[mode] = &Endpoint{}
 	}
 	for i, a := range c.Config.attachments() {

@@ -60,8 +60,8 @@ func (e *Engine) chooseNetwork(c *Config) error {
 			e.warn(fmt.Sprintf("the container has no network: %v, or say --network none", why))
 		}
 	}
-	if mode == "default" || byDefault != "none" { // what has none by default can be connected later on
-		c.Network = byDefault
+	if c.Network = byDefault; byDefault == "none" {
+		c.Network, c.Networks = "", nil // it can be connected later on
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ func (e *Engine) dropNetwork(n *netdb.Network) error {
 	return e.onNetworks(context.Background(), netJob{Op: jobDrop, Device: n.Device, Alias: network.BridgeAlias(n.Name, n.ID)})
 }
 
+// private is Docker's word for who connects a container that is to have no network.
+const private = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+
 // NetworkConnect connects a container to a network: at once where it runs, else from its next start on.
 func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a Attachment) error {
 	n, err := e.findNetwork(ref)
@@ -43,8 +46,12 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 		return ErrConflict{"cannot connect container that is in host network mode to a network"}
 	case strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:"):
 		return ErrConflict{"container sharing network namespace with another container or host cannot be connected to any other network"}
-	case n.Name == "none" || mode == "none" && (c.Config.Network == "none" || e.rootless() && c.Active()):
-		return ErrConflict{"container cannot be connected to multiple networks with one of the networks in private (none) mode"}
+	case mode == "none" && c.Config.Network == "none" && n.Name != "none":
+		return ErrConflict{fmt.Sprintf("%s: take it out of that first: kakuri network disconnect none %s", private, c.Name)}
+	case n.Name == "none":
+		return ErrConflict{private}
+	case mode == "none" && e.rootless() && c.Active():
+		return ErrConflict{fmt.Sprintf("container %s runs without a network, and one of an ordinary user is then connected while it does not run: kakuri stop %[1]s; kakuri network connect %s %[1]s; kakuri start %[1]s", c.Name, n.Name)}
 	}
 	if i := e.attachedTo(&c, &n); i >= 0 {
 		return ErrConflict{fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name)}
@@ -52,14 +59,31 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 	a.Network = n.Name
 	list := append(slices.Clone(c.Config.attachments()), a)
 	if !c.Active() {
-		// Whether it can be had is found out now.
-		c.Config.Networks, c.Config.Network = list, list[0].Network
+		// Whether it can be had is found out now, beside those that are there: of the others its start tells.
+		c.Config.connectTo(slices.DeleteFunc(slices.Clone(list), func(a Attachment) bool {
+			_, err := e.findNetwork(a.Network)
+			return IsNoNetwork(err)
+		}))
 		if _, err := e.build(ctx, c.Record, true); err != nil {
 			return err
 		}
+		c.Config.connectTo(list)
 		return c.writeRecord()
 	}
 	return e.connectLive(ctx, &c, list)
+}
+
+// connectTo has the container be on these networks, the first of which is its network mode. Without any it has none, until it is connected to one.
+func (c *Config) connectTo(list []Attachment) {
+	c.Networks, c.Network = list, ""
+	if len(list) > 0 {
+		c.Network = list[0].Network
+	}
+}
+
+// listed is which of a container's attachments has a network by this word, -1 for none.
+func (c *Container) listed(ref string) int {
+	return slices.IndexFunc(c.Config.attachments(), func(a Attachment) bool { return a.Network == ref })
 }
 
 // attachedTo is which of a container's attachments is of a network, -1 for none.
@@ -98,6 +122,9 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		return err
 	}
 	if setup.Options.Network == nil {
+		if len(c.Config.Egress) > 0 {
+			return ErrConflict{fmt.Sprintf("container %s has --egress, whose rules are made before there is a network: kakuri stop %[1]s, connect it, and start it", c.Name)}
+		}
 		setup.Options.Network, setup.Options.ID = &plan.Network{}, c.ID
 	}
 	b := e.liveBuilder(ctx, c)
@@ -129,7 +156,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 			made.Gateway6 = netip.Addr{}
 		}
 	}
-	c.Config.Networks, c.Config.Network = list, list[0].Network
+	c.Config.connectTo(list)
 	c.Connections = append(c.Connections, w.has)
 	moved, err := e.movePorts(ctx, c, list, old)
 	if err == nil {
@@ -244,19 +271,26 @@ func hostnameOf(c *Container) string {
 
 // NetworkDisconnect takes a container from a network: at once where it runs, and with force also where the container is not there any more.
 func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, force bool) error {
-	n, err := e.findNetwork(ref)
-	if err != nil {
-		return err
+	n, gone := e.findNetwork(ref)
+	if gone != nil && !IsNoNetwork(gone) {
+		return gone
 	}
 	c, lock, err := e.lock(container)
-	if force && errors.As(err, new(ErrNoSuchContainer)) {
+	if force && gone == nil && errors.As(err, new(ErrNoSuchContainer)) {
 		return e.netdb().Leave(n.ID, container)
 	}
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	if gone != nil {
+		return e.forgetNetwork(&c, ref, force, gone)
+	}
 	i := e.attachedTo(&c, &n)
+	if n.Name == "none" && c.Config.Network == "none" {
+		c.Config.connectTo(nil)
+		return c.writeRecord()
+	}
 	if c.Config.networkMode() == "host" {
 		return ErrConflict{"cannot disconnect container from host network - container was created in host network mode"}
 	}
@@ -264,14 +298,25 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
 	}
 	list := slices.Delete(slices.Clone(c.Config.attachments()), i, i+1)
-	c.Config.Networks, c.Config.Network = list, "" // none, until it is connected to another one
-	if len(list) > 0 {
-		c.Config.Network = list[0].Network
-	}
+	c.Config.connectTo(list)
 	if !c.Active() {
 		return c.writeRecord()
 	}
 	return e.disconnectLive(ctx, &c, &n, list)
+}
+
+// forgetNetwork takes a network that is not there any more from what a container is connected to at its next start, by the word that it was asked for: as
+// Docker, where the container does not run, or with force. gone is that the network is not there.
+func (e *Engine) forgetNetwork(c *Container, ref string, force bool, gone error) error {
+	i := c.listed(ref)
+	if i < 0 || c.Active() && !force {
+		return gone
+	}
+	if i < len(c.Connections) {
+		c.Connections = slices.Delete(slices.Clone(c.Connections), i, i+1)
+	}
+	c.Config.connectTo(slices.Delete(c.Config.attachments(), i, i+1))
+	return c.writeRecord()
 }
 
 // disconnectLive takes a container that runs from a network.

@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/namespace"
+	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -215,13 +216,22 @@ func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timin
 		return c, s, err
 	}
 	s, _, err = e.launch(ctx, &c, lock, m, timings)
-	return c, s, e.startFailed(&c, err)
+	return c, s, e.startFailed(&c, withoutNetwork(&c, err))
 }
 
 // errActive is a start of a container that runs, which is no error to who asked for it.
 var errActive = errors.New("it runs already")
 
-// startFailed records why a container did not start, unless its monitor did.
+// withoutNetwork has the error of a start say what to do about a network of the container's that is not there any more.
+func withoutNetwork(c *Container, err error) error {
+	var gone *netdb.NoNetworkError
+	if errors.As(err, &gone) && c.listed(gone.Ref) >= 0 {
+		return fmt.Errorf("%w: make it again, or take the container from it: kakuri network disconnect -f %s %s", err, gone.Ref, c.Name)
+	}
+	return err
+}
+
+// startFailed records why a container did not start, unless its monitor did. One that had run before stays one that has ended, as with Docker, and then.
 func (e *Engine) startFailed(c *Container, err error) error {
 	if err == nil {
 		return nil
@@ -229,8 +239,15 @@ func (e *Engine) startFailed(c *Container, err error) error {
 	code := exitCodeOf(err)
 	var f *monitor.Failure
 	if !errors.As(err, &f) {
-		c.Status, c.ExitCode, c.Error = monitor.Created, code, err.Error()
-		c.Death = &monitor.Death{Cause: "setup"}
+		c.Error = err.Error()
+		switch failed := &(monitor.Death{Cause: "setup"}); {
+		case c.Started.IsZero():
+			c.Status, c.ExitCode, c.Death = monitor.Created, code, failed
+		case c.ExitCode == 0:
+			c.Status, c.ExitCode, c.Death = monitor.Exited, 128, failed
+		default:
+			c.Status = monitor.Exited
+		}
 		c.writeState() // the error itself is told
 	}
 	return &ExitError{code, err}

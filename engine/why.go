@@ -115,6 +115,12 @@ func (c *Container) published() (list []ways.Published) {
 // reachable is what the records say of a container.
 func (e *Engine) reachable(c *Container) *ways.Container {
 	out := &ways.Container{ID: c.ID, Name: c.Name, Status: c.Status, PID: c.PID, Mode: c.Config.networkMode()}
+	out.Private, out.Apart = c.Config.Network == "none", e.rootless()
+	for _, a := range c.Config.attachments() {
+		if _, err := e.lookupNetwork(a.Network, true); IsNoNetwork(err) {
+			out.Gone = append(out.Gone, a.Network)
+		}
+	}
 	for i, x := range c.Connections {
 		n := ways.Network{Name: x.Network, Driver: "bridge", Device: x.Device}
 		if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {

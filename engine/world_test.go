@@ -373,6 +373,32 @@ func TestRootlessDefaultMissing(t *testing.T) {
 		t.Errorf("%q devices", out)
 	}
 	well(t, u, "rm", "late")
+	// One that runs has to stop for it; one that was to have none is taken out of that first.
+	for name, how := range map[string]string{"missing": "default", "asked": "none"} {
+		hidden := nstest.TUN(t, 0o600)
+		out, code := byUser(t, u, "run", "-d", "--name", name, "--network", how, "host", "sleep", "1000")
+		hidden()
+		if code != 0 {
+			t.Fatal(out)
+		}
+	}
+	refused := func(text string, args ...string) {
+		if out, code := byUser(t, u, args...); code != 1 || !strings.Contains(out, text) {
+			t.Errorf("%q: code %d: %s", args, code, out)
+		}
+	}
+	refused("kakuri network disconnect none asked", "network", "connect", "bridge", "asked")
+	well(t, u, "network", "disconnect", "none", "asked")
+	for _, name := range []string{"missing", "asked"} {
+		refused(fmt.Sprintf("kakuri stop %s; kakuri network connect bridge %[1]s; kakuri start %[1]s", name), "network", "connect", "bridge", name)
+		well(t, u, "stop", "-t", "0", name)
+		well(t, u, "network", "connect", "bridge", name)
+		well(t, u, "start", name)
+		if out := well(t, u, "exec", name, "grep", "-c", "eth0", "/proc/net/dev"); out != "1\n" {
+			t.Errorf("%s has %q devices", name, out)
+		}
+	}
+	well(t, u, "rm", "-f", "missing", "asked")
 	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }
 

@@ -48,6 +48,7 @@ type monitor struct {
 
 	mu       sync.Mutex // guards what follows
 	state    State
+	before   State         // of the last run, when this one begins
 	run      *run          // nil between two
 	stopping chan struct{} // closed when the container is not to be started again
 	stopped  bool
@@ -198,6 +199,7 @@ func (m *monitor) first(ctx context.Context) (Started, error) {
 	if m.order.Adopt {
 		return Started{PID: m.state.PID}, m.adopt()
 	}
+	m.before = m.state
 	m.state = State{Status: Creating, Health: m.state.Health}
 	if err := m.start(ctx); err != nil {
 		return Started{}, err
@@ -330,11 +332,14 @@ func (m *monitor) save() {
 	WriteState(m.order.Dir, m.state)
 }
 
-// failed records that the container did not start, and removes what goes with it.
+// failed records that the container did not start, and removes what goes with it. One that had run before stays one that has ended, as with Docker, and then.
 func (m *monitor) failed(cause error) error {
 	f := failure(cause)
 	m.mu.Lock()
 	m.state.Status, m.state.PID, m.state.Begun = Created, 0, 0
+	if !m.before.Started.IsZero() {
+		m.state.Status, m.state.Started, m.state.Finished = Exited, m.before.Started, m.before.Finished
+	}
 	m.state.ExitCode, m.state.Error, m.state.Step = f.Code, f.Text, f.Step
 	m.state.Death = &Death{Cause: "setup"}
 	m.mu.Unlock()

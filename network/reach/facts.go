@@ -28,6 +28,9 @@ type Container struct {
 	PID      int
 	Mode     string // none, host, container:NAME, or a network's name
 	Networks []Network
+	Private  bool     `json:",omitempty"` // "none" was asked for, and is to be taken back before it can be connected
+	Apart    bool     `json:",omitempty"` // it can be connected while it does not run: an ordinary user's, outside of the network world
+	Gone     []string `json:",omitempty"` // networks of its next start that are not there any more
 }
 
 // A Network is one that a container is in.

@@ -89,7 +89,11 @@ func (j *judge) whole() {
 	}
 	c := j.Container
 	if c.PID == 0 {
-		j.fault(NotRunning, plain("kakuri start %s", c.Name), say.Is, c.Name, c.Status)
+		way := "kakuri start " + c.Name
+		for i := len(c.Gone) - 1; i >= 0; i-- {
+			way = "kakuri network disconnect -f " + c.Gone[i] + " " + c.Name + "; " + way
+		}
+		j.fault(NotRunning, plain("%s", way), say.Is, c.Name, c.Status)
 		return
 	}
 	if other, ok := strings.CutPrefix(c.Mode, "container:"); ok {
@@ -109,7 +113,16 @@ func (j *judge) whole() {
 	j.listens(j.Inside, plain("%s", c.Name))
 	if len(c.Networks) == 0 {
 		if !strings.HasPrefix(c.Mode, "container:") {
-			j.fault(NoNetwork, said(say.Connect, c.Name), say.NoNetwork, c.Name)
+			way := said(say.Connect, c.Name)
+			switch {
+			case c.Private && c.Apart:
+				way = said(say.ConnectBoth, c.Name)
+			case c.Private:
+				way = said(say.ConnectPrivate, c.Name)
+			case c.Apart:
+				way = said(say.ConnectApart, c.Name)
+			}
+			j.fault(NoNetwork, way, say.NoNetwork, c.Name)
 		}
 		return
 	}

@@ -95,6 +95,9 @@ func cases() []struct {
 			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("0.0.0.0"), Port: 8080, PID: 12, Program: "kakuri-runtime", Holder: "web"})
 		}},
 		{"not running", NotRunning, func(f *Facts) { f.Container.PID, f.Container.Status, f.Inside = 0, "exited", nil }},
+		{"not running, and on a network that is gone", NotRunning, func(f *Facts) {
+			f.Container.PID, f.Container.Status, f.Container.Gone, f.Inside = 0, "exited", []string{"front", "back"}, nil
+		}},
 		{"nobody listens", NobodyListens, func(f *Facts) { f.Inside.Listeners[0].Port = 3000 }},
 		{"loopback", LoopbackInside, func(f *Facts) { f.Inside.Listeners[0].Addr = addr("127.0.0.1") }},
 		{"IPv6 only", OtherFamily, func(f *Facts) { f.Inside.Listeners[0].Only6 = true }},
@@ -106,6 +109,16 @@ func cases() []struct {
 		{"not published", NotPublished, func(f *Facts) { f.Name, f.Port, f.Published = "web", 80, nil }},
 		{"no network", NoNetwork, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode = "web", 80, nil, nil, "none"
+		}},
+		{"none was asked for", NoNetwork, func(f *Facts) {
+			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Container.Private = "web", 80, nil, nil, "none", true
+		}},
+		{"no network, of an ordinary user", NoNetwork, func(f *Facts) {
+			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Container.Apart = "web", 80, nil, nil, "none", true
+		}},
+		{"none was asked for, by an ordinary user", NoNetwork, func(f *Facts) {
+			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode = "web", 80, nil, nil, "none"
+			f.Container.Private, f.Container.Apart = true, true
 		}},
 		{"host mode", Reachable, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 22, nil, nil, "host", nil

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
+)
+
+// connectedTo are the networks that inspect shows.
+func connectedTo(t *testing.T, e *Engine, name string) (list []string) {
+	t.Helper()
+	i, err := e.Inspect(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range i.NetworkSettings.Networks {
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// A container that was to have no network is connected after it was taken out of that, while it runs and while it does not.
+func TestNetworkOutOfNone(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := bridged(t)
+	ctx := t.Context()
+	zero := 0
+	detached(t, e, Config{Name: "apart", Image: "host", Network: "none", Command: []string{"sleep", "1000"}})
+	devices := func() string {
+		var out bytes.Buffer
+		if _, err := e.Exec(ctx, "apart", ExecConfig{Command: []string{"grep", "-c", "eth0", "/proc/net/dev"}}, Streams{Out: &out}); err != nil {
+			t.Error(err)
+		}
+		return out.String()
+	}
+	for _, runs := range []bool{true, false} {
+		if err := e.NetworkConnect(ctx, "bridge", "apart", Attachment{}); err == nil || err.Error() != private+": take it out of that first: kakuri network disconnect none apart" {
+			t.Errorf("before it was taken out of none: %v", err)
+		}
+		if got := connectedTo(t, e, "apart"); !slices.Equal(got, []string{"none"}) {
+			t.Errorf("it is on %q", got)
+		}
+		if err := e.NetworkDisconnect(ctx, "none", "apart", false); err != nil {
+			t.Fatal(err)
+		}
+		if got := connectedTo(t, e, "apart"); len(got) != 0 {
+			t.Errorf("it is on %q", got)
+		}
+		if err := e.NetworkDisconnect(ctx, "none", "apart", false); err == nil || !strings.Contains(err.Error(), "is not connected to network none") {
+			t.Errorf("a second time: %v", err)
+		}
+		if err := e.NetworkConnect(ctx, "bridge", "apart", Attachment{}); err != nil {
+			t.Fatal(err)
+		}
+		if !runs {
+			if err := e.Start(ctx, "apart", StartOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := devices(); got != "1\n" {
+			t.Errorf("it has %q devices", got)
+		}
+		if err := e.Remove(ctx, "apart", RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		detached(t, e, Config{Name: "apart", Image: "host", Network: "none", Command: []string{"sleep", "1000"}})
+		if err := e.Stop(ctx, "apart", StopOptions{Timeout: &zero}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The rules of --egress are there before a network is.
+	detached(t, e, Config{Name: "limited", Image: "host", Network: "none", Egress: []string{"none"}, Command: []string{"sleep", "1000"}})
+	if err := e.NetworkDisconnect(ctx, "none", "limited", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.NetworkConnect(ctx, "bridge", "limited", Attachment{}); err == nil || !strings.Contains(err.Error(), "kakuri stop limited") {
+		t.Errorf("without rules: %v", err)
+	}
+}
+
+// A container is taken from a network that is not there any more, and is one that has ended as long as it does not start.
+func TestNetworkGone(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := bridged(t)
+	ctx := t.Context()
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "front"}); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(nstest.Dir(t), "x")
+	program := dir + "/run"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, code := range map[string]string{"web": "7", "well": "0"} {
+		if err := os.WriteFile(program, []byte("#!/bin/sh\nexit $1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.Create(ctx, Config{Name: name, Image: "host", Network: "front", Command: []string{"/x/run", code}, Mounts: []Mount{{Type: "bind", Source: dir, Dest: "/x"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := e.Remove(context.Background(), c.ID, RemoveOptions{Force: true}); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := e.Start(ctx, name, StartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Wait(ctx, name, "not-running"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.NetworkRemove(ctx, "front"); err != nil {
+		t.Fatal(err)
+	}
+	stays := func(name string, before Container, code int, cause string) {
+		t.Helper()
+		now := found(t, e, name)
+		if now.Status != monitor.Exited || now.ExitCode != code || !now.Started.Equal(before.Started) || !now.Finished.Equal(before.Finished) || now.Error == "" || now.Death.Cause != cause {
+			t.Errorf("it is %+v, was %+v", now.State, before.State)
+		}
+	}
+	for name, code := range map[string]int{"web": 7, "well": 128} {
+		before := found(t, e, name)
+		err := e.Start(ctx, name, StartOptions{})
+		if err == nil || !strings.HasPrefix(err.Error(), "network front not found: ") || !strings.HasSuffix(err.Error(), ": kakuri network disconnect -f front "+name) {
+			t.Errorf("its start: %v", err)
+		}
+		stays(name, before, code, map[string]string{"web": "exit", "well": "setup"}[name])
+	}
+	if err := e.NetworkConnect(ctx, "bridge", "web", Attachment{}); err != nil {
+		t.Errorf("to another network: %v", err)
+	}
+	if err := e.NetworkDisconnect(ctx, "nosuch", "web", true); !IsNoNetwork(err) {
+		t.Errorf("from what it was not on: %v", err)
+	}
+	if err := e.NetworkDisconnect(ctx, "front", "web", true); err != nil {
+		t.Fatal(err)
+	}
+	if got := connectedTo(t, e, "web"); !slices.Equal(got, []string{"bridge"}) {
+		t.Errorf("it is on %q", got)
+	}
+	// So is one whose program is not there any more, as its monitor finds.
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	before := found(t, e, "web")
+	if err := e.Start(ctx, "web", StartOptions{}); exitCodeOf(err) != 127 {
+		t.Errorf("without its program: %v", err)
+	}
+	stays("web", before, 127, "setup")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit $1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(ctx, "web", StartOptions{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Wait(ctx, "web", "not-running"); err != nil {
+		t.Error(err)
+	}
+	if now := found(t, e, "web"); now.ExitCode != 7 || now.Error != "" {
+		t.Errorf("after it ran again: %+v", now.State)
+	}
+}
