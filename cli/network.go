@@ -28,7 +28,7 @@ other. What it prints is the id.`,
 	}
 	s := c.Flags()
 	s.StringVarP(&n.Driver, "driver", "d", "bridge", "`DRIVER`, one of bridge, macvlan, ipvlan")
-	s.BoolVar(&n.Internal, "internal", false, "let nothing in from outside, and nothing out")
+	s.BoolVar(&n.Internal, "internal", false, "let nothing in from other networks and machines, and nothing out: this machine still reaches its containers")
 	s.BoolVar(&n.Attachable, "attachable", false, "kept, and without effect: each network is")
 	s.BoolVar(&four, "ipv4", true, "give addresses of IPv4")
 	s.BoolVar(&six, "ipv6", false, "give addresses of IPv6 (default: where the kernel has it)")

@@ -130,6 +130,7 @@ func (b *builder) networks() error {
 	if err := b.publish(); err != nil {
 		return err
 	}
+	b.unpublished()
 	for _, w := range b.wires {
 		b.rec.Connections = append(b.rec.Connections, w.has)
 	}
@@ -387,6 +388,22 @@ func (b *builder) publish() error {
 	b.opts.Network.Publish, err = publish(&b.run, r, b.takePorts)
 	b.rec.Ports = b.opts.Network.Publish
 	return err
+}
+
+// unpublished warns of ports that were asked for in vain: Docker says nothing about that.
+func (b *builder) unpublished() {
+	if _, ok := b.reached(); ok || len(b.run.Publish) == 0 || b.look || b.engine.warn == nil {
+		return
+	}
+	var names []string
+	for _, w := range b.wires {
+		names = append(names, w.network.Name)
+	}
+	what := "is no bridge that ports of the host lead to"
+	if slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.Internal }) {
+		what = "is internal"
+	}
+	b.engine.warn(fmt.Sprintf("-p publishes nothing: network %s %s", strings.Join(names, ", "), what))
 }
 
 // join has the container found on its networks, and says so.

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	stdip "net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +36,16 @@ func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Con
 	if err != nil {
 		return q, ways.Records{}, nil, err
 	}
+	// What is published comes before what was asked for: two containers may ask for one port, and one of them has it.
+	slices.SortStableFunc(list, func(a, b Container) int {
+		has := func(c *Container) int {
+			if c.Active() && len(c.Ports) > 0 {
+				return 0
+			}
+			return 1
+		}
+		return has(&a) - has(&b)
+	})
 	r := ways.Records{Elsewhere: map[string]int{}, Holders: map[int]string{}}
 	var about *Container
 	if q.Name != "" {
@@ -65,6 +77,13 @@ func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Con
 	r.Container = e.reachable(about)
 	for i := range list {
 		c := &list[i]
+		if c.ID != about.ID {
+			for _, p := range c.published() {
+				if !p.Asked && slices.ContainsFunc(r.Published, func(o ways.Published) bool { return o.Proto == p.Proto && o.HostPort == p.HostPort && !p.Routed }) {
+					r.Taken = append(r.Taken, p)
+				}
+			}
+		}
 		if pid := parent(c.PID); pid != 0 {
 			r.Holders[pid] = c.Name
 		}
@@ -104,17 +123,40 @@ func std(a netip.Addr) stdip.Addr {
 	return out
 }
 
-// published are a container's ports of the host since its last start.
+// published are a container's ports of the host. Where it does not run, or none is published, they are those that it asks for.
 func (c *Container) published() (list []ways.Published) {
+	runs := c.Active()
 	for _, p := range c.Ports {
-		list = append(list, ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Strict: p.Strict, Routed: p.Routed})
+		one := ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Strict: p.Strict, Routed: p.Routed}
+		if !runs {
+			one.Asked, one.Addr = true, stdip.Addr{} // others may have its address by now
+		}
+		list = append(list, one)
+	}
+	if runs && len(list) > 0 || c.Config.networkMode() == "host" {
+		return list
+	}
+	for _, s := range c.Config.Publish {
+		if s.HostPort == 0 || s.HostPortEnd > s.HostPort && s.PortEnd <= s.Port {
+			continue // any that is free
+		}
+		at := stdip.IPv4Unspecified()
+		if s.HostIP != "" {
+			at, _ = stdip.ParseAddr(s.HostIP)
+		}
+		for i := range 1 + int(max(s.Port, s.PortEnd)) - int(s.Port) {
+			p := ways.Published{Container: c.Name, HostAddr: at, HostPort: s.HostPort + uint16(i), Port: s.Port + uint16(i), Proto: cmp.Or(s.Proto, "tcp"), Strict: s.Strict, Asked: true}
+			if !slices.ContainsFunc(list, func(o ways.Published) bool { return o.HostPort == p.HostPort && o.Port == p.Port && o.Proto == p.Proto }) {
+				list = append(list, p)
+			}
+		}
 	}
 	return list
 }
 
 // reachable is what the records say of a container.
 func (e *Engine) reachable(c *Container) *ways.Container {
-	out := &ways.Container{ID: c.ID, Name: c.Name, Status: c.Status, PID: c.PID, Mode: c.Config.networkMode()}
+	out := &ways.Container{ID: c.ID, Name: c.Name, Status: statusOf(e.runtime(), c), PID: c.PID, Mode: c.Config.networkMode()}
 	out.Private, out.Apart = c.Config.Network == "none", e.rootless()
 	for _, a := range c.Config.attachments() {
 		if _, err := e.lookupNetwork(a.Network, true); IsNoNetwork(err) {
@@ -127,6 +169,7 @@ func (e *Engine) reachable(c *Container) *ways.Container {
 			n.Driver, n.Internal = rec.Driver, rec.Internal
 			if rec.Driver == "bridge" {
 				n.Bridge, n.HostEnd = rec.Device, plan.HostDevice(c.ID, i)
+				n.Isolated4, n.Isolated6 = rec.Options[optMode4] == modeIsolated, rec.Options[optMode6] == modeIsolated
 			}
 		}
 		for _, a := range x.Addrs {

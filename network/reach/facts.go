@@ -8,6 +8,7 @@ type Facts struct {
 	Container *Container `json:",omitempty"` // that the question names, or that has the port
 	Published []Published
 	Others    []Published `json:",omitempty"` // of Container, or of all where there is none, on other ports
+	Taken     []Published `json:",omitempty"` // of other containers, on the ports of the host that Container is to have
 	Host      Side
 	Inside    *Side `json:",omitempty"` // nil where there is no namespace to look into
 	Tests     []Test
@@ -24,7 +25,7 @@ type Question struct {
 // A Container is what its records say.
 type Container struct {
 	ID, Name string
-	Status   string // created, running, exited, …
+	Status   string // created, running, paused, exited, …
 	PID      int
 	Mode     string // none, host, container:NAME, or a network's name
 	Networks []Network
@@ -41,8 +42,11 @@ type Network struct {
 	Device   string `json:",omitempty"` // of the container
 	HostEnd  string `json:",omitempty"` // of the veth, on the host
 	Internal bool   `json:",omitempty"`
-	Addrs    []netip.Addr
-	Gateways []netip.Addr `json:",omitempty"`
+	// Its bridge has no address of that family, by gateway mode isolated: the host is kept apart, too.
+	Isolated4 bool `json:",omitempty"`
+	Isolated6 bool `json:",omitempty"`
+	Addrs     []netip.Addr
+	Gateways  []netip.Addr `json:",omitempty"`
 }
 
 // Published is a port of the host that leads to one of a container.
@@ -55,6 +59,7 @@ type Published struct {
 	Proto     string
 	Strict    bool `json:",omitempty"`
 	Routed    bool `json:",omitempty"` // by no port of the host: at the container's own address
+	Asked     bool `json:",omitempty"` // for no more than that: it is not published now, and Addr is not known
 }
 
 // A Side is one network namespace.
@@ -112,13 +117,15 @@ type Test struct {
 // A Result is how a test ended.
 type Result string
 
-// The results. Refused says that packets come and go, and nobody listens. Of UDP, Answered is that something came back, and
+// The results. Refused says that packets come and go, and nobody listens; Reset, that somebody took the connection and gave it up at once, as
+// who passes it on and finds nobody. Of UDP, Answered is that something came back, and
 // Arrived that a program in the container's namespace read what was sent, and said nothing.
 const (
 	Connected   Result = "connected"
 	Answered    Result = "answered"
 	Arrived     Result = "arrived"
 	Refused     Result = "refused"
+	Reset       Result = "reset at once"
 	NoAnswer    Result = "no answer"
 	Unreachable Result = "unreachable"
 	NotAllowed  Result = "not allowed"

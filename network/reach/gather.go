@@ -3,7 +3,9 @@ package reach
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -12,6 +14,7 @@ type Records struct {
 	Container *Container
 	Published []Published // that the question is about
 	Others    []Published
+	Taken     []Published // as in [Facts]
 	// Elsewhere has a process of a container in another network, by that network's name:
 	// what is between networks is tried from there.
 	Elsewhere map[string]int
@@ -22,7 +25,7 @@ type Records struct {
 // Gather reads what there is on the way to a port, and tries it from each side. What
 // cannot be read is in the facts, too.
 func Gather(ctx context.Context, q Question, r Records) Facts {
-	f := Facts{Question: q, Container: r.Container, Published: r.Published, Others: r.Others}
+	f := Facts{Question: q, Container: r.Container, Published: r.Published, Others: r.Others, Taken: r.Taken}
 	note := func(what string, err error) {
 		if err != nil {
 			f.Unread = append(f.Unread, fmt.Sprintf("%s: %v", what, err))
@@ -76,8 +79,8 @@ func (f *Facts) test(pid int, elsewhere map[string]int) {
 			for _, a := range n.Addrs {
 				add(pid, "inside", a, inside)
 				add(0, "host", a, inside)
-				for name, other := range elsewhere {
-					add(other, "network "+name, a, inside)
+				for _, name := range slices.Sorted(maps.Keys(elsewhere)) {
+					add(elsewhere[name], "network "+name, a, inside)
 				}
 			}
 		}
@@ -91,7 +94,13 @@ func (f *Facts) test(pid int, elsewhere map[string]int) {
 		}
 	}
 	if len(f.Published) == 0 && f.Name == "" {
-		add(0, "host", netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.Port)
+		if found := at(f.Host.Listeners, f.Proto, f.Port); len(found) > 0 {
+			for _, l := range found {
+				add(0, "host", f.near(l.Addr)[0], f.Port)
+			}
+		} else {
+			add(0, "host", netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.Port)
+		}
 	}
 	f.Tests = make([]Test, len(list))
 	var wait sync.WaitGroup

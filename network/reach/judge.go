@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/ui"
@@ -17,8 +18,10 @@ const (
 	Reachable       Reason = "reachable"
 	OnlyHere        Reason = "reachable from this machine only"
 	NotRunning      Reason = "the container does not run"
+	Paused          Reason = "the container is paused"
 	NoNetwork       Reason = "no network"
 	OtherProgram    Reason = "a program of the host has the port"
+	OtherContainer  Reason = "another container has the port"
 	Nobody          Reason = "nobody has the port"
 	NotPublished    Reason = "not published"
 	NobodyListens   Reason = "nobody listens"
@@ -89,12 +92,16 @@ func (j *judge) whole() {
 	}
 	c := j.Container
 	if c.PID == 0 {
+		j.taken()
 		way := "kakuri start " + c.Name
 		for i := len(c.Gone) - 1; i >= 0; i-- {
 			way = "kakuri network disconnect -f " + c.Gone[i] + " " + c.Name + "; " + way
 		}
 		j.fault(NotRunning, plain("%s", way), say.Is, c.Name, c.Status)
 		return
+	}
+	if c.Status == "paused" {
+		j.fault(Paused, plain("kakuri unpause %s", c.Name), say.IsPaused, c.Name)
 	}
 	if other, ok := strings.CutPrefix(c.Mode, "container:"); ok {
 		j.say(NoNetwork, none, say.InNamespaceOf, c.Name, other)
@@ -129,11 +136,11 @@ func (j *judge) whole() {
 	for _, n := range c.Networks {
 		j.network(n)
 	}
-	if len(j.Published) == 0 {
+	if !slices.ContainsFunc(j.Published, func(p Published) bool { return !p.Asked }) {
 		j.unpublished()
 		return
 	}
-	j.conflicts()
+	j.conflicts(say.HasPortToo)
 	j.ways()
 	if j.fine() {
 		j.reachable()
@@ -144,10 +151,15 @@ func (j *judge) fine() bool {
 	return !slices.ContainsFunc(j.list, func(f Finding) bool { return f.Fault })
 }
 
-// hostAlone is about a port of the host that no container has.
+// hostAlone is about a port of the host that no container has. Where a program of the host has it, that is as good as a container's: it is
+// said whose it is.
 func (j *judge) hostAlone() {
 	for _, l := range at(j.Host.Listeners, j.Proto, j.Port) {
-		j.fault(OtherProgram, said(say.EndProgram), say.HasPort, who(l), j.Port, j.Proto, l.Addr)
+		tell := j.say
+		if len(j.Tests) > 0 && !slices.ContainsFunc(j.Tests, func(t Test) bool { return t.Result.good() || j.Proto == "udp" && t.Result == NoAnswer }) {
+			tell = j.fault
+		}
+		tell(OtherProgram, said(say.ForContainer), say.HasPort, who(l), j.Port, j.Proto, l.Addr)
 		return
 	}
 	j.fault(Nobody, j.withOthers(said(say.RunPublish, j.Port)), say.Nobody, j.Port, j.Proto)
@@ -166,15 +178,27 @@ func who(l Listener) sentence {
 
 // withOthers adds to a way what is published besides.
 func (j *judge) withOthers(way sentence) sentence {
+	const most = 5
 	var list []string
+	everywhere := map[Published]bool{} // by both families it is published once
 	for _, p := range j.Others {
-		list = append(list, fmt.Sprintf("%s → %s %d/%s", netip.AddrPortFrom(p.HostAddr, p.HostPort), p.Container, p.Port, p.Proto))
-		if len(list) == 5 {
-			break
+		if p.Asked || p.Routed {
+			continue
 		}
+		if p.HostAddr.IsUnspecified() {
+			key := Published{Container: p.Container, HostPort: p.HostPort, Port: p.Port, Proto: p.Proto}
+			if everywhere[key] {
+				continue
+			}
+			everywhere[key] = true
+		}
+		list = append(list, fmt.Sprintf("%s → %s %d/%s", netip.AddrPortFrom(p.HostAddr, p.HostPort), p.Container, p.Port, p.Proto))
 	}
-	if len(list) == 0 {
+	switch n := len(list); {
+	case n == 0:
 		return way
+	case n > most:
+		return said(say.PublishedMore, way, strings.Join(list[:most], ", "), n-most)
 	}
 	return said(say.PublishedIs, way, strings.Join(list, ", "))
 }
@@ -278,10 +302,14 @@ func (j *judge) bridge(n Network) {
 	case b == nil:
 		j.fault(BridgeMissing, repair, say.NoBridge, n.Bridge, n.Name)
 		return
-	case !b.Up:
-		j.fault(BridgeMissing, plain("ip link set %s up", n.Bridge), say.BridgeDown, n.Bridge, n.Name)
+	case !b.Up: // its routes went with that, and its address of IPv6
+		j.fault(BridgeMissing, said(say.BridgeUp, n.Bridge), say.BridgeDown, n.Bridge, n.Name)
+		return
 	}
 	for _, a := range n.Addrs {
+		if n.isolated(a) {
+			continue
+		}
 		if r, ok := way(j.Host.Routes, a); !ok || r.Unusual != "" {
 			j.fault(RouteMissing, repair, say.NoRoute, a, n.Name)
 		} else if r.Link != b.Index {
@@ -314,16 +342,57 @@ func (j *judge) unpublished() {
 	if len(j.list) > 0 && !j.fine() {
 		return
 	}
-	if slices.ContainsFunc(c.Networks, func(n Network) bool { return n.Internal }) && len(c.Networks) == 1 {
-		j.fault(InternalNetwork, said(say.ConnectOpen, c.Name), say.Internal, c.Networks[0].Name)
+	if n := c.Networks[0]; n.Internal && len(c.Networks) == 1 {
+		why := said(say.Internal, n.Name)
+		var apart []string
+		for _, a := range n.Addrs {
+			if f := familyName(a); n.isolated(a) && !slices.Contains(apart, f) {
+				apart = append(apart, f)
+			}
+		}
+		if len(apart) > 0 {
+			why = said(say.Isolated, n.Name, strings.Join(apart, ", "))
+		}
+		if len(j.Published) > 0 {
+			p := j.Published[0]
+			j.fault(InternalNetwork, said(say.ConnectOpen, c.Name), say.AskedInternal, c.Name, p.HostPort, p.Proto, why)
+			return
+		}
+		j.fault(InternalNetwork, said(say.ConnectOpen, c.Name), why.text, why.args...)
+		return
+	}
+	if len(j.Published) > 0 {
+		p := j.Published[0]
+		j.fault(NotPublished, said(say.ConnectBridge, c.Name), say.AskedNowhere, c.Name, p.HostPort, p.Proto)
 		return
 	}
 	way := j.withOthers(said(say.OrReach, j.Port, j.Port, c.Name, j.Port))
 	j.fault(NotPublished, way, say.NotPublished, j.Port, j.Proto, c.Name)
 }
 
+// isolated tells an address at which not even the host reaches the container, as the network's gateway mode has it.
+func (n *Network) isolated(a netip.Addr) bool {
+	return a.Is4() && n.Isolated4 || a.Is6() && n.Isolated6
+}
+
+// taken is about who has the port that a container which does not run asks for.
+func (j *judge) taken() {
+	overlap := func(a, b netip.Addr) bool {
+		return a == b || a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
+	}
+	for _, p := range j.Published {
+		for _, t := range j.Taken {
+			if t.Proto == p.Proto && t.HostPort == p.HostPort && overlap(t.HostAddr, p.HostAddr) {
+				j.fault(OtherContainer, said(say.StopIt, t.Container), say.ContainerHas, t.Container, p.HostPort, p.Proto, t.HostAddr)
+				return
+			}
+		}
+	}
+	j.conflicts(say.ProgramHas)
+}
+
 // conflicts is about programs of the host on the same port.
-func (j *judge) conflicts() {
+func (j *judge) conflicts(text ui.Text) {
 	for _, p := range j.Published {
 		if p.Routed {
 			continue
@@ -333,7 +402,7 @@ func (j *judge) conflicts() {
 				if l.PID != 0 && strings.HasPrefix(l.Program, "kakuri") {
 					continue
 				}
-				j.fault(OtherProgram, said(say.EndProgram), say.HasPortToo, who(l), p.HostPort, p.Proto, l.Addr)
+				j.fault(OtherProgram, said(say.EndProgram), text, who(l), p.HostPort, p.Proto, l.Addr)
 				return
 			}
 		}
@@ -494,6 +563,9 @@ func (j *judge) allow(d Drop, p Packet) sentence {
 	case iptables && d.Chain == "FORWARD":
 		return said(say.DockerUser, p.Dst, p.Proto, p.Port)
 	}
+	if p.Dst.IsUnspecified() {
+		return said(say.ShowsPort, d.Family, d.Table, d.Chain, p.Port, p.Proto)
+	}
 	return said(say.Shows, d.Family, d.Table, d.Chain, p.Dst, p.Port, p.Proto)
 }
 
@@ -543,17 +615,24 @@ func (v Verdict) Text(l ui.Lang) string {
 				line(say.Routed, p.Container, hostPort(p.Addr, p.Port), p.Proto)
 				continue
 			}
-			line(say.OfHost, hostPort(p.HostAddr, p.HostPort), p.Proto, p.Container, hostPort(p.Addr, p.Port))
+			to := strconv.Itoa(int(p.Port)) // of a container that does not run: it has no address
+			if p.Addr.IsValid() {
+				to = hostPort(p.Addr, p.Port)
+			}
+			line(say.OfHost, hostPort(p.HostAddr, p.HostPort), p.Proto, p.Container, to)
 		}
 	case f.Name != "":
 		line(say.OfContainer, f.Port, f.Proto, f.Name)
 	default:
 		line(say.Port, f.Port, f.Proto)
 	}
-	if v.OK() {
-		line(say.Yes)
-	} else {
+	switch {
+	case !v.OK():
 		line(say.No)
+	case f.Container == nil:
+		line(say.YesHosts)
+	default:
+		line(say.Yes)
 	}
 	for _, d := range v.Findings {
 		b.WriteString("  ")
@@ -566,13 +645,32 @@ func (v Verdict) Text(l ui.Lang) string {
 	if len(f.Tests) > 0 {
 		line(say.Tested)
 	}
+	first, second := 0, 0 // widths of columns
 	for _, t := range f.Tests {
-		fmt.Fprintf(&b, "  %s %-28s %s\n", padded(from(l, t.From), 17), t.To, t.Result.in(l))
+		first, second = max(first, ui.Width(from(l, t.From))), max(second, len(t.To.String()))
+	}
+	for _, t := range f.Tests {
+		fmt.Fprintf(&b, "  %s  %-*s  %s", padded(from(l, t.From), first), second, t.To, t.Result.in(l))
+		if f.meant(t) {
+			b.WriteString(l.Say(say.AsMeant))
+		}
+		b.WriteByte('\n')
 	}
 	for _, u := range f.Unread {
 		line(say.NotRead, u)
 	}
 	return b.String()
+}
+
+// meant tells a test that did not come through, as networks are meant to be: what is in another one is kept apart, and so is the host
+// from one of gateway mode isolated.
+func (f *Facts) meant(t Test) bool {
+	if f.Container == nil || t.Result != NoAnswer && t.Result != Unreachable && t.Result != NotAllowed {
+		return false
+	}
+	return slices.ContainsFunc(f.Container.Networks, func(n Network) bool {
+		return slices.Contains(n.Addrs, t.To.Addr()) && (strings.HasPrefix(t.From, "network ") || t.From == "host" && n.isolated(t.To.Addr()))
+	})
 }
 
 // padded is a text with blanks behind it, to a width in columns.

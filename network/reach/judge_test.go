@@ -58,11 +58,17 @@ func chain(f *Facts, c Chain) {
 	f.Host.Tables = append(f.Host.Tables, Table{Family: "inet", Name: "filter", Chains: []Chain{c}})
 }
 
+// asked is a container that was made, and has not run.
+func asked(f *Facts) {
+	f.Container.PID, f.Container.Status, f.Container.Networks, f.Inside, f.Tests = 0, "created", nil, nil, nil
+	f.Published[0].Asked, f.Published[0].Addr = true, netip.Addr{}
+}
+
 // dport matches a port: tcp dport N.
-func dport(n byte) []Expr {
+func dport(n uint16) []Expr {
 	return []Expr{
 		{Name: "meta", Key: metaL4Proto, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{6}},
-		{Name: "payload", Base: baseTransport, Offset: 2, Len: 2, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{0, n}},
+		{Name: "payload", Base: baseTransport, Offset: 2, Len: 2, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{byte(n >> 8), byte(n)}},
 	}
 }
 
@@ -85,9 +91,54 @@ func cases() []struct {
 			f.Port = 8081
 		}},
 		{"a program of the host has it", OtherProgram, func(f *Facts) {
-			f.Published, f.Container, f.Inside, f.Tests = nil, nil, nil, nil
-			f.Port = 22
+			f.Published, f.Container, f.Inside = nil, nil, nil
+			f.Port, f.Tests = 22, []Test{{"host", netip.MustParseAddrPort("127.0.0.1:22"), Connected}}
 		}},
+		{"a program of the host has it, and cannot be reached", OtherProgram, func(f *Facts) {
+			f.Published, f.Container, f.Inside = nil, nil, nil
+			f.Port, f.Tests = 22, []Test{{"host", netip.MustParseAddrPort("127.0.0.1:22"), NoAnswer}}
+		}},
+		{"many are published", Nobody, func(f *Facts) {
+			for i := range uint16(7) {
+				p := f.Published[0]
+				p.HostPort += i
+				f.Others = append(f.Others, p)
+				p.HostAddr = addr("::")
+				f.Others = append(f.Others, p)
+			}
+			f.Others = append(f.Others, Published{Container: "old", HostAddr: addr("0.0.0.0"), HostPort: 9, Port: 80, Proto: "tcp", Asked: true})
+			f.Published, f.Container, f.Inside, f.Tests, f.Port = nil, nil, nil, nil, 7000
+		}},
+		{"paused", Paused, func(f *Facts) { f.Container.Status = "paused" }},
+		{"created", NotRunning, asked},
+		{"a program has the port that it asks for", OtherProgram, func(f *Facts) {
+			asked(f)
+			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("127.0.0.1"), Port: 8080, PID: 12, Program: "python3"})
+		}},
+		{"another container has the port that it asks for", OtherContainer, func(f *Facts) {
+			asked(f)
+			f.Taken = []Published{{Container: "two", HostAddr: addr("127.0.0.1"), HostPort: 8080, Addr: addr("172.20.0.9"), Port: 80, Proto: "tcp"}}
+		}},
+		{"asked for, and internal", InternalNetwork, func(f *Facts) {
+			f.Container.Networks[0].Internal, f.Published[0].Asked, f.Published[0].Addr = true, true, netip.Addr{}
+		}},
+		{"asked for, and no bridge", NotPublished, func(f *Facts) {
+			f.Container.Networks[0].Driver, f.Container.Networks[0].Bridge, f.Published[0].Asked, f.Published[0].Addr = "macvlan", "", true, netip.Addr{}
+		}},
+		{"isolated by design", InternalNetwork, func(f *Facts) {
+			n := &f.Container.Networks[0]
+			n.Internal, n.Isolated4, n.Gateways = true, true, nil
+			f.Name, f.Port, f.Published, f.Host.Routes, f.Inside.Routes = "web", 80, nil, f.Host.Routes[:2], f.Inside.Routes[1:]
+			f.Tests = []Test{{"inside", netip.MustParseAddrPort("172.20.0.2:80"), Connected}, {"host", netip.MustParseAddrPort("172.20.0.2:80"), NoAnswer}}
+		}},
+		{"apart from other networks", Reachable, func(f *Facts) {
+			f.Tests = append(f.Tests, Test{"network back", netip.MustParseAddrPort("172.20.0.2:80"), NoAnswer}, Test{"host", netip.MustParseAddrPort("[::1]:8080"), Connected})
+		}},
+		{"a rule drops what comes to the port of the host", Dropped, func(f *Facts) {
+			chain(f, Chain{Name: "pre", Hook: "prerouting", Type: "filter", Priority: -300, Rules: []Rule{{Handle: 5, Exprs: append(dport(8080), Expr{Name: "counter"}, verdictDrop)}}})
+			f.Host.Links[1].Addrs = nil
+		}},
+		{"given up at once", NotKnown, func(f *Facts) { f.Tests[2].Result = Reset }},
 		{"a program of the host has it, too", OtherProgram, func(f *Facts) {
 			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("127.0.0.1"), Port: 8080, PID: 12, Program: "java"})
 		}},
@@ -265,13 +316,13 @@ func TestWords(t *testing.T) {
 	for _, fault := range ui.Untranslated(say) {
 		t.Error(fault)
 	}
-	for _, r := range []Reason{Reachable, OnlyHere, NotRunning, NoNetwork, OtherProgram, Nobody, NotPublished, NobodyListens, LoopbackInside, OtherFamily, InternalNetwork, BridgeMissing,
+	for _, r := range []Reason{Reachable, OnlyHere, NotRunning, Paused, NoNetwork, OtherProgram, OtherContainer, Nobody, NotPublished, NobodyListens, LoopbackInside, OtherFamily, InternalNetwork, BridgeMissing,
 		WrongBridge, DeviceDown, RouteMissing, TableMissing, NotForwarded, Dropped, MayBeDropped, NotKnown} {
 		if r.in(ui.JA) == "" || r.in(ui.EN) != string(r) {
 			t.Errorf("%s: %q in Japanese", r, r.in(ui.JA))
 		}
 	}
-	for _, r := range []Result{Connected, Answered, Arrived, Refused, NoAnswer, Unreachable, NotAllowed, Failed} {
+	for _, r := range []Result{Connected, Answered, Arrived, Refused, Reset, NoAnswer, Unreachable, NotAllowed, Failed} {
 		if r.in(ui.JA) == "" || r.in(ui.EN) != string(r) {
 			t.Errorf("%s: %q in Japanese", r, r.in(ui.JA))
 		}

@@ -120,7 +120,7 @@ func TestGather(t *testing.T) {
 	if i < 0 {
 		t.Fatal("a table of another is not read")
 	}
-	if r := f.Host.Tables[i].Chains[0].Rules[0]; r.Packets == 0 || r.Text() != "ip daddr 10.9.0.0/24 meta l4proto tcp th dport 80 drop" {
+	if r := f.Host.Tables[i].Chains[0].Rules[0]; r.Packets == 0 || r.Text() != "ip daddr 10.9.0.0/24 tcp dport 80 counter drop" {
 		t.Errorf("rule %q has counted %d", r.Text(), r.Packets)
 	}
 }
@@ -152,9 +152,9 @@ func TestGatherFaults(t *testing.T) {
 		{name: "internal, and published", listen: "0.0.0.0:80", published: true, change: func(r *Records) { r.Container.Networks[0].Internal = true }, want: InternalNetwork},
 		{name: "the host has the port", listen: "0.0.0.0:80", published: true, spoil: "host", want: OtherProgram, says: "has port 8080/tcp of the host at 0.0.0.0, too"},
 		{name: "no table", listen: "0.0.0.0:80", published: true, spoil: "nft flush ruleset", want: TableMissing},
-		{name: "another table", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip other, chain f (forward) drops what other machines send to port 80: rule 2: meta l4proto tcp th dport 80 drop",
+		{name: "another table", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip other, chain f (forward) drops what other machines send to port 80: the rule of handle 2: tcp dport 80 drop",
 			spoil: "nft 'add table ip other; add chain ip other f { type filter hook forward priority 10; }; add rule ip other f tcp dport 80 drop'"},
-		{name: "what the machine sends", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table inet filter, chain output (output) drops what this machine itself sends to port 80: rule ",
+		{name: "what the machine sends", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table inet filter, chain output (output) drops what this machine itself sends to port 80: the rule of handle ",
 			spoil: "nft 'add table inet filter; add chain inet filter output { type filter hook output priority 0; }; add rule inet filter output tcp dport 80 reject'"},
 		{name: "iptables", listen: "0.0.0.0:80", published: true, want: Dropped, says: "table ip filter, chain FORWARD (forward) drops what other machines send to port 80: its policy is drop", spoil: "iptables-nft -P FORWARD DROP"},
 	} {
@@ -188,6 +188,49 @@ func TestGatherFaults(t *testing.T) {
 				t.Errorf("%q, which does not say %q", got, says)
 			}
 		})
+	}
+}
+
+// TestGivenUp: a connection that is taken and reset is not one, and one that is kept is. Whose the port is, is said of either.
+func TestGivenUp(t *testing.T) {
+	nstest.Root(t)
+	sh(t, "ip link set lo up")
+	for _, reset := range []bool{true, false} {
+		l, err := net.Listen("tcp4", "127.0.0.2:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept []net.Conn
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				if reset {
+					c.(*net.TCPConn).SetLinger(0)
+					c.Close()
+					continue
+				}
+				kept = append(kept, c)
+			}
+		}()
+		port := netip.MustParseAddrPort(l.Addr().String()).Port()
+		f := Gather(t.Context(), Question{Port: port, Proto: "tcp"}, Records{})
+		l.Close()
+		<-done
+		for _, c := range kept {
+			c.Close()
+		}
+		want := map[bool]Result{true: Reset, false: Connected}[reset]
+		if len(f.Tests) != 1 || f.Tests[0].To != netip.AddrPortFrom(addr("127.0.0.2"), port) || f.Tests[0].Result != want {
+			t.Errorf("tests: %+v, want %s", f.Tests, want)
+		}
+		if got := reason(t, f); got != OtherProgram || Judge(f).OK() == reset {
+			t.Errorf("%s, reset %t: %s", got, reset, Judge(f).Text(ui.EN))
+		}
 	}
 }
 

@@ -23,6 +23,12 @@ func inNamespace(pid int, do func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		if unix.Gettid() == os.Getpid() {
+			// But the first one never ends, and would stay there: it waits for another.
+			defer runtime.UnlockOSThread()
+			done <- inNamespace(pid, do)
+			return
+		}
 		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- fmt.Errorf("setns to the network namespace of process %d: %w", pid, err)
 			return

@@ -18,6 +18,9 @@ const patience = 1500 * time.Millisecond
 // quiet is how long a program has to read what was sent to it by UDP, and not to say anything.
 const quiet = 500 * time.Millisecond
 
+// settled is how long who took a connection has to find nobody to pass it on to, and to give it up.
+const settled = 250 * time.Millisecond
+
 // socketTo makes a socket for what is sent to an address.
 func socketTo(to netip.AddrPort, kind, protocol int) (fd int, sa unix.Sockaddr, err error) {
 	family := unix.AF_INET6
@@ -41,7 +44,26 @@ func try(to netip.AddrPort, protocol int) Result {
 	if err == unix.EINPROGRESS {
 		err = answered(fd, time.Now().Add(patience))
 	}
+	if err == nil && reset(fd) {
+		return Reset
+	}
 	return resultOf(err)
+}
+
+// reset waits a little for a connection to be given up by who took it. Who has nothing to say keeps it, and who has says it.
+func reset(fd int) bool {
+	until := time.Now().Add(settled)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(time.Until(until).Milliseconds(), 0)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return false
+		}
+		_, _, err = unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK)
+		return err == unix.ECONNRESET
+	}
 }
 
 // tryUDP sends an address one byte, a newline, from the network namespace of the calling thread. An answer tells, and so does the kernel's
@@ -110,8 +132,10 @@ func resultOf(err error) Result {
 	switch err {
 	case nil:
 		return Connected
-	case unix.ECONNREFUSED, unix.ECONNRESET:
+	case unix.ECONNREFUSED:
 		return Refused
+	case unix.ECONNRESET: // it was there: who refuses it says the other
+		return Reset
 	case unix.ETIMEDOUT:
 		return NoAnswer
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL, unix.EHOSTDOWN:

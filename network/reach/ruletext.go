@@ -15,9 +15,24 @@ func (r Rule) Text() string {
 	var words []string
 	what := map[int]string{} // what registers hold
 	for i := range r.Exprs {
-		if w := r.Exprs[i].text(what); w != "" {
-			words = append(words, w)
+		w := r.Exprs[i].text(what)
+		if w == "" {
+			continue
 		}
+		// A port asks for its protocol before: that is one question.
+		if n := len(words) - 1; n >= 0 {
+			proto, of := strings.CutPrefix(words[n], "meta l4proto ")
+			rest, port := strings.CutPrefix(w, "th ")
+			switch {
+			case of && port && (proto == "tcp" || proto == "udp" || proto == "sctp"):
+				words[n] = proto + " " + rest
+				continue
+			case of && proto == "tcp" && strings.HasPrefix(w, "tcp "):
+				words[n] = w
+				continue
+			}
+		}
+		words = append(words, w)
 	}
 	return strings.Join(words, " ")
 }
@@ -136,7 +151,7 @@ func (e *Expr) text(what map[int]string) string {
 		what[e.Dest] = valueText("", e.Data)
 	case "nat":
 		return "dnat to " + strings.TrimSpace(what[e.Source])
-	case "counter", "xt info":
+	case "xt info":
 	case "xt match":
 		asked, ok := e.asks(&Packet{})
 		if !ok {

@@ -42,32 +42,39 @@ func plain(format string, args ...any) sentence {
 
 // say are the sentences of a verdict.
 var say = struct {
-	Is, InNamespaceOf, HostsOwn, NoLook, NoNetwork                 ui.Text
-	HasPort, Nobody, Monitor, Unseen, Process                      ui.Text
-	NobodyListens, Loopback, OtherFamily                           ui.Text
-	HostNamespace                                                  ui.Text
-	NoDevice, DeviceDown, NoAddress, NoDefault                     ui.Text
-	NoBridge, BridgeDown, NoRoute, OtherRoute                      ui.Text
-	NoEnd, EndAtNone, EndElsewhere, EndDown                        ui.Text
-	Internal, InternalPublished, NotPublished                      ui.Text
-	HasPortToo, NoTable, NotForwarded                              ui.Text
-	Place, Rule, Policy, Drops, HasDropped, MayDrop                ui.Text
-	DropsOwn, MayDropOwn, FirewalldIn                              ui.Text
-	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted            ui.Text
-	ConnectPrivate, ConnectApart, ConnectBoth                      ui.Text
-	AsRoot, Connect, ConnectOpen, EndProgram                       ui.Text
-	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt      ui.Text
-	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair     ui.Text
-	OrReach, Shows, DockerUser, Firewalld, UFW, Verify, PublishAll ui.Text
-	OfHost, Routed, OfContainer, Port                              ui.Text
-	Yes, No, Finding, Way, Tested, NotRead                         ui.Text
-	Inside, Host, Network                                          ui.Text
+	Is, IsPaused, InNamespaceOf, HostsOwn, NoLook, NoNetwork                ui.Text
+	HasPort, Nobody, Monitor, Unseen, Process                               ui.Text
+	NobodyListens, Loopback, OtherFamily                                    ui.Text
+	HostNamespace                                                           ui.Text
+	NoDevice, DeviceDown, NoAddress, NoDefault                              ui.Text
+	NoBridge, BridgeDown, NoRoute, OtherRoute                               ui.Text
+	NoEnd, EndAtNone, EndElsewhere, EndDown                                 ui.Text
+	Internal, Isolated, InternalPublished, NotPublished                     ui.Text
+	AskedInternal, AskedNowhere, ContainerHas, ProgramHas                   ui.Text
+	StopIt, ForContainer, ConnectBridge, BridgeUp, PublishedMore, ShowsPort ui.Text
+	YesHosts, AsMeant                                                       ui.Text
+	HasPortToo, NoTable, NotForwarded                                       ui.Text
+	Place, Rule, Policy, Drops, HasDropped, MayDrop                         ui.Text
+	DropsOwn, MayDropOwn, FirewalldIn                                       ui.Text
+	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted                     ui.Text
+	ConnectPrivate, ConnectApart, ConnectBoth                               ui.Text
+	AsRoot, Connect, ConnectOpen, EndProgram                                ui.Text
+	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt               ui.Text
+	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair              ui.Text
+	OrReach, Shows, DockerUser, Firewalld, UFW, Verify, PublishAll          ui.Text
+	OfHost, Routed, OfContainer, Port                                       ui.Text
+	Yes, No, Finding, Way, Tested, NotRead                                  ui.Text
+	Inside, Host, Network                                                   ui.Text
 }{
 	Is:            ui.Text{EN: "%s is %s", JA: "%s の状態は %s です"},
+	IsPaused:      ui.Text{EN: "%s is paused: connections are taken, and none of its programs answers", JA: "%s は一時停止しています。接続は受け付けられますが、中のプログラムは応答しません"},
 	InNamespaceOf: ui.Text{EN: "%s is in the network namespace of %s: what is published is %[2]s's", JA: "%s は %s のネットワーク名前空間にいます。公開されるのは %[2]s のポートです"},
 	HostsOwn:      ui.Text{EN: "%s is in the host's namespace: the port is the host's own, and the host's firewall decides", JA: "%s はホストの名前空間にいます。ポートはホスト自身のもので、ホストのファイアウォールが決めます"},
 	NoLook:        ui.Text{EN: "the network namespace of %s cannot be looked into", JA: "%s のネットワーク名前空間の中を見られません"},
 	NoNetwork:     ui.Text{EN: "%s is in no network: only what is inside reaches it", JA: "%s はどのネットワークにも入っておらず、中からしか届きません"},
+
+	ProgramHas:   ui.Text{EN: "%s has port %d/%s of the host, at %s", JA: "ホストのポート %[2]d/%[3]s は、%[1]s が %[4]s で使っています"},
+	ContainerHas: ui.Text{EN: "container %s has port %d/%s of the host, at %s", JA: "ホストのポート %[2]d/%[3]s は、コンテナ %[1]s が %[4]s で使っています"},
 
 	HasPort: ui.Text{EN: "%s has port %d/%s of the host, at %s, and no container publishes it", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、公開しているコンテナはありません"},
 	Nobody:  ui.Text{EN: "no container publishes port %d/%s of the host, and no program listens on it", JA: "ホストのポート %d/%s を公開しているコンテナはなく、待ち受けているプログラムもありません"},
@@ -95,7 +102,10 @@ var say = struct {
 	EndElsewhere: ui.Text{EN: "%s, the host's end of the container's cable, is at bridge %s; it belongs at %s", JA: "コンテナのケーブルのホスト側 %s がブリッジ %s につながっています。つながる先は %s です"},
 	EndDown:      ui.Text{EN: "%s, the host's end of the container's cable, is down", JA: "コンテナのケーブルのホスト側 %s が down です"},
 
-	Internal:          ui.Text{EN: "network %s is internal: its containers reach each other, and nobody else reaches them", JA: "ネットワーク %s は内部専用です。そのコンテナどうしは届き、ほかからは届きません"},
+	Internal:          ui.Text{EN: "network %s is internal: its containers and this machine reach what is on it, other networks and other machines do not", JA: "ネットワーク %s は内部専用です。そのコンテナどうしとこのマシンからは届き、ほかのネットワークやほかのマシンからは届きません"},
+	Isolated:          ui.Text{EN: "network %s is internal, of gateway mode isolated for %s: its bridge has no address there, and by design only its containers reach each other, not even this machine reaches them", JA: "ネットワーク %s は内部専用で、%s のゲートウェイモードは isolated です。ブリッジにそのアドレスはなく、届くのはそのコンテナどうしだけで、このマシンからも届かないのが仕様です"},
+	AskedInternal:     ui.Text{EN: "%s asked for port %d/%s of the host, and nothing is published there: %s", JA: "%s はホストのポート %d/%s を求めましたが、公開されていません。%s"},
+	AskedNowhere:      ui.Text{EN: "%s asked for port %d/%s of the host, and is on no network by which a port is published", JA: "%s はホストのポート %d/%s を求めましたが、ポートを公開できるネットワークに入っていません"},
 	InternalPublished: ui.Text{EN: "network %s is internal, so what is published there is cut off", JA: "ネットワーク %s は内部専用なので、そこで公開したものは切り離されています"},
 	NotPublished:      ui.Text{EN: "port %d/%s of %s is not published: this machine and its networks reach it, other machines do not", JA: "%[3]s のポート %[1]d/%[2]s は公開されていません。このマシンとそのネットワークからは届き、ほかのマシンからは届きません"},
 	HasPortToo:        ui.Text{EN: "%s has port %d/%s of the host at %s, too", JA: "%s も、ホストのポート %d/%s を %s で使っています"},
@@ -103,7 +113,7 @@ var say = struct {
 	NotForwarded:      ui.Text{EN: "the host does not forward %s (%s is 0): what other machines send goes no further", JA: "ホストが %s を転送しません(%s が 0)。ほかのマシンから来たものは先へ進みません"},
 
 	Place:      ui.Text{EN: "table %s %s, chain %s (%s)", JA: "テーブル %s %s、チェイン %s(%s)"},
-	Rule:       ui.Text{EN: "rule %d: %s", JA: "規則 %d: %s"},
+	Rule:       ui.Text{EN: "the rule of handle %d: %s", JA: "ハンドル %d の規則: %s"},
 	Policy:     ui.Text{EN: "its policy is drop, and no rule before accepts", JA: "ポリシーが drop で、その前に accept する規則がありません"},
 	Drops:      ui.Text{EN: "%s drops what other machines send to port %d: %s", JA: "%s は、ほかのマシンがポート %d に送るものを捨てます: %s"},
 	HasDropped: ui.Text{EN: "%s has dropped %d packets while this was tested: %s", JA: "%s は、試している間に %d 個のパケットを捨てました: %s"},
@@ -143,12 +153,20 @@ var say = struct {
 	UFW:            ui.Text{EN: "ufw has no hook for programs like this one: allow it by hand: ufw route allow proto %s from any to %s port %d", JA: "ufw には、このようなプログラムのための仕組みがありません。手で許可してください: ufw route allow proto %s from any to %s port %d"},
 	Verify:         ui.Text{EN: "kakuri verify %s compares what was asked for with what is", JA: "kakuri verify %s が、求めたものと実際とを比べます"},
 	PublishAll:     ui.Text{EN: "publish it at all addresses for other machines: -p %d:%d", JA: "ほかのマシンのためには、すべてのアドレスで公開してください: -p %d:%d"},
+	ForContainer:   ui.Text{EN: "for a container, publish another port of the host, or end that program", JA: "コンテナには、ホストの別のポートで公開するか、そのプログラムを終わらせてください"},
+	StopIt:         ui.Text{EN: "publish another port of the host, or kakuri stop %s", JA: "ホストの別のポートで公開するか、kakuri stop %s をしてください"},
+	ConnectBridge:  ui.Text{EN: "kakuri network connect NETWORK %s, one of driver bridge", JA: "kakuri network connect ネットワーク %s(ドライバーが bridge のもの)"},
+	BridgeUp:       ui.Text{EN: "ip link set %s up, then kakuri system check --repair", JA: "ip link set %s up、続けて kakuri system check --repair"},
+	PublishedMore:  ui.Text{EN: "%s; what is published is %s, and %d more, which kakuri ps shows", JA: "%s。公開されているもの: %s、ほか %d 件(kakuri ps で見られます)"},
+	ShowsPort:      ui.Text{EN: "nft -a list chain %s %s %s shows it; allow port %d/%s before it", JA: "nft -a list chain %s %s %s で見られます。ポート %d/%s を、その前で許可してください"},
 
 	OfHost:      ui.Text{EN: "%s/%s of the host  →  %s %s", JA: "ホストの %s/%s  →  %s %s"},
 	Routed:      ui.Text{EN: "%s  %s/%s, without a port of the host", JA: "%s  %s/%s、ホストのポートなし"},
 	OfContainer: ui.Text{EN: "port %d/%s of %s", JA: "%[3]s のポート %[1]d/%[2]s"},
 	Port:        ui.Text{EN: "port %d/%s of the host", JA: "ホストのポート %d/%s"},
 	Yes:         ui.Text{EN: "reachable", JA: "届きます"},
+	YesHosts:    ui.Text{EN: "reachable, but it is no container's", JA: "届きますが、コンテナのものではありません"},
+	AsMeant:     ui.Text{EN: ", as it should be", JA: "(これで正常です)"},
 	No:          ui.Text{EN: "not reachable", JA: "届きません"},
 	Finding:     ui.Text{EN: "%s: %s", JA: "%s: %s"},
 	Way:         ui.Text{EN: "way out: %s", JA: "対処: %s"},
@@ -171,6 +189,10 @@ func (r Reason) in(l ui.Lang) string {
 		return "このマシンからだけ届きます"
 	case NotRunning:
 		return "コンテナが動いていません"
+	case Paused:
+		return "コンテナが一時停止しています"
+	case OtherContainer:
+		return "別のコンテナがそのポートを使っています"
 	case NoNetwork:
 		return "ネットワークがありません"
 	case OtherProgram:
@@ -223,6 +245,8 @@ func (r Result) in(l ui.Lang) string {
 		return "届きました"
 	case Refused:
 		return "拒否されました"
+	case Reset:
+		return "すぐに切断されました"
 	case NoAnswer:
 		return "返事がありません"
 	case Unreachable:

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	ways "github.com/kakuri/kakuri/network/reach"
+	"github.com/kakuri/kakuri/ui"
+)
+
+// Why a port is not reachable, of containers that are paused, only made, kept from the port by others, or on a network that publishes none.
+func TestPortWhy(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := bridged(t)
+	ctx := t.Context()
+	loopback(t)
+	var warned []string
+	e.warn = func(text string) { warned = append(warned, text) }
+	for name, options := range map[string]map[string]string{"inner": nil, "alone": {optMode4: modeIsolated, optMode6: modeIsolated}} {
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Internal: true, Options: options}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := e.NetworkRemove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	at := func(port uint16) []PortSpec { return []PortSpec{{HostIP: "127.0.0.1", HostPort: port, Port: 80}} }
+	serve := []string{"/greeter", ":80"}
+	up := func(name, network string, publish []PortSpec) {
+		t.Helper()
+		c := detached(t, e, on(network, Config{Name: name, Publish: publish, Command: serve}))
+		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+	}
+	down := func(name string) {
+		t.Helper()
+		if err := e.Remove(ctx, name, RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	why := func(name string, port uint16, want ways.Reason, says string) {
+		t.Helper()
+		f, err := e.PortFacts(ctx, ways.Question{Name: name, Port: port, Proto: "tcp"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := ways.Judge(f)
+		if len(v.Findings) == 0 || v.Findings[0].Reason != want || v.OK() != (want == ways.OnlyHere) || !strings.Contains(v.Findings[0].Text+": "+v.Findings[0].Way, says) {
+			t.Errorf("%s:%d, want %q, %q: %s", name, port, want, says, v.Text(ui.EN))
+		}
+	}
+	// One after the other: what is tried between networks takes its time.
+	up("inside", "inner", at(9201))
+	if len(warned) != 1 || warned[0] != "-p publishes nothing: network inner is internal" {
+		t.Errorf("warned: %q", warned)
+	}
+	why("", 9201, ways.InternalNetwork, "inside asked for port 9201/tcp of the host, and nothing is published there: network inner is internal")
+	down("inside")
+	up("apart", "alone", nil)
+	why("apart", 80, ways.InternalNetwork, "by design")
+	down("apart")
+
+	up("up", "", at(9200))
+	l, err := net.Listen("tcp4", "127.0.0.1:9202")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, port := range map[string]uint16{"late": 9200, "kept": 9202, "made": 9203} {
+		if _, err := e.Create(ctx, on("", Config{Name: name, Publish: at(port), Command: serve})); err != nil {
+			t.Fatal(err)
+		}
+		defer down(name)
+	}
+	why("", 9200, ways.OnlyHere, "127.0.0.1")
+	why("late", 80, ways.OtherContainer, "container up has port 9200/tcp")
+	why("", 9202, ways.OtherProgram, "has port 9202/tcp of the host, at 127.0.0.1")
+	why("", 9203, ways.NotRunning, "kakuri start made")
+	if err := e.Pause(ctx, "up"); err != nil {
+		t.Fatal(err)
+	}
+	why("", 9200, ways.Paused, "kakuri unpause up")
+	if err := e.Unpause(ctx, "up"); err != nil {
+		t.Fatal(err)
+	}
+	// Once it does not run, nobody has the port any more, and who asked is told of.
+	down("up")
+	why("", 9200, ways.NotRunning, "kakuri start late")
+}
