@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,7 +106,9 @@ func userManager(t *testing.T) {
 			t.Fatalf("the manager ended: %v", err)
 		case <-time.After(5 * time.Millisecond):
 		}
-		if _, err := os.Stat(filepath.Join(dir, "systemd/private")); err == nil {
+		// The socket's name is there before it can be connected to.
+		if c, err := net.Dial("unix", filepath.Join(dir, "systemd/private")); err == nil {
+			c.Close()
 			return
 		}
 		if time.Now().After(deadline) {
