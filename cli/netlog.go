@@ -102,6 +102,9 @@ func refusalRows(list []engine.Refusal, others uint64) (rows []refusalRow) {
 			row.Refused, row.Why = "answer "+row.Address, "no public address, or this machine's own, or not where --egress says: NAME@ADDRESS asks for it"
 		default:
 			row.Refused, row.Why = "question", "name not allowed"
+			if r.Allowed {
+				row.Why = "allowed, but no container of its networks has this name; on bridge they have none"
+			}
 		}
 		rows = append(rows, row)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -36,6 +37,26 @@ func (b *builder) egress() (*plan.Egress, error) {
 		}
 	}
 	return e, nil
+}
+
+// namesNobody warns of names on the list that only a container can have, where the container is on the default network alone, on which none has one.
+func (e *Engine) namesNobody(c *Config) {
+	list, err := plan.ParseEgress(c.Egress)
+	if err != nil || e.warn == nil || len(c.Links) > 0 {
+		return // it is told of, or a link's
+	}
+	if at := c.attachments(); len(at) == 0 || slices.ContainsFunc(at, func(a Attachment) bool { return a.Network != netdb.DefaultName || len(a.Links) > 0 }) {
+		return
+	}
+	for _, r := range list.Allow {
+		if r.Name == "" || strings.Contains(r.Name, ".") || slices.ContainsFunc(c.ExtraHosts, func(h string) bool {
+			name, _, _ := strings.Cut(h, ":")
+			return strings.EqualFold(name, r.Name)
+		}) {
+			continue
+		}
+		e.warn(fmt.Sprintf("--egress %s: a name without a dot is a container's, and on the network bridge they have none: run it with --network, and one that kakuri network create has made", r))
+	}
 }
 
 // guarded reports whether the container's network namespace, or one that it could get at, has rules for what may be reached.
@@ -126,6 +147,14 @@ func (e *Engine) NetworkLog(ctx context.Context, ref string) (list []Refusal, ot
 			continue
 		}
 		list[i].Count, list[i].Last, list[i].Name = list[i].Count+x.Count, x.Last, cmp.Or(x.Name, list[i].Name)
+	}
+	allow, err := plan.ParseEgress(c.Config.Egress)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range list {
+		r := &list[i]
+		r.Allowed = r.Kind == monitor.RefusedName && !strings.Contains(r.Name, ".") && slices.ContainsFunc(allow.Allow, func(x plan.Reach) bool { return x.Matches(r.Name) })
 	}
 	slices.SortStableFunc(list, func(a, b Refusal) int { return a.Last.Compare(b.Last) })
 	return list, others + more, nil

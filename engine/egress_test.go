@@ -77,6 +77,29 @@ func TestEgressAsked(t *testing.T) {
 	}
 }
 
+// TestEgressNobody: who allows a name that no container can have is warned.
+func TestEgressNobody(t *testing.T) {
+	front, bridge := []Attachment{{Network: "front"}}, "bridge"
+	for want, list := range map[string][]Config{
+		"--egress db:5432: a name without a dot is a container's": {{Network: bridge, Egress: []string{"db:5432,example.org:443"}}, {Network: bridge, Egress: []string{"static:80,db:5432"}, ExtraHosts: []string{"static:192.0.2.1"}}},
+		"": {
+			{Network: "front", Egress: []string{"db:5432"}}, {Network: bridge, Networks: front, Egress: []string{"db:5432"}}, {Network: bridge, Links: []string{"db"}, Egress: []string{"db:5432"}},
+			{Network: bridge, Egress: []string{"example.org:443,192.0.2.1,:80"}}, {Network: bridge, Egress: []string{"none"}}, {Network: bridge}, {Network: "none", Egress: []string{"none"}},
+		},
+	} {
+		for _, c := range list {
+			var told []string
+			e := &Engine{warn: func(text string) { told = append(told, text) }}
+			if err := e.chooseNetwork(&c); err != nil {
+				t.Error(err)
+			}
+			if got := strings.Join(told, "\n"); !strings.HasPrefix(got, want) || want == "" && got != "" || len(told) > 1 {
+				t.Errorf("%+v: %q", c, got)
+			}
+		}
+	}
+}
+
 // TestEgress has a container that may speak to one neighbour: at its start, connected to another network, with its monitor killed, and
 // after a restart.
 func TestEgress(t *testing.T) {
@@ -93,7 +116,7 @@ func TestEgress(t *testing.T) {
 	for name, network := range map[string]string{"db": "web", "neighbour": "web", "far": "other"} {
 		detached(t, e, on(network, Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}}))
 	}
-	limited := on("web", Config{Name: "limited", Hostname: "limited", Egress: []string{"db:80,static:80"}, ExtraHosts: []string{"static:192.0.2.77"}, Publish: []PortSpec{{Port: 80}}, Command: []string{"/greeter", ":80"}})
+	limited := on("web", Config{Name: "limited", Hostname: "limited", Egress: []string{"db:80,static:80,absent:80"}, ExtraHosts: []string{"static:192.0.2.77"}, Publish: []PortSpec{{Port: 80}}, Command: []string{"/greeter", ":80"}})
 	detached(t, e, limited)
 	for _, name := range []string{"db", "neighbour", "far", "limited"} {
 		nstest.Until(t, name+" is ready", func() bool { return strings.Contains(logOf(t, found(t, e, name)), "ready") })
@@ -117,8 +140,8 @@ func TestEgress(t *testing.T) {
 	// holds asks for what is let through and what is not; the latter is refused at once.
 	holds := func(when string) {
 		t.Helper()
-		lines := told("db:80", "neighbour:80", neighbour+":80", "far:80", addr("far", "other")+":80", "db:81")
-		for i, want := range []string{"db to ", "no such host", "refused", "no such host", "refused", "refused"} {
+		lines := told("db:80", "neighbour:80", neighbour+":80", "far:80", addr("far", "other")+":80", "db:81", "absent:80")
+		for i, want := range []string{"db to ", "no such host", "refused", "no such host", "refused", "refused", "no such host"} {
 			if !strings.Contains(lines[i], want) {
 				t.Errorf("%s it is told %q, want %q", when, lines[i], want)
 			}
@@ -134,7 +157,7 @@ func TestEgress(t *testing.T) {
 			t.Errorf("%s who speaks to its published port is told %q", when, text)
 		}
 	}
-	if n, err := monitor.ReadNetworks(found(t, e, "limited").dir); err != nil || n.Egress == nil || n.Egress.String() != "db:80 static:80 192.0.2.77:80" {
+	if n, err := monitor.ReadNetworks(found(t, e, "limited").dir); err != nil || n.Egress == nil || n.Egress.String() != "db:80 static:80 absent:80 192.0.2.77:80" {
 		t.Errorf("with a name of /etc/hosts, it may reach %v, %v", n.Egress, err)
 	}
 	holds("at the start")
@@ -146,6 +169,9 @@ func TestEgress(t *testing.T) {
 		all := map[string]uint64{}
 		for _, r := range list {
 			key := r.Kind + " " + r.Name
+			if r.Allowed {
+				key = "allowed " + r.Name
+			}
 			if r.Kind == "packet" {
 				key = r.Proto + " " + net.JoinHostPort(r.Addr.String(), fmt.Sprint(r.Port))
 			}
@@ -153,7 +179,7 @@ func TestEgress(t *testing.T) {
 		}
 		return all
 	}
-	if all := refused(); all["name neighbour"] == 0 || all["name far"] == 0 || all["tcp "+neighbour+":80"] != 1 || all["tcp "+addr("db", "web")+":81"] == 0 || all["tcp "+addr("db", "web")+":80"] != 0 {
+	if all := refused(); all["allowed absent"] == 0 || all["name absent"] != 0 || all["allowed far"] != 0 || all["name neighbour"] == 0 || all["name far"] == 0 || all["tcp "+neighbour+":80"] != 1 || all["tcp "+addr("db", "web")+":81"] == 0 || all["tcp "+addr("db", "web")+":80"] != 0 {
 		t.Errorf("refused: %v", all)
 	}
 	if err := e.NetworkConnect(ctx, "other", "limited", Attachment{}); err != nil {

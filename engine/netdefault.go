@@ -32,9 +32,18 @@ func (e *Engine) DefaultNetwork() (mode string, why error) {
 	return netdb.DefaultName, nil
 }
 
-// chooseNetwork gives a container that asks for no network the default one. Where that cannot be had, who asks for nothing that takes one
-// has none, and is told.
+// chooseNetwork decides about the network of a container that is asked for, and warns of what cannot work there.
 func (e *Engine) chooseNetwork(c *Config) error {
+	if err := e.orDefault(c); err != nil {
+		return err
+	}
+	e.namesNobody(c)
+	return nil
+}
+
+// orDefault gives a container that asks for no network the default one. Where that cannot be had, who asks for nothing that takes one
+// has none, and is told.
+func (e *Engine) orDefault(c *Config) error {
 	mode := c.Network
 	if mode == "" && len(c.Networks) > 0 {
 		mode = c.Networks[0].Network

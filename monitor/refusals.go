@@ -32,6 +32,8 @@ type Refusal struct {
 	Count uint64
 	First time.Time `json:",omitzero"` // as far as it is known
 	Last  time.Time
+	// Allowed is a name that the list has, and that no container of its networks had.
+	Allowed bool `json:",omitempty"`
 }
 
 // refusalsFile is its name.
