@@ -112,14 +112,14 @@ func allPidsIn(dir int) ([]int, error) {
 	return pids, nil
 }
 
-// errNoFreezer is the error where nothing can stop a container.
-var errNoFreezer = errors.New("cannot toggle freezer: the container has no cgroup of version 2, and none with the freezer")
+// ErrNoFreezer is the error where nothing can stop a container.
+var ErrNoFreezer = errors.New("cannot toggle freezer: the container has no cgroup of version 2, and none with the freezer")
 
 // freezer gives the node that can freeze the container.
 func (g *Group) freezer() (*node, int, error) {
 	n, err := g.main()
 	if err != nil || n.h.Version == limits.V1 && !n.h.has("freezer") {
-		return nil, -1, errNoFreezer
+		return nil, -1, ErrNoFreezer
 	}
 	dir, err := n.open()
 	return n, dir, err
@@ -167,7 +167,7 @@ func (n *node) thaw(dir int) error {
 // Frozen reports whether the cgroup itself was told to freeze; not whether it stands still because one above it was.
 func (g *Group) Frozen() (bool, error) {
 	n, dir, err := g.freezer()
-	if errors.Is(err, errNoFreezer) || gone(err) {
+	if errors.Is(err, ErrNoFreezer) || gone(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -15,7 +15,7 @@ func newCommit(io IO) *cobra.Command {
 	c := &cobra.Command{
 		Use: "commit [OPTIONS] CONTAINER [REPOSITORY[:TAG]]", Short: "Make an image of a container", Args: arguments(1, 2), ValidArgsFunction: names(containerNames(anyState), 1),
 		Long: `Make an image of a container: its image, what it has changed, and what it runs.
-Volumes are not part of it. The container is paused meanwhile.`,
+Volumes are not part of it. The container is paused meanwhile, if that can be done.`,
 	}
 	s := c.Flags()
 	s.StringVarP(&o.Author, "author", "a", "", "who made it")
@@ -29,10 +29,10 @@ Volumes are not part of it. The container is paused meanwhile.`,
 			if c.Flags().Changed("no-pause") {
 				return fmt.Errorf("conflicting options: --no-pause and --pause cannot be used together")
 			}
-			o.Running = !pause
+			o.Running, o.Pause = !pause, pause
 		}
 		o.Name = strings.Join(args[1:], "")
-		e, err := openEngine()
+		e, err := engine.Open(engine.Options{Warn: io.warn})
 		if err != nil {
 			return err
 		}

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/storage"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
@@ -70,6 +72,7 @@ type CommitOptions struct {
 	Message string
 	Changes []string // lines of a Dockerfile
 	Running bool     // do not pause the container meanwhile
+	Pause   bool     // it is an error where it cannot be paused; else that is a warning
 }
 
 // Commit makes an image of a container: its image, what it has changed as one layer more, and what it runs. Volumes are not
@@ -97,7 +100,7 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 	if err := image.Change(&config.Config, o.Changes); err != nil {
 		return img, err
 	}
-	layer, err := e.layerOf(ctx, &c, view, !o.Running)
+	layer, err := e.layerOf(ctx, &c, view, o)
 	if err != nil {
 		return img, fmt.Errorf("changes of container %s: %w", c.Name, err)
 	}
@@ -111,8 +114,8 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 }
 
 // layerOf keeps what a container has changed as a layer.
-func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, pause bool) (layer storage.Layer, err error) {
-	if pause && c.Status == monitor.Running && !e.paused(c.ID) {
+func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, o CommitOptions) (layer storage.Layer, err error) {
+	if !o.Running && c.Status == monitor.Running && !e.paused(c.ID) {
 		switch err := e.Pause(ctx, c.ID); {
 		case err == nil:
 			defer func() {
@@ -120,6 +123,13 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 					err = errors.Join(err, uerr)
 				}
 			}()
+		case errors.As(err, new(*oci.NoCgroupError)) || errors.Is(err, cgroup.ErrNoFreezer):
+			if o.Pause {
+				return layer, fmt.Errorf("%w: leave --pause away, and it is read while it runs", err)
+			}
+			if e.warn != nil {
+				e.warn(fmt.Sprintf("container %s cannot be paused, and is read while it runs: %v", c.Name, err))
+			}
 		case !errors.As(err, new(ErrNotRunning)) && !errors.As(err, new(ErrConflict)): // it ended, or somebody else was faster
 			return layer, err
 		}

@@ -231,6 +231,9 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 		return ErrConflict{fmt.Sprintf("Container %s is already paused", c.ID)}
 	}
 	if err := x.Pause(ctx); err != nil {
+		if without := new(oci.NoCgroupError); errors.As(err, &without) {
+			without.ID = c.Name
+		}
 		return err
 	}
 	e.event(&c, "pause", nil)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
@@ -34,6 +35,9 @@ func (e *Engine) DefaultNetwork() (mode string, why error) {
 
 // chooseNetwork decides about the network of a container that is asked for, and warns of what cannot work there.
 func (e *Engine) chooseNetwork(c *Config) error {
+	if c.UserNS == "host" && !e.host.Caps.Has(abi.CapSysAdmin) {
+		return errors.New("--userns host: an ordinary user's container has a user namespace of its own: leave --userns host away")
+	}
 	if err := e.orDefault(c); err != nil {
 		return err
 	}
@@ -99,9 +103,25 @@ func (e *Engine) apart(c *Config) (why, err error) {
 // wantsNetwork is the flag by which a container asks for what only a network gives, if there is one.
 func (c *Config) wantsNetwork() string {
 	speaks := func(entry string) bool { return entry != "none" }
-	more := func(a Attachment) bool {
-		return a.IPv4+a.IPv6+a.MAC+a.Device != "" || len(a.Aliases)+len(a.Links)+len(a.LinkLocal)+len(a.Options) > 0
+	// more is the flag by which an attachment has more than a network: those beside --network are of the first one, which nobody need have named.
+	more := func(a Attachment) string {
+		for _, f := range []struct {
+			flag string
+			is   bool
+		}{
+			{"--ip", a.IPv4 != ""}, {"--ip6", a.IPv6 != ""}, {"--mac-address", a.MAC != ""}, {"--network-alias", len(a.Aliases) > 0},
+			{"--link", len(a.Links) > 0}, {"--link-local-ip", len(a.LinkLocal) > 0}, {"--network", a.Device != "" || len(a.Options) > 0},
+		} {
+			switch {
+			case f.is && (a.Network == "" || a.Network == "default"):
+				return f.flag
+			case f.is:
+				return "--network"
+			}
+		}
+		return ""
 	}
+	gateway := slices.IndexFunc(c.ExtraHosts, func(h string) bool { return strings.HasSuffix(h, "host-gateway") })
 	switch {
 	case len(c.Publish) > 0:
 		return "-p"
@@ -113,8 +133,12 @@ func (c *Config) wantsNetwork() string {
 		return "--link"
 	case c.MACAddress != "":
 		return "--mac-address"
-	case len(c.Networks) > 1 || slices.ContainsFunc(c.Networks, more):
+	case len(c.Networks) > 1:
 		return "--network"
+	case len(c.Networks) > 0 && more(c.Networks[0]) != "":
+		return more(c.Networks[0])
+	case gateway >= 0:
+		return "--add-host " + c.ExtraHosts[gateway]
 	}
 	return ""
 }

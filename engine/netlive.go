@@ -31,7 +31,7 @@ const private = "container cannot be connected to multiple networks with one of 
 func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a Attachment) error {
 	n, err := e.findNetwork(ref)
 	if err != nil {
-		return err
+		return e.swapped(err, ref, "connect")
 	}
 	c, lock, err := e.lock(container)
 	if err != nil {
@@ -269,6 +269,17 @@ func hostnameOf(c *Container) string {
 	return shortID(c.ID)
 }
 
+// swapped adds to the error of a network that there is not what whoever named a container in its place is to write.
+func (e *Engine) swapped(err error, ref, verb string) error {
+	if !errors.As(err, new(*netdb.NoNetworkError)) {
+		return err
+	}
+	if _, ferr := e.Find(ref); ferr != nil {
+		return err
+	}
+	return fmt.Errorf("%w (%s is a container: network %s NETWORK CONTAINER)", err, ref, verb)
+}
+
 // NetworkDisconnect takes a container from a network: at once where it runs, and with force also where the container is not there any more.
 func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, force bool) error {
 	n, gone := e.findNetwork(ref)
@@ -278,6 +289,9 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 	c, lock, err := e.lock(container)
 	if force && gone == nil && errors.As(err, new(ErrNoSuchContainer)) {
 		return e.netdb().Leave(n.ID, container)
+	}
+	if gone != nil && err != nil {
+		return e.swapped(gone, ref, "disconnect")
 	}
 	if err != nil {
 		return err

@@ -205,12 +205,16 @@ func poolOf(c IPAMPool) (p netdb.Pool, err error) {
 	if p.Subnet, err = netip.ParsePrefix(c.Subnet); err != nil {
 		return p, fmt.Errorf("invalid subnet %s: invalid CIDR block notation", c.Subnet)
 	}
-	p.Subnet = p.Subnet.Masked()
+	if right := p.Subnet.Masked(); right != p.Subnet {
+		return p, fmt.Errorf("invalid subnet %s: it should be %s", c.Subnet, right)
+	}
 	if c.IPRange != "" {
 		if p.Range, err = netip.ParsePrefix(c.IPRange); err != nil {
 			return p, fmt.Errorf("invalid ip-range %s: invalid CIDR block notation", c.IPRange)
 		}
-		p.Range = p.Range.Masked()
+		if right := p.Range.Masked(); right != p.Range {
+			return p, fmt.Errorf("invalid ip-range %s: it should be %s", c.IPRange, right)
+		}
 	}
 	if c.Gateway != "" {
 		if p.Gateway, err = netip.ParseAddr(c.Gateway); err != nil {

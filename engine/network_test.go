@@ -75,19 +75,21 @@ func TestNetworkVerbs(t *testing.T) {
 func TestNetworkCreateRefuses(t *testing.T) {
 	no := false
 	for want, c := range map[string]NetworkConfig{
-		"operation is not permitted on predefined": {Name: "bridge"},
-		"invalid network name":                     {Name: "a b"},
-		"only one instance of \"null\" network":    {Name: "x", Driver: "none"},
-		"could not find plugin overlay":            {Name: "x", Driver: "overlay"},
-		"parent=DEVICE":                            {Name: "x", Driver: "macvlan"},
-		"unknown ipvlan mode":                      {Name: "x", Driver: "ipvlan", Options: map[string]string{"parent": "eth0", "ipvlan_mode": "l7"}},
-		"invalid CIDR block notation":              {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.0.0.0"}}}},
-		"IPv4 or IPv6 must be enabled":             {Name: "x", EnableIPv4: &no, EnableIPv6: &no},
-		"of a --subnet":                            {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Gateway: "10.0.0.1"}}}},
-		"for an internal network":                  {Name: "x", Options: map[string]string{optMode4: modeIsolated}},
-		"nat, nat-unprotected, routed":             {Name: "x", Options: map[string]string{optMode6: "bridged"}},
-		"1 to 15 bytes":                            {Name: "x", Options: map[string]string{optName: "a/b"}},
-		"68 to 65535":                              {Name: "x", Options: map[string]string{optMTU: "1"}},
+		"operation is not permitted on predefined":                   {Name: "bridge"},
+		"invalid network name":                                       {Name: "a b"},
+		"only one instance of \"null\" network":                      {Name: "x", Driver: "none"},
+		"could not find plugin overlay":                              {Name: "x", Driver: "overlay"},
+		"parent=DEVICE":                                              {Name: "x", Driver: "macvlan"},
+		"unknown ipvlan mode":                                        {Name: "x", Driver: "ipvlan", Options: map[string]string{"parent": "eth0", "ipvlan_mode": "l7"}},
+		"invalid CIDR block notation":                                {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.0.0.0"}}}},
+		"invalid subnet 10.1.2.3/24: it should be 10.1.2.0/24":       {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.1.2.3/24"}}}},
+		"invalid ip-range 10.1.2.129/25: it should be 10.1.2.128/25": {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.1.2.0/24", IPRange: "10.1.2.129/25"}}}},
+		"IPv4 or IPv6 must be enabled":                               {Name: "x", EnableIPv4: &no, EnableIPv6: &no},
+		"of a --subnet":                                              {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Gateway: "10.0.0.1"}}}},
+		"for an internal network":                                    {Name: "x", Options: map[string]string{optMode4: modeIsolated}},
+		"nat, nat-unprotected, routed":                               {Name: "x", Options: map[string]string{optMode6: "bridged"}},
+		"1 to 15 bytes":                                              {Name: "x", Options: map[string]string{optName: "a/b"}},
+		"68 to 65535":                                                {Name: "x", Options: map[string]string{optMTU: "1"}},
 	} {
 		if _, err := networkOf(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -81,7 +82,7 @@ func TestRootless(t *testing.T) {
 		text string
 	}{
 		"run host nosuch": {127, "not found"}, "run host /etc": {126, "EACCES"}, "run --rootfs /root true": {125, "EACCES"}, "run -v /root:/x host cat /x/y": {1, "denied"}, "run -v /root/x:/x host true": {125, "/root/x"},
-		"run --userns host host true": {125, ""}, "run -u 70000000 host true": {125, ""}, "run --device /dev/kmsg host head -c1 /dev/kmsg": {1, ""},
+		"run --userns host host true": {125, "kakuri: --userns host: an ordinary user's container has a user namespace of its own: leave --userns host away"}, "run -u 70000000 host true": {125, ""}, "run --device /dev/kmsg host head -c1 /dev/kmsg": {1, ""},
 	} {
 		out, code := asUser(t, u, strings.Fields(args)...)
 		if code != want.code || !strings.Contains(out, want.text) || strings.Count(out, "\n") > 3 {
@@ -171,4 +172,33 @@ func mkdirOwned(dir string, uid int, mode os.FileMode) error {
 		return err
 	}
 	return os.Chown(dir, uid, uid)
+}
+
+// A container without a cgroup, as an ordinary user's has none where nobody delegated one, is committed as it runs, unless --pause is given.
+func TestRootlessCommit(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	tar := filepath.Join(nstest.Dir(t), "root.tar")
+	output(t, exec.Command("tar", "-C", nstest.RootFS(t), "-cf", tar, "."))
+	if err := os.Chmod(tar, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	well(t, u, "import", tar, "committed/base")
+	defer well(t, u, "rmi", "-f", "committed/base", "committed/made")
+	well(t, u, "run", "-d", "--network", "none", "--name", "www", "committed/base", "sleep", "1000")
+	defer well(t, u, "rm", "-f", "www")
+	out, code := byUser(t, u, "pause", "www")
+	without := strings.Contains(out, "container www has no cgroup: pause needs one") || strings.Contains(out, "cannot toggle freezer")
+	switch {
+	case code == 0:
+		well(t, u, "unpause", "www")
+	case !without:
+		t.Fatalf("pause: code %d: %s", code, out)
+	}
+	if out, code := byUser(t, u, "commit", "www", "committed/made"); code != 0 || without != strings.Contains(out, "warning: container www cannot be paused, and is read while it runs: ") || !strings.Contains(out, "sha256:") {
+		t.Errorf("commit: code %d: %s", code, out)
+	}
+	if out, code := byUser(t, u, "commit", "--pause", "www", "committed/made"); without != (code != 0) || without && !strings.Contains(out, "leave --pause away") {
+		t.Errorf("commit --pause: code %d: %s", code, out)
+	}
 }

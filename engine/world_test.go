@@ -250,7 +250,7 @@ func TestRootlessNetworksRefused(t *testing.T) {
 	well(t, u, "network", "create", "--internal", "inner")
 	defer well(t, u, "network", "rm", "inner")
 	for args, want := range map[string]string{
-		"run --network inner --userns host host true":    "user namespace",
+		"run --network inner --userns host host true":    "leave --userns host away",
 		"run --network nosuch host true":                 "not found",
 		"network create --driver macvlan -o parent=lo m": "root",
 		"run --network inner --ip 1.2.3.4 host true":     "1.2.3.4",
@@ -326,6 +326,9 @@ func TestRootlessDefaultMissing(t *testing.T) {
 		{"run --rm -p 8080:80 host true", "kakuri: -p takes a network, which cannot be had: %s", 125},
 		{"create -P host true", "kakuri: -P takes a network, which cannot be had: %s", 1},
 		{"run --rm --egress example.org host true", "kakuri: --egress takes a network, which cannot be had: %s", 125},
+		{"run --rm --ip 1.2.3.4 host true", "kakuri: --ip takes a network, which cannot be had: %s", 125},
+		{"run --rm --network-alias foo host true", "kakuri: --network-alias takes a network, which cannot be had: %s", 125},
+		{"run --rm --add-host x:host-gateway host true", "kakuri: --add-host x:host-gateway takes a network, which cannot be had: %s", 125},
 		{"run --rm --network bridge host true", "kakuri: network world: %s", 125},
 		{"info", "WARNING: containers have no network: %s", 0},
 	} {

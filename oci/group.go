@@ -325,6 +325,13 @@ func (c *Container) group() (*group, error) {
 	return g, nil
 }
 
+// A NoCgroupError is what a container without a cgroup cannot do, as an ordinary user's has none where nobody delegated one.
+type NoCgroupError struct{ ID, What string }
+
+func (e *NoCgroupError) Error() string {
+	return fmt.Sprintf("container %s has no cgroup: %s needs one", e.ID, e.What)
+}
+
 // withGroup runs f with the container's cgroup.
 func (c *Container) withGroup(what string, f func(g *group) error) error {
 	g, err := c.group()
@@ -332,7 +339,7 @@ func (c *Container) withGroup(what string, f func(g *group) error) error {
 		return err
 	}
 	if g == nil {
-		return fmt.Errorf("container %s has no cgroup: %s needs one", c.ID, what)
+		return &NoCgroupError{c.ID, what}
 	}
 	defer g.Close()
 	return f(g)
