@@ -193,7 +193,7 @@ func TestRootlessPorts(t *testing.T) {
 		t.Errorf("verify: %s", out)
 	}
 	for _, of := range []string{"8080", "server:80"} {
-		if out, code := asUser(t, u, "port", "why", of); code != 0 || !strings.Contains(out, "127.0.0.1:8080               connected") {
+		if out, code := asUser(t, u, "port", "why", of); code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), "127.0.0.1:8080 connected") {
 			t.Errorf("port why %s: code %d: %s", of, code, out)
 		}
 	}
