@@ -218,10 +218,22 @@ func (b *builder) connect(i int, w *wire) error {
 // lease takes an address, or finds out which one it would be.
 func (b *builder) lease(n *netdb.Network, want netip.Addr, v6 bool) (netip.Addr, error) {
 	if b.look {
-		return b.engine.netdb().Free(*n, want, v6)
+		a, err := b.engine.netdb().Free(*n, want, v6)
+		return a, b.engine.nameOwner(err)
 	}
 	b.leased = true
-	return b.engine.netdb().Lease(*n, b.id, want, v6)
+	a, err := b.engine.netdb().Lease(*n, b.id, want, v6)
+	return a, b.engine.nameOwner(err)
+}
+
+// nameOwner has the error of an address that another container has name that one.
+func (e *Engine) nameOwner(err error) error {
+	if used := new(netdb.InUseError); errors.As(err, &used) && used.Owner != "" {
+		if c, ferr := e.Find(used.Owner); ferr == nil {
+			used.Name = c.Name
+		}
+	}
+	return err
 }
 
 // namesOn are the names that the container has on a network.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -299,6 +300,7 @@ func TestPortsOfChoice(t *testing.T) {
 	}
 	all.Wait()
 	seen := map[string]bool{}
+	var ports []Port // of the last one
 	for i := range count {
 		if errs[i] != nil {
 			t.Fatal(errs[i])
@@ -306,8 +308,8 @@ func TestPortsOfChoice(t *testing.T) {
 		name := fmt.Sprintf("c%d", i)
 		containers[i] = found(t, e, name)
 		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, containers[i]), "ready") })
-		ports, err := e.Port(name)
-		if err != nil || len(ports) != 1 || seen[ports[0].HostPort] {
+		var err error
+		if ports, err = e.Port(name); err != nil || len(ports) != 1 || seen[ports[0].HostPort] {
 			t.Fatalf("ports %v, %v", ports, err)
 		}
 		seen[ports[0].HostPort] = true
@@ -317,6 +319,16 @@ func TestPortsOfChoice(t *testing.T) {
 	}
 	if _, err := e.Run(t.Context(), on("", Config{Name: "late", Command: []string{"/greeter", ":80"}, Publish: choice, AutoRemove: true}), Streams{}, RunOptions{Detach: true}); err == nil || !strings.Contains(err.Error(), "all ports from 9100 to 9105 are taken") {
 		t.Errorf("one more: %v", err)
+	}
+	taken, _ := strconv.ParseUint(ports[0].HostPort, 10, 16)
+	for want, p := range map[string]PortSpec{
+		fmt.Sprintf("driver failed programming external connectivity: Bind for 127.0.0.1:%d failed: port is already allocated: container c5 publishes it: kakuri stop c5, or publish another port (step ", taken): {HostIP: "127.0.0.1", HostPort: uint16(taken), Port: 80},
+		"port 9191/tcp of 203.0.113.5: bind: cannot assign requested address: no device of this machine has that address (step ":                                                                                  {HostIP: "203.0.113.5", HostPort: 9191, Port: 80},
+		"bind: cannot assign requested address: no device of this machine has that address":                                                                                                                       {HostIP: "203.0.113.5", Port: 80},
+	} {
+		if _, err := e.Run(t.Context(), on("", Config{Name: "late", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{p}, AutoRemove: true}), Streams{}, RunOptions{Detach: true}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
 	}
 	for _, c := range containers {
 		if err := e.Remove(t.Context(), c.ID, RemoveOptions{Force: true}); err != nil {

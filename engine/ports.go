@@ -258,8 +258,8 @@ func anyPort(try func(port uint16) error) (uint16, error) {
 	var last error
 	for i := range size {
 		port := from + uint16((start+i)%size)
-		if last = try(port); last == nil {
-			return port, nil
+		if last = try(port); last == nil || errors.Is(last, unix.EADDRNOTAVAIL) {
+			return port, last
 		}
 	}
 	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
@@ -269,8 +269,8 @@ func anyPort(try func(port uint16) error) (uint16, error) {
 func firstPort(from, to uint16, try func(port uint16) error) (uint16, error) {
 	var last error
 	for port := int(from); port <= int(to); port++ {
-		if last = try(uint16(port)); last == nil {
-			return uint16(port), nil
+		if last = try(uint16(port)); last == nil || errors.Is(last, unix.EADDRNOTAVAIL) {
+			return uint16(port), last
 		}
 	}
 	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
@@ -286,8 +286,11 @@ func (b *builder) takePorts(ports []plan.Publish) error {
 	var held []takenPort
 	for _, p := range ports {
 		h, err := network.TryPort(p)
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = allocated(p, err)
+		}
 		if err != nil {
-			return errors.Join(allocated(p, err), closePorts(held))
+			return errors.Join(err, closePorts(held))
 		}
 		held = append(held, takenPort{p, h.FD})
 	}

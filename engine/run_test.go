@@ -321,6 +321,25 @@ func TestRecordOfARun(t *testing.T) {
 	}
 }
 
+// What does not run has no namespaces to share.
+func TestJoinStopped(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	c, err := e.Create(t.Context(), Config{Name: "web", Rootfs: root, IPC: "shareable", Command: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Remove(t.Context(), c.ID, RemoveOptions{})
+	for what, c := range map[string]Config{"network": {Network: "container:web"}, "PID": {PID: "container:web"}, "IPC": {IPC: "container:web"}, "user namespace": {UserNS: "container:web"}} {
+		c.Rootfs, c.Command = root, []string{"true"}
+		refused(t, e, c, 125, "cannot join "+what+" of a non running container: web: start that one first")
+	}
+	if err := e.NetworkConnect(t.Context(), "web", "none", Attachment{}); err == nil || err.Error() != "network web not found (web is a container: network connect NETWORK CONTAINER)" {
+		t.Errorf("connect of a container in the place of the network: %v", err)
+	}
+}
+
 // A context that is cancelled ends the container.
 func TestCancel(t *testing.T) {
 	nstest.Root(t)

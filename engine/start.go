@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 
 	"github.com/kakuri/kakuri/abi"
@@ -57,7 +58,22 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 		}
 	}
 	s, err = m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock, b.heldPorts()...)
+	if f := new(monitor.Failure); errors.As(err, &f) {
+		f.Text = e.byName(f.Text)
+	}
 	return s, p, err
+}
+
+var containerID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// byName has a text call containers by their names, which rooms below do not know.
+func (e *Engine) byName(text string) string {
+	return containerID.ReplaceAllStringFunc(text, func(id string) string {
+		if c, err := e.Find(id); err == nil {
+			return c.Name
+		}
+		return id
+	})
 }
 
 // prepare writes down what a monitor has to know to start a container.

@@ -363,8 +363,8 @@ func (m *monitor) refuse(fd int, err error) {
 
 // failure gives a failed launch its exit code: 127 for a command that is not there, 126 for one that cannot be run, 125 for everything before it.
 func failure(err error) *Failure {
-	code, err := LaunchError(err)
-	f := &Failure{Code: code, Text: err.Error()}
+	code, told := LaunchError(err)
+	f := &Failure{Code: code, Text: told.Error()}
 	var step *launch.Error
 	if errors.As(err, &step) {
 		f.Step = fmt.Sprintf("%d of %d: %v", step.N, step.Of, step.Step.Op)
@@ -378,6 +378,10 @@ func LaunchError(err error) (int, error) {
 	var step *launch.Error
 	if !errors.As(err, &step) {
 		return 125, err
+	}
+	switch step.Step.Op.(type) {
+	case *plan.HoldPorts, *plan.UplinkPorts: // which of the ports it is says the error itself
+		return 125, fmt.Errorf("%w (step %d of %d)", step.Err, step.N, step.Of)
 	}
 	op, ok := step.Step.Op.(*plan.Exec)
 	if !ok {

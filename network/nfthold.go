@@ -22,12 +22,31 @@ type Held struct {
 	Relay bool
 }
 
-// HoldPort takes a port for a container that publishes it. When somebody has it, the error is EADDRINUSE and
+// A TakenError is a port of the host that somebody has. It is EADDRINUSE.
+type TakenError struct {
+	Port plan.Publish
+	Who  string // has it, and what can be done
+}
+
+// Error begins with Docker's words, which its clients look for.
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: %s", plan.HostPort(e.Port.HostAddr, e.Port.HostPort), e.Who)
+}
+
+// Unwrap gives the kernel's number, for errors.Is.
+func (e *TakenError) Unwrap() error { return unix.EADDRINUSE }
+
+// PublishedBy is who has a port that a container publishes.
+func PublishedBy(container string) string {
+	return "container " + container + " publishes it: kakuri stop " + container + ", or publish another port"
+}
+
+// HoldPort takes a port for a container that publishes it. When somebody has it, the error is a [*TakenError] and
 // names him: a container by the records, or a process.
 func (r *Rules) HoldPort(p plan.Publish) (Held, error) {
 	h, err := holdPort(p)
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = fmt.Errorf("%w: %s", err, r.holder(p))
+		return Held{FD: -1}, &TakenError{p, r.holder(p)}
 	}
 	if err != nil {
 		return Held{FD: -1}, fmt.Errorf("port %s of %s: %w", strconv.Itoa(int(p.HostPort))+"/"+p.Proto, p.HostAddr, err)
@@ -145,6 +164,9 @@ func bindPort(fd int, p plan.Publish, relay bool) error {
 			}
 		}
 	}
+	if err == unix.EADDRNOTAVAIL {
+		return fmt.Errorf("%w: no device of this machine has that address", os.NewSyscallError("bind", err))
+	}
 	if err != nil {
 		return os.NewSyscallError("bind", err)
 	}
@@ -171,7 +193,7 @@ func (r *Rules) holder(p plan.Publish) string {
 			ports, _ := r.readPorts(owner)
 			for _, o := range ports {
 				if o.Proto == p.Proto && o.HostPort == p.HostPort && meet(o.HostAddr, p.HostAddr) {
-					return "container " + owner + " publishes it"
+					return PublishedBy(owner)
 				}
 			}
 		}
@@ -179,11 +201,11 @@ func (r *Rules) holder(p plan.Publish) string {
 	pids := holdingProcesses(p)
 	switch len(pids) {
 	case 0:
-		return "who has it cannot be seen from here"
+		return "who has it cannot be seen from here: publish another port"
 	case 1:
-		return "process " + pids[0] + " has it"
+		return "process " + pids[0] + " has it: publish another port"
 	}
-	return "processes " + strings.Join(pids, ", ") + " have it"
+	return "processes " + strings.Join(pids, ", ") + " have it: publish another port"
 }
 
 // meet tells addresses that cannot both have a port.

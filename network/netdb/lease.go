@@ -1,6 +1,7 @@
 package netdb
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -14,12 +15,13 @@ import (
 type InUseError struct {
 	Addr  netip.Addr
 	Owner string // id of the container; empty for the gateway, or an address that the network's options name
+	Name  string // of the container, from who knows it
 }
 
 func (e *InUseError) Error() string {
 	s := fmt.Sprintf("Address already in use: %s", e.Addr)
 	if e.Owner != "" {
-		s += " is that of container " + e.Owner[:min(12, len(e.Owner))]
+		s += " is that of container " + cmp.Or(e.Name, e.Owner[:min(12, len(e.Owner))])
 	}
 	return s
 }
@@ -132,7 +134,7 @@ func (db *DB) leaseThis(n Network, p Pool, want netip.Addr, take func(netip.Addr
 	ok, err := take(want)
 	if err == nil && !ok {
 		owner, _ := os.Readlink(db.leases(n.ID) + "/" + want.String())
-		return &InUseError{want, owner}
+		return &InUseError{Addr: want, Owner: owner}
 	}
 	return err
 }

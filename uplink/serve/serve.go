@@ -522,7 +522,7 @@ func (s *server) take(owner string, p plan.Publish) (fd int, port uint16, err er
 		for _, o := range list {
 			if p.HostPort != 0 && o.Proto == p.Proto && o.HostPort == p.HostPort && o.HostAddr.Is4() == p.HostAddr.Is4() &&
 				(o.HostAddr == p.HostAddr || o.HostAddr.IsUnspecified() || p.HostAddr.IsUnspecified()) {
-				return -1, 0, where(fmt.Errorf("%w: container %s publishes it", unix.EADDRINUSE, other))
+				return -1, 0, &network.TakenError{Port: p, Who: network.PublishedBy(other)}
 			}
 		}
 	}
