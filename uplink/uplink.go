@@ -34,6 +34,14 @@ const DefaultMode = Builtin
 // ModeVariable is the variable of the environment by which a user chooses another one.
 const ModeVariable = "KAKURI_UPLINK"
 
+// CheckMode refuses a mode that there is not, and names those there are.
+func CheckMode(mode string) error {
+	if mode == Builtin || mode == Pasta || mode == Auto {
+		return nil
+	}
+	return fmt.Errorf("%s=%s: there are the modes %s, %s and %s", ModeVariable, mode, Builtin, Pasta, Auto)
+}
+
 // Choice is what a Config without a Mode gives in this process's environment, and why.
 func Choice() (mode, why string) {
 	switch mode := os.Getenv(ModeVariable); mode {
@@ -130,6 +138,9 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if mode == "" {
 		mode = DefaultMode
 	}
+	if err := CheckMode(mode); err != nil {
+		return nil, err
+	}
 	args := []string{program, "serve", "--run", c.Run, "--mode", mode}
 	if c.Used != "" {
 		args = append(args, "--used", c.Used)
@@ -203,10 +214,14 @@ func find(given string) (string, error) {
 
 // Possible finds out what a Config without a Program and a Mode would lack, and names the way out. Nil is no promise: nothing is started.
 func Possible() error {
+	mode, _ := Choice()
+	if err := CheckMode(mode); err != nil {
+		return err
+	}
 	if _, err := find(""); err != nil {
 		return err
 	}
-	if mode, _ := Choice(); mode == Pasta && InPath(Pasta) == "" {
+	if mode == Pasta && InPath(Pasta) == "" {
 		return errors.New("pasta is not installed (package passt), and " + ModeVariable + "=" + mode)
 	}
 	fd, err := OpenDevice()

@@ -601,3 +601,16 @@ func TestShare(t *testing.T) {
 		t.Errorf("%v: the log says %q", err, log)
 	}
 }
+
+// A mode that there is not is refused by who would start the program, with those there are.
+func TestModes(t *testing.T) {
+	t.Setenv(uplink.ModeVariable, "nonsense")
+	if err := uplink.Possible(); err == nil || err.Error() != "KAKURI_UPLINK=nonsense: there are the modes builtin, pasta and auto" {
+		t.Errorf("Possible: %v", err)
+	}
+	for _, mode := range []string{uplink.Builtin, uplink.Pasta, uplink.Auto} {
+		if err := uplink.CheckMode(mode); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -115,7 +115,7 @@ func startPasta(ctx context.Context, program string, in *side, s *uplink.Status,
 		case <-tick.C:
 			continue
 		case <-p.done:
-			err = fmt.Errorf("it ended: %s", p.said.last())
+			err = fmt.Errorf("it did not start: %s", p.said.last())
 		case <-ctx.Done():
 			err = fmt.Errorf("it made no device: %w: %s", ctx.Err(), p.said.last())
 		}

@@ -88,8 +88,8 @@ func parse(args []string) (o options, err error) {
 	if o.mode == "" {
 		o.mode = uplink.DefaultMode
 	}
-	if o.mode != uplink.Builtin && o.mode != uplink.Pasta && o.mode != uplink.Auto {
-		return o, fmt.Errorf("mode %q: it is %s, %s or %s", o.mode, uplink.Builtin, uplink.Pasta, uplink.Auto)
+	if err := uplink.CheckMode(o.mode); err != nil {
+		return o, err
 	}
 	if o.run == "" {
 		return o, errUsage
@@ -199,7 +199,10 @@ func (s *server) carry() (err error) {
 	}
 	switch {
 	case s.o.mode == uplink.Builtin:
-		s.status.Why = "it is built in"
+		s.status.Why = "the default"
+		if os.Getenv(uplink.ModeVariable) != "" {
+			_, s.status.Why = uplink.Choice()
+		}
 	case program == "":
 		err = errors.New("pasta is not installed (package passt)")
 	default:
@@ -212,7 +215,7 @@ func (s *server) carry() (err error) {
 		err = fmt.Errorf("%s: %w", program, err)
 	}
 	if s.o.mode == uplink.Pasta && err != nil {
-		return err
+		return fmt.Errorf("%w: %s=%s has the stack of %s in its place", err, uplink.ModeVariable, uplink.Builtin, uplink.Program)
 	}
 	if err != nil {
 		s.say("%v", err)
