@@ -151,6 +151,9 @@ func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
 	if o.Network != nil && o.Network.World && !host.MapsIDs() {
 		host = host.InWorld() // of whoever carries it out
 	}
+	if g := o.Cgroup; g != nil && g.nowhere() {
+		o.Cgroup = nil
+	}
 	c := &compiler{spec: spec, host: host, o: o, next: regFree, trees: map[int]Reg{}, places: map[int]Reg{}, devAt: -1}
 	if spec.Process == nil || len(spec.Process.Args) == 0 {
 		return Plan{}, specErr("process.args", "there is no command")

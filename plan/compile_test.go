@@ -31,6 +31,25 @@ func ops[T Op](p Plan) []T {
 	return list
 }
 
+// A container in no cgroup has no step of one, unless a limit has to be refused; in any other it has.
+func TestCgroupNowhere(t *testing.T) {
+	text := config(`"root":{"path":"/"}`, `"linux":{"namespaces":[{"type":"mount"},{"type":"cgroup"}]}`)
+	for _, test := range []struct {
+		group Cgroup
+		steps bool
+	}{
+		{Cgroup{ByHand: true, Devices: "deny all"}, false},
+		{Cgroup{ByHand: true, Devices: "deny all", Writes: []CgroupFileCheck{{Path: "pids.max", Value: "3"}}}, true},
+		{Cgroup{ByHand: true, Path: "/c"}, true},
+		{Cgroup{ByHand: true, Unit: true}, true},
+	} {
+		p := compile(t, text, rootFacts(), Options{Cgroup: &test.group})
+		if got := len(ops[*MakeCgroup](p))+len(ops[*JoinCgroup](p)) == 2; got != test.steps || !got && strings.Contains(p.Text(), "devices:") {
+			t.Errorf("%+v:\n%s", test.group, p.Text())
+		}
+	}
+}
+
 // TestNamespaces has each kind of namespace absent, new and joined.
 func TestNamespaces(t *testing.T) {
 	for _, ns := range abi.Namespaces() {

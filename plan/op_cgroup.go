@@ -24,6 +24,12 @@ type Cgroup struct {
 	Owner   *uint32           // the host's uid that may make cgroups below it; nil is nobody new
 }
 
+// nowhere tells that the container has a cgroup in no hierarchy, since the caller may make none and nothing asks for one: no step
+// would do anything. With a limit there is one, which is to say that it cannot be.
+func (g *Cgroup) nowhere() bool {
+	return g.Path == "" && g.V1 == 0 && !g.V2 && !g.Unit && len(g.Writes) == 0
+}
+
 // member is the check that the process is in g; nil where no place is known.
 func (g *Cgroup) member() Check {
 	check := &CgroupCheck{Path: path.Join(g.Path, g.Sub)}
