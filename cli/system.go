@@ -9,6 +9,7 @@ import (
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 )
 
@@ -191,7 +192,7 @@ func newSystemCheck(io IO) *cobra.Command {
 		Use: "check [OPTIONS]", Short: "Look for what killed processes, full disks and power failures left", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Look for what killed processes, full disks and power failures left among containers
 and images: a line for each, and exit code 1 if there is one that is not mended.
-Where there is none, a line of the errors' stream says what was looked at. Ordinary
+Where there is none, the errors' stream says so, and what was looked at. Ordinary
 commands mend most of it by themselves.`,
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "mend it")
@@ -247,11 +248,16 @@ commands mend most of it by themselves.`,
 			audited, rest = append(audited, "digests of layers"), ""
 		}
 		if len(found) == 0 {
-			fmt.Fprintf(io.Err, "nothing found in %s%s\n", strings.Join(audited, ", "), rest)
+			fmt.Fprintln(io.Err, allWell(audited, rest, columns(io.Err)))
 		}
 		return nil
 	}
 	return c
+}
+
+// allWell says that nothing was found, and where.
+func allWell(audited []string, rest string, columns int) string {
+	return "all is well\n" + strings.Join(ui.Wrap("nothing found in "+strings.Join(audited, ", ")+rest, columns), "\n")
 }
 
 // repairImages fetches what is damaged again. What cannot be fetched is told of, and found again afterwards.

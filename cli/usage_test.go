@@ -124,6 +124,16 @@ func TestAskAtEnd(t *testing.T) {
 	}
 }
 
+func TestAllWell(t *testing.T) {
+	got := allWell([]string{"containers half made or half removed", "monitors", "records", "images"}, " (digests of layers: --layers)", 60)
+	want := `all is well
+nothing found in containers half made or half removed,
+monitors, records, images (digests of layers: --layers)`
+	if got != want {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	c := &cobra.Command{Use: "k [OPTIONS]", Run: func(*cobra.Command, []string) {}}
 	s := c.Flags()
