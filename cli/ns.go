@@ -46,8 +46,12 @@ type nsOutput struct {
 
 func (o *nsOutput) register(c *cobra.Command, formats string) {
 	c.Flags().StringVar(&o.format, "format", "text", formats)
-	c.Flags().BoolVar(&o.noTrunc, "no-trunc", false, "do not cut lines at the width of the terminal")
+	c.Flags().BoolVar(&o.noTrunc, "no-trunc", false, "do not cut lines at the width of the terminal, or at 200 columns where there is none")
 }
+
+// fileColumns is how wide the lines of ns are where no terminal says it. Command lines have no end, and secrets, which
+// are not to be had with each tree that is shown to others.
+const fileColumns = 200
 
 // print writes v as it was asked for: text renders it for a screen.
 func (o *nsOutput) print(v any, text func(ui.Screen) string) error {
@@ -62,8 +66,11 @@ func (o *nsOutput) print(v any, text func(ui.Screen) string) error {
 	if err != nil {
 		return err
 	}
-	if o.noTrunc {
+	switch {
+	case o.noTrunc:
 		s.Columns = 0
+	case s.Columns == 0:
+		s.Columns = fileColumns
 	}
 	_, err = fmt.Fprint(o.io.Out, text(s))
 	return err

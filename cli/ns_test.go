@@ -216,3 +216,27 @@ func TestRanges(t *testing.T) {
 		t.Errorf("%v, want %s", got, want)
 	}
 }
+
+// Where no terminal says how wide, command lines end at 200 columns, so that a tree which is shown to others has not all of their
+// arguments; --no-trunc and JSON have them whole.
+func TestNSLong(t *testing.T) {
+	long := "server " + strings.Repeat("--flag=value ", 100) + "--password=secret"
+	forest := ui.NSForest{Roots: ui.List[ui.NSNode]{{NSName: ui.NSName{Inode: 1, Host: true}, Type: "pid", Processes: ui.List[ui.NSProcess]{{Command: long, PIDs: ui.List[int]{7}}}}}}
+	for _, test := range []struct {
+		o     nsOutput
+		whole bool
+	}{{nsOutput{format: "text"}, false}, {nsOutput{format: "text", noTrunc: true}, true}, {nsOutput{format: "json"}, true}} {
+		var out strings.Builder
+		test.o.io.Out = &out
+		if err := test.o.tree(forest, false, ""); err != nil {
+			t.Fatal(err)
+		}
+		widest := 0
+		for line := range strings.Lines(out.String()) {
+			widest = max(widest, ui.Width(strings.TrimSuffix(line, "\n")))
+		}
+		if strings.Contains(out.String(), "secret") != test.whole || (widest <= fileColumns) == test.whole || !strings.Contains(out.String(), "7") {
+			t.Errorf("%+v: %d columns\n%s", test.o, widest, out.String())
+		}
+	}
+}
