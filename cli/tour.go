@@ -39,8 +39,9 @@ at a container, shows what the host sees next to what is seen inside, and checks
 it. They need no image and no network, as root or not, take a second or two
 together, and leave nothing behind.
 
-EXPERIMENT chooses some of them: E1 to E12, E14, E15. The exit code is 0 when
-all observations hold, and 1 otherwise.`,
+EXPERIMENT chooses some of them: E1 to E12, E14, E15. E13 needs networks, and
+is a script of its own: examples/two-networks.sh of the source. The exit code is 0
+when all observations hold, and 1 otherwise.`,
 		Example: "  kakuri tour\n  kakuri tour --lang ja E2 E3 E7\n  kakuri tour --svg tree.svg E15",
 		RunE: func(c *cobra.Command, args []string) error {
 			// As a piece of a pipeline the tour has to end its containers, too.

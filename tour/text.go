@@ -31,7 +31,7 @@ const indent = "    "
 var words = struct {
 	Opening                                                                 ui.Count
 	NotRoot, TryIt, OK, Failed, Measured, Shows, NotRead, NoStart, AsBefore ui.Text
-	Sum, SumFailed, Next, NextRun, NextExplain, NextTree, NextOne           ui.Text
+	Sum, SumFailed, Next, NextRun, NextExplain, NextTree, NextOne, E13      ui.Text
 }{
 	Opening: ui.Count{
 		One:  "kakuri starts a container on this machine and looks at it from two sides, the host's and its own: %d observation, shown side by side and checked. No image and no network is needed, and nothing is left behind.",
@@ -42,16 +42,20 @@ var words = struct {
 		EN: "You are not root (uid %d). All of it works all the same; where something differs from what root sees, it says so.",
 		JA: "root ではなく uid %d で実行しています。それでもすべて試せます。root の場合と違うところは、そのつど説明します。",
 	},
-	TryIt:       ui.Text{EN: "try it: ", JA: "試すなら: "},
-	OK:          ui.Text{EN: "ok", JA: "OK"},
-	Failed:      ui.Text{EN: "FAILED", JA: "NG"},
-	Measured:    ui.Text{EN: ": measured %s", JA: " (実測値: %s)"},
-	Shows:       ui.Text{EN: "This shows: ", JA: "わかること: "},
-	NotRead:     ui.Text{EN: "nothing could be observed", JA: "観察できませんでした"},
-	NoStart:     ui.Text{EN: "its container does not start: %s", JA: "コンテナを起動できませんでした: %s"},
-	AsBefore:    ui.Text{EN: "its container did not start, see %s", JA: "コンテナを起動できませんでした (%s を参照)"},
-	Sum:         ui.Text{EN: "%d of %d observations hold (%.1f s)", JA: "観察 %[2]d 個のうち %[1]d 個を確認しました (%.1[3]f 秒)"},
-	SumFailed:   ui.Text{EN: "%s FAILED: %s", JA: "%s NG: %s"},
+	TryIt:     ui.Text{EN: "try it: ", JA: "試すなら: "},
+	OK:        ui.Text{EN: "ok", JA: "OK"},
+	Failed:    ui.Text{EN: "FAILED", JA: "NG"},
+	Measured:  ui.Text{EN: ": measured %s", JA: " (実測値: %s)"},
+	Shows:     ui.Text{EN: "This shows: ", JA: "わかること: "},
+	NotRead:   ui.Text{EN: "nothing could be observed", JA: "観察できませんでした"},
+	NoStart:   ui.Text{EN: "its container does not start: %s", JA: "コンテナを起動できませんでした: %s"},
+	AsBefore:  ui.Text{EN: "its container did not start, see %s", JA: "コンテナを起動できませんでした (%s を参照)"},
+	Sum:       ui.Text{EN: "%d of %d observations hold (%.1f s)", JA: "観察 %[2]d 個のうち %[1]d 個を確認しました (%.1[3]f 秒)"},
+	SumFailed: ui.Text{EN: "%s FAILED: %s", JA: "%s NG: %s"},
+	E13: ui.Text{
+		EN: "E13 is not among them, since it needs networks: two versions of an application side by side, by the script examples/two-networks.sh of the source.",
+		JA: "E13 はネットワークを使うため、この中にはありません。同じアプリケーションの新旧二組を並べて動かすもので、ソースの examples/two-networks.sh です。",
+	},
 	Next:        ui.Text{EN: "What to try next:", JA: "次に試すなら:"},
 	NextRun:     ui.Text{EN: "a shell in a container of your own", JA: "自分のコンテナでシェルを動かす"},
 	NextExplain: ui.Text{EN: "every step behind such a line", JA: "その一行の裏にある計画を、一手順ずつ見る"},
@@ -192,6 +196,9 @@ func Closing(list []Result, took time.Duration, s ui.Screen) string {
 		{"kakuri explain run host ls", words.NextExplain},
 		{"kakuri ns tree", words.NextTree},
 		{"kakuri tour E7", words.NextOne},
+	}
+	if len(list) == len(Experiments()) { // whoever saw them all saw a number left out
+		b.WriteString(paragraph(l.Say(words.E13), "", "", s))
 	}
 	b.WriteString("\n" + l.Say(words.Next) + "\n")
 	for _, n := range next {
