@@ -27,8 +27,9 @@ executed, 127 when it is not there.`
 signal that ended it; 125 when kakuri refuses or fails, 126 when the program cannot be
 executed, 127 when it is not there. Of verify and tour: 1 when a property differs or an
 observation does not hold.`},
-			{"ENVIRONMENT", `LC_ALL, LC_MESSAGES and LANG choose the language of tour, ns and verify (English or Japanese).
-NO_COLOR, or TERM=dumb, leaves colours away. SHELL is the program of unshare and enter when none
+			{"ENVIRONMENT", `LC_ALL, LC_MESSAGES and LANG choose the language of tour, ns, verify and port why (English or Japanese).
+KAKURI_STORAGE_DRIVER is the storage driver to use: erofs, dirs or fuse-overlayfs. KAKURI_UPLINK is what carries an ordinary
+user's networks outside: builtin, pasta, or auto for pasta where it is installed. NO_COLOR, or TERM=dumb, leaves colours away. SHELL is the program of unshare and enter when none
 is named. XDG_RUNTIME_DIR is where the records of an ordinary user's containers are.`},
 			{"FILES", `/run/kakuri/containers has a file for each running container of root. For an ordinary user
 it is $XDG_RUNTIME_DIR/kakuri/containers, or /tmp/kakuri-UID/containers where that variable is not set.`},
