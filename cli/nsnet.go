@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/ui"
@@ -48,7 +50,11 @@ func (r *nsReading) nets() ui.NetMap {
 		}
 	}
 	if own != nil && len(m.Spaces) > 0 {
-		m.Spaces[0].Host = true // where the reader stands
+		first := &m.Spaces[0]
+		first.Here, first.World = true, engine.InWorld()
+		if !first.World && !slices.ContainsFunc(m.Spaces, func(n ui.NetSpace) bool { return n.Host }) {
+			first.Host = true // of none other is it known
+		}
 	}
 	for i := range sides {
 		for _, l := range sides[i].Links {

@@ -169,11 +169,14 @@ func (b *builder) fitsWorld() error {
 // worldEnv has, for a program that is started in a network world in the place of another one, the directories of that one's engine.
 const worldEnv = "KAKURI_WORLD"
 
+// InWorld tells whether this process was started by [Engine.AgainInWorld].
+func InWorld() bool { return os.Getenv(worldEnv) != "" }
+
 // AgainInWorld runs this program once more, with its arguments and streams, in the network world of an ordinary user: for who reads networks, and may
 // enter those namespaces from there only. ref is the container that is asked about, which has to be there itself; empty is the world as a whole. Where
 // there is nothing to be read there, or this is that process, done is false.
 func (e *Engine) AgainInWorld(ctx context.Context, ref string) (code int, done bool, err error) {
-	if !e.rootless() || os.Getenv(worldEnv) != "" {
+	if !e.rootless() || InWorld() {
 		return 0, false, nil
 	}
 	if ref != "" {
@@ -211,7 +214,7 @@ type machineSide struct {
 
 // PortAgain is [Engine.AgainInWorld] for a command that asks [Engine.PortFacts]: the port of the machine is tried before, from here.
 func (e *Engine) PortAgain(ctx context.Context, q ways.Question) (code int, done bool, err error) {
-	if !e.rootless() || os.Getenv(worldEnv) != "" {
+	if !e.rootless() || InWorld() {
 		return 0, false, nil
 	}
 	_, r, about, err := e.portRecords(q)

@@ -15,7 +15,9 @@ type NetMap struct {
 // A NetSpace is one network namespace.
 type NetSpace struct {
 	NSName
-	PID       int             `json:"pid"` // of its first process
+	Here      bool            `json:"here,omitempty"`  // where the reader stands
+	World     bool            `json:"world,omitempty"` // an ordinary user's networks, which stand for the machine's
+	PID       int             `json:"pid"`             // of its first process
 	Command   string          `json:"command"`
 	Devices   List[NetDevice] `json:"devices"`
 	Published []string        `json:"published,omitempty"` // "0.0.0.0:8080 → 172.17.0.2:80/tcp"
@@ -32,22 +34,64 @@ type NetDevice struct {
 	In     int      `json:"-"`                // place of the peer's namespace in the map; -1 for none that is known
 }
 
+// called is what stands behind the namespace's number; empty for one that has no name.
+func (n NetSpace) called(l Lang) string {
+	switch {
+	case n.World:
+		return l.Say(words.WorldName)
+	case n.Host:
+		return l.Say(words.HostName)
+	case n.Name != "":
+		return Escape(n.Name)
+	case n.Here:
+		return l.Say(words.HereName)
+	}
+	return ""
+}
+
+// title is the full name of n: "net namespace 4026532501 (web)".
+func (n NetSpace) title(l Lang) string {
+	if name := n.called(l); name != "" {
+		return l.Say(words.KindNamed, "net", n.Inode, name)
+	}
+	return l.Say(words.Kind, "net", n.Inode)
+}
+
 // end names the other end of a device.
 func (m *NetMap) end(d NetDevice, from int, l Lang) string {
 	switch {
+	case d.Peer == "" && d.Kind == "veth":
+		return l.Say(words.EndUnseen)
 	case d.Peer == "":
 		return ""
 	case d.In < 0 || d.In == from:
 		return d.Peer
 	}
-	return l.Say(words.EndIn, d.Peer, m.Spaces[d.In].label(l))
+	switch n := m.Spaces[d.In]; {
+	case n.World:
+		return l.Say(words.EndIn, d.Peer, n.called(l))
+	case n.Here && !n.Host && n.Name == "":
+		return l.Say(words.EndHere, d.Peer)
+	default:
+		return l.Say(words.EndIn, d.Peer, n.label(l))
+	}
 }
 
-// line is what a device is: its kind, state, addresses and other end.
-func (m *NetMap) line(d NetDevice, from int, l Lang) string {
+// kinds is how wide the kinds of devices are, of those at a bridge or, with none, of those at no one's.
+func (n NetSpace) kinds(bridge string) (width int) {
+	for _, d := range n.Devices {
+		if d.Master == bridge {
+			width = max(width, Width(d.Kind))
+		}
+	}
+	return width
+}
+
+// line is what a device is: its kind, in so many columns, its state, addresses and other end.
+func (m *NetMap) line(d NetDevice, from, kinds int, l Lang) string {
 	var parts []string
-	if d.Kind != "" {
-		parts = append(parts, d.Kind)
+	if kinds > 0 || d.Kind != "" {
+		parts = append(parts, pad(d.Kind, kinds, false))
 	}
 	if !d.Up {
 		parts = append(parts, l.Say(words.Down))
@@ -56,7 +100,7 @@ func (m *NetMap) line(d NetDevice, from int, l Lang) string {
 	if e := m.end(d, from, l); e != "" {
 		parts = append(parts, "⇄ "+e)
 	}
-	return strings.Join(parts, "  ")
+	return strings.TrimRight(strings.Join(parts, "  "), " ")
 }
 
 // Text renders the map: each namespace, its devices, those of a bridge below it.
@@ -64,19 +108,18 @@ func (m NetMap) Text(s Screen) string {
 	var b strings.Builder
 	l := s.Lang
 	for i, n := range m.Spaces {
-		title := NSNode{NSName: n.NSName, Type: "net"}.title(l)
-		t := Tree{Text: title, Role: Heading}
-		if n.Name == "" && !n.Host {
+		t := Tree{Text: n.title(l), Role: Heading}
+		if n.called(l) == "" {
 			t.Note = shortened(n.Command, 80)
 		}
 		for _, d := range n.Devices {
 			if d.Master != "" {
 				continue
 			}
-			branch := Tree{Text: d.Name, Note: m.line(d, i, l)}
+			branch := Tree{Text: d.Name, Note: m.line(d, i, n.kinds(""), l), Aligned: true}
 			for _, p := range n.Devices {
 				if p.Master == d.Name {
-					branch.Children = append(branch.Children, Tree{Text: p.Name, Note: m.line(p, i, l)})
+					branch.Children = append(branch.Children, Tree{Text: p.Name, Note: m.line(p, i, n.kinds(d.Name), l)})
 				}
 			}
 			t.Children = append(t.Children, branch)
@@ -103,12 +146,12 @@ type netBox struct {
 	anchors    map[string][2]int // top of a device for the cables
 }
 
-// SVG draws the map: the host above with its bridges, the others below, a line for each
+// SVG draws the map: where the reader stands above with its bridges, the others below, a line for each
 // cable between them.
 func (m NetMap) SVG(l Lang) string {
 	m.Spaces = slices.Clone(m.Spaces)
 	for i, n := range m.Spaces { // ends of cables side by side
-		below := n.Host
+		below := n.Here
 		n.Devices = slices.Clone(n.Devices)
 		slices.SortStableFunc(n.Devices, func(a, z NetDevice) int {
 			return b2i(a.Kind == "veth" == below) - b2i(z.Kind == "veth" == below)
@@ -136,7 +179,7 @@ func (m NetMap) SVG(l Lang) string {
 	for i, n := range m.Spaces {
 		b := &boxes[i]
 		rows := len(n.Devices)
-		if n.Host {
+		if n.Here {
 			b.w, b.y = width, y
 			rows = (len(n.Devices) + 2) / 3
 		} else {
@@ -144,7 +187,7 @@ func (m NetMap) SVG(l Lang) string {
 			row = append(row, i)
 		}
 		b.h = netHead + n.published() + rows*(netChip+netGap) + boxPad/2
-		if n.Host {
+		if n.Here {
 			y += b.h + 5*boxGap
 		} else if len(row) == columns {
 			flush()
@@ -161,7 +204,7 @@ func (m NetMap) SVG(l Lang) string {
 	colours := make([]tint, len(m.Spaces))
 	for i, n := range m.Spaces {
 		b := boxes[i]
-		if colours[i] = tintOf(1 + i%4); n.Host {
+		if colours[i] = tintOf(1 + i%4); n.Here {
 			colours[i] = tintOf(0)
 		}
 		p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="14" fill="%s" stroke="%s" stroke-width="1.5"/>`, b.x, b.y, b.w, b.h, colours[i].fill, colours[i].edge)
@@ -170,6 +213,9 @@ func (m NetMap) SVG(l Lang) string {
 	for i, n := range m.Spaces {
 		b, t := boxes[i], colours[i]
 		heading := NSNode{NSName: n.NSName, Type: "net"}.heading(l)
+		if name := n.called(l); name != "" {
+			heading = name
+		}
 		p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fit(heading, b.w-2*boxPad, 17))
 		for _, d := range n.Devices {
 			p.device(m, b, t, d, i)
@@ -195,8 +241,8 @@ func (m *NetMap) cables(p *picture, boxes []netBox) {
 			from, ok1 := boxes[i].anchors[d.Name]
 			to, ok2 := boxes[d.In].anchors[d.Peer]
 			if ok1 && ok2 {
-				from[0] += boxes[i].chip(m.Spaces[i].Host)/2 - boxPad
-				to[0] += boxes[d.In].chip(m.Spaces[d.In].Host)/2 - boxPad
+				from[0] += boxes[i].chip(m.Spaces[i].Here)/2 - boxPad
+				to[0] += boxes[d.In].chip(m.Spaces[d.In].Here)/2 - boxPad
 				y1, y2 := from[1]+netChip, to[1]
 				p.add(`<path d="M%d %d C%d %d %d %d %d %d" fill="none" stroke="%s" stroke-width="2"/>`, from[0], y1, from[0], y1+40, to[0], y2-40, to[0], y2, tintOf(1+d.In%4).strong)
 			}
@@ -221,19 +267,19 @@ func (n *NetSpace) published() int {
 }
 
 // chip is the width of a device.
-func (b *netBox) chip(host bool) int {
-	if host {
+func (b *netBox) chip(here bool) int {
+	if here {
 		return (b.w - 2*boxPad - 2*netGap) / 3
 	}
 	return b.w - 2*boxPad
 }
 
-// place finds where the devices of a box are: on the host three in a row.
+// place finds where the devices of a box are: of where the reader stands three in a row.
 func (m *NetMap) place(b *netBox, i int) {
 	b.anchors = map[string][2]int{}
 	n := m.Spaces[i]
-	per, w := 1, b.chip(n.Host)
-	if n.Host {
+	per, w := 1, b.chip(n.Here)
+	if n.Here {
 		per = 3
 	}
 	for k, d := range n.Devices {
@@ -244,7 +290,7 @@ func (m *NetMap) place(b *netBox, i int) {
 
 func (p *picture) device(m NetMap, b netBox, t tint, d NetDevice, i int) {
 	at := b.anchors[d.Name]
-	w := b.chip(m.Spaces[i].Host)
+	w := b.chip(m.Spaces[i].Here)
 	dash := ""
 	if !d.Up {
 		dash = ` stroke-dasharray="4 4"`
@@ -259,5 +305,5 @@ func (p *picture) device(m NetMap, b netBox, t tint, d NetDevice, i int) {
 	}
 	tx := at[0] - w/2 + 20 + textWidth(d.Name, 13)*9/8 // it is bold
 	p.text(tx, at[1]+20, 11, soft, "", fit(Escape(strings.Join(parts, " · ")), max(0, at[0]+w/2-8-tx), 11))
-	p.add(`<desc>%s</desc>`, xmlText(fmt.Sprint(Escape(d.Name), " ", Escape(m.line(d, i, p.lang)))))
+	p.add(`<desc>%s</desc>`, xmlText(fmt.Sprint(Escape(d.Name), " ", Escape(m.line(d, i, 0, p.lang)))))
 }

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"encoding/xml"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -9,7 +10,7 @@ import (
 
 func netMap() NetMap {
 	return NetMap{Spaces: List[NetSpace]{
-		{NSName: NSName{Inode: 1, Host: true}, Devices: List[NetDevice]{
+		{NSName: NSName{Inode: 1, Host: true}, Here: true, Devices: List[NetDevice]{
 			{Name: "lo", Up: true, Addrs: []string{"127.0.0.1/8"}, In: -1}, {Name: "kakuri0", Kind: "bridge", Up: true, Addrs: []string{"172.20.0.1/16"}, In: -1},
 			{Name: "vk1", Kind: "veth", Up: true, Master: "kakuri0", Peer: "eth0", In: 1}, {Name: "x<0>", Kind: "dummy", In: -1},
 		}, Published: []string{"0.0.0.0:8080 → 172.20.0.2:80/tcp"}},
@@ -34,5 +35,29 @@ func TestNetMap(t *testing.T) {
 	}
 	if svg := (NetMap{}).SVG(EN); !strings.HasSuffix(svg, "</svg>\n") {
 		t.Errorf("of nothing: %q", svg)
+	}
+}
+
+// What the reader's own namespace is called, and the ends of cables there; the machine's is the host once.
+func TestNetMapWhere(t *testing.T) {
+	dev := func(d NetDevice) List[NetDevice] { d.Kind, d.Up = "veth", true; return List[NetDevice]{d} }
+	where := func(own NetSpace) string {
+		own.Devices = dev(NetDevice{Name: "vk1", Peer: "eth0", In: 1})
+		return NetMap{Spaces: List[NetSpace]{own, {NSName: NSName{Inode: 2, Name: "web"}, Devices: dev(NetDevice{Name: "eth0", Peer: "vk1"})},
+			{NSName: NSName{Inode: 3}, Command: "init", Devices: dev(NetDevice{Name: "x", In: -1})}}}.Text(Screen{})
+	}
+	const rest = "└─ vk1  veth  ⇄ eth0 in web\nnet namespace 2 (web)\n└─ eth0  veth  ⇄ vk1 %s\nnet namespace 3  init\n└─ x  veth  ⇄ in a namespace that is not shown\n"
+	for _, test := range []struct {
+		own         NetSpace
+		called, end string
+	}{
+		{NetSpace{NSName: NSName{Inode: 1, Host: true}, Here: true}, "host", "in the host"},
+		{NetSpace{NSName: NSName{Inode: 1}, Here: true, Command: "sh"}, "here", "here"},
+		{NetSpace{NSName: NSName{Inode: 1}, Here: true, World: true}, "your networks", "in your networks"},
+		{NetSpace{NSName: NSName{Inode: 1, Name: "box"}, Here: true}, "box", "in box"},
+	} {
+		if got, want := where(test.own), "net namespace 1 ("+test.called+")\n"+fmt.Sprintf(rest, test.end); got != want {
+			t.Errorf("%s:\n%swant\n%s", test.called, got, want)
+		}
 	}
 }

@@ -8,8 +8,12 @@ type Tree struct {
 	Text     string
 	Note     string // stands behind the text; notes of neighbours without branches are aligned
 	Role     Role   // of the text; the note is plain
+	Aligned  bool   // its note is aligned with its neighbours', also when it has branches
 	Children []Tree
 }
+
+// aligned tells whether t's note is in one column with its neighbours'.
+func (t Tree) aligned() bool { return t.Aligned || t.leaf() }
 
 // leaf tells whether t is one of many like it; a title without branches is none.
 func (t Tree) leaf() bool { return len(t.Children) == 0 && t.Role != Heading }
@@ -53,7 +57,7 @@ func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int)
 
 	align = 0
 	for _, c := range t.Children {
-		if c.leaf() && c.Note != "" {
+		if c.aligned() && c.Note != "" {
 			align = max(align, min(Width(Escape(c.Text)), noteColumn))
 		}
 	}
@@ -63,7 +67,7 @@ func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int)
 			branch, stem = s.pick("└─ ", "`- "), "   "
 		}
 		own := 0
-		if c.leaf() {
+		if c.aligned() {
 			own = align
 		}
 		c.write(b, s, rest+branch, rest+stem, own)

@@ -7,7 +7,7 @@ var words = struct {
 	Seconds, Minutes, Hours, Days, Weeks, Months, Years Count
 
 	// Namespaces and their processes.
-	Host, HostName, Namespace                        Text
+	Host, HostName, HereName, WorldName, Namespace   Text
 	PIDHere, PIDOnly, UIDHere, UIDOnly               Text
 	OnHost, InLevel, Outside, Unmapped, OfPID        Text
 	Kind, KindNamed, OwnedBy, CreatedBy, StartedBy   Text
@@ -24,7 +24,7 @@ var words = struct {
 	Compared                                       Count
 
 	// Networks.
-	EndIn, Down, PublishedAt, NetPicture, PortOf Text
+	EndIn, EndHere, EndUnseen, Down, PublishedAt, NetPicture, PortOf Text
 
 	// The picture.
 	PIDPicture, UserPicture, Described, KeyPID, KeyUID, KeySight, KeyRights Text
@@ -43,6 +43,8 @@ var words = struct {
 
 	Host:          Text{"the host", "ホスト"},
 	HostName:      Text{"host", "ホスト"},
+	HereName:      Text{"here", "ここ"},
+	WorldName:     Text{"your networks", "自分のネットワーク"},
 	Namespace:     Text{"namespace %d", "名前空間 %d"},
 	PIDHere:       Text{"pid %d here", "ここでは pid %d"},
 	PIDOnly:       Text{"pid %d", "pid %d"},
@@ -126,6 +128,8 @@ var words = struct {
 		"箱の中の root の権限は箱の中だけのもので、外側では通用しません。",
 	},
 
+	EndHere:     Text{"%s here", "ここの %s"},
+	EndUnseen:   Text{"in a namespace that is not shown", "ここに現れない名前空間の中"},
 	EndIn:       Text{"%s in %s", "%[2]s の %[1]s"},
 	Down:        Text{"down", "停止"},
 	PublishedAt: Text{"published %s", "公開 %s"},
