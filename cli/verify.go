@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 
@@ -27,8 +28,9 @@ names. Nothing is changed.
 A container of kakuri-runtime is found by its ID, too: that of another caller, such
 as containerd, with the directory of its state after --runtime-root.
 
-A property is ok, DIFFERS, or is unknown where the caller may not read it. The
-exit code is 1 when one differs, and 0 when none does.`,
+A property is ok, DIFFERS, or is unknown where the caller may not read it. Mounts,
+hidden paths and the like that hold, and that no flag asked for, are summed up unless
+--all is set. The exit code is 1 when one differs, and 0 when none does.`,
 		Example: "  kakuri verify web\n  kakuri verify --all web\n  kakuri verify --format json web\n  kakuri verify --runtime-root /run/containerd/runc/k8s.io 4f1c2d",
 		Args:    exactArgs(1, "a container"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -116,10 +118,11 @@ func verifyJSON(rec engine.Container, p plan.Plan, list []verify.Result) verific
 // verifySay are the messages of verify.
 var verifySay = struct {
 	Property, Asked, Measured, Because ui.Text
-	OK, Differs, Unknown, Masked       ui.Text
+	OK, Differs, Unknown               ui.Text
 	SubMeasured, SubBecause, SubUnread ui.Text
-	Closing, Why                       ui.Text
-	Paths, Differ, Unread, Unchecked   ui.Count
+	Closing, ByAll, Why                ui.Text
+	Differ, Unread, Unchecked          ui.Count
+	Paths, Mounts, Nodes, Links, Keys  ui.Count
 }{
 	Property:    ui.Text{EN: "PROPERTY", JA: "項目"},
 	Asked:       ui.Text{EN: "ASKED", JA: "要求"},
@@ -128,39 +131,94 @@ var verifySay = struct {
 	OK:          ui.Text{EN: "ok", JA: "一致"},
 	Differs:     ui.Text{EN: "DIFFERS", JA: "相違"},
 	Unknown:     ui.Text{EN: "unknown", JA: "不明"},
-	Masked:      ui.Text{EN: "masked", JA: "masked"},
 	SubMeasured: ui.Text{EN: "  measured", JA: "  実測"},
 	SubBecause:  ui.Text{EN: "  asked by", JA: "  要求元"},
 	SubUnread:   ui.Text{EN: "  because", JA: "  理由"},
 	Closing:     ui.Text{EN: "%[1]d of %[2]d properties are as asked", JA: "%[2]d 項目のうち %[1]d 項目が要求どおりです"},
+	ByAll:       ui.Text{EN: "; --all shows each of them", JA: " (--all で一つずつ表示)"},
 	Why:         ui.Text{EN: "%s: %s", JA: "%s: %s"},
 	Unchecked:   ui.Count{One: "%d step of the plan leaves nothing of its own to read", Many: "%d steps of the plan leave nothing of their own to read", JA: "計画のうち %d 手順には、それ自体を読み取れるものが残りません"},
 	Paths:       ui.Count{One: "%d path", Many: "%d paths", JA: "%d 個のパス"},
+	Mounts:      ui.Count{One: "%d mount", Many: "%d mounts", JA: "%d 個のマウント"},
+	Nodes:       ui.Count{One: "%d device node", Many: "%d device nodes", JA: "%d 個のデバイスノード"},
+	Links:       ui.Count{One: "%d link", Many: "%d links", JA: "%d 個のリンク"},
+	Keys:        ui.Count{One: "%d kernel parameter", Many: "%d kernel parameters", JA: "%d 個のカーネルパラメーター"},
 	Differ:      ui.Count{One: "%d differs: %s", Many: "%d differ: %s", JA: "%d 項目が相違しています: %s"},
 	Unread:      ui.Count{One: "%d could not be read: %s", Many: "%d could not be read: %s", JA: "%d 項目は読み取れませんでした: %s"},
 }
 
 // verifyText is a table of the properties, and a sentence on all of them. Unless all is
-// set, masks that hold are one line, and what was measured stands only below a property
-// for which it is not what was asked.
+// set, those of which there are many alike are one line if they hold and no flag asked for
+// them, and what was measured stands only below a property for which it is not what was asked.
 func verifyText(s ui.Screen, p plan.Plan, list []verify.Result, all bool) string {
+	folds := map[string]*verifyFold{}
+	if !all {
+		folds = verifyFolds(list)
+	}
 	t := newVerifyTable(s, list, all)
-	masks, folded := 0, 0
+	summed := false
 	for _, r := range list {
+		f := folds[r.Kind]
 		switch {
 		case all:
 			t.whole(r)
-		case r.Kind != (&plan.MaskCheck{}).Kind() || r.Verdict() != verify.OK:
+		case f == nil || !usual(r):
 			t.short(r)
-		default:
-			if masks++; masks == 1 {
-				folded = len(t.Rows)
-				t.add(ui.Good, s.Lang.Say(verifySay.OK), "", s.Lang.Say(verifySay.Masked))
-			}
-			t.Rows[folded][1] = s.Lang.Count(verifySay.Paths, masks)
+		case !f.said:
+			f.said, summed = true, true
+			t.wrapped(ui.Good, s.Lang.Say(verifySay.OK), s.Lang.Count(f.say, len(f.names)), f.text())
 		}
 	}
-	return t.Text(s) + verifyClosing(s, list) + verifyUnchecked(s, p, all)
+	return t.Text(s) + verifyClosing(s, list, summed) + verifyUnchecked(s, p, all)
+}
+
+// A verifyFold is properties of one kind that hold, as one line.
+type verifyFold struct {
+	say   ui.Count
+	asked string // of each, where that is the same; empty has them named
+	names []string
+	said  bool
+}
+
+// verifyFolds finds the kinds of which so many hold that one line is better to read; paths that are masked have one in any case.
+func verifyFolds(list []verify.Result) map[string]*verifyFold {
+	folds := map[string]*verifyFold{}
+	for _, f := range []struct {
+		kind plan.Check
+		fold verifyFold
+	}{
+		{&plan.MaskCheck{}, verifyFold{say: verifySay.Paths, asked: (&plan.MaskCheck{}).Asked()}},
+		{&plan.HiddenCheck{}, verifyFold{say: verifySay.Paths, asked: (&plan.HiddenCheck{}).Asked()}},
+		{&plan.ReadonlyCheck{}, verifyFold{say: verifySay.Paths, asked: (&plan.ReadonlyCheck{}).Asked()}},
+		{&plan.MountCheck{}, verifyFold{say: verifySay.Mounts}},
+		{&plan.DeviceCheck{}, verifyFold{say: verifySay.Nodes}},
+		{&plan.LinkCheck{}, verifyFold{say: verifySay.Links}},
+		{&plan.SysctlCheck{}, verifyFold{say: verifySay.Keys}},
+	} {
+		folds[f.kind.Kind()] = &f.fold
+	}
+	for _, r := range list {
+		if f := folds[r.Kind]; f != nil && usual(r) {
+			f.names = append(f.names, ui.Escape(strings.TrimPrefix(r.Property, "mount ")))
+		}
+	}
+	maps.DeleteFunc(folds, func(kind string, f *verifyFold) bool {
+		return len(f.names) < 2 && kind != (&plan.MaskCheck{}).Kind()
+	})
+	return folds
+}
+
+// usual tells whether r may be summed up: it holds, and no flag asked for it.
+func usual(r verify.Result) bool {
+	return r.Verdict() == verify.OK && !strings.HasPrefix(r.Cause.Reason, "-")
+}
+
+// text is what all of f have in common, or else their names.
+func (f *verifyFold) text() string {
+	if f.asked != "" {
+		return f.asked
+	}
+	return strings.Join(f.names, ", ")
 }
 
 // verifyUnchecked counts the steps that have no check and, with all, tells for each reason which they are.
@@ -284,11 +342,14 @@ func (t *verifyTable) whole(r verify.Result) {
 	t.add(role, word, ui.Escape(r.Property), ui.Escape(r.Asked), measured, ui.Escape(r.Cause.String()))
 }
 
-// verifyClosing counts the verdicts, and names what is not ok.
-func verifyClosing(s ui.Screen, list []verify.Result) string {
+// verifyClosing counts the verdicts, and names what is not ok. Where properties were summed up it says how each is seen.
+func verifyClosing(s ui.Screen, list []verify.Result, summed bool) string {
 	l := s.Lang
 	ok, differ, unknown := verify.Count(list)
 	lines := []string{l.Say(verifySay.Closing, ok, len(list))}
+	if summed {
+		lines[0] += l.Say(verifySay.ByAll)
+	}
 	for _, not := range []struct {
 		verdict string
 		n       int

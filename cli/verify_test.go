@@ -196,13 +196,16 @@ func TestVerifyLive(t *testing.T) {
 	}
 	pid := s.start(t, "web", "-h", "box", "--read-only")
 	text, code := s.kakuri(t, "verify", "web")
-	for _, want := range []string{"ok  host name ", "  box\n", "\nok  / ", " paths ", " properties are as asked\n"} {
+	for _, want := range []string{"ok  host name ", "  box\n", "\nok  / ", " paths ", " mounts ", " properties are as asked; --all shows each of them\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
 	}
 	if code != 0 || strings.Contains(text, "DIFFERS") || strings.Contains(text, "/proc/keys") {
 		t.Errorf("exit code %d:\n%s", code, text)
+	}
+	if n := strings.Count(text, "\n"); n > 45 || strings.Count(text, "not the host's") != 1 {
+		t.Errorf("%d lines:\n%s", n, text)
 	}
 	if text, code := s.kakuri(t, "verify", "-a", "web"); code != 0 || !strings.Contains(text, "/proc/keys") || !strings.Contains(text, "  --hostname\n") {
 		t.Errorf("exit code %d:\n%s", code, text)
@@ -287,6 +290,21 @@ func verified() []verify.Result {
 	}
 }
 
+// alike has mounts by default, one that a flag asked for, one that differs, and one of a kind.
+func alike() (list []verify.Result) {
+	for _, at := range []string{"/tmp", "/dev", "/v", "/proc", "/sys"} {
+		r := verify.Result{Cause: plan.Cause{Reason: "default: reasons"}, Kind: "mount", Property: "mount " + at, Asked: "a", Measured: "a", OK: true}
+		switch at {
+		case "/dev":
+			r.Measured, r.OK = "b", false
+		case "/v":
+			r.Cause.Reason = "-v"
+		}
+		list = append(list, r)
+	}
+	return append(list, verify.Result{Cause: plan.Cause{Reason: "default: reasons"}, Kind: "link", Property: "/dev/fd", Asked: "link to x", OK: true})
+}
+
 func TestVerifyText(t *testing.T) {
 	unread := plan.Plan{Steps: []plan.Step{{Op: &plan.Chdir{}}, {Op: &plan.Hostname{}, Check: &plan.HostnameCheck{}}, {Op: &plan.DieWithParent{}}, {Op: &plan.Chroot{}}}}
 	for _, c := range []struct {
@@ -310,7 +328,7 @@ DIFFERS  host name            box
 unknown  net.ipv4.ip_forward  1
            because            it shows only inside
 ok       capabilities         at most chown,dac_override,fowner,fsetid,kill
-4 of 7 properties are as asked
+4 of 7 properties are as asked; --all shows each of them
 2 differ: /proc/kcore, host name
 1 could not be read: net.ipv4.ip_forward
 `},
@@ -325,6 +343,18 @@ ok  capabilities  at most chown, dac_override, fowner,
 ok  device rules  deny all but c *:* m, c 1:3 rwm, c
                   1:5 rwm
 1 of 1 properties are as asked
+`},
+		{"many alike", ui.Screen{Columns: 40}, false, alike(), plan.Plan{}, `
+         PROPERTY    ASKED
+ok       3 mounts    /tmp, /proc, /sys
+DIFFERS  mount /dev  a
+           measured  b
+           asked by  default: reasons
+ok       mount /v    a
+ok       /dev/fd     link to x
+5 of 6 properties are as asked; --all
+shows each of them
+1 differs: mount /dev
 `},
 		{"all", ui.Screen{}, true, verified()[2:4], unread, `
          PROPERTY     ASKED   MEASURED            BECAUSE
@@ -347,7 +377,7 @@ ok       /proc/acpi   masked  an empty directory  default: reasons
         要求元             default: reasons
 不明  net.ipv4.ip_forward  1
         理由               it shows only inside
-5 項目のうち 2 項目が要求どおりです
+5 項目のうち 2 項目が要求どおりです (--all で一つずつ表示)
 2 項目が相違しています: /proc/kcore, host name
 1 項目は読み取れませんでした: net.ipv4.ip_forward
 計画のうち 3 手順には、それ自体を読み取れるものが残りません

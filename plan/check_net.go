@@ -150,5 +150,8 @@ func (c *NamesCheck) Asked() string {
 	for i, a := range c.Addrs {
 		list[i] = a.String()
 	}
+	if len(list) == 0 {
+		return "answers questions"
+	}
 	return oneLine(words("answers", strings.Join(list, " ")))
 }
