@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
@@ -64,16 +64,17 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 	return s, p, err
 }
 
-var containerID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
-
 // byName has a text call containers by their names, which rooms below do not know.
 func (e *Engine) byName(text string) string {
-	return containerID.ReplaceAllStringFunc(text, func(id string) string {
-		if c, err := e.Find(id); err == nil {
-			return c.Name
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
+		if !isID(word) {
+			continue
 		}
-		return id
-	})
+		if c, err := e.Find(word); err == nil {
+			text = strings.ReplaceAll(text, word, c.Name)
+		}
+	}
+	return text
 }
 
 // prepare writes down what a monitor has to know to start a container.
