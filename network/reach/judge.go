@@ -154,12 +154,12 @@ func (j *judge) fine() bool {
 // hostAlone is about a port of the host that no container has. Where a program of the host has it, that is as good as a container's: it is
 // said whose it is.
 func (j *judge) hostAlone() {
-	for _, l := range at(j.Host.Listeners, j.Proto, j.Port) {
+	if list := at(j.Host.Listeners, j.Proto, j.Port); len(list) > 0 {
 		tell := j.say
 		if len(j.Tests) > 0 && !slices.ContainsFunc(j.Tests, func(t Test) bool { return t.Result.good() || j.Proto == "udp" && t.Result == NoAnswer }) {
 			tell = j.fault
 		}
-		tell(OtherProgram, said(say.ForContainer), say.HasPort, who(l), j.Port, j.Proto, l.Addr)
+		tell(OtherProgram, said(say.ForContainer), say.HasPort, who(list[0]), j.Port, j.Proto, list[0].Addr)
 		return
 	}
 	j.fault(Nobody, j.withOthers(said(say.RunPublish, j.Port)), say.Nobody, j.Port, j.Proto)
