@@ -72,7 +72,7 @@ func TestNetworkNamed(t *testing.T) {
 		t.Errorf("asked: %s", got)
 	}
 	n.Endpoints = n.Endpoints[:1]
-	if got := n.named().Asked(); got != "answers" {
+	if got := n.named().Asked(); got != "answers questions" {
 		t.Errorf("asked, of nameless ones: %s", got)
 	}
 }
