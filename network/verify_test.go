@@ -218,7 +218,7 @@ func TestVerify(t *testing.T) {
 		}
 		// A plan of a network without addresses can but ask whether anybody answers.
 		c.steps = []plan.Step{{Op: &plan.ServeNames{}, Check: &plan.NamesCheck{}}}
-		if got := c.differ(); got != "server for names 127.0.0.11: answers, nobody answers there\x00" {
+		if got := c.differ(); got != "server for names 127.0.0.11: answers questions, nobody answers there\x00" {
 			t.Errorf("with a dead resolver: %q", got)
 		}
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0); err != nil {
