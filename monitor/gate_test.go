@@ -11,6 +11,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -101,10 +102,21 @@ func TestGate(t *testing.T) {
 	// The machine has a public address, and a server there is one of its own.
 	d := &network.Doer{}
 	defer d.Close()
+	routes, err := netlink.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer routes.Close()
 	for _, a := range []string{"203.0.113.77/32", "2001:db8:77::1/128"} {
-		if _, err := d.Do(t.Context(), &plan.AddAddress{Device: "lo", Addr: netip.MustParsePrefix(a)}, os.Getpid()); err != nil {
+		addr := netip.MustParsePrefix(a)
+		if _, err := d.Do(t.Context(), &plan.AddAddress{Device: "lo", Addr: addr}, os.Getpid()); err != nil {
 			t.Fatal(err)
 		}
+		// The kernel's route to an address of IPv6 comes a moment later.
+		nstest.Until(t, "a route to "+a, func() bool {
+			own, err := routes.Own(addr.Addr())
+			return err == nil && own
+		})
 	}
 	e, err := plan.ParseEgress([]string{"store:5432", "*.example.org:443", "home.example.net@203.0.113.0/24:443", "git.corp@10.0.0.0/8:22", "git.corp:443", "10.9.0.0/16:1"})
 	if err != nil {
