@@ -133,18 +133,18 @@ func (v Volume) Export(ctx context.Context, w io.Writer) error {
 // Stage makes a directory beside the volumes, where a killed process's is swept, in which what comes is unpacked. It is as the volume's own: what an archive
 // does not say of its root stays. The caller has the store's lock, see [Store.Lock], and removes it.
 func (v Volume) Stage() (dir string, err error) {
-	files, err := v.Open()
+	own, err := v.Open()
 	if err != nil {
 		return "", err
 	}
-	defer files.Close()
+	defer own.Close()
 	dir = filepath.Join(filepath.Dir(v.dir), ".new-"+randomName())
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
 	staged, err := os.Open(dir)
 	if err == nil {
-		err = archive.Like(files, staged)
+		err = archive.Like(own, staged)
 		staged.Close()
 	}
 	if err != nil {
@@ -174,17 +174,17 @@ func Unpack(ctx context.Context, dir string, r io.Reader, o archive.Options) (ar
 
 // Take moves what is in a directory of [Volume.Stage] into the volume, over what is there.
 func (v Volume) Take(ctx context.Context, dir string) error {
-	files, err := v.Open()
+	own, err := v.Open()
 	if err != nil {
 		return err
 	}
-	defer files.Close()
+	defer own.Close()
 	staged, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer staged.Close()
-	return move(ctx, staged, files)
+	return move(ctx, staged, own)
 }
 
 // move moves what is in from to another directory, which may be on another file system.
