@@ -143,7 +143,7 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 			if slices.ContainsFunc(list, func(p plan.Publish) bool {
 				return p.Proto == proto && p.HostPort == port && (p.HostAddr == a || p.HostAddr.Is4() == a.Is4() && (p.HostAddr.IsUnspecified() || a.IsUnspecified()))
 			}) {
-				return fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: this container has it twice", plan.HostPort(a, port))
+				return &network.TakenError{Port: plan.Publish{Proto: proto, HostAddr: a, HostPort: port}, Who: "this container has it twice"}
 			}
 		}
 		return nil
@@ -276,18 +276,13 @@ func firstPort(from, to uint16, try func(port uint16) error) (uint16, error) {
 	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
 }
 
-// allocated is Docker's error for a port that cannot be had.
-func allocated(p plan.Publish, err error) error {
-	return fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated: %w", plan.HostPort(p.HostAddr, p.HostPort), err)
-}
-
 // takePorts takes ports of the host, all or none of them; who only looks gives them back at once.
 func (b *builder) takePorts(ports []plan.Publish) error {
 	var held []takenPort
 	for _, p := range ports {
 		h, err := network.TryPort(p)
 		if errors.Is(err, unix.EADDRINUSE) {
-			err = allocated(p, err)
+			err = &network.TakenError{Port: p, Who: err.Error()}
 		}
 		if err != nil {
 			return errors.Join(err, closePorts(held))
