@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
@@ -405,15 +405,10 @@ func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func
 	}
 	// The same file, since it is mounted in the container.
 	file := c.dir + "/hosts"
-	f, err := os.Open(file)
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	defer f.Close()
 	// Root inside writes it too: one that is made this large stays as it is.
-	data, err := io.ReadAll(io.LimitReader(f, mostHosts+1))
+	data, err := files.Head(file, mostHosts+1)
 	if err != nil || len(data) > mostHosts {
-		return err
+		return ignoreMissing(err)
 	}
 	text := ""
 	for line := range strings.Lines(string(data)) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -14,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
@@ -274,22 +274,15 @@ func readTask(pid int) (task, error) {
 			p.locked = f[0] != "0"
 		}
 	}
-	line, err := commandLine(dir)
+	line, err := files.Head(dir+"/cmdline", mostArgs)
 	if line = bytes.TrimRight(line, "\x00"); err == nil && len(line) > 0 {
 		p.args = strings.Split(string(line), "\x00")
 	}
 	return p, nil
 }
 
-// commandLine reads the beginning of a command line: a process has it be as long as it likes, by PR_SET_MM_MAP of prctl(2).
-func commandLine(dir string) ([]byte, error) {
-	f, err := os.Open(dir + "/cmdline")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 64<<10))
-}
+// mostArgs is as much as is read of a command line, in bytes: a process has it be as long as it likes, by PR_SET_MM_MAP of prctl(2).
+const mostArgs = 64 << 10
 
 func parseStat(data []byte) (task, error) {
 	var p task

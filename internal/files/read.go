@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,4 +54,28 @@ func Read(name string) ([]byte, error) {
 			}
 		}
 	}
+}
+
+// Head reads the beginning of a file, of which others may have made any size: most bytes, or less where it ends before. Errors are as those of [Read].
+func Head(name string, most int) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var data []byte
+	for len(data) < most {
+		data = slices.Grow(data, 512)
+		n, err := unix.Read(fd, data[len(data):min(cap(data), most)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		case n == 0:
+			return data, nil
+		default:
+			data = data[:len(data)+n]
+		}
+	}
+	return data, nil
 }

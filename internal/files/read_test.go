@@ -38,3 +38,23 @@ func TestRead(t *testing.T) {
 		}
 	}
 }
+
+func TestHead(t *testing.T) {
+	dir := t.TempDir()
+	want := bytes.Repeat([]byte("kakuri!"), 3000)
+	name := filepath.Join(dir, "file")
+	if err := os.WriteFile(name, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, most := range []int{0, 1, 511, 512, 513, 20_999, 21_000, 21_001, 1 << 20} {
+		if got, err := Head(name, most); err != nil || !bytes.Equal(got, want[:min(most, len(want))]) {
+			t.Errorf("%d bytes at most: %d, %v", most, len(got), err)
+		}
+	}
+	if _, err := Head(filepath.Join(dir, "missing"), 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	if _, err := Head(dir, 1); !errors.Is(err, unix.EISDIR) {
+		t.Errorf("a directory: %v", err)
+	}
+}

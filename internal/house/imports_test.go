@@ -80,7 +80,7 @@ var rooms = []room{
 	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"volume", []string{"archive", "internal/files"}, "it keeps volumes, and knows of no container"},
 	{"network/netdb", []string{"internal/files", "internal/leanjson", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
-	{"network/reach", []string{"network/netlink", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
+	{"network/reach", []string{"network/netlink", "internal/files", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"uplink/stack", []string{"network/netip"}, "it is a TCP/IP stack between a device and sockets, and one program links it"},
 	{"network/world", []string{"plan", "launch", "oci", "uplink", "internal/files"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
 	{"uplink", []string{"plan", "network", "network/netip", "internal/leanjson", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},

@@ -3,13 +3,13 @@ package reach
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -54,12 +54,8 @@ func nameSockets(list []Listener, inodes []uint32) {
 func program(pid int) string {
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	name := strings.TrimSpace(string(comm))
-	first := ""
-	if f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
-		line, _ := io.ReadAll(io.LimitReader(f, 4096)) // a process has it be as long as it likes
-		f.Close()
-		first, _, _ = strings.Cut(string(line), "\x00")
-	}
+	line, _ := files.Head(fmt.Sprintf("/proc/%d/cmdline", pid), 4096) // a process has it be as long as it likes
+	first, _, _ := strings.Cut(string(line), "\x00")
 	// A comm is cut at 15 bytes; the whole is in the command line.
 	if base := filepath.Base(first); len(name) == 15 && strings.HasPrefix(base, name) {
 		return base
