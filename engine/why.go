@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	ways "github.com/kakuri/kakuri/network/reach"
@@ -58,7 +59,7 @@ func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Con
 	for i := range list {
 		c := &list[i]
 		for _, p := range c.published() {
-			p.Strict = p.Strict || e.rootless() // by a socket of kakuri-uplink
+			p.Relayed = p.Relayed || e.rootless() && !p.Routed // by a socket of kakuri-uplink
 			same := p.Proto == q.Proto && (q.Name == "" && p.HostPort == q.Port || q.Name == c.Name && p.Port == q.Port)
 			switch {
 			case same && about == nil:
@@ -127,7 +128,7 @@ func std(a netip.Addr) stdip.Addr {
 func (c *Container) published() (list []ways.Published) {
 	runs := c.Active()
 	for _, p := range c.Ports {
-		one := ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Strict: p.Strict, Routed: p.Routed}
+		one := ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Relayed: network.Relayed(p), Routed: p.Routed}
 		if !runs {
 			one.Asked, one.Addr = true, stdip.Addr{} // others may have its address by now
 		}
@@ -145,7 +146,7 @@ func (c *Container) published() (list []ways.Published) {
 			at, _ = stdip.ParseAddr(s.HostIP)
 		}
 		for i := range 1 + int(max(s.Port, s.PortEnd)) - int(s.Port) {
-			p := ways.Published{Container: c.Name, HostAddr: at, HostPort: s.HostPort + uint16(i), Port: s.Port + uint16(i), Proto: cmp.Or(s.Proto, "tcp"), Strict: s.Strict, Asked: true}
+			p := ways.Published{Container: c.Name, HostAddr: at, HostPort: s.HostPort + uint16(i), Port: s.Port + uint16(i), Proto: cmp.Or(s.Proto, "tcp"), Asked: true}
 			if !slices.ContainsFunc(list, func(o ways.Published) bool { return o.HostPort == p.HostPort && o.Port == p.Port && o.Proto == p.Proto }) {
 				list = append(list, p)
 			}

@@ -57,7 +57,7 @@ type Published struct {
 	Addr      netip.Addr
 	Port      uint16
 	Proto     string
-	Strict    bool `json:",omitempty"`
+	Relayed   bool `json:",omitempty"` // a socket takes what comes, and passes it on: no rule leads to the container
 	Routed    bool `json:",omitempty"` // by no port of the host: at the container's own address
 	Asked     bool `json:",omitempty"` // for no more than that: it is not published now, and Addr is not known
 }

@@ -429,7 +429,7 @@ func (j *judge) ways() {
 			if p.Addr.Is6() {
 				name = "net.ipv6.conf.all.forwarding"
 			}
-			if !told[name] && !p.Strict && !p.HostAddr.IsLoopback() {
+			if !told[name] && !p.Relayed && !p.HostAddr.IsLoopback() {
 				j.fault(NotForwarded, plain("sysctl -w %s=1", name), say.NotForwarded, familyName(p.Addr), name)
 				told[name] = true
 			}
@@ -452,7 +452,7 @@ func (j *judge) packets(p Published) (list []Packet) {
 		p.NoIn, p.NoOut = hook == "output" || hook == "postrouting" && in == nil, hook == "prerouting" || hook == "input"
 		list = append(list, p)
 	}
-	target := Packet{Dst: p.Addr, Proto: p.Proto, Port: p.Port, DNAT: !p.Routed && !p.relayed()}
+	target := Packet{Dst: p.Addr, Proto: p.Proto, Port: p.Port, DNAT: !p.Routed && !p.Relayed}
 	outer := Packet{Dst: p.HostAddr, Proto: p.Proto, Port: p.HostPort, Local: true}
 	if p.HostAddr.IsUnspecified() {
 		if own, ok := j.Host.own(p.HostAddr.Is4()); ok {
@@ -464,7 +464,7 @@ func (j *judge) packets(p Published) (list []Packet) {
 		at("forward", target, in, bridge)
 	} else if !p.HostAddr.IsLoopback() {
 		at("prerouting", outer, in, nil)
-		if p.relayed() {
+		if p.Relayed {
 			at("input", outer, in, nil)
 		} else {
 			at("forward", target, in, bridge)
@@ -472,7 +472,7 @@ func (j *judge) packets(p Published) (list []Packet) {
 		}
 	}
 	switch lo := j.Host.named("lo"); {
-	case p.relayed():
+	case p.Relayed:
 		at("output", outer, nil, lo)
 		at("input", outer, lo, nil)
 		at("output", target, nil, bridge)
@@ -483,11 +483,6 @@ func (j *judge) packets(p Published) (list []Packet) {
 		at("postrouting", target, nil, bridge)
 	}
 	return list
-}
-
-// relayed tells a port that a socket of the monitor takes, which passes on what comes: network.Relayed.
-func (p *Published) relayed() bool {
-	return !p.Routed && (p.Strict || p.HostAddr.Is6() && p.HostAddr.IsLoopback() || p.HostAddr.Is4() != p.Addr.Is4())
 }
 
 // out is the host's device that leads to other machines, nil where none is known.

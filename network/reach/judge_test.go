@@ -202,7 +202,7 @@ func cases() []struct {
 		}},
 		{"an input rule does not matter", Reachable, func(f *Facts) { chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true}) }},
 		{"an input rule matters in strict mode", Dropped, func(f *Facts) {
-			f.Published[0].Strict = true
+			f.Published[0].Relayed = true
 			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true})
 		}},
 		{"a test says no", NotKnown, func(f *Facts) { f.Tests[2].Result = NoAnswer }},

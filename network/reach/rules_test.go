@@ -14,7 +14,7 @@ import (
 func TestRulesets(t *testing.T) {
 	nstest.Root(t)
 	t.Cleanup(func() { exec.Command("nft", "flush", "ruleset").Run() })
-	strict := func(f *Facts) { f.Published[0].Strict = true }
+	strict := func(f *Facts) { f.Published[0].Relayed = true }
 	routed := func(f *Facts) { f.Name, f.Port, f.Published[0].Routed, f.Published[0].HostPort = "web", 80, true, 0 }
 	// six is the same by IPv6.
 	six := func(f *Facts) {
