@@ -185,6 +185,13 @@ func (b *builder) imageRoot() error {
 	if err != nil {
 		return err
 	}
+	if moved, err := b.movesRoot(); err != nil {
+		return err
+	} else if moved {
+		if err := view.KeepOwners(b.rec.ID); err != nil && b.engine.warn != nil {
+			b.engine.warn(fmt.Sprintf("files of the image's root are the user's inside: %v", err))
+		}
+	}
 	b.view = view
 	b.storage = view.Plan()
 	upper := ""

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -86,5 +87,86 @@ func TestServedRoot(t *testing.T) {
 		}
 		want(t, e, Config{Image: "same:1", Command: []string{"sh", "-c", "cat /f; stat -c %u:%g /f; ls /tmp"}}, "more\n5:6\nx\n")
 		want(t, e, Config{Image: "same:1", ReadOnly: true, Command: []string{"sh", "-c", "touch /g 2>/dev/null || cat /f"}}, "more\n")
+	})
+}
+
+// TestKeepIDOwners: with the user's own id inside, files of the image have the image's owners, and what the user shares is the user's on both sides, after another
+// start, too, and for a container that joins. What was begun by the kernel's overlay goes on there, and so does what was asked for.
+func TestKeepIDOwners(t *testing.T) {
+	nstest.FUSE(t)
+	u, root := nstest.User(t), nstest.RootFS(t)
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		e, ctx := open(t), t.Context()
+		nstest.NoLeaks(t)
+		t.Cleanup(func() { // of other ids
+			s, err := e.Storage()
+			if err == nil {
+				_, _, err = s.GC(func(digest.Digest) bool { return false })
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		imported(t, e, root, "mine:1")
+		owned := func(e *Engine, c Config) {
+			t.Helper()
+			if _, err := e.Run(ctx, c, Streams{}, RunOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		owned(e, Config{Image: "mine:1", Name: "owned", Command: []string{"chown", "0:0", "/bin/busybox"}})
+		if _, err := e.Commit(ctx, "owned", CommitOptions{Name: "base:1"}); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := e.Storage(); err != nil {
+			t.Fatal(err)
+		} else if name, why := s.Driver(); name != "dirs" {
+			t.Fatalf("driver %s: %s", name, why)
+		}
+		shared := t.TempDir()
+		keep := Config{Image: "base:1", UserNS: "keep-id", Mounts: []Mount{{Type: "bind", Source: shared, Dest: "/shared", Flag: "-v"}}}
+		one := keep
+		one.Name, one.Command = "one", []string{"sh", "-c", "id -u; stat -c %u:%g /bin/busybox /shared; touch /shared/made; echo >>/tmp/kept; wc -l </tmp/kept"}
+		mine := fmt.Sprintf("%d:%d", u.UID, u.GID)
+		owned(e, one)
+		again := func(e *Engine, name string) string {
+			t.Helper()
+			if err := e.Start(ctx, name, StartOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			nstest.Until(t, "its end", func() bool { return found(t, e, name).Status == monitor.Exited })
+			var lines []string
+			for record := range strings.Lines(logOf(t, found(t, e, name))) {
+				line, _, _ := strings.Cut(strings.TrimPrefix(record, `{"log":"`), `\n`)
+				lines = append(lines, line)
+			}
+			return strings.Join(lines, " ")
+		}
+		if out, line := again(e, "one"), fmt.Sprintf("%d 0:0 %s", u.UID, mine); out != line+" 1 "+line+" 2" {
+			t.Errorf("%q", out)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(shared+"/made", &st); err != nil || st.Uid != uint32(u.UID) {
+			t.Errorf("%v: %+v", err, st)
+		}
+		held := keep
+		held.Name, held.Command = "held", []string{"sh", "-c", "echo up; while :; do sleep 0.01; done"}
+		h := detached(t, e, held)
+		nstest.Until(t, "its word", func() bool { return strings.Contains(logOf(t, h), "up") })
+		want(t, e, Config{Image: "base:1", PID: "container:held", Command: []string{"stat", "-c", "%u:%g", "/bin/busybox"}}, "0:0\n")
+		t.Setenv("KAKURI_STORAGE_DRIVER", "dirs")
+		asked := openAt(t, e.dir)
+		two := keep
+		two.Name, two.Command = "two", []string{"stat", "-c", "%u:%g", "/bin/busybox"}
+		owned(asked, two)
+		t.Setenv("KAKURI_STORAGE_DRIVER", "")
+		if out := again(e, "two"); out != mine+" "+mine {
+			t.Errorf("what was begun by the kernel: %q", out)
+		}
+		for _, name := range []string{"held", "owned", "one", "two"} {
+			if err := e.Remove(ctx, name, RemoveOptions{Force: true}); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }

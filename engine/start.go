@@ -158,6 +158,15 @@ func (b *builder) place(dir string) error {
 	return b.attachVolumes()
 }
 
+// movesRoot reports whether root inside is another id than the one that images' files of root have on the disk, and no mount maps them.
+func (b *builder) movesRoot() (bool, error) {
+	if b.opts.IDMapRoot || b.userMode() == "host" {
+		return false, nil
+	}
+	uid, gid, err := b.rootOutside()
+	return uid >= 0 && gid >= 0 && (uid != int(b.host.UID) || gid != int(b.host.GID)), err
+}
+
 // rootOutside are the machine's ids of root inside, whose user namespace may be another container's.
 func (b *builder) rootOutside() (uid, gid int, err error) {
 	if b.hasUserNS() {

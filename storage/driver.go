@@ -31,7 +31,7 @@ func (s *Store) Driver() (name, why string) {
 func (s *Store) chooseDriver() (name, why string) {
 	switch {
 	case s.o.Driver == driverFuse:
-		s.cannot = s.findFuse()
+		s.fuse, s.cannot = s.findFuse()
 		return driverFuse, "it was asked for"
 	case s.o.Driver != "":
 		return s.o.Driver, "it was asked for"
@@ -52,27 +52,27 @@ func (s *Store) chooseRootless() (name, why string) {
 		return driverDirs, may
 	}
 	why = fmt.Sprintf("%s, and the kernel lays no directories of %s over each other for one: %v", may, s.o.Data, err)
-	if fuse := s.findFuse(); fuse != nil {
-		s.cannot = fmt.Errorf("%s; %w", why, fuse)
-		return driverDirs, why + "; " + fuse.Error()
+	if s.fuse, err = s.findFuse(); err != nil {
+		s.cannot = fmt.Errorf("%s; %w", why, err)
+		return driverDirs, why + "; " + err.Error()
 	}
 	return driverFuse, why
 }
 
-// findFuse looks for what [driverFuse] needs.
-func (s *Store) findFuse() (err error) {
-	if s.fuse, err = exec.LookPath(driverFuse); err != nil {
-		return fmt.Errorf("%s does it without the kernel, and is not installed (Debian: package %[1]s)", driverFuse)
+// findFuse looks for the program of [driverFuse], and for what that needs.
+func (s *Store) findFuse() (program string, err error) {
+	if program, err = exec.LookPath(driverFuse); err != nil {
+		return "", fmt.Errorf("%s does it without the kernel, and is not installed (Debian: package %[1]s)", driverFuse)
 	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("%s does it without the kernel's overlay, and needs /dev/fuse: %w (modprobe fuse, mode 0666)", driverFuse, err)
+		return "", fmt.Errorf("%s does it without the kernel's overlay, and needs /dev/fuse: %w (modprobe fuse, mode 0666)", driverFuse, err)
 	}
 	unix.Close(fd)
 	if strings.ContainsAny(s.o.Data, ",:\\\"") {
-		return fmt.Errorf("%s takes no directory with a comma, colon, quote or backslash in its name: %s", driverFuse, s.o.Data)
+		return "", fmt.Errorf("%s takes no directory with a comma, colon, quote or backslash in its name: %s", driverFuse, s.o.Data)
 	}
-	return nil
+	return program, nil
 }
 
 func why2(err error) string {

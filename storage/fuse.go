@@ -33,6 +33,23 @@ func (v *View) server(upper string, volatile bool) *plan.Server {
 	return &plan.Server{Program: v.fuse, Args: []string{"-f", "-o", options, "/dev/fd/0"}, UIDs: v.s.o.IDs.UIDs, GIDs: v.s.o.IDs.GIDs}
 }
 
+// KeepOwners has the files of the image look as the image has them to container id, whose root is another id than that of Options.IDs. The kernel
+// maps no ids of an ordinary user's mounts, but fuse-overlayfs shows files by the map that they lie on the disk with; the error is why it cannot.
+// What the container has already written through the kernel's overlay is shown by that, and so is what a driver that was asked for keeps.
+func (v *View) KeepOwners(id string) error {
+	if name, _ := v.s.Driver(); name != driverDirs || v.s.o.Driver != "" {
+		return nil
+	}
+	if dir, err := v.s.upperPath(id); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, servedMark)); err != nil {
+			return nil
+		}
+	}
+	program, err := v.s.findFuse()
+	v.fuse = program
+	return err
+}
+
 // checkServed has an upper directory be written to by what wrote to it before, or marks a new one.
 func (v *View) checkServed(dir string, fresh bool) error {
 	mark := filepath.Join(dir, servedMark)
