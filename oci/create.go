@@ -122,7 +122,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	}()
 	options := plan.Options{Foreground: how&foreground != 0, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
 	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
-	if l != nil {
+	if l == nil {
+		options.Streams = ownStreams(b.Spec.Linux, b.Spec.Process)
+	} else {
 		options = l.Plan
 		options.Attended = !wait
 		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Before: l.Before}

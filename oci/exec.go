@@ -23,6 +23,7 @@ import (
 // ExecOptions are those of another process in a container.
 type ExecOptions struct {
 	ProcessOptions
+	own    bool // the process's streams are this one's
 	Detach bool
 	Cgroup string // below the container's cgroup, in every hierarchy
 	// Cgroups are paths below the container's cgroup by controller, where control groups are of version 1, and in the place
@@ -39,6 +40,7 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 	if err := checkConsole(process, o.ProcessOptions, o.Detach); err != nil {
 		return 0, err
 	}
+	o.own = true
 	proc, err := c.launchExec(ctx, process, o, launch.Options{Terminal: lines(o.ConsoleSocket)})
 	if err != nil {
 		return 0, execFailed(err)
@@ -152,7 +154,11 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return c.planJoined(config, &p, o.Member, plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID})
+	options := plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID}
+	if o.own {
+		options.Streams = ownStreams(config.Linux, process)
+	}
+	return c.planJoined(config, &p, o.Member, options)
 }
 
 // planJoined compiles the plan of a process that joins the container.

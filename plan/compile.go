@@ -35,6 +35,8 @@ type Options struct {
 	Cgroup *Cgroup
 	// KeepFDs is how many descriptors above 2 the container gets.
 	KeepFDs uint
+	// Streams are those of the standard streams that are to be the process's user's.
+	Streams []uint32
 	// DefaultLimits are the rlimits nobody asked for by name: where the host
 	// forbids raising one, it is lowered with a warning.
 	DefaultLimits bool

@@ -107,6 +107,9 @@ func (c *compiler) credentials() error {
 	early := filter != nil && !p.NoNewPrivileges
 	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
 	kept := early && p.Capabilities == nil && p.User.UID != 0
+	if len(c.o.Streams) > 0 && !p.Terminal {
+		c.inside(&OwnStreams{FDs: c.o.Streams, UID: p.User.UID}, because("default: its user may open its streams anew"), nil)
+	}
 	c.user(p.User, p.Capabilities != nil || kept)
 	dirs := searchPath(p)
 	if c.o.File != "" {

@@ -60,6 +60,31 @@ func (t *Terminal) lower(a *Asm) {
 	}
 }
 
+// OwnStreams gives standard streams to the process's user, who may then open them anew, by /dev/stdout, as he may a terminal
+// of his. Their group stays. What the caller does not own, or has from elsewhere, stays as it is: chown(2).
+type OwnStreams struct {
+	FDs []uint32
+	UID uint32 // inside
+}
+
+// Name implements [Op].
+func (*OwnStreams) Name() string { return "own streams" }
+
+// String implements [Op].
+func (o *OwnStreams) String() string {
+	var names []string
+	for _, fd := range o.FDs {
+		names = append(names, [3]string{"stdin", "stdout", "stderr"}[min(fd, 2)])
+	}
+	return fmt.Sprintf("chown %s to %d", strings.Join(names, " "), o.UID)
+}
+
+func (o *OwnStreams) lower(a *Asm) {
+	for _, fd := range o.FDs {
+		a.call(abi.CallFchownat, num(uint64(fd)), a.str(""), num(uint64(o.UID)), num(unchanged), num(abi.AtEmptyPath)).accept(abi.EPERM, abi.EROFS, abi.EINVAL)
+	}
+}
+
 // Console binds the terminal on /dev/console, by its fd: its name in /dev/pts is
 // never looked up (CVE-2025-52565).
 type Console struct{}
