@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start has a created container make its execve, and tells when that fails. Where somebody wants to hear that the
+// Start has a created container make its execve, and tells when that fails. One whose hook fails is deleted. Where somebody wants to hear that the
 // container's process is ready, it waits for that, or for its end: sd_notify(3).
 func (c *Container) Start(ctx context.Context) error {
 	n, err := c.notices()
@@ -24,6 +24,10 @@ func (c *Container) Start(ctx context.Context) error {
 	}
 	defer n.close()
 	if err := c.start(ctx); err != nil {
+		var hook *hookError
+		if errors.As(err, &hook) {
+			err = errors.Join(err, c.deleteEnded(ctx)) // runtime-spec, runtime.md, "Lifecycle": it is destroyed
+		}
 		return err
 	}
 	if err := n.forward(c.state.PID, c.state.PID); err != nil {

@@ -579,7 +579,7 @@ func (r *Runtime) Run(ctx context.Context, id string, b *Bundle, o RunOptions) (
 		}
 		closeMaster(proc)
 		if err := c.Start(ctx); err != nil {
-			return 0, errors.Join(err, c.Delete(context.WithoutCancel(ctx), true))
+			return 0, errors.Join(err, c.deleteEnded(ctx))
 		}
 		return 0, nil
 	}

@@ -40,10 +40,22 @@ func (c *Container) runHook(ctx context.Context, h *plan.RunHook, pid int) error
 		err = fmt.Errorf("hook ran past specified timeout of %.1fs", float64(h.Timeout))
 	}
 	if err != nil {
-		return fmt.Errorf("error running %s hook #%d: %w", h.Point, h.N, err)
+		return &hookError{h.Point, h.N, err}
 	}
 	return nil
 }
+
+// A hookError says which hook failed.
+type hookError struct {
+	point string
+	n     int
+	err   error
+}
+
+func (e *hookError) Error() string {
+	return fmt.Sprintf("error running %s hook #%d: %v", e.point, e.n, e.err)
+}
+func (e *hookError) Unwrap() error { return e.err }
 
 // hookState is the container's state at the point of a hook. Those of the creation come after step 2 of the lifecycle, which is
 // where runtime-spec has the state "creating" end: runtime.md, "State".
@@ -120,7 +132,11 @@ func hookOutside(ctx context.Context, h *plan.RunHook, dir string, s *hookStream
 		dir = "/" // the bundle may be gone when a container is deleted
 	}
 	files := s.files()
-	p, err := os.StartProcess(h.Path, h.Args, &os.ProcAttr{Dir: dir, Env: append([]string{}, h.Env...), Files: files[:]})
+	env := h.Env
+	if env == nil {
+		env = os.Environ() // as runc and crun have it: those of others look for programs in PATH
+	}
+	p, err := os.StartProcess(h.Path, h.Args, &os.ProcAttr{Dir: dir, Env: env, Files: files[:]})
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -168,10 +170,10 @@ func TestHookFails(t *testing.T) {
 		case "startContainer", "poststart":
 			p.good("create", "-b", dir, "c")
 			p.bad(want, "start", "c")
-			if s := p.state("c"); s.Status != specs.StateStopped {
-				t.Errorf("%s: %s", point, s.Status)
+			p.bad("container does not exist", "state", "c")
+			if err := os.Remove(log + "/stop"); err != nil {
+				t.Errorf("%s: the hooks after the end did not run at the start's: %v", point, err)
 			}
-			p.good("delete", "c")
 			p.bad(want, "run", "-d", "-b", dir, "c")
 			p.bad(want, "run", "-b", dir, "c")
 		default:
@@ -242,6 +244,44 @@ func TestHookDefaults(t *testing.T) {
 	s.Hooks.CreateRuntime[0].Path = "/no/such"
 	write(t, dir, s)
 	p.bad("error running createRuntime hook #0: fork/exec /no/such: no such file", "run", "-b", dir, "c")
+	p.empty()
+}
+
+// A hook outside without an environment has the runtime's; one with an empty one has none.
+func TestHookInherits(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	t.Setenv("KAKURI_SEEN", "outside")
+	p := newPlace(t)
+	s := base("true")
+	dir := bundle(t, s)
+	out := filepath.Join(nstest.Dir(t), "out")
+	seen := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "echo ${KAKURI_SEEN-none} >>" + out}}
+	for _, point := range plan.HookPoints() {
+		if point != "startContainer" { // which has the process's
+			setHooks(s, point, seen)
+		}
+	}
+	write(t, dir, s)
+	p.good("run", "-b", dir, "c")
+	if data, err := os.ReadFile(out); err != nil || string(data) != "outside\noutside\nnone\noutside\noutside\n" {
+		t.Errorf("%v: %q", err, data)
+	}
+	s.Hooks = nil
+	setHooks(s, "createRuntime", specs.Hook{Path: seen.Path, Args: seen.Args, Env: []string{"EMPTY"}})
+	write(t, dir, s)
+	config := filepath.Join(dir, "config.json")
+	data, err := os.ReadFile(config)
+	if err == nil {
+		err = errors.Join(os.Remove(out), os.WriteFile(config, bytes.ReplaceAll(data, []byte(`"EMPTY"`), nil), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.good("run", "-b", dir, "c")
+	if data, err := os.ReadFile(out); err != nil || string(data) != "none\n" {
+		t.Errorf("empty: %v: %q", err, data)
+	}
 	p.empty()
 }
 

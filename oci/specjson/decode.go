@@ -358,7 +358,9 @@ func texts(d *decoder, v *[]string) bool {
 		d.texts = append(d.texts, "")
 		return text(d, &d.texts[len(d.texts)-1])
 	})
-	*v = d.texts[begin:len(d.texts):len(d.texts)]
+	if *v = d.texts[begin:len(d.texts):len(d.texts)]; *v == nil {
+		*v = []string{} // an empty list is not none
+	}
 	return ok
 }
 
