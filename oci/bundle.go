@@ -26,12 +26,22 @@ type Bundle struct {
 // Load reads and validates dir/config.json. Errors name the JSON path at fault. What is to be changed of it is before it is
 // validated; Bundle.JSON stays as it was read.
 func Load(dir string, change ...func(*specs.Spec) error) (*Bundle, error) {
+	return LoadConfig(dir, "", change...)
+}
+
+// LoadConfig is Load with another file in the place of dir/config.json: relative to the working directory, not to dir. No
+// name is dir/config.json.
+func LoadConfig(dir, config string, change ...func(*specs.Spec) error) (*Bundle, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	data, err := files.Read(filepath.Join(abs, "config.json"))
-	if errors.Is(err, os.ErrNotExist) {
+	name := config
+	if name == "" {
+		name = filepath.Join(abs, "config.json")
+	}
+	data, err := files.Read(name)
+	if config == "" && errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("bundle %s: there is no config.json; a bundle is a directory with a config.json and a root file system", abs)
 	}
 	if err != nil {

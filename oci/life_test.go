@@ -150,6 +150,34 @@ func TestLife(t *testing.T) {
 	p.empty()
 }
 
+// Another file may take the place of the bundle's config.json, by crun's flag.
+func TestConfigElsewhere(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("echo of the bundle"))
+	other := nstest.Dir(t)
+	write(t, other, base("echo of another"))
+	if err := os.Rename(filepath.Join(other, "config.json"), filepath.Join(other, "mine.json")); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range [][]string{
+		{"run", "--config", filepath.Join(other, "mine.json"), "-b", dir, "c"},
+		{"run", "-f", "mine.json", "-b", dir, "c"}, // below the working directory
+	} {
+		c := p.command(line...)
+		c.Dir = other
+		if out, err := c.CombinedOutput(); err != nil || string(out) != "of another\n" {
+			t.Errorf("%v: %v: %q", line, err, out)
+		}
+	}
+	if out := p.good("run", "--config", "config.json", "-b", dir, "c"); out != "of the bundle\n" {
+		t.Errorf("%q", out)
+	}
+	p.bad("no/such.json", "create", "--config", "no/such.json", "-b", dir, "c")
+	p.empty()
+}
+
 func TestKillAndDelete(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)

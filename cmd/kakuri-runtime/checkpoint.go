@@ -98,7 +98,7 @@ var restoreVerb = verb{"restore", "ID", "make a container of what checkpoint wro
 		if err := imagePath(&o.ImageOptions); err != nil {
 			return 1, err
 		}
-		b, err := c.load(dir)
+		b, err := c.load(place{dir: dir})
 		if err != nil {
 			return 1, err
 		}

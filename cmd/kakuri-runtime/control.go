@@ -90,7 +90,7 @@ var explainVerb = verb{"explain", "DIR", "print the plan of a bundle", func(c *c
 		if len(args) != 1 {
 			return 1, errors.New("explain: one bundle is needed: see kakuri-runtime explain --help")
 		}
-		b, err := c.load(args[0])
+		b, err := c.load(place{dir: args[0]})
 		if err != nil {
 			return 1, err
 		}

@@ -14,20 +14,30 @@ func processFlags(o *oci.ProcessOptions) []flag {
 	}
 }
 
+// A place is where a bundle lies, and its config.json.
+type place struct{ dir, config string }
+
 // bundleFlags are those of create and run.
-func bundleFlags(dir *string, o *oci.ProcessOptions) []flag {
-	*dir, o.Keyring = ".", true
+func bundleFlags(p *place, o *oci.ProcessOptions) []flag {
+	p.dir, o.Keyring = ".", true
 	var noPivot bool
 	return append(processFlags(o),
-		text("bundle b", dir, "DIR", "the bundle, default the working directory"),
+		text("bundle b", &p.dir, "DIR", "the bundle, default the working directory"),
+		// crun's; its "config.json" is the bundle's.
+		flag{names: "config f", arg: "FILE", help: "another file in the place of the bundle's config.json", value: func(s string) error {
+			if p.config = s; s == "config.json" {
+				p.config = ""
+			}
+			return nil
+		}},
 		flag{names: "no-new-keyring", bool: true, help: "leave the caller's session keyring in place", value: func(string) error { o.Keyring = false; return nil }},
 		yes("no-pivot", &noPivot, "not needed: a root on a ramdisk is pivoted as well"),
 	)
 }
 
 // load reads a bundle, and warns of what is odd in it.
-func (c *command) load(dir string) (*oci.Bundle, error) {
-	b, err := oci.Load(dir)
+func (c *command) load(p place) (*oci.Bundle, error) {
+	b, err := oci.LoadConfig(p.dir, p.config)
 	if err != nil {
 		return nil, err
 	}
@@ -38,15 +48,15 @@ func (c *command) load(dir string) (*oci.Bundle, error) {
 }
 
 var createVerb = verb{"create", "ID", "create a container up to its start", func(c *command) ([]flag, func([]string) (int, error)) {
-	var dir string
+	var p place
 	var o oci.ProcessOptions
-	return bundleFlags(&dir, &o), func(args []string) (int, error) {
+	return bundleFlags(&p, &o), func(args []string) (int, error) {
 		id, err := one("create", args)
 		if err != nil {
 			return 1, err
 		}
 		oci.Prefault()
-		b, err := c.load(dir)
+		b, err := c.load(p)
 		if err != nil {
 			return 1, err
 		}
@@ -58,10 +68,10 @@ var createVerb = verb{"create", "ID", "create a container up to its start", func
 }}
 
 var runVerb = verb{"run", "ID", "create a container and start it", func(c *command) ([]flag, func([]string) (int, error)) {
-	var dir string
+	var p place
 	var o oci.RunOptions
 	var subreaper bool
-	flags := append(bundleFlags(&dir, &o.ProcessOptions),
+	flags := append(bundleFlags(&p, &o.ProcessOptions),
 		yes("detach d", &o.Detach, "return when the process runs"),
 		yes("keep", &o.Keep, "leave the state behind when the process has ended"),
 		yes("no-subreaper", &subreaper, "not needed: this program adopts no processes"),
@@ -72,7 +82,7 @@ var runVerb = verb{"run", "ID", "create a container and start it", func(c *comma
 			return 1, err
 		}
 		oci.Prefault()
-		b, err := c.load(dir)
+		b, err := c.load(p)
 		if err != nil {
 			return 1, err
 		}
