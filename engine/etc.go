@@ -22,7 +22,10 @@ func (b *builder) etcFiles() error {
 		return err
 	}
 	joined, joins := b.shared[b.run.networkMode()]
-	if !b.run.fromImage() && len(b.wires) == 0 && !joins {
+	// plain has the files that its root has, but for what was asked for.
+	plain := !b.run.fromImage() && len(b.wires) == 0
+	asked := map[string]bool{"hosts": len(b.run.ExtraHosts) > 0, "resolv.conf": len(b.run.DNS)+len(b.run.DNSSearch)+len(b.run.DNSOptions) > 0}
+	if plain && !joins && !asked["hosts"] && !asked["resolv.conf"] {
 		return nil
 	}
 	name := b.spec.Hostname
@@ -48,7 +51,7 @@ func (b *builder) etcFiles() error {
 		case joins && file != "hostname" && exists(joined.dir+"/"+file):
 			delete(b.etc, file)
 			from = joined.dir
-		case !b.run.fromImage() && len(b.wires) == 0: // it has the host's
+		case plain && !asked[file]:
 			delete(b.etc, file)
 			continue
 		}

@@ -479,8 +479,7 @@ func (c *Container) networkSettings() *NetworkSettings {
 		if c.Config.ownNetwork() {
 			n.SandboxID, n.SandboxKey = c.ID, fmt.Sprintf("/proc/%d/ns/net", c.PID)
 		}
-		all, _ := c.Config.exposedPorts()
-		for _, x := range all {
+		for _, x := range c.Config.ownPorts() {
 			if _, ok := n.Ports[x.String()]; !ok {
 				n.Ports[x.String()] = nil // it is only said to be there
 			}

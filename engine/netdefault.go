@@ -42,7 +42,21 @@ func (e *Engine) chooseNetwork(c *Config) error {
 		return err
 	}
 	e.namesNobody(c)
+	e.publishesNothing(c)
 	return nil
+}
+
+// publishesNothing warns of ports that are asked for without a network, or with the host's, where Docker takes them: of the one without a word.
+func (e *Engine) publishesNothing(c *Config) {
+	if e.warn == nil || len(c.Publish) == 0 && !c.PublishAll {
+		return
+	}
+	switch c.networkMode() {
+	case "host":
+		e.warn("Published ports are discarded when using host network mode")
+	case "none":
+		e.warn("-p publishes nothing: the container has no network")
+	}
 }
 
 // orDefault gives a container that asks for no network the default one. Where that cannot be had, who asks for nothing that takes one

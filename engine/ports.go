@@ -73,6 +73,15 @@ func (c *Config) exposedPorts() (list []exposed, err error) {
 	return list, nil
 }
 
+// ownPorts are the exposed ports of a container whose network they are ports of: as with Docker, those of one without a network, or with another's, are not shown.
+func (c *Config) ownPorts() []exposed {
+	if isNetworkMode(c.networkMode()) {
+		return nil
+	}
+	all, _ := c.exposedPorts() // they were looked at when it was made
+	return all
+}
+
 // chosenPorts is the configuration with the ports that were a choice as they were chosen; those that were not are a choice still.
 func (c Config) chosenPorts(has []plan.Publish) Config {
 	chosen := func(hostIP string, port uint16, proto string) uint16 {
@@ -402,7 +411,7 @@ func (c *Container) summaryPorts() []SummaryPort {
 	if !c.Active() {
 		return list
 	}
-	all, _ := c.Config.exposedPorts()
+	all := c.Config.ownPorts()
 	for _, p := range c.Ports {
 		if p.Routed {
 			continue // as Docker: the host has none

@@ -1,0 +1,47 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+)
+
+// Ports that are asked for without a network, or with the host's, are taken, published nowhere, shown nowhere but in what was asked for, and warned of.
+// What --add-host and --dns ask for such a container has in its files, whatever its root is.
+func TestPublishedNowhere(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	var warned []string
+	e.warn = func(text string) { warned = append(warned, text) }
+	for mode, want := range map[string]string{"host": "Published ports are discarded when using host network mode", "none": "-p publishes nothing: the container has no network"} {
+		for _, cfg := range []Config{{Publish: []PortSpec{{HostPort: 8000, HostPortEnd: 8010, Port: 80}}}, {PublishAll: true, Expose: []string{"81"}}} {
+			warned = nil
+			cfg.Name, cfg.Command = mode, []string{"sh", "-c", "cat /etc/hosts /etc/resolv.conf; exec sleep 1000"}
+			cfg.ExtraHosts, cfg.DNS = []string{"there:10.9.9.9"}, []string{"10.9.9.8"}
+			c := detached(t, e, on(mode, cfg))
+			if !slices.Equal(warned, []string{want}) {
+				t.Errorf("--network %s: warned %q, want %q", mode, warned, want)
+			}
+			s, err := e.Inspect(c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(s.NetworkSettings.Ports) != 0 || len(c.summaryPorts()) != 0 {
+				t.Errorf("--network %s: ports %v, %v", mode, s.NetworkSettings.Ports, c.summaryPorts())
+			}
+			if asked := s.HostConfig.PortBindings["80/tcp"]; len(cfg.Publish) > 0 && (len(asked) != 1 || asked[0].HostPort != "8000-8010") {
+				t.Errorf("--network %s: asked for %v", mode, s.HostConfig.PortBindings)
+			}
+			nstest.Until(t, "names are those that were asked for", func() bool {
+				text := logOf(t, c)
+				return strings.Contains(text, "10.9.9.9") && strings.Contains(text, "nameserver 10.9.9.8")
+			})
+			if err := e.Remove(t.Context(), c.ID, RemoveOptions{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
