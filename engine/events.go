@@ -3,9 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +26,9 @@ type EventOptions struct {
 // Events tells of what happens, until an error of tell, the end of ctx, or the time Until. With Since it tells first of what has
 // happened since then, as far as that is still known: the last thousands.
 func (e *Engine) Events(ctx context.Context, o EventOptions, tell func(Event) error) error {
-	for key := range o.Filters {
-		if !slices.Contains([]string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}, key) {
-			return fmt.Errorf("invalid filter '%s'", key)
-		}
+	err := o.Filters.Check("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume")
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return err
@@ -82,11 +79,8 @@ func eventOf(c *Container, more map[string]string) map[string]string {
 	return m
 }
 
-// event reports whether filters let an event pass, by Docker's rules: one value of each key has to fit.
+// event reports whether filters let an event pass, by Docker's rules: one value of each key has to fit, of labels all.
 func (f Filters) event(e *Event) bool {
-	one := func(key string, fits func(string) bool) bool {
-		return len(f[key]) == 0 || slices.ContainsFunc(f[key], fits)
-	}
 	object := func(kind string) func(string) bool {
 		return func(v string) bool {
 			if e.Type != kind {
@@ -102,20 +96,11 @@ func (f Filters) event(e *Event) bool {
 		name := e.Actor.Attributes["image"]
 		return name == v || strings.TrimSuffix(name, ":latest") == v
 	}
-	labels := func() bool { // all of them
-		for _, l := range f["label"] {
-			k, v, has := strings.Cut(l, "=")
-			if got, ok := e.Actor.Attributes[k]; !ok || has && got != v {
-				return false
-			}
-		}
-		return true
-	}
-	return one("event", func(v string) bool {
+	return f.any("event", func(v string) bool {
 		action, _, _ := strings.Cut(e.Action, ":")
 		return v == e.Action || v == action || strings.HasPrefix(e.Action, v) && strings.HasSuffix(v, ":")
-	}) && one("type", func(v string) bool { return v == e.Type }) &&
-		one("scope", func(v string) bool { return v == e.Scope }) &&
-		one("container", object("container")) && one("volume", object("volume")) && one("network", object("network")) &&
-		one("image", image) && labels()
+	}) && f.any("type", func(v string) bool { return v == e.Type }) &&
+		f.any("scope", func(v string) bool { return v == e.Scope }) &&
+		f.any("container", object("container")) && f.any("volume", object("volume")) && f.any("network", object("network")) &&
+		f.any("image", image) && f.Labels(e.Actor.Attributes)
 }

@@ -82,13 +82,33 @@ func ParseTime(s string, now time.Time) (time.Time, error) {
 	return time.Unix(seconds, int64(nanos)), nil
 }
 
-// pattern is a filter of names: a regular expression, as with Docker.
-func pattern(key, value string) (func(string) bool, error) {
-	r, err := regexp.Compile(value)
-	if err != nil {
-		return nil, fmt.Errorf("invalid filter '%s=%s': %w", key, value, err)
+// patterns makes a question of a key whose values are regular expressions, as Docker has them for names and ids: whether one of them
+// matches one of the texts. A key that is not there does.
+func (f Filters) patterns(key string) (func(texts ...string) bool, error) {
+	var list []*regexp.Regexp
+	for _, value := range f[key] {
+		r, err := regexp.Compile(value)
+		if err != nil {
+			return nil, fmt.Errorf("invalid filter '%s=%s': %w", key, value, err)
+		}
+		list = append(list, r)
 	}
-	return r.MatchString, nil
+	return func(texts ...string) bool {
+		return len(list) == 0 || slices.ContainsFunc(list, func(r *regexp.Regexp) bool { return slices.ContainsFunc(texts, r.MatchString) })
+	}, nil
+}
+
+// truth is the value of a key that is true or false, the last one if there are several, nil without one.
+func (f Filters) truth(key string) (*bool, error) {
+	var last *bool
+	for _, value := range f[key] {
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("invalid filter '%s=%s': it is true or false", key, value)
+		}
+		last = &b
+	}
+	return last, nil
 }
 
 // containers checks the filters of lists of containers, and gives what decides about one.
@@ -100,18 +120,13 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	if len(f) == 0 {
 		return func(*Container) bool { return true }, nil
 	}
-	patterns := map[string][]func(string) bool{}
-	for _, key := range []string{"id", "name"} {
-		for _, value := range f[key] {
-			p, err := pattern(key, value)
-			if err != nil {
-				return nil, err
-			}
-			patterns[key] = append(patterns[key], p)
-		}
+	hasID, err := f.patterns("id")
+	if err != nil {
+		return nil, err
 	}
-	matches := func(key string, texts ...string) bool {
-		return len(patterns[key]) == 0 || slices.ContainsFunc(patterns[key], func(p func(string) bool) bool { return slices.ContainsFunc(texts, p) })
+	hasName, err := f.patterns("name")
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range f["status"] {
 		if !slices.Contains([]string{monitor.Created, monitor.Restarting, monitor.Running, monitor.Removing, paused, monitor.Exited, monitor.Dead}, s) {
@@ -153,7 +168,7 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	r := e.runtime()
 	return func(c *Container) bool {
 		before, since := limits["before"], limits["since"]
-		return matches("id", c.ID) && matches("name", c.Name, "/"+c.Name) && f.Labels(c.Config.Labels) &&
+		return hasID(c.ID) && hasName(c.Name, "/"+c.Name) && f.Labels(c.Config.Labels) &&
 			f.any("status", func(s string) bool { return s == statusOf(r, c) }) &&
 			f.any("health", func(s string) bool { return s == c.health() }) &&
 			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&

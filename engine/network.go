@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -433,43 +432,35 @@ func (e *Engine) networkFilter(f Filters, keys ...string) (func(*netdb.Network) 
 	if err := f.Check(keys...); err != nil {
 		return nil, err
 	}
-	patterns := map[string][]*regexp.Regexp{}
-	for _, key := range []string{"id", "name"} {
-		for _, value := range f[key] {
-			r, err := regexp.Compile(value)
-			if err != nil {
-				return nil, fmt.Errorf("invalid filter '%s=%s': %w", key, value, err)
-			}
-			patterns[key] = append(patterns[key], r)
-		}
+	hasID, err := f.patterns("id")
+	if err != nil {
+		return nil, err
+	}
+	hasName, err := f.patterns("name")
+	if err != nil {
+		return nil, err
 	}
 	for _, value := range f["type"] {
 		if value != "builtin" && value != "custom" {
 			return nil, fmt.Errorf("invalid filter: 'type'='%s'", value)
 		}
 	}
-	var dangling *bool
+	dangling, err := f.truth("dangling")
+	if err != nil {
+		return nil, err
+	}
 	var used map[string]bool
-	for _, value := range f["dangling"] {
-		b, err := strconv.ParseBool(value)
-		if err != nil {
-			return nil, fmt.Errorf("invalid filter 'dangling=%s'", value)
-		}
-		if dangling = &b; used == nil {
-			if used, err = e.usedNetworks(); err != nil {
-				return nil, err
-			}
+	if dangling != nil {
+		if used, err = e.usedNetworks(); err != nil {
+			return nil, err
 		}
 	}
 	until, err := f.Until()
 	if err != nil {
 		return nil, err
 	}
-	matches := func(key, text string) bool {
-		return len(patterns[key]) == 0 || slices.ContainsFunc(patterns[key], func(r *regexp.Regexp) bool { return r.MatchString(text) })
-	}
 	return func(n *netdb.Network) bool {
-		return matches("id", n.ID) && matches("name", n.Name) && f.Labels(n.Labels) &&
+		return hasID(n.ID) && hasName(n.Name) && f.Labels(n.Labels) &&
 			f.any("driver", func(s string) bool { return s == n.Driver }) && f.any("scope", func(s string) bool { return s == "local" }) &&
 			f.any("type", func(s string) bool { return (s == "builtin") == predefined(n.Name) }) &&
 			(dangling == nil || !predefined(n.Name) && *dangling == !used[n.ID]) && (until.IsZero() || n.Created.Before(until))

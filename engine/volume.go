@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -135,40 +134,25 @@ func (e *Engine) VolumeList(ctx context.Context, f Filters, usage bool) ([]Volum
 
 // volumeFilter makes one question of filters. Of several values of a key one has to fit, of labels all.
 func (e *Engine) volumeFilter(f Filters, keys ...string) (func(volume.Volume) bool, error) {
-	for key := range f {
-		if !slices.Contains(keys, key) {
-			return nil, fmt.Errorf("invalid filter '%s': there are %s", key, strings.Join(keys, ", "))
-		}
+	if err := f.Check(keys...); err != nil {
+		return nil, err
 	}
-	var dangling *bool
+	dangling, err := f.truth("dangling")
+	if err != nil {
+		return nil, err
+	}
 	var users map[string][]string
-	for _, value := range f["dangling"] {
-		b, err := strconv.ParseBool(value)
-		if err != nil {
-			return nil, fmt.Errorf("invalid filter 'dangling=%s': it is true or false", value)
-		}
+	if dangling != nil {
 		if users, err = e.volumeUsers(); err != nil {
 			return nil, err
 		}
-		dangling = &b
-	}
-	any := func(values []string, fits func(string) bool) bool {
-		return len(values) == 0 || slices.ContainsFunc(values, fits)
 	}
 	return func(v volume.Volume) bool {
 		return (dangling == nil || *dangling == (len(users[v.Name]) == 0)) &&
-			any(f["driver"], func(s string) bool { return v.Driver == s }) &&
-			any(f["name"], func(s string) bool { return strings.Contains(v.Name, s) }) &&
-			!slices.ContainsFunc(f["label"], func(s string) bool { return !hasLabel(v.Labels, s) }) &&
-			!slices.ContainsFunc(f["label!"], func(s string) bool { return hasLabel(v.Labels, s) })
+			f.any("driver", func(s string) bool { return v.Driver == s }) &&
+			f.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
+			f.Labels(v.Labels)
 	}, nil
-}
-
-// hasLabel reports whether there is a label KEY, or KEY=VALUE.
-func hasLabel(labels map[string]string, want string) bool {
-	key, value, exact := strings.Cut(want, "=")
-	got, ok := labels[key]
-	return ok && (!exact || got == value)
 }
 
 // VolumeRemove removes a volume that no container has. With force one that is not there is no error.
@@ -190,11 +174,9 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool) erro
 // VolumePrune removes the volumes that no container has: those without a name of their own, and with the filter
 // all=true the others, too. It returns the names, and the bytes that their files had.
 func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, bytes int64, err error) {
-	all := false
-	for _, value := range f["all"] {
-		if all, err = strconv.ParseBool(value); err != nil {
-			return nil, 0, fmt.Errorf("invalid filter 'all=%s': it is true or false", value)
-		}
+	all, err := f.truth("all")
+	if err != nil {
+		return nil, 0, err
 	}
 	keep, err := e.volumeFilter(f, "all", "label", "label!")
 	if err != nil {
@@ -203,7 +185,7 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 	list, err := e.volumes().List()
 	errs := []error{err}
 	for _, v := range list {
-		if !keep(v) || !all && !v.Anonymous {
+		if !keep(v) || !(all != nil && *all) && !v.Anonymous {
 			continue
 		}
 		size, _ := e.volumeSize(ctx, v)
