@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
@@ -256,6 +257,7 @@ func readTask(pid int) (task, error) {
 	if err != nil {
 		return p, fmt.Errorf("%s/stat: %w", dir, err)
 	}
+	p.pid = pid
 	status, err := os.ReadFile(dir + "/status")
 	if err != nil {
 		return p, err
@@ -284,29 +286,20 @@ func readTask(pid int) (task, error) {
 // mostArgs is as much as is read of a command line, in bytes: a process has it be as long as it likes, by PR_SET_MM_MAP of prctl(2).
 const mostArgs = 64 << 10
 
+// parseStat is all of a task that stat has, but for its pid.
 func parseStat(data []byte) (task, error) {
-	var p task
-	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')') // the name may have any character
-	if open < 1 || end < open {
-		return p, errors.New("it has no name")
-	}
-	f := strings.Fields(string(data[end+1:]))
-	if len(f) < 22 {
-		return p, errors.New("too short")
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data[:open])))
+	comm, f, err := namespace.ParseStat(data)
 	if err != nil {
-		return p, err
+		return task{}, err
 	}
 	n := make([]int64, len(f))
 	for i := range f[1:] {
 		n[i+1], _ = strconv.ParseInt(f[i+1], 10, 64) // those above int64 are of no interest
 	}
-	p = task{
-		pid: pid, comm: string(data[open+1 : end]), state: f[0], ppid: int(n[1]), pgid: int(n[2]), sid: int(n[3]), tty: int(n[4]), tpgid: int(n[5]),
+	return task{
+		comm: comm, state: f[0], ppid: int(n[1]), pgid: int(n[2]), sid: int(n[3]), tty: int(n[4]), tpgid: int(n[5]),
 		used: time.Duration(n[11]+n[12]) * (time.Second / clockTicks), nice: n[16], threads: n[17], begun: n[19], vsize: n[20], rss: n[21] * int64(os.Getpagesize()),
-	}
-	return p, nil
+	}, nil
 }
 
 func (p *task) started(m *machineFacts) time.Time {

@@ -7,9 +7,9 @@ import (
 	stdip "net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
@@ -106,12 +106,11 @@ func parent(pid int) int {
 	if err != nil {
 		return 0
 	}
-	text := string(data)
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(fields) < 2 {
+	_, fields, err := namespace.ParseStat(data)
+	if err != nil {
 		return 0
 	}
-	n, _ := strconv.Atoi(fields[1])
+	n, _ := strconv.Atoi(fields[4-3])
 	return n
 }
 

@@ -259,21 +259,30 @@ func parseLink(s string) (name string, inode uint64, ok bool) {
 	return name, inode, ok && closed && tail == "" && err == nil && inode != 0
 }
 
-// parseStat takes the fields of proc_pid_stat(5). The name is in parentheses and may
-// have any of them, and blanks, in itself; the last one ends it.
-func (p *Process) parseStat(data []byte) error {
+// ParseStat takes /proc/PID/stat apart, proc_pid_stat(5): the name of the process, and the fields from the third on, at
+// least up to the 24th. The name is in parentheses and may have any of them, blanks and line ends in itself; the last one
+// ends it.
+func ParseStat(data []byte) (comm string, fields []string, err error) {
 	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
 	if open < 0 || end < open {
-		return fmt.Errorf("%q has no name", data)
+		return "", nil, fmt.Errorf("%q has no name", data)
 	}
-	p.Comm = string(data[open+1 : end])
-	f := bytes.Fields(data[end+1:]) // f[0] is field 3
-	if len(f) < 20 || len(f[0]) != 1 {
-		return fmt.Errorf("%q has too few fields", data)
+	fields = strings.Fields(string(data[end+1:]))
+	if len(fields) < 24-2 || len(fields[0]) != 1 {
+		return "", nil, fmt.Errorf("%q has too few fields", data)
 	}
+	return string(data[open+1 : end]), fields, nil
+}
+
+func (p *Process) parseStat(data []byte) error {
+	comm, f, err := ParseStat(data)
+	if err != nil {
+		return err
+	}
+	p.Comm = comm
 	const kernelThread = 0x00200000 // PF_KTHREAD
-	flags, errFlags := number(string(f[9-3]), 64)
-	ticks, errTicks := number(string(f[22-3]), 64)
+	flags, errFlags := number(f[9-3], 64)
+	ticks, errTicks := number(f[22-3], 64)
 	if err := errors.Join(errFlags, errTicks); err != nil {
 		return err
 	}

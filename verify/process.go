@@ -231,17 +231,14 @@ func (r *reader) terminal() answer {
 	return answer{measured: fmt.Sprintf("c %d:%d", major, minor), ok: major >= 136 && major <= 143}
 }
 
-// stat gives the fields of /proc/PID/stat from the third on, at least seven of them.
+// stat gives the fields of /proc/PID/stat from the third on.
 func (r *reader) stat() ([]string, error) {
 	text, err := r.file("stat")
 	if err != nil {
 		return nil, err
 	}
-	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(f) < 7 {
-		return nil, errors.New("/proc/PID/stat has too few fields")
-	}
-	return f, nil
+	_, f, err := namespace.ParseStat([]byte(text))
+	return f, err
 }
 
 // label reads the domain of a security module. AppArmor writes its mode behind it.
