@@ -1,0 +1,398 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A Borrowed mount is the spec's bind mount at Dest; its source is a path in the mount
+// namespace of the file Namespace.
+type Borrowed struct{ Dest, Namespace string }
+
+type join struct {
+	ns    abi.Namespace
+	path  string
+	reg   Reg
+	cause Cause
+}
+
+// namespaces sorts what is to be made from what is to be joined.
+func (c *compiler) namespaces() error {
+	seen := [8]bool{}
+	for i, n := range c.linux.Namespaces {
+		field := fmt.Sprintf("linux.namespaces[%d]", i)
+		ns, ok := abi.ParseNamespace(string(n.Type))
+		if !ok || string(n.Type) != ns.String() {
+			return specErr(field+".type", "unknown namespace %q", n.Type)
+		}
+		if seen[ns] {
+			return specErr(field, "a second %s namespace", ns)
+		}
+		seen[ns] = true
+		c.own[ns] = true
+		if ns == abi.NSUser {
+			c.userNS = true
+		}
+		if n.Path == "" {
+			if ns != abi.NSTime {
+				c.fresh = append(c.fresh, ns)
+			}
+			continue
+		}
+		reg, err := c.reg()
+		if err != nil {
+			return err
+		}
+		j := join{ns: ns, path: n.Path, reg: reg, cause: c.cause(field)}
+		c.joins = append(c.joins, j)
+		c.host1(&OpenNamespace{NS: ns, Path: n.Path, Out: reg}, j.cause, nil)
+	}
+	// The user namespace first: to most callers it gives the right to join the others. The pid
+	// namespace last: what follows it happens after a fork.
+	rank := func(ns abi.Namespace) int {
+		switch ns {
+		case abi.NSUser:
+			return 0
+		case abi.NSPID:
+			return 9
+		}
+		return 1
+	}
+	sort.SliceStable(c.joins, func(i, j int) bool { return rank(c.joins[i].ns) < rank(c.joins[j].ns) })
+	sort.Slice(c.fresh, func(i, j int) bool { return c.fresh[i] < c.fresh[j] })
+	if len(c.joins) > 0 && c.joins[0].ns == abi.NSUser {
+		c.late, c.fresh, c.joined = c.fresh, nil, c.joins[0].reg
+	} else if i := slices.Index(c.fresh, abi.NSCgroup); i >= 0 && c.o.Cgroup != nil {
+		// Its root is the cgroup of who makes it: the process has to be in its own by then.
+		c.fresh, c.late = slices.Delete(c.fresh, i, i+1), []abi.Namespace{abi.NSCgroup}
+	}
+	return c.borrow()
+}
+
+// borrow opens the mount namespaces that mounts come from.
+func (c *compiler) borrow() error {
+	for _, b := range c.o.Borrowed {
+		i := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool { return m.Destination == b.Dest })
+		if i < 0 {
+			continue
+		}
+		from, err := c.reg()
+		if err != nil {
+			return err
+		}
+		if c.trees[i], err = c.reg(); err != nil {
+			return err
+		}
+		cause := c.cause(fmt.Sprintf("mounts[%d]", i))
+		c.host1(&OpenNamespace{NS: abi.NSMount, Path: b.Namespace, Out: from}, cause, nil)
+		c.borrowed = append(c.borrowed, Step{Op: &BorrowMount{NS: from, Path: c.spec.Mounts[i].Source, Out: c.trees[i]}, Side: Container, Cause: cause})
+	}
+	return nil
+}
+
+func (c *compiler) isNew(ns abi.Namespace) bool {
+	return slices.Contains(c.fresh, ns) || slices.Contains(c.late, ns)
+}
+
+// inPlace reports whether the root is built where it lies, in a mount namespace that others
+// are in: the caller's, or one that is joined.
+func (c *compiler) inPlace() bool { return InPlace(c.spec) && !c.o.Joined && c.o.Root == nil }
+
+// InPlace reports whether a container has a root directory of its own but no new mount
+// namespace: its root file system is bound to its own place, and is its root by chroot(2).
+func InPlace(s *specs.Spec) bool {
+	if s.Root == nil || s.Root.Path == "" || path.Clean(s.Root.Path) == "/" {
+		return false
+	}
+	return s.Linux == nil || !slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.MountNamespace && n.Path == ""
+	})
+}
+
+// builds reports whether the container gets a root file system.
+func (c *compiler) builds() bool { return c.isNew(abi.NSMount) || c.inPlace() }
+
+// namespaceCause joins the reasons of all new namespaces.
+func (c *compiler) namespaceCause() Cause {
+	var reasons []string
+	made := false
+	for i, n := range c.linux.Namespaces {
+		if n.Path != "" || n.Type == specs.TimeNamespace {
+			continue // joined, or made by a step of its own
+		}
+		made = true
+		if why := c.cause(fmt.Sprintf("linux.namespaces[%d]", i)).Reason; why != "" && !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+	}
+	if !made {
+		return because("a process of its own")
+	}
+	return Cause{Field: "linux.namespaces", Reason: strings.Join(reasons, ", ")}
+}
+
+// ids makes the first process and, for a new user namespace, its id maps.
+func (c *compiler) ids() error {
+	if err := c.makeCgroup(); err != nil {
+		return err
+	}
+	if err := c.prepareNetwork(); err != nil {
+		return err
+	}
+	var check Check
+	if len(c.fresh) > 0 {
+		check = &NewNamespacesCheck{New: c.fresh}
+	}
+	if c.needsStub() {
+		why := because("nothing inside may lead to this program's file")
+		if c.o.Wait != "" {
+			why = because("a created container waits as a program of one page")
+		}
+		c.host1(&Stub{Label: c.stubLabel()}, why, nil)
+	}
+	if c.o.Wait != "" {
+		why := because("a created container waits for its start")
+		c.host1(&OpenFD{Path: c.o.Wait + "/start", Flags: abi.ORdwr, Out: RegStart}, why, nil)
+		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
+	}
+	if a := c.spec.Process.ExecCPUAffinity; a != nil && c.o.Joined {
+		// Of the thread that clones: the process is to begin with it, and not in its cgroup, which may allow none of them.
+		if err := c.affinity(Runtime, "process.execCPUAffinity.initial", a.Initial); err != nil {
+			return err
+		}
+	}
+	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
+	c.joinCgroup()
+	if err := c.resctrl(); err != nil {
+		return err
+	}
+	if !c.isNew(abi.NSUser) {
+		return nil
+	}
+	c.uids, c.gids = mappings(c.linux.UIDMappings), mappings(c.linux.GIDMappings)
+	if len(c.uids) == 0 || len(c.gids) == 0 {
+		return specErr("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
+	}
+	direct := c.host.MapsIDs()
+	single := len(c.gids) == 1 && c.gids[0].Size == 1
+	if !direct && single {
+		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), &SetgroupsCheck{})
+	}
+	if err := c.idMap(false, c.uids, direct || ownID(c.uids, c.host.UID), c.host.NewUIDMap); err != nil {
+		return err
+	}
+	return c.idMap(true, c.gids, direct || ownID(c.gids, c.host.GID), c.host.NewGIDMap)
+}
+
+// needsStub reports whether the container's ids could write to this program's
+// file: where they are the host's, or those of a caller who may own it. One that waits
+// for its start needs it, too: it is small.
+func (c *compiler) needsStub() bool { return !c.userNS || !c.host.Privileged() || c.o.Wait != "" }
+
+// ownID reports whether m maps just the caller's own id, which anyone may.
+func ownID(m []IDMapping, id uint32) bool {
+	return len(m) == 1 && m[0].Size == 1 && m[0].Outside == id
+}
+
+func mappings(list []specs.LinuxIDMapping) []IDMapping {
+	out := make([]IDMapping, len(list))
+	for i, m := range list {
+		out[i] = IDMapping{Inside: m.ContainerID, Outside: m.HostID, Size: m.Size}
+	}
+	return out
+}
+
+func (c *compiler) idMap(group bool, m []IDMapping, direct bool, helper string) error {
+	field, check := "linux.uidMappings", &IDMapCheck{Group: group, Map: m}
+	program := "newuidmap"
+	if group {
+		field, program = "linux.gidMappings", "newgidmap"
+	}
+	switch {
+	case direct:
+		c.host1(&WriteIDMap{Group: group, Map: m}, c.cause(field), check)
+	case helper != "":
+		c.host1(&HelperIDMap{Group: group, Program: helper, Map: m}, c.cause(field), check)
+	default:
+		return specErr(field, "mapping %s needs privileges, or %s (Debian: package uidmap), which is not installed", mapText(m, ", "), program)
+	}
+	return nil
+}
+
+// enter makes the child what it has to be before it can build: in the joined
+// namespaces, out of reach, and root of its user namespace.
+func (c *compiler) enter() error {
+	if slices.Contains(c.fresh, abi.NSNetwork) {
+		c.connect()
+	}
+	c.openFirst()
+	if err := c.intoNamespaces(); err != nil {
+		return err
+	}
+	c.apart()
+	if err := c.netDevices(); err != nil {
+		return err
+	}
+	c.connected()
+	if c.isNew(abi.NSNetwork) {
+		c.inside(&LoopbackUp{}, because("a new network namespace starts with loopback down"), &NetDeviceCheck{Name: "lo", Up: true})
+	}
+	return c.parameters()
+}
+
+// openFirst does what is not possible any more once a namespace is joined.
+func (c *compiler) openFirst() {
+	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
+	if c.o.Joined {
+		if c.o.Chroot != "" {
+			// By the caller's /proc.
+			c.inside(&OpenRoot{Path: c.o.Chroot}, because("the container's root is no mount namespace's"), nil)
+		}
+		if c.labelled() {
+			// Before the container's mount namespace is joined.
+			c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
+		}
+	}
+	if p := c.spec.Process.OOMScoreAdj; p != nil {
+		c.inside(&OOMScoreAdj{Value: *p}, c.cause("process.oomScoreAdj"), &OOMCheck{Value: *p})
+	}
+}
+
+// intoNamespaces brings the child into all of its namespaces. The order is the kernel's: who is in the user namespace has rights over those that it
+// owns only.
+func (c *compiler) intoNamespaces() error {
+	setns := func(list []join) {
+		for _, j := range list {
+			c.inside(&Setns{NS: j.ns, FD: j.reg}, j.cause, &NamespaceCheck{NS: j.ns, Path: j.path})
+		}
+	}
+	joins := c.joins
+	if c.joined != RegNone {
+		if c.host.Caps.Has(abi.CapSysAdmin) && c.host.Caps.Has(abi.CapSysChroot) {
+			// Where the caller has the right to all of them, they may belong to another user namespace than the
+			// one to be joined, which gives no right to those then.
+			setns(joins[1:])
+			joins = joins[:1]
+		}
+		// It is to own the time namespace, too.
+		setns(joins[:1])
+		joins = joins[1:]
+	}
+	if err := c.timeNamespace(); err != nil {
+		return err
+	}
+	if !c.openForHooks() {
+		c.undumpable()
+	}
+	setns(joins)
+	if len(c.late) > 0 {
+		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
+	}
+	if c.joined != RegNone {
+		if err := c.openSources(false); err != nil {
+			return err
+		}
+	}
+	// Before a fork, whose /proc/self is another.
+	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
+	if c.forks() {
+		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
+	}
+	return nil
+}
+
+// apart takes from the child what it has of its caller: ids, file mode mask, session, ignored signals, keys.
+func (c *compiler) apart() {
+	if c.userNS {
+		root := because("root of the container's user namespace builds the rest")
+		c.inside(&Setresgid{}, root, nil)
+		c.inside(&Setresuid{}, root, nil)
+	}
+	if c.builds() {
+		c.inside(&Umask{}, because("what is made in the root has the mode it is to have"), nil)
+	}
+	c.inside(&Setsid{}, because("default: a session of its own"), &SessionCheck{})
+	// The Go runtime leaves these two ignored where it finds them so, and handles the others.
+	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT}}, because("default: no signal that the caller ignores is ignored inside"), nil)
+	if !c.o.NoNewKeyring {
+		ring := c.o.Keyring
+		if ring == "" {
+			ring = "_ses.kakuri"
+		}
+		c.inside(&Keyring{Ring: ring}, because("default: no keys of the caller"), nil)
+	}
+}
+
+// parameters sets the kernel parameters and names of the container's namespaces.
+func (c *compiler) parameters() error {
+	switch {
+	case len(c.linux.Sysctl) > 0:
+		c.inside(&OpenProc{}, because("kernel parameters are written past the container's own /proc"), nil)
+	case c.labelled() && !c.o.Joined:
+		c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
+	}
+	for _, k := range sortedKeys(c.linux.Sysctl) {
+		c.inside(&Sysctl{Key: k, Value: c.linux.Sysctl[k]}, c.cause("linux.sysctl."+k), &SysctlCheck{Key: k, Value: c.linux.Sysctl[k]})
+	}
+	if h := c.spec.Hostname; h != "" {
+		if !c.own[abi.NSUTS] {
+			return specErr("hostname", "%q needs a uts namespace", h)
+		}
+		c.inside(&Hostname{Host: h}, c.cause("hostname"), &HostnameCheck{Value: h})
+	}
+	if d := c.spec.Domainname; d != "" {
+		if !c.own[abi.NSUTS] {
+			return specErr("domainname", "%q needs a uts namespace", d)
+		}
+		c.inside(&Domainname{Domain: d}, c.cause("domainname"), &HostnameCheck{Domain: true, Value: d})
+	}
+	return nil
+}
+
+// forks reports whether a copy of the process goes on in its place.
+func (c *compiler) forks() bool {
+	return slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+}
+
+func (c *compiler) timeNamespace() error {
+	for i, n := range c.linux.Namespaces {
+		if n.Type != specs.TimeNamespace || n.Path != "" {
+			continue
+		}
+		// An init makes no execve, and has to enter it before.
+		e := &EnterTime{OnExec: c.host.TimeOnExec && !c.o.Init}
+		for _, clock := range sortedKeys(c.linux.TimeOffsets) {
+			off := c.linux.TimeOffsets[clock]
+			ns := off.Secs*1e9 + int64(off.Nanosecs)
+			if limit := int64(1<<63-1) / 1e9; off.Secs >= limit || off.Secs <= -limit {
+				return specErr("linux.timeOffsets."+clock, "%d seconds are more than 292 years", off.Secs)
+			}
+			switch clock {
+			case "boottime":
+				e.Boottime = ns
+			case "monotonic":
+				e.Monotonic = ns
+			default:
+				return specErr("linux.timeOffsets."+clock, "a time namespace has the clocks monotonic and boottime")
+			}
+		}
+		if c.o.Boottime != 0 {
+			e.Boottime = c.o.Boottime
+		}
+		if c.o.Monotonic != 0 {
+			e.Monotonic = c.o.Monotonic
+		}
+		c.inside(e, c.cause(fmt.Sprintf("linux.namespaces[%d]", i)), &TimeCheck{Boottime: e.Boottime, Monotonic: e.Monotonic})
+		return nil
+	}
+	if len(c.linux.TimeOffsets) > 0 {
+		return specErr("linux.timeOffsets", "offsets need a new time namespace")
+	}
+	return nil
+}

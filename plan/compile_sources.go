@@ -1,0 +1,244 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A mapping is a tree that the container's side opens and the runtime's side id-maps.
+type mapping struct {
+	open  OpenTree
+	by    IDMapTree
+	cause Cause
+	ns    func() (Reg, error) // of by, which is made when its turn comes: nil is by's own
+}
+
+// mapped is a user namespace that was made for mounts.
+type mapped struct {
+	uids, gids []IDMapping
+	ns         Reg
+}
+
+// sources opens what only the runtime's side can open: id-mapped trees.
+func (c *compiler) sources() error {
+	if err := c.idMappedSources(); err != nil {
+		return err
+	}
+	if err := c.findDev(); err != nil {
+		return err
+	}
+	if slices.Contains(c.fresh, abi.NSUser) {
+		if err := c.openSources(true); err != nil {
+			return err
+		}
+	}
+	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
+	if slices.Contains(c.fresh, abi.NSUser) {
+		return c.mapTrees()
+	}
+	return nil
+}
+
+func (c *compiler) readyWord() string {
+	if c.isNew(abi.NSUser) {
+		return "id maps written"
+	}
+	return "host prepared"
+}
+
+func (c *compiler) idMappedSources() error {
+	tree := func(t OpenTree, cause Cause) (Reg, error) {
+		var err error
+		if t.Out, err = c.reg(); err != nil {
+			return 0, err
+		}
+		if c.o.Root == nil || len(c.views) == len(c.o.Root.Views) { // else it is an overlay's, and no mount
+			// In a user namespace the kernel gives no mount without those below it.
+			if c.locks() && t.Recursive && !ofProc(t.Path) {
+				return t.Out, c.mapLocked(t, cause)
+			}
+		}
+		t.IDMap = true
+		c.host1(&t, cause, nil)
+		c.toSend = append(c.toSend, t.Out)
+		return t.Out, nil
+	}
+	if c.o.IDMapRoot && c.userNS {
+		type source struct {
+			path      string
+			recursive bool
+			cause     Cause
+		}
+		var list []source
+		if c.o.Root != nil && c.o.Root.Layers != nil && c.o.Root.Layers.Server != nil {
+			// A program has the ids inside for those on the disk.
+		} else if c.o.Root != nil && c.o.Root.Layers != nil {
+			for _, p := range c.o.Root.Layers.paths() {
+				list = append(list, source{p, false, because("%s", c.o.Root.Reason)})
+			}
+		} else if c.o.Root != nil {
+			for _, v := range c.o.Root.Views {
+				list = append(list, source{v.Path, false, because("%s", c.o.Root.Reason)})
+			}
+		} else if c.spec.Root != nil {
+			list = append(list, source{c.rootPath(), true, c.cause("root.path")})
+		}
+		for _, s := range list {
+			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, s.cause)
+			if err != nil {
+				return err
+			}
+			c.views = append(c.views, reg)
+		}
+	}
+	for i, m := range c.spec.Mounts {
+		opts, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		if _, inside := c.insideRoot(m.Source); !opts.idmap || inside {
+			continue
+		}
+		t := OpenTree{Path: c.source(m.Source), Below: c.subpath(m), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap}
+		if t.NS, err = c.mappedBy(i, m); err != nil {
+			return err
+		}
+		if c.trees[i], err = tree(t, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locks reports whether the container's user namespace holds flags of the host's mounts locked
+// in the container's mount namespace, and keeps places from it that the caller comes to.
+func (c *compiler) locks() bool { return c.isNew(abi.NSMount) && c.userNS && c.host.Privileged() }
+
+// ofProc tells paths of /proc, which are left to the container's side: one may be a link to what
+// its own process has, which nothing but the kernel can follow.
+func ofProc(p string) bool { return p == "/proc" || strings.HasPrefix(p, "/proc/") }
+
+// mapLocked has a tree opened in the container's mount namespace, so that locked flags stay
+// locked, and mapped then.
+func (c *compiler) mapLocked(t OpenTree, cause Cause) error {
+	place, err := c.reg()
+	if err != nil {
+		return err
+	}
+	c.opens = append(c.opens, Step{Op: &OpenSource{Path: t.Path, Below: t.Below, Out: place}, Cause: cause})
+	c.maps = append(c.maps, mapping{
+		open: OpenTree{From: place, Path: t.Path, Below: t.Below, Recursive: t.Recursive, Out: t.Out},
+		by:   IDMapTree{Tree: t.Out, NS: t.NS, Recursive: t.Recursive && !t.IDMapTop}, cause: cause,
+	})
+	return nil
+}
+
+// mapTrees has the container's side open trees and the runtime's side map them, which has the
+// right to that.
+func (c *compiler) mapTrees() error {
+	if len(c.maps) == 0 {
+		return nil
+	}
+	why := because("only the caller may id-map")
+	var trees []Reg
+	for _, m := range c.maps {
+		c.inside(&m.open, m.cause, nil)
+		trees = append(trees, m.open.Out)
+	}
+	c.add(Container, &Sync{From: Container, What: "trees opened", FDs: trees}, why, nil)
+	for _, m := range c.maps {
+		if m.ns != nil {
+			var err error
+			if m.by.NS, err = m.ns(); err != nil {
+				return err
+			}
+		}
+		c.host1(&m.by, m.cause, nil)
+	}
+	c.host1(&Sync{From: Runtime, What: "id-mapped"}, why, nil)
+	c.maps = nil
+	return nil
+}
+
+// openSources opens the sources of bind mounts that a container with a user namespace has.
+func (c *compiler) openSources(child bool) error {
+	if !c.locks() {
+		return nil
+	}
+	ops := c.opens
+	for i, m := range c.spec.Mounts {
+		o, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		source := c.source(m.Source)
+		_, inside := c.insideRoot(m.Source)
+		if !o.bind || o.remount || o.idmap || inside || c.trees[i] != RegNone || ofProc(source) {
+			continue
+		}
+		if c.places[i], err = c.reg(); err != nil {
+			return err
+		}
+		ops = append(ops, Step{Op: &OpenSource{Path: source, Below: c.subpath(m), Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	why := because("root of a user namespace may not come to every source")
+	if child {
+		c.host1(&OpenHost{Child: true}, why, nil)
+	} else {
+		c.inside(&OpenHost{}, why, nil)
+		c.add(Container, &Sync{From: Container, What: "mount namespace made", FDs: []Reg{RegHost}}, why, nil)
+	}
+	var places []Reg
+	for _, s := range ops {
+		c.host1(s.Op, s.Cause, nil)
+		places = append(places, s.Op.(*OpenSource).Out)
+	}
+	if child {
+		c.toSend = append(c.toSend, places...)
+		return nil
+	}
+	c.host1(&Sync{From: Runtime, What: "sources opened", FDs: places}, why, nil)
+	return c.mapTrees()
+}
+
+// insideRoot gives a path of the host as one of the container, where it is below root.path:
+// what mounts before have put there is meant, and links lead where they lead inside.
+func (c *compiler) insideRoot(p string) (string, bool) {
+	// An id-mapped root could not be mapped once more.
+	if c.o.Root != nil || c.o.IDMapRoot || c.spec.Root == nil || !c.builds() {
+		return "", false
+	}
+	root := c.rootPath()
+	if p = c.source(p); root == "/" || (p != root && !strings.HasPrefix(p, root+"/")) {
+		return "", false
+	}
+	return path.Clean("/" + strings.TrimPrefix(p, root)), true
+}
+
+// mappedBy gives the user namespace that has the mappings of a mount; none is the container's new one.
+func (c *compiler) mappedBy(i int, m specs.Mount) (Reg, error) {
+	if len(m.UIDMappings) == 0 {
+		return c.joined, nil
+	}
+	uids, gids := mappings(m.UIDMappings), mappings(m.GIDMappings)
+	for _, have := range c.mapped {
+		if slices.Equal(have.uids, uids) && slices.Equal(have.gids, gids) {
+			return have.ns, nil
+		}
+	}
+	ns, err := c.reg()
+	if err != nil {
+		return 0, err
+	}
+	c.host1(&NewUserNamespace{UIDs: uids, GIDs: gids, Out: ns}, c.cause(fmt.Sprintf("mounts[%d].uidMappings", i)), nil)
+	c.mapped = append(c.mapped, mapped{uids, gids, ns})
+	return ns, nil
+}

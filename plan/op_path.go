@@ -1,0 +1,138 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+// Paths of a container are looked up below the fd of its root and never leave
+// it: no symbolic link of an image leads outside, and no magic link is followed.
+const inRoot = abi.ResolveInRoot | abi.ResolveNoMagiclinks
+
+// components gives the parts of an absolute container path.
+func components(p string) []string {
+	p = strings.Trim(path.Clean("/"+p), "/")
+	if p == "" {
+		return nil
+	}
+	return strings.Split(p, "/")
+}
+
+// below is the path as openat2 takes it below the root's fd; "." is the root.
+func below(p string) string {
+	return path.Join(append([]string{"."}, components(p)...)...)
+}
+
+// lookup opens a path of the container without creating it.
+func (a *Asm) lookup(p string, flags uint64, out Reg) *Row {
+	return a.lookupBelow(RegRoot, p, flags, out)
+}
+
+func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
+	how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, a.resolve)
+	return a.call(abi.CallOpenat2, fd(base), a.str(below(p)), how, num(24)).into(out)
+}
+
+// directory opens a directory of the container into out, and makes it where it is
+// missing. The first have components are known to be there.
+func (a *Asm) directory(p string, have int, out Reg) { a.directoryBelow(RegRoot, p, have, out) }
+
+func (a *Asm) directoryBelow(base Reg, p string, have int, out Reg) {
+	a.directoryMode(base, p, have, out, nil)
+}
+
+// directoryMode is directoryBelow, and writes the mode of a directory that was there to mode, as octal digits.
+func (a *Asm) directoryMode(base Reg, p string, have int, out Reg, mode *Mem) {
+	look := a.lookupBelow(base, p, a.o.Directory, out)
+	if len(components(p)) == 0 {
+		return // the base itself, which nothing here could make
+	}
+	look.accept(abi.ENOENT)
+	done := a.here() - 1
+	if mode != nil {
+		missing := done
+		a.octal(out, mode)
+		done = a.jump()
+		a.skipAccept(missing)
+	}
+	a.missing(base, p, have, 0)
+	a.lookupBelow(base, p, a.o.Directory, out)
+	a.skipOK(done)
+}
+
+// missing makes a path that was not found.
+func (a *Asm) missing(base Reg, p string, have int, flags uint64) {
+	parts := components(p)
+	parent, skip := base, 0
+	if have = min(have, len(parts)-1); have > 0 {
+		known := strings.Join(parts[:have], "/")
+		parent, skip = a.tmp(), len(known)
+		a.lookupBelow(base, known, a.o.Directory, parent)
+	}
+	a.makePath(base, parent, strings.Join(parts, "/"), skip, flags)
+}
+
+// file opens a file of the container into out, and makes an empty one where it
+// is missing. A dangling link gets its target made, inside the root.
+func (a *Asm) file(p string, out Reg) {
+	a.lookup(p, 0, out).accept(abi.ENOENT)
+	first := a.here() - 1
+	a.missing(RegRoot, p, 0, MakeFile)
+	a.lookup(p, 0, out)
+	a.skipOK(first)
+}
+
+// likeTree opens the place for a tree: a directory for a directory, else a file.
+func (a *Asm) likeTree(tree Reg, p string, out Reg) {
+	dir := a.ifDirectory(tree)
+	a.file(p, out)
+	done := a.jump()
+	a.skipOK(dir)
+	a.directory(p, 0, out)
+	a.skipOK(done)
+}
+
+// lookupIn opens a path in the mount that below holds, at the first component of
+// the path: another container that shares the root file system may move that
+// component away meanwhile, and a path from the root would find nothing to hide.
+func (a *Asm) lookupIn(below Reg, p string, out Reg) *Row {
+	parts := components(p)
+	if below == RegNone || len(parts) < 2 {
+		return a.lookup(p, 0, out)
+	}
+	a.resolve = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+	return a.lookupBelow(below, strings.Join(parts[1:], "/"), 0, out)
+}
+
+// Symlink makes a symbolic link in the container; one that is there stays.
+type Symlink struct {
+	Target, Path string
+	Have         int // leading components of Path that are known to be there
+}
+
+// Name implements [Op].
+func (*Symlink) Name() string { return "symlink" }
+
+// String implements [Op].
+func (s *Symlink) String() string { return fmt.Sprintf("symlink %s to %s", s.Path, s.Target) }
+
+func (s *Symlink) lower(a *Asm) {
+	dir, name := path.Split(path.Clean("/" + s.Path))
+	parent := a.tmp()
+	a.directory(dir, s.Have, parent)
+	a.call(abi.CallSymlinkat, a.str(s.Target), fd(parent), a.str(name)).accept(abi.EEXIST)
+}
+
+// Workdir makes the process's working directory where the image lacks it.
+type Workdir struct{ Path string }
+
+// Name implements [Op].
+func (*Workdir) Name() string { return "mkdir" }
+
+// String implements [Op].
+func (w *Workdir) String() string { return "mkdir " + w.Path }
+
+func (w *Workdir) lower(a *Asm) { a.directory(w.Path, 0, a.tmp()) }
