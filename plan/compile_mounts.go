@@ -37,7 +37,7 @@ var attrWords = [...]attrWord{
 	{"noexec", abi.MountAttrNoexec, 0}, {"exec", 0, abi.MountAttrNoexec},
 	{"nodiratime", abi.MountAttrNodiratime, 0}, {"diratime", 0, abi.MountAttrNodiratime},
 	{"nosymfollow", abi.MountAttrNosymfollow, 0}, {"symfollow", 0, abi.MountAttrNosymfollow},
-	{"relatime", abi.MountAttrRelatime, abi.MountAttrAtime}, {"norelatime", abi.MountAttrStrictatime, abi.MountAttrAtime},
+	{"relatime", abi.MountAttrRelatime, abi.MountAttrAtime}, {"norelatime", 0, 0}, // as with runc and crun: relatime is no bit that could be cleared
 	{"noatime", abi.MountAttrNoatime, abi.MountAttrAtime}, {"atime", abi.MountAttrRelatime, abi.MountAttrAtime},
 	{"strictatime", abi.MountAttrStrictatime, abi.MountAttrAtime}, {"nostrictatime", abi.MountAttrRelatime, abi.MountAttrAtime},
 }
