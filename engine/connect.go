@@ -226,11 +226,11 @@ func (b *builder) lease(n *netdb.Network, want netip.Addr, v6 bool) (netip.Addr,
 	return a, b.engine.nameOwner(err)
 }
 
-// nameOwner has the error of an address that another container has name that one.
+// nameOwner is the error of an address that another container has, with that one's name.
 func (e *Engine) nameOwner(err error) error {
 	if used := new(netdb.InUseError); errors.As(err, &used) && used.Owner != "" {
 		if c, ferr := e.Find(used.Owner); ferr == nil {
-			used.Name = c.Name
+			return &netdb.InUseError{Addr: used.Addr, Owner: used.Owner, Name: c.Name}
 		}
 	}
 	return err

@@ -232,7 +232,7 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 	}
 	if err := x.Pause(ctx); err != nil {
 		if without := new(oci.NoCgroupError); errors.As(err, &without) {
-			without.ID = c.Name
+			return &oci.NoCgroupError{ID: c.Name, What: without.What} // by the name that the caller knows
 		}
 		return err
 	}
