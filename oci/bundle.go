@@ -56,12 +56,29 @@ func LoadConfig(dir, config string, change ...func(*specs.Spec) error) (*Bundle,
 			return nil, err
 		}
 	}
+	alone := ownIDs(spec)
 	warnings, err := specjson.Validate(spec)
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", abs, err)
 	}
+	if alone {
+		warnings = append(warnings, &specjson.Error{File: "config.json", Path: "linux.uidMappings", Want: "mappings for the new user namespace", Got: "none", Hint: "root inside is the caller, and no other id is mapped"})
+	}
 	b := &Bundle{Dir: abs, JSON: data, Spec: spec, Warnings: warnings}
 	return b, b.checkJoined()
+}
+
+// ownIDs gives a new user namespace for which there are no mappings the one that its maker may always give, as crun does: root inside is who
+// makes it.
+func ownIDs(s *specs.Spec) bool {
+	l := s.Linux
+	if l == nil || len(l.UIDMappings)+len(l.GIDMappings) > 0 ||
+		!slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace && n.Path == "" }) {
+		return false
+	}
+	l.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}}
+	l.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}}
+	return true
 }
 
 // checkJoined refuses to set a host name or kernel parameters in a namespace that

@@ -158,6 +158,33 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// A user namespace without mappings has one id: root inside is the caller. Another process finds it so.
+func TestOwnIDs(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("id -u; id -g; tr -s ' ' </proc/self/uid_map; tr -s ' ' </proc/self/gid_map")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	dir := bundle(t, s)
+	const want = "0\n0\n 0 0 1\n 0 0 1\n"
+	out, code := p.do("run", "-b", dir, "c")
+	if code != 0 || !strings.HasSuffix(out, want) || !strings.Contains(out, "level=warning") || !strings.Contains(out, "linux.uidMappings") {
+		t.Errorf("code %d: %q", code, out)
+	}
+	args := s.Process.Args
+	s.Process.Args = []string{"sleep", "1000"}
+	write(t, dir, s)
+	p.good("run", "-d", "-b", dir, "c")
+	if out := p.good(append([]string{"exec", "c"}, args...)...); !strings.HasSuffix(out, want) {
+		t.Errorf("exec: %q", out)
+	}
+	p.good("delete", "-f", "c")
+	s.Process.User.UID = 7
+	write(t, dir, s)
+	p.bad("process.user.uid", "run", "-b", dir, "c")
+	p.empty()
+}
+
 func TestRun(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)

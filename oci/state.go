@@ -315,7 +315,9 @@ func (c *Container) Spec() (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.config, err = specjson.Decode(data)
+	if c.config, err = specjson.Decode(data); err == nil {
+		ownIDs(c.config) // as when it was loaded
+	}
 	return c.config, err
 }
 
