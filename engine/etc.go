@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -118,7 +119,13 @@ func (b *builder) extraHost(text string) (string, error) {
 		}
 		return value + "\t" + name + "\n", nil
 	}
-	list := b.hostGateways()
+	list, err := b.hostGateways()
+	if err != nil {
+		return "", fmt.Errorf("add-host %s: %w", text, err)
+	}
+	if len(list) == 0 && b.engine.rootless() && len(b.wires) > 0 {
+		return "", fmt.Errorf("add-host %s: host-gateway is the machine's address, which a container on internal networks alone does not reach, or the machine has no address but those of its loopback", text)
+	}
 	if len(list) == 0 {
 		return "", fmt.Errorf("add-host %s: host-gateway is an address of the host on a network of the container, which has none", text)
 	}
@@ -130,9 +137,12 @@ func (b *builder) extraHost(text string) (string, error) {
 }
 
 // hostGateways are the addresses that the host has for the container.
-func (b *builder) hostGateways() (list []netip.Addr) {
+func (b *builder) hostGateways() (list []netip.Addr, err error) {
 	if b.run.networkMode() == "host" {
-		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+	}
+	if b.engine.rootless() {
+		return b.machineAddrs()
 	}
 	for _, w := range b.wires {
 		if w.network.Driver != "bridge" {
@@ -145,7 +155,25 @@ func (b *builder) hostGateways() (list []netip.Addr) {
 			break
 		}
 	}
-	return list
+	return list, nil
+}
+
+// machineAddrs are hostGateways in a network world: its bridges are not the machine's, and what leaves them reaches the machine by an address of its own, as another
+// machine would. Its loopback stays out of reach.
+func (b *builder) machineAddrs() (list []netip.Addr, err error) {
+	for _, v6 := range []bool{false, true} {
+		if !slices.ContainsFunc(b.wires, func(w *wire) bool { return !w.network.Internal && w.has.addr(v6).IsValid() }) {
+			continue
+		}
+		a, err := network.Outward(v6)
+		if err != nil {
+			return nil, err
+		}
+		if a.IsValid() {
+			list = append(list, a)
+		}
+	}
+	return list, nil
 }
 
 // linked are the lines of --link on the default network, where nobody is known by name otherwise.

@@ -188,6 +188,10 @@ func TestRootlessPorts(t *testing.T) {
 	if out := asks(t, u, "app", "10s", own+":9000", "server:80"); !strings.HasPrefix(out, "the machine\nserver to ") {
 		t.Errorf("from inside: %q", out)
 	}
+	// The gateway of its own network is not the machine.
+	if out := well(t, u, "run", "--network", "app", "--add-host", "machine:host-gateway", "-v", nstest.PartPath("greeted")+":/greeted:ro", "host", "/greeted", "10s", "machine:9000"); out != "the machine\n" {
+		t.Errorf("by host-gateway: %q", out)
+	}
 	// Read in the world, with the machine's side of it.
 	if out := well(t, u, "verify", "server"); strings.Contains(out, "DIFFERS") || strings.Contains(out, "could not be read: ") {
 		t.Errorf("verify: %s", out)
@@ -250,10 +254,11 @@ func TestRootlessNetworksRefused(t *testing.T) {
 	well(t, u, "network", "create", "--internal", "inner")
 	defer well(t, u, "network", "rm", "inner")
 	for args, want := range map[string]string{
-		"run --network inner --userns host host true":    "leave --userns host away",
-		"run --network nosuch host true":                 "not found",
-		"network create --driver macvlan -o parent=lo m": "root",
-		"run --network inner --ip 1.2.3.4 host true":     "1.2.3.4",
+		"run --network inner --userns host host true":             "leave --userns host away",
+		"run --network nosuch host true":                          "not found",
+		"network create --driver macvlan -o parent=lo m":          "root",
+		"run --network inner --ip 1.2.3.4 host true":              "1.2.3.4",
+		"run --network inner --add-host x:host-gateway host true": "internal networks alone",
 	} {
 		if out, code := asUser(t, u, strings.Fields(args)...); code == 0 || !strings.Contains(out, want) {
 			t.Errorf("%s: code %d: %s", args, code, out)

@@ -579,3 +579,41 @@ func TestRules(t *testing.T) {
 		t.Errorf("names, which are the monitor's: %v", err)
 	}
 }
+
+// Where others find this network namespace is by the default route, else by an address of all the world.
+func TestOutward(t *testing.T) {
+	nstest.Root(t)
+	d := doer(t)
+	want := func(when, v4, v6 string) {
+		t.Helper()
+		for family, text := range map[bool]string{false: v4, true: v6} {
+			a, err := Outward(family)
+			if err != nil || text == "" && a.IsValid() || text != "" && a.String() != text {
+				t.Errorf("%s: %v, %v, want %q", when, a, err, text)
+			}
+		}
+	}
+	d.ip(t, "link", "set", "lo", "up")
+	want("loopback alone", "", "")
+	d.ip(t, "link", "add", "near", "type", "bridge")
+	d.ip(t, "link", "add", "far", "type", "bridge")
+	for device, addrs := range map[string][]string{"near": {"169.254.7.7/16", "10.7.7.7/24", "fd07::7/64"}, "far": {"10.8.8.8/24", "fd08::8/64"}} {
+		for _, a := range addrs {
+			args := []string{"address", "add", a, "dev", device}
+			if strings.Contains(a, ":") {
+				args = append(args, "nodad")
+			}
+			if strings.HasPrefix(a, "169.254.") {
+				args = append(args, "scope", "link")
+			}
+			d.ip(t, args...)
+		}
+	}
+	want("devices that are down", "", "")
+	d.ip(t, "link", "set", "near", "up")
+	d.ip(t, "link", "set", "far", "up")
+	want("no default route", "10.7.7.7", "fd07::7")
+	d.ip(t, "route", "add", "default", "via", "10.8.8.1")
+	d.ip(t, "-6", "route", "add", "default", "via", "fd08::1")
+	want("a default route", "10.8.8.8", "fd08::8")
+}

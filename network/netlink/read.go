@@ -186,6 +186,22 @@ func (s *Socket) Routes() (list []Route, err error) {
 
 // Own reports whether packets to an address come to this network namespace itself: it has the address, or the address is a broadcast.
 func (s *Socket) Own(a netip.Addr) (bool, error) {
+	r, err := s.way(a)
+	switch r.Type {
+	case unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST, unix.RTN_MULTICAST:
+		return true, err
+	}
+	return false, err
+}
+
+// Source is the address that this network namespace sends from to another one, zero where it knows no way there.
+func (s *Socket) Source(to netip.Addr) (netip.Addr, error) {
+	r, err := s.way(to)
+	return r.Source, err
+}
+
+// way is the route that the kernel takes to an address, zero where there is none, or one that refuses.
+func (s *Socket) way(a netip.Addr) (r Route, err error) {
 	head := make([]byte, unix.SizeofRtMsg)
 	head[0], head[1] = unix.AF_INET6, byte(a.BitLen())
 	if a.Is4() {
@@ -193,16 +209,12 @@ func (s *Socket) Own(a netip.Addr) (bool, error) {
 	}
 	body, err := s.Ask(NewMessage(unix.RTM_GETROUTE, 0, head).Add(unix.RTA_DST, a.AsSlice()), unix.RTM_NEWROUTE)
 	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
-		return false, nil // there is no way to it, or one that refuses
+		return r, nil
 	}
-	if err != nil || len(body) < unix.SizeofRtMsg {
-		return false, err
+	if list := parseRoutes(body); err == nil && len(list) > 0 {
+		r = list[0]
 	}
-	switch body[7] {
-	case unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST, unix.RTN_MULTICAST:
-		return true, nil
-	}
-	return false, nil
+	return r, err
 }
 
 func parseRoutes(b []byte) []Route {
