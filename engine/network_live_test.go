@@ -330,6 +330,11 @@ func TestPortsOfChoice(t *testing.T) {
 			t.Errorf("%v\nwant %s", err, want)
 		}
 	}
+	kept, err := e.Run(t.Context(), on("", Config{Name: "kept", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{{HostIP: "127.0.0.1", HostPort: uint16(taken), Port: 80}}}), Streams{}, RunOptions{Detach: true})
+	if err == nil || found(t, e, kept.ID).Error != err.Error() || !strings.Contains(err.Error(), "container c5 publishes it") {
+		t.Errorf("the record has %q of %v", found(t, e, kept.ID).Error, err)
+	}
+	containers = append(containers, found(t, e, kept.ID))
 	for _, c := range containers {
 		if err := e.Remove(t.Context(), c.ID, RemoveOptions{Force: true}); err != nil {
 			t.Error(err)

@@ -59,9 +59,21 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 	}
 	s, err = m.Launch(monitor.Order{Dir: c.dir, Run: e.dir, Timings: timings}, lock, b.heldPorts()...)
 	if f := new(monitor.Failure); errors.As(err, &f) {
-		f.Text = e.byName(f.Text)
+		e.tellByName(c, f)
 	}
 	return s, p, err
+}
+
+// tellByName has a start that its monitor gave up call other containers by their names, in the record, too: the monitor has written that, and ends.
+func (e *Engine) tellByName(c *Container, f *monitor.Failure) {
+	told := f.Text
+	if f.Text = e.byName(told); f.Text == told || !exists(c.dir) {
+		return // or it went, by --rm
+	}
+	if s, err := monitor.ReadState(c.dir); err == nil {
+		s.Error = e.byName(s.Error)
+		monitor.WriteState(c.dir, s) // the error itself is told
+	}
 }
 
 // byName has a text call containers by their names, which rooms below do not know.
