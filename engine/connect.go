@@ -371,40 +371,40 @@ func (b *builder) gateways() {
 	}
 }
 
-// reached is by which addresses the host reaches the container, false for none: an internal network's container has no ports outside, as with Docker.
-func (b *builder) reached() (r reach, ok bool) {
+// backend is what ports of the host lead to, false for none: an internal network's container has no ports outside, as with Docker.
+func (b *builder) backend() (to backend, ok bool) {
 	w := b.primary(func(w *wire) bool { return w.network.Driver == "bridge" })
 	if w == nil {
-		return r, false
+		return to, false
 	}
-	r = reach{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
+	to = backend{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
 	if text := w.network.Options[optBinding]; text != "" {
-		r.binding, _ = netip.ParseAddr(text)
+		to.binding, _ = netip.ParseAddr(text)
 	}
 	at := bridgeOf(&w.network)
-	r.network, r.routed4, r.routed6 = w.network.Name, at.Routed4, at.Routed6
-	return r, true
+	to.network, to.routed4, to.routed6 = w.network.Name, at.Routed4, at.Routed6
+	return to, true
 }
 
 // publish decides which ports of the host lead to the container.
 func (b *builder) publish() error {
-	r, ok := b.reached()
+	to, ok := b.backend()
 	if !ok {
 		b.opts.Network.Publish, b.rec.Ports = nil, nil
 		return nil
 	}
-	if b.engine.rootless() && (r.routed4 || r.routed6) && (len(b.run.Publish) > 0 || b.run.PublishAll) {
-		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", r.network)
+	if b.engine.rootless() && (to.routed4 || to.routed6) && (len(b.run.Publish) > 0 || b.run.PublishAll) {
+		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", to.network)
 	}
 	var err error
-	b.opts.Network.Publish, err = publish(&b.run, r, b.takePorts)
+	b.opts.Network.Publish, err = publish(&b.run, to, b.takePorts)
 	b.rec.Ports = b.opts.Network.Publish
 	return err
 }
 
 // unpublished warns of ports that were asked for in vain: Docker says nothing about that.
 func (b *builder) unpublished() {
-	if _, ok := b.reached(); ok || len(b.run.Publish) == 0 || b.look || b.engine.warn == nil {
+	if _, ok := b.backend(); ok || len(b.run.Publish) == 0 || b.look || b.engine.warn == nil {
 		return
 	}
 	var names []string

@@ -202,10 +202,10 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 func (e *Engine) movePorts(ctx context.Context, c *Container, list []Attachment, old *plan.Network) (moved bool, err error) {
 	b := e.wiredBuilder(ctx, c, list)
 	b.run = c.Config.chosenPorts(c.Ports)
-	if r, ok := b.reached(); ok {
+	if to, ok := b.backend(); ok {
 		// One of an address family that it has no more leads nowhere.
 		b.run.Publish = slices.DeleteFunc(b.run.Publish, func(s PortSpec) bool {
-			_, err := r.hostAddrs(s)
+			_, err := to.hostAddrs(s)
 			return err != nil
 		})
 	}

@@ -98,8 +98,8 @@ func TestNetworkCreateRefuses(t *testing.T) {
 }
 
 func TestPublish(t *testing.T) {
-	r := reach{v4: netip.MustParseAddr("172.17.0.2"), v6: netip.MustParseAddr("fd00::2"), bridge: "kakuri0"}
-	only4 := reach{v4: r.v4, bridge: "kakuri0"}
+	r := backend{v4: netip.MustParseAddr("172.17.0.2"), v6: netip.MustParseAddr("fd00::2"), bridge: "kakuri0"}
+	only4 := backend{v4: r.v4, bridge: "kakuri0"}
 	routed := r
 	routed.routed4, routed.routed6 = true, true
 	routed6 := r
@@ -113,7 +113,7 @@ func TestPublish(t *testing.T) {
 		return nil
 	}
 	for _, c := range []struct {
-		by    reach
+		by    backend
 		specs []PortSpec
 		want  string // or the error
 	}{
@@ -132,7 +132,7 @@ func TestPublish(t *testing.T) {
 		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostPort: 80, Port: 91}}, "already allocated"},
 		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostIP: "127.0.0.2", HostPort: 80, Port: 91}}, "127.0.0.1:80->90/tcp 127.0.0.2:80->91/tcp"},
 		{only4, []PortSpec{{HostPort: 65535, Port: 65534, HostPortEnd: 65535, PortEnd: 65534}}, "0.0.0.0:65535->65534/tcp"},
-		{reach{}, []PortSpec{{HostPort: 80, Port: 80}}, "on no network"},
+		{backend{}, []PortSpec{{HostPort: 80, Port: 80}}, "on no network"},
 		{routed, []PortSpec{{HostPort: 80, Port: 8080}}, "172.17.0.2:8080/tcp [fd00::2]:8080/tcp"},
 		{routed6, []PortSpec{{HostPort: 80, Port: 8080, PortEnd: 8080}}, "0.0.0.0:80->8080/tcp [fd00::2]:8080/tcp"},
 		{routed, []PortSpec{{Port: 80, PortEnd: 81}}, "172.17.0.2:80/tcp [fd00::2]:80/tcp 172.17.0.2:81/tcp [fd00::2]:81/tcp"},

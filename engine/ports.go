@@ -28,6 +28,11 @@ type exposed struct {
 
 func (x exposed) String() string { return strconv.Itoa(int(x.port)) + "/" + x.proto }
 
+// in reports whether a -p is about the port, too.
+func (x exposed) in(s PortSpec) bool {
+	return s.Port <= x.port && x.port <= max(s.Port, s.PortEnd) && cmp.Or(s.Proto, "tcp") == x.proto
+}
+
 // parseExposed reads PORT[-PORT][/PROTOCOL].
 func parseExposed(text string) (list []exposed, err error) {
 	ports, proto, _ := strings.Cut(text, "/")
@@ -109,9 +114,7 @@ func (c Config) chosenPorts(has []plan.Publish) Config {
 	}
 	if all, err := c.exposedPorts(); err == nil && c.PublishAll {
 		for _, x := range all {
-			if at := chosen("", x.port, x.proto); at != 0 && !slices.ContainsFunc(specs, func(s PortSpec) bool {
-				return s.Port <= x.port && x.port <= max(s.Port, s.PortEnd) && cmp.Or(s.Proto, "tcp") == x.proto
-			}) {
+			if at := chosen("", x.port, x.proto); at != 0 && !slices.ContainsFunc(specs, x.in) {
 				specs = append(specs, PortSpec{HostPort: at, Port: x.port, Proto: x.proto})
 			}
 		}
@@ -120,8 +123,8 @@ func (c Config) chosenPorts(has []plan.Publish) Config {
 	return c
 }
 
-// A reach is by which addresses a container is reached from its host.
-type reach struct {
+// A backend is what ports of the host lead to: a container, by its addresses on one network.
+type backend struct {
 	network string
 	v4, v6  netip.Addr // zero for none
 	routed4 bool       // at v4 itself, and by no port of the host
@@ -130,22 +133,27 @@ type reach struct {
 	binding netip.Addr // where the network says that ports are published which name no address; zero is everywhere
 }
 
+// portSpecs are what -p asks for and, with -P, the exposed ports that it does not name, at any port of the host.
+func (c *Config) portSpecs() ([]PortSpec, error) {
+	specs := slices.Clone(c.Publish)
+	if !c.PublishAll {
+		return specs, nil
+	}
+	all, err := c.exposedPorts()
+	for _, x := range all {
+		if !slices.ContainsFunc(c.Publish, x.in) {
+			specs = append(specs, PortSpec{Port: x.port, Proto: x.proto})
+		}
+	}
+	return specs, err
+}
+
 // publish is where the ports of a container are published: a line for each address and port. take takes the host's port at each address, or says why it cannot be
 // had; it is asked for ports that are a choice only.
-func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.Publish, err error) {
-	specs := slices.Clone(c.Publish)
-	if c.PublishAll {
-		all, err := c.exposedPorts()
-		if err != nil {
-			return nil, err
-		}
-		for _, x := range all {
-			if !slices.ContainsFunc(c.Publish, func(p PortSpec) bool {
-				return x.proto == cmp.Or(p.Proto, "tcp") && x.port >= p.Port && x.port <= max(p.Port, p.PortEnd)
-			}) {
-				specs = append(specs, PortSpec{Port: x.port, Proto: x.proto})
-			}
-		}
+func publish(c *Config, to backend, take func([]plan.Publish) error) (list []plan.Publish, err error) {
+	specs, err := c.portSpecs()
+	if err != nil {
+		return nil, err
 	}
 	taken := func(proto string, addrs []netip.Addr, port uint16) error {
 		for _, a := range addrs {
@@ -159,11 +167,11 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 	}
 	for _, s := range specs {
 		proto := cmp.Or(s.Proto, "tcp")
-		all, err := r.hostAddrs(s)
+		all, err := to.hostAddrs(s)
 		if err != nil {
 			return nil, err
 		}
-		addrs := slices.DeleteFunc(slices.Clone(all), r.routed)
+		addrs := slices.DeleteFunc(slices.Clone(all), to.routed)
 		if s.Strict && len(addrs) < len(all) {
 			return nil, fmt.Errorf("invalid publish: mode strict is of a socket of the host, and port %d/%s has none by its network's gateway mode routed", s.Port, proto)
 		}
@@ -176,9 +184,9 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 			port := s.HostPort + uint16(i)
 			at := func(addrs []netip.Addr, port uint16) (lines []plan.Publish) {
 				for _, a := range addrs {
-					p := plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: r.v4, Port: s.Port + uint16(i), Strict: s.Strict, Routed: r.routed(a), Bridge: r.bridge}
+					p := plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: to.v4, Port: s.Port + uint16(i), Strict: s.Strict, Routed: to.routed(a), Bridge: to.bridge}
 					if a.Is6() {
-						p.Addr = r.v6
+						p.Addr = to.v6
 					}
 					if p.Routed {
 						p.HostPort = 0
@@ -212,20 +220,20 @@ func publish(c *Config, r reach, take func([]plan.Publish) error) (list []plan.P
 }
 
 // routed tells that what is published at an address of the host is reached at the container's own.
-func (r reach) routed(host netip.Addr) bool {
-	return host.Is4() && r.routed4 || host.Is6() && r.routed6
+func (to backend) routed(host netip.Addr) bool {
+	return host.Is4() && to.routed4 || host.Is6() && to.routed6
 }
 
 // hostAddrs are the addresses of the host that a port is published on.
-func (r reach) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
+func (to backend) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
 	if s.HostIP == "" {
-		if r.v4.IsValid() {
+		if to.v4.IsValid() {
 			list = append(list, netip.IPv4Unspecified())
-			if r.binding.Is4() {
-				list[0] = r.binding
+			if to.binding.Is4() {
+				list[0] = to.binding
 			}
 		}
-		if r.v6.IsValid() && !(r.binding.IsValid() && r.binding.Is4() && !r.binding.IsUnspecified()) {
+		if to.v6.IsValid() && !(to.binding.IsValid() && to.binding.Is4() && !to.binding.IsUnspecified()) {
 			list = append(list, netip.IPv6Unspecified())
 		}
 		if len(list) == 0 {
@@ -238,7 +246,7 @@ func (r reach) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
 		return nil, fmt.Errorf("invalid IP address: %s", s.HostIP)
 	}
 	a = a.Unmap()
-	if a.Is4() && !r.v4.IsValid() || a.Is6() && !r.v6.IsValid() {
+	if a.Is4() && !to.v4.IsValid() || a.Is6() && !to.v6.IsValid() {
 		return nil, fmt.Errorf("a port cannot be published on %s: the container has no address of that family by which the host reaches it", a)
 	}
 	return []netip.Addr{a}, nil

@@ -13,29 +13,29 @@ import (
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
-	ways "github.com/kakuri/kakuri/network/reach"
+	"github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/plan"
 )
 
 // IsNoNetwork reports whether an error is that a network is not there.
 func IsNoNetwork(err error) bool { return errors.As(err, new(*netdb.NoNetworkError)) }
 
-// PortFacts gathers what [ways.Judge] needs to say why a port of the host, or one of a
+// PortFacts gathers what [reach.Judge] needs to say why a port of the host, or one of a
 // container, is reachable or is not. It changes nothing; what it cannot read is in the
 // facts.
-func (e *Engine) PortFacts(ctx context.Context, q ways.Question) (ways.Facts, error) {
+func (e *Engine) PortFacts(ctx context.Context, q reach.Question) (reach.Facts, error) {
 	q, r, _, err := e.portRecords(q)
 	if err != nil {
-		return ways.Facts{}, err
+		return reach.Facts{}, err
 	}
-	return e.withMachine(ways.Gather(ctx, q, r)), nil
+	return e.withMachine(reach.Gather(ctx, q, r)), nil
 }
 
 // portRecords is what the records say of a port: about is the container that it is of, or leads to, nil for none.
-func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Container, error) {
+func (e *Engine) portRecords(q reach.Question) (reach.Question, reach.Records, *Container, error) {
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {
-		return q, ways.Records{}, nil, err
+		return q, reach.Records{}, nil, err
 	}
 	// What is published comes before what was asked for: two containers may ask for one port, and one of them has it.
 	slices.SortStableFunc(list, func(a, b Container) int {
@@ -47,15 +47,15 @@ func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Con
 		}
 		return has(&a) - has(&b)
 	})
-	r := ways.Records{Elsewhere: map[string]int{}, Holders: map[int]string{}}
 	var about *Container
 	if q.Name != "" {
 		c, err := e.Find(q.Name)
 		if err != nil {
-			return q, r, nil, err
+			return q, reach.Records{}, nil, err
 		}
 		about, q.Name = &c, c.Name
 	}
+	var r reach.Records
 	for i := range list {
 		c := &list[i]
 		for _, p := range c.published() {
@@ -72,32 +72,38 @@ func (e *Engine) portRecords(q ways.Question) (ways.Question, ways.Records, *Con
 			}
 		}
 	}
-	if about == nil {
-		return q, r, nil, nil
+	if about != nil {
+		r.Container = e.asked(about)
+		around(&r, about, list)
 	}
-	r.Container = e.reachable(about)
+	return q, r, about, nil
+}
+
+// around adds to the records what of other containers is in the way of one, or can be asked about it.
+func around(r *reach.Records, about *Container, list []Container) {
+	r.Elsewhere, r.Holders = map[string]int{}, map[int]string{}
+	wanted := func(p reach.Published) bool {
+		return !p.Asked && !p.Routed && slices.ContainsFunc(r.Published, func(o reach.Published) bool { return o.Proto == p.Proto && o.HostPort == p.HostPort })
+	}
 	for i := range list {
 		c := &list[i]
-		if c.ID != about.ID {
-			for _, p := range c.published() {
-				if !p.Asked && slices.ContainsFunc(r.Published, func(o ways.Published) bool { return o.Proto == p.Proto && o.HostPort == p.HostPort && !p.Routed }) {
-					r.Taken = append(r.Taken, p)
-				}
-			}
-		}
 		if pid := parent(c.PID); pid != 0 {
 			r.Holders[pid] = c.Name
 		}
-		if c.PID == 0 || c.ID == about.ID {
+		if c.ID == about.ID {
 			continue
 		}
+		for _, p := range c.published() {
+			if wanted(p) {
+				r.Taken = append(r.Taken, p)
+			}
+		}
 		for _, n := range c.Connections {
-			if _, in := r.Elsewhere[n.Network]; !in && !about.connected(n.Network) {
+			if _, in := r.Elsewhere[n.Network]; c.PID != 0 && !in && !about.connected(n.Network) {
 				r.Elsewhere[n.Network] = c.PID
 			}
 		}
 	}
-	return q, r, about, nil
 }
 
 // parent is that of a process: a container's first one has its monitor. 0 is not known.
@@ -124,10 +130,10 @@ func std(a netip.Addr) stdip.Addr {
 }
 
 // published are a container's ports of the host. Where it does not run, or none is published, they are those that it asks for.
-func (c *Container) published() (list []ways.Published) {
+func (c *Container) published() (list []reach.Published) {
 	runs := c.Active()
 	for _, p := range c.Ports {
-		one := ways.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Relayed: network.Relayed(p), Routed: p.Routed}
+		one := reach.Published{Container: c.Name, HostAddr: std(p.HostAddr), HostPort: p.HostPort, Addr: std(p.Addr), Port: p.Port, Proto: p.Proto, Relayed: network.Relayed(p), Routed: p.Routed}
 		if !runs {
 			one.Asked, one.Addr = true, stdip.Addr{} // others may have its address by now
 		}
@@ -136,6 +142,19 @@ func (c *Container) published() (list []ways.Published) {
 	if runs && len(list) > 0 || c.Config.networkMode() == "host" {
 		return list
 	}
+	for _, p := range c.wished() {
+		had := func(o reach.Published) bool {
+			return o.HostPort == p.HostPort && o.Port == p.Port && o.Proto == p.Proto
+		}
+		if !slices.ContainsFunc(list, had) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// wished are the ports of the host that -p names.
+func (c *Container) wished() (list []reach.Published) {
 	for _, s := range c.Config.Publish {
 		if s.HostPort == 0 || s.HostPortEnd > s.HostPort && s.PortEnd <= s.Port {
 			continue // any that is free
@@ -144,19 +163,16 @@ func (c *Container) published() (list []ways.Published) {
 		if s.HostIP != "" {
 			at, _ = stdip.ParseAddr(s.HostIP)
 		}
-		for i := range 1 + int(max(s.Port, s.PortEnd)) - int(s.Port) {
-			p := ways.Published{Container: c.Name, HostAddr: at, HostPort: s.HostPort + uint16(i), Port: s.Port + uint16(i), Proto: cmp.Or(s.Proto, "tcp"), Asked: true}
-			if !slices.ContainsFunc(list, func(o ways.Published) bool { return o.HostPort == p.HostPort && o.Port == p.Port && o.Proto == p.Proto }) {
-				list = append(list, p)
-			}
+		for i := range 1 + max(s.Port, s.PortEnd) - s.Port {
+			list = append(list, reach.Published{Container: c.Name, HostAddr: at, HostPort: s.HostPort + i, Port: s.Port + i, Proto: cmp.Or(s.Proto, "tcp"), Asked: true})
 		}
 	}
 	return list
 }
 
-// reachable is what the records say of a container.
-func (e *Engine) reachable(c *Container) *ways.Container {
-	out := &ways.Container{ID: c.ID, Name: c.Name, Status: statusOf(e.runtime(), c), PID: c.PID, Mode: c.Config.networkMode()}
+// asked is what the records say of a container whose port is asked about.
+func (e *Engine) asked(c *Container) *reach.Container {
+	out := &reach.Container{ID: c.ID, Name: c.Name, Status: statusOf(e.runtime(), c), PID: c.PID, Mode: c.Config.networkMode()}
 	out.Private, out.Apart = c.Config.Network == "none", e.rootless()
 	for _, a := range c.Config.attachments() {
 		if _, err := e.lookupNetwork(a.Network, true); IsNoNetwork(err) {
@@ -164,7 +180,7 @@ func (e *Engine) reachable(c *Container) *ways.Container {
 		}
 	}
 	for i, x := range c.Connections {
-		n := ways.Network{Name: x.Network, Driver: "bridge", Device: x.Device}
+		n := reach.Network{Name: x.Network, Driver: "bridge", Device: x.Device}
 		if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {
 			n.Driver, n.Internal = rec.Driver, rec.Internal
 			if rec.Driver == "bridge" {

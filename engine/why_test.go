@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
-	ways "github.com/kakuri/kakuri/network/reach"
+	"github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/ui"
 )
 
@@ -42,14 +42,14 @@ func TestPortWhy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	why := func(name string, port uint16, want ways.Reason, says string) {
+	why := func(name string, port uint16, want reach.Reason, says string) {
 		t.Helper()
-		f, err := e.PortFacts(ctx, ways.Question{Name: name, Port: port, Proto: "tcp"})
+		f, err := e.PortFacts(ctx, reach.Question{Name: name, Port: port, Proto: "tcp"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := ways.Judge(f)
-		if len(v.Findings) == 0 || v.Findings[0].Reason != want || v.OK() != (want == ways.OnlyHere) || !strings.Contains(v.Findings[0].Text+": "+v.Findings[0].Way, says) {
+		v := reach.Judge(f)
+		if len(v.Findings) == 0 || v.Findings[0].Reason != want || v.OK() != (want == reach.OnlyHere) || !strings.Contains(v.Findings[0].Text+": "+v.Findings[0].Way, says) {
 			t.Errorf("%s:%d, want %q, %q: %s", name, port, want, says, v.Text(ui.EN))
 		}
 	}
@@ -58,10 +58,10 @@ func TestPortWhy(t *testing.T) {
 	if len(warned) != 1 || warned[0] != "-p publishes nothing: network inner is internal" {
 		t.Errorf("warned: %q", warned)
 	}
-	why("", 9201, ways.InternalNetwork, "inside asked for port 9201/tcp of the host, and nothing is published there: network inner is internal")
+	why("", 9201, reach.InternalNetwork, "inside asked for port 9201/tcp of the host, and nothing is published there: network inner is internal")
 	down("inside")
 	up("apart", "alone", nil)
-	why("apart", 80, ways.InternalNetwork, "by design")
+	why("apart", 80, reach.InternalNetwork, "by design")
 	down("apart")
 
 	up("up", "", at(9200))
@@ -76,18 +76,18 @@ func TestPortWhy(t *testing.T) {
 		}
 		defer down(name)
 	}
-	why("", 9200, ways.OnlyHere, "127.0.0.1")
-	why("late", 80, ways.OtherContainer, "container up has port 9200/tcp")
-	why("", 9202, ways.OtherProgram, "has port 9202/tcp of the host, at 127.0.0.1")
-	why("", 9203, ways.NotRunning, "kakuri start made")
+	why("", 9200, reach.OnlyHere, "127.0.0.1")
+	why("late", 80, reach.OtherContainer, "container up has port 9200/tcp")
+	why("", 9202, reach.OtherProgram, "has port 9202/tcp of the host, at 127.0.0.1")
+	why("", 9203, reach.NotRunning, "kakuri start made")
 	if err := e.Pause(ctx, "up"); err != nil {
 		t.Fatal(err)
 	}
-	why("", 9200, ways.Paused, "kakuri unpause up")
+	why("", 9200, reach.Paused, "kakuri unpause up")
 	if err := e.Unpause(ctx, "up"); err != nil {
 		t.Fatal(err)
 	}
 	// Once it does not run, nobody has the port any more, and who asked is told of.
 	down("up")
-	why("", 9200, ways.NotRunning, "kakuri start late")
+	why("", 9200, reach.NotRunning, "kakuri start late")
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
-	ways "github.com/kakuri/kakuri/network/reach"
+	"github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/uplink"
@@ -208,12 +208,12 @@ const machineEnv = "KAKURI_WORLD_MACHINE"
 
 // A machineSide is that of a port which kakuri-uplink listens for.
 type machineSide struct {
-	Listeners []ways.Listener
-	Tests     []ways.Test
+	Listeners []reach.Listener
+	Tests     []reach.Test
 }
 
 // PortAgain is [Engine.AgainInWorld] for a command that asks [Engine.PortFacts]: the port of the machine is tried before, from here.
-func (e *Engine) PortAgain(ctx context.Context, q ways.Question) (code int, done bool, err error) {
+func (e *Engine) PortAgain(ctx context.Context, q reach.Question) (code int, done bool, err error) {
 	if !e.rootless() || InWorld() {
 		return 0, false, nil
 	}
@@ -221,10 +221,10 @@ func (e *Engine) PortAgain(ctx context.Context, q ways.Question) (code int, done
 	if err != nil || about == nil {
 		return 0, false, err
 	}
-	f := ways.Gather(ctx, ways.Question{Port: q.Port, Proto: q.Proto}, ways.Records{Published: r.Published, Holders: r.Holders})
+	f := reach.Gather(ctx, reach.Question{Port: q.Port, Proto: q.Proto}, reach.Records{Published: r.Published, Holders: r.Holders})
 	var m machineSide
 	for _, l := range f.Host.Listeners {
-		if slices.ContainsFunc(r.Published, func(p ways.Published) bool { return p.HostPort == l.Port }) {
+		if slices.ContainsFunc(r.Published, func(p reach.Published) bool { return p.HostPort == l.Port }) {
 			m.Listeners = append(m.Listeners, l)
 		}
 	}
@@ -240,15 +240,15 @@ func (e *Engine) PortAgain(ctx context.Context, q ways.Question) (code int, done
 }
 
 // withMachine puts what the machine's side was found to be in the place of the world's, which no port of the machine is in.
-func (e *Engine) withMachine(f ways.Facts) ways.Facts {
+func (e *Engine) withMachine(f reach.Facts) reach.Facts {
 	var m machineSide
 	if os.Getenv(worldEnv) == "" || json.Unmarshal([]byte(os.Getenv(machineEnv)), &m) != nil {
 		return f
 	}
 	f.Host.Listeners = append(f.Host.Listeners, m.Listeners...)
-	ofMachine := func(t ways.Test) bool {
-		return t.From == "host" && slices.ContainsFunc(f.Published, func(p ways.Published) bool { return p.HostPort == t.To.Port() }) &&
-			!slices.ContainsFunc(f.Published, func(p ways.Published) bool { return p.Addr == t.To.Addr() })
+	ofMachine := func(t reach.Test) bool {
+		return t.From == "host" && slices.ContainsFunc(f.Published, func(p reach.Published) bool { return p.HostPort == t.To.Port() }) &&
+			!slices.ContainsFunc(f.Published, func(p reach.Published) bool { return p.Addr == t.To.Addr() })
 	}
 	f.Tests = append(slices.DeleteFunc(f.Tests, ofMachine), m.Tests...)
 	return f
