@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files from what the tests get")
@@ -130,42 +129,6 @@ Deep.Gone: no JA
 Wrong: not a message`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
-func TestDuration(t *testing.T) {
-	const day = 24 * time.Hour
-	for _, c := range []struct {
-		d      time.Duration
-		en, ja string
-	}{
-		{-time.Hour, "Less than a second", "1秒未満"}, {999 * time.Millisecond, "Less than a second", "1秒未満"}, {time.Second, "1 second", "1秒"}, {59 * time.Second, "59 seconds", "59秒"},
-		{60 * time.Second, "About a minute", "約1分"}, {119 * time.Second, "About a minute", "約1分"}, {3 * time.Minute, "3 minutes", "3分"}, {59*time.Minute + 59*time.Second, "59 minutes", "59分"},
-		{time.Hour, "About an hour", "約1時間"}, {89 * time.Minute, "About an hour", "約1時間"}, {90 * time.Minute, "2 hours", "2時間"}, {47 * time.Hour, "47 hours", "47時間"},
-		{48 * time.Hour, "2 days", "2日"}, {13 * day, "13 days", "13日"}, {14 * day, "2 weeks", "2週間"}, {59 * day, "8 weeks", "8週間"},
-		{60 * day, "2 months", "2か月"}, {729 * day, "24 months", "24か月"}, {730 * day, "2 years", "2年"}, {36500 * day, "100 years", "100年"},
-	} {
-		if en, ja := EN.Duration(c.d), JA.Duration(c.d); en != c.en || ja != c.ja {
-			t.Errorf("%v: %q, %q; want %q, %q", c.d, en, ja, c.en, c.ja)
-		}
-	}
-	now := time.Unix(1000, 0)
-	if en, ja := EN.Ago(now.Add(-3*time.Minute), now), JA.Ago(now.Add(-3*time.Minute), now); en != "3 minutes ago" || ja != "3分前" {
-		t.Errorf("%q, %q", en, ja)
-	}
-}
-
-func TestSize(t *testing.T) {
-	for _, c := range []struct {
-		n            int64
-		size, binary string
-	}{
-		{0, "0B", "0B"}, {999, "999B", "999B"}, {1000, "1kB", "1000B"}, {1024, "1.024kB", "1KiB"}, {72_800_000, "72.8MB", "69.43MiB"},
-		{1 << 40, "1.1TB", "1TiB"}, {1<<63 - 1, "9.223EB", "8EiB"}, {-2048, "-2.048kB", "-2KiB"},
-	} {
-		if size, binary := Size(c.n), Size1024(c.n); size != c.size || binary != c.binary {
-			t.Errorf("%d: %s, %s; want %s, %s", c.n, size, binary, c.size, c.binary)
-		}
 	}
 }
 

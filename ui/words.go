@@ -2,10 +2,6 @@ package ui
 
 // words are the messages of this package.
 var words = struct {
-	// Times, in the words of docker ps.
-	NoTime, AMinute, AnHour, Ago                        Text
-	Seconds, Minutes, Hours, Days, Weeks, Months, Years Count
-
 	// Namespaces and their processes.
 	Host, HostName, HereName, WorldName, Namespace   Text
 	PIDHere, PIDOnly, UIDHere, UIDOnly               Text
@@ -29,18 +25,6 @@ var words = struct {
 	// The picture.
 	PIDPicture, UserPicture, Described, KeyPID, KeyUID, KeySight, KeyRights Text
 }{
-	NoTime:  Text{"Less than a second", "1秒未満"},
-	AMinute: Text{"About a minute", "約1分"},
-	AnHour:  Text{"About an hour", "約1時間"},
-	Ago:     Text{"%s ago", "%s前"},
-	Seconds: Count{"%d second", "%d seconds", "%d秒"},
-	Minutes: Count{"%d minute", "%d minutes", "%d分"},
-	Hours:   Count{"%d hour", "%d hours", "%d時間"},
-	Days:    Count{"%d day", "%d days", "%d日"},
-	Weeks:   Count{"%d week", "%d weeks", "%d週間"},
-	Months:  Count{"%d month", "%d months", "%dか月"},
-	Years:   Count{"%d year", "%d years", "%d年"},
-
 	Host:          Text{"the host", "ホスト"},
 	HostName:      Text{"host", "ホスト"},
 	HereName:      Text{"here", "ここ"},
