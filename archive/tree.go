@@ -48,9 +48,9 @@ func OpenIn(root *os.File, path string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// Reopen opens the file of a descriptor anew, such as one of O_PATH for reading: nobody can
+// reopenFile opens the file of a descriptor anew, such as one of O_PATH for reading: nobody can
 // put another file in between.
-func Reopen(f *os.File, flags int) (*os.File, error) {
+func reopenFile(f *os.File, flags int) (*os.File, error) {
 	fd, err := reopen(int(f.Fd()), flags)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", f.Name(), err)

@@ -291,7 +291,7 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 		p.links[id] = name
 	}
 	// The file that was looked at is the one that is opened.
-	f, err := Reopen(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := reopenFile(path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return errors.Unwrap(err)
 	}

@@ -161,14 +161,14 @@ func (r *E15) claims() []claim {
 
 func (r *E15) panes(ui.Lang) (host, inside ui.Pane) { return ui.Pane{}, ui.Pane{} }
 
-// TreeFold is how many of the host's processes the tree of E15 shows.
-func TreeFold() ui.Fold { return ui.Fold{Processes: 3, Namespaces: 3} }
+// treeFold is how many of the host's processes the tree of E15 shows.
+func treeFold() ui.Fold { return ui.Fold{Processes: 3, Namespaces: 3} }
 
 // The text is without names for the namespaces: their numbers are what E3 was about.
-func (r *E15) block(s ui.Screen) string { return r.Host.Tree.Text(TreeFold(), s) }
+func (r *E15) block(s ui.Screen) string { return r.Host.Tree.Text(treeFold(), s) }
 
 // Picture is the tree as SVG.
-func (r *E15) Picture(l ui.Lang) string { return r.named(l).SVG(TreeFold(), l) }
+func (r *E15) Picture(l ui.Lang) string { return r.named(l).SVG(treeFold(), l) }
 
 // named gives the namespaces below the host's the names that people have for them.
 func (r *E15) named(l ui.Lang) ui.NSForest {

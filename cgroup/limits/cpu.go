@@ -28,10 +28,10 @@ func Weight(shares uint64) uint64 {
 	return uint64(math.Ceil(math.Pow(10, exponent)))
 }
 
-// LinearWeight is the formula of older runtimes, a line through the least and the
+// linearWeight is the formula of older runtimes, a line through the least and the
 // largest value. The default of 1024 shares becomes 39 by it, less than half of the
 // weight of whatever has no weight set.
-func LinearWeight(shares uint64) uint64 {
+func linearWeight(shares uint64) uint64 {
 	if shares == 0 {
 		return 0
 	}
@@ -102,7 +102,7 @@ func (p part) cpuV2(c *specs.LinuxCPU) error {
 		p.k.warn("linux.resources.cpu.shares", "unable to apply both shares and idle, ignoring shares")
 	case shares != 0:
 		w := p.add("cpu.shares", "cpu.weight", strconv.FormatUint(Weight(shares), 10))
-		w.Why = fmt.Sprintf("%d shares; older runtimes say %d", shares, LinearWeight(shares))
+		w.Why = fmt.Sprintf("%d shares; older runtimes say %d", shares, linearWeight(shares))
 	}
 	if c.Burst != nil {
 		p.add("cpu.burst", "cpu.max.burst", strconv.FormatUint(*c.Burst, 10)).Again = true

@@ -7,8 +7,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// IOWeight is io.weight of version 2 (1 to 10000) for a weight of version 1 (10 to 1000).
-func IOWeight(weight uint16) uint64 {
+// ioWeight is io.weight of version 2 (1 to 10000) for a weight of version 1 (10 to 1000).
+func ioWeight(weight uint16) uint64 {
 	if weight < 10 {
 		return 0
 	}
@@ -106,8 +106,8 @@ func (p part) weight(field, device string, weight uint16) {
 		p.add(field, "blkio.weight"+suffix, same).Else = &other
 		return
 	}
-	other := p.make(field, "io.weight", device+strconv.FormatUint(IOWeight(weight), 10))
-	other.Why = fmt.Sprintf("%d of 10 to 1000 is %d of 1 to 10000", weight, IOWeight(weight))
+	other := p.make(field, "io.weight", device+strconv.FormatUint(ioWeight(weight), 10))
+	other.Why = fmt.Sprintf("%d of 10 to 1000 is %d of 1 to 10000", weight, ioWeight(weight))
 	// runc leaves a device's weight out where there is no bfq; the cost model takes it.
 	other.Optional = device != ""
 	p.add(field, "io.bfq.weight", same).Else = &other

@@ -229,7 +229,7 @@ func TestWeight(t *testing.T) {
 		}
 	}
 	for shares, want := range map[uint64]uint64{0: 0, 1: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 60: 10000} {
-		if got := LinearWeight(shares); got != want {
+		if got := linearWeight(shares); got != want {
 			t.Errorf("%d shares are linear weight %d, want %d", shares, got, want)
 		}
 	}
@@ -245,7 +245,7 @@ func TestWeight(t *testing.T) {
 
 func TestIOWeight(t *testing.T) {
 	for weight, want := range map[uint16]uint64{0: 0, 10: 1, 100: 910, 500: 4950, 1000: 10000} {
-		if got := IOWeight(weight); got != want {
+		if got := ioWeight(weight); got != want {
 			t.Errorf("weight %d is %d, want %d", weight, got, want)
 		}
 	}
@@ -256,7 +256,7 @@ func TestListMask(t *testing.T) {
 		"0": {1}, "0-1": {3}, ",0,1,": {3}, "4-7": {0xf0}, "16": {0, 0, 1}, "0-3,32-33": {0x0f, 0, 0, 0, 3}, "1, 2, 1-2": {6},
 		"": nil, "-": nil, "1-": nil, "-3": nil, "54-53": nil, "1 - 2": nil, "0-4294967295": nil,
 	} {
-		got, err := ListMask(in)
+		got, err := listMask(in)
 		if (err != nil) != (want == nil) || !slices.Equal(got, want) {
 			t.Errorf("%q: %v %v, want %v", in, got, err, want)
 		}

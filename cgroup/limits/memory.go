@@ -7,9 +7,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// SwapOnly is memory.swap.max of version 2, swap alone, for a limit of memory and
+// swapOnly is memory.swap.max of version 2, swap alone, for a limit of memory and
 // swap together. -1 is no limit, 0 no value: what it means then depends on the other.
-func SwapOnly(memorySwap, memory int64) (int64, error) {
+func swapOnly(memorySwap, memory int64) (int64, error) {
 	switch {
 	case memory == -1 && memorySwap == 0:
 		// Whoever lifts the limit of memory means swap as well: on version 1, swap would be within it.
@@ -87,7 +87,7 @@ func (p part) memoryV1(m *specs.LinuxMemory, swappy bool) {
 
 func (p part) memoryV2(m *specs.LinuxMemory, swappy bool) error {
 	limit, swap := value(m.Limit), value(m.Swap)
-	only, err := SwapOnly(swap, limit)
+	only, err := swapOnly(swap, limit)
 	if err != nil {
 		return &FieldError{Field: "linux.resources.memory.swap", Err: err}
 	}

@@ -121,7 +121,7 @@ func (s *properties) memory(r *specs.LinuxResources) error {
 	if v := value(m.Reservation); v != 0 {
 		s.add("MemoryLow", uint64(v))
 	}
-	swap, err := SwapOnly(value(m.Swap), value(m.Limit))
+	swap, err := swapOnly(value(m.Swap), value(m.Limit))
 	if err != nil {
 		return &FieldError{Field: "linux.resources.memory.swap", Err: err}
 	}
@@ -238,16 +238,16 @@ func (s *properties) cpuset(r *specs.LinuxResources) error {
 
 // bits adds a list of processors or memory nodes, which systemd takes since version 244.
 func (s *properties) bits(name, list string) error {
-	mask, err := ListMask(list)
+	mask, err := listMask(list)
 	if err == nil && s.version >= 244 {
 		s.add(name, mask)
 	}
 	return err
 }
 
-// ListMask turns a list of numbers as cpuset files have it ("0-3,7") into a mask, the
+// listMask turns a list of numbers as cpuset files have it ("0-3,7") into a mask, the
 // lowest number in the lowest bit of the first byte.
-func ListMask(list string) ([]byte, error) {
+func listMask(list string) ([]byte, error) {
 	const most = 1 << 16 // processors, more than any kernel takes
 	var mask []byte
 	for part := range strings.SplitSeq(list, ",") {

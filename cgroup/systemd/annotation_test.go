@@ -57,7 +57,7 @@ func TestSlicePath(t *testing.T) {
 		"-.slice": "/", "test.slice": "/test.slice", "test-a-b.slice": "/test.slice/test-a.slice/test-a-b.slice",
 		"": "", ".slice": "", "test": "", "test--a.slice": "", "-test.slice": "", "te/st.slice": "", "../x.slice": "",
 	} {
-		got, err := SlicePath(in)
+		got, err := slicePath(in)
 		if got != want || (err != nil) != (want == "") {
 			t.Errorf("%q: %q %v, want %q", in, got, err, want)
 		}

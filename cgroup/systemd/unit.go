@@ -58,7 +58,7 @@ func (b *Bus) Unit(o Options) (*Unit, error) {
 	if name == "" || strings.ContainsAny(u.name, "/\x00 ") {
 		return nil, fmt.Errorf("config.json linux.cgroupsPath: %q is no name of a unit", u.name)
 	}
-	above, err := SlicePath(slice)
+	above, err := slicePath(slice)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (b *Bus) Unit(o Options) (*Unit, error) {
 	u.path = path.Join("/", above, u.name)
 	if u.isSlice() {
 		// A slice's name says where it is.
-		if u.path, err = SlicePath(u.name); err != nil {
+		if u.path, err = slicePath(u.name); err != nil {
 			return nil, err
 		}
 		if b.user {
@@ -86,8 +86,8 @@ func (b *Bus) Unit(o Options) (*Unit, error) {
 	return u, nil
 }
 
-// SlicePath is the cgroup of a slice: dashes in its name are levels. systemd.slice(5).
-func SlicePath(slice string) (string, error) {
+// slicePath is the cgroup of a slice: dashes in its name are levels. systemd.slice(5).
+func slicePath(slice string) (string, error) {
 	name, ok := strings.CutSuffix(slice, ".slice")
 	bad := fmt.Errorf("config.json linux.cgroupsPath: invalid slice name: %s", slice)
 	if !ok || strings.ContainsAny(name, "/\x00") {

@@ -26,7 +26,7 @@ const mostData = 1 << 30
 
 // Shut takes from the process, all of its threads included, what unpacking does not need. Of the file system are left: the directories given, at
 // their places, and /proc/self/fd, for the paths of open files. Capabilities: those over files. System calls: those of the Go runtime and those
-// that handle files, see [Calls]; no program can be executed, no process made, no socket. Memory: 1 GiB. It needs CAP_SYS_ADMIN in the user
+// that handle files, see calls; no program can be executed, no process made, no socket. Memory: 1 GiB. It needs CAP_SYS_ADMIN in the user
 // namespace of its mount namespace, which must be the process's own.
 func Shut(dirs ...string) error {
 	if err := stay(dirs); err != nil {
@@ -149,8 +149,8 @@ func capMask() uint64 {
 	return mask
 }
 
-// Calls are the system calls that are left, by name, on every architecture; clone is left for threads.
-func Calls() []string {
+// calls are the system calls that are left, by name, on every architecture; clone is left for threads.
+func calls() []string {
 	return strings.Fields(`
 		brk clock_getres clock_gettime clock_nanosleep epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd2 exit exit_group futex
 		getpid getrandom getrlimit gettid gettimeofday madvise membarrier mincore mmap mprotect mremap munmap nanosleep pipe2 ppoll prlimit64 restart_syscall rseq
@@ -168,7 +168,7 @@ func profile() *specs.LinuxSeccomp {
 	return &specs.LinuxSeccomp{
 		DefaultAction: specs.ActErrno, DefaultErrnoRet: &refused,
 		Syscalls: []specs.LinuxSyscall{
-			{Names: Calls(), Action: specs.ActAllow},
+			{Names: calls(), Action: specs.ActAllow},
 			{Names: []string{"clone"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: unix.CLONE_THREAD, ValueTwo: unix.CLONE_THREAD, Op: specs.OpMaskedEqual}}},
 			{Names: []string{"clone3"}, Action: specs.ActErrno, ErrnoRet: &missing},
 		},

@@ -27,8 +27,8 @@ type options struct {
 	format      string
 }
 
-// Drivers lists the names that [Config.Driver] may have, in the order of their use.
-func Drivers() []string { return []string{"json-file", "local", "journald", "syslog", "none"} }
+// drivers lists the names that [Config.Driver] may have, in the order of their use.
+func drivers() []string { return []string{"json-file", "local", "journald", "syslog", "none"} }
 
 // Check reports whether a driver is there and its options are such as it takes: --log-driver and --log-opt, with Docker's names and
 // values. It looks nothing up.
@@ -60,7 +60,7 @@ func parse(driver string, m map[string]string) (options, error) {
 	o := options{maxSize: defaultMaxSize, maxFile: defaultMaxFile, compress: driver == "local" || driver == "syslog", bufferSize: defaultBufferSize, facility: 3}
 	names, ok := known(driver)
 	if !ok {
-		return o, fmt.Errorf("logger: no log driver named '%s' is registered: there are %s", driver, strings.Join(Drivers(), ", "))
+		return o, fmt.Errorf("logger: no log driver named '%s' is registered: there are %s", driver, strings.Join(drivers(), ", "))
 	}
 	keys := make([]string, 0, len(m))
 	for k := range m {

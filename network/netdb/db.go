@@ -52,10 +52,10 @@ func (n *Network) Pool(v6 bool) (Pool, bool) {
 	return Pool{}, false
 }
 
-// DefaultName is the network that there always is, and DefaultDevice its bridge.
+// DefaultName is the network that there always is, and defaultDevice its bridge.
 const (
 	DefaultName   = "bridge"
-	DefaultDevice = "kakuri0"
+	defaultDevice = "kakuri0"
 )
 
 // A NoNetworkError is a reference to a network that there is not.
@@ -189,7 +189,7 @@ func (db *DB) Default() (Network, error) {
 
 // DefaultConfig is what the network [DefaultName] is made of.
 func DefaultConfig() Network {
-	return Network{Name: DefaultName, Driver: "bridge", Device: DefaultDevice, IPv4: true, IPv6: HasIPv6()}
+	return Network{Name: DefaultName, Driver: "bridge", Device: defaultDevice, IPv4: true, IPv6: HasIPv6()}
 }
 
 // HasIPv6 reports whether the kernel has IPv6, and has not been told to have none.

@@ -76,7 +76,7 @@ func TestCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := db.Default()
-	if err != nil || again.ID != def.ID || def.Device != DefaultDevice || def.Name != "bridge" {
+	if err != nil || again.ID != def.ID || def.Device != defaultDevice || def.Name != "bridge" {
 		t.Errorf("the default network: %+v, again %+v, %v", def, again, err)
 	}
 	web := create(t, db, Network{Name: "web", IPv4: true, IPv6: true})

@@ -32,7 +32,7 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 		}
 	}
 	var err error
-	f.Host, err = ReadSide(0)
+	f.Host, err = readSide(0)
 	note("the host", err)
 	for i := range f.Host.Listeners {
 		l := &f.Host.Listeners[i]
@@ -40,7 +40,7 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 	}
 	pid := 0
 	if c := f.Container; c != nil && c.PID != 0 && c.Mode != "host" {
-		s, err := ReadSide(c.PID)
+		s, err := readSide(c.PID)
 		note("the container's namespace", err)
 		f.Inside, pid = &s, c.PID
 	}

@@ -70,9 +70,9 @@ func forwards(file string) bool {
 	return strings.TrimSpace(string(b)) != "0" && len(b) > 0
 }
 
-// ReadSide reads the network namespace of a process, 0 for the caller's own: what is
+// readSide reads the network namespace of a process, 0 for the caller's own: what is
 // read of it before an error is there beside that.
-func ReadSide(pid int) (s Side, err error) {
+func readSide(pid int) (s Side, err error) {
 	var inodes []uint32
 	err = inNamespace(pid, func() error {
 		if err := onSocket(unix.NETLINK_ROUTE, s.read); err != nil {
