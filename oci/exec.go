@@ -33,6 +33,8 @@ type ExecOptions struct {
 	// Member is a process of the container whose namespaces are joined, 0 for the first: who may not look into an init that has
 	// closed itself joins those of another.
 	Member int
+	// Causes have, by its path in config.json, what put a field of the process there, such as a flag: warnings name that.
+	Causes map[string]string
 }
 
 // Exec runs another process in a running container. Unless it is detached it waits for its end and returns its exit code.
@@ -154,7 +156,7 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	options := plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID}
+	options := plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID, Causes: o.Causes}
 	if o.own {
 		options.Streams = ownStreams(config.Linux, process)
 	}

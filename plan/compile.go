@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -180,6 +181,9 @@ func (c *compiler) cause(field string) Cause {
 	}
 	return Cause{Field: field}
 }
+
+// from names a field for a warning: by what put it there, where that is known, as the caller may have written no config.json.
+func (c *compiler) from(field string) string { return cmp.Or(c.cause(field).Reason, field) }
 
 func because(format string, args ...any) Cause { return Cause{Reason: fmt.Sprintf(format, args...)} }
 

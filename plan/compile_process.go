@@ -19,7 +19,7 @@ func (c *compiler) unapplied() error {
 		}
 	}
 	if c.spec.Process.SelinuxLabel != "" && !c.host.SELinux {
-		c.warn("process.selinuxLabel is not applied: SELinux is not enabled in this kernel")
+		c.warn("%s is not applied: SELinux is not enabled in this kernel", c.from("process.selinuxLabel"))
 	}
 	return nil
 }
@@ -271,7 +271,7 @@ func (c *compiler) capSets() (CapsCheck, error) {
 			if !ok || capability > c.host.LastCap {
 				if !slices.Contains(unknown, name) {
 					unknown = append(unknown, name)
-					c.warn("capability %s is left out: this kernel does not know it (process.capabilities.%s[%d])", name, set.field, i)
+					c.warn("capability %s is left out: this kernel does not know it (%s)", name, c.from(fmt.Sprintf("process.capabilities.%s[%d]", set.field, i)))
 				}
 				continue
 			}

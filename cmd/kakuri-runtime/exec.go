@@ -37,7 +37,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 	)
 	flags = noting(flags, []origin{
 		{"--cwd", "cwd"}, {"--env", "env"}, {"--user", "user.uid"}, {"--user", "user.gid"}, {"--additional-gids", "user.additionalGids"},
-		{"--apparmor", "apparmorProfile"}, {"--process-label", "selinuxLabel"},
+		{"--apparmor", "apparmorProfile"}, {"--process-label", "selinuxLabel"}, {"--cap", "capabilities"},
 	}, &given)
 	return flags, func(args []string) (int, error) {
 		if len(args) == 0 {
@@ -54,6 +54,9 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 			argv := args[1:]
 			if len(argv) > 0 && argv[0] == "--" {
 				argv = argv[1:]
+			}
+			if file == "" {
+				o.Causes = causes(given)
 			}
 			p, err := execProcess(container, file, user, groups, argv, x)
 			if err != nil {

@@ -21,6 +21,15 @@ func noting(flags []flag, table []origin, given *[]origin) []flag {
 	return flags
 }
 
+// causes are the flags by the fields of config.json's process that they became.
+func causes(given []origin) map[string]string {
+	m := map[string]string{}
+	for _, o := range given {
+		m["process."+o.path] = o.flag
+	}
+	return m
+}
+
 // ofFlag has an error about a value name the flag that the value came from, where it would name a document that the caller has not written.
 func ofFlag(err error, given []origin) error {
 	if err == nil {
