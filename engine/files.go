@@ -148,7 +148,7 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 	}
 	defer func() {
 		if server != nil { // it ends with the process, when all is written
-			late := time.AfterFunc(10*time.Second, func() { server.Signal(unix.SIGKILL) })
+			late := time.AfterFunc(launch.ServePatience, func() { server.Signal(unix.SIGKILL) })
 			server.Wait()
 			late.Stop()
 		}

@@ -3,11 +3,15 @@ package launch
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
+
+// ServePatience is how long a program of [Serve] gets for what it has not written yet when its mount has gone, before who waits for it ends it.
+const ServePatience = 10 * time.Second
 
 // Serve starts the program of a [plan.ServeRoot] with the descriptor that it answers on, a copy of which it gets. What it says goes to
 // log. It lives on when this process ends, and ends when the mount has gone; to wait for it is its parent's, who calls. inPlace has it

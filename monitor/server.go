@@ -128,7 +128,7 @@ func (m *monitor) endServer(r *run) {
 	if r.server == nil {
 		return
 	}
-	late := time.AfterFunc(10*time.Second, r.server.kill)
+	late := time.AfterFunc(launch.ServePatience, r.server.kill)
 	<-r.server.ended
 	late.Stop()
 	m.mu.Lock()
