@@ -19,18 +19,23 @@ type clients struct {
 	mu   sync.Mutex
 	list map[*client]bool
 	shut bool
-	// late is when the container's process has ended: who does not read has only so much time from then on.
-	late bool
+	// late is when the container's process has ended: who does not read has only so much time from then on. Zero is that it runs.
+	late time.Time
 }
 
-// patience is how long the end of a container waits for a client that does not read what it is sent, as one that was stopped.
-const patience = 2 * time.Second
+// patience is how long the end of a container waits for a client that does not read what it is sent, as one that was stopped. It has passed for all
+// clients together; one that reads, and had to wait for the others meanwhile, has a moment in any case.
+const (
+	patience = 2 * time.Second
+	moment   = 20 * time.Millisecond
+)
 
 // A client is one connection, on the monitor's side.
 type client struct {
 	conn    *os.File
 	streams Streams
-	told    bool // of the exit: it has asked for something that ends with that
+	told    bool      // of the exit: it has asked for something that ends with that
+	took    time.Time // when it last took a message, of those that were sent late
 	input   chan []byte
 }
 
@@ -174,12 +179,26 @@ func (m *monitor) output(s Streams, message []byte) {
 // write sends a message. A client who is gone, or not to be waited for, is dropped.
 func (m *monitor) write(c *client, message []byte) {
 	m.clients.mu.Lock()
-	if m.clients.late {
-		c.conn.SetWriteDeadline(time.Now().Add(patience))
+	late := !m.clients.late.IsZero()
+	if late {
+		until, least := m.clients.late, time.Now().Add(moment)
+		if c.took.After(until) {
+			until = c.took
+		}
+		if until = until.Add(patience); until.Before(least) {
+			until = least
+		}
+		c.conn.SetWriteDeadline(until)
 	}
 	m.clients.mu.Unlock()
 	if _, err := c.conn.Write(message); err != nil {
 		m.drop(c)
+		return
+	}
+	if late {
+		m.clients.mu.Lock()
+		c.took = time.Now()
+		m.clients.mu.Unlock()
 	}
 }
 
@@ -187,10 +206,11 @@ func (m *monitor) write(c *client, message []byte) {
 func (m *monitor) setLate(late bool) {
 	m.clients.mu.Lock()
 	defer m.clients.mu.Unlock()
-	m.clients.late = late
 	var until time.Time
+	m.clients.late = time.Time{}
 	if late {
-		until = time.Now().Add(patience)
+		m.clients.late = time.Now()
+		until = m.clients.late.Add(patience)
 	}
 	for c := range m.clients.list {
 		c.conn.SetWriteDeadline(until)

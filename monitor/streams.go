@@ -200,13 +200,16 @@ func (m *monitor) drain(stream Streams, f *os.File, piece []byte) {
 	}
 }
 
-// finishStreams takes what is left of a run's output. A process that shares the pid namespace of others and went away from the container may
-// hold a stream open for ever: only what is in there is waited for.
+// finishStreams takes what is left of a run's output. A stream may be held open for ever: by a process that shares the pid namespace of others and went
+// away from the container, or by one of another container that was given it, by a socket (SCM_RIGHTS). So only what is in there is waited for: at once, or
+// where all processes have ended, and nobody but such a one can have it, after as long as a terminal takes to pass on the rest.
 func (m *monitor) finishStreams(r *run) {
-	if r.container == nil || !r.container.OwnPIDs() {
-		for _, f := range r.out {
-			f.SetReadDeadline(time.Now())
-		}
+	until := time.Now()
+	if r.container != nil && r.container.OwnPIDs() {
+		until = until.Add(patience)
+	}
+	for _, f := range r.out {
+		f.SetReadDeadline(until)
 	}
 	r.copied.Wait()
 	m.closeStdin()

@@ -11,7 +11,8 @@ import (
 
 // A Relay passes on what comes to sockets of [Rules.HoldPort]: a stream by splice(2), so that no byte of it comes to this process, and
 // packets of UDP one by one. The container sees this machine's address as the sender's, unless Dress makes it another. One goroutine
-// does it all; with nothing to pass on it sleeps.
+// does it all; with nothing to pass on it sleeps. A socket may have as many connections, and senders of UDP, as are free: so whoever takes all that one port
+// has to give leaves as much to the next one.
 type Relay struct {
 	// Dress, when set before the first Serve, is given each socket on the container's side before it connects, with who sent. Where it gives
 	// false, or the socket then cannot connect, a new one is taken as it is.
@@ -31,7 +32,7 @@ type Relay struct {
 	streams  map[int]*stream  // by either descriptor
 	sessions map[int]*session // by descriptor
 	busy     []*stream        // those that were left with more to do
-	paused   bool             // no more connections are taken until one ends
+	paused   int              // how many sockets take no more connections until one ends
 	pipes    [][2]int         // empty ones, for streams that have something to move
 	most     int              // streams at once
 	buf, oob []byte
@@ -39,7 +40,7 @@ type Relay struct {
 
 const (
 	relayStreams  = 4096             // at once, as far as descriptors reach; more wait in the kernel
-	relaySessions = 1024             // senders of UDP; the one that was silent longest goes
+	relaySessions = 1024             // senders of UDP; of one port's the one that was silent longest goes
 	sessionIdle   = 90 * time.Second // of UDP, then a sender is forgotten
 	spliceMax     = 1 << 20
 	pipeSize      = 256 << 10
@@ -61,6 +62,8 @@ type listener struct {
 	target   unix.Sockaddr
 	family   int // of the target
 	sessions map[string]*session
+	streams  int
+	paused   bool
 }
 
 // A stream is one connection with the one that it is passed on by.
@@ -158,6 +161,9 @@ func (r *Relay) stop(fd int) {
 		return
 	}
 	unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	if l.paused {
+		r.paused--
+	}
 	for _, s := range l.sessions {
 		r.forget(s)
 	}
@@ -237,7 +243,7 @@ func (r *Relay) run() {
 		switch {
 		case len(r.busy) > 0:
 			wait = 0
-		case r.paused:
+		case r.paused > 0:
 			wait = 100
 		case len(r.sessions) > 0:
 			wait = int(sessionIdle / 4 / time.Millisecond)
@@ -253,7 +259,7 @@ func (r *Relay) run() {
 				r.pump(s)
 			}
 		}
-		if n == 0 && r.paused {
+		if n == 0 && r.paused > 0 {
 			r.resume()
 		}
 		for _, e := range events[:max(n, 0)] {
@@ -298,30 +304,39 @@ func (r *Relay) watch(fd int) error {
 }
 
 // pause leaves further connections to the kernel's queue.
-func (r *Relay) pause() { r.listen(0); r.paused = true }
+func (r *Relay) pause(l *listener) {
+	l.paused = true
+	r.paused++
+	r.listen(l, 0)
+}
 
-func (r *Relay) resume() { r.listen(unix.EPOLLIN); r.paused = false }
-
-func (r *Relay) listen(events uint32) {
+// resume takes connections again, as far as each socket may have more.
+func (r *Relay) resume() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for fd, l := range r.listeners {
-		if !l.udp {
-			unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
+	for _, l := range r.listeners {
+		if l.paused {
+			l.paused = false
+			r.listen(l, unix.EPOLLIN)
 		}
 	}
+	r.paused = 0
+}
+
+func (r *Relay) listen(l *listener, events uint32) {
+	unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, l.fd, &unix.EpollEvent{Events: events, Fd: int32(l.fd)})
 }
 
 func (r *Relay) accept(l *listener) {
-	if len(r.streams)/2 >= r.most {
-		r.pause()
+	if l.streams >= r.most-len(r.streams)/2 {
+		r.pause(l)
 		return
 	}
 	fd, from, err := unix.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	switch err {
 	case nil:
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		r.pause()
+		r.pause(l)
 		return
 	default:
 		return
@@ -335,6 +350,7 @@ func (r *Relay) accept(l *listener) {
 		}
 	}
 	r.streams[s.fd[0]] = s
+	l.streams++
 	if s.fd[1] >= 0 {
 		r.streams[s.fd[1]] = s
 	}
@@ -497,6 +513,7 @@ func (r *Relay) abort(s *stream) {
 }
 
 func (r *Relay) end(s *stream) {
+	s.l.streams--
 	for i, fd := range s.fd {
 		if fd >= 0 {
 			delete(r.streams, fd)
@@ -512,7 +529,7 @@ func (r *Relay) end(s *stream) {
 			w.pipe = [2]int{-1, -1}
 		}
 	}
-	if r.paused {
+	if r.paused > 0 {
 		r.resume()
 	}
 }
@@ -552,14 +569,8 @@ func senderKey(from unix.Sockaddr) string {
 
 // session makes a socket for a sender, of whom the container hears by it.
 func (r *Relay) session(l *listener, from unix.Sockaddr, key string, oob []byte) *session {
-	if len(r.sessions) >= relaySessions {
-		var oldest *session
-		for _, s := range r.sessions {
-			if oldest == nil || s.last.Before(oldest.last) {
-				oldest = s
-			}
-		}
-		r.forget(oldest)
+	if len(l.sessions) >= relaySessions-len(r.sessions) {
+		r.forget(r.oldest(l))
 	}
 	fd, err := r.connect(l, from)
 	if err != nil {
@@ -573,6 +584,25 @@ func (r *Relay) session(l *listener, from unix.Sockaddr, key string, oob []byte)
 	s := &session{fd: fd, l: l, from: from, key: key, oob: answerFrom(oob)}
 	r.sessions[fd], l.sessions[key] = s, s
 	return s
+}
+
+// oldest is the sender to a socket that was silent longest, or of all where that one has none.
+func (r *Relay) oldest(l *listener) (oldest *session) {
+	older := func(s *session) {
+		if oldest == nil || s.last.Before(oldest.last) {
+			oldest = s
+		}
+	}
+	if len(l.sessions) > 0 {
+		for _, s := range l.sessions {
+			older(s)
+		}
+		return oldest
+	}
+	for _, s := range r.sessions {
+		older(s)
+	}
+	return oldest
 }
 
 // answerFrom makes of what says where a packet came to, what says where its answer comes from: ip(7), ipv6(7).
