@@ -95,22 +95,18 @@ func runtimeDir(f plan.Facts, look bool) (string, error) {
 	if f.UID == 0 && f.AllIDs {
 		return "/run/kakuri", nil
 	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "kakuri"), nil
+	// A directory that nobody else can have made: in /tmp without a session manager, and where XDG_RUNTIME_DIR says so.
+	dir, others := filepath.Join("/tmp", "kakuri-"+strconv.Itoa(int(f.UID))), uint32(0o077)
+	if run := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
+		dir, others = filepath.Join(run, "kakuri"), 0o022
 	}
-	// Without a session manager: a directory that nobody else can have made.
-	dir := filepath.Join("/tmp", "kakuri-"+strconv.Itoa(int(f.UID)))
-	if look && !exists(dir) {
-		return dir, nil
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
+	if !look {
+		os.Mkdir(dir, 0o700)
 	}
 	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return "", err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != f.UID || st.Mode&0o077 != 0 {
+	switch err := unix.Lstat(dir, &st); {
+	case err != nil: // who is to make something in it says why that cannot be
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != f.UID || st.Mode&others != 0:
 		return "", fmt.Errorf("%s is not a directory of this user alone: set XDG_RUNTIME_DIR", dir)
 	}
 	return dir, nil

@@ -28,7 +28,7 @@ func passer(args []string) int {
 		return 1
 	}
 	unix.Read(fd, make([]byte, 1)) // they have been taken
-	os.Stdout.WriteString("passed on")
+	os.Stdout.WriteString("passed on\n")
 	return 7
 }
 
@@ -81,7 +81,7 @@ func TestPassedStreams(t *testing.T) {
 		if len(fds) != 3 {
 			t.Errorf("terminal %v: %d streams were passed on", tty, len(fds))
 		}
-		if text := logs(t, e, c.ID, LogOptions{}); !strings.HasSuffix(text, " passed on") {
+		if text := logs(t, e, c.ID, LogOptions{}); !strings.Contains(text, "passed on") {
 			t.Errorf("terminal %v: it has said %q", tty, text)
 		}
 		if now := found(t, e, c.ID); now.Status != monitor.Exited {

@@ -186,6 +186,12 @@ func (b *builder) namespaces() error {
 		}
 	}
 	if own(b.run.UTS) {
+		// They stand in /etc/hosts, where one of two lines would name others.
+		for _, name := range [][2]string{{"--hostname", b.run.Hostname}, {"--domainname", b.run.Domainname}} {
+			if strings.ContainsFunc(name[1], func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
+				return fmt.Errorf("%s %q: a name has no spaces, and is one line", name[0], name[1])
+			}
+		}
 		b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
 		b.because("hostname", "--hostname")
 		b.because("domainname", "--domainname")

@@ -483,3 +483,13 @@ func TestNarrow(t *testing.T) {
 		t.Error("vmsplice is allowed")
 	}
 }
+
+// TestNamesAreLines: a name of the container's own that is more than one line would name others in its /etc/hosts.
+func TestNamesAreLines(t *testing.T) {
+	nstest.Root(t)
+	for _, c := range []Config{{Hostname: "a\n192.0.2.1 example.org"}, {Hostname: "a b"}, {Hostname: "a", Domainname: "b\tc"}, {Hostname: "a#"}} {
+		if _, err := prepare(t, c); err == nil || !strings.Contains(err.Error(), "is one line") {
+			t.Errorf("%q, %q: %v", c.Hostname, c.Domainname, err)
+		}
+	}
+}

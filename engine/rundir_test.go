@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+)
+
+// TestForeignRuntimeDir: where XDG_RUNTIME_DIR is a directory that others may write to, as /tmp, one that somebody else has made there, or may write to, is not
+// taken for the user's own: its records say which programs are run.
+func TestForeignRuntimeDir(t *testing.T) {
+	nstest.Root(t)
+	ours := plan.Facts{UID: uint32(os.Geteuid())}
+	for _, c := range []struct {
+		name string
+		make func(dir string) error
+		good bool
+	}{
+		{"none", func(string) error { return nil }, true},
+		{"ours", func(dir string) error { return os.Mkdir(dir, 0o755) }, true},
+		{"another's", func(dir string) error {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				return err
+			}
+			return os.Chown(dir, 65534, 65534)
+		}, false},
+		{"everybody's", func(dir string) error {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				return err
+			}
+			return os.Chmod(dir, 0o777)
+		}, false},
+		{"a link", func(dir string) error { return os.Symlink(t.TempDir(), dir) }, false},
+		{"a file", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, false},
+	} {
+		run := t.TempDir()
+		t.Setenv("XDG_RUNTIME_DIR", run)
+		want := filepath.Join(run, "kakuri")
+		if err := c.make(want); err != nil {
+			t.Fatal(err)
+		}
+		for _, look := range []bool{true, false} {
+			got, err := runtimeDir(ours, look)
+			if (err == nil) != c.good || c.good && got != want {
+				t.Errorf("%s, look %v: %q, %v", c.name, look, got, err)
+			}
+		}
+		if st, err := os.Stat(want); c.name == "none" && (err != nil || st.Mode().Perm() != 0o700) {
+			t.Errorf("%v: %v", st.Mode(), err)
+		}
+	}
+}
