@@ -2,7 +2,9 @@
 .PHONY: build test lint bench docs tour dist vm
 
 build:
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/kakuri-runtime ./cmd/kakuri-uplink
+	CGO_ENABLED=0 go build -trimpath -o bin/kakuri-full ./cmd/kakuri
+	CGO_ENABLED=0 go build -trimpath -tags thin -o bin/ ./cmd/kakuri
 
 test:
 	./test.sh
