@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/storage"
@@ -40,6 +41,7 @@ func open(t testing.TB) *Engine {
 	if err := errors.Join(os.WriteFile(e.dir+"/events", nil, 0o600), os.WriteFile(e.dir+"/events.1", nil, 0o600), os.MkdirAll(e.data+"/volumes", 0o700), os.WriteFile(e.data+"/volumes/lock", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	e.sweepDue(time.Now().Add(-time.Hour))
 	return e
 }
 

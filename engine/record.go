@@ -34,7 +34,8 @@ import (
 // killed one left.
 //
 // Names and ranges of ids are links, in Data/names and Data/ids, whose target is the id of the container that has them: link and target are
-// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole.
+// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole. The time of Dir/swept is that of
+// the last start which looked for what killed ones left.
 
 // A Record is what a container is for as long as it exists.
 type Record struct {

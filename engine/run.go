@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"os"
 	"syscall"
 	"time"
 
@@ -31,6 +32,10 @@ type RunOptions struct {
 // sweepDelay is how long a container runs before what killed processes left is looked for: short
 // programs need not wait for it.
 const sweepDelay = 250 * time.Millisecond
+
+// sweepPause is the shortest time between two sweeps of starts that nobody stays for. A sweep asks about each container
+// that runs: without a pause, a start beside many others would take longer than the first.
+const sweepPause = time.Second
 
 // Run makes a container and starts it, and unless it is detached stays until its end. An error is an [*ExitError] with Docker's
 // exit code. The container stays, or is removed when it has ended, as its Config says.
@@ -105,7 +110,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	}
 	if o.Detach {
 		leave = true
-		e.sweep() // what it finds is not the fault of this run
+		e.sweepNowAndThen() // what it finds is not the fault of this run
 		return res, nil
 	}
 	sweeping := e.sweepLater()
@@ -150,6 +155,28 @@ func sideways(do func() error) (wait func() error) {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
 	return func() error { return <-done }
+}
+
+// sweepNowAndThen sweeps, unless another start has done so within sweepPause.
+func (e *Engine) sweepNowAndThen() {
+	if e.sweepDue(time.Now()) {
+		e.sweep()
+	}
+}
+
+// sweepDue reports whether no start has swept for sweepPause, and notes that one does now: in the time of a file. A clock that was set back makes it due.
+func (e *Engine) sweepDue(now time.Time) bool {
+	mark := e.dir + "/swept"
+	var last unix.Stat_t
+	if unix.Stat(mark, &last) == nil {
+		if ago := now.Sub(time.Unix(last.Mtim.Unix())); 0 <= ago && ago < sweepPause {
+			return false
+		}
+	} else {
+		os.WriteFile(mark, nil, 0o600)
+	}
+	os.Chtimes(mark, now, now) // where that cannot be, each start sweeps
+	return true
 }
 
 // sweepLater sweeps in a moment. The function that it returns waits for that, or prevents it.
