@@ -265,14 +265,14 @@ func (s *Store) Usage() (Usage, error) {
 	var u Usage
 	for dir, n := range map[string]*int64{layersDir: &u.Layers, indexesDir: &u.Indexes, dirsDir: &u.Dirs} {
 		var err error
-		if *n, err = diskUsage(s.path(dir)); err != nil {
+		if *n, err = diskUsage(s.path(dir), true); err != nil {
 			return Usage{}, err
 		}
 	}
 	return u, nil
 }
 
-// UpperUsage is how many bytes of the disk a container's writes take; none, where it has no upper directory yet.
+// UpperUsage is how many bytes of the disk the files take that a container has written, without the directories that they are in, as Docker has it; none, where it has no upper directory yet.
 func (s *Store) UpperUsage(id string) (int64, error) {
 	dir, err := s.upperPath(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -281,12 +281,12 @@ func (s *Store) UpperUsage(id string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return diskUsage(filepath.Join(dir, "upper"))
+	return diskUsage(filepath.Join(dir, "upper"), false)
 }
 
-// diskUsage adds up blocks below a directory; a file with several names counts once. What may not be read, what goes
+// diskUsage adds up blocks below a directory; a file with several names counts once, and directories do only where they are asked for. What may not be read, what goes
 // away meanwhile, and what lies deeper than maxDepth is left out: a container makes directories as deep as it likes.
-func diskUsage(dir string) (int64, error) {
+func diskUsage(dir string, directories bool) (int64, error) {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
 		return 0, nil
@@ -295,14 +295,15 @@ func diskUsage(dir string) (int64, error) {
 		return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	defer unix.Close(fd)
-	u := usage{seen: map[uint64]bool{}}
+	u := usage{seen: map[uint64]bool{}, directories: directories}
 	u.add(fd, ".", 0)
 	return u.total, nil
 }
 
 type usage struct {
-	total int64
-	seen  map[uint64]bool
+	total       int64
+	seen        map[uint64]bool
+	directories bool
 }
 
 // add counts a name of an open directory, and what is below it.
@@ -318,7 +319,9 @@ func (u *usage) add(dir int, name string, depth int) {
 		}
 		u.seen[st.Ino] = true
 	}
-	u.total += st.Blocks * 512
+	if !isDir || u.directories {
+		u.total += st.Blocks * 512
+	}
 	if !isDir || depth > maxDepth {
 		return
 	}
