@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
 )
@@ -38,7 +36,7 @@ The exit code is the command's.`,
 			streams.In = io.In
 		}
 		if x.TTY && x.Interactive && !x.Detach && streams.Terminal == nil {
-			return fmt.Errorf("-t: the input is not a terminal: leave -t away, or run it in one")
+			return errNoTerminal
 		}
 		e, err := openEngine()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/image"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +38,11 @@ in 'debian:*'.`,
 		if len(args) > 0 {
 			(*filters)["reference"] = append((*filters)["reference"], args[0])
 		}
-		store, err := openImages()
+		e, err := openEngine()
+		if err != nil {
+			return err
+		}
+		store, err := e.Images()
 		if err != nil {
 			return err
 		}
@@ -58,9 +63,22 @@ in 'debian:*'.`,
 			spec.Raw = strings.Replace(spec.Raw, "image_id", "digest: {{.Digest}}\nimage_id", 1)
 		}
 		digests = digests || strings.Contains(layout, ".Digest") || layout == "json"
+		var users map[digest.Digest][]engine.Container
+		counted := format.Uses(layout, "Containers")
+		if counted {
+			if users, err = e.ImageUsers(); err != nil {
+				return err
+			}
+		}
 		var rows []imageRow
 		for _, i := range list {
-			rows = append(rows, imageRows(i, digests, !noTrunc)...)
+			those := imageRows(i, digests, !noTrunc)
+			for n := range those {
+				if counted {
+					those[n].Containers = strconv.Itoa(len(users[i.ID]))
+				}
+			}
+			rows = append(rows, those...)
 		}
 		return format.Rows(io.Out, spec, format.Options{Format: layout, Quiet: quiet, Terminal: io.onTerminal()}, rows)
 	}
@@ -79,7 +97,7 @@ func named(list []image.Summary) (kept []image.Summary) {
 
 // An imageRow is one name of an image, as a list shows it.
 type imageRow struct {
-	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize string
+	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize, VirtualSize string
 }
 
 func imageSpec() format.Spec {
@@ -88,7 +106,7 @@ func imageSpec() format.Spec {
 		Raw:   "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
 		Heads: map[string]string{
 			"Containers": "CONTAINERS", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED", "Digest": "DIGEST", "ID": "IMAGE ID", "Repository": "REPOSITORY",
-			"SharedSize": "SHARED SIZE", "Size": "SIZE", "Tag": "TAG", "UniqueSize": "UNIQUE SIZE",
+			"SharedSize": "SHARED SIZE", "Size": "SIZE", "Tag": "TAG", "UniqueSize": "UNIQUE SIZE", "VirtualSize": "SIZE",
 		},
 	}
 }
@@ -98,7 +116,7 @@ func imageSpec() format.Spec {
 func imageRows(i image.Summary, digests, cut bool) (rows []imageRow) {
 	base := imageRow{
 		Containers: "N/A", CreatedSince: "N/A", CreatedAt: "N/A", Digest: "<none>", ID: shortened(i.ID.String(), cut), Repository: "<none>", SharedSize: "N/A",
-		Size: format.Short(float64(i.Size)), Tag: "<none>", UniqueSize: "N/A",
+		Size: format.Short(float64(i.Size)), Tag: "<none>", UniqueSize: "N/A", VirtualSize: format.Size(float64(i.Size)),
 	}
 	if t := i.Config.Created; t != nil {
 		base.CreatedSince, base.CreatedAt = engine.Age(time.Since(*t))+" ago", t.Local().Format("2006-01-02 15:04:05 -0700 MST")

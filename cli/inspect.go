@@ -81,15 +81,15 @@ func newInspect(io IO) *cobra.Command {
 	var layout, only string
 	var size bool
 	c := &cobra.Command{
-		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Show all that is known of containers, images and volumes", Args: arguments(1, -1), ValidArgsFunction: names(anyNames, -1),
-		Long: `Show all that is known of containers, images and volumes: as JSON, with the keys
-that Docker has. A container has, besides, the plan by which it was made, and how
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Show all that is known of containers, images, networks and volumes", Args: arguments(1, -1), ValidArgsFunction: names(anyNames, -1),
+		Long: `Show all that is known of containers, images, networks and volumes: as JSON, with
+the keys that Docker has. A container has, besides, the plan by which it was made, and how
 it ended.`,
 		Example: "  kakuri inspect -f '{{.State.Pid}}' web\n  kakuri inspect --type image debian",
 	}
 	inspectFormat(c.Flags(), &layout)
 	c.Flags().BoolVarP(&size, "size", "s", false, "show what a container has written, too")
-	c.Flags().StringVar(&only, "type", "", "look among one `KIND` only: container, image or volume")
+	c.Flags().StringVar(&only, "type", "", "look among one `KIND` only: container, image, network or volume")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		list, err := kinds(only, size)
 		if err != nil {
@@ -124,8 +124,9 @@ func kinds(only string, size bool) ([]kind, error) {
 			}
 			return store.Inspect(name, image.Platform{})
 		}, func(err error) bool { return errors.As(err, new(*image.NotFoundError)) }},
+		{"network", func(name string) (any, error) { return e.NetworkInspect(name) }, engine.IsNoNetwork},
+		{"volume", func(name string) (any, error) { return e.VolumeInspect(context.Background(), name, false) }, func(err error) bool { return errors.As(err, new(*volume.NoVolumeError)) }},
 	}
-	list = append(list, kind{"volume", func(name string) (any, error) { return e.VolumeInspect(context.Background(), name, false) }, func(err error) bool { return errors.As(err, new(*volume.NoVolumeError)) }})
 	if only == "" {
 		return list, nil
 	}
@@ -134,12 +135,12 @@ func kinds(only string, size bool) ([]kind, error) {
 			return []kind{k}, nil
 		}
 	}
-	return nil, fmt.Errorf("%q is not a valid value for --type: there are container, image and volume", only)
+	return nil, fmt.Errorf("%q is not a valid value for --type: there are container, image, network and volume", only)
 }
 
 // anyNames are the names of whatever has one.
 func anyNames(ctx context.Context) (list []string) {
-	for _, kind := range []completer{containerNames(anyState), storedNames, volumeNames} {
+	for _, kind := range []completer{containerNames(anyState), storedNames, networkNames, volumeNames} {
 		list = append(list, kind(ctx)...)
 	}
 	return list

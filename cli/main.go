@@ -62,20 +62,24 @@ func Main(ctx context.Context, args []string, io IO) int {
 		fmt.Fprintf(io.Out, versionLine, Version) // the flags of no command have to be made for that
 		return 0
 	}
+	args, err := globals(args)
+	if err != nil {
+		io.report(err)
+		return 125
+	}
 	if err := elsewhere(args); err != nil {
 		io.report(err)
 		return 125
 	}
 	if err := notHere(args); err != nil {
 		io.report(err)
-		return 125
+		return 1
 	}
 	engine.Prefault()
 	collectLate()
 	root := newRoot(io, args)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
+	if err = root.ExecuteContext(ctx); err == nil {
 		return 0
 	}
 	var code exitCode
@@ -84,7 +88,12 @@ func Main(ctx context.Context, args []string, io IO) int {
 	}
 	io.report(err)
 	var exit *engine.ExitError
+	var badTemplate *format.ParseError
 	switch {
+	case errors.As(err, new(cancelledError)):
+		return 0 // as with Docker
+	case errors.As(err, &badTemplate) && slices.Contains(args, "inspect"):
+		return 64 // as with Docker
 	case errors.As(err, &exit):
 		return exit.Code
 	case isUsage(err):
@@ -97,6 +106,40 @@ func Main(ctx context.Context, args []string, io IO) int {
 func collectLate() {
 	usual := debug.SetGCPercent(800)
 	runtime.AddCleanup(new([64]byte), func(percent int) { debug.SetGCPercent(percent) }, usual)
+}
+
+// globals takes the options that Docker has before the command off a line: those of a daemon's client have nothing to do here.
+func globals(args []string) (rest []string, err error) {
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		name, value, given := strings.Cut(args[0], "=")
+		if name == "-D" || name == "--debug" {
+			args = args[1:]
+			continue
+		}
+		if !slices.Contains([]string{"-l", "--log-level", "--config", "-c", "--context", "-H", "--host"}, name) {
+			break
+		}
+		if args = args[1:]; !given {
+			if len(args) == 0 {
+				return nil, fmt.Errorf("flag needs an argument: %s", name)
+			}
+			value, args = args[0], args[1:]
+		}
+		switch name {
+		case "--config":
+			err = os.Setenv("DOCKER_CONFIG", value) // for credentials
+		case "-c", "--context":
+			if value != "default" {
+				err = fmt.Errorf("%s %s: there are no contexts: kakuri works on this machine, without a daemon", name, value)
+			}
+		case "-H", "--host":
+			err = fmt.Errorf("%s %s: there is no daemon to ask: kakuri works on this machine, itself", name, value)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return args, nil
 }
 
 // notHere says what to do in place of a command that there is not.
@@ -124,7 +167,7 @@ func (u usageError) Unwrap() error { return u.error }
 
 func isUsage(err error) bool {
 	var u usageError
-	return errors.As(err, &u) || strings.HasPrefix(err.Error(), "unknown command")
+	return errors.As(err, &u)
 }
 
 // A verb is a command, its group in the help, and what makes it.
@@ -144,7 +187,7 @@ func group(name, short string) func(IO) *cobra.Command {
 			Use: name + " COMMAND", Short: short,
 			RunE: func(c *cobra.Command, args []string) error {
 				if len(args) > 0 {
-					return usageError{fmt.Errorf("unknown command %q\nSee '%s --help'", c.CommandPath()+" "+args[0], c.CommandPath())}
+					return fmt.Errorf("unknown command %q\nSee '%s --help'", c.CommandPath()+" "+args[0], c.CommandPath())
 				}
 				return c.Help()
 			},
@@ -248,14 +291,4 @@ func laterFlag(err error) error {
 		return fmt.Errorf("--%s is for Windows", name)
 	}
 	return err
-}
-
-// wantArgs refuses fewer than n arguments as a usage error.
-func wantArgs(n int, what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) < n {
-			return usageError{fmt.Errorf("%s needs %s\nSee '%s --help'", c.CommandPath(), what, c.CommandPath())}
-		}
-		return nil
-	}
 }

@@ -106,6 +106,9 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 			} else {
 				volumes++
 			}
+			if name == "" {
+				continue // a tmpfs
+			}
 			if cut {
 				name = format.Ellipsis(name, 15)
 			}

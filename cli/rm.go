@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
 )
@@ -51,9 +52,13 @@ func newContainerPrune(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		removed, err := e.PruneContainers(c.Context(), keep)
+		removed, bytes, err := e.PruneContainers(c.Context(), keep)
 		printPruned(io, "Deleted Containers:", removed)
-		return err
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(bytes)))
+		return nil
 	}
 	return c
 }

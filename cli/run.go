@@ -51,10 +51,13 @@ its command has ended, until "kakuri rm"; with --rm it goes then.`,
 // needsImage refuses a line without an image, where no directory is its root.
 func (f *runFlags) needsImage(c *cobra.Command, args []string) error {
 	if f.run.Rootfs == "" {
-		return wantArgs(1, "an image")(c, args)
+		return arguments(1, -1)(c, args)
 	}
 	return nil
 }
+
+// errNoTerminal has Docker's words, which scripts look for.
+var errNoTerminal = errors.New("the input device is not a TTY: leave -t away, or run it in a terminal")
 
 // execute runs the container, with this process's streams and signals.
 func (f *runFlags) execute(ctx context.Context, io IO) error {
@@ -74,7 +77,7 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 		s.Err = io.Err
 	}
 	if f.run.TTY && f.run.Interactive && !f.detach && s.Terminal == nil {
-		return &engine.ExitError{Code: 125, Err: fmt.Errorf("-t: the input is not a terminal: leave -t away, or run it in one")}
+		return &engine.ExitError{Code: 1, Err: errNoTerminal}
 	}
 	cid, err := f.openCidfile()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -97,7 +98,7 @@ func (m *meter) rows(ctx context.Context) ([]statsRow, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range list {
+		for _, c := range slices.Backward(list) {
 			refs = append(refs, c.ID)
 		}
 	}
@@ -124,7 +125,7 @@ func (m *meter) row(ref string, s engine.Stats) statsRow {
 		r.Container = ref
 	}
 	if !s.Running {
-		r.BlockIO, r.CPUPerc, r.MemPerc, r.MemUsage, r.NetIO, r.PIDs = "--", "--", "--", "-- / --", "--", "--"
+		r.BlockIO, r.CPUPerc, r.MemPerc, r.MemUsage, r.NetIO, r.PIDs = "0B / 0B", "0.00%", "0.00%", "0B / 0B", "0B / 0B", "0"
 		return r
 	}
 	r.CPUPerc, r.MemPerc = percent(s.CPUPercent(m.before[s.ID])), percent(s.MemoryPercent())

@@ -99,7 +99,7 @@ func printDF(io IO, u engine.DiskUsage) error {
 
 func newSystemPrune(io IO) *cobra.Command {
 	var all, force, volumes bool
-	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove what nobody uses: containers, images, volumes", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
+	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove what nobody uses: containers, networks, images, volumes", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	s := c.Flags()
 	s.BoolVarP(&all, "all", "a", false, "remove all images that no container uses, and not only those without a name")
 	filters := filterFlag(s, "", "until, label")
@@ -113,7 +113,7 @@ func newSystemPrune(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		what := []string{"all stopped containers"}
+		what := []string{"all stopped containers", "all networks not used by at least one container"}
 		if volumes {
 			what = append(what, "all anonymous volumes not used by at least one container")
 		}
@@ -131,12 +131,16 @@ func newSystemPrune(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		removed, err := e.PruneContainers(c.Context(), keep)
+		removed, freed, err := e.PruneContainers(c.Context(), keep)
 		printPruned(io, "Deleted Containers:", removed)
 		if err != nil {
 			return err
 		}
-		var freed int64
+		networks, err := e.NetworkPrune(c.Context(), *filters)
+		printPruned(io, "Deleted Networks:", networks)
+		if err != nil {
+			return err
+		}
 		if volumes {
 			list, bytes, err := e.VolumePrune(c.Context(), *filters)
 			printPruned(io, "Deleted Volumes:", list)

@@ -89,8 +89,13 @@ func inTurn(io IO, names []string, do func(i int) error) error {
 	return nil
 }
 
-// ask says what is about to happen, and waits for a yes. Anything else is an error
-// that says what was not done.
+// A cancelledError is what was not done because nobody said yes to it: no failure, for exit codes.
+type cancelledError string
+
+func (c cancelledError) Error() string { return string(c) + " has been cancelled" }
+
+// ask says what is about to happen, and waits for a yes. Anything else is a
+// [cancelledError].
 func ask(io IO, warning, what string) error {
 	fmt.Fprintf(io.Out, "%s\nAre you sure you want to continue? [y/N] ", warning)
 	line, err := bufio.NewReader(io.In).ReadString('\n')
@@ -100,7 +105,7 @@ func ask(io IO, warning, what string) error {
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
 		return nil
 	}
-	return errors.New(what + " has been cancelled")
+	return cancelledError(what)
 }
 
 // filterFlag makes --filter, which gathers NAME=VALUE.

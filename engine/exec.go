@@ -58,7 +58,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return Result{}, ErrNotRunning{c.ID}
 	}
 	if err != nil {
-		return Result{}, &ExitError{126, err}
+		return Result{}, err
 	}
 	var term *unix.Winsize
 	if x.TTY && s.Terminal != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 )
 
@@ -151,6 +152,10 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 		}
 		ports[key] = fits
 	}
+	ancestors, err := e.ancestors(f["ancestor"])
+	if err != nil {
+		return nil, err
+	}
 	limits := map[string]time.Time{}
 	for _, key := range []string{"before", "since"} {
 		for _, ref := range f[key] {
@@ -172,23 +177,50 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 			f.any("status", func(s string) bool { return s == statusOf(r, c) }) &&
 			f.any("health", func(s string) bool { return s == c.health() }) &&
 			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&
-			f.any("ancestor", c.descends) && f.any("volume", c.mounts) &&
+			(len(ancestors) == 0 || slices.ContainsFunc(ancestors, c.descends)) && f.any("volume", c.mounts) &&
 			f.any("network", c.connected) && ports["publish"](c, false) && ports["expose"](c, true) &&
 			f.any("is-task", func(s string) bool { return s == "false" }) &&
 			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) && (until.IsZero() || c.Created.Before(until))
 	}, nil
 }
 
-// descends reports whether a container is of an image, by a name or an id of it.
-func (c *Container) descends(image string) bool {
-	id := strings.TrimPrefix(c.ImageID, "sha256:")
-	short := strings.TrimPrefix(image, "sha256:")
-	return c.Image == image || c.Image == image+":latest" || strings.HasPrefix(c.Image, image+":") || id != "" && len(short) >= 4 && strings.HasPrefix(id, short)
+// An ancestor is an image that containers are looked for of: as it was written, and the id that it has now, if there is one.
+type ancestor struct{ name, id string }
+
+func (e *Engine) ancestors(names []string) (list []ancestor, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	s, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		a := ancestor{name: name}
+		if img, err := s.Get(name, image.Platform{}); err == nil {
+			a.id = img.ID.String()
+		}
+		list = append(list, a)
+	}
+	return list, nil
 }
 
-// mounts reports whether a volume of that name, or something at that place, is in a container.
+// descends reports whether a container is of an image, by a name or an id of it.
+func (c *Container) descends(a ancestor) bool {
+	if a.id != "" {
+		return c.ImageID == a.id
+	}
+	// The image is gone, or has lost its name since.
+	id := strings.TrimPrefix(c.ImageID, "sha256:")
+	short := strings.TrimPrefix(a.name, "sha256:")
+	return strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(a.name, ":latest") || id != "" && len(short) >= 4 && strings.HasPrefix(id, short)
+}
+
+// mounts reports whether a volume of that name, a directory of the machine, or something at that place is in a container.
 func (c *Container) mounts(volume string) bool {
-	return slices.ContainsFunc(c.Volumes, func(m MountPoint) bool { return m.Name == volume || m.Destination == path.Clean(volume) })
+	return slices.ContainsFunc(c.Volumes, func(m MountPoint) bool {
+		return m.Name == volume || m.Type == "bind" && m.Source == path.Clean(volume) || m.Destination == path.Clean(volume)
+	})
 }
 
 // connected reports whether a container is on a network of that name, or whose id begins so, or has it as its mode.

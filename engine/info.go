@@ -2,12 +2,16 @@ package engine
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
+	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/uplink"
@@ -42,7 +46,46 @@ type Info struct {
 	ServerVersion     string
 	Rootless          bool
 	Warnings          []string
+	// What follows is asked by scripts made for Docker. The answers are those of an engine without a daemon, a registry list of its own, and swarms.
+	MemoryLimit        bool
+	SwapLimit          bool
+	CPUCfsPeriod       bool `json:"CpuCfsPeriod"`
+	CPUCfsQuota        bool `json:"CpuCfsQuota"`
+	CPUShares          bool
+	CPUSet             bool
+	PidsLimit          bool
+	OomKillDisable     bool
+	IPv4Forwarding     bool
+	Debug              bool
+	ExperimentalBuild  bool
+	LiveRestoreEnabled bool // containers need nothing but their monitors
+	SystemTime         string
+	IndexServerAddress string
+	Labels             []string
+	HTTPProxy          string `json:"HttpProxy"`
+	HTTPSProxy         string `json:"HttpsProxy"`
+	NoProxy            string
+	Runtimes           map[string]InfoRuntime
+	Plugins            InfoPlugins
+	Swarm              InfoSwarm
+	CDISpecDirs        []string
 }
+
+// An InfoRuntime is a runtime that containers can have.
+type InfoRuntime struct {
+	Path string `json:"path"`
+}
+
+// InfoPlugins are the drivers that there are.
+type InfoPlugins struct {
+	Volume        []string
+	Network       []string
+	Authorization []string
+	Log           []string
+}
+
+// InfoSwarm says that this is no member of a swarm.
+type InfoSwarm struct{ LocalNodeState string }
 
 // Info tells of the engine and its machine. ServerVersion is who calls's to fill in.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
@@ -113,10 +156,42 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	if f.NewUIDMap == "" && i.Rootless {
 		i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
 	}
+	i.asDocker(e)
 	if i.Rootless && !f.Cgroup.Unified {
 		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: limits have no effect")
 	}
 	return i, ctx.Err()
+}
+
+// asDocker fills in what scripts made for Docker ask.
+func (i *Info) asDocker(e *Engine) {
+	if h, err := cgroup.Detect(); err == nil && (!i.Rootless || i.CgroupVersion == "2") {
+		has := func(name string) bool { return h.Controllers()[name] != limits.Absent }
+		i.MemoryLimit, i.CPUCfsPeriod, i.CPUCfsQuota, i.CPUShares, i.CPUSet, i.PidsLimit = has("memory"), has("cpu"), has("cpu"), has("cpu"), has("cpuset"), has("pids")
+		i.SwapLimit, i.OomKillDisable = i.MemoryLimit && limitsSwap(), h.Controllers()["memory"] == limits.V1
+	}
+	forwards, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	i.IPv4Forwarding = strings.TrimSpace(string(forwards)) == "1"
+	i.LiveRestoreEnabled, i.SystemTime, i.IndexServerAddress = true, time.Now().Format(time.RFC3339Nano), "https://index.docker.io/v1/"
+	i.HTTPProxy, i.HTTPSProxy, i.NoProxy = proxyOf("HTTP_PROXY"), proxyOf("HTTPS_PROXY"), proxyOf("NO_PROXY")
+	program, _ := e.runtimeProgram()
+	i.Labels, i.Runtimes, i.Swarm = []string{}, map[string]InfoRuntime{i.DefaultRuntime: {program}}, InfoSwarm{"inactive"}
+	i.CDISpecDirs = []string{"/etc/cdi", "/var/run/cdi"}
+	i.Plugins = InfoPlugins{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"journald", "json-file", "local", "none", "syslog"}}
+}
+
+// proxyOf is what registries are reached by, without a password: net/http reads the same variables.
+func proxyOf(name string) string {
+	text := cmp.Or(os.Getenv(name), os.Getenv(strings.ToLower(name)))
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
+		return text
+	}
+	scheme, _, ok := strings.Cut(text, "://")
+	if !ok {
+		return "xxxxx" + text[at:]
+	}
+	return scheme + "://xxxxx" + text[at:]
 }
 
 // uplinkText tells of the uplink that runs, else of the one that would.

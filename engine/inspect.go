@@ -3,6 +3,8 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -376,6 +378,14 @@ func (c *Container) inspectConfig() *InspectConfig {
 			out.ExposedPorts[x.String()] = struct{}{}
 		}
 	}
+	for _, p := range c.Volumes {
+		if p.Anonymous {
+			if out.Volumes == nil {
+				out.Volumes = map[string]struct{}{}
+			}
+			out.Volumes[p.Destination] = struct{}{}
+		}
+	}
 	for _, s := range cfg.Attach {
 		switch strings.ToLower(s) {
 		case "stdin":
@@ -397,7 +407,7 @@ func (c *Container) hostConfig() *HostConfig {
 	h := &HostConfig{
 		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.Links,
 		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
-		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: cfg.CapAdd, CapDrop: cfg.CapDrop, CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
+		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: wholeCapNames(cfg.CapAdd), CapDrop: wholeCapNames(cfg.CapDrop), CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
 		Dns: append([]string{}, cfg.DNS...), DnsOptions: append([]string{}, cfg.DNSOptions...), DnsSearch: append([]string{}, cfg.DNSSearch...), Egress: cfg.Egress, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
 		Privileged: cfg.Privileged, ReadonlyRootfs: cfg.ReadOnly, SecurityOpt: cfg.SecurityOpt, StorageOpt: cfg.StorageOpt, UTSMode: cfg.UTS, UsernsMode: cfg.UserNS,
 		ShmSize: cmp.Or(cfg.ShmSize, 64<<20), Sysctls: cfg.Sysctls, Runtime: cmp.Or(cfg.Runtime, "kakuri"),
@@ -430,6 +440,17 @@ func (c *Container) hostConfig() *HostConfig {
 	return h
 }
 
+// wholeCapNames are capabilities with their whole names.
+func wholeCapNames(list []string) (names []string) {
+	for _, name := range list {
+		if name = strings.ToUpper(name); name != "ALL" && !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // hostMounts tells of mounts in the words of the flag that asked for each.
 func (c *Container) hostMounts(h *HostConfig) {
 	for _, m := range c.Config.Mounts {
@@ -440,17 +461,55 @@ func (c *Container) hostMounts(h *HostConfig) {
 				h.Tmpfs = map[string]string{}
 			}
 			h.Tmpfs[m.Dest] = options
-		case strings.HasPrefix(m.Flag, "-v") || strings.HasPrefix(m.Flag, "--volume"):
-			h.Binds = append(h.Binds, strings.TrimSuffix(m.Source+":"+m.Dest+":"+options, ":"))
-		default:
+		case m.byVolumeFlag():
+			if !c.anonymous(m.Dest) { // which Config.Volumes has
+				h.Binds = append(h.Binds, strings.TrimSuffix(m.Source+":"+m.Dest+":"+m.mode(), ":"))
+			}
+		case !strings.HasPrefix(m.Flag, "VOLUME ") && !strings.HasPrefix(m.Flag, "--volumes-from"):
 			h.Mounts = append(h.Mounts, HostMount{Type: m.Type, Source: m.Source, Target: m.Dest, ReadOnly: strings.Contains(","+options+",", ",ro,")})
 		}
 	}
 }
 
+// byVolumeFlag reports whether -v asked for a mount.
+func (m *Mount) byVolumeFlag() bool {
+	return strings.HasPrefix(m.Flag, "-v ") || strings.HasPrefix(m.Flag, "--volume ")
+}
+
+// mode is what -v has behind the second colon, as it was written.
+func (m *Mount) mode() string {
+	if !m.byVolumeFlag() {
+		return ""
+	}
+	_, spec, _ := strings.Cut(m.Flag, " ")
+	if parts := strings.SplitN(spec, ":", 3); len(parts) == 3 {
+		return parts[2]
+	}
+	return ""
+}
+
+// anonymous reports whether a volume without a name is mounted at a place.
+func (c *Container) anonymous(dest string) bool {
+	return slices.ContainsFunc(c.Volumes, func(p MountPoint) bool { return p.Anonymous && p.Destination == path.Clean(dest) })
+}
+
+// mountPoints are what a container has mounted, but for what --tmpfs did: HostConfig.Tmpfs has that, as Docker has it.
+func (c *Container) mountPoints() []MountPoint {
+	list := make([]MountPoint, 0, len(c.Volumes))
+	for _, p := range c.Volumes {
+		byTmpfs := func(m Mount) bool {
+			return m.Type == "tmpfs" && path.Clean(m.Dest) == p.Destination && !strings.HasPrefix(m.Flag, "--mount")
+		}
+		if p.Type != "tmpfs" || !slices.ContainsFunc(c.Config.Mounts, byTmpfs) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 func (c *Container) inspectMounts() []InspectMount {
 	list := []InspectMount{}
-	for _, m := range c.Volumes {
+	for _, m := range c.mountPoints() {
 		list = append(list, InspectMount{m.Type, m.Name, m.Source, m.Destination, m.Driver, m.Mode, m.RW, m.Propagation})
 	}
 	return list

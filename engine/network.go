@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -301,6 +302,9 @@ func shownNetwork(n *netdb.Network) Network {
 		Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: IPAM{Driver: "default", Options: n.IPAM, Config: []IPAMPool{}}, Containers: map[string]NetworkContainer{}, Options: notNil(n.Options), Labels: notNil(n.Labels),
 	}
+	if n.Name == netdb.DefaultName {
+		s.Options = bridgeOptions(n)
+	}
 	for _, p := range n.Pools {
 		pool := IPAMPool{Subnet: p.Subnet.String()}
 		if p.Range.IsValid() {
@@ -318,6 +322,13 @@ func shownNetwork(n *netdb.Network) Network {
 		s.IPAM.Config = append(s.IPAM.Config, pool)
 	}
 	return s
+}
+
+// bridgeOptions are those of the default network, which nobody gave, with Docker's names: programs look for the bridge there.
+func bridgeOptions(n *netdb.Network) map[string]string {
+	all := map[string]string{optDefault: "true", optICC: "true", optMasq: "true", optName: n.Device}
+	maps.Copy(all, n.Options)
+	return all
 }
 
 // notNil is a map that JSON has as {} when it is empty.

@@ -38,7 +38,7 @@ func thief(args []string) int {
 				continue
 			}
 			processes++
-			for _, way := range append(maps(d), d+"/exe") {
+			for _, way := range append(mappedFiles(d), d+"/exe") {
 				fd, err := unix.Open(way, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 				if err != nil {
 					continue
@@ -62,8 +62,8 @@ func thief(args []string) int {
 	}
 }
 
-// maps lists ways to the files that a process has mapped.
-func maps(dir string) []string {
+// mappedFiles lists ways to the files that a process has mapped.
+func mappedFiles(dir string) []string {
 	list, _ := filepath.Glob(dir + "/map_files/*")
 	return list
 }

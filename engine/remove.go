@@ -74,24 +74,30 @@ func (e *Engine) remove(c *Container) error {
 }
 
 // PruneContainers removes the containers that do not run, but for those that keep says yes to, and returns their ids. A nil keep keeps none.
-func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool) (removed []string, err error) {
+func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool) (removed []string, bytes int64, err error) {
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var errs []error
-	for _, c := range list {
-		if c.Active() || keep != nil && keep(c) {
+	for i := range list {
+		c := &list[i]
+		if c.Active() || keep != nil && keep(*c) {
 			continue
 		}
-		err := e.Remove(ctx, c.ID, RemoveOptions{})
+		written, _, err := e.size(c)
+		if err != nil {
+			written = 0 // it is removed all the same
+		}
+		err = e.Remove(ctx, c.ID, RemoveOptions{})
 		if err == nil {
 			removed = append(removed, c.ID)
+			bytes += written
 		} else if !errors.As(err, new(ErrNoSuchContainer)) && !errors.As(err, new(ErrConflict)) {
 			errs = append(errs, err)
 		}
 	}
-	return removed, errors.Join(errs...)
+	return removed, bytes, errors.Join(errs...)
 }
 
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.

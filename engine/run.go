@@ -141,10 +141,15 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	return res, err
 }
 
-// runFailed takes away a container that did not start, where nobody asked to keep it.
+// runFailed takes away a container that did not start, where nobody asked to keep it: with --rm, and where Create would have refused it, so that its name is free for
+// the line without the mistake.
 func (e *Engine) runFailed(c *Container, err error) error {
 	code := exitCodeOf(err)
-	if c.Config.AutoRemove {
+	refused := errors.As(err, new(refusedError))
+	if refused {
+		e.event(c, "destroy", nil)
+	}
+	if refused || c.Config.AutoRemove {
 		return &ExitError{code, errors.Join(err, e.discard(c))}
 	}
 	return errors.Join(e.startFailed(c, err), e.finished(c))

@@ -95,13 +95,18 @@ func (e *Engine) prepare(ctx context.Context, c *Container) (b *builder, err err
 		return nil, err // those that a kill has left it on
 	}
 	if b, err = e.build(ctx, c.Record, false); err != nil {
-		return nil, err
+		return nil, refusedError{err}
 	}
 	if err := e.write(ctx, c, b); err != nil {
 		return nil, errors.Join(err, b.dropPorts(), e.giveUpNetworks(b))
 	}
 	return b, nil
 }
+
+// A refusedError is what a container is asked to be, and cannot: nothing of it was begun.
+type refusedError struct{ error }
+
+func (r refusedError) Unwrap() error { return r.error }
 
 // write writes down what a monitor has to know of a container as it was built.
 func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {

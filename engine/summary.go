@@ -81,8 +81,8 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 
 func summarize(r *oci.Runtime, c *Container, now time.Time) Summary {
 	s := Summary{
-		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: strings.Join(c.Command, " "), Created: c.Created.Unix(),
-		Ports: c.summaryPorts(), Labels: c.Config.Labels, State: statusOf(r, c), Mounts: c.Volumes, PID: c.PID,
+		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: commandText(c.Command), Created: c.Created.Unix(),
+		Ports: c.summaryPorts(), Labels: c.Config.Labels, State: statusOf(r, c), Mounts: c.mountPoints(), PID: c.PID,
 	}
 	s.HostConfig.NetworkMode = c.Config.networkMode()
 	s.NetworkSettings.Networks = c.networkSettings().Networks
@@ -91,6 +91,22 @@ func summarize(r *oci.Runtime, c *Container, now time.Time) Summary {
 	}
 	s.Status = c.words(s.State, now)
 	return s
+}
+
+// commandText is a command line as Docker shows it: arguments with a space are put into quotes, and nothing else is.
+func commandText(argv []string) string {
+	var b strings.Builder
+	for i, arg := range argv {
+		switch {
+		case i == 0:
+			b.WriteString(arg)
+		case strings.Contains(arg, " "):
+			b.WriteString(" '" + arg + "'")
+		default:
+			b.WriteString(" " + arg)
+		}
+	}
+	return b.String()
 }
 
 // statusOf is a container's, with "paused" for one that runs and stands still.

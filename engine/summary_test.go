@@ -68,7 +68,7 @@ func TestFilters(t *testing.T) {
 	now := time.Now()
 	web := &Container{
 		Record: Record{ID: strings.Repeat("ab", 32), Name: "web-1", Created: now.Add(-time.Hour), Image: "nginx:1", ImageID: "sha256:" + strings.Repeat("cd", 32),
-			Config: Config{Labels: map[string]string{"tier": "front", "a": ""}}, Volumes: []MountPoint{{Name: "data", Destination: "/srv"}}},
+			Config: Config{Labels: map[string]string{"tier": "front", "a": ""}}, Volumes: []MountPoint{{Name: "data", Destination: "/srv"}, {Type: "bind", Source: "/home", Destination: "/h"}}},
 		State: State{Status: monitor.Running, Health: &monitor.Health{Status: "healthy"}},
 	}
 	job := &Container{
@@ -82,8 +82,8 @@ func TestFilters(t *testing.T) {
 		{"name", "web", "web-1"}, {"name", "^/job$", "job"}, {"name", "^b", ""}, {"name", "web job", "web-1 job"}, {"id", "^abab", "web-1"}, {"id", "01", "job"},
 		{"label", "tier", "web-1"}, {"label", "tier=front a", "web-1"}, {"label", "tier=back", ""}, {"label!", "tier", "job"},
 		{"status", "running", "web-1"}, {"status", "exited created", "job"}, {"exited", "3", "job"}, {"exited", "0", ""}, {"health", "healthy", "web-1"}, {"health", "none", "job"},
-		{"ancestor", "nginx", "web-1"}, {"ancestor", "nginx:1", "web-1"}, {"ancestor", "cdcdcd", "web-1"}, {"ancestor", "ngin", ""}, {"ancestor", "host", "job"},
-		{"volume", "data", "web-1"}, {"volume", "/srv/", "web-1"}, {"volume", "/", ""}, {"network", "host", "job"}, {"network", "none", "web-1"},
+		{"ancestor", "nginx", ""}, {"ancestor", "nginx:1", "web-1"}, {"ancestor", "cdcdcd", "web-1"}, {"ancestor", "ngin", ""}, {"ancestor", "host", "job"}, {"ancestor", "host:latest", "job"},
+		{"volume", "data", "web-1"}, {"volume", "/srv/", "web-1"}, {"volume", "/home", "web-1"}, {"volume", "/", ""}, {"network", "host", "job"}, {"network", "none", "web-1"},
 		{"is-task", "true", ""}, {"is-task", "false", "web-1 job"}, {"publish", "80", ""}, {"until", "10m", "web-1"},
 	} {
 		keep, err := Filters{c.key: strings.Fields(c.values)}.containers(e)

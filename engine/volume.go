@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/volume"
@@ -147,11 +146,13 @@ func (e *Engine) volumeFilter(f Filters, keys ...string) (func(volume.Volume) bo
 			return nil, err
 		}
 	}
+	hasName, err := f.patterns("name")
+	if err != nil {
+		return nil, err
+	}
 	return func(v volume.Volume) bool {
 		return (dangling == nil || *dangling == (len(users[v.Name]) == 0)) &&
-			f.any("driver", func(s string) bool { return v.Driver == s }) &&
-			f.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
-			f.Labels(v.Labels)
+			f.any("driver", func(s string) bool { return v.Driver == s }) && hasName(v.Name) && f.Labels(v.Labels)
 	}, nil
 }
 

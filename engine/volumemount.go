@@ -176,7 +176,7 @@ func isReadOnly(options []string) bool {
 
 // mountPoint makes the volume of a mount, where it is one, and tells the mount in the words of inspect.
 func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
-	p := MountPoint{Type: m.Type, Source: m.Source, Destination: path.Clean(m.Dest), RW: !isReadOnly(m.Options), Mode: strings.Join(m.Options, ",")}
+	p := MountPoint{Type: m.Type, Source: m.Source, Destination: path.Clean(m.Dest), RW: !isReadOnly(m.Options), Mode: m.mode()}
 	for _, o := range m.Options {
 		if slices.Contains([]string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}, o) {
 			p.Propagation = o

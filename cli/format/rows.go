@@ -90,10 +90,17 @@ func unescape(s string) string {
 func parse(text string) (*template.Template, error) {
 	t, err := template.New("").Funcs(funcs()).Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("template parsing error: %w", err)
+		return nil, &ParseError{err}
 	}
 	return t, nil
 }
+
+// A ParseError is a template that is none. One that cannot be carried out is another error.
+type ParseError struct{ Err error }
+
+func (e *ParseError) Error() string { return "template parsing error: " + e.Err.Error() }
+
+func (e *ParseError) Unwrap() error { return e.Err }
 
 // Uses reports whether a template of rows names a field. It may say so of one that does
 // not: what it is for is to find what need not be gathered.
