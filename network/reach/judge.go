@@ -651,7 +651,11 @@ func (v Verdict) Text(l ui.Lang) string {
 		}
 		b.WriteByte('\n')
 	}
+	nobody := len(v.Findings) > 0 && v.Findings[0].Reason == Nobody
 	for _, u := range f.Unread {
+		if nobody && strings.HasPrefix(u, "rules") {
+			continue // which an ordinary user cannot read, and which say nothing of a port that nobody has
+		}
 		line(say.NotRead, u)
 	}
 	return b.String()

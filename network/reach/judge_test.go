@@ -90,6 +90,11 @@ func cases() []struct {
 			f.Others, f.Published, f.Container, f.Inside, f.Tests = f.Published, nil, nil, nil, nil
 			f.Port = 8081
 		}},
+		{"nobody has it, and rules were not read", Nobody, func(f *Facts) {
+			f.Others, f.Published, f.Container, f.Inside, f.Tests = f.Published, nil, nil, nil, nil
+			f.Port = 8081
+			f.Host.Tables, f.Unread = nil, []string{"rules: nf_tables: operation not permitted"}
+		}},
 		{"a program of the host has it", OtherProgram, func(f *Facts) {
 			f.Published, f.Container, f.Inside = nil, nil, nil
 			f.Port, f.Tests = 22, []Test{{"host", netip.MustParseAddrPort("127.0.0.1:22"), Connected}}
