@@ -140,14 +140,22 @@ func (e *Engine) sweepUplink() error {
 	return errors.Join(errs...)
 }
 
-// worldRules is rules for a network world.
+// worldRules is rules for a network world, with its bridges that are down or have lost addresses.
 func (k *check) worldRules() error {
-	err := k.e.onNetworks(context.Background(), netJob{Op: jobCheck})
+	bridges, err := k.e.bridges()
+	if err != nil {
+		return err
+	}
+	err = k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges})
 	if err == nil {
 		return nil
 	}
 	for text := range strings.Lines(err.Error()) {
-		k.find("rules", strings.TrimSpace(text), func() error { return k.e.onNetworks(context.Background(), netJob{Op: jobRepair}) })
+		what, fault, ok := strings.Cut(strings.TrimSpace(text), ": ")
+		if !ok {
+			what, fault = "rules", what
+		}
+		k.find(what, fault, func() error { return k.e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges}) })
 	}
 	return nil
 }

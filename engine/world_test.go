@@ -130,6 +130,17 @@ func TestRootlessNetworks(t *testing.T) {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 	}
+	// Somebody has the world's bridges down.
+	down := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link set $b down; done")
+	if out, err := down.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, code := asUser(t, u, "system", "check"); code == 0 || !strings.Contains(out, "network inner") || !strings.Contains(out, "is down") {
+		t.Errorf("bridges that are down: code %d: %s", code, out)
+	}
+	well(t, u, "system", "check", "--repair")
+	reached("after bridges were down")
+
 	end(monitorsOf(t, u)[:1])
 	well(t, u, "system", "check", "--repair")
 	reached("after a monitor was killed")

@@ -28,6 +28,8 @@ type netJob struct {
 	Device  string `json:",omitempty"`
 	Alias   string `json:",omitempty"` // of the device
 
+	Bridges []plan.Bridge `json:",omitempty"` // of all networks
+
 	refused *refusedNow // what jobRefused found
 }
 
@@ -42,8 +44,8 @@ const (
 	jobDisconnect = "disconnect"
 	jobReconnect  = "reconnect" // where its devices went with a world that ended
 	jobDrop       = "drop"      // the bridge Device
-	jobCheck      = "check"     // the error is what the rules have not
-	jobRepair     = "repair"    // the rules
+	jobCheck      = "check"     // the error is what the rules have not, and the Bridges
+	jobRepair     = "repair"    // both
 	jobRefused    = "refused"   // reads what the container's rules have refused
 )
 
@@ -67,13 +69,28 @@ func (j *netJob) run(ctx context.Context) error {
 		return errors.Join(err, rules.RemoveBridge(j.Device))
 	case jobCheck:
 		faults, err := rules.Check()
-		if err == nil && len(faults) > 0 {
+		for i := range faults {
+			faults[i] = "rules: " + faults[i]
+		}
+		errs := []error{err}
+		for _, b := range j.Bridges {
+			text, err := d.BridgeLacks(b)
+			if errs = append(errs, err); text != "" {
+				faults = append(faults, "network "+b.Network+": "+text)
+			}
+		}
+		if err = errors.Join(errs...); err == nil && len(faults) > 0 {
 			err = errors.New(strings.Join(faults, "\n"))
 		}
 		return err
 	case jobRepair:
 		_, err := rules.Repair()
-		return err
+		errs := []error{err}
+		for _, b := range j.Bridges {
+			_, err := d.HealBridge(b)
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
 	case jobRefused:
 		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", j.PID))
 		if err != nil {
