@@ -232,7 +232,8 @@ func enter(ctx context.Context, ids storage.IDs, j filesJob, in io.Reader, out i
 		}()
 		stdin = r
 	}
-	return childError(j, storage.Enter(ctx, ids, others, filesName, string(text), stdin, out))
+	helper := storage.Helper{Name: filesName, Arg: string(text), IDs: ids, Others: others, In: stdin, Out: out}
+	return childError(j, helper.Run(ctx))
 }
 
 // childError gives errors that callers tell apart their types again.

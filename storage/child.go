@@ -165,54 +165,33 @@ func (s *Store) start(ctx context.Context, j job, others []abi.Namespace, in *os
 			return errors.New("storage: a rootless store has to know the caller's ids")
 		}
 	}
-	return Enter(ctx, ids, others, childName, string(text), in, out)
+	return Helper{Name: childName, Arg: string(text), IDs: ids, Others: others, In: in, Out: out}.Run(ctx)
 }
 
-// Enter starts this program once more, under a name and with one argument, in a user namespace with the ids given, and in other new
-// namespaces, or in one that is there. Without ids there is no user namespace. Descriptors that are not close-on-exec it has, too, unless it is in a pid namespace of its own. Its standard error is the error, where it ends
-// with another code than 0. The main function of the program has to know the name.
-func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg string, in *os.File, out io.Writer) error {
-	fresh := slices.Clone(others)
-	if len(ids.UIDs) > 0 && len(ids.GIDs) > 0 {
-		fresh = append(fresh, abi.NSUser)
-	}
-	// In a pid namespace of its own it has to be the first process, and ends with this one as it would without.
-	shut, killed := slices.Contains(fresh, abi.NSPID), abi.Signal(0)
-	if shut {
-		killed = abi.SIGKILL
-	}
-	p, err := plan.CompileUnshare(plan.UnshareOptions{
-		New: fresh, Fork: shut, KillChild: killed, UIDs: ids.UIDs, GIDs: ids.GIDs, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
-	}, ids.Facts)
-	if ids.Join != "" {
-		root := uint32(0)
-		p, err = plan.CompileEnter(plan.EnterOptions{
-			Join: []plan.JoinNamespace{{NS: abi.NSUser, Path: ids.Join}}, SetUID: &root, SetGID: &root, File: "/proc/self/exe", Args: []string{name, arg}, Env: os.Environ(),
-		}, ids.Facts)
-	}
+// A Helper is this program once more, for a job with other ids, or in namespaces that let it do nothing else.
+type Helper struct {
+	Name, Arg string          // its os.Args: the main function of the program has to know the name
+	IDs       IDs             // of the user namespace that it is in; without any there is none
+	Others    []abi.Namespace // other new namespaces
+	In        *os.File        // its standard input; nil is none
+	Out       io.Writer       // takes its standard output; nil for nobody
+}
+
+// Run starts the helper, and waits for its end. Descriptors that are not close-on-exec it has, too, unless it is in a pid namespace of its own. Its
+// standard error is the error, where it ends with another code than 0.
+func (h Helper) Run(ctx context.Context) error {
+	p, err := h.plan()
 	if err != nil {
 		return err
 	}
 	// It ends with the thread that made it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	in, fed, err := h.input()
 	if err != nil {
 		return err
 	}
-	defer null.Close()
-	fed := func() error { return nil }
-	if in == nil {
-		in = null
-	} else if st, err := in.Stat(); err != nil {
-		return err
-	} else if shut && st.Mode().IsRegular() {
-		// By /proc/self/fd a file can be opened once more, for writing, too. A pipe leads nowhere.
-		if in, fed, err = piped(in); err != nil {
-			return err
-		}
-		defer fed()
-	}
+	defer fed()
 	var pipes [2][2]*os.File
 	for i := range pipes {
 		if pipes[i][0], pipes[i][1], err = os.Pipe(); err != nil {
@@ -221,7 +200,7 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 		defer pipes[i][0].Close()
 		defer pipes[i][1].Close()
 	}
-	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, KeepFDs: !shut, Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
+	proc, err := launch.Run(ctx, p, launch.Options{Hands: mapper{}, KeepFDs: !h.alone(), Stdio: [3]*os.File{in, pipes[0][1], pipes[1][1]}})
 	if err != nil {
 		return fmt.Errorf("a process with the caller's ids: %w", err)
 	}
@@ -230,6 +209,7 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 	var said bytes.Buffer
 	heard := make(chan error, 1)
 	go func() { _, err := io.Copy(&said, io.LimitReader(pipes[1][0], 64<<10)); heard <- err }()
+	out := h.Out
 	if out == nil {
 		out = io.Discard
 	}
@@ -245,6 +225,46 @@ func Enter(ctx context.Context, ids IDs, others []abi.Namespace, name, arg strin
 		return errors.New(strings.TrimSpace(said.String()))
 	}
 	return ctx.Err()
+}
+
+// alone reports whether the helper has a pid namespace of its own: there it has to be the first process, and ends with this one as it would without.
+func (h *Helper) alone() bool { return slices.Contains(h.Others, abi.NSPID) }
+
+func (h *Helper) plan() (plan.Plan, error) {
+	if h.IDs.Join != "" {
+		root := uint32(0)
+		return plan.CompileEnter(plan.EnterOptions{
+			Join: []plan.JoinNamespace{{NS: abi.NSUser, Path: h.IDs.Join}}, SetUID: &root, SetGID: &root, File: "/proc/self/exe", Args: []string{h.Name, h.Arg}, Env: os.Environ(),
+		}, h.IDs.Facts)
+	}
+	o := plan.UnshareOptions{New: slices.Clone(h.Others), UIDs: h.IDs.UIDs, GIDs: h.IDs.GIDs, File: "/proc/self/exe", Args: []string{h.Name, h.Arg}, Env: os.Environ()}
+	if len(h.IDs.UIDs) > 0 && len(h.IDs.GIDs) > 0 {
+		o.New = append(o.New, abi.NSUser)
+	}
+	if h.alone() {
+		o.Fork, o.KillChild = true, abi.SIGKILL
+	}
+	return plan.CompileUnshare(o, h.IDs.Facts)
+}
+
+// input is what the helper gets to read. fed closes it, and tells whether all could be read that it was to get.
+func (h *Helper) input() (in *os.File, fed func() error, err error) {
+	if h.In == nil {
+		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		return null, sync.OnceValue(func() error { null.Close(); return nil }), nil
+	}
+	st, err := h.In.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if h.alone() && st.Mode().IsRegular() {
+		// By /proc/self/fd a file can be opened once more, for writing, too. A pipe leads nowhere.
+		return piped(h.In)
+	}
+	return h.In, func() error { return nil }, nil
 }
 
 // piped gives the reading end of a pipe into which all of a regular file is written. end closes it, and tells whether the file could be read.

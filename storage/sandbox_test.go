@@ -175,7 +175,8 @@ func TestStoredLayerIsShut(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		if err := Enter(context.Background(), ids, sandbox.Namespaces(), overwriterName, dir+"/in", f, &out); err != nil {
+		helper := Helper{Name: overwriterName, Arg: dir + "/in", IDs: ids, Others: sandbox.Namespaces(), In: f, Out: &out}
+		if err := helper.Run(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		if now, err := os.ReadFile(stored); out.String() != "read: as it was stored\n" || string(now) != "as it was stored" || err != nil {
