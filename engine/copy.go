@@ -208,12 +208,11 @@ func (v *view) read(ctx context.Context, w io.Writer, p, rename string, follow b
 	return err
 }
 
-// write unpacks an archive into a directory of the container. keep keeps the ids of the archive, which are the
-// container's; otherwise all belongs to its root.
-func (v *view) write(ctx context.Context, r io.Reader, dir string, keepTypes, keep bool) error {
+// write unpacks an archive into a directory of the container, whose ids the archive has.
+func (v *view) write(ctx context.Context, r io.Reader, dir string, o CopyToOptions) error {
 	own := func(m namespace.IDMap) func(uint32) (uint32, error) {
 		return func(id uint32) (uint32, error) {
-			if !keep {
+			if !o.Archive {
 				id = 0
 			}
 			return idOutside(m, id)
@@ -236,7 +235,7 @@ func (v *view) write(ctx context.Context, r io.Reader, dir string, keepTypes, ke
 			return ErrConflict{fmt.Sprintf("%s of container %s is in memory, and empty at each start: start the container before you copy there", dir, v.name)}
 		}
 		_, err = archive.Apply(ctx, v.root, r, archive.Options{
-			Dir: dir, KeepTypes: keepTypes, UID: own(v.uid), GID: own(v.gid), NoOwner: !keep && os.Geteuid() != 0, Devices: archive.RefuseDevices,
+			Dir: dir, KeepTypes: o.KeepTypes, UID: own(v.uid), GID: own(v.gid), NoOwner: !o.Archive && os.Geteuid() != 0, Devices: archive.RefuseDevices,
 		})
 		if errors.Is(err, unix.EROFS) {
 			return fmt.Errorf("container %s: what is mounted at %s is read-only: %w", v.name, dir, err)
@@ -362,7 +361,7 @@ func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error
 	defer dir.Close()
 	return pump(func(w io.Writer) error {
 		return archive.Write(ctx, w, dir, name, archive.WriteOptions{Rename: to.name})
-	}, func(r io.Reader) error { return v.write(ctx, r, to.dir, true, o.Archive) })
+	}, func(r io.Reader) error { return v.write(ctx, r, to.dir, CopyToOptions{KeepTypes: true, Archive: o.Archive}) })
 }
 
 // pump connects who writes a stream with who reads it; the reader's error comes first, since the writer's is of it.

@@ -91,7 +91,7 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 		}
 		return v.read(ctx, out, j.Path, baseOf(j.Path), j.Follow)
 	case jobTo:
-		return v.write(ctx, in, j.Path, j.KeepTypes, j.Archive)
+		return v.write(ctx, in, j.Path, CopyToOptions{KeepTypes: j.KeepTypes, Archive: j.Archive})
 	case jobOut:
 		return v.copyOut(ctx, j.Path, j.Dst, CopyOptions{Archive: j.Archive, Follow: j.Follow})
 	case jobIn:
