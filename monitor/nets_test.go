@@ -256,22 +256,7 @@ func inNamespace(t *testing.T) func(func(pid int)) {
 	}()
 	t.Cleanup(func() { close(work); <-done })
 	do := func(f func(int)) { t.Helper(); work <- f; <-done }
-	do(func(int) {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer unix.Close(fd)
-		ifr, err := unix.NewIfreq("lo")
-		if err == nil {
-			ifr.SetUint16(unix.IFF_UP)
-			err = unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	do(func(int) { nstest.Loopback(t) })
 	return do
 }
 

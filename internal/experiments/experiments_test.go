@@ -21,7 +21,7 @@ import (
 // Each experiment, for each kind of container, by root and by an ordinary user.
 func TestExperiments(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	for _, kind := range []string{"host", "rootfs", "bundle"} {
 		t.Run(kind, func(t *testing.T) {
 			for _, who := range []string{"root", "user"} {

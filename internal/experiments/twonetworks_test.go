@@ -15,7 +15,7 @@ import (
 // E13: two applications that want the same names, paths and ports run side by side, by the script that readers are given, as root and as an ordinary user.
 func TestTwoNetworks(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	nstest.NoLeaks(t, "/run/kakuri/containers")
 	t.Run("root", func(t *testing.T) { twoNetworks(t, nil) })
 	t.Run("user", func(t *testing.T) {

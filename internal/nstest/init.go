@@ -109,8 +109,6 @@ func furnish(exe, bin string, o Options) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("proc: %w", err)
 	}
-	// What lies below the directories that are about to be covered, and is needed.
-	var kept []keptTree
 	wd, err := os.Getwd()
 	if err != nil {
 		return err
@@ -118,15 +116,10 @@ func furnish(exe, bin string, o Options) error {
 	if root, err := ModuleRoot(); err == nil {
 		wd = root
 	}
-	for _, p := range []string{wd, filepath.Dir(exe)} {
-		if p == home {
-			continue // that of the namespaces around these
-		}
-		if k, err := keep(p); err != nil {
-			return err
-		} else if k.fd >= 0 {
-			kept = append(kept, k)
-		}
+	// What lies below the directories that are about to be covered, and is needed.
+	kept, err := keepAll(wd, filepath.Dir(exe))
+	if err != nil {
+		return err
 	}
 	binTree, err := openTree(bin)
 	if err != nil {
@@ -140,15 +133,8 @@ func furnish(exe, bin string, o Options) error {
 	if err != nil {
 		return err
 	}
-	dirs := []struct{ path, mode string }{{"/tmp", "mode=1777"}, {"/run", "mode=755"}, {"/dev/shm", "mode=1777"}}
-	// Where root's containers are kept; an empty directory stays, as of a kakuri that was installed.
-	if data := "/var/lib/kakuri"; os.MkdirAll(data, 0o700) == nil {
-		dirs = append(dirs, struct{ path, mode string }{data, "mode=700"})
-	}
-	for _, d := range dirs {
-		if err := unix.Mount("tmpfs", d.path, "tmpfs", unix.MS_NOSUID, d.mode); err != nil {
-			return fmt.Errorf("tmpfs on %s: %w", d.path, err)
-		}
+	if err := emptyDirs(); err != nil {
+		return err
 	}
 	if disk >= 0 {
 		if err := attach(disk, "/tmp"); err != nil {
@@ -163,27 +149,8 @@ func furnish(exe, bin string, o Options) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(home+"/bin", 0o755); err != nil {
+	if err := programs(exeTree, binTree, o.Parts); err != nil {
 		return err
-	}
-	if err := os.WriteFile(Exe, nil, 0o755); err != nil {
-		return err
-	}
-	if err := attach(exeTree, Exe); err != nil {
-		return err
-	}
-	if err := os.Mkdir(home+"/part", 0o755); err != nil {
-		return err
-	}
-	for name := range o.Parts {
-		if err := os.Symlink("../exe", PartPath(name)); err != nil {
-			return err
-		}
-	}
-	if binTree >= 0 {
-		if err := attach(binTree, home+"/bin"); err != nil {
-			return err
-		}
 	}
 	for _, p := range o.Writable {
 		p = filepath.Join(wd, p)
@@ -202,6 +169,63 @@ func furnish(exe, bin string, o Options) error {
 		}
 	}
 	return os.Chdir(wdOr("/"))
+}
+
+// keepAll keeps those of the directories that would be covered.
+func keepAll(dirs ...string) (kept []keptTree, err error) {
+	for _, p := range dirs {
+		if p == home {
+			continue // that of the namespaces around these
+		}
+		k, err := keep(p)
+		if err != nil {
+			return nil, err
+		}
+		if k.fd >= 0 {
+			kept = append(kept, k)
+		}
+	}
+	return kept, nil
+}
+
+// emptyDirs covers the directories where state is kept.
+func emptyDirs() error {
+	dirs := []struct{ path, mode string }{{"/tmp", "mode=1777"}, {"/run", "mode=755"}, {"/dev/shm", "mode=1777"}}
+	// Where root's containers are kept; an empty directory stays, as of a kakuri that was installed.
+	if data := "/var/lib/kakuri"; os.MkdirAll(data, 0o700) == nil {
+		dirs = append(dirs, struct{ path, mode string }{data, "mode=700"})
+	}
+	for _, d := range dirs {
+		if err := unix.Mount("tmpfs", d.path, "tmpfs", unix.MS_NOSUID, d.mode); err != nil {
+			return fmt.Errorf("tmpfs on %s: %w", d.path, err)
+		}
+	}
+	return nil
+}
+
+// programs puts the test and what it starts where [Exe], [Binary] and [PartPath] say.
+func programs(exeTree, binTree int, parts map[string]func([]string) int) error {
+	if err := os.MkdirAll(home+"/bin", 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(Exe, nil, 0o755); err != nil {
+		return err
+	}
+	if err := attach(exeTree, Exe); err != nil {
+		return err
+	}
+	if err := os.Mkdir(home+"/part", 0o755); err != nil {
+		return err
+	}
+	for name := range parts {
+		if err := os.Symlink("../exe", PartPath(name)); err != nil {
+			return err
+		}
+	}
+	if binTree >= 0 {
+		return attach(binTree, home+"/bin")
+	}
+	return nil
 }
 
 // diskTree opens an empty directory in that of KAKURI_TEST_TMP, for /tmp: -1 where there is

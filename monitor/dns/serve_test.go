@@ -67,7 +67,7 @@ func (n *testNames) ask(list ...Server) { n.mu.Lock(); defer n.mu.Unlock(); n.se
 func newPlace(t testing.TB) *place {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	up(t)
+	nstest.Loopback(t)
 	p := &place{t: t, inner: -1, names: &testNames{names: map[string][]netip.Addr{
 		"web":        {netip.MustParseAddr("172.30.0.2"), netip.MustParseAddr("fd00::2")},
 		"web.my-net": {netip.MustParseAddr("172.30.0.2")},
@@ -95,27 +95,10 @@ func newPlace(t testing.TB) *place {
 	}
 	t.Cleanup(func() { p.r.Close() })
 	// A launch makes the sockets beside the container's side, which has the loopback device work at some time.
-	if err := within(p.inner, p.r.outer, func() error { up(t); return nil }); err != nil {
+	if err := within(p.inner, p.r.outer, func() error { nstest.Loopback(t); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return p
-}
-
-// up has the loopback device of the thread's namespace work.
-func up(t testing.TB) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ifr.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // dial connects to the resolver from within the namespace.

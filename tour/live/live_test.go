@@ -63,7 +63,7 @@ func all(t *testing.T) {
 
 func TestRun(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	all(t)
 }
 
@@ -71,7 +71,7 @@ func TestRun(t *testing.T) {
 func TestRunUser(t *testing.T) {
 	user := nstest.User(t)
 	if os.Geteuid() == 0 {
-		loopbackUp(t)
+		nstest.Loopback(t)
 	}
 	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
 		if os.Geteuid() == 0 {
@@ -84,7 +84,7 @@ func TestRunUser(t *testing.T) {
 // What one experiment starts does not depend on the ones before it.
 func TestSingle(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	nstest.NoLeaks(t)
 	for _, e := range tour.Experiments() {
 		o := Options{Engine: open(t), Exe: nstest.Binary(t, "kakuri"), Experiments: []tour.Experiment{e}}
@@ -138,7 +138,7 @@ func experiment(t *testing.T, id string) tour.Experiment {
 // Whenever the run is stopped, nothing of it is left.
 func TestCancel(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	for _, at := range []string{"E2", "E7", "E10"} {
 		t.Run(at, func(t *testing.T) {
 			nstest.NoLeaks(t)
@@ -278,7 +278,7 @@ func TestAskTimeout(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	nstest.NoLeaks(t)
 	port, err := freePort(8080)
 	if err != nil || port != 8080 {
@@ -355,7 +355,7 @@ func kakuri(t *testing.T, args ...string) *exec.Cmd {
 
 func TestCommand(t *testing.T) {
 	nstest.Root(t)
-	loopbackUp(t)
+	nstest.Loopback(t)
 	nstest.NoLeaks(t)
 	var out, errs bytes.Buffer
 	c := kakuri(t, "tour")
