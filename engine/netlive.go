@@ -248,7 +248,15 @@ func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 	if !exists(c.dir + "/resolv.conf") {
 		return nil // it has its own
 	}
-	return os.WriteFile(c.dir+"/resolv.conf", names.conf, 0o644)
+	return ignoreClosed(os.WriteFile(c.dir+"/resolv.conf", names.conf, 0o644))
+}
+
+// ignoreClosed passes over a file in /etc that an ordinary user's container has closed, or has given to another of its ids: it stays as it is until the next start.
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // freeDevice is the number of the first device that a container has not.
@@ -408,7 +416,7 @@ func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func
 	// Root inside writes it too: one that is made this large stays as it is.
 	data, err := files.Head(file, mostHosts+1)
 	if err != nil || len(data) > mostHosts {
-		return ignoreMissing(err)
+		return ignoreMissing(ignoreClosed(err))
 	}
 	text := ""
 	for line := range strings.Lines(string(data)) {
@@ -417,5 +425,5 @@ func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func
 			text += line
 		}
 	}
-	return os.WriteFile(file, []byte(text+more), 0o644)
+	return ignoreClosed(os.WriteFile(file, []byte(text+more), 0o644))
 }

@@ -157,8 +157,12 @@ func (b *builder) place(dir string) error {
 		}
 	}
 	for name, data := range b.etc {
-		// Everybody inside reads it; the directory is closed to others outside.
-		if err := os.WriteFile(dir+"/"+name, data, 0o644); err != nil {
+		// Everybody inside reads it; the directory is closed to others outside. Root inside may have closed it, or given it away.
+		err := os.WriteFile(dir+"/"+name, data, 0o644)
+		if errors.Is(err, os.ErrPermission) && os.Remove(dir+"/"+name) == nil {
+			err = os.WriteFile(dir+"/"+name, data, 0o644)
+		}
+		if err != nil {
 			return err
 		}
 		// They are of root inside without a mapped mount: a directory in a tmpfs, as that of a container with --rm, cannot be mapped before Linux 6.3.

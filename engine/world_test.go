@@ -450,3 +450,28 @@ func TestRootlessOneID(t *testing.T) {
 	well(t, u, "rm", "-f", "server")
 	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }
+
+// TestRootlessClosedEtc: a container that closes its own files in /etc, or gives them to another of its ids, is connected, disconnected and started as before.
+func TestRootlessClosedEtc(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	for _, name := range []string{"shutnet", "othernet"} {
+		well(t, u, "network", "create", "--internal", name)
+	}
+	defer func() {
+		asUser(t, u, "rm", "-f", "closer")
+		for _, name := range []string{"shutnet", "othernet"} {
+			well(t, u, "network", "rm", name)
+		}
+		nstest.Until(t, "the end of all monitors", func() bool { return len(monitorsOf(t, u)) == 0 })
+	}()
+	well(t, u, greeterOf("shutnet", "closer")...)
+	well(t, u, "start", "closer")
+	well(t, u, "exec", "closer", "sh", "-c", "cd /etc; chown 1:1 hosts resolv.conf; chmod 0 hosts resolv.conf hostname")
+	well(t, u, "network", "connect", "othernet", "closer")
+	well(t, u, "network", "disconnect", "shutnet", "closer")
+	well(t, u, "restart", "-t", "0", "closer")
+	if out := well(t, u, "exec", "closer", "sh", "-c", "cat /etc/hostname; grep -c nameserver /etc/resolv.conf; grep -c closer /etc/hosts"); !strings.HasPrefix(out, "closer\n1\n") {
+		t.Errorf("its files have %q", out)
+	}
+}
