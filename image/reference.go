@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/kakuri/kakuri/digest"
 )
 
 // A Reference names an image in a registry, whole: DOMAIN/PATH, and a tag or a digest or

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/kakuri/kakuri/digest"
 	"golang.org/x/sys/unix"
 )
 

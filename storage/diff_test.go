@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/kakuri/kakuri/digest"
 )
 
 // change is what a container does to the layers of changeLayers.
