@@ -31,11 +31,10 @@ import (
 //
 // It lies in Data/containers, or in Dir/containers where the container is removed when it ends, and so does not outlive a boot. The
 // directory itself is locked (flock) by who changes the container; Data/lock is, shared, by who makes one, and by who looks for what a
-// killed one left.
+// killed one left. Its time is when a start last did so.
 //
 // Names and ranges of ids are links, in Data/names and Data/ids, whose target is the id of the container that has them: link and target are
-// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole. The time of Dir/swept is that of
-// the last start which looked for what killed ones left.
+// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole.
 
 // A Record is what a container is for as long as it exists.
 type Record struct {

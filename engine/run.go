@@ -169,18 +169,17 @@ func (e *Engine) sweepNowAndThen() {
 	}
 }
 
-// sweepDue reports whether no start has swept for sweepPause, and notes that one does now: in the time of a file. A clock that was set back makes it due.
+// sweepDue reports whether no start has swept for sweepPause, and notes that one does now: the time of Data/lock, to which nothing is written, says
+// when. A clock that was set back makes it due.
 func (e *Engine) sweepDue(now time.Time) bool {
-	mark := e.dir + "/swept"
+	mark := e.data + "/lock"
 	var last unix.Stat_t
 	if unix.Stat(mark, &last) == nil {
 		if ago := now.Sub(time.Unix(last.Mtim.Unix())); 0 <= ago && ago < sweepPause {
 			return false
 		}
-	} else {
-		os.WriteFile(mark, nil, 0o600)
 	}
-	os.Chtimes(mark, now, now) // where that cannot be, each start sweeps
+	os.Chtimes(mark, time.Time{}, now) // where that cannot be, each start sweeps
 	return true
 }
 
