@@ -97,7 +97,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}
-	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1}
+	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1, UserNS: e.ownUserNS(cfg)}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs
 	}
@@ -318,8 +318,11 @@ func freeName(try int) string {
 }
 
 // needsSlot reports whether a container maps a range of ids of its own: as root, in a user namespace of its own.
-func (e *Engine) needsSlot(c Config) bool {
-	return e.host.Privileged() && own(c.UserNS) && !(c.Privileged && c.UserNS == "")
+func (e *Engine) needsSlot(c Config) bool { return e.host.Privileged() && e.ownUserNS(c) }
+
+// ownUserNS reports whether a container has a user namespace of its own, as far as its flags tell: one that joins another's namespaces may not have.
+func (e *Engine) ownUserNS(c Config) bool {
+	return own(c.UserNS) && !(c.Privileged && c.UserNS == "" && e.host.Privileged())
 }
 
 // eachFreeSlot tries the free ranges, lowest first, until one is taken.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -86,7 +87,8 @@ type Exit = monitor.Exit
 type Container struct {
 	Record
 	State
-	dir string
+	dir     string
+	written []byte // its record as writeRecord has left it on the disk, under a lock that is held since
 }
 
 // Dir is the container's directory.
@@ -153,9 +155,19 @@ func (e *Engine) read(dir string) (Container, error) {
 // wentDown is the error of a container that a boot has ended.
 const wentDown = "the machine went down while it ran"
 
-// writeRecord replaces a container's record.
+// writeRecord replaces a container's record, unless this is what it wrote last: a run that makes a container and starts it holds its lock over
+// both, and what waits for the disk is half of such a start.
 func (c *Container) writeRecord() error {
-	return monitor.WriteJSON(c.dir, "container.json", &c.Record, !c.Config.AutoRemove)
+	data, err := leanjson.Marshal(&c.Record)
+	if err != nil || bytes.Equal(data, c.written) {
+		return err
+	}
+	c.written = nil
+	if err := files.Replace(c.dir, "container.json", append(data, '\n'), !c.Config.AutoRemove); err != nil {
+		return err
+	}
+	c.written = data
+	return nil
 }
 
 // writeState replaces a container's state, where it has no monitor.
