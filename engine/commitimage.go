@@ -12,10 +12,10 @@ import (
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/image"
-	"github.com/kakuri/kakuri/image/v1"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/storage"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
 // CommitOptions are those of [Engine.Commit].
@@ -115,7 +115,7 @@ func committed(from image.Config, c *Config) image.Config {
 		to.Labels = nil
 	}
 	if h := c.Health; h != nil {
-		to.Healthcheck = &v1.HealthcheckConfig{
+		to.Healthcheck = &dockerspec.HealthcheckConfig{
 			Test: slices.Clone(h.Test), Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
 		}
 	}

@@ -3,8 +3,8 @@ package engine
 import (
 	"context"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/image"
+	"github.com/opencontainers/go-digest"
 )
 
 // DiskUsage is what there is on the disk, and what of it nobody uses.

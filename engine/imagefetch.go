@@ -10,9 +10,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/image"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.PullOptions) (image.Image, error) {

@@ -9,12 +9,12 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/image"
-	"github.com/kakuri/kakuri/image/v1"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 

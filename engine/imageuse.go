@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/image"
+	"github.com/opencontainers/go-digest"
 )
 
 // ImageUsers are the containers that need each image, by the image's id.

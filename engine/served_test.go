@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/image/v1"
+	spec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
 // A Config is the part of a config that says how an image runs.
-type Config = v1.DockerOCIImageConfig
+type Config = spec.DockerOCIImageConfig
 
 // Change applies lines of a Dockerfile to a config, as --change of import and commit does: CMD, ENTRYPOINT, ENV, EXPOSE,
 // HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR.
@@ -204,8 +204,8 @@ func volumes(c *Config, s string) error {
 }
 
 // healthcheck reads NONE, or options and CMD.
-func healthcheck(s string) (*v1.HealthcheckConfig, error) {
-	h := &v1.HealthcheckConfig{}
+func healthcheck(s string) (*spec.HealthcheckConfig, error) {
+	h := &spec.HealthcheckConfig{}
 	for strings.HasPrefix(s, "--") {
 		var option string
 		option, s, _ = strings.Cut(s, " ")
@@ -232,7 +232,7 @@ func healthcheck(s string) (*v1.HealthcheckConfig, error) {
 	verb, rest, _ := strings.Cut(s, " ")
 	switch strings.ToUpper(verb) {
 	case "NONE":
-		return &v1.HealthcheckConfig{Test: []string{"NONE"}}, nil
+		return &spec.HealthcheckConfig{Test: []string{"NONE"}}, nil
 	case "CMD":
 		rest = strings.TrimSpace(rest)
 		var list []string

@@ -22,11 +22,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
 	"github.com/kakuri/kakuri/internal/testimage"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -266,7 +267,7 @@ func (f *fixture) image(p Platform, kind string, docker bool, tars ...[]byte) v1
 	c.Config.Labels = map[string]string{"kind": kind}
 	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	c.Created = &created
-	m := v1.Manifest{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Layers: []v1.Descriptor{}}
+	m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Layers: []v1.Descriptor{}}
 	layer, config := v1.MediaTypeImageLayer, v1.MediaTypeImageConfig
 	if kind != "" {
 		layer += "+" + kind
@@ -301,7 +302,7 @@ func (f *fixture) index(docker bool, list ...v1.Descriptor) v1.Descriptor {
 	if docker {
 		mediaType = dockerIndex
 	}
-	return f.document(v1.Index{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: mediaType, Manifests: list}, mediaType)
+	return f.document(v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: mediaType, Manifests: list}, mediaType)
 }
 
 // A fake is a registry that serves a fixture, for reading, with what a test puts in front of it.

@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"testing"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
 	"github.com/kakuri/kakuri/internal/hostile"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/storage"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // keeper has layers in package storage, as the engine does.

@@ -10,8 +10,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // ImportOptions say what an imported image is.
@@ -116,7 +117,7 @@ func (s *Store) compose(ctx context.Context, c ConfigFile, l NewLayer, below []v
 		c.Author = l.Author
 	}
 	c.RootFS.Type = "layers"
-	m := v1.Manifest{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Layers: []v1.Descriptor{}}
+	m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Layers: []v1.Descriptor{}}
 	for _, d := range below {
 		m.Layers = append(m.Layers, ociLayer(d))
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Layers keeps layers as uncompressed tars by their diffID. All of it may be called by many goroutines and

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Filters are Docker's: each key with the values that were given for it.

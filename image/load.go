@@ -13,8 +13,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // LoadOptions say what of an archive is loaded.
@@ -137,7 +138,7 @@ func (l *loader) archive(ctx context.Context) ([]Loaded, error) {
 			continue
 		}
 		m := v1.Manifest{
-			Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
 			Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))},
 			Layers: make([]v1.Descriptor, len(e.Layers)),
 		}

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // An entry of an archive that a test makes by hand.

@@ -8,13 +8,14 @@ import (
 	"io"
 	"strings"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
 	"github.com/kakuri/kakuri/internal/leanjson"
+	spec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // A ConfigFile is the config of an image: image-spec's, and what Docker adds to it.
-type ConfigFile = v1.DockerOCIImage
+type ConfigFile = spec.DockerOCIImage
 
 // Media types of Docker's, schema 2, which image-spec has no names for.
 const (

@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/kakuri/kakuri/image/v1"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // A Platform is os, architecture and variant, as image-spec has them. Zero is this machine's.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
+	"github.com/opencontainers/go-digest"
 )
 
 // An Event tells how far a pull, push, load or save is. An event with an ID replaces what was said of that ID before; one

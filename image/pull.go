@@ -12,8 +12,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Pull fetches an image, and has its name lead to it. What is here already is not fetched again, layers that came whole before

@@ -16,8 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 var every = flag.Bool("every", false, "cut a pull after each of its bytes, and not after some")
@@ -88,7 +89,7 @@ func TestPullPlatforms(t *testing.T) {
 	f := newFixture()
 	tars := layersOf(2)
 	attest := f.document(v1.Manifest{
-		Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
 		Config: f.blob([]byte(`{"architecture":"unknown","os":"unknown"}`), "application/vnd.in-toto+json"),
 		Layers: []v1.Descriptor{f.blob([]byte(`{"predicate":1}`), "application/vnd.in-toto+json")},
 	}, v1.MediaTypeImageManifest)

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kakuri/kakuri/digest"
+	"github.com/opencontainers/go-digest"
 )
 
 // A Reference names an image in a registry, whole: DOMAIN/PATH, and a tag or a digest or

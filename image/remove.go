@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

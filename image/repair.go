@@ -10,7 +10,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/kakuri/kakuri/digest"
+	"github.com/opencontainers/go-digest"
 )
 
 // Repair fetches again what [Store.CheckImage] finds damaged of an image, from the registries of its names: by digest, so that it is the

@@ -16,8 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Formats of [SaveOptions].
@@ -194,7 +195,7 @@ func (v *saver) tar(id digest.Digest) (int64, error) {
 func (v *saver) docker(list []selection, want []Platform) error {
 	var entries []archived
 	repositories := map[string]map[string]string{}
-	index := v1.Index{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex}
+	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex}
 	for _, sel := range list {
 		images, err := v.chosen(sel.Image, want)
 		if err != nil {
@@ -262,7 +263,7 @@ func (v *saver) chosen(img Image, want []Platform) ([]Image, error) {
 
 // index writes an index of manifests.
 func (v *saver) index(manifests []v1.Descriptor) (v1.Descriptor, error) {
-	raw, err := json.Marshal(v1.Index{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: manifests})
+	raw, err := json.Marshal(v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: manifests})
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
@@ -284,7 +285,7 @@ func (v *saver) image(img Image) (archived, v1.Descriptor, error) {
 		return archived{}, v1.Descriptor{}, err
 	}
 	m := v1.Manifest{
-		Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
 		Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: img.ID, Size: int64(len(config))},
 		Layers: []v1.Descriptor{},
 	}
@@ -312,7 +313,7 @@ func (v *saver) image(img Image) (archived, v1.Descriptor, error) {
 // oci writes an OCI layout of what was pulled, as it was. For one platform that is a manifest; for several it is the index, which names all, with
 // those manifests below it that are wanted.
 func (v *saver) oci(list []selection, want []Platform) error {
-	index := v1.Index{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex}
+	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex}
 	for _, sel := range list {
 		target := v1.Descriptor{MediaType: sel.Target.MediaType, Digest: sel.Target.Digest, Size: sel.Target.Size}
 		images, err := v.chosen(sel.Image, want)

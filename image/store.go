@@ -15,9 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
-	"github.com/kakuri/kakuri/image/v1"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -278,7 +279,7 @@ func (s *Store) change(ctx context.Context, edit func([]root) ([]root, error)) e
 }
 
 func (s *Store) writeRoots(list []root) error {
-	index := v1.Index{Versioned: v1.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: list}
+	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: list}
 	if list == nil {
 		index.Manifests = []root{}
 	}

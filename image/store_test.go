@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -3,7 +3,7 @@ package image
 import (
 	"context"
 
-	"github.com/kakuri/kakuri/image/v1"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // A Verifier is asked, before any layer of an image is fetched and before any name leads to it, whether

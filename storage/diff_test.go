@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/digest"
+	"github.com/opencontainers/go-digest"
 )
 
 // change is what a container does to the layers of changeLayers.

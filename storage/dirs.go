@@ -12,8 +12,8 @@ import (
 	"slices"
 
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"io"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
+	"github.com/opencontainers/go-digest"
 )
 
 // A layer comes in, and a container's root is made of it. It is not run here: mounting takes rights.

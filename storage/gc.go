@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

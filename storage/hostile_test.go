@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/hostile"
+	"github.com/opencontainers/go-digest"
 )
 
 // TestHostileLayers: each archive of the corpus is refused before it is in the store, or shown by both drivers as a

@@ -10,9 +10,9 @@ import (
 	"sync"
 
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/kakuri/kakuri/storage/tree"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

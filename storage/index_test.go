@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -6,8 +6,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
 )
 
 // A Problem is something in a store that should not be.

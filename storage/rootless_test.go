@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/go-digest"
 )
 
 // ordinary are the ids of this user's containers: its own is root, and the others follow.

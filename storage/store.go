@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	goerofs "github.com/erofs/go-erofs"
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/erofs"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/digest"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
