@@ -2,9 +2,7 @@
 .PHONY: build test lint bench docs tour dist vm
 
 build:
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/kakuri-runtime ./cmd/kakuri-uplink
-	CGO_ENABLED=0 go build -trimpath -o bin/kakuri-full ./cmd/kakuri
-	CGO_ENABLED=0 go build -trimpath -tags thin -o bin/ ./cmd/kakuri
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 test:
 	./test.sh

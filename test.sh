@@ -102,9 +102,7 @@ fi
 
 step "build"
 for arch in amd64 arm64; do
-	GOARCH=$arch go build -trimpath -o "bin/$arch/" ./cmd/kakuri-runtime ./cmd/kakuri-uplink
-	GOARCH=$arch go build -trimpath -o "bin/$arch/kakuri-full" ./cmd/kakuri
-	GOARCH=$arch go build -trimpath -tags thin -o "bin/$arch/" ./cmd/kakuri
+	GOARCH=$arch go build -trimpath -o "bin/$arch/" ./cmd/...
 done
 # The pure rooms make no system call: they build where there are none.
 GOOS=js GOARCH=wasm go build ./abi ./cgroup/limits ./plan ./seccomp ./ui ./tour

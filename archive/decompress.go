@@ -3,9 +3,14 @@ package archive
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 // A Compression is how a stream is compressed.
@@ -19,7 +24,7 @@ const (
 	Zstd  Compression = "zstd"
 )
 
-// maxWindow bounds the memory of zstd and xz: what zstd --long writes, and no more.
+// maxWindow bounds the memory of zstd: what zstd --long writes, and no more.
 const maxWindow = 128 << 20
 
 // DetectCompression tells by the first bytes of a stream how it is compressed; six are enough.
@@ -54,6 +59,27 @@ func Decompress(r io.Reader, l Limits) (io.ReadCloser, Compression, error) {
 		return nil, kind, fmt.Errorf("%s: %w", kind, err)
 	}
 	return &decompressed{r: out, done: done, in: in, kind: kind, l: l}, kind, nil
+}
+
+func decoder(b *bufio.Reader, kind Compression) (out io.Reader, done func(), err error) {
+	nothing := func() {}
+	switch kind {
+	case Gzip:
+		out, err = gzip.NewReader(b)
+	case Bzip2:
+		out = bzip2.NewReader(b)
+	case XZ:
+		out, err = xz.NewReader(newXZGuard(b))
+	case Zstd:
+		var d *zstd.Decoder
+		d, err = zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+		if err == nil {
+			return d, d.Close, nil
+		}
+	default:
+		out = b
+	}
+	return out, nothing, err
 }
 
 // decompressed counts what comes out against what went in.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -39,14 +38,13 @@ func moduleRoot() (string, error) {
 
 // buildAll builds each program on its own: one that does not build costs its rows, not the run.
 func buildAll(ctx context.Context, module, bin string) []binary {
-	goBuild := func(name, pkg string, flags ...string) binary {
+	goBuild := func(name, pkg string) binary {
 		return build(ctx, name, filepath.Join(bin, name), module, func(out string) []string {
-			return slices.Concat([]string{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out}, flags, []string{pkg})
+			return []string{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg}
 		})
 	}
 	return []binary{
-		goBuild("kakuri", "./cmd/kakuri", "-tags", "thin"),
-		goBuild("kakuri-full", "./cmd/kakuri"),
+		goBuild("kakuri", "./cmd/kakuri"),
 		goBuild("kakuri-runtime", "./cmd/kakuri-runtime"),
 		goBuild("bare", "./bench/bare"),
 		goBuild("netload", "./bench/netload"),

@@ -1,5 +1,3 @@
-//go:build !thin
-
 package cli
 
 import (

@@ -3,11 +3,14 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
 	"tags.cncf.io/container-device-interface/pkg/parser"
 )
 
@@ -19,40 +22,81 @@ import (
 func (d Device) named() bool { return d.Inside == "" && parser.IsQualifiedName(d.Host) }
 
 // A wish is a device of CDI, and the flag that asks for it.
-type wish struct{ Name, Flag string }
-
-// A cdiJob is what the files of CDI are asked for.
-type cdiJob struct {
-	Dirs   []string // nil is CDI's own
-	Wishes []wish
-	GPUs   []string // of --gpus
-	Bind   bool     // nodes are the host's, bound: a user namespace can make none
-	Make   bool     // but for those in /dev, which the runtime makes
-	Spec   specs.Spec
-}
-
-// A cdiCause is a field of the spec and the flag that it comes from.
-type cdiCause struct{ Field, Flag string }
+type wish struct{ name, flag string }
 
 // cdi adds what the files of CDI say about the devices that are asked for by name.
 func (b *builder) cdi() error {
-	j := cdiJob{Dirs: b.cdiDirs, GPUs: b.run.GPUs, Bind: !b.host.Privileged() || b.hasUserNS(), Make: b.host.Privileged()}
+	var wishes []wish
 	for _, d := range b.run.Devices {
 		if d.named() {
-			j.Wishes = append(j.Wishes, wish{d.Host, "--device " + d.Flag})
+			wishes = append(wishes, wish{d.Host, "--device " + d.Flag})
 		}
 	}
-	if len(j.Wishes)+len(j.GPUs) == 0 {
+	if len(wishes)+len(b.run.GPUs) == 0 {
 		return nil
 	}
-	j.Spec = b.spec
-	spec, causes, err := j.run()
+	dirs := b.cdiDirs
+	if dirs == nil {
+		dirs = cdi.DefaultSpecDirs
+	}
+	cache, err := cdi.NewCache(cdi.WithAutoRefresh(false), cdi.WithSpecDirs(dirs...))
 	if err != nil {
+		return fmt.Errorf("devices of CDI: %w", err)
+	}
+	for _, arg := range b.run.GPUs {
+		names, err := gpuNames(arg, cache.ListDevices())
+		if err != nil {
+			return fmt.Errorf("--gpus %s: %w", arg, err)
+		}
+		for _, n := range names {
+			wishes = append(wishes, wish{n, "--gpus " + arg})
+		}
+	}
+	for _, w := range wishes {
+		if err := b.inject(cache, w, dirs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inject adds one device to the spec, and notes where the new parts come from.
+func (b *builder) inject(cache *cdi.Cache, w wish, dirs []string) error {
+	if cache.GetDevice(w.name) == nil {
+		err := fmt.Errorf("%s: there is no device %s in %s", w.flag, w.name, strings.Join(dirs, ", "))
+		for file, faults := range cache.GetErrors() {
+			err = fmt.Errorf("%w; %s: %s", err, file, plan.OneLine(errors.Join(faults...).Error()))
+		}
 		return err
 	}
-	b.spec = spec
-	for _, c := range causes {
-		b.because(c.Field, "%s", c.Flag)
+	s := &b.spec
+	nodes, mounts, variables := len(s.Linux.Devices), len(s.Mounts), len(s.Process.Env)
+	if _, err := cache.InjectDevices(s, w.name); err != nil {
+		return fmt.Errorf("%s: %s: %w", w.flag, w.name, err)
+	}
+	for i := variables; i < len(s.Process.Env); i++ {
+		b.because(fmt.Sprintf("process.env[%d]", i), "%s", w.flag)
+	}
+	if !b.host.Privileged() || b.hasUserNS() {
+		// A node that cannot be made in a user namespace is the host's, bound.
+		keep := s.Linux.Devices[:nodes]
+		for _, d := range s.Linux.Devices[nodes:] {
+			if b.host.Privileged() && strings.HasPrefix(path.Clean(d.Path), "/dev/") {
+				keep = append(keep, d)
+				continue
+			}
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: d.Path, Type: "bind", Source: d.Path, Options: []string{"bind", "nosuid", "noexec"}})
+		}
+		s.Linux.Devices = keep
+	}
+	for i := nodes; i < len(s.Linux.Devices); i++ {
+		b.because(fmt.Sprintf("linux.devices[%d]", i), "%s", w.flag)
+	}
+	for i := mounts; i < len(s.Mounts); i++ {
+		b.because(fmt.Sprintf("mounts[%d]", i), "%s", w.flag)
+	}
+	if s.Hooks != nil {
+		b.because("hooks", "%s", w.flag)
 	}
 	return nil
 }

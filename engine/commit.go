@@ -2,9 +2,18 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
+	"strings"
 
+	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/storage"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
 // A Change is a path of a container that is not as its image has it.
@@ -54,4 +63,108 @@ func (e *Engine) places(ctx context.Context, c *Container) ([]string, error) {
 		list = append(list, m.Destination)
 	}
 	return list, nil
+}
+
+// CommitOptions are those of [Engine.Commit].
+type CommitOptions struct {
+	Name    string // of the new image; empty leaves it with its id only
+	Author  string
+	Message string
+	Changes []string // lines of a Dockerfile
+	Running bool     // do not pause the container meanwhile
+	Pause   bool     // it is an error where it cannot be paused; else that is a warning
+}
+
+// Commit makes an image of a container: its image, what it has changed as one layer more, and what it runs. Volumes are not
+// part of it.
+func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img image.Image, err error) {
+	images, err := e.Images()
+	if err != nil {
+		return img, err
+	}
+	release, err := images.Hold(ctx)
+	if err != nil {
+		return img, err
+	}
+	defer release()
+	c, view, err := e.changed(ctx, ref)
+	if err != nil {
+		return img, err
+	}
+	from, err := images.Get(c.ImageID, image.Platform{})
+	if err != nil {
+		return img, fmt.Errorf("image of container %s: %w", c.Name, err)
+	}
+	config := from.Config
+	config.Config = committed(from.Config.Config, &c.Config)
+	if err := image.Change(&config.Config, o.Changes); err != nil {
+		return img, err
+	}
+	layer, err := e.layerOf(ctx, &c, view, o)
+	if err != nil {
+		return img, fmt.Errorf("changes of container %s: %w", c.Name, err)
+	}
+	img, err = images.Compose(ctx, &from, config, image.NewLayer{
+		DiffID: layer.DiffID, Size: layer.Size, CreatedBy: strings.Join(c.Command, " "), Author: o.Author, Comment: o.Message,
+	}, o.Name)
+	if err == nil {
+		e.event(&c, "commit", map[string]string{"comment": o.Message, "imageID": img.ID.String(), "imageRef": o.Name})
+	}
+	return img, err
+}
+
+// layerOf keeps what a container has changed as a layer.
+func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, o CommitOptions) (layer storage.Layer, err error) {
+	if !o.Running && c.Status == monitor.Running && !e.paused(c.ID) {
+		switch err := e.Pause(ctx, c.ID); {
+		case err == nil:
+			defer func() {
+				if uerr := e.Unpause(context.WithoutCancel(ctx), c.ID); uerr != nil && !errors.As(uerr, new(ErrNotRunning)) {
+					err = errors.Join(err, uerr)
+				}
+			}()
+		case errors.As(err, new(*oci.NoCgroupError)) || errors.Is(err, cgroup.ErrNoFreezer):
+			if o.Pause {
+				return layer, fmt.Errorf("%w: leave --pause away, and it is read while it runs", err)
+			}
+			if e.warn != nil {
+				e.warn(fmt.Sprintf("container %s cannot be paused, and is read while it runs: %v", c.Name, err))
+			}
+		case !errors.As(err, new(ErrNotRunning)) && !errors.As(err, new(ErrConflict)): // it ended, or somebody else was faster
+			return layer, err
+		}
+	}
+	places, err := e.places(ctx, c)
+	if err != nil {
+		return layer, err
+	}
+	s, err := e.Storage()
+	if err != nil {
+		return layer, err
+	}
+	err = pump(func(w io.Writer) error { return view.DiffTar(ctx, c.ID, places, w) }, func(r io.Reader) (err error) {
+		layer, err = s.Put(ctx, r, "")
+		return err
+	})
+	return layer, err
+}
+
+// committed is an image's config with what a container of it was asked to be.
+func committed(from image.Config, c *Config) image.Config {
+	to := from
+	to.User, to.Env, to.Entrypoint, to.Cmd = c.User, slices.Clone(c.Env), slices.Clone(c.Entrypoint), slices.Clone(c.Command)
+	to.WorkingDir, to.StopSignal = c.Workdir, c.StopSignal
+	to.Labels = map[string]string{}
+	for k, v := range c.Labels {
+		to.Labels[k] = v
+	}
+	if len(to.Labels) == 0 {
+		to.Labels = nil
+	}
+	if h := c.Health; h != nil {
+		to.Healthcheck = &dockerspec.HealthcheckConfig{
+			Test: slices.Clone(h.Test), Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
+		}
+	}
+	return to
 }

@@ -32,8 +32,8 @@ func Child() (done bool, code int) {
 	if isFilesChild() {
 		return true, filesChild(os.Args[1])
 	}
-	if done, code := wholeChild(); done {
-		return true, code
+	if filepath.Base(os.Args[0]) == tlsName && len(os.Args) == 2 {
+		return true, tlsChild(os.Args[1])
 	}
 	if isWorldChild() {
 		return true, worldChild(os.Args[1])
@@ -184,6 +184,35 @@ func (k keeper) Open(d digest.Digest) (io.ReadCloser, error) {
 func (k keeper) Put(ctx context.Context, tar io.Reader, want digest.Digest) (digest.Digest, int64, error) {
 	l, err := k.s.Put(ctx, tar, want)
 	return l.DiffID, l.Size, err
+}
+
+func (k keeper) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor, inflate func(io.Reader) (io.ReadCloser, error), want digest.Digest) (int64, error) {
+	settings, err := image.ReadSettings()
+	if err != nil {
+		return 0, err
+	}
+	l, err := k.s.PutBlob(ctx, blob, d.Digest, inflate, want, settings.KeepBlobs)
+	if err == nil && settings.KeepBlobs {
+		err = k.show(l.DiffID, d.Digest)
+	}
+	return l.Size, err
+}
+
+// show has a blob that is kept be one of the images' layout, too: other programs find it there.
+func (k keeper) show(diff, id digest.Digest) error {
+	f, err := k.s.Blob(diff, id)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	dir := filepath.Join(k.layout, "blobs", id.Algorithm().String())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), filepath.Join(dir, id.Encoded())); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (k keeper) Blob(_ context.Context, diff digest.Digest, d v1.Descriptor) (io.ReadCloser, error) {

@@ -75,6 +75,18 @@ func (e *Engine) Pull(ctx context.Context, name string, o image.PullOptions) (im
 	return e.pull(ctx, s, name, o)
 }
 
+func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.PullOptions) (image.Image, error) {
+	img, err := s.Pull(ctx, name, o)
+	if err != nil {
+		return img, err
+	}
+	layers, err := e.Storage()
+	if err == nil && len(img.Chain()) > 0 {
+		_, err = layers.View(ctx, img.Chain(), "")
+	}
+	return img, err
+}
+
 // applyImage completes what was asked for by what the image says, as Docker does.
 func (c *Config) applyImage(img image.Image) {
 	from := img.Config.Config

@@ -1,5 +1,3 @@
-//go:build !thin
-
 package image
 
 import (
@@ -16,6 +14,16 @@ import (
 	"strings"
 	"time"
 )
+
+// Credentials are what a registry knows a user by. An identity token stands in for a password; a registry token is sent as
+// it is.
+type Credentials struct {
+	Username, Password string
+	IdentityToken      string
+	RegistryToken      string
+}
+
+func (c Credentials) empty() bool { return c == Credentials{} }
 
 // hubKey is what Docker's config.json calls docker.io.
 const hubKey = "https://index.docker.io/v1/"

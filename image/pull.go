@@ -1,5 +1,3 @@
-//go:build !thin
-
 package image
 
 import (
@@ -15,6 +13,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// PullOptions say what of an image is fetched.
+type PullOptions struct {
+	Platform     Platform // zero is this machine's
+	AllPlatforms bool     // all that an index has, attestations too
+	Credentials  *Credentials
+	Progress     Progress
+}
 
 // Pull fetches an image, and has its name lead to it. What is here already is not fetched again, layers that came whole before
 // a cut or a kill included. On error no name has changed.
@@ -117,12 +123,20 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 	}
 	target := doc.desc
 	target.Annotations = map[string]string{origin: r.Name()}
-	if err := s.name(ctx, target, r.Kept()); err != nil {
+	if err := s.name(ctx, target, nameFor(r)); err != nil {
 		return Image{}, err
 	}
 	p.rep.tell(Event{Status: "Digest: " + doc.desc.Digest.String()})
 	p.rep.tell(Event{Status: "Status: Downloaded newer image for " + r.Familiar()})
-	return s.Get(r.Kept(), o.Platform)
+	return s.Get(nameFor(r), o.Platform)
+}
+
+// nameFor is the name under which a reference is kept: with a digest, the tag says nothing any more.
+func nameFor(r Reference) string {
+	if r.Digest != "" {
+		r.Tag = ""
+	}
+	return r.String()
 }
 
 func pathOf(r Reference) string {
@@ -135,7 +149,7 @@ func pathOf(r Reference) string {
 // current says whether what the registry has under the name is here already, whole. It costs a question for a digest, which
 // counts for less than a manifest where pulls are counted.
 func (p *puller) current(ctx context.Context) (Image, bool) {
-	have, err := p.s.Get(p.ref.Kept(), p.o.Platform)
+	have, err := p.s.Get(nameFor(p.ref), p.o.Platform)
 	if err != nil || p.o.AllPlatforms || len(p.s.missing(have)) > 0 {
 		return Image{}, false
 	}

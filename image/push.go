@@ -1,5 +1,3 @@
-//go:build !thin
-
 package image
 
 import (
@@ -386,6 +384,19 @@ func (t *tally) Write(p []byte) (int, error) {
 	n, err := t.w.Write(p)
 	t.n += int64(n)
 	return n, err
+}
+
+// A ctxReader ends with its context.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
 }
 
 // temporary is a file without a name, which ends with its descriptor.

@@ -225,11 +225,3 @@ func (r Reference) identifier() string {
 	}
 	return r.Tag
 }
-
-// Kept is the name under which a store keeps what a pull of the reference brings: with a digest, the tag says nothing any more.
-func (r Reference) Kept() string {
-	if r.Digest != "" {
-		r.Tag = ""
-	}
-	return r.String()
-}

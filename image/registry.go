@@ -1,5 +1,3 @@
-//go:build !thin
-
 package image
 
 import (
@@ -71,6 +69,20 @@ func (e *RegistryError) Error() string {
 		s += ": the repository may not exist, or need `kakuri login " + e.Host + "`"
 	case e.Status == http.StatusTooManyRequests && e.wait > 0:
 		s += fmt.Sprintf(": it asks to wait for %v", e.wait)
+	}
+	return s
+}
+
+// printable makes what somebody else wrote fit for a line on a terminal.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > 500 {
+		s = strings.ToValidUTF8(s[:500], "") + "…"
 	}
 	return s
 }

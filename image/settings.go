@@ -1,5 +1,20 @@
 package image
 
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
 // Settings say how registries are reached. They are read of files, see [ReadSettings], in JSON:
 //
 //	{
@@ -51,6 +66,241 @@ const (
 	defaultMaxLayer = 64 << 30
 	defaultMaxRatio = 200
 )
+
+// A source is a file of settings, and how it is read into them.
+type source struct {
+	path string
+	read func(s *Settings, path string, raw []byte) error
+}
+
+// ReadSettings reads, where they are there: Docker's /etc/docker/daemon.json and certs.d, containers' registries.conf, and kakuri's
+// own /etc/kakuri/registries.json and $XDG_CONFIG_HOME/kakuri/registries.json (else ~/.config). What a later one says of a
+// host goes before what an earlier one said.
+func ReadSettings() (*Settings, error) {
+	home, _ := os.UserHomeDir()
+	config := os.Getenv("XDG_CONFIG_HOME")
+	if config == "" && home != "" {
+		config = filepath.Join(home, ".config")
+	}
+	return readSettings("/etc", home, config)
+}
+
+func readSettings(etc, home, config string) (*Settings, error) {
+	sources := []source{
+		{filepath.Join(etc, "docker/daemon.json"), (*Settings).daemonJSON},
+		{filepath.Join(etc, "containers/registries.conf"), (*Settings).registriesConf},
+	}
+	drop, _ := filepath.Glob(filepath.Join(etc, "containers/registries.conf.d/*.conf"))
+	for _, path := range drop {
+		sources = append(sources, source{path, (*Settings).registriesConf})
+	}
+	if home != "" && os.Geteuid() != 0 {
+		sources = append(sources, source{filepath.Join(config, "containers/registries.conf"), (*Settings).registriesConf})
+	}
+	sources = append(sources, source{filepath.Join(etc, "kakuri/registries.json"), (*Settings).own})
+	if config != "" {
+		sources = append(sources, source{filepath.Join(config, "kakuri/registries.json"), (*Settings).own})
+	}
+	s := &Settings{}
+	certs := []string{filepath.Join(etc, "containers/certs.d"), filepath.Join(etc, "docker/certs.d")}
+	if config != "" && os.Geteuid() != 0 {
+		certs = append(certs, filepath.Join(config, "containers/certs.d"), filepath.Join(config, "docker/certs.d"))
+	}
+	for _, dir := range certs {
+		s.certsDir(dir)
+	}
+	for _, src := range sources {
+		raw, err := os.ReadFile(src.path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !strings.Contains(src.path, "kakuri") {
+			continue
+		}
+		if err == nil {
+			err = src.read(s, src.path, raw)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("settings %s: %w", src.path, err)
+		}
+	}
+	return s, nil
+}
+
+// edit changes what is said of a host.
+func (s *Settings) edit(host string, change func(*Registry)) {
+	if s.Registries == nil {
+		s.Registries = map[string]Registry{}
+	}
+	r := s.Registries[host]
+	change(&r)
+	s.Registries[host] = r
+}
+
+func (s *Settings) own(_ string, raw []byte) error {
+	var o Settings
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		return err
+	}
+	for host, r := range o.Registries {
+		if !validDomain(host) {
+			return fmt.Errorf("registries: %q is no HOST or HOST:PORT", host)
+		}
+		for _, m := range r.Mirrors {
+			if _, err := mirrorURL(m); err != nil {
+				return err
+			}
+		}
+		s.edit(host, func(old *Registry) {
+			if r.CA == "" {
+				r.CA, r.Cert, r.Key = old.CA, old.Cert, old.Key
+			}
+			*old = r
+		})
+	}
+	s.Insecure = append(s.Insecure, o.Insecure...)
+	for _, n := range []struct {
+		to   *int64
+		from int64
+	}{{&s.MaxLayer, o.MaxLayer}, {&s.MaxRatio, o.MaxRatio}} {
+		if n.from < 0 {
+			return errors.New("maxLayer and maxRatio are not negative")
+		} else if n.from > 0 {
+			*n.to = n.from
+		}
+	}
+	if o.KeepBlobs {
+		s.KeepBlobs = true
+	}
+	if o.Downloads != 0 {
+		s.Downloads = o.Downloads
+	}
+	if o.Uploads != 0 {
+		s.Uploads = o.Uploads
+	}
+	return nil
+}
+
+// daemonJSON takes of Docker's file what is about registries.
+func (s *Settings) daemonJSON(_ string, raw []byte) error {
+	var d struct {
+		Mirrors   []string `json:"registry-mirrors"`
+		Insecure  []string `json:"insecure-registries"`
+		Downloads int      `json:"max-concurrent-downloads"`
+		Uploads   int      `json:"max-concurrent-uploads"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return err
+	}
+	s.Insecure = append(s.Insecure, d.Insecure...)
+	s.Downloads, s.Uploads = d.Downloads, d.Uploads
+	if len(d.Mirrors) > 0 {
+		s.edit(defaultDomain, func(r *Registry) { r.Mirrors = d.Mirrors })
+	}
+	return nil
+}
+
+// registriesConf takes of containers-registries.conf(5), version 2, the registries whose prefix is a host.
+func (s *Settings) registriesConf(_ string, raw []byte) error {
+	type endpoint struct {
+		Location string `toml:"location"`
+		Insecure bool   `toml:"insecure"`
+	}
+	var conf struct {
+		Registry []struct {
+			endpoint
+			Prefix  string     `toml:"prefix"`
+			Blocked bool       `toml:"blocked"`
+			Mirror  []endpoint `toml:"mirror"`
+		} `toml:"registry"`
+	}
+	if _, err := toml.Decode(string(raw), &conf); err != nil {
+		return err
+	}
+	for _, r := range conf.Registry {
+		host := r.Prefix
+		if host == "" {
+			host = r.Location
+		}
+		if !validDomain(host) { // a prefix with a path, or *.example: those are not for us
+			continue
+		}
+		s.edit(host, func(reg *Registry) {
+			reg.Blocked, reg.Insecure = r.Blocked, r.Insecure
+			reg.Mirrors = nil
+			if r.Location != "" && r.Location != host {
+				r.Mirror = append(r.Mirror, r.endpoint)
+			}
+			for _, m := range r.Mirror {
+				reg.Mirrors = append(reg.Mirrors, m.Location)
+				if h, _, _ := strings.Cut(m.Location, "/"); m.Insecure {
+					s.Insecure = append(s.Insecure, h)
+				}
+			}
+		})
+	}
+	return nil
+}
+
+// certsDir takes the certificates of HOST/*.crt, *.cert and *.key, as Docker's certs.d has them.
+func (s *Settings) certsDir(dir string) {
+	hosts, _ := os.ReadDir(dir)
+	for _, h := range hosts {
+		if !validDomain(h.Name()) {
+			continue
+		}
+		files, _ := os.ReadDir(filepath.Join(dir, h.Name()))
+		for _, f := range files {
+			path := filepath.Join(dir, h.Name(), f.Name())
+			s.edit(h.Name(), func(r *Registry) {
+				switch filepath.Ext(path) {
+				case ".crt":
+					r.CA = path
+				case ".cert":
+					r.Cert = path
+				case ".key":
+					r.Key = path
+				}
+			})
+		}
+	}
+}
+
+// insecure reports whether a host, as it was typed, may do without verified TLS: settings say so, or it is the machine itself.
+func (s *Settings) insecure(host string) bool {
+	if s.Registries[host].Insecure {
+		return true
+	}
+	bare := hostname(host)
+	addr, err := netip.ParseAddr(bare)
+	if bare == "localhost" || err == nil && addr.Unmap().IsLoopback() {
+		return true
+	}
+	return slices.ContainsFunc(s.Insecure, func(entry string) bool {
+		entry = strings.TrimPrefix(strings.TrimPrefix(entry, "http://"), "https://")
+		if network, e := netip.ParsePrefix(entry); e == nil {
+			return err == nil && network.Contains(addr.Unmap())
+		}
+		return strings.EqualFold(entry, host)
+	})
+}
+
+// hostname is a host without its port and brackets.
+func hostname(host string) string {
+	u := url.URL{Host: host}
+	return u.Hostname()
+}
+
+// mirrorURL reads a mirror: a URL, or HOST[:PORT][/PATH].
+func mirrorURL(m string) (*url.URL, error) {
+	if !strings.Contains(m, "://") {
+		m = "https://" + m
+	}
+	u, err := url.Parse(m)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" {
+		return nil, fmt.Errorf("mirror %q: want a URL without user and query", m)
+	}
+	return u, nil
+}
 
 func (s *Settings) downloads() int  { return between(1, s.Downloads, 16) }
 func (s *Settings) uploads() int    { return between(1, s.Uploads, 16) }

@@ -1,5 +1,3 @@
-//go:build !thin
-
 package image
 
 import (

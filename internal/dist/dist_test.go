@@ -53,7 +53,7 @@ func TestDist(t *testing.T) {
 	}
 	list := run("dpkg-deb", "--contents", deb)
 	for _, want := range []string{
-		`-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-full\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-runtime\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-uplink\n`,
+		`-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-runtime\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-uplink\n`,
 		`\./usr/share/man/man1/kakuri-run\.1\.gz\n`, `\./usr/share/man/man8/kakuri-runtime\.8\.gz\n`, `\./usr/share/man/man8/kakuri-uplink\.8\.gz\n`, `\./usr/share/bash-completion/completions/kakuri\n`,
 		`\./usr/share/zsh/vendor-completions/_kakuri\n`, `\./usr/share/fish/vendor_completions\.d/kakuri\.fish\n`, `\./usr/share/doc/kakuri/copyright\n`, `\./usr/share/doc/kakuri/changelog\.gz\n`,
 	} {

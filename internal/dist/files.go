@@ -32,13 +32,13 @@ func gather(source, bin string) ([]File, error) {
 		data, err := os.ReadFile(from)
 		return add(name, mode, data, err)
 	}
-	for _, program := range []string{"kakuri", "kakuri-full", "kakuri-runtime", "kakuri-uplink"} {
+	for _, program := range []string{"kakuri", "kakuri-runtime", "kakuri-uplink"} {
 		if err := copied("usr/bin/"+program, 0o755, filepath.Join(bin, program)); err != nil {
 			return nil, err
 		}
 	}
 	pages := docgen.Manual(cli.Root(cli.IO{}))
-	for _, name := range []string{"kakuri-full.8", "kakuri-runtime.8", "kakuri-uplink.8"} {
+	for _, name := range []string{"kakuri-runtime.8", "kakuri-uplink.8"} {
 		text, err := os.ReadFile(filepath.Join(source, "docs/man", name))
 		if err != nil {
 			return nil, err

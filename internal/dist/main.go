@@ -65,15 +65,11 @@ func dist(source, to, arch string) error {
 
 // build compiles the programs into a directory.
 func build(source, to, arch string) error {
-	for _, args := range [][]string{
-		{"-o", to + "/", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"}, {"-o", to + "/kakuri-full", "./cmd/kakuri"}, {"-tags", "thin", "-o", to + "/", "./cmd/kakuri"},
-	} {
-		c := exec.Command("go", append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="}, args...)...)
-		c.Dir, c.Stderr = source, os.Stderr
-		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-		if err := c.Run(); err != nil {
-			return fmt.Errorf("go build for %s: %w", arch, err)
-		}
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to+"/", "./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink")
+	c.Dir, c.Stderr = source, os.Stderr
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("go build for %s: %w", arch, err)
 	}
 	return nil
 }

@@ -210,28 +210,15 @@ func build(list []string) (dir string, remove func(), err error) {
 		return "", nothing, err
 	}
 	remove = func() { os.RemoveAll(dir) }
-	builds := [][]string{append([]string{"-o", dir + "/"}, list...)}
-	if slices.Contains(list, thinned) { // as it is installed: a thin one, and the whole one beside it
-		rest := slices.DeleteFunc(slices.Clone(list), func(p string) bool { return p == thinned })
-		builds = [][]string{{"-o", dir + "/kakuri-full", thinned}, {"-tags", "thin", "-o", dir + "/", thinned}}
-		if len(rest) > 0 {
-			builds = append(builds, append([]string{"-o", dir + "/"}, rest...))
-		}
-	}
-	for _, args := range builds {
-		c := exec.Command("go", append([]string{"build", "-trimpath"}, args...)...)
-		c.Dir = root
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := c.CombinedOutput(); err != nil {
-			remove()
-			return "", nothing, fmt.Errorf("go build %s: %w\n%s", strings.Join(args, " "), err, out)
-		}
+	c := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, list...)...)
+	c.Dir = root
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		remove()
+		return "", nothing, fmt.Errorf("go build %s: %w\n%s", strings.Join(list, " "), err, out)
 	}
 	return dir, remove, os.Chmod(dir, 0o755)
 }
-
-// thinned is the command that is built twice, see engine.WholeName.
-const thinned = "./cmd/kakuri"
 
 // ModuleRoot finds the directory of go.mod above the test's own.
 func ModuleRoot() (string, error) {

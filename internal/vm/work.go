@@ -58,13 +58,11 @@ func makeWork(o options) (_ *work, err error) {
 	}
 	bin := filepath.Join(tree, "vm/bin") + "/"
 	g := builder{module, o.Arch}
-	for _, args := range [][]string{
-		{"-o", bin, "./cmd/kakuri-runtime", "./cmd/kakuri-uplink", "cmd/objdump"}, {"-o", bin + guestName, "./internal/vm"},
-		{"-o", bin + "kakuri-full", "./cmd/kakuri"}, {"-tags", "thin", "-o", bin, "./cmd/kakuri"},
-	} {
-		if err := g.run(append([]string{"build", "-trimpath"}, args...)...); err != nil {
-			return nil, err
-		}
+	if err := g.run("build", "-trimpath", "-o", bin, "./cmd/...", "cmd/objdump"); err != nil {
+		return nil, err
+	}
+	if err := g.run("build", "-trimpath", "-o", bin+guestName, "./internal/vm"); err != nil {
+		return nil, err
 	}
 	if w.guest, err = os.ReadFile(bin + guestName); err != nil {
 		return nil, err
