@@ -361,7 +361,9 @@ func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error
 	defer dir.Close()
 	return pump(func(w io.Writer) error {
 		return archive.Write(ctx, w, dir, name, archive.WriteOptions{Rename: to.name})
-	}, func(r io.Reader) error { return v.write(ctx, r, to.dir, CopyToOptions{KeepTypes: true, Archive: o.Archive}) })
+	}, func(r io.Reader) error {
+		return v.write(ctx, r, to.dir, CopyToOptions{KeepTypes: true, Archive: o.Archive})
+	})
 }
 
 // pump connects who writes a stream with who reads it; the reader's error comes first, since the writer's is of it.
