@@ -336,8 +336,18 @@ func (g *Group) unmake() {
 	}
 }
 
-// create goes down to the cgroup, and makes what is missing on the way.
+// create goes down to the cgroup, and makes what is missing on the way. What is empty there may be removed meanwhile: by systemd, a slice of which the
+// last unit has ended, or by another container's end. Then it goes down once more.
 func (n *node) create(l limits.Limits) error {
+	const tries = 100
+	for try := 1; ; try++ {
+		if err := n.goDown(l); !gone(err) || try == tries {
+			return err
+		}
+	}
+}
+
+func (n *node) goDown(l limits.Limits) error {
 	at, err := n.tree.openMount(n.h)
 	if err != nil {
 		return err

@@ -231,6 +231,57 @@ func TestLife(t *testing.T) {
 	})
 }
 
+// TestParentRemoved: somebody removes the cgroup above whenever it is empty, as systemd does with slices, and it is made all the same.
+func TestParentRemoved(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		nstest.NoLeaks(t)
+		above := group(t, h)
+		var tops []int
+		for _, n := range above.nodes {
+			top, err := n.tree.openMount(n.h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(top)
+			tops = append(tops, top)
+		}
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Microsecond):
+				}
+				for i, n := range above.nodes {
+					unix.Unlinkat(tops[i], strings.Trim(n.path, "/"), unix.AT_REMOVEDIR)
+				}
+			}
+		}()
+		for range 300 {
+			o := above.opts
+			o.Path += "/below"
+			g, err := h.Group(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Create(limits.Limits{}); err != nil {
+				t.Error(err)
+			}
+			if err := g.Remove(context.Background()); err != nil {
+				t.Error(err)
+			}
+			g.Close()
+			if t.Failed() {
+				break
+			}
+		}
+		close(stop)
+		<-stopped
+	})
+}
+
 // TestCloneInto: on version 2 a process can begin in the cgroup.
 func TestCloneInto(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {
