@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,15 +19,15 @@ import (
 
 // ChainID names a chain of layers, the lowest first: image-spec, config.md, "Layer ChainID".
 func ChainID(chain []digest.Digest) digest.Digest {
-	var id digest.Digest
-	for i, d := range chain {
-		if i == 0 {
-			id = d
-			continue
-		}
-		id = sha256Of(string(id) + " " + string(d))
+	if len(chain) == 0 {
+		return ""
 	}
-	return id
+	id := []byte(chain[0])
+	for _, d := range chain[1:] {
+		sum := sha256.Sum256(append(append(id, ' '), d...))
+		id = hex.AppendEncode(append(id[:0], "sha256:"...), sum[:])
+	}
+	return digest.Digest(id)
 }
 
 // maxChain is how many layers an index has at most: a device has a number of 16 bits, and each is a file that
@@ -51,18 +52,27 @@ func (s *Store) indexPath(id digest.Digest) string { return s.path(indexesDir, i
 func (s *Store) tars(chain []digest.Digest) ([]*os.File, error) {
 	var list []*os.File
 	for _, id := range chain {
-		// os.Open would find out, by five calls more for each, that a file is none to wait for.
-		fd, err := unix.Open(s.layerPath(id), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		f, err := s.openTar(id)
 		if err != nil {
 			closeAll(list)
-			if err == unix.ENOENT {
-				return nil, &NoLayerError{id}
-			}
-			return nil, &os.PathError{Op: "open", Path: s.layerPath(id), Err: err}
+			return nil, err
 		}
-		list = append(list, os.NewFile(uintptr(fd), s.layerPath(id)))
+		list = append(list, f)
 	}
 	return list, nil
+}
+
+// openTar opens the tar of a layer.
+func (s *Store) openTar(id digest.Digest) (*os.File, error) {
+	// os.Open would find out, by five calls more, that a file is none to wait for.
+	fd, err := unix.Open(s.layerPath(id), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, &NoLayerError{id}
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: s.layerPath(id), Err: err}
+	}
+	return os.NewFile(uintptr(fd), s.layerPath(id)), nil
 }
 
 func closeAll(files []*os.File) {
@@ -71,9 +81,9 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// index makes the index of a chain where it is missing. The store's lock is held.
-func (s *Store) index(ctx context.Context, chain []digest.Digest) error {
-	name := s.indexPath(ChainID(chain))
+// index makes the index of a chain, which has the ID given, where it is missing. The store's lock is held.
+func (s *Store) index(ctx context.Context, id digest.Digest, chain []digest.Digest) error {
+	name := s.indexPath(id)
 	if _, err := os.Lstat(name); err == nil {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kakuri/kakuri/launch"
@@ -23,6 +24,7 @@ import (
 type View struct {
 	s     *Store
 	chain []digest.Digest
+	id    digest.Digest // of the chain
 	lower string
 	names []string
 	steps plan.Plan
@@ -52,18 +54,21 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 	}
 	defer unlock()
 	for _, id := range chain {
-		if _, err := s.stat(id); err != nil {
-			return nil, err
-		}
 		if err := s.hold(id); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.index(ctx, chain); err != nil {
+	v := &View{s: s, chain: chain, id: ChainID(chain)}
+	name, _ := s.Driver()
+	if user == "" || name != driverErofs { // the kernel finds out else, when it opens them for the mount
+		if err := s.complete(chain); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.index(ctx, v.id, chain); err != nil {
 		return nil, err
 	}
-	v := &View{s: s, chain: chain}
-	if name, _ := s.Driver(); name != driverErofs {
+	if name != driverErofs {
 		if s.cannot != nil && user != "" {
 			return nil, s.cannot
 		}
@@ -72,7 +77,7 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		}
 		return v, v.unpack(ctx)
 	}
-	v.lower = s.runPath(mountsDir, ChainID(chain).Encoded())
+	v.lower = s.runPath(mountsDir, v.id.Encoded())
 	if user == "" {
 		if !isMounted(v.lower) {
 			v.steps = v.mounting()
@@ -80,6 +85,16 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		return v, nil
 	}
 	return v, v.mount(user)
+}
+
+// complete reports the first layer of a chain that is not there: a [*NoLayerError].
+func (s *Store) complete(chain []digest.Digest) error {
+	for _, id := range chain {
+		if _, err := s.stat(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Layers are the view as plan's, with a directory that [View.NewUpper] made, or an empty one to keep writes in
@@ -99,38 +114,67 @@ func (v *View) NeedsUpper() bool { return v.fuse != "" }
 func (v *View) Plan() plan.Plan { return v.steps }
 
 // Image opens the view for reading without the kernel. No path of the host is looked up, and no
-// permission is asked. The files stay open until Close.
+// permission is asked. Of a hundred layers mostly one or two are read: each is opened by its first reader, and stays open until Close.
 func (v *View) Image() (*Image, error) {
-	index, err := os.Open(v.s.indexPath(ChainID(v.chain)))
+	index, err := os.Open(v.s.indexPath(v.id))
 	if err != nil {
 		return nil, err
 	}
-	tars, err := v.s.tars(v.chain)
-	if err != nil {
-		index.Close()
-		return nil, err
-	}
-	list := make([]io.ReaderAt, len(tars))
-	for i, f := range tars {
-		list[i] = f
+	tars := make([]lazyTar, len(v.chain))
+	list := make([]io.ReaderAt, len(v.chain))
+	for i, id := range v.chain {
+		tars[i] = lazyTar{s: v.s, id: id}
+		list[i] = &tars[i]
 	}
 	img, err := erofs.Open(index, list)
 	if err != nil {
 		index.Close()
-		closeAll(tars)
 		return nil, fmt.Errorf("index of an image: %w", err)
 	}
-	return &Image{img, append(tars, index)}, nil
+	return &Image{img, index, tars}, nil
+}
+
+// A lazyTar is a layer's tar, which its first reader opens.
+type lazyTar struct {
+	s  *Store
+	id digest.Digest
+
+	once sync.Once
+	file *os.File
+	err  error
+}
+
+// ReadAt implements [io.ReaderAt].
+func (t *lazyTar) ReadAt(p []byte, off int64) (int, error) {
+	t.once.Do(func() { t.file, t.err = t.s.openTar(t.id) })
+	if t.err != nil {
+		return 0, t.err
+	}
+	return t.file.ReadAt(p, off)
+}
+
+// close has nobody open it any more.
+func (t *lazyTar) close() {
+	t.once.Do(func() { t.err = fs.ErrClosed })
+	if t.file != nil {
+		t.file.Close()
+	}
 }
 
 // An Image is an image's files.
 type Image struct {
 	*erofs.Image
-	files []*os.File
+	index *os.File
+	tars  []lazyTar
 }
 
 // Close closes the image.
-func (i *Image) Close() { closeAll(i.files) }
+func (i *Image) Close() {
+	for n := range i.tars {
+		i.tars[n].close()
+	}
+	i.index.Close()
+}
 
 // ReadFile reads a regular file of the image, of at most limit bytes; links are followed within the image. The
 // error is fs.ErrNotExist where there is none.
@@ -160,7 +204,7 @@ func (s *Store) lockRun() (unlock func(), err error) {
 
 // mount mounts the index where nobody has, and notes the user.
 func (v *View) mount(user string) (err error) {
-	s, hex := v.s, ChainID(v.chain).Encoded()
+	s, hex := v.s, v.id.Encoded()
 	unlock, err := s.lockRun()
 	if err != nil {
 		return err
@@ -194,6 +238,9 @@ func (v *View) mount(user string) (err error) {
 	}
 	v.steps = v.mounting()
 	if err := launch.Do(v.steps); err != nil {
+		if missing := s.complete(v.chain); missing != nil {
+			return missing
+		}
 		return fmt.Errorf("mount an image's index: %w", err)
 	}
 	return nil
@@ -201,7 +248,7 @@ func (v *View) mount(user string) (err error) {
 
 // mounting is the plan that mounts the index.
 func (v *View) mounting() plan.Plan {
-	op := &plan.MountIndex{Index: v.s.indexPath(ChainID(v.chain)), At: v.lower}
+	op := &plan.MountIndex{Index: v.s.indexPath(v.id), At: v.lower}
 	for _, id := range v.chain {
 		op.Tars = append(op.Tars, v.s.layerPath(id))
 	}

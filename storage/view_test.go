@@ -282,6 +282,72 @@ func TestViewRefuses(t *testing.T) {
 	only(t, s.path(indexesDir))
 }
 
+// TestImageOpensWhatIsRead: of an image's layers those are opened that have what is read, and a later one that has gone is found missing then.
+func TestImageOpensWhatIsRead(t *testing.T) {
+	s := open(t)
+	chain := put(t, s, tarsOf(t, [][]ent{{"f a " + strings.Repeat("a", 5000)}, {"f b " + strings.Repeat("b", 5000)}, {"f c " + strings.Repeat("c", 5000)}}))
+	v := view(t, s, chain, "")
+	img, err := v.Image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	if err := os.Remove(s.layerPath(chain[2])); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := img.ReadFile("b", 5000); err != nil || string(b) != strings.Repeat("b", 5000) {
+		t.Errorf("b: %q, %v", b, err)
+	}
+	if _, err := img.ReadFile("c", 5000); !errors.As(err, new(*NoLayerError)) {
+		t.Errorf("a file of a layer that is gone: %v", err)
+	}
+	if got := openBelow(t, s.path(layersDir)); len(got) != 1 || got[0] != s.layerPath(chain[1]) {
+		t.Errorf("open are %q, and one layer was read", got)
+	}
+	img.Close()
+	if got := openBelow(t, s.path(layersDir)); len(got) != 0 {
+		t.Errorf("open are %q after Close", got)
+	}
+	if _, err := img.ReadFile("a", 5000); err == nil {
+		t.Error("a closed image opens a layer")
+	}
+}
+
+// openBelow lists this process's open files below a directory.
+func openBelow(t *testing.T, dir string) (list []string) {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if name, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(name, dir+"/") {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// TestLayerIsGone: an image of which a layer has gone cannot be a container's root, also where its index is there.
+func TestLayerIsGone(t *testing.T) {
+	nstest.Root(t)
+	drivers(t, func(t *testing.T, s *Store) {
+		chain := put(t, s, tarsOf(t, [][]ent{{"f a a"}, {"f b b"}}))
+		view(t, s, chain, "")
+		if err := os.Remove(s.layerPath(chain[1])); err != nil {
+			t.Fatal(err)
+		}
+		for _, user := range []string{"c1", ""} {
+			var missing *NoLayerError
+			if _, err := s.View(t.Context(), chain, user); !errors.As(err, &missing) || missing.DiffID != chain[1] {
+				t.Errorf("for %q: %v", user, err)
+			}
+		}
+		if names, _ := os.ReadDir(s.runPath(usersDir)); len(names) != 0 {
+			t.Errorf("users are noted: %v", names)
+		}
+	})
+}
+
 func TestReadFile(t *testing.T) {
 	s := open(t)
 	v := view(t, s, put(t, s, tarsOf(t, [][]ent{{"d etc", "f etc/real text", "l etc/passwd ../../../etc/real", "l loop loop", "l abs /etc/real", "d d", "p fifo", "c null 1 3", "l host /proc/self/root/etc/hostname"}})), "")
