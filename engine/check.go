@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"golang.org/x/sys/unix"
@@ -290,15 +291,15 @@ func (k *check) directory(dir, id string) {
 	case err != nil:
 		return
 	}
-	if to, err := reservedFor(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
-		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return reserveFor(id, k.e.names()+"/"+c.Name) })
+	if to, err := files.ReservedFor(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
+		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return files.Reserve(id, k.e.names()+"/"+c.Name) })
 	} else if err == nil && to != id {
 		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, shortID(to)), func() error {
 			return errors.New("rename one of them")
 		})
 	}
 	if slot := strconv.Itoa(c.Slot); c.Slot >= 0 && !exists(k.e.ids()+"/"+slot) {
-		k.find(container(id), "its range of ids is not reserved", func() error { return reserveFor(id, k.e.ids()+"/"+slot) })
+		k.find(container(id), "its range of ids is not reserved", func() error { return files.Reserve(id, k.e.ids()+"/"+slot) })
 	}
 	left, _ := filepath.Glob(dir + "/*.new")
 	for _, name := range left {
@@ -324,7 +325,7 @@ func (k *check) reservations() error {
 			return err
 		}
 		for _, name := range list {
-			id, err := reservedFor(dir + "/" + name)
+			id, err := files.ReservedFor(dir + "/" + name)
 			if err == nil && !exists(k.e.homes()[0]+"/"+id) && !exists(k.e.homes()[1]+"/"+id) && !exists(k.e.creating()+"/"+id) {
 				k.find(what+name, "it is reserved for a container that there is not", func() error { return k.e.giveBack(dir, name, id) })
 			} else if is := k.e.nameOf(id); err == nil && dir == k.e.names() && is != name && is != "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
@@ -390,11 +391,11 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if c.Name == name {
 		return ErrConflict{"Renaming a container with the same name as its current name"}
 	}
-	err = reserveFor(c.ID, e.names()+"/"+name)
+	err = files.Reserve(c.ID, e.names()+"/"+name)
 	if errors.Is(err, os.ErrExist) && e.unused(name) {
-		err = reserveFor(c.ID, e.names()+"/"+name)
+		err = files.Reserve(c.ID, e.names()+"/"+name)
 	}
-	if to, _ := reservedFor(e.names() + "/" + name); errors.Is(err, os.ErrExist) && to != c.ID { // else a rename was killed before
+	if to, _ := files.ReservedFor(e.names() + "/" + name); errors.Is(err, os.ErrExist) && to != c.ID { // else a rename was killed before
 		return e.nameTaken(name)
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {

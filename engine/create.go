@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -201,32 +200,10 @@ func removeIfThere(name string) error {
 
 // giveBack removes a reservation, if it is that of the id.
 func (e *Engine) giveBack(dir, name, id string) error {
-	if to, err := reservedFor(dir + "/" + name); err != nil || to != id {
+	if to, err := files.ReservedFor(dir + "/" + name); err != nil || to != id {
 		return nil
 	}
 	return removeIfThere(dir + "/" + name)
-}
-
-// reserveFor links a name to an id. A link of fewer than 60 bytes lies in its inode, without a block of its own (ext4, xfs, btrfs), so it
-// is not the 64 digits: their 32 bytes are written with 64 signs.
-func reserveFor(id, link string) error {
-	raw, err := hex.DecodeString(id)
-	if err != nil {
-		return err
-	}
-	return os.Symlink(base64.RawURLEncoding.EncodeToString(raw), link)
-}
-
-// reservedFor is the id that a name is reserved for.
-func reservedFor(link string) (id string, err error) {
-	to, err := os.Readlink(link)
-	if err != nil {
-		return "", err
-	}
-	if raw, err := base64.RawURLEncoding.DecodeString(to); err == nil && len(raw) == 32 {
-		return hex.EncodeToString(raw), nil
-	}
-	return to, nil // no id of ours
 }
 
 // lockMaking is shared by those who make containers, and excluded by who looks for what they left.
@@ -249,7 +226,7 @@ func (e *Engine) reserve(r *Record) error {
 		if name == "" {
 			name = freeName(try)
 		}
-		err := reserveFor(r.ID, e.names()+"/"+name)
+		err := files.Reserve(r.ID, e.names()+"/"+name)
 		if err == nil {
 			r.Name = name
 			break
@@ -270,7 +247,7 @@ func (e *Engine) reserve(r *Record) error {
 		return nil
 	}
 	return e.eachFreeSlot(func(slot int) (bool, error) {
-		err := reserveFor(r.ID, e.ids()+"/"+strconv.Itoa(slot))
+		err := files.Reserve(r.ID, e.ids()+"/"+strconv.Itoa(slot))
 		if errors.Is(err, os.ErrExist) {
 			return false, nil // another command was faster
 		}
@@ -283,7 +260,7 @@ func (e *Engine) reserve(r *Record) error {
 
 // unused gives a name back that nobody has any more, and reports whether it has: a rename that was killed leaves one.
 func (e *Engine) unused(name string) bool {
-	id, err := reservedFor(e.names() + "/" + name)
+	id, err := files.ReservedFor(e.names() + "/" + name)
 	if err != nil {
 		return errors.Is(err, os.ErrNotExist)
 	}
@@ -305,7 +282,7 @@ func (e *Engine) unused(name string) bool {
 }
 
 func (e *Engine) nameTaken(name string) error {
-	id, _ := reservedFor(e.names() + "/" + name)
+	id, _ := files.ReservedFor(e.names() + "/" + name)
 	return ErrConflict{fmt.Sprintf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, id)}
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
@@ -511,9 +512,9 @@ func TestCheck(t *testing.T) {
 	torn := made(t, e, Config{Name: "torn", Rootfs: root})
 	nameless := made(t, e, Config{Name: "nameless", Rootfs: root})
 	for _, err := range []error{
-		reserveFor(gone, e.names()+"/stale"), reserveFor(gone, e.ids()+"/4000"), os.Mkdir(e.dir+"/runtime/"+gone, 0o700),
+		files.Reserve(gone, e.names()+"/stale"), files.Reserve(gone, e.ids()+"/4000"), os.Mkdir(e.dir+"/runtime/"+gone, 0o700),
 		os.Truncate(torn.dir+"/container.json", 10), os.Remove(e.names() + "/nameless"), os.WriteFile(nameless.dir+"/state.json.new", nil, 0o600),
-		reserveFor(c.ID, e.names()+"/renamed"),
+		files.Reserve(c.ID, e.names()+"/renamed"),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -199,7 +199,7 @@ func (e *Engine) resolve(ref string) (string, error) {
 		return ref, nil
 	}
 	if ValidName(ref) {
-		if id, err := reservedFor(e.names() + "/" + ref); err == nil {
+		if id, err := files.ReservedFor(e.names() + "/" + ref); err == nil {
 			return id, nil
 		}
 	}

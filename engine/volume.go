@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/volume"
 )
 
@@ -303,7 +304,7 @@ func (e *Engine) ownVolume(name, id string) error {
 	if err := os.MkdirAll(e.owned(), 0o700); err != nil {
 		return err
 	}
-	return reserveFor(id, e.owned()+"/"+name)
+	return files.Reserve(id, e.owned()+"/"+name)
 }
 
 // sweepVolumes removes the volumes of containers that were to be removed at their end, and what killed commands left.
@@ -314,7 +315,7 @@ func (e *Engine) sweepVolumes() error {
 	}
 	var errs []error
 	for _, name := range list {
-		id, err := reservedFor(e.owned() + "/" + name)
+		id, err := files.ReservedFor(e.owned() + "/" + name)
 		if err != nil || e.find(id) != "" || exists(e.creating()+"/"+id) {
 			continue
 		}

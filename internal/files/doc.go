@@ -2,6 +2,7 @@
 //
 // [Read] and [Replace] take a file as a whole, so that nobody meets half of one: records are kept so. [Head] reads what others may make as large as they like. [LockDir] and [Flock] are the locks of who
 // changes a directory, and [Same] says whether it is still that of its name. [RemoveAll] takes a tree away, however deep a container has made it.
+// [Reserve] is how a name gets an owner in one step.
 //
 // It is a room of its own, below those that keep records and those that start containers, since package os prepares for the network at its first
 // open file: that would be paid for at every start.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
@@ -49,9 +50,9 @@ func (db *DB) Lease(n Network, owner string, want netip.Addr, v6 bool) (netip.Ad
 	}
 	defer unlock()
 	a, err := db.lease(n, want, v6, func(a netip.Addr) (bool, error) {
-		err := os.Symlink(owner, db.leases(n.ID)+"/"+a.String())
+		err := files.Reserve(owner, db.leases(n.ID)+"/"+a.String())
 		if errors.Is(err, os.ErrExist) {
-			to, err := os.Readlink(db.leases(n.ID) + "/" + a.String())
+			to, err := files.ReservedFor(db.leases(n.ID) + "/" + a.String())
 			return want.IsValid() && err == nil && to == owner, nil
 		}
 		return err == nil, err
@@ -133,7 +134,7 @@ func (db *DB) leaseThis(n Network, p Pool, want netip.Addr, take func(netip.Addr
 	}
 	ok, err := take(want)
 	if err == nil && !ok {
-		owner, _ := os.Readlink(db.leases(n.ID) + "/" + want.String())
+		owner, _ := files.ReservedFor(db.leases(n.ID) + "/" + want.String())
 		return &InUseError{Addr: want, Owner: owner}
 	}
 	return err
@@ -171,7 +172,7 @@ func (db *DB) Leases(id string) (map[netip.Addr]string, error) {
 	out := make(map[netip.Addr]string, len(list))
 	for _, name := range list {
 		a, err := netip.ParseAddr(name)
-		owner, err2 := os.Readlink(db.leases(id) + "/" + name)
+		owner, err2 := files.ReservedFor(db.leases(id) + "/" + name)
 		if err == nil && err2 == nil {
 			out[a] = owner
 		}

@@ -147,7 +147,7 @@ func (db *DB) leave(id, container string) error {
 // unaddr takes an address from a container. It may be another one's by now, if this is done a second time.
 func (db *DB) unaddr(id string, a netip.Addr, container string) error {
 	lease := db.leases(id) + "/" + a.String()
-	if owner, err := os.Readlink(lease); err == nil && owner != container {
+	if owner, err := files.ReservedFor(lease); err == nil && owner != container {
 		return nil
 	}
 	return errors.Join(ignoreMissing(os.Remove(db.runDir(id)+"/addrs/"+a.String())), ignoreMissing(os.Remove(lease)))

@@ -267,6 +267,9 @@ func TestLeaseChosen(t *testing.T) {
 	if err := take(1, "10.0.0.7"); err != nil {
 		t.Errorf("the same container again: %v", err)
 	}
+	if to, err := os.Readlink(db.leases(n.ID) + "/10.0.0.7"); err != nil || len(to) >= 60 { // which would take a block of the disk, and its release a question to it
+		t.Errorf("the lease is a link of %d bytes: %v", len(to), err)
+	}
 	for want, text := range map[string]string{
 		"10.0.0.7": "that of container " + container(2)[:12], "10.0.0.1": "already in use", "10.0.0.9": "already in use", "10.0.0.0": "the first or the last",
 		"10.0.0.255": "the first or the last", "10.0.1.7": "no configured subnet contains", "fd00::1": "no configured subnet",

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -115,7 +116,7 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 		if known[name] {
 			continue
 		}
-		if owner, err := os.Readlink(db.leases(id) + "/" + name); err == nil && isGone(owner) {
+		if owner, err := files.ReservedFor(db.leases(id) + "/" + name); err == nil && isGone(owner) {
 			left = append(left, Left{id, fmt.Sprintf("the address %s is taken by container %s, which does not run", name, short(owner)), func() error {
 				return ignoreMissing(os.Remove(db.leases(id) + "/" + name))
 			}})
