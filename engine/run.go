@@ -50,7 +50,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	leave := false // with the monitor alive
+	leave := false // without waiting for the monitor's end
 	volumes := false
 	defer func() {
 		m.Close()
@@ -131,7 +131,9 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		}
 	}
 	x, err := a.attend(ctx, last)
-	leave = !last || a.detached
+	// A monitor without a place has done all that it has to. That its process is gone nobody waits for: its last socket of nftables
+	// closes when all processors have passed a point, after the ports of the container were taken out of the rules.
+	leave = !last || a.detached || err == nil && !exists(monitor.Place(e.dir, c.ID))
 	for _, wait := range released {
 		if err := wait(); err != nil {
 			res.Warnings = append(res.Warnings, err.Error()) // the next command looks again
