@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -28,10 +29,10 @@ type attachment struct {
 	monitor  *monitor.Client
 	detached bool
 
-	// ending, where it is set, is called when the process of a container that is to be removed has ended, and exited comes yet.
+	// ending, where it is set, is called when the process of a container that is to be removed has ended, and empty comes yet.
 	ending func()
-	// exited, where it is set, is called when the container has ended for good: its monitor still takes away what it has.
-	exited func()
+	// empty, where it is set, is called once, when nobody is left of a container that has ended for good: its monitor still takes away what it has.
+	empty func()
 	// ended tells from its record how the container ended, when its monitor cannot tell any more.
 	ended func() (Exit, bool)
 
@@ -136,6 +137,11 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		a.monitor.InputEnds() // there is none
 	}
 	var exit *Exit
+	empty := sync.OnceFunc(func() {
+		if a.empty != nil {
+			a.empty()
+		}
+	})
 	for {
 		msg, err := a.monitor.Next()
 		if a.isLeaving() {
@@ -147,8 +153,8 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		if err == io.EOF {
 			if x, ok := a.ended(); ok { // the word of its end did not come through: this process had stood still
 				exit = &x
-				if last && a.exited != nil {
-					a.exited()
+				if last {
+					empty()
 				}
 				break
 			}
@@ -166,14 +172,15 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		if msg.Ending && a.ending != nil {
 			a.ending()
 		}
+		if msg.Empty {
+			empty()
+		}
 		if msg.Exit != nil {
 			exit = msg.Exit
 			if !last {
 				break
 			}
-			if a.exited != nil {
-				a.exited()
-			}
+			empty()
 		}
 	}
 	for i, err := range a.failed {

@@ -123,7 +123,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 			sooner = true
 			released = append(released, sideways(func() error { return e.release(&c, false) }))
 		}
-		a.exited = func() { // nobody can write any more
+		a.empty = func() { // nobody can write any more
 			if !sooner {
 				released = append(released, sideways(func() error { return e.release(&c, false) }))
 			}

@@ -35,6 +35,7 @@ const (
 	mOutput  = 'o'
 	mError   = 'e'
 	mEnding  = 'z' // the container's process has ended, and is to be removed: mExit comes when what the monitor has of it is gone
+	mEmpty   = 'y' // nobody is left of that container: what it has written may be removed meanwhile
 	mExit    = 'x' // an Exit as JSON
 	mDone    = 'd' // the answer to mNets: nothing, or why not
 	mPipe    = 'p' // with the descriptor of the pipe that the container reads its stdin from
@@ -92,6 +93,7 @@ type Message struct {
 	Stream Streams  // of Data; 0 for none
 	Data   []byte   // valid until the next message
 	Ending bool     // the process of a container that is to be removed has ended; its Exit follows
+	Empty  bool     // so have all others, and nobody can write any more; its Exit follows
 	Exit   *Exit    // the container's process has ended; it may be started again
 	Stdin  *os.File // what the container reads, for who attached to it, without a terminal; the receiver closes it
 }
@@ -354,6 +356,8 @@ func (c *Client) Next() (Message, error) {
 			}
 		case mEnding:
 			return Message{Ending: true}, nil
+		case mEmpty:
+			return Message{Empty: true}, nil
 		case mExit:
 			x := &Exit{}
 			return Message{Exit: x}, leanjson.Unmarshal(data, x)

@@ -482,6 +482,8 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 		m.mu.Lock()
 		s.Error = err.Error()
 		m.mu.Unlock()
+	} else if m.task.AutoRemove && r.server == nil {
+		m.announce([]byte{mEmpty})
 	}
 	m.endServer(r)
 	m.finishStreams(r)
