@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -448,4 +449,35 @@ func TestKillOutside(t *testing.T) {
 	if err := syscall.Kill(os.Getpid(), 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A monitor that cannot be started is what a run and a start say, also though they go on while it begins, and nothing is left of them.
+func TestRunWithoutMonitor(t *testing.T) {
+	e := open(t)
+	c, err := e.Create(t.Context(), Config{Image: "host", Command: []string{"true"}, Name: "made"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(nstest.Dir(t), "kakuri-runtime")
+	if err := os.WriteFile(broken, []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	works := e.program
+	for _, e.program = range []string{filepath.Dir(broken) + "/none", broken} {
+		for _, o := range []RunOptions{{}, {Detach: true}} {
+			_, err := e.Run(t.Context(), Config{Image: "host", Command: []string{"true"}, AutoRemove: true}, Streams{Out: io.Discard}, o)
+			var exit *ExitError
+			if !errors.As(err, &exit) || exit.Code != 125 || !strings.Contains(err.Error(), e.program) {
+				t.Errorf("%s, %+v: %v", e.program, o, err)
+			}
+		}
+		if err := e.Start(t.Context(), c.ID, StartOptions{}); err == nil || !strings.Contains(err.Error(), e.program) {
+			t.Errorf("start by %s: %v", e.program, err)
+		}
+	}
+	e.program = works
+	if err := e.Remove(t.Context(), c.ID, RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	empty(t, e)
 }

@@ -103,7 +103,9 @@ type Client struct {
 	conn  *os.File
 	buf   []byte
 	stdin *os.File
-	done  chan struct{} // closed when a monitor that this process started has ended and been reaped
+
+	done   chan struct{} // closed when a monitor that this process started has ended and been reaped
+	unborn error         // why it was not started; read after done
 }
 
 // Spawn starts a monitor by the program kakuri-runtime, which waits for its order and ends when the client is closed without one.
@@ -140,25 +142,54 @@ func spawn(program, verb string, env []string, by Starter) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
-	if by == nil {
-		by = startHere
-	}
 	argv0 := program
 	if name(program) == "exe" { // of /proc/self: whatever it is, it is to be a monitor
 		argv0 = program0
 	}
-	wait, err := by(program, []string{argv0, verb}, env, theirs)
+	c := &Client{conn: ours, done: make(chan struct{})}
+	args := []string{argv0, verb}
+	if by == nil {
+		go c.start(program, args, env, theirs)
+		return c, nil
+	}
+	defer theirs.Close()
+	wait, err := by(program, args, env, theirs)
 	if err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
-	c := &Client{conn: ours, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		wait()
 	}()
 	return c, nil
+}
+
+// start starts the monitor by itself, and waits for its end: who starts a process stands still until that has executed its program, 0.5 ms and, where
+// processors are busy, many more. What is sent meanwhile waits in the socket. A start that fails is an error of what is read or sent next.
+func (c *Client) start(program string, args, env []string, theirs *os.File) {
+	wait, err := startHere(program, args, env, theirs)
+	if err != nil {
+		c.unborn = fmt.Errorf("%s: %w", program, err)
+		close(c.done)
+		theirs.Close()
+		return
+	}
+	theirs.Close()
+	wait()
+	close(c.done)
+}
+
+// cause is why a monitor does not answer, if that is that it could not be started.
+func (c *Client) cause(err error) error {
+	select {
+	case <-c.done:
+		if c.unborn != nil {
+			return c.unborn
+		}
+	default:
+	}
+	return err
 }
 
 // startHere is the [Starter] of most.
@@ -211,8 +242,10 @@ func (c *Client) Reap() {
 }
 
 func (c *Client) send(kind byte, data []byte) error {
-	_, err := c.conn.Write(append([]byte{kind}, data...))
-	return err
+	if _, err := c.conn.Write(append([]byte{kind}, data...)); err != nil {
+		return c.cause(err)
+	}
+	return nil
 }
 
 func (c *Client) sendJSON(kind byte, v any) error {
@@ -316,7 +349,7 @@ func (c *Client) Launch(o Order, lock *os.File, held ...HeldPort) (Started, erro
 		return Started{}, err
 	}
 	if err := seqpacket.Send(c.conn, append([]byte{mLaunch}, data...), fds...); err != nil {
-		return Started{}, fmt.Errorf("monitor: %w", err)
+		return Started{}, fmt.Errorf("monitor: %w", c.cause(err))
 	}
 	for {
 		kind, data, err := c.read()
@@ -371,7 +404,7 @@ func (c *Client) read() (kind byte, data []byte, err error) {
 	}
 	n, fds, err := seqpacket.Receive(c.conn, c.buf, 1)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, c.cause(err)
 	}
 	for _, fd := range fds {
 		c.stdin = os.NewFile(uintptr(fd), "stdin")
