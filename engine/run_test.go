@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -480,4 +481,50 @@ func TestRunWithoutMonitor(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, e)
+}
+
+// TestEndInSteps: who waits for the end of a container that is to be removed is told of each step after which something more of it may go.
+func TestEndInSteps(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	for remove, want := range map[bool]string{true: "ending empty exit", false: "exit"} {
+		cfg := sh(root, "exec sleep 1000")
+		cfg.AutoRemove = remove
+		res, err := e.Run(t.Context(), cfg, Streams{}, RunOptions{Detach: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := monitor.Dial(e.dir, res.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		if err := m.Stop(unix.SIGKILL, 0); err != nil {
+			t.Fatal(err)
+		}
+		var steps []string
+		for {
+			msg, err := m.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for step, is := range map[string]bool{"ending": msg.Ending, "empty": msg.Empty, "exit": msg.Exit != nil} {
+				if is {
+					steps = append(steps, step)
+				}
+			}
+		}
+		if got := strings.Join(steps, " "); got != want {
+			t.Errorf("with --rm %v: %q, want %q", remove, got, want)
+		}
+		if !remove {
+			if err := e.Remove(t.Context(), res.ID, RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
