@@ -66,14 +66,17 @@ func (m *monitor) takePlace() (err error) {
 // ErrAttended is a container that has a monitor, which is not to be taken over.
 var ErrAttended = errors.New("it has a monitor")
 
-// leave removes the monitor's directory.
+// leave removes the monitor's directory, and hangs up as the last thing that anybody may wait for: nothing that is open is of a file system of the engine then,
+// which can be unmounted, though the process takes a moment to go.
 func (m *monitor) leave() {
 	if m.task.Denials != nil {
 		os.Remove(DenialSocket(m.order.Run, m.task.ID))
 	}
 	os.RemoveAll(m.place)
-	m.hangUp()
 	unix.Close(m.lock)
+	m.accept.Close()
+	<-m.accepting
+	m.hangUp()
 }
 
 // Attended reports whether a container has a monitor at this moment.
