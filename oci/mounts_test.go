@@ -11,6 +11,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // mapped gives a container a user namespace of its own, and the root of a bundle to it.
@@ -144,4 +145,40 @@ func TestClosedSources(t *testing.T) {
 	s.Mounts = append(s.Mounts, bindMount(host+"/none", "/e"))
 	write(t, dir, s)
 	refused(t, dir, "config.json mounts[5]", "there is no "+host+"/none on the host")
+}
+
+// What a container mounts below a bind mount that is shared with the host, as its root is to be, is mounted on the host, too; below
+// any other mount it is not, nor where one of the two does not ask for it.
+func TestSharedMountReachesHost(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	writeFiles(t, map[string]string{host + "/given/mark": "of the container\n", host + "/at/below/none": ""})
+	if err := errors.Join(unix.Mount(host+"/at", host+"/at", "", unix.MS_BIND, ""), unix.Mount("", host+"/at", "", unix.MS_SHARED, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(host+"/at", unix.MNT_DETACH)
+	for _, c := range []struct {
+		root, option string
+		reaches      bool
+	}{
+		{"rshared", "rshared", true}, {"shared", "shared", true}, {"rshared", "rslave", false}, {"rshared", "rprivate", false}, {"rslave", "rshared", false}, {"", "rshared", false},
+	} {
+		s := base("/bin/busybox mount --bind /given /seen/below && cat /seen/below/mark")
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_SYS_ADMIN"}, Effective: []string{"CAP_SYS_ADMIN"}, Permitted: []string{"CAP_SYS_ADMIN"}}
+		s.Linux.RootfsPropagation = c.root
+		s.Mounts = append(s.Mounts, bindMount(host+"/given", "/given"), bindMount(host+"/at", "/seen", c.option))
+		if out, stderr, code := run(t, bundle(t, s)); out != "of the container\n" || code != 0 {
+			t.Errorf("%v: code %d: %q: %s", c, code, out, stderr)
+		}
+		_, err := os.Stat(host + "/at/below/mark")
+		if got := err == nil; got != c.reaches {
+			t.Errorf("root %q, mount %q: a mount made inside reaches the host: %v, want %v", c.root, c.option, got, c.reaches)
+		}
+		if err == nil {
+			if err := unix.Unmount(host+"/at/below", unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

@@ -80,6 +80,9 @@ func (c *compiler) root() error {
 	if p := strings.TrimPrefix(c.linux.RootfsPropagation, "r"); p == "private" || p == "unbindable" {
 		mode = "private"
 	}
+	if err := c.sharedTrees(); err != nil {
+		return err
+	}
 	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
 	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
 	if c.o.Root != nil && c.o.Root.Layers != nil {

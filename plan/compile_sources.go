@@ -242,3 +242,27 @@ func (c *compiler) mappedBy(i int, m specs.Mount) (Reg, error) {
 	c.mapped = append(c.mapped, mapped{uids, gids, ns})
 	return ns, nil
 }
+
+// sharedTrees opens what is shared with the host before the container's copies of its mounts are slaves of them: a mount
+// made inside below such a bind mount reaches the host, as that asks for in the mount and for the root. In a user namespace of
+// its own the kernel has made them slaves before (mount_namespaces(7)).
+func (c *compiler) sharedTrees() error {
+	if p := c.linux.RootfsPropagation; p != "shared" && p != "rshared" || c.userNS {
+		return nil
+	}
+	for i, m := range c.spec.Mounts {
+		o, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		_, inside := c.insideRoot(m.Source)
+		if !o.bind || o.remount || inside || o.mode != "shared" && o.mode != "rshared" || c.trees[i] != RegNone {
+			continue
+		}
+		if c.trees[i], err = c.reg(); err != nil {
+			return err
+		}
+		c.inside(&OpenTree{Path: c.source(m.Source), Below: c.subpath(m), Recursive: o.recursive, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+	}
+	return nil
+}
