@@ -155,6 +155,11 @@ func (b *builder) userMount(m Mount) error {
 		}
 		b.toMake = append(b.toMake, m)
 	}
+	if slices.Contains(m.Options, "shared") || slices.Contains(m.Options, "rshared") {
+		// What is mounted below it inside is on the host, too, when the root says so as well: as with Docker.
+		b.spec.Linux.RootfsPropagation = "shared"
+		b.because("linux.rootfsPropagation", "%s", m.Flag)
+	}
 	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: b.bindOptions(slices.Clone(m.Options))}, m)
 }
 

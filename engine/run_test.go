@@ -171,6 +171,31 @@ func TestReadOnly(t *testing.T) {
 	want(t, e, r, "ro\nro\nshm\ntmpfs\n")
 }
 
+// A privileged container mounts for the host, as with Docker, below a volume that both have shared.
+func TestSharedVolume(t *testing.T) {
+	nstest.Root(t)
+	e, root, dir := open(t), nstest.RootFS(t), nstest.Dir(t)
+	nstest.NoLeaks(t)
+	if err := errors.Join(os.Mkdir(dir+"/below", 0o755), unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", unix.MS_SHARED, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	for option, reaches := range map[string]bool{"rshared": true, "rslave": false, "rprivate": false} {
+		r := sh(root, "/bin/busybox mount -t tmpfs none /data/below && touch /data/below/mark && ls /data/below")
+		r.Privileged, r.Mounts = true, []Mount{{Type: "bind", Source: dir, Dest: "/data", Options: []string{option, "rbind"}, Flag: "-v"}}
+		want(t, e, r, "mark\n")
+		_, err := os.Stat(dir + "/below/mark")
+		if got := err == nil; got != reaches {
+			t.Errorf("%s: a mount made inside reaches the host: %v, want %v", option, got, reaches)
+		}
+		if err == nil {
+			if err := unix.Unmount(dir+"/below", unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // Files of a volume have the ids inside that they have on disk, and what is written gets
 // those as well; a read-only one stays as it is.
 func TestVolumes(t *testing.T) {
