@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/namespace"
@@ -45,7 +47,7 @@ func (b *builder) mounts() error {
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: terminals},
 		b.sys(),
 	}
-	kernel = append(kernel, b.ipcMounts(shm)...)
+	kernel = append(kernel, slices.DeleteFunc(b.ipcMounts(shm), func(m specs.Mount) bool { return m.Type != "bind" && b.replaced(m.Destination) })...)
 	// The kernel's file systems come after the image's and before the user's, which
 	// may lie on or in them.
 	for _, m := range kernel {
@@ -59,12 +61,21 @@ func (b *builder) mounts() error {
 			b.because(field, "--ipc %s", b.run.IPC)
 		}
 	}
-	for _, m := range b.run.Mounts {
+	// One below another comes after it, as with Docker, whatever the order of the flags is: it would be hidden.
+	mounts := slices.Clone(b.run.Mounts)
+	depth := func(m Mount) int { return strings.Count(path.Clean(m.Dest), "/") }
+	slices.SortStableFunc(mounts, func(x, y Mount) int { return cmp.Compare(depth(x), depth(y)) })
+	for _, m := range mounts {
 		if err := b.userMount(m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replaced reports whether the user mounts something of their own at a place.
+func (b *builder) replaced(dest string) bool {
+	return slices.ContainsFunc(b.run.Mounts, func(m Mount) bool { return path.Clean(m.Dest) == dest })
 }
 
 // ipcMounts are the file systems behind POSIX shared memory and message queues.

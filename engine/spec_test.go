@@ -358,6 +358,18 @@ func TestMounts(t *testing.T) {
 	if got := shm(Config{IPC: "host"}); !strings.HasPrefix(got, "bind ") {
 		t.Error(got)
 	}
+	if got := shm(Config{Mounts: []Mount{{Type: "tmpfs", Dest: "/dev/shm/", Options: []string{"size=1g"}, Flag: "--tmpfs /dev/shm"}}}); got != "" {
+		t.Errorf("%s is beside the one of --tmpfs", got)
+	}
+	var order []string
+	for _, m := range spec(t, Config{Mounts: []Mount{
+		{Type: "bind", Source: host, Dest: "/m/x", Flag: "-v"}, {Type: "tmpfs", Dest: "/n/a/b", Flag: "--tmpfs"}, {Type: "bind", Source: host, Dest: "/m", Flag: "-v"}, {Type: "tmpfs", Dest: "/a", Flag: "--tmpfs"},
+	}}).Mounts {
+		order = append(order, m.Destination)
+	}
+	if got := strings.Join(order[len(order)-4:], " "); got != "/m /a /m/x /n/a/b" {
+		t.Errorf("mounts are made in the order %s", got)
+	}
 	for _, d := range []Device{{Host: "/no/such", Inside: "/dev/x", Access: "rwm", Flag: "/no/such"}, {Host: "/etc/passwd", Inside: "/dev/x", Access: "rwm", Flag: "/etc/passwd"}} {
 		noSpec(t, Config{Devices: []Device{d}}, "--device "+d.Flag)
 	}
