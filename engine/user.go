@@ -119,21 +119,23 @@ func resolveUser(read reader, spec string) (specs.User, string, error) {
 			return u, "", fmt.Errorf("-u %s: %w", spec, err)
 		}
 		u.GID = gid
+		u.AdditionalGids = []uint32{gid}
 		return u, home, nil
 	}
 	u.AdditionalGids = memberships(read, u)
 	return u, home, nil
 }
 
-// memberships lists the groups that name u as a member.
+// memberships lists u's own group and those that name u as a member. The own one is among them, as login(1) has it: else a set-group-id program of
+// the image, which changes the effective gid, would take away the group, and what files deny to it (CVE-2022-36109, 2989, 2990, 2995).
 func memberships(read reader, u specs.User) []uint32 {
-	var gids []uint32
+	gids := []uint32{u.GID}
 	if u.Username == "" {
-		return nil
+		return gids
 	}
 	data, err := read("etc/group")
 	if err != nil {
-		return nil
+		return gids
 	}
 	for _, f := range entries(data, 4) {
 		gid, ok := parseID(f[2])

@@ -179,8 +179,8 @@ func (c *compiler) user(u specs.User, keep bool) {
 		gids = mappings(c.linux.GIDMappings) // of the container that is joined
 	}
 	single := c.host.NoSetgroups || len(gids) == 1 && gids[0].Size == 1 && !c.host.MapsIDs()
-	switch {
-	case single && len(u.AdditionalGids) > 0:
+	switch { // a user's own group alone is no loss
+	case single && slices.ContainsFunc(u.AdditionalGids, func(gid uint32) bool { return gid != u.GID }):
 		c.warn("supplementary groups are not set: a single mapped id allows none")
 	case !single:
 		c.inside(&Setgroups{Groups: u.AdditionalGids}, cause, nil)
