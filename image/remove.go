@@ -22,7 +22,7 @@ type RemoveOptions struct {
 	// Platforms are those whose images are taken out of an index, which keeps its names; empty removes names.
 	Platforms []Platform
 	// Blocked is asked before an image itself goes, not a mere name of it: its error says which container needs
-	// the image. force tells whether the user insists.
+	// the image. force tells whether the user insists. To who does, a name given is taken from the image all the same.
 	Blocked func(i Image, force bool) error
 }
 
@@ -57,7 +57,12 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		last = !slices.ContainsFunc(left, mine)
 		if last && o.Blocked != nil {
 			if err := o.Blocked(i, o.Force); err != nil {
-				return nil, err
+				if _, ok := namedBy(i, ref); !ok || !o.Force {
+					return nil, err
+				}
+				// As with Docker, who insists gets rid of the name, and the image stays without one.
+				left = append(left, unnamed(list[slices.IndexFunc(list, mine)]))
+				last = false
 			}
 		}
 		id = i.ID.String()
@@ -189,10 +194,15 @@ func (s *Store) leavingPlatforms(i Image, o RemoveOptions) ([]digest.Digest, err
 	return drop, nil
 }
 
+// namedBy reads ref as a name, and reports whether it is of a repository in which the image has one.
+func namedBy(i Image, ref string) (Reference, bool) {
+	r, err := ParseReference(ref)
+	return r, err == nil && slices.ContainsFunc(i.Names, func(n Reference) bool { return n.Name() == r.Name() })
+}
+
 // leaving lists the names that a removal by ref takes.
 func leaving(i Image, ref string, force bool) ([]string, error) {
-	r, err := ParseReference(ref)
-	byName := err == nil && slices.ContainsFunc(i.Names, func(n Reference) bool { return n.Name() == r.Name() })
+	r, byName := namedBy(i, ref)
 	if byName && r.Digest == "" {
 		if n := r.Tagged(); slices.Contains(i.Names, n) {
 			return []string{n.String()}, nil

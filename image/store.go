@@ -317,11 +317,7 @@ func setName(list []root, name string, target v1.Descriptor, now time.Time) []ro
 				continue
 			}
 			// The digest a reference has is what it leads to: nothing else can take its place.
-			bereft := old
-			bereft.Annotations = maps.Clone(old.Annotations)
-			delete(bereft.Annotations, refName)
-			delete(bereft.Annotations, pushed)
-			others = append(others, bereft)
+			others = append(others, unnamed(old))
 		case nameOf(old) == "" && old.Digest == target.Digest:
 			// it has a name now
 		default:
@@ -329,6 +325,14 @@ func setName(list []root, name string, target v1.Descriptor, now time.Time) []ro
 		}
 	}
 	return pruneBereft(append(others, r))
+}
+
+// unnamed is a root that its name has left.
+func unnamed(r root) root {
+	r.Annotations = maps.Clone(r.Annotations)
+	delete(r.Annotations, refName)
+	delete(r.Annotations, pushed)
+	return r
 }
 
 // pruneBereft drops roots without a name whose digest another root has, too.

@@ -174,6 +174,20 @@ func TestRemove(t *testing.T) {
 	if _, err := s.Get("app:1", Platform{}); err != nil {
 		t.Error(err)
 	}
+	// Not even force removes an image by which a container runs: its name goes, if that is what was given.
+	runs := RemoveOptions{Force: true, Blocked: func(Image, bool) error { return errors.New("container x runs") }}
+	if got := remove("app:1", runs); got != "-app:1" {
+		t.Error(got)
+	}
+	if i, err := s.Get(app.ID.String(), Platform{}); err != nil || len(i.Names) != 0 {
+		t.Errorf("%v %v", i.Names, err)
+	}
+	if got := remove(app.ID.String(), runs); got != "container x runs" {
+		t.Error(got)
+	}
+	if err := s.Tag(t.Context(), app.ID.String(), "app:1"); err != nil {
+		t.Fatal(err)
+	}
 	inUse := app.Chain()
 	s.o.InUse = func() ([]digest.Digest, error) { return inUse, nil }
 	if got := remove("app:1", RemoveOptions{Blocked: blocked, Force: true}); got != "-app:1 x" {
