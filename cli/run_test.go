@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -54,6 +55,44 @@ func TestRunSignals(t *testing.T) {
 		run.Wait()
 		if code := shellCode(run.ProcessState); line != "got "+c.got+"\n" || code != 3 {
 			t.Errorf("%s, %v: %q, exit code %d; want %s", c.options, c.sent, line, code, c.got)
+		}
+	}
+}
+
+// Who leaves attach by the detach keys is told so, and gets 1, as with Docker: the command has not ended. With start -a it is 0.
+func TestDetachedCode(t *testing.T) {
+	place(t)
+	nstest.NoLeaks(t, "/run/kakuri/containers")
+	if out, err := exec.Command("kakuri", "run", "-dit", "--name", "left", "host", "sh").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer exec.Command("kakuri", "rm", "-f", "left").Run()
+	for _, c := range []struct {
+		args, says string
+		code       int
+	}{
+		{"attach --detach-keys x left", "kakuri: read escape sequence\n", 1}, {"start -ai --detach-keys x left", "", 0},
+	} {
+		master, tty := terminal(t)
+		go io.Copy(io.Discard, master)
+		run := exec.Command("kakuri", strings.Fields(c.args)...)
+		var says bytes.Buffer
+		run.Stdin, run.Stdout, run.Stderr = tty, tty, &says
+		run.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		nstest.Until(t, "it reads keys", func() bool {
+			now, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+			return err == nil && now.Lflag&unix.ICANON == 0
+		})
+		master.WriteString("x")
+		run.Wait()
+		if code := shellCode(run.ProcessState); code != c.code || says.String() != c.says {
+			t.Errorf("%s: exit code %d, %q; want %d, %q", c.args, code, says.String(), c.code, c.says)
+		}
+		if out, err := exec.Command("kakuri", "inspect", "-f", "{{.State.Running}}", "left").CombinedOutput(); string(out) != "true\n" {
+			t.Errorf("%s: it runs: %s %v", c.args, out, err)
 		}
 	}
 }

@@ -71,7 +71,11 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 			return err
 		}
 		streams := engine.Streams{In: io.In, Out: io.Out, Err: io.Err, Terminal: terminalOf(io), Signals: proxy}
-		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: keys}, streams))
+		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: keys}, streams)
+		if err == nil && res.Detached {
+			err = engine.ErrDetached // Docker's attach ends with 1 and these words then; its run, start and exec do not
+		}
+		return exitOf(res, err)
 	}
 	return c
 }
