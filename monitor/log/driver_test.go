@@ -314,12 +314,12 @@ func TestRelay(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	// RFC 5425: each message has its length before it.
+	// RFC 5425: each message has its length before it. A line's end is the last byte of it.
 	data, err := os.ReadFile(out)
 	for _, want := range []string{"one", "two"} {
 		size, rest, _ := strings.Cut(string(data), " ")
 		n, nerr := strconv.Atoi(size)
-		if err != nil || nerr != nil || n > len(rest) || !strings.HasPrefix(rest, "<30>1 ") || !strings.HasSuffix(rest[:n], " "+want) {
+		if err != nil || nerr != nil || n > len(rest) || !strings.HasPrefix(rest, "<30>1 ") || !strings.HasSuffix(rest[:n], " "+want+"\n") {
 			t.Fatalf("%v: %q, want %s", err, data, want)
 		}
 		data = []byte(rest[n:])

@@ -28,7 +28,7 @@ func openSyslog(o options, c Config) (driver, error) {
 type syslog struct {
 	sockets   []socket // the first that can be connected to
 	format    string
-	counted   bool // each message has its length before it, and no end: RFC 5425
+	counted   bool // each message has its length before it: RFC 5425
 	facility  int
 	host, tag string
 	buf       []byte
@@ -145,14 +145,13 @@ func (s *syslog) message(e *entry) []byte {
 	default:
 		b = fmt.Appendf(b, "<%d>%s %s[%d]: ", priority, e.at.Format(time.Stamp), s.tag, pid)
 	}
-	b = append(b, e.line...)
+	// A line's end closes a counted one, too, as with Docker: there are servers that read lines, whatever the length says.
+	b = append(append(b, e.line...), '\n')
 	if s.counted {
-		s.buf = append(strconv.AppendInt(nil, int64(len(b)), 10), ' ')
-		s.buf = append(s.buf, b...)
-		return s.buf
+		b = append(append(strconv.AppendInt(nil, int64(len(b)), 10), ' '), b...)
 	}
-	s.buf = append(b, '\n')
-	return s.buf
+	s.buf = b
+	return b
 }
 
 func (s *syslog) close() error {
