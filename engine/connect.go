@@ -53,6 +53,16 @@ func (c *Config) networkMode() string {
 	return mode
 }
 
+// hostname is the host name of the container with an id: what was asked for, that of the machine whose network it has, or of its id.
+func (c *Config) hostname(id string) string {
+	if c.Hostname == "" && c.networkMode() == "host" {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return cmp.Or(c.Hostname, shortID(id))
+}
+
 // isNetworkMode reports whether a mode of the network namespace is no network's name.
 func isNetworkMode(mode string) bool {
 	return mode == "none" || mode == "host" || strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:")

@@ -139,10 +139,10 @@ type HostConfig struct {
 	CapAdd               []string
 	CapDrop              []string
 	CgroupnsMode         string
-	Dns                  []string
+	DNS                  []string `json:"Dns"`
 	Egress               []string `json:",omitempty"` // kakuri's own
-	DnsOptions           []string
-	DnsSearch            []string
+	DNSOptions           []string `json:"DnsOptions"`
+	DNSSearch            []string `json:"DnsSearch"`
 	ExtraHosts           []string
 	GroupAdd             []string
 	IpcMode              string
@@ -162,9 +162,9 @@ type HostConfig struct {
 	Sysctls              map[string]string `json:",omitempty"`
 	Runtime              string
 	Isolation            string
-	CpuShares            int64
+	CPUShares            int64 `json:"CpuShares"`
 	Memory               int64
-	NanoCpus             int64
+	NanoCPUs             int64 `json:"NanoCpus"`
 	CgroupParent         string
 	BlkioWeight          uint16
 	BlkioWeightDevice    []DeviceWeight
@@ -172,10 +172,10 @@ type HostConfig struct {
 	BlkioDeviceWriteBps  []DeviceRate
 	BlkioDeviceReadIOps  []DeviceRate
 	BlkioDeviceWriteIOps []DeviceRate
-	CpuPeriod            int64
-	CpuQuota             int64
-	CpuRealtimePeriod    int64
-	CpuRealtimeRuntime   int64
+	CPUPeriod            int64 `json:"CpuPeriod"`
+	CPUQuota             int64 `json:"CpuQuota"`
+	CPURealtimePeriod    int64 `json:"CpuRealtimePeriod"`
+	CPURealtimeRuntime   int64 `json:"CpuRealtimeRuntime"`
 	CpusetCpus           string
 	CpusetMems           string
 	Devices              []InspectDevice
@@ -187,8 +187,8 @@ type HostConfig struct {
 	OomKillDisable       *bool
 	PidsLimit            *int64
 	Ulimits              []Ulimit
-	CpuCount             int64
-	CpuPercent           int64
+	CPUCount             int64 `json:"CpuCount"`
+	CPUPercent           int64 `json:"CpuPercent"`
 	IOMaximumIOps        uint64
 	IOMaximumBandwidth   uint64
 	Mounts               []HostMount `json:",omitempty"`
@@ -360,7 +360,7 @@ func (e *Engine) inspectState(c *Container) *InspectState {
 func (c *Container) inspectConfig() *InspectConfig {
 	cfg := &c.Config
 	out := &InspectConfig{
-		Hostname: cmp.Or(cfg.Hostname, shortID(c.ID)), Domainname: cfg.Domainname, User: cfg.User, Tty: cfg.TTY, OpenStdin: cfg.Interactive, StdinOnce: cfg.StdinOnce,
+		Hostname: cfg.hostname(c.ID), Domainname: cfg.Domainname, User: cfg.User, Tty: cfg.TTY, OpenStdin: cfg.Interactive, StdinOnce: cfg.StdinOnce,
 		Env: cfg.Env, Cmd: cfg.Command, Image: c.Image, WorkingDir: cfg.Workdir, Labels: cfg.Labels, StopSignal: cfg.StopSignal, StopTimeout: cfg.StopTimeout,
 	}
 	if out.Env == nil {
@@ -408,13 +408,13 @@ func (c *Container) hostConfig() *HostConfig {
 		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.Links,
 		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
 		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: wholeCapNames(cfg.CapAdd), CapDrop: wholeCapNames(cfg.CapDrop), CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
-		Dns: append([]string{}, cfg.DNS...), DnsOptions: append([]string{}, cfg.DNSOptions...), DnsSearch: append([]string{}, cfg.DNSSearch...), Egress: cfg.Egress, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
+		DNS: append([]string{}, cfg.DNS...), DNSOptions: append([]string{}, cfg.DNSOptions...), DNSSearch: append([]string{}, cfg.DNSSearch...), Egress: cfg.Egress, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
 		Privileged: cfg.Privileged, ReadonlyRootfs: cfg.ReadOnly, SecurityOpt: cfg.SecurityOpt, StorageOpt: cfg.StorageOpt, UTSMode: cfg.UTS, UsernsMode: cfg.UserNS,
 		ShmSize: cmp.Or(cfg.ShmSize, 64<<20), Sysctls: cfg.Sysctls, Runtime: cmp.Or(cfg.Runtime, "kakuri"),
-		CpuShares: r.CPUShares, Memory: r.Memory, NanoCpus: r.NanoCPUs, CgroupParent: cfg.CgroupParent,
+		CPUShares: r.CPUShares, Memory: r.Memory, NanoCPUs: r.NanoCPUs, CgroupParent: cfg.CgroupParent,
 		BlkioWeight: r.BlkioWeight, BlkioWeightDevice: append([]DeviceWeight{}, r.BlkioWeightDevice...), BlkioDeviceReadBps: append([]DeviceRate{}, r.DeviceReadBps...),
 		BlkioDeviceWriteBps: append([]DeviceRate{}, r.DeviceWriteBps...), BlkioDeviceReadIOps: append([]DeviceRate{}, r.DeviceReadIOps...), BlkioDeviceWriteIOps: append([]DeviceRate{}, r.DeviceWriteIOps...),
-		CpuPeriod: r.CPUPeriod, CpuQuota: r.CPUQuota, CpuRealtimePeriod: r.CPURealtimePeriod, CpuRealtimeRuntime: r.CPURealtimeRuntime, CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems,
+		CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CPURealtimePeriod: r.CPURealtimePeriod, CPURealtimeRuntime: r.CPURealtimeRuntime, CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems,
 		Devices: []InspectDevice{}, DeviceCgroupRules: r.DeviceRules, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap, MemorySwappiness: r.MemorySwappiness,
 		OomKillDisable: &r.OOMKillDisable, PidsLimit: r.PidsLimit, Ulimits: append([]Ulimit{}, cfg.Ulimits...),
 	}

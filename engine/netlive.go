@@ -191,7 +191,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		if w.network.Name != netdb.DefaultName {
 			n.Networks = append(n.Networks, membership(w))
 		}
-	}, ownNames(&w.has, hostnameOf(c), c.Config.Domainname), nil); err != nil || !names.resolver && !moved {
+	}, ownNames(&w.has, c.Config.hostname(c.ID), c.Config.Domainname), nil); err != nil || !names.resolver && !moved {
 		return err
 	}
 	return e.nowConnected(c, names, moved)
@@ -268,13 +268,6 @@ func freeDevice(list []Connection) int {
 			return i
 		}
 	}
-}
-
-func hostnameOf(c *Container) string {
-	if c.Config.Hostname != "" {
-		return c.Config.Hostname
-	}
-	return shortID(c.ID)
 }
 
 // swapped adds to the error of a network that there is not what whoever named a container in its place is to write.

@@ -195,8 +195,14 @@ func (b *builder) namespaces() error {
 		b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
 		b.because("hostname", "--hostname")
 		b.because("domainname", "--domainname")
-		if b.spec.Hostname == "" {
-			b.spec.Hostname = shortID(b.id)
+		switch {
+		case b.spec.Hostname != "":
+		case b.run.networkMode() == "host":
+			// What it tells others by that network is what they know the machine by, as with Docker.
+			b.spec.Hostname = b.run.hostname(b.id)
+			b.because("hostname", "--network host: the machine's")
+		default:
+			b.spec.Hostname = b.run.hostname(b.id)
 			b.because("hostname", "default: the container's id")
 		}
 	}

@@ -301,6 +301,13 @@ func TestNamespaceModes(t *testing.T) {
 	if s := spec(t, Config{Hostname: "h", Domainname: "d"}); s.Hostname != "h" || s.Domainname != "d" {
 		t.Errorf("%q %q", s.Hostname, s.Domainname)
 	}
+	machine, err := os.Hostname()
+	if s := spec(t, Config{Network: "host"}); err != nil || s.Hostname != machine || !slices.Contains(s.Process.Env, "HOSTNAME="+machine) {
+		t.Errorf("--network host: %q %q, want %q", s.Hostname, s.Process.Env, machine)
+	}
+	if s := spec(t, Config{Network: "host", Hostname: "h"}); s.Hostname != "h" {
+		t.Errorf("--network host --hostname h: %q", s.Hostname)
+	}
 	if s := spec(t, Config{UTS: "host"}); s.Hostname != "" {
 		t.Errorf("--uts host: host name %q", s.Hostname)
 	}
