@@ -26,7 +26,7 @@ type EventOptions struct {
 // Events tells of what happens, until an error of tell, the end of ctx, or the time Until. With Since it tells first of what has
 // happened since then, as far as that is still known: the last thousands.
 func (e *Engine) Events(ctx context.Context, o EventOptions, tell func(Event) error) error {
-	err := o.Filters.Check("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume")
+	err := o.Filters.Check("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "status", "type", "volume")
 	if err != nil {
 		return err
 	}
@@ -96,10 +96,12 @@ func (f Filters) event(e *Event) bool {
 		name := e.Actor.Attributes["image"]
 		return name == v || strings.TrimSuffix(name, ":latest") == v
 	}
-	return f.any("event", func(v string) bool {
+	did := func(v string) bool {
 		action, _, _ := strings.Cut(e.Action, ":")
 		return v == e.Action || v == action || strings.HasPrefix(e.Action, v) && strings.HasSuffix(v, ":")
-	}) && f.any("type", func(v string) bool { return v == e.Type }) &&
+	}
+	// status is podman's and nerdctl's word for it, after the key that it has in JSON.
+	return f.any("event", did) && f.any("status", did) && f.any("type", func(v string) bool { return v == e.Type }) &&
 		f.any("scope", func(v string) bool { return v == e.Scope }) &&
 		f.any("container", object("container")) && f.any("volume", object("volume")) && f.any("network", object("network")) &&
 		f.any("image", image) && f.Labels(e.Actor.Attributes)

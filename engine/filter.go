@@ -125,6 +125,9 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, asked := f["id"]; asked && !slices.ContainsFunc(f["id"], func(v string) bool { return v != "" }) {
+		hasID = func(...string) bool { return false } // no id is empty: a script's variable was
+	}
 	hasName, err := f.patterns("name")
 	if err != nil {
 		return nil, err

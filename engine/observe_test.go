@@ -107,6 +107,14 @@ func TestEvents(t *testing.T) {
 	if err != nil || fmt.Sprint(after) != "[exec_die 1 die 137 die 137 die 137]" {
 		t.Errorf("afterwards: %v: %q", err, after)
 	}
+	after = nil
+	e.Events(ctx, EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID[:12]}, "status": {"exec_die"}}}, func(x Event) error {
+		after = append(after, x.Action)
+		return nil
+	})
+	if fmt.Sprint(after) != "[exec_die]" {
+		t.Errorf("by their status: %q", after)
+	}
 	if err := e.Events(ctx, EventOptions{Until: time.Now(), Filters: Filters{"colour": {"red"}}}, nil); err == nil || err.Error() != "invalid filter 'colour'" {
 		t.Errorf("a filter that there is not: %v", err)
 	}

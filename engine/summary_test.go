@@ -79,14 +79,14 @@ func TestFilters(t *testing.T) {
 		key, values string // values with blanks between them
 		want        string
 	}{
-		{"name", "web", "web-1"}, {"name", "^/job$", "job"}, {"name", "^b", ""}, {"name", "web job", "web-1 job"}, {"id", "^abab", "web-1"}, {"id", "01", "job"},
+		{"name", "web", "web-1"}, {"name", "^/job$", "job"}, {"name", "^b", ""}, {"name", "web job", "web-1 job"}, {"id", "^abab", "web-1"}, {"id", "01", "job"}, {"id", "", ""},
 		{"label", "tier", "web-1"}, {"label", "tier=front a", "web-1"}, {"label", "tier=back", ""}, {"label!", "tier", "job"},
 		{"status", "running", "web-1"}, {"status", "exited created", "job"}, {"exited", "3", "job"}, {"exited", "0", ""}, {"health", "healthy", "web-1"}, {"health", "none", "job"},
 		{"ancestor", "nginx", ""}, {"ancestor", "nginx:1", "web-1"}, {"ancestor", "cdcdcd", "web-1"}, {"ancestor", "ngin", ""}, {"ancestor", "host", "job"}, {"ancestor", "host:latest", "job"},
 		{"volume", "data", "web-1"}, {"volume", "/srv/", "web-1"}, {"volume", "/home", "web-1"}, {"volume", "/", ""}, {"network", "host", "job"}, {"network", "none", "web-1"},
 		{"is-task", "true", ""}, {"is-task", "false", "web-1 job"}, {"publish", "80", ""}, {"until", "10m", "web-1"},
 	} {
-		keep, err := Filters{c.key: strings.Fields(c.values)}.containers(e)
+		keep, err := Filters{c.key: strings.Split(c.values, " ")}.containers(e)
 		if err != nil {
 			t.Errorf("%s=%s: %v", c.key, c.values, err)
 			continue
