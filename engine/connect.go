@@ -2,8 +2,10 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -473,6 +475,30 @@ func (e *Engine) leaveNetworks(id string) error {
 		e.tell("network", "disconnect", n.ID, map[string]string{"container": id, "name": n.Name, "type": n.Driver})
 	}
 	return err
+}
+
+// dropCables removes the devices of a container's last run, where its network namespace has not gone with it: one that joined it runs on there, and the next run's
+// devices have the same names. As with Docker, that one keeps the namespace, without them, until it is started again itself.
+func (e *Engine) dropCables(ctx context.Context, c *Container) error {
+	if len(c.Connections) == 0 {
+		return nil
+	}
+	if _, err := net.InterfaceByName(plan.HostDevice(c.ID, 0)); err != nil && !e.rootless() { // those of an ordinary user are in the network world
+		return nil
+	}
+	list, err := e.listed(ListOptions{})
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(o Container) bool { return o.PID != 0 && o.Config.networkMode() == "container:"+c.ID })
+	if i < 0 {
+		return nil // they go with the namespace, a moment after its last process
+	}
+	setup, err := monitor.ReadSetup(c.dir)
+	if err != nil || setup.Options.Network == nil {
+		return ignoreMissing(err)
+	}
+	return e.onNetworks(ctx, netJob{Op: jobDisconnect, PID: list[i].PID, Network: plan.Network{Endpoints: setup.Options.Network.Endpoints}})
 }
 
 // giveUpNetworks is leaveNetworks of a container whose start failed, with addresses that it took before it was found anywhere.

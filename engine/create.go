@@ -111,6 +111,7 @@ func (e *Engine) create(ctx context.Context, cfg Config) (c Container, lock *os.
 		return c, nil, err
 	}
 	defer release()
+	e.joinByID(&c.Config)
 	if err := e.mkdirs(); err != nil {
 		return c, nil, err
 	}
@@ -145,6 +146,17 @@ func (e *Engine) create(ctx context.Context, cfg Config) (c Container, lock *os.
 		return c, lock, err
 	}
 	return c, lock, e.withVolumes(ctx, &c)
+}
+
+// joinByID has a container join the namespaces of those that have their names now, whatever they are called later, and says
+// so as Docker's inspect does.
+func (e *Engine) joinByID(c *Config) {
+	for _, mode := range []*string{&c.PID, &c.IPC, &c.UTS, &c.UserNS, &c.CgroupNS, &c.Network} {
+		ref, joins := strings.CutPrefix(*mode, "container:")
+		if other, err := e.Find(ref); joins && err == nil { // else it is told when the container is built
+			*mode = "container:" + other.ID
+		}
+	}
 }
 
 // withVolumes writes the record of a new container with the volumes that it gets, which nobody removes meanwhile.

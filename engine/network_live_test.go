@@ -201,6 +201,51 @@ func TestNetworkLive(t *testing.T) {
 	}
 }
 
+// A container whose network namespace another one has joined starts again, with devices of its own; what joined keeps the old namespace, and the same
+// container by whatever name.
+func TestRestartOfJoined(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	ctx := t.Context()
+	loopback(t)
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	server := detached(t, e, on("web", Config{Name: "server", Hostname: "first", Command: []string{"/greeter", ":80"}}))
+	beside := detached(t, e, on("container:server", Config{Name: "beside", Command: []string{"/greeter", ":81"}}))
+	if i, err := e.Inspect("beside"); err != nil || i.HostConfig.NetworkMode != "container:"+server.ID {
+		t.Errorf("it joined %s, %v", i.HostConfig.NetworkMode, err)
+	}
+	if err := e.Rename(ctx, "server", "renamed"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := e.Restart(ctx, server.ID, StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if line := says(t, e, "web", patient, "renamed:80")[0]; !strings.HasPrefix(line, "first to ") {
+		t.Errorf("after a restart a container of the network is told %q", line)
+	}
+	if err := e.Restart(ctx, "beside", StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if line := says(t, e, "web", patient, "renamed:81")[0]; !strings.HasPrefix(line, beside.ID[:12]+" to ") {
+		t.Errorf("what joined it, and was started again, tells %q", line)
+	}
+	for _, id := range []string{beside.ID, server.ID} {
+		if err := e.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := e.NetworkRemove(ctx, "web"); err != nil {
+		t.Error(err)
+	}
+	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
+		t.Errorf("Check finds %+v, %v", found, err)
+	}
+}
+
 // A container of the default network gets names when it is connected to another one, follows a neighbour that is renamed, and starts again; rules that were
 // flushed are found and put back. No port is published, so that there is nothing but bridges.
 func TestNetworkWithoutPorts(t *testing.T) {

@@ -94,6 +94,9 @@ func (e *Engine) prepare(ctx context.Context, c *Container) (b *builder, err err
 	if err := e.leaveNetworks(c.ID); err != nil {
 		return nil, err // those that a kill has left it on
 	}
+	if err := e.dropCables(ctx, c); err != nil {
+		return nil, err
+	}
 	if b, err = e.build(ctx, c.Record, false); err != nil {
 		return nil, refusedError{err}
 	}
