@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/csv"
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -52,6 +53,9 @@ func parseVolume(s string) (engine.Mount, error) {
 		return engine.Mount{}, fmt.Errorf("want DEST, SOURCE:DEST or SOURCE:DEST:OPTIONS")
 	}
 	if len(part) == 1 {
+		if !path.IsAbs(s) {
+			s = path.Join("/", s) // Docker takes one without a slash at its beginning, too, if it is alone
+		}
 		return engine.Mount{Type: "volume", Dest: s}, nil
 	}
 	m := engine.Mount{Type: "volume", Source: part[0], Dest: part[1]}
