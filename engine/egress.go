@@ -65,9 +65,9 @@ func (c *Container) guarded() bool { return c.Guarded || len(c.Config.Egress) > 
 // guard takes from capabilities what would make the rules nothing, and refuses where that was asked for.
 func (b *builder) guard(caps abi.CapSet) (abi.CapSet, error) {
 	who := "--egress"
-	for mode, c := range b.shared {
+	for _, c := range b.shared {
 		if c.guarded() {
-			who = fmt.Sprintf("%s has --egress", mode)
+			who = fmt.Sprintf("container:%s has --egress", c.Name)
 		}
 	}
 	if b.run.Privileged {

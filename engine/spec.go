@@ -86,7 +86,7 @@ func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, er
 	b.rec.IPC = b.run.IPC
 	if c, ok := b.shared[b.run.IPC]; ok {
 		if c.IPC != "shareable" && c.IPC != "host" {
-			return nil, fmt.Errorf("--ipc %s: its ipc namespace is not to be joined: run that container with --ipc shareable", b.run.IPC)
+			return nil, fmt.Errorf("--ipc container:%s: its ipc namespace is not to be joined: run that container with --ipc shareable", c.Name)
 		}
 		b.rec.IPC = c.IPC // as open as the one that it joined
 	}
