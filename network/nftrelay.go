@@ -12,7 +12,8 @@ import (
 // A Relay passes on what comes to sockets of [Rules.HoldPort]: a stream by splice(2), so that no byte of it comes to this process, and
 // packets of UDP one by one. The container sees this machine's address as the sender's, unless Dress makes it another. One goroutine
 // does it all; with nothing to pass on it sleeps. A socket may have as many connections, and senders of UDP, as are free: so whoever takes all that one port
-// has to give leaves as much to the next one.
+// has to give leaves as much to the next one. Of a port that has no more to give, who sends from an address that has fewer gets a place of the one that has
+// most; further connections wait.
 type Relay struct {
 	// Dress, when set before the first Serve, is given each socket on the container's side before it connects, with who sent. Where it gives
 	// false, or the socket then cannot connect, a new one is taken as it is.
@@ -33,14 +34,16 @@ type Relay struct {
 	sessions map[int]*session // by descriptor
 	busy     []*stream        // those that were left with more to do
 	paused   int              // how many sockets take no more connections until one ends
+	waiting  int              // connections that were taken and have no place
+	now      time.Time        // of this turn
 	pipes    [][2]int         // empty ones, for streams that have something to move
 	most     int              // streams at once
 	buf, oob []byte
 }
 
 const (
-	relayStreams  = 4096             // at once, as far as descriptors reach; more wait in the kernel
-	relaySessions = 1024             // senders of UDP; of one port's the one that was silent longest goes
+	relayStreams  = 4096             // at once, as far as descriptors reach
+	relaySessions = 1024             // senders of UDP; of one port's and the address that has most there, the one that was silent longest goes
 	sessionIdle   = 90 * time.Second // of UDP, then a sender is forgotten
 	spliceMax     = 1 << 20
 	pipeSize      = 256 << 10
@@ -63,13 +66,50 @@ type listener struct {
 	family   int // of the target
 	sessions map[string]*session
 	streams  int
+	of       map[sender]int // streams of each
+	waiting  []caller
 	paused   bool
+}
+
+// A sender is whom places are counted for: an address of IPv4, or what a customer has of IPv6, /64.
+type sender [16]byte
+
+func senderOf(from unix.Sockaddr) (s sender) {
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		s[10], s[11] = 0xff, 0xff
+		copy(s[12:], from.Addr[:])
+	case *unix.SockaddrInet6:
+		s = from.Addr
+		if !netip.AddrFrom16(from.Addr).Is4In6() {
+			clear(s[8:])
+		}
+	}
+	return s
+}
+
+// heaviest is who has most, and how many.
+func heaviest(of map[sender]int) (who sender, most int) {
+	for s, n := range of {
+		if n > most {
+			who, most = s, n
+		}
+	}
+	return who, most
+}
+
+// A caller is a connection that was taken and has no place yet.
+type caller struct {
+	fd   int
+	from unix.Sockaddr
 }
 
 // A stream is one connection with the one that it is passed on by.
 type stream struct {
 	l         *listener
-	fd        [2]int // who asks, the container
+	from      sender
+	last      time.Time // that something moved, or might have
+	fd        [2]int    // who asks, the container
 	way       [2]oneWay
 	connected bool
 }
@@ -125,7 +165,7 @@ func mostStreams() int {
 // Serve passes on what comes to a port's socket to the container's port. The descriptor stays the caller's, and
 // is open until after Close.
 func (r *Relay) Serve(fd int, proto string, to netip.Addr, port uint16) error {
-	l := &listener{fd: fd, udp: proto == "udp", target: sockaddr(to, port), family: unix.AF_INET, sessions: map[string]*session{}}
+	l := &listener{fd: fd, udp: proto == "udp", target: sockaddr(to, port), family: unix.AF_INET, sessions: map[string]*session{}, of: map[sender]int{}}
 	if to.Is6() {
 		l.family = unix.AF_INET6
 	}
@@ -164,6 +204,11 @@ func (r *Relay) stop(fd int) {
 	if l.paused {
 		r.paused--
 	}
+	for _, c := range l.waiting {
+		r.waiting--
+		reset(c.fd)
+	}
+	l.waiting = nil
 	for _, s := range l.sessions {
 		r.forget(s)
 	}
@@ -212,7 +257,7 @@ func (r *Relay) roused() bool {
 	}
 	select {
 	case <-r.asked:
-		if len(r.streams)+len(r.sessions) == 0 {
+		if len(r.streams)+len(r.sessions)+r.waiting == 0 {
 			return false
 		}
 		r.goesOn <- struct{}{}
@@ -229,6 +274,11 @@ func (r *Relay) run() {
 		}
 		for _, s := range r.sessions {
 			unix.Close(s.fd)
+		}
+		for _, l := range r.listeners {
+			for _, c := range l.waiting {
+				reset(c.fd)
+			}
 		}
 		for _, p := range r.pipes {
 			closePipe(p)
@@ -252,6 +302,7 @@ func (r *Relay) run() {
 		if err != nil && err != unix.EINTR {
 			return
 		}
+		r.now = time.Now()
 		busy := r.busy
 		r.busy = nil
 		for _, s := range busy {
@@ -287,10 +338,13 @@ func (r *Relay) run() {
 				}
 			}
 		}
-		if now := time.Now(); len(r.sessions) > 0 && now.Sub(swept) > sessionIdle/4 {
-			swept = now
+		if r.waiting > 0 {
+			r.seat()
+		}
+		if len(r.sessions) > 0 && r.now.Sub(swept) > sessionIdle/4 {
+			swept = r.now
 			for _, s := range r.sessions {
-				if now.Sub(s.last) > sessionIdle {
+				if r.now.Sub(s.last) > sessionIdle {
 					r.forget(s)
 				}
 			}
@@ -328,10 +382,6 @@ func (r *Relay) listen(l *listener, events uint32) {
 }
 
 func (r *Relay) accept(l *listener) {
-	if l.streams >= r.most-len(r.streams)/2 {
-		r.pause(l)
-		return
-	}
 	fd, from, err := unix.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	switch err {
 	case nil:
@@ -341,8 +391,62 @@ func (r *Relay) accept(l *listener) {
 	default:
 		return
 	}
-	s := &stream{l: l, fd: [2]int{fd, -1}, way: [2]oneWay{{pipe: [2]int{-1, -1}}, {pipe: [2]int{-1, -1}}}}
-	s.fd[1], err = r.connect(l, from)
+	switch c := (caller{fd, from}); {
+	case r.hasRoom(l) || r.makeRoom(l, senderOf(from)):
+		r.begin(l, c)
+	case len(l.waiting) < max(2, r.most/16)-r.waiting: // shared as places are
+		l.waiting = append(l.waiting, c)
+		r.waiting++
+	default:
+		reset(fd)
+	}
+}
+
+// hasRoom reports whether a socket may have one more connection.
+func (r *Relay) hasRoom(l *listener) bool { return l.streams < r.most-len(r.streams)/2 }
+
+// makeRoom ends a connection of the sender that has most of a socket's, for another one that has fewer also with what it asks for: the one that was silent longest.
+// Who sent can be seen of connections only that were taken, so none is left to the kernel's queue, where those of one would be before those of all others.
+func (r *Relay) makeRoom(l *listener, from sender) bool {
+	who, most := heaviest(l.of)
+	if l.of[from]+1 >= most {
+		return false
+	}
+	var oldest *stream
+	for _, s := range r.streams {
+		if s.l == l && s.from == who && (oldest == nil || s.last.Before(oldest.last)) {
+			oldest = s
+		}
+	}
+	r.abort(oldest)
+	return true
+}
+
+// seat gives places that became free to those who wait.
+func (r *Relay) seat() {
+	r.mu.Lock()
+	var list []*listener
+	for _, l := range r.listeners {
+		if len(l.waiting) > 0 {
+			list = append(list, l)
+		}
+	}
+	r.mu.Unlock()
+	for _, l := range list {
+		for len(l.waiting) > 0 && r.hasRoom(l) {
+			c := l.waiting[0]
+			l.waiting = l.waiting[1:]
+			r.waiting--
+			r.begin(l, c)
+		}
+	}
+}
+
+// begin passes a connection on.
+func (r *Relay) begin(l *listener, c caller) {
+	s := &stream{l: l, from: senderOf(c.from), last: r.now, fd: [2]int{c.fd, -1}, way: [2]oneWay{{pipe: [2]int{-1, -1}}, {pipe: [2]int{-1, -1}}}}
+	var err error
+	s.fd[1], err = r.connect(l, c.from)
 	for i := range s.fd {
 		if err == nil {
 			keepAlive(s.fd[i])
@@ -351,12 +455,19 @@ func (r *Relay) accept(l *listener) {
 	}
 	r.streams[s.fd[0]] = s
 	l.streams++
+	l.of[s.from]++
 	if s.fd[1] >= 0 {
 		r.streams[s.fd[1]] = s
 	}
 	if err != nil {
 		r.abort(s)
 	}
+}
+
+// reset closes a connection as one that failed.
+func reset(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
 }
 
 // connect makes a socket on the container's side that is connected, or about to be.
@@ -414,6 +525,7 @@ func (r *Relay) move(s *stream, fd int, events uint32) {
 
 // pump moves what can be moved, of one stream not all that there is: others have their turn.
 func (r *Relay) pump(s *stream) {
+	s.last = r.now
 	const flags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
 	for range 16 {
 		moved := false
@@ -514,6 +626,9 @@ func (r *Relay) abort(s *stream) {
 
 func (r *Relay) end(s *stream) {
 	s.l.streams--
+	if s.l.of[s.from]--; s.l.of[s.from] == 0 {
+		delete(s.l.of, s.from)
+	}
 	for i, fd := range s.fd {
 		if fd >= 0 {
 			delete(r.streams, fd)
@@ -551,7 +666,7 @@ func (r *Relay) packets(l *listener) {
 				continue
 			}
 		}
-		s.last = time.Now()
+		s.last = r.now
 		unix.Write(s.fd, r.buf[:n]) // of UDP what cannot be sent is lost
 	}
 }
@@ -586,17 +701,24 @@ func (r *Relay) session(l *listener, from unix.Sockaddr, key string, oob []byte)
 	return s
 }
 
-// oldest is the sender to a socket that was silent longest, or of all where that one has none.
+// oldest is who was silent longest, of those that send to a socket from the address that has most of them, or of all where it has none.
 func (r *Relay) oldest(l *listener) (oldest *session) {
 	older := func(s *session) {
 		if oldest == nil || s.last.Before(oldest.last) {
 			oldest = s
 		}
 	}
-	if len(l.sessions) > 0 {
-		for _, s := range l.sessions {
+	of := map[sender]int{}
+	for _, s := range l.sessions {
+		of[senderOf(s.from)]++
+	}
+	_, most := heaviest(of)
+	for _, s := range l.sessions {
+		if of[senderOf(s.from)] == most {
 			older(s)
 		}
+	}
+	if oldest != nil {
 		return oldest
 	}
 	for _, s := range r.sessions {
@@ -628,7 +750,7 @@ func (r *Relay) answer(s *session) {
 		n, err := unix.Read(s.fd, r.buf)
 		switch err {
 		case nil:
-			s.last = time.Now()
+			s.last = r.now
 			unix.SendmsgN(s.l.fd, r.buf[:n], s.oob, s.from, unix.MSG_DONTWAIT)
 		case unix.EAGAIN, unix.EINTR:
 			return

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"testing"
@@ -72,36 +73,68 @@ func TestRelayShares(t *testing.T) {
 				c.Close()
 			}
 		}()
-		dial := func(address string) net.Conn {
-			c, err := net.DialTimeout("tcp", address, waits)
+		from := func(address string) net.Dialer {
+			return net.Dialer{Timeout: waits, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		}
+		one, two := from("127.0.0.1"), from("127.0.0.2")
+		dial := func(d net.Dialer, address string) net.Conn {
+			c, err := d.Dial("tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}
 			conns = append(conns, c)
 			return c
 		}
-		for range 2 * most { // the kernel takes them all
-			dial("127.0.0.1:8101")
+		for range 2 * most {
+			c, err := one.Dial("tcp", "127.0.0.1:8101")
+			if err == nil {
+				conns = append(conns, c)
+			} else if !errors.Is(err, unix.ECONNRESET) { // what finds no place at all
+				t.Fatal(err)
+			}
 		}
-		for range most / 2 {
+		first := <-served
+		conns = append(conns, first)
+		for range most/2 - 1 {
 			conns = append(conns, <-served)
 		}
-		c := dial("127.0.0.1:8102")
-		c.SetDeadline(time.Now().Add(waits))
-		select {
-		case behind := <-served:
-			conns = append(conns, behind)
-			behind.SetDeadline(time.Now().Add(waits))
-			for _, way := range [][2]net.Conn{{c, behind}, {behind, c}} {
+		passes := func(what string, ends ...net.Conn) {
+			t.Helper()
+			for i, c := range ends {
+				c.SetDeadline(time.Now().Add(waits))
 				buf := make([]byte, 1)
-				way[0].Write([]byte("x"))
-				if _, err := way[1].Read(buf); err != nil || buf[0] != 'x' {
-					t.Errorf("the other port: %v", err)
+				ends[1-i].Write([]byte("x"))
+				if _, err := c.Read(buf); err != nil || buf[0] != 'x' {
+					t.Errorf("%s: %v", what, err)
 				}
 			}
-		case <-time.After(waits):
-			t.Error("the other port takes no connection")
 		}
+		speaks := func(what string, c net.Conn) {
+			t.Helper()
+			select {
+			case behind := <-served:
+				conns = append(conns, behind)
+				passes(what, c, behind)
+			case <-time.After(waits):
+				t.Errorf("%s takes no connection", what)
+			}
+		}
+		speaks("the other port", dial(one, "127.0.0.1:8102"))
+		// Another sender has places of the one that has them all, as long as that has more, and the one that spoke last keeps its own.
+		passes("the first one", conns[0], first)
+		for range most / 4 {
+			speaks("the first port, from another address,", dial(two, "127.0.0.1:8101"))
+		}
+		beyond, err := two.Dial("tcp", "127.0.0.1:8101")
+		if err == nil {
+			beyond.SetDeadline(time.Now().Add(waits))
+			_, err = beyond.Read(make([]byte, 1))
+			beyond.Close()
+		}
+		if !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("one more than the other sender has: %v", err)
+		}
+		passes("the first one, after others were ended for another sender", conns[0], first)
 		// As soon as one has ended, the next one is taken.
 		conns[0].(*net.TCPConn).SetLinger(0)
 		conns[0].Close()
@@ -130,7 +163,12 @@ func TestRelayShares(t *testing.T) {
 			}
 			return string(buf[:n])
 		}
-		before := ask(quiet)
+		slow, err := (&net.Dialer{LocalAddr: &net.UDPAddr{IP: two.LocalAddr.(*net.TCPAddr).IP}}).Dial("udp", "127.0.0.1:8101")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slow.Close()
+		before, slowly := ask(quiet), ask(slow)
 		for range relaySessions + 100 {
 			c, err := net.Dial("udp", "127.0.0.1:8101")
 			if err != nil {
@@ -141,6 +179,9 @@ func TestRelayShares(t *testing.T) {
 		}
 		if now := ask(quiet); now != before {
 			t.Errorf("the other port's sender was forgotten: it comes from %s, and came from %s", now, before)
+		}
+		if now := ask(slow); now != slowly {
+			t.Errorf("a sender was forgotten for those of another address: it comes from %s, and came from %s", now, slowly)
 		}
 	})
 }
