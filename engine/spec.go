@@ -168,7 +168,11 @@ func (b *builder) namespaces() error {
 			if path, ok := strings.CutPrefix(n.mode, "ns:"); ok && n.kind == specs.NetworkNamespace {
 				// setns(2) takes rights over the user namespace that owns it, which is not one that the container's is above.
 				if b.hasUserNS() {
-					return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: add --userns host", n.mode)
+					way := "add --userns host"
+					if !b.host.Caps.Has(abi.CapSysAdmin) { // nor may such a caller, which would be refused that
+						way = "have it join a container's with --network container:NAME, or run it as root with --userns host"
+					}
+					return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: %s", n.mode, way)
 				}
 				ns.Path = path
 			}
