@@ -232,6 +232,24 @@ func TestVerify(t *testing.T) {
 }
 
 // TestVerifyEgress: rules of what may be reached are read back, and each harm is seen.
+// TestVerifyMany: routes that a container's root made by the thousand are not read to their end, and nothing is said to be missing for that.
+func TestVerifyMany(t *testing.T) {
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {
+		inside := inNamespace(t)
+		defer func() { inside.Process.Kill(); inside.Wait() }()
+		c := &connected{t: t, pid: inside.Process.Pid}
+		c.sh(c.pid, `ip link set lo up; seq 45000 | awk '{ printf "route add blackhole 11.%d.%d.%d/32\n", $1/65536, $1/256%256, $1%256 }' | ip -batch -`)
+		c.steps = []plan.Step{
+			{Check: &plan.AddressCheck{Device: "lo", Addr: netip.MustParsePrefix("127.0.0.1/8")}},
+			{Check: &plan.RouteCheck{To: netip.MustParsePrefix("12.0.0.0/8"), Device: "lo"}},
+		}
+		if got := c.differ(); strings.Count(got, "\x00") != 1 || !strings.HasSuffix(got, "were read: there are more\x00") || !strings.Contains(got, "12.0.0.0/8") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 func TestVerifyEgress(t *testing.T) {
 	nstest.Root(t)
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {

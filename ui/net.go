@@ -21,6 +21,7 @@ type NetSpace struct {
 	Command   string          `json:"command"`
 	Devices   List[NetDevice] `json:"devices"`
 	Published []string        `json:"published,omitempty"` // "0.0.0.0:8080 → 172.17.0.2:80/tcp"
+	More      bool            `json:"more,omitempty"`      // devices or addresses than these, which were not read
 }
 
 // A NetDevice is a network device.
@@ -96,7 +97,11 @@ func (m *NetMap) line(d NetDevice, from, kinds int, l Lang) string {
 	if !d.Up {
 		parts = append(parts, l.Say(words.Down))
 	}
-	parts = append(parts, d.Addrs...)
+	const most = 8 // whoever may give addresses gives a device as many as they like
+	parts = append(parts, d.Addrs[:min(most, len(d.Addrs))]...)
+	if n := len(d.Addrs); n > most {
+		parts = append(parts, l.Count(words.MoreLines, n-most))
+	}
 	if e := m.end(d, from, l); e != "" {
 		parts = append(parts, "⇄ "+e)
 	}
@@ -123,6 +128,9 @@ func (m NetMap) Text(s Screen) string {
 				}
 			}
 			t.Children = append(t.Children, branch)
+		}
+		if n.More {
+			t.Children = append(t.Children, Tree{Text: l.Say(words.MoreDevices)})
 		}
 		for _, p := range n.Published {
 			t.Children = append(t.Children, Tree{Text: l.Say(words.PublishedAt, p)})

@@ -4,18 +4,20 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
 
 func netMap() NetMap {
+	many := slices.Repeat([]string{"127.0.0.9/8"}, 10)
 	return NetMap{Spaces: List[NetSpace]{
 		{NSName: NSName{Inode: 1, Host: true}, Here: true, Devices: List[NetDevice]{
 			{Name: "lo", Up: true, Addrs: []string{"127.0.0.1/8"}, In: -1}, {Name: "kakuri0", Kind: "bridge", Up: true, Addrs: []string{"172.20.0.1/16"}, In: -1},
 			{Name: "vk1", Kind: "veth", Up: true, Master: "kakuri0", Peer: "eth0", In: 1}, {Name: "x<0>", Kind: "dummy", In: -1},
 		}, Published: []string{"0.0.0.0:8080 → 172.20.0.2:80/tcp"}},
 		{NSName: NSName{Inode: 2, Name: "web"}, PID: 7, Command: "nginx", Devices: List[NetDevice]{{Name: "eth0", Kind: "veth", Up: true, Addrs: []string{"172.20.0.2/16"}, Peer: "vk1", In: 0}}},
-		{NSName: NSName{Inode: 3}, PID: 8, Command: "sleep 9", Devices: List[NetDevice]{{Name: "lo", In: -1}}},
+		{NSName: NSName{Inode: 3}, PID: 8, Command: "sleep 9", Devices: List[NetDevice]{{Name: "lo", In: -1, Addrs: many}}, More: true},
 	}}
 }
 

@@ -10,6 +10,7 @@ var words = struct {
 	Owns, IDOne, IDRange, IDNone                     Text
 	Processes, Namespaces, MoreProcesses, MoreSpaces Count
 	MoreLines, Unreadable                            Count
+	MoreDevices                                      Text
 
 	// ns ps and ns diff.
 	Process, HereHost, Here, In, InsideOf          Text
@@ -53,6 +54,7 @@ var words = struct {
 	MoreProcesses: Count{"+ %d more process", "+ %d more processes", "+ 他 %d プロセス"},
 	MoreSpaces:    Count{"+ %d more namespace", "+ %d more namespaces", "+ 他 %d 名前空間"},
 	MoreLines:     Count{"+ %d more", "+ %d more", "+ 他 %d"},
+	MoreDevices:   Text{"more devices or addresses than were read", "機器またはアドレスがほかにもあります(読んでいません)"},
 	Unreadable: Count{
 		"%d process does not let this user read its namespaces",
 		"%d processes do not let this user read their namespaces",

@@ -30,6 +30,26 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// TestBound: a list that is too long ends, and what is left of it is nobody's answer.
+func TestBound(t *testing.T) {
+	s, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Bound(1 << 20)
+	if list, err := s.Links(); err != nil || len(list) == 0 {
+		t.Errorf("within it: %v, %v", list, err)
+	}
+	s.Bound(1)
+	if list, err := s.Links(); !errors.Is(err, ErrMore) || len(list) > 0 {
+		t.Errorf("beyond it: %v, %v", list, err)
+	}
+	if list, err := s.Addrs(0); !errors.Is(err, ErrMore) || len(list) > 0 {
+		t.Errorf("behind it: %v, %v", list, err)
+	}
+}
+
 func TestParse(t *testing.T) {
 	head := make([]byte, unix.SizeofRtMsg)
 	head[0], head[1], head[4], head[7] = unix.AF_INET, 8, unix.RT_TABLE_MAIN, unix.RTN_UNICAST

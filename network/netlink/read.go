@@ -171,17 +171,18 @@ func (s *Socket) Routes() (list []Route, err error) {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		head := make([]byte, unix.SizeofRtMsg)
 		head[0] = family
-		bodies, err := s.Dump(NewMessage(unix.RTM_GETROUTE, 0, head))
-		if err != nil {
-			return nil, err
-		}
+		var bodies [][]byte
+		bodies, err = s.Dump(NewMessage(unix.RTM_GETROUTE, 0, head))
 		for _, b := range bodies {
 			list = append(list, parseRoutes(b)...)
+		}
+		if err != nil {
+			break
 		}
 	}
 	return slices.DeleteFunc(list, func(r Route) bool {
 		return r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_MULTICAST || r.Type == unix.RTN_ANYCAST
-	}), nil
+	}), err
 }
 
 // Own reports whether packets to an address come to this network namespace itself: it has the address, or the address is a broadcast.

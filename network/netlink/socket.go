@@ -17,10 +17,20 @@ var ne = binary.NativeEndian
 // A Socket is one for netlink(7), in the network namespace that it was made in. It is
 // for one goroutine at a time.
 type Socket struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd   int
+	seq  uint32
+	buf  []byte
+	most int // bytes of a list, 0 for any number
+	left bool
 }
+
+// ErrMore says that a list is longer than its bound, and was not read to its end.
+var ErrMore = errors.New("there are more")
+
+// Bound has lists end after so many bytes, with what came until then and [ErrMore]: whoever has CAP_NET_ADMIN over a network namespace, as
+// a container's root may, makes as many devices, addresses and routes as the kernel has memory for. The rest
+// stays in the kernel, and the socket is of no more use.
+func (s *Socket) Bound(bytes int) { s.most = bytes }
 
 // Open makes a socket for rtnetlink(7) in the network namespace of the calling thread.
 func Open() (*Socket, error) { return OpenFor(unix.NETLINK_ROUTE) }
@@ -147,6 +157,9 @@ func IfInfo(index int32, flags, change uint32) []byte {
 // Exchange sends messages at once, numbered one after the other, and calls each with what comes to them, until it says
 // that this was the last: i is the message's place, from 0, kind that of the answer, flags its NLM_F_*.
 func (s *Socket) Exchange(list []Message, each func(i int, kind, flags uint16, body []byte) (last bool)) error {
+	if s.left {
+		return fmt.Errorf("netlink: a list was left: %w", ErrMore)
+	}
 	first := s.seq + 1
 	n := 0
 	for _, m := range list {
@@ -231,12 +244,13 @@ func (s *Socket) Ask(m Message, kind uint16) (body []byte, err error) {
 	return body, err
 }
 
-// Dump asks for a list, and gives the bodies of all answers, anew when the list changed meanwhile.
+// Dump asks for a list, and gives the bodies of all answers, anew when the list changed meanwhile. With [Socket.Bound] it may be a part of them, and [ErrMore].
 func (s *Socket) Dump(m Message) (bodies [][]byte, err error) {
 	m.flag(unix.NLM_F_DUMP)
-	for range dumps {
+	all := 0 // bytes
+	for i := 0; i < dumps && (s.most == 0 || all <= 4*s.most); i++ {
 		bodies, err = nil, nil
-		whole := true
+		whole, size := true, 0
 		failed := s.Exchange([]Message{m}, func(_ int, kind, flags uint16, b []byte) bool {
 			whole = whole && flags&unix.NLM_F_DUMP_INTR == 0
 			switch kind {
@@ -249,15 +263,20 @@ func (s *Socket) Dump(m Message) (bodies [][]byte, err error) {
 				}
 				return true
 			}
+			if size += unix.SizeofNlMsghdr + len(b); s.most > 0 && size > s.most {
+				s.left, err = true, fmt.Errorf("%d were read: %w", len(bodies), ErrMore)
+				return true
+			}
 			bodies = append(bodies, bytes.Clone(b))
 			return false
 		})
 		if failed != nil {
 			return nil, failed
 		}
-		if whole && !errors.Is(err, unix.EINTR) {
+		if s.left || whole && !errors.Is(err, unix.EINTR) {
 			return bodies, err
 		}
+		all += size
 	}
 	return nil, fmt.Errorf("the kernel's list changes all the time: %w", unix.EINTR)
 }

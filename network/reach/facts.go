@@ -70,6 +70,9 @@ type Side struct {
 	Tables    []Table `json:",omitempty"`
 	Forward4  bool
 	Forward6  bool
+	// There are more than these, and what is not here may be there: devices, addresses or routes, and listeners.
+	More          bool `json:",omitempty"`
+	MoreListeners bool `json:",omitempty"`
 }
 
 // A Listener is a socket that waits for what comes.

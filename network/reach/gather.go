@@ -2,10 +2,10 @@ package reach
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -27,8 +27,11 @@ type Records struct {
 func Gather(ctx context.Context, q Question, r Records) Facts {
 	f := Facts{Question: q, Container: r.Container, Published: r.Published, Others: r.Others, Taken: r.Taken}
 	note := func(what string, err error) {
-		if err != nil {
-			f.Unread = append(f.Unread, fmt.Sprintf("%s: %v", what, err))
+		if err == nil {
+			return
+		}
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			f.Unread = append(f.Unread, what+": "+line)
 		}
 	}
 	var err error

@@ -207,10 +207,16 @@ func (j *judge) withOthers(way sentence) sentence {
 func (j *judge) listens(s *Side, where sentence) {
 	port := j.inside()
 	found := at(s.Listeners, j.Proto, port)
+	if len(found) == 0 && s.MoreListeners {
+		return
+	}
 	if len(found) == 0 {
 		way := said(say.ListenOn, port)
 		var has []string
 		for _, l := range s.Listeners {
+			if len(has) == 6 { // too many to be told
+				break
+			}
 			t := fmt.Sprintf("%d/%s (%s)", l.Port, l.Proto, l.Program)
 			if l.Holder == "" && l.Addr != dnsServer && !slices.Contains(has, t) {
 				has = append(has, t)
@@ -254,6 +260,7 @@ func (j *judge) network(n Network) {
 	c := j.Container
 	if l := j.Inside.named(n.Device); n.Device != "" {
 		switch {
+		case l == nil && j.Inside.More:
 		case l == nil:
 			j.fault(DeviceDown, said(say.Again, n.Name, c.Name), say.NoDevice, c.Name, n.Device, n.Name)
 			return
@@ -261,7 +268,7 @@ func (j *judge) network(n Network) {
 			j.fault(DeviceDown, said(say.UpInside, n.Device), say.DeviceDown, n.Device, c.Name)
 		}
 		for _, a := range n.Addrs {
-			if l != nil && !slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			if l != nil && !j.Inside.More && !slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
 				j.fault(RouteMissing, said(say.AgainLink), say.NoAddress, n.Device, c.Name, a)
 			}
 		}
@@ -271,7 +278,7 @@ func (j *judge) network(n Network) {
 	}
 	for _, g := range n.Gateways {
 		r, ok := way(j.Inside.Routes, elsewhere(g))
-		if n.Internal || ok && r.Unusual == "" {
+		if n.Internal || j.Inside.More || ok && r.Unusual == "" {
 			continue
 		}
 		if len(c.Networks) == 1 {

@@ -1,6 +1,8 @@
 package reach
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -10,15 +12,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// links reads the devices of the socket's network namespace with their addresses.
-func links(s *netlink.Socket) ([]Link, error) {
-	all, err := s.Links()
-	if err != nil {
-		return nil, err
+// containerMost is how many bytes are read of each list of a container's network namespace: its root may have CAP_NET_ADMIN there, and make
+// so many routes that nobody comes to their end. It is some 20,000 routes or addresses, or 700 devices.
+const containerMost = 1 << 20
+
+// by calls do with a socket in the caller's network namespace, that of a process, or its own with 0. Where a list was too long, s says so.
+func (s *Side) by(family, pid int, what string, do func(*netlink.Socket) error) error {
+	err := onSocket(family, func(by *netlink.Socket) error {
+		if pid != 0 {
+			by.Bound(containerMost)
+		}
+		return do(by)
+	})
+	if errors.Is(err, netlink.ErrMore) {
+		s.More, s.MoreListeners = s.More || family == unix.NETLINK_ROUTE, family == unix.NETLINK_SOCK_DIAG
 	}
-	addrs, err := s.Addrs(0)
 	if err != nil {
-		return nil, err
+		err = fmt.Errorf("%s: %w", what, err)
+	}
+	return err
+}
+
+// readLinks reads the devices with their addresses, as many as can be.
+func (s *Side) readLinks(pid int) error {
+	var all []netlink.Link
+	var addrs []netlink.Addr
+	err := s.by(unix.NETLINK_ROUTE, pid, "devices", func(by *netlink.Socket) (err error) { all, err = by.Links(); return err })
+	if err == nil || s.More {
+		err = errors.Join(err, s.by(unix.NETLINK_ROUTE, pid, "addresses", func(by *netlink.Socket) (err error) { addrs, err = by.Addrs(0); return err }))
+	}
+	s.Links = withAddrs(all, addrs)
+	return err
+}
+
+func withAddrs(all []netlink.Link, addrs []netlink.Addr) []Link {
+	of := map[int32][]netip.Prefix{}
+	for _, a := range addrs {
+		of[a.Device] = append(of[a.Device], netip.PrefixFrom(value(a.Prefix.Addr()), a.Prefix.Bits()))
 	}
 	list := make([]Link, len(all))
 	for i, l := range all {
@@ -26,13 +56,9 @@ func links(s *netlink.Socket) ([]Link, error) {
 		if l.MAC != [6]byte{} {
 			list[i].MAC = net.HardwareAddr(l.MAC[:]).String()
 		}
-		for _, a := range addrs {
-			if a.Device == l.Index {
-				list[i].Addrs = append(list[i].Addrs, netip.PrefixFrom(value(a.Prefix.Addr()), a.Prefix.Bits()))
-			}
-		}
+		list[i].Addrs = of[l.Index]
 	}
-	return list, nil
+	return list
 }
 
 // value is an address as this package's users have it.
@@ -75,33 +101,22 @@ func forwards(file string) bool {
 func readSide(pid int) (s Side, err error) {
 	var inodes []uint32
 	err = inNamespace(pid, func() error {
-		if err := onSocket(unix.NETLINK_ROUTE, s.read); err != nil {
-			return err
-		}
 		s.Forward4, s.Forward6 = forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")
-		return onSocket(unix.NETLINK_SOCK_DIAG, func(d *netlink.Socket) (err error) {
-			s.Listeners, inodes, err = listeners(d)
-			return err
-		})
+		return errors.Join(
+			s.readLinks(pid),
+			s.by(unix.NETLINK_ROUTE, pid, "routes", func(by *netlink.Socket) (err error) { s.Routes, err = routes(by); return err }),
+			s.by(unix.NETLINK_SOCK_DIAG, pid, "sockets", func(by *netlink.Socket) (err error) { s.Listeners, inodes, err = listeners(by); return err }),
+		)
 	})
 	nameSockets(s.Listeners, inodes)
 	return s, err
 }
 
-func (s *Side) read(by *netlink.Socket) (err error) {
-	if s.Links, err = links(by); err == nil {
-		s.Routes, err = routes(by)
-	}
-	return err
-}
-
-// ReadLinks reads the devices and addresses alone.
+// ReadLinks reads the devices and addresses alone. Where they are too many, there are some, [Side.More], and no error.
 func ReadLinks(pid int) (s Side, err error) {
-	err = inNamespace(pid, func() error {
-		return onSocket(unix.NETLINK_ROUTE, func(by *netlink.Socket) (err error) {
-			s.Links, err = links(by)
-			return err
-		})
-	})
+	err = inNamespace(pid, func() error { return s.readLinks(pid) })
+	if errors.Is(err, netlink.ErrMore) {
+		err = nil
+	}
 	return s, err
 }

@@ -81,6 +81,24 @@ func reason(t *testing.T, f Facts) Reason {
 	return v.Findings[0].Reason
 }
 
+// TestGatherMany: root of a container that may change its network namespace makes readers neither slow nor wrong.
+func TestGatherMany(t *testing.T) {
+	nstest.Root(t)
+	pid := lab(t, "0.0.0.0:80")
+	sh(t, fmt.Sprintf(`seq 45000 | awk '{ printf "route add blackhole 11.%%d.%%d.%%d/32\n", $1/65536, $1/256%%256, $1%%256 }' | nsenter -t %d -n ip -batch -`, pid))
+	f := Gather(t.Context(), Question{Name: "web", Port: 80, Proto: "tcp"}, records(pid))
+	if !f.Inside.More || len(f.Unread) != 1 || !strings.HasPrefix(f.Unread[0], "the container's namespace: routes: ") || !strings.HasSuffix(f.Unread[0], "there are more") {
+		t.Errorf("not read: %q", f.Unread)
+	}
+	if n := len(f.Inside.Routes); n == 0 || n >= 45000 {
+		t.Errorf("%d routes are read", n)
+	}
+	f.Inside.Routes = nil // as if the default one were among those that are not read
+	if got := reason(t, f); got != NotPublished {
+		t.Errorf("%s, want %s", got, NotPublished)
+	}
+}
+
 func TestGather(t *testing.T) {
 	nstest.Root(t)
 	pid := lab(t, "0.0.0.0:80")

@@ -34,6 +34,9 @@ func listeners(s *netlink.Socket) (list []Listener, inodes []uint32, err error) 
 				list = append(list, Listener{Proto: proto, Addr: value(x.Addr), Only6: x.Only6, Port: x.Port})
 				inodes = append(inodes, x.Inode)
 			}
+			if errors.Is(e, netlink.ErrMore) {
+				return list, inodes, err
+			}
 		}
 	}
 	return list, inodes, err
@@ -42,10 +45,16 @@ func listeners(s *netlink.Socket) (list []Listener, inodes []uint32, err error) 
 // nameSockets finds the processes that have the sockets.
 func nameSockets(list []Listener, inodes []uint32) {
 	owners := netlink.Owners(inodes)
+	names := map[int]string{} // one may have them all
 	for i, n := range inodes {
-		if pids := owners[n]; len(pids) > 0 {
-			list[i].PID, list[i].Program = pids[0], program(pids[0])
+		pids := owners[n]
+		if len(pids) == 0 {
+			continue
 		}
+		if _, known := names[pids[0]]; !known {
+			names[pids[0]] = program(pids[0])
+		}
+		list[i].PID, list[i].Program = pids[0], names[pids[0]]
 	}
 }
 
