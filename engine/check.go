@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -154,13 +155,36 @@ func (k *check) cables() error {
 			})
 		}
 	}
-	list, err := readNames(k.e.dir + "/monitor")
+	cables, err := k.e.cables()
+	for _, c := range cables {
+		text, err := d.Unplugged(c.Endpoint)
+		if err != nil {
+			return err
+		}
+		if text != "" && k.e.stillAt(c) {
+			k.find(container(c.ID), "on network "+c.Endpoint.Network+": "+text, func() error { return c.plug(&d) })
+		}
+	}
+	return err
+}
+
+// A cable is what connects a container that runs with a bridge.
+type cable struct {
+	ID       string // the container's
+	PID      int
+	Network  plan.Network
+	Endpoint plan.Endpoint
+}
+
+// cables are those of all containers that run.
+func (e *Engine) cables() (cables []cable, err error) {
+	list, err := readNames(e.dir + "/monitor")
 	for _, id := range list {
-		dir := k.e.find(id)
+		dir := e.find(id)
 		if !isID(id) || dir == "" {
 			continue
 		}
-		c, err := k.e.read(dir)
+		c, err := e.read(dir)
 		if err != nil || !c.Active() || len(c.Connections) == 0 {
 			continue
 		}
@@ -169,26 +193,27 @@ func (k *check) cables() error {
 			continue // it is being made, or removed
 		}
 		for _, x := range setup.Options.Network.Endpoints {
-			if x.Bridge == "" {
-				continue
+			if x.Bridge != "" {
+				cables = append(cables, cable{ID: id, PID: c.PID, Network: *setup.Options.Network, Endpoint: x})
 			}
-			text, err := d.Unplugged(x)
-			if err != nil {
-				return err
-			}
-			if now, err := k.e.read(dir); text == "" || err != nil || !now.Active() || now.PID != c.PID || !exists(fmt.Sprintf("/proc/%d", c.PID)) {
-				continue // or it ended meanwhile
-			}
-			k.find(container(id), "on network "+x.Network+": "+text, func() error {
-				err := d.Plug(*setup.Options.Network, x)
-				if errors.Is(err, unix.ENODEV) {
-					err = fmt.Errorf("%w: disconnect it from network %s and connect it again", err, x.Network)
-				}
-				return err
-			})
 		}
 	}
-	return ignoreMissing(err)
+	return cables, ignoreMissing(err)
+}
+
+// stillAt reports whether a cable's container has not ended meanwhile.
+func (e *Engine) stillAt(c cable) bool {
+	now, err := e.read(e.find(c.ID))
+	return err == nil && now.Active() && now.PID == c.PID && exists(fmt.Sprintf("/proc/%d", c.PID))
+}
+
+// plug has the cable be at its bridge, which is made where it is gone.
+func (c cable) plug(d *network.Doer) error {
+	err := d.Plug(c.Network, c.Endpoint)
+	if errors.Is(err, unix.ENODEV) {
+		err = fmt.Errorf("%w: disconnect it from network %s and connect it again", err, c.Endpoint.Network)
+	}
+	return err
 }
 
 // layers finds what is left of layers and of containers in the storage room.

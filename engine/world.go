@@ -140,13 +140,17 @@ func (e *Engine) sweepUplink() error {
 	return errors.Join(errs...)
 }
 
-// worldRules is rules for a network world, with its bridges that are down or have lost addresses.
+// worldRules is rules for a network world, with its bridges that are down or have lost addresses, and cables that are at no bridge.
 func (k *check) worldRules() error {
 	bridges, err := k.e.bridges()
 	if err != nil {
 		return err
 	}
-	err = k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges})
+	cables, err := k.e.cables()
+	if err != nil {
+		return err
+	}
+	err = k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges, Cables: cables})
 	if err == nil {
 		return nil
 	}
@@ -155,7 +159,7 @@ func (k *check) worldRules() error {
 		if !ok {
 			what, fault = "rules", what
 		}
-		k.find(what, fault, func() error { return k.e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges}) })
+		k.find(what, fault, func() error { return k.e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges, Cables: cables}) })
 	}
 	return nil
 }

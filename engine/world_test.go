@@ -140,6 +140,16 @@ func TestRootlessNetworks(t *testing.T) {
 	}
 	well(t, u, "system", "check", "--repair")
 	reached("after bridges were down")
+	// And takes them away.
+	gone := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link delete $b; done")
+	if out, err := gone.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, code := asUser(t, u, "system", "check"); code == 0 || strings.Count(out, " is gone") != 3 {
+		t.Errorf("bridges that are gone: code %d: %s", code, out)
+	}
+	well(t, u, "system", "check", "--repair")
+	reached("after bridges were gone")
 
 	end(monitorsOf(t, u)[:1])
 	well(t, u, "system", "check", "--repair")

@@ -29,6 +29,7 @@ type netJob struct {
 	Alias   string `json:",omitempty"` // of the device
 
 	Bridges []plan.Bridge `json:",omitempty"` // of all networks
+	Cables  []cable       `json:",omitempty"` // of all containers
 
 	refused *refusedNow // what jobRefused found
 }
@@ -44,8 +45,8 @@ const (
 	jobDisconnect = "disconnect"
 	jobReconnect  = "reconnect" // where its devices went with a world that ended
 	jobDrop       = "drop"      // the bridge Device
-	jobCheck      = "check"     // the error is what the rules have not, and the Bridges
-	jobRepair     = "repair"    // both
+	jobCheck      = "check"     // the error is what the rules have not, and the Bridges and Cables
+	jobRepair     = "repair"    // all of them
 	jobRefused    = "refused"   // reads what the container's rules have refused
 )
 
@@ -79,6 +80,12 @@ func (j *netJob) run(ctx context.Context) error {
 				faults = append(faults, "network "+b.Network+": "+text)
 			}
 		}
+		for _, c := range j.Cables {
+			text, err := d.Unplugged(c.Endpoint)
+			if errs = append(errs, err); text != "" {
+				faults = append(faults, container(c.ID)+": on network "+c.Endpoint.Network+": "+text)
+			}
+		}
 		if err = errors.Join(errs...); err == nil && len(faults) > 0 {
 			err = errors.New(strings.Join(faults, "\n"))
 		}
@@ -88,6 +95,13 @@ func (j *netJob) run(ctx context.Context) error {
 		errs := []error{err}
 		for _, b := range j.Bridges {
 			_, err := d.HealBridge(b)
+			errs = append(errs, err)
+		}
+		for _, c := range j.Cables {
+			text, err := d.Unplugged(c.Endpoint)
+			if err == nil && text != "" {
+				err = c.plug(d)
+			}
 			errs = append(errs, err)
 		}
 		return errors.Join(errs...)
