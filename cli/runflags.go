@@ -260,6 +260,16 @@ func pairs(m *map[string]string) func(string) error {
 	}
 }
 
+// options takes options of a driver, where Docker lets one without a value be.
+func options(m *map[string]string) func(string) error {
+	return func(v string) error {
+		if v != "" && !strings.Contains(v, "=") {
+			v += "="
+		}
+		return pairs(m)(v)
+	}
+}
+
 // sizeInto takes a number of bytes.
 func sizeInto(n *int64) func(string) error {
 	return func(v string) (err error) {

@@ -25,7 +25,7 @@ nobody would choose. What it prints is the name.`,
 	s := c.Flags()
 	s.StringVarP(&v.Driver, "driver", "d", "local", "driver: local is the only one")
 	s.StringArrayVar(&labels, "label", nil, "set a label: `NAME[=VALUE]`")
-	s.FuncP("opt", "o", "set an option of the driver, type, device or o, which are those of mount(8): `NAME=VALUE`", pairs(&v.Options))
+	s.FuncP("opt", "o", "set an option of the driver, type, device or o, which are those of mount(8): `NAME=VALUE`", options(&v.Options))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		for _, l := range labels {
 			key, value, _ := strings.Cut(l, "=")

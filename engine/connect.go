@@ -339,7 +339,7 @@ func bridgeOf(n *netdb.Network) plan.Bridge {
 		if p.Subnet.Addr().Is6() {
 			m = mode(optMode6)
 		}
-		if p.Gateway.IsValid() && m != modeIsolated {
+		if inhibited := p.Subnet.Addr().Is4() && is(optInhibit4, false); p.Gateway.IsValid() && m != modeIsolated && !inhibited {
 			out.Addrs = append(out.Addrs, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}

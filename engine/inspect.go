@@ -555,7 +555,7 @@ func endpointOf(a *Attachment, has *Connection) *Endpoint {
 	if a.IPv4 != "" || a.IPv6 != "" || len(a.LinkLocal) > 0 {
 		e.IPAMConfig = &EndpointIPAM{a.IPv4, a.IPv6, a.LinkLocal}
 	}
-	if has.MAC != (plan.MAC{}) {
+	if e.MacAddress = a.MAC; has.MAC != (plan.MAC{}) {
 		e.MacAddress = has.MAC.String()
 	}
 	for _, p := range has.Addrs {

@@ -83,6 +83,10 @@ const (
 	optBinding   = "com.docker.network.bridge.host_binding_ipv4"
 	optMode4     = "com.docker.network.bridge.gateway_mode_ipv4"
 	optMode6     = "com.docker.network.bridge.gateway_mode_ipv6"
+	optInhibit4  = "com.docker.network.bridge.inhibit_ipv4"
+	optTrusted   = "com.docker.network.bridge.trusted_host_interfaces" // none of these three is here
+	optHost4     = "com.docker.network.host_ipv4"
+	optHost6     = "com.docker.network.host_ipv6"
 	optMTU       = "com.docker.network.driver.mtu"
 	optDefault   = "com.docker.network.bridge.default_bridge"
 	optPrefix    = "com.docker.network.container_iface_prefix"
@@ -239,7 +243,7 @@ func driverOptions(n *netdb.Network) error {
 	for key, value := range n.Options {
 		var err error
 		switch key {
-		case optICC, optMasq, optDefault:
+		case optICC, optMasq, optDefault, optInhibit4:
 			_, err = strconv.ParseBool(value)
 		case optMTU:
 			var mtu int
@@ -248,6 +252,8 @@ func driverOptions(n *netdb.Network) error {
 			}
 		case optBinding:
 			_, err = netip.ParseAddr(value)
+		case optHost4, optHost6, optTrusted:
+			err = errors.New("kakuri has no such option, and would do otherwise without a word: what leaves has the address that the machine's routes choose; -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected lets all in that has a route")
 		case optMode4, optMode6:
 			switch {
 			case value != modeNAT && value != modeOpen && value != modeRouted && value != modeIsolated:
@@ -267,6 +273,9 @@ func driverOptions(n *netdb.Network) error {
 		n.Device = n.Options["parent"]
 		if n.Device == "" {
 			return fmt.Errorf("--driver %s: name the device of the machine that it is made on by -o parent=DEVICE; where there is to be none, one of the type dummy: ip link add lan0 type dummy", n.Driver)
+		}
+		if n.Device == "lo" {
+			return errors.New("loopback interface is not a valid " + n.Driver + " parent link")
 		}
 		if mode := driverMode(n); !slices.Contains(plan.Modes(n.Driver), mode) && mode != "" {
 			return fmt.Errorf("unknown %s mode: %s: there are %s", n.Driver, mode, strings.Join(plan.Modes(n.Driver), " "))
@@ -302,8 +311,11 @@ func shownNetwork(n *netdb.Network) Network {
 		Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: IPAM{Driver: "default", Options: n.IPAM, Config: []IPAMPool{}}, Containers: map[string]NetworkContainer{}, Options: notNil(n.Options), Labels: notNil(n.Labels),
 	}
-	if n.Name == netdb.DefaultName {
+	switch {
+	case n.Name == netdb.DefaultName:
 		s.Options = bridgeOptions(n)
+	case len(n.Pools) > 0: // it was made by a command
+		s.IPAM.Options = notNil(n.IPAM)
 	}
 	for _, p := range n.Pools {
 		pool := IPAMPool{Subnet: p.Subnet.String()}
@@ -326,7 +338,7 @@ func shownNetwork(n *netdb.Network) Network {
 
 // bridgeOptions are those of the default network, which nobody gave, with Docker's names: programs look for the bridge there.
 func bridgeOptions(n *netdb.Network) map[string]string {
-	all := map[string]string{optDefault: "true", optICC: "true", optMasq: "true", optName: n.Device}
+	all := map[string]string{optDefault: "true", optICC: "true", optMasq: "true", optBinding: "0.0.0.0", optName: n.Device}
 	maps.Copy(all, n.Options)
 	return all
 }
@@ -372,15 +384,15 @@ func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 
 // allNetworks are those there are, the default one and those that are modes included.
 func (e *Engine) allNetworks() ([]netdb.Network, error) {
-	first, err := e.findNetwork(netdb.DefaultName)
-	if err != nil {
-		return nil, err
+	first, noDefault := e.findNetwork(netdb.DefaultName)
+	if noDefault != nil && !errors.Is(noDefault, netdb.ErrNoPool) {
+		return nil, noDefault
 	}
 	list, err := e.netdb().List()
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(list, func(n netdb.Network) bool { return n.Name == first.Name }) {
+	if noDefault == nil && !slices.ContainsFunc(list, func(n netdb.Network) bool { return n.Name == first.Name }) {
 		list = append(list, first)
 	}
 	return append(list, modeNetworks()...), nil
@@ -514,12 +526,12 @@ func (e *Engine) inUse(n netdb.Network) error {
 
 // NetworkRemove removes a network that no running container is on.
 func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
-	n, err := e.findNetwork(ref)
-	if err != nil {
+	n, err := e.lookupNetwork(ref, true)
+	if err != nil && !predefined(ref) {
 		return err
 	}
-	if predefined(n.Name) {
-		return ErrConflict{fmt.Sprintf("error while removing network: %s is a pre-defined network and cannot be removed", n.Name)}
+	if name := cmp.Or(n.Name, ref); predefined(name) {
+		return ErrConflict{fmt.Sprintf("error while removing network: %s is a pre-defined network and cannot be removed", name)}
 	}
 	if err := e.sweepNetworks(); err != nil {
 		return err

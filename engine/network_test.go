@@ -32,7 +32,7 @@ func TestNetworkVerbs(t *testing.T) {
 	got.ID, got.Created = "", ""
 	text, _ := json.Marshal(got)
 	const want = `{"Name":"web","Id":"","Created":"","Scope":"local","Driver":"bridge","EnableIPv4":true,"EnableIPv6":true,` +
-		`"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.8.0/24","Gateway":"10.9.0.9","AuxiliaryAddresses":{"x":"10.9.8.1"}},{"Subnet":"fd09::/64","Gateway":"fd09::1"}]},` +
+		`"IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.8.0/24","Gateway":"10.9.0.9","AuxiliaryAddresses":{"x":"10.9.8.1"}},{"Subnet":"fd09::/64","Gateway":"fd09::1"}]},` +
 		`"Internal":true,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Containers":{},` +
 		`"Options":{"com.docker.network.bridge.name":"web0","com.docker.network.driver.mtu":"1400"},"Labels":{"a":"b"}}`
 	if string(text) != want {
@@ -89,6 +89,10 @@ func TestNetworkCreateRefuses(t *testing.T) {
 		"for an internal network":                                    {Name: "x", Options: map[string]string{optMode4: modeIsolated}},
 		"nat, nat-unprotected, routed":                               {Name: "x", Options: map[string]string{optMode6: "bridged"}},
 		"1 to 15 bytes":                                              {Name: "x", Options: map[string]string{optName: "a/b"}},
+		"loopback interface is not a valid ipvlan parent":            {Name: "x", Driver: "ipvlan", Options: map[string]string{"parent": "lo"}},
+		"host_ipv4=10.0.0.9: kakuri has no such option":              {Name: "x", Options: map[string]string{optHost4: "10.0.0.9"}},
+		"trusted_host_interfaces=eth0: kakuri has no such":           {Name: "x", Options: map[string]string{optTrusted: "eth0"}},
+		"inhibit_ipv4=x: strconv":                                    {Name: "x", Options: map[string]string{optInhibit4: "x"}},
 		"68 to 65535":                                                {Name: "x", Options: map[string]string{optMTU: "1"}},
 	} {
 		if _, err := networkOf(c); err == nil || !strings.Contains(err.Error(), want) {
@@ -226,6 +230,45 @@ func TestGatewayModes(t *testing.T) {
 	}
 }
 
+// TestNetworkPoolsGone: where all default pools are taken, and the network bridge was never made, the others are listed and removed.
+func TestNetworkPoolsGone(t *testing.T) {
+	e := open(t)
+	ctx := context.Background()
+	var names []string
+	defer func() {
+		for _, name := range names {
+			if err := e.NetworkRemove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for err := error(nil); err == nil; {
+		name := fmt.Sprint("n", len(names))
+		if _, err = e.NetworkCreate(ctx, NetworkConfig{Name: name}); err == nil {
+			names = append(names, name)
+		} else if !errors.Is(err, netdb.ErrNoPool) {
+			t.Fatal(err)
+		}
+	}
+	list, err := e.NetworkList(ctx, nil)
+	if err != nil || len(list) != len(names)+2 {
+		t.Errorf("%d networks of %d, host and none: %v", len(list), len(names), err)
+	}
+	if err := e.NetworkRemove(ctx, "bridge"); !errors.As(err, new(ErrConflict)) {
+		t.Errorf("removal of bridge: %v", err)
+	}
+}
+
+// With inhibit_ipv4 the bridge is given no address of IPv4: that is somebody else's business.
+func TestBridgeInhibited(t *testing.T) {
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	n := &netdb.Network{Driver: "bridge", IPv4: true, IPv6: true, Options: map[string]string{optInhibit4: "true"},
+		Pools: []netdb.Pool{{Subnet: prefix("10.1.0.0/24"), Gateway: addr("10.1.0.1")}, {Subnet: prefix("fd01::/64"), Gateway: addr("fd01::1")}}}
+	if b := bridgeOf(n); len(b.Addrs) != 1 || b.Addrs[0] != prefix("fd01::1/64") {
+		t.Errorf("%v", b.Addrs)
+	}
+}
+
 func TestNetworkPlan(t *testing.T) {
 	e := open(t)
 	ctx := context.Background()
@@ -283,7 +326,7 @@ func TestNetworkPlan(t *testing.T) {
 		"network nosuch not found":            func(c *Config) { c.Network, c.Networks = "nosuch", nil },
 		"specified multiple times":            func(c *Config) { c.Networks = append(c.Networks, Attachment{Network: "b"}) },
 		"cannot be had beside other networks": func(c *Config) { c.Networks = append(c.Networks, Attachment{Network: "host"}) },
-		"no configured subnet contains":       func(c *Config) { c.Networks[1].IPv4 = "10.9.9.9" },
+		"no configured subnet or ip-range":    func(c *Config) { c.Networks[1].IPv4 = "10.9.9.9" },
 		"bad format for add-host":             func(c *Config) { c.ExtraHosts = []string{"nonsense"} },
 		"user specified IP address": func(c *Config) {
 			c.Networks = []Attachment{{Network: "bridge", IPv4: "10.0.0.9"}}
@@ -302,5 +345,16 @@ func TestNetworkPlan(t *testing.T) {
 		if _, err := e.build(ctx, bad, true); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)
 		}
+	}
+}
+
+// A container that does not run is shown with the address of its device that was asked for.
+func TestEndpointAsked(t *testing.T) {
+	a := &Attachment{Network: "a", MAC: "02:42:0a:50:00:3c"}
+	if got := endpointOf(a, &Connection{}).MacAddress; got != a.MAC {
+		t.Errorf("%q", got)
+	}
+	if got := endpointOf(a, &Connection{MAC: plan.MAC{2, 0, 0, 0, 0, 1}}).MacAddress; got != "02:00:00:00:00:01" {
+		t.Errorf("%q", got)
 	}
 }

@@ -159,7 +159,9 @@ func (k *check) worldRules() error {
 		if !ok {
 			what, fault = "rules", what
 		}
-		k.find(what, fault, func() error { return k.e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges, Cables: cables}) })
+		k.find(what, fault, func() error {
+			return k.e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges, Cables: cables})
+		})
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 
 func (db *DB) leaseThis(n Network, p Pool, want netip.Addr, take func(netip.Addr) (bool, error)) error {
 	if !p.Subnet.Contains(want) {
-		return fmt.Errorf("invalid endpoint settings: no configured subnet contains IP address %s: network %s has %s", want, n.Name, p.Subnet)
+		return fmt.Errorf("invalid endpoint settings: no configured subnet or ip-range contain the IP address %s: network %s has %s", want, n.Name, p.Subnet)
 	}
 	low, high := p.bounds(p.Subnet)
 	if want.Less(low) || high.Less(want) {

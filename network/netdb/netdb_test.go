@@ -175,6 +175,9 @@ func TestCreateRefuses(t *testing.T) {
 		"it should be 10.2.3.0/24":         pool("10.2.0.0/16", "10.2.3.4/24", ""),
 		"for range \"10.0.0.0/8\"":         pool("10.2.0.0/16", "10.0.0.0/8", ""),
 		"no matching subnet for gateway":   pool("10.2.0.0/16", "", "10.3.0.1"),
+		"gateway 10.2.0.0: Address":        pool("10.2.0.0/16", "", "10.2.0.0"),
+		"gateway 10.2.255.255: Address al":  pool("10.2.0.0/16", "", "10.2.255.255"),
+		"gateway fd02::: Address":          pool("fd02::/64", "", "fd02::"),
 		"no matching subnet for aux":       pool("10.2.0.0/16", "", "", "10.3.0.1"),
 		"it is the gateway's":              pool("10.2.0.0/16", "", "10.2.0.9", "10.2.0.9"),
 		"none is left for the gateway":     pool("10.2.0.0/30", "", "", "10.2.0.1", "10.2.0.2"),
@@ -272,7 +275,7 @@ func TestLeaseChosen(t *testing.T) {
 	}
 	for want, text := range map[string]string{
 		"10.0.0.7": "that of container " + container(2)[:12], "10.0.0.1": "already in use", "10.0.0.9": "already in use", "10.0.0.0": "the first or the last",
-		"10.0.0.255": "the first or the last", "10.0.1.7": "no configured subnet contains", "fd00::1": "no configured subnet",
+		"10.0.0.255": "the first or the last", "10.0.1.7": "no configured subnet or ip-range contain the IP address", "fd00::1": "no configured subnet",
 	} {
 		if err := take(2, want); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", want, err)

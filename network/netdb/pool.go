@@ -92,8 +92,11 @@ func freePool(taken []netip.Prefix) (Pool, error) {
 			}
 		}
 	}
-	return Pool{}, errors.New("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: name a subnet by --subnet")
+	return Pool{}, ErrNoPool
 }
+
+// ErrNoPool says that a network which is to have a subnet of the default pools finds none.
+var ErrNoPool = errors.New("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: name a subnet by --subnet")
 
 // nextSubnet is the one of IPv4 that follows, of the same size.
 func nextSubnet(p netip.Prefix) netip.Prefix {
@@ -140,6 +143,9 @@ func (p *Pool) complete() error {
 	}
 	if g := p.Gateway; g.IsValid() && !s.Contains(g) {
 		return fmt.Errorf("no matching subnet for gateway %q: it is not in %s", g.String(), s)
+	}
+	if low, high := p.bounds(s); p.Gateway.IsValid() && (p.Gateway.Less(low) || high.Less(p.Gateway)) {
+		return fmt.Errorf("gateway %s: Address already in use: it is the first or the last of %s", p.Gateway, s)
 	}
 	taken := map[netip.Addr]string{}
 	for name, a := range p.Aux {
