@@ -50,6 +50,8 @@ func (g *gate) Allows(name string) (ask, far bool) {
 func (g *gate) Open(ns int, name string, addrs []netip.Addr, ours bool, least time.Duration) ([]netip.Addr, error) {
 	var table *network.Egress
 	told := make([]bool, len(addrs))
+	m := &machine{run: g.run}
+	defer m.close()
 	for i := range g.egress.Allow {
 		r := &g.egress.Allow[i]
 		if !r.Matches(name) {
@@ -57,7 +59,7 @@ func (g *gate) Open(ns int, name string, addrs []netip.Addr, ours bool, least ti
 		}
 		var list []netip.Addr
 		for j, a := range addrs {
-			if g.mayLead(r, a, ours) {
+			if g.mayLead(r, a, ours, m) {
 				list, told[j] = append(list, a), true
 			}
 		}
@@ -89,7 +91,7 @@ func (g *gate) Open(ns int, name string, addrs []netip.Addr, ours bool, least ti
 
 // mayLead reports whether a name that an entry is for may lead to an address. What others' servers say leads to nobody who is reached from here only, unless the entry
 // says so: else who has the name could have the container's programs speak to the machine, its neighbours, and the cloud's own servers.
-func (g *gate) mayLead(r *plan.Reach, a netip.Addr, ours bool) bool {
+func (g *gate) mayLead(r *plan.Reach, a netip.Addr, ours bool, m *machine) bool {
 	switch {
 	case r.To.IsValid() && !r.To.Contains(a):
 		return false
@@ -102,27 +104,60 @@ func (g *gate) mayLead(r *plan.Reach, a netip.Addr, ours bool) bool {
 	case r.Any():
 		return !a.IsLinkLocalUnicast() // the rules are for all others
 	}
-	return public(a) && !slices.ContainsFunc(g.subnets, func(p netip.Prefix) bool { return p.Contains(a) }) && !g.machines(a)
+	return public(a) && !slices.ContainsFunc(g.subnets, func(p netip.Prefix) bool { return p.Contains(a) }) && !m.has(a)
 }
 
-// machines reports whether the machine has an address, be it one of all the world: what listens there is not behind its firewall from here, which is what keeps
+// A machine is asked for its addresses, over one answer: by a socket, and of an ordinary user's container by a connection with the uplink, which
+// are there from the first question on. What it said of an address holds for that answer.
+type machine struct {
+	run    string // of the uplink
+	socket *netlink.Socket
+	uplink *uplink.Uplink
+	gone   bool // no uplink
+	said   map[netip.Addr]bool
+}
+
+func (m *machine) close() {
+	if m.socket != nil {
+		m.socket.Close()
+	}
+	if m.uplink != nil {
+		m.uplink.Close()
+	}
+}
+
+// has reports whether the machine has an address, be it one of all the world: what listens there is not behind its firewall from here, which is what keeps
 // others away. Of an ordinary user's container, whose networks are in a namespace of their own, the uplink knows.
-func (g *gate) machines(a netip.Addr) bool {
-	s, err := netlink.Open()
-	if err != nil {
+func (m *machine) has(a netip.Addr) bool {
+	own, known := m.said[a]
+	if !known {
+		if m.said == nil {
+			m.said = map[netip.Addr]bool{}
+		}
+		own = m.ask(a)
+		m.said[a] = own
+	}
+	return own
+}
+
+func (m *machine) ask(a netip.Addr) bool {
+	var err error
+	if m.socket == nil {
+		if m.socket, err = netlink.Open(); err != nil {
+			return true
+		}
+	}
+	if own, err := m.socket.Own(a); own || err != nil {
 		return true
 	}
-	own, err := s.Own(a)
-	s.Close()
-	if own || err != nil {
-		return true
+	if m.uplink == nil && !m.gone {
+		m.uplink, err = uplink.Open(uplink.Dir(m.run))
+		m.gone = errors.Is(err, uplink.ErrGone)
 	}
-	u, err := uplink.Open(uplink.Dir(g.run))
-	if err != nil {
-		return !errors.Is(err, uplink.ErrGone)
+	if m.uplink == nil {
+		return !m.gone
 	}
-	defer u.Close()
-	own, err = u.Own(a)
+	own, err := m.uplink.Own(a)
 	var old *uplink.Error // one that was started before it could be asked
 	return own || err != nil && !errors.As(err, &old)
 }

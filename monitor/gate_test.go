@@ -211,3 +211,36 @@ func TestGate(t *testing.T) {
 		t.Error("without its file, others are asked")
 	}
 }
+
+// TestMachine: what has the address is told, each is asked for once, and all by one socket.
+func TestMachine(t *testing.T) {
+	addr := netip.MustParseAddr
+	m := &machine{run: t.TempDir()}
+	defer m.close()
+	for a, want := range map[string]bool{"127.0.0.1": true, "192.0.2.1": false, "2001:db8::1": false} {
+		if got := m.has(addr(a)); got != want {
+			t.Errorf("%s: %v", a, got)
+		}
+	}
+	s := m.socket
+	s.Close()
+	if !m.has(addr("127.0.0.1")) || m.has(addr("192.0.2.1")) || m.socket != s {
+		t.Error("an address is asked for once more")
+	}
+	if !m.has(addr("192.0.2.2")) {
+		t.Error("an address of which the machine cannot be asked is let through")
+	}
+	m.socket = nil
+}
+
+// BenchmarkMachine is an answer of 64 addresses, the most that there can be.
+func BenchmarkMachine(b *testing.B) {
+	run := b.TempDir()
+	for b.Loop() {
+		m := &machine{run: run}
+		for i := range 64 {
+			m.has(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+		}
+		m.close()
+	}
+}

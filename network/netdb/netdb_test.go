@@ -176,7 +176,7 @@ func TestCreateRefuses(t *testing.T) {
 		"for range \"10.0.0.0/8\"":         pool("10.2.0.0/16", "10.0.0.0/8", ""),
 		"no matching subnet for gateway":   pool("10.2.0.0/16", "", "10.3.0.1"),
 		"gateway 10.2.0.0: Address":        pool("10.2.0.0/16", "", "10.2.0.0"),
-		"gateway 10.2.255.255: Address al":  pool("10.2.0.0/16", "", "10.2.255.255"),
+		"gateway 10.2.255.255: Address al": pool("10.2.0.0/16", "", "10.2.255.255"),
 		"gateway fd02::: Address":          pool("fd02::/64", "", "fd02::"),
 		"no matching subnet for aux":       pool("10.2.0.0/16", "", "", "10.3.0.1"),
 		"it is the gateway's":              pool("10.2.0.0/16", "", "10.2.0.9", "10.2.0.9"),
