@@ -179,6 +179,9 @@ func (c *compiler) user(u specs.User, keep bool) {
 		gids = mappings(c.linux.GIDMappings) // of the container that is joined
 	}
 	single := c.host.NoSetgroups || len(gids) == 1 && gids[0].Size == 1 && !c.host.MapsIDs()
+	if c.joined != RegNone && len(gids) == 0 && !c.host.MapsIDs() && (c.host.NewGIDMap == "" || len(c.host.SubGIDs) == 0) {
+		single = true // a caller who has one id made it of that, whose it is
+	}
 	switch { // a user's own group alone is no loss
 	case single && slices.ContainsFunc(u.AdditionalGids, func(gid uint32) bool { return gid != u.GID }):
 		c.warn("supplementary groups are not set: a single mapped id allows none")

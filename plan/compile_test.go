@@ -533,3 +533,17 @@ func TestRootOfUserNamespace(t *testing.T) {
 		t.Errorf("setgroups(2) is denied:\n%s", p.Text())
 	}
 }
+
+// TestJoinedGroups: a user namespace that a caller with one id joins is one of a single id, in which setgroups(2) is denied, and of a caller with more it is not.
+func TestJoinedGroups(t *testing.T) {
+	const joined = `"linux":{"namespaces":[{"type":"mount"},{"type":"user","path":"/proc/7/ns/user"}]}`
+	host := rootFacts()
+	host.AllIDs, host.Caps, host.NewUIDMap, host.NewGIDMap = false, 0, "/usr/bin/newuidmap", "/usr/bin/newgidmap"
+	for _, ids := range [][]IDRange{nil, {{Start: 100000, Size: 65536}}} {
+		host.SubUIDs, host.SubGIDs = ids, ids
+		p := compile(t, config(`"root":{"path":"/r"}`, joined), host, Options{})
+		if n := len(ops[*Setgroups](p)); n != min(1, len(ids)) {
+			t.Errorf("with the ranges %v it calls setgroups(2) %d times", ids, n)
+		}
+	}
+}
