@@ -278,7 +278,7 @@ func TestRootlessNetworksRefused(t *testing.T) {
 		"run --network inner --userns host host true":             "leave --userns host away",
 		"run --network nosuch host true":                          "not found",
 		"run --network ns:/proc/self/ns/net host true":            "--network container:NAME, or run it as root",
-		"network create --driver macvlan -o parent=lo m":          "root",
+		"network create --driver macvlan -o parent=d0 m":          "root",
 		"run --network inner --ip 1.2.3.4 host true":              "1.2.3.4",
 		"run --network inner --add-host x:host-gateway host true": "internal networks alone",
 	} {
