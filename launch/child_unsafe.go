@@ -154,9 +154,9 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 			return i, uintptr(r.accept[0])
 		case plan.RowCloseRest:
 			// From one that stays to the next, in the order of their numbers.
-			for low := int64(r.args[0]); low <= lastFD; {
-				next := int64(lastFD + 1)
-				for k := uintptr(1); k < 6; k++ {
+			for low, last := int64(r.args[0]), int64(r.args[5]); low <= last; {
+				next := last + 1
+				for k := uintptr(1); k < 5; k++ {
 					reg := *(*uint8)(unsafe.Add(unsafe.Pointer(&r.regs), k))
 					if kept := *(*int64)(unsafe.Add(regs, uintptr(reg)*8)); reg != 0 && kept >= low && kept < next {
 						next = kept
@@ -233,9 +233,6 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 	}
 	return n, 0
 }
-
-// lastFD is the highest number that close_range(2) takes.
-const lastFD = 0xffffffff
 
 // childFork lets a copy of this process go on, as the runtime's child in the pid
 // namespace that was joined, tells the runtime its pid, and ends this one.

@@ -212,6 +212,9 @@ func processCases() []opCase {
 		{"close_range", fixed(rt(&plan.OpenFD{Path: "/", Flags: abi.OPath, Out: free}), clone(), in(&plan.CloseFDs{First: 3}), probeHere()), viewed(func(t *testing.T, v view) {
 			onlyStreams(t, v)
 		})},
+		{"close_range of what the caller has not", fixed(rt(&plan.OpenFD{Path: "/", Flags: abi.OPath, Out: free}), clone(), in(&plan.CloseFDs{First: 1024, Absent: []plan.FDs{{First: 3, Last: 4}, {First: 5, Last: 1023}}}), probeHere()), viewed(func(t *testing.T, v view) {
+			onlyStreams(t, v) // what this process has at those numbers, the socket to it included
+		})},
 		{"loopback", fixed(clone(abi.NSNetwork), in(&plan.LoopbackUp{}), probeHere()), func(t *testing.T, steps []plan.Step) {
 			outside := loopback()
 			if v := see(t, steps...); v.Loopback != "up" {

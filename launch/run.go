@@ -465,25 +465,28 @@ func (r *run) closeOthers(stdio [3]int) []plan.Row {
 			rows = append(rows, plan.Row{Call: abi.CallCloseRange, Args: [6]plan.Arg{{Val: uint64(from)}, {Val: uint64(to)}}, N: 3})
 		}
 	}
-	from := r.firstClosed()
-	for _, fd := range keep {
-		if fd >= from {
-			closeRange(from, fd-1)
-			from = fd + 1
+	for _, closed := range r.closed() {
+		from, to := int(closed.First), int(closed.Last)
+		for _, fd := range keep {
+			if fd >= from && fd <= to {
+				closeRange(from, fd-1)
+				from = fd + 1
+			}
 		}
+		closeRange(from, to)
 	}
-	closeRange(from, 1<<31-1)
 	return rows
 }
 
-// firstClosed is the lowest descriptor that the plan does not leave to the program.
-func (r *run) firstClosed() int {
+// closed are the ranges of descriptors that the plan does not leave to the program.
+func (r *run) closed() []plan.FDs {
+	const last = 1<<31 - 1
 	for _, s := range r.plan.Steps {
 		if c, ok := s.Op.(*plan.CloseFDs); ok {
-			return int(max(c.First, 3))
+			return append(slices.Clone(c.Absent), plan.FDs{First: max(c.First, 3), Last: last})
 		}
 	}
-	return 3
+	return []plan.FDs{{First: 3, Last: last}}
 }
 
 // stdio gives the descriptors that become 0, 1 and 2 of the container, -1 for this

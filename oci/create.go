@@ -100,7 +100,8 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 		}
 	}
 	sockets, env := listening()
-	if err := checkKept(sockets, o.KeepFDs); err != nil {
+	keep, absent, err := kept(sockets + o.KeepFDs)
+	if err != nil {
 		return nil, nil, err
 	}
 	facts, err := host.Read(b.Needs())
@@ -120,7 +121,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	options := plan.Options{Foreground: how&foreground != 0, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
+	options := plan.Options{Foreground: how&foreground != 0, KeepFDs: keep, Absent: absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
 	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
 	if l == nil {
 		options.Streams = ownStreams(b.Spec.Linux, b.Spec.Process)
@@ -486,18 +487,37 @@ func listening() (n uint, env []string) {
 	return uint(count), env
 }
 
-// checkKept wants the descriptors that are to be passed on.
-func checkKept(after, n uint) error {
-	for i := range n {
-		flags, err := unix.FcntlInt(uintptr(3+after+i), unix.F_GETFD, 0)
-		if err == nil && flags&unix.FD_CLOEXEC != 0 {
-			err = unix.EBADF // of this program, which opened it where none was
+// kept narrows the n descriptors after 2 that are to be passed on to what the caller has: up to its highest, without the absent ranges.
+// Podman's --preserve-fd 5 says "three" to its runtime, with nothing at 3 and 4; runc takes what it has there itself for the
+// caller's, and passes that on.
+func kept(n uint) (keep uint, absent []plan.FDs, err error) {
+	if n == 0 {
+		return 0, nil, nil
+	}
+	dir, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0, nil, err
+	}
+	var have []uint
+	for _, e := range dir {
+		fd, err := strconv.ParseUint(e.Name(), 10, 31)
+		if err != nil || fd < 3 || fd-3 >= uint64(n) {
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("unable to stat preserved-fd %d (of %d): %w", i, n, err)
+		// One that is close-on-exec is of this program, which opened it where none was.
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			have = append(have, uint(fd))
 		}
 	}
-	return nil
+	slices.Sort(have)
+	next := uint(3)
+	for _, fd := range have {
+		if fd > next {
+			absent = append(absent, plan.FDs{First: next, Last: fd - 1})
+		}
+		next = fd + 1
+	}
+	return next - 3, absent, nil
 }
 
 // connect hands out what the caller asked for of a process.

@@ -148,7 +148,8 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 	}
 	p := *process
 	sockets, env := listening()
-	if err := checkKept(sockets, o.KeepFDs); err != nil {
+	keep, absent, err := kept(sockets + o.KeepFDs)
+	if err != nil {
 		return plan.Plan{}, err
 	}
 	p.Env = append(environment(p.Env, c.homeOf(p.User.UID)), env...)
@@ -156,7 +157,7 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	options := plan.Options{Cgroup: joined, KeepFDs: sockets + o.KeepFDs, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID, Causes: o.Causes}
+	options := plan.Options{Cgroup: joined, KeepFDs: keep, Absent: absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID, Causes: o.Causes}
 	if o.own {
 		options.Streams = ownStreams(config.Linux, process)
 	}

@@ -200,8 +200,31 @@ func TestPreserveFDs(t *testing.T) {
 	if text, err := os.ReadFile(three.Name()); err != nil || string(text) != "x\n" {
 		t.Errorf("%v %q", err, text)
 	}
-	if out, err := runWith(nil, "run", "--preserve-fds", "4", "-b", dir, "c"); err == nil || !strings.Contains(out, "unable to stat preserved-fd 3 (of 4)") {
+	// Of what the caller has not, nothing is passed on, nor what kakuri-runtime has in its place: 6 is ls's own.
+	if out, err := runWith(nil, "run", "--preserve-fds", "1000000000", "-b", dir, "c"); !strings.HasPrefix(out, "of four\n") {
 		t.Errorf("%v: %q", err, out)
+	}
+	if out, err := runWith(nil, "run", "--preserve-fds", "4", "-b", dir, "c"); out != "of four\n0\n1\n2\n3\n4\n5\n6\n" {
+		t.Errorf("%v: %q", err, out)
+	}
+	holes := bundle(t, base("cat <&5; ls /proc/self/fd"))
+	for _, how := range []string{"run", "exec", "start"} {
+		// A descriptor that is visible through the program's name would be that of the runtime.
+		sh := `exec 5<"$1" 3<&- 4<&- 6<&- 7<&- 8<&- 9<&-; shift; exec "$@"`
+		args := []string{"run", "--preserve-fds", "3", "-b", holes, "c"}
+		switch how {
+		case "exec":
+			p.good("run", "-d", "-b", bundle(t, base("sleep 100")), "c")
+			args = []string{"exec", "--preserve-fds", "3", "c", "/bin/sh", "-c", "cat <&5; ls /proc/self/fd"}
+		case "start":
+			args = []string{"run", "-d", "--preserve-fds", "3", "-b", holes, "c"}
+		}
+		c := exec.Command("bash", append([]string{"-c", sh, "sh", four.Name(), nstest.Binary(t, "kakuri-runtime"), "--root", p.dir}, args...)...)
+		text, err := c.CombinedOutput() // which ends with the container's output
+		if string(text) != "of four\n0\n1\n2\n3\n5\n" {
+			t.Errorf("%s: %v: %q", how, err, text)
+		}
+		p.command("delete", "--force", "c").Run()
 	}
 	// LISTEN_PID has to be the command's own pid, which a shell can say.
 	c := exec.Command("sh", "-c", `LISTEN_FDS=2 LISTEN_FDNAMES=a:b LISTEN_PID=$$ exec "$@"`, "sh", nstest.Binary(t, "kakuri-runtime"), "--root", p.dir, "run", "-b", dir, "c")

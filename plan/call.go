@@ -44,7 +44,7 @@ const (
 	RowClose             // close(2), after which register Args[0] is empty
 	RowFork              // clone(CLONE_PARENT): the copy goes on, this process ends
 	RowInit              // fork: the copy goes on, this process stays as init and reaps
-	RowCloseRest         // close_range(2) from Args[0] on, but for the registers in the other arguments
+	RowCloseRest         // close_range(2) from Args[0] to Args[5], but for the registers between them
 )
 
 // An Arg is one argument of a call: a number, a register's value, or an address.

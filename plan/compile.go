@@ -34,6 +34,8 @@ type Options struct {
 	Cgroup *Cgroup
 	// KeepFDs is how many descriptors above 2 the container gets.
 	KeepFDs uint
+	// Absent are ranges among them where the caller has none: nothing else may be left there.
+	Absent []FDs
 	// Streams are those of the standard streams that are to be the process's user's.
 	Streams []uint32
 	// DefaultLimits are the rlimits nobody asked for by name: where the host

@@ -124,7 +124,7 @@ func (c *compiler) credentials() error {
 	if p.NoNewPrivileges {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
-	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Keep: c.kept()}, because("default: no descriptor of the caller"), nil)
+	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Absent: c.o.Absent, Keep: c.kept()}, because("default: no descriptor of the caller"), nil)
 	// The last word of the runtime, before a filter that may know nothing of sockets.
 	if c.o.Foreground {
 		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)

@@ -398,30 +398,44 @@ func (s *Sigmask) lower(a *Asm) {
 	a.call(abi.CallRtSigprocmask, num(sigSetmask), a.mem(mask), num(0), num(sizeofSet))
 }
 
-// CloseFDs closes all but the first First descriptors and those in Keep, which are marked close-on-exec:
-// close_range(2). What this process has of the host, its own or the caller's, must not be there at the execve, not even
+// CloseFDs closes all but the first First descriptors and those in Keep, which are marked close-on-exec, and those of the first
+// that are Absent: close_range(2). What this process has of the host, its own or the caller's, must not be there at the execve, not even
 // as /proc/self/fd/N in the program's name (CVE-2024-21626).
 type CloseFDs struct {
-	First uint
-	Keep  []Reg // at most four, beside the socket to the runtime, which the execve closes
+	First  uint
+	Absent []FDs // below First: where the caller has nothing, and this process may have
+	Keep   []Reg // at most three, beside the socket to the runtime, which the execve closes
 }
+
+// FDs are descriptors from one number to another.
+type FDs struct{ First, Last uint }
 
 // Name implements [Op].
 func (*CloseFDs) Name() string { return "close_range" }
 
 // String implements [Op].
 func (c *CloseFDs) String() string {
-	return fmt.Sprintf("close_range %d to the last", c.First)
+	var absent strings.Builder
+	for _, n := range c.Absent {
+		fmt.Fprintf(&absent, "%d to %d, ", n.First, n.Last)
+	}
+	return fmt.Sprintf("close_range %s%d to the last", absent.String(), c.First)
 }
 
 func (c *CloseFDs) lower(a *Asm) {
-	rest := Row{Kind: RowCloseRest, Call: abi.CallCloseRange, Args: [6]Arg{num(uint64(c.First)), fd(RegSync)}, N: 2}
-	for _, r := range c.Keep[:min(len(c.Keep), 4)] {
-		rest.Args[rest.N] = fd(r)
-		rest.N++
+	for _, n := range c.Absent {
+		c.lowerRange(a, n.First, n.Last)
+	}
+	c.lowerRange(a, c.First, 0xffffffff)
+}
+
+func (c *CloseFDs) lowerRange(a *Asm, from, to uint) {
+	rest := Row{Kind: RowCloseRest, Call: abi.CallCloseRange, Args: [6]Arg{0: num(uint64(from)), 1: fd(RegSync), 5: num(uint64(to))}, N: 6}
+	for k, r := range c.Keep[:min(len(c.Keep), 3)] {
+		rest.Args[2+k] = fd(r)
 	}
 	a.row(rest)
-	a.call(abi.CallCloseRange, num(uint64(c.First)), num(0xffffffff), num(abi.CloseRangeCloexec))
+	a.call(abi.CallCloseRange, num(uint64(from)), num(uint64(to)), num(abi.CloseRangeCloexec))
 }
 
 // Stub prepares a tiny sealed program, in memory, that makes the last execve in

@@ -101,7 +101,7 @@ func checkKind(r Row, bad func(string)) {
 			bad("a close needs a register")
 		}
 	case RowCloseRest:
-		if r.Call != abi.CallCloseRange || r.N < 2 || r.N > 6 || r.Args[0].Reg != RegNone || r.Args[1].Reg != RegSync {
+		if r.Call != abi.CallCloseRange || r.N != 6 || r.Args[0].Reg != RegNone || r.Args[1].Reg != RegSync || r.Args[5].Reg != RegNone {
 			bad("what stays is registers, the socket among them")
 		}
 	case RowCall, RowFork, RowInit:

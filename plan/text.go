@@ -194,10 +194,12 @@ func rowText(r Row, arch abi.Arch) string {
 		return "(give up with the best error so far)"
 	case RowCloseRest:
 		var keep []string
-		for _, a := range r.Args[1:r.N] {
-			keep = append(keep, a.Reg.String())
+		for _, a := range r.Args[1:5] {
+			if a.Reg != RegNone {
+				keep = append(keep, a.Reg.String())
+			}
 		}
-		return fmt.Sprintf("close_range(%d, 0xffffffff, 0), but for %s", r.Args[0].Val, words(keep...))
+		return fmt.Sprintf("close_range(%d, %s, 0), but for %s", r.Args[0].Val, argText(r.Call, 1, r.Args[5], arch), words(keep...))
 	case RowFork:
 		return "clone(CLONE_PARENT)"
 	case RowInit:
