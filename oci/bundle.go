@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,28 +88,42 @@ func (b *Bundle) checkJoined() error {
 	if b.Spec.Linux == nil {
 		return nil
 	}
-	sysctls := len(b.Spec.Linux.Sysctl) > 0
 	for i, n := range b.Spec.Linux.Namespaces {
-		sets := false
-		switch n.Type {
-		case specs.UTSNamespace:
-			sets = b.Spec.Hostname != "" || b.Spec.Domainname != ""
-		case specs.NetworkNamespace, specs.IPCNamespace:
-			sets = sysctls
-		}
-		if n.Path == "" || !sets {
+		if n.Path == "" {
 			continue
 		}
 		kind, _ := abi.ParseNamespace(string(n.Type))
+		set := b.setsIn(kind)
+		if set == "" {
+			continue
+		}
 		theirs, err := os.Stat(n.Path)
 		if err != nil {
 			return fmt.Errorf("config.json: linux.namespaces[%d].path: %w", i, err)
 		}
 		if ours, err := os.Stat("/proc/self/ns/" + kind.ProcName()); err == nil && os.SameFile(ours, theirs) {
-			return fmt.Errorf("config.json: linux.namespaces[%d].path: %s is the host's own %s namespace, in which nothing may be set: take out hostname, domainname and linux.sysctl, or the path", i, n.Path, n.Type)
+			return fmt.Errorf("config.json: linux.namespaces[%d].path: %s is the host's own %s namespace, in which nothing may be set: take out %s, or the path", i, n.Path, n.Type, set)
 		}
 	}
 	return nil
+}
+
+// setsIn names what the configuration sets in its namespace of a type, or nothing. Parameters of another type do not count: Podman has
+// some of the network in every container, and --ipc=container:NAME joins the host's where that container has it.
+func (b *Bundle) setsIn(kind abi.Namespace) string {
+	switch {
+	case kind != abi.NSUTS:
+	case b.Spec.Hostname != "":
+		return "hostname"
+	case b.Spec.Domainname != "":
+		return "domainname"
+	}
+	for _, key := range slices.Sorted(maps.Keys(b.Spec.Linux.Sysctl)) {
+		if owner, ok := specjson.SysctlNamespace(key); ok && owner == kind {
+			return "linux.sysctl." + key
+		}
+	}
+	return ""
 }
 
 // Prefault prepares this process's memory for one run; call it first.

@@ -232,7 +232,31 @@ func TestRunErrors(t *testing.T) {
 	// Namespaces that are the caller's own are not to be changed.
 	s := base("true")
 	s.Linux.Namespaces[2].Path = "/proc/self/ns/uts"
-	refused(t, bundle(t, s), "linux.namespaces[2].path", "the host's own uts namespace")
+	refused(t, bundle(t, s), "linux.namespaces[2].path", "the host's own uts namespace", "take out hostname")
+	for key, kind := range map[string]string{"kernel.domainname": "uts", "kernel/hostname": "uts", "fs.mqueue.msg_max": "ipc", "net.ipv4.ip_default_ttl": "network"} {
+		at := joinOwn(s, kind)
+		s.Linux.Sysctl = map[string]string{key: "1"}
+		refused(t, bundle(t, s), fmt.Sprintf("linux.namespaces[%d].path", at), "the host's own "+kind+" namespace", "take out linux.sysctl."+key)
+	}
+	// What is set in another namespace does not count.
+	joinOwn(s, "ipc")
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "43"}
+	p := newPlace(t)
+	p.good("run", "-b", bundle(t, s), "c")
+	p.empty()
+}
+
+// joinOwn has one namespace of s, of a type that has to be there, be the caller's own by a path, and returns which.
+func joinOwn(s *specs.Spec, kind string) (at int) {
+	s.Hostname, s.Domainname = "", ""
+	for i := range s.Linux.Namespaces {
+		n := &s.Linux.Namespaces[i]
+		n.Path = ""
+		if string(n.Type) == kind {
+			at, n.Path = i, "/proc/self/ns/"+strings.Replace(kind, "network", "net", 1)
+		}
+	}
+	return at
 }
 
 // The library's Run gives codes, too; and ends with its context.

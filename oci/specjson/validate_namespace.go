@@ -110,7 +110,7 @@ func (c *checker) sysctls(l *specs.Linux) {
 	for _, key := range sortedKeys(l.Sysctl) {
 		path, value := join("sysctl", member(key)), l.Sysctl[key]
 		name := dotted(key)
-		owner, ok := sysctlNamespace(name)
+		owner, ok := SysctlNamespace(key)
 		switch {
 		case len(key) > 4000: // PATH_MAX, less what is before it
 			c.refuse(path, "a name of at most 4000 bytes", strconv.Itoa(len(key))+" bytes", "see sysctl.d(5)")
@@ -153,9 +153,10 @@ func isSysctlName(key string) bool {
 	return true
 }
 
-// sysctlNamespace returns the type of namespace to which a setting belongs; see
+// SysctlNamespace returns the type of namespace to which a key of linux.sysctl belongs, and false for one of the whole machine; see
 // proc_sys(5), ipc_namespaces(7), uts_namespaces(7), network_namespaces(7).
-func sysctlNamespace(key string) (abi.Namespace, bool) {
+func SysctlNamespace(key string) (abi.Namespace, bool) {
+	key = dotted(key)
 	switch key {
 	case "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
 		"kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced":
