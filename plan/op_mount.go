@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -121,6 +122,9 @@ func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, attrs 
 	if source != "" {
 		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), a.str("source"), a.str(source), num(0))
 	}
+	if kind == "overlay" {
+		options = shortLowers(options)
+	}
 	for _, o := range options {
 		key, value, has := strings.Cut(o, "=")
 		if has {
@@ -134,6 +138,38 @@ func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, attrs 
 	}
 	a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigCmdCreate), num(0), num(0), num(0))
 	a.call(abi.CallFsmount, fd(fs), num(abi.FsmountCloexec), num(attrs)).into(out)
+}
+
+// longestOption is what fsconfig(2) takes of a string, which mount(2) had a page for.
+const longestOption = 255
+
+// shortLowers has the layers of an overlay one by one where lowerdir= is longer than fsconfig(2) takes: that is possible since Linux 6.5. Podman has
+// such a list where a part of an image is mounted.
+func shortLowers(options []string) []string {
+	at := slices.IndexFunc(options, func(o string) bool {
+		value, ok := strings.CutPrefix(o, "lowerdir=")
+		return ok && len(value) > longestOption
+	})
+	if at < 0 {
+		return options
+	}
+	var layers []string
+	key, layer := "lowerdir+=", ""
+	value := options[at][len("lowerdir="):] + ":"
+	for i := 0; i < len(value); i++ {
+		switch {
+		case value[i] == '\\' && i+2 < len(value):
+			i++
+			layer += value[i : i+1]
+		case value[i] != ':':
+			layer += value[i : i+1]
+		case layer == "": // after two colons come layers of data alone
+			key = "datadir+="
+		default:
+			layers, layer = append(layers, key+layer), ""
+		}
+	}
+	return slices.Concat(options[:at], layers, options[at+1:])
 }
 
 // Mount puts a new file system into the container: fsopen(2) to move_mount(2).
