@@ -3,7 +3,6 @@ package oci
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,12 +117,16 @@ func (b *Bundle) setsIn(kind abi.Namespace) string {
 	case b.Spec.Domainname != "":
 		return "domainname"
 	}
-	for _, key := range slices.Sorted(maps.Keys(b.Spec.Linux.Sysctl)) {
-		if owner, ok := specjson.SysctlNamespace(key); ok && owner == kind {
-			return "linux.sysctl." + key
+	first := "" // in the order of the alphabet, so that the message is always the same
+	for key := range b.Spec.Linux.Sysctl {
+		if owner, ok := specjson.SysctlNamespace(key); ok && owner == kind && (first == "" || key < first) {
+			first = key
 		}
 	}
-	return ""
+	if first == "" {
+		return ""
+	}
+	return "linux.sysctl." + first
 }
 
 // Prefault prepares this process's memory for one run; call it first.
