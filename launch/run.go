@@ -415,8 +415,8 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 			})
 		}
 	}
-	// Six rows a step is the measured mean; growing the slice would touch twice the memory.
-	r.child.rows = make([]row, 0, 6*len(r.plan.Steps)+len(rows))
+	// Seven rows and a half a step is the measured mean; growing the slice would touch twice the memory.
+	r.child.rows = make([]row, 0, 8*len(r.plan.Steps)+len(rows))
 	r.prologue = rows // which holds their memory
 	if err := r.child.add(clone, rows); err != nil {
 		return r.fail(clone, "", err)
