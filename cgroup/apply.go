@@ -191,20 +191,39 @@ func (n *node) setDeviceList(d limits.Devices) error {
 	if now.AllowAll() && d.AllowAll() {
 		return nil
 	}
-	for _, r := range d.From(now) {
-		file := "devices.deny"
-		if r.Allow {
-			file = "devices.allow"
-		}
-		if err := writeFile(dir, file, r.String()); err != nil {
-			return n.errorf("write %q to %s: %w: nothing is allowed here that is not in the cgroup above", r, file, err)
-		}
+	if err := n.writeRules(dir, d.From(now)); err != nil {
+		return err
 	}
 	if now, err = list(); err != nil {
 		return err
 	}
 	if !now.Equal(d) {
 		return n.errorf("devices: asked for %s, the kernel has %s", d, now)
+	}
+	return nil
+}
+
+// writeRules writes device rules in their order; rules of a kind go to one file, which is opened once for them.
+func (n *node) writeRules(dir int, rules []limits.Rule) error {
+	file, fd := "", -1
+	defer func() { unix.Close(fd) }()
+	for _, r := range rules {
+		to := "devices.deny"
+		if r.Allow {
+			to = "devices.allow"
+		}
+		var err error
+		if to != file {
+			unix.Close(fd)
+			file = to
+			fd, err = openFile(dir, file, unix.O_WRONLY)
+		}
+		if err == nil {
+			err = writeValue(fd, r.String())
+		}
+		if err != nil {
+			return n.errorf("write %q to %s: %w: nothing is allowed here that is not in the cgroup above", r, file, err)
+		}
 	}
 	return nil
 }

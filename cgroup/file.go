@@ -63,9 +63,7 @@ func (t tree) openMount(h *Hierarchy) (int, error) {
 
 // openDir opens a directory below dir; name may have several components.
 func openDir(dir int, name string) (int, error) {
-	return retryFD(func() (int, error) {
-		return unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: inside})
-	})
+	return openInside(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 // openFile opens a file in dir. A name with a slash is refused, whatever it leads to.
@@ -73,6 +71,10 @@ func openFile(dir int, name string, flags int) (int, error) {
 	if name == "" || strings.Contains(name, "/") {
 		return -1, unix.EINVAL
 	}
+	return openInside(dir, name, flags)
+}
+
+func openInside(dir int, name string, flags int) (int, error) {
 	return retryFD(func() (int, error) {
 		return unix.Openat2(dir, name, &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: inside})
 	})
@@ -106,13 +108,18 @@ func readAll(fd int) (string, error) {
 	}
 }
 
-// writeFile writes value by one call: these files take each write for itself.
+// writeFile writes value to a file.
 func writeFile(dir int, name, value string) error {
 	fd, err := openFile(dir, name, unix.O_WRONLY|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	return writeValue(fd, value)
+}
+
+// writeValue writes value by one call: these files take each write for itself.
+func writeValue(fd int, value string) error {
 	for {
 		_, err := unix.Write(fd, []byte(value))
 		if err != unix.EINTR {

@@ -525,14 +525,17 @@ func (g *Group) Tasks(sub string, fds []int) error {
 		if n.h.Version != limits.V1 {
 			continue
 		}
-		dir, err := n.below(sub)
+		sub, err := cleanSub(path.Join(sub, n.sub))
 		if err != nil {
 			return err
 		}
-		fd, err := openFile(dir, "tasks", unix.O_WRONLY)
-		unix.Close(dir)
+		dir, err := n.open()
 		if err != nil {
-			return n.errorf("open tasks: %w", err)
+			return err
+		}
+		fd, err := openInside(dir, path.Join(sub, "tasks"), unix.O_WRONLY)
+		if err != nil {
+			return n.errorf("adding pid to %s: open: %w", path.Clean(sub), err)
 		}
 		fds[0], fds = fd, fds[1:]
 	}
