@@ -129,8 +129,12 @@ func (b *Bundle) setsIn(kind abi.Namespace) string {
 	return "linux.sysctl." + first
 }
 
-// Prefault prepares this process's memory for one run; call it first.
-func Prefault() { launch.Prefault(512 << 10) }
+// Dedicate prepares this process, its memory and its threads, for making one container; a command's main goroutine
+// calls it first, and is locked to its thread from then on.
+func Dedicate() {
+	launch.Dedicate()
+	launch.Prefault(512 << 10)
+}
 
 // Needs tells which facts of the host the bundle's plan depends on.
 func (b *Bundle) Needs() host.Needs { return needs(b.Spec) }

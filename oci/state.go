@@ -54,7 +54,7 @@ func (r *Runtime) cgroups() (*cgroup.Host, error) {
 
 // Prepare does what can be done before it is known which container is asked for.
 func (r *Runtime) Prepare() {
-	Prefault()
+	Dedicate()
 	r.cgroups() // whose error comes again
 }
 

@@ -55,7 +55,7 @@ var createVerb = verb{"create", "ID", "create a container up to its start", func
 		if err != nil {
 			return 1, err
 		}
-		oci.Prefault()
+		oci.Dedicate()
 		b, err := c.load(p)
 		if err != nil {
 			return 1, err
@@ -81,7 +81,7 @@ var runVerb = verb{"run", "ID", "create a container and start it", func(c *comma
 		if err != nil {
 			return 1, err
 		}
-		oci.Prefault()
+		oci.Dedicate()
 		b, err := c.load(p)
 		if err != nil {
 			return 1, err
