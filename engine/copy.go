@@ -281,13 +281,16 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 	if err != nil {
 		return err
 	}
+	asked := src
 	if s.LinkTarget != "" && o.Follow {
 		src = s.LinkTarget
 		if s, err = v.lstat(src); err != nil {
 			return err
 		}
 	}
-	to, err := destination(src, s.Mode.IsDir(), dst, func(p string) (fs.FileMode, error) {
+	// What a followed link leads to gets the name of the link, and a link to nothing is where it leads to.
+	dst = endOfLinks(dst)
+	to, err := destination(asked, s.Mode.IsDir(), dst, func(p string) (fs.FileMode, error) {
 		fi, err := os.Stat(p)
 		if err != nil {
 			return 0, err
@@ -311,6 +314,24 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 	}
 	return pump(func(w io.Writer) error { return v.read(ctx, w, src, to.name, false) },
 		func(r io.Reader) error { _, err := archive.Apply(ctx, dir, r, opts); return err })
+}
+
+// endOfLinks gives the path that a link to nothing leads to, and any other path as it is.
+func endOfLinks(p string) string {
+	if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
+		return p
+	}
+	for range maxLinks {
+		to, err := os.Readlink(p)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(p), to)
+		}
+		p = to
+	}
+	return p
 }
 
 // copyIn copies a path of the host, which is the caller's and is followed, into the container.
