@@ -165,6 +165,18 @@ func TestVolumesFrom(t *testing.T) {
 	if v, err := e.VolumeInspect(context.Background(), "other", false); err != nil || !exists(v.Mountpoint+"/f") {
 		t.Errorf("its own mount: %v", err)
 	}
+	c.VolumesFrom, c.Mounts = []string{id[:12]}, []Mount{{Type: "volume", Dest: "/one", Flag: "-v /one"}, {Type: "volume", Dest: "/two", Flag: "--mount dst=/two"}}
+	c.Command = []string{"sh", "-c", "touch /one/kept /two/lost"}
+	if out, code, err := inside(t, e, c); err != nil || code != 0 {
+		t.Errorf("%q, code %d, %v", out, code, err)
+	}
+	for name, want := range map[string]bool{"one/kept": true, "two/lost": false} {
+		volume, file, _ := strings.Cut(name, "/")
+		if v, err := e.VolumeInspect(context.Background(), volume, false); err != nil || exists(v.Mountpoint+"/"+file) != want {
+			t.Errorf("%s is there: %v, %v", name, !want, err)
+		}
+	}
+	c.Mounts = nil
 	c.VolumesFrom = []string{"nobody"}
 	refused(t, e, c, 125, "No such container: nobody")
 	c.VolumesFrom = []string{id + ":x"}

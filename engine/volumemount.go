@@ -44,8 +44,8 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 			}
 		}
 	}
-	// What the image asks for comes last.
-	add(r.Config.Mounts, func(m Mount) bool { return !m.ofImage() })
+	// What only asks that there is a volume comes last.
+	add(r.Config.Mounts, func(m Mount) bool { return !m.anyVolume() })
 	for _, from := range r.Config.VolumesFrom {
 		list, err := e.mountsOf(from)
 		if err != nil {
@@ -53,7 +53,7 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 		}
 		add(list, func(Mount) bool { return true })
 	}
-	add(r.Config.Mounts, Mount.ofImage)
+	add(r.Config.Mounts, Mount.anyVolume)
 	r.Volumes = nil
 	for i := range mounts {
 		p, err := e.mountPoint(r, &mounts[i])
@@ -123,6 +123,12 @@ func (b *builder) imageMount(m Mount) error {
 
 // ofImage reports whether the image asked for a mount, as a line VOLUME of its Dockerfile.
 func (m Mount) ofImage() bool { return strings.HasPrefix(m.Flag, "VOLUME ") }
+
+// anyVolume reports whether any volume will do, as for the image's, and for -v with a place alone: one of --volumes-from that is
+// there already is it, as for Docker. A --mount without source wants one of its own.
+func (m Mount) anyVolume() bool {
+	return m.ofImage() || m.Type == "volume" && m.Source == "" && strings.HasPrefix(m.Flag, "-v")
+}
 
 // checkPlaces refuses two mounts at one place.
 func checkPlaces(mounts []Mount) error {
