@@ -155,10 +155,15 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 	if err != nil {
 		return nil, err
 	}
+	type hostPort struct {
+		proto string
+		port  uint16
+	}
+	used := map[hostPort][]netip.Addr{} // a range may be all ports: to look through the list for each took minutes
 	taken := func(proto string, addrs []netip.Addr, port uint16) error {
 		for _, a := range addrs {
-			if slices.ContainsFunc(list, func(p plan.Publish) bool {
-				return p.Proto == proto && p.HostPort == port && (p.HostAddr == a || p.HostAddr.Is4() == a.Is4() && (p.HostAddr.IsUnspecified() || a.IsUnspecified()))
+			if slices.ContainsFunc(used[hostPort{proto, port}], func(u netip.Addr) bool {
+				return u == a || u.Is4() == a.Is4() && (u.IsUnspecified() || a.IsUnspecified())
 			}) {
 				return &network.TakenError{Port: plan.Publish{Proto: proto, HostAddr: a, HostPort: port}, Who: "this container has it twice"}
 			}
@@ -213,7 +218,11 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, at(all, port)...)
+			for _, p := range at(all, port) {
+				list = append(list, p)
+				at := hostPort{proto, p.HostPort}
+				used[at] = append(used[at], p.HostAddr)
+			}
 		}
 	}
 	return list, nil
