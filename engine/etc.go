@@ -94,7 +94,10 @@ func (b *builder) hosts(name string) ([]byte, error) {
 // ownNames are the lines of a container's own addresses on a network.
 func ownNames(c *Connection, name, domain string) string {
 	if domain != "" {
-		name = name + "." + domain + " " + name
+		name += "." + domain
+	}
+	if short, _, long := strings.Cut(name, "."); long && short != "" {
+		name += " " + short // a whole name in --hostname has its short one beside it, too
 	}
 	text := ""
 	for _, p := range c.Addrs {

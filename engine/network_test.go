@@ -358,3 +358,15 @@ func TestEndpointAsked(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestOwnNames: a container is known by its whole name and by its first part, whichever flag the domain came with.
+func TestOwnNames(t *testing.T) {
+	c := &Connection{Addrs: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 2}), 24)}}
+	for _, n := range []struct{ name, domain, want string }{
+		{"box", "", "box"}, {"box", "example.org", "box.example.org box"}, {"box.example.org", "", "box.example.org box"}, {"box.a", "b", "box.a.b box"},
+	} {
+		if got := ownNames(c, n.name, n.domain); got != "192.0.2.2\t"+n.want+"\n" {
+			t.Errorf("%q, %q: %q", n.name, n.domain, got)
+		}
+	}
+}
