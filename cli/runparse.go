@@ -26,7 +26,10 @@ func (f *runFlags) fileSystems() error {
 		list  []string
 		parse func(string) (engine.Mount, error)
 	}{{"-v", f.volumes, parseVolume}, {"--mount", f.mounts, parseMount}, {"--tmpfs", f.tmpfs, parseTmpfs}} {
-		for _, s := range group.list {
+		for i, s := range group.list {
+			if group.flag == "-v" && slices.Contains(group.list[:i], s) {
+				continue // the same words twice are one volume, as for Docker
+			}
 			m, err := group.parse(s)
 			if err != nil {
 				return fmt.Errorf("%s %s: %w", group.flag, s, err)
