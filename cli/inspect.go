@@ -98,8 +98,8 @@ it ended.`,
 		return inspectEach(io, layout, args, func(name string) (any, error) {
 			for _, k := range list {
 				o, err := k.look(name)
-				if err == nil || !k.none(err) {
-					return o, err
+				if err == nil || only != "" || !k.none(err) {
+					return o, err // of one kind it is that kind's own answer
 				}
 			}
 			return nil, fmt.Errorf("error: no such object: %s", name)
