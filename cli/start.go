@@ -71,6 +71,9 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 			return err
 		}
 		streams := engine.Streams{In: io.In, Out: io.Out, Err: io.Err, Terminal: terminalOf(io), Signals: proxy}
+		if box, err := e.Find(args[0]); err == nil && box.Active() && box.Config.TTY && !noStdin && streams.Terminal == nil {
+			return &engine.ExitError{Code: 1, Err: errNoTerminal} // it would wait for keys that cannot come
+		}
 		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: keys}, streams)
 		if err == nil && res.Detached {
 			err = engine.ErrDetached // Docker's attach ends with 1 and these words then; its run, start and exec do not
