@@ -260,6 +260,9 @@ func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timin
 	}
 	defer lock.Close()
 	if c.Active() {
+		if e.paused(c.ID) {
+			return c, s, ErrConflict{"cannot start a paused container, try unpause instead"}
+		}
 		return c, s, errActive
 	}
 	if err := e.mkdirs(); err != nil {
