@@ -24,6 +24,8 @@ nobody would choose. What it prints is the name.`,
 	}
 	s := c.Flags()
 	s.StringVarP(&v.Driver, "driver", "d", "local", "driver: local is the only one")
+	s.StringVar(&v.Name, "name", "", "name of the volume, from before it was an argument")
+	s.MarkHidden("name")
 	s.StringArrayVar(&labels, "label", nil, "set a label: `NAME[=VALUE]`")
 	s.FuncP("opt", "o", "set an option of the driver, type, device or o, which are those of mount(8): `NAME=VALUE`", options(&v.Options))
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -34,7 +36,10 @@ nobody would choose. What it prints is the name.`,
 			}
 			put(&v.Labels, key, value)
 		}
-		v.Name = strings.Join(args, "")
+		if v.Name != "" && len(args) > 0 {
+			return usageError{errors.New("conflicting options: cannot specify a volume-name through both --name and as a positional arg")}
+		}
+		v.Name += strings.Join(args, "")
 		e, err := openEngine()
 		if err != nil {
 			return err
