@@ -370,3 +370,9 @@ func TestOwnNames(t *testing.T) {
 		}
 	}
 }
+
+func TestLinkPaths(t *testing.T) {
+	if got := linkPaths([]string{"db:store", "web"}, "box"); !slices.Equal(got, []string{"/db:/box/store", "/web:/box/web"}) {
+		t.Error(got)
+	}
+}
