@@ -102,6 +102,9 @@ func TestEvents(t *testing.T) {
 	var after []string
 	err := e.Events(ctx, EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID[:12]}, "label": {"app=x"}, "event": {"die", "exec_die"}}}, func(x Event) error {
 		after = append(after, x.Action+" "+x.Actor.Attributes["exitCode"])
+		if name := x.Actor.Attributes["name"]; x.Action == "die" && name != "other" {
+			t.Errorf("its end is told of %q, which it was called before", name)
+		}
 		return nil
 	})
 	if err != nil || fmt.Sprint(after) != "[exec_die 1 die 137 die 137 die 137]" {

@@ -288,8 +288,15 @@ func (m *monitor) event(action string, more map[string]string) {
 	if m.task.Events == "" {
 		return
 	}
+	of := m.task.Event
+	// It may have another name since; at its first start the task has just been read.
+	if action != "start" || m.state.Restarts > 0 {
+		if t, err := ReadTask(m.order.Dir); err == nil {
+			of = t.Event
+		}
+	}
 	attributes := map[string]string{}
-	for _, list := range []map[string]string{m.task.Event, more} {
+	for _, list := range []map[string]string{of, more} {
 		for k, v := range list {
 			attributes[k] = v
 		}
