@@ -38,7 +38,7 @@ TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 			out = format.Terminal(out)
 		}
 		if layout != "" { // a template that is wrong is told before the first event
-			if err := format.Objects(nobody{}, layout, []any{engine.Event{}}); err != nil {
+			if err := format.Object(nobody{}, layout, engine.Event{}); err != nil {
 				return err
 			}
 		}
@@ -48,7 +48,7 @@ TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 		}
 		return e.Events(c.Context(), o, func(ev engine.Event) error {
 			if layout != "" {
-				return format.Objects(out, layout, []any{ev})
+				return format.Object(out, layout, ev)
 			}
 			_, err := fmt.Fprintln(out, eventText(ev))
 			return err

@@ -21,12 +21,11 @@ func inspectFormat(s *pflag.FlagSet, to *string) {
 // inspectEach prints the objects of all names, and tells of those that there are not.
 func inspectEach(io IO, layout string, names []string, look func(name string) (any, error)) error {
 	var list []any
-	failed := false
+	var errs []error
 	for _, name := range names {
 		o, err := look(name)
 		if err != nil {
-			defer io.report(err) // after what was found
-			failed = true
+			errs = append(errs, err)
 			continue
 		}
 		list = append(list, o)
@@ -35,8 +34,16 @@ func inspectEach(io IO, layout string, names []string, look func(name string) (a
 	if io.onTerminal() {
 		out = format.Terminal(out)
 	}
-	if err := format.Objects(out, layout, list); err != nil {
+	err := format.Objects(out, layout, list)
+	if errors.As(err, new(*format.ParseError)) {
 		return err
+	}
+	failed := false
+	for _, err := range append(errs, err) { // after what was found
+		if err != nil {
+			io.report(err)
+			failed = true
+		}
 	}
 	if failed {
 		return exitCode(1)

@@ -30,7 +30,7 @@ func newDF(io IO) *cobra.Command {
 		}
 		if verbose {
 			if layout != "" && layout != "table" {
-				return format.Objects(io.Out, layout, []any{dfPage(u, false)})
+				return format.Object(io.Out, layout, dfPage(u, false))
 			}
 			return printDF(io, u)
 		}

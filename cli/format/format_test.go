@@ -140,7 +140,7 @@ func TestObjects(t *testing.T) {
 		`{{.Id}} {{join .Args "+"}}`: "1 <a>+b\n2 \n",
 		"{{json .State}}":            "{\"Pid\":12345678901}\n{\"Pid\":0}\n",
 		`{{join .Args ","}}\t`:       "<a>,b\t\n\t\n",
-		"json":                       "{\"Id\":\"1\",\"State\":{\"Pid\":12345678901},\"Args\":[\"<a>\",\"b\"]}\n{\"Id\":\"2\",\"State\":{\"Pid\":0},\"Args\":null}\n",
+		"json":                       "[{\"Id\":\"1\",\"State\":{\"Pid\":12345678901},\"Args\":[\"<a>\",\"b\"]},{\"Id\":\"2\",\"State\":{\"Pid\":0},\"Args\":null}]\n",
 	} {
 		var out bytes.Buffer
 		if err := Objects(&out, format, list); err != nil || out.String() != want {
@@ -148,8 +148,17 @@ func TestObjects(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := Objects(&out, "{{.Nothing}}", list); err == nil || !strings.HasPrefix(err.Error(), "template parsing error: ") {
-		t.Error(err)
+	if err := Objects(&out, "{{.Nothing}}", list); err == nil || strings.Count(err.Error(), "template parsing error: ") != 2 || out.String() != "\n" {
+		t.Errorf("%v, %q", err, &out)
+	}
+	out.Reset()
+	other := struct{ Name string }{"net"}
+	if err := Objects(&out, "{{.ID}}", []any{list[0], other, list[1]}); err == nil || !strings.Contains(err.Error(), `"ID"`) || out.String() != "1\n2\n" {
+		t.Errorf("one that does not fit: %v, %q", err, &out)
+	}
+	out.Reset()
+	if err := Object(&out, "json", other); err != nil || out.String() != "{\"Name\":\"net\"}\n" {
+		t.Errorf("one: %v, %q", err, &out)
 	}
 	out.Reset()
 	if err := Objects(&out, "", nil); err != nil || out.String() != "[]\n" {
