@@ -7,6 +7,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 )
 
@@ -42,7 +43,7 @@ one that ended has what ended it, where that was not its program.`,
 			last = -1
 		}
 		size := size || layout != "json" && strings.Contains(layout, ".Size")
-		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters, Size: size && !quiet})
+		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters, Size: size && !quiet, Platform: !quiet && format.Uses(layout, "Platform")})
 		if err != nil {
 			return err
 		}
@@ -64,7 +65,15 @@ one that ended has what ended it, where that was not its program.`,
 type containerRow struct {
 	Command, CreatedAt, HealthStatus, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, PID, Ports, RunningFor, Size, State, Status string
 
-	All format.Labels `json:"-"`
+	Platform *platformCell
+	All      format.Labels `json:"-"`
+}
+
+// A platformCell is a platform in a list: OS/ARCH[/VARIANT] as text, its parts in JSON.
+type platformCell struct{ image.Platform }
+
+func (p platformCell) String() string {
+	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
 }
 
 // Label is the value of one label, empty if it is not there.
@@ -77,7 +86,7 @@ func containerSpec() format.Spec {
 			"names: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}",
 		Heads: map[string]string{
 			"Command": "COMMAND", "CreatedAt": "CREATED AT", "HealthStatus": "HEALTH STATUS", "ID": "CONTAINER ID", "Image": "IMAGE", "Labels": "LABELS", "LocalVolumes": "LOCAL VOLUMES",
-			"Mounts": "MOUNTS", "Names": "NAMES", "Networks": "NETWORKS", "PID": "PID", "Ports": "PORTS", "RunningFor": "CREATED", "Size": "SIZE", "State": "STATE", "Status": "STATUS",
+			"Mounts": "MOUNTS", "Names": "NAMES", "Networks": "NETWORKS", "PID": "PID", "Platform": "PLATFORM", "Ports": "PORTS", "RunningFor": "CREATED", "Size": "SIZE", "State": "STATE", "Status": "STATUS",
 		},
 	}
 }
@@ -93,6 +102,9 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		}
 		if c.PID != 0 {
 			r.PID = strconv.Itoa(c.PID)
+		}
+		if c.Platform != nil {
+			r.Platform = &platformCell{*c.Platform}
 		}
 		if c.SizeRootFs > 0 {
 			r.Size += " (virtual " + format.Short(float64(c.SizeRootFs)) + ")"

@@ -7,15 +7,56 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
-// A versionPart is the client's or the engine's version: here both are one program.
+// A versionPart is the client's or the engine's version: here both are one program. Its fields are those of both in Docker's answer. There is no
+// API without a daemon, so the versions of one are empty.
 type versionPart struct {
-	Version   string
-	GoVersion string
-	GitCommit string
-	BuildTime string
-	Os, Arch  string
+	Platform          versionName
+	Version           string
+	APIVersion        string `json:"ApiVersion"`
+	DefaultAPIVersion string
+	MinAPIVersion     string
+	GitCommit         string
+	GoVersion         string
+	Os, Arch          string
+	KernelVersion     string
+	Experimental      bool
+	BuildTime         string
+	Context           string
+	Components        []versionComponent
+}
+
+type versionName struct{ Name string }
+
+type versionComponent struct {
+	Name, Version string
+	Details       map[string]string
+}
+
+// thisVersion is that of this program, on a kernel.
+func thisVersion() versionPart {
+	v := versionPart{Version: Version, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, Context: "default"}
+	v.Platform.Name = "kakuri"
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		v.KernelVersion = unix.ByteSliceToString(u.Release[:])
+	}
+	if b, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range b.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				v.GitCommit = s.Value
+			case "vcs.time":
+				v.BuildTime = s.Value
+			}
+		}
+	}
+	v.Components = []versionComponent{{"Engine", v.Version, map[string]string{
+		"Arch": v.Arch, "BuildTime": v.BuildTime, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": v.KernelVersion, "Os": v.Os,
+	}}}
+	return v
 }
 
 func newVersion(io IO) *cobra.Command {
@@ -23,19 +64,9 @@ func newVersion(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "version [OPTIONS]", Short: "Print the version", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	c.Flags().StringVarP(&layout, "format", "f", "", "json, or a Go `TEMPLATE` of Client and Server, which are the same here")
 	c.RunE = func(*cobra.Command, []string) error {
-		v := versionPart{Version: Version, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH}
-		if b, ok := debug.ReadBuildInfo(); ok {
-			for _, s := range b.Settings {
-				switch s.Key {
-				case "vcs.revision":
-					v.GitCommit = s.Value
-				case "vcs.time":
-					v.BuildTime = s.Value
-				}
-			}
-		}
+		v := thisVersion()
 		if layout != "" {
-			return format.Objects(io.Out, layout, []any{struct{ Client, Server versionPart }{v, v}})
+			return format.Object(io.Out, layout, struct{ Client, Server versionPart }{v, v})
 		}
 		fmt.Fprintf(io.Out, "kakuri:\n Version:    %s\n Go version: %s\n", v.Version, v.GoVersion)
 		if v.GitCommit != "" {

@@ -69,7 +69,31 @@ type Info struct {
 	Plugins            InfoPlugins
 	Swarm              InfoSwarm
 	CDISpecDirs        []string
+	InitBinary         string // of --init, which is built in
+	Isolation          string // of Windows
+	GenericResources   []string
+	KernelMemoryTCP    bool
+	ClientInfo         InfoClient
+	// A daemon's own: nothing.
+	ID               string
+	NFd              int
+	NGoroutines      int
+	NEventsListener  int
+	ContainerdCommit InfoCommit
+	RuncCommit       InfoCommit
+	InitCommit       InfoCommit
 }
+
+// InfoClient is the command, which is the engine, too.
+type InfoClient struct {
+	Debug    bool
+	Context  string
+	Plugins  []string
+	Warnings []string
+}
+
+// InfoCommit would be that of a program of Docker's.
+type InfoCommit struct{ ID string }
 
 // An InfoRuntime is a runtime that containers can have.
 type InfoRuntime struct {
@@ -85,7 +109,13 @@ type InfoPlugins struct {
 }
 
 // InfoSwarm says that this is no member of a swarm.
-type InfoSwarm struct{ LocalNodeState string }
+type InfoSwarm struct {
+	NodeID           string
+	NodeAddr         string
+	LocalNodeState   string
+	ControlAvailable bool
+	Error            string
+}
 
 // Info tells of the engine and its machine. ServerVersion is who calls's to fill in.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
@@ -175,7 +205,8 @@ func (i *Info) asDocker(e *Engine) {
 	i.LiveRestoreEnabled, i.SystemTime, i.IndexServerAddress = true, time.Now().Format(time.RFC3339Nano), "https://index.docker.io/v1/"
 	i.HTTPProxy, i.HTTPSProxy, i.NoProxy = proxyOf("HTTP_PROXY"), proxyOf("HTTPS_PROXY"), proxyOf("NO_PROXY")
 	program, _ := e.runtimeProgram()
-	i.Labels, i.Runtimes, i.Swarm = []string{}, map[string]InfoRuntime{i.DefaultRuntime: {program}}, InfoSwarm{"inactive"}
+	i.ClientInfo = InfoClient{Context: "default", Plugins: []string{}}
+	i.Labels, i.Runtimes, i.Swarm = []string{}, map[string]InfoRuntime{i.DefaultRuntime: {program}}, InfoSwarm{LocalNodeState: "inactive"}
 	i.CDISpecDirs = []string{"/etc/cdi", "/var/run/cdi"}
 	i.Plugins = InfoPlugins{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"journald", "json-file", "local", "none", "syslog"}}
 }

@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 )
@@ -17,10 +19,11 @@ const paused = "paused"
 
 // SummaryOptions say which containers [Engine.Summaries] tells of.
 type SummaryOptions struct {
-	All     bool // those that do not run, too
-	Last    int  // that many, the newest ones, in whatever state; 0 and less for all
-	Size    bool // measure what each has written
-	Filters Filters
+	All      bool // those that do not run, too
+	Last     int  // that many, the newest ones, in whatever state; 0 and less for all
+	Size     bool // measure what each has written
+	Platform bool // read what each one's image is made for
+	Filters  Filters
 }
 
 // A Summary is what a list tells of a container, in Docker's shape.
@@ -43,6 +46,8 @@ type Summary struct {
 	Health          string `json:",omitempty"`
 	Mounts          []MountPoint
 	PID             int `json:"Pid"` // of its first process, 0 while it has none
+	// Platform is what its image is made for; nil when nobody asked, and for an image that is gone.
+	Platform *image.Platform `json:",omitempty"`
 }
 
 // Summaries tells of containers, the newest first.
@@ -76,7 +81,31 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 			return nil, fmt.Errorf("container %s: %w", kept[i].Name, err)
 		}
 	}
-	return out, ctx.Err()
+	if o.Platform {
+		err = e.platforms(out)
+	}
+	return out, errors.Join(err, ctx.Err())
+}
+
+// platforms fills in what images are made for. The image host, and a directory, are this machine's.
+func (e *Engine) platforms(list []Summary) error {
+	store, err := e.Images()
+	if err != nil {
+		return err
+	}
+	host := image.Host()
+	known := map[string]*image.Platform{"": &host}
+	for i := range list {
+		id := list[i].ImageID
+		if _, ok := known[id]; !ok {
+			known[id] = nil
+			if x, err := store.Inspect(id, image.Platform{}); err == nil {
+				known[id] = &image.Platform{OS: x.OS, Architecture: x.Architecture, Variant: x.Variant}
+			}
+		}
+		list[i].Platform = known[id]
+	}
+	return nil
 }
 
 func summarize(r *oci.Runtime, c *Container, now time.Time) Summary {
