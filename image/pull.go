@@ -91,7 +91,11 @@ func (s *Store) puller(r Reference, o PullOptions) (*puller, error) {
 		return nil, err
 	}
 	sources, err := s.sources(r, o.Credentials)
-	return &puller{s: s, o: o, ref: r, rep: &reporter{to: o.Progress}, rules: rules, sources: sources}, err
+	rep := &reporter{to: o.Progress}
+	for _, from := range sources {
+		from.tell = rep.tell
+	}
+	return &puller{s: s, o: o, ref: r, rep: rep, rules: rules, sources: sources}, err
 }
 
 func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image, error) {

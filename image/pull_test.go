@@ -10,9 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -582,6 +584,33 @@ func TestPullStalls(t *testing.T) {
 		}
 		close(done)
 		empty(t, s)
+	}
+}
+
+// TestPullNoResolver: a name server that nobody is behind is asked again for a moment, and one that did not answer in the resolver's time not
+// at all; who waits is told.
+func TestPullNoResolver(t *testing.T) {
+	was := net.DefaultResolver
+	defer func() { net.DefaultResolver = was }()
+	for retries, cause := range []error{os.ErrDeadlineExceeded, 2: syscall.ECONNREFUSED} {
+		if cause == nil {
+			continue
+		}
+		net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, cause }}
+		s := newStore(t, nil)
+		var told []string
+		_, err := s.Pull(t.Context(), "registry.example:5000/a", PullOptions{Progress: func(e Event) {
+			if strings.HasPrefix(e.Status, "Retrying in ") {
+				told = append(told, e.Status)
+			}
+		}})
+		var dns *net.DNSError
+		if !errors.As(err, &dns) || !strings.Contains(err.Error(), "lookup registry.example") {
+			t.Errorf("%v: %v", cause, err)
+		}
+		if len(told) != retries || retries > 0 && !strings.Contains(told[0], "lookup registry.example") {
+			t.Errorf("%v: told of %q, want %d retries", cause, told, retries)
+		}
 	}
 }
 

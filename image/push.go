@@ -101,6 +101,7 @@ func (s *Store) push(ctx context.Context, r Reference, o PushOptions) (digest.Di
 	if p.to, err = s.remote(r, o.Credentials); err != nil {
 		return "", err
 	}
+	p.to.tell = p.rep.tell
 	defer s.net.close()
 	if p.near, err = s.neighbours(r); err != nil {
 		return "", err
@@ -520,10 +521,10 @@ func (r *remote) upload(ctx context.Context, d v1.Descriptor, open func() (io.Re
 			return context.Cause(ctx)
 		}
 		var local *fs.PathError
-		if try >= p.tries || !retryable(err) || errors.As(err, &local) {
+		if try >= p.tries || !retryable(err) || hopeless(try, err) || errors.As(err, &local) {
 			return err
 		}
-		if err := r.net.pause(ctx, try, err); err != nil {
+		if err := r.pause(ctx, try, err); err != nil {
 			return err
 		}
 	}

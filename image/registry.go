@@ -37,6 +37,7 @@ type remote struct {
 	mirror bool
 	given  *Credentials // instead of the keyring's
 	tls    bool         // verified
+	tell   func(Event)  // of pauses before what is tried again; may be nil
 
 	mu     sync.Mutex // of what connections tell
 	near   nearness
@@ -174,18 +175,28 @@ func (r *remote) do(ctx context.Context, q *request) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if try >= p.tries || q.once || !retryable(err) || try >= 3 && errors.Is(err, syscall.ECONNREFUSED) {
-			return nil, err // where nobody listens, it is rarely for a moment
+		if try >= p.tries || q.once || !retryable(err) || hopeless(try, err) {
+			return nil, err
 		}
-		if err := r.net.pause(ctx, try, err); err != nil {
+		if err := r.pause(ctx, try, err); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// pause waits before the next try. It gives cause back where the registry asks for more time than there is.
-func (n *network) pause(ctx context.Context, try int, cause error) error {
-	p := n.patience()
+// hopeless reports whether there was nobody to ask, a registry or a name server, for longer than a moment. A resolver that had no answer in its time
+// has asked each server more than once.
+func hopeless(try int, err error) bool {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return try >= 3 || dns.IsTimeout
+	}
+	return try >= 3 && errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// pause waits before the next try, and tells of it. It gives cause back where the registry asks for more time than there is.
+func (r *remote) pause(ctx context.Context, try int, cause error) error {
+	p := r.net.patience()
 	wait := min(p.backoff<<min(try-1, 10), p.maxWait)
 	wait += rand.N(wait/2 + 1) // those who were cut off together do not come back together
 	var answer *RegistryError
@@ -193,6 +204,9 @@ func (n *network) pause(ctx context.Context, try int, cause error) error {
 		if wait = answer.wait; wait > p.maxWait {
 			return cause
 		}
+	}
+	if r.tell != nil {
+		r.tell(Event{Status: fmt.Sprintf("Retrying in %v: %v", wait.Round(100*time.Millisecond), cause)})
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -543,7 +557,7 @@ func (r *remote) document(ctx context.Context, id string, want *v1.Descriptor) (
 		if !errors.As(err, &cut) {
 			return nil, err
 		}
-		if err := r.net.pause(ctx, try, err); err != nil {
+		if err := r.pause(ctx, try, err); err != nil {
 			return nil, err
 		}
 	}
@@ -717,7 +731,7 @@ func (b *blobReader) failed(cause error) error {
 		b.tries = 0
 		return nil
 	}
-	return b.sources[b.which].net.pause(b.ctx, b.tries, cause)
+	return b.sources[b.which].pause(b.ctx, b.tries, cause)
 }
 
 func (b *blobReader) Close() error {

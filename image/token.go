@@ -201,10 +201,10 @@ func (r *remote) askRealm(ctx context.Context, q *request, realm *url.URL, auth 
 	p := r.net.patience()
 	for try := 1; ; try++ {
 		token, identity, err = r.askRealmOnce(ctx, q, realm, auth)
-		if err == nil || ctx.Err() != nil || try >= p.tries || !retryable(err) {
+		if err == nil || ctx.Err() != nil || try >= p.tries || !retryable(err) || hopeless(try, err) {
 			return token, identity, err
 		}
-		if err := r.net.pause(ctx, try, err); err != nil {
+		if err := r.pause(ctx, try, err); err != nil {
 			return "", "", err
 		}
 	}
