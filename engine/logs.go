@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -112,12 +113,26 @@ func checkLog(l LogConfig) error {
 	return nil
 }
 
+// inMemory are the options of a log that lies with its container in the directory of what does not outlive a boot: that is memory, often a tenth of it for
+// all programs of the machine, so it takes 10 MB unless another bound is asked for.
+func inMemory(l LogConfig) map[string]string {
+	if l.Driver != "" && l.Driver != "json-file" && l.Driver != "local" || l.Options["max-size"] != "" {
+		return l.Options
+	}
+	options := map[string]string{"max-size": "5m", "max-file": "2"}
+	maps.Copy(options, l.Options)
+	return options
+}
+
 // logConfig is what the monitor has to know of a container's log: templates are filled in, names looked up.
 func (c *Container) logConfig(ctx context.Context) (log.Config, error) {
 	l := c.Config.Log
 	out := log.Config{Driver: l.Driver, Options: l.Options, File: c.logFile(), Labels: log.Labels{ID: c.ID, Name: c.Name, Image: c.Image}}
 	if err := checkLog(l); err != nil {
 		return out, err
+	}
+	if c.Config.AutoRemove {
+		out.Options = inMemory(l)
 	}
 	var err error
 	if out.Attrs, err = c.logAttrs(); err != nil {

@@ -131,6 +131,24 @@ func TestLogConfig(t *testing.T) {
 			t.Errorf("%s %v: %v: %+v", test.driver, test.options, err, got)
 		}
 	}
+	c.Config.AutoRemove = true // it lies in memory
+	for _, test := range []struct {
+		driver  string
+		options map[string]string
+		want    string
+	}{
+		{"", nil, "map[max-file:2 max-size:5m]"},
+		{"local", map[string]string{"max-size": "1g"}, "map[max-size:1g]"},
+		{"json-file", map[string]string{"max-size": "-1"}, "map[max-size:-1]"}, // which is not to be had with several files
+		{"json-file", map[string]string{"max-file": "3"}, "map[max-file:3 max-size:5m]"},
+		{"none", nil, "map[]"},
+	} {
+		c.Config.Log = LogConfig{Driver: test.driver, Options: test.options}
+		if got, err := c.logConfig(context.Background()); err != nil || fmt.Sprint(got.Options) != test.want {
+			t.Errorf("with --rm, %s %v: %v, %v; want %s", test.driver, test.options, got.Options, err, test.want)
+		}
+	}
+	c.Config.AutoRemove = false
 	c.Config.Log = LogConfig{Driver: "syslog", Options: map[string]string{"syslog-address": "udp://127.0.0.1:514"}}
 	if got, err := c.logConfig(context.Background()); err != nil || fmt.Sprint(got.Server) != "[127 0 0 1]" {
 		t.Errorf("the server's address: %v, %v", got.Server, err)
