@@ -13,7 +13,6 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 )
 
 // An attachment connects the caller's streams with those of a container, by its monitor.
@@ -25,7 +24,7 @@ type attachment struct {
 	sinks    [2]io.Writer
 	failed   [2]error // how writing there ended
 	keys     []byte   // that detach
-	saved    *term.State
+	cooked   func()   // gives the caller's terminal its mode back
 	monitor  *monitor.Client
 	detached bool
 
@@ -125,7 +124,9 @@ func (a *attachment) resize() {
 func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 	if a.tty && a.caller.Terminal != nil {
 		a.resize()
-		a.saved, _ = term.MakeRaw(int(a.caller.Terminal.Fd()))
+		if a.input { // else Ctrl-C is this command's, which passes it on
+			a.cooked = makeRaw(a.caller.Terminal, !a.caller.Signals)
+		}
 	}
 	close(a.going)
 	defer context.AfterFunc(ctx, func() { a.monitor.Signal(syscall.SIGKILL) })()
@@ -261,8 +262,8 @@ func (a *attachment) feedPipe(pipe *os.File) {
 // close gives everything back, the caller's terminal mode first.
 func (a *attachment) close() {
 	a.stop()
-	if a.saved != nil {
-		term.Restore(int(a.caller.Terminal.Fd()), a.saved)
+	if a.cooked != nil {
+		a.cooked()
 	}
 	for i, w := range []io.Writer{a.caller.Out, a.caller.Err} {
 		if f, ok := a.sinks[i].(*os.File); ok && a.sinks[i] != w {

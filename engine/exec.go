@@ -20,7 +20,6 @@ import (
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 )
 
 // An ExecConfig is another process for a running container. The zero value of a field is what the container's own process has.
@@ -240,7 +239,7 @@ type execStreams struct {
 	sinks   [2]io.Writer
 	failed  [2]error
 	copied  sync.WaitGroup
-	saved   *term.State
+	cooked  func() // gives the caller's terminal its mode back
 	leaving chan struct{}
 }
 
@@ -395,7 +394,7 @@ func (t *execStreams) terminal(proc *launch.Process) (stop func()) {
 			}
 		}()
 		if t.caller.In != nil {
-			t.saved, _ = term.MakeRaw(int(caller.Fd()))
+			t.cooked = makeRaw(caller, true)
 		}
 	}
 	if t.caller.In != nil {
@@ -414,8 +413,8 @@ func (t *execStreams) terminal(proc *launch.Process) (stop func()) {
 
 // close gives everything back, the caller's terminal mode first.
 func (t *execStreams) close() {
-	if t.saved != nil {
-		term.Restore(int(t.caller.Terminal.Fd()), t.saved)
+	if t.cooked != nil {
+		t.cooked()
 	}
 	for i, w := range []io.Writer{t.caller.Out, t.caller.Err} {
 		if f, ok := t.sinks[i].(*os.File); ok && t.sinks[i] != w {
