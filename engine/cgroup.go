@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -80,10 +81,10 @@ func (b *builder) allow(d specs.LinuxDevice, access string) {
 }
 
 // unifiedMemory reports whether memory is limited by version 2 of control groups.
-func unifiedMemory() bool {
+var unifiedMemory = sync.OnceValue(func() bool {
 	data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
 	return err == nil && bytes.Contains(data, []byte("memory"))
-}
+})
 
 // limitsSwap reports whether the host can limit swap.
 func limitsSwap() bool {

@@ -30,8 +30,6 @@ func (b *builder) joinsWithoutTTY() bool {
 }
 
 // mounts lists the container's file systems: the kernel's own, then the user's.
-// There is no cgroup file system among them: a container without a cgroup of its
-// own would see its caller's in it, at worst the whole host's tree.
 func (b *builder) mounts() error {
 	shm := b.run.ShmSize
 	if shm == 0 {
@@ -46,6 +44,13 @@ func (b *builder) mounts() error {
 		{Destination: "/dev", Type: "tmpfs", Source: b.mark(), Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: terminals},
 		b.sys(),
+	}
+	if b.showsCgroups() && !b.replaced("/sys/fs/cgroup") {
+		flags := []string{"nosuid", "noexec", "nodev", "relatime"}
+		if !b.run.Privileged {
+			flags = append(flags, "ro")
+		}
+		kernel = append(kernel, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: flags})
 	}
 	kernel = append(kernel, slices.DeleteFunc(b.ipcMounts(shm), func(m specs.Mount) bool { return m.Type != "bind" && b.replaced(m.Destination) })...)
 	// The kernel's file systems come after the image's and before the user's, which
@@ -71,6 +76,15 @@ func (b *builder) mounts() error {
 		}
 	}
 	return nil
+}
+
+// showsCgroups reports whether the container sees its own control groups, by which a runtime of a language finds out how much memory
+// and how many processors it has. One without a cgroup or a cgroup namespace of its own would see its caller's, at worst the whole
+// host's tree. Version 1 takes a mount for each controller, so who asked for no limits is spared them, unless the host's /sys
+// would show the host's.
+func (b *builder) showsCgroups() bool {
+	own := b.run.CgroupNS == "" || b.run.CgroupNS == "private"
+	return own && (b.host.Privileged() && (unifiedMemory() || b.hostSys()) || b.run.Resources.asked())
 }
 
 // replaced reports whether the user mounts something of their own at a place.
@@ -133,10 +147,15 @@ func (b *builder) sys() specs.Mount {
 	if !b.run.Privileged {
 		flags = append(flags, "ro")
 	}
-	if !b.run.ownNetwork() && b.shared[b.run.networkMode()].ID == "" && b.hasUserNS() {
+	if b.hostSys() {
 		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(flags, "rbind", "rro")}
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: flags}
+}
+
+// hostSys reports whether the container has the host's /sys: one of its own takes rights over the network namespace.
+func (b *builder) hostSys() bool {
+	return !b.run.ownNetwork() && b.shared[b.run.networkMode()].ID == "" && b.hasUserNS()
 }
 
 // userMount adds a -v, --mount or --tmpfs. As with Docker, -v makes a missing
@@ -171,7 +190,7 @@ func (b *builder) userMount(m Mount) error {
 		b.spec.Linux.RootfsPropagation = "shared"
 		b.because("linux.rootfsPropagation", "%s", m.Flag)
 	}
-	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: b.bindOptions(slices.Clone(m.Options))}, m)
+	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: b.bindOptions(m.Source, slices.Clone(m.Options))}, m)
 }
 
 // mark says whose processes these are, where their pid namespace does not.

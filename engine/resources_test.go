@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
 )
 
 func TestResources(t *testing.T) {
@@ -99,5 +101,30 @@ func TestResourcesRefused(t *testing.T) {
 		if got, _, err := c.r.spec(true); err == nil || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%+v: %+v, %v, want %q", c.r, got, err, c.text)
 		}
+	}
+}
+
+// Who has limits reads them at /sys/fs/cgroup, where runtimes of languages look for their heap and their threads.
+func TestLimitsAreSeen(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := sh(root, `cd /sys/fs/cgroup; cat memory.max pids.max memory/memory.limit_in_bytes pids/pids.max 2>/dev/null; (echo 5 >pids.max || echo 5 >pids/pids.max) 2>/dev/null && echo written; true`)
+		r.Resources.Memory, r.Resources.PidsLimit, r.UserNS = 64<<20, new(int64(77)), mode
+		want(t, e, r, "67108864\n77\n")
+	}
+	r := sh(root, "ls /sys/fs/cgroup")
+	r.CgroupNS, r.Resources.Memory = "host", 64<<20 // the host's are not
+	want(t, e, r, "")
+}
+
+// A kernel's file system cannot be id-mapped; a container with a user namespace gets it all the same, as nobody's.
+func TestKernelFilesBound(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, source := range []string{"/sys/kernel", "/sys/fs/cgroup", "/proc"} {
+		r := sh(root, "stat -c %u /k/. && (echo 0 >/k/uevent_helper || echo 0 >/k/sys/vm/swappiness || echo 0 >/k/cgroup.procs || echo 0 >/k/pids/cgroup.procs) 2>/dev/null && echo written; true")
+		r.Mounts = []Mount{{Type: "bind", Source: source, Dest: "/k", Options: []string{"rbind"}, Flag: "-v"}}
+		want(t, e, r, "65534\n")
 	}
 }

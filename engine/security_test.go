@@ -518,6 +518,13 @@ func TestCVE_2022_0492_and_2023_25809(t *testing.T) {
 			for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs -o -name notify_on_release 2>/dev/null | head -50); do (echo 0 >$f) 2>/dev/null && echo written $f; done; true`)
 		r.UserNS = mode
 		want(t, e, r, "")
+		r.Resources.Memory = 64 << 20 // with a limit it sees its own
+		want(t, e, r, "")
+		r.Network = "host" // and with the host's network no others than its own, although /sys may be the host's
+		r.Resources.Memory = 0
+		want(t, e, r, "")
+		r.Command[2] = `find /sys/fs/cgroup -mindepth 2 -type d | head -3`
+		want(t, e, r, "")
 	}
 }
 

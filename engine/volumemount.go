@@ -18,6 +18,7 @@ import (
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // chooseVolumes decides what a container has mounted: it adds what --volumes-from asks for, and makes the volumes that are not
@@ -117,7 +118,7 @@ func (b *builder) imageMount(m Mount) error {
 	default:
 		return fmt.Errorf("%s: an image of several layers, which are directories here: it can be mounted where images are indexed (see kakuri info), or be the root of a container", m.Flag)
 	}
-	options := append(b.bindOptions(slices.Clone(m.Options)), "rbind", "rro")
+	options := append(b.bindOptions("", slices.Clone(m.Options)), "rbind", "rro")
 	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: source, Options: options}, m)
 }
 
@@ -298,24 +299,38 @@ func (b *builder) volumeMount(m Mount) error {
 	if v.Mounts() {
 		b.attach = append(b.attach, v)
 	}
-	options := b.bindOptions(append(slices.Clone(s.Options), m.Options...))
+	options := b.bindOptions(s.Path, append(slices.Clone(s.Options), m.Options...))
 	if !slices.Contains(options, "bind") && !slices.Contains(options, "rbind") {
 		options = append(options, "rbind")
 	}
 	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: s.Path, Options: options}, m)
 }
 
-// bindOptions are those of a bind mount, with what the container's posture adds.
-func (b *builder) bindOptions(options []string) []string {
+// bindOptions are those of a bind mount of a file of the host, with what the container's posture adds.
+func (b *builder) bindOptions(source string, options []string) []string {
 	if !b.run.Privileged {
 		// Devices are given by --device alone: the ids of a node on an id-mapped mount are
 		// those inside.
 		options = append(options, "rnodev")
 	}
-	if b.opts.IDMapRoot {
+	if b.opts.IDMapRoot && !ofKernel(source) && !ofKernel(filepath.Dir(source)) { // /sys/fs/cgroup of version 1 is a tmpfs
 		options = append(options, "ridmap")
 	}
 	return options
+}
+
+// ofKernel reports whether a file is the kernel's own, of sysfs or the like. Such a file system cannot be id-mapped, and need not be:
+// the container sees its files as somebody else's, which they are.
+func ofKernel(file string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(file, &st) != nil {
+		return false
+	}
+	switch st.Type {
+	case unix.BPF_FS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.PROC_SUPER_MAGIC, unix.SECURITYFS_MAGIC, unix.SYSFS_MAGIC, unix.TRACEFS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // bindBelow adds a bind mount that may be of a part of its source.
