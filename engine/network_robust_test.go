@@ -115,7 +115,14 @@ func TestNetworkHurt(t *testing.T) {
 	}
 	works := func(when string) {
 		t.Helper()
-		if text := ask("127.0.0.1:"+ports[0].HostPort, patient); !strings.HasPrefix(text, "first to ") {
+		// The kernel forgets masqueraded connections of a device that went down in a moment of its own, so one that was made meanwhile goes along.
+		text := ""
+		for range 3 {
+			if text = ask("127.0.0.1:"+ports[0].HostPort, patient); !strings.HasSuffix(text, "timeout") {
+				break
+			}
+		}
+		if !strings.HasPrefix(text, "first to ") {
 			t.Errorf("%s: by the published port the host is told %q", when, text)
 		}
 		if line := says(t, e, "web", patient, "server:80")[0]; !strings.HasPrefix(line, "first to ") {

@@ -40,6 +40,7 @@ func rootDirs() []string { return []string{"media", "mnt", "opt", "srv"} }
 func rootFiles() [][2]string {
 	return [][2]string{
 		{"etc/hostname", "guest\n"},
+		{"etc/resolv.conf", ""}, // a machine without a network, which tests mount their own on
 		{"etc/hosts", "127.0.0.1 localhost guest\n"},
 		{"etc/machine-id", ""},
 		{"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"},
