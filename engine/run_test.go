@@ -171,7 +171,8 @@ func TestReadOnly(t *testing.T) {
 	want(t, e, r, "ro\nro\nshm\ntmpfs\n")
 }
 
-// A privileged container mounts for the host, as with Docker, below a volume that both have shared.
+// A privileged container mounts for the host, as with Docker, below a volume that both have shared. One with a user namespace of its own does not, nor
+// does it unmount there, whatever capabilities it has.
 func TestSharedVolume(t *testing.T) {
 	nstest.Root(t)
 	e, root, dir := open(t), nstest.RootFS(t), nstest.Dir(t)
@@ -180,13 +181,22 @@ func TestSharedVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
-	for option, reaches := range map[string]bool{"rshared": true, "rslave": false, "rprivate": false} {
+	for _, c := range []struct {
+		option, bind        string
+		privileged, reaches bool
+	}{
+		{"rshared", "rbind", true, true}, {"rslave", "rbind", true, false}, {"rprivate", "rbind", true, false},
+		{"rshared", "rbind", false, false}, {"shared", "bind", false, false}, {"slave", "bind", false, false},
+	} {
 		r := sh(root, "/bin/busybox mount -t tmpfs none /data/below && touch /data/below/mark && ls /data/below")
-		r.Privileged, r.Mounts = true, []Mount{{Type: "bind", Source: dir, Dest: "/data", Options: []string{option, "rbind"}, Flag: "-v"}}
+		r.Privileged, r.Mounts = c.privileged, []Mount{{Type: "bind", Source: dir, Dest: "/data", Options: []string{c.option, c.bind}, Flag: "-v"}}
+		if !c.privileged {
+			r.CapAdd = []string{"SYS_ADMIN"}
+		}
 		want(t, e, r, "mark\n")
 		_, err := os.Stat(dir + "/below/mark")
-		if got := err == nil; got != reaches {
-			t.Errorf("%s: a mount made inside reaches the host: %v, want %v", option, got, reaches)
+		if got := err == nil; got != c.reaches {
+			t.Errorf("%+v: a mount made inside reaches the host: %v", c, got)
 		}
 		if err == nil {
 			if err := unix.Unmount(dir+"/below", unix.MNT_DETACH); err != nil {

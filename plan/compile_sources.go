@@ -52,7 +52,7 @@ func (c *compiler) readyWord() string {
 }
 
 func (c *compiler) idMappedSources() error {
-	tree := func(t OpenTree, cause Cause) (Reg, error) {
+	tree := func(t OpenTree, shared bool, cause Cause) (Reg, error) {
 		var err error
 		if t.Out, err = c.reg(); err != nil {
 			return 0, err
@@ -63,7 +63,8 @@ func (c *compiler) idMappedSources() error {
 				return t.Out, c.mapLocked(t, cause)
 			}
 		}
-		t.IDMap = true
+		// A clone of a mount is of its group, whoever's namespace it comes to: see [compiler.sharedTrees].
+		t.IDMap, t.Slave = true, !shared
 		c.host1(&t, cause, nil)
 		c.toSend = append(c.toSend, t.Out)
 		return t.Out, nil
@@ -89,7 +90,7 @@ func (c *compiler) idMappedSources() error {
 			list = append(list, source{c.rootPath(), true, c.cause("root.path")})
 		}
 		for _, s := range list {
-			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, s.cause)
+			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, false, s.cause)
 			if err != nil {
 				return err
 			}
@@ -108,7 +109,7 @@ func (c *compiler) idMappedSources() error {
 		if t.NS, err = c.mappedBy(i, m); err != nil {
 			return err
 		}
-		if c.trees[i], err = tree(t, c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+		if c.trees[i], err = tree(t, c.shares(opts), c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
 			return err
 		}
 	}
@@ -245,18 +246,16 @@ func (c *compiler) mappedBy(i int, m specs.Mount) (Reg, error) {
 
 // sharedTrees opens what is shared with the host before the container's copies of its mounts are slaves of them: a mount
 // made inside below such a bind mount reaches the host, as that asks for in the mount and for the root. In a user namespace of
-// its own the kernel has made them slaves before (mount_namespaces(7)).
+// its own the kernel has made them slaves before (mount_namespaces(7)), and this process those that it opens itself to id-map them: its root may mount and
+// unmount in it, and not what the host has.
 func (c *compiler) sharedTrees() error {
-	if p := c.linux.RootfsPropagation; p != "shared" && p != "rshared" || c.userNS {
-		return nil
-	}
 	for i, m := range c.spec.Mounts {
 		o, err := c.parseMount(i, m)
 		if err != nil {
 			return err
 		}
 		_, inside := c.insideRoot(m.Source)
-		if !o.bind || o.remount || inside || o.mode != "shared" && o.mode != "rshared" || c.trees[i] != RegNone {
+		if !o.bind || o.remount || inside || !c.shares(o) || c.trees[i] != RegNone {
 			continue
 		}
 		if c.trees[i], err = c.reg(); err != nil {
@@ -265,4 +264,10 @@ func (c *compiler) sharedTrees() error {
 		c.inside(&OpenTree{Path: c.source(m.Source), Below: c.subpath(m), Recursive: o.recursive, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
 	}
 	return nil
+}
+
+// shares reports whether a mount is to be shared with the host.
+func (c *compiler) shares(o mountOptions) bool {
+	all := c.linux.RootfsPropagation
+	return !c.userNS && (all == "shared" || all == "rshared") && (o.mode == "shared" || o.mode == "rshared")
 }

@@ -18,6 +18,7 @@ type OpenTree struct {
 	Recursive bool
 	IDMap     bool
 	IDMapTop  bool // map the mount at Path, and none below it
+	Slave     bool // mounts of the host come to it, and none of its own go there
 	NS        Reg  // user namespace to map with; none is that of the container's first process
 	Attrs     Attrs
 	Out       Reg
@@ -45,6 +46,9 @@ func (o *OpenTree) String() string {
 			s += " by " + o.NS.String()
 		}
 	}
+	if o.Slave {
+		s += ", slave"
+	}
 	if !o.Attrs.empty() {
 		s += " " + o.Attrs.String()
 	}
@@ -68,8 +72,14 @@ func (o *OpenTree) lower(a *Asm) {
 	default:
 		a.openTree(o.Path, o.Below, o.Recursive, o.Out)
 	}
-	if o.IDMap {
-		a.idmap(o.Out, o.NS, o.Recursive && !o.IDMapTop)
+	switch {
+	case o.IDMap && o.Slave && !(o.Recursive && o.IDMapTop): // both by one call
+		a.idmap(o.Out, o.NS, o.Recursive, propagationFlag("slave"))
+	case o.IDMap:
+		a.idmap(o.Out, o.NS, o.Recursive && !o.IDMapTop, 0)
+		if o.Slave {
+			a.propagate(o.Out, "rslave")
+		}
 	}
 	a.setattr(o.Out, o.Attrs)
 }
@@ -123,13 +133,13 @@ func (a *Asm) openAt(at Reg, recursive bool, out Reg) {
 	a.call(abi.CallOpenTree, fd(at), a.str(""), num(treeFlags(recursive)|abi.AtEmptyPath)).into(out)
 }
 
-// idmap maps the tree by a user namespace.
-func (a *Asm) idmap(tree, ns Reg, recursive bool) {
+// idmap maps the tree by a user namespace, and sets its propagation, unless that is 0.
+func (a *Asm) idmap(tree, ns Reg, recursive bool, propagation uint64) {
 	if ns == RegNone {
 		ns = a.tmp()
 		a.call(abi.CallOpenat, fd(RegChildProc), a.str("ns/user"), num(abi.OCloexec), num(0)).into(ns)
 	}
-	m := a.mountAttr(abi.MountAttrIdmap, 0, 0)
+	m := a.mountAttr(abi.MountAttrIdmap, 0, propagation)
 	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(ns)}, N: 1, Mem: m, Off: 24})
 	flags := uint64(abi.AtEmptyPath)
 	if recursive {
@@ -161,7 +171,7 @@ func (t *IDMapTree) String() string {
 	return s
 }
 
-func (t *IDMapTree) lower(a *Asm) { a.idmap(t.Tree, t.NS, t.Recursive) }
+func (t *IDMapTree) lower(a *Asm) { a.idmap(t.Tree, t.NS, t.Recursive, 0) }
 
 // OpenHost keeps the host's root directory as the container's mount namespace has it. Sources
 // of bind mounts are looked up below it: a mount of another namespace can not be cloned, and
