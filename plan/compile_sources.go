@@ -57,11 +57,9 @@ func (c *compiler) idMappedSources() error {
 		if t.Out, err = c.reg(); err != nil {
 			return 0, err
 		}
-		if c.o.Root == nil || len(c.views) == len(c.o.Root.Views) { // else it is an overlay's, and no mount
-			// In a user namespace the kernel gives no mount without those below it.
-			if c.locks() && t.Recursive && !ofProc(t.Path) {
-				return t.Out, c.mapLocked(t, cause)
-			}
+		// In a user namespace the kernel gives no mount without those below it.
+		if c.locks() && t.Recursive && !ofProc(t.Path) {
+			return t.Out, c.mapLocked(t, cause)
 		}
 		// A clone of a mount is of its group, whoever's namespace it comes to: see [compiler.sharedTrees].
 		t.IDMap, t.Slave = true, !shared
