@@ -287,6 +287,7 @@ func (r *Relay) run() {
 		unix.Close(r.wake)
 	}()
 	events := make([]unix.EpollEvent, 64)
+	var came []int // listeners
 	swept := time.Now()
 	for {
 		wait := -1
@@ -326,18 +327,23 @@ func (r *Relay) run() {
 			} else if s := r.sessions[fd]; s != nil {
 				r.answer(s)
 			} else {
-				r.mu.Lock()
-				l := r.listeners[fd]
-				r.mu.Unlock()
-				switch {
-				case l == nil:
-				case l.udp:
-					r.packets(l)
-				default:
-					r.accept(l)
-				}
+				came = append(came, fd)
 			}
 		}
+		// Who is new comes last: a place that is made for it has the numbers of descriptors that were closed, of which these events may still tell.
+		for _, fd := range came {
+			r.mu.Lock()
+			l := r.listeners[fd]
+			r.mu.Unlock()
+			switch {
+			case l == nil:
+			case l.udp:
+				r.packets(l)
+			default:
+				r.accept(l)
+			}
+		}
+		came = came[:0]
 		if r.waiting > 0 {
 			r.seat()
 		}

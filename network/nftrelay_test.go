@@ -185,3 +185,83 @@ func TestRelayShares(t *testing.T) {
 		}
 	})
 }
+
+// TestRelayNumbers: a connection that gets the place of one which was just reset is not taken for that.
+func TestRelayNumbers(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		for range 12 { // in which order the kernel tells what happened at once is chance
+			relayNumbers(t, s)
+		}
+	})
+}
+
+func relayNumbers(t *testing.T, s *stage) {
+	r, err := NewRelay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const most = 8
+	r.most = most
+	program, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	p := port(fmt.Sprintf("tcp 127.0.0.1:8101 127.0.0.1:%d", program.Addr().(*net.TCPAddr).Port))
+	p.Strict = true
+	h, err := s.rules.HoldPort(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(h.FD)
+	if err := r.Serve(h.FD, "tcp", p.Addr, p.Port); err != nil {
+		t.Fatal(err)
+	}
+	var all []net.Conn
+	defer func() {
+		for _, c := range all {
+			c.Close()
+		}
+	}()
+	dial := func(address string) net.Conn {
+		d := net.Dialer{Timeout: waits, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		c, err := d.Dial("tcp", "127.0.0.1:8101")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+		return c
+	}
+	behind := func() net.Conn {
+		program.(*net.TCPListener).SetDeadline(time.Now().Add(waits))
+		c, err := program.Accept()
+		if err != nil {
+			t.Fatal("a new connection is not passed on: ", err)
+		}
+		all = append(all, c)
+		return c
+	}
+	var conns []net.Conn
+	for range most / 2 {
+		conns = append(conns, dial("127.0.0.1"))
+		behind()
+	}
+	// The relay stands still at the first of two new senders, so that it is told at once of the second, and of the end of what makes room for that.
+	r.mu.Lock()
+	fresh := []net.Conn{dial("127.0.0.2"), dial("127.0.0.3")}
+	for _, c := range conns {
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	r.mu.Unlock()
+	for range fresh {
+		behind().Write([]byte("x"))
+	}
+	for i, c := range fresh {
+		c.SetDeadline(time.Now().Add(waits))
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("new connection %d: %v", i, err)
+		}
+	}
+}
