@@ -288,8 +288,10 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 			return err
 		}
 	}
-	// What a followed link leads to gets the name of the link, and a link to nothing is where it leads to.
-	dst = endOfLinks(dst)
+	// What a followed link leads to gets the name of the link, and a link to nothing beside it is where that leads to.
+	if dst, err = endOfLinks(dst); err != nil {
+		return err
+	}
 	to, err := destination(asked, s.Mode.IsDir(), dst, func(p string) (fs.FileMode, error) {
 		fi, err := os.Stat(p)
 		if err != nil {
@@ -316,22 +318,23 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 		func(r io.Reader) error { _, err := archive.Apply(ctx, dir, r, opts); return err })
 }
 
-// endOfLinks gives the path that a link to nothing leads to, and any other path as it is.
-func endOfLinks(p string) string {
+// endOfLinks gives the name that a link to nothing leads to beside itself, and any other path as it is. A link to nothing elsewhere is refused, as by cp(1):
+// one that was copied out of a container before is that one's making, and the next file would come to be where it says.
+func endOfLinks(p string) (string, error) {
 	if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
-		return p
+		return p, nil
 	}
 	for range maxLinks {
 		to, err := os.Readlink(p)
 		if err != nil {
 			break
 		}
-		if !filepath.IsAbs(to) {
-			to = filepath.Join(filepath.Dir(p), to)
+		if strings.Contains(to, "/") {
+			return "", fmt.Errorf("%s is a link to %s, where nothing is: name that, or remove the link", p, to)
 		}
-		p = to
+		p = filepath.Join(filepath.Dir(p), to)
 	}
-	return p
+	return p, nil
 }
 
 // copyIn copies a path of the host, which is the caller's and is followed, into the container.
