@@ -206,6 +206,21 @@ func TestSharedVolume(t *testing.T) {
 	}
 }
 
+// A container may have more volumes than half of what a plan's registers can hold.
+func TestManyVolumes(t *testing.T) {
+	nstest.Root(t)
+	e, root, dir := open(t), nstest.RootFS(t), nstest.Dir(t)
+	nstest.NoLeaks(t)
+	if err := os.WriteFile(dir+"/file", []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := sh(root, "cat /v0/file /v149/file; /bin/busybox grep -c ' /v[0-9]* ' /proc/self/mountinfo")
+	for i := range 150 {
+		r.Mounts = append(r.Mounts, Mount{Type: "bind", Source: dir, Dest: fmt.Sprintf("/v%d", i), Options: []string{"rbind"}, Flag: "-v"})
+	}
+	want(t, e, r, "texttext150\n")
+}
+
 // Files of a volume have the ids inside that they have on disk, and what is written gets
 // those as well; a read-only one stays as it is.
 func TestVolumes(t *testing.T) {

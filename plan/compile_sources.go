@@ -59,7 +59,8 @@ func (c *compiler) idMappedSources() error {
 		}
 		// In a user namespace the kernel gives no mount without those below it.
 		if c.locks() && t.Recursive && !ofProc(t.Path) {
-			return t.Out, c.mapLocked(t, cause)
+			c.mapLocked(t, cause)
+			return t.Out, nil
 		}
 		// A clone of a mount is of its group, whoever's namespace it comes to: see [compiler.sharedTrees].
 		t.IDMap, t.Slave = true, !shared
@@ -124,17 +125,13 @@ func ofProc(p string) bool { return p == "/proc" || strings.HasPrefix(p, "/proc/
 
 // mapLocked has a tree opened in the container's mount namespace, so that locked flags stay
 // locked, and mapped then.
-func (c *compiler) mapLocked(t OpenTree, cause Cause) error {
-	place, err := c.reg()
-	if err != nil {
-		return err
-	}
+func (c *compiler) mapLocked(t OpenTree, cause Cause) {
+	place := t.Out // of the one in the other's place
 	c.opens = append(c.opens, Step{Op: &OpenSource{Path: t.Path, Below: t.Below, Out: place}, Cause: cause})
 	c.maps = append(c.maps, mapping{
 		open: OpenTree{From: place, Path: t.Path, Below: t.Below, Recursive: t.Recursive, Out: t.Out},
 		by:   IDMapTree{Tree: t.Out, NS: t.NS, Recursive: t.Recursive && !t.IDMapTop}, cause: cause,
 	})
-	return nil
 }
 
 // mapTrees has the container's side open trees and the runtime's side map them, which has the
