@@ -18,6 +18,7 @@ type lines struct {
 	streams [2]begun
 	batch   []entry
 	serial  uint32
+	last    time.Time // the latest stamp that was given
 	closed  bool
 }
 
@@ -76,6 +77,13 @@ func (l *lines) Write(s Stream, p []byte, at time.Time) {
 // add puts the next entry of a stream into the batch.
 func (l *lines) add(s Stream, b *begun, line []byte, more bool, at time.Time) {
 	e := entry{stream: s, at: at, line: line, more: more}
+	if b.part == 0 {
+		// The lines of one write came at one time. Each has a stamp of its own all the same, so that --since and --until can divide them.
+		if !at.After(l.last) {
+			at = l.last.Add(1)
+		}
+		l.last, e.at = at, at
+	}
 	if more && b.part == 0 {
 		l.serial++
 		b.at, b.serial = at, l.serial

@@ -65,6 +65,24 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestLineTime: of the lines of one write, and of writes at one time, each has a later stamp than the one before.
+func TestLineTime(t *testing.T) {
+	var got []entry
+	l := &lines{out: counter{driver: keeper(func(list []entry) (int, error) { got = append(got, list...); return len(list), nil })}}
+	at := time.Unix(100, 0)
+	l.Write(Stdout, []byte("one\ntwo\nthree\n"), at)
+	l.Write(Stderr, []byte("four\n"), at)
+	l.Write(Stdout, []byte("five\n"), at.Add(10))
+	var s []string
+	for _, e := range got {
+		s = append(s, fmt.Sprintf("%s %d", e.line, e.at.Sub(at)))
+	}
+	want := []string{"one 0", "two 1", "three 2", "four 3", "five 10"}
+	if !reflect.DeepEqual(s, want) {
+		t.Errorf("stamps %q, want %q", s, want)
+	}
+}
+
 // TestPartTime: all parts of a long line have the time of its first one, and a number that tells which line they are of.
 func TestPartTime(t *testing.T) {
 	var got []entry
