@@ -2,7 +2,6 @@ package log
 
 import (
 	"slices"
-	"time"
 	"unicode/utf8"
 )
 
@@ -18,16 +17,16 @@ type form interface {
 type jsonForm struct {
 	attrs []byte // `,"attrs":{…}`, or nothing
 
-	at    time.Time // of stamp
-	stamp []byte    // `","time":"…"}`, of the last entry
+	second int64  // of stamp
+	stamp  []byte // `,"time":"2006-01-02T15:04:05`, of the last entry
 }
 
 func (f *jsonForm) append(buf []byte, e *entry) []byte {
-	if f.stamp == nil || !f.at.Equal(e.at) {
-		f.at = e.at
+	// Each line has a stamp of its own, most of them in the second of the one before.
+	if second := e.at.Unix(); f.stamp == nil || f.second != second {
+		f.second = second
 		f.stamp = append(f.stamp[:0], `,"time":"`...)
-		f.stamp = e.at.UTC().AppendFormat(f.stamp, time.RFC3339Nano)
-		f.stamp = append(f.stamp, "\"}\n"...)
+		f.stamp = e.at.UTC().AppendFormat(f.stamp, "2006-01-02T15:04:05")
 	}
 	buf = append(buf, `{"log":"`...)
 	buf = appendEscaped(buf, e.line)
@@ -40,7 +39,26 @@ func (f *jsonForm) append(buf []byte, e *entry) []byte {
 		buf = append(buf, `","stream":"stdout"`...)
 	}
 	buf = append(buf, f.attrs...)
-	return append(buf, f.stamp...)
+	buf = append(buf, f.stamp...)
+	buf = appendFraction(buf, e.at.Nanosecond())
+	return append(buf, "Z\"}\n"...)
+}
+
+// appendFraction adds what a time in RFC 3339 has behind its seconds: as time.RFC3339Nano does, without zeros at the end.
+func appendFraction(buf []byte, nano int) []byte {
+	if nano == 0 {
+		return buf
+	}
+	digits := [10]byte{'.'}
+	for i := 9; i > 0; i-- {
+		digits[i] = byte('0' + nano%10)
+		nano /= 10
+	}
+	n := len(digits)
+	for digits[n-1] == '0' {
+		n--
+	}
+	return append(buf, digits[:n]...)
 }
 
 // torn: an entry ends with its line.

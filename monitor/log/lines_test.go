@@ -83,6 +83,21 @@ func TestLineTime(t *testing.T) {
 	}
 }
 
+// TestStamp: the time of a line in a json-file is as time.RFC3339Nano has it, whatever line was before it.
+func TestStamp(t *testing.T) {
+	f := &jsonForm{}
+	for _, at := range []time.Time{
+		time.Unix(100, 0), time.Unix(100, 1), time.Unix(100, 10), time.Unix(100, 999999999), time.Unix(101, 500000000), time.Unix(99, 123450000),
+		time.Unix(1800000000, 7).In(time.FixedZone("", 5400)),
+	} {
+		got := string(f.append(nil, &entry{stream: Stdout, at: at, line: []byte("x")}))
+		want := `{"log":"x\n","stream":"stdout","time":"` + at.UTC().Format(time.RFC3339Nano) + "\"}\n"
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestPartTime: all parts of a long line have the time of its first one, and a number that tells which line they are of.
 func TestPartTime(t *testing.T) {
 	var got []entry
