@@ -12,27 +12,32 @@ import (
 
 // follow tells of what comes, over changes of the file, until More or ctx ends it.
 func (r *reader) follow(ctx context.Context) error {
+	// The end that is named ends the wait, and not the reading: what came until then is told of.
+	wait := ctx
 	if !r.o.Until.IsZero() {
 		var stop context.CancelFunc
-		ctx, stop = context.WithDeadline(ctx, r.o.Until)
+		wait, stop = context.WithDeadline(ctx, r.o.Until)
 		defer stop()
 	}
-	stop := context.AfterFunc(ctx, r.watch.end)
+	stop := context.AfterFunc(wait, r.watch.end)
 	defer stop()
 	for {
+		over := wait.Err() != nil
 		// Asked before the last look: what was written before an end is read.
 		more := r.o.More == nil || r.o.More()
 		if err := r.catchUp(ctx); err != nil {
 			return err
 		}
-		if !more || ctx.Err() != nil {
+		if !more || over || ctx.Err() != nil {
 			return nil
 		}
 		if err := r.watch.wait(); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return err
+			if wait.Err() == nil {
+				return err
+			}
 		}
 	}
 }

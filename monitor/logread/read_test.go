@@ -303,6 +303,21 @@ func TestFollowUntil(t *testing.T) {
 	if got := text(t, "json-file", file, Options{Tail: -1, Follow: true, Until: time.Now().Add(50 * time.Millisecond)}); got != "a\n" {
 		t.Errorf("%q", got)
 	}
+	// What was written before that end and is found after it belongs to it; what is newer does not.
+	until := time.Now().Add(10 * time.Millisecond)
+	written := false
+	o := Options{Tail: -1, Follow: true, Until: until, More: func() bool {
+		if !written {
+			written = true
+			time.Sleep(time.Until(until.Add(time.Millisecond)))
+			s.Write(log.Stdout, []byte("b\n"), until)
+			s.Write(log.Stdout, []byte("c\n"), until.Add(1))
+		}
+		return true
+	}}
+	if got := text(t, "json-file", file, o); got != "a\nb\n" {
+		t.Errorf("%q", got)
+	}
 	s.Close()
 	stopped := errors.New("enough")
 	err := Read(context.Background(), "json-file", file, Options{Tail: -1, Follow: true}, func(Line) error { return stopped })
