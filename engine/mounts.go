@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -15,13 +16,19 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// joinsWithoutTTY reports whether the user namespace is another container's that has no group tty: its user has no ranges of ids.
-func (b *builder) joinsWithoutTTY() bool {
+// lacksTTY reports whether the container is in a user namespace that is there already and has no group tty: another container's, whose user has no
+// ranges of ids, or with --userns host the caller's own, as unshare -r makes one. The kernel would refuse that group to devpts. Of a namespace that the
+// container gets anew, the plan knows the maps.
+func (b *builder) lacksTTY() bool {
 	c, joins := b.shared[b.userMode()]
-	if !joins || !c.UserNS || c.PID == 0 {
+	pid := os.Getpid()
+	switch {
+	case joins && c.UserNS && c.PID != 0:
+		pid = c.CommandPID()
+	case b.userMode() != "host":
 		return false
 	}
-	_, gids, err := namespace.ReadIDMaps(nil, c.CommandPID())
+	_, gids, err := namespace.ReadIDMaps(nil, pid)
 	if err != nil {
 		return false
 	}
@@ -36,7 +43,7 @@ func (b *builder) mounts() error {
 		shm = 64 << 20
 	}
 	terminals := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-	if !b.joinsWithoutTTY() {
+	if !b.lacksTTY() {
 		terminals = append(terminals, "gid=5")
 	}
 	kernel := []specs.Mount{

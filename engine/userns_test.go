@@ -1,10 +1,15 @@
 package engine
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -84,6 +89,41 @@ func TestRootlessMaps(t *testing.T) {
 			}
 		} else if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v, want %v", c.what, got, err, c.want)
+		}
+	}
+}
+
+// terminals prints the options of the terminals that a container with a user namespace has.
+func terminals(args []string) int {
+	b := &builder{run: Config{UserNS: args[0]}, host: rootFacts(), shared: map[string]Container{}, opts: plan.Options{Causes: map[string]string{}}}
+	if err := b.mounts(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	i := slices.IndexFunc(b.spec.Mounts, func(m specs.Mount) bool { return m.Type == "devpts" })
+	fmt.Print(b.spec.Mounts[i].Options)
+	return 0
+}
+
+// The terminals of a container with --userns host have the group tty where the caller's user namespace has it: one of a single id, as
+// unshare -r makes it, has not, and the kernel would refuse it there.
+func TestTerminalsOfOneID(t *testing.T) {
+	nstest.Root(t)
+	one := &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: 0, ContainerID: 0, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: 0, ContainerID: 0, Size: 1}},
+	}
+	for _, c := range []struct {
+		mode  string
+		attr  *syscall.SysProcAttr
+		group bool
+	}{{"host", nil, true}, {"host", one, false}, {"auto", one, true}} { // of a new one, the plan leaves it out
+		cmd := exec.Command("/proc/self/exe", c.mode)
+		cmd.Args[0], cmd.SysProcAttr = "terminals", c.attr
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "gid=5") != c.group || !strings.Contains(string(out), "newinstance") {
+			t.Errorf("--userns %s, one id %v: %s, %v", c.mode, c.attr != nil, out, err)
 		}
 	}
 }
