@@ -413,16 +413,18 @@ func (b *builder) limits() error {
 
 // lastGID is the highest group id that the container has.
 func (b *builder) lastGID() int {
-	if c, ok := b.shared[b.userMode()]; ok {
-		_, gids, _ := namespace.ReadIDMaps(nil, c.PID) // of one that has just ended there are none, and joining will say so
+	c, joins := b.shared[b.userMode()]
+	if joins || !b.hasUserNS() {
+		pid := os.Getpid() // whose user namespace need not be the machine's
+		if joins {
+			pid = c.PID
+		}
+		_, gids, _ := namespace.ReadIDMaps(nil, pid) // of one that has just ended there are none, and joining will say so
 		last := 0
 		for _, m := range gids {
 			last = max(last, min(int(m.Inside+m.Count-1), 1<<31-1))
 		}
 		return last
-	}
-	if !b.hasUserNS() {
-		return 1<<31 - 1
 	}
 	last := uint32(0)
 	for _, m := range b.spec.Linux.GIDMappings {
