@@ -53,7 +53,7 @@ func (e *Engine) launch(ctx context.Context, c *Container, lock *os.File, m *mon
 	}()
 	if timings {
 		l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
-		if p, err = e.runtime().PlanLaunch(c.ID, &oci.Bundle{Dir: c.dir, Spec: &b.spec}, l, e.host); err != nil {
+		if p, err = e.runtime().PlanLaunch(c.ID, &oci.Bundle{Dir: c.dir, Spec: &b.spec}, l); err != nil {
 			return s, p, err
 		}
 	}

@@ -331,7 +331,11 @@ func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, 
 }
 
 // PlanLaunch compiles the plan of a [Runtime.Launch] without making anything.
-func (r *Runtime) PlanLaunch(id string, b *Bundle, l Launch, facts plan.Facts) (plan.Plan, error) {
+func (r *Runtime) PlanLaunch(id string, b *Bundle, l Launch) (plan.Plan, error) {
+	facts, err := host.Read(b.Needs())
+	if err != nil {
+		return plan.Plan{}, err
+	}
 	facts.TimeOnExec = l.TimeOnExec
 	o := l.Plan
 	o.Bundle, o.Attended = b.Dir, true
