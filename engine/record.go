@@ -142,6 +142,12 @@ func (e *Engine) read(dir string) (Container, error) {
 		return c, err
 	}
 	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
+		// It may have ended since the state was read, which says so by now.
+		if c.State, err = monitor.ReadState(dir); err != nil {
+			return c, err
+		}
+	}
+	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
 		// Its monitor would have a place, or have written that it ended: there was a boot since.
 		c.Status, c.PID, c.ExitCode, c.Error = monitor.Exited, 0, 255, wentDown
 		c.Death = &monitor.Death{Cause: "unknown"}
