@@ -205,8 +205,12 @@ func TestCVE_2019_19921_2023_27561(t *testing.T) {
 		for _, dest := range []string{"/proc", "/sys", "/proc/sys", "/proc/self"} {
 			r := sh(nstest.RootFS(t), look)
 			r.UserNS, r.Mounts = mode, []Mount{{Type: "bind", Source: volume, Dest: dest, Options: []string{"rbind"}, Flag: "-v " + dest}}
-			if out, _, err := inside(t, e, r); err == nil && out != "" {
-				t.Errorf("a volume on %s, userns %q: %q", dest, mode, out)
+			out, _, err := inside(t, e, r)
+			if dest == "/sys" && err == nil && out == "" {
+				continue // a volume like any other
+			}
+			if err == nil || !strings.Contains(err.Error(), "cannot be mounted because it is") {
+				t.Errorf("a volume on %s, userns %q: %q, %v", dest, mode, out, err)
 			}
 		}
 	}

@@ -117,7 +117,7 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 			continue
 		case plan.RowIf:
 			i++
-			if uintptr(*(*uint16)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))))&abi.SIfmt == r.args[0] {
+			if uintptr(*(*uint32)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))))&r.args[1] == r.args[0] {
 				i += int(r.onOK)
 			}
 			continue

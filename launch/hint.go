@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"fmt"
 	"slices"
 	"syscall"
 
@@ -11,6 +12,17 @@ import (
 // hint says what the reader can do about a failed step, where that is known.
 func hint(e *Error) string {
 	errno := e.Errno()
+	if e.Call == "fstatfs" {
+		switch op := e.Step.Op.(type) {
+		case *plan.Mount:
+			return inProcHint(op.Dest)
+		case *plan.Bind:
+			if op.OfProc {
+				return fmt.Sprintf("%q cannot be mounted because it is not of type proc", op.Dest)
+			}
+			return inProcHint(op.Dest)
+		}
+	}
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
 		return cloneHint(op.New, errno)
@@ -156,6 +168,10 @@ func mountHint(op *plan.Mount, errno syscall.Errno) string {
 		return "a part of the destination is a file in the image"
 	}
 	return ""
+}
+
+func inProcHint(dest string) string {
+	return fmt.Sprintf("%q cannot be mounted because it is inside /proc, where a link of the root leads", dest)
 }
 
 func lockedHint(path string) string {

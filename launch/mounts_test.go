@@ -132,6 +132,48 @@ func TestMountBehindBadLinks(t *testing.T) {
 	}
 }
 
+// CVE-2019-16884 and its kind: a volume's place is a link into /proc. What the kernel shows
+// there is not covered, neither by a bind nor by a file system; its root may be.
+func TestCVE_2019_16884(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	file := filepath.Join(nstest.Dir(t), "f")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, to string
+		op       plan.Op
+		refused  bool
+	}{
+		{"a directory", "/proc/sys", &plan.Bind{Source: "/usr", Dest: "/a", NotProc: true}, true},
+		{"a process", "/proc/self", &plan.Bind{Source: "/usr", Dest: "/a", NotProc: true}, true},
+		{"a process's directory", "/proc/1/attr", &plan.Bind{Source: "/usr", Dest: "/a", Dir: true, NotProc: true}, true},
+		{"a file", "/proc/sys/kernel/hostname", &plan.Bind{Source: file, Dest: "/a", NotProc: true}, true},
+		{"a file system", "/proc/sys", &plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/a", NotProc: true}, true},
+		{"below the link", "/proc", &plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/a/sys", NotProc: true}, true},
+		{"the root of it", "/proc", &plan.Bind{Source: "/usr", Dest: "/a", NotProc: true}, false},
+		{"elsewhere", "/etc", &plan.Bind{Source: "/usr", Dest: "/a", NotProc: true}, false},
+		{"elsewhere, a file system", "/etc", &plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/a", NotProc: true}, false},
+		{"not asked", "/proc/sys", &plan.Bind{Source: "/usr", Dest: "/a"}, false},
+		{"no procfs in its place", "/etc", &plan.Bind{Source: "/usr", Dest: "/etc", OfProc: true}, true},
+		{"a procfs in its place", "/etc", &plan.Bind{Source: "/proc", Dest: "/etc", OfProc: true}, false},
+	} {
+		root := linked(t, map[string]string{"a": test.to})
+		steps := inRoot(root, in(test.op))
+		_, err := launchSteps(t, launch.Options{}, steps...)
+		if !test.refused {
+			if err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+			continue
+		}
+		if e := step(t, err); e.Call != "fstatfs" || !strings.Contains(err.Error(), "cannot be mounted because it is") {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
 // Another container that shares the root changes what links lead to while their targets are made.
 func TestDanglingLinksAreRaced(t *testing.T) {
 	nstest.Root(t)

@@ -34,7 +34,7 @@ const (
 	RowCall      RowKind = iota
 	RowStore             // write the low 32 bits of register Args[0] at Mem[Off:]
 	RowLoad              // read 32 bits at Mem[Off:] into Out
-	RowIf                // skip OnOK rows when the 16 bits at Mem[Off:], masked by S_IFMT, are Args[0]
+	RowIf                // skip OnOK rows when the 32 bits at Mem[Off:], masked by Args[1], are Args[0]
 	RowHeld              // skip OnOK rows when register Args[0] is filled
 	RowSkip              // skip OnOK rows
 	RowOctal             // write the permissions in the 16 bits at Mem[Off:] as four octal digits to Args[0]
@@ -255,16 +255,46 @@ func (a *Asm) mountAttr(set, clr, propagation uint64) *Mem {
 // to the skipOK of its result, are for anything but a directory. It needs no
 // permission on it.
 func (a *Asm) ifDirectory(r Reg) int {
-	a.row(Row{Kind: RowIf, Mem: a.statx(r, statxType), Off: statxMode, Args: [6]Arg{num(abi.SIfdir)}, N: 1})
+	a.row(Row{Kind: RowIf, Mem: a.statx(r, statxType), Off: statxMode, Args: [6]Arg{num(abi.SIfdir), num(abi.SIfmt)}, N: 2})
 	return a.here() - 1
 }
 
-// Parts of struct statx, and where its mode is.
+// Parts of struct statx, and where its mode and its inode are.
 const (
-	statxType = 1
-	statxPerm = 2
-	statxMode = 28
+	statxType  = 1
+	statxPerm  = 2
+	statxIno   = 0x100
+	statxMode  = 28
+	statxInode = 32
 )
+
+// What statfs(2) says of a procfs, and the inode of its root: the kernel's PROC_ROOT_INO.
+const (
+	procMagic = 0x9fa0
+	procRoot  = 1
+)
+
+// ifProc asks whether what a register holds is of a procfs; the rows after it, up to the
+// skipOK of its result, are for anything else.
+func (a *Asm) ifProc(r Reg) int {
+	buf := a.newMem(a.alloc(120)) // struct statfs: the type comes first
+	a.call(abi.CallFstatfs, fd(r), memArg(buf))
+	a.row(Row{Kind: RowIf, Mem: buf, Args: [6]Arg{num(procMagic), num(0xffffffff)}, N: 2})
+	return a.here() - 1
+}
+
+// notInProc fails where what a register holds is inside a procfs: what the kernel shows there, to the
+// container and to those who enter it, is nothing to be covered. Its root may be.
+func (a *Asm) notInProc(r Reg) {
+	proc := a.ifProc(r)
+	other := a.jump()
+	a.skipOK(proc)
+	a.row(Row{Kind: RowIf, Mem: a.statx(r, statxIno), Off: statxInode, Args: [6]Arg{num(procRoot), num(0xffffffff)}, N: 2})
+	root := a.here() - 1
+	a.row(Row{Kind: RowFail, Call: abi.CallFstatfs, Accept: [3]abi.Errno{abi.EPERM}})
+	a.skipOK(root)
+	a.skipOK(other)
+}
 
 // statx asks for parts of the status of what a register holds: statx(2).
 func (a *Asm) statx(r Reg, mask uint64) *Mem {

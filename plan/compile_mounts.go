@@ -214,6 +214,9 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	if err != nil {
 		return err
 	}
+	if err := checkProc(field, dest, m.Type, o); err != nil {
+		return err
+	}
 	cause := c.cause(field)
 	if dest == "/dev" && m.Type == "tmpfs" && o.attrs.Set&abi.MountAttrRdonly != 0 {
 		// Only when all that belongs there is there.
@@ -238,6 +241,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		check.Type = ""
 		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Below: c.subpath(m), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
 		op.Out, op.Strict = c.keep(dest)
+		op.NotProc, op.OfProc = !op.Strict && c.mayLeadToProc(dest), dest == "/proc"
 		if err := c.fromInside(i, m, o, op); err != nil {
 			return err
 		}
@@ -253,6 +257,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
 	op.Out, op.Strict = c.keep(dest)
+	op.NotProc = !op.Strict && c.mayLeadToProc(dest)
 	switch {
 	case i == c.devAt:
 		if err := c.devTree(); err != nil {
@@ -274,6 +279,36 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	c.inside(op, cause, check)
 	c.mountedAt(dest)
 	return nil
+}
+
+// shownInProc are the files of /proc that a mount may cover, as with runc: lxcfs shows a
+// container its own there.
+var shownInProc = [...]string{
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev", "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+	"/proc/sys/crypto/fips_enabled", "/proc/sys/kernel/ns_last_pid",
+}
+
+// checkProc refuses what would stand in the place of a procfs, or of a part of it.
+func checkProc(field, dest, kind string, o mountOptions) error {
+	switch {
+	case dest == "/proc" && kind != "proc" && !o.bind && !o.remount:
+		return specErr(field+".destination", "%q cannot be mounted because it is not of type proc", dest)
+	case strings.HasPrefix(dest, "/proc/") && !o.remount && !slices.Contains(shownInProc[:], dest):
+		return specErr(field+".destination", "%q cannot be mounted because it is inside /proc", dest)
+	}
+	return nil
+}
+
+// mayLeadToProc tells the destinations from which a link of an image or of a volume may lead into
+// /proc. What is mounted on /dev and /sys was made a moment ago, or is the kernel's.
+func (c *compiler) mayLeadToProc(dest string) bool {
+	switch {
+	case strings.HasPrefix(dest, "/dev/"):
+		return c.devAt < 0
+	case strings.HasPrefix(dest, "/sys/"):
+		return !c.hasSys
+	}
+	return !slices.Contains(shownInProc[:], dest)
 }
 
 // subpath is the path in its source that a bind mount is of.

@@ -96,6 +96,8 @@ func TestErrors(t *testing.T) {
 		{"mounts without mount namespace", config(`"linux":{}`, `"root":{"path":"/"}`, `"mounts":[{"destination":"/a","type":"tmpfs"}]`), "mounts", "new mount namespace"},
 		{"mounts in a joined one", config(`"linux":{"namespaces":[{"type":"mount","path":"/x"}]}`, `"root":{"path":"/"}`, `"mounts":[{"destination":"/a","type":"tmpfs"}]`), "mounts", "new mount namespace"},
 		{"mount on the root", mount(`{"destination":"/a","type":"tmpfs"},{"destination":"/../.","type":"tmpfs"}`), "mounts[1].destination", "root.path"},
+		{"mount in /proc", mount(`{"destination":"/proc/../proc/sys","type":"bind","source":"/a"}`), "mounts[0].destination", `"/proc/sys" cannot be mounted because it is inside /proc`},
+		{"no procfs on /proc", mount(`{"destination":"/proc","type":"tmpfs","source":"tmpfs"}`), "mounts[0].destination", `"/proc" cannot be mounted because it is not of type proc`},
 		{"mount of nothing", mount(`{"destination":"/a"}`), "mounts[0].type", "type"},
 		{"bind with data", mount(`{"destination":"/a","type":"bind","source":"/a","options":["ro","size=1m"]}`), "mounts[0].options[1]", `"size=1m"`},
 		{"remount with data", mount(`{"destination":"/a","source":"/a","options":["remount","size=1m"]}`), "mounts[0].options[1]", `"size=1m"`},

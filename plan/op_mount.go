@@ -185,6 +185,7 @@ type Mount struct {
 	Have    int    // leading components of Dest that are known to be there
 	Strict  bool   // no symbolic link may be on the way to Dest
 	There   bool   // Dest is a directory that is there, and is not made
+	NotProc bool   // Dest may not be inside a procfs, wherever links of the image lead
 	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
 }
 
@@ -221,6 +222,9 @@ func (m *Mount) lower(a *Asm) {
 		a.lookup(m.Dest, a.o.Directory, to)
 	} else {
 		a.directoryMode(RegRoot, m.Dest, m.Have, to, mode)
+	}
+	if m.NotProc {
+		a.notInProc(to)
 	}
 	out := m.Out
 	if out == RegNone {
@@ -262,6 +266,8 @@ type Bind struct {
 	Dir       bool // the source is known to be a directory
 	Have      int  // leading components of Dest that are known to be there
 	Strict    bool // no symbolic link may be on the way to Dest
+	NotProc   bool // Dest may not be inside a procfs, wherever links of the image lead
+	OfProc    bool // the source must be of a procfs
 	Only      bool // what Attrs does not name is off, where that may be
 	Out       Reg  // a register that keeps the mount, for later steps
 }
@@ -308,6 +314,11 @@ func (b *Bind) lower(a *Asm) {
 	if b.Tree != RegNone && b.Out != RegNone {
 		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(b.Out) // F_DUPFD_CLOEXEC
 	}
+	if b.OfProc {
+		proc := a.ifProc(tree)
+		a.row(Row{Kind: RowFail, Call: abi.CallFstatfs, Accept: [3]abi.Errno{abi.EPERM}})
+		a.skipOK(proc)
+	}
 	attrs := b.Attrs
 	if b.Only {
 		a.setOnly(tree, attrs)
@@ -319,6 +330,9 @@ func (b *Bind) lower(a *Asm) {
 		a.directory(b.Dest, b.Have, to)
 	} else {
 		a.likeTree(tree, b.Dest, to)
+	}
+	if b.NotProc {
+		a.notInProc(to)
 	}
 	a.attach(tree, to)
 	a.propagate(tree, b.Mode)

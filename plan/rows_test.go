@@ -69,8 +69,8 @@ func checkKind(r Row, bad func(string)) {
 			bad("a load needs memory, and a register for it")
 		}
 	case RowIf:
-		if wantsCall = false; !inMem(2) || r.Args[0].Val&^abi.SIfmt != 0 || r.OnOK == 0 {
-			bad("a condition needs memory, a file type, and somewhere to go")
+		if wantsCall = false; !inMem(4) || r.N != 2 || r.Args[0].Val&^r.Args[1].Val != 0 || r.Args[1].Val>>32 != 0 || r.OnOK == 0 {
+			bad("a condition needs memory, what its mask may find there, and somewhere to go")
 		}
 	case RowHeld:
 		if wantsCall = false; r.N != 1 || r.Args[0].Reg == RegNone || r.OnOK == 0 {

@@ -181,7 +181,13 @@ func rowText(r Row, arch abi.Arch) string {
 	case RowLoad:
 		return fmt.Sprintf("(received descriptor) = %s", r.Out)
 	case RowIf:
-		return "(for anything but a directory:)"
+		switch {
+		case r.Args[1].Val == abi.SIfmt:
+			return "(for anything but a directory:)"
+		case r.Args[0].Val == procMagic:
+			return "(for anything but a procfs:)"
+		}
+		return "(for anything but the root of a procfs:)"
 	case RowHeld:
 		return fmt.Sprintf("(without %s:)", r.Args[0].Reg)
 	case RowSkip:
