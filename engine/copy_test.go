@@ -291,7 +291,8 @@ func TestCVE_2018_15664(t *testing.T) {
 	id := racer(t, e, root, shared, "stash", "evil")
 	ctx := context.Background()
 	well := map[string]int{}
-	for range copies {
+	// On a loaded machine the racer's turns are long: go on until each way has met the directory often enough.
+	for n := 0; n < copies || n < 10*copies && min(well["in"], well["out"], well["from"]) < copies/10; n++ {
 		if e.CopyIn(ctx, id, host+"/victim", "/w/stash/", CopyOptions{}) == nil {
 			well["in"]++
 		}
@@ -316,7 +317,7 @@ func TestCVE_2018_15664(t *testing.T) {
 	canary.Check(t)
 	for _, way := range []string{"in", "out", "from"} {
 		if well[way] < copies/10 {
-			t.Errorf("%s: only %d of %d copies met the directory", way, well[way], copies)
+			t.Errorf("%s: only %d copies met the directory", way, well[way])
 		}
 	}
 }
