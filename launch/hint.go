@@ -55,6 +55,10 @@ func hint(e *Error) string {
 		if e.Call == "open_tree" {
 			return sourceHint(op.Source, errno)
 		}
+	case *plan.Symlink:
+		if errno == syscall.EEXIST {
+			return "something else than a symbolic link is there"
+		}
 	case *plan.Device:
 		if errno == syscall.ENOENT && op.Bind != "" {
 			return "the host has no device " + op.Bind

@@ -215,7 +215,7 @@ func TestRunErrors(t *testing.T) {
 	}{
 		"program": {func(s *specs.Spec) { s.Process.Args = []string{"/no/such"} }, []string{"exec /no/such: no such file or directory\n"}},
 		"root":    {func(s *specs.Spec) { s.Root.Path = "none" }, []string{"config.json root.path", "ENOENT", "there is no "}},
-		"mount":   {func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" }, []string{"config.json mounts[0]", "this kernel has no file system nosuchfs"}},
+		"mount":   {func(s *specs.Spec) { s.Mounts[0].Type, s.Mounts[0].Destination = "nosuchfs", "/x" }, []string{"config.json mounts[0]", "this kernel has no file system nosuchfs"}},
 		"source": {func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no/such", Options: []string{"bind"}})
 		}, []string{"config.json mounts[1]", "there is no /no/such on the host"}},
@@ -233,7 +233,7 @@ func TestRunErrors(t *testing.T) {
 	s := base("true")
 	s.Linux.Namespaces[2].Path = "/proc/self/ns/uts"
 	refused(t, bundle(t, s), "linux.namespaces[2].path", "the host's own uts namespace", "take out hostname")
-	for key, kind := range map[string]string{"kernel.domainname": "uts", "kernel/hostname": "uts", "fs.mqueue.msg_max": "ipc", "net.ipv4.ip_default_ttl": "network"} {
+	for key, kind := range map[string]string{"kernel.domainname": "uts", "fs.mqueue.msg_max": "ipc", "net.ipv4.ip_default_ttl": "network"} {
 		at := joinOwn(s, kind)
 		s.Linux.Sysctl = map[string]string{key: "1"}
 		refused(t, bundle(t, s), fmt.Sprintf("linux.namespaces[%d].path", at), "the host's own "+kind+" namespace", "take out linux.sysctl."+key)

@@ -300,6 +300,7 @@ func (r *Runtime) compile(id string, spec *specs.Spec, facts plan.Facts, o plan.
 		return plan.Plan{}, nil, err
 	}
 	o.Cgroup, o.ID, o.AllCPUs = g.plan(spec), id, true
+	o.Links = linkSources(spec, o.Bundle)
 	p, err := plan.Compile(spec, facts, o)
 	if err != nil {
 		if g != nil {
@@ -311,6 +312,28 @@ func (r *Runtime) compile(id string, spec *specs.Spec, facts plan.Facts, o plan.
 		p.Warnings = append(p.Warnings, g.limits.Warnings...)
 	}
 	return p, g, nil
+}
+
+// linkSources reads the symbolic links that mounts with the option copy-symlink are to copy. Podman asks for it where
+// its users say no-dereference.
+func linkSources(spec *specs.Spec, bundle string) map[int]string {
+	var links map[int]string
+	for i, m := range spec.Mounts {
+		if !slices.Contains(m.Options, "copy-symlink") {
+			continue
+		}
+		source := m.Source
+		if !filepath.IsAbs(source) {
+			source = filepath.Join(bundle, source)
+		}
+		if target, err := os.Readlink(source); err == nil {
+			if links == nil {
+				links = map[int]string{}
+			}
+			links[i] = target
+		}
+	}
+	return links
 }
 
 // Plan compiles the plan of a container without making it; wait as for create, else as for a run in the foreground.

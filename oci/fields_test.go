@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -390,6 +391,81 @@ func TestTmpCopyUp(t *testing.T) {
 	refused(t, dir, "config.json mounts[1]", "tmpcopyup", "no space left")
 }
 
+// A bind mount with copy-symlink of a link makes the same link inside, whatever it leads to, and once more where it
+// is there already; other sources are mounted.
+func TestCopySymlink(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	if err := errors.Join(os.Symlink("to/nowhere", host+"/link"), os.WriteFile(host+"/file", []byte("text\n"), 0o644), os.Chmod(host, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, userNS := range []bool{false, true} {
+		s := base("readlink /a/link; cat /a/file; readlink /old")
+		for _, m := range [][2]string{{"/a/link", "link"}, {"/a/file", "file"}, {"/old", "link"}} {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: filepath.Join(host, m[1]), Options: []string{"rbind", "copy-symlink"}})
+		}
+		if userNS {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+			s.Linux.GIDMappings = s.Linux.UIDMappings
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+		}
+		dir := bundle(t, s)
+		root := filepath.Join(dir, "rootfs")
+		if err := errors.Join(os.Symlink("/etc/passwd", root+"/old"), os.Chmod(dir, 0o755), os.Chmod(root, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		if userNS {
+			if err := errors.Join(os.Chown(root, 100000, 100000), os.Lchown(root+"/old", 100000, 100000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if out, stderr, code := run(t, dir); out != "to/nowhere\ntext\nto/nowhere\n" || code != 0 {
+				t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
+			}
+		}
+		if err := errors.Join(os.Remove(root+"/old"), os.WriteFile(root+"/old", []byte("kept"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, dir, "symlink /old to to/nowhere", "something else than a symbolic link")
+		if text, err := os.ReadFile(root + "/old"); string(text) != "kept" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// src-nofollow mounts a link itself, and dest-nofollow covers a link, which is not followed; where there is none, both are as without.
+func TestBindOfLinks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	if err := errors.Join(os.Symlink(host+"/file", host+"/link"), os.WriteFile(host+"/file", []byte("text\n"), 0o644), os.Chmod(host, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, userNS := range []bool{false, true} {
+		s := base("readlink /old; cat /older; cat /new; grep -c root /etc/passwd")
+		for _, m := range [][]string{{"/old", "link", "bind", "src-nofollow", "dest-nofollow"}, {"/older", "link", "rbind", "dest-nofollow"}, {"/new", "file", "bind", "src-nofollow", "dest-nofollow"}} {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: filepath.Join(host, m[1]), Options: m[2:]})
+		}
+		if userNS {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+			s.Linux.GIDMappings = s.Linux.UIDMappings
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+		}
+		dir := bundle(t, s)
+		root := filepath.Join(dir, "rootfs")
+		if err := errors.Join(os.Symlink("/etc/passwd", root+"/old"), os.Symlink("/etc/passwd", root+"/older"), os.Chmod(dir, 0o755), os.Chmod(root, 0o755), os.Chown(root, 100000, 100000)); err != nil {
+			t.Fatal(err)
+		}
+		if out, stderr, code := run(t, dir); out != host+"/file\ntext\ntext\n1\n" || code != 0 {
+			t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
+		}
+	}
+}
+
 // An agent gets the descriptor on which a filter asks, with the state of who is asked for.
 func TestListener(t *testing.T) {
 	nstest.Root(t)
@@ -607,7 +683,7 @@ func TestFeatures(t *testing.T) {
 	// Each option that is listed can be given; each hook has its place; each namespace is one of the spec's.
 	for _, word := range f.MountOptions {
 		m := specs.Mount{Destination: "/a", Type: "tmpfs", Source: "tmpfs", Options: []string{word}}
-		if strings.Contains(word, "bind") && word != "unbindable" && word != "runbindable" || strings.HasSuffix(word, "idmap") {
+		if strings.Contains(word, "bind") && word != "unbindable" && word != "runbindable" || strings.HasSuffix(word, "idmap") || strings.Contains(word, "symlink") || strings.Contains(word, "-nofollow") {
 			m = specs.Mount{Destination: "/a", Type: "bind", Source: "/a", Options: []string{word}}
 		}
 		if strings.HasSuffix(word, "idmap") {

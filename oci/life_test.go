@@ -246,7 +246,7 @@ func TestCreateErrors(t *testing.T) {
 		"exec /plain: permission denied": func(s *specs.Spec) { s.Process.Args = []string{"/plain"} },
 		"console socket":                 func(s *specs.Spec) { s.Process.Terminal = true },
 		"config.json root.path":          func(s *specs.Spec) { s.Root.Path = "none" },
-		"config.json mounts[0]":          func(s *specs.Spec) { s.Mounts[0].Type = "nosuchfs" },
+		"config.json mounts[0]":          func(s *specs.Spec) { s.Mounts[0].Type, s.Mounts[0].Destination = "nosuchfs", "/x" },
 		"config.json: process.cwd":       func(s *specs.Spec) { s.Process.Cwd = "x" },
 	} {
 		s := base("true")

@@ -73,6 +73,9 @@ type Options struct {
 	Borrowed []Borrowed
 	// Subpaths are bind mounts of the spec that show a part of their source only.
 	Subpaths []Subpath
+	// Links are the bind mounts of the spec with the option copy-symlink whose source is a symbolic link:
+	// its text, by the number of the mount.
+	Links map[int]string
 	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
 	Keyring string
 	// Network connects the container's new network namespace; nil leaves it alone. Causes may

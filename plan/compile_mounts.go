@@ -18,6 +18,8 @@ type mountOptions struct {
 	mode            string   // propagation
 	remount         bool     // change what is mounted there
 	copyUp          bool     // a new tmpfs begins with what it covers
+	ofLink, onLink  bool     // a link that is the source, or the destination, is meant itself: as crun
+	copyLink        bool     // a source that is a symbolic link is copied, and not mounted: crun(1)
 	data            []string // of the file system
 }
 
@@ -54,7 +56,7 @@ var idleWords = [...]string{"acl", "noacl", "iversion", "noiversion", "silent", 
 
 // MountOptions lists the words that mounts[i].options may have for every file system.
 func MountOptions() []string {
-	list := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"}
+	list := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow"}
 	list = append(append(list, modes[:]...), superWords[:]...)
 	for _, w := range idleWords {
 		if w != "" {
@@ -143,6 +145,15 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 		case "tmpcopyup":
 			o.copyUp = true
 			continue
+		case "copy-symlink":
+			o.copyLink = true
+			continue
+		case "src-nofollow":
+			o.ofLink = true
+			continue
+		case "dest-nofollow":
+			o.onLink = true
+			continue
 		}
 		if slices.Contains(modes[:], word) {
 			o.mode = word
@@ -179,6 +190,12 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "idmap without uidMappings is for a container with a user namespace")
 	case o.copyUp && m.Type != "tmpfs":
 		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "tmpcopyup is for mounts of type tmpfs")
+	case (o.copyLink || o.ofLink || o.onLink) && (!o.bind || o.remount):
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "copy-symlink, src-nofollow and dest-nofollow are for bind mounts")
+	case o.copyLink && (o.ofLink || o.onLink):
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "copy-symlink does not go with src-nofollow and dest-nofollow")
+	case o.ofLink && o.idmap:
+		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "src-nofollow does not go with idmap")
 	}
 	return o, nil
 }
@@ -232,6 +249,10 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	if all := c.linux.RootfsPropagation; all != "rshared" && all != "runbindable" { // which come last, for all mounts
 		check.Propagation = strings.TrimPrefix(o.mode, "r")
 	}
+	if target, ok := c.link(i, m); ok {
+		c.inside(&Symlink{Target: target, Path: dest, Have: c.have(dest), Replace: true}, cause, &LinkCheck{Path: dest, Target: target})
+		return nil
+	}
 	if o.remount {
 		check.Type = ""
 		c.inside(&Remount{Dest: dest, Attrs: o.attrs, File: true}, cause, check)
@@ -239,7 +260,7 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	}
 	if o.bind {
 		check.Type = ""
-		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Below: c.subpath(m), Dest: dest, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
+		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Below: c.subpath(m), Dest: dest, Link: o.ofLink, OnLink: o.onLink, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
 		op.Out, op.Strict = c.keep(dest)
 		op.NotProc, op.OfProc = !op.Strict && c.mayLeadToProc(dest), dest == "/proc"
 		if err := c.fromInside(i, m, o, op); err != nil {
@@ -309,6 +330,15 @@ func (c *compiler) mayLeadToProc(dest string) bool {
 		return !c.hasSys
 	}
 	return !slices.Contains(shownInProc[:], dest)
+}
+
+// link is the text of the symbolic link that mounts[i] copies. A source in the root is looked up inside, as others are.
+func (c *compiler) link(i int, m specs.Mount) (string, bool) {
+	target, ok := c.o.Links[i]
+	if _, inside := c.insideRoot(m.Source); inside {
+		return "", false
+	}
+	return target, ok
 }
 
 // subpath is the path in its source that a bind mount is of.

@@ -101,7 +101,8 @@ func (c *compiler) idMappedSources() error {
 		if err != nil {
 			return err
 		}
-		if _, inside := c.insideRoot(m.Source); !opts.idmap || inside {
+		_, link := c.link(i, m)
+		if _, inside := c.insideRoot(m.Source); !opts.idmap || inside || link {
 			continue
 		}
 		t := OpenTree{Path: c.source(m.Source), Below: c.subpath(m), Recursive: opts.recursive, IDMapTop: opts.recursive && !opts.ridmap}
@@ -174,13 +175,13 @@ func (c *compiler) openSources(child bool) error {
 		}
 		source := c.source(m.Source)
 		_, inside := c.insideRoot(m.Source)
-		if !o.bind || o.remount || o.idmap || inside || c.trees[i] != RegNone || ofProc(source) {
+		if _, link := c.link(i, m); !o.bind || o.remount || o.idmap || inside || link || c.trees[i] != RegNone || ofProc(source) {
 			continue
 		}
 		if c.places[i], err = c.reg(); err != nil {
 			return err
 		}
-		ops = append(ops, Step{Op: &OpenSource{Path: source, Below: c.subpath(m), Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
+		ops = append(ops, Step{Op: &OpenSource{Path: source, Below: c.subpath(m), Link: o.ofLink, Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
 	}
 	if len(ops) == 0 {
 		return nil

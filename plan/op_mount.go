@@ -259,7 +259,9 @@ type Bind struct {
 	Source    string
 	Below     string // as in [OpenTree]
 	Inside    bool   // Source is a path of the container, as it is by then
+	Link      bool   // a symbolic link at Source is meant itself
 	Dest      string
+	OnLink    bool // a symbolic link at Dest is covered, and not what it leads to
 	Recursive bool
 	Attrs     Attrs
 	Mode      string
@@ -277,11 +279,11 @@ func (*Bind) Name() string { return "bind" }
 
 // String implements [Op].
 func (b *Bind) String() string {
-	from := words(inside(b.Inside), b.Source, belowWords(b.Below))
+	from := words(inside(b.Inside), linkWords(b.Link), b.Source, belowWords(b.Below))
 	if held := max(b.Tree, b.From); held != RegNone {
 		from = words(held.String(), from)
 	}
-	s := fmt.Sprintf("bind %s on %s", from, b.Dest)
+	s := fmt.Sprintf("bind %s on %s", from, words(linkWords(b.OnLink), b.Dest))
 	if b.Recursive {
 		s += " recursive"
 	}
@@ -304,6 +306,8 @@ func (b *Bind) lower(a *Asm) {
 			a.close(b.From) // a limit of open files may come before the end
 		case b.Inside:
 			a.openInside(b.Source, b.Recursive, tree)
+		case b.Link:
+			a.call(abi.CallOpenTree, cwd(), a.str(b.Source), num(treeFlags(b.Recursive)|abi.AtSymlinkNofollow)).into(tree)
 		default:
 			a.openTree(b.Source, b.Below, b.Recursive, tree)
 		}
@@ -326,9 +330,15 @@ func (b *Bind) lower(a *Asm) {
 	}
 	a.setattr(tree, attrs)
 	to := a.tmp()
-	if b.Dir {
+	switch {
+	case b.OnLink:
+		a.lookup(b.Dest, a.o.Nofollow, to).accept(abi.ENOENT)
+		there := a.here() - 1
+		a.likeTree(tree, b.Dest, to)
+		a.skipOK(there)
+	case b.Dir:
 		a.directory(b.Dest, b.Have, to)
-	} else {
+	default:
 		a.likeTree(tree, b.Dest, to)
 	}
 	if b.NotProc {

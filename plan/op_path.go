@@ -36,6 +36,21 @@ func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
 	return a.call(abi.CallOpenat2, fd(base), a.str(below(p)), how, num(24)).into(out)
 }
 
+// noFollow is the flag of open(2) for a path whose last part is meant itself where it is a link.
+func (a *Asm) noFollow(link bool) uint64 {
+	if link {
+		return a.o.Nofollow
+	}
+	return 0
+}
+
+func linkWords(link bool) string {
+	if link {
+		return "link"
+	}
+	return ""
+}
+
 // directory opens a directory of the container into out, and makes it where it is
 // missing. The first have components are known to be there.
 func (a *Asm) directory(p string, have int, out Reg) { a.directoryBelow(RegRoot, p, have, out) }
@@ -107,10 +122,11 @@ func (a *Asm) lookupIn(below Reg, p string, out Reg) *Row {
 	return a.lookupBelow(below, strings.Join(parts[1:], "/"), 0, out)
 }
 
-// Symlink makes a symbolic link in the container; one that is there stays.
+// Symlink makes a symbolic link in the container; what is there stays.
 type Symlink struct {
 	Target, Path string
-	Have         int // leading components of Path that are known to be there
+	Have         int  // leading components of Path that are known to be there
+	Replace      bool // a link that is there is replaced, and anything else is an error
 }
 
 // Name implements [Op].
@@ -123,6 +139,19 @@ func (s *Symlink) lower(a *Asm) {
 	dir, name := path.Split(path.Clean("/" + s.Path))
 	parent := a.tmp()
 	a.directory(dir, s.Have, parent)
+	if s.Replace {
+		there := a.tmp()
+		a.call(abi.CallOpenat, fd(parent), a.str(name), num(abi.OPath|abi.OCloexec|a.o.Nofollow), num(0)).into(there).accept(abi.ENOENT)
+		free := a.here() - 1
+		a.row(Row{Kind: RowIf, Mem: a.statx(there, statxType), Off: statxMode, Args: [6]Arg{num(abi.SIflnk), num(abi.SIfmt)}, N: 2})
+		link := a.here() - 1
+		a.row(Row{Kind: RowFail, Call: abi.CallSymlinkat, Accept: [3]abi.Errno{abi.EEXIST}})
+		a.skipOK(link)
+		a.call(abi.CallUnlinkat, fd(parent), a.str(name), num(0))
+		a.skipAccept(free)
+		a.call(abi.CallSymlinkat, a.str(s.Target), fd(parent), a.str(name))
+		return
+	}
 	a.call(abi.CallSymlinkat, a.str(s.Target), fd(parent), a.str(name)).accept(abi.EEXIST)
 }
 

@@ -210,6 +210,7 @@ func (o *OpenHost) lower(a *Asm) {
 type OpenSource struct {
 	Path  string
 	Below string // as in [OpenTree]
+	Link  bool   // a symbolic link at Path is meant itself
 	Out   Reg
 }
 
@@ -218,12 +219,12 @@ func (*OpenSource) Name() string { return "open source" }
 
 // String implements [Op].
 func (o *OpenSource) String() string {
-	return words("open", o.Path, belowWords(o.Below), "= "+o.Out.String())
+	return words("open", linkWords(o.Link), o.Path, belowWords(o.Below), "= "+o.Out.String())
 }
 
 func (o *OpenSource) lower(a *Asm) {
 	if o.Below == "" {
-		a.lookupBelow(RegHost, o.Path, 0, o.Out)
+		a.lookupBelow(RegHost, o.Path, a.noFollow(o.Link), o.Out)
 		return
 	}
 	dir := a.tmp()

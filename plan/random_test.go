@@ -236,7 +236,7 @@ func (d dice) mount() specs.Mount {
 		m.Options = append(m.Options, fmt.Sprintf("size=%d", d.number()), pick(d, "gid=5", "mode=755", "flag", ""))
 	}
 	if d.maybe(3) {
-		m.Options = append(m.Options, pick(d, "idmap", "tmpcopyup", "odd\n"))
+		m.Options = append(m.Options, pick(d, "idmap", "tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "odd\n"))
 	}
 	return m
 }

@@ -182,6 +182,8 @@ func rowText(r Row, arch abi.Arch) string {
 		return fmt.Sprintf("(received descriptor) = %s", r.Out)
 	case RowIf:
 		switch {
+		case r.Args[0].Val == abi.SIflnk:
+			return "(for anything but a symbolic link:)"
 		case r.Args[1].Val == abi.SIfmt:
 			return "(for anything but a directory:)"
 		case r.Args[0].Val == procMagic:

@@ -283,9 +283,9 @@ func (c *checker) uts(spec *specs.Spec) {
 		if spec.Linux == nil {
 			continue
 		}
-		for _, key := range [...]string{"kernel." + name.field, "kernel/" + name.field} {
-			if other, both := spec.Linux.Sysctl[key]; both && other != name.value {
-				c.refuse(join("linux.sysctl", member(key)), "the same as "+name.field+", "+quote(name.value), quote(other), "remove one of them")
+		for _, key := range [...]string{"kernel.domainname", "kernel/domainname"} {
+			if other, both := spec.Linux.Sysctl[key]; both && name.field == "domainname" && other != name.value {
+				c.refuse(join("linux.sysctl", member(key)), "the same as domainname, "+quote(name.value), quote(other), "remove one of them")
 			}
 		}
 	}

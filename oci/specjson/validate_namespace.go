@@ -119,7 +119,10 @@ func (c *checker) sysctls(l *specs.Linux) {
 			c.refuse(path, "a name with dots, such as net.ipv4.ip_forward", quote(key), "see sysctl.d(5)")
 		case !ok:
 			c.refuse(path, "a setting that belongs to a namespace", quote(value),
-				"it is the whole machine's: set it there; containers have net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*, kernel.hostname, kernel.domainname and user.*")
+				"it is the whole machine's: set it there; containers have net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*, kernel.domainname and user.*")
+		case name == "kernel.hostname": // in the words of runc
+			c.refuse(path, "no setting that a field of config.json is for", quote(value),
+				"sysctl "+quote(name)+` is not allowed as it conflicts with the OCI "hostname" field: say it there`)
 		case !c.has(owner):
 			c.refuse(path, "a namespace of type "+owner.String()+" to set it in", "none",
 				`add {"type": "`+owner.String()+`"} to linux.namespaces, or remove it`)

@@ -212,14 +212,33 @@ func (c *checker) timeless(s *specs.Scheduler) {
 // deadline wants what the kernel's __checkparam_dl does: the runtime at least a unit
 // of 1024 ns, nothing with the highest bit, and runtime <= deadline <= period.
 func (c *checker) deadline(s *specs.Scheduler) {
+	const least, most = 1024, 1<<63 - 1
 	period := s.Period
 	if period == 0 {
 		period = s.Deadline
 	}
-	if s.Runtime < 1024 || s.Runtime > s.Deadline || s.Deadline > period || period > 1<<63-1 {
-		c.refuse("scheduler", "1024 <= runtime <= deadline <= period",
-			"runtime "+natural(s.Runtime)+", deadline "+natural(s.Deadline)+", period "+natural(s.Period), "see sched(7), SCHED_DEADLINE; all are nanoseconds")
+	of := func(name string, n uint64) string { return name + " (" + natural(n) + ")" }
+	between := " must be between " + strconv.Itoa(least) + " and " + strconv.FormatInt(most, 10)
+	var wrong string // as crun says it
+	switch {
+	case s.Runtime == 0:
+		wrong = "requires `runtime`"
+	case s.Deadline == 0:
+		wrong = "requires `deadline`"
+	case s.Runtime < least || s.Runtime > most:
+		wrong = of("runtime", s.Runtime) + between
+	case s.Runtime > s.Deadline:
+		wrong = of("runtime", s.Runtime) + " must be <= " + of("deadline", s.Deadline)
+	case s.Deadline > period:
+		wrong = of("deadline", s.Deadline) + " must be <= " + of("period", period)
+	case s.Deadline > most || period > most:
+		wrong = of("period", period) + between
+	default:
+		return
 	}
+	c.refuse("scheduler", "1024 <= runtime <= deadline <= period",
+		"runtime "+natural(s.Runtime)+", deadline "+natural(s.Deadline)+", period "+natural(s.Period),
+		"sched_setattr: `SCHED_DEADLINE` "+wrong+"; all are nanoseconds, see sched(7)")
 }
 
 func (c *checker) ioPriority(io *specs.LinuxIOPriority) {
