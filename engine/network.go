@@ -536,11 +536,19 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	if err := e.sweepNetworks(); err != nil {
 		return err
 	}
-	if err := e.netdb().Remove(n.ID, e.inUse); err != nil {
+	// The record goes last: of a command that is killed between, a network without a bridge is left, which the next one removes or has a bridge made
+	// for. A bridge without a record would be nobody's, with an address that the next network gets.
+	err = e.netdb().Remove(n.ID, func(n netdb.Network) error {
+		if err := e.inUse(n); err != nil {
+			return err
+		}
+		if err := e.dropNetwork(&n); err != nil {
+			return fmt.Errorf("network %s: its bridge is not removed: %w", n.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
 		return err
-	}
-	if err := e.dropNetwork(&n); err != nil {
-		return fmt.Errorf("network %s is removed, and its bridge is not: %w", n.Name, err)
 	}
 	e.tell("network", "destroy", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
 	return nil

@@ -173,3 +173,45 @@ func TestNetworkGone(t *testing.T) {
 		t.Errorf("after it ran again: %+v", now.State)
 	}
 }
+
+// The record of a network is there as long as its bridge is: a command that is killed between, or that fails, leaves no bridge that is nobody's.
+func TestNetworkRemoveEndsWithItsRecord(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	n, err := e.NetworkCreate(ctx, NetworkConfig{Name: "front"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Run(ctx, Config{Image: "host", Network: "front", AutoRemove: true, Command: []string{"true"}}, Streams{}, RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := e.netdb().Lookup("front")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What cannot be removed stands for the moment of the kill.
+	record := filepath.Join(e.dir, "rules/bridges", found.Device)
+	if err := os.Remove(record); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(record+"/full", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.NetworkRemove(ctx, "front"); err == nil || !strings.Contains(err.Error(), "its bridge is not removed") {
+		t.Errorf("with rules that stay: %v", err)
+	}
+	if got, err := e.NetworkInspect("front"); err != nil || got.ID != n.ID {
+		t.Errorf("it is %q then: %v", got.ID, err)
+	}
+	if err := os.RemoveAll(record); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.NetworkRemove(ctx, "front"); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.NetworkInspect("front"); err == nil {
+		t.Error("it is still there")
+	}
+}
