@@ -280,9 +280,12 @@ func (db *DB) Remove(id string, used func(Network) error) error {
 	return db.remove(n.ID, n.Name)
 }
 
-// remove takes away what is left of a network. The record goes first, the name last.
+// remove takes away what is left of a network. The record goes first, and its directory, by which a sweep finds the rest, after that. The name is last.
 func (db *DB) remove(id, name string) error {
-	errs := []error{ignoreMissing(os.Remove(db.dir(id) + "/network.json")), os.RemoveAll(db.dir(id)), os.RemoveAll(db.runDir(id))}
+	errs := []error{ignoreMissing(os.Remove(db.dir(id) + "/network.json")), os.RemoveAll(db.runDir(id))}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, os.RemoveAll(db.dir(id)))
+	}
 	if to, err := os.Readlink(db.names() + "/" + name); name != "" && err == nil && to == id {
 		errs = append(errs, ignoreMissing(os.Remove(db.names()+"/"+name)))
 	}

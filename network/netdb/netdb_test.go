@@ -493,6 +493,34 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A network that is half removed is found by its directory, which goes last: what is in the directory of the boot goes before.
+func TestHalfRemoved(t *testing.T) {
+	nstest.Root(t)
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/24"))
+	if _, err := db.Lease(n, container(1), netip.Addr{}, false); err != nil {
+		t.Fatal(err)
+	}
+	// A mount, which cannot be removed, stands for the moment of the kill.
+	busy := db.runDir(n.ID) + "/addrs"
+	if err := mkdirs(busy); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("t", busy, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	err := db.Remove(n.ID, nil)
+	if e := syscall.Unmount(busy, 0); e != nil || err == nil {
+		t.Fatal(e, err)
+	}
+	if err := db.Sweep(func(string) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(db.runDir(n.ID)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Sweep it is there: %v", err)
+	}
+}
+
 // Where all members are alive, an address that none of them has is found as well: one of a command that was killed, or that a member has no more.
 func TestSweepAmongTheLiving(t *testing.T) {
 	db := open(t)
