@@ -404,19 +404,25 @@ func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func
 	if err := monitor.WriteJSON(c.dir, "networks.json", &n, false); err != nil {
 		return err
 	}
-	// The same file, since it is mounted in the container.
+	return c.rewriteHosts(func(text string) string {
+		kept := ""
+		for line := range strings.Lines(text) {
+			at, _, _ := strings.Cut(line, "\t")
+			if !slices.ContainsFunc(gone, func(p netip.Prefix) bool { return p.Addr().String() == at }) {
+				kept += line
+			}
+		}
+		return kept + more
+	})
+}
+
+// rewriteHosts changes /etc/hosts of a container that runs. It stays the same file, since it is mounted there.
+func (c *Container) rewriteHosts(change func(text string) string) error {
 	file := c.dir + "/hosts"
 	// Root inside writes it too: one that is made this large stays as it is.
 	data, err := files.Head(file, mostHosts+1)
 	if err != nil || len(data) > mostHosts {
 		return ignoreMissing(ignoreClosed(err))
 	}
-	text := ""
-	for line := range strings.Lines(string(data)) {
-		at, _, _ := strings.Cut(line, "\t")
-		if !slices.ContainsFunc(gone, func(p netip.Prefix) bool { return p.Addr().String() == at }) {
-			text += line
-		}
-	}
-	return ignoreClosed(os.WriteFile(file, []byte(text+more), 0o644))
+	return ignoreClosed(os.WriteFile(file, []byte(change(string(data))), 0o644))
 }

@@ -75,6 +75,31 @@ func TestLinksAndEndpoints(t *testing.T) {
 	}
 	refused(t, e, on("", Config{Links: []string{"nobody:db"}, Command: []string{"true"}}), 125, "nobody")
 
+	// One that is started again has another address: who knows it by a link learns it.
+	client := detached(t, e, Config{Image: "host", Links: []string{"server:db", "server", "server:db"}, ExtraHosts: []string{"db.other:192.0.2.1"}, Command: []string{"sleep", "999"}})
+	defer e.Remove(ctx, client.ID, RemoveOptions{Force: true})
+	for range 2 {
+		if err := e.Restart(ctx, "server", StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		server, err := e.Find("server")
+		hosts, rerr := os.ReadFile(client.dir + "/hosts")
+		if err != nil || rerr != nil {
+			t.Fatal(err, rerr)
+		}
+		want := 0
+		for _, p := range server.Connections[0].Addrs {
+			at := p.Addr().String() + "\t"
+			want += 2
+			if !strings.Contains(string(hosts), at+"db "+shortID(server.ID)+" server\n") || !strings.Contains(string(hosts), at+"server "+shortID(server.ID)+"\n") {
+				t.Errorf("%s is not that of the links:\n%s", at, hosts)
+			}
+		}
+		if got := strings.Count(string(hosts), shortID(server.ID)); got != want || !strings.Contains(string(hosts), "192.0.2.1\tdb.other\n") {
+			t.Errorf("%d lines of %d:\n%s", got, want, hosts)
+		}
+	}
+
 	text, code, err := inside(t, e, Config{Image: "host", Network: "made", Command: []string{"sh", "-c", "ip -br addr show dev lan; cat /proc/sys/net/ipv4/conf/lan/log_martians"},
 		Networks: []Attachment{{Network: "made", Device: "lan", LinkLocal: []string{"169.254.9.9", "fe80::9"}, Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.log_martians=1"}}}})
 	if err != nil || code != 0 || !strings.Contains(text, "169.254.9.9/16") || !strings.Contains(text, "fe80::9/64") || !strings.HasSuffix(text, "\n1\n") {

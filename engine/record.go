@@ -27,8 +27,9 @@ import (
 //	state.json      the State: written by its monitor while it has one, else by who holds the lock
 //	config.json     the OCI spec of the last start,
 //	setup.json      what that has no words for,
-//	task.json       what its monitor has to know, and
-//	networks.json   which networks it is on, for who answers for names
+//	task.json       what its monitor has to know,
+//	networks.json   which networks it is on, for who answers for names, and
+//	linkers         who has its address in /etc/hosts, by --link
 //
 // It lies in Data/containers, or in Dir/containers where the container is removed when it ends, and so does not outlive a boot. The
 // directory itself is locked (flock) by who changes the container; Data/lock is, shared, by who makes one, and by who looks for what a

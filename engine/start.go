@@ -247,6 +247,16 @@ func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
 
 // start starts a container by a monitor, which the caller closes, and reaps where it needs to be gone.
 func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timings bool) (c Container, s monitor.Started, err error) {
+	if c, s, err = e.startOne(ctx, ref, m, timings); err != nil {
+		return c, s, err
+	}
+	if err := e.tellLinkers(&c); err != nil { // it runs all the same
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the /etc/hosts of who has a link to it: %v", err))
+	}
+	return c, s, nil
+}
+
+func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client, timings bool) (c Container, s monitor.Started, err error) {
 	if err := ctx.Err(); err != nil {
 		return c, s, err
 	}
