@@ -367,11 +367,9 @@ func (f *runFlags) environment() error {
 			return fmt.Errorf("--env %s: invalid environment variable: %s", e, e)
 		}
 		if !has {
-			value, ok := os.LookupEnv(e)
-			if !ok {
-				continue
+			if value, ok := os.LookupEnv(e); ok { // else the name alone, which takes away what the image or the engine has
+				e += "=" + value
 			}
-			e += "=" + value
 		}
 		f.run.Env = append(f.run.Env, e)
 	}

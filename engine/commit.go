@@ -152,7 +152,7 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 // committed is an image's config with what a container of it was asked to be.
 func committed(from image.Config, c *Config) image.Config {
 	to := from
-	to.User, to.Env, to.Entrypoint, to.Cmd = c.User, slices.Clone(c.Env), slices.Clone(c.Entrypoint), slices.Clone(c.Command)
+	to.User, to.Env, to.Entrypoint, to.Cmd = c.User, slices.DeleteFunc(slices.Clone(c.Env), func(e string) bool { return !strings.Contains(e, "=") }), slices.Clone(c.Entrypoint), slices.Clone(c.Command)
 	to.WorkingDir, to.StopSignal = c.Workdir, c.StopSignal
 	to.Labels = map[string]string{}
 	for k, v := range c.Labels {

@@ -15,7 +15,7 @@ type Config struct {
 	Command  []string
 
 	Entrypoint []string // overrides the image's; one empty string clears it
-	Env        []string
+	Env        []string // NAME=VALUE; NAME alone takes away what the image or the engine would set
 	Workdir    string
 	User       string // name|uid[:name|gid]
 	GroupAdd   []string

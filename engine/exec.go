@@ -167,7 +167,7 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 	}
 	root := "/proc/" + strconv.Itoa(c.CommandPID()) + "/root"
 	own := func(name string) bool { // what the container's own process was given by the engine, and not by the image or a flag
-		return !slices.ContainsFunc(c.Config.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		return !slices.ContainsFunc(c.Config.Env, func(e string) bool { return e == name || strings.HasPrefix(e, name+"=") })
 	}
 	if x.User != "" {
 		u, home, err := resolveUser(inRoot(root), x.User)

@@ -169,8 +169,9 @@ func (c *Container) logAttrs() (map[string]string, error) {
 	attrs := map[string]string{}
 	env := map[string]string{}
 	for _, e := range c.Config.Env {
-		k, v, _ := strings.Cut(e, "=")
-		env[k] = v
+		if k, v, set := strings.Cut(e, "="); set {
+			env[k] = v
+		}
 	}
 	for _, from := range []struct {
 		key string

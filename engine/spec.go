@@ -336,8 +336,7 @@ func (b *builder) process() error {
 		if name == "" || strings.ContainsRune(e, 0) {
 			return fmt.Errorf("-e %q: a variable needs a name", e)
 		}
-		p.Env = slices.DeleteFunc(p.Env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
-		p.Env = append(p.Env, e)
+		p.Env = setEnv(p.Env, e)
 	}
 	return nil
 }

@@ -74,6 +74,10 @@ func TestEnvironment(t *testing.T) {
 		{[]string{"HOME=/elsewhere"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOME=/elsewhere"}},
 		{[]string{"HOSTNAME=x"}, []string{"PATH=" + defaultPath, "HOSTNAME=x", "HOME=/"}},
 		{[]string{"A=line\nbreak"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=line\nbreak", "HOME=/"}},
+		{[]string{"HOSTNAME"}, []string{"PATH=" + defaultPath, "HOME=/"}},
+		{[]string{"A=1", "A", "B"}, base},
+		{[]string{"A", "A=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=1", "HOME=/"}},
+		{[]string{"HOME"}, base}, // a process always has one, as runc gives it
 		{[]string{"HOMER=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOMER=1", "HOME=/"}},
 	} {
 		if got := spec(t, Config{Env: c.env, Hostname: "h"}).Process.Env; !slices.Equal(got, c.want) {
