@@ -477,8 +477,8 @@ func (e *Engine) leaveNetworks(id string) error {
 	return err
 }
 
-// dropCables removes the devices of a container's last run, where its network namespace has not gone with it: one that joined it runs on there, and the next run's
-// devices have the same names. As with Docker, that one keeps the namespace, without them, until it is started again itself.
+// dropCables removes the devices of a container's last run that are still there, since the next run's have the same names: who joined its network namespace may run on
+// there, and nobody took them away when its monitor was killed. As with Docker, that one keeps the namespace, without them, until it is started again itself.
 func (e *Engine) dropCables(ctx context.Context, c *Container) error {
 	if len(c.Connections) == 0 {
 		return nil
@@ -486,19 +486,11 @@ func (e *Engine) dropCables(ctx context.Context, c *Container) error {
 	if _, err := net.InterfaceByName(plan.HostDevice(c.ID, 0)); err != nil && !e.rootless() { // those of an ordinary user are in the network world
 		return nil
 	}
-	list, err := e.listed(ListOptions{})
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(list, func(o Container) bool { return o.PID != 0 && o.Config.networkMode() == "container:"+c.ID })
-	if i < 0 {
-		return nil // they go with the namespace, a moment after its last process
-	}
 	setup, err := monitor.ReadSetup(c.dir)
 	if err != nil || setup.Options.Network == nil {
 		return ignoreMissing(err)
 	}
-	return e.onNetworks(ctx, netJob{Op: jobDisconnect, PID: list[i].PID, Network: plan.Network{Endpoints: setup.Options.Network.Endpoints}})
+	return e.onNetworks(ctx, netJob{Op: jobUnplug, Network: plan.Network{Endpoints: setup.Options.Network.Endpoints}})
 }
 
 // giveUpNetworks is leaveNetworks of a container whose start failed, with addresses that it took before it was found anywhere.

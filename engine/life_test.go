@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -722,5 +723,58 @@ func TestFrozenClient(t *testing.T) {
 	}
 	if now := found(t, e, c.ID); now.Status != monitor.Exited || now.ExitCode != 137 {
 		t.Errorf("it is %s, code %d", now.Status, now.ExitCode)
+	}
+}
+
+// delayed is a monitor that waits at the first step of a launch while there is a file hold in the directory $HOME: it says so by a file held, and goes on when somebody writes to the FIFO
+// go.
+func delayed([]string) int {
+	home := os.Getenv("HOME")
+	monitor.BeforeStep = func(n int) {
+		if n > 0 {
+			return
+		}
+		if _, err := os.Lstat(home + "/hold"); err != nil {
+			return
+		}
+		_ = os.WriteFile(home+"/held", nil, 0o600)
+		os.ReadFile(home + "/go")
+	}
+	return monitor.Main()
+}
+
+// A container that is just started again by its policy is removed, or killed: its monitor has no process yet that it could end, and is not to forget it.
+func TestStopOfRestart(t *testing.T) {
+	nstest.Root(t)
+	e := openAt(t, "/run/kakuri")
+	for what, end := range map[string]func(context.Context) error{
+		"rm":   func(ctx context.Context) error { return e.Remove(ctx, "again", RemoveOptions{Force: true}) },
+		"kill": func(ctx context.Context) error { return e.Kill(ctx, "again", "") },
+	} {
+		home := nstest.Dir(t)
+		c := exec.Command(nstest.Binary(t, "kakuri"), "run", "-d", "--name", "again", "--network", "none", "--restart", "always", "--rootfs", nstest.RootFS(t), "sleep", "1000")
+		c.Env = append(os.Environ(), "HOME="+home, "KAKURI_RUNTIME="+nstest.PartPath("delayed"))
+		output(t, c)
+		if err := errors.Join(os.WriteFile(home+"/hold", nil, 0o600), unix.Mkfifo(home+"/go", 0o600), unix.Kill(found(t, e, "again").PID, unix.SIGKILL)); err != nil {
+			t.Fatal(err)
+		}
+		nstest.Until(t, "it is started again", func() bool { return exists(home + "/held") })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- end(ctx) }()
+		nstest.Until(t, "it is to be stopped", func() bool { return found(t, e, "again").Stopped })
+		if err := os.WriteFile(home+"/go", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := <-ended
+		if what == "kill" && err == nil {
+			_, err = e.Wait(ctx, "again", NotRunning)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			output(t, kakuri(t, "kill", "again"))
+		}
+		output(t, kakuri(t, "rm", "-f", "again"))
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // greeter answers each connection to a port by who it is of and who it is, until its standard input ends.
@@ -234,6 +236,40 @@ func TestRestartOfJoined(t *testing.T) {
 		t.Errorf("what joined it, and was started again, tells %q", line)
 	}
 	for _, id := range []string{beside.ID, server.ID} {
+		if err := e.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// By its policy, and then for good: its address is another's from then on, and who joined it has no device of that network left.
+	cfg := on("web", Config{Name: "third", Hostname: "third", Restart: Restart{Policy: "always"}, Command: []string{"/greeter", ":80"}})
+	third := detached(t, e, cfg)
+	beside = detached(t, e, on("container:third", Config{Name: "beside", Command: []string{"/greeter", ":81"}}))
+	if err := unix.Kill(third.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "it is started again", func() bool {
+		third = found(t, e, "third")
+		return third.Status == monitor.Running && third.Restarts > 0
+	})
+	if third.Restarts != 1 || third.Error != "" {
+		t.Errorf("it was started again %d times: %s", third.Restarts, third.Error)
+	}
+	if line := says(t, e, "web", patient, "third:80")[0]; !strings.HasPrefix(line, "third to ") {
+		t.Errorf("after a restart by its policy a container of the network is told %q", line)
+	}
+	now := 0
+	if err := errors.Join(e.Remove(ctx, beside.ID, RemoveOptions{Force: true}), e.Stop(ctx, third.ID, StopOptions{Timeout: &now}), e.Start(ctx, third.ID, StartOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	beside = detached(t, e, on("container:third", Config{Name: "beside", Command: []string{"/greeter", ":81"}}))
+	if err := e.Stop(ctx, third.ID, StopOptions{Timeout: &now}); err != nil {
+		t.Fatal(err)
+	}
+	if devices := output(t, exec.Command("nsenter", "-n", "-t", strconv.Itoa(beside.PID), "ip", "-br", "link")); strings.Contains(devices, "eth0") {
+		t.Errorf("who joined it has still its devices:\n%s", devices)
+	}
+	for _, id := range []string{beside.ID, third.ID} {
 		if err := e.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
 			t.Error(err)
 		}

@@ -43,6 +43,7 @@ type refusedNow struct {
 const (
 	jobConnect    = "connect"
 	jobDisconnect = "disconnect"
+	jobUnplug     = "unplug"
 	jobReconnect  = "reconnect" // where its devices went with a world that ended
 	jobDrop       = "drop"      // the bridge Device
 	jobCheck      = "check"     // the error is what the rules have not, and the Bridges and Cables
@@ -65,6 +66,8 @@ func (j *netJob) run(ctx context.Context) error {
 		return d.Reconnect(ctx, j.PID, j.ID, j.Network)
 	case jobDisconnect:
 		return d.Disconnect(ctx, j.PID, j.Network)
+	case jobUnplug:
+		return d.Unplug(j.Network.Endpoints, "")
 	case jobDrop:
 		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device, Alias: j.Alias}, 0)
 		return errors.Join(err, rules.RemoveBridge(j.Device))

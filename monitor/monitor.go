@@ -50,6 +50,7 @@ type monitor struct {
 	state    State
 	before   State         // of the last run, when this one begins
 	run      *run          // nil between two
+	starting chan struct{} // while it is started again by its policy: closed when that is over; else nil
 	stopping chan struct{} // closed when the container is not to be started again
 	stopped  bool
 	sent     sent     // the last signal that somebody asked for
@@ -328,6 +329,11 @@ func (m *monitor) join(how *Setup, s *specs.Spec) error {
 			return err
 		}
 		s.Linux.Namespaces[j.Index].Path = path
+		if s.Linux.Namespaces[j.Index].Type == specs.NetworkNamespace {
+			if err := m.markJoined(j.Container); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -420,11 +426,11 @@ func (m *monitor) attend() {
 			m.end(x)
 			return
 		}
-		m.mu.Lock()
-		m.state.Restarts++
-		m.mu.Unlock()
 		m.rested = false
-		m.launchAgain()
+		if !m.launchAgain() {
+			m.end(x)
+			return
+		}
 	}
 }
 
@@ -439,12 +445,28 @@ func (m *monitor) settle() {
 	}
 }
 
-// launchAgain starts the container as its policy says. A start that fails is an end like any other.
-func (m *monitor) launchAgain() {
+// launchAgain starts the container as its policy says; false is that it is not to be started any more. A start that fails is an end like any other.
+func (m *monitor) launchAgain() bool {
+	m.mu.Lock()
+	if m.stopped {
+		m.state.Status = Exited
+		m.mu.Unlock()
+		return false
+	}
+	m.state.Restarts++
+	m.starting = make(chan struct{}) // who stops it from here on waits for what there is to be stopped
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		close(m.starting)
+		m.starting = nil
+		m.mu.Unlock()
+	}()
+	m.dropDevices() // somebody else may be in the namespace that they are in; the start tells what is still there
 	err := m.start(context.Background())
 	if err == nil {
 		m.copyOut(m.run)
-		return
+		return true
 	}
 	f := failure(err)
 	r := &run{ended: make(chan struct{}), began: time.Now()}
@@ -456,6 +478,7 @@ func (m *monitor) launchAgain() {
 	m.state.Finished = time.Now()
 	m.state.Death = &Death{Cause: "setup"}
 	m.mu.Unlock()
+	return true
 }
 
 // await waits for the end of the run, and records it.
@@ -473,6 +496,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	}
 	close(r.ended)
 	m.setLate(true)
+	plugged := m.unplug()
 	m.silence()
 	if n, err := r.container.OOMKills(); err == nil && n > 0 {
 		x.OOMKilled = true
@@ -483,6 +507,9 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	s.Status, s.PID, s.Begun, s.Finished = Exited, 0, 0, time.Now()
 	s.ExitCode, s.OOMKilled, s.Error = x.Code, x.OOMKilled, x.Error
 	s.Death = death
+	if plugged != nil {
+		s.Error = "what joined its network may still have its addresses: " + plugged.Error()
+	}
 	m.mu.Unlock()
 	// The cgroup first: who is left in it may hold a stream open.
 	if err := r.container.Delete(context.Background(), true); err != nil && !errors.Is(err, oci.ErrNotExist) {
@@ -591,13 +618,23 @@ func RemoveAll(dir string, t Task) error {
 	return errors.Join(errs...)
 }
 
+// running is the run that there is, nil for none. One that is just being started it waits for: who asks is to end it.
+func (m *monitor) running() *run {
+	m.mu.Lock()
+	starting := m.starting
+	m.mu.Unlock()
+	if starting != nil {
+		<-starting
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.run
+}
+
 // signal sends a signal to the container's first process, for somebody. SIGKILL by a person is the end of its restarts.
 func (m *monitor) signal(sig syscall.Signal, by string) {
 	m.note(sig, by)
-	m.mu.Lock()
-	r := m.run
-	m.mu.Unlock()
-	if r != nil && r.container != nil {
+	if r := m.running(); r != nil && r.container != nil {
 		m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 		r.signal(sig)
 	}
@@ -624,9 +661,7 @@ func (m *monitor) stay() {
 // stop ends the container: by its signal, and after a while by SIGKILL.
 func (m *monitor) stop(s stop, by string) {
 	m.stay()
-	m.mu.Lock()
-	r := m.run
-	m.mu.Unlock()
+	r := m.running()
 	if r == nil || r.container == nil {
 		return
 	}

@@ -160,6 +160,33 @@ func (d *Doer) Plug(n plan.Network, e plan.Endpoint) error {
 	return nil
 }
 
+// Unplug takes away the devices of a container that has ended, where its network namespace lives on: one that joined it has that. inside is a file of the
+// namespace, "" where none is at hand: of devices that have no end on the host nothing can be found then. What is gone already is no error.
+func (d *Doer) Unplug(list []plan.Endpoint, inside string) error {
+	host, err := d.hostSocket()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range list {
+		s, name := host, e.HostDevice
+		if name == "" {
+			if inside == "" {
+				continue
+			}
+			in, err := netlink.OpenIn(inside)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			defer in.Close()
+			s, name = in, e.Device
+		}
+		errs = append(errs, removeLink(s, name))
+	}
+	return errors.Join(errs...)
+}
+
 // removeDevice removes a veth by its end on the host, whose name nobody inside can have changed, and
 // other devices by their name inside.
 func (d *Doer) removeDevice(pid int, hostDevice, device string) error {
@@ -172,7 +199,11 @@ func (d *Doer) removeDevice(pid int, hostDevice, device string) error {
 		s, name = in.s, device
 	}
 	delete(in.devices, device)
-	err = s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name))
+	return removeLink(s, name)
+}
+
+func removeLink(s *netlink.Socket, name string) error {
+	err := s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name))
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("remove device %s: %w", name, hint(err, ""))
 	}
