@@ -170,7 +170,7 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, membe
 		member = c.state.PID
 	}
 	proc := "/proc/" + strconv.Itoa(member)
-	spec := &specs.Spec{Version: config.Version, Process: process, Linux: &specs.Linux{}}
+	spec := &specs.Spec{Version: config.Version, Process: process, Linux: &specs.Linux{}, Annotations: config.Annotations}
 	if l := config.Linux; l != nil {
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings, spec.Linux.Seccomp, spec.Linux.Personality = l.UIDMappings, l.GIDMappings, l.Seccomp, l.Personality
 		spec.Linux.MemoryPolicy, spec.Linux.MountLabel, spec.Linux.IntelRdt = l.MemoryPolicy, l.MountLabel, l.IntelRdt

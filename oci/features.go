@@ -51,8 +51,11 @@ func cgroupFeatures() *features.Cgroup {
 }
 
 // unsafeAnnotations are those of config.json that this runtime reads, and that let who writes them
-// do more than the rest of config.json does: a file of CRIU's may name programs to run, a property of a unit as well.
-func unsafeAnnotations() []string { return []string{configAnnotation, "org.systemd.property."} }
+// do more than the rest of config.json does: a file of CRIU's may name programs to run, a property of a unit as well, and groups
+// that a caller has are not asked for in process.user.
+func unsafeAnnotations() []string {
+	return []string{configAnnotation, "org.systemd.property.", "run.oci.keep_original_groups"}
+}
 
 // supportedFlags are the flags of filters that the running kernel knows, too.
 func supportedFlags(known []string) []string {

@@ -334,6 +334,38 @@ func TestCVE_2022_36109(t *testing.T) {
 	}
 }
 
+// TestKeepGroups: with the annotation of crun's that podman's keep-groups sets, and with it alone, the groups are the caller's, and none of config.json's.
+func TestKeepGroups(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const show = "grep Groups: /proc/self/status | tr '\\t' ' '"
+	p := newPlace(t)
+	called := func(args ...string) string {
+		t.Helper()
+		c := p.command(args...)
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: []uint32{4, 24, 27}}}
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return strings.TrimSpace(strings.TrimPrefix(string(out), "Groups:"))
+	}
+	for value, want := range map[string]string{"1": "4 24 27", "": "4 24 27", "0": "55"} {
+		s := base(show)
+		s.Process.User = specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{55}}
+		s.Annotations = map[string]string{"run.oci.keep_original_groups": value}
+		if got := called("run", "--bundle", bundle(t, s), "test"); got != want {
+			t.Errorf("with %q: %q, want %q", value, got, want)
+		}
+		s.Process.Args[2] = "exec sleep 1000"
+		p.good("run", "--detach", "--bundle", bundle(t, s), "c")
+		if got := called("exec", "--user", "5:6", "c", "sh", "-c", show); got != want {
+			t.Errorf("exec, with %q: %q, want %q", value, got, want)
+		}
+		p.good("delete", "--force", "c")
+	}
+}
+
 // CVE-2022-0811 and its kin: a sysctl is one parameter of the container's own namespaces; neither its name nor its value leads
 // to another.
 func TestCVE_2022_0811(t *testing.T) {

@@ -215,6 +215,7 @@ func (c *SysctlCheck) Path() string { return "sys/" + sysctlPath(c.Key) }
 type IDCheck struct {
 	UID, GID uint32
 	Groups   []uint32
+	Callers  bool `json:",omitempty"` // the groups are those of who made the process, whichever they are
 }
 
 // Kind implements [Check].
@@ -228,6 +229,9 @@ func (c *IDCheck) Asked() string {
 	s := fmt.Sprintf("uid %d gid %d", c.UID, c.GID)
 	if len(c.Groups) > 0 {
 		s += " groups " + strings.Trim(fmt.Sprint(c.Groups), "[]")
+	}
+	if c.Callers {
+		s += " groups of the caller"
 	}
 	return s
 }

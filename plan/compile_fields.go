@@ -390,6 +390,9 @@ func (c *compiler) stubLabel() string {
 	return c.linux.MountLabel
 }
 
+// annotationContext is crun's, as [annotationKeepGroups]. Podman sets it for --security-opt label=nested.
+const annotationContext = "run.oci.mount_context_type"
+
 // mountLabel adds SELinux's label to the options of a new file system.
 func (c *compiler) mountLabel(kind string, options []string) []string {
 	if c.linux.MountLabel == "" || !c.host.SELinux {
@@ -397,9 +400,18 @@ func (c *compiler) mountLabel(kind string, options []string) []string {
 	}
 	switch kind {
 	case "tmpfs", "devpts", "ramfs", "overlay":
-		return append(options[:len(options):len(options)], "context="+c.linux.MountLabel)
+		return append(options[:len(options):len(options)], c.context()+"="+c.linux.MountLabel)
 	}
 	return options // the others have labels of their own
+}
+
+// context is the option by which a mount has its label: see mount(8), "-o".
+func (c *compiler) context() string {
+	switch v := c.spec.Annotations[annotationContext]; v {
+	case "fscontext", "defcontext", "rootcontext":
+		return v
+	}
+	return "context" // oci/specjson refuses what is none of them
 }
 
 // listener passes on what a filter asks on, where it asks.

@@ -171,6 +171,16 @@ func (c *compiler) kept() (list []Reg) {
 	return list
 }
 
+// annotationKeepGroups is crun's. Podman and buildah set it for --group-add keep-groups, whatever their runtime is called.
+const annotationKeepGroups = "run.oci.keep_original_groups"
+
+// keepsGroups tells whether the process has the supplementary groups of the caller in the place of its own. They are what lets a user's container
+// read what the user may read by a group alone, which no map of ids can show.
+func (c *compiler) keepsGroups() bool {
+	v, ok := c.spec.Annotations[annotationKeepGroups]
+	return ok && v != "0"
+}
+
 // user becomes the process's user.
 func (c *compiler) user(u specs.User, keep bool) {
 	cause := c.cause("process.user")
@@ -182,7 +192,9 @@ func (c *compiler) user(u specs.User, keep bool) {
 	if c.joined != RegNone && len(gids) == 0 && !c.host.MapsIDs() && (c.host.NewGIDMap == "" || len(c.host.SubGIDs) == 0) {
 		single = true // a caller who has one id made it of that, whose it is
 	}
+	leaves := c.keepsGroups()
 	switch { // a user's own group alone is no loss
+	case leaves:
 	case single && slices.ContainsFunc(u.AdditionalGids, func(gid uint32) bool { return gid != u.GID }):
 		c.warn("supplementary groups are not set: a single mapped id allows none")
 	case !single:
@@ -192,8 +204,8 @@ func (c *compiler) user(u specs.User, keep bool) {
 		c.inside(&KeepCaps{On: true}, because("capabilities are set after the change of user"), nil)
 	}
 	c.inside(&Setresgid{GID: u.GID}, cause, nil)
-	check := &IDCheck{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids}
-	if single {
+	check := &IDCheck{UID: u.UID, GID: u.GID, Groups: u.AdditionalGids, Callers: leaves}
+	if single || leaves {
 		check.Groups = nil
 	}
 	c.inside(&Setresuid{UID: u.UID}, cause, check)

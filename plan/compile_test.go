@@ -534,6 +534,32 @@ func TestRootOfUserNamespace(t *testing.T) {
 	}
 }
 
+// TestContextType: podman says by an annotation of crun's how the label of a mount is meant.
+func TestContextType(t *testing.T) {
+	host := rootFacts()
+	host.SELinux = true
+	for _, c := range [][2]string{{"", "context=a:b"}, {"rootcontext", "rootcontext=a:b"}, {"exec,context", "context=a:b"}} {
+		p := compile(t, config(`"annotations":{"run.oci.mount_context_type":"`+c[0]+`"}`, `"linux":{"namespaces":[{"type":"mount"}],"mountLabel":"a:b"}`,
+			`"mounts":[{"destination":"/tmp","type":"tmpfs"}]`), host, Options{})
+		if m := ops[*Mount](p); len(m) != 1 || !slices.Contains(m[0].Options, c[1]) {
+			t.Errorf("%q: no option %s:\n%s", c[0], c[1], p.Text())
+		}
+	}
+}
+
+// TestKeptGroups: what an annotation leaves to the caller is not checked for, and not warned of.
+func TestKeptGroups(t *testing.T) {
+	for value, leaves := range map[string]bool{"1": true, "0": false} {
+		p := compile(t, config(`"annotations":{"run.oci.keep_original_groups":"`+value+`"}`, `"process":{"args":["/bin/true"],"cwd":"/","user":{"uid":5,"gid":6,"additionalGids":[7]}}`), rootFacts(), Options{})
+		if n := len(ops[*Setgroups](p)); (n == 0) != leaves || len(p.Warnings) > 0 {
+			t.Errorf("with %s it calls setgroups(2) %d times, and warns: %q", value, n, p.Warnings)
+		}
+		if asks := strings.Contains(checksText(p), "groups of the caller"); asks != leaves {
+			t.Errorf("with %s its checks are:\n%s", value, checksText(p))
+		}
+	}
+}
+
 // TestJoinedGroups: a user namespace that a caller with one id joins is one of a single id, in which setgroups(2) is denied, and of a caller with more it is not.
 func TestJoinedGroups(t *testing.T) {
 	const joined = `"linux":{"namespaces":[{"type":"mount"},{"type":"user","path":"/proc/7/ns/user"}]}`

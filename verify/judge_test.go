@@ -276,6 +276,8 @@ func TestJudgeIDs(t *testing.T) {
 		{"a group more", judgeIDs(want, p(same(100033), same(200034), 200004, 200005, 200006), uids, gids, false), "differs: uid 33 gid 34 groups 4 5 6"},
 		{"the caller's group", judgeIDs(want, p(same(100033), same(200034), 27, 200004, 200005), uids, gids, false), "differs: uid 33 gid 34 groups unmapped 4 5"},
 		{"the caller's group, which cannot be given up", judgeIDs(want, p(same(100033), same(200034), 27, 200004, 200005), uids, gids, true), "ok: uid 33 gid 34 groups 4 5 the caller's"},
+		{"the caller's groups, as asked", judgeIDs(&plan.IDCheck{UID: 33, GID: 34, Callers: true}, p(same(100033), same(200034), 27, 200004), uids, gids, false), "ok: uid 33 gid 34 groups unmapped 4"},
+		{"the caller's groups, of another user", judgeIDs(&plan.IDCheck{UID: 33, GID: 34, Callers: true}, p(same(100000), same(200034), 27), uids, gids, false), "differs: uid 0 gid 34 groups unmapped"},
 		{"no groups", judgeIDs(&plan.IDCheck{}, p(same(100000), same(200000)), uids, gids, true), "ok: uid 0 gid 0"},
 	})
 }

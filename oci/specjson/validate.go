@@ -75,6 +75,9 @@ func Validate(spec *specs.Spec) (warnings Errors, err error) {
 	if _, empty := spec.Annotations[""]; empty {
 		c.refuse("annotations", "a name for each annotation", `""`, "give it one, or remove it")
 	}
+	if v, ok := spec.Annotations["run.oci.mount_context_type"]; ok && !slices.Contains([]string{"context", "fscontext", "defcontext", "rootcontext"}, v) {
+		c.refuse("annotations.run.oci.mount_context_type", "context, fscontext, defcontext or rootcontext", strconv.Quote(v), "name one of them, or remove it")
+	}
 	if spec.Linux != nil {
 		c.prefix = "linux"
 		c.linux(spec.Linux)

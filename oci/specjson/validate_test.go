@@ -165,6 +165,7 @@ func TestValidate(t *testing.T) {
 		{`{"hooks":{"startContainer":[{"path":"/x\u0000"}]}}`, `hooks.startContainer[0].path: want no NUL character`},
 		{`{"hooks":{"poststart":[{"path":"/x","args":["a","\u0000"]}]}}`, `hooks.poststart[0].args[1]: want no NUL character`},
 		{`{"hooks":{"poststop":[{"path":"/x","env":["\u0000"]}]}}`, `hooks.poststop[0].env[0]: want no NUL character`},
+		{`{"annotations":{"run.oci.mount_context_type":"label"}}`, `annotations.run.oci.mount_context_type: want context, fscontext, defcontext or rootcontext, got "label"`},
 		{`{"annotations":{"":"x"}}`, `annotations: want a name for each annotation, got ""`},
 
 		{`{"linux":{"namespaces":[{"type":"mnt"},{"type":"mount"}]}}`, `linux.namespaces[0].type: want one of pid, network, mount, ipc, uts, user, cgroup and time, got "mnt"`},
