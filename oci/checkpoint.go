@@ -660,7 +660,7 @@ func boundMounts(p plan.Plan) (list []boundMount, err error) {
 }
 
 // A mountPoint is a line of mountinfo: proc_pid_mountinfo(5).
-type mountPoint struct{ id, path, fsType string }
+type mountPoint struct{ id, root, path, fsType string }
 
 func readMounts(file string) ([]mountPoint, error) {
 	data, err := files.Read(file)
@@ -674,7 +674,7 @@ func readMounts(file string) ([]mountPoint, error) {
 		if len(f) < 7 || i < 0 || i+1 >= len(f) {
 			continue
 		}
-		list = append(list, mountPoint{f[0], abi.UnescapeMount(f[4]), f[i+1]})
+		list = append(list, mountPoint{f[0], abi.UnescapeMount(f[3]), abi.UnescapeMount(f[4]), f[i+1]})
 	}
 	return list, nil
 }
@@ -716,17 +716,18 @@ func (c *Container) externalMounts(first *Process, inside []mountPoint) ([]criu.
 		return nil, fmt.Errorf("/proc/%d/root: %w", c.state.PID, err)
 	}
 	defer unix.Close(root)
-	at := map[string]string{} // type by place; of several the last, which is the one to be seen
+	at := map[string]mountPoint{} // of several at a place the last, which is the one to be seen
 	for _, m := range inside {
-		at[m.path] = m.fsType
+		at[m.path] = m
 	}
 	var list []criu.ExtMount
 	for _, b := range binds {
 		place := resolveIn(root, b.dest)
-		kind, ok := at[place]
+		m, ok := at[place]
 		switch {
-		case !ok || b.mask && kind == "tmpfs":
-			// It is not there, the container took it away, or it is an empty directory.
+		case !ok || b.mask && m.fsType == "tmpfs" && m.root == "/":
+			// It is not there, the container took it away, or it is an empty directory. The null device may be on a tmpfs, too: in a
+			// container's /dev, in which this runtime may well run.
 		case b.mask:
 			list = append(list, criu.ExtMount{Key: place, Name: nullDevice})
 		default:

@@ -248,6 +248,33 @@ func imageDir(t *testing.T, descriptors string) string {
 	return dir
 }
 
+// TestCRIUNullDevice: in a container /dev is a tmpfs, and so is what masks a file then, as the empty directories are that mask directories.
+func TestCRIUNullDevice(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir, dev := withPlayed(t), nstest.Dir(t)
+	if err := unix.Mount("tmpfs", dev, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dev, unix.MNT_DETACH)
+	if err := unix.Mknod(dev+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(dev+"/null", nullDevice, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(nullDevice, unix.MNT_DETACH)
+	p := newPlace(t)
+	s := asleep()
+	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/acpi"}
+	p.good("run", "-d", "--bundle", bundle(t, s), "x")
+	p.good("checkpoint", "--image-path", filepath.Join(nstest.Dir(t), "image"), "--work-path", dir, "x")
+	if got := request(t, dir, "dump")[23]; !slices.Equal(got, []string{"/proc/keys:/dev/null"}) {
+		t.Errorf("external mounts are %q", got)
+	}
+	p.empty()
+}
+
 // What CRIU is asked to dump and to restore.
 func TestCRIURequests(t *testing.T) {
 	nstest.Root(t)
