@@ -117,6 +117,9 @@ func (b *builder) build() error {
 	b.opts.DefaultLimits = true
 	b.opts.RootNodev = !b.run.Privileged
 	b.opts.Init = b.run.Init
+	if !b.run.Interactive {
+		b.opts.Nulls = []uint32{0} // what its monitor gives it for stdin
+	}
 	b.opts.Keyring = "_ses." + shortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}, Annotations: b.run.Annotations}
 	for _, part := range []func() error{

@@ -832,6 +832,17 @@ func mountCases() []opCase {
 				t.Errorf("%s", res.out)
 			}
 		}},
+		{"own null", rooted(func(string) []plan.Step {
+			return []plan.Step{
+				in(&plan.Umask{}), in(&plan.Mount{Type: "tmpfs", Source: "dev", Dest: "/dev"}),
+				in(&plan.Device{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666}), in(&plan.OwnNull{FDs: []uint32{0}}),
+			}
+		}), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("[ /dev/null -ef /proc/$$/fd/0 ] && echo own; [ /dev/null -ef /proc/$$/fd/1 ] || echo other")
+			if res := must(t, steps...); res.out != "own\nother\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
 		{"symlink", rooted(func(string) []plan.Step {
 			return []plan.Step{in(&plan.Symlink{Target: "/etc/passwd", Path: "/a/b/link"}), in(&plan.Symlink{Target: "other", Path: "/etc/group"})}
 		}), func(t *testing.T, steps []plan.Step) {

@@ -520,7 +520,7 @@ func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string
 		if err != nil || unix.Fstatat(first.dir, "fd/"+fd, &st, 0) != nil {
 			continue
 		}
-		null := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+		null := isNull(&st)
 		mount := first.mountOf(fd)
 		if !null && st.Mode&unix.S_IFMT != unix.S_IFREG || mount == "" || slices.ContainsFunc(inside, func(m mountPoint) bool { return m.id == mount }) {
 			continue

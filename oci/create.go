@@ -124,7 +124,7 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	options := plan.Options{Foreground: how&foreground != 0, KeepFDs: keep, Absent: absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
 	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
 	if l == nil {
-		options.Streams = ownStreams(b.Spec.Linux, b.Spec.Process)
+		options.Streams, options.Nulls = ownStreams(b.Spec.Linux, b.Spec.Process), nullStreams()
 	} else {
 		options = l.Plan
 		options.Attended = !wait

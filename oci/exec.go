@@ -105,6 +105,19 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	if err != nil {
 		return nil, err
 	}
+	if !process.Terminal {
+		config, err := c.Spec()
+		if err != nil {
+			return nil, err
+		}
+		null, err := guardNull(config, &l.Stdio)
+		if err != nil {
+			return nil, err
+		}
+		if null != nil {
+			defer null.Close()
+		}
+	}
 	runtime.LockOSThread() // which clones, and traces nothing else
 	defer runtime.UnlockOSThread()
 	if a := process.ExecCPUAffinity; a != nil && a.Initial != "" {

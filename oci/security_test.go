@@ -2,6 +2,7 @@ package oci
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -549,6 +550,75 @@ func TestLeakedDescriptors(t *testing.T) {
 	defer p.do("delete", "--force", "d")
 	p.good("start", "d")
 	nstest.Until(t, "its output", func() bool { data, _ := os.ReadFile(file.Name()); return string(data) == "0\n4\n" })
+}
+
+// A stream that is the caller's /dev/null is the container's own inside: by the machine's, which its root owns, it could change that one's mode for all.
+func TestNullOfTheMachine(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const show = "exec 3>>/out; for f in /dev/null /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2; do (stat -Lc %d:%i $f >&3); done"
+	ids := []specs.LinuxIDMapping{{Size: 65536}} // root of a user namespace that is root of the machine
+	quiet := func(c *exec.Cmd) error {
+		c.Stdin, c.Stdout, c.Stderr = nil, nil, nil // os/exec opens the machine's /dev/null for them
+		return c.Run()
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/dev/null", &st); err != nil {
+		t.Fatal(err)
+	}
+	machine := fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+	for name, change := range map[string]func(s *specs.Spec){
+		"a /dev of its own": func(s *specs.Spec) { withDev(s) },
+		"the root's /dev":   func(s *specs.Spec) {},
+		"a user namespace": func(s *specs.Spec) {
+			withDev(s).Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+		},
+		"another user": func(s *specs.Spec) { withDev(s).Process.User = specs.User{UID: 33, GID: 33} },
+		"a device of config.json": func(s *specs.Spec) {
+			withDev(s).Linux.Devices = []specs.LinuxDevice{{Path: "/dev/null", Type: "c", Major: 1, Minor: 3}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			out := filepath.Join(nstest.Dir(t), "out")
+			if err := errors.Join(os.WriteFile(out, nil, 0o666), os.Chmod(out, 0o666)); err != nil {
+				t.Fatal(err)
+			}
+			s := base(show)
+			change(s)
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/out", Type: "bind", Source: out, Options: []string{"bind"}})
+			dir := bundle(t, s)
+			if err := quiet(p.command("run", "--bundle", dir, "c")); err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Fields(string(data)); len(n) != 4 || n[1] != n[0] || n[2] != n[0] || n[3] != n[0] {
+				t.Errorf("/dev/null and the streams are %q", n)
+			}
+			// Who joins gets none that what runs inside could have put there.
+			s.Process.Args = []string{"sleep", "1000"}
+			write(t, dir, s)
+			p.good("run", "--detach", "--bundle", dir, "c")
+			defer p.do("delete", "--force", "c")
+			if err := os.Truncate(out, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := quiet(p.command("exec", "c", "sh", "-c", show)); err != nil {
+				t.Fatal(err)
+			}
+			if data, err = os.ReadFile(out); err != nil {
+				t.Fatal(err)
+			}
+			n := strings.Fields(string(data))
+			if len(n) != 4 || n[1] == n[0] || n[1] == machine || n[2] != n[1] || n[3] != n[1] {
+				t.Errorf("exec: /dev/null and the streams are %q, and the machine's is %s", n, machine)
+			}
+		})
+	}
 }
 
 // What the caller has in its environment is its own: no variable but those of config.json is inside, NOTIFY_SOCKET and its

@@ -1,6 +1,9 @@
 package oci
 
 import (
+	"os"
+	"slices"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -21,12 +24,101 @@ func ownStreams(l *specs.Linux, p *specs.Process) (list []uint32) {
 		if unix.Fstat(int(fd), &st) != nil || known && st.Uid == uid {
 			continue
 		}
-		if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) {
+		if isNull(&st) {
 			continue
 		}
 		list = append(list, fd)
 	}
 	return list
+}
+
+// nullStreams are the standard streams of this process that are the null device.
+func nullStreams() (list []uint32) {
+	for fd := range uint32(3) {
+		var st unix.Stat_t
+		if unix.Fstat(int(fd), &st) == nil && isNull(&st) {
+			list = append(list, fd)
+		}
+	}
+	return list
+}
+
+func isNull(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
+// guardNull puts another null device in the place of the machine's among the streams of a process that joins a container: l's, or this
+// process's own. It is for containers with an id that is root of the machine, which could change the mode of the machine's for all. The container's own
+// is no choice here: what runs inside may have put anything in its place. Who calls closes the file, which is nil where nothing was to be done.
+func guardNull(c *specs.Spec, streams *[3]*os.File) (*os.File, error) {
+	if l := c.Linux; l != nil && len(l.UIDMappings) > 0 && !slices.ContainsFunc(l.UIDMappings, func(m specs.LinuxIDMapping) bool { return m.HostID == 0 }) {
+		return nil, nil
+	}
+	var null *os.File
+	for i, f := range streams {
+		fd := i
+		if f != nil {
+			fd = int(f.Fd())
+		}
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || !isNull(&st) {
+			continue
+		}
+		if null == nil {
+			var err error
+			if null, err = newNull(); err != nil {
+				return nil, err
+			}
+			if null == nil {
+				return nil, nil
+			}
+		}
+		streams[i] = null
+	}
+	return null, nil
+}
+
+// newNull opens a null device in a file system that has nothing else, and that is mounted nowhere; nil for who may not make one, and so does not own the machine's
+// either. Its name in /proc/PID/fd is /dev/null.
+func newNull() (*os.File, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err == unix.EPERM {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, os.NewSyscallError("fsconfig", err)
+	}
+	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fsmount", err)
+	}
+	defer unix.Close(root)
+	const name = "dev/null"
+	if err := unix.Mkdirat(root, "dev", 0o755); err != nil {
+		return nil, os.NewSyscallError("mkdirat", err)
+	}
+	switch err := unix.Mknodat(root, name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err {
+	case nil:
+	case unix.EPERM:
+		return nil, nil
+	default:
+		return nil, os.NewSyscallError("mknodat", err)
+	}
+	if err := unix.Fchmodat(root, name, 0o666, 0); err != nil { // the caller's umask
+		return nil, os.NewSyscallError("fchmodat", err)
+	}
+	fd, err := unix.Openat(root, name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == unix.EACCES || err == unix.EPERM { // made in a user namespace, which it is of no use in
+		return nil, nil
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("openat", err)
+	}
+	return os.NewFile(uintptr(fd), "/dev/null"), nil
 }
 
 // outside is what an id inside of a user namespace is to its maker.

@@ -38,6 +38,8 @@ type Options struct {
 	Absent []FDs
 	// Streams are those of the standard streams that are to be the process's user's.
 	Streams []uint32
+	// Nulls are those of the standard streams that are the machine's null device: where the container has one of its own, that takes its place.
+	Nulls []uint32
 	// DefaultLimits are the rlimits nobody asked for by name: where the host
 	// forbids raising one, it is lowered with a warning.
 	DefaultLimits bool

@@ -619,8 +619,11 @@ func (c *compiler) devices() error {
 			return nil // the host's own /dev, or another's: as it is
 		}
 	}
+	ownNull := false
 	for _, d := range c.deviceList() {
+		null := path.Clean("/"+d.dev.Path) == "/dev/null" && d.dev.Type == "c" && d.dev.Major == 1 && d.dev.Minor == 3
 		if c.dev != RegNone && strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
+			ownNull = ownNull || null
 			continue
 		}
 		if c.mounted[path.Clean("/"+d.dev.Path)] > 0 {
@@ -629,6 +632,10 @@ func (c *compiler) devices() error {
 		if err := c.device(d, RegNone); err != nil {
 			return err
 		}
+		ownNull = ownNull || null && !c.bindsDevices()
+	}
+	if ownNull && len(c.o.Nulls) > 0 && !c.spec.Process.Terminal {
+		c.inside(&OwnNull{FDs: c.o.Nulls}, because("default: root inside changes no device of the machine"), nil)
 	}
 	links := because("default: links of runtime-spec")
 	for _, l := range []Symlink{
@@ -643,6 +650,9 @@ func (c *compiler) devices() error {
 	}
 	return nil
 }
+
+// bindsDevices tells that nodes in the container's root are the host's, bound.
+func (c *compiler) bindsDevices() bool { return c.userNS || !c.host.AllIDs }
 
 // device makes one device: in a detached /dev, or in the container's root.
 func (c *compiler) device(s deviceStep, tree Reg) error {
@@ -670,7 +680,7 @@ func (c *compiler) device(s deviceStep, tree Reg) error {
 	switch {
 	case tree != RegNone:
 		side, op.UID, op.GID = Runtime, outside(c.uids, op.UID), outside(c.gids, op.GID)
-	case (c.userNS || !c.host.AllIDs) && d.Type != "p":
+	case c.bindsDevices() && d.Type != "p":
 		// mknod is not for user namespaces, the caller's own among them; the host's node of that name is.
 		op.Bind = op.Path
 	}

@@ -72,17 +72,43 @@ func (*OwnStreams) Name() string { return "own streams" }
 
 // String implements [Op].
 func (o *OwnStreams) String() string {
+	return fmt.Sprintf("chown %s to %d", streamNames(o.FDs), o.UID)
+}
+
+func streamNames(fds []uint32) string {
 	var names []string
-	for _, fd := range o.FDs {
+	for _, fd := range fds {
 		names = append(names, [3]string{"stdin", "stdout", "stderr"}[min(fd, 2)])
 	}
-	return fmt.Sprintf("chown %s to %d", strings.Join(names, " "), o.UID)
+	return strings.Join(names, " ")
 }
 
 func (o *OwnStreams) lower(a *Asm) {
 	for _, fd := range o.FDs {
 		a.call(abi.CallFchownat, num(uint64(fd)), a.str(""), num(uint64(o.UID)), num(unchanged), num(abi.AtEmptyPath)).accept(abi.EPERM, abi.EROFS, abi.EINVAL)
 	}
+}
+
+// OwnNull puts the container's own null device in the place of the machine's. Root inside that is root of the machine owns that one, and
+// by a descriptor of it, through the mount of the machine's /dev, could change its mode for all: openat2(2), dup3(2).
+type OwnNull struct{ FDs []uint32 }
+
+// Name implements [Op].
+func (*OwnNull) Name() string { return "own null" }
+
+// String implements [Op].
+func (o *OwnNull) String() string { return "open the container's /dev/null = " + streamNames(o.FDs) }
+
+func (o *OwnNull) lower(a *Asm) {
+	null := a.tmp()
+	how := a.openHow(abi.ORdwr|abi.ONoctty|a.o.Nofollow|abi.OCloexec, 0, inRoot)
+	// Nodes may not work there: a root file system that is nodev, a control group that some other program keeps.
+	a.call(abi.CallOpenat2, fd(RegRoot), a.str(below("/dev/null")), how, num(24)).into(null).accept(abi.EACCES, abi.EPERM)
+	refused := a.here() - 1
+	for _, n := range o.FDs {
+		a.call(abi.CallDup3, fd(null), num(uint64(n)), num(0))
+	}
+	a.skipAccept(refused)
 }
 
 // Console binds the terminal on /dev/console, by its fd: its name in /dev/pts is

@@ -60,7 +60,7 @@ func unchecked(op Op) string {
 		return "the process begins with them, and is given others"
 	case *Umask:
 		return "another step sets the one that stays"
-	case *OwnStreams:
+	case *OwnStreams, *OwnNull:
 		return "the program may have others by now"
 	case *RegisterBinfmt:
 		return "the command may register others"
