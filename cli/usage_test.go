@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/help from what --help prints")
@@ -121,6 +123,32 @@ func TestAskAtEnd(t *testing.T) {
 		if !strings.HasSuffix(out.String(), want) || (err == nil) != strings.HasPrefix(in, "y") {
 			t.Errorf("%q: %q, %v", in, out.String(), err)
 		}
+	}
+}
+
+// A signalling writer sends a signal to this process once it has been asked the question.
+type signalling struct {
+	strings.Builder
+	signal unix.Signal
+}
+
+func (s *signalling) Write(p []byte) (int, error) {
+	if strings.HasSuffix(string(p), "[y/N] ") {
+		unix.Kill(os.Getpid(), s.signal)
+	}
+	return s.Builder.Write(p)
+}
+
+// Ctrl-C at a question is a no without a word.
+func TestAskSignalled(t *testing.T) {
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM} {
+		silent, typed := io.Pipe()
+		out := &signalling{signal: s}
+		err := ask(IO{In: silent, Out: out}, "WARNING!", "network prune")
+		if err != exitCode(0) || !strings.HasSuffix(out.String(), "[y/N] \n") {
+			t.Errorf("%v: %v, %q", s, err, out.String())
+		}
+		typed.Close()
 	}
 }
 

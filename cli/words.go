@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // arguments refuses fewer arguments than least, or more than most where that is not
@@ -95,17 +98,35 @@ type cancelledError string
 func (c cancelledError) Error() string { return string(c) + " has been cancelled" }
 
 // ask says what is about to happen, and waits for a yes. Anything else is a
-// [cancelledError].
+// [cancelledError]; Ctrl-C and SIGTERM end the command with 0 and no word, as with Docker.
 func ask(io IO, warning, what string) error {
+	stop := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
+		if !signal.Ignored(s) {
+			signal.Notify(stop, s)
+		}
+	}
+	defer signal.Stop(stop)
 	fmt.Fprintf(io.Out, "%s\nAre you sure you want to continue? [y/N] ", warning)
-	line, err := bufio.NewReader(io.In).ReadString('\n')
-	if err != nil {
-		fmt.Fprintln(io.Out) // nobody has ended the line
+	answered := make(chan error, 1)
+	go func() {
+		line, err := bufio.NewReader(io.In).ReadString('\n')
+		if err != nil {
+			fmt.Fprintln(io.Out) // nobody has ended the line
+		}
+		if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+			answered <- nil
+			return
+		}
+		answered <- cancelledError(what)
+	}()
+	select {
+	case err := <-answered:
+		return err
+	case <-stop:
+		fmt.Fprintln(io.Out)
+		return exitCode(0)
 	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
-		return nil
-	}
-	return cancelledError(what)
 }
 
 // filterFlag makes --filter, which gathers NAME=VALUE.
