@@ -30,7 +30,7 @@ The exit code is the command's.`,
 		if err := f.environment(); err != nil {
 			return &engine.ExitError{Code: 125, Err: err}
 		}
-		x.Env = f.run.Env
+		x.Env, x.DetachKeys = f.run.Env, orSetting(io, x.DetachKeys, detachKeys)
 		streams := engine.Streams{Out: io.Out, Err: io.Err, Terminal: terminalOf(io), Signals: true}
 		if x.Interactive {
 			streams.In = io.In

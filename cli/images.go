@@ -35,6 +35,9 @@ in 'debian:*'.`,
 		if tree && (quiet || noTrunc || digests || layout != "") {
 			return errors.New("--tree does not go with --quiet, --no-trunc, --digests and --format")
 		}
+		if !quiet && !tree {
+			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.ImagesFormat })
+		}
 		if len(args) > 0 {
 			(*filters)["reference"] = append((*filters)["reference"], args[0])
 		}

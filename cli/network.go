@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 )
 
@@ -193,6 +194,9 @@ func newNetworkLS(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if !quiet {
+			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.NetworksFormat })
+		}
 		list, err := e.NetworkList(c.Context(), *filters)
 		if err != nil {
 			return err
@@ -246,6 +250,7 @@ func newNetworkPrune(io IO) *cobra.Command {
 	filters := filterFlag(c.Flags(), "", "label, until")
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		withPruneFilters(io, *filters)
 		if !force {
 			if err := ask(io, "WARNING! This will remove all custom networks not used by at least one container.", "network prune"); err != nil {
 				return err

@@ -36,6 +36,9 @@ one that ended has what ended it, where that was not its program.`,
 		if err != nil {
 			return err
 		}
+		if !quiet {
+			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.PsFormat })
+		}
 		if latest {
 			last = 1
 		}

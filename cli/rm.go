@@ -39,6 +39,7 @@ func newContainerPrune(io IO) *cobra.Command {
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	filters := filterFlag(c.Flags(), "", "until, label")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		withPruneFilters(io, *filters)
 		if !force {
 			if err := ask(io, "WARNING! This will remove all stopped containers.", "container prune"); err != nil {
 				return err

@@ -60,6 +60,7 @@ func newImagePrune(io IO) *cobra.Command {
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	filters := filterFlag(c.Flags(), "", "until, label")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		withPruneFilters(io, *filters)
 		warning := "WARNING! This will remove all dangling images."
 		if all {
 			warning = "WARNING! This will remove all images without at least one container associated to them."

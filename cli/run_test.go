@@ -67,11 +67,17 @@ func TestDetachedCode(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	defer exec.Command("kakuri", "rm", "-f", "left").Run()
+	config := t.TempDir()
+	if err := os.WriteFile(config+"/config.json", []byte(`{"detachKeys": "x"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args, says string
 		code       int
 	}{
 		{"attach --detach-keys x left", "kakuri: read escape sequence\n", 1}, {"start -ai --detach-keys x left", "", 0},
+		{"--config " + config + " attach left", "kakuri: read escape sequence\n", 1}, {"--config " + config + " start -ai left", "", 0},
+		{"--config " + config + " exec -it left sh", "", 0},
 	} {
 		master, tty := terminal(t)
 		go io.Copy(io.Discard, master)

@@ -320,6 +320,8 @@ func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 			return err
 		}
 	}
+	f.proxies(io)
+	r.DetachKeys = orSetting(io, r.DetachKeys, detachKeys)
 	return nil
 }
 

@@ -32,7 +32,7 @@ func newStart(io IO) *cobra.Command {
 		if interactive {
 			streams.In = io.In
 		}
-		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: keys}, streams))
+		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: orSetting(io, keys, detachKeys)}, streams))
 	}
 	return c
 }
@@ -74,7 +74,7 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 		if box, err := e.Find(args[0]); err == nil && box.Active() && box.Config.TTY && !noStdin && streams.Terminal == nil {
 			return &engine.ExitError{Code: 1, Err: errNoTerminal} // it would wait for keys that cannot come
 		}
-		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: keys}, streams)
+		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: orSetting(io, keys, detachKeys)}, streams)
 		if err == nil && res.Detached {
 			err = engine.ErrDetached // Docker's attach ends with 1 and these words then; its run, start and exec do not
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 )
 
@@ -33,6 +34,7 @@ run.`,
 		if err != nil {
 			return err
 		}
+		layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.StatsFormat })
 		for _, ref := range args { // one that there is not is told before anything is shown
 			if _, err := e.Find(ref); err != nil {
 				return err

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,6 +105,7 @@ func newSystemPrune(io IO) *cobra.Command {
 	s.BoolVarP(&force, "force", "f", false, "do not ask")
 	s.BoolVar(&volumes, "volumes", false, "remove volumes without a name, too")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		withPruneFilters(io, *filters)
 		if volumes && len((*filters)["until"]) > 0 {
 			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`)
 		}
@@ -121,7 +123,11 @@ func newSystemPrune(io IO) *cobra.Command {
 			what = append(what, "all dangling images")
 		}
 		if !force {
-			if err := ask(io, "WARNING! This will remove:\n  - "+strings.Join(what, "\n  - ")+"\n", "system prune"); err != nil {
+			warning := "WARNING! This will remove:\n  - " + strings.Join(what, "\n  - ") + "\n"
+			if only := filterLines(*filters); len(only) > 0 {
+				warning += "\n  Items to be pruned will be filtered with:\n  - " + strings.Join(only, "\n  - ") + "\n"
+			}
+			if err := ask(io, warning, "system prune"); err != nil {
 				return err
 			}
 		}
@@ -155,6 +161,17 @@ func newSystemPrune(io IO) *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// filterLines are the filters as they were given, in order.
+func filterLines(filters map[string][]string) (lines []string) {
+	for key, values := range filters {
+		for _, v := range values {
+			lines = append(lines, key+"="+v)
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // printImages lists what a prune of images removed.

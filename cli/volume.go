@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -100,6 +101,9 @@ func newVolumeLS(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if !quiet {
+			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.VolumesFormat })
+		}
 		usage := layout != "json" && (strings.Contains(layout, ".Size") || strings.Contains(layout, ".Links"))
 		list, err := e.VolumeList(c.Context(), *filters, usage)
 		if err != nil {
@@ -145,6 +149,7 @@ func newVolumePrune(io IO) *cobra.Command {
 	filters := filterFlag(c.Flags(), "", "all, label")
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		withPruneFilters(io, *filters)
 		warning := "WARNING! This will remove anonymous local volumes not used by at least one container."
 		if all {
 			if len((*filters)["all"]) > 0 {

@@ -529,6 +529,61 @@ func TestConfigJSON(t *testing.T) {
 	}
 }
 
+// DOCKER_AUTH_CONFIG comes before the file, and the file is for the rest. With a directory of its own, a store does not look there.
+func TestAuthOfEnvironment(t *testing.T) {
+	dir, auth := t.TempDir(), base64.StdEncoding.EncodeToString([]byte("job:token"))
+	t.Setenv("DOCKER_CONFIG", dir)
+	t.Setenv("DOCKER_AUTH_CONFIG", `{"auths":{"one.example":{"auth":"`+auth+`"}}}`)
+	file := `{"auths":{"one.example":{"username":"file"},"two.example":{"username":"file"}}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ dir, host, user string }{{"", "one.example", "job"}, {"", "two.example", "file"}, {dir, "one.example", "file"}} {
+		if c, err := newKeyring(test.dir).get(t.Context(), test.host); err != nil || c.Username != test.user {
+			t.Errorf("%+v: %+v, %v", test, c, err)
+		}
+	}
+	t.Setenv("DOCKER_AUTH_CONFIG", `{`)
+	if _, err := newKeyring("").get(t.Context(), "one.example"); err == nil || !strings.Contains(err.Error(), "DOCKER_AUTH_CONFIG") {
+		t.Error(err)
+	}
+}
+
+// Headers of Docker's settings that are meant for registries reach the registry, and not whom it sends us to; those for a daemon reach nobody.
+func TestMetaHeaders(t *testing.T) {
+	f := pullable()
+	a, b := serve(t, f), twin(t, f)
+	a.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		http.Redirect(w, r, b.url+r.URL.Path, http.StatusTemporaryRedirect)
+		return true
+	}
+	s := newStore(t, nil)
+	if err := os.MkdirAll(s.o.DockerConfig, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.o.DockerConfig, "config.json"), []byte(`{"HttpHeaders":{"x-meta-team":"blue","X-Other":"daemon","Authorization":"no"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Pull(t.Context(), a.host+"/a", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range append(a.requests(), b.requests()...) {
+		want := ""
+		if r.Host == a.host && r.URL.Path != "/v2/" { // which finds out whether it speaks TLS
+			want = "blue"
+		}
+		if got := r.Header.Get("X-Meta-Team"); got != want || r.Header.Get("X-Other")+r.Header.Get("Authorization") != "" {
+			t.Errorf("%s%s: %v", r.Host, r.URL, r.Header)
+		}
+	}
+	if len(b.requests()) == 0 {
+		t.Error("nobody was redirected")
+	}
+}
+
 // TestHelpers: the protocol of docker-credential-helpers, with a helper that keeps a file.
 func TestHelpers(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()

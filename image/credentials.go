@@ -33,16 +33,20 @@ const tokenUser = "<token>"
 
 // A keyring is Docker's config.json and the helpers that it names.
 type keyring struct {
+	env      string   // what is there of a config.json in the environment, before it
 	path     string   // written to
 	fallback []string // read after it
 }
+
+// authEnv has the "auths" of a config.json, for who has no file: a job in CI.
+const authEnv = "DOCKER_AUTH_CONFIG"
 
 // newKeyring finds the files. dir is Docker's directory; empty is the usual one.
 func newKeyring(dir string) keyring {
 	home, _ := os.UserHomeDir()
 	var k keyring
 	if dir == "" {
-		dir = os.Getenv("DOCKER_CONFIG")
+		k.env, dir = os.Getenv(authEnv), os.Getenv("DOCKER_CONFIG")
 		if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
 			k.fallback = append(k.fallback, filepath.Join(run, "containers/auth.json"))
 		}
@@ -94,14 +98,19 @@ type configFile struct {
 }
 
 func readConfigFile(path string) (*configFile, error) {
-	c := &configFile{all: map[string]json.RawMessage{}, auths: map[string]authEntry{}}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(raw)) == 0 {
-		return c, nil
+		return &configFile{all: map[string]json.RawMessage{}, auths: map[string]authEntry{}}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("credentials: %w", err)
 	}
+	return parseConfigFile(path, raw)
+}
+
+// parseConfigFile reads the text of one; path is for errors.
+func parseConfigFile(path string, raw []byte) (*configFile, error) {
+	c := &configFile{all: map[string]json.RawMessage{}, auths: map[string]authEntry{}}
 	if err := json.Unmarshal(raw, &c.all); err != nil {
 		return nil, fmt.Errorf("credentials: %s: %w", path, err)
 	}
@@ -148,6 +157,15 @@ func keyOf(host string) string {
 
 // get looks up what is known for a host: exactly this one, port included.
 func (k keyring) get(ctx context.Context, host string) (Credentials, error) {
+	if k.env != "" {
+		c, err := parseConfigFile(authEnv, []byte(k.env))
+		if err != nil {
+			return Credentials{}, err
+		}
+		if found, err := c.entry(authEnv, host); err != nil || !found.empty() {
+			return found, err
+		}
+	}
 	for _, path := range append([]string{k.path}, k.fallback...) {
 		c, err := readConfigFile(path)
 		if err != nil {
@@ -158,16 +176,24 @@ func (k keyring) get(ctx context.Context, host string) (Credentials, error) {
 				return found, err
 			}
 		}
-		for key, e := range c.auths {
-			if serverOf(key) != serverOf(host) || e == (authEntry{}) {
-				continue
-			}
-			found, err := e.credentials()
-			if err != nil {
-				return Credentials{}, fmt.Errorf("credentials: %s: auths %q: %w", path, key, err)
-			}
-			return found, nil
+		if found, err := c.entry(path, host); err != nil || !found.empty() {
+			return found, err
 		}
+	}
+	return Credentials{}, nil
+}
+
+// entry is what the file itself has for a host, empty if it has nothing; path is for errors.
+func (c *configFile) entry(path, host string) (Credentials, error) {
+	for key, e := range c.auths {
+		if serverOf(key) != serverOf(host) || e == (authEntry{}) {
+			continue
+		}
+		found, err := e.credentials()
+		if err != nil {
+			return Credentials{}, fmt.Errorf("credentials: %s: auths %q: %w", path, key, err)
+		}
+		return found, nil
 	}
 	return Credentials{}, nil
 }

@@ -28,6 +28,7 @@ type network struct {
 
 	mu         sync.Mutex
 	settings   *Settings
+	meta       http.Header
 	transports map[transportKey]*http.Transport
 }
 
@@ -75,6 +76,20 @@ func (n *network) rules() (*Settings, error) {
 		n.settings = s
 	}
 	return n.settings, nil
+}
+
+// metaHeaders gives those of Docker's settings, read once.
+func (n *network) metaHeaders() (http.Header, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.meta == nil {
+		s, err := ReadDockerSettings(n.o.DockerConfig)
+		if err != nil {
+			return nil, final("%w", err)
+		}
+		n.meta = s.meta()
+	}
+	return n.meta, nil
 }
 
 // A nearness says how much an address is ours: what listens there may trust its neighbours. A registry may send us as near as it is

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"mime"
 	"net"
@@ -438,6 +439,14 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 	}
 	for k, v := range q.header {
 		req.Header[k] = v
+	}
+	if own {
+		meta, err := r.net.metaHeaders()
+		if err != nil {
+			cancel(nil)
+			return nil, err
+		}
+		maps.Copy(req.Header, meta)
 	}
 	req.Header.Set("User-Agent", r.net.userAgent())
 	if auth != "" {

@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/image"
+)
+
+// dockerSettings are those of the caller's config.json. One that cannot be read is told of and left out, as with Docker.
+func dockerSettings(io IO) image.DockerSettings {
+	s, err := image.ReadDockerSettings("")
+	if err != nil {
+		io.warn(err.Error())
+	}
+	return s
+}
+
+// orSetting is a value of the command line, or where that is empty one of Docker's settings.
+func orSetting(io IO, given string, of func(image.DockerSettings) string) string {
+	if given == "" {
+		given = of(dockerSettings(io))
+	}
+	return given
+}
+
+func detachKeys(s image.DockerSettings) string { return s.DetachKeys }
+
+// withPruneFilters adds the filters that all prunes of the caller have, such as a label of what stays. One that the command line says the opposite of is left out.
+func withPruneFilters(io IO, filters map[string][]string) {
+	opposite := map[string]string{"label": "label!", "label!": "label"}
+	for _, f := range dockerSettings(io).PruneFilters {
+		key, value, ok := strings.Cut(f, "=")
+		if ok && !slices.Contains(filters[opposite[key]], value) {
+			filters[key] = append(filters[key], value)
+		}
+	}
+}
+
+// proxies gives a container the variables of the caller's proxies, behind which there is no other way out. Those of the command line win.
+func (f *runFlags) proxies(io IO) {
+	for _, v := range dockerSettings(io).Proxies["default"].Env() {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.ContainsFunc(f.run.Env, func(e string) bool { given, _, _ := strings.Cut(e, "="); return given == name }) {
+			f.run.Env = append(f.run.Env, v)
+		}
+	}
+}
