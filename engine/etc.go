@@ -59,7 +59,11 @@ func (b *builder) etcFiles() error {
 			delete(b.etc, file)
 			continue
 		}
-		b.mount(specs.Mount{Destination: dest, Type: "bind", Source: from + "/" + file, Options: []string{"rbind", "rprivate", "nodev"}}, fmt.Sprintf("default: the container's own %s", strings.TrimSuffix(file, ".conf")))
+		options := []string{"rbind", "rprivate", "nodev"}
+		if b.run.ReadOnly {
+			options = append(options, "ro")
+		}
+		b.mount(specs.Mount{Destination: dest, Type: "bind", Source: from + "/" + file, Options: options}, fmt.Sprintf("default: the container's own %s", strings.TrimSuffix(file, ".conf")))
 	}
 	return nil
 }
@@ -194,6 +198,7 @@ func (b *builder) linked(w *wire) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("could not get container for %s: %w", ref, err)
 		}
+		c = b.engine.networkOwner(c)
 		i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == w.network.ID })
 		if i < 0 || !c.Active() {
 			if b.look {
@@ -209,6 +214,19 @@ func (b *builder) linked(w *wire) (string, error) {
 		}
 	}
 	return text, nil
+}
+
+// networkOwner is the container whose network namespace one has: its own, but with --network container:NAME.
+func (e *Engine) networkOwner(c Container) Container {
+	for range 100 { // a record that was made by hand may lead in a circle
+		ref, joins := strings.CutPrefix(c.Config.networkMode(), "container:")
+		owner, err := e.Find(ref)
+		if !joins || err != nil {
+			break
+		}
+		c = owner
+	}
+	return c
 }
 
 // linkLines are the lines by which another container knows c.

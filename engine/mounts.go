@@ -162,7 +162,12 @@ func (b *builder) sys() specs.Mount {
 
 // hostSys reports whether the container has the host's /sys: one of its own takes rights over the network namespace.
 func (b *builder) hostSys() bool {
-	return !b.run.ownNetwork() && b.shared[b.run.networkMode()].ID == "" && b.hasUserNS()
+	c, joins := b.shared[b.run.networkMode()]
+	if !joins {
+		return !b.run.ownNetwork() && b.hasUserNS()
+	}
+	owner := b.engine.networkOwner(c)
+	return !owner.Config.ownNetwork() && c.UserNS
 }
 
 // userMount adds a -v, --mount or --tmpfs. As with Docker, -v makes a missing

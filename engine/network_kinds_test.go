@@ -75,6 +75,29 @@ func TestLinksAndEndpoints(t *testing.T) {
 	}
 	refused(t, e, on("", Config{Links: []string{"nobody:db"}, Command: []string{"true"}}), 125, "nobody")
 
+	// A link to one that has another's network leads there; a container with that network has its host name, too.
+	joined := detached(t, e, Config{Image: "host", Name: "joined", Network: "container:server", Command: []string{"sleep", "999"}})
+	defer e.Remove(ctx, joined.ID, RemoveOptions{Force: true})
+	text, code, err := inside(t, e, Config{Image: "host", AutoRemove: true, Links: []string{"joined:db"}, Command: []string{"cat", "/etc/hosts"}})
+	if server, ferr := e.Find("server"); ferr != nil || err != nil || code != 0 || !strings.Contains(text, server.Connections[0].Addrs[0].Addr().String()+"\tdb "+shortID(server.ID)+" server\n") {
+		t.Errorf("%v, code %d, %v: %s", err, code, ferr, text)
+	}
+	text, code, err = inside(t, e, Config{Image: "host", AutoRemove: true, Network: "container:joined", Command: []string{"sh", "-c", "hostname; echo $HOSTNAME"}})
+	if err != nil || code != 0 || text != "server\nserver\n" {
+		t.Errorf("%v, code %d: %s", err, code, text)
+	}
+	if x, err := e.Inspect("joined"); err != nil || x.Config.Hostname != "server" {
+		t.Errorf("%v: %+v", err, x.Config)
+	}
+	// With the host's network, too, it is entered by others.
+	host := detached(t, e, Config{Image: "host", Network: "host", Command: []string{"sleep", "999"}})
+	defer e.Remove(ctx, host.ID, RemoveOptions{Force: true})
+	want, err := os.Readlink("/proc/self/ns/net")
+	text, code, rerr := inside(t, e, Config{Image: "host", AutoRemove: true, Network: "container:" + host.ID, Command: []string{"readlink", "/proc/self/ns/net"}})
+	if err != nil || rerr != nil || code != 0 || text != want+"\n" {
+		t.Errorf("%v, %v, code %d: %s, want %s", err, rerr, code, text, want)
+	}
+
 	// One that is started again has another address: who knows it by a link learns it.
 	client := detached(t, e, Config{Image: "host", Links: []string{"server:db", "server", "server:db"}, ExtraHosts: []string{"db.other:192.0.2.1"}, Command: []string{"sleep", "999"}})
 	defer e.Remove(ctx, client.ID, RemoveOptions{Force: true})
@@ -87,20 +110,20 @@ func TestLinksAndEndpoints(t *testing.T) {
 		if err != nil || rerr != nil {
 			t.Fatal(err, rerr)
 		}
-		want := 0
+		lines := 0
 		for _, p := range server.Connections[0].Addrs {
 			at := p.Addr().String() + "\t"
-			want += 2
+			lines += 2
 			if !strings.Contains(string(hosts), at+"db "+shortID(server.ID)+" server\n") || !strings.Contains(string(hosts), at+"server "+shortID(server.ID)+"\n") {
 				t.Errorf("%s is not that of the links:\n%s", at, hosts)
 			}
 		}
-		if got := strings.Count(string(hosts), shortID(server.ID)); got != want || !strings.Contains(string(hosts), "192.0.2.1\tdb.other\n") {
-			t.Errorf("%d lines of %d:\n%s", got, want, hosts)
+		if got := strings.Count(string(hosts), shortID(server.ID)); got != lines || !strings.Contains(string(hosts), "192.0.2.1\tdb.other\n") {
+			t.Errorf("%d lines of %d:\n%s", got, lines, hosts)
 		}
 	}
 
-	text, code, err := inside(t, e, Config{Image: "host", Network: "made", Command: []string{"sh", "-c", "ip -br addr show dev lan; cat /proc/sys/net/ipv4/conf/lan/log_martians"},
+	text, code, err = inside(t, e, Config{Image: "host", Network: "made", Command: []string{"sh", "-c", "ip -br addr show dev lan; cat /proc/sys/net/ipv4/conf/lan/log_martians"},
 		Networks: []Attachment{{Network: "made", Device: "lan", LinkLocal: []string{"169.254.9.9", "fe80::9"}, Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.log_martians=1"}}}})
 	if err != nil || code != 0 || !strings.Contains(text, "169.254.9.9/16") || !strings.Contains(text, "fe80::9/64") || !strings.HasSuffix(text, "\n1\n") {
 		t.Errorf("%v, code %d: %s", err, code, text)

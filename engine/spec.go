@@ -202,7 +202,14 @@ func (b *builder) namespaces() error {
 		b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
 		b.because("hostname", "--hostname")
 		b.because("domainname", "--domainname")
-		switch {
+		switch c, joins := b.shared[b.run.networkMode()]; {
+		case joins:
+			// Its files of /etc are that one's, which know it by that name.
+			b.run.Hostname, b.run.Domainname = c.Config.hostname(c.ID), c.Config.Domainname
+			b.rec.Config.Hostname, b.rec.Config.Domainname = b.run.Hostname, b.run.Domainname
+			b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
+			b.because("hostname", "--network %s: that container's", b.run.networkMode())
+			b.because("domainname", "--network %s: that container's", b.run.networkMode())
 		case b.spec.Hostname != "":
 		case b.run.networkMode() == "host":
 			// What it tells others by that network is what they know the machine by, as with Docker.
@@ -303,6 +310,9 @@ func (b *builder) process() error {
 	p := b.spec.Process
 	p.Terminal = b.run.TTY
 	if score := b.run.OOMScoreAdj; score != 0 {
+		if score < -1000 || score > 1000 {
+			return fmt.Errorf("--oom-score-adj: Invalid value %d, range for oom score adj is [-1000, 1000]", score)
+		}
 		p.OOMScoreAdj = &score
 		b.because("process.oomScoreAdj", "--oom-score-adj %d", score)
 	}
@@ -372,8 +382,8 @@ func (b *builder) user() error {
 	case user != "":
 		b.because("process.user", "--userns %s", b.run.UserNS)
 	}
-	if !slices.ContainsFunc(b.spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
-		b.spec.Process.Env = append(b.spec.Process.Env, "HOME="+home)
+	if !slices.ContainsFunc(b.spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") && e != "HOME=" }) {
+		b.spec.Process.Env = setEnv(b.spec.Process.Env, "HOME="+home) // an empty one is none, as for runc
 	}
 	return nil
 }
@@ -480,10 +490,18 @@ func (b *builder) devices() error {
 			b.spec.Linux.Devices = append(b.spec.Linux.Devices, d)
 		}
 	}
+	var asked []Device
 	for _, d := range b.run.Devices {
 		if d.named() {
 			continue
 		}
+		list, err := d.nodes()
+		if err != nil {
+			return fmt.Errorf("--device %s: %w", d.Flag, err)
+		}
+		asked = append(asked, list...)
+	}
+	for _, d := range asked {
 		dev, err := deviceOf(d.Host)
 		if err != nil {
 			return fmt.Errorf("--device %s: %w", d.Flag, err)

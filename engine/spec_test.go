@@ -77,6 +77,7 @@ func TestEnvironment(t *testing.T) {
 		{[]string{"HOSTNAME"}, []string{"PATH=" + defaultPath, "HOME=/"}},
 		{[]string{"A=1", "A", "B"}, base},
 		{[]string{"A", "A=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=1", "HOME=/"}},
+		{[]string{"HOME="}, base},
 		{[]string{"HOME"}, base}, // a process always has one, as runc gives it
 		{[]string{"HOMER=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOMER=1", "HOME=/"}},
 	} {
