@@ -84,7 +84,13 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 		return &engine.ExitError{Code: 125, Err: err}
 	}
 	defer cid.done()
-	s.Started = func(c engine.Container) { cid.write(c.ID) }
+	blind := s.Out == nil && s.Err == nil // and so is who asked for the input alone
+	s.Started = func(c engine.Container) {
+		cid.write(c.ID)
+		if blind && !f.detach {
+			fmt.Fprintln(io.Out, c.ID)
+		}
+	}
 	res, err := e.Run(ctx, f.run, s, engine.RunOptions{Detach: f.detach, Timings: f.timings})
 	for _, w := range res.Warnings {
 		io.warn(w)

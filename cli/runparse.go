@@ -286,7 +286,7 @@ func parseTmpfs(s string) (engine.Mount, error) {
 				return m, fmt.Errorf("size=%s: %w", value, err)
 			}
 			m.Options = append(m.Options, "size="+strconv.FormatInt(n, 10))
-		case "mode", "uid", "gid", "nr_inodes", "nr_blocks", "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "relatime":
+		case "private", "rprivate", "shared", "rshared", "slave", "rslave", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "relatime":
 			m.Options = append(m.Options, o)
 		default:
 			return m, fmt.Errorf("unknown option %q", o)

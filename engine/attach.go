@@ -37,12 +37,17 @@ type attachment struct {
 
 	going   chan struct{} // closed when the container runs
 	stop    func()
-	leaving chan struct{} // closed by the keys that detach
+	leaving chan struct{} // closed by leave
+	leave   func()        // leaves the container to itself: by the keys that detach
 }
 
 // attachment prepares the caller's side.
 func (e *Engine) attachment(c Config, s Streams) (*attachment, error) {
 	a := &attachment{caller: s, tty: c.TTY, input: c.Interactive && s.In != nil, once: c.Interactive && c.StdinOnce, going: make(chan struct{}), leaving: make(chan struct{}), stop: func() {}}
+	a.leave = sync.OnceFunc(func() {
+		close(a.leaving)
+		a.monitor.Close()
+	})
 	var err error
 	if a.keys, err = ParseDetachKeys(c.DetachKeys); err != nil {
 		return nil, err
@@ -243,12 +248,19 @@ func (a *attachment) feed() {
 			return
 		}
 		if errors.Is(err, ErrDetached) {
-			close(a.leaving)
-			a.monitor.Close()
+			a.leave()
 		}
 		if err != nil {
+			a.inputEnded()
 			return
 		}
+	}
+}
+
+// inputEnded leaves a container of which nothing but the input was asked for, as Docker does: it goes on with what it was given.
+func (a *attachment) inputEnded() {
+	if a.wants() == monitor.Stdin {
+		a.leave()
 	}
 }
 
@@ -257,6 +269,7 @@ func (a *attachment) feedPipe(pipe *os.File) {
 	io.Copy(pipe, a.caller.In)
 	pipe.Close()
 	a.monitor.InputEnds()
+	a.inputEnded()
 }
 
 // close gives everything back, the caller's terminal mode first.

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -23,12 +25,30 @@ func deviceOf(p string) (specs.LinuxDevice, error) {
 	case unix.S_IFBLK:
 		d.Type = "b"
 	default:
-		return d, fmt.Errorf("%s is no device", p)
+		return d, fmt.Errorf("%s: not a device node", p)
 	}
 	mode := os.FileMode(st.Mode & 0o777)
 	uid, gid := st.Uid, st.Gid
 	d.FileMode, d.UID, d.GID = &mode, &uid, &gid
 	return d, nil
+}
+
+// nodes is a device as it is, and of a directory each device below it.
+func (d Device) nodes() ([]Device, error) {
+	if st, err := os.Stat(d.Host); err != nil || !st.IsDir() {
+		return []Device{d}, nil // who reads it says what is wrong
+	}
+	dir := filepath.Clean(d.Host)
+	found, err := hostDevices(dir + "/") // the directory may be a link
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("%s: not a device node, and no directory with one", d.Host)
+	}
+	list := make([]Device, len(found))
+	for i, f := range found {
+		list[i] = d
+		list[i].Host, list[i].Inside = f.Path, path.Join(d.Inside, strings.TrimPrefix(f.Path, dir))
+	}
+	return list, err
 }
 
 // hostDevices lists the devices below dir, but for those that a container has of

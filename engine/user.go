@@ -89,7 +89,7 @@ func resolveUser(read reader, spec string) (specs.User, string, error) {
 	home := "/"
 	id, numeric := parseID(name)
 	if !numeric && numberLike(name) {
-		return u, "", fmt.Errorf("-u %s: ids go from 0 to 2147483647", spec)
+		return u, "", fmt.Errorf("-u %s: uids and gids must be in range 0-2147483647", spec)
 	}
 	found := false
 	for _, f := range entries(passwd, 6) {
@@ -152,7 +152,7 @@ func resolveGroup(read reader, group string) (uint32, error) {
 		return gid, nil
 	}
 	if numberLike(group) {
-		return 0, fmt.Errorf("group %s: ids go from 0 to 2147483647", group)
+		return 0, fmt.Errorf("group %s: uids and gids must be in range 0-2147483647", group)
 	}
 	data, err := read("etc/group")
 	if err != nil {

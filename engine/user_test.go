@@ -277,7 +277,7 @@ func TestCVE_2022_24769_and_36109(t *testing.T) {
 	r.GroupAdd = []string{"nosuch"}
 	refused(t, e, r, 125, "nosuch")
 	r.GroupAdd, r.User = nil, "4294967296"
-	refused(t, e, r, 125, "ids go from 0 to 2147483647")
+	refused(t, e, r, 125, "uids and gids must be in range 0-2147483647")
 	// An id that the container's range does not have.
 	r.User = "70000"
 	refused(t, e, r, 125, "want an id that linux.uidMappings maps")

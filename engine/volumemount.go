@@ -148,7 +148,7 @@ func checkPlaces(mounts []Mount) error {
 func (e *Engine) mountsOf(from string) ([]Mount, error) {
 	ref, mode, _ := strings.Cut(from, ":")
 	if mode != "" && mode != "ro" && mode != "rw" && mode != "z" && mode != "Z" {
-		return nil, fmt.Errorf("--volumes-from %s: invalid mode %q: it is ro or rw", from, mode)
+		return nil, fmt.Errorf("--volumes-from %s: invalid mode: %s: it is ro or rw", from, mode)
 	}
 	c, err := e.Find(ref)
 	if err != nil {
