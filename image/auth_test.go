@@ -468,6 +468,9 @@ func TestNearness(t *testing.T) {
 		if (err == nil) != ok {
 			t.Errorf("limit %d: %v", limit, err)
 		}
+		if err != nil && retryable(err) {
+			t.Errorf("limit %d: it would be tried again: %v", limit, err)
+		}
 		if err == nil {
 			resp.Body.Close()
 		}

@@ -144,7 +144,7 @@ func (n *network) transport(host string, limit nearness, insecure bool) (*http.T
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
 			a, err := netip.ParseAddrPort(address)
 			if err == nil && nearnessOf(a.Addr()) > limit {
-				err = fmt.Errorf("%s is nearer to this machine than the registry that sent us there", a.Addr())
+				err = final("%s is nearer to this machine than the registry that sent us there", a.Addr())
 			}
 			return err
 		}
