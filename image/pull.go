@@ -234,7 +234,8 @@ func (p *puller) verify(ctx context.Context, doc *document) error {
 }
 
 // fetch gets all that is asked for of a document, layers first: a manifest in the store has all below it, as far as it is there
-// for.
+// for. Layers that came whole are of use to the next pull where this one fails. What is small comes into the store after them: it
+// would be left over.
 func (p *puller) fetch(ctx context.Context, target *document) error {
 	docs, manifests, err := p.plan(ctx, target)
 	if err != nil {
@@ -242,18 +243,18 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 	}
 	var jobs []*layerJob
 	byDigest := map[digest.Digest]*layerJob{}
+	configs, room := map[digest.Digest][]byte{}, int64(8*maxConfig)
 	for _, m := range manifests {
 		raw, err := p.config(ctx, m.manifest.Config)
 		if err != nil {
 			return err
 		}
-		if err := p.s.putBlob(raw, m.manifest.Config.Digest); err != nil {
+		if room -= int64(len(raw)); room >= 0 {
+			configs[m.manifest.Config.Digest] = raw
+		} else if err := p.s.putBlob(raw, m.manifest.Config.Digest); err != nil { // an index of very many
 			return err
 		}
 		if !isConfig(m.manifest.Config.MediaType) {
-			if err := p.artifact(ctx, m); err != nil {
-				return err
-			}
 			continue
 		}
 		if err := m.runnable(); err != nil {
@@ -277,6 +278,18 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 	}
 	if err := p.layers(ctx, jobs); err != nil {
 		return err
+	}
+	for _, m := range manifests {
+		if !isConfig(m.manifest.Config.MediaType) {
+			if err := p.artifact(ctx, m); err != nil {
+				return err
+			}
+		}
+	}
+	for d, raw := range configs {
+		if err := p.s.putBlob(raw, d); err != nil {
+			return err
+		}
 	}
 	for _, d := range slices.Backward(docs) { // what is named before what names it
 		if err := p.s.putBlob(d.raw, d.desc.Digest); err != nil {

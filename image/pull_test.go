@@ -467,6 +467,9 @@ func TestPullHostile(t *testing.T) {
 					t.Error("a foreign URL was fetched")
 				}
 			}
+			if left, err := s.Check(t.Context(), false); err != nil || len(left) > 0 {
+				t.Errorf("left over: %v %v", left, err)
+			}
 			empty(t, s)
 		})
 	}
