@@ -30,11 +30,12 @@ type progress struct {
 	ended bool
 }
 
-// showProgress begins to show, on stderr: what it prints is no answer.
-func showProgress(io IO) *progress {
-	p := &progress{out: io.Err, lines: map[string]image.Event{}}
-	if width(io.Err) > 0 {
-		p.terminal = file(io.Err)
+// showProgress begins to show. Of a pull and a push it is the answer, on stdout as with Docker: scripts
+// look there for "Image is up to date" and for the digest. Beside another answer it is on stderr.
+func showProgress(out io.Writer) *progress {
+	p := &progress{out: out, lines: map[string]image.Event{}}
+	if width(out) > 0 {
+		p.terminal = file(out)
 	}
 	return p
 }

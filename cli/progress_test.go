@@ -32,7 +32,7 @@ func TestProgressText(t *testing.T) {
 // says cannot act on a terminal that reads it later.
 func TestProgressLines(t *testing.T) {
 	var errs bytes.Buffer
-	p := showProgress(IO{Err: &errs})
+	p := showProgress(&errs)
 	for _, e := range []image.Event{
 		{ID: "latest", Status: "Pulling from library/busybox"}, {ID: "f00", Status: "Pulling fs layer"}, {ID: "f00", Status: "Downloading", Current: 1, Total: 2},
 		{ID: "f00", Status: "Downloading", Current: 2, Total: 2}, {ID: "f00", Status: "Pull complete"}, {ID: "f00", Status: "Pull complete"}, {Status: "Status: \x1b[2Jdone"},
@@ -52,7 +52,7 @@ func TestProgressTerminal(t *testing.T) {
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 3, Col: 40}); err != nil {
 		t.Fatal(err)
 	}
-	p := showProgress(IO{Err: tty})
+	p := showProgress(tty)
 	for _, e := range []image.Event{{ID: "a", Status: "Waiting"}, {ID: "b", Status: "Waiting"}, {ID: "a", Status: "Pull complete"}, {ID: "c", Status: "x\x1b[2J"}, {Status: "Status: done"}} {
 		p.tell(e)
 	}

@@ -121,7 +121,7 @@ func (f *runFlags) open(io IO) (e *engine.Engine, pulled func(), err error) {
 		if f.quiet {
 			return nil
 		}
-		shown = showProgress(io)
+		shown = showProgress(io.Err)
 		return func(e image.Event) {
 			shown.tell(e)
 			if strings.HasPrefix(e.Status, "Status: ") { // the last one: the container writes next

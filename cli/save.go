@@ -86,7 +86,7 @@ docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
 		o := image.LoadOptions{Platforms: list}
 		done := func() {}
 		if !quiet && width(io.Err) > 0 {
-			shown := showProgress(io)
+			shown := showProgress(io.Err)
 			o.Progress, done = shown.tell, shown.done
 		}
 		loaded, err := loadFrom(c, store, in, o)

@@ -141,8 +141,12 @@ func TestAuthWrong(t *testing.T) {
 	login(t, s, k.host)
 	_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
 	var answer *RegistryError
-	if !errors.As(err, &answer) || answer.Status != 401 || !strings.Contains(err.Error(), "kakuri login "+k.host) {
+	if !errors.As(err, &answer) || answer.Status != 401 || strings.Count(err.Error(), "kakuri login "+k.host) != 1 ||
+		!strings.Contains(err.Error(), "pull access denied for "+k.host+"/a, repository does not exist or may require '") {
 		t.Error(err)
+	}
+	if _, err := s.Login(t.Context(), k.host, Credentials{Username: "a", Password: "b"}); err == nil || strings.Contains(err.Error(), "kakuri login") || !strings.Contains(err.Error(), "unauthorized") {
+		t.Errorf("login: %v", err)
 	}
 	if n := len(k.requests()); n > 8 {
 		t.Errorf("%d requests", n)
@@ -396,6 +400,9 @@ func TestTLS(t *testing.T) {
 		}
 		if !test.ok {
 			empty(t, s)
+		}
+		if test.name == "plain" && !errors.Is(err, http.ErrSchemeMismatch) {
+			t.Errorf("plain: %v", err)
 		}
 		hint := map[string]string{"plain": `"insecure"`, "the CA, but another name": "certs.d"}[test.name]
 		if hint != "" && !strings.Contains(err.Error(), hint) {

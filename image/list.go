@@ -354,7 +354,7 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 		return err
 	}
 	if r.Digest != "" {
-		return fmt.Errorf("tag %s: a name with a digest cannot be given", name)
+		return fmt.Errorf("tag %s: refusing to create a tag with a digest reference", name)
 	}
 	release, err := s.Hold(ctx)
 	if err != nil {

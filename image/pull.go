@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -39,7 +40,7 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 		return nil, err
 	}
 	if r.Tag != "" || r.Digest != "" {
-		return nil, fmt.Errorf("pull %s: all tags are asked for, so the name has none", name)
+		return nil, fmt.Errorf("pull %s: tag can't be used with --all-tags/-a", name)
 	}
 	tags, err := s.Tags(ctx, name, o.Credentials)
 	if err != nil {
@@ -70,20 +71,35 @@ type puller struct {
 func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (Image, error) {
 	img, err := s.tryPull(ctx, r, o)
 	if err != nil {
-		return Image{}, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(err))
+		return Image{}, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(r, err))
 	}
 	s.tell("pull", r.Familiar(), r.FamiliarName())
 	return img, nil
 }
 
-// friendly has Docker's words for the two commonest answers.
-func friendly(err error) error {
+// friendly has Docker's words for the two commonest answers, if it is the image itself that was asked for.
+func friendly(r Reference, err error) error {
 	var answer *RegistryError
-	if errors.As(err, &answer) && answer.Status == http.StatusNotFound {
-		return fmt.Errorf("manifest unknown: %w", err)
+	if !errors.As(err, &answer) || !strings.HasSuffix(answer.Path, "/manifests/"+r.identifier()) {
+		return err
+	}
+	switch {
+	case answer.Status == http.StatusNotFound:
+		return fmt.Errorf("manifest for %s not found: manifest unknown: %w", r.Familiar(), err)
+	case answer.refused():
+		return &deniedError{fmt.Sprintf("pull access denied for %s, repository does not exist or may require 'kakuri login %s': %s", r.FamiliarName(), answer.Host, answer.bare()), err}
 	}
 	return err
 }
+
+// A deniedError has one hint where its cause would have a second.
+type deniedError struct {
+	text  string
+	cause error
+}
+
+func (e *deniedError) Error() string { return e.text }
+func (e *deniedError) Unwrap() error { return e.cause }
 
 func (s *Store) puller(r Reference, o PullOptions) (*puller, error) {
 	rules, err := s.net.rules()
@@ -109,7 +125,7 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 		return Image{}, err
 	}
 	defer release()
-	p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + pathOf(r)})
+	p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path})
 	if img, ok := p.current(ctx); ok {
 		p.rep.tell(Event{Status: "Digest: " + img.Target.Digest.String()})
 		p.rep.tell(Event{Status: "Status: Image is up to date for " + r.Familiar()})
@@ -141,13 +157,6 @@ func nameFor(r Reference) string {
 		r.Tag = ""
 	}
 	return r.String()
-}
-
-func pathOf(r Reference) string {
-	if r.Domain == defaultDomain {
-		return r.Path
-	}
-	return r.Name()
 }
 
 // current says whether what the registry has under the name is here already, whole. It costs a question for a digest, which

@@ -470,6 +470,9 @@ func TestPullHostile(t *testing.T) {
 			if left, err := s.Check(t.Context(), false); err != nil || len(left) > 0 {
 				t.Errorf("left over: %v %v", left, err)
 			}
+			if strings.Contains(err.Error(), "manifest unknown") {
+				t.Errorf("the manifest is known: %v", err)
+			}
 			empty(t, s)
 		})
 	}

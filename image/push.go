@@ -35,7 +35,7 @@ func (s *Store) Push(ctx context.Context, name string, o PushOptions) (digest.Di
 	}
 	r = r.Tagged()
 	if r.Digest != "" {
-		return "", fmt.Errorf("push %s: a name with a digest cannot be pushed: give it a tag", name)
+		return "", fmt.Errorf("push %s: cannot push a digest reference: give it a tag", name)
 	}
 	d, err := s.push(ctx, r, o)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Store) PushTags(ctx context.Context, name string, o PushOptions) error 
 		return err
 	}
 	if r.Tag != "" || r.Digest != "" {
-		return fmt.Errorf("push %s: all tags are asked for, so the name has none", name)
+		return fmt.Errorf("push %s: tag can't be used with --all-tags/-a", name)
 	}
 	list, err := s.roots()
 	if err != nil {
@@ -67,9 +67,34 @@ func (s *Store) PushTags(ctx context.Context, name string, o PushOptions) error 
 		}
 	}
 	if !found {
-		return &NotFoundError{name}
+		return s.absent(r)
 	}
 	return nil
+}
+
+// An AbsentError is a name that is to be pushed, and that no image here has. The words are Docker's.
+type AbsentError struct {
+	Ref       Reference
+	Elsewhere bool // the repository has other tags
+}
+
+func (e *AbsentError) Error() string {
+	if e.Elsewhere {
+		return "tag does not exist: " + e.Ref.Familiar()
+	}
+	return "An image does not exist locally with the tag: " + e.Ref.FamiliarName()
+}
+
+// absent says of a name that it is none here, and whether its repository has others.
+func (s *Store) absent(r Reference) error {
+	list, err := s.roots()
+	if err != nil {
+		return err
+	}
+	return &AbsentError{r, slices.ContainsFunc(list, func(o root) bool {
+		n, err := ParseReference(nameOf(o))
+		return err == nil && n.Name() == r.Name()
+	})}
 }
 
 // A pusher is one push under way.
@@ -91,6 +116,9 @@ func (s *Store) push(ctx context.Context, r Reference, o PushOptions) (digest.Di
 	}
 	defer release()
 	img, err := s.Get(r.String(), o.Platform)
+	if errors.As(err, new(*NotFoundError)) {
+		err = s.absent(r)
+	}
 	if err != nil {
 		return "", err
 	}

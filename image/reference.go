@@ -63,7 +63,7 @@ func ParseReference(name string) (Reference, error) {
 	case r.Path == "":
 		return bad("the name is empty")
 	case strings.ToLower(r.Path) != r.Path:
-		return bad("a repository's name must be lowercase")
+		return bad("repository name (" + r.Path + ") must be lowercase")
 	case !validPath(r.Path):
 		return bad("a repository's name has lowercase letters and digits, in parts with '.', '_', '__' or '-' between them, and '/' between the parts")
 	case !validDomain(r.Domain):

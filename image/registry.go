@@ -62,17 +62,31 @@ type RegistryError struct {
 }
 
 func (e *RegistryError) Error() string {
-	s := fmt.Sprintf("registry %s: %s %s: %d %s", e.Host, e.Method, e.Path, e.Status, http.StatusText(e.Status))
-	if e.Code != "" || e.Message != "" {
-		s += ": " + strings.TrimSpace(e.Code+" "+e.Message)
-	}
+	s := e.bare()
 	switch {
-	case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
+	case e.refused():
 		s += ": the repository may not exist, or need `kakuri login " + e.Host + "`"
 	case e.Status == http.StatusTooManyRequests && e.wait > 0:
 		s += fmt.Sprintf(": it asks to wait for %v", e.wait)
 	}
 	return s
+}
+
+// bare is the answer without what can be done. The code is spelled as Docker has it, which scripts look for: toomanyrequests, manifest unknown.
+func (e *RegistryError) bare() string {
+	s := fmt.Sprintf("registry %s: %s %s: %d %s", e.Host, e.Method, e.Path, e.Status, http.StatusText(e.Status))
+	if e.Code != "" {
+		s += ": " + strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))
+	}
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	return s
+}
+
+// refused reports whether the registry wants somebody else, or more of him.
+func (e *RegistryError) refused() bool {
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
 // printable makes what somebody else wrote fit for a line on a terminal.
@@ -325,8 +339,12 @@ func (r *remote) ask(ctx context.Context, q *request) (*http.Response, error) {
 // hinted says what a user can do about an error of a connection, where we know.
 func (r *remote) hinted(err error) error {
 	err = fmt.Errorf("registry %s: %w", r.host, unwrapURL(err))
+	var header tls.RecordHeaderError
 	switch {
-	case errors.As(err, new(tls.RecordHeaderError)):
+	case errors.As(err, &header):
+		if string(header.RecordHeader[:]) == "HTTP/" { // in the words of net/http's client, and so Docker's
+			err = fmt.Errorf("registry %s: %w (%w)", r.host, http.ErrSchemeMismatch, header)
+		}
 		return fmt.Errorf("%w: it has no TLS: if that is meant, name it under \"insecure\" in /etc/kakuri/registries.json", err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return fmt.Errorf("%w: if it has a CA of its own, put that into /etc/docker/certs.d/%s/ca.crt", err, r.host)

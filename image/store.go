@@ -436,7 +436,7 @@ type PlatformError struct {
 }
 
 func (e *PlatformError) Error() string {
-	s := fmt.Sprintf("no image for platform %s: it has %s", formatPlatform(normal(e.Want)), e.Have)
+	s := fmt.Sprintf("no matching manifest for %s: it has %s", formatPlatform(normal(e.Want)), e.Have)
 	if e.Here != "" && e.Here != e.Have {
 		s += "; here is " + e.Here
 	}

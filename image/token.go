@@ -246,7 +246,13 @@ type LoginError struct {
 	Err  error
 }
 
-func (e *LoginError) Error() string { return fmt.Sprintf("login %s: %v", e.Host, e.Err) }
+func (e *LoginError) Error() string {
+	var answer *RegistryError
+	if errors.As(e.Err, &answer) && answer.refused() { // without the hint to log in
+		return fmt.Sprintf("login %s: unauthorized: %s", e.Host, answer.bare())
+	}
+	return fmt.Sprintf("login %s: %v", e.Host, e.Err)
+}
 func (e *LoginError) Unwrap() error { return e.Err }
 
 // Login asks a registry whether it takes a name and password, and keeps them where Docker does: in a credential helper, or in
