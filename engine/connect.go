@@ -136,6 +136,9 @@ func (b *builder) networks() error {
 		if err := b.connect(i, w); err != nil {
 			return err
 		}
+		if err := b.replug(w); err != nil {
+			return err
+		}
 		b.because(fmt.Sprintf("network.endpoints[%d]", i), "--network %s", w.network.Name)
 	}
 	b.gateways()
@@ -147,6 +150,19 @@ func (b *builder) networks() error {
 		b.rec.Connections = append(b.rec.Connections, w.has)
 	}
 	b.because("network.publish", "-p")
+	return nil
+}
+
+// replug has others on a network be at its bridge again, which this container would else have for itself: see [Engine.replug].
+func (b *builder) replug(w *wire) error {
+	if b.look || b.engine.look {
+		return nil
+	}
+	d := &network.Doer{}
+	defer d.Close()
+	if err := b.engine.replug(d, &w.network); err != nil {
+		return fmt.Errorf("network %s: its bridge was gone, and not all are at the new one: %w", w.network.Name, err)
+	}
 	return nil
 }
 

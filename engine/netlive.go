@@ -138,7 +138,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 			err = errors.Join(err, e.netdb().Leave(w.network.ID, c.ID), e.netdb().Release(w.network.ID, c.ID))
 		}
 	}()
-	if err := b.connect(freeDevice(c.Connections), w); err != nil {
+	if err := errors.Join(b.connect(freeDevice(c.Connections), w), b.replug(w)); err != nil {
 		return err
 	}
 	b.gateways()

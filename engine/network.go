@@ -143,15 +143,42 @@ func (e *Engine) bridges() (list []plan.Bridge, err error) {
 	return list, err
 }
 
-// healBridges has bridges that somebody had down be as they were.
+// healBridges has bridges that somebody had down, or removed while containers were at them, be as they were.
 func (e *Engine) healBridges() error {
-	bridges, err := e.bridges()
+	all, err := e.netdb().List()
 	errs := []error{err}
 	d := &network.Doer{}
 	defer d.Close()
-	for _, b := range bridges {
-		_, err := d.HealBridge(b)
-		errs = append(errs, err)
+	for i := range all {
+		n := &all[i]
+		if n.Driver != "bridge" {
+			continue
+		}
+		_, err := d.HealBridge(bridgeOf(n))
+		errs = append(errs, err, e.replug(d, n))
+	}
+	return errors.Join(errs...)
+}
+
+// replug has the containers that run on a network be at its bridge again, where somebody removed that. It is for root's networks: nobody comes by chance to those
+// of an ordinary user.
+func (e *Engine) replug(d *network.Doer, n *netdb.Network) error {
+	if n.Driver != "bridge" || e.rootless() {
+		return nil
+	}
+	// In this order: who removes a network has found it without members, and removes its bridge then.
+	if gone, err := d.BridgeGone(bridgeOf(n)); err != nil || !gone {
+		return err
+	}
+	if members, err := e.netdb().Members(n.ID); err != nil || len(members) == 0 {
+		return err
+	}
+	cables, err := e.cables()
+	errs := []error{err}
+	for _, c := range cables {
+		if c.Endpoint.Bridge == n.Device && e.stillAt(c) {
+			errs = append(errs, c.plug(d))
+		}
 	}
 	return errors.Join(errs...)
 }

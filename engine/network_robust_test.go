@@ -149,6 +149,27 @@ func TestNetworkHurt(t *testing.T) {
 	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
 		t.Errorf("of a bridge that was down Check finds %+v, %v after a sweep", found, err)
 	}
+	// So does it, and each start and connect, with a bridge that is gone and those who are at it.
+	output(t, exec.Command("ip", "link", "delete", rec.Device))
+	if err := e.sweep(); err != nil {
+		t.Error(err)
+	}
+	works("after a bridge was removed, and a sweep")
+	output(t, exec.Command("ip", "link", "delete", rec.Device))
+	says(t, e, "web", patient, "server:80")
+	works("after a bridge was removed, and a start")
+	late := detached(t, e, Config{Name: "late", Image: "host", Network: "none", Command: []string{"sleep", "1000"}})
+	output(t, exec.Command("ip", "link", "delete", rec.Device))
+	if err := errors.Join(e.NetworkDisconnect(ctx, "none", late.ID, false), e.NetworkConnect(ctx, "web", late.ID, Attachment{})); err != nil {
+		t.Error(err)
+	}
+	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
+		t.Errorf("of a bridge that was removed Check finds %+v, %v after a connect", found, err)
+	}
+	works("after a bridge was removed, and a connect")
+	if err := e.Remove(ctx, late.ID, RemoveOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestPoolExhausted: the network's last address is taken, which the next container is told, and nothing is left of it.

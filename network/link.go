@@ -163,6 +163,18 @@ func (d *Doer) HealBridge(b plan.Bridge) (bool, error) {
 	return err == nil, err
 }
 
+// BridgeGone reports whether there is no device of the name of a network's bridge.
+func (d *Doer) BridgeGone(b plan.Bridge) (bool, error) {
+	s, err := d.hostSocket()
+	if err != nil {
+		return false, err
+	}
+	if _, err = s.Link(b.Device); errors.Is(err, unix.ENODEV) {
+		return true, nil
+	}
+	return false, err
+}
+
 func (d *Doer) lacking(b plan.Bridge) (l netlink.Link, text string, err error) {
 	s, err := d.hostSocket()
 	if err != nil {
