@@ -100,7 +100,7 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		created := time.Unix(c.Created, 0)
 		r := containerRow{
 			Command: c.Command, CreatedAt: created.Format("2006-01-02 15:04:05 -0700 MST"), HealthStatus: c.Health, ID: shortened(c.ID, cut), Image: c.Image, Labels: pairText(c.Labels),
-			Names: strings.TrimPrefix(strings.Join(c.Names, ","), "/"), Networks: networkText(c), Ports: portText(c.Ports), RunningFor: engine.Age(time.Since(created)) + " ago",
+			Names: nameText(c.Names, cut), Networks: networkText(c), Ports: portText(c.Ports), RunningFor: engine.Age(time.Since(created)) + " ago",
 			Size: format.Short(float64(c.SizeRw)), State: c.State, Status: c.Status, All: c.Labels,
 		}
 		if c.PID != 0 {
@@ -140,6 +140,17 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		rows[i] = r
 	}
 	return rows
+}
+
+// nameText are the names of a container; those that it has by links of others are not in a list that is cut.
+func nameText(names []string, cut bool) string {
+	var shown []string
+	for _, n := range names {
+		if n = strings.TrimPrefix(n, "/"); !cut || !strings.Contains(n, "/") {
+			shown = append(shown, n)
+		}
+	}
+	return strings.Join(shown, ",")
 }
 
 func shortened(id string, cut bool) string {

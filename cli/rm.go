@@ -14,7 +14,7 @@ func newRM(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "rm [OPTIONS] CONTAINER [CONTAINER...]", Short: "Remove containers", Args: arguments(1, -1), ValidArgsFunction: names(containerNames(down), -1)}
 	s := c.Flags()
 	s.BoolVarP(&o.Force, "force", "f", false, "end it first if it runs; no error for one that is not there")
-	s.BoolVarP(&o.Link, "link", "l", false, "remove a link between containers, of which there are none")
+	s.BoolVarP(&o.Link, "link", "l", false, "remove a link, named OTHER/ALIAS, and no container")
 	s.BoolVarP(&o.Volumes, "volumes", "v", false, "remove its volumes without a name, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		e, err := openEngine()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -320,6 +321,11 @@ func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 			return err
 		}
 	}
+	for _, a := range r.DNS {
+		if a, err := netip.ParseAddr(a); err == nil && a.IsLoopback() && r.Network != "host" {
+			io.warn("Localhost DNS setting (--dns=" + a.String() + ") may fail in containers: it is the container's own loopback")
+		}
+	}
 	f.proxies(io)
 	r.DetachKeys = orSetting(io, r.DetachKeys, detachKeys)
 	return nil
@@ -503,7 +509,7 @@ func (f *runFlags) modes() error {
 		}
 	}
 	if (r.UTS == "host" || strings.HasPrefix(r.UTS, "container:")) && r.Hostname+r.Domainname != "" {
-		return fmt.Errorf("--uts %s: host and domain name belong to the uts namespace, which the container shares: leave --hostname and --domainname away", r.UTS)
+		return fmt.Errorf("--uts %s: conflicting options: hostname and the UTS mode: host and domain name belong to the uts namespace, which the container shares: leave --hostname and --domainname away", r.UTS)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func volumeOption(m *engine.Mount, o string) error {
 	case "rw", "z", "Z", "cached", "delegated", "consistent", "":
 	case "private", "rprivate", "shared", "rshared", "slave", "rslave":
 		if m.Type == "volume" {
-			return fmt.Errorf("option %q is of directories, and %s is a volume", o, m.Source)
+			return fmt.Errorf("invalid mount config for type \"volume\": option %q is of directories, and %s is a volume", o, m.Source)
 		}
 		m.Options[0] = o
 	default:

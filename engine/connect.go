@@ -184,7 +184,7 @@ func (b *builder) wire(a Attachment) (*wire, error) {
 	user := n.Name != netdb.DefaultName
 	switch {
 	case !user && len(a.Aliases) > 0:
-		return nil, errors.New("network-scoped alias is supported only for containers in user defined networks")
+		return nil, errors.New("network-scoped aliases are only supported for user-defined networks")
 	case !user && a.IPv4+a.IPv6 != "":
 		return nil, errors.New("user specified IP address is supported on user defined networks only")
 	}

@@ -38,6 +38,9 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 	if _, err := e.build(ctx, c.Record, true); err != nil {
 		return c, errors.Join(err, e.discard(&c))
 	}
+	if err := e.noteLinks(&c); err != nil {
+		return c, errors.Join(err, e.discard(&c))
+	}
 	c.Status = monitor.Created
 	if err := c.writeState(); err != nil {
 		return c, errors.Join(err, e.discard(&c))

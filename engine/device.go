@@ -25,7 +25,7 @@ func deviceOf(p string) (specs.LinuxDevice, error) {
 	case unix.S_IFBLK:
 		d.Type = "b"
 	default:
-		return d, fmt.Errorf("%s: not a device node", p)
+		return d, fmt.Errorf("%q: not a device node", p)
 	}
 	mode := os.FileMode(st.Mode & 0o777)
 	uid, gid := st.Uid, st.Gid
@@ -41,7 +41,7 @@ func (d Device) nodes() ([]Device, error) {
 	dir := filepath.Clean(d.Host)
 	found, err := hostDevices(dir + "/") // the directory may be a link
 	if err == nil && len(found) == 0 {
-		err = fmt.Errorf("%s: not a device node, and no directory with one", d.Host)
+		err = fmt.Errorf("%q: not a device node, and no directory with one", d.Host)
 	}
 	list := make([]Device, len(found))
 	for i, f := range found {

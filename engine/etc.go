@@ -2,10 +2,7 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -184,121 +181,6 @@ func (b *builder) machineAddrs() (list []netip.Addr, err error) {
 		}
 	}
 	return list, nil
-}
-
-// linked are the lines of --link on the default network, where nobody is known by name otherwise.
-func (b *builder) linked(w *wire) (string, error) {
-	text := ""
-	for _, l := range w.asked.Links {
-		ref, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = ref
-		}
-		c, err := b.engine.Find(ref)
-		if err != nil {
-			return "", fmt.Errorf("could not get container for %s: %w", ref, err)
-		}
-		c = b.engine.networkOwner(c)
-		i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == w.network.ID })
-		if i < 0 || !c.Active() {
-			if b.look {
-				continue
-			}
-			return "", fmt.Errorf("cannot link to a non running container: %s AS %s", "/"+c.Name, "/"+b.rec.Name+"/"+alias)
-		}
-		text += linkLines(&c, c.Connections[i].Addrs, alias)
-		if !b.look {
-			if err := c.linkedBy(b.rec.ID); err != nil {
-				return "", err
-			}
-		}
-	}
-	return text, nil
-}
-
-// networkOwner is the container whose network namespace one has: its own, but with --network container:NAME.
-func (e *Engine) networkOwner(c Container) Container {
-	for range 100 { // a record that was made by hand may lead in a circle
-		ref, joins := strings.CutPrefix(c.Config.networkMode(), "container:")
-		owner, err := e.Find(ref)
-		if !joins || err != nil {
-			break
-		}
-		c = owner
-	}
-	return c
-}
-
-// linkLines are the lines by which another container knows c.
-func linkLines(c *Container, addrs []netip.Prefix, alias string) string {
-	names := alias + " " + shortID(c.ID)
-	if c.Name != alias {
-		names += " " + c.Name
-	}
-	text := ""
-	for _, p := range addrs {
-		text += p.Addr().String() + "\t" + names + "\n"
-	}
-	return text
-}
-
-// linkedBy notes that a container has c's address in its /etc/hosts: at c's next start, which may give it another one, it is told.
-func (c *Container) linkedBy(id string) error {
-	file, err := os.OpenFile(c.dir+"/linkers", os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(file)
-	if err != nil || strings.Contains(string(data), id) {
-		return err
-	}
-	_, err = file.WriteString(id + "\n")
-	return err
-}
-
-// tellLinkers has the containers that know one by a link, and run, learn the addresses that a start gave it. The caller does not hold its lock: two may know each
-// other.
-func (e *Engine) tellLinkers(c *Container) error {
-	data, err := os.ReadFile(c.dir + "/linkers")
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	var errs []error
-	for _, id := range strings.Fields(string(data)) {
-		err := e.relink(id, c)
-		if !errors.As(err, new(ErrNoSuchContainer)) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// relink writes the addresses of a container into the /etc/hosts of one that has a link to it.
-func (e *Engine) relink(id string, to *Container) error {
-	c, lock, err := e.lock(id)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	n, err := e.netdb().Default()
-	i := slices.IndexFunc(to.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
-	if err != nil || i < 0 || !c.Active() {
-		return err
-	}
-	return c.rewriteHosts(func(text string) string {
-		lines := ""
-		for line := range strings.Lines(text) {
-			_, names, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-			alias, more, _ := strings.Cut(names, " ")
-			if short, _, _ := strings.Cut(more, " "); short != shortID(to.ID) {
-				lines += line
-			} else if now := linkLines(to, to.Connections[i].Addrs, alias); !strings.Contains(lines, now) {
-				lines += now
-			}
-		}
-		return lines
-	})
 }
 
 // resolveNames decides who answers for names: on the default network, as with Docker, the servers that the host asks; on others kakuri's own

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,6 +76,37 @@ func TestLinksAndEndpoints(t *testing.T) {
 	}
 	refused(t, e, on("", Config{Links: []string{"nobody:db"}, Command: []string{"true"}}), 125, "nobody")
 
+	// Who lists containers sees the names that links give; a link can be taken away alone.
+	later, err := e.Create(ctx, Config{Image: "host", Name: "later", Links: []string{"server:db", "server"}, Command: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Remove(ctx, later.ID, RemoveOptions{Force: true})
+	namesOf := func(name string) []string {
+		list, err := e.Summaries(ctx, SummaryOptions{All: true, Filters: Filters{"name": {"^" + name + "$"}}})
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0].Names
+	}
+	if got, want := namesOf("server"), []string{"/server", "/later/db", "/later/server"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := e.Start(ctx, "later", StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"later/nobody", "nobody/db", "server"} {
+		if err := e.Remove(ctx, bad, RemoveOptions{Link: true}); err == nil {
+			t.Errorf("a link %s was removed", bad)
+		}
+	}
+	if err := e.Remove(ctx, "/later/db", RemoveOptions{Link: true}); err != nil {
+		t.Error(err)
+	}
+	if got, want := namesOf("server"), []string{"/server", "/later/server"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+
 	// A link to one that has another's network leads there; a container with that network has its host name, too.
 	joined := detached(t, e, Config{Image: "host", Name: "joined", Network: "container:server", Command: []string{"sleep", "999"}})
 	defer e.Remove(ctx, joined.ID, RemoveOptions{Force: true})
@@ -92,6 +124,7 @@ func TestLinksAndEndpoints(t *testing.T) {
 	// With the host's network, too, it is entered by others.
 	host := detached(t, e, Config{Image: "host", Network: "host", Command: []string{"sleep", "999"}})
 	defer e.Remove(ctx, host.ID, RemoveOptions{Force: true})
+	refused(t, e, Config{Image: "host", Links: []string{host.ID + ":x"}, Command: []string{"true"}}, 125, "host type networking can't be used with links")
 	want, err := os.Readlink("/proc/self/ns/net")
 	text, code, rerr := inside(t, e, Config{Image: "host", AutoRemove: true, Network: "container:" + host.ID, Command: []string{"readlink", "/proc/self/ns/net"}})
 	if err != nil || rerr != nil || code != 0 || text != want+"\n" {

@@ -14,13 +14,13 @@ import (
 type RemoveOptions struct {
 	Force   bool // end it first, where it runs
 	Volumes bool // with the volumes that nobody gave a name
-	Link    bool // of networks' older kind: there are none
+	Link    bool // the link that is named OTHER/ALIAS, and no container
 }
 
 // Remove removes a container that does not run.
 func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error {
 	if o.Link {
-		return errors.New("--link: there are no links between containers")
+		return e.RemoveLink(ref)
 	}
 	if err := e.sweep(); err != nil {
 		return err

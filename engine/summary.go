@@ -72,7 +72,10 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 	}
 	out := make([]Summary, len(kept))
 	r, now := e.runtime(), time.Now()
-	inParallel(len(kept), func(i int) { out[i] = summarize(r, kept[i], now) })
+	inParallel(len(kept), func(i int) {
+		out[i] = summarize(r, kept[i], now)
+		out[i].Names = append(out[i].Names, e.linkNames(kept[i])...)
+	})
 	for i := range out {
 		if !o.Size {
 			break

@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/network/netdb"
+	"github.com/kakuri/kakuri/network/netip"
+)
+
+// linked are the lines of --link on the default network, where nobody is known by name otherwise.
+func (b *builder) linked(w *wire) (string, error) {
+	text := ""
+	for _, l := range w.asked.Links {
+		ref, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = ref
+		}
+		c, err := b.engine.Find(ref)
+		if err != nil {
+			return "", fmt.Errorf("could not get container for %s: %w", ref, err)
+		}
+		c = b.engine.networkOwner(c)
+		if c.Config.networkMode() == "host" {
+			return "", errors.New("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
+		}
+		i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == w.network.ID })
+		if i < 0 || !c.Active() {
+			if b.look {
+				continue
+			}
+			return "", fmt.Errorf("cannot link to a non running container: %s AS %s", "/"+c.Name, "/"+b.rec.Name+"/"+alias)
+		}
+		text += linkLines(&c, c.Connections[i].Addrs, alias)
+		if !b.look {
+			if err := c.linkedBy(b.rec.ID); err != nil {
+				return "", err
+			}
+		}
+	}
+	return text, nil
+}
+
+// networkOwner is the container whose network namespace one has: its own, but with --network container:NAME.
+func (e *Engine) networkOwner(c Container) Container {
+	for range 100 { // a record that was made by hand may lead in a circle
+		ref, joins := strings.CutPrefix(c.Config.networkMode(), "container:")
+		owner, err := e.Find(ref)
+		if !joins || err != nil {
+			break
+		}
+		c = owner
+	}
+	return c
+}
+
+// linkLines are the lines by which another container knows c.
+func linkLines(c *Container, addrs []netip.Prefix, alias string) string {
+	names := alias + " " + shortID(c.ID)
+	if c.Name != alias {
+		names += " " + c.Name
+	}
+	text := ""
+	for _, p := range addrs {
+		text += p.Addr().String() + "\t" + names + "\n"
+	}
+	return text
+}
+
+// linkedBy notes that a container has c's address in its /etc/hosts: at c's next start, which may give it another one, it is told.
+func (c *Container) linkedBy(id string) error {
+	file, err := os.OpenFile(c.dir+"/linkers", os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	if err != nil || strings.Contains(string(data), id) {
+		return err
+	}
+	_, err = file.WriteString(id + "\n")
+	return err
+}
+
+// tellLinkers has the containers that know one by a link, and run, learn the addresses that a start gave it. The caller does not hold its lock: two may know each
+// other.
+func (e *Engine) tellLinkers(c *Container) error {
+	data, err := os.ReadFile(c.dir + "/linkers")
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var errs []error
+	for _, id := range strings.Fields(string(data)) {
+		err := e.relink(id, c)
+		if !errors.As(err, new(ErrNoSuchContainer)) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// relink writes the addresses of a container into the /etc/hosts of one that has a link to it.
+func (e *Engine) relink(id string, to *Container) error {
+	c, lock, err := e.lock(id)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	n, err := e.netdb().Default()
+	i := slices.IndexFunc(to.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
+	if err != nil || i < 0 || !c.Active() {
+		return err
+	}
+	return c.rewriteHosts(func(text string) string {
+		lines := ""
+		for line := range strings.Lines(text) {
+			_, names, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+			alias, more, _ := strings.Cut(names, " ")
+			if short, _, _ := strings.Cut(more, " "); short != shortID(to.ID) {
+				lines += line
+			} else if now := linkLines(to, to.Connections[i].Addrs, alias); !strings.Contains(lines, now) {
+				lines += now
+			}
+		}
+		return lines
+	})
+}
+
+// legacyLinks calls back for each link that a container has on the default network, with the container that it leads to. On other networks names are enough.
+func (e *Engine) legacyLinks(c *Config, found func(to Container, alias string)) error {
+	for _, a := range c.attachments() {
+		if len(a.Links) == 0 {
+			continue
+		}
+		if n, err := e.lookupNetwork(a.Network, true); err != nil || n.Name != netdb.DefaultName {
+			continue // who starts it says what is wrong
+		}
+		for _, l := range a.Links {
+			ref, alias, ok := strings.Cut(l, ":")
+			if !ok {
+				alias = ref
+			}
+			to, err := e.Find(ref)
+			if errors.As(err, new(ErrNoSuchContainer)) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			found(e.networkOwner(to), alias)
+		}
+	}
+	return nil
+}
+
+// noteLinks has those that a container has links to know of it, as soon as it is there.
+func (e *Engine) noteLinks(c *Container) error {
+	var errs []error
+	err := e.legacyLinks(&c.Config, func(to Container, _ string) { errs = append(errs, to.linkedBy(c.ID)) })
+	return errors.Join(append(errs, err)...)
+}
+
+// linkNames are the names that a container has for others by their links, as Docker writes them: /OTHER/ALIAS.
+func (e *Engine) linkNames(c *Container) (names []string) {
+	data, err := os.ReadFile(c.dir + "/linkers")
+	if err != nil {
+		return nil // there are none
+	}
+	for _, id := range strings.Fields(string(data)) {
+		by, err := e.Find(id)
+		if err != nil {
+			continue // it is gone
+		}
+		e.legacyLinks(&by.Config, func(to Container, alias string) {
+			if to.ID == c.ID {
+				names = append(names, "/"+by.Name+"/"+alias)
+			}
+		})
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// RemoveLink takes a link away from the container that has it, by its name: OTHER/ALIAS.
+func (e *Engine) RemoveLink(name string) error {
+	parent, alias := path.Split(strings.Trim(name, "/"))
+	if parent == "" {
+		return ErrConflict{"conflict, cannot remove the default link name of the container"}
+	}
+	c, lock, err := e.lock(strings.Trim(parent, "/"))
+	if err != nil {
+		return fmt.Errorf("cannot get parent %s for link name %s: %w", strings.Trim(parent, "/"), name, err)
+	}
+	defer lock.Close()
+	is := func(l string) bool {
+		ref, as, ok := strings.Cut(l, ":")
+		return ok && as == alias || !ok && ref == alias
+	}
+	cfg, found := &c.Config, false
+	without := func(list []string) []string {
+		left := slices.DeleteFunc(slices.Clone(list), is)
+		found = found || len(left) < len(list)
+		return left
+	}
+	cfg.Links, cfg.Networks = without(cfg.Links), slices.Clone(cfg.Networks)
+	for i := range cfg.Networks {
+		cfg.Networks[i].Links = without(cfg.Networks[i].Links)
+	}
+	if !found {
+		return fmt.Errorf("no such link: %s", name)
+	}
+	if err := c.writeRecord(); err != nil || !c.Active() {
+		return err
+	}
+	return c.rewriteHosts(func(text string) string {
+		kept := ""
+		for line := range strings.Lines(text) {
+			_, names, _ := strings.Cut(line, "\t")
+			if as, more, _ := strings.Cut(names, " "); as != alias || !isShortID(more) {
+				kept += line
+			}
+		}
+		return kept
+	})
+}
+
+// isShortID reports whether a text begins with an id as links have it in /etc/hosts.
+func isShortID(s string) bool {
+	first, _, _ := strings.Cut(strings.TrimSpace(s), " ")
+	return len(first) == 12 && strings.Trim(first, "0123456789abcdef") == ""
+}
