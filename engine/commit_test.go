@@ -3,14 +3,17 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
 )
 
 // imported makes an image of a root file system.
@@ -201,5 +204,31 @@ func TestImageMount(t *testing.T) {
 		if list, err := os.ReadDir(dir); err == nil && len(list) > 0 {
 			t.Errorf("%s has %v", dir, list)
 		}
+	}
+}
+
+// TestCommitOfEnding: a container whose process has ended, and whose monitor has not said so yet, needs no pause, and is committed.
+func TestCommitOfEnding(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c := started(t, e, Config{Image: "base:1", Command: []string{"sleep", "1000"}})
+	pid := monitorOf(t, e, c)
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(pid, unix.SIGCONT)
+	if err := unix.Kill(c.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "its process is a zombie", func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(c.PID) + "/stat")
+		return err == nil && strings.Contains(string(stat), ") Z ")
+	})
+	if err := e.Pause(ctx, c.ID); !errors.As(err, new(ErrNotRunning)) {
+		t.Errorf("pause: %v", err)
+	}
+	if _, err := e.Commit(ctx, c.ID, CommitOptions{}); err != nil {
+		t.Error(err)
 	}
 }

@@ -235,6 +235,9 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 		if without := new(oci.NoCgroupError); errors.As(err, &without) {
 			return &oci.NoCgroupError{ID: c.Name, What: without.What} // by the name that the caller knows
 		}
+		if errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist) {
+			return ErrNotRunning{c.ID} // it ends just now
+		}
 		return err
 	}
 	e.event(&c, "pause", nil)
