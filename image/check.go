@@ -97,7 +97,7 @@ func (s *Store) checkRoot(ctx context.Context, name string, r root, deep bool, c
 			add("config", m.Config.Digest, err)
 			return nil
 		}
-		if !isConfig(m.Config.MediaType) {
+		if !isImage(m) {
 			for _, l := range m.Layers {
 				_, err := s.readBlob("blob", l.Digest)
 				add("blob", l.Digest, err)

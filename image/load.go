@@ -358,7 +358,10 @@ func (l *loader) target(ctx context.Context, d v1.Descriptor, names []string) (L
 	if err := l.walk(d, &docs, &manifests); err != nil {
 		return Loaded{}, err
 	}
-	kept := 0
+	if len(manifests) == 1 && manifests[0] == docs[0] && !isImage(docs[0].manifest) {
+		return Loaded{}, docs[0].runnable()
+	}
+	kept := 0 // images, not what says something of them
 	for _, m := range manifests {
 		ok, config, err := l.manifest(ctx, m)
 		if err != nil {
@@ -368,8 +371,11 @@ func (l *loader) target(ctx context.Context, d v1.Descriptor, names []string) (L
 			docs = slices.DeleteFunc(docs, func(doc *document) bool { return doc == m })
 			continue
 		}
+		if config == nil {
+			continue
+		}
 		kept++
-		if len(names) == 0 && len(config) > 0 {
+		if len(names) == 0 {
 			tags, err := tagsOf(l.names[digest.FromBytes(config)])
 			if err != nil {
 				return Loaded{}, err
@@ -438,7 +444,7 @@ func (l *loader) verified(d v1.Descriptor, max int64) ([]byte, error) {
 // manifest keeps a manifest's config and layers. ok is false for one of a platform that is not wanted, and for one below an index
 // whose config the bundle lacks.
 func (l *loader) manifest(ctx context.Context, m *document) (ok bool, config []byte, err error) {
-	image := isConfig(m.manifest.Config.MediaType)
+	image := isImage(m.manifest)
 	raw, err := l.verified(m.manifest.Config, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
@@ -44,6 +45,13 @@ func isManifest(mediaType string) bool {
 
 func isConfig(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageConfig || mediaType == dockerConfig
+}
+
+// isImage tells an image's manifest from an artifact's. BuildKit gives its attestations the config of an image, for registries that take no
+// other: none of their layers is one.
+func isImage(m *v1.Manifest) bool {
+	layers := slices.ContainsFunc(m.Layers, func(l v1.Descriptor) bool { _, ok := compression(l.MediaType); return ok })
+	return isConfig(m.Config.MediaType) && (layers || len(m.Layers) == 0)
 }
 
 // compression of a layer by its media type: "", "gzip" or "zstd", and whether it is a layer at all.

@@ -263,7 +263,7 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 		} else if err := p.s.putBlob(raw, m.manifest.Config.Digest); err != nil { // an index of very many
 			return err
 		}
-		if !isConfig(m.manifest.Config.MediaType) {
+		if !isImage(m.manifest) {
 			continue
 		}
 		if err := m.runnable(); err != nil {
@@ -289,7 +289,7 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 		return err
 	}
 	for _, m := range manifests {
-		if !isConfig(m.manifest.Config.MediaType) {
+		if !isImage(m.manifest) {
 			if err := p.artifact(ctx, m); err != nil {
 				return err
 			}
@@ -337,7 +337,7 @@ func (p *puller) plan(ctx context.Context, target *document) (docs, manifests []
 		docs = append(docs, doc)
 		switch {
 		case doc.manifest == nil:
-		case !p.o.AllPlatforms && !isConfig(doc.manifest.Config.MediaType):
+		case !p.o.AllPlatforms && !isImage(doc.manifest):
 			return doc.runnable()
 		default:
 			manifests = append(manifests, doc)

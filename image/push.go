@@ -237,7 +237,7 @@ func (p *pusher) one(ctx context.Context, d v1.Descriptor, tag string) (v1.Descr
 	for i, l := range m.Layers {
 		jobs[i] = &pushJob{desc: l}
 	}
-	if isConfig(m.Config.MediaType) {
+	if isImage(&m) {
 		c, err := parseConfig(config, len(m.Layers))
 		if err != nil {
 			return d, err

@@ -20,6 +20,8 @@ import (
 	gcr "github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/kakuri/kakuri/internal/testimage"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // target is somebody else's registry, for writing: go-containerregistry's.
@@ -354,4 +356,49 @@ func TestTags(t *testing.T) {
 			t.Errorf("%+v: no error", page)
 		}
 	}
+}
+
+// TestAttestations: those of BuildKit have the config of an image. They go where the image goes: by pull, push, save and load.
+func TestAttestations(t *testing.T) {
+	f := newFixture()
+	image := f.image(Host(), "gzip", false, layersOf(2)...)
+	statement := f.blob([]byte(`{"predicate":1}`), "application/vnd.in-toto+json")
+	attest := f.document(v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: f.blob([]byte(`{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":["`+statement.Digest+`"]}}`), v1.MediaTypeImageConfig),
+		Layers: []v1.Descriptor{statement},
+	}, v1.MediaTypeImageManifest)
+	attest.Platform = &Platform{OS: "unknown", Architecture: "unknown"}
+	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String()}
+	f.tags["latest"] = f.index(false, image, attest)
+	k := serve(t, f)
+	whole := func(s *Store, name string) {
+		t.Helper()
+		if found, err := s.Check(t.Context(), true); err != nil || len(found) > 0 {
+			t.Errorf("check: %v %v", found, err)
+		}
+		for _, d := range []v1.Descriptor{attest, statement} {
+			if _, err := s.readBlob("blob", d.Digest); err != nil {
+				t.Error(err)
+			}
+		}
+		if img, err := s.Get(name, Platform{}); err != nil || img.Target.Digest != f.tags["latest"].Digest {
+			t.Errorf("%v %v", img.Target, err)
+		}
+		if all, err := s.every(f.tags["latest"]); err != nil || len(all) != 1 {
+			t.Errorf("images: %v %v", all, err)
+		}
+	}
+	from, to := newStore(t, nil), target(t, nil)+"/app"
+	copyTo(t, from, k.host+"/a", to, PullOptions{AllPlatforms: true})
+	whole(from, to)
+	if d, err := from.Push(t.Context(), to, PushOptions{}); err != nil || d != f.tags["latest"].Digest {
+		t.Errorf("push: %s %v", d, err)
+	}
+	raw := saved(t, from, SaveOptions{Format: OCIArchive}, to)
+	loaded := newStore(t, nil)
+	if _, err := loaded.Load(t.Context(), bytes.NewReader(raw), LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	whole(loaded, to)
 }

@@ -353,7 +353,7 @@ func (s *Store) used() (blobs, layers map[digest.Digest]bool, err error) {
 			for _, l := range m.Layers {
 				blobs[l.Digest] = true
 			}
-			if !isConfig(m.Config.MediaType) {
+			if !isImage(m) {
 				return nil
 			}
 			raw, err := s.readBlob("config", m.Config.Digest)

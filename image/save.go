@@ -359,7 +359,7 @@ func (v *saver) below(target v1.Descriptor, wanted func(digest.Digest) bool) err
 			return err
 		}
 		var ids []digest.Digest
-		if isConfig(m.Config.MediaType) {
+		if isImage(m) {
 			c, err := parseConfig(config, len(m.Layers))
 			if err != nil {
 				return err

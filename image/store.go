@@ -608,7 +608,7 @@ func (s *Store) first(target v1.Descriptor) (Image, error) {
 func (s *Store) every(target v1.Descriptor) ([]Image, error) {
 	var list []Image
 	err := s.walk(target, func(doc *document) error {
-		if doc.manifest == nil || !isConfig(doc.manifest.Config.MediaType) {
+		if doc.manifest == nil || !isImage(doc.manifest) {
 			return nil
 		}
 		img, err := s.imageOf(target, doc)
