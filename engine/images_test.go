@@ -6,8 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	gcr "github.com/google/go-containerregistry/pkg/v1"
+	randomly "github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/testimage"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -61,5 +66,31 @@ func TestKeepBlobs(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(k.layout, "blobs/sha256", desc.Digest.Encoded())); err != nil || !bytes.Equal(got, blob.Bytes()) {
 			t.Errorf("in the layout: %d bytes, %v", len(got), err)
 		}
+	}
+}
+
+// TestPullRemoved: an image that is removed while its pull ends was pulled all the same, and is gone afterwards, with its layers.
+func TestPullRemoved(t *testing.T) {
+	img, err := randomly.Image(2048, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := open(t)
+	name := testimage.Registry(t, map[string]gcr.Image{"removed:1": img}) + "/removed:1"
+	var removed error
+	_, err = e.Pull(t.Context(), name, image.PullOptions{Progress: func(p image.Event) {
+		if strings.HasPrefix(p.Status, "Status: Downloaded") {
+			_, removed = e.RemoveImage(t.Context(), name, false)
+		}
+	}})
+	if err != nil || removed != nil {
+		t.Errorf("pull: %v; remove: %v", err, removed)
+	}
+	s, err := e.Storage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := s.List(); err != nil || len(left) > 0 {
+		t.Errorf("layers are left: %v %v", left, err)
 	}
 }

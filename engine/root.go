@@ -76,6 +76,11 @@ func (e *Engine) Pull(ctx context.Context, name string, o image.PullOptions) (im
 }
 
 func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.PullOptions) (image.Image, error) {
+	release, err := s.Hold(ctx) // who removes the image meanwhile does not take its layers from under the index
+	if err != nil {
+		return image.Image{}, err
+	}
+	defer release()
 	img, err := s.Pull(ctx, name, o)
 	if err != nil {
 		return img, err

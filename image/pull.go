@@ -148,7 +148,14 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 	}
 	p.rep.tell(Event{Status: "Digest: " + doc.desc.Digest.String()})
 	p.rep.tell(Event{Status: "Status: Downloaded newer image for " + r.Familiar()})
-	return s.Get(nameFor(r), o.Platform)
+	img, err := s.Get(nameFor(r), o.Platform)
+	if errors.As(err, new(*NotFoundError)) { // removed meanwhile; we hold what it is made of
+		if o.Platform.OS == "" {
+			return s.first(target)
+		}
+		return s.load(target, o.Platform)
+	}
+	return img, err
 }
 
 // nameFor is the name under which a reference is kept: with a digest, the tag says nothing any more.
