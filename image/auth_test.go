@@ -495,7 +495,7 @@ func TestConfigJSON(t *testing.T) {
 	}
 	get := func(host string) Credentials {
 		t.Helper()
-		c, err := k.get(t.Context(), host)
+		c, err := k.get(t.Context(), host, "a/b")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -533,7 +533,7 @@ func TestConfigJSON(t *testing.T) {
 	}
 	for _, bad := range []string{`{`, `{"auths":[]}`, `{"auths":{"x.example":{"auth":"***"}}}`} {
 		write(bad)
-		if _, err := k.get(t.Context(), "x.example"); err == nil {
+		if _, err := k.get(t.Context(), "x.example", "a/b"); err == nil {
 			t.Errorf("%s: no error", bad)
 		}
 	}
@@ -549,12 +549,12 @@ func TestAuthOfEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ dir, host, user string }{{"", "one.example", "job"}, {"", "two.example", "file"}, {dir, "one.example", "file"}} {
-		if c, err := newKeyring(test.dir).get(t.Context(), test.host); err != nil || c.Username != test.user {
+		if c, err := newKeyring(test.dir).get(t.Context(), test.host, ""); err != nil || c.Username != test.user {
 			t.Errorf("%+v: %+v, %v", test, c, err)
 		}
 	}
 	t.Setenv("DOCKER_AUTH_CONFIG", `{`)
-	if _, err := newKeyring("").get(t.Context(), "one.example"); err == nil || !strings.Contains(err.Error(), "DOCKER_AUTH_CONFIG") {
+	if _, err := newKeyring("").get(t.Context(), "one.example", ""); err == nil || !strings.Contains(err.Error(), "DOCKER_AUTH_CONFIG") {
 		t.Error(err)
 	}
 }
@@ -620,22 +620,22 @@ esac
 	if raw, _ := os.ReadFile(k.path); strings.Contains(string(raw), secret) || strings.Contains(string(raw), base64.StdEncoding.EncodeToString([]byte("user:"+secret))) {
 		t.Errorf("the secret is in config.json: %s", raw)
 	}
-	if c, err := k.get(t.Context(), "one.example"); err != nil || c.Password != secret {
+	if c, err := k.get(t.Context(), "one.example", "a/b"); err != nil || c.Password != secret {
 		t.Errorf("%+v %v", c, err)
 	}
-	if c, err := k.get(t.Context(), "two.example"); err != nil || c.Username != "a" {
+	if c, err := k.get(t.Context(), "two.example", "a/b"); err != nil || c.Username != "a" {
 		t.Errorf("%+v %v", c, err)
 	}
 	if _, err := k.put(t.Context(), "one.example", Credentials{IdentityToken: "id"}); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := k.get(t.Context(), "one.example"); err != nil || c.IdentityToken != "id" || c.Username != "" {
+	if c, err := k.get(t.Context(), "one.example", "a/b"); err != nil || c.IdentityToken != "id" || c.Username != "" {
 		t.Errorf("%+v %v", c, err)
 	}
 	if err := k.drop(t.Context(), "one.example"); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := k.get(t.Context(), "one.example"); err != nil || !c.empty() {
+	if c, err := k.get(t.Context(), "one.example", "a/b"); err != nil || !c.empty() {
 		t.Errorf("%+v %v", c, err)
 	}
 	for _, name := range []string{"../x", "/bin/sh", "", "nobody-has-this"} {
@@ -703,5 +703,28 @@ func TestChallenge(t *testing.T) {
 		if scheme != test.scheme || params["realm"] != test.realm || params["scope"] != test.scope {
 			t.Errorf("%s: %s %v", test.in, scheme, params)
 		}
+	}
+}
+
+// TestNamespaces: containers' auth.json may have a password for a part of a registry, and it goes nowhere else.
+func TestNamespaces(t *testing.T) {
+	pass := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s + ":x")) }
+	raw := `{"auths":{"quay.io/team":{"auth":"` + pass("team") + `"},"quay.io/team/app":{"auth":"` + pass("app") + `"},"https://other.lan/v1/":{"auth":"` + pass("other") + `"}}}`
+	file := filepath.Join(t.TempDir(), "auth.json")
+	if err := os.WriteFile(file, []byte(raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := keyring{path: filepath.Join(t.TempDir(), "config.json"), fallback: []string{file}}
+	for at, want := range map[string]string{
+		"quay.io/team/x": "team", "quay.io/team": "team", "quay.io/team/app": "app", "quay.io/team/app/y": "app", "quay.io/teams": "", "quay.io/": "", "other.lan/z": "other",
+	} {
+		host, repo, _ := strings.Cut(at, "/")
+		if c, err := k.get(t.Context(), host, repo); err != nil || c.Username != want {
+			t.Errorf("%s: %q, want %q: %v", at, c.Username, want, err)
+		}
+	}
+	k = keyring{path: file} // Docker's own file: Docker reads no path
+	if c, err := k.get(t.Context(), "quay.io", "else"); err != nil || c.Username != "app" {
+		t.Errorf("%q: %v", c.Username, err)
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -155,14 +157,41 @@ func keyOf(host string) string {
 	return serverOf(host)
 }
 
-// get looks up what is known for a host: exactly this one, port included.
-func (k keyring) get(ctx context.Context, host string) (Credentials, error) {
+// namespaceOf is the part of a registry that a key of containers-auth.json(5) is for: quay.io/team. Of a URL the path says nothing, and
+// nor does a version of the protocol.
+func namespaceOf(key string) string {
+	_, path, _ := strings.Cut(strings.TrimRight(key, "/"), "/")
+	if strings.Contains(key, "://") || path == "v1" || path == "v2" {
+		return ""
+	}
+	return path
+}
+
+// entry finds the key for a repository: the longest that it is below. In Docker's file any key of the host will do, since Docker reads no path.
+func (c *configFile) entry(host, repo string, docker bool) (key string, ok bool) {
+	keys := slices.Sorted(maps.Keys(c.auths))
+	slices.SortStableFunc(keys, func(a, b string) int { return len(namespaceOf(b)) - len(namespaceOf(a)) })
+	for _, any := range []bool{false, true} {
+		for _, key := range keys {
+			if serverOf(key) != serverOf(host) || c.auths[key] == (authEntry{}) {
+				continue
+			}
+			if n := namespaceOf(key); n == "" || n == repo || strings.HasPrefix(repo, n+"/") || any && docker {
+				return key, true
+			}
+		}
+	}
+	return "", false
+}
+
+// get looks up what is known for a repository of a host: exactly this host, port included. The repository is empty where it is about all.
+func (k keyring) get(ctx context.Context, host, repo string) (Credentials, error) {
 	if k.env != "" {
 		c, err := parseConfigFile(authEnv, []byte(k.env))
 		if err != nil {
 			return Credentials{}, err
 		}
-		if found, err := c.entry(authEnv, host); err != nil || !found.empty() {
+		if found, ok, err := c.lookup(authEnv, host, repo, true); ok || err != nil {
 			return found, err
 		}
 	}
@@ -176,26 +205,24 @@ func (k keyring) get(ctx context.Context, host string) (Credentials, error) {
 				return found, err
 			}
 		}
-		if found, err := c.entry(path, host); err != nil || !found.empty() {
+		if found, ok, err := c.lookup(path, host, repo, path == k.path); ok || err != nil {
 			return found, err
 		}
 	}
 	return Credentials{}, nil
 }
 
-// entry is what the file itself has for a host, empty if it has nothing; path is for errors.
-func (c *configFile) entry(path, host string) (Credentials, error) {
-	for key, e := range c.auths {
-		if serverOf(key) != serverOf(host) || e == (authEntry{}) {
-			continue
-		}
-		found, err := e.credentials()
-		if err != nil {
-			return Credentials{}, fmt.Errorf("credentials: %s: auths %q: %w", path, key, err)
-		}
-		return found, nil
+// lookup is what the file itself has for a repository, if anything; path is for errors.
+func (c *configFile) lookup(path, host, repo string, docker bool) (Credentials, bool, error) {
+	key, ok := c.entry(host, repo, docker)
+	if !ok {
+		return Credentials{}, false, nil
 	}
-	return Credentials{}, nil
+	found, err := c.auths[key].credentials()
+	if err != nil {
+		return Credentials{}, true, fmt.Errorf("credentials: %s: auths %q: %w", path, key, err)
+	}
+	return found, true, nil
 }
 
 // put keeps credentials where Docker would, and says where that is.

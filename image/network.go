@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -183,16 +184,18 @@ func settingsHost(host string) string {
 func tlsConfig(r Registry, insecure bool) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}
 	if r.CA != "" {
-		raw, err := os.ReadFile(r.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
 		pool, err := x509.SystemCertPool()
 		if err != nil {
 			pool = x509.NewCertPool()
 		}
-		if !pool.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("ca %s: it has no certificate", r.CA)
+		for _, file := range append(slices.Clone(r.moreCAs), r.CA) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				return nil, fmt.Errorf("ca: %w", err)
+			}
+			if !pool.AppendCertsFromPEM(raw) {
+				return nil, fmt.Errorf("ca %s: it has no certificate", file)
+			}
 		}
 		c.RootCAs = pool
 	}

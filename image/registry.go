@@ -129,7 +129,25 @@ func (s *Store) sources(r Reference, given *Credentials) ([]*remote, error) {
 		rem.tls = !rules.insecure(u.Host)
 		list = append(list, rem)
 	}
-	return append(list, own), nil
+	p := rules.prefix(r)
+	if p == nil || len(list) > 0 { // kakuri's own settings and Docker's go before
+		return append(list, own), nil
+	}
+	places, err := p.places(r)
+	for _, at := range places {
+		if at.to.Name() == r.Name() {
+			own.tls = own.tls && !at.insecure
+			list = append(list, own)
+			continue
+		}
+		rem, err := s.remote(at.to, nil)
+		if err != nil {
+			return nil, err
+		}
+		rem.mirror, rem.tls = true, rem.tls && !at.insecure
+		list = append(list, rem)
+	}
+	return list, err
 }
 
 // remote is the registry that a name has, and no other: what a push goes to.
@@ -140,6 +158,9 @@ func (s *Store) remote(r Reference, given *Credentials) (*remote, error) {
 	}
 	if rules.Registries[r.Domain].Blocked {
 		return nil, fmt.Errorf("registry %s: the settings block it", r.Domain)
+	}
+	if p := rules.prefix(r); p != nil && p.Blocked {
+		return nil, fmt.Errorf("registry %s: the settings block %s", r.Domain, p.Prefix)
 	}
 	host := r.Domain
 	if host == defaultDomain {

@@ -48,6 +48,8 @@ type Settings struct {
 	// they are from, and other programs read the store as an OCI layout. It takes some four tenths more of the disk. What was pulled
 	// before is there after its next pull.
 	KeepBlobs bool `json:"keepBlobs"`
+
+	prefixes []prefix // of containers' registries.conf
 }
 
 // A Registry is what settings say of one host.
@@ -59,6 +61,8 @@ type Registry struct {
 	Key      string   `json:"key"`
 	Realms   []string `json:"realms"` // hosts of other owners that may be given the password, for a token
 	Blocked  bool     `json:"blocked"`
+
+	moreCAs []string // files beside CA, of certs.d
 }
 
 const (
@@ -152,7 +156,7 @@ func (s *Settings) own(_ string, raw []byte) error {
 		}
 		s.edit(host, func(old *Registry) {
 			if r.CA == "" {
-				r.CA, r.Cert, r.Key = old.CA, old.Cert, old.Key
+				r.CA, r.moreCAs, r.Cert, r.Key = old.CA, old.moreCAs, old.Cert, old.Key
 			}
 			*old = r
 		})
@@ -199,44 +203,25 @@ func (s *Settings) daemonJSON(_ string, raw []byte) error {
 	return nil
 }
 
-// registriesConf takes of containers-registries.conf(5), version 2, the registries whose prefix is a host.
+// registriesConf takes the registries of containers-registries.conf(5), version 2. What a later file says of a prefix replaces
+// what an earlier one said.
 func (s *Settings) registriesConf(_ string, raw []byte) error {
-	type endpoint struct {
-		Location string `toml:"location"`
-		Insecure bool   `toml:"insecure"`
-	}
 	var conf struct {
-		Registry []struct {
-			endpoint
-			Prefix  string     `toml:"prefix"`
-			Blocked bool       `toml:"blocked"`
-			Mirror  []endpoint `toml:"mirror"`
-		} `toml:"registry"`
+		Registry []prefix `toml:"registry"`
 	}
 	if _, err := toml.Decode(string(raw), &conf); err != nil {
 		return err
 	}
-	for _, r := range conf.Registry {
-		host := r.Prefix
-		if host == "" {
-			host = r.Location
+	for _, p := range conf.Registry {
+		if err := p.check(); err != nil {
+			return err
 		}
-		if !validDomain(host) { // a prefix with a path, or *.example: those are not for us
-			continue
+		s.prefixes = append(slices.DeleteFunc(s.prefixes, func(old prefix) bool { return old.Prefix == p.Prefix }), p)
+		if validDomain(p.Prefix) { // what is not about an image, a login or a search, knows the host alone
+			s.edit(p.Prefix, func(reg *Registry) {
+				reg.Blocked, reg.Insecure = p.Blocked, p.Insecure && (p.Location == "" || p.Location == p.Prefix)
+			})
 		}
-		s.edit(host, func(reg *Registry) {
-			reg.Blocked, reg.Insecure = r.Blocked, r.Insecure
-			reg.Mirrors = nil
-			if r.Location != "" && r.Location != host {
-				r.Mirror = append(r.Mirror, r.endpoint)
-			}
-			for _, m := range r.Mirror {
-				reg.Mirrors = append(reg.Mirrors, m.Location)
-				if h, _, _ := strings.Cut(m.Location, "/"); m.Insecure {
-					s.Insecure = append(s.Insecure, h)
-				}
-			}
-		})
 	}
 	return nil
 }
@@ -254,6 +239,9 @@ func (s *Settings) certsDir(dir string) {
 			s.edit(h.Name(), func(r *Registry) {
 				switch filepath.Ext(path) {
 				case ".crt":
+					if r.CA != "" {
+						r.moreCAs = append(r.moreCAs, r.CA)
+					}
 					r.CA = path
 				case ".cert":
 					r.Cert = path

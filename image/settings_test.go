@@ -64,14 +64,11 @@ location = "new.example"
 	if !strings.HasSuffix(one.CA, "ca.crt") || !strings.HasSuffix(one.Cert, "client.cert") || !strings.HasSuffix(one.Key, "client.key") {
 		t.Errorf("%+v", one)
 	}
-	if got := s.Registries["quay.io"].Mirrors; len(got) != 1 || got[0] != "quay-mirror.lan:5000/cache" {
-		t.Errorf("%v", got)
-	}
-	if !s.Registries["bad.example"].Blocked || len(s.Registries["moved.example"].Mirrors) != 1 {
+	if !s.Registries["bad.example"].Blocked {
 		t.Errorf("%+v", s.Registries)
 	}
 	for host, want := range map[string]bool{
-		"old.lan:5000": true, "old.lan": false, "10.9.8.7": true, "10.9.8.7:5000": true, "11.0.0.1": false, "plain.lan": true, "quay-mirror.lan:5000": true,
+		"old.lan:5000": true, "old.lan": false, "10.9.8.7": true, "10.9.8.7:5000": true, "11.0.0.1": false, "plain.lan": true, "quay-mirror.lan:5000": false,
 		"quay.io": false, "localhost": true, "localhost:1": true, "127.9.9.9:5000": true, "[::1]:5000": true, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
 		"0.0.0.0:5000": false, "[::ffff:10.1.1.1]": true, "one.lan:5000": false,
 	} {
@@ -89,9 +86,10 @@ location = "new.example"
 		t.Errorf("certs.d is forgotten: %+v", one)
 	}
 	for file, bad := range map[string][]string{
-		"kakuri/registries.json":     {`{`, `{"typo":1}`, `{"registries":{"a/b":{}}}`, `{"registries":{"a.lan":{"mirrors":["ftp://x"]}}}`, `{"registries":{"a.lan":{"mirrors":["https://u:p@x"]}}}`, `{"maxLayer":-1}`},
-		"docker/daemon.json":         {`{"insecure-registries":1}`},
-		"containers/registries.conf": {"[[registry]\n"},
+		"kakuri/registries.json": {`{`, `{"typo":1}`, `{"registries":{"a/b":{}}}`, `{"registries":{"a.lan":{"mirrors":["ftp://x"]}}}`, `{"registries":{"a.lan":{"mirrors":["https://u:p@x"]}}}`, `{"maxLayer":-1}`},
+		"docker/daemon.json":     {`{"insecure-registries":1}`},
+		"containers/registries.conf": {"[[registry]\n", "[[registry]]\nblocked = true\n", "[[registry]]\nprefix = \"A B\"\n", "[[registry]]\nlocation = \"a.lan\"\n[[registry.mirror]]\n",
+			"[[registry]]\nlocation = \"a.lan\"\n[[registry.mirror]]\nlocation = \"b.lan\"\npull-from-mirror = \"never\"\n"},
 	} {
 		for _, text := range bad {
 			old, _ := os.ReadFile(filepath.Join(etc, file))
@@ -101,5 +99,95 @@ location = "new.example"
 			}
 			write(etc, file, string(old))
 		}
+	}
+}
+
+// TestPrefixes: the longest prefix of registries.conf says where an image is asked for, and whether at all.
+func TestPrefixes(t *testing.T) {
+	etc := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(etc, "containers"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const conf = `
+unqualified-search-registries = ["quay.io"]
+[[registry]]
+prefix = "quay.io"
+[[registry.mirror]]
+location = "mirror.lan:5000/cache"
+insecure = true
+[[registry.mirror]]
+location = "digests.lan"
+pull-from-mirror = "digest-only"
+[[registry.mirror]]
+location = "tags.lan"
+pull-from-mirror = "tag-only"
+[[registry]]
+prefix = "quay.io/team"
+location = "team.lan/x"
+[[registry]]
+prefix = "quay.io/team/secret:1"
+blocked = true
+[[registry]]
+prefix = "*.wild.example"
+location = "wild.lan"
+insecure = true
+[[registry]]
+location = "bad.example"
+blocked = true
+[[registry]]
+prefix = "docker.io"
+location = "hub.lan/v"
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "hubmirror.lan"
+`
+	if err := os.WriteFile(filepath.Join(etc, "containers/registries.conf"), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := readSettings(etc, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t, rules)
+	id := "@sha256:" + digest64
+	for name, want := range map[string]string{
+		"quay.io/a:1":               "mirror.lan:5000/cache/a~ tags.lan/a quay.io/a",
+		"quay.io/a" + id:            "mirror.lan:5000/cache/a~ digests.lan/a quay.io/a",
+		"quay.io/team/a":            "team.lan/x/a",
+		"quay.io/team/secret:2":     "team.lan/x/secret",
+		"quay.io/team/secret:1":     "blocked",
+		"quay.io/teamwork":          "mirror.lan:5000/cache/teamwork~ tags.lan/teamwork quay.io/teamwork",
+		"a.wild.example/b":          "wild.lan/b~",
+		"wild.example/b":            "wild.example/b",
+		"bad.example/b":             "blocked",
+		"busybox":                   "hub.lan/v/library/busybox",
+		"busybox" + id:              "hubmirror.lan/library/busybox hub.lan/v/library/busybox",
+		"quay.io.evil.example/team": "quay.io.evil.example/team",
+	} {
+		r, err := ParseReference(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		list, err := s.sources(r.Tagged(), nil)
+		for _, from := range list {
+			place := from.host + "/" + from.repo
+			if !from.tls {
+				place += "~"
+			}
+			got = append(got, place)
+		}
+		if err != nil && strings.Contains(err.Error(), "the settings block") {
+			got = []string{"blocked"}
+		} else if err != nil {
+			t.Error(err)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	r, _ := ParseReference("quay.io/team/a")
+	if to, err := s.remote(r, nil); err != nil || to.host != "quay.io" {
+		t.Errorf("a push would go to %v: %v", to, err)
 	}
 }

@@ -21,7 +21,7 @@ func (r *remote) credentials(ctx context.Context) (Credentials, error) {
 		return *r.given, nil
 	}
 	if r.cred == nil {
-		c, err := r.ring.get(ctx, r.host)
+		c, err := r.ring.get(ctx, r.host, r.repo)
 		if err != nil {
 			return c, err
 		}
@@ -281,7 +281,7 @@ func (s *Store) Known(ctx context.Context, host string) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, err
 	}
-	return r.ring.get(ctx, r.host)
+	return r.ring.get(ctx, r.host, "")
 }
 
 // Logout forgets a registry's name and password.
