@@ -443,6 +443,13 @@ func (r *Rules) Check() (faults []string, err error) {
 	if faults, err = lacks(s, wanted, nil); err != nil {
 		return nil, err
 	}
+	missing, err := notInDocker(s, devices)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range missing {
+		faults = append(faults, "Docker's chain "+dockerChain+" has not the rules of bridge "+d)
+	}
 	others, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, firewalldRequests()...)
 	if err != nil {
 		return nil, err
@@ -564,8 +571,8 @@ func (r *Rules) Repair() (bool, error) {
 	return err == nil, err
 }
 
-// Heal repairs what a quick look finds: a table that somebody flushed, a firewalld that was started anew and has forgotten our bridges. It reports whether
-// there was something.
+// Heal repairs what a quick look finds: a table that somebody flushed, Docker's chain for others without our rules, a firewalld that was started anew and has forgotten
+// our bridges. It reports whether there was something.
 func (r *Rules) Heal() (bool, error) {
 	devices, err := r.names("bridges")
 	if err != nil || len(devices) == 0 {
@@ -575,15 +582,19 @@ func (r *Rules) Heal() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	defer s.close()
 	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, append(seemsRequests(), firewalldRequests()...)...)
-	s.close()
+	if err != nil {
+		return false, err
+	}
+	dropped, err := notInDocker(s, devices)
 	if err != nil {
 		return false, err
 	}
 	n := len(answers) - len(firewalldRequests())
 	rules := rulesOfFirewalld(answers[n:])
 	told := func(device string) bool { known, _ := r.zoned(device); return rules == "" || known == rules }
-	if seemsIntact(answers[:n]) && !slices.ContainsFunc(devices, func(d string) bool { return !told(d) }) {
+	if seemsIntact(answers[:n]) && len(dropped) == 0 && !slices.ContainsFunc(devices, func(d string) bool { return !told(d) }) {
 		return false, nil
 	}
 	return r.Repair()

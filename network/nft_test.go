@@ -624,6 +624,20 @@ func TestDockerUser(t *testing.T) {
 		docker("true")
 		s.bridges(bridgeA)
 		s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+		// So it is by whatever command looks after the rules, and so are rules that somebody flushed, whose chain a dockerd that was started anew jumps to again.
+		for _, damage := range []string{"$i -F DOCKER-USER", "$i -D DOCKER-USER 2", "$i -F; $i -I FORWARD -j DOCKER-USER"} {
+			s.shell("for i in iptables-nft ip6tables-nft; do " + damage + "; done")
+			if faults, err := s.rules.Check(); err != nil || len(faults) != 1 || !strings.Contains(faults[0], "DOCKER-USER") {
+				t.Errorf("after %s: %q, %v", damage, faults, err)
+			}
+			if healed, err := s.rules.Heal(); err != nil || !healed {
+				t.Errorf("after %s: healed %v, %v", damage, healed, err)
+			}
+			s.want("away", "tcp", "192.0.2.1:8080", "a1 192.0.2.2")
+			if healed, err := s.rules.Heal(); err != nil || healed || strings.Count(rules(), "kba") < 2 || strings.Count(rules(), "ACCEPT") != 2 {
+				t.Errorf("after %s and a repair: healed %v, %v:\n%s", damage, healed, err, rules())
+			}
+		}
 	})
 }
 

@@ -99,6 +99,19 @@ func dockerUser(s *nfSocket, change func(devices []string) []string) (messages [
 	return messages, nil
 }
 
+// notInDocker are those of devices that the chain, where it is there, has not all rules of: somebody flushed it, or a dockerd came when they were there already.
+func notInDocker(s *nfSocket, devices []string) (missing []string, err error) {
+	_, err = dockerUser(s, func(have []string) []string {
+		for _, d := range devices {
+			if !slices.Contains(have, d) && !slices.Contains(missing, d) {
+				missing = append(missing, d)
+			}
+		}
+		return have
+	})
+	return missing, err
+}
+
 // unconditional tells a rule without a condition: it counts and gives a verdict, as -j RETURN of older dockerds.
 func unconditional(r []byte) bool {
 	plain := true
