@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -180,5 +181,68 @@ func TestSharedMountReachesHost(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestCopiedLinks: what podman's no-dereference asks for. A link that leads nowhere is copied as well, and the container may be made again.
+func TestCopiedLinks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := nstest.Dir(t)
+	for link, target := range map[string]string{"here": "/etc/passwd", "gone": "../no/where"} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := base("for l in /l/here /l/gone /tmp/gone; do readlink $l; done; cat /l/file; grep -c /here /proc/self/mountinfo")
+	bind := func(name, dest string) specs.Mount {
+		return specs.Mount{Type: "bind", Source: filepath.Join(dir, name), Destination: dest, Options: []string{"copy-symlink", "rbind"}}
+	}
+	s.Mounts = append(s.Mounts, bind("here", "/l/here"), bind("gone", "/l/gone"), bind("file", "/l/file"), specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"}, bind("gone", "/tmp/gone"))
+	b := bundle(t, s)
+	p := newPlace(t)
+	for range 2 {
+		if out, _ := p.do("run", "--bundle", b, "x"); out != "/etc/passwd\n../no/where\n../no/where\ntext0\n" {
+			t.Errorf("%q", out)
+		}
+	}
+}
+
+// TestNestedUserNamespace: root of a user namespace, as rootless podman is, makes a container whose own root is another user (podman's --userns auto and
+// nomap). What is bound is the caller's, and nobody else may come to it.
+func TestNestedUserNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const caller = 300000
+	s := base("id -u; cat /secret/of")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 1, Size: 1000}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+	closed := nstest.Dir(t)
+	writeFiles(t, map[string]string{filepath.Join(closed, "in/of"): "the caller's"})
+	s.Mounts = append(s.Mounts, bindMount(filepath.Join(closed, "in"), "/secret"))
+	dir := bundle(t, s)
+	p := newPlace(t)
+	own := func(id int, list ...string) {
+		for _, d := range list {
+			err := filepath.WalkDir(d, func(name string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(name, id, id)) })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	own(caller, filepath.Dir(p.dir), closed, dir)
+	own(caller+1, filepath.Join(dir, "rootfs"))
+	if err := errors.Join(os.Chmod(closed, 0o700), os.Chmod(dir, 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	ids := []syscall.SysProcIDMap{{HostID: caller, Size: 2000}}
+	c := p.command("run", "--bundle", dir, "x")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{}}
+	if out, err := c.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "\n0\nthe caller's") {
+		t.Errorf("%v: %q", err, out)
 	}
 }

@@ -120,6 +120,16 @@ func (c *compiler) idMappedSources() error {
 // in the container's mount namespace, and keeps places from it that the caller comes to.
 func (c *compiler) locks() bool { return c.isNew(abi.NSMount) && c.userNS && c.host.Privileged() }
 
+// comesFurther reports whether the caller comes to places that the container's side may not: it is root of the machine, or of a user
+// namespace of which the container's own root is another user, as rootless podman is with --userns auto. Whose root a joined one has is not known.
+func (c *compiler) comesFurther() bool {
+	if !c.isNew(abi.NSMount) || !c.userNS {
+		return false
+	}
+	other := !slices.Contains(c.fresh, abi.NSUser) || outside(c.uids, 0) != c.host.UID
+	return c.host.Privileged() || other && c.host.MapsIDs() && c.host.Caps.Has(abi.CapSysAdmin)
+}
+
 // ofProc tells paths of /proc, which are left to the container's side: one may be a link to what
 // its own process has, which nothing but the kernel can follow.
 func ofProc(p string) bool { return p == "/proc" || strings.HasPrefix(p, "/proc/") }
@@ -164,7 +174,7 @@ func (c *compiler) mapTrees() error {
 
 // openSources opens the sources of bind mounts that a container with a user namespace has.
 func (c *compiler) openSources(child bool) error {
-	if !c.locks() {
+	if !c.comesFurther() {
 		return nil
 	}
 	ops := c.opens

@@ -560,6 +560,27 @@ func TestKeptGroups(t *testing.T) {
 	}
 }
 
+// TestSourcesOfAnother: root of a user namespace opens the sources of a container whose root is another user, and one that is made in its own name opens
+// them by itself.
+func TestSourcesOfAnother(t *testing.T) {
+	host := rootFacts()
+	host.AllIDs = false
+	for _, c := range []struct {
+		linux string
+		opens int
+	}{
+		{`"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":1,"size":9}],"gidMappings":[{"containerID":0,"hostID":1,"size":9}]`, 1},
+		{`"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":0,"size":9}],"gidMappings":[{"containerID":0,"hostID":0,"size":9}]`, 0},
+		{`"namespaces":[{"type":"mount"},{"type":"user","path":"/proc/7/ns/user"}]`, 1},
+		{`"namespaces":[{"type":"mount"}]`, 0},
+	} {
+		p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{`+c.linux+`}`, `"mounts":[{"destination":"/a","type":"bind","source":"/a","options":["bind"]}]`), host, Options{})
+		if n := len(ops[*OpenSource](p)); n != c.opens {
+			t.Errorf("%s: %d sources are opened, want %d:\n%s", c.linux, n, c.opens, p.Text())
+		}
+	}
+}
+
 // TestJoinedGroups: a user namespace that a caller with one id joins is one of a single id, in which setgroups(2) is denied, and of a caller with more it is not.
 func TestJoinedGroups(t *testing.T) {
 	const joined = `"linux":{"namespaces":[{"type":"mount"},{"type":"user","path":"/proc/7/ns/user"}]}`
