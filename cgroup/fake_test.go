@@ -246,6 +246,25 @@ func TestOccupied(t *testing.T) {
 	}
 }
 
+// TestOccupiedElsewhere: of version 1 a cgroup may be there in one hierarchy and not in that by which processes are listed. Its processes would get the limits.
+func TestOccupiedElsewhere(t *testing.T) {
+	const mounts = "32 31 0:29 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+	h, top := fake(t, mounts, "2:memory:/\n1:freezer:/\n", map[string]string{
+		"sys/fs/cgroup/memory/g/below/cgroup.procs": "1\n2\n", "sys/fs/cgroup/memory/g/cgroup.procs": "",
+	})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Create(limits.Limits{}); err == nil || !strings.Contains(err.Error(), "container's cgroup is not empty: 2 process(es) found") {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(top, "sys/fs/cgroup/*/g")); len(left) != 1 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 // TestPathsOfBoth: a record names every controller, and opens to the same cgroup.
 func TestPathsOfBoth(t *testing.T) {
 	h, _ := fake(t, hybridMounts, hybridOwn, nil)

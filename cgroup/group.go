@@ -302,17 +302,31 @@ func (g *Group) create(l limits.Limits) error {
 	return nil
 }
 
-// vacant sees to it that the cgroup has no process, and would not freeze one.
+// vacant sees to it that the cgroup has no process, and would not freeze one. It asks every hierarchy in which the cgroup was there before: of version 1,
+// one may have it and another not, and limits would be those of the processes in it.
 func (g *Group) vacant() error {
-	if n, err := g.main(); err != nil || len(n.made) > 0 {
-		return nil // none, or one that was not there before
-	}
-	pids, err := g.AllPids()
+	n, err := g.main()
 	if err != nil {
-		return err
+		return nil // none
 	}
-	if len(pids) > 0 {
-		return fmt.Errorf("container's cgroup is not empty: %d process(es) found: give linux.cgroupsPath another value", len(pids))
+	for _, n := range g.nodes {
+		if len(n.made) > 0 {
+			continue
+		}
+		dir, err := n.open()
+		if err != nil {
+			return err
+		}
+		pids, err := allPidsIn(dir)
+		if err != nil {
+			return n.errorf("read cgroup.procs: %w", err)
+		}
+		if len(pids) > 0 {
+			return fmt.Errorf("container's cgroup is not empty: %d process(es) found: give linux.cgroupsPath another value", len(pids))
+		}
+	}
+	if len(n.made) > 0 {
+		return nil
 	}
 	if frozen, err := g.Frozen(); err != nil || frozen {
 		return errors.Join(err, errors.New("container's cgroup unexpectedly frozen"))
