@@ -241,6 +241,8 @@ func TestMountFaults(t *testing.T) {
 		{"mask in a loop", mounted(in(&plan.OpenNull{}), in(&plan.Mask{Path: "/loop"})), 5, "openat2", syscall.ELOOP, nil, ""},
 		{"read-only path in a loop", mounted(in(&plan.ReadonlyPath{Path: "/loop"})), 4, "openat2", syscall.ELOOP, nil, ""},
 		{"device the host lacks", mounted(in(&plan.Device{Path: "/dev/x", Type: "c", Bind: "/dev/no-such"})), 4, "open_tree", syscall.ENOENT, fs.ErrNotExist, "the host has no device /dev/no-such"},
+		{"device that is a file", mounted(in(&plan.Device{Path: "/dev/x", Type: "c", Bind: "/etc/passwd"})), 4, "open_tree", syscall.ENODEV, nil, "what the host has at /etc/passwd is no such device"},
+		{"device of another type", mounted(in(&plan.Device{Path: "/dev/x", Type: "b", Bind: "/dev/null"})), 4, "open_tree", syscall.ENODEV, nil, "what the host has at /dev/null is no such device"},
 		{"device over a directory", mounted(in(&plan.Device{Path: "/srv", Type: "c", Major: 1, Minor: 3})), 4, "unlinkat", syscall.EISDIR, nil, ""},
 		{"device in a read-only root", mounted(readonly, in(&plan.Device{Path: "/dev/x", Type: "c", Major: 1, Minor: 3})), 5, "unlinkat", syscall.EROFS, nil, ""},
 		{"link below a file", mounted(in(&plan.Symlink{Target: "x", Path: "/tofile/x"})), 4, "openat2", syscall.ENOTDIR, nil, ""},

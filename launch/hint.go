@@ -63,6 +63,9 @@ func hint(e *Error) string {
 		if errno == syscall.ENOENT && op.Bind != "" {
 			return "the host has no device " + op.Bind
 		}
+		if errno == syscall.ENODEV && op.Bind != "" {
+			return "what the host has at " + op.Bind + " is no such device"
+		}
 	case *plan.AttachRoot:
 		if errno == syscall.EINVAL && e.Call == "move_mount" {
 			return op.Path + " is no directory"

@@ -687,6 +687,22 @@ func TestCgroupPathEscapes(t *testing.T) {
 	}
 }
 
+// In a user namespace a device is the host's of that path, bound: no other file of the host becomes one, be it a socket or somebody's secret.
+func TestDeviceIsADevice(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, file := canary(t)
+	for _, path := range []string{file, host} {
+		s := withDev(base("true"))
+		ids := []specs.LinuxIDMapping{{Size: 65536}}
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+		s.Linux.Devices = []specs.LinuxDevice{{Path: path, Type: "c", Major: 1, Minor: 3}}
+		p := newPlace(t)
+		p.bad("what the host has at "+path+" is no such device", "run", "--bundle", bundle(t, s), "c")
+	}
+}
+
 // GHSA-g54h-m393-cpwq: device rules begin with nothing, whether or not config.json has any: nodes that a container makes are no
 // way to the devices.
 func TestDeviceRulesDeny(t *testing.T) {

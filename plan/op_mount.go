@@ -474,9 +474,15 @@ func (d *Device) number() uint64 {
 
 func (d *Device) lower(a *Asm) {
 	dir, name := path.Split(path.Clean("/" + d.Path))
+	kind := map[string]uint64{"c": abi.SIfchr, "u": abi.SIfchr, "b": abi.SIfblk, "p": abi.SIfifo}[d.Type]
 	if d.Bind != "" {
 		tree, to := a.tmp(), a.tmp()
 		a.call(abi.CallOpenTree, cwd(), a.str(d.Bind), num(treeFlags(false))).into(tree)
+		// Who may choose a device chooses no other file of the host, or directory, or socket.
+		a.row(Row{Kind: RowIf, Mem: a.statx(tree, statxType), Off: statxMode, Args: [6]Arg{num(kind), num(abi.SIfmt)}, N: 2})
+		node := a.here() - 1
+		a.row(Row{Kind: RowFail, Call: abi.CallOpenTree, Accept: [3]abi.Errno{abi.ENODEV}})
+		a.skipOK(node)
 		a.file(d.Path, to)
 		a.attach(tree, to)
 		return
@@ -487,7 +493,6 @@ func (d *Device) lower(a *Asm) {
 	}
 	parent := a.tmp()
 	a.directoryBelow(base, dir, d.Have, parent)
-	kind := map[string]uint64{"c": abi.SIfchr, "u": abi.SIfchr, "b": abi.SIfblk, "p": abi.SIfifo}[d.Type]
 	// A node that is there already is taken away first: it is the image's, and
 	// may be anything.
 	a.call(abi.CallUnlinkat, fd(parent), a.str(name), num(0)).accept(abi.ENOENT)

@@ -173,6 +173,21 @@ func fold(s string, width int) []string {
 	}
 }
 
+// fileType names the type of a file: inode(7).
+func fileType(mode uint64) string {
+	switch mode {
+	case abi.SIfdir:
+		return "directory"
+	case abi.SIfchr:
+		return "character device"
+	case abi.SIfblk:
+		return "block device"
+	case abi.SIflnk:
+		return "symbolic link"
+	}
+	return fmt.Sprintf("file of type %#o", mode)
+}
+
 // rowText prints a row as strace(1) would print the call.
 func rowText(r Row, arch abi.Arch) string {
 	switch r.Kind {
@@ -182,10 +197,8 @@ func rowText(r Row, arch abi.Arch) string {
 		return fmt.Sprintf("(received descriptor) = %s", r.Out)
 	case RowIf:
 		switch {
-		case r.Args[0].Val == abi.SIflnk:
-			return "(for anything but a symbolic link:)"
 		case r.Args[1].Val == abi.SIfmt:
-			return "(for anything but a directory:)"
+			return fmt.Sprintf("(for anything but a %s:)", fileType(r.Args[0].Val))
 		case r.Args[0].Val == procMagic:
 			return "(for anything but a procfs:)"
 		}
