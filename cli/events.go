@@ -8,6 +8,7 @@ import (
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 )
 
@@ -61,7 +62,7 @@ type nobody struct{}
 
 func (nobody) Write(p []byte) (int, error) { return len(p), nil }
 
-// eventText is a line: when, what kind, what, to whom, and its attributes.
+// eventText is one line: when, what kind, what, to whom, and its attributes, which an image's labels are among.
 func eventText(e engine.Event) string {
 	text := fmt.Sprintf("%s %s %s %s", time.Unix(0, e.TimeNano).Format(stamp), e.Type, e.Action, e.Actor.ID)
 	var list []string
@@ -69,8 +70,8 @@ func eventText(e engine.Event) string {
 		list = append(list, k+"="+v)
 	}
 	if list == nil {
-		return text
+		return ui.Escape(text)
 	}
 	slices.Sort(list)
-	return text + " (" + strings.Join(list, ", ") + ")"
+	return ui.Escape(text + " (" + strings.Join(list, ", ") + ")")
 }

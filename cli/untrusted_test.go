@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/internal/nstest"
 )
 
@@ -56,4 +57,14 @@ func onTerminal(t *testing.T, args ...string) string {
 	tty.Close() // the last one: the master's reader ends
 	<-done
 	return all.String()
+}
+
+// What an image's labels have of lines is within the event's own.
+func TestEventIsOneLine(t *testing.T) {
+	var e engine.Event
+	e.Type, e.Action = "container", "start"
+	e.Actor.ID, e.Actor.Attributes = "abc", map[string]string{"a": "x\n2030-01-01T00:00:00Z container die abc\x1b[2J"}
+	if text := eventText(e); strings.ContainsAny(text, "\n\x1b") || !strings.HasSuffix(text, `container start abc (a=x\n2030-01-01T00:00:00Z container die abc\x1b[2J)`) {
+		t.Errorf("%q", text)
+	}
 }
