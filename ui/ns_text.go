@@ -205,6 +205,9 @@ func (v NSView) closing(l Lang) string {
 		return l.Count(words.Deeper, deeper)
 	}
 	host, inside := v.Levels[0].sentence(l), v.Levels[len(v.Levels)-1].sentence(l)
+	if l == JA && !v.Levels[0].Host {
+		host += " " // names and numbers stand apart from Japanese, of which "the host" is a word
+	}
 	switch n := len(v.Processes); n {
 	case 0:
 		return l.Say(words.SeesNone, inside)
