@@ -230,7 +230,7 @@ func testAsAsked(t *testing.T, program string) {
 		{"--network", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host", "host:all", "sleep", "1000"},
 		{"--userns", "host", "--network", "host", "--pid", "host", "host", "sleep", "1000"},
 		{"-v", dir + ":/data:ro", "--tmpfs", "/tmp:ro,noexec", "--tmpfs", "/run:size=1m", "--mount", "type=bind,source=" + dir + ",target=/run/x", "host", "sleep", "1000"},
-		{"-v", file + ":/etc/shadow", "-v", dir + ":/proc/bus", "-v", dir + ":/sys/firmware", "host", "sleep", "1000"},
+		{"-v", file + ":/etc/shadow", "-v", file + ":/proc/uptime", "-v", dir + ":/sys/firmware", "host", "sleep", "1000"},
 		{"--cap-drop", "all", "--cap-add", "net_admin", "--security-opt", "no-new-privileges", "-u", "nobody", "host", "sleep", "1000"},
 		{"--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined", "host", "sleep", "1000"},
 		{"--time-offset", "boottime=48h", "--time-offset", "monotonic=-1500ms", "host", "sleep", "1000"},
