@@ -776,5 +776,40 @@ func TestStopOfRestart(t *testing.T) {
 			output(t, kakuri(t, "kill", "again"))
 		}
 		output(t, kakuri(t, "rm", "-f", "again"))
+
+// A container that is paused when it is killed, or while it has its time to stop, ends all the same: with version 1 of control groups SIGKILL waits
+// for the pause to end.
+func TestEndsWhilePaused(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // where it does not end
+	defer cancel()
+	dir := nstest.Dir(t)
+	c := Config{
+		Name: "held", Image: "host", Network: "none", Command: []string{"sh", "-c", "trap 'echo >/x/heard' TERM; while :; do sleep 0.01; done"},
+		Mounts: []Mount{{Type: "bind", Source: dir, Dest: "/x"}},
+	}
+	detached(t, e, c)
+	if err := errors.Join(e.Pause(ctx, "held"), e.Kill(ctx, "held", "KILL")); err != nil {
+		t.Fatal(err)
+	}
+	if x, err := e.Wait(ctx, "held", ""); err != nil || x.Code != 137 {
+		t.Fatalf("killed: %+v, %v", x, err)
+	}
+	if err := e.Start(ctx, "held", StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stopped, seconds := make(chan error), 3
+	go func() { stopped <- e.Stop(ctx, "held", StopOptions{Timeout: &seconds}) }()
+	nstest.Until(t, "its signal is there", func() bool { _, err := os.Stat(dir + "/heard"); return err == nil })
+	if err := e.Pause(ctx, "held"); err != nil {
+		t.Error(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if now := found(t, e, "held"); now.Status != monitor.Exited || now.ExitCode != 137 {
+		t.Errorf("stopped: %s, %d", now.Status, now.ExitCode)
 	}
 }

@@ -637,6 +637,9 @@ func (m *monitor) signal(sig syscall.Signal, by string) {
 	if r := m.running(); r != nil && r.container != nil {
 		m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 		r.signal(sig)
+		if stop := syscall.Signal(m.task.StopSignal); sig == unix.SIGKILL || stop == 0 || sig == stop {
+			r.container.Resume() // one that is paused takes it then, as with Docker
+		}
 	}
 }
 
@@ -686,5 +689,20 @@ func (m *monitor) stop(s stop, by string) {
 	case <-r.ended:
 	case <-late:
 		m.signal(unix.SIGKILL, fmt.Sprintf("%s, %d s after %v", by, s.Seconds, abi.Signal(sig)))
+		r.thaw()
+	}
+}
+
+// thaw sees to it that a container which was sent SIGKILL ends: with version 1 of control groups a pause that comes between holds it up for as long as it lasts.
+func (r *run) thaw() {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		t := time.NewTimer(wait)
+		select {
+		case <-r.ended:
+			t.Stop()
+			return
+		case <-t.C:
+			r.container.Resume()
+		}
 	}
 }
