@@ -135,10 +135,7 @@ func (f *runFlags) files(s *pflag.FlagSet) {
 	s.StringArrayVar(&r.GPUs, "gpus", nil, "give GPUs: all, a number, or `device=..,driver=..`")
 	s.Func("shm-size", "size of /dev/shm (default 64m)", func(v string) error {
 		n, err := parseSize(v)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("want a size, as in 64m")
-		}
-		r.ShmSize = n
+		r.ShmSize = n // 0 is the default
 		return err
 	})
 }
@@ -169,7 +166,7 @@ func (f *runFlags) rights(s *pflag.FlagSet) {
 	s.StringArrayVar(&r.CapAdd, "cap-add", nil, "add a capability")
 	s.StringArrayVar(&r.CapDrop, "cap-drop", nil, "drop a capability, or all")
 	s.BoolVar(&r.Privileged, "privileged", false, "all capabilities and devices, no seccomp, no masks; as root no user namespace")
-	s.StringArrayVar(&r.SecurityOpt, "security-opt", nil, "level=default|docker|strict, no-new-privileges, seccomp=FILE|builtin|docker|debug|i386|unconfined|explain, systempaths=unconfined")
+	s.StringArrayVar(&r.SecurityOpt, "security-opt", nil, "level=default|docker|strict, no-new-privileges, seccomp=FILE|builtin|docker|debug|i386|unconfined|explain, systempaths=unconfined, writable-cgroups")
 	s.Func("device-cgroup-rule", "allow devices: `TYPE MAJOR:MINOR rwm`, as in 'c 42:* rmw'", func(v string) error {
 		if err := checkDeviceRule(v); err != nil {
 			return err
@@ -240,6 +237,12 @@ func hidden(s *pflag.FlagSet) {
 	s.SetNormalizeFunc(otherNames)
 	s.Bool("disable-content-trust", true, "taken, and without effect")
 	s.MarkHidden("disable-content-trust")
+	s.Func("isolation", "of Windows: `default` is taken", func(v string) error {
+		if v != "" && !strings.EqualFold(v, "default") {
+			return errors.New("it is for Windows, but for default")
+		}
+		return nil
+	})
 }
 
 func put(m *map[string]string, key, value string) {

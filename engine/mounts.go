@@ -54,7 +54,7 @@ func (b *builder) mounts() error {
 	}
 	if b.showsCgroups() && !b.replaced("/sys/fs/cgroup") {
 		flags := []string{"nosuid", "noexec", "nodev", "relatime"}
-		if !b.run.Privileged {
+		if !b.run.Privileged && !b.security.cgroups {
 			flags = append(flags, "ro")
 		}
 		kernel = append(kernel, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: flags})
@@ -91,7 +91,7 @@ func (b *builder) mounts() error {
 // would show the host's.
 func (b *builder) showsCgroups() bool {
 	own := b.run.CgroupNS == "" || b.run.CgroupNS == "private"
-	return own && (b.host.Privileged() && (unifiedMemory() || b.hostSys()) || b.run.Resources.asked())
+	return own && (b.host.Privileged() && (unifiedMemory() || b.hostSys() || b.security.cgroups) || b.run.Resources.asked())
 }
 
 // replaced reports whether the user mounts something of their own at a place.

@@ -233,6 +233,7 @@ type securityOpts struct {
 	seccomp    string // the name of a profile; empty is the level's
 	file, text string // or a profile of the user's own
 	explain    bool   // tell what the filter refuses
+	cgroups    bool   // root inside may divide its control group
 }
 
 func parseSecurityOpt(list []string) (securityOpts, error) {
@@ -247,6 +248,8 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 		case key == "no-new-privileges" && (!has || value == "true" || value == "false"):
 			on := value != "false"
 			o.noNewPrivs = &on
+		case key == "writable-cgroups" && (!has || value == "true" || value == "false"):
+			o.cgroups = value != "false"
 		case key == "systempaths" && value == "unconfined":
 			o.unmasked = true
 		case key == "level":
@@ -269,7 +272,7 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 		case key == "apparmor" || key == "label":
 			return o, fmt.Errorf("--security-opt %s: this version confines by namespaces, capabilities and seccomp only", s)
 		default:
-			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, seccomp=FILE|%s|explain, systempaths=unconfined", s, strings.Join(profiles(), "|"))
+			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, seccomp=FILE|%s|explain, systempaths=unconfined, writable-cgroups", s, strings.Join(profiles(), "|"))
 		}
 	}
 	return o, nil

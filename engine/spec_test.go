@@ -203,8 +203,16 @@ func TestSecurityOpt(t *testing.T) {
 			t.Errorf("%s: filter %v, %d masks, nnp %v", opt, s.Linux.Seccomp != nil, len(s.Linux.MaskedPaths), s.Process.NoNewPrivileges)
 		}
 	}
+	for opt, want := range map[string]bool{"writable-cgroups": true, "writable-cgroups=true": true, "writable-cgroups=false": false, "level=default": false} {
+		s := spec(t, Config{SecurityOpt: []string{opt}, Resources: Resources{CPUShares: 512}})
+		i := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })
+		if i < 0 || slices.Contains(s.Mounts[i].Options, "ro") == want {
+			t.Errorf("%s: mount %d: %+v", opt, i, s.Mounts)
+		}
+	}
 	for opt, text := range map[string]string{
-		"": "unknown", "nonsense": "unknown", "seccomp": "unknown", "seccomp=": "unknown", "seccomp=/no/such": "no such file",
+		"writable-cgroups=x": "unknown",
+		"":                   "unknown", "nonsense": "unknown", "seccomp": "unknown", "seccomp=": "unknown", "seccomp=/no/such": "no such file",
 		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "apparmor=profile": "this version confines by", "label=type:x": "this version confines by",
 		"no-new-privileges=maybe": "unknown", "systempaths=x": "unknown",
 	} {
