@@ -87,7 +87,7 @@ func (f *runFlags) life(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.labelFiles, "label-file", nil, "set the labels in `FILE`")
 	s.Func("annotation", "pass an annotation to the runtime: `NAME=VALUE`", func(v string) error {
 		name, value, _ := strings.Cut(v, "=")
-		if name == "" || value == "" {
+		if name == "" {
 			return fmt.Errorf("want NAME=VALUE")
 		}
 		put(&r.Annotations, name, value)
@@ -414,6 +414,8 @@ func (f *runFlags) checks() error {
 	r, h := &f.run, f.health
 	switch r.Pull {
 	case "missing", "always", "never":
+	case "":
+		r.Pull = "missing"
 	default:
 		return fmt.Errorf(`--pull %s: invalid pull option: must be one of "always", "missing" or "never"`, r.Pull)
 	}

@@ -27,8 +27,11 @@ func (f *runFlags) fileSystems() error {
 		parse func(string) (engine.Mount, error)
 	}{{"-v", f.volumes, parseVolume}, {"--mount", f.mounts, parseMount}, {"--tmpfs", f.tmpfs, parseTmpfs}} {
 		for i, s := range group.list {
-			if group.flag == "-v" && slices.Contains(group.list[:i], s) {
+			switch again := func(o string) bool { return o == s || group.flag == "--tmpfs" && tmpfsPlace(o) == tmpfsPlace(s) }; {
+			case group.flag == "-v" && slices.ContainsFunc(group.list[:i], again):
 				continue // the same words twice are one volume, as for Docker
+			case group.flag == "--tmpfs" && slices.ContainsFunc(group.list[i+1:], again):
+				continue // the last one at a place counts
 			}
 			m, err := group.parse(s)
 			if err != nil {
@@ -148,7 +151,7 @@ func (p *mountParser) field(field string) error {
 	key = strings.ToLower(key)
 	on := true
 	switch key {
-	case "readonly", "ro", "volume-nocopy", "bind-create-src":
+	case "readonly", "ro", "volume-nocopy", "bind-create-src", "bind-nonrecursive":
 		if has {
 			var err error
 			if on, err = strconv.ParseBool(value); err != nil {
@@ -182,7 +185,9 @@ func (p *mountParser) field(field string) error {
 			return fmt.Errorf("bind-propagation=%s: there are private, shared, slave, rprivate, rshared and rslave", value)
 		}
 	case "bind-nonrecursive":
-		return fmt.Errorf("bind-nonrecursive is deprecated, use bind-recursive=disabled instead")
+		if on { // the older form, of which Docker 28 warns
+			return p.recurse("disabled")
+		}
 	case "bind-recursive":
 		return p.recurse(value)
 	case "bind-create-src":
@@ -265,12 +270,21 @@ func (p *mountParser) finish() error {
 		}
 		return nil
 	case "tmpfs":
+		if p.Source != "" {
+			return fmt.Errorf(`invalid mount config for type "tmpfs": field Source must not be specified`)
+		}
 		p.Options = append(p.Options, "nosuid", "nodev", "noexec")
 	}
 	if p.readonly {
 		p.Options = append(p.Options, "ro")
 	}
 	return nil
+}
+
+// tmpfsPlace is where a --tmpfs is mounted.
+func tmpfsPlace(s string) string {
+	dest, _, _ := strings.Cut(s, ":")
+	return dest
 }
 
 // parseTmpfs parses DEST[:OPTION,...].

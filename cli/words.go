@@ -32,6 +32,8 @@ func arguments(least, most int) cobra.PositionalArgs {
 			return fmt.Errorf("'%s' accepts no arguments\nSee '%s --help'", c.CommandPath(), c.CommandPath())
 		case most < 0:
 			bound = "at least "
+		case least > 0 && least != most:
+			bound, number = fmt.Sprintf("at least %d and at most ", least), most
 		case least != most && n > most:
 			bound, number = "at most ", most
 		case least != most:
