@@ -776,6 +776,8 @@ func TestStopOfRestart(t *testing.T) {
 			output(t, kakuri(t, "kill", "again"))
 		}
 		output(t, kakuri(t, "rm", "-f", "again"))
+	}
+}
 
 // A container that is paused when it is killed, or while it has its time to stop, ends all the same: with version 1 of control groups SIGKILL waits
 // for the pause to end.
