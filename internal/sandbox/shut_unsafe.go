@@ -20,7 +20,7 @@ func keepCaps(mask uint64) error {
 	}
 	header = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	if _, _, e := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0); e != 0 {
-		return e
+		return capsetError(e)
 	}
 	return nil
 }
