@@ -148,7 +148,7 @@ func notHere(args []string) error {
 	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
-	docker := strings.Fields("build buildx builder checkpoint compose config context manifest node plugin secret service stack swarm trust")
+	docker := strings.Fields("build buildx builder checkpoint compose config context node plugin secret service stack swarm trust")
 	what := fmt.Sprintf("unknown command %q", name)
 	if slices.Contains(docker, name) {
 		what = name + " is not in this version"
@@ -219,6 +219,7 @@ func verbs() []verb {
 		{name: "version", group: "system", make: newVersion},
 		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
 		{name: "image", group: "group", make: group("image", "Manage images"), below: imageVerbs()},
+		{name: "manifest", group: "group", make: group("manifest", "Manage manifest lists"), below: manifestVerbs()},
 		{name: "network", group: "group", make: group("network", "Manage networks"), below: networkVerbs()},
 		{name: "volume", group: "group", make: group("volume", "Manage volumes"), below: volumeVerbs()},
 		{name: "system", group: "group", make: group("system", "Manage kakuri"), below: systemVerbs()},
@@ -277,6 +278,16 @@ func imageVerbs() []verb {
 		{name: "rm", make: newRMI, also: []string{"remove"}},
 		{name: "save", make: newSave},
 		{name: "tag", make: newTag},
+	}
+}
+
+func manifestVerbs() []verb {
+	return []verb{
+		{name: "annotate", make: newManifestAnnotate},
+		{name: "create", make: newManifestCreate},
+		{name: "inspect", make: newManifestInspect},
+		{name: "push", make: newManifestPush},
+		{name: "rm", make: newManifestRM},
 	}
 }
 
