@@ -50,7 +50,8 @@ func (i Image) RepoTags() []string {
 	return list
 }
 
-// RepoDigests are the names by digest: by what each of them leads to.
+// RepoDigests are the names by digest: by what each of them leads to, and where an image went out with another manifest, by that alone, unless
+// it came from there: nobody would find it by the digest that it has here.
 func (i Image) RepoDigests() []string {
 	list := []string{}
 	add := func(r Reference) {
@@ -59,7 +60,10 @@ func (i Image) RepoDigests() []string {
 		}
 	}
 	for _, n := range i.Names {
-		add(Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest})
+		other := slices.ContainsFunc(i.pushed, func(p string) bool { return strings.HasPrefix(p, n.Name()+"@") })
+		if !other || n.Name() == i.origin {
+			add(Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest})
+		}
 	}
 	for _, p := range i.pushed {
 		if r, err := ParseReference(p); err == nil {

@@ -177,6 +177,9 @@ func TestPushPlain(t *testing.T) {
 		if err != nil || after.ID != before.ID || !slices.Contains(after.RepoDigests(), to+"@"+string(first)) {
 			t.Errorf("%v %v", after.RepoDigests(), err)
 		}
+		if unknown := to + "@" + string(before.Target.Digest); first != before.Target.Digest && slices.Contains(after.RepoDigests(), unknown) {
+			t.Errorf("the registry has no %s", unknown)
+		}
 		again := newStore(t, nil)
 		if img, err := again.Pull(t.Context(), to+":"+tag, PullOptions{}); err != nil || img.ID != before.ID {
 			t.Error(img.ID, err)
