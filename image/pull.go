@@ -80,7 +80,11 @@ func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (Image, er
 // friendly has Docker's words for the two commonest answers, if it is the image itself that was asked for.
 func friendly(r Reference, err error) error {
 	var answer *RegistryError
-	if !errors.As(err, &answer) || !strings.HasSuffix(answer.Path, "/manifests/"+r.identifier()) {
+	own := err
+	if m := (*mirrorsError)(nil); errors.As(err, &m) { // that a mirror lacks it says nothing of the image
+		own = m.errs[0]
+	}
+	if !errors.As(own, &answer) || !strings.HasSuffix(answer.Path, "/manifests/"+r.identifier()) {
 		return err
 	}
 	switch {
@@ -216,8 +220,16 @@ func joined(errs []error) error {
 	if len(errs) == 1 {
 		return errs[0]
 	}
-	return fmt.Errorf("%w (a mirror says: %w)", errs[0], errs[1])
+	return &mirrorsError{errs}
 }
+
+// A mirrorsError has the registry's own word first.
+type mirrorsError struct{ errs []error }
+
+func (e *mirrorsError) Error() string {
+	return fmt.Sprintf("%v (a mirror says: %v)", e.errs[0], e.errs[1])
+}
+func (e *mirrorsError) Unwrap() []error { return e.errs }
 
 // small fetches a blob that is held in memory.
 func (p *puller) small(ctx context.Context, d v1.Descriptor, max int64) ([]byte, error) {

@@ -739,6 +739,16 @@ func TestPullMirror(t *testing.T) {
 				t.Errorf("%s: %s", fault, r.URL)
 			}
 		}
+		if fault != "empty" {
+			continue
+		}
+		for _, status := range []int{http.StatusNotFound, http.StatusTeapot} { // what the mirror says of the image says nothing of it
+			origin.before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(status); return true }
+			_, err := s.Pull(t.Context(), origin.host+"/b", PullOptions{})
+			if err == nil || strings.Contains(err.Error(), "manifest unknown") != (status == http.StatusNotFound) || !strings.Contains(err.Error(), "a mirror says: ") {
+				t.Errorf("%d: %v", status, err)
+			}
+		}
 	}
 }
 
