@@ -418,6 +418,34 @@ func TestPortsAreReached(t *testing.T) {
 	}
 }
 
+// TestCVE_2025_54388: a port that is published at 127.0.0.1 is this machine's alone, also after its firewall was loaded anew and the rules are back. Whoever sits on the wire, or is root
+// in another network's container, leads the loopback's addresses here, and the kernel would take them.
+func TestCVE_2025_54388(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA, bridgeB)
+		s.serve("a1", "[::]:80")
+		s.publish("a1", "tcp 127.0.0.1:8081 10.0.1.11:80", "udp 127.0.0.1:8081 10.0.1.11:80")
+		s.shell("sysctl -qw net.ipv4.conf.wire.route_localnet=1; sysctl -qw net.ipv4.conf.kbb.route_localnet=1")
+		for ns, gateway := range map[string]string{"away": "192.0.2.1", "b1": "10.0.2.1"} {
+			s.shell("ip -n " + ns + " route add 127.0.0.1/32 via " + gateway + " table 5; ip -n " + ns + " rule add to 127.0.0.1 lookup 5 pref 0; ip -n " + ns + " addr flush dev lo; ip netns exec " + ns + " sysctl -qw net.ipv4.conf.all.route_localnet=1")
+		}
+		for _, damage := range []string{"", "nft flush ruleset", "nft flush chain inet kakuri early"} {
+			if damage != "" {
+				s.shell(damage)
+				if healed, err := s.rules.Heal(); err != nil || !healed {
+					t.Errorf("after %s: healed %v, %v", damage, healed, err)
+				}
+			}
+			var asks [][3]string
+			for _, proto := range []string{"tcp", "udp"} {
+				s.want("", proto, "127.0.0.1:8081", "a1 10.0.1.1")
+				asks = append(asks, [3]string{"away", proto, "127.0.0.1:8081"}, [3]string{"b1", proto, "127.0.0.1:8081"}, [3]string{"away", proto, "10.0.1.11:80"})
+			}
+			s.silent(asks...)
+		}
+	})
+}
+
 // TestNetworksThatAreCut: internal ones reach nothing and nothing reaches them, and without ICC containers do not reach each other by the host.
 // TestGatewayModes: what other machines that know a way there, and other networks, reach of containers without a port of the host.
 func TestGatewayModes(t *testing.T) {
