@@ -562,6 +562,8 @@ func (j *judge) allow(d Drop, p Packet) sentence {
 		return said(say.Firewalld, p.Out.Name)
 	case iptables && (has("ufw-user-forward") || has("ufw6-user-forward")) && p.Hook == "forward":
 		return said(say.UFW, p.Proto, p.Dst, p.Port)
+	case iptables && d.Chain == "FORWARD" && has("DOCKER-USER") && !j.jumps(d.Family, d.Chain, "DOCKER-USER"):
+		return said(say.DockerGone)
 	case iptables && d.Chain == "FORWARD":
 		return said(say.DockerUser, p.Dst, p.Proto, p.Port)
 	}
@@ -569,6 +571,23 @@ func (j *judge) allow(d Drop, p Packet) sentence {
 		return said(say.ShowsPort, d.Family, d.Table, d.Chain, p.Port, p.Proto)
 	}
 	return said(say.Shows, d.Family, d.Table, d.Chain, p.Dst, p.Port, p.Proto)
+}
+
+// jumps reports whether a rule of a chain of table filter leads to another one.
+func (j *judge) jumps(family, from, to string) bool {
+	for _, t := range j.Host.Tables {
+		if t.Family != family || t.Name != "filter" {
+			continue
+		}
+		for _, c := range t.Chains {
+			if c.Name == from && slices.ContainsFunc(c.Rules, func(r Rule) bool {
+				return slices.ContainsFunc(r.Exprs, func(e Expr) bool { return e.Chain == to })
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reachable says from where, and trusts the tests more than itself.

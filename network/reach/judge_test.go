@@ -234,6 +234,10 @@ func cases() []struct {
 			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "filter", Chains: []Chain{{Name: "FORWARD", Hook: "forward", Type: "filter", Drop: true}, {Name: "ufw-user-forward"}}})
 		}},
 		{"dockerd drops", Dropped, func(f *Facts) {
+			leads := []Rule{{Exprs: []Expr{{Name: "immediate", Verdict: "jump", Chain: "DOCKER-USER"}}}}
+			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "filter", Chains: []Chain{{Name: "FORWARD", Hook: "forward", Type: "filter", Drop: true, Rules: leads}, {Name: "DOCKER-USER"}}})
+		}},
+		{"dockerd drops, flushed", Dropped, func(f *Facts) {
 			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "filter", Chains: []Chain{{Name: "FORWARD", Hook: "forward", Type: "filter", Drop: true}, {Name: "DOCKER-USER"}}})
 		}},
 	}

@@ -42,29 +42,29 @@ func plain(format string, args ...any) sentence {
 
 // say are the sentences of a verdict.
 var say = struct {
-	Is, IsPaused, InNamespaceOf, HostsOwn, NoLook, NoNetwork                ui.Text
-	HasPort, Nobody, Monitor, Unseen, Process                               ui.Text
-	NobodyListens, Loopback, OtherFamily                                    ui.Text
-	HostNamespace                                                           ui.Text
-	NoDevice, DeviceDown, NoAddress, NoDefault                              ui.Text
-	NoBridge, BridgeDown, NoRoute, OtherRoute                               ui.Text
-	NoEnd, EndAtNone, EndElsewhere, EndDown                                 ui.Text
-	Internal, Isolated, InternalPublished, NotPublished                     ui.Text
-	AskedInternal, AskedNowhere, ContainerHas, ProgramHas                   ui.Text
-	StopIt, ForContainer, ConnectBridge, BridgeUp, PublishedMore, ShowsPort ui.Text
-	YesHosts, AsMeant                                                       ui.Text
-	HasPortToo, NoTable, NotForwarded                                       ui.Text
-	Place, Rule, Policy, Drops, HasDropped, MayDrop                         ui.Text
-	DropsOwn, MayDropOwn, FirewalldIn                                       ui.Text
-	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted                     ui.Text
-	ConnectPrivate, ConnectApart, ConnectBoth                               ui.Text
-	AsRoot, Connect, ConnectOpen, EndProgram                                ui.Text
-	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt               ui.Text
-	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair              ui.Text
-	OrReach, Shows, DockerUser, Firewalld, UFW, Verify, PublishAll          ui.Text
-	OfHost, Routed, OfContainer, Port                                       ui.Text
-	Yes, No, Finding, Way, Tested, NotRead                                  ui.Text
-	Inside, Host, Network                                                   ui.Text
+	Is, IsPaused, InNamespaceOf, HostsOwn, NoLook, NoNetwork                   ui.Text
+	HasPort, Nobody, Monitor, Unseen, Process                                  ui.Text
+	NobodyListens, Loopback, OtherFamily                                       ui.Text
+	HostNamespace                                                              ui.Text
+	NoDevice, DeviceDown, NoAddress, NoDefault                                 ui.Text
+	NoBridge, BridgeDown, NoRoute, OtherRoute                                  ui.Text
+	NoEnd, EndAtNone, EndElsewhere, EndDown                                    ui.Text
+	Internal, Isolated, InternalPublished, NotPublished                        ui.Text
+	AskedInternal, AskedNowhere, ContainerHas, ProgramHas                      ui.Text
+	StopIt, ForContainer, ConnectBridge, BridgeUp, PublishedMore, ShowsPort    ui.Text
+	YesHosts, AsMeant                                                          ui.Text
+	HasPortToo, NoTable, NotForwarded                                          ui.Text
+	Place, Rule, Policy, Drops, HasDropped, MayDrop                            ui.Text
+	DropsOwn, MayDropOwn, FirewalldIn                                          ui.Text
+	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted                        ui.Text
+	ConnectPrivate, ConnectApart, ConnectBoth                                  ui.Text
+	AsRoot, Connect, ConnectOpen, EndProgram                                   ui.Text
+	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt                  ui.Text
+	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair                 ui.Text
+	OrReach, Shows, DockerUser, DockerGone, Firewalld, UFW, Verify, PublishAll ui.Text
+	OfHost, Routed, OfContainer, Port                                          ui.Text
+	Yes, No, Finding, Way, Tested, NotRead                                     ui.Text
+	Inside, Host, Network                                                      ui.Text
 }{
 	Is:            ui.Text{EN: "%s is %s", JA: "%s の状態は %s です"},
 	IsPaused:      ui.Text{EN: "%s is paused: connections are taken, and none of its programs answers", JA: "%s は一時停止しています。接続は受け付けられますが、中のプログラムは応答しません"},
@@ -148,6 +148,7 @@ var say = struct {
 	OrReach:        ui.Text{EN: "run it with -p %d:%d, or reach it from a container of its network as %s:%d", JA: "-p %d:%d を付けて実行するか、同じネットワークのコンテナから %s:%d で使ってください"},
 	Shows:          ui.Text{EN: "nft -a list chain %s %s %s shows it; allow what goes to %s port %d/%s before it", JA: "nft -a list chain %s %s %s で見られます。%s のポート %d/%s へのものを、その前で許可してください"},
 	DockerUser:     ui.Text{EN: "allow it in DOCKER-USER, where there is Docker: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT", JA: "Docker があるなら DOCKER-USER で許可してください: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT"},
+	DockerGone:     ui.Text{EN: "no rule of FORWARD leads to DOCKER-USER any more, as after iptables -F: have dockerd make its rules anew, by systemctl restart docker", JA: "FORWARD から DOCKER-USER へ導く規則がありません(iptables -F の後など)。systemctl restart docker で、dockerd に規則を作り直させてください"},
 	Firewalld:      ui.Text{EN: "firewalld decides here: have it let bridge %s pass by a zone, firewall-cmd --zone=trusted --add-interface=%[1]s, and with StrictForwardPorts=yes open the port, too: firewall-cmd --add-forward-port", JA: "ここは firewalld が決めます。ブリッジ %s をゾーンで通してください: firewall-cmd --zone=trusted --add-interface=%[1]s。StrictForwardPorts=yes なら、ポートも開けてください: firewall-cmd --add-forward-port"},
 	FirewalldIn:    ui.Text{EN: "firewalld decides here: firewall-cmd --add-port=%d/%s", JA: "ここは firewalld が決めます: firewall-cmd --add-port=%d/%s"},
 	UFW:            ui.Text{EN: "ufw has no hook for programs like this one: allow it by hand: ufw route allow proto %s from any to %s port %d", JA: "ufw には、このようなプログラムのための仕組みがありません。手で許可してください: ufw route allow proto %s from any to %s port %d"},
