@@ -93,7 +93,7 @@ func newPort(io IO) *cobra.Command {
 				}
 			}
 			if len(args) == 2 && !found {
-				return fmt.Errorf("no public port '%s' published for %s", withProtocol(args[1]), args[0])
+				return fmt.Errorf("no public port '%s' published for %s", args[1], args[0])
 			}
 			return nil
 		},

@@ -30,6 +30,7 @@ type Connection struct {
 	Addrs     []netip.Prefix // its own, the first of each family
 	Gateway4  netip.Addr     `json:",omitzero"` // of the network
 	Gateway6  netip.Addr     `json:",omitzero"`
+	Internal  bool           `json:",omitempty"` // nothing leads out by the gateways
 	Names     []string       // by which others find it there; none on the default network
 }
 
@@ -202,7 +203,7 @@ func (b *builder) wire(a Attachment) (*wire, error) {
 // connect decides what the container has on one network, as its ith device.
 func (b *builder) connect(i int, w *wire) error {
 	n, a := &w.network, &w.asked
-	w.has = Connection{Network: n.Name, NetworkID: n.ID, Device: cmp.Or(a.Device, a.Options[optIfname], fmt.Sprintf("%s%d", cmp.Or(n.Options[optPrefix], "eth"), i)), Endpoint: newID()}
+	w.has = Connection{Network: n.Name, NetworkID: n.ID, Device: cmp.Or(a.Device, a.Options[optIfname], fmt.Sprintf("%s%d", cmp.Or(n.Options[optPrefix], "eth"), i)), Endpoint: newID(), Internal: n.Internal}
 	for _, family := range []struct {
 		has  bool
 		v6   bool

@@ -107,6 +107,7 @@ type InspectConfig struct {
 	Volumes      map[string]struct{}
 	WorkingDir   string
 	Entrypoint   []string
+	MacAddress   string `json:",omitempty"` // that was asked for, of the first network
 	OnBuild      []string
 	Labels       map[string]string
 	StopSignal   string `json:",omitempty"`
@@ -362,6 +363,7 @@ func (c *Container) inspectConfig() *InspectConfig {
 	out := &InspectConfig{
 		Hostname: cfg.hostname(c.ID), Domainname: cfg.Domainname, User: cfg.User, Tty: cfg.TTY, OpenStdin: cfg.Interactive, StdinOnce: cfg.StdinOnce,
 		Env: cfg.Env, Cmd: cfg.Command, Image: c.Image, WorkingDir: cfg.Workdir, Labels: cfg.Labels, StopSignal: cfg.StopSignal, StopTimeout: cfg.StopTimeout,
+		MacAddress: cfg.MACAddress,
 	}
 	if out.Env == nil {
 		out.Env = []string{}
@@ -573,7 +575,7 @@ func endpointOf(a *Attachment, has *Connection) *Endpoint {
 	for _, p := range has.Addrs {
 		gateway := map[bool]netip.Addr{false: has.Gateway4, true: has.Gateway6}[p.Addr().Is6()]
 		text := ""
-		if gateway.IsValid() {
+		if gateway.IsValid() && !has.Internal {
 			text = gateway.String()
 		}
 		if p.Addr().Is6() {

@@ -42,9 +42,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 	switch {
 	case n.Name == "host":
 		return ErrConflict{"cannot connect container to host network - container must be created in host network mode"}
-	case mode == "host":
-		return ErrConflict{"cannot connect container that is in host network mode to a network"}
-	case strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:"):
+	case mode == "host" || strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:"):
 		return ErrConflict{"container sharing network namespace with another container or host cannot be connected to any other network"}
 	case mode == "none" && c.Config.Network == "none" && n.Name != "none":
 		return ErrConflict{fmt.Sprintf("%s: take it out of that first: kakuri network disconnect none %s", private, c.Name)}

@@ -339,6 +339,8 @@ func shownNetwork(n *netdb.Network) Network {
 		IPAM: IPAM{Driver: "default", Options: n.IPAM, Config: []IPAMPool{}}, Containers: map[string]NetworkContainer{}, Options: notNil(n.Options), Labels: notNil(n.Labels),
 	}
 	switch {
+	case n.Driver == "host" || n.Driver == "null":
+		s.IPAM.Config = nil // they have no addresses
 	case n.Name == netdb.DefaultName:
 		s.Options = bridgeOptions(n)
 	case len(n.Pools) > 0: // it was made by a command
@@ -393,6 +395,8 @@ func (e *Engine) findNetwork(ref string) (netdb.Network, error) { return e.looku
 func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 	for _, n := range modeNetworks() {
 		if ref == n.Name || ref == n.ID {
+			first, _ := e.netdb().Lookup(netdb.DefaultName) // nobody made these: they are as old as that; without it, of no age
+			n.Created = first.Created
 			return n, nil
 		}
 	}
@@ -422,7 +426,11 @@ func (e *Engine) allNetworks() ([]netdb.Network, error) {
 	if noDefault == nil && !slices.ContainsFunc(list, func(n netdb.Network) bool { return n.Name == first.Name }) {
 		list = append(list, first)
 	}
-	return append(list, modeNetworks()...), nil
+	for _, n := range modeNetworks() {
+		n.Created = first.Created
+		list = append(list, n)
+	}
+	return list, nil
 }
 
 // NetworkInspect returns a network by its name, its id, or the beginning of that.
@@ -431,7 +439,18 @@ func (e *Engine) NetworkInspect(ref string) (Network, error) {
 	if err != nil {
 		return Network{}, err
 	}
-	return e.withContainers(&n)
+	s, err := e.withContainers(&n)
+	if n.Driver != "host" && n.Driver != "null" || err != nil {
+		return s, err
+	}
+	// Nobody is a member of these: they are only modes.
+	list, err := e.listed(ListOptions{})
+	for _, c := range list {
+		if c.Config.networkMode() == n.Name {
+			s.Containers[c.ID] = NetworkContainer{Name: c.Name}
+		}
+	}
+	return s, err
 }
 
 func (e *Engine) withContainers(n *netdb.Network) (Network, error) {

@@ -35,6 +35,9 @@ func TestNetworkOutOfNone(t *testing.T) {
 	ctx := t.Context()
 	zero := 0
 	detached(t, e, Config{Name: "apart", Image: "host", Network: "none", Command: []string{"sleep", "1000"}})
+	if n, err := e.NetworkInspect("none"); err != nil || len(n.Containers) != 1 || n.Containers[found(t, e, "apart").ID].Name != "apart" {
+		t.Errorf("on network none are %+v, %v", n.Containers, err)
+	}
 	devices := func() string {
 		var out bytes.Buffer
 		if _, err := e.Exec(ctx, "apart", ExecConfig{Command: []string{"grep", "-c", "eth0", "/proc/net/dev"}}, Streams{Out: &out}); err != nil {

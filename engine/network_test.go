@@ -58,6 +58,12 @@ func TestNetworkVerbs(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", filter, text, err, names)
 		}
 	}
+	first, err := e.NetworkInspect("bridge")
+	for _, ref := range []string{"none", "host"} {
+		if n, also := e.NetworkInspect(ref); errors.Join(err, also) != nil || n.Created != first.Created || strings.HasPrefix(n.Created, "0001") || n.IPAM.Config != nil || len(n.Containers) > 0 {
+			t.Errorf("network %s is %+v, and bridge was made %s: %v, %v", ref, n, first.Created, err, also)
+		}
+	}
 	for _, ref := range []string{"bridge", "none", "host"} {
 		if err := e.NetworkRemove(ctx, ref); !errors.As(err, new(ErrConflict)) {
 			t.Errorf("removal of %s: %v", ref, err)
@@ -356,6 +362,17 @@ func TestEndpointAsked(t *testing.T) {
 	}
 	if got := endpointOf(a, &Connection{MAC: plan.MAC{2, 0, 0, 0, 0, 1}}).MacAddress; got != "02:00:00:00:00:01" {
 		t.Errorf("%q", got)
+	}
+	one := netip.AddrFrom4([4]byte{192, 0, 2, 1})
+	for internal, want := range map[bool]string{false: "192.0.2.1", true: ""} {
+		if got := endpointOf(a, &Connection{Addrs: []netip.Prefix{netip.PrefixFrom(one.Next(), 24)}, Gateway4: one, Internal: internal}).Gateway; got != want {
+			t.Errorf("internal %v: gateway %q, want %q", internal, got, want)
+		}
+	}
+	c := &Container{}
+	c.Config.MACAddress = a.MAC
+	if got := c.inspectConfig().MacAddress; got != a.MAC {
+		t.Errorf("Config.MacAddress is %q", got)
 	}
 }
 
