@@ -207,6 +207,9 @@ func (c *Container) planJoined(config *specs.Spec, process *specs.Process, membe
 	if plan.InPlace(config) {
 		o.Chroot = proc + "/root"
 	}
+	if config.Process != nil {
+		o.Told = config.Process.Capabilities
+	}
 	o.Bundle, o.Joined, o.ID, o.AllCPUs = c.state.Bundle, true, c.ID, true
 	return plan.Compile(spec, facts, o)
 }

@@ -56,6 +56,9 @@ type Options struct {
 	// Joined is a process to be made in a container that exists: it may open a
 	// terminal in the container's own /dev/pts.
 	Joined bool
+	// Told are the capabilities of the first process of a container that is joined. What it was made without for want of it is no news, and its
+	// standard error is that of the other one, where a caller has no log of its own: CRI-O has none.
+	Told *specs.LinuxCapabilities
 	// Chroot is the directory that a joined process gets for its root, of a container that has
 	// no mount namespace of its own: /proc/PID/root.
 	Chroot string

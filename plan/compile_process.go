@@ -174,6 +174,19 @@ func (c *compiler) kept() (list []Reg) {
 // annotationKeepGroups is crun's. Podman and buildah set it for --group-add keep-groups, whatever their runtime is called.
 const annotationKeepGroups = "run.oci.keep_original_groups"
 
+// toldOf are the capabilities that the container asked for, who was told then which of them it has not.
+func (c *compiler) toldOf() (set abi.CapSet) {
+	if c.o.Told == nil {
+		return 0
+	}
+	for _, name := range slices.Concat(c.o.Told.Bounding, c.o.Told.Permitted) {
+		if capability, ok := abi.ParseCapability(name); ok {
+			set = set.With(capability)
+		}
+	}
+	return set
+}
+
 // keepsGroups tells whether the process has the supplementary groups of the caller in the place of its own. They are what lets a user's container
 // read what the user may read by a group alone, which no map of ids can show.
 func (c *compiler) keepsGroups() bool {
@@ -294,7 +307,8 @@ func (c *compiler) capSets() (CapsCheck, error) {
 		}
 	}
 	if !c.userNS {
-		if missing := (s.Bounding | s.Permitted) &^ c.host.Caps; missing != 0 {
+		missing := (s.Bounding | s.Permitted) &^ c.host.Caps
+		if missing&^c.toldOf() != 0 {
 			c.warn("capabilities left out, since the caller lacks them: %s", capText(missing))
 		}
 		for _, set := range []*abi.CapSet{&s.Bounding, &s.Permitted, &s.Inheritable, &s.Ambient, &effective} {

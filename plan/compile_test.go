@@ -581,6 +581,24 @@ func TestSourcesOfAnother(t *testing.T) {
 	}
 }
 
+// TestToldCapabilities: a process beside the first one is silent on what that was made without, and not on more.
+func TestToldCapabilities(t *testing.T) {
+	host := rootFacts()
+	host.Caps = host.Caps.Without(abi.CapSysResource).Without(abi.CapSysAdmin)
+	spec := config(`"process":{"args":["/bin/true"],"cwd":"/","capabilities":{"bounding":["CAP_SYS_RESOURCE","CAP_SYS_ADMIN"]}}`)
+	for _, c := range []struct {
+		told  *specs.LinuxCapabilities
+		warns int
+	}{
+		{nil, 1}, {&specs.LinuxCapabilities{Bounding: []string{"CAP_SYS_ADMIN"}}, 1},
+		{&specs.LinuxCapabilities{Bounding: []string{"CAP_SYS_ADMIN"}, Permitted: []string{"CAP_SYS_RESOURCE"}}, 0},
+	} {
+		if p := compile(t, spec, host, Options{Joined: true, Told: c.told}); len(p.Warnings) != c.warns {
+			t.Errorf("told of %v it warns %q", c.told, p.Warnings)
+		}
+	}
+}
+
 // TestJoinedGroups: a user namespace that a caller with one id joins is one of a single id, in which setgroups(2) is denied, and of a caller with more it is not.
 func TestJoinedGroups(t *testing.T) {
 	const joined = `"linux":{"namespaces":[{"type":"mount"},{"type":"user","path":"/proc/7/ns/user"}]}`
