@@ -289,6 +289,22 @@ func TestUpdateErrors(t *testing.T) {
 	p.good("delete", "-f", "x")
 }
 
+// TestUpdateWithoutCgroup: as rootless podman asks for, whatever it is that it changes of a container.
+func TestUpdateWithoutCgroup(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("--cgroup-manager=disabled", "run", "-d", "--bundle", bundle(t, base("sleep 100")), "x")
+	for text, ok := range map[string]bool{`{}`: true, `{"cpu":{},"devices":[{"allow":false,"access":"rwm"}]}`: true, `{"pids":{"limit":9}}`: false, `{"memory":{"limit":99999999}}`: false} {
+		c := p.command("update", "--resources", "-", "x")
+		c.Stdin = strings.NewReader(text)
+		if out, err := c.CombinedOutput(); (err == nil) != ok || !ok && !strings.Contains(string(out), "x has no cgroup: update needs one") {
+			t.Errorf("%s: %v: %s", text, err, out)
+		}
+	}
+	p.good("delete", "-f", "x")
+}
+
 // A process beside the first one begins on processors that the container's cgroup may not even allow, and ends on one
 // of its own.
 func TestExecAffinity(t *testing.T) {

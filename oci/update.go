@@ -43,7 +43,11 @@ func (c *Container) Update(changes *specs.LinuxResources) error {
 		if _, err := specjson.ValidateResources(now); err != nil {
 			return err
 		}
-		if err := c.withGroup("update", func(g *group) error { return g.update(now, c.runtime.warn) }); err != nil {
+		err = c.withGroup("update", func(g *group) error { return g.update(now, c.runtime.warn) })
+		if none := (*NoCgroupError)(nil); errors.As(err, &none) && changesNothing(changes) {
+			err = nil // podman asks so for a container's restart policy, of a user's containers as well
+		}
+		if err != nil {
 			return err
 		}
 		config.Linux.Resources = now
@@ -53,6 +57,17 @@ func (c *Container) Update(changes *specs.LinuxResources) error {
 		}
 		return c.write("config.json", data.Bytes())
 	})
+}
+
+// changesNothing reports whether no control group is needed for what is asked for.
+func changesNothing(r *specs.LinuxResources) bool {
+	if r == nil {
+		return true
+	}
+	without := *r
+	without.Devices = nil
+	_, err := limits.Compile(&without, nil)
+	return err == nil
 }
 
 // update has limits in the place of those in force, but for device rules.
