@@ -232,7 +232,7 @@ func TestRestartOfJoined(t *testing.T) {
 	if err := e.Restart(ctx, "beside", StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if line := says(t, e, "web", patient, "renamed:81")[0]; !strings.HasPrefix(line, beside.ID[:12]+" to ") {
+	if line := says(t, e, "web", patient, "renamed:81")[0]; !strings.HasPrefix(line, "first to ") { // by the host name of the one that it joined
 		t.Errorf("what joined it, and was started again, tells %q", line)
 	}
 	for _, id := range []string{beside.ID, server.ID} {

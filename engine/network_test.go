@@ -338,7 +338,7 @@ func TestNetworkPlan(t *testing.T) {
 			c.Networks = []Attachment{{Network: "bridge", IPv4: "10.0.0.9"}}
 			c.Network = "bridge"
 		},
-		"for containers in user defined": func(c *Config) {
+		"for user-defined networks": func(c *Config) {
 			c.Networks = []Attachment{{Network: "bridge", Aliases: []string{"x"}}}
 			c.Network = "bridge"
 		},
