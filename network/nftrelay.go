@@ -268,38 +268,12 @@ func (r *Relay) roused() bool {
 
 func (r *Relay) run() {
 	defer close(r.done)
-	defer func() {
-		for _, s := range r.streams {
-			r.end(s)
-		}
-		for _, s := range r.sessions {
-			unix.Close(s.fd)
-		}
-		for _, l := range r.listeners {
-			for _, c := range l.waiting {
-				reset(c.fd)
-			}
-		}
-		for _, p := range r.pipes {
-			closePipe(p)
-		}
-		unix.Close(r.epoll)
-		unix.Close(r.wake)
-	}()
+	defer r.closeAll()
 	events := make([]unix.EpollEvent, 64)
 	var came []int // listeners
 	swept := time.Now()
 	for {
-		wait := -1
-		switch {
-		case len(r.busy) > 0:
-			wait = 0
-		case r.paused > 0:
-			wait = 100
-		case len(r.sessions) > 0:
-			wait = int(sessionIdle / 4 / time.Millisecond)
-		}
-		n, err := unix.EpollWait(r.epoll, events, wait)
+		n, err := unix.EpollWait(r.epoll, events, r.patience())
 		if err != nil && err != unix.EINTR {
 			return
 		}
@@ -331,31 +305,74 @@ func (r *Relay) run() {
 			}
 		}
 		// Who is new comes last: a place that is made for it has the numbers of descriptors that were closed, of which these events may still tell.
-		for _, fd := range came {
-			r.mu.Lock()
-			l := r.listeners[fd]
-			r.mu.Unlock()
-			switch {
-			case l == nil:
-			case l.udp:
-				r.packets(l)
-			default:
-				r.accept(l)
-			}
-		}
+		r.welcome(came)
 		came = came[:0]
 		if r.waiting > 0 {
 			r.seat()
 		}
 		if len(r.sessions) > 0 && r.now.Sub(swept) > sessionIdle/4 {
 			swept = r.now
-			for _, s := range r.sessions {
-				if r.now.Sub(s.last) > sessionIdle {
-					r.forget(s)
-				}
-			}
+			r.forgetIdle()
 		}
 	}
+}
+
+// patience is how long a turn waits for events, in milliseconds as epoll_wait(2) takes them, -1 without end.
+func (r *Relay) patience() int {
+	switch {
+	case len(r.busy) > 0:
+		return 0
+	case r.paused > 0:
+		return 100
+	case len(r.sessions) > 0:
+		return int(sessionIdle / 4 / time.Millisecond)
+	}
+	return -1
+}
+
+// welcome takes what came to listeners.
+func (r *Relay) welcome(came []int) {
+	for _, fd := range came {
+		r.mu.Lock()
+		l := r.listeners[fd]
+		r.mu.Unlock()
+		switch {
+		case l == nil:
+		case l.udp:
+			r.packets(l)
+		default:
+			r.accept(l)
+		}
+	}
+}
+
+// forgetIdle gives up the senders of UDP that were silent for too long.
+func (r *Relay) forgetIdle() {
+	for _, s := range r.sessions {
+		if r.now.Sub(s.last) > sessionIdle {
+			r.forget(s)
+		}
+	}
+}
+
+// closeAll ends all that is open, when nothing runs any more.
+func (r *Relay) closeAll() {
+	for _, s := range r.streams {
+		r.end(s)
+	}
+	for _, s := range r.sessions {
+		unix.Close(s.fd)
+	}
+	for _, l := range r.listeners {
+		for _, c := range l.waiting {
+			reset(c.fd)
+		}
+	}
+	for _, p := range r.pipes {
+		closePipe(p)
+	}
+	unix.Close(r.epoll)
+	unix.Close(r.wake)
 }
 
 // watch has epoll tell of changes at a stream's descriptor, once each.
