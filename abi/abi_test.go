@@ -183,8 +183,6 @@ func TestWords(t *testing.T) {
 		{FsconfigWord(FsconfigSetString), "set_string"},
 		{FsconfigWord(FsconfigCmdCreate), "create"},
 		{FsconfigWord(77), "77"},
-		{PrctlWord(PRSetNoNewPrivs), "set_no_new_privs"},
-		{PrctlWord(9999), "9999"},
 		{SeccompFlagWords(SeccompFlagLog | SeccompFlagNewListener), "log,new_listener"},
 		{x.OpenWords(0), "rdonly"},
 		{x.OpenWords(ORdwr | OCloexec), "rdwr,cloexec"},
@@ -197,10 +195,6 @@ func TestWords(t *testing.T) {
 		if tt.got != tt.want {
 			t.Errorf("got %q, want %q", tt.got, tt.want)
 		}
-	}
-	got := NamespacesOf(CloneNewNet | CloneNewUser | CloneVM)
-	if !slices.Equal(got, []Namespace{NSUser, NSNetwork}) {
-		t.Errorf("NamespacesOf: %v", got)
 	}
 }
 
@@ -222,18 +216,6 @@ func TestRlimit(t *testing.T) {
 	}
 	if Rlimit(16).String() != "rlimit 16" || RlimitNofile != 7 {
 		t.Errorf("%v %d", Rlimit(16), RlimitNofile)
-	}
-}
-
-func TestPersonality(t *testing.T) {
-	if d, ok := ParsePersonality("LINUX32"); !ok || d != 8 {
-		t.Errorf("LINUX32 is %d, %v", d, ok)
-	}
-	if d, ok := ParsePersonality("LINUX"); !ok || d != 0 {
-		t.Errorf("LINUX is %d, %v", d, ok)
-	}
-	if _, ok := ParsePersonality("linux"); ok {
-		t.Error("linux in small letters is no domain")
 	}
 }
 

@@ -84,17 +84,6 @@ var cloneWords = [...]flagWord{
 // config.json and in the order of [Namespaces], then the rest: "pid,mount,vfork".
 func CloneWords(flags uint64) string { return words(flags, cloneWords[:]) }
 
-// NamespacesOf returns the kinds whose bits are set in clone flags.
-func NamespacesOf(flags uint64) []Namespace {
-	var list []Namespace
-	for _, n := range Namespaces() {
-		if flags&n.CloneFlag() != 0 {
-			list = append(list, n)
-		}
-	}
-	return list
-}
-
 // Flags and special descriptors of the *at(2) family.
 const (
 	AtFDCWD           = -100

@@ -39,73 +39,6 @@ const (
 	PRCapAmbientClearAll = 4
 )
 
-// PrctlWord returns the word for an option of prctl(2): "set_no_new_privs".
-func PrctlWord(option int) string {
-	switch option {
-	case PRSetPdeathsig:
-		return "set_pdeathsig"
-	case PRGetPdeathsig:
-		return "get_pdeathsig"
-	case PRGetDumpable:
-		return "get_dumpable"
-	case PRSetDumpable:
-		return "set_dumpable"
-	case PRGetKeepcaps:
-		return "get_keepcaps"
-	case PRSetKeepcaps:
-		return "set_keepcaps"
-	case PRSetName:
-		return "set_name"
-	case PRGetName:
-		return "get_name"
-	case PRGetSeccomp:
-		return "get_seccomp"
-	case PRSetSeccomp:
-		return "set_seccomp"
-	case PRCapbsetRead:
-		return "capbset_read"
-	case PRCapbsetDrop:
-		return "capbset_drop"
-	case PRGetSecurebits:
-		return "get_securebits"
-	case PRSetSecurebits:
-		return "set_securebits"
-	case PRSetTimerslack:
-		return "set_timerslack"
-	case PRGetTimerslack:
-		return "get_timerslack"
-	case PRSetMM:
-		return "set_mm"
-	case PRSetChildSubreaper:
-		return "set_child_subreaper"
-	case PRGetChildSubreaper:
-		return "get_child_subreaper"
-	case PRSetNoNewPrivs:
-		return "set_no_new_privs"
-	case PRGetNoNewPrivs:
-		return "get_no_new_privs"
-	case PRGetTIDAddress:
-		return "get_tid_address"
-	case PRSetTHPDisable:
-		return "set_thp_disable"
-	case PRGetTHPDisable:
-		return "get_thp_disable"
-	case PRCapAmbient:
-		return "cap_ambient"
-	case PRGetSpeculationCtrl:
-		return "get_speculation_ctrl"
-	case PRSetSpeculationCtrl:
-		return "set_speculation_ctrl"
-	case PRSetIOFlusher:
-		return "set_io_flusher"
-	case PRGetIOFlusher:
-		return "get_io_flusher"
-	case PRSchedCore:
-		return "sched_core"
-	}
-	return decimal(option)
-}
-
 // Secure bits, see capabilities(7), "The securebits flags". The locks are one bit higher.
 const (
 	SecbitNoroot                  = 0x1
@@ -182,17 +115,6 @@ const (
 	// PerQuery as argument of personality(2) changes nothing and returns what is set.
 	PerQuery = 0xffffffff
 )
-
-// ParsePersonality finds a domain by its name in config.json: "LINUX", "LINUX32".
-func ParsePersonality(name string) (domain uint64, ok bool) {
-	switch name {
-	case "LINUX":
-		return PerLinux, true
-	case "LINUX32":
-		return PerLinux32, true
-	}
-	return 0, false
-}
 
 // Scheduling policies and flags, see sched_setattr(2).
 const (

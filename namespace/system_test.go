@@ -194,8 +194,8 @@ func TestReadEnded(t *testing.T) {
 // TestMapIDNested has a reader in a user namespace of its own, whose map leads to its
 // parent while its ids are the reader's.
 func TestMapIDNested(t *testing.T) {
-	own := &Namespace{Type: abi.NSUser, Inode: 5, UIDs: IDMap{{0, 1000, 10}}}
-	below := &Namespace{Type: abi.NSUser, Inode: 6, Parent: own, UIDs: IDMap{{0, 3, 2}}}
+	own := &Namespace{Type: abi.NSUser, Inode: 5, UIDs: IDMap{{0, 1000, 10}}, GIDs: IDMap{{0, 2000, 10}}}
+	below := &Namespace{Type: abi.NSUser, Inode: 6, Parent: own, UIDs: IDMap{{0, 3, 2}}, GIDs: IDMap{{0, 5, 2}}}
 	s := &System{reader: 5}
 	for _, c := range []struct {
 		id       uint32
@@ -206,10 +206,13 @@ func TestMapIDNested(t *testing.T) {
 			t.Errorf("uid %d of %v in %v: %d, %v; want %d", c.id, c.from, c.to, got, ok, c.want)
 		}
 	}
-	p := &Process{UIDs: IDs{Effective: 3}}
+	p := &Process{UIDs: IDs{Effective: 3}, GIDs: IDs{Effective: 6}}
 	p.spaces[abi.NSUser] = below
 	if got := fmt.Sprint(s.UIDsOf(p)); got != "[{user:[5] 3 true true} {user:[6] 0 true true}]" {
 		t.Errorf("uids by level: %s", got)
+	}
+	if got := fmt.Sprint(s.GIDsOf(p)); got != "[{user:[5] 6 true true} {user:[6] 1 true true}]" {
+		t.Errorf("gids by level: %s", got)
 	}
 }
 
