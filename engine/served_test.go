@@ -12,6 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// emptied has all layers removed at the end of a test: their files are of other ids.
+func emptied(t *testing.T, e *Engine) {
+	t.Helper()
+	t.Cleanup(func() {
+		s, err := e.Storage()
+		if err == nil {
+			_, _, err = s.GC(func(digest.Digest) bool { return false })
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestServedRoot: a container whose root fuse-overlayfs shows is stopped, copied from, taken over and started again as any other, what it wrote is
 // there, and the end of the program is the end of the container, which says so.
 func TestServedRoot(t *testing.T) {
@@ -21,15 +35,7 @@ func TestServedRoot(t *testing.T) {
 		t.Setenv("KAKURI_STORAGE_DRIVER", "fuse-overlayfs")
 		e, ctx := open(t), t.Context()
 		nstest.NoLeaks(t)
-		t.Cleanup(func() { // of other ids
-			s, err := e.Storage()
-			if err == nil {
-				_, _, err = s.GC(func(digest.Digest) bool { return false })
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		})
+		emptied(t, e)
 		imported(t, e, root, "base:1")
 		served := func(c Container) int {
 			t.Helper()
@@ -90,6 +96,32 @@ func TestServedRoot(t *testing.T) {
 	})
 }
 
+// TestServedUnwaited: a container whose monitor was killed, and whose new parent has not waited for it yet, did not lose its root: the server ended as it should, for
+// the container had.
+func TestServedUnwaited(t *testing.T) {
+	nstest.FUSE(t)
+	u, root := nstest.User(t), nstest.RootFS(t)
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		t.Setenv("KAKURI_STORAGE_DRIVER", "fuse-overlayfs")
+		e := open(t)
+		emptied(t, e)
+		imported(t, e, root, "base:1")
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil { // the parent of orphans is this process
+			t.Fatal(err)
+		}
+		c := detached(t, e, Config{Image: "base:1", Name: "unwaited", Command: []string{"sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done"}})
+		nstest.Until(t, "its word", func() bool { return strings.Contains(logOf(t, c), "up") })
+		killMonitor(t, e, c)
+		if err := e.Stop(t.Context(), c.ID, StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		c = found(t, e, c.ID)
+		if c.Status != monitor.Exited || c.ExitCode != 255 || c.Death == nil || c.Death.Cause != "unknown" {
+			t.Errorf("%+v, %+v", c.State, c.Death)
+		}
+	})
+}
+
 // TestKeepIDOwners: with the user's own id inside, files of the image have the image's owners, and what the user shares is the user's on both sides, after another
 // start, too, and for a container that joins. What was begun by the kernel's overlay goes on there, and so does what was asked for.
 func TestKeepIDOwners(t *testing.T) {
@@ -98,15 +130,7 @@ func TestKeepIDOwners(t *testing.T) {
 	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
 		e, ctx := open(t), t.Context()
 		nstest.NoLeaks(t)
-		t.Cleanup(func() { // of other ids
-			s, err := e.Storage()
-			if err == nil {
-				_, _, err = s.GC(func(digest.Digest) bool { return false })
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		})
+		emptied(t, e)
 		imported(t, e, root, "mine:1")
 		owned := func(e *Engine, c Config) {
 			t.Helper()

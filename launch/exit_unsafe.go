@@ -9,8 +9,8 @@ import (
 )
 
 // ExitOf tells how the process of a pidfd ended that somebody else has waited for: PIDFD_GET_INFO with PIDFD_INFO_EXIT, since Linux
-// 6.15. It is false where the kernel does not tell, or not yet.
-func ExitOf(pidfd int) (syscall.WaitStatus, bool) {
+// 6.15. The error is EAGAIN as long as nobody has waited for it, and another one where the kernel will not tell.
+func ExitOf(pidfd int) (syscall.WaitStatus, error) {
 	const (
 		getInfo  = 0xC040FF0B // _IOWR(0xFF, 11, 64 bytes)
 		infoExit = 1 << 3
@@ -18,7 +18,10 @@ func ExitOf(pidfd int) (syscall.WaitStatus, bool) {
 	var info [64]byte // struct pidfd_info: the mask first, the status last
 	binary.NativeEndian.PutUint64(info[:], infoExit)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info))); errno != 0 {
-		return 0, false
+		return 0, errno
 	}
-	return syscall.WaitStatus(binary.NativeEndian.Uint32(info[60:])), binary.NativeEndian.Uint64(info[:])&infoExit != 0
+	if binary.NativeEndian.Uint64(info[:])&infoExit == 0 {
+		return 0, unix.EAGAIN
+	}
+	return syscall.WaitStatus(binary.NativeEndian.Uint32(info[60:])), nil
 }

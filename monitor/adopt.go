@@ -87,18 +87,25 @@ func (m *monitor) reopen(r *run) {
 	}
 }
 
-// waitAdopted waits for the end of a process that is not this one's child. Who its parent is by now has to have waited for it before the kernel
-// tells how it ended.
-func waitAdopted(p *oci.Process) Exit {
+// waitAdopted waits for the end of a run whose process is not this one's child. Who its parent is by now has to have waited for it before the
+// kernel tells how it ended.
+func (r *run) waitAdopted() Exit {
+	p := r.adopted
 	if p.Witness().PID == 0 {
+		close(r.ended)
 		return Exit{Code: 255, Error: unknownEnd}
 	}
 	defer p.Close()
 	for !p.Wait(time.Hour) {
 	}
+	close(r.ended)
 	for range 500 { // five seconds: some machines' first process waits for others' children once in a while only
-		if status, ok := launch.ExitOf(p.FD()); ok {
+		status, err := launch.ExitOf(p.FD())
+		if err == nil {
 			return exitOf(status)
+		}
+		if err != unix.EAGAIN {
+			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

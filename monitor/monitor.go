@@ -494,7 +494,6 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	if m.task.AutoRemove && r.server == nil {
 		m.announce([]byte{mEnding})
 	}
-	close(r.ended)
 	m.setLate(true)
 	plugged := m.unplug()
 	m.silence()
@@ -533,12 +532,13 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	return x, ran
 }
 
-// waitEnd waits for the end of the container's process.
+// waitEnd waits for the end of the container's process. That it has ended is known at once, how it did perhaps later.
 func (m *monitor) waitEnd(r *run) Exit {
 	if r.adopted != nil {
-		return waitAdopted(r.adopted)
+		return r.waitAdopted()
 	}
 	r.proc.WaitEnd()
+	close(r.ended)
 	m.awake.Lock() // from here on this process is the one that knows
 	status, err := r.proc.Wait()
 	m.awake.Unlock()

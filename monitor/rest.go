@@ -41,7 +41,7 @@ func (m *monitor) rest() bool {
 	m.mu.Lock()
 	r, rested := m.run, m.rested
 	m.mu.Unlock()
-	if rested || r == nil || r.proc == nil || !m.canRest() || r.proc.Ended() {
+	if rested || r == nil || r.proc == nil || !m.canRest() || r.proc.Ended() || r.server.gone() {
 		return false
 	}
 	// Nobody new, and no output, from here on.

@@ -45,14 +45,17 @@ func (m *monitor) startServer(r *run, program string, start func(log *os.File) (
 		m.state.Server = w.Witness()
 		w.Close()
 	}
-	r.server = ownServer(m.state.ServerName, p)
+	r.server = m.ownServer(m.state.ServerName, p)
 	return nil
 }
 
 // ownServer is a server that is this process's child.
-func ownServer(name string, p *launch.Process) *server {
+func (m *monitor) ownServer(name string, p *launch.Process) *server {
 	s := &server{name: name, ended: make(chan struct{}), kill: func() { p.Signal(unix.SIGKILL) }}
 	go func() {
+		p.WaitEnd()
+		m.awake.Lock() // from here on this process is the one that knows
+		defer m.awake.Unlock()
 		defer close(s.ended)
 		s.how = "ended"
 		if status, err := p.Wait(); err == nil && status.Signaled() {
@@ -73,7 +76,7 @@ func (m *monitor) findServer() *server {
 	var info unix.Siginfo
 	if unix.Waitid(unix.P_PID, w.PID, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) == nil { // a child
 		if p, err := launch.Adopt(w.PID); err == nil {
-			return ownServer(name, p)
+			return m.ownServer(name, p)
 		}
 	}
 	s := &server{name: name, how: "ended", ended: make(chan struct{}), kill: func() {}}
@@ -95,6 +98,19 @@ func (m *monitor) findServer() *server {
 		}
 	}()
 	return s
+}
+
+// gone reports whether it has ended, and this process knows how.
+func (s *server) gone() bool {
+	if s == nil {
+		return false
+	}
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // watchServer ends a run whose server ends.
