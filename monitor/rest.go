@@ -22,10 +22,11 @@ import (
 type rest struct {
 	Order   Order
 	State   State
-	Lock    int // descriptors: the place,
-	Accept  int // the socket,
-	Master  int // the terminal; -1 for none
-	Stdin   int // the pipe of the container's; -1 for none
+	Lock    int   // descriptors: the place,
+	Accept  int   // the socket,
+	Master  int   // the terminal; -1 for none
+	Stdin   int   // the pipe of the container's; -1 for none
+	Out     []int `json:",omitempty"` // the output's FIFOs, of which one that nobody has open forgets what is in it
 	Stopped bool
 	Ran     time.Time
 	Backoff time.Duration
@@ -88,6 +89,12 @@ func (m *monitor) replace(r *run) {
 	if m.master != nil {
 		x.Master = int(m.master.Fd())
 		keep = append(keep, x.Master)
+	}
+	if m.master == nil {
+		for _, f := range r.out {
+			x.Out = append(x.Out, int(f.Fd()))
+		}
+		keep = append(keep, x.Out...)
 	}
 	if m.stdin != nil {
 		x.Stdin = int(m.stdin.Fd())
@@ -173,8 +180,10 @@ func (m *monitor) goOn() int {
 	}
 	if x.Master >= 0 {
 		m.openTerminal(r, os.NewFile(uintptr(x.Master), "/dev/ptmx"))
-	} else {
-		m.reopenFIFOs(r)
+	}
+	for i, fd := range x.Out {
+		unix.CloseOnExec(fd)
+		r.out = append(r.out, os.NewFile(uintptr(fd), fifos[1+i]))
 	}
 	if x.Stdin >= 0 {
 		unix.CloseOnExec(x.Stdin)

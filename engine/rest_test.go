@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// outputOf is the file by which a process reads a container's output, nil when it has none.
+func outputOf(t *testing.T, pid int) *os.File {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		var fd int
+		if to, _ := os.Readlink(dir + d.Name()); !strings.HasSuffix(to, "/stdout") {
+			continue
+		}
+		if _, err := fmt.Sscan(d.Name(), &fd); err != nil {
+			t.Fatal(err)
+		}
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(pidfd)
+		if fd, err = unix.PidfdGetfd(pidfd, fd, 0); err != nil {
+			return nil // it was closed meanwhile
+		}
+		return os.NewFile(uintptr(fd), "stdout")
+	}
+	return nil
+}
+
+// TestRestKeepsOutput: a monitor that executes its program once more has the container's output open all the while. A container that wrote and ended in between
+// would have written for nobody: what is in a FIFO goes with the last who has it open. So the file has to be the one that was open before, which
+// a mark on it tells.
+func TestRestKeepsOutput(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	const mark = int(unix.SIGWINCH)
+	for range 50 {
+		c := detached(t, e, sh(root, "while :; do sleep 0.01; done"))
+		pid := monitorOf(t, e, c)
+		rested := func() bool {
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes.Contains(line, []byte("monitor-rest"))
+		}
+		f := outputOf(t, pid)
+		if f == nil {
+			continue
+		}
+		_, err := unix.FcntlInt(f.Fd(), unix.F_SETSIG, mark)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rested() {
+			continue // it was faster: nobody knows which of both has the mark
+		}
+		nstest.Until(t, "the monitor's rest", rested)
+		nstest.Until(t, "its output", func() bool { f = outputOf(t, pid); return f != nil })
+		defer f.Close()
+		if sig, err := unix.FcntlInt(f.Fd(), unix.F_GETSIG, 0); err != nil || sig != mark {
+			t.Errorf("it reads the output by another file, without the mark: %d, %v", sig, err)
+		}
+		return
+	}
+	t.Fatal("the monitor of each container was at rest before it was looked at")
+}
