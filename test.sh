@@ -163,7 +163,7 @@ if [ "$status" != 0 ]; then
 	[ "$status" = 0 ] || once=()
 fi
 
-# One kernel, and not the packages that take an emulator minutes: twelve minutes. All of it is make vm.
+# One kernel, and of the packages that take an emulator minutes a few tests at most: twelve minutes. All of it is make vm.
 step "kernel 6.1, in qemu"
 vm=0
 timeout -k 10 40m go run ./internal/vm -kernel 6.1 -quick -limit 36m -results "$log" || vm=$?

@@ -14,6 +14,7 @@ type testPackage struct {
 	path string
 	skip string // tests that cannot run there, as go test -skip takes them
 	long bool   // minutes of an emulator's time, for what meets the kernel in the others, too
+	few  string // of a long one, the tests that -quick has all the same, as go test -run takes them
 }
 
 // testPackages are the rooms whose tests meet the kernel.
@@ -31,7 +32,9 @@ func testPackages() []testPackage {
 		{path: "./verify"},
 		{path: "./storage", skip: "^TestHostileLayers$"}, // which looks at no kernel that the others do not
 		// Minutes of an emulator's time, for races in our own files.
-		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true},
+		// Few of the engine's tests are about version 2 of cgroups, about what kernels before 6.15 do not tell, or about a slow machine.
+		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
+			few: "^Test(Life|Stats|Update|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
 		{path: "./network", long: true},
 		{path: "./monitor/dns", long: true},
 		{path: "./uplink", long: true},

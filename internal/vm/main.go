@@ -95,7 +95,7 @@ func flags() (options, error) {
 	flag.BoolVar(&o.Systemd, "systemd", false, "have systemd as the first process, and the tests in a unit")
 	flag.StringVar(&pkgs, "pkgs", "", "packages, such as './launch ./oci'; those of jobs.go when empty")
 	flag.StringVar(&o.Run, "run", "", "tests to run, as go test -run takes them")
-	flag.BoolVar(&o.Quick, "quick", false, "leave out the packages that take most of the time, engine and cli")
+	flag.BoolVar(&o.Quick, "quick", false, "leave out the packages that take most of the time, such as cli, and of engine all but a few tests")
 	flag.StringVar(&o.Results, "results", "", "`FILE` to which the result of each test is added, as go test -v prints it")
 	flag.StringVar(&o.Suite, "suite", "", "`CHECKOUT` of runc, whose integration tests run in place of ours")
 	flag.StringVar(&cases, "cases", "", "of the suite: names of files, such as 'cgroups update'; all when empty")

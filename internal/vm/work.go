@@ -138,8 +138,12 @@ func testJobs(g builder, o options, tree string) ([]job, error) {
 	}
 	var jobs []job
 	for _, p := range pkgs {
+		run := o.Run
 		if p.long && o.Quick {
-			continue
+			if p.few == "" || o.Run != "" {
+				continue
+			}
+			run = p.few
 		}
 		dirs, err := g.list(p.path)
 		if err != nil {
@@ -154,8 +158,8 @@ func testJobs(g builder, o options, tree string) ([]job, error) {
 				continue // no tests
 			}
 			j := job{Name: "./" + d, Dir: path.Join("/", workDir, d), Argv: []string{path.Join("/", workDir, exe), "-test.v", "-test.short", "-test.timeout=20m"}}
-			if o.Run != "" {
-				j.Argv = append(j.Argv, "-test.run="+o.Run)
+			if run != "" {
+				j.Argv = append(j.Argv, "-test.run="+run)
 			}
 			if p.skip != "" {
 				j.Argv = append(j.Argv, "-test.skip="+p.skip)
