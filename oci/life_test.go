@@ -133,7 +133,11 @@ func TestLife(t *testing.T) {
 	if out := p.good("list"); !strings.Contains(out, "ID          PID         STATUS") || !strings.Contains(out, "running") {
 		t.Errorf("list: %q", out)
 	}
-	p.good("exec", id, "touch", "/go")
+	p.good("exec", id, "touch", "/beside")
+	// From outside: the end of the container is the end of whoever would do it inside.
+	if err := os.Rename(filepath.Join(dir, "rootfs/beside"), filepath.Join(dir, "rootfs/go")); err != nil {
+		t.Error(err)
+	}
 	p.until(id, specs.StateStopped)
 	if s := p.state(id); s.Pid != 0 {
 		t.Errorf("%+v", s)
