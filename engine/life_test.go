@@ -789,10 +789,11 @@ func TestEndsWhilePaused(t *testing.T) {
 	defer cancel()
 	dir := nstest.Dir(t)
 	c := Config{
-		Name: "held", Image: "host", Network: "none", Command: []string{"sh", "-c", "trap 'echo >/x/heard' TERM; while :; do sleep 0.01; done"},
+		Name: "held", Image: "host", Network: "none", Command: []string{"sh", "-c", "trap 'echo >/x/heard' TERM; echo >>/x/ready; while :; do sleep 0.01; done"},
 		Mounts: []Mount{{Type: "bind", Source: dir, Dest: "/x"}},
 	}
 	detached(t, e, c)
+	nstest.Until(t, "it has begun", func() bool { _, err := os.Stat(dir + "/ready"); return err == nil })
 	if err := errors.Join(e.Pause(ctx, "held"), e.Kill(ctx, "held", "KILL")); err != nil {
 		t.Fatal(err)
 	}
@@ -802,6 +803,8 @@ func TestEndsWhilePaused(t *testing.T) {
 	if err := e.Start(ctx, "held", StartOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	// Its trap is there: what comes before, the first process of a pid namespace does not hear.
+	nstest.Until(t, "it has begun twice", func() bool { data, _ := os.ReadFile(dir + "/ready"); return len(data) >= 2 })
 	stopped, seconds := make(chan error), 3
 	go func() { stopped <- e.Stop(ctx, "held", StopOptions{Timeout: &seconds}) }()
 	nstest.Until(t, "its signal is there", func() bool { _, err := os.Stat(dir + "/heard"); return err == nil })
