@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -329,8 +330,9 @@ func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 			io.warn("Localhost DNS setting (--dns=" + a.String() + ") may fail in containers: it is the container's own loopback")
 		}
 	}
-	f.proxies(io)
-	r.DetachKeys = orSetting(io, r.DetachKeys, detachKeys)
+	s := dockerSettings(io)
+	f.proxies(s)
+	r.DetachKeys = cmp.Or(r.DetachKeys, s.DetachKeys)
 	return nil
 }
 

@@ -38,8 +38,8 @@ func withPruneFilters(io IO, filters map[string][]string) {
 }
 
 // proxies gives a container the variables of the caller's proxies, behind which there is no other way out. Those of the command line win.
-func (f *runFlags) proxies(io IO) {
-	for _, v := range dockerSettings(io).Proxies["default"].Env() {
+func (f *runFlags) proxies(s image.DockerSettings) {
+	for _, v := range s.Proxies["default"].Env() {
 		name, _, _ := strings.Cut(v, "=")
 		if !slices.ContainsFunc(f.run.Env, func(e string) bool { given, _, _ := strings.Cut(e, "="); return given == name }) {
 			f.run.Env = append(f.run.Env, v)

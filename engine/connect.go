@@ -191,10 +191,7 @@ func (b *builder) wire(a Attachment) (*wire, error) {
 	}
 	w := &wire{network: n, asked: a, links: map[string]string{}}
 	for _, l := range a.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = name
-		}
+		name, alias := splitLink(l)
 		w.links[alias] = name
 	}
 	return w, nil

@@ -407,10 +407,7 @@ func (c *Container) inspectConfig() *InspectConfig {
 // linkPaths are links as Docker tells of them, /CONTAINER:/NAME/ALIAS.
 func linkPaths(links []string, name string) (list []string) {
 	for _, l := range links {
-		to, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = to
-		}
+		to, alias := splitLink(l)
 		list = append(list, "/"+to+":/"+name+"/"+alias)
 	}
 	return list

@@ -13,14 +13,20 @@ import (
 	"github.com/kakuri/kakuri/network/netip"
 )
 
+// splitLink divides what --link says: CONTAINER[:ALIAS].
+func splitLink(l string) (ref, alias string) {
+	ref, alias, ok := strings.Cut(l, ":")
+	if !ok {
+		alias = ref
+	}
+	return ref, alias
+}
+
 // linked are the lines of --link on the default network, where nobody is known by name otherwise.
 func (b *builder) linked(w *wire) (string, error) {
 	text := ""
 	for _, l := range w.asked.Links {
-		ref, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = ref
-		}
+		ref, alias := splitLink(l)
 		c, err := b.engine.Find(ref)
 		if err != nil {
 			return "", fmt.Errorf("could not get container for %s: %w", ref, err)
@@ -141,10 +147,7 @@ func (e *Engine) legacyLinks(c *Config, found func(to Container, alias string)) 
 			continue // who starts it says what is wrong
 		}
 		for _, l := range a.Links {
-			ref, alias, ok := strings.Cut(l, ":")
-			if !ok {
-				alias = ref
-			}
+			ref, alias := splitLink(l)
 			to, err := e.Find(ref)
 			if errors.As(err, new(ErrNoSuchContainer)) {
 				continue
@@ -198,8 +201,8 @@ func (e *Engine) RemoveLink(name string) error {
 	}
 	defer lock.Close()
 	is := func(l string) bool {
-		ref, as, ok := strings.Cut(l, ":")
-		return ok && as == alias || !ok && ref == alias
+		_, as := splitLink(l)
+		return as == alias
 	}
 	cfg, found := &c.Config, false
 	without := func(list []string) []string {

@@ -12,22 +12,11 @@ import (
 // hint says what the reader can do about a failed step, where that is known.
 func hint(e *Error) string {
 	errno := e.Errno()
-	if e.Call == "fstatfs" {
-		switch op := e.Step.Op.(type) {
-		case *plan.Mount:
-			return inProcHint(op.Dest)
-		case *plan.Bind:
-			if op.OfProc {
-				return fmt.Sprintf("%q cannot be mounted because it is not of type proc", op.Dest)
-			}
-			return inProcHint(op.Dest)
-		}
-	}
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
 		return cloneHint(op.New, errno)
 	case *plan.Mount:
-		return mountHint(op, errno)
+		return mountHint(op, e.Call, errno)
 	case *plan.OpenTree:
 		if op.From != plan.RegNone && errno == syscall.EINVAL {
 			return lockedHint(op.Path)
@@ -46,15 +35,7 @@ func hint(e *Error) string {
 			return "the source, or a mount below it, is id-mapped already"
 		}
 	case *plan.Bind:
-		if (errno == syscall.ENOTDIR && e.Call == "openat2") || (errno == syscall.EINVAL && e.Call == "move_mount") {
-			return "a file goes on a file, and a directory on a directory"
-		}
-		if e.Call == "open_tree" && errno == syscall.EINVAL && !op.Recursive {
-			return lockedHint(op.Source)
-		}
-		if e.Call == "open_tree" {
-			return sourceHint(op.Source, errno)
-		}
+		return bindHint(op, e.Call, errno)
 	case *plan.Symlink:
 		if errno == syscall.EEXIST {
 			return "something else than a symbolic link is there"
@@ -161,8 +142,26 @@ func cloneHint(kinds []abi.Namespace, errno syscall.Errno) string {
 	return ""
 }
 
-func mountHint(op *plan.Mount, errno syscall.Errno) string {
+func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 	switch {
+	case call == "fstatfs" && op.OfProc:
+		return fmt.Sprintf("%q cannot be mounted because it is not of type proc", op.Dest)
+	case call == "fstatfs":
+		return inProcHint(op.Dest)
+	case errno == syscall.ENOTDIR && call == "openat2" || errno == syscall.EINVAL && call == "move_mount":
+		return "a file goes on a file, and a directory on a directory"
+	case call == "open_tree" && errno == syscall.EINVAL && !op.Recursive:
+		return lockedHint(op.Source)
+	case call == "open_tree":
+		return sourceHint(op.Source, errno)
+	}
+	return ""
+}
+
+func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
+	switch {
+	case call == "fstatfs":
+		return inProcHint(op.Dest)
 	case errno == syscall.EPERM && (op.Type == "proc" || op.Type == "sysfs"):
 		return "in a user namespace the kernel wants the host's own " + op.Type + " visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace"
 	case errno == syscall.ENODEV:

@@ -304,9 +304,7 @@ func TestReadonlyDev(t *testing.T) {
 		}
 		dir := bundle(t, s)
 		if userNS {
-			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
-			s.Linux.GIDMappings = s.Linux.UIDMappings
+			withUserNS(s)
 			for _, name := range []string{dir, filepath.Join(dir, "rootfs")} {
 				if err := os.Chown(name, 100000, 100000); err != nil {
 					t.Fatal(err)
@@ -323,6 +321,13 @@ func TestReadonlyDev(t *testing.T) {
 	}
 }
 
+// withUserNS gives a container a user namespace whose ids are those from 100000 on.
+func withUserNS(s *specs.Spec) {
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+}
+
 // A tmpfs with tmpcopyup begins with what it covers, and what is written stays in it.
 func TestTmpCopyUp(t *testing.T) {
 	nstest.Root(t)
@@ -334,9 +339,7 @@ func TestTmpCopyUp(t *testing.T) {
 		if userNS {
 			base = 100000
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
-			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
-			s.Linux.GIDMappings = s.Linux.UIDMappings
+			withUserNS(s)
 		}
 		dir := bundle(t, s)
 		data := filepath.Join(dir, "rootfs/data")
@@ -406,9 +409,7 @@ func TestCopySymlink(t *testing.T) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: filepath.Join(host, m[1]), Options: []string{"rbind", "copy-symlink"}})
 		}
 		if userNS {
-			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
-			s.Linux.GIDMappings = s.Linux.UIDMappings
+			withUserNS(s)
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
 		}
 		dir := bundle(t, s)
@@ -450,9 +451,7 @@ func TestBindOfLinks(t *testing.T) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: filepath.Join(host, m[1]), Options: m[2:]})
 		}
 		if userNS {
-			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
-			s.Linux.GIDMappings = s.Linux.UIDMappings
+			withUserNS(s)
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
 		}
 		dir := bundle(t, s)

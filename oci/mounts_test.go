@@ -18,9 +18,7 @@ import (
 // mapped gives a container a user namespace of its own, and the root of a bundle to it.
 func mapped(t testing.TB, dir string, s *specs.Spec) {
 	t.Helper()
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
-	s.Linux.GIDMappings = s.Linux.UIDMappings
+	withUserNS(s)
 	root := filepath.Join(dir, "rootfs")
 	err := filepath.WalkDir(root, func(name string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(name, 100000, 100000))

@@ -251,12 +251,22 @@ func (a *Asm) mountAttr(set, clr, propagation uint64) *Mem {
 	return a.newMem(b)
 }
 
-// ifDirectory asks for the type of what a register holds; the rows after it, up
-// to the skipOK of its result, are for anything but a directory. It needs no
+// ifType asks for the type of what a register holds; the rows after it, up
+// to the skipOK of its result, are for anything but a file of that type. It needs no
 // permission on it.
-func (a *Asm) ifDirectory(r Reg) int {
-	a.row(Row{Kind: RowIf, Mem: a.statx(r, statxType), Off: statxMode, Args: [6]Arg{num(abi.SIfdir), num(abi.SIfmt)}, N: 2})
+func (a *Asm) ifType(r Reg, kind uint64) int {
+	return a.ifMasked(a.statx(r, statxType), statxMode, kind, abi.SIfmt)
+}
+
+// ifMasked is the condition of [RowIf] itself.
+func (a *Asm) ifMasked(m *Mem, off int, value, mask uint64) int {
+	a.row(Row{Kind: RowIf, Mem: m, Off: off, Args: [6]Arg{num(value), num(mask)}, N: 2})
 	return a.here() - 1
+}
+
+// fail ends the step with an error, in the name of a call.
+func (a *Asm) fail(c abi.Call, e abi.Errno) {
+	a.row(Row{Kind: RowFail, Call: c, Accept: [3]abi.Errno{e}})
 }
 
 // Parts of struct statx, and where its mode and its inode are.
@@ -279,8 +289,7 @@ const (
 func (a *Asm) ifProc(r Reg) int {
 	buf := a.newMem(a.alloc(120)) // struct statfs: the type comes first
 	a.call(abi.CallFstatfs, fd(r), memArg(buf))
-	a.row(Row{Kind: RowIf, Mem: buf, Args: [6]Arg{num(procMagic), num(0xffffffff)}, N: 2})
-	return a.here() - 1
+	return a.ifMasked(buf, 0, procMagic, 0xffffffff)
 }
 
 // notInProc fails where what a register holds is inside a procfs: what the kernel shows there, to the
@@ -289,9 +298,8 @@ func (a *Asm) notInProc(r Reg) {
 	proc := a.ifProc(r)
 	other := a.jump()
 	a.skipOK(proc)
-	a.row(Row{Kind: RowIf, Mem: a.statx(r, statxIno), Off: statxInode, Args: [6]Arg{num(procRoot), num(0xffffffff)}, N: 2})
-	root := a.here() - 1
-	a.row(Row{Kind: RowFail, Call: abi.CallFstatfs, Accept: [3]abi.Errno{abi.EPERM}})
+	root := a.ifMasked(a.statx(r, statxIno), statxInode, procRoot, 0xffffffff)
+	a.fail(abi.CallFstatfs, abi.EPERM)
 	a.skipOK(root)
 	a.skipOK(other)
 }

@@ -320,7 +320,7 @@ func (b *Bind) lower(a *Asm) {
 	}
 	if b.OfProc {
 		proc := a.ifProc(tree)
-		a.row(Row{Kind: RowFail, Call: abi.CallFstatfs, Accept: [3]abi.Errno{abi.EPERM}})
+		a.fail(abi.CallFstatfs, abi.EPERM)
 		a.skipOK(proc)
 	}
 	attrs := b.Attrs
@@ -370,7 +370,7 @@ func (m *Mask) lower(a *Asm) {
 	// EACCES: a directory above it is closed to the container as well.
 	a.lookupIn(m.Below, m.Path, to).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 	missing := a.here() - 1
-	dir := a.ifDirectory(to)
+	dir := a.ifType(to, abi.SIfdir)
 	cover := a.tmp()
 	a.call(abi.CallOpenTree, fd(RegNull), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
 	// It is the host's own node: nothing inside may touch its times and mode.
@@ -479,9 +479,8 @@ func (d *Device) lower(a *Asm) {
 		tree, to := a.tmp(), a.tmp()
 		a.call(abi.CallOpenTree, cwd(), a.str(d.Bind), num(treeFlags(false))).into(tree)
 		// Who may choose a device chooses no other file of the host, or directory, or socket.
-		a.row(Row{Kind: RowIf, Mem: a.statx(tree, statxType), Off: statxMode, Args: [6]Arg{num(kind), num(abi.SIfmt)}, N: 2})
-		node := a.here() - 1
-		a.row(Row{Kind: RowFail, Call: abi.CallOpenTree, Accept: [3]abi.Errno{abi.ENODEV}})
+		node := a.ifType(tree, kind)
+		a.fail(abi.CallOpenTree, abi.ENODEV)
 		a.skipOK(node)
 		a.file(d.Path, to)
 		a.attach(tree, to)

@@ -102,7 +102,7 @@ func (a *Asm) file(p string, out Reg) {
 
 // likeTree opens the place for a tree: a directory for a directory, else a file.
 func (a *Asm) likeTree(tree Reg, p string, out Reg) {
-	dir := a.ifDirectory(tree)
+	dir := a.ifType(tree, abi.SIfdir)
 	a.file(p, out)
 	done := a.jump()
 	a.skipOK(dir)
@@ -143,9 +143,8 @@ func (s *Symlink) lower(a *Asm) {
 		there := a.tmp()
 		a.call(abi.CallOpenat, fd(parent), a.str(name), num(abi.OPath|abi.OCloexec|a.o.Nofollow), num(0)).into(there).accept(abi.ENOENT)
 		free := a.here() - 1
-		a.row(Row{Kind: RowIf, Mem: a.statx(there, statxType), Off: statxMode, Args: [6]Arg{num(abi.SIflnk), num(abi.SIfmt)}, N: 2})
-		link := a.here() - 1
-		a.row(Row{Kind: RowFail, Call: abi.CallSymlinkat, Accept: [3]abi.Errno{abi.EEXIST}})
+		link := a.ifType(there, abi.SIflnk)
+		a.fail(abi.CallSymlinkat, abi.EEXIST)
 		a.skipOK(link)
 		a.call(abi.CallUnlinkat, fd(parent), a.str(name), num(0))
 		a.skipAccept(free)

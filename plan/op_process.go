@@ -537,7 +537,7 @@ func (e *Exec) lower(a *Asm) {
 		r := a.call(abi.CallExecve, a.str(file), argv, envp).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
 		r.Kind = RowNote
 	}
-	a.row(Row{Kind: RowFail, Call: abi.CallExecve, Accept: [3]abi.Errno{abi.ENOENT}})
+	a.fail(abi.CallExecve, abi.ENOENT)
 }
 
 // Program is the name of what is executed.
@@ -613,7 +613,7 @@ func (f *FindProgram) lower(a *Asm) {
 		// Of a directory, execve says only that it is not permitted, when it is too late.
 		a.call(abi.CallFaccessat2, cwd(), a.str(f.Program+"/."), num(0), num(eaccess)).accept(abi.ENOTDIR, abi.EACCES)
 		file := a.here() - 1
-		a.row(Row{Kind: RowFail, Call: abi.CallFaccessat2, Accept: [3]abi.Errno{abi.EISDIR}})
+		a.fail(abi.CallFaccessat2, abi.EISDIR)
 		a.skipAccept(file)
 		return
 	}
@@ -623,7 +623,7 @@ func (f *FindProgram) lower(a *Asm) {
 		r.Kind = RowNote
 		found = append(found, a.here()-1)
 	}
-	a.row(Row{Kind: RowFail, Call: abi.CallFaccessat2, Accept: [3]abi.Errno{abi.ENOENT}})
+	a.fail(abi.CallFaccessat2, abi.ENOENT)
 	for _, row := range found {
 		a.skipOK(row)
 	}

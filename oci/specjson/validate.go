@@ -283,13 +283,13 @@ func (c *checker) uts(spec *specs.Spec) {
 			c.refuse(name.field, "at most "+strconv.Itoa(maxUTSName)+" bytes", quote(name.value), "shorten it")
 		}
 		c.plain(at(name.field), name.value)
-		if spec.Linux == nil {
-			continue
-		}
-		for _, key := range [...]string{"kernel.domainname", "kernel/domainname"} {
-			if other, both := spec.Linux.Sysctl[key]; both && name.field == "domainname" && other != name.value {
-				c.refuse(join("linux.sysctl", member(key)), "the same as domainname, "+quote(name.value), quote(other), "remove one of them")
-			}
+	}
+	if spec.Domainname == "" || spec.Linux == nil {
+		return
+	}
+	for _, key := range [...]string{"kernel.domainname", "kernel/domainname"} {
+		if other, both := spec.Linux.Sysctl[key]; both && other != spec.Domainname {
+			c.refuse(join("linux.sysctl", member(key)), "the same as domainname, "+quote(spec.Domainname), quote(other), "remove one of them")
 		}
 	}
 }
