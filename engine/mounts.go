@@ -202,7 +202,7 @@ func (b *builder) userMount(m Mount) error {
 		b.spec.Linux.RootfsPropagation = "shared"
 		b.because("linux.rootfsPropagation", "%s", m.Flag)
 	}
-	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: b.bindOptions(m.Source, slices.Clone(m.Options))}, m)
+	return b.bind(specs.Mount{Destination: m.Dest, Type: "bind", Source: m.Source, Options: slices.Clone(m.Options)}, m)
 }
 
 // mark says whose processes these are, where their pid namespace does not.

@@ -43,6 +43,8 @@ type builder struct {
 	volumes  *volume.Store
 	attach   []volume.Volume // to be mounted before the container runs
 
+	hostMounts []namespace.Mount // when they are asked for: see source
+
 	cdiDirs []string // nil is CDI's own
 
 	view    *storage.View // of an image

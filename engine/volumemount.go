@@ -15,10 +15,8 @@ import (
 
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/monitor"
-	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // chooseVolumes decides what a container has mounted: it adds what --volumes-from asks for, and makes the volumes that are not
@@ -118,8 +116,8 @@ func (b *builder) imageMount(m Mount) error {
 	default:
 		return fmt.Errorf("%s: an image of several layers, which are directories here: it can be mounted where images are indexed (see kakuri info), or be the root of a container", m.Flag)
 	}
-	options := append(b.bindOptions("", slices.Clone(m.Options)), "rbind", "rro")
-	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: source, Options: options}, m)
+	options := append(slices.Clone(m.Options), "rbind", "rro")
+	return b.bind(specs.Mount{Destination: m.Dest, Type: "bind", Source: source, Options: options}, m)
 }
 
 // ofImage reports whether the image asked for a mount, as a line VOLUME of its Dockerfile.
@@ -299,54 +297,12 @@ func (b *builder) volumeMount(m Mount) error {
 	if v.Mounts() {
 		b.attach = append(b.attach, v)
 	}
-	options := b.bindOptions(s.Path, append(slices.Clone(s.Options), m.Options...))
+	options := append(slices.Clone(s.Options), m.Options...)
 	if !slices.Contains(options, "bind") && !slices.Contains(options, "rbind") {
 		options = append(options, "rbind")
 	}
-	return b.bindBelow(specs.Mount{Destination: m.Dest, Type: "bind", Source: s.Path, Options: options}, m)
+	return b.bind(specs.Mount{Destination: m.Dest, Type: "bind", Source: s.Path, Options: options}, m)
 }
-
-// bindOptions are those of a bind mount of a file of the host, with what the container's posture adds.
-func (b *builder) bindOptions(source string, options []string) []string {
-	if !b.run.Privileged {
-		// Devices are given by --device alone: the ids of a node on an id-mapped mount are
-		// those inside.
-		options = append(options, "rnodev")
-	}
-	if b.opts.IDMapRoot && !ofKernel(source) && !ofKernel(filepath.Dir(source)) { // /sys/fs/cgroup of version 1 is a tmpfs
-		options = append(options, "ridmap")
-	}
-	return options
-}
-
-// ofKernel reports whether a file is the kernel's own, of sysfs or the like. Such a file system cannot be id-mapped, and need not be:
-// the container sees its files as somebody else's, which they are.
-func ofKernel(file string) bool {
-	var st unix.Statfs_t
-	if unix.Statfs(file, &st) != nil {
-		return false
-	}
-	switch st.Type {
-	case unix.BPF_FS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.PROC_SUPER_MAGIC, unix.SECURITYFS_MAGIC, unix.SYSFS_MAGIC, unix.TRACEFS_MAGIC:
-		return true
-	}
-	return false
-}
-
-// bindBelow adds a bind mount that may be of a part of its source.
-func (b *builder) bindBelow(s specs.Mount, m Mount) error {
-	if m.Subpath != "" {
-		if path.IsAbs(m.Subpath) || !isBelow(m.Subpath) {
-			return fmt.Errorf("%s: subpath %q: it is a relative path, and has no .. in it", m.Flag, m.Subpath)
-		}
-		b.opts.Subpaths = append(b.opts.Subpaths, plan.Subpath{Dest: m.Dest, Path: path.Clean(m.Subpath)})
-	}
-	b.mount(s, m.Flag)
-	return nil
-}
-
-// isBelow reports whether a relative path has no "..": what it has of links is looked at when it is mounted.
-func isBelow(p string) bool { return !slices.Contains(strings.Split(p, "/"), "..") }
 
 // attachVolumes mounts the file systems that volumes of the container have.
 func (b *builder) attachVolumes() error {
