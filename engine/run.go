@@ -113,34 +113,40 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 		e.sweepNowAndThen() // what it finds is not the fault of this run
 		return res, nil
 	}
+	leave, err = e.stay(ctx, &c, a, &res)
+	return res, err
+}
+
+// stay waits for the end of a container and takes away what --rm says, in part while the monitor does its own. It reports whether the
+// monitor's end need not be waited for.
+func (e *Engine) stay(ctx context.Context, c *Container, a *attachment, res *Result) (leave bool, err error) {
 	sweeping := e.sweepLater()
 	defer sweeping()
-	last := cfg.Restart.Policy == "" || cfg.Restart.Policy == "no"
 	var released []func() error
-	if cfg.AutoRemove {
+	if c.Config.AutoRemove {
 		sooner := false
 		a.ending = func() { // the monitor takes the control group away meanwhile
 			sooner = true
-			released = append(released, sideways(func() error { return e.release(&c, false) }))
+			released = append(released, sideways(func() error { return e.release(c, false) }))
 		}
 		a.empty = func() { // nobody can write any more
 			if !sooner {
-				released = append(released, sideways(func() error { return e.release(&c, false) }))
+				released = append(released, sideways(func() error { return e.release(c, false) }))
 			}
-			released = append(released, sideways(func() error { return e.removeWritten(&c) }))
+			released = append(released, sideways(func() error { return e.removeWritten(c) }))
 		}
 	}
+	last := c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no"
 	x, err := a.attend(ctx, last)
-	// A monitor without a place has done all that it has to. That its process is gone nobody waits for: its last socket of nftables
-	// closes when all processors have passed a point, after the ports of the container were taken out of the rules.
-	leave = !last || a.detached || err == nil && !exists(monitor.Place(e.dir, c.ID))
 	for _, wait := range released {
 		if err := wait(); err != nil {
 			res.Warnings = append(res.Warnings, err.Error()) // the next command looks again
 		}
 	}
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
-	return res, err
+	// A monitor without a place has done all that it has to. That its process is gone nobody waits for: its last socket of nftables
+	// closes when all processors have passed a point, after the ports of the container were taken out of the rules.
+	return !last || a.detached || err == nil && !exists(monitor.Place(e.dir, c.ID)), err
 }
 
 // runFailed takes away a container that did not start, where nobody asked to keep it: with --rm, and where Create would have refused it, so that its name is free for

@@ -121,16 +121,10 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	options := plan.Options{Foreground: how&foreground != 0, KeepFDs: keep, Absent: absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + id}
-	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
+	options, run := c.asked(b, o, how, l)
 	if l == nil {
-		options.Streams, options.Nulls = ownStreams(b.Spec.Linux, b.Spec.Process), nullStreams()
-	} else {
-		options = l.Plan
-		options.Attended = !wait
-		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Before: l.Before}
+		options.KeepFDs, options.Absent = keep, absent
 	}
-	options.Bundle, options.ID = b.Dir, id
 	if wait {
 		options.Wait = c.dir
 		if err := c.makeFIFOs(); err != nil {
@@ -189,36 +183,64 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	run.Hands = hands
 	run.Start = func(pid int) error { return c.made(pid, g, l) }
 	proc, err = launch.Run(ctx, p, run)
-	if err != nil && g != nil && g.starved > 0 {
-		return nil, nil, fmt.Errorf("container init was OOM-killed (memory limit too low?): %w", err)
-	}
-	if err != nil && l != nil {
-		return nil, nil, err // with its step
-	}
 	if err != nil {
-		return nil, nil, execFailed(err)
+		return nil, nil, startFailed(err, g, l)
 	}
+	if err := c.begun(ctx, proc, o); err != nil {
+		return nil, nil, err
+	}
+	return c, proc, nil
+}
+
+// asked are the options of the plan and of its launch, but for what the machine and the container's directory give.
+func (c *Container) asked(b *Bundle, o ProcessOptions, how manner, l *Launch) (plan.Options, launch.Options) {
+	options := plan.Options{Foreground: how&foreground != 0, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID}
+	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
+	if l == nil {
+		options.Streams, options.Nulls = ownStreams(b.Spec.Linux, b.Spec.Process), nullStreams()
+	} else {
+		options = l.Plan
+		options.Attended = how&waiting == 0
+		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Before: l.Before}
+	}
+	options.Bundle, options.ID = b.Dir, c.ID
+	return options, run
+}
+
+// startFailed says why a container could not be made: a launcher wants the step, who has runc's command line its words.
+func startFailed(err error, g *group, l *Launch) error {
+	switch {
+	case g != nil && g.starved > 0:
+		return fmt.Errorf("container init was OOM-killed (memory limit too low?): %w", err)
+	case l != nil:
+		return err
+	}
+	return execFailed(err)
+}
+
+// begun notes what only a process that there is shows, and gives its terminal to who asked for it. One that this fails for is ended.
+func (c *Container) begun(ctx context.Context, proc *launch.Process, o ProcessOptions) error {
 	if proc.PID != c.state.PID {
 		// It went on in a pid namespace that was joined, as another process.
 		if err := c.follow(proc.PID); err != nil {
 			abort(proc)
-			return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
+			return errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
 		}
 	}
 	if c.state.Kin != nil {
 		c.state.Kin.note(proc.PID) // what could not be read before
 		if err := c.save(); err != nil {
 			abort(proc)
-			return nil, nil, errors.Join(err, endStrays(c.state.Kin))
+			return errors.Join(err, endStrays(c.state.Kin))
 		}
 	}
-	r.debug("init: closing the pipe to signal completion")
+	c.runtime.debug("init: closing the pipe to signal completion")
 	if err := connect(proc, o); err != nil {
 		abort(proc)
 		// What it has started by now as well.
-		return nil, nil, errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
+		return errors.Join(err, c.removeGroup(context.WithoutCancel(ctx)))
 	}
-	return c, proc, nil
+	return nil
 }
 
 // makeFIFOs makes those by which a waiting process is started.
