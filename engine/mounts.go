@@ -88,8 +88,11 @@ func (b *builder) mounts() error {
 // showsCgroups reports whether the container sees its own control groups, by which a runtime of a language finds out how much memory
 // and how many processors it has. One without a cgroup or a cgroup namespace of its own would see its caller's, at worst the whole
 // host's tree. Version 1 takes a mount for each controller, so who asked for no limits is spared them, unless the host's /sys
-// would show the host's.
+// would show the host's. --privileged may see them, and make its own: an engine inside wants to.
 func (b *builder) showsCgroups() bool {
+	if b.run.Privileged && b.host.Privileged() {
+		return true
+	}
 	own := b.run.CgroupNS == "" || b.run.CgroupNS == "private"
 	return own && (b.host.Privileged() && (unifiedMemory() || b.hostSys() || b.security.cgroups) || b.run.Resources.asked())
 }

@@ -116,6 +116,11 @@ func TestLimitsAreSeen(t *testing.T) {
 	r := sh(root, "ls /sys/fs/cgroup")
 	r.CgroupNS, r.Resources.Memory = "host", 64<<20 // the host's are not
 	want(t, e, r, "")
+	for _, mode := range []string{"", "host"} { // an engine inside makes its own
+		r = sh(root, "cd /sys/fs/cgroup; test -d pids && cd pids; mkdir inner && rmdir inner && echo made")
+		r.Privileged, r.CgroupNS = true, mode
+		want(t, e, r, "made\n")
+	}
 }
 
 // A kernel's file system cannot be id-mapped; a container with a user namespace gets it all the same, as nobody's.
