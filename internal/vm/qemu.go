@@ -242,6 +242,7 @@ type verdict struct {
 	failures                int // of the faults, those of jobs that ended
 	took                    time.Duration
 	results                 []string // "--- PASS: ./launch/TestX (0.01s)"
+	cut                     *verdict // of the jobs that did not end, what they did before
 }
 
 // record adds each test's result to a file, if one is named.
@@ -260,8 +261,13 @@ func (v verdict) record(name, version string) error {
 	return f.Close()
 }
 
-// add adds what a further guest did. Of one that stood still, only what it ended counts.
+// add adds what a further guest did. Of one that stood still, only what it ended counts: another guest does the rest from its beginning.
 func (v *verdict) add(w verdict, stood bool) {
+	if w.cut != nil && !stood {
+		cut := *w.cut
+		w.cut = nil
+		v.add(cut, false)
+	}
 	v.passed, v.failed, v.skipped, v.ended = v.passed+w.passed, v.failed+w.failed, v.skipped+w.skipped, v.ended+w.ended
 	v.results = append(v.results, w.results...)
 	if stood {
@@ -312,10 +318,18 @@ func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 	}
 	v.failures = len(v.faults)
 	for _, j := range jobs {
-		if !ended[j.Name] {
-			v.faults = append(v.faults, j.Name+" did not end")
-			show(out, printed[j.Name])
+		if ended[j.Name] {
+			continue
 		}
+		fault := j.Name + " did not end"
+		if v.cut == nil {
+			v.cut = new(verdict)
+		}
+		if at := v.cut.count(j.Name, printed[j.Name]).at; at != "" {
+			fault += ", and was in " + at
+		}
+		v.faults = append(v.faults, fault)
+		show(out, printed[j.Name])
 	}
 	if !done {
 		v.faults = append(v.faults, "the guest did not come to its end")
@@ -326,37 +340,56 @@ func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 // end counts a job that has ended. A guest has all that tests need, so that a skip
 // is a fault.
 func (v *verdict) end(e event, lines []string, out io.Writer) {
-	var failed, skipped []string
-	passed := 0
-	for _, l := range lines {
-		result, rest, _ := strings.Cut(strings.TrimSpace(l), ": ")
-		name, _, _ := strings.Cut(rest, " ")
-		if strings.HasPrefix(result, "--- ") {
-			v.results = append(v.results, result+": "+e.Job+"/"+rest)
-		}
-		switch result {
-		case "--- PASS":
-			passed++
-		case "--- SKIP":
-			skipped = append(skipped, name)
-		case "--- FAIL":
-			failed = append(failed, name)
-		}
-	}
-	v.passed, v.skipped, v.failed = v.passed+passed, v.skipped+len(skipped), v.failed+len(failed)
+	c := v.count(e.Job, lines)
 	took := time.Duration(e.Ms) * time.Millisecond
-	if len(skipped) > 0 {
-		v.faults = append(v.faults, e.Job+": skipped "+strings.Join(skipped, " "))
+	if len(c.skipped) > 0 {
+		v.faults = append(v.faults, e.Job+": skipped "+strings.Join(c.skipped, " "))
 	}
-	if *e.Exit != 0 || len(failed) > 0 {
-		v.faults = append(v.faults, strings.TrimSpace(fmt.Sprintf("%s: exit status %d %s", e.Job, *e.Exit, strings.Join(failed, " "))))
+	if *e.Exit != 0 || len(c.failed) > 0 {
+		v.faults = append(v.faults, strings.TrimSpace(fmt.Sprintf("%s: exit status %d %s", e.Job, *e.Exit, strings.Join(c.failed, " "))))
 	}
-	if *e.Exit == 0 && len(failed)+len(skipped) == 0 {
-		fmt.Fprintf(out, "ok    %-28s %8v  %d passed\n", e.Job, took, passed)
+	if *e.Exit == 0 && len(c.failed)+len(c.skipped) == 0 {
+		fmt.Fprintf(out, "ok    %-28s %8v  %d passed\n", e.Job, took, c.passed)
 		return
 	}
 	show(out, lines)
-	fmt.Fprintf(out, "FAIL  %-28s %8v  %d passed, %d skipped, %d failed, exit status %d\n", e.Job, took, passed, len(skipped), len(failed), *e.Exit)
+	fmt.Fprintf(out, "FAIL  %-28s %8v  %d passed, %d skipped, %d failed, exit status %d\n", e.Job, took, c.passed, len(c.skipped), len(c.failed), *e.Exit)
+}
+
+// counted is what a job's lines say.
+type counted struct {
+	passed          int
+	failed, skipped []string
+	at              string // the test that began last, as long as it has not ended
+}
+
+// count counts the tests that a job's lines tell of.
+func (v *verdict) count(job string, lines []string) counted {
+	var c counted
+	for _, l := range lines {
+		result, rest, _ := strings.Cut(strings.TrimSpace(l), ": ")
+		name, _, _ := strings.Cut(rest, " ")
+		if began, is := strings.CutPrefix(result, "=== RUN"); is {
+			c.at = strings.TrimSpace(began)
+		}
+		if !strings.HasPrefix(result, "--- ") {
+			continue
+		}
+		v.results = append(v.results, result+": "+job+"/"+rest)
+		if c.at == name {
+			c.at = ""
+		}
+		switch result {
+		case "--- PASS":
+			c.passed++
+		case "--- SKIP":
+			c.skipped = append(c.skipped, name)
+		case "--- FAIL":
+			c.failed = append(c.failed, name)
+		}
+	}
+	v.passed, v.skipped, v.failed = v.passed+c.passed, v.skipped+len(c.skipped), v.failed+len(c.failed)
+	return c
 }
 
 // endSuite counts the cases of another's suite, and prints them all. It knows itself what it can try where.

@@ -231,7 +231,7 @@ func TestJudge(t *testing.T) {
 		}
 		got := judge(&in, jobs, &out)
 		results := len(got.results)
-		got.ended, got.failures = 0, 0 // TestGuestsThatStandStill has them
+		got.ended, got.failures, got.cut = 0, 0, nil // TestGuestsThatStandStill has them
 		if got.results = nil; results != got.passed+got.failed+got.skipped {
 			t.Errorf("%s: %d results of %v", test.name, results, got)
 		}
@@ -282,6 +282,37 @@ func TestGuestsThatStandStill(t *testing.T) {
 		}, &log, &out)
 		if v.ended != test.ended || fmt.Sprint(v.faults) != fmt.Sprint(test.faults) || (err != nil) != test.fails {
 			t.Errorf("%s: %d ended, %q, %v\n%s", test.name, v.ended, v.faults, err, out.String())
+		}
+	}
+}
+
+// What a job did that a guest was cut in counts, and the test that it was in has a name; where another guest did the job again, that one's counts.
+func TestCut(t *testing.T) {
+	jobs := []job{{Name: "a"}}
+	says := func(lines ...string) (script string) {
+		for _, l := range lines {
+			script += fmt.Sprintf("echo '{\"Job\":\"a\",\"Line\":%q}'\n", l)
+		}
+		return script
+	}
+	began := says("=== RUN   TestX", "--- PASS: TestX (0.1s)", "=== RUN   TestY", "--- FAIL: TestY (0.1s)", "=== RUN   TestZ", "=== RUN   TestZ/one")
+	ended := says("=== RUN   TestX", "--- PASS: TestX (0.1s)") + `echo '{"Job":"a","Exit":0}'` + "\n" + `echo '{"Done":true}'`
+	for _, test := range []struct {
+		guests []string
+		want   string
+	}{
+		{[]string{began}, "1 1 [--- PASS: a/TestX (0.1s) --- FAIL: a/TestY (0.1s)] [a did not end, and was in TestZ/one the guest did not come to its end]"},
+		{[]string{began + "exec sleep 60", ended}, "1 0 [--- PASS: a/TestX (0.1s)] []"},
+		{[]string{began + "exec sleep 60", began + "exec sleep 60"}, "1 1 [--- PASS: a/TestX (0.1s) --- FAIL: a/TestY (0.1s)] [a did not end, and was in TestZ/one the guest did not come to its end]"},
+	} {
+		var log, out bytes.Buffer
+		next := 0
+		v, _ := guests(t.Context(), jobs, 300*time.Millisecond, func(int) []string {
+			next++
+			return []string{"sh", "-c", test.guests[next-1]}
+		}, &log, &out)
+		if got := fmt.Sprint(v.passed, v.failed, v.results, v.faults); got != test.want || next != len(test.guests) {
+			t.Errorf("%d guests, %s\nwant %s", next, got, test.want)
 		}
 	}
 }
