@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/seqpacket"
+	"golang.org/x/sys/unix"
 )
 
 // TestEnding: whatever the pieces, the last whole lines are kept, and no more than a few kilobytes.
@@ -43,5 +47,37 @@ func TestEnding(t *testing.T) {
 	e.add([]byte(strings.Repeat("x", 3*lastBytes)))
 	if got := e.lines(); len(got) > 1 {
 		t.Errorf("one long line: %d lines", len(got))
+	}
+}
+
+// TestNote: who is about to send a signal has it noted before, not at the same time.
+func TestNote(t *testing.T) {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	c := &Client{conn: ours}
+	var returned atomic.Bool
+	heard := make(chan string)
+	go func() {
+		buf := make([]byte, 4<<10)
+		n, _, err := seqpacket.Receive(theirs, buf, 0)
+		_, _, end := seqpacket.Receive(theirs, make([]byte, 1), 0)
+		heard <- fmt.Sprintf("%q, %v, %v, late %v", buf[:min(n, 5)], err, end, returned.Load())
+		theirs.Close()
+	}()
+	told := make(chan error)
+	go func() {
+		err := c.Note(unix.SIGUSR1)
+		returned.Store(true)
+		c.Close()
+		told <- err
+	}()
+	if got, want := <-heard, fmt.Sprintf("%q, <nil>, EOF, late false", "B\n\x00\x00\x00"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if err := <-told; err != nil {
+		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
@@ -285,8 +286,22 @@ func (c *Client) Signal(sig syscall.Signal) error {
 }
 
 // Note says that this process is about to send a signal to the container's first process: should that end it, the death certificate names who it was.
+// It returns when the monitor knows, since the end may come first otherwise, or when that stands still. The client has to be closed then: that
+// it has no more to say is what the monitor answers, one of an older version as well.
 func (c *Client) Note(sig syscall.Signal) error {
-	return c.send(mNote, append(binary.LittleEndian.AppendUint32(nil, uint32(sig)), commandLine()...))
+	if err := c.send(mNote, append(binary.LittleEndian.AppendUint32(nil, uint32(sig)), commandLine()...)); err != nil {
+		return err
+	}
+	if err := errors.Join(seqpacket.CloseWrite(c.conn), c.conn.SetReadDeadline(time.Now().Add(patience))); err != nil {
+		return err
+	}
+	for {
+		if _, _, err := c.read(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // commandLine is this process's, or the beginning of it: death certificates have it.

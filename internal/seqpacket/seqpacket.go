@@ -125,6 +125,16 @@ func Send(conn *os.File, message []byte, fds ...int) error {
 	return errors.Join(waited, os.NewSyscallError("sendmsg", err))
 }
 
+// CloseWrite says that no message comes any more: the other end is told io.EOF behind the last one, and may still send.
+func CloseWrite(conn *os.File) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	control := raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	return errors.Join(control, os.NewSyscallError("shutdown", err))
+}
+
 // Receive waits for a message. What is longer than buf is cut off, and so are descriptors beyond most. Where the other end is gone the error is io.EOF.
 func Receive(conn *os.File, buf []byte, most int) (n int, fds []int, err error) {
 	raw, err := conn.SyscallConn()

@@ -107,6 +107,21 @@ func TestPair(t *testing.T) {
 	if n, fds, err := Recvmsg(int(theirs.Fd()), buf, 1); err != nil || string(buf[:n]) != "word" || len(fds) != 0 {
 		t.Errorf("%q, %v, %v", buf[:n], fds, err)
 	}
+	// Who has no more to say still hears.
+	if err := errors.Join(Send(ours, []byte("last")), CloseWrite(ours)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"last", ""} {
+		if n, _, err := Recvmsg(int(theirs.Fd()), buf, 1); err != nil || string(buf[:n]) != want {
+			t.Errorf("%q, %v, want %q", buf[:n], err, want)
+		}
+	}
+	if err := Send(theirs, []byte("answer")); err != nil {
+		t.Error(err)
+	}
+	if n, _, err := Receive(ours, buf, 1); err != nil || string(buf[:n]) != "answer" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
 	ours.Close()
 	if n, _, err := Recvmsg(int(theirs.Fd()), buf, 1); n != 0 || err != nil {
 		t.Errorf("at the end: %d, %v", n, err)
