@@ -399,17 +399,18 @@ func (b *builder) gateways() {
 
 // backend is what ports of the host lead to, false for none: an internal network's container has no ports outside, as with Docker.
 func (b *builder) backend() (to backend, ok bool) {
-	w := b.primary(func(w *wire) bool { return w.network.Driver == "bridge" })
-	if w == nil {
-		return to, false
+	lead := func(v6 bool) (out way) {
+		w := b.primary(func(w *wire) bool { return w.network.Driver == "bridge" && w.has.addr(v6).IsValid() })
+		if w == nil {
+			return out
+		}
+		at := bridgeOf(&w.network)
+		out = way{addr: w.has.addr(v6).Addr(), network: w.network.Name, bridge: w.network.Device, routed: at.Routed4 && !v6 || at.Routed6 && v6}
+		out.binding, _ = netip.ParseAddr(w.network.Options[optBinding])
+		return out
 	}
-	to = backend{v4: w.has.addr(false).Addr(), v6: w.has.addr(true).Addr(), bridge: w.network.Device}
-	if text := w.network.Options[optBinding]; text != "" {
-		to.binding, _ = netip.ParseAddr(text)
-	}
-	at := bridgeOf(&w.network)
-	to.network, to.routed4, to.routed6 = w.network.Name, at.Routed4, at.Routed6
-	return to, true
+	to = backend{v4: lead(false), v6: lead(true), host6: netdb.HasIPv6()}
+	return to, to.v4.addr.IsValid() || to.v6.addr.IsValid()
 }
 
 // publish decides which ports of the host lead to the container.
@@ -419,8 +420,12 @@ func (b *builder) publish() error {
 		b.opts.Network.Publish, b.rec.Ports = nil, nil
 		return nil
 	}
-	if b.engine.rootless() && (to.routed4 || to.routed6) && (len(b.run.Publish) > 0 || b.run.PublishAll) {
-		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", to.network)
+	if b.engine.rootless() && (to.v4.routed || to.v6.routed) && (len(b.run.Publish) > 0 || b.run.PublishAll) {
+		name := to.v6.network
+		if to.v4.routed {
+			name = to.v4.network
+		}
+		return fmt.Errorf("network %s has gateway mode routed, and no other machine knows a way to networks of an ordinary user: leave out -p, or make it with gateway mode nat", name)
 	}
 	var err error
 	b.opts.Network.Publish, err = publish(&b.run, to, b.takePorts)

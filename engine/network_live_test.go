@@ -19,6 +19,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -528,4 +529,79 @@ func TestPortsFollow(t *testing.T) {
 	do(err)
 	all[0] = "127.0.0.1:" + ports[0].HostPort
 	reached("connected again")
+}
+
+// TestPortsOfTheOtherFamily: a container that has IPv4 alone is reached by IPv6 of the machine, from loopback and from elsewhere, by a socket; by the rules while it has IPv6, too; and by
+// the socket again. One that has IPv6 alone is reached by an IPv4 address where that was asked for.
+func TestPortsOfTheOtherFamily(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	loopback(t)
+	if !netdb.HasIPv6() {
+		t.Skip("this network namespace is without IPv6")
+	}
+	no := false
+	for _, c := range []NetworkConfig{{Name: "four", EnableIPv6: &no}, {Name: "six", EnableIPv4: &no}} {
+		if _, err := e.NetworkCreate(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := e.NetworkRemove(ctx, c.Name); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	six, err := e.NetworkInspect("six")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway := six.IPAM.Config[0].Gateway
+	for _, c := range []Config{
+		on("four", Config{Name: "server4", Hostname: "four", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{{HostPort: 9210, Port: 80}, {HostIP: "::1", HostPort: 9211, Port: 80}}}),
+		on("six", Config{Name: "server6", Hostname: "six", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{{HostIP: "127.0.0.1", HostPort: 9212, Port: 80}}}),
+	} {
+		c := detached(t, e, c)
+		defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
+		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+	}
+	reached := func(when string) {
+		t.Helper()
+		for _, to := range []string{"127.0.0.1:9210", "[::1]:9210", "[::1]:9211", "[" + gateway + "]:9210"} {
+			if text := ask(to, patient); !strings.HasPrefix(text, "four to ") {
+				t.Errorf("%s %s says %q", when, to, text)
+			}
+		}
+		if text := says(t, e, "six", patient, "["+gateway+"]:9210"); len(text) != 1 || !strings.HasPrefix(text[0], "four to ") {
+			t.Errorf("%s a container of another network hears %q", when, text)
+		}
+		if f, err := e.Check(ctx, false); err != nil || len(f) != 0 {
+			t.Errorf("%s: Check finds %+v, %v", when, f, err)
+		}
+	}
+	reached("with IPv4 alone")
+	if text := ask("127.0.0.1:9212", patient); !strings.HasPrefix(text, "six to ") {
+		t.Errorf("with IPv6 alone 127.0.0.1 says %q", text)
+	}
+	leads := func() (list []string) {
+		for _, p := range found(t, e, "server4").Ports {
+			list = append(list, fmt.Sprint(p.HostAddr, " ", p.Addr.Is4()))
+		}
+		return list
+	}
+	if got, want := leads(), []string{"0.0.0.0 true", ":: true", "::1 true"}; !slices.Equal(got, want) {
+		t.Errorf("ports are %q, want %q", got, want)
+	}
+	if err := e.NetworkConnect(ctx, "six", "server4", Attachment{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := leads(), []string{"0.0.0.0 true", ":: false", "::1 false"}; !slices.Equal(got, want) {
+		t.Errorf("with IPv6, too, ports are %q, want %q", got, want)
+	}
+	reached("with IPv6, too")
+	if err := e.NetworkDisconnect(ctx, "six", "server4", false); err != nil {
+		t.Fatal(err)
+	}
+	reached("with IPv4 alone again")
 }

@@ -108,14 +108,12 @@ func TestNetworkCreateRefuses(t *testing.T) {
 }
 
 func TestPublish(t *testing.T) {
-	r := backend{v4: netip.MustParseAddr("172.17.0.2"), v6: netip.MustParseAddr("fd00::2"), bridge: "kakuri0"}
-	only4 := backend{v4: r.v4, bridge: "kakuri0"}
-	routed := r
-	routed.routed4, routed.routed6 = true, true
-	routed6 := r
-	routed6.routed6 = true
-	bound := only4
-	bound.binding = netip.MustParseAddr("127.0.0.1")
+	r := backend{v4: way{addr: netip.MustParseAddr("172.17.0.2"), bridge: "kakuri0"}, v6: way{addr: netip.MustParseAddr("fd00::2"), bridge: "kakuri0"}, host6: true}
+	only4, only6, passed := backend{v4: r.v4}, backend{v6: r.v6, host6: true}, backend{v4: r.v4, host6: true}
+	routed, routed6, routed4 := r, r, passed
+	routed.v4.routed, routed.v6.routed, routed6.v6.routed, routed4.v4.routed = true, true, true, true
+	bound, bound6 := passed, passed
+	bound.v4.binding, bound6.v4.binding = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
 	free := func(ports []plan.Publish) error {
 		if ports[0].HostPort%2 == 0 {
 			return errors.New("taken")
@@ -132,7 +130,15 @@ func TestPublish(t *testing.T) {
 		{bound, []PortSpec{{HostPort: 80, Port: 80}}, "127.0.0.1:80->80/tcp"},
 		{r, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 80}}, "127.0.0.1:80->80/tcp"},
 		{r, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80}}, "[::1]:80->80/tcp"},
-		{only4, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80}}, "has no address of that family"},
+		{passed, []PortSpec{{HostPort: 80, Port: 80}}, "0.0.0.0:80->80/tcp [::]:80->80/tcp"},
+		{passed, []PortSpec{{HostPort: 80, Port: 80, Proto: "sctp"}}, "0.0.0.0:80->80/sctp"},
+		{passed, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80}}, "[::1]:80->80/tcp"},
+		{passed, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80, Proto: "sctp"}}, "has no address of that family"},
+		{only6, []PortSpec{{HostPort: 80, Port: 80}}, "[::]:80->80/tcp"},
+		{only6, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 80}}, "127.0.0.1:80->80/tcp"},
+		{bound6, []PortSpec{{HostPort: 80, Port: 80}}, "[::1]:80->80/tcp"},
+		{routed4, []PortSpec{{HostPort: 80, Port: 80}}, "172.17.0.2:80/tcp"},
+		{routed4, []PortSpec{{HostIP: "::1", HostPort: 80, Port: 80}}, "has no address of that family"},
 		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 82, Port: 90, PortEnd: 92}}, "0.0.0.0:80->90/tcp 0.0.0.0:81->91/tcp 0.0.0.0:82->92/tcp"},
 		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 83, Port: 90}}, "0.0.0.0:81->90/tcp"},
 		{only4, []PortSpec{{HostPort: 80, HostPortEnd: 83, Port: 90}, {HostPort: 80, HostPortEnd: 83, Port: 91}}, "0.0.0.0:81->90/tcp 0.0.0.0:83->91/tcp"},

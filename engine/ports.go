@@ -123,14 +123,25 @@ func (c Config) chosenPorts(has []plan.Publish) Config {
 	return c
 }
 
-// A backend is what ports of the host lead to: a container, by its addresses on one network.
+// A backend is what ports of the host lead to: a container, by its address of each family, of the network by which answers of that family leave.
 type backend struct {
+	v4, v6 way
+	host6  bool // the machine has IPv6, too
+}
+
+// A way is one of a backend's addresses, and the bridge that leads there.
+type way struct {
+	addr    netip.Addr // zero for none
 	network string
-	v4, v6  netip.Addr // zero for none
-	routed4 bool       // at v4 itself, and by no port of the host
-	routed6 bool
 	bridge  string
+	routed  bool       // it is reached at the address itself, and by no port of the host
 	binding netip.Addr // where the network says that ports are published which name no address; zero is everywhere
+}
+
+// A publishedAt is an address of the host at which a port is published, and where it leads.
+type publishedAt struct {
+	host netip.Addr
+	way
 }
 
 // portSpecs are what -p asks for and, with -P, the exposed ports that it does not name, at any port of the host.
@@ -176,7 +187,12 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 		if err != nil {
 			return nil, err
 		}
-		addrs := slices.DeleteFunc(slices.Clone(all), to.routed)
+		var addrs []netip.Addr // those whose port the host has
+		for _, a := range all {
+			if !a.routed {
+				addrs = append(addrs, a.host)
+			}
+		}
 		if s.Strict && len(addrs) < len(all) {
 			return nil, fmt.Errorf("invalid publish: mode strict is of a socket of the host, and port %d/%s has none by its network's gateway mode routed", s.Port, proto)
 		}
@@ -187,12 +203,9 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 		}
 		for i := range count {
 			port := s.HostPort + uint16(i)
-			at := func(addrs []netip.Addr, port uint16) (lines []plan.Publish) {
-				for _, a := range addrs {
-					p := plan.Publish{Proto: proto, HostAddr: a, HostPort: port, Addr: to.v4, Port: s.Port + uint16(i), Strict: s.Strict, Routed: to.routed(a), Bridge: to.bridge}
-					if a.Is6() {
-						p.Addr = to.v6
-					}
+			at := func(port uint16) (lines []plan.Publish) {
+				for _, a := range all {
+					p := plan.Publish{Proto: proto, HostAddr: a.host, HostPort: port, Addr: a.addr, Port: s.Port + uint16(i), Strict: s.Strict, Routed: a.routed, Bridge: a.bridge}
 					if p.Routed {
 						p.HostPort = 0
 					}
@@ -204,7 +217,7 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 				if err := taken(proto, addrs, port); err != nil {
 					return err
 				}
-				return take(at(addrs, port))
+				return take(slices.DeleteFunc(at(port), func(p plan.Publish) bool { return p.Routed }))
 			}
 			switch {
 			case len(addrs) == 0: // all are routed
@@ -218,7 +231,7 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 			if err != nil {
 				return nil, err
 			}
-			for _, p := range at(all, port) {
+			for _, p := range at(port) {
 				list = append(list, p)
 				at := hostPort{proto, p.HostPort}
 				used[at] = append(used[at], p.HostAddr)
@@ -228,22 +241,22 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 	return list, nil
 }
 
-// routed tells that what is published at an address of the host is reached at the container's own.
-func (to backend) routed(host netip.Addr) bool {
-	return host.Is4() && to.routed4 || host.Is6() && to.routed6
-}
-
-// hostAddrs are the addresses of the host that a port is published on.
-func (to backend) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
+// hostAddrs are the addresses of the host that a port is published on. One whose family the container has no address of is passed on to the other by a socket, as
+// with Docker's proxy: so IPv6 of the host leads to a container that has IPv4 alone. Unasked that is not done the other way round, as with Docker, and not for SCTP.
+func (to backend) hostAddrs(s PortSpec) (list []publishedAt, err error) {
 	if s.HostIP == "" {
-		if to.v4.IsValid() {
-			list = append(list, netip.IPv4Unspecified())
-			if to.binding.Is4() {
-				list[0] = to.binding
-			}
+		other := to.v4 // what IPv6 of the host leads to
+		if to.v6.addr.IsValid() || to.v4.routed || s.Proto == "sctp" || !to.host6 {
+			other = to.v6
 		}
-		if to.v6.IsValid() && !(to.binding.IsValid() && to.binding.Is4() && !to.binding.IsUnspecified()) {
-			list = append(list, netip.IPv6Unspecified())
+		if to.v4.addr.IsValid() && !to.v4.binding.Is6() {
+			list = append(list, publishedAt{cmp.Or(to.v4.binding, netip.IPv4Unspecified()), to.v4})
+		}
+		if bound := other.binding; other.addr.IsValid() && (bound.Is6() || !bound.IsValid() || bound.IsUnspecified()) {
+			if !bound.Is6() {
+				bound = netip.IPv6Unspecified()
+			}
+			list = append(list, publishedAt{bound, other})
 		}
 		if len(list) == 0 {
 			return nil, errors.New("a port cannot be published: the container is on no network by which the host reaches it")
@@ -255,10 +268,17 @@ func (to backend) hostAddrs(s PortSpec) (list []netip.Addr, err error) {
 		return nil, fmt.Errorf("invalid IP address: %s", s.HostIP)
 	}
 	a = a.Unmap()
-	if a.Is4() && !to.v4.IsValid() || a.Is6() && !to.v6.IsValid() {
+	same, other := to.v4, to.v6
+	if a.Is6() {
+		same, other = to.v6, to.v4
+	}
+	switch {
+	case same.addr.IsValid():
+		return []publishedAt{{a, same}}, nil
+	case !other.addr.IsValid() || other.routed || s.Proto == "sctp":
 		return nil, fmt.Errorf("a port cannot be published on %s: the container has no address of that family by which the host reaches it", a)
 	}
-	return []netip.Addr{a}, nil
+	return []publishedAt{{a, other}}, nil
 }
 
 // ephemeral is the range of ports that the kernel gives to who names none: ip(7).

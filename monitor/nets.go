@@ -160,7 +160,7 @@ func (m *monitor) leadPorts(list []plan.Publish) (changed bool, err error) {
 		}
 		h.Publish = list[slices.IndexFunc(list, h.canBe)]
 		if h.Relay && m.nets.relay != nil {
-			errs = append(errs, m.nets.relay.Serve(h.FD, h.Proto, h.Addr, h.Port))
+			errs = append(errs, network.Readdress(h.FD, h.Publish), m.nets.relay.Serve(h.FD, h.Proto, h.Addr, h.Port))
 		}
 	}
 	return changed, errors.Join(errs...)

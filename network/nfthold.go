@@ -118,6 +118,15 @@ func holdPort(p plan.Publish) (h Held, err error) {
 	return h, nil
 }
 
+// Readdress has a held socket, which relays, take what it is to take of a port that leads to another address now: by all devices, or by the loopback device alone.
+func Readdress(fd int, p plan.Publish) error {
+	device := ""
+	if aside(p) {
+		device = "lo"
+	}
+	return os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(fd, device))
+}
+
 // setPort sets an option of a socket.
 func setPort(fd, level, name, value int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, name, value))
@@ -131,8 +140,8 @@ func dressPort(fd int, p plan.Publish, relay bool) error {
 		}
 	}
 	if aside(p) {
-		if err := unix.BindToDevice(fd, "lo"); err != nil {
-			return os.NewSyscallError("setsockopt SO_BINDTODEVICE", err)
+		if err := Readdress(fd, p); err != nil {
+			return err
 		}
 	}
 	switch {

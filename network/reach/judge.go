@@ -466,7 +466,7 @@ func (j *judge) packets(p Published) (list []Packet) {
 			outer.Dst = own
 		}
 	}
-	if in := j.out(p.Addr.Is4()); p.Routed {
+	if in := j.out(p.HostAddr.Is4()); p.Routed {
 		at("prerouting", target, in, nil)
 		at("forward", target, in, bridge)
 	} else if !p.HostAddr.IsLoopback() {
