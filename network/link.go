@@ -377,6 +377,7 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 		s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, op.HostDevice))
 		return fail(hint(answers[2], ""))
 	}
+	guardNew(s, op.Bridge, op.HostDevice)
 	return nil
 }
 

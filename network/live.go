@@ -157,6 +157,7 @@ func (d *Doer) Plug(n plan.Network, e plan.Endpoint) error {
 	if err = errors.Join(append(answers, err)...); err != nil {
 		return fmt.Errorf("device %s, to be a port of bridge %s: %w", e.HostDevice, b.Device, hint(err, ""))
 	}
+	guardNew(s, b.Device, e.HostDevice)
 	return nil
 }
 

@@ -752,26 +752,6 @@ func sameRules(rules [][]byte, chains []nftChain) bool {
 	return i == len(rules)
 }
 
-// routeLoopback has the kernel send what comes from 127.0.0.1 by the bridges, and take the answers. Before that
-// the table has it take nothing else of those addresses from there.
-func routeLoopback(ports []plan.Publish) error {
-	var done []string
-	for _, p := range ports {
-		if p.Bridge == "" || p.Routed || Relayed(p) || !p.HostAddr.Is4() || !p.HostAddr.IsUnspecified() && !p.HostAddr.IsLoopback() || slices.Contains(done, p.Bridge) {
-			continue
-		}
-		done = append(done, p.Bridge)
-		path := "/proc/sys/net/ipv4/conf/" + p.Bridge + "/route_localnet"
-		if have, err := os.ReadFile(path); err == nil && string(have) == "1\n" {
-			continue
-		}
-		if err := os.WriteFile(path, []byte("1"), 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Records: one line a port, words between spaces.
 
 const temporary = ".new"

@@ -418,6 +418,114 @@ func TestPortsAreReached(t *testing.T) {
 	}
 }
 
+// TestLoopbackWithoutRules: where somebody has flushed all rules, and none are back, a container that may send what it likes still does not reach what listens on this machine's
+// loopback alone; and what is published there works, also where br_netfilter knows connections before the bridge does.
+func TestLoopbackWithoutRules(t *testing.T) {
+	for _, brNetfilter := range []bool{false, true} {
+		t.Run(fmt.Sprintf("br_netfilter=%v", brNetfilter), func(t *testing.T) {
+			onStage(t, brNetfilter, func(s *stage) {
+				s.bridges(bridgeA)
+				s.serve("a1", "[::]:80")
+				s.serve("", "127.0.0.1:7777")
+				s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80", "udp 0.0.0.0:8080 10.0.1.11:80")
+				// One that comes later.
+				s.shell("ip netns add a3; ip -n a3 link set lo up; ip link add va3 type veth peer name eth0 netns a3; ip link set va3 master kba up; ip -n a3 addr add 10.0.1.13/24 dev eth0; ip -n a3 link set eth0 up")
+				d := doer(t)
+				link, err := d.hostSocket()
+				if err != nil {
+					t.Fatal(err)
+				}
+				guardNew(link, "kba", "va3")
+				var asks [][3]string
+				for _, ns := range []string{"a1", "a3"} {
+					s.shell("ip -n " + ns + " route add 127.0.0.1/32 via 10.0.1.1 table 5; ip -n " + ns + " rule add to 127.0.0.1 lookup 5 pref 0; ip -n " + ns + " addr flush dev lo; ip netns exec " + ns + " sysctl -qw net.ipv4.conf.all.route_localnet=1")
+					asks = append(asks, [3]string{ns, "tcp", "127.0.0.1:7777"}, [3]string{ns, "udp", "127.0.0.1:7777"})
+				}
+				s.silent(asks...)
+				for _, proto := range []string{"tcp", "udp"} {
+					s.want("", proto, "127.0.0.1:8080", "a1 10.0.1.1")
+				}
+				s.shell("nft flush ruleset")
+				s.silent(asks...)
+				if _, err := s.rules.Repair(); err != nil {
+					t.Fatal(err)
+				}
+				for _, proto := range []string{"tcp", "udp"} {
+					s.want("", proto, "127.0.0.1:8080", "a1 10.0.1.1")
+				}
+			})
+		})
+	}
+}
+
+// TestLoopbackByFrames: nor do frames of a container's own making, with tags that name no VLAN, which the kernel takes away.
+func TestLoopbackByFrames(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
+		s.shell("nft flush ruleset; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.kba.rp_filter=0")
+		heard, err := net.ListenPacket("udp4", "0.0.0.0:7778")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer heard.Close()
+		bridge, err := net.InterfaceByName("kba")
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := func(tags []byte, to [4]byte, text string) []byte {
+			b := append(append(append([]byte{}, bridge.HardwareAddr...), 2, 0, 0, 0, 0, 9), tags...)
+			b = append(b, 8, 0, 0x45, 0, 0, byte(28+len(text)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 10, 0, 1, 11)
+			b = append(b, to[:]...)
+			ip, sum := b[len(b)-20:], uint32(0)
+			for i := 0; i < 20; i += 2 {
+				sum += uint32(ip[i])<<8 | uint32(ip[i+1])
+			}
+			sum = ^(sum&0xffff + sum>>16)
+			ip[10], ip[11] = byte(sum>>8), byte(sum)
+			return append(append(b, 9, 9, 7778>>8, 7778&0xff, 0, byte(8+len(text)), 0, 0), text...)
+		}
+		tag, outer := []byte{0x81, 0, 0, 0}, []byte{0x88, 0xa8, 0, 0}
+		ways := map[string][]byte{"": nil, "tag": tag, "tags": slices.Concat(tag, tag), "outer": outer, "outer tags": slices.Concat(outer, tag), "many": slices.Concat(tag, tag, tag)}
+		err = s.in("a1", func() error {
+			device, err := net.InterfaceByName("eth0")
+			if err != nil {
+				return err
+			}
+			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			to := &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}
+			for name, tags := range ways {
+				if err := unix.Sendto(fd, frame(tags, [4]byte{127, 0, 0, 1}, "loopback "+name), 0, to); err != nil {
+					return err
+				}
+			}
+			if err := unix.Sendto(fd, frame(tag, [4]byte{10, 0, 1, 1}, "tagged"), 0, to); err != nil {
+				return err
+			}
+			return unix.Sendto(fd, frame(nil, [4]byte{10, 0, 1, 1}, "last"), 0, to)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		heard.SetDeadline(time.Now().Add(waits))
+		for b := make([]byte, 100); len(got) == 0 || got[len(got)-1] != "last"; {
+			n, _, err := heard.ReadFrom(b)
+			if err != nil {
+				t.Fatal(err, got)
+			}
+			got = append(got, string(b[:n]))
+		}
+		if want := []string{"tagged", "last"}; !slices.Equal(got, want) {
+			t.Errorf("this machine gets %q, not %q", got, want)
+		}
+	})
+}
+
 // TestCVE_2025_54388: a port that is published at 127.0.0.1 is this machine's alone, also after its firewall was loaded anew and the rules are back. Whoever sits on the wire, or is root
 // in another network's container, leads the loopback's addresses here, and the kernel would take them.
 func TestCVE_2025_54388(t *testing.T) {
