@@ -50,6 +50,12 @@ func TestRows(t *testing.T) {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
+	for text, bad := range map[string]bool{"{{.Nothing}}": true, "table {{.ID}}\t{{.Nothing}}": true, "table {{.ID.X}}": true, `{{slice .ID 0 12}} {{index (split .Names ",") 1}}`: false, `{{.Label "a"}}`: false, "json": false} {
+		var out bytes.Buffer
+		if err := Rows(&out, spec(), Options{Format: text}, rows[:0]); bad != (err != nil && strings.HasPrefix(err.Error(), "template parsing error: ")) || bad && out.Len() > 0 {
+			t.Errorf("%s of no rows: %v, %q", text, err, &out)
+		}
+	}
 	fails := errors.New("full")
 	if err := Rows(failing{fails}, spec(), Options{}, rows); err != fails {
 		t.Errorf("a writer's error: %v", err)

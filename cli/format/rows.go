@@ -36,6 +36,11 @@ func Rows[R any](w io.Writer, s Spec, o Options, rows []R) error {
 	if err != nil {
 		return err
 	}
+	if len(rows) == 0 {
+		if err := fits[R](t); err != nil {
+			return err
+		}
+	}
 	var out bytes.Buffer
 	for _, r := range rows {
 		var row any = r
@@ -57,6 +62,17 @@ func Rows[R any](w io.Writer, s Spec, o Options, rows []R) error {
 	}
 	_, err = io.WriteString(w, columns(head.String()+"\n"+out.String()))
 	return err
+}
+
+// fits says which field of a template rows of this kind do not have: a misspelled one is an error of an
+// empty list, too, or a script meets it only when there is something. What fails for the values of an
+// empty row alone is no error.
+func fits[R any](t *template.Template) error {
+	var none R
+	if err := t.Execute(io.Discard, none); err != nil && strings.Contains(err.Error(), "can't evaluate field") {
+		return fmt.Errorf("template parsing error: %w", err)
+	}
+	return nil
 }
 
 // template is the text that one row is printed by, and whether it is a table's.
