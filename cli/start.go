@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
@@ -23,7 +25,7 @@ func newStart(io IO) *cobra.Command {
 			return err
 		}
 		if !attach && !interactive {
-			return inTurn(io, args, func(i int) error { return e.Start(c.Context(), args[i], engine.StartOptions{}) })
+			return startAll(c.Context(), io, e, args)
 		}
 		if len(args) > 1 {
 			return errors.New("you cannot start and attach multiple containers at once")
@@ -35,6 +37,22 @@ func newStart(io IO) *cobra.Command {
 		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: orSetting(io, keys, detachKeys)}, streams))
 	}
 	return c
+}
+
+// startAll starts one after the other, and says in the end which of them it failed for: their own errors do not name all of them.
+func startAll(ctx context.Context, io IO, e *engine.Engine, names []string) error {
+	var failed []string
+	err := inTurn(io, names, func(i int) error {
+		err := e.Start(ctx, names[i], engine.StartOptions{})
+		if err != nil {
+			failed = append(failed, names[i])
+		}
+		return err
+	})
+	if failed != nil {
+		io.report(errors.New("failed to start containers: " + strings.Join(failed, ", ")))
+	}
+	return err
 }
 
 // terminalOf is the caller's terminal, nil if stdin is none.

@@ -35,10 +35,15 @@ run.`,
 			return err
 		}
 		layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.StatsFormat })
-		for _, ref := range args { // one that there is not is told before anything is shown
+		missing := false
+		for _, ref := range args { // those that there are not are told before anything is shown
 			if _, err := e.Find(ref); err != nil {
-				return err
+				io.report(err)
+				missing = true
 			}
+		}
+		if missing {
+			return exitCode(1)
 		}
 		m := meter{e: e, refs: args, all: all, cut: !noTrunc, before: map[string]engine.Stats{}}
 		if _, err := m.rows(c.Context()); err != nil { // a share of time needs two readings
