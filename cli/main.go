@@ -430,11 +430,7 @@ func laterFlag(err error) error {
 	if long, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
 		name, _, _ = strings.Cut(long, "=")
 	}
-	windows := strings.Fields("cpu-count cpu-percent io-maxbandwidth io-maxiops")
-	switch {
-	case name == "use-api-socket":
-		return fmt.Errorf("--%s is not in this version", name)
-	case slices.Contains(windows, name):
+	if slices.Contains(strings.Fields("cpu-count cpu-percent io-maxbandwidth io-maxiops"), name) {
 		return fmt.Errorf("--%s is for Windows", name)
 	}
 	return err

@@ -159,7 +159,7 @@ func TestNetworkFlags(t *testing.T) {
 		{line: "--dns-search -", err: "- is not a valid domain"},
 		{line: "--link a:b:c", err: "bad format for links: a:b:c"},
 		{line: "--link :b", err: "bad format for links: :b"},
-		{line: "--use-api-socket", err: "unknown flag"},
+		{line: "--use-api-socket", err: "there is no daemon"},
 	} {
 		got, err := netConfig(strings.Fields(c.line)...)
 		if c.err != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -238,6 +239,13 @@ func hidden(s *pflag.FlagSet) {
 	s.SetNormalizeFunc(otherNames)
 	s.Bool("disable-content-trust", true, "taken, and without effect")
 	s.MarkHidden("disable-content-trust")
+	s.BoolFunc("use-api-socket", "taken as false", func(v string) error {
+		if on, err := strconv.ParseBool(v); err != nil || on {
+			return cmp.Or(err, errors.New("there is no daemon, and so no socket to give to a container"))
+		}
+		return nil
+	})
+	s.MarkHidden("use-api-socket")
 	s.Func("isolation", "of Windows: `default` is taken", func(v string) error {
 		if v != "" && !strings.EqualFold(v, "default") {
 			return errors.New("it is for Windows, but for default")

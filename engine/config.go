@@ -60,7 +60,7 @@ type Config struct {
 	OOMScoreAdj  int
 
 	Log     LogConfig
-	Runtime string // of Docker's flag: kakuri's own is the only one
+	Runtime string // of Docker's flag: kakuri's own is the only one, and runc another name of it
 
 	// Modes of namespaces: empty is its own. "host" shares the caller's,
 	// "container:NAME" that of a running container.

@@ -79,6 +79,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	}
 	switch cfg.Runtime {
 	case "", "kakuri", "kakuri-runtime":
+	case "runc", "io.containerd.runc.v2": // Docker's default by its names: whoever writes it out asks for nothing special
 	default:
 		return Record{}, fmt.Errorf("unknown or invalid runtime name: %s: kakuri-runtime is the only one", cfg.Runtime)
 	}

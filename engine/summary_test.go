@@ -119,7 +119,7 @@ func TestFilters(t *testing.T) {
 func TestRecordRefuses(t *testing.T) {
 	e := &Engine{dir: t.TempDir(), data: t.TempDir(), host: rootFacts()}
 	for want, cfg := range map[string]Config{
-		"unknown or invalid runtime name: runc": {Runtime: "runc"},
+		"unknown or invalid runtime name: crun": {Runtime: "crun"},
 		"--storage-opt colour: there is no":     {StorageOpt: map[string]string{"colour": "red"}},
 	} {
 		cfg.Rootfs, cfg.Command = t.TempDir(), []string{"true"}
