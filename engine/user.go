@@ -75,14 +75,15 @@ func inRoot(root string) reader {
 }
 
 // resolveUser looks up NAME|UID[:NAME|GID] in a root file system and gives the home
-// directory too. A number is a number, whatever passwd says of it as a name.
+// directory too. A number is a number, whatever passwd says of it as a name. "UID:" is UID, as for Docker: a shell makes it of $UID:$GID, since
+// it has no GID. ":GROUP" is refused: that would be root.
 func resolveUser(read reader, spec string) (specs.User, string, error) {
 	var u specs.User
 	if spec == "" {
 		spec = "0"
 	}
-	name, group, hasGroup := strings.Cut(spec, ":")
-	if name == "" || (hasGroup && group == "") {
+	name, group, _ := strings.Cut(spec, ":")
+	if name == "" {
 		return u, "", fmt.Errorf("-u %s: a user is NAME, UID, NAME:GROUP or UID:GID", spec)
 	}
 	passwd, passwdErr := read("etc/passwd")
@@ -113,7 +114,7 @@ func resolveUser(read reader, spec string) (specs.User, string, error) {
 	if numeric {
 		u.UID = id
 	}
-	if hasGroup {
+	if group != "" {
 		gid, err := resolveGroup(read, group)
 		if err != nil {
 			return u, "", fmt.Errorf("-u %s: %w", spec, err)
