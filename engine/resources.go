@@ -3,7 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,18 +56,29 @@ func (r Resources) Check() error {
 			return fmt.Errorf("%s: range of blkio weight is from 10 to 1000", w.Path)
 		}
 	}
-	for what, list := range map[string]string{"cpus": r.CpusetCpus, "mems": r.CpusetMems} {
-		if !isNumberList(list) {
-			return fmt.Errorf("invalid value %s for cpuset %s", list, what)
+	for _, set := range []struct{ list, what, name, online string }{
+		{r.CpusetCpus, "cpus", "CPUs", "/sys/devices/system/cpu/online"},
+		{r.CpusetMems, "mems", "memory nodes", "/sys/devices/system/node/online"},
+	} {
+		asked, ok := numberList(set.list)
+		if !ok {
+			return fmt.Errorf("invalid value %s for cpuset %s", set.list, set.what)
+		}
+		// The kernel would only say that it is out of range. What it does not tell is not compared.
+		data, _ := os.ReadFile(set.online)
+		text := strings.TrimSpace(string(data))
+		have, ok := numberList(text)
+		if ok && text != "" && slices.ContainsFunc(asked, func(n int) bool { return !slices.Contains(have, n) }) {
+			return fmt.Errorf("requested %s are not available - requested %s, available: %s", set.name, set.list, text)
 		}
 	}
 	return nil
 }
 
-// isNumberList reports whether a text is a list as cpuset(7) has it: "0-3,7"; empty is one, too.
-func isNumberList(list string) bool {
+// numberList are the numbers of a list as cpuset(7) has it: "0-3,7"; empty is one, too. ok says whether it is one.
+func numberList(list string) (numbers []int, ok bool) {
 	if list == "" {
-		return true
+		return nil, true
 	}
 	for part := range strings.SplitSeq(list, ",") {
 		first, last, pair := strings.Cut(part, "-")
@@ -75,10 +88,13 @@ func isNumberList(list string) bool {
 		a, err := strconv.ParseUint(first, 10, 16)
 		b, err2 := strconv.ParseUint(last, 10, 16)
 		if err != nil || err2 != nil || a > b {
-			return false
+			return nil, false
+		}
+		for ; a <= b; a++ {
+			numbers = append(numbers, int(a))
 		}
 	}
-	return true
+	return numbers, true
 }
 
 // A limit of runtime-spec, by its field, and the flag that asks for it.

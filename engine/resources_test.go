@@ -91,6 +91,7 @@ func TestResourcesRefused(t *testing.T) {
 		{Resources{CpusetCpus: "1-0"}, "invalid value 1-0 for cpuset cpus"},
 		{Resources{CpusetMems: "0,"}, "for cpuset mems"},
 		{Resources{CpusetMems: "99999"}, "for cpuset mems"},
+		{Resources{CpusetCpus: "0,60000-60001"}, "requested CPUs are not available - requested 0,60000-60001, available: 0"},
 		{Resources{DeviceRules: []string{"c 1:3"}}, "invalid device cgroup rule"},
 		{Resources{DeviceRules: []string{"c 1:3 rwmr"}}, "invalid device cgroup rule"},
 		{Resources{DeviceRules: []string{"p 1:3 r"}}, "invalid device cgroup rule"},
