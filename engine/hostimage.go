@@ -244,12 +244,7 @@ type hostMount struct {
 
 // hostMounts lists the host's mounts beside "/".
 func hostMounts() ([]hostMount, error) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer proc.Close()
-	mounts, err := namespace.ReadMounts(proc, os.Getpid())
+	mounts, err := ownMounts()
 	if err != nil {
 		return nil, fmt.Errorf("the host's mounts: %w", err)
 	}
@@ -260,6 +255,16 @@ func hostMounts() ([]hostMount, error) {
 		}
 	}
 	return list, nil
+}
+
+// ownMounts lists the mounts of this process's namespace.
+func ownMounts() ([]namespace.Mount, error) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	return namespace.ReadMounts(proc, os.Getpid())
 }
 
 func onDisk(fstype string) bool {

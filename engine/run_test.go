@@ -181,6 +181,13 @@ func TestSharedVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
+	// Where the host's mount is not shared, nothing would go to and fro: that is told, and not left to be found out.
+	for option, text := range map[string]string{"rshared": "is not a shared mount", "slave": "is not a shared or slave mount"} {
+		r := Config{Rootfs: root, Command: []string{"true"}, Mounts: []Mount{{Type: "bind", Source: nstest.Dir(t), Dest: "/data", Options: []string{option, "rbind"}, Flag: "-v"}}}
+		if _, err := e.Run(t.Context(), r, Streams{}, RunOptions{}); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s of a private mount: %v", option, err)
+		}
+	}
 	for _, c := range []struct {
 		option, bind        string
 		privileged, reaches bool
