@@ -47,7 +47,10 @@ func FuzzVolume(f *testing.F) {
 		if m.NoCopy {
 			options = append(options, "nocopy")
 		}
-		text := m.Source + ":" + m.Dest + ":" + strings.Join(options, ",")
+		text := m.Source + ":" + m.Dest
+		if len(options) > 0 {
+			text += ":" + strings.Join(options, ",")
+		}
 		if m.Source == "" {
 			text = m.Dest
 		}

@@ -31,12 +31,7 @@ func newNetworkConnect(io IO) *cobra.Command {
 		a.Links = append(a.Links, l)
 		return err
 	})
-	s.Func("link-local-ip", "further link-local `ADDRESS` in it", func(v string) error {
-		var l string
-		err := addressInto(&l, netip.Addr.IsValid)(v)
-		a.LinkLocal = append(a.LinkLocal, l)
-		return err
-	})
+	s.Func("link-local-ip", "further link-local `ADDRESS` in it", linkLocalInto(&a.LinkLocal))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		e, err := openEngine()
 		if err != nil {

@@ -31,12 +31,7 @@ func (f *runFlags) networks(s *pflag.FlagSet) {
 	s.StringArrayVar(&n.first.Aliases, "network-alias", nil, "further `NAME` of the container in its first network")
 	s.Func("ip", "IPv4 `ADDRESS` in the first network", addressInto(&n.first.IPv4, netip.Addr.Is4))
 	s.Func("ip6", "IPv6 `ADDRESS` in the first network", addressInto(&n.first.IPv6, netip.Addr.Is6))
-	s.Func("link-local-ip", "further link-local `ADDRESS` in the first network", func(v string) error {
-		var a string
-		err := addressInto(&a, netip.Addr.IsValid)(v)
-		n.first.LinkLocal = append(n.first.LinkLocal, a)
-		return err
-	})
+	s.Func("link-local-ip", "further link-local `ADDRESS` in the first network", linkLocalInto(&n.first.LinkLocal))
 	s.Func("mac-address", "hardware `ADDRESS`, as in 02:42:ac:11:00:02", macInto(&n.first.MAC))
 	s.Func("link", "have another container's name, address and ports known inside: `NAME[:ALIAS]`", func(v string) error {
 		l, err := parseLink(v)
@@ -246,9 +241,7 @@ func networkField(a *engine.Attachment, key, value string) (err error) {
 	case "mac-address":
 		err = macInto(&a.MAC)(value)
 	case "link-local-ip":
-		var l string
-		err = addressInto(&l, netip.Addr.IsValid)(value)
-		a.LinkLocal = append(a.LinkLocal, l)
+		err = linkLocalInto(&a.LinkLocal)(value)
 	case "driver-opt":
 		name, v, ok := strings.Cut(value, "=")
 		if !ok || name == "" {
@@ -276,6 +269,18 @@ func addressInto(to *string, family func(netip.Addr) bool) func(string) error {
 			return fmt.Errorf("invalid IP address")
 		}
 		*to = a.String()
+		return nil
+	}
+}
+
+// linkLocalInto takes addresses that are link-local: one of another kind would be a second address that no network has given.
+func linkLocalInto(to *[]string) func(string) error {
+	return func(v string) error {
+		var a string
+		if err := addressInto(&a, netip.Addr.IsLinkLocalUnicast)(v); err != nil {
+			return fmt.Errorf("invalid link local IP address: %s", v)
+		}
+		*to = append(*to, a)
 		return nil
 	}
 }

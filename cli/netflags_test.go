@@ -159,6 +159,8 @@ func TestNetworkFlags(t *testing.T) {
 		{line: "--dns-search -", err: "- is not a valid domain"},
 		{line: "--link a:b:c", err: "bad format for links: a:b:c"},
 		{line: "--link :b", err: "bad format for links: :b"},
+		{line: "--link-local-ip 1.2.3.4", err: "invalid link local IP address: 1.2.3.4"},
+		{line: "--network name=a,link-local-ip=fd00::1", err: "invalid link local IP address: fd00::1"},
 		{line: "--use-api-socket", err: "there is no daemon"},
 	} {
 		got, err := netConfig(strings.Fields(c.line)...)

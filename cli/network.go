@@ -51,11 +51,9 @@ other. What it prints is the id.`,
 			return usageError{fmt.Errorf("--config-from, --config-only, --ingress and other scopes than local are for swarms of machines, which kakuri has not")}
 		}
 		for _, l := range labels {
-			key, value, _ := strings.Cut(l, "=")
-			if key == "" {
-				return usageError{fmt.Errorf("--label %s: invalid label '%s': empty name", l, l)}
+			if err := putLabel(&n.Labels, l); err != nil {
+				return usageError{err}
 			}
-			put(&n.Labels, key, value)
 		}
 		if c.Flags().Changed("ipv4") {
 			n.EnableIPv4 = &four

@@ -410,12 +410,23 @@ func (f *runFlags) marks() error {
 		}
 	}
 	for _, l := range f.labels {
-		key, value, _ := strings.Cut(l, "=")
-		if key == "" {
-			return fmt.Errorf("--label %s: invalid label '%s': empty name", l, l)
+		if err := putLabel(&f.run.Labels, l); err != nil {
+			return err
 		}
-		put(&f.run.Labels, key, value)
 	}
+	return nil
+}
+
+// putLabel takes NAME[=VALUE] of --label. A name with spaces is mostly a shell's quotes gone wrong.
+func putLabel(m *map[string]string, l string) error {
+	key, value, _ := strings.Cut(l, "=")
+	switch bare := strings.TrimLeft(key, " \t"); {
+	case bare == "":
+		return fmt.Errorf("--label %s: invalid label '%s': empty name", l, l)
+	case strings.ContainsAny(bare, " \t"):
+		return fmt.Errorf("--label %s: label '%s' contains whitespaces", l, bare)
+	}
+	put(m, key, value)
 	return nil
 }
 

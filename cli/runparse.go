@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/volume"
 )
 
 func absolute(p string) (string, error) {
@@ -67,6 +68,8 @@ func parseVolume(s string) (engine.Mount, error) {
 	m := engine.Mount{Type: "volume", Source: part[0], Dest: part[1]}
 	if strings.ContainsRune("/.~", rune(s[0])) {
 		m.Type, m.Options = "bind", []string{"rprivate", "rbind"}
+	} else if len(m.Source) == 1 {
+		return m, fmt.Errorf("%s: %w", m.Source, volume.ErrShortName)
 	} else if !isVolumeName(m.Source) {
 		return m, fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", m.Source)
 	}
@@ -78,6 +81,9 @@ func parseVolume(s string) (engine.Mount, error) {
 		m.Source = abs
 	}
 	if len(part) == 3 {
+		if err := volumeMode(part[2], m.Type); err != nil {
+			return m, err
+		}
 		for _, o := range strings.Split(part[2], ",") {
 			if err := volumeOption(&m, o); err != nil {
 				return m, err
@@ -85,6 +91,35 @@ func parseVolume(s string) (engine.Mount, error) {
 		}
 	}
 	return m, nil
+}
+
+// volumeMode refuses a mode whose options contradict each other, or are for another kind: of two, one would be without effect, and which of them nobody could tell.
+func volumeMode(mode, kind string) error {
+	if mode == "" {
+		return fmt.Errorf("empty section between colons")
+	}
+	given := map[string]bool{}
+	for o := range strings.SplitSeq(mode, ",") {
+		switch o {
+		case "ro", "readonly", "rw":
+			o = "access"
+		case "z", "Z":
+			o = "label"
+		case "cached", "delegated", "consistent":
+			o = "consistency"
+		case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+			o = "propagation"
+		case "nocopy":
+			if kind == "bind" {
+				return fmt.Errorf("invalid mode: %s: nocopy is of volumes, and this is a directory", mode)
+			}
+		}
+		if given[o] {
+			return fmt.Errorf("invalid mode: %s", mode)
+		}
+		given[o] = true
+	}
+	return nil
 }
 
 // isVolumeName reports whether a source is a name, and no path.
@@ -295,6 +330,10 @@ func parseTmpfs(s string) (engine.Mount, error) {
 		switch key, value, _ := strings.Cut(o, "="); key {
 		case "":
 		case "size":
+			if share, ok := strings.CutSuffix(value, "%"); ok && share != "" && strings.Trim(share, "0123456789") == "" { // of the machine's memory: tmpfs(5)
+				m.Options = append(m.Options, o)
+				break
+			}
 			n, err := parseSize(value)
 			if err != nil {
 				return m, fmt.Errorf("size=%s: %w", value, err)

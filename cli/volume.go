@@ -31,11 +31,9 @@ nobody would choose. What it prints is the name.`,
 	s.FuncP("opt", "o", "set an option of the driver, type, device or o, which are those of mount(8): `NAME=VALUE`", options(&v.Options))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		for _, l := range labels {
-			key, value, _ := strings.Cut(l, "=")
-			if key == "" {
-				return usageError{fmt.Errorf("--label %s: invalid label '%s': empty name", l, l)}
+			if err := putLabel(&v.Labels, l); err != nil {
+				return usageError{err}
 			}
-			put(&v.Labels, key, value)
 		}
 		if v.Name != "" && len(args) > 0 {
 			return usageError{errors.New("conflicting options: cannot specify a volume-name through both --name and as a positional arg")}

@@ -298,8 +298,8 @@ func (b *builder) endpoint(i int, w *wire) error {
 	}
 	for _, text := range a.LinkLocal {
 		l, err := netip.ParseAddr(text)
-		if err != nil {
-			return fmt.Errorf("invalid link-local IP address: %s", text)
+		if err != nil || !l.IsLinkLocalUnicast() {
+			return fmt.Errorf("invalid link local IP address: %s", text)
 		}
 		e.Addrs = append(e.Addrs, netip.PrefixFrom(l, map[bool]int{false: 16, true: 64}[l.Is6()]))
 	}

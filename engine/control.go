@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -383,6 +384,7 @@ func untilChange(ctx context.Context, home, dir string, state bool) error {
 
 // Rename gives a container another name.
 func (e *Engine) Rename(ctx context.Context, ref, name string) error {
+	name = strings.TrimPrefix(name, "/")
 	if !ValidName(name) {
 		return ErrConflict{fmt.Sprintf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)}
 	}

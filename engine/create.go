@@ -74,6 +74,7 @@ func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func
 
 // plainRecord is record without an image.
 func (e *Engine) plainRecord(cfg Config) (Record, error) {
+	cfg.Name = strings.TrimPrefix(cfg.Name, "/") // inspect writes it so, and Docker takes it back
 	if cfg.Name != "" && !ValidName(cfg.Name) {
 		return Record{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name)
 	}

@@ -98,6 +98,9 @@ func ValidName(name string) bool {
 	return len(name) >= 2 && len(name) <= 255 && name != "lock"
 }
 
+// ErrShortName is a name of one letter: by one, Docker's command on Windows would know a drive.
+var ErrShortName = errors.New("volume name is too short, names should be at least two alphanumeric characters")
+
 // Create makes a volume. One of that name that is there is returned as it is, with made false.
 func (s *Store) Create(c Config) (v Volume, made bool, err error) {
 	v = Volume{Name: c.Name, Driver: cmp.Or(c.Driver, Local), Created: time.Now().Truncate(time.Second), Labels: c.Labels, Options: c.Options}
@@ -105,6 +108,8 @@ func (s *Store) Create(c Config) (v Volume, made bool, err error) {
 		v.Name, v.Anonymous = randomName(), true
 	}
 	switch {
+	case len(v.Name) == 1:
+		return v, false, fmt.Errorf("create %s: %w", v.Name, ErrShortName)
 	case !ValidName(v.Name):
 		return v, false, fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", v.Name, v.Name)
 	case v.Driver != Local:
