@@ -119,7 +119,7 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 		switch err := e.Pause(ctx, c.ID); {
 		case err == nil:
 			defer func() {
-				if uerr := e.Unpause(context.WithoutCancel(ctx), c.ID); uerr != nil && !errors.As(uerr, new(ErrNotRunning)) {
+				if uerr := e.Unpause(context.WithoutCancel(ctx), c.ID); uerr != nil && !errors.As(uerr, new(ErrConflict)) { // it ended, or somebody else was faster
 					err = errors.Join(err, uerr)
 				}
 			}()
@@ -130,7 +130,7 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 			if e.warn != nil {
 				e.warn(fmt.Sprintf("container %s cannot be paused, and is read while it runs: %v", c.Name, err))
 			}
-		case !errors.As(err, new(ErrNotRunning)) && !errors.As(err, new(ErrConflict)): // it ended, or somebody else was faster
+		case !errors.As(err, new(ErrNotRunning)) && !errors.As(err, new(ErrConflict)): // the same
 			return layer, err
 		}
 	}

@@ -248,11 +248,10 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 // Unpause lets the processes of a paused container go on.
 func (e *Engine) Unpause(ctx context.Context, ref string) error {
 	c, x, err := e.running(ref)
-	if err != nil {
-		return err
+	if err == nil {
+		err = x.Resume()
 	}
-	err = x.Resume()
-	if errors.Is(err, oci.ErrNotPaused) {
+	if errors.Is(err, oci.ErrNotPaused) || errors.As(err, new(ErrNotRunning)) {
 		return ErrConflict{fmt.Sprintf("Container %s is not paused", c.ID)}
 	}
 	if err == nil {

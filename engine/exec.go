@@ -47,7 +47,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return Result{}, err
 	}
 	if box.Status() == oci.StatusPaused {
-		return Result{}, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", c.ID)}
+		return Result{}, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", ref)}
 	}
 	if x.Privileged && c.guarded() {
 		return Result{}, &ExitError{126, errors.New("--privileged: the container has --egress, whose rules the process could take away")}

@@ -179,8 +179,8 @@ func (b *builder) hostSys() bool {
 // userMount adds a -v, --mount or --tmpfs. As with Docker, -v makes a missing
 // source directory and --mount refuses it.
 func (b *builder) userMount(m Mount) error {
-	if !path.IsAbs(m.Dest) || path.Clean(m.Dest) == "/" {
-		return fmt.Errorf("%s: the destination must be an absolute path, and not /", m.Flag)
+	if err := m.checkPlace(); err != nil {
+		return err
 	}
 	switch m.Type {
 	case "tmpfs":

@@ -31,7 +31,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	}
 	if c.Active() {
 		if !o.Force {
-			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is running: stop the container before removing or force remove", "/"+c.Name)}
+			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)}
 		}
 		if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(0, 0) }); err != nil {
 			return err
@@ -46,7 +46,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	}
 	defer lock.Close()
 	if c.Active() {
-		return ErrConflict{fmt.Sprintf("cannot remove container %q: it was started again meanwhile", "/"+c.Name)}
+		return ErrConflict{fmt.Sprintf("cannot remove container %q: it was started again meanwhile", c.Name)}
 	}
 	if err := e.remove(&c); err != nil || !o.Volumes {
 		return err

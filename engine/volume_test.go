@@ -58,6 +58,19 @@ func TestVolumesOutlive(t *testing.T) {
 	}
 }
 
+// TestVolumeOfRefused: a line that cannot be right makes no volume.
+func TestVolumeOfRefused(t *testing.T) {
+	nstest.Root(t)
+	e, c := open(t), sh(nstest.RootFS(t), "true")
+	for _, m := range []Mount{vol("db", "data"), vol("db", "/")} {
+		c.Mounts = []Mount{vol("first", "/first"), m}
+		refused(t, e, c, 125, "the destination must be an absolute path")
+	}
+	if got := volumeNames(t, e, nil); len(got) > 0 {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestVolumeCopyUp: a new volume gets what the image has there, whoever has the volume next does not; with nocopy it gets
 // nothing. CVE-2022-23648: through a link it is what the link leads to inside. CVE-2020-1726: nothing is written over.
 func TestVolumeCopyUp(t *testing.T) {

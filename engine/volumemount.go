@@ -129,15 +129,25 @@ func (m Mount) anyVolume() bool {
 	return m.ofImage() || m.Type == "volume" && m.Source == "" && strings.HasPrefix(m.Flag, "-v")
 }
 
-// checkPlaces refuses two mounts at one place.
+// checkPlaces refuses mounts at no place, and two at one: before a volume is made for them.
 func checkPlaces(mounts []Mount) error {
 	seen := map[string]bool{}
 	for _, m := range mounts {
+		if err := m.checkPlace(); err != nil {
+			return err
+		}
 		if dest := path.Clean(m.Dest); seen[dest] {
 			return fmt.Errorf("%s: Duplicate mount point: %s", m.Flag, dest)
 		} else {
 			seen[dest] = true
 		}
+	}
+	return nil
+}
+
+func (m Mount) checkPlace() error {
+	if !path.IsAbs(m.Dest) || path.Clean(m.Dest) == "/" {
+		return fmt.Errorf("%s: the destination must be an absolute path, and not /", m.Flag)
 	}
 	return nil
 }
