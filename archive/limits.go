@@ -66,6 +66,13 @@ type EntryError struct {
 	Err  error
 }
 
-func (e *EntryError) Error() string { return fmt.Sprintf("%q: %v", e.Name, e.Err) }
+func (e *EntryError) Error() string {
+	// A name may be as long as its depth allows, and the error is for a person.
+	const shown = 1024
+	if len(e.Name) > shown {
+		return fmt.Sprintf("%q...: %v", e.Name[:shown], e.Err)
+	}
+	return fmt.Sprintf("%q: %v", e.Name, e.Err)
+}
 
 func (e *EntryError) Unwrap() error { return e.Err }

@@ -16,7 +16,7 @@ import (
 
 // WriteOptions say how files become an archive. The zero value packs everything as it is.
 type WriteOptions struct {
-	Limits Limits // of which Bytes, Entries, Depth and Xattrs are asked
+	Limits Limits // of which Bytes, Entries, Depth, Name and Xattrs are asked
 	// Rename is the name of the tree in the archive; empty is its last own name, "." has its
 	// content at the archive's root.
 	Rename string
@@ -112,6 +112,9 @@ func (p *packer) one(f *os.File, name string, depth int, up *above) error {
 	}
 	if depth > p.o.Limits.Depth {
 		return &LimitError{"directories in a name", int64(p.o.Limits.Depth)}
+	}
+	if len(name) > p.o.Limits.Name {
+		return &LimitError{"bytes in a name", int64(p.o.Limits.Name)}
 	}
 	crossed := up != nil && up.mount != st.Mnt_id
 	h, err := p.header(f, name, &st)

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -151,5 +152,45 @@ func TestLayerByOverlay(t *testing.T) {
 		if got, want := names(t, &b), []string{"5 ./", "5 d/", "0 d/.wh.old", "0 .wh.f", "5 o/", "0 o/.wh..wh..opq", "0 o/new"}; !slices.Equal(got, want) {
 			t.Errorf("with nodes %v: written again %q, want %q", nodes, got, want)
 		}
+	}
+}
+
+// A tree whose names are longer than a path can be is refused as it would be when it is read again, and the error is one that a person can read.
+func TestWriteLongNames(t *testing.T) {
+	dir := nstest.Dir(t)
+	root := open(t, dir)
+	at, err := unix.Dup(int(root.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { unix.Close(at) }()
+	name := strings.Repeat("x", 250)
+	for range 20 {
+		if err := unix.Mkdirat(at, name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		next, err := unix.Openat(at, name, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(at)
+		at = next
+	}
+	longest := 0
+	var out bytes.Buffer
+	err = Write(context.Background(), &out, root, ".", WriteOptions{})
+	var limit *LimitError
+	if !errors.As(err, &limit) || limit.What != "bytes in a name" || len(err.Error()) > 2000 {
+		t.Errorf("%v", err)
+	}
+	for tr := tar.NewReader(&out); ; {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		longest = max(longest, len(h.Name))
+	}
+	if most := DefaultLimits().Name; longest > most+1 || longest < most-300 {
+		t.Errorf("the longest name has %d bytes", longest)
 	}
 }

@@ -3,6 +3,7 @@ package storage
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -165,7 +166,7 @@ func (v *View) Diff(ctx context.Context, id string, mounts []string) ([]Change, 
 		return nil, err
 	}
 	defer img.Close()
-	d := &differ{img: img.Image, skip: map[string]bool{}}
+	d := &differ{img: img.Image, skip: map[string]bool{}, most: maxPaths}
 	for _, m := range mounts {
 		d.skip[strings.Trim(path.Clean("/"+m), "/")] = true
 	}
@@ -191,16 +192,25 @@ func (v *View) Diff(ctx context.Context, id string, mounts []string) ([]Change, 
 type differ struct {
 	img   *erofs.Image
 	skip  map[string]bool
+	most  int // bytes of paths that are kept
 	files []upperFile
 }
 
+// maxPaths bounds the paths of what a container has changed, all together, in bytes: some three million files. They are kept until all are known, and directories
+// within each other cost the container a name each, and whoever lists them a whole path.
+const maxPaths = 256 << 20
+
 func (d *differ) read(r io.Reader) error {
+	paths := 0
 	for dec := json.NewDecoder(r); ; {
 		var f upperFile
 		if err := dec.Decode(&f); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
+		}
+		if paths += len(f.Path); paths > d.most {
+			return fmt.Errorf("what has changed has more than %d MiB of paths, as for files in %d directories within each other", d.most>>20, bytes.Count(f.Path, []byte("/")))
 		}
 		d.files = append(d.files, f)
 	}

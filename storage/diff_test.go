@@ -2,6 +2,8 @@ package storage
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 
@@ -118,4 +120,36 @@ func withoutTimes(list []string) []string {
 		}
 	}
 	return out
+}
+
+// Directories within each other cost a container a name each: what lists their paths does not keep them without end.
+func TestDiffPaths(t *testing.T) {
+	line := func(size int) []byte {
+		data, err := json.Marshal(upperFile{Path: bytes.Repeat([]byte("x/"), size/2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	for _, c := range []struct {
+		lines, size int
+		good        bool
+	}{{8, 1 << 10, true}, {9, 1 << 10, false}, {1, 8<<10 + 2, false}} {
+		one := line(c.size)
+		var all []io.Reader
+		for range c.lines {
+			all = append(all, bytes.NewReader(one))
+		}
+		d := &differ{most: 8 << 10}
+		if err := d.read(io.MultiReader(all...)); (err == nil) != c.good {
+			t.Errorf("%d files with a path of %d bytes: %v", c.lines, c.size, err)
+		}
+		kept := 0
+		for _, f := range d.files {
+			kept += len(f.Path)
+		}
+		if kept > d.most {
+			t.Errorf("%d bytes are kept", kept)
+		}
+	}
 }
