@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 )
 
@@ -60,13 +60,17 @@ func newDiff(io IO) *cobra.Command {
 				return err
 			}
 			for _, change := range list {
-				path := change.Path
-				if io.onTerminal() {
-					path = format.Lines(path)
-				}
-				fmt.Fprintln(io.Out, string(rune(change.Kind)), path)
+				fmt.Fprintln(io.Out, changeText(change, io.onTerminal()))
 			}
 			return nil
 		},
 	}
+}
+
+// changeText is the line of a change. On a terminal a name with a newline is no second one.
+func changeText(c engine.Change, terminal bool) string {
+	if terminal {
+		c.Path = ui.Escape(c.Path)
+	}
+	return c.String()
 }

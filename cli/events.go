@@ -34,10 +34,7 @@ TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 		if o.Until, err = timeFlag("until", until); err != nil {
 			return err
 		}
-		out := io.Out
-		if io.onTerminal() {
-			out = format.Terminal(out)
-		}
+		out := io.shown()
 		if layout != "" { // a template that is wrong is told before the first event
 			if err := format.Object(nobody{}, layout, engine.Event{}); err != nil {
 				return err

@@ -69,7 +69,7 @@ type explainFlags struct {
 func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {
 	switch o.format {
 	case "json":
-		e := json.NewEncoder(io.Out)
+		e := json.NewEncoder(io.shown())
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
 		return e.Encode(p)

@@ -30,11 +30,7 @@ func inspectEach(io IO, layout string, names []string, look func(name string) (a
 		}
 		list = append(list, o)
 	}
-	out := io.Out
-	if io.onTerminal() {
-		out = format.Terminal(out)
-	}
-	err := format.Objects(out, layout, list)
+	err := format.Objects(io.shown(), layout, list)
 	if errors.As(err, new(*format.ParseError)) {
 		return err
 	}

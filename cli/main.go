@@ -45,6 +45,15 @@ func (io IO) onTerminal() bool {
 	return out != nil && term.IsTerminal(int(out.Fd()))
 }
 
+// shown is where documents are written that have strangers' words in them: on a terminal what could act on it is written out, which JSON alone leaves
+// as it is when it is a letter of Unicode.
+func (io IO) shown() writer {
+	if io.onTerminal() {
+		return format.Terminal(io.Out)
+	}
+	return io.Out
+}
+
 // report prints an error. Its text may be a stranger's, such as a registry's.
 func (io IO) report(err error) { fmt.Fprintln(io.Err, "kakuri:", format.Lines(err.Error())) }
 

@@ -159,8 +159,8 @@ func printManifest(io IO, raw []byte, index bool, list []image.ManifestEntry, ve
 		if err := json.Indent(&out, raw, "", indent); err != nil {
 			return err
 		}
-		fmt.Fprintln(io.Out, out.String())
-		return nil
+		_, err := fmt.Fprintln(io.shown(), out.String())
+		return err
 	}
 	type shown struct {
 		Ref              string
@@ -185,7 +185,7 @@ func printManifest(io IO, raw []byte, index bool, list []image.ManifestEntry, ve
 	}
 	text, err := json.MarshalIndent(value, "", "\t")
 	if err == nil {
-		fmt.Fprintln(io.Out, string(text))
+		_, err = fmt.Fprintln(io.shown(), string(text))
 	}
 	return err
 }

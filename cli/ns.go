@@ -57,7 +57,7 @@ const fileColumns = 200
 func (o *nsOutput) print(v any, text func(ui.Screen) string) error {
 	switch o.format {
 	case "json":
-		return ui.JSON(o.io.Out, v)
+		return ui.JSON(o.io.shown(), v)
 	case "text":
 	default:
 		return usageError{fmt.Errorf("--format %s: there are text and json", o.format)}

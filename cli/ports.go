@@ -144,7 +144,7 @@ The exit code is 1 where something stands in the way.`,
 		}
 		v := reach.Judge(facts)
 		if layout == "json" {
-			err = ui.JSON(io.Out, struct {
+			err = ui.JSON(io.shown(), struct {
 				Facts    reach.Facts
 				Findings []reach.Finding
 			}{facts, v.Findings})

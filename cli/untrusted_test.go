@@ -8,7 +8,10 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/term"
 )
 
 // What strangers name, label and write cannot act on the terminal of who lists it, in no
@@ -59,12 +62,55 @@ func onTerminal(t *testing.T, args ...string) string {
 	return all.String()
 }
 
+// Documents of JSON have what strangers write as it is, where it is no control character of ASCII: a registry's manifest, a process's command line, an image's
+// variables. On a terminal the others that act on it are written out, and the document is the same.
+func TestDocumentsOnTerminal(t *testing.T) {
+	const evil = "\u009b2J\u202e\u007f"
+	manifest := []byte(`{"annotations":{"evil":"` + evil + `"}}`)
+	entry := image.ManifestEntry{Raw: manifest}
+	for name, print := range map[string]func(IO) error{
+		"manifest inspect":    func(io IO) error { return printManifest(io, manifest, false, nil, false) },
+		"manifest inspect -v": func(io IO) error { return printManifest(io, nil, false, []image.ManifestEntry{entry}, true) },
+		"ns --format json":    func(io IO) error { return (&nsOutput{io: io, format: "json"}).print(evil, nil) },
+		"explain --format json": func(io IO) error {
+			return (&explainFlags{format: "json"}).print(io, plan.Plan{Warnings: []string{evil}}, 0)
+		},
+	} {
+		master, tty := terminal(t)
+		if _, err := term.MakeRaw(int(tty.Fd())); err != nil {
+			t.Fatal(err)
+		}
+		if err := print(IO{Out: tty}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		text := make([]byte, 1<<16)
+		n, err := master.Read(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := string(text[:n]); strings.ContainsAny(out, "\u009b\u202e\u007f") || !strings.Contains(out, `\u009b2J\u202e`) {
+			t.Errorf("%s writes %q", name, out)
+		}
+	}
+}
+
 // What an image's labels have of lines is within the event's own.
 func TestEventIsOneLine(t *testing.T) {
 	var e engine.Event
 	e.Type, e.Action = "container", "start"
 	e.Actor.ID, e.Actor.Attributes = "abc", map[string]string{"a": "x\n2030-01-01T00:00:00Z container die abc\x1b[2J"}
 	if text := eventText(e); strings.ContainsAny(text, "\n\x1b") || !strings.HasSuffix(text, `container start abc (a=x\n2030-01-01T00:00:00Z container die abc\x1b[2J)`) {
+		t.Errorf("%q", text)
+	}
+}
+
+// A file's name is one line of diff's on a terminal.
+func TestChangeIsOneLine(t *testing.T) {
+	c := engine.Change{Kind: 'A', Path: "/tmp/a\nD /etc\x1b[2J"}
+	if text := changeText(c, true); text != `A /tmp/a\nD /etc\x1b[2J` {
+		t.Errorf("%q", text)
+	}
+	if text := changeText(c, false); text != "A /tmp/a\nD /etc\x1b[2J" {
 		t.Errorf("%q", text)
 	}
 }

@@ -56,7 +56,7 @@ hidden paths and the like that hold, and that no flag asked for, are summed up u
 			}
 			switch format {
 			case "json":
-				err = ui.JSON(io.Out, verifyJSON(rec, p, list))
+				err = ui.JSON(io.shown(), verifyJSON(rec, p, list))
 			case "text":
 				_, err = fmt.Fprint(io.Out, verifyText(s, p, list, all))
 			default:
