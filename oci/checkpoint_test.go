@@ -371,6 +371,47 @@ func TestCRIURequests(t *testing.T) {
 	p.empty()
 }
 
+// CVE-2026-119101, 2026-115520: links of the image lead a mount to a place whose name ends, for CRIU, before it does, so that the rest
+// would be the path of the host that another place gets.
+func TestCVE_2026_119101_115520(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	s := asleep()
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: nstest.Dir(t), Options: []string{"bind"}})
+	b := bundle(t, s)
+	if err := os.MkdirAll(filepath.Join(b, "rootfs/etc]:/root"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc]:/root", filepath.Join(b, "rootfs/data")); err != nil {
+		t.Fatal(err)
+	}
+	p.good("run", "-d", "--bundle", b, "x")
+	out, code := p.do("checkpoint", "--image-path", filepath.Join(nstest.Dir(t), "image"), "x")
+	if code == 0 || !strings.Contains(out, "/etc]:/root") {
+		t.Errorf("checkpoint: code %d: %s", code, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "dump")); err == nil {
+		t.Error("CRIU was asked for a dump")
+	}
+	if s := p.state("x"); s.Status != specs.StateRunning {
+		t.Errorf("the container is %s", s.Status)
+	}
+	p.good("delete", "-f", "x")
+	// At a restore keys are those of config.json, which no link of the image changes.
+	image := nstest.Dir(t)
+	if err := os.WriteFile(filepath.Join(image, descriptorsFile), []byte(`["","",""]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")
+	if got, want := request(t, dir, "restore")[23], "/data:"+s.Mounts[len(s.Mounts)-1].Source; !slices.Contains(got, want) {
+		t.Errorf("restore: mounts are %q, want %q", got, want)
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
 // Where CRIU fails or ends, the error has what is in its log, and nothing is left of a restore, while the container of a dump goes on.
 func TestCRIUFails(t *testing.T) {
 	nstest.Root(t)

@@ -252,6 +252,18 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A key that CRIU would read as another one is not sent.
+func TestKeys(t *testing.T) {
+	for key, good := range map[string]bool{"/a": true, "/a]": true, "/a:]": true, "/a]:": false, "/a]:/etc": false, "/x/]:]:": false} {
+		s := played(t, answer(1, 1, 2, 1))
+		_, err := s.Do(context.Background(), Request{Type: Dump, Opts: &Opts{ExtMounts: []ExtMount{{"/b]", "n]:"}, {key, "n"}}}}, nil)
+		if (err == nil) != good {
+			t.Errorf("%s: %v", key, err)
+		}
+		s.Close()
+	}
+}
+
 // An error at a stage is told to CRIU, and is what Do returns.
 func TestRefusedStage(t *testing.T) {
 	no := errors.New("no")

@@ -3,6 +3,7 @@ package criu
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A Type is what a request asks for.
@@ -104,6 +105,23 @@ type PageServer struct {
 // An ExtMount is a mount that is not CRIU's to make. At a dump Key is the place and Name what the image calls it; at a
 // restore Key is that name and Name the directory or file to bind.
 type ExtMount struct{ Key, Name string }
+
+// keyEnd is where a key ends for CRIU, which keeps "mnt[KEY]:NAME" of each: of a key with that in it, it would take the rest for a part of the name, and the
+// beginning for that of another mount. Places are where links of an image lead (CVE-2026-119101, 2026-115520).
+const keyEnd = "]:"
+
+// check refuses what CRIU would read as something else; nil is well.
+func (o *Opts) check() error {
+	if o == nil {
+		return nil
+	}
+	for _, m := range o.ExtMounts {
+		if strings.Contains(m.Key, keyEnd) {
+			return fmt.Errorf("criu: the place of a mount is %q: CRIU takes %q for the end of it", m.Key, keyEnd)
+		}
+	}
+	return nil
+}
 
 // A CgroupRoot is where what is restored has its control groups.
 type CgroupRoot struct{ Controller, Path string }

@@ -116,6 +116,9 @@ const maxMessage = 64 << 10
 // Do sends a request, has notify see each stage, and returns the answer. An error of notify stops CRIU, and is the error of Do;
 // else it is a [Failure], or what became of the process. The end of ctx kills CRIU.
 func (s *Session) Do(ctx context.Context, r Request, notify func(Notice) error) (Answer, error) {
+	if err := r.Opts.check(); err != nil {
+		return Answer{}, err
+	}
 	defer context.AfterFunc(ctx, func() { s.proc.Kill() })()
 	if err := s.send(r.encode()); err != nil {
 		return Answer{}, s.lost(ctx, err)
