@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -800,6 +801,63 @@ func TestStateDirectory(t *testing.T) {
 		}
 	}
 	os.Remove(filepath.Join(p.dir, "link"))
+}
+
+// The state of an ordinary user's containers is not read from a directory that somebody else has made where it would be, nor written to one.
+func TestForeignState(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const nobody = 65534
+	for _, c := range []struct {
+		name string
+		make func(dir string) error
+		good bool
+	}{
+		{"none", func(string) error { return nil }, true},
+		{"ours", func(dir string) error { return errors.Join(os.Mkdir(dir, 0o711), os.Chown(dir, nobody, nobody)) }, true},
+		{"another's", func(dir string) error { return errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)) }, false},
+		{"everybody's", func(dir string) error {
+			return errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777), os.Chown(dir, nobody, nobody))
+		}, false},
+		{"a link", func(dir string) error { return os.Symlink("/tmp", dir) }, false},
+	} {
+		run := nstest.Dir(t)
+		if err := os.Chmod(run, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("XDG_RUNTIME_DIR", run)
+		root := filepath.Join(run, "kakuri-runtime")
+		if err := c.make(root); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { // on a thread that ends with it
+			defer close(done)
+			runtime.LockOSThread()
+			if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), nobody, ^uintptr(0)); e != 0 {
+				t.Error(e)
+				return
+			}
+			r := &Runtime{Root: DefaultRoot()}
+			if r.Root != root {
+				t.Errorf("the state is in %s", r.Root)
+			}
+			_, e1 := r.List()
+			_, e2 := r.Open("c")
+			x, e3 := r.reserve("c")
+			if x != nil {
+				e3 = errors.Join(e3, x.remove())
+				x.unlock()
+			}
+			if (e1 == nil) != c.good || errors.Is(e2, ErrNotExist) != c.good || (e3 == nil) != c.good {
+				t.Errorf("%s: list %v, open %v, create %v", c.name, e1, e2, e3)
+			}
+			if _, err := (&Runtime{Root: run}).List(); err != nil {
+				t.Errorf("--root: %v", err)
+			}
+		}()
+		<-done
+	}
 }
 
 // CVE-2022-4318, 2024-9676: the image's account file, which HOME is looked up in, never ends, blocks, or is the host's.

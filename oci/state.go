@@ -64,7 +64,25 @@ func DefaultRoot() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (os.Geteuid() != 0 || os.Getenv("USER") != "root" && host.InUserNamespace()) {
 		return dir + "/kakuri-runtime"
 	}
-	return "/run/kakuri-runtime"
+	return rootOfRoot
+}
+
+const rootOfRoot = "/run/kakuri-runtime"
+
+// guard refuses the directory that nobody has named where somebody else has made it, in an XDG_RUNTIME_DIR that is a directory of all, or may write to it: configurations
+// of containers are read from there, with what they have run outside. What --root names is the caller's choice.
+func (r *Runtime) guard() error {
+	if r.Root == rootOfRoot || r.Root != DefaultRoot() {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(r.Root, &st); err != nil {
+		return nil // who is to make something in it says why that cannot be
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("%s is not a directory of this user alone: set XDG_RUNTIME_DIR, or --root", r.Root)
+	}
+	return nil
 }
 
 // Errors that callers of a runtime tell apart. Their texts are those of runc, which other programs look for.
@@ -164,6 +182,9 @@ func (r *Runtime) reserve(id string) (*Container, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("%w: %q: an ID has letters and digits, of the other signs _, +, - and . only", ErrInvalidID, id)
 	}
+	if err := r.guard(); err != nil {
+		return nil, err
+	}
 	c := &Container{ID: id, dir: filepath.Join(r.Root, id), fd: -1, runtime: r}
 	err := unix.Mkdir(c.dir, 0o711)
 	if err == unix.ENOENT {
@@ -190,12 +211,18 @@ func (r *Runtime) Open(id string) (*Container, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("%w: %q", ErrInvalidID, id)
 	}
+	if err := r.guard(); err != nil {
+		return nil, err
+	}
 	c := &Container{ID: id, dir: filepath.Join(r.Root, id), fd: -1, runtime: r}
 	return c, c.load()
 }
 
 // List returns the containers there are, in the order of their names. One that ends meanwhile is left out.
 func (r *Runtime) List() ([]*Container, error) {
+	if err := r.guard(); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(r.Root)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
