@@ -2,9 +2,7 @@ package engine
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -16,7 +14,6 @@ import (
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // lacksTTY reports whether the container is in a user namespace that is there already and has no group tty: another container's, whose user has no
@@ -203,7 +200,7 @@ func (b *builder) userMount(m Mount) error {
 		}
 		b.toMake = append(b.toMake, m)
 	}
-	if err := canPropagate(m); err != nil {
+	if err := b.canPropagate(m); err != nil {
 		return err
 	}
 	if slices.Contains(m.Options, "shared") || slices.Contains(m.Options, "rshared") {
@@ -216,41 +213,19 @@ func (b *builder) userMount(m Mount) error {
 
 // canPropagate refuses a propagation that the kernel would take and that came to nothing: mounts go from the host's mount to the container's and back
 // only where the host's is shared, or gets them itself.
-func canPropagate(m Mount) error {
+func (b *builder) canPropagate(m Mount) error {
 	shared := slices.ContainsFunc(m.Options, func(o string) bool { return o == "shared" || o == "rshared" })
 	slave := slices.ContainsFunc(m.Options, func(o string) bool { return o == "slave" || o == "rslave" })
-	if !shared && !slave {
+	if !shared && !slave || !exists(m.Source) { // it is made at the start
 		return nil
 	}
-	at, err := mountOf(m.Source)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // it is made at the start
-	case err != nil:
-		return fmt.Errorf("%s: %w", m.Flag, err)
+	switch at := b.source(m.Source).top; {
 	case shared && at.Shared == 0:
 		return fmt.Errorf("%s: path %s is mounted on %s but it is not a shared mount: mount --make-shared %s would make it one", m.Flag, m.Source, at.Point, at.Point)
 	case at.Shared == 0 && at.Master == 0:
 		return fmt.Errorf("%s: path %s is mounted on %s but it is not a shared or slave mount: mount --make-shared %s would make it one", m.Flag, m.Source, at.Point, at.Point)
 	}
 	return nil
-}
-
-// mountOf is the mount of this process's namespace that a path is on.
-func mountOf(p string) (namespace.Mount, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, p, 0, unix.STATX_MNT_ID, &st); err != nil {
-		return namespace.Mount{}, &fs.PathError{Op: "statx", Path: p, Err: err}
-	}
-	mounts, err := ownMounts()
-	if err != nil {
-		return namespace.Mount{}, err
-	}
-	i := slices.IndexFunc(mounts, func(m namespace.Mount) bool { return uint64(m.ID) == st.Mnt_id })
-	if i < 0 {
-		return namespace.Mount{}, fmt.Errorf("%s is on no mount of this mount namespace", p)
-	}
-	return mounts[i], nil
 }
 
 // mark says whose processes these are, where their pid namespace does not.

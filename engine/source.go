@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -28,10 +27,11 @@ var (
 
 // A bindSource is what the host has at the source of a bind mount.
 type bindSource struct {
-	kernel  bool     // the kernel's own: see kernelTypes
-	devices bool     // the host's device nodes or terminals
-	mixed   bool     // among the mounts below are some that perhaps cannot be mapped, for which the kernel refuses to map the tree
-	disks   []string // paths in it of mounts of disks, those above first
+	top     namespace.Mount // that the path is on; zero is none
+	kernel  bool            // the kernel's own: see kernelTypes
+	devices bool            // the host's device nodes or terminals
+	mixed   bool            // among the mounts below are some that perhaps cannot be mapped, for which the kernel refuses to map the tree
+	disks   []string        // paths in it of mounts of disks, those above first
 }
 
 // sourceAt looks at the mounts at and below a path. What the path leads to may be another by the time it is opened: a mount
@@ -40,8 +40,8 @@ func sourceAt(mounts []namespace.Mount, p string) bindSource {
 	if real, err := filepath.EvalSymlinks(p); err == nil {
 		p = real
 	}
-	var s bindSource
-	top, parent := mountOf(mounts, p), namespace.Mount{}
+	s := bindSource{top: mountOf(mounts, p)}
+	top, parent := s.top, namespace.Mount{}
 	if top.Point != "/" {
 		parent = mountOf(mounts, path.Dir(top.Point))
 	}
@@ -76,7 +76,7 @@ func mountOf(mounts []namespace.Mount, p string) namespace.Mount {
 // source looks at the source of a bind mount.
 func (b *builder) source(p string) bindSource {
 	if b.hostMounts == nil {
-		b.hostMounts, _ = namespace.ReadMounts(nil, os.Getpid())
+		b.hostMounts, _ = ownMounts()
 	}
 	return sourceAt(b.hostMounts, p)
 }
