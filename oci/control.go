@@ -180,8 +180,8 @@ func (c *Container) Resume() error {
 	})
 }
 
-// Delete takes away what a container that has ended left. With force it is ended first, and
-// one that does not exist is no error.
+// Delete takes away what a container that has ended left, or one that was not started. With force it is ended
+// first, whatever it does, and one that does not exist is no error.
 func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	c, err := r.Open(id)
 	switch {
@@ -200,11 +200,17 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	return err
 }
 
-// Delete takes away what the container left, which has ended, or is ended first with force.
+// Delete takes away what the container left, which has ended, or is ended first: with force always, and without it where nothing of its own has
+// run yet. runtime-spec wants an error there; runc and crun delete it, and containerd's shim counts on that.
 func (c *Container) Delete(ctx context.Context, force bool) error {
 	var config *specs.Spec
 	err := c.locked(func() error {
-		if s := c.Status(); s != specs.StateStopped && s != specs.StateCreating && !force {
+		switch s := c.Status(); s {
+		case specs.StateStopped, specs.StateCreating, specs.StateCreated:
+		default:
+			if force {
+				break
+			}
 			return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)
 		}
 		// Whoever made one that is being created held the lock, and is gone; what it was making may be there.

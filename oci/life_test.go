@@ -111,7 +111,6 @@ func TestLife(t *testing.T) {
 		t.Error("a container runs before its start")
 	}
 	p.bad("container with given ID already exists", "create", "--bundle", dir, id)
-	p.bad("cannot delete container "+id+" that is not stopped: created", "delete", id)
 	if out := p.good("exec", id, "sh", "-c", "echo $$ $A"); out == "" || !strings.HasSuffix(out, " 1\n") {
 		t.Errorf("a process beside one that waits says %q", out)
 	}
@@ -199,9 +198,40 @@ func TestKillAndDelete(t *testing.T) {
 	p.good("run", "-d", "-b", dir, "r")
 	p.bad("unknown signal", "kill", "r", "NONE")
 	p.bad("cannot delete container r that is not stopped: running", "delete", "r")
+	p.good("pause", "r")
+	p.bad("cannot delete container r that is not stopped: paused", "delete", "r")
 	p.good("delete", "-f", "r")
 	p.good("create", "-b", dir, "c")
 	p.good("delete", "-f", "c")
+	p.empty()
+}
+
+// One that was not started goes without force, as with runc and crun: its process ends, nothing of its own has run, and its hooks hear of the end.
+// One that is paused before its start stays, for whoever paused it.
+func TestDeleteCreated(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	heard := filepath.Join(nstest.Dir(t), "heard")
+	config := base("echo ran >/mark")
+	config.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >" + heard}}}}
+	dir := bundle(t, config)
+	p.good("create", "--bundle", dir, "x")
+	pid := p.state("x").Pid
+	p.good("pause", "x")
+	p.bad("cannot delete container x that is not stopped: paused", "delete", "x")
+	p.good("resume", "x")
+	p.good("delete", "x")
+	if err := unix.Kill(pid, 0); err != unix.ESRCH {
+		t.Errorf("its process: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "rootfs/mark")); err == nil {
+		t.Error("its program has run")
+	}
+	if out, err := os.ReadFile(heard); err != nil || !strings.Contains(string(out), `"status":"stopped"`) {
+		t.Errorf("%v: its hook hears %q", err, out)
+	}
+	p.bad("container does not exist", "start", "x")
 	p.empty()
 }
 

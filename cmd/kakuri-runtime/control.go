@@ -39,7 +39,7 @@ var killVerb = verb{"kill", "ID [SIGNAL]", "send a signal to a container's proce
 	}
 }}
 
-var deleteVerb = verb{"delete", "ID", "take away what a stopped container left", func(c *command) ([]flag, func([]string) (int, error)) {
+var deleteVerb = verb{"delete", "ID", "take away what a stopped container left, or one that was not started", func(c *command) ([]flag, func([]string) (int, error)) {
 	var force bool
 	flags := []flag{yes("force f", &force, "end it first, if it runs; none of that name is no error")}
 	return flags, func(args []string) (int, error) {
