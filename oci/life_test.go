@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -203,6 +204,69 @@ func TestKillAndDelete(t *testing.T) {
 	p.good("delete", "-f", "r")
 	p.good("create", "-b", dir, "c")
 	p.good("delete", "-f", "c")
+	p.empty()
+}
+
+// Who asks for the state of a container that is being created hears of it when it has been; a hook of the creation, which would wait for itself, at once.
+func TestStateWhileCreated(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	config := base("exit")
+	dir := bundle(t, config)
+	p.good("create", "--bundle", dir, "x")
+	// As it was a moment ago: locked by who creates it, and without a process.
+	own := filepath.Join(p.dir, "x")
+	fd, err := files.LockDir(own, unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	aside := filepath.Join(nstest.Dir(t), "aside")
+	if err := os.Rename(filepath.Join(own, "state.json"), aside); err != nil {
+		t.Fatal(err)
+	}
+	cmd := p.command("state", "x")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	nstest.Until(t, "state waits for who creates it", func() bool {
+		calls, _ := filepath.Glob("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/task/*/syscall")
+		for _, name := range calls {
+			if call, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(call), strconv.Itoa(unix.SYS_FLOCK)+" ") {
+				return true
+			}
+		}
+		return len(ended) > 0
+	})
+	if err := os.Rename(aside, filepath.Join(own, "state.json")); err != nil {
+		t.Fatal(err)
+	}
+	unix.Flock(fd, unix.LOCK_UN)
+	if err := <-ended; err != nil || !strings.Contains(out.String(), `"status": "created"`) {
+		t.Errorf("%v: %s", err, &out)
+	}
+	p.good("delete", "x")
+
+	heard := filepath.Join(nstest.Dir(t), "heard")
+	config.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", strings.Join(p.command("state", "x").Args, " ") + " >" + heard}}}}
+	write(t, dir, config)
+	p.good("create", "--bundle", dir, "x")
+	if out, err := os.ReadFile(heard); err != nil || !strings.Contains(string(out), `"status": "creating"`) {
+		t.Errorf("%v: a hook hears %s", err, out)
+	}
+	p.good("delete", "x")
+
+	// A name alone, where who made it was killed: there is nothing to tell of, but it can be taken away.
+	if err := os.Mkdir(own, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	p.bad("container does not exist", "state", "x")
+	p.good("delete", "x")
 	p.empty()
 }
 

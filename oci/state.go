@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -368,6 +369,33 @@ func (c *Container) Status() specs.ContainerState {
 		return specs.StateCreated
 	}
 	return specs.StateRunning
+}
+
+// Settle waits for whoever is creating the container: runc knows no status "creating", and who asks until there is an answer takes the first one. Not where
+// the creation itself may be who asks, by a hook or an agent of seccomp. ErrNotExist says that the creation has failed meanwhile, or that no more
+// than a name is there, as with runc: whoever made that is about to go on, or was killed.
+func (c *Container) Settle() error {
+	if c.state.PID != 0 {
+		return nil
+	}
+	// One that has no config.json yet has not come to its hooks.
+	if spec, err := c.Spec(); err == nil && asksItself(spec) || err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return c.locked(func() error {
+		if _, err := c.Spec(); c.state.PID == 0 && errors.Is(err, os.ErrNotExist) {
+			return ErrNotExist
+		}
+		return nil
+	})
+}
+
+// asksItself reports whether a creation has other programs run meanwhile, which may ask for the container.
+func asksItself(spec *specs.Spec) bool {
+	if spec.Linux != nil && spec.Linux.Seccomp != nil && spec.Linux.Seccomp.ListenerPath != "" {
+		return true
+	}
+	return slices.ContainsFunc([]string{"prestart", "createRuntime", "createContainer"}, func(point string) bool { return len(plan.Hooks(spec, point)) > 0 })
 }
 
 // Paused reports whether a container that is known to run is told to stand still; Status finds out whether it runs, too.

@@ -54,6 +54,9 @@ var stateVerb = verb{"state", "ID", "print the state of a container as JSON", fu
 			return 1, err
 		}
 		x, err := c.runtime.Open(id)
+		if err == nil {
+			err = x.Settle()
+		}
 		if err != nil {
 			return 1, err
 		}
