@@ -139,23 +139,18 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	if err := errors.Join(b.connect(freeDevice(c.Connections), w), b.replug(w)); err != nil {
 		return err
 	}
-	b.gateways()
 	made, old := *b.opts.Network, setup.Options.Network
-	// The default route is the first network's, unless that had none, or this one's priority is higher.
-	best := 0
-	for _, a := range list[:len(list)-1] {
-		best = max(best, a.GatewayPriority)
-	}
-	if w.asked.GatewayPriority <= best {
-		if old.Gateway4.IsValid() {
-			made.Gateway4 = netip.Addr{}
-		}
-		if old.Gateway6.IsValid() {
-			made.Gateway6 = netip.Addr{}
-		}
-	}
 	c.Config.connectTo(list)
 	c.Connections = append(c.Connections, w.has)
+	// Who has the default route now, as at a start? Where it is not this network, it stays.
+	all := e.wiredBuilder(ctx, c, list)
+	all.gateways()
+	if now := all.opts.Network.Gateway4; now == w.has.Gateway4 {
+		made.Gateway4 = now
+	}
+	if now := all.opts.Network.Gateway6; now == w.has.Gateway6 {
+		made.Gateway6 = now
+	}
 	moved, err := e.movePorts(ctx, c, list, old)
 	if err == nil {
 		err = e.onNetworks(ctx, netJob{Op: jobConnect, PID: c.PID, ID: c.ID, Network: made})

@@ -296,7 +296,10 @@ func driverOptions(n *netdb.Network) error {
 	switch n.Driver {
 	case "bridge":
 		n.Device = n.Options[optName]
+		inhibited, _ := strconv.ParseBool(n.Options[optInhibit4])
+		n.Gateless4, n.Gateless6 = n.Options[optMode4] == modeIsolated || inhibited && n.Internal, n.Options[optMode6] == modeIsolated
 	case "macvlan", "ipvlan":
+		n.Gateless4, n.Gateless6 = n.Internal, n.Internal
 		n.Device = n.Options["parent"]
 		if n.Device == "" {
 			return fmt.Errorf("--driver %s: name the device of the machine that it is made on by -o parent=DEVICE; where there is to be none, one of the type dummy: ip link add lan0 type dummy", n.Driver)

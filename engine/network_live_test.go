@@ -605,3 +605,63 @@ func TestPortsOfTheOtherFamily(t *testing.T) {
 	}
 	reached("with IPv4 alone again")
 }
+
+// TestConnectWithPriority: connected while it runs, a container has the default route that it would have from its start.
+func TestConnectWithPriority(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	subnets := map[string]string{"low": "10.91.0.0/24", "same": "10.92.0.0/24", "high": "10.93.0.0/24", "inner": "10.94.0.0/24"}
+	for name, subnet := range subnets {
+		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Internal: name == "inner", IPAM: IPAM{Config: []IPAMPool{{Subnet: subnet}}}}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := e.NetworkRemove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	c := detached(t, e, on("", Config{Name: "box", Command: []string{"sleep", "infinity"}, Networks: []Attachment{{Network: "low", GatewayPriority: -5}}}))
+	defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
+	leads := func() string {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/route", found(t, e, "box").PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Fields(line); f[1] == "00000000" {
+				return f[0]
+			}
+		}
+		return "nowhere"
+	}
+	for _, step := range []struct {
+		network  string
+		priority int
+		off      bool
+		want     string
+	}{
+		{"inner", 9, false, "eth0"}, // leads nowhere
+		{"same", -5, false, "eth0"}, // the first one's
+		{"high", -1, false, "eth3"}, // the highest, be it below that of who asked for nothing
+		{"high", 0, true, "eth0"},
+		{"low", 0, true, "eth2"},
+		{"same", 0, true, "nowhere"},
+		{"low", -7, false, "eth0"},
+	} {
+		var err error
+		if step.off {
+			err = e.NetworkDisconnect(ctx, step.network, "box", false)
+		} else {
+			err = e.NetworkConnect(ctx, step.network, "box", Attachment{GatewayPriority: step.priority})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := leads(); got != step.want {
+			t.Errorf("%+v: the default route is by %s", step, got)
+		}
+	}
+}

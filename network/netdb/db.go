@@ -32,7 +32,14 @@ type Network struct {
 	Attachable bool              `json:",omitempty"`
 	IPv4, IPv6 bool
 	Pools      []Pool
+
+	// Of these families no address is set aside for a gateway that nobody asked for: there would be none that has it.
+	Gateless4 bool `json:",omitempty"`
+	Gateless6 bool `json:",omitempty"`
 }
+
+// gateless reports whether a family has no gateway but one that was asked for.
+func (n *Network) gateless(v6 bool) bool { return n.Gateless4 && !v6 || n.Gateless6 && v6 }
 
 // A Pool is a range of addresses of a network.
 type Pool struct {
@@ -200,6 +207,11 @@ func HasIPv6() bool {
 
 // Lookup returns the network of that name or id, or of the only id that starts so. The error is a [*NoNetworkError] or an [*AmbiguousError].
 func (db *DB) Lookup(ref string) (Network, error) {
+	if isID(ref) { // before a network whose name that is
+		if n, err := db.read(ref); !errors.Is(err, os.ErrNotExist) {
+			return n, err
+		}
+	}
 	if ValidName(ref) {
 		if id, err := os.Readlink(db.names() + "/" + ref); err == nil && isID(id) {
 			if n, err := db.read(id); !errors.Is(err, os.ErrNotExist) {

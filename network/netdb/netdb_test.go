@@ -97,6 +97,13 @@ func TestCreate(t *testing.T) {
 			t.Errorf("Lookup(%q) = %+v, %v", ref, n, err)
 		}
 	}
+	other := create(t, db, Network{Name: web.ID, IPv4: true})
+	if n, err := db.Lookup(web.ID); err != nil || n.Name != "web" {
+		t.Errorf("an id that is another network's name leads to %+v, %v", n, err)
+	}
+	if err := db.Remove(other.ID, nil); err != nil {
+		t.Error(err)
+	}
 	for _, ref := range []string{"", "none of that name", "..", "names", "0/../" + web.ID, strings.Repeat("0", 63)} {
 		if n, err := db.Lookup(ref); !errors.As(err, new(*NoNetworkError)) {
 			t.Errorf("Lookup(%q) = %+v, %v", ref, n, err)
@@ -757,4 +764,32 @@ func at(s netip.Prefix, r *rand.Rand) netip.Addr {
 		a = a.Next()
 	}
 	return a
+}
+
+// TestGateless: a subnet of two addresses has both for containers where there is no gateway that could have one; one that was asked for is nobody's for all that.
+func TestGateless(t *testing.T) {
+	db := open(t)
+	for _, c := range []struct {
+		subnet, gateway string
+		want            int
+	}{{"10.1.0.0/31", "", 2}, {"10.1.0.2/31", "10.1.0.2", 1}, {"fd01::/127", "", 2}} {
+		v6 := strings.Contains(c.subnet, ":")
+		n := create(t, db, Network{Name: "net" + c.subnet[:2] + c.gateway, Driver: "bridge", IPv4: !v6, IPv6: v6, Gateless4: true, Gateless6: true, Pools: []Pool{{Subnet: netip.MustParsePrefix(c.subnet), Gateway: addr(c.gateway)}}})
+		if n.Pools[0].Gateway != addr(c.gateway) {
+			t.Errorf("%s has the gateway %v, not %q", c.subnet, n.Pools[0].Gateway, c.gateway)
+		}
+		got := 0
+		for ; got < 3; got++ {
+			if _, err := db.Lease(n, container(got), netip.Addr{}, v6); err != nil {
+				break
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s with the gateway %q has %d addresses for containers, not %d", c.subnet, c.gateway, got, c.want)
+		}
+	}
+	n := create(t, db, Network{Name: "chosen", Driver: "bridge", IPv4: true, IPv6: true, Gateless4: true, Gateless6: true})
+	if len(n.Pools) != 2 || n.Pools[0].Gateway.IsValid() || n.Pools[1].Gateway.IsValid() {
+		t.Errorf("subnets that were chosen are %+v", n.Pools)
+	}
 }

@@ -22,7 +22,7 @@ var defaultPools = [...]struct {
 func (db *DB) fillPools(n *Network, others []Network) error {
 	taken := subnets(others)
 	for i := range n.Pools {
-		if err := n.Pools[i].complete(); err != nil {
+		if err := n.Pools[i].complete(n.gateless(n.Pools[i].Subnet.Addr().Is6())); err != nil {
 			return err
 		}
 		if n.Driver == "bridge" { // others share a subnet that is there
@@ -54,6 +54,9 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 		if err != nil {
 			return err
 		}
+		if n.Gateless4 {
+			p.Gateway = netip.Addr{}
+		}
 		n.Pools = append([]Pool{p}, n.Pools...)
 	}
 	if n.IPv6 && !has6 {
@@ -61,7 +64,11 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 		if err != nil {
 			return err
 		}
-		n.Pools = append(n.Pools, freeULA(append(taken, busy...), random))
+		p := freeULA(append(taken, busy...), random)
+		if n.Gateless6 {
+			p.Gateway = netip.Addr{}
+		}
+		n.Pools = append(n.Pools, p)
 	}
 	return nil
 }
@@ -120,8 +127,8 @@ func overlaps(list []netip.Prefix, p netip.Prefix) bool {
 	return slices.ContainsFunc(list, p.Overlaps)
 }
 
-// complete checks a pool, and gives it a gateway where it has none and there is room for one.
-func (p *Pool) complete() error {
+// complete checks a pool, and gives it a gateway where it has none, is to have one, and there is room for one.
+func (p *Pool) complete(gateless bool) error {
 	s := p.Subnet
 	switch {
 	case !s.IsValid():
@@ -157,7 +164,7 @@ func (p *Pool) complete() error {
 	if name, ok := taken[p.Gateway]; ok && p.Gateway.IsValid() {
 		return fmt.Errorf("auxiliary address %s=%s: Address already in use: it is the gateway's", name, p.Gateway)
 	}
-	if !p.Gateway.IsValid() && !s.IsSingleIP() {
+	if !gateless && !p.Gateway.IsValid() && !s.IsSingleIP() {
 		low, high := p.bounds(s)
 		for a := low; ; a = a.Next() {
 			if _, used := taken[a]; !used {
