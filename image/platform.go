@@ -104,6 +104,9 @@ func fits(want, have Platform) int {
 	return 0
 }
 
+// attests is the annotation by which an attestation in an index names the manifest that it is about.
+const attests = "vnd.docker.reference.digest"
+
 // attestation reports whether a descriptor of an index is no image but says something of one, as BuildKit adds.
 func attestation(d v1.Descriptor) bool {
 	return d.Annotations["vnd.docker.reference.type"] != "" || d.Platform != nil && d.Platform.OS == "unknown"

@@ -3,10 +3,12 @@ package image
 import (
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -207,19 +209,54 @@ func (p *pusher) target(ctx context.Context, img Image) (v1.Descriptor, error) {
 		p.rep.tell(Event{Status: "Info: not all platforms of the index are here: only " + formatPlatform(img.Platform) + " is pushed"})
 		return p.one(ctx, img.Manifest, p.ref.Tag)
 	}
+	others := map[digest.Digest]v1.Descriptor{}
 	for _, d := range slices.Backward(docs[1:]) {
+		var sent v1.Descriptor
 		if d.index != nil {
-			err = p.put(ctx, d.raw, d.desc, string(d.desc.Digest))
-		} else if sent, e := p.one(ctx, d.desc, ""); e != nil {
-			err = e
-		} else if sent.Digest != d.desc.Digest {
-			err = fmt.Errorf("manifest %s: its layers cannot be made again byte for byte, so the index of it would not fit: push one platform, with --platform", d.desc.Digest)
+			sent, err = p.index(ctx, d, others, "")
+		} else {
+			sent, err = p.one(ctx, d.desc, "")
 		}
 		if err != nil {
 			return v1.Descriptor{}, err
 		}
+		if sent.Digest != d.desc.Digest {
+			others[d.desc.Digest] = sent
+		}
 	}
-	return root.desc, p.put(ctx, root.raw, root.desc, p.ref.Tag)
+	if len(others) > 0 {
+		p.rep.tell(Event{Status: "Info: layers cannot be made again byte for byte, so another index is pushed, of the same images"})
+	}
+	return p.index(ctx, root, others, p.ref.Tag)
+}
+
+// index sends an index whose manifests are there; of those that were sent as others, it names these. Without a tag it is known by its digest.
+func (p *pusher) index(ctx context.Context, d *document, others map[digest.Digest]v1.Descriptor, tag string) (v1.Descriptor, error) {
+	raw, desc := d.raw, d.desc
+	index := *d.index
+	index.Manifests = slices.Clone(index.Manifests)
+	changed := false
+	for i := range index.Manifests {
+		m := &index.Manifests[i]
+		if o, ok := others[m.Digest]; ok {
+			m.Digest, m.Size, changed = o.Digest, o.Size, true
+		}
+		if o, ok := others[digest.Digest(m.Annotations[attests])]; ok {
+			m.Annotations = maps.Clone(m.Annotations)
+			m.Annotations[attests], changed = o.Digest.String(), true
+		}
+	}
+	if changed {
+		var err error
+		if raw, err = json.Marshal(index); err != nil {
+			return desc, err
+		}
+		desc.Digest, desc.Size = digest.FromBytes(raw), int64(len(raw))
+	}
+	if tag == "" {
+		tag = string(desc.Digest)
+	}
+	return desc, p.put(ctx, raw, desc, tag)
 }
 
 // one sends a manifest with all below it; without a tag it is known by its digest.

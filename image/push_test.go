@@ -229,6 +229,53 @@ func TestPushIndex(t *testing.T) {
 	}
 }
 
+// TestPushOtherIndex: where layers are not to be had as they came, an index goes out all the same, of the manifests that were sent in their place: also what
+// attests one of them names that.
+func TestPushOtherIndex(t *testing.T) {
+	f := newFixture()
+	mine := f.image(Host(), "gzip", false, layersOf(2)...)
+	statement := f.blob([]byte(`{"predicate":1}`), "application/vnd.in-toto+json")
+	attest := f.document(v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: f.blob([]byte(`{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":["`+statement.Digest+`"]}}`), v1.MediaTypeImageConfig),
+		Layers: []v1.Descriptor{statement},
+	}, v1.MediaTypeImageManifest)
+	attest.Platform = &Platform{OS: "unknown", Architecture: "unknown"}
+	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", attests: mine.Digest.String()}
+	below := f.index(false, f.image(other, "gzip", false, layersOf(3)...))
+	below.Platform = &other
+	f.tags["latest"] = f.index(false, mine, attest, below)
+	k := serve(t, f)
+	to := target(t, nil) + "/app"
+	s := newStore(t, nil)
+	s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+	copyTo(t, s, k.host+"/a", to, PullOptions{AllPlatforms: true})
+	k.server.Close()
+	d, err := s.Push(t.Context(), to, PushOptions{})
+	if err != nil || d == f.tags["latest"].Digest {
+		t.Fatal(d, err)
+	}
+	if again, err := s.Push(t.Context(), to, PushOptions{}); err != nil || again != d {
+		t.Errorf("%s, then %s: %v", d, again, err)
+	}
+	pulled := newStore(t, nil)
+	img, err := pulled.Pull(t.Context(), to, PullOptions{AllPlatforms: true})
+	if err != nil || img.Target.Digest != d {
+		t.Fatal(img.Target, err)
+	}
+	root, err := pulled.readDocument(img.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := root.index.Manifests
+	if list[0].Digest == mine.Digest || list[1].Annotations[attests] != list[0].Digest.String() || list[2].Digest == below.Digest {
+		t.Errorf("%+v", list)
+	}
+	if was, err := s.Get(to, Platform{}); err != nil || img.ID != was.ID {
+		t.Errorf("%s, and was %s: %v", img.ID, was.ID, err)
+	}
+}
+
 // TestPushFaults: an upload that breaks begins anew; what the registry has is not sent; what cannot be sent is an error.
 func TestPushFaults(t *testing.T) {
 	f := pullable()

@@ -187,7 +187,7 @@ func (s *Store) leavingPlatforms(i Image, o RemoveOptions) ([]digest.Digest, err
 		return nil, fmt.Errorf("image %s has nothing but %s here: remove it without a platform", shortID(i.ID), platforms(*s.present(doc.index)))
 	}
 	for _, d := range s.present(doc.index).Manifests {
-		if attestation(d) && slices.Contains(drop, digest.Digest(d.Annotations["vnd.docker.reference.digest"])) {
+		if attestation(d) && slices.Contains(drop, digest.Digest(d.Annotations[attests])) {
 			drop = append(drop, d.Digest)
 		}
 	}
