@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,6 +100,9 @@ func (l *loader) manifestJSON() ([]archived, error) {
 	raw, err := small(l.b, "manifest.json", maxManifest)
 	if err != nil {
 		return nil, err
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+		return nil, errors.New("manifest.json is one image's manifest, as skopeo's dir: has it, and no archive's: `skopeo copy dir:DIR docker-archive:FILE` makes an archive")
 	}
 	var list []archived
 	if err := unmarshal([]byte(`{"list":`+string(raw)+`}`), &struct {

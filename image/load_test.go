@@ -281,7 +281,7 @@ func TestLoadHostile(t *testing.T) {
 		{"text", []byte(strings.Repeat("this is no tar\n", 100)), "archive"},
 		{"no manifest", archiveOf(layer), "manifest.json"},
 		{"no image", archiveOf(entry{name: "manifest.json", body: "[]"}), "names no image"},
-		{"no list", archiveOf(entry{name: "manifest.json", body: "{}"}), "manifest.json"},
+		{"no list", archiveOf(entry{name: "manifest.json", body: `{"schemaVersion":2}`}), "skopeo's dir:"},
 		{"manifest.json of 5 MiB", archiveOf(entry{name: "manifest.json", body: "[" + strings.Repeat(" ", 5<<20) + "]"}), "at most"},
 		{"config of 9 MiB", archiveOf(entry{name: "c.json", body: strings.Repeat(" ", 9<<20)}, layer, manifest("c.json", "x:1", "a")), "at most"},
 		{"config outside", archiveOf(layer, manifest("../../../../../../../.."+outside, "x:1", "a")), "not exist"},
