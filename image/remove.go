@@ -66,11 +66,13 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 			}
 		}
 		id = i.ID.String()
+		var gone []Reference
 		for _, name := range drop {
 			if r, err := ParseReference(name); err == nil {
-				out = append(out, Removed{Untagged: r.Familiar()})
+				gone = append(gone, r)
 			}
 		}
+		out = untagged(i, gone)
 		if last {
 			out = append(out, Removed{Deleted: i.ID.String()})
 		}
@@ -85,6 +87,21 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		return out, err // what went was another's
 	}
 	return withSwept(out, swept), err
+}
+
+// untagged tells of the names that an image loses, and behind the last one of the repository that it came from, of its name by digest there.
+func untagged(i Image, gone []Reference) []Removed {
+	var out []Removed
+	for _, n := range gone {
+		out = append(out, Removed{Untagged: n.Familiar()})
+	}
+	came := func(n Reference) bool { return n.Name() == i.origin && n.Digest == "" }
+	left := func(n Reference) bool { return came(n) && !slices.Contains(gone, n) }
+	if slices.ContainsFunc(gone, came) && !slices.ContainsFunc(i.Names, left) {
+		n := gone[slices.IndexFunc(gone, came)]
+		out = append(out, Removed{Untagged: Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest}.Familiar()})
+	}
+	return out
 }
 
 // withSwept adds what a sweep took to what a removal did.
@@ -270,11 +287,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 				continue
 			}
 			gone[i.Target.Digest] = true
-			var own []Removed
-			for _, n := range i.Names {
-				own = append(own, Removed{Untagged: n.Familiar()})
-			}
-			own = append(own, Removed{Deleted: i.ID.String()})
+			own := append(untagged(i, i.Names), Removed{Deleted: i.ID.String()})
 			lost[i.ID.String()] = own
 			out.Removed = append(out.Removed, own...)
 		}

@@ -580,3 +580,31 @@ func TestTell(t *testing.T) {
 		}
 	}
 }
+
+// TestUntaggedDigest: with the last name of the repository that it came from, an image loses its name by digest there.
+func TestUntaggedDigest(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
+	k := serve(t, f)
+	s := newStore(t, nil)
+	copyTo(t, s, k.host+"/a", k.host+"/a:2", PullOptions{})
+	if err := s.Tag(t.Context(), k.host+"/a", "elsewhere:1"); err != nil {
+		t.Fatal(err)
+	}
+	byDigest := k.host + "/a@" + f.tags["latest"].Digest.String()
+	for _, step := range []struct {
+		ref  string
+		want []string
+	}{{k.host + "/a:2", []string{k.host + "/a:2"}}, {k.host + "/a", []string{k.host + "/a:latest", byDigest}}, {"elsewhere:1", []string{"elsewhere:1"}}} {
+		list, err := s.Remove(t.Context(), step.ref, RemoveOptions{})
+		var got []string
+		for _, r := range list {
+			if r.Untagged != "" {
+				got = append(got, r.Untagged)
+			}
+		}
+		if err != nil || !slices.Equal(got, step.want) {
+			t.Errorf("%s: %q, %v; want %q", step.ref, got, err, step.want)
+		}
+	}
+}
