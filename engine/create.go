@@ -60,6 +60,10 @@ func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func
 	if err != nil {
 		return r, nil, err
 	}
+	if err := e.runs(img, cfg.Platform); err != nil {
+		release()
+		return r, nil, err
+	}
 	r.Config.applyImage(img)
 	r.ImageID, r.Command = img.ID.String(), r.Config.Command
 	for _, d := range img.Chain() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -64,6 +65,19 @@ func (e *Engine) image(ctx context.Context, c *Config) (img image.Image, release
 	}
 	img, err = e.pull(ctx, s, c.Image, image.PullOptions{Platform: p, Progress: told})
 	return img, release, err
+}
+
+// runs refuses an image of another system, and says so of one for another processor that nobody asked for by name: its programs need an emulator,
+// and without one the kernel knows only that they are of no format.
+func (e *Engine) runs(img image.Image, asked string) error {
+	foreign, err := image.Runs(img.Platform)
+	if err != nil {
+		return err
+	}
+	if foreign != "" && asked == "" && e.warn != nil {
+		e.warn(foreign + " and no specific platform was requested")
+	}
+	return nil
 }
 
 // Pull fetches an image, and has it ready to be run.
@@ -137,9 +151,9 @@ func (c *Config) applyImage(img image.Image) {
 	}
 	slices.Sort(places)
 	for _, dest := range places {
-		given := func(m Mount) bool { return strings.TrimRight(m.Dest, "/") == strings.TrimRight(dest, "/") }
-		if !slices.ContainsFunc(c.Mounts, given) {
-			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: dest, Flag: "VOLUME " + dest})
+		at := path.Join("/", dest) // builders take a relative one, and it is below the root
+		if !slices.ContainsFunc(c.Mounts, func(m Mount) bool { return path.Clean(m.Dest) == at }) {
+			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
 		}
 	}
 	c.applyHealth(img)

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -212,10 +213,17 @@ func (d *document) parseManifest() error {
 	return nil
 }
 
+// An ArtifactError is a manifest that is of no image.
+type ArtifactError struct{ Type string }
+
+func (e *ArtifactError) Error() string {
+	return fmt.Sprintf("it is no image but an artifact of type %q", e.Type)
+}
+
 // runnable says why a manifest is of no image that can run: an artifact, a layer in a form that is not known.
 func (d *document) runnable() error {
 	if !isConfig(d.manifest.Config.MediaType) {
-		return fmt.Errorf("it is no image but an artifact of type %q", d.manifest.Config.MediaType)
+		return &ArtifactError{cmp.Or(d.manifest.ArtifactType, d.manifest.Config.MediaType)}
 	}
 	for _, l := range d.manifest.Layers {
 		if _, ok := compression(l.MediaType); !ok {

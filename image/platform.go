@@ -104,6 +104,21 @@ func fits(want, have Platform) int {
 	return 0
 }
 
+// Runs says whether this kernel can run programs of a platform: err that it never can, and foreign, which is a sentence of Docker's, that it
+// needs an emulator, which may be there.
+func Runs(p Platform) (foreign string, err error) {
+	p = normal(p)
+	here := Host()
+	if p.OS != here.OS {
+		return "", fmt.Errorf("image operating system %q cannot be used on this platform: operating system is not supported", p.OS)
+	}
+	narrow := map[string]string{"amd64": "386", "arm64": "arm"}[here.Architecture]
+	if p.Architecture != narrow && fits(here, p) == 0 {
+		foreign = fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s)", formatPlatform(p), formatPlatform(here))
+	}
+	return foreign, nil
+}
+
 // attests is the annotation by which an attestation in an index names the manifest that it is about.
 const attests = "vnd.docker.reference.digest"
 

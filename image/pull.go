@@ -47,13 +47,24 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 		return nil, err
 	}
 	var list []Image
+	var none error
 	for _, tag := range tags {
 		r.Tag = tag
 		img, err := s.pull(ctx, r, o)
+		if errors.As(err, new(*ArtifactError)) { // a signature, a list of parts: registries without a place of their own for them have them as tags
+			if o.Progress != nil {
+				o.Progress(Event{Status: err.Error() + ": left out"})
+			}
+			none = err
+			continue
+		}
 		if err != nil {
 			return list, err
 		}
 		list = append(list, img)
+	}
+	if len(list) == 0 {
+		return nil, none
 	}
 	return list, nil
 }
@@ -291,6 +302,11 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 		c, err := parseConfig(raw, len(m.manifest.Layers))
 		if err != nil {
 			return err
+		}
+		if m == target && p.o.Platform.OS == "" && !p.o.AllPlatforms { // there is no index to choose from, and nobody said that it is meant
+			if _, err := Runs(c.Platform); err != nil {
+				return err
+			}
 		}
 		for i, l := range m.manifest.Layers {
 			job := &layerJob{desc: l, diffID: c.RootFS.DiffIDs[i]}

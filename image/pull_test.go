@@ -809,3 +809,35 @@ func TestPullParallel(t *testing.T) {
 	}
 	empty(t, stores[0])
 }
+
+// TestPullOtherSystem: an image of another system, without an index that has others, is refused before its layers are fetched, unless it is meant. That of
+// another processor is not: there may be an emulator.
+func TestPullOtherSystem(t *testing.T) {
+	f := newFixture()
+	windows := Platform{OS: "windows", Architecture: Host().Architecture}
+	f.tags["latest"] = f.image(windows, "gzip", false, layersOf(1)...)
+	f.tags["other"] = f.image(other, "gzip", false, layersOf(2)...)
+	k := serve(t, f)
+	s := newStore(t, nil)
+	const words = `image operating system "windows" cannot be used on this platform`
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), words) {
+		t.Errorf("%v", err)
+	}
+	if n := len(s.o.Layers.(dirLayers).ids()); n != 0 {
+		t.Errorf("%d layers of it were fetched", n)
+	}
+	for name, o := range map[string]PullOptions{"/a": {Platform: windows}, "/a:other": {}} {
+		if _, err := s.Pull(t.Context(), k.host+name, o); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, c := range []struct {
+		p    Platform
+		want string
+	}{{windows, words}, {other, "(linux/s390x) does not match"}, {Host(), ""}, {Platform{}, ""}, {Platform{OS: "linux"}, ""}} {
+		foreign, err := Runs(c.p)
+		if got := fmt.Sprint(foreign, err); c.want == "" && got != "<nil>" || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %q, %v", c.p, foreign, err)
+		}
+	}
+}

@@ -391,6 +391,27 @@ func TestTags(t *testing.T) {
 			t.Errorf("%s: no error", bad)
 		}
 	}
+	// Signatures and the like are tags of a registry without a place of its own for them. They are left out.
+	k.tags["sha256-sig"] = k.document(v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, ArtifactType: "application/x.signature",
+		Config: k.blob([]byte("{}"), v1.MediaTypeEmptyJSON), Layers: []v1.Descriptor{k.blob([]byte("{}"), v1.MediaTypeEmptyJSON)},
+	}, v1.MediaTypeImageManifest)
+	for tags, want := range map[string]int{`"sha256-sig","latest"`: 1, `"sha256-sig"`: 0} {
+		k.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, "/tags/list") {
+				return false
+			}
+			_, _ = io.WriteString(w, `{"tags":[`+tags+`]}`)
+			return true
+		}
+		var told []string
+		list, err := newStore(t, nil).PullTags(t.Context(), k.host+"/a", PullOptions{Progress: func(e Event) { told = append(told, e.Status) }})
+		if len(list) != want || (err == nil) != (want > 0) || !slices.ContainsFunc(told, func(s string) bool {
+			return strings.HasSuffix(s, `:sha256-sig: it is no image but an artifact of type "application/x.signature": left out`)
+		}) {
+			t.Errorf("%s: %d images, %v, %q", tags, len(list), err, told)
+		}
+	}
 	// A listing that leads elsewhere, or never ends, or names what is no tag.
 	for _, page := range []struct{ body, link string }{
 		{`{"tags":["a"]}`, `<http://127.0.0.2:1/v2/a/tags/list>; rel="next"`}, {`{"tags":["../x"]}`, ""}, {`[]`, ""},
