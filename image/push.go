@@ -411,7 +411,7 @@ func (p *pusher) compressed(ctx context.Context, j *pushJob, id string) error {
 	} else {
 		j.sent = v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: d, Size: size}
 	}
-	if d != j.desc.Digest && strings.HasPrefix(j.desc.MediaType, dockerLayer) {
+	if d != j.desc.Digest && strings.HasPrefix(j.desc.MediaType, "application/vnd.docker.") { // a foreign one, too
 		j.sent.MediaType = dockerLayer + ".gzip"
 	}
 	if has, err := p.has(ctx, j.sent, id); err != nil || has {

@@ -473,3 +473,29 @@ func TestAttestations(t *testing.T) {
 	}
 	whole(loaded, to)
 }
+
+// TestPushForeign: a layer that Docker's form calls foreign, and that is made anew, is one of Docker's form, as the manifest is.
+func TestPushForeign(t *testing.T) {
+	f := newFixture()
+	plain := f.image(Host(), "gzip", true, layersOf(1)...)
+	f.tags["latest"] = f.rawDocument(bytes.ReplaceAll(f.blobs[plain.Digest], []byte("rootfs.diff."), []byte("rootfs.foreign.diff.")), dockerManifest)
+	k := serve(t, f)
+	to := target(t, nil) + "/app"
+	s := newStore(t, nil)
+	s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+	copyTo(t, s, k.host+"/a", to, PullOptions{})
+	k.server.Close()
+	if d, err := s.Push(t.Context(), to, PushOptions{}); err != nil || d == f.tags["latest"].Digest {
+		t.Fatal(d, err)
+	}
+	valid(t, to)
+	again := newStore(t, nil)
+	img, err := again.Pull(t.Context(), to, PullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := again.readDocument(img.Target)
+	if err != nil || doc.manifest.MediaType != dockerManifest || doc.manifest.Layers[0].MediaType != dockerLayer+".gzip" {
+		t.Errorf("%+v, %v", doc.manifest, err)
+	}
+}
