@@ -42,7 +42,11 @@ The exit code is the command's.`,
 		if err != nil {
 			return err
 		}
-		return exitOf(e.Exec(c.Context(), args[0], x, streams))
+		res, err := e.Exec(c.Context(), args[0], x, streams)
+		if err == nil && res.Detached {
+			err = engine.ErrDetached // as with attach
+		}
+		return exitOf(res, err)
 	}
 	return c
 }

@@ -132,7 +132,9 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		r.Mounts, r.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
 		if cut {
 			r.Command = format.Ellipsis(r.Command, 20)
-			if name, _, ok := strings.Cut(r.Image, "@sha256:"); ok {
+			if r.Image == c.ImageID {
+				r.Image = format.ID(c.ImageID) // the name leads elsewhere
+			} else if name, _, ok := strings.Cut(r.Image, "@sha256:"); ok {
 				r.Image = name
 			}
 		}

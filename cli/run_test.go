@@ -59,7 +59,7 @@ func TestRunSignals(t *testing.T) {
 	}
 }
 
-// Who leaves attach by the detach keys is told so, and gets 1, as with Docker: the command has not ended. With start -a it is 0.
+// Who leaves attach or exec by the detach keys is told so, and gets 1, as with Docker: the command has not ended. With start -a it is 0.
 func TestDetachedCode(t *testing.T) {
 	place(t)
 	nstest.NoLeaks(t, "/run/kakuri/containers")
@@ -77,7 +77,7 @@ func TestDetachedCode(t *testing.T) {
 	}{
 		{"attach --detach-keys x left", "kakuri: read escape sequence\n", 1}, {"start -ai --detach-keys x left", "", 0},
 		{"--config " + config + " attach left", "kakuri: read escape sequence\n", 1}, {"--config " + config + " start -ai left", "", 0},
-		{"--config " + config + " exec -it left sh", "", 0},
+		{"--config " + config + " exec -it left sh", "kakuri: read escape sequence\n", 1},
 	} {
 		master, tty := terminal(t)
 		go io.Copy(io.Discard, master)

@@ -94,7 +94,7 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 		}
 		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{NoStdin: noStdin, DetachKeys: orSetting(io, keys, detachKeys)}, streams)
 		if err == nil && res.Detached {
-			err = engine.ErrDetached // Docker's attach ends with 1 and these words then; its run, start and exec do not
+			err = engine.ErrDetached // Docker's attach and exec end with 1 and these words then; its run and start do not
 		}
 		return exitOf(res, err)
 	}

@@ -27,7 +27,7 @@ ps(1), as in -o pid,comm or aux; without one it is -ef.`,
 				return err
 			}
 			lines := append([][]string{t.Titles}, t.Rows...)
-			return format.Table(io.Out, lines)
+			return format.Table(io.Out, lines, 20)
 		},
 	}
 }

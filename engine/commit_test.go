@@ -112,6 +112,46 @@ func TestCommit(t *testing.T) {
 		"new\n33:44\nls: /new/mount: No such file or directory\n/srv:\nnew\nweb\n\n/vol:\n3\n")
 }
 
+// TestMovedName: a container whose image has lost its name to another one, or altogether, is listed with the image's id; and the name of an image
+// that a container needs is taken from it by force only.
+func TestMovedName(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	imported(t, e, root, "moved:1", "CMD [\"true\"]")
+	c, err := e.Create(ctx, Config{Image: "moved:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(ctx, c.ID, RemoveOptions{}) })
+	image := func() string {
+		t.Helper()
+		list, err := e.Summaries(ctx, SummaryOptions{All: true})
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0].Image
+	}
+	if got := image(); got != "moved:1" {
+		t.Errorf("at first: %s", got)
+	}
+	if _, err := e.RemoveImage(ctx, "moved:1", false); !errors.As(err, new(ErrConflict)) || !strings.Contains(err.Error(), "unable to remove repository reference \"moved:1\" (must force)") {
+		t.Errorf("%v", err)
+	}
+	if _, err := e.RemoveImage(ctx, c.ImageID, false); err == nil || !strings.Contains(err.Error(), "(must be forced) - image is being used by stopped container") {
+		t.Errorf("%v", err)
+	}
+	if _, err := e.RemoveImage(ctx, "moved:1", true); err != nil {
+		t.Fatal(err)
+	}
+	if got := image(); got != c.ImageID {
+		t.Errorf("without a name: %s", got)
+	}
+	imported(t, e, root, "moved:1", "CMD [\"false\"]")
+	if got := image(); got != c.ImageID {
+		t.Errorf("when another has the name: %s", got)
+	}
+}
+
 // TestDiffOfOthers: what has no image has no changes.
 func TestDiffOfOthers(t *testing.T) {
 	nstest.Root(t)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/kakuri/kakuri/image"
@@ -24,6 +25,43 @@ func (e *Engine) ImageUsers() (map[digest.Digest][]Container, error) {
 	return users, nil
 }
 
+// staleNames puts an image's id in the place of a name that leads to another image by now, or to none, as Docker does. A store that cannot be read leaves names as
+// they are.
+func (e *Engine) staleNames(list []Summary) {
+	store, err := e.Images()
+	if err != nil {
+		return
+	}
+	leads := map[[2]string]bool{}
+	for i := range list {
+		s := &list[i]
+		if s.ImageID == "" {
+			continue // the image host, or a directory
+		}
+		key := [2]string{s.Image, s.ImageID}
+		ok, known := leads[key]
+		if !known {
+			ok = leadsTo(store, s.Image, s.ImageID)
+			leads[key] = ok
+		}
+		if !ok {
+			s.Image = s.ImageID
+		}
+	}
+}
+
+func leadsTo(store *image.Store, name, id string) bool {
+	i, err := store.Get(name, image.Platform{})
+	if err != nil {
+		return !errors.As(err, new(*image.NotFoundError))
+	}
+	if i.ID.String() == id {
+		return true
+	}
+	other, err := store.Get(id, image.Platform{}) // one for another platform has the name, too
+	return err == nil && other.NamedBy(name)
+}
+
 // RemoveImage takes a name from an image, and the image itself with its last name, or with an id. One
 // that a container needs is not removed, with force only for those that run. With platforms it is their images that are taken out of an
 // index.
@@ -39,6 +77,8 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string, force bool, platfo
 	blocked := func(i image.Image, force bool) error {
 		for _, c := range users[i.ID] {
 			switch {
+			case !force && len(platforms) == 0 && i.NamedBy(ref):
+				return ErrConflict{fmt.Sprintf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", ref, shortID(c.ID), shortID(i.ID.Encoded()))}
 			case c.Active():
 				return ErrConflict{fmt.Sprintf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", shortID(i.ID.Encoded()), shortID(c.ID))}
 			case !force:
@@ -61,5 +101,6 @@ func (e *Engine) PruneImages(ctx context.Context, all bool, f Filters) (image.Pr
 	if err != nil {
 		return image.Pruned{}, err
 	}
-	return s.Prune(ctx, image.PruneOptions{All: all, Filters: image.Filters(f), InUse: func(i image.Image) bool { return len(users[i.ID]) > 0 }})
+	pruned, err := s.Prune(ctx, image.PruneOptions{All: all, Filters: image.Filters(f), InUse: func(i image.Image) bool { return len(users[i.ID]) > 0 }})
+	return pruned, e.pruned("image", pruned.SpaceReclaimed, err)
 }

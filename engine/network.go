@@ -625,7 +625,7 @@ func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string,
 			errs = append(errs, err)
 		}
 	}
-	return removed, errors.Join(errs...)
+	return removed, e.pruned("network", 0, errors.Join(errs...))
 }
 
 // networkAlive reports whether a container may have addresses: it runs, or somebody is about to start it.

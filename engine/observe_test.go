@@ -545,3 +545,34 @@ func TestEventsOfAFailure(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestEventsOfPrune: each prune that came to its end is told, also where there was nothing to remove.
+func TestEventsOfPrune(t *testing.T) {
+	nstest.Root(t)
+	e, ctx, begin := open(t), t.Context(), time.Now()
+	if _, _, err := e.PruneContainers(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.NetworkPrune(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := e.VolumePrune(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.PruneImages(ctx, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.PruneImages(ctx, false, Filters{"colour": {"red"}}); err == nil {
+		t.Error("a filter that there is not was taken")
+	}
+	var got []string
+	if err := e.Events(ctx, EventOptions{Since: begin, Until: time.Now()}, func(x Event) error {
+		got = append(got, x.Type+" "+x.Action+" "+x.Actor.Attributes["reclaimed"])
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"container prune 0", "network prune 0", "volume prune 0", "image prune 0"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
@@ -97,7 +98,15 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 			errs = append(errs, err)
 		}
 	}
-	return removed, bytes, errors.Join(errs...)
+	return removed, bytes, e.pruned("container", bytes, errors.Join(errs...))
+}
+
+// pruned tells of a prune that came to its end, whether there was something to remove or not.
+func (e *Engine) pruned(kind string, bytes int64, err error) error {
+	if err == nil {
+		e.tell(kind, "prune", "", map[string]string{"reclaimed": strconv.FormatInt(bytes, 10)})
+	}
+	return err
 }
 
 // sweep takes away what processes that were killed left, and has containers taken over that have lost their monitors.

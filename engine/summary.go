@@ -30,7 +30,7 @@ type SummaryOptions struct {
 type Summary struct {
 	ID         string `json:"Id"`
 	Names      []string
-	Image      string
+	Image      string // as it was asked for; the id where that leads to another image by now, or to none
 	ImageID    string
 	Command    string
 	Created    int64 // seconds since 1970
@@ -84,6 +84,7 @@ func (e *Engine) Summaries(ctx context.Context, o SummaryOptions) ([]Summary, er
 			return nil, fmt.Errorf("container %s: %w", kept[i].Name, err)
 		}
 	}
+	e.staleNames(out)
 	if o.Platform {
 		err = e.platforms(out)
 	}

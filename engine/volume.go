@@ -200,7 +200,7 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 			removed, bytes = append(removed, v.Name), bytes+size
 		}
 	}
-	return removed, bytes, errors.Join(errs...)
+	return removed, bytes, e.pruned("volume", bytes, errors.Join(errs...))
 }
 
 // VolumeExport writes a volume's files as a tar.

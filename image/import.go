@@ -59,7 +59,8 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 	}
 	img, err := s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names)
 	if err == nil {
-		s.tellOf("import", img)
+		s.tell("import", img.ID.String(), img.ID.String())
+		s.tellTags(img, names)
 	}
 	return img, err
 }
@@ -105,7 +106,21 @@ func (s *Store) Compose(ctx context.Context, from *Image, c ConfigFile, l NewLay
 			c.Platform = from.Platform
 		}
 	}
-	return s.compose(ctx, c, l, below, names)
+	img, err := s.compose(ctx, c, l, below, names)
+	if err == nil {
+		s.tell("create", img.ID.String(), img.ID.String())
+		s.tellTags(img, names)
+	}
+	return img, err
+}
+
+// tellTags tells of the names that an image got with its making.
+func (s *Store) tellTags(i Image, names []string) {
+	for _, name := range names {
+		if r, err := ParseReference(name); err == nil {
+			s.tell("tag", i.ID.String(), r.Familiar())
+		}
+	}
 }
 
 func (s *Store) compose(ctx context.Context, c ConfigFile, l NewLayer, below []v1.Descriptor, names []string) (Image, error) {

@@ -217,6 +217,12 @@ func namedBy(i Image, ref string) (Reference, bool) {
 	return r, err == nil && slices.ContainsFunc(i.Names, func(n Reference) bool { return n.Name() == r.Name() })
 }
 
+// NamedBy reports whether ref is one of the image's names, and not an id.
+func (i Image) NamedBy(ref string) bool {
+	_, ok := namedBy(i, ref)
+	return ok
+}
+
 // leaving lists the names that a removal by ref takes.
 func leaving(i Image, ref string, force bool) ([]string, error) {
 	r, byName := namedBy(i, ref)

@@ -561,6 +561,7 @@ func TestTell(t *testing.T) {
 	var told []string
 	s.o.Tell = func(action, id, name string) { told = append(told, action+" "+id+" "+name) }
 	id, at := a.ID.String(), host+"/x:1"
+	var made Image
 	for _, step := range []struct {
 		do   func() error
 		want []string
@@ -572,9 +573,24 @@ func TestTell(t *testing.T) {
 		{func() error { return s.Save(t.Context(), io.Discard, []string{"example/b:1"}, SaveOptions{}) }, []string{"save " + b.ID.String() + " example/b:1"}},
 		{func() error { _, err := s.Load(t.Context(), bytes.NewReader(raw), LoadOptions{}); return err }, []string{"load " + id + " example/a:1"}},
 		{func() error { return s.Save(t.Context(), io.Discard, []string{"nobody"}, SaveOptions{}) }, nil},
+		{func() (err error) {
+			made, err = s.Import(t.Context(), bytes.NewReader(make([]byte, 1024)), "example/c", ImportOptions{})
+			return err
+		}, []string{"import ID ID", "tag ID example/c:latest"}},
+		{func() (err error) {
+			made, err = s.Compose(t.Context(), &made, made.Config, NewLayer{CreatedBy: "nothing"}, "example/d:1")
+			return err
+		}, []string{"create ID ID", "tag ID example/d:1"}},
+		{func() (err error) {
+			made, err = s.Compose(t.Context(), &made, made.Config, NewLayer{CreatedBy: "nothing"}, "")
+			return err
+		}, []string{"create ID ID"}},
 	} {
 		told = nil
 		err := step.do()
+		for i := range step.want {
+			step.want[i] = strings.ReplaceAll(step.want[i], "ID", made.ID.String())
+		}
 		if (err != nil) != (step.want == nil) || !slices.Equal(told, step.want) {
 			t.Errorf("told %v, want %v: %v", told, step.want, err)
 		}

@@ -60,7 +60,7 @@ func Rows[R any](w io.Writer, s Spec, o Options, rows []R) error {
 	if err := t.Funcs(headFuncs()).Execute(&head, heads(s.Heads)); err != nil {
 		return fmt.Errorf("template parsing error: %w", err)
 	}
-	_, err = io.WriteString(w, columns(head.String()+"\n"+out.String()))
+	_, err = io.WriteString(w, columns(head.String()+"\n"+out.String(), 10))
 	return err
 }
 
@@ -240,10 +240,10 @@ func cleanRow(r any) any {
 }
 
 // columns sets cells below each other: lines end in newlines, cells but the last of a
-// line in tabs. A column has ten places at least, and three between it and the next, as
-// Docker's tables have.
-func columns(text string) string {
-	const least, between = 10, 3
+// line in tabs. A column has so many places at least, and three between it and the next: ten
+// in Docker's lists, twenty in its top.
+func columns(text string, least int) string {
+	const between = 3
 	var widths []int
 	var lines [][]string
 	for line := range strings.Lines(text) {
@@ -270,8 +270,8 @@ func columns(text string) string {
 }
 
 // Table prints lines of cells below each other, without a template. What could act on a
-// terminal is escaped.
-func Table(w io.Writer, lines [][]string) error {
+// terminal is escaped. A column has so many places at least.
+func Table(w io.Writer, lines [][]string, least int) error {
 	var b strings.Builder
 	for _, cells := range lines {
 		for i, c := range cells {
@@ -282,6 +282,6 @@ func Table(w io.Writer, lines [][]string) error {
 		}
 		b.WriteByte('\n')
 	}
-	_, err := io.WriteString(w, columns(b.String()))
+	_, err := io.WriteString(w, columns(b.String(), least))
 	return err
 }
