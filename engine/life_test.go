@@ -726,6 +726,58 @@ func TestFrozenClient(t *testing.T) {
 	}
 }
 
+// CVE-2025-64329, 2022-1708: clients that attach and go away leave nothing in the monitor, whether the container writes, reads or does neither: no descriptor, and no
+// memory for each.
+func TestCVE_2025_64329(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	c := detached(t, e, Config{Name: "quiet", Rootfs: root, Interactive: true, Command: []string{"sleep", "1000"}})
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", found(t, e, c.ID).PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := "/proc/" + strings.Fields(string(stat[bytes.LastIndexByte(stat, ')'):]))[2]
+	descriptors := func() int {
+		list, err := os.ReadDir(proc + "/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	memory := func() (kB int) {
+		status, err := os.ReadFile(proc + "/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(string(status), "VmRSS:")
+		if _, err := fmt.Sscan(line, &kB); err != nil {
+			t.Fatal(err)
+		}
+		return kB
+	}
+	clients := func(n int) {
+		for i := range n {
+			m, err := monitor.Dial(e.dir, c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Attach([]monitor.Streams{monitor.Stdin | monitor.Stdout | monitor.Stderr, monitor.Stdout, monitor.Stdin}[i%3]); err != nil {
+				t.Fatal(err)
+			}
+			m.Close()
+		}
+	}
+	before := descriptors()
+	clients(300)
+	nstest.Until(t, "the monitor has closed what was theirs", func() bool { return descriptors() <= before })
+	few := memory()
+	clients(6000)
+	nstest.Until(t, "the monitor has closed what was theirs, of many", func() bool { return descriptors() <= before })
+	if many := memory(); many > few+8<<10 {
+		t.Errorf("the monitor has %d kB, and had %d", many, few)
+	}
+}
+
 // delayed is a monitor that waits at the first step of a launch while there is a file hold in the directory $HOME: it says so by a file held, and goes on when somebody writes to the FIFO
 // go.
 func delayed([]string) int {

@@ -435,6 +435,32 @@ func TestCVE_2026_123876_and_31431(t *testing.T) {
 	}
 }
 
+// CVE-2026-43284, 43500 and 46300 write to the page cache by the kernel's IPsec and RxRPC, CVE-2026-31431 by its ciphers: these are out of reach of who was given
+// capabilities over its own network, too. Packets, and the firewall's rules, are what they are for.
+func TestCVE_2026_43284_43500_46300(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := Config{Rootfs: root, Command: []string{"/opener"}, UserNS: mode, CapAdd: []string{"NET_ADMIN", "NET_RAW"},
+			Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/opener", Options: []string{"rbind"}, Flag: "-v"}}}
+		out, code, err := inside(t, e, r)
+		if err != nil || code != 0 {
+			t.Fatalf("%v: code %d: %s", err, code, out)
+		}
+		sockets, _, _ := strings.Cut(out, "\n")
+		for s := range strings.FieldsSeq(strings.ReplaceAll(sockets, "netlink ", "netlink")) {
+			switch family, _, _ := strings.Cut(strings.TrimSuffix(s, "+"), "/"); family {
+			case "1", "2", "10", "16", "17", "raw", "netlink0", "netlink12":
+			default:
+				t.Errorf("userns %q: socket %s is open", mode, s)
+			}
+		}
+		if !strings.Contains(" "+sockets+" ", " 17/2 ") {
+			t.Errorf("userns %q: no packet sockets: %s", mode, sockets)
+		}
+	}
+}
+
 // What tells of the load and the power of the machine is not to be read (GHSA-7ww5-4wqc-m92c, GHSA-6fw5-f8r9-fgfm).
 func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
 	nstest.Root(t)
@@ -592,5 +618,31 @@ func TestCVE_2017_5226(t *testing.T) {
 				t.Errorf("%v: the container has the caller's %s", flags, line)
 			}
 		}
+	}
+}
+
+// CVE-2024-25621, 2021-41091: what there is of containers, volumes and networks is root's alone, whoever finds its way to a setuid program in a volume otherwise.
+func TestCVE_2024_25621(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	detached(t, e, Config{Name: "closed", Rootfs: root, Command: []string{"sleep", "1000"}, Mounts: []Mount{{Type: "volume", Source: "closed", Dest: "/v", Flag: "-v"}}})
+	seen := 0
+	for _, dir := range []string{e.dir, e.data} {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range list {
+			info, err := entry.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen++; info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s/%s is open for others: %v", dir, entry.Name(), info.Mode())
+			}
+		}
+	}
+	if seen < 5 {
+		t.Errorf("%d entries", seen)
 	}
 }

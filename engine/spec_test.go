@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -93,6 +94,26 @@ func TestEnvironment(t *testing.T) {
 	}
 	if got := spec(t, Config{}).Process.Env; slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "TERM=") || strings.Contains(s, "SECRET") }) {
 		t.Errorf("without a terminal: %q", got)
+	}
+}
+
+// CVE-2026-57231: variables of the image that are a name alone, or a pattern of names, are nothing of the caller's.
+func TestCVE_2026_57231(t *testing.T) {
+	t.Setenv("KAKURI_SECRET", "of the caller")
+	var img image.Image
+	img.Config.Config.Env = []string{"KAKURI_SECRET", "KAKURI_*", "*", "KAKURI_*=", "*=", "$KAKURI_SECRET=1", "A=$KAKURI_SECRET", "B=${KAKURI_SECRET}", "", "=", "=C"}
+	want := []string{"PATH=" + defaultPath, "HOSTNAME=h", "KAKURI_*=", "*=", "$KAKURI_SECRET=1", "A=$KAKURI_SECRET", "B=${KAKURI_SECRET}", "HOME=/"}
+	c := Config{Hostname: "h"}
+	c.applyImage(img)
+	if got := spec(t, c).Process.Env; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// What it takes away is what the engine would set.
+	img.Config.Config.Env = []string{"PATH", "HOSTNAME"}
+	c = Config{Hostname: "h"}
+	c.applyImage(img)
+	if got := spec(t, c).Process.Env; !slices.Equal(got, []string{"HOME=/"}) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -297,6 +297,70 @@ func testThroughDescriptors(t *testing.T, prepare func(s *specs.Spec, dir string
 	}
 }
 
+// CVE-2026-55686: a working directory that is not there is made, behind a link of the image that leads out of it.
+func TestCVE_2026_55686(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host, _ := canary(t)
+	s := base("pwd; readlink /proc/self/cwd; ls /proc/self/cwd/..")
+	dir := bundle(t, s)
+	for i, to := range []string{host, strings.Repeat("../", 40) + host[1:], "/proc/self/root" + host, "/proc/1/root" + host, "/proc/thread-self/cwd/../../../../../.." + host, "/proc/self/fd/3" + host} {
+		name := fmt.Sprint("/way", i)
+		if err := os.Symlink(to, filepath.Join(dir, "rootfs", name)); err != nil {
+			t.Fatal(err)
+		}
+		for _, cwd := range []string{name + "/new", name + "/new/er", name} {
+			s.Process.Cwd = cwd
+			write(t, dir, s)
+			if out, stderr, code := run(t, dir); strings.Contains(out, "canary") {
+				t.Errorf("%s by %s: code %d: %s%s", cwd, to, code, out, stderr)
+			}
+		}
+	}
+	// One that leads within the image works.
+	if err := os.Symlink("/tmp", filepath.Join(dir, "rootfs/within")); err != nil {
+		t.Fatal(err)
+	}
+	s.Process.Cwd = "/within/new"
+	write(t, dir, s)
+	if out, stderr, code := run(t, dir); code != 0 || !strings.HasPrefix(out, "/tmp/new\n") {
+		t.Errorf("code %d: %s%s", code, out, stderr)
+	}
+}
+
+// CVE-2026-115521: what is read-only is made so by descriptors of the runtime, and not by what the image has as /proc/self/fd, which would lead
+// that to another mount.
+func TestCVE_2026_115521(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := base("for d in / /bound /late /plain; do touch $d/new 2>/dev/null && echo written: $d; done; echo done")
+	s.Root.Readonly = true
+	bind := func(dest string, options ...string) specs.Mount {
+		return specs.Mount{Destination: dest, Type: "bind", Source: nstest.Dir(t), Options: append(options, "bind")}
+	}
+	s.Mounts = []specs.Mount{bind("/bound", "ro"), bind("/late", "rbind", "rro"), bind("/plain"), {Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"}}
+	s.Linux.ReadonlyPaths = []string{"/etc"}
+	dir := bundle(t, s)
+	root := filepath.Join(dir, "rootfs")
+	if err := os.RemoveAll(root + "/proc"); err != nil {
+		t.Fatal(err)
+	}
+	for _, self := range []string{"self", "thread-self", "1"} {
+		fds := filepath.Join(root, "proc", self, "fd")
+		if err := os.MkdirAll(fds, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 100 {
+			if err := os.Symlink("/tmp", fmt.Sprint(fds, "/", n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if out, stderr, code := run(t, dir); code != 0 || out != "written: /plain\ndone\n" {
+		t.Errorf("code %d: %s%s", code, out, stderr)
+	}
+}
+
 // CVE-2022-24769, 27649 to 27652, 29162: no capability is inheritable or ambient that config.json does not name as such, at a
 // run or at an exec with more of them; and none is beyond the bounding set.
 func TestCVE_2022_24769_29162(t *testing.T) {
