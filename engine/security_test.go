@@ -646,3 +646,29 @@ func TestCVE_2024_25621(t *testing.T) {
 		t.Errorf("%d entries", seen)
 	}
 }
+
+// CVE-2024-9341, 2022-4122, 2022-4123, 2024-1753: what is mounted without having been asked for, and what was asked for, lies where links of the image lead, and below its root.
+func TestCVE_2024_9341(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	host := canary(t)
+	source := nstest.Dir(t)
+	for _, mode := range userns {
+		for _, link := range []string{"etc", "etc/hosts", "etc/resolv.conf", "etc/hostname", "run", "run/secrets", "data"} {
+			for _, target := range []string{host, host + "/mark", host + "/new", strings.Repeat("../", 30) + host[1:], "/proc/self/root" + host, "/proc/1/cwd" + host, "/proc/self/fd/5" + host} {
+				root := nstest.RootFS(t)
+				p := filepath.Join(root, link)
+				if err := errors.Join(os.RemoveAll(p), os.MkdirAll(filepath.Dir(p), 0o755), os.Symlink(target, p)); err != nil {
+					t.Fatal(err)
+				}
+				r := sh(root, "cat /etc/mark /run/mark /run/secrets/mark /data/mark /data 2>/dev/null; true")
+				r.UserNS, r.ExtraHosts, r.DNS = mode, []string{"other:192.0.2.7"}, []string{"192.0.2.8"}
+				r.Mounts = []Mount{{Type: "bind", Source: source, Dest: "/data", Options: []string{"rbind"}, Flag: "-v"}, {Type: "tmpfs", Dest: "/run/secrets", Flag: "--tmpfs"}}
+				if out, _, err := inside(t, e, r); err == nil && out != "" {
+					t.Errorf("userns %q: %s leads to %s: %q", mode, link, target, out)
+				}
+			}
+		}
+	}
+}

@@ -822,6 +822,32 @@ func TestHooksAreOfTheHost(t *testing.T) {
 	}
 }
 
+// CVE-2025-23266: variables of the image, which name a library to be loaded, are not those of a hook that is a program of the host, and
+// in the container's root directory begins what looks for one there.
+func TestCVE_2025_23266(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := withDev(base("true"))
+	s.Process.Env = append(s.Process.Env, "LD_PRELOAD=./evil.so", "LD_LIBRARY_PATH=.", "BASH_ENV=evil", "EVIL=1")
+	seen := nstest.Dir(t)
+	hook := func(point string) []specs.Hook {
+		line := "tr '\\0' '\\n' </proc/self/environ >" + seen + "/" + point
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", line}}, {Path: "/bin/sh", Args: []string{"sh", "-c", line + "2"}, Env: []string{"ITS=own"}}}
+	}
+	s.Hooks = &specs.Hooks{Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"), CreateContainer: hook("createContainer"), Poststart: hook("poststart"), Poststop: hook("poststop")}
+	if out, stderr, code := run(t, bundle(t, s)); code != 0 {
+		t.Fatalf("code %d: %s%s", code, out, stderr)
+	}
+	for _, point := range []string{"prestart", "createRuntime", "createContainer", "poststart", "poststop"} {
+		for _, own := range []string{"", "2"} {
+			env, err := os.ReadFile(filepath.Join(seen, point+own))
+			if err != nil || strings.Contains(string(env), "evil") || strings.Contains(string(env), "EVIL") || own != "" && strings.TrimSpace(string(env)) != "ITS=own" {
+				t.Errorf("%s%s: %v: %s", point, own, err, env)
+			}
+		}
+	}
+}
+
 // The state directory is the caller's alone: what is in it (the environment, for one) nobody else reads, nobody inside sees it, and an
 // ID leads nowhere else.
 func TestStateDirectory(t *testing.T) {
