@@ -1,9 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -37,9 +37,7 @@ type bindSource struct {
 // sourceAt looks at the mounts at and below a path. What the path leads to may be another by the time it is opened: a mount
 // that cannot be mapped is an error then.
 func sourceAt(mounts []namespace.Mount, p string) bindSource {
-	if real, err := filepath.EvalSymlinks(p); err == nil {
-		p = real
-	}
+	p = cmp.Or(realPath(p), p)
 	s := bindSource{top: mountOf(mounts, p)}
 	top, parent := s.top, namespace.Mount{}
 	if top.Point != "/" {
