@@ -160,11 +160,13 @@ func (e *Engine) healBridges() error {
 	return errors.Join(errs...)
 }
 
-// replug has the containers that run on a network be at its bridge again, where somebody removed that. It is for root's networks: nobody comes by chance to those
-// of an ordinary user.
+// replug has the containers that run on a network be at its bridge again, where somebody removed that. In a network world it is all of them: see [Engine.healWorld].
 func (e *Engine) replug(d *network.Doer, n *netdb.Network) error {
-	if n.Driver != "bridge" || e.rootless() {
+	if n.Driver != "bridge" {
 		return nil
+	}
+	if e.rootless() {
+		return e.healWorld()
 	}
 	// In this order: who removes a network has found it without members, and removes its bridge then.
 	if gone, err := d.BridgeGone(bridgeOf(n)); err != nil || !gone {
@@ -658,7 +660,7 @@ func (e *Engine) sweepNetworks() error {
 	}
 	alive := func(id string) bool { return placed[id] || e.networkAlive(id) }
 	if e.rootless() {
-		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink())
+		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink(), e.healWorld())
 	}
 	if err := e.netdb().Sweep(alive); err != nil || !exists(e.dir+"/rules") {
 		return err

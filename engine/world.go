@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
@@ -140,6 +141,42 @@ func (e *Engine) sweepUplink() error {
 	return errors.Join(errs...)
 }
 
+// healWorld has containers be at bridges again that somebody removed from the network world. It goes there only where a bridge is not seen from here.
+func (e *Engine) healWorld() error {
+	have, err := world.Devices(e.dir)
+	if err != nil {
+		return nil // nobody is there
+	}
+	all, err := e.netdb().List()
+	if err != nil {
+		return err
+	}
+	gone := slices.ContainsFunc(all, func(n netdb.Network) bool {
+		if n.Driver != "bridge" || slices.Contains(have, n.Device) {
+			return false
+		}
+		members, err := e.netdb().Members(n.ID)
+		return err == nil && len(members) > 0
+	})
+	if !gone {
+		return nil
+	}
+	return e.repairWorld()
+}
+
+// repairWorld has the network world's rules, bridges and cables be as the records have them.
+func (e *Engine) repairWorld() error {
+	bridges, err := e.bridges()
+	if err != nil {
+		return err
+	}
+	cables, err := e.cables()
+	if err != nil {
+		return err
+	}
+	return e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges, Cables: cables})
+}
+
 // worldRules is rules for a network world, with its bridges that are down or have lost addresses, and cables that are at no bridge.
 func (k *check) worldRules() error {
 	bridges, err := k.e.bridges()
@@ -159,9 +196,7 @@ func (k *check) worldRules() error {
 		if !ok {
 			what, fault = "rules", what
 		}
-		k.find(what, fault, func() error {
-			return k.e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges, Cables: cables})
-		})
+		k.find(what, fault, k.e.repairWorld)
 	}
 	return nil
 }

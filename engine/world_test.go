@@ -141,15 +141,26 @@ func TestRootlessNetworks(t *testing.T) {
 	well(t, u, "system", "check", "--repair")
 	reached("after bridges were down")
 	// And takes them away.
-	gone := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link delete $b; done")
-	if out, err := gone.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	gone := func() {
+		t.Helper()
+		c := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link delete $b; done")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
+	gone()
 	if out, code := asUser(t, u, "system", "check"); code == 0 || strings.Count(out, " is gone") != 3 {
 		t.Errorf("bridges that are gone: code %d: %s", code, out)
 	}
 	well(t, u, "system", "check", "--repair")
 	reached("after bridges were gone")
+	gone()
+	well(t, u, "ps")
+	if out, code := asUser(t, u, "system", "check"); code != 0 {
+		t.Errorf("after bridges were gone, and a command: code %d: %s", code, out)
+	}
+	gone()
+	reached("at a start beside those whose bridge is gone")
 
 	end(monitorsOf(t, u)[:1])
 	well(t, u, "system", "check", "--repair")

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
@@ -141,6 +142,34 @@ func (w *World) find() error {
 		return nil
 	}
 	return ErrNone
+}
+
+// Devices are the names of the network devices in the user's world, by a process that is there: proc(5). It enters nothing and takes no lock. Where nobody is in a world it is
+// [ErrNone].
+func Devices(run string) (list []string, err error) {
+	w := &World{dir: run + "/world"}
+	data, err := files.Read(w.dir + "/world.json")
+	if err != nil || json.Unmarshal(data, &w.rec) != nil || w.rec.Boot != bootID() {
+		return nil, ErrNone
+	}
+	for _, in := range w.rec.In {
+		dir := "/proc/" + strconv.Itoa(in.PID)
+		var st unix.Stat_t
+		if !in.Alive() || unix.Stat(dir+"/ns/net", &st) != nil || st.Ino != w.rec.Net {
+			continue
+		}
+		data, err := files.Read(dir + "/net/dev")
+		if err != nil || !in.Alive() {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if name, _, ok := strings.Cut(line, ":"); ok {
+				list = append(list, strings.TrimSpace(name))
+			}
+		}
+		return list, nil
+	}
+	return nil, ErrNone
 }
 
 // orphaned opens the user namespace of a world whose network namespace has ended, with all monitors and the uplink, while containers go on: it is
