@@ -228,7 +228,8 @@ func (b *builder) resolveNames() error {
 	if len(b.wires) > 0 && b.needsResolver(&conf) {
 		for _, s := range conf.servers {
 			s.Host = !asked
-			if !b.isolated() {
+			// What was asked for is asked from inside, where nothing leads out: there it may be at home.
+			if asked || !b.isolated() {
 				b.names.servers = append(b.names.servers, s)
 			}
 		}

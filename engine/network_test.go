@@ -368,6 +368,39 @@ func TestNetworkPlan(t *testing.T) {
 	}
 }
 
+// TestServersOfInternal: on an internal network the machine's servers for names are not asked, and one that --dns names is, from inside: it may be on that network.
+func TestServersOfInternal(t *testing.T) {
+	e := open(t)
+	ctx := t.Context()
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "inner", Internal: true}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.NetworkRemove(ctx, "inner"); err != nil {
+			t.Error(err)
+		}
+	}()
+	for want, servers := range map[string][]string{"[]": nil, "[10.1.0.9 false]": {"10.1.0.9"}} {
+		rec, release, err := e.record(ctx, Config{Image: "host", Command: []string{"true"}, Network: "inner", DNS: servers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		rec.Slot = 1
+		b, err := e.build(ctx, rec, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, s := range b.names.servers {
+			got = append(got, fmt.Sprint(s.Addr, " ", s.Host))
+		}
+		if text := fmt.Sprint(got); text != want || !b.names.resolver {
+			t.Errorf("with --dns %v servers are %s, by us %v; want %s", servers, text, b.names.resolver, want)
+		}
+	}
+}
+
 // A container that does not run is shown with the address of its device that was asked for.
 func TestEndpointAsked(t *testing.T) {
 	a := &Attachment{Network: "a", MAC: "02:42:0a:50:00:3c"}
