@@ -105,11 +105,16 @@ it ended.`,
 					return o, err // of one kind it is that kind's own answer
 				}
 			}
-			return nil, fmt.Errorf("error: no such object: %s", name)
+			return nil, noObject(name)
 		})
 	}
 	return c
 }
+
+// A noObject is a name that nothing has. Scripts look for these words of Docker's.
+type noObject string
+
+func (n noObject) Error() string { return "Error: No such object: " + string(n) }
 
 // kinds are the kinds of objects that there are, in the order in which a name is looked
 // for, or one of them alone.

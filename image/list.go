@@ -360,6 +360,9 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	if r.Digest != "" {
 		return fmt.Errorf("tag %s: refusing to create a tag with a digest reference", name)
 	}
+	if r.FamiliarName() == string(digest.SHA256) { // sha256:abc is an id, wherever images are named
+		return fmt.Errorf("tag %s: refusing to create an ambiguous tag using digest algorithm as name", name)
+	}
 	release, err := s.Hold(ctx)
 	if err != nil {
 		return err
