@@ -342,7 +342,7 @@ func (p *pusher) layer(ctx context.Context, j *pushJob) error {
 	id := shortID(j.desc.Digest)
 	p.rep.tell(Event{ID: id, Status: "Preparing"})
 	kind, _ := compression(j.desc.MediaType)
-	if j.diffID != "" && kind == "" { // kept by load, import and commit without compression, which nobody wants to pull
+	if j.diffID != "" && kind == "" && p.from == "" { // kept by load, import and commit without compression, which nobody wants to pull
 		return p.compressed(ctx, j, id)
 	}
 	if has, err := p.has(ctx, j.desc, id); err != nil || has {

@@ -149,7 +149,8 @@ func TestPushAgain(t *testing.T) {
 	}
 }
 
-// TestPushPlain: layers without a compressed form are compressed on the way, always to the same bytes; the image is the same.
+// TestPushPlain: layers of an archive, which have no compressed form, are compressed on the way, always to the same bytes; the image is the same. What came
+// without compression from a registry goes out as it came.
 func TestPushPlain(t *testing.T) {
 	f := newFixture()
 	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
@@ -160,6 +161,16 @@ func TestPushPlain(t *testing.T) {
 		s := newStore(t, nil)
 		s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
 		copyTo(t, s, k.host+"/a:"+tag, to+":"+tag, PullOptions{})
+		if tag == "plain" {
+			if d, err := s.Push(t.Context(), to+":"+tag, PushOptions{}); err != nil || d != f.tags["plain"].Digest {
+				t.Errorf("%s, want %s: %v", d, f.tags["plain"].Digest, err)
+			}
+			raw := saved(t, s, SaveOptions{}, to+":"+tag)
+			s = newStore(t, nil)
+			if _, err := s.Load(t.Context(), bytes.NewReader(raw), LoadOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		before, err := s.Get(to+":"+tag, Platform{})
 		if err != nil {
 			t.Fatal(err)
