@@ -56,7 +56,7 @@ target is -t PID, -t NAME of a container, or a container's NAME as the first
 argument, which enters all of its namespaces. Other options are those of
 util-linux's nsenter. The program has the privileges that root has in these
 namespaces, not the container's smaller ones: it is for looking into them.`,
-		Example: "  kakuri enter web sh\n  kakuri enter -t 4711 -n ss -ltn",
+		Example: "  kakuri enter web sh\n  kakuri enter -t 4711 -n ss -ltn", ValidArgsFunction: completeTarget,
 	}
 	f.register(c)
 	likeGetopt(c, true, run)

@@ -397,13 +397,17 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 		&cobra.Group{ID: "see", Title: "Microscope:"},
 		&cobra.Group{ID: "tool", Title: "Namespaces by hand:"},
 	)
-	if first(line) == cobra.ShellCompRequestCmd || first(line) == cobra.ShellCompNoDescRequestCmd {
+	completes := first(line) == cobra.ShellCompRequestCmd || first(line) == cobra.ShellCompNoDescRequestCmd
+	if completes {
 		line = line[1:] // the line to complete
 		if len(line) < 2 {
 			line = nil
 		}
 	}
 	root.CompletionOptions.DisableDefaultCmd = addVerbs(root, io, verbs(), line)
+	if completes {
+		completeFlags(root)
+	}
 	return root
 }
 

@@ -85,7 +85,7 @@ func newNSList(io IO) *cobra.Command {
 		Long: `List namespaces: inode, type, how many processes are in it and the first one's
 pid, the user namespace that owns it, its parent, and the first one's command
 or, where no process is in it, what else keeps it.`,
-		Args: cobra.NoArgs,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
 			kinds, err := parseKinds(types)
 			if err != nil {
@@ -123,7 +123,7 @@ func newNSTree(io IO) *cobra.Command {
 	var all, nets bool
 	c := &cobra.Command{
 		Use:   "tree [OPTIONS]",
-		Short: "Show pid or user namespaces as they nest, and who is in them",
+		Short: "Show pid or user namespaces as they nest, or networks and their cables",
 		Long: `Show pid namespaces as they nest, and in each its processes with their number
 at every level; with --type user the user namespaces, with their users' ids at
 every level. The kernel nests no other types. --net shows network namespaces in
@@ -131,7 +131,7 @@ place of a tree: their devices and addresses, which bridge each is a port of, wh
 the other end of each cable is, and the ports that rules lead on. --format svg draws
 the same as a picture. Of many processes in one namespace some are shown, unless --all is set.`,
 		Example: "  kakuri ns tree\n  kakuri ns tree --type user\n  kakuri ns tree -o host.svg\n  kakuri ns tree --net -o net.svg",
-		Args:    cobra.NoArgs,
+		Args:    cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if kind != "pid" && kind != "user" {
 				return usageError{fmt.Errorf("--type %s: there are pid and user, the types that nest", kind)}
@@ -202,7 +202,7 @@ func newNSView(io IO) *cobra.Command {
 		Long: `List what the pid namespace of a container or process sees: each process with
 its pid there, here, and at every level between.`,
 		Example: "  kakuri ns ps web\n  kakuri ns ps 4711",
-		Args:    exactArgs(1, "a container or a pid"),
+		Args:    exactArgs(1, "a container or a pid"), ValidArgsFunction: names(containerNames(up), 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := readNS(c.Context(), namespace.Options{Quick: true})
 			if err != nil {
@@ -230,7 +230,7 @@ func newNSDiff(io IO) *cobra.Command {
 		Short:   "Compare the namespaces of two processes",
 		Long:    `Compare two containers or processes: which namespaces they share, by inode.`,
 		Example: "  kakuri ns diff $$ web\n  kakuri ns diff web db",
-		Args:    exactArgs(2, "two containers or pids"),
+		Args:    exactArgs(2, "two containers or pids"), ValidArgsFunction: names(containerNames(up), 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := readNS(c.Context(), namespace.Options{Quick: true})
 			if err != nil {

@@ -105,7 +105,7 @@ func newPort(io IO) *cobra.Command {
 func newPortWhy(io IO) *cobra.Command {
 	var layout, lang string
 	c := &cobra.Command{
-		Use: "why [OPTIONS] PORT[/PROTO]|NAME:PORT[/PROTO]", Short: "Say why a port is reachable, or is not", Args: arguments(1, 1), ValidArgsFunction: cobra.NoFileCompletions,
+		Use: "why [OPTIONS] PORT[/PROTO]|NAME:PORT[/PROTO]", Short: "Say why a port is reachable, or is not", Args: arguments(1, 1), ValidArgsFunction: completeQuestion,
 		Long: `Say why a port of this machine, or one of a container, is reachable or is not: whether
 somebody listens and where, what is published, which program of the machine has the
 port, devices, bridges and routes on the way, and the rules of all firewall tables.

@@ -42,7 +42,7 @@ together, and leave nothing behind.
 EXPERIMENT chooses some of them: E1 to E12, E14, E15. E13 needs networks, and
 is a script of its own: examples/two-networks.sh of the source. The exit code is 0
 when all observations hold, and 1 otherwise.`,
-		Example: "  kakuri tour\n  kakuri tour --lang ja E2 E3 E7\n  kakuri tour --svg tree.svg E15",
+		Example: "  kakuri tour\n  kakuri tour --lang ja E2 E3 E7\n  kakuri tour --svg tree.svg E15", ValidArgsFunction: names(experimentNames, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			// As a piece of a pipeline the tour has to end its containers, too.
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

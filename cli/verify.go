@@ -32,7 +32,7 @@ A property is ok, DIFFERS, or is unknown where the caller may not read it. Mount
 hidden paths and the like that hold, and that no flag asked for, are summed up unless
 --all is set. The exit code is 1 when one differs, and 0 when none does.`,
 		Example: "  kakuri verify web\n  kakuri verify --all web\n  kakuri verify --format json web\n  kakuri verify --runtime-root /run/containerd/runc/k8s.io 4f1c2d",
-		Args:    exactArgs(1, "a container"),
+		Args:    exactArgs(1, "a container"), ValidArgsFunction: names(containerNames(up), 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := screenOf(io)
 			if err != nil {
