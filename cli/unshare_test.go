@@ -15,6 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A chroot, in which the kernel makes no user namespace, is named where one was asked for.
+func TestUnshareInChroot(t *testing.T) {
+	place(t)
+	root := t.TempDir()
+	if err := unix.Mount("/", root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(root, unix.MNT_DETACH)
+	cmd := exec.Command("kakuri", "unshare", "-r", "true")
+	cmd.SysProcAttr, cmd.Dir = &syscall.SysProcAttr{Chroot: root}, "/"
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "EPERM") || !strings.Contains(string(out), "this process is in a chroot") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // What a program sees that kakuri unshare starts is what it sees when util-linux's
 // unshare does.
 func TestUnshareOracle(t *testing.T) {

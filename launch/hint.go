@@ -131,7 +131,7 @@ func cloneHint(kinds []abi.Namespace, errno syscall.Errno) string {
 		if !slices.Contains(kinds, abi.NSUser) {
 			return "these namespaces need root, or a user namespace beside them: --map-root-user asks for one, and the config.json of kakuri-runtime spec --rootless does"
 		}
-		return "this host restricts user namespaces: check user.max_user_namespaces, and kernel.unprivileged_userns_clone or the host's AppArmor rules"
+		return "this host restricts user namespaces (check user.max_user_namespaces, and kernel.unprivileged_userns_clone or the host's AppArmor rules), or this process is in a chroot, where there are none: pivot_root(2) changes the root without that"
 	case syscall.ENOSPC, syscall.EUSERS:
 		return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached"
 	case syscall.EINVAL:
