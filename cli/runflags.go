@@ -63,7 +63,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 func (f *runFlags) registerRun(s *pflag.FlagSet) {
 	s.BoolVarP(&f.detach, "detach", "d", false, "do not wait: print the id, and leave the container to itself")
 	s.StringVar(&f.run.DetachKeys, "detach-keys", "", "keys that leave the container to itself (default ctrl-p,ctrl-q)")
-	s.BoolVar(&f.sigProxy, "sig-proxy", true, "pass on the signals that this command gets")
+	s.BoolVar(&f.sigProxy, "sig-proxy", true, "pass on the signals that this command gets (default: yes, =false does not)")
 	s.BoolVar(&f.timings, "timings", false, "print how long each step took, on stderr")
 }
 

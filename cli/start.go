@@ -82,7 +82,7 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 	s := c.Flags()
 	s.StringVar(&keys, "detach-keys", "", "keys that leave the container to itself (default ctrl-p,ctrl-q)")
 	s.BoolVar(&noStdin, "no-stdin", false, "do not attach to its stdin")
-	s.BoolVar(&proxy, "sig-proxy", true, "pass on the signals that this command gets")
+	s.BoolVar(&proxy, "sig-proxy", true, "pass on the signals that this command gets (default: yes, =false does not)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		e, err := openEngine()
 		if err != nil {

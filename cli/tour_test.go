@@ -20,7 +20,7 @@ func TestTourUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"E13"}, "no experiment is called E13: there are E1, E2, "},
+		{[]string{"E13"}, "E13 needs networks, and is a script of its own: examples/two-networks.sh of the source; here are E1, E2, "},
 		{[]string{"E1", "nonsense"}, "no experiment is called nonsense"},
 		{[]string{"--lang", "fr"}, `--lang: language "fr": not one of en, ja`},
 		{[]string{"--format", "yaml", "E1"}, "--format yaml: there are text and json"},

@@ -29,17 +29,19 @@ func Experiments() []Experiment {
 	return []Experiment{
 		{"E1", e1.Title, e1.Shows, "readlink /proc/self/ns/pid"},
 		{"E2", e2.Title, e2.Shows, "kakuri run host sh -c 'echo $$'"},
-		{"E3", e3.Title, e3.Shows, "kakuri run host readlink /proc/self/ns/pid"},
+		{"E3", e3.Title, e3.Shows, "readlink /proc/self/ns/pid; kakuri run host readlink /proc/self/ns/pid"},
 		{"E4", e4.Title, e4.Shows, "kakuri run host ls /proc"},
-		{"E5", e5.Title, e5.Shows, "kakuri run --name box host sleep 5 & sleep 1; kakuri ns ps box"},
-		{"E6", e6.Title, e6.Shows, "kakuri run host readlink /proc/self/ns/pid"},
+		{"E5", e5.Title, e5.Shows, "kakuri run --rm --name box host sleep 5 & sleep 1; kakuri ns ps box"},
+		{"E6", e6.Title, e6.Shows, "kakuri run --rm --name box6 host sleep 5 & sleep 1; kakuri exec box6 readlink /proc/self/ns/pid; readlink " +
+			"/proc/$(kakuri inspect -f '{{.State.Pid}}' box6)/ns/pid"},
 		{"E7", e7.Title, e7.Shows, "kakuri run --cap-add SYS_ADMIN --security-opt systempaths=unconfined -v " + exe +
 			":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc ls /proc"},
 		{"E8", e8.Title, e8.ShowsRoot, "kakuri run host sh -c 'id -u; cat /proc/self/uid_map'"},
-		{"E9", e9.Title, e9.Shows, "kakuri run --tmpfs " + TourDir + " host sh -c 'echo hello > /hello.txt'"},
-		{"E10", e10.Title, e10.Shows, "kakuri run -h web-a -v " + exe + ":/tmp/kakuri:ro host /tmp/kakuri tour serve 8080"},
-		{"E11", e11.Title, e11.Shows, "kakuri run --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'"},
-		{"E12", e12.Title, e12.Shows, "kakuri run host uname -r"},
+		{"E9", e9.Title, e9.Shows, "kakuri run --tmpfs " + TourDir + " host sh -c 'echo hi >/hello.txt; cat /hello.txt'; cat /hello.txt"},
+		{"E10", e10.Title, e10.Shows, "for n in a b; do kakuri run -d --name web-$n -h web-$n -v " + exe +
+			":/tmp/kakuri:ro host /tmp/kakuri tour serve 8080; done; for n in a b; do kakuri exec web-$n /tmp/kakuri tour ask 8080; done; kakuri rm -f web-a web-b"},
+		{"E11", e11.Title, e11.Shows, "kakuri run --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'; hostname; cat /proc/uptime"},
+		{"E12", e12.Title, e12.Shows, "uname -r; kakuri run host uname -r"},
 		{"E14", e14.Title, e14.Shows, "kakuri explain run host true"},
 		{"E15", e15.Title, e15.Shows, "kakuri tour --svg tree.svg E15"},
 	}
@@ -81,6 +83,9 @@ func Find(ids []string) ([]Experiment, error) {
 		}
 		for _, e := range all {
 			known = known || e.ID == id
+		}
+		if id == "E13" {
+			return nil, fmt.Errorf("E13 needs networks, and is a script of its own: examples/two-networks.sh of the source; here are %s", names(all))
 		}
 		if err != nil || !known {
 			return nil, fmt.Errorf("no experiment is called %s: there are %s", id, names(all))

@@ -114,7 +114,7 @@ func newBox(n NSNode, fold Fold, l Lang, path []NSName, startedBy string) *box {
 	b.facts = b.said(l)
 	nodes, more := n.foldedChildren(fold)
 	for _, c := range nodes {
-		b.children = append(b.children, newBox(c, fold, l, b.path, n.startedBy(l, c, "…")))
+		b.children = append(b.children, newBox(c, fold, l, b.path, n.startedBy(l, c, noteColumn, "…")))
 	}
 	// Boxes that need the whole width first, then those that stand side by side.
 	slices.SortStableFunc(b.children, func(a, z *box) int { return b2i(a.small()) - b2i(z.small()) })

@@ -77,7 +77,7 @@ func (n NSNode) tree(fold Fold, s Screen, path []NSName, starter string) Tree {
 	}
 	nodes, more := n.foldedChildren(fold)
 	for _, c := range nodes {
-		t.Children = append(t.Children, c.tree(fold, s, path, n.startedBy(l, c, s.ellipsis())))
+		t.Children = append(t.Children, c.tree(fold, s, path, n.startedBy(l, c, n.starterColumns(s, c, len(path)), s.ellipsis())))
 	}
 	if more > 0 {
 		t.Children = append(t.Children, Tree{Text: l.Count(words.MoreSpaces, more), Role: Dim})
@@ -108,11 +108,25 @@ func (n NSNode) ownership(l Lang) []string {
 
 // startedBy names the process of n that started the pid namespace c, by so much of its
 // command as tells it from others.
-func (n NSNode) startedBy(l Lang, c NSNode, ellipsis string) string {
+func (n NSNode) startedBy(l Lang, c NSNode, columns int, ellipsis string) string {
 	if p, ok := n.starter(c); ok && n.Type != "user" {
-		return l.Say(words.StartedBy, Cut(Escape(p.Command), noteColumn, ellipsis), p.own())
+		return l.Say(words.StartedBy, Cut(Escape(p.Command), columns, ellipsis), p.own())
 	}
 	return ""
+}
+
+// starterColumns is how wide the command of who started c may be in a tree, so many levels down: the pid behind it says more.
+func (n NSNode) starterColumns(s Screen, c NSNode, level int) int {
+	p, ok := n.starter(c)
+	if !ok || s.Columns == 0 {
+		return noteColumn
+	}
+	facts := []string{s.Lang.Count(words.Processes, len(c.Processes)), s.Lang.Say(words.StartedBy, "", p.own())}
+	if len(c.ownership(s.Lang)) > 0 {
+		facts = append(facts, s.ellipsis())
+	}
+	rest := Width(strings.Repeat("└─ ", level)) + Width(c.title(s.Lang)+gap+strings.Join(facts, s.Lang.comma()))
+	return min(noteColumn, max(leastText/2, s.Columns-rest))
 }
 
 // sentence is the process's numbers in words: "pid 7 here, 341502 on the host".

@@ -131,7 +131,8 @@ func pad(s string, columns int, right bool) string {
 }
 
 // Wrap breaks s into lines of at most columns: at spaces, beside wide characters (there
-// are no spaces in Japanese), and within a word only when it is wider than a line.
+// are no spaces in Japanese), and within a word only when it is wider than a line: behind a
+// comma or a bar of it, where there is one.
 func Wrap(s string, columns int) []string {
 	columns = max(columns, 2) // one wide character always fits
 	var lines []string
@@ -144,6 +145,8 @@ func Wrap(s string, columns int) []string {
 		if tail[0] != ' ' {
 			if cut := lastBreak(head, tail); cut > 0 {
 				head, tail = s[:cut], s[cut:]
+			} else if i := strings.LastIndexAny(head, ",|"); i > 0 { // a word longer than a line: a list, mostly
+				head, tail = s[:i+1], s[i+1:]
 			}
 		}
 		lines = append(lines, strings.TrimRight(head, " "))

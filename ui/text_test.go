@@ -76,7 +76,7 @@ func TestWrap(t *testing.T) {
 	}{
 		{"", 10, ""}, {"one two three", 7, "one two|three"}, {"one two three", 8, "one two|three"}, {"abcdefgh", 3, "abc|def|gh"},
 		{"a bcdefgh", 3, "a|bcd|efg|h"}, {"箱から見える。", 12, "箱から見え|る。"}, {"名前空間は別", 5, "名前|空間|は別"},
-		{"pid は 7", 6, "pid は|7"}, {"ab", 1, "ab"}, {"日本", 1, "日|本"}, {"x  y", 1, "x|y"},
+		{"pid は 7", 6, "pid は|7"}, {"a b=1,c=2,dd; x", 7, "a|b=1,|c=2,dd;|x"}, {"on|off|auto", 9, "on|off||auto"}, {"ab", 1, "ab"}, {"日本", 1, "日|本"}, {"x  y", 1, "x|y"},
 		{"か\u3099abcdef", 5, "か\u3099abc|def"}, // a mark stays with its letter
 	} {
 		if got := strings.Join(Wrap(c.s, c.columns), "|"); got != c.want {

@@ -90,7 +90,7 @@ var words = struct {
 	Different: Text{"different", "別々"},
 	Unknown:   Text{"unknown", "不明"},
 	Share:     Text{"%[1]s and %[2]s share %[3]d of %[4]d namespaces: %[5]s", "%[1]s と %[2]s は %[4]d 個のうち %[3]d 個の名前空間を共有しています: %[5]s"},
-	ShareNone: Text{"%s and %s share none of %d namespaces", "%s と %s が共有する名前空間は %d 個のうちありません"},
+	ShareNone: Text{"%s and %s share none of %d namespaces", "%s と %s は %d 個の名前空間を 1 つも共有していません"},
 	Compared:  Count{"%d more cannot be compared", "%d more cannot be compared", "ほかの %d 個は比べられません"},
 	NothingIn: Text{"no namespace of %s and %s can be compared", "%s と %s の名前空間は比べられません"},
 
