@@ -78,6 +78,8 @@ func Tarball(name string, files []File, when time.Time) ([]byte, error) {
 	list := slices.Clone(files)
 	for i := range list {
 		list[i].Name = strings.TrimPrefix(list[i].Name, "usr/")
+		// zsh looks below /usr/local, and elsewhere, in this directory alone: the other one is Debian's for packages.
+		list[i].Name = strings.Replace(list[i].Name, "/zsh/vendor-completions/", "/zsh/site-functions/", 1)
 	}
 	return tarred(name+"/", list, when)
 }

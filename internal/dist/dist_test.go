@@ -56,6 +56,7 @@ func TestDist(t *testing.T) {
 		`-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-runtime\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/bin/kakuri-uplink\n`,
 		`\./usr/share/man/man1/kakuri-run\.1\.gz\n`, `\./usr/share/man/man8/kakuri-runtime\.8\.gz\n`, `\./usr/share/man/man8/kakuri-uplink\.8\.gz\n`, `\./usr/share/bash-completion/completions/kakuri\n`,
 		`\./usr/share/zsh/vendor-completions/_kakuri\n`, `\./usr/share/fish/vendor_completions\.d/kakuri\.fish\n`, `\./usr/share/doc/kakuri/copyright\n`, `\./usr/share/doc/kakuri/changelog\.gz\n`,
+		`\./usr/share/doc/kakuri/README\.ja\.md\n`, `\./usr/share/doc/kakuri/docs/networks\.md\n`, `-rwxr-xr-x root/root +\d+ [-0-9: ]+ \./usr/share/doc/kakuri/examples/two-networks\.sh\n`,
 	} {
 		if !regexp.MustCompile(want).MatchString(list) {
 			t.Errorf("the package has no %s:\n%s", want, list)
@@ -81,6 +82,17 @@ func TestDist(t *testing.T) {
 	for _, program := range []string{filepath.Join(root, "usr/bin/kakuri"), filepath.Join(unpacked, "bin/kakuri")} {
 		if out := run(program, "--version"); !strings.HasPrefix(out, "kakuri ") {
 			t.Errorf("%s --version: %q", program, out)
+		}
+	}
+	for _, name := range []string{"share/man/man1/kakuri.1.gz", "share/zsh/site-functions/_kakuri", "share/doc/kakuri/README.md", "lib/systemd/system/kakuri.service"} {
+		if _, err := os.Stat(filepath.Join(unpacked, name)); err != nil {
+			t.Errorf("the tarball has no %s: %v", name, err)
+		}
+	}
+	for _, u := range units { // either may be below /usr/local, too
+		text, err := os.ReadFile(u)
+		if err != nil || !strings.Contains(string(text), "\nExecStart=kakuri ") {
+			t.Errorf("%s does not leave it to systemd where kakuri is: %v", u, err)
 		}
 	}
 	for _, s := range []string{"postinst", "prerm", "postrm"} {

@@ -64,13 +64,21 @@ func gather(source, bin string) ([]File, error) {
 			return nil, err
 		}
 	}
-	docs, err := filepath.Glob(filepath.Join(source, "docs/*.md"))
-	if err != nil {
-		return nil, err
-	}
-	for _, doc := range docs {
-		if err := copied("usr/share/doc/kakuri/"+filepath.Base(doc), 0o644, doc); err != nil {
+	// As in the source, so that links among them lead on.
+	for _, pattern := range []string{"README*.md", "SECURITY.md", "docs/*.md", "examples/*"} {
+		docs, err := filepath.Glob(filepath.Join(source, pattern))
+		if err != nil {
 			return nil, err
+		}
+		for _, doc := range docs {
+			mode := int64(0o644)
+			if strings.HasSuffix(doc, ".sh") {
+				mode = 0o755
+			}
+			name := path.Join(path.Dir(pattern), filepath.Base(doc))
+			if err := copied("usr/share/doc/kakuri/"+name, mode, doc); err != nil {
+				return nil, err
+			}
 		}
 	}
 	changes, err := os.ReadFile(filepath.Join(source, "CHANGELOG.md"))
