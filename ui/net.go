@@ -143,14 +143,17 @@ func (m NetMap) Text(s Screen) string {
 // Measures of the picture of networks.
 const (
 	netChip = 30 // height of a device
+	netMore = 16 // of a second line with what does not fit the first
 	netGap  = 10
 	netHead = 44 // above the devices of a namespace
 	netLine = 22 // of a published port
+	netStep = 9  // between cables that would lie on each other
 )
 
 // A netBox is a namespace, laid out, with the middle of each device's edge.
 type netBox struct {
 	x, y, w, h int
+	chipHeight int
 	anchors    map[string][2]int // top of a device for the cables
 }
 
@@ -169,6 +172,7 @@ func (m NetMap) SVG(l Lang) string {
 	width, column := pictureWidth, 332
 	columns := max(1, (width+boxGap)/(column+boxGap))
 	boxes := make([]netBox, len(m.Spaces))
+	high := m.chipHeight(l, width, column)
 	y := 0
 	var row []int
 	flush := func() {
@@ -186,6 +190,7 @@ func (m NetMap) SVG(l Lang) string {
 	}
 	for i, n := range m.Spaces {
 		b := &boxes[i]
+		b.chipHeight = high
 		rows := len(n.Devices)
 		if n.Here {
 			b.w, b.y = width, y
@@ -194,7 +199,7 @@ func (m NetMap) SVG(l Lang) string {
 			b.w, b.x, b.y = column, len(row)*(column+boxGap), y
 			row = append(row, i)
 		}
-		b.h = netHead + n.published() + rows*(netChip+netGap) + boxPad/2
+		b.h = netHead + n.published() + rows*(high+netGap) + boxPad/2
 		if n.Here {
 			y += b.h + 5*boxGap
 		} else if len(row) == columns {
@@ -240,6 +245,12 @@ func (m NetMap) SVG(l Lang) string {
 
 // cables draws them below the devices, so that none is struck through.
 func (m *NetMap) cables(p *picture, boxes []netBox) {
+	below := map[int]int{} // rows of boxes above those at a height
+	for i, b := range boxes {
+		if _, known := below[b.y]; !known && !m.Spaces[i].Here {
+			below[b.y] = len(below)
+		}
+	}
 	for i, n := range m.Spaces {
 		for _, d := range n.Devices {
 			if d.Kind != "veth" || d.In < 0 || d.In <= i {
@@ -249,9 +260,10 @@ func (m *NetMap) cables(p *picture, boxes []netBox) {
 			from, ok1 := boxes[i].anchors[d.Name]
 			to, ok2 := boxes[d.In].anchors[d.Peer]
 			if ok1 && ok2 {
-				from[0] += boxes[i].chip(m.Spaces[i].Here)/2 - boxPad
-				to[0] += boxes[d.In].chip(m.Spaces[d.In].Here)/2 - boxPad
-				y1, y2 := from[1]+netChip, to[1]
+				// Those of further rows are further left, so that none covers another.
+				from[0] += boxes[i].chip(m.Spaces[i].Here)/2 - boxPad - boxes[i].row(from)*netStep
+				to[0] += boxes[d.In].chip(m.Spaces[d.In].Here)/2 - boxPad - (boxes[d.In].row(to)+below[boxes[d.In].y])*netStep
+				y1, y2 := from[1]+boxes[i].chipHeight, to[1]
 				p.add(`<path d="M%d %d C%d %d %d %d %d %d" fill="none" stroke="%s" stroke-width="2"/>`, from[0], y1, from[0], y1+40, to[0], y2-40, to[0], y2, tintOf(1+d.In%4).strong)
 			}
 		}
@@ -282,6 +294,52 @@ func (b *netBox) chip(here bool) int {
 	return b.w - 2*boxPad
 }
 
+// row is in which of the box's rows the device with this anchor is.
+func (b *netBox) row(anchor [2]int) int {
+	first := anchor[1]
+	for _, a := range b.anchors {
+		first = min(first, a[1])
+	}
+	return (anchor[1] - first) / (b.chipHeight + netGap)
+}
+
+// chipHeight is the height of devices: with a second line where one of them needs it.
+func (m *NetMap) chipHeight(l Lang, width, column int) int {
+	for _, n := range m.Spaces {
+		b := netBox{w: column}
+		if n.Here {
+			b.w = width
+		}
+		for _, d := range n.Devices {
+			if _, more := d.said(l, b.chip(n.Here)); more != "" {
+				return netChip + netMore
+			}
+		}
+	}
+	return netChip
+}
+
+const chipEnd = 8 // free at a device's right end
+
+// besideName is where the text behind a device's name begins.
+func besideName(name string) int { return 20 + textWidth(name, 13)*9/8 } // it is bold
+
+// said is what stands behind a device's name in the picture, and below it.
+func (d NetDevice) said(l Lang, width int) (behind, below string) {
+	parts := slices.Clone(d.Addrs)
+	if d.Master != "" {
+		parts = append(parts, l.Say(words.PortOf, d.Master))
+	} else if d.Kind != "" {
+		parts = append([]string{d.Kind}, parts...)
+	}
+	line := func(parts []string) string { return Escape(strings.Join(parts, " · ")) }
+	room, n := max(0, width-besideName(d.Name)-chipEnd), len(parts)
+	for n > 1 && textWidth(line(parts[:n]), 11) > room {
+		n--
+	}
+	return fit(line(parts[:n]), room, 11), fit(line(parts[n:]), width-10-chipEnd, 11)
+}
+
 // place finds where the devices of a box are: of where the reader stands three in a row.
 func (m *NetMap) place(b *netBox, i int) {
 	b.anchors = map[string][2]int{}
@@ -291,7 +349,7 @@ func (m *NetMap) place(b *netBox, i int) {
 		per = 3
 	}
 	for k, d := range n.Devices {
-		x, y := b.x+boxPad+k%per*(w+netGap), b.y+netHead+n.published()+k/per*(netChip+netGap)
+		x, y := b.x+boxPad+k%per*(w+netGap), b.y+netHead+n.published()+k/per*(b.chipHeight+netGap)
 		b.anchors[d.Name] = [2]int{x + w/2, y}
 	}
 }
@@ -303,15 +361,12 @@ func (p *picture) device(m NetMap, b netBox, t tint, d NetDevice, i int) {
 	if !d.Up {
 		dash = ` stroke-dasharray="4 4"`
 	}
-	p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="#ffffff" stroke="%s"%s/>`, at[0]-w/2, at[1], w, netChip, t.edge, dash)
+	p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="#ffffff" stroke="%s"%s/>`, at[0]-w/2, at[1], w, b.chipHeight, t.edge, dash)
 	p.text(at[0]-w/2+10, at[1]+20, 13, t.strong, `font-weight="650"`, Escape(d.Name))
-	parts := slices.Clone(d.Addrs)
-	if d.Master != "" {
-		parts = append(parts, p.lang.Say(words.PortOf, d.Master))
-	} else if d.Kind != "" {
-		parts = append([]string{d.Kind}, parts...)
+	behind, below := d.said(p.lang, w)
+	p.text(at[0]-w/2+besideName(d.Name), at[1]+20, 11, soft, "", behind)
+	if below != "" {
+		p.text(at[0]-w/2+10, at[1]+20+netMore, 11, soft, "", below)
 	}
-	tx := at[0] - w/2 + 20 + textWidth(d.Name, 13)*9/8 // it is bold
-	p.text(tx, at[1]+20, 11, soft, "", fit(Escape(strings.Join(parts, " · ")), max(0, at[0]+w/2-8-tx), 11))
 	p.add(`<desc>%s</desc>`, xmlText(fmt.Sprint(Escape(d.Name), " ", Escape(m.line(d, i, 0, p.lang)))))
 }

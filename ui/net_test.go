@@ -40,6 +40,39 @@ func TestNetMap(t *testing.T) {
 	}
 }
 
+// Addresses of both families are in the picture whole, of a bridge and of a container, and no cable lies on another.
+func TestNetPictureWhole(t *testing.T) {
+	const v4, v6 = "172.17.0.113/16", "fd24:20ee:26fd:1234::d/64"
+	m := NetMap{Spaces: List[NetSpace]{{NSName: NSName{Inode: 1, Host: true}, Here: true, Devices: List[NetDevice]{
+		{Name: "kakuri0", Kind: "bridge", Up: true, Addrs: []string{v4, v6}, In: -1}, {Name: "lo", Up: true, Addrs: []string{v4}, In: -1}}}}}
+	for i := 1; i <= 9; i++ {
+		host, name := fmt.Sprintf("vk%d", i), fmt.Sprintf("box%d", i)
+		m.Spaces[0].Devices = append(m.Spaces[0].Devices, NetDevice{Name: host, Kind: "veth", Up: true, Master: "kakuri0", Peer: "eth0", In: i})
+		m.Spaces = append(m.Spaces, NetSpace{NSName: NSName{Inode: uint64(1 + i), Name: name}, Devices: List[NetDevice]{
+			{Name: "eth0", Kind: "veth", Up: true, Addrs: []string{v4, v6}, Peer: host}}})
+	}
+	svg := m.SVG(EN)
+	if strings.Count(svg, ">"+v6+"</text>") != 10 || strings.Contains(svg, "…") {
+		t.Errorf("something is cut:\n%s", svg)
+	}
+	ends := map[string]bool{}
+	for _, line := range strings.Split(svg, "\n") {
+		var x1, y1, a, b, c, d, x2, y2 int
+		if n, _ := fmt.Sscanf(strings.TrimSpace(line), `<path d="M%d %d C%d %d %d %d %d %d"`, &x1, &y1, &a, &b, &c, &d, &x2, &y2); n != 8 {
+			continue
+		}
+		for _, end := range []string{fmt.Sprint("from ", x1), fmt.Sprint("to ", x2)} {
+			if ends[end] {
+				t.Errorf("two cables %s", end)
+			}
+			ends[end] = true
+		}
+	}
+	if len(ends) != 18 {
+		t.Errorf("%d ends of 9 cables", len(ends))
+	}
+}
+
 // What the reader's own namespace is called, and the ends of cables there; the machine's is the host once.
 func TestNetMapWhere(t *testing.T) {
 	dev := func(d NetDevice) List[NetDevice] { d.Kind, d.Up = "veth", true; return List[NetDevice]{d} }
