@@ -127,16 +127,30 @@ func (s *Store) merged(ctx context.Context, chain []digest.Digest, tars []*os.Fi
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	trees, errs := make([]*tree.Tree, len(tars)), make([]error, len(tars))
+	var all tree.Weight // all trees are in memory until they are one
+	var mu sync.Mutex
+	weigh := func(w tree.Weight) error {
+		mu.Lock()
+		defer mu.Unlock()
+		all.Add(w)
+		if err := all.Check(heavyLayers); err != nil {
+			return fmt.Errorf("with the others it has %w", err)
+		}
+		return nil
+	}
 	var wg sync.WaitGroup
 	slots := make(chan bool, runtime.GOMAXPROCS(0))
 	for i := range tars {
 		slots <- true
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if trees[i] = s.scanned.take(chain[i]); trees[i] != nil {
-				return
+			if trees[i] = s.scanned.take(chain[i]); trees[i] == nil {
+				trees[i], errs[i] = scanTar(ctx, tars[i], keep)
 			}
-			if trees[i], errs[i] = scanTar(ctx, tars[i], keep); errs[i] != nil {
+			if errs[i] == nil {
+				errs[i] = weigh(trees[i].Weight)
+			}
+			if errs[i] != nil {
 				errs[i] = fmt.Errorf("layer %s: %w", short(chain[i]), errs[i])
 				cancel()
 			}
@@ -165,27 +179,30 @@ func scanTar(ctx context.Context, f *os.File, keep tree.Contents) (*tree.Tree, e
 	return tree.Scan(ctx, archive.NewReader(f, archive.ReaderOptions{Limits: tree.Limits(), Seek: true}), st.Size(), keep)
 }
 
+// heavyLayers is how many layers of an image may be as large as one can be.
+const heavyLayers = 2
+
 // A cache has the trees of layers that were put a moment ago: their index is asked for next.
 type cache struct {
 	mu    sync.Mutex
 	trees map[digest.Digest]*tree.Tree
-	files int
+	holds tree.Weight
 }
 
-// maxCached bounds the files of all trees that are kept.
-const maxCached = 500_000
+// maxCached and maxCachedText bound the files of all trees that are kept, and their text.
+const maxCached, maxCachedText = 500_000, 64 << 20
 
 func (c *cache) put(id digest.Digest, t *tree.Tree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t.Sparse || c.files+t.Files > maxCached || c.trees[id] != nil {
+	if t.Sparse || c.holds.Files+t.Weight.Files > maxCached || c.holds.Text+t.Weight.Text > maxCachedText || c.trees[id] != nil {
 		return
 	}
 	if c.trees == nil {
 		c.trees = map[digest.Digest]*tree.Tree{}
 	}
 	c.trees[id] = t
-	c.files += t.Files
+	c.holds.Add(t.Weight)
 }
 
 // take gives a tree away, which is used up by being laid over others.
@@ -195,7 +212,7 @@ func (c *cache) take(id digest.Digest) *tree.Tree {
 	t := c.trees[id]
 	if t != nil {
 		delete(c.trees, id)
-		c.files -= t.Files
+		c.holds.Add(tree.Weight{Files: -t.Weight.Files, Text: -t.Weight.Text})
 	}
 	return t
 }

@@ -15,9 +15,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFiles is how many files a layer has at most, directories that have no entry included: a name of 2,000
-// directories makes as many.
-const maxFiles = 4 << 20
+// MaxFiles is how many files a layer has at most, directories that have no entry and names that are hidden included: a name of 2,000
+// directories makes as many. MaxText is how many bytes their names, attributes and links' targets have together: a tree is in memory, and
+// a compressed layer of 5 MB may have 800 MB of targets.
+const (
+	MaxFiles = 4 << 20
+	MaxText  = 512 << 20
+)
+
+// A Weight is what a tree takes of memory.
+type Weight struct {
+	Files int   // with directories, and what is hidden
+	Text  int64 // bytes of names, attributes and links' targets
+}
+
+// Add adds another one.
+func (w *Weight) Add(o Weight) { w.Files, w.Text = w.Files+o.Files, w.Text+o.Text }
+
+// Check reports what there is too much of, for so many layers together.
+func (w Weight) Check(layers int) error {
+	if most := MaxFiles * layers; w.Files > most {
+		return fmt.Errorf("more than %d files", most)
+	}
+	if most := int64(MaxText) * int64(layers); w.Text > most {
+		return fmt.Errorf("more than %d MiB of names, attributes and targets of links", most>>20)
+	}
+	return nil
+}
+
+// grow adds a file of that name.
+func (w *Weight) grow(name string) { w.Add(Weight{1, int64(len(name))}) }
 
 // Limits are how much of a layer is taken. Sparse files count by their whole size, which is read.
 func Limits() archive.Limits { return archive.Limits{Bytes: 256 << 30} }
@@ -28,9 +55,9 @@ type Tree struct {
 	hides  map[*erofs.Inode]map[string]bool // by directory: names that lower layers' files do not have any more
 	opaque map[*erofs.Inode]bool            // directories of which lower layers show nothing
 	bare   map[*erofs.Inode]bool            // directories without an entry of their own
-	Files  int                              // with directories
-	Sparse bool                             // has files whose content the tar does not hold as it is
-	size   int64                            // of the tar, where it is known: the kernel reads whole blocks
+	Weight Weight
+	Sparse bool  // has files whose content the tar does not hold as it is
+	size   int64 // of the tar, where it is known: the kernel reads whole blocks
 
 	// The directory of the last entry: most entries lie beside the one before.
 	dir string
@@ -44,6 +71,11 @@ type Contents func(r io.Reader, size int64) (*erofs.Chunks, error)
 // [archive.Apply]: links of the layer are followed, and lead no farther than the root. size is that of the tar, 0 where it is not known. keep may be nil:
 // then the tree is of use only where it is not sparse.
 func Scan(ctx context.Context, in *archive.Reader, size int64, keep Contents) (*Tree, error) {
+	return scan(ctx, in, size, keep, func(w Weight) error { return w.Check(1) })
+}
+
+// scan is Scan, with another bound.
+func scan(ctx context.Context, in *archive.Reader, size int64, keep Contents, check func(Weight) error) (*Tree, error) {
 	t := &Tree{size: size, Root: NewDir(), hides: map[*erofs.Inode]map[string]bool{}, opaque: map[*erofs.Inode]bool{}, bare: map[*erofs.Inode]bool{}}
 	t.bare[t.Root] = true
 	for {
@@ -60,8 +92,8 @@ func Scan(ctx context.Context, in *archive.Reader, size int64, keep Contents) (*
 		if err := t.add(e, in, keep); err != nil {
 			return nil, &archive.EntryError{Name: e.Header.Name, Err: err}
 		}
-		if t.Files > maxFiles {
-			return nil, fmt.Errorf("the layer has more than %d files", maxFiles)
+		if err := check(t.Weight); err != nil {
+			return nil, fmt.Errorf("the layer has %w", err)
 		}
 	}
 }
@@ -82,6 +114,7 @@ func (t *Tree) add(e *archive.Entry, content io.Reader, keep Contents) error {
 		}
 		return err
 	}
+	t.Weight.Text += text(e)
 	if e.Path == "." {
 		t.describe(t.Root, e)
 		return nil
@@ -99,13 +132,14 @@ func (t *Tree) add(e *archive.Entry, content io.Reader, keep Contents) error {
 		to, err := t.linked(e)
 		if err == nil {
 			parent.Children[base] = to
+			t.Weight.grow(base)
 		}
 		return err
 	case e.Mode&unix.S_IFMT == unix.S_IFDIR:
 		if !isDir(old) {
 			old = NewDir()
 			parent.Children[base] = old
-			t.Files++
+			t.Weight.grow(base)
 		}
 		t.describe(old, e)
 		return nil
@@ -119,7 +153,7 @@ func (t *Tree) add(e *archive.Entry, content io.Reader, keep Contents) error {
 	if err != nil {
 		return err
 	}
-	t.Files++
+	t.Weight.grow(base)
 	parent.Children[base] = i
 	return nil
 }
@@ -129,6 +163,16 @@ func (t *Tree) hide(dir *erofs.Inode, name string) {
 		t.hides[dir] = map[string]bool{}
 	}
 	t.hides[dir][name] = true
+	t.Weight.grow(name)
+}
+
+// text is how many bytes an entry has but for its name: of attributes, and of what it leads to.
+func text(e *archive.Entry) int64 {
+	n := len(e.Header.Linkname)
+	for name, value := range e.Xattrs {
+		n += len(name) + len(value)
+	}
+	return int64(n)
 }
 
 // describe gives a directory what its entry says.
@@ -231,7 +275,7 @@ func (t *Tree) make(dir string) (*erofs.Inode, error) {
 			next = NewDir()
 			at.Children[name] = next
 			t.bare[next] = true
-			t.Files++
+			t.Weight.grow(name)
 		case !isDir(next):
 			var err error
 			if stack, err = t.step(stack, name, &links); err != nil {

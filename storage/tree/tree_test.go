@@ -3,6 +3,7 @@ package tree
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"path"
 	"strings"
@@ -141,4 +142,58 @@ func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 		*m = append(*m, make([]byte, n-int64(len(*m)))...)
 	}
 	return copy((*m)[off:], p), nil
+}
+
+// What a layer takes of memory is counted, whatever it is made of, and has an end: names, also those that are hidden or lead to a file that is there, attributes, and
+// what links lead to.
+func TestWeight(t *testing.T) {
+	attr := reg("a")
+	attr.PAXRecords = map[string]string{"SCHILY.xattr.user.k": strings.Repeat("v", 1000)}
+	for name, c := range map[string]struct {
+		list []tar.Header
+		want Weight
+	}{
+		"nothing":     {nil, Weight{}},
+		"a file":      {[]tar.Header{reg("abc")}, Weight{1, 3}},
+		"directories": {[]tar.Header{dir("a"), dir("a/b"), dir("a/b"), reg("x/y/z")}, Weight{5, 5}},
+		"a link":      {[]tar.Header{link("l", strings.Repeat("t", 4000))}, Weight{1, 4001}},
+		"a name more": {[]tar.Header{reg("a"), hard("bcd", "a")}, Weight{2, 5}},
+		"whiteouts":   {[]tar.Header{reg(".wh.abc"), reg(".wh.d")}, Weight{2, 4}},
+		"attributes":  {[]tar.Header{attr}, Weight{1, 1 + 6 + 1000}},
+	} {
+		scanned := func(most Weight) (*Tree, error) {
+			in := archive.NewReader(bytes.NewReader(layer(t, c.list...)), archive.ReaderOptions{Limits: Limits(), Seek: true})
+			return scan(t.Context(), in, 0, nil, func(w Weight) error {
+				if w.Files > most.Files || w.Text > most.Text {
+					return errors.New("too much")
+				}
+				return nil
+			})
+		}
+		tree, err := scanned(c.want)
+		if err != nil || tree.Weight != c.want {
+			t.Errorf("%s: %v, want %v: %v", name, tree.Weight, c.want, err)
+		}
+		if c.want.Files == 0 {
+			continue
+		}
+		if _, err := scanned(Weight{c.want.Files - 1, c.want.Text}); err == nil {
+			t.Errorf("%s: a file more than may be", name)
+		}
+		if _, err := scanned(Weight{c.want.Files, c.want.Text - 1}); err == nil {
+			t.Errorf("%s: a byte more than may be", name)
+		}
+	}
+	for _, c := range []struct {
+		w      Weight
+		layers int
+		good   bool
+	}{
+		{Weight{MaxFiles, MaxText}, 1, true}, {Weight{MaxFiles + 1, 0}, 1, false}, {Weight{0, MaxText + 1}, 1, false},
+		{Weight{2 * MaxFiles, 2 * MaxText}, 2, true}, {Weight{2*MaxFiles + 1, 0}, 2, false}, {Weight{0, 2*MaxText + 1}, 2, false},
+	} {
+		if err := c.w.Check(c.layers); (err == nil) != c.good {
+			t.Errorf("%v of %d: %v", c.w, c.layers, err)
+		}
+	}
 }
