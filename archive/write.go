@@ -70,12 +70,16 @@ type packer struct {
 	tar     *tar.Writer
 	o       WriteOptions
 	links   map[inode]string // the first name of files that have several
+	names   int              // bytes of these
 	entries int64
 	bytes   int64
 	buf     []byte
 }
 
 type inode struct{ major, minor, ino uint64 }
+
+// maxLinkNames bounds the names that are kept of files that have several, in bytes: some three million files, while one that is deep in directories may have 4 kB.
+const maxLinkNames = 256 << 20
 
 // above is what a file's directory says about the file.
 type above struct {
@@ -290,6 +294,9 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 		if first, ok := p.links[id]; ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 			return p.put(h)
+		}
+		if p.names += len(name); p.names > maxLinkNames {
+			return &LimitError{"bytes of names of files that have several", maxLinkNames}
 		}
 		p.links[id] = name
 	}

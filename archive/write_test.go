@@ -194,3 +194,28 @@ func TestWriteLongNames(t *testing.T) {
 		t.Errorf("the longest name has %d bytes", longest)
 	}
 }
+
+// The names that are kept of files with several have an end.
+func TestWriteManyLinks(t *testing.T) {
+	dir := nstest.Dir(t)
+	for _, name := range []string{"ab", "cd"} {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), nil, 0o644), os.Link(filepath.Join(dir, name), filepath.Join(dir, name+"2"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		before int
+		good   bool
+	}{{0, true}, {maxLinkNames - 8, true}, {maxLinkNames - 7, false}} {
+		var out bytes.Buffer
+		pk := &packer{ctx: t.Context(), tar: tar.NewWriter(&out), links: map[inode]string{}, names: c.before, o: WriteOptions{Limits: DefaultLimits()}}
+		f, err := OpenIn(open(t, dir), ".", unix.O_PATH)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = pk.file(f, "x", 0, nil)
+		if limit := new(LimitError); (err == nil) != c.good || err != nil && !errors.As(err, &limit) {
+			t.Errorf("after %d bytes: %v", c.before, err)
+		}
+	}
+}
