@@ -115,11 +115,13 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	state(monitor.Created, 0)
-	for name, err := range map[string]error{
-		"pause": e.Pause(ctx, "life"), "kill": e.Kill(ctx, "life", ""), "unpause": e.Unpause(ctx, "life"),
-	} {
-		if err == nil || !strings.Contains(err.Error(), "not running") {
-			t.Errorf("%s of a container that does not run: %v", name, err)
+	for _, f := range []struct {
+		verb string
+		err  error
+		want string
+	}{{"pause", e.Pause(ctx, "life"), "not running"}, {"kill", e.Kill(ctx, "life", ""), "not running"}, {"unpause", e.Unpause(ctx, "life"), "not paused"}} {
+		if f.err == nil || !strings.Contains(f.err.Error(), f.want) {
+			t.Errorf("%s of a container that does not run: %v", f.verb, f.err)
 		}
 	}
 	if _, err := e.Attach(ctx, "life", AttachOptions{}, Streams{}); err == nil || !strings.Contains(err.Error(), "stopped container") {
