@@ -32,9 +32,10 @@ func testPackages() []testPackage {
 		{path: "./verify"},
 		{path: "./storage", skip: "^TestHostileLayers$"}, // which looks at no kernel that the others do not
 		// Minutes of an emulator's time, for races in our own files.
-		// Few of the engine's tests are about version 2 of cgroups, about what kernels before 6.15 do not tell, or about a slow machine.
+		// Few of the engine's tests are about version 2 of cgroups, about what kernels before 6.15 do not tell, about modules that a machine may lack,
+		// or about a slow machine.
 		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
-			few: "^Test(Life|Stats|Update|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
+			few: "^Test(Life|Stats|Update|Death|MacvlanAndIPvlan|OnALAN|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
 		{path: "./network", long: true},
 		{path: "./monitor/dns", long: true},
 		{path: "./uplink", long: true},

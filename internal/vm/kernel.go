@@ -170,11 +170,12 @@ type module struct {
 	data []byte
 }
 
-// The modules that a guest cannot do without, and those that tests use.
+// The modules that a guest cannot do without, and those that tests use. A test that is content with a kernel that has no macvlan or ipvlan
+// has to meet one that has.
 var (
-	mustLoad = []string{"virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay"}
+	mustLoad = []string{"virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay", "macvlan", "ipvlan"}
 	mayLoad  = []string{
-		"autofs4", "loop", "tun", "veth", "bridge", "br_netfilter", "dummy", "macvlan", "ipvlan", "vxlan",
+		"autofs4", "loop", "tun", "veth", "bridge", "br_netfilter", "dummy", "vxlan",
 		"nf_tables", "nf_conntrack", "nf_conntrack_netlink", "nf_nat", "nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_chain_nat", "nft_reject_inet", "nft_fib_inet", "nft_compat", "xt_tcpudp", "xt_comment", "inet_diag", "tcp_diag", "udp_diag",
 		"bfq", "fuse", "binfmt_misc", "erofs", "quota_v2",
 	}
