@@ -323,6 +323,9 @@ func (b *builder) endpoint(i int, w *wire) error {
 		b.opts.Network.Forward6 = b.opts.Network.Forward6 || n.IPv6 && !n.Internal
 	} else {
 		e.Parent = n.Device
+		if p, ours := parentOf(n); ours {
+			b.opts.Network.Parents = append(b.opts.Network.Parents, p)
+		}
 	}
 	if n.Driver == "ipvlan" {
 		e.MAC, w.has.MAC = plan.MAC{}, plan.MAC{} // it has its parent's
@@ -358,6 +361,19 @@ func bridgeOf(n *netdb.Network) plan.Bridge {
 		}
 	}
 	return out
+}
+
+// parentOf is the device that a network's macvlans or ipvlans are on, where the machine need not have it: one of the type dummy for who names none, and a VLAN by the name of
+// its device and its number, eth0.50, as Docker makes them.
+func parentOf(n *netdb.Network) (p plan.Parent, ours bool) {
+	p = plan.Parent{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID)}
+	if n.Driver == "bridge" || n.Options["parent"] == "" {
+		return p, n.Driver == "macvlan" || n.Driver == "ipvlan"
+	}
+	link, number, ok := strings.Cut(n.Device, ".")
+	id, err := strconv.Atoi(number)
+	p.Link, p.VLAN = link, id
+	return p, ok && link != "" && err == nil && id >= 1 && id <= 4094
 }
 
 // endpointSysctls reads KEY=VALUE,KEY=VALUE; a comma in a value is none of theirs.

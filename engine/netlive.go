@@ -16,12 +16,32 @@ import (
 	"github.com/kakuri/kakuri/plan"
 )
 
-// dropNetwork takes a network's bridge and its rules from the machine.
+// dropNetwork takes a network's bridge and its rules from the machine, or the device that it had its macvlans on.
 func (e *Engine) dropNetwork(n *netdb.Network) error {
 	if n.Driver != "bridge" {
-		return nil
+		return e.dropParent(n)
 	}
 	return e.onNetworks(context.Background(), netJob{Op: jobDrop, Device: n.Device, Alias: network.BridgeAlias(n.Name, n.ID)})
+}
+
+func (e *Engine) dropParent(n *netdb.Network) error {
+	p, ours := parentOf(n)
+	if !ours {
+		return nil
+	}
+	all, err := e.netdb().List()
+	if err != nil {
+		return err
+	}
+	heir := ""
+	for _, o := range all {
+		if o.ID != n.ID && o.Driver != "bridge" && o.Device == n.Device {
+			heir = network.BridgeAlias(o.Name, o.ID)
+		}
+	}
+	d := &network.Doer{}
+	defer d.Close()
+	return d.RemoveParent(p, heir)
 }
 
 // private is Docker's word for who connects a container that is to have no network.
@@ -165,6 +185,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	}
 	// The next start by its policy is with this network, too.
 	old.Bridges, old.Endpoints = append(old.Bridges, made.Bridges...), append(old.Endpoints, made.Endpoints...)
+	old.Parents = append(old.Parents, made.Parents...)
 	old.Forward4, old.Forward6 = old.Forward4 || made.Forward4, old.Forward6 || made.Forward6
 	if made.Gateway4.IsValid() {
 		old.Gateway4 = made.Gateway4
@@ -352,6 +373,9 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 	})
 	if n.Driver == "bridge" {
 		old.Bridges = slices.DeleteFunc(old.Bridges, func(b plan.Bridge) bool { return b.Device == n.Device })
+	} else {
+		alias := network.BridgeAlias(n.Name, n.ID)
+		old.Parents = slices.DeleteFunc(old.Parents, func(p plan.Parent) bool { return p.Alias == alias })
 	}
 	c.Connections = slices.Delete(slices.Clone(c.Connections), i, i+1)
 	// Who has the default route now?

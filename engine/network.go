@@ -116,20 +116,31 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 		}
 		return Network{}, err
 	}
-	e.occupy(ctx, &n)
+	if err := e.occupy(ctx, &n); err != nil {
+		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, nil))
+	}
 	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
 	return shownNetwork(&n), nil
 }
 
-// occupy makes the bridge of a new network, by which other engines on the machine see that its subnet is taken. What cannot be made now is
-// made by the first container, or that tells why not. An ordinary user is alone in a world, which may not be there yet.
-func (e *Engine) occupy(ctx context.Context, n *netdb.Network) {
-	if n.Driver != "bridge" || e.rootless() {
-		return
+// occupy makes the bridge of a new network, by which other engines on the machine see that its subnet is taken. One that cannot be made now is
+// made by the first container, or that tells why not. An ordinary user is alone in a world, which may not be there yet. The device that macvlans are on is made now or never.
+func (e *Engine) occupy(ctx context.Context, n *netdb.Network) error {
+	if e.rootless() {
+		return nil
 	}
 	d := &network.Doer{}
 	defer d.Close()
-	d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
+	if n.Driver == "bridge" {
+		d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
+		return nil
+	}
+	p, ours := parentOf(n)
+	if !ours {
+		return nil
+	}
+	_, err := d.Do(ctx, &plan.MakeParent{Parent: p}, 0)
+	return err
 }
 
 // bridges are those of all networks that have one, on this machine or not yet.
@@ -303,9 +314,6 @@ func driverOptions(n *netdb.Network) error {
 	case "macvlan", "ipvlan":
 		n.Gateless4, n.Gateless6 = n.Internal, n.Internal
 		n.Device = n.Options["parent"]
-		if n.Device == "" {
-			return fmt.Errorf("--driver %s: name the device of the machine that it is made on by -o parent=DEVICE; where there is to be none, one of the type dummy: ip link add lan0 type dummy", n.Driver)
-		}
 		if n.Device == "lo" {
 			return errors.New("loopback interface is not a valid " + n.Driver + " parent link")
 		}

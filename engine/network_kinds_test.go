@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -207,21 +209,39 @@ func TestSubnetIsSeen(t *testing.T) {
 	}
 }
 
-// Containers on a macvlan and on an ipvlan, of each mode, reach each other, by the machine's device that it is made on. A kernel without them says which module it has not.
+// Containers on a macvlan and on an ipvlan, of each mode, reach each other, by the machine's device that it is made on, by a VLAN of it, and by one that is made for that. A kernel
+// without them says which module it has not.
 func TestMacvlanAndIPvlan(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	e := open(t)
 	ctx := t.Context()
-	for i, c := range []struct{ driver, mode string }{{"macvlan", "bridge"}, {"ipvlan", "l2"}, {"ipvlan", "l3"}, {"ipvlan", "l3s"}} {
-		driver, name, parent := c.driver, c.driver+c.mode, "lan"+strconv.Itoa(i)
+	for i, c := range []struct{ driver, mode, on string }{
+		{"macvlan", "bridge", ""}, {"ipvlan", "l2", ""}, {"ipvlan", "l3", ""}, {"ipvlan", "l3s", ""}, {"macvlan", "bridge", "dummy"}, {"ipvlan", "l2", "dummy"}, {"macvlan", "bridge", "vlan"},
+	} {
+		driver, name, parent := c.driver, c.driver+c.mode+c.on, "lan"+strconv.Itoa(i)
 		if out, err := exec.Command("sh", "-ec", "ip link add "+parent+" type veth peer name "+parent+"x; ip link set "+parent+" up; ip link set "+parent+"x up").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		defer exec.Command("ip", "link", "del", parent).Run()
 		options := map[string]string{"parent": parent, driver + "_mode": c.mode}
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Driver: driver, Options: options, IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.7" + strconv.Itoa(i) + ".0.0/24"}}}}); err != nil {
-			t.Fatal(err)
+		switch c.on {
+		case "dummy":
+			delete(options, "parent")
+		case "vlan":
+			options["parent"] += ".50"
+		}
+		n, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Driver: driver, Options: options, IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.7" + strconv.Itoa(i) + ".0.0/24"}}}})
+		if err != nil {
+			if _, there := e.NetworkInspect(name); c.on == "" || !strings.Contains(err.Error(), "the kernel knows no "+c.on) || there == nil {
+				t.Fatal(err)
+			}
+			t.Log(err)
+			continue
+		}
+		device := cmp.Or(options["parent"], map[string]string{"macvlan": "dm-", "ipvlan": "di-"}[driver]+n.ID[:12])
+		if _, err := net.InterfaceByName(device); err != nil {
+			t.Errorf("device %s: %v", device, err)
 		}
 		made, err := e.Create(ctx, on(name, Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}}))
 		if err == nil {
@@ -253,6 +273,9 @@ func TestMacvlanAndIPvlan(t *testing.T) {
 		}
 		if err := errors.Join(e.Remove(ctx, name, RemoveOptions{Force: true}), e.NetworkRemove(ctx, name)); err != nil {
 			t.Error(err)
+		}
+		if _, err := net.InterfaceByName(device); (err == nil) != (c.on == "") {
+			t.Errorf("device %s after the network: %v", device, err)
 		}
 	}
 }

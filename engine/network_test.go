@@ -85,7 +85,6 @@ func TestNetworkCreateRefuses(t *testing.T) {
 		"invalid network name":                                       {Name: "a b"},
 		"only one instance of \"null\" network":                      {Name: "x", Driver: "none"},
 		"could not find plugin overlay":                              {Name: "x", Driver: "overlay"},
-		"parent=DEVICE":                                              {Name: "x", Driver: "macvlan"},
 		"unknown ipvlan mode":                                        {Name: "x", Driver: "ipvlan", Options: map[string]string{"parent": "eth0", "ipvlan_mode": "l7"}},
 		"invalid CIDR block notation":                                {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.0.0.0"}}}},
 		"invalid subnet 10.1.2.3/24: it should be 10.1.2.0/24":       {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.1.2.3/24"}}}},
@@ -275,6 +274,29 @@ func TestNetworkPoolsGone(t *testing.T) {
 }
 
 // With inhibit_ipv4 the bridge is given no address of IPv4: that is somebody else's business.
+// TestParentOf: what macvlans are on is the machine's own device, a VLAN by its name, or one that leads nowhere.
+func TestParentOf(t *testing.T) {
+	for parent, want := range map[string]string{
+		"": "dm-1 ", "lan0": "", "lan0.50": "lan0.50 lan0 50", "lan0.0": "", "lan0.4095": "", "lan0.x": "", ".5": "", "a.b.5": "",
+	} {
+		n := netdb.Network{Name: "x", ID: "1", Driver: "macvlan", Device: cmp.Or(parent, "dm-1"), Options: map[string]string{"parent": parent}}
+		got := ""
+		if p, ours := parentOf(&n); ours {
+			got = p.Device + " " + p.Link
+			if p.VLAN != 0 {
+				got += fmt.Sprint(" ", p.VLAN)
+			}
+			steps, err := plan.ConnectSteps(plan.Network{Parents: []plan.Parent{p}}, "id")
+			if err != nil || len(steps) != 1 || steps[0].Op.Name() != "make parent" {
+				t.Errorf("%q: steps %v, %v", parent, steps, err)
+			}
+		}
+		if got != want {
+			t.Errorf("of %q it is %q, want %q", parent, got, want)
+		}
+	}
+}
+
 func TestBridgeInhibited(t *testing.T) {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	n := &netdb.Network{Driver: "bridge", IPv4: true, IPv6: true, Options: map[string]string{optInhibit4: "true"},

@@ -45,6 +45,8 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 		return true, d.makeBridge(op.Bridge)
 	case *plan.RemoveBridge:
 		return true, d.removeBridge(op.Device, op.Alias)
+	case *plan.MakeParent:
+		return true, d.makeParent(op.Parent)
 	case *plan.MakeVeth:
 		return true, d.makeVeth(op, pid)
 	case *plan.MakeMacvlan:

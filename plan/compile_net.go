@@ -109,6 +109,9 @@ func (w *wiring) host() {
 	for _, b := range n.Bridges {
 		w.add(&MakeBridge{Bridge: b}, w.cause("network", "network "+quote(b.Network)), &BridgeCheck{Device: b.Device, Addrs: b.Addrs}, nil)
 	}
+	for _, p := range n.Parents {
+		w.add(&MakeParent{Parent: p}, w.cause("network", "network "+quote(p.Network)), nil, nil)
+	}
 	if len(n.Bridges) > 0 {
 		w.add(&MakeRules{Bridges: n.Bridges}, w.cause("network", "networks are apart, and reached by published ports only"), &RulesCheck{Bridges: n.Bridges}, nil)
 	}

@@ -18,6 +18,8 @@ type Network struct {
 	Forward4, Forward6 bool
 	// Bridges are devices of the host, made where they are not there.
 	Bridges []Bridge
+	// Parents are devices of the host that macvlans and ipvlans are made on, made where they are not there. One that is the host's own is not among them.
+	Parents []Parent `json:",omitempty"`
 	// Endpoints are the container's own devices.
 	Endpoints []Endpoint
 	// Gateway4 and Gateway6 are those of the default routes; the zero value is no such route.
@@ -49,6 +51,15 @@ type Bridge struct {
 	Routed4, Routed6 bool
 	// Unprotected4 and Unprotected6 have other machines that know a way there reach all ports of its containers.
 	Unprotected4, Unprotected6 bool
+}
+
+// A Parent is a device of the host that is there for a network's macvlans or ipvlans alone: a VLAN of another device, or one of the type dummy, which leads nowhere: ip-link(8).
+type Parent struct {
+	Device  string // "eth0.50", of at most 15 bytes
+	Network string // the network's name, for texts
+	Alias   string // by which it is known whose it is, as a bridge's
+	Link    string // the device that it is a VLAN of; empty has it be a dummy
+	VLAN    int    // its number, 1 to 4094
 }
 
 // Drivers of an [Endpoint].

@@ -34,7 +34,7 @@ func Ops() []Op {
 		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &OpenCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
 		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &SecurityLabel{},
 		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
-		&SetForwarding{}, &MakeBridge{}, &RemoveBridge{}, &MakeRules{}, &HoldPorts{}, &PublishPorts{}, &UnpublishPorts{}, &ServeNames{}, &LimitEgress{},
+		&SetForwarding{}, &MakeBridge{}, &RemoveBridge{}, &MakeParent{}, &MakeRules{}, &HoldPorts{}, &PublishPorts{}, &UnpublishPorts{}, &ServeNames{}, &LimitEgress{},
 		&World{}, &UplinkPorts{},
 		&MakeVeth{}, &MakeMacvlan{}, &MakeIPvlan{}, &DeviceSysctl{}, &LinkUp{}, &AddAddress{}, &AddRoute{},
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/network/netip"
@@ -56,6 +57,24 @@ func (*RemoveBridge) Name() string { return "remove bridge" }
 
 // String implements [Op].
 func (r *RemoveBridge) String() string { return "rtm_dellink " + quote(r.Device) }
+
+// MakeParent makes a device of the host that others are made on, or sees that there is one of that name, whoever made it. It goes with its network.
+type MakeParent struct {
+	hands
+	Parent Parent
+}
+
+// Name implements [Op].
+func (*MakeParent) Name() string { return "make parent" }
+
+// String implements [Op].
+func (m *MakeParent) String() string {
+	kind := "dummy"
+	if m.Parent.Link != "" {
+		kind = "vlan " + strconv.Itoa(m.Parent.VLAN) + " of " + quote(m.Parent.Link)
+	}
+	return "rtm_newlink " + quote(m.Parent.Device) + ", " + kind + ", up"
+}
 
 // MakeRules puts what is to be held back, and given another address, between these bridges and the
 // world into the host's nftables(8), where it is not there: one table for all containers.

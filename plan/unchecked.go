@@ -62,6 +62,8 @@ func unchecked(op Op) string {
 		return "another step sets the one that stays"
 	case *OwnStreams, *OwnNull:
 		return "the program may have others by now"
+	case *MakeParent:
+		return "it shows by the device that is on it"
 	case *RegisterBinfmt:
 		return "the command may register others"
 	case *JoinCgroup, *OpenCgroup, *LimitCgroup, *DeviceRules:

@@ -135,8 +135,8 @@ func (db *DB) create(n Network, check func(n *Network, others []Network) error) 
 		return n, &NameError{n.Name}
 	}
 	n.ID, n.Created, n.Pools = newID(), time.Now(), slices.Clone(n.Pools)
-	if n.Device == "" && n.Driver == "bridge" {
-		n.Device = "bk-" + n.ID[:12]
+	if n.Device == "" { // of the others it is one that leads nowhere, with Docker's name
+		n.Device = map[string]string{"bridge": "bk-", "macvlan": "dm-", "ipvlan": "di-"}[n.Driver] + n.ID[:12]
 	}
 	if err := db.fillPools(&n, others); err != nil {
 		return n, err
