@@ -192,7 +192,7 @@ func (r *Rules) unused() bool {
 }
 
 // Publish has ports of the host lead to their containers. The owner, a container's ID, is shown as the elements' comment, and
-// names them for [Rules.Unpublish]; what it had published before and has not now is gone. Ports that are [Relayed] are but written down. A port that somebody else published stays
+// names them for [Rules.Unpublish]; what it had published before and has not now is gone. Ports that are [Relayed] lead nowhere, and are kept from internal networks. A port that somebody else published stays
 // his, unless he has no record or the port is held: see [Rules.HoldPort], which comes before.
 // Of UDP, what the kernel remembers of packets that came before is forgotten.
 func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
@@ -375,13 +375,28 @@ func (r *Rules) Unpublish(owner string) error {
 					}
 				}
 			}
-			return elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), nil
+			more, err := r.others(gone)
+			return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, more)...), err
 		})
 		if err != nil {
 			return fmt.Errorf("ports of %s: %w", owner, err)
 		}
 	}
 	return removed(os.Remove(left))
+}
+
+// others are elements of other owners in the place of those that go: a socket of the same port, at another address.
+func (r *Rules) others(gone []nftElement) (list []nftElement, err error) {
+	if !slices.ContainsFunc(gone, func(e nftElement) bool { return e.set == "relayed" }) {
+		return nil, nil
+	}
+	elements, _, err := r.records()
+	for _, e := range elements {
+		if e.set == "relayed" && slices.ContainsFunc(gone, func(g nftElement) bool { return g.set == e.set && g.key == e.key }) {
+			list = append(list, e)
+		}
+	}
+	return list, err
 }
 
 // restorePorts writes an owner's record as it was before.

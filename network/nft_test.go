@@ -297,7 +297,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 3", "15a710a5"
+	const number, want = "layout 4", "dd790d57"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -620,6 +620,47 @@ func TestNetworksThatAreCut(t *testing.T) {
 		s.bridges(bridgeA, plan.Bridge{Device: "kbb", ICC: true, Masquerade4: true})
 		s.want("a1", "tcp", "10.0.1.12:80", "a2 10.0.1.11")
 		s.want("b1", "tcp", "192.0.2.2:80", "away 192.0.2.1")
+	})
+}
+
+// TestInternalAndSockets: a port that a socket of this machine takes, since it is strict or of the other family, is no more for containers of internal networks than one that rules lead on;
+// what else listens here is.
+func TestInternalAndSockets(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		inner := bridgeB
+		inner.Internal, inner.Masquerade4, inner.Masquerade6 = true, false, false
+		s.bridges(bridgeA, inner)
+		s.serve("", "[::]:8090")
+		s.serve("", "[::]:8091")
+		publish := func(owner string, p plan.Publish) {
+			t.Helper()
+			if err := s.rules.Publish(owner, []plan.Publish{p}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		asks := [][3]string{{"b1", "tcp", "10.0.2.1:8090"}, {"b1", "tcp", "[2001:db8:2::1]:8090"}, {"b1", "tcp", "192.0.2.1:8090"}}
+		for _, a := range asks {
+			s.want(a[0], a[1], a[2], " "+map[bool]string{true: "2001:db8:2::11", false: "10.0.2.11"}[strings.HasPrefix(a[2], "[")])
+		}
+		strict := port("tcp 0.0.0.0:8090 10.0.1.11:80")
+		strict.Strict = true
+		publish("strict", strict)
+		s.silent(asks...)
+		publish("mixed", port("tcp [2001:db8:9::1]:8090 10.0.1.12:80")) // has the element from now on
+		publish("lo", port("tcp [::1]:8091 10.0.1.12:80"))
+		s.silent(asks...)
+		s.want("a1", "tcp", "10.0.1.1:8090", " 10.0.1.11")
+		s.want("b1", "tcp", "10.0.2.1:8091", " 10.0.2.11")
+		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+			t.Errorf("Check finds %q, %v", faults, err)
+		}
+		for _, owner := range []string{"mixed", "strict"} {
+			s.silent(asks...)
+			if err := s.rules.Unpublish(owner); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.want("b1", "tcp", "10.0.2.1:8090", " 10.0.2.11")
 	})
 }
 

@@ -3,6 +3,7 @@ package network
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,13 +21,13 @@ const (
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
 // older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 3"
+const nftLayout = "kakuri's networks and ports; layout 4"
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 4}, {"senders", 2}, {"prerouting", 4}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 4}, {"senders", 2}, {"prerouting", 5}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A datatype is how nft(8) shows bytes of a set's keys: its number there, and how many they are.
 type datatype struct {
@@ -64,7 +65,8 @@ var nftSets = []nftSet{
 	{"direct4", []datatype{nftProto, nftIPv4, nftService}, nil}, // ports that are reached at the container's own address
 	{"direct6", []datatype{nftProto, nftIPv6, nftService}, nil},
 	{"loopback4", []datatype{nftProto, nftIPv4, nftService}, nil},
-	{"hairpin4", []datatype{nftIPv4, nftIPv4}, nil}, // each container that publishes, with itself
+	{"relayed", []datatype{nftProto, nftService}, nil}, // ports that a socket takes
+	{"hairpin4", []datatype{nftIPv4, nftIPv4}, nil},    // each container that publishes, with itself
 	{"hairpin6", []datatype{nftIPv6, nftIPv6}, nil},
 	{"publish4", []datatype{nftProto, nftIPv4, nftService}, []datatype{nftIPv4, nftService}},
 	{"publish6", []datatype{nftProto, nftIPv6, nftService}, []datatype{nftIPv6, nftService}},
@@ -242,7 +244,14 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 	var hairpin []netip.Addr
 	for _, p := range ports {
 		proto, ok := protoNumber(p.Proto)
-		if !ok || Relayed(p) {
+		if !ok {
+			continue
+		}
+		if Relayed(p) {
+			e := nftElement{set: "relayed", key: nftKey([]byte{proto}, nftPort(p.HostPort)), owner: owner}
+			if !p.HostAddr.IsLoopback() && !slices.Contains(list, e) { // no bridge leads to loopback
+				list = append(list, e)
+			}
 			continue
 		}
 		host, to := p.HostAddr.AsSlice(), p.Addr.AsSlice()
@@ -542,6 +551,11 @@ func portIn(family byte, set string) nftTerm {
 	return nftTerm{text + " @" + set, append(exprs, find(set, false))}
 }
 
+// relayedPort is a packet to a port that a socket takes at some address.
+func relayedPort() nftTerm {
+	return nftTerm{"meta l4proto . th dport @relayed", []nftExpr{meta(unix.NFT_META_L4PROTO, 0), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1), find("relayed", false)}}
+}
+
 // translate leads to what the map has for the packet's destination, address and port.
 func translate(family byte, set string, byAddress bool) nftTerm {
 	// The kernel passes over a change of destination for the other family.
@@ -586,6 +600,7 @@ func nftChains() []nftChain {
 			rule("", toThisMachine(), translate(v6, "any6", false)),
 		}
 	}
+	incoming := append([]nftRule{rule("internal networks, to ports that a socket takes", fromDeviceIn("internal"), relayedPort(), counted(), drop)}, destinations()...)
 	output := destinations()
 	// The kernel does not send what comes from ::1 by another device; a socket takes it.
 	output[3] = rule("[::1] has a socket", nftTerm{"ip6 daddr != ::1", append(isFamily(v6, "").exprs,
@@ -604,7 +619,7 @@ func nftChains() []nftChain {
 			rule("", unanswered(), fromDeviceIn("bridges"), notFromDeviceIn("internal"), senderThat(v6, ">= 100::", unix.NFT_CMP_GTE, []byte{1}), senderThat(v6, "< fe00::", unix.NFT_CMP_LT, []byte{0xfe}),
 				noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop),
 		}},
-		{"prerouting", "nat", unix.NF_INET_PRE_ROUTING, "prerouting", priorityDstnat, destinations()},
+		{"prerouting", "nat", unix.NF_INET_PRE_ROUTING, "prerouting", priorityDstnat, incoming},
 		{"output", "nat", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, output},
 		{"postrouting", "nat", unix.NF_INET_POST_ROUTING, "postrouting", prioritySrcnat, []nftRule{
 			rule("the answer has to come back here", bothDevicesIn("same"), translated(), masquerade()),
