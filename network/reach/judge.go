@@ -602,6 +602,9 @@ func (j *judge) reachable() {
 			continue
 		}
 		way := said(say.Verify, j.Container.Name)
+		if j.Container.Apart && t.Result == NoAnswer { // the rules that were read are those of the user's own networks
+			way = said(say.AsRootRules, t.To.Port(), j.Proto)
+		}
 		if j.Proto == "udp" && t.Result == NoAnswer {
 			j.say(NotKnown, way, say.NoReply, t.To)
 			break

@@ -211,6 +211,7 @@ func cases() []struct {
 			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true})
 		}},
 		{"a test says no", NotKnown, func(f *Facts) { f.Tests[2].Result = NoAnswer }},
+		{"a test of an ordinary user says no", NotKnown, func(f *Facts) { f.Tests[2].Result, f.Container.Apart = NoAnswer, true }},
 		{"UDP has no answer", NotKnown, func(f *Facts) {
 			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
 			f.Tests[0].Result, f.Tests[1].Result, f.Tests[2].Result = Answered, Arrived, NoAnswer

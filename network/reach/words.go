@@ -58,7 +58,7 @@ var say = struct {
 	DropsOwn, MayDropOwn, FirewalldIn                                          ui.Text
 	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted                        ui.Text
 	ConnectPrivate, ConnectApart, ConnectBoth                                  ui.Text
-	AsRoot, Connect, ConnectOpen, EndProgram                                   ui.Text
+	AsRoot, AsRootRules, Connect, ConnectOpen, EndProgram                      ui.Text
 	RunPublish, PublishedIs, ListenOn, PublishOther, ListenAt                  ui.Text
 	ListenAll, Again, AgainLink, UpInside, OtherSubnet, Repair                 ui.Text
 	OrReach, Shows, DockerUser, DockerGone, Firewalld, UFW, Verify, PublishAll ui.Text
@@ -127,7 +127,9 @@ var say = struct {
 	Fine:         ui.Text{EN: "nothing stands in the way on this machine", JA: "このマシンに、妨げるものはありません"},
 	FineRouted:   ui.Text{EN: "nothing stands in the way on this machine; other machines need a route to %s by it", JA: "このマシンに、妨げるものはありません。ほかのマシンには、このマシンを通る %s への経路が必要です"},
 
-	AsRoot:         ui.Text{EN: "run it as root", JA: "root で実行してください"},
+	AsRoot: ui.Text{EN: "run it as root", JA: "root で実行してください"},
+	AsRootRules: ui.Text{EN: "it is most likely a firewall of the machine, whose rules an ordinary user cannot read: as root, nft list ruleset, and look for what drops port %d/%s at the hook input",
+		JA: "マシンのファイアウォールが捨てている可能性が高く、その規則は一般ユーザーには読めません: root で nft list ruleset を実行し、input フックでポート %d/%s を捨てる規則を探してください"},
 	Connect:        ui.Text{EN: "kakuri network connect NETWORK %s", JA: "kakuri network connect ネットワーク %s"},
 	ConnectPrivate: ui.Text{EN: "kakuri network disconnect none %s; kakuri network connect NETWORK %[1]s", JA: "kakuri network disconnect none %s; kakuri network connect ネットワーク %[1]s"},
 	ConnectApart:   ui.Text{EN: "kakuri stop %s; kakuri network connect NETWORK %[1]s; kakuri start %[1]s", JA: "kakuri stop %s; kakuri network connect ネットワーク %[1]s; kakuri start %[1]s"},
