@@ -64,7 +64,11 @@ func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func
 		release()
 		return r, nil, err
 	}
-	r.Config.applyImage(img)
+	for _, left := range r.Config.applyImage(img) {
+		if e.warn != nil {
+			e.warn(fmt.Sprintf("image %s: %s: it is left out", cfg.Image, left))
+		}
+	}
 	r.ImageID, r.Command = img.ID.String(), r.Config.Command
 	for _, d := range img.Chain() {
 		r.Chain = append(r.Chain, d.String())

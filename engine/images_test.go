@@ -3,11 +3,14 @@ package engine
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gcr "github.com/google/go-containerregistry/pkg/v1"
 	randomly "github.com/google/go-containerregistry/pkg/v1/random"
@@ -92,5 +95,32 @@ func TestPullRemoved(t *testing.T) {
 	}
 	if left, err := s.List(); err != nil || len(left) > 0 {
 		t.Errorf("layers are left: %v %v", left, err)
+	}
+}
+
+// TestImageConfigOdd: what an image says that means nothing is left out and named. Of a variable that is there twice the first counts, as for Docker.
+func TestImageConfigOdd(t *testing.T) {
+	var img image.Image
+	if err := json.Unmarshal([]byte(`{"config": {"StopSignal": "FOO", "Env": ["A=1", "A=2", "=x", "B=3"], "ExposedPorts": {"80": {}, "foo": {}, "0/tcp": {}},
+		"Volumes": {"data": {}}, "Healthcheck": {"Test": ["CMD", "true"], "Interval": 30, "Timeout": 2000000000, "Retries": -1}}}`), &img.Config); err != nil {
+		t.Fatal(err)
+	}
+	var c Config
+	left := c.applyImage(img)
+	if want := []string{
+		"EXPOSE 0/tcp is no port", "EXPOSE foo is no port", "Retries -1 in Healthcheck is negative", "STOPSIGNAL FOO is no signal", "a duration of 30ns in Healthcheck is less than 1ms",
+	}; !slices.Equal(left, want) {
+		t.Errorf("%q", left)
+	}
+	if err := checkHealth(c.Health); err != nil || c.StopSignal != "" || !slices.Equal(c.Env, []string{"A=1", "B=3"}) || !slices.Equal(c.Expose, []string{"80"}) || c.Mounts[0].Dest != "/data" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if h := c.Health; h.Interval != 0 || h.Timeout != 2*time.Second || h.Retries != 0 || !slices.Equal(h.Test, []string{"CMD", "true"}) {
+		t.Errorf("%+v", h)
+	}
+	img.Config.Config.Healthcheck.Test = []string{"FOO", "x"}
+	c = Config{StopSignal: "INT", Env: []string{"B=4"}}
+	if left := c.applyImage(img); c.Health != nil || c.StopSignal != "INT" || !slices.Equal(c.Env, []string{"A=1", "B=4"}) || !slices.ContainsFunc(left, func(s string) bool { return strings.HasPrefix(s, "unknown type in Healthcheck") }) {
+		t.Errorf("%+v, %q", c, left)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
@@ -106,8 +107,9 @@ func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.
 	return img, err
 }
 
-// applyImage completes what was asked for by what the image says, as Docker does.
-func (c *Config) applyImage(img image.Image) {
+// applyImage completes what was asked for by what the image says, as Docker does. What an image says that means nothing is left out, and given back: who runs
+// it can hardly mend it.
+func (c *Config) applyImage(img image.Image) (left []string) {
 	from := img.Config.Config
 	if c.User == "" {
 		c.User = from.User
@@ -115,7 +117,9 @@ func (c *Config) applyImage(img image.Image) {
 	if c.Workdir == "" {
 		c.Workdir = from.WorkingDir
 	}
-	if c.StopSignal == "" {
+	if _, ok := abi.ParseSignal(from.StopSignal); !ok && from.StopSignal != "" {
+		left = append(left, "STOPSIGNAL "+from.StopSignal+" is no signal")
+	} else if c.StopSignal == "" {
 		c.StopSignal = from.StopSignal
 	}
 	if len(c.Entrypoint) == 0 {
@@ -128,7 +132,7 @@ func (c *Config) applyImage(img image.Image) {
 	for _, have := range from.Env {
 		name, _, _ := strings.Cut(have, "=")
 		given := func(s string) bool { n, _, _ := strings.Cut(s, "="); return n == name }
-		if name != "" && !slices.ContainsFunc(c.Env, given) {
+		if name != "" && !slices.ContainsFunc(c.Env, given) && !slices.ContainsFunc(env, given) {
 			env = append(env, have)
 		}
 	}
@@ -142,6 +146,10 @@ func (c *Config) applyImage(img image.Image) {
 		}
 	}
 	for port := range from.ExposedPorts {
+		if _, err := parseExposed(port); err != nil {
+			left = append(left, "EXPOSE "+port+" is no port")
+			continue
+		}
 		c.Expose = append(c.Expose, port)
 	}
 	slices.Sort(c.Expose)
@@ -156,14 +164,29 @@ func (c *Config) applyImage(img image.Image) {
 			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
 		}
 	}
-	c.applyHealth(img)
+	left = append(left, c.applyHealth(img)...)
+	slices.Sort(left)
+	return left
 }
 
 // applyHealth completes a health check, each field by itself.
-func (c *Config) applyHealth(img image.Image) {
-	from := img.Config.Config.Healthcheck
-	if from == nil || len(from.Test) == 0 {
-		return
+func (c *Config) applyHealth(img image.Image) (left []string) {
+	if img.Config.Config.Healthcheck == nil || len(img.Config.Config.Healthcheck.Test) == 0 {
+		return nil
+	}
+	from := *img.Config.Config.Healthcheck
+	if err := checkHealth(&Health{Test: from.Test}); err != nil {
+		return []string{err.Error()}
+	}
+	for _, d := range []*time.Duration{&from.Interval, &from.Timeout, &from.StartPeriod, &from.StartInterval} {
+		if *d != 0 && *d < time.Millisecond { // such as 30, for seconds, of a builder that did not know of nanoseconds
+			left = append(left, fmt.Sprintf("a duration of %v in Healthcheck is less than 1ms", *d))
+			*d = 0
+		}
+	}
+	if from.Retries < 0 {
+		left = append(left, fmt.Sprintf("Retries %d in Healthcheck is negative", from.Retries))
+		from.Retries = 0
 	}
 	if c.Health == nil {
 		c.Health = &Health{}
@@ -182,6 +205,7 @@ func (c *Config) applyHealth(img image.Image) {
 	if h.Retries == 0 {
 		h.Retries = from.Retries
 	}
+	return left
 }
 
 // imageRoot makes the root of a container from an image of the store. Who only looks gets the same plan, and nothing is mounted.
