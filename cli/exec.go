@@ -28,7 +28,7 @@ The exit code is the command's.`,
 	c.RunE = func(c *cobra.Command, args []string) error {
 		x.Command = args[1:]
 		if err := f.environment(); err != nil {
-			return &engine.ExitError{Code: 125, Err: err}
+			return err
 		}
 		x.Env, x.DetachKeys = f.run.Env, orSetting(io, x.DetachKeys, detachKeys)
 		streams := engine.Streams{Out: io.Out, Err: io.Err, Terminal: terminalOf(io), Signals: true}

@@ -95,7 +95,12 @@ func (c *Config) attachments() []Attachment {
 	if c.MACAddress != "" && list[0].MAC == "" {
 		list[0].MAC = c.MACAddress
 	}
-	list[0].Links = append(slices.Clone(list[0].Links), c.Links...)
+	list[0].Links = slices.Clone(list[0].Links)
+	for _, l := range c.Links {
+		if !slices.Contains(list[0].Links, l) { // a command line gives both
+			list[0].Links = append(list[0].Links, l)
+		}
+	}
 	return list
 }
 

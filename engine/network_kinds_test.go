@@ -49,6 +49,18 @@ func TestNetworkByPath(t *testing.T) {
 	refused(t, e, Config{Image: "host", Network: "ns:/proc/self/ns/pid", UserNS: "host", Command: []string{"true"}}, 125, "/proc/self/ns/pid")
 }
 
+// TestLinksOnce: a link that is said of the container and of its network, as the command line does, is one.
+func TestLinksOnce(t *testing.T) {
+	c := Config{Network: "bridge", Networks: []Attachment{{Network: "bridge", Links: []string{"a:b"}}}, Links: []string{"a:b", "c"}}
+	for range 2 {
+		list := c.attachments()
+		if len(list) != 1 || !slices.Equal(list[0].Links, []string{"a:b", "c"}) {
+			t.Errorf("%+v", list)
+		}
+		c.connectTo(list) // as after a connect
+	}
+}
+
 // Links of the default network and of one that somebody made, a link-local address, and parameters of one endpoint's device.
 func TestLinksAndEndpoints(t *testing.T) {
 	nstest.Root(t)

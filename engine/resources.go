@@ -56,27 +56,24 @@ func (r Resources) Check() error {
 			return fmt.Errorf("%s: range of blkio weight is from 10 to 1000", w.Path)
 		}
 	}
-	for _, set := range []struct{ list, what, name, online string }{
-		{r.CpusetCpus, "cpus", "CPUs", "/sys/devices/system/cpu/online"},
-		{r.CpusetMems, "mems", "memory nodes", "/sys/devices/system/node/online"},
+	for _, set := range []struct{ what, words, list, online string }{
+		{"cpus", "Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, "/sys/devices/system/cpu/online"}, {"mems", "Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, "/sys/devices/system/node/online"},
 	} {
 		asked, ok := numberList(set.list)
 		if !ok {
 			return fmt.Errorf("invalid value %s for cpuset %s", set.list, set.what)
 		}
-		// The kernel would only say that it is out of range. What it does not tell is not compared.
-		data, _ := os.ReadFile(set.online)
-		text := strings.TrimSpace(string(data))
-		have, ok := numberList(text)
-		if ok && text != "" && slices.ContainsFunc(asked, func(n int) bool { return !slices.Contains(have, n) }) {
-			return fmt.Errorf("requested %s are not available - requested %s, available: %s", set.name, set.list, text)
+		text, err := os.ReadFile(set.online)
+		online := strings.TrimSpace(string(text))
+		if have, ok := numberList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n [2]uint64) bool { return !covers(have, n) }) {
+			return fmt.Errorf(set.words, set.list, online)
 		}
 	}
 	return nil
 }
 
-// numberList are the numbers of a list as cpuset(7) has it: "0-3,7"; empty is one, too. ok says whether it is one.
-func numberList(list string) (numbers []int, ok bool) {
+// numberList reads a list as cpuset(7) has it, "0-3,7", as ranges; empty is one, too.
+func numberList(list string) (ranges [][2]uint64, ok bool) {
 	if list == "" {
 		return nil, true
 	}
@@ -90,11 +87,14 @@ func numberList(list string) (numbers []int, ok bool) {
 		if err != nil || err2 != nil || a > b {
 			return nil, false
 		}
-		for ; a <= b; a++ {
-			numbers = append(numbers, int(a))
-		}
+		ranges = append(ranges, [2]uint64{a, b})
 	}
-	return numbers, true
+	return ranges, true
+}
+
+// covers reports whether all numbers of a range are in others, which the kernel lists in order and apart.
+func covers(have [][2]uint64, n [2]uint64) bool {
+	return slices.ContainsFunc(have, func(h [2]uint64) bool { return h[0] <= n[0] && n[1] <= h[1] })
 }
 
 // A limit of runtime-spec, by its field, and the flag that asks for it.

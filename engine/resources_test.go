@@ -89,6 +89,7 @@ func TestResourcesRefused(t *testing.T) {
 		{Resources{DeviceReadBps: []DeviceRate{{file, 1}}}, "--device-read-bps " + file + ": it is no block device"},
 		{Resources{DeviceWriteIOps: []DeviceRate{{file + "/x", 1}}}, "--device-write-iops " + file + "/x: "},
 		{Resources{CpusetCpus: "1-0"}, "invalid value 1-0 for cpuset cpus"},
+		{Resources{CpusetCpus: "0,65534"}, "Requested CPUs are not available - requested 0,65534, available: 0"},
 		{Resources{CpusetMems: "0,"}, "for cpuset mems"},
 		{Resources{CpusetMems: "99999"}, "for cpuset mems"},
 		{Resources{CpusetCpus: "0,60000-60001"}, "requested CPUs are not available - requested 0,60000-60001, available: 0"},
