@@ -149,6 +149,9 @@ func TestFaults(t *testing.T) {
 		{"namespace of another kind", []plan.Step{
 			rt(&plan.OpenNamespace{NS: abi.NSUTS, Path: "/proc/self/ns/net", Out: free}), clone(), in(&plan.Setns{NS: abi.NSUTS, FD: free}), probeHere(),
 		}, 0, "setns", syscall.EINVAL, nil, "the path is no uts namespace"},
+		{"namespace of a user namespace without privileges there", []plan.Step{
+			rt(&plan.OpenNamespace{NS: abi.NSUTS, Path: "/proc/self/ns/uts", Out: free}), clone(), in(&plan.Capset{}), in(&plan.Setns{NS: abi.NSUTS, FD: free}), probeHere(),
+		}, 0, "setns", syscall.EPERM, nil, "that is to be entered, too"},
 		{"no namespace at all", []plan.Step{
 			rt(&plan.OpenNamespace{NS: abi.NSUTS, Path: "/etc/passwd", Out: free}), clone(), in(&plan.Setns{NS: abi.NSUTS, FD: free}), probeHere(),
 		}, 0, "setns", syscall.EINVAL, nil, "the path is no uts namespace"},

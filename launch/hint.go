@@ -109,6 +109,9 @@ func hint(e *Error) string {
 		if errno == syscall.EINVAL {
 			return "the path is no " + op.NS.String() + " namespace, or the process is already in that user namespace"
 		}
+		if errno == syscall.EPERM && op.NS != abi.NSUser {
+			return "who enters it needs CAP_SYS_ADMIN in the user namespace that owns it: that is to be entered, too (enter --user, or --all)"
+		}
 	case *plan.Sysctl:
 		if errno == syscall.ENOENT {
 			return "this kernel, or this kind of namespace, has no such parameter"
