@@ -133,8 +133,9 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 		return nil, err
 	}
 	for _, s := range f["status"] {
-		if !slices.Contains([]string{monitor.Created, monitor.Restarting, monitor.Running, monitor.Removing, paused, monitor.Exited, monitor.Dead}, s) {
-			return nil, fmt.Errorf("invalid filter 'status=%s'", s)
+		states := []string{monitor.Created, monitor.Running, paused, monitor.Restarting, monitor.Removing, monitor.Exited, monitor.Dead}
+		if !slices.Contains(states, s) {
+			return nil, fmt.Errorf("invalid filter 'status=%s': invalid value for state (%s): must be one of %s", s, s, strings.Join(states, ", "))
 		}
 	}
 	for _, s := range f["health"] {
