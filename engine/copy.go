@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -200,7 +201,12 @@ func wantsDir(p string) bool { return strings.HasSuffix(p, "/") || justContent(p
 
 // read packs what the container has at a path. Ids are those of the container.
 func (v *view) read(ctx context.Context, w io.Writer, p, rename string, follow bool) error {
-	err := archive.Write(ctx, w, v.root, p, archive.WriteOptions{Rename: rename, Follow: follow || wantsDir(p), UID: idInside(v.uid), GID: idInside(v.gid)})
+	return v.pack(ctx, w, p, archive.WriteOptions{Rename: rename, Follow: follow})
+}
+
+func (v *view) pack(ctx context.Context, w io.Writer, p string, o archive.WriteOptions) error {
+	o.Follow, o.UID, o.GID = o.Follow || wantsDir(p), idInside(v.uid), idInside(v.gid)
+	err := archive.Write(ctx, w, v.root, p, o)
 	var at *archive.EntryError
 	if err != nil && !errors.As(err, &at) && errors.Is(err, unix.ENOENT) {
 		return v.pathError(p, err)
@@ -310,12 +316,30 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 		return err
 	}
 	defer dir.Close()
-	opts := archive.Options{KeepTypes: true, NoOwner: !o.Archive}
+	opts, pack := archive.Options{KeepTypes: true, NoOwner: !o.Archive}, archive.WriteOptions{Rename: to.name}
+	if !o.Archive {
+		pack.Edit = withoutRights
+	}
 	if os.Geteuid() != 0 || v.noNodes {
 		opts.Devices = archive.SkipDevices
 	}
-	return pump(func(w io.Writer) error { return v.read(ctx, w, src, to.name, false) },
+	return pump(func(w io.Writer) error { return v.pack(ctx, w, src, pack) },
 		func(r io.Reader) error { _, err := archive.Apply(ctx, dir, r, opts); return err })
+}
+
+// withoutRights takes from a file of a container what it gives to whoever runs or opens it, as cp(1) does: it becomes the caller's own, and a program of the container would
+// run with the caller's rights for everybody on the machine. A node of a device is for its owner alone.
+func withoutRights(h *tar.Header) error {
+	const setIDs, owners = 0o6000, 0o600
+	switch h.Typeflag {
+	case tar.TypeDir: // of which set-group-ID is no right
+	case tar.TypeChar, tar.TypeBlock:
+		h.Mode &= owners
+	default:
+		h.Mode &^= setIDs
+		delete(h.PAXRecords, "SCHILY.xattr.security.capability")
+	}
+	return nil
 }
 
 // endOfLinks gives the name that a link to nothing leads to beside itself, and any other path as it is. A link to nothing elsewhere is refused, as by cp(1):

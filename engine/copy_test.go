@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,6 +202,48 @@ func tarNames(t testing.TB, r io.Reader) (list []string) {
 
 // TestCopyIntoMounts: what is mounted in a running container is reached, which Docker does not: tmpfs, and what the container has
 // mounted itself; what is read-only is not written to.
+// What a container has of programs that run with their owner's rights becomes the caller's by a copy, as which everybody on the machine would run them: as with
+// cp(1), the rights stay behind unless all is to be kept. A node that anybody may open is for its owner alone.
+func TestCopyOutRights(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	id := stopped(t, e, idle(root))
+	put(t, root+"/d/program", "x")
+	put(t, root+"/d/capable", "x")
+	capability := string([]byte{1, 0, 0, 2, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) // CAP_SETUID, effective
+	err := errors.Join(os.Link(root+"/d/program", root+"/d/same"), os.Chmod(root+"/d", 0o755|os.ModeSetgid), os.Chmod(root+"/d/program", 0o755|os.ModeSetuid|os.ModeSetgid),
+		unix.Setxattr(root+"/d/capable", "security.capability", []byte(capability), 0), unix.Mknod(root+"/d/node", unix.S_IFBLK|0o666, 7<<8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, archive := range []bool{false, true} {
+		host := nstest.Dir(t)
+		if err := e.CopyOut(t.Context(), id, "/d", host, CopyOptions{Archive: archive}); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]fs.FileMode{}
+		for _, name := range []string{"", "program", "same", "node"} {
+			st, err := os.Lstat(filepath.Join(host, "d", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[name] = st.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid)
+		}
+		want := map[string]fs.FileMode{"": 0o755 | fs.ModeSetgid, "program": 0o755, "same": 0o755, "node": 0o600}
+		if archive {
+			want = map[string]fs.FileMode{"": 0o755 | fs.ModeSetgid, "program": 0o755 | fs.ModeSetuid | fs.ModeSetgid, "same": 0o755 | fs.ModeSetuid | fs.ModeSetgid}
+			delete(got, "node")
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("archive %v: %v, want %v", archive, got, want)
+		}
+		_, err := unix.Getxattr(filepath.Join(host, "d/capable"), "security.capability", make([]byte, 64))
+		if (err == nil) != archive {
+			t.Errorf("archive %v: capabilities: %v", archive, err)
+		}
+	}
+}
+
 func TestCopyIntoMounts(t *testing.T) {
 	nstest.Root(t)
 	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
