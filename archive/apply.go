@@ -93,6 +93,7 @@ type applier struct {
 	in   *Reader
 	done Result
 	dirs map[string]dirMeta // what directories get when their contents are there
+	kept int                // bytes of their names
 	buf  []byte
 
 	// The directory of the last entry stays open: most entries lie beside the one before.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -95,5 +96,22 @@ func TestApplyKinds(t *testing.T) {
 	n, err := unix.Listxattr(filepath.Join(dir, "d/suid"), names)
 	if err != nil || string(names[:n]) != "user.note\x00" {
 		t.Errorf("attributes %q, %v", names[:n], err)
+	}
+}
+
+// The names of directories that are kept until their contents are there have an end; those that come again count once.
+func TestApplyManyDirectories(t *testing.T) {
+	for _, c := range []struct {
+		before int
+		good   bool
+	}{{0, true}, {maxKeptNames - 6, true}, {maxKeptNames - 5, false}} {
+		stream := pack(t, tar.Header{Name: "ab/", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "ab/", Typeflag: tar.TypeDir, Mode: 0o700}, tar.Header{Name: "c/", Typeflag: tar.TypeDir, Mode: 0o755},
+			tar.Header{Name: "ab/", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "def/", Typeflag: tar.TypeDir, Mode: 0o755})
+		a := &applier{ctx: t.Context(), o: Options{NoOwner: true}, root: int(open(t, nstest.Dir(t)).Fd()), in: NewReader(stream, ReaderOptions{}), dirs: map[string]dirMeta{}, parentFD: -1, kept: c.before}
+		err := a.all()
+		a.forget()
+		if limit := new(LimitError); (err == nil) != c.good || err != nil && !errors.As(err, &limit) {
+			t.Errorf("after %d bytes: %v", c.before, err)
+		}
 	}
 }

@@ -53,6 +53,11 @@ func (a *applier) dirMeta(fd int, e *Entry) error {
 	if err := a.xattrs(fd, e); err != nil {
 		return err
 	}
+	if _, again := a.dirs[e.Path]; !again {
+		if a.kept += len(e.Path); a.kept > maxKeptNames {
+			return &LimitError{"bytes of names of directories", maxKeptNames}
+		}
+	}
 	a.dirs[e.Path] = dirMeta{e.Mode & 0o7777, e.Header.AccessTime, e.Header.ModTime}
 	return nil
 }

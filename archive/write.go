@@ -78,8 +78,9 @@ type packer struct {
 
 type inode struct{ major, minor, ino uint64 }
 
-// maxLinkNames bounds the names that are kept of files that have several, in bytes: some three million files, while one that is deep in directories may have 4 kB.
-const maxLinkNames = 256 << 20
+// maxKeptNames bounds the names that are kept until the end, in bytes: of files that have several, and of directories. It is enough for some three million, while one that
+// is deep in directories may have 4 kB.
+const maxKeptNames = 256 << 20
 
 // above is what a file's directory says about the file.
 type above struct {
@@ -295,8 +296,8 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 			return p.put(h)
 		}
-		if p.names += len(name); p.names > maxLinkNames {
-			return &LimitError{"bytes of names of files that have several", maxLinkNames}
+		if p.names += len(name); p.names > maxKeptNames {
+			return &LimitError{"bytes of names of files that have several", maxKeptNames}
 		}
 		p.links[id] = name
 	}

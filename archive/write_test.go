@@ -206,7 +206,7 @@ func TestWriteManyLinks(t *testing.T) {
 	for _, c := range []struct {
 		before int
 		good   bool
-	}{{0, true}, {maxLinkNames - 8, true}, {maxLinkNames - 7, false}} {
+	}{{0, true}, {maxKeptNames - 8, true}, {maxKeptNames - 7, false}} {
 		var out bytes.Buffer
 		pk := &packer{ctx: t.Context(), tar: tar.NewWriter(&out), links: map[inode]string{}, names: c.before, o: WriteOptions{Limits: DefaultLimits()}}
 		f, err := OpenIn(open(t, dir), ".", unix.O_PATH)
