@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -45,6 +46,23 @@ func forger([]string) int {
 			fmt.Printf("family %d: it has another's address\n", family)
 		}
 	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	// A kernel that has not got it says that it knows none of that name.
+	for _, name := range []string{"tls", "espintcp", "nosuch"} {
+		if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_ULP, name); err != unix.ENOPROTOOPT {
+			fmt.Printf("ulp %s: %v\n", name, err)
+		}
+	}
+	if _, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), 1<<32|unix.IPPROTO_TCP, 1<<40|unix.TCP_ULP, 0, 4, 0); e != unix.ENOPROTOOPT {
+		fmt.Printf("ulp, high bits: %v\n", e)
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		fmt.Printf("TCP_NODELAY: %v\n", err)
+	}
 	fmt.Println("tried")
 	return 0
 }
@@ -64,7 +82,7 @@ func TestForgedSender(t *testing.T) {
 	}
 	// Who may send whatever it likes has the option.
 	c := Config{Rootfs: root, Command: []string{"/forger"}, CapAdd: []string{"NET_RAW"}, Mounts: []Mount{{Type: "bind", Source: nstest.Exe, Dest: "/forger", Options: []string{"rbind"}, Flag: "-v"}}}
-	if out, _, err := inside(t, e, c); err != nil || out == "tried\n" {
+	if out, _, err := inside(t, e, c); err != nil || out == "tried\n" || strings.Contains(out, "ulp") || strings.Contains(out, "NODELAY") {
 		t.Errorf("with NET_RAW: %v: %s", err, out)
 	}
 }

@@ -181,20 +181,25 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 	return rules
 }
 
-// senders allows options of sockets but for one that makes a sender of somebody else: with IPV6_FREEBIND a socket is bound to any address, and what it sends
+// senders allows options of sockets but for those that load code into the kernel, and for one that makes a sender of somebody else: with IPV6_FREEBIND a socket is bound to any address, and what it sends
 // over IPv6 has that. It takes no capability. Kernels answer the same of options that they do not have.
 func (n narrowed) senders() []specs.LinuxSyscall {
 	rule := func(action specs.LinuxSeccompAction, errno *uint, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
 		return specs.LinuxSyscall{Names: []string{"setsockopt"}, Action: action, ErrnoRet: errno, Args: args}
 	}
-	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
-		return []specs.LinuxSyscall{rule(specs.ActAllow, nil)} // it may send what it likes
-	}
-	errno := uint(abi.ENOPROTOOPT)
 	other := func(index uint, than uint64) specs.LinuxSeccompArg {
 		return specs.LinuxSeccompArg{Index: index, Value: than, Op: specs.OpNotEqual}
 	}
+	errno := uint(abi.ENOPROTOOPT)
+	// What takes a connection's bytes over in the kernel: TLS and IPsec in TCP, whose code who may ask for nothing else has loaded by it, and which attacks on the page cache
+	// came by (CVE-2026-46300). Programs have TLS of their own for kernels without.
+	ulp := rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_TCP), masked(2, unix.TCP_ULP))
+	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
+		// It may send what it likes.
+		return []specs.LinuxSyscall{ulp, rule(specs.ActAllow, nil, other(1, unix.IPPROTO_TCP)), rule(specs.ActAllow, nil, other(2, unix.TCP_ULP))}
+	}
 	return []specs.LinuxSyscall{
+		ulp,
 		rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_IPV6), masked(2, unix.IPV6_FREEBIND)),
 		rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_IP), masked(2, unix.IP_FREEBIND)), // of a socket of IPv6 as well
 		rule(specs.ActAllow, nil, other(1, unix.IPPROTO_IPV6)),
