@@ -57,7 +57,8 @@ func (r Resources) Check() error {
 		}
 	}
 	for _, set := range []struct{ what, words, list, online string }{
-		{"cpus", "Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, "/sys/devices/system/cpu/online"}, {"mems", "Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, "/sys/devices/system/node/online"},
+		{"cpus", "Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, "/sys/devices/system/cpu/online"},
+		{"mems", "Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, "/sys/devices/system/node/online"},
 	} {
 		asked, ok := numberList(set.list)
 		if !ok {
