@@ -338,7 +338,11 @@ func driverMode(n *netdb.Network) string {
 
 // clashes refuses a network whose device is another one's.
 func clashes(n *netdb.Network, others []netdb.Network) error {
+	exclusive := func(n *netdb.Network) bool { return driverMode(n) == "passthru" }
 	for _, o := range others {
+		if n.Driver == "macvlan" && o.Driver == "macvlan" && o.Device == n.Device && (exclusive(n) || exclusive(&o)) {
+			return ErrConflict{fmt.Sprintf("cannot use mode passthru, macvlan network %s is already using parent interface %s", o.Name, o.Device)}
+		}
 		if n.Driver == "bridge" && o.Driver == "bridge" && o.Device == n.Device {
 			return ErrConflict{fmt.Sprintf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", n.ID, n.Device, o.ID, o.Device)}
 		}

@@ -78,6 +78,23 @@ func TestNetworkVerbs(t *testing.T) {
 	}
 }
 
+// TestPassthru: a macvlan of mode passthru has its device for itself.
+func TestPassthru(t *testing.T) {
+	of := func(name, driver, device, mode string) netdb.Network {
+		return netdb.Network{Name: name, Driver: driver, Device: device, Options: map[string]string{"macvlan_mode": mode}}
+	}
+	there := []netdb.Network{of("plain", "macvlan", "lan0", ""), of("alone", "macvlan", "lan1", "passthru"), of("other", "ipvlan", "lan2", "")}
+	for _, c := range []struct {
+		device, mode, refused string
+	}{{"lan0", "bridge", ""}, {"lan0", "passthru", "plain"}, {"lan1", "", "alone"}, {"lan2", "passthru", ""}, {"lan3", "passthru", ""}} {
+		n := of("new", "macvlan", c.device, c.mode)
+		err := clashes(&n, there)
+		if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), "network "+c.refused+" is already using") {
+			t.Errorf("on %s with mode %q: %v", c.device, c.mode, err)
+		}
+	}
+}
+
 func TestNetworkCreateRefuses(t *testing.T) {
 	no := false
 	for want, c := range map[string]NetworkConfig{

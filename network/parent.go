@@ -19,15 +19,24 @@ func (d *Doer) makeParent(p plan.Parent) error {
 		return err
 	}
 	fail := func(err error) error { return fmt.Errorf("device %s of network %s: %w", p.Device, p.Network, err) }
+	made := false
 	l, err := s.Link(p.Device)
 	if errors.Is(err, unix.ENODEV) {
-		if err := s.One(parentMessage(s, p)); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
+		if err = s.One(parentMessage(s, p)); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
 			return fail(parentHint(p, err))
 		}
+		made = err == nil
 		l, err = s.Link(p.Device)
 	}
 	if err != nil {
 		return fail(hint(err, ""))
+	}
+	// The kernel takes no alias with a new device. One that was left without is down, and of that name nobody else's.
+	if made || p.Link == "" && l.Alias == "" && !l.Up {
+		if err := s.One(linkMessage(0, p.Device).Add(unix.IFLA_IFALIAS, []byte(p.Alias))); err != nil {
+			return fail(hint(err, ""))
+		}
+		l.Alias = p.Alias
 	}
 	if l.Alias != p.Alias || l.Up {
 		return nil
@@ -35,9 +44,9 @@ func (d *Doer) makeParent(p plan.Parent) error {
 	return hint(s.One(upMessage(p.Device)), "")
 }
 
-// parentMessage makes the device, with its alias.
+// parentMessage makes the device.
 func parentMessage(s *netlink.Socket, p plan.Parent) netlink.Message {
-	m := linkMessage(makeNew, p.Device).Add(unix.IFLA_IFALIAS, []byte(p.Alias))
+	m := linkMessage(makeNew, p.Device)
 	if p.Link == "" {
 		return m.Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message { return m.AddString(unix.IFLA_INFO_KIND, "dummy") })
 	}
