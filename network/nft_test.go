@@ -18,6 +18,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -430,11 +431,11 @@ func TestLoopbackWithoutRules(t *testing.T) {
 				s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80", "udp 0.0.0.0:8080 10.0.1.11:80")
 				// One that comes later.
 				s.shell("ip netns add a3; ip -n a3 link set lo up; ip link add va3 type veth peer name eth0 netns a3; ip link set va3 master kba up; ip -n a3 addr add 10.0.1.13/24 dev eth0; ip -n a3 link set eth0 up")
-				d := doer(t)
-				link, err := d.hostSocket()
+				link, err := netlink.Open()
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer link.Close()
 				guardNew(link, "kba", "va3")
 				var asks [][3]string
 				for _, ns := range []string{"a1", "a3"} {
