@@ -92,14 +92,13 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 // untagged tells of the names that an image loses, and behind the last one of the repository that it came from, of its name by digest there.
 func untagged(i Image, gone []Reference) []Removed {
 	var out []Removed
-	for _, n := range gone {
-		out = append(out, Removed{Untagged: n.Familiar()})
-	}
 	came := func(n Reference) bool { return n.Name() == i.origin && n.Digest == "" }
-	left := func(n Reference) bool { return came(n) && !slices.Contains(gone, n) }
-	if slices.ContainsFunc(gone, came) && !slices.ContainsFunc(i.Names, left) {
-		n := gone[slices.IndexFunc(gone, came)]
-		out = append(out, Removed{Untagged: Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest}.Familiar()})
+	stays := slices.ContainsFunc(i.Names, func(n Reference) bool { return came(n) && !slices.Contains(gone, n) })
+	for k, n := range gone {
+		out = append(out, Removed{Untagged: n.Familiar()})
+		if came(n) && !stays && !slices.ContainsFunc(gone[k+1:], came) {
+			out = append(out, Removed{Untagged: Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest}.Familiar()})
+		}
 	}
 	return out
 }
