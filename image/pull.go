@@ -470,6 +470,9 @@ func (p *puller) layer(ctx context.Context, j *layerJob) error {
 	defer blob.Close()
 	in := &meter{r: blob, rep: p.rep, e: Event{ID: id, Status: "Downloading", Total: j.desc.Size}}
 	if err := p.s.putLayer(ctx, p.rules, in, j.desc, j.diffID); err != nil {
+		if len(j.desc.URLs) > 0 { // as Docker has it on Linux: whoever serves a manifest would choose whom this machine asks
+			return fmt.Errorf("layer %s: %w: the manifest has it at %.200q, which is not asked", id, err, j.desc.URLs[0])
+		}
 		return fmt.Errorf("layer %s: %w", id, err)
 	}
 	p.rep.tell(Event{ID: id, Status: "Pull complete"})

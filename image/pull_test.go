@@ -446,7 +446,7 @@ func TestPullHostile(t *testing.T) {
 				m.Layers[0].URLs = []string{k.url + "/elsewhere"}
 				m.Layers[0].Digest = "sha256:" + digest.Digest(digest64)
 			})
-		}, "404"},
+		}, "which is not asked"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := &world{fixture: newFixture()}
