@@ -155,7 +155,7 @@ func (f *enterFlags) pid(e *engine.Engine) (int, error) {
 	if n, err := strconv.Atoi(f.target); err == nil {
 		return n, nil
 	}
-	c, err := e.Target(f.target)
+	c, err := runningTarget(e, f.target)
 	if err != nil {
 		return 0, err
 	}

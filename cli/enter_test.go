@@ -172,6 +172,13 @@ func TestEnterContainer(t *testing.T) {
 		exec.Command("kill", "-9", pid).Run()
 		run.Wait()
 	}()
+	if out, err := exec.Command("kakuri", "create", "--name", "enter_ended", "--rootfs", root, "true").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer exec.Command("kakuri", "rm", "enter_ended").Run()
+	if out, err := exec.Command("kakuri", "ns", "ps", "enter_ended").CombinedOutput(); err == nil || string(out) != "kakuri: container enter_ended is not running\n" {
+		t.Errorf("%v: %s", err, out)
+	}
 	id, err := exec.Command("kakuri", "ps", "-q").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +205,8 @@ func TestEnterContainer(t *testing.T) {
 		{[]string{"enter_other", "true"}, outcome{"", "No such container: enter_other", 1}},
 		{[]string{"-t", "enter_other", "-a", "true"}, outcome{"", "No such container: enter_other", 1}},
 		{[]string{"-S", "many", "enter_me", "true"}, outcome{"", "--setuid many: want a number", 1}},
+		{[]string{"enter_ended", "true"}, outcome{"", "container enter_ended is not running", 1}},
+		{[]string{"-t", "enter_ended", "true"}, outcome{"", "container enter_ended is not running", 1}},
 	} {
 		got := o.run(t, append([]string{"kakuri", "enter"}, c.args...)...)
 		if got.out != c.want.out || got.code != c.want.code || !strings.Contains(got.errs, c.want.errs) || (c.want.errs == "") != (got.errs == "") {

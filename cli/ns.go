@@ -252,6 +252,15 @@ func newNSDiff(io IO) *cobra.Command {
 	return c
 }
 
+// runningTarget is a container whose processes are to be looked at.
+func runningTarget(e *engine.Engine, ref string) (engine.Target, error) {
+	t, err := e.Target(ref)
+	if err == nil && t.PID == 0 {
+		err = fmt.Errorf("container %s is not running", t.Name)
+	}
+	return t, err
+}
+
 // exactArgs refuses any other number than n of arguments as a usage error.
 func exactArgs(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
@@ -341,7 +350,7 @@ func (r *nsReading) find(ref string) (*namespace.Process, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	c, err := e.Target(ref)
+	c, err := runningTarget(e, ref)
 	if err != nil {
 		return nil, "", err
 	}
