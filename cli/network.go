@@ -234,7 +234,7 @@ func newNetworkRM(io IO) *cobra.Command {
 		return inTurn(io, args, func(i int) error {
 			err := e.NetworkRemove(c.Context(), args[i])
 			if force && engine.IsNoNetwork(err) {
-				return errSkip
+				return skipped{}
 			}
 			return err
 		})

@@ -24,8 +24,7 @@ func newRM(io IO) *cobra.Command {
 		return each(io, args, func(ref string) error {
 			err := e.Remove(c.Context(), ref, o)
 			if o.Force && errors.As(err, new(engine.ErrNoSuchContainer)) {
-				io.report(err)
-				return errSkip
+				return skipped{err}
 			}
 			return err
 		})

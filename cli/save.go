@@ -187,6 +187,9 @@ func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
 		}
 		return errors.Join(write(f), f.Close())
 	}
+	if _, err := os.Stat(filepath.Dir(name)); err != nil {
+		return fmt.Errorf("invalid output path: %w", err) // and not that of a file which nobody asked for
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-"+filepath.Base(name)+"-")
 	if err != nil {
 		return err

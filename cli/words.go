@@ -50,8 +50,8 @@ func arguments(least, most int) cobra.PositionalArgs {
 // atOnce is how many objects one command works on at the same time.
 const atOnce = 50
 
-// errSkip is an object that there was nothing to do to, which has been told.
-var errSkip = errors.New("skipped")
+// A skipped object is one that there was nothing to do to. What there is to say of it is said in its turn, and it is no failure.
+type skipped struct{ error }
 
 // each does something to all that have the names, and prints the name of each it was
 // done to. Those it failed for are told of one by one, and make the exit code 1.
@@ -78,7 +78,10 @@ func inTurn(io IO, names []string, do func(i int) error) error {
 	failed := false
 	for i, name := range names {
 		err := do(i)
-		if err == errSkip {
+		if skip, ok := err.(skipped); ok {
+			if skip.error != nil {
+				io.report(skip.error)
+			}
 			continue
 		}
 		if err != nil {
