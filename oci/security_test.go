@@ -834,11 +834,11 @@ func TestCVE_2025_23266(t *testing.T) {
 		line := "tr '\\0' '\\n' </proc/self/environ >" + seen + "/" + point
 		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", line}}, {Path: "/bin/sh", Args: []string{"sh", "-c", line + "2"}, Env: []string{"ITS=own"}}}
 	}
-	s.Hooks = &specs.Hooks{Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"), CreateContainer: hook("createContainer"), Poststart: hook("poststart"), Poststop: hook("poststop")}
+	s.Hooks = &specs.Hooks{CreateRuntime: hook("createRuntime"), CreateContainer: hook("createContainer"), Poststart: hook("poststart"), Poststop: hook("poststop")}
 	if out, stderr, code := run(t, bundle(t, s)); code != 0 {
 		t.Fatalf("code %d: %s%s", code, out, stderr)
 	}
-	for _, point := range []string{"prestart", "createRuntime", "createContainer", "poststart", "poststop"} {
+	for _, point := range []string{"createRuntime", "createContainer", "poststart", "poststop"} {
 		for _, own := range []string{"", "2"} {
 			env, err := os.ReadFile(filepath.Join(seen, point+own))
 			if err != nil || strings.Contains(string(env), "evil") || strings.Contains(string(env), "EVIL") || own != "" && strings.TrimSpace(string(env)) != "ITS=own" {
