@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,6 +39,67 @@ func outputOf(t *testing.T, pid int) *os.File {
 		return os.NewFile(uintptr(fd), "stdout")
 	}
 	return nil
+}
+
+// TestRestKeepsSignals: a monitor that executes its program once more does not forget who sent the last signal, and does so only when no stop is under way, be who asked
+// for that gone.
+func TestRestKeepsSignals(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	dir := nstest.Dir(t)
+	// held starts a container whose monitor has somebody connected, and so does not rest, until that is closed.
+	held := func(script string) (c Container, rested func() bool, hold *monitor.Client) {
+		cfg := sh(root, script)
+		cfg.Mounts, cfg.AutoRemove = []Mount{{Type: "bind", Source: dir, Dest: "/mnt", Options: []string{"ro"}}}, false
+		for range 50 {
+			c := detached(t, e, cfg)
+			hold, err := monitor.Dial(e.dir, c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid := monitorOf(t, e, c)
+			rested := func() bool {
+				line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				return err == nil && bytes.Contains(line, []byte("monitor-rest"))
+			}
+			if rested() {
+				hold.Close()
+				continue
+			}
+			nstest.Until(t, "its word", func() bool { return strings.Contains(logOf(t, c), "up") })
+			return c, rested, hold
+		}
+		t.Fatal("the monitor of each container was at rest before somebody was connected")
+		return
+	}
+	c, rested, hold := held("trap 'while [ ! -e /mnt/now ]; do sleep 0.01; done; exit 6' USR1; echo up; while :; do sleep 0.01; done")
+	if err := e.Kill(t.Context(), c.ID, "USR1"); err != nil {
+		t.Fatal(err)
+	}
+	hold.Close()
+	nstest.Until(t, "the monitor's rest", rested)
+	if err := os.WriteFile(dir+"/now", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if now := ended(t, e, c.ID); now.ExitCode != 6 || now.Death == nil || !strings.HasPrefix(now.Death.By, "itself, after SIGUSR1 by process "+itoa(os.Getpid())) {
+		t.Errorf("%+v, %+v", now.State, now.Death)
+	}
+
+	c, _, hold = held("trap '' TERM; echo up; while :; do sleep 0.01; done")
+	stop, err := monitor.Dial(e.dir, c.ID)
+	if err == nil {
+		err = stop.Stop(0, 2)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop.Close()
+	hold.Close()
+	nstest.Until(t, "its end by SIGKILL", func() bool { return found(t, e, c.ID).Status == monitor.Exited })
+	if now := ended(t, e, c.ID); now.ExitCode != 137 || now.Death == nil || !strings.Contains(now.Death.By, "2 s after SIGTERM") {
+		t.Errorf("%+v, %+v", now.State, now.Death)
+	}
 }
 
 // TestRestKeepsOutput: a monitor that executes its program once more has the container's output open all the while. A container that wrote and ended in between

@@ -67,9 +67,9 @@ func (e *ending) lines() (list []string) {
 
 // A sent signal is one that somebody asked for.
 type sent struct {
-	signal unix.Signal
-	by     string
-	at     time.Time
+	Signal unix.Signal
+	By     string
+	At     time.Time
 }
 
 // sender says who is at the other end of a connection, which told its command line.
@@ -111,17 +111,17 @@ func (m *monitor) certify(r *run, x Exit) *Death {
 	m.mu.Lock()
 	last := m.sent
 	m.mu.Unlock()
-	asked := last.at.After(r.began)
+	asked := last.At.After(r.began)
 	switch {
 	case d.Cause == "oom":
 		d.By = "the kernel: the memory of its control group ran out"
-	case x.Signal != 0 && asked && int(last.signal) == x.Signal:
-		d.By = last.by
+	case x.Signal != 0 && asked && int(last.Signal) == x.Signal:
+		d.By = last.By
 	case x.Signal != 0:
 		d.By = usualSender(unix.Signal(x.Signal))
-	case asked && last.by != "":
-		name := abi.Signal(last.signal).String()
-		d.By = fmt.Sprintf("itself, after %s by %s", name, last.by)
+	case asked && last.By != "":
+		name := abi.Signal(last.Signal).String()
+		d.By = fmt.Sprintf("itself, after %s by %s", name, last.By)
 	}
 	if x.OOMKilled {
 		s, _ := r.container.LastStats() // what cannot be read is not told

@@ -44,6 +44,7 @@ type monitor struct {
 	accepting chan struct{}
 	ending    ending
 	keeping   atomic.Int32 // terminals of other processes of the container
+	stops     atomic.Int32 // stops that are under way
 	nets      nets
 
 	mu       sync.Mutex // guards what follows

@@ -31,6 +31,7 @@ type rest struct {
 	Ran     time.Time
 	Backoff time.Duration
 	Ending  []byte
+	Sent    sent
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
 	Ports   []heldPort   `json:",omitempty"`
 }
@@ -52,7 +53,7 @@ func (m *monitor) rest() bool {
 		f.SetReadDeadline(time.Now())
 	}
 	r.copied.Wait()
-	if m.alone() && !m.ending.midLine() {
+	if m.canRest() && !m.ending.midLine() { // still
 		m.restNets(func() { m.replace(r) })
 	}
 	m.accept.SetReadDeadline(time.Time{})
@@ -70,21 +71,22 @@ func (m *monitor) rest() bool {
 	return false
 }
 
-// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter and a terminal that is kept would not.
+// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept and a stop
+// that goes on without who asked for it would not.
 func (m *monitor) canRest() bool {
 	switch m.task.Log.Driver {
 	case "", "json-file", "local", "none":
 	default:
 		return false
 	}
-	return m.alone() && m.keeping.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+	return m.alone() && m.keeping.Load() == 0 && m.stops.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
 }
 
 // replace executes the program once more. It returns when that failed.
 func (m *monitor) replace(r *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes()}
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
 	keep := []int{x.Lock, x.Accept}
 	if m.master != nil {
 		x.Master = int(m.master.Fd())
@@ -157,6 +159,7 @@ func (m *monitor) goOn() int {
 	unix.Close(null)
 	os.WriteFile("/proc/self/comm", []byte(name(os.Args[0])), 0) // it is "exe" else; nobody depends on it
 	m.order, m.state, m.lock, m.rested, m.backoff = x.Order, x.State, x.Lock, true, x.Backoff
+	m.sent = x.Sent
 	for _, fd := range []int{x.Lock, x.Accept} {
 		unix.CloseOnExec(fd)
 	}

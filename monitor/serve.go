@@ -137,7 +137,12 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 			m.clients.mu.Lock()
 			c.told = true
 			m.clients.mu.Unlock()
-			go m.stop(s, sender(c, s.Command))
+			by := sender(c, s.Command)
+			m.stops.Add(1)
+			go func() {
+				defer m.stops.Add(-1)
+				m.stop(s, by)
+			}()
 		}
 	case kind == mNets:
 		answer := []byte{mDone}
