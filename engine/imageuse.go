@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kakuri/kakuri/image"
 	"github.com/opencontainers/go-digest"
@@ -28,6 +29,9 @@ func (e *Engine) ImageUsers() (map[digest.Digest][]Container, error) {
 // staleNames puts an image's id in the place of a name that leads to another image by now, or to none, as Docker does. A store that cannot be read leaves names as
 // they are.
 func (e *Engine) staleNames(list []Summary) {
+	if !slices.ContainsFunc(list, func(s Summary) bool { return s.ImageID != "" }) {
+		return // who has no images needs no store
+	}
 	store, err := e.Images()
 	if err != nil {
 		return
