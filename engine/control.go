@@ -61,8 +61,34 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 }
 
 // withMonitor asks a container's monitor for something that ends the container, and waits for that: until the monitor is gone. A
-// container without a monitor has ended already.
+// container without a monitor has ended already. One that is killed meanwhile has a successor, which is asked in its place.
 func (e *Engine) withMonitor(ctx context.Context, c Container, ask func(*monitor.Client) error) error {
+	const patience, pause = 10 * time.Second, 10 * time.Millisecond // until who else looks for a successor has found it
+	for begin := time.Now(); ; time.Sleep(pause) {
+		err := e.askMonitor(ctx, c, ask)
+		if !errors.As(err, new(killedMonitorError)) || time.Since(begin) > patience {
+			return err
+		}
+		if err := e.adopt(c.ID); err != nil {
+			return err
+		}
+		if c, err = e.Find(c.ID); errors.As(err, new(ErrNoSuchContainer)) {
+			return nil // it was to be removed at its end
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// A killedMonitorError names a container that goes on without its monitor.
+type killedMonitorError struct{ name string }
+
+// Error implements error.
+func (e killedMonitorError) Error() string {
+	return "container " + e.name + ": its monitor was killed: try again"
+}
+
+func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.Client) error) error {
 	if !c.Active() {
 		return nil
 	}
@@ -72,7 +98,7 @@ func (e *Engine) withMonitor(ctx context.Context, c Container, ask func(*monitor
 	}
 	defer m.Close()
 	defer context.AfterFunc(ctx, func() { m.Close() })()
-	if err := ask(m); err != nil && !errors.Is(err, syscall.EPIPE) {
+	if err := ask(m); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		return err
 	}
 	for {
@@ -97,7 +123,7 @@ func (e *Engine) untilGone(ctx context.Context, c Container) error {
 	}
 	defer f.Close()
 	if now, err := e.Find(c.ID); err == nil && now.Active() {
-		return fmt.Errorf("container %s: its monitor was killed: try again", c.Name)
+		return killedMonitorError{c.Name}
 	}
 	return nil
 }

@@ -286,6 +286,29 @@ func TestRestartPolicy(t *testing.T) {
 	}
 }
 
+// One that is killed after a command has looked for such, and before it asks or while it does, has a successor that is asked.
+func TestMonitorKilledMeanwhile(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	cfg := sh(root, "exec sleep 100")
+	cfg.Name, cfg.AutoRemove = "orphan", false
+	c := detached(t, e, cfg)
+	killMonitor(t, e, c)
+	asked := 0
+	if err := e.withMonitor(t.Context(), c, func(m *monitor.Client) error {
+		if asked++; asked == 1 {
+			killMonitor(t, e, c)
+		}
+		return m.Stop(0, 0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if c := found(t, e, "orphan"); c.Status != monitor.Exited || asked != 2 {
+		t.Errorf("asked %d times: %+v", asked, c.State)
+	}
+}
+
 // A monitor that is killed takes nothing with it: the container goes on, the next command brings a new monitor, no line that is written after that is lost, and how
 // the container ended is learnt.
 func TestKilledMonitor(t *testing.T) {
