@@ -60,7 +60,7 @@ func TestMagicLabels(t *testing.T) {
 	}
 }
 
-// A configuration that names an impossible user, directory or program is an error that says which, and leaves nothing.
+// A configuration that names an impossible user or directory is an error that says which, and leaves nothing. An impossible signal, which does not matter before the end, is told of.
 func TestHostileConfig(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
@@ -74,7 +74,6 @@ func TestHostileConfig(t *testing.T) {
 		"uid2": {func(c *v1.Config) { c.User = "-1" }, "-1"},
 		"cwd":  {func(c *v1.Config) { c.WorkingDir = "/proc/self/fd/7" }, "/proc/self/fd/7"},
 		"rel":  {func(c *v1.Config) { c.WorkingDir = "../../etc" }, "../../etc"},
-		"stop": {func(c *v1.Config) { c.StopSignal = "SIGNOSUCH" }, "SIGNOSUCH"},
 	} {
 		cf, err := plain.ConfigFile()
 		if err != nil {
@@ -88,8 +87,20 @@ func TestHostileConfig(t *testing.T) {
 		}
 		images[name+":1"], wants[name] = img, c.want
 	}
+	cf, err := plain.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cf = cf.DeepCopy()
+	cf.Config.StopSignal = "SIGNOSUCH"
+	if images["stop:1"], err = mutate.ConfigFile(plain, cf); err != nil {
+		t.Fatal(err)
+	}
 	host := testimage.Registry(t, images)
 	var c caller
+	if out, code := c.kakuri("run", "--rm", host+"/stop:1", "true"); code != 0 || !strings.Contains(out, "SIGNOSUCH is no signal") {
+		t.Errorf("stop: code %d: %s", code, out)
+	}
 	for name, want := range wants {
 		ref := host + "/" + name + ":1"
 		out, code := c.kakuri("run", "--rm", ref, "true")
