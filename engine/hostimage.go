@@ -258,14 +258,7 @@ func hostMounts() ([]hostMount, error) {
 }
 
 // ownMounts lists the mounts of this process's namespace.
-func ownMounts() ([]namespace.Mount, error) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer proc.Close()
-	return namespace.ReadMounts(proc, os.Getpid())
-}
+func ownMounts() ([]namespace.Mount, error) { return namespace.ReadMounts(nil, os.Getpid()) }
 
 func onDisk(fstype string) bool {
 	switch fstype {

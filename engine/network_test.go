@@ -343,16 +343,7 @@ func TestNetworkPlan(t *testing.T) {
 	}
 	cfg := Config{Image: "host", Command: []string{"true"}, Name: "cc", Hostname: "h", Network: "a", ExtraHosts: []string{"gw:host-gateway", "six:[fd00::1]"},
 		Networks: []Attachment{{Network: "a", IPv4: "10.1.0.77"}, {Network: "b", GatewayPriority: 1, LinkLocal: []string{"169.254.7.7"}}}, Publish: []PortSpec{{HostPort: 80, Port: 80}}}
-	rec, release, err := e.record(ctx, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
-	rec.Slot = 1
-	b, err := e.build(ctx, rec, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rec, b := lookedAt(t, e, cfg)
 	n := b.opts.Network
 	if len(n.Endpoints) != 2 || len(n.Bridges) != 2 || n.Gateway4.String() != "10.2.0.1" || !n.Forward4 || n.Resolver == nil {
 		t.Fatalf("the plan's network is %+v", n)
@@ -407,6 +398,22 @@ func TestNetworkPlan(t *testing.T) {
 	}
 }
 
+// lookedAt is what a container would be, of which only the plan is asked for, and its record before that.
+func lookedAt(t *testing.T, e *Engine, cfg Config) (Record, *builder) {
+	t.Helper()
+	rec, release, err := e.record(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	rec.Slot = 1
+	b, err := e.build(t.Context(), rec, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec, b
+}
+
 // TestServersOfInternal: on an internal network the machine's servers for names are not asked, and one that --dns names is, from inside: it may be on that network.
 func TestServersOfInternal(t *testing.T) {
 	e := open(t)
@@ -420,16 +427,7 @@ func TestServersOfInternal(t *testing.T) {
 		}
 	}()
 	for want, servers := range map[string][]string{"[]": nil, "[10.1.0.9 false]": {"10.1.0.9"}} {
-		rec, release, err := e.record(ctx, Config{Image: "host", Command: []string{"true"}, Network: "inner", DNS: servers})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer release()
-		rec.Slot = 1
-		b, err := e.build(ctx, rec, true)
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, b := lookedAt(t, e, Config{Image: "host", Command: []string{"true"}, Network: "inner", DNS: servers})
 		got := []string{}
 		for _, s := range b.names.servers {
 			got = append(got, fmt.Sprint(s.Addr, " ", s.Host))

@@ -64,6 +64,9 @@ func (r Resources) Check() error {
 		if !ok {
 			return fmt.Errorf("invalid value %s for cpuset %s", set.list, set.what)
 		}
+		if len(asked) == 0 {
+			continue // every start comes by here
+		}
 		text, err := os.ReadFile(set.online)
 		online := strings.TrimSpace(string(text))
 		if have, ok := numberList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n [2]uint64) bool { return !covers(have, n) }) {

@@ -73,10 +73,10 @@ func mountOf(mounts []namespace.Mount, p string) namespace.Mount {
 
 // source looks at the source of a bind mount.
 func (b *builder) source(p string) bindSource {
-	if b.hostMounts == nil {
-		b.hostMounts, _ = ownMounts()
+	if b.ownMounts == nil {
+		b.ownMounts, _ = ownMounts()
 	}
-	return sourceAt(b.hostMounts, p)
+	return sourceAt(b.ownMounts, p)
 }
 
 // bind adds a bind mount of what the host has at s.Source, or at a path below that, with what the container's posture adds to its options.
@@ -87,6 +87,10 @@ func (b *builder) bind(s specs.Mount, m Mount) error {
 	if m.Subpath != "" {
 		b.opts.Subpaths = append(b.opts.Subpaths, plan.Subpath{Dest: m.Dest, Path: path.Clean(m.Subpath)})
 	}
+	if b.run.Privileged && !b.opts.IDMapRoot {
+		b.mount(s, m.Flag)
+		return nil
+	}
 	from := b.source(path.Join(s.Source, m.Subpath))
 	if !b.run.Privileged && !from.devices {
 		// Devices are given by --device alone: the ids of a node on an id-mapped mount are
@@ -94,20 +98,19 @@ func (b *builder) bind(s specs.Mount, m Mount) error {
 		// modes say, and the rules for devices.
 		s.Options = append(s.Options, "rnodev")
 	}
-	if !b.opts.IDMapRoot || from.kernel {
-		b.mount(s, m.Flag)
-		return nil
-	}
-	if !from.mixed || !slices.Contains(s.Options, "rbind") {
+	var disks []string
+	switch {
+	case !b.opts.IDMapRoot || from.kernel:
+	case !from.mixed || !slices.Contains(s.Options, "rbind"):
 		s.Options = append(s.Options, "ridmap")
-		b.mount(s, m.Flag)
-		return nil
+	default:
+		// The mounts of disks come once more, each mapped for itself, and with what is on it, which may hide something. The others are
+		// left as they are: their files are somebody else's.
+		s.Options = append(s.Options, "idmap")
+		disks = from.disks
 	}
-	// The mounts of disks come once more, each mapped for itself, and with what is on it, which may hide something. The others are
-	// left as they are: their files are somebody else's.
-	s.Options = append(s.Options, "idmap")
 	b.mount(s, m.Flag)
-	for _, rel := range from.disks {
+	for _, rel := range disks {
 		b.mount(specs.Mount{Destination: path.Join(m.Dest, rel), Type: "bind", Source: path.Join(s.Source, m.Subpath, rel), Options: s.Options}, m.Flag)
 	}
 	return nil

@@ -43,7 +43,7 @@ type builder struct {
 	volumes  *volume.Store
 	attach   []volume.Volume // to be mounted before the container runs
 
-	hostMounts []namespace.Mount // when they are asked for: see source
+	ownMounts []namespace.Mount // when they are asked for: see source
 
 	cdiDirs []string // nil is CDI's own
 

@@ -305,6 +305,19 @@ func (f *fixture) index(docker bool, list ...v1.Descriptor) v1.Descriptor {
 	return f.document(v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: mediaType, Manifests: list}, mediaType)
 }
 
+// attestation is what BuildKit says of an image, with the config of one, and the layer in which it stands.
+func (f *fixture) attestation(of v1.Descriptor) (d, statement v1.Descriptor) {
+	statement = f.blob([]byte(`{"predicate":1}`), "application/vnd.in-toto+json")
+	d = f.document(v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: f.blob([]byte(`{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":["`+statement.Digest+`"]}}`), v1.MediaTypeImageConfig),
+		Layers: []v1.Descriptor{statement},
+	}, v1.MediaTypeImageManifest)
+	d.Platform = &Platform{OS: "unknown", Architecture: "unknown"}
+	d.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": of.Digest.String()}
+	return d, statement
+}
+
 // A fake is a registry that serves a fixture, for reading, with what a test puts in front of it.
 type fake struct {
 	*fixture

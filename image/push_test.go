@@ -245,14 +245,7 @@ func TestPushIndex(t *testing.T) {
 func TestPushOtherIndex(t *testing.T) {
 	f := newFixture()
 	mine := f.image(Host(), "gzip", false, layersOf(2)...)
-	statement := f.blob([]byte(`{"predicate":1}`), "application/vnd.in-toto+json")
-	attest := f.document(v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
-		Config: f.blob([]byte(`{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":["`+statement.Digest+`"]}}`), v1.MediaTypeImageConfig),
-		Layers: []v1.Descriptor{statement},
-	}, v1.MediaTypeImageManifest)
-	attest.Platform = &Platform{OS: "unknown", Architecture: "unknown"}
-	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", attests: mine.Digest.String()}
+	attest, _ := f.attestation(mine)
 	below := f.index(false, f.image(other, "gzip", false, layersOf(3)...))
 	below.Platform = &other
 	f.tags["latest"] = f.index(false, mine, attest, below)
@@ -444,14 +437,7 @@ func TestTags(t *testing.T) {
 func TestAttestations(t *testing.T) {
 	f := newFixture()
 	image := f.image(Host(), "gzip", false, layersOf(2)...)
-	statement := f.blob([]byte(`{"predicate":1}`), "application/vnd.in-toto+json")
-	attest := f.document(v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
-		Config: f.blob([]byte(`{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":["`+statement.Digest+`"]}}`), v1.MediaTypeImageConfig),
-		Layers: []v1.Descriptor{statement},
-	}, v1.MediaTypeImageManifest)
-	attest.Platform = &Platform{OS: "unknown", Architecture: "unknown"}
-	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String()}
+	attest, statement := f.attestation(image)
 	f.tags["latest"] = f.index(false, image, attest)
 	k := serve(t, f)
 	whole := func(s *Store, name string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
@@ -27,15 +28,21 @@ func localnet(bridge string) string { return "net/ipv4/conf/" + bridge + "/route
 // routeLoopback has the kernel send what comes from 127.0.0.1 by the bridges, and take the answers. The table has it take nothing else of those addresses from there; and
 // since the table goes when somebody flushes all rules, ports of the bridges do not let it in either.
 func routeLoopback(ports []plan.Publish) error {
+	var bridges []string // each once: a container may have many thousand ports
 	for _, p := range ports {
-		if p.Bridge == "" || p.Routed || Relayed(p) || !p.HostAddr.Is4() || !p.HostAddr.IsUnspecified() && !p.HostAddr.IsLoopback() || sysctlIs(localnet(p.Bridge), "1") {
+		if p.Bridge != "" && !p.Routed && !Relayed(p) && p.HostAddr.Is4() && (p.HostAddr.IsUnspecified() || p.HostAddr.IsLoopback()) && !slices.Contains(bridges, p.Bridge) {
+			bridges = append(bridges, p.Bridge)
+		}
+	}
+	for _, bridge := range bridges {
+		if sysctlIs(localnet(bridge), "1") {
 			continue
 		}
-		if err := os.WriteFile("/proc/sys/"+localnet(p.Bridge), []byte("1"), 0); err != nil {
+		if err := os.WriteFile("/proc/sys/"+localnet(bridge), []byte("1"), 0); err != nil {
 			return err
 		}
 		// In this order: who makes a port looks at the file when it is there.
-		if err := guardPorts(p.Bridge); err != nil {
+		if err := guardPorts(bridge); err != nil {
 			return err
 		}
 	}
@@ -53,11 +60,13 @@ func guardPorts(bridge string) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range list {
-		for _, l := range list {
-			if b.Name == bridge && l.Master == b.Index && guardPort(s, l.Index) != nil {
-				return nil // there is none to be had
-			}
+	i := slices.IndexFunc(list, func(l netlink.Link) bool { return l.Name == bridge })
+	if i < 0 {
+		return nil // it went, with its ports
+	}
+	for _, l := range list {
+		if l.Master == list[i].Index && guardPort(s, l.Index) != nil {
+			return nil // there is none to be had
 		}
 	}
 	return nil

@@ -119,8 +119,8 @@ func (w *World) Made() bool { return w.made }
 // Dir is where records of the world are kept.
 func (w *World) Dir() string { return w.dir }
 
-// find opens the namespaces by a process that is in both.
-func (w *World) find() error {
+// read reads the record of the world that there is.
+func (w *World) read() error {
 	data, err := os.ReadFile(w.dir + "/world.json")
 	if errors.Is(err, os.ErrNotExist) {
 		return ErrNone
@@ -131,6 +131,14 @@ func (w *World) find() error {
 	if err := json.Unmarshal(data, &w.rec); err != nil || w.rec.Boot != bootID() {
 		w.rec = record{}
 		return ErrNone
+	}
+	return nil
+}
+
+// find opens the namespaces by a process that is in both.
+func (w *World) find() error {
+	if err := w.read(); err != nil {
+		return err
 	}
 	for _, in := range w.rec.In {
 		if w.enter(in) {
@@ -144,13 +152,12 @@ func (w *World) find() error {
 	return ErrNone
 }
 
-// Devices are the names of the network devices in the user's world, by a process that is there: proc(5). It enters nothing and takes no lock. Where nobody is in a world it is
+// Devices are the names of the network devices in the user's world, by a process that is there: proc(5). It enters nothing and takes no lock. Where nobody is in a world the error is
 // [ErrNone].
 func Devices(run string) (list []string, err error) {
 	w := &World{dir: run + "/world"}
-	data, err := files.Read(w.dir + "/world.json")
-	if err != nil || json.Unmarshal(data, &w.rec) != nil || w.rec.Boot != bootID() {
-		return nil, ErrNone
+	if err := w.read(); err != nil {
+		return nil, err
 	}
 	for _, in := range w.rec.In {
 		dir := "/proc/" + strconv.Itoa(in.PID)
