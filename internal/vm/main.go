@@ -108,7 +108,7 @@ func flags() (options, error) {
 	flag.BoolVar(&o.Update, "update", false, "ask the archive again for what is in the cache")
 	flag.StringVar(&o.Power, "power", "", "power loss while the engine works: no, only (no other test), or after the tests (when empty, where all of them are run)")
 	flag.Uint64Var(&o.Seed, "seed", 0, "of the moments of power loss, as printed; another each time when 0")
-	flag.DurationVar(&o.Limit, "limit", 30*time.Minute, "of one guest's time")
+	flag.DurationVar(&o.Limit, "limit", 0, "of one guest's time (default 30m; 6h without KVM)")
 	flag.Parse()
 	o.Pkgs, o.Cases = strings.Fields(pkgs), strings.Fields(cases)
 	if flag.NArg() > 0 {
@@ -141,6 +141,7 @@ func host() error {
 	if err != nil {
 		return err
 	}
+	o.Limit = m.limit(o)
 	releases, err := choose(o.Kernel)
 	if err != nil {
 		return err

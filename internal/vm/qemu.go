@@ -62,6 +62,21 @@ func (m machine) accel(o options) string {
 	return "tcg"
 }
 
+// limit is of one guest's time. An emulator takes hours for all the tests.
+func (m machine) limit(o options) time.Duration {
+	switch {
+	case o.Limit > 0:
+		return o.Limit
+	case m.accel(o) == "kvm":
+		return 30 * time.Minute
+	}
+	return 6 * time.Hour
+}
+
+// packageLimit is of one package's tests, in a guest that has a limit itself. Before that one it has them end with what their goroutines do,
+// and the other packages go on.
+func packageLimit(guest time.Duration) time.Duration { return max(20*time.Minute, guest*2/3) }
+
 func (m machine) how(o options) string { return m.qemu + " -accel " + m.accel(o) }
 
 // command is the whole line of qemu, for a guest that does the jobs from one on.

@@ -317,6 +317,55 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// A guest that an emulator runs has time for all the tests, and each package for its own; a limit that was asked for stays.
+func TestLimits(t *testing.T) {
+	for _, test := range []struct {
+		o              options
+		guest, ofTests time.Duration
+	}{
+		{options{Accel: "kvm"}, 30 * time.Minute, 20 * time.Minute},
+		{options{Accel: "tcg"}, 6 * time.Hour, 4 * time.Hour},
+		{options{Accel: "tcg", Limit: 8 * time.Minute}, 8 * time.Minute, 20 * time.Minute},
+		{options{Accel: "kvm", Limit: time.Hour}, time.Hour, 40 * time.Minute},
+	} {
+		guest := machine{}.limit(test.o)
+		if ofTests := packageLimit(guest); guest != test.guest || ofTests != test.ofTests {
+			t.Errorf("%+v: %v and %v, want %v and %v", test.o, guest, ofTests, test.guest, test.ofTests)
+		}
+	}
+}
+
+// A package with tests is tried in guests, or has a reason not to be, so that none is forgotten.
+func TestPackages(t *testing.T) {
+	out, err := output("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "../../...")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	for _, p := range strings.Fields(string(out)) {
+		has["./"+strings.TrimPrefix(p, "github.com/kakuri/kakuri/")] = true
+	}
+	places := map[string]int{}
+	for _, p := range testPackages() {
+		places[p.path]++
+	}
+	for _, e := range elsewhere() {
+		for _, p := range strings.Fields(e.paths) {
+			places["./"+p]++
+		}
+	}
+	for p := range has {
+		if places[p] == 0 {
+			t.Errorf("%s has tests that no guest runs: it belongs in testPackages, or with a reason in elsewhere", p)
+		}
+	}
+	for p, n := range places {
+		if !has[p] || n > 1 {
+			t.Errorf("%s is named %d times, and has tests: %v", p, n, has[p])
+		}
+	}
+}
+
 // Each test's result is in the file, with the kernel.
 func TestRecord(t *testing.T) {
 	v := verdict{results: []string{"--- PASS: ./a/TestX/y (0.00s)", "--- SKIP: ./a/TestS (0.1s)"}}
