@@ -625,43 +625,61 @@ func TestNetworksThatAreCut(t *testing.T) {
 }
 
 // TestInternalAndSockets: a port that a socket of this machine takes, since it is strict or of the other family, is no more for containers of internal networks than one that rules lead on;
-// what else listens here is.
+// what else listens at that number is: here at other addresses, and beside them on their network, of which br_netfilter shows the packets.
 func TestInternalAndSockets(t *testing.T) {
-	onStage(t, false, func(s *stage) {
-		inner := bridgeB
-		inner.Internal, inner.Masquerade4, inner.Masquerade6 = true, false, false
-		s.bridges(bridgeA, inner)
+	onStage(t, true, func(s *stage) {
+		inner := plan.Bridge{Device: "kba", Internal: true, ICC: true}
+		s.bridges(inner, bridgeB)
 		s.serve("", "[::]:8090")
 		s.serve("", "[::]:8091")
+		s.serve("a2", "[::]:8090")
 		publish := func(owner string, p plan.Publish) {
 			t.Helper()
 			if err := s.rules.Publish(owner, []plan.Publish{p}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		asks := [][3]string{{"b1", "tcp", "10.0.2.1:8090"}, {"b1", "tcp", "[2001:db8:2::1]:8090"}, {"b1", "tcp", "192.0.2.1:8090"}}
-		for _, a := range asks {
-			s.want(a[0], a[1], a[2], " "+map[bool]string{true: "2001:db8:2::11", false: "10.0.2.11"}[strings.HasPrefix(a[2], "[")])
+		v4, far4 := [3]string{"a1", "tcp", "10.0.1.1:8090"}, [3]string{"a1", "tcp", "192.0.2.1:8090"}
+		v6, far6 := [3]string{"a1", "tcp", "[2001:db8:1::1]:8090"}, [3]string{"a1", "tcp", "[2001:db8:9::1]:8090"}
+		open := func(asks ...[3]string) {
+			t.Helper()
+			for _, a := range asks {
+				s.want(a[0], a[1], a[2], " "+map[bool]string{true: "2001:db8:1::11", false: "10.0.1.11"}[strings.HasPrefix(a[2], "[")])
+			}
+			s.want("a1", "tcp", "10.0.1.12:8090", "a2 10.0.1.11")
+			s.want("a1", "tcp", "[2001:db8:1::12]:8090", "a2 2001:db8:1::11")
 		}
-		strict := port("tcp 0.0.0.0:8090 10.0.1.11:80")
+		open(v4, far4, v6, far6)
+		strict := port("tcp 0.0.0.0:8090 10.0.2.11:80")
 		strict.Strict = true
 		publish("strict", strict)
-		s.silent(asks...)
-		publish("mixed", port("tcp [2001:db8:9::1]:8090 10.0.1.12:80")) // has the element from now on
-		publish("lo", port("tcp [::1]:8091 10.0.1.12:80"))
-		s.silent(asks...)
-		s.want("a1", "tcp", "10.0.1.1:8090", " 10.0.1.11")
-		s.want("b1", "tcp", "10.0.2.1:8091", " 10.0.2.11")
+		s.silent(v4, far4)
+		open(v6, far6)
+		publish("mixed", port("tcp [2001:db8:9::1]:8090 10.0.2.11:80"))
+		publish("lo", port("tcp [::1]:8091 10.0.2.11:80"))
+		s.silent(v4, far4, far6)
+		open(v6)
+		s.want("b1", "tcp", "10.0.2.1:8090", " 10.0.2.11")
+		s.want("a1", "tcp", "10.0.1.1:8091", " 10.0.1.11")
 		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
 			t.Errorf("Check finds %q, %v", faults, err)
 		}
-		for _, owner := range []string{"mixed", "strict"} {
-			s.silent(asks...)
-			if err := s.rules.Unpublish(owner); err != nil {
-				t.Fatal(err)
-			}
+		if err := s.rules.Unpublish("strict"); err != nil {
+			t.Fatal(err)
 		}
-		s.want("b1", "tcp", "10.0.2.1:8090", " 10.0.2.11")
+		s.silent(far6)
+		open(v4, far4, v6)
+		strict.HostAddr = netip.MustParseAddr("192.0.2.1")
+		publish("mixed", strict)
+		s.silent(far4)
+		open(v4, v6, far6)
+		publish("mixed", port("tcp [::]:8090 10.0.2.11:80"))
+		s.silent(v6, far6)
+		open(v4, far4)
+		if err := s.rules.Unpublish("mixed"); err != nil {
+			t.Fatal(err)
+		}
+		open(v4, far4, v6, far6)
 	})
 }
 

@@ -21,13 +21,13 @@ const (
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
 // older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 4"
+const nftLayout = "kakuri's networks and ports; layout 5"
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 4}, {"senders", 2}, {"prerouting", 5}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 4}, {"senders", 2}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A datatype is how nft(8) shows bytes of a set's keys: its number there, and how many they are.
 type datatype struct {
@@ -65,8 +65,11 @@ var nftSets = []nftSet{
 	{"direct4", []datatype{nftProto, nftIPv4, nftService}, nil}, // ports that are reached at the container's own address
 	{"direct6", []datatype{nftProto, nftIPv6, nftService}, nil},
 	{"loopback4", []datatype{nftProto, nftIPv4, nftService}, nil},
-	{"relayed", []datatype{nftProto, nftService}, nil}, // ports that a socket takes
-	{"hairpin4", []datatype{nftIPv4, nftIPv4}, nil},    // each container that publishes, with itself
+	{"relayed4", []datatype{nftProto, nftIPv4, nftService}, nil}, // ports that a socket takes
+	{"relayed6", []datatype{nftProto, nftIPv6, nftService}, nil},
+	{"relayedany4", []datatype{nftProto, nftService}, nil}, // so too, at all addresses of this machine
+	{"relayedany6", []datatype{nftProto, nftService}, nil},
+	{"hairpin4", []datatype{nftIPv4, nftIPv4}, nil}, // each container that publishes, with itself
 	{"hairpin6", []datatype{nftIPv6, nftIPv6}, nil},
 	{"publish4", []datatype{nftProto, nftIPv4, nftService}, []datatype{nftIPv4, nftService}},
 	{"publish6", []datatype{nftProto, nftIPv6, nftService}, []datatype{nftIPv6, nftService}},
@@ -247,14 +250,20 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 		if !ok {
 			continue
 		}
+		host, to, family := p.HostAddr.AsSlice(), p.Addr.AsSlice(), "6"
+		if p.HostAddr.Is4() {
+			family = "4"
+		}
 		if Relayed(p) {
-			e := nftElement{set: "relayed", key: nftKey([]byte{proto}, nftPort(p.HostPort)), owner: owner}
+			e := nftElement{set: "relayed" + family, key: nftKey([]byte{proto}, host, nftPort(p.HostPort)), owner: owner}
+			if p.HostAddr.IsUnspecified() {
+				e.set, e.key = "relayedany"+family, nftKey([]byte{proto}, nftPort(p.HostPort))
+			}
 			if !p.HostAddr.IsLoopback() && !slices.Contains(list, e) { // no bridge leads to loopback
 				list = append(list, e)
 			}
 			continue
 		}
-		host, to := p.HostAddr.AsSlice(), p.Addr.AsSlice()
 		if p.Routed {
 			set := "direct6"
 			if p.Addr.Is4() {
@@ -265,14 +274,9 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 		}
 		e := nftElement{owner: owner, data: nftKey(to, nftPort(p.Port))}
 		if p.HostAddr.IsUnspecified() {
-			e.set, e.key = "any6", nftKey([]byte{proto}, nftPort(p.HostPort))
+			e.set, e.key = "any"+family, nftKey([]byte{proto}, nftPort(p.HostPort))
 		} else {
-			e.set, e.key = "publish6", nftKey([]byte{proto}, host, nftPort(p.HostPort))
-		}
-		family := "6"
-		if p.HostAddr.Is4() {
-			family = "4"
-			e.set = strings.TrimSuffix(e.set, "6") + family
+			e.set, e.key = "publish"+family, nftKey([]byte{proto}, host, nftPort(p.HostPort))
 		}
 		list = append(list, e)
 		if p.HostAddr.Is4() && p.HostAddr.IsLoopback() {
@@ -551,9 +555,16 @@ func portIn(family byte, set string) nftTerm {
 	return nftTerm{text + " @" + set, append(exprs, find(set, false))}
 }
 
-// relayedPort is a packet to a port that a socket takes at some address.
-func relayedPort() nftTerm {
-	return nftTerm{"meta l4proto . th dport @relayed", []nftExpr{meta(unix.NFT_META_L4PROTO, 0), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1), find("relayed", false)}}
+// anyPortIn is a packet to this machine, at whatever address of the family, and to a port of a set.
+func anyPortIn(family byte, set string) nftTerm {
+	t := ofFamily4()
+	if family == unix.NFPROTO_IPV6 {
+		t = ofFamily6()
+	}
+	local := toThisMachine()
+	t.text += " " + local.text + " meta l4proto . th dport @" + set
+	t.exprs = append(append(t.exprs, local.exprs...), meta(unix.NFT_META_L4PROTO, 0), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1), find(set, false))
+	return t
 }
 
 // translate leads to what the map has for the packet's destination, address and port.
@@ -600,7 +611,12 @@ func nftChains() []nftChain {
 			rule("", toThisMachine(), translate(v6, "any6", false)),
 		}
 	}
-	incoming := append([]nftRule{rule("internal networks, to ports that a socket takes", fromDeviceIn("internal"), relayedPort(), counted(), drop)}, destinations()...)
+	incoming := append([]nftRule{
+		rule("internal networks, to ports that a socket takes", fromDeviceIn("internal"), portIn(v4, "relayed4"), counted(), drop),
+		rule("", fromDeviceIn("internal"), portIn(v6, "relayed6"), counted(), drop),
+		rule("", fromDeviceIn("internal"), anyPortIn(v4, "relayedany4"), counted(), drop),
+		rule("", fromDeviceIn("internal"), anyPortIn(v6, "relayedany6"), counted(), drop),
+	}, destinations()...)
 	output := destinations()
 	// The kernel does not send what comes from ::1 by another device; a socket takes it.
 	output[3] = rule("[::1] has a socket", nftTerm{"ip6 daddr != ::1", append(isFamily(v6, "").exprs,
