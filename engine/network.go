@@ -16,6 +16,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // A NetworkConfig asks for a network, in the form of Docker's API.
@@ -123,8 +124,8 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 	return shownNetwork(&n), nil
 }
 
-// occupy makes the bridge of a new network, by which other engines on the machine see that its subnet is taken. One that cannot be made now is
-// made by the first container, or that tells why not. An ordinary user is alone in a world, which may not be there yet. The device that macvlans are on is made now or never.
+// occupy makes the bridge of a new network, by which other engines on the machine see that its subnet is taken. Where another device has its name or its
+// address, the network cannot be. One that cannot be made now for another reason is made by the first container, or that tells why not. An ordinary user is alone in a world, which may not be there yet. The device that macvlans are on is made now or never.
 func (e *Engine) occupy(ctx context.Context, n *netdb.Network) error {
 	if e.rootless() {
 		return nil
@@ -132,7 +133,10 @@ func (e *Engine) occupy(ctx context.Context, n *netdb.Network) error {
 	d := &network.Doer{}
 	defer d.Close()
 	if n.Driver == "bridge" {
-		d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
+		_, err := d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
+		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EADDRINUSE) {
+			return err
+		}
 		return nil
 	}
 	p, ours := parentOf(n)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -216,5 +217,46 @@ func TestNetworkRemoveEndsWithItsRecord(t *testing.T) {
 	}
 	if _, err := e.NetworkInspect("front"); err == nil {
 		t.Error("it is still there")
+	}
+}
+
+// TestNetworkOfAnothersDevice: a bridge cannot have the name, nor the address, of another device of the machine. That is said when the network is to be made, none is left, and the device stays. A
+// network whose name went to such a device while its bridge was away can be removed.
+func TestNetworkOfAnothersDevice(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	ctx := t.Context()
+	ip := func(args ...string) string { return output(t, exec.Command("ip", args...)) }
+	ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+	defer ip("link", "del", "lan1")
+	ip("addr", "add", "10.83.0.1/24", "dev", "lan0")
+	for want, c := range map[string]NetworkConfig{
+		"the host has a device of that name, and it is a device of the kind veth: give the network's bridge another name": {Name: "mine", Options: map[string]string{optName: "lan0"}},
+		"device lan0 of the host has the address 10.83.0.1/24: address already in use: the network needs another subnet":  {Name: "mine", IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.83.0.0/16"}}}},
+	} {
+		n, err := e.NetworkCreate(ctx, c)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("it says %v, not %q", err, want)
+		}
+		if err == nil {
+			if err := e.NetworkRemove(ctx, n.ID); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if list, err := e.NetworkList(ctx, nil); err != nil || len(list) != 3 {
+		t.Errorf("there are %+v, %v", list, err)
+	}
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "mine", Options: map[string]string{optName: "mine0"}}); err != nil {
+		t.Fatal(err)
+	}
+	ip("link", "del", "mine0")
+	ip("link", "set", "lan0", "name", "mine0")
+	if err := e.NetworkRemove(ctx, "mine"); err != nil {
+		t.Error(err)
+	}
+	if text := ip("addr", "show", "mine0"); !strings.Contains(text, "10.83.0.1/24") {
+		t.Errorf("the device is %q", text)
 	}
 }

@@ -48,6 +48,12 @@ func addMAC(m netlink.Message, mac plan.MAC) netlink.Message {
 	return m.Add(unix.IFLA_ADDRESS, mac[:])
 }
 
+// A nameTaken is who has the name of a bridge. It is EEXIST.
+type nameTaken string
+
+func (e nameTaken) Error() string { return string(e) + ": give the network's bridge another name" }
+func (nameTaken) Unwrap() error   { return unix.EEXIST }
+
 // makeBridge makes it, or what of it is missing. It is up when it has all: one that a killed process left half made
 // is not.
 func (d *Doer) makeBridge(b plan.Bridge) error {
@@ -78,11 +84,11 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 		if l.Kind != "" {
 			kind = "it is a device of the kind " + l.Kind
 		}
-		return fmt.Errorf("bridge %s of network %s: the host has a device of that name, and %s: give the network's bridge another name", b.Device, b.Network, kind)
+		return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, nameTaken("the host has a device of that name, and "+kind))
 	}
 	switch {
 	case otherEngines(l, b.Alias):
-		return fmt.Errorf("bridge %s of network %s: the host has a bridge of that name, which is %s: give the network's bridge another name", b.Device, b.Network, l.Alias)
+		return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, nameTaken("the host has a bridge of that name, which is "+l.Alias))
 	case b.Alias != "" && l.Alias == "" && (made || !l.Up):
 		if err := s.One(linkMessage(0, b.Device).Add(unix.IFLA_IFALIAS, []byte(b.Alias))); err != nil {
 			return fail("alias: ", err)
@@ -219,7 +225,7 @@ func elsewhere(s *netlink.Socket, bridge int32, addrs []netip.Prefix) error {
 		if i := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Index == a.Device }); i >= 0 {
 			name = links[i].Name
 		}
-		return fmt.Errorf("device %s of the host has the address %s by now: %w: make the network anew, with another subnet", name, a.Prefix, unix.EADDRINUSE)
+		return fmt.Errorf("device %s of the host has the address %s: %w: the network needs another subnet", name, a.Prefix, unix.EADDRINUSE)
 	}
 	return nil
 }
@@ -286,7 +292,7 @@ func bridgeMAC(b plan.Bridge) plan.MAC {
 	return plan.MAC{0x02, byte(h >> 32), byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)}
 }
 
-// removeBridge removes a bridge, and nothing of another kind, nor one that has not the alias that it was made with. It need not be there.
+// removeBridge removes a bridge, and nothing of another kind, nor one that has not the alias that it was made with: those are somebody else's, and stay. It need not be there.
 func (d *Doer) removeBridge(device, alias string) error {
 	s, err := d.hostSocket()
 	if err != nil {
@@ -296,10 +302,8 @@ func (d *Doer) removeBridge(device, alias string) error {
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return nil
-	case err == nil && l.Kind != "bridge":
-		return fmt.Errorf("remove bridge %s: the host's device of that name is no bridge: it stays", device)
-	case err == nil && alias != "" && l.Alias != alias:
-		return nil // somebody else made it
+	case err == nil && (l.Kind != "bridge" || alias != "" && l.Alias != alias):
+		return nil
 	case err == nil:
 		delete(d.bridges, device)
 		err = s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(l.Index, 0, 0)))
