@@ -10,7 +10,7 @@
 // and [Arch]. Flags are untyped constants that carry the kernel's name in Go's
 // spelling (OPEN_TREE_CLONE is [OpenTreeClone]); a function per family turns a
 // value back into words for people ([MountAttrWords]). [UnescapeMount] reads how mountinfo
-// writes a path.
+// writes a path, [ParseList] how cpuset files write numbers.
 //
 // A number is looked up per architecture, since a plan may be read elsewhere
 // than where it runs:

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup/limits"
 )
 
@@ -341,19 +342,13 @@ func (r *reader) cpuset() {
 }
 
 // parseList reads a list of numbers such as "0-3,7".
-func parseList(text string) ([]uint16, error) {
-	var list []uint16
-	for part := range strings.SplitSeq(text, ",") {
-		first, last, ok := strings.Cut(part, "-")
-		if !ok {
-			last = first
-		}
-		from, err1 := strconv.ParseUint(first, 10, 16)
-		to, err2 := strconv.ParseUint(last, 10, 16)
-		if err1 != nil || err2 != nil || from > to {
-			return nil, fmt.Errorf("%q is no list of numbers", text)
-		}
-		for v := from; v <= to; v++ {
+func parseList(text string) (list []uint16, err error) {
+	ranges, ok := abi.ParseList(text)
+	if !ok {
+		return nil, fmt.Errorf("%q is no list of numbers", text)
+	}
+	for _, r := range ranges {
+		for v := r.First; v <= r.Last; v++ {
 			list = append(list, uint16(v))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -60,7 +61,7 @@ func (r Resources) Check() error {
 		{"cpus", "Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, "/sys/devices/system/cpu/online"},
 		{"mems", "Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, "/sys/devices/system/node/online"},
 	} {
-		asked, ok := numberList(set.list)
+		asked, ok := abi.ParseList(set.list)
 		if !ok {
 			return fmt.Errorf("invalid value %s for cpuset %s", set.list, set.what)
 		}
@@ -69,36 +70,16 @@ func (r Resources) Check() error {
 		}
 		text, err := os.ReadFile(set.online)
 		online := strings.TrimSpace(string(text))
-		if have, ok := numberList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n [2]uint64) bool { return !covers(have, n) }) {
+		if have, ok := abi.ParseList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n abi.Range) bool { return !covers(have, n) }) {
 			return fmt.Errorf(set.words, set.list, online)
 		}
 	}
 	return nil
 }
 
-// numberList reads a list as cpuset(7) has it, "0-3,7", as ranges; empty is one, too.
-func numberList(list string) (ranges [][2]uint64, ok bool) {
-	if list == "" {
-		return nil, true
-	}
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, pair := strings.Cut(part, "-")
-		if !pair {
-			last = first
-		}
-		a, err := strconv.ParseUint(first, 10, 16)
-		b, err2 := strconv.ParseUint(last, 10, 16)
-		if err != nil || err2 != nil || a > b {
-			return nil, false
-		}
-		ranges = append(ranges, [2]uint64{a, b})
-	}
-	return ranges, true
-}
-
-// covers reports whether all numbers of a range are in others, which the kernel lists in order and apart.
-func covers(have [][2]uint64, n [2]uint64) bool {
-	return slices.ContainsFunc(have, func(h [2]uint64) bool { return h[0] <= n[0] && n[1] <= h[1] })
+// covers reports whether all numbers of a range are in others.
+func covers(have []abi.Range, n abi.Range) bool {
+	return slices.ContainsFunc(have, func(h abi.Range) bool { return h.First <= n.First && n.Last <= h.Last })
 }
 
 // A limit of runtime-spec, by its field, and the flag that asks for it.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -250,7 +249,7 @@ func (c *compiler) scheduling() error {
 		}
 	} else if c.o.AllCPUs {
 		// The kernel takes those of the control group, and keeps the others in mind.
-		c.inside(&Affinity{CPUs: []Range{{0, maxCPU}}, Try: true}, because("default: not bound to the caller's processors"), &AffinityCheck{})
+		c.inside(&Affinity{CPUs: []Range{{First: 0, Last: maxCPU}}, Try: true}, because("default: not bound to the caller's processors"), &AffinityCheck{})
 	}
 	if s := p.Scheduler; s != nil {
 		policy, err := findWord(schedPolicies[:], "process.scheduler.policy", string(s.Policy))
@@ -323,39 +322,11 @@ func (c *compiler) affinity(side Side, field, list string) error {
 	return nil
 }
 
-// maxNumber is the highest processor or memory node that a list may name.
-const maxNumber = 65535
-
 // numbers reads "0-3,7".
 func numbers(field, s string) ([]Range, error) {
-	if s == "" {
-		return nil, nil
-	}
-	var edges [maxNumber + 2]int32 // how many more ranges there are from here on
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(part, "-")
-		if !isRange {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 32)
-		to, errTo := strconv.ParseUint(last, 10, 32)
-		if err != nil || errTo != nil || from > to || to > maxNumber {
-			return nil, specErr(field, "%.100q is no list of numbers up to %d and ranges of them, such as 0-3,7", s, maxNumber)
-		}
-		edges[from]++
-		edges[to+1]--
-	}
-	var list []Range
-	in := int32(0)
-	for n := range uint32(maxNumber + 1) {
-		was := in
-		in += edges[n]
-		switch {
-		case in > 0 && was == 0:
-			list = append(list, Range{n, n})
-		case in > 0:
-			list[len(list)-1].Last = n
-		}
+	list, ok := abi.ParseList(s)
+	if !ok {
+		return nil, specErr(field, "%.100q is no list of numbers up to %d and ranges of them, such as 0-3,7", s, abi.MaxListed)
 	}
 	return list, nil
 }

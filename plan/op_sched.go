@@ -84,15 +84,7 @@ func (m *MemoryPolicy) String() string {
 }
 
 // A Range is numbers of processors or memory nodes, from First to Last.
-type Range struct{ First, Last uint32 }
-
-// String returns "0-3", or "7" for one number.
-func (r Range) String() string {
-	if r.First == r.Last {
-		return fmt.Sprint(r.First)
-	}
-	return fmt.Sprintf("%d-%d", r.First, r.Last)
-}
+type Range = abi.Range
 
 func rangesText(what string, list []Range) string {
 	if len(list) == 0 {
@@ -119,11 +111,11 @@ func (m *MemoryPolicy) lower(a *Asm) {
 func (a *Asm) mask(list []Range) *Mem {
 	most := uint32(0)
 	for _, r := range list {
-		most = max(most, min(r.Last, maxNumber))
+		most = max(most, min(r.Last, abi.MaxListed))
 	}
 	b := a.alloc(int(most/64+1) * 8)
 	for _, r := range list {
-		for n := r.First; n <= min(r.Last, maxNumber); n++ {
+		for n := r.First; n <= min(r.Last, abi.MaxListed); n++ {
 			b[n/8] |= 1 << (n % 8)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -126,33 +127,20 @@ func judgeKeyed(asked []string, lines []string) answer {
 
 // judgeNumbers compares lists of processors or memory nodes.
 func judgeNumbers(asked, got string) answer {
-	want, okWant := numberSet(asked)
-	have, okHave := numberSet(got)
+	want, okWant := limits.ParseList(asked)
+	have, okHave := limits.ParseList(got)
 	return answer{measured: strings.TrimSpace(got), ok: asked == got || okWant && okHave && slices.Equal(want, have)}
 }
 
 // numberSet reads "0-3,7" as sorted numbers.
-func numberSet(s string) ([]int, bool) {
-	var set []int
-	for part := range strings.SplitSeq(strings.TrimSpace(s), ",") {
-		if part = strings.TrimSpace(part); part == "" {
-			continue
-		}
-		first, last, ranged := strings.Cut(part, "-")
-		if !ranged {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 16)
-		to, errTo := strconv.ParseUint(last, 10, 16)
-		if err != nil || errTo != nil || from > to {
-			return nil, false
-		}
-		for n := from; n <= to; n++ {
+func numberSet(s string) (set []int, ok bool) {
+	ranges, ok := limits.ParseList(s)
+	for _, r := range ranges {
+		for n := r.First; n <= r.Last; n++ {
 			set = append(set, int(n))
 		}
 	}
-	slices.Sort(set)
-	return slices.Compact(set), true
+	return set, ok
 }
 
 // numberText is the shortest list for sorted numbers.

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -245,35 +246,27 @@ func (s *properties) bits(name, list string) error {
 	return err
 }
 
-// listMask turns a list of numbers as cpuset files have it ("0-3,7") into a mask, the
-// lowest number in the lowest bit of the first byte.
+// listMask turns a list of numbers as cpuset files take it into a mask, the lowest number in
+// the lowest bit of the first byte.
 func listMask(list string) ([]byte, error) {
-	const most = 1 << 16 // processors, more than any kernel takes
-	var mask []byte
-	for part := range strings.SplitSeq(list, ",") {
-		if part = strings.TrimSpace(part); part == "" {
-			continue
-		}
-		first, last, ok := strings.Cut(part, "-")
-		if !ok {
-			last = first
-		}
-		from, err1 := strconv.ParseUint(first, 10, 32)
-		to, err2 := strconv.ParseUint(last, 10, 32)
-		if err := errors.Join(err1, err2); err != nil || from > to || to >= most {
-			return nil, fmt.Errorf("%q is no list of numbers such as 0-3,7", list)
-		}
-		if need := int(to/8 + 1); need > len(mask) {
-			mask = slices.Grow(mask, need-len(mask))[:need]
-		}
-		for n := from; n <= to; n++ {
+	ranges, ok := ParseList(list)
+	if !ok || len(ranges) == 0 {
+		return nil, fmt.Errorf("%q is no list of numbers such as 0-3,7", list)
+	}
+	mask := make([]byte, ranges[len(ranges)-1].Last/8+1)
+	for _, r := range ranges {
+		for n := r.First; n <= r.Last; n++ {
 			mask[n/8] |= 1 << (n % 8)
 		}
 	}
-	if len(mask) == 0 {
-		return nil, fmt.Errorf("%q lists no number", list)
-	}
 	return mask, nil
+}
+
+// ParseList reads a list of processors or memory nodes as cpuset files take it: as [abi.ParseList] does, and with
+// spaces and empty places, which the kernel passes over.
+func ParseList(list string) ([]abi.Range, bool) {
+	parts := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	return abi.ParseList(strings.Join(parts, ","))
 }
 
 // files translates files of version 2 that systemd has properties for.

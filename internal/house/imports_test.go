@@ -57,7 +57,7 @@ var below = []string{
 var rooms = []room{
 	{"abi", nil, "it is the kernel's numbers with their names, and stands on nothing"},
 	{"seccomp", []string{"abi"}, "it turns a profile into a program: values in, values out"},
-	{"cgroup/limits", nil, "it turns resources into values for files: values in, values out"},
+	{"cgroup/limits", []string{"abi"}, "it turns resources into values for files: values in, values out"},
 	{"network/netip", nil, "it is addresses as values, without what the library's does before main"},
 	{"plan", []string{"abi", "seccomp", "network/netip"}, "it turns a spec into a plan: values in, values out"},
 	{"ui", nil, "it turns values into text, and knows of no container"},

@@ -252,53 +252,23 @@ func (c *checker) ioPriority(io *specs.LinuxIOPriority) {
 	}
 }
 
-// maxListed is the highest processor or memory node that a list may name; no
-// kernel counts further than 8191.
-const maxListed = 65535
-
 // numberList wants numbers and ranges of them: "0-3,7". It may be empty.
 func (c *checker) numberList(p place, s string) {
-	if s != "" && !isNumberList(s) {
-		c.refuse(p.String(), "numbers and ranges up to "+strconv.Itoa(maxListed)+`, such as "0-3,7"`, quote(s), "correct or remove it")
+	if _, ok := abi.ParseList(s); !ok {
+		c.refuse(p.String(), listWanted(), quote(s), "correct or remove it")
 	}
 }
 
-func isNumberList(s string) bool {
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(part, "-")
-		if !isRange {
-			last = first
-		}
-		from, ok := listed(first)
-		to, okTo := listed(last)
-		if !ok || !okTo || from > to {
-			return false
-		}
-	}
-	return true
+// listWanted says what a list of processors or memory nodes has to be.
+func listWanted() string {
+	return "numbers and ranges up to " + decimal(abi.MaxListed) + `, such as "0-3,7"`
 }
 
-func listed(s string) (int, bool) {
-	if s == "" || len(s) > 5 || !isDigits(s) {
-		return 0, false
-	}
-	n, err := strconv.Atoi(s)
-	return n, err == nil && n <= maxListed
-}
-
-// countListed counts what a list names; a number that is there twice counts twice.
-func countListed(s string) int {
-	n := 0
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(part, "-")
-		if !isRange {
-			last = first
-		}
-		from, ok := listed(first)
-		to, okTo := listed(last)
-		if ok && okTo && from <= to {
-			n += to - from + 1
-		}
+// countListed counts what a list names.
+func countListed(s string) (n int) {
+	list, _ := abi.ParseList(s)
+	for _, r := range list {
+		n += int(r.Last-r.First) + 1
 	}
 	return n
 }

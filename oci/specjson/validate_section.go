@@ -94,8 +94,8 @@ func (c *checker) intelRdt(r *specs.LinuxIntelRdt) {
 
 // memoryPolicy wants what set_mempolicy(2) takes.
 func (c *checker) memoryPolicy(m *specs.LinuxMemoryPolicy) {
-	if m.Nodes != "" && !isNumberList(m.Nodes) {
-		c.refuse("memoryPolicy.nodes", "numbers and ranges up to "+decimal(maxListed)+`, such as "0-3,7"`, quote(m.Nodes), "invalid memory policy nodes: correct or remove them")
+	if _, ok := abi.ParseList(m.Nodes); !ok {
+		c.refuse("memoryPolicy.nodes", listWanted(), quote(m.Nodes), "invalid memory policy nodes: correct or remove them")
 	}
 	switch m.Mode {
 	case specs.MpolDefault, specs.MpolLocal:
