@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/volume"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +38,7 @@ func FuzzVolume(f *testing.F) {
 				options = append(options, strings.TrimPrefix(o, "r")) // rro, all the way down
 			}
 		case "volume":
-			if m.Dest == "" || m.Source != "" && !isVolumeName(m.Source) {
+			if m.Dest == "" || m.Source != "" && volume.CheckName(m.Source) != nil {
 				t.Fatalf("%q: %+v", s, m)
 			}
 			options = m.Options

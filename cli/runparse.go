@@ -68,10 +68,8 @@ func parseVolume(s string) (engine.Mount, error) {
 	m := engine.Mount{Type: "volume", Source: part[0], Dest: part[1]}
 	if strings.ContainsRune("/.~", rune(s[0])) {
 		m.Type, m.Options = "bind", []string{"rprivate", "rbind"}
-	} else if len(m.Source) == 1 {
-		return m, fmt.Errorf("%s: %w", m.Source, volume.ErrShortName)
-	} else if !isVolumeName(m.Source) {
-		return m, fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", m.Source)
+	} else if err := volume.CheckName(m.Source); err != nil {
+		return m, err
 	}
 	if m.Type == "bind" && s[0] != '/' {
 		abs, err := absolute(m.Source)
@@ -120,17 +118,6 @@ func volumeMode(mode, kind string) error {
 		given[o] = true
 	}
 	return nil
-}
-
-// isVolumeName reports whether a source is a name, and no path.
-func isVolumeName(s string) bool {
-	for i, c := range []byte(s) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || !strings.ContainsRune("_.-", rune(c))) {
-			return false
-		}
-	}
-	return len(s) > 1
 }
 
 func volumeOption(m *engine.Mount, o string) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -68,7 +69,7 @@ devices:
 `)
 	build := func(c Config) (*builder, error) {
 		c.Rootfs, c.Command = t.TempDir(), []string{"true"}
-		b := &builder{run: c, host: rootFacts(), id: newID(), shared: map[string]Container{}, cdiDirs: []string{dir}}
+		b := &builder{run: c, host: rootFacts(), id: files.NewID(), shared: map[string]Container{}, cdiDirs: []string{dir}}
 		return b, b.build()
 	}
 	card := Device{Host: "vendor.com/card=one", Flag: "vendor.com/card=one"}
@@ -95,7 +96,7 @@ devices:
 	}
 
 	// An ordinary user's container has the host's node.
-	b = &builder{run: Config{Rootfs: t.TempDir(), Command: []string{"true"}, Devices: []Device{card}}, host: rootFacts(), id: newID(), shared: map[string]Container{}, cdiDirs: []string{dir}}
+	b = &builder{run: Config{Rootfs: t.TempDir(), Command: []string{"true"}, Devices: []Device{card}}, host: rootFacts(), id: files.NewID(), shared: map[string]Container{}, cdiDirs: []string{dir}}
 	b.host.UID, b.host.Caps = 1000, 0
 	if err := b.build(); err != nil {
 		t.Fatal(err)

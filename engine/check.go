@@ -178,10 +178,10 @@ type cable struct {
 
 // cables are those of all containers that run.
 func (e *Engine) cables() (cables []cable, err error) {
-	list, err := readNames(e.dir + "/monitor")
+	list, err := files.List(e.dir + "/monitor")
 	for _, id := range list {
 		dir := e.find(id)
-		if !isID(id) || dir == "" {
+		if !files.IsID(id) || dir == "" {
 			continue
 		}
 		c, err := e.read(dir)
@@ -245,7 +245,7 @@ func free(dir string) bool {
 
 // creating finds containers that nobody makes, or removes, any more.
 func (k *check) creating() error {
-	list, err := readNames(k.e.creating())
+	list, err := files.List(k.e.creating())
 	for _, id := range list {
 		if dir, err := os.Readlink(k.e.creating() + "/" + id); err == nil && free(dir) && !monitor.Attended(k.e.dir, id) {
 			k.find(container(id), "it is half made, or half removed, and nobody is at it any more", func() error { return k.e.sweepHalf(id) })
@@ -256,11 +256,11 @@ func (k *check) creating() error {
 
 // monitors finds containers that have lost their monitor.
 func (k *check) monitors() error {
-	list, err := readNames(k.e.dir + "/monitor")
+	list, err := files.List(k.e.dir + "/monitor")
 	for _, id := range list {
 		id, half := strings.CutPrefix(id, ".")
 		switch {
-		case !isID(id) || half && exists(k.e.creating()+"/"+id):
+		case !files.IsID(id) || half && exists(k.e.creating()+"/"+id):
 		case half && free(monitor.Place(k.e.dir, "."+id)):
 			k.find(container(id), "a monitor was killed at its first step", func() error { return os.RemoveAll(monitor.Place(k.e.dir, "."+id)) })
 		case !half && !monitor.Attended(k.e.dir, id):
@@ -272,10 +272,10 @@ func (k *check) monitors() error {
 
 // removed finds containers that were to be removed at their end.
 func (k *check) removed() error {
-	list, err := readNames(k.e.homes()[0])
+	list, err := files.List(k.e.homes()[0])
 	for _, id := range list {
 		dir := k.e.homes()[0] + "/" + id
-		if !isID(id) || exists(monitor.Place(k.e.dir, id)) || exists(k.e.creating()+"/"+id) || !free(dir) {
+		if !files.IsID(id) || exists(monitor.Place(k.e.dir, id)) || exists(k.e.creating()+"/"+id) || !free(dir) {
 			continue
 		}
 		if c, err := k.e.read(dir); err == nil && c.Status == monitor.Created {
@@ -289,12 +289,12 @@ func (k *check) removed() error {
 // containers finds directories whose record cannot be read or has no name, and files that were being written.
 func (k *check) containers() error {
 	for _, home := range k.e.homes() {
-		list, err := readNames(home)
+		list, err := files.List(home)
 		if err := ignoreMissing(err); err != nil {
 			return err
 		}
 		for _, id := range list {
-			if isID(id) && !exists(k.e.creating()+"/"+id) {
+			if files.IsID(id) && !exists(k.e.creating()+"/"+id) {
 				k.directory(home+"/"+id, id)
 			}
 		}
@@ -345,7 +345,7 @@ func (k *check) reservations() error {
 	}
 	defer making.Close()
 	for what, dir := range map[string]string{"name ": k.e.names(), "range of ids ": k.e.ids()} {
-		list, err := readNames(dir)
+		list, err := files.List(dir)
 		if err := ignoreMissing(err); err != nil {
 			return err
 		}
@@ -381,9 +381,9 @@ func (e *Engine) nameOf(id string) string {
 
 // states finds what the room below keeps of containers that there are not.
 func (k *check) states() error {
-	list, err := readNames(k.e.dir + "/runtime")
+	list, err := files.List(k.e.dir + "/runtime")
 	for _, id := range list {
-		if isID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
+		if files.IsID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
 			k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })
 		}
 	}
@@ -399,7 +399,7 @@ func (k *check) cgroups() error {
 		}
 		for _, dir := range list {
 			id := filepath.Base(dir)
-			if !isID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) {
+			if !files.IsID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) {
 				continue
 			}
 			k.find("control group "+dir, "it is left of a container", func() error { return os.Remove(dir) })

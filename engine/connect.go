@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network"
@@ -205,7 +206,7 @@ func (b *builder) wire(a Attachment) (*wire, error) {
 // connect decides what the container has on one network, as its ith device.
 func (b *builder) connect(i int, w *wire) error {
 	n, a := &w.network, &w.asked
-	w.has = Connection{Network: n.Name, NetworkID: n.ID, Device: cmp.Or(a.Device, a.Options[optIfname], fmt.Sprintf("%s%d", cmp.Or(n.Options[optPrefix], "eth"), i)), Endpoint: newID(), Internal: n.Internal}
+	w.has = Connection{Network: n.Name, NetworkID: n.ID, Device: cmp.Or(a.Device, a.Options[optIfname], fmt.Sprintf("%s%d", cmp.Or(n.Options[optPrefix], "eth"), i)), Endpoint: files.NewID(), Internal: n.Internal}
 	for _, family := range []struct {
 		has  bool
 		v6   bool

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -109,7 +108,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}
-	r := Record{ID: newID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1, UserNS: e.ownUserNS(cfg)}
+	r := Record{ID: files.NewID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1, UserNS: e.ownUserNS(cfg)}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs
 	}
@@ -329,7 +328,7 @@ func (e *Engine) ownUserNS(c Config) bool {
 
 // eachFreeSlot tries the free ranges, lowest first, until one is taken.
 func (e *Engine) eachFreeSlot(try func(slot int) (bool, error)) error {
-	list, err := readNames(e.ids())
+	list, err := files.List(e.ids())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -366,41 +365,5 @@ func (e *Engine) chooseFree(r *Record) error {
 	return e.eachFreeSlot(func(slot int) (bool, error) { r.Slot = slot; return true, nil })
 }
 
-// newID returns 64 hexadecimal digits; the first twelve are never all decimal,
-// since some programs take such a host name for a number.
-func newID() string {
-	for {
-		var b [32]byte
-		random(b[:])
-		id := hex.EncodeToString(b[:])
-		if strings.Trim(id[:12], "0123456789") != "" {
-			return id
-		}
-	}
-}
-
-// random fills b from the kernel: getrandom(2). Package crypto/rand does the same
-// behind two dozen packages that every start would pay for.
-func random(b []byte) {
-	for n := 0; n < len(b); {
-		got, err := unix.Getrandom(b[n:], 0)
-		if err != nil && err != unix.EINTR {
-			panic("getrandom: " + err.Error()) // no error but EINTR exists for a buffer of this process
-		}
-		n += max(got, 0)
-	}
-}
-
 // ValidName reports whether Docker would take name for a container.
-func ValidName(name string) bool {
-	if len(name) < 2 || len(name) > 128 {
-		return false
-	}
-	for i, r := range name {
-		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
-			return false
-		}
-	}
-	return true
-}
+func ValidName(name string) bool { return len(name) > 1 && files.IsName(name, 128) }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
@@ -70,7 +71,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return Result{}, &ExitError{125, err}
 	}
 	defer streams.close()
-	res := Result{ID: newID()}
+	res := Result{ID: files.NewID()}
 	note := map[string]string{"execID": res.ID}
 	e.event(&c, "exec_create: "+strings.Join(x.Command, " "), note)
 	o := oci.ExecOptions{}

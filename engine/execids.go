@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 )
@@ -33,7 +34,7 @@ func (e *Engine) noteExec(c *Container, id string, pid int) (done func()) {
 // execIDs lists what exec has started in a container and that runs; notes of others are taken away.
 func (e *Engine) execIDs(id string) (list []string) {
 	place := monitor.Place(e.dir, id)
-	names, err := readNames(place)
+	names, err := files.List(place)
 	if err != nil {
 		return nil
 	}

@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/files"
 )
 
 // Records are files that anything may have happened to.
 func FuzzRecord(f *testing.F) {
-	good, err := json.Marshal(Record{ID: newID(), Name: "web", Slot: 7})
+	good, err := json.Marshal(Record{ID: files.NewID(), Name: "web", Slot: 7})
 	if err != nil {
 		f.Fatal(err)
 	}

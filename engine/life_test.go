@@ -652,7 +652,7 @@ func TestKilledRunIsWhole(t *testing.T) {
 }
 
 func isEmpty(dir string) bool {
-	list, err := readNames(dir)
+	list, err := files.List(dir)
 	return err == nil && len(list) == 0
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
 )
@@ -185,7 +186,7 @@ func TestJournalLines(t *testing.T) {
 func TestJournald(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	e := &Engine{dir: t.TempDir(), data: t.TempDir()}
-	c := Container{Record: Record{ID: newID(), Name: "web", Config: Config{Log: LogConfig{Driver: "journald"}}}, State: State{Status: monitor.Exited}}
+	c := Container{Record: Record{ID: files.NewID(), Name: "web", Config: Config{Log: LogConfig{Driver: "journald"}}}, State: State{Status: monitor.Exited}}
 	c.dir = filepath.Join(e.homes()[1], c.ID)
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,7 @@
 package engine
 
+import "github.com/kakuri/kakuri/internal/files"
+
 // Names for containers that got none: a word for how, a river or mountain of Japan.
 var (
 	manners = [...]string{
@@ -20,7 +22,7 @@ var (
 
 func randomName() string {
 	var b [4]byte
-	random(b[:])
+	files.Random(b[:])
 	n := int(b[0]) | int(b[1])<<8
 	m := int(b[2]) | int(b[3])<<8
 	return manners[n%len(manners)] + "_" + places[m%len(places)]

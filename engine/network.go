@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
@@ -657,7 +658,7 @@ func (e *Engine) networkAlive(id string) bool {
 
 // placed are the containers that have a place for their monitor, by one list in the place of a question for each of them.
 func (e *Engine) placed() (map[string]bool, error) {
-	list, err := readNames(e.dir + "/monitor")
+	list, err := files.List(e.dir + "/monitor")
 	if err := ignoreMissing(err); err != nil {
 		return nil, err
 	}

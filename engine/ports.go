@@ -298,7 +298,7 @@ func ephemeral() (from, to uint16) {
 func anyPort(try func(port uint16) error) (uint16, error) {
 	from, to := ephemeral()
 	var b [2]byte
-	random(b[:])
+	files.Random(b[:])
 	size := int(to) - int(from) + 1
 	start := (int(b[0]) | int(b[1])<<8) % size
 	var last error

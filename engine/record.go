@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -135,7 +134,7 @@ func (e *Engine) find(id string) string {
 // read reads a container. The error is ErrNotExist for one that is gone, or not there yet.
 func (e *Engine) read(dir string) (Container, error) {
 	c := Container{dir: dir}
-	if err := readJSON(dir+"/container.json", &c.Record); err != nil {
+	if err := monitor.ReadJSON(dir+"/container.json", &c.Record); err != nil {
 		return c, err
 	}
 	var err error
@@ -202,7 +201,7 @@ func (e *Engine) Find(ref string) (Container, error) {
 // resolve finds the id of a reference.
 func (e *Engine) resolve(ref string) (string, error) {
 	ref = strings.TrimPrefix(ref, "/") // as Docker's inspect shows names
-	if isID(ref) && e.find(ref) != "" {
+	if files.IsID(ref) && e.find(ref) != "" {
 		return ref, nil
 	}
 	if ValidName(ref) {
@@ -215,12 +214,12 @@ func (e *Engine) resolve(ref string) (string, error) {
 	}
 	found := ""
 	for _, home := range e.homes() {
-		list, err := readNames(home)
+		list, err := files.List(home)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", err
 		}
 		for _, id := range list {
-			if isID(id) && strings.HasPrefix(id, ref) {
+			if files.IsID(id) && strings.HasPrefix(id, ref) {
 				if found != "" {
 					return "", ErrAmbiguous{ref}
 				}
@@ -233,9 +232,6 @@ func (e *Engine) resolve(ref string) (string, error) {
 	}
 	return found, nil
 }
-
-// isID reports whether s is a whole id.
-func isID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // ListOptions say which containers [Engine.List] returns.
 type ListOptions struct {
@@ -256,12 +252,12 @@ func (e *Engine) List(o ListOptions) ([]Container, error) {
 func (e *Engine) listed(o ListOptions) ([]Container, error) {
 	var dirs []string
 	for _, home := range e.homes() {
-		list, err := readNames(home)
+		list, err := files.List(home)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
 		for _, id := range list {
-			if isID(id) && (o.All || exists(monitor.Place(e.dir, id))) {
+			if files.IsID(id) && (o.All || exists(monitor.Place(e.dir, id))) {
 				dirs = append(dirs, home+"/"+id)
 			}
 		}
@@ -327,26 +323,6 @@ func lockDir(dir string, how int) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), dir), nil
-}
-
-func readNames(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
-}
-
-func readJSON(name string, v any) error {
-	data, err := files.Read(name)
-	if err != nil {
-		return err
-	}
-	if err := leanjson.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
 }
 
 // mkdirs makes the directories that containers are kept in.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
@@ -126,7 +127,7 @@ func (e *Engine) sweepBeforeStart() error {
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.
 func (e *Engine) sweepCreating() error {
-	list, err := readNames(e.creating())
+	list, err := files.List(e.creating())
 	if err != nil || len(list) == 0 {
 		return ignoreMissing(err)
 	}
@@ -196,7 +197,7 @@ func (e *Engine) reservations(c *Container) error {
 		return nil
 	}
 	for _, dir := range []string{e.names(), e.ids()} {
-		list, err := readNames(dir)
+		list, err := files.List(dir)
 		if err != nil {
 			return ignoreMissing(err)
 		}
@@ -211,13 +212,13 @@ func (e *Engine) reservations(c *Container) error {
 
 // sweepMonitors has new monitors take over from those that were killed.
 func (e *Engine) sweepMonitors() error {
-	list, err := readNames(e.dir + "/monitor")
+	list, err := files.List(e.dir + "/monitor")
 	if err != nil {
 		return ignoreMissing(err)
 	}
 	var errs []error
 	for _, id := range list {
-		if !isID(id) || monitor.Attended(e.dir, id) {
+		if !files.IsID(id) || monitor.Attended(e.dir, id) {
 			continue
 		}
 		if err := e.adopt(id); err != nil {
@@ -272,13 +273,13 @@ func (e *Engine) adopt(id string) error {
 // sweepRemoved takes away containers that were to be removed at their end, and whose monitor was killed over that.
 func (e *Engine) sweepRemoved() error {
 	home := e.homes()[0]
-	list, err := readNames(home)
+	list, err := files.List(home)
 	if err != nil {
 		return ignoreMissing(err)
 	}
 	var errs []error
 	for _, id := range list {
-		if !isID(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id) {
+		if !files.IsID(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id) {
 			continue
 		}
 		lock, err := lockDir(home+"/"+id, unix.LOCK_EX|unix.LOCK_NB)

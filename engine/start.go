@@ -79,7 +79,7 @@ func (e *Engine) tellByName(c *Container, f *monitor.Failure) {
 // byName has a text call containers by their names, which rooms below do not know.
 func (e *Engine) byName(text string) string {
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
-		if !isID(word) {
+		if !files.IsID(word) {
 			continue
 		}
 		if c, err := e.Find(word); err == nil {

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
 )
@@ -154,7 +155,7 @@ func TestReserveConcurrently(t *testing.T) {
 			slots[slot], names[name] = true, true
 		}
 	}
-	dirs, err := readNames(e.homes()[0])
+	dirs, err := files.List(e.homes()[0])
 	if err != nil || len(dirs) != processes*each || len(slots) != processes*each {
 		t.Errorf("%v: %d directories of %d containers, %d ranges", err, len(dirs), processes*each, len(slots))
 	}
@@ -168,7 +169,7 @@ func TestReserveConcurrently(t *testing.T) {
 func empty(t testing.TB, e *Engine) {
 	t.Helper()
 	for _, dir := range []string{e.homes()[0], e.homes()[1], e.names(), e.ids(), e.creating(), e.dir + "/monitor", e.dir + "/runtime"} {
-		if list, err := readNames(dir); err != nil && !errors.Is(err, os.ErrNotExist) || len(list) != 0 {
+		if list, err := files.List(dir); err != nil && !errors.Is(err, os.ErrNotExist) || len(list) != 0 {
 			t.Errorf("%s: %v: %q are left", dir, err, list)
 		}
 	}
@@ -330,17 +331,6 @@ func TestValidName(t *testing.T) {
 		if ValidName(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
-	}
-}
-
-func TestNewID(t *testing.T) {
-	seen := map[string]bool{}
-	for range 2000 {
-		id := newID()
-		if !isID(id) || strings.Trim(id[:12], "0123456789") == "" || seen[id] {
-			t.Fatalf("%q", id)
-		}
-		seen[id] = true
 	}
 }
 
@@ -539,7 +529,7 @@ func TestLockOfAKilledProcess(t *testing.T) {
 	if err := e.sweep(); err != nil {
 		t.Fatal(err)
 	}
-	if list, _ := readNames(e.homes()[0]); len(list) != 5 {
+	if list, _ := files.List(e.homes()[0]); len(list) != 5 {
 		t.Errorf("%d of 5 are left while their process runs", len(list))
 	}
 	if err := c.Process.Kill(); err != nil {

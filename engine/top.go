@@ -73,7 +73,7 @@ func (e *Engine) processes(c Container, box *oci.Container) ([]int, error) {
 	if e1 != nil || e2 != nil || own == ours {
 		return []int{c.PID}, nil // all that is known
 	}
-	names, err := readNames("/proc")
+	names, err := files.List("/proc")
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string,
 // updateSpec changes the limits of the spec by which the monitor starts the container again.
 func (c *Container) updateSpec(changes *specs.LinuxResources) error {
 	var s specs.Spec
-	if err := readJSON(c.dir+"/config.json", &s); err != nil {
+	if err := monitor.ReadJSON(c.dir+"/config.json", &s); err != nil {
 		return err
 	}
 	if s.Linux == nil {

@@ -249,12 +249,12 @@ func (e *Engine) doVolumeTo(ctx context.Context, j filesJob, in io.Reader, answe
 func (e *Engine) volumeUsers() (map[string][]string, error) {
 	users := map[string][]string{}
 	for _, home := range e.homes() {
-		list, err := readNames(home)
+		list, err := files.List(home)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
 		for _, id := range list {
-			if !isID(id) {
+			if !files.IsID(id) {
 				continue
 			}
 			var r struct{ Volumes []MountPoint }
@@ -309,7 +309,7 @@ func (e *Engine) ownVolume(name, id string) error {
 
 // sweepVolumes removes the volumes of containers that were to be removed at their end, and what killed commands left.
 func (e *Engine) sweepVolumes() error {
-	list, err := readNames(e.owned())
+	list, err := files.List(e.owned())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

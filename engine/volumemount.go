@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -342,7 +343,7 @@ func (e *Engine) attachVolume(v volume.Volume, id string) error {
 
 // sweepAttached unmounts the file systems of volumes whose containers have all ended.
 func (e *Engine) sweepAttached() error {
-	list, err := readNames(e.attached())
+	list, err := files.List(e.attached())
 	if err != nil {
 		return ignoreMissing(err)
 	}
@@ -358,7 +359,7 @@ func (e *Engine) sweepAttached() error {
 				if e.needsVolumes(name[dot+1:]) {
 					return false // it was started meanwhile
 				}
-				now, err := readNames(e.attached())
+				now, err := files.List(e.attached())
 				errs = append(errs, err, removeIfThere(e.attached()+"/"+name))
 				return err == nil && !slices.ContainsFunc(now, func(o string) bool { return o != name && o[:max(0, strings.LastIndexByte(o, '.'))] == mark })
 			}))

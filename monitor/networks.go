@@ -31,5 +31,5 @@ type Membership struct {
 // ReadNetworks reads the networks of the container in a directory; fs.ErrNotExist says that it is in none.
 func ReadNetworks(dir string) (Networks, error) {
 	var n Networks
-	return n, readJSON(dir+"/networks.json", &n)
+	return n, ReadJSON(dir+"/networks.json", &n)
 }

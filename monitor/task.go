@@ -139,7 +139,7 @@ type Exit struct {
 // that ended in an unknown way.
 func ReadState(dir string) (State, error) {
 	var s State
-	err := readJSON(dir+"/state.json", &s)
+	err := ReadJSON(dir+"/state.json", &s)
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		return State{Status: Exited, ExitCode: 255, Error: "its state was lost"}, nil
@@ -153,16 +153,17 @@ func WriteState(dir string, s State) error { return WriteJSON(dir, "state.json",
 // ReadTask reads the task of the container in a directory.
 func ReadTask(dir string) (Task, error) {
 	var t Task
-	return t, readJSON(dir+"/task.json", &t)
+	return t, ReadJSON(dir+"/task.json", &t)
 }
 
 // ReadSetup reads how the container in a directory is made.
 func ReadSetup(dir string) (Setup, error) {
 	var s Setup
-	return s, readJSON(dir+"/setup.json", &s)
+	return s, ReadJSON(dir+"/setup.json", &s)
 }
 
-func readJSON(name string, v any) error {
+// ReadJSON reads what [WriteJSON] wrote into v.
+func ReadJSON(name string, v any) error {
 	data, err := files.Read(name)
 	if err != nil {
 		return err

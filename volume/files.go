@@ -138,7 +138,7 @@ func (v Volume) Stage() (dir string, err error) {
 		return "", err
 	}
 	defer own.Close()
-	dir = filepath.Join(filepath.Dir(v.dir), ".new-"+randomName())
+	dir = filepath.Join(filepath.Dir(v.dir), ".new-"+files.NewID())
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}

@@ -2,8 +2,6 @@ package volume
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +69,7 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(s.dir+"/lock", os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(s.dir+"/"+lockFile, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -86,33 +84,30 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// ValidName reports whether a volume may have the name: Docker's rule, which is "[a-zA-Z0-9][a-zA-Z0-9_.-]+", and what a
-// file system takes.
-func ValidName(name string) bool {
-	for i, r := range name {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		if !letter && (i == 0 || !strings.ContainsRune("_.-", r)) {
-			return false
-		}
-	}
-	return len(name) >= 2 && len(name) <= 255 && name != "lock"
-}
+// lockFile is in the same directory as volumes, which are by their names.
+const lockFile = "lock"
 
-// ErrShortName is a name of one letter: by one, Docker's command on Windows would know a drive.
-var ErrShortName = errors.New("volume name is too short, names should be at least two alphanumeric characters")
+// CheckName says why a volume may not have a name: Docker's rule, and what a file system takes.
+func CheckName(name string) error {
+	switch {
+	case len(name) == 1:
+		return errors.New("volume name is too short, names should be at least two alphanumeric characters") // by one, Docker's command on Windows would know a drive
+	case !files.IsName(name, 255) || name == lockFile:
+		return fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name)
+	}
+	return nil
+}
 
 // Create makes a volume. One of that name that is there is returned as it is, with made false.
 func (s *Store) Create(c Config) (v Volume, made bool, err error) {
 	v = Volume{Name: c.Name, Driver: cmp.Or(c.Driver, Local), Created: time.Now().Truncate(time.Second), Labels: c.Labels, Options: c.Options}
 	if v.Name == "" {
-		v.Name, v.Anonymous = randomName(), true
+		v.Name, v.Anonymous = files.NewID(), true
 	}
-	switch {
-	case len(v.Name) == 1:
-		return v, false, fmt.Errorf("create %s: %w", v.Name, ErrShortName)
-	case !ValidName(v.Name):
-		return v, false, fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", v.Name, v.Name)
-	case v.Driver != Local:
+	if err := CheckName(v.Name); err != nil {
+		return v, false, fmt.Errorf("create %s: %w", v.Name, err)
+	}
+	if v.Driver != Local {
 		return v, false, fmt.Errorf("create %s: error looking up volume plugin %s: plugin %q not found: the driver that there is is local", v.Name, v.Driver, v.Driver)
 	}
 	if err := checkOptions(v.Options); err != nil {
@@ -137,7 +132,7 @@ func (s *Store) Create(c Config) (v Volume, made bool, err error) {
 
 // place makes the volume's directory beside its place, and moves it there.
 func (s *Store) place(v *Volume) error {
-	temp := s.dir + "/.new-" + randomName()
+	temp := s.dir + "/.new-" + files.NewID()
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return err
 	}
@@ -162,16 +157,9 @@ func (s *Store) place(v *Volume) error {
 	return files.SyncDir(s.dir)
 }
 
-// randomName is Docker's form of a name that nobody gave.
-func randomName() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
-
 // Get returns the volume of a name, or a [*NoVolumeError].
 func (s *Store) Get(name string) (Volume, error) {
-	if !ValidName(name) {
+	if CheckName(name) != nil {
 		return Volume{}, &NoVolumeError{name}
 	}
 	v := Volume{dir: filepath.Join(s.dir, name)}
@@ -209,7 +197,7 @@ func (s *Store) List() ([]Volume, error) {
 	var list []Volume
 	var errs []error
 	for _, e := range entries {
-		if !e.IsDir() || !ValidName(e.Name()) {
+		if !e.IsDir() || CheckName(e.Name()) != nil {
 			continue
 		}
 		v, err := s.Get(e.Name())
@@ -256,7 +244,7 @@ func (s *Store) unlink(name string, used func(Volume) ([]string, error)) (gone s
 	if err := v.Detach(); err != nil {
 		return "", err
 	}
-	gone = s.dir + "/.rm-" + randomName()
+	gone = s.dir + "/.rm-" + files.NewID()
 	if err := os.Rename(v.dir, gone); err != nil {
 		return "", err
 	}

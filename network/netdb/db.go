@@ -2,7 +2,6 @@ package netdb
 
 import (
 	"cmp"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -134,7 +133,7 @@ func (db *DB) create(n Network, check func(n *Network, others []Network) error) 
 	if slices.ContainsFunc(others, func(o Network) bool { return o.Name == n.Name }) {
 		return n, &NameError{n.Name}
 	}
-	n.ID, n.Created, n.Pools = newID(), time.Now(), slices.Clone(n.Pools)
+	n.ID, n.Created, n.Pools = files.NewID(), time.Now(), slices.Clone(n.Pools)
 	if n.Device == "" { // of the others it is one that leads nowhere, with Docker's name
 		n.Device = map[string]string{"bridge": "bk-", "macvlan": "dm-", "ipvlan": "di-"}[n.Driver] + n.ID[:12]
 	}
@@ -207,13 +206,13 @@ func HasIPv6() bool {
 
 // Lookup returns the network of that name or id, or of the only id that starts so. The error is a [*NoNetworkError] or an [*AmbiguousError].
 func (db *DB) Lookup(ref string) (Network, error) {
-	if isID(ref) { // before a network whose name that is
+	if files.IsID(ref) { // before a network whose name that is
 		if n, err := db.read(ref); !errors.Is(err, os.ErrNotExist) {
 			return n, err
 		}
 	}
 	if ValidName(ref) {
-		if id, err := os.Readlink(db.names() + "/" + ref); err == nil && isID(id) {
+		if id, err := os.Readlink(db.names() + "/" + ref); err == nil && files.IsID(id) {
 			if n, err := db.read(id); !errors.Is(err, os.ErrNotExist) {
 				return n, err
 			}
@@ -319,64 +318,16 @@ func (db *DB) read(id string) (Network, error) {
 
 func (db *DB) ids() ([]string, error) {
 	list, err := readNames(db.data)
-	return slices.DeleteFunc(list, func(s string) bool { return !isID(s) }), err
+	return slices.DeleteFunc(list, func(s string) bool { return !files.IsID(s) }), err
 }
 
 // ValidName reports whether a network can have that name.
-func ValidName(name string) bool {
-	if name == "" || len(name) > 200 {
-		return false
-	}
-	for i, r := range name {
-		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
-			return false
-		}
-	}
-	return true
-}
-
-func isID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
-
-func newID() string {
-	var b [32]byte
-	random(b[:])
-	return hex.EncodeToString(b[:])
-}
-
-// random fills b from the kernel.
-func random(b []byte) {
-	for n := 0; n < len(b); {
-		got, err := unix.Getrandom(b[n:], 0)
-		if err != nil && err != unix.EINTR {
-			panic("getrandom: " + err.Error()) // no error but EINTR exists for a buffer of this process
-		}
-		n += max(got, 0)
-	}
-}
+func ValidName(name string) bool { return files.IsName(name, 200) }
 
 // readNames lists a directory, which need not be there.
 func readNames(dir string) ([]string, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // by os.Open it would be six calls more
-	if err != nil {
-		return nil, ignoreMissing(&os.PathError{Op: "open", Path: dir, Err: err})
-	}
-	defer unix.Close(fd)
-	var list []string
-	buf := make([]byte, 4096)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return list, &os.PathError{Op: "getdents64", Path: dir, Err: err}
-		}
-		if n == 0 {
-			return list, nil
-		}
-		_, _, list = unix.ParseDirent(buf[:n], -1, list)
-	}
+	list, err := files.List(dir)
+	return list, ignoreMissing(err)
 }
 
 func ignoreMissing(err error) error {

@@ -191,7 +191,7 @@ func (db *DB) Members(id string) ([]Member, error) {
 	slices.Sort(list)
 	var out []Member
 	for _, container := range list {
-		if !isID(container) {
+		if !files.IsID(container) {
 			continue
 		}
 		m, err := db.Member(id, container)

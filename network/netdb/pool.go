@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,7 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 		if err != nil {
 			return err
 		}
-		p := freeULA(append(taken, busy...), random)
+		p := freeULA(append(taken, busy...), files.Random)
 		if n.Gateless6 {
 			p.Gateway = netip.Addr{}
 		}
@@ -115,7 +116,7 @@ func freeULA(taken []netip.Prefix, random func([]byte)) Pool {
 	for {
 		var b [16]byte
 		b[0] = 0xfd
-		random(b[1:6])
+		files.Random(b[1:6])
 		s := netip.PrefixFrom(netip.AddrFrom16(b), 64)
 		if !overlaps(taken, s) {
 			return Pool{Subnet: s, Gateway: s.Addr().Next()}
