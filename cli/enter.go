@@ -65,13 +65,7 @@ namespaces, not the container's smaller ones: it is for looking into them.`,
 
 func explainEnter(io IO, o *explainFlags) *cobra.Command {
 	f := &enterFlags{}
-	c := enterCommand(f, func(c *cobra.Command, args []string) error {
-		e, p, err := f.plan(c, args, true)
-		if err != nil {
-			return err
-		}
-		return o.print(io, p, e.Host().Arch)
-	})
+	c := enterCommand(f, o.printing(io, f.plan))
 	c.Short = "Print the plan of an enter"
 	c.Long = `Print the plan that "kakuri enter" with the same options would execute, and run
 nothing: each kernel operation, the side it happens on, and the option that it is

@@ -30,17 +30,22 @@ The plan of an OCI bundle is printed by "kakuri-runtime explain DIR".`,
 	c.PersistentFlags().StringVar(&o.format, "format", "text", "text or json")
 	c.PersistentFlags().BoolVar(&o.calls, "calls", false, "print the raw system calls of each step, too")
 
+	c.AddCommand(explainRun(io, o), explainUnshare(io, o), explainEnter(io, o))
+	return c
+}
+
+func explainRun(io IO, o *explainFlags) *cobra.Command {
 	f := &runFlags{}
-	run := newRun(io)
-	run.ResetFlags()
-	f.register(run.Flags())
-	f.registerRun(run.Flags())
-	run.Args = nil
-	run.Short = "Print the plan of a container"
-	run.Long = `Print the plan that "kakuri run" with the same flags would execute, and run nothing:
+	c := newRun(io)
+	c.ResetFlags()
+	f.register(c.Flags())
+	f.registerRun(c.Flags())
+	c.Args = nil
+	c.Short = "Print the plan of a container"
+	c.Long = `Print the plan that "kakuri run" with the same flags would execute, and run nothing:
 each kernel operation, the side it happens on, and the flag or default that it is there for.`
-	run.Example = "  kakuri explain run --read-only host true\n  kakuri explain --calls run host true"
-	run.RunE = func(c *cobra.Command, args []string) error {
+	c.Example = "  kakuri explain run --read-only host true\n  kakuri explain --calls run host true"
+	c.RunE = func(c *cobra.Command, args []string) error {
 		if f.run.Rootfs == "" && len(args) == 0 {
 			return usageError{fmt.Errorf("kakuri explain run needs an image\nSee 'kakuri explain run --help'")}
 		}
@@ -57,13 +62,23 @@ each kernel operation, the side it happens on, and the flag or default that it i
 		}
 		return o.print(io, p.Plan, e.Host().Arch)
 	}
-	c.AddCommand(run, explainUnshare(io, o), explainEnter(io, o))
 	return c
 }
 
 type explainFlags struct {
 	format string
 	calls  bool
+}
+
+// printing is a command that prints the plan that another makes.
+func (o *explainFlags) printing(io IO, compile func(c *cobra.Command, args []string, look bool) (*engine.Engine, plan.Plan, error)) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		e, p, err := compile(c, args, true)
+		if err != nil {
+			return err
+		}
+		return o.print(io, p, e.Host().Arch)
+	}
 }
 
 func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {

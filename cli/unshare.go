@@ -78,13 +78,7 @@ util-linux's unshare. "kakuri explain unshare ..." prints the plan.`,
 
 func explainUnshare(io IO, o *explainFlags) *cobra.Command {
 	f := &unshareFlags{}
-	c := unshareCommand(f, func(c *cobra.Command, args []string) error {
-		e, p, err := f.plan(c, args, true)
-		if err != nil {
-			return err
-		}
-		return o.print(io, p, e.Host().Arch)
-	})
+	c := unshareCommand(f, o.printing(io, f.plan))
 	c.Short = "Print the plan of an unshare"
 	c.Long = `Print the plan that "kakuri unshare" with the same options would execute, and
 run nothing: each kernel operation, the side it happens on, and the option that
