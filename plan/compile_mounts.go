@@ -217,14 +217,8 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 	if !path.IsAbs(m.Destination) {
 		m.Destination = "/" + m.Destination
 	}
-	dest := path.Clean(m.Destination)
-	if inside, ok := c.insideRoot(dest); ok {
-		dest = inside // as runc has it
-	}
-	if dest == "/" {
-		return specErr(field+".destination", "%q: the root is root.path, not a mount", m.Destination)
-	}
-	if err := fits(field+".destination", dest); err != nil {
+	dest, err := c.destination(field, m)
+	if err != nil {
 		return err
 	}
 	o, err := c.parseMount(i, m)
@@ -240,42 +234,69 @@ func (c *compiler) mount(i int, m specs.Mount) error {
 		o.attrs.Set &^= abi.MountAttrRdonly
 		c.readonlyDev = cause
 	}
-	check := &MountCheck{Dest: dest, Type: m.Type, Set: o.attrs.Set&^o.attrs.RecClear | o.attrs.RecSet, Clear: o.attrs.Clear &^ abi.MountAttrAtime}
+	target, isLink := c.link(i, m)
+	switch {
+	case isLink:
+		c.inside(&Symlink{Target: target, Path: dest, Have: c.have(dest), Replace: true}, cause, &LinkCheck{Path: dest, Target: target})
+		return nil
+	case o.remount:
+		c.inside(&Remount{Dest: dest, Attrs: o.attrs, File: true}, cause, c.mountCheck(dest, "", o))
+		return nil
+	case o.bind:
+		return c.bindMount(i, m, dest, o, cause)
+	case m.Type == "":
+		return specErr(field+".type", "a mount needs a type, or the option bind")
+	case m.Type == "cgroup":
+		return c.cgroupMount(dest, o, cause)
+	}
+	return c.newMount(i, m, dest, o, cause)
+}
+
+// destination is the place of a mount below the root.
+func (c *compiler) destination(field string, m specs.Mount) (string, error) {
+	dest := path.Clean(m.Destination)
+	if inside, ok := c.insideRoot(dest); ok {
+		dest = inside // as runc has it
+	}
+	if dest == "/" {
+		return "", specErr(field+".destination", "%q: the root is root.path, not a mount", m.Destination)
+	}
+	return dest, fits(field+".destination", dest)
+}
+
+// mountCheck is how a mount shows afterwards. Of flags only those are looked for that should be there: the source of a
+// bind may have more, which a user namespace keeps.
+func (c *compiler) mountCheck(dest, kind string, o mountOptions) *MountCheck {
+	check := &MountCheck{Dest: dest, Type: kind, Set: o.attrs.Set&^o.attrs.RecClear | o.attrs.RecSet}
 	check.Set &= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
-	check.Clear = 0
 	if o.idmap {
 		check.Set |= abi.MountAttrIdmap
 	}
 	if all := c.linux.RootfsPropagation; all != "rshared" && all != "runbindable" { // which come last, for all mounts
 		check.Propagation = strings.TrimPrefix(o.mode, "r")
 	}
-	if target, ok := c.link(i, m); ok {
-		c.inside(&Symlink{Target: target, Path: dest, Have: c.have(dest), Replace: true}, cause, &LinkCheck{Path: dest, Target: target})
-		return nil
+	return check
+}
+
+// bindMount shows a tree of the host, or of the root, at another place.
+func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, cause Cause) error {
+	op := &Bind{
+		Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Below: c.subpath(m), Dest: dest, Link: o.ofLink, OnLink: o.onLink,
+		Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode,
 	}
-	if o.remount {
-		check.Type = ""
-		c.inside(&Remount{Dest: dest, Attrs: o.attrs, File: true}, cause, check)
-		return nil
+	op.Out, op.Strict = c.keep(dest)
+	op.NotProc, op.OfProc = !op.Strict && c.mayLeadToProc(dest), dest == "/proc"
+	if err := c.fromInside(i, m, o, op); err != nil {
+		return err
 	}
-	if o.bind {
-		check.Type = ""
-		op := &Bind{Tree: c.trees[i], From: c.places[i], Source: c.source(m.Source), Below: c.subpath(m), Dest: dest, Link: o.ofLink, OnLink: o.onLink, Recursive: o.recursive, Attrs: o.attrs, Only: !c.o.InheritFlags && slices.ContainsFunc(m.Options, isAttr), Mode: o.mode}
-		op.Out, op.Strict = c.keep(dest)
-		op.NotProc, op.OfProc = !op.Strict && c.mayLeadToProc(dest), dest == "/proc"
-		if err := c.fromInside(i, m, o, op); err != nil {
-			return err
-		}
-		c.inside(op, cause, check)
-		c.mountedAt(dest)
-		return nil
-	}
-	if m.Type == "" {
-		return specErr(field+".type", "a mount needs a type, or the option bind")
-	}
-	if m.Type == "cgroup" {
-		return c.cgroupMount(dest, o, cause)
-	}
+	c.inside(op, cause, c.mountCheck(dest, "", o))
+	c.mountedAt(dest)
+	return nil
+}
+
+// newMount mounts a file system that the kernel makes.
+func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, cause Cause) error {
+	check := c.mountCheck(dest, m.Type, o)
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
 	op.Out, op.Strict = c.keep(dest)
 	op.NotProc = !op.Strict && c.mayLeadToProc(dest)
