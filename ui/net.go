@@ -160,8 +160,29 @@ type netBox struct {
 // SVG draws the map: where the reader stands above with its bridges, the others below, a line for each
 // cable between them.
 func (m NetMap) SVG(l Lang) string {
+	m = m.cablesTogether()
+	boxes, high := m.layout(l)
+	p := picture{lang: l}
+	h := max(high, 60)
+	p.add(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="-1 -1 %d %d" role="img" aria-labelledby="net-title" font-family="%s">`, pictureWidth+2, h+2, pictureWidth+2, h+2, sans)
+	p.add(`<title id="net-title">%s</title>`, xmlText(l.Say(words.NetPicture)))
+	for i, n := range m.Spaces {
+		b, t := boxes[i], n.tint(i)
+		p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="14" fill="%s" stroke="%s" stroke-width="1.5"/>`, b.x, b.y, b.w, b.h, t.fill, t.edge)
+	}
+	m.cables(&p, boxes)
+	for i := range m.Spaces {
+		p.space(m, boxes[i], i)
+	}
+	p.add(`</svg>`)
+	return p.String()
+}
+
+// cablesTogether is the map with the ends of cables side by side: last in this machine's own namespace, which is above
+// the others, and first in those.
+func (m NetMap) cablesTogether() NetMap {
 	m.Spaces = slices.Clone(m.Spaces)
-	for i, n := range m.Spaces { // ends of cables side by side
+	for i, n := range m.Spaces {
 		below := n.Here
 		n.Devices = slices.Clone(n.Devices)
 		slices.SortStableFunc(n.Devices, func(a, z NetDevice) int {
@@ -169,11 +190,15 @@ func (m NetMap) SVG(l Lang) string {
 		})
 		m.Spaces[i] = n
 	}
+	return m
+}
+
+// layout gives each namespace its box, in rows of the same height, and tells the height of all.
+func (m *NetMap) layout(l Lang) (boxes []netBox, y int) {
 	width, column := pictureWidth, 332
 	columns := max(1, (width+boxGap)/(column+boxGap))
-	boxes := make([]netBox, len(m.Spaces))
+	boxes = make([]netBox, len(m.Spaces))
 	high := m.chipHeight(l, width, column)
-	y := 0
 	var row []int
 	flush := func() {
 		h := 0
@@ -207,40 +232,36 @@ func (m NetMap) SVG(l Lang) string {
 		}
 	}
 	flush()
-	p := picture{lang: l}
-	h := max(y, 60)
-	p.add(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="-1 -1 %d %d" role="img" aria-labelledby="net-title" font-family="%s">`, width+2, h+2, width+2, h+2, sans)
-	p.add(`<title id="net-title">%s</title>`, xmlText(l.Say(words.NetPicture)))
-	for i := range m.Spaces {
+	for i := range boxes {
 		m.place(&boxes[i], i)
 	}
-	colours := make([]tint, len(m.Spaces))
-	for i, n := range m.Spaces {
-		b := boxes[i]
-		if colours[i] = tintOf(1 + i%4); n.Here {
-			colours[i] = tintOf(0)
-		}
-		p.add(`<rect x="%d" y="%d" width="%d" height="%d" rx="14" fill="%s" stroke="%s" stroke-width="1.5"/>`, b.x, b.y, b.w, b.h, colours[i].fill, colours[i].edge)
+	return boxes, y
+}
+
+// tint is the colour of the box of the i-th namespace.
+func (n *NetSpace) tint(i int) tint {
+	if n.Here {
+		return tintOf(0)
 	}
-	m.cables(&p, boxes)
-	for i, n := range m.Spaces {
-		b, t := boxes[i], colours[i]
-		heading := NSNode{NSName: n.NSName, Type: "net"}.heading(l)
-		if name := n.called(l); name != "" {
-			heading = name
-		}
-		p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fit(heading, b.w-2*boxPad, 17))
-		for _, d := range n.Devices {
-			p.device(m, b, t, d, i)
-		}
-		at := b.y + netHead + 20
-		for _, s := range n.Published {
-			p.text(b.x+boxPad, at, 13, ink, "", fit(l.Say(words.PublishedAt, Escape(s)), b.w-2*boxPad, 13))
-			at += netLine
-		}
+	return tintOf(1 + i%4)
+}
+
+// space writes into the box of the i-th namespace: its name, devices and published ports.
+func (p *picture) space(m NetMap, b netBox, i int) {
+	n, t := m.Spaces[i], m.Spaces[i].tint(i)
+	heading := NSNode{NSName: n.NSName, Type: "net"}.heading(p.lang)
+	if name := n.called(p.lang); name != "" {
+		heading = name
 	}
-	p.add(`</svg>`)
-	return p.String()
+	p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fit(heading, b.w-2*boxPad, 17))
+	for _, d := range n.Devices {
+		p.device(m, b, t, d, i)
+	}
+	at := b.y + netHead + 20
+	for _, s := range n.Published {
+		p.text(b.x+boxPad, at, 13, ink, "", fit(p.lang.Say(words.PublishedAt, Escape(s)), b.w-2*boxPad, 13))
+		at += netLine
+	}
 }
 
 // cables draws them below the devices, so that none is struck through.
