@@ -80,23 +80,9 @@ func outsideEngines(ctx context.Context, opts options, module string, stderr io.
 	if j.Outside, err = os.Readlink("/proc/self/ns/mnt"); err != nil {
 		return err
 	}
-	input, err := json.Marshal(j)
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", engineArg)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(input)), os.Stdout, stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = time.Minute
 	// It is the first process of its pid namespace: daemons and containers end with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS, Pdeathsig: syscall.SIGKILL}
-	var exit *exec.ExitError
-	if err := cmd.Run(); errors.As(err, &exit) && exit.Exited() {
-		return errReported
-	} else if err != nil {
-		return fmt.Errorf("the inner bench: %w", err)
-	}
-	return nil
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS, Pdeathsig: syscall.SIGKILL}
+	return reexec(ctx, j, engineArg, attr, time.Minute, stderr)
 }
 
 func insideEngines(ctx context.Context, stdin io.Reader, stderr io.Writer) error {

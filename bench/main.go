@@ -171,26 +171,28 @@ func outside(ctx context.Context, opts options, stderr io.Writer) (err error) {
 	if j.Outside, err = os.Readlink("/proc/self/ns/mnt"); err != nil {
 		return err
 	}
-	err = reexec(ctx, j, stderr)
+	// For an Unshareflags with CLONE_NEWNS the child makes / private, recursively, before it
+	// executes anything: there is no moment in which a mount could travel to the machine.
+	err = reexec(ctx, j, innerArg, &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}, 20*time.Second, stderr)
 	if left := removeCgroups(j.Prefix); len(left) > 0 {
 		fmt.Fprintf(stderr, "bench: cgroups that the run left behind, removed: %s\n", strings.Join(left, " "))
 	}
 	return err
 }
 
-func reexec(ctx context.Context, j job, stderr io.Writer) error {
+// reexec runs the bench once more, in namespaces of its own, with what it is to do; arg says which part of it, and grace
+// how long it has to clean up after a signal.
+func reexec(ctx context.Context, j job, arg string, attr *syscall.SysProcAttr, grace time.Duration, stderr io.Writer) error {
 	input, err := json.Marshal(j)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", innerArg)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", arg)
 	cmd.Stdin = strings.NewReader(string(input))
 	cmd.Stdout, cmd.Stderr = os.Stdout, stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
-	// For an Unshareflags with CLONE_NEWNS the child makes / private, recursively, before it
-	// executes anything: there is no moment in which a mount could travel to the machine.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
+	cmd.WaitDelay = grace
+	cmd.SysProcAttr = attr
 	var exit *exec.ExitError
 	if err := cmd.Run(); errors.As(err, &exit) && exit.Exited() {
 		return errReported
