@@ -349,62 +349,82 @@ func (a *arena) measure(ctx context.Context, log io.Writer) ([]*engineRow, error
 			continue
 		}
 		began := time.Now()
-		byName := map[string]*engineRow{}
-		for _, ph := range s.Phases {
-			if ph.Row != "" {
-				r := newEngineRow(ph.Row, s.Note)
-				byName[ph.Row], rows = r, append(rows, r)
-			}
+		own, byName := s.rowsOf()
+		if err := a.play(ctx, s, byName, shuffle); err != nil {
+			return nil, err
 		}
-		for _, name := range []string{s.First, s.Last, s.Memory} {
-			if name != "" {
-				r := newEngineRow(name, s.Note)
-				byName[name], rows = r, append(rows, r)
-			}
-		}
-		peers := a.peers
-		if s.Alone {
-			peers = peers[:1]
-		}
-		failed := map[*enginePeer]error{}
-		held := map[*enginePeer][]string{}
-		for _, p := range peers {
-			if p.Failed != "" {
-				failed[p] = errors.New(p.Failed)
-			} else {
-				held[p], failed[p] = a.before(p, s, byName)
-			}
-		}
-		for round := range s.rounds(a.Options.Rounds) + 1 { // the first does not count
-			for _, i := range shuffle.Perm(len(peers)) {
-				p := peers[i]
-				if ctx.Err() != nil {
-					return nil, fmt.Errorf("interrupted: nothing written")
-				}
-				if failed[p] == nil {
-					failed[p] = a.round(p, s, byName, round > 0)
-				}
-			}
-		}
-		for _, p := range peers {
-			if failed[p] == nil && s.Memory != "" {
-				byName[s.Memory].Bytes[p.Name] = p.memory(a, s)
-			}
-			for _, words := range s.After {
-				a.verb(p, words)
-			}
-			for some := range slices.Chunk(held[p], 20) {
-				a.verb(p, "rm -f "+strings.Join(some, " "))
-			}
-			for _, r := range byName {
-				if failed[p] != nil {
-					r.Failed[p.Name] = firstLine(failed[p].Error())
-				}
-			}
-		}
+		rows = append(rows, own...)
 		fmt.Fprintf(log, "%s: %v\n", s.Name, time.Since(began).Round(time.Second))
 	}
 	return rows, nil
+}
+
+// rowsOf makes the rows that a scenario fills, in the table's order and by name.
+func (s *scenario) rowsOf() (rows []*engineRow, byName map[string]*engineRow) {
+	byName = map[string]*engineRow{}
+	add := func(name string) {
+		if name != "" {
+			byName[name] = newEngineRow(name, s.Note)
+			rows = append(rows, byName[name])
+		}
+	}
+	for _, ph := range s.Phases {
+		add(ph.Row)
+	}
+	for _, name := range []string{s.First, s.Last, s.Memory} {
+		add(name)
+	}
+	return rows, byName
+}
+
+// play runs one scenario with all its peers, and fills its rows.
+func (a *arena) play(ctx context.Context, s scenario, rows map[string]*engineRow, shuffle *rand.Rand) error {
+	peers := a.peers
+	if s.Alone {
+		peers = peers[:1]
+	}
+	failed := map[*enginePeer]error{}
+	held := map[*enginePeer][]string{}
+	for _, p := range peers {
+		if p.Failed != "" {
+			failed[p] = errors.New(p.Failed)
+		} else {
+			held[p], failed[p] = a.before(p, s, rows)
+		}
+	}
+	for round := range s.rounds(a.Options.Rounds) + 1 { // the first does not count
+		for _, i := range shuffle.Perm(len(peers)) {
+			p := peers[i]
+			if ctx.Err() != nil {
+				return errors.New("interrupted: nothing written")
+			}
+			if failed[p] == nil {
+				failed[p] = a.round(p, s, rows, round > 0)
+			}
+		}
+	}
+	for _, p := range peers {
+		if failed[p] == nil && s.Memory != "" {
+			rows[s.Memory].Bytes[p.Name] = p.memory(a, s)
+		}
+		a.after(p, s, held[p])
+		if failed[p] != nil {
+			for _, r := range rows {
+				r.Failed[p.Name] = firstLine(failed[p].Error())
+			}
+		}
+	}
+	return nil
+}
+
+// after takes away what a scenario has left, and the containers that it held.
+func (a *arena) after(p *enginePeer, s scenario, held []string) {
+	for _, words := range s.After {
+		a.verb(p, words)
+	}
+	for some := range slices.Chunk(held, 20) {
+		a.verb(p, "rm -f "+strings.Join(some, " "))
+	}
 }
 
 // before makes ready what a scenario needs, and times the starts that have a row. It returns the names of the held containers.
