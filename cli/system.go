@@ -223,57 +223,72 @@ commands mend most of it by themselves.`,
 		if err != nil {
 			return err
 		}
-		found, err := e.Check(c.Context(), repair)
+		left, mended, err := checkContainers(c, io, e, repair)
 		if err != nil {
 			return err
 		}
-		wrong := false
-		for _, f := range found {
-			text := f.Object + ": " + f.Text
-			switch {
-			case f.Mended:
-				text += " (mended)"
-			case f.Error != "":
-				text += ": " + f.Error
-			}
-			wrong = wrong || !f.Mended
-			fmt.Fprintln(io.Out, format.Lines(text))
-		}
-		store, err := e.Images()
+		damaged, err := checkImages(c, io, e, repair, deep)
 		if err != nil {
 			return err
 		}
-		images, err := store.Check(c.Context(), deep)
-		if err != nil {
-			return err
-		}
-		if repair && len(images) > 0 {
-			repairImages(c, io, store, images)
-			err := errors.Join(store.Rebuild(c.Context()), sweepImages(c, store))
-			if err != nil {
-				return err
-			}
-			if images, err = store.Check(c.Context(), deep); err != nil {
-				return err
-			}
-		}
-		for _, f := range images {
-			wrong = true
-			fmt.Fprintln(io.Out, format.Lines(f.String()))
-		}
-		if wrong {
+		if left || damaged {
 			return exitCode(1)
 		}
 		audited, rest := append(e.Audited(), "images"), " (digests of layers: --layers)"
 		if deep {
 			audited, rest = append(audited, "digests of layers"), ""
 		}
-		if len(found) == 0 {
+		if !mended {
 			fmt.Fprintln(io.Err, allWell(audited, rest, columns(io.Err)))
 		}
 		return nil
 	}
 	return c
+}
+
+// checkContainers tells what is left of containers, and whether any of it is so still, or was mended.
+func checkContainers(c *cobra.Command, io IO, e *engine.Engine, repair bool) (left, mended bool, err error) {
+	found, err := e.Check(c.Context(), repair)
+	if err != nil {
+		return false, false, err
+	}
+	for _, f := range found {
+		text := f.Object + ": " + f.Text
+		switch {
+		case f.Mended:
+			text += " (mended)"
+		case f.Error != "":
+			text += ": " + f.Error
+		}
+		left, mended = left || !f.Mended, mended || f.Mended
+		fmt.Fprintln(io.Out, format.Lines(text))
+	}
+	return left, mended, nil
+}
+
+// checkImages tells what of images is damaged, and with repair what is so still.
+func checkImages(c *cobra.Command, io IO, e *engine.Engine, repair, deep bool) (damaged bool, err error) {
+	store, err := e.Images()
+	if err != nil {
+		return false, err
+	}
+	found, err := store.Check(c.Context(), deep)
+	if err != nil {
+		return false, err
+	}
+	if repair && len(found) > 0 {
+		repairImages(c, io, store, found)
+		if err := errors.Join(store.Rebuild(c.Context()), sweepImages(c, store)); err != nil {
+			return false, err
+		}
+		if found, err = store.Check(c.Context(), deep); err != nil {
+			return false, err
+		}
+	}
+	for _, f := range found {
+		fmt.Fprintln(io.Out, format.Lines(f.String()))
+	}
+	return len(found) > 0, nil
 }
 
 // allWell says that nothing was found, and where.

@@ -198,16 +198,7 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 			o.MountProc = "/proc"
 		}
 	}
-	for _, ns := range abi.Namespaces() {
-		file := f.kinds[ns]
-		implied := (ns == abi.NSUser && (len(f.mapping) > 0 || f.owner != "" || o.Binfmt != "")) || (ns == abi.NSMount && (o.MountProc != "" || o.Binfmt != ""))
-		if f.given(nsFlags[ns].long) || implied {
-			o.New = append(o.New, ns)
-		}
-		if f.given(nsFlags[ns].long) && file != noFile {
-			o.Keep = append(o.Keep, plan.KeepNamespace{NS: ns, Path: file})
-		}
-	}
+	f.namespaces(&o)
 	if f.given("kill-child") {
 		sig, ok := abi.ParseSignal(f.killChild)
 		if !ok {
@@ -222,18 +213,8 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 		}
 		o.Owner = ids
 	}
-	switch f.propagation {
-	case "", "private", "slave", "shared", "unchanged":
-	default:
-		return o, fmt.Errorf("--propagation %s: there are private, slave, shared and unchanged", f.propagation)
-	}
-	switch f.setgroups {
-	case "", "allow", "deny":
-	default:
-		return o, fmt.Errorf("--setgroups %s: there are allow and deny", f.setgroups)
-	}
-	if f.setgroups != "" && !slices.Contains(o.New, abi.NSUser) {
-		return o, fmt.Errorf("--setgroups %s: only in a new user namespace, as --user makes it", f.setgroups)
+	if err := f.words(o); err != nil {
+		return o, err
 	}
 	var m idMaps
 	for _, add := range f.mapping {
@@ -253,6 +234,38 @@ func (f *unshareFlags) options(host plan.Facts) (plan.UnshareOptions, error) {
 		return o, err
 	}
 	return o, f.clocks(&o)
+}
+
+// namespaces are the new ones, those that other options need among them, and the files that keep them.
+func (f *unshareFlags) namespaces(o *plan.UnshareOptions) {
+	for _, ns := range abi.Namespaces() {
+		file := f.kinds[ns]
+		implied := (ns == abi.NSUser && (len(f.mapping) > 0 || f.owner != "" || o.Binfmt != "")) || (ns == abi.NSMount && (o.MountProc != "" || o.Binfmt != ""))
+		if f.given(nsFlags[ns].long) || implied {
+			o.New = append(o.New, ns)
+		}
+		if f.given(nsFlags[ns].long) && file != noFile {
+			o.Keep = append(o.Keep, plan.KeepNamespace{NS: ns, Path: file})
+		}
+	}
+}
+
+// words refuses options whose word there is not, or not here.
+func (f *unshareFlags) words(o plan.UnshareOptions) error {
+	switch f.propagation {
+	case "", "private", "slave", "shared", "unchanged":
+	default:
+		return fmt.Errorf("--propagation %s: there are private, slave, shared and unchanged", f.propagation)
+	}
+	switch f.setgroups {
+	case "", "allow", "deny":
+	default:
+		return fmt.Errorf("--setgroups %s: there are allow and deny", f.setgroups)
+	}
+	if f.setgroups != "" && !slices.Contains(o.New, abi.NSUser) {
+		return fmt.Errorf("--setgroups %s: only in a new user namespace, as --user makes it", f.setgroups)
+	}
+	return nil
 }
 
 func parseOwner(s string) (*plan.Owner, error) {

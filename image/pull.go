@@ -280,45 +280,9 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 	if err != nil {
 		return err
 	}
-	var jobs []*layerJob
-	byDigest := map[digest.Digest]*layerJob{}
-	configs, room := map[digest.Digest][]byte{}, int64(8*maxConfig)
-	for _, m := range manifests {
-		raw, err := p.config(ctx, m.manifest.Config)
-		if err != nil {
-			return err
-		}
-		if room -= int64(len(raw)); room >= 0 {
-			configs[m.manifest.Config.Digest] = raw
-		} else if err := p.s.putBlob(raw, m.manifest.Config.Digest); err != nil { // an index of very many
-			return err
-		}
-		if !isImage(m.manifest) {
-			continue
-		}
-		if err := m.runnable(); err != nil {
-			return fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
-		}
-		c, err := parseConfig(raw, len(m.manifest.Layers))
-		if err != nil {
-			return err
-		}
-		if m == target && p.o.Platform.OS == "" && !p.o.AllPlatforms { // there is no index to choose from, and nobody said that it is meant
-			if _, err := Runs(c.Platform); err != nil {
-				return err
-			}
-		}
-		for i, l := range m.manifest.Layers {
-			job := &layerJob{desc: l, diffID: c.RootFS.DiffIDs[i]}
-			if other := byDigest[l.Digest]; other != nil {
-				if other.diffID != job.diffID {
-					return fmt.Errorf("layer %s: configs say that it is %s and %s", l.Digest, other.diffID, job.diffID)
-				}
-				continue
-			}
-			byDigest[l.Digest] = job
-			jobs = append(jobs, job)
-		}
+	jobs, configs, err := p.contents(ctx, target, manifests)
+	if err != nil {
+		return err
 	}
 	if err := p.layers(ctx, jobs); err != nil {
 		return err
@@ -341,6 +305,52 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 		}
 	}
 	return nil
+}
+
+// contents fetches the configs of manifests, and tells which layers they have, each once. Of an index of very many images
+// not all configs are held: the others are in the store by then.
+func (p *puller) contents(ctx context.Context, target *document, manifests []*document) (jobs []*layerJob, configs map[digest.Digest][]byte, err error) {
+	byDigest := map[digest.Digest]*layerJob{}
+	configs = map[digest.Digest][]byte{}
+	room := int64(8 * maxConfig)
+	for _, m := range manifests {
+		raw, err := p.config(ctx, m.manifest.Config)
+		if err != nil {
+			return nil, nil, err
+		}
+		if room -= int64(len(raw)); room >= 0 {
+			configs[m.manifest.Config.Digest] = raw
+		} else if err := p.s.putBlob(raw, m.manifest.Config.Digest); err != nil {
+			return nil, nil, err
+		}
+		if !isImage(m.manifest) {
+			continue
+		}
+		if err := m.runnable(); err != nil {
+			return nil, nil, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
+		}
+		c, err := parseConfig(raw, len(m.manifest.Layers))
+		if err != nil {
+			return nil, nil, err
+		}
+		if m == target && p.o.Platform.OS == "" && !p.o.AllPlatforms { // there is no index to choose from, and nobody said that it is meant
+			if _, err := Runs(c.Platform); err != nil {
+				return nil, nil, err
+			}
+		}
+		for i, l := range m.manifest.Layers {
+			job := &layerJob{desc: l, diffID: c.RootFS.DiffIDs[i]}
+			if other := byDigest[l.Digest]; other != nil {
+				if other.diffID != job.diffID {
+					return nil, nil, fmt.Errorf("layer %s: configs say that it is %s and %s", l.Digest, other.diffID, job.diffID)
+				}
+				continue
+			}
+			byDigest[l.Digest] = job
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, configs, nil
 }
 
 // artifact fetches what an index has beside images: attestations, signatures. They are small, and kept as blobs.

@@ -454,42 +454,10 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	var body io.Reader
-	if q.body != nil {
-		b, err := q.body()
-		if err != nil {
-			cancel(nil)
-			return nil, err
-		}
-		body = newWatch(ctx, func(cause error) {
-			var stalled *stallError
-			if errors.As(cause, &stalled) {
-				cancel(cause)
-			}
-		}, r.net.patience(), b, true)
-	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, r.trace(own)), q.method, u.String(), body)
+	req, err := r.request(ctx, cancel, q, u, auth, own)
 	if err != nil {
 		cancel(nil)
 		return nil, err
-	}
-	if q.body != nil {
-		req.ContentLength = q.size
-	}
-	for k, v := range q.header {
-		req.Header[k] = v
-	}
-	if own {
-		meta, err := r.net.metaHeaders()
-		if err != nil {
-			cancel(nil)
-			return nil, err
-		}
-		maps.Copy(req.Header, meta)
-	}
-	req.Header.Set("User-Agent", r.net.userAgent())
-	if auth != "" {
-		req.Header.Set("Authorization", auth)
 	}
 	waits := func() bool { return true }
 	if q.body == nil {
@@ -508,6 +476,45 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 	}
 	resp.Body = newWatch(ctx, cancel, r.net.patience(), resp.Body, false)
 	return resp, nil
+}
+
+// request is q for a URL, with what is sent to the registry's own places alone; a body that stands still cancels it.
+func (r *remote) request(ctx context.Context, cancel context.CancelCauseFunc, q *request, u *url.URL, auth string, own bool) (*http.Request, error) {
+	var body io.Reader
+	if q.body != nil {
+		b, err := q.body()
+		if err != nil {
+			return nil, err
+		}
+		body = newWatch(ctx, func(cause error) {
+			var stalled *stallError
+			if errors.As(cause, &stalled) {
+				cancel(cause)
+			}
+		}, r.net.patience(), b, true)
+	}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, r.trace(own)), q.method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if q.body != nil {
+		req.ContentLength = q.size
+	}
+	for k, v := range q.header {
+		req.Header[k] = v
+	}
+	if own {
+		meta, err := r.net.metaHeaders()
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(req.Header, meta)
+	}
+	req.Header.Set("User-Agent", r.net.userAgent())
+	if auth != "" {
+		req.Header.Set("Authorization", auth)
+	}
+	return req, nil
 }
 
 func (n *network) userAgent() string {

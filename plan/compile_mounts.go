@@ -126,52 +126,8 @@ func bindAtime(words []string) (set, clear uint64) {
 func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 	o := mountOptions{bind: m.Type == "bind"}
 	for k, word := range m.Options {
-		switch word {
-		case "bind":
-			o.bind = true
-			continue
-		case "rbind":
-			o.bind, o.recursive = true, true
-			continue
-		case "remount":
-			o.remount = true
-			continue
-		case "idmap":
-			o.idmap = true
-			continue
-		case "ridmap":
-			o.idmap, o.ridmap = true, true
-			continue
-		case "tmpcopyup":
-			o.copyUp = true
-			continue
-		case "copy-symlink":
-			o.copyLink = true
-			continue
-		case "src-nofollow":
-			o.ofLink = true
-			continue
-		case "dest-nofollow":
-			o.onLink = true
-			continue
-		}
-		if slices.Contains(modes[:], word) {
-			o.mode = word
-			continue
-		}
-		if slices.Contains(idleWords[:], word) {
-			continue
-		}
-		if w, ok := findAttr(word); ok {
-			w.apply(&o.attrs.Set, &o.attrs.Clear)
-		} else if w, ok := findAttr(strings.TrimPrefix(word, "r")); ok && word[0] == 'r' {
-			w.apply(&o.attrs.RecSet, &o.attrs.RecClear)
-		} else if (o.bind || o.remount) && slices.Contains(superWords[:], word) {
-			continue
-		} else if o.bind || o.remount {
-			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "a bind mount has no option %q", word)
-		} else {
-			o.data = append(o.data, word)
+		if err := o.word(word); err != nil {
+			return o, specErr(fmt.Sprintf("mounts[%d].options[%d]", i, k), "%v", err)
 		}
 	}
 	if o.bind && !o.remount {
@@ -198,6 +154,56 @@ func (c *compiler) parseMount(i int, m specs.Mount) (mountOptions, error) {
 		return o, specErr(fmt.Sprintf("mounts[%d].options", i), "src-nofollow does not go with idmap")
 	}
 	return o, nil
+}
+
+// word takes one option into o.
+func (o *mountOptions) word(word string) error {
+	switch word {
+	case "bind":
+		o.bind = true
+		return nil
+	case "rbind":
+		o.bind, o.recursive = true, true
+		return nil
+	case "remount":
+		o.remount = true
+		return nil
+	case "idmap":
+		o.idmap = true
+		return nil
+	case "ridmap":
+		o.idmap, o.ridmap = true, true
+		return nil
+	case "tmpcopyup":
+		o.copyUp = true
+		return nil
+	case "copy-symlink":
+		o.copyLink = true
+		return nil
+	case "src-nofollow":
+		o.ofLink = true
+		return nil
+	case "dest-nofollow":
+		o.onLink = true
+		return nil
+	}
+	if slices.Contains(modes[:], word) {
+		o.mode = word
+		return nil
+	}
+	if slices.Contains(idleWords[:], word) {
+		return nil
+	}
+	if w, ok := findAttr(word); ok {
+		w.apply(&o.attrs.Set, &o.attrs.Clear)
+	} else if w, ok := findAttr(strings.TrimPrefix(word, "r")); ok && word[0] == 'r' {
+		w.apply(&o.attrs.RecSet, &o.attrs.RecClear)
+	} else if !o.bind && !o.remount {
+		o.data = append(o.data, word)
+	} else if !slices.Contains(superWords[:], word) {
+		return fmt.Errorf("a bind mount has no option %q", word)
+	}
+	return nil
 }
 
 func (c *compiler) mounts() error {

@@ -44,7 +44,7 @@ type Owner struct{ UID, GID uint32 }
 
 // CompileUnshare gives the plan of an unshare(1).
 func CompileUnshare(o UnshareOptions, host Facts) (Plan, error) {
-	u := &unsharer{o: o, host: host}
+	u := &unsharer{o: o, verb: "unshare", host: host}
 	if len(o.Args) == 0 {
 		return Plan{}, fmt.Errorf("no command")
 	}
@@ -89,13 +89,14 @@ func (u *unsharer) keep() error {
 
 type unsharer struct {
 	o    UnshareOptions
+	verb string // for what no option asked for
 	host Facts
 	plan Plan
 }
 
 // add adds a step; part names the option behind it, empty is none.
 func (u *unsharer) add(side Side, op Op, part string, check Check) {
-	cause := because("what unshare does")
+	cause := because("what %s does", u.verb)
 	if part != "" && u.o.Because != nil {
 		if flag := u.o.Because(part); flag != "" {
 			cause = because("%s", flag)
@@ -398,7 +399,7 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	if len(o.Args) == 0 {
 		return Plan{}, fmt.Errorf("no command")
 	}
-	u := &unsharer{o: UnshareOptions{Because: o.Because}, host: host}
+	u := &unsharer{o: UnshareOptions{Because: o.Because}, verb: "enter", host: host}
 	joins := slices.Clone(o.Join)
 	slices.SortStableFunc(joins, func(a, b JoinNamespace) int {
 		return joinRank(a, host.Privileged()) - joinRank(b, host.Privileged())
@@ -459,10 +460,5 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	}, o.SetUID, o.SetGID, o.KeepCaps && user, host)
 	u.dieWithParent(abi.SIGKILL, "no fork")
 	u.exec(o.File, o.Args, o.Env, o.Signals, stub)
-	for i := range u.plan.Steps {
-		if u.plan.Steps[i].Cause.Reason == "what unshare does" {
-			u.plan.Steps[i].Cause.Reason = "what enter does"
-		}
-	}
 	return u.plan, nil
 }

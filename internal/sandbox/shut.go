@@ -64,29 +64,14 @@ const fds = "/proc/self/fd"
 
 // stay makes the directories the only ones that there are.
 func stay(dirs []string) error {
-	const clone = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
-	trees := map[string]int{}
+	trees, err := detached(append([]string{fds}, dirs...))
 	defer func() {
 		for _, fd := range trees {
 			unix.Close(fd)
 		}
 	}()
-	for _, dir := range append([]string{fds}, dirs...) {
-		if !path.IsAbs(dir) || path.Clean(dir) == "/" {
-			return fmt.Errorf("%s: not the path of a directory in the root", dir)
-		}
-		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, clone)
-		if err != nil {
-			return &os.PathError{Op: "open_tree", Path: dir, Err: err}
-		}
-		trees[path.Clean(dir)] = fd
-		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
-		if dir == fds {
-			attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
-		}
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
-			return &os.PathError{Op: "mount_setattr", Path: dir, Err: err}
-		}
+	if err != nil {
+		return err
 	}
 	root, err := newRoot()
 	if err != nil {
@@ -98,19 +83,56 @@ func stay(dirs []string) error {
 		return os.NewSyscallError("move_mount", err)
 	}
 	for dir, fd := range trees {
-		rel := strings.TrimPrefix(dir, "/")
-		for i, c := range rel + "/" {
-			if c != '/' {
-				continue
-			}
-			if err := unix.Mkdirat(root, rel[:i], 0o755); err != nil && err != unix.EEXIST {
-				return &os.PathError{Op: "mkdir", Path: dir, Err: err}
-			}
-		}
-		if err := unix.MoveMount(fd, "", root, rel, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-			return &os.PathError{Op: "move_mount", Path: dir, Err: err}
+		if err := attach(root, dir, fd); err != nil {
+			return err
 		}
 	}
+	return enter(root)
+}
+
+// detached clones the trees of mounts at directories, which then have no set-user-ID programs and no devices.
+func detached(dirs []string) (trees map[string]int, err error) {
+	const clone = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+	trees = map[string]int{}
+	for _, dir := range dirs {
+		if !path.IsAbs(dir) || path.Clean(dir) == "/" {
+			return trees, fmt.Errorf("%s: not the path of a directory in the root", dir)
+		}
+		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, clone)
+		if err != nil {
+			return trees, &os.PathError{Op: "open_tree", Path: dir, Err: err}
+		}
+		trees[path.Clean(dir)] = fd
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+		if dir == fds {
+			attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+		}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+			return trees, &os.PathError{Op: "mount_setattr", Path: dir, Err: err}
+		}
+	}
+	return trees, nil
+}
+
+// attach mounts a tree at its old path below root.
+func attach(root int, dir string, tree int) error {
+	rel := strings.TrimPrefix(dir, "/")
+	for i, c := range rel + "/" {
+		if c != '/' {
+			continue
+		}
+		if err := unix.Mkdirat(root, rel[:i], 0o755); err != nil && err != unix.EEXIST {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+		}
+	}
+	if err := unix.MoveMount(tree, "", root, rel, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// enter makes root the root of this process, read-only, and lets go of the old one.
+func enter(root int) error {
 	if err := unix.Fchdir(root); err != nil {
 		return os.NewSyscallError("fchdir", err)
 	}
