@@ -87,13 +87,13 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 // lockFile is in the same directory as volumes, which are by their names.
 const lockFile = "lock"
 
-// CheckName says why a volume may not have a name: Docker's rule, and what a file system takes.
+// CheckName says why no volume can be created by a name: Docker's rule, and what a file system takes.
 func CheckName(name string) error {
 	switch {
-	case len(name) == 1:
-		return errors.New("volume name is too short, names should be at least two alphanumeric characters") // by one, Docker's command on Windows would know a drive
+	case len(name) == 1: // by one, Docker's command on Windows would know a drive
+		return fmt.Errorf("create %s: volume name is too short, names should be at least two alphanumeric characters", name)
 	case !files.IsName(name, 255) || name == lockFile:
-		return fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name)
+		return fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (s *Store) Create(c Config) (v Volume, made bool, err error) {
 		v.Name, v.Anonymous = files.NewID(), true
 	}
 	if err := CheckName(v.Name); err != nil {
-		return v, false, fmt.Errorf("create %s: %w", v.Name, err)
+		return v, false, err
 	}
 	if v.Driver != Local {
 		return v, false, fmt.Errorf("create %s: error looking up volume plugin %s: plugin %q not found: the driver that there is is local", v.Name, v.Driver, v.Driver)
