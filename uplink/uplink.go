@@ -28,7 +28,7 @@ const (
 // MTU is that of the device that leads out, in bytes; pasta has the same. Bridges behind it should have it, too.
 const MTU = 65520
 
-// DefaultMode is that of a Config that has none: ARCHITECTURE.md says why.
+// DefaultMode is that of a Config that has none: docs/decisions.md says why.
 const DefaultMode = Builtin
 
 // ModeVariable is the variable of the environment by which a user chooses another one.

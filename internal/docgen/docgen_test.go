@@ -203,6 +203,55 @@ func defaultCapabilities(t *testing.T) []string {
 	return names
 }
 
+// Each room is in the picture, and imports those of its own line or of lines below.
+func TestPicture(t *testing.T) {
+	root := moduleRoot(t)
+	rooms, err := Imports(os.DirFS(root), modulePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := picture(rooms, string(page))
+	for room, imports := range rooms {
+		if strings.Contains(room, "internal/") || strings.HasPrefix(room, "bench") {
+			continue
+		}
+		if line[room] == 0 {
+			t.Errorf("%s is not in the picture", room)
+		}
+		for _, other := range imports {
+			if line[other] != 0 && line[other] < line[room] {
+				t.Errorf("%s imports %s, which is above it", room, other)
+			}
+		}
+	}
+}
+
+// picture gives the line of each room in the picture of a page. One that an arrow of an upper line leads to counts by its
+// own, which is below.
+func picture(rooms map[string][]string, page string) map[string]int {
+	_, page, _ = strings.Cut(page, "## The rooms")
+	page, _, _ = strings.Cut(page, "| room |")
+	line := map[string]int{}
+	for i, text := range strings.Split(page, "\n") {
+		f := strings.Fields(text)
+		if !strings.HasPrefix(text, "    ") || len(f) == 0 {
+			continue
+		}
+		for _, word := range f[1:] {
+			if name := strings.TrimSuffix(word, ","); known(rooms, name) {
+				line[name] = i + 1
+			}
+		}
+	}
+	return line
+}
+
+func known(rooms map[string][]string, name string) bool { _, ok := rooms[name]; return ok }
+
 func TestFill(t *testing.T) {
 	parts := map[string]string{"a": Paragraph([]string{"/b", "/a"})}
 	got, err := Fill([]byte("x\n<!-- generated a -->\nold\n<!-- end -->\ny\n"), parts)
