@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/kakuri/kakuri/cli"
 	"github.com/kakuri/kakuri/engine"
@@ -414,9 +415,9 @@ func TestRuntimePage(t *testing.T) {
 	}
 }
 
-// Links between pages lead to something.
+// Links between pages lead to something, and those to a part of a page to a heading of it.
 func TestLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`)
 	for _, file := range pages(t) {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -426,11 +427,38 @@ func TestLinks(t *testing.T) {
 			if strings.Contains(m[1], "://") || filepath.Base(m[1]) == "RESULTS.md" { // the bench writes that one
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+			to := file
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(file), m[1])
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s: link to %s: %v", filepath.Base(file), m[1], err)
+			} else if m[2] != "" && !slices.Contains(anchors(t, to), m[2]) {
+				t.Errorf("%s: %s has no heading for %s", filepath.Base(file), filepath.Base(to), m[2])
 			}
 		}
 	}
+}
+
+// anchors are what a link to a heading of a page ends with, as GitHub makes it: small letters, digits, "_" and "-" for
+// a space.
+func anchors(t *testing.T, page string) (list []string) {
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(data), -1) {
+		list = append(list, "#"+strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, m[1]))
+	}
+	return list
 }
 
 // The commands of both READMEs work as they stand, as root and as an ordinary user.
