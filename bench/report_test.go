@@ -1,15 +1,14 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "rewrite testdata/results.md from what the report writes")
+	"github.com/kakuri/kakuri/internal/golden"
+)
 
 func ours(name string, ds ...time.Duration) result {
 	return result{Row: row{Name: name, Ours: true, Note: "ours"}, Times: ds}
@@ -53,19 +52,7 @@ func sample() report {
 }
 
 func TestMarkdown(t *testing.T) {
-	got, golden := sample().markdown(), filepath.Join("testdata", "results.md")
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("report differs from %s (read it, then -update):\n%s", golden, got)
-	}
+	golden.Check(t, "testdata/results.md", sample().markdown())
 }
 
 // Every row of a table has as many cells as its head, whatever stands in them.

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,13 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/help from what --help prints")
 
 // helpOf is what a command line with --help prints.
 func helpOf(t *testing.T, args ...string) string {
@@ -32,19 +30,7 @@ func helpOf(t *testing.T, args ...string) string {
 
 func TestHelpGolden(t *testing.T) {
 	for _, name := range []string{"run", "unshare"} {
-		got, golden := helpOf(t, name), filepath.Join("testdata", "help", name+".txt")
-		if *update {
-			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("the help of %s is not %s (read it, then -update):\n%s", name, golden, got)
-		}
+		golden.Check(t, filepath.Join("testdata", "help", name+".txt"), helpOf(t, name))
 	}
 }
 

@@ -2,7 +2,6 @@ package namespace
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files from what the tests get")
 
 // A fixture is a machine written down in a txtar archive: its /proc as a directory, and
 // what nsfs would say of the namespaces in it.
@@ -189,22 +186,4 @@ func dump(s *System) string {
 		}
 	}
 	return b.String()
-}
-
-// golden compares got with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (read it, then -update); got:\n%s", path, got)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/ui"
 )
 
@@ -133,7 +134,7 @@ func TestFront(t *testing.T) {
 	if err := ui.JSON(&b, f.view(s.Process(341499))); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "front.golden", b.String())
+	golden.Check(t, "testdata/front.golden", b.String())
 }
 
 // TestFrontLive renders the machine as it is: nothing to compare with, but it must not

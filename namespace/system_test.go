@@ -11,10 +11,11 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/golden"
 )
 
 func TestReadFixture(t *testing.T) {
-	golden(t, "host.golden", dump(load(t, "host").read(t, Options{})))
+	golden.Check(t, "testdata/host.golden", dump(load(t, "host").read(t, Options{})))
 }
 
 func TestReadQuick(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/oci/specjson"
 )
 
@@ -51,7 +52,7 @@ func FuzzCompile(f *testing.F) {
 				t.Errorf("%d lines for %d steps:\n%s", lines, len(p.Steps), p.Text())
 			}
 			if back := thereAndBack(t, p); !reflect.DeepEqual(back, p) {
-				t.Errorf("not the same after JSON:\n%s", diff(p.Text(), back.Text()))
+				t.Errorf("not the same after JSON:\n%s", golden.Diff(p.Text(), back.Text()))
 			}
 			if again, err := Compile(spec, h.facts, h.options); err != nil || !reflect.DeepEqual(again, p) {
 				t.Errorf("compiling twice gives two plans, or %v", err)
@@ -108,7 +109,7 @@ func FuzzPlanJSON(f *testing.F) {
 			return
 		}
 		if back := thereAndBack(t, p); !reflect.DeepEqual(back, thereAndBack(t, back)) {
-			t.Errorf("not the same after JSON:\n%s", diff(p.Text(), back.Text()))
+			t.Errorf("not the same after JSON:\n%s", golden.Diff(p.Text(), back.Text()))
 		}
 		want := 1 + len(p.Steps) + len(p.Warnings)
 		for _, s := range p.Steps {

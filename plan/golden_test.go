@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,16 +8,15 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files of testdata from what Compile returns")
 
 // TestCompile compares each case's plan with its plan.txt, and where the folder
 // has them its calls with calls.txt and its checks with checks.txt. An empty file
 // of that name and -update add one.
 func TestCompile(t *testing.T) {
 	eachCase(t, func(t *testing.T, c planCase, p Plan) {
-		golden(t, filepath.Join(c.dir, "plan.txt"), p.Text())
+		golden.Check(t, filepath.Join(c.dir, "plan.txt"), p.Text())
 		for _, more := range []struct {
 			file string
 			text func() string
@@ -28,7 +26,7 @@ func TestCompile(t *testing.T) {
 		} {
 			file := filepath.Join(c.dir, more.file)
 			if _, err := os.Stat(file); err == nil {
-				golden(t, file, more.text())
+				golden.Check(t, file, more.text())
 			}
 		}
 	})
@@ -41,65 +39,6 @@ func checksText(p Plan) string {
 		fmt.Fprintf(&b, "%3d  %s: %s\n", c.N, c.Check.Property(), c.Check.Asked())
 	}
 	return b.String()
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (read it, then -update):\n%s", file, diff(string(want), got))
-	}
-}
-
-// diff shows which lines of a are gone, and which of b are new.
-func diff(a, b string) string {
-	old, now := strings.Split(a, "\n"), strings.Split(b, "\n")
-	// common[i][j] is how many lines old[i:] and now[j:] have in common, in order.
-	common := make([][]int, len(old)+1)
-	for i := range common {
-		common[i] = make([]int, len(now)+1)
-	}
-	for i := len(old) - 1; i >= 0; i-- {
-		for j := len(now) - 1; j >= 0; j-- {
-			if old[i] == now[j] {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
-		}
-	}
-	var out strings.Builder
-	i, j := 0, 0
-	for i < len(old) || j < len(now) {
-		switch {
-		case i < len(old) && j < len(now) && old[i] == now[j]:
-			i, j = i+1, j+1
-		case j == len(now) || (i < len(old) && common[i+1][j] >= common[i][j+1]):
-			fmt.Fprintf(&out, "- %s\n", old[i])
-			i++
-		default:
-			fmt.Fprintf(&out, "+ %s\n", now[j])
-			j++
-		}
-	}
-	return out.String()
-}
-
-func TestDiff(t *testing.T) {
-	if got, want := diff("a\nb\nc", "a\nx\nc\nd"), "- b\n+ x\n+ d\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if got := diff("a\nb", "a\nb"); got != "" {
-		t.Errorf("equal texts differ: %q", got)
-	}
 }
 
 func TestTextWidth(t *testing.T) {

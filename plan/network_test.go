@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/network/netip"
 )
 
@@ -162,7 +163,7 @@ func TestConnectStepsAreThoseOfCompile(t *testing.T) {
 			got[i].Cause = Cause{}
 		}
 		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %v\n%s", c.name(), err, diff(Plan{Steps: want}.Text(), Plan{Steps: got}.Text()))
+			t.Errorf("%s: %v\n%s", c.name(), err, golden.Diff(Plan{Steps: want}.Text(), Plan{Steps: got}.Text()))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/network/netip"
 )
 
@@ -59,7 +60,7 @@ func checkOp(t *testing.T, op Op) {
 		checkRows(t, op, rows)
 		second := a.Lower(op)
 		if again := rowsText(rows, arch); again != text {
-			t.Errorf("%v: lowering it again changed its memory:\n%s", op, diff(text, again))
+			t.Errorf("%v: lowering it again changed its memory:\n%s", op, golden.Diff(text, again))
 		}
 		if _, ok := op.(*Seccomp); !ok { // its filter is the operation's own, and the same both times
 			rows = append(rows, second...)
@@ -190,7 +191,7 @@ func TestSetsAreComplete(t *testing.T) {
 		}
 		slices.Sort(have)
 		if want := typesWith(t, set.method); !slices.Equal(have, want) {
-			t.Errorf("types with a method %s:\n%s", set.method, diff(strings.Join(want, "\n"), strings.Join(have, "\n")))
+			t.Errorf("types with a method %s:\n%s", set.method, golden.Diff(strings.Join(want, "\n"), strings.Join(have, "\n")))
 		}
 	}
 }

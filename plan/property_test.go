@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/golden"
 )
 
 // What holds for every plan, tried on all cases of testdata. checkPlan is used by
@@ -44,7 +45,7 @@ func TestCompileLeavesItsArguments(t *testing.T) {
 func TestPlanJSON(t *testing.T) {
 	eachCase(t, func(t *testing.T, c planCase, p Plan) {
 		if back := thereAndBack(t, p); !reflect.DeepEqual(back, p) {
-			t.Errorf("not the same after JSON:\n%s", diff(p.Text(), back.Text()))
+			t.Errorf("not the same after JSON:\n%s", golden.Diff(p.Text(), back.Text()))
 		}
 	})
 }

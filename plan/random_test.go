@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -31,7 +32,7 @@ func TestRandomSpecs(t *testing.T) {
 		}
 		plans++
 		if back := thereAndBack(t, p); !reflect.DeepEqual(back, p) {
-			t.Errorf("seed %d: not the same after JSON:\n%s", seed, diff(p.Text(), back.Text()))
+			t.Errorf("seed %d: not the same after JSON:\n%s", seed, golden.Diff(p.Text(), back.Text()))
 		}
 		checkPlan(t, p, h.facts.Arch)
 		if t.Failed() {

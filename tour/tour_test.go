@@ -2,11 +2,9 @@ package tour
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,31 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/ui"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files from what the tests get")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (read it, then -update); got:\n%s", path, got)
-	}
-}
 
 func tables() map[string]any {
 	return map[string]any{
@@ -93,7 +70,7 @@ func TestText(t *testing.T) {
 	}{{"root", results(fixtures()), root}, {"user", results(userFixtures()), user}, {"failures", failures(), root}} {
 		for _, lang := range []ui.Lang{ui.EN, ui.JA} {
 			text := page(c.list, c.place, ui.Screen{Lang: lang})
-			golden(t, c.name+"."+lang.String()+".txt", text)
+			golden.Check(t, "testdata/"+c.name+"."+lang.String()+".txt", text)
 			if wide := page(c.list, c.place, ui.Screen{Lang: lang, Columns: 200}); wide != text {
 				t.Errorf("%s, %v: a wide terminal gets another text than a pipe", c.name, lang)
 			}
@@ -140,7 +117,7 @@ func TestRecord(t *testing.T) {
 	if err := ui.JSON(&b, records); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "records.json", b.String())
+	golden.Check(t, "testdata/records.json", b.String())
 	if ja := results(fixtures())[0].Record(ui.JA).Title; ja != e1.Title.JA {
 		t.Errorf("title %q", ja)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/golden"
 )
 
 func netMap() NetMap {
@@ -22,7 +24,7 @@ func netMap() NetMap {
 }
 
 func TestNetMap(t *testing.T) {
-	golden(t, "ns_net.txt", netMap().Text(Screen{}))
+	golden.Check(t, "testdata/ns_net.txt", netMap().Text(Screen{}))
 	for lang, name := range map[Lang]string{EN: "ns_net.svg", JA: "ns_net_ja.svg"} {
 		svg := netMap().SVG(lang)
 		d := xml.NewDecoder(strings.NewReader(svg))
@@ -33,7 +35,7 @@ func TestNetMap(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		golden(t, name, svg)
+		golden.Check(t, "testdata/"+name, svg)
 	}
 	if svg := (NetMap{}).SVG(EN); !strings.HasSuffix(svg, "</svg>\n") {
 		t.Errorf("of nothing: %q", svg)

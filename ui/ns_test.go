@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/golden"
 )
 
 // aHost is a machine with three containers, one of them with a namespace within.
@@ -84,7 +86,7 @@ func TestNSTree(t *testing.T) {
 		b.WriteString(aHost().Text(Fold{Processes: 8}, s) + "\n" + users().Text(Fold{}, s) + "--\n")
 	}
 	b.WriteString(aHost().Text(Fold{Processes: 2, Namespaces: 2}, Screen{}))
-	golden(t, "ns_tree.txt", b.String())
+	golden.Check(t, "testdata/ns_tree.txt", b.String())
 }
 
 func TestFoldKeeps(t *testing.T) {
@@ -128,7 +130,7 @@ func TestNSList(t *testing.T) {
 		b.WriteString(list.Text(s) + "--\n")
 	}
 	b.WriteString(asJSON(t, list))
-	golden(t, "ns_ls.txt", b.String())
+	golden.Check(t, "testdata/ns_ls.txt", b.String())
 }
 
 // TestJSONEmpty holds that a list without items is one, not null.
@@ -169,7 +171,7 @@ func TestNSView(t *testing.T) {
 		b.WriteString(v.Text(Screen{}) + "--\n" + v.Text(Screen{Lang: JA}) + "--\n")
 	}
 	b.WriteString(asJSON(t, NSView{Levels: []NSName{host, web}, Processes: two, Total: 214}))
-	golden(t, "ns_ps.txt", b.String())
+	golden.Check(t, "testdata/ns_ps.txt", b.String())
 
 	// The design's own sketch, word for word.
 	text := NSView{Levels: []NSName{host, web}, Processes: two, Total: 214}.Text(Screen{})
@@ -203,7 +205,7 @@ func TestNSComparison(t *testing.T) {
 		b.WriteString(strings.ReplaceAll(c.Text(s)+"--\n"+none.Text(s), "\x1b", "ESC") + "--\n")
 	}
 	b.WriteString(asJSON(t, c))
-	golden(t, "ns_diff.txt", b.String())
+	golden.Check(t, "testdata/ns_diff.txt", b.String())
 }
 
 func TestSVG(t *testing.T) {
@@ -220,7 +222,7 @@ func TestSVG(t *testing.T) {
 		{"none", NSForest{}, Fold{}, EN},
 	} {
 		svg := c.f.SVG(c.fold, c.l)
-		golden(t, "ns_"+c.name+".svg", svg)
+		golden.Check(t, "testdata/ns_"+c.name+".svg", svg)
 		if err := wellFormed(svg); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}

@@ -1,34 +1,11 @@
 package ui
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files from what the tests get")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (read it, then -update); got:\n%s", path, got)
-	}
-}
 
 // env is a getenv of the given pairs.
 func env(pairs ...string) func(string) string {
@@ -156,7 +133,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	b.WriteString(Table{Columns: []Column{{Title: "EMPTY"}}}.Text(Screen{}))
-	golden(t, "table.txt", b.String())
+	golden.Check(t, "testdata/table.txt", b.String())
 }
 
 func TestTree(t *testing.T) {
@@ -166,7 +143,7 @@ func TestTree(t *testing.T) {
 		{Text: "inner", Note: "a longer note that has to be cut", Role: Heading, Children: []Tree{{Text: "x\x1b[0m", Note: "y"}, {Text: "last"}}},
 		{Text: "end"},
 	}}
-	golden(t, "tree.txt", tree.Draw(Screen{})+tree.Draw(Screen{ASCII: true, Columns: 24})+strings.ReplaceAll(tree.Draw(Screen{Color: true}), "\x1b", "ESC"))
+	golden.Check(t, "testdata/tree.txt", tree.Draw(Screen{})+tree.Draw(Screen{ASCII: true, Columns: 24})+strings.ReplaceAll(tree.Draw(Screen{Color: true}), "\x1b", "ESC"))
 }
 
 func TestPanes(t *testing.T) {
@@ -182,5 +159,5 @@ func TestPanes(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "panes.txt", b.String())
+	golden.Check(t, "testdata/panes.txt", b.String())
 }

@@ -4,7 +4,6 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,11 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"golang.org/x/sys/unix"
 )
-
-var update = flag.Bool("update", false, "write the table of docs/security.md anew")
 
 // A finding is what the probe says of one thing.
 type finding struct{ Name, Value string }
@@ -518,7 +516,7 @@ func TestPosture(t *testing.T) {
 			}
 		})
 	}
-	if !*update || t.Failed() {
+	if !*golden.Update || t.Failed() {
 		return
 	}
 	var beside []column

@@ -1,7 +1,6 @@
 package docgen
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,14 +14,13 @@ import (
 
 	"github.com/kakuri/kakuri/cli"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/spf13/cobra"
 )
 
 const modulePath = "github.com/kakuri/kakuri"
-
-var update = flag.Bool("update", false, "write docs/man and the generated parts of pages anew")
 
 func TestMain(m *testing.M) {
 	// In the namespaces of nstest the machine's files are read-only: -update stays outside.
@@ -43,50 +41,16 @@ func moduleRoot(t *testing.T) string {
 	return root
 }
 
-// golden compares a file of the module with what it should be, or writes it.
-func golden(t *testing.T, name string, want []byte) {
+// upToDate compares a file of the module with what it should be, or writes it.
+func upToDate(t *testing.T, name string, want []byte) {
 	t.Helper()
-	file := filepath.Join(moduleRoot(t), name)
-	got, err := os.ReadFile(file)
-	if *update {
-		if string(got) != string(want) {
-			t.Logf("%s is written anew", name)
-			if err := os.WriteFile(file, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return
-	}
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	if string(got) != string(want) {
-		t.Errorf("%s is stale: go test ./internal/docgen -update, then read it. First difference:\n%s", name, firstDifference(string(got), string(want)))
-	}
-}
-
-func firstDifference(got, want string) string {
-	a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
-	for i := range max(len(a), len(b)) {
-		x, y := "(end)", "(end)"
-		if i < len(a) {
-			x = a[i]
-		}
-		if i < len(b) {
-			y = b[i]
-		}
-		if x != y {
-			return fmt.Sprintf("line %d has  %s\nand should be %s", i+1, x, y)
-		}
-	}
-	return ""
+	golden.Check(t, filepath.Join(moduleRoot(t), name), string(want))
 }
 
 func TestManual(t *testing.T) {
 	pages := Manual(cli.Root(cli.IO{}))
 	for _, p := range pages {
-		golden(t, "docs/man/"+p.Name, p.Text)
+		upToDate(t, "docs/man/"+p.Name, p.Text)
 	}
 	// A page of a command that is no more would stay.
 	files, err := os.ReadDir(filepath.Join(moduleRoot(t), "docs/man"))
@@ -174,7 +138,7 @@ func TestGeneratedParts(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		golden(t, name, want)
+		upToDate(t, name, want)
 	}
 }
 
@@ -333,7 +297,7 @@ func TestFlagsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, page, want)
+	upToDate(t, page, want)
 }
 
 func TestFlagTable(t *testing.T) {
@@ -391,7 +355,7 @@ func pages(t *testing.T) []string {
 
 // The page of kakuri-runtime, which is written by hand, has every command and global option that its help has.
 func TestRuntimePage(t *testing.T) {
-	if *update {
+	if *golden.Update {
 		t.Skip("-update writes pages only")
 	}
 	nstest.Root(t)
@@ -465,7 +429,7 @@ func anchors(t *testing.T, page string) (list []string) {
 // Blocks of "sh" run in order, in one shell for a page; "sh by-hand" is for people:
 // it needs a terminal, or writes where the tests may not.
 func TestREADME(t *testing.T) {
-	if *update {
+	if *golden.Update {
 		t.Skip("-update writes pages only")
 	}
 	nstest.Root(t)

@@ -107,6 +107,7 @@ var rooms = []room{
 	{"internal/docgen", nil, "it writes pages, and is for its own tests"},
 	{"internal/dist", []string{"cli", "internal/docgen"}, "it packs what was built"},
 	{"internal/hostile", nil, "it makes archives for the tests of all rooms"},
+	{"internal/golden", nil, "it compares what tests get with files, and no room's code imports it"},
 	{"internal/house", nil, "it has no code"},
 	{"internal/vm", nil, "it starts what was built, on another kernel"},
 }

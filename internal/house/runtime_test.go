@@ -1,14 +1,13 @@
 package house
 
 import (
-	"flag"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite testdata/*.deps from what the commands import")
+	"github.com/kakuri/kakuri/internal/golden"
+)
 
 // TestRuntimeDependencies compares what kakuri-runtime is made of with the list in
 // testdata, so that each new import is a line in a review: it is paid for at every
@@ -26,7 +25,7 @@ func TestRuntimeDependencies(t *testing.T) {
 	}
 	slices.Sort(deps)
 	got := strings.Join(deps, "\n") + "\n"
-	if *update {
+	if *golden.Update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

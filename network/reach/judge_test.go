@@ -3,18 +3,15 @@ package reach
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/golden"
 	"github.com/kakuri/kakuri/ui"
 )
-
-var update = flag.Bool("update", false, "write the golden file anew")
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
@@ -268,28 +265,7 @@ func TestJudge(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "# %s\n%s\n%s\n", c.name, v.Text(ui.EN), v.Text(ui.JA))
 	}
-	const name = "testdata/judge.txt"
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := b.String(); got != string(want) {
-		g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-		for i := range g {
-			if i >= len(w) || g[i] != w[i] {
-				t.Fatalf("%s differs at line %d, -update writes it anew: %s", name, i+1, g[i])
-			}
-		}
-		t.Fatalf("%s is longer", name)
-	}
+	golden.Check(t, "testdata/judge.txt", b.String())
 }
 
 // TestHostileNames: names that others chose, of processes, devices and rules, neither act on a terminal nor make a line of the answer.
