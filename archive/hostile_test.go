@@ -56,7 +56,7 @@ func TestHostileArchives(t *testing.T) {
 					t.Errorf("%s, and has to be %s: %v", a.Why, verdict, err)
 				}
 				if err == nil {
-					holds(t, dir, tree)
+					hostile.Holds(t, dir, tree)
 				} else if strings.ContainsAny(err.Error(), "\n\x1b\x07") {
 					t.Errorf("an error with control characters: %q", err)
 				}
@@ -66,29 +66,6 @@ func TestHostileArchives(t *testing.T) {
 				}
 				noMarks(t, dir, layer && !strings.HasPrefix(a.Name, "xattr_"))
 			})
-		}
-	}
-}
-
-// holds compares a tree with what the corpus says of it.
-func holds(t *testing.T, dir string, tree map[string]string) {
-	t.Helper()
-	for name, want := range tree {
-		p := filepath.Join(dir, name)
-		got := ""
-		if fi, err := os.Lstat(p); err == nil {
-			got = map[os.FileMode]string{0: "-", os.ModeDir: "d", os.ModeSymlink: "l", os.ModeNamedPipe: "p", os.ModeDevice: "b", os.ModeDevice | os.ModeCharDevice: "c"}[fi.Mode().Type()]
-			switch got {
-			case "-":
-				b, _ := os.ReadFile(p)
-				got += ":" + string(b)
-			case "l":
-				target, _ := os.Readlink(p)
-				got += "> " + target
-			}
-		}
-		if got != want {
-			t.Errorf("%.80q is %.80q, want %.80q", name, got, want)
 		}
 	}
 }
@@ -142,7 +119,7 @@ func TestHostileWithoutPrivileges(t *testing.T) {
 				t.Errorf("%s: has to be %s: %v", a.Name, a.Layer, err)
 			}
 			if err == nil && !a.Nodes {
-				holds(t, dir, a.Tree)
+				hostile.Holds(t, dir, a.Tree)
 			}
 			canary.Check(t)
 			opened(t, dir)
@@ -192,7 +169,7 @@ func TestKeepTypes(t *testing.T) {
 	if err := unpack(open(t, dir), pack(t, tar.Header{Name: "f/", Typeflag: tar.TypeDir}), Options{KeepTypes: true}); !errors.As(err, &at) {
 		t.Errorf("a directory over a file: %v", err)
 	}
-	holds(t, dir, map[string]string{"d": "d", "f": "-:"})
+	hostile.Holds(t, dir, map[string]string{"d": "d", "f": "-:"})
 }
 
 // FuzzApply: whatever the bytes are, nothing outside of the root is touched.

@@ -258,7 +258,7 @@ func TestHostImageReachesNothing(t *testing.T) {
 func manifest(t testing.TB, root string) string {
 	t.Helper()
 	var b strings.Builder
-	for line := range strings.Lines(tree(t, root)) {
+	for line := range strings.Lines(nstest.Tree(t, root)) {
 		if !strings.HasPrefix(line, root+"/run/kakuri") && !strings.HasPrefix(line, root+"/run/user") {
 			b.WriteString(line)
 		}

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -34,50 +32,8 @@ func canary(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	unchanged(t, dir)
+	nstest.Unchanged(t, dir)
 	return dir
-}
-
-// unchanged fails the test when a directory is another at its end.
-func unchanged(t testing.TB, dir string) {
-	t.Helper()
-	before := tree(t, dir)
-	t.Cleanup(func() {
-		if after := tree(t, dir); after != before {
-			t.Errorf("the host's %s changed:\n%safter it was\n%s", dir, after, before)
-		}
-	})
-}
-
-func tree(t testing.TB, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		text := ""
-		if info.Mode().IsRegular() {
-			data, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			if text = string(data); len(data) > 200 {
-				text = fmt.Sprintf("%x", sha256.Sum256(data))
-			}
-		}
-		st := info.Sys().(*syscall.Stat_t)
-		fmt.Fprintf(&b, "%s %v %d:%d %d %d %q\n", p, info.Mode(), st.Uid, st.Gid, st.Nlink, info.ModTime().UnixNano(), text)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }
 
 // userns are the two ways to run: with a user namespace, and without.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,31 +20,6 @@ import (
 // What other runtimes were seen to get wrong, tried here on single plans. The names
 // are those of the advisories; engine has tests for what people type.
 
-// tree lists a directory with what it holds, to compare it later.
-func tree(t testing.TB, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		text := ""
-		if info.Mode().IsRegular() {
-			text = read(p)
-		}
-		fmt.Fprintf(&b, "%s %v %d %q\n", p, info.Mode(), info.ModTime().UnixNano(), text)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
 // canary is a directory of the host with a file in it; the test fails when
 // either is changed.
 func canary(t testing.TB) string {
@@ -59,12 +33,7 @@ func canary(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	before := tree(t, dir)
-	t.Cleanup(func() {
-		if after := tree(t, dir); after != before {
-			t.Errorf("the host's directory changed:\n%safter it was\n%s", after, before)
-		}
-	})
+	nstest.Unchanged(t, dir)
 	return dir
 }
 
