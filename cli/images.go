@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -134,6 +135,10 @@ func imageRows(i image.Summary, digests, cut bool) (rows []imageRow) {
 		}
 	}
 	for _, n := range i.Names {
+		tagged := func(other image.Reference) bool { return other.Tag != "" && other.Name() == n.Name() }
+		if n.Tag == "" && slices.ContainsFunc(i.Names, tagged) {
+			continue // the rows of those tags have the digest
+		}
 		r := base
 		r.Repository = n.FamiliarName()
 		if n.Tag != "" {

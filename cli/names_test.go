@@ -2,11 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
+	"github.com/kakuri/kakuri/image"
+	"github.com/opencontainers/go-digest"
 )
 
 // The names that templates of Docker 28's lists and answers can have are there. Those of info that are missing are in docs/flags.md.
@@ -57,5 +60,28 @@ func TestPlatformCell(t *testing.T) {
 	p.Variant = "v8"
 	if p.String() != "linux/amd64/v8" {
 		t.Error(p)
+	}
+}
+
+// TestImageRows: an image that was pulled by tag and by digest has one row, as with Docker.
+func TestImageRows(t *testing.T) {
+	d := digest.FromString("m")
+	tag, byDigest, other := image.Reference{Domain: "r.example", Path: "a", Tag: "1"}, image.Reference{Domain: "r.example", Path: "a", Digest: d}, image.Reference{Domain: "r.example", Path: "b", Digest: d}
+	for _, test := range []struct {
+		names []image.Reference
+		want  []string
+	}{
+		{[]image.Reference{tag, byDigest}, []string{"r.example/a:1"}},
+		{[]image.Reference{tag, other}, []string{"r.example/a:1", "r.example/b:<none>"}},
+		{[]image.Reference{byDigest}, []string{"r.example/a:<none>"}},
+		{nil, []string{"<none>:<none>"}},
+	} {
+		var got []string
+		for _, r := range imageRows(image.Summary{Image: image.Image{ID: d, Names: test.names}}, true, true) {
+			got = append(got, r.Repository+":"+r.Tag)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%v: rows are %q, want %q", test.names, got, test.want)
+		}
 	}
 }

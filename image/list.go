@@ -61,7 +61,7 @@ func (i Image) RepoDigests() []string {
 	}
 	for _, n := range i.Names {
 		other := slices.ContainsFunc(i.pushed, func(p string) bool { return strings.HasPrefix(p, n.Name()+"@") })
-		if !other || n.Name() == i.origin {
+		if (!other || n.Name() == i.origin) && !slices.Contains(i.plain, n) {
 			add(Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest})
 		}
 	}

@@ -142,6 +142,12 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 	defer release()
 	p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path})
 	if img, ok := p.current(ctx); ok {
+		if slices.Contains(img.plain, r.Tagged()) {
+			if err := s.name(ctx, img.Target, nameFor(r)); err != nil { // and its name by digest follows from it again
+				return Image{}, err
+			}
+			img.plain = nil
+		}
 		p.rep.tell(Event{Status: "Digest: " + img.Target.Digest.String()})
 		p.rep.tell(Event{Status: "Status: Image is up to date for " + r.Familiar()})
 		return img, nil

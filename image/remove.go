@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,11 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		if err != nil {
 			return nil, err
 		}
+		id = i.ID.String()
+		if r, ok := i.byDigestBesideTags(ref); ok {
+			out = []Removed{{Untagged: r.Familiar()}}
+			return withoutDigest(list, i, r), nil
+		}
 		drop, err := leaving(i, ref, o.Force)
 		if err != nil {
 			return nil, err
@@ -65,7 +71,6 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 				last = false
 			}
 		}
-		id = i.ID.String()
 		var gone []Reference
 		for _, name := range drop {
 			if r, err := ParseReference(name); err == nil {
@@ -89,15 +94,45 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 	return withSwept(out, swept), err
 }
 
+// byDigestBesideTags reads ref as NAME@DIGEST of a repository in which the image has tags. These stay when that goes.
+func (i Image) byDigestBesideTags(ref string) (Reference, bool) {
+	r, err := ParseReference(ref)
+	return r, err == nil && r.Digest != "" && slices.ContainsFunc(i.Names, func(n Reference) bool { return n.Name() == r.Name() && n.Tag != "" })
+}
+
+// withoutDigest takes an image's name by digest in the repository of r away, which follows from each of its tags there, too, until
+// the tag is given anew, by a pull say.
+func withoutDigest(list []root, i Image, r Reference) []root {
+	var left []root
+	for _, old := range list {
+		n, err := ParseReference(nameOf(old))
+		if old.Digest == i.Target.Digest && err == nil && n.Name() == r.Name() {
+			if n.Digest != "" {
+				continue
+			}
+			old.Annotations = maps.Clone(old.Annotations)
+			old.Annotations[plain] = "true"
+		}
+		if at := old.Annotations[pushed]; at != "" && old.Digest == i.Target.Digest {
+			kept := slices.DeleteFunc(strings.Split(at, ","), func(p string) bool { return strings.HasPrefix(p, r.Name()+"@") })
+			old.Annotations = maps.Clone(old.Annotations)
+			old.Annotations[pushed] = strings.Join(kept, ",")
+		}
+		left = append(left, old)
+	}
+	return left
+}
+
 // untagged tells of the names that an image loses, and behind the last one of the repository that it came from, of its name by digest there.
 func untagged(i Image, gone []Reference) []Removed {
 	var out []Removed
-	came := func(n Reference) bool { return n.Name() == i.origin && n.Digest == "" }
+	came := func(n Reference) bool { return n.Name() == i.origin && n.Digest == "" && !slices.Contains(i.plain, n) }
 	stays := slices.ContainsFunc(i.Names, func(n Reference) bool { return came(n) && !slices.Contains(gone, n) })
 	for k, n := range gone {
 		out = append(out, Removed{Untagged: n.Familiar()})
-		if came(n) && !stays && !slices.ContainsFunc(gone[k+1:], came) {
-			out = append(out, Removed{Untagged: Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest}.Familiar()})
+		follows := Reference{Domain: n.Domain, Path: n.Path, Digest: i.Target.Digest}
+		if came(n) && !stays && !slices.ContainsFunc(gone[k+1:], came) && !slices.Contains(gone, follows) {
+			out = append(out, Removed{Untagged: follows.Familiar()})
 		}
 	}
 	return out
@@ -225,10 +260,16 @@ func (i Image) NamedBy(ref string) bool {
 // leaving lists the names that a removal by ref takes.
 func leaving(i Image, ref string, force bool) ([]string, error) {
 	r, byName := namedBy(i, ref)
-	if byName && r.Digest == "" {
-		if n := r.Tagged(); slices.Contains(i.Names, n) {
-			return []string{n.String()}, nil
+	if n := r.Tagged(); byName && r.Digest == "" && slices.Contains(i.Names, n) {
+		drop := []string{n.String()}
+		others := slices.DeleteFunc(slices.Clone(i.Names), func(other Reference) bool { return other == n || other.Name() != n.Name() })
+		if slices.ContainsFunc(others, func(other Reference) bool { return other.Tag != "" }) {
+			return drop, nil
 		}
+		for _, other := range others { // names by digest go with the last tag
+			drop = append(drop, other.String())
+		}
+		return drop, nil
 	}
 	var names, repos []string
 	for _, n := range i.Names {

@@ -231,6 +231,7 @@ const (
 	tagTime = "org.kakuri.tagged"  // when the name was given to it, RFC 3339
 	pushed  = "org.kakuri.pushed"  // repositories that have it, as NAME@DIGEST with a comma between
 	origin  = "org.kakuri.origin"  // the repository that it was pulled from: layers can be had there byte for byte
+	plain   = "org.kakuri.plain"   // of a tag: the repository's name by digest was removed, and does not follow from it
 )
 
 // A root is an entry of index.json: what must be kept, and a name for it. An image that lost its name to another is
@@ -365,6 +366,7 @@ type Image struct {
 	Tagged   time.Time       // the last of them
 	pushed   []string
 	origin   string
+	plain    []Reference // tags that no name by digest follows from
 }
 
 // Chain is the layers' diffIDs, the lowest first.
@@ -460,7 +462,7 @@ func (s *Store) Get(ref string, want Platform) (Image, error) {
 		return found, nil
 	}
 	img, err := s.load(found.Target, want)
-	img.Names, img.Tagged, img.pushed, img.origin = found.Names, found.Tagged, found.pushed, found.origin
+	img.Names, img.Tagged, img.pushed, img.origin, img.plain = found.Names, found.Tagged, found.pushed, found.origin, found.plain
 	return img, err
 }
 
@@ -530,7 +532,7 @@ func (i Image) answers(r Reference) bool {
 		}
 		switch {
 		case r.Digest != "":
-			if r.Digest == i.Target.Digest || r.Digest == n.Digest || r.Digest == i.Manifest.Digest {
+			if r.Digest == n.Digest || (r.Digest == i.Target.Digest || r.Digest == i.Manifest.Digest) && !slices.Contains(i.plain, n) {
 				return true
 			}
 		case n.Tag == r.Tag:
@@ -576,6 +578,9 @@ func (i *Image) add(r root) {
 	if n, err := ParseReference(nameOf(r)); err == nil {
 		at, _ := slices.BinarySearchFunc(i.Names, n, func(a, b Reference) int { return strings.Compare(a.String(), b.String()) })
 		i.Names = slices.Insert(i.Names, at, n)
+		if r.Annotations[plain] != "" {
+			i.plain = append(i.plain, n)
+		}
 	}
 	if t, err := time.Parse(time.RFC3339Nano, r.Annotations[tagTime]); err == nil && t.After(i.Tagged) {
 		i.Tagged = t

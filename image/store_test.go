@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -623,4 +624,64 @@ func TestUntaggedDigest(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", step.ref, got, err, step.want)
 		}
 	}
+}
+
+// TestRemoveByDigest: as with Docker 28.5, a name by digest goes alone where its repository has tags here, and comes back with a pull.
+func TestRemoveByDigest(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
+	k := serve(t, f)
+	s := newStore(t, nil)
+	tag, byDigest := k.host+"/a:latest", k.host+"/a@"+f.tags["latest"].Digest.String()
+	remove := func(ref string, want ...string) {
+		t.Helper()
+		list, err := s.Remove(t.Context(), ref, RemoveOptions{})
+		var got []string
+		for _, r := range list {
+			got = append(got, cmp.Or(r.Untagged, "deleted"))
+		}
+		if len(want) > 0 && (err != nil || !slices.Equal(got[:min(len(want), len(got))], want)) || len(want) == 0 && !errors.As(err, new(*NotFoundError)) {
+			t.Errorf("%s: %q, %v; want %q", ref, got, err, want)
+		}
+	}
+	names := func(want ...string) {
+		t.Helper()
+		img, err := s.Get(tag, Platform{})
+		if got := append(img.RepoTags(), img.RepoDigests()...); err != nil || !slices.Equal(got, want) {
+			t.Errorf("names are %q, %v; want %q", got, err, want)
+		}
+	}
+	pull := func(ref string) {
+		t.Helper()
+		if _, err := s.Pull(t.Context(), ref, PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pull(tag)
+	remove(byDigest, byDigest)
+	names(tag)
+	remove(byDigest)
+	pull(tag)
+	names(tag, byDigest)
+	pull(byDigest)
+	remove(byDigest, byDigest)
+	names(tag)
+	pull(byDigest)
+	names(tag, byDigest)
+	if _, err := s.Push(t.Context(), tag, PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	remove(byDigest, byDigest)
+	names(tag)
+	remove(tag, tag, "deleted")
+	pull(tag)
+	pull(byDigest)
+	if err := s.Tag(t.Context(), tag, "elsewhere:1"); err != nil {
+		t.Fatal(err)
+	}
+	remove(tag, tag, byDigest)
+	remove(byDigest)
+	remove("elsewhere:1", "elsewhere:1", "deleted")
+	pull(byDigest)
+	remove(byDigest, byDigest, "deleted")
 }
