@@ -28,8 +28,8 @@ type WriteOptions struct {
 	Layer bool
 	// UID and GID turn owners of files into owners of the archive; nil keeps them.
 	UID, GID func(uint32) (uint32, error)
-	// Skip, when not nil, leaves out a name of the archive, with all that is below it.
-	Skip func(name string) bool
+	// Skip, when not nil, leaves out a file, which is open with O_PATH, and has a name in the archive, with all that is below it.
+	Skip func(f *os.File, name string) bool
 	// Edit, when not nil, may change each header before it is written.
 	Edit func(h *tar.Header) error
 }
@@ -91,7 +91,7 @@ type above struct {
 // file packs one file, and what is below it. It closes f, which is of O_PATH.
 func (p *packer) file(f *os.File, name string, depth int, up *above) error {
 	defer f.Close()
-	if p.o.Skip != nil && p.o.Skip(name) {
+	if p.o.Skip != nil && p.o.Skip(f, name) {
 		return nil
 	}
 	if err := p.ctx.Err(); err != nil {

@@ -272,3 +272,45 @@ func TestCommitOfEnding(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMtab: the link that an image without an mtab gets is no change of its container, and what a container puts there is one.
+func TestMtab(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	os.Remove(root + "/etc/mtab")
+	imported(t, e, root, "base:1", "CMD [\"true\"]")
+	for _, c := range []struct {
+		command string
+		want    string
+		list    []string
+	}{
+		{"readlink /etc/mtab; grep -c ' / ' /etc/mtab", "/proc/mounts\n1\n", nil},
+		{"ln -sf ../proc/self/mounts /etc/mtab; readlink /etc/mtab", "../proc/self/mounts\n", []string{"C /etc", "A /etc/mtab"}},
+		{"rm /etc/mtab; echo own > /etc/mtab; cat /etc/mtab", "own\n", []string{"C /etc", "A /etc/mtab"}},
+	} {
+		var out bytes.Buffer
+		done, err := e.Run(ctx, Config{Image: "base:1", Command: []string{"sh", "-c", c.command}}, Streams{Out: &out, Err: &out}, RunOptions{})
+		if err != nil || out.String() != c.want {
+			t.Fatalf("%s: %q, %v", c.command, out.String(), err)
+		}
+		t.Cleanup(func() { e.Remove(ctx, done.ID, RemoveOptions{}) })
+		changes, err := e.Diff(ctx, done.ID)
+		var got []string
+		for _, ch := range changes {
+			got = append(got, ch.String())
+		}
+		if err != nil || !slices.Equal(got, c.list) {
+			t.Errorf("%s: changes are %q, %v; want %q", c.command, got, err, c.list)
+		}
+		img, err := e.Commit(ctx, done.ID, CommitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, _, err := inside(t, e, Config{Image: string(img.ID), Command: []string{"sh", "-c", "readlink /etc/mtab || cat /etc/mtab"}}); err != nil || !strings.HasPrefix(c.want, text) {
+			t.Errorf("%s: an image of it has %q, %v", c.command, text, err)
+		}
+	}
+	if text, _, err := inside(t, e, Config{Image: "base:1", ReadOnly: true, Command: []string{"readlink", "/etc/mtab"}}); err != nil || text != "/proc/mounts\n" {
+		t.Errorf("read-only: %q, %v", text, err)
+	}
+}

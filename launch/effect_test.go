@@ -851,6 +851,22 @@ func mountCases() []opCase {
 				t.Errorf("%q", res.out)
 			}
 		}},
+		{"mtab", rooted(func(string) []plan.Step { return []plan.Step{in(&plan.Mtab{})} }), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("readlink /etc/mtab")
+			if res := must(t, steps...); res.out != "/proc/mounts\n" {
+				t.Errorf("%q", res.out)
+			}
+			at := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Op.Name() == "mtab" })
+			own := slices.Insert(slices.Clone(steps), at, in(&plan.Symlink{Target: "own", Path: "/etc/mtab", Replace: true}))
+			if res := must(t, own...); res.out != "own\n" {
+				t.Errorf("one that is there: %q", res.out)
+			}
+			fixed := slices.Insert(slices.Clone(steps), at, in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/etc"}), in(&plan.Remount{Dest: "/etc", Attrs: plan.Attrs{Set: abi.MountAttrRdonly}}))
+			fixed[len(fixed)-1] = sh("readlink /etc/mtab || echo none")
+			if res := must(t, fixed...); res.out != "none\n" {
+				t.Errorf("where nothing can be made: %q", res.out)
+			}
+		}},
 		{"mkdir", rooted(func(string) []plan.Step { return []plan.Step{in(&plan.Workdir{Path: "/srv/x/y/z"})} }), func(t *testing.T, steps []plan.Step) {
 			steps[len(steps)-1] = sh("stat -c '%F %a' /srv/x/y/z")
 			if res := must(t, steps...); res.out != "directory 755\n" {

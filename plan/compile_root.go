@@ -35,6 +35,8 @@ type Layers struct {
 	// Volatile leaves it to the kernel when what is written comes to the disk: it is of no
 	// use after a power failure.
 	Volatile bool
+	// Mtab has /etc/mtab made where the layers have none: a link to /proc/mounts.
+	Mtab bool
 	// Server, when not nil, is who shows all of that in the kernel's place.
 	Server *Server
 }
@@ -119,7 +121,7 @@ func (c *compiler) imageRoot(r *Root) error {
 		return specErr("root", "an image of %d layers: an overlay of directories has at most %d", len(l.Names), maxLayers)
 	}
 	if l.Server != nil {
-		return c.servedRoot(l.Server, cause)
+		return c.servedRoot(l, cause)
 	}
 	for i, p := range l.paths() {
 		if i < len(c.views) {
@@ -141,11 +143,19 @@ func (c *compiler) imageRoot(r *Root) error {
 	}
 	c.inside(&Scratch{Size: size}, why, nil)
 	c.inside(op, cause, &RootCheck{})
+	c.mtab(l)
 	return nil
 }
 
+func (c *compiler) mtab(l *Layers) {
+	if l.Mtab {
+		c.inside(&Mtab{Have: c.have("/etc/mtab")}, because("default: the mounts are at /etc/mtab, too"), nil)
+	}
+}
+
 // servedRoot has a program show the layers.
-func (c *compiler) servedRoot(s *Server, cause Cause) error {
+func (c *compiler) servedRoot(l *Layers, cause Cause) error {
+	s := l.Server
 	asks, err := c.reg()
 	if err != nil {
 		return err
@@ -154,6 +164,7 @@ func (c *compiler) servedRoot(s *Server, cause Cause) error {
 	c.inside(&Sync{From: Container, What: "root mounted", FDs: []Reg{asks}}, cause, nil)
 	c.host1(&ServeRoot{Server: *s, FD: asks}, cause, nil)
 	c.inside(&AttachFUSE{FD: asks}, cause, &RootCheck{})
+	c.mtab(l)
 	return nil
 }
 

@@ -154,6 +154,27 @@ func (s *Symlink) lower(a *Asm) {
 	a.call(abi.CallSymlinkat, a.str(s.Target), fd(parent), a.str(name)).accept(abi.EEXIST)
 }
 
+// Mtab makes /etc/mtab a link to the table of mounts, which programs of old look for there, where an image has none. Where its /etc is not to be
+// written to, it stays without.
+type Mtab struct {
+	Have int // as of Symlink
+}
+
+// Name implements [Op].
+func (*Mtab) Name() string { return "mtab" }
+
+// String implements [Op].
+func (*Mtab) String() string { return "symlink /etc/mtab to " + MtabTarget }
+
+// MtabTarget is where [Mtab] leads.
+const MtabTarget = "/proc/mounts"
+
+func (m *Mtab) lower(a *Asm) {
+	parent := a.tmp()
+	a.directory("/etc", m.Have, parent)
+	a.call(abi.CallSymlinkat, a.str(MtabTarget), fd(parent), a.str("mtab")).accept(abi.EEXIST, abi.EACCES, abi.EROFS)
+}
+
 // Workdir makes the process's working directory where the image lacks it.
 type Workdir struct{ Path string }
 

@@ -38,6 +38,7 @@ type job struct {
 	Path string
 	To   string   // of jobMove
 	Skip []string // of jobPack
+	Mtab bool     // of jobPack: the link of [plan.Mtab] is left out
 	Bare bool     // owners are left out
 	Shut bool     // the process is the job's alone, with namespaces to be shut in
 }
@@ -116,8 +117,11 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 }
 
 // skips reports whether a name is one of those to leave out.
-func (j job) skips(name string) bool {
+func (j job) skips(f *os.File, name string) bool {
 	name = strings.Trim(name, "/")
+	if j.Mtab && name == mtab && isMtab(int(f.Fd()), "") {
+		return true
+	}
 	for _, s := range j.Skip {
 		if strings.Trim(s, "/") == name {
 			return true

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +51,7 @@ type upperFile struct {
 	Size     int64
 	Whiteout bool `json:",omitempty"`
 	Opaque   bool `json:",omitempty"`
+	Mounts   bool `json:",omitempty"` // the link of [plan.Mtab]
 }
 
 // listUpper writes what an upper directory has, each directory before what is in it, names sorted.
@@ -114,6 +116,7 @@ func listFile(to *json.Encoder, dir int, name, p string, depth int, marks bool) 
 	}
 	f := upperFile{Path: []byte(p)}
 	f.stat(&st)
+	f.Mounts = p == mtab && isMtab(dir, name)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -137,6 +140,16 @@ func listFile(to *json.Encoder, dir int, name, p string, depth int, marks bool) 
 		}
 	}
 	return to.Encode(f)
+}
+
+// mtab is where [plan.Mtab] makes its link.
+const mtab = "etc/mtab"
+
+// isMtab reports whether a file is that link.
+func isMtab(dir int, name string) bool {
+	b := make([]byte, len(plan.MtabTarget)+1)
+	n, err := unix.Readlinkat(dir, name, b)
+	return err == nil && string(b[:n]) == plan.MtabTarget
 }
 
 func (f *upperFile) stat(st *unix.Stat_t) {
@@ -301,9 +314,12 @@ func differs(f upperFile, low *erofs.File, times bool) bool {
 	return f.Mode != low.Mode || f.UID != low.UID || f.GID != low.GID || times && (f.Sec != low.Sec || f.Nsec != low.Nsec)
 }
 
-// placeholder reports whether a file was made for a mount, and nothing is in it.
+// placeholder reports whether a file was made for a mount, and nothing is in it, or is the link of [plan.Mtab].
 func (d *differ) placeholder(n int) bool {
 	f := d.files[n]
+	if f.Mounts {
+		return true
+	}
 	if !d.skip[string(f.Path)] {
 		return false
 	}
@@ -329,13 +345,14 @@ func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Wri
 	}
 	d := &differ{img: img.Image}
 	var skip []string
+	link := d.lower(mtab) == nil
 	for _, m := range mounts {
 		if m = strings.Trim(path.Clean("/"+m), "/"); m != "" && d.lower(m) == nil {
 			skip = append(skip, m)
 		}
 	}
 	img.Close()
-	return v.s.do(ctx, job{Op: jobPack, Path: path.Join(dir, "upper"), Skip: skip}, nil, w)
+	return v.s.do(ctx, job{Op: jobPack, Path: path.Join(dir, "upper"), Skip: skip, Mtab: link}, nil, w)
 }
 
 // Export writes all that a container shows, its image and what it has changed, as a tar; of mounts as DiffTar. An empty id is
