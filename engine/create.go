@@ -34,9 +34,11 @@ func (e *Engine) Create(ctx context.Context, cfg Config) (Container, error) {
 		return c, err
 	}
 	defer lock.Close()
-	if _, err := e.build(ctx, c.Record, true); err != nil {
+	b, err := e.build(ctx, c.Record, true)
+	if err != nil {
 		return c, errors.Join(err, e.discard(&c))
 	}
+	b.tell()
 	if err := e.noteLinks(&c); err != nil {
 		return c, errors.Join(err, e.discard(&c))
 	}

@@ -182,6 +182,7 @@ func (e *Engine) Prepare(ctx context.Context, c Config) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.tell()
 	p, err := e.runtime().PlanLaunch(rec.ID, &oci.Bundle{Dir: e.home(rec), Spec: &b.spec}, oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec})
 	if err != nil {
 		return nil, err

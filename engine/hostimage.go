@@ -91,6 +91,9 @@ func (b *builder) hostImage() error {
 		return err
 	}
 	if b.host.Privileged() {
+		if (!all || b.opts.IDMapRoot) && b.source("/").top.Type == overlayType {
+			return fmt.Errorf("image %s is a view of /, which is an overlay here, as in a container or a live system: the kernel makes no such view of one; run another image, or --rootfs DIR", b.run.Image)
+		}
 		root.Views = rootViews(mounts, all)
 	} else if err := rootlessViews(root, mounts, all); err != nil {
 		return err

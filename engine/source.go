@@ -101,6 +101,11 @@ func (b *builder) bind(s specs.Mount, m Mount) error {
 	var disks []string
 	switch {
 	case !b.opts.IDMapRoot || from.kernel:
+	case from.top.Type == overlayType:
+		b.unmapped(m)
+		if slices.Contains(s.Options, "rbind") {
+			disks = from.disks
+		}
 	case !from.mixed || !slices.Contains(s.Options, "rbind"):
 		s.Options = append(s.Options, "ridmap")
 	default:
@@ -110,10 +115,31 @@ func (b *builder) bind(s specs.Mount, m Mount) error {
 		disks = from.disks
 	}
 	b.mount(s, m.Flag)
+	if len(disks) > 0 && !slices.Contains(s.Options, "idmap") {
+		s.Options = append(slices.Clone(s.Options), "idmap")
+	}
 	for _, rel := range disks {
 		b.mount(specs.Mount{Destination: path.Join(m.Dest, rel), Type: "bind", Source: path.Join(s.Source, m.Subpath, rel), Options: s.Options}, m.Flag)
 	}
 	return nil
+}
+
+// overlayType is a file system of containers and live systems that no kernel id-maps. Its files are nobody's inside, which is safe: the container has
+// the rights of others.
+const overlayType = "overlay"
+
+// unmapped notes a source whose files are nobody's inside.
+func (b *builder) unmapped(m Mount) {
+	b.notes = append(b.notes, fmt.Sprintf("%s: the source is on an overlay, which the kernel does not id-map: its files are nobody's inside, and the container may do with them what others may; --userns=host shows them as they are", m.Flag))
+}
+
+// tell warns of what was noted.
+func (b *builder) tell() {
+	for _, n := range b.notes {
+		if b.engine.warn != nil {
+			b.engine.warn(n)
+		}
+	}
 }
 
 // isBelow reports whether a relative path has no "..": what it has of links is looked at when it is mounted.

@@ -28,6 +28,8 @@ func TestSourceAt(t *testing.T) {
 44 27 8:3 / /nowhere/home rw - ext4 /dev/sda3 rw
 45 44 8:4 / /nowhere/home/u rw - ext4 /dev/sda4 rw
 46 44 0:52 / /nowhere/home/v rw - fuse.sshfs u@h: rw
+47 27 0:53 / /somewhere rw - overlay overlay rw
+48 47 8:5 / /somewhere/disk rw - ext4 /dev/sda5 rw
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +47,8 @@ func TestSourceAt(t *testing.T) {
 		"/dev/shm":        {},
 		"/sys/fs/cgroup":  {kernel: true, mixed: true},
 		"/sys/kernel":     {kernel: true},
-		"/":               {mixed: true, disks: []string{"nowhere/home", "nowhere/home/u", "nowhere/srv"}},
+		"/":               {mixed: true, disks: []string{"nowhere/home", "nowhere/home/u", "nowhere/srv", "somewhere/disk"}},
+		"/somewhere":      {disks: []string{"disk"}},
 	} {
 		got := sourceAt(mounts, p)
 		if got.kernel != want.kernel || got.devices != want.devices || got.mixed != want.mixed || !slices.Equal(got.disks, want.disks) {
@@ -104,5 +107,72 @@ func TestBindOfDevices(t *testing.T) {
 	c.Mounts[0].Options = append(c.Mounts[0].Options, "rro")
 	if out, _, err = inside(t, e, c); err != nil || !strings.Contains(out, "Read-only") {
 		t.Errorf("read-only: %q, %v", out, err)
+	}
+}
+
+// TestBindOfOverlay: what is on an overlay is nobody's inside, and who asks for it is told; a disk below is mapped.
+func TestBindOfOverlay(t *testing.T) {
+	nstest.Root(t)
+	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
+	var told []string
+	e.warn = func(text string) { told = append(told, text) }
+	for _, dir := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(host+"/"+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, host+"/lower/f", "on an overlay")
+	put(t, host+"/lower/disk/covered", "")
+	put(t, host+"/disk/f", "on a disk")
+	merged := host + "/merged"
+	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+host+"/lower,upperdir="+host+"/upper,workdir="+host+"/work"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
+	c := sh(root, "cat /host/f; echo; stat -c %u /host/f; touch /host/new 2>/dev/null || echo refused; [ ! -e /host/disk/f ] || stat -c %u /host/disk/f")
+	c.Mounts = []Mount{{Type: "bind", Source: merged, Dest: "/host", Options: []string{"rbind"}, Flag: "-v x"}}
+	want(t, e, c, "on an overlay\n65534\nrefused\n")
+	if len(told) != 1 || !strings.HasPrefix(told[0], "-v x: the source is on an overlay") {
+		t.Errorf("told %q", told)
+	}
+	made, err := e.Create(t.Context(), c)
+	if err != nil || len(told) != 2 {
+		t.Errorf("create: told %q, %v", told, err)
+	}
+	if err := e.Remove(t.Context(), made.ID, RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	c.UserNS = "host"
+	if out, _, err := inside(t, e, c); err != nil || !strings.HasPrefix(out, "on an overlay\n0\n") || len(told) != 2 {
+		t.Errorf("--userns host: %q, %v, told %q", out, err, told)
+	}
+
+	if err := unix.Mount(host+"/disk", merged+"/disk", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(merged+"/disk", unix.MNT_DETACH) })
+	below := "65534\n"
+	mounts, err := ownMounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(diskTypes, mountOf(mounts, merged+"/disk").Type) {
+		below = "0\n"
+	}
+	c.UserNS = ""
+	want(t, e, c, "on an overlay\n65534\nrefused\n"+below)
+}
+
+// TestHostOfOverlay: where / is an overlay, the image host is refused with a reason.
+func TestHostOfOverlay(t *testing.T) {
+	nstest.Root(t)
+	mounts, err := namespace.ParseMounts([]byte("27 1 0:53 / / rw - overlay overlay rw\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &builder{engine: open(t), ownMounts: mounts, run: Config{Image: "host"}}
+	b.host = b.engine.host
+	if err := b.hostImage(); err == nil || !strings.Contains(err.Error(), "/, which is an overlay here") {
+		t.Errorf("image host: %v", err)
 	}
 }

@@ -44,6 +44,7 @@ type builder struct {
 	attach   []volume.Volume // to be mounted before the container runs
 
 	ownMounts []namespace.Mount // when they are asked for: see source
+	notes     []string          // what is not as somebody may think: see tell
 
 	cdiDirs []string // nil is CDI's own
 

@@ -100,6 +100,7 @@ func (e *Engine) prepare(ctx context.Context, c *Container) (b *builder, err err
 	if b, err = e.build(ctx, c.Record, false); err != nil {
 		return nil, refusedError{err}
 	}
+	b.tell()
 	if err := e.write(ctx, c, b); err != nil {
 		return nil, errors.Join(err, b.dropPorts(), e.giveUpNetworks(b))
 	}

@@ -39,6 +39,10 @@ func (s *Store) chooseDriver() (name, why string) {
 		return s.chooseRootless()
 	}
 	if err := s.remembered(driverErofs, s.tryIndex); err != nil {
+		var st unix.Statfs_t
+		if unix.Statfs(s.o.Data, &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+			s.cannot = fmt.Errorf("%s is on an overlay, as in a container, and the kernel makes none out of its directories: mount another file system there, a volume say", s.o.Data)
+		}
 		return driverDirs, fmt.Sprintf("EROFS cannot be mounted from files of %s: %s", s.o.Data, why2(err))
 	}
 	return driverErofs, "the kernel mounts EROFS from files"

@@ -2,7 +2,12 @@ package storage
 
 import (
 	"errors"
+	"os"
+	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
 )
 
 // TestTrialIsRemembered: what went well is not tried again, and what did not is, since a module may be loaded meanwhile.
@@ -28,5 +33,32 @@ func TestTrialIsRemembered(t *testing.T) {
 	}
 	if tries != 3 {
 		t.Errorf("a trial that went well: %d tries more", tries-2)
+	}
+}
+
+// TestDataOnOverlay: where the data is on an overlay, as in a container without a volume for it, a container is refused with what is to be done, and who
+// only reads is not.
+func TestDataOnOverlay(t *testing.T) {
+	nstest.Root(t)
+	dir := nstest.Dir(t)
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(dir+"/"+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
+	s := openIn(t, dir+"/merged")
+	chain := put(t, s, tarsOf(t, [][]ent{{"f x x"}}))
+	if name, _ := s.Driver(); name != driverDirs {
+		t.Fatalf("driver %s", name)
+	}
+	if _, err := s.View(t.Context(), chain, "c"); err == nil || !strings.Contains(err.Error(), "is on an overlay, as in a container") {
+		t.Errorf("a container: %v", err)
+	}
+	if _, err := s.View(t.Context(), chain, ""); err != nil {
+		t.Errorf("who only reads: %v", err)
 	}
 }
