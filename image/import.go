@@ -57,7 +57,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 	if comment == "" {
 		comment = "Imported from -"
 	}
-	img, err := s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names)
+	img, err := s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names, nil)
 	if err == nil {
 		s.tell("import", img.ID.String(), img.ID.String())
 		s.tellTags(img, names)
@@ -97,16 +97,17 @@ func (s *Store) Compose(ctx context.Context, from *Image, c ConfigFile, l NewLay
 		return Image{}, err
 	}
 	var below []v1.Descriptor
+	var made map[string]string
 	c.RootFS, c.History = v1.RootFS{}, nil
 	if from != nil {
-		below = from.Layers
+		below, made = from.Layers, map[string]string{parent: from.ID.String()}
 		c.RootFS.DiffIDs = slices.Clone(from.Chain())
 		c.History = slices.Clone(from.Config.History)
 		if c.OS == "" {
 			c.Platform = from.Platform
 		}
 	}
-	img, err := s.compose(ctx, c, l, below, names)
+	img, err := s.compose(ctx, c, l, below, names, made)
 	if err == nil {
 		s.tell("create", img.ID.String(), img.ID.String())
 		s.tellTags(img, names)
@@ -123,7 +124,7 @@ func (s *Store) tellTags(i Image, names []string) {
 	}
 }
 
-func (s *Store) compose(ctx context.Context, c ConfigFile, l NewLayer, below []v1.Descriptor, names []string) (Image, error) {
+func (s *Store) compose(ctx context.Context, c ConfigFile, l NewLayer, below []v1.Descriptor, names []string, made map[string]string) (Image, error) {
 	now := time.Now().UTC()
 	c.Created = &now
 	if l.Author != "" {
@@ -147,7 +148,7 @@ func (s *Store) compose(ctx context.Context, c ConfigFile, l NewLayer, below []v
 		return Image{}, err
 	}
 	m.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	loaded, err := s.keep(ctx, m, raw, names)
+	loaded, err := s.keep(ctx, m, raw, names, made)
 	return loaded.Image, err
 }
 

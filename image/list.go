@@ -298,7 +298,7 @@ func (s *Store) Inspect(ref string, p Platform) (Inspection, error) {
 	}
 	c := i.Config
 	out := Inspection{
-		ID: i.ID.String(), RepoTags: i.RepoTags(), RepoDigests: i.RepoDigests(), Author: c.Author,
+		ID: i.ID.String(), Parent: i.parent, RepoTags: i.RepoTags(), RepoDigests: i.RepoDigests(), Author: c.Author,
 		Architecture: c.Architecture, Variant: c.Variant, OS: c.OS, OSVersion: c.OSVersion, Size: s.Size(i),
 		RootFS: RootFS{Type: "layers", Layers: i.Chain()}, Metadata: Metadata{i.Tagged}, Descriptor: i.Target, Config: c.Config,
 	}
@@ -344,11 +344,21 @@ func (s *Store) History(ref string, p Platform) ([]HistoryLine, error) {
 		}
 		list = append(list, line)
 	}
+	s.nameLines(list, i)
 	slices.Reverse(list)
-	if len(list) > 0 {
-		list[0].ID, list[0].Tags = i.ID.String(), i.RepoTags()
-	}
 	return list, nil
+}
+
+// nameLines gives the last line the image's id, and others those of the images that it was made on top of here, as far as they are here still.
+func (s *Store) nameLines(list []HistoryLine, i Image) {
+	for n := len(list); n > 0; {
+		list[n-1].ID, list[n-1].Tags = i.ID.String(), i.RepoTags()
+		below, err := s.find(i.parent)
+		if i.parent == "" || err != nil || max(1, len(below.Config.History)) >= n {
+			return
+		}
+		i, n = below, len(below.Config.History)
+	}
 }
 
 // Tag gives an image one more name. The name may not have a digest: that cannot be chosen.

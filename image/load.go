@@ -157,7 +157,7 @@ func (l *loader) archive(ctx context.Context) ([]Loaded, error) {
 		if err != nil {
 			return list, err
 		}
-		loaded, err := l.s.keep(ctx, m, config, names)
+		loaded, err := l.s.keep(ctx, m, config, names, nil)
 		if err != nil {
 			return list, err
 		}
@@ -233,8 +233,8 @@ func (l *loader) tarLayer(ctx context.Context, name string, diffID digest.Digest
 	return d, nil
 }
 
-// keep writes a manifest that we made, with its config, and has names lead to it. Its layers are there.
-func (s *Store) keep(ctx context.Context, m v1.Manifest, config []byte, names []string) (Loaded, error) {
+// keep writes a manifest that we made, with its config, and has names lead to it. Its layers are there, and made says what its root is noted with.
+func (s *Store) keep(ctx context.Context, m v1.Manifest, config []byte, names []string, made map[string]string) (Loaded, error) {
 	raw, d, err := manifestBytes(m)
 	if err == nil {
 		err = s.keepPlain(ctx, m.Layers)
@@ -246,7 +246,9 @@ func (s *Store) keep(ctx context.Context, m v1.Manifest, config []byte, names []
 		err = s.putBlob(raw, d.Digest)
 	}
 	if err == nil {
-		err = s.name(ctx, d, names...)
+		noted := d
+		noted.Annotations = made
+		err = s.name(ctx, noted, names...)
 	}
 	if err != nil {
 		return Loaded{}, err

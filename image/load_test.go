@@ -443,9 +443,32 @@ func TestImport(t *testing.T) {
 	if err != nil || len(top.Chain()) != 2 || top.Config.Author != "me" {
 		t.Errorf("%+v %v", top, err)
 	}
-	history, err := s.History("committed:1", Platform{})
-	if err != nil || len(history) != 2 || history[0].ID != top.ID.String() || history[0].Size != size || history[1].ID != "<missing>" || history[1].Comment != "a message" {
-		t.Errorf("%+v %v", history, err)
+	for _, below := range []string{img.ID.String(), "<missing>"} { // the id of what it was made on top of, while that is here
+		history, err := s.History("committed:1", Platform{})
+		if err != nil || len(history) != 2 || history[0].ID != top.ID.String() || history[0].Size != size || history[1].ID != below || history[1].Comment != "a message" {
+			t.Errorf("%+v %v; want %s", history, err, below)
+		}
+		if below == "<missing>" {
+			break
+		}
+		if len(history[1].Tags) != 1 || history[1].Tags[0] != "imported:latest" {
+			t.Errorf("tags of what is below: %q", history[1].Tags)
+		}
+		if err := s.Tag(t.Context(), "committed:1", "again"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Remove(t.Context(), "committed:1", RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Tag(t.Context(), "again", "committed:1"); err != nil {
+			t.Fatal(err)
+		}
+		if in, err := s.Inspect("committed:1", Platform{}); err != nil || in.Parent != img.ID.String() {
+			t.Errorf("parent %q, %v", in.Parent, err)
+		}
+		if _, err := s.Remove(t.Context(), "imported", RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

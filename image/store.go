@@ -231,6 +231,7 @@ const (
 	tagTime = "org.kakuri.tagged"  // when the name was given to it, RFC 3339
 	pushed  = "org.kakuri.pushed"  // repositories that have it, as NAME@DIGEST with a comma between
 	origin  = "org.kakuri.origin"  // the repository that it was pulled from: layers can be had there byte for byte
+	parent  = "org.kakuri.parent"  // id of the image that it was made on top of here, by commit
 	plain   = "org.kakuri.plain"   // of a tag: the repository's name by digest was removed, and does not follow from it
 )
 
@@ -295,14 +296,16 @@ func (s *Store) writeRoots(list []root) error {
 func setName(list []root, name string, target v1.Descriptor, now time.Time) []root {
 	r := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
 	r.Annotations = map[string]string{tagTime: now.UTC().Format(time.RFC3339Nano)}
-	from := target.Annotations[origin]
-	for _, old := range list {
-		if from == "" && old.Digest == target.Digest {
-			from = old.Annotations[origin]
+	for _, note := range []string{origin, parent} { // of the image, whatever its name
+		from := target.Annotations[note]
+		for _, old := range list {
+			if from == "" && old.Digest == target.Digest {
+				from = old.Annotations[note]
+			}
 		}
-	}
-	if from != "" {
-		r.Annotations[origin] = from
+		if from != "" {
+			r.Annotations[note] = from
+		}
 	}
 	if name != "" {
 		r.Annotations[refName] = name
@@ -366,6 +369,7 @@ type Image struct {
 	Tagged   time.Time       // the last of them
 	pushed   []string
 	origin   string
+	parent   string      // id of the image that it was made on top of; empty if it was not made here
 	plain    []Reference // tags that no name by digest follows from
 }
 
@@ -462,7 +466,7 @@ func (s *Store) Get(ref string, want Platform) (Image, error) {
 		return found, nil
 	}
 	img, err := s.load(found.Target, want)
-	img.Names, img.Tagged, img.pushed, img.origin, img.plain = found.Names, found.Tagged, found.pushed, found.origin, found.plain
+	img.Names, img.Tagged, img.pushed, img.origin, img.parent, img.plain = found.Names, found.Tagged, found.pushed, found.origin, found.parent, found.plain
 	return img, err
 }
 
@@ -587,6 +591,9 @@ func (i *Image) add(r root) {
 	}
 	if o := r.Annotations[origin]; o != "" {
 		i.origin = o
+	}
+	if p := r.Annotations[parent]; p != "" {
+		i.parent = p
 	}
 	for p := range strings.SplitSeq(r.Annotations[pushed], ",") {
 		if p != "" && !slices.Contains(i.pushed, p) {
