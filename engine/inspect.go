@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -229,10 +230,46 @@ type DeviceRequest struct {
 
 // A HostMount is a --mount.
 type HostMount struct {
-	Type     string
-	Source   string `json:",omitempty"`
-	Target   string
-	ReadOnly bool `json:",omitempty"`
+	Type          string
+	Source        string `json:",omitempty"`
+	Target        string
+	ReadOnly      bool                `json:",omitempty"`
+	BindOptions   *HostBindOptions    `json:",omitempty"`
+	VolumeOptions *HostVolumeOptions  `json:",omitempty"`
+	ImageOptions  *HostSubpathOptions `json:",omitempty"`
+	TmpfsOptions  *HostTmpfsOptions   `json:",omitempty"`
+}
+
+// HostBindOptions are those of a bind mount.
+type HostBindOptions struct {
+	Propagation            string `json:",omitempty"`
+	NonRecursive           bool   `json:",omitempty"`
+	CreateMountpoint       bool   `json:",omitempty"`
+	ReadOnlyNonRecursive   bool   `json:",omitempty"`
+	ReadOnlyForceRecursive bool   `json:",omitempty"`
+}
+
+// HostVolumeOptions are those of a volume.
+type HostVolumeOptions struct {
+	NoCopy       bool              `json:",omitempty"`
+	Labels       map[string]string `json:",omitempty"`
+	Subpath      string            `json:",omitempty"`
+	DriverConfig *HostVolumeDriver `json:",omitempty"`
+}
+
+// A HostVolumeDriver makes a volume.
+type HostVolumeDriver struct {
+	Name    string            `json:",omitempty"`
+	Options map[string]string `json:",omitempty"`
+}
+
+// HostSubpathOptions are those of an image that is mounted.
+type HostSubpathOptions struct{ Subpath string }
+
+// HostTmpfsOptions are those of a tmpfs.
+type HostTmpfsOptions struct {
+	SizeBytes int64  `json:",omitempty"`
+	Mode      uint32 `json:",omitempty"`
 }
 
 // NetworkSettings are those of a container's networks.
@@ -477,9 +514,61 @@ func (c *Container) hostMounts(h *HostConfig) {
 				h.Binds = append(h.Binds, strings.TrimSuffix(m.Source+":"+m.Dest+":"+m.mode(), ":"))
 			}
 		case !strings.HasPrefix(m.Flag, "VOLUME ") && !strings.HasPrefix(m.Flag, "--volumes-from"):
-			h.Mounts = append(h.Mounts, HostMount{Type: m.Type, Source: m.Source, Target: m.Dest, ReadOnly: strings.Contains(","+options+",", ",ro,")})
+			h.Mounts = append(h.Mounts, c.hostMount(m))
 		}
 	}
+}
+
+// hostMount tells of a --mount.
+func (c *Container) hostMount(m Mount) HostMount {
+	h := HostMount{Type: m.Type, Source: m.Source, Target: m.Dest, ReadOnly: isReadOnly(m.Options)}
+	has := func(o string) bool { return slices.Contains(m.Options, o) }
+	switch m.Type {
+	case "bind":
+		o := HostBindOptions{NonRecursive: has("bind"), CreateMountpoint: !m.MustHave, ReadOnlyNonRecursive: has("rbind") && has("ro")}
+		o.ReadOnlyForceRecursive = strings.Contains(m.Flag, "bind-recursive=readonly")
+		if i := slices.IndexFunc(m.Options, isPropagation); i >= 0 && strings.Contains(m.Flag, "bind-propagation=") {
+			o.Propagation = m.Options[i]
+		}
+		if o != (HostBindOptions{}) {
+			h.BindOptions = &o
+		}
+	case "volume":
+		if c.anonymous(m.Dest) {
+			h.Source = ""
+		}
+		o := HostVolumeOptions{NoCopy: m.NoCopy, Labels: m.Labels, Subpath: m.Subpath}
+		if m.Driver != "" || len(m.DrvOpts) > 0 {
+			o.DriverConfig = &HostVolumeDriver{m.Driver, m.DrvOpts}
+		}
+		if o.NoCopy || len(o.Labels) > 0 || o.Subpath != "" || o.DriverConfig != nil {
+			h.VolumeOptions = &o
+		}
+	case "image":
+		if m.Subpath != "" {
+			h.ImageOptions = &HostSubpathOptions{m.Subpath}
+		}
+	case "tmpfs":
+		h.TmpfsOptions = tmpfsOptions(m.Options)
+	}
+	return h
+}
+
+func tmpfsOptions(options []string) *HostTmpfsOptions {
+	var t HostTmpfsOptions
+	for _, o := range options {
+		switch key, value, _ := strings.Cut(o, "="); key {
+		case "size":
+			t.SizeBytes, _ = strconv.ParseInt(value, 10, 64)
+		case "mode":
+			mode, _ := strconv.ParseUint(value, 8, 32)
+			t.Mode = uint32(mode)
+		}
+	}
+	if t == (HostTmpfsOptions{}) {
+		return nil
+	}
+	return &t
 }
 
 // byVolumeFlag reports whether -v asked for a mount.

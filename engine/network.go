@@ -17,6 +17,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -122,7 +123,7 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, nil))
 	}
 	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
-	return shownNetwork(&n), nil
+	return e.shownNetwork(&n), nil
 }
 
 // occupy makes the bridge of a new network, by which other engines on the machine see that its subnet is taken. Where another device has its name or its
@@ -355,7 +356,7 @@ func clashes(n *netdb.Network, others []netdb.Network) error {
 	return nil
 }
 
-func shownNetwork(n *netdb.Network) Network {
+func (e *Engine) shownNetwork(n *netdb.Network) Network {
 	s := Network{
 		Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: IPAM{Driver: "default", Options: n.IPAM, Config: []IPAMPool{}}, Containers: map[string]NetworkContainer{}, Options: notNil(n.Options), Labels: notNil(n.Labels),
@@ -364,7 +365,7 @@ func shownNetwork(n *netdb.Network) Network {
 	case n.Driver == "host" || n.Driver == "null":
 		s.IPAM.Config = nil // they have no addresses
 	case n.Name == netdb.DefaultName:
-		s.Options = bridgeOptions(n)
+		s.Options = bridgeOptions(n, e.rootless())
 	case len(n.Pools) > 0: // it was made by a command
 		s.IPAM.Options = notNil(n.IPAM)
 	}
@@ -388,8 +389,12 @@ func shownNetwork(n *netdb.Network) Network {
 }
 
 // bridgeOptions are those of the default network, which nobody gave, with Docker's names: programs look for the bridge there.
-func bridgeOptions(n *netdb.Network) map[string]string {
-	all := map[string]string{optDefault: "true", optICC: "true", optMasq: "true", optBinding: "0.0.0.0", optName: n.Device}
+func bridgeOptions(n *netdb.Network, rootless bool) map[string]string {
+	mtu := "1500"
+	if rootless {
+		mtu = strconv.Itoa(uplink.MTU)
+	}
+	all := map[string]string{optMTU: mtu, optDefault: "true", optICC: "true", optMasq: "true", optBinding: "0.0.0.0", optName: n.Device}
 	maps.Copy(all, n.Options)
 	return all
 }
@@ -476,7 +481,7 @@ func (e *Engine) NetworkInspect(ref string) (Network, error) {
 }
 
 func (e *Engine) withContainers(n *netdb.Network) (Network, error) {
-	s := shownNetwork(n)
+	s := e.shownNetwork(n)
 	members, err := e.netdb().Members(n.ID)
 	for _, m := range members {
 		c := NetworkContainer{Name: m.Name, EndpointID: m.Endpoint, MacAddress: m.MAC}

@@ -64,6 +64,9 @@ func TestNetworkVerbs(t *testing.T) {
 			t.Errorf("network %s is %+v, and bridge was made %s: %v, %v", ref, n, first.Created, err, also)
 		}
 	}
+	if mtu := first.Options[optMTU]; mtu != "1500" {
+		t.Errorf("the default network's MTU is said to be %q", mtu)
+	}
 	for _, ref := range []string{"bridge", "none", "host"} {
 		if err := e.NetworkRemove(ctx, ref); !errors.As(err, new(ErrConflict)) {
 			t.Errorf("removal of %s: %v", ref, err)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -129,5 +130,46 @@ func TestRecordRefuses(t *testing.T) {
 	}
 	if got := spec(t, Config{Annotations: map[string]string{"a": "b"}}).Annotations; got["a"] != "b" {
 		t.Errorf("annotations: %v", got)
+	}
+}
+
+// TestHostMounts: inspect tells of each --mount what was asked, in the form of Docker's API.
+func TestHostMounts(t *testing.T) {
+	mount := func(kind, source, flag string, options ...string) Mount {
+		return Mount{Type: kind, Source: source, Dest: "/d", Options: options, MustHave: true, Flag: "--mount type=" + kind + flag}
+	}
+	volume := mount("volume", "v", ",ro", "ro")
+	volume.NoCopy, volume.Subpath, volume.Driver, volume.Labels, volume.DrvOpts = true, "a/b", "local", map[string]string{"x": "y"}, map[string]string{"type": "tmpfs"}
+	image := mount("image", "i", "")
+	image.Subpath = "data"
+	made := mount("bind", "/s", ",bind-create-src", "rprivate", "rbind")
+	made.MustHave = false
+	for _, test := range []struct {
+		m    Mount
+		want string
+	}{
+		{mount("bind", "/s", "", "rprivate", "rbind"), `{"Type":"bind","Source":"/s","Target":"/d"}`},
+		{mount("bind", "/s", ",ro", "rprivate", "rbind", "rro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true}`},
+		{mount("bind", "/s", ",ro,bind-propagation=slave,bind-recursive=disabled", "slave", "bind", "ro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"BindOptions":{"Propagation":"slave","NonRecursive":true}}`},
+		{mount("bind", "/s", ",ro,bind-recursive=writable", "rprivate", "rbind", "ro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"BindOptions":{"ReadOnlyNonRecursive":true}}`},
+		{mount("bind", "/s", ",ro,bind-recursive=readonly", "rprivate", "rbind", "rro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"BindOptions":{"ReadOnlyForceRecursive":true}}`},
+		{made, `{"Type":"bind","Source":"/s","Target":"/d","BindOptions":{"CreateMountpoint":true}}`},
+		{mount("volume", "v", ""), `{"Type":"volume","Source":"v","Target":"/d"}`},
+		{volume, `{"Type":"volume","Source":"v","Target":"/d","ReadOnly":true,"VolumeOptions":{"NoCopy":true,"Labels":{"x":"y"},"Subpath":"a/b","DriverConfig":{"Name":"local","Options":{"type":"tmpfs"}}}}`},
+		{image, `{"Type":"image","Source":"i","Target":"/d","ImageOptions":{"Subpath":"data"}}`},
+		{mount("tmpfs", "", "", "size=1048576", "mode=1770", "nosuid"), `{"Type":"tmpfs","Target":"/d","TmpfsOptions":{"SizeBytes":1048576,"Mode":1016}}`},
+		{mount("tmpfs", "", "", "nosuid"), `{"Type":"tmpfs","Target":"/d"}`},
+	} {
+		var h HostConfig
+		c := Container{Record: Record{Config: Config{Mounts: []Mount{test.m}}}}
+		c.hostMounts(&h)
+		if got, err := json.Marshal(h.Mounts); err != nil || string(got) != "["+test.want+"]" {
+			t.Errorf("%s: %s, %v; want %s", test.m.Flag, got, err, test.want)
+		}
+	}
+	anonymous := Container{Record: Record{Config: Config{Mounts: []Mount{mount("volume", strings.Repeat("f", 64), "")}}, Volumes: []MountPoint{{Destination: "/d", Anonymous: true}}}}
+	var h HostConfig
+	if anonymous.hostMounts(&h); len(h.Mounts) != 1 || h.Mounts[0].Source != "" {
+		t.Errorf("a volume without a name: %+v", h.Mounts)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -392,5 +393,28 @@ func TestVolumeCheck(t *testing.T) {
 	put(t, filepath.Dir(v.Mountpoint)+"/volume.json", "{")
 	if got := about(true, "volumes"); len(got) != 1 || got[0].Mended || !strings.Contains(got[0].Text, "well") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestVolumeMode: the mode of a volume is what -v said, and z for one with a name or of --mount, as Docker says.
+func TestVolumeMode(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	c := sh(root, "true")
+	c.Mounts = []Mount{
+		{Type: "volume", Source: "vv", Dest: "/a", Flag: "-v v:/a"}, {Type: "volume", Source: "vv", Dest: "/b", Flag: "-v v:/b:nocopy"},
+		{Type: "volume", Dest: "/c", Flag: "-v /c"}, {Type: "volume", Source: "vv", Dest: "/d", Flag: "--mount type=volume,src=v,dst=/d"}, {Type: "volume", Dest: "/e", Flag: "--mount type=volume,dst=/e"},
+	}
+	made, err := e.Create(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(ctx, made.ID, RemoveOptions{Volumes: true}) })
+	got := map[string]string{}
+	for _, p := range made.Volumes {
+		got[p.Destination] = p.Mode
+	}
+	if want := map[string]string{"/a": "z", "/b": "nocopy", "/c": "", "/d": "z", "/e": "z"}; !maps.Equal(got, want) {
+		t.Errorf("modes %v, want %v", got, want)
 	}
 }

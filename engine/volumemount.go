@@ -190,11 +190,15 @@ func isReadOnly(options []string) bool {
 	return ro
 }
 
+func isPropagation(option string) bool {
+	return slices.Contains([]string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}, option)
+}
+
 // mountPoint makes the volume of a mount, where it is one, and tells the mount in the words of inspect.
 func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
 	p := MountPoint{Type: m.Type, Source: m.Source, Destination: path.Clean(m.Dest), RW: !isReadOnly(m.Options), Mode: m.mode()}
 	for _, o := range m.Options {
-		if slices.Contains([]string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}, o) {
+		if isPropagation(o) {
 			p.Propagation = o
 		}
 	}
@@ -204,6 +208,9 @@ func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
 	case "bind":
 		p.Propagation = cmp.Or(p.Propagation, "rprivate")
 	case "volume":
+		if p.Mode == "" && (m.Source != "" || strings.HasPrefix(m.Flag, "--mount")) {
+			p.Mode = "z" // as Docker says of each that was asked for by name or by --mount
+		}
 		v, err := e.volumeFor(r, m)
 		if err != nil {
 			return p, err
