@@ -17,7 +17,7 @@ func newRM(io IO) *cobra.Command {
 	s.BoolVarP(&o.Link, "link", "l", false, "remove a link, named OTHER/ALIAS, and no container")
 	s.BoolVarP(&o.Volumes, "volumes", "v", false, "remove its volumes without a name, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := engine.Open(engine.Options{Warn: io.warn})
 		if err != nil {
 			return err
 		}

@@ -331,9 +331,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		o.Start = !errors.Is(err, errActive)
 	}
 	if !o.Start {
-		if err := e.sweep(); err != nil {
-			return res, err
-		}
+		e.tidy()
 		if c, err = e.Find(c.ID); err != nil {
 			return res, err
 		}

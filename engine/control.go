@@ -36,9 +36,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := e.sweep(); err != nil {
-		return err
-	}
+	e.tidy()
 	c, err := e.Find(ref)
 	if err != nil {
 		return err
@@ -175,9 +173,7 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if sig == 0 {
 		sig = unix.SIGKILL
 	}
-	if err := e.sweep(); err != nil {
-		return err
-	}
+	e.tidy()
 	c, err := e.Find(ref)
 	if err != nil {
 		return err
@@ -316,9 +312,7 @@ func (e *Engine) Wait(ctx context.Context, ref, condition string) (Exit, error) 
 	default:
 		return Exit{}, fmt.Errorf("invalid condition: %q: it is %s, %s or %s", condition, NotRunning, NextExit, Removed)
 	}
-	if err := e.sweep(); err != nil {
-		return Exit{}, err
-	}
+	e.tidy()
 	c, err := e.Find(ref)
 	if err != nil {
 		return Exit{}, err

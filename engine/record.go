@@ -241,9 +241,7 @@ type ListOptions struct {
 // List returns containers, the newest last, and takes away what killed processes left.
 func (e *Engine) List(o ListOptions) ([]Container, error) {
 	if !e.look {
-		if err := e.sweep(); err != nil {
-			return nil, err
-		}
+		e.tidy()
 	}
 	return e.listed(o)
 }

@@ -24,13 +24,15 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	if o.Link {
 		return e.RemoveLink(ref)
 	}
-	if err := e.sweep(); err != nil {
-		return err
-	}
+	left := e.sweep()
 	c, err := e.Find(ref)
+	if err != nil && left != nil {
+		return fmt.Errorf("%v: %w", err, left) // which may be of this one
+	}
 	if err != nil {
 		return err
 	}
+	e.complain(left)
 	if c.Active() {
 		if !o.Force {
 			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)}
@@ -118,6 +120,16 @@ func (e *Engine) sweep() error {
 		e.healBridges()
 	}
 	return errors.Join(e.sweepBeforeStart(), e.sweepStorage())
+}
+
+// tidy sweeps for a command that is about something else, which does not fail for what cannot be taken away.
+func (e *Engine) tidy() { e.complain(e.sweep()) }
+
+// complain warns of what was left and cannot be taken away.
+func (e *Engine) complain(left error) {
+	if left != nil && e.warn != nil {
+		e.warn(fmt.Sprintf("what is left of others cannot be taken away, kakuri system check tells more: %v", left))
+	}
 }
 
 // sweepBeforeStart is sweep but for what a container that is about to start takes again, such as its image's mount.

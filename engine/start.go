@@ -161,9 +161,10 @@ func (b *builder) place(dir string) error {
 		}
 	}
 	for name, data := range b.etc {
-		// Everybody inside reads it; the directory is closed to others outside. Root inside may have closed it, or given it away.
+		// Everybody inside reads it; the directory is closed to others outside. Root inside may have closed it, given it away, or
+		// made it unchangeable.
 		err := os.WriteFile(dir+"/"+name, data, 0o644)
-		if errors.Is(err, os.ErrPermission) && os.Remove(dir+"/"+name) == nil {
+		if errors.Is(err, os.ErrPermission) && files.RemoveAll(dir+"/"+name) == nil {
 			err = os.WriteFile(dir+"/"+name, data, 0o644)
 		}
 		if err != nil {
@@ -261,9 +262,7 @@ func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client, ti
 	if err := ctx.Err(); err != nil {
 		return c, s, err
 	}
-	if err := e.sweepBeforeStart(); err != nil {
-		return c, s, err
-	}
+	e.complain(e.sweepBeforeStart())
 	defer e.sweepStorage() // whose error is not the fault of this start
 	c, lock, err := e.lock(ref)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -100,6 +101,82 @@ func TestRemoveTogether(t *testing.T) {
 			if err := os.MkdirAll(fmt.Sprintf("%s/%d/in", top, i), 0o755); err != nil {
 				t.Fatal(err)
 			}
+		}
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				if err := RemoveAll(top); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if _, err := os.Lstat(top); !os.IsNotExist(err) {
+			t.Errorf("it is there: %v", err)
+		}
+	}
+}
+
+// TestRemoveUnchangeable: what cannot be changed by its attributes is removed with the rest, at any depth; what lies outside keeps them.
+func TestRemoveUnchangeable(t *testing.T) {
+	dir := t.TempDir()
+	set := func(name string, flags int) {
+		t.Helper()
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
+			t.Skipf("no attributes here: %v", err)
+		}
+	}
+	keep := dir + "/keep"
+	if err := os.WriteFile(keep, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { set(keep, 0) })
+	set(keep, unix.STATX_ATTR_IMMUTABLE)
+	top := dir + "/top"
+	deepest := top + strings.Repeat("/d", deepest+5)
+	if err := os.MkdirAll(deepest, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{top + "/f", top + "/a", deepest + "/f"} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(keep, top+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	set(top+"/a", unix.STATX_ATTR_APPEND)
+	set(top+"/f", unix.STATX_ATTR_IMMUTABLE)
+	set(deepest+"/f", unix.STATX_ATTR_IMMUTABLE)
+	for d := deepest; d != dir; d = filepath.Dir(d) {
+		set(d, unix.STATX_ATTR_IMMUTABLE)
+	}
+	if err := RemoveAll(top); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(top); !os.IsNotExist(err) {
+		t.Errorf("it is there: %v", err)
+	}
+	if err := os.Remove(keep); !os.IsPermission(err) {
+		t.Errorf("the file outside, to which a link led: %v", err)
+	}
+}
+
+// TestRemoveDeepTogether: several remove the same deep directory at once, and one has moved up what another looks for.
+func TestRemoveDeepTogether(t *testing.T) {
+	for range 2 {
+		top := filepath.Join(t.TempDir(), "top")
+		for i := range 3 {
+			dir := fmt.Sprintf("%s/%d", top, i)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			deepDir(t, dir, 3*deepest)
 		}
 		var group sync.WaitGroup
 		for range 4 {
