@@ -74,6 +74,7 @@ type packer struct {
 	entries int64
 	bytes   int64
 	buf     []byte
+	waited  time.Duration // for leases
 }
 
 type inode struct{ major, minor, ino uint64 }
@@ -302,9 +303,9 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 		p.links[id] = name
 	}
 	// The file that was looked at is the one that is opened.
-	f, err := reopenFile(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	f, err := p.open(path)
 	if err != nil {
-		return errors.Unwrap(err)
+		return err
 	}
 	defer f.Close()
 	marks, err := p.attributes(int(f.Fd()), h)
@@ -321,6 +322,32 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 		return err
 	}
 	return p.content(f, h.Size)
+}
+
+// leasePatience is how long, for all files together, is waited for processes that have leases on files: F_SETLEASE of fcntl(2). A server of files gives one up at
+// once when it is told that somebody opens the file; who means harm would have each file cost as long as /proc/sys/fs/lease-break-time says.
+const leasePatience = 2 * time.Second
+
+// open opens a regular file for reading.
+func (p *packer) open(path *os.File) (*os.File, error) {
+	for {
+		f, err := reopenFile(path, unix.O_RDONLY|unix.O_NONBLOCK)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, errors.Unwrap(err)
+		case p.waited >= leasePatience:
+			return nil, fmt.Errorf("a process has a lease on it, and does not give it up: %w", unix.EWOULDBLOCK)
+		}
+		const moment = 5 * time.Millisecond
+		p.waited += moment
+		select {
+		case <-p.ctx.Done():
+			return nil, p.ctx.Err()
+		case <-time.After(moment):
+		}
+	}
 }
 
 // content writes exactly size bytes: the file may grow and shrink meanwhile.

@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // dropNetwork takes a network's bridge and its rules from the machine, or the device that it had its macvlans on.
@@ -262,15 +263,30 @@ func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 	if !exists(c.dir + "/resolv.conf") {
 		return nil // it has its own
 	}
-	return ignoreClosed(os.WriteFile(c.dir+"/resolv.conf", names.conf, 0o644))
+	return ignoreClosed(writeEtc(c.dir+"/resolv.conf", names.conf))
 }
 
-// ignoreClosed passes over a file in /etc that an ordinary user's container has closed, or has given to another of its ids: it stays as it is until the next start.
+// writeEtc writes a file that is in a container's /etc. It waits for nobody inside who has a lease on it, by F_SETLEASE of fcntl(2): that is the error EWOULDBLOCK.
+func writeEtc(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+// ignoreClosed passes over a file in /etc that a container keeps to itself: by closing it or giving it to another of its ids, of an ordinary user's container, or by a
+// lease. It stays as it is until the next start.
 func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrPermission) {
+	if keptToItself(err) {
 		return nil
 	}
 	return err
+}
+
+func keptToItself(err error) bool {
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EWOULDBLOCK)
 }
 
 // freeDevice is the number of the first device that a container has not.
@@ -441,5 +457,5 @@ func (c *Container) rewriteHosts(change func(text string) string) error {
 	if err != nil || len(data) > mostHosts {
 		return ignoreMissing(ignoreClosed(err))
 	}
-	return ignoreClosed(os.WriteFile(file, []byte(change(string(data))), 0o644))
+	return ignoreClosed(writeEtc(file, []byte(change(string(data)))))
 }

@@ -162,10 +162,10 @@ func (b *builder) place(dir string) error {
 	}
 	for name, data := range b.etc {
 		// Everybody inside reads it; the directory is closed to others outside. Root inside may have closed it, given it away, or
-		// made it unchangeable.
-		err := os.WriteFile(dir+"/"+name, data, 0o644)
-		if errors.Is(err, os.ErrPermission) && files.RemoveAll(dir+"/"+name) == nil {
-			err = os.WriteFile(dir+"/"+name, data, 0o644)
+		// made it unchangeable, and another container that has it, too, may have a lease on it.
+		err := writeEtc(dir+"/"+name, data)
+		if keptToItself(err) && files.RemoveAll(dir+"/"+name) == nil {
+			err = writeEtc(dir+"/"+name, data)
 		}
 		if err != nil {
 			return err
