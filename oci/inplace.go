@@ -15,6 +15,7 @@ import (
 type covered struct {
 	File      string `json:"file"`      // of the mount namespace
 	Namespace uint64 `json:"namespace"` // its inode
+	Root      string `json:"root"`      // the root directory there, whatever links root.path has
 	Mount     uint64 `json:"mount"`     // the id of the mount that the root directory is on
 	Made      uint64 `json:"made"`      // that of the one over it; 0 as long as it is not known
 }
@@ -29,7 +30,13 @@ func cover(list []specs.LinuxNamespace, rootfs string) (*covered, error) {
 	}
 	err := inMountNamespace(c.File, func(ns uint64) (err error) {
 		c.Namespace = ns
-		c.Mount, err = mountID(rootfs)
+		if err := unix.Chdir(rootfs); err != nil {
+			return &os.PathError{Op: "chdir", Path: rootfs, Err: err}
+		}
+		if c.Root, err = unix.Getwd(); err != nil {
+			return &os.PathError{Op: "getcwd", Path: rootfs, Err: err}
+		}
+		c.Mount, err = mountID(".")
 		return err
 	})
 	if err != nil {
@@ -49,11 +56,12 @@ func (c *Container) coversAlone() error {
 		return err
 	}
 	for _, o := range list {
-		if o.ID == c.ID || o.state.Covers == nil || o.state.Covers.Namespace != c.state.Covers.Namespace || o.state.Rootfs != c.state.Rootfs {
+		if o.ID == c.ID || o.state.Covers == nil || o.state.Covers.Namespace != c.state.Covers.Namespace || o.state.Covers.Root != c.state.Covers.Root {
 			continue
 		}
+		root := c.state.Covers.Root
 		c.state.Covers = nil // what is mounted there is the other's
-		return fmt.Errorf("root.path: container %s is built over %s in the same mount namespace: delete it first, or give one of them a mount namespace of its own", o.ID, c.state.Rootfs)
+		return fmt.Errorf("root.path: container %s is built over %s in the same mount namespace: delete it first, or give one of them a mount namespace of its own", o.ID, root)
 	}
 	return nil
 }
@@ -78,7 +86,7 @@ func (c *Container) uncover() error {
 		if ns != cover.Namespace {
 			return nil
 		}
-		if err := unix.Chdir(c.state.Rootfs); err != nil {
+		if err := unix.Chdir(cover.Root); err != nil {
 			return nil // it was not made, or somebody has unmounted it
 		}
 		id, err := mountID(".")
@@ -86,7 +94,7 @@ func (c *Container) uncover() error {
 			return nil
 		}
 		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-			return &os.PathError{Op: "umount", Path: c.state.Rootfs, Err: err}
+			return &os.PathError{Op: "umount", Path: cover.Root, Err: err}
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -172,6 +173,39 @@ func TestInPlaceTwice(t *testing.T) {
 	p.good("delete", "-f", "first")
 	if got := mountsAt(t, "self", rootfs); !slices.Equal(got, before) {
 		t.Errorf("mounts %q after the end, %q before", got, before)
+	}
+	p.empty()
+}
+
+// A link to a root that another container is built over is no other root, and one that leads elsewhere later takes no
+// container's mounts out of reach.
+func TestInPlaceLinks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := withoutMounts(base("while :; do sleep 0.02; done"), "")
+	dir := bundle(t, s)
+	rootfs, link := filepath.Join(dir, "rootfs"), filepath.Join(dir, "link")
+	before := mountsAt(t, "self", rootfs)
+	defer p.do("delete", "-f", "linked")
+	defer p.do("delete", "-f", "plain")
+	p.good("run", "-d", "-b", dir, "plain")
+	if err := os.Symlink("rootfs", link); err != nil {
+		t.Fatal(err)
+	}
+	s.Root.Path = "link"
+	write(t, dir, s)
+	p.bad("container plain is built over "+rootfs, "run", "-d", "-b", dir, "linked")
+	p.good("delete", "-f", "plain")
+
+	p.good("run", "-d", "-b", dir, "linked")
+	if err := errors.Join(os.Remove(link), os.Symlink("/tmp", link)); err != nil {
+		t.Fatal(err)
+	}
+	p.good("delete", "-f", "linked")
+	if got := mountsAt(t, "self", rootfs); !slices.Equal(got, before) {
+		t.Errorf("mounts %q after the end, %q before", got, before)
+		unix.Unmount(rootfs, unix.MNT_DETACH)
 	}
 	p.empty()
 }

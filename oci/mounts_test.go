@@ -244,3 +244,48 @@ func TestNestedUserNamespace(t *testing.T) {
 		t.Errorf("%v: %q", err, out)
 	}
 }
+
+// Links in the path of the root and of the bundle lead where they lead, as with crun; runc refuses them, and its callers find out by
+// themselves what they lead to. That is done once: a container's root is the same one whatever becomes of the link.
+func TestRootLinks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	hooked, mapped := base("cat /mark"), base("cat /mark")
+	withUserNS(mapped)
+	mapped.Mounts = append(mapped.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+	setHooks(hooked, "createContainer", shell("test -e mark"))
+	for name, s := range map[string]*specs.Spec{"new namespaces": base("cat /mark"), "user namespace": mapped, "hooks": hooked, "in place": withoutMounts(base("cat /mark"), "")} {
+		dir := bundle(t, s)
+		writeFiles(t, map[string]string{dir + "/rootfs/mark": "the root\n"})
+		if err := errors.Join(os.Symlink("rootfs", dir+"/link"), os.Symlink(dir+"/link", dir+"/chain"), os.Symlink(".", dir+"/here"), os.Chmod(dir, 0o755), os.Chmod(dir+"/rootfs", 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		for _, root := range []string{"link", "chain", dir + "/chain", "here/here/rootfs"} {
+			s.Root.Path = root
+			write(t, dir, s)
+			for _, at := range []string{dir, dir + "/here"} {
+				if out, stderr, code := run(t, at); out != "the root\n" || code != 0 {
+					t.Errorf("%s, root %s of bundle %s: code %d: %q: %s", name, root, at, code, out, stderr)
+				}
+			}
+		}
+	}
+
+	s := base("true")
+	s.Root.Path = "link"
+	dir := bundle(t, s)
+	writeFiles(t, map[string]string{dir + "/rootfs/mark": "the root\n"})
+	if err := os.Symlink("rootfs", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	p.good("create", "-b", dir, "c")
+	defer p.do("delete", "-f", "c")
+	if err := errors.Join(os.Remove(dir+"/link"), os.Symlink("/", dir+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.good("exec", "c", "cat", "/mark"); got != "the root\n" {
+		t.Errorf("exec finds %q", got)
+	}
+	p.good("delete", "-f", "c")
+}
