@@ -69,7 +69,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 		return ErrConflict{fmt.Sprintf("%s: take it out of that first: kakuri network disconnect none %s", private, c.Name)}
 	case n.Name == "none":
 		return ErrConflict{private}
-	case mode == "none" && e.rootless() && c.Active():
+	case e.rootless() && c.Active() && !e.inWorld(&c):
 		return ErrConflict{fmt.Sprintf("container %s runs without a network, and one of an ordinary user is then connected while it does not run: kakuri stop %[1]s; kakuri network connect %s %[1]s; kakuri start %[1]s", c.Name, n.Name)}
 	}
 	if i := e.attachedTo(&c, &n); i >= 0 {
@@ -173,6 +173,9 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		made.Gateway6 = now
 	}
 	moved, err := e.movePorts(ctx, c, list, old)
+	if err == nil {
+		err = e.uplinkFor(ctx, &c.Config)
+	}
 	if err == nil {
 		err = e.onNetworks(ctx, netJob{Op: jobConnect, PID: c.PID, ID: c.ID, Network: made})
 	}

@@ -271,12 +271,13 @@ func (e *Engine) adopt(id string) error {
 		}
 		return nil
 	}
-	m, err := e.spawn(context.Background(), monitor.SpawnSuccessor, &c.Config)
+	world := e.rootless() && e.inWorld(&c)
+	m, err := e.spawnIn(context.Background(), world, monitor.SpawnSuccessor, &c.Config)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	if _, err = m.Launch(monitor.Order{Dir: dir, Run: e.dir, Adopt: true}, lock); err != nil || !e.needsWorld(&c.Config) {
+	if _, err = m.Launch(monitor.Order{Dir: dir, Run: e.dir, Adopt: true}, lock); err != nil || !world {
 		return err
 	}
 	return e.reconnect(&c)

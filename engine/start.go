@@ -21,6 +21,11 @@ import (
 
 // spawn starts a monitor, which prepares itself while the engine finds out what it is to run.
 func (e *Engine) spawn(ctx context.Context, how func(program string, env []string, by monitor.Starter) (*monitor.Client, error), c *Config) (*monitor.Client, error) {
+	return e.spawnIn(ctx, e.needsWorld(c), how, c)
+}
+
+// spawnIn is spawn in the network world, or outside of it.
+func (e *Engine) spawnIn(ctx context.Context, world bool, how func(program string, env []string, by monitor.Starter) (*monitor.Client, error), c *Config) (*monitor.Client, error) {
 	program, err := e.runtimeProgram()
 	if err != nil {
 		return nil, err
@@ -31,7 +36,7 @@ func (e *Engine) spawn(ctx context.Context, how func(program string, env []strin
 			env = append(env, name+"="+v)
 		}
 	}
-	if e.needsWorld(c) {
+	if world {
 		return e.spawnInWorld(ctx, how, program, env, c)
 	}
 	return how(program, env, nil)

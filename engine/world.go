@@ -28,6 +28,12 @@ func (e *Engine) rootless() bool { return !e.host.Privileged() }
 // needsWorld reports whether a container's monitor is to be in the network world.
 func (e *Engine) needsWorld(c *Config) bool { return e.rootless() && len(c.attachments()) > 0 }
 
+// inWorld reports whether a container that runs was started in the network world, whatever it is connected to by now: its user namespace is that one's child.
+func (e *Engine) inWorld(c *Container) bool {
+	setup, err := monitor.ReadSetup(c.dir)
+	return err == nil && setup.Options.Network != nil && setup.Options.Network.World
+}
+
 // takeWorld returns the user's world, made where there is none, with its lock.
 func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error) {
 	ids, err := e.storageIDs()
@@ -53,14 +59,14 @@ func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error)
 	return w, err
 }
 
-// worldMembers are the first processes of containers that are connected in the world: their user namespaces are its children.
+// worldMembers are the first processes of containers that were started in the world: their user namespaces are its children.
 func (e *Engine) worldMembers() (pids []int) {
 	list, err := e.listed(ListOptions{All: true}) // a sweep would wait for the world's lock
 	if err != nil {
 		return nil
 	}
 	for _, c := range list {
-		if c.PID != 0 && len(c.Connections) > 0 {
+		if c.PID != 0 && e.inWorld(&c) {
 			pids = append(pids, c.PID)
 		}
 	}
@@ -107,6 +113,18 @@ func (e *Engine) spawnInWorld(ctx context.Context, how func(program string, env 
 		}
 		return func() { p.Wait() }, nil
 	})
+}
+
+// uplinkFor has the world be connected with the machine's network, where a container that runs there is on a network that leads out.
+func (e *Engine) uplinkFor(ctx context.Context, c *Config) error {
+	if !e.rootless() || !e.goesOut(c) {
+		return nil
+	}
+	w, err := e.takeWorld(ctx, c)
+	if err == nil {
+		w.Close()
+	}
+	return err
 }
 
 // unpublish takes a container's ports from the machine.
@@ -207,7 +225,7 @@ func (b *builder) fitsWorld() error {
 		return nil
 	}
 	switch c, joins := b.shared[b.userMode()]; {
-	case joins && len(c.Connections) == 0:
+	case joins && !b.engine.inWorld(&c):
 		return fmt.Errorf("--network %s: it shares the user namespace of container %s, which is on no network: have that one be on a network, too", b.run.networkMode(), c.Name)
 	case !joins && !b.hasUserNS():
 		return fmt.Errorf("--network %s: an ordinary user's container on a network has a user namespace of its own: leave out --userns %s", b.run.networkMode(), b.userMode())

@@ -320,6 +320,24 @@ func TestRootlessDefault(t *testing.T) {
 	if out := well(t, u, "info"); !strings.Contains(out, "\nDefault Network: bridge\n") {
 		t.Errorf("info: %s", out)
 	}
+	// Taken from all networks it is connected again while it runs, also when another monitor came meanwhile.
+	for _, killed := range []bool{false, true} {
+		well(t, u, "network", "disconnect", "bridge", "server")
+		if killed {
+			for _, pid := range monitorsOf(t, u) {
+				unix.Kill(pid, unix.SIGKILL)
+			}
+			well(t, u, "ps")
+		}
+		if got := ask("127.0.0.1:8080", impatient); !strings.HasPrefix(got, "error: ") {
+			t.Errorf("without a network it says %q", got)
+		}
+		well(t, u, "network", "connect", "bridge", "server")
+		if got := ask("127.0.0.1:8080", patient); !strings.HasPrefix(got, "server to ") {
+			t.Errorf("connected again, killed %v, it says %q", killed, got)
+		}
+	}
+	f[1] = strings.TrimSpace(well(t, u, "inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "server"))
 	// Who shares the namespaces of others can be connected where they are.
 	if out, code := byUser(t, u, "run", "--pid", "container:server", "-v", greeted, "host", "/greeted", "10s", f[1]+":80"); code != 0 || !strings.HasPrefix(out, "server to ") || strings.Contains(out, "warning") {
 		t.Errorf("from beside it: code %d: %q", code, out)
@@ -336,6 +354,22 @@ func TestRootlessDefault(t *testing.T) {
 	}
 	well(t, u, "rm", "-f", "server", "alone")
 	nstest.Until(t, "the end of all monitors", func() bool { return len(monitorsOf(t, u)) == 0 })
+	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
+	// The first network that leads out may come while a container runs.
+	well(t, u, "network", "create", "--internal", "inner")
+	well(t, u, "run", "-d", "--name", "server", "--hostname", "server", "--network", "inner", "-p", "8080:80", "-v", greeter, "host", "/greeter", ":80")
+	if n := len(uplinksOf(t, u)); n != 0 {
+		t.Errorf("an internal network has %d uplinks", n)
+	}
+	well(t, u, "network", "connect", "bridge", "server")
+	if n := len(uplinksOf(t, u)); n != 1 {
+		t.Errorf("a network that leads out has %d uplinks", n)
+	}
+	if got := ask("127.0.0.1:8080", patient); !strings.HasPrefix(got, "server to ") {
+		t.Errorf("on a network that leads out it says %q", got)
+	}
+	well(t, u, "rm", "-f", "server")
+	well(t, u, "network", "rm", "inner")
 	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
 }
 
