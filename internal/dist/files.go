@@ -65,7 +65,7 @@ func gather(source, bin string) ([]File, error) {
 		}
 	}
 	// As in the source, so that links among them lead on.
-	for _, pattern := range []string{"README*.md", "SECURITY.md", "docs/*.md", "examples/*"} {
+	for _, pattern := range []string{"README*.md", "ARCHITECTURE.md", "SECURITY.md", "docs/*.md", "examples/*"} {
 		docs, err := filepath.Glob(filepath.Join(source, pattern))
 		if err != nil {
 			return nil, err
