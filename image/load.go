@@ -139,6 +139,9 @@ func (l *loader) archive(ctx context.Context) ([]Loaded, error) {
 		if !l.wanted(c.Platform) {
 			continue
 		}
+		if err := l.takes(c.Platform); err != nil {
+			return list, err
+		}
 		m := v1.Manifest{
 			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
 			Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))},
@@ -186,6 +189,14 @@ func (l *loader) told(loaded Loaded) {
 
 func (l *loader) wanted(p Platform) bool {
 	return len(l.o.Platforms) == 0 || slices.ContainsFunc(l.o.Platforms, func(w Platform) bool { return fits(w, p) > 0 })
+}
+
+// takes refuses an image that nothing of this machine runs, as Docker does, unless it was asked for.
+func (l *loader) takes(p Platform) error {
+	if _, err := Runs(p); err != nil && len(l.o.Platforms) == 0 {
+		return fmt.Errorf("cannot load %s image on %s: --platform %s takes it all the same", p.OS, Host().OS, formatPlatform(normal(p)))
+	}
+	return nil
 }
 
 // tagsOf checks names of an archive.
@@ -369,7 +380,7 @@ func (l *loader) target(ctx context.Context, d v1.Descriptor, names []string) (L
 	}
 	kept := 0 // images, not what says something of them
 	for _, m := range manifests {
-		ok, config, err := l.manifest(ctx, m)
+		ok, config, err := l.manifest(ctx, m, m == docs[0])
 		if err != nil {
 			return Loaded{}, fmt.Errorf("manifest %s: %w", m.desc.Digest, err)
 		}
@@ -448,8 +459,8 @@ func (l *loader) verified(d v1.Descriptor, max int64) ([]byte, error) {
 }
 
 // manifest keeps a manifest's config and layers. ok is false for one of a platform that is not wanted, and for one below an index
-// whose config the bundle lacks.
-func (l *loader) manifest(ctx context.Context, m *document) (ok bool, config []byte, err error) {
+// whose config the bundle lacks. alone is one that is below no index.
+func (l *loader) manifest(ctx context.Context, m *document, alone bool) (ok bool, config []byte, err error) {
 	image := isImage(m.manifest)
 	raw, err := l.verified(m.manifest.Config, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -482,6 +493,11 @@ func (l *loader) manifest(ctx context.Context, m *document) (ok bool, config []b
 	}
 	if !l.wanted(c.Platform) {
 		return false, nil, nil
+	}
+	if alone { // of an index others may run
+		if err := l.takes(c.Platform); err != nil {
+			return false, nil, err
+		}
 	}
 	jobs := make([]*layerJob, 0, len(m.manifest.Layers))
 	for i, d := range m.manifest.Layers {

@@ -841,3 +841,37 @@ func TestPullOtherSystem(t *testing.T) {
 		}
 	}
 }
+
+// TestPullRefused: a registry that nobody is behind is not asked again, and one that was there a moment ago is.
+func TestPullRefused(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "", false, layersOf(1)...)
+	k := serve(t, f)
+	s := newStore(t, nil)
+	s.net.pace.backoff = time.Millisecond
+	retries := 0
+	pull := func() error {
+		retries = 0
+		_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{Progress: func(e Event) {
+			if strings.HasPrefix(e.Status, "Retrying in ") {
+				retries++
+			}
+		}})
+		return err
+	}
+	k.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
+		k.server.Listener.Close()
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	if err := pull(); !errors.Is(err, syscall.ECONNREFUSED) || retries != 2 { // of the answer, and of the first refusal
+		t.Errorf("a registry that goes away: %d retries, %v", retries, err)
+	}
+	if err := pull(); !errors.Is(err, syscall.ECONNREFUSED) || retries > 0 {
+		t.Errorf("one that is not there: %d retries, %v", retries, err)
+	}
+}

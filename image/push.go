@@ -586,7 +586,7 @@ func (r *remote) upload(ctx context.Context, d v1.Descriptor, open func() (io.Re
 			return context.Cause(ctx)
 		}
 		var local *fs.PathError
-		if try >= p.tries || !retryable(err) || hopeless(try, err) || errors.As(err, &local) {
+		if try >= p.tries || !retryable(err) || r.hopeless(try, err) || errors.As(err, &local) {
 			return err
 		}
 		if err := r.pause(ctx, try, err); err != nil {

@@ -43,6 +43,7 @@ type remote struct {
 	mu     sync.Mutex // of what connections tell
 	near   nearness
 	probed bool
+	met    bool // it has answered
 
 	auth   sync.Mutex // held while a token is fetched: who needs one as well waits for it
 	cred   *Credentials
@@ -211,7 +212,7 @@ func (r *remote) do(ctx context.Context, q *request) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if try >= p.tries || q.once || !retryable(err) || hopeless(try, err) {
+		if try >= p.tries || q.once || !retryable(err) || r.hopeless(try, err) {
 			return nil, err
 		}
 		if err := r.pause(ctx, try, err); err != nil {
@@ -220,14 +221,20 @@ func (r *remote) do(ctx context.Context, q *request) (*http.Response, error) {
 	}
 }
 
-// hopeless reports whether there was nobody to ask, a registry or a name server, for longer than a moment. A resolver that had no answer in its time
-// has asked each server more than once.
-func hopeless(try int, err error) bool {
+// hopeless reports whether there is nobody to ask: a name server for longer than a moment, or whoever was asked, where one that has answered before may be
+// starting anew. A resolver that had no answer in its time has asked each server more than once.
+func hopeless(try int, err error, met bool) bool {
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		return try >= 3 || dns.IsTimeout
 	}
-	return try >= 3 && errors.Is(err, syscall.ECONNREFUSED)
+	return (try >= 3 || !met) && errors.Is(err, syscall.ECONNREFUSED)
+}
+
+func (r *remote) hopeless(try int, err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return hopeless(try, err, r.met)
 }
 
 // pause waits before the next try, and tells of it. It gives cause back where the registry asks for more time than there is.
@@ -342,6 +349,9 @@ func (r *remote) ask(ctx context.Context, q *request) (*http.Response, error) {
 		if err != nil {
 			return nil, r.hinted(err)
 		}
+		r.mu.Lock()
+		r.met = true
+		r.mu.Unlock()
 		if resp.StatusCode != http.StatusUnauthorized || !own || round == 2 {
 			return r.judge(q, &u, resp)
 		}

@@ -161,7 +161,9 @@ func (s *Settings) own(_ string, raw []byte) error {
 			*old = r
 		})
 	}
-	s.Insecure = append(s.Insecure, o.Insecure...)
+	if err := s.addInsecure("insecure", o.Insecure); err != nil {
+		return err
+	}
 	for _, n := range []struct {
 		to   *int64
 		from int64
@@ -195,7 +197,9 @@ func (s *Settings) daemonJSON(_ string, raw []byte) error {
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return err
 	}
-	s.Insecure = append(s.Insecure, d.Insecure...)
+	if err := s.addInsecure("insecure-registries", d.Insecure); err != nil {
+		return err
+	}
 	s.Downloads, s.Uploads = d.Downloads, d.Uploads
 	if len(d.Mirrors) > 0 {
 		s.edit(defaultDomain, func(r *Registry) { r.Mirrors = d.Mirrors })
@@ -253,6 +257,26 @@ func (s *Settings) certsDir(dir string) {
 	}
 }
 
+// bareHost is an entry of Insecure without what makes a URL of a host, as Docker leaves it out.
+func bareHost(entry string) string {
+	if scheme, rest, ok := strings.Cut(entry, "://"); ok && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) {
+		return strings.TrimSuffix(rest, "/")
+	}
+	return entry
+}
+
+// addInsecure takes hosts and networks.
+func (s *Settings) addInsecure(field string, list []string) error {
+	for _, host := range list {
+		host = bareHost(host)
+		if _, err := netip.ParsePrefix(host); err != nil && !validDomain(host) {
+			return fmt.Errorf("%s: %q is no HOST, HOST:PORT or network", field, host)
+		}
+		s.Insecure = append(s.Insecure, host)
+	}
+	return nil
+}
+
 // insecure reports whether a host, as it was typed, may do without verified TLS: settings say so, or it is the machine itself.
 func (s *Settings) insecure(host string) bool {
 	if s.Registries[host].Insecure {
@@ -264,7 +288,7 @@ func (s *Settings) insecure(host string) bool {
 		return true
 	}
 	return slices.ContainsFunc(s.Insecure, func(entry string) bool {
-		entry = strings.TrimPrefix(strings.TrimPrefix(entry, "http://"), "https://")
+		entry = bareHost(entry)
 		if network, e := netip.ParsePrefix(entry); e == nil {
 			return err == nil && network.Contains(addr.Unmap())
 		}

@@ -33,7 +33,7 @@ func TestSettings(t *testing.T) {
 	if s := read(); !reflect.DeepEqual(s, &Settings{}) {
 		t.Errorf("%+v", s)
 	}
-	write(etc, "docker/daemon.json", `{"registry-mirrors":["https://mirror.example"],"insecure-registries":["old.lan:5000","10.0.0.0/8"],"max-concurrent-downloads":3,"log-driver":"x"}`)
+	write(etc, "docker/daemon.json", `{"registry-mirrors":["https://mirror.example"],"insecure-registries":["old.lan:5000","10.0.0.0/8","HTTP://url.lan:5000/"],"max-concurrent-downloads":3,"log-driver":"x"}`)
 	write(etc, "docker/certs.d/one.lan:5000/ca.crt", "x")
 	write(etc, "docker/certs.d/one.lan:5000/client.cert", "x")
 	write(etc, "docker/certs.d/one.lan:5000/client.key", "x")
@@ -68,7 +68,7 @@ location = "new.example"
 		t.Errorf("%+v", s.Registries)
 	}
 	for host, want := range map[string]bool{
-		"old.lan:5000": true, "old.lan": false, "10.9.8.7": true, "10.9.8.7:5000": true, "11.0.0.1": false, "plain.lan": true, "quay-mirror.lan:5000": false,
+		"old.lan:5000": true, "url.lan:5000": true, "url.lan": false, "old.lan": false, "10.9.8.7": true, "10.9.8.7:5000": true, "11.0.0.1": false, "plain.lan": true, "quay-mirror.lan:5000": false,
 		"quay.io": false, "localhost": true, "localhost:1": true, "127.9.9.9:5000": true, "[::1]:5000": true, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
 		"0.0.0.0:5000": false, "[::ffff:10.1.1.1]": true, "one.lan:5000": false,
 	} {
@@ -86,8 +86,8 @@ location = "new.example"
 		t.Errorf("certs.d is forgotten: %+v", one)
 	}
 	for file, bad := range map[string][]string{
-		"kakuri/registries.json": {`{`, `{"typo":1}`, `{"registries":{"a/b":{}}}`, `{"registries":{"a.lan":{"mirrors":["ftp://x"]}}}`, `{"registries":{"a.lan":{"mirrors":["https://u:p@x"]}}}`, `{"maxLayer":-1}`},
-		"docker/daemon.json":     {`{"insecure-registries":1}`},
+		"kakuri/registries.json": {`{`, `{"typo":1}`, `{"registries":{"a/b":{}}}`, `{"registries":{"a.lan":{"mirrors":["ftp://x"]}}}`, `{"registries":{"a.lan":{"mirrors":["https://u:p@x"]}}}`, `{"maxLayer":-1}`, `{"insecure":["ftp://a.lan"]}`},
+		"docker/daemon.json":     {`{"insecure-registries":1}`, `{"insecure-registries":["a.lan/b"]}`},
 		"containers/registries.conf": {"[[registry]\n", "[[registry]]\nblocked = true\n", "[[registry]]\nprefix = \"A B\"\n", "[[registry]]\nlocation = \"a.lan\"\n[[registry.mirror]]\n",
 			"[[registry]]\nlocation = \"a.lan\"\n[[registry.mirror]]\nlocation = \"b.lan\"\npull-from-mirror = \"never\"\n"},
 	} {

@@ -201,7 +201,7 @@ func (r *remote) askRealm(ctx context.Context, q *request, realm *url.URL, auth 
 	p := r.net.patience()
 	for try := 1; ; try++ {
 		token, identity, err = r.askRealmOnce(ctx, q, realm, auth)
-		if err == nil || ctx.Err() != nil || try >= p.tries || !retryable(err) || hopeless(try, err) {
+		if err == nil || ctx.Err() != nil || try >= p.tries || !retryable(err) || hopeless(try, err, true) {
 			return token, identity, err
 		}
 		if err := r.pause(ctx, try, err); err != nil {
