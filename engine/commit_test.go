@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -313,4 +314,19 @@ func TestMtab(t *testing.T) {
 	if text, _, err := inside(t, e, Config{Image: "base:1", ReadOnly: true, Command: []string{"readlink", "/etc/mtab"}}); err != nil || text != "/proc/mounts\n" {
 		t.Errorf("read-only: %q, %v", text, err)
 	}
+}
+
+// TestLayerGone: a run names the command that asks the registry an image came from. A pull by the name that it has here might bring another's image.
+func TestLayerGone(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	imported(t, e, root, "base:1", "CMD [\"true\"]")
+	layers, err := filepath.Glob(e.data + "/layers/*.tar")
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("layers are %q, %v", layers, err)
+	}
+	if err := os.Remove(layers[0]); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, e, Config{Image: "base:1"}, 125, "kakuri image check --repair base:1 ")
 }

@@ -223,7 +223,7 @@ func (b *builder) imageRoot() error {
 	}
 	view, err := s.View(b.ctx, b.rec.chain(), user)
 	if errors.As(err, new(*storage.NoLayerError)) {
-		return fmt.Errorf("image %s: %w: kakuri pull %s brings it again", b.rec.Image, err, b.rec.Image)
+		return fmt.Errorf("image %s: %w: kakuri image check --repair %[1]s fetches it from where the image came from", b.rec.Image, err)
 	}
 	if err != nil {
 		return err
