@@ -376,10 +376,12 @@ func (s *stage) bulk(t *testing.T, address string, p plan.Publish, r *Relay) {
 	all.Wait()
 }
 
-// TestRedirectNames: in a namespace, of this user or of a user namespace, 127.0.0.11:53 leads to sockets at other ports, and port 53 is free.
+// TestRedirectNames: in a namespace, of this user or of a user namespace, 127.0.0.11:53 leads to sockets at other ports, and port 53 is free; by whatever
+// the kernel allows there, and by the translation that every one allows.
 func TestRedirectNames(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		s.shell("unshare --user --map-root-user --net sh -c 'ip link set lo up; touch " + s.dir + "/up; exec sleep 60' & echo $! >" + s.dir + "/pid; until test -e " + s.dir + "/up; do sleep 0.01; done; touch /run/netns/owned; mount --bind /proc/$(cat " + s.dir + "/pid)/ns/net /run/netns/owned; kill $(cat " + s.dir + "/pid)")
+		translated := func(ns int, udp, tcp uint16) error { return redirectNames(ns, translatedNames(udp, tcp)) }
 		for _, place := range []string{"a1", "owned"} {
 			ns, err := unix.Open("/run/netns/"+place, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
@@ -390,55 +392,64 @@ func TestRedirectNames(t *testing.T) {
 				s.serveAs(place, "127.0.0.11:"+number, "names at "+number+" for")
 			}
 			s.serve(place, "0.0.0.0:53")
-			for _, number := range []uint16{5353, 6353} {
-				if err := RedirectNames(ns, number, number); err != nil {
-					t.Fatal(err)
-				}
-				for _, proto := range []string{"udp", "tcp"} {
-					s.want(place, proto, "127.0.0.11:53", fmt.Sprintf("names at %d for 127.0.0.1", number))
-					s.want(place, proto, "127.0.0.1:53", place+" 127.0.0.1")
-				}
-			}
-			// A container's own rules see one connection, there and back.
-			nsenter := "nsenter --net=/run/netns/" + place + " "
-			s.shell(nsenter + "nft 'table ip own { chain i { type filter hook input priority 0; policy drop; ct state established,related accept; meta l4proto { tcp, udp } ct original proto-dst 53 accept; }; chain o { type filter hook output priority 0; ct state invalid drop; }; }'")
-			for _, proto := range []string{"udp", "tcp"} {
-				s.want(place, proto, "127.0.0.11:53", "names at 6353 for 127.0.0.1")
-			}
-			if err := s.in(place, func() error { return refusedNames(ns) }); err != nil {
-				t.Error(err)
-			}
-			s.shell(nsenter + "nft delete table ip own")
-			if err := s.in(place, func() error { return refusedNames(ns) }); err != nil {
-				t.Error(err)
-			}
-			if err := RedirectNames(ns, 6353, 6353); err != nil {
-				t.Fatal(err)
-			}
-			err = s.in(place, func() error {
-				out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
-				if err != nil {
-					return err
-				}
-				for _, c := range namesChains(6353, 6353) {
-					for _, r := range c.rules {
-						if !strings.Contains(string(out), "\t\t"+r.String()+"\n") {
-							return fmt.Errorf("nft has not %s: %s", r, out)
-						}
+			for i, redirect := range []func(int, uint16, uint16) error{RedirectNames, translated} {
+				for _, number := range []uint16{5353, 6353} {
+					if err := redirect(ns, number, number); err != nil {
+						t.Fatal(err)
+					}
+					for _, proto := range []string{"udp", "tcp"} {
+						s.want(place, proto, "127.0.0.11:53", fmt.Sprintf("names at %d for 127.0.0.1", number))
+						s.want(place, proto, "127.0.0.1:53", place+" 127.0.0.1")
 					}
 				}
-				return nil
-			})
-			if err != nil {
-				t.Error(err)
+				// A container's own rules see one connection, there and back.
+				nsenter := "nsenter --net=/run/netns/" + place + " "
+				s.shell(nsenter + "nft 'table ip own { chain i { type filter hook input priority 0; policy drop; ct state established,related accept; meta l4proto { tcp, udp } ct original proto-dst 53 accept; }; chain o { type filter hook output priority 0; ct state invalid drop; }; }'")
+				for _, proto := range []string{"udp", "tcp"} {
+					s.want(place, proto, "127.0.0.11:53", "names at 6353 for 127.0.0.1")
+				}
+				if err := s.in(place, func() error { return refusedNames(ns, redirect) }); err != nil {
+					t.Error(err)
+				}
+				s.shell(nsenter + "nft delete table ip own")
+				if err := s.in(place, func() error { return refusedNames(ns, redirect) }); err != nil {
+					t.Error(err)
+				}
+				if err := redirect(ns, 6353, 6353); err != nil {
+					t.Fatal(err)
+				}
+				err := s.in(place, func() error {
+					out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+					if err != nil {
+						return err
+					}
+					lacks := func(chains []nftChain) error {
+						for _, c := range chains {
+							for _, r := range c.rules {
+								if !strings.Contains(string(out), "\t\t"+r.String()+"\n") {
+									return fmt.Errorf("nft has not %s: %s", r, out)
+								}
+							}
+						}
+						return nil
+					}
+					rewrites, translates := lacks(namesChains(6353, 6353)), lacks(translatedNames(6353, 6353))
+					if (rewrites == nil) == (translates == nil) || i == 1 && translates != nil || place == "a1" && i == 0 && rewrites != nil {
+						return fmt.Errorf("%v; %v", rewrites, translates)
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
 			}
 		}
 	})
 }
 
 // refusedNames: where nobody is at the server's port, who asks is told so.
-func refusedNames(ns int) error {
-	if err := RedirectNames(ns, 7353, 7353); err != nil {
+func refusedNames(ns int, redirect func(ns int, udp, tcp uint16) error) error {
+	if err := redirect(ns, 7353, 7353); err != nil {
 		return err
 	}
 	for _, proto := range []string{"udp", "tcp"} {

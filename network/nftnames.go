@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -15,24 +16,33 @@ import (
 // addresses. It may be called again, with other ports.
 //
 // Ports are rewritten packet by packet, and not by a translation of connections: that would have the kernel track each connection of the container,
-// which costs a seventh of a round trip's time between two containers.
+// which costs a seventh of a round trip's time between two containers. Since Linux 7.2 rules may not write into packets in a network namespace
+// that a user namespace owns: there connections are translated.
 func RedirectNames(ns int, udp, tcp uint16) error {
+	err := redirectNames(ns, namesChains(udp, tcp))
+	if errors.Is(err, unix.EPERM) {
+		err = redirectNames(ns, translatedNames(udp, tcp))
+	}
+	return err
+}
+
+func redirectNames(ns int, chains []nftChain) error {
 	s, err := openNetfilterIn(ns)
 	if err != nil {
 		return fmt.Errorf("table ip %s: %w", NamesTable, err)
 	}
 	defer s.close()
-	return s.commit(0, namesMessages(udp, tcp))
+	return s.commit(0, namesMessages(chains))
 }
 
-func namesMessages(udp, tcp uint16) []nftMessage {
+func namesMessages(chains []nftChain) []nftMessage {
 	table := func(m nftMessage, verb string) nftMessage {
 		m.family, m.text = unix.NFPROTO_IPV4, func() string { return verb + " table ip " + NamesTable }
 		return m
 	}
 	add, remove := table(newTable(NamesTable), "add"), table(deleteTable(NamesTable), "delete")
 	list := []nftMessage{add, remove, add}
-	for _, c := range namesChains(udp, tcp) {
+	for _, c := range chains {
 		m := newChain(NamesTable, c, nfAccept)
 		m.family = unix.NFPROTO_IPV4
 		list = append(list, m)
@@ -59,6 +69,19 @@ func namesChains(udp, tcp uint16) []nftChain {
 	}
 }
 
+// translatedNames have the kernel do the same to each connection, which it tracks then.
+func translatedNames(udp, tcp uint16) []nftChain {
+	at := plan.ResolverAddr()
+	to := func(proto string, port uint16) nftTerm {
+		return nftTerm{fmt.Sprintf("%s dport 53 dnat to %v:%d", proto, at, port), append(fromPort(proto, 2, 53),
+			immediate(0, at.AsSlice()), immediate(1, nftPort(port)), destination(unix.NFPROTO_IPV4, 0, 1))}
+	}
+	return []nftChain{{"questions", "nat", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, []nftRule{
+		rule("the container's server for names", atResolver(ip4Dest, "daddr"), to("udp", udp)),
+		rule("", atResolver(ip4Dest, "daddr"), to("tcp", tcp)),
+	}}}
+}
+
 // atResolver is the server's address at an offset of the header, in a table of family ip.
 func atResolver(offset uint32, name string) nftTerm {
 	at := plan.ResolverAddr()
@@ -68,7 +91,6 @@ func atResolver(offset uint32, name string) nftTerm {
 
 // changePort changes a port at an offset of the transport header to another one.
 func changePort(proto string, offset uint32, from, to uint16) nftTerm {
-	number, _ := protoNumber(proto)
 	checksum, name := uint32(6), " dport "
 	if proto == "tcp" {
 		checksum = 16
@@ -76,10 +98,16 @@ func changePort(proto string, offset uint32, from, to uint16) nftTerm {
 	if offset == 0 {
 		name = " sport "
 	}
-	return nftTerm{proto + name + strconv.Itoa(int(from)) + " " + proto + name + "set " + strconv.Itoa(int(to)), append([]nftExpr{
+	return nftTerm{proto + name + strconv.Itoa(int(from)) + " " + proto + name + "set " + strconv.Itoa(int(to)), append(fromPort(proto, offset, from), writePort(offset, checksum, to)...)}
+}
+
+// fromPort has packets of a protocol go on that have a port at an offset of the transport header.
+func fromPort(proto string, offset uint32, port uint16) []nftExpr {
+	number, _ := protoNumber(proto)
+	return []nftExpr{
 		meta(unix.NFT_META_L4PROTO, 0), compare(unix.NFT_CMP_EQ, []byte{number}),
-		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2, 0), compare(unix.NFT_CMP_EQ, nftPort(from)),
-	}, writePort(offset, checksum, to)...)}
+		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2, 0), compare(unix.NFT_CMP_EQ, nftPort(port)),
+	}
 }
 
 // unreachable has the kernel's message that nobody is at the port of UDP say so of port 53, so that who asked knows at once. The packet that it answers
@@ -100,10 +128,7 @@ func unreachable(port uint16) nftTerm {
 // writePort writes a port into the packet, and mends the checksum at an offset of the same header.
 func writePort(offset, checksum uint32, port uint16) []nftExpr {
 	return []nftExpr{
-		expr("immediate", func(w *wire) {
-			w.u32(unix.NFTA_IMMEDIATE_DREG, register(0))
-			w.value(unix.NFTA_IMMEDIATE_DATA, nftPort(port))
-		}),
+		immediate(0, nftPort(port)),
 		expr("payload", func(w *wire) {
 			w.u32(unix.NFTA_PAYLOAD_SREG, register(0))
 			w.u32(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER)
@@ -113,6 +138,13 @@ func writePort(offset, checksum uint32, port uint16) []nftExpr {
 			w.u32(unix.NFTA_PAYLOAD_CSUM_OFFSET, checksum)
 		}),
 	}
+}
+
+func immediate(to uint32, value []byte) nftExpr {
+	return expr("immediate", func(w *wire) {
+		w.u32(unix.NFTA_IMMEDIATE_DREG, register(to))
+		w.value(unix.NFTA_IMMEDIATE_DATA, value)
+	})
 }
 
 // openNetfilterIn opens a socket in another namespace, by a thread that ends there.
