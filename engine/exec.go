@@ -190,18 +190,28 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 		if name, _, _ := strings.Cut(v, "="); name == "" || strings.ContainsRune(v, 0) {
 			return nil, fmt.Errorf("-e %q: a variable needs a name", v)
 		}
-		p.Env = setEnv(p.Env, v)
 	}
+	p.Env = setEnv(p.Env, x.Env...)
 	p.Capabilities = execCaps(p.Capabilities, x.Privileged, e.allCaps(), p.User.UID)
 	return p, nil
 }
 
-// setEnv sets NAME=VALUE, or takes NAME away.
-func setEnv(env []string, v string) []string {
-	name, _, set := strings.Cut(v, "=")
-	env = slices.DeleteFunc(slices.Clone(env), func(have string) bool { return strings.HasPrefix(have, name+"=") })
-	if set {
-		env = append(env, v)
+// setEnv sets each NAME=VALUE of a list, and takes each NAME away; the last one of a name counts. An image may have a hundred thousand.
+func setEnv(env []string, list ...string) []string {
+	last := make(map[string]int, len(list))
+	for i, v := range list {
+		name, _, _ := strings.Cut(v, "=")
+		last[name] = i
+	}
+	env = slices.DeleteFunc(slices.Clone(env), func(have string) bool {
+		name, _, set := strings.Cut(have, "=")
+		_, again := last[name]
+		return set && again
+	})
+	for i, v := range list {
+		if name, _, set := strings.Cut(v, "="); set && last[name] == i {
+			env = append(env, v)
+		}
 	}
 	return env
 }

@@ -20,6 +20,9 @@ import (
 // maxPorts is how many ports of the host a container may have: a range of all of them is a mistake more often than meant.
 const maxPorts = 65536
 
+// maxExposed is how many ports an image may say it has: all that there are, of tcp, udp and sctp. One could say so of each a million times, in ranges.
+const maxExposed = 3 * 65536
+
 // An exposed port is one that a container says it has.
 type exposed struct {
 	port  uint16
@@ -56,9 +59,10 @@ func isProto(s string) bool { return s == "tcp" || s == "udp" || s == "sctp" }
 
 // exposedPorts are all ports that a container says it has: of its image, by --expose and by -p.
 func (c *Config) exposedPorts() (list []exposed, err error) {
+	has := map[exposed]bool{}
 	add := func(x exposed) {
-		if !slices.Contains(list, x) {
-			list = append(list, x)
+		if !has[x] {
+			has[x], list = true, append(list, x)
 		}
 	}
 	for _, text := range c.Expose {
@@ -89,9 +93,13 @@ func (c *Config) ownPorts() []exposed {
 
 // chosenPorts is the configuration with the ports that were a choice as they were chosen; those that were not are a choice still.
 func (c Config) chosenPorts(has []plan.Publish) Config {
+	of := map[exposed][]plan.Publish{}
+	for _, p := range has {
+		of[exposed{p.Port, p.Proto}] = append(of[exposed{p.Port, p.Proto}], p)
+	}
 	chosen := func(hostIP string, port uint16, proto string) uint16 {
-		for _, p := range has {
-			if p.HostPort != 0 && p.Port == port && p.Proto == proto && (hostIP == "" || p.HostAddr.String() == hostIP) {
+		for _, p := range of[exposed{port, proto}] {
+			if p.HostPort != 0 && (hostIP == "" || p.HostAddr.String() == hostIP) {
 				return p.HostPort
 			}
 		}
@@ -448,16 +456,18 @@ func (c *Container) summaryPorts() []SummaryPort {
 	if !c.Active() {
 		return list
 	}
-	all := c.Config.ownPorts()
+	shown := map[exposed]bool{}
 	for _, p := range c.Ports {
 		if p.Routed {
 			continue // as Docker: the host has none
 		}
 		list = append(list, SummaryPort{p.HostAddr.String(), p.Port, p.HostPort, p.Proto})
-		all = slices.DeleteFunc(all, func(x exposed) bool { return x.port == p.Port && x.proto == p.Proto })
+		shown[exposed{p.Port, p.Proto}] = true
 	}
-	for _, x := range all {
-		list = append(list, SummaryPort{PrivatePort: x.port, Type: x.proto})
+	for _, x := range c.Config.ownPorts() {
+		if !shown[x] {
+			list = append(list, SummaryPort{PrivatePort: x.port, Type: x.proto})
+		}
 	}
 	return list
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -129,11 +130,14 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 		c.Entrypoint = slices.Clone(from.Entrypoint)
 	}
 	var env []string
-	for _, have := range from.Env {
+	given := map[string]bool{"": true}
+	for _, have := range c.Env {
 		name, _, _ := strings.Cut(have, "=")
-		given := func(s string) bool { n, _, _ := strings.Cut(s, "="); return n == name }
-		if name != "" && !slices.ContainsFunc(c.Env, given) && !slices.ContainsFunc(env, given) {
-			env = append(env, have)
+		given[name] = true
+	}
+	for _, have := range from.Env {
+		if name, _, _ := strings.Cut(have, "="); !given[name] {
+			given[name], env = true, append(env, have)
 		}
 	}
 	c.Env = append(env, c.Env...)
@@ -145,10 +149,16 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 			c.Labels[k] = v
 		}
 	}
-	for port := range from.ExposedPorts {
-		if _, err := parseExposed(port); err != nil {
+	exposes := 0
+	for _, port := range slices.Sorted(maps.Keys(from.ExposedPorts)) {
+		list, err := parseExposed(port)
+		if err != nil {
 			left = append(left, "EXPOSE "+port+" is no port")
 			continue
+		}
+		if exposes += len(list); exposes > maxExposed {
+			left = append(left, fmt.Sprintf("EXPOSE %s and what comes after it: the image has more than %d ports", port, maxExposed))
+			break
 		}
 		c.Expose = append(c.Expose, port)
 	}

@@ -348,12 +348,11 @@ func (b *builder) process() error {
 		p.Env = append(p.Env, "TERM=xterm")
 	}
 	for _, e := range b.run.Env {
-		name, _, _ := strings.Cut(e, "=")
-		if name == "" || strings.ContainsRune(e, 0) {
+		if name, _, _ := strings.Cut(e, "="); name == "" || strings.ContainsRune(e, 0) {
 			return fmt.Errorf("-e %q: a variable needs a name", e)
 		}
-		p.Env = setEnv(p.Env, e)
 	}
+	p.Env = setEnv(p.Env, b.run.Env...)
 	return nil
 }
 
