@@ -58,6 +58,8 @@ func TestExitCodes(t *testing.T) {
 	refused(t, e, Config{Rootfs: root, Command: []string{"text"}}, 126, "ENOEXEC")
 	refused(t, e, Config{Rootfs: root, Command: []string{"plain"}}, 126, "EACCES")
 	refused(t, e, Config{Rootfs: root}, 125, "no command")
+	// More than the kernel takes, and than a message from the monitor has room for.
+	refused(t, e, Config{Rootfs: root, Command: slices.Repeat([]string{"/bin/true", strings.Repeat("x", 100000)}, 30)}, 126, "E2BIG")
 	refused(t, e, Config{Rootfs: "/no/such", Command: []string{"true"}}, 125, "there is no /no/such")
 	r := sh(root, "true")
 	r.Workdir = "/etc/passwd"

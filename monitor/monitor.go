@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -106,17 +107,17 @@ func Main() int {
 	if err != nil {
 		return 1
 	}
-	if err := m.begin(); err != nil {
-		m.refuse(3, err)
+	if first.conn, err = seqpacket.New(3); err != nil {
 		return 1
 	}
-	if first.conn, err = seqpacket.New(3); err != nil {
+	if err := m.begin(); err != nil {
+		refuse(first.conn, err)
 		return 1
 	}
 	started, err := m.first(context.Background())
 	if err != nil {
 		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
-		m.refuse(3, err)
+		refuse(first.conn, err)
 		m.leave()
 		return 1
 	}
@@ -368,22 +369,33 @@ func (m *monitor) failed(cause error) error {
 	return nil
 }
 
-// refuse tells who gave the order why it was not carried out.
-func (m *monitor) refuse(fd int, err error) {
+// refuse tells who gave the order why it was not carried out. It takes the file: its descriptor is closed when nothing has the file any more.
+func refuse(conn *os.File, err error) {
 	if data, e := leanjson.Marshal(failure(err)); e == nil {
-		unix.Write(fd, append([]byte{mFailed}, data...)) // who does not listen any more needs no answer
+		conn.Write(append([]byte{mFailed}, data...)) // who does not listen any more needs no answer
 	}
 }
 
 // failure gives a failed launch its exit code: 127 for a command that is not there, 126 for one that cannot be run, 125 for everything before it.
 func failure(err error) *Failure {
 	code, told := LaunchError(err)
-	f := &Failure{Code: code, Text: told.Error()}
+	f := &Failure{Code: code, Text: shorten(told.Error())}
 	var step *launch.Error
 	if errors.As(err, &step) {
-		f.Step = fmt.Sprintf("%d of %d: %v", step.N, step.Of, step.Step.Op)
+		f.Step = shorten(fmt.Sprintf("%d of %d: %v", step.N, step.Of, step.Step.Op))
 	}
 	return f
+}
+
+// mostText is how long a text of a failure is, in bytes: one of a command with megabytes of arguments, as an image may have it, would fit in no message.
+const mostText = 8 << 10
+
+// shorten leaves out the middle of a text that is too long: its end says why.
+func shorten(s string) string {
+	if len(s) <= mostText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:mostText/2], "") + " ... " + strings.ToValidUTF8(s[len(s)-mostText/2:], "")
 }
 
 // LaunchError gives the error of a launch Docker's exit code and words: 127 for a command that is not there, 126 for one that cannot be run,
