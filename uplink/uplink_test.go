@@ -21,7 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const patience = 30 * time.Second
+const (
+	patience = 3 * time.Minute // what TestMany sends takes an emulator on a busy machine more than half of one
+	again    = 600 * time.Millisecond
+)
 
 // listen makes a socket in a namespace, and has serve called with each connection, and who it is from.
 func (n netns) listen(t testing.TB, addr string, serve func(c *net.TCPConn)) {
@@ -119,11 +122,11 @@ func exchange(t *testing.T, c net.Conn, size int) string {
 	t.Helper()
 	out := bytes.Repeat([]byte("packet"), size/6+1)[:size]
 	buf := make([]byte, 1<<10)
-	for range 50 {
+	for range patience / again {
 		if _, err := c.Write(out); err != nil {
 			t.Fatal(err)
 		}
-		c.SetReadDeadline(time.Now().Add(patience / 50))
+		c.SetReadDeadline(time.Now().Add(again))
 		m, err := c.Read(buf)
 		if err != nil {
 			continue

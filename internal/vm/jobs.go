@@ -38,7 +38,7 @@ func testPackages() []testPackage {
 		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
 			few: "^Test(Life|Stats|Update|Death|MacvlanAndIPvlan|OnALAN|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
 		{path: "./network", long: true},
-		{path: "./network/netdb", long: true},
+		{path: "./network/netdb", skip: "^TestLeaseProperty$", long: true}, // a minute of arithmetic
 		{path: "./network/reach", long: true},
 		{path: "./network/world", long: true},
 		{path: "./monitor"},
@@ -62,7 +62,7 @@ func elsewhere() []struct{ why, paths string } {
 		{"messages made and read, which those who ask the kernel try as well", "internal/dbus internal/leanjson network/netlink oci/criu uplink/serve uplink/stack"},
 		{"errors, and what goes before main: the other tests run in it", "internal/origlimit internal/sandbox"},
 		{"peers and images that a guest has not", "internal/callers internal/real internal/testimage"},
-		{"of the sources, or of the tools for them", "bench internal/dist internal/docgen internal/house internal/vm"},
+		{"of the sources, or of the tools for them", "bench internal/dist internal/docgen internal/golden internal/house internal/vm"},
 	}
 }
 
