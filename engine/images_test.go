@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -123,32 +122,5 @@ func TestImageConfigOdd(t *testing.T) {
 	c = Config{StopSignal: "INT", Env: []string{"B=4"}}
 	if left := c.applyImage(img); c.Health != nil || c.StopSignal != "INT" || !slices.Equal(c.Env, []string{"A=1", "B=4"}) || !slices.ContainsFunc(left, func(s string) bool { return strings.HasPrefix(s, "unknown type in Healthcheck") }) {
 		t.Errorf("%+v, %q", c, left)
-	}
-}
-
-// TestImageConfigLarge: a config.json of some megabytes costs no minutes, and an image has at most as many ports as there are.
-func TestImageConfigLarge(t *testing.T) {
-	const many = 200_000
-	var img image.Image
-	img.Config.Config.ExposedPorts = map[string]struct{}{}
-	for i := range many {
-		img.Config.Config.Env = append(img.Config.Config.Env, fmt.Sprintf("V%d=%d", i, i))
-		if i < 60_000 {
-			img.Config.Config.ExposedPorts[fmt.Sprintf("1-%d", 65535-i)] = struct{}{}
-		}
-	}
-	c := Config{Env: []string{"V7=mine"}}
-	left := c.applyImage(img)
-	if len(c.Env) != many || c.Env[many-1] != "V7=mine" {
-		t.Errorf("%d variables, the last one %q", len(c.Env), c.Env[len(c.Env)-1])
-	}
-	if env := setEnv(c.Env, "V8", "V9=a", "V9=b", "NEW=1"); len(env) != many || !slices.Equal(env[many-2:], []string{"V9=b", "NEW=1"}) || slices.Contains(env, "V8=8") {
-		t.Errorf("%d variables, in the end %q", len(env), env[len(env)-2:])
-	}
-	if len(left) != 1 || !strings.Contains(left[0], "the image has more than 196608 ports") {
-		t.Errorf("%q", left)
-	}
-	if list, err := c.exposedPorts(); err != nil || len(list) == 0 || len(list) > 65535 {
-		t.Errorf("%d ports, %v", len(list), err)
 	}
 }

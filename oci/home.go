@@ -17,15 +17,14 @@ import (
 func environment(env []string, home func() string) []string {
 	out := make([]string, 0, len(env)+1)
 	has := false
+	last := make(map[string]int, len(env)) // an image may have a hundred thousand
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		last[name] = i
+	}
 	for i, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if name == "HOME" && value == "" {
-			continue
-		}
-		if slices.ContainsFunc(env[i+1:], func(later string) bool {
-			n, _, _ := strings.Cut(later, "=")
-			return n == name
-		}) {
+		if name == "HOME" && value == "" || last[name] != i {
 			continue
 		}
 		has = has || name == "HOME"
