@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/network/netdb"
@@ -135,6 +138,74 @@ func (e *Engine) relink(id string, to *Container) error {
 		}
 		return lines
 	})
+}
+
+// linkVariables are what a container's environment says of those that it has links to on the default network.
+func (b *builder) linkVariables() (env []string, err error) {
+	n, looked := netdb.Network{}, false
+	err = b.engine.legacyLinks(&b.run, func(to Container, alias string) {
+		if !looked {
+			n, _ = b.engine.netdb().Default() // that there is one was found out on the way here
+			looked = true
+		}
+		i := slices.IndexFunc(to.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
+		if i < 0 || len(to.Connections[i].Addrs) == 0 {
+			return // who starts it says that the other one does not run
+		}
+		ports, _ := to.Config.exposedPorts() // they were looked at when it was made
+		env = append(env, variablesOf("/"+b.rec.Name+"/"+alias, to.Connections[i].Addrs[0].Addr(), ports, to.Config.Env)...)
+	})
+	return env, err
+}
+
+// variablesOf are the variables by which a container knows another one, whose link has a name like /WEB/DB: DB_NAME, DB_PORT for its first port, DB_PORT_80_TCP and
+// others for each port and for each row of ports, and its own variables as DB_ENV_…
+func variablesOf(link string, addr netip.Addr, ports []exposed, own []string) (env []string) {
+	alias := strings.ReplaceAll(strings.ToUpper(path.Base(link)), "-", "_")
+	set := func(name, format string, v ...any) { env = append(env, alias+name+"="+fmt.Sprintf(format, v...)) }
+	url := func(p exposed) string {
+		return p.proto + "://" + net.JoinHostPort(addr.String(), strconv.Itoa(int(p.port)))
+	}
+	of := func(p exposed) string { return fmt.Sprintf("_PORT_%d_%s", p.port, strings.ToUpper(p.proto)) }
+	ports = slices.Clone(ports)
+	slices.SortFunc(ports, func(a, b exposed) int {
+		other := func(x exposed) int { // TCP comes first
+			if x.proto == "tcp" {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(other(a)-other(b), strings.Compare(a.proto, b.proto), int(a.port)-int(b.port))
+	})
+	for i, p := range ports {
+		if i == 0 {
+			set("_PORT", "%s", url(p))
+		}
+		set(of(p), "%s", url(p))
+		set(of(p)+"_ADDR", "%s", addr)
+		set(of(p)+"_PORT", "%d", p.port)
+		set(of(p)+"_PROTO", "%s", p.proto)
+	}
+	for len(ports) > 0 {
+		n := 1
+		for n < len(ports) && ports[n].proto == ports[0].proto && int(ports[n].port) == int(ports[0].port)+n {
+			n++
+		}
+		if first, last := ports[0], ports[n-1]; n > 1 {
+			set(of(first)+"_START", "%s", url(first))
+			set(of(first)+"_PORT_START", "%d", first.port)
+			set(of(first)+"_END", "%s", url(last))
+			set(of(first)+"_PORT_END", "%d", last.port)
+		}
+		ports = ports[n:]
+	}
+	set("_NAME", "%s", link)
+	for _, v := range own {
+		if name, value, ok := strings.Cut(v, "="); ok && name != "PATH" && name != "HOME" {
+			set("_ENV_"+name, "%s", value)
+		}
+	}
+	return env
 }
 
 // legacyLinks calls back for each link that a container has on the default network, with the container that it leads to. On other networks names are enough.

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
@@ -519,7 +521,7 @@ func (e *Engine) NetworkList(ctx context.Context, f Filters) ([]Network, error) 
 		}
 		out = append(out, n)
 	}
-	slices.SortStableFunc(out, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
+	sort.SliceStable(out, func(i, j int) bool { return sortorder.NaturalLess(out[i].Name, out[j].Name) }) // net2 before net10, as Docker's client
 	return out, ctx.Err()
 }
 

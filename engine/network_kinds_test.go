@@ -88,6 +88,14 @@ func TestLinksAndEndpoints(t *testing.T) {
 			}
 		}
 	}
+	// On the default network the environment tells of a link, too; what the caller sets counts.
+	known := detached(t, e, Config{Image: "host", Name: "known", Env: []string{"SECRET=s"}, Expose: []string{"5432"}, Command: []string{"sleep", "999"}})
+	defer e.Remove(ctx, known.ID, RemoveOptions{Force: true})
+	at := known.Connections[0].Addrs[0].Addr().String()
+	said, code, err := inside(t, e, Config{Image: "host", Name: "asks", AutoRemove: true, Links: []string{"known:db"}, Env: []string{"DB_PORT_5432_TCP_PROTO=mine"}, Command: []string{"sh", "-c", "echo $DB_NAME $DB_PORT $DB_PORT_5432_TCP_PORT $DB_ENV_SECRET $DB_PORT_5432_TCP_PROTO"}})
+	if want := "/asks/db tcp://" + at + ":5432 5432 s mine\n"; err != nil || code != 0 || said != want {
+		t.Errorf("%v, code %d: %q, want %q", err, code, said, want)
+	}
 	refused(t, e, on("", Config{Links: []string{"nobody:db"}, Command: []string{"true"}}), 125, "nobody")
 
 	// Who lists containers sees the names that links give; a link can be taken away alone.

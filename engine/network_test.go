@@ -288,6 +288,15 @@ func TestNetworkPoolsGone(t *testing.T) {
 	if err != nil || len(list) != len(names)+2 {
 		t.Errorf("%d networks of %d, host and none: %v", len(list), len(names), err)
 	}
+	var sorted []string
+	for _, n := range list {
+		if slices.Contains(names, n.Name) {
+			sorted = append(sorted, n.Name)
+		}
+	}
+	if !slices.Equal(sorted, names) {
+		t.Errorf("listed as %q, made as %q", sorted, names)
+	}
 	if err := e.NetworkRemove(ctx, "bridge"); !errors.As(err, new(ErrConflict)) {
 		t.Errorf("removal of bridge: %v", err)
 	}
@@ -472,6 +481,27 @@ func TestOwnNames(t *testing.T) {
 		if got := ownNames(c, n.name, n.domain); got != "192.0.2.2\t"+n.want+"\n" {
 			t.Errorf("%q, %q: %q", n.name, n.domain, got)
 		}
+	}
+}
+
+// TestLinkVariables: the environment says of a link what Docker's says.
+func TestLinkVariables(t *testing.T) {
+	addr := netip.MustParseAddr("172.17.0.2")
+	got := variablesOf("/box/my-db", addr, []exposed{{53, "udp"}, {81, "tcp"}, {80, "tcp"}, {90, "tcp"}}, []string{"PATH=/bin", "HOME=/", "A=b=c", "none"})
+	want := []string{
+		"MY_DB_PORT=tcp://172.17.0.2:80",
+		"MY_DB_PORT_80_TCP=tcp://172.17.0.2:80", "MY_DB_PORT_80_TCP_ADDR=172.17.0.2", "MY_DB_PORT_80_TCP_PORT=80", "MY_DB_PORT_80_TCP_PROTO=tcp",
+		"MY_DB_PORT_81_TCP=tcp://172.17.0.2:81", "MY_DB_PORT_81_TCP_ADDR=172.17.0.2", "MY_DB_PORT_81_TCP_PORT=81", "MY_DB_PORT_81_TCP_PROTO=tcp",
+		"MY_DB_PORT_90_TCP=tcp://172.17.0.2:90", "MY_DB_PORT_90_TCP_ADDR=172.17.0.2", "MY_DB_PORT_90_TCP_PORT=90", "MY_DB_PORT_90_TCP_PROTO=tcp",
+		"MY_DB_PORT_53_UDP=udp://172.17.0.2:53", "MY_DB_PORT_53_UDP_ADDR=172.17.0.2", "MY_DB_PORT_53_UDP_PORT=53", "MY_DB_PORT_53_UDP_PROTO=udp",
+		"MY_DB_PORT_80_TCP_START=tcp://172.17.0.2:80", "MY_DB_PORT_80_TCP_PORT_START=80", "MY_DB_PORT_80_TCP_END=tcp://172.17.0.2:81", "MY_DB_PORT_80_TCP_PORT_END=81",
+		"MY_DB_NAME=/box/my-db", "MY_DB_ENV_A=b=c",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q,\nwant %q", got, want)
+	}
+	if got, want := variablesOf("/box/db", netip.MustParseAddr("fd00::2"), []exposed{{80, "tcp"}}, nil)[0], "DB_PORT=tcp://[fd00::2]:80"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

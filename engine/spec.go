@@ -352,8 +352,9 @@ func (b *builder) process() error {
 			return fmt.Errorf("-e %q: a variable needs a name", e)
 		}
 	}
-	p.Env = setEnv(p.Env, b.run.Env...)
-	return nil
+	links, err := b.linkVariables()
+	p.Env = setEnv(append(p.Env, links...), b.run.Env...)
+	return err
 }
 
 // user looks the user up in the container's own /etc/passwd and /etc/group.

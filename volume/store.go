@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
+	"github.com/fvbommel/sortorder"
 	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
@@ -209,7 +210,7 @@ func (s *Store) List() ([]Volume, error) {
 			list = append(list, v)
 		}
 	}
-	slices.SortFunc(list, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	sort.Slice(list, func(i, j int) bool { return sortorder.NaturalLess(list[i].Name, list[j].Name) }) // v2 before v10, as Docker's client
 	return list, errors.Join(errs...)
 }
 

@@ -76,6 +76,22 @@ func tree(t *testing.T, dir string) string {
 	return b.String()
 }
 
+// TestOrder: volumes are listed with numbers in their names as numbers.
+func TestOrder(t *testing.T) {
+	s := store(t)
+	for _, name := range []string{"v10", "v9", "v1", "other"} {
+		create(t, s, Config{Name: name})
+	}
+	list, err := s.List()
+	var names []string
+	for _, v := range list {
+		names = append(names, v.Name)
+	}
+	if want := []string{"other", "v1", "v9", "v10"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
 func TestStore(t *testing.T) {
 	s := store(t)
 	if list, err := s.List(); err != nil || len(list) != 0 {
