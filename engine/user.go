@@ -138,10 +138,11 @@ func memberships(read reader, u specs.User) []uint32 {
 	if err != nil {
 		return gids
 	}
+	has := map[uint32]bool{u.GID: true} // an image's file may have a hundred thousand
 	for _, f := range entries(data, 4) {
 		gid, ok := parseID(f[2])
-		if ok && slices.Contains(strings.Split(f[3], ","), u.Username) && !slices.Contains(gids, gid) {
-			gids = append(gids, gid)
+		if ok && !has[gid] && slices.Contains(strings.Split(f[3], ","), u.Username) {
+			has[gid], gids = true, append(gids, gid)
 		}
 	}
 	return gids

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}, Parts: map[string]func([]string) int{"criu": playCRIU, "notify": notify}}))
+	os.Exit(nstest.Main(m, nstest.Options{Build: []string{"./cmd/kakuri-runtime"}, Parts: map[string]func([]string) int{"criu": playCRIU, "headless": headless, "notify": notify}}))
 }
 
 // base is a container on rootfs that runs a line of shell.

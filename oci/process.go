@@ -86,7 +86,7 @@ func OpenProcess(pid int) *Process {
 	return p
 }
 
-// stat reads when the process began, and whether it is still one.
+// stat reads when the process began, and whether it is still one: it is, until the last of its threads has ended, though the first is a zombie from its own end on.
 func (p *Process) stat() (begun uint64, alive bool) {
 	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -104,7 +104,7 @@ func (p *Process) stat() (begun uint64, alive bool) {
 		return 0, false
 	}
 	f := bytes.Fields(buf[i+1 : n])
-	if len(f) < 20 || f[0][0] == 'Z' || f[0][0] == 'X' {
+	if len(f) < 20 || f[0][0] == 'X' || f[0][0] == 'Z' && string(f[17]) == "1" { // proc_pid_stat(5): the 20th field is num_threads
 		return 0, false
 	}
 	begun, err = strconv.ParseUint(string(f[19]), 10, 64)
