@@ -38,14 +38,14 @@ func (b *builder) linked(w *wire) (string, error) {
 		if c.Config.networkMode() == "host" {
 			return "", errors.New("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
 		}
-		i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == w.network.ID })
-		if i < 0 || !c.Active() {
+		has := c.connection(w.network.ID)
+		if has == nil || !c.Active() {
 			if b.look {
 				continue
 			}
 			return "", fmt.Errorf("cannot link to a non running container: %s AS %s", "/"+c.Name, "/"+b.rec.Name+"/"+alias)
 		}
-		text += linkLines(&c, c.Connections[i].Addrs, alias)
+		text += linkLines(&c, has.Addrs, alias)
 		if !b.look {
 			if err := c.linkedBy(b.rec.ID); err != nil {
 				return "", err
@@ -121,8 +121,8 @@ func (e *Engine) relink(id string, to *Container) error {
 	}
 	defer lock.Close()
 	n, err := e.netdb().Default()
-	i := slices.IndexFunc(to.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
-	if err != nil || i < 0 || !c.Active() {
+	has := to.connection(n.ID)
+	if err != nil || has == nil || !c.Active() {
 		return err
 	}
 	return c.rewriteHosts(func(text string) string {
@@ -132,7 +132,7 @@ func (e *Engine) relink(id string, to *Container) error {
 			alias, more, _ := strings.Cut(names, " ")
 			if short, _, _ := strings.Cut(more, " "); short != shortID(to.ID) {
 				lines += line
-			} else if now := linkLines(to, to.Connections[i].Addrs, alias); !strings.Contains(lines, now) {
+			} else if now := linkLines(to, has.Addrs, alias); !strings.Contains(lines, now) {
 				lines += now
 			}
 		}
@@ -142,18 +142,13 @@ func (e *Engine) relink(id string, to *Container) error {
 
 // linkVariables are what a container's environment says of those that it has links to on the default network.
 func (b *builder) linkVariables() (env []string, err error) {
-	n, looked := netdb.Network{}, false
-	err = b.engine.legacyLinks(&b.run, func(to Container, alias string) {
-		if !looked {
-			n, _ = b.engine.netdb().Default() // that there is one was found out on the way here
-			looked = true
-		}
-		i := slices.IndexFunc(to.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
-		if i < 0 || len(to.Connections[i].Addrs) == 0 {
+	err = b.engine.legacyLinks(&b.run, func(n netdb.Network, to Container, alias string) {
+		has := to.connection(n.ID)
+		if has == nil || len(has.Addrs) == 0 {
 			return // who starts it says that the other one does not run
 		}
 		ports, _ := to.Config.exposedPorts() // they were looked at when it was made
-		env = append(env, variablesOf("/"+b.rec.Name+"/"+alias, to.Connections[i].Addrs[0].Addr(), ports, to.Config.Env)...)
+		env = append(env, variablesOf("/"+b.rec.Name+"/"+alias, has.Addrs[0].Addr(), ports, to.Config.Env)...)
 	})
 	return env, err
 }
@@ -208,13 +203,14 @@ func variablesOf(link string, addr netip.Addr, ports []exposed, own []string) (e
 	return env
 }
 
-// legacyLinks calls back for each link that a container has on the default network, with the container that it leads to. On other networks names are enough.
-func (e *Engine) legacyLinks(c *Config, found func(to Container, alias string)) error {
+// legacyLinks calls back for each link that a container has on the default network, with that network and the container that it leads to. On other networks names are enough.
+func (e *Engine) legacyLinks(c *Config, found func(n netdb.Network, to Container, alias string)) error {
 	for _, a := range c.attachments() {
 		if len(a.Links) == 0 {
 			continue
 		}
-		if n, err := e.lookupNetwork(a.Network, true); err != nil || n.Name != netdb.DefaultName {
+		n, err := e.lookupNetwork(a.Network, true)
+		if err != nil || n.Name != netdb.DefaultName {
 			continue // who starts it says what is wrong
 		}
 		for _, l := range a.Links {
@@ -226,7 +222,7 @@ func (e *Engine) legacyLinks(c *Config, found func(to Container, alias string)) 
 			if err != nil {
 				return err
 			}
-			found(e.networkOwner(to), alias)
+			found(n, e.networkOwner(to), alias)
 		}
 	}
 	return nil
@@ -235,7 +231,7 @@ func (e *Engine) legacyLinks(c *Config, found func(to Container, alias string)) 
 // noteLinks has those that a container has links to know of it, as soon as it is there.
 func (e *Engine) noteLinks(c *Container) error {
 	var errs []error
-	err := e.legacyLinks(&c.Config, func(to Container, _ string) { errs = append(errs, to.linkedBy(c.ID)) })
+	err := e.legacyLinks(&c.Config, func(_ netdb.Network, to Container, _ string) { errs = append(errs, to.linkedBy(c.ID)) })
 	return errors.Join(append(errs, err)...)
 }
 
@@ -250,7 +246,7 @@ func (e *Engine) linkNames(c *Container) (names []string) {
 		if err != nil {
 			continue // it is gone
 		}
-		e.legacyLinks(&by.Config, func(to Container, alias string) {
+		e.legacyLinks(&by.Config, func(_ netdb.Network, to Container, alias string) {
 			if to.ID == c.ID {
 				names = append(names, "/"+by.Name+"/"+alias)
 			}

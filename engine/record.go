@@ -179,6 +179,15 @@ func (c *Container) writeRecord() error {
 // writeState replaces a container's state, where it has no monitor.
 func (c *Container) writeState() error { return monitor.WriteState(c.dir, c.State) }
 
+// connection is what the container has on the network of an id; nil where it is not on it.
+func (c *Container) connection(network string) *Connection {
+	i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == network })
+	if i < 0 {
+		return nil
+	}
+	return &c.Connections[i]
+}
+
 // Find returns the container of that name or id, or of the only id that starts so.
 func (e *Engine) Find(ref string) (Container, error) {
 	id, err := e.resolve(ref)

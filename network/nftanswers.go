@@ -74,10 +74,7 @@ func answersMessages(mark uint32) []nftMessage {
 		}},
 		{nftChain{name: "prerouting", kind: "filter", hook: unix.NF_INET_PRE_ROUTING, hookName: "prerouting", priority: priorityMangle}, []nftTerm{
 			{"ct mark " + number, []nftExpr{ctMark, compare(unix.NFT_CMP_EQ, value)}},
-			{fmt.Sprintf("meta mark set 0x%x", mark+1), []nftExpr{expr("immediate", func(w *wire) {
-				w.u32(unix.NFTA_IMMEDIATE_DREG, register(0))
-				w.value(unix.NFTA_IMMEDIATE_DATA, binary.NativeEndian.AppendUint32(nil, mark+1))
-			}), expr("meta", func(w *wire) {
+			{fmt.Sprintf("meta mark set 0x%x", mark+1), []nftExpr{immediate(0, binary.NativeEndian.AppendUint32(nil, mark+1)), expr("meta", func(w *wire) {
 				w.u32(unix.NFTA_META_KEY, unix.NFT_META_MARK)
 				w.u32(unix.NFTA_META_SREG, register(0))
 			})}},

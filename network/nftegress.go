@@ -386,10 +386,7 @@ func noteRefused(v6, ports bool) nftTerm {
 	if !ports {
 		text = "meta l4proto . " + ip + " daddr . 0"
 		exprs = append(isFamily(family, "").exprs, meta(unix.NFT_META_L4PROTO, 0), payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, size, 1),
-			expr("immediate", func(w *wire) {
-				w.u32(unix.NFTA_IMMEDIATE_DREG, register(1+size/4))
-				w.value(unix.NFTA_IMMEDIATE_DATA, nftPort(0))
-			}))
+			immediate(1+size/4, nftPort(0)))
 	}
 	return nftTerm{"update @" + refusedSet(v6) + " { " + text + " counter }", append(exprs, expr("dynset", func(w *wire) {
 		w.str(unix.NFTA_DYNSET_SET_NAME, refusedSet(v6))

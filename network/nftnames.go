@@ -140,6 +140,7 @@ func writePort(offset, checksum uint32, port uint16) []nftExpr {
 	}
 }
 
+// immediate puts a value into a register.
 func immediate(to uint32, value []byte) nftExpr {
 	return expr("immediate", func(w *wire) {
 		w.u32(unix.NFTA_IMMEDIATE_DREG, register(to))

@@ -93,6 +93,23 @@ func TestRemoveAll(t *testing.T) {
 	}
 }
 
+// removeTogether has several remove a directory at once.
+func removeTogether(t *testing.T, top string) {
+	t.Helper()
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			if err := RemoveAll(top); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if _, err := os.Lstat(top); !os.IsNotExist(err) {
+		t.Errorf("it is there: %v", err)
+	}
+}
+
 // TestRemoveTogether: several remove the same directory at once, and each finds it gone.
 func TestRemoveTogether(t *testing.T) {
 	for range 4 {
@@ -102,18 +119,7 @@ func TestRemoveTogether(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var group sync.WaitGroup
-		for range 4 {
-			group.Go(func() {
-				if err := RemoveAll(top); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		group.Wait()
-		if _, err := os.Lstat(top); !os.IsNotExist(err) {
-			t.Errorf("it is there: %v", err)
-		}
+		removeTogether(t, top)
 	}
 }
 
@@ -178,17 +184,6 @@ func TestRemoveDeepTogether(t *testing.T) {
 			}
 			deepDir(t, dir, 3*deepest)
 		}
-		var group sync.WaitGroup
-		for range 4 {
-			group.Go(func() {
-				if err := RemoveAll(top); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		group.Wait()
-		if _, err := os.Lstat(top); !os.IsNotExist(err) {
-			t.Errorf("it is there: %v", err)
-		}
+		removeTogether(t, top)
 	}
 }

@@ -65,7 +65,7 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 		if err != nil {
 			return err
 		}
-		p := freeULA(append(taken, busy...), files.Random)
+		p := freeULA(append(taken, busy...))
 		if n.Gateless6 {
 			p.Gateway = netip.Addr{}
 		}
@@ -112,7 +112,7 @@ func nextSubnet(p netip.Prefix) netip.Prefix {
 }
 
 // freeULA is a subnet of fd00::/8 chosen by chance, as RFC 4193 asks for.
-func freeULA(taken []netip.Prefix, random func([]byte)) Pool {
+func freeULA(taken []netip.Prefix) Pool {
 	for {
 		var b [16]byte
 		b[0] = 0xfd
