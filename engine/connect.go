@@ -143,9 +143,7 @@ func (b *builder) networks() error {
 		if err := b.connect(i, w); err != nil {
 			return err
 		}
-		if err := b.replug(w); err != nil {
-			return err
-		}
+		b.replug(w)
 		b.because(fmt.Sprintf("network.endpoints[%d]", i), "--network %s", w.network.Name)
 	}
 	b.gateways()
@@ -160,17 +158,17 @@ func (b *builder) networks() error {
 	return nil
 }
 
-// replug has others on a network be at its bridge again, which this container would else have for itself: see [Engine.replug].
-func (b *builder) replug(w *wire) error {
+// replug has others on a network be at its bridge again, which this container would else have for itself: see [Engine.replug]. It is started also where
+// they cannot be.
+func (b *builder) replug(w *wire) {
 	if b.look || b.engine.look {
-		return nil
+		return
 	}
 	d := &network.Doer{}
 	defer d.Close()
-	if err := b.engine.replug(d, &w.network); err != nil {
-		return fmt.Errorf("network %s: its bridge was gone, and not all are at the new one: %w", w.network.Name, err)
+	if err := b.engine.replug(d, &w.network); err != nil && b.engine.warn != nil {
+		b.engine.warn(fmt.Sprintf("network %s: its bridge was gone, and not all are at the new one: %v", w.network.Name, err))
 	}
-	return nil
 }
 
 // wire finds the network of an attachment, and checks what can be asked of it.

@@ -157,9 +157,10 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 			err = errors.Join(err, e.netdb().Leave(w.network.ID, c.ID), e.netdb().Release(w.network.ID, c.ID))
 		}
 	}()
-	if err := errors.Join(b.connect(freeDevice(c.Connections), w), b.replug(w)); err != nil {
+	if err := b.connect(freeDevice(c.Connections), w); err != nil {
 		return err
 	}
+	b.replug(w)
 	made, old := *b.opts.Network, setup.Options.Network
 	c.Config.connectTo(list)
 	c.Connections = append(c.Connections, w.has)

@@ -222,17 +222,23 @@ func TestRestartOfJoined(t *testing.T) {
 	if err := e.Rename(ctx, "server", "renamed"); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		if err := e.Restart(ctx, server.ID, StopOptions{}); err != nil {
+	restarted := func(c *Container, times int) {
+		t.Helper()
+		if err := e.Restart(ctx, c.ID, StopOptions{}); err != nil {
 			t.Fatal(err)
 		}
+		nstest.Until(t, c.Name+" is ready again", func() bool { return strings.Count(logOf(t, found(t, e, c.ID)), "ready") == times })
+	}
+	for _, c := range []*Container{&server, &beside} {
+		nstest.Until(t, c.Name+" is ready", func() bool { return strings.Contains(logOf(t, *c), "ready") })
+	}
+	for i := range 2 {
+		restarted(&server, 2+i)
 	}
 	if line := says(t, e, "web", patient, "renamed:80")[0]; !strings.HasPrefix(line, "first to ") {
 		t.Errorf("after a restart a container of the network is told %q", line)
 	}
-	if err := e.Restart(ctx, "beside", StopOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	restarted(&beside, 2)
 	if line := says(t, e, "web", patient, "renamed:81")[0]; !strings.HasPrefix(line, "first to ") { // by the host name of the one that it joined
 		t.Errorf("what joined it, and was started again, tells %q", line)
 	}

@@ -100,7 +100,16 @@ func (e *Engine) spawnInWorld(ctx context.Context, how func(program string, env 
 	if err != nil {
 		return nil, err
 	}
-	defer w.Close()
+	m, err := spawnBy(ctx, w, how, program, env)
+	w.Close()
+	if err == nil && w.Made() {
+		// Containers whose monitors were killed lost their networks with the world before.
+		e.complain(e.sweepMonitors())
+	}
+	return m, err
+}
+
+func spawnBy(ctx context.Context, w *world.World, how func(program string, env []string, by monitor.Starter) (*monitor.Client, error), program string, env []string) (*monitor.Client, error) {
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A State is what can leak: the descriptors of this process, the mounts and
@@ -84,6 +86,28 @@ func Until(t testing.TB, what string, done func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for: %s", what)
 		}
+	}
+}
+
+// Kill kills processes, and waits until the kernel has taken the last thread of each apart: what one had open is closed then, and its locks are gone. That
+// its command line is empty says less.
+func Kill(t testing.TB, pids ...int) {
+	t.Helper()
+	var open []int
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		defer unix.Close(fd)
+		open = append(open, fd)
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+	for _, fd := range open {
+		Until(t, "the end of a process that was killed", func() bool {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+			return err == nil && n == 1
+		})
 	}
 }
 
