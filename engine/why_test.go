@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -80,6 +81,12 @@ func TestPortWhy(t *testing.T) {
 	why("late", 80, reach.OtherContainer, "container up has port 9200/tcp")
 	why("", 9202, reach.OtherProgram, "has port 9202/tcp of the host, at 127.0.0.1")
 	why("", 9203, reach.NotRunning, "kakuri start made")
+	// As many harden a machine: what comes to the loopback's addresses by another device. Answers are, before their addresses are all turned back.
+	if out, err := exec.Command("nft", "add table inet hard; add chain inet hard in { type filter hook input priority 0; }; add rule inet hard in iifname != lo ip daddr 127.0.0.0/8 drop").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	why("", 9200, reach.Dropped, `table inet hard, chain in (input) drops what port 80 answers this machine: the rule of handle 2: iifname != "lo"`)
+	output(t, exec.Command("nft", "delete table inet hard"))
 	if err := e.Pause(ctx, "up"); err != nil {
 		t.Fatal(err)
 	}

@@ -441,7 +441,7 @@ func (j *judge) ways() {
 				told[name] = true
 			}
 		}
-		for _, w := range j.packets(p) {
+		for _, w := range slices.Concat(j.packets(p), j.answers(p)) {
 			j.dropped(w, told)
 		}
 	}
@@ -492,6 +492,70 @@ func (j *judge) packets(p Published) (list []Packet) {
 	return list
 }
 
+// answers are what comes back of them: to other machines, to this one, and to a monitor that has the port. A hook sees addresses as they are
+// there: where the asker was translated, as who asks by the loopback is, an answer goes to the bridge's address first, and to the asker's from
+// hook input on; it comes from the container's own until all of it is done.
+func (j *judge) answers(p Published) (list []Packet) {
+	bridge, lo, out := j.bridgeOf(p.Addr), j.Host.named("lo"), j.out(p.HostAddr.Is4())
+	at := func(hook string, p Packet, in, out *Link) {
+		p.Hook, p.In, p.Out, p.Reply = hook, in, out, true
+		p.NoIn, p.NoOut = hook == "output", hook == "prerouting" || hook == "input"
+		list = append(list, p)
+	}
+	inner := Packet{Src: p.Addr, From: p.Port, Proto: p.Proto, DNAT: !p.Routed && !p.Relayed}
+	home := inner // to the host's address at the bridge
+	home.Local = true
+	if bridge != nil {
+		for _, a := range bridge.Addrs {
+			if a.Addr().Is4() == p.Addr.Is4() && !a.Addr().IsLinkLocalUnicast() {
+				home.Dst = a.Addr()
+			}
+		}
+	}
+	if p.Routed {
+		at("prerouting", inner, bridge, nil)
+		at("forward", inner, bridge, out)
+		at("postrouting", inner, bridge, out)
+		at("prerouting", home, bridge, nil)
+		at("input", home, bridge, nil)
+		return list
+	}
+	if p.Relayed {
+		at("prerouting", home, bridge, nil)
+		at("input", home, bridge, nil)
+		for i, a := range j.near(p.HostAddr) {
+			outer := Packet{Src: a, From: p.HostPort, Proto: p.Proto}
+			if i == 0 && !p.HostAddr.IsLoopback() {
+				elsewhere := outer
+				if own, ok := j.Host.own(a.Is4()); ok && a.IsLoopback() {
+					elsewhere.Src = own
+				}
+				at("output", elsewhere, nil, out)
+				at("postrouting", elsewhere, nil, out)
+			}
+			outer.Dst, outer.Local = a, true
+			at("output", outer, nil, lo)
+			at("input", outer, lo, nil)
+		}
+		return list
+	}
+	if !p.HostAddr.IsLoopback() {
+		at("prerouting", inner, bridge, nil)
+		at("forward", inner, bridge, out)
+		at("postrouting", inner, bridge, out)
+	}
+	for _, a := range j.near(p.HostAddr) {
+		asker := home
+		if asker.Dst = a; a.IsLoopback() {
+			at("prerouting", home, bridge, nil)
+		} else {
+			at("prerouting", asker, bridge, nil)
+		}
+		at("input", asker, bridge, nil)
+	}
+	return list
+}
+
 // out is the host's device that leads to other machines, nil where none is known.
 func (j *judge) out(v4 bool) *Link {
 	for _, r := range j.Host.Routes {
@@ -526,12 +590,17 @@ func (j *judge) dropped(p Packet, told map[string]bool) {
 		}
 		told[key] = true
 		way := j.allow(d, p)
-		drops, may := say.Drops, say.MayDrop
-		if p.NoIn || p.In != nil && p.In.Name == "lo" {
+		drops, may, port := say.Drops, say.MayDrop, p.Port
+		switch own := p.NoIn || p.In != nil && p.In.Name == "lo"; {
+		case p.Reply && p.Local:
+			drops, may, port = say.DropsAnswer, say.MayDropAnswer, p.From
+		case p.Reply:
+			drops, may, port = say.DropsAnswers, say.MayDropAnswers, p.From
+		case own:
 			drops, may = say.DropsOwn, say.MayDropOwn
 		}
 		if d.Sure {
-			j.fault(Dropped, way, drops, place, p.Port, what)
+			j.fault(Dropped, way, drops, place, port, what)
 			continue
 		}
 		if d.Table == "kakuri" && d.Family == "inet" {
@@ -541,7 +610,7 @@ func (j *judge) dropped(p Packet, told map[string]bool) {
 			j.fault(Dropped, way, say.HasDropped, place, d.Packets, what)
 			continue
 		}
-		j.say(MayBeDropped, way, may, place, p.Port, what)
+		j.say(MayBeDropped, way, may, place, port, what)
 	}
 }
 
@@ -554,6 +623,10 @@ func (j *judge) allow(d Drop, p Packet) sentence {
 		})
 	}
 	switch {
+	case p.Reply && iptables && d.Chain == "FORWARD" && j.jumps(d.Family, d.Chain, "DOCKER-USER"):
+		return said(say.DockerAnswers)
+	case p.Reply:
+		return said(say.AllowAnswers, d.Family, d.Table, d.Chain)
 	case d.Table == "firewalld" && p.Hook == "input":
 		return said(say.FirewalldIn, p.Port, p.Proto)
 	case iptables && (has("ufw-user-input") || has("ufw6-user-input")) && p.Hook == "input":

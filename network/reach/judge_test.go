@@ -69,6 +69,10 @@ func dport(n uint16) []Expr {
 	}
 }
 
+// established accepts answers: ct state established,related accept.
+var established = Rule{Handle: 3, Exprs: []Expr{{Name: "ct", Key: ctState, Dest: 4}, {Name: "bitwise", Source: 4, Dest: 4, Len: 4, Data: []byte{6, 0, 0, 0}, Data2: make([]byte, 4)},
+	{Name: "cmp", Op: cmpNeq, Source: 4, Data: make([]byte, 4)}, {Name: "immediate", Verdict: "accept"}}}
+
 var verdictDrop = Expr{Name: "immediate", Verdict: "drop"}
 
 func cases() []struct {
@@ -191,7 +195,25 @@ func cases() []struct {
 		{"no forwarding", NotForwarded, func(f *Facts) { f.Host.Forward4 = false }},
 		{"a policy drops", Dropped, func(f *Facts) { chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true}) }},
 		{"a policy drops all but what is accepted", Reachable, func(f *Facts) {
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true, Rules: []Rule{established, {Handle: 4, Exprs: append(dport(80), Expr{Name: "immediate", Verdict: "accept"})}}})
+		}},
+		{"a policy drops all but what is accepted, answers too", Dropped, func(f *Facts) {
 			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true, Rules: []Rule{{Handle: 4, Exprs: append(dport(80), Expr{Name: "immediate", Verdict: "accept"})}}})
+		}},
+		{"answers to the loopback are dropped", Dropped, func(f *Facts) {
+			f.Published[0].HostAddr = addr("127.0.0.1")
+			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Rules: []Rule{{Handle: 7, Exprs: []Expr{
+				{Name: "meta", Key: metaIIFName, Dest: 4}, {Name: "cmp", Op: cmpNeq, Source: 4, Data: []byte("lo\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")},
+				{Name: "payload", Base: baseNetwork, Offset: 16, Len: 4, Dest: 4}, {Name: "bitwise", Source: 4, Dest: 4, Len: 4, Data: []byte{255, 0, 0, 0}, Data2: make([]byte, 4)},
+				{Name: "cmp", Source: 4, Data: []byte{127, 0, 0, 0}}, verdictDrop}}}})
+		}},
+		{"answers may be dropped", MayBeDropped, func(f *Facts) {
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Rules: []Rule{{Handle: 7, Exprs: []Expr{
+				{Name: "payload", Base: baseNetwork, Offset: 16, Len: 4, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{10, 9, 9, 9}}, verdictDrop}}}})
+		}},
+		{"answers in strict mode are dropped", Dropped, func(f *Facts) {
+			f.Published[0].Relayed = true
+			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true, Rules: []Rule{{Handle: 4, Exprs: append(dport(8080), Expr{Name: "immediate", Verdict: "accept"})}}})
 		}},
 		{"a rule drops", Dropped, func(f *Facts) {
 			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Rules: []Rule{{Handle: 4, Exprs: append(dport(81), verdictDrop)}, {Handle: 5, Exprs: append(dport(80), Expr{Name: "counter"}, verdictDrop)}}})
@@ -202,7 +224,9 @@ func cases() []struct {
 		{"a rule that may drop has counted", Dropped, func(f *Facts) {
 			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Rules: []Rule{{Handle: 5, Packets: 2, Exprs: []Expr{{Name: "xt match", Text: "recent"}, verdictDrop}}}})
 		}},
-		{"an input rule does not matter", Reachable, func(f *Facts) { chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true}) }},
+		{"an input rule does not matter", Reachable, func(f *Facts) {
+			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true, Rules: []Rule{established}})
+		}},
 		{"an input rule matters in strict mode", Dropped, func(f *Facts) {
 			f.Published[0].Relayed = true
 			chain(f, Chain{Name: "input", Hook: "input", Type: "filter", Drop: true})
@@ -221,7 +245,7 @@ func cases() []struct {
 			f.Published[0].Routed, f.Published[0].HostPort, f.Name, f.Port = true, 0, "web", 80
 			f.Host.Tables[0].Sets = []Set{{Name: "direct4", Elements: []Element{{Key: []byte{6, 0, 0, 0, 172, 20, 0, 2, 0, 80, 0, 0}}}}}
 			f.Host.Tables[0].Chains[0].Drop = true
-			f.Host.Tables[0].Chains[0].Rules = []Rule{{Handle: 3, Exprs: []Expr{
+			f.Host.Tables[0].Chains[0].Rules = []Rule{established, {Handle: 3, Exprs: []Expr{
 				{Name: "meta", Key: metaL4Proto, Dest: 4}, {Name: "payload", Base: baseNetwork, Offset: 16, Len: 4, Dest: 5}, {Name: "payload", Base: baseTransport, Offset: 2, Len: 2, Dest: 6},
 				{Name: "lookup", Set: "direct4", Source: 4}, {Name: "immediate", Verdict: "accept"}}}}
 		}},

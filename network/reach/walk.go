@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// A Packet is the first one of a connection, imagined, at one hook. What is not set is
-// not known, and rules that ask for it may match or not.
+// A Packet is the first one of a connection, or the first answer to it, imagined, at one
+// hook. What is not set is not known, and rules that ask for it may match or not; one of both addresses is set.
 type Packet struct {
 	Hook     string
 	In, Out  *Link // nil: none is known, or has it
@@ -16,9 +16,11 @@ type Packet struct {
 	NoOut    bool  // it goes out by none
 	Src, Dst netip.Addr
 	Proto    string
+	From     uint16 // port that it comes from; 0 of From or Port is the asker's own, an ephemeral one
 	Port     uint16 // where it goes to
 	Local    bool   // Dst is an address of the host
-	DNAT     bool   // Dst is what DNAT has made of it
+	DNAT     bool   // Dst is what DNAT has made of it, or of an answer: what it answers was led here by DNAT
+	Reply    bool   // it answers one that has come this way
 }
 
 // A Drop is a rule or a policy that stops a packet.
@@ -36,7 +38,7 @@ type Drop struct {
 const (
 	metaProtocol, metaMark, metaIIF, metaOIF, metaIIFName, metaOIFName, metaNFProto, metaL4Proto = 1, 3, 4, 5, 6, 7, 15, 16
 
-	ctState, ctStatus, ctMark = 0, 2, 3
+	ctState, ctDirection, ctStatus, ctMark = 0, 1, 2, 3
 
 	baseNetwork, baseTransport = 1, 2
 
@@ -48,8 +50,8 @@ const (
 
 	addrUnicast, addrLocal = 1, 2
 
-	stateNew   = 8
-	statusDNAT = 0x20
+	stateEstablished, stateNew = 2, 8
+	statusDNAT                 = 0x20
 )
 
 // answer is what a question about a packet has: it may be open.
@@ -89,11 +91,11 @@ func Walk(tables []Table, p Packet) []Drop {
 	var list []base
 	for i := range tables {
 		t := &tables[i]
-		if t.Family != "inet" && t.Family != family(p.Dst) {
+		if t.Family != "inet" && t.Family != p.family() {
 			continue
 		}
 		for j := range t.Chains {
-			if t.Chains[j].Hook == p.Hook {
+			if c := &t.Chains[j]; c.Hook == p.Hook && !(p.Reply && c.Type == "nat") { // those see the first packet alone
 				list = append(list, base{t, &t.Chains[j]})
 			}
 		}
@@ -117,7 +119,11 @@ func Walk(tables []Table, p Packet) []Drop {
 	return w.drops
 }
 
-func family(a netip.Addr) string {
+func (p *Packet) family() string {
+	a := p.Dst
+	if !a.IsValid() {
+		a = p.Src
+	}
 	if a.Is4() || a.Is4In6() {
 		return "ip"
 	}
@@ -333,47 +339,53 @@ func (g *registers) load(reg int, f field) {
 
 func (g *registers) forget(reg int) { g.load(reg, unknown(16)) }
 
-// compare compares as memcmp(3) does.
+// compare compares as memcmp(3) does: the least and the greatest that the value can be say the same, or it is not known.
 func compare(op uint32, v, k, with []byte) answer {
-	all, differ := true, false
+	least, most := make([]byte, len(v)), make([]byte, len(v))
+	differ := false
 	for i := range v {
-		all = all && k[i] == 0xff
+		least[i], most[i] = v[i]&k[i], v[i]|^k[i]
 		differ = differ || (v[i]^with[i])&k[i] != 0
 	}
+	if differ && (op == cmpEq || op == cmpNeq) {
+		return answerOf(op == cmpNeq)
+	}
+	so := func(b []byte) answer {
+		switch c := bytes.Compare(b, with); op {
+		case cmpEq:
+			return answerOf(c == 0)
+		case cmpNeq:
+			return answerOf(c != 0)
+		case cmpLT:
+			return answerOf(c < 0)
+		case cmpLTE:
+			return answerOf(c <= 0)
+		case cmpGT:
+			return answerOf(c > 0)
+		default:
+			return answerOf(c >= 0)
+		}
+	}
+	first, last := so(least), so(most)
 	switch {
-	case op == cmpEq && differ:
-		return no
-	case op == cmpNeq && differ:
-		return yes
-	case !all:
+	case (op == cmpEq || op == cmpNeq) && !bytes.Equal(least, most):
 		return maybe
+	case first == last:
+		return first
 	}
-	c := bytes.Compare(v, with)
-	switch op {
-	case cmpEq:
-		return answerOf(c == 0)
-	case cmpNeq:
-		return answerOf(c != 0)
-	case cmpLT:
-		return answerOf(c < 0)
-	case cmpLTE:
-		return answerOf(c <= 0)
-	case cmpGT:
-		return answerOf(c > 0)
-	}
-	return answerOf(c >= 0)
+	return maybe
 }
 
 func (w *walker) meta(key uint32) field {
 	p := &w.packet
 	switch key {
 	case metaNFProto:
-		if family(p.Dst) == "ip" {
+		if p.family() == "ip" {
 			return known([]byte{2})
 		}
 		return known([]byte{10})
 	case metaProtocol:
-		if family(p.Dst) == "ip" {
+		if p.family() == "ip" {
 			return known([]byte{8, 0})
 		}
 		return known([]byte{0x86, 0xdd})
@@ -429,7 +441,12 @@ func name(l *Link, none bool) field {
 func (w *walker) ct(key uint32) field {
 	switch key {
 	case ctState:
-		return number(stateNew)
+		return number(w.packet.state())
+	case ctDirection:
+		if w.packet.Reply {
+			return known([]byte{1})
+		}
+		return known([]byte{0})
 	case ctMark:
 		return number(0)
 	case ctStatus:
@@ -443,8 +460,32 @@ func (w *walker) ct(key uint32) field {
 	return unknown(16)
 }
 
-// payload reads the packet's headers, of which addresses, protocol and the port that it
-// goes to are known.
+// state is what the kernel's memory of connections says of the packet, as a bit.
+func (p *Packet) state() uint32 {
+	if p.Reply {
+		return stateEstablished
+	}
+	return stateNew
+}
+
+// flags are TCP's.
+func (p *Packet) flags() byte {
+	const syn, ack = 2, 16
+	if p.Reply {
+		return syn | ack
+	}
+	return syn
+}
+
+// ephemeral are the ports that one may be: 0 is one that a kernel has given to who asks. Linux gives those from 32768 on, others those from 49152.
+func ephemeral(port uint16) (first, last uint16) {
+	if port == 0 {
+		return 1 << 15, 1<<16 - 1
+	}
+	return port, port
+}
+
+// payload reads the packet's headers, of which protocol, addresses and ports are known as far as they are set.
 func (w *walker) payload(e *Expr) field {
 	p := &w.packet
 	v, k := make([]byte, 64), make([]byte, 64)
@@ -456,24 +497,32 @@ func (w *walker) payload(e *Expr) field {
 	}
 	switch e.Base {
 	case baseNetwork:
-		if family(p.Dst) == "ip" {
+		if p.family() == "ip" {
 			put(0, []byte{0x45})
 			put(9, []byte{protocol(p.Proto)})
 			if p.Src.IsValid() {
 				put(12, p.Src.Unmap().AsSlice())
 			}
-			put(16, p.Dst.Unmap().AsSlice())
+			if p.Dst.IsValid() {
+				put(16, p.Dst.Unmap().AsSlice())
+			}
 		} else {
 			put(6, []byte{protocol(p.Proto)})
 			if p.Src.IsValid() {
 				put(8, p.Src.AsSlice())
 			}
-			put(24, p.Dst.AsSlice())
+			if p.Dst.IsValid() {
+				put(24, p.Dst.AsSlice())
+			}
 		}
 	case baseTransport:
-		put(2, binary.BigEndian.AppendUint16(nil, p.Port))
+		for i, port := range []uint16{p.From, p.Port} {
+			first, last := ephemeral(port)
+			binary.BigEndian.PutUint16(v[2*i:], first)
+			binary.BigEndian.PutUint16(k[2*i:], ^(first ^ last))
+		}
 		if p.Proto == "tcp" {
-			put(13, []byte{2}) // SYN
+			put(13, []byte{p.flags()})
 		}
 	}
 	if e.Offset+e.Len > uint32(len(v)) || e.Len > 16 {

@@ -56,6 +56,8 @@ var say = struct {
 	HasPortToo, NoTable, NotForwarded                                          ui.Text
 	Place, Rule, Policy, Drops, HasDropped, MayDrop                            ui.Text
 	DropsOwn, MayDropOwn, FirewalldIn                                          ui.Text
+	DropsAnswer, DropsAnswers, MayDropAnswer, MayDropAnswers, AllowAnswers     ui.Text
+	DockerAnswers                                                              ui.Text
 	TestFailed, NoReply, LoopbackOnly, Fine, FineRouted                        ui.Text
 	ConnectPrivate, ConnectApart, ConnectBoth                                  ui.Text
 	AsRoot, AsRootRules, Connect, ConnectOpen, EndProgram                      ui.Text
@@ -120,6 +122,13 @@ var say = struct {
 	DropsOwn:   ui.Text{EN: "%s drops what this machine itself sends to port %d: %s", JA: "%s は、このマシン自身がポート %d に送るものを捨てます: %s"},
 	MayDropOwn: ui.Text{EN: "%s may drop what this machine itself sends to port %d: %s", JA: "%s は、このマシン自身がポート %d に送るものを捨てるかもしれません: %s"},
 	MayDrop:    ui.Text{EN: "%s may drop what other machines send to port %d: %s", JA: "%s は、ほかのマシンがポート %d に送るものを捨てるかもしれません: %s"},
+
+	DropsAnswer:    ui.Text{EN: "%s drops what port %d answers this machine: %s", JA: "%s は、ポート %d からこのマシンへの返事を捨てます: %s"},
+	DropsAnswers:   ui.Text{EN: "%s drops what port %d answers other machines: %s", JA: "%s は、ポート %d からほかのマシンへの返事を捨てます: %s"},
+	MayDropAnswer:  ui.Text{EN: "%s may drop what port %d answers this machine: %s", JA: "%s は、ポート %d からこのマシンへの返事を捨てるかもしれません: %s"},
+	MayDropAnswers: ui.Text{EN: "%s may drop what port %d answers other machines: %s", JA: "%s は、ポート %d からほかのマシンへの返事を捨てるかもしれません: %s"},
+	AllowAnswers:   ui.Text{EN: "nft -a list chain %s %s %s shows it; accept answers before it: ct state established,related accept", JA: "nft -a list chain %s %s %s で見られます。その前で返事を許可してください: ct state established,related accept"},
+	DockerAnswers:  ui.Text{EN: "allow answers in DOCKER-USER: iptables -I DOCKER-USER -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", JA: "DOCKER-USER で返事を許可してください: iptables -I DOCKER-USER -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"},
 
 	TestFailed:   ui.Text{EN: "connecting from the host to %s gave: %s; of what is known here nothing stands in the way", JA: "ホストから %s につなぐと: %s。ここで分かる限り、妨げるものはありません"},
 	NoReply:      ui.Text{EN: "what was sent from the host to %s was not seen to arrive, and nobody answered: a program need not, so that may mean nothing", JA: "ホストから %s に送ったものが届いたようすはなく、返事もありません。プログラムは返事をしなくてもよいので、問題とは限りません"},

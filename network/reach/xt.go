@@ -48,7 +48,7 @@ func inverted(name, value string, is answer, invert bool) question {
 // Bits of struct xt_conntrack_mtinfo3, and of the one before it.
 const (
 	xtStateFlag, xtStatusFlag        = 1 << 0, 1 << 6
-	xtStateNew, xtStateDNAT          = 1 << 3, 1 << 7
+	xtStateDNAT                      = 1 << 7
 	xtMatchFlags, xtInvert, xtStates = 146, 148, 150
 	xtStatuses                       = 152
 )
@@ -65,8 +65,8 @@ func conntrackMatch(d []byte, p *Packet) (list []question, ok bool) {
 				names = append(names, n)
 			}
 		}
-		// The first packet of a connection is new; and translated by whom is part of the state here.
-		is := answerOf(states&xtStateNew != 0 || states&xtStateDNAT != 0 && p.DNAT)
+		// Translated by whom is part of the state here.
+		is := answerOf(uint32(states)&p.state() != 0 || states&xtStateDNAT != 0 && p.DNAT)
 		list = append(list, inverted("ct state", strings.Join(names, ","), is, invert&xtStateFlag != 0))
 	}
 	if flags&xtStatusFlag != 0 {
@@ -112,13 +112,19 @@ func addrtypeMatch(d []byte, p *Packet) (list []question, ok bool) {
 	return list, true
 }
 
-// ports writes a range, and asks whether a port is in it.
-func ports(from, to, port uint16) (string, bool) {
+// ports writes a range, and asks whether a port of a packet is in it.
+func ports(from, to, port uint16) (string, answer) {
 	text := strconv.Itoa(int(from))
 	if to != from {
 		text += "-" + strconv.Itoa(int(to))
 	}
-	return text, from <= port && port <= to
+	switch first, last := ephemeral(port); {
+	case last < from || to < first:
+		return text, no
+	case from <= first && last <= to:
+		return text, yes
+	}
+	return text, maybe
 }
 
 // portMatch is struct xt_tcp, or the shorter xt_udp.
@@ -131,16 +137,15 @@ func portMatch(proto string, d []byte, p *Packet) (list []question, ok bool) {
 		invert = d[11]
 	}
 	if from, to := half(d, 0), half(d, 2); from != 0 || to != 0xffff {
-		text, _ := ports(from, to, 0)
-		list = append(list, inverted(proto+" sport", text, maybe, invert&1 != 0))
+		text, is := ports(from, to, p.From)
+		list = append(list, inverted(proto+" sport", text, is, invert&1 != 0))
 	}
 	if from, to := half(d, 4), half(d, 6); from != 0 || to != 0xffff {
 		text, is := ports(from, to, p.Port)
-		list = append(list, inverted(proto+" dport", text, answerOf(is), invert&2 != 0))
+		list = append(list, inverted(proto+" dport", text, is, invert&2 != 0))
 	}
 	if proto == "tcp" && d[9] != 0 {
-		const syn = 2
-		list = append(list, inverted("tcp flags", fmt.Sprintf("%#x / %#x", d[10], d[9]), answerOf(d[9]&syn == d[10]), invert&4 != 0))
+		list = append(list, inverted("tcp flags", fmt.Sprintf("%#x / %#x", d[10], d[9]), answerOf(d[9]&p.flags() == d[10]), invert&4 != 0))
 	}
 	if proto == "tcp" && d[8] != 0 {
 		list = append(list, question{"[match tcp option]", maybe})
@@ -152,10 +157,17 @@ func portMatch(proto string, d []byte, p *Packet) (list []question, ok bool) {
 func multiportMatch(d []byte, p *Packet) (list []question, ok bool) {
 	const (
 		portsAt, rangesAt, invertAt = 2, 32, 47
-		destination                 = 1
+		source, either              = 0, 2
 	)
 	var names []string
-	in := false
+	name, port := "th dport", p.Port
+	switch d[0] {
+	case source:
+		name, port = "th sport", p.From
+	case either:
+		name = "th port"
+	}
+	in := no
 	for i := 0; i < int(min(d[1], 15)); i++ {
 		from := half(d, portsAt+2*i)
 		to := from
@@ -163,12 +175,12 @@ func multiportMatch(d []byte, p *Packet) (list []question, ok bool) {
 			i++
 			to = half(d, portsAt+2*i)
 		}
-		text, is := ports(from, to, p.Port)
-		names, in = append(names, text), in || is
+		text, is := ports(from, to, port)
+		if d[0] == either {
+			_, other := ports(from, to, p.From)
+			is = max(is, other)
+		}
+		names, in = append(names, text), max(in, is)
 	}
-	is, name := answerOf(in), "th dport"
-	if d[0] != destination {
-		is, name = maybe, "th sport"
-	}
-	return []question{inverted(name, "{ "+strings.Join(names, ", ")+" }", is, d[invertAt] != 0)}, true
+	return []question{inverted(name, "{ "+strings.Join(names, ", ")+" }", in, d[invertAt] != 0)}, true
 }
