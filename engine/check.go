@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -137,7 +139,7 @@ func (k *check) networks() error {
 
 // cables finds bridges of root's networks that are down or have lost addresses, and containers that run and are at their bridges no more.
 func (k *check) cables() error {
-	var d network.Doer
+	d := &network.Doer{Rules: monitor.Rules(k.e.dir)}
 	defer d.Close()
 	bridges, err := k.e.bridges()
 	if err != nil {
@@ -162,7 +164,11 @@ func (k *check) cables() error {
 			return err
 		}
 		if text != "" && k.e.stillAt(c) {
-			k.find(container(c.ID), "on network "+c.Endpoint.Network+": "+text, func() error { return c.plug(&d) })
+			k.find(container(c.ID), "on network "+c.Endpoint.Network+": "+text, func() error {
+				one := []cable{c}
+				defer k.e.hold(one)()
+				return one[0].plug(context.Background(), d)
+			})
 		}
 	}
 	return err
@@ -171,49 +177,101 @@ func (k *check) cables() error {
 // A cable is what connects a container that runs with a bridge.
 type cable struct {
 	ID       string // the container's
-	PID      int
+	Process  oci.Witness
 	Network  plan.Network
 	Endpoint plan.Endpoint
+	// Held is that no other command connects the container or takes it from a network until this is done.
+	Held bool
 }
 
 // cables are those of all containers that run.
 func (e *Engine) cables() (cables []cable, err error) {
 	list, err := files.List(e.dir + "/monitor")
 	for _, id := range list {
-		dir := e.find(id)
-		if !files.IsID(id) || dir == "" {
-			continue
-		}
-		c, err := e.read(dir)
-		if err != nil || !c.Active() || len(c.Connections) == 0 {
-			continue
-		}
-		setup, err := monitor.ReadSetup(dir)
-		if err != nil || setup.Options.Network == nil {
-			continue // it is being made, or removed
-		}
-		for _, x := range setup.Options.Network.Endpoints {
-			if x.Bridge != "" {
-				cables = append(cables, cable{ID: id, PID: c.PID, Network: *setup.Options.Network, Endpoint: x})
-			}
+		if files.IsID(id) {
+			cables = append(cables, e.cablesOf(id)...)
 		}
 	}
 	return cables, ignoreMissing(err)
 }
 
+// cablesOf are those of one container; it has none while it does not run.
+func (e *Engine) cablesOf(id string) (cables []cable) {
+	dir := e.find(id)
+	if dir == "" {
+		return nil
+	}
+	c, err := e.read(dir)
+	if err != nil || !c.Active() || len(c.Connections) == 0 {
+		return nil
+	}
+	setup, err := monitor.ReadSetup(dir)
+	if err != nil || setup.Options.Network == nil {
+		return nil // it is being made, or removed
+	}
+	for _, x := range setup.Options.Network.Endpoints {
+		if x.Bridge != "" {
+			cables = append(cables, cable{ID: id, Process: c.Witness(), Network: *setup.Options.Network, Endpoint: x})
+		}
+	}
+	return cables
+}
+
 // stillAt reports whether a cable's container has not ended meanwhile.
 func (e *Engine) stillAt(c cable) bool {
 	now, err := e.read(e.find(c.ID))
-	return err == nil && now.Active() && now.PID == c.PID && exists(fmt.Sprintf("/proc/%d", c.PID))
+	return err == nil && now.Active() && now.Witness() == c.Process && c.Process.Alive()
 }
 
-// plug has the cable be at its bridge, which is made where it is gone.
-func (c cable) plug(d *network.Doer) error {
-	err := d.Plug(c.Network, c.Endpoint)
-	if errors.Is(err, unix.ENODEV) {
-		err = fmt.Errorf("%w: disconnect it from network %s and connect it again", err, c.Endpoint.Network)
+// hold keeps other commands from connecting the containers of cables, and from taking them from networks, as far as none is at it, until it is let go. A
+// cable that its container has no more is not held either.
+func (e *Engine) hold(cables []cable) (release func()) {
+	locks := map[string]*os.File{} // nil where another command has it
+	var now []cable
+	for _, c := range cables {
+		if _, asked := locks[c.ID]; asked {
+			continue
+		}
+		dir := e.find(c.ID)
+		lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+		if dir == "" || err != nil {
+			lock = nil
+		}
+		if locks[c.ID] = lock; lock != nil {
+			now = append(now, e.cablesOf(c.ID)...)
+		}
 	}
-	return err
+	for i := range cables {
+		c := &cables[i]
+		c.Held = slices.ContainsFunc(now, func(o cable) bool {
+			return o.ID == c.ID && o.Process == c.Process && o.Endpoint.Network == c.Endpoint.Network && o.Endpoint.HostDevice == c.Endpoint.HostDevice
+		})
+	}
+	return func() {
+		for _, f := range locks {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}
+}
+
+// plug has the cable be at its bridge, which is made where it is gone, and a new one in the place of a cable that is gone itself.
+func (c cable) plug(ctx context.Context, d *network.Doer) error {
+	err := d.Plug(c.Network, c.Endpoint)
+	if !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	if !c.Held {
+		return fmt.Errorf("%w, and another command is at the container", err)
+	}
+	if err := enterOf(d, c.Process); err != nil {
+		return err
+	}
+	n := c.Network
+	n.Publish, n.Resolver = nil, nil // both are there
+	n.Endpoints = []plan.Endpoint{c.Endpoint}
+	return d.Reconnect(ctx, c.Process.PID, c.ID, n)
 }
 
 // layers finds what is left of layers and of containers in the storage room.

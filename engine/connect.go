@@ -164,7 +164,7 @@ func (b *builder) replug(w *wire) {
 	if b.look || b.engine.look {
 		return
 	}
-	d := &network.Doer{}
+	d := &network.Doer{Rules: monitor.Rules(b.engine.dir)}
 	defer d.Close()
 	if err := b.engine.replug(d, &w.network); err != nil && b.engine.warn != nil {
 		b.engine.warn(fmt.Sprintf("network %s: its bridge was gone, and not all are at the new one: %v", w.network.Name, err))

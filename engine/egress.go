@@ -169,7 +169,7 @@ func (e *Engine) refusedNow(ctx context.Context, c *Container) ([]Refusal, uint6
 	if err != nil || n.Egress == nil {
 		return nil, 0, ignoreMissing(err)
 	}
-	found, err := e.learnOfNetworks(ctx, netJob{Op: jobRefused, PID: c.PID, Network: plan.Network{Egress: n.Egress}})
+	found, err := e.learnOfNetworks(ctx, netJob{Op: jobRefused, Process: c.Witness(), Network: plan.Network{Egress: n.Egress}})
 	if err != nil || found == nil {
 		return nil, 0, err
 	}

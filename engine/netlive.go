@@ -178,7 +178,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		err = e.uplinkFor(ctx, &c.Config)
 	}
 	if err == nil {
-		err = e.onNetworks(ctx, netJob{Op: jobConnect, PID: c.PID, ID: c.ID, Network: made})
+		err = e.onNetworks(ctx, netJob{Op: jobConnect, Process: c.Witness(), ID: c.ID, Network: made})
 	}
 	if err != nil {
 		return fmt.Errorf("network %s: %w", w.network.Name, err)
@@ -407,7 +407,7 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 	}
 	moved, err := e.movePorts(ctx, c, list, old)
 	if err == nil {
-		err = e.onNetworks(ctx, netJob{Op: jobDisconnect, PID: c.PID, Network: gone})
+		err = e.onNetworks(ctx, netJob{Op: jobDisconnect, Process: c.Witness(), Network: gone})
 	}
 	if err != nil {
 		return err

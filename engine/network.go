@@ -166,7 +166,7 @@ func (e *Engine) bridges() (list []plan.Bridge, err error) {
 func (e *Engine) healBridges() error {
 	all, err := e.netdb().List()
 	errs := []error{err}
-	d := &network.Doer{}
+	d := &network.Doer{Rules: monitor.Rules(e.dir)}
 	defer d.Close()
 	for i := range all {
 		n := &all[i]
@@ -196,9 +196,10 @@ func (e *Engine) replug(d *network.Doer, n *netdb.Network) error {
 	}
 	cables, err := e.cables()
 	errs := []error{err}
+	defer e.hold(cables)()
 	for _, c := range cables {
 		if c.Endpoint.Bridge == n.Device && e.stillAt(c) {
-			errs = append(errs, c.plug(d))
+			errs = append(errs, c.plug(context.Background(), d))
 		}
 	}
 	return errors.Join(errs...)

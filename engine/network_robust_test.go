@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/plan"
@@ -130,7 +132,7 @@ func TestNetworkHurt(t *testing.T) {
 		}
 	}
 	works("at first")
-	for _, hurt := range []string{"ip link delete " + rec.Device, "ip addr flush dev " + rec.Device, "ip link set " + rec.Device + " down", "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "nft delete table inet " + network.NftTable} {
+	for _, hurt := range []string{"ip link delete " + rec.Device, "ip addr flush dev " + rec.Device, "ip link set " + rec.Device + " down", "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "ip link delete " + plan.HostDevice(server.ID, 0), "nft delete table inet " + network.NftTable} {
 		words := strings.Fields(hurt)
 		output(t, exec.Command(words[0], words[1:]...))
 		for _, repair := range []bool{false, true} {
@@ -139,6 +141,67 @@ func TestNetworkHurt(t *testing.T) {
 			}
 		}
 		works("after " + hurt + " and the repair")
+	}
+	// Of two cables the one that is gone is made anew, and routes stay where they were.
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "zoo"}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.NetworkRemove(ctx, "zoo"); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := e.NetworkConnect(ctx, "zoo", server.ID, Attachment{}); err != nil {
+		t.Fatal(err)
+	}
+	inside := func() string {
+		c := []string{"-t", strconv.Itoa(found(t, e, server.ID).PID), "-n", "sh", "-c", "ip -4 route; ip -6 route show default; ip -br addr show dev eth0; ip -br addr show dev eth1"}
+		text := output(t, exec.Command("nsenter", c...))
+		return regexp.MustCompile(`@if\d+|fe80\S+| +`).ReplaceAllString(text, " ") // the other end is another device, which chose an address itself
+	}
+	for i := range 2 {
+		before := inside()
+		output(t, exec.Command("ip", "link", "delete", plan.HostDevice(server.ID, i)))
+		for _, repair := range []bool{false, true} {
+			if found, err := e.Check(ctx, repair); err != nil || len(found) != 1 || found[0].Mended != repair || found[0].Error != "" {
+				t.Errorf("of cable %d that is gone Check finds %+v, %v", i, found, err)
+			}
+		}
+		if after := inside(); after != before {
+			t.Errorf("inside there was\n%s\nand is\n%s", before, after)
+		}
+		works("after a cable was gone")
+	}
+	// Where another command is at the container, it is left alone; so is one whose pid is another process's by now.
+	output(t, exec.Command("ip", "link", "delete", plan.HostDevice(server.ID, 1)))
+	_, lock, err := e.lock(server.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := e.Check(ctx, true); err != nil || len(found) != 1 || found[0].Mended || !strings.Contains(found[0].Error, "another command is at the container") {
+		t.Errorf("beside another command Check finds %+v, %v", found, err)
+	}
+	lock.Close()
+	d := &network.Doer{Rules: monitor.Rules(e.dir)}
+	defer d.Close()
+	cables := e.cablesOf(server.ID)
+	release := e.hold(cables)
+	cables[1].Process.Begun--
+	if err := cables[1].plug(ctx, d); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("of an earlier process of that pid: %v", err)
+	}
+	e.hold(cables)()
+	cables[1].Process.Begun++
+	if cables[0].Held || cables[1].Held {
+		t.Error("cables are held twice")
+	}
+	cables[1].Held = true
+	if err := cables[1].plug(ctx, d); err != nil {
+		t.Error(err)
+	}
+	release()
+	if err := e.NetworkDisconnect(ctx, "zoo", server.ID, false); err != nil {
+		t.Error(err)
 	}
 	// Any command that sweeps gives a bridge back what it lost.
 	output(t, exec.Command("ip", "link", "set", rec.Device, "down"))

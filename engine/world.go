@@ -153,7 +153,7 @@ func (e *Engine) reconnect(c *Container) error {
 	}
 	n := *setup.Options.Network
 	n.Publish, n.Resolver = nil, nil // the uplink's, and the monitor's
-	return e.onNetworks(context.Background(), netJob{Op: jobReconnect, PID: c.PID, ID: c.ID, Network: n})
+	return e.onNetworks(context.Background(), netJob{Op: jobReconnect, Process: c.Witness(), ID: c.ID, Network: n})
 }
 
 // sweepUplink takes ports from the machine whose containers do not run.
@@ -201,6 +201,7 @@ func (e *Engine) repairWorld() error {
 	if err != nil {
 		return err
 	}
+	defer e.hold(cables)()
 	return e.onNetworks(context.Background(), netJob{Op: jobRepair, Bridges: bridges, Cables: cables})
 }
 

@@ -157,6 +157,16 @@ func TestRootlessNetworks(t *testing.T) {
 	gone()
 	reached("at a start beside those whose bridge is gone")
 
+	cut := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for c in $(ip -o link show type veth | sed 's/^[0-9]*: //; s/@.*//'); do ip link delete $c || :; done") // one of a container that has ended may go by itself
+	if out, err := cut.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, code := asUser(t, u, "system", "check"); code == 0 || strings.Count(out, " is gone") != 3 {
+		t.Errorf("cables that are gone: code %d: %s", code, out)
+	}
+	well(t, u, "system", "check", "--repair")
+	reached("after cables were gone")
+
 	nstest.Kill(t, monitorsOf(t, u)[:1]...)
 	well(t, u, "system", "check", "--repair")
 	reached("after a monitor was killed")

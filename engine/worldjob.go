@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/world"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -21,9 +22,9 @@ import (
 // this one is, once more.
 type netJob struct {
 	Op      string
-	Run     string // of the engine
-	PID     int    `json:",omitempty"` // the container's first process
-	ID      string `json:",omitempty"` // the container's
+	Run     string      // of the engine
+	Process oci.Witness // the container's first one
+	ID      string      `json:",omitempty"` // the container's
 	Network plan.Network
 	Device  string `json:",omitempty"`
 	Alias   string `json:",omitempty"` // of the device
@@ -44,7 +45,7 @@ const (
 	jobConnect    = "connect"
 	jobDisconnect = "disconnect"
 	jobUnplug     = "unplug"
-	jobReconnect  = "reconnect" // where its devices went with a world that ended
+	jobReconnect  = "reconnect" // where its devices went, as with a world that ended
 	jobDrop       = "drop"      // the bridge Device
 	jobCheck      = "check"     // the error is what the rules have not, and the Bridges and Cables
 	jobRepair     = "repair"    // all of them
@@ -60,12 +61,18 @@ func (j *netJob) run(ctx context.Context) error {
 	d := &network.Doer{Rules: rules}
 	defer d.Close()
 	switch j.Op {
+	case jobConnect, jobReconnect, jobDisconnect:
+		if err := enterOf(d, j.Process); err != nil {
+			return err
+		}
+	}
+	switch pid := j.Process.PID; j.Op {
 	case jobConnect:
-		return d.Connect(ctx, j.PID, j.ID, j.Network)
+		return d.Connect(ctx, pid, j.ID, j.Network)
 	case jobReconnect:
-		return d.Reconnect(ctx, j.PID, j.ID, j.Network)
+		return d.Reconnect(ctx, pid, j.ID, j.Network)
 	case jobDisconnect:
-		return d.Disconnect(ctx, j.PID, j.Network)
+		return d.Disconnect(ctx, pid, j.Network)
 	case jobUnplug:
 		return d.Unplug(j.Network.Endpoints, "")
 	case jobDrop:
@@ -103,22 +110,36 @@ func (j *netJob) run(ctx context.Context) error {
 		for _, c := range j.Cables {
 			text, err := d.Unplugged(c.Endpoint)
 			if err == nil && text != "" {
-				err = c.plug(d)
+				err = c.plug(ctx, d)
 			}
 			errs = append(errs, err)
 		}
 		return errors.Join(errs...)
 	case jobRefused:
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", j.PID))
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", j.Process.PID))
 		if err != nil {
 			return ignoreMissing(err) // it has just ended
 		}
 		defer ns.Close()
+		if !j.Process.Alive() {
+			return nil
+		}
 		j.refused = &refusedNow{}
 		j.refused.List, j.refused.Others, err = monitor.Refused(int(ns.Fd()), *j.Network.Egress)
 		return err
 	}
 	return fmt.Errorf("no job %q", j.Op)
+}
+
+// enterOf has a doer work in the network namespace of a process, surely that one.
+func enterOf(d *network.Doer, w oci.Witness) error {
+	if err := d.Enter(w.PID); err != nil {
+		return err
+	}
+	if !w.Alive() {
+		return fmt.Errorf("network namespace of process %d: %w", w.PID, os.ErrProcessDone)
+	}
+	return nil
 }
 
 // onNetworks does a job where the caller's networks are. Without a world there is nothing to be done to.

@@ -13,6 +13,13 @@ import (
 	"github.com/kakuri/kakuri/plan"
 )
 
+// Enter opens the network namespace of a process: what is done for that pid afterwards is done there, also where the pid is another process's by then. Who
+// finds after it that the process still runs has that one's.
+func (d *Doer) Enter(pid int) error {
+	_, err := d.enter(pid)
+	return err
+}
+
 // Connect connects a container that runs, by the pid of its first process and its ID, by the same steps as at its start.
 // A gateway takes the place of the one there is. Ports to be held and names to be answered are its monitor's, and n is without
 // them. On an error what it made is gone again.
@@ -78,22 +85,31 @@ func (d *Doer) Disconnect(_ context.Context, pid int, n plan.Network) error {
 	return nil
 }
 
-// Reconnect is [Doer.Connect] for a container that was connected by n in a network namespace which has ended. Where all of it is there it
-// does nothing.
+// Reconnect is [Doer.Connect] for those endpoints of a container whose ends outside are gone: by whoever removed one, or all with the network namespace that
+// they were in. Where all are there it does nothing.
 func (d *Doer) Reconnect(ctx context.Context, pid int, id string, n plan.Network) error {
 	in, s, err := d.both(pid)
 	if err != nil {
 		return err
 	}
 	// By the ends outside: those inside go a while after the other namespace.
-	lost := false
+	var lost []plan.Endpoint
 	for _, e := range n.Endpoints {
-		_, err := s.Link(e.HostDevice)
-		lost = lost || err != nil
+		if e.HostDevice == "" {
+			continue
+		}
+		switch _, err := s.Link(e.HostDevice); {
+		case errors.Is(err, unix.ENODEV):
+			lost = append(lost, e)
+		case err != nil:
+			return fmt.Errorf("device %s: %w", e.HostDevice, err)
+		}
 	}
-	if !lost {
+	if len(lost) == 0 {
 		return nil
 	}
+	// Its namespace is the same one: rules of what it may reach are there, with what they have counted.
+	n.Endpoints, n.Egress = lost, nil
 	for _, e := range n.Endpoints {
 		delete(in.devices, e.Device)
 		err := in.s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, e.Device))

@@ -326,7 +326,7 @@ func (j *judge) bridge(n Network) {
 	switch e := j.Host.named(n.HostEnd); {
 	case n.HostEnd == "":
 	case e == nil:
-		j.fault(DeviceDown, said(say.AgainLink), say.NoEnd, n.HostEnd)
+		j.fault(DeviceDown, repair, say.NoEnd, n.HostEnd)
 	case e.Master == 0:
 		j.fault(WrongBridge, plain("ip link set %s master %s", n.HostEnd, n.Bridge), say.EndAtNone, n.HostEnd, n.Bridge)
 	case e.Master != b.Index:
