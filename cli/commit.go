@@ -32,7 +32,7 @@ Volumes are not part of it. The container is paused meanwhile, if that can be do
 			o.Running, o.Pause = !pause, pause
 		}
 		o.Name = strings.Join(args[1:], "")
-		e, err := engine.Open(engine.Options{Warn: io.warn})
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func newDiff(io IO) *cobra.Command {
 		Use: "diff CONTAINER", Short: "List what a container has changed of its image", Args: arguments(1, 1), ValidArgsFunction: names(containerNames(anyState), 1),
 		Long: `List what a container has changed of its image: A is added, C changed, D deleted.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}

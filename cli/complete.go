@@ -35,7 +35,11 @@ func imageNames(ctx context.Context) []string { return append(storedNames(ctx), 
 
 // storedNames are the names of the images that are here.
 func storedNames(ctx context.Context) (list []string) {
-	store, err := openImages()
+	e, err := engine.Open(engine.Options{Look: true})
+	if err != nil {
+		return nil
+	}
+	store, err := e.Images()
 	if err != nil {
 		return nil
 	}

@@ -41,7 +41,7 @@ container. SRC_PATH/. is what is in a directory.`,
 		if src == "" || dst == "" {
 			return errors.New("neither the source nor the destination of a copy may be empty")
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

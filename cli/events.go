@@ -40,7 +40,7 @@ TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 				return err
 			}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ The exit code is the command's.`,
 		if x.TTY && x.Interactive && !x.Detach && streams.Terminal == nil {
 			return errNoTerminal
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ func newExport(io IO) *cobra.Command {
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` in place of stdout")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ in 'debian:*'.`,
 		if len(args) > 0 {
 			(*filters)["reference"] = append((*filters)["reference"], args[0])
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func newHistory(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -282,7 +282,7 @@ func newTag(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Short: "Give an image one more name", Args: arguments(2, 2), ValidArgsFunction: names(storedNames, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := openImages()
+			store, err := openImages(io)
 			if err != nil {
 				return err
 			}
@@ -301,7 +301,7 @@ func newImageInspect(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}

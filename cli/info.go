@@ -14,7 +14,7 @@ func newInfo(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "info [OPTIONS]", Short: "Tell of this machine, and of what kakuri has on it", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	c.Flags().StringVarP(&layout, "format", "f", "", "json, or a Go `TEMPLATE`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

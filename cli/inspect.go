@@ -54,7 +54,7 @@ func newContainerInspect(io IO) *cobra.Command {
 	inspectFormat(c.Flags(), &layout)
 	c.Flags().BoolVarP(&size, "size", "s", false, "show what each has written, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ it ended.`,
 	c.Flags().BoolVarP(&size, "size", "s", false, "show what a container has written, too")
 	c.Flags().StringVar(&only, "type", "", "look among one `KIND` only: container, image, network or volume")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		list, err := kinds(only, size)
+		list, err := kinds(io, only, size)
 		if err != nil {
 			return err
 		}
@@ -118,8 +118,8 @@ func (n noObject) Error() string { return "Error: No such object: " + string(n) 
 
 // kinds are the kinds of objects that there are, in the order in which a name is looked
 // for, or one of them alone.
-func kinds(only string, size bool) ([]kind, error) {
-	e, err := openEngine()
+func kinds(io IO, only string, size bool) ([]kind, error) {
+	e, err := openEngine(io)
 	if err != nil {
 		return nil, err
 	}

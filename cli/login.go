@@ -42,7 +42,7 @@ the credential helper that ~/.docker/config.json names, else in that file.`,
 		if password != "" && !fromStdin {
 			fmt.Fprintln(io.Err, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
 		}
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func newLogout(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout [SERVER]", Short: "Forget the password of a registry", Args: arguments(0, 1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := openImages()
+			store, err := openImages(io)
 			if err != nil {
 				return err
 			}

@@ -45,7 +45,7 @@ A TIME is one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds sinc
 		if n, err := strconv.Atoi(tail); err == nil && n >= 0 {
 			o.Tail = &n
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

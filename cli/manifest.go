@@ -28,7 +28,7 @@ list is kept here until it is pushed, and is no image.`,
 	c.Flags().BoolVarP(&amend, "amend", "a", false, "add to a list that is there")
 	insecure := insecureFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func newManifestAnnotate(io IO) *cobra.Command {
 	s.StringVar(&p.OSVersion, "os-version", "", "set the version of the operating system")
 	s.StringVar(&p.Variant, "variant", "", "set the variant of the architecture")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ of that registry. The digest is printed.`,
 	c.Flags().BoolVarP(&purge, "purge", "p", false, "forget the list when it is there")
 	insecure := insecureFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func newManifestRM(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "rm MANIFEST_LIST [MANIFEST_LIST...]", Short: "Forget lists", Args: arguments(1, -1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := openImages()
+			store, err := openImages(io)
 			if err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ under the name. Nothing is kept of it.`,
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show each manifest with its descriptor and its platform")
 	insecure := insecureFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}

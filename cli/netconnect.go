@@ -33,7 +33,7 @@ func newNetworkConnect(io IO) *cobra.Command {
 	})
 	s.Func("link-local-ip", "further link-local `ADDRESS` in it", linkLocalInto(&a.LinkLocal))
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func newNetworkDisconnect(io IO) *cobra.Command {
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "also where the container does not answer")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

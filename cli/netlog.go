@@ -23,7 +23,7 @@ once, with how often and when it was the last time. The last one is the last lin
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "print what comes, too, until the container ends")
 	formatFlag(c.Flags(), &layout)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

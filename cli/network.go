@@ -64,7 +64,7 @@ other. What it prints is the id.`,
 		if n.IPAM.Config, err = pools(subnets, ranges, gateways, aux); err != nil {
 			return usageError{err}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func newNetworkLS(io IO) *cobra.Command {
 	c.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not cut ids")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -213,7 +213,7 @@ func newNetworkInspect(io IO) *cobra.Command {
 	inspectFormat(c.Flags(), &layout)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "of swarms: without effect")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func newNetworkRM(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "rm [OPTIONS] NETWORK [NETWORK...]", Short: "Remove networks", Args: arguments(1, -1), ValidArgsFunction: names(networkNames, -1)}
 	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -254,7 +254,7 @@ func newNetworkPrune(io IO) *cobra.Command {
 				return err
 			}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

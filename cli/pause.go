@@ -21,7 +21,7 @@ func plain(io IO, use, short string, which state, do func(context.Context, *engi
 	return &cobra.Command{
 		Use: use, Short: short, Args: arguments(1, -1), ValidArgsFunction: names(containerNames(which), -1),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ func newWait(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "wait CONTAINER [CONTAINER...]", Short: "Wait until containers end, and print their exit codes", Args: arguments(1, -1), ValidArgsFunction: names(containerNames(up), -1),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func newRename(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "rename CONTAINER NEW_NAME", Short: "Give a container another name", Args: arguments(2, 2), ValidArgsFunction: names(containerNames(anyState), 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}

@@ -73,7 +73,7 @@ func newPort(io IO) *cobra.Command {
 	c := &cobra.Command{
 		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List the ports that a container has on the machine", Args: arguments(1, 2), ValidArgsFunction: names(containerNames(up), 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}
@@ -127,7 +127,7 @@ The exit code is 1 where something stands in the way.`,
 		if err != nil {
 			return usageError{fmt.Errorf("--lang: %w", err)}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ one that ended has what ended it, where that was not its program.`,
 	s.BoolVarP(&size, "size", "s", false, "list what each has written, too")
 	s.Lookup("last").DefValue = ""
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		e, err := engine.Open(engine.Options{Warn: io.warn})
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

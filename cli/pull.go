@@ -20,7 +20,7 @@ func newPull(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func newPush(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}

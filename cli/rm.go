@@ -17,7 +17,7 @@ func newRM(io IO) *cobra.Command {
 	s.BoolVarP(&o.Link, "link", "l", false, "remove a link, named OTHER/ALIAS, and no container")
 	s.BoolVarP(&o.Volumes, "volumes", "v", false, "remove its volumes without a name, too")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := engine.Open(engine.Options{Warn: io.warn})
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func newContainerPrune(io IO) *cobra.Command {
 				return err
 			}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ func newRMI(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func newImagePrune(io IO) *cobra.Command {
 				return err
 			}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

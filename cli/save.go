@@ -33,7 +33,7 @@ func newSave(io IO) *cobra.Command {
 			return err
 		}
 		o := image.SaveOptions{Format: layout, Platforms: list}
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
 		} else if f := file(io.In); f != nil && term.IsTerminal(int(f.Fd())) {
 			return errors.New("requested load from stdin, but stdin is a terminal: use -i, or redirect")
 		}
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func newImport(io IO) *cobra.Command {
 			return err
 		}
 		defer in.Close()
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}

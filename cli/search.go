@@ -27,7 +27,7 @@ has Docker's search.`,
 	s.IntVar(&limit, "limit", 0, "print `NUMBER` results at most, of 100 (default: 25)")
 	s.BoolVar(&noTrunc, "no-trunc", false, "do not cut descriptions")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}

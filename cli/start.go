@@ -20,7 +20,7 @@ func newStart(io IO) *cobra.Command {
 	s.BoolVarP(&interactive, "interactive", "i", false, "attach to its stdin")
 	s.StringVar(&keys, "detach-keys", "", "keys that leave the container to itself (default ctrl-p,ctrl-q)")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 	s.BoolVar(&noStdin, "no-stdin", false, "do not attach to its stdin")
 	s.BoolVar(&proxy, "sig-proxy", true, "pass on the signals that this command gets (default: yes, =false does not)")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ run.`,
 	s.BoolVar(&once, "no-stream", false, "show it once")
 	s.BoolVar(&noTrunc, "no-trunc", false, "do not cut ids")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

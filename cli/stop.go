@@ -40,7 +40,7 @@ creator chose another), and after a while a KILL.`,
 		if c.Flags().Changed("timeout") || c.Flags().Changed("time") {
 			o.Timeout = &seconds
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func newKill(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "kill [OPTIONS] CONTAINER [CONTAINER...]", Short: "Send a signal to containers", Args: arguments(1, -1), ValidArgsFunction: names(containerNames(up), -1)}
 	c.Flags().StringVarP(&signal, "signal", "s", "", "send this signal, by name or number (default KILL)")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ func newDF(io IO) *cobra.Command {
 	formatFlag(c.Flags(), &layout)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show each image, container and volume")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func newSystemPrune(io IO) *cobra.Command {
 				return err
 			}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func newSystemBoot(io IO) *cobra.Command {
 started: it is for the service manager, once a boot. kakuri.service does it, for
 root and in the directory of users' units for others.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}
@@ -330,7 +330,7 @@ the image's names.`,
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "fetch what is damaged again")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := openImages()
+		store, err := openImages(io)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ ps(1), as in -o pid,comm or aux; without one it is -ef.`,
 			if err := arguments(1, -1)(c, args); err != nil {
 				return err
 			}
-			e, err := openEngine()
+			e, err := openEngine(io)
 			if err != nil {
 				return err
 			}

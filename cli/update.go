@@ -28,7 +28,7 @@ named stays as it is.`,
 		if c.Flags().Changed("pids-limit") {
 			u.Resources.PidsLimit = &pids
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

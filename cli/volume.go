@@ -39,7 +39,7 @@ nobody would choose. What it prints is the name.`,
 			return usageError{errors.New("conflicting options: cannot specify a volume-name through both --name and as a positional arg")}
 		}
 		v.Name += strings.Join(args, "")
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func newVolumeLS(io IO) *cobra.Command {
 	formatFlag(c.Flags(), &layout)
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names alone")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func newVolumeInspect(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Short: "Show all that is known of volumes", Args: arguments(1, -1), ValidArgsFunction: names(volumeNames, -1)}
 	inspectFormat(c.Flags(), &layout)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func newVolumeRM(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "rm [OPTIONS] VOLUME [VOLUME...]", Short: "Remove volumes, and what is in them", Args: arguments(1, -1), ValidArgsFunction: names(volumeNames, -1)}
 	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func newVolumePrune(io IO) *cobra.Command {
 				return err
 			}
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func newVolumeExport(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "export [OPTIONS] VOLUME", Short: "Write the files of a volume as a tar", Args: arguments(1, 1), ValidArgsFunction: names(volumeNames, 1)}
 	c.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` in place of stdout")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
@@ -210,7 +210,7 @@ FILE, or with -, it is read from stdin.`,
 		} else if f := file(io.In); f != nil && term.IsTerminal(int(f.Fd())) {
 			return errors.New("stdin is a terminal: name a file, or redirect")
 		}
-		e, err := openEngine()
+		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}

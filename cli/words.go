@@ -165,16 +165,16 @@ func pairText(m map[string]string) string {
 }
 
 // openImages opens the images of that engine.
-func openImages() (*image.Store, error) {
-	e, err := openEngine()
+func openImages(io IO) (*image.Store, error) {
+	e, err := openEngine(io)
 	if err != nil {
 		return nil, err
 	}
 	return e.Images()
 }
 
-// openEngine opens the engine of this machine, or of this user.
-func openEngine() (*engine.Engine, error) { return engine.Open(engine.Options{}) }
+// openEngine opens the engine of this machine, or of this user, whose warnings are told.
+func openEngine(io IO) (*engine.Engine, error) { return engine.Open(engine.Options{Warn: io.warn}) }
 
 // inWorld runs the command again where an ordinary user's networks are, for one that reads them: of the container ref, or with an empty one of all.
 // Where it did, done is true, and the error its exit code.
