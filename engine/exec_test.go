@@ -126,6 +126,18 @@ func TestExecRefused(t *testing.T) {
 	if err := e.Unpause(ctx, c.ID); err != nil {
 		t.Fatal(err)
 	}
+	// At the limit of processes, which what nobody waited for takes up, it is said what counts.
+	one := int64(1)
+	if _, err := e.Update(ctx, c.ID, UpdateConfig{Resources: Resources{PidsLimit: &one}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"true"}}, ""); err == nil || !strings.Contains(err.Error(), "limit of processes") || !strings.Contains(err.Error(), "--init") {
+		t.Errorf("at the limit of processes: %d, %v", code, err)
+	}
+	one = -1
+	if _, err := e.Update(ctx, c.ID, UpdateConfig{Resources: Resources{PidsLimit: &one}}); err != nil {
+		t.Fatal(err)
+	}
 	// What the container makes of its own files holds up nobody.
 	if _, _, err := execs(e, c.ID, ExecConfig{Command: []string{"sh", "-c", "rm /etc/passwd && mkfifo /etc/passwd"}}, ""); err != nil {
 		t.Fatal(err)

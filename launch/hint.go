@@ -15,6 +15,10 @@ func hint(e *Error) string {
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
 		return cloneHint(op.New, errno)
+	case *plan.Fork:
+		if errno == syscall.EAGAIN {
+			return "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does"
+		}
 	case *plan.Mount:
 		return mountHint(op, e.Call, errno)
 	case *plan.OpenTree:
