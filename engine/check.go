@@ -393,8 +393,11 @@ func (k *check) directory(dir, id string) {
 }
 
 // reservations finds names and ranges of ids of containers that there are not.
-func (k *check) reservations() error {
-	making, err := k.e.lockMaking(unix.LOCK_EX | unix.LOCK_NB)
+func (k *check) reservations() error { return k.e.stale(k.find) }
+
+// stale calls found for each name and range of ids that is reserved for a container that there is not, and has it given back by mend.
+func (e *Engine) stale(found func(object, text string, mend func() error)) error {
+	making, err := e.lockMaking(unix.LOCK_EX | unix.LOCK_NB)
 	if err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil // somebody makes a container
@@ -402,17 +405,17 @@ func (k *check) reservations() error {
 		return ignoreMissing(err)
 	}
 	defer making.Close()
-	for what, dir := range map[string]string{"name ": k.e.names(), "range of ids ": k.e.ids()} {
+	for what, dir := range map[string]string{"name ": e.names(), "range of ids ": e.ids()} {
 		list, err := files.List(dir)
 		if err := ignoreMissing(err); err != nil {
 			return err
 		}
 		for _, name := range list {
 			id, err := files.ReservedFor(dir + "/" + name)
-			if err == nil && !exists(k.e.homes()[0]+"/"+id) && !exists(k.e.homes()[1]+"/"+id) && !exists(k.e.creating()+"/"+id) {
-				k.find(what+name, "it is reserved for a container that there is not", func() error { return k.e.giveBack(dir, name, id) })
-			} else if is := k.e.nameOf(id); err == nil && dir == k.e.names() && is != name && is != "" {
-				k.find(what+name, "a rename that did not come to its end reserved it for container "+is, func() error { return k.e.giveBack(dir, name, id) })
+			if err == nil && !exists(e.homes()[0]+"/"+id) && !exists(e.homes()[1]+"/"+id) && !exists(e.creating()+"/"+id) {
+				found(what+name, "it is reserved for a container that there is not", func() error { return e.giveBack(dir, name, id) })
+			} else if is := e.nameOf(id); err == nil && dir == e.names() && is != name && is != "" {
+				found(what+name, "a rename that did not come to its end reserved it for container "+is, func() error { return e.giveBack(dir, name, id) })
 			}
 		}
 	}
@@ -470,8 +473,12 @@ func (k *check) cgroups() error {
 func (e *Engine) owns(id string) bool { return e.find(id) != "" }
 
 // Boot starts the containers that ran when the machine went down and whose policy says so, and those with always in any case. It is for the service manager,
-// once a boot; the containers' names are returned.
+// once a boot; the containers' names are returned. What is left of others is taken away: those with --rm went with the boot, but for the names and ranges of ids
+// that are reserved for them.
 func (e *Engine) Boot(ctx context.Context) (started []string, err error) {
+	left := []error{e.sweep()}
+	err = e.stale(func(_, _ string, mend func() error) { left = append(left, mend()) })
+	e.complain(errors.Join(append(left, err)...))
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {
 		return nil, err

@@ -505,7 +505,21 @@ func TestBoot(t *testing.T) {
 			t.Errorf("%s: %+v", c.Name, now.State)
 		}
 	}
+	// One with --rm went with /run, but for what is reserved for it.
+	went := strings.Repeat("2", 64)
+	if err := files.Reserve(went, e.names()+"/boot-rm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.Reserve(went, e.ids()+"/7"); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := e.Check(t.Context(), false); err != nil || len(f) != 2 {
+		t.Errorf("Check finds %+v, %v before", f, err)
+	}
 	started, err := e.Boot(t.Context())
+	if f, err := e.Check(t.Context(), false); err != nil || len(f) != 0 {
+		t.Errorf("Check finds %+v, %v after it", f, err)
+	}
 	slices.Sort(started)
 	slices.Sort(want)
 	if err != nil || !slices.Equal(started, want) {
