@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 func TestNetworkVerbs(t *testing.T) {
@@ -135,7 +136,7 @@ func TestPublish(t *testing.T) {
 	bound.v4.binding, bound6.v4.binding = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
 	free := func(ports []plan.Publish) error {
 		if ports[0].HostPort%2 == 0 {
-			return errors.New("taken")
+			return unix.EADDRINUSE
 		}
 		return nil
 	}
@@ -189,6 +190,25 @@ func TestPublish(t *testing.T) {
 	list, err := publish(&Config{PublishAll: true, Expose: []string{"80", "90-91/udp"}, Publish: []PortSpec{{HostPort: 7, Port: 80}}}, only4, free)
 	if err != nil || len(list) != 3 || list[0].HostPort != 7 || list[1].HostPort%2 == 0 || list[1].HostPort == list[2].HostPort && list[1].Proto == list[2].Proto {
 		t.Errorf("all: %v, %v", list, err)
+	}
+}
+
+// Each port is looked for where the one before it was found, and what is wrong with all ports is not tried on each.
+func TestPublishMany(t *testing.T) {
+	var c Config
+	from, to := ephemeral()
+	c.PublishAll, c.Expose = true, []string{fmt.Sprintf("1-%d", int(to)-int(from)+1)}
+	only4 := backend{v4: way{addr: netip.MustParseAddr("10.0.0.2")}}
+	tries := 0
+	list, err := publish(&c, only4, func([]plan.Publish) error { tries++; return nil })
+	if err != nil || len(list) != tries || tries != int(to)-int(from)+1 {
+		t.Errorf("%d ports by %d tries, %v", len(list), tries, err)
+	}
+	for _, c := range []Config{c, {Publish: []PortSpec{{HostPort: 1000, HostPortEnd: 2000, Port: 80}}}} {
+		tries = 0
+		if _, err = publish(&c, only4, func([]plan.Publish) error { tries++; return unix.EMFILE }); !errors.Is(err, unix.EMFILE) || tries != 1 || strings.Contains(err.Error(), "are taken") {
+			t.Errorf("%v after %d tries", err, tries)
+		}
 	}
 }
 

@@ -179,6 +179,7 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 		port  uint16
 	}
 	used := map[hostPort][]netip.Addr{} // a range may be all ports: to look through the list for each took minutes
+	free := chance()
 	taken := func(proto string, addrs []netip.Addr, port uint16) error {
 		for _, a := range addrs {
 			if slices.ContainsFunc(used[hostPort{proto, port}], func(u netip.Addr) bool {
@@ -230,7 +231,7 @@ func publish(c *Config, to backend, take func([]plan.Publish) error) (list []pla
 			switch {
 			case len(addrs) == 0: // all are routed
 			case s.HostPort == 0:
-				port, err = anyPort(try)
+				port, err = free.port(try)
 			case count == 1 && hosts > 1:
 				port, err = firstPort(s.HostPort, s.HostPortEnd, try)
 			default:
@@ -302,28 +303,44 @@ func ephemeral() (from, to uint16) {
 	return 32768, 60999
 }
 
-// anyPort is a port of the host that can be had, beginning at one chosen by chance: two who look at once look at different ones.
-func anyPort(try func(port uint16) error) (uint16, error) {
+// A freePort looks for ports of the host that can be had, the next where the one before was found: to begin anew for each goes through all that one has already.
+type freePort struct {
+	from uint16
+	size int
+	next int // after from
+}
+
+// chance begins at a port chosen by chance: two who look at once look at different ones.
+func chance() *freePort {
 	from, to := ephemeral()
 	var b [2]byte
 	files.Random(b[:])
 	size := int(to) - int(from) + 1
-	start := (int(b[0]) | int(b[1])<<8) % size
+	return &freePort{from, size, (int(b[0]) | int(b[1])<<8) % size}
+}
+
+func (f *freePort) port(try func(port uint16) error) (uint16, error) {
 	var last error
-	for i := range size {
-		port := from + uint16((start+i)%size)
-		if last = try(port); last == nil || errors.Is(last, unix.EADDRNOTAVAIL) {
+	for range f.size {
+		port := f.from + uint16(f.next)
+		f.next = (f.next + 1) % f.size
+		if last = try(port); last == nil || !othersHave(last) {
 			return port, last
 		}
 	}
-	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", from, to, last)
+	return 0, fmt.Errorf("all ports from %d to %d are taken: %w", f.from, int(f.from)+f.size-1, last)
+}
+
+// othersHave tells an error of one port from one of all ports, as of who may have no more sockets.
+func othersHave(err error) bool {
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EACCES)
 }
 
 // firstPort is the first port of a range that can be had.
 func firstPort(from, to uint16, try func(port uint16) error) (uint16, error) {
 	var last error
 	for port := int(from); port <= int(to); port++ {
-		if last = try(uint16(port)); last == nil || errors.Is(last, unix.EADDRNOTAVAIL) {
+		if last = try(uint16(port)); last == nil || !othersHave(last) {
 			return uint16(port), last
 		}
 	}

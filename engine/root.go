@@ -168,9 +168,14 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 		places = append(places, dest)
 	}
 	slices.Sort(places)
+	has := make(map[string]bool)
+	for _, m := range c.Mounts {
+		has[path.Clean(m.Dest)] = true
+	}
 	for _, dest := range places {
 		at := path.Join("/", dest) // builders take a relative one, and it is below the root
-		if !slices.ContainsFunc(c.Mounts, func(m Mount) bool { return path.Clean(m.Dest) == at }) {
+		if !has[at] {
+			has[at] = true
 			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
 		}
 	}

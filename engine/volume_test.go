@@ -14,6 +14,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/hostile"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/volume"
 	"golang.org/x/sys/unix"
 )
@@ -311,6 +312,17 @@ func TestVolumeDrivers(t *testing.T) {
 	twice := sh(root, "true")
 	twice.Mounts = []Mount{vol("bind", "/m"), vol("bind", "/m/")}
 	refused(t, e, twice, 125, "Duplicate mount point: /m")
+	many, before := twice, len(volumeNames(t, e, nil))
+	many.Mounts = nil
+	for i := range plan.MaxSources + 1 {
+		many.Mounts = append(many.Mounts, Mount{Type: "volume", Dest: fmt.Sprintf("/m/%d", i), Flag: "-v"})
+	}
+	refused(t, e, many, 125, fmt.Sprintf("can have at most %d volumes", plan.MaxSources))
+	if list := volumeNames(t, e, nil); len(list) != before {
+		t.Errorf("%d volumes were made for what was refused", len(list)-before)
+	}
+	many.UserNS = "host" // where no mount needs to be mapped
+	want(t, e, many, "")
 }
 
 // TestVolumeFilters: each filter, several together, and one that there is not.

@@ -16,6 +16,7 @@ import (
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -34,13 +35,11 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 		return release, err
 	}
 	var mounts []Mount
-	has := func(m Mount) bool {
-		return slices.ContainsFunc(mounts, func(o Mount) bool { return path.Clean(m.Dest) == path.Clean(o.Dest) })
-	}
+	has := map[string]bool{}
 	add := func(list []Mount, want func(Mount) bool) {
 		for _, m := range list {
-			if want(m) && !has(m) {
-				mounts = append(mounts, m)
+			if at := path.Clean(m.Dest); want(m) && !has[at] {
+				has[at], mounts = true, append(mounts, m)
 			}
 		}
 	}
@@ -54,6 +53,9 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 		add(list, func(Mount) bool { return true })
 	}
 	add(r.Config.Mounts, Mount.anyVolume)
+	if err := e.fewVolumes(&r.Config, mounts); err != nil {
+		return release, err
+	}
 	r.Volumes = nil
 	for i := range mounts {
 		p, err := e.mountPoint(r, &mounts[i])
@@ -70,6 +72,30 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 	}
 	r.Config.Mounts = mounts
 	return release, nil
+}
+
+// fewVolumes refuses more volumes than a container with a user namespace of its own can have, before one is made for each. That of a container which shares one
+// is found out later.
+func (e *Engine) fewVolumes(c *Config, mounts []Mount) error {
+	b := &builder{engine: e, run: *c, host: e.host}
+	for _, mode := range []string{c.PID, c.IPC, c.UTS, c.networkMode()} {
+		if strings.HasPrefix(mode, "container:") {
+			return nil
+		}
+	}
+	if !b.hasUserNS() {
+		return nil
+	}
+	n := 0
+	for _, m := range mounts {
+		if m.Type != "volume" {
+			continue
+		}
+		if n++; n > plan.MaxSources {
+			return fmt.Errorf("%s: a container with a user namespace of its own can have at most %d volumes, those of its image's VOLUMEs among them: --userns host has no such limit", m.Flag, plan.MaxSources)
+		}
+	}
+	return nil
 }
 
 // imageMounted looks up the image of a mount.

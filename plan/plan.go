@@ -124,6 +124,8 @@ const (
 	regTemp      Reg = 224
 	// NumRegs is how many registers a side has.
 	NumRegs = 240
+	// MaxSources is how many mounts of one plan can have a source outside of the container's root; others need registers, too.
+	MaxSources = int(regTemp - regFree)
 )
 
 // String returns the register as texts show it: "fd:root", "fd:14".
