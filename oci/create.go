@@ -592,8 +592,15 @@ func connect(p *launch.Process, o ProcessOptions) error {
 	return nil
 }
 
-// writePIDFile makes the file in one step: who waits for it finds the whole number.
+// writePIDFile makes the file in one step: who waits for it finds the whole number. A device, such as /dev/null, is written to: a file in its place would be
+// everybody's on the machine.
 func writePIDFile(name string, pid int) error {
+	if st, err := os.Lstat(name); err == nil && st.Mode()&os.ModeDevice != 0 {
+		if err := os.WriteFile(name, []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("pid file: %w", err)
+		}
+		return nil
+	}
 	temp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL | unix.O_CLOEXEC
 	f, err := os.OpenFile(temp, flags, 0o666)

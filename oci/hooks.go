@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -28,7 +29,8 @@ import (
 func (c *Container) runHook(ctx context.Context, h *plan.RunHook, pid int) error {
 	if h.Timeout > 0 {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, time.Duration(h.Timeout)*time.Second)
+		const longest = math.MaxInt64 / int64(time.Second) // 292 years; what is more would be before now
+		ctx, stop = context.WithTimeout(ctx, time.Duration(min(int64(h.Timeout), longest))*time.Second)
 		defer stop()
 	}
 	s, err := newHookStreams(c.hookState(h, pid))
@@ -177,7 +179,7 @@ func (c *Container) planHook(h *plan.RunHook, pid int, joined *plan.Cgroup) (pla
 	}
 	proc := "/proc/" + strconv.Itoa(pid)
 	o := plan.EnterOptions{
-		Fork: true, Root: proc + "/root", WdInside: cmp.Or(c.state.Rootfs, "/"), File: h.Path, Args: h.Args, Env: h.Env,
+		Session: true, Fork: true, Root: proc + "/root", WdInside: cmp.Or(c.state.Rootfs, "/"), File: h.Path, Args: h.Args, Env: h.Env,
 		Because: func(string) string { return "hooks." + h.Point },
 	}
 	for _, n := range namespaces(config) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -211,6 +212,35 @@ func TestHookTimeout(t *testing.T) {
 	setHooks(s, "poststop", shell("kill $(cat "+pid+")"))
 	write(t, dir, s)
 	p.good("run", "-b", dir, "c")
+	p.empty()
+}
+
+// A time that is longer than this program's clock goes is no time in the past.
+func TestHookLongTimeout(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("true")
+	hook := shell("true")
+	hook.Timeout = new(int)
+	*hook.Timeout = math.MaxInt
+	setHooks(s, "createRuntime", hook)
+	setHooks(s, "startContainer", hook)
+	p.good("run", "-b", bundle(t, s), "c")
+	p.empty()
+}
+
+// What a hook in the container's namespaces sends to its own group of processes does not reach the runtime and who called it: there the
+// runtime is pid 0, as $PPID, and kill(2) takes that for the group.
+func TestHookSignalsItsGroup(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, point := range []string{"createContainer", "startContainer"} {
+		s := base("true")
+		setHooks(s, point, shell("kill -9 0"))
+		p.bad("error running "+point+" hook #0: signal: killed", "run", "-b", bundle(t, s), "c")
+	}
 	p.empty()
 }
 

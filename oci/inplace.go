@@ -116,7 +116,7 @@ func mountID(path string) (uint64, error) {
 
 // inMountNamespace runs f in the mount namespace of a file, and tells it the inode of that. The working directory is f's own.
 func inMountNamespace(file string, f func(ns uint64) error) error {
-	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) // a FIFO is no namespace, and nobody writes to it
 	if err != nil {
 		return &os.PathError{Op: "open", Path: file, Err: err}
 	}

@@ -276,3 +276,16 @@ func TestInPlaceUserNamespace(t *testing.T) {
 	p.bad("root.path: a root of its own in a new user namespace needs a new mount namespace", "create", "-b", bundle(t, s), "c")
 	p.empty()
 }
+
+// A FIFO that is given for a mount namespace keeps nobody waiting for who writes to it.
+func TestInPlaceFIFO(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	fifo := filepath.Join(nstest.Dir(t), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	p.bad("setns "+fifo+": invalid argument", "create", "-b", bundle(t, withoutMounts(base("true"), fifo)), "c")
+	p.empty()
+}

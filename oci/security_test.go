@@ -999,3 +999,33 @@ func TestCVE_2017_5226(t *testing.T) {
 	// The session is another, and it has no terminal; /dev/tty of a shell that has one would open.
 	want(t, withDev(base("cut -d' ' -f6,7 /proc/self/stat; (cat </dev/tty) 2>/dev/null && echo terminal; true")), "1 0\n")
 }
+
+// A filter that refuses everything, and so its process its end, too, leaves none that goes round for ever with the container's lock held.
+func TestFilterOfNothing(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("true")
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
+	dir := bundle(t, s)
+	if out, code := p.do("run", "-b", dir, "c"); code != 128+int(unix.SIGSEGV) {
+		t.Errorf("code %d: %s", code, out)
+	}
+	p.empty()
+}
+
+// A device that is named for the file of the pid stays one.
+func TestPIDFileIsADevice(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	device := filepath.Join(nstest.Dir(t), "null")
+	if err := unix.Mknod(device, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	p.good("run", "-b", bundle(t, base("true")), "--pid-file", device, "c")
+	if st, err := os.Lstat(device); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+		t.Errorf("%v %v", st, err)
+	}
+	p.empty()
+}

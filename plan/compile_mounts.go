@@ -782,10 +782,12 @@ func (c *compiler) paths() error {
 	for i, p := range c.linux.ReadonlyPaths {
 		c.inside(&ReadonlyPath{Path: p, Below: c.below(p)}, c.cause(fmt.Sprintf("linux.readonlyPaths[%d]", i)), &ReadonlyCheck{Path: p})
 	}
+	masked := make(map[string]bool, len(c.linux.MaskedPaths)) // of a hundred thousand, too, each is looked at once
 	for i, p := range c.linux.MaskedPaths {
-		if slices.Contains(c.linux.MaskedPaths[:i], p) {
+		if masked[p] {
 			continue // one cover is enough
 		}
+		masked[p] = true
 		c.inside(&Mask{Path: p, Below: c.below(p)}, c.cause(fmt.Sprintf("linux.maskedPaths[%d]", i)), &MaskCheck{Path: p})
 	}
 	return nil

@@ -348,6 +348,7 @@ type EnterOptions struct {
 	SetUID   *uint32
 	SetGID   *uint32
 	KeepCaps bool
+	Session  bool // a new one: who is in the caller's group of processes can signal them all, from any pid namespace
 
 	File      string // the program, where Args[0] is another name
 	Args, Env []string
@@ -428,6 +429,9 @@ func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
 	}
 	u.add(Runtime, &Clone{}, "", nil)
 	u.add(Container, &Undumpable{}, "", nil)
+	if o.Session {
+		u.add(Container, &Setsid{}, "", nil)
+	}
 	if o.Cgroup != "" {
 		u.add(Container, &EnterCgroup{Files: []Reg{cgroup}}, "join-cgroup", nil)
 	}
