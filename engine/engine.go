@@ -14,6 +14,7 @@ import (
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
@@ -21,6 +22,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
+
+// room is how many files a command may have to open at once, for one container on a network or two, on version 1 of control groups.
+const room = 64
 
 // Prefault prepares this process's memory for one command; call it first.
 func Prefault() { launch.Prefault(1 << 20) }
@@ -66,6 +70,9 @@ type Engine struct {
 
 // Open returns the engine of its directories, which need not exist yet.
 func Open(o Options) (*Engine, error) {
+	if err := files.Room(room); err != nil {
+		return nil, err
+	}
 	facts, err := host.Read(host.Needs{})
 	if err != nil {
 		return nil, err

@@ -238,7 +238,7 @@ func (m *monitor) start(ctx context.Context) error {
 		r.closeOut()
 		return err
 	}
-	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, oci.Launch{
+	l := oci.Launch{
 		Plan: how.Options, TimeOnExec: how.TimeOnExec, Stdio: stdio, Timings: m.order.Timings, Keep: m.keep, Before: BeforeStep,
 		Serve: func(program string, start func(*os.File) (*launch.Process, error)) error {
 			return m.startServer(r, program, start)
@@ -252,7 +252,14 @@ func (m *monitor) start(ctx context.Context) error {
 			s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
 			return WriteState(m.order.Dir, *s)
 		},
-	})
+	}
+	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, l)
+	if errors.Is(err, oci.ErrExists) {
+		// A start that failed could not take away what it had made. Nobody else makes this container: its lock is held.
+		if err = m.runtime.Delete(ctx, m.task.ID, false); err == nil {
+			r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, l)
+		}
+	}
 	if err != nil {
 		m.endServer(r)
 		if r.server != nil && m.said() != "" {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,6 +30,9 @@ var (
 
 // like is the version of runc whose command line this is.
 const like = "1.5.0"
+
+// room is how many files a command may have to open at once, on version 1 of control groups, with all kinds of namespace.
+const room = 48
 
 // noSuchCommand is the exit code for a word that is none, as runc's.
 const noSuchCommand = 3
@@ -104,6 +108,9 @@ func (c *command) run(args []string) (int, error) {
 	case help, len(rest) == 0, rest[0] == "help", rest[0] == "h":
 		fmt.Print(usage(global))
 		return 0, nil
+	}
+	if err := files.Room(room); err != nil {
+		return 1, err
 	}
 	list := verbs()
 	i := slices.IndexFunc(list, func(v verb) bool { return v.name == rest[0] })
