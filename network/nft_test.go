@@ -740,7 +740,7 @@ func TestSenders(t *testing.T) {
 		for _, address := range []string{"192.0.2.2:80", "[2001:db8:9::2]:80", "10.0.1.12:80"} {
 			s.ask("a1", "tcp", address) // neighbours know each other
 		}
-		s.shell("ip -n a1 addr add 10.0.2.11/32 dev lo; ip -n a1 addr add 2001:db8:2::11/128 dev lo; ip -n a1 addr add 10.9.0.1/32 dev lo; ip -n a1 addr add 2001:db8:77::1/128 dev lo; ip -n a1 addr add 169.254.7.7/32 dev lo")
+		s.shell("ip -n a1 addr add 10.0.2.11/32 dev lo; ip -n a1 addr add 2001:db8:2::11/128 dev lo nodad; ip -n a1 addr add 10.9.0.1/32 dev lo; ip -n a1 addr add 2001:db8:77::1/128 dev lo nodad; ip -n a1 addr add 169.254.7.7/32 dev lo")
 		for _, c := range []struct {
 			source, at, address string
 			want                bool
