@@ -681,11 +681,14 @@ func TestMonitorRests(t *testing.T) {
 		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", monitorOf(t, e, c)))
 		return bytes.Contains(data, []byte("monitor-rest"))
 	}
-	cfg := sh(root, "trap 'exit 7' TERM; i=0; while :; do echo line $i.; echo err $i. >&2; i=$((i+1)); done")
-	cfg.Name, cfg.AutoRemove, cfg.Restart = "busy", false, Restart{Policy: "on-failure", Retries: 1}
+	dir := nstest.Dir(t)
+	cfg := sh(root, "trap 'exit 7' TERM; echo >>/x/ready; i=0; while :; do echo line $i.; echo err $i. >&2; i=$((i+1)); done")
+	cfg.Name, cfg.AutoRemove, cfg.Restart, cfg.Mounts = "busy", false, Restart{Policy: "on-failure", Retries: 1}, []Mount{{Type: "bind", Source: dir, Dest: "/x"}}
+	// Before it has its trap, the first process of a pid namespace does not hear SIGTERM.
+	trapped := func(times int) bool { data, _ := os.ReadFile(dir + "/ready"); return len(data) == times }
 	c := detached(t, e, cfg)
 	before := monitorOf(t, e, c)
-	nstest.Until(t, "its rest", func() bool { return rests(c) })
+	nstest.Until(t, "its rest, and its trap", func() bool { return rests(c) && trapped(1) })
 	if now := monitorOf(t, e, c); now != before {
 		t.Errorf("process %d attends it, it was %d", now, before)
 	}
@@ -693,7 +696,7 @@ func TestMonitorRests(t *testing.T) {
 		t.Errorf("%+v", now.State)
 	}
 	unix.Kill(c.PID, unix.SIGTERM)
-	nstest.Until(t, "its second run", func() bool { now := found(t, e, "busy"); return now.PID != 0 && now.PID != c.PID })
+	nstest.Until(t, "its second run", func() bool { now := found(t, e, "busy"); return now.PID != 0 && now.PID != c.PID && trapped(2) })
 	if now := found(t, e, "busy"); now.Restarts != 1 {
 		t.Errorf("%+v", now.State)
 	}

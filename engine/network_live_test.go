@@ -160,7 +160,7 @@ func TestNetworkLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.dropNetwork(&def)
-	lines := says(t, e, "bridge", impatient, net.JoinHostPort("127.0.0.1", "9"), "server:80")
+	lines := append(says(t, e, "bridge", patient, net.JoinHostPort("127.0.0.1", "9")), says(t, e, "bridge", impatient, "server:80")...)
 	if !strings.Contains(lines[0], "refused") || !strings.HasPrefix(lines[1], "error: ") {
 		t.Errorf("on the default network: %q", lines)
 	}
@@ -251,13 +251,14 @@ func TestRestartOfJoined(t *testing.T) {
 	// By its policy, and then for good: its address is another's from then on, and who joined it has no device of that network left.
 	cfg := on("web", Config{Name: "third", Hostname: "third", Restart: Restart{Policy: "always"}, Command: []string{"/greeter", ":80"}})
 	third := detached(t, e, cfg)
+	nstest.Until(t, "third is ready", func() bool { return strings.Contains(logOf(t, third), "ready") })
 	beside = detached(t, e, on("container:third", Config{Name: "beside", Command: []string{"/greeter", ":81"}}))
 	if err := unix.Kill(third.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	nstest.Until(t, "it is started again", func() bool {
 		third = found(t, e, "third")
-		return third.Status == monitor.Running && third.Restarts > 0
+		return third.Status == monitor.Running && third.Restarts > 0 && strings.Count(logOf(t, third), "ready") > 1
 	})
 	if third.Restarts != 1 || third.Error != "" {
 		t.Errorf("it was started again %d times: %s", third.Restarts, third.Error)

@@ -149,7 +149,7 @@ func TestStrayOutside(t *testing.T) {
 	root := nstest.RootFS(t)
 	dir := nstest.Dir(t)
 	c := kakuri(t, "run", "--rootfs", root, "--privileged", "--pid", "host", "-v", dir+":/data", "sh", "-c",
-		`busybox unshare -m sh -c 'echo $$ >/data/pid; echo one; exec sleep 1000' & while ! test -s /data/pid; do sleep 0.01; done; sleep 0.01; echo two; exit 3`)
+		`busybox unshare -m sh -c 'echo one; echo $$ >/data/pid; exec sleep 1000' & while ! test -s /data/pid; do sleep 0.01; done; echo two; exit 3`)
 	done := make(chan string, 1)
 	go func() {
 		out, _ := c.Output()

@@ -125,8 +125,14 @@ func TestRootlessNetworks(t *testing.T) {
 	nstest.Until(t, "two is ready again", func() bool { out, _ := asUser(t, u, "logs", "two"); return strings.Count(out, "ready") == 2 })
 	reached("after a restart")
 
+	// attending is the monitors of the three, once that of who asked has ended with its container.
+	attending := func() (pids []int) {
+		t.Helper()
+		nstest.Until(t, "no monitors but of those that run", func() bool { pids = monitorsOf(t, u); return len(pids) == len(names) })
+		return pids
+	}
 	// Somebody has the world's bridges down.
-	down := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link set $b down; done")
+	down := u.Command("nsenter", "-t", strconv.Itoa(attending()[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link set $b down; done")
 	if out, err := down.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -138,7 +144,7 @@ func TestRootlessNetworks(t *testing.T) {
 	// And takes them away.
 	gone := func() {
 		t.Helper()
-		c := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link delete $b; done")
+		c := u.Command("nsenter", "-t", strconv.Itoa(attending()[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for b in $(ip -o link show type bridge | cut -d: -f2); do ip link delete $b; done")
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -157,7 +163,7 @@ func TestRootlessNetworks(t *testing.T) {
 	gone()
 	reached("at a start beside those whose bridge is gone")
 
-	cut := u.Command("nsenter", "-t", strconv.Itoa(monitorsOf(t, u)[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for c in $(ip -o link show type veth | sed 's/^[0-9]*: //; s/@.*//'); do ip link delete $c || :; done") // one of a container that has ended may go by itself
+	cut := u.Command("nsenter", "-t", strconv.Itoa(attending()[0]), "-U", "--preserve-credentials", "-n", "sh", "-ec", "for c in $(ip -o link show type veth | sed 's/^[0-9]*: //; s/@.*//'); do ip link delete $c || :; done") // one of a container that has ended may go by itself
 	if out, err := cut.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -167,11 +173,11 @@ func TestRootlessNetworks(t *testing.T) {
 	well(t, u, "system", "check", "--repair")
 	reached("after cables were gone")
 
-	nstest.Kill(t, monitorsOf(t, u)[:1]...)
+	nstest.Kill(t, attending()[0])
 	well(t, u, "system", "check", "--repair")
 	reached("after a monitor was killed")
 	// With all of them the network namespace is gone.
-	nstest.Kill(t, monitorsOf(t, u)...)
+	nstest.Kill(t, attending()...)
 	well(t, u, "system", "check", "--repair")
 	reached("after all monitors were killed")
 	if out, code := asUser(t, u, "system", "check"); code != 0 {
@@ -268,7 +274,7 @@ func TestRootlessPorts(t *testing.T) {
 		answers("after all was killed, and a run")
 	}
 	well(t, u, "stop", "-t", "0", "server")
-	if text := ask("127.0.0.1:8080", impatient); !strings.Contains(text, "refused") {
+	if text := ask("127.0.0.1:8080", patient); !strings.Contains(text, "refused") {
 		t.Errorf("after the stop: %q", text)
 	}
 	well(t, u, "start", "server")
@@ -362,6 +368,7 @@ func TestRootlessDefault(t *testing.T) {
 	// The first network that leads out may come while a container runs.
 	well(t, u, "network", "create", "--internal", "inner")
 	well(t, u, "run", "-d", "--name", "server", "--hostname", "server", "--network", "inner", "-p", "8080:80", "-v", greeter, "host", "/greeter", ":80")
+	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(well(t, u, "logs", "server"), "ready") })
 	if n := len(uplinksOf(t, u)); n != 0 {
 		t.Errorf("an internal network has %d uplinks", n)
 	}
