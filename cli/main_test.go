@@ -91,9 +91,9 @@ func apart(dir string) (int, error) {
 	}
 	runtime.LockOSThread() // the init ends with the thread that made it
 	defer runtime.UnlockOSThread()
-	// Who started the tests may ignore it, as nohup(1) does, and what is ignored the programs of the tests could not catch: what is
-	// caught here is not ignored by a child.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	// Who started the tests may ignore them, as nohup(1) does, and a shell that runs them in the background, and what is ignored the
+	// programs of the tests could not catch: what is caught here is not ignored by a child.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT)
 	if err := c.Start(); err != nil {
 		return 1, err
 	}
@@ -174,9 +174,9 @@ func testInit(args []string) int {
 }
 
 // remains lists what is left since before was taken, once orphans have been reaped.
-// What was killed is given a moment.
+// What was killed is given a moment, as [nstest.State.Left] gives it.
 func remains(before nstest.State) (left []string) {
-	for range 100 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		for {
 			var st syscall.WaitStatus
 			if pid, err := syscall.Wait4(-1, &st, syscall.WNOHANG, nil); err != syscall.EINTR && (err != nil || pid == 0) {

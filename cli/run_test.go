@@ -20,7 +20,7 @@ import (
 func TestRunSignals(t *testing.T) {
 	place(t)
 	nstest.NoLeaks(t, "/run/kakuri/containers")
-	const shell = `for s in HUP INT QUIT TERM USR1 USR2 WINCH; do trap "echo got $s; exit 3" $s; done; sleep 0.1; echo up; while :; do sleep 0.01; done`
+	const shell = `for s in HUP INT QUIT TERM USR1 USR2 WINCH; do trap "echo got $s; exit 3" $s; done; echo up; while :; do sleep 0.01; done`
 	for _, c := range []struct {
 		options string
 		sent    syscall.Signal
@@ -50,6 +50,7 @@ func TestRunSignals(t *testing.T) {
 		if line, err := lines.ReadString('\n'); err != nil || line != "up\n" {
 			t.Fatalf("%s: %q, %v", c.options, line, err)
 		}
+		nstest.Until(t, "signals are passed on", func() bool { return attends(run.Process.Pid) })
 		run.Process.Signal(c.sent)
 		line, _ := lines.ReadString('\n')
 		run.Wait()

@@ -288,13 +288,7 @@ func TestInPlaceSignals(t *testing.T) {
 
 // attends reports whether kakuri has asked for the signals that it passes on: SIGTTOU, which the Go
 // runtime does not handle of itself, is the last of them.
-func attends(pid int) bool {
-	data, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	_, rest, _ := strings.Cut(string(data), "SigCgt:\t")
-	text, _, _ := strings.Cut(rest, "\n")
-	set, err := strconv.ParseUint(text, 16, 64)
-	return err == nil && set>>(syscall.SIGTTOU-1)&1 != 0
-}
+func attends(pid int) bool { return nstest.Catches(pid, syscall.SIGTTOU) }
 
 // When the program stops, so does kakuri in its place, and both go on together.
 func TestInPlaceStop(t *testing.T) {

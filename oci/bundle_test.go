@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -274,16 +275,26 @@ func TestRunInProcess(t *testing.T) {
 			t.Errorf("%s: %v: code %d", line, err, got)
 		}
 	}
-	b, err := Load(bundle(t, base("sleep 100")))
+	begins := bundle(t, base("echo >/begun; sleep 100"))
+	b, err := Load(begins)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	go func() {
+		defer cancel()
+		for ctx.Err() == nil {
+			if _, err := os.Stat(begins + "/rootfs/begun"); err == nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
 	if code, err := (&Runtime{Root: state, Warn: none}).Run(ctx, "test", b, RunOptions{}); err != nil || code != 137 {
 		t.Errorf("%v: code %d", err, code)
 	}
-	if _, err := (&Runtime{Root: state, Warn: none}).Run(ctx, "test", b, RunOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := (&Runtime{Root: state, Warn: none}).Run(ctx, "test", b, RunOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	// What cannot be had is told.
@@ -315,15 +326,15 @@ func TestRunPassesSignals(t *testing.T) {
 	}
 	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 	defer timer.Stop()
-	text := make([]byte, 6)
-	if _, err := out.Read(text); err != nil || string(text) != "ready\n" {
-		t.Fatalf("%v %q", err, text)
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("%v %q", err, line)
 	}
-	time.Sleep(50 * time.Millisecond) // in the first moments it is the command's own
+	nstest.Until(t, "signals are passed on", func() bool { return nstest.Catches(c.Process.Pid, syscall.SIGTTOU) }) // in the first moments one is the command's own
 	c.Process.Signal(syscall.SIGTERM)
-	out.Read(text)
-	if c.Wait(); string(text[:4]) != "got\n" || c.ProcessState.ExitCode() != 6 {
-		t.Errorf("%q: %v", text, c.ProcessState)
+	line, _ := lines.ReadString('\n')
+	if c.Wait(); line != "got\n" || c.ProcessState.ExitCode() != 6 {
+		t.Errorf("%q: %v", line, c.ProcessState)
 	}
 }
 

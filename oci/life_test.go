@@ -562,6 +562,11 @@ func TestExecOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// That it is executed is known a moment before its command line is there.
+	nstest.Until(t, "its command line", func() bool {
+		line, err := os.ReadFile("/proc/" + string(pid) + "/cmdline")
+		return err != nil || len(line) > 0
+	})
 	if line, err := os.ReadFile("/proc/" + string(pid) + "/cmdline"); err != nil || string(line) != "sleep\x0099\x00" {
 		t.Errorf("%v: %q", err, line)
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,14 +55,11 @@ func NoLeaks(t testing.TB, dirs ...string) {
 	})
 }
 
-// Left lists what is there, and was not when s was taken, after it had some time to go: a quarter of a minute, since the kernel
-// takes network namespaces apart one after the other, and waits for all processors for each.
+// Left lists what is there, and was not when s was taken, after it had some time to go: a minute, since the kernel takes network
+// namespaces apart one after the other, those of all the machine, and waits for all processors for each.
 func (s State) Left() []string {
 	var left []string
-	for range 5 {
-		if patiently(func() bool { left = s.Since(); return len(left) == 0 }) {
-			break
-		}
+	for end := time.Now().Add(time.Minute); !patiently(func() bool { left = s.Since(); return len(left) == 0 }) && time.Now().Before(end); {
 	}
 	return left
 }
@@ -109,6 +107,16 @@ func Kill(t testing.TB, pids ...int) {
 			return err == nil && n == 1
 		})
 	}
+}
+
+// Catches reports whether a process has a handler for a signal: until then the signal does what it does by default, and to the first process of
+// a pid namespace nothing.
+func Catches(pid int, sig syscall.Signal) bool {
+	data, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	_, rest, _ := strings.Cut(string(data), "SigCgt:\t")
+	text, _, _ := strings.Cut(rest, "\n")
+	set, err := strconv.ParseUint(text, 16, 64)
+	return err == nil && set>>(sig-1)&1 != 0
 }
 
 // missing lists the elements of list that have is short of, counted.
