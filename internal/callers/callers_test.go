@@ -123,8 +123,8 @@ func terminal(line string) string {
 	return "mkfifo $S/nobody 2>/dev/null; exec 9<>$S/nobody; script -qec \"" + line + "\" /dev/null <&9"
 }
 
-// loop is a container's process that ends with 5 for TERM.
-const loop = `'echo of the log; trap "exit 5" TERM; while :; do sleep 0.05; done'`
+// loop is a container's process that ends with 5 for TERM, which it does not hear before what it says.
+const loop = `'trap "exit 5" TERM; echo of the log; while :; do sleep 0.05; done'`
 
 // podman's default limits may be beyond what the caller may set.
 const podmanConfig = `
@@ -205,7 +205,7 @@ func TestPodmanRootless(t *testing.T) {
 		// On version 1 podman asks for control groups, and takes what the user may have: none.
 		steps = append(steps,
 			step{"$P run -d --network none --name three localhost/image sh -c " + loop + " && $P top three args", 0, "sh -c "},
-			step{"$P exec three ls -d /sys/fs/cgroup/pids && $P stop -t 60 three && $P wait three && $P rm three", 0, "three\n5\nthree\n"})
+			step{"$P exec three ls -d /sys/fs/cgroup/pids && till '$P logs three | grep -q of' && $P stop -t 60 three && $P wait three && $P rm three", 0, "three\n5\nthree\n"})
 	}
 	session(t, []string{"podman", "conmon", "script", "newuidmap"}, podmanConfig+`
 chmod 1777 /var/tmp
@@ -268,7 +268,7 @@ tar -cf ../i.tar manifest.json c.json l.tar && $C image import --snapshotter nat
 		{"$C task ps two", 0, "PID"},
 		{"$C task metrics two", 0, "memory.usage_in_bytes"},
 		{"$C task pause two && $C task ls && $C task resume two", 0, "PAUSED"},
-		{"$C task kill -s SIGTERM two && till '$C task ls | grep STOPPED'", 0, "STOPPED"},
+		{"till '$C task kill -s SIGTERM two; $C task ls | grep STOPPED'", 0, "STOPPED"},
 		{"$C task delete two; $C container rm two && $C container ls -q", 0, ""},
 		{terminal(run + "--rm -t localhost/image:latest three sh -c 'tty; echo here'"), 0, "here"},
 	})
@@ -377,7 +377,7 @@ func TestDocker(t *testing.T) {
 		{"$C pause one && $C inspect -f '{{.State.Status}}' one && $C unpause one", 0, "paused\n"},
 		{"till '$C logs one | grep of'", 0, "of the log\n"},
 		{"$C stop -t 60 one && $C inspect -f '{{.State.Status}} {{.State.ExitCode}}' one", 0, "exited 5\n"},
-		{"$C start one && $C restart -t 60 one && $C rm -f one && $C ps -aq", 0, "one\n"},
+		{"$C start one && till '[ $($C logs one | grep -c of) = 2 ]' && $C restart -t 60 one && $C rm -f one && $C ps -aq", 0, "one\n"},
 		{terminal(run + "--rm -it image sh -c 'tty; echo here'"), 0, "here"},
 		{"$C events --since 10m --until $(($(date +%s) + 1)) --filter container=one --format '{{.Status}}' | cut -d : -f 1 | grep -x -e start -e exec_die -e update -e pause -e unpause -e die -e destroy | tr '\\n' ' '", 0,
 			"start exec_die exec_die exec_die update pause unpause die start die start die destroy "},
