@@ -72,9 +72,7 @@ func monitorOf(t testing.TB, e *Engine, c Container) int {
 // killMonitor kills a container's monitor by SIGKILL, and waits until it is gone.
 func killMonitor(t testing.TB, e *Engine, c Container) {
 	t.Helper()
-	if err := unix.Kill(monitorOf(t, e, c), unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Kill(t, monitorOf(t, e, c))
 	nstest.Until(t, "the monitor's end", func() bool { return !monitor.Attended(e.dir, c.ID) })
 }
 

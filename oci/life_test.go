@@ -286,9 +286,7 @@ func TestDeleteCreated(t *testing.T) {
 	p.bad("cannot delete container x that is not stopped: paused", "delete", "x")
 	p.good("resume", "x")
 	p.good("delete", "x")
-	if err := unix.Kill(pid, 0); err != unix.ESRCH {
-		t.Errorf("its process: %v", err)
-	}
+	nstest.Until(t, "the end of its process, for which somebody else waits", func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
 	if _, err := os.Stat(filepath.Join(dir, "rootfs/mark")); err == nil {
 		t.Error("its program has run")
 	}

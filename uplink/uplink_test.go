@@ -281,9 +281,7 @@ func TestPasta(t *testing.T) {
 	if len(pids) == 0 {
 		t.Fatal("pasta is nowhere to be seen")
 	}
-	for _, pid := range pids {
-		unix.Kill(pid, unix.SIGKILL)
-	}
+	nstest.Kill(t, pids...)
 	nstest.Until(t, "another pasta", func() bool {
 		again := p.children("pasta")
 		return len(again) > 0 && again[0] != pids[0]
@@ -445,7 +443,7 @@ func TestKilled(t *testing.T) {
 	nstest.Until(t, "two processes", func() bool { inside = p.children(uplink.Program); return len(inside) == 2 })
 	for _, pid := range inside {
 		if pid != s.PID {
-			unix.Kill(pid, unix.SIGKILL)
+			nstest.Kill(t, pid)
 		}
 	}
 	nstest.Until(t, "another process in the namespaces", func() bool {
@@ -455,8 +453,9 @@ func TestKilled(t *testing.T) {
 	p.must(request{Op: "status"})
 	works("after the process inside was killed")
 	// And the uplink.
-	unix.Kill(s.PID, unix.SIGKILL)
-	nstest.Until(t, "the end of its processes", func() bool { return len(p.children(uplink.Program)) == 0 })
+	ended := nstest.Ends(t, p.children(uplink.Program)...)
+	nstest.Kill(t, s.PID)
+	ended()
 	if a := p.do(request{Op: "status"}); !a.Gone {
 		t.Errorf("of one that was killed: %+v", a)
 	}

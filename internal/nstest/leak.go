@@ -91,21 +91,31 @@ func Until(t testing.TB, what string, done func() bool) {
 // its command line is empty says less.
 func Kill(t testing.TB, pids ...int) {
 	t.Helper()
+	wait := Ends(t, pids...)
+	for _, pid := range pids {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	wait()
+}
+
+// Ends gives a function that waits for the end of processes, as [Kill] does, whoever ends them.
+func Ends(t testing.TB, pids ...int) (wait func()) {
+	t.Helper()
 	var open []int
 	for _, pid := range pids {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // it has ended
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil { // or it has ended
+			open = append(open, fd)
 		}
-		defer unix.Close(fd)
-		open = append(open, fd)
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}
-	for _, fd := range open {
-		Until(t, "the end of a process that was killed", func() bool {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
-			return err == nil && n == 1
-		})
+	return func() {
+		t.Helper()
+		for _, fd := range open {
+			defer unix.Close(fd)
+			Until(t, "the end of a process", func() bool {
+				n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+				return err == nil && n == 1
+			})
+		}
 	}
 }
 
