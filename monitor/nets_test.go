@@ -3,7 +3,6 @@ package monitor
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -241,9 +241,8 @@ func TestPorts(t *testing.T) {
 func inNamespace(t *testing.T) func(func(pid int)) {
 	t.Helper()
 	work, done := make(chan func(int)), make(chan bool)
-	go func() {
+	netlink.Aside(func() {
 		defer close(done)
-		runtime.LockOSThread()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Error(err)
 		}
@@ -253,7 +252,7 @@ func inNamespace(t *testing.T) func(func(pid int)) {
 				f(unix.Gettid())
 			}()
 		}
-	}()
+	})
 	t.Cleanup(func() { close(work); <-done })
 	do := func(f func(int)) { t.Helper(); work <- f; <-done }
 	do(func(int) { nstest.Loopback(t) })

@@ -93,7 +93,8 @@ func open(path string) (int, error) {
 	return fd, nil
 }
 
-// within does something in a network namespace, from the outer one. A thread that cannot come back ends.
+// within does something in a network namespace, from the outer one. The thread goes back to where it was, which need not be the outer one of who asks, and
+// one that cannot ends.
 func within(inner, outer int, do func() error) error {
 	if inner == outer {
 		return do()
@@ -101,14 +102,18 @@ func within(inner, outer int, do func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		err := unix.Setns(inner, unix.CLONE_NEWNET)
+		home, err := open(hostNamespace)
+		if err == nil {
+			defer unix.Close(home)
+			err = os.NewSyscallError("setns", unix.Setns(inner, unix.CLONE_NEWNET))
+		}
 		if err != nil {
 			runtime.UnlockOSThread()
-			done <- os.NewSyscallError("setns", err)
+			done <- err
 			return
 		}
 		err = do()
-		if unix.Setns(outer, unix.CLONE_NEWNET) == nil {
+		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
 		done <- err
