@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -319,7 +320,11 @@ func TestKillCreated(t *testing.T) {
 	}
 	defer r.Close()
 	cmd.Stdout = w
+	// What the caller ignores is not ignored inside, as those signals that the Go runtime leaves as it finds them.
+	ignored := []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT, unix.SIGUSR1}
+	signal.Ignore(ignored...)
 	err = cmd.Run()
+	signal.Reset(ignored...)
 	w.Close()
 	if err != nil {
 		t.Fatal(err)

@@ -318,8 +318,9 @@ func (c *compiler) apart() {
 		c.inside(&Umask{}, because("what is made in the root has the mode it is to have"), nil)
 	}
 	c.inside(&Setsid{}, because("default: a session of its own"), &SessionCheck{})
-	// The Go runtime leaves these two ignored where it finds them so, and handles the others.
-	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT}}, because("default: no signal that the caller ignores is ignored inside"), nil)
+	// The Go runtime leaves these ignored where it finds them so, and handles the others: the first two on purpose, those of a terminal's jobs because it
+	// has no use for them, and three that libraries of C have for themselves.
+	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT, abi.SIGCONT, abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU, abi.SIGRTMIN - 2, abi.SIGRTMIN - 1, abi.SIGRTMIN}}, because("default: no signal that the caller ignores is ignored inside"), nil)
 	if !c.o.NoNewKeyring {
 		ring := c.o.Keyring
 		if ring == "" {
