@@ -820,11 +820,15 @@ func TestCVE_2025_64329(t *testing.T) {
 }
 
 // delayed is a monitor that waits at the first step of a launch while there is a file hold in the directory $HOME: it says so by a file held, and goes on when somebody writes to the FIFO
-// go.
+// go. With a file running there, that names the container's directory, it waits as soon as its record says that it runs.
 func delayed([]string) int {
 	home := os.Getenv("HOME")
 	monitor.BeforeStep = func(n int) {
-		if n > 0 {
+		if dir, err := os.ReadFile(home + "/running"); err == nil {
+			if s, err := monitor.ReadState(string(dir)); err != nil || s.Status != monitor.Running || exists(home+"/held") {
+				return
+			}
+		} else if n > 0 {
 			return
 		}
 		if _, err := os.Lstat(home + "/hold"); err != nil {
@@ -869,6 +873,36 @@ func TestStopOfRestart(t *testing.T) {
 			output(t, kakuri(t, "kill", "again"))
 		}
 		output(t, kakuri(t, "rm", "-f", "again"))
+	}
+}
+
+// A container that has just begun to run is removed: its record says that it runs, and its monitor has not got to know its process yet.
+func TestStopOfStart(t *testing.T) {
+	nstest.Root(t)
+	e, home := openAt(t, "/run/kakuri"), nstest.Dir(t)
+	output(t, exec.Command(nstest.Binary(t, "kakuri"), "create", "--name", "first", "--network", "none", "--rootfs", nstest.RootFS(t), "sleep", "1000"))
+	if err := errors.Join(os.WriteFile(home+"/hold", nil, 0o600), os.WriteFile(home+"/running", []byte(found(t, e, "first").dir), 0o600), unix.Mkfifo(home+"/go", 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(nstest.Binary(t, "kakuri"), "start", "first")
+	c.Env = append(os.Environ(), "HOME="+home, "KAKURI_RUNTIME="+nstest.PartPath("delayed"))
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "it starts", func() bool { return exists(home + "/held") })
+	defer c.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // where it is forgotten
+	defer cancel()
+	ended := make(chan error)
+	go func() { ended <- e.Remove(ctx, "first", RemoveOptions{Force: true}) }()
+	nstest.Until(t, "it is to be stopped", func() bool { return found(t, e, "first").Stopped })
+	if err := os.WriteFile(home+"/go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+		output(t, kakuri(t, "kill", "first"))
+		output(t, kakuri(t, "rm", "-f", "first"))
 	}
 }
 

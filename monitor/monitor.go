@@ -52,7 +52,7 @@ type monitor struct {
 	state    State
 	before   State         // of the last run, when this one begins
 	run      *run          // nil between two
-	starting chan struct{} // while it is started again by its policy: closed when that is over; else nil
+	starting chan struct{} // while it is started, for the first time or again by its policy: closed when that is over; else nil
 	stopping chan struct{} // closed when the container is not to be started again
 	stopped  bool
 	sent     sent     // the last signal that somebody asked for
@@ -110,11 +110,16 @@ func Main() int {
 	if first.conn, err = seqpacket.New(3); err != nil {
 		return 1
 	}
+	m.starting = make(chan struct{}) // from begin on others are listened to
 	if err := m.begin(); err != nil {
 		refuse(first.conn, err)
 		return 1
 	}
 	started, err := m.first(context.Background())
+	m.mu.Lock()
+	close(m.starting)
+	m.starting = nil
+	m.mu.Unlock()
 	if err != nil {
 		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
 		refuse(first.conn, err)
