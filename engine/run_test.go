@@ -71,7 +71,7 @@ func TestExitCodes(t *testing.T) {
 // An image that is not there is not run.
 func TestNoImage(t *testing.T) {
 	nstest.Root(t)
-	refused(t, open(t), Config{Image: "debian", Pull: "never", Command: []string{"true"}}, 125, "No such image: debian")
+	refused(t, open(t), Config{Image: "debian", Pull: "never", Command: []string{"true"}}, 125, "No such image: debian:latest")
 }
 
 // What a container is by default, read from inside.

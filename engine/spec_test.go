@@ -294,7 +294,7 @@ func TestCommand(t *testing.T) {
 	noSpec(t, Config{Name: "bad name"}, "--name")
 	noSpec(t, Config{StopSignal: "SIGNONE"}, "there is no such signal")
 	e := &Engine{dir: t.TempDir(), data: t.TempDir(), host: rootFacts(), look: true}
-	if _, err := e.Prepare(t.Context(), Config{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "No such image: debian") {
+	if _, err := e.Prepare(t.Context(), Config{Image: "debian", Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "No such image: debian:latest") {
 		t.Errorf("%v", err)
 	}
 }

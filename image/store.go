@@ -56,7 +56,14 @@ type Store struct {
 // A NotFoundError is a reference that no image of the store has.
 type NotFoundError struct{ Ref string }
 
-func (e *NotFoundError) Error() string { return "No such image: " + e.Ref }
+// Error has the name with the tag that is meant, as Docker has it.
+func (e *NotFoundError) Error() string {
+	name := e.Ref
+	if r, err := ParseReference(name); err == nil {
+		name = r.Tagged().Familiar()
+	}
+	return "No such image: " + name
+}
 
 // A DamagedError is a file of the store whose bytes are not those of its digest.
 type DamagedError struct {

@@ -119,7 +119,11 @@ func TestGet(t *testing.T) {
 			t.Errorf("%q: %v %v", ref, got.ID, err)
 		}
 		var none *NotFoundError
-		if !ok && (!errors.As(err, &none) || err.Error() != "No such image: "+ref) {
+		want := ref
+		if ref == "app" {
+			want = "app:latest"
+		}
+		if !ok && (!errors.As(err, &none) || err.Error() != "No such image: "+want) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
@@ -205,7 +209,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("%+v %v", out, err)
 	}
 	empty(t, s)
-	if got := remove("nobody", RemoveOptions{}); got != "No such image: nobody" {
+	if got := remove("nobody", RemoveOptions{}); got != "No such image: nobody:latest" {
 		t.Error(got)
 	}
 }
