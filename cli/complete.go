@@ -35,7 +35,7 @@ func imageNames(ctx context.Context) []string { return append(storedNames(ctx), 
 
 // storedNames are the names of the images that are here.
 func storedNames(ctx context.Context) (list []string) {
-	e, err := engine.Open(engine.Options{Look: true})
+	e, err := lookEngine()
 	if err != nil {
 		return nil
 	}
@@ -55,7 +55,7 @@ func storedNames(ctx context.Context) (list []string) {
 
 // volumeNames are the volumes that there are.
 func volumeNames(ctx context.Context) (list []string) {
-	e, err := engine.Open(engine.Options{Look: true})
+	e, err := lookEngine()
 	if err != nil {
 		return nil
 	}
@@ -71,7 +71,7 @@ func volumeNames(ctx context.Context) (list []string) {
 
 // networkNames are the networks that there are.
 func networkNames(ctx context.Context) (list []string) {
-	e, err := engine.Open(engine.Options{Look: true})
+	e, err := lookEngine()
 	if err != nil {
 		return nil
 	}
@@ -110,7 +110,7 @@ const (
 
 func containerNames(which state) completer {
 	return func(context.Context) (list []string) {
-		e, err := engine.Open(engine.Options{Look: true})
+		e, err := lookEngine()
 		if err != nil {
 			return nil
 		}

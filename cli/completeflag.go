@@ -144,7 +144,7 @@ func completeQuestion(c *cobra.Command, args []string, begun string) (fit []stri
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	e, err := engine.Open(engine.Options{Look: true})
+	e, err := lookEngine()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -140,7 +140,7 @@ the same as a picture. Of many processes in one namespace some are shown, unless
 				o.format = ext
 			}
 			if nets {
-				if e, err := engine.Open(engine.Options{Look: true}); err == nil {
+				if e, err := lookEngine(); err == nil {
 					if done, err := inWorld(c.Context(), e, ""); done || err != nil {
 						return err
 					}
@@ -281,7 +281,7 @@ type nsReading struct {
 // readNS reads the machine. That kakuri's own records cannot be had only costs names.
 func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 	var list []engine.Target // before the reading, so that it has them all
-	if e, err := engine.Open(engine.Options{Look: true}); err == nil {
+	if e, err := lookEngine(); err == nil {
 		list, _ = e.Targets()
 	}
 	s, err := namespace.Read(ctx, o)
@@ -346,7 +346,7 @@ func (r *nsReading) find(ref string) (*namespace.Process, string, error) {
 		}
 		return p, fmt.Sprintf("%d (%s)", p.PID, p.Comm), nil
 	}
-	e, err := engine.Open(engine.Options{Look: true})
+	e, err := lookEngine()
 	if err != nil {
 		return nil, "", err
 	}

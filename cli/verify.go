@@ -41,7 +41,7 @@ hidden paths and the like that hold, and that no flag asked for, are summed up u
 			if noTrunc {
 				s.Columns = 0
 			}
-			if e, err := engine.Open(engine.Options{Look: true}); err == nil && root == "" {
+			if e, err := lookEngine(); err == nil && root == "" {
 				if done, err := inWorld(c.Context(), e, args[0]); done || err != nil {
 					return err
 				}
@@ -80,7 +80,7 @@ func planOf(name, root string) (engine.Container, plan.Plan, error) {
 	if root != "" {
 		return engine.RuntimePlan(root, name)
 	}
-	e, err := engine.Open(engine.Options{Look: true})
+	e, err := lookEngine()
 	if err != nil {
 		return engine.Container{}, plan.Plan{}, err
 	}

@@ -176,6 +176,9 @@ func openImages(io IO) (*image.Store, error) {
 // openEngine opens the engine of this machine, or of this user, whose warnings are told.
 func openEngine(io IO) (*engine.Engine, error) { return engine.Open(engine.Options{Warn: io.warn}) }
 
+// lookEngine opens it for who asks it for something on the way: nothing is written, and no warning told.
+func lookEngine() (*engine.Engine, error) { return engine.Open(engine.Options{Look: true}) }
+
 // inWorld runs the command again where an ordinary user's networks are, for one that reads them: of the container ref, or with an empty one of all.
 // Where it did, done is true, and the error its exit code.
 func inWorld(ctx context.Context, e *engine.Engine, ref string) (done bool, err error) {

@@ -479,7 +479,7 @@ func (e *Engine) Boot(ctx context.Context) (started []string, err error) {
 	left := []error{e.sweep()}
 	err = e.stale(func(_, _ string, mend func() error) { left = append(left, mend()) })
 	e.complain(errors.Join(append(left, err)...))
-	list, err := e.List(ListOptions{All: true})
+	list, err := e.listed(ListOptions{All: true})
 	if err != nil {
 		return nil, err
 	}

@@ -116,10 +116,7 @@ func Main() int {
 		return 1
 	}
 	started, err := m.first(context.Background())
-	m.mu.Lock()
-	close(m.starting)
-	m.starting = nil
-	m.mu.Unlock()
+	m.settled()
 	if err != nil {
 		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
 		refuse(first.conn, err)
@@ -481,12 +478,7 @@ func (m *monitor) launchAgain() bool {
 	m.state.Restarts++
 	m.starting = make(chan struct{}) // who stops it from here on waits for what there is to be stopped
 	m.mu.Unlock()
-	defer func() {
-		m.mu.Lock()
-		close(m.starting)
-		m.starting = nil
-		m.mu.Unlock()
-	}()
+	defer m.settled()
 	m.dropDevices() // somebody else may be in the namespace that they are in; the start tells what is still there
 	err := m.start(context.Background())
 	if err == nil {
@@ -654,6 +646,14 @@ func (m *monitor) running() *run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.run
+}
+
+// settled has those go on who wait in running for a start to be over.
+func (m *monitor) settled() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.starting)
+	m.starting = nil
 }
 
 // signal sends a signal to the container's first process, for somebody. SIGKILL by a person is the end of its restarts.
