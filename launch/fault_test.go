@@ -164,6 +164,8 @@ func TestFaults(t *testing.T) {
 		{"domain name too long", []plan.Step{clone(abi.NSUTS), in(&plan.Domainname{Domain: long}), probeHere()}, 0, "setdomainname", syscall.EINVAL, nil, ""},
 		{"limit soft above hard", user(&plan.Rlimit{Resource: abi.RlimitNofile, Soft: 10, Hard: 5}), 0, "prlimit64", syscall.EINVAL, nil, ""},
 		{"limit above the caller's", dropped(&plan.Rlimit{Resource: abi.RlimitNproc, Soft: 1, Hard: ^uint64(0)}), 0, "prlimit64", syscall.EPERM, fs.ErrPermission, "raising it needs CAP_SYS_RESOURCE"},
+		// A file that refuses a 0, as a control group's refuses a caller that it has no real time for.
+		{"control group refused", []plan.Step{rt(&plan.OpenFD{Path: "/proc/self/clear_refs", Flags: abi.OWronly, Out: free}), clone(), in(&plan.EnterCgroup{Files: []plan.Reg{free}}), probeHere()}, 0, "write", syscall.EINVAL, nil, "real-time policy"},
 		{"oom score out of range", []plan.Step{clone(), in(&plan.OpenSelf{}), in(&plan.OOMScoreAdj{Value: 5000}), probeHere()}, 0, "write", syscall.EINVAL, nil, ""},
 		{"oom score lowered", []plan.Step{
 			clone(), in(&plan.OpenSelf{}), in(&plan.OOMScoreAdj{Value: 100}), in(&plan.Capset{}), in(&plan.OOMScoreAdj{Value: -900}), probeHere(),

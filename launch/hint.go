@@ -71,6 +71,10 @@ func hint(e *Error) string {
 		if errno == syscall.EPERM {
 			return "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE"
 		}
+	case *plan.EnterCgroup, *plan.JoinCgroup:
+		if errno == syscall.EINVAL {
+			return "a caller with a real-time policy (chrt -p shows it) gets into no control group that has no real time of the processors: cpu.rt_runtime_us, --cpu-rt-runtime"
+		}
 	case *plan.OOMScoreAdj:
 		if errno == syscall.EACCES || errno == syscall.EPERM {
 			return "lowering oom_score_adj needs CAP_SYS_RESOURCE"
