@@ -126,7 +126,7 @@ func (a *applier) openDir(p string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(parent)
-	if err := a.makeMissing(parent, base, p); err != nil {
+	if err := a.makeMissing(parent, base); err != nil {
 		return -1, fmt.Errorf("the directory %q: %w", p, err)
 	}
 	if fd, err = openat2(a.root, p, flags, 0, inRoot); err != nil {
@@ -136,7 +136,7 @@ func (a *applier) openDir(p string) (int, error) {
 }
 
 // makeMissing makes a directory that has no entry: it belongs to root.
-func (a *applier) makeMissing(parent int, base, p string) error {
+func (a *applier) makeMissing(parent int, base string) error {
 	st, err := lstat(parent, base)
 	switch {
 	case err == nil && isDir(st):

@@ -122,13 +122,13 @@ func TestHostileWithoutPrivileges(t *testing.T) {
 				hostile.Holds(t, dir, a.Tree)
 			}
 			canary.Check(t)
-			opened(t, dir)
+			opened(dir)
 		}
 	})
 }
 
 // opened has the owner of a tree come into all directories, to remove them.
-func opened(t *testing.T, dir string) {
+func opened(dir string) {
 	filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
 		if e != nil && e.IsDir() {
 			os.Chmod(p, 0o755)
@@ -196,6 +196,6 @@ func FuzzApply(f *testing.F) {
 			t.Errorf("beside the root: %v", list)
 		}
 		noMarks(t, dir, layer)
-		opened(t, dir)
+		opened(dir)
 	})
 }

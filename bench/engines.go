@@ -405,7 +405,7 @@ func (a *arena) play(ctx context.Context, s scenario, rows map[string]*engineRow
 	}
 	for _, p := range peers {
 		if failed[p] == nil && s.Memory != "" {
-			rows[s.Memory].Bytes[p.Name] = p.memory(a, s)
+			rows[s.Memory].Bytes[p.Name] = p.memory(s)
 		}
 		a.after(p, s, held[p])
 		if failed[p] != nil {
@@ -530,7 +530,7 @@ func (a *arena) verb(p *enginePeer, line string) error {
 }
 
 // memory is what each held container costs: of all processes but the containers' own, the share in memory, divided by their number.
-func (p *enginePeer) memory(a *arena, s scenario) int64 {
+func (p *enginePeer) memory(s scenario) int64 {
 	var sum int64
 	files, _ := filepath.Glob("/proc/[0-9]*/smaps_rollup")
 	for _, f := range files {

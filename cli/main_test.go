@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 	case "as-user":
 		os.Exit(said(asUser(os.Args[1:])))
 	case "probe":
-		os.Exit(said(probe(os.Args[1:])))
+		probe(os.Args[1:])
+		os.Exit(0)
 	case "test-init":
 		os.Exit(testInit(os.Args[1:]))
 	}

@@ -25,7 +25,7 @@ func TestNSLive(t *testing.T) {
 	t.Run("ls", func(t *testing.T) { testNSList(t, s, web) })
 	t.Run("tree", func(t *testing.T) { testNSTree(t, s, web) })
 	t.Run("ps", func(t *testing.T) { testNSView(t, s, web, db) })
-	t.Run("diff", func(t *testing.T) { testNSDiff(t, s, web, db) })
+	t.Run("diff", func(t *testing.T) { testNSDiff(t, s, web) })
 	t.Run("ordinary user", func(t *testing.T) { testNSOrdinary(t, s.asOrdinary(t)) })
 }
 
@@ -136,7 +136,7 @@ func testNSView(t *testing.T, s *scope, web, db int) {
 	}
 }
 
-func testNSDiff(t *testing.T, s *scope, web, db int) {
+func testNSDiff(t *testing.T, s *scope, web int) {
 	shared := func(c ui.NSComparison) string {
 		var list []string
 		for _, p := range c.Pairs {

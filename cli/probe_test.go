@@ -27,7 +27,7 @@ func links() []string {
 
 // probe prints what a process sees of itself, so that the output of two runs can be
 // compared: namespaces are "own" or "shared", not numbers.
-func probe(args []string) error {
+func probe(args []string) {
 	fmt.Printf("args %q\n", args)
 	caller := strings.Fields(os.Getenv(callerEnv))
 	for _, l := range links() {
@@ -61,7 +61,6 @@ func probe(args []string) error {
 	var before [2]int64
 	fmt.Sscan(os.Getenv("PROBE_CLOCKS"), &before[0], &before[1])
 	fmt.Println("hours ahead", (boot.Sec-before[0]+60)/3600, (mono.Sec-before[1]+60)/3600)
-	return nil
 }
 
 // probeStatus prints ids, capabilities and signals.

@@ -323,7 +323,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		if err := m.Attach(a.wants()); err != nil {
 			return res, err
 		}
-		_, started, err := e.start(ctx, c.ID, m, false)
+		started, err := e.start(ctx, c.ID, m)
 		if err != nil && !errors.Is(err, errActive) {
 			return res, err
 		}

@@ -92,7 +92,7 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 	}
 	m, err := monitor.Dial(e.dir, c.ID)
 	if err != nil {
-		return e.untilGone(ctx, c)
+		return e.untilGone(c)
 	}
 	defer m.Close()
 	defer context.AfterFunc(ctx, func() { m.Close() })()
@@ -107,11 +107,11 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return e.untilGone(ctx, c)
+	return e.untilGone(c)
 }
 
 // untilGone waits until a container has no monitor any more, which is about to end.
-func (e *Engine) untilGone(ctx context.Context, c Container) error {
+func (e *Engine) untilGone(c Container) error {
 	f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -365,7 +365,7 @@ func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
 	if err := ctx.Err(); err != nil {
 		return Exit{}, err
 	}
-	if err := e.untilGone(ctx, c); err != nil {
+	if err := e.untilGone(c); err != nil {
 		return Exit{}, err
 	}
 	now, err := e.Find(c.ID)

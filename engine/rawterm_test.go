@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalPair is a new terminal: who types at it, and what a program has.
-func terminalPair(t *testing.T) (master, slave *os.File) {
+// terminal is a new one, at which nobody types: what a program has of it.
+func terminal(t *testing.T) (slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -31,7 +31,7 @@ func terminalPair(t *testing.T) (master, slave *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { slave.Close() })
-	return master, slave
+	return slave
 }
 
 func isCooked(t *testing.T, f *os.File) bool {
@@ -52,7 +52,7 @@ func TestRawTerminalEnds(t *testing.T) {
 		return
 	}
 	for _, sig := range deadly {
-		_, slave := terminalPair(t)
+		slave := terminal(t)
 		c := exec.Command("/proc/self/exe", "-test.run=^TestRawTerminalEnds$")
 		c.Env, c.Stdin = append(os.Environ(), "KAKURI_TEST_RAW=1"), slave
 		out, err := c.StdoutPipe()
@@ -87,7 +87,7 @@ func TestAttachWithoutStdinIsCooked(t *testing.T) {
 	cfg.TTY, cfg.Interactive, cfg.Command = true, true, []string{"sh", "-c", "while :; do echo out; sleep 0.1; done"}
 	c := started(t, e, cfg)
 	for _, without := range []bool{true, false} {
-		_, slave := terminalPair(t)
+		slave := terminal(t)
 		came := make(chan bool, 1)
 		done := make(chan error, 1)
 		go func() {

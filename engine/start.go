@@ -147,7 +147,7 @@ func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {
 	if err := monitor.WriteJSON(c.dir, "setup.json", &setup, false); err != nil {
 		return err
 	}
-	t := e.task(c, b)
+	t := e.task(c)
 	t.Denials = denials
 	if t.Log, err = c.logConfig(ctx); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (b *builder) rootOutside() (uid, gid int, err error) {
 }
 
 // task is what the monitor has to know beside the spec.
-func (e *Engine) task(c *Container, b *builder) *monitor.Task {
+func (e *Engine) task(c *Container) *monitor.Task {
 	cfg := &c.Config
 	t := &monitor.Task{
 		ID: c.ID, Name: c.Name,
@@ -246,24 +246,25 @@ func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
 		return err
 	}
 	defer m.Close()
-	if _, _, err = e.start(ctx, ref, m, false); errors.Is(err, errActive) {
+	if _, err = e.start(ctx, ref, m); errors.Is(err, errActive) {
 		return nil
 	}
 	return err
 }
 
 // start starts a container by a monitor, which the caller closes, and reaps where it needs to be gone.
-func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client, timings bool) (c Container, s monitor.Started, err error) {
-	if c, s, err = e.startOne(ctx, ref, m, timings); err != nil {
-		return c, s, err
+func (e *Engine) start(ctx context.Context, ref string, m *monitor.Client) (monitor.Started, error) {
+	c, s, err := e.startOne(ctx, ref, m)
+	if err != nil {
+		return s, err
 	}
 	if err := e.tellLinkers(&c); err != nil { // it runs all the same
 		s.Warnings = append(s.Warnings, fmt.Sprintf("the /etc/hosts of who has a link to it: %v", err))
 	}
-	return c, s, nil
+	return s, nil
 }
 
-func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client, timings bool) (c Container, s monitor.Started, err error) {
+func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client) (c Container, s monitor.Started, err error) {
 	if err := ctx.Err(); err != nil {
 		return c, s, err
 	}
@@ -283,7 +284,7 @@ func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client, ti
 	if err := e.mkdirs(); err != nil {
 		return c, s, err
 	}
-	s, _, err = e.launch(ctx, &c, lock, m, timings)
+	s, _, err = e.launch(ctx, &c, lock, m, false)
 	return c, s, e.startFailed(&c, withoutNetwork(&c, err))
 }
 

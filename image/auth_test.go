@@ -63,8 +63,8 @@ func isBasic(auth string) bool {
 	return auth == "Basic "+base64.StdEncoding.EncodeToString([]byte("user:"+secret))
 }
 
-// realm answers as a token server.
-func realmOf(k *fake, t testing.TB) func(w http.ResponseWriter, r *http.Request) bool {
+// realmOf answers as a token server.
+func realmOf(t testing.TB) func(w http.ResponseWriter, r *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/token" {
 			return false
@@ -104,7 +104,7 @@ func TestAuth(t *testing.T) {
 				return used < 3
 			}
 		}
-		realm := realmOf(k, t)
+		realm := realmOf(t)
 		if kind == "expiring" {
 			realm = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path != "/token" {
@@ -211,7 +211,7 @@ func TestCredentialsStayHome(t *testing.T) {
 	t.Run("realm", func(t *testing.T) {
 		a, b := serve(t, pullable()), twin(t, newFixture())
 		a.guard(fmt.Sprintf(`Bearer realm="%s/token",service="a"`, b.url), func(auth string) bool { return auth == "Bearer granted" }, nil)
-		b.before = realmOf(b, t)
+		b.before = realmOf(t)
 		s := newStore(t, nil)
 		login(t, s, a.host)
 		_, err := s.Pull(t.Context(), a.host+"/a", PullOptions{})

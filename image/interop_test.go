@@ -288,7 +288,7 @@ auth: {htpasswd: {realm: here, path: %s/users}}
 	})
 	_, port, _ := net.SplitHostPort(addr)
 	host := "registry.example:" + port
-	open := func(f *fixture) *Store {
+	open := func() *Store {
 		s := newStore(t, &Settings{Registries: map[string]Registry{host: {CA: cert}}})
 		s.net.dial = func(address string) string {
 			if strings.HasPrefix(address, "registry.example:") {
@@ -302,7 +302,7 @@ auth: {htpasswd: {realm: here, path: %s/users}}
 	tars := layersOf(3)
 	f.tags["latest"] = f.index(false, f.image(Host(), "gzip", false, tars...), f.image(other, "gzip", false, tars[1]))
 	k := serve(t, f)
-	s := open(f)
+	s := open()
 	copyTo(t, s, k.host+"/a", host+"/first:1", PullOptions{AllPlatforms: true})
 	if _, err := s.Push(t.Context(), host+"/first:1", PushOptions{}); err == nil {
 		t.Error("pushed without a password")
@@ -327,7 +327,7 @@ auth: {htpasswd: {realm: here, path: %s/users}}
 	}}); err != nil || mounted != 3 { // the layer of both platforms once
 		t.Errorf("%d mounted, %v", mounted, err)
 	}
-	to := open(f)
+	to := open()
 	if _, err := to.Pull(t.Context(), host+"/team/second:1", PullOptions{}); err == nil {
 		t.Error("pulled without a password")
 	}

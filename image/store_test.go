@@ -22,7 +22,7 @@ import (
 )
 
 // filled is a store with some images: app:1 and app:2 (one image), old/app:1, and what app:1 was before.
-func filled(t testing.TB) (*Store, *fake) {
+func filled(t testing.TB) *Store {
 	t.Helper()
 	f := newFixture()
 	tars := layersOf(4)
@@ -38,7 +38,7 @@ func filled(t testing.TB) (*Store, *fake) {
 			t.Fatal(err)
 		}
 	}
-	return s, k
+	return s
 }
 
 func tagsIn(list []Summary) string {
@@ -55,7 +55,7 @@ func tagsIn(list []Summary) string {
 
 // TestList: filters as Docker has them.
 func TestList(t *testing.T) {
-	s, _ := filled(t)
+	s := filled(t)
 	for _, test := range []struct{ filters, want string }{
 		{"", "<none> app:1 app:2 old.example/app:1"},
 		{"dangling=true", "<none>"},
@@ -103,7 +103,7 @@ func TestList(t *testing.T) {
 
 // TestGet: names, ids and their beginnings, digests.
 func TestGet(t *testing.T) {
-	s, _ := filled(t)
+	s := filled(t)
 	app, err := s.Get("app:1", Platform{})
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestGet(t *testing.T) {
 
 // TestRemove: names first, the image with the last of them; what nobody needs goes along.
 func TestRemove(t *testing.T) {
-	s, _ := filled(t)
+	s := filled(t)
 	app, err := s.Get("app:1", Platform{})
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestRemove(t *testing.T) {
 
 // TestPrune: without a name, or all but those in use, by filters.
 func TestPrune(t *testing.T) {
-	s, _ := filled(t)
+	s := filled(t)
 	names := func() string {
 		list, err := s.List(t.Context(), ListOptions{})
 		if err != nil {
@@ -333,7 +333,7 @@ func TestDamage(t *testing.T) {
 
 // TestRights: nobody else looks into a store (CVE-2021-41091).
 func TestRights(t *testing.T) {
-	s, _ := filled(t)
+	s := filled(t)
 	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -351,7 +351,7 @@ func TestRights(t *testing.T) {
 
 // TestSweepWaits: a sweep takes nothing while somebody adds, and who adds sweeps at the end.
 func TestSweepWaits(t *testing.T) {
-	s, _ := filled(t)
+	s := filled(t)
 	release, err := s.Hold(t.Context())
 	if err != nil {
 		t.Fatal(err)

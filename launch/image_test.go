@@ -78,7 +78,7 @@ func imageCases() []opCase {
 			return []plan.Step{in(&plan.Unmount{At: op.At}), in(&plan.Unmount{At: op.At}), sh("ls " + op.At + " | wc -l")}
 		}), says("0\n")},
 		{"image root", func(t testing.TB) []plan.Step { return imageSteps(t, nil) }, func(t *testing.T, _ []plan.Step) {
-			for _, names := range [][]string{nil, many(t, 127)} {
+			for _, names := range [][]string{nil, many(127)} {
 				steps := imageSteps(t, names)
 				res := must(t, steps...)
 				if want := "host\nnew\nhost\n0\n"; res.out != want {
@@ -90,7 +90,7 @@ func imageCases() []opCase {
 }
 
 // many are names of layers: all but the last of them are empty.
-func many(t testing.TB, n int) []string {
+func many(n int) []string {
 	var names []string
 	for i := range n {
 		names = append(names, fmt.Sprintf("%064x", i))

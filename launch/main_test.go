@@ -71,7 +71,7 @@ type view struct {
 // probe prints a view, or does what its first argument says.
 func probe(args []string) int {
 	if len(args) > 0 {
-		return probeWord(args[0], args[1:])
+		return probeWord(args[0])
 	}
 	data, err := json.Marshal(look())
 	if err != nil {
@@ -195,9 +195,7 @@ func clone(ns ...abi.Namespace) plan.Step { return rt(&plan.Clone{New: ns}) }
 func sh(line string) plan.Step { return in(&plan.Exec{Args: []string{"/bin/sh", "-c", line}}) }
 
 // probeHere runs the probe outside of any root of its own.
-func probeHere(args ...string) plan.Step {
-	return in(&plan.Exec{Args: append([]string{nstest.PartPath("probe")}, args...)})
-}
+func probeHere() plan.Step { return in(&plan.Exec{Args: []string{nstest.PartPath("probe")}}) }
 
 // start is the sync at which Options.Start is called.
 func start() plan.Step { return rt(&plan.Sync{From: plan.Runtime, What: plan.StartWord}) }

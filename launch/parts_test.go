@@ -223,7 +223,7 @@ func swapper(args []string) int {
 }
 
 // probeWord is the probe with a task.
-func probeWord(word string, args []string) int {
+func probeWord(word string) int {
 	switch word {
 	case "tiocsti":
 		// Types into its own terminal.

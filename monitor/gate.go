@@ -164,11 +164,11 @@ func (m *machine) ask(a netip.Addr) bool {
 
 // special are networks of IPv4 that are not of all the world: RFC 6890. Those for examples lead nowhere, and are not here.
 func special() []netip.Prefix {
-	b := func(a, b, c byte, bits int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b, c}), bits)
+	p := func(a, b byte, bits int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b}), bits)
 	}
 	return []netip.Prefix{
-		b(0, 0, 0, 8), b(10, 0, 0, 8), b(100, 64, 0, 10), b(127, 0, 0, 8), b(169, 254, 0, 16), b(172, 16, 0, 12), b(192, 0, 0, 24), b(192, 168, 0, 16), b(198, 18, 0, 15), b(224, 0, 0, 3),
+		p(0, 0, 8), p(10, 0, 8), p(100, 64, 10), p(127, 0, 8), p(169, 254, 16), p(172, 16, 12), p(192, 0, 24), p(192, 168, 16), p(198, 18, 15), p(224, 0, 3),
 	}
 }
 

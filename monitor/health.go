@@ -103,7 +103,7 @@ func (m *monitor) watchHealth(r *run) {
 				return
 			case <-time.After(h.wait(now.Status, time.Since(r.began))):
 			}
-			result, done := m.check(r, h)
+			result, done := m.check(h)
 			if !done {
 				continue
 			}
@@ -126,7 +126,7 @@ func (m *monitor) watchHealth(r *run) {
 }
 
 // check runs one check; it is not done where the container is paused, or ends meanwhile.
-func (m *monitor) check(r *run, h *HealthCheck) (result HealthResult, done bool) {
+func (m *monitor) check(h *HealthCheck) (result HealthResult, done bool) {
 	result.Start = time.Now()
 	code, output, err := m.probe(h)
 	result.End = time.Now()

@@ -98,9 +98,10 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 var br0 = plan.Bridge{Device: "kakuri0", Network: "bridge", Addrs: []netip.Prefix{prefix("172.17.0.1/16"), prefix("fd00:17::1/64")}, MTU: 1400, ICC: true}
 
-func endpoint(n int, bridge string) plan.Endpoint {
+// endpoint is the nth one of a container at br0.
+func endpoint(n int) plan.Endpoint {
 	return plan.Endpoint{
-		Network: "bridge", Driver: plan.DriverBridge, Bridge: bridge, HostDevice: plan.HostDevice("0123456789", n), Device: fmt.Sprintf("eth%d", n), MAC: plan.MAC{2, 66, 172, 17, 0, byte(n + 2)}, MTU: 1400,
+		Network: "bridge", Driver: plan.DriverBridge, Bridge: br0.Device, HostDevice: plan.HostDevice("0123456789", n), Device: fmt.Sprintf("eth%d", n), MAC: plan.MAC{2, 66, 172, 17, 0, byte(n + 2)}, MTU: 1400,
 		Addrs: []netip.Prefix{prefix(fmt.Sprintf("172.17.0.%d/16", n+2)), prefix(fmt.Sprintf("fd00:17::%d/64", n+2))},
 	}
 }
@@ -111,7 +112,7 @@ func TestConnect(t *testing.T) {
 	nstest.NoLeaks(t)
 	d := doer(t)
 	a, b := container(t), container(t)
-	n := plan.Network{Bridges: nil, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr(), Gateway6: br0.Addrs[1].Addr()}
+	n := plan.Network{Bridges: nil, Endpoints: []plan.Endpoint{endpoint(0)}, Gateway4: br0.Addrs[0].Addr(), Gateway6: br0.Addrs[1].Addr()}
 	n.Endpoints[0].Isolated = true
 	n.Endpoints[0].Routes = []plan.Route{{To: prefix("10.0.0.0/8"), Via: netip.MustParseAddr("172.17.0.9")}, {To: prefix("192.0.2.0/24")}}
 	n.Endpoints[0].Sysctls = map[string]string{"net.ipv4.conf.IFNAME.log_martians": "1"}
@@ -119,7 +120,7 @@ func TestConnect(t *testing.T) {
 	if err := d.Connect(t.Context(), a, "a", n); err != nil {
 		t.Fatal(err)
 	}
-	m := plan.Network{Endpoints: []plan.Endpoint{endpoint(1, "kakuri0")}}
+	m := plan.Network{Endpoints: []plan.Endpoint{endpoint(1)}}
 	m.Endpoints[0].Addrs = m.Endpoints[0].Addrs[:1]
 	if err := d.Connect(t.Context(), b, "b", m); err != nil {
 		t.Fatal(err)
@@ -455,7 +456,7 @@ func TestManyConnections(t *testing.T) {
 	d := doer(t)
 	pid := container(t)
 	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
-	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr()}
+	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0)}, Gateway4: br0.Addrs[0].Addr()}
 	for i := range times {
 		if err := d.Connect(t.Context(), pid, "a", n); err != nil {
 			t.Fatalf("connection %d: %v", i, err)
@@ -476,7 +477,7 @@ func TestFailureInTheMiddle(t *testing.T) {
 	d := doer(t)
 	pid := container(t)
 	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
-	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0, "kakuri0"), endpoint(1, "kakuri0")}}
+	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0), endpoint(1)}}
 	n.Endpoints[1].Routes = []plan.Route{{To: prefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.0.2.1")}}
 	if err := d.Connect(t.Context(), pid, "a", n); err == nil {
 		t.Fatal("a gateway in none of the networks is taken")
@@ -529,7 +530,7 @@ func BenchmarkConnect(b *testing.B) {
 	nstest.Root(b)
 	d := doer(b)
 	d.must(b, 0, &plan.MakeBridge{Bridge: br0})
-	n := plan.Network{Bridges: []plan.Bridge{}, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}, Gateway4: br0.Addrs[0].Addr()}
+	n := plan.Network{Bridges: []plan.Bridge{}, Endpoints: []plan.Endpoint{endpoint(0)}, Gateway4: br0.Addrs[0].Addr()}
 	n.Endpoints[0].Addrs = n.Endpoints[0].Addrs[:1]
 	for b.Loop() {
 		b.StopTimer()
@@ -560,7 +561,7 @@ func TestRules(t *testing.T) {
 	d := doer(t)
 	d.Rules = OpenRules(t.TempDir())
 	pid := container(t)
-	n := plan.Network{Bridges: []plan.Bridge{br0}, Endpoints: []plan.Endpoint{endpoint(0, "kakuri0")}}
+	n := plan.Network{Bridges: []plan.Bridge{br0}, Endpoints: []plan.Endpoint{endpoint(0)}}
 	if err := d.Connect(t.Context(), pid, "a", n); err != nil {
 		t.Fatal(err)
 	}

@@ -327,7 +327,7 @@ func marked() nftTerm {
 }
 
 func inState(name string, bit uint32) nftTerm {
-	return nftTerm{"ct state " + name, append([]nftExpr{conntrack(unix.NFT_CT_STATE, 0)}, anyBit(bit)...)}
+	return nftTerm{"ct state " + name, append([]nftExpr{conntrack(unix.NFT_CT_STATE)}, anyBit(bit)...)}
 }
 
 func ofProtocol(number byte, name string) nftTerm {

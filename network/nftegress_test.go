@@ -24,10 +24,10 @@ func egress(t testing.TB, entries ...string) plan.Egress {
 	return *e
 }
 
-// limit puts rules into a place, and gives their table.
-func (s *stage) limit(place string, e plan.Egress) *Egress {
+// limit puts rules into the place a1, and gives their table.
+func (s *stage) limit(e plan.Egress) *Egress {
 	s.t.Helper()
-	ns, err := os.Open("/run/netns/" + place)
+	ns, err := os.Open("/run/netns/a1")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestEgress(t *testing.T) {
 		s.listen("a1", 8080)
 		s.shell("for n in a1 a2 b1 away; do ip netns exec $n sysctl -qw net.ipv4.ping_group_range='0 2147483647'; done")
 		e := egress(t, "example.org:443", "192.0.2.2:80", "[2001:db8:9::2]:80", "10.0.1.0/28:1000-2000/udp", "[2001:db8:1::12]", ":8443", "nobody.example")
-		table := s.limit("a1", e)
+		table := s.limit(e)
 		for _, c := range []struct {
 			proto, to string
 			port      int
@@ -251,7 +251,7 @@ func TestEgress(t *testing.T) {
 func TestEgressOptions(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		s.bridges(bridgeA)
-		s.limit("a1", egress(t, "192.0.2.2", "[2001:db8:9::2]"))
+		s.limit(egress(t, "192.0.2.2", "[2001:db8:9::2]"))
 		if got := s.send("a1", "udp", "192.0.2.2", 9) + s.send("a1", "udp", "2001:db8:9::2", 9); got != "" {
 			t.Fatalf("without options: %s", got)
 		}
@@ -278,7 +278,7 @@ func TestEgressNames(t *testing.T) {
 		s.bridges(bridgeA)
 		s.listen("away", 443)
 		e := egress(t, "example.org:443", "other.example@[2001:db8:9::/64]:443")
-		table := s.limit("a1", e)
+		table := s.limit(e)
 		open := func(entry int, name string, least time.Duration, addrs ...string) {
 			t.Helper()
 			var list []netip.Addr
@@ -335,7 +335,7 @@ func TestEgressNames(t *testing.T) {
 // TestEgressUnprivileged tries to take the rules away from a nested user namespace, as a program of the container can make one.
 func TestEgressUnprivileged(t *testing.T) {
 	onStage(t, false, func(s *stage) {
-		table := s.limit("a1", egress(t, "none"))
+		table := s.limit(egress(t, "none"))
 		out := s.shell(`ip netns exec a1 unshare -U -r sh -c '
 			nft flush ruleset && echo flushed; nft delete table inet ` + EgressTable + ` && echo deleted
 			nft add rule inet ` + EgressTable + ` output accept && echo added

@@ -377,8 +377,9 @@ func find(set string, isMap bool) nftExpr {
 	})
 }
 
-func conntrack(key, to uint32) nftExpr {
-	return expr("ct", func(w *wire) { w.u32(unix.NFTA_CT_KEY, key); w.u32(unix.NFTA_CT_DREG, register(to)) })
+// conntrack puts what the kernel knows of the connection into register 0.
+func conntrack(key uint32) nftExpr {
+	return expr("ct", func(w *wire) { w.u32(unix.NFTA_CT_KEY, key); w.u32(unix.NFTA_CT_DREG, register(0)) })
 }
 
 // anyBit is of register 0: one of the bits at least is set.
@@ -513,16 +514,16 @@ func senderThat(family byte, text string, op uint32, start []byte) nftTerm {
 
 // unanswered is what belongs to no connection that was answered.
 func unanswered() nftTerm {
-	return nftTerm{"ct state invalid,new,untracked", append([]nftExpr{conntrack(unix.NFT_CT_STATE, 0)}, anyBit(ctStateInvalid|ctStateNew|ctStateUntracked)...)}
+	return nftTerm{"ct state invalid,new,untracked", append([]nftExpr{conntrack(unix.NFT_CT_STATE)}, anyBit(ctStateInvalid|ctStateNew|ctStateUntracked)...)}
 }
 
 // translated is a connection whose destination was changed by a rule, of whoever.
 func translated() nftTerm {
-	return nftTerm{"ct status dnat", append([]nftExpr{conntrack(unix.NFT_CT_STATUS, 0)}, anyBit(ctStatusDNAT)...)}
+	return nftTerm{"ct status dnat", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusDNAT)...)}
 }
 
 func known() nftTerm {
-	return nftTerm{"ct state established,related", append([]nftExpr{conntrack(unix.NFT_CT_STATE, 0)}, anyBit(ctStateEstablished|ctStateRelated)...)}
+	return nftTerm{"ct state established,related", append([]nftExpr{conntrack(unix.NFT_CT_STATE)}, anyBit(ctStateEstablished|ctStateRelated)...)}
 }
 
 func counted() nftTerm {

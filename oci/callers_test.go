@@ -69,7 +69,7 @@ func TestKillWithoutPIDNamespace(t *testing.T) {
 	if err := unix.Kill(p.state("x").Pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	p.until("x", specs.StateStopped)
+	p.untilStopped("x")
 	if strings.Count(processes(), "\n") != 1 {
 		t.Errorf("processes: %q", processes())
 	}

@@ -41,11 +41,11 @@ func goesOn(t *testing.T, dir string, n int) {
 	}
 }
 
-// counted starts a counting container and waits until it is past a number that a new one would not begin with.
-func (p place) counted(dir, id string) int {
+// counted starts a counting container, x, and waits until it is past a number that a new one would not begin with.
+func (p place) counted(dir string) int {
 	p.t.Helper()
-	p.good("run", "-d", "--bundle", dir, id)
-	nstest.Until(p.t, id+" counts", func() bool { return count(dir) > 3 })
+	p.good("run", "-d", "--bundle", dir, "x")
+	nstest.Until(p.t, "x counts", func() bool { return count(dir) > 3 })
 	return count(dir)
 }
 
@@ -95,7 +95,7 @@ func liveTwice(t *testing.T, p place, image string) {
 	s := counting()
 	s.Linux.CgroupsPath = "/criu-c"
 	dir := bundle(t, s)
-	p.counted(dir, "x")
+	p.counted(dir)
 	for i, mode := range []string{"", "soft", "ignore"} {
 		at := fmt.Sprint(image, i)
 		n := count(dir)
@@ -125,7 +125,7 @@ func liveTwice(t *testing.T, p place, image string) {
 
 func liveLeave(t *testing.T, p place, image string) {
 	dir := bundle(t, counting())
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	p.checkpoint("--leave-running", "--image-path", image, "x")
 	goesOn(t, dir, n)
 	p.bad("container with given ID already exists", "restore", "-d", "--bundle", dir, "--image-path", image, "x")
@@ -176,7 +176,7 @@ func livePipes(t *testing.T, p place, image string) {
 	in, out = start("restore", "-d", "--bundle", dir, "--image-path", image, "x")
 	says(in, out, "two")
 	in.Close()
-	p.until("x", specs.StateStopped)
+	p.untilStopped("x")
 	out.Close()
 	p.good("delete", "x")
 }
@@ -339,7 +339,7 @@ func liveMounts(t *testing.T, p place, image string) {
 		return p.good("exec", "x", "sh", "-c", `cat /real/file /tree/sub/s /outer/o /outer/a/inner/i /tmp/t; cat /proc/keys; find /sys/firmware; `+
 			`echo a >/real/file; echo a >/proc/sys/kernel/hostname; while read a b c d at o rest; do echo $at $o; done </proc/self/mountinfo | sort`)
 	}
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	before := look()
 	if !strings.HasPrefix(before, "a filesoikept\n/sys/firmware\n") || strings.Count(before, "ead-only") != 2 {
 		t.Fatal(before)
@@ -363,7 +363,7 @@ func liveCgroupMount(t *testing.T, p place, image string) {
 	s.Linux.CgroupsPath = "/criu-first"
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs"}, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro"}})
 	dir := bundle(t, s)
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	p.checkpoint("--image-path", image, "--manage-cgroups-mode", "ignore", "x")
 	s.Linux.CgroupsPath = "/criu-second"
 	write(t, dir, s)
@@ -391,7 +391,7 @@ func liveNetwork(t *testing.T, p place, image string) {
 	s := counting()
 	s.Linux.Namespaces[4] = specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path}
 	dir := bundle(t, s)
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	p.checkpoint("--image-path", image, "x")
 	p.good("restore", "-d", "--bundle", dir, "--image-path", image, "x")
 	goesOn(t, dir, n)
@@ -449,7 +449,7 @@ func liveForeground(t *testing.T, p place, image string) {
 func liveHooks(t *testing.T, p place, image string) {
 	s := counting()
 	dir := bundle(t, s)
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	p.checkpoint("--image-path", image, "x")
 	mark := filepath.Join(nstest.Dir(t), "mark")
 	s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >" + mark}}}}
@@ -468,7 +468,7 @@ func liveHooks(t *testing.T, p place, image string) {
 
 func livePaused(t *testing.T, p place, image string) {
 	dir := bundle(t, counting())
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	p.good("pause", "x")
 	p.checkpoint("--image-path", image, "x")
 	p.empty()
@@ -480,7 +480,7 @@ func livePaused(t *testing.T, p place, image string) {
 // A dump after a pre-dump needs a kernel that tells which memory has changed since.
 func livePreDump(t *testing.T, p place, image string) {
 	dir := bundle(t, counting())
-	n := p.counted(dir, "x")
+	n := p.counted(dir)
 	p.bad("--parent-path must be relative", "checkpoint", "--parent-path", image, "--image-path", image+"2", "x")
 	p.bad("invalid --parent-path", "checkpoint", "--parent-path", "../none", "--image-path", image+"2", "x")
 	if exec.Command("criu", "check", "--feature", "mem_dirty_track").Run() != nil {
@@ -545,7 +545,7 @@ func (p place) killAt(n int, args ...string) bool {
 func liveKilledCheckpoint(t *testing.T, p place, image string) {
 	dir := bundle(t, counting())
 	for n := 0; ; n++ {
-		p.counted(dir, "x")
+		p.counted(dir)
 		killed := p.killAt(n, "checkpoint", "--image-path", fmt.Sprint(image, n), "x")
 		p.good("delete", "-f", "x")
 		p.empty()
@@ -562,7 +562,7 @@ func liveKilledCheckpoint(t *testing.T, p place, image string) {
 // A restore that is killed leaves what delete takes away, without force as long as nothing runs.
 func liveKilledRestore(t *testing.T, p place, image string) {
 	dir := bundle(t, counting())
-	p.counted(dir, "x")
+	p.counted(dir)
 	p.checkpoint("--image-path", image, "x")
 	for n := 0; ; n++ {
 		killed := p.killAt(n, "restore", "-d", "--bundle", dir, "--image-path", image, "x")

@@ -202,7 +202,7 @@ func TestSharedPIDNamespace(t *testing.T) {
 		}
 		if kill {
 			p.good("kill", "--all", "x", "KILL")
-			p.until("x", specs.StateStopped)
+			p.untilStopped("x")
 			p.good("delete", "x")
 		} else {
 			p.good("delete", "--force", "x")

@@ -138,7 +138,7 @@ func TestInPlace(t *testing.T) {
 			write(t, dir, s)
 			p.good("create", "-b", dir, "c")
 			p.good("start", "c")
-			p.until("c", specs.StateStopped)
+			p.untilStopped("c")
 			if out, err := exec.Command("nsenter", "--mount=/proc/"+own+"/ns/mnt", "umount", "-R", "--lazy", rootfs).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -258,7 +258,7 @@ func TestInPlaceEnded(t *testing.T) {
 		write(t, dir, withoutMounts(base("true"), "/proc/"+pid+"/ns/mnt"))
 		p.good("create", "-b", dir, "c")
 		p.good("start", "c")
-		p.until("c", specs.StateStopped)
+		p.untilStopped("c")
 	})
 	p.good("delete", "c")
 	p.empty()

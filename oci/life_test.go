@@ -90,9 +90,10 @@ func (p place) empty() {
 	}
 }
 
-func (p place) until(id string, status specs.ContainerState) {
+// untilStopped waits for a container's end.
+func (p place) untilStopped(id string) {
 	p.t.Helper()
-	nstest.Until(p.t, id+" is "+string(status), func() bool { return p.state(id).Status == status })
+	nstest.Until(p.t, id+" is stopped", func() bool { return p.state(id).Status == specs.StateStopped })
 }
 
 // A container's life, and what each verb says at the wrong moment.
@@ -139,7 +140,7 @@ func TestLife(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "rootfs/beside"), filepath.Join(dir, "rootfs/go")); err != nil {
 		t.Error(err)
 	}
-	p.until(id, specs.StateStopped)
+	p.untilStopped(id)
 	if s := p.state(id); s.Pid != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -308,7 +309,7 @@ func TestKillCreated(t *testing.T) {
 	for _, sig := range []string{"TERM", "INT", "HUP", "QUIT"} {
 		p.good("create", "--bundle", dir, "x")
 		p.good("kill", "x", sig)
-		p.until("x", specs.StateStopped)
+		p.untilStopped("x")
 		p.bad("cannot start a container that has stopped", "start", "x")
 		p.good("delete", "x")
 	}
@@ -333,7 +334,7 @@ func TestKillCreated(t *testing.T) {
 	if _, err := out.ReadFrom(r); err != nil || out.String() != "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
-	p.until("x", specs.StateStopped)
+	p.untilStopped("x")
 	p.good("delete", "x")
 	p.empty()
 }
@@ -386,7 +387,7 @@ func TestStartError(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.bad("exec /gone: no such file or directory\n", "start", "x")
-	p.until("x", specs.StateStopped)
+	p.untilStopped("x")
 	p.good("delete", "x")
 	p.empty()
 }
@@ -482,7 +483,7 @@ func TestSockets(t *testing.T) {
 	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20000); n != 1 {
 		t.Errorf("%v: the pidfd is of another process", err)
 	}
-	p.until("x", specs.StateStopped)
+	p.untilStopped("x")
 	p.good("delete", "x")
 }
 

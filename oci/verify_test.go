@@ -23,10 +23,11 @@ type measured struct {
 	list map[string]verify.Result
 }
 
-func measure(t *testing.T, p place, id string) *measured {
+// measure reads the container v.
+func measure(t *testing.T, p place) *measured {
 	t.Helper()
 	m := &measured{t: t, p: p}
-	x, err := (&Runtime{Root: p.dir}).Open(id)
+	x, err := (&Runtime{Root: p.dir}).Open("v")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestVerifyRuntime(t *testing.T) {
 	dir := bundle(t, everything("exec sleep 1000"))
 	p.good("create", "--bundle", dir, "v")
 	defer p.do("delete", "--force", "v")
-	measure(t, p, "v").allOK() // as long as it waits for its start
+	measure(t, p).allOK() // as long as it waits for its start
 	p.good("start", "v")
 	x, err := (&Runtime{Root: p.dir}).Open("v")
 	if err != nil {
@@ -119,7 +120,7 @@ func TestVerifyRuntime(t *testing.T) {
 		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", x.State().Pid))
 		return string(name) == "sleep\n"
 	})
-	m := measure(t, p, "v")
+	m := measure(t, p)
 	m.allOK()
 	m.want("scheduler", verify.OK, "policy 3 nice 5 flags 0x1")
 	m.want("io priority", verify.OK, "class 2 level 6")
@@ -144,7 +145,7 @@ func TestVerifyRuntime(t *testing.T) {
 	m.want("device rules", verify.OK, "")
 
 	p.good("update", "--pids-limit", "60", "v")
-	m = measure(t, p, "v")
+	m = measure(t, p)
 	m.allOK()
 	m.want("pids.max", verify.OK, "60")
 }
@@ -177,7 +178,7 @@ func TestVerifyRuntimeChanged(t *testing.T) {
 	expect := func(property, text string) {
 		t.Helper()
 		differ = append(differ, property)
-		m := measure(t, p, "v")
+		m := measure(t, p)
 		m.want(property, verify.Differs, text)
 		for _, r := range m.list {
 			known := false
@@ -235,7 +236,7 @@ func TestVerifyRuntimeTerminal(t *testing.T) {
 	defer p.do("delete", "--force", "v")
 	master := console.receive(t)
 	defer unix.Close(master)
-	m := measure(t, p, "v")
+	m := measure(t, p)
 	m.allOK()
 	m.want("controlling terminal", verify.OK, "c 136:")
 	m.want("mount /dev/console", verify.OK, "devpts")
@@ -261,7 +262,7 @@ func TestVerifyRuntimeMounts(t *testing.T) {
 	mapped.GIDMappings = mapped.UIDMappings
 	p.good("run", "--detach", "--bundle", bundle(t, s), "v")
 	defer p.do("delete", "--force", "v")
-	m := measure(t, p, "v")
+	m := measure(t, p)
 	m.allOK()
 	m.want("mount /shared", verify.OK, "rdonly")
 	m.want("mount /shared", verify.OK, "shared")
@@ -271,7 +272,7 @@ func TestVerifyRuntimeMounts(t *testing.T) {
 	if out, err := exec.Command("nsenter", "-m", "-t", fmt.Sprint(m.pid), "/bin/busybox", "sh", "-c", "mount --bind /private /mapped && mount --make-private /shared").CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	m = measure(t, p, "v")
+	m = measure(t, p)
 	m.want("mount /mapped", verify.Differs, "")
 	m.want("mount /shared", verify.Differs, "private")
 }

@@ -87,10 +87,7 @@ func (c *compiler) rlimit(i int, l specs.POSIXRlimit) error {
 // as few calls of ours as can be: with no_new_privs only execve follows it.
 func (c *compiler) credentials() error {
 	p := c.spec.Process
-	sets, err := c.capSets()
-	if err != nil {
-		return err
-	}
+	sets := c.capSets()
 	capCause := c.cause("process.capabilities")
 	if p.Capabilities != nil {
 		c.inside(&DropBounding{Keep: sets.Bounding, Last: c.host.LastCap}, capCause, nil)
@@ -275,10 +272,10 @@ func searchPath(p *specs.Process) []string {
 }
 
 // capSets parses the five sets and takes from them what the caller lacks.
-func (c *compiler) capSets() (CapsCheck, error) {
+func (c *compiler) capSets() CapsCheck {
 	var s CapsCheck
 	if c.spec.Process.Capabilities == nil {
-		return s, nil
+		return s
 	}
 	p := c.spec.Process.Capabilities
 	var effective abi.CapSet
@@ -320,5 +317,5 @@ func (c *compiler) capSets() (CapsCheck, error) {
 		c.warn("can't raise ambient capability %s: only what is permitted and inheritable can be", lost)
 		s.Ambient &^= lost
 	}
-	return s, nil
+	return s
 }

@@ -379,7 +379,7 @@ func TestReadFile(t *testing.T) {
 // TestSparse: files with holes are shown with their holes, and so is a tar's last file whose block is cut.
 func TestSparse(t *testing.T) {
 	tars := map[string][]byte{
-		"old GNU format": gnuSparse(t, 1<<20),
+		"old GNU format": gnuSparse(1 << 20),
 		"cut at the end": cutTar(t),
 	}
 	for name, b := range tars {
@@ -416,7 +416,7 @@ func cutTar(t testing.TB) []byte {
 }
 
 // gnuSparse is a tar as GNU tar --sparse wrote it for long: a file of size bytes with two pieces.
-func gnuSparse(t testing.TB, size int64) []byte {
+func gnuSparse(size int64) []byte {
 	h := make([]byte, 512)
 	copy(h, "file")
 	octal := func(at, n int, v int64) { copy(h[at:], fmt.Sprintf("%0*o\x00", n-1, v)) }

@@ -69,8 +69,8 @@ func sameSet(a, b []int) bool {
 
 func (r *E7) panes(l ui.Lang) (ui.Pane, ui.Pane) {
 	host := (&view{l: l}).say(e7.Sees, r.Host.Processes).say(e7.SeesAllThree)
-	inside := (&view{l: l}).say(e7.InContainer).value(numbers(r.Inside.Container, 8))
-	return two(l, host, inside.say(e7.InInnermost).value(numbers(r.Inside.Innermost, 8)))
+	inside := (&view{l: l}).say(e7.InContainer).value(numbers(r.Inside.Container))
+	return two(l, host, inside.say(e7.InInnermost).value(numbers(r.Inside.Innermost)))
 }
 
 // block is a table of the same processes at all levels.

@@ -48,8 +48,9 @@ func (v *view) say(t ui.Text, args ...any) *view {
 	return v
 }
 
-// numbers joins numbers with blanks; of long lists the middle is left out.
-func numbers(list []int, most int) string {
+// numbers joins numbers with blanks; of a list too long for a pane the end is left out.
+func numbers(list []int) string {
+	const most = 8
 	var out []string
 	for i, n := range list {
 		if i == most {

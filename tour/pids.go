@@ -55,7 +55,7 @@ func (r *E1) panes(l ui.Lang) (ui.Pane, ui.Pane) {
 		host.ran("readlink /proc/1/ns/pid", r.Host.Init)
 	} else {
 		host.ran("readlink /proc/1/ns/pid").say(e1.Refused)
-		host.ran(fmt.Sprintf("grep NSpid /proc/%d/status", r.Inside.PID), "NSpid: "+numbers(r.Inside.PIDs, 8)).say(e1.OneNumber)
+		host.ran(fmt.Sprintf("grep NSpid /proc/%d/status", r.Inside.PID), "NSpid: "+numbers(r.Inside.PIDs)).say(e1.OneNumber)
 	}
 	shell.ran("readlink /proc/self/ns/pid", r.Inside.PIDNamespace)
 	a, b := two(l, host, shell)
@@ -216,7 +216,7 @@ func (r *E5) claims() []claim {
 func (r *E5) panes(l ui.Lang) (ui.Pane, ui.Pane) {
 	host, inside := &view{l: l}, &view{l: l}
 	for _, p := range r.Host.Processes {
-		host.ran(fmt.Sprintf("grep NSpid /proc/%d/status", first(p.PIDs)), "NSpid: "+numbers(p.PIDs, 8))
+		host.ran(fmt.Sprintf("grep NSpid /proc/%d/status", first(p.PIDs)), "NSpid: "+numbers(p.PIDs))
 	}
 	host.say(e5.Parent, r.Host.Parent)
 	inside.say(e4.Listed).value(processes(r.Inside.Processes)...)

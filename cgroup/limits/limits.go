@@ -149,8 +149,8 @@ type compiler struct {
 	out Limits
 }
 
-func (k *compiler) warn(field, format string, args ...any) {
-	k.out.Warnings = append(k.out.Warnings, field+": "+fmt.Sprintf(format, args...))
+func (k *compiler) warn(field, text string) {
+	k.out.Warnings = append(k.out.Warnings, field+": "+text)
 }
 
 // at gives the version of a controller that a field needs.

@@ -97,16 +97,15 @@ func (c caller) container(t *testing.T, name string, args ...string) {
 }
 
 // until runs a command again until its output has want; a minute at most. Nothing tells from outside that a server is ready.
-func (c caller) until(t *testing.T, want string, args ...string) string {
+func (c caller) until(t *testing.T, want string, args ...string) {
 	t.Helper()
 	var out string
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if out, _ = c.kakuri(args...); strings.Contains(out, want) {
-			return out
+			return
 		}
 	}
 	t.Fatalf("kakuri %s: %s\nwant %q", strings.Join(args, " "), out, want)
-	return ""
 }
 
 // has wants a piece in what a command prints.

@@ -49,7 +49,7 @@ func (s *source) tail(f form, n int) (got int, err error) {
 			// The first entry of the file, or damage: either begins there.
 			return got + 1, s.seek(0)
 		case err != nil:
-			return got, s.forward(f, n, end)
+			return got, s.forward(f, n)
 		default:
 			more := min(from, int64(max(64<<10, len(b))))
 			buf = make([]byte, more+int64(len(b)))
@@ -81,7 +81,7 @@ func (s *source) wholeEnd(f form, size int64) (int64, error) {
 }
 
 // forward is for a file that is damaged: it is read from the begin.
-func (s *source) forward(f form, n int, end int64) error {
+func (s *source) forward(f form, n int) error {
 	if err := s.seek(0); err != nil {
 		return err
 	}

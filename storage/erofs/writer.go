@@ -206,7 +206,7 @@ func (l *layout) place(i *Inode, name string) error {
 	case unix.S_IFLNK:
 		size = l.inline(i, size, int64(len(i.Target)))
 	default:
-		l.begin(i, size, inodeSize)
+		l.begin(i, inodeSize)
 	}
 	l.inodes = i.at + size
 	for _, child := range sorted(i.Children) {
@@ -223,8 +223,8 @@ func (l *layout) place(i *Inode, name string) error {
 
 func sorted(children map[string]*Inode) []string { return slices.Sorted(maps.Keys(children)) }
 
-// begin finds where an inode of size bytes may begin, of which the first part may lie in no two blocks.
-func (l *layout) begin(i *Inode, size, whole int64) {
+// begin finds where an inode may begin whose first whole bytes may lie in no two blocks.
+func (l *layout) begin(i *Inode, whole int64) {
 	at := (l.inodes + align - 1) &^ (align - 1)
 	if whole <= BlockSize && at%BlockSize+whole > BlockSize {
 		at = blocks(at) << blockBits
@@ -236,10 +236,10 @@ func (l *layout) begin(i *Inode, size, whole int64) {
 func (l *layout) inline(i *Inode, size, content int64) int64 {
 	i.data = none
 	if size+content <= BlockSize {
-		l.begin(i, size, size+content)
+		l.begin(i, size+content)
 		return size + content
 	}
-	l.begin(i, size, inodeSize)
+	l.begin(i, inodeSize)
 	if content == 0 {
 		return size
 	}
@@ -250,7 +250,7 @@ func (l *layout) inline(i *Inode, size, content int64) int64 {
 
 // chunks places a regular file and the indexes of its chunks, which are aligned to their size.
 func (l *layout) chunks(i *Inode, size int64) int64 {
-	l.begin(i, size, inodeSize)
+	l.begin(i, inodeSize)
 	if n := i.chunkCount(); n > 0 {
 		size = (size+chunkIndex-1)&^(chunkIndex-1) + n*chunkIndex
 	}

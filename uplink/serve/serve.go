@@ -497,7 +497,7 @@ func (s *server) publish(owner string) (err error) {
 	for i, p := range ports {
 		s.next++
 		t := taken{Publish: p, id: strconv.Itoa(s.next)}
-		if t.fd, t.HostPort, err = s.take(owner, p); err != nil {
+		if t.fd, t.HostPort, err = s.take(p); err != nil {
 			return err
 		}
 		s.owners[owner] = append(s.owners[owner], t)
@@ -514,7 +514,7 @@ func (s *server) publish(owner string) (err error) {
 }
 
 // take listens at a port of the machine.
-func (s *server) take(owner string, p plan.Publish) (fd int, port uint16, err error) {
+func (s *server) take(p plan.Publish) (fd int, port uint16, err error) {
 	where := func(err error) error {
 		return fmt.Errorf("port %d/%s of %v: %w", p.HostPort, p.Proto, p.HostAddr, err)
 	}
