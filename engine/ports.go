@@ -169,85 +169,118 @@ func (c *Config) portSpecs() ([]PortSpec, error) {
 
 // publish is where the ports of a container are published: a line for each address and port. take takes the host's port at each address, or says why it cannot be
 // had; it is asked for ports that are a choice only.
-func publish(c *Config, to backend, take func([]plan.Publish) error) (list []plan.Publish, err error) {
+func publish(c *Config, to backend, take func([]plan.Publish) error) ([]plan.Publish, error) {
 	specs, err := c.portSpecs()
 	if err != nil {
 		return nil, err
 	}
-	type hostPort struct {
-		proto string
-		port  uint16
-	}
-	used := map[hostPort][]netip.Addr{} // a range may be all ports: to look through the list for each took minutes
-	free := chance()
-	taken := func(proto string, addrs []netip.Addr, port uint16) error {
-		for _, a := range addrs {
-			if slices.ContainsFunc(used[hostPort{proto, port}], func(u netip.Addr) bool {
-				return u == a || u.Is4() == a.Is4() && (u.IsUnspecified() || a.IsUnspecified())
-			}) {
-				return &network.TakenError{Port: plan.Publish{Proto: proto, HostAddr: a, HostPort: port}, Who: "this container has it twice"}
-			}
-		}
-		return nil
-	}
+	p := publishing{used: map[hostPort][]netip.Addr{}, free: chance(), take: take}
 	for _, s := range specs {
-		proto := cmp.Or(s.Proto, "tcp")
-		all, err := to.hostAddrs(s)
+		s.Proto = cmp.Or(s.Proto, "tcp")
+		at, err := to.hostAddrs(s)
 		if err != nil {
 			return nil, err
 		}
-		var addrs []netip.Addr // those whose port the host has
-		for _, a := range all {
-			if !a.routed {
-				addrs = append(addrs, a.host)
-			}
+		if err := p.add(s, at); err != nil {
+			return nil, err
 		}
-		if s.Strict && len(addrs) < len(all) {
-			return nil, fmt.Errorf("invalid publish: mode strict is of a socket of the host, and port %d/%s has none by its network's gateway mode routed", s.Port, proto)
+	}
+	return p.list, nil
+}
+
+// A publishing is a container's list of published ports as it grows.
+type publishing struct {
+	list []plan.Publish
+	used map[hostPort][]netip.Addr // of list: a range may be all ports, and to look through the list for each took minutes
+	free *freePort
+	take func([]plan.Publish) error
+}
+
+type hostPort struct {
+	proto string
+	port  uint16
+}
+
+// add publishes what one -p asks for, at addresses of the host.
+func (p *publishing) add(s PortSpec, at []publishedAt) error {
+	if s.Strict && slices.ContainsFunc(at, func(a publishedAt) bool { return a.routed }) {
+		return fmt.Errorf("invalid publish: mode strict is of a socket of the host, and port %d/%s has none by its network's gateway mode routed", s.Port, s.Proto)
+	}
+	count, hosts := span(s.Port, s.PortEnd), span(s.HostPort, s.HostPortEnd)
+	if s.Port == 0 || !isProto(s.Proto) || count > 1 && hosts != count && s.HostPort != 0 || len(p.list)+count > maxPorts {
+		return fmt.Errorf("invalid publish: ports %d to %d of the host for %d to %d/%s of the container", s.HostPort, max(s.HostPort, s.HostPortEnd), s.Port, max(s.Port, s.PortEnd), s.Proto)
+	}
+	for i := range count {
+		lines := make([]plan.Publish, len(at))
+		for k, a := range at {
+			lines[k] = plan.Publish{Proto: s.Proto, HostAddr: a.host, Addr: a.addr, Port: s.Port + uint16(i), Strict: s.Strict, Routed: a.routed, Bridge: a.bridge}
 		}
-		count := 1 + int(max(s.Port, s.PortEnd)) - int(s.Port)
-		hosts := 1 + int(max(s.HostPort, s.HostPortEnd)) - int(s.HostPort)
-		if s.Port == 0 || !isProto(proto) || count > 1 && hosts != count && s.HostPort != 0 || len(list)+count > maxPorts {
-			return nil, fmt.Errorf("invalid publish: ports %d to %d of the host for %d to %d/%s of the container", s.HostPort, max(s.HostPort, s.HostPortEnd), s.Port, max(s.Port, s.PortEnd), proto)
+		port, err := p.hostPort(s, i, lines)
+		if err != nil {
+			return err
 		}
-		for i := range count {
-			port := s.HostPort + uint16(i)
-			at := func(port uint16) (lines []plan.Publish) {
-				for _, a := range all {
-					p := plan.Publish{Proto: proto, HostAddr: a.host, HostPort: port, Addr: a.addr, Port: s.Port + uint16(i), Strict: s.Strict, Routed: a.routed, Bridge: a.bridge}
-					if p.Routed {
-						p.HostPort = 0
-					}
-					lines = append(lines, p)
-				}
-				return lines
-			}
-			try := func(port uint16) error {
-				if err := taken(proto, addrs, port); err != nil {
-					return err
-				}
-				return take(slices.DeleteFunc(at(port), func(p plan.Publish) bool { return p.Routed }))
-			}
-			switch {
-			case len(addrs) == 0: // all are routed
-			case s.HostPort == 0:
-				port, err = free.port(try)
-			case count == 1 && hosts > 1:
-				port, err = firstPort(s.HostPort, s.HostPortEnd, try)
-			default:
-				err = taken(proto, addrs, port)
-			}
-			if err != nil {
-				return nil, err
-			}
-			for _, p := range at(port) {
-				list = append(list, p)
-				at := hostPort{proto, p.HostPort}
-				used[at] = append(used[at], p.HostAddr)
+		for _, line := range atPort(lines, port) {
+			p.list = append(p.list, line)
+			if !line.Routed {
+				at := hostPort{line.Proto, line.HostPort}
+				p.used[at] = append(p.used[at], line.HostAddr)
 			}
 		}
 	}
-	return list, nil
+	return nil
+}
+
+// span is how many ports a range has, whose end is 0 for one.
+func span(from, to uint16) int { return 1 + int(max(from, to)) - int(from) }
+
+// hostPort is the port of the host at which the ith port of a -p is published: the one that it names, or one that is chosen and taken; 0 where all lines are routed.
+func (p *publishing) hostPort(s PortSpec, i int, lines []plan.Publish) (uint16, error) {
+	var held []plan.Publish // those whose port the host has
+	for _, line := range lines {
+		if !line.Routed {
+			held = append(held, line)
+		}
+	}
+	try := func(port uint16) error {
+		if err := p.twice(held, port); err != nil {
+			return err
+		}
+		return p.take(atPort(held, port))
+	}
+	switch {
+	case len(held) == 0:
+		return 0, nil
+	case s.HostPort == 0:
+		return p.free.port(try)
+	case span(s.Port, s.PortEnd) == 1 && s.HostPortEnd > s.HostPort:
+		return firstPort(s.HostPort, s.HostPortEnd, try)
+	}
+	port := s.HostPort + uint16(i)
+	return port, p.twice(held, port)
+}
+
+// twice says that the container itself has a port already.
+func (p *publishing) twice(lines []plan.Publish, port uint16) error {
+	for _, line := range lines {
+		a := line.HostAddr
+		if slices.ContainsFunc(p.used[hostPort{line.Proto, port}], func(u netip.Addr) bool {
+			return u == a || u.Is4() == a.Is4() && (u.IsUnspecified() || a.IsUnspecified())
+		}) {
+			return &network.TakenError{Port: plan.Publish{Proto: line.Proto, HostAddr: a, HostPort: port}, Who: "this container has it twice"}
+		}
+	}
+	return nil
+}
+
+// atPort are lines with the host's port, which a routed one has none of.
+func atPort(lines []plan.Publish, port uint16) []plan.Publish {
+	lines = slices.Clone(lines)
+	for i := range lines {
+		if !lines[i].Routed {
+			lines[i].HostPort = port
+		}
+	}
+	return lines
 }
 
 // hostAddrs are the addresses of the host that a port is published on. One whose family the container has no address of is passed on to the other by a socket, as
