@@ -164,15 +164,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	made, old := *b.opts.Network, setup.Options.Network
 	c.Config.connectTo(list)
 	c.Connections = append(c.Connections, w.has)
-	// Who has the default route now, as at a start? Where it is not this network, it stays.
-	all := e.wiredBuilder(ctx, c, list)
-	all.gateways()
-	if now := all.opts.Network.Gateway4; now == w.has.Gateway4 {
-		made.Gateway4 = now
-	}
-	if now := all.opts.Network.Gateway6; now == w.has.Gateway6 {
-		made.Gateway6 = now
-	}
+	made.Gateway4, made.Gateway6 = e.gatewaysBy(ctx, c, list, w)
 	moved, err := e.movePorts(ctx, c, list, old)
 	if err == nil {
 		err = e.uplinkFor(ctx, &c.Config)
@@ -188,16 +180,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	if err := errors.Join(c.writeRecord(), e.join(&one)); err != nil {
 		return err
 	}
-	// The next start by its policy is with this network, too.
-	old.Bridges, old.Endpoints = append(old.Bridges, made.Bridges...), append(old.Endpoints, made.Endpoints...)
-	old.Parents = append(old.Parents, made.Parents...)
-	old.Forward4, old.Forward6 = old.Forward4 || made.Forward4, old.Forward6 || made.Forward6
-	if made.Gateway4.IsValid() {
-		old.Gateway4 = made.Gateway4
-	}
-	if made.Gateway6.IsValid() {
-		old.Gateway6 = made.Gateway6
-	}
+	addTo(old, made)
 	names, err := e.namesNow(ctx, c, list)
 	if err != nil {
 		return err
@@ -214,6 +197,33 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		return err
 	}
 	return e.nowConnected(c, names, moved)
+}
+
+// gatewaysBy are the gateways, as at a start, of a container on all networks of a list that are of the network of w; where another
+// one has the default route, it stays, and there is none.
+func (e *Engine) gatewaysBy(ctx context.Context, c *Container, list []Attachment, w *wire) (v4, v6 netip.Addr) {
+	all := e.wiredBuilder(ctx, c, list)
+	all.gateways()
+	if now := all.opts.Network.Gateway4; now == w.has.Gateway4 {
+		v4 = now
+	}
+	if now := all.opts.Network.Gateway6; now == w.has.Gateway6 {
+		v6 = now
+	}
+	return v4, v6
+}
+
+// addTo has a container's next start by its policy be with what was made for one that runs, too.
+func addTo(n *plan.Network, made plan.Network) {
+	n.Bridges, n.Endpoints = append(n.Bridges, made.Bridges...), append(n.Endpoints, made.Endpoints...)
+	n.Parents = append(n.Parents, made.Parents...)
+	n.Forward4, n.Forward6 = n.Forward4 || made.Forward4, n.Forward6 || made.Forward6
+	if made.Gateway4.IsValid() {
+		n.Gateway4 = made.Gateway4
+	}
+	if made.Gateway6.IsValid() {
+		n.Gateway6 = made.Gateway6
+	}
 }
 
 // movePorts decides where the machine's ports of a container lead that runs, after it was connected to a network or taken from one: as at its start, but

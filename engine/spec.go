@@ -141,6 +141,7 @@ func own(mode string) bool {
 	return mode == "" || mode == "private" || mode == "none" || mode == "shareable" || kind == "auto" || kind == "keep-id"
 }
 
+// namespaces are the container's own and those that it joins, with what is kept in them: names, clocks, ids.
 func (b *builder) namespaces() error {
 	for _, n := range []struct {
 		kind specs.LinuxNamespaceType
@@ -159,35 +160,9 @@ func (b *builder) namespaces() error {
 		if n.mode == "host" {
 			continue
 		}
-		field := fmt.Sprintf("linux.namespaces[%d]", len(b.spec.Linux.Namespaces))
-		ns := specs.LinuxNamespace{Type: n.kind}
-		if c, ok := b.shared[n.mode]; ok {
-			kind, _ := abi.ParseNamespace(string(n.kind))
-			pid := c.PID
-			if !b.host.Privileged() {
-				pid = c.CommandPID()
-			}
-			ns.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, kind.ProcName())
-			b.joins = append(b.joins, monitor.Join{Index: len(b.spec.Linux.Namespaces), Container: c.ID, Command: !b.host.Privileged()})
-			b.because(field, "%s %s", n.flag, n.mode)
-		} else {
-			if path, ok := strings.CutPrefix(n.mode, "ns:"); ok && n.kind == specs.NetworkNamespace {
-				// setns(2) takes rights over the user namespace that owns it, which is not one that the container's is above.
-				if b.hasUserNS() {
-					way := "add --userns host"
-					if !b.host.Caps.Has(abi.CapSysAdmin) { // nor may such a caller, which would be refused that
-						way = "have it join a container's with --network container:NAME, or run it as root with --userns host"
-					}
-					return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: %s", n.mode, way)
-				}
-				ns.Path = path
-			}
-			b.because(field, "default: own namespaces")
-			if n.mode != "" {
-				b.because(field, "%s %s", n.flag, n.mode)
-			}
+		if err := b.namespace(n.kind, n.flag, n.mode); err != nil {
+			return err
 		}
-		b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, ns)
 	}
 	b.opts.Boottime, b.opts.Monotonic = int64(b.run.Boottime), int64(b.run.Monotonic)
 	for i, ns := range b.spec.Linux.Namespaces {
@@ -196,34 +171,81 @@ func (b *builder) namespaces() error {
 		}
 	}
 	if own(b.run.UTS) {
-		// They stand in /etc/hosts, where one of two lines would name others.
-		for _, name := range [][2]string{{"--hostname", b.run.Hostname}, {"--domainname", b.run.Domainname}} {
-			if strings.ContainsFunc(name[1], func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
-				return fmt.Errorf("%s %q: a name has no spaces, and is one line", name[0], name[1])
-			}
-		}
-		b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
-		b.because("hostname", "--hostname")
-		b.because("domainname", "--domainname")
-		switch c, joins := b.shared[b.run.networkMode()]; {
-		case joins:
-			// Its files of /etc are that one's, which know it by that name.
-			b.run.Hostname, b.run.Domainname = c.Config.hostname(c.ID), c.Config.Domainname
-			b.rec.Config.Hostname, b.rec.Config.Domainname = b.run.Hostname, b.run.Domainname
-			b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
-			b.because("hostname", "--network %s: that container's", b.run.networkMode())
-			b.because("domainname", "--network %s: that container's", b.run.networkMode())
-		case b.spec.Hostname != "":
-		case b.run.networkMode() == "host":
-			// What it tells others by that network is what they know the machine by, as with Docker.
-			b.spec.Hostname = b.run.hostname(b.id)
-			b.because("hostname", "--network host: the machine's")
-		default:
-			b.spec.Hostname = b.run.hostname(b.id)
-			b.because("hostname", "default: the container's id")
+		if err := b.hostNames(); err != nil {
+			return err
 		}
 	}
 	return b.idMaps()
+}
+
+// namespace adds one to the spec: another container's, one that a path names, or a new one.
+func (b *builder) namespace(kind specs.LinuxNamespaceType, flag, mode string) error {
+	index := len(b.spec.Linux.Namespaces)
+	field := fmt.Sprintf("linux.namespaces[%d]", index)
+	ns := specs.LinuxNamespace{Type: kind}
+	path, isPath := strings.CutPrefix(mode, "ns:")
+	if c, ok := b.shared[mode]; ok {
+		k, _ := abi.ParseNamespace(string(kind))
+		pid := c.PID
+		if !b.host.Privileged() {
+			pid = c.CommandPID()
+		}
+		ns.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, k.ProcName())
+		b.joins = append(b.joins, monitor.Join{Index: index, Container: c.ID, Command: !b.host.Privileged()})
+	} else if isPath && kind == specs.NetworkNamespace {
+		if b.hasUserNS() {
+			return b.foreignNetwork(mode)
+		}
+		ns.Path = path
+	}
+	if mode == "" {
+		b.because(field, "default: own namespaces")
+	} else {
+		b.because(field, "%s %s", flag, mode)
+	}
+	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, ns)
+	return nil
+}
+
+// foreignNetwork refuses a network namespace of others to a container with a user namespace of its own: setns(2) takes rights
+// over the user namespace that owns it, which is not one that the container's is above.
+func (b *builder) foreignNetwork(mode string) error {
+	way := "add --userns host"
+	if !b.host.Caps.Has(abi.CapSysAdmin) { // nor may such a caller, which would be refused that
+		way = "have it join a container's with --network container:NAME, or run it as root with --userns host"
+	}
+	return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: %s", mode, way)
+}
+
+// hostNames are the names in a UTS namespace of the container's own.
+func (b *builder) hostNames() error {
+	// They stand in /etc/hosts, where one of two lines would name others.
+	for _, name := range [][2]string{{"--hostname", b.run.Hostname}, {"--domainname", b.run.Domainname}} {
+		if strings.ContainsFunc(name[1], func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
+			return fmt.Errorf("%s %q: a name has no spaces, and is one line", name[0], name[1])
+		}
+	}
+	b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
+	b.because("hostname", "--hostname")
+	b.because("domainname", "--domainname")
+	switch c, joins := b.shared[b.run.networkMode()]; {
+	case joins:
+		// Its files of /etc are that one's, which know it by that name.
+		b.run.Hostname, b.run.Domainname = c.Config.hostname(c.ID), c.Config.Domainname
+		b.rec.Config.Hostname, b.rec.Config.Domainname = b.run.Hostname, b.run.Domainname
+		b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
+		b.because("hostname", "--network %s: that container's", b.run.networkMode())
+		b.because("domainname", "--network %s: that container's", b.run.networkMode())
+	case b.spec.Hostname != "":
+	case b.run.networkMode() == "host":
+		// What it tells others by that network is what they know the machine by, as with Docker.
+		b.spec.Hostname = b.run.hostname(b.id)
+		b.because("hostname", "--network host: the machine's")
+	default:
+		b.spec.Hostname = b.run.hostname(b.id)
+		b.because("hostname", "default: the container's id")
+	}
+	return nil
 }
 
 // userMode is the mode of the user namespace: joining another container's
