@@ -142,7 +142,23 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 	case a.once:
 		a.monitor.InputEnds() // there is none
 	}
-	var exit *Exit
+	exit, err := a.listen(last)
+	if exit == nil {
+		return Exit{}, err
+	}
+	for i, err := range a.failed {
+		switch {
+		case errors.Is(err, syscall.EPIPE):
+			exit.Code = abi.SIGPIPE.ExitCode() // as for a program that wrote there itself
+		case err != nil:
+			return *exit, &ExitError{125, fmt.Errorf("%s: %w", streamNames[i], err)}
+		}
+	}
+	return *exit, nil
+}
+
+// listen does what the monitor says until the container's end, which it gives: nil when the caller leaves before.
+func (a *attachment) listen(last bool) (exit *Exit, err error) {
 	empty := sync.OnceFunc(func() {
 		if a.empty != nil {
 			a.empty()
@@ -150,24 +166,23 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 	})
 	for {
 		msg, err := a.monitor.Next()
-		if a.isLeaving() {
-			return Exit{}, nil
-		}
-		if err == io.EOF && exit != nil {
-			break
-		}
-		if err == io.EOF {
-			if x, ok := a.ended(); ok { // the word of its end did not come through: this process had stood still
-				exit = &x
-				if last {
-					empty()
-				}
-				break
+		switch {
+		case a.isLeaving():
+			return nil, nil
+		case err == io.EOF && exit != nil:
+			return exit, nil
+		case err == io.EOF:
+			x, ok := a.ended()
+			if !ok {
+				return nil, &ExitError{125, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")}
 			}
-			return Exit{}, &ExitError{125, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")}
-		}
-		if err != nil {
-			return Exit{}, &ExitError{125, fmt.Errorf("monitor: %w", err)}
+			// The word of its end did not come through: this process had stood still.
+			if last {
+				empty()
+			}
+			return &x, nil
+		case err != nil:
+			return nil, &ExitError{125, fmt.Errorf("monitor: %w", err)}
 		}
 		if msg.Stream != 0 {
 			a.write(msg)
@@ -184,20 +199,11 @@ func (a *attachment) attend(ctx context.Context, last bool) (Exit, error) {
 		if msg.Exit != nil {
 			exit = msg.Exit
 			if !last {
-				break
+				return exit, nil
 			}
 			empty()
 		}
 	}
-	for i, err := range a.failed {
-		switch {
-		case errors.Is(err, syscall.EPIPE):
-			exit.Code = abi.SIGPIPE.ExitCode() // as for a program that wrote there itself
-		case err != nil:
-			return *exit, &ExitError{125, fmt.Errorf("%s: %w", streamNames[i], err)}
-		}
-	}
-	return *exit, nil
 }
 
 // endOf is how a container ended whose record is still there.

@@ -357,23 +357,9 @@ func (r *Rules) Unpublish(owner string) error {
 			if len(elements) > 64 || r.unused() {
 				return r.without(s, elements)
 			}
-			requests := make([]nftMessage, len(elements))
-			for i, e := range elements {
-				requests[i] = elementRequest(e)
-			}
-			answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
+			gone, err := ownedBy(s, owner, elements)
 			if err != nil {
 				return nil, err
-			}
-			var gone []nftElement
-			for i, a := range answers {
-				for _, body := range a.bodies {
-					for _, e := range elementsOf(body) {
-						if e.owner == owner {
-							gone = append(gone, elements[i])
-						}
-					}
-				}
 			}
 			more, err := r.others(gone)
 			return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, more)...), err
@@ -383,6 +369,28 @@ func (r *Rules) Unpublish(owner string) error {
 		}
 	}
 	return removed(os.Remove(left))
+}
+
+// ownedBy are those of elements that the table has, and has as this owner's: it is asked for each, since to read all that it has takes the longer the more others have.
+func ownedBy(s *nfSocket, owner string, elements []nftElement) (list []nftElement, err error) {
+	requests := make([]nftMessage, len(elements))
+	for i, e := range elements {
+		requests[i] = elementRequest(e)
+	}
+	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range answers {
+		for _, body := range a.bodies {
+			for _, e := range elementsOf(body) {
+				if e.owner == owner {
+					list = append(list, elements[i])
+				}
+			}
+		}
+	}
+	return list, nil
 }
 
 // others are elements of other owners in the place of those that go: a socket of the same port, at another address.

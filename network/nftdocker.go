@@ -36,8 +36,16 @@ func dockerRules(device string) []nftRule {
 	return []nftRule{way("iifname", unix.NFT_META_IIFNAME), way("oifname", unix.NFT_META_OIFNAME)}
 }
 
-// dockerUser gives what has the chain, where it is there, have the rules of the devices that change makes of those it has.
-func dockerUser(s *nfSocket, change func(devices []string) []string) (messages []nftMessage, err error) {
+// A dockerUserChain is what dockerd's chain of one family has.
+type dockerUserChain struct {
+	family  byte
+	devices []string            // of which it has both rules
+	ours    map[string][][]byte // handles of all our rules, by device
+	last    []byte              // the handle of a rule that ends the chain for all, nil for none
+}
+
+// dockerUserChains reads the chains that there are.
+func dockerUserChains(s *nfSocket) (list []dockerUserChain, err error) {
 	for _, family := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
 		answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, chainRequest(family, dockerTable, dockerChain))
 		if err != nil {
@@ -53,62 +61,74 @@ func dockerUser(s *nfSocket, change func(devices []string) []string) (messages [
 		if err != nil {
 			return nil, err
 		}
-		var devices []string
-		ours := map[string][][]byte{} // by device
-		var last []byte               // the handle of a rule that ends the chain for all
+		c := dockerUserChain{family: family, ours: map[string][][]byte{}}
 		for i, r := range rules {
 			comment, _ := readComment(attribute(r, unix.NFTA_RULE_USERDATA))
 			if device, ok := strings.CutPrefix(comment, dockerWord); ok {
-				if ours[device] = append(ours[device], attribute(r, unix.NFTA_RULE_HANDLE)); len(ours[device]) == 2 {
-					devices = append(devices, device)
+				if c.ours[device] = append(c.ours[device], attribute(r, unix.NFTA_RULE_HANDLE)); len(c.ours[device]) == 2 {
+					c.devices = append(c.devices, device)
 				}
 			} else if i == len(rules)-1 && unconditional(r) {
-				last = attribute(r, unix.NFTA_RULE_HANDLE)
+				c.last = attribute(r, unix.NFTA_RULE_HANDLE)
 			}
 		}
-		wanted := change(slices.Clone(devices))
-		for device, handles := range ours {
-			if slices.Contains(wanted, device) && len(handles) == 2 {
-				continue
-			}
-			for _, h := range handles {
-				m := nftMessage{kind: unix.NFT_MSG_DELRULE, family: family, text: func() string {
-					return "delete rule " + familyName(family) + " " + dockerTable + " " + dockerChain + " of " + device
-				}}
-				m.body.str(unix.NFTA_RULE_TABLE, dockerTable)
-				m.body.str(unix.NFTA_RULE_CHAIN, dockerChain)
-				m.body.bytes(unix.NFTA_RULE_HANDLE, h)
-				messages = append(messages, m)
-			}
-		}
-		slices.Sort(wanted)
-		for _, device := range slices.Compact(wanted) {
-			if slices.Contains(devices, device) {
-				continue
-			}
-			for _, r := range dockerRules(device) {
-				m := newRule(family, dockerTable, dockerChain, r)
-				if last != nil {
-					m.flags &^= unix.NLM_F_APPEND
-					m.body.bytes(unix.NFTA_RULE_POSITION, last)
-				}
-				messages = append(messages, m)
-			}
-		}
+		list = append(list, c)
 	}
-	return messages, nil
+	return list, nil
 }
 
-// notInDocker are those of devices that the chain, where it is there, has not all rules of: somebody flushed it, or a dockerd came when they were there already.
+// dockerUser gives what has the chains, where they are there, have the rules of the devices that change makes of those they have.
+func dockerUser(s *nfSocket, change func(devices []string) []string) (messages []nftMessage, err error) {
+	chains, err := dockerUserChains(s)
+	for _, c := range chains {
+		messages = append(messages, c.only(change(slices.Clone(c.devices)))...)
+	}
+	return messages, err
+}
+
+// only gives what has the chain have the rules of these devices and no other rules of ours.
+func (c *dockerUserChain) only(wanted []string) (messages []nftMessage) {
+	for device, handles := range c.ours {
+		if slices.Contains(wanted, device) && len(handles) == 2 {
+			continue
+		}
+		for _, h := range handles {
+			m := nftMessage{kind: unix.NFT_MSG_DELRULE, family: c.family, text: func() string {
+				return "delete rule " + familyName(c.family) + " " + dockerTable + " " + dockerChain + " of " + device
+			}}
+			m.body.str(unix.NFTA_RULE_TABLE, dockerTable)
+			m.body.str(unix.NFTA_RULE_CHAIN, dockerChain)
+			m.body.bytes(unix.NFTA_RULE_HANDLE, h)
+			messages = append(messages, m)
+		}
+	}
+	slices.Sort(wanted)
+	for _, device := range slices.Compact(wanted) {
+		if slices.Contains(c.devices, device) {
+			continue
+		}
+		for _, r := range dockerRules(device) {
+			m := newRule(c.family, dockerTable, dockerChain, r)
+			if c.last != nil {
+				m.flags &^= unix.NLM_F_APPEND
+				m.body.bytes(unix.NFTA_RULE_POSITION, c.last)
+			}
+			messages = append(messages, m)
+		}
+	}
+	return messages
+}
+
+// notInDocker are those of devices that a chain, where it is there, has not all rules of: somebody flushed it, or a dockerd came when they were there already.
 func notInDocker(s *nfSocket, devices []string) (missing []string, err error) {
-	_, err = dockerUser(s, func(have []string) []string {
+	chains, err := dockerUserChains(s)
+	for _, c := range chains {
 		for _, d := range devices {
-			if !slices.Contains(have, d) && !slices.Contains(missing, d) {
+			if !slices.Contains(c.devices, d) && !slices.Contains(missing, d) {
 				missing = append(missing, d)
 			}
 		}
-		return have
-	})
+	}
 	return missing, err
 }
 

@@ -549,43 +549,15 @@ func (r *Relay) move(s *stream, fd int, events uint32) {
 // pump moves what can be moved, of one stream not all that there is: others have their turn.
 func (r *Relay) pump(s *stream) {
 	s.last = r.now
-	const flags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
 	for range 16 {
 		moved := false
 		for i := range s.way {
-			w := &s.way[i]
-			if !w.ended {
-				if !r.lend(w) {
-					r.abort(s)
-					return
-				}
-				n, err := unix.Splice(s.fd[i], nil, w.pipe[1], nil, spliceMax, flags)
-				switch {
-				case err == nil && n > 0:
-					w.in += int(n)
-					moved = true
-				case err == nil:
-					w.ended, moved = true, true
-				case err != unix.EAGAIN && err != unix.EINTR:
-					r.abort(s)
-					return
-				}
+			some, ok := r.carry(s, i)
+			if !ok {
+				r.abort(s)
+				return
 			}
-			if w.in > 0 {
-				n, err := unix.Splice(w.pipe[0], nil, s.fd[1-i], nil, w.in, flags)
-				switch {
-				case err == nil:
-					w.in -= int(n)
-					moved = moved || n > 0
-				case err != unix.EAGAIN && err != unix.EINTR:
-					r.abort(s)
-					return
-				}
-			}
-			if w.ended && !w.cut && w.in == 0 {
-				w.cut = true
-				unix.Shutdown(s.fd[1-i], unix.SHUT_WR)
-			}
+			moved = moved || some
 		}
 		if s.way[0].cut && s.way[1].cut {
 			r.end(s)
@@ -599,6 +571,43 @@ func (r *Relay) pump(s *stream) {
 		}
 	}
 	r.busy = append(r.busy, s)
+}
+
+// carry moves a piece one way, from a stream's socket i to the pipe and from there to the other socket, and tells that one of
+// the end. It is not ok where a socket has failed, or there is no pipe.
+func (r *Relay) carry(s *stream, i int) (moved, ok bool) {
+	const flags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
+	w := &s.way[i]
+	if !w.ended {
+		if !r.lend(w) {
+			return moved, false
+		}
+		n, err := unix.Splice(s.fd[i], nil, w.pipe[1], nil, spliceMax, flags)
+		switch {
+		case err == nil && n > 0:
+			w.in += int(n)
+			moved = true
+		case err == nil:
+			w.ended, moved = true, true
+		case err != unix.EAGAIN && err != unix.EINTR:
+			return moved, false
+		}
+	}
+	if w.in > 0 {
+		n, err := unix.Splice(w.pipe[0], nil, s.fd[1-i], nil, w.in, flags)
+		switch {
+		case err == nil:
+			w.in -= int(n)
+			moved = moved || n > 0
+		case err != unix.EAGAIN && err != unix.EINTR:
+			return moved, false
+		}
+	}
+	if w.ended && !w.cut && w.in == 0 {
+		w.cut = true
+		unix.Shutdown(s.fd[1-i], unix.SHUT_WR)
+	}
+	return moved, true
 }
 
 // lend gives one way of a stream a pipe, if it has none: a stream that is silent has none, so that thousands of them take nothing of what the

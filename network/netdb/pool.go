@@ -27,12 +27,8 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 			return err
 		}
 		if n.Driver == "bridge" { // others share a subnet that is there
-			for _, o := range others {
-				for _, p := range o.Pools {
-					if o.Driver == "bridge" && p.Subnet.Overlaps(n.Pools[i].Subnet) {
-						return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s is of the network %s, which has %s", n.Pools[i].Subnet, o.Name, p.Subnet)
-					}
-				}
+			if err := alone(n.Pools[i].Subnet, others); err != nil {
+				return err
 			}
 		}
 		taken = append(taken, n.Pools[i].Subnet)
@@ -70,6 +66,18 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 			p.Gateway = netip.Addr{}
 		}
 		n.Pools = append(n.Pools, p)
+	}
+	return nil
+}
+
+// alone refuses a subnet of a bridge that overlaps with another bridge's.
+func alone(subnet netip.Prefix, others []Network) error {
+	for _, o := range others {
+		for _, p := range o.Pools {
+			if o.Driver == "bridge" && p.Subnet.Overlaps(subnet) {
+				return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s is of the network %s, which has %s", subnet, o.Name, p.Subnet)
+			}
+		}
 	}
 	return nil
 }
