@@ -275,18 +275,8 @@ func waitEvent(ctx context.Context, dir int, key string, want uint64) error {
 // cgroup stays frozen, but for SIGKILL, which on version 2 ends frozen processes too.
 func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	if n := g.of("", limits.V2); n != nil && sig == unix.SIGKILL && g.host.Unified() {
-		dir, err := n.open()
-		if gone(err) {
-			return nil
-		}
-		if err != nil {
+		if done, err := n.kill(); done || err != nil {
 			return err
-		}
-		if err := writeFile(dir, "cgroup.kill", "1"); err != unix.ENOENT {
-			if err != nil && !gone(err) {
-				return n.errorf("write 1 to cgroup.kill: %w", err)
-			}
-			return nil
 		}
 	}
 	// Into an empty one nobody comes but from outside.
@@ -326,6 +316,24 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 			return err
 		}
 	}
+}
+
+// kill has the kernel end all processes at once, where it can: since Linux 5.14.
+func (n *node) kill() (done bool, err error) {
+	dir, err := n.open()
+	if gone(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	switch err := writeFile(dir, "cgroup.kill", "1"); {
+	case err == unix.ENOENT:
+		return false, nil
+	case err != nil && !gone(err):
+		return false, n.errorf("write 1 to cgroup.kill: %w", err)
+	}
+	return true, nil
 }
 
 // signal sends sig to pid, if that is still the process which is in the cgroup.

@@ -24,6 +24,7 @@ func Forwarded(list []Table) (out []Published) {
 	return out
 }
 
+// forwards reads where a rule leads what goes to a port, if it is one that does so.
 func (r *Rule) forwards(family string) (p Published, ok bool) {
 	p.HostAddr = netip.IPv4Unspecified()
 	if family == "ip6" {
@@ -37,15 +38,8 @@ func (r *Rule) forwards(family string) (p Published, ok bool) {
 		case "payload", "meta", "immediate":
 			held[e.Dest] = e
 		case "cmp":
-			l := held[e.Source]
-			switch {
-			case l == nil || e.Op != cmpEq:
-			case l.Name == "payload" && l.Base == baseTransport && l.Offset == 2 && len(e.Data) == 2:
-				p.HostPort = binary.BigEndian.Uint16(e.Data)
-			case l.Name == "payload" && l.Base == baseNetwork && (l.Offset == 16 && len(e.Data) == 4 || l.Offset == 24 && len(e.Data) == 16):
-				p.HostAddr, _ = netip.AddrFromSlice(e.Data)
-			case l.Name == "meta" && l.Key == metaL4Proto && len(e.Data) == 1 || l.Name == "payload" && l.Base == baseNetwork && l.Offset == 9 && len(e.Data) == 1:
-				p.Proto = protocolName(e.Data[0])
+			if l := held[e.Source]; l != nil && e.Op == cmpEq {
+				p.compared(l, e.Data)
 			}
 		case "xt match":
 			if (e.Text == "tcp" || e.Text == "udp") && len(e.Data) >= 8 {
@@ -62,7 +56,7 @@ func (r *Rule) forwards(family string) (p Published, ok bool) {
 			}
 		case "nat":
 			a, port := held[e.Source], held[e.Dest]
-			if e.Key != 1 || a == nil || a.Name != "immediate" {
+			if e.Key != natDNAT || a == nil || a.Name != "immediate" {
 				continue
 			}
 			p.Addr, _ = netip.AddrFromSlice(a.Data)
@@ -75,6 +69,21 @@ func (r *Rule) forwards(family string) (p Published, ok bool) {
 		p.Port = p.HostPort
 	}
 	return p, p.HostPort != 0 && p.Addr.IsValid()
+}
+
+// compared takes what a rule wants of a packet: that the field which l loads is data.
+func (p *Published) compared(l *Expr, data []byte) {
+	field := func(base, offset uint32, size int) bool {
+		return l.Name == "payload" && l.Base == base && l.Offset == offset && len(data) == size
+	}
+	switch {
+	case field(baseTransport, 2, 2): // the port that it goes to, of TCP, UDP and SCTP
+		p.HostPort = binary.BigEndian.Uint16(data)
+	case field(baseNetwork, 16, 4), field(baseNetwork, 24, 16): // the address that it goes to, of IPv4 and of IPv6
+		p.HostAddr, _ = netip.AddrFromSlice(data)
+	case field(baseNetwork, 9, 1), l.Name == "meta" && l.Key == metaL4Proto && len(data) == 1: // the protocol, as IPv4 has it
+		p.Proto = protocolName(data[0])
+	}
 }
 
 func protocolName(n byte) string {

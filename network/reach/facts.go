@@ -164,7 +164,7 @@ type Rule struct {
 // of registers are in units of four bytes.
 type Expr struct {
 	Name   string // meta, payload, cmp, bitwise, immediate, lookup, ct, counter, xt match, …
-	Key    uint32 `json:",omitempty"` // of meta and ct; what fib is asked for; the revision of an xt match
+	Key    uint32 `json:",omitempty"` // of meta and ct; what fib is asked for; which way nat goes; the revision of an xt match
 	Base   uint32 `json:",omitempty"` // of payload: link, network, transport
 	Offset uint32 `json:",omitempty"`
 	Len    uint32 `json:",omitempty"`

@@ -58,15 +58,15 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 	return f
 }
 
-// test tries all ways at the same time, and those of UDP one by one: they are told apart by a counter of the
-// container's namespace.
-func (f *Facts) test(pid int, elsewhere map[string]int) {
-	type attempt struct {
-		pid  int
-		from string
-		to   netip.AddrPort
-	}
-	var list []attempt
+// An attempt is a connection that is tried.
+type attempt struct {
+	pid  int // of the network namespace that it comes from; 0 is the host's
+	from string
+	to   netip.AddrPort
+}
+
+// attempts are all ways to the port: inside, at the container's addresses, and at what it is published on.
+func (f *Facts) attempts(pid int, elsewhere map[string]int) (list []attempt) {
 	add := func(pid int, from string, a netip.Addr, port uint16) {
 		for _, t := range list {
 			if t.pid == pid && t.to == netip.AddrPortFrom(a, port) {
@@ -105,6 +105,13 @@ func (f *Facts) test(pid int, elsewhere map[string]int) {
 			add(0, "host", netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.Port)
 		}
 	}
+	return list
+}
+
+// test tries all ways at the same time, and those of UDP one by one: they are told apart by a counter of the
+// container's namespace.
+func (f *Facts) test(pid int, elsewhere map[string]int) {
+	list := f.attempts(pid, elsewhere)
 	f.Tests = make([]Test, len(list))
 	var wait sync.WaitGroup
 	for i, a := range list {

@@ -196,7 +196,7 @@ func (e *Expr) attribute(kind uint16, v []byte) {
 	case field{"nat", unix.NFTA_NAT_REG_PROTO_MIN}:
 		e.Dest = register(v)
 	case field{"nat", unix.NFTA_NAT_TYPE}:
-		e.Key = big(v) // 0 is SNAT, 1 is DNAT
+		e.Key = big(v)
 	case field{"bitwise", unix.NFTA_BITWISE_MASK}, field{"cmp", unix.NFTA_CMP_DATA}, field{"range", unix.NFTA_RANGE_FROM_DATA}, field{"immediate", unix.NFTA_IMMEDIATE_DATA}:
 		e.Data, e.Verdict, e.Chain = datum(v)
 	case field{"bitwise", unix.NFTA_BITWISE_XOR}, field{"range", unix.NFTA_RANGE_TO_DATA}:

@@ -50,6 +50,8 @@ const (
 
 	addrUnicast, addrLocal = 1, 2
 
+	natDNAT = 1 // 0 is SNAT
+
 	stateEstablished, stateNew = 2, 8
 	statusDNAT                 = 0x20
 )
