@@ -72,8 +72,7 @@ func LoadConfig(dir, config string, change ...func(*specs.Spec) error) (*Bundle,
 // makes it.
 func ownIDs(s *specs.Spec) bool {
 	l := s.Linux
-	if l == nil || len(l.UIDMappings)+len(l.GIDMappings) > 0 ||
-		!slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace && n.Path == "" }) {
+	if l == nil || len(l.UIDMappings)+len(l.GIDMappings) > 0 || !makesOwn(s, specs.UserNamespace) {
 		return false
 	}
 	l.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}}

@@ -88,19 +88,17 @@ func closeMaster(p *launch.Process) {
 	}
 }
 
-// make creates a container.
+// make creates a container. l is what an engine adds, nil for who comes by runc's command line. What it has begun it takes back on an error, the last first.
 func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptions, how manner, l *Launch) (_ *Container, proc *launch.Process, err error) {
 	if l != nil && l.Hold {
 		how |= waiting
 	}
-	wait := how&waiting != 0
 	if l == nil {
 		if err := checkConsole(b.Spec.Process, o, how&foreground == 0); err != nil {
 			return nil, nil, err
 		}
 	}
-	sockets, env := listening()
-	keep, absent, err := kept(sockets + o.KeepFDs)
+	from, err := inherit(o.KeepFDs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -121,21 +119,9 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	options, run := c.asked(b, o, how, l)
-	if l == nil {
-		options.KeepFDs, options.Absent = keep, absent
-	}
-	if wait {
-		options.Wait = c.dir
-		if err := c.makeFIFOs(); err != nil {
-			return nil, nil, err
-		}
-	}
-	spec := b.withHome()
-	if spec.Process != nil {
-		spec.Process.Env = append(spec.Process.Env, env...)
-	}
-	if spec, err = c.withNotices(spec); err != nil {
+	options, run := c.asked(b, o, how, l, from)
+	spec, err := c.prepare(b, how, from.env)
+	if err != nil {
 		return nil, nil, err
 	}
 	if how&foreground != 0 {
@@ -169,18 +155,12 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	}()
 	r.debugPlan(p)
 	if l != nil && !c.state.OwnPIDs {
-		fresh := func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace && n.Path == "" }
-		c.state.Kin = &kin{UserNS: slices.ContainsFunc(namespaces(b.Spec), fresh), Mark: Mark(id)}
+		c.state.Kin = &kin{UserNS: makesOwn(b.Spec, specs.UserNamespace), Mark: Mark(id)}
 		run.Cloned = c.state.Kin.note
 	}
 	doer := &network.Doer{}
 	defer doer.Close()
-	hands := Hands{c: c, group: g, net: doer}
-	if l != nil {
-		hands.keep, hands.serve, hands.facts = l.Keep, l.Serve, &facts
-		hands.here = l.Plan.Network != nil && l.Plan.Network.World
-	}
-	run.Hands = hands
+	run.Hands = c.hands(g, doer, l, &facts)
 	run.Start = func(pid int) error { return c.made(pid, g, l) }
 	proc, err = launch.Run(ctx, p, run)
 	if err != nil {
@@ -192,19 +172,47 @@ func (r *Runtime) make(ctx context.Context, id string, b *Bundle, o ProcessOptio
 	return c, proc, nil
 }
 
-// asked are the options of the plan and of its launch, but for what the machine and the container's directory give.
-func (c *Container) asked(b *Bundle, o ProcessOptions, how manner, l *Launch) (plan.Options, launch.Options) {
+// asked are the options of the plan and of its launch, but for what the machine gives.
+func (c *Container) asked(b *Bundle, o ProcessOptions, how manner, l *Launch, from inherited) (plan.Options, launch.Options) {
 	options := plan.Options{Foreground: how&foreground != 0, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID}
 	run := launch.Options{Terminal: lines(o.ConsoleSocket)}
 	if l == nil {
 		options.Streams, options.Nulls = ownStreams(b.Spec.Linux, b.Spec.Process), nullStreams()
+		options.KeepFDs, options.Absent = from.keep, from.absent
 	} else {
 		options = l.Plan
 		options.Attended = how&waiting == 0
 		run = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Before: l.Before}
 	}
+	if how&waiting != 0 {
+		options.Wait = c.dir
+	}
 	options.Bundle, options.ID = b.Dir, c.ID
 	return options, run
+}
+
+// prepare makes in the container's directory what its process is to find there, and gives the configuration that it is made by: the bundle's, with env.
+func (c *Container) prepare(b *Bundle, how manner, env []string) (*specs.Spec, error) {
+	if how&waiting != 0 {
+		if err := c.makeFIFOs(); err != nil {
+			return nil, err
+		}
+	}
+	spec := b.withHome()
+	if spec.Process != nil {
+		spec.Process.Env = append(spec.Process.Env, env...)
+	}
+	return c.withNotices(spec)
+}
+
+// hands are what does the plan's operations that are not raw calls.
+func (c *Container) hands(g *group, d *network.Doer, l *Launch, facts *plan.Facts) Hands {
+	h := Hands{c: c, group: g, net: d}
+	if l != nil {
+		h.keep, h.serve, h.facts = l.Keep, l.Serve, facts
+		h.here = l.Plan.Network != nil && l.Plan.Network.World
+	}
+	return h
 }
 
 // startFailed says why a container could not be made: a launcher wants the step, who has runc's command line its words.
@@ -282,7 +290,7 @@ func (c *Container) note(b *Bundle, g *group, how manner) error {
 	c.state = record{
 		Version: b.Spec.Version, Bundle: b.Dir, Rootfs: rootfs(b), Created: time.Now().UTC(), Owner: uint32(os.Geteuid()), Annotated: b.Spec.Annotations,
 		Foreground: how&foreground != 0,
-		OwnPIDs:    slices.ContainsFunc(namespaces(b.Spec), func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }),
+		OwnPIDs:    makesOwn(b.Spec, specs.PIDNamespace),
 	}
 	if p := b.Spec.Process; p == nil || !p.Terminal {
 		c.state.Stdio = streamPipes()
@@ -489,6 +497,11 @@ func namespaces(s *specs.Spec) []specs.LinuxNamespace {
 	return s.Linux.Namespaces
 }
 
+// makesOwn reports whether a container has a new namespace of this kind.
+func makesOwn(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(namespaces(s), func(n specs.LinuxNamespace) bool { return n.Type == kind && n.Path == "" })
+}
+
 // checkConsole refuses a terminal that nobody would have, and a socket for none.
 func checkConsole(p *specs.Process, o ProcessOptions, detached bool) error {
 	terminal := p != nil && p.Terminal
@@ -516,6 +529,21 @@ func haveTerminal() error {
 		return fmt.Errorf("open /dev/tty: %w: process.terminal needs a terminal: run it in one, detach it with a console socket, or set process.terminal to false", err)
 	}
 	return unix.Close(fd)
+}
+
+// inherited is what a process is to have of this one's beside its streams.
+type inherited struct {
+	keep   uint       // how many descriptors after 2
+	absent []plan.FDs // of those, which there are not
+	env    []string   // says which of them are sockets to listen at
+}
+
+// inherit is what is inherited of the sockets that this process was started with and more descriptors after them.
+func inherit(more uint) (from inherited, err error) {
+	sockets, env := listening()
+	from.env = env
+	from.keep, from.absent, err = kept(sockets + more)
+	return from, err
 }
 
 // listening is how many sockets this process was started with by LISTEN_FDS, and their part of the

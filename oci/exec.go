@@ -160,17 +160,16 @@ func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (p
 		return plan.Plan{}, err
 	}
 	p := *process
-	sockets, env := listening()
-	keep, absent, err := kept(sockets + o.KeepFDs)
+	from, err := inherit(o.KeepFDs)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	p.Env = append(environment(p.Env, c.homeOf(p.User.UID)), env...)
+	p.Env = append(environment(p.Env, c.homeOf(p.User.UID)), from.env...)
 	joined, err := c.joinGroup(g, o)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	options := plan.Options{Cgroup: joined, KeepFDs: keep, Absent: absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID, Causes: o.Causes}
+	options := plan.Options{Cgroup: joined, KeepFDs: from.keep, Absent: from.absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID, Causes: o.Causes}
 	if o.own {
 		options.Streams = ownStreams(config.Linux, process)
 	}

@@ -232,13 +232,10 @@ func owner(spec *specs.Spec) *uint32 {
 	if l == nil {
 		return nil
 	}
-	fresh := func(t specs.LinuxNamespaceType) bool {
-		return slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t && n.Path == "" })
-	}
 	writable := slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool {
 		return m.Type == "cgroup" && !slices.Contains(m.Options, "ro")
 	})
-	if !fresh(specs.UserNamespace) || !fresh(specs.CgroupNamespace) || !writable {
+	if !makesOwn(spec, specs.UserNamespace) || !makesOwn(spec, specs.CgroupNamespace) || !writable {
 		return nil
 	}
 	for _, m := range l.UIDMappings {

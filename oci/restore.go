@@ -187,7 +187,7 @@ func (x *restoring) options() error {
 	o := x.opts
 	o.Sibling, o.EvasiveDevices = true, true
 	o.LSMProfile, o.LSMMountContext = x.o.LSMProfile, x.o.LSMMountContext
-	if x.ownMounts() {
+	if makesOwn(x.spec, specs.MountNamespace) {
 		o.Root = filepath.Join(x.c.dir, "criu-root")
 	}
 	if err := x.namespaces(); err != nil {
@@ -197,16 +197,6 @@ func (x *restoring) options() error {
 		return err
 	}
 	return x.streams()
-}
-
-// ownMounts reports whether the container has a mount namespace that is to be made.
-func (x *restoring) ownMounts() bool {
-	for _, n := range namespaces(x.spec) {
-		if n.Type == specs.MountNamespace {
-			return n.Path == ""
-		}
-	}
-	return false
 }
 
 // namespaces are those that are joined: what the image calls external by descriptor, the others by their path.
