@@ -109,104 +109,28 @@ func childEnd(code uintptr) {
 //go:nosplit
 //go:norace
 func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
-	regs := unsafe.Pointer(&t.regs)
 	var noted uintptr
 	i, tries := 0, 0
 	for i < n {
 		r := (*row)(unsafe.Add(rows, uintptr(i)*unsafe.Sizeof(row{})))
-		switch plan.RowKind(r.kind) {
-		case plan.RowStore:
-			*(*int32)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))) = int32(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
-			i++
-			continue
-		case plan.RowLoad:
-			*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(*(*int32)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))))
-			i++
-			continue
-		case plan.RowIf:
-			i++
-			if uintptr(*(*uint32)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg]))))&r.args[1] == r.args[0] {
-				i += int(r.onOK)
-			}
-			continue
-		case plan.RowHeld:
-			i++
-			if *(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)) >= 0 {
-				i += int(r.onOK)
-			}
-			continue
-		case plan.RowSkip:
-			i += 1 + int(r.onOK)
-			continue
-		case plan.RowOctal:
-			mode := *(*uint16)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg])))
-			text := *(*unsafe.Pointer)(unsafe.Pointer(&r.args[0]))
-			for k := uintptr(0); k < 4; k++ {
-				*(*byte)(unsafe.Add(text, k)) = '0' + byte(mode>>(9-3*k)&7)
-			}
-			i++
-			continue
-		case plan.RowMake:
-			base := uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
-			parent := uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[2])*8)))
-			w := (*walk)(*(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg])))
-			if e := childMake(base, parent, *(*unsafe.Pointer)(unsafe.Pointer(&r.args[1])), r.args[3], r.args[4], w); e != 0 {
-				return i, e
-			}
-			i++
-			continue
-		case plan.RowFail:
+		if plan.RowKind(r.kind) == plan.RowFail {
 			if noted != 0 {
 				return i, noted
 			}
 			return i, uintptr(r.accept[0])
-		case plan.RowCloseRest:
-			// From one that stays to the next, in the order of their numbers.
-			for low, last := int64(r.args[0]), int64(r.args[5]); low <= last; {
-				next := last + 1
-				for k := uintptr(1); k < 5; k++ {
-					reg := *(*uint8)(unsafe.Add(unsafe.Pointer(&r.regs), k))
-					if kept := *(*int64)(unsafe.Add(regs, uintptr(reg)*8)); reg != 0 && kept >= low && kept < next {
-						next = kept
-					}
-				}
-				if next > low {
-					if _, _, e := syscall.RawSyscall6(sysCloseRange, uintptr(low), uintptr(next-1), 0, 0, 0, 0); e != 0 {
-						return i, uintptr(e)
-					}
-				}
-				low = next + 1
-			}
-			i++
-			continue
-		case plan.RowFork:
-			if e := childFork(t); e != 0 {
+		}
+		if skip, e, done := childOwn(t, r); done {
+			if e != 0 {
 				return i, e
 			}
-			i++
-			continue
-		case plan.RowInit:
-			if e := childInit(t); e != 0 {
-				return i, e
-			}
-			i++
+			i += 1 + skip
 			continue
 		}
 		a := r.args
-		if r.regs[0] != 0 {
-			a[0] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)))
-		}
-		if r.regs[1] != 0 {
-			a[1] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[1])*8)))
-		}
-		if r.regs[2] != 0 {
-			a[2] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[2])*8)))
-		}
-		if r.regs[3] != 0 {
-			a[3] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[3])*8)))
-		}
-		if r.regs[4] != 0 {
-			a[4] = uintptr(*(*int64)(unsafe.Add(regs, uintptr(r.regs[4])*8)))
+		for k, reg := range r.regs {
+			if reg != 0 {
+				a[k] = uintptr(*childReg(t, reg))
+			}
 		}
 		v, _, e := syscall.RawSyscall6(uintptr(r.nr), a[0], a[1], a[2], a[3], a[4], a[5])
 		if e == 0 {
@@ -214,10 +138,10 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 				return i, uintptr(abi.EPIPE)
 			}
 			if plan.RowKind(r.kind) == plan.RowClose {
-				*(*int64)(unsafe.Add(regs, uintptr(r.regs[0])*8)) = -1
+				*childReg(t, r.regs[0]) = -1
 			}
 			if r.out != 0 {
-				*(*int64)(unsafe.Add(regs, uintptr(r.out)*8)) = int64(v)
+				*childReg(t, r.out) = int64(v)
 			}
 			i += 1 + int(r.onOK)
 			tries = 0
@@ -240,6 +164,100 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 		i += 1 + int(r.onAccept)
 	}
 	return n, 0
+}
+
+// childReg is a register, without a check of the bounds, which would call the Go runtime.
+//
+//go:nosplit
+//go:norace
+func childReg(t *table, n uint8) *int64 {
+	return (*int64)(unsafe.Add(unsafe.Pointer(&t.regs), uintptr(n)*8))
+}
+
+// childMem is the memory that a row is about.
+//
+//go:nosplit
+//go:norace
+func childMem(r *row) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&r.args[memArg])) }
+
+// childArg is what an argument points at.
+//
+//go:nosplit
+//go:norace
+func childArg(a *uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(a)) }
+
+// childOwn does a row that is no system call with the row's arguments, and says how many rows after it are left out; it is
+// not done for one that is.
+//
+//go:nosplit
+//go:norace
+func childOwn(t *table, r *row) (skip int, errno uintptr, done bool) {
+	switch plan.RowKind(r.kind) {
+	case plan.RowStore:
+		*(*int32)(childMem(r)) = int32(*childReg(t, r.regs[0]))
+	case plan.RowLoad:
+		*childReg(t, r.out) = int64(*(*int32)(childMem(r)))
+	case plan.RowIf:
+		if uintptr(*(*uint32)(childMem(r)))&r.args[1] == r.args[0] {
+			skip = int(r.onOK)
+		}
+	case plan.RowHeld:
+		if *childReg(t, r.regs[0]) >= 0 {
+			skip = int(r.onOK)
+		}
+	case plan.RowSkip:
+		skip = int(r.onOK)
+	case plan.RowOctal:
+		childOctal(childArg(&r.args[0]), *(*uint16)(childMem(r)))
+	case plan.RowMake:
+		base, parent := uintptr(*childReg(t, r.regs[0])), uintptr(*childReg(t, r.regs[2]))
+		errno = childMake(base, parent, childArg(&r.args[1]), r.args[3], r.args[4], (*walk)(childMem(r)))
+	case plan.RowCloseRest:
+		errno = childCloseRest(t, r)
+	case plan.RowFork:
+		errno = childFork(t)
+	case plan.RowInit:
+		errno = childInit(t)
+	default:
+		return 0, 0, false
+	}
+	return skip, errno, true
+}
+
+// childOctal writes the permissions of a file as four digits.
+//
+//go:nosplit
+//go:norace
+func childOctal(text unsafe.Pointer, mode uint16) {
+	for k := uintptr(0); k < 4; k++ {
+		*childAt(text, k) = '0' + byte(mode>>(9-3*k)&7)
+	}
+}
+
+// childCloseRest closes a range of descriptors but for those that the row's registers hold: from one that stays to the next,
+// in the order of their numbers.
+//
+//go:nosplit
+//go:norace
+func childCloseRest(t *table, r *row) uintptr {
+	for low, last := int64(r.args[0]), int64(r.args[5]); low <= last; {
+		next := last + 1
+		for _, reg := range r.regs {
+			if reg == 0 {
+				continue
+			}
+			if kept := *childReg(t, reg); kept >= low && kept < next {
+				next = kept
+			}
+		}
+		if next > low {
+			if _, _, e := syscall.RawSyscall6(sysCloseRange, uintptr(low), uintptr(next-1), 0, 0, 0, 0); e != 0 {
+				return uintptr(e)
+			}
+		}
+		low = next + 1
+	}
+	return 0
 }
 
 // childFork lets a copy of this process go on, as the runtime's child in the pid

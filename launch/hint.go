@@ -15,42 +15,34 @@ func hint(e *Error) string {
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
 		return cloneHint(op.New, errno)
-	case *plan.Fork:
-		if errno == syscall.EAGAIN {
-			return "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does"
+	case *plan.WriteIDMap:
+		return on(errno, "only one id, the caller's own, may be mapped without privileges; newuidmap and newgidmap (package uidmap) map the ranges of /etc/subuid", syscall.EPERM)
+	case *plan.Setns:
+		if errno == syscall.EPERM && op.NS != abi.NSUser {
+			return "who enters it needs CAP_SYS_ADMIN in the user namespace that owns it: that is to be entered, too (enter --user, or --all)"
 		}
+		return on(errno, "the path is no "+op.NS.String()+" namespace, or the process is already in that user namespace", syscall.EINVAL)
+	case *plan.Sysctl:
+		return on(errno, "this kernel, or this kind of namespace, has no such parameter", syscall.ENOENT)
 	case *plan.Mount:
 		return mountHint(op, e.Call, errno)
+	case *plan.Bind:
+		return bindHint(op, e.Call, errno)
 	case *plan.OpenTree:
-		if op.From != plan.RegNone && errno == syscall.EINVAL {
+		switch {
+		case op.From != plan.RegNone && errno == syscall.EINVAL:
 			return lockedHint(op.Path)
-		}
-		if op.IDMap && e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
-			return "the file system of " + op.Path + " (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
+		case op.IDMap && cannotIDMap(e.Call, errno):
+			return idMapHint(op.Path)
 		}
 		return sourceHint(op.Path, errno)
 	case *plan.OpenSource:
 		return sourceHint(op.Path, errno)
 	case *plan.IDMapTree:
-		if e.Call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP) {
-			return "the file system of the source (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
+		if cannotIDMap(e.Call, errno) {
+			return idMapHint("the source")
 		}
-		if errno == syscall.EPERM {
-			return "the source, or a mount below it, is id-mapped already"
-		}
-	case *plan.Bind:
-		return bindHint(op, e.Call, errno)
-	case *plan.Symlink:
-		if errno == syscall.EEXIST {
-			return "something else than a symbolic link is there"
-		}
-	case *plan.Device:
-		if errno == syscall.ENOENT && op.Bind != "" {
-			return "the host has no device " + op.Bind
-		}
-		if errno == syscall.ENODEV && op.Bind != "" {
-			return "what the host has at " + op.Bind + " is no such device"
-		}
+		return on(errno, "the source, or a mount below it, is id-mapped already", syscall.EPERM)
 	case *plan.AttachRoot:
 		if errno == syscall.EINVAL && e.Call == "move_mount" {
 			return op.Path + " is no directory"
@@ -60,80 +52,77 @@ func hint(e *Error) string {
 		if errno == syscall.EINVAL && op.Tree == plan.RegNone {
 			return "something is mounted below " + op.Path + ", and in a user namespace the kernel lets nobody look past such a mount; --rootfs DIR needs no view of the host"
 		}
-		if errno == syscall.EPERM || errno == syscall.EACCES {
-			return "overlayfs in a user namespace needs Linux 5.11 or newer"
+		return on(errno, "overlayfs in a user namespace needs Linux 5.11 or newer", syscall.EPERM, syscall.EACCES)
+	case *plan.Symlink:
+		return on(errno, "something else than a symbolic link is there", syscall.EEXIST)
+	case *plan.Device:
+		switch {
+		case errno == syscall.ENOENT && op.Bind != "":
+			return "the host has no device " + op.Bind
+		case errno == syscall.ENODEV && op.Bind != "":
+			return "what the host has at " + op.Bind + " is no such device"
 		}
-	case *plan.WriteIDMap:
-		if errno == syscall.EPERM {
-			return "only one id, the caller's own, may be mapped without privileges; newuidmap and newgidmap (package uidmap) map the ranges of /etc/subuid"
-		}
+		return ""
+	}
+	return processHint(e.Step.Op, e.Call, errno)
+}
+
+// processHint is of steps that are about the process itself.
+func processHint(op plan.Op, call string, errno syscall.Errno) string {
+	switch op := op.(type) {
+	case *plan.Fork:
+		return on(errno, "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does", syscall.EAGAIN)
 	case *plan.Rlimit:
-		if errno == syscall.EPERM {
-			return "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE"
-		}
+		return on(errno, "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE", syscall.EPERM)
 	case *plan.EnterCgroup, *plan.JoinCgroup:
-		if errno == syscall.EINVAL {
-			return "a caller with a real-time policy (chrt -p shows it) gets into no control group that has no real time of the processors: cpu.rt_runtime_us, --cpu-rt-runtime"
-		}
+		return on(errno, "a caller with a real-time policy (chrt -p shows it) gets into no control group that has no real time of the processors: cpu.rt_runtime_us, --cpu-rt-runtime", syscall.EINVAL)
 	case *plan.OOMScoreAdj:
-		if errno == syscall.EACCES || errno == syscall.EPERM {
-			return "lowering oom_score_adj needs CAP_SYS_RESOURCE"
-		}
+		return on(errno, "lowering oom_score_adj needs CAP_SYS_RESOURCE", syscall.EACCES, syscall.EPERM)
 	case *plan.Scheduler:
 		if errno == syscall.EPERM && op.Policy == abi.SchedDeadline {
 			return "process scheduler can't be used together with AllowedCPUs: SCHED_DEADLINE needs all processors, and CAP_SYS_NICE"
 		}
-		if errno == syscall.EPERM {
-			return "a higher priority needs CAP_SYS_NICE on the host; for some RLIMIT_NICE or RLIMIT_RTPRIO is enough"
-		}
+		return on(errno, "a higher priority needs CAP_SYS_NICE on the host; for some RLIMIT_NICE or RLIMIT_RTPRIO is enough", syscall.EPERM)
 	case *plan.IOPriority:
-		if errno == syscall.EPERM {
-			return "the class IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN on the host"
-		}
+		return on(errno, "the class IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN on the host", syscall.EPERM)
 	case *plan.MemoryPolicy:
-		if errno == syscall.EINVAL && len(op.Nodes) > 0 {
-			return "this machine has none of the nodes, or the control group allows none of them"
+		if len(op.Nodes) > 0 {
+			return on(errno, "this machine has none of the nodes, or the control group allows none of them", syscall.EINVAL)
 		}
 	case *plan.Affinity:
-		if errno == syscall.EINVAL {
-			return "the control group allows none of these processors, or the machine does not have them"
-		}
+		return on(errno, "the control group allows none of these processors, or the machine does not have them", syscall.EINVAL)
 	case *plan.SecurityLabel:
-		if errno == syscall.ENOENT {
-			if e.Call == "openat" {
-				return "the security module is not enabled in this kernel"
-			}
-			return "no profile of that name is loaded"
+		if call == "openat" {
+			return on(errno, "the security module is not enabled in this kernel", syscall.ENOENT)
 		}
+		return on(errno, "no profile of that name is loaded", syscall.ENOENT)
 	case *plan.Seccomp:
-		if errno == syscall.EACCES {
-			return "loading a filter needs no_new_privs or CAP_SYS_ADMIN in the container's user namespace"
-		}
+		return on(errno, "loading a filter needs no_new_privs or CAP_SYS_ADMIN in the container's user namespace", syscall.EACCES)
 	case *plan.Chdir:
-		if errno == syscall.ENOENT || errno == syscall.ENOTDIR || errno == syscall.ELOOP || errno == syscall.EXDEV {
-			return "the working directory must be a directory of the container"
-		}
-	case *plan.Setns:
-		if errno == syscall.EINVAL {
-			return "the path is no " + op.NS.String() + " namespace, or the process is already in that user namespace"
-		}
-		if errno == syscall.EPERM && op.NS != abi.NSUser {
-			return "who enters it needs CAP_SYS_ADMIN in the user namespace that owns it: that is to be entered, too (enter --user, or --all)"
-		}
-	case *plan.Sysctl:
-		if errno == syscall.ENOENT {
-			return "this kernel, or this kind of namespace, has no such parameter"
-		}
-	case *plan.Exec:
-		if errno == syscall.EPERM {
-			return "the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it"
-		}
+		return on(errno, "the working directory must be a directory of the container", syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.EXDEV)
 	case *plan.Console, *plan.Terminal:
-		if errno == syscall.EBADF {
-			return "a terminal needs a devpts mount at /dev/pts"
-		}
+		return on(errno, "a terminal needs a devpts mount at /dev/pts", syscall.EBADF)
+	case *plan.Exec:
+		return on(errno, "the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it", syscall.EPERM)
 	}
 	return ""
+}
+
+// on is a hint that is right for some errors.
+func on(errno syscall.Errno, text string, right ...syscall.Errno) string {
+	if slices.Contains(right, errno) {
+		return text
+	}
+	return ""
+}
+
+// cannotIDMap reports whether a call says that a file system has no id-mapped mounts.
+func cannotIDMap(call string, errno syscall.Errno) bool {
+	return call == "mount_setattr" && (errno == syscall.EINVAL || errno == syscall.EOPNOTSUPP)
+}
+
+func idMapHint(path string) string {
+	return "the file system of " + path + " (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
 }
 
 func cloneHint(kinds []abi.Namespace, errno syscall.Errno) string {
