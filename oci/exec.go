@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -239,8 +240,37 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	return p, nil
 }
 
-// LoadProcess reads a process of runtime-spec from a JSON file.
-func LoadProcess(file string) (*specs.Process, error) {
+// LoadProcess reads a process of runtime-spec from a JSON file. What it leaves out of the fields that confine a
+// process it gets from the container's own, as with runc: else a file of args and cwd would give all capabilities.
+// noNewPrivileges is the file's alone.
+func (c *Container) LoadProcess(file string) (*specs.Process, error) {
+	p, err := readProcess(file)
+	if err != nil {
+		return nil, err
+	}
+	config, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	own := config.Process
+	if own == nil {
+		return p, nil
+	}
+	p.Capabilities = cmp.Or(p.Capabilities, own.Capabilities)
+	p.ApparmorProfile = cmp.Or(p.ApparmorProfile, own.ApparmorProfile)
+	p.SelinuxLabel = cmp.Or(p.SelinuxLabel, own.SelinuxLabel)
+	p.OOMScoreAdj = cmp.Or(p.OOMScoreAdj, own.OOMScoreAdj)
+	p.Scheduler = cmp.Or(p.Scheduler, own.Scheduler)
+	p.IOPriority = cmp.Or(p.IOPriority, own.IOPriority)
+	p.ExecCPUAffinity = cmp.Or(p.ExecCPUAffinity, own.ExecCPUAffinity)
+	p.User.Umask = cmp.Or(p.User.Umask, own.User.Umask)
+	if len(p.Rlimits) == 0 {
+		p.Rlimits = own.Rlimits
+	}
+	return p, nil
+}
+
+func readProcess(file string) (*specs.Process, error) {
 	f, err := os.Open(file) // which may be a pipe of the caller's
 	if err != nil {
 		return nil, err

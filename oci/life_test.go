@@ -526,6 +526,39 @@ func (s socket) receive(t testing.TB) int {
 	return fds[0]
 }
 
+// TestProcessFile: what a file of exec leaves out of the fields that confine a process comes from the container's own
+// process, and what it has is the file's.
+func TestProcessFile(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("sleep 100")
+	umask, score := uint32(0o27), 400
+	s.Process.User.Umask, s.Process.OOMScoreAdj = &umask, &score
+	s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 5120, Hard: 10240}}
+	s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 7}
+	s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
+	p.good("run", "-d", "--bundle", bundle(t, s), "x")
+	defer p.good("delete", "-f", "x")
+	const ask = `"sh","-c","grep CapBnd /proc/self/status; umask; cat /proc/self/oom_score_adj; ulimit -c; cut -d' ' -f19 /proc/self/stat; ionice -p $$"`
+	for more, want := range map[string]string{
+		``: "CapBnd:\t00000000000000e3\n0027\n400\n10\n7\nbest-effort: prio 6\n",
+		`,"capabilities":{"bounding":["CAP_KILL"]},"user":{"umask":63},"oomScoreAdj":500,"rlimits":[{"type":"RLIMIT_CORE","soft":1024,"hard":1024}],
+			"scheduler":{"policy":"SCHED_OTHER","nice":3},"ioPriority":{"class":"IOPRIO_CLASS_BE","priority":2}`: "CapBnd:\t0000000000000020\n0077\n500\n2\n3\nbest-effort: prio 2\n",
+	} {
+		file := filepath.Join(nstest.Dir(t), "process.json")
+		if err := os.WriteFile(file, []byte(`{"args":[`+ask+`],"env":["PATH=/bin"],"cwd":"/"`+more+`}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out := p.good("exec", "-p", file, "x"); out != want {
+			t.Errorf("%s: %q, want %q", more, out, want)
+		}
+	}
+	if out, code := p.do("exec"); code != 1 {
+		t.Errorf("exec of nothing: code %d: %s", code, out)
+	}
+}
+
 // A process beside the first one is what its options make it.
 func TestExecOptions(t *testing.T) {
 	nstest.Root(t)

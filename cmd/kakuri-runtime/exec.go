@@ -41,7 +41,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 	}, &given)
 	return flags, func(args []string) (int, error) {
 		if len(args) == 0 {
-			return execFailed, errors.New("exec: a container ID is needed, and a command: see kakuri-runtime exec --help")
+			return 1, errors.New("exec: a container ID is needed, and a command: see kakuri-runtime exec --help")
 		}
 		code, err := func() (int, error) {
 			container, err := c.runtime.Open(args[0])
@@ -96,7 +96,7 @@ func subCgroups(args []string, o *oci.ExecOptions) error {
 // execProcess is the process of a file, or that of the container with changes.
 func execProcess(c *oci.Container, file, user string, groups, args []string, x oci.ProcessChanges) (*specs.Process, error) {
 	if file != "" {
-		return oci.LoadProcess(file)
+		return c.LoadProcess(file)
 	}
 	if len(args) == 0 {
 		return nil, errors.New("process args cannot be empty")
