@@ -118,7 +118,8 @@ func (g *group) Close() {
 }
 
 // withDefaultDevices adds, after the rules of config.json, those for the devices that every container has: config-linux.md,
-// "Default devices". Making a node is always allowed; what it is good for is another question.
+// "Default devices", and for tunnels, as with runc and crun: programs of VPNs make /dev/net/tun themselves, and runc had to take it back
+// when it had left that out. Making a node is always allowed; what it is good for is another question.
 func withDefaultDevices(r *specs.LinuxResources) *specs.LinuxResources {
 	if r == nil {
 		r = &specs.LinuxResources{}
@@ -134,6 +135,7 @@ func withDefaultDevices(r *specs.LinuxResources) *specs.LinuxResources {
 		{"c", any, any, "m"}, {"b", any, any, "m"},
 		{"c", 1, 3, "rwm"}, {"c", 1, 5, "rwm"}, {"c", 1, 7, "rwm"}, {"c", 1, 8, "rwm"}, {"c", 1, 9, "rwm"}, // null, zero, full, random, urandom
 		{"c", 5, 0, "rwm"}, {"c", 5, 1, "rwm"}, {"c", 5, 2, "rwm"}, {"c", 136, any, "rwm"}, // tty, console, ptmx, pts
+		{"c", 10, 200, "rwm"}, // tun
 	} {
 		with.Devices = append(with.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: d.kind, Major: &d.major, Minor: &d.minor, Access: d.access})
 	}

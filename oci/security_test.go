@@ -785,6 +785,19 @@ func TestDeviceRulesDeny(t *testing.T) {
 	}
 }
 
+// A tunnel's node is a container's to make and open, as with runc and crun: programs of VPNs make it themselves. Where the kernel has no
+// tunnels, it is another error than a refusal.
+func TestTunnelNode(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	s := withDev(base("mknod /dev/tun c 10 200 && (: </dev/tun) 2>&1; echo end"))
+	caps := append(s.Process.Capabilities.Bounding, "CAP_MKNOD")
+	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	if out, stderr, code := run(t, bundle(t, s)); code != 0 || stderr != "" || !strings.HasSuffix(out, "end\n") || strings.Contains(out, "not permitted") {
+		t.Errorf("code %d: %s%s", code, out, stderr)
+	}
+}
+
 // CVE-2022-0492, 2023-25809: the control groups that a container sees are its own, and read-only.
 func TestCVE_2022_0492_and_2023_25809(t *testing.T) {
 	nstest.Root(t)
