@@ -141,6 +141,10 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 	} else if err != nil {
 		return fmt.Errorf("signal %v to process %d: %w", sig, c.state.PID, err)
 	}
+	if sig == unix.SIGKILL && c.frozen() {
+		// On version 1 the signal waits for the thaw, and nothing runs again that has it.
+		return c.withGroup("SIGKILL", func(g *group) error { return g.Thaw() })
+	}
 	return nil
 }
 

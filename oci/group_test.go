@@ -140,6 +140,16 @@ func TestPause(t *testing.T) {
 	nstest.Until(t, "it counts on", func() bool { return count() != before })
 	p.good("pause", "x")
 	p.good("delete", "--force", "x")
+	// A signal waits, but for SIGKILL, which ends it at once.
+	p.good("run", "-d", "--bundle", dir, "x")
+	p.good("pause", "x")
+	p.good("kill", "x", "TERM")
+	if s := p.state("x"); s.Status != StatusPaused {
+		t.Errorf("%+v", s)
+	}
+	p.good("kill", "x", "KILL")
+	nstest.Until(t, "the paused container has ended", func() bool { return p.state("x").Status == specs.StateStopped })
+	p.good("delete", "x")
 	p.empty()
 }
 
