@@ -23,7 +23,7 @@ one that ended has what ended it, where that was not its program.`,
 	}
 	s := c.Flags()
 	s.BoolVarP(&all, "all", "a", false, "list those that do not run, too")
-	filters := filterFlag(s, "f", "ancestor, before, exited, health, id, label, name, network, since, status, volume")
+	filters := filterFlag(s, "f", "ancestor, before, exited, expose, health, id, label, name, network, publish, since, status, until, volume")
 	formatFlag(s, &layout)
 	s.IntVarP(&last, "last", "n", -1, "list the `NUMBER` newest, in whatever state")
 	s.BoolVarP(&latest, "latest", "l", false, "list the newest, in whatever state")

@@ -36,7 +36,7 @@ func newContainerPrune(io IO) *cobra.Command {
 	var force bool
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove all containers that do not run", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	filters := filterFlag(c.Flags(), "", "until, label")
+	filters := filterFlag(c.Flags(), "", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		withPruneFilters(io, *filters)
 		if !force {

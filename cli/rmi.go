@@ -58,7 +58,7 @@ func newImagePrune(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove images that nobody uses", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	c.Flags().BoolVarP(&all, "all", "a", false, "remove those with a name, too, that no container uses")
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	filters := filterFlag(c.Flags(), "", "until, label")
+	filters := filterFlag(c.Flags(), "", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		withPruneFilters(io, *filters)
 		warning := "WARNING! This will remove all dangling images."

@@ -101,7 +101,7 @@ func newSystemPrune(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove what nobody uses: containers, networks, images, volumes", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	s := c.Flags()
 	s.BoolVarP(&all, "all", "a", false, "remove all images that no container uses, and not only those without a name")
-	filters := filterFlag(s, "", "until, label")
+	filters := filterFlag(s, "", "label, until")
 	s.BoolVarP(&force, "force", "f", false, "do not ask")
 	s.BoolVar(&volumes, "volumes", false, "remove volumes without a name, too")
 	c.RunE = func(c *cobra.Command, _ []string) error {

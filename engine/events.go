@@ -26,7 +26,7 @@ type EventOptions struct {
 // Events tells of what happens, until an error of tell, the end of ctx, or the time Until. With Since it tells first of what has
 // happened since then, as far as that is still known: the last thousands.
 func (e *Engine) Events(ctx context.Context, o EventOptions, tell func(Event) error) error {
-	err := o.Filters.Check("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "status", "type", "volume")
+	err := o.Filters.Check("container", "event", "image", "label", "network", "scope", "status", "type", "volume", "config", "daemon", "node", "plugin", "secret", "service")
 	if err != nil {
 		return err
 	}

@@ -13,19 +13,8 @@ import (
 	"github.com/kakuri/kakuri/monitor"
 )
 
-// Check refuses keys that are not in the list.
-func (f Filters) Check(keys ...string) error {
-	var bad []string
-	for key := range f {
-		if !slices.Contains(keys, key) {
-			bad = append(bad, key)
-		}
-	}
-	if bad == nil {
-		return nil
-	}
-	return fmt.Errorf("invalid filter '%s'", slices.Min(bad))
-}
+// Check refuses keys that are not in the list, and says what is.
+func (f Filters) Check(keys ...string) error { return image.Filters(f).Check(keys...) }
 
 // any reports whether one of a key's values matches; a key that is not there does.
 func (f Filters) any(key string, match func(value string) bool) bool {
@@ -114,7 +103,7 @@ func (f Filters) truth(key string) (*bool, error) {
 
 // containers checks the filters of lists of containers, and gives what decides about one.
 func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
-	err := f.Check("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "label!", "name", "network", "publish", "since", "status", "until", "volume")
+	err := f.Check("ancestor", "before", "exited", "expose", "health", "id", "label", "label!", "name", "network", "publish", "since", "status", "until", "volume", "is-task")
 	if err != nil {
 		return nil, err
 	}

@@ -632,7 +632,7 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 
 // NetworkPrune removes the networks that no running container is on, and that all filters let pass: until, label. It returns their names.
 func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string, err error) {
-	keep, err := e.networkFilter(f, "until", "label", "label!")
+	keep, err := e.networkFilter(f, "label", "label!", "until")
 	if err != nil {
 		return nil, err
 	}

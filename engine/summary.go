@@ -207,7 +207,7 @@ func (c *Container) cause() string {
 // PruneMatch is what decides about a container for [Engine.PruneContainers], which keeps
 // what it says yes to. The filters are until and label.
 func (f Filters) PruneMatch() (keep func(Container) bool, err error) {
-	if err := f.Check("until", "label", "label!"); err != nil {
+	if err := f.Check("label", "label!", "until"); err != nil {
 		return nil, err
 	}
 	until, err := f.Until()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -157,9 +158,22 @@ func (s *Store) missing(i Image) []digest.Digest {
 	return list
 }
 
+// Check refuses keys that are not in the list, and says what is.
+func (f Filters) Check(keys ...string) error {
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		if !slices.Contains(keys, key) {
+			return fmt.Errorf("invalid filter '%s': there are %s", key, strings.Join(keys, ", "))
+		}
+	}
+	return nil
+}
+
 // compile checks filters, and gives a function that says whether an image passes. It may take names from an image: those
 // that a reference filter does not match.
 func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
+	if err := f.Check("before", "dangling", "label", "label!", "reference", "since", "until"); err != nil {
+		return nil, err
+	}
 	var tests []func(Image) bool
 	var patterns []string
 	for key, values := range f {
@@ -196,8 +210,6 @@ func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
 				}
 				patterns = append(patterns, value)
 				continue
-			default:
-				return nil, fmt.Errorf("invalid filter '%s'", key)
 			}
 			tests = append(tests, test)
 		}

@@ -303,10 +303,8 @@ type Pruned struct {
 // Prune removes the images that no container needs: those without a name, or all. Filters are until, label and label!.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	var out Pruned
-	for key := range o.Filters {
-		if !slices.Contains([]string{"until", "label", "label!", "dangling"}, key) {
-			return out, fmt.Errorf("invalid filter '%s'", key)
-		}
+	if err := o.Filters.Check("dangling", "label", "label!", "until"); err != nil {
+		return out, err
 	}
 	filters := Filters{}
 	for key, values := range o.Filters {

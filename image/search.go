@@ -80,6 +80,9 @@ func (s *Store) Search(ctx context.Context, term string, limit int, filters Filt
 }
 
 func searchFilter(filters Filters) (func(SearchResult) bool, error) {
+	if err := filters.Check("is-automated", "is-official", "stars"); err != nil {
+		return nil, err
+	}
 	var tests []func(SearchResult) bool
 	for key, values := range filters {
 		for _, v := range values {
@@ -98,8 +101,6 @@ func searchFilter(filters Filters) (func(SearchResult) bool, error) {
 					return nil, fmt.Errorf("invalid filter 'stars=%s'", v)
 				}
 				tests = append(tests, func(r SearchResult) bool { return r.Stars >= n })
-			default:
-				return nil, fmt.Errorf("invalid filter '%s'", key)
 			}
 		}
 	}
