@@ -17,22 +17,65 @@ import (
 // where a flag is for one. It is called for a line that is to be completed, and for no other: it would cost each start.
 func completeFlags(c *cobra.Command) {
 	each := func(f *pflag.Flag) {
-		value, usage := pflag.UnquoteUsage(f)
-		f.Usage = usage // shells show it beside the flag, as it is
+		value, _ := pflag.UnquoteUsage(f)
+		f.Usage = flagText(f) // shells show it beside the flag, as it is
 		if _, has := c.GetFlagCompletionFunc(f.Name); has || f.NoOptDefVal != "" {
 			return
 		}
-		if list := flagValues(c.Name(), f); list != nil {
+		if keys := filterKeys(f); keys != nil {
+			c.RegisterFlagCompletionFunc(f.Name, completeFilter(keys))
+		} else if f.Name == "cap-add" || f.Name == "cap-drop" {
+			c.RegisterFlagCompletionFunc(f.Name, completeCapability)
+		} else if list := flagValues(c.Name(), f); list != nil {
 			c.RegisterFlagCompletionFunc(f.Name, names(list, -1))
 		} else if !ofFile(value, f.Name) {
 			c.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions)
 		}
 	}
+	c.InitDefaultHelpFlag()
 	c.PersistentFlags().VisitAll(each)
 	c.LocalFlags().VisitAll(each)
 	for _, below := range c.Commands() {
 		completeFlags(below)
 	}
+}
+
+// filterKeys are the keys that a --filter takes, as its help has them; nil for another flag.
+func filterKeys(f *pflag.Flag) []string {
+	_, keys, is := strings.Cut(f.Usage, withKey)
+	if f.Name != "filter" || !is {
+		return nil
+	}
+	return strings.Split(keys, ", ")
+}
+
+// completeFilter completes the key of a filter; its value follows without a space.
+func completeFilter(keys []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, begun string) (fit []string, _ cobra.ShellCompDirective) {
+		for _, key := range keys {
+			if strings.HasPrefix(key+"=", begun) {
+				fit = append(fit, key+"=")
+			}
+		}
+		return fit, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// completeCapability completes capabilities as people write them, without CAP_, and with it where the word has that.
+func completeCapability(_ *cobra.Command, _ []string, begun string) (fit []string, _ cobra.ShellCompDirective) {
+	list := []string{"ALL"}
+	for _, c := range abi.AllCaps.List() {
+		list = append(list, strings.TrimPrefix(c.String(), "CAP_"))
+		if begun != "" {
+			list = append(list, c.String())
+		}
+	}
+	for _, name := range list {
+		if strings.HasPrefix(name, begun) {
+			fit = append(fit, name)
+		}
+	}
+	return fit, cobra.ShellCompDirectiveNoFileComp
 }
 
 // ofFile reports whether what a flag wants may be a path of this machine.
@@ -60,14 +103,6 @@ func flagValues(command string, f *pflag.Flag) completer {
 	switch f.Name {
 	case "attach":
 		return fixed("stdin stdout stderr")
-	case "cap-add", "cap-drop":
-		return func(context.Context) []string {
-			list := []string{"ALL"}
-			for _, c := range abi.AllCaps.List() {
-				list = append(list, c.String())
-			}
-			return list
-		}
 	case "cgroupns":
 		return fixed("private host")
 	case "driver":

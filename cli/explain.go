@@ -23,6 +23,9 @@ The plan of an OCI bundle is printed by "kakuri-runtime explain DIR".`,
 		Example: `  kakuri explain run --read-only host true
   kakuri explain unshare --fork --pid --mount-proc bash`,
 		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{notBelow(c, args[0])}
+			}
 			return usageError{fmt.Errorf("explain needs a command: run, unshare or enter\nSee 'kakuri explain --help'")}
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },

@@ -154,15 +154,21 @@ func notHere(args []string) error {
 		name = args[1]
 	}
 	isVerb := func(v verb) bool { return v.is(name) }
-	if name == "" || name == "help" || name == "completion" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
+	if name == "" || name == "help" || strings.HasPrefix(name, "__") || slices.ContainsFunc(verbs(), isVerb) {
 		return nil
 	}
 	docker := strings.Fields("build buildx builder checkpoint compose config context node plugin secret service stack swarm trust")
-	what := fmt.Sprintf("unknown command %q", name)
 	if slices.Contains(docker, name) {
-		what = name + " is not in this version"
+		return fmt.Errorf("%s is not in this version\nSee 'kakuri --help'", name)
 	}
-	return fmt.Errorf("%s\nSee 'kakuri --help'", what)
+	return unknownCommand("kakuri", name, verbNames(verbs()))
+}
+
+func verbNames(list []verb) (names []string) {
+	for _, v := range list {
+		names = append(names, v.name)
+	}
+	return names
 }
 
 // A usageError is a command line that cannot be understood.
@@ -226,6 +232,7 @@ func verbs() []verb {
 		{name: "events", group: "system", make: newEvents},
 		{name: "info", group: "system", make: newInfo},
 		{name: "version", group: "system", make: newVersion},
+		{name: "completion", group: "system", make: newCompletion},
 		{name: "container", group: "group", make: group("container", "Manage containers"), below: containerVerbs()},
 		{name: "image", group: "group", make: group("image", "Manage images"), below: imageVerbs()},
 		{name: "manifest", group: "group", make: group("manifest", "Manage manifest lists"), below: manifestVerbs()},
@@ -343,12 +350,21 @@ func group(name, short string) func(IO) *cobra.Command {
 			Use: name + " COMMAND", Short: short,
 			RunE: func(c *cobra.Command, args []string) error {
 				if len(args) > 0 {
-					return fmt.Errorf("unknown command %q\nSee '%s --help'", c.CommandPath()+" "+args[0], c.CommandPath())
+					return notBelow(c, args[0])
 				}
 				return c.Help()
 			},
 		}
 	}
+}
+
+// notBelow says that c has no command of that name below it.
+func notBelow(c *cobra.Command, name string) error {
+	var names []string
+	for _, below := range c.Commands() {
+		names = append(names, below.Name())
+	}
+	return unknownCommand(c.CommandPath(), name, names)
 }
 
 // first is the verb of a command line, empty when it begins with a flag.
@@ -386,6 +402,9 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if c.Name() == "run" || c.Name() == "create" {
 			err = laterFlag(err)
+		}
+		if meant := nearFlags(c, err); meant != nil {
+			err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(meant, " or "))
 		}
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})

@@ -29,6 +29,9 @@ of any process. An ordinary user sees those of their own processes.`,
   kakuri ns ps web
   kakuri ns diff $$ web`,
 		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{notBelow(c, args[0])}
+			}
 			return usageError{fmt.Errorf("ns needs a command: ls, tree, ps or diff\nSee 'kakuri ns --help'")}
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },

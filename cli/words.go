@@ -134,10 +134,12 @@ func ask(io IO, warning, what string) error {
 	}
 }
 
+const withKey = ", with a key of "
+
 // filterFlag makes --filter, which gathers NAME=VALUE.
 func filterFlag(s *pflag.FlagSet, short string, keys string) *map[string][]string {
 	filters := map[string][]string{}
-	s.FuncP("filter", short, "only those that this is true of: `KEY=VALUE`, with a key of "+keys, func(v string) error {
+	s.FuncP("filter", short, "only those that this is true of: `KEY=VALUE`"+withKey+keys, func(v string) error {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok {
 			return errors.New("bad format of filter (expected name=value)")

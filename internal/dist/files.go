@@ -95,17 +95,13 @@ func gather(source, bin string) ([]File, error) {
 // completions makes the scripts by which shells complete a line: they ask kakuri.
 func completions(add func(string, int64, []byte, error) error) error {
 	root := cli.Root(cli.IO{})
-	for _, shell := range []struct {
-		name     string
-		generate func(*bytes.Buffer) error
-	}{
-		{"bash-completion/completions/kakuri", func(b *bytes.Buffer) error { return root.GenBashCompletionV2(b, true) }},
-		{"zsh/vendor-completions/_kakuri", func(b *bytes.Buffer) error { return root.GenZshCompletion(b) }},
-		{"fish/vendor_completions.d/kakuri.fish", func(b *bytes.Buffer) error { return root.GenFishCompletion(b, true) }},
+	for _, place := range []struct{ shell, name string }{
+		{"bash", "bash-completion/completions/kakuri"},
+		{"zsh", "zsh/vendor-completions/_kakuri"},
+		{"fish", "fish/vendor_completions.d/kakuri.fish"},
 	} {
-		var b bytes.Buffer
-		err := shell.generate(&b)
-		if err := add("usr/share/"+shell.name, 0o644, b.Bytes(), err); err != nil {
+		script, err := cli.Completion(root, place.shell)
+		if err := add("usr/share/"+place.name, 0o644, script, err); err != nil {
 			return err
 		}
 	}

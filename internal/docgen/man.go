@@ -30,7 +30,7 @@ func Manual(root *cobra.Command) []Page {
 // shown lists the commands below c that people are meant to use.
 func shown(c *cobra.Command) []*cobra.Command {
 	return slices.DeleteFunc(slices.Clone(c.Commands()), func(sub *cobra.Command) bool {
-		return sub.Hidden || sub.Name() == "help" || sub.Name() == "completion"
+		return sub.Hidden || sub.Name() == "help"
 	})
 }
 
