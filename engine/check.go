@@ -323,6 +323,8 @@ func (k *check) monitors() error {
 			k.find(container(id), "a monitor was killed at its first step", func() error { return os.RemoveAll(monitor.Place(k.e.dir, "."+id)) })
 		case !half && !monitor.Attended(k.e.dir, id):
 			k.find(container(id), "its monitor was killed", func() error { return k.e.adopt(id) })
+		case !half && k.e.dirOf(id) == "" && !exists(k.e.creating()+"/"+id) && monitor.Attended(k.e.dir, id):
+			k.find(container(id), "it runs, and its directory is gone", func() error { return k.e.removeDamaged(context.Background(), id) })
 		}
 	}
 	return ignoreMissing(err)
@@ -360,15 +362,25 @@ func (k *check) containers() error {
 	return nil
 }
 
+// cause is why a record cannot be read, without what can be done.
+func cause(err error) error {
+	var damaged ErrDamaged
+	if errors.As(err, &damaged) {
+		return damaged.Err
+	}
+	return err
+}
+
 func (k *check) directory(dir, id string) {
 	c, err := k.e.read(dir)
 	var syntax *json.SyntaxError
 	switch {
-	case errors.Is(err, os.ErrNotExist) && exists(dir) && free(dir), errors.As(err, &syntax):
-		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", err), func() error {
-			broken := Container{dir: dir}
-			broken.ID, broken.Slot = id, -1
-			return errors.Join(k.e.forget(id), k.e.reservations(&broken), k.e.discard(&broken))
+	case errors.Is(err, os.ErrNotExist) && exists(dir) && free(dir), errors.As(err, &syntax): // as a power failure leaves it
+		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", cause(err)), func() error { return k.e.removeDamaged(context.Background(), id) })
+		return
+	case errors.As(err, new(ErrDamaged)): // by a person, or a later version: what it has written may be worth something
+		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", cause(err)), func() error {
+			return fmt.Errorf("kakuri rm -f %s removes it, with what it has written", shortID(id))
 		})
 		return
 	case err != nil:

@@ -12,6 +12,11 @@ type (
 	ErrNotRunning struct{ ID string }
 	// ErrConflict is a container in a state in which that cannot be done, or a name that is taken.
 	ErrConflict struct{ Text string }
+	// ErrDamaged is a container whose record cannot be read: it can be removed by force, and nothing else.
+	ErrDamaged struct {
+		ID  string
+		Err error
+	}
 )
 
 func (e ErrNoSuchContainer) Error() string { return "No such container: " + e.Ref }
@@ -25,3 +30,9 @@ func (e ErrNotRunning) Error() string {
 }
 
 func (e ErrConflict) Error() string { return e.Text }
+
+func (e ErrDamaged) Error() string {
+	return fmt.Sprintf("container %s: its record cannot be read: %v: kakuri rm -f %[1]s removes it", shortID(e.ID), e.Err)
+}
+
+func (e ErrDamaged) Unwrap() error { return e.Err }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,6 +99,110 @@ func TestUnchangeableFiles(t *testing.T) {
 	}
 	if exists(monitor.Place(e.dir, c.ID)) {
 		t.Error("the monitor's place is left")
+	}
+	empty(t, e)
+}
+
+// TestDamagedRecords: a container whose record cannot be read, however that came about, is named with the way out by whoever comes upon it, holds nobody up, and is
+// removed by force with its process. Others are what they were.
+func TestDamagedRecords(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	var warned []string
+	e.warn = func(s string) { warned = append(warned, s) }
+	root := nstest.RootFS(t)
+	other := made(t, e, Config{Name: "other", Rootfs: root, Command: []string{"sleep", "100"}})
+	write := func(text string) func(string) error {
+		return func(name string) error { return os.WriteFile(name, []byte(text), 0o600) }
+	}
+	instead := func(put func(string) error) func(string) error {
+		return func(name string) error { return errors.Join(os.Remove(name), put(name)) }
+	}
+	for _, d := range []struct {
+		what, file string
+		do         func(name string) error
+		blind      bool // nobody can say which volumes it has
+	}{
+		{"nothing in it", "container.json", write(""), true},
+		{"half of it", "container.json", write(`{"ID":"`), true},
+		{"no fields", "container.json", write("{}"), false},
+		{"another's", "container.json", func(name string) error {
+			data, err := os.ReadFile(other.dir + "/container.json")
+			return errors.Join(err, os.WriteFile(name, data, 0o600))
+		}, false},
+		{"a later version's", "container.json", write(`{"ID":{"sha512":"x"},"Config":[]}`), false},
+		{"a FIFO", "container.json", instead(func(name string) error { return unix.Mkfifo(name, 0o600) }), true},
+		{"a directory", "container.json", instead(func(name string) error { return os.Mkdir(name, 0o700) }), true},
+		{"a link without an end", "container.json", instead(func(name string) error { return os.Symlink("/dev/zero", name) }), true},
+		{"a link to itself", "container.json", instead(func(name string) error { return os.Symlink("container.json", name) }), true},
+		{"too large", "container.json", func(name string) error { return os.Truncate(name, 1<<40) }, true},
+		{"none", "container.json", os.Remove, false},
+		{"a state of another kind, of one that runs", "state.json", write(`{"Status":7}`), false},
+		{"a state of a word that there is not, of one that runs", "state.json", write(`{"Status":"frozen"}`), false},
+		{"an empty state, of one that runs", "state.json", write(""), false},
+		{"a state that is a FIFO", "state.json", instead(func(name string) error { return unix.Mkfifo(name, 0o600) }), false},
+	} {
+		t.Run(d.what, func(t *testing.T) {
+			c := made(t, e, Config{Name: "hurt", Rootfs: root, Command: []string{"sleep", "100"}})
+			if err := e.Start(t.Context(), "hurt", StartOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.do(c.dir + "/" + d.file); err != nil {
+				t.Fatal(err)
+			}
+			warned = nil
+			list, err := e.List(ListOptions{All: true})
+			if err != nil || len(list) != 1 || list[0].ID != other.ID {
+				t.Errorf("%v: %+v", err, list)
+			}
+			wayOut := "kakuri rm -f " + shortID(c.ID)
+			if text := strings.Join(warned, "\n"); d.what != "none" && !strings.Contains(text, wayOut) {
+				t.Errorf("warnings: %q", text)
+			}
+			for verb, err := range map[string]error{
+				"start": e.Start(t.Context(), "hurt", StartOptions{}), "stop": e.Stop(t.Context(), c.ID, StopOptions{}), "rm": e.Remove(t.Context(), "hurt", RemoveOptions{}),
+			} {
+				if !errors.As(err, new(ErrDamaged)) || !strings.Contains(err.Error(), wayOut) {
+					t.Errorf("%s: %v", verb, err)
+				}
+			}
+			found, err := e.Check(t.Context(), false)
+			if err != nil || !slices.ContainsFunc(found, func(f Finding) bool { return f.Object == container(c.ID) }) {
+				t.Errorf("check: %v: %+v", err, found)
+			}
+			if _, err := e.volumeUsers(); err != nil != d.blind {
+				t.Errorf("users of volumes: %v", err)
+			}
+			if err := e.Remove(t.Context(), "hurt", RemoveOptions{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			if found, err := e.Check(t.Context(), false); err != nil || len(found) != 0 {
+				t.Errorf("after rm -f: %v: %+v", err, found)
+			}
+		})
+	}
+	if err := e.Remove(t.Context(), "other", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	empty(t, e)
+}
+
+// TestGoneDirectory: a container whose directory somebody removed runs on, with its ports taken. A check tells of it, and ends it.
+func TestGoneDirectory(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "gone", Rootfs: nstest.RootFS(t), Command: []string{"sleep", "100"}})
+	if err := e.Start(t.Context(), "gone", StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		t.Fatal(err)
+	}
+	found, err := e.Check(t.Context(), true)
+	if err != nil || !slices.ContainsFunc(found, func(f Finding) bool { return f.Object == container(c.ID) && f.Mended }) {
+		t.Errorf("%v: %+v", err, found)
 	}
 	empty(t, e)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path"
@@ -12,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 )
@@ -83,15 +83,15 @@ func linkLines(c *Container, addrs []netip.Prefix, alias string) string {
 
 // linkedBy notes that a container has c's address in its /etc/hosts: at c's next start, which may give it another one, it is told.
 func (c *Container) linkedBy(id string) error {
-	file, err := os.OpenFile(c.dir+"/linkers", os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	data, err := files.Read(c.dir + "/linkers")
+	if err := ignoreMissing(err); err != nil || strings.Contains(string(data), id) {
+		return err
+	}
+	file, err := os.OpenFile(c.dir+"/linkers", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(file)
-	if err != nil || strings.Contains(string(data), id) {
-		return err
-	}
 	_, err = file.WriteString(id + "\n")
 	return err
 }
@@ -99,7 +99,7 @@ func (c *Container) linkedBy(id string) error {
 // tellLinkers has the containers that know one by a link, and run, learn the addresses that a start gave it. The caller does not hold its lock: two may know each
 // other.
 func (e *Engine) tellLinkers(c *Container) error {
-	data, err := os.ReadFile(c.dir + "/linkers")
+	data, err := files.Read(c.dir + "/linkers")
 	if err != nil {
 		return ignoreMissing(err)
 	}
@@ -237,7 +237,7 @@ func (e *Engine) noteLinks(c *Container) error {
 
 // linkNames are the names that a container has for others by their links, as Docker writes them: /OTHER/ALIAS.
 func (e *Engine) linkNames(c *Container) (names []string) {
-	data, err := os.ReadFile(c.dir + "/linkers")
+	data, err := files.Read(c.dir + "/linkers")
 	if err != nil {
 		return nil // there are none
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -131,15 +132,44 @@ func (e *Engine) find(id string) string {
 	return ""
 }
 
-// read reads a container. The error is ErrNotExist for one that is gone, or not there yet.
+// dirOf is find, also for one without a record.
+func (e *Engine) dirOf(id string) string {
+	for _, home := range e.homes() {
+		if exists(home + "/" + id) {
+			return home + "/" + id
+		}
+	}
+	return ""
+}
+
+// read reads a container. The error is ErrNotExist for one that is gone, or not there yet, and else an [ErrDamaged], unless there are too few files or too
+// little memory for now.
 func (e *Engine) read(dir string) (Container, error) {
+	c, err := e.readWhole(dir)
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		return Container{dir: dir}, err
+	}
+	return Container{dir: dir}, ErrDamaged{filepath.Base(dir), err}
+}
+
+func (e *Engine) readWhole(dir string) (Container, error) {
 	c := Container{dir: dir}
 	if err := monitor.ReadJSON(dir+"/container.json", &c.Record); err != nil {
 		return c, err
 	}
+	if id := filepath.Base(dir); c.ID != id {
+		return c, fmt.Errorf("%s/container.json: it is not that of %s", dir, shortID(id))
+	}
 	var err error
 	if c.State, err = monitor.ReadState(dir); err != nil {
 		return c, err
+	}
+	if c.Lost() && exists(monitor.Place(e.dir, c.ID)) && exists(e.dir+"/runtime/"+c.ID) {
+		// A start would wait for the end of the monitor that it has.
+		return c, fmt.Errorf("%s/state.json: its state was lost, and it runs", dir)
 	}
 	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
 		// It may have ended since the state was read, which says so by now.
@@ -204,7 +234,19 @@ func (e *Engine) Find(ref string) (Container, error) {
 			return c, err
 		}
 	}
+	if dir := e.dirOf(id); dir != "" && e.lacks(dir) {
+		return Container{}, ErrDamaged{id, errors.New("it has none")}
+	}
 	return Container{}, ErrNoSuchContainer{ref}
+}
+
+// lacks reports whether a container's directory is without its record, and nobody makes or removes it.
+func (e *Engine) lacks(dir string) bool {
+	if exists(e.creating()+"/"+filepath.Base(dir)) || !free(dir) {
+		return false
+	}
+	_, err := e.read(dir)
+	return errors.Is(err, os.ErrNotExist) && exists(dir)
 }
 
 // resolve finds the id of a reference.
@@ -252,16 +294,28 @@ func (e *Engine) List(o ListOptions) ([]Container, error) {
 	if !e.look {
 		e.tidy()
 	}
-	return e.listed(o)
+	list, damaged, err := e.listAll(o)
+	if e.warn != nil {
+		for _, d := range damaged {
+			e.warn(d.Error())
+		}
+	}
+	return list, err
 }
 
-// listed is List, and looks for nothing that was left.
+// listed is List, looks for nothing that was left, and tells of nothing.
 func (e *Engine) listed(o ListOptions) ([]Container, error) {
+	list, _, err := e.listAll(o)
+	return list, err
+}
+
+// listAll is the containers, and why others are none.
+func (e *Engine) listAll(o ListOptions) (list []Container, damaged []error, err error) {
 	var dirs []string
 	for _, home := range e.homes() {
 		list, err := files.List(home)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, id := range list {
 			if files.IsID(id) && (o.All || exists(monitor.Place(e.dir, id))) {
@@ -270,10 +324,12 @@ func (e *Engine) listed(o ListOptions) ([]Container, error) {
 		}
 	}
 	out := make([]Container, len(dirs))
+	why := make([]error, len(dirs))
 	inParallel(len(dirs), func(i int) {
 		c, err := e.read(dirs[i])
 		if err != nil {
-			return // it is gone, or damaged: Check tells of that
+			why[i] = ignoreMissing(err) // else it is gone
+			return
 		}
 		if c.Status != monitor.Creating && (o.All || c.Active()) {
 			out[i] = c
@@ -283,7 +339,7 @@ func (e *Engine) listed(o ListOptions) ([]Container, error) {
 	slices.SortFunc(out, func(a, b Container) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})
-	return out, nil
+	return out, slices.DeleteFunc(why, func(err error) bool { return err == nil }), nil
 }
 
 // inParallel calls do for 0 to n-1 on all processors, where these are many.

@@ -26,6 +26,11 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	}
 	left := e.sweep()
 	c, err := e.Find(ref)
+	var damaged ErrDamaged
+	if o.Force && errors.As(err, &damaged) {
+		e.complain(left)
+		return e.removeDamaged(ctx, damaged.ID)
+	}
 	if err != nil && left != nil {
 		return fmt.Errorf("%v: %w", err, left) // which may be of this one
 	}
@@ -75,6 +80,30 @@ func (e *Engine) remove(c *Container) error {
 	}
 	e.event(c, "destroy", nil)
 	return e.sweepAttached()
+}
+
+// removeDamaged ends and removes a container of which nobody can say more than its id.
+func (e *Engine) removeDamaged(ctx context.Context, id string) error {
+	c := Container{dir: e.dirOf(id)}
+	c.ID, c.Slot, c.Status = id, -1, monitor.Running
+	if err := e.askMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(0, 0) }); err != nil {
+		return err
+	}
+	if c.dir = e.dirOf(id); c.dir != "" {
+		lock, err := lockDir(c.dir, unix.LOCK_EX)
+		if err != nil {
+			return ignoreMissing(err) // it was to be removed at its end
+		}
+		defer lock.Close()
+	}
+	c.Status = ""
+	if err := errors.Join(e.forget(id), e.reservations(&c)); err != nil {
+		return err
+	}
+	if c.dir == "" {
+		return e.leaveNetworks(id)
+	}
+	return e.discard(&c)
 }
 
 // PruneContainers removes the containers that do not run, but for those that keep says yes to, and returns their ids. A nil keep keeps none.

@@ -6,13 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/volume"
 )
 
@@ -258,12 +258,8 @@ func (e *Engine) volumeUsers() (map[string][]string, error) {
 				continue
 			}
 			var r struct{ Volumes []MountPoint }
-			data, err := os.ReadFile(home + "/" + id + "/container.json")
-			if err == nil {
-				err = json.Unmarshal(data, &r)
-			}
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, fmt.Errorf("container %s: %w", shortID(id), err)
+			if err := monitor.ReadJSON(home+"/"+id+"/container.json", &r); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, ErrDamaged{id, err}
 			}
 			for _, m := range r.Volumes {
 				if m.Type == "volume" && !slices.Contains(users[m.Name], id) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
@@ -77,6 +78,8 @@ const (
 	Dead       = "dead" // it could not be removed
 )
 
+var statuses = [...]string{Creating, Created, Running, Restarting, Exited, Removing, Dead}
+
 // A State is what changes in the life of a container: state.json in its directory. The monitor writes it while it lives,
 // else who holds the container's lock.
 type State struct {
@@ -140,12 +143,16 @@ type Exit struct {
 func ReadState(dir string) (State, error) {
 	var s State
 	err := ReadJSON(dir+"/state.json", &s)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		return State{Status: Exited, ExitCode: 255, Error: "its state was lost"}, nil
+	if errors.As(err, new(*json.SyntaxError)) || errors.As(err, new(*json.UnmarshalTypeError)) || err == nil && !slices.Contains(statuses[:], s.Status) {
+		return State{Status: Exited, ExitCode: 255, Error: lost}, nil
 	}
 	return s, err
 }
+
+const lost = "its state was lost"
+
+// Lost reports whether a state stands for one that could not be read.
+func (s *State) Lost() bool { return s.Status == Exited && s.Error == lost }
 
 // WriteState replaces the state of the container in a directory.
 func WriteState(dir string, s State) error { return WriteJSON(dir, "state.json", &s, false) }
