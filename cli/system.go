@@ -31,7 +31,7 @@ func newDF(io IO) *cobra.Command {
 		}
 		if verbose {
 			if layout != "" && layout != "table" {
-				return format.Object(io.shown(), layout, dfPage(u, false))
+				return format.Object(io.shown(), format.Unescape(layout), dfPage(u, false))
 			}
 			return printDF(io, u)
 		}

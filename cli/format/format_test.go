@@ -145,7 +145,9 @@ func TestObjects(t *testing.T) {
 		"{{.Id}} {{.State.Pid}}":     "1 12345678901\n2 0\n",
 		`{{.Id}} {{join .Args "+"}}`: "1 <a>+b\n2 \n",
 		"{{json .State}}":            "{\"Pid\":12345678901}\n{\"Pid\":0}\n",
-		`{{join .Args ","}}\t`:       "<a>,b\t\n\t\n",
+		`{{join .Args ","}}\t`:       "<a>,b\\t\n\\t\n",
+		`{{join .Args "\n\t"}}`:      "<a>\n\tb\n\n",
+		" {{.ID}} ":                  " 1 \n 2 \n",
 		"json":                       "[{\"Id\":\"1\",\"State\":{\"Pid\":12345678901},\"Args\":[\"<a>\",\"b\"]},{\"Id\":\"2\",\"State\":{\"Pid\":0},\"Args\":null}]\n",
 	} {
 		var out bytes.Buffer

@@ -11,8 +11,10 @@ import (
 
 // Objects prints whole objects: without a format as one indented array, with "json" as one in
 // a line, else by a template for each. A template may name fields as Go has them or as JSON
-// has them. An object that a template does not fit is left out, and told of in the error;
-// where nothing is left there is an empty line, which is what Docker's callers get.
+// has them; other than those of rows they are taken as they are, so that "\n" in one of its
+// strings is what it is in Go, and \t between actions two characters. An object that a
+// template does not fit is left out, and told of in the error; where nothing is left there
+// is an empty line, which is what Docker's callers get.
 func Objects(w io.Writer, format string, list []any) error {
 	if format == "" || format == "json" {
 		if list == nil {
@@ -30,7 +32,7 @@ func Objects(w io.Writer, format string, list []any) error {
 		_, err := b.WriteTo(w)
 		return err
 	}
-	t, err := parse(unescape(format))
+	t, err := parse(format)
 	if err != nil {
 		return err
 	}
@@ -53,7 +55,7 @@ func Object(w io.Writer, format string, o any) error {
 	if format == "json" {
 		format = "{{json .}}"
 	}
-	t, err := parse(unescape(format))
+	t, err := parse(format)
 	if err != nil {
 		return err
 	}

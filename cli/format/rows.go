@@ -94,12 +94,12 @@ func (s Spec) template(o Options) (text string, table bool) {
 		return s.Raw, false
 	default:
 		rest, table := strings.CutPrefix(f, "table")
-		return unescape(rest), table
+		return Unescape(rest), table
 	}
 }
 
-// unescape makes tabs and newlines of what a shell's user writes for them.
-func unescape(s string) string {
+// Unescape makes tabs and newlines of what a shell's user writes for them in a template of rows.
+func Unescape(s string) string {
 	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(s, " "))
 }
 
