@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -110,12 +111,9 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	if len(f) == 0 {
 		return func(*Container) bool { return true }, nil
 	}
-	hasID, err := f.patterns("id")
+	hasID, err := e.prefixes(f["id"])
 	if err != nil {
 		return nil, err
-	}
-	if _, asked := f["id"]; asked && !slices.ContainsFunc(f["id"], func(v string) bool { return v != "" }) {
-		hasID = func(...string) bool { return false } // no id is empty: a script's variable was
 	}
 	hasName, err := f.patterns("name")
 	if err != nil {
@@ -175,6 +173,26 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 			f.any("is-task", func(s string) bool { return s == "false" }) &&
 			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) && (until.IsZero() || c.Created.Before(until))
 	}, nil
+}
+
+// prefixes makes a question of the filter id, whose values are the beginnings of ids, other than those of networks: what is in the middle of
+// an id is no name for it. A beginning that several have is nobody's, as with Docker, so that no script ends another container.
+func (e *Engine) prefixes(values []string) (func(id string) bool, error) {
+	if len(values) == 0 {
+		return func(string) bool { return true }, nil
+	}
+	var ids []string
+	for _, value := range values {
+		id, err := e.byPrefix(value)
+		if errors.As(err, new(ErrAmbiguous)) || errors.As(err, new(ErrNoSuchContainer)) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return func(id string) bool { return slices.Contains(ids, id) }, nil
 }
 
 // An ancestor is an image that containers are looked for of: as it was written, and the id that it has now, if there is one.

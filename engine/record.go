@@ -260,6 +260,11 @@ func (e *Engine) resolve(ref string) (string, error) {
 			return id, nil
 		}
 	}
+	return e.byPrefix(ref)
+}
+
+// byPrefix finds the only id that starts so.
+func (e *Engine) byPrefix(ref string) (string, error) {
 	if ref == "" || strings.Trim(ref, "0123456789abcdef") != "" {
 		return "", ErrNoSuchContainer{ref}
 	}

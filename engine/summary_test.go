@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -76,11 +77,17 @@ func TestFilters(t *testing.T) {
 		Record: Record{ID: strings.Repeat("01", 32), Name: "job", Created: now.Add(-time.Minute), Image: "host", Config: Config{Network: "host"}},
 		State:  State{Status: monitor.Exited, Finished: now, ExitCode: 3},
 	}
+	for _, id := range []string{web.ID, job.ID, strings.Repeat("02", 32)} {
+		if err := os.MkdirAll(e.homes()[1]+"/"+id, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		key, values string // values with blanks between them
 		want        string
 	}{
-		{"name", "web", "web-1"}, {"name", "^/job$", "job"}, {"name", "^b", ""}, {"name", "web job", "web-1 job"}, {"id", "^abab", "web-1"}, {"id", "01", "job"}, {"id", "", ""},
+		{"name", "web", "web-1"}, {"name", "^/job$", "job"}, {"name", "^b", ""}, {"name", "web job", "web-1 job"}, {"id", "a", "web-1"}, {"id", "01", "job"}, {"id", "", ""}, {"id", "bab", ""}, {"id", "0", ""}, {"id", "0 01 ab", "web-1 job"},
+		{"id", job.ID, "job"}, {"id", "web-1", ""},
 		{"label", "tier", "web-1"}, {"label", "tier=front a", "web-1"}, {"label", "tier=back", ""}, {"label!", "tier", "job"},
 		{"status", "running", "web-1"}, {"status", "exited created", "job"}, {"exited", "3", "job"}, {"exited", "0", ""}, {"health", "healthy", "web-1"}, {"health", "none", "job"},
 		{"ancestor", "nginx", ""}, {"ancestor", "nginx:1", "web-1"}, {"ancestor", "cdcdcd", "web-1"}, {"ancestor", "ngin", ""}, {"ancestor", "host", "job"}, {"ancestor", "host:latest", "job"},
