@@ -228,15 +228,18 @@ func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
 	}, nil
 }
 
-// matches as Docker does: the pattern is for the familiar name, with or without its tag, or for the whole one.
+// matches as Docker does: the pattern is for the familiar name, with or without its tag. One that spells out its first part may also be for the
+// whole name: docker.io/library/* is, and */*/* is for those that are written with two slashes.
 func matches(patterns []string, r Reference) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
-		for _, s := range []string{r.Familiar(), r.FamiliarName(), r.String(), r.Name()} {
-			if ok, _ := path.Match(p, s); ok {
-				return true
-			}
+		names := []string{r.Familiar(), r.FamiliarName()}
+		if first, _, _ := strings.Cut(p, "/"); !strings.ContainsAny(first, `*?[\\`) {
+			names = append(names, r.String(), r.Name())
 		}
-		return false
+		return slices.ContainsFunc(names, func(s string) bool {
+			ok, _ := path.Match(p, s)
+			return ok
+		})
 	})
 }
 
