@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,9 @@ one that ended has what ended it, where that was not its program.`,
 		if last == 0 {
 			last = -1
 		}
-		size := size || layout != "json" && strings.Contains(layout, ".Size")
+		if !c.Flags().Changed("size") {
+			size = layout != "json" && format.Uses(layout, "Size")
+		}
 		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters, Size: size && !quiet, Platform: !quiet && format.Uses(layout, "Platform")})
 		if err != nil {
 			return err
@@ -57,6 +60,9 @@ one that ended has what ended it, where that was not its program.`,
 		}
 		spec.Raw += "\n"
 		if quiet {
+			if layout != "" {
+				fmt.Fprintln(io.Err, "WARNING: Ignoring custom format, because both --format and --quiet are set.")
+			}
 			layout = ""
 		}
 		return format.Rows(io.Out, spec, format.Options{Format: layout, Quiet: quiet, Terminal: io.onTerminal()}, containerRows(list, !noTrunc))

@@ -136,10 +136,13 @@ func ask(io IO, warning, what string) error {
 
 const withKey = ", with a key of "
 
-// filterFlag makes --filter, which gathers NAME=VALUE.
+// filterFlag makes --filter, which gathers NAME=VALUE. One that is empty is none: what a script's variable was for.
 func filterFlag(s *pflag.FlagSet, short string, keys string) *map[string][]string {
 	filters := map[string][]string{}
 	s.FuncP("filter", short, "only those that this is true of: `KEY=VALUE`"+withKey+keys, func(v string) error {
+		if v == "" {
+			return nil
+		}
 		key, value, ok := strings.Cut(v, "=")
 		if !ok {
 			return errors.New("bad format of filter (expected name=value)")

@@ -174,6 +174,17 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+func TestUses(t *testing.T) {
+	for format, want := range map[string]bool{
+		"json": true, "{{.Size}}": true, "table {{.ID}}\\t{{.Size}}": true, "{{json .}}": true, "{{ . | json }}": true, "{{$.Size}}": true, "{{json $}}": true,
+		"": false, "{{json .Names}}": false, "{{.ID}} . {{.Names}}": false, "{{": false,
+	} {
+		if Uses(format, "Size") != want {
+			t.Errorf("%q: %v", format, !want)
+		}
+	}
+}
+
 // The figures and words are those of Docker's client.
 func TestHuman(t *testing.T) {
 	for n, want := range map[float64][3]string{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"text/template"
 	"unicode"
@@ -118,10 +119,18 @@ func (e *ParseError) Error() string { return "template parsing error: " + e.Err.
 
 func (e *ParseError) Unwrap() error { return e.Err }
 
-// Uses reports whether a template of rows names a field. It may say so of one that does
+// Uses reports whether a template of rows names a field, or prints rows whole. It may say so of one that does
 // not: what it is for is to find what need not be gathered.
 func Uses(format, field string) bool {
-	return format == "json" || strings.Contains(format, "."+field) || strings.Contains(format, "json .")
+	if format == "json" || strings.Contains(format, "."+field) {
+		return true
+	}
+	t, err := parse(Unescape(format))
+	if err != nil {
+		return false
+	}
+	words := strings.FieldsFunc(t.Root.String(), func(r rune) bool { return strings.ContainsRune("{}() |,", r) })
+	return slices.Contains(words, ".") || slices.Contains(words, "$")
 }
 
 // funcs are the functions of Docker's templates beside those that Go's have.
