@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/image"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newImages(io IO) *cobra.Command {
@@ -255,6 +257,12 @@ func newHistory(io IO) *cobra.Command {
 }
 
 // parsePlatform reads --platform; without one it is this machine's.
+// platformFlag makes --platform where images are fetched or made, whose default is the caller's DOCKER_DEFAULT_PLATFORM, as with Docker.
+func platformFlag(s *pflag.FlagSet, to *string, use string) {
+	s.StringVar(to, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), use)
+	s.Lookup("platform").DefValue = "" // for help: it is the same everywhere
+}
+
 func parsePlatform(text string) (image.Platform, error) {
 	if text == "" {
 		return image.Platform{}, nil

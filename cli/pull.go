@@ -14,7 +14,8 @@ func newPull(io IO) *cobra.Command {
 		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Fetch an image from a registry", Args: arguments(1, 1), ValidArgsFunction: names(storedNames, 1),
 		Example: "  kakuri pull debian:bookworm\n  kakuri pull --platform linux/arm64 localhost:5000/app",
 	}
-	t := newTransfer(c.Flags(), "fetch", "fetch the image for `OS/ARCH[/VARIANT]` (default: this machine's)")
+	t := newTransfer(c.Flags(), "fetch")
+	platformFlag(c.Flags(), &t.platform, "fetch the image for `OS/ARCH[/VARIANT]` (default: this machine's)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		p, err := t.check()
 		if err != nil {
@@ -50,7 +51,8 @@ func newPull(io IO) *cobra.Command {
 
 func newPush(io IO) *cobra.Command {
 	c := &cobra.Command{Use: "push [OPTIONS] NAME[:TAG]", Short: "Send an image to a registry", Args: arguments(1, 1), ValidArgsFunction: names(storedNames, 1)}
-	t := newTransfer(c.Flags(), "send", "send the image for `OS/ARCH[/VARIANT]` alone")
+	t := newTransfer(c.Flags(), "send")
+	c.Flags().StringVar(&t.platform, "platform", "", "send the image for `OS/ARCH[/VARIANT]` alone")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		p, err := t.check()
 		if err != nil {
@@ -88,10 +90,9 @@ type transfer struct {
 	trusted    func() error
 }
 
-func newTransfer(s *pflag.FlagSet, verb, platform string) *transfer {
+func newTransfer(s *pflag.FlagSet, verb string) *transfer {
 	t := &transfer{}
 	s.BoolVarP(&t.all, "all-tags", "a", false, verb+" all tags of the repository")
-	s.StringVar(&t.platform, "platform", "", platform)
 	s.BoolVarP(&t.quiet, "quiet", "q", false, "do not print how it goes on")
 	t.trusted = contentTrust(s)
 	return t

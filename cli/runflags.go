@@ -84,7 +84,7 @@ func (f *runFlags) life(s *pflag.FlagSet) {
 	})
 	s.StringVar(&r.Pull, "pull", "missing", "pull the image: `WHEN`, one of missing (default), always, never")
 	s.BoolVarP(&f.quiet, "quiet", "q", false, "do not print how pulling goes on")
-	s.StringVar(&r.Platform, "platform", "", "take the image for `OS/ARCH[/VARIANT]` (default: this machine's)")
+	platformFlag(s, &r.Platform, "take the image for `OS/ARCH[/VARIANT]` (default: this machine's)")
 	s.StringArrayVarP(&f.labels, "label", "l", nil, "set a label: `NAME[=VALUE]`")
 	s.StringArrayVar(&f.labelFiles, "label-file", nil, "set the labels in `FILE`")
 	s.Func("annotation", "pass an annotation to the runtime: `NAME=VALUE`", func(v string) error {
@@ -385,7 +385,7 @@ func (f *runFlags) environment() error {
 	for _, e := range f.env {
 		name, _, has := strings.Cut(e, "=")
 		if name == "" {
-			return fmt.Errorf("--env %s: invalid environment variable: %s", e, e)
+			return usageError{fmt.Errorf("--env %s: invalid environment variable: %s", e, e)}
 		}
 		if !has {
 			if value, ok := os.LookupEnv(e); ok { // else the name alone, which takes away what the image or the engine has

@@ -123,7 +123,7 @@ func newImport(io IO) *cobra.Command {
 	s := c.Flags()
 	s.StringArrayVarP(&changes, "change", "c", nil, "apply an `INSTRUCTION` of a Dockerfile to it")
 	s.StringVarP(&message, "message", "m", "", "comment of the image")
-	s.StringVar(&platform, "platform", "", "what it runs on: `OS/ARCH[/VARIANT]` (default: this machine's)")
+	platformFlag(s, &platform, "what it runs on: `OS/ARCH[/VARIANT]` (default: this machine's)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		p, err := parsePlatform(platform)
 		if err != nil {

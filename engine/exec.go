@@ -40,7 +40,7 @@ type ExecConfig struct {
 // filter and capabilities. An error is an [*ExitError] with Docker's exit code where the process was not started: 126 for what cannot be executed, 127 for what is
 // not there.
 func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) (Result, error) {
-	if len(x.Command) == 0 || x.Command[0] == "" {
+	if len(x.Command) == 0 {
 		return Result{}, errors.New("no exec command specified")
 	}
 	c, box, err := e.running(ref)
@@ -52,6 +52,9 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	}
 	if x.Privileged && c.guarded() {
 		return Result{}, &ExitError{126, errors.New("--privileged: the container has --egress, whose rules the process could take away")}
+	}
+	if x.Command[0] == "" {
+		return Result{}, &ExitError{127, errors.New(`exec: "": executable file not found in $PATH`)}
 	}
 	process, err := e.execProcess(c, box, x)
 	if err != nil && ending(c, box) {
