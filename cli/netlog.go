@@ -91,14 +91,14 @@ func refusalRows(list []engine.Refusal, others uint64) (rows []refusalRow) {
 			row.Address = r.Addr.String()
 		}
 		switch r.Kind {
-		case "packet":
+		case engine.RefusedPacket:
 			row.Refused, row.Why = r.Proto+" "+row.Address, "not allowed"
 			if r.Port != 0 {
 				row.Port = strconv.Itoa(int(r.Port))
 				a, _ := netip.ParseAddr(row.Address)
 				row.Refused = r.Proto + " " + netip.AddrPortFrom(a, r.Port).String()
 			}
-		case "answer":
+		case engine.RefusedAnswer:
 			row.Refused, row.Why = "answer "+row.Address, "no public address, or this machine's own, or not where --egress says: NAME@ADDRESS asks for it"
 		default:
 			row.Refused, row.Why = "question", "name not allowed"

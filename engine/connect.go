@@ -311,7 +311,7 @@ func (b *builder) endpoint(i int, w *wire) error {
 	if e.Sysctls, err = endpointSysctls(a.Options[optSysctls]); err != nil {
 		return err
 	}
-	if n.Driver == "bridge" {
+	if n.Driver == plan.DriverBridge {
 		bridge := bridgeOf(n)
 		if b.engine.rootless() && mtu == 0 {
 			// Nothing of it is a wire: what goes out is made into other packets by the uplink, and has up to seven times the speed so.
@@ -331,7 +331,7 @@ func (b *builder) endpoint(i int, w *wire) error {
 			b.opts.Network.Parents = append(b.opts.Network.Parents, p)
 		}
 	}
-	if n.Driver == "ipvlan" {
+	if n.Driver == plan.DriverIPvlan {
 		e.MAC, w.has.MAC = plan.MAC{}, plan.MAC{} // it has its parent's
 	}
 	b.opts.Network.Endpoints = append(b.opts.Network.Endpoints, e)
@@ -371,8 +371,8 @@ func bridgeOf(n *netdb.Network) plan.Bridge {
 // its device and its number, eth0.50, as Docker makes them.
 func parentOf(n *netdb.Network) (p plan.Parent, ours bool) {
 	p = plan.Parent{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID)}
-	if n.Driver == "bridge" || n.Options["parent"] == "" {
-		return p, n.Driver == "macvlan" || n.Driver == "ipvlan"
+	if n.Driver == plan.DriverBridge || n.Options["parent"] == "" {
+		return p, n.Driver == plan.DriverMacvlan || n.Driver == plan.DriverIPvlan
 	}
 	link, number, ok := strings.Cut(n.Device, ".")
 	id, err := strconv.Atoi(number)
@@ -420,7 +420,7 @@ func (b *builder) gateways() {
 // backend is what ports of the host lead to, false for none: an internal network's container has no ports outside, as with Docker.
 func (b *builder) backend() (to backend, ok bool) {
 	lead := func(v6 bool) (out way) {
-		w := b.primary(func(w *wire) bool { return w.network.Driver == "bridge" && w.has.addr(v6).IsValid() })
+		w := b.primary(func(w *wire) bool { return w.network.Driver == plan.DriverBridge && w.has.addr(v6).IsValid() })
 		if w == nil {
 			return out
 		}

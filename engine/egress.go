@@ -117,6 +117,13 @@ func (b *builder) hostsReached(hosts []byte) error {
 // A Refusal is what a container with --egress was refused: see [monitor.Refusal].
 type Refusal = monitor.Refusal
 
+// Kinds of a [Refusal].
+const (
+	RefusedName   = monitor.RefusedName
+	RefusedAnswer = monitor.RefusedAnswer
+	RefusedPacket = monitor.RefusedPacket
+)
+
 // NetworkLog lists what a container with --egress was refused, the last one last, and how many refusals there were besides, which nobody told apart.
 func (e *Engine) NetworkLog(ctx context.Context, ref string) (list []Refusal, others uint64, err error) {
 	c, err := e.Find(ref)

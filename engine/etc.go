@@ -152,7 +152,7 @@ func (b *builder) hostGateways() (list []netip.Addr, err error) {
 		return b.machineAddrs()
 	}
 	for _, w := range b.wires {
-		if w.network.Driver != "bridge" {
+		if w.network.Driver != plan.DriverBridge {
 			continue
 		}
 		for _, p := range bridgeOf(&w.network).Addrs {

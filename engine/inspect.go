@@ -384,7 +384,7 @@ func (e *Engine) inspectState(c *Container) *InspectState {
 		Pid: c.PID, ExitCode: c.ExitCode, Error: c.Error, StartedAt: stamp(c.Started), FinishedAt: stamp(c.Finished),
 	}
 	if c.Status == monitor.Running && e.paused(c.ID) {
-		s.Status, s.Paused = "paused", true
+		s.Status, s.Paused = paused, true
 	}
 	if h := c.Health; h != nil {
 		s.Health = &InspectHealth{Status: h.Status, FailingStreak: h.Failing, Log: append([]monitor.HealthResult{}, h.Log...)}

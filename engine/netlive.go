@@ -19,7 +19,7 @@ import (
 
 // dropNetwork takes a network's bridge and its rules from the machine, or the device that it had its macvlans on.
 func (e *Engine) dropNetwork(n *netdb.Network) error {
-	if n.Driver != "bridge" {
+	if n.Driver != plan.DriverBridge {
 		return e.dropParent(n)
 	}
 	return e.onNetworks(context.Background(), netJob{Op: jobDrop, Device: n.Device, Alias: network.BridgeAlias(n.Name, n.ID)})
@@ -36,7 +36,7 @@ func (e *Engine) dropParent(n *netdb.Network) error {
 	}
 	heir := ""
 	for _, o := range all {
-		if o.ID != n.ID && o.Driver != "bridge" && o.Device == n.Device {
+		if o.ID != n.ID && o.Driver != plan.DriverBridge && o.Device == n.Device {
 			heir = network.BridgeAlias(o.Name, o.ID)
 		}
 	}
@@ -401,7 +401,7 @@ func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Netw
 		}
 		return false
 	})
-	if n.Driver == "bridge" {
+	if n.Driver == plan.DriverBridge {
 		old.Bridges = slices.DeleteFunc(old.Bridges, func(b plan.Bridge) bool { return b.Device == n.Device })
 	} else {
 		alias := network.BridgeAlias(n.Name, n.ID)

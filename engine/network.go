@@ -108,7 +108,7 @@ func (e *Engine) netdb() *netdb.DB { return netdb.Open(e.data, e.dir) }
 // NetworkCreate makes a network. Its device is made with the first container that it has.
 func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, error) {
 	n, err := networkOf(c)
-	if err == nil && e.rootless() && n.Driver != "bridge" {
+	if err == nil && e.rootless() && n.Driver != plan.DriverBridge {
 		err = fmt.Errorf("--driver %s: its containers are on a device of the machine, which takes root: an ordinary user's networks are bridges", n.Driver)
 	}
 	if err != nil {
@@ -136,7 +136,7 @@ func (e *Engine) occupy(ctx context.Context, n *netdb.Network) error {
 	}
 	d := &network.Doer{}
 	defer d.Close()
-	if n.Driver == "bridge" {
+	if n.Driver == plan.DriverBridge {
 		_, err := d.Do(ctx, &plan.MakeBridge{Bridge: bridgeOf(n)}, 0)
 		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EADDRINUSE) {
 			return err
@@ -155,7 +155,7 @@ func (e *Engine) occupy(ctx context.Context, n *netdb.Network) error {
 func (e *Engine) bridges() (list []plan.Bridge, err error) {
 	all, err := e.netdb().List()
 	for i := range all {
-		if all[i].Driver == "bridge" {
+		if all[i].Driver == plan.DriverBridge {
 			list = append(list, bridgeOf(&all[i]))
 		}
 	}
@@ -170,7 +170,7 @@ func (e *Engine) healBridges() error {
 	defer d.Close()
 	for i := range all {
 		n := &all[i]
-		if n.Driver != "bridge" {
+		if n.Driver != plan.DriverBridge {
 			continue
 		}
 		_, err := d.HealBridge(bridgeOf(n))
@@ -181,7 +181,7 @@ func (e *Engine) healBridges() error {
 
 // replug has the containers that run on a network be at its bridge again, where somebody removed that. In a network world it is all of them: see [Engine.healWorld].
 func (e *Engine) replug(d *network.Doer, n *netdb.Network) error {
-	if n.Driver != "bridge" {
+	if n.Driver != plan.DriverBridge {
 		return nil
 	}
 	if e.rootless() {
@@ -213,7 +213,7 @@ func predefined(name string) bool {
 // networkOf is the record that a network gets, its pools perhaps to be chosen.
 func networkOf(c NetworkConfig) (netdb.Network, error) {
 	n := netdb.Network{
-		Name: c.Name, Driver: cmp.Or(c.Driver, "bridge"), Internal: c.Internal, Attachable: c.Attachable, Options: c.Options, Labels: c.Labels, IPAM: c.IPAM.Options,
+		Name: c.Name, Driver: cmp.Or(c.Driver, plan.DriverBridge), Internal: c.Internal, Attachable: c.Attachable, Options: c.Options, Labels: c.Labels, IPAM: c.IPAM.Options,
 		IPv4: c.EnableIPv4 == nil || *c.EnableIPv4,
 	}
 	switch {
@@ -223,7 +223,7 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 		return n, fmt.Errorf("invalid network name: %q: it is of a-z, A-Z, 0-9, and after the first _ . -", c.Name)
 	case n.Driver == "host" || n.Driver == "null" || n.Driver == "none":
 		return n, ErrConflict{fmt.Sprintf("only one instance of %q network is allowed", strings.Replace(n.Driver, "none", "null", 1))}
-	case n.Driver != "bridge" && n.Driver != "macvlan" && n.Driver != "ipvlan":
+	case n.Driver != plan.DriverBridge && n.Driver != plan.DriverMacvlan && n.Driver != plan.DriverIPvlan:
 		return n, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: the drivers are bridge, macvlan and ipvlan", n.Driver)
 	case c.IPAM.Driver != "" && c.IPAM.Driver != "default":
 		return n, fmt.Errorf("invalid ipam driver %q: default is the only one", c.IPAM.Driver)
@@ -238,7 +238,7 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 	}
 	if c.EnableIPv6 != nil {
 		n.IPv6 = *c.EnableIPv6
-	} else if n.Driver == "bridge" && len(n.Pools) == 0 {
+	} else if n.Driver == plan.DriverBridge && len(n.Pools) == 0 {
 		n.IPv6 = netdb.HasIPv6()
 	}
 	n.Pools = slices.DeleteFunc(n.Pools, func(p netdb.Pool) bool { return p.Subnet.Addr().Is6() && !n.IPv6 })
@@ -316,11 +316,11 @@ func driverOptions(n *netdb.Network) error {
 		}
 	}
 	switch n.Driver {
-	case "bridge":
+	case plan.DriverBridge:
 		n.Device = n.Options[optName]
 		inhibited, _ := strconv.ParseBool(n.Options[optInhibit4])
 		n.Gateless4, n.Gateless6 = n.Options[optMode4] == modeIsolated || inhibited && n.Internal, n.Options[optMode6] == modeIsolated
-	case "macvlan", "ipvlan":
+	case plan.DriverMacvlan, plan.DriverIPvlan:
 		n.Gateless4, n.Gateless6 = n.Internal, n.Internal
 		n.Device = n.Options["parent"]
 		if n.Device == "lo" {
@@ -339,7 +339,7 @@ func driverOptions(n *netdb.Network) error {
 // driverMode is a macvlan's or an ipvlan's, as room plan has it.
 func driverMode(n *netdb.Network) string {
 	mode := n.Options[n.Driver+"_mode"]
-	if flag := n.Options["ipvlan_flag"]; n.Driver == "ipvlan" && flag != "" && flag != "bridge" {
+	if flag := n.Options["ipvlan_flag"]; n.Driver == plan.DriverIPvlan && flag != "" && flag != "bridge" {
 		mode = cmp.Or(mode, "l2") + "," + flag
 	}
 	return mode
@@ -349,10 +349,10 @@ func driverMode(n *netdb.Network) string {
 func clashes(n *netdb.Network, others []netdb.Network) error {
 	exclusive := func(n *netdb.Network) bool { return driverMode(n) == "passthru" }
 	for _, o := range others {
-		if n.Driver == "macvlan" && o.Driver == "macvlan" && o.Device == n.Device && (exclusive(n) || exclusive(&o)) {
+		if n.Driver == plan.DriverMacvlan && o.Driver == plan.DriverMacvlan && o.Device == n.Device && (exclusive(n) || exclusive(&o)) {
 			return ErrConflict{fmt.Sprintf("cannot use mode passthru, macvlan network %s is already using parent interface %s", o.Name, o.Device)}
 		}
-		if n.Driver == "bridge" && o.Driver == "bridge" && o.Device == n.Device {
+		if n.Driver == plan.DriverBridge && o.Driver == plan.DriverBridge && o.Device == n.Device {
 			return ErrConflict{fmt.Sprintf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", n.ID, n.Device, o.ID, o.Device)}
 		}
 	}

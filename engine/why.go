@@ -180,10 +180,10 @@ func (e *Engine) asked(c *Container) *reach.Container {
 		}
 	}
 	for i, x := range c.Connections {
-		n := reach.Network{Name: x.Network, Driver: "bridge", Device: x.Device}
+		n := reach.Network{Name: x.Network, Driver: plan.DriverBridge, Device: x.Device}
 		if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {
 			n.Driver, n.Internal = rec.Driver, rec.Internal
-			if rec.Driver == "bridge" {
+			if rec.Driver == plan.DriverBridge {
 				n.Bridge, n.HostEnd = rec.Device, plan.HostDevice(c.ID, i)
 				n.Isolated4, n.Isolated6 = rec.Options[optMode4] == modeIsolated, rec.Options[optMode6] == modeIsolated
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/kakuri/kakuri/network/reach"
 	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 )
 
@@ -179,7 +180,7 @@ func (e *Engine) healWorld() error {
 		return err
 	}
 	gone := slices.ContainsFunc(all, func(n netdb.Network) bool {
-		if n.Driver != "bridge" || slices.Contains(have, n.Device) {
+		if n.Driver != plan.DriverBridge || slices.Contains(have, n.Device) {
 			return false
 		}
 		members, err := e.netdb().Members(n.ID)

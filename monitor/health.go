@@ -11,6 +11,7 @@ import (
 
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -153,7 +154,7 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 	if err != nil {
 		return 0, "", errNotNow
 	}
-	if s := c.Status(); s != "running" {
+	if s := c.Status(); s != specs.StateRunning {
 		return 0, "", errNotNow
 	}
 	process, err := c.Process(oci.ProcessChanges{Args: h.command()})
