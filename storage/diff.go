@@ -355,55 +355,6 @@ func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Wri
 	return v.s.do(ctx, job{Op: jobPack, Path: path.Join(dir, "upper"), Skip: skip, Mtab: link}, nil, w)
 }
 
-// Export writes all that a container shows, its image and what it has changed, as a tar; of mounts as DiffTar. An empty id is
-// the image alone.
-func (v *View) Export(ctx context.Context, id string, mounts []string, w io.Writer) error {
-	if id == "" {
-		img, err := v.Image()
-		if err != nil {
-			return err
-		}
-		defer img.Close()
-		return img.Tar(ctx, "/", w)
-	}
-	// What it changed is one layer more, which is gone afterwards.
-	s := v.s
-	t, err := newTemp(s.path(indexesDir))
-	if err != nil {
-		return err
-	}
-	defer t.discard()
-	if err := v.DiffTar(ctx, id, mounts, t); err != nil {
-		return err
-	}
-	index, err := newTemp(s.path(indexesDir))
-	if err != nil {
-		return err
-	}
-	defer index.discard()
-	if _, err := t.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	tars, err := s.tars(v.chain)
-	if err != nil {
-		return err
-	}
-	defer closeAll(tars)
-	all := append(tars, t.File)
-	if err := s.writeIndex(ctx, index, append(slices.Clone(v.chain), sha256Of("what a container has changed")), all); err != nil {
-		return err
-	}
-	list := make([]io.ReaderAt, len(all))
-	for i, f := range all {
-		list[i] = f
-	}
-	img, err := erofs.Open(index, list)
-	if err != nil {
-		return err
-	}
-	return (&Image{Image: img}).Tar(ctx, "/", w)
-}
-
 // Tar writes a file of the image, with all that is below it, as a tar in PAX format. A directory's content is at the tar's
 // root, any other file has its own name. Links in the path are followed within the image. Holes become zeros.
 func (i *Image) Tar(ctx context.Context, p string, w io.Writer) error {

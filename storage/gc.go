@@ -253,25 +253,6 @@ func checkFile(ctx context.Context, name, what string, id digest.Digest) error {
 	return nil
 }
 
-// Usage is how many bytes a store takes on the disk.
-type Usage struct {
-	Layers  int64 // tars, and what is kept to push them again
-	Indexes int64
-	Dirs    int64 // layers that are unpacked
-}
-
-// Usage measures the store.
-func (s *Store) Usage() (Usage, error) {
-	var u Usage
-	for dir, n := range map[string]*int64{layersDir: &u.Layers, indexesDir: &u.Indexes, dirsDir: &u.Dirs} {
-		var err error
-		if *n, err = diskUsage(s.path(dir), true); err != nil {
-			return Usage{}, err
-		}
-	}
-	return u, nil
-}
-
 // UpperUsage is how many bytes of the disk the files take that a container has written, without the directories that they are in, as Docker has it; none, where it has no upper directory yet.
 func (s *Store) UpperUsage(id string) (int64, error) {
 	dir, err := s.upperPath(id)
@@ -281,12 +262,12 @@ func (s *Store) UpperUsage(id string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return diskUsage(filepath.Join(dir, "upper"), false)
+	return diskUsage(filepath.Join(dir, "upper"))
 }
 
-// diskUsage adds up blocks below a directory; a file with several names counts once, and directories do only where they are asked for. What may not be read, what goes
+// diskUsage adds up the blocks of the files below a directory, not those of directories; a file with several names counts once. What may not be read, what goes
 // away meanwhile, and what lies deeper than maxDepth is left out: a container makes directories as deep as it likes.
-func diskUsage(dir string, directories bool) (int64, error) {
+func diskUsage(dir string) (int64, error) {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
 		return 0, nil
@@ -295,15 +276,14 @@ func diskUsage(dir string, directories bool) (int64, error) {
 		return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	defer unix.Close(fd)
-	u := usage{seen: map[uint64]bool{}, directories: directories}
+	u := usage{seen: map[uint64]bool{}}
 	u.add(fd, ".", 0)
 	return u.total, nil
 }
 
 type usage struct {
-	total       int64
-	seen        map[uint64]bool
-	directories bool
+	total int64
+	seen  map[uint64]bool
 }
 
 // add counts a name of an open directory, and what is below it.
@@ -313,16 +293,16 @@ func (u *usage) add(dir int, name string, depth int) {
 		return
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if !isDir && st.Nlink > 1 {
-		if u.seen[st.Ino] {
-			return
+	if !isDir {
+		if st.Nlink == 1 || !u.seen[st.Ino] {
+			u.total += st.Blocks * 512
 		}
-		u.seen[st.Ino] = true
+		if st.Nlink > 1 {
+			u.seen[st.Ino] = true
+		}
+		return
 	}
-	if !isDir || u.directories {
-		u.total += st.Blocks * 512
-	}
-	if !isDir || depth > maxDepth {
+	if depth > maxDepth {
 		return
 	}
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -52,15 +52,6 @@ func (e *DigestError) Error() string {
 
 func (s *Store) layerPath(id digest.Digest) string { return s.path(layersDir, id.Encoded()+".tar") }
 
-func sha256Of(s string) digest.Digest {
-	return digest.NewDigestFromBytes(digest.SHA256, sha256Sum(s))
-}
-
-func sha256Sum(s string) []byte {
-	sum := sha256.Sum256([]byte(s))
-	return sum[:]
-}
-
 // valid refuses what could be no file's name; only sha256 is kept.
 func valid(id digest.Digest) error {
 	if hexes, ours := strings.CutPrefix(string(id), "sha256:"); ours && len(hexes) == 2*sha256.Size && strings.Trim(hexes, "0123456789abcdef") == "" {

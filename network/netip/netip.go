@@ -2,7 +2,6 @@ package netip
 
 import (
 	"errors"
-	"math/bits"
 	"strconv"
 )
 
@@ -118,12 +117,6 @@ func (a Addr) IsMulticast() bool {
 func (a Addr) IsLinkLocalUnicast() bool {
 	a = a.Unmap()
 	return a.Is4() && a.lo>>16 == 0xa9fe || a.Is6() && a.hi>>54 == 0xfe80>>6
-}
-
-// IsPrivate tells the addresses of RFC 1918 and fc00::/7.
-func (a Addr) IsPrivate() bool {
-	a = a.Unmap()
-	return a.Is4() && (a.lo>>24 == 10 || a.lo>>20 == 0xac1 || a.lo>>16 == 0xc0a8) || a.Is6() && a.hi>>57 == 0xfc>>1
 }
 
 // Compare orders addresses, those of IPv4 first: -1, 0 or 1.
@@ -414,22 +407,6 @@ func (p Prefix) Overlaps(o Prefix) bool {
 	}
 	return p.IsValid() && o.IsValid() && p.Contains(o.addr)
 }
-
-// Compare orders prefixes: by family, then network, then length, then address.
-func (p Prefix) Compare(o Prefix) int {
-	if c := int(p.addr.bits) - int(o.addr.bits); c != 0 {
-		return sign(c)
-	}
-	if c := p.Masked().addr.Compare(o.Masked().addr); c != 0 {
-		return c
-	}
-	if c := p.Bits() - o.Bits(); c != 0 {
-		return sign(c)
-	}
-	return p.addr.Compare(o.addr)
-}
-
-func sign(n int) int { return n>>(bits.UintSize-1) | 1 }
 
 // Last is the last address of the network: its broadcast address, if it is one of IPv4. net/netip has none.
 func (p Prefix) Last() Addr {

@@ -107,17 +107,8 @@ func (w *World) Close() {
 	w.user, w.net, w.lock = nil, nil, -1
 }
 
-// User is the user namespace; it is closed with the world.
-func (w *World) User() *os.File { return w.user }
-
-// Net is the network namespace; it is closed with the world.
-func (w *World) Net() *os.File { return w.net }
-
 // Made reports whether this call of [Take] has made it.
 func (w *World) Made() bool { return w.made }
-
-// Dir is where records of the world are kept.
-func (w *World) Dir() string { return w.dir }
 
 // read reads the record of the world that there is.
 func (w *World) read() error {
