@@ -249,7 +249,7 @@ func (m *monitor) start(ctx context.Context) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			s := &m.state
-			s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, BootID()
+			s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, bootID()
 			s.Started, s.Finished = time.Now(), time.Time{}
 			s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
 			return WriteState(m.order.Dir, *s)
@@ -621,13 +621,10 @@ func (m *monitor) end(x Exit) {
 	m.leave()
 }
 
-// remove takes the container away, with all that goes with it. What is left after a kill is found by its state.
-func (m *monitor) remove() error { return RemoveAll(m.order.Dir, m.task) }
-
-// RemoveAll removes a container's directory, and before it what its task says goes with it.
-func RemoveAll(dir string, t Task) error {
+// remove takes away what the task says goes with the container, and then its directory. What is left after a kill is found by its state.
+func (m *monitor) remove() error {
 	var errs []error
-	for _, p := range append(t.Remove, dir) {
+	for _, p := range append(m.task.Remove, m.order.Dir) {
 		if err := files.RemoveAll(p); err != nil {
 			errs = append(errs, err)
 		}

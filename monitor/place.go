@@ -58,13 +58,13 @@ func (m *monitor) openPlace() error {
 func (m *monitor) takePlace() (err error) {
 	m.lock, err = files.LockDir(m.place, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrAttended
+		return errAttended
 	}
 	return err
 }
 
-// ErrAttended is a container that has a monitor, which is not to be taken over.
-var ErrAttended = errors.New("it has a monitor")
+// errAttended is a container that has a monitor, which is not to be taken over.
+var errAttended = errors.New("it has a monitor")
 
 // leave removes the monitor's directory, and hangs up as the last thing that anybody may wait for: nothing that is open is of a file system of the engine then,
 // which can be unmounted, though the process takes a moment to go.

@@ -190,8 +190,8 @@ func WriteJSON(dir, name string, v any, sync bool) error {
 	return files.Replace(dir, name, append(data, '\n'), sync)
 }
 
-// BootID names this boot of the machine: random(4).
-func BootID() string {
+// bootID names this boot of the machine: random(4).
+func bootID() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "" // as of all others on a machine that has none

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EgressTable is the name of the table inside a container, of family inet, that refuses what it may not begin to speak to.
-const EgressTable = "kakuri-egress"
+// egressTable is the name of the table inside a container, of family inet, that refuses what it may not begin to speak to.
+const egressTable = "kakuri-egress"
 
 // EgressMark is on packets of the container's server for names, which its own programs cannot set: SO_MARK takes CAP_NET_ADMIN or CAP_NET_RAW.
 const EgressMark = 0x6b6b4e53
@@ -40,7 +40,7 @@ func LimitEgress(ns int, e plan.Egress) error {
 	messages[0].flags |= unix.NLM_F_EXCL
 	if err = t.s.commit(0, messages); errors.Is(err, unix.EEXIST) {
 		t.deleted = true
-		err = t.s.commit(0, append([]nftMessage{newTable(EgressTable), deleteTable(EgressTable)}, egressMessages(e)...))
+		err = t.s.commit(0, append([]nftMessage{newTable(egressTable), deleteTable(egressTable)}, egressMessages(e)...))
 	}
 	return err
 }
@@ -64,7 +64,7 @@ type Egress struct {
 func OpenEgress(ns int) (*Egress, error) {
 	s, err := openNetfilterIn(ns)
 	if err != nil {
-		return nil, fmt.Errorf("table inet %s: %w", EgressTable, err)
+		return nil, fmt.Errorf("table inet %s: %w", egressTable, err)
 	}
 	return &Egress{s: s}, nil
 }
@@ -110,10 +110,10 @@ func egressSets(e plan.Egress) (list []nftMessage) {
 		number++
 		m := nftMessage{kind: unix.NFT_MSG_NEWSET, flags: unix.NLM_F_CREATE, family: unix.NFPROTO_INET}
 		m.text = func() string {
-			return "add set inet " + EgressTable + " " + name + " { type " + nftTypeName(key) + "; }"
+			return "add set inet " + egressTable + " " + name + " { type " + nftTypeName(key) + "; }"
 		}
 		w := &m.body
-		w.str(unix.NFTA_SET_TABLE, EgressTable)
+		w.str(unix.NFTA_SET_TABLE, egressTable)
 		w.str(unix.NFTA_SET_NAME, name)
 		w.u32(unix.NFTA_SET_FLAGS, flags)
 		w.u32(unix.NFTA_SET_KEY_TYPE, nftTypeID(key))
@@ -165,12 +165,12 @@ func milliseconds(d time.Duration) []byte {
 func egressElements(kind uint16, set string, elements []setElement) nftMessage {
 	m := nftMessage{kind: kind, family: unix.NFPROTO_INET}
 	verb := map[uint16]string{unix.NFT_MSG_NEWSETELEM: "add", unix.NFT_MSG_DELSETELEM: "delete", unix.NFT_MSG_GETSETELEM: "get"}[kind]
-	m.text = func() string { return verb + " element inet " + EgressTable + " " + set }
+	m.text = func() string { return verb + " element inet " + egressTable + " " + set }
 	if kind == unix.NFT_MSG_NEWSETELEM {
 		m.flags = unix.NLM_F_CREATE
 	}
 	w := &m.body
-	w.str(unix.NFTA_SET_ELEM_LIST_TABLE, EgressTable)
+	w.str(unix.NFTA_SET_ELEM_LIST_TABLE, egressTable)
 	w.str(unix.NFTA_SET_ELEM_LIST_SET, set)
 	w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
 		for _, e := range elements {
@@ -421,18 +421,18 @@ func gotoChain(name string) nftTerm {
 
 // egressMessages make the whole table.
 func egressMessages(e plan.Egress) []nftMessage {
-	list := append([]nftMessage{newTable(EgressTable)}, egressSets(e)...)
+	list := append([]nftMessage{newTable(egressTable)}, egressSets(e)...)
 	chains := egressChains(e)
 	for _, c := range chains {
 		if c.kind == "" {
-			list = append(list, newPlainChain(EgressTable, c.name))
+			list = append(list, newPlainChain(egressTable, c.name))
 			continue
 		}
-		list = append(list, newChain(EgressTable, c, nfDrop))
+		list = append(list, newChain(egressTable, c, nfDrop))
 	}
 	for _, c := range chains {
 		for _, r := range c.rules {
-			list = append(list, newRule(unix.NFPROTO_INET, EgressTable, c.name, r))
+			list = append(list, newRule(unix.NFPROTO_INET, egressTable, c.name, r))
 		}
 	}
 	return list
@@ -540,7 +540,7 @@ func (t *Egress) makeRoom(set string, n int) error {
 // dump reads a set; the timeouts are what is left of them.
 func (t *Egress) dump(set string) (list []setElement, err error) {
 	m := nftMessage{kind: unix.NFT_MSG_GETSETELEM, family: unix.NFPROTO_INET}
-	m.body.str(unix.NFTA_SET_ELEM_LIST_TABLE, EgressTable)
+	m.body.str(unix.NFTA_SET_ELEM_LIST_TABLE, egressTable)
 	m.body.str(unix.NFTA_SET_ELEM_LIST_SET, set)
 	bodies, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, m)
 	if errors.Is(err, unix.ENOENT) {
@@ -588,11 +588,11 @@ func (t *Egress) Refused() (list []RefusedPacket, all uint64, err error) {
 	for _, v6 := range []bool{false, true} {
 		_, _, _, size, _ := ofVersion(v6)
 		m := nftMessage{kind: unix.NFT_MSG_GETSETELEM, family: unix.NFPROTO_INET}
-		m.body.str(unix.NFTA_SET_ELEM_LIST_TABLE, EgressTable)
+		m.body.str(unix.NFTA_SET_ELEM_LIST_TABLE, egressTable)
 		m.body.str(unix.NFTA_SET_ELEM_LIST_SET, refusedSet(v6))
 		bodies, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, m)
 		if err != nil {
-			return nil, 0, fmt.Errorf("table inet %s: %w", EgressTable, err)
+			return nil, 0, fmt.Errorf("table inet %s: %w", egressTable, err)
 		}
 		for _, body := range bodies {
 			each(body, func(b []byte) {
@@ -608,7 +608,7 @@ func (t *Egress) Refused() (list []RefusedPacket, all uint64, err error) {
 			})
 		}
 	}
-	rules, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, EgressTable, "refused"))
+	rules, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, egressTable, "refused"))
 	for _, r := range rules {
 		netlink.Attributes(attribute(r, unix.NFTA_RULE_EXPRESSIONS), func(_ uint16, e []byte) { all += packets(e) })
 	}
@@ -649,12 +649,12 @@ func (t *Egress) Opened(e plan.Egress) (list []OpenAddr, err error) {
 func (t *Egress) Check(e plan.Egress) (fault string, err error) {
 	chains := egressChains(e)
 	for _, c := range chains {
-		answers, err := t.s.ask(unix.NFNL_SUBSYS_NFTABLES, chainRequest(unix.NFPROTO_INET, EgressTable, c.name))
+		answers, err := t.s.ask(unix.NFNL_SUBSYS_NFTABLES, chainRequest(unix.NFPROTO_INET, egressTable, c.name))
 		if err != nil {
 			return "", err
 		}
 		if errors.Is(answers[0].err, unix.ENOENT) {
-			return "no table inet " + EgressTable, nil
+			return "no table inet " + egressTable, nil
 		}
 		if answers[0].err != nil || len(answers[0].bodies) != 1 {
 			return "", answers[0].err
@@ -668,7 +668,7 @@ func (t *Egress) Check(e plan.Egress) (fault string, err error) {
 			return "chain " + c.name + " does not drop", nil
 		}
 	}
-	rules, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, EgressTable, ""))
+	rules, err := t.s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, egressTable, ""))
 	if err != nil {
 		return "", err
 	}

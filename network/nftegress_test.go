@@ -225,7 +225,7 @@ func TestEgress(t *testing.T) {
 			t.Error("others' rules are taken for these")
 		}
 		// nft(8) reads the table as it was meant.
-		text := s.shell("ip netns exec a1 nft list table inet " + EgressTable)
+		text := s.shell("ip netns exec a1 nft list table inet " + egressTable)
 		for _, c := range egressChains(e) {
 			for _, r := range c.rules {
 				for _, term := range r.terms {
@@ -337,11 +337,11 @@ func TestEgressUnprivileged(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		table := s.limit(egress(t, "none"))
 		out := s.shell(`ip netns exec a1 unshare -U -r sh -c '
-			nft flush ruleset && echo flushed; nft delete table inet ` + EgressTable + ` && echo deleted
-			nft add rule inet ` + EgressTable + ` output accept && echo added
+			nft flush ruleset && echo flushed; nft delete table inet ` + egressTable + ` && echo deleted
+			nft add rule inet ` + egressTable + ` output accept && echo added
 			nft list ruleset | grep -q refused && echo read
 			ip link add d0 type veth peer name d1 && echo device
-			unshare -n nft add table inet ` + EgressTable + ` && echo own' 2>/dev/null || true`)
+			unshare -n nft add table inet ` + egressTable + ` && echo own' 2>/dev/null || true`)
 		if strings.TrimSpace(out) != "own" {
 			t.Errorf("a nested user namespace: %q", out)
 		}

@@ -29,7 +29,7 @@ func RedirectNames(ns int, udp, tcp uint16) error {
 func redirectNames(ns int, chains []nftChain) error {
 	s, err := openNetfilterIn(ns)
 	if err != nil {
-		return fmt.Errorf("table ip %s: %w", NamesTable, err)
+		return fmt.Errorf("table ip %s: %w", namesTable, err)
 	}
 	defer s.close()
 	return s.commit(0, namesMessages(chains))
@@ -37,17 +37,17 @@ func redirectNames(ns int, chains []nftChain) error {
 
 func namesMessages(chains []nftChain) []nftMessage {
 	table := func(m nftMessage, verb string) nftMessage {
-		m.family, m.text = unix.NFPROTO_IPV4, func() string { return verb + " table ip " + NamesTable }
+		m.family, m.text = unix.NFPROTO_IPV4, func() string { return verb + " table ip " + namesTable }
 		return m
 	}
-	add, remove := table(newTable(NamesTable), "add"), table(deleteTable(NamesTable), "delete")
+	add, remove := table(newTable(namesTable), "add"), table(deleteTable(namesTable), "delete")
 	list := []nftMessage{add, remove, add}
 	for _, c := range chains {
-		m := newChain(NamesTable, c, nfAccept)
+		m := newChain(namesTable, c, nfAccept)
 		m.family = unix.NFPROTO_IPV4
 		list = append(list, m)
 		for _, r := range c.rules {
-			list = append(list, newRule(unix.NFPROTO_IPV4, NamesTable, c.name, r))
+			list = append(list, newRule(unix.NFPROTO_IPV4, namesTable, c.name, r))
 		}
 	}
 	return list

@@ -13,10 +13,10 @@ import (
 )
 
 // NftTable is the name of the one table that this program makes on the host, of family inet, with the rules for all bridges
-// and ports. NamesTable is that inside a container, of family ip, with the way to its server for names.
+// and ports. namesTable is that inside a container, of family ip, with the way to its server for names.
 const (
 	NftTable   = "kakuri"
-	NamesTable = "kakuri-names"
+	namesTable = "kakuri-names"
 )
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
