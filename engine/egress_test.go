@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -19,10 +18,7 @@ func TestEgressAsked(t *testing.T) {
 	e := open(t)
 	ctx := t.Context()
 	loopback(t)
-	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "web"}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.NetworkRemove(context.Background(), "web") }) // after its containers
+	networks(t, e, NetworkConfig{Name: "web"})
 	with := func(c Config) Config {
 		if c.Network == "" {
 			c.Network = "web"
@@ -107,19 +103,14 @@ func TestEgress(t *testing.T) {
 	e := open(t)
 	ctx := t.Context()
 	loopback(t)
-	for _, name := range []string{"web", "other"} {
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { e.NetworkRemove(context.Background(), name) }) // after its containers
-	}
+	networks(t, e, NetworkConfig{Name: "web"}, NetworkConfig{Name: "other"})
 	for name, network := range map[string]string{"db": "web", "neighbour": "web", "far": "other"} {
 		detached(t, e, on(network, Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}}))
 	}
 	limited := on("web", Config{Name: "limited", Hostname: "limited", Egress: []string{"db:80,static:80,absent:80"}, ExtraHosts: []string{"static:192.0.2.77"}, Publish: []PortSpec{{Port: 80}}, Command: []string{"/greeter", ":80"}})
 	detached(t, e, limited)
 	for _, name := range []string{"db", "neighbour", "far", "limited"} {
-		nstest.Until(t, name+" is ready", func() bool { return strings.Contains(logOf(t, found(t, e, name)), "ready") })
+		ready(t, found(t, e, name))
 	}
 	addr := func(name, network string) string {
 		i, err := e.Inspect(name)

@@ -70,7 +70,7 @@ func TestOnALAN(t *testing.T) {
 		}
 		if err == nil {
 			server := found(t, e, driver)
-			nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+			ready(t, server)
 			for _, line := range says(t, e, driver, patient, subnet+"1:80", behind+":80") {
 				if !strings.HasPrefix(line, "lan to "+subnet) {
 					t.Errorf("%s: its neighbour, and who is behind that, tell %q", driver, line)

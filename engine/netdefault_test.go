@@ -53,7 +53,7 @@ func TestDefaultNetwork(t *testing.T) {
 	serve.Hostname = "second"
 	other := detached(t, second, on("", serve))
 	for _, c := range []Container{server, other} {
-		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+		ready(t, c)
 	}
 	device, gateway := bridgeOn(t, first)
 	device2, gateway2 := bridgeOn(t, second)
@@ -127,7 +127,7 @@ func TestDefaultNetwork(t *testing.T) {
 	}
 	serve.Hostname = "first"
 	server = detached(t, first, on("", serve))
-	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+	ready(t, server)
 	if again, at := bridgeOn(t, first); again == device2 || at == gateway2 {
 		t.Errorf("it took the other engine's bridge %s at %s", again, at)
 	}

@@ -68,19 +68,12 @@ func TestLinksAndEndpoints(t *testing.T) {
 	e := bridged(t)
 	ctx := t.Context()
 	loopback(t)
-	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "made"}); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.NetworkRemove(ctx, "made"); err != nil {
-			t.Error(err)
-		}
-	}()
+	networks(t, e, NetworkConfig{Name: "made"})
 	for _, network := range []string{"", "made"} {
 		name := "server" + network
 		c := detached(t, e, on(network, Config{Name: name, Hostname: name, Command: []string{"/greeter", ":80"}}))
 		defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
-		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+		ready(t, c)
 		for _, to := range []string{"db:80", name + ":80"} {
 			text, code, err := inside(t, e, on(network, Config{AutoRemove: true, Links: []string{name + ":db"}, Command: []string{"/greeted", patient.String(), to}}))
 			if err != nil || code != 0 || !strings.HasPrefix(text, name+" to ") {
@@ -271,7 +264,7 @@ func TestMacvlanAndIPvlan(t *testing.T) {
 		switch {
 		case err == nil:
 			server := found(t, e, name)
-			nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+			ready(t, server)
 			i, err := e.Inspect(name)
 			if err != nil {
 				t.Fatal(err)

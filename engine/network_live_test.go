@@ -95,6 +95,27 @@ func loopback(t *testing.T) {
 	}
 }
 
+// networks makes networks, which go after the test's containers.
+func networks(t *testing.T, e *Engine, list ...NetworkConfig) {
+	t.Helper()
+	for _, c := range list {
+		if _, err := e.NetworkCreate(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := e.NetworkRemove(context.Background(), c.Name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// ready waits until a container that is a greeter listens.
+func ready(t *testing.T, c Container) {
+	t.Helper()
+	nstest.Until(t, c.Name+" is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+}
+
 // says runs a container that asks addresses, and returns its lines.
 func says(t *testing.T, e *Engine, network string, patience time.Duration, addresses ...string) []string {
 	t.Helper()
@@ -109,19 +130,10 @@ func TestNetworkLive(t *testing.T) {
 	e := open(t)
 	ctx := context.Background()
 	loopback(t)
-	for _, name := range []string{"web", "other"} {
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name}); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := e.NetworkRemove(ctx, name); err != nil {
-				t.Error(err)
-			}
-		}()
-	}
+	networks(t, e, NetworkConfig{Name: "web"}, NetworkConfig{Name: "other"})
 	server := detached(t, e, on("web", Config{Name: "server", Hostname: "first", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{{Port: 80}}}))
 	defer e.Remove(ctx, server.ID, RemoveOptions{Force: true})
-	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+	ready(t, server)
 	i, err := e.Inspect("server")
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +242,7 @@ func TestRestartOfJoined(t *testing.T) {
 		nstest.Until(t, c.Name+" is ready again", func() bool { return strings.Count(logOf(t, found(t, e, c.ID)), "ready") == times })
 	}
 	for _, c := range []*Container{&server, &beside} {
-		nstest.Until(t, c.Name+" is ready", func() bool { return strings.Contains(logOf(t, *c), "ready") })
+		ready(t, *c)
 	}
 	for i := range 2 {
 		restarted(&server, 2+i)
@@ -251,7 +263,7 @@ func TestRestartOfJoined(t *testing.T) {
 	// By its policy, and then for good: its address is another's from then on, and who joined it has no device of that network left.
 	cfg := on("web", Config{Name: "third", Hostname: "third", Restart: Restart{Policy: "always"}, Command: []string{"/greeter", ":80"}})
 	third := detached(t, e, cfg)
-	nstest.Until(t, "third is ready", func() bool { return strings.Contains(logOf(t, third), "ready") })
+	ready(t, third)
 	beside = detached(t, e, on("container:third", Config{Name: "beside", Command: []string{"/greeter", ":81"}}))
 	if err := unix.Kill(third.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -316,7 +328,7 @@ func TestNetworkWithoutPorts(t *testing.T) {
 		}
 		return string(data)
 	}
-	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, found(t, e, "first")), "ready") })
+	ready(t, found(t, e, "first"))
 	if before := conf(); strings.Contains(before, "127.0.0.11") {
 		t.Errorf("on the default network: %s", before)
 	}
@@ -396,7 +408,7 @@ func TestPortsOfChoice(t *testing.T) {
 		}
 		name := fmt.Sprintf("c%d", i)
 		containers[i] = found(t, e, name)
-		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, containers[i]), "ready") })
+		ready(t, containers[i])
 		var err error
 		if ports, err = e.Port(name); err != nil || len(ports) != 1 || seen[ports[0].HostPort] {
 			t.Fatalf("ports %v, %v", ports, err)
@@ -466,21 +478,12 @@ func TestPortsFollow(t *testing.T) {
 	e := open(t)
 	ctx := t.Context()
 	loopback(t)
-	for _, name := range []string{"one", "two"} {
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name}); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := e.NetworkRemove(ctx, name); err != nil {
-				t.Error(err)
-			}
-		}()
-	}
+	networks(t, e, NetworkConfig{Name: "one"}, NetworkConfig{Name: "two"})
 	c := detached(t, e, on("one", Config{Name: "server", Hostname: "box", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{
 		{HostIP: "127.0.0.1", Port: 80}, {HostIP: "::1", HostPort: 9200, Port: 80}, {HostIP: "127.0.0.1", HostPort: 9201, Port: 80, Strict: true},
 	}}))
 	defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
-	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+	ready(t, c)
 	ports, err := e.Port("server")
 	if err != nil || len(ports) != 3 {
 		t.Fatal(ports, err)
@@ -550,16 +553,7 @@ func TestPortsOfTheOtherFamily(t *testing.T) {
 		t.Skip("this network namespace is without IPv6")
 	}
 	no := false
-	for _, c := range []NetworkConfig{{Name: "four", EnableIPv6: &no}, {Name: "six", EnableIPv4: &no}} {
-		if _, err := e.NetworkCreate(ctx, c); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := e.NetworkRemove(ctx, c.Name); err != nil {
-				t.Error(err)
-			}
-		}()
-	}
+	networks(t, e, NetworkConfig{Name: "four", EnableIPv6: &no}, NetworkConfig{Name: "six", EnableIPv4: &no})
 	six, err := e.NetworkInspect("six")
 	if err != nil {
 		t.Fatal(err)
@@ -571,7 +565,7 @@ func TestPortsOfTheOtherFamily(t *testing.T) {
 	} {
 		c := detached(t, e, c)
 		defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})
-		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+		ready(t, c)
 	}
 	reached := func(when string) {
 		t.Helper()
@@ -621,14 +615,7 @@ func TestConnectWithPriority(t *testing.T) {
 	ctx := t.Context()
 	subnets := map[string]string{"low": "10.91.0.0/24", "same": "10.92.0.0/24", "high": "10.93.0.0/24", "inner": "10.94.0.0/24"}
 	for name, subnet := range subnets {
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Internal: name == "inner", IPAM: IPAM{Config: []IPAMPool{{Subnet: subnet}}}}); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := e.NetworkRemove(ctx, name); err != nil {
-				t.Error(err)
-			}
-		}()
+		networks(t, e, NetworkConfig{Name: name, Internal: name == "inner", IPAM: IPAM{Config: []IPAMPool{{Subnet: subnet}}}})
 	}
 	c := detached(t, e, on("", Config{Name: "box", Command: []string{"sleep", "infinity"}, Networks: []Attachment{{Network: "low", GatewayPriority: -5}}}))
 	defer e.Remove(ctx, c.ID, RemoveOptions{Force: true})

@@ -110,7 +110,7 @@ func TestNetworkHurt(t *testing.T) {
 	}
 	server := detached(t, e, on("web", Config{Name: "server", Hostname: "first", Command: []string{"/greeter", ":80"}, Publish: []PortSpec{{Port: 80}}}))
 	defer e.Remove(ctx, server.ID, RemoveOptions{Force: true})
-	nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, server), "ready") })
+	ready(t, server)
 	ports, err := e.Port("server")
 	if err != nil || len(ports) == 0 {
 		t.Fatalf("ports are %v, %v", ports, err)
@@ -143,14 +143,7 @@ func TestNetworkHurt(t *testing.T) {
 		works("after " + hurt + " and the repair")
 	}
 	// Of two cables the one that is gone is made anew, and routes stay where they were.
-	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "zoo"}); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.NetworkRemove(ctx, "zoo"); err != nil {
-			t.Error(err)
-		}
-	}()
+	networks(t, e, NetworkConfig{Name: "zoo"})
 	if err := e.NetworkConnect(ctx, "zoo", server.ID, Attachment{}); err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +337,7 @@ func TestNetworkCrowd(t *testing.T) {
 				seen[a] = name
 			}
 		}
-		nstest.Until(t, name+" is ready", func() bool { return strings.Contains(logOf(t, found(t, e, name)), "ready") })
+		ready(t, found(t, e, name))
 	}
 	for _, n := range []string{"web", "other"} {
 		var addresses []string

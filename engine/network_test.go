@@ -364,14 +364,7 @@ func TestNetworkPlan(t *testing.T) {
 	e := open(t)
 	ctx := context.Background()
 	for i, name := range []string{"a", "b"} {
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Options: map[string]string{optICC: fmt.Sprint(i == 0)}, IPAM: IPAM{Config: []IPAMPool{{Subnet: fmt.Sprintf("10.%d.0.0/24", i+1)}}}}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := e.NetworkRemove(ctx, name); err != nil {
-				t.Error(err)
-			}
-		})
+		networks(t, e, NetworkConfig{Name: name, Options: map[string]string{optICC: fmt.Sprint(i == 0)}, IPAM: IPAM{Config: []IPAMPool{{Subnet: fmt.Sprintf("10.%d.0.0/24", i+1)}}}})
 	}
 	cfg := Config{Image: "host", Command: []string{"true"}, Name: "cc", Hostname: "h", Network: "a", ExtraHosts: []string{"gw:host-gateway", "six:[fd00::1]"},
 		Networks: []Attachment{{Network: "a", IPv4: "10.1.0.77"}, {Network: "b", GatewayPriority: 1, LinkLocal: []string{"169.254.7.7"}}}, Publish: []PortSpec{{HostPort: 80, Port: 80}}}
@@ -449,15 +442,7 @@ func lookedAt(t *testing.T, e *Engine, cfg Config) (Record, *builder) {
 // TestServersOfInternal: on an internal network the machine's servers for names are not asked, and one that --dns names is, from inside: it may be on that network.
 func TestServersOfInternal(t *testing.T) {
 	e := open(t)
-	ctx := t.Context()
-	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "inner", Internal: true}); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := e.NetworkRemove(ctx, "inner"); err != nil {
-			t.Error(err)
-		}
-	}()
+	networks(t, e, NetworkConfig{Name: "inner", Internal: true})
 	for want, servers := range map[string][]string{"[]": nil, "[10.1.0.9 false]": {"10.1.0.9"}} {
 		_, b := lookedAt(t, e, Config{Image: "host", Command: []string{"true"}, Network: "inner", DNS: servers})
 		got := []string{}

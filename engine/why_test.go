@@ -21,21 +21,14 @@ func TestPortWhy(t *testing.T) {
 	var warned []string
 	e.warn = func(text string) { warned = append(warned, text) }
 	for name, options := range map[string]map[string]string{"inner": nil, "alone": {optMode4: modeIsolated, optMode6: modeIsolated}} {
-		if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: name, Internal: true, Options: options}); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := e.NetworkRemove(ctx, name); err != nil {
-				t.Error(err)
-			}
-		}()
+		networks(t, e, NetworkConfig{Name: name, Internal: true, Options: options})
 	}
 	at := func(port uint16) []PortSpec { return []PortSpec{{HostIP: "127.0.0.1", HostPort: port, Port: 80}} }
 	serve := []string{"/greeter", ":80"}
 	up := func(name, network string, publish []PortSpec) {
 		t.Helper()
 		c := detached(t, e, on(network, Config{Name: name, Publish: publish, Command: serve}))
-		nstest.Until(t, "the server is ready", func() bool { return strings.Contains(logOf(t, c), "ready") })
+		ready(t, c)
 	}
 	down := func(name string) {
 		t.Helper()
