@@ -36,7 +36,7 @@ func Forward(p Signaler, o ForwardOptions) (stop func()) {
 	}
 	t := time.AfterFunc(delay, func() {
 		signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
-			syscall.SIGALRM, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGWINCH)
+			syscall.SIGALRM, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGWINCH, syscall.SIGTTOU)
 		defer signal.Stop(signals)
 		if o.Resize != nil {
 			o.Resize() // a change of size may have come before

@@ -321,11 +321,11 @@ func TestRunInProcess(t *testing.T) {
 	}
 }
 
-// A signal to the command is the container's.
+// A signal to the command is the container's, but for that of a terminal which got another size and is not the container's.
 func TestRunPassesSignals(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	dir := bundle(t, base("trap 'echo got; exit 6' TERM; echo ready; while :; do sleep 0.02; done"))
+	dir := bundle(t, base("trap 'echo got; exit 6' TERM; trap 'echo used' USR1; trap 'echo resized' WINCH; echo ready; while :; do sleep 0.02; done"))
 	c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -341,6 +341,11 @@ func TestRunPassesSignals(t *testing.T) {
 		t.Fatalf("%v %q", err, line)
 	}
 	nstest.Until(t, "signals are passed on", func() bool { return nstest.Catches(c.Process.Pid, syscall.SIGTTOU) }) // in the first moments one is the command's own
+	c.Process.Signal(syscall.SIGWINCH)
+	c.Process.Signal(syscall.SIGUSR1)
+	if line, err := lines.ReadString('\n'); err != nil || line != "used\n" {
+		t.Errorf("%v %q", err, line)
+	}
 	c.Process.Signal(syscall.SIGTERM)
 	line, _ := lines.ReadString('\n')
 	if c.Wait(); line != "got\n" || c.ProcessState.ExitCode() != 6 {

@@ -61,10 +61,11 @@ func plainLines(master int) error {
 	return os.NewSyscallError("tcsetattr", unix.IoctlSetTermios(master, unix.TCSETS, mode))
 }
 
-// resize returns what gives the container's terminal the size of this one, nil without one.
+// resize returns what is done when this process's terminal got another size: the container's gets it, if both have one.
+// A container without one does not hear of it, as with runc: by that signal people end servers.
 func (t *terminal) resize() func() {
 	if t.master == nil || t.saved == nil {
-		return nil
+		return func() {}
 	}
 	return func() {
 		if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
