@@ -205,14 +205,15 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 }
 
 // Delete takes away what the container left, which has ended, or is ended first: with force always, and without it where nothing of its own has
-// run yet. runtime-spec wants an error there; runc and crun delete it, and containerd's shim counts on that.
+// run yet: runtime-spec wants an error there; runc and crun delete it, and containerd's shim counts on that. Nor is it needed after a SIGKILL: kill
+// returns before the process has ended, and who deletes it next would have to try again until it has.
 func (c *Container) Delete(ctx context.Context, force bool) error {
 	var config *specs.Spec
 	err := c.locked(func() error {
 		switch s := c.Status(); s {
 		case specs.StateStopped, specs.StateCreating, specs.StateCreated:
 		default:
-			if force {
+			if force || c.doomed() {
 				break
 			}
 			return fmt.Errorf("cannot delete container %s that is not stopped: %s", c.ID, s)

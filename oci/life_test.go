@@ -559,6 +559,25 @@ func TestProcessFile(t *testing.T) {
 	}
 }
 
+// TestDeleteOfTheKilled: who sent SIGKILL need not wait for the end before it deletes the container. With any other signal it runs.
+func TestDeleteOfTheKilled(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	dir := bundle(t, base("trap : TERM; for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; echo >/ready; while :; do sleep 100; done"))
+	ready := filepath.Join(dir, "rootfs/ready")
+	for range 15 {
+		os.Remove(ready)
+		p.good("run", "-d", "--bundle", dir, "x")
+		nstest.Until(t, "its processes are there", func() bool { _, err := os.Stat(ready); return err == nil })
+		p.good("kill", "x", "TERM")
+		p.bad("cannot delete container x that is not stopped: running", "delete", "x")
+		p.good("kill", "x", "KILL")
+		p.good("delete", "x")
+		p.empty()
+	}
+}
+
 // A process beside the first one is what its options make it.
 func TestExecOptions(t *testing.T) {
 	nstest.Root(t)

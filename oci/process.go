@@ -111,6 +111,30 @@ func (p *Process) stat() (begun uint64, alive bool) {
 	return begun, err == nil
 }
 
+// doomed reports whether the container's first process has ended, or got a SIGKILL that it has not ended by yet.
+func (c *Container) doomed() bool {
+	p := c.process()
+	if p == nil {
+		return true
+	}
+	defer p.Close()
+	fd, err := unix.Openat(p.dir, "status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 8192)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return false
+	}
+	// The signals that the whole process was sent: who ends by one keeps it here until the end.
+	_, rest, _ := bytes.Cut(buf[:n], []byte("\nShdPnd:\t"))
+	mask, _, _ := bytes.Cut(rest, []byte("\n"))
+	pending, err := strconv.ParseUint(string(mask), 16, 64)
+	return err == nil && pending>>(unix.SIGKILL-1)&1 == 1
+}
+
 // Witness names the process.
 func (p *Process) Witness() Witness { return Witness{p.pid, p.begun} }
 
