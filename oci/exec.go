@@ -76,7 +76,7 @@ func (c *Container) LaunchExec(ctx context.Context, process *specs.Process, o Ex
 	}})
 }
 
-func (c *Container) launchExec(ctx context.Context, process *specs.Process, o ExecOptions, l launch.Options) (*launch.Process, error) {
+func (c *Container) launchExec(ctx context.Context, process *specs.Process, o ExecOptions, l launch.Options) (_ *launch.Process, err error) {
 	if _, err := specjson.ValidateProcess(process); err != nil {
 		return nil, err
 	}
@@ -93,6 +93,12 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 		return nil, ErrNotRunning
 	}
 	defer first.Close()
+	defer func() {
+		// What then fails is a namespace without a file, or a clone for want of memory.
+		if err != nil && first.ending() {
+			err = fmt.Errorf("%w: it ended meanwhile", ErrNotRunning)
+		}
+	}()
 	g, err := c.group()
 	if err != nil {
 		return nil, err

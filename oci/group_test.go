@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -149,6 +150,31 @@ func TestPause(t *testing.T) {
 	}
 	p.good("kill", "x", "KILL")
 	nstest.Until(t, "the paused container has ended", func() bool { return p.state("x").Status == specs.StateStopped })
+	p.good("delete", "x")
+	p.empty()
+}
+
+// TestExecMeetsEnd: a container that ends while another process is on its way into it does not run, whatever is in that one's way at that moment.
+func TestExecMeetsEnd(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("run", "-d", "--bundle", bundle(t, base("sleep 100")), "x")
+	p.good("pause", "x")
+	c := p.command("exec", "--ignore-paused", "x", "true")
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
+	defer timer.Stop()
+	nstest.Until(t, "it stands still inside", func() bool { return strings.Contains(p.good("ps", "-f", "json", "x"), ",") })
+	p.good("kill", "x", "KILL")
+	if err := c.Wait(); c.ProcessState.ExitCode() != 255 || !strings.Contains(out.String(), "exec failed: container not running: it ended meanwhile") {
+		t.Errorf("%v: %s", err, &out)
+	}
+	nstest.Until(t, "the container has ended", func() bool { return p.state("x").Status == specs.StateStopped })
 	p.good("delete", "x")
 	p.empty()
 }

@@ -88,27 +88,46 @@ func OpenProcess(pid int) *Process {
 
 // stat reads when the process began, and whether it is still one: it is, until the last of its threads has ended, though the first is a zombie from its own end on.
 func (p *Process) stat() (begun uint64, alive bool) {
+	f := p.fields()
+	if f == nil || f[0][0] == 'X' || f[0][0] == 'Z' && string(f[17]) == "1" { // proc_pid_stat(5): the 20th field is num_threads
+		return 0, false
+	}
+	begun, err := strconv.ParseUint(string(f[19]), 10, 64)
+	return begun, err == nil
+}
+
+// ending reports whether the process has ended, or does nothing but end: of its namespaces some are gone then, and its pid namespace takes nobody.
+func (p *Process) ending() bool {
+	f := p.fields()
+	if f == nil {
+		return true
+	}
+	const exiting = 4 // PF_EXITING of the kernel's linux/sched.h, in the ninth field
+	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+	return err == nil && flags&exiting != 0 && string(f[17]) == "1"
+}
+
+// fields are those of /proc/PID/stat, from the third on: none when the process is gone.
+func (p *Process) fields() [][]byte {
 	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, false
+		return nil
 	}
 	defer unix.Close(fd)
 	buf := make([]byte, 1024)
 	n, err := unix.Read(fd, buf)
 	if err != nil || n <= 0 {
-		return 0, false
+		return nil
 	}
 	// The name in parentheses may hold anything.
 	i := bytes.LastIndexByte(buf[:n], ')')
 	if i < 0 {
-		return 0, false
+		return nil
 	}
-	f := bytes.Fields(buf[i+1 : n])
-	if len(f) < 20 || f[0][0] == 'X' || f[0][0] == 'Z' && string(f[17]) == "1" { // proc_pid_stat(5): the 20th field is num_threads
-		return 0, false
+	if f := bytes.Fields(buf[i+1 : n]); len(f) >= 20 {
+		return f
 	}
-	begun, err = strconv.ParseUint(string(f[19]), 10, 64)
-	return begun, err == nil
+	return nil
 }
 
 // doomed reports whether the container's first process has ended, or got a SIGKILL that it has not ended by yet.
