@@ -71,6 +71,8 @@ func (m *NetMap) end(d NetDevice, from int, l Lang) string {
 	switch n := m.Spaces[d.In]; {
 	case n.World:
 		return l.Say(words.EndIn, d.Peer, n.called(l))
+	case n.Host:
+		return l.Say(words.EndOnHost, d.Peer)
 	case n.Here && !n.Host && n.Name == "":
 		return l.Say(words.EndHere, d.Peer)
 	default:
@@ -148,6 +150,7 @@ const (
 	netHead = 44 // above the devices of a namespace
 	netLine = 22 // of a published port
 	netStep = 9  // between cables that would lie on each other
+	netTurn = 6  // radius of a cable's bend
 )
 
 // A netBox is a namespace, laid out, with the middle of each device's edge.
@@ -264,31 +267,103 @@ func (p *picture) space(m NetMap, b netBox, i int) {
 	}
 }
 
-// cables draws them below the devices, so that none is struck through.
+// A cable is a line between two devices of the picture.
+type cable struct {
+	from, to       int // boxes
+	x1, y1, x2, y2 int
+	out            int // where it goes down beside the devices below its own, 0 when there are none
+	lane           int // where it comes down beside its box, 0 when it comes from above
+}
+
+// path is the cable, which crosses the space between height bottom, of the box that it comes from, and height top, of the first row of the others.
+func (c cable) path(bottom, top int) string {
+	way := fmt.Sprintf("M%d %d", c.x1, c.y1)
+	x, y := c.x1, c.y1
+	if c.out != 0 {
+		x, y = c.out, bottom
+		way += fmt.Sprintf(" H%d Q%d %d %d %d V%d", x-netTurn/2, x, c.y1, x, c.y1+netTurn/2, y)
+	}
+	switch {
+	case c.lane == 0 && y < top:
+		return way + fmt.Sprintf(" C%d %d %d %d %d %d V%d", x, y+40, c.x2, top-40, c.x2, top, c.y2)
+	case c.lane == 0:
+		return way + fmt.Sprintf(" C%d %d %d %d %d %d", x, y+40, c.x2, c.y2-40, c.x2, c.y2)
+	}
+	return way + fmt.Sprintf(" C%d %d %d %d %d %d V%d Q%d %d %d %d H%d", x, y+40, c.lane, top-40, c.lane, top, c.y2-netTurn, c.lane, c.y2, c.lane-netTurn, c.y2, c.x2)
+}
+
+// cables draws them below the devices, so that none is struck through, and where there is nothing else: down the gap beside the devices that stand
+// below, and beside the box of the other end, but from above to what is first in the first row of boxes.
 func (m *NetMap) cables(p *picture, boxes []netBox) {
-	below := map[int]int{} // rows of boxes above those at a height
-	for i, b := range boxes {
-		if _, known := below[b.y]; !known && !m.Spaces[i].Here {
-			below[b.y] = len(below)
+	for _, c := range m.laid(boxes) {
+		from := boxes[c.from]
+		p.add(`<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`, c.path(from.y+from.h, m.top(boxes)), tintOf(1+c.to%4).strong)
+	}
+}
+
+// top is where the first row of boxes begins that the reader does not stand in.
+func (m *NetMap) top(boxes []netBox) (top int) {
+	for i, n := range m.Spaces {
+		if !n.Here && (top == 0 || boxes[i].y < top) {
+			top = boxes[i].y
 		}
 	}
+	return top
+}
+
+// laid finds the ways of all cables.
+func (m *NetMap) laid(boxes []netBox) (list []cable) {
+	top := m.top(boxes)
+	outs, lanes := map[int][]*cable{}, map[int][]*cable{} // by the edge that they go down beside
 	for i, n := range m.Spaces {
 		for _, d := range n.Devices {
 			if d.Kind != "veth" || d.In < 0 || d.In <= i {
 				continue
 			}
-			// At the right ends, clear of names.
 			from, ok1 := boxes[i].anchors[d.Name]
 			to, ok2 := boxes[d.In].anchors[d.Peer]
-			if ok1 && ok2 {
-				// Those of further rows are further left, so that none covers another.
-				from[0] += boxes[i].chip(m.Spaces[i].Here)/2 - boxPad - boxes[i].row(from)*netStep
-				to[0] += boxes[d.In].chip(m.Spaces[d.In].Here)/2 - boxPad - (boxes[d.In].row(to)+below[boxes[d.In].y])*netStep
-				y1, y2 := from[1]+boxes[i].chipHeight, to[1]
-				p.add(`<path d="M%d %d C%d %d %d %d %d %d" fill="none" stroke="%s" stroke-width="2"/>`, from[0], y1, from[0], y1+40, to[0], y2-40, to[0], y2, tintOf(1+d.In%4).strong)
+			if !ok1 || !ok2 {
+				continue
 			}
+			b, o := boxes[i], boxes[d.In]
+			// At the right ends, clear of names. Those of further rows are further left, so that none covers another.
+			c := cable{from: i, to: d.In, x1: from[0] + b.chip(n.Here)/2, y1: from[1], x2: to[0] + o.chip(false)/2, y2: to[1]}
+			if n.Here && b.row(from) < b.lastRow(from) {
+				c.out, c.y1 = c.x1, c.y1+b.chipHeight/2
+			} else {
+				c.x1, c.y1 = c.x1-boxPad-b.row(from)*netStep, c.y1+b.chipHeight
+			}
+			if n.Here && (o.y != top || o.row(to) > 0) {
+				c.lane, c.y2 = o.x+o.w, c.y2+o.chipHeight/2
+			} else {
+				c.x2 -= boxPad + o.row(to)*netStep
+			}
+			list = append(list, c)
 		}
 	}
+	for i := range list {
+		c := &list[i]
+		if c.out != 0 {
+			outs[c.out] = append(outs[c.out], c)
+		}
+		if c.lane != 0 {
+			lanes[c.lane] = append(lanes[c.lane], c)
+		}
+	}
+	// What comes from further up goes down further right, and so does what ends further down: no bend crosses another.
+	for edge, cables := range outs {
+		slices.SortStableFunc(cables, func(a, b *cable) int { return b.y1 - a.y1 })
+		for k, c := range cables {
+			c.out = edge + 1 + (k+1)*(netGap-1)/(len(cables)+1)
+		}
+	}
+	for edge, cables := range lanes {
+		slices.SortStableFunc(cables, func(a, b *cable) int { return a.y2 - b.y2 })
+		for k, c := range cables {
+			c.lane = edge + 1 + (k+1)*(boxGap-1)/(len(cables)+1)
+		}
+	}
+	return list
 }
 
 // shortened is a text of at most n runes.
@@ -322,6 +397,16 @@ func (b *netBox) row(anchor [2]int) int {
 		first = min(first, a[1])
 	}
 	return (anchor[1] - first) / (b.chipHeight + netGap)
+}
+
+// lastRow is the last row in which a device stands in the column of this anchor.
+func (b *netBox) lastRow(anchor [2]int) (row int) {
+	for _, a := range b.anchors {
+		if a[0] == anchor[0] {
+			row = max(row, b.row(a))
+		}
+	}
+	return row
 }
 
 // chipHeight is the height of devices: with a second line where one of them needs it.

@@ -58,12 +58,9 @@ func TestNetPictureWhole(t *testing.T) {
 		t.Errorf("something is cut:\n%s", svg)
 	}
 	ends := map[string]bool{}
-	for _, line := range strings.Split(svg, "\n") {
-		var x1, y1, a, b, c, d, x2, y2 int
-		if n, _ := fmt.Sscanf(strings.TrimSpace(line), `<path d="M%d %d C%d %d %d %d %d %d"`, &x1, &y1, &a, &b, &c, &d, &x2, &y2); n != 8 {
-			continue
-		}
-		for _, end := range []string{fmt.Sprint("from ", x1), fmt.Sprint("to ", x2)} {
+	boxes, _ := m.layout(EN)
+	for _, c := range m.laid(boxes) {
+		for _, end := range []string{fmt.Sprint("from ", max(c.x1, c.out)), fmt.Sprint("down at ", max(c.x2, c.lane))} {
 			if ends[end] {
 				t.Errorf("two cables %s", end)
 			}
@@ -72,6 +69,51 @@ func TestNetPictureWhole(t *testing.T) {
 	}
 	if len(ends) != 18 {
 		t.Errorf("%d ends of 9 cables", len(ends))
+	}
+}
+
+// A cable goes down in gaps: drawn over another box, or another device, it would seem to end there.
+func TestNetCablesPassNoBox(t *testing.T) {
+	m := NetMap{Spaces: List[NetSpace]{{NSName: NSName{Inode: 1, Host: true}, Here: true}}}
+	for i := 1; i <= 7; i++ {
+		n := NetSpace{NSName: NSName{Inode: uint64(1 + i)}}
+		for k := range 2 {
+			host, name := fmt.Sprintf("vk%d%d", i, k), fmt.Sprintf("eth%d", k)
+			m.Spaces[0].Devices = append(m.Spaces[0].Devices, NetDevice{Name: host, Kind: "veth", Peer: name, In: i})
+			n.Devices = append(n.Devices, NetDevice{Name: name, Kind: "veth", Peer: host})
+		}
+		m.Spaces = append(m.Spaces, n)
+	}
+	boxes, _ := m.layout(EN)
+	direct, below := 0, 0
+	for _, c := range m.laid(boxes) {
+		if c.out == 0 {
+			below++
+		}
+		for _, a := range boxes[0].anchors {
+			if half := boxes[0].chip(true) / 2; c.out >= a[0]-half && c.out <= a[0]+half {
+				t.Errorf("%+v goes down over the device at %v", c, a)
+			}
+		}
+		to := boxes[c.to]
+		if c.lane == 0 {
+			direct++
+			continue
+		}
+		if c.x2 != to.x+to.w-boxPad || c.lane <= to.x+to.w || c.lane > to.x+to.w+boxGap {
+			t.Errorf("%+v does not end at the right edge of a device in %+v", c, to)
+		}
+		for _, b := range boxes[1:] {
+			if c.lane >= b.x && c.lane <= b.x+b.w {
+				t.Errorf("%+v passes %+v", c, b)
+			}
+		}
+	}
+	if below != 3 {
+		t.Errorf("%d cables begin below their devices, want those that have none below them", below)
+	}
+	if direct != 3 {
+		t.Errorf("%d cables come from above, want those to the first devices of three boxes", direct)
 	}
 }
 
@@ -88,7 +130,7 @@ func TestNetMapWhere(t *testing.T) {
 		own         NetSpace
 		called, end string
 	}{
-		{NetSpace{NSName: NSName{Inode: 1, Host: true}, Here: true}, "host", "in the host"},
+		{NetSpace{NSName: NSName{Inode: 1, Host: true}, Here: true}, "host", "on the host"},
 		{NetSpace{NSName: NSName{Inode: 1}, Here: true, Command: "sh"}, "here", "here"},
 		{NetSpace{NSName: NSName{Inode: 1}, Here: true, World: true}, "your networks", "in your networks"},
 		{NetSpace{NSName: NSName{Inode: 1, Name: "box"}, Here: true}, "box", "in box"},

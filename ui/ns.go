@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // The values below are what the ns verbs show, as text, as a picture and, under the field
@@ -212,6 +213,15 @@ func (p NSProcess) own() int {
 		return 0
 	}
 	return p.PIDs[len(p.PIDs)-1]
+}
+
+// program is the command without the directory of its program, for where there is little room.
+func (p NSProcess) program() string {
+	if !strings.HasPrefix(p.Command, "/") {
+		return p.Command
+	}
+	path, arguments, _ := strings.Cut(p.Command, " ")
+	return strings.TrimSpace(path[strings.LastIndexByte(path, '/')+1:] + " " + arguments)
 }
 
 // started tells whether p is the parent of the first process of a namespace below n.

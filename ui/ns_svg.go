@@ -213,15 +213,27 @@ func short(outer string, width, size int) string {
 	return fit(outer, width, size)
 }
 
-// flow joins facts into lines that fit into width.
+// flow joins facts into lines that fit into width. What is wider itself goes on in a second line, from a space on.
 func flow(facts []string, width, size int) []string {
 	var lines []string
 	for _, f := range facts {
 		if last := len(lines) - 1; last >= 0 && textWidth(lines[last]+" · "+f, size) <= width {
 			lines[last] += " · " + f
-		} else {
-			lines = append(lines, fit(f, width, size))
+			continue
 		}
+		if textWidth(f, size) > width {
+			first, rest := f, ""
+			for i := strings.LastIndexByte(first, ' '); i > 0 && textWidth(first, size) > width; i = strings.LastIndexByte(first, ' ') {
+				first, rest = f[:i], f[i+1:]
+			}
+			if i := strings.LastIndex(first, " ("); i > 0 && !strings.Contains(first[i:], ")") {
+				first, rest = f[:i], f[i+1:] // what is in brackets stays together
+			}
+			if rest != "" && textWidth(first, size) <= width {
+				lines, f = append(lines, first), rest
+			}
+		}
+		lines = append(lines, fit(f, width, size))
 	}
 	return lines
 }
@@ -370,9 +382,9 @@ func (p *picture) chip(b *box, t tint, i int, proc NSProcess) {
 	p.text(x+4+b.pill/2, y+b.chipH/2+5, 15, t.strong, `font-family="`+mono+`" font-weight="700" text-anchor="middle"`, own)
 	tx, room := x+b.pill+14, b.chipW-b.pill-chipText
 	if outer == "" {
-		p.text(tx, y+b.chipH/2+5, 13, ink, "", fit(command, room, 13))
+		p.text(tx, y+b.chipH/2+5, 13, ink, "", fit(Escape(proc.program()), room, 13))
 	} else {
-		p.text(tx, y+19, 13, ink, "", fit(command, room, 13))
+		p.text(tx, y+19, 13, ink, "", fit(Escape(proc.program()), room, 13))
 		p.text(tx, y+36, 11, soft, "", short(outer, room, 11))
 	}
 	p.add(`</g>`)

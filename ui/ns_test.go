@@ -330,3 +330,14 @@ func FuzzNSText(f *testing.F) {
 		}
 	})
 }
+
+// Where there is little room, a command is told by the name of its program, not by the directory that this is in.
+func TestProgram(t *testing.T) {
+	for command, want := range map[string]string{
+		"/opt/kakuri/bin/kakuri-runtime monitor-rest": "kakuri-runtime monitor-rest", "/bin/sh": "sh", "sh -c /bin/true": "sh -c /bin/true", "[kworker/0:1]": "[kworker/0:1]", "": "",
+	} {
+		if got := (NSProcess{Command: command}).program(); got != want {
+			t.Errorf("%q: got %q, want %q", command, got, want)
+		}
+	}
+}

@@ -110,7 +110,7 @@ func (n NSNode) ownership(l Lang) []string {
 // command as tells it from others.
 func (n NSNode) startedBy(l Lang, c NSNode, columns int, ellipsis string) string {
 	if p, ok := n.starter(c); ok && n.Type != "user" {
-		return l.Say(words.StartedBy, Cut(Escape(p.Command), columns, ellipsis), p.own())
+		return l.Say(words.StartedBy, Cut(Escape(p.program()), columns, ellipsis), p.own())
 	}
 	return ""
 }

@@ -21,7 +21,7 @@ var words = struct {
 	Compared                                       Count
 
 	// Networks.
-	EndIn, EndHere, EndUnseen, Down, PublishedAt, NetPicture, PortOf Text
+	EndIn, EndOnHost, EndHere, EndUnseen, Down, PublishedAt, NetPicture, PortOf Text
 
 	// The picture.
 	PIDPicture, UserPicture, Described, KeyPID, KeyUID, KeySight, KeyRights Text
@@ -117,6 +117,7 @@ var words = struct {
 	EndHere:     Text{"%s here", "ここの %s"},
 	EndUnseen:   Text{"in a namespace that is not shown", "ここに現れない名前空間の中"},
 	EndIn:       Text{"%s in %s", "%[2]s の %[1]s"},
+	EndOnHost:   Text{"%s on the host", "ホストの %s"},
 	Down:        Text{"down", "停止"},
 	PublishedAt: Text{"published %s", "公開 %s"},
 	NetPicture:  Text{"Network namespaces and what connects them", "ネットワーク名前空間とそのつながり"},
