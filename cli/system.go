@@ -191,7 +191,8 @@ func newSystemBoot(io IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "boot", Short: "Start the containers that come back with the machine", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Start the containers whose restart policy has them come back when the machine was
-started: it is for the service manager, once a boot. kakuri.service does it, for
+started, and give back the names and ranges of ids of those with --rm that ended with it: it is for
+the service manager, once a boot. kakuri.service does it, for
 root and in the directory of users' units for others.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			e, err := openEngine(io)

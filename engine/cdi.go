@@ -141,7 +141,7 @@ func gpuNames(arg string, known []string) ([]string, error) {
 			}
 		}
 		if kind == "" {
-			return nil, errors.New("no vendor's files describe a GPU of this machine: nvidia-ctk cdi generate, or the like of another vendor, writes them to /etc/cdi")
+			return nil, errors.New("no file in /etc/cdi or /var/run/cdi describes a GPU of this machine to containers (CDI): the tool of its vendor writes one, as in nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml")
 		}
 	}
 	if len(ids) == 0 {
