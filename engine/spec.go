@@ -399,6 +399,9 @@ func (b *builder) user() error {
 			u.AdditionalGids = append(u.AdditionalGids, gid)
 		}
 	}
+	if err := b.hasIDs(user, u); err != nil {
+		return err
+	}
 	b.spec.Process.User = u
 	b.because("process.user", "default: root")
 	switch {
@@ -409,6 +412,44 @@ func (b *builder) user() error {
 	}
 	if !slices.ContainsFunc(b.spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") && e != "HOME=" }) {
 		b.spec.Process.Env = setEnv(b.spec.Process.Env, "HOME="+home) // an empty one is none, as for runc
+	}
+	return nil
+}
+
+// hasIDs refuses a user, or groups, that the container's user namespace has no ids for.
+func (b *builder) hasIDs(user string, u specs.User) error {
+	has := func(id uint32, maps []specs.LinuxIDMapping) bool {
+		return len(maps) == 0 || slices.ContainsFunc(maps, func(m specs.LinuxIDMapping) bool { return id >= m.ContainerID && id-m.ContainerID < m.Size })
+	}
+	lacks := func(flag, kind string, id uint32, maps []specs.LinuxIDMapping) error {
+		n := uint64(0)
+		for _, m := range maps {
+			n += uint64(m.Size)
+		}
+		way := "--userns host has all that the machine has"
+		switch mode, _ := parseUserNS(b.run.UserNS); {
+		case !b.host.Privileged():
+			way = "newuidmap and newgidmap (package uidmap) give a container those that /etc/subuid and /etc/subgid have for you"
+		case mode.size > 0 && id < idRange:
+			way = fmt.Sprintf("--userns auto:size=%d has it", id+1)
+		}
+		return fmt.Errorf("%s: the container has no %s %d: its user namespace has %d of them: %s", flag, kind, id, n, way)
+	}
+	l := b.spec.Linux
+	switch flag := "-u " + user; {
+	case !has(u.UID, l.UIDMappings):
+		return lacks(flag, "uid", u.UID, l.UIDMappings)
+	case !has(u.GID, l.GIDMappings):
+		return lacks(flag, "gid", u.GID, l.GIDMappings)
+	}
+	for _, gid := range u.AdditionalGids {
+		if !has(gid, l.GIDMappings) {
+			flag := "/etc/group of the image"
+			if name := strconv.FormatUint(uint64(gid), 10); slices.Contains(b.run.GroupAdd, name) {
+				flag = "--group-add " + name
+			}
+			return lacks(flag, "gid", gid, l.GIDMappings)
+		}
 	}
 	return nil
 }

@@ -281,5 +281,11 @@ func TestCVE_2022_24769_and_36109(t *testing.T) {
 	refused(t, e, r, 125, "uids and gids must be in range 0-2147483647")
 	// An id that the container's range does not have.
 	r.User = "70000"
-	refused(t, e, r, 125, "want an id that linux.uidMappings maps")
+	refused(t, e, r, 125, "-u 70000: the container has no uid 70000: its user namespace has 65536 of them: --userns host has all that the machine has")
+	r.User = "0:70000"
+	refused(t, e, r, 125, "-u 0:70000: the container has no gid 70000")
+	r.User, r.GroupAdd = "", []string{"70000"}
+	refused(t, e, r, 125, "--group-add 70000: the container has no gid 70000")
+	r.GroupAdd, r.User, r.UserNS = nil, "200", "auto:size=100"
+	refused(t, e, r, 125, "-u 200: the container has no uid 200: its user namespace has 100 of them: --userns auto:size=201 has it")
 }

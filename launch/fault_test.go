@@ -166,6 +166,7 @@ func TestFaults(t *testing.T) {
 		{"limit above the caller's", dropped(&plan.Rlimit{Resource: abi.RlimitNproc, Soft: 1, Hard: ^uint64(0)}), 0, "prlimit64", syscall.EPERM, fs.ErrPermission, "raising it needs CAP_SYS_RESOURCE"},
 		// A file that refuses a 0, as a control group's refuses a caller that it has no real time for.
 		{"control group refused", []plan.Step{rt(&plan.OpenFD{Path: "/proc/self/clear_refs", Flags: abi.OWronly, Out: free}), clone(), in(&plan.EnterCgroup{Files: []plan.Reg{free}}), probeHere()}, 0, "write", syscall.EINVAL, nil, "real-time policy"},
+		{"too many groups", user(&plan.Setgroups{Groups: make([]uint32, 65537)}), 0, "setgroups", syscall.EINVAL, nil, "the kernel takes 65536 groups, and these are 65537"},
 		{"oom score out of range", []plan.Step{clone(), in(&plan.OpenSelf{}), in(&plan.OOMScoreAdj{Value: 5000}), probeHere()}, 0, "write", syscall.EINVAL, nil, ""},
 		{"oom score lowered", []plan.Step{
 			clone(), in(&plan.OpenSelf{}), in(&plan.OOMScoreAdj{Value: 100}), in(&plan.Capset{}), in(&plan.OOMScoreAdj{Value: -900}), probeHere(),
@@ -189,9 +190,9 @@ func TestFaults(t *testing.T) {
 		{"bounding set without the right", dropped(&plan.DropBounding{Last: 1}), 0, "prctl", syscall.EPERM, fs.ErrPermission, ""},
 		{"capset above what there is", dropped(&plan.Capset{Permitted: 1}), 0, "capset", syscall.EPERM, fs.ErrPermission, ""},
 		{"ambient without inheritable", user(&plan.Ambient{Caps: 1}), 0, "prctl", syscall.EPERM, fs.ErrPermission, ""},
-		{"setgroups of an unmapped id", inUserNS(in(&plan.Setgroups{Groups: []uint32{5000}}), probeHere()), 0, "setgroups", syscall.EINVAL, nil, ""},
-		{"setresgid to an unmapped id", inUserNS(in(&plan.Setresgid{GID: 5000}), probeHere()), 0, "setresgid", syscall.EINVAL, nil, ""},
-		{"setresuid to an unmapped id", inUserNS(in(&plan.Setresuid{UID: 5000}), probeHere()), 0, "setresuid", syscall.EINVAL, nil, ""},
+		{"setgroups of an unmapped id", inUserNS(in(&plan.Setgroups{Groups: []uint32{5000}}), probeHere()), 0, "setgroups", syscall.EINVAL, nil, "does not have all of these groups"},
+		{"setresgid to an unmapped id", inUserNS(in(&plan.Setresgid{GID: 5000}), probeHere()), 0, "setresgid", syscall.EINVAL, nil, "the user namespace has no gid 5000"},
+		{"setresuid to an unmapped id", inUserNS(in(&plan.Setresuid{UID: 5000}), probeHere()), 0, "setresuid", syscall.EINVAL, nil, "the user namespace has no uid 5000"},
 		{"id maps overlap", []plan.Step{
 			clone(abi.NSUser), rt(&plan.WriteIDMap{Map: []plan.IDMapping{{Size: 10}, {Inside: 5, Outside: 50, Size: 10}}}), probeHere(),
 		}, 0, "write", syscall.EINVAL, nil, ""},

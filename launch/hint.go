@@ -9,6 +9,8 @@ import (
 	"github.com/kakuri/kakuri/plan"
 )
 
+const maxGroups = 65536 // NGROUPS_MAX, see setgroups(2)
+
 // hint says what the reader can do about a failed step, where that is known.
 func hint(e *Error) string {
 	errno := e.Errno()
@@ -72,6 +74,15 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 	switch op := op.(type) {
 	case *plan.Fork:
 		return on(errno, "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does", syscall.EAGAIN)
+	case *plan.Setresuid:
+		return on(errno, fmt.Sprintf("the user namespace has no uid %d: uid_map in /proc/self shows inside which it has", op.UID), syscall.EINVAL)
+	case *plan.Setresgid:
+		return on(errno, fmt.Sprintf("the user namespace has no gid %d: gid_map in /proc/self shows inside which it has", op.GID), syscall.EINVAL)
+	case *plan.Setgroups:
+		if len(op.Groups) > maxGroups {
+			return on(errno, fmt.Sprintf("the kernel takes %d groups, and these are %d", maxGroups, len(op.Groups)), syscall.EINVAL)
+		}
+		return on(errno, "the user namespace does not have all of these groups: gid_map in /proc/self shows inside which it has", syscall.EINVAL)
 	case *plan.Rlimit:
 		return on(errno, "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE", syscall.EPERM)
 	case *plan.EnterCgroup, *plan.JoinCgroup:

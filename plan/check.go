@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/kakuri/kakuri/abi"
 )
@@ -228,7 +227,7 @@ func (*IDCheck) Property() string { return "user and groups" }
 func (c *IDCheck) Asked() string {
 	s := fmt.Sprintf("uid %d gid %d", c.UID, c.GID)
 	if len(c.Groups) > 0 {
-		s += " groups " + strings.Trim(fmt.Sprint(c.Groups), "[]")
+		s += " groups " + groupsText(c.Groups)
 	}
 	if c.Callers {
 		s += " groups of the caller"

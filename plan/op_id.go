@@ -99,7 +99,17 @@ func (s *Setgroups) String() string {
 	if len(s.Groups) == 0 {
 		return "setgroups none"
 	}
-	return "setgroups " + strings.Trim(fmt.Sprint(s.Groups), "[]")
+	return "setgroups " + groupsText(s.Groups)
+}
+
+// groupsText lists groups; of a long list, the first ones and how many follow: an error is to stay a line.
+func groupsText(groups []uint32) string {
+	const most = 32
+	text := strings.Trim(fmt.Sprint(groups[:min(most, len(groups))]), "[]")
+	if n := len(groups) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }
 
 func (s *Setgroups) lower(a *Asm) {
