@@ -79,8 +79,8 @@ var e2 = struct{ Title, Shows, First ui.Text }{
 		JA: "新しい pid 名前空間では、最初のプロセスが 1 番になる",
 	},
 	Shows: ui.Text{
-		EN: "a new namespace counts its processes from 1 on, like a machine that has just started. (In the command, host is an image: a view of this machine's own system.)",
-		JA: "新しい名前空間は、起動したばかりのマシンのように 1 から番号を振ります。(コマンドの host はイメージの名前で、このマシン自身のシステムを映したものです。)",
+		EN: "a new namespace counts its processes from 1 on, like a machine that has just started. (In the command, host is an image, a view of this machine's own system, and --rm removes the container at its end.)",
+		JA: "新しい名前空間は、起動したばかりのマシンのように 1 から番号を振ります。(コマンドの host はイメージの名前で、このマシン自身のシステムを映したもの、--rm は終わったコンテナを消す指定です。)",
 	},
 	First: ui.Text{EN: "the shell is process 1 inside", JA: "内側では、シェルのプロセスID は 1"},
 }

@@ -29,9 +29,9 @@ const columns = 80
 const indent = "    "
 
 var words = struct {
-	Opening                                                                 ui.Count
-	NotRoot, TryIt, OK, Failed, Measured, Shows, NotRead, NoStart, AsBefore ui.Text
-	Sum, SumFailed, Next, NextRun, NextExplain, NextTree, NextOne, E13      ui.Text
+	Opening                                                                            ui.Count
+	NotRoot, NoCommand, TryIt, OK, Failed, Measured, Shows, NotRead, NoStart, AsBefore ui.Text
+	Sum, SumFailed, Next, NextRun, NextExplain, NextTree, NextOne, E13                 ui.Text
 }{
 	Opening: ui.Count{
 		One:  "kakuri starts a container on this machine and looks at it from two sides, the host's and its own: %d observation, shown side by side and checked. No image and no network is needed, and nothing is left behind.",
@@ -41,6 +41,10 @@ var words = struct {
 	NotRoot: ui.Text{
 		EN: "You are not root (uid %d). All of it works all the same; where something differs from what root sees, it says so.",
 		JA: "root ではなく uid %d で実行しています。それでもすべて試せます。root の場合と違うところは、そのつど説明します。",
+	},
+	NoCommand: ui.Text{
+		EN: "The lines to try want kakuri in PATH, where it is not. In a checkout, make puts it into bin, and export PATH=\"$PWD/bin:$PATH\" has the shell find it.",
+		JA: "「試すなら」の行を打つには kakuri にパスが通っている必要がありますが、まだ通っていません。リポジトリの中なら、make で bin に作り、export PATH=\"$PWD/bin:$PATH\" で通せます。",
 	},
 	TryIt:     ui.Text{EN: "try it: ", JA: "試すなら: "},
 	OK:        ui.Text{EN: "ok", JA: "OK"},
@@ -89,6 +93,9 @@ func Opening(n int, p Place, s ui.Screen) string {
 	text := paragraph(s.Lang.Count(words.Opening, n), "", "", s)
 	if !p.Privileged {
 		text += paragraph(s.Lang.Say(words.NotRoot, p.UID), "", "", s)
+	}
+	if p.NoCommand {
+		text += paragraph(s.Lang.Say(words.NoCommand), "", "", s)
 	}
 	return text + "\n"
 }

@@ -14,6 +14,7 @@ import (
 type Place struct {
 	UID        uint32 // who runs them
 	Privileged bool   // whether that is root, or as good as root
+	NoCommand  bool   // kakuri is not in PATH, where the lines to try look for it
 }
 
 // An Experiment is one observation that anyone can make on one machine.
@@ -28,20 +29,20 @@ type Experiment struct {
 func Experiments() []Experiment {
 	return []Experiment{
 		{"E1", e1.Title, e1.Shows, "readlink /proc/self/ns/pid"},
-		{"E2", e2.Title, e2.Shows, "kakuri run host sh -c 'echo $$'"},
-		{"E3", e3.Title, e3.Shows, "readlink /proc/self/ns/pid; kakuri run host readlink /proc/self/ns/pid"},
-		{"E4", e4.Title, e4.Shows, "kakuri run host ls /proc"},
+		{"E2", e2.Title, e2.Shows, "kakuri run --rm host sh -c 'echo $$'"},
+		{"E3", e3.Title, e3.Shows, "readlink /proc/self/ns/pid; kakuri run --rm host readlink /proc/self/ns/pid"},
+		{"E4", e4.Title, e4.Shows, "kakuri run --rm host sh -c 'echo /proc/[0-9]*'"},
 		{"E5", e5.Title, e5.Shows, "kakuri run --rm --name box host sleep 5 & sleep 1; kakuri ns ps box"},
 		{"E6", e6.Title, e6.Shows, "kakuri run --rm --name box6 host sleep 5 & sleep 1; kakuri exec box6 readlink /proc/self/ns/pid; readlink " +
 			"/proc/$(kakuri inspect -f '{{.State.Pid}}' box6)/ns/pid"},
-		{"E7", e7.Title, e7.Shows, "kakuri run --cap-add SYS_ADMIN --security-opt systempaths=unconfined -v " + exe +
-			":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc ls /proc"},
-		{"E8", e8.Title, e8.ShowsRoot, "kakuri run host sh -c 'id -u; cat /proc/self/uid_map'"},
-		{"E9", e9.Title, e9.Shows, "kakuri run --tmpfs " + TourDir + " host sh -c 'echo hi >/hello.txt; cat /hello.txt'; cat /hello.txt"},
+		{"E7", e7.Title, e7.Shows, "kakuri run --rm --cap-add SYS_ADMIN --security-opt systempaths=unconfined -v " + exe +
+			":/tmp/kakuri:ro host /tmp/kakuri unshare --fork --pid --mount-proc sh -c 'echo /proc/[0-9]*'"},
+		{"E8", e8.Title, e8.ShowsRoot, "kakuri run --rm --network none host sh -c 'id -u; cat /proc/self/uid_map'"},
+		{"E9", e9.Title, e9.Shows, "kakuri run --rm --tmpfs " + TourDir + " host sh -c 'echo hi >/hello.txt; cat /hello.txt'; cat /hello.txt"},
 		{"E10", e10.Title, e10.Shows, "for n in a b; do kakuri run -d --name web-$n -h web-$n -v " + exe +
 			":/tmp/kakuri:ro host /tmp/kakuri tour serve 8080; done; for n in a b; do kakuri exec web-$n /tmp/kakuri tour ask 8080; done; kakuri rm -f web-a web-b"},
-		{"E11", e11.Title, e11.Shows, "kakuri run --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'; hostname; cat /proc/uptime"},
-		{"E12", e12.Title, e12.Shows, "uname -r; kakuri run host uname -r"},
+		{"E11", e11.Title, e11.Shows, "kakuri run --rm --hostname " + IslandName + " --time-offset boottime=24h host sh -c 'hostname; cat /proc/uptime'; hostname; cat /proc/uptime"},
+		{"E12", e12.Title, e12.Shows, "uname -r; kakuri run --rm host uname -r"},
 		{"E14", e14.Title, e14.Shows, "kakuri explain run host true"},
 		{"E15", e15.Title, e15.Shows, "kakuri tour --svg tree.svg E15"},
 	}

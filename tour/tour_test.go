@@ -283,6 +283,19 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// The lines to try look for kakuri in PATH, where it is not yet when the tour comes from go run.
+func TestOpeningWithoutCommand(t *testing.T) {
+	for lang, want := range map[ui.Lang]string{ui.EN: "in PATH, where it is not", ui.JA: "まだ通っていません"} {
+		s := ui.Screen{Lang: lang}
+		if got := strings.Join(strings.Fields(Opening(1, Place{NoCommand: true}, s)), ""); !strings.Contains(got, strings.ReplaceAll(want, " ", "")) || !strings.Contains(got, `PATH="$PWD/bin:$PATH"`) {
+			t.Errorf("%s: %s", lang, got)
+		}
+		if got := Opening(1, Place{}, s); strings.Contains(got, "$PWD/bin") {
+			t.Errorf("%s: %s", lang, got)
+		}
+	}
+}
+
 func TestCommand(t *testing.T) {
 	const line = "kakuri run host sh -c 'echo one two three four' and more words"
 	for columns := 30; columns < 100; columns++ {

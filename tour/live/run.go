@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/tour"
@@ -21,7 +22,8 @@ type Options struct {
 // Place is where the experiments of o run.
 func (o Options) Place() tour.Place {
 	host := o.Engine.Host()
-	return tour.Place{UID: host.UID, Privileged: host.Privileged()}
+	_, err := exec.LookPath("kakuri")
+	return tour.Place{UID: host.UID, Privileged: host.Privileged(), NoCommand: err != nil}
 }
 
 // Run runs the experiments, one after the other. What cannot be observed is in the
