@@ -2,12 +2,11 @@ package engine
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -23,22 +22,7 @@ func readInRoot(root, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", name)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxEtc+1))
-	if err == nil && len(data) > maxEtc {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, maxEtc)
-	}
-	return data, err
+	return files.ReadBelow(dir, name, maxEtc)
 }
 
 // entries gives the lines of a passwd or group file, split, of at least n fields.

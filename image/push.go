@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	fast "github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -351,7 +352,7 @@ func (p *pusher) layer(ctx context.Context, j *pushJob) error {
 	}
 	open := func() (io.ReadCloser, error) { return p.s.blob(ctx, j.diffID, j.desc) }
 	if j.diffID == "" {
-		open = func() (io.ReadCloser, error) { return os.Open(p.s.blobPath(j.desc.Digest)) }
+		open = func() (io.ReadCloser, error) { return files.Open(p.s.blobPath(j.desc.Digest)) }
 	}
 	probe, err := open()
 	if errors.Is(err, fs.ErrNotExist) && j.diffID != "" {

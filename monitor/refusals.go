@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 )
 
@@ -173,7 +174,7 @@ func decodeRefusal(b []byte) (x Refusal, ok bool) {
 
 // ReadRefusals reads what was refused to the container in a directory, as far as it was written down, and how many refusals found no place there.
 func ReadRefusals(dir string) (list []Refusal, others uint64, err error) {
-	data, err := os.ReadFile(dir + "/" + refusalsFile)
+	data, err := files.Read(dir + "/" + refusalsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}

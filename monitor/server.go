@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
@@ -154,7 +155,7 @@ func (m *monitor) endServer(r *run) {
 
 // said is the end of what a server has said.
 func (m *monitor) said() string {
-	data, err := os.ReadFile(m.place + saidFile)
+	data, err := files.Read(m.place + saidFile)
 	if err != nil {
 		return ""
 	}

@@ -4,11 +4,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/dbus"
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,7 +83,7 @@ func (r *Rules) letPass(device, rules string) error {
 
 // zoned says for which rules of firewalld a bridge is in a zone, and whether it is there by this program.
 func (r *Rules) zoned(device string) (rules string, ours bool) {
-	data, _ := os.ReadFile(filepath.Join(r.dir, "zones", device))
+	data, _ := files.Read(filepath.Join(r.dir, "zones", device))
 	rules, zone, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
 	return rules, zone == firewalldZone
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
@@ -791,7 +792,7 @@ func (r *Rules) write(kind, name, text string) error {
 		return err
 	}
 	path := filepath.Join(r.dir, kind, name)
-	if have, err := os.ReadFile(path); err == nil && string(have) == text {
+	if have, err := files.Read(path); err == nil && string(have) == text {
 		return nil
 	}
 	file := filepath.Join(r.dir, kind, "."+name+"."+strconv.Itoa(os.Getpid())+temporary)
@@ -869,7 +870,7 @@ func parsePort(line string) (p plan.Publish, err error) {
 // readPorts reads an owner's record; nil: there is none.
 func (r *Rules) readPorts(owner string) ([]plan.Publish, error) {
 	path := filepath.Join(r.dir, "ports", owner)
-	data, err := os.ReadFile(path)
+	data, err := files.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -904,7 +905,7 @@ func (r *Rules) records() (elements []nftElement, devices []string, err error) {
 		return nil, nil, err
 	}
 	for _, device := range names {
-		data, err := os.ReadFile(filepath.Join(r.dir, "bridges", device))
+		data, err := files.Read(filepath.Join(r.dir, "bridges", device))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -1,13 +1,12 @@
 package oci
 
 import (
-	"io"
-	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -84,19 +83,7 @@ const maxPasswd = 1 << 20
 // links lead nowhere outside.
 func homeBelow(root int, name string, uid uint32) string {
 	const none = "/"
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return none
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return none
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPasswd))
+	data, err := files.ReadBelow(root, name, maxPasswd)
 	if err != nil {
 		return none
 	}

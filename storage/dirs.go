@@ -61,7 +61,7 @@ func (s *Store) unpackLayer(ctx context.Context, id digest.Digest, name string) 
 		return err == nil, nil
 	}
 	// One at a time: the tar is the lock.
-	tar, err := os.Open(s.layerPath(id))
+	tar, err := files.Open(s.layerPath(id))
 	if err != nil {
 		return false, err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
@@ -151,7 +152,7 @@ func freeLater(files []*os.File) {
 // dropIndexes removes the indexes of chains that are no longer whole, with their mounts.
 func (s *Store) dropIndexes(keep map[string]bool) error {
 	return s.dropFiles(indexesDir, func(name string) bool {
-		f, err := os.Open(s.path(indexesDir, name))
+		f, err := files.Open(s.path(indexesDir, name))
 		if err != nil {
 			return true
 		}
@@ -238,7 +239,7 @@ func (s *Store) Check(ctx context.Context, id digest.Digest) error {
 }
 
 func checkFile(ctx context.Context, name, what string, id digest.Digest) error {
-	f, err := os.Open(name)
+	f, err := files.Open(name)
 	if err != nil {
 		return err
 	}

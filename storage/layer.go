@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/kakuri/kakuri/storage/tree"
 	"github.com/opencontainers/go-digest"
@@ -26,7 +27,7 @@ type Layer struct {
 }
 
 // Open opens the tar, byte for byte as it came.
-func (l Layer) Open() (*os.File, error) { return os.Open(l.path) }
+func (l Layer) Open() (*os.File, error) { return files.Open(l.path) }
 
 // A NoLayerError is a layer that the store does not have.
 type NoLayerError struct{ DiffID digest.Digest }
@@ -159,7 +160,7 @@ func (s *Store) Blob(diff, id digest.Digest) (*os.File, error) {
 	if id == diff {
 		return l.Open()
 	}
-	return os.Open(s.blobPath(diff, id))
+	return files.Open(s.blobPath(diff, id))
 }
 
 // put stores a tar. more, if any, is called with its diffID before it is in the store.

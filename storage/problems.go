@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
 )
@@ -84,7 +85,7 @@ func (s *Store) names(dir string, visit func(name string)) error {
 
 // badIndex says what is wrong with an index; nothing, where it is empty.
 func (s *Store) badIndex(name string, have map[string]bool) string {
-	f, err := os.Open(s.path(indexesDir, name))
+	f, err := files.Open(s.path(indexesDir, name))
 	if err != nil {
 		return ""
 	}

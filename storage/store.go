@@ -263,7 +263,7 @@ func (s *Store) held() (map[string]bool, error) {
 		return nil, err
 	}
 	for _, e := range list {
-		data, err := os.ReadFile(s.path(holdsDir, e.Name()))
+		data, err := files.Read(s.path(holdsDir, e.Name()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}

@@ -100,7 +100,7 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 
 // dressRoot gives a directory the looks of the image's root.
 func (v *View) dressRoot(dir string) error {
-	index, err := os.Open(v.s.indexPath(v.id))
+	index, err := files.Open(v.s.indexPath(v.id))
 	if err != nil {
 		return err
 	}

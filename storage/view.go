@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/erofs"
@@ -116,7 +117,7 @@ func (v *View) Plan() plan.Plan { return v.steps }
 // Image opens the view for reading without the kernel. No path of the host is looked up, and no
 // permission is asked. Of a hundred layers mostly one or two are read: each is opened by its first reader, and stays open until Close.
 func (v *View) Image() (*Image, error) {
-	index, err := os.Open(v.s.indexPath(v.id))
+	index, err := files.Open(v.s.indexPath(v.id))
 	if err != nil {
 		return nil, err
 	}

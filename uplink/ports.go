@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -46,7 +47,7 @@ func ReadPorts(run, owner string) ([]plan.Publish, error) {
 		return nil, err
 	}
 	name := filepath.Join(run, portsDir, owner)
-	data, err := os.ReadFile(name)
+	data, err := files.Read(name)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package files
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
@@ -78,6 +79,39 @@ func Head(name string, most int) ([]byte, error) {
 		}
 	}
 	return data, nil
+}
+
+// ReadBelow reads a regular file of a tree that others write, whose links lead nowhere outside: at most so many bytes, and more are an error. What would hold up who
+// reads it is refused: a FIFO or a device, and a file that is regular to look at but waits for something to be told, as /proc/kmsg.
+func ReadBelow(root int, name string, most int) ([]byte, error) {
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
+	var data []byte
+	for len(data) <= most {
+		data = slices.Grow(data, 4096)
+		n, err := unix.Read(fd, data[len(data):min(cap(data), most+1)])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return nil, fmt.Errorf("%s is no regular file, but waits for something", name)
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return data, nil
+		default:
+			data = data[:len(data)+n]
+		}
+	}
+	return nil, fmt.Errorf("%s has more than %d bytes", name, most)
 }
 
 // List is the names in a directory, by fewer calls than package os needs. Errors are as those of [Read].

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,5 +57,73 @@ func TestHead(t *testing.T) {
 	}
 	if _, err := Head(dir, 1); !errors.Is(err, unix.EISDIR) {
 		t.Errorf("a directory: %v", err)
+	}
+}
+
+// TestReadBelow: a file of somebody else's tree holds nobody up, is none of the host's, and is no longer than is asked for.
+func TestReadBelow(t *testing.T) {
+	dir := t.TempDir()
+	for name, err := range map[string]error{
+		"file": os.WriteFile(filepath.Join(dir, "file"), []byte("1234"), 0o600), "fifo": unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600),
+		"out": os.Symlink("/etc/hostname", filepath.Join(dir, "out")), "in": os.Symlink("/../file", filepath.Join(dir, "in")),
+	} {
+		if err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, name := range []string{"file", "in"} {
+		if got, err := ReadBelow(int(root.Fd()), name, 4); err != nil || string(got) != "1234" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if got, err := ReadBelow(int(root.Fd()), "file", 3); err == nil {
+		t.Errorf("more than was asked for: %q", got)
+	}
+	for _, name := range []string{"fifo", "out", ".", "missing"} {
+		if got, err := ReadBelow(int(root.Fd()), name, 4); err == nil {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer proc.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := ReadBelow(int(proc.Fd()), "kmsg", 1<<24) // a regular file, by its mode, that waits for the kernel's next word
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("/proc/kmsg ends")
+		}
+	case <-time.After(2 * time.Minute):
+		t.Error("/proc/kmsg held it up")
+	}
+}
+
+// TestOpen: what is no file is not waited for.
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600), unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Open(filepath.Join(dir, "file")); err != nil {
+		t.Error(err)
+	} else {
+		f.Close()
+	}
+	for _, name := range []string{"fifo", "missing", ""} {
+		if f, err := Open(filepath.Join(dir, name)); err == nil {
+			f.Close()
+			t.Errorf("%q: opened", name)
+		}
 	}
 }

@@ -94,7 +94,7 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 		return netip.Addr{}, &ExhaustedError{n.Name, r}
 	}
 	from := low
-	if text, err := os.ReadFile(db.hint(n.ID, v6)); err == nil {
+	if text, err := files.Read(db.hint(n.ID, v6)); err == nil {
 		if a, err := netip.ParseAddr(string(text)); err == nil && !a.Less(low) && a.Less(high) {
 			from = a.Next()
 		}

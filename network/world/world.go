@@ -112,7 +112,7 @@ func (w *World) Made() bool { return w.made }
 
 // read reads the record of the world that there is.
 func (w *World) read() error {
-	data, err := os.ReadFile(w.dir + "/world.json")
+	data, err := files.Read(w.dir + "/world.json")
 	if errors.Is(err, os.ErrNotExist) {
 		return ErrNone
 	}
