@@ -250,23 +250,34 @@ func nameOf(r root) string { return r.Annotations[refName] }
 
 // roots reads index.json. That a file is not there is an empty store.
 func (s *Store) roots() ([]root, error) {
-	raw, err := os.ReadFile(s.path("index.json"))
+	raw, err := files.Read(s.path("index.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
-	var index v1.Index
-	if err := unmarshal(raw, &index); err != nil {
+	index, err := parseRoots(raw)
+	if err != nil {
 		return nil, fmt.Errorf("images: index.json is damaged: %w: `kakuri system check --repair` makes a new one of the manifests that are there", err)
 	}
+	return index.Manifests, nil
+}
+
+// parseRoots wants all that an index has: of "{}" nobody may conclude that no image is needed any more.
+func parseRoots(raw []byte) (index v1.Index, err error) {
+	if err := unmarshal(raw, &index); err != nil {
+		return index, err
+	}
+	if index.SchemaVersion != 2 || index.Manifests == nil {
+		return index, errors.New("it is no index of images")
+	}
 	for _, r := range index.Manifests {
-		if err := checkDescriptor("images: index.json", r); err != nil {
-			return nil, err
+		if err := checkDescriptor("an image", r); err != nil {
+			return index, err
 		}
 	}
-	return index.Manifests, nil
+	return index, nil
 }
 
 // change replaces index.json by what edit makes of it.

@@ -312,7 +312,7 @@ func TestDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, raw := range []string{"", "{", "[]", `{"manifests":[{"digest":"sha256:../x"}]}`} {
+	for _, raw := range []string{"", "{", "[]", "{}", "null", `{"schemaVersion":2}`, `{"schemaVersion":2,"manifests":null}`, `{"manifests":[{"digest":"sha256:../x"}]}`} {
 		if err := os.WriteFile(s.path("index.json"), []byte(raw), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -325,6 +325,12 @@ func TestDamage(t *testing.T) {
 		if _, err := s.Pull(t.Context(), name, PullOptions{}); err == nil {
 			t.Errorf("%q: names were lost without a word", raw)
 		}
+	}
+	if err := errors.Join(os.Remove(s.path("index.json")), unix.Mkfifo(s.path("index.json"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.Check(t.Context(), true); err != nil || len(found) != 1 || found[0].What != "index.json" {
+		t.Errorf("a FIFO: %v %v", found, err)
 	}
 	if err := s.Rebuild(t.Context()); err != nil {
 		t.Fatal(err)
