@@ -122,6 +122,9 @@ func globals(args []string) (rest []string, err error) {
 			continue
 		}
 		if !slices.Contains([]string{"-l", "--log-level", "--config", "-c", "--context", "-H", "--host"}, name) {
+			if strings.HasPrefix(name, "--") && !slices.Contains([]string{"--", "--help", "--version"}, name) {
+				return nil, fmt.Errorf("unknown flag: %s\nSee 'kakuri --help'", name) // or the command would be taken for its value
+			}
 			break
 		}
 		if args = args[1:]; !given {

@@ -61,6 +61,9 @@ func (e *Engine) image(ctx context.Context, c *Config) (img image.Image, release
 	default:
 		return img, nil, fmt.Errorf("--pull %s: it is missing, always or never", c.Pull)
 	}
+	if _, err := image.ParseReference(c.Image); err != nil {
+		return img, nil, err // before it is told that it is not here
+	}
 	var told image.Progress
 	if e.pulling != nil {
 		told = e.pulling(c.Image, c.Pull != "always")
