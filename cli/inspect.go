@@ -114,7 +114,12 @@ it ended.`,
 // A noObject is a name that nothing has. Scripts look for these words of Docker's.
 type noObject string
 
-func (n noObject) Error() string { return "Error: No such object: " + string(n) }
+func (n noObject) Error() string {
+	if n == "" {
+		return engine.ErrNoSuchContainer{}.Error() // as with Docker, which looks among containers first
+	}
+	return "Error: No such object: " + string(n)
+}
 
 // kinds are the kinds of objects that there are, in the order in which a name is looked
 // for, or one of them alone.

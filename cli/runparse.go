@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -56,8 +57,14 @@ func (f *runFlags) fileSystems() error {
 // name; without one it is a volume that nobody names.
 func parseVolume(s string) (engine.Mount, error) {
 	part := strings.Split(s, ":")
-	if len(part) > 3 || slices.Contains(part[:min(2, len(part))], "") {
-		return engine.Mount{}, fmt.Errorf("want DEST, SOURCE:DEST or SOURCE:DEST:OPTIONS")
+	const want = "want DEST, SOURCE:DEST or SOURCE:DEST:OPTIONS"
+	switch {
+	case s == "":
+		return engine.Mount{}, errors.New("invalid empty volume spec: " + want)
+	case len(part) > 3:
+		return engine.Mount{}, errors.New(want)
+	case slices.Contains(part[:min(2, len(part))], ""):
+		return engine.Mount{}, errors.New("empty section between colons: " + want)
 	}
 	if len(part) == 1 {
 		if !path.IsAbs(s) {

@@ -19,7 +19,12 @@ type (
 	}
 )
 
-func (e ErrNoSuchContainer) Error() string { return "No such container: " + e.Ref }
+func (e ErrNoSuchContainer) Error() string {
+	if e.Ref == "" {
+		return "invalid container name or ID: value is empty"
+	}
+	return "No such container: " + e.Ref
+}
 
 func (e ErrAmbiguous) Error() string {
 	return fmt.Sprintf("multiple IDs found with provided prefix: %s: give more of it", e.Ref)
