@@ -25,7 +25,8 @@ type Volume struct {
 	Name       string
 	Options    map[string]string
 	Scope      string
-	UsageData  *VolumeUsage `json:",omitempty"` // where it was asked for
+	Status     map[string]any `json:",omitempty"` // what a driver tells, which local does not: templates find the name, as with Docker
+	UsageData  *VolumeUsage   `json:",omitempty"` // where it was asked for
 }
 
 // VolumeUsage is how much a volume holds, and how many containers have it.
