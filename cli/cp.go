@@ -32,7 +32,7 @@ container. SRC_PATH/. is what is in a directory.`,
 		},
 	}
 	s := c.Flags()
-	s.BoolVarP(&o.Archive, "archive", "a", false, "keep the files' owners")
+	s.BoolVarP(&o.Archive, "archive", "a", false, "keep the files' owners out of a container, too")
 	s.BoolVarP(&o.Follow, "follow-link", "L", false, "copy what the link SRC_PATH leads to")
 	s.BoolVarP(&quiet, "quiet", "q", false, "do not say what was copied, where that is a terminal")
 	c.RunE = func(c *cobra.Command, args []string) error {

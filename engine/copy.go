@@ -37,7 +37,7 @@ type PathStat struct {
 
 // CopyOptions are those of cp.
 type CopyOptions struct {
-	Archive bool // keep owners; otherwise files belong to root of the container, or to the caller
+	Archive bool // keep owners in each case; otherwise files copied out belong to the caller, and those copied in to root where the container has not their owner
 	Follow  bool // copy what the link SRC leads to
 }
 
@@ -214,14 +214,15 @@ func (v *view) pack(ctx context.Context, w io.Writer, p string, o archive.WriteO
 	return err
 }
 
-// write unpacks an archive into a directory of the container, whose ids the archive has.
+// write unpacks an archive into a directory of the container, whose ids the archive has. One that the container has not is an error of Archive, and else root.
 func (v *view) write(ctx context.Context, r io.Reader, dir string, o CopyToOptions) error {
 	own := func(m namespace.IDMap) func(uint32) (uint32, error) {
 		return func(id uint32) (uint32, error) {
-			if !o.Archive {
-				id = 0
+			out, err := idOutside(m, id)
+			if err != nil && !o.Archive {
+				out, err = idOutside(m, 0)
 			}
-			return idOutside(m, id)
+			return out, err
 		}
 	}
 	return v.asRoot(func() error {
@@ -407,8 +408,13 @@ func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error
 		return err
 	}
 	defer dir.Close()
+	pack := archive.WriteOptions{Rename: to.name}
+	if v.noNodes && !o.Archive { // of an ordinary user's view of files, whose own are root's there and all others nobody's
+		root := func(uint32) (uint32, error) { return 0, nil }
+		pack.UID, pack.GID = root, root
+	}
 	return pump(func(w io.Writer) error {
-		return archive.Write(ctx, w, dir, name, archive.WriteOptions{Rename: to.name})
+		return archive.Write(ctx, w, dir, name, pack)
 	}, func(r io.Reader) error {
 		return v.write(ctx, r, to.dir, CopyToOptions{KeepTypes: true, Archive: o.Archive})
 	})

@@ -144,10 +144,18 @@ func TestCopy(t *testing.T) {
 			has(t, root+"/etc/sub/g", "more")
 			in(host+"/d/f", "/tmp/d/sub/g", CopyOptions{}) // over a file
 			has(t, root+"/tmp/d/sub/g", "text")
-			for name, want := range map[string]uint32{"/tmp/d/f": 0, "/tmp/new/f": 33} {
+			// Owners are kept, as with Docker; one that the container has not is an error of an archive.
+			if err := os.Chown(host+"/d/f", 1<<20, 44); err != nil {
+				t.Fatal(err)
+			}
+			in(host+"/d/f", "/tmp/stranger", CopyOptions{})
+			if err := e.CopyIn(ctx, id, host+"/d/f", "/tmp/never", CopyOptions{Archive: true}); err == nil {
+				t.Error("an archive has an owner that the container has not")
+			}
+			for name, want := range map[string][2]uint32{"/tmp/d/f": {33, 44}, "/tmp/new/f": {33, 44}, "/tmp/stranger": {0, 44}, "/tmp/d/sub/g": {33, 44}} {
 				var st unix.Stat_t
-				if err := unix.Stat(root+name, &st); err != nil || st.Uid != want {
-					t.Errorf("%s is of %d, %v; want %d", name, st.Uid, err, want)
+				if err := unix.Stat(root+name, &st); err != nil || [2]uint32{st.Uid, st.Gid} != want {
+					t.Errorf("%s is of %d:%d, %v; want %d", name, st.Uid, st.Gid, err, want)
 				}
 			}
 			out("/tmp/new", host+"/back", CopyOptions{Archive: true})

@@ -263,7 +263,7 @@ func (e *Engine) CopyFrom(ctx context.Context, ref, path string, w io.Writer, fo
 // CopyToOptions are those of [Engine.CopyTo].
 type CopyToOptions struct {
 	KeepTypes bool // do not put a directory in the place of another file, nor the reverse
-	Archive   bool // files belong to the ids that the archive has; otherwise to root of the container
+	Archive   bool // an owner in the archive that the container has not is an error; otherwise such a file is root's
 }
 
 // CopyTo unpacks a tar, which may be compressed, into a directory of a container.

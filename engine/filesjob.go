@@ -59,9 +59,7 @@ func filesChild(text string) int {
 	var j filesJob
 	err := json.Unmarshal([]byte(text), &j)
 	if err == nil {
-		// The ids are those of the container.
-		all := namespace.IDMap{{Count: ^uint32(0)}}
-		v := &view{name: j.Name, uid: all, gid: all, noNodes: true, passing: j.Passing}
+		v := &view{name: j.Name, uid: ownIDs("uid"), gid: ownIDs("gid"), noNodes: true, passing: j.Passing}
 		if j.ofContainer() {
 			v.root = os.NewFile(uintptr(j.Root), "/")
 		}
@@ -72,6 +70,19 @@ func filesChild(text string) int {
 		return 1
 	}
 	return 0
+}
+
+// ownIDs are those that there are in this process's user namespace, which are the container's, each as itself.
+func ownIDs(kind string) namespace.IDMap {
+	data, err := os.ReadFile("/proc/self/" + kind + "_map")
+	m, bad := namespace.ParseIDMap(data)
+	if err != nil || bad != nil {
+		return namespace.IDMap{{Count: ^uint32(0)}} // then the kernel says which there is not
+	}
+	for i := range m {
+		m[i].Outside = m[i].Inside
+	}
+	return m
 }
 
 func (j *filesJob) ofContainer() bool { return j.Store == "" && j.Op != jobRemove }
