@@ -386,7 +386,8 @@ func TestForwarded(t *testing.T) {
 	nstest.Root(t)
 	pid := lab(t, "0.0.0.0:80")
 	sh(t, `nft 'add table ip x; add chain ip x pre { type nat hook prerouting priority -100; }
-		add rule ip x pre tcp dport 8080 dnat to 10.9.0.2:80; add rule ip x pre ip daddr 10.0.0.1 udp dport 53 dnat to 10.9.0.3'
+		add rule ip x pre tcp dport 8080 dnat to 10.9.0.2:80; add rule ip x pre ip daddr 10.0.0.1 udp dport 53 dnat to 10.9.0.3
+		add chain ip x post { type nat hook postrouting priority 100; }; add rule ip x post ip daddr 10.9.0.9 snat to 10.9.0.1'
 		iptables-nft -t nat -A PREROUTING -p tcp --dport 8081 -j DNAT --to-destination 10.9.0.4:81`)
 	list, err := Rules()
 	if err != nil {
@@ -399,6 +400,11 @@ func TestForwarded(t *testing.T) {
 	}
 	if got := Forwarded(list); !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+	for _, want := range []string{"pre: tcp dport 8080 dnat to ", "post: ip daddr 10.9.0.9 snat to "} {
+		if got := texts(list); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 	out, err := ReadLinks(0)
 	if err != nil {

@@ -150,7 +150,11 @@ func (e *Expr) text(what map[int]string) string {
 		}
 		what[e.Dest] = valueText("", e.Data)
 	case "nat":
-		return "dnat to " + strings.TrimSpace(what[e.Source])
+		way := "snat"
+		if e.Key == natDNAT {
+			way = "dnat"
+		}
+		return way + " to " + strings.TrimSpace(what[e.Source])
 	case "xt info":
 	case "xt match":
 		asked, ok := e.asks(&Packet{})
