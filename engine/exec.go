@@ -63,9 +63,8 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	if err != nil {
 		return Result{}, err
 	}
-	var term *unix.Winsize
 	if x.TTY && s.Terminal != nil {
-		if term, err = unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+		if term, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
 			process.ConsoleSize = &specs.Box{Height: uint(term.Row), Width: uint(term.Col)}
 		}
 	}
@@ -104,11 +103,16 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return res, e.leaveTerminal(&c, proc)
 	}
 	ended()
+	return e.execEnded(&c, res, status, err)
+}
+
+// execEnded completes the result of a process that has ended; err is of its streams.
+func (e *Engine) execEnded(c *Container, res Result, status syscall.WaitStatus, err error) (Result, error) {
 	res.Code = launch.ExitCode(status)
 	if status.Signaled() {
 		res.Signal = status.Signal()
 	}
-	e.event(&c, "exec_die", map[string]string{"execID": res.ID, "exitCode": strconv.Itoa(res.Code)})
+	e.event(c, "exec_die", map[string]string{"execID": res.ID, "exitCode": strconv.Itoa(res.Code)})
 	if errors.Is(err, syscall.EPIPE) {
 		res.Code = abi.SIGPIPE.ExitCode()
 	} else if err != nil {

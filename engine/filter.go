@@ -102,6 +102,27 @@ func (f Filters) truth(key string) (*bool, error) {
 	return last, nil
 }
 
+// checkStates refuses states of containers, of their health and of their end that there are not.
+func (f Filters) checkStates() error {
+	for _, s := range f["status"] {
+		states := []string{monitor.Created, monitor.Running, paused, monitor.Restarting, monitor.Removing, monitor.Exited, monitor.Dead}
+		if !slices.Contains(states, s) {
+			return fmt.Errorf("invalid filter 'status=%s': invalid value for state (%s): must be one of %s", s, s, strings.Join(states, ", "))
+		}
+	}
+	for _, s := range f["health"] {
+		if !slices.Contains([]string{monitor.Starting, monitor.Healthy, monitor.Unhealthy, "none"}, s) {
+			return fmt.Errorf("invalid filter 'health=%s'", s)
+		}
+	}
+	for _, s := range f["exited"] {
+		if _, err := strconv.Atoi(s); err != nil {
+			return fmt.Errorf("invalid filter 'exited=%s'", s)
+		}
+	}
+	return nil
+}
+
 // containers checks the filters of lists of containers, and gives what decides about one.
 func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	err := f.Check("ancestor", "before", "exited", "expose", "health", "id", "label", "label!", "name", "network", "publish", "since", "status", "until", "volume", "is-task")
@@ -119,21 +140,8 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range f["status"] {
-		states := []string{monitor.Created, monitor.Running, paused, monitor.Restarting, monitor.Removing, monitor.Exited, monitor.Dead}
-		if !slices.Contains(states, s) {
-			return nil, fmt.Errorf("invalid filter 'status=%s': invalid value for state (%s): must be one of %s", s, s, strings.Join(states, ", "))
-		}
-	}
-	for _, s := range f["health"] {
-		if !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, s) {
-			return nil, fmt.Errorf("invalid filter 'health=%s'", s)
-		}
-	}
-	for _, s := range f["exited"] {
-		if _, err := strconv.Atoi(s); err != nil {
-			return nil, fmt.Errorf("invalid filter 'exited=%s'", s)
-		}
+	if err := f.checkStates(); err != nil {
+		return nil, err
 	}
 	ports := map[string]func(c *Container, exposed bool) bool{}
 	for _, key := range []string{"publish", "expose"} {
