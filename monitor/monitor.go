@@ -245,28 +245,9 @@ func (m *monitor) start(ctx context.Context) error {
 		Serve: func(program string, start func(*os.File) (*launch.Process, error)) error {
 			return m.startServer(r, program, start)
 		},
-		Started: func(w oci.Witness) error {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			s := &m.state
-			s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, bootID()
-			s.Started, s.Finished = time.Now(), time.Time{}
-			s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
-			return WriteState(m.order.Dir, *s)
-		},
+		Started: m.started,
 	}
-	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, l)
-	if errors.Is(err, oci.ErrExists) {
-		// A start that failed could not take away what it had made. Nobody else makes this container: its lock is held.
-		if err = m.runtime.Delete(ctx, m.task.ID, false); err == nil {
-			r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, l)
-		}
-	}
-	if err != nil {
-		m.endServer(r)
-		if r.server != nil && m.said() != "" {
-			err = fmt.Errorf("%w; %s, which shows its root file system, %s: %s", err, r.server.name, r.server.how, m.said())
-		}
+	if err := m.launch(ctx, r, b, l); err != nil {
 		r.closeOut()
 		m.closeStdin()
 		m.silence()
@@ -293,6 +274,36 @@ func (m *monitor) start(ctx context.Context) error {
 	m.watchServer(r)
 	m.watchHealth(r)
 	return nil
+}
+
+// started writes down the first process of a run, before its execve.
+func (m *monitor) started(w oci.Witness) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &m.state
+	s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, bootID()
+	s.Started, s.Finished = time.Now(), time.Time{}
+	s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
+	return WriteState(m.order.Dir, *s)
+}
+
+// launch makes the run's container. The error says what the server of its root had to say.
+func (m *monitor) launch(ctx context.Context, r *run, b *oci.Bundle, l oci.Launch) (err error) {
+	r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, l)
+	if errors.Is(err, oci.ErrExists) {
+		// A start that failed could not take away what it had made. Nobody else makes this container: its lock is held.
+		if err = m.runtime.Delete(ctx, m.task.ID, false); err == nil {
+			r.container, r.proc, err = m.runtime.Launch(ctx, m.task.ID, b, l)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	m.endServer(r)
+	if r.server != nil && m.said() != "" {
+		err = fmt.Errorf("%w; %s, which shows its root file system, %s: %s", err, r.server.name, r.server.how, m.said())
+	}
+	return err
 }
 
 // event tells the world of the container. That cannot be done is no reason to end it.

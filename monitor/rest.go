@@ -139,17 +139,25 @@ func (m *monitor) replace(r *run) {
 	syscall.Exec("/proc/self/exe", []string{os.Args[0], verbRest}, os.Environ())
 }
 
+// readRest reads what the program before this one left, which is this one's stdin.
+func readRest() (x rest, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(0, &st); err != nil {
+		return x, err
+	}
+	data := make([]byte, st.Size)
+	n, err := unix.Pread(0, data, 0)
+	if err != nil {
+		return x, err
+	}
+	return x, json.Unmarshal(data[:n], &x)
+}
+
 // goOn is what the next program does.
 func (m *monitor) goOn() int {
 	debug.SetGCPercent(20) // of 4 MB: what is attached for a while leaves no more than that
-	var st unix.Stat_t
-	if err := unix.Fstat(0, &st); err != nil {
-		return 1
-	}
-	var x rest
-	data := make([]byte, st.Size)
-	n, err := unix.Pread(0, data, 0)
-	if err != nil || json.Unmarshal(data[:n], &x) != nil {
+	x, err := readRest()
+	if err != nil {
 		return 1
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -181,6 +189,22 @@ func (m *monitor) goOn() int {
 	if r.proc, err = launch.Adopt(m.state.PID); err != nil {
 		return 1
 	}
+	m.takeBack(x, r)
+	r.server = m.findServer()
+	m.run = r
+	m.watchServer(r)
+	m.copyOut(r)
+	listener, err := seqpacket.New(x.Accept)
+	if err != nil {
+		return 1
+	}
+	m.acceptFrom(listener)
+	m.attend()
+	return 0
+}
+
+// takeBack takes the descriptors of a run, which came over the execve open.
+func (m *monitor) takeBack(x rest, r *run) {
 	if x.Master >= 0 {
 		m.openTerminal(r, os.NewFile(uintptr(x.Master), "/dev/ptmx"))
 	}
@@ -204,17 +228,6 @@ func (m *monitor) goOn() int {
 		}
 		m.takePort(h) // as does one whose port is not passed on
 	}
-	r.server = m.findServer()
-	m.run = r
-	m.watchServer(r)
-	m.copyOut(r)
-	listener, err := seqpacket.New(x.Accept)
-	if err != nil {
-		return 1
-	}
-	m.acceptFrom(listener)
-	m.attend()
-	return 0
 }
 
 // name is the last part of a path.
