@@ -308,36 +308,9 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 	if err := checkParent(o.ParentPath, m.dir); err != nil {
 		return err
 	}
-	x, err := o.opts(m, c.state.Annotated)
+	x, streams, err := c.dumpOpts(first, m, o)
 	if err != nil {
 		return err
-	}
-	x.PID, x.Root = c.state.PID, c.state.Rootfs
-	x.LeaveRunning, x.TCPSkipInFlight, x.LinkRemap = o.LeaveRunning, o.TCPSkipInFlight, o.LinkRemap
-	x.Parent, x.TrackMem = o.ParentPath, o.ParentPath != ""
-	if x.PageServer, err = pageServer(o.PageServer); err != nil {
-		return err
-	}
-	if o.LazyPages && o.StatusFD >= 0 {
-		if err := checkStatusFD(o.StatusFD); err != nil {
-			return err
-		}
-	}
-	if x.External, err = c.externalNamespaces(first); err != nil {
-		return err
-	}
-	inside, err := readMounts("/proc/" + strconv.Itoa(c.state.PID) + "/mountinfo")
-	if err != nil {
-		return err
-	}
-	streams := c.outsideStreams(first, inside)
-	for _, s := range streams[firstFile:] {
-		x.External = append(x.External, strings.TrimSuffix(s, nullSuffix))
-	}
-	if !o.PreDump {
-		if x.ExtMounts, err = c.externalMounts(first, inside); err != nil {
-			return err
-		}
 	}
 	if m.session, err = criu.Start(criu.Options{}); err != nil {
 		return err
@@ -363,6 +336,43 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 	err = m.do(ctx, c.runtime, req, func(n criu.Notice) error { return c.dumpNotice(n, m, o) })
 	c.state.CRIU = nil
 	return errors.Join(err, c.save())
+}
+
+// dumpOpts are what CRIU is to be asked for, and the streams that are the container's from outside. What is not its own, namespaces, streams
+// and mounts, the image only names.
+func (c *Container) dumpOpts(first *Process, m *image, o *CheckpointOptions) (x *criu.Opts, streams []string, err error) {
+	x, err = o.opts(m, c.state.Annotated)
+	if err != nil {
+		return nil, nil, err
+	}
+	x.PID, x.Root = c.state.PID, c.state.Rootfs
+	x.LeaveRunning, x.TCPSkipInFlight, x.LinkRemap = o.LeaveRunning, o.TCPSkipInFlight, o.LinkRemap
+	x.Parent, x.TrackMem = o.ParentPath, o.ParentPath != ""
+	if x.PageServer, err = pageServer(o.PageServer); err != nil {
+		return nil, nil, err
+	}
+	if o.LazyPages && o.StatusFD >= 0 {
+		if err := checkStatusFD(o.StatusFD); err != nil {
+			return nil, nil, err
+		}
+	}
+	if x.External, err = c.externalNamespaces(first); err != nil {
+		return nil, nil, err
+	}
+	inside, err := readMounts("/proc/" + strconv.Itoa(c.state.PID) + "/mountinfo")
+	if err != nil {
+		return nil, nil, err
+	}
+	streams = c.outsideStreams(first, inside)
+	for _, s := range streams[firstFile:] {
+		x.External = append(x.External, strings.TrimSuffix(s, nullSuffix))
+	}
+	if !o.PreDump {
+		if x.ExtMounts, err = c.externalMounts(first, inside); err != nil {
+			return nil, nil, err
+		}
+	}
+	return x, streams, nil
 }
 
 // noteCRIU has others know who works on the container.
