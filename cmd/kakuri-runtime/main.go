@@ -73,6 +73,7 @@ func (c *command) run(args []string) (int, error) {
 	var showVersion, help bool
 	c.runtime.Root = oci.DefaultRoot()
 	c.runtime.Warn, c.runtime.Debug = c.log.warn, c.log.debugf
+	c.runtime.Notice = func(s string) { c.log.debugf("%s", s) } // run and exec write to the container's streams: runc and crun are silent
 	global := []flag{
 		text("root", &c.runtime.Root, "DIR", "where the state of containers is kept"),
 		text("log", &logFile, "FILE", "write errors and warnings there too"),
