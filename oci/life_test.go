@@ -359,8 +359,11 @@ func TestCreateErrors(t *testing.T) {
 		}
 		p.bad(name, "create", "--bundle", dir, "x")
 	}
-	for _, id := range []string{"..", ".", "a/b", "a b", "", "ä"} {
-		p.bad("", "create", "--bundle", bundle(t, base("true")), id)
+	for id, why := range map[string]string{
+		"..": `invalid container ID format: \"..\" is none`, ".": `\".\" is none`, "a/b": `invalid container ID format: \"a/b\": invalid character \"/\"`,
+		"a b": `invalid character \" \"`, "": "container id cannot be empty", "bär": `invalid character \"ä\"`, strings.Repeat("x", 1025): "longer than 1024 bytes",
+	} {
+		p.bad(why, "create", "--bundle", bundle(t, base("true")), id)
 	}
 	if list, err := os.ReadDir(p.dir); err == nil && len(list) > 0 {
 		t.Errorf("left behind: %v", list)

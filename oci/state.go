@@ -166,22 +166,37 @@ type record struct {
 
 // validID reports whether an id can be the name of a directory: letters, digits and "_+-.".
 func validID(id string) bool {
-	if id == "" || id == "." || id == ".." || len(id) > 1024 {
-		return false
-	}
-	for i := range len(id) {
-		c := id[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_+-.", c) >= 0) {
-			return false
+	return id != "" && id != "." && id != ".." && len(id) <= maxID && badSign(id) == ""
+}
+
+// maxID is how long an ID may be, in bytes.
+const maxID = 1024
+
+// badSign is the first sign of an ID that none has, or nothing.
+func badSign(id string) string {
+	for _, c := range id {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_+-.", c)) {
+			return string(c)
 		}
 	}
-	return true
+	return ""
+}
+
+// refusedID says what is wrong with an ID that is not valid.
+func refusedID(id string) error {
+	switch bad := badSign(id); {
+	case len(id) > maxID:
+		return fmt.Errorf("%w: it is longer than %d bytes", ErrInvalidID, maxID)
+	case bad != "":
+		return fmt.Errorf("%w: %q: invalid character %q: an ID has letters and digits, of the other signs _, +, - and . only", ErrInvalidID, id, bad)
+	}
+	return fmt.Errorf("%w: %q is none", ErrInvalidID, id)
 }
 
 // reserve makes the directory of a new container, and locks it.
 func (r *Runtime) reserve(id string) (*Container, error) {
 	if !validID(id) {
-		return nil, fmt.Errorf("%w: %q: an ID has letters and digits, of the other signs _, +, - and . only", ErrInvalidID, id)
+		return nil, refusedID(id)
 	}
 	if err := r.guard(); err != nil {
 		return nil, err
