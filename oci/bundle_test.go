@@ -321,6 +321,20 @@ func TestRunInProcess(t *testing.T) {
 	}
 }
 
+// The master of new terminals is named in /dev whoever mounts the terminals there.
+func TestTerminalMasters(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dev := specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}}
+	pts := specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}}
+	bound := specs.Mount{Destination: "/dev/pts", Type: "bind", Source: "/dev/pts", Options: []string{"rbind"}}
+	for _, mounts := range [][]specs.Mount{{dev, pts}, {dev, bound}, {dev}, {bound}} {
+		s := base("readlink /dev/ptmx")
+		s.Mounts = append(s.Mounts, mounts...)
+		want(t, s, "pts/ptmx\n")
+	}
+}
+
 // A signal to the command is the container's, but for that of a terminal which got another size and is not the container's.
 func TestRunPassesSignals(t *testing.T) {
 	nstest.Root(t)

@@ -672,7 +672,8 @@ func (c *compiler) devices() error {
 		l.Have = c.have(l.Path)
 		c.inside(&l, links, &LinkCheck{Path: l.Path, Target: l.Target})
 	}
-	if c.hasPts {
+	// Also where /dev/pts is a bind mount, or what the container mounts there itself.
+	if c.hasPts || c.mounted["/dev"]+c.mounted["/dev/pts"] > 0 && c.mounted["/dev/ptmx"] == 0 {
 		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx", Have: c.have("/dev/ptmx")}, links, &LinkCheck{Path: "/dev/ptmx", Target: "pts/ptmx"})
 	}
 	return nil
