@@ -30,9 +30,15 @@ observation does not hold.`},
 			{"ENVIRONMENT", `LC_ALL, LC_MESSAGES and LANG choose the language of tour, ns, verify and port why (English or Japanese).
 KAKURI_STORAGE_DRIVER is the storage driver to use: erofs, dirs or fuse-overlayfs. KAKURI_UPLINK is what carries an ordinary
 user's networks outside: builtin, pasta, or auto for pasta where it is installed. NO_COLOR, or TERM=dumb, leaves colours away. SHELL is the program of unshare and enter when none
-is named. XDG_RUNTIME_DIR is where the records of an ordinary user's containers are.`},
-			{"FILES", `/run/kakuri/containers has a file for each running container of root. For an ordinary user
-it is $XDG_RUNTIME_DIR/kakuri/containers, or /tmp/kakuri-UID/containers where that variable is not set.`},
+is named. KAKURI_RUNTIME is the program kakuri-runtime, in place of that beside kakuri or in PATH. XDG_DATA_HOME, XDG_RUNTIME_DIR and
+XDG_CONFIG_HOME are where the files of an ordinary user are, see below.`},
+			{"FILES", `/var/lib/kakuri has root's containers, images, volumes and networks; for an ordinary user it is
+$XDG_DATA_HOME/kakuri, or ~/.local/share/kakuri where that variable is not set. It may be a symbolic link, or something mounted there: to move it, stop the containers.
+
+/run/kakuri has what a boot ends, such as the states of running containers, in containers; for an ordinary user it
+is $XDG_RUNTIME_DIR/kakuri, or /tmp/kakuri-UID.
+
+/etc/kakuri/registries.json, and then $XDG_CONFIG_HOME/kakuri/registries.json (else ~/.config), say how registries are reached.`},
 		}
 	case "kakuri-run":
 		return []section{{"EGRESS", `--egress has entries between commas, and can be given several times: none, alone, for nothing at all;
