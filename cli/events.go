@@ -16,7 +16,7 @@ func newEvents(io IO) *cobra.Command {
 	var layout, since, until string
 	c := &cobra.Command{
 		Use: "events [OPTIONS]", Short: "Print what happens, as it happens", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
-		Long: `Print what happens to containers, images and volumes, from now on, or since a
+		Long: `Print what happens to containers, images, networks and volumes, from now on, or since a
 TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 1970.`,
 	}

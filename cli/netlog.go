@@ -18,7 +18,7 @@ func newNetworkLog(io IO) *cobra.Command {
 		Long: `List what a container with --egress was refused: packets by protocol, address and
 port, names that it asked for, and addresses that a name leads to and may not, each
 once, with how often and when it was the last time. The last one is the last line.`,
-		Example: "  kakuri run -d --name app --network bridge --egress example.org:443 host ./app\n  kakuri network log app\n  kakuri network log -f --format json app",
+		Example: "  kakuri run -d --name app --egress example.org:443 nginx\n  kakuri network log app\n  kakuri network log -f --format json app",
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "print what comes, too, until the container ends")
 	formatFlag(c.Flags(), &layout)

@@ -6,6 +6,9 @@
 # ウェブアプリケーションとデータベースの新旧二組を、同じ名前・同じパス・同じポート・同じ利用者のまま、
 # 一台のマシンの二つのネットワークで動かします。root でも一般ユーザーでも実行できます。busybox が必要です。
 set -eu
+for program in kakuri busybox; do
+	command -v $program >/dev/null || { echo "$program is not in PATH / $program がありません" >&2; exit 1; }
+done
 cleanup() {
 	for v in 1 2; do kakuri rm -f "web-v$v" "db-v$v" || true; kakuri network rm "app-v$v" || true; done >/dev/null 2>&1
 }
