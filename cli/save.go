@@ -99,6 +99,9 @@ docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
 				fmt.Fprintln(io.Out, "Loaded image ID:", l.Image.ID)
 			}
 		}
+		if err != nil && input != "" {
+			err = fmt.Errorf("%s: %w", input, err)
+		}
 		return err
 	}
 	return c
