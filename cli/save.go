@@ -68,6 +68,10 @@ docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
 		if err != nil {
 			return err
 		}
+		store, err := openImages(io)
+		if err != nil {
+			return err
+		}
 		in := io.In
 		if input != "" {
 			f, err := os.Open(input)
@@ -78,10 +82,6 @@ docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
 			in = f
 		} else if f := file(io.In); f != nil && term.IsTerminal(int(f.Fd())) {
 			return errors.New("requested load from stdin, but stdin is a terminal: use -i, or redirect")
-		}
-		store, err := openImages(io)
-		if err != nil {
-			return err
 		}
 		o := image.LoadOptions{Platforms: list}
 		done := func() {}
@@ -132,15 +132,15 @@ func newImport(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		store, err := openImages(io)
+		if err != nil {
+			return err
+		}
 		in, err := openSource(c, io, args[0])
 		if err != nil {
 			return err
 		}
 		defer in.Close()
-		store, err := openImages(io)
-		if err != nil {
-			return err
-		}
 		img, err := store.Import(c.Context(), in, strings.Join(args[1:], ""), image.ImportOptions{Platform: p, Changes: changes, Message: message})
 		if err != nil {
 			return err

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 )
 
@@ -36,10 +36,16 @@ func (p ProxyConfig) Env() (list []string) {
 	return list
 }
 
+// maxDockerSettings is more than Docker's settings have, in bytes.
+const maxDockerSettings = 16 << 20
+
 // ReadDockerSettings reads them in Docker's directory; empty is $DOCKER_CONFIG, else ~/.docker. No file is no settings.
 func ReadDockerSettings(dir string) (s DockerSettings, err error) {
 	path := newKeyring(dir).path
-	raw, err := os.ReadFile(path)
+	raw, err := files.Head(path, maxDockerSettings) // by plain calls: package os would have the Go runtime open files first, and die where it cannot
+	if err == nil && len(raw) == maxDockerSettings {
+		err = errors.New("it is too long")
+	}
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(strings.TrimSpace(string(raw))) == 0 {
 		return s, nil
 	}
