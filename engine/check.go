@@ -35,10 +35,11 @@ func (e *Engine) Check(ctx context.Context, repair bool) ([]Finding, error) {
 			return k.found, err
 		}
 		if err := part.look(); err != nil {
-			return k.found, fmt.Errorf("%s: %w", part.what, err)
+			// What is wrong with one kind is no reason not to look at the others, and hides nothing that was mended.
+			k.found = append(k.found, Finding{Object: part.what, Text: fmt.Sprintf("not all of them can be looked at: %v", err)})
 		}
 	}
-	return k.found, nil
+	return k.found, ctx.Err()
 }
 
 // Audited is what [Engine.Check] looks at, in its order.

@@ -206,3 +206,35 @@ func TestGoneDirectory(t *testing.T) {
 	}
 	empty(t, e)
 }
+
+// TestCheckGoesOn: a network whose record is damaged is named by a check, which tells of everything else all the same.
+func TestCheckGoesOn(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	n, err := e.NetworkCreate(t.Context(), NetworkConfig{Name: "hurt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := e.data + "/networks/" + n.ID + "/network.json"
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"{}", "", `{"ID":7}`} {
+		if err := errors.Join(os.WriteFile(name, []byte(text), 0o600), os.Symlink(strings.Repeat("a", 64), e.names()+"/nobody")); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Check(t.Context(), true)
+		if err != nil || !slices.ContainsFunc(found, func(f Finding) bool { return f.Object == "name nobody" && f.Mended }) ||
+			!slices.ContainsFunc(found, func(f Finding) bool { return strings.Contains(f.Text, name) && !f.Mended }) {
+			t.Errorf("%q: %v: %+v", text, err, found)
+		}
+	}
+	if err := os.WriteFile(name, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.NetworkRemove(t.Context(), "hurt"); err != nil {
+		t.Error(err)
+	}
+}

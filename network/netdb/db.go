@@ -313,6 +313,9 @@ func (db *DB) read(id string) (Network, error) {
 	if err := leanjson.Unmarshal(data, &n); err != nil {
 		return n, fmt.Errorf("%s: %w", file, err)
 	}
+	if n.ID != id {
+		return n, fmt.Errorf("%s: it is not that of network %s", file, id)
+	}
 	return n, nil
 }
 
