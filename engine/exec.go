@@ -203,24 +203,27 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 	return p, nil
 }
 
-// setEnv sets each NAME=VALUE of a list, and takes each NAME away; the last one of a name counts. An image may have a hundred thousand.
+// setEnv sets each NAME=VALUE of a list, where the name is already in its place, as Docker does, and takes each NAME away; the last one of a name counts. An image may
+// have a hundred thousand.
 func setEnv(env []string, list ...string) []string {
-	last := make(map[string]int, len(list))
-	for i, v := range list {
+	last := make(map[string]string, len(list))
+	for _, v := range list {
 		name, _, _ := strings.Cut(v, "=")
-		last[name] = i
+		last[name] = v
 	}
-	env = slices.DeleteFunc(slices.Clone(env), func(have string) bool {
-		name, _, set := strings.Cut(have, "=")
-		_, again := last[name]
-		return set && again
-	})
-	for i, v := range list {
-		if name, _, set := strings.Cut(v, "="); set && last[name] == i {
-			env = append(env, v)
+	placed := make(map[string]bool, len(list))
+	var out []string
+	for i, v := range slices.Concat(env, list) {
+		name, _, set := strings.Cut(v, "=")
+		if to, again := last[name]; again && (set || i >= len(env)) {
+			if !strings.Contains(to, "=") || placed[name] {
+				continue
+			}
+			placed[name], v = true, to
 		}
+		out = append(out, v)
 	}
-	return env
+	return out
 }
 
 func (e *Engine) allCaps() []string {

@@ -68,10 +68,10 @@ func TestEnvironment(t *testing.T) {
 	}{
 		{nil, base},
 		{[]string{"A=1"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=1", "HOME=/"}},
-		{[]string{"A=1", "A=2"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=2", "HOME=/"}},
+		{[]string{"A=1", "B=1", "A=2"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=2", "B=1", "HOME=/"}},
 		{[]string{"A="}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=", "HOME=/"}},
 		{[]string{"A==x=y"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A==x=y", "HOME=/"}},
-		{[]string{"PATH=/x"}, []string{"HOSTNAME=h", "PATH=/x", "HOME=/"}},
+		{[]string{"A=1", "PATH=/x", "HOSTNAME=y"}, []string{"PATH=/x", "HOSTNAME=y", "A=1", "HOME=/"}},
 		{[]string{"HOME=/elsewhere"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "HOME=/elsewhere"}},
 		{[]string{"HOSTNAME=x"}, []string{"PATH=" + defaultPath, "HOSTNAME=x", "HOME=/"}},
 		{[]string{"A=line\nbreak"}, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=line\nbreak", "HOME=/"}},
