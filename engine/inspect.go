@@ -113,6 +113,11 @@ type InspectConfig struct {
 	Labels       map[string]string
 	StopSignal   string `json:",omitempty"`
 	StopTimeout  *int   `json:",omitempty"`
+
+	// Of Windows and of old Dockerfiles: nothing sets them, and templates find the names, as with Docker.
+	ArgsEscaped     bool     `json:",omitempty"`
+	NetworkDisabled bool     `json:",omitempty"`
+	Shell           []string `json:",omitempty"`
 }
 
 // InspectHealthcheck is how a container's health is found out, in nanoseconds.
@@ -193,6 +198,8 @@ type HostConfig struct {
 	CPUPercent           int64 `json:"CpuPercent"`
 	IOMaximumIOps        uint64
 	IOMaximumBandwidth   uint64
+	KernelMemory         int64       `json:",omitempty"` // without effect, as with Docker
+	KernelMemoryTCP      int64       `json:",omitempty"`
 	Mounts               []HostMount `json:",omitempty"`
 	MaskedPaths          []string
 	ReadonlyPaths        []string
@@ -464,7 +471,7 @@ func (c *Container) hostConfig() *HostConfig {
 		BlkioDeviceWriteBps: append([]DeviceRate{}, r.DeviceWriteBps...), BlkioDeviceReadIOps: append([]DeviceRate{}, r.DeviceReadIOps...), BlkioDeviceWriteIOps: append([]DeviceRate{}, r.DeviceWriteIOps...),
 		CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CPURealtimePeriod: r.CPURealtimePeriod, CPURealtimeRuntime: r.CPURealtimeRuntime, CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems,
 		Devices: []InspectDevice{}, DeviceCgroupRules: r.DeviceRules, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap, MemorySwappiness: r.MemorySwappiness,
-		OomKillDisable: &r.OOMKillDisable, PidsLimit: r.PidsLimit, Ulimits: append([]Ulimit{}, cfg.Ulimits...),
+		KernelMemory: r.KernelMemory, OomKillDisable: &r.OOMKillDisable, PidsLimit: r.PidsLimit, Ulimits: append([]Ulimit{}, cfg.Ulimits...),
 	}
 	if h.MemorySwap == 0 && h.Memory > 0 {
 		h.MemorySwap = 2 * h.Memory

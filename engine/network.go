@@ -69,6 +69,10 @@ type Network struct {
 	Containers map[string]NetworkContainer
 	Options    map[string]string
 	Labels     map[string]string
+
+	// Of swarms: templates find the names, as with Docker.
+	Peers    []struct{}          `json:",omitempty"`
+	Services map[string]struct{} `json:",omitempty"`
 }
 
 // A NetworkContainer is a running container on a network.
