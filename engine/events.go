@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ func (e *Engine) Events(ctx context.Context, o EventOptions, tell func(Event) er
 	err := o.Filters.Check("container", "event", "image", "label", "network", "scope", "status", "type", "volume", "config", "daemon", "node", "plugin", "secret", "service")
 	if err != nil {
 		return err
+	}
+	if !o.Until.IsZero() && o.Since.After(o.Until) {
+		return fmt.Errorf("`since` time (%d) cannot be after `until` time (%d)", o.Since.Unix(), o.Until.Unix())
 	}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return err

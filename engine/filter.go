@@ -53,7 +53,7 @@ func (f Filters) Until() (time.Time, error) {
 // of RFC 3339 or a part of it, the rest of which is zero, in the local zone unless it has
 // one, or seconds since 1970 with a fraction or not.
 func ParseTime(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
+	if d, err := time.ParseDuration(s); err == nil && s != "0" { // which are seconds
 		return now.Add(-d), nil
 	}
 	for _, layout := range []string{

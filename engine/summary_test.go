@@ -29,7 +29,7 @@ func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
 	local := func(h, m, s, ns int) time.Time { return time.Date(2026, 11, 23, h, m, s, ns, time.Local) }
 	for s, want := range map[string]time.Time{
-		"1h30m": now.Add(-90 * time.Minute), "0s": now, "2026-11-23T08:00:00Z": time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), "2026-11-23T08:00:00.5+02:00": time.Date(2026, 11, 23, 6, 0, 0, 5e8, time.UTC),
+		"1h30m": now.Add(-90 * time.Minute), "0s": now, "0": time.Unix(0, 0), "2026-11-23T08:00:00Z": time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), "2026-11-23T08:00:00.5+02:00": time.Date(2026, 11, 23, 6, 0, 0, 5e8, time.UTC),
 		"2026-11-23": local(0, 0, 0, 0), "2026-11-23T08": local(8, 0, 0, 0), "2026-11-23T08:09": local(8, 9, 0, 0), "2026-11-23T08:09:10.25": local(8, 9, 10, 25e7), "2026-11-23Z": time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC),
 		"1000000000": time.Unix(1e9, 0), "1000000000.5": time.Unix(1e9, 5e8), "1000000000.000000001": time.Unix(1e9, 1),
 	} {

@@ -261,7 +261,7 @@ func parseBool(s string) (bool, error) {
 
 // parseTime reads a time as Docker's filters have it: RFC 3339 or a part of it, Unix seconds, or how long ago.
 func parseTime(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
+	if d, err := time.ParseDuration(s); err == nil && s != "0" { // which are seconds
 		return now.Add(-d), nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {

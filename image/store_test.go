@@ -71,6 +71,7 @@ func TestList(t *testing.T) {
 		{"label=kind", "<none> app:1 app:2 old.example/app:1"},
 		{"label!=kind", ""},
 		{"until=2026-01-01", ""},
+		{"until=0", ""},
 		{"until=2026-01-03", "<none> app:1 app:2 old.example/app:1"},
 		{"before=app:1", ""},
 		{"since=app:1 dangling=false", ""},
