@@ -129,8 +129,17 @@ func Uses(format, field string) bool {
 	if err != nil {
 		return false
 	}
-	words := strings.FieldsFunc(t.Root.String(), func(r rune) bool { return strings.ContainsRune("{}() |,", r) })
-	return slices.Contains(words, ".") || slices.Contains(words, "$")
+	for _, n := range t.Root.Nodes {
+		text := n.String()
+		if !strings.HasPrefix(text, "{{") {
+			continue // what stands between two actions
+		}
+		words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("{}() |,", r) })
+		if slices.Contains(words, ".") || slices.Contains(words, "$") {
+			return true
+		}
+	}
+	return false
 }
 
 // funcs are the functions of Docker's templates beside those that Go's have.
