@@ -225,14 +225,14 @@ func newNetworkInspect(io IO) *cobra.Command {
 func newNetworkRM(io IO) *cobra.Command {
 	var force bool
 	c := &cobra.Command{Use: "rm [OPTIONS] NETWORK [NETWORK...]", Short: "Remove networks", Args: arguments(1, -1), ValidArgsFunction: names(networkNames, -1)}
-	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there")
+	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there, and remove one whose record cannot be read")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
 		return inTurn(io, args, func(i int) error {
-			err := e.NetworkRemove(c.Context(), args[i])
+			err := e.NetworkRemove(c.Context(), args[i], force)
 			if force && engine.IsNoNetwork(err) {
 				return skipped{}
 			}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -135,7 +136,13 @@ func (k *check) networks() error {
 	for _, l := range left {
 		k.find("network "+shortID(l.Network), l.Text, k.e.sweepNetworks)
 	}
-	return err
+	damaged, err2 := k.e.netdb().Damaged()
+	for _, d := range damaged {
+		k.find("network "+shortID(d.ID), fmt.Sprintf("its record cannot be read: %v", d.Err), func() error {
+			return fmt.Errorf("kakuri network rm -f %s removes it", cmp.Or(d.Name, shortID(d.ID)))
+		})
+	}
+	return errors.Join(err, err2)
 }
 
 // cables finds bridges of root's networks that are down or have lost addresses, and containers that run and are at their bridges no more.

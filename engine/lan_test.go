@@ -80,7 +80,7 @@ func TestOnALAN(t *testing.T) {
 				t.Errorf("%s: a neighbour is told %q", driver, text)
 			}
 		}
-		if err := errors.Join(e.Remove(ctx, driver, RemoveOptions{Force: true}), e.NetworkRemove(ctx, driver)); err != nil {
+		if err := errors.Join(e.Remove(ctx, driver, RemoveOptions{Force: true}), e.NetworkRemove(ctx, driver, false)); err != nil {
 			t.Error(err)
 		}
 	}

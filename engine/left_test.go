@@ -234,7 +234,7 @@ func TestCheckGoesOn(t *testing.T) {
 	if err := os.WriteFile(name, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.NetworkRemove(t.Context(), "hurt"); err != nil {
+	if err := e.NetworkRemove(t.Context(), "hurt", false); err != nil {
 		t.Error(err)
 	}
 }

@@ -126,7 +126,7 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 		return Network{}, err
 	}
 	if err := e.occupy(ctx, &n); err != nil {
-		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, nil))
+		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, false, nil))
 	}
 	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
 	return e.shownNetwork(&n), nil
@@ -450,7 +450,7 @@ func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 // allNetworks are those there are, the default one and those that are modes included.
 func (e *Engine) allNetworks() ([]netdb.Network, error) {
 	first, noDefault := e.findNetwork(netdb.DefaultName)
-	if noDefault != nil && !errors.Is(noDefault, netdb.ErrNoPool) {
+	if noDefault != nil && !errors.Is(noDefault, netdb.ErrNoPool) && !errors.As(noDefault, new(*netdb.DamagedError)) {
 		return nil, noDefault
 	}
 	list, err := e.netdb().List()
@@ -514,6 +514,13 @@ func (e *Engine) NetworkList(ctx context.Context, f Filters) ([]Network, error) 
 	list, err := e.allNetworks()
 	if err != nil {
 		return nil, err
+	}
+	damaged, err := e.netdb().Damaged()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range damaged {
+		e.caution(d)
 	}
 	out := []Network{}
 	for i := range list {
@@ -604,13 +611,18 @@ func (e *Engine) inUse(n netdb.Network) error {
 	return err
 }
 
-// NetworkRemove removes a network that no running container is on.
-func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
+// NetworkRemove removes a network that no running container is on; with force also one whose record cannot be read.
+func (e *Engine) NetworkRemove(ctx context.Context, ref string, force bool) error {
 	n, err := e.lookupNetwork(ref, true)
-	if err != nil && !predefined(ref) {
+	var damaged *netdb.DamagedError
+	hurt := errors.As(err, &damaged)
+	if hurt && force {
+		n, err = netdb.Network{ID: damaged.ID, Name: damaged.Name}, nil // also the default one: the next command that needs it makes it anew
+	}
+	if err != nil && (hurt || !predefined(ref)) {
 		return err
 	}
-	if name := cmp.Or(n.Name, ref); predefined(name) {
+	if name := cmp.Or(n.Name, ref); predefined(name) && !hurt {
 		return ErrConflict{fmt.Sprintf("error while removing network: %s is a pre-defined network and cannot be removed", name)}
 	}
 	if err := e.sweepNetworks(); err != nil {
@@ -618,9 +630,14 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	}
 	// The record goes last: of a command that is killed between, a network without a bridge is left, which the next one removes or has a bridge made
 	// for. A bridge without a record would be nobody's, with an address that the next network gets.
-	err = e.netdb().Remove(n.ID, func(n netdb.Network) error {
+	err = e.netdb().Remove(n.ID, force, func(n netdb.Network) error {
 		if err := e.inUse(n); err != nil {
 			return err
+		}
+		if n.Driver == "" {
+			if err := e.deviceOfDamaged(&n); err != nil {
+				return err
+			}
 		}
 		if err := e.dropNetwork(&n); err != nil {
 			return fmt.Errorf("network %s: its bridge is not removed: %w", n.Name, err)
@@ -631,6 +648,25 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 		return err
 	}
 	e.tell("network", "destroy", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
+	return nil
+}
+
+// deviceOfDamaged fills in what dropNetwork needs of a network whose record cannot be read: the device that says it is the network's, and where none does the
+// bridge that it has by itself.
+func (e *Engine) deviceOfDamaged(n *netdb.Network) error {
+	n.Driver, n.Device = plan.DriverBridge, netdb.DeviceOf(n)
+	if e.rootless() {
+		return nil // its devices are in the world, and only those
+	}
+	d := &network.Doer{}
+	defer d.Close()
+	l, name, err := d.MadeFor(n.ID)
+	if err != nil || l.Name == "" {
+		return err
+	}
+	if n.Name, n.Device = name, l.Name; l.Kind != "bridge" {
+		n.Driver = plan.DriverMacvlan // or ipvlan, whose devices are alike
+	}
 	return nil
 }
 
@@ -647,7 +683,7 @@ func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string,
 		if predefined(n.Name) || !keep(n) || e.inUse(*n) != nil {
 			continue
 		}
-		err := e.NetworkRemove(ctx, n.ID)
+		err := e.NetworkRemove(ctx, n.ID, false)
 		switch {
 		case err == nil:
 			removed = append(removed, n.Name)

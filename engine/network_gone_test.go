@@ -125,7 +125,7 @@ func TestNetworkGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := e.NetworkRemove(ctx, "front"); err != nil {
+	if err := e.NetworkRemove(ctx, "front", false); err != nil {
 		t.Fatal(err)
 	}
 	stays := func(name string, before Container, code int, cause string) {
@@ -203,7 +203,7 @@ func TestNetworkRemoveEndsWithItsRecord(t *testing.T) {
 	if err := os.MkdirAll(record+"/full", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.NetworkRemove(ctx, "front"); err == nil || !strings.Contains(err.Error(), "its bridge is not removed") {
+	if err := e.NetworkRemove(ctx, "front", false); err == nil || !strings.Contains(err.Error(), "its bridge is not removed") {
 		t.Errorf("with rules that stay: %v", err)
 	}
 	if got, err := e.NetworkInspect("front"); err != nil || got.ID != n.ID {
@@ -212,7 +212,7 @@ func TestNetworkRemoveEndsWithItsRecord(t *testing.T) {
 	if err := os.RemoveAll(record); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.NetworkRemove(ctx, "front"); err != nil {
+	if err := e.NetworkRemove(ctx, "front", false); err != nil {
 		t.Error(err)
 	}
 	if _, err := e.NetworkInspect("front"); err == nil {
@@ -240,7 +240,7 @@ func TestNetworkOfAnothersDevice(t *testing.T) {
 			t.Errorf("it says %v, not %q", err, want)
 		}
 		if err == nil {
-			if err := e.NetworkRemove(ctx, n.ID); err != nil {
+			if err := e.NetworkRemove(ctx, n.ID, false); err != nil {
 				t.Error(err)
 			}
 		}
@@ -253,7 +253,7 @@ func TestNetworkOfAnothersDevice(t *testing.T) {
 	}
 	ip("link", "del", "mine0")
 	ip("link", "set", "lan0", "name", "mine0")
-	if err := e.NetworkRemove(ctx, "mine"); err != nil {
+	if err := e.NetworkRemove(ctx, "mine", false); err != nil {
 		t.Error(err)
 	}
 	if text := ip("addr", "show", "mine0"); !strings.Contains(text, "10.83.0.1/24") {

@@ -217,7 +217,7 @@ func TestSubnetIsSeen(t *testing.T) {
 	if err := exec.Command("ip", "link", "show", bridge).Run(); err == nil {
 		t.Errorf("bridge %s is left", bridge)
 	}
-	if err := e.NetworkRemove(ctx, "made"); err != nil {
+	if err := e.NetworkRemove(ctx, "made", false); err != nil {
 		t.Error(err)
 	}
 }
@@ -284,7 +284,7 @@ func TestMacvlanAndIPvlan(t *testing.T) {
 		default:
 			t.Log(err)
 		}
-		if err := errors.Join(e.Remove(ctx, name, RemoveOptions{Force: true}), e.NetworkRemove(ctx, name)); err != nil {
+		if err := errors.Join(e.Remove(ctx, name, RemoveOptions{Force: true}), e.NetworkRemove(ctx, name, false)); err != nil {
 			t.Error(err)
 		}
 		if _, err := net.InterfaceByName(device); (err == nil) != (c.on == "") {

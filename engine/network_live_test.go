@@ -103,7 +103,7 @@ func networks(t *testing.T, e *Engine, list ...NetworkConfig) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := e.NetworkRemove(context.Background(), c.Name); err != nil {
+			if err := e.NetworkRemove(context.Background(), c.Name, false); err != nil {
 				t.Error(err)
 			}
 		})
@@ -162,7 +162,7 @@ func TestNetworkLive(t *testing.T) {
 	if _, err := e.NetworkInspect("web"); err != nil {
 		t.Error(err)
 	}
-	if err := e.NetworkRemove(ctx, "web"); err == nil || !strings.Contains(err.Error(), "has active endpoints") {
+	if err := e.NetworkRemove(ctx, "web", false); err == nil || !strings.Contains(err.Error(), "has active endpoints") {
 		t.Errorf("removal of a network in use: %v", err)
 	}
 
@@ -294,7 +294,7 @@ func TestRestartOfJoined(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := e.NetworkRemove(ctx, "web"); err != nil {
+	if err := e.NetworkRemove(ctx, "web", false); err != nil {
 		t.Error(err)
 	}
 	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
@@ -374,7 +374,7 @@ func TestNetworkWithoutPorts(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := e.NetworkRemove(ctx, "web"); err != nil {
+	if err := e.NetworkRemove(ctx, "web", false); err != nil {
 		t.Error(err)
 	}
 	if def, err := e.findNetwork("bridge"); err != nil || e.dropNetwork(&def) != nil {

@@ -100,7 +100,7 @@ func TestNetworkHurt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := e.NetworkRemove(ctx, "web"); err != nil {
+		if err := e.NetworkRemove(ctx, "web", false); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -257,7 +257,7 @@ func TestPoolExhausted(t *testing.T) {
 	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
 		t.Errorf("Check finds %+v, %v", found, err)
 	}
-	if err := errors.Join(e.Remove(ctx, one.ID, RemoveOptions{Force: true}), e.NetworkRemove(ctx, "small")); err != nil {
+	if err := errors.Join(e.Remove(ctx, one.ID, RemoveOptions{Force: true}), e.NetworkRemove(ctx, "small", false)); err != nil {
 		t.Error(err)
 	}
 }

@@ -69,7 +69,7 @@ func TestNetworkVerbs(t *testing.T) {
 		t.Errorf("the default network's MTU is said to be %q", mtu)
 	}
 	for _, ref := range []string{"bridge", "none", "host"} {
-		if err := e.NetworkRemove(ctx, ref); !errors.As(err, new(ErrConflict)) {
+		if err := e.NetworkRemove(ctx, ref, false); !errors.As(err, new(ErrConflict)) {
 			t.Errorf("removal of %s: %v", ref, err)
 		}
 	}
@@ -77,7 +77,7 @@ func TestNetworkVerbs(t *testing.T) {
 	if err != nil || !slices.Equal(removed, []string{"web"}) {
 		t.Errorf("prune removes %q, %v", removed, err)
 	}
-	if err := e.NetworkRemove(ctx, "web"); !errors.As(err, new(*netdb.NoNetworkError)) {
+	if err := e.NetworkRemove(ctx, "web", false); !errors.As(err, new(*netdb.NoNetworkError)) {
 		t.Errorf("removal of none: %v", err)
 	}
 }
@@ -291,7 +291,7 @@ func TestNetworkPoolsGone(t *testing.T) {
 	var names []string
 	defer func() {
 		for _, name := range names {
-			if err := e.NetworkRemove(ctx, name); err != nil {
+			if err := e.NetworkRemove(ctx, name, false); err != nil {
 				t.Error(err)
 			}
 		}
@@ -317,7 +317,7 @@ func TestNetworkPoolsGone(t *testing.T) {
 	if !slices.Equal(sorted, names) {
 		t.Errorf("listed as %q, made as %q", sorted, names)
 	}
-	if err := e.NetworkRemove(ctx, "bridge"); !errors.As(err, new(ErrConflict)) {
+	if err := e.NetworkRemove(ctx, "bridge", false); !errors.As(err, new(ErrConflict)) {
 		t.Errorf("removal of bridge: %v", err)
 	}
 }

@@ -300,10 +300,8 @@ func (e *Engine) List(o ListOptions) ([]Container, error) {
 		e.tidy()
 	}
 	list, damaged, err := e.listAll(o)
-	if e.warn != nil {
-		for _, d := range damaged {
-			e.warn(d.Error())
-		}
+	for _, d := range damaged {
+		e.caution(d)
 	}
 	return list, err
 }

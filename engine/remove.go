@@ -161,6 +161,13 @@ func (e *Engine) complain(left error) {
 	}
 }
 
+// caution tells of something that a list leaves out.
+func (e *Engine) caution(err error) {
+	if e.warn != nil {
+		e.warn(err.Error())
+	}
+}
+
 // sweepBeforeStart is sweep but for what a container that is about to start takes again, such as its image's mount.
 func (e *Engine) sweepBeforeStart() error {
 	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepRemoved(), e.sweepVolumes(), e.sweepAttached(), e.sweepNetworks())

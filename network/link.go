@@ -236,6 +236,24 @@ const aliasOurs = "kakuri: "
 // BridgeAlias is the text by which a bridge is known to be a network's.
 func BridgeAlias(network, id string) string { return aliasOurs + "network " + network + " " + id }
 
+// MadeFor finds the device of the machine whose alias says that it is a network's, by the network's id. The name is the network's; of a device that there is not
+// both are empty.
+func (d *Doer) MadeFor(id string) (l netlink.Link, network string, err error) {
+	s, err := d.hostSocket()
+	if err != nil {
+		return l, "", err
+	}
+	all, err := s.Links()
+	for _, l := range all {
+		if name, found := strings.CutSuffix(l.Alias, " "+id); found {
+			if name, found = strings.CutPrefix(name, aliasOurs+"network "); found {
+				return l, name, nil
+			}
+		}
+	}
+	return netlink.Link{}, "", err
+}
+
 // otherEngines tells a bridge that an engine made, and for another network than that of the alias.
 func otherEngines(l netlink.Link, alias string) bool {
 	return alias != "" && l.Alias != alias && strings.HasPrefix(l.Alias, aliasOurs)

@@ -81,6 +81,18 @@ func (e *AmbiguousError) Error() string {
 	return "network " + e.Ref + " is ambiguous: several ids begin so"
 }
 
+// A DamagedError is a network whose record cannot be read: it can be removed by force, and nothing else.
+type DamagedError struct {
+	ID, Name string // Name is the one that is reserved for it; empty for none
+	Err      error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("network %s: its record cannot be read: %v: kakuri network rm -f %[1]s removes it", cmp.Or(e.Name, short(e.ID)), e.Err)
+}
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // A DB is the database in two directories. Any number of processes may use the same one at once.
 type DB struct {
 	data, run string
@@ -133,9 +145,14 @@ func (db *DB) create(n Network, check func(n *Network, others []Network) error) 
 	if slices.ContainsFunc(others, func(o Network) bool { return o.Name == n.Name }) {
 		return n, &NameError{n.Name}
 	}
+	if id, err := os.Readlink(db.names() + "/" + n.Name); err == nil && files.IsID(id) {
+		if _, err := db.read(id); errors.As(err, new(*DamagedError)) {
+			return n, err
+		}
+	}
 	n.ID, n.Created, n.Pools = files.NewID(), time.Now(), slices.Clone(n.Pools)
-	if n.Device == "" { // of the others it is one that leads nowhere, with Docker's name
-		n.Device = map[string]string{"bridge": "bk-", "macvlan": "dm-", "ipvlan": "di-"}[n.Driver] + n.ID[:12]
+	if n.Device == "" {
+		n.Device = DeviceOf(&n)
 	}
 	if err := db.fillPools(&n, others); err != nil {
 		return n, err
@@ -146,6 +163,15 @@ func (db *DB) create(n Network, check func(n *Network, others []Network) error) 
 		}
 	}
 	return n, db.write(&n)
+}
+
+// DeviceOf is the device that a network has where nobody gave it a name.
+func DeviceOf(n *Network) string {
+	if n.Name == DefaultName {
+		return defaultDevice
+	}
+	// Of the others it is one that leads nowhere, with Docker's name.
+	return map[string]string{"bridge": "bk-", "macvlan": "dm-", "ipvlan": "di-"}[n.Driver] + n.ID[:12]
 }
 
 // write puts a new network in its place: the record last, since without it there is none.
@@ -243,29 +269,43 @@ func (db *DB) Lookup(ref string) (Network, error) {
 	return n, err
 }
 
-// List returns all networks, the oldest first.
+// List returns all networks whose record can be read, the oldest first: see [DB.Damaged].
 func (db *DB) List() ([]Network, error) {
-	ids, err := db.ids()
-	if err != nil {
-		return nil, err
-	}
-	var list []Network
-	for _, id := range ids {
-		n, err := db.read(id)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // it is being made, or removed, or was left so
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, n)
-	}
-	slices.SortFunc(list, func(a, b Network) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
-	return list, nil
+	list, _, err := db.list()
+	return list, err
 }
 
-// Remove removes a network. used, unless nil, is asked before, when nobody can join it or take an address any more; who comes later is refused.
-func (db *DB) Remove(id string, used func(Network) error) error {
+// Damaged are the networks that [DB.List] leaves out.
+func (db *DB) Damaged() ([]*DamagedError, error) {
+	_, damaged, err := db.list()
+	return damaged, err
+}
+
+func (db *DB) list() (list []Network, damaged []*DamagedError, err error) {
+	ids, err := db.ids()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range ids {
+		n, err := db.read(id)
+		var hurt *DamagedError
+		switch {
+		case err == nil:
+			list = append(list, n)
+		case errors.As(err, &hurt):
+			damaged = append(damaged, hurt)
+		case errors.Is(err, os.ErrNotExist): // it is being made, or removed, or was left so
+		default:
+			return nil, nil, err
+		}
+	}
+	slices.SortFunc(list, func(a, b Network) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
+	return list, damaged, nil
+}
+
+// Remove removes a network. used, unless nil, is asked before, when nobody can join it or take an address any more; who comes later is refused. Of one whose
+// record cannot be read, which is removed with force only, used is told the id and the name that is reserved for it.
+func (db *DB) Remove(id string, force bool, used func(Network) error) error {
 	unlock, err := db.lock(unix.LOCK_EX)
 	if err != nil {
 		return err
@@ -274,6 +314,10 @@ func (db *DB) Remove(id string, used func(Network) error) error {
 	n, err := db.read(id)
 	if errors.Is(err, os.ErrNotExist) {
 		return &NoNetworkError{id}
+	}
+	var damaged *DamagedError
+	if errors.As(err, &damaged) && force {
+		n, err = Network{ID: id, Name: damaged.Name}, nil
 	}
 	if err != nil {
 		return err
@@ -293,7 +337,7 @@ func (db *DB) Remove(id string, used func(Network) error) error {
 
 // remove takes away what is left of a network. The record goes first, and its directory, by which a sweep finds the rest, after that. The name is last.
 func (db *DB) remove(id, name string) error {
-	errs := []error{ignoreMissing(os.Remove(db.dir(id) + "/network.json")), os.RemoveAll(db.runDir(id))}
+	errs := []error{os.RemoveAll(db.dir(id) + "/network.json"), os.RemoveAll(db.runDir(id))}
 	if errors.Join(errs...) == nil {
 		errs = append(errs, os.RemoveAll(db.dir(id)))
 	}
@@ -303,8 +347,20 @@ func (db *DB) remove(id, name string) error {
 	return errors.Join(errs...)
 }
 
+// read reads a record. The error is ErrNotExist for a network that there is not, and else a [*DamagedError], unless there are too few files or too little
+// memory for now.
 func (db *DB) read(id string) (Network, error) {
-	var n Network
+	n, err := db.readWhole(id)
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		return Network{}, err
+	}
+	return Network{}, &DamagedError{id, db.nameOf(id), err}
+}
+
+func (db *DB) readWhole(id string) (n Network, err error) {
 	file := db.dir(id) + "/network.json"
 	data, err := files.Read(file)
 	if err != nil {
@@ -314,9 +370,20 @@ func (db *DB) read(id string) (Network, error) {
 		return n, fmt.Errorf("%s: %w", file, err)
 	}
 	if n.ID != id {
-		return n, fmt.Errorf("%s: it is not that of network %s", file, id)
+		return n, fmt.Errorf("%s: it is not that of network %s", file, short(id))
 	}
 	return n, nil
+}
+
+// nameOf is the name that is reserved for a network; empty for none.
+func (db *DB) nameOf(id string) string {
+	list, _ := readNames(db.names())
+	for _, name := range list {
+		if to, err := os.Readlink(db.names() + "/" + name); err == nil && to == id {
+			return name
+		}
+	}
+	return ""
 }
 
 func (db *DB) ids() ([]string, error) {

@@ -101,7 +101,7 @@ func TestCreate(t *testing.T) {
 	if n, err := db.Lookup(web.ID); err != nil || n.Name != "web" {
 		t.Errorf("an id that is another network's name leads to %+v, %v", n, err)
 	}
-	if err := db.Remove(other.ID, nil); err != nil {
+	if err := db.Remove(other.ID, false, nil); err != nil {
 		t.Error(err)
 	}
 	for _, ref := range []string{"", "none of that name", "..", "names", "0/../" + web.ID, strings.Repeat("0", 63)} {
@@ -112,10 +112,10 @@ func TestCreate(t *testing.T) {
 	if _, err := db.Create(Network{Name: "web", Driver: "bridge"}, nil); !errors.As(err, new(*NameError)) {
 		t.Errorf("the same name again: %v", err)
 	}
-	if err := db.Remove(web.ID, func(Network) error { return errors.New("no") }); err == nil || err.Error() != "no" {
+	if err := db.Remove(web.ID, false, func(Network) error { return errors.New("no") }); err == nil || err.Error() != "no" {
 		t.Errorf("Remove with a reason against it: %v", err)
 	}
-	if err := db.Remove(web.ID, nil); err != nil {
+	if err := db.Remove(web.ID, false, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Lookup("web"); !errors.As(err, new(*NoNetworkError)) {
@@ -516,7 +516,7 @@ func TestHalfRemoved(t *testing.T) {
 	if err := syscall.Mount("t", busy, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	err := db.Remove(n.ID, nil)
+	err := db.Remove(n.ID, false, nil)
 	if e := syscall.Unmount(busy, 0); e != nil || err == nil {
 		t.Fatal(e, err)
 	}
