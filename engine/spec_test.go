@@ -345,9 +345,10 @@ func TestNamespaceModes(t *testing.T) {
 	if s := spec(t, Config{UTS: "host"}); s.Hostname != "" {
 		t.Errorf("--uts host: host name %q", s.Hostname)
 	}
-	for _, r := range []Config{{PID: "container:none"}, {Network: "container:none"}, {IPC: "container:"}} {
+	for _, r := range []Config{{PID: "container:none"}, {Network: "container:none"}} {
 		noSpec(t, r, "No such container")
 	}
+	noSpec(t, Config{IPC: "container:"}, "invalid container name or ID: value is empty")
 	p, err := prepare(t, Config{Boottime: time.Hour, Monotonic: -time.Second})
 	if err != nil || p.Options.Boottime != int64(time.Hour) || p.Options.Monotonic != -int64(time.Second) {
 		t.Errorf("%v %+v", err, p)

@@ -509,7 +509,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %v %s, want %s", ref, err, c.Name, want)
 		}
 	}
-	for ref, text := range map[string]string{"a": "multiple IDs found with provided prefix: a", "": "No such container: ", "x": "No such container: x", "../one": "No such container: ../one"} {
+	for ref, text := range map[string]string{"a": "multiple IDs found with provided prefix: a", "": "invalid container name or ID: value is empty", "x": "No such container: x", "../one": "No such container: ../one"} {
 		if _, err := e.Find(ref); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v", ref, err)
 		}
