@@ -43,7 +43,7 @@ func TestForeignRuntimeDir(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, look := range []bool{true, false} {
-			got, err := runtimeDir(ours, look)
+			got, err := runtimeDir(ours, "/data", look)
 			if (err == nil) != c.good || c.good && got != want {
 				t.Errorf("%s, look %v: %q, %v", c.name, look, got, err)
 			}
@@ -51,5 +51,51 @@ func TestForeignRuntimeDir(t *testing.T) {
 		if st, err := os.Stat(want); c.name == "none" && (err != nil || st.Mode().Perm() != 0o700) {
 			t.Errorf("%v: %v", st.Mode(), err)
 		}
+	}
+}
+
+// TestRuntimeDirOfData: an ordinary user's data directories have a runtime directory each, and one has the same for a boot, by whatever name.
+func TestRuntimeDirOfData(t *testing.T) {
+	ours := plan.Facts{UID: uint32(os.Geteuid())}
+	run, data := t.TempDir(), t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	at := func(data string, look bool) string {
+		t.Helper()
+		dir, err := runtimeDir(ours, data, look)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	for _, name := range []string{"second", "first"} { // who only looks takes nothing
+		if got := at(data+"/"+name, true); got != run+"/kakuri" {
+			t.Errorf("who looks at %s before all finds %s", name, got)
+		}
+	}
+	if got := at(data+"/first", false); got != run+"/kakuri" {
+		t.Errorf("the first is at %s", got)
+	}
+	second := at(data+"/second", true)
+	if second == run+"/kakuri" || filepath.Dir(second) != run {
+		t.Errorf("the second is at %s", second)
+	}
+	if _, err := os.Lstat(second); err == nil {
+		t.Errorf("who looked has made %s", second)
+	}
+	if err := os.Mkdir(data+"/first", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(data, data+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, look := range []bool{false, true} {
+		for name, want := range map[string]string{"first": run + "/kakuri", "link/first": run + "/kakuri", "second": second, "link/second": second} {
+			if got := at(data+"/"+name, look); got != want {
+				t.Errorf("%s is at %s, not %s", name, got, want)
+			}
+		}
+	}
+	if st, err := os.Stat(second); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("%v: %v", st, err)
 	}
 }

@@ -539,3 +539,48 @@ func TestRootlessClosedEtc(t *testing.T) {
 		t.Errorf("its files have %q", out)
 	}
 }
+
+// Two data directories of an ordinary user know nothing of each other: both have their network bridge, and what one sweeps or repairs is its own.
+func TestRootlessTwoDataDirectories(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	nstest.TUN(t, 0o666)
+	loopback(t)
+	in := func(data string, args ...string) string {
+		t.Helper()
+		c := u.Command(nstest.Binary(t, "kakuri"), args...)
+		c.Env = append(c.Env, "XDG_DATA_HOME="+u.RuntimeDir()+"/"+data)
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: kakuri %s: %v: %s", data, strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	datas := []string{"data", "data2"}
+	defer func() {
+		for _, data := range datas {
+			in(data, "rm", "-f", "server")
+		}
+		nstest.Until(t, "the end of all monitors", func() bool { return len(monitorsOf(t, u)) == 0 })
+	}()
+	for i, data := range datas {
+		port := fmt.Sprint(8080 + i)
+		in(data, "run", "-d", "--name", "server", "--hostname", data, "-p", port+":80", "-v", nstest.PartPath("greeter")+":/greeter:ro", "host", "/greeter", ":80")
+		nstest.Until(t, "an answer of "+data, func() bool { return strings.HasPrefix(ask("127.0.0.1:"+port, impatient), data+" to ") })
+	}
+	for _, data := range datas {
+		in(data, "system", "check", "--repair")
+		if out := in(data, "system", "check"); strings.Contains(out, "server") {
+			t.Errorf("%s: %s", data, out)
+		}
+	}
+	for i, data := range datas {
+		if got := ask(fmt.Sprint("127.0.0.1:", 8080+i), patient); !strings.HasPrefix(got, data+" to ") {
+			t.Errorf("after a repair of both, %s says %q", data, got)
+		}
+	}
+	in(datas[0], "rm", "-f", "server")
+	if got := ask("127.0.0.1:8081", patient); !strings.HasPrefix(got, datas[1]+" to ") {
+		t.Errorf("without the other one it says %q", got)
+	}
+}
