@@ -129,7 +129,7 @@ func newVolumeInspect(io IO) *cobra.Command {
 func newVolumeRM(io IO) *cobra.Command {
 	var force bool
 	c := &cobra.Command{Use: "rm [OPTIONS] VOLUME [VOLUME...]", Short: "Remove volumes, and what is in them", Args: arguments(1, -1), ValidArgsFunction: names(volumeNames, -1)}
-	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there")
+	c.Flags().BoolVarP(&force, "force", "f", false, "no error for one that is not there, and remove one whose record cannot be read, with its files")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		e, err := openEngine(io)
 		if err != nil {

@@ -106,12 +106,13 @@ func (k *check) volumes() error {
 	for _, name := range left {
 		k.find("volumes/"+name, "a volume that a killed command was making or removing", k.e.sweepVolumes)
 	}
-	if _, err := k.e.volumes().List(); err != nil {
-		k.find("volumes", err.Error(), func() error {
-			return errors.New("its files are in _data beside it: copy them away, and remove the directory")
+	_, damaged, err := k.e.volumes().List()
+	for _, d := range damaged {
+		k.find("volume "+d.Name, fmt.Sprintf("its record cannot be read: %v", d.Err), func() error {
+			return fmt.Errorf("its files are in %s: copy them away, and kakuri volume rm -f %s removes it", d.Dir, d.Name)
 		})
 	}
-	return nil
+	return err
 }
 
 // rules finds what the machine's table of rules has not, though containers that run need it: as after a firewall that was loaded anew.

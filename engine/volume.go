@@ -126,9 +126,12 @@ func (e *Engine) VolumeList(ctx context.Context, f Filters, usage bool) ([]Volum
 	if err != nil {
 		return nil, err
 	}
-	list, err := e.volumes().List()
+	list, damaged, err := e.volumes().List()
 	if err != nil {
 		return nil, err
+	}
+	for _, d := range damaged {
+		e.caution(d)
 	}
 	return e.withUsage(ctx, slices.DeleteFunc(list, func(v volume.Volume) bool { return !keep(v) }), usage)
 }
@@ -158,11 +161,11 @@ func (e *Engine) volumeFilter(f Filters, keys ...string) (func(volume.Volume) bo
 	}, nil
 }
 
-// VolumeRemove removes a volume that no container has. With force one that is not there is no error.
+// VolumeRemove removes a volume that no container has. With force one that is not there is no error, and one whose record cannot be read goes with its files.
 func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool) error {
 	v, err := e.volumes().Get(name)
-	if err == nil {
-		err = e.volumes().Remove(name, e.usersOf)
+	if err == nil || force && errors.As(err, new(*volume.DamagedError)) {
+		err = e.volumes().Remove(name, force, e.usersOf)
 	}
 	var none *volume.NoVolumeError
 	if errors.As(err, &none) && force {
@@ -185,8 +188,11 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 	if err != nil {
 		return nil, 0, err
 	}
-	list, err := e.volumes().List()
+	list, damaged, err := e.volumes().List()
 	errs := []error{err}
+	for _, d := range damaged {
+		e.caution(d)
+	}
 	for _, v := range list {
 		if !keep(v) || !(all != nil && *all) && !v.Anonymous {
 			continue

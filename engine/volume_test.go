@@ -403,8 +403,23 @@ func TestVolumeCheck(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	put(t, filepath.Dir(v.Mountpoint)+"/volume.json", "{")
-	if got := about(true, "volumes"); len(got) != 1 || got[0].Mended || !strings.Contains(got[0].Text, "well") {
+	if got := about(true, "volume "); len(got) != 1 || got[0].Mended || !strings.Contains(got[0].Text, "well") || !strings.Contains(got[0].Error, "kakuri volume rm -f well") {
 		t.Errorf("%+v", got)
+	}
+	other, err := e.VolumeCreate(ctx, VolumeConfig{Name: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var warned []string
+	e.warn = func(s string) { warned = append(warned, s) }
+	if list, err := e.VolumeList(ctx, nil, false); err != nil || len(list) != 1 || list[0].Name != other.Name || len(warned) != 1 || !strings.Contains(warned[0], "kakuri volume rm -f well") {
+		t.Errorf("%v: %+v, warned of %q", err, list, warned)
+	}
+	if err := e.VolumeRemove(ctx, "well", false); err == nil || !exists(v.Mountpoint) {
+		t.Errorf("without force: %v", err)
+	}
+	if err := e.VolumeRemove(ctx, "well", true); err != nil || exists(v.Mountpoint) {
+		t.Errorf("with force: %v", err)
 	}
 }
 

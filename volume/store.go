@@ -47,6 +47,18 @@ type NoVolumeError struct{ Name string }
 
 func (e *NoVolumeError) Error() string { return fmt.Sprintf("get %s: no such volume", e.Name) }
 
+// A DamagedError is a volume whose record cannot be read: it can be removed by force, with its files, and nothing else.
+type DamagedError struct {
+	Name, Dir string // Dir is where its files are
+	Err       error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("volume %s: its record cannot be read: %v: its files are in %s, and kakuri volume rm -f %[1]s removes it with them", e.Name, e.Err, e.Dir)
+}
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // A Store is a directory of volumes. It may be used by several processes.
 type Store struct {
 	dir string
@@ -158,23 +170,39 @@ func (s *Store) place(v *Volume) error {
 	return files.SyncDir(s.dir)
 }
 
-// Get returns the volume of a name, or a [*NoVolumeError].
+// Get returns the volume of a name, a [*NoVolumeError], or for one that cannot be read a [*DamagedError], unless there are too few files or too little memory for now.
 func (s *Store) Get(name string) (Volume, error) {
 	if CheckName(name) != nil {
 		return Volume{}, &NoVolumeError{name}
 	}
-	v := Volume{dir: filepath.Join(s.dir, name)}
-	data, err := files.Read(v.dir + "/volume.json")
-	if errors.Is(err, os.ErrNotExist) {
-		return Volume{}, &NoVolumeError{name}
+	v, err := s.read(name)
+	if errors.Is(err, os.ErrNotExist) && exists(s.dir+"/"+name) { // a volume comes and goes with its record: it may have come just now
+		v, err = s.read(name)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return v, nil
+	case errors.Is(err, os.ErrNotExist) && !exists(s.dir+"/"+name):
+		return Volume{}, &NoVolumeError{name}
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
 		return Volume{}, err
 	}
-	if err := json.Unmarshal(data, &v); err != nil {
-		return Volume{}, fmt.Errorf("%s/volume.json: %w", v.dir, err)
+	return Volume{}, &DamagedError{name, s.dir + "/" + name + "/_data", err}
+}
+
+func (s *Store) read(name string) (Volume, error) {
+	v := Volume{dir: filepath.Join(s.dir, name)}
+	file := v.dir + "/volume.json"
+	data, err := files.Read(file)
+	if err != nil {
+		return v, err
 	}
-	v.Name = name
+	if err := json.Unmarshal(data, &v); err != nil {
+		return v, fmt.Errorf("%s: %w", file, err)
+	}
+	if v.Name != name {
+		return v, fmt.Errorf("%s: it is not that of volume %s", file, name)
+	}
 	return v, nil
 }
 
@@ -186,38 +214,39 @@ func (s *Store) Would(name string) Volume {
 	return Volume{Name: name, Driver: Local, dir: filepath.Join(s.dir, name)}
 }
 
-// List returns all volumes by name. The error names those that cannot be read, which the list has not.
-func (s *Store) List() ([]Volume, error) {
+// List returns all volumes by name, and those that cannot be read.
+func (s *Store) List() (list []Volume, damaged []*DamagedError, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []Volume
-	var errs []error
 	for _, e := range entries {
 		if !e.IsDir() || CheckName(e.Name()) != nil {
 			continue
 		}
 		v, err := s.Get(e.Name())
+		var hurt *DamagedError
 		switch {
 		case errors.As(err, new(*NoVolumeError)): // it is gone
+		case errors.As(err, &hurt):
+			damaged = append(damaged, hurt)
 		case err != nil:
-			errs = append(errs, err)
+			return nil, nil, err
 		default:
 			list = append(list, v)
 		}
 	}
 	sort.Slice(list, func(i, j int) bool { return sortorder.NaturalLess(list[i].Name, list[j].Name) }) // v2 before v10, as Docker's client
-	return list, errors.Join(errs...)
+	return list, damaged, nil
 }
 
-// Remove removes a volume. used tells who uses it, and is asked while nobody can begin to: see
+// Remove removes a volume, one that cannot be read with force only. used tells who uses it, and is asked while nobody can begin to: see
 // [Store.Lock], which whoever uses a volume has to hold until it can be seen that it does.
-func (s *Store) Remove(name string, used func(Volume) ([]string, error)) error {
-	gone, err := s.unlink(name, used)
+func (s *Store) Remove(name string, force bool, used func(Volume) ([]string, error)) error {
+	gone, err := s.unlink(name, force, used)
 	if err != nil {
 		return err
 	}
@@ -225,13 +254,16 @@ func (s *Store) Remove(name string, used func(Volume) ([]string, error)) error {
 }
 
 // unlink takes a volume's name away, and returns where it is now.
-func (s *Store) unlink(name string, used func(Volume) ([]string, error)) (gone string, err error) {
+func (s *Store) unlink(name string, force bool, used func(Volume) ([]string, error)) (gone string, err error) {
 	unlock, err := s.Lock(true)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	v, err := s.Get(name)
+	if force && errors.As(err, new(*DamagedError)) {
+		v, err = Volume{Name: name, dir: filepath.Join(s.dir, name)}, nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -242,7 +274,7 @@ func (s *Store) unlink(name string, used func(Volume) ([]string, error)) (gone s
 	if len(users) > 0 {
 		return "", &InUseError{name, users}
 	}
-	if err := v.Detach(); err != nil {
+	if err := v.Detach(); err != nil && !errors.Is(err, os.ErrNotExist) { // where its directory of files is gone
 		return "", err
 	}
 	gone = s.dir + "/.rm-" + files.NewID()

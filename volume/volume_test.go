@@ -82,7 +82,7 @@ func TestOrder(t *testing.T) {
 	for _, name := range []string{"v10", "v9", "v1", "other"} {
 		create(t, s, Config{Name: name})
 	}
-	list, err := s.List()
+	list, _, err := s.List()
 	var names []string
 	for _, v := range list {
 		names = append(names, v.Name)
@@ -94,7 +94,7 @@ func TestOrder(t *testing.T) {
 
 func TestStore(t *testing.T) {
 	s := store(t)
-	if list, err := s.List(); err != nil || len(list) != 0 {
+	if list, _, err := s.List(); err != nil || len(list) != 0 {
 		t.Errorf("before there is anything: %v, %v", list, err)
 	}
 	v := create(t, s, Config{Name: "db", Labels: map[string]string{"a": "b"}})
@@ -106,7 +106,7 @@ func TestStore(t *testing.T) {
 	if !nameless.Anonymous || len(nameless.Name) != 64 {
 		t.Errorf("without a name: %+v", nameless)
 	}
-	if list, err := s.List(); err != nil || len(list) != 2 {
+	if list, _, err := s.List(); err != nil || len(list) != 2 {
 		t.Errorf("%v, %v", list, err)
 	}
 	for _, bad := range []Config{{Name: "a"}, {Name: "../x"}, {Name: ".x"}, {Name: "a/b"}, {Name: "lock"}, {Name: strings.Repeat("n", 256)}, {Name: "ok", Driver: "nfs"},
@@ -116,10 +116,10 @@ func TestStore(t *testing.T) {
 		}
 	}
 	var inUse *InUseError
-	if err := s.Remove("db", func(Volume) ([]string, error) { return []string{"c1"}, nil }); !errors.As(err, &inUse) {
+	if err := s.Remove("db", false, func(Volume) ([]string, error) { return []string{"c1"}, nil }); !errors.As(err, &inUse) {
 		t.Errorf("in use: %v", err)
 	}
-	if err := s.Remove("db", nobody); err != nil {
+	if err := s.Remove("db", false, nobody); err != nil {
 		t.Error(err)
 	}
 	var none *NoVolumeError
@@ -127,7 +127,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("removed: %v", err)
 	}
 	for _, name := range []string{"db", "..", "", "../db", "lock"} {
-		if err := s.Remove(name, nobody); !errors.As(err, &none) {
+		if err := s.Remove(name, false, nobody); !errors.As(err, &none) {
 			t.Errorf("remove %q: %v", name, err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestSweep(t *testing.T) {
 	create(t, s, Config{Name: "db"})
 	write(t, s.dir+"/.new-x/_data/f", "x")
 	write(t, s.dir+"/.rm-y/_data/f", "x")
-	if list, err := s.List(); err != nil || len(list) != 1 {
+	if list, _, err := s.List(); err != nil || len(list) != 1 {
 		t.Errorf("%v, %v", list, err)
 	}
 	if gone, err := s.Sweep(); err != nil || len(gone) != 2 {
@@ -402,7 +402,7 @@ func TestLocalOptions(t *testing.T) {
 	if err := unix.Statfs(v.Dir(), &st); err != nil || st.Type != unix.TMPFS_MAGIC || st.Blocks*uint64(st.Bsize) != 1<<20 || st.Flags&unix.ST_NOEXEC == 0 {
 		t.Errorf("%+v, %v", st, err)
 	}
-	if err := s.Remove("mem", nobody); err != nil {
+	if err := s.Remove("mem", false, nobody); err != nil {
 		t.Error(err)
 	}
 	bad := create(t, s, Config{Name: "bad", Options: map[string]string{"type": "nosuchfs", "device": "x"}})
@@ -411,5 +411,48 @@ func TestLocalOptions(t *testing.T) {
 	}
 	if err := bad.Detach(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDamaged: a volume whose record cannot be read hides no other one, is not made anew or removed by the way, and goes with its files by force.
+func TestDamaged(t *testing.T) {
+	s := store(t)
+	create(t, s, Config{Name: "other"})
+	for what, do := range map[string]func(file string) error{
+		"nothing in it":     func(file string) error { return os.WriteFile(file, nil, 0o600) },
+		"half of it":        func(file string) error { return os.WriteFile(file, []byte(`{"Name":"`), 0o600) },
+		"no fields":         func(file string) error { return os.WriteFile(file, []byte("{}"), 0o600) },
+		"another's":         func(file string) error { return os.WriteFile(file, []byte(`{"Name":"other"}`), 0o600) },
+		"a later version's": func(file string) error { return os.WriteFile(file, []byte(`{"Name":{"v":2}}`), 0o600) },
+		"a FIFO":            func(file string) error { return errors.Join(os.Remove(file), unix.Mkfifo(file, 0o600)) },
+		"a directory":       func(file string) error { return errors.Join(os.Remove(file), os.MkdirAll(file+"/full", 0o700)) },
+		"none":              os.Remove,
+		"none, nor files":   func(file string) error { return errors.Join(os.Remove(file), os.Remove(filepath.Dir(file)+"/_data")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			v := create(t, s, Config{Name: "hurt"})
+			if err := do(v.dir + "/volume.json"); err != nil {
+				t.Fatal(err)
+			}
+			list, damaged, err := s.List()
+			if err != nil || len(list) != 1 || list[0].Name != "other" || len(damaged) != 1 || damaged[0].Name != "hurt" {
+				t.Errorf("%v: %+v, %+v", err, list, damaged)
+			}
+			_, made, err := s.Create(Config{Name: "hurt"})
+			for verb, err := range map[string]error{"create": err, "rm": s.Remove("hurt", false, nobody)} {
+				if made || !errors.As(err, new(*DamagedError)) || !strings.Contains(err.Error(), "kakuri volume rm -f hurt removes it") {
+					t.Errorf("%s: %v", verb, err)
+				}
+			}
+			if err := s.Remove("hurt", true, func(Volume) ([]string, error) { return []string{"c1"}, nil }); !errors.As(err, new(*InUseError)) {
+				t.Errorf("in use: %v", err)
+			}
+			if err := s.Remove("hurt", true, nobody); err != nil {
+				t.Fatal(err)
+			}
+			if exists(v.dir) {
+				t.Error("it is still there")
+			}
+		})
 	}
 }
