@@ -2,14 +2,12 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -21,7 +19,6 @@ import (
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // room is how many files a command may have to open at once, for one container on a network or two, on version 1 of control groups.
@@ -98,70 +95,6 @@ func Open(o Options) (*Engine, error) {
 
 // Host returns the facts that plans are compiled for.
 func (e *Engine) Host() plan.Facts { return e.host }
-
-// runtimeDir is the directory of what does not outlive a boot, of an engine that has its records in data. One of another data directory knows nothing of
-// the containers here: it would take their ports, addresses and rules for left over, and their network world for its own. So an ordinary user's first
-// one of a boot has the plain name, and says in a symbolic link whose that is; another one's has a name of its own.
-func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
-	if f.UID == 0 && f.AllIDs {
-		return "/run/kakuri", nil
-	}
-	dir, err := privateDir(f, "", look)
-	if err != nil {
-		return "", err
-	}
-	data = physical(data)
-	const owner = "/of"
-	of, err := os.Readlink(dir + owner)
-	if errors.Is(err, os.ErrNotExist) && !look {
-		if err = os.Symlink(data, dir+owner); errors.Is(err, os.ErrExist) {
-			of, err = os.Readlink(dir + owner)
-		} else {
-			of = data
-		}
-	}
-	switch {
-	case errors.Is(err, os.ErrNotExist), err == nil && of == data:
-		return dir, nil
-	case err != nil:
-		return "", err
-	}
-	return privateDir(f, fmt.Sprintf("-%.6x", sha256.Sum256([]byte(data))), look)
-}
-
-// privateDir is a directory of the boot that nobody else can have made: in /tmp without a session manager, and where XDG_RUNTIME_DIR says so.
-func privateDir(f plan.Facts, suffix string, look bool) (string, error) {
-	dir, others := filepath.Join("/tmp", "kakuri-"+strconv.Itoa(int(f.UID)))+suffix, uint32(0o077)
-	if run := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
-		dir, others = filepath.Join(run, "kakuri")+suffix, 0o022
-	}
-	if !look {
-		os.Mkdir(dir, 0o700)
-	}
-	var st unix.Stat_t
-	switch err := unix.Lstat(dir, &st); {
-	case err != nil: // who is to make something in it says why that cannot be
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != f.UID || st.Mode&others != 0:
-		return "", fmt.Errorf("%s is not a directory of this user alone: set XDG_RUNTIME_DIR", dir)
-	}
-	return dir, nil
-}
-
-// physical is a path without symbolic links, as far as it is there.
-func physical(path string) string {
-	for dir, rest := path, ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
-		if fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0); err == nil {
-			real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-			unix.Close(fd)
-			if err == nil {
-				return filepath.Join(real, rest)
-			}
-		}
-		if dir == filepath.Dir(dir) {
-			return path
-		}
-	}
-}
 
 func dataDir(f plan.Facts, run string) (string, error) {
 	switch {

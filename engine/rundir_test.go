@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -36,14 +37,14 @@ func TestForeignRuntimeDir(t *testing.T) {
 		{"a link", func(dir string) error { return os.Symlink(t.TempDir(), dir) }, false},
 		{"a file", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, false},
 	} {
-		run := t.TempDir()
+		run, data := t.TempDir(), t.TempDir()
 		t.Setenv("XDG_RUNTIME_DIR", run)
 		want := filepath.Join(run, "kakuri")
 		if err := c.make(want); err != nil {
 			t.Fatal(err)
 		}
 		for _, look := range []bool{true, false} {
-			got, err := runtimeDir(ours, "/data", look)
+			got, err := runtimeDir(ours, data, look)
 			if (err == nil) != c.good || c.good && got != want {
 				t.Errorf("%s, look %v: %q, %v", c.name, look, got, err)
 			}
@@ -82,9 +83,6 @@ func TestRuntimeDirOfData(t *testing.T) {
 	if _, err := os.Lstat(second); err == nil {
 		t.Errorf("who looked has made %s", second)
 	}
-	if err := os.Mkdir(data+"/first", 0o700); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Symlink(data, data+"/link"); err != nil {
 		t.Fatal(err)
 	}
@@ -97,5 +95,47 @@ func TestRuntimeDirOfData(t *testing.T) {
 	}
 	if st, err := os.Stat(second); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("%v: %v", st, err)
+	}
+}
+
+// TestRuntimeDirOfSessions: a data directory has the runtime directory that it had, whatever the session of who asks says, until that is gone or another's.
+func TestRuntimeDirOfSessions(t *testing.T) {
+	ours := plan.Facts{UID: uint32(os.Geteuid())}
+	session, cron, data := t.TempDir(), t.TempDir(), t.TempDir()
+	at := func(run string, look bool, want string) {
+		t.Helper()
+		t.Setenv("XDG_RUNTIME_DIR", run)
+		if dir, err := runtimeDir(ours, data, look); err != nil || dir != want {
+			t.Errorf("%v: %s, want %s", err, dir, want)
+		}
+	}
+	at(cron, true, cron+"/kakuri")
+	at(session, false, session+"/kakuri")
+	for _, look := range []bool{true, false} {
+		at(cron, look, session+"/kakuri")
+	}
+	// What the link leads to is believed where it says the same of itself, and is the user's own.
+	for what, hurt := range map[string]func(string) error{
+		"gone":     os.RemoveAll,
+		"writable": func(dir string) error { return os.Chmod(dir, 0o777) },
+		"another's": func(dir string) error {
+			return errors.Join(os.Remove(dir+dataOfRun), os.Symlink("/other", dir+dataOfRun))
+		},
+		"a link": func(dir string) error { return errors.Join(os.Rename(dir, dir+"2"), os.Symlink(dir+"2", dir)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			data, session := t.TempDir(), t.TempDir()
+			t.Setenv("XDG_RUNTIME_DIR", session)
+			dir, err := runtimeDir(ours, data, false)
+			if err := errors.Join(err, hurt(dir)); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("XDG_RUNTIME_DIR", cron)
+			for _, look := range []bool{true, false, true} {
+				if dir, err := runtimeDir(ours, data, look); err != nil || filepath.Dir(dir) != cron {
+					t.Errorf("%v: %s", err, dir)
+				}
+			}
+		})
 	}
 }

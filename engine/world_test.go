@@ -584,3 +584,41 @@ func TestRootlessTwoDataDirectories(t *testing.T) {
 		t.Errorf("without the other one it says %q", got)
 	}
 }
+
+// A command of an ordinary user without the session's XDG_RUNTIME_DIR, as by su or cron, has the containers of the session.
+func TestRootlessOutOfSession(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	elsewhere := nstest.Dir(t)
+	if err := os.Chown(elsewhere, int(u.UID), int(u.GID)); err != nil {
+		t.Fatal(err)
+	}
+	do := func(run string, args ...string) string {
+		t.Helper()
+		c := u.Command(nstest.Binary(t, "kakuri"), args...)
+		if run != "" {
+			c.Env = append(c.Env, "XDG_RUNTIME_DIR="+run)
+		}
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("kakuri %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	do("", "run", "-d", "--network", "none", "--name", "server", "host", "sleep", "100")
+	pid := do("", "inspect", "-f", "{{.State.Pid}}", "server")
+	if out := do(elsewhere, "ps", "--format", "{{.Names}} {{.State}}"); out != "server running" {
+		t.Errorf("elsewhere ps says %q", out)
+	}
+	do(elsewhere, "start", "server") // which runs already
+	if now := do("", "inspect", "-f", "{{.State.Pid}}", "server"); now != pid {
+		t.Errorf("process %s after %s: it was started once more", now, pid)
+	}
+	do(elsewhere, "rm", "-f", "server")
+	if out := do("", "ps", "-aq"); out != "" {
+		t.Errorf("in the session there is still %q", out)
+	}
+	if list, err := os.ReadDir(elsewhere); err != nil || len(list) != 0 {
+		t.Errorf("%v: elsewhere has %v", err, list)
+	}
+}

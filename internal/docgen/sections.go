@@ -36,8 +36,8 @@ XDG_CONFIG_HOME are where the files of an ordinary user are, see below.`},
 $XDG_DATA_HOME/kakuri, or ~/.local/share/kakuri where that variable is not set. It may be a symbolic link, or something mounted there: to move it, stop the containers.
 
 /run/kakuri has what a boot ends, such as the states of running containers, in containers; for an ordinary user it
-is $XDG_RUNTIME_DIR/kakuri, or /tmp/kakuri-UID. Of a second XDG_DATA_HOME in the same boot it is that name with -HASH: the two know
-nothing of each other, and have a network world each.
+is $XDG_RUNTIME_DIR/kakuri, or /tmp/kakuri-UID, and stays that of a data directory where a later command has another XDG_RUNTIME_DIR or none, as
+by su or cron. Of a second XDG_DATA_HOME in the same boot it is that name with -HASH: the two know nothing of each other, and have a network world each.
 
 /etc/kakuri/registries.json, and then $XDG_CONFIG_HOME/kakuri/registries.json (else ~/.config), say how registries are reached.`},
 		}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// Of the data directory and the runtime directory of an ordinary user's engine each says by a symbolic link which the other one is, for as long as both are there.
+const (
+	runOfData = "/run" // in the data directory
+	dataOfRun = "/of"  // in the runtime directory
+)
+
+// runtimeDir is the directory of what does not outlive a boot, of an engine that has its records in data. An ordinary user's data directory and it belong
+// together, whatever XDG_RUNTIME_DIR is when a command begins, in a session or by su or cron: another runtime directory would have its running containers
+// for ended, and start them once more. And the engine of another data directory knows nothing of the containers here: it would take their ports, addresses
+// and rules for left over, and their network world for its own. So the first one has the plain name, another one's has a hash of its path.
+func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
+	if f.UID == 0 && f.AllIDs {
+		return "/run/kakuri", nil
+	}
+	data = physical(data)
+	if dir := partner(f, data); dir != "" {
+		return dir, nil
+	}
+	if look {
+		return chooseRun(f, data, true)
+	}
+	// Who cannot make it, or write there, is told so by what is to be made in it.
+	if os.MkdirAll(data, 0o700) == nil {
+		if lock, err := os.Open(data); err == nil {
+			defer lock.Close()
+			if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+				return "", &os.PathError{Op: "flock", Path: data, Err: err}
+			}
+		}
+		if dir := partner(f, data); dir != "" {
+			return dir, nil // of another command, meanwhile
+		}
+	}
+	dir, err := chooseRun(f, data, false)
+	if err != nil {
+		return "", err
+	}
+	os.Remove(data + runOfData)
+	os.Symlink(dir, data+runOfData)
+	return dir, nil
+}
+
+// partner is the runtime directory that a data directory has already; empty where there is none, or it went with its session or boot.
+func partner(f plan.Facts, data string) string {
+	dir, err := os.Readlink(data + runOfData)
+	if err != nil || !filepath.IsAbs(dir) || !alone(f, dir, 0o022) {
+		return ""
+	}
+	if of, err := os.Readlink(dir + dataOfRun); err != nil || of != data {
+		return ""
+	}
+	return dir
+}
+
+// chooseRun is the runtime directory for a data directory that has none. Who only looks takes none.
+func chooseRun(f plan.Facts, data string, look bool) (string, error) {
+	for _, suffix := range []string{"", fmt.Sprintf("-%.6x", sha256.Sum256([]byte(data)))} {
+		dir, err := privateDir(f, suffix, look)
+		if err != nil {
+			return "", err
+		}
+		if !look {
+			os.Symlink(data, dir+dataOfRun) // unless it is another's: one of several at once
+		}
+		if of, err := os.Readlink(dir + dataOfRun); of == data || errors.Is(err, os.ErrNotExist) {
+			return dir, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("the runtime directory of %s is another's", data)
+}
+
+// privateDir is a directory of the boot that nobody else can have made: in /tmp without a session manager, and where XDG_RUNTIME_DIR says so.
+func privateDir(f plan.Facts, suffix string, look bool) (string, error) {
+	dir, others := filepath.Join("/tmp", "kakuri-"+strconv.Itoa(int(f.UID)))+suffix, uint32(0o077)
+	if run := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
+		dir, others = filepath.Join(run, "kakuri")+suffix, 0o022
+	}
+	if !look {
+		os.Mkdir(dir, 0o700)
+	}
+	// Where there is none, who is to make something in it says why that cannot be.
+	if _, err := os.Lstat(dir); err == nil && !alone(f, dir, others) {
+		return "", fmt.Errorf("%s is not a directory of this user alone: set XDG_RUNTIME_DIR", dir)
+	}
+	return dir, nil
+}
+
+// alone reports whether a path is a directory, and no link, of this user, with none of the rights given.
+func alone(f plan.Facts, dir string, others uint32) bool {
+	var st unix.Stat_t
+	return unix.Lstat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Uid == f.UID && st.Mode&others == 0
+}
+
+// physical is a path without symbolic links, as far as it is there.
+func physical(path string) string {
+	for dir, rest := path, ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
+		if fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0); err == nil {
+			real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+			unix.Close(fd)
+			if err == nil {
+				return filepath.Join(real, rest)
+			}
+		}
+		if dir == filepath.Dir(dir) {
+			return path
+		}
+	}
+}
