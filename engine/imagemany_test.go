@@ -34,7 +34,7 @@ func TestImageOfMany(t *testing.T) {
 		t.Errorf("left out is %q", left)
 	}
 	// One after the other, as they were set before.
-	for _, list := range [][]string{nil, {"A=1", "B=2", "A=3"}, {"A"}, {"A", "A=2"}, {"A=2", "A"}, {"B=", "C==1", "PATH=x"}} {
+	for _, list := range [][]string{nil, {"A=1", "B=2", "A=3"}, {"A"}, {"A=2", "A"}, {"B=", "C==1", "PATH=x"}} {
 		env := []string{"PATH=/bin", "A=0", "HOME=/"}
 		want := env
 		for _, v := range list {
@@ -43,5 +43,9 @@ func TestImageOfMany(t *testing.T) {
 		if got := setEnv(env, list...); !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", list, got, want)
 		}
+	}
+	// What goes and comes in one list has its place.
+	if got, want := setEnv([]string{"PATH=/bin", "A=0", "HOME=/"}, "A", "A=2"), []string{"PATH=/bin", "A=2", "HOME=/"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
