@@ -59,6 +59,7 @@ func TestUnremovable(t *testing.T) {
 	if err := e.Remove(t.Context(), "other", RemoveOptions{}); err != nil {
 		t.Error(err)
 	}
+	nstest.Until(t, "the end of its monitor", func() bool { return !exists(monitor.Place(e.dir, other.ID)) }) // Wait is told before
 	empty(t, e)
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,10 +75,9 @@ func chooseRun(f plan.Facts, data string, look bool) (string, error) {
 		if !look {
 			os.Symlink(data, dir+dataOfRun) // unless it is another's: one of several at once
 		}
-		if of, err := os.Readlink(dir + dataOfRun); of == data || errors.Is(err, os.ErrNotExist) {
+		// Where nothing can be made, what is to be made in it says why.
+		if of, err := os.Readlink(dir + dataOfRun); err != nil || of == data {
 			return dir, nil
-		} else if err != nil {
-			return "", err
 		}
 	}
 	return "", fmt.Errorf("the runtime directory of %s is another's", data)
