@@ -330,9 +330,14 @@ func hostIDs(box *oci.Container, u specs.User) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
+// mapsID reports whether a mapping has an id of the container.
+func mapsID(m specs.LinuxIDMapping, id uint32) bool {
+	return id >= m.ContainerID && id-m.ContainerID < m.Size
+}
+
 func mappedID(maps []specs.LinuxIDMapping, id uint32) int {
 	for _, m := range maps {
-		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+		if mapsID(m, id) {
 			return int(m.HostID + id - m.ContainerID)
 		}
 	}

@@ -123,33 +123,27 @@ func (e *Engine) home(r Record) string {
 }
 
 // find returns the directory of an id, empty for none.
-func (e *Engine) find(id string) string {
-	for _, home := range e.homes() {
-		if exists(home + "/" + id + "/container.json") {
-			return home + "/" + id
-		}
-	}
-	return ""
-}
+func (e *Engine) find(id string) string { return e.dirWith(id, "/container.json") }
 
 // dirOf is find, also for one without a record.
-func (e *Engine) dirOf(id string) string {
+func (e *Engine) dirOf(id string) string { return e.dirWith(id, "") }
+
+func (e *Engine) dirWith(id, file string) string {
 	for _, home := range e.homes() {
-		if exists(home + "/" + id) {
-			return home + "/" + id
+		if dir := home + "/" + id; exists(dir + file) {
+			return dir
 		}
 	}
 	return ""
 }
 
-// read reads a container. The error is ErrNotExist for one that is gone, or not there yet, and else an [ErrDamaged], unless there are too few files or too
-// little memory for now.
+// read reads a container. The error is ErrNotExist for one that is gone, or not there yet, and else an [ErrDamaged], unless it is [files.Scarce].
 func (e *Engine) read(dir string) (Container, error) {
 	c, err := e.readWhole(dir)
 	switch {
 	case err == nil:
 		return c, nil
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+	case errors.Is(err, os.ErrNotExist), files.Scarce(err):
 		return Container{dir: dir}, err
 	}
 	return Container{dir: dir}, ErrDamaged{filepath.Base(dir), err}

@@ -419,7 +419,7 @@ func (b *builder) user() error {
 // hasIDs refuses a user, or groups, that the container's user namespace has no ids for.
 func (b *builder) hasIDs(user string, u specs.User) error {
 	has := func(id uint32, maps []specs.LinuxIDMapping) bool {
-		return len(maps) == 0 || slices.ContainsFunc(maps, func(m specs.LinuxIDMapping) bool { return id >= m.ContainerID && id-m.ContainerID < m.Size })
+		return len(maps) == 0 || slices.ContainsFunc(maps, func(m specs.LinuxIDMapping) bool { return mapsID(m, id) })
 	}
 	lacks := func(flag, kind string, id uint32, maps []specs.LinuxIDMapping) error {
 		n := uint64(0)

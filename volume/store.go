@@ -170,7 +170,7 @@ func (s *Store) place(v *Volume) error {
 	return files.SyncDir(s.dir)
 }
 
-// Get returns the volume of a name, a [*NoVolumeError], or for one that cannot be read a [*DamagedError], unless there are too few files or too little memory for now.
+// Get returns the volume of a name, a [*NoVolumeError], or for one that cannot be read a [*DamagedError], unless the error is [files.Scarce].
 func (s *Store) Get(name string) (Volume, error) {
 	if CheckName(name) != nil {
 		return Volume{}, &NoVolumeError{name}
@@ -184,7 +184,7 @@ func (s *Store) Get(name string) (Volume, error) {
 		return v, nil
 	case errors.Is(err, os.ErrNotExist) && !exists(s.dir+"/"+name):
 		return Volume{}, &NoVolumeError{name}
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+	case files.Scarce(err):
 		return Volume{}, err
 	}
 	return Volume{}, &DamagedError{name, s.dir + "/" + name + "/_data", err}

@@ -1,10 +1,16 @@
 package files
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 )
+
+// Scarce reports whether an error says that there are too few files or too little memory at this moment, and so nothing of the file that it is about.
+func Scarce(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
 
 // Room refuses where this process can open fewer than n files more. Who runs out of them halfway cannot take away what it has made, and takes what
 // it cannot look at for what is not there: a container that runs for one that has ended. The Go runtime ends with a trace.

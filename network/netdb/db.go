@@ -347,14 +347,13 @@ func (db *DB) remove(id, name string) error {
 	return errors.Join(errs...)
 }
 
-// read reads a record. The error is ErrNotExist for a network that there is not, and else a [*DamagedError], unless there are too few files or too little
-// memory for now.
+// read reads a record. The error is ErrNotExist for a network that there is not, and else a [*DamagedError], unless it is [files.Scarce].
 func (db *DB) read(id string) (Network, error) {
 	n, err := db.readWhole(id)
 	switch {
 	case err == nil:
 		return n, nil
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+	case errors.Is(err, os.ErrNotExist), files.Scarce(err):
 		return Network{}, err
 	}
 	return Network{}, &DamagedError{id, db.nameOf(id), err}
