@@ -252,6 +252,30 @@ func TestCopyOutRights(t *testing.T) {
 	}
 }
 
+// TestCopyOutToDevice: /dev/null stays what it is, also by a link, and where a directory is copied to it.
+func TestCopyOutToDevice(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	id := stopped(t, e, idle(root))
+	put(t, root+"/d/file", "x")
+	host := nstest.Dir(t)
+	null := filepath.Join(host, "null")
+	if err := errors.Join(unix.Mknod(null, unix.S_IFCHR|0o666, 1<<8|3), os.Symlink("null", filepath.Join(host, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, dst := range []string{"null", "link"} {
+		for _, src := range []string{"/d/file", "/d"} {
+			err := e.CopyOut(t.Context(), id, src, filepath.Join(host, dst), CopyOptions{})
+			if err == nil || !strings.Contains(err.Error(), "must be a directory or a regular file: got a device") {
+				t.Errorf("%s to %s: %v", src, dst, err)
+			}
+		}
+	}
+	if st, err := os.Lstat(null); err != nil || st.Mode()&fs.ModeCharDevice == 0 {
+		t.Errorf("null is %v, %v", st.Mode(), err)
+	}
+}
+
 func TestCopyIntoMounts(t *testing.T) {
 	nstest.Root(t)
 	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
