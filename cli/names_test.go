@@ -22,10 +22,14 @@ func TestDockerNames(t *testing.T) {
 		"images":     {imageRow{}, "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize VirtualSize"},
 		"volume ls":  {volumeRow{}, "Availability Driver Group Labels Links Mountpoint Name Scope Size Status"},
 		"network ls": {networkRow{}, "CreatedAt Driver ID IPv4 IPv6 Internal Labels Name Scope"},
-		"stats":      {statsRow{}, "BlockIO CPUPerc Container ID MemPerc MemUsage Name NetIO PIDs"},
-		"search":     {searchRow{}, "Description IsAutomated IsOfficial Name StarCount"},
-		"df -v":      {dfRows{}, "BuildCache Containers Images Volumes"},
-		"events":     {engine.Event{}, "Action Actor.Attributes Actor.ID From ID Scope Status Time TimeNano Type"},
+		"network": {engine.Network{IPAM: engine.IPAM{Config: []engine.IPAMPool{{}}}}, "Attachable ConfigFrom.Network ConfigOnly Containers Created Driver EnableIPv4 EnableIPv6 ID IPAM.Config IPAM.Driver IPAM.Options Ingress Internal Labels Name " +
+			"Options Peers Scope Services"},
+		"its subnets": {engine.IPAMPool{}, "AuxAddress Gateway IPRange Subnet"},
+		"its members": {engine.NetworkContainer{}, "EndpointID IPv4Address IPv6Address MacAddress Name"},
+		"stats":       {statsRow{}, "BlockIO CPUPerc Container ID MemPerc MemUsage Name NetIO PIDs"},
+		"search":      {searchRow{}, "Description IsAutomated IsOfficial Name StarCount"},
+		"df -v":       {dfRows{}, "BuildCache Containers Images Volumes"},
+		"events":      {engine.Event{}, "Action Actor.Attributes Actor.ID From ID Scope Status Time TimeNano Type"},
 		"version": {struct{ Client, Server versionPart }{}, "Client.APIVersion Client.Arch Client.BuildTime Client.Context Client.DefaultAPIVersion Client.GitCommit Client.GoVersion Client.Os Client.Platform.Name Client.Version " +
 			"Server.APIVersion Server.Arch Server.BuildTime Server.Components Server.Experimental Server.GitCommit Server.GoVersion Server.KernelVersion Server.MinAPIVersion Server.Os Server.Platform.Name Server.Version"},
 		"info": {engine.Info{}, "Architecture CDISpecDirs CPUShares CPUSet CgroupDriver CgroupVersion ClientInfo.Context ClientInfo.Debug ClientInfo.Plugins ClientInfo.Warnings ContainerdCommit.ID Containers ContainersPaused " +

@@ -141,7 +141,7 @@ func pools(subnets, ranges, gateways, aux []string) (list []engine.IPAMPool, err
 		if err != nil {
 			return nil, err
 		}
-		put(&pool.AuxiliaryAddresses, name, text)
+		put(&pool.AuxAddress, name, text)
 	}
 	return list, nil
 }

@@ -45,10 +45,10 @@ type IPAM struct {
 
 // An IPAMPool is a subnet, in the form of Docker's API.
 type IPAMPool struct {
-	Subnet             string
-	IPRange            string            `json:",omitempty"`
-	Gateway            string            `json:",omitempty"`
-	AuxiliaryAddresses map[string]string `json:",omitempty"`
+	Subnet     string
+	IPRange    string            `json:",omitempty"`
+	Gateway    string            `json:",omitempty"`
+	AuxAddress map[string]string `json:"AuxiliaryAddresses,omitempty"`
 }
 
 // A Network is what inspect tells of one, in the form of Docker's API.
@@ -240,6 +240,8 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 		n.IPv6 = n.IPv6 || pool.Subnet.Addr().Is6()
 		n.Pools = append(n.Pools, pool)
 	}
+	// As Docker has them, in whatever order they were given: templates ask for the first one's gateway.
+	slices.SortStableFunc(n.Pools, func(a, b netdb.Pool) int { return a.Subnet.Addr().BitLen() - b.Subnet.Addr().BitLen() })
 	if c.EnableIPv6 != nil {
 		n.IPv6 = *c.EnableIPv6
 	} else if n.Driver == plan.DriverBridge && len(n.Pools) == 0 {
@@ -278,7 +280,7 @@ func poolOf(c IPAMPool) (p netdb.Pool, err error) {
 			return p, fmt.Errorf("invalid gateway %s: invalid address", c.Gateway)
 		}
 	}
-	for name, text := range c.AuxiliaryAddresses {
+	for name, text := range c.AuxAddress {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
 			return p, fmt.Errorf("invalid auxiliary address %s=%s: invalid address", name, text)
@@ -385,10 +387,10 @@ func (e *Engine) shownNetwork(n *netdb.Network) Network {
 			pool.Gateway = p.Gateway.String()
 		}
 		for name, a := range p.Aux {
-			if pool.AuxiliaryAddresses == nil {
-				pool.AuxiliaryAddresses = map[string]string{}
+			if pool.AuxAddress == nil {
+				pool.AuxAddress = map[string]string{}
 			}
-			pool.AuxiliaryAddresses[name] = a.String()
+			pool.AuxAddress[name] = a.String()
 		}
 		s.IPAM.Config = append(s.IPAM.Config, pool)
 	}

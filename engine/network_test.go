@@ -21,7 +21,7 @@ func TestNetworkVerbs(t *testing.T) {
 	ctx := context.Background()
 	n, err := e.NetworkCreate(ctx, NetworkConfig{
 		Name: "web", Internal: true, Labels: map[string]string{"a": "b"}, Options: map[string]string{optMTU: "1400", optName: "web0"},
-		IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.9.0.0/16", IPRange: "10.9.8.0/24", Gateway: "10.9.0.9", AuxiliaryAddresses: map[string]string{"x": "10.9.8.1"}}, {Subnet: "fd09::/64"}}},
+		IPAM: IPAM{Config: []IPAMPool{{Subnet: "fd09::/64"}, {Subnet: "10.9.0.0/16", IPRange: "10.9.8.0/24", Gateway: "10.9.0.9", AuxAddress: map[string]string{"x": "10.9.8.1"}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
