@@ -278,7 +278,8 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 type nsReading struct {
 	*namespace.System
 	names map[*namespace.Namespace]string
-	ports []string // that kakuri's containers have of the host
+	more  map[*namespace.Namespace][]string // further containers in a network namespace that is another one's
+	ports []string                          // that kakuri's containers have of the host
 }
 
 // readNS reads the machine. That kakuri's own records cannot be had only costs names.
@@ -291,7 +292,7 @@ func readNS(ctx context.Context, o namespace.Options) (*nsReading, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &nsReading{System: s, names: map[*namespace.Namespace]string{}}
+	r := &nsReading{System: s, names: map[*namespace.Namespace]string{}, more: map[*namespace.Namespace][]string{}}
 	for _, c := range list {
 		for _, p := range c.Ports {
 			at := plan.HostPort(p.HostAddr, p.HostPort)
@@ -320,6 +321,8 @@ func (r *nsReading) call(list []engine.Target) {
 			}
 			if _, ok := r.names[n]; !ok {
 				r.names[n] = c.Name
+			} else if t == abi.NSNetwork {
+				r.more[n] = append(r.more[n], c.Name)
 			}
 		}
 	}

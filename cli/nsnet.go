@@ -34,7 +34,7 @@ func (r *nsReading) nets() ui.NetMap {
 			m.Unreadable++
 			return
 		}
-		m.Spaces = append(m.Spaces, ui.NetSpace{NSName: r.name(n), PID: first.PID, Command: first.Command(), More: s.More})
+		m.Spaces = append(m.Spaces, ui.NetSpace{NSName: r.name(n), Joined: r.more[n], PID: first.PID, Command: first.Command(), More: s.More})
 		pids, sides = append(pids, pid), append(sides, s)
 	}
 	var own *namespace.Namespace

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	stdip "net/netip"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/namespace"
@@ -55,6 +57,10 @@ func (e *Engine) portRecords(q reach.Question) (reach.Question, reach.Records, *
 		}
 		about, q.Name = &c, c.Name
 	}
+	guest := ""
+	if owner := e.netOwner(about); owner != nil {
+		about, q.Name, guest = owner, owner.Name, about.Name
+	}
 	var r reach.Records
 	for i := range list {
 		c := &list[i]
@@ -74,9 +80,34 @@ func (e *Engine) portRecords(q reach.Question) (reach.Question, reach.Records, *
 	}
 	if about != nil {
 		r.Container = e.asked(about)
+		r.Container.Guest = guest
 		around(&r, about, list)
 	}
 	return q, r, about, nil
+}
+
+// netOwner is the container in whose network namespace one is by --network container:NAME, as long as both run there: what listens and what is published
+// are of that one. nil is none.
+func (e *Engine) netOwner(c *Container) (owner *Container) {
+	place := func(c *Container) string {
+		name, _ := os.Readlink("/proc/" + strconv.Itoa(c.PID) + "/ns/net")
+		return name
+	}
+	for range 8 { // who is in a namespace by another one, which is there by a third
+		if c == nil || c.PID == 0 {
+			break
+		}
+		ref, ok := strings.CutPrefix(c.Config.networkMode(), "container:")
+		if !ok {
+			break
+		}
+		next, err := e.Find(ref)
+		if here := place(c); err != nil || next.PID == 0 || here == "" || place(&next) != here {
+			break
+		}
+		c, owner = &next, &next
+	}
+	return owner
 }
 
 // around adds to the records what of other containers is in the way of one, or can be asked about it.
@@ -98,8 +129,11 @@ func around(r *reach.Records, about *Container, list []Container) {
 				r.Taken = append(r.Taken, p)
 			}
 		}
+		if slices.ContainsFunc(c.Connections, func(n Connection) bool { return about.connected(n.Network) }) {
+			continue // it comes by the network that both are in, wherever else it is
+		}
 		for _, n := range c.Connections {
-			if _, in := r.Elsewhere[n.Network]; c.PID != 0 && !in && !about.connected(n.Network) {
+			if _, in := r.Elsewhere[n.Network]; c.PID != 0 && !in {
 				r.Elsewhere[n.Network] = c.PID
 			}
 		}
@@ -173,6 +207,11 @@ func (c *Container) wished() (list []reach.Published) {
 // asked is what the records say of a container whose port is asked about.
 func (e *Engine) asked(c *Container) *reach.Container {
 	out := &reach.Container{ID: c.ID, Name: c.Name, Status: statusOf(e.runtime(), c), PID: c.PID, Mode: c.Config.networkMode()}
+	if ref, ok := strings.CutPrefix(out.Mode, "container:"); ok {
+		if owner, err := e.Find(ref); err == nil {
+			out.Mode = "container:" + owner.Name
+		}
+	}
 	out.Private, out.Apart = c.Config.Network == "none", e.rootless()
 	for _, a := range c.Config.attachments() {
 		if _, err := e.lookupNetwork(a.Network, true); IsNoNetwork(err) {

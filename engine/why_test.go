@@ -3,6 +3,7 @@ package engine
 import (
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,4 +91,40 @@ func TestPortWhy(t *testing.T) {
 	// Once it does not run, nobody has the port any more, and who asked is told of.
 	down("up")
 	why("", 9200, reach.NotRunning, "kakuri start late")
+}
+
+// TestPortWhyShared: a container in another one's network namespace has that one's ports, and what is between networks is tried from a container that is in none of the
+// asked one's.
+func TestPortWhyShared(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	loopback(t)
+	networks(t, e, NetworkConfig{Name: "front"}, NetworkConfig{Name: "back"})
+	server := detached(t, e, on("front", Config{Name: "server", Publish: []PortSpec{{HostIP: "127.0.0.1", HostPort: 9210, Port: 80}}, Command: []string{"/greeter", ":80"}}))
+	ready(t, server)
+	detached(t, e, on("container:server", Config{Name: "guest", Command: []string{"/greeter", ":81"}}))
+	detached(t, e, on("front", Config{Name: "both", Command: []string{"/greeter", ":82"}}))
+	if err := e.NetworkConnect(t.Context(), "back", "both", Attachment{}); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(name string) (reach.Facts, bool) {
+		f, err := e.PortFacts(t.Context(), reach.Question{Name: name, Port: 80, Proto: "tcp"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f, slices.ContainsFunc(f.Tests, func(t reach.Test) bool { return t.From == "network back" })
+	}
+	if f, back := ask("server"); back {
+		t.Errorf("what is on the same network as well stands for another one: %+v", f.Tests)
+	}
+	detached(t, e, on("back", Config{Name: "far", Command: []string{"/greeter", ":83"}}))
+	if f, back := ask("server"); !back {
+		t.Errorf("nothing was tried from network back: %+v", f.Tests)
+	}
+	f, _ := ask("guest")
+	if v := reach.Judge(f); len(f.Published) != 1 || len(v.Findings) == 0 || v.Findings[0].Reason != reach.OthersNetwork ||
+		v.Findings[0].Text != "guest is in the network namespace of server: what is published is server's" || !v.OK() {
+		t.Errorf("of the guest: %s", v.Text(ui.EN))
+	}
 }

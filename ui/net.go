@@ -15,9 +15,10 @@ type NetMap struct {
 // A NetSpace is one network namespace.
 type NetSpace struct {
 	NSName
-	Here      bool            `json:"here,omitempty"`  // where the reader stands
-	World     bool            `json:"world,omitempty"` // an ordinary user's networks, which stand for the machine's
-	PID       int             `json:"pid"`             // of its first process
+	Joined    []string        `json:"joined,omitempty"` // further containers, by --network container:NAME
+	Here      bool            `json:"here,omitempty"`   // where the reader stands
+	World     bool            `json:"world,omitempty"`  // an ordinary user's networks, which stand for the machine's
+	PID       int             `json:"pid"`              // of its first process
 	Command   string          `json:"command"`
 	Devices   List[NetDevice] `json:"devices"`
 	Published []string        `json:"published,omitempty"` // "0.0.0.0:8080 → 172.17.0.2:80/tcp"
@@ -43,7 +44,12 @@ func (n NetSpace) called(l Lang) string {
 	case n.Host:
 		return l.Say(words.HostName)
 	case n.Name != "":
-		return Escape(n.Name)
+		const most = 8
+		names := append([]string{n.Name}, n.Joined[:min(most, len(n.Joined))]...)
+		if more := len(n.Joined) - most; more > 0 {
+			names = append(names, l.Count(words.MoreLines, more))
+		}
+		return Escape(strings.Join(names, ", "))
 	case n.Here:
 		return l.Say(words.HereName)
 	}

@@ -134,6 +134,8 @@ func TestNetMapWhere(t *testing.T) {
 		{NetSpace{NSName: NSName{Inode: 1}, Here: true, Command: "sh"}, "here", "here"},
 		{NetSpace{NSName: NSName{Inode: 1}, Here: true, World: true}, "your networks", "in your networks"},
 		{NetSpace{NSName: NSName{Inode: 1, Name: "box"}, Here: true}, "box", "in box"},
+		{NetSpace{NSName: NSName{Inode: 1, Name: "box"}, Joined: []string{"a", "b\x1b"}}, `box, a, b\x1b`, "in box"},
+		{NetSpace{NSName: NSName{Inode: 1, Name: "box"}, Joined: strings.Fields("a b c d e f g h i j")}, "box, a, b, c, d, e, f, g, h, + 2 more", "in box"},
 	} {
 		if got, want := where(test.own), "net namespace 1 ("+test.called+")\n"+fmt.Sprintf(rest, test.end); got != want {
 			t.Errorf("%s:\n%swant\n%s", test.called, got, want)

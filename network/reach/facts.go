@@ -31,6 +31,7 @@ type Container struct {
 	Networks []Network
 	Private  bool     `json:",omitempty"` // "none" was asked for, and is to be taken back before it can be connected
 	Apart    bool     `json:",omitempty"` // it can be connected while it does not run: an ordinary user's, outside of the network world
+	Guest    string   `json:",omitempty"` // the container that was asked about, where it is in the network namespace of this one
 	Gone     []string `json:",omitempty"` // networks of its next start that are not there any more
 }
 

@@ -20,6 +20,7 @@ const (
 	NotRunning      Reason = "the container does not run"
 	Paused          Reason = "the container is paused"
 	NoNetwork       Reason = "no network"
+	OthersNetwork   Reason = "another container's network"
 	OtherProgram    Reason = "a program of the host has the port"
 	OtherContainer  Reason = "another container has the port"
 	Nobody          Reason = "nobody has the port"
@@ -104,7 +105,10 @@ func (j *judge) whole() {
 		j.fault(Paused, plain("kakuri unpause %s", c.Name), say.IsPaused, c.Name)
 	}
 	if other, ok := strings.CutPrefix(c.Mode, "container:"); ok {
-		j.say(NoNetwork, none, say.InNamespaceOf, c.Name, other)
+		j.say(OthersNetwork, none, say.InNamespaceOf, c.Name, other)
+	}
+	if c.Guest != "" {
+		j.say(OthersNetwork, none, say.InNamespaceOf, c.Guest, c.Name)
 	}
 	if c.Mode == "host" {
 		j.listens(&j.Host, said(say.HostNamespace, c.Name))

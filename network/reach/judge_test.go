@@ -177,6 +177,7 @@ func cases() []struct {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode = "web", 80, nil, nil, "none"
 			f.Container.Private, f.Container.Apart = true, true
 		}},
+		{"by the name of another one in its namespace", OthersNetwork, func(f *Facts) { f.Name, f.Port, f.Container.Guest = "web", 80, "side" }},
 		{"host mode", Reachable, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 22, nil, nil, "host", nil
 		}},
@@ -326,7 +327,7 @@ func TestWords(t *testing.T) {
 	for _, fault := range ui.Untranslated(say) {
 		t.Error(fault)
 	}
-	for _, r := range []Reason{Reachable, OnlyHere, NotRunning, Paused, NoNetwork, OtherProgram, OtherContainer, Nobody, NotPublished, NobodyListens, LoopbackInside, OtherFamily, InternalNetwork, BridgeMissing,
+	for _, r := range []Reason{Reachable, OnlyHere, NotRunning, Paused, NoNetwork, OthersNetwork, OtherProgram, OtherContainer, Nobody, NotPublished, NobodyListens, LoopbackInside, OtherFamily, InternalNetwork, BridgeMissing,
 		WrongBridge, DeviceDown, RouteMissing, TableMissing, NotForwarded, Dropped, MayBeDropped, NotKnown} {
 		if r.in(ui.JA) == "" || r.in(ui.EN) != string(r) {
 			t.Errorf("%s: %q in Japanese", r, r.in(ui.JA))

@@ -207,6 +207,8 @@ func (r Reason) in(l ui.Lang) string {
 		return "別のコンテナがそのポートを使っています"
 	case NoNetwork:
 		return "ネットワークがありません"
+	case OthersNetwork:
+		return "別のコンテナのネットワークです"
 	case OtherProgram:
 		return "ホストのプログラムがそのポートを使っています"
 	case Nobody:
