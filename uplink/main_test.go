@@ -50,6 +50,9 @@ type request struct {
 	Ports   []plan.Publish
 }
 
+// inheritedFD is the first descriptor that the driver leaves open for what it starts.
+const inheritedFD = 200
+
 type response struct {
 	Err    string
 	Errno  syscall.Errno
@@ -99,6 +102,12 @@ func driver([]string) int {
 				a.PID = holder.Process.Pid
 				_, err = bufio.NewReader(said).ReadString('\n')
 				return a, err
+			case "open": // a pipe that stays open in what it starts
+				var pipe [2]int
+				if err := unix.Pipe2(pipe[:], 0); err != nil {
+					return a, err
+				}
+				return a, errors.Join(unix.Dup3(pipe[0], inheritedFD, 0), unix.Dup3(pipe[1], inheritedFD+1, 0), unix.Close(pipe[0]), unix.Close(pipe[1]))
 			case "limit": // of open files, for what it starts
 				return a, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: r.Files, Max: r.Files})
 			case "start":

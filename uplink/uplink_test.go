@@ -604,6 +604,30 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestInherited: what the caller of the command that starts it has open is not in an uplink, which goes on for as long as containers are on networks: who
+// reads from a pipe, or waits for a lock, would wait for that.
+func TestInherited(t *testing.T) {
+	p := newPlace(t)
+	p.must(request{Op: "open"})
+	pipe, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", p.cmd.Process.Pid, inheritedFD))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.start(uplink.Builtin)
+	for _, pid := range p.children(uplink.Program) {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		list, err := os.ReadDir(dir)
+		if err != nil || len(list) < 3 {
+			t.Fatalf("%v of process %d: %v", list, pid, err)
+		}
+		for _, fd := range list {
+			if what, _ := os.Readlink(dir + "/" + fd.Name()); what == pipe {
+				t.Errorf("descriptor %s of process %d is %s of the caller's", fd.Name(), pid, what)
+			}
+		}
+	}
+}
+
 // A mode that there is not is refused by who would start the program, with those there are.
 func TestModes(t *testing.T) {
 	t.Setenv(uplink.ModeVariable, "nonsense")

@@ -102,6 +102,9 @@ func serve(o options, stack Stack) error {
 	for fd := 3; fd <= 5; fd++ {
 		unix.CloseOnExec(fd)
 	}
+	if err := closeInherited(); err != nil {
+		return err
+	}
 	said := os.NewFile(5, "ready")
 	s := &server{o: o, stack: stack, user: os.NewFile(3, "user"), net: os.NewFile(4, "net"), end: make(chan struct{}), owners: map[string][]taken{}}
 	err := s.begin()
@@ -115,6 +118,25 @@ func serve(o options, stack Stack) error {
 	}
 	s.finish()
 	return err
+}
+
+// closeInherited closes what the command's caller had open by chance, a lock or the end of a pipe: it would be held for as long as there are containers on
+// networks. Descriptors of this program, and of its library, are those that an execve closes.
+func closeInherited() error {
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
 }
 
 // A server is an uplink that runs.
