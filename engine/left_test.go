@@ -105,6 +105,17 @@ func TestUnchangeableFiles(t *testing.T) {
 }
 
 // TestDamagedRecords: a container whose record cannot be read, however that came about, is named with the way out by whoever comes upon it, holds nobody up, and is
+// TestByName: what rooms below say of a container has its name, and the path of a file is one that there is.
+func TestByName(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "named", Rootfs: nstest.RootFS(t), Command: []string{"true"}})
+	text := "container " + c.ID + ": open " + c.dir + "/hosts: is a directory, container:" + c.ID
+	if got, want := e.byName(text), "container named: open "+c.dir+"/hosts: is a directory, container:named"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // removed by force with its process. Others are what they were.
 func TestDamagedRecords(t *testing.T) {
 	nstest.Root(t)

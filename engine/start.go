@@ -81,14 +81,14 @@ func (e *Engine) tellByName(c *Container, f *monitor.Failure) {
 	}
 }
 
-// byName has a text call containers by their names, which rooms below do not know.
+// byName has a text call containers by their names, which rooms below do not know, but for paths: their directories have no names.
 func (e *Engine) byName(text string) string {
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
 		if !files.IsID(word) {
 			continue
 		}
 		if c, err := e.Find(word); err == nil {
-			text = strings.ReplaceAll(text, word, c.Name)
+			text = strings.NewReplacer("/"+word, "/"+word, word, c.Name).Replace(text)
 		}
 	}
 	return text

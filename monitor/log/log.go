@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -87,7 +88,7 @@ func Open(c Config) (Sink, error) {
 		d, err = openSyslog(o, c)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("log driver %s: %w", c.Driver, err)
+		return nil, fmt.Errorf("log driver %s: %w", cmp.Or(c.Driver, "json-file"), err)
 	}
 	if o.nonBlocking {
 		d = newRing(d, o.bufferSize)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/monitor/log"
+	"golang.org/x/sys/unix"
 )
 
 // A Line is an entry of a log: a line, or a part of one that was too long.
@@ -275,7 +276,7 @@ type source struct {
 }
 
 func openSource(name string) (*source, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for who writes
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/monitor/log"
+	"golang.org/x/sys/unix"
 )
 
 var begin = time.Date(2026, 11, 26, 12, 0, 0, 123456789, time.UTC)
@@ -219,6 +220,34 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%q, %v", got.String(), err)
 		}
 	})
+}
+
+// TestNoFile: what is in the place of a log's file is named, and nobody waits for who would write to it.
+func TestNoFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.log")
+	if err := unix.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	none := func([]byte) error { return errors.New("a line of a FIFO") }
+	reads := map[string]func() error{
+		"Read": func() error {
+			return Read(context.Background(), "", file, all(), func(l Line) error { return none(l.Text) })
+		},
+		"Read tail": func() error {
+			return Read(context.Background(), "", file, Options{Tail: 1}, func(l Line) error { return none(l.Text) })
+		},
+		"ReadLines": func() error {
+			return ReadLines(context.Background(), file, all(), func([]byte) (time.Time, error) { return begin, nil }, none)
+		},
+	}
+	for name, read := range reads {
+		if err := read(); err == nil || err.Error() != file+" is no regular file" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := log.Open(log.Config{File: file}); err == nil || err.Error() != "log driver json-file: "+file+" is no regular file" {
+		t.Errorf("Open: %v", err)
+	}
 }
 
 // TestDamagedPack: an older file that cannot be unpacked costs what is in it.
