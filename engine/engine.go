@@ -19,6 +19,7 @@ import (
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // room is how many files a command may have to open at once, for one container on a network or two, on version 1 of control groups.
@@ -83,6 +84,9 @@ func Open(o Options) (*Engine, error) {
 		if e.data, err = dataDir(facts, o.Dir); err != nil {
 			return nil, err
 		}
+		if err := trusted(facts, e.data); err != nil {
+			return nil, err
+		}
 	}
 	if e.dir == "" {
 		if e.dir, err = runtimeDir(facts, e.data, o.Look); err != nil {
@@ -110,6 +114,22 @@ func dataDir(f plan.Facts, run string) (string, error) {
 		return filepath.Join(home, ".local/share/kakuri"), nil
 	}
 	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
+}
+
+// trusted refuses a data directory that somebody else has made, or may write to, where HOME is another's or everybody's: by a record there whoever made it
+// has a program run, and files mounted, with the caller's rights.
+func trusted(f plan.Facts, dir string) error {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return nil // who is to make it says why that cannot be
+	}
+	if st.Uid != f.UID && st.Uid != 0 {
+		return fmt.Errorf("%s is of the user %d: set HOME, or XDG_DATA_HOME, to a directory of your own", dir, st.Uid)
+	}
+	if st.Mode&0o002 != 0 {
+		return fmt.Errorf("%s: everybody may write there, and so may have put containers and images there: see that it has none of others, then chmod o-w %s", dir, dir)
+	}
+	return nil
 }
 
 // self is this process's own program.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -52,6 +53,65 @@ func TestForeignRuntimeDir(t *testing.T) {
 		if st, err := os.Stat(want); c.name == "none" && (err != nil || st.Mode().Perm() != 0o700) {
 			t.Errorf("%v: %v", st.Mode(), err)
 		}
+	}
+}
+
+// TestForeignDataDir: records that another user made, or may have, are not taken for the caller's.
+func TestForeignDataDir(t *testing.T) {
+	nstest.Root(t)
+	for _, c := range []struct {
+		name  string
+		as    uint32
+		owner int
+		mode  os.FileMode
+		want  string
+	}{
+		{"none", 1000, -1, 0, ""},
+		{"one's own", 1000, 1000, 0o700, ""},
+		{"one's own, shown to others", 1000, 1000, 0o775, ""},
+		{"root's", 1000, 0, 0o755, ""},
+		{"another's", 1000, 1001, 0o777, "is of the user 1001"},
+		{"another's, with the rights to it", 1000, 1001, 0o700, "is of the user 1001"},
+		{"everybody's", 1000, 1000, 0o777, "everybody may write"},
+		{"everybody's, and sticky", 1000, 0, 0o777 | os.ModeSticky, "everybody may write"},
+		{"an ordinary user's, for root", 0, 1000, 0o700, "is of the user 1000"},
+	} {
+		dir := t.TempDir() + "/kakuri"
+		if c.owner >= 0 {
+			if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.owner, c.owner)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		link := t.TempDir() + "/link"
+		if err := os.Symlink(dir, link); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{dir, link} {
+			err := trusted(plan.Facts{UID: c.as}, dir)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", c.name, err, c.want)
+			}
+		}
+	}
+}
+
+// TestForeignHome: the engine itself refuses it.
+func TestForeignHome(t *testing.T) {
+	u := nstest.User(t)
+	home := t.TempDir()
+	data := home + "/.local/share/kakuri"
+	if err := errors.Join(os.MkdirAll(data, 0o755), os.Chmod(data, 0o777), os.Chown(data, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	for dir := home; dir != "/"; dir = filepath.Dir(dir) {
+		if st, err := os.Stat(dir); err == nil && st.Mode()&0o005 == 0 {
+			os.Chmod(dir, st.Mode()|0o055)
+		}
+	}
+	c := u.Command(nstest.BinaryPath("kakuri"), "ps")
+	c.Env = append(c.Env, "HOME="+home, "XDG_DATA_HOME=")
+	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), data+" is of the user 65534: set HOME, or XDG_DATA_HOME") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
