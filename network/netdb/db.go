@@ -200,7 +200,7 @@ func (db *DB) record(n *Network) error {
 
 // name reserves the network's name, which a killed command may have done before: the caller holds the lock, and there is no network of that name.
 func (db *DB) name(n *Network) error {
-	if err := os.Remove(db.names() + "/" + n.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.RemoveAll(db.names() + "/" + n.Name); err != nil {
 		return err
 	}
 	return os.Symlink(n.ID, db.names()+"/"+n.Name)
@@ -260,13 +260,25 @@ func (db *DB) Lookup(ref string) (Network, error) {
 		}
 	}
 	if found == "" {
-		return Network{}, &NoNetworkError{ref}
+		return db.unnamed(ref)
 	}
 	n, err := db.read(found)
 	if errors.Is(err, os.ErrNotExist) {
 		err = &NoNetworkError{ref}
 	}
 	return n, err
+}
+
+// unnamed returns the network whose record has a name that is not reserved for it, which a sweep mends.
+func (db *DB) unnamed(name string) (Network, error) {
+	list, err := db.List()
+	if err != nil {
+		return Network{}, err
+	}
+	if i := slices.IndexFunc(list, func(n Network) bool { return n.Name == name }); i >= 0 {
+		return list[i], nil
+	}
+	return Network{}, &NoNetworkError{name}
 }
 
 // List returns all networks whose record can be read, the oldest first: see [DB.Damaged].
@@ -347,12 +359,26 @@ func (db *DB) remove(id, name string) error {
 	return errors.Join(errs...)
 }
 
+// used reports whether one of those containers is on a network, or has an address of it: it is neither half made nor half removed then.
+func (db *DB) used(id string, by func(container string) bool) bool {
+	leases, _ := readNames(db.leases(id))
+	members, _ := readNames(db.runDir(id) + "/members")
+	return slices.ContainsFunc(members, by) || slices.ContainsFunc(leases, func(name string) bool {
+		owner, err := files.ReservedFor(db.leases(id) + "/" + name)
+		return err == nil && by(owner)
+	})
+}
+
+func anybody(string) bool { return true }
+
 // read reads a record. The error is ErrNotExist for a network that there is not, and else a [*DamagedError], unless it is [files.Scarce].
 func (db *DB) read(id string) (Network, error) {
 	n, err := db.readWhole(id)
 	switch {
 	case err == nil:
 		return n, nil
+	case errors.Is(err, os.ErrNotExist) && db.used(id, anybody):
+		err = errors.New("it is gone, and containers are on the network")
 	case errors.Is(err, os.ErrNotExist), files.Scarce(err):
 		return Network{}, err
 	}

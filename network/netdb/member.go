@@ -286,7 +286,7 @@ func (db *DB) Reverse(id string, a netip.Addr) (name string, known bool) {
 // lockRun locks what of a network does not outlive a boot. The error is ErrNotExist for a network that there is not.
 func (db *DB) lockRun(id string, how int) (unlock func(), err error) {
 	for {
-		if _, err := os.Lstat(db.dir(id) + "/network.json"); err != nil {
+		if _, err := os.Lstat(db.dir(id) + "/network.json"); err != nil && !db.used(id, anybody) {
 			return nil, err
 		}
 		if err := mkdirs(db.runDir(id)); err != nil {

@@ -528,6 +528,94 @@ func TestHalfRemoved(t *testing.T) {
 	}
 }
 
+// A network that containers are on is not taken for half of one when its record is gone: it is a damaged one, until they have gone, or it is removed by force.
+func TestGoneRecord(t *testing.T) {
+	for _, by := range []string{"their end", "force"} {
+		db := open(t)
+		n := create(t, db, small("n", "10.0.0.0/24"))
+		a, err := db.Lease(n, container(1), netip.Addr{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Join(n.ID, Member{Container: container(1), Name: "c", Addrs: []netip.Addr{a}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(db.dir(n.ID) + "/network.json"); err != nil {
+			t.Fatal(err)
+		}
+		alive := func(string) bool { return true }
+		if err := db.Sweep(alive); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := db.Left(alive); err != nil || len(left) != 0 {
+			t.Errorf("%v, %v", left, err)
+		}
+		want := "network n: its record cannot be read: it is gone, and containers are on the network: kakuri network rm -f n removes it"
+		if damaged, err := db.Damaged(); err != nil || len(damaged) != 1 || damaged[0].Error() != want {
+			t.Errorf("%v, %v", damaged, err)
+		}
+		_, err = db.Lookup("n")
+		if _, err2 := db.Create(small("n", "10.0.0.0/24"), nil); fmt.Sprint(err) != want || fmt.Sprint(err2) != want {
+			t.Errorf("%v, %v", err, err2)
+		}
+		if addrs, known := db.Resolve(n.ID, "c"); !known || len(addrs) != 1 {
+			t.Errorf("its name is %v, %v", addrs, known)
+		}
+		if by == "force" {
+			err = db.Remove(n.ID, true, nil)
+		} else {
+			err = errors.Join(db.Leave(n.ID, container(1)), db.Release(n.ID, container(1)), db.Sweep(alive))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", by, err)
+		}
+		if ids, err := db.ids(); err != nil || len(ids) != 0 {
+			t.Errorf("%s: %v, %v", by, ids, err)
+		}
+		create(t, db, small("n", "10.0.0.0/24"))
+	}
+}
+
+// TestUnreservedName: a network whose name is not reserved for it is found by it all the same, and the next sweep reserves it.
+func TestUnreservedName(t *testing.T) {
+	for what, put := range map[string]func(name string) error{
+		"none":        func(string) error { return nil },
+		"a file":      func(name string) error { return os.WriteFile(name, nil, 0o600) },
+		"a FIFO":      func(name string) error { return syscall.Mkfifo(name, 0o600) },
+		"a directory": func(name string) error { return os.MkdirAll(name+"/in", 0o700) },
+		"nobody's":    func(name string) error { return os.Symlink("nobody", name) },
+	} {
+		db := open(t)
+		n, other := create(t, db, small("n", "10.0.0.0/24")), create(t, db, small("other", "10.0.1.0/24"))
+		first, err := db.Default()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"n", first.Name} {
+			if err := errors.Join(os.Remove(db.names()+"/"+name), put(db.names()+"/"+name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := db.Lookup("n"); err != nil || got.ID != n.ID {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+		if got, err := db.Default(); err != nil || got.ID != first.ID {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+		if err := db.Sweep(func(string) bool { return true }); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if left, err := db.Left(func(string) bool { return true }); err != nil || len(left) != 0 {
+			t.Errorf("%s: %v, %v", what, left, err)
+		}
+		for _, n := range []Network{n, other, first} {
+			if to, err := os.Readlink(db.names() + "/" + n.Name); err != nil || to != n.ID {
+				t.Errorf("%s: %s is %s, %v", what, n.Name, to, err)
+			}
+		}
+	}
+}
+
 // Where all members are alive, an address that none of them has is found as well: one of a command that was killed, or that a member has no more.
 func TestSweepAmongTheLiving(t *testing.T) {
 	db := open(t)

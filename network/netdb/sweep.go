@@ -70,7 +70,7 @@ func (db *DB) left(alive func(string) bool) (left []Left, unlock func(), err err
 		return left, unlock, err
 	}
 	unlocks = append(unlocks, u)
-	halves, err := db.halves(ids)
+	halves, err := db.halves(ids, alive)
 	return append(left, halves...), unlock, err
 }
 
@@ -125,24 +125,37 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 	return left, err
 }
 
-// halves finds networks that were being made or removed, and names of networks that there are not.
-func (db *DB) halves(ids []string) (left []Left, err error) {
+// halves finds networks that were being made or removed, names of networks that there are not, and networks whose name is not reserved for them.
+func (db *DB) halves(ids []string, alive func(string) bool) (left []Left, err error) {
+	there := map[string]bool{}
 	for _, id := range ids {
-		if _, err := os.Lstat(db.dir(id) + "/network.json"); errors.Is(err, os.ErrNotExist) {
-			left = append(left, Left{id, "the network is half made, or half removed", func() error { return db.remove(id, "") }})
-		}
-	}
-	names, err := readNames(db.names())
-	for _, name := range names {
-		id, err := os.Readlink(db.names() + "/" + name)
-		if err != nil {
+		if _, err := os.Lstat(db.dir(id) + "/network.json"); !errors.Is(err, os.ErrNotExist) || db.used(id, alive) {
+			there[id] = true
 			continue
 		}
-		if _, err := os.Lstat(db.dir(id) + "/network.json"); errors.Is(err, os.ErrNotExist) {
+		left = append(left, Left{id, "the network is half made, or half removed", func() error { return db.remove(id, "") }})
+	}
+	names, err := readNames(db.names())
+	named := map[string]bool{}
+	for _, name := range names {
+		id, err := os.Readlink(db.names() + "/" + name)
+		switch {
+		case err != nil: // it is no link, and taken away with the next name that is reserved in its place
+		case there[id]:
+			named[id] = true
+		default:
 			left = append(left, Left{id, "the name " + name + " is that of a network that there is not", func() error { return ignoreMissing(os.Remove(db.names() + "/" + name)) }})
 		}
 	}
-	return left, err
+	if err != nil || len(named) == len(there) {
+		return left, err
+	}
+	for _, id := range ids {
+		if n, err := db.read(id); err == nil && there[id] && !named[id] && ValidName(n.Name) {
+			left = append(left, Left{id, "its name " + n.Name + " is not reserved", func() error { return db.name(&n) }})
+		}
+	}
+	return left, nil
 }
 
 func short(id string) string { return id[:min(12, len(id))] }
