@@ -32,9 +32,9 @@ echo "$cword [$cur] [$prev] [${words[*]}]"`, c.line)
 }
 
 func TestNear(t *testing.T) {
-	names := strings.Fields("run rm create volume network images image inspect stop start stats ps")
+	names := strings.Fields("run rm create volume network images image inspect stop start stats ps logs")
 	for name, want := range map[string]string{
-		"rum": "run rm", "rnu": "run", "creat": "create", "vol": "volume", "stpo": "stop", "imagse": "images image", "inspekt": "inspect", "xy": "", "frobnicate": "", "st": "",
+		"rum": "run rm", "rnu": "run", "creat": "create", "vol": "volume", "stpo": "stop", "imagse": "images image", "inspekt": "inspect", "xy": "", "bogus": "", "lgos": "logs", "netwokr": "network", "frobnicate": "", "st": "",
 	} {
 		if got := strings.Join(near(name, names), " "); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

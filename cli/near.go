@@ -41,8 +41,8 @@ func nearFlags(c *cobra.Command, err error) (list []string) {
 // near are those of names that are as few slips away from name as any, and not so many that the word is another; else those that it is the beginning of.
 func near(name string, names []string) (list []string) {
 	least := 2
-	if len(name) < 5 {
-		least = 1
+	if len(name) < 6 {
+		least = 1 // two of five letters make "logs" of "bogus"
 	}
 	for _, n := range names {
 		if d := slips(name, n); d <= least {
