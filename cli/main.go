@@ -150,6 +150,27 @@ func globals(args []string) (rest []string, err error) {
 	return args, nil
 }
 
+// elsewhere tells whom Docker's variables send to an engine of another machine that a command is for this one: what it removes is not what was meant. The
+// microscope's own commands are never for an engine.
+func elsewhere(io IO, c *cobra.Command) {
+	for c.HasParent() && c.Parent().HasParent() {
+		c = c.Parent()
+	}
+	if !slices.Contains([]string{"run", "image", "system", "group"}, c.GroupID) || c.Name() == "completion" {
+		return
+	}
+	name, value := "DOCKER_HOST", os.Getenv("DOCKER_HOST")
+	scheme, _, _ := strings.Cut(value, "://")
+	far := value != "" && scheme != "unix" && scheme != "fd"
+	if value == "" { // as with Docker, whose DOCKER_HOST goes before DOCKER_CONTEXT
+		name, value = "DOCKER_CONTEXT", os.Getenv("DOCKER_CONTEXT")
+		far = value != "" && value != "default"
+	}
+	if far {
+		io.warn(name + "=" + value + " has no effect: kakuri works on this machine, without a daemon")
+	}
+}
+
 // notHere says what to do in place of a command that there is not.
 func notHere(args []string) error {
 	name := first(args)
@@ -397,6 +418,7 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 		SilenceUsage: true, SilenceErrors: true, Version: Version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.PersistentPreRun = func(c *cobra.Command, _ []string) { elsewhere(io, c) } // not for --help
 	root.SetIn(io.In)
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
