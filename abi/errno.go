@@ -160,7 +160,7 @@ var errnoRows = [EHWPOISON + 1]errnoRow{
 	EIO:             {"EIO", "input/output error"},
 	ENXIO:           {"ENXIO", "no such device or address"},
 	E2BIG:           {"E2BIG", "argument list too long"},
-	ENOEXEC:         {"ENOEXEC", "not an executable format"},
+	ENOEXEC:         {"ENOEXEC", "exec format error"},
 	EBADF:           {"EBADF", "bad file descriptor"},
 	ECHILD:          {"ECHILD", "no child process"},
 	EAGAIN:          {"EAGAIN", "resource temporarily unavailable"},

@@ -55,7 +55,7 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "bin/plain"), []byte("#!/bin/sh\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, e, Config{Rootfs: root, Command: []string{"text"}}, 126, "ENOEXEC")
+	refused(t, e, Config{Rootfs: root, Command: []string{"text"}}, 126, "ENOEXEC: exec format error")
 	refused(t, e, Config{Rootfs: root, Command: []string{"plain"}}, 126, "EACCES")
 	refused(t, e, Config{Rootfs: root}, 125, "no command")
 	// More than the kernel takes, and than a message from the monitor has room for.

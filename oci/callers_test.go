@@ -107,6 +107,32 @@ func TestNoProgram(t *testing.T) {
 	p.empty()
 }
 
+// A program in a format that the kernel does not know has runc's words, and the exit code of its first process.
+func TestNotExecutable(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("exec sleep 100")
+	dir := bundle(t, s)
+	if err := os.WriteFile(filepath.Join(dir, "text"), []byte("no program\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bind := specs.Mount{Destination: "/text", Type: "bind", Source: filepath.Join(dir, "text"), Options: []string{"bind"}}
+	s.Mounts = append(s.Mounts, bind)
+	write(t, dir, s)
+	p.good("run", "-d", "--bundle", dir, "x")
+	if out, code := p.do("exec", "x", "/text"); code != 255 || out != "exec failed: exec /text: exec format error\n" {
+		t.Errorf("exec: code %d: %q", code, out)
+	}
+	p.good("delete", "-f", "x")
+	s.Process.Args = []string{"/text"}
+	write(t, dir, s)
+	if out, code := p.do("run", "--bundle", dir, "x"); code != 255 || out != "exec /text: exec format error\n" {
+		t.Errorf("run: code %d: %q", code, out)
+	}
+	p.empty()
+}
+
 // Words that other programs look for in the output.
 func TestCallersWords(t *testing.T) {
 	nstest.Root(t)

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"syscall"
+
 	"github.com/kakuri/kakuri/oci"
 )
 
@@ -87,7 +90,10 @@ var runVerb = verb{"run", "ID", "create a container and start it", func(c *comma
 			return 1, err
 		}
 		code, err := c.runtime.Run(background, id, b, o)
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.ENOEXEC):
+			return execFailed, err // as the first process of runc's, which ends with that
+		case err != nil:
 			return 1, err
 		}
 		return code, nil

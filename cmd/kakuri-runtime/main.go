@@ -147,7 +147,8 @@ func usage(global []flag) string {
 	s.WriteString(`
 A bundle is a directory with a config.json of the OCI runtime-spec and the root
 file system that it names. Exit code of run and exec: the process's own, 128 plus
-the signal that ended it; 1 when something failed, and exec's 255.
+the signal that ended it; 1 when something failed, and exec's 255, which is
+run's, too, of a program that is in no format that the kernel knows.
 `)
 	return s.String()
 }
