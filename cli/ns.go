@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -422,6 +424,20 @@ func (r *nsReading) forest(t abi.Namespace) ui.NSForest {
 	return f
 }
 
+// byAge is namespaces in the order in which their first processes began, as the pids of those have it: the kernel's numbers of namespaces jump, by
+// processors.
+func byAge(list []*namespace.Namespace) []*namespace.Namespace {
+	first := func(n *namespace.Namespace) int {
+		if len(n.Members) == 0 {
+			return math.MaxInt
+		}
+		return n.Members[0].PID
+	}
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b *namespace.Namespace) int { return cmp.Compare(first(a), first(b)) })
+	return list
+}
+
 func (r *nsReading) node(n *namespace.Namespace) ui.NSNode {
 	out := ui.NSNode{
 		NSName: r.name(n), Type: n.Type.ProcName(), Owner: inodeOf(n.Owner),
@@ -438,7 +454,7 @@ func (r *nsReading) node(n *namespace.Namespace) ui.NSNode {
 	for _, p := range n.Members {
 		out.Processes = append(out.Processes, r.process(p))
 	}
-	for _, c := range n.Children {
+	for _, c := range byAge(n.Children) {
 		out.Children = append(out.Children, r.node(c))
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -210,6 +211,25 @@ func TestNSUsage(t *testing.T) {
 }
 
 // TestRanges has a line of a map whose ids the reader has no numbers for.
+// Namespaces stand as they began, whatever numbers the kernel gave them; those without a process are last.
+func TestNSByAge(t *testing.T) {
+	made := func(inode uint64, pids ...int) *namespace.Namespace {
+		n := &namespace.Namespace{Inode: inode}
+		for _, pid := range pids {
+			n.Members = append(n.Members, &namespace.Process{PID: pid})
+		}
+		return n
+	}
+	list := []*namespace.Namespace{made(1), made(2, 300, 301), made(3, 100, 900), made(4, 200)}
+	var got []uint64
+	for _, n := range byAge(list) {
+		got = append(got, n.Inode)
+	}
+	if want := []uint64{3, 4, 2, 1}; !slices.Equal(got, want) || list[0].Inode != 1 {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 func TestRanges(t *testing.T) {
 	got := rangesOf(namespace.IDMap{{Inside: 0, Outside: 1000, Count: 1}, {Inside: 1, Outside: 1<<32 - 1, Count: 5}})
 	if want := "[{0 1000 1} {1 -1 5}]"; fmt.Sprint(got) != want {

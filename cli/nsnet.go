@@ -44,7 +44,7 @@ func (r *nsReading) nets() ui.NetMap {
 	if own != nil {
 		add(own)
 	}
-	for _, n := range r.Namespaces {
+	for _, n := range byAge(r.Namespaces) {
 		if n.Type == abi.NSNetwork && n != own {
 			add(n)
 		}

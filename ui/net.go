@@ -140,7 +140,7 @@ func (m NetMap) Text(s Screen) string {
 		if n.More {
 			t.Children = append(t.Children, Tree{Text: l.Say(words.MoreDevices)})
 		}
-		for _, p := range n.Published {
+		for _, p := range n.publishedTogether() {
 			t.Children = append(t.Children, Tree{Text: l.Say(words.PublishedAt, p)})
 		}
 		b.WriteString(t.Draw(s))
@@ -262,12 +262,12 @@ func (p *picture) space(m NetMap, b netBox, i int) {
 	if name := n.called(p.lang); name != "" {
 		heading = name
 	}
-	p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fit(heading, b.w-2*boxPad, 17))
+	p.text(b.x+boxPad, b.y+28, 17, t.strong, `font-weight="650"`, fitBold(heading, b.w-2*boxPad, 17))
 	for _, d := range n.Devices {
 		p.device(m, b, t, d, i)
 	}
 	at := b.y + netHead + 20
-	for _, s := range n.Published {
+	for _, s := range n.publishedTogether() {
 		p.text(b.x+boxPad, at, 13, ink, "", fit(p.lang.Say(words.PublishedAt, Escape(s)), b.w-2*boxPad, 13))
 		at += netLine
 	}
@@ -385,7 +385,24 @@ func (n *NetSpace) published() int {
 	if len(n.Published) == 0 {
 		return 0
 	}
-	return len(n.Published)*netLine + netGap
+	return len(n.publishedTogether())*netLine + netGap
+}
+
+// publishedTogether has a line for each port of a container, with all addresses at which it is published: those of both families, mostly.
+func (n *NetSpace) publishedTogether() (lines []string) {
+	const leads = " → "
+	at := map[string]int{} // by what they lead to
+	for _, p := range n.Published {
+		from, to, _ := strings.Cut(p, leads)
+		if i, ok := at[to]; ok {
+			before, _, _ := strings.Cut(lines[i], leads)
+			lines[i] = before + ", " + from + leads + to
+			continue
+		}
+		at[to] = len(lines)
+		lines = append(lines, p)
+	}
+	return lines
 }
 
 // chip is the width of a device.
@@ -434,7 +451,7 @@ func (m *NetMap) chipHeight(l Lang, width, column int) int {
 const chipEnd = 8 // free at a device's right end
 
 // besideName is where the text behind a device's name begins.
-func besideName(name string) int { return 20 + textWidth(name, 13)*9/8 } // it is bold
+func besideName(name string) int { return 20 + textWidth(name, 13)*bold/8 }
 
 // said is what stands behind a device's name in the picture, and below it.
 func (d NetDevice) said(l Lang, width int) (behind, below string) {

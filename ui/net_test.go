@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ func netMap() NetMap {
 		{NSName: NSName{Inode: 1, Host: true}, Here: true, Devices: List[NetDevice]{
 			{Name: "lo", Up: true, Addrs: []string{"127.0.0.1/8"}, In: -1}, {Name: "kakuri0", Kind: "bridge", Up: true, Addrs: []string{"172.20.0.1/16"}, In: -1},
 			{Name: "vk1", Kind: "veth", Up: true, Master: "kakuri0", Peer: "eth0", In: 1}, {Name: "x<0>", Kind: "dummy", In: -1},
-		}, Published: []string{"0.0.0.0:8080 → 172.20.0.2:80/tcp"}},
+		}, Published: []string{"0.0.0.0:8080 → web 80/tcp", "[::]:8080 → web 80/tcp", "0.0.0.0:53 → 172.20.0.2:53/udp"}},
 		{NSName: NSName{Inode: 2, Name: "web"}, PID: 7, Command: "nginx", Devices: List[NetDevice]{{Name: "eth0", Kind: "veth", Up: true, Addrs: []string{"172.20.0.2/16"}, Peer: "vk1", In: 0}}},
 		{NSName: NSName{Inode: 3}, PID: 8, Command: "sleep 9", Devices: List[NetDevice]{{Name: "lo", In: -1, Addrs: many}}, More: true},
 	}}
@@ -69,6 +70,19 @@ func TestNetPictureWhole(t *testing.T) {
 	}
 	if len(ends) != 18 {
 		t.Errorf("%d ends of 9 cables", len(ends))
+	}
+}
+
+// A name that is too long for its box ends inside it, bold as it is.
+func TestNetPictureLongName(t *testing.T) {
+	m := NetMap{Spaces: List[NetSpace]{{NSName: NSName{Inode: 2, Name: strings.Repeat("abcde-", 20)}}}}
+	boxes, _ := m.layout(EN)
+	name := regexp.MustCompile(`>([^<>]*…)</text>`).FindStringSubmatch(m.SVG(EN))
+	if name == nil {
+		t.Fatal("the name is not cut")
+	}
+	if w := textWidth(name[1], 17) * 9 / 8; w > boxes[0].w-2*boxPad {
+		t.Errorf("%q: %d wide in a box of %d", name[1], w, boxes[0].w)
 	}
 }
 

@@ -343,7 +343,7 @@ func (p *picture) header(b *box, t tint) {
 	}
 	count := p.lang.Count(words.Processes, len(b.node.Processes))
 	x, y, inner := b.x+boxPad, b.y+boxPad+14, b.w-2*boxPad
-	p.text(x, y, size, t.strong, `font-weight="650"`, fit(name, inner-textWidth(count, 13)-boxGap, size))
+	p.text(x, y, size, t.strong, `font-weight="650"`, fitBold(name, inner-textWidth(count, 13)-boxGap, size))
 	p.text(x+inner, y, 13, soft, `text-anchor="end"`, count)
 	for i, line := range b.lines {
 		p.text(x, y+nameHeight-10+i*factHeight, 12, soft, "", line)
@@ -441,6 +441,12 @@ func fit(s string, width, size int) string {
 	}
 	return strings.TrimRight(string(runes), " ·") + "…"
 }
+
+// bold is how wide bold text is, in eighths of the same text as textWidth has it.
+const bold = 9
+
+// fitBold is fit for bold text.
+func fitBold(s string, width, size int) string { return fit(s, width*8/bold, size) }
 
 // xmlText escapes text for an element or an attribute.
 func xmlText(s string) string {
