@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -54,6 +55,9 @@ func (io IO) shown() writer {
 	return io.Out
 }
 
+// quietLog shuts the log of Go's library: net/http tells there of what a registry sends unasked, in the registry's words and among ours.
+func quietLog() { log.SetOutput(io.Discard) }
+
 // report prints an error. Its text may be a stranger's, such as a registry's.
 func (io IO) report(err error) { fmt.Fprintln(io.Err, "kakuri:", format.Lines(err.Error())) }
 
@@ -80,6 +84,7 @@ func Main(ctx context.Context, args []string, io IO) int {
 		io.report(err)
 		return 1
 	}
+	quietLog()
 	engine.Prefault()
 	collectLate()
 	root := newRoot(io, args)

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"io"
+	"log"
 	"os/exec"
 	"strings"
 	"testing"
@@ -112,5 +113,17 @@ func TestChangeIsOneLine(t *testing.T) {
 	}
 	if text := changeText(c, false); text != "A /tmp/a\nD /etc\x1b[2J" {
 		t.Errorf("%q", text)
+	}
+}
+
+// TestLogOfLibrary: what a registry sends behind its answer reaches no terminal, not by the log of Go's library either.
+func TestLogOfLibrary(t *testing.T) {
+	var out bytes.Buffer
+	defer log.SetOutput(log.Writer())
+	log.SetOutput(&out)
+	Main(t.Context(), []string{"pull", "a@b"}, IO{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
+	log.Print("Unsolicited response received on idle HTTP channel")
+	if out.Len() > 0 {
+		t.Errorf("the log has %q", out.String())
 	}
 }

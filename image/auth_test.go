@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/testimage"
@@ -340,6 +342,39 @@ func TestTokenField(t *testing.T) {
 		s := newStore(t, nil)
 		if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil {
 			t.Errorf("%s was taken", body)
+		}
+	}
+}
+
+// TestTokenTries: whoever waits for a token does not ask for it as often again as it is asked for.
+func TestTokenTries(t *testing.T) {
+	for what, test := range map[string]struct {
+		body string
+		most int64
+	}{
+		"cut":   {"", int64(new(network).patience().tries) + 1}, // net/http asks once more where a kept connection was closed
+		"large": {`{"token":"` + strings.Repeat("x", maxToken) + `"}`, 1},
+	} {
+		var asked atomic.Int64
+		k := serve(t, pullable())
+		k.guard(fmt.Sprintf(`Bearer realm="%s/token"`, k.url), func(string) bool { return false }, func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != "/token" {
+				return false
+			}
+			asked.Add(1)
+			if test.body == "" {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = io.WriteString(w, test.body)
+			return true
+		})
+		s := newStore(t, nil)
+		_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
+		if err == nil || !strings.Contains(err.Error(), "token from "+k.host) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := asked.Load(); n > test.most {
+			t.Errorf("%s: asked %d times, want %d", what, n, test.most)
 		}
 	}
 }

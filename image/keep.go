@@ -62,6 +62,9 @@ func (s *Store) show(ctx context.Context, d v1.Descriptor, open func() (io.ReadC
 		return err
 	}
 	defer r.Close()
+	if err := s.blobDir(d.Digest); err != nil {
+		return err
+	}
 	if s.link(d, r) == nil {
 		return nil
 	}

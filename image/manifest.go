@@ -32,9 +32,18 @@ const (
 const (
 	maxManifest = 4 << 20
 	maxConfig   = 8 << 20
+	maxToken    = 1 << 20
 	maxDepth    = 4 // of indexes in indexes
 	maxLayers   = 4096
+	maxDocs     = 32 << 20 // of an index's documents together, as one pull of all its platforms holds them
 )
+
+// maxValues bounds the values of a document. Each becomes up to 120 bytes in memory, of two in a text that has nothing but "{},": 4 MiB of those were 600 MB. All ports of
+// tcp and udp as EXPOSE lists them are 131,070.
+const maxValues = 1 << 18
+
+// maxTold is how many platforms of an index an error names.
+const maxTold = 20
 
 func isIndex(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageIndex || mediaType == dockerIndex
@@ -119,7 +128,7 @@ func parseDocument(raw []byte, mediaType string) (*document, error) {
 		return nil, fmt.Errorf("manifest: schemaVersion %d, want 2", probe.SchemaVersion)
 	}
 	if probe.MediaType != "" && mediaType != "" && probe.MediaType != mediaType {
-		return nil, fmt.Errorf("manifest: the body says %q, and the header says %q", probe.MediaType, mediaType)
+		return nil, fmt.Errorf("manifest: the body says %.200q, and the header says %.200q", probe.MediaType, mediaType)
 	}
 	if probe.Manifests != nil && (probe.Layers != nil || probe.Config != nil) {
 		return nil, errors.New("manifest: it has both manifests and layers: it could be read as an index or as an image (CVE-2021-41190)")
@@ -140,7 +149,7 @@ func parseDocument(raw []byte, mediaType string) (*document, error) {
 	case isManifest(mediaType) && probe.Manifests == nil:
 		return d, d.parseManifest()
 	}
-	return nil, fmt.Errorf("manifest: media type %q does not fit its body, or is none of an image's", mediaType)
+	return nil, fmt.Errorf("manifest: media type %.200q does not fit its body, or is none of an image's", mediaType)
 }
 
 // walk visits the documents below a descriptor: an index before what it names, and each once, since a few indexes that name each other many times
@@ -217,7 +226,7 @@ func (d *document) parseManifest() error {
 type ArtifactError struct{ Type string }
 
 func (e *ArtifactError) Error() string {
-	return fmt.Sprintf("it is no image but an artifact of type %q", e.Type)
+	return fmt.Sprintf("it is no image but an artifact of type %.200q", e.Type)
 }
 
 // runnable says why a manifest is of no image that can run: an artifact, a layer in a form that is not known.
@@ -227,7 +236,7 @@ func (d *document) runnable() error {
 	}
 	for _, l := range d.manifest.Layers {
 		if _, ok := compression(l.MediaType); !ok {
-			return fmt.Errorf("layer %s: media type %q is not known", l.Digest, l.MediaType)
+			return fmt.Errorf("layer %s: media type %.200q is not known", l.Digest, l.MediaType)
 		}
 	}
 	return nil
@@ -240,7 +249,7 @@ func parseConfig(raw []byte, n int) (*ConfigFile, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	if c.RootFS.Type != "layers" && !(c.RootFS.Type == "" && len(c.RootFS.DiffIDs) == 0) {
-		return nil, fmt.Errorf("config: rootfs.type %q, want layers", c.RootFS.Type)
+		return nil, fmt.Errorf("config: rootfs.type %.200q, want layers", c.RootFS.Type)
 	}
 	if len(c.RootFS.DiffIDs) != n {
 		return nil, fmt.Errorf("config: %d diff_ids for %d layers", len(c.RootFS.DiffIDs), n)
@@ -257,9 +266,13 @@ func parseConfig(raw []byte, n int) (*ConfigFile, error) {
 }
 
 // unmarshal is json.Unmarshal for one value, an object, that bounds how deep it nests (the decoder recurses), and refuses two fields of the
-// outermost object that differ by case at most: the decoder takes the last of them, and somebody else takes the first.
-func unmarshal(raw []byte, v any) error {
+// outermost object that differ by case at most: the decoder takes the last of them, and somebody else takes the first. It has maxValues values at most.
+func unmarshal(raw []byte, v any) error { return unmarshalUpTo(maxValues, raw, v) }
+
+// unmarshalUpTo is unmarshal with another bound of how many values there are.
+func unmarshalUpTo(most int, raw []byte, v any) error {
 	depth, from := 0, -1 // from is where a string began
+	values := 0
 	seen := map[string]bool{}
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
@@ -282,12 +295,19 @@ func unmarshal(raw []byte, v any) error {
 			}
 		case c == '}' || c == ']':
 			depth--
+		case c == ',':
+			if values++; values > most {
+				return fmt.Errorf("more than %d values", most)
+			}
 		}
 	}
 	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
 		return errors.New("it is no JSON object")
 	}
-	return leanjson.Unmarshal(raw, v)
+	if err := leanjson.Unmarshal(raw, v); err != nil {
+		return errors.New(printable(err.Error())) // which may have a number or a time of any length in it
+	}
+	return nil
 }
 
 // keyAt reads the string raw[from:to], if a colon follows.
@@ -306,7 +326,7 @@ func readLimited(r io.Reader, max int64, what string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if int64(len(raw)) > max {
-		return nil, fmt.Errorf("%s: larger than %d bytes", what, max)
+		return nil, final("%s: larger than %d bytes", what, max)
 	}
 	return raw, nil
 }

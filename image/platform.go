@@ -151,13 +151,22 @@ func choose(index v1.Index, want Platform) *v1.Descriptor {
 // platforms lists what an index has, for errors.
 func platforms(index v1.Index) string {
 	var list []string
+	more := 0
 	for _, d := range index.Manifests {
-		if d.Platform != nil && !attestation(d) {
-			list = append(list, formatPlatform(normal(*d.Platform)))
+		switch {
+		case d.Platform == nil || attestation(d):
+		case len(list) == maxTold:
+			more++
+		default:
+			list = append(list, printable(formatPlatform(normal(*d.Platform))))
 		}
 	}
 	if len(list) == 0 {
 		return "none"
 	}
-	return strings.Join(list, ", ")
+	told := strings.Join(list, ", ")
+	if more > 0 {
+		told += fmt.Sprintf(" and %d more", more)
+	}
+	return told
 }

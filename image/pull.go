@@ -384,7 +384,11 @@ func (p *puller) plan(ctx context.Context, target *document) (docs, manifests []
 		}
 		return p.document(ctx, string(d.Digest), &d)
 	}
+	room := maxDocs
 	err = walk(target.desc, read, p.children, func(doc *document) error {
+		if room -= len(doc.raw); room < 0 {
+			return fmt.Errorf("index %s: its manifests have more than %d bytes", target.desc.Digest, maxDocs)
+		}
 		docs = append(docs, doc)
 		switch {
 		case doc.manifest == nil:
@@ -482,6 +486,9 @@ func inParallel[T any](ctx context.Context, n int, list []T, do func(context.Con
 
 func (p *puller) layer(ctx context.Context, j *layerJob) error {
 	id := shortID(j.desc.Digest)
+	if most := p.rules.maxBlob(); j.desc.Size > most { // before all of it came, to a full disk
+		return fmt.Errorf("layer %s: it has %d bytes: %w", id, j.desc.Size, &TooLargeError{p.rules.maxLayer()})
+	}
 	blob := newBlobReader(ctx, p.sources, j.desc)
 	defer blob.Close()
 	in := &meter{r: blob, rep: p.rep, e: Event{ID: id, Status: "Downloading", Total: j.desc.Size}}

@@ -8,16 +8,19 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -441,6 +444,52 @@ func TestPullHostile(t *testing.T) {
 				m.Layers[0] = w.blob([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 1, 0, 0}, v1.MediaTypeImageLayerZstd)
 			})
 		}, "zstd"},
+		{"a blob without end behind a layer", func(w *world, k *fake) {
+			rebuild(w, func(m *v1.Manifest) {
+				m.Layers[0].Digest, m.Layers[0].Size = "sha256:"+digest.Digest(digest64), math.MaxInt64
+			})
+		}, "maxLayer"},
+		{"layers of nothing", func(w *world, k *fake) { // 4 MiB that became 600
+			raw(w, `{"schemaVersion":2,"layers":[`+strings.Repeat("{},", 1<<20)+`{}]}`, v1.MediaTypeImageManifest)
+		}, "more than 262144 values"},
+		{"a history of nothing", func(w *world, k *fake) {
+			rebuild(w, func(m *v1.Manifest) {
+				c := w.blobs[m.Config.Digest]
+				m.Config = w.blob(bytes.Replace(c, []byte(`"history":[`), []byte(`"history":[`+strings.Repeat("{},", 1<<20)), 1), m.Config.MediaType)
+			})
+		}, "more than 262144 values"},
+		{"labels beyond number", func(w *world, k *fake) {
+			config(w, func(c map[string]any) {
+				labels := map[string]string{}
+				for i := range maxValues + 1 {
+					labels[strconv.Itoa(i)] = ""
+				}
+				c["config"] = map[string]any{"Labels": labels}
+			})
+		}, "more than 262144 values"},
+		{"a long media type", func(w *world, k *fake) {
+			rebuild(w, func(m *v1.Manifest) { m.Layers[0].MediaType = strings.Repeat("x", 1<<20) })
+		}, "is not known"},
+		{"a long type of artifact", func(w *world, k *fake) {
+			rebuild(w, func(m *v1.Manifest) { m.ArtifactType, m.Config.MediaType = strings.Repeat("x", 1<<20), "x" })
+		}, "no image but an artifact"},
+		{"a long digest", func(w *world, k *fake) {
+			rebuild(w, func(m *v1.Manifest) { m.Layers[0].Digest = digest.Digest(strings.Repeat("x", 1<<20)) })
+		}, "not known"},
+		{"a long size", func(w *world, k *fake) {
+			raw(w, `{"schemaVersion":`+strings.Repeat("1", 1<<20)+`}`, v1.MediaTypeImageManifest)
+		}, "cannot unmarshal number 1111"},
+		{"a long time", func(w *world, k *fake) {
+			config(w, func(c map[string]any) { c["created"] = strings.Repeat("1", 1<<20) })
+		}, "time"},
+		{"many long platforms", func(w *world, k *fake) {
+			var list []v1.Descriptor
+			for range 1000 {
+				w.d.Platform = &v1.Platform{OS: "plan9", Architecture: strings.Repeat("x", 1000)}
+				list = append(list, w.d)
+			}
+			w.tags["latest"] = w.index(false, list...)
+		}, " and 980 more"},
 		{"foreign layer", func(w *world, k *fake) {
 			rebuild(w, func(m *v1.Manifest) {
 				m.Layers[0].URLs = []string{k.url + "/elsewhere"}
@@ -469,6 +518,9 @@ func TestPullHostile(t *testing.T) {
 			}
 			if left, err := s.Check(t.Context(), false); err != nil || len(left) > 0 {
 				t.Errorf("left over: %v %v", left, err)
+			}
+			if len(err.Error()) > 16<<10 {
+				t.Errorf("%d bytes are told", len(err.Error()))
 			}
 			if strings.Contains(err.Error(), "manifest unknown") {
 				t.Errorf("the manifest is known: %v", err)
@@ -874,4 +926,64 @@ func TestPullRefused(t *testing.T) {
 	if err := pull(); !errors.Is(err, syscall.ECONNREFUSED) || retries > 0 {
 		t.Errorf("one that is not there: %d retries, %v", retries, err)
 	}
+}
+
+// TestPullSHA512: a manifest may name its layers by sha512; they are kept by their diffID like others, and come back by that name.
+func TestPullSHA512(t *testing.T) {
+	nstest.Root(t)
+	f := newFixture()
+	d := f.image(Host(), "gzip", false, layersOf(1)...)
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[d.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	packed := f.blobs[m.Layers[0].Digest]
+	m.Layers[0].Digest = digest.SHA512.FromBytes(packed)
+	f.blobs[m.Layers[0].Digest] = packed
+	f.tags["latest"] = f.document(m, m.MediaType)
+	for _, settings := range []*Settings{{}, {KeepBlobs: true}} {
+		s := stored(t)
+		s.net.settings = settings
+		name := serve(t, f).host + "/a"
+		if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.o.Layers.Blob(t.Context(), digest.FromBytes(layersOf(1)[0]), m.Layers[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || !bytes.Equal(got, packed) {
+			t.Errorf("%d bytes of %d: %v", len(got), len(packed), err)
+		}
+		var saved bytes.Buffer
+		if err := s.Save(t.Context(), &saved, []string{name}, SaveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stored(t).Load(t.Context(), &saved, LoadOptions{}); err != nil {
+			t.Error(err)
+		}
+		if left, err := s.Check(t.Context(), true); err != nil || len(left) > 0 {
+			t.Errorf("check: %v %v", left, err)
+		}
+	}
+}
+
+// TestPullManyDocuments: what a pull of all platforms holds of an index is bounded.
+func TestPullManyDocuments(t *testing.T) {
+	f := newFixture()
+	d := f.image(Host(), "gzip", false, layersOf(1)...)
+	var list []v1.Descriptor
+	for i := range 9 {
+		raw := bytes.Replace(f.blobs[d.Digest], []byte("{"), fmt.Appendf(nil, `{"n":%d,"x":%q,`, i, strings.Repeat("x", maxManifest-1<<10)), 1)
+		list = append(list, f.rawDocument(raw, d.MediaType))
+	}
+	f.tags["latest"] = f.index(false, list...)
+	s := newStore(t, nil)
+	_, err := s.Pull(t.Context(), serve(t, f).host+"/a", PullOptions{AllPlatforms: true})
+	if err == nil || !strings.Contains(err.Error(), "its manifests have more than") {
+		t.Error(err)
+	}
+	empty(t, s)
 }

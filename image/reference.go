@@ -105,10 +105,10 @@ func validDigest(d digest.Digest) error {
 	alg, hex, _ := strings.Cut(string(d), ":")
 	want := map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}[alg]
 	if want == 0 {
-		return fmt.Errorf("digest %q: an algorithm that is not known, want sha256", string(d))
+		return fmt.Errorf("digest %.200q: an algorithm that is not known, want sha256", string(d))
 	}
 	if len(hex) != want || !isHex(hex) {
-		return fmt.Errorf("digest %q: want %d lowercase hexadecimal digits", string(d), want)
+		return fmt.Errorf("digest %.200q: want %d lowercase hexadecimal digits", string(d), want)
 	}
 	return nil
 }

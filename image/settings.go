@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"net/url"
 	"os"
@@ -317,6 +318,14 @@ func mirrorURL(m string) (*url.URL, error) {
 func (s *Settings) downloads() int  { return between(1, s.Downloads, 16) }
 func (s *Settings) uploads() int    { return between(1, s.Uploads, 16) }
 func (s *Settings) maxLayer() int64 { return or(s.MaxLayer, defaultMaxLayer) }
+
+// maxBlob bounds a layer as it comes. What cannot be compressed is a little larger so; but behind the end of a compressed stream there may be anything, which no
+// bound of the tar counts.
+func (s *Settings) maxBlob() int64 {
+	most := s.maxLayer()
+	return most + min(most/1000+(64<<10), math.MaxInt64-most)
+}
+
 func (s *Settings) maxRatio() int64 { return or(s.MaxRatio, defaultMaxRatio) }
 
 func or(n, other int64) int64 {

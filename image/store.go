@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -190,12 +191,21 @@ func (s *Store) putBlob(raw []byte, d digest.Digest) error {
 	if got, err := s.readBlob("blob", d); err == nil && bytes.Equal(got, raw) {
 		return nil
 	}
-	if d.Algorithm() != digest.SHA256 {
-		if err := os.MkdirAll(filepath.Dir(s.blobPath(d)), 0o700); err != nil {
-			return fmt.Errorf("images: %w", err)
-		}
+	if err := s.blobDir(d); err != nil {
+		return err
 	}
 	return s.replace("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), raw)
+}
+
+// blobDir makes the directory of a blob, unless it is that of all the others.
+func (s *Store) blobDir(d digest.Digest) error {
+	if d.Algorithm() == digest.SHA256 {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(s.blobPath(d)), 0o700); err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	return nil
 }
 
 // readBlob reads an index, a manifest or a config, and compares it with its digest.
@@ -266,7 +276,7 @@ func (s *Store) roots() ([]root, error) {
 
 // parseRoots wants all that an index has: of "{}" nobody may conclude that no image is needed any more.
 func parseRoots(raw []byte) (index v1.Index, err error) {
-	if err := unmarshal(raw, &index); err != nil {
+	if err := unmarshalUpTo(math.MaxInt, raw, &index); err != nil { // our own: it has as many names as there are
 		return index, err
 	}
 	if index.SchemaVersion != 2 || index.Manifests == nil {

@@ -196,16 +196,20 @@ func (r *remote) token(ctx context.Context, params map[string]string, scopes []s
 	return r.askRealm(ctx, q, realm, auth)
 }
 
-// askRealm sends a request for a token. Redirects are not followed: a realm is where the challenge said.
+// askRealm sends a request for a token. Redirects are not followed: a realm is where the challenge said. Its error is final: who needs the token asks no more
+// often than this, or a realm that drips would be waited for six times six times.
 func (r *remote) askRealm(ctx context.Context, q *request, realm *url.URL, auth string) (token, identity string, err error) {
 	p := r.net.patience()
 	for try := 1; ; try++ {
 		token, identity, err = r.askRealmOnce(ctx, q, realm, auth)
-		if err == nil || ctx.Err() != nil || try >= p.tries || !retryable(err) || hopeless(try, err, true) {
+		if err == nil || ctx.Err() != nil {
 			return token, identity, err
 		}
+		if try >= p.tries || !retryable(err) || hopeless(try, err, true) {
+			return "", "", &finalError{err}
+		}
 		if err := r.pause(ctx, try, err); err != nil {
-			return "", "", err
+			return "", "", &finalError{err}
 		}
 	}
 }
@@ -221,9 +225,9 @@ func (r *remote) askRealmOnce(ctx context.Context, q *request, realm *url.URL, a
 		return "", "", fmt.Errorf("token from %s: %w", realm.Host, e)
 	}
 	defer resp.Body.Close()
-	raw, err := readLimited(resp.Body, 1<<20, "token")
+	raw, err := readLimited(resp.Body, maxToken, "token")
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("registry %s: token from %s: %w", r.host, realm.Host, err)
 	}
 	// By hand: the decoder would take "Token", which other servers have (CVE-2026-33990).
 	var fields map[string]json.RawMessage

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -228,7 +227,7 @@ func (s *Store) Check(ctx context.Context, id digest.Digest) error {
 			continue
 		}
 		name := s.path(layersDir, e.Name())
-		err := checkFile(ctx, name, "compressed form of layer "+short(id), digest.NewDigestFromEncoded(digest.SHA256, part[1]))
+		err := checkFile(ctx, name, "compressed form of layer "+short(id), blobDigest(part[1]))
 		var damaged *DigestError
 		if errors.As(err, &damaged) {
 			err = errors.Join(err, os.Remove(name))
@@ -244,11 +243,11 @@ func checkFile(ctx context.Context, name, what string, id digest.Digest) error {
 		return err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
+	sum := id.Algorithm().Digester()
+	if _, err := io.Copy(sum.Hash(), &contextReader{ctx, f}); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if got := digest.NewDigest(digest.SHA256, h); got != id {
+	if got := sum.Digest(); got != id {
 		return &DigestError{what, id, got}
 	}
 	return nil
