@@ -305,8 +305,10 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 			return 0, err
 		}
 		// A copy takes the place of what it is called. /dev/null as a file of the machine's is no longer empty, and breaks what counts on that.
-		if fi.Mode()&fs.ModeDevice != 0 {
+		if m := fi.Mode(); m&fs.ModeDevice != 0 {
 			return 0, fmt.Errorf("invalid output path: %q must be a directory or a regular file: got a device", p)
+		} else if !m.IsDir() && !m.IsRegular() {
+			return 0, fmt.Errorf("invalid output path: %q must be a directory or a regular file", p)
 		}
 		return fi.Mode(), nil
 	})

@@ -183,6 +183,15 @@ func TestCopy(t *testing.T) {
 			if err := e.CopyIn(ctx, id, host+"/d", "/etc/passwd", CopyOptions{}); err == nil {
 				t.Error("a directory took the place of a file")
 			}
+			if err := unix.Mkfifo(host+"/fifo", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.CopyOut(ctx, id, "/etc/passwd", host+"/fifo", CopyOptions{}); err == nil || !strings.Contains(err.Error(), "must be a directory or a regular file") {
+				t.Errorf("over a FIFO: %v", err)
+			}
+			if fi, err := os.Lstat(host + "/fifo"); err != nil || fi.Mode()&fs.ModeNamedPipe == 0 {
+				t.Errorf("the FIFO is %v, %v", fi, err)
+			}
 			var b bytes.Buffer
 			if err := e.Export(ctx, id, &b); err != nil {
 				t.Error(err)
