@@ -58,8 +58,17 @@ func (io IO) shown() writer {
 // quietLog shuts the log of Go's library: net/http tells there of what a registry sends unasked, in the registry's words and among ours.
 func quietLog() { log.SetOutput(io.Discard) }
 
+// maxReport is how much of an error is printed: what names of which it tells may be a stranger's, such as an image's USER of a megabyte.
+const maxReport = 8 << 10
+
 // report prints an error. Its text may be a stranger's, such as a registry's.
-func (io IO) report(err error) { fmt.Fprintln(io.Err, "kakuri:", format.Lines(err.Error())) }
+func (io IO) report(err error) {
+	text := err.Error()
+	if len(text) > maxReport { // the end has the cause
+		text = strings.ToValidUTF8(text[:maxReport/2], "") + " … " + strings.ToValidUTF8(text[len(text)-maxReport/2:], "")
+	}
+	fmt.Fprintln(io.Err, "kakuri:", format.Lines(text))
+}
 
 // An exitCode ends a command with a code, and no message.
 type exitCode int

@@ -127,3 +127,12 @@ func TestLogOfLibrary(t *testing.T) {
 		t.Errorf("the log has %q", out.String())
 	}
 }
+
+// TestLongError: of an error the beginning and the end are printed, whatever it names.
+func TestLongError(t *testing.T) {
+	var out bytes.Buffer
+	code := Main(t.Context(), []string{"pull", strings.Repeat("a", 1<<20) + "/END:"}, IO{In: strings.NewReader(""), Out: io.Discard, Err: &out})
+	if s := out.String(); code == 0 || len(s) > maxReport+100 || !strings.HasPrefix(s, "kakuri: ") || !strings.Contains(s, "END:") || !strings.Contains(s, " … ") {
+		t.Errorf("%d, %d bytes: %.100q … %.100q", code, len(s), s, s[max(0, len(s)-100):])
+	}
+}

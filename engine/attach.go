@@ -325,6 +325,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 			return res, err
 		}
 		defer m.Close()
+		e.wake(c, m)
 		a.monitor = m
 		if err := m.Attach(a.wants()); err != nil {
 			return res, err

@@ -95,6 +95,7 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 		return e.untilGone(c)
 	}
 	defer m.Close()
+	defer e.mind(c, m)()
 	defer context.AfterFunc(ctx, func() { m.Close() })()
 	if err := ask(m); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		return err
@@ -191,6 +192,7 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 			return ErrNotRunning{c.ID}
 		}
 		defer m.Close()
+		e.wake(c, m)
 		err = m.Stay()
 		if err == nil {
 			err = m.Signal(sig)
@@ -349,6 +351,7 @@ func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
 	m, err := monitor.Dial(e.dir, c.ID)
 	if err == nil {
 		defer m.Close()
+		e.wake(c, m)
 		defer context.AfterFunc(ctx, func() { m.Close() })()
 		if err = m.Attach(0); err == nil {
 			for {

@@ -194,13 +194,24 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 		}
 	}
 	for _, v := range x.Env {
-		if name, _, _ := strings.Cut(v, "="); name == "" || strings.ContainsRune(v, 0) {
-			return nil, fmt.Errorf("-e %q: a variable needs a name", v)
+		if err := checkEnv(v); err != nil {
+			return nil, err
 		}
 	}
 	p.Env = setEnv(p.Env, x.Env...)
 	p.Capabilities = execCaps(p.Capabilities, x.Privileged, e.allCaps(), p.User.UID)
 	return p, nil
+}
+
+// checkEnv refuses what execve(2) cannot pass as a variable.
+func checkEnv(v string) error {
+	if name, _, _ := strings.Cut(v, "="); name == "" {
+		return fmt.Errorf("-e %q: a variable needs a name", v)
+	}
+	if strings.ContainsRune(v, 0) {
+		return fmt.Errorf("-e %q: a variable has no NUL character", v)
+	}
+	return nil
 }
 
 // setEnv sets each NAME=VALUE of a list, where the name is already in its place, as Docker does, and takes each NAME away; the last one of a name counts. An image may

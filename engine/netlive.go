@@ -268,6 +268,7 @@ func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 		return nil // it ends
 	}
 	defer m.Close()
+	defer e.mind(*c, m)()
 	if err := m.Connected(); err != nil {
 		return fmt.Errorf("names and ports of networks: %w", err)
 	}

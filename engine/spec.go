@@ -370,8 +370,8 @@ func (b *builder) process() error {
 		p.Env = append(p.Env, "TERM=xterm")
 	}
 	for _, e := range b.run.Env {
-		if name, _, _ := strings.Cut(e, "="); name == "" || strings.ContainsRune(e, 0) {
-			return fmt.Errorf("-e %q: a variable needs a name", e)
+		if err := checkEnv(e); err != nil {
+			return err
 		}
 	}
 	links, err := b.linkVariables()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
+	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
 
@@ -224,6 +225,19 @@ func Dial(run, id string) (*Client, error) {
 		return nil, err
 	}
 	return &Client{conn: conn}, nil
+}
+
+// Process opens the monitor's process; nil where it has gone, or is not seen from here. The caller closes it.
+func (c *Client) Process() *oci.Process {
+	var peer *unix.Ucred
+	raw, err := c.conn.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	}
+	if err != nil || peer == nil || peer.Pid <= 0 {
+		return nil
+	}
+	return oci.OpenProcess(int(peer.Pid))
 }
 
 // socketName is that of the monitor's socket in its place.

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/namespace"
+	"golang.org/x/sys/unix"
+)
+
+// A monitor that was stopped by a signal takes what it is sent and does not answer: who asks it for something would wait without a word. Nobody stops one but by hand
+// or by mistake (kill -STOP -1), and the container it has goes on meanwhile.
+
+// lookAgain is how often somebody who waits for a monitor looks whether that can answer.
+const lookAgain = 2 * time.Second
+
+// wake has a monitor go on that was stopped by a signal, and tells of it. It reports whether it was.
+func (e *Engine) wake(c Container, m *monitor.Client) bool {
+	p := m.Process()
+	if p == nil {
+		return false
+	}
+	defer p.Close()
+	pid := p.Witness().PID
+	if !standsStill(pid) {
+		return false
+	}
+	text := fmt.Sprintf("container %s: its monitor, process %d, was stopped by a signal: it goes on now", c.label(), pid)
+	if err := p.Signal(unix.SIGCONT); err != nil {
+		text = fmt.Sprintf("container %s: its monitor, process %d, was stopped by a signal: `kill -CONT %d` has it go on: %v", c.label(), pid, pid, err)
+	}
+	if e.warn != nil {
+		e.warn(text)
+	}
+	return true
+}
+
+// label is a container's name, or its id where only that is known of it.
+func (c *Container) label() string {
+	if c.Name == "" {
+		return c.ID
+	}
+	return c.Name
+}
+
+// mind wakes a monitor now and for as long as it is waited for, which done ends.
+func (e *Engine) mind(c Container, m *monitor.Client) (done func()) {
+	e.wake(c, m)
+	quit, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		again := time.NewTicker(lookAgain)
+		defer again.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-again.C:
+				e.wake(c, m)
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-gone
+	}
+}
+
+// standsStill reports whether a process stands still by SIGSTOP or the like: see proc_pid_stat(5).
+func standsStill(pid int) bool {
+	data, err := files.Read("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	_, fields, err := namespace.ParseStat(data)
+	return err == nil && fields[0] == "T"
+}
