@@ -401,6 +401,11 @@ func (k *check) directory(dir, id string) {
 		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, shortID(to)), func() error {
 			return errors.New("rename one of them")
 		})
+	} else if err != nil && !files.Scarce(err) { // it is no link: nobody's, and in the way
+		k.find(container(id), "its name "+c.Name+" is not reserved: something else is in the place", func() error {
+			place := k.e.names() + "/" + c.Name
+			return errors.Join(os.RemoveAll(place), files.Reserve(id, place))
+		})
 	}
 	if slot := strconv.Itoa(c.Slot); c.Slot >= 0 && !exists(k.e.ids()+"/"+slot) {
 		k.find(container(id), "its range of ids is not reserved", func() error { return files.Reserve(id, k.e.ids()+"/"+slot) })

@@ -105,6 +105,31 @@ func TestUnchangeableFiles(t *testing.T) {
 }
 
 // TestDamagedRecords: a container whose record cannot be read, however that came about, is named with the way out by whoever comes upon it, holds nobody up, and is
+// TestDamagedName: a container whose name is taken by something that is no link is found by check, and by its name again afterwards.
+func TestDamagedName(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "named", Rootfs: nstest.RootFS(t), Command: []string{"true"}})
+	place := e.names() + "/named"
+	for what, put := range map[string]func() error{
+		"nothing":     func() error { return nil },
+		"a file":      func() error { return os.WriteFile(place, nil, 0o600) },
+		"a FIFO":      func() error { return unix.Mkfifo(place, 0o600) },
+		"a directory": func() error { return os.MkdirAll(place+"/full", 0o700) },
+	} {
+		if err := errors.Join(os.Remove(place), put()); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Check(t.Context(), true)
+		if err != nil || len(found) != 1 || found[0].Object != "container "+shortID(c.ID) || !strings.HasPrefix(found[0].Text, "its name named is not reserved") || !found[0].Mended {
+			t.Errorf("%s: %v, %+v", what, err, found)
+		}
+		if got, err := e.Find("named"); err != nil || got.ID != c.ID {
+			t.Errorf("%s: %v, %v", what, got.ID, err)
+		}
+	}
+}
+
 // TestByName: what rooms below say of a container has its name, and the path of a file is one that there is.
 func TestByName(t *testing.T) {
 	nstest.Root(t)

@@ -117,7 +117,7 @@ func (s *Store) dropFiles(dir string, keep func(name string) bool) error {
 				gone = append(gone, os.NewFile(uintptr(fd), name))
 			}
 		}
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(name); err != nil { // also of a directory that somebody has put there
 			return err
 		}
 	}
@@ -152,14 +152,18 @@ func freeLater(files []*os.File) {
 func (s *Store) dropIndexes(keep map[string]bool) error {
 	return s.dropFiles(indexesDir, func(name string) bool {
 		f, err := files.Open(s.path(indexesDir, name))
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || files.Scarce(err) {
 			return true
 		}
-		defer f.Close()
-		tags, err := erofs.Tags(f)
 		whole := err == nil
-		for _, t := range tags {
-			whole = whole && keep[t]
+		if whole {
+			defer f.Close()
+			var tags []string
+			tags, err = erofs.Tags(f)
+			whole = err == nil
+			for _, t := range tags {
+				whole = whole && keep[t]
+			}
 		}
 		if !whole && isMounted(s.runPath(mountsDir, name)) {
 			if unlock, err := s.lockRun(); err == nil {

@@ -86,11 +86,14 @@ func (s *Store) names(dir string, visit func(name string)) error {
 // badIndex says what is wrong with an index; nothing, where it is empty.
 func (s *Store) badIndex(name string, have map[string]bool) string {
 	f, err := files.Open(s.path(indexesDir, name))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) || files.Scarce(err) {
 		return ""
 	}
-	defer f.Close()
-	tags, err := erofs.Tags(f)
+	var tags []string
+	if err == nil {
+		defer f.Close()
+		tags, err = erofs.Tags(f)
+	}
 	if err != nil {
 		return "it cannot be read"
 	}

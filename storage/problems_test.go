@@ -1,9 +1,12 @@
 package storage
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestProblems: what should not be is found, mended, and then not found any more; what is fine is not named.
@@ -29,6 +32,15 @@ func TestProblems(t *testing.T) {
 		if err := os.WriteFile(s.path(indexesDir, strings.Repeat("f", 64)), []byte("damaged"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		for name, put := range map[string]func(name string) error{
+			"e": func(name string) error { return os.MkdirAll(name+"/full", 0o700) },
+			"d": func(name string) error { return unix.Mkfifo(name, 0o600) },
+			"c": func(name string) error { return os.Symlink(strings.Repeat("c", 64), name) },
+		} {
+			if err := put(s.path(indexesDir, strings.Repeat(name, 64))); err != nil {
+				t.Fatal(err)
+			}
+		}
 		alive = func(id string) bool { return id == "lives" }
 		list, err := s.Problems(alive)
 		if err != nil {
@@ -40,7 +52,8 @@ func TestProblems(t *testing.T) {
 		}
 		want := []string{
 			"layer " + short(b[0]) + ": something is left of it, and its tar is gone", "index " + short(ChainID(b)) + ": a layer of it is gone",
-			"index ffffffffffff: it cannot be read", "container dead: what it wrote is left, and it is no more",
+			"index ffffffffffff: it cannot be read", "index eeeeeeeeeeee: it cannot be read", "index dddddddddddd: it cannot be read", "index cccccccccccc: it cannot be read",
+			"container dead: what it wrote is left, and it is no more",
 		}
 		if name, _ := s.Driver(); name == driverErofs {
 			want = append(want, "container dead: the image's mount is kept for it, and it is no more")
@@ -61,4 +74,22 @@ func TestProblems(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestNoTar: what is in the place of a layer's tar is named, and nobody waits for who would write to it.
+func TestNoTar(t *testing.T) {
+	s := open(t)
+	a := put(t, s, tarsOf(t, [][]ent{{"f a a"}}))
+	name := s.layerPath(a[0])
+	for what, put := range map[string]func() error{
+		"a FIFO":      func() error { return unix.Mkfifo(name, 0o600) },
+		"a directory": func() error { return os.Mkdir(name, 0o700) },
+	} {
+		if err := errors.Join(os.RemoveAll(name), put()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.tars(a); err == nil || err.Error() != "open "+name+": not a regular file" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
