@@ -56,7 +56,8 @@ func Tell(file, kind, action, id string, attributes map[string]string) error {
 // appendLine writes a line at the end of a file, whole or not at all; one that is full has become the older one before.
 func appendLine(file string, line []byte) error {
 	for {
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		// A FIFO would have it wait for who reads.
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestTell: events of many at once are each a whole line, none is lost while the file is changed for a new one, and the files are bounded.
@@ -49,5 +51,22 @@ func TestTell(t *testing.T) {
 	}
 	if len(seen) != 400 {
 		t.Errorf("%d events of 400", len(seen))
+	}
+}
+
+// TestTellNowhere: what is in the place of the list of events costs the event, and nobody waits for who would read it.
+func TestTellNowhere(t *testing.T) {
+	for what, put := range map[string]func(file string) error{
+		"a FIFO":      func(file string) error { return unix.Mkfifo(file, 0o600) },
+		"a directory": func(file string) error { return os.Mkdir(file, 0o700) },
+		"a link":      func(file string) error { return os.Symlink("elsewhere", file) },
+	} {
+		file := filepath.Join(t.TempDir(), "events")
+		if err := put(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := Tell(file, "container", "start", "id", nil); err == nil {
+			t.Errorf("%s has the event", what)
+		}
 	}
 }
