@@ -171,7 +171,7 @@ func empty(t testing.TB, s *Store) {
 	}
 	var files []string
 	_ = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if rel, _ := filepath.Rel(s.dir, path); !d.IsDir() && !slices.Contains([]string{"oci-layout", "lock", "adding", "index.json"}, rel) {
+		if rel, _ := filepath.Rel(s.dir, path); !d.IsDir() && !slices.Contains([]string{"oci-layout", "lock", "adding", "index.json", spare}, rel) {
 			files = append(files, rel)
 		}
 		return err

@@ -161,25 +161,34 @@ const unswept = "unswept"
 
 // replace writes a file whole: nobody ever sees a part of it, after a power cut either.
 func (s *Store) replace(name string, raw []byte) error {
-	f, err := os.CreateTemp(s.path("tmp"), "new-*")
-	if err != nil {
-		return fmt.Errorf("images: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(raw)
+	temp, err := s.written(raw, 0)
 	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path(name))
-	}
-	if err == nil {
-		err = files.SyncDir(filepath.Dir(s.path(name)))
+		defer os.Remove(temp)
+		err = errors.Join(os.Rename(temp, s.path(name)), files.SyncDir(filepath.Dir(s.path(name))))
 	}
 	if err != nil {
 		return fmt.Errorf("images: %s: %w", name, err)
 	}
 	return nil
+}
+
+// written is the name of a new file with these bytes, which are on the disk, and with room for so many more where the file system can say so.
+func (s *Store) written(raw []byte, room int64) (name string, err error) {
+	f, err := os.CreateTemp(s.path("tmp"), "new-*")
+	if err != nil {
+		return "", err
+	}
+	if room > 0 {
+		unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(raw))+room)
+	}
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+	}
+	return f.Name(), err
 }
 
 func (s *Store) blobPath(d digest.Digest) string {
@@ -317,7 +326,7 @@ func (s *Store) writeRoots(list []root) error {
 	if err != nil {
 		return err
 	}
-	return s.replace("index.json", raw)
+	return s.replaceIndex(raw)
 }
 
 // setName makes name lead to target. What it led to before stays, without a name, if nothing else leads to it.

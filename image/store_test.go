@@ -521,6 +521,61 @@ func TestFullDisk(t *testing.T) {
 	empty(t, s)
 }
 
+// TestRemoveOnFullDisk: where there is no room for a file more, or for a byte, images are removed all the same, down to the last one: what else would make room?
+func TestRemoveOnFullDisk(t *testing.T) {
+	nstest.Root(t)
+	for what, options := range map[string]string{"no room": "size=400k", "no inode": "size=1m,nr_inodes=60"} {
+		t.Run(what, func(t *testing.T) {
+			dir := nstest.Dir(t)
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Unmount(dir, unix.MNT_DETACH)
+			k := serve(t, pullable())
+			s := newStoreAt(t, dir, nil)
+			name := k.host + "/a"
+			if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			// One index of images, and two: the spare one is a copy, or the one before.
+			for _, names := range [][]string{nil, {"y:1", "y:2"}} {
+				for _, n := range names {
+					if err := s.Tag(t.Context(), name, n); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := 0; ; i++ {
+					if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("filler", i)), make([]byte, 4096), 0o600); err != nil {
+						break
+					}
+				}
+				if err := s.Tag(t.Context(), name, "z:1"); !errors.Is(err, unix.ENOSPC) {
+					t.Errorf("a name more: %v", err)
+				}
+				for _, ref := range append(slices.Clone(names), name) {
+					if _, err := s.Remove(t.Context(), ref, RemoveOptions{}); err != nil {
+						t.Error(err)
+					}
+				}
+				if list, err := s.List(t.Context(), ListOptions{}); err != nil || len(list) > 0 {
+					t.Errorf("%v, %v", list, err)
+				}
+				fillers, _ := filepath.Glob(dir + "/filler*")
+				for _, f := range fillers {
+					os.Remove(f)
+				}
+				if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := s.Remove(t.Context(), name, RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+			empty(t, s)
+		})
+	}
+}
+
 // TestRemovePlatforms: one platform of an index goes, with the layers that only it has; its names and the others stay.
 func TestRemovePlatforms(t *testing.T) {
 	s, a, b := two(t)
