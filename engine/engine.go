@@ -84,7 +84,7 @@ func Open(o Options) (*Engine, error) {
 		if e.data, err = dataDir(facts, o.Dir); err != nil {
 			return nil, err
 		}
-		if err := trusted(facts, e.data); err != nil {
+		if err := trusted(facts, e.data, o.Look); err != nil {
 			return nil, err
 		}
 	}
@@ -116,9 +116,9 @@ func dataDir(f plan.Facts, run string) (string, error) {
 	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
 }
 
-// trusted refuses a data directory that somebody else has made, or may write to, where HOME is another's or everybody's: by a record there whoever made it
-// has a program run, and files mounted, with the caller's rights.
-func trusted(f plan.Facts, dir string) error {
+// trusted refuses a data directory that somebody else has made, or has put something into, where HOME is another's or everybody's: by a record there whoever
+// made it has a program run, and files mounted, with the caller's rights. One of the caller's own, such as a tmpfs that was just mounted, is closed to others.
+func trusted(f plan.Facts, dir string, look bool) error {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) != nil {
 		return nil // who is to make it says why that cannot be
@@ -126,8 +126,27 @@ func trusted(f plan.Facts, dir string) error {
 	if st.Uid != f.UID && st.Uid != 0 {
 		return fmt.Errorf("%s is of the user %d: set HOME, or XDG_DATA_HOME, to a directory of your own", dir, st.Uid)
 	}
-	if st.Mode&0o002 != 0 {
-		return fmt.Errorf("%s: everybody may write there, and so may have put containers and images there: see that it has none of others, then chmod o-w %s", dir, dir)
+	if st.Mode&0o002 == 0 {
+		return nil
+	}
+	if st.Uid != f.UID {
+		return fmt.Errorf("everybody may write to %s: set HOME, or XDG_DATA_HOME, to a directory of your own", dir)
+	}
+	list, err := files.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range list {
+		var in unix.Stat_t
+		if unix.Lstat(dir+"/"+name, &in) == nil && in.Uid != f.UID {
+			return fmt.Errorf("everybody may write to %s, and %s in it is of the user %d: remove what is not yours there, then chmod o-w %[1]s", dir, name, in.Uid)
+		}
+	}
+	if look {
+		return nil
+	}
+	if err := unix.Chmod(dir, st.Mode&0o775); err != nil && err != unix.EROFS {
+		return &os.PathError{Op: "chmod", Path: dir, Err: err}
 	}
 	return nil
 }

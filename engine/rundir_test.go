@@ -64,32 +64,45 @@ func TestForeignDataDir(t *testing.T) {
 		as    uint32
 		owner int
 		mode  os.FileMode
+		in    int // whose file is in it; negative for none
 		want  string
+		left  os.FileMode
 	}{
-		{"none", 1000, -1, 0, ""},
-		{"one's own", 1000, 1000, 0o700, ""},
-		{"one's own, shown to others", 1000, 1000, 0o775, ""},
-		{"root's", 1000, 0, 0o755, ""},
-		{"another's", 1000, 1001, 0o777, "is of the user 1001"},
-		{"another's, with the rights to it", 1000, 1001, 0o700, "is of the user 1001"},
-		{"everybody's", 1000, 1000, 0o777, "everybody may write"},
-		{"everybody's, and sticky", 1000, 0, 0o777 | os.ModeSticky, "everybody may write"},
-		{"an ordinary user's, for root", 0, 1000, 0o700, "is of the user 1000"},
+		{"none", 1000, -1, 0, -1, "", 0},
+		{"one's own", 1000, 1000, 0o700, -1, "", 0o700},
+		{"one's own, shown to others", 1000, 1000, 0o775, -1, "", 0o775},
+		{"root's", 1000, 0, 0o755, -1, "", 0o755},
+		{"another's", 1000, 1001, 0o777, -1, "is of the user 1001", 0o777},
+		{"another's, with the rights to it", 1000, 1001, 0o700, -1, "is of the user 1001", 0o700},
+		{"an ordinary user's, for root", 0, 1000, 0o700, -1, "is of the user 1000", 0o700},
+		{"root's, and everybody's", 1000, 0, 0o777 | os.ModeSticky, 1000, "everybody may write", 0o777},
+		{"a new tmpfs", 0, 0, 0o777 | os.ModeSticky, -1, "", 0o775},
+		{"one's own, and everybody's", 1000, 1000, 0o777, 1000, "", 0o775},
+		{"one's own, and everybody's, with something of another", 1000, 1000, 0o777, 1001, "containers in it is of the user 1001", 0o777},
+		{"one's own, and everybody's, with something of root's", 1000, 1000, 0o777, 0, "containers in it is of the user 0", 0o777},
 	} {
-		dir := t.TempDir() + "/kakuri"
+		dir, link := t.TempDir()+"/kakuri", t.TempDir()+"/link"
+		err := os.Symlink(dir, link)
 		if c.owner >= 0 {
-			if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.owner, c.owner)); err != nil {
-				t.Fatal(err)
-			}
+			err = errors.Join(err, os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.owner, c.owner))
 		}
-		link := t.TempDir() + "/link"
-		if err := os.Symlink(dir, link); err != nil {
+		if c.in >= 0 {
+			err = errors.Join(err, os.Mkdir(dir+"/containers", 0o700), os.Chown(dir+"/containers", c.in, c.in))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, dir := range []string{dir, link} {
-			err := trusted(plan.Facts{UID: c.as}, dir)
+		for _, look := range []bool{true, false} {
+			err := trusted(plan.Facts{UID: c.as}, link, look)
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v, want %q", c.name, err, c.want)
+			}
+			want := c.left
+			if look {
+				want = c.mode.Perm()
+			}
+			if st, err := os.Stat(dir); c.owner >= 0 && (err != nil || st.Mode().Perm() != want) {
+				t.Errorf("%s, look %v: %v, %v, want %v", c.name, look, st.Mode(), err, want)
 			}
 		}
 	}
