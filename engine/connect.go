@@ -522,12 +522,16 @@ func (e *Engine) dropCables(ctx context.Context, c *Container) error {
 	if len(c.Connections) == 0 {
 		return nil
 	}
-	if _, err := net.InterfaceByName(plan.HostDevice(c.ID, 0)); err != nil && !e.rootless() { // those of an ordinary user are in the network world
-		return nil
-	}
 	setup, err := monitor.ReadSetup(c.dir)
 	if err != nil || setup.Options.Network == nil {
 		return ignoreMissing(err)
+	}
+	there := func(x plan.Endpoint) bool {
+		_, err := net.InterfaceByName(x.HostDevice)
+		return err == nil
+	}
+	if !e.rootless() && !slices.ContainsFunc(setup.Options.Network.Endpoints, there) { // those of an ordinary user are in the network world
+		return nil
 	}
 	return e.onNetworks(ctx, netJob{Op: jobUnplug, Network: plan.Network{Endpoints: setup.Options.Network.Endpoints}})
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
@@ -218,12 +219,18 @@ func (e *Engine) asked(c *Container) *reach.Container {
 			out.Gone = append(out.Gone, a.Network)
 		}
 	}
+	hostEnds := map[string]string{} // by the device inside: one that was connected later, or is left of several, has not the name of its place
+	if setup, err := monitor.ReadSetup(c.dir); err == nil && setup.Options.Network != nil {
+		for _, x := range setup.Options.Network.Endpoints {
+			hostEnds[x.Device] = x.HostDevice
+		}
+	}
 	for i, x := range c.Connections {
 		n := reach.Network{Name: x.Network, Driver: plan.DriverBridge, Device: x.Device}
 		if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {
 			n.Driver, n.Internal = rec.Driver, rec.Internal
 			if rec.Driver == plan.DriverBridge {
-				n.Bridge, n.HostEnd = rec.Device, plan.HostDevice(c.ID, i)
+				n.Bridge, n.HostEnd = rec.Device, cmp.Or(hostEnds[x.Device], plan.HostDevice(c.ID, i))
 				n.Isolated4, n.Isolated6 = rec.Options[optMode4] == modeIsolated, rec.Options[optMode6] == modeIsolated
 			}
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"net"
 	"os/exec"
 	"slices"
@@ -121,6 +122,13 @@ func TestPortWhyShared(t *testing.T) {
 	detached(t, e, on("back", Config{Name: "far", Command: []string{"/greeter", ":83"}}))
 	if f, back := ask("server"); !back {
 		t.Errorf("nothing was tried from network back: %+v", f.Tests)
+	}
+	// What is left of two connections keeps its cable.
+	if err := errors.Join(e.NetworkConnect(t.Context(), "back", "server", Attachment{}), e.NetworkDisconnect(t.Context(), "front", "server", false)); err != nil {
+		t.Fatal(err)
+	}
+	if f, _ := ask("server"); !reach.Judge(f).OK() {
+		t.Errorf("with the second of two networks: %s", reach.Judge(f).Text(ui.EN))
 	}
 	f, _ := ask("guest")
 	if v := reach.Judge(f); len(f.Published) != 1 || len(v.Findings) == 0 || v.Findings[0].Reason != reach.OthersNetwork ||

@@ -283,9 +283,14 @@ func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
 	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return slices.Contains(b.Addrs, a.Prefix) }), false, err
 }
 
-// quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401.
+// quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401. Nor does the bridge ask whether somebody else has its link-local address: it
+// is of a MAC of ours, and as long as the question waits, for a second or two from the first container on, the host asks for no neighbour on behalf of what it forwards, so that
+// the first packets of other machines to published ports were lost.
 func quietBridge(device string, v6 bool) error {
 	err := setSysctl("net/ipv6/conf/"+device+"/accept_ra", "0")
+	if v6 && err == nil {
+		err = setSysctl("net/ipv6/conf/"+device+"/accept_dad", "0")
+	}
 	if !v6 && err == nil {
 		err = setSysctl("net/ipv6/conf/"+device+"/disable_ipv6", "1")
 	}
