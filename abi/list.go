@@ -22,14 +22,14 @@ func (r Range) String() string {
 // bitmap of all that are listed stays small.
 const MaxListed = 65535
 
-// ParseList reads a list as cpuset(7), "List format", has it: "0-3,7". The ranges are in ascending order and apart from
-// each other, however the list names them; an empty list has none.
+// ParseList reads a list as cpuset(7), "List format", has it: "0-3,7", with spaces around the numbers, which the kernel passes
+// over. The ranges are in ascending order and apart from each other, however the list names them; an empty list has none.
 func ParseList(s string) (list []Range, ok bool) {
 	if s == "" {
 		return nil, true
 	}
 	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(part, "-")
+		first, last, isRange := strings.Cut(strings.Trim(part, " "), "-")
 		if !isRange {
 			last = first
 		}

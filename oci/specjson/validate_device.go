@@ -51,7 +51,8 @@ func (c *checker) deviceNumbers(base string, i int, major, minor int64) {
 }
 
 // deviceMode wants permission bits. Podman writes the bits of the file's type as
-// well, which is fine as long as they say what type does.
+// well, which is fine as long as they say what type does. Others are worth a word and ignored, as by runc: who writes what
+// Go's os.Stat says, in the type that specs-go has for the field, gives os.ModeDevice with it.
 func (c *checker) deviceMode(i int, d *specs.LinuxDevice) {
 	if d.FileMode == nil {
 		return
@@ -59,7 +60,7 @@ func (c *checker) deviceMode(i int, d *specs.LinuxDevice) {
 	const permissions, format = 0o7777, 0o170000
 	mode := uint32(*d.FileMode)
 	if mode&^(permissions|format) != 0 || mode&format != 0 && mode&format != formatOf(d.Type) {
-		c.refuse(place{"devices", i, "fileMode"}.String(), "permissions, at most 4095 which is 07777", natural(mode), "the number is decimal: 438 is 0666")
+		c.warn(place{"devices", i, "fileMode"}.String(), "permissions, at most 4095 which is 07777", natural(mode), "only these bits are taken; the number is decimal: 438 is 0666")
 	}
 }
 

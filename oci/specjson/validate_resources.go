@@ -1,6 +1,7 @@
 package specjson
 
 import (
+	"math"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,9 +18,7 @@ func (c *checker) resources(r *specs.LinuxResources) {
 	if r.CPU != nil {
 		c.cpu(r.CPU)
 	}
-	if r.Pids != nil {
-		c.limit("pids.limit", r.Pids.Limit)
-	}
+	// Any negative pids.limit is none: Docker passes on what --pids-limit had.
 	if r.BlockIO != nil {
 		c.blockIO(r.BlockIO)
 	}
@@ -86,7 +85,8 @@ func (c *checker) memory(m *specs.LinuxMemory) {
 	if m.Limit != nil && m.Swap != nil && *m.Swap > 0 && *m.Limit > *m.Swap {
 		c.refuse("memory.swap", "at least memory.limit, "+decimal(*m.Limit), decimal(*m.Swap), "it limits memory and swap together")
 	}
-	if m.Swappiness != nil && *m.Swappiness > 100 {
+	const none = math.MaxUint64 // -1 as some engines write it, which leaves the value alone, as with runc
+	if m.Swappiness != nil && *m.Swappiness > 100 && *m.Swappiness != none {
 		c.refuse("memory.swappiness", "an integer from 0 to 100", natural(*m.Swappiness), "higher means more swapping")
 	}
 }
