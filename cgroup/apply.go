@@ -91,7 +91,11 @@ func (g *Group) writeAll(writes []limits.Write) error {
 func (g *Group) write(w limits.Write) error {
 	n := g.of(w.Controller, w.Version)
 	if n == nil {
-		return &limits.FieldError{Field: w.Field, Err: fmt.Errorf("cannot set %s limit: container could not join or create cgroup", w.Controller)}
+		err := fmt.Errorf("cannot set %s limit: container could not join or create cgroup", w.Controller)
+		if g.opts.Rootless && w.Version == limits.V1 {
+			err = fmt.Errorf("%w: those of version 1 are root's alone: an ordinary user's containers have limits on a machine with version 2", err)
+		}
+		return &limits.FieldError{Field: w.Field, Err: err}
 	}
 	dir, err := n.open()
 	if err != nil {

@@ -1106,7 +1106,7 @@ func TestRootless(t *testing.T) {
 		if err == nil {
 			_, err = g2.Apply(l)
 		}
-		if err == nil || !strings.Contains(err.Error(), "cannot set pids limit: container could not join or create cgroup") &&
+		if err == nil || !strings.Contains(err.Error(), "cannot set pids limit: container could not join or create cgroup: those of version 1 are root's alone") &&
 			!strings.Contains(err.Error(), "rootless needs no limits + no cgrouppath when no permission is granted for cgroups") {
 			t.Errorf("with a limit: %v", err)
 		}

@@ -188,7 +188,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	}
 	i.asDocker(e)
 	if i.Rootless && !f.Cgroup.Unified {
-		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: limits have no effect")
+		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: containers with limits are refused")
 	}
 	return i, ctx.Err()
 }

@@ -127,12 +127,8 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSec
 	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off.
 	out.Syscalls = append(out.Syscalls, allBut("ioctl", 1, abi.EIO, tiocsti, tioclinux)...)
 	out.Syscalls = append(out.Syscalls, n.senders()...)
-	switch {
-	case n.debugs():
+	if n.debugs() {
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: debugging(), Action: specs.ActAllow})
-	case name != "strict":
-		// A process may be traced by who started it, as a debugger does with its program, and not by others.
-		out.Syscalls = append(out.Syscalls, allBut("ptrace", 0, abi.EACCES, unix.PTRACE_ATTACH, unix.PTRACE_SEIZE)...)
 	}
 	return &out
 }
@@ -221,7 +217,7 @@ func (n narrowed) debugs() bool {
 
 // debugging are the calls that debuggers and tracers make, and hardly another program.
 func debugging() []string {
-	return []string{"get_robust_list", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "process_vm_readv", "process_vm_writev", "ptrace"}
+	return []string{"get_robust_list", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "process_vm_readv", "process_vm_writev"}
 }
 
 // withheld reports whether the profile takes a call from Docker's allow list that is not absent.
