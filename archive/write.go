@@ -22,8 +22,10 @@ type WriteOptions struct {
 	Rename string
 	// Follow packs what a link leads to, when the name that was asked for is one. Other links are packed as links.
 	Follow bool
-	// OneMount packs mount points as empty files and directories.
+	// OneMount packs mount points as empty files and directories, and opens none: a server of files may not answer.
 	OneMount bool
+	// Known, when not nil, tells of OneMount's whether an owner is one of the tree's: all that can be seen is what is mounted there. What is somebody else's is root's then.
+	Known func(uid, gid uint32) bool
 	// Layer turns overlayfs's marks into whiteouts: the reverse of [Options].Layer.
 	Layer bool
 	// UID and GID turn owners of files into owners of the archive; nil keeps them.
@@ -127,14 +129,13 @@ func (p *packer) one(f *os.File, name string, depth int, up *above) error {
 	if h == nil || err != nil {
 		return err
 	}
+	if crossed && p.o.OneMount {
+		return p.mountPoint(f, h, &st)
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return p.directory(f, h, name, depth, &st, crossed)
 	case unix.S_IFREG:
-		if crossed && p.o.OneMount {
-			h.Size = 0
-			return p.put(h)
-		}
 		return p.regular(f, h, name, &st, up)
 	case unix.S_IFCHR:
 		if p.o.Layer && st.Rdev_major == 0 && st.Rdev_minor == 0 {
@@ -223,6 +224,20 @@ func (p *packer) hide(name string) error {
 	return p.put(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: join(dir, whPrefix+base), Mode: 0o600})
 }
 
+// mountPoint packs the place of a mount, which is below it and not to be seen. Directories of the kernel's are not as anybody makes one.
+func (p *packer) mountPoint(f *os.File, h *tar.Header, st *unix.Statx_t) error {
+	if h.Typeflag == tar.TypeReg {
+		h.Size = 0
+	}
+	if p.o.Known != nil && !p.o.Known(st.Uid, st.Gid) {
+		h.Uid, h.Gid = 0, 0
+	}
+	if h.Typeflag == tar.TypeDir && ofKernel(int(f.Fd())) {
+		h.Mode = 0o755
+	}
+	return p.put(h)
+}
+
 // directory packs a directory with what is in it.
 func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int, st *unix.Statx_t, crossed bool) error {
 	fd, err := openat2(int(path.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY, 0, beneath)
@@ -238,7 +253,7 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	if err := p.put(h); err != nil {
 		return err
 	}
-	if crossed && (p.o.OneMount || ofKernel(fd)) {
+	if crossed && ofKernel(fd) {
 		return nil
 	}
 	served := marks[servedXattr] == "y" || marks[servedRootXattr] == "y"

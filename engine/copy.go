@@ -75,9 +75,12 @@ func idInside(m namespace.IDMap) func(uint32) (uint32, error) {
 		if in, ok := m.Inside(id); ok {
 			return in, nil
 		}
-		return 65534, nil
+		return overflow, nil
 	}
 }
+
+// overflow is how the kernel shows an id that a user namespace has not: user_namespaces(7).
+const overflow = 65534
 
 // rootOf gives the ids that this process sees for the container's root.
 func rootOf(uids, gids namespace.IDMap) (uid, gid int, err error) {

@@ -196,10 +196,27 @@ func TestCopy(t *testing.T) {
 			if err := e.Export(ctx, id, &b); err != nil {
 				t.Error(err)
 			}
+			if h := tarHeader(t, bytes.NewReader(b.Bytes()), "proc/"); h.Uid != 0 || h.Gid != 0 || h.Mode&0o7777 != 0o755 {
+				t.Errorf("export has /proc with the mode %o, of %d:%d", h.Mode, h.Uid, h.Gid)
+			}
 			if list := tarNames(t, &b); !slices.Contains(list, "tmp/new/sub/g") || !slices.Contains(list, "proc/") || slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(s, "proc/") && s != "proc/" }) {
 				t.Errorf("export has %d names", len(list))
 			}
 		})
+	}
+}
+
+// tarHeader is the first header of a name.
+func tarHeader(t testing.TB, r io.Reader, name string) *tar.Header {
+	t.Helper()
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if h.Name == name {
+			return h
+		}
 	}
 }
 

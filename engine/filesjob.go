@@ -108,7 +108,12 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 	case jobIn:
 		return v.copyIn(ctx, j.Path, j.Dst, CopyOptions{Archive: j.Archive, Follow: j.Follow})
 	case jobExport:
-		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, UID: idInside(v.uid), GID: idInside(v.gid)})
+		known := func(uid, gid uint32) bool {
+			_, u := v.uid.Inside(uid)
+			_, g := v.gid.Inside(gid)
+			return u && g && !(j.Child && (uid == overflow || gid == overflow)) // it sees nobody's and others' alike
+		}
+		return archive.Write(ctx, out, v.root, "/", archive.WriteOptions{Rename: ".", OneMount: true, Known: known, UID: idInside(v.uid), GID: idInside(v.gid)})
 	case jobRemove:
 		return files.RemoveAll(j.Path)
 	case jobUnpack:
