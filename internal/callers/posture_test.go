@@ -424,7 +424,7 @@ type engine struct {
 func ours() []engine {
 	const image = "tar -C $ROOTFS --owner=0 --group=0 -c . | $K import - image\n"
 	steps := func() []step {
-		return append(probing("$K run --rm image", "$K run -d --name held image /bin/probe hold hold-$$ >/dev/null"), step{"$K rm -f held && $K rmi image", 0, ""})
+		return append(probing("$K run --network none --rm image", "$K run --network none -d --name held image /bin/probe hold hold-$$ >/dev/null"), step{"$K rm -f held && $K rmi image", 0, ""})
 	}
 	return []engine{
 		{"kakuri, root", nil, probePrepare + "K=$S/bin/kakuri\n" + image, steps()},
