@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/kakuri/kakuri/abi"
 )
@@ -91,6 +92,7 @@ type MountCheck struct {
 	Type  string // file system; empty for a bind, which has its source's
 	Set   uint64 // MOUNT_ATTR_* that must be there
 	Clear uint64 // and those that must not
+	Size  uint64 // of a tmpfs, in bytes, as asked: the kernel has whole pages; 0 is no matter
 	// Propagation is how it passes mounts on, "shared" for one: mount_namespaces(7). Empty is no matter.
 	Propagation string
 }
@@ -107,7 +109,11 @@ func (c *MountCheck) Asked() string {
 	if kind == "" {
 		kind = "bind"
 	}
-	return words(kind, Attrs{Set: c.Set, Clear: c.Clear}.String(), c.Propagation)
+	size := ""
+	if c.Size != 0 {
+		size = "size=" + strconv.FormatUint((c.Size+1023)/1024, 10) + "k" // as the kernel shows it
+	}
+	return words(kind, Attrs{Set: c.Set, Clear: c.Clear}.String(), size, c.Propagation)
 }
 
 // RootCheck asks that the root is a mount of the container's own, and the only one

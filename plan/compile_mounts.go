@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -300,10 +301,31 @@ func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, 
 	return nil
 }
 
+// tmpfsSize is the limit that options of a tmpfs set, in bytes: tmpfs(5). 0 is none, one in hundredths of the memory, or one in blocks.
+func tmpfsSize(options []string) (bytes uint64) {
+	for _, o := range options {
+		value, ok := strings.CutPrefix(o, "size=")
+		if !ok {
+			continue
+		}
+		digits := strings.TrimRight(value, "kKmMgG")
+		n, err := strconv.ParseUint(digits, 10, 64)
+		shift := map[string]int{"": 0, "k": 10, "m": 20, "g": 30}
+		by, known := shift[strings.ToLower(value[len(digits):])]
+		if bytes = n << by; err != nil || !known || bytes>>by != n {
+			bytes = 0
+		}
+	}
+	return bytes
+}
+
 // newMount mounts a file system that the kernel makes.
 func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, cause Cause) error {
 	check := c.mountCheck(dest, m.Type, o)
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
+	if m.Type == "tmpfs" {
+		check.Size = tmpfsSize(op.Options)
+	}
 	op.Out, op.Strict = c.keep(dest)
 	op.NotProc = !op.Strict && c.mayLeadToProc(dest)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -132,11 +133,12 @@ func judgeMount(c *plan.MountCheck, p place, mounts []namespace.Mount) answer {
 	return judgeAttributes(c, mounts[i])
 }
 
-// judgeStack takes the mount that has above others over it, by its path.
-func judgeStack(c *plan.MountCheck, mounts []namespace.Mount, above int) answer {
+// judgeStack takes the mount that has above others over it, by its path. hidden are the directories above it that later steps mounted over, each with how
+// many times: of what came with those, as a tree that is bound has mounts at the same paths, none is the one.
+func judgeStack(c *plan.MountCheck, mounts []namespace.Mount, above int, hidden map[string]int) answer {
 	var stack []namespace.Mount
 	for _, m := range mounts {
-		if m.Point == path.Clean(c.Dest) {
+		if m.Point == path.Clean(c.Dest) && !below(m, over(mounts, hidden), mounts) {
 			stack = append(stack, m)
 		}
 	}
@@ -144,6 +146,49 @@ func judgeStack(c *plan.MountCheck, mounts []namespace.Mount, above int) answer 
 		return no("not a mount")
 	}
 	return judgeAttributes(c, stack[len(stack)-1-above])
+}
+
+// over are the uppermost mounts at each of these paths, as many as it says.
+func over(mounts []namespace.Mount, paths map[string]int) (ids []int) {
+	for at, n := range paths {
+		for _, m := range slices.Backward(mounts) {
+			if m.Point == at && n > 0 {
+				ids, n = append(ids, m.ID), n-1
+			}
+		}
+	}
+	return ids
+}
+
+// below tells whether one of the mounts ids is m's parent, or its parent's, and so on.
+func below(m namespace.Mount, ids []int, mounts []namespace.Mount) bool {
+	for range mounts { // no more often: the list is the container's
+		if slices.Contains(ids, m.Parent) {
+			return true
+		}
+		i := slices.IndexFunc(mounts, func(o namespace.Mount) bool { return o.ID == m.Parent })
+		if i < 0 {
+			return false
+		}
+		m = mounts[i]
+	}
+	return false
+}
+
+// limitOf is how large a tmpfs may grow, in bytes. The kernel names no limit that is its default, half of the memory.
+func limitOf(m namespace.Mount) uint64 {
+	for o := range strings.SplitSeq(m.Super, ",") {
+		if value, ok := strings.CutPrefix(o, "size="); ok {
+			kilo, _ := strconv.ParseUint(strings.TrimSuffix(value, "k"), 10, 54)
+			return kilo << 10
+		}
+	}
+	var memory unix.Sysinfo_t
+	if err := unix.Sysinfo(&memory); err != nil {
+		return 0
+	}
+	page := uint64(os.Getpagesize())
+	return memory.Totalram * uint64(memory.Unit) / page / 2 * page
 }
 
 func judgeAttributes(c *plan.MountCheck, m namespace.Mount) answer {
@@ -158,6 +203,11 @@ func judgeAttributes(c *plan.MountCheck, m namespace.Mount) answer {
 	seen := plan.MountCheck{Type: m.Type, Set: got &^ abi.MountAttrAtime, Clear: clear &^ got}
 	if c.Set&abi.MountAttrAtime != 0 {
 		seen.Set |= got & abi.MountAttrAtime
+	}
+	if c.Size != 0 {
+		page := uint64(os.Getpagesize())
+		seen.Size = limitOf(m)
+		ok = ok && seen.Size == (c.Size+page-1)/page*page
 	}
 	if c.Propagation != "" {
 		seen.Propagation = m.Propagation()

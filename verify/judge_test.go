@@ -123,6 +123,13 @@ func TestJudgeMount(t *testing.T) {
 		"42 39 0:71 / /sys ro,nosuid,nodev,noexec - sysfs sysfs rw",
 		"43 39 0:72 / /cd rw,nodiratime,nosymfollow - iso9660 /dev/sr0 ro",
 		"44 39 0:73 / /remote rw,idmapped,relatime - fuse.sshfs host: rw",
+		"45 39 0:74 / /t rw,relatime - tmpfs tmpfs rw,size=1024k,mode=700",
+		"46 39 0:75 / /t rw,relatime - tmpfs tmpfs rw,size=0k",
+		"47 39 0:76 / /dev rw,relatime - tmpfs tmpfs rw",
+		"48 47 0:77 / /dev/pts rw,nosuid,relatime - devpts devpts rw",
+		"49 39 0:78 / /dev rw,relatime - devtmpfs udev rw",
+		"50 49 0:79 / /dev/pts rw,relatime - devpts devpts rw",
+		"51 49 0:80 / /dev/shm rw,relatime - tmpfs tmpfs rw",
 	}, "\n")+"\n")
 	at := func(id int) place { return place{mount: id, top: true, mode: unix.S_IFDIR | 0o755} }
 	const ro, nosuid, nodev, noexec = abi.MountAttrRdonly, abi.MountAttrNosuid, abi.MountAttrNodev, abi.MountAttrNoexec
@@ -147,9 +154,18 @@ func TestJudgeMount(t *testing.T) {
 		{"closed", judgeMount(&plan.MountCheck{Dest: "/x"}, place{closed: true}, mounts), "unknown: a directory above it is closed to the caller"},
 		{"newer than the list", judgeMount(&plan.MountCheck{Dest: "/x"}, at(99), mounts), "unknown: it was mounted just now"},
 
-		{"the upper of two", judgeStack(&plan.MountCheck{Dest: "/tmp/", Type: "ext4"}, mounts, 0), "ok: ext4 rdonly,noexec"},
-		{"the lower of two", judgeStack(&plan.MountCheck{Dest: "/tmp", Type: "tmpfs", Set: nosuid}, mounts, 1), "ok: tmpfs nosuid,nodev"},
-		{"below both", judgeStack(&plan.MountCheck{Dest: "/tmp"}, mounts, 2), "differs: not a mount"},
+		{"the upper of two", judgeStack(&plan.MountCheck{Dest: "/tmp/", Type: "ext4"}, mounts, 0, nil), "ok: ext4 rdonly,noexec"},
+		{"the lower of two", judgeStack(&plan.MountCheck{Dest: "/tmp", Type: "tmpfs", Set: nosuid}, mounts, 1, nil), "ok: tmpfs nosuid,nodev"},
+		{"below both", judgeStack(&plan.MountCheck{Dest: "/tmp"}, mounts, 2, nil), "differs: not a mount"},
+
+		{"a size", judgeMount(&plan.MountCheck{Dest: "/t", Type: "tmpfs", Size: 1 << 20}, at(45), mounts), "ok: tmpfs size=1024k"},
+		{"a size between two pages", judgeMount(&plan.MountCheck{Dest: "/t", Type: "tmpfs", Size: 1<<20 - 1}, at(45), mounts), "ok: tmpfs size=1024k"},
+		{"another size", judgeMount(&plan.MountCheck{Dest: "/t", Type: "tmpfs", Size: 1 << 30}, at(45), mounts), "differs: tmpfs size=1024k"},
+		{"a size that is not asked for", judgeMount(&plan.MountCheck{Dest: "/t", Type: "tmpfs"}, at(45), mounts), "ok: tmpfs"},
+		{"no size left", judgeMount(&plan.MountCheck{Dest: "/t", Type: "tmpfs", Size: 1 << 20}, at(46), mounts), "differs: tmpfs"},
+
+		{"below a tree that is bound over its directory", judgeStack(&plan.MountCheck{Dest: "/dev/pts", Type: "devpts", Set: nosuid}, mounts, 0, map[string]int{"/dev": 1}), "ok: devpts nosuid"},
+		{"gone from there", judgeStack(&plan.MountCheck{Dest: "/dev/shm", Type: "tmpfs"}, mounts, 0, map[string]int{"/dev": 1}), "differs: not a mount"},
 	})
 }
 
@@ -170,7 +186,7 @@ func TestCovers(t *testing.T) {
 		{Op: &plan.Umask{}, Check: &plan.UmaskCheck{}},
 	}
 	p := plan.Plan{Steps: steps}
-	for i, want := range map[int]string{0: "1 false", 1: "0 true", 2: "0 false", 3: "1 false", 5: "0 false", 7: "0 false", 9: "2 false"} {
+	for i, want := range map[int]string{0: "1 map[]", 1: "0 map[/tmp:1]", 2: "0 map[]", 3: "1 map[]", 5: "0 map[]", 7: "0 map[]", 9: "2 map[]"} {
 		above, hidden := covers(p, p.Checks(), i)
 		if got := fmt.Sprint(above, hidden); got != want {
 			t.Errorf("%s: %s, want %s", steps[i].Check.Property(), got, want)

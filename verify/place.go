@@ -147,8 +147,8 @@ func (r *reader) mount(i int, c *plan.MountCheck) answer {
 	if r.mountsErr != nil {
 		return cannot(r.mountsErr)
 	}
-	if above, hidden := covers(r.plan, r.checks, i); above > 0 || hidden {
-		return judgeStack(c, r.mounts, above)
+	if above, hidden := covers(r.plan, r.checks, i); above > 0 || hidden != nil {
+		return judgeStack(c, r.mounts, above, hidden)
 	}
 	p, err := r.look(c.Dest)
 	if err != nil {
@@ -158,8 +158,8 @@ func (r *reader) mount(i int, c *plan.MountCheck) answer {
 }
 
 // covers counts what later steps of the plan put over the mount of checks[i]: above is the
-// mounts at the same path, and hidden tells of mounts at a directory above it.
-func covers(p plan.Plan, checks []plan.NumberedCheck, i int) (above int, hidden bool) {
+// mounts at the same path, and hidden how many there are at each directory above it; nil for none.
+func covers(p plan.Plan, checks []plan.NumberedCheck, i int) (above int, hidden map[string]int) {
 	dest := path.Clean(checks[i].Check.(*plan.MountCheck).Dest)
 	for _, later := range checks[i+1:] {
 		at := ""
@@ -184,7 +184,10 @@ func covers(p plan.Plan, checks []plan.NumberedCheck, i int) (above int, hidden 
 		case at == dest:
 			above++
 		case strings.HasPrefix(dest, at+"/"):
-			hidden = true
+			if hidden == nil {
+				hidden = map[string]int{}
+			}
+			hidden[at]++
 		}
 	}
 	return above, hidden

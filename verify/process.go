@@ -339,9 +339,9 @@ func (r *reader) netDevice(c *plan.NetDeviceCheck) answer {
 		return yes("there")
 	}
 	if name == "lo" {
-		// The address is a route of the kernel's own as long as the device is up: everybody may see that. Who may make routes can
-		// make a million of them.
-		if text, err := r.head("net/fib_trie", 1<<20); err == nil && strings.Contains(text, " 127.0.0.1\n") {
+		// The route to 127.255.255.255 is the kernel's own as long as the device is up, that to 127.0.0.1 as long as it has the address: everybody may
+		// see that. Who may make routes can make a million of them.
+		if text, err := r.head("net/fib_trie", 1<<20); err == nil && strings.Contains(text, " 127.255.255.255\n") {
 			return yes("up")
 		}
 	}
