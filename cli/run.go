@@ -95,11 +95,14 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 	for _, w := range res.Warnings {
 		io.warn(w)
 	}
+	if err != nil && res.ID != "" {
+		cid.write(res.ID) // who asked for it can remove what is left
+	}
+	if f.detach && res.ID != "" {
+		fmt.Fprintln(io.Out, res.ID) // also of one that did not start, as with Docker
+	}
 	if err != nil {
 		return err
-	}
-	if f.detach {
-		fmt.Fprintln(io.Out, res.ID)
 	}
 	if res.Timings != nil {
 		printTimings(io, res.Plan, res.Timings)
@@ -166,7 +169,7 @@ func (f *runFlags) openCidfile() (*cidfile, error) {
 }
 
 func (c *cidfile) write(id string) error {
-	if c.file == nil {
+	if c.file == nil || c.written {
 		return nil
 	}
 	c.written = true

@@ -14,7 +14,7 @@ import (
 
 // A Result is how a run ended.
 type Result struct {
-	ID       string         // of the container
+	ID       string         // of the container; with an error, of one that is left
 	Code     int            // exit code: the command's own, or 128 plus the signal that ended it
 	Signal   syscall.Signal // that ended it, where this is known of the command itself
 	Detached bool           // the caller went, by its keys, and the container goes on
@@ -86,13 +86,16 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if !o.Detach {
 		if err := m.Attach(a.wants()); err != nil {
 			lock.Close()
-			return res, &ExitError{125, errors.Join(err, e.discard(&c))}
+			return Result{}, &ExitError{125, errors.Join(err, e.discard(&c))}
 		}
 		a.forward()
 	}
 	started, made, err := e.launch(ctx, &c, lock, m, o.Timings)
 	if err != nil {
-		err = e.runFailed(&c, err)
+		var left bool
+		if left, err = e.runFailed(&c, err); !left {
+			res.ID = ""
+		}
 	} else {
 		err = e.finished(&c)
 	}
@@ -150,17 +153,17 @@ func (e *Engine) stay(ctx context.Context, c *Container, a *attachment, res *Res
 }
 
 // runFailed takes away a container that did not start, where nobody asked to keep it: with --rm, and where Create would have refused it, so that its name is free for
-// the line without the mistake.
-func (e *Engine) runFailed(c *Container, err error) error {
+// the line without the mistake. It reports whether the container is left.
+func (e *Engine) runFailed(c *Container, err error) (left bool, _ error) {
 	code := exitCodeOf(err)
 	refused := errors.As(err, new(refusedError))
 	if refused {
 		e.event(c, "destroy", nil)
 	}
 	if refused || c.Config.AutoRemove {
-		return &ExitError{code, errors.Join(err, e.discard(c))}
+		return false, &ExitError{code, errors.Join(err, e.discard(c))}
 	}
-	return errors.Join(e.startFailed(c, err), e.finished(c))
+	return true, errors.Join(e.startFailed(c, err), e.finished(c))
 }
 
 // sideways begins to do something, and returns what waits for it.
