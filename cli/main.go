@@ -21,7 +21,7 @@ import (
 // Version is the version of this program; the build sets it.
 var Version = "0.1.0-dev"
 
-const versionLine = "kakuri %s\n"
+const versionLine = "kakuri version %s\n" // the word by which scripts find the number, as in Docker's and Podman's line
 
 // IO is where a command reads and writes.
 type IO struct {
