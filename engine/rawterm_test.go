@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -45,16 +44,11 @@ func isCooked(t *testing.T, f *os.File) bool {
 
 // A signal that ends the command leaves the terminal as it was.
 func TestRawTerminalEnds(t *testing.T) {
-	if os.Getenv("KAKURI_TEST_RAW") != "" {
-		makeRaw(os.Stdin, true)
-		fmt.Println("raw")
-		time.Sleep(time.Minute)
-		return
-	}
+	nstest.Root(t)
 	for _, sig := range deadly {
 		slave := terminal(t)
-		c := exec.Command("/proc/self/exe", "-test.run=^TestRawTerminalEnds$")
-		c.Env, c.Stdin = append(os.Environ(), "KAKURI_TEST_RAW=1"), slave
+		c := nstest.Part("raw")
+		c.Stdin = slave
 		out, err := c.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -72,6 +66,14 @@ func TestRawTerminalEnds(t *testing.T) {
 			t.Errorf("%v: %v, the terminal as before: %v", sig, c.ProcessState, isCooked(t, slave))
 		}
 	}
+}
+
+// raw makes its terminal raw, says so, and waits for a signal.
+func raw([]string) int {
+	makeRaw(os.Stdin, true)
+	fmt.Println("raw")
+	time.Sleep(time.Minute)
+	return 0
 }
 
 type writerFunc func(p []byte) (int, error)
