@@ -69,7 +69,7 @@ type Engine struct {
 
 // Open returns the engine of its directories, which need not exist yet.
 func Open(o Options) (*Engine, error) {
-	if err := files.Room(room); err != nil {
+	if err := errors.Join(files.Room(room), files.Calls()); err != nil {
 		return nil, err
 	}
 	facts, err := host.Read(host.Needs{})

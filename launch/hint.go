@@ -16,7 +16,7 @@ func hint(e *Error) string {
 	errno := e.Errno()
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
-		return cloneHint(op.New, errno)
+		return cloneHint(op.New, e.Call, errno)
 	case *plan.WriteIDMap:
 		return on(errno, "only one id, the caller's own, may be mapped without privileges; newuidmap and newgidmap (package uidmap) map the ranges of /etc/subuid", syscall.EPERM)
 	case *plan.Setns:
@@ -136,7 +136,14 @@ func idMapHint(path string) string {
 	return "the file system of " + path + " (or of a mount below it) cannot be id-mapped; --userns=host needs no id-mapped mounts"
 }
 
-func cloneHint(kinds []abi.Namespace, errno syscall.Errno) string {
+// cloneHint is about the calls of the clone: the new process first has its descriptors closed, and is limited, by others.
+func cloneHint(kinds []abi.Namespace, call string, errno syscall.Errno) string {
+	switch {
+	case errno == syscall.ENOSYS, errno == syscall.EPERM && call != "clone3":
+		return call + " is not there: kakuri needs Linux 5.14 or newer, and a seccomp filter around it that lets " + call + " through"
+	case call != "clone3":
+		return ""
+	}
 	switch errno {
 	case syscall.EPERM:
 		if !slices.Contains(kinds, abi.NSUser) {
@@ -147,8 +154,6 @@ func cloneHint(kinds []abi.Namespace, errno syscall.Errno) string {
 		return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached"
 	case syscall.EINVAL:
 		return "this kernel lacks one of the namespaces"
-	case syscall.ENOSYS:
-		return "clone3 is not there: kakuri needs Linux 5.14 or newer, and a seccomp filter around it that lets clone3 through"
 	}
 	return ""
 }

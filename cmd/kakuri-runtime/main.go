@@ -110,7 +110,7 @@ func (c *command) run(args []string) (int, error) {
 		fmt.Print(usage(global))
 		return 0, nil
 	}
-	if err := files.Room(room); err != nil {
+	if err := errors.Join(files.Room(room), files.Calls()); err != nil {
 		return 1, err
 	}
 	list := verbs()

@@ -31,3 +31,25 @@ func Room(n int) error {
 	}
 	return fmt.Errorf("%d files more have to be open at once, and the limit of this process is too low (RLIMIT_NOFILE): raise it, by ulimit -n", n)
 }
+
+// Calls refuses where one of the system calls is missing without which nothing here can be right: an older kernel, or a filter of an engine that this process is in
+// a container of. Who cannot open a pidfd would take a container that runs for one that has ended.
+func Calls() error {
+	const none = ^uintptr(0) // as an argument that the call refuses, before anything is done
+	for _, c := range [...]struct {
+		name  string
+		nr    uintptr
+		first uintptr
+	}{
+		{"openat2", unix.SYS_OPENAT2, none},
+		{"clone3", unix.SYS_CLONE3, 0},
+		{"pidfd_open", unix.SYS_PIDFD_OPEN, none},
+		{"close_range", unix.SYS_CLOSE_RANGE, none},
+		{"statx", unix.SYS_STATX, none},
+	} {
+		if _, _, err := unix.RawSyscall6(c.nr, c.first, 0, 0, 0, 0, 0); err == unix.ENOSYS || err == unix.EPERM {
+			return fmt.Errorf("the system call %s is not there (%v): kakuri needs Linux 5.14 or newer, and a seccomp filter around it, as that of a container that it runs in, has to let %[1]s through", c.name, err)
+		}
+	}
+	return nil
+}

@@ -19,3 +19,10 @@ func TestRoom(t *testing.T) {
 		t.Errorf("as many as the limit is: %v", err)
 	}
 }
+
+// Here all are there; engine's TestMissingCalls has it where one is not.
+func TestCalls(t *testing.T) {
+	if err := Calls(); err != nil {
+		t.Error(err)
+	}
+}

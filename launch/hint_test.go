@@ -1,0 +1,28 @@
+package launch
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/abi"
+)
+
+// TestCloneHint: the step of the clone makes other calls, too, and the hint is about the one that failed.
+func TestCloneHint(t *testing.T) {
+	for _, c := range []struct {
+		call  string
+		errno syscall.Errno
+		want  string
+	}{
+		{"clone3", syscall.ENOSYS, "that lets clone3 through"},
+		{"close_range", syscall.ENOSYS, "that lets close_range through"},
+		{"prlimit64", syscall.EPERM, "that lets prlimit64 through"},
+		{"clone3", syscall.EPERM, "restricts user namespaces"},
+		{"prlimit64", syscall.EINVAL, ""},
+	} {
+		if got := cloneHint([]abi.Namespace{abi.NSUser}, c.call, c.errno); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s, %v: %q, want %q", c.call, c.errno, got, c.want)
+		}
+	}
+}
