@@ -45,6 +45,7 @@ type request struct {
 	Mode    string
 	Pasta   string
 	Program string
+	Used    string
 	Owner   string
 	Files   uint64
 	Ports   []plan.Publish
@@ -122,7 +123,7 @@ func driver([]string) int {
 					return a, err
 				}
 				defer net.Close()
-				u, err := uplink.Start(context.Background(), uplink.Config{Run: r.Run, UserNS: user, NetNS: net, Mode: r.Mode, PastaProgram: r.Pasta, Program: r.Program})
+				u, err := uplink.Start(context.Background(), uplink.Config{Run: r.Run, UserNS: user, NetNS: net, Mode: r.Mode, PastaProgram: r.Pasta, Program: r.Program, Used: r.Used})
 				if err != nil {
 					return a, err
 				}

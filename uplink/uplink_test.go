@@ -628,6 +628,49 @@ func TestInherited(t *testing.T) {
 	}
 }
 
+// TestGoneDirectory: an uplink whose directory went, as that of a session does, ends with its last user, and leaves alone what has come in the place of the directory.
+func TestGoneDirectory(t *testing.T) {
+	p := newPlace(t)
+	account := nstest.User(t)
+	used := filepath.Join(p.run, "used")
+	if err := errors.Join(os.MkdirAll(p.run, 0o700), os.Chown(p.run, account.UID, account.GID), os.WriteFile(used, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	user, err := os.Open(used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Close()
+	if err := unix.Flock(int(user.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	a := p.must(request{Op: "start", Mode: uplink.Builtin, Program: nstest.BinaryPath(uplink.Program), Used: used})
+	pidfd, err := unix.PidfdOpen(a.Status.PID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	control := filepath.Join(p.run, uplink.ControlName)
+	if err := errors.Join(os.Rename(p.run, p.run+".gone"), os.RemoveAll(p.run+".gone"), os.Mkdir(p.run, 0o700), os.WriteFile(used, nil, 0o644), os.WriteFile(control, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	user.Close()
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 {
+			unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+			t.Errorf("it goes on: %d, %v", n, err)
+		}
+		break
+	}
+	if _, err := os.Lstat(control); err != nil {
+		t.Error(err)
+	}
+}
+
 // A mode that there is not is refused by who would start the program, with those there are.
 func TestModes(t *testing.T) {
 	t.Setenv(uplink.ModeVariable, "nonsense")

@@ -367,7 +367,7 @@ func (s *server) ending() bool {
 func (s *server) finish() {
 	s.mu.Lock() // and never again
 	if s.dir != nil && s.control != nil {
-		os.Remove(filepath.Join(s.o.run, uplink.ControlName))
+		unix.Unlinkat(int(s.dir.Fd()), uplink.ControlName, 0) // another directory may have the name by now, and an uplink of its own
 		s.control.Close()
 	}
 	if s.carrier != nil {

@@ -26,6 +26,10 @@ func (s *server) endUnused(name string) {
 			s.say("wait for the end of its users: %v", err)
 			return
 		}
+		if !files.Same(int(f.Fd()), name) { // the directory went, with a session: nobody can begin to need this one any more
+			s.stop()
+			return
+		}
 		files.Flock(int(f.Fd()), unix.LOCK_UN)
 		time.Sleep(linger)
 		starting, err := os.Open(filepath.Dir(name))
