@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
 		return chooseRun(f, data, true)
 	}
 	// Who cannot make it, or write there, is told so by what is to be made in it.
-	if os.MkdirAll(data, 0o700) == nil {
+	if makeOwn(f, data) == nil {
 		if lock, err := os.Open(data); err == nil {
 			defer lock.Close()
 			if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
@@ -90,13 +91,25 @@ func privateDir(f plan.Facts, suffix string, look bool) (string, error) {
 		dir, others = filepath.Join(run, "kakuri")+suffix, 0o022
 	}
 	if !look {
-		os.Mkdir(dir, 0o700)
+		makeOwn(f, dir)
 	}
 	// Where there is none, who is to make something in it says why that cannot be.
 	if _, err := os.Lstat(dir); err == nil && !alone(f, dir, others) {
 		return "", fmt.Errorf("%s is not a directory of this user alone: set XDG_RUNTIME_DIR", dir)
 	}
 	return dir, nil
+}
+
+// makeOwn makes a directory where there is none, of the user's own group: one made in a directory of a shared group (set-group-ID) has that one, which is no group of
+// the user's namespace, and the kernel lays no directories over each other that are of such a group.
+func makeOwn(f plan.Facts, dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(dir, -1, int(f.GID)), os.Chmod(dir, 0o700))
 }
 
 // alone reports whether a path is a directory, and no link, of this user, with none of the rights given.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // TestForeignRuntimeDir: where XDG_RUNTIME_DIR is a directory that others may write to, as /tmp, one that somebody else has made there, or may write to, is not
@@ -125,6 +126,27 @@ func TestForeignHome(t *testing.T) {
 	c.Env = append(c.Env, "HOME="+home, "XDG_DATA_HOME=")
 	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), data+" is of the user 65534: set HOME, or XDG_DATA_HOME") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestSharedGroup: directories that are made in one of a shared group are of the user's own group, and what is made in them, too.
+func TestSharedGroup(t *testing.T) {
+	nstest.Root(t)
+	ours := plan.Facts{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	shared := t.TempDir()
+	if err := errors.Join(os.Chown(shared, -1, 65534), os.Chmod(shared, 0o770|os.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", shared)
+	run, err := runtimeDir(ours, shared+"/data/kakuri", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{run, shared + "/data/kakuri"} {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil || st.Gid != ours.GID || st.Mode != unix.S_IFDIR|0o700 {
+			t.Errorf("%s: group %d, mode %o, %v", dir, st.Gid, st.Mode, err)
+		}
 	}
 }
 
