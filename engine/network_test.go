@@ -193,6 +193,23 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// TestChosenPorts: each choice keeps what it had, where several ports of the host lead to one of the container.
+func TestChosenPorts(t *testing.T) {
+	anywhere, here := netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("127.0.0.1")
+	c := Config{PublishAll: true, Expose: []string{"90"}, Publish: []PortSpec{
+		{HostPort: 8100, HostPortEnd: 8102, Port: 80, PortEnd: 82}, {HostPort: 8300, HostPortEnd: 8310, Port: 81}, {Port: 81}, {Port: 81}, {HostIP: "127.0.0.1", Port: 81},
+	}}
+	has := []plan.Publish{
+		{HostAddr: anywhere, HostPort: 8100, Port: 80, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 8101, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 8102, Port: 82, Proto: "tcp"},
+		{HostAddr: anywhere, HostPort: 8305, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40001, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40002, Port: 81, Proto: "tcp"},
+		{HostAddr: here, HostPort: 40003, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40004, Port: 90, Proto: "tcp"},
+	}
+	want := []PortSpec{c.Publish[0], {HostPort: 8305, Port: 81}, {HostPort: 40001, Port: 81}, {HostPort: 40002, Port: 81}, {HostIP: "127.0.0.1", HostPort: 40003, Port: 81}, {HostPort: 40004, Port: 90, Proto: "tcp"}}
+	if got := c.chosenPorts(has).Publish; !slices.Equal(got, want) {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+}
+
 // Each port is looked for where the one before it was found, and what is wrong with all ports is not tried on each.
 func TestPublishMany(t *testing.T) {
 	var c Config

@@ -97,24 +97,41 @@ func (c Config) chosenPorts(has []plan.Publish) Config {
 	for _, p := range has {
 		of[exposed{p.Port, p.Proto}] = append(of[exposed{p.Port, p.Proto}], p)
 	}
-	chosen := func(hostIP string, port uint16, proto string) uint16 {
+	fixed := func(s PortSpec) bool {
+		return s.HostPort != 0 && (s.HostPortEnd <= s.HostPort || s.PortEnd > s.Port)
+	}
+	// A port of the container may be published several times: each choice takes one that is nobody else's.
+	taken := map[hostPort][]string{} // the addresses at which it was asked for
+	for _, s := range c.Publish {
+		for i := 0; fixed(s) && i < span(s.Port, s.PortEnd); i++ {
+			at := hostPort{cmp.Or(s.Proto, "tcp"), s.HostPort + uint16(i)}
+			taken[at] = append(taken[at], s.HostIP)
+		}
+	}
+	chosen := func(s PortSpec, port uint16) uint16 {
+		proto := cmp.Or(s.Proto, "tcp")
 		for _, p := range of[exposed{port, proto}] {
-			if p.HostPort != 0 && (hostIP == "" || p.HostAddr.String() == hostIP) {
-				return p.HostPort
+			at := hostPort{proto, p.HostPort}
+			others := slices.ContainsFunc(taken[at], func(ip string) bool { return ip == s.HostIP || ip == "" || s.HostIP == "" })
+			outside := s.HostPort != 0 && (p.HostPort < s.HostPort || p.HostPort > s.HostPortEnd)
+			if p.HostPort == 0 || s.HostIP != "" && p.HostAddr.String() != s.HostIP || others || outside {
+				continue
 			}
+			taken[at] = append(taken[at], s.HostIP)
+			return p.HostPort
 		}
 		return 0
 	}
 	var specs []PortSpec
 	for _, s := range c.Publish {
-		if s.HostPort != 0 && (s.HostPortEnd <= s.HostPort || s.PortEnd > s.Port) {
+		if fixed(s) {
 			specs = append(specs, s)
 			continue
 		}
 		for port := int(s.Port); port <= int(max(s.Port, s.PortEnd)); port++ {
 			one := s
 			one.Port, one.PortEnd = uint16(port), 0
-			if at := chosen(s.HostIP, one.Port, cmp.Or(s.Proto, "tcp")); at != 0 {
+			if at := chosen(s, one.Port); at != 0 {
 				one.HostPort, one.HostPortEnd = at, 0
 			}
 			specs = append(specs, one)
@@ -122,7 +139,10 @@ func (c Config) chosenPorts(has []plan.Publish) Config {
 	}
 	if all, err := c.exposedPorts(); err == nil && c.PublishAll {
 		for _, x := range all {
-			if at := chosen("", x.port, x.proto); at != 0 && !slices.ContainsFunc(specs, x.in) {
+			if slices.ContainsFunc(specs, x.in) {
+				continue
+			}
+			if at := chosen(PortSpec{Proto: x.proto}, x.port); at != 0 {
 				specs = append(specs, PortSpec{HostPort: at, Port: x.port, Proto: x.proto})
 			}
 		}
