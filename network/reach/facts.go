@@ -13,6 +13,7 @@ type Facts struct {
 	Inside    *Side `json:",omitempty"` // nil where there is no namespace to look into
 	Tests     []Test
 	Unread    []string `json:",omitempty"` // what could not be read, and why
+	Legacy    []string `json:",omitempty"` // tables of the kernel's iptables from before nftables, whose rules only its own program reads: "ip filter"
 }
 
 // A Question is about a port of the host, or of a container where Name is not empty.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/kakuri/kakuri/internal/files"
 )
 
 // Records are what the engine knows, for a question.
@@ -49,6 +51,7 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 	}
 	f.Host.Tables, err = tables()
 	note("rules", err)
+	f.Legacy = legacyTables(files.Read)
 	if ctx.Err() == nil {
 		f.test(pid, r.Elsewhere)
 	}
@@ -56,6 +59,19 @@ func Gather(ctx context.Context, q Question, r Records) Facts {
 		count(f.Host.Tables, after)
 	}
 	return f
+}
+
+// legacyTables are those that the kernel's older iptables has in the caller's network namespace. A kernel without it, and one that does not tell an ordinary user, has none.
+func legacyTables(read func(string) ([]byte, error)) (list []string) {
+	for _, family := range []string{"ip", "ip6"} {
+		names, _ := read("/proc/thread-self/net/" + family + "_tables_names")
+		tables := strings.Fields(string(names))
+		slices.Sort(tables)
+		for _, name := range tables {
+			list = append(list, family+" "+name)
+		}
+	}
+	return list
 }
 
 // An attempt is a connection that is tried.

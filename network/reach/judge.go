@@ -449,6 +449,9 @@ func (j *judge) ways() {
 			j.dropped(w, told)
 		}
 	}
+	if len(j.Legacy) > 0 && slices.ContainsFunc(j.Published, func(p Published) bool { return !p.Relayed && !p.Asked }) {
+		j.say(MayBeDropped, said(say.LegacySave), say.Legacy, strings.Join(j.Legacy, ", "))
+	}
 }
 
 func (j *judge) rulesRead() bool {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -178,6 +180,7 @@ func cases() []struct {
 			f.Container.Private, f.Container.Apart = true, true
 		}},
 		{"by the name of another one in its namespace", OthersNetwork, func(f *Facts) { f.Name, f.Port, f.Container.Guest = "web", 80, "side" }},
+		{"tables of iptables-legacy", MayBeDropped, func(f *Facts) { f.Legacy = []string{"ip filter", "ip nat"} }},
 		{"host mode", Reachable, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 22, nil, nil, "host", nil
 		}},
@@ -337,5 +340,18 @@ func TestWords(t *testing.T) {
 		if r.in(ui.JA) == "" || r.in(ui.EN) != string(r) {
 			t.Errorf("%s: %q in Japanese", r, r.in(ui.JA))
 		}
+	}
+}
+
+// TestLegacyTables: they are of each family, and who may not look has none.
+func TestLegacyTables(t *testing.T) {
+	got := legacyTables(func(name string) ([]byte, error) {
+		if name == "/proc/thread-self/net/ip_tables_names" {
+			return []byte("nat\nfilter\n"), nil
+		}
+		return nil, fs.ErrPermission
+	})
+	if want := []string{"ip filter", "ip nat"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
