@@ -167,6 +167,16 @@ func (k *check) cables() error {
 		}
 	}
 	cables, err := k.e.cables()
+	var forward plan.SetForwarding
+	for _, c := range cables {
+		forward.V4, forward.V6 = forward.V4 || c.Network.Forward4, forward.V6 || c.Network.Forward6
+	}
+	if text := network.NotForwarding(&forward); text != "" {
+		k.find("machine", text, func() error {
+			_, err := d.Do(context.Background(), &forward, 0)
+			return err
+		})
+	}
 	for _, c := range cables {
 		text, err := d.Unplugged(c.Endpoint)
 		if err != nil {

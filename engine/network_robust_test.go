@@ -132,7 +132,8 @@ func TestNetworkHurt(t *testing.T) {
 		}
 	}
 	works("at first")
-	for _, hurt := range []string{"ip link delete " + rec.Device, "ip addr flush dev " + rec.Device, "ip link set " + rec.Device + " down", "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "ip link delete " + plan.HostDevice(server.ID, 0), "nft delete table inet " + network.NftTable} {
+	for _, hurt := range []string{"ip link delete " + rec.Device, "ip addr flush dev " + rec.Device, "ip link set " + rec.Device + " down", "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "ip link delete " + plan.HostDevice(server.ID, 0), "nft delete table inet " + network.NftTable,
+		"sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv6.conf.all.forwarding=0"} {
 		words := strings.Fields(hurt)
 		output(t, exec.Command(words[0], words[1:]...))
 		for _, repair := range []bool{false, true} {

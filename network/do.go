@@ -228,6 +228,18 @@ func setForwarding(op *plan.SetForwarding) error {
 	return setSysctl("net/ipv6/conf/all/forwarding", "1")
 }
 
+// NotForwarding says which packets that op is about the host does not pass on; empty where it passes on all.
+func NotForwarding(op *plan.SetForwarding) string {
+	const so = " is not 1: the machine passes nothing on between containers and others"
+	switch {
+	case op.V4 && !sysctlIs("net/ipv4/ip_forward", "1"):
+		return "net.ipv4.ip_forward" + so
+	case op.V6 && !sysctlIs("net/ipv6/conf/all/forwarding", "1"):
+		return "net.ipv6.conf.all.forwarding" + so
+	}
+	return ""
+}
+
 // setSysctl writes a file below /proc/sys where it has another value. That of the calling thread's namespaces is meant.
 func setSysctl(path, value string) error {
 	if sysctlIs(path, value) {
