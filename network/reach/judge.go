@@ -547,9 +547,11 @@ func (j *judge) answers(p Published) (list []Packet) {
 		return list
 	}
 	if !p.HostAddr.IsLoopback() {
-		at("prerouting", inner, bridge, nil)
-		at("forward", inner, bridge, out)
-		at("postrouting", inner, bridge, out)
+		far := inner
+		far.NotIn = j.bridged(out)
+		at("prerouting", far, bridge, nil)
+		at("forward", far, bridge, out)
+		at("postrouting", far, bridge, out)
 	}
 	for _, a := range j.near(p.HostAddr) {
 		asker := home
@@ -559,6 +561,18 @@ func (j *judge) answers(p Published) (list []Packet) {
 			at("prerouting", asker, bridge, nil)
 		}
 		at("input", asker, bridge, nil)
+	}
+	return list
+}
+
+// bridged are the networks of the host's bridges, of whatever engine, but for that of the way out: no other machine is there.
+func (j *judge) bridged(out *Link) (list []netip.Prefix) {
+	for i := range j.Host.Links {
+		if l := &j.Host.Links[i]; l.Kind == "bridge" && out != nil && l.Index != out.Index {
+			for _, a := range l.Addrs {
+				list = append(list, a.Masked())
+			}
+		}
 	}
 	return list
 }

@@ -181,6 +181,13 @@ func cases() []struct {
 		}},
 		{"by the name of another one in its namespace", OthersNetwork, func(f *Facts) { f.Name, f.Port, f.Container.Guest = "web", 80, "side" }},
 		{"tables of iptables-legacy", MayBeDropped, func(f *Facts) { f.Legacy = []string{"ip filter", "ip nat"} }},
+		{"docker keeps others from its own container", Reachable, func(f *Facts) {
+			f.Host.Links = append(f.Host.Links, Link{Index: 9, Name: "docker0", Kind: "bridge", Up: true, NSID: -1, Addrs: []netip.Prefix{netip.MustParsePrefix("172.17.0.1/16")}})
+			chain(f, Chain{Name: "raw-PREROUTING", Hook: "prerouting", Type: "filter", Priority: -300, Rules: []Rule{{Handle: 2, Exprs: []Expr{
+				{Name: "payload", Base: baseNetwork, Offset: 16, Len: 4, Dest: 4}, {Name: "cmp", Source: 4, Data: []byte{172, 17, 0, 2}},
+				{Name: "meta", Key: metaIIFName, Dest: 4}, {Name: "cmp", Op: cmpNeq, Source: 4, Data: []byte("docker0\x00\x00\x00\x00\x00\x00\x00\x00\x00")}, {Name: "counter"}, verdictDrop,
+			}}}})
+		}},
 		{"host mode", Reachable, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 22, nil, nil, "host", nil
 		}},

@@ -21,6 +21,8 @@ type Packet struct {
 	Local    bool   // Dst is an address of the host
 	DNAT     bool   // Dst is what DNAT has made of it, or of an answer: what it answers was led here by DNAT
 	Reply    bool   // it answers one that has come this way
+	// NotIn are networks in which the address that is not set is not.
+	NotIn []netip.Prefix
 }
 
 // A Drop is a rule or a policy that stops a packet.
@@ -224,6 +226,22 @@ func (g *registers) get(reg, n int) (value, known []byte) {
 	return g.value[at : at+n], g.known[at : at+n]
 }
 
+// isNot reports whether a comparison is of the packet's address that is not set, which has just been loaded, with one that it is not.
+func (p *Packet) isNot(load, with *Expr) bool {
+	a, ok := netip.AddrFromSlice(with.Data)
+	if !ok || load.Name != "payload" || load.Base != baseNetwork || load.Dest != with.Source || with.Op != cmpEq && with.Op != cmpNeq {
+		return false
+	}
+	source, dest := uint32(12), uint32(16)
+	if a.Is6() {
+		source, dest = 8, 24
+	}
+	if !(load.Offset == source && !p.Src.IsValid() || load.Offset == dest && !p.Dst.IsValid()) {
+		return false
+	}
+	return slices.ContainsFunc(p.NotIn, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
 // rule runs the expressions: whether the packet matches, and what becomes of it then.
 func (w *walker) rule(r *Rule) (m answer, verdict Expr) {
 	var g registers
@@ -250,7 +268,9 @@ func (w *walker) rule(r *Rule) (m answer, verdict Expr) {
 			g.set(e.Dest, v, k)
 		case "cmp":
 			v, k := g.get(e.Source, len(e.Data))
-			a = compare(e.Op, v, k, e.Data)
+			if a = compare(e.Op, v, k, e.Data); i > 0 && w.packet.isNot(&r.Exprs[i-1], e) {
+				a = answerOf(e.Op == cmpNeq)
+			}
 		case "range":
 			v, k := g.get(e.Source, len(e.Data))
 			a = min(compare(cmpGTE, v, k, e.Data), compare(cmpLTE, v, k, e.Data2))
