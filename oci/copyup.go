@@ -14,9 +14,9 @@ import (
 )
 
 // copyUp copies what is in the directory from into the directory to, the root of a new tmpfs:
-// by descriptors, since it is of an image, and no link of it is followed. The root has its owner from what it covers; its mode it has
-// by its mount, which knows whether that directory was there before.
-func copyUp(from, to int, keepMode bool) error {
+// by descriptors, since it is of an image, and no link of it is followed. The root itself keeps what its mount gave it: the owner by
+// uid= and gid=, as podman asks for, and the mode of the directory below.
+func copyUp(from, to int) error {
 	done := make(chan error)
 	go func() {
 		// The thread takes the ids of the tmpfs's owner, and ends with them.
@@ -37,22 +37,7 @@ func copyUp(from, to int, keepMode bool) error {
 			}
 			defer unix.Close(dst)
 			c.root = dst
-			var st unix.Stat_t
-			if err := unix.Fstat(src, &st); err != nil {
-				return os.NewSyscallError("fstat", err)
-			}
-			if err := c.directory(src, dst, ""); err != nil {
-				return err
-			}
-			if keepMode {
-				return nil
-			}
-			var now unix.Stat_t
-			if err := unix.Fstat(dst, &now); err != nil {
-				return os.NewSyscallError("fstat", err)
-			}
-			st.Mode = now.Mode
-			return own(dst, ".", &st)
+			return c.directory(src, dst, "")
 		}()
 	}()
 	return <-done

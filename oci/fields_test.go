@@ -369,6 +369,19 @@ func TestTmpCopyUp(t *testing.T) {
 			t.Errorf("%v: the image's file is %q", err, text)
 		}
 	}
+	// Its root has the owner that the mount has, and not that of what it covers.
+	for options, want := range map[string]string{"": "0:0 750\n", "uid=7,gid=8": "7:8 750\n", "uid=7,mode=711": "7:0 711\n"} {
+		s := base("stat -c '%u:%g %a' /data")
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Type: "tmpfs", Source: "tmpfs", Options: append([]string{"tmpcopyup"}, strings.Split(options, ",")...)})
+		dir := bundle(t, s)
+		data := filepath.Join(dir, "rootfs/data")
+		if err := errors.Join(os.Mkdir(data, 0o750), os.Chown(data, 33, 44)); err != nil {
+			t.Fatal(err)
+		}
+		if out, stderr, code := run(t, dir); out != want || code != 0 {
+			t.Errorf("%q: code %d: %q, want %q: %s", options, code, out, want, stderr)
+		}
+	}
 	// A place that is made for it has the mode of a tmpfs that nobody gave one.
 	fresh := base("stat -c %a /fresh")
 	fresh.Mounts = append(fresh.Mounts, specs.Mount{Destination: "/fresh", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})

@@ -64,7 +64,7 @@ func (h Hands) doNet(ctx context.Context, op plan.Op, pid int) (handled bool, er
 func (h Hands) DoFDs(ctx context.Context, op plan.Op, pid int, fds []int) error {
 	switch op := op.(type) {
 	case *plan.CopyUp:
-		return copyUp(fds[0], fds[1], op.KeepMode)
+		return copyUp(fds[0], fds[1])
 	case *plan.OpenCgroup:
 		return h.group.entrances(op, fds)
 	case *plan.ServeRoot:

@@ -57,7 +57,6 @@ type CopyUp struct {
 	hands
 	From, To Reg // directories
 	Dest     string
-	KeepMode bool // the mount's own mode stays
 }
 
 // Name implements [Op].
