@@ -46,7 +46,7 @@ The exit code is the command's.`,
 		if err == nil && res.Detached {
 			err = engine.ErrDetached // as with attach
 		}
-		return exitOf(res, err)
+		return exitOf(io, res, err)
 	}
 	return c
 }

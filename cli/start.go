@@ -34,7 +34,8 @@ func newStart(io IO) *cobra.Command {
 		if interactive {
 			streams.In = io.In
 		}
-		return exitOf(e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: orSetting(io, keys, detachKeys)}, streams))
+		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: orSetting(io, keys, detachKeys)}, streams)
+		return exitOf(io, res, err)
 	}
 	return c
 }
@@ -64,7 +65,10 @@ func terminalOf(io IO) *os.File {
 }
 
 // exitOf makes the exit code of a command's end the exit code of this one.
-func exitOf(res engine.Result, err error) error {
+func exitOf(io IO, res engine.Result, err error) error {
+	for _, w := range res.Warnings {
+		io.warn(w)
+	}
 	if err == nil && res.Code != 0 {
 		err = exitCode(res.Code)
 	}
@@ -96,7 +100,7 @@ detach keys (ctrl-p ctrl-q) leave it to itself.`,
 		if err == nil && res.Detached {
 			err = engine.ErrDetached // Docker's attach and exec end with 1 and these words then; its run and start do not
 		}
-		return exitOf(res, err)
+		return exitOf(io, res, err)
 	}
 	return c
 }

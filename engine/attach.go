@@ -364,5 +364,8 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	a.forward()
 	x, err := a.attend(ctx, c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no")
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
+	if why := c.Config.killedByFilter(res.Code); why != "" {
+		res.Warnings = append(res.Warnings, why)
+	}
 	return res, err
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -201,6 +202,23 @@ func (n narrowed) senders() []specs.LinuxSyscall {
 		rule(specs.ActAllow, nil, other(1, unix.IPPROTO_IPV6)),
 		rule(specs.ActAllow, nil, other(2, unix.IPV6_FREEBIND)),
 	}
+}
+
+// killedByFilter tells of who ended by SIGSYS, or of a shell whose command did, by the exit code: what the filter most probably killed it for, and the way out; empty for any other end.
+// The kernel says this to nobody but its own log.
+func (c *Config) killedByFilter(code int) string {
+	if code != abi.SIGSYS.ExitCode() {
+		return ""
+	}
+	o, err := parseSecurityOpt(c.SecurityOpt)
+	if err != nil || o.file != "" || c.Privileged && o.seccomp == "" {
+		return ""
+	}
+	switch name := cmp.Or(o.seccomp, o.level.seccomp, "builtin"); name {
+	case "builtin", "debug", "strict":
+		return "it ended by SIGSYS: the filter kills for calls of 32-bit programs, which --security-opt seccomp=i386 lets through"
+	}
+	return ""
 }
 
 // Requests of ioctl(2), equal on all architectures that kakuri runs on: ioctl_tty(2), ioctl_console(2).

@@ -1,12 +1,18 @@
 package engine
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -192,4 +198,63 @@ func mustWd(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// thirtyTwo is a program of i386 that ends at once.
+func thirtyTwo(t *testing.T) []byte {
+	t.Helper()
+	const base, start = 0x8048000, 52 + 32
+	code := []byte{0x31, 0xdb, 0xb8, 1, 0, 0, 0, 0xcd, 0x80} // xor ebx,ebx; mov eax,1; int 0x80: exit(0)
+	h := elf.Header32{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_386), Version: 1, Entry: base + start, Phoff: 52, Ehsize: 52, Phentsize: 32, Phnum: 1}
+	copy(h.Ident[:], []byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS32), byte(elf.ELFDATA2LSB), 1})
+	size := uint32(start + len(code))
+	var b bytes.Buffer
+	for _, part := range []any{h, elf.Prog32{Type: uint32(elf.PT_LOAD), Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Flags: uint32(elf.PF_R | elf.PF_X), Align: 0x1000}, code} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// Who the filter kills, and who has a shell tell of one, is told what it was most probably for.
+func TestKilledByFilter(t *testing.T) {
+	nstest.Root(t)
+	if runtime.GOARCH != "amd64" {
+		t.Skip("needs amd64: the program is one of i386")
+	}
+	e, root := open(t), nstest.RootFS(t)
+	if err := os.WriteFile(root+"/bin/p32", thirtyTwo(t), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(opt string, command ...string) (int, []string) {
+		t.Helper()
+		res, err := e.Run(t.Context(), Config{Rootfs: root, AutoRemove: true, Command: command, SecurityOpt: []string{opt}}, Streams{}, RunOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Code, res.Warnings
+	}
+	shell := []string{"sh", "-c", "p32; exit $?"}
+	if code, w := run("seccomp=i386", shell...); code == 126 {
+		t.Skip("needs a kernel that runs programs of i386")
+	} else if code != 0 || len(w) > 0 {
+		t.Fatalf("with the filter for it: code %d, %q", code, w)
+	}
+	told := func(w []string) bool { return len(w) == 1 && strings.Contains(w[0], "seccomp=i386") }
+	for _, command := range [][]string{{"p32"}, shell} {
+		for _, opt := range []string{"seccomp=builtin", "level=strict"} {
+			if code, w := run(opt, command...); code != 159 || !told(w) {
+				t.Errorf("%s, %q: code %d, %q", opt, command, code, w)
+			}
+		}
+	}
+	if code, w := run("seccomp=unconfined", "sh", "-c", "exit 159"); code != 159 || len(w) > 0 {
+		t.Errorf("without a filter: code %d, %q", code, w)
+	}
+	stop, c := running(t, e, sh(root, "echo up; exec sleep 1000"))
+	defer stop()
+	if res, err := e.Exec(t.Context(), c.ID, ExecConfig{Command: []string{"p32"}}, Streams{}); err != nil || res.Code != 159 || !told(res.Warnings) {
+		t.Errorf("by exec: %v, code %d, %q", err, res.Code, res.Warnings)
+	}
 }
