@@ -9,6 +9,8 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/namespace"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,11 +85,22 @@ func sender(c *client, command string) string {
 	if err != nil || peer == nil {
 		return ""
 	}
-	by := fmt.Sprintf("process %d of uid %d", peer.Pid, peer.Uid)
+	uids, _ := files.Read("/proc/self/uid_map")
+	by := fmt.Sprintf("process %d of uid %d", peer.Pid, onHost(peer.Uid, uids))
 	if command != "" {
 		by += ": " + strings.ToValidUTF8(command, "\ufffd")
 	}
 	return by
+}
+
+// onHost is the host's number of a user whom this process's user namespace, whose map uids is, knows as uid. In an ordinary user's world that user is root.
+func onHost(uid uint32, uids []byte) uint32 {
+	if own, err := namespace.ParseIDMap(uids); err == nil {
+		if id, ok := own.Outside(uid); ok {
+			return id
+		}
+	}
+	return uid
 }
 
 // certify writes down how a run ended, as long as its cgroup is there.
