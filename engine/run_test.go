@@ -230,6 +230,28 @@ func TestManyVolumes(t *testing.T) {
 	want(t, e, r, "texttext150\n")
 }
 
+// A bind mount of the host's root shows that, and not the container's own root, which is attached over it.
+func TestWholeHost(t *testing.T) {
+	nstest.Root(t)
+	e, root, dir := open(t), nstest.RootFS(t), nstest.Dir(t)
+	nstest.NoLeaks(t)
+	put(t, dir+"/file", "of the host")
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	put(t, dir+"/file", "of a mount below it")
+	for _, ns := range []string{"", "host"} {
+		for _, options := range [][]string{{"rbind"}, {"rbind", "ro"}} {
+			r := sh(root, "cat /all"+dir+"/file; test -e /all/all && echo the own root")
+			r.Mounts, r.UserNS = []Mount{{Type: "bind", Source: "/", Dest: "/all", Options: options, Flag: "-v"}}, ns
+			if out, _, err := inside(t, e, r); err != nil || out != "of a mount below it" {
+				t.Errorf("--userns %q, %q: %q, %v", ns, options, out, err)
+			}
+		}
+	}
+}
+
 // Files of a volume have the ids inside that they have on disk, and what is written gets
 // those as well; a read-only one stays as it is.
 func TestVolumes(t *testing.T) {

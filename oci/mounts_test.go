@@ -90,6 +90,24 @@ func TestSourcesInRoot(t *testing.T) {
 	}
 }
 
+// A bind mount of the host's root shows that, and not the container's own root, which is attached over it.
+func TestWholeHost(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, source := range []string{"/", "/../."} {
+		s := base("cat /all/proc/self/mountinfo >/dev/null; ls -d /all$0/config.json; test -e /all/all && echo the own root; true")
+		dir := bundle(t, s)
+		s.Process.Args = append(s.Process.Args, dir)
+		s.Mounts = append(s.Mounts, bindMount(source, "/all", "ro"))
+		write(t, dir, s)
+		if out := p.good("run", "--bundle", dir, "x"); out != "/all"+dir+"/config.json\n" {
+			t.Errorf("%s: %q", source, out)
+		}
+	}
+	p.empty()
+}
+
 // The mounts are made in the order of config.json, with /dev at its place: as mountinfo lists them.
 func TestMountOrder(t *testing.T) {
 	nstest.Root(t)

@@ -272,6 +272,28 @@ func (c *compiler) sharedTrees() error {
 	return nil
 }
 
+// wholeTrees opens the host's "/" where a bind mount shows all of it, before the container's root is attached over that: the root would be in the tree, over
+// what was asked for.
+func (c *compiler) wholeTrees() error {
+	for i, m := range c.spec.Mounts {
+		o, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		if !o.bind || o.remount || !o.recursive || c.source(m.Source) != "/" || c.subpath(m) != "" || c.trees[i] != RegNone {
+			continue
+		}
+		if c.trees[i] = c.places[i]; c.trees[i] == RegNone {
+			if c.trees[i], err = c.reg(); err != nil {
+				return err
+			}
+		}
+		c.inside(&OpenTree{From: c.places[i], Path: "/", Recursive: true, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+		c.places[i] = RegNone
+	}
+	return nil
+}
+
 // shares reports whether a mount is to be shared with the host.
 func (c *compiler) shares(o mountOptions) bool {
 	all := c.linux.RootfsPropagation
