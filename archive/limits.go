@@ -52,7 +52,7 @@ func fill[N int | int64](field *N, value N) {
 
 // A LimitError says that an archive is larger than what is taken.
 type LimitError struct {
-	What string // bytes, entries, …: a name of a field of Limits in lower case
+	What string // of what there is too much, in the words of the error: "bytes", "bytes in a name"
 	Max  int64
 }
 

@@ -43,7 +43,7 @@ type Entry struct {
 	Header *tar.Header
 }
 
-// Options for [NewReader].
+// ReaderOptions say how [NewReader] reads. The zero value reads a layer.
 type ReaderOptions struct {
 	Limits Limits
 	// Plain takes names that begin with ".wh." for names of files: the archive is no layer.

@@ -256,13 +256,13 @@ func newHistory(io IO) *cobra.Command {
 	return c
 }
 
-// parsePlatform reads --platform; without one it is this machine's.
 // platformFlag makes --platform where images are fetched or made, whose default is the caller's DOCKER_DEFAULT_PLATFORM, as with Docker.
 func platformFlag(s *pflag.FlagSet, to *string, use string) {
 	s.StringVar(to, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), use)
 	s.Lookup("platform").DefValue = "" // for help: it is the same everywhere
 }
 
+// parsePlatform reads --platform; without one it is this machine's.
 func parsePlatform(text string) (image.Platform, error) {
 	if text == "" {
 		return image.Platform{}, nil

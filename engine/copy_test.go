@@ -234,8 +234,6 @@ func tarNames(t testing.TB, r io.Reader) (list []string) {
 	}
 }
 
-// TestCopyIntoMounts: what is mounted in a running container is reached, which Docker does not: tmpfs, and what the container has
-// mounted itself; what is read-only is not written to.
 // What a container has of programs that run with their owner's rights becomes the caller's by a copy, as which everybody on the machine would run them: as with
 // cp(1), the rights stay behind unless all is to be kept. A node that anybody may open is for its owner alone.
 func TestCopyOutRights(t *testing.T) {
@@ -302,6 +300,8 @@ func TestCopyOutToDevice(t *testing.T) {
 	}
 }
 
+// TestCopyIntoMounts: what is mounted in a running container is reached, which Docker does not: tmpfs, and what the container has
+// mounted itself; what is read-only is not written to.
 func TestCopyIntoMounts(t *testing.T) {
 	nstest.Root(t)
 	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)

@@ -259,7 +259,6 @@ func TestMACOf(t *testing.T) {
 	}
 }
 
-// What a container asks for becomes a plan, which takes nothing while it is only looked at.
 // TestGatewayModes: what a network's modes make of its bridge.
 func TestGatewayModes(t *testing.T) {
 	for _, c := range []struct {
@@ -339,7 +338,6 @@ func TestNetworkPoolsGone(t *testing.T) {
 	}
 }
 
-// With inhibit_ipv4 the bridge is given no address of IPv4: that is somebody else's business.
 // TestParentOf: what macvlans are on is the machine's own device, a VLAN by its name, or one that leads nowhere.
 func TestParentOf(t *testing.T) {
 	for parent, want := range map[string]string{
@@ -363,6 +361,7 @@ func TestParentOf(t *testing.T) {
 	}
 }
 
+// With inhibit_ipv4 the bridge is given no address of IPv4: that is somebody else's business.
 func TestBridgeInhibited(t *testing.T) {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	n := &netdb.Network{Driver: "bridge", IPv4: true, IPv6: true, Options: map[string]string{optInhibit4: "true"},
@@ -377,6 +376,7 @@ func TestBridgeInhibited(t *testing.T) {
 	}
 }
 
+// What a container asks for becomes a plan, which takes nothing while it is only looked at.
 func TestNetworkPlan(t *testing.T) {
 	e := open(t)
 	ctx := context.Background()

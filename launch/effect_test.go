@@ -910,7 +910,6 @@ func mountCases() []opCase {
 	}
 }
 
-// hostGone wants exactly one mount at "/", and none outside the container's tree.
 // closedSource binds a directory that neither the container's ids nor the host's id 0 without its
 // capabilities come to, through an absolute link.
 func closedSource(t testing.TB, joined bool) []plan.Step {
@@ -973,6 +972,7 @@ func checkSource(t *testing.T, steps []plan.Step) {
 	}
 }
 
+// hostGone wants exactly one mount at "/", and none outside the container's tree.
 func hostGone(t *testing.T, v view) {
 	t.Helper()
 	roots := 0

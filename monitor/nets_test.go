@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{})) }
 
-// ids of containers, as the records have them.
+// id is one of a container, as the records have them.
 func id(c string) string { return strings.Repeat(c, 64) }
 
 // twoNetworks makes networks a and b, each with a member web.

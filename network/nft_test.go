@@ -555,7 +555,6 @@ func TestCVE_2025_54388(t *testing.T) {
 	})
 }
 
-// TestNetworksThatAreCut: internal ones reach nothing and nothing reaches them, and without ICC containers do not reach each other by the host.
 // TestGatewayModes: what other machines that know a way there, and other networks, reach of containers without a port of the host.
 func TestGatewayModes(t *testing.T) {
 	onStage(t, false, func(s *stage) {
@@ -604,6 +603,7 @@ func TestGatewayModes(t *testing.T) {
 	})
 }
 
+// TestNetworksThatAreCut: internal ones reach nothing and nothing reaches them, and without ICC containers do not reach each other by the host.
 func TestNetworksThatAreCut(t *testing.T) {
 	onStage(t, true, func(s *stage) {
 		s.bridges(plan.Bridge{Device: "kba", Masquerade4: true}, plan.Bridge{Device: "kbb", Internal: true, ICC: true, Masquerade4: true})

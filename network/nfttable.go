@@ -86,7 +86,7 @@ func nftSetNamed(name string) *nftSet {
 	return nil
 }
 
-// size is what the kernel has for them: each begins on four bytes.
+// nftSize is what the kernel has for values, in bytes: each begins on four bytes.
 func nftSize(types []datatype) (n int) {
 	for _, t := range types {
 		n += (t.size + 3) &^ 3
@@ -187,7 +187,7 @@ func (e nftElement) String() string {
 	return text + " }"
 }
 
-// key joins values, each of four bytes' multiple.
+// nftKey joins values, each of four bytes' multiple.
 func nftKey(values ...[]byte) string {
 	var b []byte
 	for _, v := range values {

@@ -231,7 +231,6 @@ func TestVerify(t *testing.T) {
 	})
 }
 
-// TestVerifyEgress: rules of what may be reached are read back, and each harm is seen.
 // TestVerifyMany: routes that a container's root made by the thousand are not read to their end, and nothing is said to be missing for that.
 func TestVerifyMany(t *testing.T) {
 	nstest.Root(t)
@@ -250,6 +249,7 @@ func TestVerifyMany(t *testing.T) {
 	})
 }
 
+// TestVerifyEgress: rules of what may be reached are read back, and each harm is seen.
 func TestVerifyEgress(t *testing.T) {
 	nstest.Root(t)
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET | unix.CLONE_NEWNS}, func(t *testing.T) {

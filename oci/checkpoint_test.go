@@ -238,7 +238,7 @@ func asleep() *specs.Spec {
 	return s
 }
 
-// image makes a directory that looks like an image to this runtime.
+// imageDir makes a directory that looks like an image to this runtime.
 func imageDir(t *testing.T, descriptors string) string {
 	t.Helper()
 	dir := nstest.Dir(t)

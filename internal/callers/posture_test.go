@@ -478,7 +478,7 @@ func (e engine) look(t *testing.T) column {
 	return c
 }
 
-// rows is the order of the table: the probe's, with what is seen from outside in between.
+// rowsOf is the order of the table: the probe's, with what is seen from outside in between.
 func rowsOf() []string {
 	var list []string
 	for _, f := range findings(nil) {

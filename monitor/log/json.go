@@ -9,7 +9,7 @@ import (
 type form interface {
 	// append adds an entry to buf.
 	append(buf []byte, e *entry) []byte
-	// whole returns how many bytes at the end of a file are no whole entry: what a killed process or a full disk left.
+	// torn returns how many bytes at the end of a file are no whole entry: what a killed process or a full disk left.
 	torn(tail []byte, size int64) int64
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/kakuri/kakuri/network/netip"
 )
 
-// message is the body of an answer, made of what the kernel would send.
+// body is that of an answer, made of what the kernel would send.
 func body(head []byte, add func(m Message) Message) []byte {
 	return add(NewMessage(0, 0, head))[unix.SizeofNlMsghdr:]
 }
