@@ -62,7 +62,8 @@ func TestApplyKinds(t *testing.T) {
 		tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, Uid: 5},
 		tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o500, Uid: 7, Gid: 8},
 		tar.Header{Name: "d/suid", Mode: 0o4755, Uid: 7, Gid: 8, PAXRecords: map[string]string{
-			"SCHILY.xattr.user.note": "hi", "SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.user.overlay.opaque": "y"}},
+			"SCHILY.xattr.user.note": "hi", "SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.user.overlay.opaque": "y",
+			"SCHILY.xattr.user.fuseoverlayfs.opaque": "y"}},
 		tar.Header{Name: "d/link", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd", Uid: 9},
 		tar.Header{Name: "d/hard", Typeflag: tar.TypeLink, Linkname: "/d/suid"},
 		tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o622},

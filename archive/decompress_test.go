@@ -98,7 +98,7 @@ func TestWindow(t *testing.T) {
 	if err == nil {
 		_, err = io.ReadAll(r)
 	}
-	if err == nil || !strings.HasPrefix(err.Error(), "zstd: ") {
+	if !errors.Is(err, zstd.ErrWindowSizeExceeded) || !strings.HasPrefix(err.Error(), "zstd: ") {
 		t.Errorf("zstd: %v", err)
 	}
 	stream, err := os.ReadFile("testdata/dict.xz")

@@ -105,6 +105,8 @@ func links(canary, up string) []Archive {
 		{Name: "hard_absolute", Why: "a file of the host gets a name in the root", Open: archive(hardlink("a", canary+"/secret"))},
 		{Name: "hard_dotdot", Why: "the same by ..", Open: archive(hardlink("a", up+"/secret"))},
 		{Name: "hard_through_link", Why: "the same through a link", Open: archive(symlink("s", canary), hardlink("a", "s/secret"))},
+		{Name: "hard_to_link", Why: "the file of the host that the link leads to gets a name in the root", Open: archive(symlink("s", canary+"/secret"), hardlink("a", "s")), Layer: Taken, Plain: Taken,
+			Tree: map[string]string{"a": "l> " + canary + "/secret"}},
 		{Name: "hard_to_link_then_file", Why: "the file is written through a second name of the link", Open: archive(symlink("s", canary+"/victim"), hardlink("a", "s"), file("a")), Layer: Taken, Plain: Taken,
 			Tree: map[string]string{"a": "-:evil", "s": "l> " + canary + "/victim"}},
 		{Name: "hard_then_file", Why: "the other name is written as well", Open: archive(entry{name: "a", content: "good"}, hardlink("b", "a"), file("b")), Layer: Taken, Plain: Taken,
