@@ -318,6 +318,24 @@ func TestWriteLink(t *testing.T) {
 	}
 }
 
+// TestServed: the files by which fuse-overlayfs marks a directory as opaque are a whiteout in a layer, and files nowhere.
+func TestServed(t *testing.T) {
+	nstest.Root(t)
+	dir := nstest.Dir(t)
+	d := filepath.Join(dir, "d")
+	if err := errors.Join(os.Mkdir(d, 0o755), os.WriteFile(filepath.Join(d, ".wh..opq"), nil, 0o644), os.WriteFile(filepath.Join(d, whOpaque), nil, 0o644),
+		os.WriteFile(filepath.Join(d, "f"), nil, 0o644), unix.Setxattr(d, servedXattr, []byte("y"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := Write(context.Background(), &b, open(t, dir), ".", WriteOptions{Layer: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := names(t, &b), []string{"5 ./", "5 d/", "0 d/.wh..wh..opq", "0 d/f"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestShrunk: a file that became shorter while it was packed has zeros in the archive, which would have no sense behind it otherwise.
 func TestShrunk(t *testing.T) {
 	name := filepath.Join(nstest.Dir(t), "f")

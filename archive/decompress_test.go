@@ -92,21 +92,23 @@ func TestBomb(t *testing.T) {
 
 // TestWindow: headers that ask for gigabytes of memory do not get them.
 func TestWindow(t *testing.T) {
-	// A frame of zstd with a window of 2 GiB, and xz with a dictionary of 1.5 GiB.
-	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00}
-	r, _, err := Decompress(bytes.NewReader(frame), Limits{})
-	if err == nil {
-		_, err = io.ReadAll(r)
-	}
-	if !errors.Is(err, zstd.ErrWindowSizeExceeded) || !strings.HasPrefix(err.Error(), "zstd: ") {
-		t.Errorf("zstd: %v", err)
+	// Empty frames of zstd with windows of 128 MiB, 256 MiB and 2 GiB, and xz with a dictionary of 1.5 GiB.
+	for window, refused := range map[byte]bool{0x88: false, 0x90: true, 0xa8: true} {
+		r, _, err := Decompress(bytes.NewReader([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, window, 0x01, 0x00, 0x00}), Limits{})
+		if err == nil {
+			_, err = io.ReadAll(r)
+			r.Close()
+		}
+		if refused != errors.Is(err, zstd.ErrWindowSizeExceeded) || !refused && err != nil {
+			t.Errorf("zstd, %#x: %v", window, err)
+		}
 	}
 	stream, err := os.ReadFile("testdata/dict.xz")
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := resident(t)
-	r, _, err = Decompress(bytes.NewReader(stream), Limits{})
+	r, _, err := Decompress(bytes.NewReader(stream), Limits{})
 	if err == nil {
 		_, err = io.ReadAll(r)
 	}

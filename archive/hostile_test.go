@@ -70,12 +70,15 @@ func TestHostileArchives(t *testing.T) {
 	}
 }
 
-// noMarks: no entry's attributes became orders to overlayfs. own allows for those of whiteouts.
+// noMarks: no entry's attributes became orders to overlayfs, and no file is left that was to become another. own allows for marks of whiteouts.
 func noMarks(t *testing.T, dir string, own bool) {
 	t.Helper()
 	filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(e.Name(), ".kakuri-") {
+			t.Errorf("%s is left", p)
 		}
 		names := make([]byte, 64<<10)
 		n, _ := unix.Llistxattr(p, names)

@@ -75,6 +75,12 @@ func TestAppend(t *testing.T) {
 	if _, err := Open(Config{File: file + ".link"}); err == nil {
 		t.Error("a link is followed")
 	}
+	if err := unix.Mkfifo(file+".fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{File: file + ".fifo"}); err == nil {
+		t.Error("a FIFO is a log")
+	}
 }
 
 // listen makes a socket of this process, and returns its messages.

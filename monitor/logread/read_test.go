@@ -133,7 +133,7 @@ func TestRotate(t *testing.T) {
 				t.Errorf("compress %s: files %v", compress, list)
 			}
 			for _, e := range list {
-				if i, _ := e.Info(); i.Size() > 4096+200 {
+				if i, _ := e.Info(); i.Size() > 4096+100 { // by an entry
 					t.Errorf("%s has %d bytes", e.Name(), i.Size())
 				}
 			}
@@ -170,8 +170,28 @@ func TestOneFile(t *testing.T) {
 	}
 	s.Close()
 	got := text(t, "json-file", file, all())
-	if list, _ := os.ReadDir(dir); len(list) != 1 || !strings.HasSuffix(got, "\n98\n99\n") {
-		t.Errorf("%d files: %q", len(list), got)
+	list, _ := os.ReadDir(dir)
+	if st, err := os.Stat(file); err != nil || len(list) != 1 || st.Size() > 1024+100 || !strings.HasSuffix(got, "\n98\n99\n") {
+		t.Errorf("%d files, of %d bytes: %q", len(list), st.Size(), got)
+	}
+}
+
+// TestPackedBefore: a log whose older files were packed once, and are not any more, has none too many, and none twice.
+func TestPackedBefore(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.log")
+	options := map[string]string{"max-size": "200", "max-file": "3", "compress": "true"}
+	for _, compress := range []string{"true", "false"} {
+		options["compress"] = compress
+		s := open(t, "json-file", file, options)
+		for i := range 20 {
+			s.Write(log.Stdout, []byte(compress+strconv.Itoa(i)+"\n"), begin)
+		}
+		s.Close()
+	}
+	list, _ := os.ReadDir(dir)
+	if got := text(t, "json-file", file, all()); len(list) != 3 || strings.Contains(got, "true") || !strings.HasSuffix(got, "\nfalse18\nfalse19\n") {
+		t.Errorf("%v: %q", list, got)
 	}
 }
 
