@@ -122,7 +122,9 @@ func TestGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteJSON(dir, "networks.json", Networks{Data: data, Networks: []Membership{member(nets[0])}, Egress: e, Resolver: true}, false); err != nil {
+	at := member(nets[0])
+	at.Subnets = append(at.Subnets, netip.MustParsePrefix("198.51.100.0/24")) // of all the world, and the neighbours'
+	if err := WriteJSON(dir, "networks.json", Networks{Data: data, Networks: []Membership{at}, Egress: e, Resolver: true}, false); err != nil {
 		t.Fatal(err)
 	}
 	n := newNames(dir, run)
@@ -157,7 +159,7 @@ func TestGate(t *testing.T) {
 		}{
 			{"store", true, store.String(), store.String()},
 			{"www.example.org", false, "192.0.2.1 10.0.0.1 127.0.0.1 169.254.169.254 2001:db8::1 fd00::1 ::1 ::ffff:192.0.2.1", "192.0.2.1 2001:db8::1"},
-			{"www.example.org", false, store.String(), ""}, // a neighbour's address, by somebody's word
+			{"www.example.org", false, store.String() + " 198.51.100.7", ""}, // neighbours' addresses, by somebody's word
 			{"www.example.org", false, "203.0.113.77 203.0.113.78 2001:db8:77::1", "203.0.113.78"},
 			{"home.example.net", false, "203.0.113.77", "203.0.113.77"}, // as asked for
 			{"git.corp", false, "10.1.1.1 192.0.2.9 127.0.0.1", "10.1.1.1 192.0.2.9"},
@@ -201,7 +203,7 @@ func TestGate(t *testing.T) {
 	})
 	g.Refuse("evil.example")
 	list, _, err := ReadRefusals(dir)
-	if err != nil || len(list) != 11 {
+	if err != nil || len(list) != 12 {
 		t.Errorf("refused: %+v, %v", list, err)
 	}
 	if err := os.Remove(dir + "/networks.json"); err != nil {
@@ -209,6 +211,23 @@ func TestGate(t *testing.T) {
 	}
 	if n.Gate() != nil || len(n.Servers()) > 0 {
 		t.Error("without its file, others are asked")
+	}
+}
+
+// TestAnyAddress: an entry for all addresses is for what a name leads to, too, but for what no route is for.
+func TestAnyAddress(t *testing.T) {
+	e, err := plan.ParseEgress([]string{":443"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{egress: *e}
+	for a, want := range map[string]bool{
+		"192.0.2.1": true, "10.0.0.1": true, "fd00::1": true, "2001:db8::1": true,
+		"169.254.169.254": false, "fe80::1": false, "127.0.0.1": false, "::1": false, "0.0.0.0": false, "::": false, "224.0.0.1": false, "ff02::1": false, "::ffff:192.0.2.1": false,
+	} {
+		if got := g.mayLead(&e.Allow[0], netip.MustParseAddr(a), false, nil); got != want {
+			t.Errorf("%s: %v, want %v", a, got, want)
+		}
 	}
 }
 
