@@ -1,0 +1,250 @@
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+func isStart(op plan.Op) bool {
+	s, ok := op.(*plan.Sync)
+	return ok && s.From == plan.Runtime && s.What == plan.StartWord
+}
+
+// start waits until the container's side has come to the start, too. A word that
+// was sent ahead would let a container go on whose runtime has died meanwhile,
+// before it asked to be told of that.
+func (r *run) start(i int) error {
+	if _, err := r.receive(i, plan.MsgSync); err != nil {
+		return err
+	}
+	if fd := int(r.ours.regs[plan.RegMaster]); fd >= 0 && r.opts.Terminal != nil {
+		if err := r.opts.Terminal(fd); err != nil {
+			return r.fail(i, "", err)
+		}
+	}
+	if r.opts.Start == nil {
+		return nil
+	}
+	if err := r.opts.Start(r.proc.PID); err != nil {
+		return r.fail(i, "", err)
+	}
+	return nil
+}
+
+// sync does the runtime's half of a meeting.
+func (r *run) sync(i int, s *plan.Sync) error {
+	if s.From == plan.Runtime {
+		if isStart(s) {
+			if err := r.start(i); err != nil {
+				return err
+			}
+		}
+		msg := make([]byte, plan.MsgSize)
+		msg[0] = plan.MsgSync
+		var rights []byte
+		if len(s.FDs) > 0 {
+			fds := make([]int, len(s.FDs))
+			for k, reg := range s.FDs {
+				fds[k] = int(r.ours.regs[reg])
+			}
+			rights = unix.UnixRights(fds...)
+		}
+		err := unix.Sendmsg(r.sock, msg, rights, nil, unix.MSG_NOSIGNAL)
+		if err == unix.EPIPE || err == unix.ECONNRESET {
+			return r.childGone(i)
+		}
+		if err != nil {
+			return r.fail(i, "sendmsg", err)
+		}
+		return nil
+	}
+	fds, err := r.receive(i, plan.MsgSync)
+	if err != nil {
+		return err
+	}
+	if len(fds) != len(s.FDs) {
+		closeAll(fds)
+		return r.fail(i, "recvmsg", fmt.Errorf("%d descriptors came, %d were due", len(fds), len(s.FDs)))
+	}
+	for k, reg := range s.FDs {
+		if old := r.ours.regs[reg]; old >= 0 {
+			unix.Close(int(old))
+		}
+		r.ours.regs[reg] = int64(fds[k])
+	}
+	return nil
+}
+
+// childGone reads why the child went away.
+func (r *run) childGone(i int) error {
+	if _, err := r.receive(i, plan.MsgSync); err != nil {
+		return err
+	}
+	return r.fail(i, "", errors.New("the container's process went away"))
+}
+
+// receive reads messages until one of the wanted kind, a sync or a fork, and
+// follows a fork on the way.
+func (r *run) receive(i int, want uint32) ([]int, error) {
+	if want == plan.MsgSync && len(r.early) > 0 {
+		fds := r.early[0]
+		r.early = r.early[1:]
+		return fds, nil
+	}
+	var early error // of the copy that a fork made: it may be faster than the word of the fork
+	for {
+		kind, a, b, fds, err := r.message()
+		switch {
+		case err == io.EOF && early != nil:
+			return nil, early
+		case err == io.EOF:
+			return nil, r.fail(i, "", r.deathReason())
+		case err != nil:
+			return nil, r.fail(i, "recvmsg", err)
+		case kind == plan.MsgSync && want == plan.MsgFork:
+			r.early = append(r.early, fds)
+		case kind == plan.MsgSync:
+			return fds, nil
+		case kind == plan.MsgFork:
+			closeAll(fds)
+			if err := r.follow(int(a)); err != nil {
+				return nil, r.fail(i, "pidfd_open", err)
+			}
+			if want == plan.MsgFork {
+				return nil, early
+			}
+		default:
+			closeAll(fds)
+			e := r.childError(a, b)
+			if kind == plan.MsgExec {
+				e = r.fail(len(r.plan.Steps)-1, "execve", syscall.Errno(b))
+			}
+			if want != plan.MsgFork {
+				return nil, e
+			}
+			early = e
+		}
+	}
+}
+
+// waitExec waits for the child's end of the socket to close at execve.
+func (r *run) waitExec() error {
+	last := len(r.plan.Steps) - 1
+	for {
+		kind, a, b, fds, err := r.message()
+		closeAll(fds)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return r.fail(last, "recvmsg", err)
+		case kind == plan.MsgFork:
+			if err := r.follow(int(a)); err != nil {
+				return r.fail(last, "pidfd_open", err)
+			}
+		case kind == plan.MsgError:
+			return r.childError(a, b)
+		case kind == plan.MsgExec:
+			return r.fail(last, "execve", syscall.Errno(b))
+		default:
+			return r.fail(last, "", fmt.Errorf("unexpected message %d from the container's side", kind))
+		}
+	}
+}
+
+// message reads one message: io.EOF when the other end is closed.
+func (r *run) message() (kind, a, b uint32, fds []int, err error) {
+	buf := make([]byte, plan.MsgSize)
+	oob := make([]byte, unix.CmsgSpace(4*plan.NumRegs))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(r.sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		// ECONNRESET comes once, when the other end closed with a sync unread; what it
+		// wrote before is still there, and then the end.
+		if err == unix.EINTR || err == unix.ECONNRESET {
+			continue
+		}
+		if err == nil && n == 0 {
+			return 0, 0, 0, nil, io.EOF
+		}
+		if err != nil {
+			return 0, 0, 0, nil, err
+		}
+		if n != plan.MsgSize {
+			return 0, 0, 0, nil, fmt.Errorf("message of %d bytes", n)
+		}
+		if oobn > 0 {
+			msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+			if err != nil {
+				return 0, 0, 0, nil, err
+			}
+			for _, m := range msgs {
+				if got, err := unix.ParseUnixRights(&m); err == nil {
+					fds = append(fds, got...)
+				}
+			}
+		}
+		le := binary.LittleEndian
+		return le.Uint32(buf), le.Uint32(buf[4:]), le.Uint32(buf[8:]), fds, nil
+	}
+}
+
+// follow takes pid, a child of this process too, for the container's process.
+func (r *run) follow(pid int) error {
+	// The number comes from the other side: it has to be a child of this process.
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+		return err
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	p := r.proc
+	p.mu.Lock()
+	forked, forkedFD := p.PID, p.pidfd
+	p.PID, p.pidfd = pid, pidfd
+	p.mu.Unlock()
+	// It has ended, or has nothing else to do.
+	unix.PidfdSendSignal(forkedFD, unix.SIGKILL, nil, 0)
+	for {
+		if _, err := syscall.Wait4(forked, nil, 0, nil); err != syscall.EINTR {
+			break
+		}
+	}
+	return unix.Close(forkedFD)
+}
+
+// childError turns the child's report into an *Error. The numbers come from
+// the other side of a socket and are not trusted.
+func (r *run) childError(where, errno uint32) error {
+	step, index := int(where>>16), int(where&0xffff)
+	if step >= len(r.plan.Steps) {
+		return fmt.Errorf("the container's side reports step %d of %d", step+1, len(r.plan.Steps))
+	}
+	call := ""
+	for _, row := range r.child.rows {
+		if int(row.step) == step && int(row.index) == index {
+			call = callName(uintptr(row.nr))
+		}
+	}
+	return r.fail(step, call, syscall.Errno(errno))
+}
+
+// deathReason says how a child ended that reported nothing.
+func (r *run) deathReason() error {
+	st, err := r.proc.Wait()
+	switch {
+	case err != nil:
+		return err
+	case st.Signaled():
+		return fmt.Errorf("the container's process was ended by signal %s", abi.Signal(st.Signal()))
+	}
+	return fmt.Errorf("the container's process ended with code %d", st.ExitStatus())
+}
