@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // A thread is what the kernel knows of the container's process: capabilities(7),
@@ -150,6 +151,17 @@ func TestCredentials(t *testing.T) {
 }
 
 // checkThread compares a check of the plan with the thread.
+// TestCapSets: what is effective is permitted, and ambient what is inheritable as well, whatever config.json says.
+func TestCapSets(t *testing.T) {
+	c := &compiler{host: Facts{Caps: abi.AllCaps, LastCap: abi.CapCheckpointRestore}, spec: &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{
+		Bounding: []string{"CAP_KILL", "CAP_CHOWN"}, Permitted: []string{"CAP_KILL", "CAP_CHOWN"}, Effective: []string{"CAP_KILL", "CAP_SYS_ADMIN"},
+		Inheritable: []string{"CAP_CHOWN", "CAP_SYS_ADMIN"}, Ambient: []string{"CAP_KILL", "CAP_CHOWN", "CAP_SYS_ADMIN"},
+	}}}}
+	if s := c.capSets(); s.Effective != abi.Caps(abi.CapKill) || s.Ambient != abi.Caps(abi.CapChown) || s.Permitted != abi.Caps(abi.CapKill, abi.CapChown) {
+		t.Errorf("%+v", s)
+	}
+}
+
 func checkThread(t *testing.T, k *thread, check Check) {
 	t.Helper()
 	switch c := check.(type) {

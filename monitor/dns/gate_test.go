@@ -107,6 +107,7 @@ func TestGate(t *testing.T) {
 		{"evil.net.", dnsmessage.TypeTXT, dnsmessage.RCodeNameError, "", 0, 0},
 		{"1.2.0.192.in-addr.arpa.", dnsmessage.TypePTR, dnsmessage.RCodeNameError, "", 0, 0},
 		{"2.0.30.172.in-addr.arpa.", dnsmessage.TypePTR, 0, "web.my-net.", 0, 0},
+		{"77.0.30.172.in-addr.arpa.", dnsmessage.TypePTR, dnsmessage.RCodeNameError, "", 0, 0}, // whose name may not be asked for
 		{".", dnsmessage.TypeNS, dnsmessage.RCodeNameError, "", 0, 0},
 		{"a.example.org.", dnsmessage.TypeA, 0, "192.0.2.1", 86400, 1},
 		{"a.example.org.", 65, 0, "", 0, 0},
@@ -148,12 +149,15 @@ func TestGate(t *testing.T) {
 	if m := p.exchange("tcp", asked(t, "many.example.org.", dnsmessage.TypeA, 1232)); len(m.Answers) != maxOpened || g.least != longest {
 		t.Errorf("%d of 3000 addresses, open for %v", len(m.Answers), g.least)
 	}
+	if p.exchange("udp", asked(t, "rebind.example.org.", dnsmessage.TypeA, 1232)); g.least != shortest {
+		t.Errorf("an address that may be kept for no time is open for %v", g.least)
+	}
 	// What goes out has nothing in it that the client could choose but the name's letters.
 	p.exchange("udp", asked(t, "MiXeD.eXaMpLe.OrG.", dnsmessage.TypeA, 4000, func(m *dnsmessage.Message) {
-		m.AuthenticData, m.CheckingDisabled, m.RecursionDesired = true, true, false
+		m.AuthenticData, m.CheckingDisabled, m.RecursionDesired, m.Questions[0].Class = true, true, false, dnsmessage.ClassANY
 	}))
 	out := f.last.Load()
-	if out.Questions[0].Name.String() != "mixed.example.org." || out.AuthenticData || out.CheckingDisabled || !out.RecursionDesired || len(out.Additionals) != 1 || out.Additionals[0].Header.DNSSECAllowed() {
+	if out.Questions[0].Name.String() != "mixed.example.org." || out.Questions[0].Class != dnsmessage.ClassINET || out.AuthenticData || out.CheckingDisabled || !out.RecursionDesired || len(out.Additionals) != 1 || out.Additionals[0].Header.DNSSECAllowed() {
 		t.Errorf("asked as %s", out.GoString())
 	}
 	for _, name := range []string{"svc", "evil.net", "1.2.0.192.in-addr.arpa", ""} {
@@ -173,6 +177,16 @@ func TestGate(t *testing.T) {
 	p.names.ask(inside.Server)
 	if m := p.exchange("udp", asked(t, "b.example.org.", dnsmessage.TypeA, 0)); len(m.Answers) != 1 {
 		t.Errorf("a server inside: %s", m.GoString())
+	}
+}
+
+// TestNameAt: a label with a dot in it is not two labels.
+func TestNameAt(t *testing.T) {
+	for wire, want := range map[string]string{"\x03WeB\x03org\x00": "web.org", "\x07web.org\x00": "", "\x00": ""} {
+		msg := append(make([]byte, headerSize), wire...)
+		if got, ok := nameAt(msg, headerSize); got != want || ok != (wire != "\x07web.org\x00") {
+			t.Errorf("%q: %q, %v", wire, got, ok)
+		}
 	}
 }
 

@@ -54,6 +54,9 @@ func (n *testNames) Reverse(p netip.Prefix) (string, bool) {
 	if p.IsSingleIP() && p.Addr() == netip.MustParseAddr("172.30.0.2") {
 		return "web.my-net", true
 	}
+	if p.IsSingleIP() && p.Addr() == netip.MustParseAddr("172.30.0.77") {
+		return "hidden.my-net", true
+	}
 	return "", true
 }
 
@@ -363,10 +366,21 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// TestNotItself: a server at the resolver's own address is one of the host's, or the resolver itself.
+func TestNotItself(t *testing.T) {
+	r := &Resolver{names: &testNames{servers: []Server{{Addr: Address()}, {Addr: Address(), Host: true}, {Addr: netip.MustParseAddr("::ffff:127.0.0.11")}}}}
+	if list := r.order(); len(list) != 1 || !list[0].Host || list[0].Port != 53 {
+		t.Errorf("%+v", list)
+	}
+}
+
 // TestGuessing has a server's answers come with others before them that are not to the question.
 func TestGuessing(t *testing.T) {
 	p := newPlace(t)
 	f := newFake(t, p, false, func(q dnsmessage.Message, _ bool) [][]byte {
+		if q.Questions[0].Name.String() == "flood.org." {
+			return append(slices.Repeat([][]byte{[]byte("no message at all")}, maxStrange), says(q, 1, 1))
+		}
 		other := q
 		other.Questions = []dnsmessage.Question{{Name: dnsmessage.MustNewName("other.org."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}
 		return [][]byte{
@@ -382,6 +396,9 @@ func TestGuessing(t *testing.T) {
 		if len(m.Answers) != 1 || m.Answers[0].Body.(*dnsmessage.AResource).A[3] != 1 {
 			t.Fatalf("got %s", m.GoString())
 		}
+	}
+	if m := p.exchange("udp", asked(t, "flood.org.", dnsmessage.TypeA, 0)); m.RCode != dnsmessage.RCodeServerFailure {
+		t.Errorf("who guesses on and on: %s", m.GoString())
 	}
 	// From ports, and under ids, that nobody can know: of 50, hardly two are the same.
 	for what, m := range map[string]*sync.Map{"ports": &f.from, "ids": &f.ids} {

@@ -300,6 +300,36 @@ func TestLeaseChosen(t *testing.T) {
 }
 
 // An address that was given back is not the next one that is given.
+// TestLeaveTwice: who leaves a second time, as after a kill, takes nothing from who has the address by then.
+func TestLeaveTwice(t *testing.T) {
+	db := open(t)
+	n := create(t, db, small("n", "10.0.0.0/24"))
+	join := func(c int) (a netip.Addr) {
+		a, err := db.Lease(n, container(c), addr("10.0.0.7"), false)
+		if err == nil {
+			err = db.Join(n.ID, Member{Container: container(c), Name: fmt.Sprintf("c%d", c), Addrs: []netip.Addr{a}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := join(1)
+	record := db.runDir(n.ID) + "/members/" + container(1)
+	data, err := os.ReadFile(record)
+	if err == nil {
+		err = db.Leave(n.ID, container(1))
+	}
+	join(2)
+	if err := errors.Join(err, os.WriteFile(record, data, 0o600), db.Leave(n.ID, container(1))); err != nil {
+		t.Fatal(err)
+	}
+	leases, err := db.Leases(n.ID)
+	if name, known := db.Reverse(n.ID, a); err != nil || leases[a] != container(2) || name != "c2" || !known {
+		t.Errorf("%s is of %q, and called %q: %v", a, leases[a], name, err)
+	}
+}
+
 func TestLeaseNotAtOnce(t *testing.T) {
 	db := open(t)
 	n := create(t, db, small("n", "10.0.0.0/29"))
