@@ -612,3 +612,26 @@ func TestJoinedGroups(t *testing.T) {
 		}
 	}
 }
+
+// TestMaskedTwice: a path that is named again has one cover.
+func TestMaskedTwice(t *testing.T) {
+	text := config(`"root":{"path":"/"}`, `"linux":{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","/sys/firmware","/proc/kcore"]}`)
+	if list := ops[*Mask](compile(t, text, rootFacts(), Options{})); len(list) != 2 {
+		t.Errorf("%v", list)
+	}
+}
+
+// TestOwnID: anyone may map the id that is the caller's, and nothing beside it.
+func TestOwnID(t *testing.T) {
+	for _, c := range []struct {
+		m    []IDMapping
+		want bool
+	}{
+		{[]IDMapping{{Inside: 5, Outside: 1000, Size: 1}}, true}, {[]IDMapping{{Outside: 1000, Size: 2}}, false}, {[]IDMapping{{Outside: 999, Size: 1}}, false},
+		{[]IDMapping{{Outside: 1000, Size: 1}, {Inside: 1, Outside: 1000, Size: 1}}, false}, {nil, false},
+	} {
+		if got := ownID(c.m, 1000); got != c.want {
+			t.Errorf("%v: %v", c.m, got)
+		}
+	}
+}

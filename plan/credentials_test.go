@@ -150,7 +150,6 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
-// checkThread compares a check of the plan with the thread.
 // TestCapSets: what is effective is permitted, and ambient what is inheritable as well, whatever config.json says.
 func TestCapSets(t *testing.T) {
 	c := &compiler{host: Facts{Caps: abi.AllCaps, LastCap: abi.CapCheckpointRestore}, spec: &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{
@@ -162,6 +161,7 @@ func TestCapSets(t *testing.T) {
 	}
 }
 
+// checkThread compares a check of the plan with the thread.
 func checkThread(t *testing.T, k *thread, check Check) {
 	t.Helper()
 	switch c := check.(type) {

@@ -81,7 +81,7 @@ func sources(t *testing.T) []source {
 
 // rules are what each file is asked; the answers are sentences.
 var rules = []func(s source) []string{
-	unsafeIsMarked, noInit, noExit, noSymlinkWalk, noLogrus, cheapToStart, plainErrors,
+	unsafeIsMarked, noInit, noExit, noSymlinkWalk, noLogrus, cheapToStart, plainErrors, ownComments,
 }
 
 // unsafeIsMarked: who reviews memory looks at files of that name first.
@@ -254,6 +254,37 @@ func badError(text string, lines bool) string {
 	return ""
 }
 
+// ownComments: a function that was put between another one and its comment has taken that, and both mislead from then on. Such a comment begins with another
+// one's name, or has its own name at the beginning of a later line only.
+func ownComments(s source) []string {
+	names := map[string]bool{}
+	for _, d := range s.file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok {
+			names[f.Name.Name] = true
+		}
+	}
+	var list []string
+	for _, d := range s.file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		for i, line := range strings.Split(f.Doc.Text(), "\n") {
+			word, _, _ := strings.Cut(line, " ")
+			word = strings.TrimSuffix(word, ":")
+			switch {
+			case i == 0 && word == f.Name.Name:
+			case i == 0 && names[word], i > 0 && word == f.Name.Name:
+				list = append(list, fmt.Sprintf("%s: the comment of %s is another one's, or has another one's before it", s.at(f), f.Name.Name))
+			default:
+				continue
+			}
+			break
+		}
+	}
+	return list
+}
+
 func TestSources(t *testing.T) {
 	for _, s := range sources(t) {
 		for _, rule := range rules {
@@ -286,6 +317,9 @@ func TestRules(t *testing.T) {
 		{"a/a.go", `package a; import "regexp"; var r = regexp.MustCompile("x"); func f() { regexp.MustCompile("x") }`, 1},
 		{"a/a.go", `package a; import "errors"; var e = []error{errors.New("Bad"), errors.New("EPERM"), errors.New("fine"), errors.New("stop."), errors.New("failed to stop"), errors.New("a\nb")}`, 4},
 		{"a/a.go", `package a; import "fmt"; var e = fmt.Errorf("Cannot %d", 1)`, 1},
+		{"a/a.go", "package a\n// f does.\n// g does, too.\nfunc g() {}\nfunc f() {}", 1},
+		{"a/a.go", "package a\n// What is wanted.\n// g: does it.\nfunc g() {}", 1},
+		{"a/a.go", "package a\n// g does what\n// g does.\nfunc g() {}\n// An f, and\n// g.\nfunc f() {}", 0},
 	} {
 		s := parse(t, test.path, test.text)
 		var got []string

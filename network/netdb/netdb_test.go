@@ -299,7 +299,6 @@ func TestLeaseChosen(t *testing.T) {
 	}
 }
 
-// An address that was given back is not the next one that is given.
 // TestLeaveTwice: who leaves a second time, as after a kill, takes nothing from who has the address by then.
 func TestLeaveTwice(t *testing.T) {
 	db := open(t)
@@ -330,6 +329,7 @@ func TestLeaveTwice(t *testing.T) {
 	}
 }
 
+// An address that was given back is not the next one that is given.
 func TestLeaseNotAtOnce(t *testing.T) {
 	db := open(t)
 	n := create(t, db, small("n", "10.0.0.0/29"))
