@@ -210,7 +210,6 @@ func TestNSUsage(t *testing.T) {
 	}
 }
 
-// TestRanges has a line of a map whose ids the reader has no numbers for.
 // Namespaces stand as they began, whatever numbers the kernel gave them; those without a process are last.
 func TestNSByAge(t *testing.T) {
 	made := func(inode uint64, pids ...int) *namespace.Namespace {
@@ -230,6 +229,7 @@ func TestNSByAge(t *testing.T) {
 	}
 }
 
+// TestRanges has a line of a map whose ids the reader has no numbers for.
 func TestRanges(t *testing.T) {
 	got := rangesOf(namespace.IDMap{{Inside: 0, Outside: 1000, Count: 1}, {Inside: 1, Outside: 1<<32 - 1, Count: 5}})
 	if want := "[{0 1000 1} {1 -1 5}]"; fmt.Sprint(got) != want {

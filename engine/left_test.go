@@ -104,7 +104,6 @@ func TestUnchangeableFiles(t *testing.T) {
 	empty(t, e)
 }
 
-// TestDamagedRecords: a container whose record cannot be read, however that came about, is named with the way out by whoever comes upon it, holds nobody up, and is
 // TestDamagedName: a container whose name is taken by something that is no link is found by check, and by its name again afterwards.
 func TestDamagedName(t *testing.T) {
 	nstest.Root(t)
@@ -141,6 +140,7 @@ func TestByName(t *testing.T) {
 	}
 }
 
+// TestDamagedRecords: a container whose record cannot be read, however that came about, is named with the way out by whoever comes upon it, holds nobody up, and is
 // removed by force with its process. Others are what they were.
 func TestDamagedRecords(t *testing.T) {
 	nstest.Root(t)
