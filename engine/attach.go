@@ -325,7 +325,6 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 			return res, err
 		}
 		defer m.Close()
-		e.wake(c, m)
 		a.monitor = m
 		if err := m.Attach(a.wants()); err != nil {
 			return res, err
@@ -353,6 +352,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 			return res, ErrNotRunning{c.ID}
 		}
 		defer m.Close()
+		defer e.mind(c, m)()
 		a.monitor = m
 		if err := m.Attach(a.wants()); err != nil {
 			return res, err

@@ -218,6 +218,7 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	}
 	if sig != unix.SIGKILL {
 		if m, err := monitor.Dial(e.dir, c.ID); err == nil {
+			e.wake(c, m)
 			m.Note(sig) // for the certificate
 			m.Close()
 		}
@@ -351,7 +352,7 @@ func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
 	m, err := monitor.Dial(e.dir, c.ID)
 	if err == nil {
 		defer m.Close()
-		e.wake(c, m)
+		defer e.mind(c, m)()
 		defer context.AfterFunc(ctx, func() { m.Close() })()
 		if err = m.Attach(0); err == nil {
 			for {

@@ -45,6 +45,18 @@ func TestStoppedMonitor(t *testing.T) {
 			_, err := e.Wait(ctx, c.ID, "")
 			return err
 		}},
+		{"attach", func(c Container) error {
+			p := c.Witness().Open()
+			defer p.Close()
+			if err := p.Signal(unix.SIGTERM); err != nil {
+				return err
+			}
+			res, err := e.Attach(ctx, c.ID, AttachOptions{NoStdin: true}, Streams{})
+			if err == nil && res.Code != 7 {
+				err = fmt.Errorf("code %d", res.Code)
+			}
+			return err
+		}},
 		{"stop, of one that is stopped while it is waited for", func(c Container) error {
 			pid := monitorOf(t, e, c)
 			if err := unix.Kill(pid, unix.SIGCONT); err != nil {
