@@ -452,6 +452,9 @@ type layerJob struct {
 func (p *puller) layers(ctx context.Context, jobs []*layerJob) error {
 	var todo []*layerJob
 	for _, j := range jobs {
+		if j.desc.Size > p.rules.maxBlob() { // before all of it came, to a full disk; of one that is here the manifest lies
+			return fmt.Errorf("layer %s: it has %d bytes: %w", shortID(j.desc.Digest), j.desc.Size, &TooLargeError{p.rules.maxLayer()})
+		}
 		if _, err := p.s.o.Layers.Stat(j.diffID); err == nil && (!p.rules.KeepBlobs || p.s.keeps(j.desc)) {
 			p.rep.tell(Event{ID: shortID(j.desc.Digest), Status: "Already exists"})
 			continue
@@ -486,9 +489,6 @@ func inParallel[T any](ctx context.Context, n int, list []T, do func(context.Con
 
 func (p *puller) layer(ctx context.Context, j *layerJob) error {
 	id := shortID(j.desc.Digest)
-	if most := p.rules.maxBlob(); j.desc.Size > most { // before all of it came, to a full disk
-		return fmt.Errorf("layer %s: it has %d bytes: %w", id, j.desc.Size, &TooLargeError{p.rules.maxLayer()})
-	}
 	blob := newBlobReader(ctx, p.sources, j.desc)
 	defer blob.Close()
 	in := &meter{r: blob, rep: p.rep, e: Event{ID: id, Status: "Downloading", Total: j.desc.Size}}

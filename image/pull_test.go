@@ -970,6 +970,25 @@ func TestPullSHA512(t *testing.T) {
 	}
 }
 
+// TestPullLyingSize: a manifest that lies of a layer which is here already is refused as any other: sizes are added up where images are listed.
+func TestPullLyingSize(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	s := newStore(t, nil)
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[f.tags["latest"].Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Layers[0].Size = math.MaxInt64
+	f.tags["lie"] = f.document(m, m.MediaType)
+	if _, err := s.Pull(t.Context(), k.host+"/a:lie", PullOptions{}); !errors.As(err, new(*TooLargeError)) {
+		t.Error(err)
+	}
+}
+
 // TestPullManyDocuments: what a pull of all platforms holds of an index is bounded.
 func TestPullManyDocuments(t *testing.T) {
 	f := newFixture()
