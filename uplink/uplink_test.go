@@ -671,6 +671,29 @@ func TestGoneDirectory(t *testing.T) {
 	}
 }
 
+// TestFIFOs: what is in the place of an uplink's files holds up nobody: a lock is one whatever it is of, and without a log it says so and ends.
+func TestFIFOs(t *testing.T) {
+	p := newPlace(t)
+	account := nstest.User(t)
+	log := filepath.Join(p.run, "log")
+	if err := errors.Join(os.MkdirAll(p.run, 0o700), os.Chown(p.run, account.UID, account.GID)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{log, filepath.Join(p.run, uplink.LockName)} {
+		if err := errors.Join(unix.Mkfifo(name, 0o600), os.Chown(name, account.UID, account.GID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := p.do(request{Op: "start", Mode: uplink.Builtin, Program: nstest.BinaryPath(uplink.Program)})
+	if !strings.Contains(a.Err, log) || len(p.children(uplink.Program)) > 0 {
+		t.Errorf("%q, and there are %v", a.Err, p.children(uplink.Program))
+	}
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
+	p.start(uplink.Builtin)
+}
+
 // A mode that there is not is refused by who would start the program, with those there are.
 func TestModes(t *testing.T) {
 	t.Setenv(uplink.ModeVariable, "nonsense")

@@ -270,7 +270,7 @@ func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
 }
 
 func touch(name string) error {
-	f, err := os.OpenFile(name, os.O_RDONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func Heal(ctx context.Context, run string) error {
 
 // used reports whether a program that stays is in the world.
 func used(run string) bool {
-	fd, err := unix.Open(run+"/world/used", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(run+"/world/used", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
@@ -417,7 +417,7 @@ type Program struct {
 // the uplink of its life.
 func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 	if p.Stays {
-		used, err := os.OpenFile(w.dir+"/used", os.O_RDONLY|os.O_CREATE, 0o600)
+		used, err := os.OpenFile(w.dir+"/used", os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 		if err != nil {
 			return nil, err
 		}

@@ -186,7 +186,8 @@ func (s *server) begin() (err error) {
 		return fmt.Errorf("an uplink runs in %s already: %w", s.o.run, err)
 	}
 	s.lock = lock
-	if s.log, err = os.OpenFile(filepath.Join(s.o.run, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600); err != nil {
+	// A FIFO would have it wait for who reads, with the lock.
+	if s.log, err = os.OpenFile(filepath.Join(s.o.run, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND|unix.O_NONBLOCK, 0o600); err != nil {
 		return err
 	}
 	unix.Dup3(int(s.log.Fd()), 2, 0)

@@ -15,7 +15,7 @@ const linger = 2 * time.Second
 // endUnused ends the uplink when nobody has had a lock of a file for a while: it is of those who need the uplink, and the kernel lets go of it
 // however they end. Who begins to need one holds a lock of the file's directory meanwhile, so that none ends under his hands.
 func (s *server) endUnused(name string) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		s.say("%v", err)
 		return
