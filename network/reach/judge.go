@@ -449,8 +449,11 @@ func (j *judge) ways() {
 			j.dropped(w, told)
 		}
 	}
-	if len(j.Legacy) > 0 && slices.ContainsFunc(j.Published, func(p Published) bool { return !p.Relayed && !p.Asked }) {
-		j.say(MayBeDropped, said(say.LegacySave), say.Legacy, strings.Join(j.Legacy, ", "))
+	for _, p := range j.Published {
+		if bridge := j.bridgeOf(p.Addr); len(j.Legacy) > 0 && !p.Relayed && bridge != nil {
+			j.say(MayBeDropped, said(say.LegacySave, bridge.Name), say.Legacy, strings.Join(j.Legacy, ", "))
+			break
+		}
 	}
 }
 

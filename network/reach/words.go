@@ -164,7 +164,7 @@ var say = struct {
 	Firewalld:      ui.Text{EN: "firewalld decides here: have it let bridge %s pass by a zone, firewall-cmd --zone=trusted --add-interface=%[1]s, and with StrictForwardPorts=yes open the port, too: firewall-cmd --add-forward-port", JA: "ここは firewalld が決めます。ブリッジ %s をゾーンで通してください: firewall-cmd --zone=trusted --add-interface=%[1]s。StrictForwardPorts=yes なら、ポートも開けてください: firewall-cmd --add-forward-port"},
 	FirewalldIn:    ui.Text{EN: "firewalld decides here: firewall-cmd --add-port=%d/%s", JA: "ここは firewalld が決めます: firewall-cmd --add-port=%d/%s"},
 	Legacy:         ui.Text{EN: "iptables-legacy has tables here, and what its rules drop is not known: %s", JA: "ここには iptables-legacy のテーブルがあり、その規則が何を捨てるかは分かりません: %s"},
-	LegacySave:     ui.Text{EN: "iptables-legacy-save and ip6tables-legacy-save show them", JA: "iptables-legacy-save と ip6tables-legacy-save で見られます"},
+	LegacySave:     ui.Text{EN: "iptables-legacy-save and ip6tables-legacy-save show them; where they are Docker's: iptables-legacy -I DOCKER-USER -o %s -j ACCEPT, and the same with -i", JA: "iptables-legacy-save と ip6tables-legacy-save で見られます。Docker のものなら: iptables-legacy -I DOCKER-USER -o %s -j ACCEPT と、同じく -i で"},
 	UFW:            ui.Text{EN: "ufw has no hook for programs like this one: allow it by hand: ufw route allow proto %s from any to %s port %d", JA: "ufw には、このようなプログラムのための仕組みがありません。手で許可してください: ufw route allow proto %s from any to %s port %d"},
 	Verify:         ui.Text{EN: "kakuri verify %s compares what was asked for with what is", JA: "kakuri verify %s が、求めたものと実際とを比べます"},
 	PublishAll:     ui.Text{EN: "publish it at all addresses for other machines: -p %d:%d", JA: "ほかのマシンのためには、すべてのアドレスで公開してください: -p %d:%d"},
