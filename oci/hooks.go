@@ -118,6 +118,11 @@ func (c *Container) hookProcess(ctx context.Context, h *plan.RunHook, pid int, s
 		return err
 	}
 	proc, err := launch.Run(ctx, p, launch.Options{Hands: hands, Stdio: s.files()})
+	var exec *ExecError
+	if errors.As(execFailed(err), &exec) {
+		// In the words of hooks outside: the plan's would name process.args, which is not where the fault is.
+		return &os.PathError{Op: "fork/exec", Path: h.Path, Err: exec.Err}
+	}
 	if err != nil {
 		return err
 	}

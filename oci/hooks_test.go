@@ -215,6 +215,19 @@ func TestHookTimeout(t *testing.T) {
 	p.empty()
 }
 
+// One that is not there is named by its own path, wherever it runs.
+func TestHookMissing(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, point := range []string{"createRuntime", "createContainer", "startContainer"} {
+		s := base("true")
+		setHooks(s, point, specs.Hook{Path: "/not/there"})
+		p.bad("error running "+point+" hook #0: fork/exec /not/there: no such file or directory", "run", "-b", bundle(t, s), "c")
+	}
+	p.empty()
+}
+
 // A time that is longer than this program's clock goes is no time in the past.
 func TestHookLongTimeout(t *testing.T) {
 	nstest.Root(t)
