@@ -37,3 +37,18 @@ func TestErrorsNameFlags(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyLimits: an empty value is none at all where runc's flag is a text, and a fault where it is a number.
+func TestEmptyLimits(t *testing.T) {
+	var changes []func(*specs.LinuxResources)
+	for _, name := range []string{"memory", "memory-reservation", "memory-swap", "cpu-share", "cpu-period", "cpu-quota", "cpu-burst", "cpu-rt-period", "cpu-rt-runtime", "cpu-idle"} {
+		if _, err := parse([]string{"--" + name, "", "x"}, limitFlags(&changes)); err != nil || len(changes) != 0 {
+			t.Errorf("%s: %d changes, %v", name, len(changes), err)
+		}
+	}
+	for _, name := range []string{"pids-limit", "blkio-weight"} {
+		if _, err := parse([]string{"--" + name, "", "x"}, limitFlags(&changes)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

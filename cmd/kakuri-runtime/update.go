@@ -102,18 +102,18 @@ func limitFlags(changes *[]func(*specs.LinuxResources)) []flag {
 		return flag{names: name, arg: "BYTES", help: help, value: func(string) error { return nil }}
 	}
 	return []flag{
-		size("memory", "memory limit; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Limit }),
-		size("memory-reservation", "memory soft limit; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Reservation }),
-		size("memory-swap", "limit of memory and swap together; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Swap }),
+		orNone(size("memory", "memory limit; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Limit })),
+		orNone(size("memory-reservation", "memory soft limit; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Reservation })),
+		orNone(size("memory-swap", "limit of memory and swap together; -1 is none", func(r *specs.LinuxResources) **int64 { return &memory(r).Swap })),
 		nothing("kernel-memory", "not used: the kernel has no such limit any more"),
 		nothing("kernel-memory-tcp", "not used: as kernel-memory"),
-		quantity("cpu-share", "weight against others", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Shares }),
-		quantity("cpu-period", "length of a period, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Period }),
-		quantity("cpu-quota", "time in a period, in microseconds; -1 is no limit", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).Quota }),
-		quantity("cpu-burst", "time that may be saved up, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Burst }),
-		quantity("cpu-rt-period", "length of a realtime period, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).RealtimePeriod }),
-		quantity("cpu-rt-runtime", "realtime in a period, in microseconds", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).RealtimeRuntime }),
-		quantity("cpu-idle", "1 has it run only when nothing else does", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).Idle }),
+		orNone(quantity("cpu-share", "weight against others", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Shares })),
+		orNone(quantity("cpu-period", "length of a period, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Period })),
+		orNone(quantity("cpu-quota", "time in a period, in microseconds; -1 is no limit", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).Quota })),
+		orNone(quantity("cpu-burst", "time that may be saved up, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).Burst })),
+		orNone(quantity("cpu-rt-period", "length of a realtime period, in microseconds", add, func(r *specs.LinuxResources) **uint64 { return &cpu(r).RealtimePeriod })),
+		orNone(quantity("cpu-rt-runtime", "realtime in a period, in microseconds", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).RealtimeRuntime })),
+		orNone(quantity("cpu-idle", "1 has it run only when nothing else does", add, func(r *specs.LinuxResources) **int64 { return &cpu(r).Idle })),
 		word("cpuset-cpus", "processors it may use: 0-2,7", func(r *specs.LinuxResources) *string { return &cpu(r).Cpus }),
 		word("cpuset-mems", "memory nodes it may use", func(r *specs.LinuxResources) *string { return &cpu(r).Mems }),
 		quantity("pids-limit", "most processes; -1 is no limit", add, func(r *specs.LinuxResources) **int64 {
@@ -132,6 +132,18 @@ func limitFlags(changes *[]func(*specs.LinuxResources)) []flag {
 			return fmt.Errorf("changing a resctrl group is not done: write to its schemata")
 		}},
 	}
+}
+
+// orNone is a flag whose empty value is none at all, as it is with runc, which has texts there: a script has --memory "$limit".
+func orNone(f flag) flag {
+	value := f.value
+	f.value = func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return value(s)
+	}
+	return f
 }
 
 // quantity is a flag with a number.
