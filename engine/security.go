@@ -134,6 +134,7 @@ func (b *builder) confine() error {
 			return err
 		}
 	}
+	b.tellUnheeded()
 	names := capNames(caps)
 	b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: names, Permitted: names, Effective: names}
 	if b.spec.Process.User.UID != 0 {
@@ -215,6 +216,31 @@ func (b *builder) caps() (abi.CapSet, error) {
 		}
 	}
 	return set, nil
+}
+
+// tellUnheeded warns of capabilities that were asked for by name and are asked for by the kernel in the machine's user namespace alone (capable() in its source),
+// where the container has one of its own: with Docker they do what they are for.
+func (b *builder) tellUnheeded() {
+	if b.look || b.engine == nil || b.engine.warn == nil || b.hostRoot() {
+		return
+	}
+	for _, name := range b.run.CapAdd {
+		c, ok := abi.ParseCapability(name)
+		if way := unheeded()[c]; ok && way != "" {
+			b.engine.warn(fmt.Sprintf("--cap-add %s: the kernel heeds it in the machine's user namespace, and the container has its own: %s", strings.TrimPrefix(c.String(), "CAP_"), way))
+		}
+	}
+}
+
+// unheeded are those capabilities, each with what gives a container the same.
+func unheeded() map[abi.Capability]string {
+	const host = "as root, --userns host has it in the machine's"
+	return map[abi.Capability]string{
+		abi.CapIPCLock: "--ulimit memlock=-1 lets it lock memory",
+		abi.CapSysNice: "--ulimit nice=40 and --ulimit rtprio=99 let it raise priorities",
+		abi.CapSysTime: host, abi.CapSysResource: host, abi.CapSyslog: host, abi.CapSysModule: host, abi.CapSysRawio: host, abi.CapSysPacct: host,
+		abi.CapSysTTYConfig: host, abi.CapMknod: host, abi.CapLinuxImmutable: host, abi.CapWakeAlarm: host, abi.CapLease: host, abi.CapPerfmon: host, abi.CapBPF: host,
+	}
 }
 
 func flagList(flag string, values []string) string {

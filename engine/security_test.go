@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -625,6 +626,33 @@ func TestCVE_2024_9341(t *testing.T) {
 					t.Errorf("userns %q: %s leads to %s: %q", mode, link, target, out)
 				}
 			}
+		}
+	}
+}
+
+// A capability that does nothing in a user namespace of the container's own is told of, with what does the same; once, and not where it works.
+func TestUnheededCapability(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	var told []string
+	e.warn = func(s string) { told = append(told, s) }
+	for _, c := range []struct {
+		r    Config
+		want []string
+	}{
+		{Config{CapAdd: []string{"IPC_LOCK", "cap_sys_time", "NET_ADMIN", "SYS_ADMIN"}}, []string{"--cap-add IPC_LOCK: ", "--ulimit memlock=-1", "--cap-add SYS_TIME: ", "--userns host"}},
+		{Config{CapAdd: []string{"all"}}, nil},
+		{Config{CapAdd: []string{"IPC_LOCK"}, UserNS: "host"}, nil},
+		{Config{SecurityOpt: []string{"level=docker"}}, nil},
+	} {
+		told = nil
+		c.r.Rootfs, c.r.Command = root, []string{"true"}
+		if out, code, err := inside(t, e, c.r); err != nil || code != 0 {
+			t.Fatalf("%v, code %d: %s", err, code, out)
+		}
+		text := strings.Join(told, "\n")
+		if len(told) != len(c.want)/2 || slices.ContainsFunc(c.want, func(s string) bool { return !strings.Contains(text, s) }) {
+			t.Errorf("%q, --userns %q: told %q, want %q", c.r.CapAdd, c.r.UserNS, told, c.want)
 		}
 	}
 }
