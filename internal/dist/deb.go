@@ -15,7 +15,7 @@ func control(version, arch string) string {
 	return fmt.Sprintf(`Package: kakuri
 Version: %s
 Architecture: %s
-Maintainer: The kakuri authors <kakuri@users.noreply.github.com>
+Maintainer: %s
 Section: admin
 Priority: optional
 Recommends: uidmap
@@ -25,7 +25,36 @@ Description: container engine that shows how containers work
  kakuri runs containers with Docker's words, without a daemon, and shows each as
  the list of kernel operations that it is. kakuri-runtime is an OCI runtime.
  Both are static programs.
-`, version, arch)
+`, version, arch, maintainer)
+}
+
+const maintainer = "The kakuri authors <kakuri@users.noreply.github.com>"
+
+// debian are the files as a Debian package has them: with its license by the name that each Debian has it under, a changelog of the form that Debian's
+// programs read, and what its lintian(1) is told of.
+func debian(files []File, version string, when time.Time) ([]File, error) {
+	changes, err := zipped(fmt.Appendf(nil, "kakuri (%s) unstable; urgency=medium\n\n  * CHANGELOG.md has what is new.\n\n -- %s  %s\n", version, maintainer, when.Format(time.RFC1123Z)))
+	if err != nil {
+		return nil, err
+	}
+	const doc = "usr/share/doc/kakuri/"
+	list := slices.DeleteFunc(slices.Clone(files), func(f File) bool { return f.Name == doc+"LICENSE" })
+	return append(list, File{doc + "changelog.gz", 0o644, changes}, File{doc + "copyright", 0o644, fmt.Appendf(nil, `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: kakuri
+Source: https://github.com/kakuri/kakuri
+
+Files: *
+Copyright: %d The kakuri authors
+License: Apache-2.0
+ On Debian systems the text of the Apache License, version 2.0, is in
+ /usr/share/common-licenses/Apache-2.0.
+`, when.Year())}, File{"usr/share/lintian/overrides/kakuri", 0o644, []byte(`# They have to run in any root file system, and with any C library or none.
+kakuri: statically-linked-binary *
+# Units are enabled where there is a systemctl; nothing of debhelper is needed for that.
+kakuri: maintainer-script-calls-systemctl *
+# It is among the names that the image host hides or shows; kakuri does not read it.
+kakuri: uses-dpkg-database-directly *
+`)}), nil
 }
 
 // scripts are run by dpkg: they tell systemd, where it runs, of the units.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,7 +86,7 @@ func TestDist(t *testing.T) {
 			t.Errorf("%s --version: %q", program, out)
 		}
 	}
-	for _, name := range []string{"share/man/man1/kakuri.1.gz", "share/zsh/site-functions/_kakuri", "share/doc/kakuri/README.md", "lib/systemd/system/kakuri.service"} {
+	for _, name := range []string{"share/man/man1/kakuri.1.gz", "share/zsh/site-functions/_kakuri", "share/doc/kakuri/README.md", "share/doc/kakuri/CHANGELOG.md", "share/doc/kakuri/LICENSE", "lib/systemd/system/kakuri.service"} {
 		if _, err := os.Stat(filepath.Join(unpacked, name)); err != nil {
 			t.Errorf("the tarball has no %s: %v", name, err)
 		}
@@ -104,6 +106,32 @@ func TestDist(t *testing.T) {
 		}
 	}
 	run("bash", "-n", filepath.Join(root, "usr/share/bash-completion/completions/kakuri"))
+}
+
+// A package has Debian's forms of the license and of the changelog, in the place of the source's.
+func TestDebian(t *testing.T) {
+	list, err := debian([]File{{"usr/share/doc/kakuri/LICENSE", 0o644, nil}, {"usr/share/doc/kakuri/CHANGELOG.md", 0o644, nil}}, "1.0~dev", time.Unix(1e9, 0).UTC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, f := range list {
+		files[strings.TrimPrefix(f.Name, "usr/share/")] = string(f.Data)
+	}
+	if _, full := files["doc/kakuri/LICENSE"]; full || len(files) != 4 {
+		t.Errorf("%d files: %v", len(files), files)
+	}
+	if text := files["doc/kakuri/copyright"]; !strings.HasPrefix(text, "Format: https://") || !strings.Contains(text, "\nCopyright: 2001 The") || !strings.Contains(text, "/usr/share/common-licenses/Apache-2.0") {
+		t.Errorf("copyright: %q", text)
+	}
+	z, err := gzip.NewReader(strings.NewReader(files["doc/kakuri/changelog.gz"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "kakuri (1.0~dev) unstable; urgency=medium\n\n  * CHANGELOG.md has what is new.\n\n -- " + maintainer + "  Sun, 09 Sep 2001 01:46:40 +0000\n"
+	if got, err := io.ReadAll(z); err != nil || string(got) != want {
+		t.Errorf("changelog: %q, %v", got, err)
+	}
 }
 
 // What the machine starts is enabled; a template of units cannot be.

@@ -65,7 +65,7 @@ func gather(source, bin string) ([]File, error) {
 		}
 	}
 	// As in the source, so that links among them lead on.
-	for _, pattern := range []string{"README*.md", "ARCHITECTURE.md", "SECURITY.md", "docs/*.md", "examples/*"} {
+	for _, pattern := range []string{"README*.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "docs/*.md", "examples/*"} {
 		docs, err := filepath.Glob(filepath.Join(source, pattern))
 		if err != nil {
 			return nil, err
@@ -81,15 +81,7 @@ func gather(source, bin string) ([]File, error) {
 			}
 		}
 	}
-	changes, err := os.ReadFile(filepath.Join(source, "CHANGELOG.md"))
-	if err != nil {
-		return nil, err
-	}
-	changes, err = zipped(changes)
-	if err := add("usr/share/doc/kakuri/changelog.gz", 0o644, changes, err); err != nil {
-		return nil, err
-	}
-	return files, copied("usr/share/doc/kakuri/copyright", 0o644, filepath.Join(source, "LICENSE"))
+	return files, nil
 }
 
 // completions makes the scripts by which shells complete a line: they ask kakuri.

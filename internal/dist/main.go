@@ -48,7 +48,11 @@ func dist(source, to, arch string) error {
 		return err
 	}
 	version := strings.Replace(cli.Version, "-", "~", 1) // 0.1.0~dev is before 0.1.0
-	deb, err := Deb(control(version, arch), scripts(files), files, when)
+	packaged, err := debian(files, version, when)
+	if err != nil {
+		return err
+	}
+	deb, err := Deb(control(version, arch), scripts(files), packaged, when)
 	if err != nil {
 		return err
 	}
