@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/binary"
 	"fmt"
 	"reflect"
 	"slices"
@@ -633,5 +634,29 @@ func TestOwnID(t *testing.T) {
 		if got := ownID(c.m, 1000); got != c.want {
 			t.Errorf("%v: %v", c.m, got)
 		}
+	}
+}
+
+// TestMaskCovers: what covers a file is the machine's own node, of which nothing inside may change mode and times; what covers a directory takes no file.
+// By the rows: tests' own /dev is read-only, with or without that.
+func TestMaskCovers(t *testing.T) {
+	attrs := func(calls ...abi.Call) (list []uint64) {
+		for _, r := range new(Asm).Lower(&Mask{Path: "/proc/kcore"}) {
+			if r.Kind != RowCall || !slices.Contains(calls, r.Call) {
+				continue
+			}
+			if r.Call == abi.CallMountSetattr {
+				list = append(list, binary.LittleEndian.Uint64(r.Args[3].Mem.Data)) // attr_set of struct mount_attr
+			} else {
+				list = append(list, r.Args[2].Val)
+			}
+		}
+		return list
+	}
+	if got := attrs(abi.CallMountSetattr); !slices.Equal(got, []uint64{abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNoexec}) {
+		t.Errorf("over a file: %#x", got)
+	}
+	if got := attrs(abi.CallFsmount); !slices.Equal(got, []uint64{abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec}) {
+		t.Errorf("over a directory: %#x", got)
 	}
 }
