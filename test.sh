@@ -16,7 +16,7 @@ export PATH="$PATH:/usr/local/go/bin:/usr/sbin:/sbin"
 command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26.3 or newer is needed"; exit 1; }
 
 # The tests compare with these programs, run them in containers, or build with them.
-packages=(busybox-static dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
+packages=(busybox-static bzip2 dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
 # These start kakuri-runtime as their runtime, in namespaces of their own.
 packages+=(buildah conmon containerd containernetworking-plugins docker.io iproute2 podman)
 # They read the rules of networks, or make some of others.
