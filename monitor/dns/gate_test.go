@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A testGate lets web, and *.example.org, be asked for; of others' servers the latter. Addresses of 10.0.0.0/8 it does not open.
+// A testGate lets web, nobody and *.example.org be asked for; of others' servers the latter. Addresses of 10.0.0.0/8 it does not open.
 type testGate struct {
 	mu      sync.Mutex
 	opened  []string
@@ -22,7 +22,7 @@ type testGate struct {
 
 func (*testGate) Allows(name string) (ask, far bool) {
 	far = strings.HasSuffix(name, ".example.org")
-	return far || name == "web", far
+	return far || name == "web" || name == "nobody", far
 }
 
 func (g *testGate) Open(ns int, name string, addrs []netip.Addr, ours bool, least time.Duration) ([]netip.Addr, error) {
@@ -103,6 +103,7 @@ func TestGate(t *testing.T) {
 		{"web.", dnsmessage.TypeA, 0, "172.30.0.2", 0, 0},
 		{"web.", dnsmessage.TypeTXT, 0, "", 0, 0},
 		{"svc.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "", 0, 0},
+		{"nobody.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "", 0, 0}, // of the networks, or of none
 		{"evil.net.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "", 0, 0},
 		{"evil.net.", dnsmessage.TypeTXT, dnsmessage.RCodeNameError, "", 0, 0},
 		{"1.2.0.192.in-addr.arpa.", dnsmessage.TypePTR, dnsmessage.RCodeNameError, "", 0, 0},
