@@ -269,7 +269,13 @@ func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
 	return u, nil
 }
 
+// touch makes a file where there is none, and of what is none.
 func touch(name string) error {
+	if st, err := os.Lstat(name); err == nil && !st.Mode().IsRegular() {
+		if err := os.RemoveAll(name); err != nil {
+			return err
+		}
+	}
 	f, err := os.OpenFile(name, os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
@@ -417,7 +423,7 @@ type Program struct {
 // the uplink of its life.
 func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 	if p.Stays {
-		used, err := os.OpenFile(w.dir+"/used", os.O_RDONLY|os.O_CREATE|unix.O_NONBLOCK, 0o600)
+		used, err := os.OpenFile(w.dir+"/used", os.O_RDONLY|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
 		}
