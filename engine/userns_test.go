@@ -72,6 +72,7 @@ func TestRootlessMaps(t *testing.T) {
 		{"no helper, more ids", 2, 0, "", nil, nil, "install uidmap"},
 		{"in a range", 0, 4, "h", ranges, []m{line(0, 100003, 1), line(1, 100000, 3), line(4, caller, 1), line(5, 100004, 6), line(11, 200000, 20)}, ""},
 		{"between ranges", 0, 10, "h", ranges, []m{line(0, 100009, 1), line(1, 100000, 9), line(10, caller, 1), line(11, 200000, 20)}, ""},
+		{"first of a range", 0, 11, "h", ranges, []m{line(0, 200000, 1), line(1, 100000, 10), line(11, caller, 1), line(12, 200001, 19)}, ""},
 		{"at the end", 0, 30, "h", ranges, []m{line(0, 200019, 1), line(1, 100000, 10), line(11, 200000, 19), line(30, caller, 1)}, ""},
 		{"beyond", 0, 1000, "h", ranges, []m{line(0, 200019, 1), line(1, 100000, 10), line(11, 200000, 19), line(1000, caller, 1)}, ""},
 		{"no ranges", 0, 1000, "h", nil, []m{line(1000, caller, 1)}, ""},
