@@ -3,6 +3,7 @@ package network_test
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -100,6 +101,7 @@ func (c *connected) connect() {
 // inNamespace starts a process in a network namespace of its own, which ends with the calling thread at the latest.
 func inNamespace(t *testing.T) *exec.Cmd {
 	t.Helper()
+	runtime.LockOSThread() // it ends with the thread that starts it, and threads that were in a namespace are ended
 	c := exec.Command("sleep", "infinity")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {

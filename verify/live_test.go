@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -475,6 +476,7 @@ func testShared(t *testing.T, program string) {
 	it.want(t, "network"+gone, "ipc"+gone, "user"+gone)
 
 	// Another process with the number of the ended one is not taken for it.
+	runtime.LockOSThread() // it ends with the thread that starts it, and threads that were in a namespace are ended
 	later := exec.Command("sleep", "1000")
 	later.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := later.Start(); err != nil {
