@@ -638,9 +638,17 @@ func TestExecOptions(t *testing.T) {
 	if out, code := p.do("ps", "x", "--none"); code != 1 || !strings.Contains(out, "ps: exit status 1") {
 		t.Errorf("ps: code %d: %s", code, out)
 	}
-	// As kubectl and docker have it: what follows "--" is the command.
-	if out := p.good("exec", "x", "--", "echo", "--", "hi"); out != "-- hi\n" {
+	// As runc has it: the command is all that follows the ID, and flags end before that.
+	if out := p.good("exec", "--", "x", "echo", "--", "hi"); out != "-- hi\n" {
 		t.Errorf("exec: %q", out)
+	}
+	if out, code := p.do("exec", "x", "--", "echo", "hi"); code != 255 || !strings.Contains(out, "exec failed: ") || !strings.Contains(out, "--") {
+		t.Errorf("exec --: code %d: %s", code, out)
+	}
+	for _, gid := range []string{"wheel", "1:2", "-1"} {
+		if out, code := p.do("exec", "-g", gid, "x", "true"); code != 1 || !strings.Contains(out, "for flag -g: it is a GID, in digits") {
+			t.Errorf("exec -g %s: code %d: %s", gid, code, out)
+		}
 	}
 }
 

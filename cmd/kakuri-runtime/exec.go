@@ -17,7 +17,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 	var o oci.ExecOptions
 	var x oci.ProcessChanges
 	var user, file string
-	var groups, cgroups []string
+	var cgroups []string
 	o.Keyring = true
 	var given []origin
 	flags := append(processFlags(&o.ProcessOptions),
@@ -25,7 +25,7 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 		texts("env e", &x.Env, "NAME=VALUE", "add to the environment; may be repeated"),
 		yes("tty t", &x.Terminal, "give it a terminal"),
 		text("user u", &user, "UID[:GID]", "who it runs as"),
-		texts("additional-gids g", &groups, "GID", "add a group; may be repeated"),
+		gids("additional-gids g", &x.Groups, "GID", "add a group; may be repeated"),
 		text("process p", &file, "FILE", "read the process from a JSON file"),
 		yes("detach d", &o.Detach, "return when the process runs"),
 		text("process-label", &x.SELinuxLabel, "LABEL", "SELinux label"),
@@ -51,14 +51,10 @@ var execVerb = verb{"exec", "ID COMMAND [ARGS]", "run another process in a conta
 			if err := subCgroups(cgroups, &o); err != nil {
 				return 0, err
 			}
-			argv := args[1:]
-			if len(argv) > 0 && argv[0] == "--" {
-				argv = argv[1:]
-			}
 			if file == "" {
 				o.Causes = causes(given)
 			}
-			p, err := execProcess(container, file, user, groups, argv, x)
+			p, err := execProcess(container, file, user, args[1:], x)
 			if err != nil {
 				return 0, err
 			}
@@ -94,7 +90,7 @@ func subCgroups(args []string, o *oci.ExecOptions) error {
 }
 
 // execProcess is the process of a file, or that of the container with changes.
-func execProcess(c *oci.Container, file, user string, groups, args []string, x oci.ProcessChanges) (*specs.Process, error) {
+func execProcess(c *oci.Container, file, user string, args []string, x oci.ProcessChanges) (*specs.Process, error) {
 	if file != "" {
 		return c.LoadProcess(file)
 	}
@@ -119,13 +115,6 @@ func execProcess(c *oci.Container, file, user string, groups, args []string, x o
 			*part.to = uint32(n)
 		}
 		x.User = &u
-	}
-	for _, g := range groups {
-		n, err := strconv.ParseUint(g, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("--additional-gids %s: it is a GID, in digits", g)
-		}
-		x.Groups = append(x.Groups, uint32(n))
 	}
 	return c.Process(x)
 }

@@ -34,6 +34,17 @@ func texts(names string, to *[]string, arg, help string) flag {
 	return flag{names: names, value: func(s string) error { *to = append(*to, s); return nil }, arg: arg, help: help}
 }
 
+func gids(names string, to *[]uint32, arg, help string) flag {
+	return flag{names: names, arg: arg, help: help, value: func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil {
+			return errors.New("it is a GID, in digits")
+		}
+		*to = append(*to, uint32(n))
+		return nil
+	}}
+}
+
 func number(names string, to *uint, arg, help string) flag {
 	return flag{names: names, arg: arg, help: help, value: func(s string) error {
 		n, err := strconv.ParseUint(s, 10, 31)
