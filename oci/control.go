@@ -38,7 +38,12 @@ func (c *Container) Start(ctx context.Context) error {
 
 func (c *Container) start(ctx context.Context) error {
 	return c.locked(func() error {
-		switch s := c.Status(); s {
+		s := c.Status()
+		if s == specs.StateRunning && c.diedWaiting() {
+			c.waitEnded() // for who deletes it now
+			s = specs.StateStopped
+		}
+		switch s {
 		case specs.StateCreated:
 		case specs.StateStopped:
 			return errors.New("cannot start a container that has stopped")
@@ -82,6 +87,20 @@ func (c *Container) start(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// diedWaiting reports whether the container's process still ends and has never started: its filter or a signal killed it, and its end of the file "start",
+// which only a start removes, is closed.
+func (c *Container) diedWaiting() bool {
+	if unix.Faccessat(c.fd, "start", unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	p := c.process()
+	if p == nil {
+		return true
+	}
+	defer p.Close()
+	return p.ending()
 }
 
 // waitEnded gives a process that has said why it could not start the moment until it ends.

@@ -652,6 +652,39 @@ func TestExecOptions(t *testing.T) {
 	}
 }
 
+// A container that was killed before its start has stopped, also while its process still ends: the first one of a pid namespace stays until the others
+// there are waited for.
+func TestKilledBeforeStart(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("create", "--bundle", bundle(t, base("true")), "x")
+	c := p.command("exec", "x", "sleep", "100")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "another process runs inside", func() bool { return strings.Contains(p.good("ps", "x"), "sleep 100") })
+	if err := c.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	first := p.state("x").Pid
+	if err := unix.Kill(first, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "its files are closed", func() bool {
+		_, err := os.Readlink("/proc/" + strconv.Itoa(first) + "/fd/0")
+		return err != nil
+	})
+	p.bad("cannot start a container that has stopped", "start", "x")
+	if err := c.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait()
+	p.untilStopped("x")
+	p.good("delete", "x")
+	p.empty()
+}
+
 // Errors go where callers look for them.
 func TestLog(t *testing.T) {
 	nstest.Root(t)
