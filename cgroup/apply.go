@@ -225,6 +225,9 @@ func (n *node) writeRules(dir int, rules []limits.Rule) error {
 		if err == nil {
 			err = writeValue(fd, r.String())
 		}
+		if r.Type == 'a' && errors.Is(err, unix.EINVAL) {
+			return n.errorf("write %q to %s: %w: there are cgroups below it, and what it allows is set as a whole only where there are none: it takes another cgroup", r, file, err)
+		}
 		if err != nil {
 			return n.errorf("write %q to %s: %w: nothing is allowed here that is not in the cgroup above", r, file, err)
 		}

@@ -930,6 +930,32 @@ func TestDevices(t *testing.T) {
 	})
 }
 
+// TestDevicesAboveOthers: version 1's policy of a cgroup that has others below it is changed by single devices, and the error says why not as a whole.
+func TestDevicesAboveOthers(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		n := g.of("devices", limits.V1)
+		if n == nil {
+			t.Skip("devices are version 2's")
+		}
+		null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(3)), Access: "rwm"}
+		set := func(d ...specs.LinuxDeviceCgroup) error { return apply(t, g, &specs.LinuxResources{Devices: d}) }
+		if err := set(null); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mkdirat(n.fd, "below", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Unlinkat(n.fd, "below", unix.AT_REMOVEDIR) })
+		if err := set(specs.LinuxDeviceCgroup{Access: "rwm"}); err != nil {
+			t.Error(err)
+		}
+		if err := set(specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}); err == nil || !strings.Contains(err.Error(), "there are cgroups below it") || !errors.Is(err, unix.EINVAL) {
+			t.Error(err)
+		}
+	})
+}
+
 // TestVerifier: the kernel takes programs of every shape.
 func TestVerifier(t *testing.T) {
 	nstest.Root(t)
