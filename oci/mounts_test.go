@@ -95,7 +95,7 @@ func TestWholeHost(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
-	for _, source := range []string{"/", "/../."} {
+	for _, source := range []string{"/", "/../.", "/proc/self/root", "/proc/self/task/../root/"} {
 		s := base("cat /all/proc/self/mountinfo >/dev/null; ls -d /all$0/config.json; test -e /all/all && echo the own root; true")
 		dir := bundle(t, s)
 		s.Process.Args = append(s.Process.Args, dir)

@@ -280,7 +280,7 @@ func (c *compiler) wholeTrees() error {
 		if err != nil {
 			return err
 		}
-		if !o.bind || o.remount || !o.recursive || c.source(m.Source) != "/" || c.subpath(m) != "" || c.trees[i] != RegNone {
+		if !o.bind || o.remount || !o.recursive || !wholeTree(c.source(m.Source)) || c.subpath(m) != "" || c.trees[i] != RegNone {
 			continue
 		}
 		if c.trees[i] = c.places[i]; c.trees[i] == RegNone {
@@ -288,11 +288,14 @@ func (c *compiler) wholeTrees() error {
 				return err
 			}
 		}
-		c.inside(&OpenTree{From: c.places[i], Path: "/", Recursive: true, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+		c.inside(&OpenTree{From: c.places[i], Path: c.source(m.Source), Recursive: true, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
 		c.places[i] = RegNone
 	}
 	return nil
 }
+
+// wholeTree tells names of "/": also those that proc(5) has for a process's root, which is the host's but for one in a container.
+func wholeTree(p string) bool { return p == "/" || ofProc(p) && path.Base(p) == "root" }
 
 // shares reports whether a mount is to be shared with the host.
 func (c *compiler) shares(o mountOptions) bool {
