@@ -189,3 +189,55 @@ func TestSameNameTogether(t *testing.T) {
 	}
 	nothingLeft(t, before, "same name")
 }
+
+// How a container ended is known on a full disk, of bytes or of files, too, and with its last lines where these have room.
+func TestFullDiskKeepsTheEnd(t *testing.T) {
+	nstest.Root(t)
+	root := nstest.RootFS(t)
+	for _, test := range []struct {
+		name  string
+		files int
+		lines int // that the command writes before its end
+		fill  func(*Engine)
+	}{
+		{"bytes", 200, 0, func(e *Engine) { fill(t, e.data, 0) }},
+		{"bytes, and lines for which there is no room", 200, 20, func(e *Engine) { fill(t, e.data, 0) }},
+		{"files", 60, 0, func(e *Engine) {
+			for i := range 60 {
+				if f, err := os.Create(fmt.Sprintf("%s/full%d", e.data, i)); err == nil {
+					f.Close()
+				}
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := smallDisk(t, 1024, test.files)
+			e.dir = filepath.Join(nstest.Dir(t), "kakuri") // which has room, and what ends there makes none
+			if err := e.mkdirs(); err != nil {
+				t.Fatal(err)
+			}
+			line := fmt.Sprintf("trap 'exit 7' TERM; i=0; while [ $i -lt %d ]; do printf '%%0400d\\n' $i; i=$((i+1)); done; echo ready; while :; do sleep 0.01; done", test.lines)
+			cfg := sh(root, line)
+			cfg.AutoRemove = false
+			c := detached(t, e, cfg)
+			nstest.Until(t, "the lines", func() bool { return strings.Contains(logOf(t, c), "ready") })
+			test.fill(e)
+			if err := e.Stop(t.Context(), c.ID, StopOptions{}); err != nil {
+				t.Error(err)
+			}
+			s, err := e.Inspect(c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.State.Status != "exited" || s.State.ExitCode != 7 || s.State.Error != "" {
+				t.Errorf("%+v", s.State)
+			}
+			if x, err := e.Wait(t.Context(), c.ID, ""); err != nil || x.Code != 7 {
+				t.Errorf("wait: %+v, %v", x, err)
+			}
+			if err := e.Remove(t.Context(), c.ID, RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -25,6 +25,7 @@ import (
 //
 //	container.json  the Record, replaced as a whole
 //	state.json      the State: written by its monitor while it has one, else by who holds the lock
+//	state.spare     the one before it, which is overwritten and takes its place where the disk is full
 //	config.json     the OCI spec of the last start,
 //	setup.json      what that has no words for,
 //	task.json       what its monitor has to know,

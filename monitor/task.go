@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // A Task is what a monitor has to know of its container beside config.json: task.json in the container's directory,
@@ -154,8 +155,68 @@ const lost = "its state was lost"
 // Lost reports whether a state stands for one that could not be read.
 func (s *State) Lost() bool { return s.Status == Exited && s.Error == lost }
 
-// WriteState replaces the state of the container in a directory.
-func WriteState(dir string, s State) error { return WriteJSON(dir, "state.json", &s, false) }
+// WriteState replaces the state of the container in a directory. On a full disk it takes the place of the one before the last: how a container ended nobody tells again.
+func WriteState(dir string, s State) error {
+	spare := dir + "/state.spare"
+	unix.Link(dir+"/state.json", spare) // of the first one that is replaced; later ones find it there
+	err := WriteJSON(dir, "state.json", &s, false)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	if useSpare(dir, spare, s) == nil {
+		return nil
+	}
+	// It has room for what every state has: what is longer is the words of others.
+	if s.Health != nil {
+		s.Health = &Health{Status: s.Health.Status, Failing: s.Health.Failing}
+	}
+	if s.Death != nil {
+		d := *s.Death
+		d.Log = nil
+		s.Death = &d
+	}
+	if useSpare(dir, spare, s) == nil {
+		return nil
+	}
+	return err
+}
+
+// useSpare overwrites the spare file of a state, which has a block of the disk, and exchanges it with state.json: that is whole at any moment.
+func useSpare(dir, spare string, s State) error {
+	data, err := leanjson.Marshal(&s)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open(spare, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 { // it is still state.json itself
+		return unix.ENOSPC
+	}
+	data = append(data, '\n')
+	if n, err := unix.Pwrite(fd, data, 0); err != nil {
+		return err
+	} else if n < len(data) {
+		return unix.ENOSPC
+	}
+	if err := unix.Ftruncate(fd, int64(len(data))); err != nil {
+		return err
+	}
+	if err := unix.Fsync(fd); err != nil {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, dir+"/state.json", unix.RENAME_EXCHANGE)
+	if err == unix.EINVAL || err == unix.ENOSYS { // the file system has no such exchange
+		err = unix.Rename(spare, dir+"/state.json")
+	}
+	return err
+}
 
 // ReadTask reads the task of the container in a directory.
 func ReadTask(dir string) (Task, error) {
