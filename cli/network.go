@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
@@ -169,11 +168,8 @@ func networkRows(list []engine.Network, cut bool) []networkRow {
 	rows := make([]networkRow, len(list))
 	for i, n := range list {
 		rows[i] = networkRow{
-			CreatedAt: n.Created, Driver: n.Driver, ID: shortened(n.ID, cut), IPv4: strconv.FormatBool(n.EnableIPv4), IPv6: strconv.FormatBool(n.EnableIPv6),
+			CreatedAt: n.Created.String(), Driver: n.Driver, ID: shortened(n.ID, cut), IPv4: strconv.FormatBool(n.EnableIPv4), IPv6: strconv.FormatBool(n.EnableIPv6),
 			Internal: strconv.FormatBool(n.Internal), Labels: pairText(n.Labels), Name: n.Name, Scope: n.Scope, All: n.Labels,
-		}
-		if t, err := time.Parse(time.RFC3339Nano, n.Created); err == nil {
-			rows[i].CreatedAt = t.String()
 		}
 	}
 	return rows

@@ -55,7 +55,7 @@ type IPAMPool struct {
 type Network struct {
 	Name       string
 	ID         string `json:"Id"`
-	Created    string // RFC 3339
+	Created    time.Time
 	Scope      string
 	Driver     string
 	EnableIPv4 bool
@@ -367,7 +367,7 @@ func clashes(n *netdb.Network, others []netdb.Network) error {
 
 func (e *Engine) shownNetwork(n *netdb.Network) Network {
 	s := Network{
-		Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
+		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: IPAM{Driver: "default", Options: n.IPAM, Config: []IPAMPool{}}, Containers: map[string]NetworkContainer{}, Options: notNil(n.Options), Labels: notNil(n.Labels),
 	}
 	switch {
