@@ -401,6 +401,7 @@ func parsePublish(s string) (p engine.PortSpec, err error) {
 	if p.HostPort, p.HostPortEnd, err = portRange(host); err != nil {
 		return p, fmt.Errorf("invalid hostPort: %s", host)
 	}
+	p.AnyPort = p.HostPort == 0
 	if rangeOf(p.HostPort, p.HostPortEnd) != rangeOf(p.Port, p.PortEnd) && p.PortEnd != 0 {
 		return p, fmt.Errorf("invalid ranges specified for container and host Ports: %s and %s", ports, host)
 	}

@@ -105,6 +105,7 @@ type PortSpec struct {
 	HostPort, HostPortEnd uint16 // 0 is any that is free; a range for a single Port is one of them that is free
 	Port, PortEnd         uint16 // of the container; PortEnd 0 is Port alone
 	Proto                 string // tcp (also empty), udp, sctp
+	AnyPort               bool   // HostPort is 0 as it was written: inspect says so, as Docker does
 	Strict                bool   // delivered by a socket of the host, whose own input rules hold for it
 }
 

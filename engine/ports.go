@@ -479,6 +479,8 @@ func (c *Config) askedBindings() map[string][]PortBinding {
 			key := exposed{s.Port + uint16(i), cmp.Or(s.Proto, "tcp")}.String()
 			b := PortBinding{HostIp: s.HostIP}
 			switch {
+			case s.HostPort == 0 && s.AnyPort:
+				b.HostPort = "0"
 			case s.HostPort == 0:
 			case s.HostPortEnd > s.HostPort && s.PortEnd <= s.Port:
 				b.HostPort = fmt.Sprintf("%d-%d", s.HostPort, s.HostPortEnd)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"reflect"
 	"testing"
 	"time"
 
@@ -545,5 +546,14 @@ func TestNamesAreLines(t *testing.T) {
 		if _, err := prepare(t, c); err == nil || !strings.Contains(err.Error(), "is one line") {
 			t.Errorf("%q, %q: %v", c.Hostname, c.Domainname, err)
 		}
+	}
+}
+
+// TestAskedPorts: inspect has what -p asked for as it was written.
+func TestAskedPorts(t *testing.T) {
+	cfg := Config{Publish: []PortSpec{{HostIP: "127.0.0.1", AnyPort: true, Port: 80}, {HostIP: "127.0.0.2", Port: 80}, {HostPort: 90, HostPortEnd: 91, Port: 90, PortEnd: 91}, {HostPort: 1, HostPortEnd: 3, Port: 53, Proto: "udp"}}}
+	want := map[string][]PortBinding{"80/tcp": {{"127.0.0.1", "0"}, {"127.0.0.2", ""}}, "90/tcp": {{"", "90"}}, "91/tcp": {{"", "91"}}, "53/udp": {{"", "1-3"}}}
+	if got := cfg.askedBindings(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
