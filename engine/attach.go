@@ -334,7 +334,9 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 			return res, err
 		}
 		res.Warnings = started.Warnings
-		o.Start = !errors.Is(err, errActive)
+		if o.Start = !errors.Is(err, errActive); o.Start {
+			defer e.mindLater(c)()
+		}
 	}
 	if !o.Start {
 		e.tidy()

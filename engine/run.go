@@ -125,6 +125,7 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 func (e *Engine) stay(ctx context.Context, c *Container, a *attachment, res *Result) (leave bool, err error) {
 	sweeping := e.sweepLater()
 	defer sweeping()
+	defer e.mindLater(*c)()
 	var released []func() error
 	if c.Config.AutoRemove {
 		sooner := false

@@ -8,6 +8,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/namespace"
+	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,6 +25,11 @@ func (e *Engine) wake(c Container, m *monitor.Client) bool {
 		return false
 	}
 	defer p.Close()
+	return e.wakeProcess(c, p)
+}
+
+// wakeProcess is wake of a monitor that is a process.
+func (e *Engine) wakeProcess(c Container, p *oci.Process) bool {
 	pid := p.Witness().PID
 	if !standsStill(pid) {
 		return false
@@ -49,17 +55,46 @@ func (c *Container) label() string {
 // mind wakes a monitor now and for as long as it is waited for, which done ends.
 func (e *Engine) mind(c Container, m *monitor.Client) (done func()) {
 	e.wake(c, m)
+	return again(func() { e.wake(c, m) })
+}
+
+// mindLater is mind for who has started the monitor: the socket that it has does not say which process that is, and one that ends soon is not asked.
+func (e *Engine) mindLater(c Container) (done func()) {
+	var p *oci.Process
+	stop := again(func() {
+		if p == nil {
+			m, err := monitor.Dial(e.dir, c.ID)
+			if err != nil {
+				return
+			}
+			p = m.Process()
+			m.Close()
+		}
+		if p != nil {
+			e.wakeProcess(c, p)
+		}
+	})
+	return func() {
+		stop()
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// again looks again and again, until done ends that.
+func again(look func()) (done func()) {
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		again := time.NewTicker(lookAgain)
-		defer again.Stop()
+		tick := time.NewTicker(lookAgain)
+		defer tick.Stop()
 		for {
 			select {
 			case <-quit:
 				return
-			case <-again.C:
-				e.wake(c, m)
+			case <-tick.C:
+				look()
 			}
 		}
 	}()

@@ -108,3 +108,44 @@ func TestStoppedMonitor(t *testing.T) {
 		})
 	}
 }
+
+// TestStoppedMonitorOfRun: who stays with a container from its start is no worse off.
+func TestStoppedMonitorOfRun(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	told := make(chan string, 10)
+	e.warn = func(text string) { told <- text }
+	cfg := sh(root, "exec sleep 1000")
+	cfg.AutoRemove = false
+	stopped := 0
+	stop := func(c Container) {
+		c = found(t, e, c.ID)
+		stopped = monitorOf(t, e, c)
+		if err := unix.Kill(stopped, unix.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+		p := c.Witness().Open()
+		defer p.Close()
+		if err := p.Signal(unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	check := func(what string, res Result, err error) {
+		t.Helper()
+		if err != nil || res.Code != 137 {
+			t.Errorf("%s: %+v, %v", what, res, err)
+		}
+		if want := fmt.Sprintf("its monitor, process %d, was stopped by a signal: it goes on now", stopped); len(told) != 1 || !strings.Contains(<-told, want) {
+			t.Errorf("%s: told of %d, want %q", what, len(told), want)
+		}
+	}
+	res, err := e.Run(t.Context(), cfg, Streams{Started: stop}, RunOptions{})
+	check("run", res, err)
+	id := res.ID
+	res, err = e.Attach(t.Context(), id, AttachOptions{Start: true, NoStdin: true}, Streams{Started: func(Container) { stop(Container{Record: Record{ID: id}}) }})
+	check("start -a", res, err)
+	if err := e.Remove(t.Context(), id, RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+}
