@@ -100,12 +100,15 @@ func Open(o Options) (*Engine, error) {
 // Host returns the facts that plans are compiled for.
 func (e *Engine) Host() plan.Facts { return e.host }
 
+// rootData is where root's containers, images, volumes and networks are kept.
+const rootData = "/var/lib/kakuri"
+
 func dataDir(f plan.Facts, run string) (string, error) {
 	switch {
 	case run != "":
 		return filepath.Join(run, "data"), nil
 	case f.UID == 0 && f.AllIDs:
-		return "/var/lib/kakuri", nil
+		return rootData, nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "kakuri"), nil
@@ -124,7 +127,11 @@ func trusted(f plan.Facts, dir string, look bool) error {
 		return nil // who is to make it says why that cannot be
 	}
 	if st.Uid != f.UID && st.Uid != 0 {
-		return fmt.Errorf("%s is of the user %d: set HOME, or XDG_DATA_HOME, to a directory of your own", dir, st.Uid)
+		way := "set HOME, or XDG_DATA_HOME, to a directory of your own"
+		if dir == rootData {
+			way = "chown root " + dir + ", if what is in it may act with your rights"
+		}
+		return fmt.Errorf("%s is of the user %d: %s", dir, st.Uid, way)
 	}
 	if st.Mode&0o002 == 0 {
 		return nil
@@ -132,6 +139,20 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	if st.Uid != f.UID {
 		return fmt.Errorf("everybody may write to %s: set HOME, or XDG_DATA_HOME, to a directory of your own", dir)
 	}
+	if !look { // before anybody looks what is in it: nothing comes in meanwhile
+		if err := unix.Chmod(dir, st.Mode&0o755); err != nil && err != unix.EROFS {
+			return &os.PathError{Op: "chmod", Path: dir, Err: err}
+		}
+	}
+	err := ownOnly(f, dir)
+	if err != nil && !look {
+		unix.Chmod(dir, st.Mode&0o7777) // or the next command would take it for closed, and for looked through
+	}
+	return err
+}
+
+// ownOnly refuses a directory that has something of another user's in it.
+func ownOnly(f plan.Facts, dir string) error {
 	list, err := files.List(dir)
 	if err != nil {
 		return err
@@ -141,12 +162,6 @@ func trusted(f plan.Facts, dir string, look bool) error {
 		if unix.Lstat(dir+"/"+name, &in) == nil && in.Uid != f.UID {
 			return fmt.Errorf("everybody may write to %s, and %s in it is of the user %d: remove what is not yours there, then chmod o-w %[1]s", dir, name, in.Uid)
 		}
-	}
-	if look {
-		return nil
-	}
-	if err := unix.Chmod(dir, st.Mode&0o775); err != nil && err != unix.EROFS {
-		return &os.PathError{Op: "chmod", Path: dir, Err: err}
 	}
 	return nil
 }

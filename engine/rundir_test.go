@@ -77,8 +77,8 @@ func TestForeignDataDir(t *testing.T) {
 		{"another's, with the rights to it", 1000, 1001, 0o700, -1, "is of the user 1001", 0o700},
 		{"an ordinary user's, for root", 0, 1000, 0o700, -1, "is of the user 1000", 0o700},
 		{"root's, and everybody's", 1000, 0, 0o777 | os.ModeSticky, 1000, "everybody may write", 0o777},
-		{"a new tmpfs", 0, 0, 0o777 | os.ModeSticky, -1, "", 0o775},
-		{"one's own, and everybody's", 1000, 1000, 0o777, 1000, "", 0o775},
+		{"a new tmpfs", 0, 0, 0o777 | os.ModeSticky, -1, "", 0o755},
+		{"one's own, and everybody's", 1000, 1000, 0o777, 1000, "", 0o755},
 		{"one's own, and everybody's, with something of another", 1000, 1000, 0o777, 1001, "containers in it is of the user 1001", 0o777},
 		{"one's own, and everybody's, with something of root's", 1000, 1000, 0o777, 0, "containers in it is of the user 0", 0o777},
 	} {
