@@ -33,7 +33,7 @@ func TestNetworkVerbs(t *testing.T) {
 	}
 	got.ID, got.Created = "", time.Time{}
 	text, _ := json.Marshal(got)
-	const want = `{"Name":"web","Id":"","Created":"","Scope":"local","Driver":"bridge","EnableIPv4":true,"EnableIPv6":true,` +
+	const want = `{"Name":"web","Id":"","Created":"0001-01-01T00:00:00Z","Scope":"local","Driver":"bridge","EnableIPv4":true,"EnableIPv6":true,` +
 		`"IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.8.0/24","Gateway":"10.9.0.9","AuxiliaryAddresses":{"x":"10.9.8.1"}},{"Subnet":"fd09::/64","Gateway":"fd09::1"}]},` +
 		`"Internal":true,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Containers":{},` +
 		`"Options":{"com.docker.network.bridge.name":"web0","com.docker.network.driver.mtu":"1400"},"Labels":{"a":"b"}}`
