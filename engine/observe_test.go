@@ -378,11 +378,11 @@ func TestHealth(t *testing.T) {
 	if last := log[len(log)-1]; len(log) > 5 || last.Output != "checked\n" || last.ExitCode != 0 || last.End.Before(last.Start) {
 		t.Errorf("%+v", log)
 	}
-	var told []string
-	e.Events(context.Background(), EventOptions{Since: c.Created, Until: time.Now(), Filters: Filters{"event": {"health_status"}}}, func(x Event) error { told = append(told, x.Action); return nil })
-	if fmt.Sprint(told) != "[health_status: unhealthy health_status: healthy]" {
-		t.Errorf("%q", told)
-	}
+	nstest.Until(t, "both changes are told", func() bool { // right after they can be seen
+		var told []string
+		e.Events(context.Background(), EventOptions{Since: c.Created, Until: time.Now(), Filters: Filters{"event": {"health_status"}}}, func(x Event) error { told = append(told, x.Action); return nil })
+		return fmt.Sprint(told) == "[health_status: unhealthy health_status: healthy]"
+	})
 }
 
 // TestHealthTimeout: a check that hangs is ended, and is none that was passed.
