@@ -160,7 +160,7 @@ func WriteState(dir string, s State) error {
 	spare := dir + "/state.spare"
 	unix.Link(dir+"/state.json", spare) // of the first one that is replaced; later ones find it there
 	err := WriteJSON(dir, "state.json", &s, false)
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if !files.Full(err) {
 		return err
 	}
 	if useSpare(dir, spare, s) == nil {
@@ -187,35 +187,10 @@ func useSpare(dir, spare string, s State) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Open(spare, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
+	if err := files.Overwrite(spare, append(data, '\n')); err != nil { // it may still be state.json itself
 		return err
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 { // it is still state.json itself
-		return unix.ENOSPC
-	}
-	data = append(data, '\n')
-	if n, err := unix.Pwrite(fd, data, 0); err != nil {
-		return err
-	} else if n < len(data) {
-		return unix.ENOSPC
-	}
-	if err := unix.Ftruncate(fd, int64(len(data))); err != nil {
-		return err
-	}
-	if err := unix.Fsync(fd); err != nil {
-		return err
-	}
-	err = unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, dir+"/state.json", unix.RENAME_EXCHANGE)
-	if err == unix.EINVAL || err == unix.ENOSYS { // the file system has no such exchange
-		err = unix.Rename(spare, dir+"/state.json")
-	}
-	return err
+	return files.Exchange(spare, dir+"/state.json")
 }
 
 // ReadTask reads the task of the container in a directory.
