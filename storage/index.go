@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"sync"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/kakuri/kakuri/storage/tree"
 	"github.com/opencontainers/go-digest"
@@ -64,20 +66,11 @@ func (s *Store) tars(chain []digest.Digest) ([]*os.File, error) {
 
 // openTar opens the tar of a layer.
 func (s *Store) openTar(id digest.Digest) (*os.File, error) {
-	// os.Open would find out, by five calls more, that a file is none to wait for.
-	fd, err := unix.Open(s.layerPath(id), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err == unix.ENOENT {
+	f, err := files.Open(s.layerPath(id))
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NoLayerError{id}
 	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: s.layerPath(id), Err: err}
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		unix.Close(fd)
-		return nil, &os.PathError{Op: "open", Path: s.layerPath(id), Err: errors.New("not a regular file")}
-	}
-	return os.NewFile(uintptr(fd), s.layerPath(id)), nil
+	return f, err
 }
 
 func closeAll(files []*os.File) {
