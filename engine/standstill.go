@@ -2,12 +2,9 @@ package engine
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
-	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
@@ -30,10 +27,10 @@ func (e *Engine) wake(c Container, m *monitor.Client) bool {
 
 // wakeProcess is wake of a monitor that is a process.
 func (e *Engine) wakeProcess(c Container, p *oci.Process) bool {
-	pid := p.Witness().PID
-	if !standsStill(pid) {
+	if !p.Stopped() {
 		return false
 	}
+	pid := p.Witness().PID
 	text := fmt.Sprintf("container %s: its monitor, process %d, was stopped by a signal: it goes on now", c.label(), pid)
 	if err := p.Signal(unix.SIGCONT); err != nil {
 		text = fmt.Sprintf("container %s: its monitor, process %d, was stopped by a signal: `kill -CONT %d` has it go on: %v", c.label(), pid, pid, err)
@@ -102,14 +99,4 @@ func again(look func()) (done func()) {
 		close(quit)
 		<-gone
 	}
-}
-
-// standsStill reports whether a process stands still by SIGSTOP or the like: see proc_pid_stat(5).
-func standsStill(pid int) bool {
-	data, err := files.Read("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return false
-	}
-	_, fields, err := namespace.ParseStat(data)
-	return err == nil && fields[0] == "T"
 }

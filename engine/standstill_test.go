@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
 
@@ -93,7 +94,11 @@ func TestStoppedMonitor(t *testing.T) {
 			if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
-			nstest.Until(t, "that the monitor stands still", func() bool { return standsStill(pid) })
+			nstest.Until(t, "that the monitor stands still", func() bool {
+				p := oci.OpenProcess(pid)
+				defer p.Close()
+				return p.Stopped()
+			})
 			if err := test.do(c); err != nil {
 				t.Error(err)
 			}

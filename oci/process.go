@@ -107,6 +107,12 @@ func (p *Process) ending() bool {
 	return err == nil && flags&exiting != 0 && string(f[17]) == "1"
 }
 
+// Stopped reports whether the process stands still by SIGSTOP or the like; a debugger's does not count.
+func (p *Process) Stopped() bool {
+	f := p.fields()
+	return f != nil && f[0][0] == 'T'
+}
+
 // fields are those of /proc/PID/stat, from the third on: none when the process is gone.
 func (p *Process) fields() [][]byte {
 	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
