@@ -10,6 +10,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/namespace"
 	"golang.org/x/sys/unix"
 )
@@ -76,13 +77,8 @@ type sent struct {
 
 // sender says who is at the other end of a connection, which told its command line.
 func sender(c *client, command string) string {
-	raw, err := c.conn.SyscallConn()
+	peer, err := seqpacket.Peer(c.conn)
 	if err != nil {
-		return ""
-	}
-	var peer *unix.Ucred
-	raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err != nil || peer == nil {
 		return ""
 	}
 	uids, _ := files.Read("/proc/self/uid_map")

@@ -229,12 +229,8 @@ func Dial(run, id string) (*Client, error) {
 
 // Process opens the monitor's process; nil where it has gone, or is not seen from here. The caller closes it.
 func (c *Client) Process() *oci.Process {
-	var peer *unix.Ucred
-	raw, err := c.conn.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	}
-	if err != nil || peer == nil || peer.Pid <= 0 {
+	peer, err := seqpacket.Peer(c.conn)
+	if err != nil || peer.Pid <= 0 {
 		return nil
 	}
 	return oci.OpenProcess(int(peer.Pid))

@@ -104,6 +104,17 @@ func Accept(listener *os.File) (*os.File, error) {
 	}
 }
 
+// Peer is who is at the other end of a connection, as the kernel saw it when that was made.
+func Peer(conn *os.File) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var peer *unix.Ucred
+	closed := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return peer, errors.Join(closed, os.NewSyscallError("getsockopt", err))
+}
+
 // Send sends a message with descriptors, which stay the caller's.
 func Send(conn *os.File, message []byte, fds ...int) error {
 	raw, err := conn.SyscallConn()
