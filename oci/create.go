@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
@@ -571,24 +572,16 @@ func kept(n uint) (keep uint, absent []plan.FDs, err error) {
 	if n == 0 {
 		return 0, nil, nil
 	}
-	dir, err := os.ReadDir("/proc/self/fd")
+	have, err := files.Inherited() // what is not of these is of this program, which opened it where none was
 	if err != nil {
 		return 0, nil, err
 	}
-	var have []uint
-	for _, e := range dir {
-		fd, err := strconv.ParseUint(e.Name(), 10, 31)
-		if err != nil || fd < 3 || fd-3 >= uint64(n) {
-			continue
-		}
-		// One that is close-on-exec is of this program, which opened it where none was.
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			have = append(have, uint(fd))
-		}
-	}
-	slices.Sort(have)
 	next := uint(3)
-	for _, fd := range have {
+	for _, have := range have {
+		fd := uint(have)
+		if fd-3 >= n {
+			break
+		}
 		if fd > next {
 			absent = append(absent, plan.FDs{First: next, Last: fd - 1})
 		}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network"
@@ -123,20 +124,11 @@ func serve(o options, stack Stack) error {
 // closeInherited closes what the command's caller had open by chance, a lock or the end of a pipe: it would be held for as long as there are containers on
 // networks. Descriptors of this program, and of its library, are those that an execve closes.
 func closeInherited() error {
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
+	fds, err := files.Inherited()
+	for _, fd := range fds {
+		unix.Close(fd)
 	}
-	for _, e := range list {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= 2 {
-			continue
-		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			unix.Close(fd)
-		}
-	}
-	return nil
+	return err
 }
 
 // A server is an uplink that runs.
@@ -146,6 +138,7 @@ type server struct {
 	user, net *os.File
 	dir, log  *os.File
 	lock      *os.File
+	users     *os.File // whoever needs the uplink has a lock of it; nil where it ends when it is told to
 	control   *os.File
 	names     *network.Relay // nil where no server for names is on the machine's loopback
 	once      sync.Once
@@ -320,6 +313,11 @@ func (s *server) listen() (err error) {
 	if s.control, err = seqpacket.Listen(int(s.dir.Fd()), uplink.ControlName); err != nil {
 		return fmt.Errorf("socket %s: %w", filepath.Join(s.o.run, uplink.ControlName), err)
 	}
+	if s.o.used != "" { // before anybody knows of this uplink: the name may be another file's soon after
+		if s.users, err = os.OpenFile(s.o.used, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
+			s.say("%v", err)
+		}
+	}
 	return nil
 }
 
@@ -328,8 +326,8 @@ func (s *server) run() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() { <-signals; s.stop() }()
-	if s.o.used != "" {
-		go s.endUnused(s.o.used)
+	if s.users != nil {
+		go s.endUnused(s.users)
 	}
 	go s.watchInside(s.in)
 	go s.watchCarrier(s.carrier)

@@ -14,12 +14,8 @@ const linger = 2 * time.Second
 
 // endUnused ends the uplink when nobody has had a lock of a file for a while: it is of those who need the uplink, and the kernel lets go of it
 // however they end. Who begins to need one holds a lock of the file's directory meanwhile, so that none ends under his hands.
-func (s *server) endUnused(name string) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		s.say("%v", err)
-		return
-	}
+func (s *server) endUnused(f *os.File) {
+	name := f.Name()
 	for {
 		// On a thread of its own, for as long as there are users.
 		if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
