@@ -366,8 +366,6 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	a.forward()
 	x, err := a.attend(ctx, c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no")
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
-	if why := c.Config.killedByFilter(res.Code); why != "" {
-		res.Warnings = append(res.Warnings, why)
-	}
+	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
 	return res, err
 }

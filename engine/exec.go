@@ -112,9 +112,7 @@ func (e *Engine) execEnded(c *Container, res Result, status syscall.WaitStatus, 
 	if status.Signaled() {
 		res.Signal = status.Signal()
 	}
-	if why := c.Config.killedByFilter(res.Code); why != "" {
-		res.Warnings = append(res.Warnings, why)
-	}
+	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
 	e.event(c, "exec_die", map[string]string{"execID": res.ID, "exitCode": strconv.Itoa(res.Code)})
 	if errors.Is(err, syscall.EPIPE) {
 		res.Code = abi.SIGPIPE.ExitCode()

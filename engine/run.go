@@ -148,9 +148,7 @@ func (e *Engine) stay(ctx context.Context, c *Container, a *attachment, res *Res
 		}
 	}
 	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
-	if why := c.Config.killedByFilter(res.Code); why != "" {
-		res.Warnings = append(res.Warnings, why)
-	}
+	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
 	// A monitor without a place has done all that it has to. That its process is gone nobody waits for: its last socket of nftables
 	// closes when all processors have passed a point, after the ports of the container were taken out of the rules.
 	return !last || a.detached || err == nil && !exists(monitor.Place(e.dir, c.ID)), err

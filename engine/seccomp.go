@@ -204,21 +204,21 @@ func (n narrowed) senders() []specs.LinuxSyscall {
 	}
 }
 
-// killedByFilter tells of who ended by SIGSYS, or of a shell whose command did, by the exit code: what the filter most probably killed it for, and the way out; empty for any other end.
+// killedByFilter tells of who ended by SIGSYS, or of a shell whose command did, by the exit code: what the filter most probably killed it for, and the way out; none for any other end.
 // The kernel says this to nobody but its own log.
-func (c *Config) killedByFilter(code int) string {
+func (c *Config) killedByFilter(code int) (warnings []string) {
 	if code != abi.SIGSYS.ExitCode() {
-		return ""
+		return nil
 	}
 	o, err := parseSecurityOpt(c.SecurityOpt)
 	if err != nil || o.file != "" || c.Privileged && o.seccomp == "" {
-		return ""
+		return nil
 	}
 	switch name := cmp.Or(o.seccomp, o.level.seccomp, "builtin"); name {
 	case "builtin", "debug", "strict":
-		return "it ended by SIGSYS: the filter kills for calls of 32-bit programs, which --security-opt seccomp=i386 lets through"
+		return []string{"it ended by SIGSYS: the filter kills for calls of 32-bit programs, which --security-opt seccomp=i386 lets through"}
 	}
-	return ""
+	return nil
 }
 
 // Requests of ioctl(2), equal on all architectures that kakuri runs on: ioctl_tty(2), ioctl_console(2).

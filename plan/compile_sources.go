@@ -276,11 +276,14 @@ func (c *compiler) sharedTrees() error {
 // what was asked for.
 func (c *compiler) wholeTrees() error {
 	for i, m := range c.spec.Mounts {
+		if !wholeTree(c.source(m.Source)) {
+			continue
+		}
 		o, err := c.parseMount(i, m)
 		if err != nil {
 			return err
 		}
-		if !o.bind || o.remount || !o.recursive || !wholeTree(c.source(m.Source)) || c.subpath(m) != "" || c.trees[i] != RegNone {
+		if !o.bind || o.remount || !o.recursive || c.subpath(m) != "" || c.trees[i] != RegNone {
 			continue
 		}
 		if c.trees[i] = c.places[i]; c.trees[i] == RegNone {

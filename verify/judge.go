@@ -137,8 +137,9 @@ func judgeMount(c *plan.MountCheck, p place, mounts []namespace.Mount) answer {
 // many times: of what came with those, as a tree that is bound has mounts at the same paths, none is the one.
 func judgeStack(c *plan.MountCheck, mounts []namespace.Mount, above int, hidden map[string]int) answer {
 	var stack []namespace.Mount
+	covers := over(mounts, hidden)
 	for _, m := range mounts {
-		if m.Point == path.Clean(c.Dest) && !below(m, over(mounts, hidden), mounts) {
+		if m.Point == path.Clean(c.Dest) && !below(m, covers, mounts) {
 			stack = append(stack, m)
 		}
 	}
