@@ -128,6 +128,7 @@ func TestGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := newNames(dir, run)
+	t.Cleanup(n.close)
 	g := n.Gate()
 	if g == nil {
 		t.Fatal("no gate")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
@@ -25,6 +26,7 @@ import (
 type nets struct {
 	mu       sync.Mutex
 	resolver *dns.Resolver // of the run
+	names    *names        // that it answers from
 	ports    []heldPort
 	passed   []int          // sockets that came with the order, of the ports that it numbers
 	relay    *network.Relay // nil until a port needs it
@@ -211,10 +213,13 @@ func (m *monitor) serveNames(path string) error {
 
 // answer begins to. The lock is held, or nobody else is there yet.
 func (m *monitor) answer(s dns.Sockets) (err error) {
-	if m.nets.resolver, err = dns.Serve(s, newNames(m.order.Dir, m.order.Run)); err != nil {
+	n := newNames(m.order.Dir, m.order.Run)
+	if m.nets.resolver, err = dns.Serve(s, n); err != nil {
 		s.Close()
+		return err
 	}
-	return err
+	m.nets.names = n
+	return nil
 }
 
 // connected is told when a container that runs was connected to a network whose names are answered, or disconnected.
@@ -266,7 +271,8 @@ func (m *monitor) silence() {
 	if m.nets.resolver != nil {
 		m.keepRefused()
 		m.nets.resolver.Close()
-		m.nets.resolver = nil
+		m.nets.names.close()
+		m.nets.resolver, m.nets.names = nil, nil
 	}
 }
 
@@ -384,37 +390,59 @@ func (m *monitor) relayAgain() {
 // names is what a container's resolver answers from: the networks that networks.json says it is in, and no others.
 type names struct {
 	dir, run string
-	file     string // networks.json
 
 	mu   sync.Mutex
-	read unix.Stat_t // of the file that was read last
+	seen *files.Seen // networks.json, as it was read last; nil where there was none
 	now  Networks
-	db   *netdb.DB
+	db   *netdb.DB // asked for names and addresses, which lie below run
 
 	log refusals // of a container with --egress
 }
 
 func newNames(dir, run string) *names {
-	return &names{dir: dir, run: run, file: dir + "/networks.json", log: refusals{dir: dir}}
+	return &names{dir: dir, run: run, log: refusals{dir: dir}}
+}
+
+// close lets go of the files that it holds.
+func (n *names) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forget()
+	if n.db != nil {
+		n.db.Forget()
+	}
+}
+
+func (n *names) forget() {
+	if n.seen != nil {
+		n.seen.Close()
+		n.seen = nil
+	}
 }
 
 // networks is what the file says. It is read again when it is another one: the engine replaces it as a whole.
 func (n *names) networks() (Networks, *netdb.DB) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var st unix.Stat_t
-	err := unix.Stat(n.file, &st)
-	if err == nil && n.db != nil && st.Ino == n.read.Ino && st.Mtim == n.read.Mtim && st.Size == n.read.Size {
+	if n.seen != nil && n.seen.Same() {
 		return n.now, n.db
 	}
+	n.forget()
+	seen, err := files.See(n.dir + "/networks.json")
 	var now Networks
 	if err == nil {
 		now, err = ReadNetworks(n.dir)
 	}
-	if err != nil {
-		now, st = Networks{}, unix.Stat_t{}
+	switch {
+	case err == nil:
+		n.seen = seen
+	case seen != nil:
+		seen.Close()
+		now = Networks{}
 	}
-	n.read, n.now, n.db = st, now, netdb.Open(now.Data, n.run)
+	if n.now = now; n.db == nil {
+		n.db = netdb.Open(now.Data, n.run)
+	}
 	return n.now, n.db
 }
 

@@ -69,6 +69,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	n := newNames(dir, run)
+	t.Cleanup(n.close)
 	asked := func() { // for each question
 		t.Helper()
 		if n.Gate() != nil {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
@@ -208,23 +207,18 @@ func (db *DB) Members(id string) ([]Member, error) {
 
 // A named is what a directory of a name had, as long as the directory is the same.
 type named struct {
-	dir          string
-	ino          uint64
-	mtime, ctime unix.Timespec
-	addrs        []netip.Addr
+	dir   *files.Seen
+	addrs []netip.Addr
 }
 
 // A nameOf is a name of a network.
 type nameOf struct{ id, file string }
 
-// Resolve remembers maxNamed names, and none whose directory changed a moment ago: file systems tell times by ticks of up to 10 ms, and it may have changed
-// once more in the same one.
-const (
-	maxNamed = 64
-	tick     = 50 * time.Millisecond
-)
+// maxNamed is how many names Resolve remembers, and holds open.
+const maxNamed = 64
 
-// Resolve gives the addresses that have a name on a network, in no order; known is false where nobody has it. Case does not count. The list stays the database's.
+// Resolve gives the addresses that have a name on a network, in no order; known is false where nobody has it. Case does not count. The list stays the database's,
+// which remembers it until [DB.Forget]; but not while its directory changed a moment ago, as it may have changed once more in the same one.
 func (db *DB) Resolve(id, name string) (addrs []netip.Addr, known bool) {
 	file, ok := fileName(name)
 	if !ok {
@@ -233,27 +227,47 @@ func (db *DB) Resolve(id, name string) (addrs []netip.Addr, known bool) {
 	key := nameOf{id, file}
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	was, ok := db.named[key]
-	if !ok {
-		was.dir = db.runDir(id) + "/names/" + file
-	}
-	var st unix.Stat_t
-	if unix.Stat(was.dir, &st) != nil {
-		return nil, false
-	}
-	if ok && was.ino == st.Ino && was.mtime == st.Mtim && was.ctime == st.Ctim {
-		return was.addrs, true
-	}
-	if addrs, known = readNamed(was.dir); !known {
-		return nil, false
-	}
-	if time.Since(time.Unix(st.Ctim.Unix())) > tick {
-		if db.named == nil || len(db.named) >= maxNamed {
-			db.named = map[nameOf]named{}
+	if was, ok := db.named[key]; ok {
+		if was.dir.Same() {
+			return was.addrs, true
 		}
-		db.named[key] = named{was.dir, st.Ino, st.Mtim, st.Ctim, addrs}
+		was.dir.Close()
+		delete(db.named, key)
 	}
+	path := db.runDir(id) + "/names/" + file
+	dir, err := files.See(path)
+	if err != nil && errors.Is(err, os.ErrNotExist) {
+		return nil, false
+	}
+	if addrs, known = readNamed(path); err != nil {
+		return addrs, known
+	}
+	if !known || !dir.Settled() {
+		dir.Close()
+		return addrs, known
+	}
+	if len(db.named) >= maxNamed {
+		db.forget()
+	}
+	if db.named == nil {
+		db.named = map[nameOf]named{}
+	}
+	db.named[key] = named{dir, addrs}
 	return addrs, true
+}
+
+// Forget lets go of what Resolve remembers.
+func (db *DB) Forget() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.forget()
+}
+
+func (db *DB) forget() {
+	for _, n := range db.named {
+		n.dir.Close()
+	}
+	db.named = nil
 }
 
 // readNamed is what a name's directory has: a link for each container, which leads to its addresses.

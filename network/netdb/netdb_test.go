@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 func open(t testing.TB, busy ...string) *DB {
 	dir := t.TempDir()
 	db := Open(dir+"/data", dir+"/run")
+	t.Cleanup(db.Forget)
 	db.Busy = func() (out []netip.Prefix, err error) {
 		for _, s := range busy {
 			out = append(out, netip.MustParsePrefix(s))
