@@ -166,6 +166,22 @@ func TestCopy(t *testing.T) {
 			}
 			out("/tmp/new/f", host+"/one", CopyOptions{})
 			has(t, host+"/one", "text")
+			// A link to a file, on either side, stays, and the file is what is written.
+			put(t, root+"/tmp/file", "old")
+			put(t, host+"/file", "old")
+			for _, dir := range []string{root + "/tmp", host} {
+				if err := os.Symlink("file", dir+"/to"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			in(host+"/d/f", "/tmp/to", CopyOptions{})
+			out("/tmp/new/f", host+"/to", CopyOptions{})
+			for _, dir := range []string{root + "/tmp", host} {
+				has(t, dir+"/file", "text")
+				if target, err := os.Readlink(dir + "/to"); err != nil || target != "file" {
+					t.Errorf("%s/to leads to %q, %v", dir, target, err)
+				}
+			}
 			out("/link", host, CopyOptions{})
 			if target, err := os.Readlink(host + "/link"); err != nil || target != "/etc" {
 				t.Errorf("the link leads to %q, %v", target, err)
@@ -600,7 +616,7 @@ func TestCopyHostile(t *testing.T) {
 	canary := hostile.NewCanary(t)
 	id := started(t, e, idle(root)).ID
 	for _, a := range hostile.Archives(canary.Dir) {
-		if a.Big || a.Nodes { // nodes are refused
+		if a.Big {
 			continue
 		}
 		dir := "/tmp/" + a.Name
@@ -608,6 +624,12 @@ func TestCopyHostile(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := e.CopyTo(context.Background(), id, dir, a.Open(), CopyToOptions{Archive: true})
+		if a.Nodes { // which would be a way to devices that the container was not given
+			if list, bad := os.ReadDir(root + dir); err == nil || !strings.Contains(err.Error(), "a device node, which is not taken here") || bad != nil || len(list) > 0 {
+				t.Errorf("%s: %v; there are %v, %v", a.Name, err, list, bad)
+			}
+			continue
+		}
 		if a.Plain == hostile.Refused && err == nil {
 			t.Errorf("%s: taken", a.Name)
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -312,6 +313,7 @@ func TestRealm(t *testing.T) {
 		{"quay.io", "https://quay.io.evil.example/token", false, true},
 		{"quay.io", "https://evilquay.io/token", false, true},
 		{"10.0.0.1", "https://10.0.0.2/token", false, true},
+		{"10.0.0.1", "https://11.1.0.1/token", false, true}, // the last two parts are no owner's
 		{"quay.io", "http://quay.io/token", false, false},
 		{"quay.io", "https://user:pw@quay.io/token", false, false},
 		{"quay.io", "file:///etc/passwd", false, false},
@@ -326,13 +328,53 @@ func TestRealm(t *testing.T) {
 			t.Errorf("%s %s: %v %v", test.host, test.realm, trusted, err)
 		}
 	}
+	r, err := s.remote(Reference{Domain: "quay.io", Path: "a"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []Credentials{{Username: "user", Password: secret}, {IdentityToken: secret}} {
+		if _, _, err := r.token(t.Context(), map[string]string{"realm": "https://evil.example/token"}, nil, c, false); err == nil || !strings.Contains(err.Error(), "another owner's") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// TestOwns: what is of a registry itself, and is told what only it is told.
+func TestOwns(t *testing.T) {
+	for _, test := range []struct {
+		base, to string
+		want     bool
+	}{
+		{"https://a.example", "https://A.example:443/v2/", true},
+		{"http://a.example", "http://a.example:80", true},
+		{"https://a.example", "https://a.example:5000", false},
+		{"https://a.example:5000", "http://a.example:5000", false},
+		{"http://a.example:5000", "https://a.example:5000", false},
+		{"https://a.example", "https://b.a.example", false},
+	} {
+		base, err := url.Parse(test.base)
+		to, err2 := url.Parse(test.to)
+		if r := (&remote{base: *base}); err != nil || err2 != nil || r.owns(to) != test.want {
+			t.Errorf("%s of %s: %v; %v %v", test.to, test.base, !test.want, err, err2)
+		}
+	}
+}
+
+// TestRealmNearness: the realm of a registry elsewhere is not asked where it is nearer to this machine than that (CVE-2026-33990).
+func TestRealmNearness(t *testing.T) {
+	k := serve(t, pullable())
+	k.guard(`Bearer realm="https://169.254.169.254/token"`, func(string) bool { return false }, nil)
+	s := newStore(t, nil)
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), "169.254.169.254 is nearer to this machine") {
+		t.Errorf("%v", err)
+	}
 }
 
 // TestTokenField: only the field that is spelled so is a token (CVE-2026-33990: a cloud's metadata has "Token").
 func TestTokenField(t *testing.T) {
-	for _, body := range []string{`{"Token":"granted"}`, `{"TOKEN":"granted"}`, `{}`, `[]`, `granted`, `{"token":"a\nb"}`} {
+	for _, body := range []string{`{"Token":"granted"}`, `{"TOKEN":"granted"}`, `{}`, `[]`, `granted`, `{"token":"a\nb"}`, `{"token":"granted and more"}`} {
 		k := serve(t, pullable())
-		k.guard(fmt.Sprintf(`Bearer realm="%s/token"`, k.url), func(auth string) bool { return auth == "Bearer granted" }, func(w http.ResponseWriter, r *http.Request) bool {
+		k.guard(fmt.Sprintf(`Bearer realm="%s/token"`, k.url), func(auth string) bool { return strings.HasPrefix(auth, "Bearer granted") }, func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != "/token" {
 				return false
 			}
@@ -455,7 +497,11 @@ func TestRedirects(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.server.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, to := range []string{plain.url, "https://169.254.169.254", "http://169.254.169.254", "file:///etc/passwd", "https://user:pw@example.com", "https:///", "", "/v2/a/blobs/again", "gopher://x"} {
+	for to, want := range map[string]string{
+		plain.url: "from https to http", "http://169.254.169.254": "from https to http", "https://169.254.169.254": "is nearer to this machine",
+		"file:///etc/passwd": "a redirect to nowhere", "https:///": "a redirect to nowhere", "https://user:pw@example.com": "want a plain URL", "gopher://x": "want a plain URL",
+		"": "more than 5 redirects", "/v2/a/blobs/again": "more than 5 redirects",
+	} {
 		k.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, "/blobs/") {
 				return false
@@ -475,9 +521,12 @@ func TestRedirects(t *testing.T) {
 			}
 			return address
 		}
-		before := len(plain.requests())
-		if _, err := s.Pull(t.Context(), "example.com/a", PullOptions{}); err == nil {
-			t.Errorf("%q was followed", to)
+		before, asked := len(plain.requests()), len(k.requests())
+		if _, err := s.Pull(t.Context(), "example.com/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", to, err, want)
+		}
+		if n := len(k.requests()) - asked; n > 1+1+5 { // the manifest, a blob, where that leads
+			t.Errorf("%q: %d requests", to, n)
 		}
 		if len(plain.requests()) > before {
 			t.Errorf("%q: asked without TLS", to)

@@ -273,6 +273,49 @@ func TestPullResumes(t *testing.T) {
 	}
 }
 
+// TestMaxLayer: a layer ends where the settings say, however little of it has to come for that.
+func TestMaxLayer(t *testing.T) {
+	const size = 1 << 20
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, tarOf(map[string]string{"zeros": strings.Repeat("\x00", size)}))
+	k := serve(t, f)
+	for most, good := range map[int64]bool{size: false, 2 * size: true} {
+		s := newStore(t, &Settings{MaxLayer: most})
+		if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "maxLayer") {
+			t.Errorf("%d: %v", most, err)
+		}
+	}
+}
+
+// TestPullDrips: a registry that gives each connection little is not waited for to the end, be that ever so near.
+func TestPullDrips(t *testing.T) {
+	f := newFixture()
+	noise := make([]byte, 64*enough/10)
+	for i := range noise {
+		noise[i] = byte(i * i >> 3)
+	}
+	f.tags["latest"] = f.image(Host(), "", false, tarOf(map[string]string{"noise": string(noise)}))
+	k := serve(t, f)
+	var served, asked atomic.Int64
+	k.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		out := &dropper{ResponseWriter: w, left: enough / 10, served: &served}
+		k.answer(out, r)
+		if out.left <= 0 {
+			asked.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		return true
+	}
+	s := newStore(t, nil)
+	_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
+	if n, most := asked.Load(), int64(s.net.patience().tries); err == nil || n > most+1 { // net/http asks once more where a kept connection was closed
+		t.Errorf("asked %d times, want %d: %v", n, most, err)
+	}
+}
+
 // A dropper writes no more than so many bytes.
 type dropper struct {
 	http.ResponseWriter
@@ -311,6 +354,31 @@ func TestPullHostile(t *testing.T) {
 		edit(c)
 		raw, _ := json.Marshal(c)
 		rebuild(w, func(m *v1.Manifest) { m.Config = w.blob(raw, m.Config.MediaType) })
+	}
+	// The layer is cut in its middle, and then comes with what a range is said to be.
+	cutAndRange := func(said func(from, size int) (int, int)) func(w *world, k *fake) {
+		return func(w *world, k *fake) {
+			layer := w.m.Layers[0].Digest
+			k.before = func(rw http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, string(layer)) {
+					return false
+				}
+				all := w.blobs[layer]
+				if r.Header.Get("Range") == "" {
+					rw.Header().Set("Content-Length", strconv.Itoa(len(all)))
+					_, _ = rw.Write(all[:len(all)/2])
+					_ = http.NewResponseController(rw).Flush()
+					panic(http.ErrAbortHandler)
+				}
+				var at int
+				_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &at)
+				from, size := said(at, len(all))
+				rw.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(all)-1, size))
+				rw.WriteHeader(http.StatusPartialContent)
+				_, _ = rw.Write(all[at:])
+				return true
+			}
+		}
 	}
 	raw := func(w *world, body, mediaType string) { w.tags["latest"] = w.rawDocument([]byte(body), mediaType) }
 	for _, test := range []struct {
@@ -433,6 +501,21 @@ func TestPullHostile(t *testing.T) {
 			d.Size--
 			w.tags["latest"] = w.index(false, d)
 		}, "its index says"},
+		{"index with another media type", func(w *world, k *fake) { // the body says none, and would be read as what the registry says
+			body, _ := json.Marshal(w.m)
+			d := w.rawDocument(bytes.Replace(body, []byte(`"mediaType":"`+w.m.MediaType+`",`), nil, 1), dockerManifest)
+			d.MediaType, d.Platform = v1.MediaTypeImageManifest, &v1.Platform{OS: "linux", Architecture: Host().Architecture}
+			w.tags["latest"] = w.index(false, d)
+		}, "and its index says"},
+		{"a layer that is two", func(w *world, k *fake) {
+			w.m.Layers = append(w.m.Layers, w.m.Layers[0])
+			config(w, func(c map[string]any) {
+				ids := c["rootfs"].(map[string]any)["diff_ids"].([]any)
+				c["rootfs"] = map[string]any{"type": "layers", "diff_ids": append(ids, "sha256:"+digest64)}
+			})
+		}, "configs say that it is"},
+		{"another range than asked for", cutAndRange(func(from, size int) (int, int) { return from - 1, size }), "got range"},
+		{"a range of another blob", cutAndRange(func(from, size int) (int, int) { return from, size + 1 }), "got range"},
 		{"gzip bomb", func(w *world, k *fake) {
 			rebuild(w, func(m *v1.Manifest) { m.Layers[0] = w.blob(bomb, m.Layers[0].MediaType) })
 		}, "bytes for one compressed byte"},

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -469,6 +470,26 @@ func TestAttestations(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole(loaded, to)
+}
+
+// TestLargeAttestation: what an index has beside images is held in memory, and has to be small.
+func TestLargeAttestation(t *testing.T) {
+	f := newFixture()
+	image := f.image(Host(), "gzip", false, layersOf(1)...)
+	attest, statement := f.attestation(image)
+	large := f.blob(make([]byte, maxConfig+1), statement.MediaType)
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[attest.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Layers[0] = large
+	d := f.document(m, m.MediaType)
+	d.Platform, d.Annotations = attest.Platform, attest.Annotations
+	f.tags["latest"] = f.index(false, image, d)
+	k, s := serve(t, f), newStore(t, nil)
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{AllPlatforms: true}); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("%v", err)
+	}
 }
 
 // TestPushForeign: a layer that Docker's form calls foreign, and that is made anew, is one of Docker's form, as the manifest is.

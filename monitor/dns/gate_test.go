@@ -174,10 +174,13 @@ func TestGate(t *testing.T) {
 	if !slices.Contains(g.opened, "cname.example.org 192.0.2.7") || !slices.Contains(g.opened, "web 172.30.0.2") {
 		t.Errorf("opened: %v", g.opened)
 	}
-	// A server that is asked from within the container.
+	if mark := f.mark.Load(); mark != 0 {
+		t.Errorf("packets in the host's namespace, whose rules are others', have the mark %d", mark)
+	}
+	// A server that is asked from within the container, whose rules let nothing else through that has not the mark.
 	p.names.ask(inside.Server)
-	if m := p.exchange("udp", asked(t, "b.example.org.", dnsmessage.TypeA, 0)); len(m.Answers) != 1 {
-		t.Errorf("a server inside: %s", m.GoString())
+	if m := p.exchange("udp", asked(t, "b.example.org.", dnsmessage.TypeA, 0)); len(m.Answers) != 1 || inside.mark.Load() != g.Mark() {
+		t.Errorf("a server inside, by the mark %d: %s", inside.mark.Load(), m.GoString())
 	}
 }
 

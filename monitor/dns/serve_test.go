@@ -164,7 +164,8 @@ type fake struct {
 	asked atomic.Int32 // by UDP
 	tcp   atomic.Int32
 	last  atomic.Pointer[dnsmessage.Message]
-	from  sync.Map // ports that it was asked from
+	mark  atomic.Uint32 // of the last packet
+	from  sync.Map      // ports that it was asked from
 	ids   sync.Map
 }
 
@@ -191,16 +192,26 @@ func newFake(t testing.TB, p *place, inside bool, reply func(q dnsmessage.Messag
 	}); err != nil {
 		t.Fatal(err)
 	}
+	raw, err := udp.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rcvMark = 75 // SO_RCVMARK, since Linux 5.19
+	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, rcvMark, 1) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := &fake{Server: Server{Addr: netip.MustParseAddr("127.0.0.1"), Port: uint16(udp.LocalAddr().(*net.UDPAddr).Port), Host: !inside}}
 	var all sync.WaitGroup
 	t.Cleanup(func() { udp.Close(); tcp.Close(); all.Wait() })
 	all.Go(func() {
-		buf := make([]byte, 65536)
+		buf, beside := make([]byte, 65536), make([]byte, 64)
 		for {
-			n, from, err := udp.ReadFrom(buf)
+			n, nb, _, from, err := udp.(*net.UDPConn).ReadMsgUDP(buf, beside)
 			if err != nil {
 				return
 			}
+			f.mark.Store(markOf(beside[:nb]))
 			var m dnsmessage.Message
 			if err := m.Unpack(buf[:n]); err != nil {
 				t.Errorf("a server got no message: %v", err)
@@ -208,7 +219,7 @@ func newFake(t testing.TB, p *place, inside bool, reply func(q dnsmessage.Messag
 			}
 			f.asked.Add(1)
 			f.last.Store(&m)
-			f.from.Store(from.(*net.UDPAddr).Port, true)
+			f.from.Store(from.Port, true)
 			f.ids.Store(m.ID, true)
 			for _, r := range reply(m, false) {
 				udp.WriteTo(r, from)
@@ -245,6 +256,17 @@ func newFake(t testing.TB, p *place, inside bool, reply func(q dnsmessage.Messag
 		}
 	})
 	return f
+}
+
+// markOf reads a packet's mark from what came beside it.
+func markOf(beside []byte) uint32 {
+	list, _ := unix.ParseSocketControlMessage(beside)
+	for _, m := range list {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_MARK {
+			return binary.NativeEndian.Uint32(m.Data)
+		}
+	}
+	return 0
 }
 
 // says makes an answer with so many addresses, of which the last byte is given.
@@ -570,6 +592,11 @@ func TestFlood(t *testing.T) {
 	if m := unpack(t, frame(t, last)); len(m.Answers) != 1 {
 		t.Errorf("%s", m.GoString())
 	}
+	p.r.mu.Lock()
+	if n := len(p.r.conns); n > maxConns {
+		t.Errorf("%d connections at once", n)
+	}
+	p.r.mu.Unlock()
 	if n, err := conns[0].Read(buf); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the first connection: %d, %v", n, err)
 	}
