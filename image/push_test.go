@@ -418,8 +418,13 @@ func TestTags(t *testing.T) {
 		}
 	}
 	// A listing that leads elsewhere, or never ends, or names what is no tag.
-	for _, page := range []struct{ body, link string }{
-		{`{"tags":["a"]}`, `<http://127.0.0.2:1/v2/a/tags/list>; rel="next"`}, {`{"tags":["../x"]}`, ""}, {`[]`, ""},
+	other := twin(t, pullable())
+	other.before = func(w http.ResponseWriter, r *http.Request) bool {
+		_, _ = io.WriteString(w, `{"tags":["b"]}`)
+		return true
+	}
+	for _, page := range []struct{ body, link, want string }{
+		{`{"tags":["a"]}`, `<` + other.url + `/v2/a/tags/list>; rel="next"`, "the next page is at another host"}, {`{"tags":["../x"]}`, "", "is no tag"}, {`[]`, "", "tags of a"},
 	} {
 		k.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if page.link != "" {
@@ -428,9 +433,12 @@ func TestTags(t *testing.T) {
 			_, _ = io.WriteString(w, page.body)
 			return strings.HasSuffix(r.URL.Path, "/tags/list")
 		}
-		if _, err := s.Tags(context.Background(), k.host+"/a", nil); err == nil {
-			t.Errorf("%+v: no error", page)
+		if _, err := s.Tags(context.Background(), k.host+"/a", nil); err == nil || !strings.Contains(err.Error(), page.want) {
+			t.Errorf("%+v: %v", page, err)
 		}
+	}
+	if n := len(other.requests()); n > 0 {
+		t.Errorf("another host was asked %d times", n)
 	}
 }
 

@@ -3,6 +3,7 @@ package volume
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -225,6 +226,43 @@ func TestPopulate(t *testing.T) {
 	}
 }
 
+// TestPopulateOneMount: what is mounted in a root file system is not copied, only where it is.
+func TestPopulateOneMount(t *testing.T) {
+	s, image := store(t), imageOf(t)
+	at := image.Name() + "/var/lib/db/sub"
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	write(t, at+"/mounted", "x")
+	v := create(t, s, Config{Name: "db"})
+	if err := v.Populate(context.Background(), Dir(image, "/var/lib/db"), archive.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadDir(v.Dir() + "/sub"); err != nil || len(list) > 0 {
+		t.Errorf("it has %v, %v", list, err)
+	}
+}
+
+// TestPopulateAlone: nobody else copies into a volume meanwhile.
+func TestPopulateAlone(t *testing.T) {
+	s, image := store(t), imageOf(t)
+	v := create(t, s, Config{Name: "db"})
+	held := false
+	content := func(ctx context.Context, w io.Writer) error {
+		f, err := os.Open(v.dir)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		held = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
+		return Dir(image, "/var/lib/db")(ctx, w)
+	}
+	if err := v.Populate(context.Background(), content, archive.Options{}); err != nil || !held {
+		t.Errorf("held %v, %v", held, err)
+	}
+}
+
 // TestPopulateHalf: a copy that a killed process has begun is made again.
 func TestPopulateHalf(t *testing.T) {
 	s, image := store(t), imageOf(t)
@@ -328,6 +366,52 @@ func TestExportImport(t *testing.T) {
 	}
 	if n, err := two.Size(context.Background()); err != nil || n < 4 {
 		t.Errorf("size %d, %v", n, err)
+	}
+}
+
+// TestImportLeavesRoot: what an archive does not say of the volume's own directory stays, also where that is a mount of its own.
+func TestImportLeavesRoot(t *testing.T) {
+	s := store(t)
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, mounted := range []bool{false, true} {
+		v := create(t, s, Config{})
+		if mounted {
+			if err := unix.Mount("tmpfs", v.Dir(), "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(v.Dir(), unix.MNT_DETACH) })
+		}
+		if err := errors.Join(os.Chown(v.Dir(), 33, 34), os.Chmod(v.Dir(), 0o750)); err != nil {
+			t.Fatal(err)
+		}
+		if err := importInto(v, bytes.NewReader(b.Bytes())); err != nil {
+			t.Errorf("mounted %v: %v", mounted, err)
+		}
+		if got, want := tree(t, v.Dir()), " 40750 33:34 \"\"\n/file 100644 0:0 \"\"\n"; got != want {
+			t.Errorf("mounted %v: %s, want %s", mounted, got, want)
+		}
+	}
+}
+
+// TestImportDamaged: an archive that is damaged behind its last file is refused, too, and nothing of it is taken.
+func TestImportDamaged(t *testing.T) {
+	v := create(t, store(t), Config{})
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644}), w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b.Bytes()[b.Len()-8] ^= 1 // its checksum
+	if err := importInto(v, &b); err == nil {
+		t.Error("no error")
+	}
+	if list, err := os.ReadDir(v.Dir()); err != nil || len(list) > 0 {
+		t.Errorf("it has %v, %v", list, err)
 	}
 }
 
