@@ -1,6 +1,7 @@
 package image
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -533,6 +534,29 @@ func TestRedirects(t *testing.T) {
 		}
 		empty(t, s)
 	}
+}
+
+// TestRedirectsAreVerified: that a registry is named insecure says nothing of whom it sends us to.
+func TestRedirectsAreVerified(t *testing.T) {
+	k, plain := secureFake(t, pullable()), serve(t, pullable())
+	plain.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		http.Redirect(w, r, "https://example.com"+r.URL.Path, http.StatusTemporaryRedirect)
+		return true
+	}
+	s := newStore(t, nil)
+	s.net.dial = func(address string) string {
+		if strings.HasPrefix(address, "example.com") {
+			return k.host
+		}
+		return address
+	}
+	if _, err := s.Pull(t.Context(), plain.host+"/a", PullOptions{}); !errors.As(err, new(*tls.CertificateVerificationError)) {
+		t.Errorf("%v", err)
+	}
+	empty(t, s)
 }
 
 // TestNearness: which addresses a registry elsewhere may not send us to.

@@ -244,6 +244,35 @@ func TestPopulateOneMount(t *testing.T) {
 	}
 }
 
+// TestUmask: users of a container may look into its volume, whatever the caller's umask is.
+func TestUmask(t *testing.T) {
+	old := unix.Umask(0o077)
+	v := create(t, store(t), Config{Name: "db"})
+	unix.Umask(old)
+	if st, err := os.Stat(v.Dir()); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+}
+
+// TestRemoveAlone: who uses a volume is asked while nobody can begin to.
+func TestRemoveAlone(t *testing.T) {
+	s := store(t)
+	create(t, s, Config{Name: "db"})
+	held := false
+	err := s.Remove("db", false, func(Volume) ([]string, error) {
+		f, err := os.Open(s.dir + "/" + lockFile)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		held = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
+		return nil, nil
+	})
+	if err != nil || !held {
+		t.Errorf("held %v, %v", held, err)
+	}
+}
+
 // TestPopulateAlone: nobody else copies into a volume meanwhile.
 func TestPopulateAlone(t *testing.T) {
 	s, image := store(t), imageOf(t)
