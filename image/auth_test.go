@@ -315,6 +315,7 @@ func TestRealm(t *testing.T) {
 		{"quay.io", "https://evilquay.io/token", false, true},
 		{"10.0.0.1", "https://10.0.0.2/token", false, true},
 		{"10.0.0.1", "https://11.1.0.1/token", false, true}, // the last two parts are no owner's
+		{"10.0.0.1", "https://10.0.0.1:5001/token", true, true},
 		{"quay.io", "http://quay.io/token", false, false},
 		{"quay.io", "https://user:pw@quay.io/token", false, false},
 		{"quay.io", "file:///etc/passwd", false, false},

@@ -591,7 +591,10 @@ func TestPullHostile(t *testing.T) {
 			test.do(w, k)
 			s := newStore(t, nil)
 			_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
-			if err == nil || !strings.Contains(err.Error(), test.want) {
+			if err == nil {
+				t.Fatalf("no error, want %q", test.want)
+			}
+			if !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
 			for _, r := range k.requests() {

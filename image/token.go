@@ -144,10 +144,8 @@ func (r *remote) realm(s string) (u *url.URL, trusted bool, err error) {
 	}
 	theirs, err1 := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(u.Hostname()))
 	ours, err2 := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(r.base.Hostname()))
-	return u, err1 == nil && err2 == nil && theirs == ours && strings.ContainsFunc(ours, isLetter), nil
+	return u, err1 == nil && err2 == nil && theirs == ours, nil // an address has none
 }
-
-func isLetter(c rune) bool { return c >= 'a' && c <= 'z' }
 
 // token asks the realm for a token. With offline it asks for an identity token, too, as a login does.
 func (r *remote) token(ctx context.Context, params map[string]string, scopes []string, cred Credentials, offline bool) (token, identity string, err error) {
