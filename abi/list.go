@@ -22,14 +22,18 @@ func (r Range) String() string {
 // bitmap of all that are listed stays small.
 const MaxListed = 65535
 
-// ParseList reads a list as cpuset(7), "List format", has it: "0-3,7", with spaces around the numbers, which the kernel passes
-// over. The ranges are in ascending order and apart from each other, however the list names them; an empty list has none.
+// ParseList reads a list as cpuset(7), "List format", has it: "0-3,7", with spaces around the numbers and commas too many, which
+// the kernel passes over. The ranges are in ascending order and apart from each other, however the list names them; an empty list
+// has none, and one of commas alone is none.
 func ParseList(s string) (list []Range, ok bool) {
 	if s == "" {
 		return nil, true
 	}
 	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(strings.Trim(part, " "), "-")
+		if part = strings.Trim(part, " "); part == "" {
+			continue
+		}
+		first, last, isRange := strings.Cut(part, "-")
 		if !isRange {
 			last = first
 		}
@@ -39,6 +43,9 @@ func ParseList(s string) (list []Range, ok bool) {
 			return nil, false
 		}
 		list = append(list, Range{uint32(from), uint32(to)})
+	}
+	if len(list) == 0 {
+		return nil, false
 	}
 	return merged(list), true
 }

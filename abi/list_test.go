@@ -11,7 +11,7 @@ func TestParseList(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "0": "0", "0-3,7": "0-3,7", "7,0-3": "0-3,7", "0,1,2": "0-2", "0-5,2-3": "0-5", "3-9,1-4": "1-9", "5,5": "5",
 		"0-65535,65535": "0-65535", "007": "7", "0, 2": "0,2", " 0-1 ": "0-1", "0-1\n": "refused",
-		"-": "refused", "1-": "refused", "-3": "refused", "3-2": "refused", "0,": "refused", ",0": "refused", "0 1": "refused", "0 - 1": "refused", " ": "refused", "65536": "refused", "+1": "refused", "0-4294967296": "refused",
+		"-": "refused", "1-": "refused", "-3": "refused", "3-2": "refused", ",0,1,": "0-1", "    , 1   , 3  ,  5-7,    ": "1,3,5-7", ",": "refused", " , ": "refused", "0 1": "refused", "0 - 1": "refused", " ": "refused", "65536": "refused", "+1": "refused", "0-4294967296": "refused",
 	} {
 		list, ok := abi.ParseList(in)
 		var parts []string

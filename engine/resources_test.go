@@ -91,6 +91,7 @@ func TestResourcesRefused(t *testing.T) {
 		{Resources{CpusetCpus: "1-0"}, "invalid value 1-0 for cpuset cpus"},
 		{Resources{CpusetCpus: "0,65534"}, "Requested CPUs are not available - requested 0,65534, available: 0"},
 		{Resources{CpusetCpus: "0, 0"}, "for cpuset cpus"},
+		{Resources{CpusetCpus: "0,"}, "for cpuset cpus"},
 		{Resources{CpusetMems: "0,"}, "for cpuset mems"},
 		{Resources{CpusetMems: "99999"}, "for cpuset mems"},
 		{Resources{DeviceRules: []string{"c 1:3"}}, "invalid device cgroup rule"},

@@ -263,7 +263,7 @@ func listMask(list string) ([]byte, error) {
 }
 
 // ParseList reads a list of processors or memory nodes as cpuset files take it: as [abi.ParseList] does, and with
-// spaces and empty places, which the kernel passes over.
+// any white space in the place of a comma.
 func ParseList(list string) ([]abi.Range, bool) {
 	parts := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 	return abi.ParseList(strings.Join(parts, ","))
