@@ -382,7 +382,7 @@ func (c *Container) noteCRIU(pid int) error {
 		return fmt.Errorf("criu, process %d, went away", pid)
 	}
 	defer p.Close()
-	c.state.CRIU = &Witness{pid, p.begun}
+	c.state.CRIU = &Witness{PID: pid, Begun: p.Witness().Begun}
 	return c.save()
 }
 
@@ -519,7 +519,7 @@ func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string
 	for i := range firstFile {
 		fd := strconv.Itoa(i)
 		target := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(first.dir, "fd/"+fd, target)
+		n, err := unix.Readlinkat(first.Dir(), "fd/"+fd, target)
 		if err == nil {
 			list[i] = string(target[:n])
 		}
@@ -527,11 +527,11 @@ func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string
 			list[i] = c.state.Stdio[i]
 		}
 		var st unix.Stat_t
-		if err != nil || unix.Fstatat(first.dir, "fd/"+fd, &st, 0) != nil {
+		if err != nil || unix.Fstatat(first.Dir(), "fd/"+fd, &st, 0) != nil {
 			continue
 		}
 		null := isNull(&st)
-		mount := first.mountOf(fd)
+		mount := mountOf(first, fd)
 		if !null && st.Mode&unix.S_IFMT != unix.S_IFREG || mount == "" || slices.ContainsFunc(inside, func(m mountPoint) bool { return m.id == mount }) {
 			continue
 		}
@@ -551,8 +551,8 @@ func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string
 }
 
 // mountOf is the id of the mount that a descriptor's file is on, empty when it cannot be read.
-func (p *Process) mountOf(fd string) string {
-	f, err := unix.Openat(p.dir, "fdinfo/"+fd, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func mountOf(p *Process, fd string) string {
+	f, err := unix.Openat(p.Dir(), "fdinfo/"+fd, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}
@@ -628,7 +628,7 @@ func (c *Container) externalNamespaces(first *Process) (list []string, err error
 	}
 	for _, n := range outsideNamespaces(config) {
 		var st unix.Stat_t
-		if err := unix.Fstatat(first.dir, "ns/"+n.name, &st, 0); err != nil {
+		if err := unix.Fstatat(first.Dir(), "ns/"+n.name, &st, 0); err != nil {
 			return nil, fmt.Errorf("/proc/%d/ns/%s: %w", c.state.PID, n.name, err)
 		}
 		list = append(list, fmt.Sprintf("%s[%d]:%s", n.name, st.Ino, n.key))
@@ -721,7 +721,7 @@ func (c *Container) externalMounts(first *Process, inside []mountPoint) ([]criu.
 	if err != nil {
 		return nil, err
 	}
-	root, err := unix.Openat(first.dir, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := unix.Openat(first.Dir(), "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("/proc/%d/root: %w", c.state.PID, err)
 	}

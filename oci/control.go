@@ -100,7 +100,7 @@ func (c *Container) diedWaiting() bool {
 		return true
 	}
 	defer p.Close()
-	return p.ending()
+	return p.Ending()
 }
 
 // waitEnded gives a process that has said why it could not start the moment until it ends.
@@ -155,7 +155,7 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 	if p == nil {
 		return ErrNotRunning
 	}
-	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err == unix.ESRCH {
+	if err := unix.PidfdSendSignal(p.FD(), sig, nil, 0); err == unix.ESRCH {
 		return ErrNotRunning
 	} else if err != nil {
 		return fmt.Errorf("signal %v to process %d: %w", sig, c.state.PID, err)
@@ -343,17 +343,17 @@ func (c *Container) end() error {
 			return err
 		}
 	}
-	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+	if err := unix.PidfdSendSignal(p.FD(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}
-	return p.gone(c.state.PID, c.ID)
+	return gone(p, c.ID)
 }
 
 // gone waits until a process of a container that was sent SIGKILL has ended.
-func (p *Process) gone(pid int, id string) error {
+func gone(p *Process, id string) error {
 	const patience = 10 * time.Second
 	if !p.Wait(patience) {
-		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", pid, id, patience)
+		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, id, patience)
 	}
 	return nil
 }
@@ -368,8 +368,8 @@ func (c *Container) endCRIU() error {
 		return nil
 	}
 	defer p.Close()
-	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+	if err := unix.PidfdSendSignal(p.FD(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("signal KILL to criu, process %d: %w", c.state.CRIU.PID, err)
 	}
-	return p.gone(c.state.CRIU.PID, c.ID)
+	return gone(p, c.ID)
 }

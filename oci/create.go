@@ -269,7 +269,7 @@ func (c *Container) made(pid int, g *group, l *Launch) error {
 		return errors.New("the process went away")
 	}
 	defer first.Close()
-	c.state.PID, c.state.Begun = pid, first.begun
+	c.state.PID, c.state.Begun = pid, first.Witness().Begun
 	if err := c.state.Covers.made(pid); err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (c *Container) made(pid int, g *group, l *Launch) error {
 	if err := c.save(); err != nil || l == nil || l.Started == nil {
 		return err
 	}
-	return l.Started(Witness{pid, first.begun})
+	return l.Started(Witness{PID: pid, Begun: first.Witness().Begun})
 }
 
 // note writes what is known of a container before it is made. Its cgroup, and the mount that its root is to cover, are named

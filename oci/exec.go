@@ -95,7 +95,7 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	defer first.Close()
 	defer func() {
 		// What then fails is a namespace without a file, or a clone for want of memory.
-		if err != nil && first.ending() {
+		if err != nil && first.Ending() {
 			err = fmt.Errorf("%w: it ended meanwhile", ErrNotRunning)
 		}
 	}()
@@ -138,7 +138,7 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	also := l.Start
 	l.Start = func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
-		if _, alive := first.stat(); !alive {
+		if !first.Alive() {
 			return ErrNotRunning
 		}
 		c.runtime.debug("child process in init() has pid %d", pid)

@@ -108,7 +108,7 @@ func (n *notices) forward(init, pid int) error {
 		return nil
 	}
 	defer p.Close()
-	ready, err := n.await(p.pidfd)
+	ready, err := n.await(p.FD())
 	if err != nil || ready == nil {
 		return err
 	}

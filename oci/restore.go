@@ -334,7 +334,7 @@ func (x *restoring) adopt(pid int, restoring bool) error {
 		return fmt.Errorf("process %d went away", pid)
 	}
 	defer p.Close()
-	x.c.state.PID, x.c.state.Begun, x.c.state.Restoring = pid, p.begun, restoring
+	x.c.state.PID, x.c.state.Begun, x.c.state.Restoring = pid, p.Witness().Begun, restoring
 	return x.c.save()
 }
 

@@ -1,0 +1,189 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Witness is a process that another command may find again: its pid and the time it began at.
+type Witness struct {
+	PID   int    `json:"pid"`
+	Begun uint64 `json:"begun"`
+}
+
+// A Process is one, surely that one: the descriptors of /proc/PID and
+// of the process are taken, and it is looked whether it is still the same.
+type Process struct {
+	pid   int
+	dir   int // /proc/PID
+	pidfd int
+	begun uint64
+}
+
+// Alive reports whether the process runs.
+func (w Witness) Alive() bool {
+	p := w.Open()
+	if p == nil {
+		return false
+	}
+	p.Close()
+	return true
+}
+
+// Open returns the process when it runs, else nil. The caller closes it.
+func (w Witness) Open() *Process {
+	if w.PID == 0 {
+		return nil
+	}
+	p := Open(w.PID)
+	if p != nil && p.begun != w.Begun {
+		p.Close()
+		return nil
+	}
+	return p
+}
+
+// Open opens a process, nil when there is none or it has ended.
+func Open(pid int) *Process {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	p := &Process{pid: pid, dir: dir, pidfd: -1}
+	if p.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		p.Close()
+		return nil
+	}
+	// The directory is that of one process for good, and so is the pidfd. Had the first one ended in
+	// between, its directory were empty now.
+	var alive bool
+	if p.begun, alive = p.stat(); !alive {
+		p.Close()
+		return nil
+	}
+	return p
+}
+
+// Alive reports whether the process runs still.
+func (p *Process) Alive() bool {
+	_, alive := p.stat()
+	return alive
+}
+
+// stat reads when the process began, and whether it is still one: it is, until the last of its threads has ended, though the first is a zombie from its own end on.
+func (p *Process) stat() (begun uint64, alive bool) {
+	f := p.fields()
+	if f == nil || f[0][0] == 'X' || f[0][0] == 'Z' && string(f[17]) == "1" { // proc_pid_stat(5): the 20th field is num_threads
+		return 0, false
+	}
+	begun, err := strconv.ParseUint(string(f[19]), 10, 64)
+	return begun, err == nil
+}
+
+// Ending reports whether the process has ended, or does nothing but end: of its namespaces some are gone then, and its pid namespace takes nobody.
+func (p *Process) Ending() bool {
+	f := p.fields()
+	if f == nil {
+		return true
+	}
+	const exiting = 4 // PF_EXITING of the kernel's linux/sched.h, in the ninth field
+	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+	return err == nil && flags&exiting != 0 && string(f[17]) == "1"
+}
+
+// Stopped reports whether the process stands still by SIGSTOP or the like; a debugger's does not count.
+func (p *Process) Stopped() bool {
+	f := p.fields()
+	return f != nil && f[0][0] == 'T'
+}
+
+// fields are those of /proc/PID/stat, from the third on: none when the process is gone.
+func (p *Process) fields() [][]byte {
+	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 1024)
+	n, err := unix.Read(fd, buf)
+	if err != nil || n <= 0 {
+		return nil
+	}
+	// The name in parentheses may hold anything.
+	i := bytes.LastIndexByte(buf[:n], ')')
+	if i < 0 {
+		return nil
+	}
+	if f := bytes.Fields(buf[i+1 : n]); len(f) >= 20 {
+		return f
+	}
+	return nil
+}
+
+// Dir is the descriptor of /proc/PID, the Process's own.
+func (p *Process) Dir() int { return p.dir }
+
+// Doomed reports whether the process got a SIGKILL that it has not ended by yet.
+func (p *Process) Doomed() bool {
+	fd, err := unix.Openat(p.dir, "status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 8192)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return false
+	}
+	// The signals that the whole process was sent: who ends by one keeps it here until the end.
+	_, rest, _ := bytes.Cut(buf[:n], []byte("\nShdPnd:\t"))
+	mask, _, _ := bytes.Cut(rest, []byte("\n"))
+	pending, err := strconv.ParseUint(string(mask), 16, 64)
+	return err == nil && pending>>(unix.SIGKILL-1)&1 == 1
+}
+
+// Witness names the process.
+func (p *Process) Witness() Witness { return Witness{p.pid, p.begun} }
+
+// FD is the pidfd, the Process's own.
+func (p *Process) FD() int { return p.pidfd }
+
+// Signal sends a signal to the process, never to another one of its number. One that has ended is os.ErrProcessDone.
+func (p *Process) Signal(sig syscall.Signal) error {
+	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err == unix.ESRCH {
+		return os.ErrProcessDone
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// Close closes the descriptors.
+func (p *Process) Close() {
+	for _, fd := range []int{p.dir, p.pidfd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// Wait waits until the process has ended, or for the time given, and tells whether it has.
+func (p *Process) Wait(limit time.Duration) bool {
+	end := time.Now().Add(limit)
+	for {
+		left := time.Until(end)
+		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(left, 0)/time.Millisecond))
+		if n > 0 {
+			return true
+		}
+		if err != unix.EINTR || left <= 0 {
+			return false
+		}
+	}
+}
