@@ -228,7 +228,7 @@ func proxyOf(name string) string {
 // uplinkText tells of the uplink that runs, else of the one that would.
 func (e *Engine) uplinkText() string {
 	mode, why := uplink.Choice()
-	if u, err := uplink.Open(uplink.Dir(e.dir)); err == nil {
+	if u, err := uplink.Open(uplink.Dir(e.dir), e.warn); err == nil {
 		defer u.Close()
 		if s, err := u.Status(); err == nil {
 			mode, why = s.Mode, s.Why

@@ -6,11 +6,13 @@ import (
 
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
 // A monitor that was stopped by a signal takes what it is sent and does not answer: who asks it for something would wait without a word. Nobody stops one but by hand
-// or by mistake (kill -STOP -1), and the container it has goes on meanwhile.
+// or by mistake (kill -STOP -1), and the container it has goes on meanwhile. The same goes for the uplink of an ordinary user's networks, which
+// monitors wait for: see package uplink.
 
 // lookAgain is how often somebody who waits for a monitor looks whether that can answer.
 const lookAgain = 2 * time.Second
@@ -51,8 +53,16 @@ func (c *Container) label() string {
 
 // mind wakes a monitor now and for as long as it is waited for, which done ends.
 func (e *Engine) mind(c Container, m *monitor.Client) (done func()) {
-	e.wake(c, m)
-	return again(func() { e.wake(c, m) })
+	look := func() { e.wake(c, m); e.wakeUplink() }
+	look()
+	return again(look)
+}
+
+// wakeUplink has an uplink go on that was stopped by a signal, and tells of it: a monitor may wait for that.
+func (e *Engine) wakeUplink() {
+	if e.rootless() {
+		uplink.Wake(uplink.Dir(e.dir), e.warn)
+	}
 }
 
 // mindLater is mind for who has started the monitor: the socket that it has does not say which process that is, and one that ends soon is not asked.
@@ -70,6 +80,7 @@ func (e *Engine) mindLater(c Container) (done func()) {
 		if p != nil {
 			e.wakeProcess(c, p)
 		}
+		e.wakeUplink()
 	})
 	return func() {
 		stop()

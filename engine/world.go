@@ -41,7 +41,7 @@ func (e *Engine) takeWorld(ctx context.Context, c *Config) (*world.World, error)
 	if err != nil {
 		return nil, err
 	}
-	w, err := world.Take(ctx, e.dir, world.Maker{UIDs: ids.UIDs, GIDs: ids.GIDs, Facts: e.host, Hands: oci.Hands{}, Members: e.worldMembers})
+	w, err := world.Take(ctx, e.dir, world.Maker{UIDs: ids.UIDs, GIDs: ids.GIDs, Facts: e.host, Hands: oci.Hands{}, Members: e.worldMembers, Warn: e.warn})
 	if err == nil && w.Made() {
 		// What there was of rules went with the world that they were in.
 		err = os.RemoveAll(e.dir + "/rules")
@@ -140,7 +140,7 @@ func (e *Engine) uplinkFor(ctx context.Context, c *Config) error {
 // unpublish takes a container's ports from the machine.
 func (e *Engine) unpublish(id string) error {
 	if e.rootless() {
-		return uplink.Unpublish(uplink.Dir(e.dir), id)
+		return uplink.Unpublish(uplink.Dir(e.dir), id, e.warn)
 	}
 	return monitor.Rules(e.dir).Unpublish(id)
 }
@@ -160,10 +160,10 @@ func (e *Engine) reconnect(c *Container) error {
 // sweepUplink takes ports from the machine whose containers do not run.
 func (e *Engine) sweepUplink() error {
 	owners, err := uplink.Owners(uplink.Dir(e.dir))
-	errs := []error{err, world.Heal(context.Background(), e.dir)}
+	errs := []error{err, world.Heal(context.Background(), e.dir, e.warn)}
 	for _, id := range owners {
 		if !e.networkAlive(id) {
-			errs = append(errs, uplink.Unpublish(uplink.Dir(e.dir), id))
+			errs = append(errs, uplink.Unpublish(uplink.Dir(e.dir), id, e.warn))
 		}
 	}
 	return errors.Join(errs...)
@@ -262,7 +262,7 @@ func (e *Engine) AgainInWorld(ctx context.Context, ref string) (code int, done b
 			return 0, false, nil // who asks finds out
 		}
 	}
-	w, err := world.Find(e.dir)
+	w, err := world.Find(e.dir, e.warn)
 	if err != nil {
 		if errors.Is(err, world.ErrNone) {
 			err = nil

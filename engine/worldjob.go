@@ -155,7 +155,7 @@ func (e *Engine) learnOfNetworks(ctx context.Context, j netJob) (*refusedNow, er
 		err := j.run(ctx)
 		return j.refused, err
 	}
-	w, err := world.Find(e.dir)
+	w, err := world.Find(e.dir, e.warn)
 	if errors.Is(err, world.ErrNone) && j.Op != jobConnect && j.Op != jobDisconnect {
 		return nil, nil
 	}

@@ -151,7 +151,7 @@ func (m *machine) ask(a netip.Addr) bool {
 		return true
 	}
 	if m.uplink == nil && !m.gone {
-		m.uplink, err = uplink.Open(uplink.Dir(m.run))
+		m.uplink, err = uplink.Open(uplink.Dir(m.run), nil)
 		m.gone = errors.Is(err, uplink.ErrGone)
 	}
 	if m.uplink == nil {

@@ -95,7 +95,7 @@ func Main() int {
 		os.WriteFile("/proc/self/comm", []byte(program0), 0) // of another program: who looks at it finds what it is
 	}
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
-	m.runtime = &oci.Runtime{Warn: func(s string) { m.warnings = append(m.warnings, s) }, Notice: func(string) {}}
+	m.runtime = &oci.Runtime{Warn: m.warn, Notice: func(string) {}}
 	switch os.Args[1] {
 	case verbStart:
 		m.runtime.Prepare()
@@ -198,6 +198,9 @@ func (m *monitor) begin() (err error) {
 
 // BeforeStep, when set, is called before each step of a launch: see [launch.Options]. A program of tests is a monitor that dies there.
 var BeforeStep func(n int)
+
+// warn keeps what the answer to an order is to tell.
+func (m *monitor) warn(text string) { m.warnings = append(m.warnings, text) }
 
 // first starts the container, or goes on with one that has lost its monitor.
 func (m *monitor) first(ctx context.Context) (Started, error) {

@@ -58,7 +58,7 @@ func (m *monitor) keep(op plan.Op, pid int) error {
 	case *plan.PublishPorts:
 		return rules.Publish(op.Owner, op.Ports)
 	case *plan.UplinkPorts:
-		return m.uplinkPorts(op.Ports)
+		return m.uplinkPorts(op.Ports, m.warn)
 	case *plan.UnpublishPorts:
 		return m.unpublish()
 	case *plan.ServeNames:
@@ -122,9 +122,9 @@ func (m *monitor) followPorts() error {
 		case err != nil || slices.Equal(now, list):
 			return err
 		case len(list) == 0:
-			return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID)
+			return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID, nil)
 		}
-		return m.uplinkPorts(list)
+		return m.uplinkPorts(list, nil)
 	}
 	if changed, err := m.leadPorts(list); err != nil || !changed {
 		return err
@@ -335,7 +335,7 @@ func (m *monitor) unpublish() error {
 		return err
 	}
 	if how.Options.Network.World {
-		return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID)
+		return uplink.Unpublish(uplink.Dir(m.order.Run), m.task.ID, nil)
 	}
 	return Rules(m.order.Run).Unpublish(m.task.ID)
 }

@@ -13,9 +13,9 @@ import (
 // An ordinary user's container that is on networks has its monitor in the user's network world, as root of a user namespace there. Records
 // have the host's ids, as everybody outside sees them; the maps of the container's user namespace are written in those of the world.
 
-// uplinkPorts has ports of the machine lead to the container.
-func (m *monitor) uplinkPorts(list []plan.Publish) error {
-	u, err := uplink.Open(uplink.Dir(m.order.Run))
+// uplinkPorts has ports of the machine lead to the container. Where nobody hears of it, an uplink that stands still is left to who waits for this one: see [uplink.Mind].
+func (m *monitor) uplinkPorts(list []plan.Publish, warn func(text string)) error {
+	u, err := uplink.Open(uplink.Dir(m.order.Run), warn)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ type response struct {
 	PID    int // of the holder
 	Ports  []plan.Publish
 	Status uplink.Status
+	Told   []string
 }
 
 func driver([]string) int {
@@ -78,6 +79,8 @@ func driver([]string) int {
 		if in.Decode(&r) != nil {
 			return 0
 		}
+		var told []string
+		warn := func(text string) { told = append(told, text) }
 		a, err := func() (a response, err error) {
 			switch r.Op {
 			case "world":
@@ -123,7 +126,7 @@ func driver([]string) int {
 					return a, err
 				}
 				defer net.Close()
-				u, err := uplink.Start(context.Background(), uplink.Config{Run: r.Run, UserNS: user, NetNS: net, Mode: r.Mode, PastaProgram: r.Pasta, Program: r.Program, Used: r.Used})
+				u, err := uplink.Start(context.Background(), uplink.Config{Run: r.Run, UserNS: user, NetNS: net, Mode: r.Mode, PastaProgram: r.Pasta, Program: r.Program, Used: r.Used, Warn: warn})
 				if err != nil {
 					return a, err
 				}
@@ -131,7 +134,11 @@ func driver([]string) int {
 				a.Status, err = u.Status()
 				return a, err
 			}
-			u, err := uplink.Open(r.Run)
+			if r.Op == "wake" {
+				uplink.Wake(r.Run, warn)
+				return a, nil
+			}
+			u, err := uplink.Open(r.Run, warn)
 			if err != nil {
 				return a, err
 			}
@@ -156,6 +163,7 @@ func driver([]string) int {
 			}
 			return a, err
 		}()
+		a.Told = told
 		if err != nil {
 			a.Err = err.Error()
 			errors.As(err, &a.Errno)

@@ -84,10 +84,11 @@ func WritePorts(run, owner string, ports []plan.Publish) error {
 	return err
 }
 
-func removePorts(run, owner string) error {
-	err := os.Remove(filepath.Join(run, portsDir, owner))
+// removePorts takes an owner's record away, and reports whether there was one.
+func removePorts(run, owner string) (had bool, err error) {
+	err = os.Remove(filepath.Join(run, portsDir, owner))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }

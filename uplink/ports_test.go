@@ -50,12 +50,12 @@ func TestRecords(t *testing.T) {
 		if checkOwner(owner) == nil {
 			t.Errorf("%q is an owner", owner)
 		}
-		if err := Unpublish(run, owner); err == nil {
+		if err := Unpublish(run, owner, nil); err == nil {
 			t.Errorf("%q: its ports are given back", owner)
 		}
 	}
 	// Without an uplink the record goes.
-	if err := Unpublish(run, "c1"); err != nil {
+	if err := Unpublish(run, "c1", nil); err != nil {
 		t.Fatal(err)
 	}
 	if owners, err := Owners(run); err != nil || len(owners) > 0 {

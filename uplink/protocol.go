@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
@@ -85,13 +87,19 @@ func (u *Uplink) ask(what, owner string) (a Answer, fds []int, err error) {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) {
 			return a, nil, fmt.Errorf("%w any more in %s", ErrGone, u.run)
 		}
+		if errors.Is(err, ErrSilent) {
+			return a, nil, err
+		}
 		return a, nil, fmt.Errorf("uplink in %s: %w", u.run, err)
+	}
+	if u.silent {
+		return a, nil, silent(u.run)
 	}
 	if err := seqpacket.Send(u.conn, []byte(what)); err != nil {
 		return fail(err)
 	}
 	buf := make([]byte, answerMax)
-	n, fds, err := seqpacket.Receive(u.conn, buf, 2)
+	n, fds, err := u.receive(buf)
 	if err != nil {
 		return fail(err)
 	}
@@ -99,4 +107,23 @@ func (u *Uplink) ask(what, owner string) (a Answer, fds []int, err error) {
 		return a, fds, fmt.Errorf("uplink in %s: %w", u.run, err)
 	}
 	return a, fds, a.err()
+}
+
+// receive waits for an answer, has a stopped uplink go on meanwhile, and does not wait for ever.
+func (u *Uplink) receive(buf []byte) (n int, fds []int, err error) {
+	look := lookAgain
+	if u.warn == nil {
+		look *= 2 // who has somebody to tell is first
+	}
+	for until := time.Now().Add(patience); ; Wake(u.run, u.warn) {
+		u.conn.SetReadDeadline(time.Now().Add(look))
+		n, fds, err = seqpacket.Receive(u.conn, buf, 2)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, fds, err
+		}
+		if time.Now().After(until) {
+			u.silent = true
+			return 0, nil, silent(u.run)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -75,6 +76,8 @@ type Config struct {
 	Used string
 	// PastaProgram is where pasta is; empty is where PATH finds it.
 	PastaProgram string
+	// Warn is told of a process of the uplink that was stopped by a signal, and goes on now; nil is none.
+	Warn func(text string)
 }
 
 // Status is how an uplink does its work.
@@ -99,12 +102,14 @@ var ErrGone = errors.New("no uplink runs")
 
 // An Uplink is a connection to the program. It is for one goroutine at a time.
 type Uplink struct {
-	run  string
-	conn *os.File
+	run    string
+	conn   *os.File
+	warn   func(text string)
+	silent bool // it did not answer once, and what comes is no answer to a later question
 }
 
 // Start starts an uplink and waits until packets pass. It goes on after the caller. ctx ends the wait, and with it the
-// program. Where one runs in the directory already, that is an error.
+// program, and so does patience. Where one runs in the directory already, that is an error.
 func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if err := MakeDir(c.Run); err != nil {
 		return nil, err
@@ -113,11 +118,11 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u, err := Open(c.Run); err == nil {
+	if u, err := Open(c.Run, c.Warn); err == nil {
 		u.Close()
 		return nil, fmt.Errorf("an uplink runs in %s already", c.Run)
 	}
-	if err := ended(c.Run); err != nil {
+	if err := ended(c.Run, c.Warn); err != nil {
 		return nil, err
 	}
 	ready, said, err := os.Pipe()
@@ -158,11 +163,24 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	}
 	ended := make(chan struct{})
 	go func() { p.Wait(); close(ended) }()
-	stop := context.AfterFunc(ctx, func() { p.Kill() })
+	soon, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	stop := context.AfterFunc(soon, func() { p.Kill() })
 	defer stop()
+	defer again(func() {
+		if self := process.Open(p.Pid); self != nil { // it may not have the lock yet, and others be in the record
+			wake(self, Program, c.Warn)
+			self.Close()
+		}
+		Wake(c.Run, c.Warn)
+	})()
 	text, err := io.ReadAll(io.LimitReader(ready, 64<<10))
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("start %s: %w", program, ctx.Err())
+	}
+	if soon.Err() != nil {
+		<-ended
+		return nil, fmt.Errorf("start %s: process %d was not ready within %v, and was ended: %s may tell more: %w", program, p.Pid, startPatience, filepath.Join(c.Run, "log"), ErrSilent)
 	}
 	var a Answer
 	if err == nil {
@@ -175,7 +193,7 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 		<-ended // with the lock
 		return nil, err
 	}
-	return Open(c.Run)
+	return Open(c.Run, c.Warn)
 }
 
 // MakeDir makes the directory of an uplink, and refuses one that others may write to.
@@ -264,8 +282,9 @@ func executable(path string) bool {
 	return err == nil && st.Mode().IsRegular() && unix.Access(path, unix.X_OK) == nil
 }
 
-// Open connects to the uplink of a directory. The error is [ErrGone] where none runs.
-func Open(run string) (*Uplink, error) {
+// Open connects to the uplink of a directory. The error is [ErrGone] where none runs. Whoever waits for an answer has an uplink go on that was stopped by a
+// signal, and tells warn, which may be nil; one that does not answer for all that is [ErrSilent].
+func Open(run string, warn func(text string)) (*Uplink, error) {
 	dir, err := os.Open(run)
 	if err != nil {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
@@ -275,10 +294,13 @@ func Open(run string) (*Uplink, error) {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
 	}
+	if errors.Is(err, unix.EAGAIN) {
+		return nil, silent(run)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("uplink in %s: %w", run, err)
 	}
-	return &Uplink{run: run, conn: conn}, nil
+	return &Uplink{run: run, conn: conn, warn: warn}, nil
 }
 
 // Close closes the connection. The program goes on.
@@ -318,7 +340,9 @@ func (u *Uplink) Publish(owner string, ports []plan.Publish) ([]plan.Publish, er
 		return nil, err
 	}
 	if _, _, err := u.ask(AskPublish, owner); err != nil {
-		return nil, errors.Join(err, removePorts(u.run, owner))
+		// One that does not answer hears, when it does, that they are wanted no more: it gives back what has no record.
+		_, gone := removePorts(u.run, owner)
+		return nil, errors.Join(err, gone)
 	}
 	return ReadPorts(u.run, owner)
 }
@@ -328,7 +352,7 @@ func (u *Uplink) Unpublish(owner string) error {
 	if err := checkOwner(owner); err != nil {
 		return err
 	}
-	if err := removePorts(u.run, owner); err != nil {
+	if had, err := removePorts(u.run, owner); err != nil || !had {
 		return err
 	}
 	_, _, err := u.ask(AskUnpublish, owner)
@@ -346,11 +370,11 @@ func (u *Uplink) End() error {
 	if _, _, err := u.ask(AskEnd, ""); err != nil && !errors.Is(err, ErrGone) {
 		return err
 	}
-	return ended(u.run)
+	return ended(u.run, u.warn)
 }
 
 // ended waits until an uplink that is about to end, or was killed, is gone.
-func ended(run string) error {
+func ended(run string, warn func(text string)) error {
 	// It keeps the lock to its end.
 	f, err := os.OpenFile(filepath.Join(run, LockName), os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO has a lock as well
 	if errors.Is(err, os.ErrNotExist) {
@@ -360,28 +384,31 @@ func ended(run string) error {
 		return err
 	}
 	defer f.Close()
+	defer Mind(run, warn)()
 	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
-			return fmt.Errorf("uplink in %s: it does not end: %w", run, err)
+			return fmt.Errorf("it does not end: %w", silent(run))
 		}
 	}
 }
 
-// Unpublish is [Uplink.Unpublish] for one who does not know whether an uplink runs in the directory.
-func Unpublish(run, owner string) error {
+// Unpublish is [Uplink.Unpublish] for one who does not know whether an uplink runs in the directory; warn is that of [Open].
+func Unpublish(run, owner string, warn func(text string)) error {
 	if err := checkOwner(owner); err != nil {
 		return err
 	}
-	u, err := Open(run)
-	if errors.Is(err, ErrGone) {
-		return removePorts(run, owner)
-	}
+	u, err := Open(run, warn)
 	if err != nil {
-		return err
+		// The record is what counts: see [Uplink.Unpublish].
+		_, gone := removePorts(run, owner)
+		if errors.Is(err, ErrGone) {
+			return gone
+		}
+		return errors.Join(err, gone)
 	}
 	defer u.Close()
 	if err := u.Unpublish(owner); !errors.Is(err, ErrGone) {

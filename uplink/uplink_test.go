@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
@@ -419,6 +420,87 @@ func TestNames(t *testing.T) {
 	for _, gate := range []string{gateAddr4, gateAddr6} {
 		p.container.refused(t, net.JoinHostPort(gate, "53"))
 	}
+}
+
+// stop stops a process by a signal, and waits until it stands still.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "that it stands still", func() bool {
+		p := process.Open(pid)
+		if p == nil {
+			return false
+		}
+		defer p.Close()
+		return p.Stopped()
+	})
+}
+
+// TestStopped: a process of an uplink that was stopped by a signal holds up nobody who asks for something: it goes on, and its number is told.
+func TestStopped(t *testing.T) {
+	p := newPlace(t)
+	s := p.start(uplink.Pasta)
+	port := func(n uint16) []plan.Publish { return []plan.Publish{publish("tcp", "0.0.0.0", n, 80)} }
+	p.must(request{Op: "publish", Owner: "c1", Ports: port(8080)})
+	inside := func() int {
+		for _, pid := range p.children(uplink.Program) {
+			if pid != s.PID {
+				return pid
+			}
+		}
+		t.Fatal("no process in the namespaces")
+		return 0
+	}
+	told := func(what string, a response, pid int) {
+		t.Helper()
+		if a.Err != "" || len(a.Told) != 1 || !strings.Contains(a.Told[0], fmt.Sprintf("process %d (", pid)) || !strings.Contains(a.Told[0], "it goes on now") {
+			t.Errorf("%s: error %q, told %q", what, a.Err, a.Told)
+		}
+	}
+	for _, r := range []request{
+		{Op: "status"}, {Op: "namespaces"}, {Op: "own", Owner: hostAddr4}, {Op: "publish", Owner: "c2", Ports: port(8081)}, {Op: "unpublish", Owner: "c2"},
+	} {
+		stop(t, s.PID)
+		told(r.Op+" of one that stands still", p.do(r), s.PID)
+	}
+	for _, r := range []request{{Op: "publish", Owner: "c2", Ports: port(8081)}, {Op: "unpublish", Owner: "c2"}} {
+		pid := inside()
+		stop(t, pid)
+		told(r.Op+", the process in the namespaces stands still", p.do(r), pid)
+		if now := inside(); now != pid {
+			t.Errorf("process %d is in the namespaces, and was %d", now, pid)
+		}
+	}
+	carries := p.children(uplink.Pasta)
+	if len(carries) != 1 {
+		t.Fatalf("pasta is %v", carries)
+	}
+	stop(t, carries[0])
+	told("a look at pasta that stands still", p.must(request{Op: "wake"}), carries[0])
+	p.outside.packets(t, outsideAddr4+":7")
+	exchange(t, p.container.dial(t, "udp", outsideAddr4+":7"), 100)
+	// All of them, and the end.
+	pid := inside()
+	for _, of := range []int{s.PID, pid, carries[0]} {
+		stop(t, of)
+	}
+	if a := p.do(request{Op: "end"}); a.Err != "" || len(a.Told) != 3 {
+		t.Errorf("end: error %q, told %q", a.Err, a.Told)
+	}
+	if left := append(p.children(uplink.Program), p.children(uplink.Pasta)...); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+	// The process in the namespaces that a killed one left, and which keeps its device.
+	s = p.start(uplink.Builtin)
+	pid = inside()
+	stop(t, pid)
+	ended := nstest.Ends(t, pid)
+	nstest.Kill(t, s.PID)
+	a := p.must(request{Op: "start", Program: nstest.BinaryPath(uplink.Program)})
+	ended()
+	told("a start", a, pid)
 }
 
 // TestKilled: an uplink that was killed is made again, with the ports that were published, and leaves nothing when it ends.

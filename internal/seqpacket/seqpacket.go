@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,11 +32,21 @@ func Pair() (ours, theirs *os.File, err error) {
 	return ours, os.NewFile(uintptr(pair[1]), "socket"), nil
 }
 
-// Dial connects to the socket of a name in the directory dir. fs.ErrNotExist and ECONNREFUSED say that nobody listens.
+// dialPatience is how long [Dial] waits for a listener that has as many connections waiting as it may have.
+const dialPatience = 10 * time.Second
+
+// Dial connects to the socket of a name in the directory dir. fs.ErrNotExist and ECONNREFUSED say that nobody listens,
+// EAGAIN that nobody takes connections.
 func Dial(dir int, name string) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
+	}
+	// Where so many wait already that nobody takes them, it would for ever: unix(7).
+	wait := unix.NsecToTimeval(int64(dialPatience))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	for {
 		if err = unix.Connect(fd, address(dir, name)); err != unix.EINTR {

@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/launch"
-	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
@@ -30,11 +30,13 @@ type Maker struct {
 	// Members gives the pids of processes whose user namespaces are the world's children, for sure: containers that go on when all else of a
 	// world has ended. It is asked when there is no world.
 	Members func() []int
+	Warn    func(text string) // told of an uplink that was stopped by a signal, and goes on now; nil is none
 }
 
 // A World is the two namespaces, open.
 type World struct {
 	run, dir  string
+	warn      func(text string)
 	user, net *os.File
 	lock      int // of who makes worlds and starts programs in them; -1 for none
 	rec       record
@@ -47,13 +49,13 @@ type World struct {
 type record struct {
 	Boot      string
 	User, Net uint64
-	In        []oci.Witness // what was started in it and stays, the newest first
-	Uplink    bool          `json:",omitempty"` // it is to be connected with the machine's network
+	In        []process.Witness // what was started in it and stays, the newest first
+	Uplink    bool              `json:",omitempty"` // it is to be connected with the machine's network
 }
 
 // Take returns the user's world, made where there is none. The caller has its lock until Close.
 func Take(ctx context.Context, run string, m Maker) (*World, error) {
-	w, err := open(run, unix.LOCK_EX)
+	w, err := open(run, m.Warn, unix.LOCK_EX)
 	if err != nil {
 		return nil, err
 	}
@@ -68,12 +70,12 @@ func Take(ctx context.Context, run string, m Maker) (*World, error) {
 	return w, nil
 }
 
-// Find returns the user's world, or [ErrNone].
-func Find(run string) (*World, error) {
+// Find returns the user's world, or [ErrNone]; warn is that of [Maker].
+func Find(run string, warn func(text string)) (*World, error) {
 	if _, err := os.Stat(run + "/world/world.json"); errors.Is(err, os.ErrNotExist) {
 		return nil, ErrNone
 	}
-	w, err := open(run, unix.LOCK_SH)
+	w, err := open(run, warn, unix.LOCK_SH)
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +86,12 @@ func Find(run string) (*World, error) {
 	return w, nil
 }
 
-func open(run string, how int) (*World, error) {
-	w := &World{run: run, dir: run + "/world", lock: -1}
+func open(run string, warn func(text string), how int) (*World, error) {
+	w := &World{run: run, dir: run + "/world", warn: warn, lock: -1}
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return nil, err
 	}
+	defer uplink.Mind(uplink.Dir(run), warn)() // which has the lock as well when it ends
 	var err error
 	w.lock, err = files.LockDir(w.dir, how)
 	return w, err
@@ -199,7 +202,7 @@ func (w *World) orphaned(members []int) bool {
 }
 
 // enter opens the namespaces of a process that was started in the world, if it goes on.
-func (w *World) enter(in oci.Witness) bool {
+func (w *World) enter(in process.Witness) bool {
 	if !in.Alive() {
 		return false
 	}
@@ -224,7 +227,7 @@ func (w *World) enter(in oci.Witness) bool {
 
 // ofUplink takes the namespaces that the uplink keeps, if they are the world's.
 func (w *World) ofUplink() bool {
-	u, err := uplink.Open(uplink.Dir(w.run))
+	u, err := uplink.Open(uplink.Dir(w.run), w.warn)
 	if err != nil {
 		return false
 	}
@@ -246,14 +249,19 @@ func (w *World) ofUplink() bool {
 }
 
 // Uplink has the world connected with the machine's network, and returns the connection to who does that, for the caller to close. One that was
-// killed is started again, for the same namespaces.
+// killed is started again, for the same namespaces. One that does not answer is an error: who is to be connected would find that out later, and not know why.
 func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
-	u, err := uplink.Open(uplink.Dir(w.run))
+	u, err := uplink.Open(uplink.Dir(w.run), w.warn)
+	if err == nil {
+		if _, err = u.Status(); err != nil {
+			u.Close()
+		}
+	}
 	if errors.Is(err, uplink.ErrGone) {
 		if err := touch(w.dir + "/used"); err != nil {
 			return nil, err
 		}
-		u, err = uplink.Start(ctx, uplink.Config{Run: uplink.Dir(w.run), UserNS: w.user, NetNS: w.net, Used: w.dir + "/used"})
+		u, err = uplink.Start(ctx, uplink.Config{Run: uplink.Dir(w.run), UserNS: w.user, NetNS: w.net, Used: w.dir + "/used", Warn: w.warn})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("network world: %w", err)
@@ -283,19 +291,20 @@ func touch(name string) error {
 	return f.Close()
 }
 
-// Heal starts the uplink of a world again that has lost its own, and is used. It is quick where there is nothing to do.
-func Heal(ctx context.Context, run string) error {
+// Heal starts the uplink of a world again that has lost its own, and is used. It is quick where there is nothing to do. warn is that of [Maker].
+func Heal(ctx context.Context, run string, warn func(text string)) error {
 	if !used(run) {
 		return nil
 	}
-	u, err := uplink.Open(uplink.Dir(run))
+	uplink.Wake(uplink.Dir(run), warn)
+	u, err := uplink.Open(uplink.Dir(run), warn)
 	if err == nil {
 		return u.Close()
 	}
 	if !errors.Is(err, uplink.ErrGone) {
 		return err
 	}
-	w, err := open(run, unix.LOCK_EX)
+	w, err := open(run, warn, unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
@@ -439,8 +448,8 @@ func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 	if err != nil || !p.Stays {
 		return proc, err
 	}
-	w.rec.In = slices.DeleteFunc(w.rec.In, func(in oci.Witness) bool { return !in.Alive() })
-	if p := oci.OpenProcess(proc.PID); p != nil {
+	w.rec.In = slices.DeleteFunc(w.rec.In, func(in process.Witness) bool { return !in.Alive() })
+	if p := process.Open(proc.PID); p != nil {
 		w.rec.In = slices.Insert(w.rec.In, 0, p.Witness())
 		p.Close()
 	}

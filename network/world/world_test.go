@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/internal/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,20 +20,20 @@ func TestStranger(t *testing.T) {
 		}
 		return st.Ino
 	}
-	process := oci.OpenProcess(os.Getpid())
-	if process == nil {
+	own := process.Open(os.Getpid())
+	if own == nil {
 		t.Fatal("this process cannot be read")
 	}
-	defer process.Close()
-	self := process.Witness()
+	defer own.Close()
+	self := own.Witness()
 	for name, c := range map[string]struct {
-		in []oci.Witness
+		in []process.Witness
 		ok bool
 	}{
-		"who was started in it":          {[]oci.Witness{self}, true},
-		"an earlier process of that pid": {[]oci.Witness{{PID: self.PID, Begun: self.Begun - 1}}, false},
+		"who was started in it":          {[]process.Witness{self}, true},
+		"an earlier process of that pid": {[]process.Witness{{PID: self.PID, Begun: self.Begun - 1}}, false},
 		"nobody":                         {nil, false},
-		"one that could not be read":     {[]oci.Witness{{}}, false},
+		"one that could not be read":     {[]process.Witness{{}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := t.TempDir()
@@ -47,7 +47,7 @@ func TestStranger(t *testing.T) {
 			if err := os.WriteFile(run+"/world/world.json", data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			w, err := Find(run)
+			w, err := Find(run, nil)
 			if c.ok != (err == nil) || !c.ok && !errors.Is(err, ErrNone) {
 				t.Fatalf("found: %v", err)
 			}

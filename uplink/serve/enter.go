@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
@@ -14,8 +15,8 @@ import (
 )
 
 // enter starts this program once more, as root of the user namespace and in the network namespace: that takes one thread, which a Go program
-// never has. Of root's rights it keeps those over the network there. It ends when this one does.
-func enter(ctx context.Context, user, net, log *os.File) (*side, error) {
+// never has. Of root's rights it keeps those over the network there. It ends when this one does. there is told of it before it is waited for.
+func enter(ctx context.Context, user, net, log *os.File, there func(*side)) (*side, error) {
 	ours, theirs, err := seqpacket.Pair()
 	if err != nil {
 		return nil, err
@@ -36,10 +37,11 @@ func enter(ctx context.Context, user, net, log *os.File) (*side, error) {
 		ours.Close()
 		return nil, fmt.Errorf("a process in the namespaces: %w", err)
 	}
-	s := &side{conn: ours, pid: p.PID, wait: func() { p.Wait() }}
+	s := &side{conn: ours, pid: p.PID, proc: process.Open(p.PID), gone: make(chan struct{})}
+	go func() { p.Wait(); close(s.gone) }()
+	there(s)
 	if _, _, err := s.hear(); err != nil {
-		ours.Close()
-		s.wait()
+		s.end()
 		return nil, err
 	}
 	return s, nil

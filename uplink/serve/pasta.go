@@ -68,11 +68,11 @@ type pasta struct {
 	said *tail
 }
 
-// startPasta starts it for the namespaces of a process, and waits until the device is there.
-func startPasta(ctx context.Context, program string, in *side, s *uplink.Status, log *os.File) (*pasta, error) {
+// startPasta starts it for the namespaces of a process, and waits until the device is there. there is told of it before it is waited for.
+func startPasta(ctx context.Context, program string, in *side, s *uplink.Status, log *os.File, there func(*pasta)) error {
 	args, err := pastaOptions(program, *s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	args = append(args, "--userns", fmt.Sprintf("/proc/%d/ns/user", in.pid), "--netns", fmt.Sprintf("/proc/%d/ns/net", in.pid))
 	p := &pasta{cmd: exec.Command(program, args...), done: make(chan struct{}), said: &tail{log: log}}
@@ -93,8 +93,9 @@ func startPasta(ctx context.Context, program string, in *side, s *uplink.Status,
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return err
 	}
+	there(p)
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for tick := time.NewTicker(5 * time.Millisecond); ; {
@@ -109,7 +110,7 @@ func startPasta(ctx context.Context, program string, in *side, s *uplink.Status,
 					s.Addr6 = a
 				}
 			}
-			return p, nil
+			return nil
 		}
 		select {
 		case <-tick.C:
@@ -121,7 +122,7 @@ func startPasta(ctx context.Context, program string, in *side, s *uplink.Status,
 		}
 		tick.Stop()
 		p.stop()
-		return nil, err
+		return err
 	}
 }
 

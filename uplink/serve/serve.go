@@ -15,6 +15,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
@@ -179,6 +180,7 @@ func (s *server) begin() (err error) {
 		return fmt.Errorf("an uplink runs in %s already: %w", s.o.run, err)
 	}
 	s.lock = lock
+	s.note()
 	// A FIFO would have it wait for who reads, with the lock.
 	if s.log, err = os.OpenFile(filepath.Join(s.o.run, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND|unix.O_NONBLOCK, 0o600); err != nil {
 		return err
@@ -202,8 +204,29 @@ func (s *server) say(format string, args ...any) {
 
 // enter makes the process in the namespaces.
 func (s *server) enter() (err error) {
-	s.in, err = enter(context.Background(), s.user, s.net, s.log)
+	_, err = enter(context.Background(), s.user, s.net, s.log, func(in *side) { s.in = in; s.note() })
 	return err
+}
+
+// note writes down which processes there are, for who waits for one that was stopped by a signal.
+func (s *server) note() {
+	of := map[string]process.Witness{}
+	add := func(name string, pid int) {
+		if p := process.Open(pid); p != nil {
+			of[name] = p.Witness()
+			p.Close()
+		}
+	}
+	add(uplink.Program, os.Getpid())
+	if s.in != nil {
+		add(uplink.Program+"-inside", s.in.pid)
+	}
+	if p, ok := s.carrier.(*pasta); ok {
+		add(uplink.Pasta, p.cmd.Process.Pid)
+	}
+	if err := uplink.WriteProcesses(s.lock, of); err != nil {
+		s.say("%s: %v", s.lock.Name(), err)
+	}
 }
 
 // carry begins to carry packets, as it was asked for.
@@ -223,9 +246,8 @@ func (s *server) carry() (err error) {
 		err = errors.New("pasta is not installed (package passt)")
 	default:
 		s.status.Program = program
-		var p *pasta
-		if p, err = startPasta(context.Background(), program, s.in, &s.status, s.log); err == nil {
-			s.carrier, s.status.Mode, s.status.Why = p, uplink.Pasta, program+" is installed"
+		if err = startPasta(context.Background(), program, s.in, &s.status, s.log, func(p *pasta) { s.carrier = p; s.note() }); err == nil {
+			s.status.Mode, s.status.Why = uplink.Pasta, program+" is installed"
 			return nil
 		}
 		err = fmt.Errorf("%s: %w", program, err)
@@ -297,10 +319,11 @@ func (s *server) takeUp() {
 	if err != nil {
 		s.say("records of ports: %v", err)
 	}
+	until := time.Now().Add(3 * time.Second) // for all: who starts this program waits
 	for _, owner := range owners {
 		err := s.publish(owner)
 		// The processes of the one that was killed may have them for a moment still.
-		for until := time.Now().Add(3 * time.Second); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(until); err = s.publish(owner) {
+		for ; errors.Is(err, unix.EADDRINUSE) && time.Now().Before(until); err = s.publish(owner) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if err != nil {
@@ -376,15 +399,14 @@ func (s *server) finish() {
 		s.names.Close()
 	}
 	if s.in != nil {
-		s.in.conn.Close()
-		s.in.wait()
+		s.in.end()
 	}
 }
 
 // watchInside makes the process in the namespaces anew when it ends: somebody killed it.
 func (s *server) watchInside(in *side) {
 	for {
-		in.wait()
+		<-in.gone
 		s.mu.Lock()
 		if s.ending() {
 			s.mu.Unlock()
@@ -392,6 +414,9 @@ func (s *server) watchInside(in *side) {
 		}
 		s.say("the process in the namespaces ended, and is made anew")
 		in.conn.Close()
+		if in.proc != nil {
+			in.proc.Close()
+		}
 		if err := s.enter(); err != nil {
 			s.say("%v", err)
 			s.mu.Unlock()
@@ -465,9 +490,11 @@ func (s *server) talk(c *os.File) {
 		s.mu.Lock()
 		switch what {
 		case uplink.AskStatus:
+			s.giveBack()
 		case uplink.AskNamespaces:
 			send = []int{int(s.user.Fd()), int(s.net.Fd())}
 		case uplink.AskPublish:
+			s.giveBack()
 			err = s.publish(owner)
 		case uplink.AskUnpublish:
 			s.unpublish(owner)
@@ -567,6 +594,15 @@ func (s *server) take(p plan.Publish) (fd int, port uint16, err error) {
 func (s *server) pass(t taken) error {
 	_, _, err := s.in.ask(t.fd, wordServe, t.id, t.Proto, t.Addr, t.Port)
 	return err
+}
+
+// giveBack gives ports back that have no record any more: who took that away was killed, or did not wait for an answer.
+func (s *server) giveBack() {
+	for owner := range s.owners {
+		if _, err := uplink.ReadPorts(s.o.run, owner); errors.Is(err, os.ErrNotExist) {
+			s.unpublish(owner)
+		}
+	}
 }
 
 func (s *server) unpublish(owner string) {
