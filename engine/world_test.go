@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -282,6 +283,52 @@ func TestRootlessPorts(t *testing.T) {
 	well(t, u, "rm", "-f", "server")
 	well(t, u, "network", "rm", "app")
 	nstest.Until(t, "the end of the uplink", func() bool { return len(uplinksOf(t, u)) == 0 })
+}
+
+// TestRootlessStoppedUplink: an uplink that was stopped by a signal holds up no command of its user. It goes on, and its number is told.
+func TestRootlessStoppedUplink(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	nstest.TUN(t, 0o666)
+	loopback(t)
+	well(t, u, "network", "create", "app")
+	well(t, u, "network", "create", "second")
+	well(t, u, "run", "-d", "--name", "first", "--network", "app", "-p", "8080:80", "host", "sleep", "1000")
+	defer func() {
+		asUser(t, u, "rm", "-f", "first", "server")
+		asUser(t, u, "network", "rm", "app", "second")
+		u.UplinkEnds(t)
+	}()
+	processes := func() (pids []int) { return processesOf(t, u, "kakuri-uplink\x00") }
+	for _, args := range [][]string{
+		{"run", "-d", "--name", "server", "--network", "app", "-p", "8081:80", "host", "sleep", "1000"},
+		{"network", "connect", "second", "server"},
+		{"network", "disconnect", "app", "server"},
+		{"info"},
+		{"stop", "-t", "0", "server"},
+		{"start", "server"},
+		{"restart", "-t", "0", "server"},
+		{"rm", "-f", "server"},
+	} {
+		pids := processes()
+		if len(pids) != 2 {
+			t.Fatalf("the uplink is %v", pids)
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := well(t, u, args...)
+		for _, pid := range pids {
+			if !strings.Contains(out, fmt.Sprintf("process %d (kakuri-uplink", pid)) || !strings.Contains(out, "it goes on now") {
+				t.Errorf("%v: of process %d it tells %q", args, pid, out)
+			}
+		}
+		if now := processes(); !slices.Equal(now, pids) {
+			t.Errorf("%v: the uplink is %v, and was %v", args, now, pids)
+		}
+	}
 }
 
 // What cannot be had in a world is refused, and a launch that needs none makes none.
