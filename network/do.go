@@ -102,7 +102,8 @@ type inside struct {
 	pid     int
 	ns      int
 	s       *netlink.Socket
-	devices map[string]int32 // by name, as far as they were asked for
+	devices map[string]int32     // by name, as far as they were asked for
+	cables  map[string][2]string // of veths that were made: the other end and its bridge
 	calls   chan func()
 }
 
@@ -120,7 +121,7 @@ func (d *Doer) enter(pid int) (*inside, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network namespace of process %d: %w", pid, err)
 	}
-	in := &inside{pid: pid, ns: ns, devices: map[string]int32{}, calls: make(chan func())}
+	in := &inside{pid: pid, ns: ns, devices: map[string]int32{}, cables: map[string][2]string{}, calls: make(chan func())}
 	began := make(chan error, 1)
 	netlink.Aside(func() {
 		err := os.NewSyscallError("setns", unix.Setns(ns, unix.CLONE_NEWNET))

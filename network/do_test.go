@@ -487,6 +487,48 @@ func TestFailureInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestFirstPacket: a cable that was set up sends and takes what comes, at both ends and by its bridge, and does not drop the first packet. A list of devices is as the kernel has noted, which it
+// does later by itself, and at once for who asks for one of them.
+func TestFirstPacket(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	c := exec.Command("sleep", "infinity")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Process.Kill(); c.Wait() }()
+	s, err := netlink.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 30 {
+		host, device := fmt.Sprintf("vk%d", i), fmt.Sprintf("eth%d", i)
+		d.must(t, c.Process.Pid, &plan.MakeVeth{HostDevice: host, Bridge: "kakuri0", Device: device})
+		d.must(t, c.Process.Pid, &plan.LinkUp{Device: device})
+		inside, err1 := d.in.s.Links()
+		outside, err2 := s.Links()
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		works := 0
+		for _, l := range append(inside, outside...) {
+			if l.Works && (l.Name == host || l.Name == device || l.Name == "kakuri0") {
+				works++
+			}
+		}
+		if state, err := os.ReadFile("/sys/class/net/" + host + "/brport/state"); err == nil && strings.TrimSpace(string(state)) != "3" {
+			t.Errorf("cable %d: its port is in state %s", i, state)
+		}
+		if works != 3 {
+			t.Errorf("cable %d: of its two ends and the bridge %d work", i, works)
+		}
+	}
+}
+
 // TestHostEndsGoWithTheNamespace: nobody has to remove what a container had, whoever was killed.
 func TestHostEndsGoWithTheNamespace(t *testing.T) {
 	nstest.Root(t)

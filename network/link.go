@@ -382,6 +382,7 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	})
 	up := portMessage(op.HostDevice, op.Isolated)
 	delete(in.devices, op.Device) // of an earlier one
+	in.cables[op.Device] = [2]string{op.HostDevice, op.Bridge}
 	// The host's end of the container's last run goes with the namespace of that, a moment after its processes.
 	var answers []error
 	for until := time.Now().Add(leftBehind); ; time.Sleep(time.Millisecond) {
@@ -515,7 +516,34 @@ func (d *Doer) linkUp(op *plan.LinkUp, pid int) error {
 	if err := in.s.One(upMessage(op.Device)); err != nil {
 		return fmt.Errorf("set device %s of the container up: %w", op.Device, hint(err, ""))
 	}
+	if cable, ok := in.cables[op.Device]; ok {
+		s, err := d.hostSocket()
+		if err != nil {
+			return err
+		}
+		awaitLinks(in.s, op.Device)
+		awaitLinks(s, cable[:]...)
+	}
 	return nil
+}
+
+// linkPatience is how long a cable is waited for that is up, and not known to be so.
+const linkPatience = time.Second
+
+// awaitLinks waits until devices that are up send. The kernel takes note of a carrier a moment later, in a worker that waits for others' locks; until then a veth and a bridge drop what they
+// are to send, and a port takes nothing: the first packet of a container was lost, in two starts of a hundred, and its repetition takes a second. Since Linux 6.7 the question itself
+// has the kernel do that. One that does not come about is no error: the container is connected all the same.
+func awaitLinks(s *netlink.Socket, names ...string) {
+	until := time.Now().Add(linkPatience)
+	for _, name := range names {
+		for {
+			l, err := s.Link(name)
+			if err != nil || l.Works || time.Now().After(until) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // addrMessage gives an address to a device, in use at once.

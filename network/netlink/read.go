@@ -19,6 +19,7 @@ type Link struct {
 	MTU      int   // bytes
 	Up       bool  // as it was set
 	Carrier  bool  // and it could send
+	Works    bool  // and does: the kernel has taken note of its carrier
 	Master   int32 // the bridge that it is a port of, or 0
 	Parent   int32 // the veth's other end, the macvlan's device, or 0
 	ParentNS int32 // the namespace of Parent by its number in this one, -1 for this one
@@ -73,6 +74,9 @@ func (s *Socket) Link(name string) (l Link, err error) {
 	return l, err
 }
 
+// operUp is IF_OPER_UP of linux/if.h: RFC 2863.
+const operUp = 6
+
 func parseLink(b []byte) (l Link, ok bool) {
 	if len(b) < unix.SizeofIfInfomsg {
 		return l, false
@@ -89,6 +93,8 @@ func parseLink(b []byte) (l Link, ok bool) {
 			l.Alias = unix.ByteSliceToString(v)
 		case kind == unix.IFLA_LINKINFO:
 			l.info(v)
+		case kind == unix.IFLA_OPERSTATE && len(v) == 1:
+			l.Works = v[0] == operUp
 		case len(v) != 4:
 		case kind == unix.IFLA_MTU:
 			l.MTU = int(ne.Uint32(v))
