@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,20 +11,22 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // A Finding is something wrong with a store.
 type Finding struct {
 	Image string // a name or a digest; empty where none has it
-	What  string // manifest, config, layer, blob, index.json
+	What  string // manifest, config, layer, blob, index.json, temporary file
 	Item  digest.Digest
-	Err   error // nil for what is only left over
+	File  string // of a temporary file
+	Err   error  // nil for what is only left over
 }
 
 // String says it in a line.
 func (f Finding) String() string {
 	if f.Err == nil {
-		return fmt.Sprintf("%s %s: nobody needs it: what a killed command left", f.What, f.Item)
+		return fmt.Sprintf("%s %s: nobody needs it: what a killed command left", f.What, cmp.Or(f.File, f.Item.String()))
 	}
 	if f.Image == "" {
 		return f.Err.Error()
@@ -31,9 +34,44 @@ func (f Finding) String() string {
 	return fmt.Sprintf("image %s: %v", f.Image, f.Err)
 }
 
-// Check compares all that names lead to with its digest, layers included if deep, and lists what is left over. It
+// Check compares all that names lead to with its digest, layers included if deep, and lists what is left over, unless somebody adds to the store. It
 // changes nothing.
 func (s *Store) Check(ctx context.Context, deep bool) ([]Finding, error) {
+	found, err := s.damaged(ctx, deep)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	return s.leftOver(ctx)
+}
+
+// leftOver lists what nobody needs. What somebody is adding, nobody needs yet.
+func (s *Store) leftOver(ctx context.Context) (found []Finding, err error) {
+	unlock, err := s.lock(ctx, "adding", unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	blobs, _, err := s.used()
+	if err != nil {
+		return nil, err
+	}
+	err = s.eachBlob(func(d digest.Digest, _ string, _ int64) error {
+		if !blobs[d] {
+			found = append(found, Finding{What: "blob", Item: d})
+		}
+		return nil
+	})
+	return found, errors.Join(err, s.eachTemporary(func(path string) error {
+		found = append(found, Finding{What: "temporary file", File: path})
+		return nil
+	}))
+}
+
+// damaged compares all that names lead to with its digest.
+func (s *Store) damaged(ctx context.Context, deep bool) ([]Finding, error) {
 	release, err := s.Hold(ctx)
 	if err != nil {
 		return nil, err
@@ -55,20 +93,7 @@ func (s *Store) Check(ctx context.Context, deep bool) ([]Finding, error) {
 			return found, context.Cause(ctx)
 		}
 	}
-	if len(found) > 0 {
-		return found, nil
-	}
-	blobs, _, err := s.used()
-	if err != nil {
-		return found, err
-	}
-	err = s.eachBlob(func(d digest.Digest, _ string, _ int64) error {
-		if !blobs[d] {
-			found = append(found, Finding{What: "blob", Item: d})
-		}
-		return nil
-	})
-	return found, err
+	return found, nil
 }
 
 // CheckImage proves one image: its manifest, config and every layer against their digests.
@@ -84,7 +109,7 @@ func (s *Store) checkRoot(ctx context.Context, name string, r root, deep bool, c
 	var found []Finding
 	add := func(what string, d digest.Digest, err error) {
 		if err != nil {
-			found = append(found, Finding{name, what, d, err})
+			found = append(found, Finding{Image: name, What: what, Item: d, Err: err})
 		}
 	}
 	err := s.walk(r, func(doc *document) error {

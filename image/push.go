@@ -472,7 +472,11 @@ func (s *Store) temporary() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
-	return f, os.Remove(f.Name())
+	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) { // a sweep may have been faster
+		f.Close()
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	return f, nil
 }
 
 // has asks whether the repository has a blob, and tries to get it from another of the same registry.

@@ -8,10 +8,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -383,7 +381,7 @@ func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return out, fmt.Errorf("images: %w", err)
 	}
-	if err := s.sweepTemporary(); err != nil {
+	if err := s.eachTemporary(os.Remove); err != nil {
 		return out, err
 	}
 	swept, err := s.o.Layers.Sweep(ctx, func(id digest.Digest) bool { return layers[id] })
@@ -470,19 +468,25 @@ func (s *Store) eachBlob(visit func(d digest.Digest, path string, size int64) er
 	return nil
 }
 
-// sweepTemporary removes what killed processes left. Nobody adds now; who replaces index.json may, so that only what is an hour
-// old is taken.
-func (s *Store) sweepTemporary() error {
-	files, err := os.ReadDir(s.path("tmp"))
+// eachTemporary visits the files that killed processes were writing. Nobody adds now; where somebody replaces index.json, whose file is among them, none is visited.
+func (s *Store) eachTemporary(visit func(path string) error) error {
+	unlock, err := s.lock(context.Background(), "lock", unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	list, err := os.ReadDir(s.path("tmp"))
 	if err != nil {
 		return fmt.Errorf("images: %w", err)
 	}
-	for _, f := range files {
-		st, err := f.Info()
-		if err != nil || time.Since(st.ModTime()) < time.Hour || !strings.HasPrefix(f.Name(), "new-") {
+	for _, f := range list {
+		if !strings.HasPrefix(f.Name(), "new-") {
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.path("tmp"), f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := visit(s.path("tmp/" + f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("images: %w", err)
 		}
 	}

@@ -86,6 +86,11 @@ func Open(o Options) (*Store, error) {
 		}
 	}
 	if _, err := os.Lstat(s.path("oci-layout")); errors.Is(err, fs.ErrNotExist) {
+		unlock, err := s.lock(context.Background(), "adding", unix.LOCK_SH) // no sweep takes the file meanwhile
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
 		raw, _ := json.Marshal(v1.ImageLayout{Version: v1.ImageLayoutVersion})
 		if err := s.replace("oci-layout", raw); err != nil {
 			return nil, err
