@@ -30,22 +30,21 @@ func (db *DB) Join(id string, m Member) error {
 		return err
 	}
 	defer unlock()
-	data, err := leanjson.Marshal(&m)
-	if err != nil {
-		return err
-	}
 	dir := db.runDir(id)
 	if err := mkdirs(dir+"/members", dir+"/names", dir+"/addrs"); err != nil {
 		return err
 	}
 	old, _ := db.Member(id, m.Container)
-	// First of all, so that what a killed command has done is known.
-	if err := files.Replace(dir+"/members", m.Container, append(data, '\n'), false); err != nil {
+	// First of all, so that what a killed command has done is known, and what it has not done.
+	both := m.with(old)
+	if err := db.note(id, both); err != nil {
 		return err
 	}
 	for _, name := range old.names() {
 		if !slices.Contains(m.names(), name) {
-			db.unname(id, name, m.Container)
+			if err := db.unname(id, name, m.Container); err != nil {
+				return err
+			}
 		}
 	}
 	for _, a := range old.Addrs {
@@ -55,6 +54,40 @@ func (db *DB) Join(id string, m Member) error {
 			}
 		}
 	}
+	if err := db.link(id, m); err != nil || len(both.Aliases) == len(m.Aliases) && len(both.Addrs) == len(m.Addrs) {
+		return err
+	}
+	return db.note(id, m)
+}
+
+// with is m with the names and addresses that it had before, too.
+func (m Member) with(old Member) Member {
+	m.Aliases, m.Addrs = slices.Clone(m.Aliases), slices.Clone(m.Addrs)
+	for _, name := range old.names() {
+		if name != "" && !slices.Contains(m.names(), name) {
+			m.Aliases = append(m.Aliases, name)
+		}
+	}
+	for _, a := range old.Addrs {
+		if !slices.Contains(m.Addrs, a) {
+			m.Addrs = append(m.Addrs, a)
+		}
+	}
+	return m
+}
+
+// note writes a member's record.
+func (db *DB) note(id string, m Member) error {
+	data, err := leanjson.Marshal(&m)
+	if err != nil {
+		return err
+	}
+	return files.Replace(db.runDir(id)+"/members", m.Container, append(data, '\n'), false)
+}
+
+// link has a member's names lead to its addresses, and these to its name.
+func (db *DB) link(id string, m Member) error {
+	dir := db.runDir(id)
 	var addrs []string
 	for _, a := range m.Addrs {
 		addrs = append(addrs, a.String())

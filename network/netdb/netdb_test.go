@@ -912,3 +912,37 @@ func TestGateless(t *testing.T) {
 		t.Errorf("subnets that were chosen are %+v", n.Pools)
 	}
 }
+
+// TestNameIsKnownUntilItIsGone: a name that a member loses is in its record for as long as it is found by it, so that nothing stays of a rename that was killed.
+func TestNameIsKnownUntilItIsGone(t *testing.T) {
+	db := open(t)
+	n := create(t, db, Network{Name: "net", Driver: "bridge", IPv4: true})
+	m := Member{Container: container(1), Name: "old", Addrs: []netip.Addr{netip.MustParseAddr("172.18.0.2")}}
+	if err := db.Join(n.ID, m); err != nil {
+		t.Fatal(err)
+	}
+	// The rename comes as far as the old name, which cannot be removed.
+	old := db.runDir(n.ID) + "/names/old/" + m.Container
+	if err := errors.Join(os.Remove(old), os.MkdirAll(old+"/x", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	m.Name = "new"
+	if err := db.Join(n.ID, m); err == nil {
+		t.Error("a name that stays is no error")
+	}
+	if is, err := db.Member(n.ID, m.Container); err != nil || !slices.Equal(is.names(), []string{"new", "old"}) {
+		t.Errorf("%+v, %v", is, err)
+	}
+	if err := errors.Join(os.Remove(old+"/x"), db.Join(n.ID, m)); err != nil {
+		t.Fatal(err)
+	}
+	if is, err := db.Member(n.ID, m.Container); err != nil || !slices.Equal(is.names(), []string{"new"}) {
+		t.Errorf("%+v, %v", is, err)
+	}
+	if err := db.Leave(n.ID, m.Container); err != nil {
+		t.Error(err)
+	}
+	if list, err := os.ReadDir(db.runDir(n.ID) + "/names"); err != nil || len(list) > 0 {
+		t.Errorf("left: %v, %v", list, err)
+	}
+}
