@@ -529,6 +529,31 @@ func TestFirstPacket(t *testing.T) {
 	}
 }
 
+// TestConnectAfterAKilledOne: what a connect that was killed has made is in nobody's way; a device that somebody inside has made is.
+func TestConnectAfterAKilledOne(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	pid := container(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(1)}}
+	for range 2 {
+		if err := d.Connect(t.Context(), pid, "a", n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := ipIn(t, pid, "-o", "addr", "show", "eth1"); !strings.Contains(out, "172.17.0.3/16") {
+		t.Error(out)
+	}
+	ipIn(t, pid, "link", "add", "eth2", "type", "veth", "peer", "name", "other")
+	n.Endpoints[0].Device = "eth2"
+	err := d.Connect(t.Context(), pid, "a", n)
+	if err == nil || !strings.Contains(err.Error(), "the container has a device eth2") {
+		t.Error(err)
+	}
+	ipIn(t, pid, "link", "show", "eth1")
+}
+
 // TestHostEndsGoWithTheNamespace: nobody has to remove what a container had, whoever was killed.
 func TestHostEndsGoWithTheNamespace(t *testing.T) {
 	nstest.Root(t)

@@ -392,8 +392,15 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 		if !errors.Is(answers[0], unix.EEXIST) || time.Now().After(until) {
 			break
 		}
-		if _, err := in.s.Link(op.Device); err == nil {
+		left, err := in.s.Link(op.Device)
+		if err != nil {
+			continue
+		}
+		if !leftOver(s, op.HostDevice, left) {
 			break
+		}
+		if err := removeLink(s, op.HostDevice); err != nil {
+			return fail(err)
 		}
 	}
 	switch {
@@ -407,6 +414,13 @@ func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	}
 	guardNew(s, op.Bridge, op.HostDevice)
 	return nil
+}
+
+// leftOver reports whether a device inside is the other end of the host's device, which is only made together with it: by who was killed before it was written
+// down that they are there.
+func leftOver(s *netlink.Socket, hostDevice string, inside netlink.Link) bool {
+	l, err := s.Link(hostDevice)
+	return err == nil && l.Kind == "veth" && inside.Kind == "veth" && l.Parent == inside.Index && inside.Parent == l.Index
 }
 
 // portMessage sets a bridge's port up.
