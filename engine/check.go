@@ -62,6 +62,7 @@ func (k *check) parts() []checkPart {
 	parts := []checkPart{
 		{"containers half made or half removed", k.creating},
 		{"monitors", k.monitors},
+		{"paused containers", k.paused},
 		{"containers that go when they end", k.removed},
 		{"records", k.containers},
 		{"names and ranges of ids", k.reservations},
@@ -347,6 +348,11 @@ func (k *check) monitors() error {
 		}
 	}
 	return ignoreMissing(err)
+}
+
+// paused finds containers that stand still for a command that was killed.
+func (k *check) paused() error {
+	return k.e.eachPaused(func(id string, mend func() error) { k.find(container(id), "a killed command has paused it", mend) })
 }
 
 // removed finds containers that were to be removed at their end.

@@ -114,15 +114,12 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 }
 
 // layerOf keeps what a container has changed as a layer.
-func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, o CommitOptions) (layer storage.Layer, err error) {
+func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, o CommitOptions) (layer storage.Layer, failed error) {
+	e.complain(e.sweepPaused())
 	if !o.Running && c.Status == monitor.Running && !e.paused(c.ID) {
-		switch err := e.Pause(ctx, c.ID); {
+		switch resume, err := e.pauseFor(ctx, c.ID); {
 		case err == nil:
-			defer func() {
-				if uerr := e.Unpause(context.WithoutCancel(ctx), c.ID); uerr != nil && !errors.As(uerr, new(ErrConflict)) { // it ended, or somebody else was faster
-					err = errors.Join(err, uerr)
-				}
-			}()
+			defer func() { failed = errors.Join(failed, resume()) }()
 		case errors.As(err, new(*oci.NoCgroupError)) || errors.Is(err, cgroup.ErrNoFreezer):
 			if o.Pause {
 				return layer, fmt.Errorf("%w: leave --pause away, and it is read while it runs", err)

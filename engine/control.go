@@ -250,6 +250,7 @@ func isPaused(r *oci.Runtime, id string) bool {
 
 // Pause stops all processes of a running container.
 func (e *Engine) Pause(ctx context.Context, ref string) error {
+	e.complain(e.sweepPaused()) // or the next sweep would have it go on
 	c, x, err := e.running(ref)
 	if err != nil {
 		return err
