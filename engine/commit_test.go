@@ -62,6 +62,36 @@ func TestNeverStarted(t *testing.T) {
 	}
 }
 
+// TestEntrypointBeforeStart: a container that waits for its first start is told of with its entry point, the image's or its own.
+func TestEntrypointBeforeStart(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	imported(t, e, root, "base:1", `ENTRYPOINT ["echo", "a"]`, `CMD ["b"]`)
+	for _, one := range []struct {
+		cfg  Config
+		want []string
+	}{
+		{Config{}, []string{"echo", "a", "b"}},
+		{Config{Command: []string{"c"}}, []string{"echo", "a", "c"}},
+		{Config{Entrypoint: []string{"cat"}}, []string{"cat"}},
+		{Config{Entrypoint: []string{""}, Command: []string{"true"}}, []string{"true"}},
+	} {
+		one.cfg.Image = "base:1"
+		c, err := e.Create(ctx, one.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { e.Remove(ctx, c.ID, RemoveOptions{}) })
+		i, err := e.Inspect(c.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := append([]string{i.Path}, i.Args...); !slices.Equal(got, one.want) {
+			t.Errorf("%q, want %q", got, one.want)
+		}
+	}
+}
+
 // TestCommit: a container's changes become a layer: files, removals, owners; the new image runs what the container ran, or what
 // --change says; volumes and mount points are no part of it.
 func TestCommit(t *testing.T) {

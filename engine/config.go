@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Config is what a container is asked to be. Fields have Docker's names and
 // meanings; the zero value of each is Docker's default, or kakuri's own where
@@ -201,4 +204,12 @@ type Device struct {
 type Ulimit struct {
 	Name       string // nofile
 	Soft, Hard int64  // -1 is unlimited
+}
+
+// argv is what runs, as it is known when a container is made: the entry point, and the command behind it.
+func (c *Config) argv() []string {
+	if e := c.Entrypoint; len(e) > 0 && e[0] != "" {
+		return append(slices.Clone(e), c.Command...)
+	}
+	return c.Command
 }

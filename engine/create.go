@@ -70,7 +70,7 @@ func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func
 			e.warn(fmt.Sprintf("image %s: %s: it is left out", cfg.Image, left))
 		}
 	}
-	r.ImageID, r.Command = img.ID.String(), r.Config.Command
+	r.ImageID, r.Command = img.ID.String(), r.Config.argv()
 	for _, d := range img.Chain() {
 		r.Chain = append(r.Chain, d.String())
 	}
@@ -110,7 +110,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}
-	r := Record{ID: files.NewID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.Command, Slot: -1, UserNS: e.ownUserNS(cfg)}
+	r := Record{ID: files.NewID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.argv(), Slot: -1, UserNS: e.ownUserNS(cfg)}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs
 	}

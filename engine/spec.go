@@ -345,10 +345,7 @@ func (b *builder) process() error {
 	if p.Terminal && b.run.Rows+b.run.Columns > 0 {
 		p.ConsoleSize = &specs.Box{Height: uint(b.run.Rows), Width: uint(b.run.Columns)}
 	}
-	p.Args = b.run.Command
-	if e := b.run.Entrypoint; len(e) > 0 && e[0] != "" {
-		p.Args = append(slices.Clone(e), b.run.Command...)
-	}
+	p.Args = b.run.argv()
 	if len(p.Args) == 0 {
 		return fmt.Errorf("no command: name one after the image, as in \"kakuri run host sh\"")
 	}
