@@ -120,7 +120,7 @@ func TestImageConfigOdd(t *testing.T) {
 	}
 	img.Config.Config.Healthcheck.Test = []string{"FOO", "x"}
 	c = Config{StopSignal: "INT", Env: []string{"B=4"}}
-	if left := c.applyImage(img); c.Health != nil || c.StopSignal != "INT" || !slices.Equal(c.Env, []string{"A=1", "B=4"}) || !slices.ContainsFunc(left, func(s string) bool { return strings.HasPrefix(s, "unknown type in Healthcheck") }) {
+	if left := c.applyImage(img); c.Health != nil || c.StopSignal != "INT" || !slices.Equal(c.Env, []string{"B=4", "A=1"}) || !slices.ContainsFunc(left, func(s string) bool { return strings.HasPrefix(s, "unknown type in Healthcheck") }) {
 		t.Errorf("%+v, %q", c, left)
 	}
 }

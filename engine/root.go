@@ -132,7 +132,6 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 		}
 		c.Entrypoint = slices.Clone(from.Entrypoint)
 	}
-	var env []string
 	given := map[string]bool{"": true}
 	for _, have := range c.Env {
 		name, _, _ := strings.Cut(have, "=")
@@ -140,10 +139,9 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 	}
 	for _, have := range from.Env {
 		if name, _, _ := strings.Cut(have, "="); !given[name] {
-			given[name], env = true, append(env, have)
+			given[name], c.Env = true, append(c.Env[:len(c.Env):len(c.Env)], have) // the caller keeps its list
 		}
 	}
-	c.Env = append(env, c.Env...)
 	for k, v := range from.Labels {
 		if _, given := c.Labels[k]; !given {
 			if c.Labels == nil {
