@@ -68,6 +68,25 @@ func TestExitCodes(t *testing.T) {
 	want(t, e, Config{Rootfs: root, Command: []string{"pwd"}, Workdir: "/srv/made/here"}, "/srv/made/here\n")
 }
 
+// TestFailsTwice: a container whose command cannot be run was never started, however often that is tried.
+func TestFailsTwice(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	c, err := e.Create(ctx, Config{Rootfs: nstest.RootFS(t), Command: []string{"/etc"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(context.Background(), c.ID, RemoveOptions{}) })
+	for range 2 {
+		if err := e.Start(ctx, c.ID, StartOptions{}); err == nil || !strings.Contains(err.Error(), "EACCES") {
+			t.Fatal(err)
+		}
+		if c = found(t, e, c.ID); c.Status != monitor.Created || c.ExitCode != 126 || !c.Started.IsZero() || !c.Finished.IsZero() {
+			t.Errorf("%s, code %d, started %v, ended %v", c.Status, c.ExitCode, c.Started, c.Finished)
+		}
+	}
+}
+
 // An image that is not there is not run.
 func TestNoImage(t *testing.T) {
 	nstest.Root(t)

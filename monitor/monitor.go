@@ -375,8 +375,9 @@ func (m *monitor) failed(cause error) error {
 	f := failure(cause)
 	m.mu.Lock()
 	m.state.Status, m.state.PID, m.state.Begun = Created, 0, 0
+	m.state.Started, m.state.Finished = m.before.Started, m.before.Finished
 	if !m.before.Started.IsZero() {
-		m.state.Status, m.state.Started, m.state.Finished = Exited, m.before.Started, m.before.Finished
+		m.state.Status = Exited
 	}
 	m.state.ExitCode, m.state.Error, m.state.Step = f.Code, f.Text, f.Step
 	m.state.Death = &Death{Cause: "setup"}
