@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -96,7 +98,7 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 		return img, fmt.Errorf("image of container %s: %w", c.Name, err)
 	}
 	config := from.Config
-	config.Config = committed(from.Config.Config, &c.Config)
+	config.Config = committed(from.Config.Config, &c)
 	if err := image.Change(&config.Config, o.Changes); err != nil {
 		return img, err
 	}
@@ -146,9 +148,9 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 	return layer, err
 }
 
-// committed is an image's config with what a container of it was asked to be.
-func committed(from image.Config, c *Config) image.Config {
-	to := from
+// committed is an image's config with what a container of it was asked to be: ports and places of -v without a name, too, as with Docker.
+func committed(from image.Config, of *Container) image.Config {
+	to, c := from, &of.Config
 	to.User, to.Env, to.Entrypoint, to.Cmd = c.User, slices.DeleteFunc(slices.Clone(c.Env), func(e string) bool { return !strings.Contains(e, "=") }), slices.Clone(c.Entrypoint), slices.Clone(c.Command)
 	to.WorkingDir, to.StopSignal = c.Workdir, c.StopSignal
 	to.Labels = map[string]string{}
@@ -157,6 +159,23 @@ func committed(from image.Config, c *Config) image.Config {
 	}
 	if len(to.Labels) == 0 {
 		to.Labels = nil
+	}
+	exposed, _ := c.exposedPorts() // they were looked at when it was made, and are the image's, too
+	to.ExposedPorts = nil
+	for _, x := range exposed {
+		if to.ExposedPorts == nil {
+			to.ExposedPorts = map[string]struct{}{}
+		}
+		to.ExposedPorts[x.String()] = struct{}{}
+	}
+	to.Volumes = maps.Clone(from.Volumes)
+	for _, m := range c.Mounts {
+		if m.byVolumeFlag() && of.anonymous(m.Dest) {
+			if to.Volumes == nil {
+				to.Volumes = map[string]struct{}{}
+			}
+			to.Volumes[path.Clean(m.Dest)] = struct{}{}
+		}
 	}
 	if h := c.Health; h != nil {
 		to.Healthcheck = &dockerspec.HealthcheckConfig{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,9 +99,10 @@ func TestCommit(t *testing.T) {
 	nstest.Root(t)
 	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
 	put(t, root+"/srv/old", "old")
-	imported(t, e, root, "base:1", "ENV A=1", "CMD [\"cat\"]", "VOLUME /vol", "LABEL l=1")
+	imported(t, e, root, "base:1", "ENV A=1", "CMD [\"cat\"]", "VOLUME /vol", "LABEL l=1", "EXPOSE 80")
 	c := Config{
-		Image: "base:1", Interactive: true, Env: []string{"B=2"}, Entrypoint: []string{"sh", "-c"}, Mounts: []Mount{vol("other", "/new/mount")},
+		Image: "base:1", Interactive: true, Env: []string{"B=2"}, Entrypoint: []string{"sh", "-c"}, Expose: []string{"99/udp"},
+		Mounts:  []Mount{vol("other", "/new/mount"), {Type: "volume", Dest: "/anon/", Flag: "-v /anon/"}, {Type: "volume", Dest: "/mounted", Flag: "--mount type=volume,dst=/mounted"}},
 		Command: []string{"echo new > /srv/new; chown 33:44 /srv/new; rm /srv/old; echo x > /vol/f; echo y > /new/mount/f; touch /ready; exec cat"},
 	}
 	made, err := e.Create(ctx, c)
@@ -134,6 +136,10 @@ func TestCommit(t *testing.T) {
 		t.Error("the container is still paused")
 	}
 	got := img.Config.Config
+	ports, places := slices.Sorted(maps.Keys(got.ExposedPorts)), slices.Sorted(maps.Keys(got.Volumes))
+	if !slices.Equal(ports, []string{"80/tcp", "99/udp"}) || !slices.Equal(places, []string{"/anon", "/vol"}) {
+		t.Errorf("ports %q, volumes at %q", ports, places)
+	}
 	last := img.Config.History[len(img.Config.History)-1]
 	if !slices.Equal(got.Entrypoint, []string{"sh", "-c"}) || !slices.Contains(got.Env, "A=1") || !slices.Contains(got.Env, "B=2") || !slices.Contains(got.Env, "C=3") ||
 		got.Labels["l"] != "1" || last.Comment != "why" || img.Config.Author != "me" || len(img.Chain()) != 2 {
