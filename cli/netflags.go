@@ -191,7 +191,7 @@ func modeConflicts(r *engine.Config, n *netFlags) error {
 		{another && (len(r.Publish) > 0 || r.PublishAll), "port publishing and the container type network mode"},
 		{another && len(r.Expose) > 0, "port exposing and the container type network mode"},
 		{isMode(r.Network) && n.first.IPv4+n.first.IPv6 != "" || isMode(r.Network) && len(n.first.LinkLocal) > 0, "an address needs a network: --ip, --ip6 and --link-local-ip are for user-defined ones"},
-		{isMode(r.Network) && len(n.first.Aliases) > 0, "network-scoped aliases are only supported for user-defined networks"},
+		{(isMode(r.Network) || slices.Contains([]string{"", "bridge", "default"}, r.Network)) && len(n.first.Aliases) > 0, "network-scoped aliases are only supported for user-defined networks"},
 	} {
 		if c.is {
 			return fmt.Errorf("conflicting options: %s", c.what)

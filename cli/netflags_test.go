@@ -148,6 +148,8 @@ func TestNetworkFlags(t *testing.T) {
 		{line: "--network host --mac-address 02:42:ac:11:00:02", err: "mac-address and the network mode"},
 		{line: "--network none --ip 10.0.0.1", err: "an address needs a network"},
 		{line: "--network none --network-alias x", err: "network-scoped aliases"},
+		{line: "--network bridge --network-alias x", err: "network-scoped aliases"},
+		{line: "--network-alias x", err: "network-scoped aliases"},
 		{line: "--ip ::1", err: "invalid IP address"},
 		{line: "--ip6 1.2.3.4", err: "invalid IP address"},
 		{line: "--mac-address 1", err: "not a valid mac address"},
