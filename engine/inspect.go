@@ -630,8 +630,12 @@ func (c *Container) networkSettings() *NetworkSettings {
 	}
 	for i, a := range c.Config.attachments() {
 		has := Connection{Network: a.Network}
-		if c.Active() && i < len(c.Connections) {
+		switch {
+		case i >= len(c.Connections):
+		case c.Active():
 			has = c.Connections[i]
+		case c.Connections[i].Network == a.Network && !c.Started.IsZero():
+			has.NetworkID = c.Connections[i].NetworkID // which one it was on, as Docker keeps it; the rest ended with it
 		}
 		n.Networks[has.Network] = endpointOf(&a, &has)
 		if has.Network == netdb.DefaultName && c.Active() {

@@ -283,8 +283,16 @@ func TestRestartOfJoined(t *testing.T) {
 		t.Fatal(err)
 	}
 	beside = detached(t, e, on("container:third", Config{Name: "beside", Command: []string{"/greeter", ":81"}}))
-	if err := e.Stop(ctx, third.ID, StopOptions{Timeout: &now}); err != nil {
+	up, err := e.Inspect(third.ID)
+	if err := errors.Join(err, e.Stop(ctx, third.ID, StopOptions{Timeout: &now})); err != nil {
 		t.Fatal(err)
+	}
+	down, err := e.Inspect(third.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if was, is := up.NetworkSettings.Networks["web"], down.NetworkSettings.Networks["web"]; was.NetworkID == "" || is.NetworkID != was.NetworkID || is.EndpointID+is.IPAddress != "" {
+		t.Errorf("of %+v there is left %+v", was, is)
 	}
 	if devices := output(t, exec.Command("nsenter", "-n", "-t", strconv.Itoa(beside.PID), "ip", "-br", "link")); strings.Contains(devices, "eth0") {
 		t.Errorf("who joined it has still its devices:\n%s", devices)
