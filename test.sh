@@ -19,8 +19,8 @@ command -v go >/dev/null || { echo "test.sh: go is not installed: Go 1.26.3 or n
 packages=(busybox-static bzip2 dbus-daemon gcc libc6-dev libseccomp-dev procps psmisc systemd uidmap util-linux)
 # These start kakuri-runtime as their runtime, in namespaces of their own.
 packages+=(buildah conmon containerd containernetworking-plugins docker.io iproute2 podman)
-# They read the rules of networks, or make some of others.
-packages+=(iptables nftables)
+# They read the rules of networks, make some of others, and try what comes through.
+packages+=(iptables iputils-ping nftables)
 # It carries what a user's containers send, when it is asked for.
 packages+=(passt)
 # It lays directories over each other where the kernel does not for an ordinary user.
