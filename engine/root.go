@@ -132,16 +132,17 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 		}
 		c.Entrypoint = slices.Clone(from.Entrypoint)
 	}
-	given := map[string]bool{"": true}
+	env, given := slices.Clone(c.Env), map[string]bool{"": true} // the caller keeps its list
 	for _, have := range c.Env {
 		name, _, _ := strings.Cut(have, "=")
 		given[name] = true
 	}
 	for _, have := range from.Env {
 		if name, _, _ := strings.Cut(have, "="); !given[name] {
-			given[name], c.Env = true, append(c.Env[:len(c.Env):len(c.Env)], have) // the caller keeps its list
+			given[name], env = true, append(env, have)
 		}
 	}
+	c.Env = env
 	for k, v := range from.Labels {
 		if _, given := c.Labels[k]; !given {
 			if c.Labels == nil {
