@@ -431,9 +431,7 @@ func (e *Engine) findNetwork(ref string) (netdb.Network, error) { return e.looku
 func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 	for _, n := range modeNetworks() {
 		if ref == n.Name || ref == n.ID {
-			first, _ := e.netdb().Lookup(netdb.DefaultName) // nobody made these: they are as old as that; without it, of no age
-			n.Created = first.Created
-			return n, nil
+			return e.aged(n), nil
 		}
 	}
 	if ref == netdb.DefaultName || ref == "default" {
@@ -446,7 +444,25 @@ func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 		}
 		return n, err
 	}
-	return e.netdb().Lookup(ref)
+	n, err := e.netdb().Lookup(ref)
+	if !errors.As(err, new(*netdb.NoNetworkError)) || ref == "" {
+		return n, err
+	}
+	modes := slices.DeleteFunc(modeNetworks(), func(n netdb.Network) bool { return !strings.HasPrefix(n.ID, ref) })
+	switch len(modes) {
+	case 0:
+		return n, err
+	case 1:
+		return e.aged(modes[0]), nil
+	}
+	return n, &netdb.AmbiguousError{Ref: ref}
+}
+
+// aged is a network that is a mode. Nobody made it: it is as old as the default one; without that, of no age.
+func (e *Engine) aged(n netdb.Network) netdb.Network {
+	first, _ := e.netdb().Lookup(netdb.DefaultName)
+	n.Created = first.Created
+	return n
 }
 
 // allNetworks are those there are, the default one and those that are modes included.

@@ -61,10 +61,13 @@ func TestNetworkVerbs(t *testing.T) {
 		}
 	}
 	first, err := e.NetworkInspect("bridge")
-	for _, ref := range []string{"none", "host"} {
+	for _, ref := range []string{"none", "host", modeNetworks()[0].ID[:12], "6e"} {
 		if n, also := e.NetworkInspect(ref); errors.Join(err, also) != nil || !n.Created.Equal(first.Created) || n.Created.IsZero() || n.IPAM.Config != nil || len(n.Containers) > 0 {
 			t.Errorf("network %s is %+v, and bridge was made %s: %v, %v", ref, n, first.Created, err, also)
 		}
+	}
+	if _, err := e.NetworkInspect("6"); !errors.As(err, new(*netdb.AmbiguousError)) {
+		t.Errorf("the beginning of both ids: %v", err)
 	}
 	if mtu := first.Options[optMTU]; mtu != "1500" {
 		t.Errorf("the default network's MTU is said to be %q", mtu)
