@@ -173,6 +173,11 @@ func TestPodman(t *testing.T) {
 			need(t, program)
 			s, img := sample(t, "gzip", true)
 			dir := nstest.Dir(t)
+			conf := dir + "/containers.conf" // netavark, where it is installed, has its locks beside the networks, which are in /etc by themselves
+			if err := os.WriteFile(conf, fmt.Appendf(nil, "[network]\nnetwork_config_dir = %q\n", dir+"/networks"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("CONTAINERS_CONF", conf)
 			p := fmt.Sprintf("%s --root %s/root --runroot %s/run --storage-driver vfs", program, dir, dir)
 			for _, format := range []string{DockerArchive, OCIArchive} {
 				file := saveTo(t, s, format, "localhost/sample:1")
