@@ -138,6 +138,7 @@ func (k *check) networks() error {
 	for _, l := range left {
 		k.find("network "+shortID(l.Network), l.Text, k.e.sweepNetworks)
 	}
+	err = errors.Join(err, k.named())
 	damaged, err2 := k.e.netdb().Damaged()
 	for _, d := range damaged {
 		k.find("network "+shortID(d.ID), fmt.Sprintf("its record cannot be read: %v", d.Err), func() error {
@@ -145,6 +146,36 @@ func (k *check) networks() error {
 		})
 	}
 	return errors.Join(err, err2)
+}
+
+// named finds containers that run, and that a network has by other names than their own: what a killed rename or connect did not come to.
+func (k *check) named() error {
+	list, err := files.List(k.e.dir + "/monitor")
+	for _, id := range list {
+		k.namedOne(id)
+	}
+	return ignoreMissing(err)
+}
+
+func (k *check) namedOne(id string) {
+	dir := k.e.find(id)
+	if !files.IsID(id) || dir == "" {
+		return
+	}
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return // somebody is at it
+	}
+	defer lock.Close()
+	c, err := k.e.read(dir)
+	if err != nil || !c.Active() {
+		return
+	}
+	for i := range c.Connections {
+		if has := &c.Connections[i]; k.e.otherwiseKnown(&c, has) {
+			k.find(container(id), "network "+has.Network+" has it by other names than its own", func() error { return k.e.beKnown(&c) })
+		}
+	}
 }
 
 // cables finds bridges of root's networks that are down or have lost addresses, and containers that run and are at their bridges no more.

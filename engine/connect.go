@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -482,24 +483,42 @@ func (e *Engine) join(c *Container) error {
 
 // beKnown has a container be found by its names on its networks.
 func (e *Engine) beKnown(c *Container) error {
-	for _, has := range c.Connections {
-		m := netdb.Member{Container: c.ID, Name: c.Name, Endpoint: has.Endpoint}
-		if has.MAC != (plan.MAC{}) {
-			m.MAC = has.MAC.String()
-		}
-		for _, p := range has.Addrs {
-			m.Addrs = append(m.Addrs, p.Addr())
-		}
-		for _, name := range has.Names {
-			if name != c.Name {
-				m.Aliases = append(m.Aliases, name)
-			}
-		}
-		if err := e.netdb().Join(has.NetworkID, m); err != nil {
+	for i := range c.Connections {
+		has := &c.Connections[i]
+		if err := e.netdb().Join(has.NetworkID, c.member(has)); err != nil {
 			return fmt.Errorf("network %s: %w", has.Network, err)
 		}
 	}
 	return nil
+}
+
+// member is what a container is on a network.
+func (c *Container) member(has *Connection) netdb.Member {
+	m := netdb.Member{Container: c.ID, Name: c.Name, Endpoint: has.Endpoint}
+	if has.MAC != (plan.MAC{}) {
+		m.MAC = has.MAC.String()
+	}
+	for _, p := range has.Addrs {
+		m.Addrs = append(m.Addrs, p.Addr())
+	}
+	for _, name := range has.Names {
+		if name != c.Name {
+			m.Aliases = append(m.Aliases, name)
+		}
+	}
+	return m
+}
+
+// otherwiseKnown reports whether a network that is there has a container not at all, or by other names than it has.
+func (e *Engine) otherwiseKnown(c *Container, has *Connection) bool {
+	if _, err := e.netdb().Lookup(has.NetworkID); err != nil {
+		return false
+	}
+	is, err := e.netdb().Member(has.NetworkID, c.ID)
+	m := c.member(has)
+	slices.Sort(is.Aliases)
+	slices.Sort(m.Aliases)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && (is.Name != m.Name || !slices.Equal(is.Aliases, m.Aliases))
 }
 
 func (e *Engine) driverOf(id string) string {

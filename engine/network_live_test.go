@@ -667,3 +667,40 @@ func TestConnectWithPriority(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesOfAKilledRename: a network that has a container by other names than its own, or not at all, as a killed rename or connect leaves it, is found and mended.
+func TestNamesOfAKilledRename(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	ctx := t.Context()
+	loopback(t)
+	networks(t, e, NetworkConfig{Name: "back"})
+	c := detached(t, e, on("back", Config{Name: "web", Command: []string{"/greeter", ":80"}}))
+	db := e.netdb()
+	t.Cleanup(db.Forget)
+	n, err := db.Lookup("back")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(name string) bool {
+		addrs, known := db.Resolve(n.ID, name)
+		return known && len(addrs) > 0
+	}
+	for what, undo := range map[string]func() error{
+		"left":    func() error { return db.Leave(n.ID, c.ID) },
+		"renamed": func() error { return db.Join(n.ID, netdb.Member{Container: c.ID, Name: "old"}) },
+	} {
+		if f, err := e.Check(ctx, false); err != nil || len(f) != 0 || !has("web") {
+			t.Fatalf("%s: %v: %+v", what, err, f)
+		}
+		if err := undo(); err != nil || has("web") {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if f, err := e.Check(ctx, true); err != nil || len(f) != 1 || f[0].Object != container(c.ID) || !strings.Contains(f[0].Text, "by other names") || !f[0].Mended {
+			t.Errorf("%s: %v: %+v", what, err, f)
+		}
+	}
+	if !has("web") || has("old") {
+		t.Error("its names are not its own")
+	}
+}
