@@ -153,6 +153,9 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	state(monitor.Running, 0)
+	if c := found(t, e, "life"); c.Finished.IsZero() || c.Finished.After(c.Started) {
+		t.Errorf("it runs since %v, and the run before ended at %v", c.Started, c.Finished)
+	}
 	if err := e.Pause(ctx, "life"); err != nil {
 		t.Fatal(err)
 	}

@@ -174,7 +174,7 @@ func (e *Engine) readWhole(dir string) (Container, error) {
 	}
 	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
 		// Its monitor would have a place, or have written that it ended: there was a boot since.
-		c.Status, c.PID, c.ExitCode, c.Error = monitor.Exited, 0, 255, wentDown
+		c.Status, c.PID, c.ExitCode, c.Error, c.Finished = monitor.Exited, 0, 255, wentDown, time.Time{} // nobody knows when
 		c.Death = &monitor.Death{Cause: "unknown"}
 	}
 	if c.Status == monitor.Creating && e.find(c.ID) != "" && !exists(e.creating()+"/"+c.ID) {

@@ -208,7 +208,7 @@ func (m *monitor) first(ctx context.Context) (Started, error) {
 		return Started{PID: m.state.PID}, m.adopt()
 	}
 	m.before = m.state
-	m.state = State{Status: Creating, Health: m.state.Health}
+	m.state = State{Status: Creating, Health: m.state.Health, Finished: m.state.Finished}
 	if err := m.start(ctx); err != nil {
 		return Started{}, err
 	}
@@ -279,13 +279,13 @@ func (m *monitor) start(ctx context.Context) error {
 	return nil
 }
 
-// started writes down the first process of a run, before its execve.
+// started writes down the first process of a run, before its execve. When the last run ended is known still, as with Docker.
 func (m *monitor) started(w oci.Witness) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &m.state
 	s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, bootID()
-	s.Started, s.Finished = time.Now(), time.Time{}
+	s.Started = time.Now()
 	s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
 	return WriteState(m.order.Dir, *s)
 }

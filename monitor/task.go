@@ -89,7 +89,7 @@ type State struct {
 	Begun    uint64    `json:",omitempty"` // when that began: see oci.Witness
 	Boot     string    `json:",omitempty"` // of the machine's boot that the process is of
 	Started  time.Time `json:",omitzero"`
-	Finished time.Time `json:",omitzero"`
+	Finished time.Time `json:",omitzero"`  // of the last run that ended
 	ExitCode int       `json:",omitempty"` // 128 and more for a signal, 255 where it is not known
 	Error    string    `json:",omitempty"` // why it did not start, or why its end is not known
 	Step     string    `json:",omitempty"` // the step of the plan that failed, when it did not start
