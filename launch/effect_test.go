@@ -795,10 +795,10 @@ func mountCases() []opCase {
 			}
 		}},
 		{"read-only path", rooted(func(string) []plan.Step {
-			return []plan.Step{in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/srv/below"}), in(&plan.ReadonlyPath{Path: "/srv"}), in(&plan.ReadonlyPath{Path: "/none"})}
+			return []plan.Step{in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/srv/below", Options: []string{"mode=751"}}), in(&plan.ReadonlyPath{Path: "/srv"}), in(&plan.ReadonlyPath{Path: "/none"})}
 		}), func(t *testing.T, steps []plan.Step) {
-			steps[len(steps)-1] = sh("for d in /srv /srv/below /etc; do touch $d/x 2>/dev/null && echo $d; done; ls -A /srv")
-			if res := must(t, steps...); res.out != "/etc\nbelow\nweb\n" {
+			steps[len(steps)-1] = sh("for d in /srv /srv/below /etc; do touch $d/x 2>/dev/null && echo $d; done; ls -A /srv; stat -c %a /srv/below")
+			if res := must(t, steps...); res.out != "/etc\nbelow\nweb\n751\n" { // what is below is there, and cannot be written either
 				t.Errorf("%q", res.out)
 			}
 		}},
