@@ -42,6 +42,8 @@ func debian(files []File, version string, when time.Time) ([]File, error) {
 	return append(list, File{doc + "changelog.gz", 0o644, changes}, File{doc + "copyright", 0o644, fmt.Appendf(nil, `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: kakuri
 Source: https://github.com/kakuri/kakuri
+Comment: The programs have code of others in them, whose terms are in
+ /usr/share/doc/kakuri/THIRD-PARTY-NOTICES.
 
 Files: *
 Copyright: %d The kakuri authors

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/buildinfo"
 	"io"
 	"os"
 	"os/exec"
@@ -91,6 +92,21 @@ func TestDist(t *testing.T) {
 			t.Errorf("the tarball has no %s: %v", name, err)
 		}
 	}
+	others, err := os.ReadFile(filepath.Join(unpacked, "share/doc/kakuri/THIRD-PARTY-NOTICES"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, program := range programs {
+		info, err := buildinfo.ReadFile(filepath.Join(unpacked, "bin", filepath.Base(program)))
+		if err != nil || len(info.Deps) == 0 {
+			t.Fatalf("%s links %+v, %v", program, info, err)
+		}
+		for _, m := range info.Deps {
+			if !bytes.Contains(others, []byte("==\n"+m.Path+" "+m.Version+"\n--")) {
+				t.Errorf("%s links %s, whose terms are not there", program, m.Path)
+			}
+		}
+	}
 	for _, u := range units { // either may be below /usr/local, too
 		text, err := os.ReadFile(u)
 		if err != nil || !strings.Contains(string(text), "\nExecStart=kakuri ") {
@@ -152,5 +168,33 @@ func TestScripts(t *testing.T) {
 	data, err := Deb(control("1", "amd64"), list, files, time.Unix(1e9, 0))
 	if err != nil || !bytes.HasPrefix(data, []byte("!<arch>\ndebian-binary   1000000000  0     0     100644  4         `\n2.0\ncontrol.tar.gz  ")) {
 		t.Errorf("%.80q, %v", data, err)
+	}
+}
+
+// TestTerms: of each module those at its top, and of the directories on the way to packages that are linked; one without any is an error.
+func TestTerms(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a/LICENSE": "terms of a\n", "a/NOTICE.txt": "a notice\n", "a/license.go": "package a", "a/in/in/COPYING": "terms of in\n", "a/other/LICENSE": "of what is not linked\n",
+		"b/README": "text", "c/Licence.md": "terms of c\n", "LICENSE": "above all",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of := func(module, at string) linked {
+		return linked{module + " v1", filepath.Join(dir, module), filepath.Join(dir, module, at)}
+	}
+	double, single := strings.Repeat("=", 78), strings.Repeat("-", 78)
+	want := "\n" + double + "\na v1\n" + single + "\n\nterms of a\n" + single + "\n\na notice\n" + single + "\n\nterms of in\n\n" + double + "\nc v1\n" + single + "\n\nterms of c\n"
+	got, err := terms([]linked{of("c", "."), of("a", "in/in"), of("a", "."), of("a", "in")})
+	if _, text, _ := strings.Cut(string(got), "\n"); err != nil || text != want {
+		t.Errorf("%v:\n%s", err, got)
+	}
+	if _, err := terms([]linked{of("a", "."), of("b", ".")}); err == nil || !strings.HasPrefix(err.Error(), "b v1: ") {
+		t.Errorf("a module without terms: %v", err)
 	}
 }

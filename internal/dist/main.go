@@ -47,6 +47,11 @@ func dist(source, to, arch string) error {
 	if err != nil {
 		return err
 	}
+	others, err := notices(source, arch)
+	if err != nil {
+		return err
+	}
+	files = append(files, File{"usr/share/doc/kakuri/THIRD-PARTY-NOTICES", 0o644, others})
 	version := strings.Replace(cli.Version, "-", "~", 1) // 0.1.0~dev is before 0.1.0
 	packaged, err := debian(files, version, when)
 	if err != nil {
@@ -67,11 +72,12 @@ func dist(source, to, arch string) error {
 	)
 }
 
+// programs are the packages that are built.
+var programs = []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"}
+
 // build compiles the programs into a directory.
 func build(source, to, arch string) error {
-	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to+"/", "./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink")
-	c.Dir, c.Stderr = source, os.Stderr
-	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	c := goTool(source, arch, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to + "/"}, programs...)...)
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("go build for %s: %w", arch, err)
 	}
