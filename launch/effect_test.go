@@ -346,6 +346,13 @@ func idCases() []opCase {
 				t.Errorf("ambient %s, effective after execve %s", v.Status["CapAmb"], v.Status["CapEff"])
 			}
 		})},
+		{"stub", fixed(append(carrying(kill, abi.Caps(abi.CapDACOverride)), in(&plan.Exec{Args: []string{nstest.PartPath("probe")}, Stub: true}))...), viewed(func(t *testing.T, v view) {
+			for key, want := range map[string]abi.CapSet{"CapInh": kill, "CapPrm": kill, "CapEff": kill, "CapAmb": kill} {
+				if v.Status[key] != hex(want) {
+					t.Errorf("%s %s, want %s", key, v.Status[key], hex(want))
+				}
+			}
+		})},
 		{"keepcaps", fixed(clone(), in(&plan.KeepCaps{On: true}), in(&plan.Setresuid{UID: 88}), start(), probeHere()), func(t *testing.T, steps []plan.Step) {
 			held(t, func(pid int) {
 				if got := statusOf(t, pid, "CapPrm"); got != hex(all(t)) {

@@ -331,7 +331,7 @@ func TestExecFaults(t *testing.T) {
 	}
 	checkFaults(t, []fault{{"capability outside the bounding set",
 		[]plan.Step{clone(), in(&plan.DropBounding{Last: lastCap()}), in(&plan.Exec{Args: []string{raw}})}, 3, "execve", syscall.EPERM, fs.ErrPermission,
-		"the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it"}})
+		lacking}})
 	// The same by way of the stub, which has no Go to report with.
 	for i, f := range list {
 		e := *f.steps[1].Op.(*plan.Exec)
@@ -388,6 +388,59 @@ func TestStub(t *testing.T) {
 			t.Error("there is no stub")
 		}
 	}, rt(&plan.Stub{}), clone(), start(), in(&plan.Exec{Args: []string{"/bin/true"}, Stub: true}))
+}
+
+// lacking is the hint of an execve that is not permitted.
+const lacking = "the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it"
+
+// carrying makes a user, who has the capabilities left for the stub, which leaves those that it is to have ambient.
+func carrying(ambient, extra abi.CapSet) []plan.Step {
+	both := ambient | extra
+	return []plan.Step{
+		rt(&plan.Stub{Caps: []plan.Capset{{Effective: both, Permitted: both, Inheritable: ambient}}}), clone(),
+		in(&plan.KeepCaps{On: true}), in(&plan.Setresuid{UID: 88}), in(&plan.Capset{Effective: both, Permitted: both, Inheritable: both}), in(&plan.Ambient{Caps: both}),
+	}
+}
+
+// By what the stub was left, a user executes what is root's alone; the program has nothing of it. A stub that cannot set what it was told
+// to, since it has it not, executes nothing.
+func TestStubCapabilities(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dac, raw := abi.Caps(abi.CapDACOverride), abi.Caps(abi.CapNetRaw)
+	dir := nstest.Dir(t)
+	program, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/own", program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	own := plan.Exec{Args: []string{dir + "/own", "-c", "while read k v; do case $k in Cap[IPEA]*) echo $k $v; esac; done </proc/self/status"}, Stub: true}
+	const none = "0000000000000000"
+	both := func() []plan.Capset {
+		return []plan.Capset{{Effective: dac, Permitted: dac | raw}, {Effective: dac, Permitted: dac | raw, Inheritable: raw}}
+	}
+	for _, c := range []struct {
+		caps []plan.Capset
+		want string
+	}{
+		{[]plan.Capset{{Effective: dac, Permitted: dac | raw}}, "CapInh: " + none + "\nCapPrm: " + none + "\nCapEff: " + none + "\nCapAmb: " + none + "\n"},
+		{both(), "CapInh: " + fmt.Sprintf("%016x", uint64(raw)) + "\nCapPrm: " + none + "\nCapEff: " + none + "\nCapAmb: " + none + "\n"},
+	} {
+		steps := carrying(0, dac|raw)
+		steps[0] = rt(&plan.Stub{Caps: c.caps})
+		if res := must(t, append(steps, in(&own))...); res.out != c.want {
+			t.Errorf("%v: %q", steps[0].Op, res.out)
+		}
+	}
+	more := carrying(0, dac)
+	more[0] = rt(&plan.Stub{Caps: []plan.Capset{{Permitted: dac}, {Permitted: dac | raw}}})
+	less := carrying(0, raw)
+	checkFaults(t, []fault{
+		{"the second set is not to be had", append(more, in(&own)), 7, "execve", syscall.EPERM, fs.ErrPermission, lacking},
+		{"without the capability", append(less, in(&own)), 7, "execve", syscall.EACCES, fs.ErrPermission, ""},
+	})
 }
 
 // foreign is the head of a program for a machine that this is not.

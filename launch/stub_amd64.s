@@ -5,12 +5,15 @@
 // The program that the stub's image holds. It begins where a process begins: at
 // the stack pointer lie argc, argv and envp. It uses no other memory.
 //
+//	if the word behind the program, capset(2)'s version, is not 0: capset the sets behind that, then those behind these
 //	if argv[0][1] is not 0: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from it, and fcntl(argv[0][1], F_SETFD, FD_CLOEXEC)
 //	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
 //		ENOENT, ENOTDIR: next; EACCES: note it, next; anything else: note it, stop
 //	write(argv[0][0], {MsgExec, 0, errno}), end with 127
+//
+// A capset that fails is reported as an execve is: nothing is executed with other sets than were asked for.
 //
 // The four signals are those by which people end a program. The first process of a pid namespace gets only what
 // it has a handler for: pid_namespaces(7). The handler is this program: the kernel begins a process with DI 0, and
@@ -25,6 +28,24 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ	0(R14), CX
 	MOVBLZX	0(CX), BX
 	MOVBLZX	1(CX), R12
+	LEAQ	·stub+512(SB), DI // stubSize
+	CMPL	0(DI), $0
+	JEQ	told
+	LEAQ	8(DI), SI
+	MOVL	$126, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	refused
+	ADDQ	$24, SI
+	MOVL	$126, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JEQ	told
+refused:
+	NEGQ	AX
+	MOVQ	AX, R12
+	JMP	report
+told:
 	TESTL	R12, R12
 	JEQ	ready
 	SUBQ	$32, SP

@@ -14,6 +14,24 @@ begin:
 	MOVD	0(R21), R9
 	MOVBU	0(R9), R23
 	MOVBU	1(R9), R25
+	ADR	begin, R26
+	ADD	$512, R26, R26 // stubSize
+	MOVWU	0(R26), R9
+	CBZ	R9, told
+	MOVD	R26, R0
+	ADD	$8, R26, R1
+	MOVD	$91, R8
+	SVC
+	CBNZ	R0, refused
+	MOVD	R26, R0
+	ADD	$32, R26, R1
+	MOVD	$91, R8
+	SVC
+	CBZ	R0, told
+refused:
+	NEG	R0, R25
+	B	report
+told:
 	CBZ	R25, ready
 	SUB	$32, RSP, RSP
 	ADR	begin, R9

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,14 +18,15 @@ var _ = stub // its name is used in assembly alone
 // lead to what Go code calls in its place.
 func stubCode() unsafe.Pointer
 
-// stubSize is how much of it is copied: more than it has.
+// stubSize is how much of it is copied: more than it has. What it reads is behind that.
 const stubSize = 512
 
 // stubImage is an ELF executable of one segment, readable and executable, that
-// holds the stub's program: elf(5).
-func stubImage() []byte {
-	const base, header = 0x400000, 64 + 56
-	image := make([]byte, header+stubSize)
+// holds the stub's program: elf(5). Behind that are what it gives to capset(2): a header, and
+// the sets of its two calls, which are the same where one is enough.
+func stubImage(caps []plan.Capset) []byte {
+	const base, header, capset = 0x400000, 64 + 56, 8 + 2*24
+	image := make([]byte, header+stubSize+capset)
 	le := binary.LittleEndian
 	copy(image, "\x7fELF\x02\x01\x01")
 	le.PutUint16(image[16:], 2) // ET_EXEC
@@ -49,11 +51,16 @@ func stubImage() []byte {
 	le.PutUint64(p[48:], 0x1000)
 	code := unsafe.Slice((*byte)(stubCode()), stubSize)
 	copy(image[header:], code)
+	if len(caps) > 0 {
+		le.PutUint32(image[header+stubSize:], plan.CapsetVersion)
+		copy(image[header+stubSize+8:], caps[0].Data())
+		copy(image[header+stubSize+32:], caps[len(caps)-1].Data())
+	}
 	return image
 }
 
 // openStub makes the stub's memory file: executable, and sealed against any change.
-func openStub(label string) (int, error) {
+func openStub(label string, caps []plan.Capset) (int, error) {
 	const mfdExec = 0x10 // since Linux 6.3
 	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("kakuri-exec", flags|mfdExec)
@@ -63,7 +70,7 @@ func openStub(label string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	image := stubImage()
+	image := stubImage(caps)
 	if _, err = unix.Write(fd, image); err == nil && label != "" {
 		err = unix.Fsetxattr(fd, "security.selinux", []byte(label), 0)
 	}

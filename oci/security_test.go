@@ -2,6 +2,7 @@ package oci
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -375,6 +376,85 @@ func TestCVE_2022_24769_29162(t *testing.T) {
 	for _, args := range [][]string{{}, {"--cap", "CAP_NET_ADMIN"}, {"--user", "5"}} {
 		if out := p.good(append(append([]string{"exec"}, args...), "c", "sh", "-c", show)...); out != none {
 			t.Errorf("%q: %s", args, out)
+		}
+	}
+}
+
+// TestExecutesByCapability: a user whose capabilities let the user execute what is root's alone does so, though none of them is ambient, at a
+// create, a run and an exec; and the program has only what config.json gives it.
+func TestExecutesByCapability(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	line := func(inh, eff string) string {
+		return fmt.Sprintf("CapInh:%016s CapPrm:%016s CapEff:%016[2]s CapBnd:%016s CapAmb:%016[2]s", inh, eff, "23")
+	}
+	own := []string{"/own/grep", "^Cap", "/proc/self/status"}
+	for name, c := range map[string]struct {
+		inheritable, ambient []string
+		want                 string
+	}{
+		"bounding":    {nil, nil, line("0", "0")},
+		"inheritable": {[]string{"CAP_DAC_OVERRIDE", "CAP_KILL"}, nil, line("22", "0")},
+		"ambient":     {[]string{"CAP_CHOWN", "CAP_KILL"}, []string{"CAP_KILL"}, line("21", "20")},
+	} {
+		for _, noNewPrivs := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", no_new_privs ", noNewPrivs), func(t *testing.T) {
+				s := withDev(base(""))
+				caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL"}
+				s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: c.inheritable, Ambient: c.ambient}
+				s.Process.User, s.Process.Args, s.Process.NoNewPrivileges = specs.User{UID: 1000, GID: 1000}, own, noNewPrivs
+				s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"mknod"}, Action: specs.ActErrno}}}
+				dir := bundle(t, s)
+				if err := os.Mkdir(filepath.Join(dir, "rootfs/own"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink("/bin/busybox", filepath.Join(dir, "rootfs/own/grep")); err != nil {
+					t.Fatal(err)
+				}
+				check := func(how, out string) {
+					t.Helper()
+					if got := strings.ReplaceAll(strings.Join(strings.Split(strings.TrimSpace(out), "\n"), " "), "\t", ""); got != c.want {
+						t.Errorf("%s: %s, want %s", how, got, c.want)
+					}
+				}
+				p := newPlace(t)
+				check("run", p.good("run", "--bundle", dir, "r"))
+				s.Process.Args = []string{"sh", "-c", "exec sleep 1000"}
+				write(t, dir, s)
+				p.good("run", "--detach", "--bundle", dir, "c")
+				defer p.do("delete", "--force", "c")
+				s.Process.Args = own
+				data, err := json.Marshal(s.Process)
+				if err != nil {
+					t.Fatal(err)
+				}
+				file := filepath.Join(dir, "process.json")
+				if err := os.WriteFile(file, data, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				check("exec", p.good("exec", "--process", file, "c"))
+				out := filepath.Join(dir, "out")
+				f, err := os.Create(out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				s.Process.Args = own
+				write(t, dir, s)
+				create := p.command("create", "--bundle", dir, "w")
+				create.Stdout, create.Stderr = f, f
+				if err := create.Run(); err != nil {
+					data, _ := os.ReadFile(out)
+					t.Fatalf("%v: %s", err, data)
+				}
+				defer p.do("delete", "--force", "w")
+				p.good("start", "w")
+				p.untilStopped("w")
+				if data, err = os.ReadFile(out); err != nil {
+					t.Fatal(err)
+				}
+				check("create and start", string(data))
+			})
 		}
 	}
 }

@@ -176,6 +176,8 @@ type compiler struct {
 	hasPts          bool
 	readonlyDev     Cause // of a /dev that is read-only in the end
 	hasProc, hasSys bool  // their mounts are kept in registers
+	stub            *Stub // where one makes the last execve
+	noCapset        bool  // the filter does not let every capset through
 	connecting      bool  // the runtime's side connects the network namespace, and the container's has not waited for it
 
 	mounted map[string]int // destinations of mounts made so far, and the order of the last one at each, from 1

@@ -154,7 +154,8 @@ func (c *compiler) ids() error {
 		if c.o.Wait != "" {
 			why = because("a created container waits as a program of one page")
 		}
-		c.host1(&Stub{Label: c.stubLabel()}, why, nil)
+		c.stub = &Stub{Label: c.stubLabel()}
+		c.host1(c.stub, why, nil)
 	}
 	if c.o.Wait != "" {
 		why := because("a created container waits for its start")

@@ -113,7 +113,7 @@ func (c *compiler) credentials() error {
 		dirs = nil
 	}
 	if c.o.Wait != "" {
-		c.inside(&FindProgram{Program: p.Args[0], Path: dirs}, c.cause("process.args"), nil)
+		c.findProgram(sets, early, dirs)
 	}
 	if err := c.labels(); err != nil {
 		return err
@@ -145,6 +145,7 @@ func (c *compiler) credentials() error {
 		c.inside(&Capset{Effective: sets.Effective, Permitted: sets.Permitted, Inheritable: sets.Inheritable}, capCause,
 			&CapsCheck{Bounding: sets.Bounding, Permitted: sets.Permitted, Effective: sets.Effective, Inheritable: sets.Inheritable, Ambient: sets.Ambient})
 		c.inside(&Ambient{Caps: sets.Ambient}, capCause, nil)
+		c.carry(sets)
 	}
 	if filter != nil && !early {
 		c.listener(filter)
@@ -155,6 +156,48 @@ func (c *compiler) credentials() error {
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
 	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != ""}, c.cause("process.args"), nil)
 	return nil
+}
+
+// carried are the capabilities that another user than root would lose by the stub's own execve, which takes what is not ambient:
+// by them the kernel lets the user execute what is root's alone, and a file with capabilities give them under no_new_privs. What is
+// not in the bounding set can't be made inheritable, and a filter has to let the stub set back what it was given.
+func (c *compiler) carried(sets CapsCheck) abi.CapSet {
+	if c.stub == nil || c.noCapset || c.spec.Process.User.UID == 0 {
+		return 0
+	}
+	return sets.Permitted & sets.Bounding &^ sets.Ambient
+}
+
+// carry has the program's execve find the sets that the container is to have, as it would without a stub.
+func (c *compiler) carry(sets CapsCheck) {
+	extra := c.carried(sets)
+	if extra == 0 {
+		return
+	}
+	why := because("the stub's execve takes what is not ambient; the stub sets it as asked for")
+	c.inside(&Capset{Effective: sets.Effective, Permitted: sets.Permitted, Inheritable: sets.Inheritable | extra}, why, nil)
+	c.inside(&Ambient{Caps: sets.Ambient | extra}, why, nil)
+	last := Capset{Permitted: sets.Ambient | extra, Inheritable: sets.Inheritable}
+	last.Effective = sets.Effective & last.Permitted
+	if last.Inheritable&extra != 0 {
+		first := last
+		first.Inheritable &^= extra
+		c.stub.Caps = append(c.stub.Caps, first)
+	}
+	c.stub.Caps = append(c.stub.Caps, last)
+}
+
+// findProgram looks for the program as its execve will: by the user, and by what capabilities that user has then.
+func (c *compiler) findProgram(sets CapsCheck, early bool, dirs []string) {
+	p := c.spec.Process
+	if effective := sets.Effective & (sets.Ambient | c.carried(sets)); p.User.UID != 0 && effective != 0 {
+		permitted := sets.Permitted | sets.Inheritable // which are to be set yet
+		if early {
+			permitted = permitted.With(abi.CapSysAdmin)
+		}
+		c.inside(&Capset{Effective: effective, Permitted: permitted}, because("the program is looked for by what it is executed by"), nil)
+	}
+	c.inside(&FindProgram{Program: p.Args[0], Path: dirs}, c.cause("process.args"), nil)
 }
 
 // kept lists the registers that the execve itself needs.
@@ -235,6 +278,10 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if prog == nil {
 		return nil, nil // a profile that allows everything
 	}
+	nr, known := c.host.Arch.Syscall("capset")
+	c.noCapset = !known || slices.ContainsFunc(seccomp.Reach(prog.Instructions, c.host.Arch, nr), func(answer uint32) bool {
+		return answer != abi.SeccompRetAllow && answer != abi.SeccompRetLog
+	})
 	notify := RegNone
 	if prog.Notify {
 		if err := c.canSend(prog); err != nil {

@@ -17,6 +17,7 @@ type thread struct {
 	inheritable, bounding, ambient   abi.CapSet
 	keepCaps, noNewPrivs, setgroups  bool
 	dieWithParent, filtered, started bool
+	outlives                         bool // its runtime is not to end it
 }
 
 // need fails the test when a capability is not effective.
@@ -113,7 +114,7 @@ func (k *thread) run(t *testing.T, i int, op Op) {
 		k.dieWithParent = true
 	case *Sync:
 		if op.What == StartWord {
-			if k.started = true; !k.dieWithParent {
+			if k.started = true; !k.dieWithParent && !k.outlives {
 				t.Errorf("step %d, %v: the container may outlive its runtime", i+1, op)
 			}
 		}
@@ -125,7 +126,7 @@ func (k *thread) run(t *testing.T, i int, op Op) {
 func TestCredentials(t *testing.T) {
 	eachCase(t, func(t *testing.T, c planCase, p Plan) {
 		f := c.facts
-		k := &thread{uid: f.UID, gid: f.GID, permitted: f.Caps, effective: f.Caps, bounding: abi.AllCaps, setgroups: true, dieWithParent: c.options.Wait != "" || c.options.Joined}
+		k := &thread{uid: f.UID, gid: f.GID, permitted: f.Caps, effective: f.Caps, bounding: abi.AllCaps, setgroups: true, outlives: c.options.Wait != "" || c.options.Joined}
 		for i, s := range p.Steps {
 			switch op := s.Op.(type) {
 			case *Clone:
@@ -158,6 +159,67 @@ func TestCapSets(t *testing.T) {
 	}}}}
 	if s := c.capSets(); s.Effective != abi.Caps(abi.CapKill) || s.Ambient != abi.Caps(abi.CapChown) || s.Permitted != abi.Caps(abi.CapKill, abi.CapChown) {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestCarried: whatever the sets are, the stub's own execve leaves it what it needs to set what the container is to have, and
+// nothing is left that is not of that. What is outside the bounding set is lost, as what is not inheritable can't be kept.
+func TestCarried(t *testing.T) {
+	three := []abi.Capability{abi.CapDACOverride, abi.CapKill, abi.CapNetRaw}
+	pick := func(bits int) (set abi.CapSet) {
+		for i, c := range three {
+			if bits>>i&1 != 0 {
+				set = set.With(c)
+			}
+		}
+		return set
+	}
+	for n := range 1 << 15 {
+		s := CapsCheck{Bounding: pick(n), Permitted: pick(n >> 3)}
+		s.Effective, s.Inheritable = pick(n>>6)&s.Permitted, pick(n>>9)&s.Bounding
+		s.Ambient = pick(n>>12) & s.Permitted & s.Inheritable
+		c := &compiler{stub: &Stub{}, spec: &specs.Spec{Process: &specs.Process{User: specs.User{UID: 1}}}}
+		c.carry(s)
+		k := &thread{uid: 1, permitted: s.Permitted, effective: s.Effective, inheritable: s.Inheritable, ambient: s.Ambient, bounding: s.Bounding}
+		for i, step := range c.plan.Steps {
+			k.run(t, i, step.Op)
+		}
+		k.permitted, k.effective = k.ambient, k.ambient
+		for i, op := range c.stub.Caps {
+			k.capset(t, i, &op)
+		}
+		can := s.Permitted & (s.Bounding | s.Ambient)
+		effective := s.Effective & can
+		if can == s.Ambient {
+			effective = can // nothing is lost, and the stub has nothing to set
+		}
+		if k.permitted != can || k.effective != effective || k.inheritable != s.Inheritable || k.ambient != s.Ambient {
+			t.Fatalf("of %+v the program's execve finds %+v", s, *k)
+		}
+	}
+}
+
+// TestCarriedNeedsCapset: where a filter may answer the stub's capset itself, by a success that is none at the worst, the stub has nothing to set back.
+func TestCarriedNeedsCapset(t *testing.T) {
+	for name, carried := range map[string]int{"user-created": 1, "user-created-no-new-privs": 2, "user-created-filtered": 0} {
+		p := planCase{dir: "testdata/" + name}
+		var h hostFile
+		readJSON(t, p.dir+"/host.json", &h)
+		p.facts, p.options = h.facts(t), h.Options
+		var ambient abi.CapSet
+		for _, s := range p.compile(t).Steps {
+			switch op := s.Op.(type) {
+			case *Stub:
+				if len(op.Caps) != carried {
+					t.Errorf("%s: %v", name, op)
+				}
+			case *Ambient:
+				ambient = op.Caps
+			}
+		}
+		if (ambient != 0) != (carried > 0) {
+			t.Errorf("%s: ambient at the stub's execve are %v", name, ambient)
+		}
 	}
 }
 

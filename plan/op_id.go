@@ -202,13 +202,21 @@ func (c *Capset) String() string {
 
 func (c *Capset) lower(a *Asm) {
 	hdr := make([]byte, 8)
-	binary.LittleEndian.PutUint32(hdr, 0x20080522) // _LINUX_CAPABILITY_VERSION_3
+	binary.LittleEndian.PutUint32(hdr, CapsetVersion)
+	a.call(abi.CallCapset, a.mem(hdr), a.mem(c.Data()))
+}
+
+// CapsetVersion is that of the structures of capset(2): _LINUX_CAPABILITY_VERSION_3.
+const CapsetVersion = 0x20080522
+
+// Data are the sets as capset(2) takes them.
+func (c *Capset) Data() []byte {
 	data := make([]byte, 24)
 	for i, set := range []abi.CapSet{c.Effective, c.Permitted, c.Inheritable} {
 		binary.LittleEndian.PutUint32(data[4*i:], uint32(set))
 		binary.LittleEndian.PutUint32(data[12+4*i:], uint32(set>>32))
 	}
-	a.call(abi.CallCapset, a.mem(hdr), a.mem(data))
+	return data
 }
 
 // Ambient clears the ambient set and raises Caps in it: PR_CAP_AMBIENT.

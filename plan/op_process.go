@@ -471,6 +471,10 @@ func (c *CloseFDs) lowerRange(a *Asm, from, to uint) {
 type Stub struct {
 	hands
 	Label string // of SELinux, so that the container's domain may be entered by it; empty is none
+	// None, one or two, which it sets in turn before anything else: its own execve takes from another user than root whatever is
+	// not ambient, so the sets that the program's execve is to find are carried to it as ambient ones. Two take from the
+	// inheritable set, and so from the ambient one, what the second has there.
+	Caps []Capset `json:",omitempty"`
 }
 
 // Name implements [Op].
@@ -481,6 +485,9 @@ func (s *Stub) String() string {
 	label := ""
 	if s.Label != "" {
 		label = ", label " + quote(s.Label)
+	}
+	for _, caps := range s.Caps {
+		label += ", with " + caps.String()
 	}
 	return "memfd_create" + label + ", seal = " + RegStub.String()
 }
