@@ -67,27 +67,25 @@ func (e *Engine) wakeUplink() {
 
 // mindLater is mind for who has started the monitor: the socket that it has does not say which process that is, and one that ends soon is not asked.
 func (e *Engine) mindLater(c Container) (done func()) {
-	var p *oci.Process
-	stop := again(func() {
-		if p == nil {
+	var w oci.Witness
+	return again(func() {
+		if w.PID == 0 {
 			m, err := monitor.Dial(e.dir, c.ID)
 			if err != nil {
 				return
 			}
-			p = m.Process()
+			if p := m.Process(); p != nil {
+				w = p.Witness()
+				p.Close()
+			}
 			m.Close()
 		}
-		if p != nil {
+		if p := w.Open(); p != nil {
 			e.wakeProcess(c, p)
+			p.Close()
 		}
 		e.wakeUplink()
 	})
-	return func() {
-		stop()
-		if p != nil {
-			p.Close()
-		}
-	}
 }
 
 // again looks again and again, until done ends that.
