@@ -62,7 +62,7 @@ func (r Resources) Check() error {
 		{"mems", "Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, "/sys/devices/system/node/online"},
 	} {
 		asked, ok := abi.ParseList(set.list)
-		if !ok || strings.Contains(set.list, " ") || strings.Contains(","+set.list+",", ",,") && set.list != "" {
+		if !ok || strings.Contains(set.list, " ") || set.list != "" && slices.Contains(strings.Split(set.list, ","), "") {
 			return fmt.Errorf("invalid value %s for cpuset %s", set.list, set.what)
 		}
 		if len(asked) == 0 {

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/uplink"
-	"golang.org/x/sys/unix"
 )
 
 // A monitor that was stopped by a signal takes what it is sent and does not answer: who asks it for something would wait without a word. Nobody stops one but by hand
@@ -29,18 +29,7 @@ func (e *Engine) wake(c Container, m *monitor.Client) bool {
 
 // wakeProcess is wake of a monitor that is a process.
 func (e *Engine) wakeProcess(c Container, p *oci.Process) bool {
-	if !p.Stopped() {
-		return false
-	}
-	pid := p.Witness().PID
-	text := fmt.Sprintf("container %s: its monitor, process %d, was stopped by a signal: it goes on now", c.label(), pid)
-	if err := p.Signal(unix.SIGCONT); err != nil {
-		text = fmt.Sprintf("container %s: its monitor, process %d, was stopped by a signal: `kill -CONT %d` has it go on: %v", c.label(), pid, pid, err)
-	}
-	if e.warn != nil {
-		e.warn(text)
-	}
-	return true
+	return p.Wake(fmt.Sprintf("container %s: its monitor, process %d", c.label(), p.Witness().PID), e.warn)
 }
 
 // label is a container's name, or its id where only that is known of it.
@@ -55,7 +44,7 @@ func (c *Container) label() string {
 func (e *Engine) mind(c Container, m *monitor.Client) (done func()) {
 	look := func() { e.wake(c, m); e.wakeUplink() }
 	look()
-	return again(look)
+	return process.Again(lookAgain, look)
 }
 
 // wakeUplink has an uplink go on that was stopped by a signal, and tells of it: a monitor may wait for that.
@@ -68,7 +57,7 @@ func (e *Engine) wakeUplink() {
 // mindLater is mind for who has started the monitor: the socket that it has does not say which process that is, and one that ends soon is not asked.
 func (e *Engine) mindLater(c Container) (done func()) {
 	var w oci.Witness
-	return again(func() {
+	return process.Again(lookAgain, func() {
 		if w.PID == 0 {
 			m, err := monitor.Dial(e.dir, c.ID)
 			if err != nil {
@@ -86,26 +75,4 @@ func (e *Engine) mindLater(c Container) (done func()) {
 		}
 		e.wakeUplink()
 	})
-}
-
-// again looks again and again, until done ends that.
-func again(look func()) (done func()) {
-	quit, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		tick := time.NewTicker(lookAgain)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-				look()
-			}
-		}
-	}()
-	return func() {
-		close(quit)
-		<-gone
-	}
 }

@@ -382,7 +382,8 @@ func (c *Container) noteCRIU(pid int) error {
 		return fmt.Errorf("criu, process %d, went away", pid)
 	}
 	defer p.Close()
-	c.state.CRIU = &Witness{PID: pid, Begun: p.Witness().Begun}
+	w := p.Witness()
+	c.state.CRIU = &w
 	return c.save()
 }
 

@@ -155,7 +155,7 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 	if p == nil {
 		return ErrNotRunning
 	}
-	if err := unix.PidfdSendSignal(p.FD(), sig, nil, 0); err == unix.ESRCH {
+	if err := p.Signal(sig); err == os.ErrProcessDone {
 		return ErrNotRunning
 	} else if err != nil {
 		return fmt.Errorf("signal %v to process %d: %w", sig, c.state.PID, err)
@@ -343,7 +343,7 @@ func (c *Container) end() error {
 			return err
 		}
 	}
-	if err := unix.PidfdSendSignal(p.FD(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+	if err := p.Signal(unix.SIGKILL); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}
 	return gone(p, c.ID)
@@ -368,7 +368,7 @@ func (c *Container) endCRIU() error {
 		return nil
 	}
 	defer p.Close()
-	if err := unix.PidfdSendSignal(p.FD(), unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+	if err := p.Signal(unix.SIGKILL); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("signal KILL to criu, process %d: %w", c.state.CRIU.PID, err)
 	}
 	return gone(p, c.ID)

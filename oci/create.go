@@ -282,7 +282,7 @@ func (c *Container) made(pid int, g *group, l *Launch) error {
 	if err := c.save(); err != nil || l == nil || l.Started == nil {
 		return err
 	}
-	return l.Started(Witness{PID: pid, Begun: first.Witness().Begun})
+	return l.Started(first.Witness())
 }
 
 // note writes what is known of a container before it is made. Its cgroup, and the mount that its root is to cover, are named

@@ -11,7 +11,6 @@ import (
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/process"
-	"golang.org/x/sys/unix"
 )
 
 // A process of an uplink that was stopped by a signal takes what it is sent and does not answer: all commands of its user would wait without a word. So who waits for an
@@ -73,45 +72,13 @@ func Wake(run string, warn func(text string)) {
 }
 
 func wake(p *process.Process, name string, warn func(text string)) {
-	if !p.Stopped() {
-		return
-	}
-	pid := p.Witness().PID
-	text := fmt.Sprintf("the uplink of networks, process %d (%s), was stopped by a signal: it goes on now", pid, name)
-	if err := p.Signal(unix.SIGCONT); err != nil {
-		text = fmt.Sprintf("the uplink of networks, process %d (%s), was stopped by a signal: `kill -CONT %d` has it go on: %v", pid, name, pid, err)
-	}
-	if warn != nil {
-		warn(text)
-	}
+	p.Wake(fmt.Sprintf("the uplink of networks, process %d (%s)", p.Witness().PID, name), warn)
 }
 
 // Mind wakes now and for as long as done is not called: for who waits for something that an uplink holds, or does for another one.
 func Mind(run string, warn func(text string)) (done func()) {
 	Wake(run, warn)
-	return again(func() { Wake(run, warn) })
-}
-
-// again looks again and again, until done ends that.
-func again(look func()) (done func()) {
-	quit, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		tick := time.NewTicker(lookAgain)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-				look()
-			}
-		}
-	}()
-	return func() {
-		close(quit)
-		<-gone
-	}
+	return process.Again(lookAgain, func() { Wake(run, warn) })
 }
 
 // silent is the error of an uplink that is there and does not answer.

@@ -167,7 +167,7 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	defer cancel()
 	stop := context.AfterFunc(soon, func() { p.Kill() })
 	defer stop()
-	defer again(func() {
+	defer process.Again(lookAgain, func() {
 		if self := process.Open(p.Pid); self != nil { // it may not have the lock yet, and others be in the record
 			wake(self, Program, c.Warn)
 			self.Close()

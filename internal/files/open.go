@@ -10,12 +10,9 @@ import (
 // Open opens a regular file to be read. What is something else by mistake, as a FIFO, would hold up who opens it.
 func Open(name string) (*os.File, error) {
 	// os.Open would try by five calls more whether it is one to wait for, and os.NewFile by one or more, of what does not block.
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	for err == unix.EINTR { // of a server of files
-		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	}
+	fd, err := open(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
@@ -30,4 +27,17 @@ func Open(name string) (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// open is open(2), for a descriptor that an execve closes; a server of files may interrupt it.
+func open(name string, flags int) (fd int, err error) {
+	for {
+		fd, err = unix.Open(name, flags|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.EINTR {
+			return -1, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
 }

@@ -19,12 +19,9 @@ type Seen struct {
 
 // See holds what lies at path, which need not be readable. What is read of it after that is at least as new.
 func See(path string) (*Seen, error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	for err == unix.EINTR {
-		fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	}
+	fd, err := open(path, unix.O_PATH)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
 	s := &Seen{fd: fd}
 	if err := unix.Fstat(fd, &s.st); err != nil {

@@ -44,6 +44,7 @@ var below = []string{
 	"volume",
 	"internal/files",
 	"internal/leanjson",
+	"internal/process",
 	"internal/sandbox",
 	"network",
 	"network/netdb",

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strconv"
 	"syscall"
@@ -161,6 +162,43 @@ func (p *Process) Signal(sig syscall.Signal) error {
 		return err
 	}
 	return nil
+}
+
+// Wake has the process go on if it was stopped by a signal, and tells warn of it, which may be nil, by what the process is called. It reports whether it was.
+func (p *Process) Wake(called string, warn func(text string)) bool {
+	if !p.Stopped() {
+		return false
+	}
+	text := called + ", was stopped by a signal: it goes on now"
+	if err := p.Signal(unix.SIGCONT); err != nil {
+		text = fmt.Sprintf("%s, was stopped by a signal: `kill -CONT %d` has it go on: %v", called, p.pid, err)
+	}
+	if warn != nil {
+		warn(text)
+	}
+	return true
+}
+
+// Again looks again and again, which is how who waits for a process learns that it was stopped, until done ends that.
+func Again(every time.Duration, look func()) (done func()) {
+	quit, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				look()
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-gone
+	}
 }
 
 // Close closes the descriptors.

@@ -269,13 +269,10 @@ func (db *DB) Resolve(id, name string) (addrs []netip.Addr, known bool) {
 	}
 	path := db.runDir(id) + "/names/" + file
 	dir, err := files.See(path)
-	if err != nil && errors.Is(err, os.ErrNotExist) {
+	if err != nil {
 		return nil, false
 	}
-	if addrs, known = readNamed(path); err != nil {
-		return addrs, known
-	}
-	if !known || !dir.Settled() {
+	if addrs, known = readNamed(path); !known || !dir.Settled() {
 		dir.Close()
 		return addrs, known
 	}
