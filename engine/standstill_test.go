@@ -80,7 +80,7 @@ func TestStoppedMonitor(t *testing.T) {
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			told = nil
-			cfg := sh(root, "trap 'exit 7' TERM; trap 'echo winch' WINCH; while :; do sleep 0.01; done")
+			cfg := sh(root, "trap 'exit 7' TERM; trap 'echo winch' WINCH; echo ready; while :; do sleep 0.01; done")
 			cfg.AutoRemove = false
 			c, err := e.Create(ctx, cfg)
 			if err != nil {
@@ -90,6 +90,8 @@ func TestStoppedMonitor(t *testing.T) {
 				t.Fatal(err)
 			}
 			c = found(t, e, c.ID)
+			// Before it has its traps, the first process of a pid namespace is sent TERM in vain.
+			nstest.Until(t, "the traps", func() bool { return strings.Contains(logOf(t, c), "ready") })
 			pid := monitorOf(t, e, c)
 			if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 				t.Fatal(err)

@@ -486,7 +486,8 @@ func TestStopped(t *testing.T) {
 	for _, of := range []int{s.PID, pid, carries[0]} {
 		stop(t, of)
 	}
-	if a := p.do(request{Op: "end"}); a.Err != "" || len(a.Told) != 3 {
+	// The first one to be woken may be the one that ends the others, before they are looked at.
+	if a := p.do(request{Op: "end"}); a.Err != "" || len(a.Told) == 0 || len(a.Told) > 3 {
 		t.Errorf("end: error %q, told %q", a.Err, a.Told)
 	}
 	if left := append(p.children(uplink.Program), p.children(uplink.Pasta)...); len(left) > 0 {
