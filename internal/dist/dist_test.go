@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"debug/buildinfo"
 	"io"
 	"os"
@@ -13,14 +14,39 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
 )
+
+// A build that is ended leaves neither files of its own nor half a package.
+func TestDistEnds(t *testing.T) {
+	tmp, to := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- dist(ctx, "../..", to, runtime.GOARCH) }()
+	nstest.Until(t, "that it builds", func() bool {
+		made, _ := filepath.Glob(filepath.Join(tmp, "kakuri-dist-*"))
+		return len(made) > 0
+	})
+	stop()
+	if err := <-ended; err == nil {
+		t.Error("no error")
+	}
+	// The go command has a directory of its own, which it leaves where it is ended in its first moment.
+	for _, of := range []string{tmp + "/kakuri-dist-*", to + "/*"} {
+		if left, err := filepath.Glob(of); err != nil || len(left) > 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+	}
+}
 
 // dpkg reads the package, and what it installs is what the source has and runs; a
 // second build gives the same bytes.
 func TestDist(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir()}
 	for _, dir := range dirs {
-		if err := dist("../..", dir, runtime.GOARCH); err != nil {
+		if err := dist(t.Context(), "../..", dir, runtime.GOARCH); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/cli"
 )
@@ -18,8 +22,11 @@ func main() {
 	arch := flag.String("arch", "amd64,arm64", "architectures, as Go names them")
 	to := flag.String("to", "dist", "directory of the results")
 	flag.Parse()
+	// A signal ends the compiler, and by that what waits for it, which removes what it has made.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
 	for a := range strings.SplitSeq(*arch, ",") {
-		if err := dist(".", *to, a); err != nil {
+		if err := dist(ctx, ".", *to, a); err != nil {
 			fmt.Fprintln(os.Stderr, "dist:", err)
 			os.Exit(1)
 		}
@@ -27,7 +34,7 @@ func main() {
 }
 
 // dist builds the source in a directory, for one architecture.
-func dist(source, to, arch string) error {
+func dist(ctx context.Context, source, to, arch string) error {
 	when, err := sourceTime(source)
 	if err != nil {
 		return err
@@ -40,14 +47,14 @@ func dist(source, to, arch string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := build(source, tmp, arch); err != nil {
+	if err := build(ctx, source, tmp, arch); err != nil {
 		return err
 	}
 	files, err := gather(source, tmp)
 	if err != nil {
 		return err
 	}
-	others, err := notices(source, arch)
+	others, err := notices(ctx, source, arch)
 	if err != nil {
 		return err
 	}
@@ -76,8 +83,8 @@ func dist(source, to, arch string) error {
 var programs = []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"}
 
 // build compiles the programs into a directory.
-func build(source, to, arch string) error {
-	c := goTool(source, arch, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to + "/"}, programs...)...)
+func build(ctx context.Context, source, to, arch string) error {
+	c := goTool(ctx, source, arch, append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", to + "/"}, programs...)...)
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("go build for %s: %w", arch, err)
 	}

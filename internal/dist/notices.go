@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,8 +23,8 @@ type linked struct {
 }
 
 // notices are the terms of what the programs link, which go with every copy of these.
-func notices(source, arch string) ([]byte, error) {
-	list, err := linkedInto(source, arch)
+func notices(ctx context.Context, source, arch string) ([]byte, error) {
+	list, err := linkedInto(ctx, source, arch)
 	if err != nil {
 		return nil, err
 	}
@@ -31,8 +32,8 @@ func notices(source, arch string) ([]byte, error) {
 }
 
 // linkedInto asks go which packages of others the programs link.
-func linkedInto(source, arch string) (list []linked, err error) {
-	c := goTool(source, arch, append([]string{"list", "-deps", "-json=Dir,Root,Standard,Module"}, programs...)...)
+func linkedInto(ctx context.Context, source, arch string) (list []linked, err error) {
+	c := goTool(ctx, source, arch, append([]string{"list", "-deps", "-json=Dir,Root,Standard,Module"}, programs...)...)
 	out, err := c.Output()
 	if err != nil {
 		return nil, fmt.Errorf("go list for %s: %w", arch, err)
@@ -106,8 +107,9 @@ func terms(list []linked) ([]byte, error) {
 }
 
 // goTool is the go command as the programs are built with.
-func goTool(source, arch string, args ...string) *exec.Cmd {
-	c := exec.Command("go", args...)
+func goTool(ctx context.Context, source, arch string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, "go", args...)
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) } // it has files of its own to remove
 	c.Dir, c.Stderr = source, os.Stderr
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	return c
