@@ -35,6 +35,9 @@ func newStart(io IO) *cobra.Command {
 			streams.In = io.In
 		}
 		res, err := e.Attach(c.Context(), args[0], engine.AttachOptions{Start: true, NoStdin: !interactive, DetachKeys: orSetting(io, keys, detachKeys)}, streams)
+		if errors.As(err, new(*engine.ExitError)) {
+			err = &engine.ExitError{Code: 1, Err: err} // a start that fails is no end of a command, as with Docker
+		}
 		return exitOf(io, res, err)
 	}
 	return c

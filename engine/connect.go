@@ -241,7 +241,7 @@ func (b *builder) connect(i int, w *wire) error {
 		return err
 	}
 	if n.Name != netdb.DefaultName {
-		w.has.Names = b.namesOn(a)
+		w.has.Names = b.run.namesOn(a, b.rec.Name, b.id)
 	}
 	return b.endpoint(i, w)
 }
@@ -268,9 +268,9 @@ func (e *Engine) nameOwner(err error) error {
 }
 
 // namesOn are the names that the container has on a network.
-func (b *builder) namesOn(a *Attachment) []string {
+func (c *Config) namesOn(a *Attachment, name, id string) []string {
 	var names []string
-	for _, name := range append(append([]string{b.rec.Name}, a.Aliases...), shortID(b.id), b.run.Hostname) {
+	for _, name := range append(append([]string{name}, a.Aliases...), shortID(id), c.Hostname) {
 		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}

@@ -449,8 +449,11 @@ func (c *Container) inspectConfig() *InspectConfig {
 }
 
 // linkPaths are links as Docker tells of them, /CONTAINER:/NAME/ALIAS.
-func linkPaths(links []string, name string) (list []string) {
-	for _, l := range links {
+func (c *Config) linkPaths(name string) (list []string) {
+	if c.networkMode() != netdb.DefaultName { // the network's own record has them
+		return nil
+	}
+	for _, l := range c.Links {
 		to, alias := splitLink(l)
 		list = append(list, "/"+to+":/"+name+"/"+alias)
 	}
@@ -460,7 +463,7 @@ func linkPaths(links []string, name string) (list []string) {
 func (c *Container) hostConfig() *HostConfig {
 	cfg, r := &c.Config, &c.Config.Resources
 	h := &HostConfig{
-		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: linkPaths(cfg.Links, c.Name),
+		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.linkPaths(c.Name),
 		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
 		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: wholeCapNames(cfg.CapAdd), CapDrop: wholeCapNames(cfg.CapDrop), CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
 		DNS: append([]string{}, cfg.DNS...), DNSOptions: append([]string{}, cfg.DNSOptions...), DNSSearch: append([]string{}, cfg.DNSSearch...), Egress: cfg.Egress, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,
@@ -637,6 +640,9 @@ func (c *Container) networkSettings() *NetworkSettings {
 		case c.Connections[i].Network == a.Network && !c.Started.IsZero():
 			has.NetworkID = c.Connections[i].NetworkID // which one it was on, as Docker keeps it; the rest ended with it
 		}
+		if !c.Active() && !c.Started.IsZero() && a.Network != netdb.DefaultName {
+			has.Names = c.Config.namesOn(&a, c.Name, c.ID)
+		}
 		n.Networks[has.Network] = endpointOf(&a, &has)
 		if has.Network == netdb.DefaultName && c.Active() {
 			e := n.Networks[has.Network]
@@ -662,6 +668,9 @@ func (c *Container) networkSettings() *NetworkSettings {
 func endpointOf(a *Attachment, has *Connection) *Endpoint {
 	e := &Endpoint{
 		Links: a.Links, Aliases: a.Aliases, DriverOpts: a.Options, GwPriority: a.GatewayPriority, NetworkID: has.NetworkID, EndpointID: has.Endpoint, DNSNames: has.Names,
+	}
+	if a.Network == netdb.DefaultName {
+		e.Links = nil // HostConfig has them
 	}
 	if a.IPv4 != "" || a.IPv6 != "" || len(a.LinkLocal) > 0 {
 		e.IPAMConfig = &EndpointIPAM{a.IPv4, a.IPv6, a.LinkLocal}

@@ -334,7 +334,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 	}
 	c, lock, err := e.lock(container)
 	if force && gone == nil && errors.As(err, new(ErrNoSuchContainer)) {
-		return e.netdb().Leave(n.ID, container)
+		return e.takeGone(n.ID, container, err)
 	}
 	if gone != nil && err != nil {
 		return e.swapped(gone, ref, "disconnect")
@@ -363,6 +363,20 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 		return c.writeRecord()
 	}
 	return e.disconnectLive(ctx, &c, &n, list)
+}
+
+// takeGone takes from a network what a container that is not there any more has left on it, by its id or name. The error is missing where it has nothing.
+func (e *Engine) takeGone(network, container string, missing error) error {
+	list, err := e.netdb().Members(network)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if m.Container == container || m.Name == container {
+			return e.netdb().Leave(network, m.Container)
+		}
+	}
+	return missing
 }
 
 // forgetNetwork takes a network that is not there any more from what a container is connected to at its next start, by the word that it was asked for: as

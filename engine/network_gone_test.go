@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network/netdb"
 )
 
 // connectedTo are the networks that inspect shows.
@@ -258,5 +260,43 @@ func TestNetworkOfAnothersDevice(t *testing.T) {
 	}
 	if text := ip("addr", "show", "mine0"); !strings.Contains(text, "10.83.0.1/24") {
 		t.Errorf("the device is %q", text)
+	}
+}
+
+// TestDisconnectGoneContainer: what a container that is not there any more has left on a network goes by force, and by no path. Where it has left nothing, nothing is said to
+// have been done, as with Docker.
+func TestDisconnectGoneContainer(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t)
+	networks(t, e, NetworkConfig{Name: "back"})
+	db := e.netdb()
+	t.Cleanup(db.Forget)
+	n, err := db.Lookup("back")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.Repeat("ab", 32)
+	for _, ref := range []string{id, "old"} {
+		if err := db.Join(n.ID, netdb.Member{Container: id, Name: "old"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range []string{"../members/" + id, "../names/old", "new"} {
+			if err := e.NetworkDisconnect(t.Context(), "back", other, true); !errors.As(err, new(ErrNoSuchContainer)) {
+				t.Errorf("%s: %v", other, err)
+			}
+		}
+		if _, err := db.Member(n.ID, id); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.NetworkDisconnect(t.Context(), "back", ref, false); !errors.As(err, new(ErrNoSuchContainer)) {
+			t.Errorf("%s, not by force: %v", ref, err)
+		}
+		if err := e.NetworkDisconnect(t.Context(), "back", ref, true); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+		if _, err := db.Member(n.ID, id); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: it is still there: %v", ref, err)
+		}
 	}
 }

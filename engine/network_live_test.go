@@ -291,7 +291,7 @@ func TestRestartOfJoined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if was, is := up.NetworkSettings.Networks["web"], down.NetworkSettings.Networks["web"]; was.NetworkID == "" || is.NetworkID != was.NetworkID || is.EndpointID+is.IPAddress != "" {
+	if was, is := up.NetworkSettings.Networks["web"], down.NetworkSettings.Networks["web"]; was.NetworkID == "" || is.NetworkID != was.NetworkID || is.EndpointID+is.IPAddress != "" || !slices.Equal(is.DNSNames, was.DNSNames) || len(was.DNSNames) == 0 {
 		t.Errorf("of %+v there is left %+v", was, is)
 	}
 	if devices := output(t, exec.Command("nsenter", "-n", "-t", strconv.Itoa(beside.PID), "ip", "-br", "link")); strings.Contains(devices, "eth0") {

@@ -532,7 +532,12 @@ func TestLinkVariables(t *testing.T) {
 }
 
 func TestLinkPaths(t *testing.T) {
-	if got := linkPaths([]string{"db:store", "web"}, "box"); !slices.Equal(got, []string{"/db:/box/store", "/web:/box/web"}) {
+	c := Config{Network: netdb.DefaultName, Links: []string{"db:store", "web"}}
+	if got := c.linkPaths("box"); !slices.Equal(got, []string{"/db:/box/store", "/web:/box/web"}) {
 		t.Error(got)
+	}
+	c.Network = "back"
+	if got := c.linkPaths("box"); got != nil {
+		t.Errorf("on a network of its own: %q", got)
 	}
 }
