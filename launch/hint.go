@@ -32,8 +32,8 @@ func hint(e *Error) string {
 		return bindHint(op, e.Call, errno)
 	case *plan.OpenTree:
 		switch {
-		case op.From != plan.RegNone && errno == syscall.EINVAL:
-			return lockedHint(op.Path)
+		case e.Call == "open_tree" && errno == syscall.EINVAL:
+			return cloneTreeHint(op.Path, op.Recursive)
 		case op.IDMap && cannotIDMap(e.Call, errno):
 			return idMapHint(op.Path)
 		}
@@ -166,8 +166,8 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 		return inProcHint(op.Dest)
 	case errno == syscall.ENOTDIR && call == "openat2" || errno == syscall.EINVAL && call == "move_mount":
 		return "a file goes on a file, and a directory on a directory"
-	case call == "open_tree" && errno == syscall.EINVAL && !op.Recursive:
-		return lockedHint(op.Source)
+	case call == "open_tree" && errno == syscall.EINVAL:
+		return cloneTreeHint(op.Source, op.Recursive)
 	case call == "open_tree":
 		return sourceHint(op.Source, errno)
 	}
@@ -196,8 +196,12 @@ func inProcHint(dest string) string {
 	return fmt.Sprintf("%q cannot be mounted because it is inside /proc, where a link of the root leads", dest)
 }
 
-func lockedHint(path string) string {
-	return "something is mounted below " + path + ", and in a user namespace the kernel lets nobody look past such a mount: bind it with what is below it (rbind)"
+// cloneTreeHint is about a mount that may not be cloned.
+func cloneTreeHint(path string, recursive bool) string {
+	if recursive {
+		return path + " is on a mount that is unbindable, or of another mount namespace"
+	}
+	return "something is mounted below " + path + ", and in a user namespace the kernel lets nobody look past such a mount: bind it with what is below it (rbind); or that is unbindable, or of another mount namespace"
 }
 
 func sourceHint(path string, errno syscall.Errno) string {

@@ -649,14 +649,23 @@ const nullDevice = "/dev/null"
 
 // boundMounts finds them in a plan.
 func boundMounts(p plan.Plan) (list []boundMount, err error) {
+	theirs := map[plan.Reg]bool{} // trees that were opened when the mounts were still the host's
+	private := false
 	for _, s := range p.Steps {
 		switch op := s.Op.(type) {
+		case *plan.Propagation:
+			private = true
+		case *plan.OpenTree:
+			theirs[op.Out] = !private
 		case *plan.Bind:
 			if op.Source == "" || op.Inside {
 				continue // of a file system of the container's: CRIU finds out by itself
 			}
-			if op.Tree != plan.RegNone {
+			if check, ok := s.Check.(*plan.MountCheck); ok && check.Set&abi.MountAttrIdmap != 0 {
 				return nil, fmt.Errorf("the mount on %s is id-mapped: CRIU would restore it without its mapping", op.Dest)
+			}
+			if theirs[op.Tree] {
+				return nil, fmt.Errorf("the mount on %s is shared with the host: CRIU would restore it without that", op.Dest)
 			}
 			list = append(list, boundMount{source: op.Source, dest: filepath.Clean("/" + op.Dest), recursive: op.Recursive})
 		case *plan.Device:

@@ -288,7 +288,7 @@ func TestCRIURequests(t *testing.T) {
 	}
 	s := asleep()
 	s.Annotations = map[string]string{"org.criu.config": "/my.conf"}
-	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/srv/web", Type: "bind", Source: host, Options: []string{"bind"}},
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/srv/web", Type: "bind", Source: host, Options: []string{"rbind"}},
 		specs.Mount{Destination: "/link", Type: "bind", Source: host + "/f", Options: []string{"bind"}})
 	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/acpi"}
 	b := bundle(t, s)
@@ -623,6 +623,13 @@ func TestCRIUWrong(t *testing.T) {
 	write(t, b, s)
 	p.good("run", "-d", "--bundle", b, "x")
 	p.bad("the mount on /srv is id-mapped", "checkpoint", "--image-path", image, "x")
+	p.good("delete", "-f", "x")
+	s = asleep()
+	s.Linux.RootfsPropagation = "rshared"
+	s.Mounts = append(s.Mounts, bindMount(image, "/srv", "rshared"))
+	write(t, b, s)
+	p.good("run", "-d", "--bundle", b, "x")
+	p.bad("the mount on /srv is shared with the host", "checkpoint", "--image-path", image, "x")
 	p.good("delete", "-f", "x")
 	write(t, b, asleep())
 	restore := func(want, image string, more ...string) {

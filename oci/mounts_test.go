@@ -90,22 +90,55 @@ func TestSourcesInRoot(t *testing.T) {
 	}
 }
 
-// A bind mount of the host's root shows that, and not the container's own root, which is attached over it.
+// A recursive bind mount of the host's root shows that, by whatever name, and not the container's own root, which is attached over it.
 func TestWholeHost(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	p := newPlace(t)
-	for _, source := range []string{"/", "/../.", "/proc/self/root", "/proc/self/task/../root/"} {
-		s := base("cat /all/proc/self/mountinfo >/dev/null; ls -d /all$0/config.json; test -e /all/all && echo the own root; true")
-		dir := bundle(t, s)
-		s.Process.Args = append(s.Process.Args, dir)
-		s.Mounts = append(s.Mounts, bindMount(source, "/all", "ro"))
-		write(t, dir, s)
-		if out := p.good("run", "--bundle", dir, "x"); out != "/all"+dir+"/config.json\n" {
-			t.Errorf("%s: %q", source, out)
+	p, links := newPlace(t), nstest.Dir(t)
+	for name, target := range map[string]string{"link": "/", "second": "link", "up": strings.Repeat("../", 20), "usr": "/usr/bin"} {
+		if err := os.Symlink(target, filepath.Join(links, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, source := range []string{
+		"/", "/../.", "/proc/self/root", "/proc/self/task/../root/", "/proc/thread-self/root/.", "/proc/self/cwd/" + strings.Repeat("../", 20), strings.Repeat("../", 20),
+		links + "/link", links + "/second", links + "/up", links + "/second" + links + "/up/",
+	} {
+		for _, userNS := range []bool{false, true} {
+			s := base("cat /all/proc/self/mountinfo >/dev/null; ls -d /all$0/config.json; test -e /all/all && echo the own root; true")
+			dir := bundle(t, s)
+			if userNS {
+				mapped(t, dir, s)
+			}
+			s.Process.Args = append(s.Process.Args, dir)
+			s.Mounts = append(s.Mounts, bindMount(source, "/all", "ro"))
+			write(t, dir, s)
+			if out := p.good("run", "--bundle", dir, "x"); out != "/all"+dir+"/config.json\n" {
+				t.Errorf("%s, user namespace %v: %q", source, userNS, out)
+			}
 		}
 	}
 	p.empty()
+}
+
+// A recursive bind mount of a directory that the container's root is in shows nothing of what the container has mounted: neither where hooks
+// want the root at its own place, nor where that is in the caller's mount namespace.
+func TestBindAroundRoot(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for name, change := range map[string]func(*specs.Spec){
+		"alone": func(*specs.Spec) {},
+		"hooks": func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/true"}}} },
+	} {
+		s := base("ls /around/rootfs/proc; test -d /around/rootfs/bin && echo the directory")
+		change(s)
+		dir := bundle(t, s)
+		s.Mounts = append(s.Mounts, bindMount(dir, "/around"))
+		write(t, dir, s)
+		if out, stderr, code := run(t, dir); out != "the directory\n" || code != 0 {
+			t.Errorf("%s: code %d: %q: %s", name, code, out, stderr)
+		}
+	}
 }
 
 // The mounts are made in the order of config.json, with /dev at its place: as mountinfo lists them.

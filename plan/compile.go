@@ -126,7 +126,7 @@ func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
 	}
 	for _, part := range []func() error{
 		c.unapplied, c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
-		c.hooks, c.pivot, c.limits, c.credentials,
+		c.hooks, c.pivot, c.limits, c.credentials, c.treesFirst,
 	} {
 		if err := part(); err != nil {
 			return Plan{}, err
@@ -166,6 +166,8 @@ type compiler struct {
 	borrowed        []Step      // that fetch mounts from other mount namespaces
 	trees           map[int]Reg // mounts[i] whose source is a tree that was opened before
 	places          map[int]Reg // mounts[i] whose source the runtime's side has opened
+	recursive       []Step      // binds with all that is mounted below their sources
+	treesAt         int         // the number of the step before which their trees are opened
 	opens           []Step      // of the runtime's side that open sources of trees
 	maps            []mapping   // of those trees
 	mapped          []mapped    // user namespaces that were made to map mounts

@@ -64,6 +64,7 @@ func (c *compiler) root() error {
 		if c.isNew(abi.NSUser) {
 			return specErr("root.path", "a root of its own in a new user namespace needs a new mount namespace: nothing can be mounted in another")
 		}
+		c.treesAt = len(c.plan.Steps)
 		c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
 		op := &AttachRoot{Path: c.rootPath(), Nodev: c.o.RootNodev, InPlace: true, Private: true}
 		if len(c.views) > 0 {
@@ -86,9 +87,7 @@ func (c *compiler) root() error {
 		return err
 	}
 	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
-	if err := c.wholeTrees(); err != nil {
-		return err
-	}
+	c.treesAt = len(c.plan.Steps)
 	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
 	if c.o.Root != nil && c.o.Root.Layers != nil {
 		return c.imageRoot(c.o.Root)

@@ -272,33 +272,27 @@ func (c *compiler) sharedTrees() error {
 	return nil
 }
 
-// wholeTrees opens the host's "/" where a bind mount shows all of it, before the container's root is attached over that: the root would be in the tree, over
-// what was asked for.
-func (c *compiler) wholeTrees() error {
-	for i, m := range c.spec.Mounts {
-		if !wholeTree(c.source(m.Source)) {
-			continue
-		}
-		o, err := c.parseMount(i, m)
-		if err != nil {
-			return err
-		}
-		if !o.bind || o.remount || !o.recursive || c.subpath(m) != "" || c.trees[i] != RegNone {
-			continue
-		}
-		if c.trees[i] = c.places[i]; c.trees[i] == RegNone {
-			if c.trees[i], err = c.reg(); err != nil {
-				return err
+// treesFirst has the trees of recursive binds opened before the container's root is attached over the host's: a tree that has what it is attached to,
+// by whatever name, would show it, and in its place. What mounts before have put into the root is looked up there, in its turn. A tree takes the register
+// that its source was opened to; of those that take one of their own the last are opened in their turn where there are too few.
+func (c *compiler) treesFirst() error {
+	var steps []Step
+	for _, s := range c.recursive {
+		op := s.Op.(*Bind)
+		tree := op.From
+		if tree == RegNone {
+			if c.next == regTemp {
+				continue
 			}
+			tree, c.next = c.next, c.next+1
 		}
-		c.inside(&OpenTree{From: c.places[i], Path: c.source(m.Source), Recursive: true, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
-		c.places[i] = RegNone
+		s.Op = &OpenTree{From: op.From, Path: op.Source, Below: op.Below, Recursive: true, Out: tree}
+		steps = append(steps, s)
+		op.Tree, op.From = tree, RegNone
 	}
+	c.plan.Steps = slices.Insert(c.plan.Steps, c.treesAt, steps...)
 	return nil
 }
-
-// wholeTree tells names of "/": also those that proc(5) has for a process's root, which is the host's but for one in a container.
-func wholeTree(p string) bool { return p == "/" || ofProc(p) && path.Base(p) == "root" }
 
 // shares reports whether a mount is to be shared with the host.
 func (c *compiler) shares(o mountOptions) bool {

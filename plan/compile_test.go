@@ -582,6 +582,40 @@ func TestSourcesOfAnother(t *testing.T) {
 	}
 }
 
+// TestTreesFirst: the trees of recursive binds are opened before the root is attached, in registers that nothing else needs; the rest in its turn.
+func TestTreesFirst(t *testing.T) {
+	var mounts strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&mounts, `{"destination":"/v%d","type":"bind","source":"/h/%d","options":["rbind"]},`, i, i)
+	}
+	for _, m := range []string{`"type":"tmpfs","options":["tmpcopyup"]`, `"type":"bind","source":"/r/b","options":["rbind"]`, `"type":"bind","source":"/h","options":["bind"]`} {
+		fmt.Fprintf(&mounts, `{"destination":"/last",%s},`, m)
+	}
+	p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}]}`, `"mounts":[`+strings.TrimSuffix(mounts.String(), ",")+`]`), rootFacts(), Options{})
+	attach := slices.IndexFunc(p.Steps, func(s Step) bool { _, ok := s.Op.(*AttachRoot); return ok })
+	first := map[Reg]string{}
+	for _, s := range p.Steps[:attach] {
+		if op, ok := s.Op.(*OpenTree); ok {
+			first[op.Out] = op.Path
+		}
+	}
+	late := 0
+	for i, op := range ops[*Bind](p) {
+		switch {
+		case i >= 300 && op.Tree != RegNone || i < 300 && first[op.Tree] != op.Source && op.Tree != RegNone:
+			t.Errorf("%v: of the tree of %q", op, first[op.Tree])
+		case i < 300 && op.Tree == RegNone:
+			late++
+		case i < 300 && late > 0:
+			t.Errorf("%v is opened first, and one before it is not", op)
+		}
+	}
+	if late != 300-MaxSources+2 || len(first) != MaxSources-2 {
+		t.Errorf("%d are opened late and %d first; two of %d registers are the tmpfs's", late, len(first), MaxSources)
+	}
+	checkPlan(t, p, abi.ArchX86_64)
+}
+
 // TestToldCapabilities: a process beside the first one is silent on what that was made without, and not on more.
 func TestToldCapabilities(t *testing.T) {
 	host := rootFacts()

@@ -65,11 +65,10 @@ func treeFlags(recursive bool) uint64 {
 func (o *OpenTree) lower(a *Asm) {
 	switch {
 	case o.From != RegNone && o.From == o.Out: // there are not as many registers as a container may have mounts
-		tree := a.tmp()
-		a.openAt(o.From, o.Recursive, tree)
-		a.close(o.From)
-		a.call(abi.CallFcntl, fd(tree), num(1030), num(3)).into(o.Out) // F_DUPFD_CLOEXEC
-		a.close(tree)
+		place, kept := a.tmp(), a.newMem(a.alloc(4))
+		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(o.From)}, N: 1, Mem: kept})
+		a.openAt(o.From, o.Recursive, o.Out)
+		a.row(Row{Kind: RowLoad, Mem: kept, Out: place})
 	case o.From != RegNone:
 		a.openAt(o.From, o.Recursive, o.Out)
 		a.close(o.From)

@@ -423,6 +423,10 @@ func TestPathsStayInside(t *testing.T) {
 					if below != RegRoot && op.Below != "" {
 						want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
 					}
+				case *OpenTree:
+					if below != RegRoot {
+						want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
+					}
 				case *OpenSource:
 					if below != RegHost {
 						want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks

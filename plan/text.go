@@ -194,6 +194,9 @@ func rowText(r Row, arch abi.Arch) string {
 	case RowStore:
 		return fmt.Sprintf("(store %s in the next call's memory)", r.Args[0].Reg)
 	case RowLoad:
+		if r.Off == 0 { // of a message come after its head
+			return fmt.Sprintf("(the stored one) = %s", r.Out)
+		}
 		return fmt.Sprintf("(received descriptor) = %s", r.Out)
 	case RowIf:
 		switch {
