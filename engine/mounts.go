@@ -194,6 +194,7 @@ func (b *builder) userMount(m Mount) error {
 	if !path.IsAbs(m.Source) {
 		return fmt.Errorf("%s: %q is no absolute path", m.Flag, m.Source)
 	}
+	m.Source = path.Clean(m.Source) // as Docker, "l/.." is what l is in, wherever it leads
 	if !exists(m.Source) {
 		if m.MustHave {
 			return fmt.Errorf("%s: there is no %s on the host", m.Flag, m.Source)

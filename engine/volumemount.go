@@ -232,7 +232,7 @@ func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
 	case "image":
 		p.RW = false
 	case "bind":
-		p.Propagation = cmp.Or(p.Propagation, "rprivate")
+		p.Source, p.Propagation = path.Clean(p.Source), cmp.Or(p.Propagation, "rprivate")
 	case "volume":
 		if p.Mode == "" && (m.Source != "" || strings.HasPrefix(m.Flag, "--mount")) {
 			p.Mode = "z" // as Docker says of each that was asked for by name or by --mount

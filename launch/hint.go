@@ -164,6 +164,8 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 		return fmt.Sprintf("%q cannot be mounted because it is not of type proc", op.Dest)
 	case call == "fstatfs":
 		return inProcHint(op.Dest)
+	case errno == syscall.EBUSY && call == "renameat2":
+		return rootHint(op.Dest)
 	case errno == syscall.ENOTDIR && call == "openat2" || errno == syscall.EINVAL && call == "move_mount":
 		return "a file goes on a file, and a directory on a directory"
 	case call == "open_tree" && errno == syscall.EINVAL:
@@ -178,6 +180,8 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 	switch {
 	case call == "fstatfs":
 		return inProcHint(op.Dest)
+	case errno == syscall.EBUSY && call == "renameat2":
+		return rootHint(op.Dest)
 	case errno == syscall.EPERM && (op.Type == "proc" || op.Type == "sysfs"):
 		return "in a user namespace the kernel wants the host's own " + op.Type + " visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace"
 	case errno == syscall.ENODEV:
@@ -192,16 +196,21 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 	return ""
 }
 
+func rootHint(dest string) string {
+	return fmt.Sprintf("%q leads to the root by a link of the root's, and that is root.path, not a mount", dest)
+}
+
 func inProcHint(dest string) string {
 	return fmt.Sprintf("%q cannot be mounted because it is inside /proc, where a link of the root leads", dest)
 }
 
 // cloneTreeHint is about a mount that may not be cloned.
 func cloneTreeHint(path string, recursive bool) string {
-	if recursive {
-		return path + " is on a mount that is unbindable, or of another mount namespace"
+	s := path + " is on a mount that is unbindable, or of another mount namespace"
+	if !recursive {
+		s += "; or something is mounted below it, and in a user namespace the kernel lets nobody look past such a mount: bind it with what is below it (rbind)"
 	}
-	return "something is mounted below " + path + ", and in a user namespace the kernel lets nobody look past such a mount: bind it with what is below it (rbind); or that is unbindable, or of another mount namespace"
+	return s
 }
 
 func sourceHint(path string, errno syscall.Errno) string {

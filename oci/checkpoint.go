@@ -667,7 +667,7 @@ func boundMounts(p plan.Plan) (list []boundMount, err error) {
 			if theirs[op.Tree] {
 				return nil, fmt.Errorf("the mount on %s is shared with the host: CRIU would restore it without that", op.Dest)
 			}
-			list = append(list, boundMount{source: op.Source, dest: filepath.Clean("/" + op.Dest), recursive: op.Recursive})
+			list = append(list, boundMount{source: filepath.Clean(op.Source), dest: filepath.Clean("/" + op.Dest), recursive: op.Recursive})
 		case *plan.Device:
 			if op.Bind != "" {
 				list = append(list, boundMount{source: op.Bind, dest: filepath.Clean("/" + op.Path)})

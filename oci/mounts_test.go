@@ -141,6 +141,63 @@ func TestBindAroundRoot(t *testing.T) {
 	}
 }
 
+// Nothing is mounted on the root itself, where a link leads there: it would be seen by nobody but those who enter the container, and instead of the root.
+func TestMountOnRoot(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	dir := bundle(t, base("true"))
+	links := map[string]string{"abs": "/", "up": "..", "round": "etc/..", "dangling": "none/x/../..", "second": "abs", "proc2": "/proc/.."}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(dir, "rootfs", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name := range links {
+		for _, m := range []specs.Mount{bindMount(host, "/"+name), {Destination: "/" + name, Type: "tmpfs", Source: "tmpfs"}, {Destination: "/" + name, Type: "cgroup", Source: "cgroup"}} {
+			s := base("true")
+			s.Mounts = append(s.Mounts, m)
+			write(t, dir, s)
+			refused(t, dir, "config.json mounts[1]", "leads to the root by a link")
+		}
+	}
+	// A place that is a mount's root, but another's, is one.
+	s := base("grep -c ' /mnt ' /proc/self/mountinfo")
+	s.Mounts = append(s.Mounts, bindMount(host, "/mnt"), bindMount(host, "/mnt"), bindMount(host, "/abs/mnt"))
+	write(t, dir, s)
+	if out, stderr, code := run(t, dir); out != "3\n" || code != 0 {
+		t.Errorf("code %d: %q: %s", code, out, stderr)
+	}
+}
+
+// A link of a volume that is mounted in /dev or /sys leads no other mount into /proc.
+func TestVolumeInDevLeadsToProc(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	if err := errors.Join(os.Symlink("/proc/sys", host+"/link"), os.Chmod(host, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, userNS := range []bool{false, true} {
+		for _, at := range []string{"/dev", "/sys"} {
+			s := base("true")
+			dir := bundle(t, s)
+			if userNS {
+				mapped(t, dir, s)
+			}
+			kind := map[string]string{"/dev": "tmpfs", "/sys": "sysfs"}[at]
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: at, Type: kind, Source: kind})
+			place := at + "/volume"
+			if at == "/sys" {
+				place = "/sys/kernel/debug"
+			}
+			s.Mounts = append(s.Mounts, bindMount(host, place), bindMount(host, place+"/link"))
+			write(t, dir, s)
+			refused(t, dir, "config.json mounts[3]", "is inside /proc")
+		}
+	}
+}
+
 // The mounts are made in the order of config.json, with /dev at its place: as mountinfo lists them.
 func TestMountOrder(t *testing.T) {
 	nstest.Root(t)

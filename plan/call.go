@@ -284,6 +284,12 @@ const (
 	procRoot  = 1
 )
 
+// What statx(2) has beside the modes: the attributes, and that something is a mount's root.
+const (
+	statxAttributes = 8
+	statxMountRoot  = 0x2000
+)
+
 // ifProc asks whether what a register holds is of a procfs; the rows after it, up to the
 // skipOK of its result, are for anything else.
 func (a *Asm) ifProc(r Reg) int {
@@ -302,6 +308,16 @@ func (a *Asm) notInProc(r Reg) {
 	a.fail(abi.CallFstatfs, abi.EPERM)
 	a.skipOK(root)
 	a.skipOK(other)
+}
+
+// notRoot fails where a place, which was found by a path that may have links in it, is the root itself: what is mounted there would be seen by nobody but those
+// who enter the mount namespace, and instead of the root. A rename of "." never is done; it says first whether the two directories are of one mount.
+func (a *Asm) notRoot(at Reg) {
+	top := a.ifMasked(a.statx(at, statxType), statxAttributes, statxMountRoot, statxMountRoot)
+	below := a.jump()
+	a.skipOK(top)
+	a.call(abi.CallRenameat2, fd(RegRoot), a.str("."), fd(at), a.str("."), num(0)).accept(abi.EXDEV, abi.ENOTDIR)
+	a.skipOK(below)
 }
 
 // statx asks for parts of the status of what a register holds: statx(2).

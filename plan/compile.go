@@ -178,6 +178,7 @@ type compiler struct {
 	hasPts          bool
 	readonlyDev     Cause // of a /dev that is read-only in the end
 	hasProc, hasSys bool  // their mounts are kept in registers
+	ownDev, ownSys  bool  // in them is nothing but what the plan and the kernel make
 	stub            *Stub // where one makes the last execve
 	noCapset        bool  // the filter does not let every capset through
 	connecting      bool  // the runtime's side connects the network namespace, and the container's has not waited for it
@@ -231,10 +232,10 @@ func fits(field, p string) error {
 	return nil
 }
 
-// source makes a path of the host absolute.
+// source makes a path of the host absolute. What is before ".." in it may be a link, which the kernel follows.
 func (c *compiler) source(p string) string {
 	if path.IsAbs(p) {
-		return path.Clean(p)
+		return p
 	}
-	return path.Join(c.o.Bundle, p)
+	return c.o.Bundle + "/" + p
 }

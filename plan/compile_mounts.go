@@ -293,6 +293,7 @@ func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, 
 	}
 	op.Out, op.Strict = c.keep(dest)
 	op.NotProc, op.OfProc = !op.Strict && c.mayLeadToProc(dest), dest == "/proc"
+	c.ownDev, c.ownSys = false, false
 	if err := c.fromInside(i, m, o, op); err != nil {
 		return err
 	}
@@ -330,7 +331,15 @@ func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, c
 		check.Size = tmpfsSize(op.Options)
 	}
 	op.Out, op.Strict = c.keep(dest)
-	op.NotProc = !op.Strict && c.mayLeadToProc(dest)
+	if op.NotProc = !op.Strict && c.mayLeadToProc(dest); op.NotProc {
+		c.ownDev, c.ownSys = false, false
+	}
+	switch {
+	case dest == "/dev":
+		c.ownDev = m.Type == "tmpfs" && !o.copyUp
+	case dest == "/sys":
+		c.ownSys = m.Type == "sysfs"
+	}
 	switch {
 	case i == c.devAt:
 		if err := c.devTree(); err != nil {
@@ -372,14 +381,14 @@ func checkProc(field, dest, kind string, o mountOptions) error {
 	return nil
 }
 
-// mayLeadToProc tells the destinations from which a link of an image or of a volume may lead into
-// /proc. What is mounted on /dev and /sys was made a moment ago, or is the kernel's.
+// mayLeadToProc tells the destinations from which a link of an image or of a volume may lead into /proc, or to the root. What
+// is mounted on /dev and /sys was made a moment ago, or is the kernel's, as long as no other mount may have been led there.
 func (c *compiler) mayLeadToProc(dest string) bool {
 	switch {
 	case strings.HasPrefix(dest, "/dev/"):
-		return c.devAt < 0
+		return !c.ownDev
 	case strings.HasPrefix(dest, "/sys/"):
-		return !c.hasSys
+		return !c.ownSys
 	}
 	return !slices.Contains(shownInProc[:], dest)
 }
@@ -505,17 +514,17 @@ func (c *compiler) dropUnmappedGID(options []string) []string {
 func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
 	if c.host.Cgroup.Unified && c.own[abi.NSUser] && !c.own[abi.NSCgroup] {
 		// Who owns no cgroup namespace can mount nothing of it.
-		c.inside(&Bind{Source: "/sys/fs/cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode, Dir: true}, cause, &MountCheck{Dest: dest, Set: o.attrs.Set})
+		c.inside(&Bind{Source: "/sys/fs/cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode, Dir: true, NotProc: c.mayLeadToProc(dest)}, cause, &MountCheck{Dest: dest, Set: o.attrs.Set})
 		return nil
 	}
 	if c.host.Cgroup.Unified {
-		c.inside(&Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode}, cause,
+		c.inside(&Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode, NotProc: c.mayLeadToProc(dest)}, cause,
 			&MountCheck{Dest: dest, Type: "cgroup2", Set: o.attrs.Set})
 		return nil
 	}
 	top := Attrs{Set: o.attrs.Set &^ abi.MountAttrRdonly}
 	have := strings.Count(dest, "/")
-	c.inside(&Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Options: []string{"mode=755"}, Attrs: top, Have: c.have(dest)}, cause, &MountCheck{Dest: dest, Type: "tmpfs"})
+	c.inside(&Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Options: []string{"mode=755"}, Attrs: top, Have: c.have(dest), NotProc: c.mayLeadToProc(dest)}, cause, &MountCheck{Dest: dest, Type: "tmpfs"})
 	for _, h := range c.host.Cgroup.V1 {
 		at := path.Join(dest, h.Dir)
 		if c.own[abi.NSCgroup] {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -56,7 +57,7 @@ type RootDir struct {
 // A RootView shows the directory Path at Dest.
 type RootView struct{ Path, Dest string }
 
-func (c *compiler) rootPath() string { return c.source(c.spec.Root.Path) }
+func (c *compiler) rootPath() string { return path.Clean(c.source(c.spec.Root.Path)) }
 
 // root attaches the root file system over "/" of the container's mount namespace.
 func (c *compiler) root() error {

@@ -132,7 +132,14 @@ func (c *compiler) comesFurther() bool {
 
 // ofProc tells paths of /proc, which are left to the container's side: one may be a link to what
 // its own process has, which nothing but the kernel can follow.
-func ofProc(p string) bool { return p == "/proc" || strings.HasPrefix(p, "/proc/") }
+func ofProc(p string) bool {
+	for name := range strings.SplitSeq(p, "/") {
+		if name != "" && name != "." && name != ".." {
+			return name == "proc"
+		}
+	}
+	return false
+}
 
 // mapLocked has a tree opened in the container's mount namespace, so that locked flags stay
 // locked, and mapped then.
@@ -224,7 +231,7 @@ func (c *compiler) insideRoot(p string) (string, bool) {
 		return "", false
 	}
 	root := c.rootPath()
-	if p = c.source(p); root == "/" || (p != root && !strings.HasPrefix(p, root+"/")) {
+	if p = path.Clean(c.source(p)); root == "/" || (p != root && !strings.HasPrefix(p, root+"/")) {
 		return "", false
 	}
 	return path.Clean("/" + strings.TrimPrefix(p, root)), true

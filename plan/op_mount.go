@@ -185,7 +185,7 @@ type Mount struct {
 	Have    int    // leading components of Dest that are known to be there
 	Strict  bool   // no symbolic link may be on the way to Dest
 	There   bool   // Dest is a directory that is there, and is not made
-	NotProc bool   // Dest may not be inside a procfs, wherever links of the image lead
+	NotProc bool   // Dest may not be inside a procfs, nor the root, wherever links of the image lead
 	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
 }
 
@@ -225,6 +225,7 @@ func (m *Mount) lower(a *Asm) {
 	}
 	if m.NotProc {
 		a.notInProc(to)
+		a.notRoot(to)
 	}
 	out := m.Out
 	if out == RegNone {
@@ -268,7 +269,7 @@ type Bind struct {
 	Dir       bool // the source is known to be a directory
 	Have      int  // leading components of Dest that are known to be there
 	Strict    bool // no symbolic link may be on the way to Dest
-	NotProc   bool // Dest may not be inside a procfs, wherever links of the image lead
+	NotProc   bool // Dest may not be inside a procfs, nor the root, wherever links of the image lead
 	OfProc    bool // the source must be of a procfs
 	Only      bool // what Attrs does not name is off, where that may be
 	Out       Reg  // a register that keeps the mount, for later steps
@@ -343,6 +344,7 @@ func (b *Bind) lower(a *Asm) {
 	}
 	if b.NotProc {
 		a.notInProc(to)
+		a.notRoot(to)
 	}
 	a.attach(tree, to)
 	a.propagate(tree, b.Mode)

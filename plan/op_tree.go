@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -222,12 +223,16 @@ func (o *OpenSource) String() string {
 }
 
 func (o *OpenSource) lower(a *Asm) {
+	look := func(flags uint64, out Reg) {
+		how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, a.resolve)
+		a.call(abi.CallOpenat2, fd(RegHost), a.str(cmp.Or(strings.TrimLeft(o.Path, "/"), ".")), how, num(24)).into(out)
+	}
 	if o.Below == "" {
-		a.lookupBelow(RegHost, o.Path, a.noFollow(o.Link), o.Out)
+		look(a.noFollow(o.Link), o.Out)
 		return
 	}
 	dir := a.tmp()
-	a.lookupBelow(RegHost, o.Path, a.o.Directory, dir)
+	look(a.o.Directory, dir)
 	a.lookupStrict(dir, o.Below, o.Out)
 }
 

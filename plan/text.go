@@ -202,6 +202,8 @@ func rowText(r Row, arch abi.Arch) string {
 		switch {
 		case r.Args[1].Val == abi.SIfmt:
 			return fmt.Sprintf("(for anything but a %s:)", fileType(r.Args[0].Val))
+		case r.Off == statxAttributes && r.Args[0].Val == statxMountRoot:
+			return "(for anything but the root of a mount:)"
 		case r.Args[0].Val == procMagic:
 			return "(for anything but a procfs:)"
 		}
