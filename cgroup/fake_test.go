@@ -1,17 +1,20 @@
 package cgroup
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -262,6 +265,70 @@ func TestOccupiedElsewhere(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(top, "sys/fs/cgroup/*/g")); len(left) != 1 {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// TestFreezeFails: what does not stop in time goes on.
+func TestFreezeFails(t *testing.T) {
+	h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/g/cgroup.freeze": "0", "sys/fs/cgroup/g/cgroup.events": "populated 1\nfrozen 0\n"})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.Freeze(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "unable to freeze") {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/g/cgroup.freeze")); err != nil || string(got) != "0" {
+		t.Errorf("cgroup.freeze is %q, %v", got, err)
+	}
+}
+
+// TestKillStandsStill: a signal comes to processes that stand still, so that none forks away from it. They go on then, but those that stood still before.
+func TestKillStandsStill(t *testing.T) {
+	nstest.Root(t)
+	for _, test := range []struct{ before, after string }{{"not frozen", "0"}, {"1", "1"}} {
+		m := &member{Cmd: nstest.Part("hold")}
+		m.run(t)
+		h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{
+			"sys/fs/cgroup/g/cgroup.procs": strconv.Itoa(m.Process.Pid), "sys/fs/cgroup/g/cgroup.events": "frozen 1\n", "sys/fs/cgroup/g/cgroup.freeze": test.before,
+		})
+		g, err := h.Group(Options{Path: "/g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Kill(t.Context(), unix.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		g.Close()
+		if sig := m.end(); sig != unix.SIGTERM {
+			t.Errorf("ended by %v", sig)
+		}
+		if got, err := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/g/cgroup.freeze")); err != nil || string(got) != test.after {
+			t.Errorf("cgroup.freeze was %q and is %q, %v", test.before, got, err)
+		}
+	}
+}
+
+// TestSignalOfAnother: a number that was read, and has become a process's that is not in the cgroup, gets no signal.
+func TestSignalOfAnother(t *testing.T) {
+	nstest.Root(t)
+	m := &member{Cmd: nstest.Part("hold")}
+	m.run(t)
+	h, _ := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/g/cgroup.procs": strconv.Itoa(m.Process.Pid + 1)})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.signal(m.Process.Pid, unix.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	m.in.Close()
+	if err := m.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -328,7 +328,7 @@ func (n *node) kill() (done bool, err error) {
 		return false, err
 	}
 	switch err := writeFile(dir, "cgroup.kill", "1"); {
-	case err == unix.ENOENT:
+	case err == unix.ENOENT, err == unix.EOPNOTSUPP: // the latter of a threaded cgroup
 		return false, nil
 	case err != nil && !gone(err):
 		return false, n.errorf("write 1 to cgroup.kill: %w", err)
@@ -339,7 +339,7 @@ func (n *node) kill() (done bool, err error) {
 // signal sends sig to pid, if that is still the process which is in the cgroup.
 func (g *Group) signal(pid int, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.EINVAL {
+	if err == unix.EINVAL || err == unix.ENOENT { // the latter since Linux 6.16
 		return unix.Kill(pid, sig) // a thread, of a threaded cgroup
 	}
 	if err == unix.ESRCH {

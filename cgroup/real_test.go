@@ -231,6 +231,33 @@ func TestLife(t *testing.T) {
 	})
 }
 
+// TestCovered: what somebody has mounted over a hierarchy, or in it, is no cgroup.
+func TestCovered(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		n, err := g.main()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, want := range map[string]string{n.h.Mount: "not a cgroup file system", n.String(): unix.EXDEV.Error()} {
+			again, err := h.Open(g.Paths(), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := again.AllPids(); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("over %s: %v, want %s", at, err, want)
+			}
+			again.Close()
+			if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // TestParentRemoved: somebody removes the cgroup above whenever it is empty, as systemd does with slices, and it is made all the same.
 func TestParentRemoved(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {
@@ -538,6 +565,45 @@ func TestKillFrozen(t *testing.T) {
 		}
 		if sig := m.end(); sig != unix.SIGKILL {
 			t.Errorf("ended by %v", sig)
+		}
+	})
+}
+
+// TestThreaded: the processes of a cgroup in a threaded subtree, which the kernel lists by their threads and ends none of at once, are ended all the same.
+func TestThreaded(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		if !h.Unified() {
+			return
+		}
+		above := group(t, h)
+		other := groupAt(t, h, Options{Path: above.opts.Path + "/other"}, limits.Limits{})
+		// Not while controllers of processes are shared out there.
+		given, err := readFile(above.nodes[0].fd, "cgroup.subtree_control")
+		for name := range strings.FieldsSeq(given) {
+			err = errors.Join(err, writeFile(above.nodes[0].fd, "cgroup.subtree_control", "-"+name))
+		}
+		if err := errors.Join(err, writeFile(other.nodes[0].fd, "cgroup.type", "threaded")); err != nil {
+			t.Fatal(err)
+		}
+		g := groupAt(t, h, Options{Path: above.opts.Path + "/threaded"}, limits.Limits{})
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+			m := start(t, above, "hold")
+			if err := g.Join(m.Process.Pid, ""); err != nil {
+				t.Fatal(err)
+			}
+			nstest.Until(t, "several threads", func() bool {
+				list, err := g.AllPids()
+				return err == nil && len(list) > 1
+			})
+			if err := g.Kill(t.Context(), sig); err != nil {
+				t.Fatal(err)
+			}
+			if got := m.end(); got != sig {
+				t.Errorf("ended by %v, want %v", got, sig)
+			}
+		}
+		if err := g.Remove(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }
