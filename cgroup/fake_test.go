@@ -212,22 +212,34 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-// TestEnable: all controllers go down the tree, one by one where not all at once; a fake takes all.
+// TestEnable: all controllers go down the tree, one by one where not all at once; a fake takes all. Beside version 1 it is those that a limit needs.
 func TestEnable(t *testing.T) {
-	h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{
-		"sys/fs/cgroup/cgroup.controllers": "cpu memory pids\n", "sys/fs/cgroup/cgroup.subtree_control": "memory\n",
-		"sys/fs/cgroup/g/cgroup.procs": "", "sys/fs/cgroup/g/cgroup.freeze": "0\n",
-	})
-	g, err := h.Group(Options{Path: "/g"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
-	if err := g.Create(limits.Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := os.ReadFile(filepath.Join(top, "sys/fs/cgroup/cgroup.subtree_control")); string(got) != "+cpu +pids" {
-		t.Errorf("%q", got)
+	const both = "33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n38 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+	pids := limits.Limits{Writes: []limits.Write{{Controller: "pids", Version: limits.V2}}}
+	for _, test := range []struct {
+		mounts, own, at string
+		limits          limits.Limits
+		want            string
+	}{
+		{unifiedMounts, unifiedOwn, "sys/fs/cgroup/", limits.Limits{}, "+cpu +pids"},
+		{both, "2:memory:/\n0::/\n", "sys/fs/cgroup/unified/", limits.Limits{}, "memory\n"},
+		{both, "2:memory:/\n0::/\n", "sys/fs/cgroup/unified/", pids, "+pids"},
+	} {
+		h, top := fake(t, test.mounts, test.own, map[string]string{
+			test.at + "cgroup.controllers": "cpu memory pids\n", test.at + "cgroup.subtree_control": "memory\n",
+			test.at + "g/cgroup.procs": "", test.at + "g/cgroup.freeze": "0\n",
+		})
+		g, err := h.Group(Options{Path: "/g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Create(test.limits); err != nil {
+			t.Error(err)
+		}
+		g.Close()
+		if got, _ := os.ReadFile(filepath.Join(top, test.at+"cgroup.subtree_control")); string(got) != test.want {
+			t.Errorf("%s: %q, want %q", test.at, got, test.want)
+		}
 	}
 }
 
@@ -330,6 +342,51 @@ func TestSignalOfAnother(t *testing.T) {
 	if err := m.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRootlessUnified: on version 2 an ordinary user goes without a cgroup that is not to be had, and stays where the one that is is closed; not where something was asked for.
+func TestRootlessUnified(t *testing.T) {
+	user := nstest.User(t)
+	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
+		h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/cgroup.controllers": "pids\n", "sys/fs/cgroup/there/cgroup.procs": "", "sys/fs/cgroup/there/below/cgroup.procs": ""})
+		for _, name := range []string{"there/cgroup.procs", "there/below/cgroup.procs", ""} {
+			if err := os.Chmod(filepath.Join(top, "sys/fs/cgroup", name), 0o555); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Cleanup(func() { os.Chmod(filepath.Join(top, "sys/fs/cgroup"), 0o755) })
+		pids := limits.Limits{Writes: []limits.Write{{Controller: "pids", Version: limits.V2, File: "pids.max", Value: "5"}}}
+		for _, test := range []struct {
+			path   string
+			limits limits.Limits
+			want   string
+		}{
+			{"", limits.Limits{}, ""},
+			{"", pids, "rootless needs no limits"},
+			{"/named", limits.Limits{}, "unable to apply cgroup configuration"},
+		} {
+			g, err := h.Group(Options{Path: test.path, ID: "id", Rootless: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = g.Create(test.limits)
+			if n := g.Notices(); test.want == "" && (err != nil || len(n) != 1) || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%q with %v: %v, %q", test.path, test.limits.Writes, err, n)
+			}
+			g.Close()
+		}
+		g, err := h.Open(map[string]string{"": "/sys/fs/cgroup/there"}, Options{ID: "id", Rootless: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		if err := g.Join(7, ""); err != nil || len(g.Notices()) != 1 {
+			t.Errorf("%v, %q", err, g.Notices())
+		}
+		if err := g.Join(7, "below"); !errors.Is(err, unix.EACCES) {
+			t.Errorf("into one that was asked for: %v", err)
+		}
+	})
 }
 
 // TestPathsOfBoth: a record names every controller, and opens to the same cgroup.

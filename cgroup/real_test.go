@@ -409,7 +409,7 @@ func TestBelow(t *testing.T) {
 			}
 			depth := 3
 			if n.h.Version == limits.V2 {
-				depth = deepest + 20
+				depth = deepest + 100
 			}
 			for range depth {
 				if err := unix.Mkdirat(at, "d", 0o755); err != nil {
@@ -444,8 +444,10 @@ func TestBelow(t *testing.T) {
 		if sub, err := g.Follow(m.Process.Pid); err != nil || sub != "" {
 			t.Errorf("a place is found in %q %v", sub, err)
 		}
-		if n := g.of("pids", limits.V2); n != nil && h.Unified() && h.Controllers()["pids"] == limits.V2 {
-			if err := writeFile(n.fd, "cgroup.subtree_control", "+pids"); err != nil {
+		n := g.nodes[0]
+		given, err := readFile(n.fd, "cgroup.controllers")
+		if names := strings.Fields(given); h.Unified() && err == nil && len(names) > 0 {
+			if err := writeFile(n.fd, "cgroup.subtree_control", "+"+names[0]); err != nil {
 				t.Fatal(err)
 			}
 			if sub, err := g.Follow(m.Process.Pid); err != nil || sub != "d/d" {
@@ -457,6 +459,19 @@ func TestBelow(t *testing.T) {
 		}
 		if sig := m.end(); sig != unix.SIGTERM {
 			t.Errorf("ended by %v", sig)
+		}
+		open, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var limit unix.Rlimit
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+			t.Fatal(err)
+		}
+		few := unix.Rlimit{Cur: uint64(len(open) + deepest + 20), Max: limit.Max}
+		err = errors.Join(unix.Prlimit(0, unix.RLIMIT_NOFILE, &few, nil), g.Remove(t.Context()), unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil))
+		if err != nil || g.Exists() {
+			t.Errorf("removed with few descriptors: %v", err)
 		}
 	})
 }
