@@ -200,18 +200,30 @@ func setDeviceFilter(dir int, d limits.Devices) error {
 		return fmt.Errorf("load: %w", err)
 	}
 	defer unix.Close(prog)
-	attr := attachAttr{target: uint32(dir), prog: uint32(prog), attachType: unix.BPF_CGROUP_DEVICE, flags: unix.BPF_F_ALLOW_MULTI}
+	instead := -1
 	if len(old) > 0 {
-		attr.flags, attr.replace = attr.flags|unix.BPF_F_REPLACE, uint32(old[0])
+		instead = old[0]
 	}
-	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
-		return fmt.Errorf("attach: %w", err)
+	if err := attachFilter(dir, prog, instead); err != nil {
+		return err
 	}
 	for _, fd := range old[min(1, len(old)):] {
 		attr := attachAttr{target: uint32(dir), prog: uint32(fd), attachType: unix.BPF_CGROUP_DEVICE}
 		if _, err := bpf(unix.BPF_PROG_DETACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
 			return fmt.Errorf("detach: %w", err)
 		}
+	}
+	return nil
+}
+
+// attachFilter attaches a program to the cgroup, beside those of others, and in the place of one that is there, if that is not -1.
+func attachFilter(dir, prog, instead int) error {
+	attr := attachAttr{target: uint32(dir), prog: uint32(prog), attachType: unix.BPF_CGROUP_DEVICE, flags: unix.BPF_F_ALLOW_MULTI}
+	if instead >= 0 {
+		attr.flags, attr.replace = attr.flags|unix.BPF_F_REPLACE, uint32(instead)
+	}
+	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return fmt.Errorf("attach: %w", err)
 	}
 	return nil
 }

@@ -389,6 +389,22 @@ func TestRootlessUnified(t *testing.T) {
 	})
 }
 
+// TestDevicesUnasked: where nobody can be asked for the programs that are there, a policy that forbids something is not left out.
+func TestDevicesUnasked(t *testing.T) {
+	h, _ := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/g/": ""})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	for _, allow := range []bool{false, true} {
+		err := apply(t, g, &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: allow, Access: "rwm"}}})
+		if (err == nil) != allow {
+			t.Errorf("allowed %t: %v", allow, err)
+		}
+	}
+}
+
 // TestPathsOfBoth: a record names every controller, and opens to the same cgroup.
 func TestPathsOfBoth(t *testing.T) {
 	h, _ := fake(t, hybridMounts, hybridOwn, nil)

@@ -542,7 +542,11 @@ func TestFreeze(t *testing.T) {
 		}
 		defer unix.Close(pidfd)
 		still := func(what string) {
-			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 50); n != 0 || err != nil {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 50)
+			for err == unix.EINTR {
+				n, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 50)
+			}
+			if n != 0 || err != nil {
 				t.Errorf("%s: ended while frozen: %d %v", what, n, err)
 			}
 		}
@@ -1004,6 +1008,18 @@ func TestDevices(t *testing.T) {
 			}
 		}
 		if n := g.of("", limits.V2); h.Unified() {
+			// Of two that are ours, as two updates at once leave them, one stays.
+			another, err := loadFilter(limits.Devices{}.Program())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(another)
+			if err := attachFilter(n.fd, another, -1); err != nil {
+				t.Fatal(err)
+			}
+			if got := tell(every); got != "null ok, zero ok, full ok" {
+				t.Errorf("with another program: %s", got)
+			}
 			if ids, err := filters(n.fd); err != nil || len(ids) != 1 {
 				t.Errorf("programs %v %v, want one", ids, err)
 			}

@@ -173,6 +173,10 @@ func TestCompile(t *testing.T) {
 		{"unified path", `{"unified":{"../memory.max":"1"}}`, []string{"error must be a file name (no slashes)"}, []string{"error must be a file name (no slashes)"}},
 		{"unified word", `{"unified":{"memory":"1"}}`, []string{"error must be in the form CONTROLLER.PARAMETER"}, []string{"error must be in the form CONTROLLER.PARAMETER"}},
 		{"unified controller that is not there", `{"unified":{"misc.max":"1"}}`, []string{"error cannot use unified"}, []string{`error can't be set: controller "misc" not available`}},
+		{"rdma of lines", `{"rdma":{"a\nb":{"hcaHandles":1}}}`, []string{"error is no name of a device"}, []string{"error is no name of a device"}},
+		{"unified of lines", `{"unified":{"memory.max\n":"1"}}`, []string{"error must be in the form CONTROLLER.PARAMETER"}, []string{"error must be in the form CONTROLLER.PARAMETER"}},
+		{"device below any", `{"devices":[{"type":"c","major":-2,"access":"r"}]}`, []string{"error devices[0].major: -2 is no device number"}, []string{"error devices[0].major: -2 is no device number"}},
+		{"device too large", `{"devices":[{"type":"c","minor":4294967296,"access":"r"}]}`, []string{"error devices[0].minor: 4294967296 is no device number"}, []string{"error devices[0].minor"}},
 		{"device without access", `{"devices":[{"allow":false,"type":"c"}]}`, []string{"error devices[0].access"}, []string{"error devices[0].access"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -44,6 +44,9 @@ func TestMerge(t *testing.T) {
 	if l, err := Compile(idle, all(V2)); err != nil || !slices.Equal(text(l), []string{"cpu.idle 0", "cpu.weight 100"}) {
 		t.Errorf("%q %v", text(l), err)
 	}
+	if m := Merge(resources(t, `{"memory":{"limit":10,"checkBeforeUpdate":true}}`), resources(t, `{"memory":{"limit":20}}`)).Memory; value(m.CheckBeforeUpdate) {
+		t.Error("an update is checked since the one before was")
+	}
 	if l, err := Compile(Merge(nil, nil), all(V2)); err != nil || len(l.Writes) != 0 {
 		t.Errorf("%+v %v", l, err)
 	}
