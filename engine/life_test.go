@@ -287,6 +287,39 @@ func TestRestartPolicy(t *testing.T) {
 	}
 }
 
+// TestKillAndRestart: who is killed by a person, or gets the signal that stops it, is not started again by its policy; by another signal it is.
+func TestKillAndRestart(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	for _, test := range []struct {
+		signal string
+		again  bool
+		code   int
+	}{{"", false, 137}, {"USR2", false, 4}, {"USR1", true, 137}} {
+		cfg := sh(root, "trap 'exit 3' USR1; trap 'exit 4' USR2; echo run; while :; do sleep 0.01; done")
+		cfg.AutoRemove, cfg.Restart, cfg.StopSignal = false, Restart{Policy: "always"}, "USR2"
+		c := detached(t, e, cfg)
+		runs := func(n int) func() bool { return func() bool { return strings.Count(logOf(t, c), "run") == n } }
+		nstest.Until(t, "its run", runs(1))
+		if err := e.Kill(t.Context(), c.ID, test.signal); err != nil {
+			t.Fatal(err)
+		}
+		restarts := 0
+		if test.again {
+			restarts = 1
+			nstest.Until(t, "its second run", runs(2))
+			if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nstest.Until(t, "its end", func() bool { return !exists(monitor.Place(e.dir, c.ID)) })
+		if c = found(t, e, c.ID); c.Status != monitor.Exited || c.ExitCode != test.code || c.Restarts != restarts {
+			t.Errorf("signal %q: %s, code %d after %d restarts", test.signal, c.Status, c.ExitCode, c.Restarts)
+		}
+	}
+}
+
 // One that is killed after a command has looked for such, and before it asks or while it does, has a successor that is asked.
 func TestMonitorKilledMeanwhile(t *testing.T) {
 	nstest.Root(t)

@@ -210,6 +210,23 @@ func TestInPlaceLinks(t *testing.T) {
 	p.empty()
 }
 
+// TestInPlaceOtherNamespace: what the file of a mount namespace leads to may be another one since, where nothing is the container's.
+func TestInPlaceOtherNamespace(t *testing.T) {
+	nstest.Root(t)
+	dir := nstest.Dir(t)
+	if err := unix.Mount("others", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	c := &Container{state: record{Covers: &covered{File: "/proc/thread-self/ns/mnt", Namespace: 1, Root: dir}}}
+	if err := c.uncover(); err != nil {
+		t.Error(err)
+	}
+	if got := mountsAt(t, "self", dir); !slices.Equal(got, []string{""}) {
+		t.Errorf("what others have mounted is gone: %q", got)
+	}
+}
+
 // Who is in the mount namespace leads the path of the root to a mount that hides something from it: deleting the container
 // takes nothing but the container's own mounts away.
 func TestInPlaceMoved(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -562,6 +564,50 @@ func TestProcessFile(t *testing.T) {
 	}
 }
 
+// TestProcessOfContainer: what a file or a command line leaves out is the container's, labels among it; what is added to that changes nothing of the container.
+func TestProcessOfContainer(t *testing.T) {
+	own := func() *specs.Process {
+		caps := append(make([]string, 0, 8), "CAP_KILL") // with room for what is added
+		return &specs.Process{
+			Args: []string{"own"}, Env: append(make([]string, 0, 8), "A=1"), Cwd: "/own", ApparmorProfile: "profile", SelinuxLabel: "label",
+			User:         specs.User{UID: 1, GID: 2, AdditionalGids: append(make([]uint32, 0, 8), 3)},
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		}
+	}
+	c := &Container{config: &specs.Spec{Process: own()}}
+	file := filepath.Join(t.TempDir(), "process.json")
+	for text, want := range map[string][2]string{
+		`{"args":["x"],"cwd":"/"}`: {"profile", "label"},
+		`{"args":["x"],"cwd":"/","apparmorProfile":"other","selinuxLabel":"another"}`: {"other", "another"},
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := c.LoadProcess(file); err != nil || [2]string{p.ApparmorProfile, p.SelinuxLabel} != want || len(p.Capabilities.Bounding) != 1 {
+			t.Errorf("%s: %+v, %v", text, p, err)
+		}
+	}
+	both := []string{"CAP_KILL", "CAP_CHOWN"}
+	all := ProcessChanges{
+		Args: []string{"x"}, Env: []string{"B=2"}, Cwd: "/", User: &specs.User{UID: 5, GID: 6}, Groups: []uint32{7}, Caps: []string{"CAP_CHOWN"},
+		Terminal: true, NoNewPrivs: true, AppArmor: "other", SELinuxLabel: "another",
+	}
+	want := &specs.Process{
+		Args: []string{"x"}, Env: []string{"A=1", "B=2"}, Cwd: "/", Terminal: true, NoNewPrivileges: true, ApparmorProfile: "other", SelinuxLabel: "another",
+		User: specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{3, 7}}, Capabilities: &specs.LinuxCapabilities{Bounding: both, Effective: both, Permitted: both},
+	}
+	first, err1 := c.Process(all)
+	second, err2 := c.Process(ProcessChanges{Args: []string{"y"}, Env: []string{"C=3"}, Groups: []uint32{8}, Caps: []string{"CAP_FOWNER"}})
+	if err1 != nil || err2 != nil || !reflect.DeepEqual(first, want) || second.ApparmorProfile != "profile" || second.User.UID != 1 || second.Cwd != "/own" {
+		t.Errorf("%+v, %v, want %+v; and %+v, %v", first, err1, want, second, err2)
+	}
+	// Ambient ones are added where the container's process has some.
+	c.config.Process.Capabilities.Inheritable, c.config.Process.Capabilities.Ambient = []string{"CAP_KILL"}, []string{"CAP_KILL"}
+	if p, err := c.Process(all); err != nil || !slices.Equal(p.Capabilities.Inheritable, both) || !slices.Equal(p.Capabilities.Ambient, both) {
+		t.Errorf("%+v, %v", p.Capabilities, err)
+	}
+}
+
 // TestDeleteOfTheKilled: who sent SIGKILL need not wait for the end before it deletes the container. With any other signal it runs.
 func TestDeleteOfTheKilled(t *testing.T) {
 	nstest.Root(t)
@@ -586,19 +632,21 @@ func TestExecOptions(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
-	p.good("run", "-d", "--bundle", bundle(t, base("sleep 100")), "x")
+	spec := base("sleep 100")
+	spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"sethostname"}, Action: specs.ActErrno}}}
+	p.good("run", "-d", "--bundle", bundle(t, spec), "x")
 	defer p.good("delete", "-f", "x")
 	for _, c := range []struct {
 		options []string
 		line    string
 		want    string
 	}{
-		{nil, "echo $A$B; pwd; id -u; grep NoNewPrivs /proc/self/status", "1\n/\n0\nNoNewPrivs:\t0\n"},
+		{nil, "echo $A$B; pwd; id -u; grep -e NoNewPrivs -e Seccomp: /proc/self/status", "1\n/\n0\nNoNewPrivs:\t0\nSeccomp:\t2\n"},
 		{[]string{"--env", "B=2", "-e", "A=0"}, "echo $A$B", "02\n"},
 		{[]string{"--cwd", "/etc"}, "pwd", "/etc\n"},
 		{[]string{"--user", "7:8", "-g", "9"}, "id -u; id -g; id -G; grep CapEff /proc/self/status", "7\n8\n8 9\nCapEff:\t0000000000000000\n"},
 		{[]string{"--no-new-privs"}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"},
-		{[]string{"--cap", "CAP_NET_RAW"}, "grep CapEff /proc/self/status", "CapEff:\t00000000000020e3\n"},
+		{[]string{"--cap", "CAP_NET_RAW"}, "grep -e CapInh -e CapEff -e CapAmb /proc/self/status", "CapInh:\t0000000000000000\nCapEff:\t00000000000020e3\nCapAmb:\t0000000000000000\n"},
 	} {
 		args := append(append([]string{"exec"}, c.options...), "x", "sh", "-c", c.line)
 		if out := p.good(args...); out != c.want {

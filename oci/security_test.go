@@ -719,6 +719,10 @@ func TestNullOfTheMachine(t *testing.T) {
 			withDev(s).Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 			s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
 		},
+		"a user namespace of one id": func(s *specs.Spec) {
+			withDev(s).Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings, s.Linux.GIDMappings = []specs.LinuxIDMapping{{Size: 1}}, ids
+		},
 		"another user": func(s *specs.Spec) { withDev(s).Process.User = specs.User{UID: 33, GID: 33} },
 		"a device of config.json": func(s *specs.Spec) {
 			withDev(s).Linux.Devices = []specs.LinuxDevice{{Path: "/dev/null", Type: "c", Major: 1, Minor: 3}}

@@ -5,12 +5,35 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
+
+// TestOwnStreamsNull: the machine's null device is given to nobody, where a container has the machine's /dev, too.
+func TestOwnStreamsNull(t *testing.T) {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	saved, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(saved)
+	if err := unix.Dup2(int(null.Fd()), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Dup2(saved, 0)
+	if list := ownStreams(nil, &specs.Process{User: specs.User{UID: 1234}}); slices.Contains(list, 0) {
+		t.Errorf("%v are to be the user's", list)
+	}
+}
 
 // The process's user opens the streams anew that he was given, pipes and files, and /dev/null stays as it was.
 func TestOwnStreams(t *testing.T) {

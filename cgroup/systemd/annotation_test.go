@@ -31,7 +31,7 @@ func TestAnnotations(t *testing.T) {
 		{"SomeList", "[uint32 1, 2]", []uint32{1, 2}, ""},
 		{"SomeText", `"a\n\u00e9\"'"`, "a\né\"'", ""},
 		{"SomePath", "objectpath '/a'", dbus.ObjectPath("/a"), ""},
-		{"", "true", nil, ""}, {"ab", "true", nil, ""}, {"A1B", "true", nil, ""}, {"äöü", "true", nil, ""},
+		{"", "true", nil, ""}, {"ab", "true", nil, ""}, {"A1B", "true", nil, ""}, {"äöü", "true", nil, ""}, {"ššš", "true", nil, ""}, {"TimeoutStopSec", "-1", nil, ""},
 		{"Abc", "", nil, ""}, {"Abc", "word", nil, ""}, {"Abc", "'open", nil, ""}, {"Abc", "[1, 'a']", nil, ""}, {"Abc", "[]", nil, ""}, {"Abc", "[1", nil, ""},
 		{"Abc", "byte 256", nil, ""}, {"Abc", "1 2", nil, ""}, {"Abc", "(1, 2)", nil, ""}, {"Abc", "@", nil, ""}, {"Abc", "uint32 'a'", nil, ""}, {"Abc", "'\\", nil, ""}, {"Abc", "'\\u12'", nil, ""},
 	} {
@@ -92,6 +92,9 @@ func TestUnitNames(t *testing.T) {
 		if err != nil || u.Name() != test.name || u.Path() != test.path {
 			t.Errorf("%q: %+v %v, want %s %s", test.in, u, err, test.name, test.path)
 		}
+	}
+	if err := (&Unit{}).Attach(1, "a/../../b"); err == nil || !strings.Contains(err.Error(), "bad sub cgroup path") {
+		t.Error(err)
 	}
 }
 

@@ -60,8 +60,10 @@ func userManager(t *testing.T) {
 	if err := os.MkdirAll(units, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(units, "kakuri-test.target"), []byte("[Unit]\nDefaultDependencies=no\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"kakuri-test.target": "", "kakuri-fails.service": "[Service]\nType=oneshot\nExecStart=/bin/false\n"} {
+		if err := os.WriteFile(filepath.Join(units, name), []byte("[Unit]\nDefaultDependencies=no\n"+text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c := exec.Command("/bin/sh", "-c", "read line; exec /lib/systemd/systemd --user --unit=kakuri-test.target")
 	c.Env = append(os.Environ(), "HOME="+dir, "SYSTEMD_LOG_TARGET=console", "SYSTEMD_LOG_LEVEL=notice")
@@ -305,6 +307,15 @@ func TestNoSuchProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := u.Start(1 << 21); err == nil || !strings.Contains(err.Error(), "unit kakuri-x.scope") {
+		t.Error(err)
+	}
+	// What a unit needs fails: there is none, and its process is where it was.
+	needs := []string{"kakuri-fails.service"}
+	u, err = bus.Unit(Options{ID: "y", Properties: []limits.Property{{Name: "Requires", Value: needs}, {Name: "After", Value: needs}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Start(holder(t).Process.Pid); err == nil || !strings.Contains(err.Error(), "unit kakuri-y.scope: its job ended as dependency") {
 		t.Error(err)
 	}
 }
