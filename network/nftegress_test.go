@@ -247,6 +247,35 @@ func TestEgress(t *testing.T) {
 	})
 }
 
+// TestEgressInNftsWords: nft lists the rules in the words that they have here.
+func TestEgressInNftsWords(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		e := egress(t, ":443", "192.0.2.0/24:80-90/udp", "[2001:db8::1]:53", "10.0.0.0/8/icmp", "example.org")
+		s.limit(e)
+		have := s.shell("ip netns exec a1 nft -s list table inet " + egressTable)
+		for _, c := range egressChains(e) {
+			for _, r := range c.rules {
+				if !strings.Contains(have, "\t\t"+r.String()+"\n") {
+					t.Errorf("nft does not have, of chain %s: %s", c.name, r)
+				}
+			}
+		}
+		for _, want := range []string{
+			"type filter hook output priority filter; policy drop;", "type filter hook forward priority filter; policy drop;",
+			"ip daddr != 169.254.0.0/16 ip daddr != 224.0.0.0/3", "ip6 daddr != fe80::/10 ip6 daddr != ff00::/8", "ip daddr 192.0.2.0/24 udp dport 80-90 accept",
+			"ip6 daddr 2001:db8::1 tcp dport 53 accept", "ip daddr 10.0.0.0/8 icmp type echo-request accept", "icmpv6 type echo-request accept",
+		} {
+			if !strings.Contains(have, want) {
+				t.Errorf("nft does not have %s", want)
+			}
+		}
+		if t.Failed() {
+			t.Log(have)
+		}
+	})
+}
+
 // TestEgressOptions has packets say in themselves where they go on to.
 func TestEgressOptions(t *testing.T) {
 	onStage(t, false, func(s *stage) {
