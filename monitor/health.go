@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -193,7 +194,7 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 // attend waits for a check, and ends it when it takes too long.
 func (h *HealthCheck) attend(proc *launch.Process, out *os.File) (code int, output string, err error) {
 	text := make(chan string, 1)
-	go func() { text <- firstOf(out) }()
+	go func() { text <- firstOf(files.Rest(out)) }()
 	timer := time.AfterFunc(h.Timeout, func() { proc.Signal(unix.SIGKILL) }) // which reaches no other process
 	status, err := proc.Wait()
 	inTime := timer.Stop()

@@ -299,8 +299,9 @@ func newHookStreams(state *specs.State) (*hookStreams, error) {
 
 func (t *tail) read(from *os.File) {
 	defer close(t.done)
-	io.CopyN(&t.text, from, maxHookOutput)
-	io.Copy(io.Discard, from)
+	all := files.Rest(from)
+	io.CopyN(&t.text, all, maxHookOutput)
+	io.Copy(io.Discard, all)
 }
 
 func (s *hookStreams) files() [3]*os.File { return [3]*os.File{s.in, s.out, s.errs} }
