@@ -189,8 +189,22 @@ func TestRunTerminal(t *testing.T) {
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 44, Col: 88}); err != nil {
 		t.Fatal(err)
 	}
-	master.WriteString("\r") // a shell runs traps between lines
+	// A shell runs traps between lines, and the signal may come just before it reads one.
+	quit, quiet := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(quiet)
+		for {
+			master.WriteString("\r")
+			select {
+			case <-quit:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
 	until("44 88\r\n")
+	close(quit)
+	<-quiet
 	master.WriteString("end\r")
 	until("line end\r\n")
 	go func() {
