@@ -15,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -318,6 +319,11 @@ func TestRootlessStoppedUplink(t *testing.T) {
 			if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
+			nstest.Until(t, "that it stands still", func() bool {
+				p := oci.OpenProcess(pid)
+				defer p.Close()
+				return p.Stopped()
+			})
 		}
 		out := well(t, u, args...)
 		for _, pid := range pids {

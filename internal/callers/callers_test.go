@@ -405,7 +405,7 @@ func inspects(args []string) int {
 		return say(err)
 	}
 	defer e.Remove(ctx, res.ID, containers.RemoveOptions{Force: true})
-	for range 300 {
+	for range 3000 {
 		i, err := e.Inspect(res.ID)
 		if err != nil {
 			return say(err)
