@@ -112,8 +112,9 @@ GOOS=js GOARCH=wasm go build ./abi ./cgroup/limits ./plan ./seccomp ./ui ./tour
 run=(go test)
 [ "$(id -u)" = 0 ] && run=(unshare --mount --propagation private go test)
 
+# What repeats one goroutine's arithmetic finds no race by more of it: that is among the tests below.
 step "race detector"
-CGO_ENABLED=1 "${run[@]}" -race -count=1 ./abi/... ./cgroup/limits/... ./plan/... ./seccomp/... ./ui/... ./tour ./namespace/... ./oci/specjson/...
+CGO_ENABLED=1 "${run[@]}" -race -short -skip 'AgainstLibseccomp$' -count=1 ./abi/... ./cgroup/limits/... ./plan/... ./seccomp/... ./ui/... ./tour ./namespace/... ./oci/specjson/...
 
 # They are made before the tests, of which several would wait for them.
 step "images"
@@ -123,7 +124,8 @@ step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-"${run[@]}" -count=1 -timeout 10m -v ./... >"$log" 2>&1 || status=$?
+# A package's limit is for one that hangs: on a machine that is four times slower than usual, engine takes a quarter of an hour.
+"${run[@]}" -count=1 -timeout 30m -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^ +--- FAIL' "$log" || true
 if [ "$status" != 0 ]; then
 	# What the failed tests printed, and what a package did outside of tests.
