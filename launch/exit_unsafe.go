@@ -16,8 +16,16 @@ func ExitOf(pidfd int) (syscall.WaitStatus, error) {
 		infoExit = 1 << 3
 	)
 	var info [64]byte // struct pidfd_info: the mask first, the status last
-	binary.NativeEndian.PutUint64(info[:], infoExit)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info))); errno != 0 {
+	ask := func() syscall.Errno {
+		binary.NativeEndian.PutUint64(info[:], infoExit)
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info)))
+		return errno
+	}
+	errno := ask()
+	if errno == unix.ESRCH {
+		errno = ask() // the kernel looks for the status first, and for the process then: that has gone in between
+	}
+	if errno != 0 {
 		return 0, errno
 	}
 	if binary.NativeEndian.Uint64(info[:])&infoExit == 0 {
