@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -416,17 +417,15 @@ func (r *Rules) restorePorts(owner string, before []plan.Publish) error {
 
 // Sweep unpublishes the ports of owners that are alive no more, and ends what was cut off. It gives their names.
 func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) {
-	names, err := os.ReadDir(filepath.Join(r.dir, "ports"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // there are bridges only
+	for _, kind := range []string{"bridges", "zones"} {
+		err = errors.Join(err, r.sweepTemporary(kind))
 	}
-	if err != nil {
-		return nil, err
-	}
+	names, e := os.ReadDir(filepath.Join(r.dir, "ports"))
+	err = errors.Join(err, removed(e)) // else there are bridges only
 	for _, n := range names {
 		owner := strings.TrimPrefix(n.Name(), ".")
 		if strings.HasSuffix(owner, temporary) {
-			r.sweepTemporary(n.Name())
+			r.dropTemporary("ports", n.Name())
 			continue
 		}
 		if owner == n.Name() && alive(owner) {
@@ -441,12 +440,23 @@ func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) 
 	return gone, err
 }
 
-// sweepTemporary removes a record that was cut off while it was written: its writer is in its name, and is no more.
-func (r *Rules) sweepTemporary(name string) {
-	name = strings.TrimSuffix(name, temporary)
-	pid, err := strconv.Atoi(name[strings.LastIndexByte(name, '.')+1:])
+// sweepTemporary removes the records of a kind that were cut off while they were written.
+func (r *Rules) sweepTemporary(kind string) error {
+	names, err := files.List(filepath.Join(r.dir, kind))
+	for _, name := range names {
+		if strings.HasSuffix(name, temporary) {
+			r.dropTemporary(kind, name)
+		}
+	}
+	return removed(err)
+}
+
+// dropTemporary removes a record that is being written, unless its writer, who is in its name, is still there.
+func (r *Rules) dropTemporary(kind, name string) {
+	writer := strings.TrimSuffix(name, temporary)
+	pid, err := strconv.Atoi(writer[strings.LastIndexByte(writer, '.')+1:])
 	if err != nil || pid <= 0 || unix.Kill(pid, 0) == unix.ESRCH {
-		os.Remove(filepath.Join(r.dir, "ports", name+temporary))
+		os.Remove(filepath.Join(r.dir, kind, name))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
@@ -1069,4 +1070,26 @@ func TestUDPFollows(t *testing.T) {
 			t.Errorf("published by another: %s", got)
 		}
 	})
+}
+
+// TestSweepOfHalfRecords: what a killed process was writing goes with the next sweep, of bridges and zones as of ports, and what is being written stays.
+func TestSweepOfHalfRecords(t *testing.T) {
+	r := OpenRules(t.TempDir())
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"bridges", "zones", "ports"} {
+		dir := filepath.Join(r.dir, kind)
+		killed, ours := fmt.Sprintf(".x.%d.new", ended.Process.Pid), fmt.Sprintf(".x.%d.new", os.Getpid())
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, killed), nil, 0o600), os.WriteFile(filepath.Join(dir, ours), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := r.Sweep(func(string) bool { return true }); err != nil || len(gone) > 0 {
+			t.Errorf("%s: swept %v, %v", kind, gone, err)
+		}
+		if list, err := files.List(dir); err != nil || !slices.Equal(list, []string{ours}) {
+			t.Errorf("%s: left %v, %v", kind, list, err)
+		}
+	}
 }

@@ -301,7 +301,7 @@ func (s *Socket) send(b []byte) error {
 	for {
 		err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		if err != unix.EINTR {
-			return os.NewSyscallError("sendto", err)
+			return os.NewSyscallError("sendto of a netlink socket", err)
 		}
 	}
 }
@@ -316,7 +316,7 @@ func (s *Socket) receive(each func(kind uint16, seq uint32, flags uint16, body [
 		return nil
 	}
 	if err != nil {
-		return os.NewSyscallError("recvfrom", err)
+		return os.NewSyscallError("recvfrom of a netlink socket", err)
 	}
 	for b := s.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
 		size := int(ne.Uint32(b))
