@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -835,5 +836,46 @@ func TestNamespaces(t *testing.T) {
 	k = keyring{path: file} // Docker's own file: Docker reads no path
 	if c, err := k.get(t.Context(), "quay.io", "else"); err != nil || c.Username != "app" {
 		t.Errorf("%q: %v", c.Username, err)
+	}
+}
+
+// TestLoginsAtOnce: of several at the same time none is lost, and what a killed one was writing is gone after the next login or logout, changed or not.
+func TestLoginsAtOnce(t *testing.T) {
+	k := keyring{path: filepath.Join(t.TempDir(), "docker", "config.json")}
+	ctx := t.Context()
+	if err := k.drop(ctx, "none.example"); err != nil { // without a directory
+		t.Error(err)
+	}
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if _, err := k.put(ctx, fmt.Sprintf("r%d.example", i), Credentials{Username: "u", Password: "p"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 20 {
+		t.Errorf("%d are known, %v", len(c.auths), err)
+	}
+	for what, next := range map[string]func() error{
+		"login": func() error {
+			_, err := k.put(ctx, "r1.example", Credentials{Username: "u", Password: "p"})
+			return err
+		},
+		"logout": func() error { return k.drop(ctx, "none.example") },
+	} {
+		if err := os.WriteFile(k.path+".new", []byte(`{"auths": {"secret`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := next(); err != nil {
+			t.Error(what, err)
+		}
+		if list, err := os.ReadDir(filepath.Dir(k.path)); err != nil || len(list) != 1 {
+			t.Errorf("%s: there are %v, %v", what, list, err)
+		}
+	}
+	if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 20 {
+		t.Errorf("%d are known at the end, %v", len(c.auths), err)
 	}
 }

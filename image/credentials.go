@@ -15,6 +15,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kakuri/kakuri/internal/files"
+	"golang.org/x/sys/unix"
 )
 
 // Credentials are what a registry knows a user by. An identity token stands in for a password; a registry token is sent as
@@ -247,8 +250,10 @@ func (k keyring) put(ctx context.Context, host string, cred Credentials) (where 
 	} else {
 		where = k.path
 	}
-	c.auths[key] = e
-	return where, k.write(c)
+	return where, k.change(true, func(c *configFile) bool {
+		c.auths[key] = e
+		return true
+	})
 }
 
 // drop forgets a host. That nothing was known of it is no error.
@@ -257,26 +262,52 @@ func (k keyring) drop(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	changed := false
-	for key := range c.auths {
-		if serverOf(key) == serverOf(host) {
-			delete(c.auths, key)
-			changed = true
-		}
-	}
 	if h := c.helper(host); h != "" {
 		if _, err := runHelper(ctx, h, "erase", []byte(keyOf(host))); err != nil && !strings.Contains(err.Error(), "not found") {
 			return err
 		}
 	}
-	if !changed {
-		return nil
-	}
-	return k.write(c)
+	return k.change(false, func(c *configFile) (changed bool) {
+		for key := range c.auths {
+			if serverOf(key) == serverOf(host) {
+				delete(c.auths, key)
+				changed = true
+			}
+		}
+		return changed
+	})
 }
 
-// write replaces the file whole, for the user's eyes only. Where the file is a link, what it leads to is replaced.
-func (k keyring) write(c *configFile) error {
+// change has the file changed by one process after the other, as a whole, for the user's eyes only, and takes away what a killed one was writing: it has secrets.
+// Where the file is a link, what it leads to is replaced. Its directory is made where that is asked for; without it there is nothing to change.
+func (k keyring) change(mkdir bool, how func(*configFile) (changed bool)) error {
+	path := k.path
+	if to, err := os.Readlink(path); err == nil {
+		if path = to; !filepath.IsAbs(to) {
+			path = filepath.Join(filepath.Dir(k.path), to)
+		}
+	}
+	dir, name := filepath.Dir(path), filepath.Base(path)
+	if mkdir {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("credentials: %w", err)
+		}
+	}
+	lock, err := files.LockDir(dir, unix.LOCK_EX)
+	if !mkdir && errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	defer unix.Close(lock)
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	c, err := readConfigFile(path)
+	if err != nil || !how(c) {
+		return err
+	}
 	auths, err := json.Marshal(c.auths)
 	if err != nil {
 		return err
@@ -286,28 +317,7 @@ func (k keyring) write(c *configFile) error {
 	if err != nil {
 		return err
 	}
-	path := k.path
-	if to, err := os.Readlink(path); err == nil {
-		if path = to; !filepath.IsAbs(to) {
-			path = filepath.Join(filepath.Dir(k.path), to)
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("credentials: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".config-*.json") // 0600
-	if err != nil {
-		return fmt.Errorf("credentials: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := files.Replace(dir, name, raw, true); err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
 	return nil
