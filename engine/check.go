@@ -63,6 +63,7 @@ func (k *check) parts() []checkPart {
 		{"containers half made or half removed", k.creating},
 		{"monitors", k.monitors},
 		{"paused containers", k.paused},
+		{"containers half changed", k.intents},
 		{"containers that go when they end", k.removed},
 		{"records", k.containers},
 		{"names and ranges of ids", k.reservations},
@@ -386,6 +387,13 @@ func (k *check) paused() error {
 	return k.e.eachPaused(func(id string, mend func() error) { k.find(container(id), "a killed command has paused it", mend) })
 }
 
+// intents finds containers that a killed command was changing.
+func (k *check) intents() error {
+	return k.e.eachIntent(func(id string, mend func() error) {
+		k.find(container(id), "a killed command has changed it by half", mend)
+	})
+}
+
 // removed finds containers that were to be removed at their end.
 func (k *check) removed() error {
 	list, err := files.List(k.e.homes()[0])
@@ -520,8 +528,27 @@ func (k *check) states() error {
 		if files.IsID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
 			k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })
 		}
+		if id, is := strings.CutSuffix(id, standInOf("")); is && files.IsID(id) {
+			k.standIn(id)
+		}
 	}
 	return ignoreMissing(err)
+}
+
+// standIn finds what a killed cp, or the like, has left of the process that it had for a container that did not run.
+func (k *check) standIn(id string) {
+	dir := k.e.find(id)
+	if dir == "" {
+		return // it goes with what is left of the container
+	}
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return // somebody is at it
+	}
+	defer lock.Close()
+	if c, err := k.e.read(dir); err == nil && !c.Active() && exists(k.e.dir+"/runtime/"+standInOf(id)) {
+		k.find(container(id), "a process that a killed command had for its files is left", func() error { return k.e.deleteState(context.Background(), standInOf(id)) })
+	}
 }
 
 // cgroups finds control groups of containers that there are not.
@@ -533,7 +560,7 @@ func (k *check) cgroups() error {
 		}
 		for _, dir := range list {
 			id := filepath.Base(dir)
-			if !files.IsID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) {
+			if !files.IsID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) || exists(k.e.dir+"/runtime/"+standInOf(id)) {
 				continue
 			}
 			k.find("control group "+dir, "it is left of a container", func() error { return os.Remove(dir) })

@@ -168,7 +168,7 @@ func (b *builder) replug(w *wire) {
 	d := &network.Doer{Rules: monitor.Rules(b.engine.dir)}
 	defer d.Close()
 	if err := b.engine.replug(d, &w.network); err != nil && b.engine.warn != nil {
-		b.engine.warn(fmt.Sprintf("network %s: its bridge was gone, and not all are at the new one: %v", w.network.Name, err))
+		b.engine.warn(fmt.Sprintf("network %s: not all that are on it may be at its bridge: %v", w.network.Name, err))
 	}
 }
 

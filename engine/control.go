@@ -430,26 +430,25 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	old := c.Name
-	c.Name = name
+	was := c.Record
+	c.Name, c.Connections = name, slices.Clone(c.Connections)
 	for i := range c.Connections {
 		if x := &c.Connections[i]; len(x.Names) > 0 {
-			x.Names = append([]string{name}, slices.DeleteFunc(slices.Clone(x.Names), func(n string) bool { return n == old || n == name })...)
+			x.Names = append([]string{name}, slices.DeleteFunc(slices.Clone(x.Names), func(n string) bool { return n == was.Name || n == name })...)
 		}
 	}
 	if err := e.renamed(&c); err != nil {
+		c.Record = was
+		if back := e.renamed(&c); back != nil {
+			return errors.Join(err, back) // which name it has the next command finds out
+		}
 		return errors.Join(err, e.giveBack(e.names(), name, c.ID))
 	}
-	e.event(&c, "rename", map[string]string{"oldName": "/" + old})
-	if c.Active() {
-		if err := e.beKnown(&c); err != nil {
-			return err
-		}
-	}
-	return e.giveBack(e.names(), old, c.ID)
+	e.event(&c, "rename", map[string]string{"oldName": "/" + was.Name})
+	return e.giveBack(e.names(), was.Name, c.ID)
 }
 
-// renamed writes a container's new name down, for its monitor, too.
+// renamed writes a container's new name down, for its monitor, too, and has it be found by that.
 func (e *Engine) renamed(c *Container) error {
 	if t, err := c.task(); err == nil {
 		t.Name = c.Name
@@ -461,9 +460,12 @@ func (e *Engine) renamed(c *Container) error {
 				t.Remove[i] = e.names() + "/" + c.Name
 			}
 		}
-		if err := monitor.WriteJSON(c.dir, "task.json", &t, false); err != nil {
+		if err := rewrite(c.dir, "task.json", &t); err != nil {
 			return err
 		}
 	}
-	return c.writeRecord()
+	if err := c.writeRecord(); err != nil || !c.Active() {
+		return err
+	}
+	return e.beKnown(c)
 }

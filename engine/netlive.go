@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
@@ -134,8 +136,8 @@ func (e *Engine) wiredBuilder(ctx context.Context, c *Container, list []Attachme
 	return b
 }
 
-// connectLive connects a container that runs to the last network of a list.
-func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachment) (err error) {
+// connectLive connects a container that runs to the last network of a list. Where it comes to no end, the container is off that network.
+func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachment) error {
 	setup, err := monitor.ReadSetup(c.dir)
 	if err != nil {
 		return err
@@ -152,11 +154,23 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 		return err
 	}
 	b.wires = []*wire{w}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.netdb().Leave(w.network.ID, c.ID), e.netdb().Release(w.network.ID, c.ID))
-		}
-	}()
+	off := &offNetwork{Network: w.network}
+	if err := e.intend(c.ID, intent{Off: off}); err != nil {
+		return err
+	}
+	if err = e.putOn(ctx, c, &setup, list, b, off); err == nil {
+		return e.fulfilled(c.ID)
+	}
+	now, back := e.read(c.dir)
+	if back == nil {
+		back = e.takeOff(context.WithoutCancel(ctx), &now, off, true)
+	}
+	return errors.Join(err, back)
+}
+
+// putOn does all that connects a container with the network of b, and notes in off first what would have to be taken away again.
+func (e *Engine) putOn(ctx context.Context, c *Container, setup *monitor.Setup, list []Attachment, b *builder, off *offNetwork) error {
+	w := b.wires[0]
 	if err := b.connect(freeDevice(c.Connections), w); err != nil {
 		return err
 	}
@@ -165,6 +179,10 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	c.Config.connectTo(list)
 	c.Connections = append(c.Connections, w.has)
 	made.Gateway4, made.Gateway6 = e.gatewaysBy(ctx, c, list, w)
+	off.Endpoint, off.Default4, off.Default6 = made.Endpoints[0], made.Gateway4.IsValid(), made.Gateway6.IsValid()
+	if err := e.intend(c.ID, intent{Off: off}); err != nil {
+		return err
+	}
 	moved, err := e.movePorts(ctx, c, list, old)
 	if err == nil {
 		err = e.uplinkFor(ctx, &c.Config)
@@ -188,7 +206,7 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	if names.resolver {
 		old.Resolver = &plan.Resolver{}
 	}
-	if err := e.rewriteNetworks(c, &setup, func(n *monitor.Networks) {
+	if err := e.rewriteNetworks(c, setup, func(n *monitor.Networks) {
 		n.Resolver, n.Servers = names.resolver, names.servers
 		if w.network.Name != netdb.DefaultName {
 			n.Networks = append(n.Networks, membership(w))
@@ -281,13 +299,24 @@ func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 	return ignoreClosed(writeEtc(c.dir+"/resolv.conf", names.conf))
 }
 
-// writeEtc writes a file that is in a container's /etc. It waits for nobody inside who has a lease on it, by F_SETLEASE of fcntl(2): that is the error EWOULDBLOCK.
+// writeEtc writes a file that is in a container's /etc: the same one, since it is mounted there. Where the disk is full it stays as it was. It waits for nobody
+// inside who has a lease on it, by F_SETLEASE of fcntl(2): that is the error EWOULDBLOCK.
 func writeEtc(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
+	old, unread := files.Head(name, mostHosts)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NONBLOCK, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	put := func(data []byte) error {
+		_, err := f.WriteAt(data, 0)
+		if err == nil {
+			err = f.Truncate(int64(len(data)))
+		}
+		return err
+	}
+	if err = put(data); err != nil && unread == nil {
+		put(old) // into the room that it has
+	}
 	return errors.Join(err, f.Close())
 }
 
@@ -357,12 +386,11 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 	if i < 0 {
 		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
 	}
-	list := slices.Delete(slices.Clone(c.Config.attachments()), i, i+1)
-	c.Config.connectTo(list)
-	if !c.Active() {
-		return c.writeRecord()
+	if c.Active() {
+		return e.disconnectLive(ctx, &c, &n)
 	}
-	return e.disconnectLive(ctx, &c, &n, list)
+	c.Config.connectTo(slices.Delete(slices.Clone(c.Config.attachments()), i, i+1))
+	return c.writeRecord()
 }
 
 // takeGone takes from a network what a container that is not there any more has left on it, by its id or name. The error is missing where it has nothing.
@@ -393,77 +421,19 @@ func (e *Engine) forgetNetwork(c *Container, ref string, force bool, gone error)
 	return c.writeRecord()
 }
 
-// disconnectLive takes a container that runs from a network.
-func (e *Engine) disconnectLive(ctx context.Context, c *Container, n *netdb.Network, list []Attachment) error {
-	i := slices.IndexFunc(c.Connections, func(x Connection) bool { return x.NetworkID == n.ID })
-	if i < 0 {
-		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
-	}
-	has := c.Connections[i]
-	setup, err := monitor.ReadSetup(c.dir)
-	if err != nil {
-		return err
-	}
-	old := setup.Options.Network
-	if old == nil {
-		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
-	}
-	gone := plan.Network{}
-	old.Endpoints = slices.DeleteFunc(old.Endpoints, func(x plan.Endpoint) bool {
-		if x.Device == has.Device {
-			gone.Endpoints = append(gone.Endpoints, x)
-			return true
-		}
-		return false
-	})
-	if n.Driver == plan.DriverBridge {
-		old.Bridges = slices.DeleteFunc(old.Bridges, func(b plan.Bridge) bool { return b.Device == n.Device })
-	} else {
-		alias := network.BridgeAlias(n.Name, n.ID)
-		old.Parents = slices.DeleteFunc(old.Parents, func(p plan.Parent) bool { return p.Alias == alias })
-	}
-	c.Connections = slices.Delete(slices.Clone(c.Connections), i, i+1)
-	// Who has the default route now?
-	b := e.wiredBuilder(ctx, c, list)
-	b.gateways()
-	if now := b.opts.Network; now.Gateway4 != old.Gateway4 || now.Gateway6 != old.Gateway6 {
-		gone.Gateway4, gone.Gateway6 = now.Gateway4, now.Gateway6
-		old.Gateway4, old.Gateway6 = now.Gateway4, now.Gateway6
-	}
-	moved, err := e.movePorts(ctx, c, list, old)
-	if err == nil {
-		err = e.onNetworks(ctx, netJob{Op: jobDisconnect, Process: c.Witness(), Network: gone})
-	}
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(c.writeRecord(), e.netdb().Leave(n.ID, c.ID)); err != nil {
-		return err
-	}
-	e.tell("network", "disconnect", n.ID, map[string]string{"container": c.ID, "name": n.Name, "type": n.Driver})
-	if err := e.rewriteNetworks(c, &setup, func(m *monitor.Networks) {
-		m.Networks = slices.DeleteFunc(m.Networks, func(x monitor.Membership) bool { return x.ID == n.ID })
-	}, "", has.Addrs); err != nil || !moved {
-		return err
-	}
-	return e.nowConnected(c, naming{}, moved)
-}
-
 // mostHosts is how large an /etc/hosts may be, in bytes, to be kept right while a container runs.
 const mostHosts = 1 << 20
 
-// rewriteNetworks writes down what has changed for a container that runs: for its next start, for its resolver, and in /etc/hosts.
+// rewriteNetworks writes down what has changed for a container that runs: for its next start, for its resolver, and in /etc/hosts. What is so already takes no room on
+// the disk.
 func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func(*monitor.Networks), more string, gone []netip.Prefix) error {
-	if err := monitor.WriteJSON(c.dir, "setup.json", setup, false); err != nil {
-		return err
-	}
 	n, err := monitor.ReadNetworks(c.dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	n.Data = e.data
 	change(&n)
-	if err := monitor.WriteJSON(c.dir, "networks.json", &n, false); err != nil {
+	if err := errors.Join(rewrite(c.dir, "setup.json", setup), rewrite(c.dir, "networks.json", &n)); err != nil {
 		return err
 	}
 	return c.rewriteHosts(func(text string) string {
@@ -478,6 +448,19 @@ func (e *Engine) rewriteNetworks(c *Container, setup *monitor.Setup, change func
 	})
 }
 
+// rewrite replaces a file unless it is so already.
+func rewrite(dir, name string, v any) error {
+	data, err := leanjson.Marshal(v)
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	if now, err := files.Read(dir + "/" + name); err == nil && bytes.Equal(now, data) {
+		return nil
+	}
+	return files.Replace(dir, name, data, false)
+}
+
 // rewriteHosts changes /etc/hosts of a container that runs. It stays the same file, since it is mounted there.
 func (c *Container) rewriteHosts(change func(text string) string) error {
 	file := c.dir + "/hosts"
@@ -486,5 +469,9 @@ func (c *Container) rewriteHosts(change func(text string) string) error {
 	if err != nil || len(data) > mostHosts {
 		return ignoreMissing(ignoreClosed(err))
 	}
-	return ignoreClosed(writeEtc(file, []byte(change(string(data)))))
+	text := change(string(data))
+	if text == string(data) {
+		return nil
+	}
+	return ignoreClosed(writeEtc(file, []byte(text)))
 }

@@ -643,7 +643,7 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string, force bool) erro
 	if name := cmp.Or(n.Name, ref); predefined(name) && !hurt {
 		return ErrConflict{fmt.Sprintf("error while removing network: %s is a pre-defined network and cannot be removed", name)}
 	}
-	if err := e.sweepNetworks(); err != nil {
+	if err := errors.Join(e.sweepIntents(), e.sweepNetworks()); err != nil {
 		return err
 	}
 	// The record goes last: of a command that is killed between, a network without a bridge is left, which the next one removes or has a bridge made

@@ -37,7 +37,8 @@ import (
 // killed one left. Its time is when a start last did so.
 //
 // Names and ranges of ids are links, in Data/names and Data/ids, whose target is the id of the container that has them: link and target are
-// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole.
+// made in one step. Dir/creating has a link for each container that is being made, until it is there as a whole, and Dir/intents says what is being
+// changed of one that runs.
 
 // A Record is what a container is for as long as it exists.
 type Record struct {
@@ -369,7 +370,12 @@ func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
 		if err != nil {
 			return c, nil, err
 		}
-		if now, err := e.read(c.dir); err == nil && files.Same(int(f.Fd()), c.dir) {
+		now, err := e.read(c.dir)
+		if err == nil && exists(e.intents()+"/"+now.ID) {
+			e.complain(e.bringToEnd(&now))
+			now, err = e.read(c.dir)
+		}
+		if err == nil && files.Same(int(f.Fd()), c.dir) {
 			return now, f, nil
 		}
 		f.Close()

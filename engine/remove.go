@@ -170,7 +170,7 @@ func (e *Engine) caution(err error) {
 
 // sweepBeforeStart is sweep but for what a container that is about to start takes again, such as its image's mount.
 func (e *Engine) sweepBeforeStart() error {
-	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepPaused(), e.sweepRemoved(), e.sweepVolumes(), e.sweepAttached(), e.sweepNetworks())
+	return errors.Join(e.sweepCreating(), e.sweepMonitors(), e.sweepPaused(), e.sweepIntents(), e.sweepRemoved(), e.sweepVolumes(), e.sweepAttached(), e.sweepNetworks())
 }
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.

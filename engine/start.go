@@ -281,7 +281,8 @@ func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client) (c
 		}
 		return c, s, errActive
 	}
-	if err := e.mkdirs(); err != nil {
+	// A killed cp may have left one, whose control group would be that of what runs now.
+	if err := errors.Join(e.mkdirs(), e.deleteState(ctx, standInOf(c.ID))); err != nil {
 		return c, s, err
 	}
 	s, _, err = e.launch(ctx, &c, lock, m, false)

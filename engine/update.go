@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -33,43 +35,112 @@ func (e *Engine) Update(ctx context.Context, ref string, u UpdateConfig) (warnin
 	if u.Restart != nil && c.Config.AutoRemove && u.Restart.Policy != "" && u.Restart.Policy != "no" {
 		return nil, ErrConflict{"Restart policy cannot be updated because AutoRemove is enabled for the container"}
 	}
-	if u.Resources.asked() {
-		if c.Config.Resources, err = c.Config.Resources.with(u.Resources, limitsSwap()); err != nil {
-			return nil, err
-		}
-		if warnings, err = e.updateLive(&c, u.Resources); err != nil {
-			return warnings, err
-		}
+	if c.Active() {
+		warnings, err = e.updateLive(&c, &updating{Config: u})
+	} else if err = c.Config.update(u); err == nil {
+		err = errors.Join(c.updateTask(u), c.writeRecord()) // the next start makes all else anew
 	}
-	if u.Restart != nil {
-		c.Config.Restart = *u.Restart
-		if err := c.updateTask(func(t *monitor.Task) {
-			t.Restart = monitor.Restart{Policy: u.Restart.Policy, Retries: u.Restart.Retries}
-		}); err != nil {
-			return warnings, err
-		}
-	}
-	if err := c.writeRecord(); err != nil {
+	if err != nil {
 		return warnings, err
 	}
 	e.event(&c, "update", nil)
 	return warnings, nil
 }
 
-// updateLive changes the limits of a container's control group, where it has one now.
-func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string, err error) {
-	if !c.Active() {
-		return nil, nil // the next start makes all anew
+// update changes what was asked for.
+func (c *Config) update(u UpdateConfig) (err error) {
+	if u.Resources.asked() {
+		if c.Resources, err = c.Resources.with(u.Resources, limitsSwap()); err != nil {
+			return err
+		}
+	}
+	if u.Restart != nil {
+		c.Restart = *u.Restart
+	}
+	return nil
+}
+
+// updating is an update of a container that runs: what is to be, and files as they were, by name.
+type updating struct {
+	Config UpdateConfig
+	Was    map[string]string
+}
+
+// updateLive changes a container that runs, whose lock is held: all of it, or nothing where the kernel or the disk refuses a part.
+func (e *Engine) updateLive(c *Container, u *updating) (warnings []string, err error) {
+	if err := c.Config.update(u.Config); err != nil {
+		return nil, err
 	}
 	res, _, err := c.Config.Resources.spec(c.Config.Resources.Memory > 0 && limitsSwap())
 	if err != nil {
 		return nil, err
 	}
-	if changes.PidsLimit == nil {
+	if u.Config.Resources.PidsLimit == nil {
 		res.Pids = nil
 	}
-	if err := c.updateSpec(res); err != nil {
-		return nil, err
+	if !u.Config.Resources.asked() {
+		res = nil
+	}
+	if u.Was == nil {
+		if u.Was, err = c.contents("config.json", "task.json", "container.json"); err != nil {
+			return nil, err
+		}
+		if err := e.intend(c.ID, intent{Update: u}); err != nil {
+			return nil, err
+		}
+	}
+	if err = errors.Join(c.updateSpec(res), c.updateTask(u.Config), c.writeRecord()); err == nil {
+		warnings, err = e.updateGroup(c, res)
+	}
+	if err != nil {
+		if back := e.updateBack(c, u, res != nil); back != nil {
+			return warnings, errors.Join(err, back)
+		}
+	}
+	return warnings, errors.Join(err, e.fulfilled(c.ID))
+}
+
+// contents are files of a container's directory, as far as they are there.
+func (c *Container) contents(names ...string) (map[string]string, error) {
+	list := map[string]string{}
+	for _, name := range names {
+		data, err := files.Read(c.dir + "/" + name)
+		if err == nil {
+			list[name] = string(data)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// updateBack has a container's files be as before an update that failed, and the limits that it had in force.
+func (e *Engine) updateBack(c *Container, u *updating, limited bool) error {
+	now, err := c.contents("config.json", "task.json", "container.json")
+	errs := []error{err}
+	for name, text := range u.Was {
+		if now[name] != text { // else it takes no room on the disk
+			errs = append(errs, files.Replace(c.dir, name, []byte(text), name == "container.json" && !c.Config.AutoRemove))
+		}
+	}
+	c.written = nil
+	if err := errors.Join(errs...); err != nil || !limited {
+		return err
+	}
+	var s specs.Spec
+	if err := monitor.ReadJSON(c.dir+"/config.json", &s); err != nil || s.Linux == nil || s.Linux.Resources == nil {
+		return err
+	}
+	if _, err := e.updateGroup(c, s.Linux.Resources); err != nil {
+		return fmt.Errorf("its limits of before: %w", err)
+	}
+	return nil
+}
+
+// updateGroup changes the limits of a container's control group, where it has one now.
+func (e *Engine) updateGroup(c *Container, res *specs.LinuxResources) (warnings []string, err error) {
+	if res == nil {
+		return nil, nil
 	}
 	r := e.runtime()
 	r.Warn = func(s string) { warnings = append(warnings, s) }
@@ -92,6 +163,9 @@ func (e *Engine) updateLive(c *Container, changes Resources) (warnings []string,
 
 // updateSpec changes the limits of the spec by which the monitor starts the container again.
 func (c *Container) updateSpec(changes *specs.LinuxResources) error {
+	if changes == nil {
+		return nil
+	}
 	var s specs.Spec
 	if err := monitor.ReadJSON(c.dir+"/config.json", &s); err != nil {
 		return err
@@ -104,15 +178,15 @@ func (c *Container) updateSpec(changes *specs.LinuxResources) error {
 }
 
 // updateTask changes what the monitor reads at the next end of the container. One that was never started has no task yet.
-func (c *Container) updateTask(change func(*monitor.Task)) error {
-	if !exists(c.dir + "/task.json") {
+func (c *Container) updateTask(u UpdateConfig) error {
+	if u.Restart == nil || !exists(c.dir+"/task.json") {
 		return nil
 	}
 	t, err := c.task()
 	if err != nil {
 		return err
 	}
-	change(&t)
+	t.Restart = monitor.Restart{Policy: u.Restart.Policy, Retries: u.Restart.Retries}
 	return monitor.WriteJSON(c.dir, "task.json", &t, false)
 }
 
