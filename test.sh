@@ -125,7 +125,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 # A package's limit is for one that hangs: on a machine that is four times slower than usual, engine takes a quarter of an hour.
-"${run[@]}" -count=1 -timeout 30m -v ./... >"$log" 2>&1 || status=$?
+"${run[@]}" -count=1 -timeout 20m -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|\?)|^--- FAIL|^ +--- FAIL' "$log" || true
 if [ "$status" != 0 ]; then
 	# What the failed tests printed, and what a package did outside of tests.
