@@ -254,6 +254,30 @@ func TestClosedSources(t *testing.T) {
 	refused(t, dir, "config.json mounts[5]", "there is no "+host+"/none on the host")
 }
 
+// What the host has mounted read-only stays so for root of a user namespace, also where its ids are mapped, and with or without what is mounted below it.
+func TestMappedStaysReadOnly(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	writeFiles(t, map[string]string{host + "/at/mark": ""})
+	at := host + "/at"
+	if err := errors.Join(unix.Mount(at, at, "", unix.MS_BIND, ""), unix.Mount("", at, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(at, unix.MNT_DETACH)
+	for _, recursive := range []string{"bind", "rbind"} {
+		s := base("exec 2>&1; /bin/busybox mount -o remount,bind,rw /srv >/dev/null && echo writable; grep -c ' /srv ro,.*idmapped' /proc/self/mountinfo")
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_SYS_ADMIN"}, Effective: []string{"CAP_SYS_ADMIN"}, Permitted: []string{"CAP_SYS_ADMIN"}}
+		dir := bundle(t, s)
+		mapped(t, dir, s)
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/srv", Type: "bind", Source: at, Options: []string{recursive, "idmap"}})
+		write(t, dir, s)
+		if out, stderr, code := run(t, dir); !strings.HasSuffix(out, "\n1\n") || strings.Contains(out, "writable") || code != 0 {
+			t.Errorf("%s: code %d: %q: %s", recursive, code, out, stderr)
+		}
+	}
+}
+
 // What a container mounts below a bind mount that is shared with the host, as its root is to be, is mounted on the host, too; below
 // any other mount it is not, nor where one of the two does not ask for it.
 func TestSharedMountReachesHost(t *testing.T) {

@@ -52,13 +52,13 @@ func (c *compiler) readyWord() string {
 }
 
 func (c *compiler) idMappedSources() error {
-	tree := func(t OpenTree, shared bool, cause Cause) (Reg, error) {
+	tree := func(t OpenTree, layer, shared bool, cause Cause) (Reg, error) {
 		var err error
 		if t.Out, err = c.reg(); err != nil {
 			return 0, err
 		}
-		// In a user namespace the kernel gives no mount without those below it.
-		if c.locks() && t.Recursive && !ofProc(t.Path) {
+		// In a user namespace the kernel gives no mount without those below it: a layer is part of an overlay only, which shows none of them.
+		if c.locks() && !layer && !ofProc(t.Path) {
 			c.mapLocked(t, cause)
 			return t.Out, nil
 		}
@@ -89,7 +89,7 @@ func (c *compiler) idMappedSources() error {
 			list = append(list, source{c.rootPath(), true, c.cause("root.path")})
 		}
 		for _, s := range list {
-			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, false, s.cause)
+			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, !s.recursive, false, s.cause)
 			if err != nil {
 				return err
 			}
@@ -109,7 +109,7 @@ func (c *compiler) idMappedSources() error {
 		if t.NS, err = c.mappedBy(i, m); err != nil {
 			return err
 		}
-		if c.trees[i], err = tree(t, c.shares(opts), c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+		if c.trees[i], err = tree(t, false, c.shares(opts), c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
 			return err
 		}
 	}
