@@ -271,6 +271,23 @@ func TestWholeHost(t *testing.T) {
 	}
 }
 
+// A source is shortened by its text before the kernel looks it up, as Docker's is: "link/.." is what the link is in.
+func TestSourceIsShortened(t *testing.T) {
+	nstest.Root(t)
+	e, root, dir := open(t), nstest.RootFS(t), nstest.Dir(t)
+	nstest.NoLeaks(t)
+	put(t, dir+"/file", "text")
+	put(t, dir+"/far/away/file", "of where the link leads")
+	if err := os.Symlink("far/away", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	r := sh(root, "cat /dir/file /file")
+	for dest, source := range map[string]string{"/dir": dir + "/link/..", "/file": dir + "/file/"} {
+		r.Mounts = append(r.Mounts, Mount{Type: "bind", Source: source, Dest: dest, Options: []string{"rbind"}, Flag: "-v"})
+	}
+	want(t, e, r, "texttext")
+}
+
 // Files of a volume have the ids inside that they have on disk, and what is written gets
 // those as well; a read-only one stays as it is.
 func TestVolumes(t *testing.T) {
