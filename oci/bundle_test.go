@@ -484,6 +484,16 @@ func TestHelperIDMap(t *testing.T) {
 		if _, err = launch.Run(context.Background(), plan.Plan{Steps: steps}, launch.Options{Hands: Hands{}}); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%v", err)
 		}
+		// It is root's by its file's mode, and gets nothing of the caller's.
+		t.Setenv("OF_THE_CALLER", "1")
+		tell := filepath.Join(t.TempDir(), "tell")
+		if err := os.WriteFile(tell, []byte("#!/bin/sh\n/usr/bin/env\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		steps[1].Op.(*plan.HelperIDMap).Program = tell
+		if _, err = launch.Run(context.Background(), plan.Plan{Steps: steps}, launch.Options{Hands: Hands{}}); err == nil || !strings.Contains(err.Error(), "PWD=") || strings.Contains(err.Error(), "OF_THE_CALLER") {
+			t.Errorf("%v", err)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -784,6 +785,50 @@ func TestDefaultRoot(t *testing.T) {
 			t.Setenv("USER", c.user)
 			if got := DefaultRoot(); got != c.want {
 				t.Errorf("XDG_RUNTIME_DIR=%q USER=%q: %s, want %s", c.dir, c.user, got, c.want)
+			}
+		}
+	})
+}
+
+// TestDefaultRootOfOthers: in a runtime directory where somebody else was first, or may write, there is no state to be had.
+func TestDefaultRootOfOthers(t *testing.T) {
+	user := nstest.User(t)
+	top := filepath.Join(os.TempDir(), "kakuri-test-roots")
+	kinds := []string{"none", "own", "closed", "open", "link", "file", "root"}
+	if os.Geteuid() == 0 {
+		for _, kind := range kinds {
+			if err := errors.Join(os.MkdirAll(filepath.Join(top, kind), 0o755), os.Chmod(filepath.Join(top, kind), 0o777)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(filepath.Join(top, "root/kakuri-runtime"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(top) })
+	}
+	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
+		for _, kind := range kinds {
+			dir := filepath.Join(top, kind, "kakuri-runtime")
+			err := error(nil)
+			switch kind {
+			case "own", "open", "closed":
+				err = errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, map[string]os.FileMode{"own": 0o755, "open": 0o775, "closed": 0o700}[kind]))
+			case "link":
+				err = os.Symlink(filepath.Join(top, "own/kakuri-runtime"), dir)
+			case "file":
+				err = os.WriteFile(dir, nil, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("XDG_RUNTIME_DIR", filepath.Join(top, kind))
+			_, err = (&Runtime{Root: DefaultRoot()}).Open("x")
+			want := kind == "none" || kind == "own" || kind == "closed"
+			if errors.Is(err, ErrNotExist) != want || !want && !strings.Contains(err.Error(), "is not a directory of this user alone") {
+				t.Errorf("%s: %v", kind, err)
+			}
+			if _, err := (&Runtime{Root: dir + "/named"}).Open("x"); !errors.Is(err, ErrNotExist) && kind != "file" {
+				t.Errorf("%s, named: %v", kind, err)
 			}
 		}
 	})
