@@ -465,7 +465,7 @@ func TestLoopbackByFrames(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		s.bridges(bridgeA)
 		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
-		s.shell("nft flush ruleset; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.kba.rp_filter=0")
+		s.shell("nft flush ruleset; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.kba.rp_filter=0 net.ipv4.conf.kba.accept_local=1")
 		heard, err := net.ListenPacket("udp4", "0.0.0.0:7778")
 		if err != nil {
 			t.Fatal(err)
@@ -475,10 +475,10 @@ func TestLoopbackByFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		frame := func(tags []byte, to [4]byte, text string) []byte {
+		frame := func(tags []byte, from, to [4]byte, text string) []byte {
 			b := append(append(append([]byte{}, bridge.HardwareAddr...), 2, 0, 0, 0, 0, 9), tags...)
-			b = append(b, 8, 0, 0x45, 0, 0, byte(28+len(text)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 10, 0, 1, 11)
-			b = append(b, to[:]...)
+			b = append(b, 8, 0, 0x45, 0, 0, byte(28+len(text)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0)
+			b = append(append(b, from[:]...), to[:]...)
 			ip, sum := b[len(b)-20:], uint32(0)
 			for i := 0; i < 20; i += 2 {
 				sum += uint32(ip[i])<<8 | uint32(ip[i+1])
@@ -487,8 +487,9 @@ func TestLoopbackByFrames(t *testing.T) {
 			ip[10], ip[11] = byte(sum>>8), byte(sum)
 			return append(append(b, 9, 9, 7778>>8, 7778&0xff, 0, byte(8+len(text)), 0, 0), text...)
 		}
-		tag, outer := []byte{0x81, 0, 0, 0}, []byte{0x88, 0xa8, 0, 0}
-		ways := map[string][]byte{"": nil, "tag": tag, "tags": slices.Concat(tag, tag), "outer": outer, "outer tags": slices.Concat(outer, tag), "many": slices.Concat(tag, tag, tag)}
+		tag, outer, urgent := []byte{0x81, 0, 0, 0}, []byte{0x88, 0xa8, 0, 0}, []byte{0x81, 0, 0x20, 0}
+		own, machine, loopback := [4]byte{10, 0, 1, 11}, [4]byte{10, 0, 1, 1}, [4]byte{127, 0, 0, 1}
+		ways := map[string][]byte{"": nil, "tag": tag, "tags": slices.Concat(tag, tag), "outer": outer, "outer tags": slices.Concat(outer, tag), "many": slices.Concat(tag, tag, tag), "urgent tags": slices.Concat(urgent, urgent)}
 		err = s.in("a1", func() error {
 			device, err := net.InterfaceByName("eth0")
 			if err != nil {
@@ -501,14 +502,14 @@ func TestLoopbackByFrames(t *testing.T) {
 			defer unix.Close(fd)
 			to := &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}
 			for name, tags := range ways {
-				if err := unix.Sendto(fd, frame(tags, [4]byte{127, 0, 0, 1}, "loopback "+name), 0, to); err != nil {
+				if err := errors.Join(unix.Sendto(fd, frame(tags, own, loopback, "loopback "+name), 0, to), unix.Sendto(fd, frame(tags, loopback, machine, "from loopback "+name), 0, to)); err != nil {
 					return err
 				}
 			}
-			if err := unix.Sendto(fd, frame(tag, [4]byte{10, 0, 1, 1}, "tagged"), 0, to); err != nil {
+			if err := unix.Sendto(fd, frame(tag, own, machine, "tagged"), 0, to); err != nil {
 				return err
 			}
-			return unix.Sendto(fd, frame(nil, [4]byte{10, 0, 1, 1}, "last"), 0, to)
+			return unix.Sendto(fd, frame(nil, own, machine, "last"), 0, to)
 		})
 		if err != nil {
 			t.Fatal(err)
