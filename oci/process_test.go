@@ -74,3 +74,31 @@ func TestFirstThreadEnded(t *testing.T) {
 		t.Error("it runs after it was killed")
 	}
 }
+
+// TestDoomed: a process that was killed is known to end, at each moment until somebody has waited for it and after.
+func TestDoomed(t *testing.T) {
+	for n := range 300 {
+		c := exec.Command("/bin/busybox", "sleep", "1000")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p := OpenProcess(c.Process.Pid)
+		if p.Doomed() {
+			t.Errorf("process %d is, and was not killed", n)
+		}
+		c.Process.Kill()
+		waited := make(chan error, 1)
+		go func() { waited <- c.Wait() }()
+		for over := false; !over; {
+			select {
+			case <-waited:
+				over = true
+			default:
+			}
+			if !p.Doomed() {
+				t.Fatalf("process %d was killed, and is not", n)
+			}
+		}
+		p.Close()
+	}
+}

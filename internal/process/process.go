@@ -129,8 +129,11 @@ func (p *Process) fields() [][]byte {
 // Dir is the descriptor of /proc/PID, the Process's own.
 func (p *Process) Dir() int { return p.dir }
 
-// Doomed reports whether the process got a SIGKILL that it has not ended by yet.
-func (p *Process) Doomed() bool {
+// Doomed reports whether the process got a SIGKILL, or has ended: that is asked last, since who waits for it takes the signal away.
+func (p *Process) Doomed() bool { return p.killed() || p.Wait(0) }
+
+// killed reports whether the process got a SIGKILL that it has not ended by yet.
+func (p *Process) killed() bool {
 	fd, err := unix.Openat(p.dir, "status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
