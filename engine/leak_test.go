@@ -271,7 +271,7 @@ func TestManyCommands(t *testing.T) {
 	nstest.Root(t)
 	root := nstest.RootFS(t)
 	nstest.NoLeaks(t)
-	kakuri(t, "ps").Run()
+	output(t, kakuri(t, "run", "--rm", "--rootfs", root, "true")) // the directories of all are there
 	before := recordsNow(t)
 	var list []*exec.Cmd
 	for range 20 {
