@@ -445,17 +445,17 @@ func (e *Engine) lookupNetwork(ref string, look bool) (netdb.Network, error) {
 		return n, err
 	}
 	n, err := e.netdb().Lookup(ref)
-	if !errors.As(err, new(*netdb.NoNetworkError)) || ref == "" {
+	if none := errors.As(err, new(*netdb.NoNetworkError)); ref == "" || !none && (err != nil || n.Name == ref || n.ID == ref) {
 		return n, err
 	}
 	modes := slices.DeleteFunc(modeNetworks(), func(n netdb.Network) bool { return !strings.HasPrefix(n.ID, ref) })
-	switch len(modes) {
-	case 0:
+	switch {
+	case len(modes) == 0:
 		return n, err
-	case 1:
+	case len(modes) == 1 && err != nil:
 		return e.aged(modes[0]), nil
 	}
-	return n, &netdb.AmbiguousError{Ref: ref}
+	return netdb.Network{}, &netdb.AmbiguousError{Ref: ref}
 }
 
 // aged is a network that is a mode. Nobody made it: it is as old as the default one; without that, of no age.

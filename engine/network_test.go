@@ -61,7 +61,7 @@ func TestNetworkVerbs(t *testing.T) {
 		}
 	}
 	first, err := e.NetworkInspect("bridge")
-	for _, ref := range []string{"none", "host", modeNetworks()[0].ID[:12], "6e"} {
+	for _, ref := range []string{"none", "host", modeNetworks()[0].ID[:12], modeNetworks()[1].ID[:12]} {
 		if n, also := e.NetworkInspect(ref); errors.Join(err, also) != nil || !n.Created.Equal(first.Created) || n.Created.IsZero() || n.IPAM.Config != nil || len(n.Containers) > 0 {
 			t.Errorf("network %s is %+v, and bridge was made %s: %v, %v", ref, n, first.Created, err, also)
 		}
@@ -539,5 +539,25 @@ func TestLinkPaths(t *testing.T) {
 	c.Network = "back"
 	if got := c.linkPaths("box"); got != nil {
 		t.Errorf("on a network of its own: %q", got)
+	}
+}
+
+// TestBeginningOfSeveralIDs: what begins the ids of a network that is a mode and of another one is neither's.
+func TestBeginningOfSeveralIDs(t *testing.T) {
+	e := open(t)
+	begins := modeNetworks()[0].ID[:1]
+	for found := false; !found; {
+		n, err := e.NetworkCreate(t.Context(), NetworkConfig{Name: "other"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found = strings.HasPrefix(n.ID, begins); found {
+			if n, err := e.NetworkInspect(begins); !errors.As(err, new(*netdb.AmbiguousError)) {
+				t.Errorf("%s is %s, %v", begins, n.Name, err)
+			}
+		}
+		if err := e.NetworkRemove(t.Context(), "other", false); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
