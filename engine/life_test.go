@@ -956,7 +956,8 @@ func TestEndsWhilePaused(t *testing.T) {
 		Mounts: []Mount{{Type: "bind", Source: dir, Dest: "/x"}},
 	}
 	detached(t, e, c)
-	nstest.Until(t, "it has begun", func() bool { _, err := os.Stat(dir + "/ready"); return err == nil })
+	begun := func(times int) bool { data, _ := os.ReadFile(dir + "/ready"); return len(data) >= times } // that the file is there says less
+	nstest.Until(t, "it has begun", func() bool { return begun(1) })
 	if err := errors.Join(e.Pause(ctx, "held"), e.Kill(ctx, "held", "KILL")); err != nil {
 		t.Fatal(err)
 	}
@@ -967,7 +968,7 @@ func TestEndsWhilePaused(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Its trap is there: what comes before, the first process of a pid namespace does not hear.
-	nstest.Until(t, "it has begun twice", func() bool { data, _ := os.ReadFile(dir + "/ready"); return len(data) >= 2 })
+	nstest.Until(t, "it has begun twice", func() bool { return begun(2) })
 	stopped, seconds := make(chan error), 3
 	go func() { stopped <- e.Stop(ctx, "held", StopOptions{Timeout: &seconds}) }()
 	nstest.Until(t, "its signal is there", func() bool { _, err := os.Stat(dir + "/heard"); return err == nil })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 )
@@ -20,7 +21,8 @@ func pauser(args []string) int {
 		return complain(err)
 	}
 	fmt.Println("paused")
-	select {}
+	time.Sleep(time.Hour) // where nothing can wake a program of Go, it ends by itself
+	return 1
 }
 
 // TestCommitKilledWhilePaused: a container that a killed commit has paused goes on with the next command, system check lists it, and a pause of the user's stays.
