@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -33,7 +34,7 @@ func holder([]string) int {
 func orphaner([]string) int {
 	hands, afterClone := pidOf(func(pid int) {
 		fmt.Println(pid)
-		select {}
+		time.Sleep(time.Hour) // where nothing can wake a program of Go, it ends by itself
 	})
 	launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), afterClone, rt(&plan.Sync{What: "word"}), probeHere()}}, launch.Options{Hands: hands, KeepFDs: true})
 	return 1
