@@ -181,7 +181,7 @@ func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
 			return fmt.Errorf("cowardly refusing to %s to a terminal. Use the -o flag or redirect", what)
 		}
 		w := bufio.NewWriterSize(out.Out, 1<<16)
-		return errors.Join(write(w), w.Flush())
+		return flushed(w, write)
 	}
 	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() { // a FIFO, /dev/null
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
@@ -199,8 +199,16 @@ func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
 	}
 	defer os.Remove(f.Name())
 	w := bufio.NewWriterSize(f, 1<<16)
-	if err := errors.Join(write(w), w.Flush(), f.Chmod(0o600), f.Close()); err != nil {
+	if err := errors.Join(flushed(w, write), f.Chmod(0o600), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), name)
+}
+
+// flushed writes through a buffer, which repeats an error that it has given once.
+func flushed(w *bufio.Writer, write func(io.Writer) error) error {
+	if err := write(w); err != nil {
+		return err
+	}
+	return w.Flush()
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,8 +92,11 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 		return nil
 	}
 	m, err := monitor.Dial(e.dir, c.ID)
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return e.untilGone(c)
+	}
+	if err != nil { // it is there, and would be waited for in vain
+		return fmt.Errorf("container %s: its monitor cannot be asked: %w", c.Name, err)
 	}
 	defer m.Close()
 	defer e.mind(c, m)()
@@ -439,6 +443,9 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	if err := e.renamed(&c); err != nil {
 		c.Record = was
+		if data, err := files.Read(c.dir + "/container.json"); err == nil {
+			c.written = bytes.TrimSuffix(data, []byte("\n")) // where that is so already, no room is needed on the disk
+		}
 		if back := e.renamed(&c); back != nil {
 			return errors.Join(err, back) // which name it has the next command finds out
 		}

@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/verify"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // asAsked wants a container to be what its records say.
@@ -277,38 +279,65 @@ func TestStandInLeftIsTakenAway(t *testing.T) {
 	}
 }
 
-// A rename that fails where the container's networks are to know it leaves it its name, and gives the other one back.
+// A rename that fails leaves the container its name, and gives the other one back.
 func TestRenameThatFailsIsTakenBack(t *testing.T) {
 	nstest.Root(t)
 	e, ctx := open(t), t.Context()
-	loopback(t)
-	networks(t, e, NetworkConfig{Name: "first"})
-	c := detached(t, e, on("first", Config{Name: "one", Command: []string{"sleep", "1000"}}))
-	n, err := e.findNetwork("first")
-	if err != nil {
+	c := started(t, e, asleep(nstest.RootFS(t)))
+	inWay := c.dir + "/container.json.new"
+	if err := os.Mkdir(inWay, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// A file in the place of the directory of a name.
-	inWay := e.dir + "/networks/" + n.ID + "/names/two"
-	if err := os.WriteFile(inWay, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Rename(ctx, "one", "two"); err == nil || !strings.Contains(err.Error(), "names/two") {
+	if err := e.Rename(ctx, c.ID, "another"); err == nil || !strings.Contains(err.Error(), "container.json") {
 		t.Errorf("%v", err)
 	}
-	if err := removeIfThere(inWay); err != nil {
+	if err := os.Remove(inWay); err != nil {
 		t.Fatal(err)
 	}
-	if now := found(t, e, c.ID); now.Name != "one" || now.Connections[0].Names[0] != "one" {
-		t.Errorf("its name is %s, on the network %v", now.Name, now.Connections[0].Names)
+	task, err := c.task()
+	if now := found(t, e, c.ID); err != nil || now.Name != c.Name || task.Name != c.Name {
+		t.Errorf("its name is %s, for its monitor %s, was %s, %v", now.Name, task.Name, c.Name, err)
 	}
 	if list, err := e.Check(ctx, false); err != nil || len(list) > 0 {
 		t.Errorf("check finds %+v, %v", list, err)
 	}
-	if err := e.Rename(ctx, "one", "two"); err != nil {
+	if err := e.Rename(ctx, c.ID, "another"); err != nil {
 		t.Error(err)
 	}
-	if m, err := e.netdb().Member(n.ID, c.ID); err != nil || m.Name != "two" {
-		t.Errorf("%+v, %v", m, err)
+}
+
+// A monitor that is there and cannot be asked, as where no socket can be had, is an error: what it would have been asked for is not waited for.
+func TestMonitorThatCannotBeAsked(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	c := started(t, e, asleep(nstest.RootFS(t)))
+	socket := monitor.Place(e.dir, c.ID) + "/socket"
+	if err := os.Rename(socket, socket+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Rename(socket+".aside", socket) })
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) // of another kind
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	dir, err := os.Open(filepath.Dir(socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/socket", dir.Fd())}), unix.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	now := 0
+	go func() { done <- e.Stop(ctx, c.ID, StopOptions{Timeout: &now}) }()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "cannot be asked") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it is waited for")
 	}
 }

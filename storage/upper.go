@@ -119,11 +119,11 @@ func (v *View) dressRoot(dir string) error {
 		}
 	}
 	if err := unix.Chmod(dir, root.Mode&0o7777); err != nil {
-		return err
+		return &os.PathError{Op: "chmod", Path: dir, Err: err}
 	}
 	for _, x := range root.Xattrs {
 		if err := unix.Setxattr(dir, x.Name, []byte(x.Value), 0); err != nil && err != unix.EOPNOTSUPP && err != unix.EPERM {
-			return err
+			return &os.PathError{Op: "setxattr " + x.Name, Path: dir, Err: err}
 		}
 	}
 	return nil
