@@ -91,12 +91,12 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 	if !c.Active() {
 		return nil
 	}
-	m, err := monitor.Dial(e.dir, c.ID)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	m, err := e.dial(c)
+	if errors.As(err, new(ErrNotRunning)) {
 		return e.untilGone(c)
 	}
-	if err != nil { // it is there, and would be waited for in vain
-		return fmt.Errorf("container %s: its monitor cannot be asked: %w", c.Name, err)
+	if err != nil {
+		return err // its end would be waited for in vain
 	}
 	defer m.Close()
 	defer e.mind(c, m)()
@@ -113,6 +113,18 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 		return err
 	}
 	return e.untilGone(c)
+}
+
+// dial connects to a container's monitor. The error is an [ErrNotRunning] where there is none, and another one where it cannot be asked.
+func (e *Engine) dial(c Container) (*monitor.Client, error) {
+	m, err := monitor.Dial(e.dir, c.ID)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, ErrNotRunning{c.ID}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("container %s: its monitor cannot be asked: %w", c.Name, err)
+	}
+	return m, nil
 }
 
 // untilGone waits until a container has no monitor any more, which is about to end.
@@ -191,9 +203,9 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		own = unix.SIGTERM
 	}
 	if sig == unix.SIGKILL || sig == own {
-		m, err := monitor.Dial(e.dir, c.ID)
+		m, err := e.dial(c)
 		if err != nil {
-			return ErrNotRunning{c.ID}
+			return err
 		}
 		defer m.Close()
 		e.wake(c, m)

@@ -329,6 +329,9 @@ func TestMonitorThatCannotBeAsked(t *testing.T) {
 	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/socket", dir.Fd())}), unix.Listen(fd, 1)); err != nil {
 		t.Fatal(err)
 	}
+	if err := e.Kill(ctx, c.ID, ""); err == nil || !strings.Contains(err.Error(), "cannot be asked") {
+		t.Errorf("kill: %v", err)
+	}
 	done := make(chan error, 1)
 	now := 0
 	go func() { done <- e.Stop(ctx, c.ID, StopOptions{Timeout: &now}) }()
