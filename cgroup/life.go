@@ -85,31 +85,68 @@ func pidsIn(dir int) ([]int, error) {
 
 func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }
 
-func allPidsIn(dir int) ([]int, error) {
-	pids, err := pidsIn(dir)
+func allPidsIn(dir int) (pids []int, err error) {
+	err = walk(dir, func(at int) ([]string, error) {
+		here, err := pidsIn(at)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, here...)
+		return subdirs(at)
+	}, func(int, string) error { return nil })
+	return pids, err
+}
+
+// walk goes through a directory and those below it that into names, and calls back for each of the latter when it is through with it. It goes back by "..": a
+// container that may make cgroups can nest them deeper than a process can open files.
+func walk(dir int, into func(at int) (below []string, err error), back func(above int, name string) error) error {
+	at, err := openDir(dir, ".")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	names, err := subdirs(dir)
-	if err != nil {
-		return nil, err
+	defer func() { unix.Close(at) }()
+	type level struct {
+		name  string
+		below []string // where it is still to go
 	}
-	for _, name := range names {
-		child, err := openDir(dir, name)
+	way := []level{{}}
+	if way[0].below, err = into(at); err != nil {
+		return err
+	}
+	for {
+		here := &way[len(way)-1]
+		if len(here.below) == 0 {
+			if len(way) == 1 {
+				return nil
+			}
+			above, err := retryFD(func() (int, error) { return unix.Openat(at, "..", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+			if err != nil {
+				return err
+			}
+			unix.Close(at)
+			at, way = above, way[:len(way)-1]
+			if err := back(at, here.name); err != nil {
+				return err
+			}
+			continue
+		}
+		name := here.below[0]
+		here.below = here.below[1:]
+		next, err := openDir(at, name)
 		if gone(err) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		more, err := allPidsIn(child)
-		unix.Close(child)
+		unix.Close(at)
+		at = next
+		below, err := into(at)
 		if err != nil && !gone(err) {
-			return nil, err
+			return err
 		}
-		pids = append(pids, more...)
+		way = append(way, level{name, below})
 	}
-	return pids, nil
 }
 
 // ErrNoFreezer is the error where nothing can stop a container.
@@ -340,7 +377,9 @@ func (n *node) kill() (done bool, err error) {
 func (g *Group) signal(pid int, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == unix.EINVAL || err == unix.ENOENT { // the latter since Linux 6.16
-		return unix.Kill(pid, sig) // a thread, of a threaded cgroup
+		if err = unix.Kill(pid, sig); err != unix.ESRCH { // a thread, of a threaded cgroup
+			return err
+		}
 	}
 	if err == unix.ESRCH {
 		return nil
@@ -398,7 +437,7 @@ func (n *node) remove(ctx context.Context) error {
 	defer parent.close()
 	wait := time.Millisecond
 	for {
-		err := removeTree(at, name, 0)
+		err := removeTree(at, name)
 		if err == nil {
 			return nil
 		}
@@ -441,14 +480,10 @@ func (n *node) tenants() string {
 	return fmt.Sprintf(": still in it: %s", strings.Trim(fmt.Sprint(pids), "[]"))
 }
 
-// deepest is how many directories are open at a time. A container that may make cgroups can nest them deeper
-// than a process can open files.
-const deepest = 100
-
-// removeTree removes the cgroup name in at, deepest children first.
-func removeTree(at int, name string, depth int) error {
-	err := rmdir(at, name)
-	if err == nil || !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+// removeTree removes the cgroup name in at, and first those below it.
+func removeTree(at int, name string) error {
+	occupied := func(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOTEMPTY) }
+	if err := rmdir(at, name); !occupied(err) {
 		return err
 	}
 	dir, err := openDir(at, name)
@@ -459,52 +494,21 @@ func removeTree(at int, name string, depth int) error {
 		return err
 	}
 	defer unix.Close(dir)
-	children, err := subdirs(dir)
+	err = walk(dir, func(at int) (below []string, err error) {
+		list, err := subdirs(at)
+		for _, name := range list {
+			if err := rmdir(at, name); occupied(err) {
+				below = append(below, name)
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		return below, err
+	}, rmdir)
 	if err != nil {
 		return err
 	}
-	for _, child := range children {
-		for depth == deepest {
-			more, err := peel(dir, child)
-			if err != nil {
-				return err
-			}
-			if !more {
-				break
-			}
-		}
-		if err := removeTree(dir, child, depth+1); err != nil {
-			return err
-		}
-	}
 	return rmdir(at, name)
-}
-
-// peel removes one cgroup without children, somewhere below the cgroup name in at, and keeps two descriptors
-// while it looks for it. It is false when there is none.
-func peel(at int, name string) (bool, error) {
-	above, err := openDir(at, name)
-	if err != nil {
-		return false, err
-	}
-	defer func() { unix.Close(above) }()
-	children, err := subdirs(above)
-	if err != nil || len(children) == 0 {
-		return false, err
-	}
-	for {
-		dir, err := openDir(above, children[0])
-		if err != nil {
-			return false, err
-		}
-		below, err := subdirs(dir)
-		if err != nil || len(below) == 0 {
-			unix.Close(dir)
-			return true, errors.Join(err, rmdir(above, children[0]))
-		}
-		unix.Close(above)
-		above, children = dir, below
-	}
 }
 
 // rmdir removes a cgroup that is there.
