@@ -349,9 +349,9 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		case e.paused(c.ID):
 			return res, ErrConflict{"You cannot attach to a paused container, unpause it first"}
 		}
-		m, err := monitor.Dial(e.dir, c.ID)
+		m, err := e.dial(c)
 		if err != nil {
-			return res, ErrNotRunning{c.ID}
+			return res, err
 		}
 		defer m.Close()
 		defer e.mind(c, m)()
