@@ -57,8 +57,9 @@ func (c *compiler) idMappedSources() error {
 		if t.Out, err = c.reg(); err != nil {
 			return 0, err
 		}
-		// In a user namespace the kernel gives no mount without those below it: a layer is part of an overlay only, which shows none of them.
-		if c.locks() && !layer && !ofProc(t.Path) {
+		// In a user namespace the kernel gives no mount without those below it. A layer is part of an overlay only, which shows none of them, and
+		// flags are locked for those that could change them.
+		if c.locks() && (t.Recursive || !layer && c.mayRemount()) && !ofProc(t.Path) {
 			c.mapLocked(t, cause)
 			return t.Out, nil
 		}
@@ -119,6 +120,18 @@ func (c *compiler) idMappedSources() error {
 // locks reports whether the container's user namespace holds flags of the host's mounts locked
 // in the container's mount namespace, and keeps places from it that the caller comes to.
 func (c *compiler) locks() bool { return c.isNew(abi.NSMount) && c.userNS && c.host.Privileged() }
+
+// mayRemount reports whether programs of the container may have what changes a mount's flags takes.
+func (c *compiler) mayRemount() bool {
+	p := c.spec.Process
+	if p == nil || p.Capabilities == nil {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(p.Capabilities.Bounding, p.Capabilities.Permitted), func(name string) bool {
+		capability, ok := abi.ParseCapability(name)
+		return ok && capability == abi.CapSysAdmin
+	})
+}
 
 // comesFurther reports whether the caller comes to places that the container's side may not: it is root of the machine, or of a user
 // namespace of which the container's own root is another user, as rootless podman is with --userns auto. Whose root a joined one has is not known.

@@ -133,13 +133,18 @@ func judgeMount(c *plan.MountCheck, p place, mounts []namespace.Mount) answer {
 	return judgeAttributes(c, mounts[i])
 }
 
-// judgeStack takes the mount that has above others over it, by its path. hidden are the directories above it that later steps mounted over, each with how
+// judgeStack takes the mount that has above others over it, by its path, from a list as [stack] has them. hidden are the directories above it that later steps mounted over, each with how
 // many times: of what came with those, as a tree that is bound has mounts at the same paths, none is the one.
 func judgeStack(c *plan.MountCheck, mounts []namespace.Mount, above int, hidden map[string]int) answer {
 	var stack []namespace.Mount
-	covers := over(mounts, hidden)
+	covered := map[int]bool{} // or what covers
+	for _, id := range over(mounts, hidden) {
+		covered[id] = true
+	}
 	for _, m := range mounts {
-		if m.Point == path.Clean(c.Dest) && !below(m, covers, mounts) {
+		if covered[m.Parent] {
+			covered[m.ID] = true
+		} else if m.Point == path.Clean(c.Dest) {
 			stack = append(stack, m)
 		}
 	}
@@ -147,6 +152,25 @@ func judgeStack(c *plan.MountCheck, mounts []namespace.Mount, above int, hidden 
 		return no("not a mount")
 	}
 	return judgeAttributes(c, stack[len(stack)-1-above])
+}
+
+// stack has each mount be behind those that it is upon. The kernel lists them by their ids, and one that was cloned first and attached last is upon those of higher ids.
+func stack(mounts []namespace.Mount) {
+	parents, depths := make(map[int]int, len(mounts)), make(map[int]int, len(mounts))
+	for _, m := range mounts {
+		parents[m.ID] = m.Parent
+	}
+	var depth func(id int) int
+	depth = func(id int) int {
+		d, known := depths[id]
+		if parent, ok := parents[id]; ok && !known {
+			depths[id] = 0 // of a circle, which is none of the kernel's
+			d = depth(parent) + 1
+			depths[id] = d
+		}
+		return d
+	}
+	slices.SortStableFunc(mounts, func(a, b namespace.Mount) int { return depth(a.ID) - depth(b.ID) })
 }
 
 // over are the uppermost mounts at each of these paths, as many as it says.
@@ -159,21 +183,6 @@ func over(mounts []namespace.Mount, paths map[string]int) (ids []int) {
 		}
 	}
 	return ids
-}
-
-// below tells whether one of the mounts ids is m's parent, or its parent's, and so on.
-func below(m namespace.Mount, ids []int, mounts []namespace.Mount) bool {
-	for range mounts { // no more often: the list is the container's
-		if slices.Contains(ids, m.Parent) {
-			return true
-		}
-		i := slices.IndexFunc(mounts, func(o namespace.Mount) bool { return o.ID == m.Parent })
-		if i < 0 {
-			return false
-		}
-		m = mounts[i]
-	}
-	return false
 }
 
 // limitOf is how large a tmpfs may grow, in bytes. The kernel names no limit that is its default, half of the memory.

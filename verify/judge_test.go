@@ -169,6 +169,27 @@ func TestJudgeMount(t *testing.T) {
 	})
 }
 
+// TestStack: which mount is upon which is told by their parents, whatever their ids: a tree that was cloned before all others may be attached as the last one.
+func TestStack(t *testing.T) {
+	mounts := []namespace.Mount{
+		{ID: 89, Parent: 109, Point: "/dev", Type: "devtmpfs"}, {ID: 92, Parent: 89, Point: "/dev/pts", Type: "devpts", Options: "rw"}, {ID: 103, Parent: 1, Point: "/", Type: "overlay"},
+		{ID: 109, Parent: 103, Point: "/dev", Type: "tmpfs"}, {ID: 110, Parent: 109, Point: "/dev/pts", Type: "devpts", Options: "rw,nosuid"}, {ID: 7, Parent: 8, Point: "/x"}, {ID: 8, Parent: 7, Point: "/y"},
+	}
+	stack(mounts)
+	at := map[int]int{}
+	for i, m := range mounts {
+		at[m.ID] = i
+	}
+	if len(at) != 7 || at[103] > at[109] || at[109] > at[89] || at[89] > at[92] || at[109] > at[110] {
+		t.Errorf("%+v", mounts)
+	}
+	check(t, []verdictCase{
+		{"what was there first", judgeStack(&plan.MountCheck{Dest: "/dev", Type: "tmpfs"}, mounts, 1, nil), "ok: tmpfs"},
+		{"what covers it", judgeStack(&plan.MountCheck{Dest: "/dev", Type: "devtmpfs"}, mounts, 0, nil), "ok: devtmpfs"},
+		{"below what is covered", judgeStack(&plan.MountCheck{Dest: "/dev/pts", Set: abi.MountAttrNosuid}, mounts, 0, map[string]int{"/dev": 1}), "ok: devpts nosuid"},
+	})
+}
+
 func TestCovers(t *testing.T) {
 	steps := []plan.Step{
 		{Op: &plan.Mount{}, Check: &plan.MountCheck{Dest: "/tmp"}},

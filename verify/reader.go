@@ -55,6 +55,7 @@ func open(p plan.Plan, pid int) (*reader, error) {
 	}
 	r.root, r.rootErr = os.OpenFile(fmt.Sprintf("/proc/%d/root", r.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	r.mounts, r.mountsErr = namespace.ReadMounts(nil, r.pid)
+	stack(r.mounts)
 	return r, nil
 }
 
