@@ -151,16 +151,16 @@ func (k *check) networks() error {
 
 // named finds containers that run, and that a network has by other names than their own: what a killed rename or connect did not come to.
 func (k *check) named() error {
-	list, err := files.List(k.e.dir + "/monitor")
+	list, _, err := k.e.placed()
 	for _, id := range list {
 		k.namedOne(id)
 	}
-	return ignoreMissing(err)
+	return err
 }
 
 func (k *check) namedOne(id string) {
 	dir := k.e.find(id)
-	if !files.IsID(id) || dir == "" {
+	if dir == "" {
 		return
 	}
 	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
@@ -238,13 +238,11 @@ type cable struct {
 
 // cables are those of all containers that run.
 func (e *Engine) cables() (cables []cable, err error) {
-	list, err := files.List(e.dir + "/monitor")
+	list, _, err := e.placed()
 	for _, id := range list {
-		if files.IsID(id) {
-			cables = append(cables, e.cablesOf(id)...)
-		}
+		cables = append(cables, e.cablesOf(id)...)
 	}
-	return cables, ignoreMissing(err)
+	return cables, err
 }
 
 // cablesOf are those of one container; it has none while it does not run.

@@ -191,8 +191,8 @@ func TestConnectThatFailsIsTakenBack(t *testing.T) {
 func TestUpdateKilledOrRefused(t *testing.T) {
 	nstest.Root(t)
 	e, ctx := open(t), t.Context()
-	cfg := asleep(nstest.RootFS(t))
-	cfg.Resources.Memory = 64 << 20
+	cfg, none := asleep(nstest.RootFS(t)), int64(-1)
+	cfg.Resources.Memory, cfg.Resources.PidsLimit = 64<<20, &none
 	c := started(t, e, cfg)
 	names := []string{"config.json", "task.json", "container.json"}
 	was, err := c.contents(names...)
@@ -210,11 +210,42 @@ func TestUpdateKilledOrRefused(t *testing.T) {
 			t.Errorf("%s: it is not at its end", when)
 		}
 	}
+	inForce := func() string {
+		t.Helper()
+		var all strings.Builder
+		for _, name := range []string{"cpu.cfs_quota_us", "cpu.max", "pids.max", "memory.limit_in_bytes", "memory.max"} {
+			list, err := filepath.Glob("/sys/fs/cgroup/*/kakuri/" + c.ID + "/" + name)
+			more, err2 := filepath.Glob("/sys/fs/cgroup/kakuri/" + c.ID + "/" + name)
+			if err := errors.Join(err, err2); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range append(list, more...) {
+				data, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprintln(&all, file, string(data))
+			}
+		}
+		return all.String()
+	}
 	// The processors come after the memory, or before it.
 	if _, err := e.Update(ctx, c.ID, UpdateConfig{Resources: Resources{Memory: 32 << 20, CpusetCpus: "4000"}}); err == nil {
 		t.Error("it has processor 4000")
 	}
 	limit(64<<20, "refused")
+	// The kernel has taken all but the last of these.
+	given, few, half := inForce(), int64(50), int64(50000)
+	tried := &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &few}, CPU: &specs.LinuxCPU{Quota: &half}}
+	if _, err := e.updateGroup(&c, tried); err != nil || inForce() == given {
+		t.Fatalf("%v: in force are %s", err, given)
+	}
+	if err := e.updateBack(&c, &updating{Was: was}, tried); err != nil {
+		t.Error(err)
+	}
+	if now := inForce(); now != given {
+		t.Errorf("after what was refused there are in force\n%s, were\n%s", now, given)
+	}
 	if now, err := c.contents(names...); err != nil || fmt.Sprint(now) != fmt.Sprint(was) {
 		t.Errorf("after what was refused its files are %v, %v, were %v", now, err, was)
 	}

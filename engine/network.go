@@ -722,22 +722,20 @@ func (e *Engine) networkAlive(id string) bool {
 	return dir != "" && !free(dir)
 }
 
-// placed are the containers that have a place for their monitor, by one list in the place of a question for each of them.
-func (e *Engine) placed() (map[string]bool, error) {
-	list, err := files.List(e.dir + "/monitor")
-	if err := ignoreMissing(err); err != nil {
-		return nil, err
-	}
-	placed := make(map[string]bool, len(list))
+// placed are the containers that have a place for their monitor: those that run, or are being started.
+func (e *Engine) placed() (list []string, is map[string]bool, err error) {
+	list, err = files.List(e.dir + "/monitor")
+	list = slices.DeleteFunc(list, func(name string) bool { return !files.IsID(name) })
+	is = make(map[string]bool, len(list))
 	for _, id := range list {
-		placed[id] = true
+		is[id] = true
 	}
-	return placed, nil
+	return list, is, ignoreMissing(err)
 }
 
 // sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
 func (e *Engine) sweepNetworks() error {
-	placed, err := e.placed()
+	_, placed, err := e.placed() // in the place of a question for each of them
 	if err != nil {
 		return err
 	}

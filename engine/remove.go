@@ -260,13 +260,10 @@ func (e *Engine) reservations(c *Container) error {
 
 // sweepMonitors has new monitors take over from those that were killed.
 func (e *Engine) sweepMonitors() error {
-	list, err := files.List(e.dir + "/monitor")
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	var errs []error
+	list, _, err := e.placed()
+	errs := []error{err}
 	for _, id := range list {
-		if !files.IsID(id) || monitor.Attended(e.dir, id) {
+		if monitor.Attended(e.dir, id) {
 			continue
 		}
 		if err := e.adopt(id); err != nil {

@@ -332,7 +332,7 @@ func (e *Engine) sweepStorage() error {
 	if err != nil {
 		return err
 	}
-	placed, err := e.placed()
+	_, placed, err := e.placed()
 	if err != nil {
 		return err
 	}

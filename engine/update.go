@@ -93,7 +93,7 @@ func (e *Engine) updateLive(c *Container, u *updating) (warnings []string, err e
 		warnings, err = e.updateGroup(c, res)
 	}
 	if err != nil {
-		if back := e.updateBack(c, u, res != nil); back != nil {
+		if back := e.updateBack(c, u, res); back != nil {
 			return warnings, errors.Join(err, back)
 		}
 	}
@@ -114,8 +114,8 @@ func (c *Container) contents(names ...string) (map[string]string, error) {
 	return list, nil
 }
 
-// updateBack has a container's files be as before an update that failed, and the limits that it had in force.
-func (e *Engine) updateBack(c *Container, u *updating, limited bool) error {
+// updateBack has a container's files be as before an update that failed, and the limits that it had in force; of tried, what had none has none.
+func (e *Engine) updateBack(c *Container, u *updating, tried *specs.LinuxResources) error {
 	now, err := c.contents("config.json", "task.json", "container.json")
 	errs := []error{err}
 	for name, text := range u.Was {
@@ -124,17 +124,32 @@ func (e *Engine) updateBack(c *Container, u *updating, limited bool) error {
 		}
 	}
 	c.written = nil
-	if err := errors.Join(errs...); err != nil || !limited {
+	if err := errors.Join(errs...); err != nil || tried == nil {
 		return err
 	}
 	var s specs.Spec
-	if err := monitor.ReadJSON(c.dir+"/config.json", &s); err != nil || s.Linux == nil || s.Linux.Resources == nil {
+	if err := monitor.ReadJSON(c.dir+"/config.json", &s); err != nil || s.Linux == nil {
 		return err
 	}
-	if _, err := e.updateGroup(c, s.Linux.Resources); err != nil {
+	if _, err := e.updateGroup(c, limits.Merge(unlimited(tried), s.Linux.Resources)); err != nil {
 		return fmt.Errorf("its limits of before: %w", err)
 	}
 	return nil
+}
+
+// unlimited are limits as if none had been asked for: of memory and swap, of processors' time, of processes.
+func unlimited(r *specs.LinuxResources) *specs.LinuxResources {
+	none, out := int64(-1), &specs.LinuxResources{}
+	if m := r.Memory; m != nil && (m.Limit != nil || m.Swap != nil) {
+		out.Memory = &specs.LinuxMemory{Limit: &none, Swap: &none}
+	}
+	if r.CPU != nil && r.CPU.Quota != nil {
+		out.CPU = &specs.LinuxCPU{Quota: &none}
+	}
+	if r.Pids != nil && r.Pids.Limit != nil {
+		out.Pids = &specs.LinuxPids{Limit: &none}
+	}
+	return out
 }
 
 // updateGroup changes the limits of a container's control group, where it has one now.
