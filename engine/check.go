@@ -151,7 +151,7 @@ func (k *check) networks() error {
 
 // named finds containers that run, and that a network has by other names than their own: what a killed rename or connect did not come to.
 func (k *check) named() error {
-	list, _, err := k.e.placed()
+	list, err := k.e.placed()
 	for _, id := range list {
 		k.namedOne(id)
 	}
@@ -238,7 +238,7 @@ type cable struct {
 
 // cables are those of all containers that run.
 func (e *Engine) cables() (cables []cable, err error) {
-	list, _, err := e.placed()
+	list, err := e.placed()
 	for _, id := range list {
 		cables = append(cables, e.cablesOf(id)...)
 	}

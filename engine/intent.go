@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -90,11 +88,5 @@ func (e *Engine) oneIntent(id, name string, found func(id string, mend func() er
 
 // sweepIntents brings to their end what killed commands were changing.
 func (e *Engine) sweepIntents() error {
-	var errs []error
-	err := e.eachIntent(func(id string, mend func() error) {
-		if err := mend(); err != nil {
-			errs = append(errs, fmt.Errorf("container %s, which a killed command was changing: %w", shortID(id), err))
-		}
-	})
-	return errors.Join(append(errs, err)...)
+	return mendEach(e.eachIntent, "which a killed command was changing")
 }

@@ -454,11 +454,15 @@ func rewrite(dir, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	data = append(data, '\n')
+	return replaceOther(dir, name, append(data, '\n'), false)
+}
+
+// replaceOther is [files.Replace] of a file that has other content: what is so already takes no room on a full disk.
+func replaceOther(dir, name string, data []byte, sync bool) error {
 	if now, err := files.Read(dir + "/" + name); err == nil && bytes.Equal(now, data) {
 		return nil
 	}
-	return files.Replace(dir, name, data, false)
+	return files.Replace(dir, name, data, sync)
 }
 
 // rewriteHosts changes /etc/hosts of a container that runs. It stays the same file, since it is mounted there.

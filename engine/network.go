@@ -722,24 +722,29 @@ func (e *Engine) networkAlive(id string) bool {
 	return dir != "" && !free(dir)
 }
 
-// placed are the containers that have a place for their monitor: those that run, or are being started.
-func (e *Engine) placed() (list []string, is map[string]bool, err error) {
-	list, err = files.List(e.dir + "/monitor")
+// placed are the containers that have a place for their monitor, in order: those that run, or are being started.
+func (e *Engine) placed() (containerIDs, error) {
+	list, err := files.List(e.dir + "/monitor")
 	list = slices.DeleteFunc(list, func(name string) bool { return !files.IsID(name) })
-	is = make(map[string]bool, len(list))
-	for _, id := range list {
-		is[id] = true
-	}
-	return list, is, ignoreMissing(err)
+	slices.Sort(list)
+	return list, ignoreMissing(err)
+}
+
+// containerIDs are in order.
+type containerIDs []string
+
+func (list containerIDs) has(id string) bool {
+	_, has := slices.BinarySearch(list, id)
+	return has
 }
 
 // sweepNetworks takes away what containers left on networks whose commands or monitors were killed.
 func (e *Engine) sweepNetworks() error {
-	_, placed, err := e.placed() // in the place of a question for each of them
+	placed, err := e.placed() // in the place of a question for each of them
 	if err != nil {
 		return err
 	}
-	alive := func(id string) bool { return placed[id] || e.networkAlive(id) }
+	alive := func(id string) bool { return placed.has(id) || e.networkAlive(id) }
 	if e.rootless() {
 		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink(), e.healWorld())
 	}

@@ -79,10 +79,15 @@ func (e *Engine) eachPaused(found func(id string, mend func() error)) error {
 
 // sweepPaused lets the containers go on that killed commands have paused.
 func (e *Engine) sweepPaused() error {
+	return mendEach(e.eachPaused, "which a killed command has paused")
+}
+
+// mendEach mends all containers that each finds, and goes on where that fails for one.
+func mendEach(each func(found func(id string, mend func() error)) error, what string) error {
 	var errs []error
-	err := e.eachPaused(func(id string, mend func() error) {
+	err := each(func(id string, mend func() error) {
 		if err := mend(); err != nil {
-			errs = append(errs, fmt.Errorf("container %s, which a killed command has paused: %w", shortID(id), err))
+			errs = append(errs, fmt.Errorf("container %s, %s: %w", shortID(id), what, err))
 		}
 	})
 	return errors.Join(append(errs, err)...)

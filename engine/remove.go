@@ -260,7 +260,7 @@ func (e *Engine) reservations(c *Container) error {
 
 // sweepMonitors has new monitors take over from those that were killed.
 func (e *Engine) sweepMonitors() error {
-	list, _, err := e.placed()
+	list, err := e.placed()
 	errs := []error{err}
 	for _, id := range list {
 		if monitor.Attended(e.dir, id) {

@@ -332,14 +332,14 @@ func (e *Engine) sweepStorage() error {
 	if err != nil {
 		return err
 	}
-	_, placed, err := e.placed()
+	placed, err := e.placed()
 	if err != nil {
 		return err
 	}
 	return errors.Join(
 		// One that is active has a place, and so has one whose monitor is about to end: the next command looks again.
 		s.SweepUsers(func(id string) bool {
-			return placed[id] || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id)
+			return placed.has(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id)
 		}),
 		s.SweepUppers(func(id string) bool { return e.find(id) != "" }),
 	)

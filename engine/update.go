@@ -116,12 +116,9 @@ func (c *Container) contents(names ...string) (map[string]string, error) {
 
 // updateBack has a container's files be as before an update that failed, and the limits that it had in force; of tried, what had none has none.
 func (e *Engine) updateBack(c *Container, u *updating, tried *specs.LinuxResources) error {
-	now, err := c.contents("config.json", "task.json", "container.json")
-	errs := []error{err}
+	var errs []error
 	for name, text := range u.Was {
-		if now[name] != text { // else it takes no room on the disk
-			errs = append(errs, files.Replace(c.dir, name, []byte(text), name == "container.json" && !c.Config.AutoRemove))
-		}
+		errs = append(errs, replaceOther(c.dir, name, []byte(text), name == "container.json" && !c.Config.AutoRemove))
 	}
 	c.written = nil
 	if err := errors.Join(errs...); err != nil || tried == nil {

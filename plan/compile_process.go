@@ -215,11 +215,14 @@ func (c *compiler) kept() (list []Reg) {
 const annotationKeepGroups = "run.oci.keep_original_groups"
 
 // toldOf are the capabilities that the container asked for, who was told then which of them it has not.
-func (c *compiler) toldOf() (set abi.CapSet) {
-	if c.o.Told == nil {
+func (c *compiler) toldOf() abi.CapSet { return mayHave(c.o.Told) }
+
+// mayHave are the capabilities that a process with these sets, or one that it makes, can have; names that are none count for nothing.
+func mayHave(p *specs.LinuxCapabilities) (set abi.CapSet) {
+	if p == nil {
 		return 0
 	}
-	for _, name := range slices.Concat(c.o.Told.Bounding, c.o.Told.Permitted) {
+	for _, name := range slices.Concat(p.Bounding, p.Permitted) {
 		if capability, ok := abi.ParseCapability(name); ok {
 			set = set.With(capability)
 		}

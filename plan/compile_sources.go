@@ -124,13 +124,7 @@ func (c *compiler) locks() bool { return c.isNew(abi.NSMount) && c.userNS && c.h
 // mayRemount reports whether programs of the container may have what changes a mount's flags takes.
 func (c *compiler) mayRemount() bool {
 	p := c.spec.Process
-	if p == nil || p.Capabilities == nil {
-		return true
-	}
-	return slices.ContainsFunc(slices.Concat(p.Capabilities.Bounding, p.Capabilities.Permitted), func(name string) bool {
-		capability, ok := abi.ParseCapability(name)
-		return ok && capability == abi.CapSysAdmin
-	})
+	return p == nil || p.Capabilities == nil || mayHave(p.Capabilities).Has(abi.CapSysAdmin)
 }
 
 // comesFurther reports whether the caller comes to places that the container's side may not: it is root of the machine, or of a user

@@ -32,8 +32,13 @@ func (a *Asm) lookup(p string, flags uint64, out Reg) *Row {
 }
 
 func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
+	return a.lookupAsIs(base, below(p), flags, out)
+}
+
+// lookupAsIs is lookupBelow for a path whose links before ".." and whose last slash count.
+func (a *Asm) lookupAsIs(base Reg, p string, flags uint64, out Reg) *Row {
 	how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, a.resolve)
-	return a.call(abi.CallOpenat2, fd(base), a.str(below(p)), how, num(24)).into(out)
+	return a.call(abi.CallOpenat2, fd(base), a.str(p), how, num(24)).into(out)
 }
 
 // noFollow is the flag of open(2) for a path whose last part is meant itself where it is a link.

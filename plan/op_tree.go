@@ -223,16 +223,13 @@ func (o *OpenSource) String() string {
 }
 
 func (o *OpenSource) lower(a *Asm) {
-	look := func(flags uint64, out Reg) {
-		how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, a.resolve)
-		a.call(abi.CallOpenat2, fd(RegHost), a.str(cmp.Or(strings.TrimLeft(o.Path, "/"), ".")), how, num(24)).into(out)
-	}
+	p := cmp.Or(strings.TrimLeft(o.Path, "/"), ".")
 	if o.Below == "" {
-		look(a.noFollow(o.Link), o.Out)
+		a.lookupAsIs(RegHost, p, a.noFollow(o.Link), o.Out)
 		return
 	}
 	dir := a.tmp()
-	look(a.o.Directory, dir)
+	a.lookupAsIs(RegHost, p, a.o.Directory, dir)
 	a.lookupStrict(dir, o.Below, o.Out)
 }
 
