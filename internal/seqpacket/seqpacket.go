@@ -170,7 +170,7 @@ func Receive(conn *os.File, buf []byte, most int) (n int, fds []int, err error) 
 	switch {
 	case waited != nil:
 		return 0, nil, waited
-	case err == unix.ECONNRESET || err == nil && n == 0:
+	case err == nil && n == 0:
 		return 0, nil, io.EOF
 	}
 	return n, fds, err
@@ -181,7 +181,9 @@ func Recvmsg(fd int, buf []byte, most int) (n int, fds []int, err error) {
 	oob := make([]byte, unix.CmsgSpace(4*most))
 	var oobn int
 	for {
-		if n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC); err != unix.EINTR {
+		n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		// ECONNRESET comes once, when the other end closed with a message unread. What it sent before is behind that, and the end behind it.
+		if err != unix.EINTR && err != unix.ECONNRESET {
 			break
 		}
 	}

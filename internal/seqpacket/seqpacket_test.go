@@ -127,3 +127,25 @@ func TestPair(t *testing.T) {
 		t.Errorf("at the end: %d, %v", n, err)
 	}
 }
+
+// TestUnread: who hangs up without having read all has said what it said.
+func TestUnread(t *testing.T) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	if err := errors.Join(Send(theirs, []byte("one")), Send(theirs, []byte("two")), Send(ours, []byte("unread"))); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	buf := make([]byte, 8)
+	for _, want := range []string{"one", "two"} {
+		if n, _, err := Receive(ours, buf, 0); err != nil || string(buf[:n]) != want {
+			t.Errorf("%q, %v; want %q", buf[:n], err, want)
+		}
+	}
+	if _, _, err := Receive(ours, buf, 0); err != io.EOF {
+		t.Errorf("behind the last message: %v", err)
+	}
+}
