@@ -1,10 +1,11 @@
 package monitor
 
 import (
-	"errors"
+	"io"
 	"os"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/monitor/log"
 	"golang.org/x/sys/unix"
@@ -156,18 +157,19 @@ func (m *monitor) copyOut(r *run) {
 		if i == 1 {
 			stream, kind = Stderr, mError
 		}
+		all := files.Rest(f) // finishStreams gives it a deadline
 		r.copied.Go(func() {
 			piece := make([]byte, 1+pieceSize)
 			piece[0] = kind
-			for m.copyPiece(stream, f, piece) == nil {
+			for m.copyPiece(stream, all, piece) == nil {
 			}
 		})
 	}
 }
 
 // copyPiece takes what one read gives.
-func (m *monitor) copyPiece(stream Streams, f *os.File, piece []byte) error {
-	n, err := f.Read(piece[1:])
+func (m *monitor) copyPiece(stream Streams, from io.Reader, piece []byte) error {
+	n, err := from.Read(piece[1:])
 	if n > 0 {
 		kept := log.Stdout
 		if stream == Stderr {
@@ -177,27 +179,7 @@ func (m *monitor) copyPiece(stream Streams, f *os.File, piece []byte) error {
 		m.ending.add(piece[1 : n+1])
 		m.output(stream, piece[:n+1])
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		m.drain(stream, f, piece)
-	}
 	return err
-}
-
-// drain takes what is there now, and waits for no more.
-func (m *monitor) drain(stream Streams, f *os.File, piece []byte) {
-	f.SetReadDeadline(time.Time{})
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	left := 0
-	raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-	for err == nil && left > 0 {
-		size := min(left, pieceSize)
-		if err = m.copyPiece(stream, f, piece[:size+1]); err == nil {
-			left -= size
-		}
-	}
 }
 
 // finishStreams takes what is left of a run's output. A stream may be held open for ever: by a process that shares the pid namespace of others and went
