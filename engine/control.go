@@ -115,7 +115,8 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 	return e.untilGone(c)
 }
 
-// dial connects to a container's monitor. The error is an [ErrNotRunning] where there is none, and another one where it cannot be asked.
+// dial connects to a container's monitor. The error is an [ErrNotRunning] where there is none, and another one where it cannot be asked, which no caller
+// takes for the end of a container.
 func (e *Engine) dial(c Container) (*monitor.Client, error) {
 	m, err := monitor.Dial(e.dir, c.ID)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -233,10 +234,14 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		}
 	}
 	if sig != unix.SIGKILL {
-		if m, err := monitor.Dial(e.dir, c.ID); err == nil {
+		m, err := e.dial(c)
+		switch {
+		case err == nil:
 			e.wake(c, m)
 			m.Note(sig) // for the certificate
 			m.Close()
+		case !errors.As(err, new(ErrNotRunning)):
+			e.caution(err) // the signal is sent without
 		}
 	}
 	x, err := e.runtime().Open(c.ID)
@@ -366,7 +371,10 @@ func (e *Engine) Wait(ctx context.Context, ref, condition string) (Exit, error) 
 
 // nextExit waits for the end of a container that runs.
 func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
-	m, err := monitor.Dial(e.dir, c.ID)
+	m, err := e.dial(c)
+	if err != nil && !errors.As(err, new(ErrNotRunning)) {
+		return Exit{}, err
+	}
 	if err == nil {
 		defer m.Close()
 		defer e.mind(c, m)()

@@ -138,7 +138,7 @@ func (e *Engine) leaveTerminal(c *Container, proc *launch.Process) error {
 		return nil
 	}
 	defer proc.Master.Close()
-	m, err := monitor.Dial(e.dir, c.ID)
+	m, err := e.dial(*c)
 	if err == nil {
 		defer m.Close()
 		err = m.Keep(proc.Master)

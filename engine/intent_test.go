@@ -363,15 +363,26 @@ func TestMonitorThatCannotBeAsked(t *testing.T) {
 	if err := e.Kill(ctx, c.ID, ""); err == nil || !strings.Contains(err.Error(), "cannot be asked") {
 		t.Errorf("kill: %v", err)
 	}
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	now := 0
 	go func() { done <- e.Stop(ctx, c.ID, StopOptions{Timeout: &now}) }()
-	select {
-	case err := <-done:
-		if err == nil || !strings.Contains(err.Error(), "cannot be asked") {
-			t.Errorf("%v", err)
+	go func() { _, err := e.Wait(ctx, c.ID, NextExit); done <- err }()
+	for range cap(done) {
+		select {
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), "cannot be asked") {
+				t.Errorf("%v", err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("it is waited for")
 		}
-	case <-time.After(time.Minute):
-		t.Error("it is waited for")
+	}
+	var said []string
+	e.warn = func(text string) { said = append(said, text) }
+	if err := e.Kill(ctx, c.ID, "WINCH"); err != nil || !strings.Contains(strings.Join(said, "; "), "cannot be asked") {
+		t.Errorf("a signal that needs no monitor: %v, and is told %q", err, said)
+	}
+	if err := e.nowConnected(&c, naming{}, true); err == nil || !strings.Contains(err.Error(), "cannot be asked") {
+		t.Errorf("ports that it holds are led elsewhere without it: %v", err)
 	}
 }

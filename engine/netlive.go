@@ -275,9 +275,11 @@ func (e *Engine) namesNow(ctx context.Context, c *Container, list []Attachment) 
 // nowConnected has the monitor have ports lead to the container's networks, and answer for names where it did not before, as for a container that was on the
 // default network only, and says so in the container's resolv.conf: the same file, since it is mounted there.
 func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
-	m, err := monitor.Dial(e.dir, c.ID)
-	switch {
+	m, err := e.dial(*c)
+	switch none := errors.As(err, new(ErrNotRunning)); {
 	case err == nil:
+	case !none:
+		return fmt.Errorf("names and ports of networks: %w", err)
 	case moved && len(c.Ports) > 0 && !e.rootless():
 		return monitor.Rules(e.dir).Publish(c.ID, c.Ports) // it was killed: the next one holds them
 	case moved:

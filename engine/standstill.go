@@ -59,7 +59,7 @@ func (e *Engine) mindLater(c Container) (done func()) {
 	var w oci.Witness
 	return process.Again(lookAgain, func() {
 		if w.PID == 0 {
-			m, err := monitor.Dial(e.dir, c.ID)
+			m, err := e.dial(c)
 			if err != nil {
 				return
 			}
