@@ -17,19 +17,17 @@ import (
 // lookAgain is how often somebody who waits for a monitor looks whether that can answer.
 const lookAgain = 2 * time.Second
 
-// wake has a monitor go on that was stopped by a signal, and tells of it. It reports whether it was.
-func (e *Engine) wake(c Container, m *monitor.Client) bool {
-	p := m.Process()
-	if p == nil {
-		return false
+// wake has a monitor go on that was stopped by a signal, and tells of it.
+func (e *Engine) wake(c Container, m *monitor.Client) {
+	if p := m.Process(); p != nil {
+		e.wakeProcess(c, p)
+		p.Close()
 	}
-	defer p.Close()
-	return e.wakeProcess(c, p)
 }
 
 // wakeProcess is wake of a monitor that is a process.
-func (e *Engine) wakeProcess(c Container, p *oci.Process) bool {
-	return p.Wake(fmt.Sprintf("container %s: its monitor, process %d", c.label(), p.Witness().PID), e.warn)
+func (e *Engine) wakeProcess(c Container, p *oci.Process) {
+	p.Wake(fmt.Sprintf("container %s: its monitor, process %d", c.label(), p.Witness().PID), e.warn)
 }
 
 // label is a container's name, or its id where only that is known of it.

@@ -117,7 +117,7 @@ func (c *compiler) makeDev() error {
 // outside maps an id of the container to the host's; 65534 where it has none.
 func outside(m []IDMapping, id uint32) uint32 {
 	for _, r := range m {
-		if id >= r.Inside && id-r.Inside < r.Size {
+		if r.has(id) {
 			return r.Outside + id - r.Inside
 		}
 	}

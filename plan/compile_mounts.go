@@ -282,12 +282,7 @@ func (c *compiler) dropUnmappedGID(options []string) []string {
 		if n, _ := fmt.Sscanf(o, "gid=%d", &gid); n != 1 {
 			return false
 		}
-		for _, m := range c.gids {
-			if gid >= m.Inside && uint64(gid) < uint64(m.Inside)+uint64(m.Size) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(c.gids, func(m IDMapping) bool { return m.has(gid) })
 	})
 }
 

@@ -16,6 +16,9 @@ type IDMapping struct {
 // String returns "0 100000 65536", inside outside size.
 func (m IDMapping) String() string { return fmt.Sprintf("%d %d %d", m.Inside, m.Outside, m.Size) }
 
+// has reports whether an id of the container is mapped by the line.
+func (m IDMapping) has(id uint32) bool { return id >= m.Inside && id-m.Inside < m.Size }
+
 func mapText(list []IDMapping, sep string) string {
 	var lines []string
 	for _, m := range list {
