@@ -114,3 +114,20 @@ func TestSilent(t *testing.T) {
 	_, err = Open(run, nil)
 	silent("one connection too many", err)
 }
+
+// An uplink whose directory cannot be looked into is no end of it: only where there is none may another one be started, and ports be forgotten.
+func TestDirectoryThatCannotBeOpened(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "uplink")
+	if _, err := Open(run, nil); !errors.Is(err, ErrGone) {
+		t.Errorf("none is there: %v", err)
+	}
+	if err := os.Symlink("uplink", run); err != nil { // to itself
+		t.Fatal(err)
+	}
+	if _, err := Open(run, nil); err == nil || errors.Is(err, ErrGone) || !strings.Contains(err.Error(), run) {
+		t.Errorf("%v", err)
+	}
+	if err := Unpublish(run, "owner", nil); err == nil || !strings.Contains(err.Error(), run) {
+		t.Errorf("ports are given back: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,13 +137,7 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 		return nil, err
 	}
 	defer null.Close()
-	mode := c.Mode
-	if mode == "" {
-		mode = os.Getenv(ModeVariable)
-	}
-	if mode == "" {
-		mode = DefaultMode
-	}
+	mode := cmp.Or(c.Mode, os.Getenv(ModeVariable), DefaultMode)
 	if err := CheckMode(mode); err != nil {
 		return nil, err
 	}
@@ -161,6 +156,14 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
+	if err := c.await(ctx, program, p, ready); err != nil {
+		return nil, err
+	}
+	return Open(c.Run, c.Warn)
+}
+
+// await waits until the program p says by a pipe that packets pass, or why they do not. Where it says neither in time, p is ended.
+func (c *Config) await(ctx context.Context, program string, p *os.Process, ready io.Reader) error {
 	ended := make(chan struct{})
 	go func() { p.Wait(); close(ended) }()
 	soon, cancel := context.WithTimeout(ctx, startPatience)
@@ -176,24 +179,24 @@ func Start(ctx context.Context, c Config) (*Uplink, error) {
 	})()
 	text, err := io.ReadAll(io.LimitReader(ready, 64<<10))
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("start %s: %w", program, ctx.Err())
+		return fmt.Errorf("start %s: %w", program, ctx.Err())
 	}
 	if soon.Err() != nil {
 		<-ended
-		return nil, fmt.Errorf("start %s: process %d was not ready within %v, and was ended: %s may tell more: %w", program, p.Pid, startPatience, filepath.Join(c.Run, "log"), ErrSilent)
+		return fmt.Errorf("start %s: process %d was not ready within %v, and was ended: %s may tell more: %w", program, p.Pid, startPatience, filepath.Join(c.Run, "log"), ErrSilent)
 	}
 	var a Answer
 	if err == nil {
 		err = leanjson.Unmarshal(text, &a)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start %s: it ended without a word: see %s", program, filepath.Join(c.Run, "log"))
+		return fmt.Errorf("start %s: it ended without a word: see %s", program, filepath.Join(c.Run, "log"))
 	}
 	if err := a.err(); err != nil {
 		<-ended // with the lock
-		return nil, err
+		return err
 	}
-	return Open(c.Run, c.Warn)
+	return nil
 }
 
 // MakeDir makes the directory of an uplink, and refuses one that others may write to.
@@ -286,8 +289,11 @@ func executable(path string) bool {
 // signal, and tells warn, which may be nil; one that does not answer for all that is [ErrSilent].
 func Open(run string, warn func(text string)) (*Uplink, error) {
 	dir, err := os.Open(run)
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
+	}
+	if err != nil { // one may run there
+		return nil, fmt.Errorf("uplink: %w", err)
 	}
 	defer dir.Close()
 	conn, err := seqpacket.Dial(int(dir.Fd()), ControlName)
