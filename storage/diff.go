@@ -14,7 +14,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/plan"
@@ -353,90 +352,4 @@ func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Wri
 	}
 	img.Close()
 	return v.s.do(ctx, job{Op: jobPack, Path: path.Join(dir, "upper"), Skip: skip, Mtab: link}, nil, w)
-}
-
-// Tar writes a file of the image, with all that is below it, as a tar in PAX format. A directory's content is at the tar's
-// root, any other file has its own name. Links in the path are followed within the image. Holes become zeros.
-func (i *Image) Tar(ctx context.Context, p string, w io.Writer) error {
-	f, err := i.Lookup(p, false)
-	if err != nil {
-		return err
-	}
-	name := path.Base(p)
-	if f.IsDir() {
-		name = "."
-	}
-	t := &packer{ctx: ctx, w: tar.NewWriter(w), first: map[int64]string{}}
-	if err := t.file(f, name); err != nil {
-		return err
-	}
-	return t.w.Close()
-}
-
-type packer struct {
-	ctx   context.Context
-	w     *tar.Writer
-	first map[int64]string // name of files that have several
-}
-
-func (t *packer) file(f *erofs.File, name string) error {
-	if err := t.ctx.Err(); err != nil {
-		return err
-	}
-	h := &tar.Header{
-		Format: tar.FormatPAX, Name: name, Mode: int64(f.Mode & 0o7777), Uid: int(f.UID), Gid: int(f.GID), ModTime: time.Unix(f.Sec, int64(f.Nsec)),
-		Linkname: f.Target,
-	}
-	for _, x := range f.Xattrs {
-		if h.PAXRecords == nil {
-			h.PAXRecords = map[string]string{}
-		}
-		h.PAXRecords["SCHILY.xattr."+x.Name] = x.Value
-	}
-	switch f.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		h.Typeflag, h.Size = tar.TypeReg, int64(f.Size)
-	case unix.S_IFDIR:
-		h.Typeflag = tar.TypeDir
-		h.Name += "/"
-	case unix.S_IFLNK:
-		h.Typeflag, h.PAXRecords = tar.TypeSymlink, nil
-	case unix.S_IFCHR, unix.S_IFBLK:
-		h.Typeflag, h.Devmajor, h.Devminor = tar.TypeChar, int64(f.Rdev>>8&0xfff), int64(f.Rdev&0xff|f.Rdev>>12&0xfff00)
-		if f.Mode&unix.S_IFMT == unix.S_IFBLK {
-			h.Typeflag = tar.TypeBlock
-		}
-	case unix.S_IFIFO:
-		h.Typeflag = tar.TypeFifo
-	default:
-		return nil
-	}
-	if !f.IsDir() && f.Nlink > 1 {
-		if first, ok := t.first[f.Number]; ok {
-			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
-		} else {
-			t.first[f.Number] = name
-		}
-	}
-	if err := t.w.WriteHeader(h); err != nil {
-		return fmt.Errorf("%q: %w", name, err)
-	}
-	if h.Size > 0 {
-		if _, err := io.Copy(t.w, f.Content()); err != nil {
-			return fmt.Errorf("%q: %w", name, err)
-		}
-	}
-	if !f.IsDir() {
-		return nil
-	}
-	return f.Each(func(base string, number int64) error {
-		c, err := f.File(number)
-		if err != nil {
-			return err
-		}
-		if name == "." {
-			return t.file(c, base)
-		}
-		return t.file(c, name+"/"+base)
-	})
 }

@@ -4,19 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
-	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -113,82 +109,6 @@ func (v *View) NeedsUpper() bool { return v.fuse != "" }
 
 // Plan is what made the view ready: the mount of its index, if this call made it. Without a user it is what would.
 func (v *View) Plan() plan.Plan { return v.steps }
-
-// Image opens the view for reading without the kernel. No path of the host is looked up, and no
-// permission is asked. Of a hundred layers mostly one or two are read: each is opened by its first reader, and stays open until Close.
-func (v *View) Image() (*Image, error) {
-	index, err := files.Open(v.s.indexPath(v.id))
-	if err != nil {
-		return nil, err
-	}
-	tars := make([]lazyTar, len(v.chain))
-	list := make([]io.ReaderAt, len(v.chain))
-	for i, id := range v.chain {
-		tars[i] = lazyTar{s: v.s, id: id}
-		list[i] = &tars[i]
-	}
-	img, err := erofs.Open(index, list)
-	if err != nil {
-		index.Close()
-		return nil, fmt.Errorf("index of an image: %w", err)
-	}
-	return &Image{img, index, tars}, nil
-}
-
-// A lazyTar is a layer's tar, which its first reader opens.
-type lazyTar struct {
-	s  *Store
-	id digest.Digest
-
-	once sync.Once
-	file *os.File
-	err  error
-}
-
-// ReadAt implements [io.ReaderAt].
-func (t *lazyTar) ReadAt(p []byte, off int64) (int, error) {
-	t.once.Do(func() { t.file, t.err = t.s.openTar(t.id) })
-	if t.err != nil {
-		return 0, t.err
-	}
-	return t.file.ReadAt(p, off)
-}
-
-// close has nobody open it any more.
-func (t *lazyTar) close() {
-	t.once.Do(func() { t.err = fs.ErrClosed })
-	if t.file != nil {
-		t.file.Close()
-	}
-}
-
-// An Image is an image's files.
-type Image struct {
-	*erofs.Image
-	index *os.File
-	tars  []lazyTar
-}
-
-// Close closes the image.
-func (i *Image) Close() {
-	for n := range i.tars {
-		i.tars[n].close()
-	}
-	i.index.Close()
-}
-
-// ReadFile reads a regular file of the image, of at most limit bytes; links are followed within the image. The
-// error is fs.ErrNotExist where there is none.
-func (i *Image) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := i.Lookup(name, false)
-	if err != nil {
-		return nil, err
-	}
-	if f.Mode&unix.S_IFMT != unix.S_IFREG || int64(f.Size) > limit {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("no regular file of up to %d bytes", limit)}
-	}
-	return io.ReadAll(f.Content())
-}
 
 // runPath is a path below Options.Run.
 func (s *Store) runPath(elem ...string) string {
