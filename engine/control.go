@@ -119,7 +119,7 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 // takes for the end of a container.
 func (e *Engine) dial(c Container) (*monitor.Client, error) {
 	m, err := monitor.Dial(e.dir, c.ID)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, monitor.ErrGone) {
 		return nil, ErrNotRunning{c.ID}
 	}
 	if err != nil {

@@ -213,14 +213,23 @@ func startHere(file string, args, env []string, socket *os.File) (wait func(), e
 	}, err
 }
 
-// Dial connects to the monitor of a container; fs.ErrNotExist or ECONNREFUSED say that there is none.
+// ErrGone says that a container has no monitor.
+var ErrGone = errors.New("it has no monitor")
+
+// Dial connects to the monitor of a container. The error is [ErrGone] where there is none, and another one where it cannot be asked.
 func Dial(run, id string) (*Client, error) {
 	dir, err := unix.Open(Place(run, id), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, ErrGone
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: Place(run, id), Err: err}
 	}
 	defer unix.Close(dir)
 	conn, err := seqpacket.Dial(dir, socketName)
+	if errors.Is(err, seqpacket.ErrNobody) {
+		return nil, fmt.Errorf("%w: %w", ErrGone, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -297,7 +297,7 @@ func Open(run string, warn func(text string)) (*Uplink, error) {
 	}
 	defer dir.Close()
 	conn, err := seqpacket.Dial(int(dir.Fd()), ControlName)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+	if errors.Is(err, seqpacket.ErrNobody) {
 		return nil, fmt.Errorf("%w in %s", ErrGone, run)
 	}
 	if errors.Is(err, unix.EAGAIN) {

@@ -35,8 +35,10 @@ func Pair() (ours, theirs *os.File, err error) {
 // dialPatience is how long [Dial] waits for a listener that has as many connections waiting as it may have.
 const dialPatience = 10 * time.Second
 
-// Dial connects to the socket of a name in the directory dir. fs.ErrNotExist and ECONNREFUSED say that nobody listens,
-// EAGAIN that nobody takes connections.
+// ErrNobody says that nobody listens: the socket is not there, or is that of a process which has ended.
+var ErrNobody = errors.New("nobody listens")
+
+// Dial connects to the socket of a name in the directory dir. The error is an [ErrNobody] where that is so; EAGAIN says that nobody takes connections.
 func Dial(dir int, name string) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -55,6 +57,9 @@ func Dial(dir int, name string) (*os.File, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
+		if err == unix.ENOENT || err == unix.ECONNREFUSED {
+			return nil, fmt.Errorf("%w: %w", ErrNobody, err)
+		}
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return New(fd)

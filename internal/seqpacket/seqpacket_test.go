@@ -24,7 +24,7 @@ func TestNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, ErrNobody) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("with no socket: %v", err)
 	}
 	killed, err := Listen(int(dir.Fd()), "s")
@@ -32,7 +32,7 @@ func TestNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed.Close()
-	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, unix.ECONNREFUSED) {
+	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, ErrNobody) || !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("with nobody who listens: %v", err)
 	}
 	l, err := Listen(int(dir.Fd()), "s")
