@@ -101,19 +101,48 @@ func (b *builder) inject(cache *cdi.Cache, w wish, dirs []string) error {
 	return nil
 }
 
-// gpuNames reads one --gpus: "all", a number, or comma-separated parts as in
-// "driver=nvidia,count=2" and "device=0,1", and gives names of CDI. Without a driver it is
-// the vendor that this machine has devices of.
+// A gpuKind is a class of CDI, and the driver's name that stands for it.
+type gpuKind struct{ driver, class string }
+
+// gpuKinds are those there are, in the order in which they are looked for.
+var gpuKinds = [...]gpuKind{{"nvidia", "nvidia.com/gpu"}, {"amd", "amd.com/gpu"}, {"intel", "intel.com/gpu"}}
+
+// A gpuRequest is what one --gpus asks for.
+type gpuRequest struct {
+	class string // of CDI; empty where no driver is named
+	count string // "all", or a number
+	ids   []string
+}
+
+// gpuNames gives the names of CDI for one --gpus. Without a driver it is the vendor that this machine has devices of.
 func gpuNames(arg string, known []string) ([]string, error) {
-	kinds := map[string]string{"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "intel.com/gpu"}
-	kind, count := "", ""
-	var ids []string
+	r, err := parseGPUs(arg)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range gpuKinds {
+		if r.class == "" && slices.ContainsFunc(known, func(n string) bool { return strings.HasPrefix(n, k.class+"=") }) {
+			r.class = k.class
+		}
+	}
+	if r.class == "" {
+		return nil, errors.New("no file in /etc/cdi or /var/run/cdi describes a GPU of this machine to containers (CDI): the tool of its vendor writes one, as in nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml")
+	}
+	ids, err := r.devices()
+	for i, id := range ids {
+		ids[i] = r.class + "=" + id
+	}
+	return ids, err
+}
+
+// parseGPUs reads "all", a number, or comma-separated parts as in "driver=nvidia,count=2" and "device=0,1".
+func parseGPUs(arg string) (r gpuRequest, err error) {
 	key := ""
 	for part := range strings.SplitSeq(strings.Trim(arg, `"`), ",") {
 		name, value, ok := strings.Cut(strings.Trim(part, `"`), "=")
 		switch {
 		case !ok && key == "device":
-			ids = append(ids, name) // device=0,1
+			r.ids = append(r.ids, name) // device=0,1
 			continue
 		case !ok:
 			name, value = "count", name
@@ -121,49 +150,44 @@ func gpuNames(arg string, known []string) ([]string, error) {
 		key = name
 		switch name {
 		case "driver":
-			if kind = kinds[value]; kind == "" {
-				return nil, fmt.Errorf("there is no driver %q: it is nvidia, amd or intel, or a device by --device vendor/class=name", value)
+			i := slices.IndexFunc(gpuKinds[:], func(k gpuKind) bool { return k.driver == value })
+			if i < 0 {
+				return r, fmt.Errorf("there is no driver %q: it is nvidia, amd or intel, or a device by --device vendor/class=name", value)
 			}
+			r.class = gpuKinds[i].class
 		case "count":
-			count = value
+			r.count = value
 		case "device":
-			ids = append(ids, value)
+			r.ids = append(r.ids, value)
 		case "capabilities", "options": // of other ways to hand in a GPU: CDI's device has what it needs
 		default:
-			return nil, fmt.Errorf("%q is none of driver, count, device, capabilities and options", name)
+			return r, fmt.Errorf("%q is none of driver, count, device, capabilities and options", name)
 		}
 	}
-	if kind == "" {
-		for _, vendor := range []string{"nvidia", "amd", "intel"} {
-			if slices.ContainsFunc(known, func(n string) bool { return strings.HasPrefix(n, kinds[vendor]+"=") }) {
-				kind = kinds[vendor]
-				break
-			}
-		}
-		if kind == "" {
-			return nil, errors.New("no file in /etc/cdi or /var/run/cdi describes a GPU of this machine to containers (CDI): the tool of its vendor writes one, as in nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml")
-		}
-	}
-	if len(ids) == 0 {
-		if count == "" || count == "all" || count == "-1" {
-			return []string{kind + "=all"}, nil
-		}
-		n, err := strconv.ParseUint(count, 10, 10)
+	return r, nil
+}
+
+// devices are the names of a request's devices within their class.
+func (r *gpuRequest) devices() (ids []string, err error) {
+	switch {
+	case len(r.ids) > 0 && r.count != "":
+		return nil, errors.New("count and device are two ways to say which: take one")
+	case len(r.ids) == 0 && (r.count == "" || r.count == "all" || r.count == "-1"):
+		return []string{"all"}, nil
+	case len(r.ids) == 0:
+		n, err := strconv.ParseUint(r.count, 10, 10)
 		if err != nil {
-			return nil, fmt.Errorf("count=%s: want a number, or all", count)
+			return nil, fmt.Errorf("count=%s: want a number, or all", r.count)
 		}
 		for i := range n {
 			ids = append(ids, strconv.FormatUint(i, 10))
 		}
-	} else if count != "" {
-		return nil, errors.New("count and device are two ways to say which: take one")
+		return ids, nil
 	}
-	var names []string
-	for _, id := range ids {
+	for _, id := range r.ids {
 		if parser.ValidateDeviceName(id) != nil {
 			return nil, fmt.Errorf("device=%s: a device has a name of letters, digits, _, -, . and : alone", id)
 		}
-		names = append(names, kind+"="+id)
 	}
-	return names, nil
+	return r.ids, nil
 }
