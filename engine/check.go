@@ -193,10 +193,7 @@ func (k *check) cables() error {
 			return err
 		}
 		if text != "" {
-			k.find("network "+b.Network, text, func() error {
-				_, err := d.HealBridge(b)
-				return err
-			})
+			k.find("network "+b.Network, text, func() error { return d.HealBridge(b) })
 		}
 	}
 	cables, err := k.e.cables()

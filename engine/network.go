@@ -177,8 +177,7 @@ func (e *Engine) healBridges() error {
 		if n.Driver != plan.DriverBridge {
 			continue
 		}
-		_, err := d.HealBridge(bridgeOf(n))
-		errs = append(errs, err, e.replug(d, n))
+		errs = append(errs, d.HealBridge(bridgeOf(n)), e.replug(d, n))
 	}
 	return errors.Join(errs...)
 }

@@ -104,8 +104,7 @@ func (j *netJob) run(ctx context.Context) error {
 		_, err := rules.Repair()
 		errs := []error{err}
 		for _, b := range j.Bridges {
-			_, err := d.HealBridge(b)
-			errs = append(errs, err)
+			errs = append(errs, d.HealBridge(b))
 		}
 		for _, c := range j.Cables {
 			text, err := d.Unplugged(c.Endpoint)

@@ -156,17 +156,16 @@ func (d *Doer) BridgeLacks(b plan.Bridge) (string, error) {
 	return text, err
 }
 
-// HealBridge gives a network's bridge back what [Doer.BridgeLacks] finds. It makes none, so that one which is just being removed stays away. It reports
-// whether there was something.
-func (d *Doer) HealBridge(b plan.Bridge) (bool, error) {
+// HealBridge gives a network's bridge back what [Doer.BridgeLacks] finds. It makes none, so that one which is just being removed stays away.
+func (d *Doer) HealBridge(b plan.Bridge) error {
 	l, text, err := d.lacking(b)
 	if err != nil || text == "" {
-		return false, err
+		return err
 	}
 	if err = raise(d.host, b, l, false); errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
-		return false, nil // it is gone
+		return nil // it is gone
 	}
-	return err == nil, err
+	return err
 }
 
 // BridgeGone reports whether there is no device of the name of a network's bridge.
