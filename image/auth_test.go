@@ -20,7 +20,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/testimage"
+	"golang.org/x/sys/unix"
 )
 
 const secret = "s3cr3t-pass"
@@ -877,5 +879,62 @@ func TestLoginsAtOnce(t *testing.T) {
 	}
 	if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 20 {
 		t.Errorf("%d are known at the end, %v", len(c.auths), err)
+	}
+}
+
+// TestForeignLock: where others may open the directory of the credentials they may hold its lock, which nobody waits for.
+func TestForeignLock(t *testing.T) {
+	k := keyring{path: filepath.Join(t.TempDir(), "docker", "config.json")}
+	if err := os.Mkdir(filepath.Dir(k.path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := files.LockDir(filepath.Dir(k.path), unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(lock)
+	// One that others may open, and a file that waits for a writer, hold nobody up either.
+	for what, plant := range map[string]func(string) error{
+		"nothing":  func(string) error { return nil },
+		"readable": func(name string) error { return os.WriteFile(name, nil, 0o644) },
+		"a FIFO":   func(name string) error { return unix.Mkfifo(name, 0o600) },
+		"a link":   func(name string) error { return os.Symlink("elsewhere", name) },
+		"a socket": func(name string) error {
+			l, err := net.Listen("unix", name)
+			if err == nil {
+				l.(*net.UnixListener).SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		},
+	} {
+		if err := plant(k.path + ".new"); err != nil {
+			t.Fatal(err)
+		}
+		var held *os.File
+		if what == "readable" {
+			if held, err = os.Open(k.path + ".new"); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := k.put(t.Context(), "r.example", Credentials{Username: "u", Password: "p"}); err != nil {
+			t.Errorf("%s: login: %v", what, err)
+		}
+		if st, err := os.Stat(k.path); err != nil || st.Mode() != 0o600 {
+			t.Errorf("%s: %v, %v", what, st.Mode(), err)
+		}
+		if err := k.drop(t.Context(), "r.example"); err != nil {
+			t.Errorf("%s: logout: %v", what, err)
+		}
+		if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 0 {
+			t.Errorf("%s: %v are left, %v", what, c.auths, err)
+		}
+		if list, err := os.ReadDir(filepath.Dir(k.path)); err != nil || len(list) != 1 {
+			t.Errorf("%s: there are %v, %v", what, list, err)
+		}
+		held.Close()
 	}
 }

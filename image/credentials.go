@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"golang.org/x/sys/unix"
 )
 
 // Credentials are what a registry knows a user by. An identity token stands in for a password; a registry token is sent as
@@ -250,7 +249,7 @@ func (k keyring) put(ctx context.Context, host string, cred Credentials) (where 
 	} else {
 		where = k.path
 	}
-	return where, k.change(true, func(c *configFile) bool {
+	return where, k.change(func(c *configFile) bool {
 		c.auths[key] = e
 		return true
 	})
@@ -267,7 +266,7 @@ func (k keyring) drop(ctx context.Context, host string) error {
 			return err
 		}
 	}
-	return k.change(false, func(c *configFile) (changed bool) {
+	return k.change(func(c *configFile) (changed bool) {
 		for key := range c.auths {
 			if serverOf(key) == serverOf(host) {
 				delete(c.auths, key)
@@ -279,35 +278,43 @@ func (k keyring) drop(ctx context.Context, host string) error {
 }
 
 // change has the file changed by one process after the other, as a whole, for the user's eyes only, and takes away what a killed one was writing: it has secrets.
-// Where the file is a link, what it leads to is replaced. Its directory is made where that is asked for; without it there is nothing to change.
-func (k keyring) change(mkdir bool, how func(*configFile) (changed bool)) error {
+// What is written is the lock as well: the directory may be open to others, who could hold that one's for ever. Where the file is a link, what it leads to is replaced.
+func (k keyring) change(how func(*configFile) (changed bool)) error {
 	path := k.path
 	if to, err := os.Readlink(path); err == nil {
 		if path = to; !filepath.IsAbs(to) {
 			path = filepath.Join(filepath.Dir(k.path), to)
 		}
 	}
-	dir, name := filepath.Dir(path), filepath.Base(path)
-	if mkdir {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("credentials: %w", err)
-		}
+	c, err := readConfigFile(path)
+	if err != nil {
+		return err
 	}
-	lock, err := files.LockDir(dir, unix.LOCK_EX)
-	if !mkdir && errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(path + ".new"); err != nil && !how(c) {
 		return nil
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	f, err := files.LockFile(path + ".new")
 	if err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
-	defer unix.Close(lock)
-	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("credentials: %w", err)
+	defer f.Close()
+	if c, err = readConfigFile(path); err == nil && how(c) {
+		if err = c.write(f); err == nil {
+			err = os.Rename(f.Name(), path)
+		}
+		if err == nil {
+			return files.SyncDir(filepath.Dir(path))
+		}
+		err = fmt.Errorf("credentials: %w", err)
 	}
-	c, err := readConfigFile(path)
-	if err != nil || !how(c) {
-		return err
-	}
+	return errors.Join(err, os.Remove(f.Name()))
+}
+
+// write has a file that may have something else consist of c, on the disk.
+func (c *configFile) write(f *os.File) error {
 	auths, err := json.Marshal(c.auths)
 	if err != nil {
 		return err
@@ -317,10 +324,11 @@ func (k keyring) change(mkdir bool, how func(*configFile) (changed bool)) error 
 	if err != nil {
 		return err
 	}
-	if err := files.Replace(dir, name, raw, true); err != nil {
-		return fmt.Errorf("credentials: %w", err)
+	if err := f.Truncate(0); err != nil {
+		return err
 	}
-	return nil
+	_, err = f.Write(raw)
+	return errors.Join(err, f.Sync())
 }
 
 func helperGet(ctx context.Context, name, server string) (Credentials, error) {

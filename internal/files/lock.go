@@ -28,6 +28,44 @@ func LockDir(dir string, how int) (fd int, err error) {
 	return fd, nil
 }
 
+// LockFile makes a file that nobody but its owner may open, and locks it: who may open a file may hold its lock for ever, flock(2). In the place of a name
+// that others may open, or that is no regular file, it makes another. Closing the file gives the lock back. Who has it may
+// take its name away, or rename it: who waits for it then makes another.
+func LockFile(name string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+		var st unix.Stat_t
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ELOOP || err == unix.ENXIO: // a link, a socket
+			fd = -1
+		case err != nil:
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		default:
+			err = unix.Fstat(fd, &st)
+		}
+		if fd == -1 || err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0) {
+			unix.Close(fd)
+			if err := unix.Unlink(name); err != nil && err != unix.ENOENT {
+				return nil, &os.PathError{Op: "unlink", Path: name, Err: err}
+			}
+			continue
+		}
+		if err == nil {
+			err = Flock(fd, unix.LOCK_EX)
+		}
+		if err != nil {
+			unix.Close(fd)
+			return nil, &os.PathError{Op: "flock", Path: name, Err: err}
+		}
+		if Same(fd, name) {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		unix.Close(fd)
+	}
+}
+
 // Same reports whether a path still leads to what fd is: another may have been made of that name meanwhile.
 func Same(fd int, path string) bool {
 	var ours, now unix.Stat_t
