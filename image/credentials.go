@@ -296,39 +296,32 @@ func (k keyring) change(how func(*configFile) (changed bool)) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
-	f, err := files.LockFile(path + ".new")
+	lock, err := files.LockFile(path + ".new")
 	if err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
-	defer f.Close()
+	defer lock.Close()
+	var raw []byte
 	if c, err = readConfigFile(path); err == nil && how(c) {
-		if err = c.write(f); err == nil {
-			err = os.Rename(f.Name(), path)
-		}
-		if err == nil {
-			return files.SyncDir(filepath.Dir(path))
-		}
-		err = fmt.Errorf("credentials: %w", err)
+		raw, err = c.encode()
 	}
-	return errors.Join(err, os.Remove(f.Name()))
+	if raw == nil {
+		return errors.Join(err, os.Remove(lock.Name()))
+	}
+	if err := files.Replace(filepath.Dir(path), filepath.Base(path), raw, true); err != nil { // by what is locked
+		return fmt.Errorf("credentials: %w", err)
+	}
+	return nil
 }
 
-// write has a file that may have something else consist of c, on the disk.
-func (c *configFile) write(f *os.File) error {
+// encode gives the file's text, with what others have written into it.
+func (c *configFile) encode() ([]byte, error) {
 	auths, err := json.Marshal(c.auths)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.all["auths"] = auths
-	raw, err := json.MarshalIndent(c.all, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	return errors.Join(err, f.Sync())
+	return json.MarshalIndent(c.all, "", "\t")
 }
 
 func helperGet(ctx context.Context, name, server string) (Credentials, error) {

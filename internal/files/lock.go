@@ -34,36 +34,34 @@ func LockDir(dir string, how int) (fd int, err error) {
 func LockFile(name string) (*os.File, error) {
 	for {
 		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
-		var st unix.Stat_t
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.ELOOP || err == unix.ENXIO: // a link, a socket
-			fd = -1
-		case err != nil:
-			return nil, &os.PathError{Op: "open", Path: name, Err: err}
-		default:
-			err = unix.Fstat(fd, &st)
-		}
-		if fd == -1 || err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0) {
-			unix.Close(fd)
-			if err := unix.Unlink(name); err != nil && err != unix.ENOENT {
-				return nil, &os.PathError{Op: "unlink", Path: name, Err: err}
+		case err == nil && ownersAlone(fd):
+			if err := Flock(fd, unix.LOCK_EX); err != nil {
+				unix.Close(fd)
+				return nil, &os.PathError{Op: "flock", Path: name, Err: err}
 			}
-			continue
-		}
-		if err == nil {
-			err = Flock(fd, unix.LOCK_EX)
-		}
-		if err != nil {
+			if Same(fd, name) {
+				return os.NewFile(uintptr(fd), name), nil
+			}
 			unix.Close(fd)
-			return nil, &os.PathError{Op: "flock", Path: name, Err: err}
+			continue
+		case err == nil:
+			unix.Close(fd)
+		case err != unix.ELOOP && err != unix.ENXIO: // those are a link, and a socket
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
 		}
-		if Same(fd, name) {
-			return os.NewFile(uintptr(fd), name), nil
+		if err := unix.Unlink(name); err != nil && err != unix.ENOENT {
+			return nil, &os.PathError{Op: "unlink", Path: name, Err: err}
 		}
-		unix.Close(fd)
 	}
+}
+
+// ownersAlone reports whether fd is a regular file that nobody but its owner may open.
+func ownersAlone(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o077 == 0
 }
 
 // Same reports whether a path still leads to what fd is: another may have been made of that name meanwhile.

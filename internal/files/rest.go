@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rest reads a pipe or a terminal's master side, and when its deadline has passed what is in it then. What a process wrote is there when the process has ended, however late
-// its reader is given a processor; to read to the end would be to wait for all whom the process left behind.
+// Rest reads a pipe or a terminal's master side, and when its deadline has passed what is in it then. What a process wrote is there when the process has
+// ended, however late its reader is given a processor; to read to the end would be to wait for all whom the process left behind.
 func Rest(pipe *os.File) io.Reader { return &rest{pipe: pipe} }
 
 type rest struct {
