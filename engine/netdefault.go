@@ -201,6 +201,24 @@ func (e *Engine) settle(n netdb.Network, look bool) (netdb.Network, error) {
 	return to, err
 }
 
+// unmake takes away what the kernel has of the network "bridge" where no running container is on it, and leaves the record. Who starts one meanwhile has either
+// an address of it already, or makes the bridge after this.
+func (e *Engine) unmake(id string) error {
+	if !e.rootless() {
+		unlock, err := lockNamespace() // settle makes the bridge before there is an address
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	return e.netdb().Alone(id, func(n netdb.Network) error {
+		if e.inUse(n) != nil {
+			return nil
+		}
+		return e.dropNetwork(&n)
+	})
+}
+
 // moved is the default network with a device and subnets that are free.
 func (e *Engine) moved(n netdb.Network) (netdb.Network, error) {
 	for i := 0; ; i++ {

@@ -687,7 +687,8 @@ func (e *Engine) deviceOfDamaged(n *netdb.Network) error {
 	return nil
 }
 
-// NetworkPrune removes the networks that no running container is on, and that all filters let pass: until, label. It returns their names.
+// NetworkPrune removes the networks that no running container is on, and that all filters let pass: until, label. It returns their names. Without a filter the
+// predefined network "bridge" gives back its device and rules, too, which the next container that is on it makes anew.
 func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string, err error) {
 	keep, err := e.networkFilter(f, "label", "label!", "until")
 	if err != nil {
@@ -697,7 +698,13 @@ func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string,
 	errs := []error{err}
 	for i := range list {
 		n := &list[i]
-		if predefined(n.Name) || !keep(n) || e.inUse(*n) != nil {
+		if !keep(n) || e.inUse(*n) != nil {
+			continue
+		}
+		if predefined(n.Name) {
+			if len(f) == 0 {
+				errs = append(errs, e.unmake(n.ID))
+			}
 			continue
 		}
 		err := e.NetworkRemove(ctx, n.ID, false)

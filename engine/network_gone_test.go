@@ -222,6 +222,75 @@ func TestNetworkRemoveEndsWithItsRecord(t *testing.T) {
 	}
 }
 
+// TestPruneUnmakesTheBridge: the default network stays, but what the kernel has of it goes with a prune, unless a container runs there; the next one makes it anew,
+// also while somebody prunes.
+func TestPruneUnmakesTheBridge(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	made := func() bool {
+		n, err := e.NetworkInspect("bridge")
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := n.Options["com.docker.network.bridge.name"]
+		device := exec.Command("ip", "link", "show", name).Run() == nil
+		rules, _ := exec.Command("nft", "list", "table", "inet", "kakuri").Output() // none where the table is not there
+		if bytes.Contains(rules, []byte(`"`+name+`"`)) != device {
+			t.Errorf("there is a bridge %s: %t, and its rules are\n%s", name, device, rules)
+		}
+		return device
+	}
+	prune := func(f Filters) {
+		if removed, err := e.NetworkPrune(ctx, f); err != nil || len(removed) > 0 {
+			t.Errorf("prune removes %q, %v", removed, err)
+		}
+	}
+	prune(nil) // of an engine that had no container yet
+	server := detached(t, e, on("bridge", Config{Name: "server", Command: []string{"/greeter", ":80"}}))
+	ready(t, server)
+	prune(nil)
+	i, err := e.Inspect("server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := i.NetworkSettings.Networks["bridge"]
+	if line := says(t, e, "bridge", patient, has.IPAddress+":80")[0]; !made() || !strings.Contains(line, " to ") {
+		t.Errorf("after a prune beside it a container answers %q", line)
+	}
+	if err := e.Remove(ctx, "server", RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if prune(Filters{"until": {"1h"}}); !made() {
+		t.Error("a prune by a filter took the bridge away")
+	}
+	if prune(nil); made() {
+		t.Error("nobody is on the network, and its bridge is there after a prune")
+	}
+
+	ran, pruned := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(pruned)
+		for {
+			select {
+			case <-ran:
+				return
+			default:
+				prune(nil)
+			}
+		}
+	}()
+	for range 10 {
+		if line := says(t, e, "bridge", patient, has.Gateway+":80")[0]; !strings.Contains(line, "refused") {
+			t.Errorf("a container that is started while somebody prunes gets no answer of its gateway: %s", line)
+		}
+	}
+	close(ran)
+	<-pruned
+	if found, err := e.Check(ctx, false); err != nil || len(found) != 0 {
+		t.Errorf("Check finds %+v, %v", found, err)
+	}
+}
+
 // TestNetworkOfAnothersDevice: a bridge cannot have the name, nor the address, of another device of the machine. That is said when the network is to be made, none is left, and the device stays. A
 // network whose name went to such a device while its bridge was away can be removed.
 func TestNetworkOfAnothersDevice(t *testing.T) {

@@ -318,6 +318,20 @@ func (db *DB) list() (list []Network, damaged []*DamagedError, err error) {
 // Remove removes a network. used, unless nil, is asked before, when nobody can join it or take an address any more; who comes later is refused. Of one whose
 // record cannot be read, which is removed with force only, used is told the id and the name that is reserved for it.
 func (db *DB) Remove(id string, force bool, used func(Network) error) error {
+	return db.alone(id, force, func(n Network) error {
+		if used != nil {
+			if err := used(n); err != nil {
+				return err
+			}
+		}
+		return db.remove(n.ID, n.Name)
+	})
+}
+
+// Alone calls do with a network that nobody can join or take an address of meanwhile.
+func (db *DB) Alone(id string, do func(Network) error) error { return db.alone(id, false, do) }
+
+func (db *DB) alone(id string, damagedToo bool, do func(Network) error) error {
 	unlock, err := db.lock(unix.LOCK_EX)
 	if err != nil {
 		return err
@@ -328,7 +342,7 @@ func (db *DB) Remove(id string, force bool, used func(Network) error) error {
 		return &NoNetworkError{id}
 	}
 	var damaged *DamagedError
-	if errors.As(err, &damaged) && force {
+	if errors.As(err, &damaged) && damagedToo {
 		n, err = Network{ID: id, Name: damaged.Name}, nil
 	}
 	if err != nil {
@@ -339,12 +353,7 @@ func (db *DB) Remove(id string, force bool, used func(Network) error) error {
 		return err
 	}
 	defer alone()
-	if used != nil {
-		if err := used(n); err != nil {
-			return err
-		}
-	}
-	return db.remove(n.ID, n.Name)
+	return do(n)
 }
 
 // remove takes away what is left of a network. The record goes first, and its directory, by which a sweep finds the rest, after that. The name is last.
