@@ -203,27 +203,12 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if own == 0 {
 		own = unix.SIGTERM
 	}
-	if sig == unix.SIGKILL || sig == own {
-		m, err := e.dial(c)
-		if err != nil {
+	switch sig {
+	case unix.SIGKILL:
+		if err := e.endBy(&c, sig); err != nil {
 			return err
 		}
-		defer m.Close()
-		e.wake(c, m)
-		err = m.Stay()
-		if err == nil {
-			err = m.Signal(sig)
-		}
-		if errors.Is(err, syscall.EPIPE) {
-			return ErrNotRunning{c.ID} // it ends just now
-		}
-		if err != nil {
-			return err
-		}
-		if sig != unix.SIGKILL {
-			return nil
-		}
-		// The monitor's, so that it knows who sent it. One that stands still needs more than a signal.
+		// It is the monitor's signal, so that the monitor knows who sent it. One that stands still needs more than a signal.
 		p := c.Witness().Open()
 		if p == nil {
 			return nil
@@ -232,32 +217,58 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		if p.Close(); ended {
 			return nil
 		}
-	}
-	if sig != unix.SIGKILL {
-		m, err := e.dial(c)
-		switch {
-		case err == nil:
-			e.wake(c, m)
-			m.Note(sig) // for the certificate
-			m.Close()
-		case !errors.As(err, new(ErrNotRunning)):
-			e.caution(err) // the signal is sent without
+		err := e.signalPast(ctx, &c, sig)
+		if errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning) {
+			return nil
 		}
+		return err
+	case own:
+		return e.endBy(&c, sig)
 	}
-	x, err := e.runtime().Open(c.ID)
-	if err == nil {
-		err = x.Kill(ctx, sig, false)
+	m, err := e.dial(c)
+	switch {
+	case err == nil:
+		e.wake(c, m)
+		m.Note(sig) // for the certificate
+		m.Close()
+	case !errors.As(err, new(ErrNotRunning)):
+		e.caution(err) // the signal is sent without
 	}
-	if (errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning)) && sig == unix.SIGKILL {
-		return nil // by the monitor's
-	}
+	err = e.signalPast(ctx, &c, sig)
 	if errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning) {
 		return ErrConflict{fmt.Sprintf("cannot kill container: %s: container %s is not running", ref, c.ID)}
 	}
-	if err == nil && sig != unix.SIGKILL { // of which the monitor has told
+	if err == nil {
 		e.event(&c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 	}
 	return err
+}
+
+// endBy has the monitor send a signal that is to end the container for good, whatever its restart policy.
+func (e *Engine) endBy(c *Container, sig syscall.Signal) error {
+	m, err := e.dial(*c)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	e.wake(*c, m)
+	err = m.Stay()
+	if err == nil {
+		err = m.Signal(sig)
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return ErrNotRunning{c.ID} // it ends just now
+	}
+	return err
+}
+
+// signalPast sends a signal to the container without its monitor.
+func (e *Engine) signalPast(ctx context.Context, c *Container, sig syscall.Signal) error {
+	x, err := e.runtime().Open(c.ID)
+	if err != nil {
+		return err
+	}
+	return x.Kill(ctx, sig, false)
 }
 
 // paused reports whether a running container stands still.

@@ -79,55 +79,70 @@ func (j *netJob) run(ctx context.Context) error {
 		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device, Alias: j.Alias}, 0)
 		return errors.Join(err, rules.RemoveBridge(j.Device))
 	case jobCheck:
-		faults, err := rules.Check()
-		for i := range faults {
-			faults[i] = "rules: " + faults[i]
-		}
-		errs := []error{err}
-		for _, b := range j.Bridges {
-			text, err := d.BridgeLacks(b)
-			if errs = append(errs, err); text != "" {
-				faults = append(faults, "network "+b.Network+": "+text)
-			}
-		}
-		for _, c := range j.Cables {
-			text, err := d.Unplugged(c.Endpoint)
-			if errs = append(errs, err); text != "" {
-				faults = append(faults, container(c.ID)+": on network "+c.Endpoint.Network+": "+text)
-			}
-		}
-		if err = errors.Join(errs...); err == nil && len(faults) > 0 {
-			err = errors.New(strings.Join(faults, "\n"))
-		}
-		return err
+		return j.check(d)
 	case jobRepair:
-		_, err := rules.Repair()
-		errs := []error{err}
-		for _, b := range j.Bridges {
-			errs = append(errs, d.HealBridge(b))
-		}
-		for _, c := range j.Cables {
-			text, err := d.Unplugged(c.Endpoint)
-			if err == nil && text != "" {
-				err = c.plug(ctx, d)
-			}
-			errs = append(errs, err)
-		}
-		return errors.Join(errs...)
+		return j.repair(ctx, d)
 	case jobRefused:
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", j.Process.PID))
-		if err != nil {
-			return ignoreMissing(err) // it has just ended
-		}
-		defer ns.Close()
-		if !j.Process.Alive() {
-			return nil
-		}
-		j.refused = &refusedNow{}
-		j.refused.List, j.refused.Others, err = monitor.Refused(int(ns.Fd()), *j.Network.Egress)
-		return err
+		return j.readRefused()
 	}
 	return fmt.Errorf("no job %q", j.Op)
+}
+
+// check has what is missing for its error, a line each.
+func (j *netJob) check(d *network.Doer) error {
+	faults, err := d.Rules.Check()
+	for i := range faults {
+		faults[i] = "rules: " + faults[i]
+	}
+	errs := []error{err}
+	for _, b := range j.Bridges {
+		text, err := d.BridgeLacks(b)
+		if errs = append(errs, err); text != "" {
+			faults = append(faults, "network "+b.Network+": "+text)
+		}
+	}
+	for _, c := range j.Cables {
+		text, err := d.Unplugged(c.Endpoint)
+		if errs = append(errs, err); text != "" {
+			faults = append(faults, container(c.ID)+": on network "+c.Endpoint.Network+": "+text)
+		}
+	}
+	if err = errors.Join(errs...); err == nil && len(faults) > 0 {
+		err = errors.New(strings.Join(faults, "\n"))
+	}
+	return err
+}
+
+// repair makes again what check finds missing.
+func (j *netJob) repair(ctx context.Context, d *network.Doer) error {
+	_, err := d.Rules.Repair()
+	errs := []error{err}
+	for _, b := range j.Bridges {
+		errs = append(errs, d.HealBridge(b))
+	}
+	for _, c := range j.Cables {
+		text, err := d.Unplugged(c.Endpoint)
+		if err == nil && text != "" {
+			err = c.plug(ctx, d)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// readRefused reads what the rules of the container's network namespace have counted.
+func (j *netJob) readRefused() error {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", j.Process.PID))
+	if err != nil {
+		return ignoreMissing(err) // it has just ended
+	}
+	defer ns.Close()
+	if !j.Process.Alive() {
+		return nil
+	}
+	j.refused = &refusedNow{}
+	j.refused.List, j.refused.Others, err = monitor.Refused(int(ns.Fd()), *j.Network.Egress)
+	return err
 }
 
 // enterOf has a doer work in the network namespace of a process, surely that one.
