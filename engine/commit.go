@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -115,7 +117,7 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 	return img, err
 }
 
-// layerOf keeps what a container has changed as a layer.
+// layerOf keeps what a container has changed as a layer: none, with the zero value, if that is nothing.
 func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, o CommitOptions) (layer storage.Layer, failed error) {
 	e.complain(e.sweepPaused())
 	if !o.Running && c.Status == monitor.Running && !e.paused(c.ID) {
@@ -142,11 +144,18 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 		return layer, err
 	}
 	err = pump(func(w io.Writer) error { return view.DiffTar(ctx, c.ID, places, w) }, func(r io.Reader) (err error) {
-		layer, err = s.Put(ctx, r, "")
+		b := bufio.NewReader(r)
+		if begin, _ := b.Peek(2 * tarBlock); bytes.Equal(begin, make([]byte, 2*tarBlock)) {
+			return nil // it is at its end
+		}
+		layer, err = s.Put(ctx, b, "")
 		return err
 	})
 	return layer, err
 }
+
+// tarBlock is the size of a block of a tar archive in bytes. Two of zeros end it.
+const tarBlock = 512
 
 // committed is an image's config with what a container of it was asked to be: ports and places of -v without a name, too, as with Docker.
 func committed(from image.Config, of *Container) image.Config {

@@ -55,8 +55,12 @@ func TestNeverStarted(t *testing.T) {
 	if list, err := e.Summaries(ctx, SummaryOptions{All: true, Size: true}); err != nil || len(list) != 1 || list[0].SizeRw != 0 {
 		t.Errorf("sizes: %+v, %v", list, err)
 	}
-	if _, err := e.Commit(ctx, c.ID, CommitOptions{Name: "same:1"}); err != nil {
+	img, err := e.Commit(ctx, c.ID, CommitOptions{Name: "same:1"})
+	if err != nil {
 		t.Fatalf("commit: %v", err)
+	}
+	if last := img.Config.History[len(img.Config.History)-1]; len(img.Chain()) != 1 || !last.EmptyLayer {
+		t.Errorf("what was committed has %d layers, and in its history %+v", len(img.Chain()), last)
 	}
 	if _, code, err := inside(t, e, Config{Image: "same:1"}); err != nil || code != 0 {
 		t.Errorf("what was committed: code %d, %v", code, err)
