@@ -55,6 +55,13 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "bin/plain"), []byte("#!/bin/sh\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// A link that leads round is no program, and no directory of programs.
+	if err := os.Symlink("loop", filepath.Join(root, "bin/loop")); err != nil {
+		t.Fatal(err)
+	}
+	path := []string{"PATH=/bin/loop:/bin"}
+	refused(t, e, Config{Rootfs: root, Env: path, Command: []string{"loop"}}, 127, `exec: "loop": executable file not found in $PATH`)
+	want(t, e, Config{Rootfs: root, Env: path, Command: []string{"echo", "found"}}, "found\n")
 	refused(t, e, Config{Rootfs: root, Command: []string{"text"}}, 126, "ENOEXEC: exec format error")
 	refused(t, e, Config{Rootfs: root, Command: []string{"plain"}}, 126, "EACCES")
 	refused(t, e, Config{Rootfs: root}, 125, "no command")

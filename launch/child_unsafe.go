@@ -154,11 +154,11 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 			tries++
 			continue
 		}
-		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) {
+		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) && e != syscall.Errno(r.accept[3]) {
 			return i, uintptr(e)
 		}
-		// As execvp(3): a part of PATH that is a file says nothing of the name.
-		if plan.RowKind(r.kind) == plan.RowNote && e != syscall.Errno(r.accept[0]) && e != syscall.ENOTDIR {
+		// A part of PATH that is a file, or a link that leads round, says nothing of the name.
+		if plan.RowKind(r.kind) == plan.RowNote && e != syscall.Errno(r.accept[0]) && e != syscall.ENOTDIR && e != syscall.ELOOP {
 			noted = uintptr(e)
 		}
 		i += 1 + int(r.onAccept)

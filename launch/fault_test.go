@@ -310,9 +310,12 @@ func TestExecFaults(t *testing.T) {
 		{"in no directory", search("no-such", "/bin", "/usr/bin", dir+"/text", "/nowhere"), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
 		// As execvp(3): what was found, and may not be run, is told in the end.
 		{"found, not executable", search("plain", dir, "/bin"), 2, "execve", syscall.EACCES, fs.ErrPermission, ""},
+		{"link loops in PATH", search("loop", dir+"/loop", dir, "/bin"), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
 		{"found, no program", search("text", "/bin", dir), 2, "execve", syscall.ENOEXEC, nil, ""},
 	}
 	checkFaults(t, list)
+	checkFaults(t, []fault{{"looked for along link loops", []plan.Step{clone(), in(&plan.FindProgram{Program: "loop", Path: []string{dir + "/loop", dir}}), probeHere()},
+		2, "faccessat2", syscall.ENOENT, fs.ErrNotExist, ""}})
 	program, err := os.ReadFile("/bin/true")
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +339,7 @@ func TestExecFaults(t *testing.T) {
 	for i, f := range list {
 		e := *f.steps[1].Op.(*plan.Exec)
 		e.Stub = true
-		if f.errno == syscall.ENOTDIR {
+		if f.errno == syscall.ENOTDIR || f.errno == syscall.ELOOP {
 			list[i].errno, list[i].is = syscall.ENOENT, fs.ErrNotExist // it does not tell these apart
 		}
 		list[i].name, list[i].steps, list[i].n = "stub, "+f.name, []plan.Step{rt(&plan.Stub{}), clone(), in(&e)}, 3

@@ -10,7 +10,7 @@
 //	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
-//		ENOENT, ENOTDIR: next; EACCES: note it, next; anything else: note it, stop
+//		ENOENT, ENOTDIR, ELOOP: next; EACCES: note it, next; anything else: note it, stop
 //	write(argv[0][0], {MsgExec, 0, errno}), end with 127
 //
 // A capset that fails is reported as an execve is: nothing is executed with other sets than were asked for.
@@ -112,6 +112,8 @@ next:
 	CMPQ	AX, $2
 	JEQ	next
 	CMPQ	AX, $20
+	JEQ	next
+	CMPQ	AX, $40
 	JEQ	next
 	MOVQ	AX, R12
 	CMPQ	AX, $13

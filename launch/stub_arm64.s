@@ -96,6 +96,8 @@ next:
 	BEQ	next
 	CMP	$20, R0
 	BEQ	next
+	CMP	$40, R0
+	BEQ	next
 	MOVD	R0, R25
 	CMP	$13, R0
 	BEQ	next

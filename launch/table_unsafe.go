@@ -22,7 +22,7 @@ type row struct {
 	nr       uint16
 	onOK     uint8
 	onAccept uint8
-	accept   [3]uint8
+	accept   [4]uint8
 	regs     [6]uint8
 	out      uint8
 	kind     uint8

@@ -18,7 +18,7 @@ type Row struct {
 
 	// Accept lists errors that are no failure, 0 is none. After one of them
 	// OnAccept rows are skipped, after a success OnOK.
-	Accept   [3]abi.Errno
+	Accept   [4]abi.Errno
 	OnAccept int
 	OnOK     int
 
@@ -117,7 +117,7 @@ func (a *Asm) Lower(op Op) []Row {
 // close empties a temporary register. One that was never filled holds -1, which
 // close(2) answers with EBADF.
 func (a *Asm) close(r Reg) {
-	a.row(Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(r)}, N: 1, Accept: [3]abi.Errno{abi.EBADF}})
+	a.row(Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(r)}, N: 1, Accept: [4]abi.Errno{abi.EBADF}})
 }
 
 // Lower returns the rows of one operation, see [Asm.Lower].
@@ -266,7 +266,7 @@ func (a *Asm) ifMasked(m *Mem, off int, value, mask uint64) int {
 
 // fail ends the step with an error, in the name of a call.
 func (a *Asm) fail(c abi.Call, e abi.Errno) {
-	a.row(Row{Kind: RowFail, Call: c, Accept: [3]abi.Errno{e}})
+	a.row(Row{Kind: RowFail, Call: c, Accept: [4]abi.Errno{e}})
 }
 
 // Parts of struct statx, and where its mode and its inode are.

@@ -541,7 +541,7 @@ func (e *Exec) lower(a *Asm) {
 		return
 	}
 	for _, file := range e.candidates() {
-		r := a.call(abi.CallExecve, a.str(file), argv, envp).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+		r := a.call(abi.CallExecve, a.str(file), argv, envp).accept(abi.ENOENT, abi.ENOTDIR, abi.ELOOP, abi.EACCES)
 		r.Kind = RowNote
 	}
 	a.fail(abi.CallExecve, abi.ENOENT)
@@ -626,7 +626,7 @@ func (f *FindProgram) lower(a *Asm) {
 	}
 	var found []int
 	for _, file := range e.candidates() {
-		r := a.call(abi.CallFaccessat2, cwd(), a.str(file), num(xOK), num(eaccess)).accept(abi.ENOENT, abi.ENOTDIR, abi.EACCES)
+		r := a.call(abi.CallFaccessat2, cwd(), a.str(file), num(xOK), num(eaccess)).accept(abi.ENOENT, abi.ENOTDIR, abi.ELOOP, abi.EACCES)
 		r.Kind = RowNote
 		found = append(found, a.here()-1)
 	}

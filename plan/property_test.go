@@ -330,10 +330,10 @@ func flow(rows []Row, before regSet) (after regSet, faults []string) {
 func TestFlow(t *testing.T) {
 	open := func(r Reg) Row { return Row{Call: abi.CallOpenat, Out: r} }
 	use := func(r Reg) Row { return Row{Call: abi.CallFchdir, Args: [6]Arg{fd(r)}, N: 1} }
-	maybe := func(r Reg) Row { return Row{Call: abi.CallOpenat, Out: r, Accept: [3]abi.Errno{abi.ENOENT}} }
+	maybe := func(r Reg) Row { return Row{Call: abi.CallOpenat, Out: r, Accept: [4]abi.Errno{abi.ENOENT}} }
 	skip := maybe(20)
 	skip.OnAccept = 1
-	closed := Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(20)}, N: 1, Accept: [3]abi.Errno{abi.EBADF}}
+	closed := Row{Kind: RowClose, Call: abi.CallClose, Args: [6]Arg{fd(20)}, N: 1, Accept: [4]abi.Errno{abi.EBADF}}
 	temp, closeTemp, inTurn := open(regTemp), closed, maybe(regTemp)
 	closeTemp.Args[0] = fd(regTemp)
 	inTurn.OnOK = 1
