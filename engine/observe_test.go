@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,6 +121,25 @@ func TestEvents(t *testing.T) {
 	}
 	if err := e.Events(ctx, EventOptions{Until: time.Now(), Filters: Filters{"colour": {"red"}}}, nil); err == nil || !strings.HasPrefix(err.Error(), "invalid filter 'colour': there are container, event, image,") {
 		t.Errorf("a filter that there is not: %v", err)
+	}
+}
+
+// TestStopAtOnce: a container that is to be stopped without a wait is sent its own signal all the same, and SIGKILL after it.
+func TestStopAtOnce(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	begin, now := time.Now(), 0
+	c := started(t, e, Config{Rootfs: root, StopSignal: "USR2", Command: []string{"sh", "-c", "trap '' USR2; sleep 1000"}})
+	if err := errors.Join(e.Stop(ctx, c.ID, StopOptions{Timeout: &now}), e.Start(ctx, c.ID, StartOptions{}), e.Stop(ctx, c.ID, StopOptions{Timeout: &now, Signal: "KILL"}), e.Start(ctx, c.ID, StartOptions{}),
+		e.Remove(ctx, c.ID, RemoveOptions{Force: true})); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := e.Events(ctx, EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID}, "event": {"kill", "stop", "destroy"}}}, func(x Event) error {
+		got = append(got, strings.TrimSpace(x.Action+" "+x.Actor.Attributes["signal"]))
+		return nil
+	}); err != nil || strings.Join(got, ", ") != "kill 12, kill 9, stop, kill 9, stop, kill 9, destroy" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

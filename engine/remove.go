@@ -42,7 +42,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 		if !o.Force {
 			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)}
 		}
-		if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(0, 0) }); err != nil {
+		if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(unix.SIGKILL, 0) }); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func (e *Engine) remove(c *Container) error {
 func (e *Engine) removeDamaged(ctx context.Context, id string) error {
 	c := Container{dir: e.dirOf(id)}
 	c.ID, c.Slot, c.Status = id, -1, monitor.Running
-	if err := e.askMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(0, 0) }); err != nil {
+	if err := e.askMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(unix.SIGKILL, 0) }); err != nil {
 		return err
 	}
 	if c.dir = e.dirOf(id); c.dir != "" {

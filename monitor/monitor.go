@@ -712,9 +712,7 @@ func (m *monitor) stop(s stop, by string) {
 	if sig == 0 {
 		sig = unix.SIGTERM
 	}
-	if s.Seconds != 0 || s.Signal != 0 {
-		m.signal(sig, by)
-	}
+	m.signal(sig, by)
 	r.container.Resume() // one that is paused would not take it
 	var late <-chan time.Time
 	if s.Seconds >= 0 {
@@ -725,7 +723,9 @@ func (m *monitor) stop(s stop, by string) {
 	select {
 	case <-r.ended:
 	case <-late:
-		m.signal(unix.SIGKILL, fmt.Sprintf("%s, %d s after %v", by, s.Seconds, abi.Signal(sig)))
+		if sig != unix.SIGKILL {
+			m.signal(unix.SIGKILL, fmt.Sprintf("%s, %d s after %v", by, s.Seconds, abi.Signal(sig)))
+		}
 		r.thaw()
 	}
 }
