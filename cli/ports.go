@@ -61,11 +61,7 @@ func portText(ports []engine.SummaryPort) string {
 	return strings.Join(append(out, moved...), ", ")
 }
 
-// networkText is the networks of a container, or its mode where it is in none.
 func networkText(c engine.Summary) string {
-	if len(c.NetworkSettings.Networks) == 0 {
-		return c.HostConfig.NetworkMode
-	}
 	return strings.Join(slices.Sorted(maps.Keys(c.NetworkSettings.Networks)), ",")
 }
 

@@ -463,7 +463,7 @@ func (c *Config) linkPaths(name string) (list []string) {
 func (c *Container) hostConfig() *HostConfig {
 	cfg, r := &c.Config, &c.Config.Resources
 	h := &HostConfig{
-		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: cfg.networkMode(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.linkPaths(c.Name),
+		LogConfig: InspectLog{cmp.Or(cfg.Log.Driver, "json-file"), cfg.Log.Options}, NetworkMode: c.networkAsked(), PortBindings: cfg.askedBindings(), PublishAllPorts: cfg.PublishAll, ExtraHosts: cfg.ExtraHosts, Links: cfg.linkPaths(c.Name),
 		RestartPolicy: InspectRestart{cmp.Or(cfg.Restart.Policy, "no"), cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, VolumeDriver: cfg.VolumeDriver, VolumesFrom: cfg.VolumesFrom,
 		ConsoleSize: [2]uint{uint(cfg.Rows), uint(cfg.Columns)}, Annotations: cfg.Annotations, CapAdd: wholeCapNames(cfg.CapAdd), CapDrop: wholeCapNames(cfg.CapDrop), CgroupnsMode: cmp.Or(cfg.CgroupNS, "private"),
 		DNS: append([]string{}, cfg.DNS...), DNSOptions: append([]string{}, cfg.DNSOptions...), DNSSearch: append([]string{}, cfg.DNSSearch...), Egress: cfg.Egress, GroupAdd: cfg.GroupAdd, IpcMode: cmp.Or(cfg.IPC, "private"), OomScoreAdj: cfg.OOMScoreAdj, PidMode: cfg.PID,

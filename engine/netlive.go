@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,26 +82,30 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 	list := append(slices.Clone(c.Config.attachments()), a)
 	if !c.Active() {
 		// Whether it can be had is found out now, beside those that are there: of the others its start tells.
-		c.Config.connectTo(slices.DeleteFunc(slices.Clone(list), func(a Attachment) bool {
+		c.connectTo(slices.DeleteFunc(slices.Clone(list), func(a Attachment) bool {
 			_, err := e.findNetwork(a.Network)
 			return IsNoNetwork(err)
 		}))
 		if _, err := e.build(ctx, c.Record, true); err != nil {
 			return err
 		}
-		c.Config.connectTo(list)
+		c.connectTo(list)
 		return c.writeRecord()
 	}
 	return e.connectLive(ctx, &c, list)
 }
 
 // connectTo has the container be on these networks, the first of which is its network mode. Without any it has none, until it is connected to one.
-func (c *Config) connectTo(list []Attachment) {
-	c.Networks, c.Network = list, ""
+func (c *Container) connectTo(list []Attachment) {
+	c.NetworkAsked = c.networkAsked()
+	c.Config.Networks, c.Config.Network = list, ""
 	if len(list) > 0 {
-		c.Network = list[0].Network
+		c.Config.Network = list[0].Network
 	}
 }
+
+// networkAsked is the network mode that the container was made with, whatever it was connected to since.
+func (c *Container) networkAsked() string { return cmp.Or(c.NetworkAsked, c.Config.networkMode()) }
 
 // listed is which of a container's attachments has a network by this word, -1 for none.
 func (c *Container) listed(ref string) int {
@@ -176,7 +181,7 @@ func (e *Engine) putOn(ctx context.Context, c *Container, setup *monitor.Setup, 
 	}
 	b.replug(w)
 	made, old := *b.opts.Network, setup.Options.Network
-	c.Config.connectTo(list)
+	c.connectTo(list)
 	c.Connections = append(c.Connections, w.has)
 	made.Gateway4, made.Gateway6 = e.gatewaysBy(ctx, c, list, w)
 	off.Endpoint, off.Default4, off.Default6 = made.Endpoints[0], made.Gateway4.IsValid(), made.Gateway6.IsValid()
@@ -379,7 +384,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 	}
 	i := e.attachedTo(&c, &n)
 	if n.Name == "none" && c.Config.Network == "none" {
-		c.Config.connectTo(nil)
+		c.connectTo(nil)
 		return c.writeRecord()
 	}
 	if c.Config.networkMode() == "host" {
@@ -391,7 +396,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 	if c.Active() {
 		return e.disconnectLive(ctx, &c, &n)
 	}
-	c.Config.connectTo(slices.Delete(slices.Clone(c.Config.attachments()), i, i+1))
+	c.connectTo(slices.Delete(slices.Clone(c.Config.attachments()), i, i+1))
 	return c.writeRecord()
 }
 
@@ -419,7 +424,7 @@ func (e *Engine) forgetNetwork(c *Container, ref string, force bool, gone error)
 	if i < len(c.Connections) {
 		c.Connections = slices.Delete(slices.Clone(c.Connections), i, i+1)
 	}
-	c.Config.connectTo(slices.Delete(c.Config.attachments(), i, i+1))
+	c.connectTo(slices.Delete(c.Config.attachments(), i, i+1))
 	return c.writeRecord()
 }
 

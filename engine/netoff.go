@@ -46,7 +46,7 @@ func (e *Engine) takeOff(ctx context.Context, c *Container, off *offNetwork, aga
 	n := &off.Network
 	c.written, _ = leanjson.Marshal(&c.Record)
 	if i := e.attachedTo(c, n); i >= 0 {
-		c.Config.connectTo(slices.Delete(slices.Clone(c.Config.attachments()), i, i+1))
+		c.connectTo(slices.Delete(slices.Clone(c.Config.attachments()), i, i+1))
 	}
 	c.Connections = slices.DeleteFunc(slices.Clone(c.Connections), func(x Connection) bool { return x.NetworkID == n.ID })
 	err := e.cutOff(ctx, c, off, again)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,56 @@ func connectedTo(t *testing.T, e *Engine, name string) (list []string) {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// TestNetworkModeStays: HostConfig.NetworkMode is what a container was made with, whatever it was taken from and connected to since; what it is on is told beside it.
+func TestNetworkModeStays(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := bridged(t)
+	ctx := t.Context()
+	for _, mode := range []string{"bridge", "none"} {
+		c, err := e.Create(ctx, Config{Name: "stays", Image: "host", Network: mode, Command: []string{"sleep", "1000"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := func(networks ...string) {
+			t.Helper()
+			i, err := e.Inspect(c.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := e.Summaries(ctx, SummaryOptions{All: true})
+			if err != nil || len(list) != 1 {
+				t.Fatal(list, err)
+			}
+			if got := slices.Collect(maps.Keys(i.NetworkSettings.Networks)); i.HostConfig.NetworkMode != mode || list[0].HostConfig.NetworkMode != mode || !slices.Equal(got, networks) {
+				t.Errorf("made with %s: mode %s, in lists %s, on %q, want %q", mode, i.HostConfig.NetworkMode, list[0].HostConfig.NetworkMode, got, networks)
+			}
+		}
+		is(mode)
+		for range 2 {
+			if err := e.NetworkDisconnect(ctx, mode, c.ID, false); err != nil {
+				t.Fatal(err)
+			}
+			is()
+			if mode != "none" {
+				if err := e.NetworkConnect(ctx, mode, c.ID, Attachment{}); err != nil {
+					t.Fatal(err)
+				}
+				is(mode)
+				continue
+			}
+			if err := e.NetworkConnect(ctx, "bridge", c.ID, Attachment{}); err != nil {
+				t.Fatal(err)
+			}
+			is("bridge")
+			break
+		}
+		if err := e.Remove(ctx, c.ID, RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A container that was to have no network is connected after it was taken out of that, while it runs and while it does not.

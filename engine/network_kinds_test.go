@@ -51,9 +51,9 @@ func TestNetworkByPath(t *testing.T) {
 
 // TestLinksOnce: a link that is said of the container and of its network, as the command line does, is one.
 func TestLinksOnce(t *testing.T) {
-	c := Config{Network: "bridge", Networks: []Attachment{{Network: "bridge", Links: []string{"a:b"}}}, Links: []string{"a:b", "c"}}
+	c := Container{Record: Record{Config: Config{Network: "bridge", Networks: []Attachment{{Network: "bridge", Links: []string{"a:b"}}}, Links: []string{"a:b", "c"}}}}
 	for range 2 {
-		list := c.attachments()
+		list := c.Config.attachments()
 		if len(list) != 1 || !slices.Equal(list[0].Links, []string{"a:b", "c"}) {
 			t.Errorf("%+v", list)
 		}

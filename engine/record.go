@@ -45,11 +45,13 @@ type Record struct {
 	ID      string
 	Name    string
 	Created time.Time
-	Config  Config   // as it was asked for, with what the image adds
-	Image   string   // as lists show it: the reference, or the root directory
-	ImageID string   `json:",omitempty"` // digest of its config; empty for the image host and for a directory
-	Chain   []string `json:",omitempty"` // the image's layers by diffID, lowest first
-	Command []string // what runs: entrypoint and arguments
+	Config  Config // as it was asked for, with what the image adds
+	// NetworkAsked is the network mode that it was made with, empty while that is what Config has: connect and disconnect change that.
+	NetworkAsked string   `json:",omitempty"`
+	Image        string   // as lists show it: the reference, or the root directory
+	ImageID      string   `json:",omitempty"` // digest of its config; empty for the image host and for a directory
+	Chain        []string `json:",omitempty"` // the image's layers by diffID, lowest first
+	Command      []string // what runs: entrypoint and arguments
 
 	Slot   int    // its range of ids, see slotBase; -1 for none
 	UserNS bool   // it has a user namespace of its own

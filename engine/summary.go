@@ -117,7 +117,7 @@ func summarize(r *oci.Runtime, c *Container, now time.Time) Summary {
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: commandText(c.Command), Created: c.Created.Unix(),
 		Ports: c.summaryPorts(), Labels: c.Config.Labels, State: statusOf(r, c), Mounts: c.mountPoints(), PID: c.PID,
 	}
-	s.HostConfig.NetworkMode = c.Config.networkMode()
+	s.HostConfig.NetworkMode = c.networkAsked()
 	s.NetworkSettings.Networks = c.networkSettings().Networks
 	if c.Health != nil {
 		s.Health = c.Health.Status
