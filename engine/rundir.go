@@ -8,14 +8,16 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
 // Of the data directory and the runtime directory of an ordinary user's engine each says by a symbolic link which the other one is, for as long as both are there.
 const (
-	runOfData = "/run" // in the data directory
-	dataOfRun = "/of"  // in the runtime directory
+	runOfData     = "/run" // in the data directory
+	runOfDataLock = runOfData + ".lock"
+	dataOfRun     = "/of" // in the runtime directory
 )
 
 // runtimeDir is the directory of what does not outlive a boot, of an engine that has its records in data. An ordinary user's data directory and it belong
@@ -33,13 +35,11 @@ func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
 	if look {
 		return chooseRun(f, data, true)
 	}
-	// Who cannot make it, or write there, is told so by what is to be made in it.
+	// Who cannot make it, or write there, is told so by what is to be made in it; on a full disk a removal goes on without.
 	if makeOwn(f, data) == nil {
-		if lock, err := os.Open(data); err == nil {
+		if lock, err := files.LockFile(data + runOfDataLock); err == nil { // the directory itself may be open to others, who could hold its lock for ever
 			defer lock.Close()
-			if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-				return "", &os.PathError{Op: "flock", Path: data, Err: err}
-			}
+			defer os.Remove(lock.Name())
 		}
 		if dir := partner(f, data); dir != "" {
 			return dir, nil // of another command, meanwhile

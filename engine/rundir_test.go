@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -190,6 +191,46 @@ func TestRuntimeDirOfData(t *testing.T) {
 	}
 	if st, err := os.Stat(second); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("%v: %v", st, err)
+	}
+}
+
+// TestForeignDataLock: where others may open the data directory they may hold its lock, which nobody waits for; what is locked is nobody else's, and is gone afterwards.
+func TestForeignDataLock(t *testing.T) {
+	ours := plan.Facts{UID: uint32(os.Geteuid())}
+	data := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	lock, err := files.LockDir(data, unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(lock)
+	for what, plant := range map[string]func(string) error{
+		"nothing":     func(string) error { return nil },
+		"of a killed": func(name string) error { return os.WriteFile(name, nil, 0o600) },
+		"a FIFO":      func(name string) error { return unix.Mkfifo(name, 0o666) },
+		"readable": func(name string) error {
+			err := os.WriteFile(name, nil, 0o644)
+			if held, e := os.Open(name); e == nil {
+				t.Cleanup(func() { held.Close() })
+				err = unix.Flock(int(held.Fd()), unix.LOCK_EX)
+			}
+			return err
+		},
+		"a directory": func(name string) error { return os.Mkdir(name, 0o700) }, // none of this engine's doing: what can be done without a lock is done
+	} {
+		if err := plant(data + runOfDataLock); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := runtimeDir(ours, data, false)
+		if of, e := os.Readlink(data + runOfData); err != nil || e != nil || of != dir {
+			t.Errorf("%s: %s, %v; the link leads to %s, %v", what, dir, err, of, e)
+		}
+		if _, err := os.Lstat(data + runOfDataLock); what != "a directory" && err == nil {
+			t.Errorf("%s: the lock is left", what)
+		}
+		if err := errors.Join(os.Remove(data+runOfData), os.RemoveAll(data+runOfDataLock)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

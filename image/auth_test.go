@@ -894,7 +894,7 @@ func TestForeignLock(t *testing.T) {
 	}
 	defer unix.Close(lock)
 	// One that others may open, and a file that waits for a writer, hold nobody up either.
-	for what, plant := range map[string]func(string) error{
+	plants := map[string]func(string) error{
 		"nothing":  func(string) error { return nil },
 		"readable": func(name string) error { return os.WriteFile(name, nil, 0o644) },
 		"a FIFO":   func(name string) error { return unix.Mkfifo(name, 0o600) },
@@ -907,12 +907,18 @@ func TestForeignLock(t *testing.T) {
 			}
 			return err
 		},
-	} {
+	}
+	if os.Geteuid() == 0 {
+		plants["another's"] = func(name string) error {
+			return errors.Join(os.WriteFile(name, nil, 0o600), os.Chown(name, 65534, 65534))
+		}
+	}
+	for what, plant := range plants {
 		if err := plant(k.path + ".new"); err != nil {
 			t.Fatal(err)
 		}
 		var held *os.File
-		if what == "readable" {
+		if what == "readable" || what == "another's" {
 			if held, err = os.Open(k.path + ".new"); err != nil {
 				t.Fatal(err)
 			}

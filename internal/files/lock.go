@@ -28,8 +28,8 @@ func LockDir(dir string, how int) (fd int, err error) {
 	return fd, nil
 }
 
-// LockFile makes a file that nobody but its owner may open, and locks it: who may open a file may hold its lock for ever, flock(2). In the place of a name
-// that others may open, or that is no regular file, it makes another. Closing the file gives the lock back. Who has it may
+// LockFile makes a file that nobody but the caller may open, and locks it: who may open a file may hold its lock for ever, flock(2). In the place of a name
+// that others may open, or that is no regular file of the caller's, it makes another. Closing the file gives the lock back. Who has it may
 // take its name away, or rename it: who waits for it then makes another.
 func LockFile(name string) (*os.File, error) {
 	for {
@@ -37,7 +37,7 @@ func LockFile(name string) (*os.File, error) {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == nil && ownersAlone(fd):
+		case err == nil && oursAlone(fd):
 			if err := Flock(fd, unix.LOCK_EX); err != nil {
 				unix.Close(fd)
 				return nil, &os.PathError{Op: "flock", Path: name, Err: err}
@@ -58,10 +58,10 @@ func LockFile(name string) (*os.File, error) {
 	}
 }
 
-// ownersAlone reports whether fd is a regular file that nobody but its owner may open.
-func ownersAlone(fd int) bool {
+// oursAlone reports whether fd is a regular file that nobody but the caller may open.
+func oursAlone(fd int) bool {
 	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o077 == 0
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o077 == 0 && int(st.Uid) == unix.Geteuid()
 }
 
 // Same reports whether a path still leads to what fd is: another may have been made of that name meanwhile.
