@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/testimage"
 	"golang.org/x/sys/unix"
 )
@@ -942,5 +943,52 @@ func TestForeignLock(t *testing.T) {
 			t.Errorf("%s: there are %v, %v", what, list, err)
 		}
 		held.Close()
+	}
+}
+
+// TestForeignRuntimeAuth: where XDG_RUNTIME_DIR is a directory of all, what others have put into it, or may have, has no say, and holds nobody up.
+func TestForeignRuntimeAuth(t *testing.T) {
+	nstest.Root(t)
+	bin := t.TempDir()
+	if err := os.WriteFile(bin+"/docker-credential-planted", []byte("#!/bin/sh\ntouch "+bin+"/ran\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	const planted = `{"auths":{"r.example":{"username":"planted"}}, "credHelpers":{"h.example":"planted"}}`
+	for _, test := range []struct {
+		name  string
+		plant func(dir, file string) error
+		read  bool
+	}{
+		{"one's own", func(dir, file string) error { return nil }, true},
+		{"one's own, shown to others", func(dir, file string) error { return errors.Join(os.Chmod(dir, 0o755), os.Chmod(file, 0o644)) }, true},
+		{"another's directory", func(dir, file string) error { return os.Chown(dir, 65534, 65534) }, false},
+		{"another's file", func(dir, file string) error { return os.Chown(file, 65534, 65534) }, false},
+		{"a group's directory", func(dir, file string) error { return os.Chmod(dir, 0o770) }, false},
+		{"everybody's directory", func(dir, file string) error { return os.Chmod(dir, 0o777|os.ModeSticky) }, false},
+		{"a group's file", func(dir, file string) error { return os.Chmod(file, 0o660) }, false},
+		{"everybody's file", func(dir, file string) error { return os.Chmod(file, 0o602) }, false},
+		{"a link to a directory", func(dir, file string) error { return errors.Join(os.Rename(dir, dir+"2"), os.Symlink(dir+"2", dir)) }, false},
+		{"a file for a directory", func(dir, file string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }, false},
+		{"a link to another's file", func(dir, file string) error {
+			return errors.Join(os.Rename(file, dir+"2"), os.Chown(dir+"2", 65534, 65534), os.Symlink(dir+"2", file))
+		}, false},
+		{"a FIFO", func(dir, file string) error { return errors.Join(os.Remove(file), unix.Mkfifo(file, 0o600)) }, false},
+	} {
+		run := t.TempDir()
+		dir, file := run+"/containers", run+"/containers/auth.json"
+		t.Setenv("XDG_RUNTIME_DIR", run)
+		if err := errors.Join(os.Chmod(run, 0o777|os.ModeSticky), os.Mkdir(dir, 0o700), os.WriteFile(file, []byte(planted), 0o600), test.plant(dir, file)); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := newKeyring("").get(t.Context(), "r.example", ""); err != nil || (c.Username == "planted") != test.read {
+			t.Errorf("%s: %+v, %v", test.name, c, err)
+		}
+		newKeyring("").get(t.Context(), "h.example", "")
+		if err := os.Remove(bin + "/ran"); (err == nil) != test.read {
+			t.Errorf("%s: the helper: %v", test.name, err)
+		}
 	}
 }

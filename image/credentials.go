@@ -40,6 +40,7 @@ type keyring struct {
 	env      string   // what is there of a config.json in the environment, before it
 	path     string   // written to
 	fallback []string // read after it
+	run      string   // of these, the one below the directory of the session
 }
 
 // authEnv has the "auths" of a config.json, for who has no file: a job in CI.
@@ -52,7 +53,8 @@ func newKeyring(dir string) keyring {
 	if dir == "" {
 		k.env, dir = os.Getenv(authEnv), os.Getenv("DOCKER_CONFIG")
 		if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" {
-			k.fallback = append(k.fallback, filepath.Join(run, "containers/auth.json"))
+			k.run = filepath.Join(run, "containers/auth.json")
+			k.fallback = append(k.fallback, k.run)
 		}
 		if home != "" {
 			k.fallback = append(k.fallback, filepath.Join(home, ".config/containers/auth.json"))
@@ -103,6 +105,11 @@ type configFile struct {
 
 func readConfigFile(path string) (*configFile, error) {
 	raw, err := os.ReadFile(path)
+	return newConfigFile(path, raw, err)
+}
+
+// newConfigFile makes one of what reading its path gave.
+func newConfigFile(path string, raw []byte, err error) (*configFile, error) {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(raw)) == 0 {
 		return &configFile{all: map[string]json.RawMessage{}, auths: map[string]authEntry{}}, nil
 	}
@@ -198,7 +205,12 @@ func (k keyring) get(ctx context.Context, host, repo string) (Credentials, error
 		}
 	}
 	for _, path := range append([]string{k.path}, k.fallback...) {
-		c, err := readConfigFile(path)
+		read := os.ReadFile
+		if path == k.run { // where this is a directory of all, what others put into it would have programs run, and registries told names of their choice
+			read = files.ReadOwn
+		}
+		raw, err := read(path)
+		c, err := newConfigFile(path, raw, err)
 		if err != nil {
 			return Credentials{}, err
 		}

@@ -3,7 +3,9 @@ package files
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -112,6 +114,39 @@ func ReadBelow(root int, name string, most int) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s has more than %d bytes", name, most)
+}
+
+// ReadOwn reads a regular file where it and its directory are the caller's or root's, and nobody else's to write to. Otherwise it is as if there were none, whose error is
+// [fs.ErrNotExist]: what others make there is not even told of, or they could have each command fail.
+func ReadOwn(name string) ([]byte, error) {
+	none := &os.PathError{Op: "open", Path: name, Err: unix.ENOENT}
+	at, err := unix.Open(filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, none
+	}
+	defer unix.Close(at)
+	if own(at) != unix.S_IFDIR {
+		return nil, none
+	}
+	fd, err := unix.Openat(at, filepath.Base(name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	if own(fd) != unix.S_IFREG {
+		return nil, none
+	}
+	return io.ReadAll(io.LimitReader(f, maxRead))
+}
+
+// own is what kind of file fd is, as far as nobody but the caller and root may write to it; otherwise 0.
+func own(fd int) (kind uint32) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&0o022 != 0 || st.Uid != 0 && int(st.Uid) != unix.Geteuid() {
+		return 0
+	}
+	return st.Mode & unix.S_IFMT
 }
 
 // List is the names in a directory, by fewer calls than package os needs. Errors are as those of [Read].
