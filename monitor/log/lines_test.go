@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -167,3 +168,33 @@ func TestRing(t *testing.T) {
 		t.Errorf("%d entries, the last: %.200q", len(n.got), n.got[len(n.got)-1])
 	}
 }
+
+// TestRingBurst: of more than the buffer takes at once, what fits is handed on. The next write may find it full, and wakes nobody either.
+func TestRingBurst(t *testing.T) {
+	n := &notebook{}
+	r := &ring{out: counter{driver: n}, max: 3 * entryCost, done: make(chan struct{})}
+	waits := make(waiting, 100)
+	r.wake.L, r.empty.L = waits.lock(&r.mu), &r.mu
+	go r.run()
+	<-waits
+	l := &lines{out: counter{driver: r}}
+	l.Write(Stdout, []byte("\n\n\n\n\n"), time.Now())
+	if err := l.Close(); err != nil { // which waits until all that fitted is kept
+		t.Error(err)
+	}
+	if len(n.got) != 4 || !strings.HasPrefix(n.got[3], "stderr kakuri: 2 lines are missing") {
+		t.Errorf("%q", n.got)
+	}
+}
+
+// waiting is told when somebody waits for a condition, who can be woken from then on.
+type waiting chan struct{}
+
+type toldLock struct {
+	sync.Locker
+	told waiting
+}
+
+func (w waiting) lock(l sync.Locker) sync.Locker { return toldLock{l, w} }
+
+func (l toldLock) Unlock() { l.Locker.Unlock(); l.told <- struct{}{} }

@@ -33,6 +33,7 @@ func newRing(d driver, max int64) *ring {
 func (r *ring) keep(list []entry) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.wake.Signal() // also where not all fits: what did waits for nobody else
 	for i := range list {
 		n := int64(len(list[i].line)) + entryCost
 		if r.bytes > 0 && r.bytes+n > r.max {
@@ -43,7 +44,6 @@ func (r *ring) keep(list []entry) (int, error) {
 		r.queue = append(r.queue, e)
 		r.bytes += n
 	}
-	r.wake.Signal()
 	return len(list), nil
 }
 
