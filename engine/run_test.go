@@ -94,6 +94,88 @@ func TestFailsTwice(t *testing.T) {
 	}
 }
 
+// TestFailsLater: a container that ran well and cannot be started any more stays one that has ended, with why: the code is that of the start where the program is
+// what fails, and of the last run where something fails before. Nothing has begun, and so nothing is told of an end.
+func TestFailsLater(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	prog, source := filepath.Join(root, "prog"), filepath.Join(t.TempDir(), "source")
+	for _, test := range []struct {
+		name, gone string
+		failed     int // of the command
+		code       int // of the container
+		text       string
+	}{
+		{"program", prog, 127, 127, `exec: "/prog": no such file or directory`},
+		{"source of a mount", source, 125, 3, "there is no " + source + " on the host"},
+	} {
+		begin := time.Now()
+		if err := errors.Join(os.WriteFile(prog, []byte("#!/bin/sh\nexit 3\n"), 0o755), os.MkdirAll(source, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		c := started(t, e, Config{Rootfs: root, Command: []string{"/prog"}, Mounts: []Mount{{Type: "bind", Source: source, Dest: "/mnt", MustHave: true, Flag: "--mount"}}})
+		before := ended(t, e, c.ID)
+		if err := os.Remove(test.gone); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			var exit *ExitError
+			if err := e.Start(ctx, c.ID, StartOptions{}); !errors.As(err, &exit) || exit.Code != test.failed || !strings.Contains(err.Error(), test.text) {
+				t.Fatalf("%s: %v", test.name, err)
+			}
+			if c = found(t, e, c.ID); c.Status != monitor.Exited || c.ExitCode != test.code || !strings.Contains(c.Error, test.text) || c.Restarts != 0 || !c.Started.Equal(before.Started) || c.Finished.IsZero() {
+				t.Errorf("%s: %+v", test.name, c.State)
+			}
+		}
+		var told []string
+		err := e.Events(ctx, EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID}}}, func(x Event) error {
+			told = append(told, x.Action)
+			return nil
+		})
+		if err != nil || strings.Join(told, " ") != "create start die" {
+			t.Errorf("%s: events %q, %v", test.name, told, err)
+		}
+	}
+}
+
+// TestRestartFails: a start by the policy that fails is an end like any other, after which the policy tries again: what is missing may come back.
+func TestRestartFails(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	nstest.NoLeaks(t, e.dir)
+	prog := filepath.Join(root, "prog")
+	write := func() {
+		if err := os.WriteFile(prog, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []Restart{{Policy: "always"}, {Policy: "on-failure", Retries: 2}} {
+		write()
+		c := started(t, e, Config{Rootfs: root, Command: []string{"/prog"}, Restart: p})
+		if err := errors.Join(os.Remove(prog), unix.Kill(c.PID, unix.SIGKILL)); err != nil {
+			t.Fatal(err)
+		}
+		nstest.Until(t, "the second attempt", func() bool { c = found(t, e, c.ID); return c.Restarts >= 2 && c.Status != monitor.Running })
+		if c.ExitCode != 127 || !strings.Contains(c.Error, `exec: "/prog": no such file or directory`) || c.Death == nil || c.Death.Cause != "setup" {
+			t.Errorf("%v: %+v", p, c.State)
+		}
+		if p.Retries > 0 {
+			if c = ended(t, e, c.ID); c.Status != monitor.Exited || c.Restarts != p.Retries || c.ExitCode != 127 {
+				t.Errorf("%v: %+v", p, c.State)
+			}
+			continue
+		}
+		write()
+		nstest.Until(t, "a start that works", func() bool { c = found(t, e, c.ID); return c.Status == monitor.Running })
+		if c.Error != "" || c.ExitCode != 0 || c.Death != nil {
+			t.Errorf("%v: it runs, and its state is %+v", p, c.State)
+		}
+		if err := e.Stop(ctx, c.ID, StopOptions{Signal: "KILL"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // An image that is not there is not run.
 func TestNoImage(t *testing.T) {
 	nstest.Root(t)
