@@ -112,7 +112,11 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 		DiffID: layer.DiffID, Size: layer.Size, CreatedBy: strings.Join(c.Command, " "), Author: o.Author, Comment: o.Message,
 	}, o.Name)
 	if err == nil {
-		e.event(&c, "commit", map[string]string{"comment": o.Message, "imageID": img.ID.String(), "imageRef": o.Name})
+		name := o.Name
+		if r, err := image.ParseReference(name); err == nil {
+			name = r.Tagged().Familiar() // as the event tag has it
+		}
+		e.event(&c, "commit", map[string]string{"comment": o.Message, "imageID": img.ID.String(), "imageRef": name})
 	}
 	return img, err
 }

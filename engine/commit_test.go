@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/image"
@@ -132,9 +133,14 @@ func TestCommit(t *testing.T) {
 	if want := []string{"A /new", "A /ready", "C /srv", "A /srv/new", "D /srv/old"}; !slices.Equal(lines, want) {
 		t.Errorf("diff %q, want %q", lines, want)
 	}
-	img, err := e.Commit(ctx, made.ID, CommitOptions{Name: "derived:1", Author: "me", Message: "why", Changes: []string{"ENV C=3"}})
+	img, err := e.Commit(ctx, made.ID, CommitOptions{Name: "docker.io/library/derived:1", Author: "me", Message: "why", Changes: []string{"ENV C=3"}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	var told []string
+	note := func(x Event) error { told = append(told, x.Actor.Attributes["imageRef"]); return nil }
+	if err := e.Events(ctx, EventOptions{Since: made.Created, Until: time.Now(), Filters: Filters{"event": {"commit"}}}, note); err != nil || !slices.Equal(told, []string{"derived:1"}) {
+		t.Errorf("commits told of: %q, %v", told, err)
 	}
 	if e.paused(made.ID) {
 		t.Error("the container is still paused")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/logread"
 )
@@ -93,13 +94,18 @@ func (f Filters) event(e *Event) bool {
 			return v != "" && (e.Actor.Attributes["name"] == strings.TrimPrefix(v, "/") || strings.HasPrefix(e.Actor.ID, v))
 		}
 	}
-	image := func(v string) bool {
-		if e.Type == "image" && (v == e.Actor.ID || v == e.Actor.Attributes["name"]) {
-			return true
-		}
+	ofImage := func(v string) bool {
 		name := e.Actor.Attributes["image"]
-		return name == v || strings.TrimSuffix(name, ":latest") == v
+		if e.Type == "image" {
+			name = e.Actor.Attributes["name"]
+		}
+		if v == name || e.Type == "image" && v == e.Actor.ID {
+			return v != ""
+		}
+		r, err := image.ParseReference(name) // a repository is all of its tags
+		return err == nil && v == r.FamiliarName()
 	}
+	none := func(string) bool { return false } // kinds of objects that there are not here
 	did := func(v string) bool {
 		action, _, _ := strings.Cut(e.Action, ":")
 		return v == e.Action || v == action || strings.HasPrefix(e.Action, v) && strings.HasSuffix(v, ":")
@@ -108,5 +114,6 @@ func (f Filters) event(e *Event) bool {
 	return f.any("event", did) && f.any("status", did) && f.any("type", func(v string) bool { return v == e.Type }) &&
 		f.any("scope", func(v string) bool { return v == e.Scope }) &&
 		f.any("container", object("container")) && f.any("volume", object("volume")) && f.any("network", object("network")) &&
-		f.any("image", image) && f.Labels(e.Actor.Attributes)
+		f.any("image", ofImage) && f.Labels(e.Actor.Attributes) &&
+		f.any("config", none) && f.any("daemon", none) && f.any("node", none) && f.any("plugin", none) && f.any("secret", none) && f.any("service", none)
 }

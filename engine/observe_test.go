@@ -44,6 +44,35 @@ func TestEventFilters(t *testing.T) {
 	}
 }
 
+// TestEventFiltersImage: a repository names all of its tags, of the image itself and of its containers; and nothing happens to what there is not here.
+func TestEventFiltersImage(t *testing.T) {
+	of := func(kind, id, key, name string) *Event {
+		return &Event{Type: kind, Actor: monitor.Actor{ID: id, Attributes: map[string]string{key: name}}}
+	}
+	for _, test := range []struct {
+		event  *Event
+		images []string // that it is an event of
+		others []string
+	}{
+		{of("image", "sha256:ab", "name", "nginx:1.25"), []string{"nginx", "nginx:1.25", "sha256:ab"}, []string{"nginx:1", "nginx:latest", "ab", ""}},
+		{of("image", "sha256:ab", "name", "localhost:5000/a/b:c"), []string{"localhost:5000/a/b", "localhost:5000/a/b:c"}, []string{"a/b", "localhost", "b"}},
+		{of("container", "cd", "image", "nginx:1.25"), []string{"nginx", "nginx:1.25"}, []string{"nginx:latest", "docker.io/library/nginx"}},
+		{of("container", "cd", "image", "nginx"), []string{"nginx"}, []string{"nginx:1"}},
+		{of("volume", "v", "driver", "local"), nil, []string{"v", "local", ""}},
+	} {
+		for _, v := range append(test.images, test.others...) {
+			if got, want := (Filters{"image": {v}}).event(test.event), slices.Contains(test.images, v); got != want {
+				t.Errorf("image=%s, %s of %v: %v", v, test.event.Type, test.event.Actor.Attributes, got)
+			}
+		}
+		for _, key := range []string{"config", "daemon", "node", "plugin", "secret", "service"} {
+			if (Filters{key: {test.event.Actor.ID}}).event(test.event) {
+				t.Errorf("%s=%s lets one of a %s pass", key, test.event.Actor.ID, test.event.Type)
+			}
+		}
+	}
+}
+
 // TestEvents: the life of a container is told, as it happens and afterwards.
 func TestEvents(t *testing.T) {
 	nstest.Root(t)
