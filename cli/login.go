@@ -75,7 +75,7 @@ func loginKnown(c *cobra.Command, io IO, store *image.Store, host string) bool {
 	}
 	fmt.Fprintf(io.Out, "Authenticating with existing credentials... [Username: %s]\n", format.Lines(known.Username))
 	if _, err := store.Login(c.Context(), host, known); err != nil {
-		fmt.Fprintf(io.Err, "Login did not succeed, error: %v\n", err)
+		fmt.Fprintf(io.Err, "Login did not succeed, error: %s\n", format.Lines(err.Error()))
 		return false
 	}
 	fmt.Fprintln(io.Out, "Login Succeeded")

@@ -2,9 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +17,7 @@ import (
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -134,5 +140,37 @@ func TestLongError(t *testing.T) {
 	code := Main(t.Context(), []string{"pull", strings.Repeat("a", 1<<20) + "/END:"}, IO{In: strings.NewReader(""), Out: io.Discard, Err: &out})
 	if s := out.String(); code == 0 || len(s) > maxReport+100 || !strings.HasPrefix(s, "kakuri: ") || !strings.Contains(s, "END:") || !strings.Contains(s, " … ") {
 		t.Errorf("%d, %d bytes: %.100q … %.100q", code, len(s), s, s[max(0, len(s)-100):])
+	}
+}
+
+// TestLoginErrorOnTerminal: that what is kept for a registry is not taken is told in the registry's words, as the path of its tokens.
+func TestLoginErrorOnTerminal(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/%1b%5d0;owned%07"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	dir := t.TempDir()
+	kept := fmt.Sprintf(`{"auths":{%q:{"auth":"dTpw"}}}`, host)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(kept), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store, err := image.Open(image.Options{Dir: t.TempDir(), DockerConfig: dir, Settings: &image.Settings{Registries: map[string]image.Registry{host: {Insecure: true}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told bytes.Buffer
+	c := &cobra.Command{}
+	c.SetContext(t.Context())
+	if loginKnown(c, IO{Out: io.Discard, Err: &told}, store, host) {
+		t.Error("logged in")
+	}
+	if text := told.String(); strings.ContainsAny(text, "\x1b\a") || !strings.Contains(text, `\x1b]0;owned\x07`) {
+		t.Errorf("%q", text)
 	}
 }
