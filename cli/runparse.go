@@ -73,7 +73,7 @@ func parseVolume(s string) (engine.Mount, error) {
 		return engine.Mount{Type: "volume", Dest: s}, nil
 	}
 	m := engine.Mount{Type: "volume", Source: part[0], Dest: part[1]}
-	if strings.ContainsRune("/.~", rune(s[0])) {
+	if s[0] == '/' || s[0] == '.' { // "~" is the shell's, which leaves it as it is in --volume=~/x: a directory of that name is not what was meant
 		m.Type, m.Options = "bind", []string{"rprivate", "rbind"}
 	} else if err := volume.CheckName(m.Source); err != nil {
 		return m, err

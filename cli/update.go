@@ -23,7 +23,7 @@ named stays as it is.`,
 	})
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().NFlag() == 0 {
-			return usageError{fmt.Errorf("you must provide one or more flags when using this command\nSee '%s --help'", c.CommandPath())}
+			return fmt.Errorf("you must provide one or more flags when using this command\nSee '%s --help'", c.CommandPath()) // 1, as with Docker
 		}
 		if c.Flags().Changed("pids-limit") {
 			u.Resources.PidsLimit = &pids

@@ -478,6 +478,7 @@ func (s *Store) imageOf(target v1.Descriptor, doc *document) (Image, error) {
 
 // A PlatformError is an image that is there, but not for the platform that was asked for.
 type PlatformError struct {
+	Name string // of the image, where it was asked for by one
 	Want Platform
 	Have string // platforms of the image
 	Here string // those that the store has
@@ -487,6 +488,9 @@ func (e *PlatformError) Error() string {
 	s := fmt.Sprintf("no matching manifest for %s: it has %s", formatPlatform(normal(e.Want)), e.Have)
 	if e.Here != "" && e.Here != e.Have {
 		s += "; here is " + e.Here
+	}
+	if e.Name != "" {
+		s = e.Name + ": " + s
 	}
 	return s
 }
@@ -503,11 +507,14 @@ func (s *Store) Get(ref string, want Platform) (Image, error) {
 	}
 	if found.Manifest.Digest == found.Target.Digest {
 		if fits(want, found.Platform) == 0 {
-			return Image{}, &PlatformError{Want: want, Have: formatPlatform(found.Platform)}
+			return Image{}, &PlatformError{Name: ref, Want: want, Have: formatPlatform(found.Platform)}
 		}
 		return found, nil
 	}
 	img, err := s.load(found.Target, want)
+	if missing := (*PlatformError)(nil); errors.As(err, &missing) {
+		missing.Name = ref
+	}
 	img.Names, img.Tagged, img.pushed, img.origin, img.parent, img.plain = found.Names, found.Tagged, found.pushed, found.origin, found.parent, found.plain
 	return img, err
 }
