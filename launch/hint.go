@@ -114,7 +114,24 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 	case *plan.Console, *plan.Terminal:
 		return on(errno, "a terminal needs a devpts mount at /dev/pts", syscall.EBADF)
 	case *plan.Exec:
-		return on(errno, "the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it", syscall.EPERM)
+		return execHint(op, errno)
+	}
+	return ""
+}
+
+// execHint tells of what the kernel's error does not: which of its causes to look for.
+func execHint(op *plan.Exec, errno syscall.Errno) string {
+	switch errno {
+	case syscall.ENOENT:
+		if len(op.Path) == 0 { // named by a path, the file itself may well be there
+			return "there is no such file in the container, or not the interpreter that it asks for, by its first line or its ELF header"
+		}
+	case syscall.ENOEXEC:
+		return "it is a program for another architecture, or a script whose first line names no interpreter, as #!/bin/sh does"
+	case syscall.EACCES:
+		return "it is a directory, or a file without the right to be executed (chmod +x), or lies on a mount with noexec"
+	case syscall.EPERM:
+		return "the program's file asks for capabilities that the container is without (getcap shows them): --cap-add allows them, as --cap-add NET_RAW for a ping that has it"
 	}
 	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/plan"
 )
 
 // TestCloneHint: the step of the clone makes other calls, too, and the hint is about the one that failed.
@@ -23,6 +24,27 @@ func TestCloneHint(t *testing.T) {
 	} {
 		if got := cloneHint([]abi.Namespace{abi.NSUser}, c.call, c.errno); !strings.Contains(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s, %v: %q, want %q", c.call, c.errno, got, c.want)
+		}
+	}
+}
+
+// TestExecHint: of an error that has several causes the hint names them, and a program that was looked for in $PATH is just not there.
+func TestExecHint(t *testing.T) {
+	for _, c := range []struct {
+		path  []string
+		errno syscall.Errno
+		want  string
+	}{
+		{nil, syscall.ENOENT, "interpreter"},
+		{[]string{"/bin/x"}, syscall.ENOENT, ""},
+		{nil, syscall.ENOEXEC, "another architecture"},
+		{[]string{"/bin/x"}, syscall.EACCES, "chmod +x"},
+		{nil, syscall.EPERM, "--cap-add"},
+		{nil, syscall.ENOMEM, ""},
+	} {
+		e := &Error{Step: plan.Step{Op: &plan.Exec{Args: []string{"/x"}, Path: c.path}}, Call: "execve", Err: c.errno}
+		if got := hint(e); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%v, %v: %q, want %q", c.path, c.errno, got, c.want)
 		}
 	}
 }
