@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -169,32 +170,19 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// TestRingBurst: of more than the buffer takes at once, what fits is handed on. The next write may find it full, and wakes nobody either.
-func TestRingBurst(t *testing.T) {
-	n := &notebook{}
-	r := &ring{out: counter{driver: n}, max: 3 * entryCost, done: make(chan struct{})}
-	waits := make(waiting, 100)
-	r.wake.L, r.empty.L = waits.lock(&r.mu), &r.mu
-	go r.run()
-	<-waits
-	l := &lines{out: counter{driver: r}}
-	l.Write(Stdout, []byte("\n\n\n\n\n"), time.Now())
-	if err := l.Close(); err != nil { // which waits until all that fitted is kept
-		t.Error(err)
-	}
-	if len(n.got) != 4 || !strings.HasPrefix(n.got[3], "stderr kakuri: 2 lines are missing") {
-		t.Errorf("%q", n.got)
-	}
+// TestRingOverfilled: one write of more lines than the buffer has room for is not the end of the log, and whoever closes it does not wait for ever.
+func TestRingOverfilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &notebook{}
+		l := &lines{out: counter{driver: newRing(n, 4*entryCost)}}
+		synctest.Wait() // who hands on waits for something to do
+		l.Write(Stdout, bytes.Repeat([]byte("\n"), 10), time.Now())
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		want := []string{"stdout $", "stdout $", "stdout $", "stdout $", "stderr kakuri: 6 lines are missing from the log here: " + errFull.Error() + "$"}
+		if !reflect.DeepEqual(n.got, want) {
+			t.Errorf("%q, want %q", n.got, want)
+		}
+	})
 }
-
-// waiting is told when somebody waits for a condition, who can be woken from then on.
-type waiting chan struct{}
-
-type toldLock struct {
-	sync.Locker
-	told waiting
-}
-
-func (w waiting) lock(l sync.Locker) sync.Locker { return toldLock{l, w} }
-
-func (l toldLock) Unlock() { l.Locker.Unlock(); l.told <- struct{}{} }

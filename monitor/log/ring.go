@@ -33,7 +33,7 @@ func newRing(d driver, max int64) *ring {
 func (r *ring) keep(list []entry) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer r.wake.Signal() // also where not all fits: what did waits for nobody else
+	defer r.wake.Signal() // of one that does not fit as a whole, too: what of it is here has to go, or nothing would ever fit again
 	for i := range list {
 		n := int64(len(list[i].line)) + entryCost
 		if r.bytes > 0 && r.bytes+n > r.max {
