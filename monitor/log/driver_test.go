@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -371,4 +373,36 @@ func BenchmarkWrite(b *testing.B) {
 			s.Close()
 		})
 	}
+}
+
+// TestRefused: a port of UDP that nobody listens at is not asked for each of the lines of a container that floods its log, which all have to be dealt with before it
+// can end; and it is asked again.
+func TestRefused(t *testing.T) {
+	l, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.LocalAddr().(*net.UDPAddr).Port
+	l.Close()
+	synctest.Test(t, func(t *testing.T) { // whose time stands still
+		s := &socket{kind: unix.SOCK_DGRAM, sa: &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}, fd: -1}
+		defer s.close()
+		for range 2 {
+			sent := 0
+			for s.send([]byte("line")) == nil {
+				if sent++; sent == 10_000 {
+					t.Fatal("each line was sent")
+				}
+			}
+			if sent == 0 {
+				t.Error("it was not asked again")
+			}
+			for range 100 {
+				if s.send([]byte("line")) == nil || s.fd >= 0 {
+					t.Fatal("it was asked in the pause")
+				}
+			}
+			time.Sleep(pause)
+		}
+	})
 }

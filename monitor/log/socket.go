@@ -199,7 +199,8 @@ func (s *socket) fail(err error) error {
 	return err
 }
 
-// send sends one message. A connection that the other side has closed meanwhile is made again once.
+// send sends one message. A connection that the other side has closed meanwhile is made again once; where that was so a moment ago, too, nobody takes what is sent: a port of
+// UDP that is closed lets each connection be made, and refuses what comes by it.
 func (s *socket) send(p []byte) error {
 	for try := 0; ; try++ {
 		if err := s.connect(); err != nil {
@@ -209,8 +210,9 @@ func (s *socket) send(p []byte) error {
 		if err == nil {
 			return nil
 		}
+		again := time.Since(s.failed) < pause
 		s.fail(os.NewSyscallError("send", err))
-		if try > 0 || err == unix.EAGAIN || err == unix.EMSGSIZE {
+		if try > 0 || again || err == unix.EAGAIN || err == unix.EMSGSIZE {
 			return s.why
 		}
 		s.why = nil
