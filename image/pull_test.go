@@ -731,6 +731,35 @@ func TestPullStalls(t *testing.T) {
 	}
 }
 
+// TestPullSwitched: a registry that answers with another protocol, of which no reader would ever see the end, is not read.
+func TestPullSwitched(t *testing.T) {
+	for _, what := range []string{"/manifests/", "/blobs/", "/token"} {
+		k := serve(t, pullable())
+		k.before = func(w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case strings.Contains(r.URL.Path, what):
+				w.Header().Set("Connection", "Upgrade")
+				w.Header().Set("Upgrade", "h2c")
+				w.WriteHeader(http.StatusSwitchingProtocols)
+				if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
+					conn.Close() // or a reader would wait for ever, and the test with it
+				}
+				return true
+			case what == "/token" && r.URL.Path != "/v2/":
+				w.Header().Set("WWW-Authenticate", `Bearer realm="`+k.url+`/token"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			return false
+		}
+		s := newStore(t, nil)
+		if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), "which it was not asked to") {
+			t.Errorf("%s: %v", what, err)
+		}
+		empty(t, s)
+	}
+}
+
 // TestPullNoResolver: a name server that nobody is behind is asked again for a moment, and one that did not answer in the resolver's time not
 // at all; who waits is told.
 func TestPullNoResolver(t *testing.T) {

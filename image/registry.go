@@ -480,6 +480,11 @@ func (r *remote) roundTrip(ctx context.Context, q *request, u *url.URL, auth str
 		cancel(nil)
 		return nil, err
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols { // its body is the connection, which nothing cancels
+		resp.Body.Close()
+		cancel(nil)
+		return nil, final("%s answered %s, which it was not asked to", printable(u.Host), printable(resp.Status))
+	}
 	resp.Body = newWatch(ctx, cancel, r.net.patience(), resp.Body, false)
 	return resp, nil
 }
