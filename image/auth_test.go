@@ -570,6 +570,9 @@ func TestNearness(t *testing.T) {
 		"8.8.8.8": public, "10.1.2.3": private, "192.168.1.1": private, "172.31.0.1": private, "172.32.0.1": public, "100.64.0.1": private, "fd00::1": private,
 		"127.0.0.1": loopback, "::1": loopback, "::ffff:127.0.0.1": loopback, "169.254.169.254": linkLocal, "fe80::1": linkLocal, "0.0.0.0": linkLocal, "::": linkLocal,
 		"224.0.0.1": linkLocal, "2001:4860:4860::8888": public,
+		// What a router of the network makes an address of IPv4 of is as near as that one.
+		"64:ff9b::169.254.169.254": linkLocal, "64:ff9b::127.0.0.1": loopback, "64:ff9b::10.0.0.1": private, "64:ff9b::8.8.8.8": public, "64:ff9b:1::1": private,
+		"2002:a9fe:a9fe::1": linkLocal, "2002:c0a8:101::1": private, "2002:808:808::1": public,
 	}
 	for text, want := range near {
 		if got := nearnessOf(netip.MustParseAddr(text)); got != want {

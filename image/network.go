@@ -106,16 +106,36 @@ const (
 )
 
 func nearnessOf(a netip.Addr) nearness {
-	a = a.Unmap()
+	a = carried(a)
 	switch {
 	case a.IsLinkLocalUnicast(), a.IsUnspecified(), a.IsMulticast(), a.IsInterfaceLocalMulticast():
 		return linkLocal
 	case a.IsLoopback():
 		return loopback
-	case a.IsPrivate(), netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a):
+	case a.IsPrivate(), netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a), localTranslated.Contains(a):
 		return private
 	}
 	return public
+}
+
+// Addresses of IPv6 that a router makes one of IPv4 of.
+var (
+	translated      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052: the last four bytes are it
+	localTranslated = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215: for a network's own use, in ways of its own
+	tunnelled       = netip.MustParsePrefix("2002::/16")      // RFC 3056, 6to4: the next four bytes are it
+)
+
+// carried is the address of IPv4 that one of IPv6 leads to, or the address itself.
+func carried(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	b := a.As16()
+	switch {
+	case translated.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case tunnelled.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:]))
+	}
+	return a
 }
 
 type transportKey struct {
