@@ -120,7 +120,7 @@ func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.
 func (e *Engine) dial(c Container) (*monitor.Client, error) {
 	m, err := monitor.Dial(e.dir, c.ID)
 	if errors.Is(err, monitor.ErrGone) {
-		return nil, ErrNotRunning{c.ID}
+		return nil, ErrNotRunning{ID: c.ID}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("container %s: its monitor cannot be asked: %w", c.Name, err)
@@ -257,7 +257,7 @@ func (e *Engine) endBy(c *Container, sig syscall.Signal) error {
 		err = m.Signal(sig)
 	}
 	if errors.Is(err, syscall.EPIPE) {
-		return ErrNotRunning{c.ID} // it ends just now
+		return ErrNotRunning{ID: c.ID} // it ends just now
 	}
 	return err
 }
@@ -295,7 +295,7 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 			return &oci.NoCgroupError{ID: c.Name, What: without.What} // by the name that the caller knows
 		}
 		if errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist) {
-			return ErrNotRunning{c.ID} // it ends just now
+			return ErrNotRunning{ID: c.ID} // it ends just now
 		}
 		return err
 	}
@@ -325,11 +325,11 @@ func (e *Engine) running(ref string) (Container, *oci.Container, error) {
 		return c, nil, err
 	}
 	if c.Status != monitor.Running {
-		return c, nil, ErrNotRunning{c.ID}
+		return c, nil, ErrNotRunning{ID: c.ID, Restarting: c.Status == monitor.Restarting}
 	}
 	x, err := e.runtime().Open(c.ID)
 	if errors.Is(err, oci.ErrNotExist) {
-		return c, nil, ErrNotRunning{c.ID}
+		return c, nil, ErrNotRunning{ID: c.ID}
 	}
 	return c, x, err
 }

@@ -236,7 +236,7 @@ func (e *Engine) Plan(ref string) (Container, plan.Plan, error) {
 		return c, plan.Plan{}, err
 	}
 	if c.PID == 0 {
-		return c, plan.Plan{}, ErrNotRunning{c.ID}
+		return c, plan.Plan{}, ErrNotRunning{ID: c.ID}
 	}
 	t, err := monitor.ReadSetup(c.dir)
 	if err != nil {

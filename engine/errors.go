@@ -9,7 +9,10 @@ type (
 	// ErrAmbiguous is the beginning of several ids.
 	ErrAmbiguous struct{ Ref string }
 	// ErrNotRunning is a container that does not run, where it has to.
-	ErrNotRunning struct{ ID string }
+	ErrNotRunning struct {
+		ID         string
+		Restarting bool // its policy is about to start it again
+	}
 	// ErrConflict is a container in a state in which that cannot be done, or a name that is taken.
 	ErrConflict struct{ Text string }
 	// ErrDamaged is a container whose record cannot be read: it can be removed by force, and nothing else.
@@ -31,6 +34,9 @@ func (e ErrAmbiguous) Error() string {
 }
 
 func (e ErrNotRunning) Error() string {
+	if e.Restarting {
+		return fmt.Sprintf("Container %s is restarting, wait until the container is running", e.ID)
+	}
 	return fmt.Sprintf("container %s is not running", shortID(e.ID))
 }
 

@@ -58,7 +58,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	}
 	process, err := e.execProcess(c, box, x)
 	if err != nil && ending(c, box) {
-		return Result{}, ErrNotRunning{c.ID}
+		return Result{}, ErrNotRunning{ID: c.ID}
 	}
 	if err != nil {
 		return Result{}, err
@@ -82,7 +82,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	}
 	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
 	if errors.Is(err, oci.ErrNotRunning) || err != nil && ending(c, box) {
-		return res, ErrNotRunning{c.ID}
+		return res, ErrNotRunning{ID: c.ID}
 	}
 	if err != nil {
 		return res, execError(err)

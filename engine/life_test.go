@@ -287,6 +287,46 @@ func TestRestartPolicy(t *testing.T) {
 	}
 }
 
+// TestRestartingWords: a container between two runs is told of as one that is restarting, and one that is paused as that.
+func TestRestartingWords(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	nstest.NoLeaks(t, e.dir)
+	cfg := sh(root, "exit 1")
+	cfg.Name, cfg.AutoRemove, cfg.Restart = "loop", false, Restart{Policy: "always"}
+	loop := detached(t, e, cfg)
+	waits := "Container " + loop.ID + " is restarting, wait until the container is running"
+	for _, test := range []struct {
+		what, want string
+		ask        func() error
+	}{
+		{"pause", waits, func() error {
+			err := e.Pause(ctx, loop.ID)
+			if err == nil { // it ran just then
+				e.Unpause(ctx, loop.ID)
+			}
+			return err
+		}},
+		{"top", waits, func() error { _, err := e.Top(ctx, loop.ID, nil); return err }},
+		{"exec", waits, func() error {
+			_, err := e.Exec(ctx, loop.ID, ExecConfig{Command: []string{"true"}}, Streams{})
+			return err
+		}},
+		{"rm", `cannot remove container "loop": container is restarting: stop the container before removing or force remove`, func() error { return e.Remove(ctx, loop.ID, RemoveOptions{}) }},
+	} {
+		nstest.Until(t, test.what+" to say "+test.want, func() bool { err := test.ask(); return err != nil && err.Error() == test.want })
+	}
+	cfg = sh(root, "exec sleep 100")
+	cfg.Name, cfg.AutoRemove = "still", false
+	still := detached(t, e, cfg)
+	if err := e.Pause(ctx, still.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Remove(ctx, still.ID, RemoveOptions{}); err == nil || err.Error() != `cannot remove container "still": container is paused and must be unpaused first` {
+		t.Errorf("rm of a paused one: %v", err)
+	}
+}
+
 // TestKillAndRestart: who is killed by a person, or gets the signal that stops it, is not started again by its policy; by another signal it is.
 func TestKillAndRestart(t *testing.T) {
 	nstest.Root(t)

@@ -40,7 +40,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	e.complain(left)
 	if c.Active() {
 		if !o.Force {
-			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)}
+			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is %s", c.Name, e.whyKept(&c))}
 		}
 		if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(unix.SIGKILL, 0) }); err != nil {
 			return err
@@ -61,6 +61,17 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 		return err
 	}
 	return e.removeAnonymous(c.Record)
+}
+
+// whyKept says of an active container what it is, and what has to be done before it can be removed.
+func (e *Engine) whyKept(c *Container) string {
+	switch {
+	case c.Status == monitor.Restarting:
+		return "restarting: stop the container before removing or force remove"
+	case e.paused(c.ID):
+		return "paused and must be unpaused first"
+	}
+	return "running: stop the container before removing or force remove"
 }
 
 // remove takes a container away whose lock is held, and that does not run.

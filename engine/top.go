@@ -30,7 +30,7 @@ type Table struct {
 func (e *Engine) Top(ctx context.Context, ref string, args []string) (Table, error) {
 	c, box, err := e.running(ref)
 	if err != nil {
-		if errors.As(err, new(ErrNotRunning)) {
+		if none := (ErrNotRunning{}); errors.As(err, &none) && !none.Restarting {
 			return Table{}, ErrConflict{fmt.Sprintf("container %s is not running", c.ID)}
 		}
 		return Table{}, err
