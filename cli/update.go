@@ -25,7 +25,7 @@ named stays as it is.`,
 		if c.Flags().NFlag() == 0 {
 			return fmt.Errorf("you must provide one or more flags when using this command\nSee '%s --help'", c.CommandPath()) // 1, as with Docker
 		}
-		if c.Flags().Changed("pids-limit") {
+		if pids != 0 { // 0 leaves the limit as it is, as with the other flags, and with Docker
 			u.Resources.PidsLimit = &pids
 		}
 		e, err := openEngine(io)
