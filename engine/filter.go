@@ -273,10 +273,13 @@ func (f Filters) ports(key string) (func(c *Container, exposed bool) bool, error
 	}, nil
 }
 
-// health is what the last checks said, none where there are none.
+// health is what the last checks said, none where there are none. One that does not run is not well, by Docker's rule, whatever they said.
 func (c *Container) health() string {
-	if c.Health == nil {
+	switch {
+	case c.Health == nil:
 		return "none"
+	case c.Status != monitor.Running:
+		return monitor.Unhealthy
 	}
 	return c.Health.Status
 }

@@ -394,10 +394,7 @@ func (e *Engine) inspectState(c *Container) *InspectState {
 		s.Status, s.Paused = paused, true
 	}
 	if h := c.Health; h != nil {
-		s.Health = &InspectHealth{Status: h.Status, FailingStreak: h.Failing, Log: append([]monitor.HealthResult{}, h.Log...)}
-		if !s.Running {
-			s.Health.Status = monitor.Unhealthy // Docker's rule, whatever it was
-		}
+		s.Health = &InspectHealth{Status: c.health(), FailingStreak: h.Failing, Log: append([]monitor.HealthResult{}, h.Log...)}
 	}
 	return s
 }

@@ -120,7 +120,7 @@ func summarize(r *oci.Runtime, c *Container, now time.Time) Summary {
 	s.HostConfig.NetworkMode = c.networkAsked()
 	s.NetworkSettings.Networks = c.networkSettings().Networks
 	if c.Health != nil {
-		s.Health = c.Health.Status
+		s.Health = c.health()
 	}
 	s.Status = c.words(s.State, now)
 	return s

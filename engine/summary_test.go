@@ -54,7 +54,7 @@ func TestStatusWords(t *testing.T) {
 		{paused, "", "Up 2 hours (Paused)"}, {monitor.Restarting, "", "Restarting (3) 5 minutes ago"}, {monitor.Exited, "", "Exited (3) 5 minutes ago"},
 		{monitor.Created, "", "Created"}, {monitor.Dead, "", "Dead"}, {monitor.Removing, "", "Removal In Progress"},
 	} {
-		c.Health = nil
+		c.Status, c.Health = one.status, nil
 		if one.health != "" {
 			c.Health = &monitor.Health{Status: one.health}
 		}
@@ -137,6 +137,32 @@ func TestRecordRefuses(t *testing.T) {
 	}
 	if got := spec(t, Config{Annotations: map[string]string{"a": "b"}}).Annotations; got["a"] != "b" {
 		t.Errorf("annotations: %v", got)
+	}
+}
+
+// TestHealthOfEnded: a container that does not run is unhealthy for ps, its filter and inspect alike.
+func TestHealthOfEnded(t *testing.T) {
+	for _, test := range []struct {
+		status string
+		checks *monitor.Health
+		want   string
+	}{
+		{monitor.Exited, &monitor.Health{Status: monitor.Healthy}, "unhealthy"}, {monitor.Exited, &monitor.Health{Status: monitor.Starting}, "unhealthy"},
+		{monitor.Restarting, &monitor.Health{Status: monitor.Starting}, "unhealthy"}, {monitor.Exited, nil, "none"}, {monitor.Created, nil, "none"},
+	} {
+		c := Container{State: State{Status: test.status, Health: test.checks}}
+		if got := c.health(); got != test.want {
+			t.Errorf("%s, %+v: filter %s, want %s", test.status, test.checks, got, test.want)
+		}
+		if test.checks == nil {
+			continue
+		}
+		if got := (&Engine{}).inspectState(&c).Health.Status; got != test.want {
+			t.Errorf("%s, %+v: inspect %s, want %s", test.status, test.checks, got, test.want)
+		}
+		if got := summarize(nil, &c, time.Now()).Health; got != test.want {
+			t.Errorf("%s, %+v: ps %s, want %s", test.status, test.checks, got, test.want)
+		}
 	}
 }
 
