@@ -56,8 +56,8 @@ func newLoad(io IO) *cobra.Command {
 	c := &cobra.Command{
 		Use: "load [OPTIONS]", Short: "Read images out of a tar", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Read images out of an archive as docker save, podman, skopeo and others write it:
-docker-archive or oci-archive, plain or compressed by gzip, zstd or bzip2. With
--i, a directory is an OCI image layout.`,
+docker-archive or oci-archive, plain or compressed by gzip, zstd, xz or bzip2.
+With -i, a directory is an OCI image layout.`,
 	}
 	s := c.Flags()
 	s.StringVarP(&input, "input", "i", "", "read `FILE` in place of stdin")

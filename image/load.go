@@ -30,7 +30,7 @@ type Loaded struct {
 }
 
 // Load reads images out of an archive as `docker save`, podman, skopeo and others write it: docker-archive or oci-archive, plain or
-// compressed by gzip, zstd or bzip2. On error, images that came whole before it stay.
+// compressed by gzip, zstd, xz or bzip2. On error, images that came whole before it stay.
 func (s *Store) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded, error) {
 	rules, err := s.net.rules()
 	if err != nil {
