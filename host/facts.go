@@ -1,7 +1,9 @@
 package host
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"runtime"
@@ -42,6 +44,9 @@ func Read(needs Needs) (plan.Facts, error) {
 	}
 	f.LastCap = lastCap()
 	idMap, err := files.Read(ownIDs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, fmt.Errorf("%w: no proc file system is mounted: as root, mount -t proc proc /proc", err)
+	}
 	if err != nil {
 		return f, err
 	}
