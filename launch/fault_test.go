@@ -296,22 +296,22 @@ func TestExecFaults(t *testing.T) {
 		return []plan.Step{clone(), in(&plan.Exec{Args: []string{name}, Path: dirs})}
 	}
 	list := []fault{
-		{"missing", one("/no/such"), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
-		{"empty name", one(""), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
-		{"not executable", one(write("plain", "#!/bin/sh\n", 0o644)), 2, "execve", syscall.EACCES, fs.ErrPermission, ""},
-		{"directory", one(dir), 2, "execve", syscall.EACCES, fs.ErrPermission, ""},
-		{"not a program", one(write("text", "hello\n", 0o755)), 2, "execve", syscall.ENOEXEC, nil, ""},
-		{"empty file", one(write("empty", "", 0o755)), 2, "execve", syscall.ENOEXEC, nil, ""},
-		{"another architecture", one(write("foreign", foreign(t), 0o755)), 2, "execve", syscall.ENOEXEC, nil, ""},
-		{"interpreter missing", one(write("script", "#!/no/such\n", 0o755)), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
+		{"missing", one("/no/such"), 2, "execve", syscall.ENOENT, fs.ErrNotExist, "interpreter"},
+		{"empty name", one(""), 2, "execve", syscall.ENOENT, fs.ErrNotExist, "interpreter"},
+		{"not executable", one(write("plain", "#!/bin/sh\n", 0o644)), 2, "execve", syscall.EACCES, fs.ErrPermission, "chmod +x"},
+		{"directory", one(dir), 2, "execve", syscall.EACCES, fs.ErrPermission, "chmod +x"},
+		{"not a program", one(write("text", "hello\n", 0o755)), 2, "execve", syscall.ENOEXEC, nil, "another architecture"},
+		{"empty file", one(write("empty", "", 0o755)), 2, "execve", syscall.ENOEXEC, nil, "another architecture"},
+		{"another architecture", one(write("foreign", foreign(t), 0o755)), 2, "execve", syscall.ENOEXEC, nil, "another architecture"},
+		{"interpreter missing", one(write("script", "#!/no/such\n", 0o755)), 2, "execve", syscall.ENOENT, fs.ErrNotExist, "interpreter"},
 		{"below a file", one(filepath.Join(dir, "text/x")), 2, "execve", syscall.ENOTDIR, nil, ""},
 		{"link loop", one(filepath.Join(dir, "loop")), 2, "execve", syscall.ELOOP, nil, ""},
 		{"argument too long", one("/bin/true", strings.Repeat("x", 200<<10)), 2, "execve", syscall.E2BIG, nil, ""},
 		{"in no directory", search("no-such", "/bin", "/usr/bin", dir+"/text", "/nowhere"), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
 		// As execvp(3): what was found, and may not be run, is told in the end.
-		{"found, not executable", search("plain", dir, "/bin"), 2, "execve", syscall.EACCES, fs.ErrPermission, ""},
+		{"found, not executable", search("plain", dir, "/bin"), 2, "execve", syscall.EACCES, fs.ErrPermission, "chmod +x"},
 		{"link loops in PATH", search("loop", dir+"/loop", dir, "/bin"), 2, "execve", syscall.ENOENT, fs.ErrNotExist, ""},
-		{"found, no program", search("text", "/bin", dir), 2, "execve", syscall.ENOEXEC, nil, ""},
+		{"found, no program", search("text", "/bin", dir), 2, "execve", syscall.ENOEXEC, nil, "another architecture"},
 	}
 	checkFaults(t, list)
 	checkFaults(t, []fault{{"looked for along link loops", []plan.Step{clone(), in(&plan.FindProgram{Program: "loop", Path: []string{dir + "/loop", dir}}), probeHere()},
@@ -340,7 +340,7 @@ func TestExecFaults(t *testing.T) {
 		e := *f.steps[1].Op.(*plan.Exec)
 		e.Stub = true
 		if f.errno == syscall.ENOTDIR || f.errno == syscall.ELOOP {
-			list[i].errno, list[i].is = syscall.ENOENT, fs.ErrNotExist // it does not tell these apart
+			list[i].errno, list[i].is, list[i].hint = syscall.ENOENT, fs.ErrNotExist, "interpreter" // it does not tell these apart
 		}
 		list[i].name, list[i].steps, list[i].n = "stub, "+f.name, []plan.Step{rt(&plan.Stub{}), clone(), in(&e)}, 3
 	}
@@ -442,7 +442,7 @@ func TestStubCapabilities(t *testing.T) {
 	less := carrying(0, raw)
 	checkFaults(t, []fault{
 		{"the second set is not to be had", append(more, in(&own)), 7, "execve", syscall.EPERM, fs.ErrPermission, lacking},
-		{"without the capability", append(less, in(&own)), 7, "execve", syscall.EACCES, fs.ErrPermission, ""},
+		{"without the capability", append(less, in(&own)), 7, "execve", syscall.EACCES, fs.ErrPermission, "chmod +x"},
 	})
 }
 
