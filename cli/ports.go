@@ -61,6 +61,7 @@ func portText(ports []engine.SummaryPort) string {
 	return strings.Join(append(out, moved...), ", ")
 }
 
+// networkText is the networks that a container is on; of one in another's namespace it is empty, as with Docker.
 func networkText(c engine.Summary) string {
 	return strings.Join(slices.Sorted(maps.Keys(c.NetworkSettings.Networks)), ",")
 }

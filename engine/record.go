@@ -46,7 +46,7 @@ type Record struct {
 	Name    string
 	Created time.Time
 	Config  Config // as it was asked for, with what the image adds
-	// NetworkAsked is the network mode that it was made with, empty while that is what Config has: connect and disconnect change that.
+	// NetworkAsked is the network mode that it was made with, once a connect or a disconnect has changed what Config has; empty before.
 	NetworkAsked string   `json:",omitempty"`
 	Image        string   // as lists show it: the reference, or the root directory
 	ImageID      string   `json:",omitempty"` // digest of its config; empty for the image host and for a directory
