@@ -471,7 +471,7 @@ func TestSockets(t *testing.T) {
 	defer unix.Close(fd)
 	p.good("start", "x")
 	var out bytes.Buffer
-	for !strings.Contains(out.String(), "33 77") {
+	for !strings.Contains(out.String(), "33 77\r\n") { // the whole line: what is typed before its end stands in it
 		buf := make([]byte, 100)
 		n, err := master.Read(buf)
 		if err != nil {
