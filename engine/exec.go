@@ -80,6 +80,12 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	if !e.host.Privileged() {
 		o.Member = c.CommandPID()
 	}
+	if x.Detach {
+		done, err := e.execDetached(&c, box, res, process, o, s)
+		if done || err != nil {
+			return res, err
+		}
+	}
 	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
 	if errors.Is(err, oci.ErrNotRunning) || err != nil && ending(c, box) {
 		return res, ErrNotRunning{ID: c.ID}
@@ -149,17 +155,36 @@ func (e *Engine) leaveTerminal(c *Container, proc *launch.Process) error {
 	return nil
 }
 
-// execError gives a process that did not start Docker's exit code, which is never 125: the container is there.
-func execError(err error) error {
-	code, err := monitor.LaunchError(err)
-	switch {
-	case code != 125:
-	case errors.Is(err, os.ErrNotExist):
-		code = 127
-	default:
-		code = 126
+// execDetached has the container's monitor start a process, which is there for its end as no command is. It is not done where there is no monitor that can.
+func (e *Engine) execDetached(c *Container, box *oci.Container, res Result, process *specs.Process, o oci.ExecOptions, s Streams) (done bool, err error) {
+	m, err := e.dial(*c)
+	if err != nil {
+		return false, nil
 	}
-	return &ExitError{code, err}
+	defer m.Close()
+	pid, err := m.Exec(monitor.Exec{ID: res.ID, Member: o.Member}, process)
+	var refused *monitor.Failure
+	switch {
+	case err == nil:
+		e.noteExec(c, res.ID, pid)
+		if s.Started != nil {
+			s.Started(*c)
+		}
+		return true, nil
+	case errors.Is(err, errors.ErrUnsupported):
+		return false, nil
+	case ending(*c, box):
+		return false, ErrNotRunning{ID: c.ID}
+	case errors.As(err, &refused):
+		return false, &ExitError{refused.Code, refused}
+	}
+	return false, &ExitError{126, err}
+}
+
+// execError gives a process that did not start Docker's exit code.
+func execError(err error) error {
+	_, told := monitor.LaunchError(err)
+	return &ExitError{monitor.ExecFailure(err).Code, told}
 }
 
 // execProcess is the process of runtime-spec.

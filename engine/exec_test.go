@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/oci"
@@ -166,6 +168,88 @@ func TestExecDetached(t *testing.T) {
 		_, err := os.Stat(filepath.Join("/proc", itoa(c.PID), "root/tmp/done"))
 		return err == nil
 	})
+}
+
+// TestExecDetachedEnds: the monitor is the parent of what is detached, also after it has executed its program once more, and tells of its end. A process 1 that waits for
+// nobody, as that of a container often is, would leave it a zombie, which keeps its container from ending.
+func TestExecDetachedEnds(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	begin := time.Now()
+	c := started(t, e, asleep(nstest.RootFS(t)))
+	keeper := monitorOf(t, e, c)
+	parent := func() (list []string) {
+		for _, f := range strings.Fields(readFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", keeper))) {
+			list = append(list, strings.TrimSpace(readFile("/proc/"+f+"/comm")))
+		}
+		return list
+	}
+	detached := func(x ExecConfig) string {
+		t.Helper()
+		x.Detach = true
+		res, err := e.Exec(t.Context(), c.ID, x, Streams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.ID
+	}
+	ids := []string{
+		detached(ExecConfig{Command: []string{"sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.01; done; exit 7"}}),
+		detached(ExecConfig{Command: []string{"sh", "-c", "exit $#", "-", "1", "2"}}),
+		detached(ExecConfig{Command: []string{"sh", "-c", "kill -9 $$"}, Env: []string{"LONG=" + strings.Repeat("x", 100<<10)}}),
+		detached(ExecConfig{Command: []string{"sh", "-c", "test -t 0 && exit 5"}, TTY: true}),
+		detached(ExecConfig{Command: []string{"sleep", "1000"}}),
+	}
+	codes := func() map[string]string {
+		got := map[string]string{}
+		err := e.Events(t.Context(), EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID}, "event": {"exec_die"}}}, func(x Event) error {
+			got[x.Actor.Attributes["execID"]] += x.Actor.Attributes["exitCode"]
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	is := func(want ...string) func() bool {
+		return func() bool {
+			got := codes()
+			for i, code := range want {
+				if got[ids[i]] != code {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	nstest.Until(t, "the ends of the short ones", is("", "2", "137", "5"))
+	nstest.Until(t, "the monitor's rest", func() bool {
+		return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", keeper)), "monitor-rest") && len(parent()) == 3
+	})
+	if list := parent(); !slices.Contains(list, "sh") {
+		t.Errorf("the monitor's children: %q", list)
+	}
+	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"touch", "/tmp/end"}}, ""); code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	nstest.Until(t, "the end after the monitor's rest", is("7", "2", "137", "5"))
+	for what, x := range map[string]struct {
+		command string
+		code    int
+	}{"nothing there": {"/no/such", 127}, "a directory": {"/tmp", 126}} {
+		_, err := e.Exec(t.Context(), c.ID, ExecConfig{Command: []string{x.command}, Detach: true}, Streams{})
+		if exit := (*ExitError)(nil); !errors.As(err, &exit) || exit.Code != x.code || !strings.Contains(err.Error(), "exec: \""+x.command+"\"") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, e, c.ID)
+	if !is("7", "2", "137", "5", "137")() {
+		t.Errorf("at the container's end: %v", codes())
+	}
 }
 
 // TestExecTerminalKept: a process whose terminal nobody looks at goes on, however much it writes: a detached one, and one that was left by the keys.

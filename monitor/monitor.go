@@ -44,8 +44,9 @@ type monitor struct {
 	accept    *os.File // the socket, and who takes connections from it until it is closed
 	accepting chan struct{}
 	ending    ending
-	keeping   atomic.Int32 // terminals of other processes of the container
-	stops     atomic.Int32 // stops that are under way
+	keeping   atomic.Int32   // terminals of other processes of the container, and those processes while they are started
+	execs     sync.WaitGroup // who waits for the others
+	stops     atomic.Int32   // stops that are under way
 	nets      nets
 
 	mu       sync.Mutex // guards what follows
@@ -59,6 +60,7 @@ type monitor struct {
 	master   *os.File // the monitor's side of the terminal
 	stdin    *os.File // its end of the container's stdin
 	warnings []string
+	execed   []execed // which run
 }
 
 // A run is the container from a start to its end.
@@ -200,7 +202,13 @@ func (m *monitor) begin() (err error) {
 var BeforeStep func(n int)
 
 // warn keeps what the answer to an order is to tell.
-func (m *monitor) warn(text string) { m.warnings = append(m.warnings, text) }
+func (m *monitor) warn(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.run == nil { // what is started in a container that runs has no answer with room for it
+		m.warnings = append(m.warnings, text)
+	}
+}
 
 // first starts the container, or goes on with one that has lost its monitor.
 func (m *monitor) first(ctx context.Context) (Started, error) {
@@ -550,6 +558,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 	} else if m.task.AutoRemove && r.server == nil {
 		m.announce([]byte{mEmpty})
 	}
+	m.lastExecs()
 	m.endServer(r)
 	m.finishStreams(r)
 	m.mu.Lock()

@@ -34,6 +34,7 @@ type rest struct {
 	Sent    sent
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
 	Ports   []heldPort   `json:",omitempty"`
+	Execed  []execed     `json:",omitempty"`
 }
 
 // rest replaces the program, where that can be done without anybody noticing. It returns false when it did not.
@@ -86,7 +87,7 @@ func (m *monitor) canRest() bool {
 func (m *monitor) replace(r *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent, Execed: m.execed}
 	keep := []int{x.Lock, x.Accept}
 	if m.master != nil {
 		x.Master = int(m.master.Fd())
@@ -190,6 +191,11 @@ func (m *monitor) goOn() int {
 		return 1
 	}
 	m.takeBack(x, r)
+	for _, e := range x.Execed {
+		if p, err := launch.Adopt(e.PID); err == nil {
+			m.attendExec(e, p)
+		}
+	}
 	r.server = m.findServer()
 	m.run = r
 	m.watchServer(r)

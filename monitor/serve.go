@@ -3,7 +3,6 @@ package monitor
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -84,7 +83,7 @@ func (m *monitor) hear(c *client) {
 			return
 		}
 		if len(fds) > 0 {
-			m.given(buf[0], fds)
+			m.given(c, buf[0], buf[1:n], fds)
 			continue
 		}
 		if n == len(buf) && len(buf) < maxMessage {
@@ -94,21 +93,17 @@ func (m *monitor) hear(c *client) {
 	}
 }
 
-// given takes what came with descriptors: a terminal of another process in the container, whose output nobody reads any more. It is read until
-// that process has gone: one that is full would hold it up, and one that is closed would end it.
-func (m *monitor) given(kind byte, fds []int) {
+// given takes what came with descriptors.
+func (m *monitor) given(c *client, kind byte, data []byte, fds []int) {
 	for _, fd := range fds {
-		if kind != mKeep || unix.SetNonblock(fd, true) != nil {
+		switch kind {
+		case mKeep:
+			m.keepTerminal(fd)
+		case mExec:
+			m.exec(c, data, os.NewFile(uintptr(fd), "process"))
+		default:
 			unix.Close(fd)
-			continue
 		}
-		f := os.NewFile(uintptr(fd), "/dev/ptmx")
-		m.keeping.Add(1)
-		go func() {
-			defer m.keeping.Add(-1)
-			defer f.Close()
-			io.Copy(io.Discard, f)
-		}()
 	}
 }
 
