@@ -19,8 +19,9 @@ import (
 
 // Needs are facts that cost files to read, and that not every plan uses.
 type Needs struct {
-	Cgroup bool // how control groups are mounted
-	Labels bool // which security modules that label processes are enabled
+	Cgroup bool     // how control groups are mounted
+	Labels bool     // which security modules that label processes are enabled
+	Trees  []string // sources of recursive binds: which lead to the root directory
 }
 
 // Read gathers the facts that every plan needs, and those of needs. What only a
@@ -70,11 +71,26 @@ func Read(needs Needs) (plan.Facts, error) {
 		_, err = os.Stat("/sys/fs/selinux/enforce")
 		f.SELinux = err == nil
 	}
+	f.Roots = roots(needs.Trees)
 	if !f.Privileged() {
 		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
 	}
 	return f, nil
+}
+
+// roots are those of some paths that lead to the root directory, by whatever name.
+func roots(paths []string) (list []string) {
+	var root, is unix.Stat_t
+	if len(paths) == 0 || unix.Stat("/", &root) != nil {
+		return nil
+	}
+	for _, p := range paths {
+		if unix.Stat(p, &is) == nil && is.Dev == root.Dev && is.Ino == root.Ino {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // tooOld reports whether a release is older than Linux 5.14. A release that cannot

@@ -12,6 +12,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -136,7 +137,11 @@ func Dedicate() {
 }
 
 // Needs tells which facts of the host the bundle's plan depends on.
-func (b *Bundle) Needs() host.Needs { return needs(b.Spec) }
+func (b *Bundle) Needs() host.Needs {
+	n := needs(b.Spec)
+	n.Trees = plan.Trees(b.Spec, b.Dir)
+	return n
+}
 
 func needs(s *specs.Spec) host.Needs {
 	n := host.Needs{Cgroup: slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}

@@ -202,18 +202,19 @@ func TestVolumeInDevLeadsToProc(t *testing.T) {
 func TestMountOrder(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
+	source := nstest.Dir(t)
 	for _, userNS := range []bool{false, true} {
 		s := base("cut -d' ' -f5 /proc/self/mountinfo | tr '\n' ' '; echo >/dev/null && stat -c '%t:%T %u' /dev/zero; stat -c %a /dev")
 		tmpfs := func(dest string) specs.Mount { return specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs"} }
 		dev := tmpfs("/dev")
 		dev.Options = []string{"mode=755", "ro"}
-		s.Mounts = append(s.Mounts, tmpfs("/run"), dev, tmpfs("/dev/shm"), tmpfs("/tmp"))
+		s.Mounts = append(s.Mounts, tmpfs("/run"), dev, bindMount(source, "/dev/mqueue"), tmpfs("/dev/shm"), bindMount(source, "/mnt"), tmpfs("/tmp"))
 		dir := bundle(t, s)
 		if userNS {
 			mapped(t, dir, s)
 			write(t, dir, s)
 		}
-		if out, stderr, code := run(t, dir); out != "/ /proc /run /dev /dev/shm /tmp 1:5 0\n755\n" || code != 0 {
+		if out, stderr, code := run(t, dir); out != "/ /proc /run /dev /dev/mqueue /dev/shm /mnt /tmp 1:5 0\n755\n" || code != 0 {
 			t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
 		}
 	}

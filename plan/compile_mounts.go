@@ -101,7 +101,7 @@ func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, 
 		return err
 	}
 	c.inside(op, cause, c.mountCheck(dest, "", o))
-	if op.Recursive && op.Tree == RegNone && !op.Inside && !op.Link {
+	if op.Recursive && op.Tree == RegNone && !op.Inside && !op.Link && c.mayShowRoot(op.Source) {
 		c.recursive = append(c.recursive, Step{Op: op, Side: Container, Cause: cause})
 	}
 	c.mountedAt(dest)

@@ -286,8 +286,14 @@ func (c *compiler) sharedTrees() error {
 	return nil
 }
 
-// treesFirst has the trees of recursive binds opened before the container's root is attached over the host's: a tree that has what it is attached to,
-// by whatever name, would show it, and in its place. What mounts before have put into the root is looked up there, in its turn. A tree takes the register
+// mayShowRoot reports whether a source's tree has the place that the container's root is attached to: the host's root directory, by whatever name, which of a path of /proc
+// is known to nobody but the one who opens it, or with a root in its own place any directory around that.
+func (c *compiler) mayShowRoot(source string) bool {
+	return c.inPlace() || c.hooked() || ofProc(source) || slices.Contains(c.host.Roots, source)
+}
+
+// treesFirst has trees of recursive binds that may show the container's root opened before it is attached. The others are opened in their turn: since Linux 6.8
+// mountinfo lists mounts in the order in which they came to be, which is to be that of config.json. What mounts before have put into the root is looked up there, in its turn. A tree takes the register
 // that its source was opened to; of those that take one of their own the last are opened in their turn where there are too few.
 func (c *compiler) treesFirst() error {
 	var steps []Step
@@ -306,6 +312,17 @@ func (c *compiler) treesFirst() error {
 	}
 	c.plan.Steps = slices.Insert(c.plan.Steps, c.treesAt, steps...)
 	return nil
+}
+
+// Trees are the sources of recursive binds, of which [Facts] has those that lead to the root directory.
+func Trees(spec *specs.Spec, bundle string) (list []string) {
+	c := compiler{o: Options{Bundle: bundle}}
+	for _, m := range spec.Mounts {
+		if slices.Contains(m.Options, "rbind") {
+			list = append(list, c.source(m.Source))
+		}
+	}
+	return list
 }
 
 // shares reports whether a mount is to be shared with the host.

@@ -582,7 +582,7 @@ func TestSourcesOfAnother(t *testing.T) {
 	}
 }
 
-// TestTreesFirst: the trees of recursive binds are opened before the root is attached, in registers that nothing else needs; the rest in its turn.
+// TestTreesFirst: the trees of recursive binds of the root directory are opened before the root is attached, in registers that nothing else needs; the rest in its turn.
 func TestTreesFirst(t *testing.T) {
 	var mounts strings.Builder
 	for i := range 300 {
@@ -591,7 +591,15 @@ func TestTreesFirst(t *testing.T) {
 	for _, m := range []string{`"type":"tmpfs","options":["tmpcopyup"]`, `"type":"bind","source":"/r/b","options":["rbind"]`, `"type":"bind","source":"/h","options":["bind"]`} {
 		fmt.Fprintf(&mounts, `{"destination":"/last",%s},`, m)
 	}
-	p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}]}`, `"mounts":[`+strings.TrimSuffix(mounts.String(), ",")+`]`), rootFacts(), Options{})
+	host := rootFacts()
+	spec := config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}]}`, `"mounts":[`+strings.TrimSuffix(mounts.String(), ",")+`]`)
+	if n := len(ops[*OpenTree](compile(t, spec, host, Options{}))); n > 0 {
+		t.Errorf("%d trees are opened first that do not lead to the root directory", n)
+	}
+	for i := range 300 {
+		host.Roots = append(host.Roots, fmt.Sprintf("/h/%d", i))
+	}
+	p := compile(t, spec, host, Options{})
 	attach := slices.IndexFunc(p.Steps, func(s Step) bool { _, ok := s.Op.(*AttachRoot); return ok })
 	first := map[Reg]string{}
 	for _, s := range p.Steps[:attach] {

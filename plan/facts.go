@@ -31,6 +31,9 @@ type Facts struct {
 	// AppArmor and SELinux tell which of these security modules is enabled.
 	AppArmor, SELinux bool
 
+	// Roots are the sources of recursive binds that lead to the caller's root directory.
+	Roots []string
+
 	// TimeOnExec: execve enters the time namespace made for children.
 	TimeOnExec bool
 }
