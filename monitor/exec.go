@@ -32,8 +32,9 @@ type Exec struct {
 
 // An execed is a process that this one has started in the container, or the program before it.
 type execed struct {
-	PID int
-	ID  string
+	PID   int
+	ID    string
+	ended chan struct{} // closed when its end has been told of
 }
 
 // Exec has the monitor start a process of runtime-spec in the container, with the null device for its streams or on a terminal that nobody reads. The error is a
@@ -178,24 +179,24 @@ func (m *monitor) startExec(order []byte, document *os.File) (*launch.Process, e
 		r.p.Master.Close()
 	}
 	m.event("exec_start: "+strings.Join(process.Args, " "), map[string]string{"execID": x.ID})
-	m.attendExec(execed{r.p.PID, x.ID}, r.p)
+	m.attendExec(&execed{PID: r.p.PID, ID: x.ID}, r.p)
 	return r.p, nil
 }
 
 // attendExec waits for the end of a process that is this one's child.
-func (m *monitor) attendExec(x execed, p *launch.Process) {
+func (m *monitor) attendExec(x *execed, p *launch.Process) {
+	x.ended = make(chan struct{})
 	m.mu.Lock()
 	m.execed = append(m.execed, x)
 	m.mu.Unlock()
-	m.execs.Add(1)
 	go func() {
-		defer m.execs.Done()
+		defer close(x.ended)
 		waitEnd(p)
 		m.awake.Lock() // from here on this program is the one that knows
 		defer m.awake.Unlock()
 		status, err := p.Wait()
 		m.mu.Lock()
-		m.execed = slices.DeleteFunc(m.execed, func(other execed) bool { return other == x })
+		m.execed = slices.DeleteFunc(m.execed, func(other *execed) bool { return other == x })
 		m.mu.Unlock()
 		if err == nil {
 			m.event("exec_die", map[string]string{"execID": x.ID, "exitCode": strconv.Itoa(launch.ExitCode(status))})
@@ -218,19 +219,20 @@ func waitEnd(p *launch.Process) {
 	p.WaitEnd()
 }
 
-// lastExecs waits for those who see to the ends of processes of a container that has ended, with all of its processes: a moment, since what shares the pid namespace
+// lastExecs waits until the ends are told of what ran in a container that has ended, with all of its processes: a moment, since one that shares the pid namespace
 // of others may have gone away from it.
 func (m *monitor) lastExecs() {
-	done := make(chan struct{})
-	go func() {
-		m.execs.Wait()
-		close(done)
-	}()
+	m.mu.Lock()
+	list := slices.Clone(m.execed)
+	m.mu.Unlock()
 	t := time.NewTimer(patience)
 	defer t.Stop()
-	select {
-	case <-done:
-	case <-t.C:
+	for _, x := range list {
+		select {
+		case <-x.ended:
+		case <-t.C:
+			return
+		}
 	}
 }
 

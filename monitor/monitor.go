@@ -44,9 +44,8 @@ type monitor struct {
 	accept    *os.File // the socket, and who takes connections from it until it is closed
 	accepting chan struct{}
 	ending    ending
-	keeping   atomic.Int32   // terminals of other processes of the container, and those processes while they are started
-	execs     sync.WaitGroup // who waits for the others
-	stops     atomic.Int32   // stops that are under way
+	keeping   atomic.Int32 // terminals of other processes of the container, and those processes while they are started
+	stops     atomic.Int32 // stops that are under way
 	nets      nets
 
 	mu       sync.Mutex // guards what follows
@@ -60,7 +59,7 @@ type monitor struct {
 	master   *os.File // the monitor's side of the terminal
 	stdin    *os.File // its end of the container's stdin
 	warnings []string
-	execed   []execed // which run
+	execed   []*execed // which run
 }
 
 // A run is the container from a start to its end.

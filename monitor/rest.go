@@ -34,7 +34,7 @@ type rest struct {
 	Sent    sent
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
 	Ports   []heldPort   `json:",omitempty"`
-	Execed  []execed     `json:",omitempty"`
+	Execed  []*execed    `json:",omitempty"`
 }
 
 // rest replaces the program, where that can be done without anybody noticing. It returns false when it did not.
