@@ -7,6 +7,8 @@ type job struct {
 	Argv []string
 	// Suite says that its lines are those of conformance/run.
 	Suite bool `json:",omitempty"`
+	// Tests says that it is the test binary of a package.
+	Tests bool `json:",omitempty"`
 }
 
 // A testPackage is tested in guests.

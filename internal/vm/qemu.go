@@ -116,8 +116,10 @@ type event struct {
 	Job  string `json:",omitempty"`
 	Line string `json:",omitempty"`
 	Exit *int   `json:",omitempty"`
-	Ms   int64  `json:",omitempty"`
-	Done bool   `json:",omitempty"`
+	// Again is how tests that failed ended by themselves, three times: 0 is that they passed each time.
+	Again *int  `json:",omitempty"`
+	Ms    int64 `json:",omitempty"`
+	Done  bool  `json:",omitempty"`
 	// Beat says nothing but that the guest is alive.
 	Beat bool `json:",omitempty"`
 	// Fault says why a guest could not do what it was there for.
@@ -258,6 +260,7 @@ type verdict struct {
 	took                    time.Duration
 	results                 []string // "--- PASS: ./launch/TestX (0.01s)"
 	cut                     *verdict // of the jobs that did not end, what they did before
+	once                    []string // what failed and passed by itself: no fault
 }
 
 // record adds each test's result to a file, if one is named.
@@ -288,7 +291,7 @@ func (v *verdict) add(w verdict, stood bool) {
 	if stood {
 		w.faults = w.faults[:w.failures]
 	}
-	v.faults = append(v.faults, w.faults...)
+	v.faults, v.once = append(v.faults, w.faults...), append(v.once, w.once...)
 }
 
 // judge reads a guest's events, prints a line for each job that went well, and all that
@@ -360,7 +363,10 @@ func (v *verdict) end(e event, lines []string, out io.Writer) {
 	if len(c.skipped) > 0 {
 		v.faults = append(v.faults, e.Job+": skipped "+strings.Join(c.skipped, " "))
 	}
-	if *e.Exit != 0 || len(c.failed) > 0 {
+	switch {
+	case e.Again != nil && *e.Again == 0 && len(c.failed) > 0:
+		v.once = append(v.once, e.Job+" "+strings.Join(c.failed, " "))
+	case *e.Exit != 0 || len(c.failed) > 0:
 		v.faults = append(v.faults, strings.TrimSpace(fmt.Sprintf("%s: exit status %d %s", e.Job, *e.Exit, strings.Join(c.failed, " "))))
 	}
 	if *e.Exit == 0 && len(c.failed)+len(c.skipped) == 0 {
@@ -462,6 +468,9 @@ func (v verdict) text(version string) string {
 	s := fmt.Sprintf("%s: %d passed, %d failed, %d skipped, %v\n", version, v.passed, v.failed, v.skipped, v.took.Round(time.Second))
 	for _, f := range v.faults {
 		s += "\t" + f + "\n"
+	}
+	for _, o := range v.once {
+		s += "\tfailed once, and passed alone three times: " + o + "\n"
 	}
 	return s
 }

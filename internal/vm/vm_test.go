@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,6 +222,10 @@ func TestJudge(t *testing.T) {
 		}, verdict{passed: 1, failed: 1, faults: []string{"./a: exit status 1 TestZ"}}, "why\n--- FAIL: TestZ (0.1s)\nFAIL\nFAIL  ./a"},
 		{"failed in silence", []event{{Job: "./a", Exit: exit(2)}, endB, done}, verdict{faults: []string{"./a: exit status 2"}}, "FAIL  ./a"},
 		{"failed with status 0", []event{{Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, endA, endB, done}, verdict{failed: 1, faults: []string{"./a: exit status 0 TestZ"}}, "FAIL  ./a"},
+		{"failed once", []event{{Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, {Job: "./a", Line: "again: --- PASS: TestZ (0.1s)"}, {Job: "./a", Exit: exit(1), Again: exit(0)}, endB, done},
+			verdict{failed: 1, once: []string{"./a TestZ"}}, "FAIL  ./a"},
+		{"failed again", []event{{Job: "./a", Line: "--- FAIL: TestZ (0.1s)"}, {Job: "./a", Line: "again: --- FAIL: TestZ (0.1s)"}, {Job: "./a", Exit: exit(1), Again: exit(1)}, endB, done},
+			verdict{failed: 1, faults: []string{"./a: exit status 1 TestZ"}}, "again: --- FAIL: TestZ"},
 		{"skipped", []event{{Job: "./a", Line: "--- SKIP: TestS (0.1s)"}, endA, endB, done}, verdict{skipped: 1, faults: []string{"./a: skipped TestS"}}, "SKIP: TestS"},
 		{"died", []event{pass, endA, {Job: "./b", Line: "last words"}}, verdict{passed: 1, faults: []string{"./b did not end", "the guest did not come to its end"}}, "last words"},
 		{"fault", []event{{Fault: "no disk"}, endA, endB, done}, verdict{faults: []string{"guest: no disk"}}, ""},
@@ -394,5 +399,41 @@ func TestSuite(t *testing.T) {
 	got.ended, got.failures = 0, 0
 	if want := (verdict{passed: 1, skipped: 1, failed: 1, faults: []string{"s: exit status 0, 1 cases failed"}}); fmt.Sprint(got) != fmt.Sprint(want) || !strings.Contains(out.String(), "# why") {
 		t.Errorf("%v, want %v; printed\n%s", got, want, out.String())
+	}
+}
+
+// TestAgain: one or two tests that failed are run by themselves, where they are all that was wrong.
+func TestAgain(t *testing.T) {
+	for _, test := range []struct {
+		lines string
+		want  []string
+	}{
+		{"--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/b (0.0s)\n--- PASS: TestB (0s)\nFAIL", []string{"TestA"}},
+		{"--- FAIL: TestA (0.1s)\n--- FAIL: TestB (0.1s)\nFAIL", []string{"TestA", "TestB"}},
+		{"--- FAIL: TestA (0.1s)\n--- FAIL: TestB (0.1s)\n--- FAIL: TestC (0.1s)", nil},
+		{"--- FAIL: TestA (0.1s)\npanic: test timed out after 24m0s", nil},
+		{"nstest: left behind by the tests of this package:", nil},
+	} {
+		var f failures
+		eachLine(strings.NewReader(test.lines), f.take)
+		if got := f.alone(); !slices.Equal(got, test.want) {
+			t.Errorf("%q: %q, want %q", test.lines, got, test.want)
+		}
+	}
+	var out bytes.Buffer
+	done := make(chan int, 1)
+	r, w := io.Pipe()
+	go func() {
+		defer w.Close()
+		t := &teller{to: json.NewEncoder(w)}
+		// Fails at first, and says so, and passes when it is run by itself.
+		t.run(job{Name: "./a", Dir: "/", Tests: true, Argv: []string{"sh", "-c", `[ $# = 0 ] && { echo "--- FAIL: TestZ (0.1s)"; exit 1; }; echo "$@"`, "-"}})
+		t.tell(event{Done: true})
+		done <- 0
+	}()
+	v := judge(r, []job{{Name: "./a"}}, &out)
+	<-done
+	if len(v.faults) > 0 || fmt.Sprint(v.once) != "[./a TestZ]" || strings.Count(out.String(), "again: -test.run=^(TestZ)$\n") != 3 {
+		t.Errorf("%v, printed:\n%s", v, out.String())
 	}
 }

@@ -157,7 +157,7 @@ func testJobs(g builder, o options, tree string) ([]job, error) {
 			if !fileExists(filepath.Join(tree, exe)) {
 				continue // no tests
 			}
-			j := job{Name: "./" + d, Dir: path.Join("/", workDir, d), Argv: []string{path.Join("/", workDir, exe), "-test.v", "-test.short", "-test.timeout=" + packageLimit(o.Limit).String()}}
+			j := job{Name: "./" + d, Dir: path.Join("/", workDir, d), Tests: true, Argv: []string{path.Join("/", workDir, exe), "-test.v", "-test.short", "-test.timeout=" + packageLimit(o.Limit).String()}}
 			if run != "" {
 				j.Argv = append(j.Argv, "-test.run="+run)
 			}
