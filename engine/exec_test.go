@@ -170,8 +170,8 @@ func TestExecDetached(t *testing.T) {
 	})
 }
 
-// TestExecDetachedEnds: the monitor is the parent of what is detached, also after it has executed its program once more, and tells of its end. A process 1 that waits for
-// nobody, as that of a container often is, would leave it a zombie, which keeps its container from ending.
+// TestExecDetachedEnds: the monitor is the parent of what is detached, and tells of its end. A process 1 that waits for
+// nobody, as that of a container often is, would leave it a zombie, which keeps its container from ending. When all have ended the monitor rests.
 func TestExecDetachedEnds(t *testing.T) {
 	nstest.Root(t)
 	e := open(t)
@@ -180,8 +180,14 @@ func TestExecDetachedEnds(t *testing.T) {
 	c := started(t, e, asleep(nstest.RootFS(t)))
 	keeper := monitorOf(t, e, c)
 	parent := func() (list []string) {
-		for _, f := range strings.Fields(readFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", keeper))) {
-			list = append(list, strings.TrimSpace(readFile("/proc/"+f+"/comm")))
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", keeper))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, of := range threads {
+			for _, f := range strings.Fields(readFile(of)) {
+				list = append(list, strings.TrimSpace(readFile("/proc/"+f+"/comm")))
+			}
 		}
 		return list
 	}
@@ -199,7 +205,7 @@ func TestExecDetachedEnds(t *testing.T) {
 		detached(ExecConfig{Command: []string{"sh", "-c", "exit $#", "-", "1", "2"}}),
 		detached(ExecConfig{Command: []string{"sh", "-c", "kill -9 $$"}, Env: []string{"LONG=" + strings.Repeat("x", 100<<10)}}),
 		detached(ExecConfig{Command: []string{"sh", "-c", "test -t 0 && exit 5"}, TTY: true}),
-		detached(ExecConfig{Command: []string{"sleep", "1000"}}),
+		detached(ExecConfig{Command: []string{"sh", "-c", "while [ ! -e /tmp/last ]; do sleep 0.01; done; exit 9"}}),
 	}
 	codes := func() map[string]string {
 		got := map[string]string{}
@@ -224,16 +230,13 @@ func TestExecDetachedEnds(t *testing.T) {
 		}
 	}
 	nstest.Until(t, "the ends of the short ones", is("", "2", "137", "5"))
-	nstest.Until(t, "the monitor's rest", func() bool {
-		return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", keeper)), "monitor-rest") && len(parent()) == 3
-	})
-	if list := parent(); !slices.Contains(list, "sh") {
+	if list := parent(); len(list) != 3 || !slices.Contains(list, "sh") {
 		t.Errorf("the monitor's children: %q", list)
 	}
 	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"touch", "/tmp/end"}}, ""); code != 0 || err != nil {
 		t.Fatal(code, err)
 	}
-	nstest.Until(t, "the end after the monitor's rest", is("7", "2", "137", "5"))
+	nstest.Until(t, "the end of the long one", is("7", "2", "137", "5"))
 	for what, x := range map[string]struct {
 		command string
 		code    int
@@ -243,12 +246,68 @@ func TestExecDetachedEnds(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	rested := func() bool {
+		return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", keeper)), "monitor-rest")
+	}
+	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"touch", "/tmp/last"}}, ""); code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	nstest.Until(t, "the monitor's rest", rested)
+	ids = append(ids, detached(ExecConfig{Command: []string{"sleep", "1000"}}))
 	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
 		t.Fatal(err)
 	}
 	ended(t, e, c.ID)
-	if !is("7", "2", "137", "5", "137")() {
+	if !is("7", "2", "137", "5", "9", "137")() {
 		t.Errorf("at the container's end: %v", codes())
+	}
+}
+
+// TestParentDeathSignal: a program that asks for a signal at its parent's end gets none as long as the container's monitor is there, which executes its program once more while
+// it has children: a thread that ends by that is a parent, too.
+func TestParentDeathSignal(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	begin := time.Now()
+	asks := []string{"setpriv", "--pdeathsig", "KILL", "sh", "-c", "trap 'exit 5' TERM; echo >/tmp/ready; while :; do sleep 0.01; done"}
+	c := started(t, e, Config{Image: "host", Network: "none", Command: asks, AutoRemove: true})
+	keeper := monitorOf(t, e, c)
+	nstest.Until(t, "the monitor's rest", func() bool {
+		return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", keeper)), "monitor-rest")
+	})
+	run := func(x ExecConfig) {
+		t.Helper()
+		x.Detach = true
+		if _, err := e.Exec(t.Context(), c.ID, x, Streams{}); err != nil {
+			t.Fatal("the container's own process has had it: ", err)
+		}
+	}
+	died := func(want string) func() bool {
+		return func() (is bool) {
+			if err := e.Events(t.Context(), EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID}, "event": {"exec_die"}}}, func(x Event) error {
+				is = is || x.Actor.Attributes["exitCode"] == want
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return is
+		}
+	}
+	asks[5] = strings.ReplaceAll(asks[5], "ready", "second")
+	run(ExecConfig{Command: asks})
+	nstest.Until(t, "its trap", func() bool { return exists(fmt.Sprintf("/proc/%d/root/tmp/second", c.PID)) })
+	for _, code := range []string{"3", "4"} { // their threads end
+		run(ExecConfig{Command: []string{"sh", "-c", "exit " + code}})
+		nstest.Until(t, "its end", died(code))
+	}
+	run(ExecConfig{Command: []string{"pkill", "-TERM", "-f", "/tmp/second"}})
+	nstest.Until(t, "its end by the trap", died("5"))
+	if died("137")() {
+		t.Error("it was killed")
+	}
+	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
+		t.Fatal(err)
 	}
 }
 

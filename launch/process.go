@@ -32,7 +32,7 @@ func (p *Process) Wait() (syscall.WaitStatus, error) {
 	defer p.waiting.Unlock()
 	if !p.waited {
 		// Not under mu: Signal must work meanwhile.
-		p.waitEnd()
+		p.waitEnd(-1)
 		p.reap()
 	}
 	return p.status, p.err
@@ -47,12 +47,13 @@ func ExitCode(status syscall.WaitStatus) int {
 }
 
 // WaitEnd waits for the end of the process, and leaves its status to [Process.Wait].
-func (p *Process) WaitEnd() {
+func (p *Process) WaitEnd() { p.WaitEndOr(-1) }
+
+// WaitEndOr is [Process.WaitEnd] until the descriptor wake can be read: false is that the process has not ended.
+func (p *Process) WaitEndOr(wake int) bool {
 	p.waiting.Lock()
 	defer p.waiting.Unlock()
-	if !p.waited {
-		p.waitEnd()
-	}
+	return p.waited || p.waitEnd(wake)
 }
 
 // Ended reports whether the process has ended, waited for or not.
@@ -73,12 +74,12 @@ func (p *Process) Ended() bool {
 // as a thread keep the process from ending. It is let go. Who asks for that does so at
 // its start, as a rule, so it is looked for less often the longer a process runs: each look
 // wakes a program that has nothing else to do.
-func (p *Process) waitEnd() {
+func (p *Process) waitEnd(wake int) bool {
 	const first, longest = 1000, 32000 // ms
 	for pause := first; ; pause = min(2*pause, longest) {
-		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
 		if n, err := unix.Poll(fds, pause); n > 0 || (err != nil && err != unix.EINTR) {
-			return
+			return err != nil || fds[0].Revents != 0
 		}
 		p.letGo()
 	}

@@ -30,12 +30,14 @@ type Exec struct {
 	Member int    `json:",omitempty"` // see [oci.ExecOptions]
 }
 
-// An execed is a process that this one has started in the container, or the program before it.
+// An execed is a process that this one has started in the container, and that runs.
 type execed struct {
-	PID   int
-	ID    string
+	pid   int
 	ended chan struct{} // closed when its end has been told of
 }
+
+// mostExecs is how many there may be: each has a thread, of which a Go program has 10,000 at most. What is beyond that is its command's child.
+const mostExecs = 2000
 
 // Exec has the monitor start a process of runtime-spec in the container, with the null device for its streams or on a terminal that nobody reads. The error is a
 // [*Failure] where the process did not start, and [errors.ErrUnsupported] of a monitor of an older version, which starts none. The client has to be closed then.
@@ -115,108 +117,94 @@ func ExecFailure(err error) *Failure {
 }
 
 // exec starts a process for a client, and answers when it runs.
-func (m *monitor) exec(c *client, order []byte, process *os.File) {
+func (m *monitor) exec(c *client, data []byte, process *os.File) {
 	defer process.Close()
 	m.keeping.Add(1) // this program is the one that knows of it
 	defer m.keeping.Add(-1)
-	p, err := m.startExec(order, process)
-	if err != nil {
-		if data, e := leanjson.Marshal(ExecFailure(err)); e == nil {
-			m.write(c, append([]byte{mFailed}, data...))
-		}
-		return
+	var order Exec
+	if leanjson.Unmarshal(data, &order) != nil || m.running() == nil || !m.roomForExec() {
+		return // no answer is one, too: see Client.Exec
 	}
-	m.mu.Lock()
-	m.rested = false // it is to become small once more
-	m.mu.Unlock()
-	if data, err := leanjson.Marshal(Started{PID: p.PID}); err == nil {
-		m.write(c, append([]byte{mStarted}, data...))
+	pid, err := m.startExec(order, process)
+	kind, answer := byte(mStarted), any(Started{PID: pid})
+	if err != nil {
+		kind, answer = mFailed, ExecFailure(err)
+	}
+	if data, err := leanjson.Marshal(answer); err == nil {
+		m.write(c, append([]byte{kind}, data...))
 	}
 }
 
+func (m *monitor) roomForExec() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.execed) < mostExecs
+}
+
 // startExec starts a process, and sees to its end.
-func (m *monitor) startExec(order []byte, document *os.File) (*launch.Process, error) {
-	var x Exec
-	if err := leanjson.Unmarshal(order, &x); err != nil {
-		return nil, err
-	}
+func (m *monitor) startExec(order Exec, document *os.File) (pid int, err error) {
 	box, err := m.runtime.Open(m.task.ID)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	process, err := box.LoadProcess("/proc/self/fd/" + strconv.Itoa(int(document.Fd())))
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer null.Close()
 	l := oci.Launch{}
 	if !process.Terminal {
 		l.Stdio = [3]*os.File{null, null, null}
 	}
-	type result struct {
-		p   *launch.Process
-		err error
+	x := &execed{ended: make(chan struct{})}
+	started := make(chan error)
+	go m.parent(x, started, order, func() (*launch.Process, error) {
+		return box.LaunchExec(context.Background(), process, oci.ExecOptions{Member: order.Member}, l)
+	}, strings.Join(process.Args, " "))
+	if err := <-started; err != nil {
+		return 0, err
 	}
-	started := make(chan result)
-	go func() {
-		runtime.LockOSThread() // for good: what asks to be traced by its parent is let go when the thread that cloned it ends
-		p, err := box.LaunchExec(context.Background(), process, oci.ExecOptions{Member: x.Member}, l)
-		started <- result{p, err}
-	}()
-	r := <-started
-	if r.err != nil {
-		return nil, r.err
-	}
-	if r.p.Master != nil {
-		// Another descriptor, which reads without blocking a thread.
-		if fd, err := unix.FcntlInt(r.p.Master.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
-			m.keepTerminal(fd)
-		}
-		r.p.Master.Close()
-	}
-	m.event("exec_start: "+strings.Join(process.Args, " "), map[string]string{"execID": x.ID})
-	m.attendExec(&execed{PID: r.p.PID, ID: x.ID}, r.p)
-	return r.p, nil
+	return x.pid, nil
 }
 
-// attendExec waits for the end of a process that is this one's child.
-func (m *monitor) attendExec(x *execed, p *launch.Process) {
-	x.ended = make(chan struct{})
+// parent starts a process, tells that it has, and waits for its end: on a thread of its own, which is what a process that asks for a signal at its parent's end
+// (PR_SET_PDEATHSIG), or to be traced by its parent, has for one.
+func (m *monitor) parent(x *execed, started chan<- error, order Exec, start func() (*launch.Process, error), command string) {
+	runtime.LockOSThread()
+	p, err := start()
+	if err != nil {
+		started <- err
+		return
+	}
+	if p.Master != nil {
+		// Another descriptor, which reads without blocking a thread.
+		if fd, err := unix.FcntlInt(p.Master.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			m.keepTerminal(fd)
+		}
+		p.Master.Close()
+	}
+	note := map[string]string{"execID": order.ID}
+	m.event("exec_start: "+command, note)
+	x.pid = p.PID
 	m.mu.Lock()
 	m.execed = append(m.execed, x)
 	m.mu.Unlock()
-	go func() {
-		defer close(x.ended)
-		waitEnd(p)
-		m.awake.Lock() // from here on this program is the one that knows
-		defer m.awake.Unlock()
-		status, err := p.Wait()
-		m.mu.Lock()
-		m.execed = slices.DeleteFunc(m.execed, func(other *execed) bool { return other == x })
-		m.mu.Unlock()
-		if err == nil {
-			m.event("exec_die", map[string]string{"execID": x.ID, "exitCode": strconv.Itoa(launch.ExitCode(status))})
-		}
-	}()
-}
-
-// waitEnd waits until a process has ended, by the poller: there may be more of them than a program can have threads.
-func waitEnd(p *launch.Process) {
-	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		p.WaitEnd()
-		return
+	started <- nil
+	status, err := p.Wait()
+	if err == nil {
+		note["exitCode"] = strconv.Itoa(launch.ExitCode(status))
+		m.event("exec_die", note)
 	}
-	f := os.NewFile(uintptr(fd), "pidfd")
-	defer f.Close()
-	if raw, err := f.SyscallConn(); err == nil {
-		raw.Read(func(uintptr) bool { return p.Ended() })
-	}
-	p.WaitEnd()
+	m.mu.Lock()
+	m.execed = slices.DeleteFunc(m.execed, func(other *execed) bool { return other == x })
+	m.rested = false // it is to become small once more
+	m.mu.Unlock()
+	close(x.ended)
+	time.AfterFunc(settled, m.settle)
 }
 
 // lastExecs waits until the ends are told of what ran in a container that has ended, with all of its processes: a moment, since one that shares the pid namespace

@@ -41,6 +41,7 @@ type monitor struct {
 	awake     sync.Mutex // held while this process may not be replaced, see rest
 	rested    bool       // it has been
 	backoff   time.Duration
+	wake      int      // an eventfd: who waits for the container's end is to settle
 	accept    *os.File // the socket, and who takes connections from it until it is closed
 	accepting chan struct{}
 	ending    ending
@@ -96,6 +97,10 @@ func Main() int {
 		os.WriteFile("/proc/self/comm", []byte(program0), 0) // of another program: who looks at it finds what it is
 	}
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
+	var err error
+	if m.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return 1
+	}
 	m.runtime = &oci.Runtime{Warn: m.warn, Notice: func(string) {}}
 	switch os.Args[1] {
 	case verbStart:
@@ -481,9 +486,21 @@ func (m *monitor) attend() {
 // settled is how long a container runs before its monitor makes itself small.
 const settled = 200 * time.Millisecond
 
-// settle gives back memory that only the start needed, and has the terminal kept by a process that outlives this one.
+// settle has the terminal kept by a process that outlives this one, and who waits for the container's end give back memory that only the start needed.
 func (m *monitor) settle() {
 	m.hold()
+	m.mu.Lock()
+	adopted := m.run != nil && m.run.adopted != nil
+	m.mu.Unlock()
+	if adopted { // nobody to wake, and no rest
+		debug.FreeOSMemory()
+	}
+	unix.Write(m.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a number in eventfd(2); one that is full wakes as well
+}
+
+// settleHere is the rest of that, by the thread that is the container's parent.
+func (m *monitor) settleHere() {
+	unix.Read(m.wake, make([]byte, 8))
 	if !m.rest() && !m.rested {
 		debug.FreeOSMemory()
 	}
@@ -577,7 +594,9 @@ func (m *monitor) waitEnd(r *run) Exit {
 	if r.adopted != nil {
 		return r.waitAdopted()
 	}
-	r.proc.WaitEnd()
+	for !r.proc.WaitEndOr(m.wake) {
+		m.settleHere()
+	}
 	close(r.ended)
 	m.awake.Lock() // from here on this process is the one that knows
 	status, err := r.proc.Wait()

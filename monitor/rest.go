@@ -34,10 +34,10 @@ type rest struct {
 	Sent    sent
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
 	Ports   []heldPort   `json:",omitempty"`
-	Execed  []*execed    `json:",omitempty"`
 }
 
-// rest replaces the program, where that can be done without anybody noticing. It returns false when it did not.
+// rest replaces the program, where that can be done without anybody noticing. It returns false when it did not. It is the thread that cloned the container's process that calls it:
+// all others end with an execve(2), and the kernel sends their children the signal that those asked for at their parent's end (PR_SET_PDEATHSIG).
 func (m *monitor) rest() bool {
 	m.awake.Lock()
 	defer m.awake.Unlock()
@@ -72,7 +72,7 @@ func (m *monitor) rest() bool {
 	return false
 }
 
-// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept and a stop
+// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept, a process that another thread is the parent of and a stop
 // that goes on without who asked for it would not.
 func (m *monitor) canRest() bool {
 	switch m.task.Log.Driver {
@@ -80,14 +80,17 @@ func (m *monitor) canRest() bool {
 	default:
 		return false
 	}
-	return m.alone() && m.keeping.Load() == 0 && m.stops.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+	m.mu.Lock()
+	execed := len(m.execed)
+	m.mu.Unlock()
+	return m.alone() && execed == 0 && m.keeping.Load() == 0 && m.stops.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
 }
 
 // replace executes the program once more. It returns when that failed.
 func (m *monitor) replace(r *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent, Execed: m.execed}
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
 	keep := []int{x.Lock, x.Accept}
 	if m.master != nil {
 		x.Master = int(m.master.Fd())
@@ -191,11 +194,6 @@ func (m *monitor) goOn() int {
 		return 1
 	}
 	m.takeBack(x, r)
-	for _, e := range x.Execed {
-		if p, err := launch.Adopt(e.PID); err == nil {
-			m.attendExec(e, p)
-		}
-	}
 	r.server = m.findServer()
 	m.run = r
 	m.watchServer(r)
