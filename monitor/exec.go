@@ -40,7 +40,7 @@ type execed struct {
 const mostExecs = 2000
 
 // Exec has the monitor start a process of runtime-spec in the container, with the null device for its streams or on a terminal that nobody reads. The error is a
-// [*Failure] where the process did not start, and [errors.ErrUnsupported] of a monitor of an older version, which starts none. The client has to be closed then.
+// [*Failure] where the process did not start, and [errors.ErrUnsupported] of a monitor that starts none: one of an older version, or that has enough of them. The client has to be closed then.
 func (c *Client) Exec(x Exec, process *specs.Process) (pid int, err error) {
 	by := c.Process()
 	if by == nil { // of another pid namespace: its children's pids would mean nothing here

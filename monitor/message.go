@@ -30,7 +30,7 @@ const (
 	mKeep   = 'K' // with the descriptor of a terminal that the monitor is to keep
 	mNets   = 'C' // the container was connected to a network, or disconnected
 	mStay   = 'N' // the container is not to be started again by its policy
-	mExec   = 'P' // an Exec as JSON, with the descriptor of a file that has the process; mStarted or mFailed is the answer
+	mExec   = 'P' // an Exec as JSON, with the descriptor of a file that has the process; mStarted or mFailed is the answer, none that the client is to do it itself
 
 	// of the monitor
 	mStarted = 's' // a Started as JSON: the answer to mLaunch, and to mExec
