@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -170,6 +171,20 @@ func TestExecDetached(t *testing.T) {
 	})
 }
 
+// execEnds are the exit codes that the events since then tell of what exec started in a container, by its id; one that is told twice stands there twice.
+func execEnds(t testing.TB, e *Engine, c Container, since time.Time) map[string]string {
+	t.Helper()
+	codes := map[string]string{}
+	err := e.Events(t.Context(), EventOptions{Since: since, Until: time.Now(), Filters: Filters{"container": {c.ID}, "event": {"exec_die"}}}, func(x Event) error {
+		codes[x.Actor.Attributes["execID"]] += x.Actor.Attributes["exitCode"]
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return codes
+}
+
 // TestExecDetachedEnds: the monitor is the parent of what is detached, and tells of its end. A process 1 that waits for
 // nobody, as that of a container often is, would leave it a zombie, which keeps its container from ending. When all have ended the monitor rests.
 func TestExecDetachedEnds(t *testing.T) {
@@ -207,17 +222,7 @@ func TestExecDetachedEnds(t *testing.T) {
 		detached(ExecConfig{Command: []string{"sh", "-c", "test -t 0 && exit 5"}, TTY: true}),
 		detached(ExecConfig{Command: []string{"sh", "-c", "while [ ! -e /tmp/last ]; do sleep 0.01; done; exit 9"}}),
 	}
-	codes := func() map[string]string {
-		got := map[string]string{}
-		err := e.Events(t.Context(), EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID}, "event": {"exec_die"}}}, func(x Event) error {
-			got[x.Actor.Attributes["execID"]] += x.Actor.Attributes["exitCode"]
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
+	codes := func() map[string]string { return execEnds(t, e, c, begin) }
 	is := func(want ...string) func() bool {
 		return func() bool {
 			got := codes()
@@ -246,13 +251,10 @@ func TestExecDetachedEnds(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	rested := func() bool {
-		return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", keeper)), "monitor-rest")
-	}
 	if _, code, err := execs(e, c.ID, ExecConfig{Command: []string{"touch", "/tmp/last"}}, ""); code != 0 || err != nil {
 		t.Fatal(code, err)
 	}
-	nstest.Until(t, "the monitor's rest", rested)
+	nstest.Until(t, "the monitor's rest", func() bool { return atRest(keeper) })
 	ids = append(ids, detached(ExecConfig{Command: []string{"sleep", "1000"}}))
 	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
 		t.Fatal(err)
@@ -273,9 +275,7 @@ func TestParentDeathSignal(t *testing.T) {
 	asks := []string{"setpriv", "--pdeathsig", "KILL", "sh", "-c", "trap 'exit 5' TERM; echo >/tmp/ready; while :; do sleep 0.01; done"}
 	c := started(t, e, Config{Image: "host", Network: "none", Command: asks, AutoRemove: true})
 	keeper := monitorOf(t, e, c)
-	nstest.Until(t, "the monitor's rest", func() bool {
-		return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", keeper)), "monitor-rest")
-	})
+	nstest.Until(t, "the monitor's rest", func() bool { return atRest(keeper) })
 	run := func(x ExecConfig) {
 		t.Helper()
 		x.Detach = true
@@ -284,15 +284,7 @@ func TestParentDeathSignal(t *testing.T) {
 		}
 	}
 	died := func(want string) func() bool {
-		return func() (is bool) {
-			if err := e.Events(t.Context(), EventOptions{Since: begin, Until: time.Now(), Filters: Filters{"container": {c.ID}, "event": {"exec_die"}}}, func(x Event) error {
-				is = is || x.Actor.Attributes["exitCode"] == want
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
-			return is
-		}
+		return func() bool { return slices.Contains(slices.Collect(maps.Values(execEnds(t, e, c, begin))), want) }
 	}
 	asks[5] = strings.ReplaceAll(asks[5], "ready", "second")
 	run(ExecConfig{Command: asks})

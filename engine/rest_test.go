@@ -41,6 +41,11 @@ func outputOf(t *testing.T, pid int) *os.File {
 	return nil
 }
 
+// atRest reports whether a monitor has executed its program once more.
+func atRest(pid int) bool {
+	return strings.Contains(readFile(fmt.Sprintf("/proc/%d/cmdline", pid)), "monitor-rest")
+}
+
 // TestRestKeepsSignals: a monitor that executes its program once more does not forget who sent the last signal, and does so only when no stop is under way, be who asked
 // for that gone.
 func TestRestKeepsSignals(t *testing.T) {
@@ -59,10 +64,7 @@ func TestRestKeepsSignals(t *testing.T) {
 				t.Fatal(err)
 			}
 			pid := monitorOf(t, e, c)
-			rested := func() bool {
-				line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-				return err == nil && bytes.Contains(line, []byte("monitor-rest"))
-			}
+			rested := func() bool { return atRest(pid) }
 			if rested() {
 				hold.Close()
 				continue

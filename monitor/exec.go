@@ -13,12 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // A process that somebody starts in the container and does not wait for is the monitor's child. It would be one of process 1 else, which may never wait for
@@ -28,12 +28,6 @@ import (
 type Exec struct {
 	ID     string // what events call it
 	Member int    `json:",omitempty"` // see [oci.ExecOptions]
-}
-
-// An execed is a process that this one has started in the container, and that runs.
-type execed struct {
-	pid   int
-	ended chan struct{} // closed when its end has been told of
 }
 
 // mostExecs is how many there may be: each has a thread, of which a Go program has 10,000 at most. What is beyond that is its command's child.
@@ -47,7 +41,11 @@ func (c *Client) Exec(x Exec, process *specs.Process) (pid int, err error) {
 		return 0, errors.ErrUnsupported
 	}
 	defer by.Close()
-	f, err := processFile(process)
+	document, err := json.Marshal(process)
+	if err != nil {
+		return 0, err
+	}
+	f, err := files.Memory("process", document) // it may be larger than a message
 	if err != nil {
 		return 0, err
 	}
@@ -63,45 +61,14 @@ func (c *Client) Exec(x Exec, process *specs.Process) (pid int, err error) {
 	if err := seqpacket.CloseWrite(c.conn); err != nil {
 		return 0, err
 	}
-	for {
-		kind, data, err := c.read()
-		switch {
-		case err == io.EOF && by.Witness().Alive():
-			return 0, errors.ErrUnsupported
-		case err == io.EOF:
-			return 0, fmt.Errorf("%w any more, which was to start the process and may have done so: see kakuri top", ErrGone)
-		case err != nil:
-			return 0, err
-		case kind == mStarted:
-			var s Started
-			err := leanjson.Unmarshal(data, &s)
-			return s.PID, err
-		case kind == mFailed:
-			f := &Failure{}
-			if err := leanjson.Unmarshal(data, f); err != nil {
-				return 0, err
-			}
-			return 0, f
-		}
+	s, err := c.started()
+	switch {
+	case err == io.EOF && by.Witness().Alive():
+		return 0, errors.ErrUnsupported
+	case err == io.EOF:
+		return 0, fmt.Errorf("%w any more, which was to start the process and may have done so: see kakuri top", ErrGone)
 	}
-}
-
-// processFile is a file in memory with a process of runtime-spec, which may be larger than a message.
-func processFile(process *specs.Process) (*os.File, error) {
-	data, err := json.Marshal(process)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.MemfdCreate("process", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "process")
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return s.PID, err
 }
 
 // ExecFailure gives a process that did not start in a container Docker's exit code, which is never 125: the container is there.
@@ -160,50 +127,44 @@ func (m *monitor) startExec(order Exec, document *os.File) (pid int, err error) 
 	if !process.Terminal {
 		l.Stdio = [3]*os.File{null, null, null}
 	}
-	x := &execed{ended: make(chan struct{})}
-	started := make(chan error)
-	go m.parent(x, started, order, func() (*launch.Process, error) {
-		return box.LaunchExec(context.Background(), process, oci.ExecOptions{Member: order.Member}, l)
-	}, strings.Join(process.Args, " "))
-	if err := <-started; err != nil {
-		return 0, err
+	type result struct {
+		pid int
+		err error
 	}
-	return x.pid, nil
+	started := make(chan result)
+	go func() {
+		runtime.LockOSThread() // for good
+		p, err := box.LaunchExec(context.Background(), process, oci.ExecOptions{Member: order.Member}, l)
+		if err != nil {
+			started <- result{err: err}
+			return
+		}
+		m.event("exec_start: "+strings.Join(process.Args, " "), map[string]string{"execID": order.ID})
+		m.parent(order, p, func() { started <- result{pid: p.PID} })
+	}()
+	r := <-started
+	return r.pid, r.err
 }
 
-// parent starts a process, tells that it has, and waits for its end: on a thread of its own, which is what a process that asks for a signal at its parent's end
-// (PR_SET_PDEATHSIG), or to be traced by its parent, has for one.
-func (m *monitor) parent(x *execed, started chan<- error, order Exec, start func() (*launch.Process, error), command string) {
-	runtime.LockOSThread()
-	p, err := start()
-	if err != nil {
-		started <- err
-		return
-	}
+// parent is the life of a process that this thread has started. The thread is its own: what asks for a signal at its parent's end (PR_SET_PDEATHSIG), or to be
+// traced by its parent, has a thread for one.
+func (m *monitor) parent(order Exec, p *launch.Process, started func()) {
 	if p.Master != nil {
-		// Another descriptor, which reads without blocking a thread.
-		if fd, err := unix.FcntlInt(p.Master.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
-			m.keepTerminal(fd)
-		}
-		p.Master.Close()
+		m.keepTerminal(p.Master)
 	}
-	note := map[string]string{"execID": order.ID}
-	m.event("exec_start: "+command, note)
-	x.pid = p.PID
+	ended := make(chan struct{}) // its end has been told of
 	m.mu.Lock()
-	m.execed = append(m.execed, x)
+	m.execed = append(m.execed, ended)
 	m.mu.Unlock()
-	started <- nil
-	status, err := p.Wait()
-	if err == nil {
-		note["exitCode"] = strconv.Itoa(launch.ExitCode(status))
-		m.event("exec_die", note)
+	started()
+	if status, err := p.Wait(); err == nil {
+		m.event("exec_die", map[string]string{"execID": order.ID, "exitCode": strconv.Itoa(launch.ExitCode(status))})
 	}
 	m.mu.Lock()
-	m.execed = slices.DeleteFunc(m.execed, func(other *execed) bool { return other == x })
+	m.execed = slices.DeleteFunc(m.execed, func(other chan struct{}) bool { return other == ended })
 	m.rested = false // it is to become small once more
 	m.mu.Unlock()
-	close(x.ended)
+	close(ended)
 	time.AfterFunc(settled, m.settle)
 }
 
@@ -215,27 +176,11 @@ func (m *monitor) lastExecs() {
 	m.mu.Unlock()
 	t := time.NewTimer(patience)
 	defer t.Stop()
-	for _, x := range list {
+	for _, ended := range list {
 		select {
-		case <-x.ended:
+		case <-ended:
 		case <-t.C:
 			return
 		}
 	}
-}
-
-// keepTerminal reads a terminal whose output nobody wants until its process has gone: one that is full would hold it up, and one that is closed would end
-// it. It takes the descriptor.
-func (m *monitor) keepTerminal(fd int) {
-	if unix.SetNonblock(fd, true) != nil {
-		unix.Close(fd)
-		return
-	}
-	f := os.NewFile(uintptr(fd), "/dev/ptmx")
-	m.keeping.Add(1)
-	go func() {
-		defer m.keeping.Add(-1)
-		defer f.Close()
-		io.Copy(io.Discard, f)
-	}()
 }

@@ -386,22 +386,32 @@ func (c *Client) Launch(o Order, lock *os.File, held ...HeldPort) (Started, erro
 	if err := seqpacket.Send(c.conn, append([]byte{mLaunch}, data...), fds...); err != nil {
 		return Started{}, fmt.Errorf("monitor: %w", c.cause(err))
 	}
+	s, err := c.started()
+	switch {
+	case err == nil, errors.As(err, new(*Failure)):
+		return s, err
+	case err == io.EOF:
+		return s, errors.New("the monitor ended: nobody knows why; try again")
+	}
+	return s, fmt.Errorf("monitor: %w", err)
+}
+
+// started waits for the answer to what is to be started; io.EOF is that there is none.
+func (c *Client) started() (s Started, err error) {
 	for {
 		kind, data, err := c.read()
 		switch {
-		case err == io.EOF:
-			return Started{}, errors.New("the monitor ended: nobody knows why; try again")
 		case err != nil:
-			return Started{}, fmt.Errorf("monitor: %w", err)
+			return s, err
 		case kind == mStarted:
-			var s Started
-			return s, leanjson.Unmarshal(data, &s)
+			err := leanjson.Unmarshal(data, &s)
+			return s, err
 		case kind == mFailed:
 			f := &Failure{}
 			if err := leanjson.Unmarshal(data, f); err != nil {
-				return Started{}, err
+				return s, err
 			}
-			return Started{}, f
+			return s, f
 		}
 	}
 }

@@ -60,7 +60,7 @@ type monitor struct {
 	master   *os.File // the monitor's side of the terminal
 	stdin    *os.File // its end of the container's stdin
 	warnings []string
-	execed   []*execed // which run
+	execed   []chan struct{} // of each process that it has started in the container, and that runs: closed when its end has been told of
 }
 
 // A run is the container from a start to its end.
@@ -494,6 +494,7 @@ func (m *monitor) settle() {
 	m.mu.Unlock()
 	if adopted { // nobody to wake, and no rest
 		debug.FreeOSMemory()
+		return
 	}
 	unix.Write(m.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a number in eventfd(2); one that is full wakes as well
 }

@@ -98,7 +98,7 @@ func (m *monitor) given(c *client, kind byte, data []byte, fds []int) {
 	for _, fd := range fds {
 		switch kind {
 		case mKeep:
-			m.keepTerminal(fd)
+			m.keepTerminal(os.NewFile(uintptr(fd), "/dev/ptmx"))
 		case mExec:
 			m.exec(c, data, os.NewFile(uintptr(fd), "process"))
 		default:

@@ -99,22 +99,44 @@ func (m *monitor) fifo(name string, flags int) (*os.File, error) {
 
 // openTerminal takes the terminal's master side for the run's output and for what is typed.
 func (m *monitor) openTerminal(r *run, master *os.File) error {
-	// Another descriptor, which reads without blocking a thread.
-	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	master.Close()
+	f, err := polled(master)
 	if err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
 		return err
 	}
-	f := os.NewFile(uintptr(fd), "/dev/ptmx")
 	m.mu.Lock()
 	m.master = f
 	m.mu.Unlock()
 	r.out = append(r.out, f)
 	return nil
+}
+
+// polled is a terminal's master side by another descriptor, which reads without blocking a thread. It closes the one that there was.
+func polled(master *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	master.Close()
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "/dev/ptmx"), nil
+}
+
+// keepTerminal reads a terminal whose output nobody wants until its process has gone: one that is full would hold it up, and one that is closed would end
+// it. It takes the file.
+func (m *monitor) keepTerminal(master *os.File) {
+	f, err := polled(master)
+	if err != nil {
+		return
+	}
+	m.keeping.Add(1)
+	go func() {
+		defer m.keeping.Add(-1)
+		defer f.Close()
+		io.Copy(io.Discard, f)
+	}()
 }
 
 func (m *monitor) terminal() *os.File {

@@ -21,7 +21,6 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // runHook runs one hook for the container, whose process is pid, as a process of the runtime
@@ -274,14 +273,11 @@ func newHookStreams(state *specs.State) (*hookStreams, error) {
 		return nil, err
 	}
 	// A file in memory: a hook that does not read keeps nobody waiting.
-	fd, err := unix.MemfdCreate("state", unix.MFD_CLOEXEC)
+	in, err := files.Memory("state", data)
 	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
+		return nil, err
 	}
-	s := &hookStreams{in: os.NewFile(uintptr(fd), "state")}
-	if _, err = s.in.Write(data); err == nil {
-		_, err = s.in.Seek(0, io.SeekStart)
-	}
+	s := &hookStreams{in: in}
 	for i, to := range []**os.File{&s.out, &s.errs} {
 		if err != nil {
 			break
