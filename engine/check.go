@@ -523,7 +523,7 @@ func (k *check) states() error {
 		if files.IsID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
 			k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })
 		}
-		if id, is := strings.CutSuffix(id, standInOf("")); is && files.IsID(id) {
+		if id, is := strings.CutSuffix(id, monitor.StandIn("")); is && files.IsID(id) {
 			k.standIn(id)
 		}
 	}
@@ -541,8 +541,8 @@ func (k *check) standIn(id string) {
 		return // somebody is at it
 	}
 	defer lock.Close()
-	if c, err := k.e.read(dir); err == nil && !c.Active() && exists(k.e.dir+"/runtime/"+standInOf(id)) {
-		k.find(container(id), "a process that a killed command had for its files is left", func() error { return k.e.deleteState(context.Background(), standInOf(id)) })
+	if c, err := k.e.read(dir); err == nil && !c.Active() && exists(k.e.dir+"/runtime/"+monitor.StandIn(id)) {
+		k.find(container(id), "a process that a killed command had for its files is left", func() error { return k.e.deleteState(context.Background(), monitor.StandIn(id)) })
 	}
 }
 
@@ -555,7 +555,7 @@ func (k *check) cgroups() error {
 		}
 		for _, dir := range list {
 			id := filepath.Base(dir)
-			if !files.IsID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) || exists(k.e.dir+"/runtime/"+standInOf(id)) {
+			if !files.IsID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) || exists(k.e.dir+"/runtime/"+monitor.StandIn(id)) {
 				continue
 			}
 			k.find("control group "+dir, "it is left of a container", func() error { return os.Remove(dir) })

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/hostile"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
 
@@ -656,5 +657,86 @@ func TestCopyCancelled(t *testing.T) {
 	}
 	if err := e.Start(context.Background(), id, StartOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// slow gives time to pass before what is written is taken.
+type slow struct {
+	bytes.Buffer
+	once func()
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	if s.once != nil {
+		s.once()
+		s.once = nil
+	}
+	return s.Buffer.Write(p)
+}
+
+// TestCopyOfRestarting: files of a container that its policy starts again and again are copied both ways between two runs; the next one waits for that, and comes.
+func TestCopyOfRestarting(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c := detached(t, e, Config{
+		Image: "base:1", Command: []string{"sh", "-c", "echo run >>/runs; echo run >>/vol/runs; cat /new; exit 1"},
+		Restart: Restart{Policy: "always"}, Mounts: []Mount{vol("kept", "/vol")},
+	})
+	restarting := func() bool { c = found(t, e, c.ID); return c.Restarts >= 2 && c.Status == monitor.Restarting }
+	// copied gives a file as it is between two runs, of which the second is due before the copy is done. Then it calls do.
+	copied := func(name string, do func()) string {
+		for {
+			nstest.Until(t, "a time between two runs", restarting)
+			between := false
+			out := slow{once: func() {
+				due := time.Now().Add(150 * time.Millisecond << c.Restarts)
+				nstest.Until(t, "the next run to be due", func() bool { return time.Now().After(due) })
+				if now := found(t, e, c.ID); now.Restarts == c.Restarts {
+					between = true
+					do()
+				}
+			}}
+			if err := e.CopyFrom(ctx, c.ID, name, &out, false); err != nil {
+				t.Fatal(err)
+			}
+			if between {
+				return out.String()
+			}
+		}
+	}
+	for _, name := range []string{"/runs", "/vol/runs"} {
+		if n := strings.Count(copied(name, func() {}), "run\n"); n != c.Restarts+1 {
+			t.Errorf("%s has %d runs, of %d", name, n, c.Restarts+1)
+		}
+		nstest.Until(t, "another run", func() bool { return found(t, e, c.ID).Restarts > c.Restarts })
+	}
+	dir := t.TempDir()
+	put(t, dir+"/new", "by hand\n")
+	if err := e.CopyIn(ctx, c.ID, dir+"/new", "/new", CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "a run that has the file", func() bool { return strings.Contains(logOf(t, c), "by hand") })
+
+	// What a killed cp has left of the process that it had goes before the next start.
+	place := e.dir + "/runtime/" + monitor.StandIn(c.ID)
+	if err := os.Mkdir(place, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, place+" to be gone", func() bool { return !exists(place) })
+
+	// Who stops it does not wait for the copy. One that is started anew has the shortest waits.
+	if err := errors.Join(e.Stop(ctx, c.ID, StopOptions{}), e.Start(ctx, c.ID, StartOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	text := copied("/runs", func() {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	if c = found(t, e, c.ID); c.Status != monitor.Exited || !strings.Contains(text, "run\n") {
+		t.Errorf("a container that was stopped meanwhile is %s; copied were %d runs", c.Status, strings.Count(text, "run\n"))
 	}
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // files gives f the files of a container. Where the container does not run, a process stands in for its own: it is made as at a
-// start, with all mounts, up to its execve, and ends when f returns; a start waits for that.
+// start, with all mounts, up to its execve, and ends when f returns; a start waits for that, also one by the container's policy.
 func (e *Engine) files(ctx context.Context, ref string, f func(*view) error) error {
 	for range 100 {
 		c, err := e.Find(ref)
@@ -40,17 +40,48 @@ func (e *Engine) files(ctx context.Context, ref string, f func(*view) error) err
 		if err != nil {
 			return err
 		}
-		if c.Active() { // it was started meanwhile, or is about to be started again
-			lock.Close()
-			if c.PID == 0 {
-				return ErrConflict{fmt.Sprintf("container %s is restarting: wait until it runs, or stop it", c.Name)}
-			}
-			continue
+		if !c.Active() {
+			defer lock.Close()
+			defer e.release(&c, false)
+			return e.standIn(ctx, &c, f)
 		}
-		defer lock.Close()
-		return e.standIn(ctx, &c, f)
+		m, err := e.postpone(&c)
+		if m != nil {
+			defer lock.Close()
+			defer m.Close()
+			return e.standIn(ctx, &c, f)
+		}
+		lock.Close()
+		if err != nil {
+			return err
+		}
+		select { // it is just being started
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	return ErrConflict{fmt.Sprintf("container %s starts and ends all the time: stop it", ref)}
+}
+
+// postpone has a container's monitor wait with the start that is next by the container's policy, until the client is closed. It is nil where no start is waited for.
+func (e *Engine) postpone(c *Container) (*monitor.Client, error) {
+	m, err := e.dial(*c)
+	if errors.As(err, new(ErrNotRunning)) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	waits, err := m.Postpone()
+	if waits {
+		return m, nil
+	}
+	m.Close()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, ErrConflict{fmt.Sprintf("container %s is restarting: wait until it runs, or stop it", c.Name)}
+	}
+	return nil, nil // it has ended meanwhile, where there is an error
 }
 
 // openView opens the root directory that a container's first process has. It is ErrNotExist where it has no process.
@@ -92,9 +123,6 @@ func viewOf(pid int, name string) (*view, error) {
 
 func (v *view) close() { v.root.Close() }
 
-// standInOf is what the process is called by the runtime that stands in for a container's own.
-func standInOf(id string) string { return id + "-files" }
-
 // deleteState takes away what the runtime keeps of a container, or of a stand-in; it need not keep anything.
 func (e *Engine) deleteState(ctx context.Context, id string) error {
 	if err := e.runtime().Delete(ctx, id, true); err != nil && !errors.Is(err, oci.ErrNotExist) {
@@ -105,7 +133,6 @@ func (e *Engine) deleteState(ctx context.Context, id string) error {
 
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
-	defer e.release(c, false)
 	rec := c.Record // without its networks: nothing runs there, and its files in /etc are those of its last run
 	rec.Config.Network, rec.Config.Networks, rec.Config.Publish, rec.Config.PublishAll = "none", nil, nil, false
 	b, err := e.build(ctx, rec, false)
@@ -126,7 +153,7 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 	if err := e.mkdirs(); err != nil {
 		return err
 	}
-	id := standInOf(c.ID)
+	id := monitor.StandIn(c.ID)
 	if err := e.deleteState(ctx, id); err != nil { // a killed one's
 		return err
 	}

@@ -288,7 +288,7 @@ func TestStandInLeftIsTakenAway(t *testing.T) {
 	if err := e.Stop(ctx, c.ID, StopOptions{Timeout: &now}); err != nil {
 		t.Fatal(err)
 	}
-	place := e.dir + "/runtime/" + standInOf(c.ID)
+	place := e.dir + "/runtime/" + monitor.StandIn(c.ID)
 	for what, next := range map[string]func() error{
 		"check": func() error {
 			list, err := e.Check(ctx, true)

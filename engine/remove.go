@@ -83,7 +83,7 @@ func (e *Engine) remove(c *Container) error {
 	if err := os.Symlink(c.dir, e.creating()+"/"+c.ID); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if err := errors.Join(e.deleteState(context.Background(), c.ID), e.deleteState(context.Background(), standInOf(c.ID))); err != nil {
+	if err := errors.Join(e.deleteState(context.Background(), c.ID), e.deleteState(context.Background(), monitor.StandIn(c.ID))); err != nil {
 		return err
 	}
 	if err := e.discard(c); err != nil {
@@ -244,7 +244,7 @@ func (e *Engine) sweepHalf(id string) error {
 
 // forget takes away what the rooms below keep of a container.
 func (e *Engine) forget(id string) error {
-	if err := errors.Join(e.deleteState(context.Background(), id), e.deleteState(context.Background(), standInOf(id))); err != nil {
+	if err := errors.Join(e.deleteState(context.Background(), id), e.deleteState(context.Background(), monitor.StandIn(id))); err != nil {
 		return err
 	}
 	return errors.Join(os.RemoveAll(monitor.Place(e.dir, id)), os.RemoveAll(monitor.Place(e.dir, "."+id)))

@@ -282,7 +282,7 @@ func (e *Engine) startOne(ctx context.Context, ref string, m *monitor.Client) (c
 		return c, s, errActive
 	}
 	// A killed cp may have left one, whose control group would be that of what runs now.
-	if err := errors.Join(e.mkdirs(), e.deleteState(ctx, standInOf(c.ID))); err != nil {
+	if err := errors.Join(e.mkdirs(), e.deleteState(ctx, monitor.StandIn(c.ID))); err != nil {
 		return c, s, err
 	}
 	s, _, err = e.launch(ctx, &c, lock, m, false)

@@ -19,18 +19,19 @@ import (
 // The first byte of a message, and what follows it.
 const (
 	// of a client
-	mLaunch = 'L' // an Order as JSON, with the descriptor of the container's locked directory and those of its Held; on a Spawn's socket only
-	mAttach = 'A' // one byte of Streams; none of them is to be told of the exit only
-	mInput  = 'I' // what was typed, for the container's terminal
-	mEOF    = 'E' // the client's standard input has ended
-	mSize   = 'W' // rows and columns of the terminal, 16 bits each
-	mSignal = 'S' // a signal's number, 32 bits, and the command line of who sends it
-	mNote   = 'B' // as mSignal, of one that the client sends itself
-	mStop   = 'T' // a stop as JSON; the exit is the answer
-	mKeep   = 'K' // with the descriptor of a terminal that the monitor is to keep
-	mNets   = 'C' // the container was connected to a network, or disconnected
-	mStay   = 'N' // the container is not to be started again by its policy
-	mExec   = 'P' // an Exec as JSON, with the descriptor of a file that has the process; mStarted or mFailed is the answer, none that the client is to do it itself
+	mLaunch   = 'L' // an Order as JSON, with the descriptor of the container's locked directory and those of its Held; on a Spawn's socket only
+	mAttach   = 'A' // one byte of Streams; none of them is to be told of the exit only
+	mInput    = 'I' // what was typed, for the container's terminal
+	mEOF      = 'E' // the client's standard input has ended
+	mSize     = 'W' // rows and columns of the terminal, 16 bits each
+	mSignal   = 'S' // a signal's number, 32 bits, and the command line of who sends it
+	mNote     = 'B' // as mSignal, of one that the client sends itself
+	mStop     = 'T' // a stop as JSON; the exit is the answer
+	mKeep     = 'K' // with the descriptor of a terminal that the monitor is to keep
+	mNets     = 'C' // the container was connected to a network, or disconnected
+	mStay     = 'N' // the container is not to be started again by its policy
+	mPostpone = 'H' // the container is not to be started again by its policy while the client is connected
+	mExec     = 'P' // an Exec as JSON, with the descriptor of a file that has the process; mStarted or mFailed is the answer, none that the client is to do it itself
 
 	// of the monitor
 	mStarted = 's' // a Started as JSON: the answer to mLaunch, and to mExec
@@ -40,7 +41,7 @@ const (
 	mEnding  = 'z' // the container's process has ended, and is to be removed: mExit comes when what the monitor has of it is gone
 	mEmpty   = 'y' // nobody is left of that container: what it has written may be removed meanwhile
 	mExit    = 'x' // an Exit as JSON
-	mDone    = 'd' // the answer to mNets: nothing, or why not
+	mDone    = 'd' // the answer to mNets and mPostpone: nothing, or why not
 	mPipe    = 'p' // with the descriptor of the pipe that the container reads its stdin from
 )
 
@@ -349,19 +350,31 @@ func (c *Client) Stay() error { return c.send(mStay, nil) }
 // Connected says that the container, which runs, is connected to other networks than before: see [Networks]. When it returns, their
 // names are answered, where they are to be. Nobody else may read from the client meanwhile.
 func (c *Client) Connected() error {
-	if err := c.send(mNets, nil); err != nil {
-		return err
+	why, err := c.ask(mNets)
+	if why != "" {
+		return errors.New(why)
+	}
+	return err
+}
+
+// Postpone has the container, if it waits for its next start by its policy, wait for that until the client is closed, and reports whether it does. A monitor of an
+// older version does not answer: then the error is [os.ErrDeadlineExceeded] after a while. Nobody else may read from the client meanwhile.
+func (c *Client) Postpone() (bool, error) {
+	if err := c.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return false, err
+	}
+	why, err := c.ask(mPostpone)
+	return err == nil && why == "", err
+}
+
+// ask waits for the answer to a question: nothing, or why not.
+func (c *Client) ask(question byte) (why string, err error) {
+	if err := c.send(question, nil); err != nil {
+		return "", err
 	}
 	for {
-		kind, data, err := c.read()
-		if err != nil {
-			return err
-		}
-		if kind == mDone {
-			if len(data) > 0 {
-				return errors.New(string(data))
-			}
-			return nil
+		if kind, data, err := c.read(); err != nil || kind == mDone {
+			return string(data), err
 		}
 	}
 }

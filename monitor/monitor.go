@@ -48,6 +48,7 @@ type monitor struct {
 	keeping   atomic.Int32 // terminals of other processes of the container, and those processes while they are started
 	stops     atomic.Int32 // stops that are under way
 	nets      nets
+	interval  interval
 
 	mu       sync.Mutex // guards what follows
 	state    State
@@ -631,15 +632,23 @@ func (m *monitor) pause(wait time.Duration) bool {
 	m.mu.Lock()
 	m.state.Status = Restarting
 	m.mu.Unlock()
+	m.interval.begin()
 	m.save()
-	select {
-	case <-m.stopping:
-		m.mu.Lock()
-		m.state.Status = Exited
-		m.mu.Unlock()
-		return false
-	case <-time.After(wait):
-		return true
+	free := (<-chan struct{})(nil)
+	for after := time.After(wait); ; {
+		select {
+		case <-m.stopping:
+			m.mu.Lock()
+			m.state.Status = Exited
+			m.mu.Unlock()
+			return false
+		case <-after:
+		case <-free:
+		}
+		if free = m.interval.end(); free == nil {
+			m.runtime.Delete(context.Background(), StandIn(m.task.ID), true) // whose command was killed; the start says what is in its way
+			return true
+		}
 	}
 }
 

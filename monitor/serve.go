@@ -52,6 +52,7 @@ func (m *monitor) serve(c *client) {
 
 // drop forgets a connection that has ended. What it had typed is given up, and a standard input that was its own ends.
 func (m *monitor) drop(c *client) {
+	m.interval.drop(c)
 	m.clients.mu.Lock()
 	known := m.clients.list[c]
 	delete(m.clients.list, c)
@@ -140,14 +141,21 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 			}()
 		}
 	case kind == mNets:
-		answer := []byte{mDone}
-		if err := m.connected(); err != nil {
-			answer = append(answer, err.Error()...)
-		}
-		m.write(c, answer)
+		m.done(c, m.connected())
+	case kind == mPostpone:
+		m.done(c, m.interval.postpone(c))
 	case kind == mStay:
 		m.stay()
 	}
+}
+
+// done tells a client that what it asked for is done, or why not.
+func (m *monitor) done(c *client, err error) {
+	answer := []byte{mDone}
+	if err != nil {
+		answer = append(answer, err.Error()...)
+	}
+	m.write(c, answer)
 }
 
 // typed passes on what was typed. A program that does not read its terminal must not keep the client from being heard.
