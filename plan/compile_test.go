@@ -506,6 +506,35 @@ func TestMountOnDevice(t *testing.T) {
 	}
 }
 
+// TestOwnNull: who has been given the machine's null device for a stream gets the container's own, where that has one that is the machine's device and its node.
+func TestOwnNull(t *testing.T) {
+	const tmpfs = `"mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"}]`
+	dev := func(of string) string {
+		return `"linux":{"namespaces":[{"type":"mount"}],"devices":[{"path":"/dev/null",` + of + `}]}`
+	}
+	for _, c := range []struct {
+		parts []string
+		nulls []uint32
+		want  int
+	}{
+		{nil, []uint32{0}, 1}, {nil, nil, 0}, {[]string{tmpfs}, []uint32{0, 2}, 1},
+		{[]string{dev(`"type":"c","major":1,"minor":3`)}, []uint32{0}, 1}, {[]string{dev(`"type":"c","major":1,"minor":5`)}, []uint32{0}, 0},
+		{[]string{dev(`"type":"c","major":7,"minor":3`)}, []uint32{0}, 0}, {[]string{dev(`"type":"b","major":1,"minor":3`)}, []uint32{0}, 0},
+		{[]string{tmpfs, dev(`"type":"c","major":1,"minor":5`)}, []uint32{0}, 0},
+		{[]string{`"mounts":[{"destination":"/dev/null","type":"bind","source":"/dev/null"}]`}, []uint32{0}, 0},
+		{[]string{`"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}]}`}, []uint32{0}, 0},
+	} {
+		p := compile(t, config(append([]string{`"root":{"path":"/r"}`}, c.parts...)...), rootFacts(), Options{Nulls: c.nulls})
+		if list := ops[*OwnNull](p); len(list) != c.want || c.want > 0 && !slices.Equal(list[0].FDs, c.nulls) {
+			t.Errorf("%v, descriptors %v: %v", c.parts, c.nulls, list)
+		}
+	}
+	on := config(`"root":{"path":"/r"}`, `"process":{"args":["/bin/true"],"cwd":"/","terminal":true}`, `"mounts":[{"destination":"/dev/pts","type":"devpts","source":"devpts"}]`)
+	if list := ops[*OwnNull](compile(t, on, rootFacts(), Options{Nulls: []uint32{0}})); len(list) > 0 {
+		t.Errorf("on a terminal: %v", list)
+	}
+}
+
 // TestRootOfUserNamespace: what rootless podman is, which gives its containers no user namespace of their own, or one below its own.
 func TestRootOfUserNamespace(t *testing.T) {
 	host := rootFacts()
