@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,32 @@ func TestPullRemoved(t *testing.T) {
 	}
 	if left, err := s.List(); err != nil || len(left) > 0 {
 		t.Errorf("layers are left: %v %v", left, err)
+	}
+}
+
+// TestImageConfigOfTwo: what an image completes is the new container's own, and a Config that a caller uses for two does not carry one image's over to the other.
+func TestImageConfigOfTwo(t *testing.T) {
+	var img image.Image
+	if err := json.Unmarshal([]byte(`{"config": {"Env": ["B=2"], "Labels": {"b": "2"}, "ExposedPorts": {"80": {}}, "Volumes": {"/b": {}},
+		"Healthcheck": {"Test": ["CMD", "true"], "Retries": 7}}}`), &img.Config); err != nil {
+		t.Fatal(err)
+	}
+	mine := func() Config {
+		return Config{
+			Env: append(make([]string, 0, 8), "A=1"), Labels: map[string]string{"a": "1"}, Expose: append(make([]string, 0, 8), "91", "90"),
+			Mounts: append(make([]Mount, 0, 8), Mount{Dest: "/a"}), Health: &Health{Interval: time.Minute},
+		}
+	}
+	given := mine()
+	c := given
+	if left := c.applyImage(img); len(left) > 0 || c.Labels["b"] != "2" || c.Labels["a"] != "1" || len(c.Expose) != 3 || len(c.Mounts) != 2 || c.Health.Retries != 7 || c.Health.Interval != time.Minute {
+		t.Errorf("%+v, %q", c, left)
+	}
+	if !reflect.DeepEqual(given, mine()) {
+		t.Errorf("the caller's: %+v, %+v", given, given.Health)
+	}
+	if m := given.Mounts[:2]; m[1].Dest != "" {
+		t.Errorf("the caller's: %+v", m)
 	}
 }
 

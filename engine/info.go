@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
@@ -119,49 +120,87 @@ type InfoSwarm struct {
 
 // Info tells of the engine and its machine. ServerVersion is who calls's to fill in.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
-	f := e.host
-	i := Info{
-		DockerRootDir: e.data, LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: "1", DefaultRuntime: "kakuri-runtime", KernelVersion: f.Kernel,
-		OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), Rootless: !f.Privileged(), SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns", "name=timens"},
+	i := Info{DockerRootDir: e.data, LoggingDriver: "json-file", DefaultRuntime: "kakuri-runtime", Rootless: !e.host.Privileged()}
+	if err := i.machine(e.host); err != nil {
+		return i, err
 	}
+	if err := i.store(ctx, e); err != nil {
+		return i, err
+	}
+	if err := i.count(e); err != nil {
+		return i, err
+	}
+	mode, missing := e.DefaultNetwork()
+	i.DefaultNetwork = mode
+	if missing != nil {
+		i.DefaultNetwork += " (" + missing.Error() + ")"
+		i.Warnings = append(i.Warnings, "containers have no network: "+missing.Error())
+	}
+	i.asDocker(e)
+	if i.Rootless {
+		i.Uplink = e.uplinkText()
+		if e.host.NewUIDMap == "" {
+			i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
+		}
+		if !e.host.Cgroup.Unified {
+			i.Warnings = append(i.Warnings, "control groups of version 1 are root's: containers with limits are refused")
+		}
+	}
+	return i, ctx.Err()
+}
+
+// machine tells of the kernel and what it can do, and of the system on it.
+func (i *Info) machine(f plan.Facts) error {
+	i.OSType, i.Architecture, i.NCPU, i.KernelVersion = "linux", machine(), runtime.NumCPU(), f.Kernel
+	i.OperatingSystem, i.OSVersion = osRelease()
+	i.Name, _ = os.Hostname()
+	i.CgroupDriver, i.CgroupVersion = "cgroupfs", "1"
 	if f.Cgroup.Unified {
 		i.CgroupVersion = "2"
 	}
-	if i.Rootless {
-		i.SecurityOptions = append(i.SecurityOptions, "name=rootless")
+	i.SecurityOptions = []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns", "name=timens"}
+	for _, o := range []struct {
+		name string
+		has  bool
+	}{{"rootless", i.Rootless}, {"apparmor", f.AppArmor}, {"selinux", f.SELinux}} {
+		if o.has {
+			i.SecurityOptions = append(i.SecurityOptions, "name="+o.name)
+		}
 	}
-	if f.AppArmor {
-		i.SecurityOptions = append(i.SecurityOptions, "name=apparmor")
-	}
-	if f.SELinux {
-		i.SecurityOptions = append(i.SecurityOptions, "name=selinux")
-	}
-	i.OperatingSystem, i.OSVersion = osRelease()
-	i.Name, _ = os.Hostname()
 	var m unix.Sysinfo_t
 	if err := unix.Sysinfo(&m); err != nil {
-		return i, os.NewSyscallError("sysinfo", err)
+		return os.NewSyscallError("sysinfo", err)
 	}
+	i.MemTotal = int64(m.Totalram) * int64(m.Unit)
+	return nil
+}
+
+// store tells of the images, and how their layers are kept.
+func (i *Info) store(ctx context.Context, e *Engine) error {
 	images, err := e.Images()
 	if err != nil {
-		return i, err
+		return err
 	}
 	all, err := images.List(ctx, image.ListOptions{})
 	if err != nil {
-		return i, err
+		return err
 	}
 	i.Images = len(all)
 	layers, err := e.Storage()
 	if err != nil {
-		return i, err
+		return err
 	}
 	var why string
 	i.Driver, why = layers.Driver()
 	i.DriverStatus = [][2]string{{"Chosen because", why}}
-	i.MemTotal = int64(m.Totalram) * int64(m.Unit)
+	return nil
+}
+
+// count counts the containers.
+func (i *Info) count(e *Engine) error {
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {
-		return i, err
+		return err
 	}
 	r := e.runtime()
 	for n := range list {
@@ -174,23 +213,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 			i.ContainersStopped++
 		}
 	}
-	mode, missing := e.DefaultNetwork()
-	i.DefaultNetwork = mode
-	if missing != nil {
-		i.DefaultNetwork += " (" + missing.Error() + ")"
-		i.Warnings = append(i.Warnings, "containers have no network: "+missing.Error())
-	}
-	if i.Rootless {
-		i.Uplink = e.uplinkText()
-	}
-	if f.NewUIDMap == "" && i.Rootless {
-		i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
-	}
-	i.asDocker(e)
-	if i.Rootless && !f.Cgroup.Unified {
-		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: containers with limits are refused")
-	}
-	return i, ctx.Err()
+	return nil
 }
 
 // asDocker fills in what scripts made for Docker ask.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,19 +113,14 @@ func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.
 }
 
 // applyImage completes what was asked for by what the image says, as Docker does. What an image says that means nothing is left out, and given back: who runs
-// it can hardly mend it.
+// it can hardly mend it. Lists, maps and the health check that c came with stay as they are: whoever called may use them for the next container.
 func (c *Config) applyImage(img image.Image) (left []string) {
 	from := img.Config.Config
-	if c.User == "" {
-		c.User = from.User
-	}
-	if c.Workdir == "" {
-		c.Workdir = from.WorkingDir
-	}
+	c.User, c.Workdir = cmp.Or(c.User, from.User), cmp.Or(c.Workdir, from.WorkingDir)
 	if _, ok := abi.ParseSignal(from.StopSignal); !ok && from.StopSignal != "" {
 		left = append(left, "STOPSIGNAL "+from.StopSignal+" is no signal")
-	} else if c.StopSignal == "" {
-		c.StopSignal = from.StopSignal
+	} else {
+		c.StopSignal = cmp.Or(c.StopSignal, from.StopSignal)
 	}
 	if len(c.Entrypoint) == 0 {
 		if len(c.Command) == 0 {
@@ -132,58 +128,67 @@ func (c *Config) applyImage(img image.Image) (left []string) {
 		}
 		c.Entrypoint = slices.Clone(from.Entrypoint)
 	}
-	env, given := slices.Clone(c.Env), map[string]bool{"": true} // the caller keeps its list
+	c.applyEnv(from.Env)
+	if len(from.Labels) > 0 {
+		labels := maps.Clone(from.Labels)
+		maps.Copy(labels, c.Labels)
+		c.Labels = labels
+	}
+	left = append(left, c.applyPorts(from.ExposedPorts)...)
+	c.applyVolumes(from.Volumes)
+	left = append(left, c.applyHealth(img)...)
+	slices.Sort(left)
+	return left
+}
+
+// applyEnv adds the variables that the caller has not named, after its own.
+func (c *Config) applyEnv(env []string) {
+	all, given := slices.Clone(c.Env), map[string]bool{"": true}
 	for _, have := range c.Env {
 		name, _, _ := strings.Cut(have, "=")
 		given[name] = true
 	}
-	for _, have := range from.Env {
+	for _, have := range env {
 		if name, _, _ := strings.Cut(have, "="); !given[name] {
-			given[name], env = true, append(env, have)
+			given[name], all = true, append(all, have)
 		}
 	}
-	c.Env = env
-	for k, v := range from.Labels {
-		if _, given := c.Labels[k]; !given {
-			if c.Labels == nil {
-				c.Labels = map[string]string{}
-			}
-			c.Labels[k] = v
-		}
-	}
-	exposes := 0
-	for _, port := range slices.Sorted(maps.Keys(from.ExposedPorts)) {
+	c.Env = all
+}
+
+// applyPorts adds an image's ports, in their order.
+func (c *Config) applyPorts(ports map[string]struct{}) (left []string) {
+	n, all := 0, slices.Clone(c.Expose)
+	for _, port := range slices.Sorted(maps.Keys(ports)) {
 		list, err := parseExposed(port)
 		if err != nil {
 			left = append(left, "EXPOSE "+port+" is no port")
 			continue
 		}
-		if exposes += len(list); exposes > maxExposed {
+		if n += len(list); n > maxExposed {
 			left = append(left, fmt.Sprintf("EXPOSE %s and what comes after it: the image has more than %d ports", port, maxExposed))
 			break
 		}
-		c.Expose = append(c.Expose, port)
+		all = append(all, port)
 	}
-	slices.Sort(c.Expose)
-	places := make([]string, 0, len(from.Volumes))
-	for dest := range from.Volumes {
-		places = append(places, dest)
-	}
-	slices.Sort(places)
+	slices.Sort(all)
+	c.Expose = all
+	return left
+}
+
+// applyVolumes adds a volume of no name at each place of the image's where nothing is to be mounted.
+func (c *Config) applyVolumes(volumes map[string]struct{}) {
 	has := make(map[string]bool)
 	for _, m := range c.Mounts {
 		has[path.Clean(m.Dest)] = true
 	}
-	for _, dest := range places {
+	for _, dest := range slices.Sorted(maps.Keys(volumes)) {
 		at := path.Join("/", dest) // builders take a relative one, and it is below the root
 		if !has[at] {
 			has[at] = true
-			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
+			c.Mounts = append(slices.Clip(c.Mounts), Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
 		}
 	}
-	left = append(left, c.applyHealth(img)...)
-	slices.Sort(left)
-	return left
 }
 
 // applyHealth completes a health check, each field by itself.
@@ -205,10 +210,11 @@ func (c *Config) applyHealth(img image.Image) (left []string) {
 		left = append(left, fmt.Sprintf("Retries %d in Healthcheck is negative", from.Retries))
 		from.Retries = 0
 	}
-	if c.Health == nil {
-		c.Health = &Health{}
+	var h Health
+	if c.Health != nil {
+		h = *c.Health
 	}
-	h := c.Health
+	c.Health = &h
 	if len(h.Test) == 0 {
 		h.Test = slices.Clone(from.Test)
 	}
