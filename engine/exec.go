@@ -68,11 +68,10 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 			process.ConsoleSize = &specs.Box{Height: uint(term.Row), Width: uint(term.Col)}
 		}
 	}
-	streams, err := openExec(x, s, box, process)
+	keys, err := ParseDetachKeys(x.DetachKeys)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	defer streams.close()
 	res := Result{ID: files.NewID()}
 	note := map[string]string{"execID": res.ID}
 	e.event(&c, "exec_create: "+strings.Join(x.Command, " "), note)
@@ -85,7 +84,14 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		if done || err != nil {
 			return res, err
 		}
+		s = Streams{Started: s.Started}
 	}
+	streams, err := openExec(x, s, box, process)
+	if err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	defer streams.close()
+	streams.keys = keys
 	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
 	if errors.Is(err, oci.ErrNotRunning) || err != nil && ending(c, box) {
 		return res, ErrNotRunning{ID: c.ID}
@@ -308,12 +314,6 @@ func openExec(x ExecConfig, s Streams, box *oci.Container, p *specs.Process) (_ 
 			t.close()
 		}
 	}()
-	if t.keys, err = ParseDetachKeys(x.DetachKeys); err != nil {
-		return nil, err
-	}
-	if x.Detach {
-		t.caller = Streams{}
-	}
 	if !x.Interactive {
 		t.caller.In = nil
 	}

@@ -50,74 +50,106 @@ func (e *Engine) Run(ctx context.Context, cfg Config, s Streams, o RunOptions) (
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
-	leave := false // without waiting for the monitor's end
-	volumes := false
-	defer func() {
-		m.Close()
-		if !leave {
-			m.Reap()
-		}
-		if volumes {
-			_ = errors.Join(e.sweepVolumes(), e.sweepAttached()) // the next command would, too
-		}
-	}()
+	r := launching{e: e, o: o, monitor: m}
+	defer r.close()
+	if err := r.create(ctx, cfg, s); err != nil {
+		return Result{}, &ExitError{125, err}
+	}
+	if err := r.start(ctx); err != nil {
+		return r.res, err
+	}
+	if s.Started != nil {
+		s.Started(r.c)
+	}
+	if o.Detach {
+		r.leave = true
+		e.sweepNowAndThen() // what it finds is not the fault of this run
+		return r.res, nil
+	}
+	r.leave, err = e.stay(ctx, &r.c, r.attached, &r.res)
+	return r.res, err
+}
+
+// A launching is a run on its way.
+type launching struct {
+	e        *Engine
+	o        RunOptions
+	monitor  *monitor.Client
+	attached *attachment
+	c        Container
+	lock     *os.File // of the container's directory, until it runs
+	res      Result
+	leave    bool // without waiting for the monitor's end
+	volumes  bool // some go with the container
+}
+
+// create makes the container, and attaches to its monitor who is to stay.
+func (r *launching) create(ctx context.Context, cfg Config, s Streams) (err error) {
+	e := r.e
 	if cfg.TTY && s.Terminal != nil && cfg.Rows == 0 && cfg.Columns == 0 {
 		// The command finds the size there; later ones come as signals.
 		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
 			cfg.Rows, cfg.Columns = size.Row, size.Col
 		}
 	}
-	if !o.Detach {
+	if !r.o.Detach {
 		cfg.StdinOnce = cfg.Interactive
 	}
-	a, err := e.attachment(cfg, s)
-	if err != nil {
-		return Result{}, &ExitError{125, err}
+	if r.attached, err = e.attachment(cfg, s); err != nil {
+		return err
 	}
-	defer a.close()
-	c, lock, err := e.create(ctx, cfg)
-	if err != nil {
-		return Result{}, &ExitError{125, err}
+	if r.c, r.lock, err = e.create(ctx, cfg); err != nil {
+		return err
 	}
-	volumes = cfg.AutoRemove && !o.Detach && len(c.Volumes) > 0
-	e.event(&c, "create", nil)
-	res := Result{ID: c.ID}
-	a.monitor, a.ended = m, func() (Exit, bool) { return e.endOf(&c) }
-	if !o.Detach {
-		if err := m.Attach(a.wants()); err != nil {
-			lock.Close()
-			return Result{}, &ExitError{125, errors.Join(err, e.discard(&c))}
+	r.volumes = cfg.AutoRemove && !r.o.Detach && len(r.c.Volumes) > 0
+	e.event(&r.c, "create", nil)
+	r.attached.monitor, r.attached.ended = r.monitor, func() (Exit, bool) { return e.endOf(&r.c) }
+	if r.o.Detach {
+		return nil
+	}
+	if err := r.monitor.Attach(r.attached.wants()); err != nil {
+		r.lock.Close()
+		return errors.Join(err, e.discard(&r.c))
+	}
+	r.attached.forward()
+	return nil
+}
+
+// start starts the container, or takes it away where that is what its Config says.
+func (r *launching) start(ctx context.Context) error {
+	defer r.lock.Close()
+	r.res.ID = r.c.ID
+	started, made, err := r.e.launch(ctx, &r.c, r.lock, r.monitor, r.o.Timings)
+	r.res.Warnings = started.Warnings
+	if err != nil {
+		left, err := r.e.runFailed(&r.c, err)
+		if !left {
+			r.res.ID = ""
 		}
-		a.forward()
+		return err
 	}
-	started, made, err := e.launch(ctx, &c, lock, m, o.Timings)
-	if err != nil {
-		var left bool
-		if left, err = e.runFailed(&c, err); !left {
-			res.ID = ""
-		}
-	} else {
-		err = e.finished(&c)
+	if err := r.e.finished(&r.c); err != nil {
+		return err
 	}
-	lock.Close()
-	res.Warnings = started.Warnings
-	if err != nil {
-		return res, err
+	r.c.PID, r.c.Status = started.PID, monitor.Running
+	if r.o.Timings {
+		r.res.Timings, r.res.Plan = started.Timings, made
 	}
-	c.PID, c.Status = started.PID, monitor.Running
-	if o.Timings {
-		res.Timings, res.Plan = started.Timings, made
+	return nil
+}
+
+// close lets go of the monitor and of the caller's streams.
+func (r *launching) close() {
+	if r.attached != nil {
+		r.attached.close()
 	}
-	if s.Started != nil {
-		s.Started(c)
+	r.monitor.Close()
+	if !r.leave {
+		r.monitor.Reap()
 	}
-	if o.Detach {
-		leave = true
-		e.sweepNowAndThen() // what it finds is not the fault of this run
-		return res, nil
+	if r.volumes {
+		_ = errors.Join(r.e.sweepVolumes(), r.e.sweepAttached()) // the next command would, too
 	}
-	leave, err = e.stay(ctx, &c, a, &res)
-	return res, err
 }
 
 // stay waits for the end of a container and takes away what --rm says, in part while the monitor does its own. It reports whether the

@@ -476,7 +476,6 @@ func (m *monitor) attend() {
 			m.end(x)
 			return
 		}
-		m.rested = false
 		if !m.launchAgain() {
 			m.end(x)
 			return
@@ -503,9 +502,14 @@ func (m *monitor) settle() {
 // settleHere is the rest of that, by the thread that is the container's parent.
 func (m *monitor) settleHere() {
 	unix.Read(m.wake, make([]byte, 8))
-	if !m.rest() && !m.rested {
-		debug.FreeOSMemory()
+	m.mu.Lock()
+	rested := m.rested
+	m.mu.Unlock()
+	if rested {
+		return
 	}
+	m.rest()
+	debug.FreeOSMemory() // where it could not
 }
 
 // launchAgain starts the container as its policy says; false is that it is not to be started any more. A start that fails is an end like any other.
@@ -517,6 +521,7 @@ func (m *monitor) launchAgain() bool {
 		return false
 	}
 	m.state.Restarts++
+	m.rested = false
 	m.starting = make(chan struct{}) // who stops it from here on waits for what there is to be stopped
 	m.mu.Unlock()
 	defer m.settled()

@@ -36,16 +36,16 @@ type rest struct {
 	Ports   []heldPort   `json:",omitempty"`
 }
 
-// rest replaces the program, where that can be done without anybody noticing. It returns false when it did not. It is the thread that cloned the container's process that calls it:
+// rest replaces the program, where that can be done without anybody noticing. It returns when it did not. It is the thread that cloned the container's process that calls it:
 // all others end with an execve(2), and the kernel sends their children the signal that those asked for at their parent's end (PR_SET_PDEATHSIG).
-func (m *monitor) rest() bool {
+func (m *monitor) rest() {
 	m.awake.Lock()
 	defer m.awake.Unlock()
 	m.mu.Lock()
-	r, rested := m.run, m.rested
+	r := m.run
 	m.mu.Unlock()
-	if rested || r == nil || r.proc == nil || !m.canRest() || r.proc.Ended() || r.server.gone() {
-		return false
+	if r == nil || r.proc == nil || !m.canRest() || r.proc.Ended() || r.server.gone() {
+		return
 	}
 	// Nobody new, and no output, from here on.
 	m.accept.SetReadDeadline(time.Now())
@@ -69,7 +69,6 @@ func (m *monitor) rest() bool {
 		f.SetReadDeadline(time.Time{})
 	}
 	m.copyOut(r)
-	return false
 }
 
 // canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept, a process that another thread is the parent of and a stop
