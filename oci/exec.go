@@ -80,13 +80,8 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	if _, err := specjson.ValidateProcess(process); err != nil {
 		return nil, err
 	}
-	switch s := c.Status(); s {
-	case specs.StateStopped, specs.StateCreating:
-		return nil, fmt.Errorf("cannot exec in a %s container", s)
-	case StatusPaused:
-		if !o.IgnorePaused {
-			return nil, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
-		}
+	if err := c.takesExec(o.IgnorePaused); err != nil {
+		return nil, err
 	}
 	first := c.process()
 	if first == nil {
@@ -103,27 +98,23 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	if err != nil {
 		return nil, err
 	}
-	hands := Hands{c: c}
 	if g != nil {
 		defer g.Close()
-		hands.group = g
 	}
-	p, err := c.planExec(process, o, g)
+	config, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.planExec(config, process, o, g)
 	if err != nil {
 		return nil, err
 	}
 	if !process.Terminal {
-		config, err := c.Spec()
-		if err != nil {
-			return nil, err
-		}
 		null, err := guardNull(config, &l.Stdio)
 		if err != nil {
 			return nil, err
 		}
-		if null != nil {
-			defer null.Close()
-		}
+		defer null.Close() // nil where there is nothing to guard
 	}
 	runtime.LockOSThread() // which clones, and traces nothing else
 	defer runtime.UnlockOSThread()
@@ -134,7 +125,7 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 		c.runtime.warn(w)
 	}
 	c.runtime.debugPlan(p)
-	l.Hands = hands
+	l.Hands = Hands{c: c, group: g}
 	also := l.Start
 	l.Start = func(pid int) error {
 		// The namespaces were opened by a number: it was the container's if it still is.
@@ -151,6 +142,17 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	return launch.Run(ctx, p, l)
 }
 
+// takesExec reports as an error that the container is in a state in which no other process is started.
+func (c *Container) takesExec(paused bool) error {
+	switch s := c.Status(); {
+	case s == specs.StateStopped, s == specs.StateCreating:
+		return fmt.Errorf("cannot exec in a %s container", s)
+	case s == StatusPaused && !paused:
+		return errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	}
+	return nil
+}
+
 // keepAffinity returns what has the calling thread run again where it may now.
 func keepAffinity() (restore func()) {
 	var set unix.CPUSet
@@ -161,11 +163,7 @@ func keepAffinity() (restore func()) {
 }
 
 // planExec compiles the plan of a process in the namespaces and the cgroup of the container.
-func (c *Container) planExec(process *specs.Process, o ExecOptions, g *group) (plan.Plan, error) {
-	config, err := c.Spec()
-	if err != nil {
-		return plan.Plan{}, err
-	}
+func (c *Container) planExec(config *specs.Spec, process *specs.Process, o ExecOptions, g *group) (plan.Plan, error) {
 	p := *process
 	from, err := inherit(o.KeepFDs)
 	if err != nil {

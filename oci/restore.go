@@ -76,13 +76,7 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	x = &restoring{o: o, ctx: ctx, spec: b.withHome(), release: make(chan struct{})}
 	x.image.log = "restore.log"
 	defer x.close()
-	if err := o.openDirs(&x.image, false); err != nil {
-		return x, err
-	}
-	if x.opts, err = o.opts(&x.image, b.Spec.Annotations); err != nil {
-		return x, err
-	}
-	facts, err := host.Read(b.Needs())
+	facts, err := x.look(b)
 	if err != nil {
 		return x, err
 	}
@@ -105,47 +99,55 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	if err := x.c.note(b, x.group, 0); err != nil {
 		return x, err
 	}
-	if err := x.options(); err != nil {
-		return x, err
-	}
-	if err := x.begin(); err != nil {
-		return x, err
-	}
-	if err := x.image.ask(ctx, r); err != nil {
-		return x, err
-	}
-	if x.image.version < oldestLSM && (o.LSMProfile != "" || o.LSMMountContext != "") {
-		return x, errors.New("--lsm-profile and --lsm-mount-context require at least CRIU 3.16")
-	}
-	if o.LazyPages {
-		if err := x.image.want(ctx, criu.Features{LazyPages: true}); err != nil {
+	for _, do := range []func() error{x.options, x.begin, x.able, x.enterGroup, x.enterResctrl, x.run} {
+		if err := do(); err != nil {
 			return x, err
 		}
 	}
-	if err := x.enterGroup(); err != nil {
-		return x, err
+	return x, nil
+}
+
+// look finds out what there is, of the image and of the host, before anything is made.
+func (x *restoring) look(b *Bundle) (facts plan.Facts, err error) {
+	if err := x.o.openDirs(&x.image, false); err != nil {
+		return facts, err
 	}
-	for _, s := range x.plan.Steps {
-		if op, ok := s.Op.(*plan.JoinResctrl); ok {
-			if err := joinResctrl(op, x.image.session.PID()); err != nil {
-				return x, fmt.Errorf("%s: %w", s.Cause.String(), err)
-			}
-		}
+	if x.opts, err = x.o.opts(&x.image, b.Spec.Annotations); err != nil {
+		return facts, err
 	}
-	if err := x.image.do(ctx, r, criu.Request{Type: criu.Restore, Opts: x.opts}, x.notice); err != nil {
-		return x, err
+	return host.Read(b.Needs())
+}
+
+// able asks CRIU whether it can do what is wanted of it.
+func (x *restoring) able() error {
+	if err := x.image.ask(x.ctx, x.c.runtime); err != nil {
+		return err
+	}
+	if x.image.version < oldestLSM && (x.o.LSMProfile != "" || x.o.LSMMountContext != "") {
+		return errors.New("--lsm-profile and --lsm-mount-context require at least CRIU 3.16")
+	}
+	if x.o.LazyPages {
+		return x.image.want(x.ctx, criu.Features{LazyPages: true})
+	}
+	return nil
+}
+
+// run has CRIU make the processes, and writes down which the first is.
+func (x *restoring) run() error {
+	if err := x.image.do(x.ctx, x.c.runtime, criu.Request{Type: criu.Restore, Opts: x.opts}, x.notice); err != nil {
+		return err
 	}
 	x.c.state.CRIU = nil
 	if err := x.c.save(); err != nil {
-		return x, err
+		return err
 	}
 	if x.c.state.Restoring {
-		return x, errors.New("criu says that the container is restored, and has not said which process that is")
+		return errors.New("criu says that the container is restored, and has not said which process that is")
 	}
-	if o.PIDFile != "" {
-		return x, writePIDFile(o.PIDFile, x.c.state.PID)
+	if x.o.PIDFile != "" {
+		return writePIDFile(x.o.PIDFile, x.c.state.PID)
 	}
-	return x, nil
+	return nil
 }
 
 // close closes what is of use until the processes run.
@@ -206,8 +208,7 @@ func (x *restoring) namespaces() error {
 		if err != nil {
 			return fmt.Errorf("the %s namespace of config.json has to be there: %w", n.name, err)
 		}
-		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: n.key, FD: criu.FirstFD + len(x.extra)})
-		x.extra = append(x.extra, f)
+		x.give(n.key, f)
 	}
 	for _, n := range namespaces(x.spec) {
 		switch {
@@ -223,6 +224,12 @@ func (x *restoring) namespaces() error {
 		}
 	}
 	return nil
+}
+
+// give passes an open file on to CRIU, which is to have it for what the image calls by a name.
+func (x *restoring) give(name string, f *os.File) {
+	x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: criu.FirstFD + len(x.extra)})
+	x.extra = append(x.extra, f)
 }
 
 // mounts are what CRIU is to bind where the image has a mount that is not CRIU's to make.
@@ -285,8 +292,7 @@ func (x *restoring) streams() error {
 			if err != nil {
 				return err
 			}
-			x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: criu.FirstFD + len(x.extra)})
-			x.extra = append(x.extra, f)
+			x.give(name, f)
 			continue
 		}
 		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: 1})
@@ -537,6 +543,18 @@ func (x *restoring) enterGroup() error {
 		return err
 	}
 	return x.c.save()
+}
+
+// enterResctrl has CRIU use the caches that its processes are to use.
+func (x *restoring) enterResctrl() error {
+	for _, s := range x.plan.Steps {
+		if op, ok := s.Op.(*plan.JoinResctrl); ok {
+			if err := joinResctrl(op, x.image.session.PID()); err != nil {
+				return fmt.Errorf("%s: %w", s.Cause.String(), err)
+			}
+		}
+	}
+	return nil
 }
 
 // cgroupsOf is where a process counts: proc_pid_cgroup(5).
