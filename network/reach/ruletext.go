@@ -2,6 +2,7 @@ package reach
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -90,65 +91,33 @@ func payloadName(e *Expr) string {
 	return fmt.Sprintf("@%d,%d,%d", e.Base, e.Offset*8, e.Len*8)
 }
 
+// text is what nft(8) writes for an expression, nothing for one that only fills a register. what says what the registers hold.
 func (e *Expr) text(what map[int]string) string {
 	switch e.Name {
 	case "meta", "ct", "payload", "fib":
-		switch {
-		case (e.Name == "meta" || e.Name == "ct") && e.keyName() != "":
-			what[e.Dest] = e.keyName()
-		case e.Name == "payload":
-			what[e.Dest] = payloadName(e)
-		case e.Name == "fib":
-			what[e.Dest] = fibText(e.Op, e.Key)
-		default:
-			what[e.Dest] = fmt.Sprintf("%s[%d]", e.Name, e.Key)
-		}
+		what[e.Dest] = e.loaded()
+		return ""
 	case "bitwise":
-		if strings.Contains(what[e.Source], "state") {
-			return ""
+		what[e.Dest] = e.masked(what[e.Source])
+		return ""
+	case "immediate":
+		if e.Verdict == "" {
+			what[e.Dest] = valueText("", e.Data)
 		}
-		if n, ok := prefixLen(e.Data); ok && strings.HasSuffix(what[e.Source], "addr") {
-			what[e.Dest] = what[e.Source] + "/" + strconv.Itoa(n)
-			return ""
-		}
-		what[e.Dest] = what[e.Source] + " & " + hex(e.Data)
+		return strings.TrimSpace(e.Verdict + " " + e.Chain)
 	case "cmp":
-		name, suffix, _ := strings.Cut(what[e.Source], "/")
-		value := valueText(name, e.Data)
-		if strings.HasPrefix(name, "ct st") && e.Op == cmpNeq && len(bytes.Trim(e.Data, "\x00")) == 0 {
-			return name + " [mask]"
-		}
-		if suffix != "" {
-			value += "/" + suffix
-		} else if (strings.HasSuffix(name, "saddr") || strings.HasSuffix(name, "daddr")) && len(e.Data) != 4 && len(e.Data) != 16 {
-			value += "/" + strconv.Itoa(8*len(e.Data))
-		}
-		if strings.HasPrefix(name, "fib ") && !strings.HasSuffix(name, "type") && len(e.Data) <= 4 {
-			// A device's index, or whether there is one.
-			none := len(bytes.Trim(e.Data, "\x00")) == 0
-			return name + map[bool]string{true: " missing", false: " exists"}[none == (e.Op == cmpEq)]
-		}
-		op := [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}[min(e.Op, 5)]
-		return name + " " + op + value
+		return e.compared(what[e.Source])
 	case "range":
 		return what[e.Source] + " " + valueText(what[e.Source], e.Data) + "-" + valueText(what[e.Source], e.Data2)
 	case "lookup":
 		op := " "
-		if e.Invert {
+		switch {
+		case e.Dest == 0 && e.Map:
+			op = " vmap "
+		case e.Invert:
 			op = " != "
 		}
-		if e.Dest == 0 && e.Map {
-			return what[e.Source] + " vmap @" + e.Set
-		}
 		return what[e.Source] + op + "@" + e.Set
-	case "immediate":
-		switch {
-		case e.Chain != "":
-			return e.Verdict + " " + e.Chain
-		case e.Verdict != "":
-			return e.Verdict
-		}
-		what[e.Dest] = valueText("", e.Data)
 	case "nat":
 		way := "snat"
 		if e.Key == natDNAT {
@@ -156,6 +125,7 @@ func (e *Expr) text(what map[int]string) string {
 		}
 		return way + " to " + strings.TrimSpace(what[e.Source])
 	case "xt info":
+		return ""
 	case "xt match":
 		asked, ok := e.asks(&Packet{})
 		if !ok {
@@ -168,10 +138,52 @@ func (e *Expr) text(what map[int]string) string {
 		return strings.Join(words, " ")
 	case "xt target":
 		return "[target " + e.Text + "]"
-	default:
-		return e.Name
 	}
-	return ""
+	return e.Name
+}
+
+// loaded is what nft(8) calls what an expression has put into its register.
+func (e *Expr) loaded() string {
+	switch e.Name {
+	case "payload":
+		return payloadName(e)
+	case "fib":
+		return fibText(e.Op, e.Key)
+	}
+	return cmp.Or(e.keyName(), fmt.Sprintf("%s[%d]", e.Name, e.Key))
+}
+
+// masked is what a register holds of name after a bitwise expression. That of a state is written with what it is compared to.
+func (e *Expr) masked(name string) string {
+	if strings.Contains(name, "state") {
+		return name
+	}
+	if n, ok := prefixLen(e.Data); ok && strings.HasSuffix(name, "addr") {
+		return name + "/" + strconv.Itoa(n)
+	}
+	return name + " & " + hex(e.Data)
+}
+
+// compared is a comparison of what a register holds: a name, and of an address the length of its prefix.
+func (e *Expr) compared(what string) string {
+	name, prefix, _ := strings.Cut(what, "/")
+	zero := len(bytes.Trim(e.Data, "\x00")) == 0
+	switch {
+	case strings.HasPrefix(name, "ct st") && e.Op == cmpNeq && zero:
+		return name + " [mask]"
+	case strings.HasPrefix(name, "fib ") && !strings.HasSuffix(name, "type") && len(e.Data) <= 4:
+		// A device's index, or whether there is one.
+		return name + map[bool]string{true: " missing", false: " exists"}[zero == (e.Op == cmpEq)]
+	}
+	value := valueText(name, e.Data)
+	switch {
+	case prefix != "":
+		value += "/" + prefix
+	case strings.HasSuffix(name, "addr") && len(e.Data) != 4 && len(e.Data) != 16:
+		value += "/" + strconv.Itoa(8*len(e.Data))
+	}
+	op := [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}[min(e.Op, 5)]
+	return name + " " + op + value
 }
 
 // addrTypes are the kinds of addresses, by their numbers (RTN_UNICAST and its like).

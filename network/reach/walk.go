@@ -226,6 +226,17 @@ func (g *registers) get(reg, n int) (value, known []byte) {
 	return g.value[at : at+n], g.known[at : at+n]
 }
 
+// bitwise keeps the bits of a mask and turns some of them.
+func (g *registers) bitwise(e *Expr) {
+	v, k := g.get(e.Source, int(e.Len))
+	v, k = slices.Clone(v), slices.Clone(k)
+	for i := range v {
+		mask, xor := byteAt(e.Data, i), byteAt(e.Data2, i)
+		v[i], k[i] = v[i]&mask^xor, k[i]|^mask
+	}
+	g.set(e.Dest, v, k)
+}
+
 // isNot reports whether a comparison is of the packet's address that is not set, which has just been loaded, with one that it is not.
 func (p *Packet) isNot(load, with *Expr) bool {
 	a, ok := netip.AddrFromSlice(with.Data)
@@ -248,76 +259,85 @@ func (w *walker) rule(r *Rule) (m answer, verdict Expr) {
 	m = yes
 	for i := range r.Exprs {
 		e := &r.Exprs[i]
-		a := yes
-		switch e.Name {
-		case "meta":
-			g.load(e.Dest, w.meta(e.Key))
-		case "ct":
-			g.load(e.Dest, w.ct(e.Key))
-		case "payload":
-			g.load(e.Dest, w.payload(e))
-		case "fib":
-			g.load(e.Dest, w.fib(e))
-		case "bitwise":
-			v, k := g.get(e.Source, int(e.Len))
-			v, k = slices.Clone(v), slices.Clone(k)
-			for i := range v {
-				mask, xor := byteAt(e.Data, i), byteAt(e.Data2, i)
-				v[i], k[i] = v[i]&mask^xor, k[i]|^mask
-			}
-			g.set(e.Dest, v, k)
-		case "cmp":
-			v, k := g.get(e.Source, len(e.Data))
-			if a = compare(e.Op, v, k, e.Data); i > 0 && w.packet.isNot(&r.Exprs[i-1], e) {
-				a = answerOf(e.Op == cmpNeq)
-			}
-		case "range":
-			v, k := g.get(e.Source, len(e.Data))
-			a = min(compare(cmpGTE, v, k, e.Data), compare(cmpLTE, v, k, e.Data2))
-			if e.Op == cmpNeq {
-				a = a.not()
-			}
-		case "lookup":
-			var led Expr
-			if a, led = w.lookup(e, &g); led.Verdict != "" {
-				verdict = led
-			}
-		case "immediate":
-			if e.Verdict != "" {
-				return m, *e
-			}
-			g.load(e.Dest, known(e.Data))
-		case "reject":
-			return m, Expr{Verdict: "reject"}
-		case "nat", "masq", "redir", "tproxy":
-			return m, Expr{Verdict: "accept"}
-		case "queue":
-			return m, Expr{Verdict: "queue"}
-		case "xt match":
-			asked, ok := e.asks(&w.packet)
-			if !ok {
-				a = maybe
-			}
-			for _, q := range asked {
-				a = min(a, q.is)
-			}
-		case "xt target":
-			return m, xtVerdict(e.Text)
-		case "counter", "log", "notrack", "xt info":
-		case "limit", "quota", "connlimit", "last", "numgen", "hash", "rt", "socket", "osf", "exthdr", "dynset", "objref":
-			if e.Name != "last" && e.Name != "objref" {
-				a = maybe
-			}
-			g.forget(e.Dest)
-		default:
-			a = maybe
-			g.forget(e.Dest)
+		if v, ends := e.ends(); ends {
+			return m, v
+		}
+		a, led := w.step(&g, e, &r.Exprs[max(0, i-1)])
+		if led.Verdict != "" {
+			verdict = led
 		}
 		if m = min(m, a); m == no {
 			return no, Expr{}
 		}
 	}
 	return m, verdict
+}
+
+// ends reports whether nothing after an expression counts, and what becomes of a packet that gets there.
+func (e *Expr) ends() (verdict Expr, ends bool) {
+	switch e.Name {
+	case "immediate":
+		return *e, e.Verdict != ""
+	case "reject":
+		return Expr{Verdict: "reject"}, true
+	case "nat", "masq", "redir", "tproxy":
+		return Expr{Verdict: "accept"}, true
+	case "queue":
+		return Expr{Verdict: "queue"}, true
+	case "xt target":
+		return xtVerdict(e.Text), true
+	}
+	return Expr{}, false
+}
+
+// step runs an expression that others come after: whether the packet passes it, and what a map of verdicts says of it. last is the one before.
+func (w *walker) step(g *registers, e, last *Expr) (a answer, led Expr) {
+	switch e.Name {
+	case "meta":
+		g.load(e.Dest, w.meta(e.Key))
+	case "ct":
+		g.load(e.Dest, w.ct(e.Key))
+	case "payload":
+		g.load(e.Dest, w.payload(e))
+	case "fib":
+		g.load(e.Dest, w.fib(e))
+	case "immediate":
+		g.load(e.Dest, known(e.Data))
+	case "bitwise":
+		g.bitwise(e)
+	case "cmp":
+		if w.packet.isNot(last, e) {
+			return answerOf(e.Op == cmpNeq), led
+		}
+		v, k := g.get(e.Source, len(e.Data))
+		return compare(e.Op, v, k, e.Data), led
+	case "range":
+		v, k := g.get(e.Source, len(e.Data))
+		a = min(compare(cmpGTE, v, k, e.Data), compare(cmpLTE, v, k, e.Data2))
+		if e.Op == cmpNeq {
+			a = a.not()
+		}
+		return a, led
+	case "lookup":
+		return w.lookup(e, g)
+	case "xt match":
+		asked, ok := e.asks(&w.packet)
+		if !ok {
+			return maybe, led
+		}
+		a = yes
+		for _, q := range asked {
+			a = min(a, q.is)
+		}
+		return a, led
+	case "counter", "log", "notrack", "xt info":
+	case "last", "objref":
+		g.forget(e.Dest)
+	default: // such as limit, quota, numgen, dynset: what they answer is not the packet's alone
+		g.forget(e.Dest)
+		return maybe, led
+	}
+	return yes, led
 }
 
 // xtVerdict is what a target of iptables does, where it decides at all.
@@ -611,17 +631,14 @@ func (w *walker) lookup(e *Expr, g *registers) (answer, Expr) {
 	}
 	s := &w.table.Sets[i]
 	a, found := s.has(e.Source, g)
+	if e.Invert {
+		a = a.not()
+	}
 	if found == nil {
-		if e.Invert {
-			a = a.not()
-		}
 		return a, Expr{}
 	}
 	if e.Map {
 		g.forget(e.Dest)
-	}
-	if e.Invert {
-		a = a.not()
 	}
 	return a, Expr{Verdict: found.Verdict, Chain: found.Chain}
 }
