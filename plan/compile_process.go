@@ -92,11 +92,7 @@ func (c *compiler) credentials() error {
 	if p.Capabilities != nil {
 		c.inside(&DropBounding{Keep: sets.Bounding, Last: c.host.LastCap}, capCause, nil)
 	}
-	if p.User.Umask != nil {
-		c.inside(&Umask{Mask: *p.User.Umask}, c.cause("process.user.umask"), &UmaskCheck{Mask: *p.User.Umask})
-	} else if c.builds() {
-		c.inside(&Umask{Mask: 0o022}, because("default: umask 0022"), &UmaskCheck{Mask: 0o022})
-	}
+	c.umask(p.User.Umask)
 	filter, err := c.filter()
 	if err != nil {
 		return err
@@ -122,20 +118,12 @@ func (c *compiler) credentials() error {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
 	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Absent: c.o.Absent, Keep: c.kept()}, because("default: no descriptor of the caller"), nil)
-	// The last word of the runtime, before a filter that may know nothing of sockets.
-	if c.o.Foreground {
-		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
-	}
-	if c.o.Foreground || c.o.Attended || c.o.Wait != "" || c.o.Joined {
-		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
-	} else if c.connecting {
-		c.host1(&Sync{From: Runtime, What: connectedWord}, because("the program finds its network"), nil)
-	}
-	if early && (p.Capabilities != nil || kept) {
-		with := sets.Permitted.With(abi.CapSysAdmin)
-		c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
-	}
+	c.lastWord() // before a filter that may know nothing of sockets
 	if early {
+		if p.Capabilities != nil || kept {
+			with := sets.Permitted.With(abi.CapSysAdmin)
+			c.inside(&Capset{Effective: with, Permitted: with}, because("the filter has to be loaded with CAP_SYS_ADMIN"), nil)
+		}
 		c.listener(filter)
 	}
 	if kept {
@@ -156,6 +144,27 @@ func (c *compiler) credentials() error {
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
 	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != ""}, c.cause("process.args"), nil)
 	return nil
+}
+
+func (c *compiler) umask(asked *uint32) {
+	if asked != nil {
+		c.inside(&Umask{Mask: *asked}, c.cause("process.user.umask"), &UmaskCheck{Mask: *asked})
+	} else if c.builds() {
+		c.inside(&Umask{Mask: 0o022}, because("default: umask 0022"), &UmaskCheck{Mask: 0o022})
+	}
+}
+
+// lastWord is what the runtime says when all is done on its side.
+func (c *compiler) lastWord() {
+	if c.o.Foreground {
+		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
+	}
+	switch {
+	case c.o.Foreground, c.o.Attended, c.o.Wait != "", c.o.Joined:
+		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+	case c.connecting:
+		c.host1(&Sync{From: Runtime, What: connectedWord}, because("the program finds its network"), nil)
+	}
 }
 
 // carried are the capabilities that another user than root would lose by the stub's own execve, which takes what is not ambient:

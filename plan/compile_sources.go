@@ -51,51 +51,14 @@ func (c *compiler) readyWord() string {
 	return "host prepared"
 }
 
+// idMappedSources opens the trees of which the files' ids are the container's: those of its root, and mounts with the option idmap.
 func (c *compiler) idMappedSources() error {
-	tree := func(t OpenTree, layer, shared bool, cause Cause) (Reg, error) {
-		var err error
-		if t.Out, err = c.reg(); err != nil {
-			return 0, err
+	for _, s := range c.rootSources() {
+		reg, err := c.mapTree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, !s.recursive, false, s.cause)
+		if err != nil {
+			return err
 		}
-		// In a user namespace the kernel gives no mount without those below it. A layer is part of an overlay only, which shows none of them, and
-		// flags are locked for those that could change them.
-		if c.locks() && (t.Recursive || !layer && c.mayRemount()) && !ofProc(t.Path) {
-			c.mapLocked(t, cause)
-			return t.Out, nil
-		}
-		// A clone of a mount is of its group, whoever's namespace it comes to: see [compiler.sharedTrees].
-		t.IDMap, t.Slave = true, !shared
-		c.host1(&t, cause, nil)
-		c.toSend = append(c.toSend, t.Out)
-		return t.Out, nil
-	}
-	if c.o.IDMapRoot && c.userNS {
-		type source struct {
-			path      string
-			recursive bool
-			cause     Cause
-		}
-		var list []source
-		if c.o.Root != nil && c.o.Root.Layers != nil && c.o.Root.Layers.Server != nil {
-			// A program has the ids inside for those on the disk.
-		} else if c.o.Root != nil && c.o.Root.Layers != nil {
-			for _, p := range c.o.Root.Layers.paths() {
-				list = append(list, source{p, false, because("%s", c.o.Root.Reason)})
-			}
-		} else if c.o.Root != nil {
-			for _, v := range c.o.Root.Views {
-				list = append(list, source{v.Path, false, because("%s", c.o.Root.Reason)})
-			}
-		} else if c.spec.Root != nil {
-			list = append(list, source{c.rootPath(), true, c.cause("root.path")})
-		}
-		for _, s := range list {
-			reg, err := tree(OpenTree{Path: s.path, Recursive: s.recursive, NS: c.joined}, !s.recursive, false, s.cause)
-			if err != nil {
-				return err
-			}
-			c.views = append(c.views, reg)
-		}
+		c.views = append(c.views, reg)
 	}
 	for i, m := range c.spec.Mounts {
 		opts, err := c.parseMount(i, m)
@@ -110,11 +73,58 @@ func (c *compiler) idMappedSources() error {
 		if t.NS, err = c.mappedBy(i, m); err != nil {
 			return err
 		}
-		if c.trees[i], err = tree(t, false, c.shares(opts), c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
+		if c.trees[i], err = c.mapTree(t, false, c.shares(opts), c.cause(fmt.Sprintf("mounts[%d]", i))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// A rootSource is a tree that the root is made of.
+type rootSource struct {
+	path      string
+	recursive bool
+	cause     Cause
+}
+
+// rootSources are those whose ids are to be mapped.
+func (c *compiler) rootSources() (list []rootSource) {
+	if !c.o.IDMapRoot || !c.userNS {
+		return nil
+	}
+	root := c.o.Root
+	switch {
+	case root == nil && c.spec.Root != nil:
+		list = append(list, rootSource{c.rootPath(), true, c.cause("root.path")})
+	case root == nil:
+	case root.Layers == nil:
+		for _, v := range root.Views {
+			list = append(list, rootSource{v.Path, false, because("%s", root.Reason)})
+		}
+	case root.Layers.Server == nil: // else a program has the ids inside for those on the disk
+		for _, p := range root.Layers.paths() {
+			list = append(list, rootSource{p, false, because("%s", root.Reason)})
+		}
+	}
+	return list
+}
+
+// mapTree opens a tree with its ids mapped, by the side that can. A layer is one of an overlay's, and shared one that is to be of its mount's group.
+func (c *compiler) mapTree(t OpenTree, layer, shared bool, cause Cause) (_ Reg, err error) {
+	if t.Out, err = c.reg(); err != nil {
+		return 0, err
+	}
+	// In a user namespace the kernel gives no mount without those below it. A layer is part of an overlay only, which shows none of them, and
+	// flags are locked for those that could change them.
+	if c.locks() && (t.Recursive || !layer && c.mayRemount()) && !ofProc(t.Path) {
+		c.mapLocked(t, cause)
+		return t.Out, nil
+	}
+	// A clone of a mount is of its group, whoever's namespace it comes to: see [compiler.sharedTrees].
+	t.IDMap, t.Slave = true, !shared
+	c.host1(&t, cause, nil)
+	c.toSend = append(c.toSend, t.Out)
+	return t.Out, nil
 }
 
 // locks reports whether the container's user namespace holds flags of the host's mounts locked
