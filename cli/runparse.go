@@ -175,25 +175,32 @@ type mountParser struct {
 	only                  map[string]bool // kinds whose own fields there are
 }
 
-func (p *mountParser) field(field string) error {
+// splitField takes a field of --mount apart; on is the value of one that is true or false, and may stand alone.
+func splitField(field string) (key, value string, on bool, err error) {
 	key, value, has := strings.Cut(field, "=")
 	key = strings.ToLower(key)
-	on := true
 	switch key {
 	case "readonly", "ro", "volume-nocopy", "bind-create-src", "bind-nonrecursive":
+		on = true
 		if has {
-			var err error
 			if on, err = strconv.ParseBool(value); err != nil {
-				return fmt.Errorf("%s=%s: want true or false", key, value)
+				err = fmt.Errorf("%s=%s: want true or false", key, value)
 			}
 		}
 	default:
 		if !has {
-			return fmt.Errorf("invalid field '%s' must be a key=value pair", field)
+			err = fmt.Errorf("invalid field '%s' must be a key=value pair", field)
+		} else if value == "" {
+			err = fmt.Errorf("invalid value for '%s': value is empty", key)
 		}
-		if value == "" {
-			return fmt.Errorf("invalid value for '%s': value is empty", key)
-		}
+	}
+	return key, value, on, err
+}
+
+func (p *mountParser) field(field string) error {
+	key, value, on, err := splitField(field)
+	if err != nil {
+		return err
 	}
 	if kind, _, ok := strings.Cut(key, "-"); ok {
 		p.only[kind] = true
