@@ -29,7 +29,7 @@ func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
 		return "/run/kakuri", nil
 	}
 	data = physical(data)
-	if dir := partner(f, data); dir != "" {
+	if dir := partner(data); dir != "" {
 		return dir, nil
 	}
 	if look {
@@ -41,7 +41,7 @@ func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
 			defer lock.Close()
 			defer os.Remove(lock.Name())
 		}
-		if dir := partner(f, data); dir != "" {
+		if dir := partner(data); dir != "" {
 			return dir, nil // of another command, meanwhile
 		}
 	}
@@ -55,9 +55,9 @@ func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
 }
 
 // partner is the runtime directory that a data directory has already; empty where there is none, or it went with its session or boot.
-func partner(f plan.Facts, data string) string {
+func partner(data string) string {
 	dir, err := os.Readlink(data + runOfData)
-	if err != nil || !filepath.IsAbs(dir) || !alone(f, dir, 0o022) {
+	if err != nil || !filepath.IsAbs(dir) || !files.OwnDir(dir, 0o022) {
 		return ""
 	}
 	if of, err := os.Readlink(dir + dataOfRun); err != nil || of != data {
@@ -94,7 +94,7 @@ func privateDir(f plan.Facts, suffix string, look bool) (string, error) {
 		makeOwn(f, dir)
 	}
 	// Where there is none, who is to make something in it says why that cannot be.
-	if _, err := os.Lstat(dir); err == nil && !alone(f, dir, others) {
+	if _, err := os.Lstat(dir); err == nil && !files.OwnDir(dir, others) {
 		return "", fmt.Errorf("%s is not a directory of this user alone: set XDG_RUNTIME_DIR", dir)
 	}
 	return dir, nil
@@ -110,12 +110,6 @@ func makeOwn(f plan.Facts, dir string) error {
 		return err
 	}
 	return errors.Join(os.Chown(dir, -1, int(f.GID)), os.Chmod(dir, 0o700))
-}
-
-// alone reports whether a path is a directory, and no link, of this user, with none of the rights given.
-func alone(f plan.Facts, dir string, others uint32) bool {
-	var st unix.Stat_t
-	return unix.Lstat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Uid == f.UID && st.Mode&others == 0
 }
 
 // physical is a path without symbolic links, as far as it is there.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/internal/seqpacket"
@@ -207,11 +208,7 @@ func MakeDir(run string) error {
 	if err := os.MkdirAll(filepath.Join(run, portsDir), 0o700); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(run, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: run, Err: err}
-	}
-	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+	if !files.OwnDir(run, 0o022) {
 		return fmt.Errorf("uplink: directory %s is another one's, or others may write to it: remove it", run)
 	}
 	return nil

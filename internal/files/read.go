@@ -149,6 +149,12 @@ func own(fd int) (kind uint32) {
 	return st.Mode & unix.S_IFMT
 }
 
+// OwnDir reports whether a path is a directory, and no link, of the caller's, with none of these rights for others.
+func OwnDir(dir string, others uint32) bool {
+	var st unix.Stat_t
+	return unix.Lstat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && int(st.Uid) == unix.Geteuid() && st.Mode&others == 0
+}
+
 // List is the names in a directory, by fewer calls than package os needs. Errors are as those of [Read].
 func List(dir string) ([]string, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
