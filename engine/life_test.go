@@ -807,6 +807,10 @@ func TestMonitorRests(t *testing.T) {
 	talk(t, e, "quiet", "hello")
 	in := detached(t, e, Config{Name: "stdin", Rootfs: root, Interactive: true, Command: []string{"sh", "-c", "read x; exit $x"}})
 	nstest.Until(t, "its rest", func() bool { return rests(in) })
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", monitorOf(t, e, in)))
+	nstest.Until(t, "nothing left of what it was told", func() bool { // by its first lines
+		return len(fds) > 0 && !slices.ContainsFunc(fds, func(fd string) bool { to, _ := os.Readlink(fd); return strings.Contains(to, "memfd:") })
+	})
 	res, err := e.Attach(ctx, "stdin", AttachOptions{}, Streams{In: strings.NewReader("5\n"), Out: io.Discard})
 	if err != nil || res.Code != 5 {
 		t.Errorf("%v: code %d", err, res.Code)

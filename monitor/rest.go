@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/dns"
@@ -120,21 +121,18 @@ func (m *monitor) replace(r *run) {
 	if err != nil {
 		return
 	}
-	memory, err := unix.MemfdCreate("monitor", 0)
+	memory, err := files.Memory("monitor", data)
 	if err != nil {
 		return
 	}
-	defer unix.Close(memory)
-	if n, err := unix.Write(memory, data); err != nil || n < len(data) {
-		return
-	}
+	defer memory.Close()
 	for _, fd := range keep {
 		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
 		defer unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	// The standard input of a monitor is the null device.
 	null, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil || unix.Dup3(memory, 0, 0) != nil {
+	if err != nil || unix.Dup3(int(memory.Fd()), 0, 0) != nil {
 		return
 	}
 	defer unix.Dup3(null, 0, 0)
