@@ -22,7 +22,7 @@ func Replace(dir, name string, data []byte, sync bool) error {
 
 // ReplaceAt is [Replace] in the directory that fd is. Its errors are those of the calls.
 func ReplaceAt(dir int, name string, data []byte, sync bool) error {
-	fd, err := unix.Openat(dir, name+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	fd, err := create(dir, name+".new")
 	if err != nil {
 		return err
 	}
@@ -51,6 +51,19 @@ func ReplaceAt(dir int, name string, data []byte, sync bool) error {
 		return syncDir(dir, ".")
 	}
 	return nil
+}
+
+// create makes a file of the caller's alone. What has its name goes: half a file of one that was killed, and whatever else, since a FIFO would have the caller
+// wait for who reads, and a file of another name would be written over.
+func create(dir int, name string) (fd int, err error) {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC
+	if fd, err = unix.Openat(dir, name, flags, 0o600); err != unix.EEXIST {
+		return fd, err
+	}
+	if err := unix.Unlinkat(dir, name, 0); err != nil && err != unix.ENOENT {
+		return -1, &os.PathError{Op: "remove", Path: name, Err: err}
+	}
+	return unix.Openat(dir, name, flags, 0o600)
 }
 
 // syncDir writes the names of a directory below at down, which need not be open for reading.
