@@ -39,6 +39,9 @@ type heldPort struct {
 	Relay bool // what comes to the socket is passed on
 }
 
+// mostElse is more descriptors than a monitor has for all but the connections of ports: questions for names on their way, clients, streams, a log.
+const mostElse = 512
+
 // Rules are the firewall rules of a machine's networks, with their records below run.
 func Rules(run string) *network.Rules { return network.OpenRules(run + "/rules") }
 
@@ -98,7 +101,7 @@ func (m *monitor) takePort(h heldPort) (err error) {
 		return nil
 	}
 	if m.nets.relay == nil {
-		if m.nets.relay, err = network.NewRelay(); err != nil {
+		if m.nets.relay, err = network.NewRelay(max(files.Most()-mostElse, files.Most()/2)); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -255,7 +256,7 @@ func TestRelay(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		s.bridges(bridgeA)
 		s.serve("a1", "[::]:80")
-		r, err := NewRelay()
+		r, err := NewRelay(files.Most())
 		if err != nil {
 			t.Fatal(err)
 		}

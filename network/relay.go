@@ -38,12 +38,13 @@ type Relay struct {
 	now      time.Time        // of this turn
 	pipes    [][2]int         // empty ones, for streams that have something to move
 	most     int              // streams at once
+	senders  int              // of UDP at once
 	buf, oob []byte
 }
 
 const (
-	relayStreams  = 4096             // at once, as far as descriptors reach
-	relaySessions = 1024             // senders of UDP; of one port's and the address that has most there, the one that was silent longest goes
+	relayStreams  = 4096             // at once, as far as its descriptors reach
+	relaySessions = 1024             // senders of UDP, as far as these reach; of one port's and the address that has most there, the one that was silent longest goes
 	sessionIdle   = 90 * time.Second // of UDP, then a sender is forgotten
 	spliceMax     = 1 << 20
 	pipeSize      = 256 << 10
@@ -98,8 +99,8 @@ func heaviest(of map[sender]int) (who sender, most int) {
 	return who, most
 }
 
-// NewRelay starts one, with nothing to pass on.
-func NewRelay() (*Relay, error) {
+// NewRelay starts one, with nothing to pass on, which has so many descriptors at most, or a few: whoever sends to it must not take those that all else in this process needs.
+func NewRelay(descriptors int) (*Relay, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
@@ -115,18 +116,11 @@ func NewRelay() (*Relay, error) {
 		}
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), asked: make(chan struct{}, 1), goesOn: make(chan struct{}), most: mostStreams(), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
+	r := &Relay{epoll: epoll, wake: wake, done: make(chan struct{}), asked: make(chan struct{}, 1), goesOn: make(chan struct{}), listeners: map[int]*listener{}, streams: map[int]*stream{}, sessions: map[int]*session{}}
+	r.senders = min(relaySessions, max(1, descriptors/4))
+	r.most = min(relayStreams, max(1, (descriptors-r.senders-2*pipesKept)/6)) // one that moves takes six
 	go r.run()
 	return r, nil
-}
-
-// mostStreams leaves descriptors for all else: a stream that moves takes six.
-func mostStreams() int {
-	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur > 8*relayStreams {
-		return relayStreams
-	}
-	return max(1, (int(l.Cur)-64)/6)
 }
 
 // Serve passes on what comes to a port's socket to the container's port. The descriptor stays the caller's, and

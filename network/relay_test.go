@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
 // TestRelayShares: who keeps all connections that it gets of one port, or has senders of UDP beyond number there, takes none of another port's.
 func TestRelayShares(t *testing.T) {
 	onStage(t, false, func(s *stage) {
-		r, err := NewRelay()
+		r, err := NewRelay(files.Most())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +197,7 @@ func TestRelayNumbers(t *testing.T) {
 }
 
 func relayNumbers(t *testing.T, s *stage) {
-	r, err := NewRelay()
+	r, err := NewRelay(files.Most())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func senderKey(from unix.Sockaddr) string {
 
 // session makes a socket for a sender, of whom the container hears by it.
 func (r *Relay) session(l *listener, from unix.Sockaddr, key string, oob []byte) *session {
-	if len(l.sessions) >= relaySessions-len(r.sessions) {
+	if len(l.sessions) >= r.senders-len(r.sessions) {
 		r.forget(r.oldest(l))
 	}
 	fd, err := r.connect(l, from)

@@ -689,6 +689,31 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestFewDescriptors: a container that sends to as many ports as there are leaves the uplink the descriptors by which it is told to do something.
+func TestFewDescriptors(t *testing.T) {
+	p := newPlace(t)
+	const most = 200
+	p.must(request{Op: "limit", Files: most})
+	p.start(uplink.Builtin)
+	p.outside.packets(t, outsideAddr4+":9")
+	p.container.do(func() {
+		c, err := net.ListenPacket("udp4", ":0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for port := range 2 * most {
+			c.WriteTo([]byte("?"), &net.UDPAddr{IP: net.ParseIP(outsideAddr4), Port: 20000 + port})
+		}
+	})
+	exchange(t, p.container.dial(t, "udp", outsideAddr4+":9"), 1) // all that was sent before has come to it
+	p.must(request{Op: "status"})
+	if n := p.descriptors(); n < most/4 {
+		t.Errorf("%d descriptors: nothing was tried", n)
+	}
+}
+
 // TestInherited: what the caller of the command that starts it has open is not in an uplink, which goes on for as long as containers are on networks: who
 // reads from a pipe, or waits for a lock, would wait for that.
 func TestInherited(t *testing.T) {

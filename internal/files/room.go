@@ -32,6 +32,16 @@ func Room(n int) error {
 	return fmt.Errorf("%d files more have to be open at once, and the limit of this process is too low (RLIMIT_NOFILE): raise it, by ulimit -n", n)
 }
 
+// Most is how many files this process may have open, as far as that is of interest to anybody.
+func Most() int {
+	const enough = 1 << 20
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur > enough {
+		return enough
+	}
+	return int(limit.Cur)
+}
+
 // Calls refuses where one of the system calls is missing without which nothing here can be right: an older kernel, or a filter of an engine that this process is in
 // a container of. Who cannot open a pidfd would take a container that runs for one that has ended.
 func Calls() error {

@@ -35,6 +35,9 @@ func Pair() (ours, theirs *os.File, err error) {
 // dialPatience is how long [Dial] waits for a listener that has as many connections waiting as it may have.
 const dialPatience = 10 * time.Second
 
+// scarcePause is how long [Accept] waits until it looks once more for what was scarce.
+const scarcePause = 50 * time.Millisecond
+
 // ErrNobody says that nobody listens: the socket is not there, or is that of a process which has ended.
 var ErrNobody = errors.New("nobody listens")
 
@@ -92,7 +95,7 @@ func address(dir int, name string) *unix.SockaddrUnix {
 }
 
 // Accept waits for a connection to what [Listen] made, of this process's user or of root. Others are hung up on: the name's directory is closed to
-// them, and who was let in by a mistake is not heard.
+// them, and who was let in by a mistake is not heard. Where there are too few descriptors or too little memory for one more, it waits for those.
 func Accept(listener *os.File) (*os.File, error) {
 	raw, err := listener.SyscallConn()
 	if err != nil {
@@ -108,6 +111,10 @@ func Accept(listener *os.File) (*os.File, error) {
 				}
 			}
 		})
+		if waited == nil && (err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOBUFS || err == unix.ENOMEM) {
+			time.Sleep(scarcePause) // the kernel tells nobody of the next one that is free
+			continue
+		}
 		if err := errors.Join(waited, os.NewSyscallError("accept", err)); err != nil {
 			return nil, err
 		}
@@ -176,6 +183,9 @@ func Receive(conn *os.File, buf []byte, most int) (n int, fds []int, err error) 
 	case waited != nil:
 		return 0, nil, waited
 	case err == nil && n == 0:
+		for _, fd := range fds { // of an empty message, which nobody sends
+			unix.Close(fd)
+		}
 		return 0, nil, io.EOF
 	}
 	return n, fds, err

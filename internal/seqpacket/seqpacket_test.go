@@ -149,3 +149,70 @@ func TestUnread(t *testing.T) {
 		t.Errorf("behind the last message: %v", err)
 	}
 }
+
+// TestScarce: who accepts, and has no descriptor to spare, waits for one.
+func TestScarce(t *testing.T) {
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	l, err := Listen(int(dir.Fd()), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := Dial(int(dir.Fd()), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	l.SetReadDeadline(time.Now().Add(2 * scarcePause)) // it tries before that
+	_, err = Accept(l)
+	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); e != nil {
+		t.Fatal(e)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("with no descriptor to spare: %v", err)
+	}
+	l.SetReadDeadline(time.Time{})
+	server, err := Accept(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+}
+
+// TestEmptyMessage: a message without a byte is an end, and what comes with it is closed.
+func TestEmptyMessage(t *testing.T) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	errno := sendEmpty(int(theirs.Fd()), unix.UnixRights(int(write.Fd())))
+	write.Close()
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if n, fds, err := Receive(ours, make([]byte, 8), 1); n != 0 || len(fds) != 0 || err != io.EOF {
+		t.Errorf("%d, %v, %v", n, fds, err)
+	}
+	read.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := read.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the descriptor that came: %v", err)
+	}
+}

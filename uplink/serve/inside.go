@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
@@ -93,7 +94,7 @@ func (in *inside) prepare() (err error) {
 	if err := network.LeadAnswersHere(answerMark); err != nil {
 		return err
 	}
-	if in.relay, err = network.NewRelay(); err != nil {
+	if in.relay, err = network.NewRelay(files.Most() - 64); err != nil {
 		return err
 	}
 	in.relay.Dress = in.dress

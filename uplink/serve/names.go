@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -47,7 +48,7 @@ func (s *server) passNames() {
 
 func (s *server) passName(a netip.Addr, proto string) (err error) {
 	if s.names == nil {
-		if s.names, err = network.NewRelay(); err != nil {
+		if s.names, err = network.NewRelay(files.Most() / 8); err != nil {
 			return err
 		}
 	}

@@ -43,6 +43,7 @@ type flow struct {
 // flows are all of them. One goroutine reads their sockets into one buffer.
 type flows struct {
 	s           *stack.Stack
+	most        int
 	epoll, wake int
 	done        chan struct{}
 
@@ -54,7 +55,7 @@ type flows struct {
 	closed bool
 }
 
-func newFlows(s *stack.Stack) (*flows, error) {
+func newFlows(s *stack.Stack, most int) (*flows, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
@@ -67,7 +68,7 @@ func newFlows(s *stack.Stack) (*flows, error) {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	f := &flows{s: s, epoll: epoll, wake: wake, done: make(chan struct{}), byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}, order: list.New(), of: map[tcpip.Address]*list.List{}}
+	f := &flows{s: s, most: most, epoll: epoll, wake: wake, done: make(chan struct{}), byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}, order: list.New(), of: map[tcpip.Address]*list.List{}}
 	go f.run()
 	return f, nil
 }
@@ -108,7 +109,7 @@ func (f *flows) touch(w *flow) {
 // makeRoom has place for one more of an address. As with a [share] it may have as many as are free, and loses one where it has those.
 func (f *flows) makeRoom(a tcpip.Address) {
 	for {
-		free := maxFlows - f.order.Len()
+		free := f.most - f.order.Len()
 		if own := f.of[a]; free > 0 && (own == nil || own.Len() < free) {
 			return
 		}

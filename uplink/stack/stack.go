@@ -25,7 +25,7 @@ import (
 const (
 	maxConns   = 4096 // of TCP at once, as far as descriptors reach; more have to try again
 	maxOpening = 1024 // of those the ones that an end has not agreed to yet
-	maxFlows   = 4096 // of UDP and ICMP; the one that was silent longest goes
+	maxFlows   = 4096 // of UDP and ICMP, as far as descriptors reach; the one that was silent longest goes
 
 	// Bytes on their way, each way of a connection. The device is a memory's length away, so that more brings nothing.
 	largeBuffer = 256 << 10
@@ -55,7 +55,7 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
-	most := mostConns()
+	most, mostFlows := bounds()
 	t := &Stack{s: s, tun: tun, conns: newShare(most), opening: newShare(min(maxOpening, max(1, most/4))), refused: refused}
 	fail := func(what string, err any) (io.Closer, error) {
 		s.Destroy()
@@ -98,7 +98,7 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 			return fail("TCP", err)
 		}
 	}
-	if t.flows, err = newFlows(s); err != nil {
+	if t.flows, err = newFlows(s, mostFlows); err != nil {
 		return fail("UDP", err)
 	}
 	large := tcp.NewForwarder(s, largeBuffer, maxConns, t.connection)
@@ -125,13 +125,13 @@ func (t *Stack) Close() error {
 	return nil
 }
 
-// mostConns leaves descriptors for all else.
-func mostConns() int {
+// bounds leave a quarter of the descriptors for all else, or what is inside could take those by which the uplink is asked to do something.
+func bounds() (conns, flows int) {
 	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur >= maxConns+maxFlows+256 {
-		return maxConns
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return maxConns, maxFlows
 	}
-	return int(max(1, l.Cur/2))
+	return int(min(maxConns, max(1, l.Cur/2))), int(min(maxFlows, max(1, l.Cur/4)))
 }
 
 // ofStack gives an address of the stack as the library has it.

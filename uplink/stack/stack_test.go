@@ -38,7 +38,7 @@ func TestShares(t *testing.T) {
 
 // TestFlows: who sends to many ports loses flows of its own.
 func TestFlows(t *testing.T) {
-	f := &flows{order: list.New(), of: map[tcpip.Address]*list.List{}, byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}}
+	f := &flows{most: maxFlows, order: list.New(), of: map[tcpip.Address]*list.List{}, byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}}
 	addr := func(n byte) tcpip.Address { return tcpip.AddrFrom4([4]byte{10, 0, 0, n}) }
 	send := func(n byte, port int) {
 		f.makeRoom(addr(n))
