@@ -234,7 +234,7 @@ func (e *Engine) giveBack(dir, name, id string) error {
 
 // lockMaking is shared by those who make containers, and excluded by who looks for what they left.
 func (e *Engine) lockMaking(how int) (*os.File, error) {
-	f, err := os.OpenFile(e.data+"/lock", os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(e.data+"/lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

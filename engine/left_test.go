@@ -5,8 +5,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
@@ -60,6 +62,52 @@ func TestUnremovable(t *testing.T) {
 		t.Error(err)
 	}
 	nstest.Until(t, "the end of its monitor", func() bool { return !exists(monitor.Place(e.dir, other.ID)) }) // Wait is told before
+	empty(t, e)
+}
+
+// TestLinkedEtc: what is in the place of a container's own file in /etc goes at the next start, and nothing is written to what it leads to.
+func TestLinkedEtc(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "led", Rootfs: nstest.RootFS(t), Command: []string{"sleep", "100"}, ExtraHosts: []string{"db:192.0.2.1"}})
+	name, other := c.dir+"/hosts", c.dir+"/another"
+	if err := os.WriteFile(other, []byte("another's"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for what, put := range map[string]func() error{
+		"a link":         func() error { return os.Symlink(other, name) },
+		"a link nowhere": func() error { return os.Symlink(c.dir+"/none", name) },
+		"another name":   func() error { return os.Link(other, name) },
+		"a FIFO":         func() error { return unix.Mkfifo(name, 0o600) },
+		"a directory":    func() error { return os.Mkdir(name, 0o700) },
+	} {
+		err := errors.Join(files.RemoveAll(name), put())
+		if err == nil {
+			err = e.Start(t.Context(), "led", StartOptions{})
+		}
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if err := e.Stop(t.Context(), "led", StopOptions{Timeout: new(int)}); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Lstat(name)
+		if data, unread := os.ReadFile(name); err != nil || unread != nil || !st.Mode().IsRegular() || !strings.Contains(string(data), "192.0.2.1\tdb\n") {
+			t.Errorf("%s: it is %v, %q, %v", what, st, data, errors.Join(err, unread))
+		}
+		st, err = os.Stat(other)
+		if data, unread := os.ReadFile(other); err != nil || unread != nil || string(data) != "another's" || st.Mode() != 0o640 || st.Sys().(*syscall.Stat_t).Uid != 0 {
+			t.Errorf("%s: what is another's is %v, %q, %v", what, st, data, errors.Join(err, unread))
+		}
+		if exists(c.dir + "/none") {
+			t.Errorf("%s was followed", what)
+		}
+	}
+	if err := e.Remove(t.Context(), "led", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
 	empty(t, e)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
+	"golang.org/x/sys/unix"
 )
 
 // splitLink divides what --link says: CONTAINER[:ALIAS].
@@ -87,7 +88,7 @@ func (c *Container) linkedBy(id string) error {
 	if err := ignoreMissing(err); err != nil || strings.Contains(string(data), id) {
 		return err
 	}
-	file, err := os.OpenFile(c.dir+"/linkers", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(c.dir+"/linkers", os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (c *Container) restarting() bool {
 // markRestart has [Container.restarting] true until done: who follows the log stays.
 func (c *Container) markRestart() (done func(), err error) {
 	name := c.dir + "/restart"
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -310,9 +310,13 @@ func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 // inside who has a lease on it, by F_SETLEASE of fcntl(2): that is the error EWOULDBLOCK.
 func writeEtc(name string, data []byte) error {
 	old, unread := files.Head(name, mostHosts)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NONBLOCK, 0o644)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
+		return errors.Join(fmt.Errorf("%s: %w", name, errNotOurs), f.Close())
 	}
 	put := func(data []byte) error {
 		_, err := f.WriteAt(data, 0)
@@ -325,6 +329,14 @@ func writeEtc(name string, data []byte) error {
 		put(old) // into the room that it has
 	}
 	return errors.Join(err, f.Close())
+}
+
+// errNotOurs is of a file that has another name as well, and of what is no file.
+var errNotOurs = errors.New("it is not a regular file of one name")
+
+// notOurs reports whether an error of [writeEtc] says that something else is in the place of the file, as in a data directory that was brought from elsewhere.
+func notOurs(err error) bool {
+	return errors.Is(err, errNotOurs) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
 }
 
 // ignoreClosed passes over a file in /etc that a container keeps to itself: by closing it or giving it to another of its ids, of an ordinary user's container, or by a

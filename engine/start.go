@@ -169,7 +169,7 @@ func (b *builder) place(dir string) error {
 		// Everybody inside reads it; the directory is closed to others outside. Root inside may have closed it, given it away, or
 		// made it unchangeable, and another container that has it, too, may have a lease on it.
 		err := writeEtc(dir+"/"+name, data)
-		if keptToItself(err) && files.RemoveAll(dir+"/"+name) == nil {
+		if (keptToItself(err) || notOurs(err)) && files.RemoveAll(dir+"/"+name) == nil {
 			err = writeEtc(dir+"/"+name, data)
 		}
 		if err != nil {
@@ -181,7 +181,7 @@ func (b *builder) place(dir string) error {
 			if err != nil {
 				return err
 			}
-			if err := os.Chown(dir+"/"+name, uid, gid); err != nil {
+			if err := os.Lchown(dir+"/"+name, uid, gid); err != nil {
 				return err
 			}
 		}

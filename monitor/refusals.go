@@ -11,6 +11,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
+	"golang.org/x/sys/unix"
 )
 
 // What was refused to a container with --egress is a file of its directory, of records in fixed places: each is written by one pwrite(2), so that a
@@ -112,7 +113,7 @@ func uncounted(f *os.File, n uint64) {
 }
 
 func (r *refusals) open() (*os.File, error) {
-	f, err := os.OpenFile(r.dir+"/"+refusalsFile, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(r.dir+"/"+refusalsFile, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

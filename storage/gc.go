@@ -99,6 +99,12 @@ func (s *Store) collect(used func(digest.Digest) bool) (removed []digest.Digest,
 // bigFile is from how many bytes on a file's content is given back by another process: the kernel takes 0.1 ms for a megabyte that is in memory.
 const bigFile = 16 << 20
 
+// named reports whether a name in the store is one that the store gives: all else there is somebody's who knows why, or the directory another one's, by a link.
+func named(name string) bool {
+	hex, _, _ := strings.Cut(name, ".")
+	return files.IsID(hex)
+}
+
 // dropFiles removes the files of a directory that keep does not name.
 func (s *Store) dropFiles(dir string, keep func(name string) bool) error {
 	list, err := os.ReadDir(s.path(dir))
@@ -109,7 +115,7 @@ func (s *Store) dropFiles(dir string, keep func(name string) bool) error {
 	defer func() { freeLater(gone) }()
 	for _, e := range list {
 		name := s.path(dir, e.Name())
-		if strings.HasPrefix(e.Name(), tempPrefix) || keep(e.Name()) {
+		if !named(e.Name()) || keep(e.Name()) {
 			continue
 		}
 		if i, err := e.Info(); err == nil && i.Mode().IsRegular() && i.Size() >= bigFile {
@@ -183,7 +189,7 @@ func (s *Store) dropDirs(keep map[string]bool) (dead []*tempDir, err error) {
 	}
 	for _, e := range list {
 		hex, _, _ := strings.Cut(e.Name(), ".")
-		if strings.HasPrefix(e.Name(), tempPrefix) || keep[hex] {
+		if !named(e.Name()) || keep[hex] {
 			continue
 		}
 		name := s.path(dirsDir, e.Name())

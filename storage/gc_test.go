@@ -144,6 +144,65 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestLinkedElsewhere: what a link in the data directory leads to is neither emptied nor written to.
+func TestLinkedElsewhere(t *testing.T) {
+	keepers(t, func(t *testing.T, s *Store) {
+		chain := put(t, s, tarsOf(t, [][]ent{{"f a a"}}))
+		v := view(t, s, chain, "c")
+		dir, err := v.NewUpper(Upper{ID: "c"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := t.TempDir()
+		is := func(what string) {
+			t.Helper()
+			if list, err := os.ReadDir(other); err != nil || len(list) != 1 || list[0].Name() != "theirs" {
+				t.Errorf("%s: %v, %v", what, list, err)
+			}
+		}
+		lead := func(name string) {
+			t.Helper()
+			if err := errors.Join(files.RemoveAll(name), os.Symlink(other, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(other+"/theirs", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lead(s.path(lockFile))
+		if unlock, err := s.lock(unix.LOCK_SH); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("lock: %v", err)
+			unlock()
+		}
+		if err := os.Remove(s.path(lockFile)); err != nil {
+			t.Fatal(err)
+		}
+		lead(dir + "/work")
+		if _, err := v.NewUpper(Upper{ID: "c"}); err != nil {
+			t.Error(err)
+		}
+		is("work")
+		if st, err := os.Lstat(dir + "/work"); err != nil || !st.IsDir() {
+			t.Errorf("work is %v, %v", st, err)
+		}
+		lead(dir + "/upper")
+		if _, err := v.NewUpper(Upper{ID: "c"}); !errors.Is(err, unix.ENOTDIR) || !strings.Contains(err.Error(), dir+"/upper") {
+			t.Errorf("upper: %v", err)
+		}
+		if err := s.RemoveUpper("c"); err != nil {
+			t.Error(err)
+		}
+		is("upper")
+		for _, sub := range []string{dirsDir, indexesDir, layersDir} {
+			lead(s.path(sub))
+			if _, _, err := s.GC(func(digest.Digest) bool { return true }); err != nil {
+				t.Errorf("%s: %v", sub, err)
+			}
+			is(sub)
+		}
+	})
+}
+
 // TestGC: what is used or held stays, with what was made of it, and all else goes.
 func TestGC(t *testing.T) {
 	keepers(t, func(t *testing.T, s *Store) {

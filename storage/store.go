@@ -102,7 +102,7 @@ func (s *Store) lock(how int) (unlock func(), err error) { return lockPath(s.pat
 
 // lockPath takes the lock of a file, which it makes.
 func lockPath(name string, how int) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
 	}

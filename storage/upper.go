@@ -22,13 +22,17 @@ type Upper struct {
 	Size      int64 // bytes that may be written; 0 is no limit. Only file systems with project quotas can
 }
 
-// upperPath is the directory of the directories "upper" and "work".
+// upperPath is the directory of the directories "upper" and "work". Where the first is something else, as a link to what the container has not written, that is
+// an error, beside the directory.
 func (s *Store) upperPath(id string) (string, error) {
 	if id == "" || strings.HasPrefix(id, ".") || strings.ContainsAny(id, "/\x00") {
 		return "", fmt.Errorf("%q is no container's id", id)
 	}
 	for _, kind := range []string{ephemeral, containers} {
-		if _, err := os.Lstat(s.path(kind, id, "upper")); err == nil {
+		switch st, err := os.Lstat(s.path(kind, id, "upper")); {
+		case err == nil && !st.IsDir():
+			return s.path(kind, id), &fs.PathError{Op: "open", Path: s.path(kind, id, "upper"), Err: unix.ENOTDIR}
+		case err == nil:
 			return s.path(kind, id), nil
 		}
 	}
@@ -37,7 +41,7 @@ func (s *Store) upperPath(id string) (string, error) {
 
 // UpperPath is the directory that [View.NewUpper] has or would make.
 func (s *Store) UpperPath(u Upper) string {
-	if dir, err := s.upperPath(u.ID); err == nil {
+	if dir, _ := s.upperPath(u.ID); dir != "" {
 		return dir
 	}
 	if u.Ephemeral {
@@ -133,6 +137,11 @@ func (v *View) dressRoot(dir string) error {
 // one otherwise.
 func (s *Store) resetWork(dir string) error {
 	work := filepath.Join(dir, "work")
+	if st, err := os.Lstat(work); err == nil && !st.IsDir() { // what a link leads to is nobody's work
+		if err := files.RemoveAll(work); err != nil {
+			return err
+		}
+	}
 	list, err := os.ReadDir(work)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -148,9 +157,11 @@ func (s *Store) resetWork(dir string) error {
 // RemoveUpper takes away what a container wrote. One that is not there is none.
 func (s *Store) RemoveUpper(id string) error {
 	dir, err := s.upperPath(id)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case dir != "":
+	case errors.Is(err, fs.ErrNotExist):
 		dir = s.path(containers, id)
-	} else if err != nil {
+	default:
 		return err
 	}
 	return s.removeUpper(dir, id)

@@ -82,7 +82,7 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(s.dir+"/"+lockFile, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(s.dir+"/"+lockFile, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -200,7 +200,8 @@ func (f *file) pack(name string) {
 	if err != nil {
 		return
 	}
-	out, err := os.OpenFile(name+".gz.new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o640)
+	os.Remove(name + ".gz.new") // of a monitor that was killed
+	out, err := os.OpenFile(name+".gz.new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		in.Close()
 		return
