@@ -454,7 +454,7 @@ func (k *check) directory(dir, id string) {
 	} else if err != nil && !files.Scarce(err) { // it is no link: nobody's, and in the way
 		k.find(container(id), "its name "+c.Name+" is not reserved: something else is in the place", func() error {
 			place := k.e.names() + "/" + c.Name
-			return errors.Join(os.RemoveAll(place), files.Reserve(id, place))
+			return errors.Join(files.RemoveAll(place), files.Reserve(id, place))
 		})
 	}
 	if slot := strconv.Itoa(c.Slot); c.Slot >= 0 && !exists(k.e.ids()+"/"+slot) {

@@ -175,6 +175,13 @@ func TestDamagedName(t *testing.T) {
 			t.Errorf("%s: %v, %v", what, got.ID, err)
 		}
 	}
+	if err := errors.Join(files.RemoveAll(e.names()), unix.Mkfifo(e.names(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	found, err := e.Check(t.Context(), true)
+	if err != nil || !slices.ContainsFunc(found, func(f Finding) bool { return strings.Contains(f.Error, e.names()) && !f.Mended }) {
+		t.Errorf("a FIFO in the place of all names: %v, %+v", err, found)
+	}
 }
 
 // TestByName: what rooms below say of a container has its name, and the path of a file is one that there is.

@@ -69,7 +69,7 @@ func (c *Container) logFile() string { return c.dir + "/container.log" }
 
 // restarting reports whether a command is about to start the container again.
 func (c *Container) restarting() bool {
-	f, err := os.Open(c.dir + "/restart")
+	f, err := os.OpenFile(c.dir+"/restart", os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -74,6 +75,21 @@ func TestProblems(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestNoTemp: what has the name of a file that is being written, and is none, holds nobody up.
+func TestNoTemp(t *testing.T) {
+	s := open(t)
+	fifo, link := s.path(layersDir, tempPrefix+"1"), s.path(layersDir, tempPrefix+"2")
+	if err := errors.Join(unix.Mkfifo(fifo, 0o600), os.Symlink("/dev/zero", link)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.sweepTemps(s.path(layersDir)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(fifo); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
 
 // TestNoTar: what is in the place of a layer's tar is named, and nobody waits for who would write to it.

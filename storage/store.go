@@ -193,7 +193,7 @@ func (s *Store) sweepTemps(dir string) error {
 			continue
 		}
 		name := filepath.Join(dir, e.Name())
-		f, err := os.Open(name)
+		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue // of another sweep
 		}

@@ -276,7 +276,7 @@ type source struct {
 }
 
 func openSource(name string) (*source, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for who writes
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) // a FIFO would have it wait for who writes, and a link nowhere look for ever for a name that a file has by now
 	if err != nil {
 		return nil, err
 	}

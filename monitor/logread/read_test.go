@@ -270,6 +270,22 @@ func TestNoFile(t *testing.T) {
 	}
 }
 
+// TestLinks: a link in the place of a log's file, or of an older one, is named, and nobody looks for ever for what it names.
+func TestLinks(t *testing.T) {
+	for _, name := range []string{"c.log", "c.log.1"} {
+		for _, to := range []string{"none", "another"} {
+			dir := t.TempDir()
+			if err := errors.Join(os.WriteFile(dir+"/another", nil, 0o600), os.Symlink(to, filepath.Join(dir, name))); err != nil {
+				t.Fatal(err)
+			}
+			err := Read(context.Background(), "", dir+"/c.log", all(), func(Line) error { return errors.New("a line") })
+			if !errors.Is(err, unix.ELOOP) || !strings.Contains(err.Error(), filepath.Join(dir, name)) {
+				t.Errorf("%s to %s: %v", name, to, err)
+			}
+		}
+	}
+}
+
 // TestDamagedPack: an older file that cannot be unpacked costs what is in it.
 func TestDamagedPack(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.log")

@@ -200,7 +200,7 @@ func (db *DB) record(n *Network) error {
 
 // name reserves the network's name, which a killed command may have done before: the caller holds the lock, and there is no network of that name.
 func (db *DB) name(n *Network) error {
-	if err := os.RemoveAll(db.names() + "/" + n.Name); err != nil {
+	if err := files.RemoveAll(db.names() + "/" + n.Name); err != nil {
 		return err
 	}
 	return os.Symlink(n.ID, db.names()+"/"+n.Name)
@@ -358,9 +358,9 @@ func (db *DB) alone(id string, damagedToo bool, do func(Network) error) error {
 
 // remove takes away what is left of a network. The record goes first, and its directory, by which a sweep finds the rest, after that. The name is last.
 func (db *DB) remove(id, name string) error {
-	errs := []error{os.RemoveAll(db.dir(id) + "/network.json"), os.RemoveAll(db.runDir(id))}
+	errs := []error{files.RemoveAll(db.dir(id) + "/network.json"), files.RemoveAll(db.runDir(id))}
 	if errors.Join(errs...) == nil {
-		errs = append(errs, os.RemoveAll(db.dir(id)))
+		errs = append(errs, files.RemoveAll(db.dir(id)))
 	}
 	if to, err := os.Readlink(db.names() + "/" + name); name != "" && err == nil && to == id {
 		errs = append(errs, ignoreMissing(os.Remove(db.names()+"/"+name)))
