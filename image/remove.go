@@ -352,7 +352,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	unlock, err := s.lock(ctx, "adding", unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		f, err := os.OpenFile(s.path(unswept), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(s.path(unswept), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return Swept{}, fmt.Errorf("images: %w", err)
 		}

@@ -253,6 +253,22 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// TestSweepAndFIFO: what is in the place of the note that there is something to sweep holds nobody up.
+func TestSweepAndFIFO(t *testing.T) {
+	s := newStore(t, nil)
+	unlock, err := s.lock(t.Context(), "adding", unix.LOCK_SH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if err := unix.Mkfifo(s.path(unswept), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDamage: every changed byte is found and named, and fetched again; a damaged store sweeps nothing.
 func TestDamage(t *testing.T) {
 	f := pullable()

@@ -193,6 +193,16 @@ func TestLinkedElsewhere(t *testing.T) {
 			t.Error(err)
 		}
 		is("upper")
+		if err := os.Chmod(other, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		lead(dir + "/" + tempPrefix + "upper")
+		if _, err := v.NewUpper(Upper{ID: "c"}); err != nil {
+			t.Error(err)
+		}
+		if after, err := os.Stat(other); err != nil || after.Mode().Perm() != 0o700 {
+			t.Errorf("what a link led to has the looks of an image's root: %v, %v", after.Mode(), err)
+		}
 		for _, sub := range []string{dirsDir, indexesDir, layersDir} {
 			lead(s.path(sub))
 			if _, _, err := s.GC(func(digest.Digest) bool { return true }); err != nil {

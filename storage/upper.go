@@ -85,7 +85,7 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 			return "", err
 		}
 	}
-	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := s.resetWork(dir); err != nil {
 		return "", err
 	}
 	if err := v.checkServed(dir, true); err != nil {
@@ -93,6 +93,9 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 	}
 	// It appears when it is whole.
 	temp := filepath.Join(dir, tempPrefix+"upper")
+	if err := clearWay(temp); err != nil {
+		return "", err
+	}
 	if err := os.Mkdir(temp, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
@@ -133,14 +136,20 @@ func (v *View) dressRoot(dir string) error {
 	return nil
 }
 
+// clearWay takes away what is in the place of a directory and is none: by a link somebody else's would be used.
+func clearWay(dir string) error {
+	if st, err := os.Lstat(dir); err != nil || st.IsDir() {
+		return nil
+	}
+	return files.RemoveAll(dir)
+}
+
 // resetWork empties the directory that overlayfs works in: after a volatile mount it refuses another
 // one otherwise.
 func (s *Store) resetWork(dir string) error {
 	work := filepath.Join(dir, "work")
-	if st, err := os.Lstat(work); err == nil && !st.IsDir() { // what a link leads to is nobody's work
-		if err := files.RemoveAll(work); err != nil {
-			return err
-		}
+	if err := clearWay(work); err != nil {
+		return err
 	}
 	list, err := os.ReadDir(work)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
