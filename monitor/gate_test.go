@@ -13,6 +13,8 @@ import (
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRefusals(t *testing.T) {
@@ -95,6 +97,11 @@ func TestPublic(t *testing.T) {
 // TestGate opens what names lead to, in a network namespace, and nothing else.
 func TestGate(t *testing.T) {
 	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET}, testGate) // the addresses are the machine's
+}
+
+func testGate(t *testing.T) {
+	nstest.Loopback(t)
 	nstest.NoLeaks(t)
 	data, run, db, nets := twoNetworks(t)
 	dir := t.TempDir()

@@ -18,6 +18,8 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/tour"
 	"github.com/kakuri/kakuri/ui"
+
+	"golang.org/x/sys/unix"
 )
 
 // open returns an engine whose records are the test's alone.
@@ -278,6 +280,10 @@ func TestAskTimeout(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNET}, testServe) // nobody had its port a minute ago
+}
+
+func testServe(t *testing.T) {
 	nstest.Loopback(t)
 	nstest.NoLeaks(t)
 	port, err := freePort(8080)
