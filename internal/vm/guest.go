@@ -335,40 +335,91 @@ func (t *teller) tell(e event) {
 }
 
 // run runs one job, and tells how it ends. An emulator shows races that are a test's own: as in test.sh, one or two tests that failed are run by themselves,
-// three times.
+// three times. What comes after a test that hung is run without it.
 func (t *teller) run(j job) {
 	start := time.Now()
-	var failed failures
 	e := event{Job: j.Name}
-	exit := t.command(j, j.Argv, func(line string) {
-		failed.take(line)
-		t.tell(event{Job: j.Name, Line: line})
-	})
+	failed, exit := t.try(j, j.Tests)
 	e.Exit = &exit
-	if names := failed.alone(); j.Tests && exit != 0 && names != nil {
-		again := 0
-		argv := append(slices.Clone(j.Argv), "-test.run=^("+strings.Join(names, "|")+")$")
-		for try := 0; try < 3 && again == 0; try++ {
-			again = t.command(j, argv, func(line string) { t.tell(event{Job: j.Name, Line: "again: " + line}) })
+	if j.Tests != nil {
+		if failed.hung {
+			for _, name := range failed.names {
+				t.tell(event{Job: j.Name, Line: "--- FAIL: " + name + " (hung)"})
+			}
+			failed.add(t.try(j, j.Tests.without(failed.ended)))
 		}
-		e.Again = &again
+		if names := failed.alone(); exit != 0 && names != nil {
+			e.Again = t.again(j, names)
+		}
 	}
 	e.Ms = time.Since(start).Milliseconds()
 	t.tell(e)
 }
 
+// try runs a job, or those tests of it, and reads what failed.
+func (t *teller) try(j job, which *tests) (failed failures, exit int) {
+	exit = t.command(j, which, func(line string) {
+		failed.take(line)
+		t.tell(event{Job: j.Name, Line: line})
+	})
+	return failed, exit
+}
+
+// again runs tests by themselves, and gives how that ended.
+func (t *teller) again(j job, names []string) *int {
+	exit := 0
+	for try := 0; try < 3 && exit == 0; try++ {
+		exit = t.command(j, j.Tests.only(names), func(line string) { t.tell(event{Job: j.Name, Line: "again: " + line}) })
+	}
+	return &exit
+}
+
 // failures are the tests that failed by what go test -v prints.
 type failures struct {
-	names []string
-	died  bool // not all tests were run
+	names   []string // those that hung among them
+	ended   []string // tests, well or not, or by the time limit
+	hung    bool     // the time limit ended all
+	died    bool     // not all tests were run
+	listing bool     // the next line may name one that hung
 }
 
 func (f *failures) take(line string) {
-	if rest, is := strings.CutPrefix(line, "--- FAIL: "); is {
-		name, _, _ := strings.Cut(rest, " ")
-		f.names = append(f.names, name)
+	for _, result := range []string{"PASS", "FAIL", "SKIP"} {
+		if rest, is := strings.CutPrefix(line, "--- "+result+": "); is {
+			name, _, _ := strings.Cut(rest, " ")
+			f.ended = append(f.ended, name)
+			if result == "FAIL" {
+				f.names = append(f.names, name)
+			}
+		}
 	}
-	f.died = f.died || strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error:")
+	switch {
+	case strings.HasPrefix(line, "panic: test timed out after "):
+		f.hung = true
+	case strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error:"):
+		f.died = true
+	case f.hung && strings.TrimSpace(line) == "running tests:":
+		f.listing = true
+	case f.listing:
+		f.takeHung(line)
+	}
+}
+
+// takeHung takes a line of the list of tests that the time limit ended, up to the one behind it.
+func (f *failures) takeHung(line string) {
+	test, _, more := strings.Cut(strings.TrimSpace(line), " ")
+	if f.listing = more && !strings.HasPrefix(line, "goroutine "); !f.listing {
+		return
+	}
+	if name, _, _ := strings.Cut(test, "/"); !slices.Contains(f.ended, name) {
+		f.names, f.ended = append(f.names, name), append(f.ended, name)
+	}
+}
+
+// add adds what failed in the tests that came after one that hung. Of a second one that hangs enough is known.
+func (f *failures) add(rest failures, exit int) {
+	f.names = append(f.names, rest.names...)
+	f.died = f.died || rest.died || rest.hung || exit != 0 && len(rest.names) == 0
 }
 
 // alone gives those that are worth being run by themselves, if they are all that was wrong.
@@ -381,7 +432,7 @@ func (f *failures) alone() []string {
 
 // command runs a command of a job to its end, and gives its exit code. What it leaves running
 // may hold its output open; that is waited for a while only.
-func (t *teller) command(j job, argv []string, say func(line string)) int {
+func (t *teller) command(j job, which *tests, say func(line string)) int {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.tell(event{Fault: err.Error()})
@@ -393,6 +444,7 @@ func (t *teller) command(j job, argv []string, say func(line string)) int {
 		defer close(read)
 		eachLine(r, say)
 	}()
+	argv := append(slices.Clone(j.Argv), which.flags()...)
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Dir = j.Dir
 	c.Env = []string{"PATH=" + guestPath, "HOME=/root", "USER=root", "LANG=C.UTF-8", "TERM=linux", "KAKURI_TEST_BIN=/" + workDir + "/vm/bin", "KAKURI_TEST_TMP=/var/tmp"}

@@ -1,5 +1,10 @@
 package main
 
+import (
+	"strings"
+	"time"
+)
+
 // A job is one command in the guest.
 type job struct {
 	Name string
@@ -7,9 +12,47 @@ type job struct {
 	Argv []string
 	// Suite says that its lines are those of conformance/run.
 	Suite bool `json:",omitempty"`
-	// Tests says that it is the test binary of a package.
-	Tests bool `json:",omitempty"`
+	// Tests says that it is the test binary of a package, and what of it is run.
+	Tests *tests `json:",omitempty"`
 }
+
+// tests are some of a package's, as the flags of a test binary name them.
+type tests struct {
+	Run, Skip string
+	Limit     time.Duration // of all of them
+	Alone     time.Duration // of one or two that are run by themselves
+}
+
+func (s *tests) flags() []string {
+	if s == nil {
+		return nil
+	}
+	flags := []string{"-test.timeout=" + s.Limit.String()}
+	if s.Run != "" {
+		flags = append(flags, "-test.run="+s.Run)
+	}
+	if s.Skip != "" {
+		flags = append(flags, "-test.skip="+s.Skip)
+	}
+	return flags
+}
+
+// without leaves out some more.
+func (s *tests) without(names []string) *tests {
+	rest := *s
+	if rest.Skip != "" {
+		rest.Skip += "|"
+	}
+	rest.Skip += nameAll(names)
+	return &rest
+}
+
+// only leaves out all others.
+func (s *tests) only(names []string) *tests {
+	return &tests{Run: nameAll(names), Skip: s.Skip, Limit: s.Alone}
+}
+
+func nameAll(names []string) string { return "^(" + strings.Join(names, "|") + ")$" }
 
 // A testPackage is tested in guests.
 type testPackage struct {
@@ -17,6 +60,20 @@ type testPackage struct {
 	skip string // tests that cannot run there, as go test -skip takes them
 	long bool   // minutes of an emulator's time, for what meets the kernel in the others, too
 	few  string // of a long one, the tests that -quick has all the same, as go test -run takes them
+	// usual is how many minutes an emulator takes for it on a machine with other work, where they are more than two.
+	usual int
+}
+
+// leastLimit is of the tests of a package that takes less than its half, and of one or two tests by themselves.
+const leastLimit = 5 * time.Minute
+
+// limits are of the tests of a package, in a guest that has a limit itself: twice what they take usually, or an eighth of a guest's time that bears it. So one that hangs ends
+// with what its goroutines do, and leaves time to the other packages. Who gives guests more time than an emulator has knows a machine that is slower than usual.
+func limits(usual int, guest time.Duration) (all, alone time.Duration) {
+	slower := max(1, float64(guest)/float64(emulatorLimit))
+	least := max(leastLimit, guest/8)
+	all = max(least, time.Duration(float64(2*usual)*slower)*time.Minute)
+	return min(all, guest*2/3), min(least, guest/4)
 }
 
 // testPackages are the packages whose tests meet the kernel. Each that has tests is here or in elsewhere.
@@ -27,19 +84,19 @@ func testPackages() []testPackage {
 		{path: "./host"},
 		{path: "./internal/files"},
 		{path: "./internal/seqpacket"},
-		{path: "./launch", skip: "^TestLinknames$"}, // needs the sources of go
+		{path: "./launch", usual: 5, skip: "^TestLinknames$"}, // needs the sources of go
 		{path: "./cgroup"},
 		{path: "./cgroup/systemd"},
-		{path: "./seccomp", skip: "AgainstLibseccomp$"}, // needs gcc, and says nothing of the kernel
-		{path: "./oci", skip: "^TestCRIULive$"},         // ten minutes in an emulator, and the guest has no iptables for its CRIU
+		{path: "./seccomp", skip: "AgainstLibseccomp$"},   // needs gcc, and says nothing of the kernel
+		{path: "./oci", usual: 7, skip: "^TestCRIULive$"}, // ten minutes in an emulator, and the guest has no iptables for its CRIU
 		{path: "./verify"},
-		{path: "./storage", skip: "^TestHostileLayers$"}, // which looks at no kernel that the others do not
+		{path: "./storage", usual: 4, skip: "^TestHostileLayers$"}, // which looks at no kernel that the others do not
 		// Minutes of an emulator's time, for races in our own files.
 		// Few of the engine's tests are about version 2 of cgroups, about what kernels before 6.15 do not tell, about modules that a machine may lack,
 		// or about a slow machine.
-		{path: "./engine", skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
+		{path: "./engine", usual: 40, skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
 			few: "^Test(Life|Stats|Update|Death|MacvlanAndIPvlan|OnALAN|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
-		{path: "./network", long: true},
+		{path: "./network", usual: 15, long: true},
 		{path: "./network/netdb", skip: "^TestLeaseProperty$", long: true}, // a minute of arithmetic
 		{path: "./network/reach", long: true},
 		{path: "./network/world", long: true},
@@ -52,8 +109,8 @@ func testPackages() []testPackage {
 		{path: "./image", skip: "^Test(Skopeo|Umoci|Podman|Docker|DebianRegistry|HostileLayers)$", long: true},
 		{path: "./volume", long: true, few: "^Test(Store|Together|Sweep|Populate|PopulateHalf|CVE_2022_23648|CVE_2023_0778|ExportImport|LocalOptions)$"}, // all but hostile archives
 		{path: "./tour/live"},
-		{path: "./internal/experiments"},
-		{path: "./cli", long: true},
+		{path: "./internal/experiments", usual: 3},
+		{path: "./cli", usual: 40, long: true},
 	}
 }
 

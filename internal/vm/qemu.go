@@ -62,7 +62,10 @@ func (m machine) accel(o options) string {
 	return "tcg"
 }
 
-// limit is of one guest's time. An emulator takes hours for all the tests.
+// emulatorLimit is of a guest that an emulator runs, which takes hours for all the tests.
+const emulatorLimit = 6 * time.Hour
+
+// limit is of one guest's time.
 func (m machine) limit(o options) time.Duration {
 	switch {
 	case o.Limit > 0:
@@ -70,12 +73,8 @@ func (m machine) limit(o options) time.Duration {
 	case m.accel(o) == "kvm":
 		return 30 * time.Minute
 	}
-	return 6 * time.Hour
+	return emulatorLimit
 }
-
-// packageLimit is of one package's tests, in a guest that has a limit itself. Before that one it has them end with what their goroutines do,
-// and the other packages go on.
-func packageLimit(guest time.Duration) time.Duration { return max(20*time.Minute, guest*2/3) }
 
 func (m machine) how(o options) string { return m.qemu + " -accel " + m.accel(o) }
 

@@ -322,21 +322,53 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// A guest that an emulator runs has time for all the tests, and each package for its own; a limit that was asked for stays.
+// A guest that an emulator runs has time for all the tests; a limit that was asked for stays.
 func TestLimits(t *testing.T) {
 	for _, test := range []struct {
-		o              options
-		guest, ofTests time.Duration
+		o     options
+		guest time.Duration
 	}{
-		{options{Accel: "kvm"}, 30 * time.Minute, 20 * time.Minute},
-		{options{Accel: "tcg"}, 6 * time.Hour, 4 * time.Hour},
-		{options{Accel: "tcg", Limit: 8 * time.Minute}, 8 * time.Minute, 20 * time.Minute},
-		{options{Accel: "kvm", Limit: time.Hour}, time.Hour, 40 * time.Minute},
+		{options{Accel: "kvm"}, 30 * time.Minute},
+		{options{Accel: "tcg"}, 6 * time.Hour},
+		{options{Accel: "tcg", Limit: 8 * time.Minute}, 8 * time.Minute},
+		{options{Accel: "kvm", Limit: time.Hour}, time.Hour},
 	} {
-		guest := machine{}.limit(test.o)
-		if ofTests := packageLimit(guest); guest != test.guest || ofTests != test.ofTests {
-			t.Errorf("%+v: %v and %v, want %v and %v", test.o, guest, ofTests, test.guest, test.ofTests)
+		if guest := (machine{}).limit(test.o); guest != test.guest {
+			t.Errorf("%+v: %v, want %v", test.o, guest, test.guest)
 		}
+	}
+}
+
+// A package has twice the time that it takes usually, and no less than leastLimit or an eighth of the guest's. It has less in a guest with little time, and more in one that was given more than is usual.
+func TestLimitsOfPackages(t *testing.T) {
+	const m = time.Minute
+	for _, test := range []struct {
+		usual             int
+		guest, all, alone time.Duration
+	}{
+		{0, 36 * m, 5 * m, 5 * m},
+		{2, 36 * m, 5 * m, 5 * m},
+		{7, 36 * m, 14 * m, 5 * m},
+		{40, 36 * m, 24 * m, 5 * m},
+		{7, emulatorLimit, 45 * m, 45 * m},
+		{40, emulatorLimit, 80 * m, 45 * m},
+		{40, 2 * emulatorLimit, 160 * m, 90 * m},
+		{7, 6 * m, 4 * m, 90 * time.Second},
+	} {
+		if all, alone := limits(test.usual, test.guest); all != test.all || alone != test.alone {
+			t.Errorf("%d in %v: %v and %v, want %v and %v", test.usual, test.guest, all, alone, test.all, test.alone)
+		}
+	}
+	usual := packageOf("engine").usual
+	all, _ := limits(usual, emulatorLimit)
+	few := testJob("engine", "x", "few", true, emulatorLimit)
+	got := testJob("engine", "x", "", false, emulatorLimit)
+	if usual == 0 || got.Tests.Limit != all || few.Tests.Limit >= all || few.Tests.Run != "few" || got.Tests.Skip == "" || got.Name != "./engine" {
+		t.Errorf("engine has %+v, a few of its tests %+v", got.Tests, few.Tests)
+	}
+	// Of what is in no list nothing is known.
+	if got := testJob("internal/real", "x", "", false, emulatorLimit); got.Tests.Limit < time.Hour {
+		t.Errorf("%+v", got.Tests)
 	}
 }
 
@@ -404,36 +436,76 @@ func TestSuite(t *testing.T) {
 
 // TestAgain: one or two tests that failed are run by themselves, where they are all that was wrong.
 func TestAgain(t *testing.T) {
+	const timedOut = "panic: test timed out after 5m0s\n\trunning tests:\n\t\tTestA (4m0s)\n\t\tTestA/b (4m0s)\n\t\tTestB (4m0s)\n\ngoroutine 1 [running]:\n"
 	for _, test := range []struct {
-		lines string
-		want  []string
+		lines       string
+		want, ended []string
 	}{
-		{"--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/b (0.0s)\n--- PASS: TestB (0s)\nFAIL", []string{"TestA"}},
-		{"--- FAIL: TestA (0.1s)\n--- FAIL: TestB (0.1s)\nFAIL", []string{"TestA", "TestB"}},
-		{"--- FAIL: TestA (0.1s)\n--- FAIL: TestB (0.1s)\n--- FAIL: TestC (0.1s)", nil},
-		{"--- FAIL: TestA (0.1s)\npanic: test timed out after 24m0s", nil},
-		{"nstest: left behind by the tests of this package:", nil},
+		{"--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/b (0.0s)\n--- PASS: TestB (0s)\nFAIL", []string{"TestA"}, []string{"TestA", "TestB"}},
+		{"--- FAIL: TestA (0.1s)\n--- FAIL: TestB (0.1s)\nFAIL", []string{"TestA", "TestB"}, []string{"TestA", "TestB"}},
+		{"--- FAIL: TestA (0.1s)\n--- FAIL: TestB (0.1s)\n--- FAIL: TestC (0.1s)", nil, []string{"TestA", "TestB", "TestC"}},
+		{"--- SKIP: TestC (0.1s)\n" + timedOut + "TestNo (1s)", []string{"TestA", "TestB"}, []string{"TestC", "TestA", "TestB"}},
+		{"--- FAIL: TestC (0.1s)\n" + timedOut, nil, []string{"TestC", "TestA", "TestB"}},
+		{"--- FAIL: TestA (0.1s)\npanic: nil", nil, []string{"TestA"}},
+		{"nstest: left behind by the tests of this package:", nil, nil},
 	} {
 		var f failures
 		eachLine(strings.NewReader(test.lines), f.take)
-		if got := f.alone(); !slices.Equal(got, test.want) {
-			t.Errorf("%q: %q, want %q", test.lines, got, test.want)
+		if got := f.alone(); !slices.Equal(got, test.want) || !slices.Equal(f.ended, test.ended) {
+			t.Errorf("%q: %q of %q, want %q of %q", test.lines, got, f.ended, test.want, test.ended)
 		}
 	}
-	var out bytes.Buffer
-	done := make(chan int, 1)
-	r, w := io.Pipe()
-	go func() {
-		defer w.Close()
-		t := &teller{to: json.NewEncoder(w)}
-		// Fails at first, and says so, and passes when it is run by itself.
-		t.run(job{Name: "./a", Dir: "/", Tests: true, Argv: []string{"sh", "-c", `[ $# = 0 ] && { echo "--- FAIL: TestZ (0.1s)"; exit 1; }; echo "$@"`, "-"}})
-		t.tell(event{Done: true})
-		done <- 0
-	}()
-	v := judge(r, []job{{Name: "./a"}}, &out)
-	<-done
-	if len(v.faults) > 0 || fmt.Sprint(v.once) != "[./a TestZ]" || strings.Count(out.String(), "again: -test.run=^(TestZ)$\n") != 3 {
-		t.Errorf("%v, printed:\n%s", v, out.String())
+	for _, test := range []struct {
+		first, rest failures
+		exit        int
+		want        []string
+	}{
+		{failures{names: []string{"TestA"}}, failures{}, 0, []string{"TestA"}},
+		{failures{names: []string{"TestA"}}, failures{names: []string{"TestB"}}, 1, []string{"TestA", "TestB"}},
+		{failures{names: []string{"TestA"}}, failures{}, 1, nil}, // something was left
+		{failures{names: []string{"TestA"}}, failures{names: []string{"TestB"}, hung: true}, 2, nil},
+		{failures{names: []string{"TestA"}}, failures{names: []string{"TestB"}, died: true}, 2, nil},
+	} {
+		if test.first.add(test.rest, test.exit); !slices.Equal(test.first.alone(), test.want) {
+			t.Errorf("%+v and %d: %q, want %q", test.rest, test.exit, test.first.alone(), test.want)
+		}
+	}
+}
+
+// The tests behind one that hung are run, and it by itself.
+func TestHung(t *testing.T) {
+	which := &tests{Run: "run", Skip: "TestL$", Limit: 4 * time.Minute, Alone: time.Minute}
+	const fails, hangs = `echo "--- FAIL: TestZ (0.1s)"; exit 1`, `echo "--- PASS: TestY (0.1s)"; printf "panic: test timed out after 4m0s\n\trunning tests:\n\t\tTestZ (1s)\n\n"; exit 2`
+	const alone = "again: -test.timeout=1m0s -test.run=^(TestZ)$ -test.skip=TestL$\n"
+	for _, test := range []struct {
+		first, rest, second string
+		want                string
+		passed, again       int
+	}{
+		{fails, "", "", "[./a TestZ] []", 0, 3},
+		{fails, "", "false", "[] [./a: exit status 1 TestZ]", 0, 1},
+		{hangs, `echo "--- PASS: TestX (0.1s)"`, "", "[./a TestZ] []", 2, 3},
+		{hangs, `echo "--- PASS: TestX (0.1s)"`, "false", "[] [./a: exit status 2 TestZ]", 2, 1},
+		{hangs, "echo left; false", "", "[] [./a: exit status 2 TestZ]", 1, 0},
+		{hangs, `echo "--- FAIL: TestW (0.1s)"; false`, "", "[./a TestZ TestW] []", 1, 0},
+	} {
+		script := `case "$*" in
+		"-test.timeout=4m0s -test.run=run -test.skip=TestL$") ` + test.first + `;;
+		"-test.timeout=4m0s -test.run=run -test.skip=TestL$|^(TestY|TestZ)$") true; ` + test.rest + `;;
+		"-test.timeout=1m0s"*) echo "$@"; ` + test.second + `;;
+		*) echo "what is $*"; exit 9;;
+		esac`
+		r, w := io.Pipe()
+		go func() {
+			defer w.Close()
+			t := &teller{to: json.NewEncoder(w)}
+			t.run(job{Name: "./a", Dir: "/", Tests: which, Argv: []string{"sh", "-c", script, "-"}})
+			t.tell(event{Done: true})
+		}()
+		var out bytes.Buffer
+		v := judge(r, []job{{Name: "./a"}}, &out)
+		if got := fmt.Sprint(v.once, v.faults); got != test.want || v.passed != test.passed || strings.Count(out.String(), alone) != test.again {
+			t.Errorf("%s, then %s, then %s: %s, %d passed, printed:\n%s", test.first, test.rest, test.second, got, v.passed, out.String())
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // workDir is where guests have the sources, the tests and the commands, from the root.
@@ -133,7 +134,7 @@ func testJobs(g builder, o options, tree string) ([]job, error) {
 	if len(o.Pkgs) > 0 {
 		pkgs = nil
 		for _, p := range o.Pkgs {
-			pkgs = append(pkgs, testPackage{path: p, skip: skipOf(p)})
+			pkgs = append(pkgs, testPackage{path: p})
 		}
 	}
 	var jobs []job
@@ -157,26 +158,31 @@ func testJobs(g builder, o options, tree string) ([]job, error) {
 			if !fileExists(filepath.Join(tree, exe)) {
 				continue // no tests
 			}
-			j := job{Name: "./" + d, Dir: path.Join("/", workDir, d), Tests: true, Argv: []string{path.Join("/", workDir, exe), "-test.v", "-test.short", "-test.timeout=" + packageLimit(o.Limit).String()}}
-			if run != "" {
-				j.Argv = append(j.Argv, "-test.run="+run)
-			}
-			if p.skip != "" {
-				j.Argv = append(j.Argv, "-test.skip="+p.skip)
-			}
-			jobs = append(jobs, j)
+			jobs = append(jobs, testJob(d, exe, run, p.few != "" && run == p.few, o.Limit))
 		}
 	}
 	return jobs, nil
 }
 
-func skipOf(pkg string) string {
+// testJob is the tests of a directory's package, or few of them.
+func testJob(dir, exe, run string, few bool, guest time.Duration) job {
+	known := packageOf(dir)
+	if few {
+		known.usual = 0
+	}
+	all, alone := limits(known.usual, guest)
+	return job{Name: "./" + dir, Dir: path.Join("/", workDir, dir), Argv: []string{path.Join("/", workDir, exe), "-test.v", "-test.short"},
+		Tests: &tests{Run: run, Skip: known.skip, Limit: all, Alone: alone}}
+}
+
+// packageOf gives what is known of a directory's package: of one that is not for guests, that it may take an hour.
+func packageOf(dir string) testPackage {
 	for _, p := range testPackages() {
-		if path.Clean(p.path) == path.Clean(pkg) {
-			return p.skip
+		if path.Clean(p.path) == dir {
+			return p
 		}
 	}
-	return ""
+	return testPackage{usual: 60}
 }
 
 // A builder runs go for the guest's architecture.
