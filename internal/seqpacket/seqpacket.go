@@ -47,17 +47,7 @@ func Dial(dir int, name string) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	// Where so many wait already that nobody takes them, it would for ever: unix(7).
-	wait := unix.NsecToTimeval(int64(dialPatience))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("setsockopt", err)
-	}
-	for {
-		if err = unix.Connect(fd, address(dir, name)); err != unix.EINTR {
-			break
-		}
-	}
+	err = connect(fd, address(dir, name), dialPatience)
 	if err != nil {
 		unix.Close(fd)
 		if err == unix.ENOENT || err == unix.ECONNREFUSED {
@@ -66,6 +56,20 @@ func Dial(dir int, name string) (*os.File, error) {
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return New(fd)
+}
+
+// connect connects within a time: where so many wait already that nobody takes them, it would for ever, unix(7). A signal has the kernel
+// forget how long it has waited.
+func connect(fd int, to unix.Sockaddr, patience time.Duration) error {
+	for end, left := time.Now().Add(patience), patience; ; left = max(time.Until(end), time.Microsecond) { // zero would be no limit
+		limit := unix.NsecToTimeval(int64(left))
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, to); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // Listen makes a socket of a name in the directory dir, in the place of one that was there: nobody else may do so at a time. Only its owner may connect.

@@ -128,15 +128,7 @@ func (s *socket) connect() error {
 	if err != nil {
 		return s.fail(os.NewSyscallError("socket", err))
 	}
-	limit := unix.NsecToTimeval(int64(patience)) // of connect(2), too: socket(7)
-	if err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err == nil {
-		for {
-			if err = unix.Connect(fd, s.sa); err != unix.EINTR {
-				break
-			}
-		}
-	}
-	if err != nil {
+	if err := within(fd, unix.SO_SNDTIMEO, patience, func() error { return unix.Connect(fd, s.sa) }); err != nil {
 		unix.Close(fd)
 		return s.fail(os.NewSyscallError("connect", err))
 	}
@@ -157,26 +149,36 @@ func (s *socket) start() error {
 		return err
 	}
 	theirs.Close()
-	limit := unix.NsecToTimeval(int64(patience))
-	if err := errors.Join(unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)); err != nil {
-		return err
-	}
 	var said [512]byte
-	for {
-		n, err := unix.Read(s.fd, said[:])
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return errors.New("the server did not answer in time")
-		case err != nil:
-			return os.NewSyscallError("read", err)
-		case n == 1 && said[0] == 0:
-			return nil
-		case n == 0:
-			return errors.New("the relay ended")
+	var n int
+	err = within(s.fd, unix.SO_RCVTIMEO, patience, func() (err error) {
+		n, err = unix.Read(s.fd, said[:])
+		return err
+	})
+	switch {
+	case err == unix.EAGAIN:
+		return errors.New("the server did not answer in time")
+	case err != nil:
+		return os.NewSyscallError("read", err)
+	case n == 1 && said[0] == 0:
+		return nil
+	case n == 0:
+		return errors.New("the relay ended")
+	}
+	return errors.New(string(said[:n]))
+}
+
+// within bounds the time of a socket's call, with connect(2) among those that SO_SNDTIMEO is of: socket(7). A signal has the kernel forget how
+// long it has waited, and the monitor gets one for each child that ends.
+func within(fd, option int, limit time.Duration, call func() error) error {
+	for end, left := time.Now().Add(limit), limit; ; left = max(time.Until(end), time.Microsecond) { // zero would be no limit
+		value := unix.NsecToTimeval(int64(left))
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &value); err != nil {
+			return err
 		}
-		return errors.New(string(said[:n]))
+		if err := call(); err != unix.EINTR {
+			return err
+		}
 	}
 }
 
@@ -221,11 +223,11 @@ func (s *socket) send(p []byte) error {
 
 func (s *socket) write(p []byte) error {
 	for len(p) > 0 {
-		n, err := unix.SendmsgN(s.fd, p, nil, nil, unix.MSG_NOSIGNAL)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+		n := 0
+		if err := within(s.fd, unix.SO_SNDTIMEO, patience, func() (err error) {
+			n, err = unix.SendmsgN(s.fd, p, nil, nil, unix.MSG_NOSIGNAL)
+			return err
+		}); err != nil {
 			return err
 		}
 		p = p[n:]
@@ -242,7 +244,10 @@ func (s *socket) close() error {
 	}
 	// It has lines yet, and ends when it has sent them: for that it has as long as a server has.
 	unix.Shutdown(s.fd, unix.SHUT_WR)
-	unix.Read(s.fd, make([]byte, 1))
+	within(s.fd, unix.SO_RCVTIMEO, patience, func() error {
+		_, err := unix.Read(s.fd, make([]byte, 1))
+		return err
+	})
 	err := unix.Close(s.fd)
 	s.end()
 	return err
