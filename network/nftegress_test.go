@@ -87,7 +87,9 @@ func (s *stage) send(place, proto, to string, port int, options ...func(fd int) 
 		tv := unix.Timeval{Sec: 10}
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv)
 		if kind == unix.SOCK_STREAM {
-			failed = unix.Connect(fd, address)
+			for failed = unix.EINTR; failed == unix.EINTR; {
+				failed = unix.Connect(fd, address)
+			}
 			return nil
 		}
 		failed = unix.Sendto(fd, data, 0, address)
