@@ -32,6 +32,8 @@ type WriteOptions struct {
 	UID, GID func(uint32) (uint32, error)
 	// Skip, when not nil, leaves out a file, which is open with O_PATH, and has a name in the archive, with all that is below it.
 	Skip func(f *os.File, name string) bool
+	// Frame, when not nil, reports whether a directory, by its header with attributes, is left out where nothing of it is packed. Of Layer's, those that hide what is below are not asked about, nor what is in them.
+	Frame func(h *tar.Header) bool
 	// Edit, when not nil, may change each header before it is written.
 	Edit func(h *tar.Header) error
 }
@@ -73,6 +75,7 @@ type packer struct {
 	o       WriteOptions
 	links   map[inode]string // the first name of files that have several
 	names   int              // bytes of these
+	frames  []*tar.Header    // directories that wait for something that is packed of them, outermost first
 	entries int64
 	bytes   int64
 	buf     []byte
@@ -89,6 +92,7 @@ const maxKeptNames = 256 << 20
 type above struct {
 	mount uint64
 	marks bool // whiteouts may be empty files
+	anew  bool // nothing of a layer below is to be seen in it
 }
 
 // file packs one file, and what is below it. It closes f, which is of O_PATH.
@@ -134,7 +138,7 @@ func (p *packer) one(f *os.File, name string, depth int, up *above) error {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		return p.directory(f, h, name, depth, &st, crossed)
+		return p.directory(f, h, name, depth, &st, up)
 	case unix.S_IFREG:
 		return p.regular(f, h, name, &st, up)
 	case unix.S_IFCHR:
@@ -210,6 +214,13 @@ func readlink(fd int) (string, error) {
 }
 
 func (p *packer) put(h *tar.Header) error {
+	frames := p.frames
+	p.frames = nil
+	for _, frame := range frames {
+		if err := p.put(frame); err != nil {
+			return err
+		}
+	}
 	if p.o.Edit != nil {
 		if err := p.o.Edit(h); err != nil {
 			return err
@@ -239,7 +250,7 @@ func (p *packer) mountPoint(f *os.File, h *tar.Header, st *unix.Statx_t) error {
 }
 
 // directory packs a directory with what is in it.
-func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int, st *unix.Statx_t, crossed bool) error {
+func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int, st *unix.Statx_t, up *above) error {
 	fd, err := openat2(int(path.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY, 0, beneath)
 	if err != nil {
 		return err
@@ -250,10 +261,15 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	if err != nil {
 		return err
 	}
-	if err := p.put(h); err != nil {
+	in := &above{mount: st.Mnt_id, marks: marks[opaqueXattr] == "x", anew: up != nil && up.anew}
+	if p.o.Frame != nil && !in.anew && p.o.Frame(h) {
+		around := len(p.frames)
+		p.frames = append(p.frames, h)
+		defer func() { p.frames = p.frames[:min(around, len(p.frames))] }()
+	} else if err := p.put(h); err != nil {
 		return err
 	}
-	if crossed && ofKernel(fd) {
+	if up != nil && up.mount != st.Mnt_id && ofKernel(fd) {
 		return nil
 	}
 	served := marks[servedXattr] == "y" || marks[servedRootXattr] == "y"
@@ -261,13 +277,13 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 		if err := p.hide(join(name, whPrefix+".opq")); err != nil {
 			return err
 		}
+		in.anew = true
 	}
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	slices.Sort(names)
-	up := &above{mount: st.Mnt_id, marks: marks[opaqueXattr] == "x"}
 	for _, n := range names {
 		if served && IsServedMark(n) {
 			continue
@@ -279,7 +295,7 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 		if err != nil {
 			return &EntryError{join(name, n), err}
 		}
-		if err := p.file(os.NewFile(uintptr(fd), n), join(name, n), depth+1, up); err != nil {
+		if err := p.file(os.NewFile(uintptr(fd), n), join(name, n), depth+1, in); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -39,8 +40,16 @@ type job struct {
 	To   string   // of jobMove
 	Skip []string // of jobPack
 	Mtab bool     // of jobPack: the link of [plan.Mtab] is left out
-	Bare bool     // owners are left out
-	Shut bool     // the process is the job's alone, with namespaces to be shut in
+	// Around, of jobPack, are directories of the image that hold what is left out, by their names in the layer: they are left out, too, where nothing else of them has changed.
+	Around map[string]owned `json:",omitempty"`
+	Bare   bool             // owners are left out
+	Shut   bool             // the process is the job's alone, with namespaces to be shut in
+}
+
+// owned is what a directory has besides its name, times and content.
+type owned struct {
+	Mode     int64
+	UID, GID int
 }
 
 const (
@@ -108,7 +117,7 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 		})
 	case jobPack:
 		return j.inDir(func(dir *os.File) error {
-			return archive.Write(ctx, out, dir, ".", archive.WriteOptions{Rename: ".", Layer: true, Skip: j.skips})
+			return archive.Write(ctx, out, dir, ".", archive.WriteOptions{Rename: ".", Layer: true, Skip: j.skips, Frame: j.around})
 		})
 	case jobList:
 		return j.inDir(func(dir *os.File) error { return listUpper(dir, out) })
@@ -128,6 +137,12 @@ func (j job) skips(f *os.File, name string) bool {
 		}
 	}
 	return false
+}
+
+// around reports whether a directory is one of Around, as the image has it but for the times that what was made in it gave it.
+func (j job) around(h *tar.Header) bool {
+	as, ok := j.Around[h.Name]
+	return ok && as == owned{h.Mode, h.Uid, h.Gid} && len(h.PAXRecords) == 0
 }
 
 func (j job) inDir(do func(dir *os.File) error) error {

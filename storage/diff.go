@@ -45,8 +45,6 @@ type upperFile struct {
 	Path     []byte // without a slash before it; empty is the root
 	Mode     uint32
 	UID, GID uint32
-	Sec      int64
-	Nsec     uint32
 	Size     int64
 	Whiteout bool `json:",omitempty"`
 	Opaque   bool `json:",omitempty"`
@@ -153,7 +151,6 @@ func isMtab(dir int, name string) bool {
 
 func (f *upperFile) stat(st *unix.Stat_t) {
 	f.Mode, f.UID, f.GID, f.Size = st.Mode, st.Uid, st.Gid, st.Size
-	f.Sec, f.Nsec = st.Mtim.Sec, uint32(st.Mtim.Nsec)
 }
 
 // xattrIs reports whether a file has an attribute of one byte; 0 is any value.
@@ -229,7 +226,7 @@ func (d *differ) read(r io.Reader) error {
 }
 
 func (d *differ) changes() []Change {
-	list, _ := d.dir(0, d.lower(""), nil)
+	list, _ := d.dir(0, d.lower(""), false, nil)
 	slices.SortStableFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return list
 }
@@ -238,7 +235,7 @@ func (d *differ) changes() []Change {
 func (d *differ) lower(p string) *erofs.File {
 	f, err := d.img.Root()
 	for name := range strings.SplitSeq(p, "/") {
-		if name == "" {
+		if name == "" || name == "." {
 			continue
 		}
 		if err != nil {
@@ -252,11 +249,13 @@ func (d *differ) lower(p string) *erofs.File {
 	return f
 }
 
-// dir compares the directory that is files[i] and what is below it, and tells where the next file is.
-func (d *differ) dir(i int, low *erofs.File, list []Change) ([]Change, int) {
+// dir compares the directory that is files[i] and what is below it, and tells where the next file is. What was made anew, or lies in what was, hides what the image has there.
+// Its times are not looked at: making and removing a file in it changes them.
+func (d *differ) dir(i int, low *erofs.File, anew bool, list []Change) ([]Change, int) {
 	f := d.files[i]
 	p := string(f.Path)
-	before, skipped := len(list), false
+	before := len(list)
+	anew = anew || f.Opaque
 	seen := map[string]bool{}
 	n := i + 1
 	for n < len(d.files) && inDir(string(d.files[n].Path), p) {
@@ -268,7 +267,6 @@ func (d *differ) dir(i int, low *erofs.File, list []Change) ([]Change, int) {
 			below, _ = low.Child(name)
 		}
 		if below == nil && d.placeholder(n) {
-			skipped = true
 			n++
 			continue
 		}
@@ -279,13 +277,13 @@ func (d *differ) dir(i int, low *erofs.File, list []Change) ([]Change, int) {
 			}
 			n++
 		case c.Mode&unix.S_IFMT == unix.S_IFDIR:
-			list, n = d.dir(n, below, list)
+			list, n = d.dir(n, below, anew, list)
 		default:
 			list = append(list, Change{kind(below), "/" + at})
 			n++
 		}
 	}
-	if f.Opaque && low != nil && low.IsDir() {
+	if anew && low != nil && low.IsDir() {
 		low.Each(func(name string, _ int64) error {
 			if !seen[name] {
 				list = append(list, Change{Deleted, "/" + path.Join(p, name)})
@@ -293,7 +291,7 @@ func (d *differ) dir(i int, low *erofs.File, list []Change) ([]Change, int) {
 			return nil
 		})
 	}
-	if p != "" && (len(list) > before || low == nil || differs(f, low, !skipped)) {
+	if p != "" && (len(list) > before || low == nil || differs(f, low)) {
 		list = append(list, Change{kind(low), "/" + p})
 	}
 	return list, n
@@ -309,8 +307,8 @@ func kind(low *erofs.File) ChangeKind {
 func inDir(p, dir string) bool { return dir == "" || strings.HasPrefix(p, dir+"/") }
 
 // differs reports whether a directory is not as the image has it.
-func differs(f upperFile, low *erofs.File, times bool) bool {
-	return f.Mode != low.Mode || f.UID != low.UID || f.GID != low.GID || times && (f.Sec != low.Sec || f.Nsec != low.Nsec)
+func differs(f upperFile, low *erofs.File) bool {
+	return f.Mode != low.Mode || f.UID != low.UID || f.GID != low.GID
 }
 
 // placeholder reports whether a file was made for a mount, and nothing is in it, or is the link of [plan.Mtab].
@@ -329,7 +327,7 @@ func (d *differ) placeholder(n int) bool {
 }
 
 // DiffTar writes what a container has changed as a layer: a tar with whiteouts, which is empty where it has no upper directory yet. Of mounts, the places that
-// an engine has made for its mounts, what the image does not have is left out.
+// an engine has made for its mounts, what the image does not have is left out, and so are directories that nothing else has changed.
 func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Writer) error {
 	dir, err := v.s.upperPath(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -343,13 +341,26 @@ func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Wri
 		return err
 	}
 	d := &differ{img: img.Image}
-	var skip []string
-	link := d.lower(mtab) == nil
+	pack := job{Op: jobPack, Path: path.Join(dir, "upper"), Mtab: d.lower(mtab) == nil, Around: map[string]owned{}}
 	for _, m := range mounts {
 		if m = strings.Trim(path.Clean("/"+m), "/"); m != "" && d.lower(m) == nil {
-			skip = append(skip, m)
+			pack.Skip = append(pack.Skip, m)
+			d.around(m, pack.Around)
 		}
 	}
+	if pack.Mtab {
+		d.around(mtab, pack.Around)
+	}
 	img.Close()
-	return v.s.do(ctx, job{Op: jobPack, Path: path.Join(dir, "upper"), Skip: skip, Mtab: link}, nil, w)
+	return v.s.do(ctx, pack, nil, w)
+}
+
+// around notes the image's directories on the way to a path, those without attributes of their own.
+func (d *differ) around(p string, to map[string]owned) {
+	for p != "." {
+		p = path.Dir(p)
+		if low := d.lower(p); low != nil && low.IsDir() && len(low.Xattrs) == 0 {
+			to[p+"/"] = owned{int64(low.Mode & 0o7777), int(low.UID), int(low.GID)}
+		}
+	}
 }

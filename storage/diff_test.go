@@ -1,9 +1,12 @@
 package storage
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,12 +17,12 @@ import (
 const change = `
 echo more >>/a/changed; rm /a/removed; rm -r /gone; mkdir /gone; echo x >/gone/new; ln /gone/new /gone/other
 rm -r /a/dir; echo file >/a/dir; rm /a/file; mkdir /a/file; touch /a/file/in; ln -s target /a/link
-chown 7:8 /owned; mkdir -p /new/deep/er; touch "/new/odd
+rm -r /over; mkdir -p /over/again; touch /untouched/gone; rm /untouched/gone; chown 7:8 /owned; mkdir -p /new/deep/er; touch "/new/odd
 name"; mkfifo /new/fifo; mv /a/moved /new/moved; sed -i s/x/y/ /etc/passwd`
 
 var changeLayers = []ent{
 	"d a", "f a/changed text\n", "f a/removed x", "d a/dir", "f a/dir/in x", "f a/file x", "f a/same x", "f a/moved moved",
-	"d gone", "f gone/old x", "d gone/sub", "f gone/sub/old x", "f owned x", "d untouched", "f untouched/x x",
+	"d gone", "f gone/old x", "d gone/sub", "f gone/sub/old x", "f owned x", "d over", "d over/again", "f over/again/hidden x", "d untouched", "f untouched/x x",
 	full{Header: xattrHeader("attrs"), text: "x"},
 }
 
@@ -69,6 +72,9 @@ A /new/deep/er
 A /new/fifo
 A /new/moved
 A /new/odd\nname
+C /over
+C /over/again
+D /over/again/hidden
 C /owned`, "\n"))
 	})
 }
@@ -86,6 +92,47 @@ func TestDiffTar(t *testing.T) {
 		committed := put(t, s, [][]byte{diff.Bytes()})
 		cv := view(t, s, append(append([]digest.Digest{}, v.chain...), committed...), "committed")
 		same(t, "committed", withoutTimes(lines(look(t, shownAt(t, cv)))), want)
+	})
+}
+
+// TestDiffTarNothing: a container that has changed nothing makes an empty layer, whatever places for mounts were made in it. What is done to a directory of such places is kept.
+func TestDiffTarNothing(t *testing.T) {
+	boxes(t, func(t *testing.T, s *Store, userns bool) {
+		chain := put(t, s, tarsOf(t, [][]ent{busybox(t), {"d etc", "d srv", "d srv/in"}}))
+		for i, c := range []struct{ does, want string }{
+			{"true", ""},
+			{"touch /etc/hosts; ln -s /proc/mounts /etc/mtab; mkdir -p /srv/in/data", ""},
+			{"touch /etc/hosts; chmod 700 /etc", "./ etc/"},
+			{"touch /etc/hosts; chown 7:8 /", "./"},
+			{"mkdir /srv/in/data; touch /srv/in/new", "./ srv/ srv/in/ srv/in/new"},
+			{"rm -r /srv; mkdir -p /srv/in/data", "./ srv/ srv/.wh..wh..opq srv/in/|./ srv/ srv/.wh..wh..opq srv/in/ srv/in/.wh..wh..opq"}, // fuse-overlayfs marks both
+			{"rm -r /srv/in; mkdir -p /srv/in/data", "./ srv/ srv/in/ srv/in/.wh..wh..opq"},
+		} {
+			id := fmt.Sprint("nothing-", userns, i)
+			v := view(t, s, chain, id)
+			box{view: v, userns: userns, upper: Upper{ID: id}}.run(t, c.does)
+			var diff bytes.Buffer
+			if err := v.DiffTar(t.Context(), id, []string{"/", "/dev", "/proc", "/etc/hosts", "/srv/in/data"}, &diff); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for r := tar.NewReader(&diff); ; {
+				h, err := r.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, h.Name)
+			}
+			if got := strings.Join(got, " "); !slices.Contains(strings.Split(c.want, "|"), got) {
+				t.Errorf("%s: the layer has %q, want %q", c.does, got, c.want)
+			}
+			if err := s.RemoveUpper(id); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }
 
