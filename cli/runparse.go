@@ -445,14 +445,14 @@ func parseRestart(s string) (engine.Restart, error) {
 	default:
 		return r, fmt.Errorf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", name)
 	}
-	if !has {
+	if count == "" {
 		return r, nil
 	}
 	n, err := strconv.Atoi(count)
 	switch {
 	case err != nil:
 		return r, fmt.Errorf("invalid restart policy format: maximum retry count must be an integer")
-	case name != "on-failure":
+	case n != 0 && name != "on-failure":
 		return r, fmt.Errorf("invalid restart policy: maximum retry count can only be used with 'on-failure'")
 	case n < 0:
 		return r, fmt.Errorf("invalid restart policy: maximum retry count cannot be negative")

@@ -202,11 +202,32 @@ func justContent(p string) bool { return p == "." || strings.HasSuffix(p, "/.") 
 // wantsDir reports whether a path is written as that of a directory.
 func wantsDir(p string) bool { return strings.HasSuffix(p, "/") || justContent(p) }
 
-// read packs what the container has at a path. Ids are those of the container.
-func (v *view) read(ctx context.Context, w io.Writer, p, rename string, follow bool) error {
-	return v.pack(ctx, w, p, archive.WriteOptions{Rename: rename, Follow: follow})
+// copyFrom packs what the container has at a path, by the names that Docker gives it: that of what a followed link leads to, and ./NAME for what is in a directory.
+func (v *view) copyFrom(ctx context.Context, w io.Writer, p string, follow bool) error {
+	s, err := v.stat(p)
+	if err != nil {
+		return err
+	}
+	o := archive.WriteOptions{Rename: baseOf(p), Follow: follow}
+	if follow && s.LinkTarget != "" {
+		o.Rename = baseOf(s.LinkTarget)
+	}
+	if o.Rename == "." {
+		o.Edit = func(h *tar.Header) error {
+			h.Name = belowDot(h.Name)
+			if h.Typeflag == tar.TypeLink {
+				h.Linkname = belowDot(h.Linkname)
+			}
+			return nil
+		}
+	}
+	return v.pack(ctx, w, p, o)
 }
 
+// belowDot is a name in an archive of a directory's content, beginning as that of the directory does.
+func belowDot(name string) string { return "./" + strings.TrimPrefix(name, "./") }
+
+// pack writes what the container has at a path. Ids are those of the container.
 func (v *view) pack(ctx context.Context, w io.Writer, p string, o archive.WriteOptions) error {
 	o.Follow, o.UID, o.GID = o.Follow || wantsDir(p), idInside(v.uid), idInside(v.gid)
 	err := archive.Write(ctx, w, v.root, p, o)

@@ -282,7 +282,7 @@ func (e *Engine) StatPath(ctx context.Context, ref, path string) (s PathStat, er
 }
 
 // CopyFrom writes a tar of what a container has at a path. Its names begin with the last name of the path; with "/." at
-// the end it is what is in the directory. A link is packed as a link, unless follow is set. Ids are the container's.
+// the end it is what is in the directory, and they begin with ".". A link is packed as a link, unless follow is set: then what it leads to has its own name. Ids are the container's.
 func (e *Engine) CopyFrom(ctx context.Context, ref, path string, w io.Writer, follow bool) error {
 	return e.doIn(ctx, ref, filesJob{Op: jobFrom, Path: path, Follow: follow}, nil, w)
 }

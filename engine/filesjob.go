@@ -97,10 +97,7 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 		}
 		return json.NewEncoder(out).Encode(s)
 	case jobFrom:
-		if _, err := v.stat(j.Path); err != nil {
-			return err
-		}
-		return v.read(ctx, out, j.Path, baseOf(j.Path), j.Follow)
+		return v.copyFrom(ctx, out, j.Path, j.Follow)
 	case jobTo:
 		return v.write(ctx, in, j.Path, CopyToOptions{KeepTypes: j.KeepTypes, Archive: j.Archive})
 	case jobOut:

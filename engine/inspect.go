@@ -473,6 +473,9 @@ func (c *Container) hostConfig() *HostConfig {
 		Devices: []InspectDevice{}, DeviceCgroupRules: r.DeviceRules, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap, MemorySwappiness: r.MemorySwappiness,
 		KernelMemory: r.KernelMemory, OomKillDisable: &r.OOMKillDisable, PidsLimit: r.PidsLimit, Ulimits: append([]Ulimit{}, cfg.Ulimits...),
 	}
+	if h.PidsLimit != nil && *h.PidsLimit < 0 {
+		h.PidsLimit = new(int64) // as Docker shows what has no limit
+	}
 	if h.MemorySwap == 0 && h.Memory > 0 {
 		h.MemorySwap = 2 * h.Memory
 	}
