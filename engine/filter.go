@@ -102,7 +102,7 @@ func (f Filters) truth(key string) (*bool, error) {
 	return last, nil
 }
 
-// checkStates refuses states of containers, of their health and of their end that there are not.
+// checkStates refuses states of containers, of their health and of their end that there are not, and what no is-task is.
 func (f Filters) checkStates() error {
 	for _, s := range f["status"] {
 		states := []string{monitor.Created, monitor.Running, paused, monitor.Restarting, monitor.Removing, monitor.Exited, monitor.Dead}
@@ -120,7 +120,8 @@ func (f Filters) checkStates() error {
 			return fmt.Errorf("invalid filter 'exited=%s'", s)
 		}
 	}
-	return nil
+	_, err := f.truth("is-task")
+	return err
 }
 
 // containers checks the filters of lists of containers, and gives what decides about one.
@@ -178,7 +179,7 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&
 			(len(ancestors) == 0 || slices.ContainsFunc(ancestors, c.descends)) && f.any("volume", c.mounts) &&
 			f.any("network", c.connected) && ports["publish"](c, false) && ports["expose"](c, true) &&
-			f.any("is-task", func(s string) bool { return s == "false" }) &&
+			f.any("is-task", func(s string) bool { is, _ := strconv.ParseBool(s); return !is }) &&
 			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) && (until.IsZero() || c.Created.Before(until))
 	}, nil
 }

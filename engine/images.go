@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -113,8 +114,11 @@ func (e *Engine) Images() (*image.Store, error) {
 	return s, err
 }
 
-func (e *Engine) tellImage(action, id, name string) {
-	e.tell("image", action, id, map[string]string{"name": name})
+func (e *Engine) tellImage(action, id, name string, labels map[string]string) {
+	attributes := map[string]string{}
+	maps.Copy(attributes, labels)
+	attributes["name"] = name
+	e.tell("image", action, id, attributes)
 }
 
 // layersInUse lists the layers that containers need, whether an image still has them or not.

@@ -92,7 +92,7 @@ func TestFilters(t *testing.T) {
 		{"status", "running", "web-1"}, {"status", "exited created", "job"}, {"exited", "3", "job"}, {"exited", "0", ""}, {"health", "healthy", "web-1"}, {"health", "none", "job"},
 		{"ancestor", "nginx", ""}, {"ancestor", "nginx:1", "web-1"}, {"ancestor", "cdcdcd", "web-1"}, {"ancestor", "ngin", ""}, {"ancestor", "host", "job"}, {"ancestor", "host:latest", "job"},
 		{"volume", "data", "web-1"}, {"volume", "/srv/", "web-1"}, {"volume", "/home", "web-1"}, {"volume", "/", ""}, {"network", "host", "job"}, {"network", "none", "web-1"},
-		{"is-task", "true", ""}, {"is-task", "false", "web-1 job"}, {"publish", "80", ""}, {"until", "10m", "web-1"},
+		{"is-task", "true", ""}, {"is-task", "false", "web-1 job"}, {"is-task", "0", "web-1 job"}, {"is-task", "1", ""}, {"publish", "80", ""}, {"until", "10m", "web-1"},
 	} {
 		keep, err := Filters{c.key: strings.Split(c.values, " ")}.containers(e)
 		if err != nil {
@@ -109,7 +109,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s=%s: %q, want %q", c.key, c.values, got, c.want)
 		}
 	}
-	for _, bad := range []Filters{{"colour": {"red"}}, {"status": {"asleep"}}, {"health": {"ill"}}, {"exited": {"x"}}, {"name": {"("}}, {"until": {"never"}}, {"until": {"1h", "2h"}}, {"before": {"nobody"}}} {
+	for _, bad := range []Filters{{"colour": {"red"}}, {"status": {"asleep"}}, {"health": {"ill"}}, {"exited": {"x"}}, {"name": {"("}}, {"until": {"never"}}, {"until": {"1h", "2h"}}, {"before": {"nobody"}}, {"is-task": {"x"}}, {"is-task": {""}}} {
 		if _, err := bad.containers(e); err == nil {
 			t.Errorf("%v is taken", bad)
 		}

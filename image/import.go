@@ -59,7 +59,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 	}
 	img, err := s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names, nil)
 	if err == nil {
-		s.tell("import", img.ID.String(), img.ID.String())
+		s.tell("import", img.ID.String(), img.ID.String(), img.labels())
 		s.tellTags(img, names)
 	}
 	return img, err
@@ -109,7 +109,7 @@ func (s *Store) Compose(ctx context.Context, from *Image, c ConfigFile, l NewLay
 	}
 	img, err := s.compose(ctx, c, l, below, names, made)
 	if err == nil {
-		s.tell("create", img.ID.String(), img.ID.String())
+		s.tell("create", img.ID.String(), img.ID.String(), img.labels())
 		s.tellTags(img, names)
 	}
 	return img, err
@@ -119,7 +119,7 @@ func (s *Store) Compose(ctx context.Context, from *Image, c ConfigFile, l NewLay
 func (s *Store) tellTags(i Image, names []string) {
 	for _, name := range names {
 		if r, err := ParseReference(name); err == nil {
-			s.tell("tag", i.ID.String(), r.Familiar())
+			s.tell("tag", i.ID.String(), r.Familiar(), i.labels())
 		}
 	}
 }

@@ -400,7 +400,7 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	if err := s.name(ctx, i.Target, r.Tagged().String()); err != nil {
 		return err
 	}
-	s.tell("tag", i.ID.String(), r.Tagged().Familiar())
+	s.tell("tag", i.ID.String(), r.Tagged().Familiar(), i.labels())
 	return nil
 }
 

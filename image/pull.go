@@ -84,7 +84,7 @@ func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (Image, er
 	if err != nil {
 		return Image{}, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(r, err))
 	}
-	s.tell("pull", r.Familiar(), r.FamiliarName())
+	s.tell("pull", r.Familiar(), r.FamiliarName(), img.labels())
 	return img, nil
 }
 

@@ -149,7 +149,7 @@ func (s *Store) push(ctx context.Context, r Reference, o PushOptions) (digest.Di
 	if err := s.notePushed(ctx, r, sent.Digest); err != nil {
 		return "", err
 	}
-	s.tell("push", r.Familiar(), r.FamiliarName())
+	s.tell("push", r.Familiar(), r.FamiliarName(), img.labels())
 	return sent.Digest, nil
 }
 

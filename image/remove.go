@@ -38,14 +38,14 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		return s.removePlatforms(ctx, ref, o)
 	}
 	var out []Removed
-	var id string
+	var of Image
 	var last bool
 	err := s.change(ctx, func(list []root) ([]root, error) {
 		i, err := s.find(ref)
 		if err != nil {
 			return nil, err
 		}
-		id = i.ID.String()
+		of = i
 		if r, ok := i.byDigestBesideTags(ref); ok {
 			out = []Removed{{Untagged: r.Familiar()}}
 			return withoutDigest(list, i, r), nil
@@ -84,7 +84,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 	if err != nil {
 		return nil, err
 	}
-	s.tellRemoved(id, out)
+	s.tellRemoved(of, out)
 	swept, err := s.Sweep(ctx)
 	if !last {
 		return out, err // what went was another's
@@ -147,12 +147,12 @@ func withSwept(out []Removed, swept Swept) []Removed {
 }
 
 // tellRemoved tells of the names that an image lost, and of the image where it went itself.
-func (s *Store) tellRemoved(id string, list []Removed) {
+func (s *Store) tellRemoved(i Image, list []Removed) {
 	for _, r := range list {
 		if r.Deleted != "" {
-			s.tell("delete", r.Deleted, r.Deleted)
+			s.tell("delete", r.Deleted, r.Deleted, nil)
 		} else {
-			s.tell("untag", id, r.Untagged)
+			s.tell("untag", i.ID.String(), r.Untagged, i.labels())
 		}
 	}
 }
@@ -191,7 +191,7 @@ func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions
 		}
 		return list, nil
 	})
-	s.tellRemoved("", out)
+	s.tellRemoved(Image{}, out)
 	if err != nil {
 		return out, err
 	}
@@ -316,7 +316,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 			o.All = o.All || !dangling
 		}
 	}
-	lost := map[string][]Removed{} // by image
+	var lost []func()
 	err := s.change(ctx, func(list []root) ([]root, error) {
 		images := s.imagesOf(list)
 		keep, err := filters.compile(images)
@@ -330,7 +330,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 			}
 			gone[i.Target.Digest] = true
 			own := append(untagged(i, i.Names), Removed{Deleted: i.ID.String()})
-			lost[i.ID.String()] = own
+			lost = append(lost, func() { s.tellRemoved(i, own) })
 			out.Removed = append(out.Removed, own...)
 		}
 		return slices.DeleteFunc(list, func(r root) bool { return gone[r.Digest] }), nil
@@ -338,8 +338,8 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err != nil {
 		return Pruned{}, err
 	}
-	for id, own := range lost {
-		s.tellRemoved(id, own)
+	for _, tell := range lost {
+		tell()
 	}
 	swept, err := s.Sweep(ctx)
 	out.Removed, out.SpaceReclaimed = withSwept(out.Removed, swept), swept.Bytes

@@ -40,8 +40,8 @@ type Options struct {
 	// UserAgent is told to registries.
 	UserAgent string
 	// Tell is told what was done to an image, in the words of Docker's events: pull, push, tag, untag, delete, load, save, import. id is the
-	// image's, or for pull and push the name that the registry knows; nil is nobody.
-	Tell func(action, id, name string)
+	// image's, or for pull and push the name that the registry knows, and labels are those of its config, but for delete; nil is nobody.
+	Tell func(action, id, name string, labels map[string]string)
 }
 
 // A Store is a directory of images. Its methods may be called by many goroutines.
@@ -100,11 +100,14 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) tell(action, id, name string) {
+func (s *Store) tell(action, id, name string, labels map[string]string) {
 	if s.o.Tell != nil {
-		s.o.Tell(action, id, name)
+		s.o.Tell(action, id, name, labels)
 	}
 }
+
+// labels are those that an image gives its containers.
+func (i Image) labels() map[string]string { return i.Config.Config.Labels }
 
 // tellOf tells of an image by its name, or by its id where nobody gave it one.
 func (s *Store) tellOf(action string, i Image) {
@@ -112,7 +115,7 @@ func (s *Store) tellOf(action string, i Image) {
 	if len(i.Names) > 0 {
 		name = i.Names[0].Familiar()
 	}
-	s.tell(action, i.ID.String(), name)
+	s.tell(action, i.ID.String(), name, i.labels())
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
