@@ -218,7 +218,7 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 			return nil
 		}
 		err := e.signalPast(ctx, &c, sig)
-		if errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning) {
+		if hasEnded(err) {
 			return nil
 		}
 		return err
@@ -235,7 +235,7 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		e.caution(err) // the signal is sent without
 	}
 	err = e.signalPast(ctx, &c, sig)
-	if errors.Is(err, oci.ErrNotExist) || errors.Is(err, oci.ErrNotRunning) {
+	if hasEnded(err) {
 		return ErrConflict{fmt.Sprintf("cannot kill container: %s: container %s is not running", ref, c.ID)}
 	}
 	if err == nil {
@@ -294,7 +294,7 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 		if without := new(oci.NoCgroupError); errors.As(err, &without) {
 			return &oci.NoCgroupError{ID: c.Name, What: without.What} // by the name that the caller knows
 		}
-		if errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist) {
+		if hasEnded(err) {
 			return ErrNotRunning{ID: c.ID} // it ends just now
 		}
 		return err

@@ -1,6 +1,11 @@
 package engine
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kakuri/kakuri/oci"
+)
 
 // Errors that callers tell apart. Their texts are Docker's, which scripts look for.
 type (
@@ -47,3 +52,8 @@ func (e ErrDamaged) Error() string {
 }
 
 func (e ErrDamaged) Unwrap() error { return e.Err }
+
+// hasEnded reports whether an error of the runtime says that the container has ended, or went with its end.
+func hasEnded(err error) bool {
+	return errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist)
+}

@@ -164,7 +164,7 @@ func (e *Engine) updateGroup(c *Container, res *specs.LinuxResources) (warnings 
 		return nil, err
 	}
 	err = box.Update(res)
-	if errors.Is(err, oci.ErrNotRunning) || errors.Is(err, oci.ErrNotExist) {
+	if hasEnded(err) {
 		err = nil
 	}
 	if err != nil {
