@@ -108,7 +108,7 @@ func (e *Expr) text(what map[int]string) string {
 	case "cmp":
 		return e.compared(what[e.Source])
 	case "range":
-		return what[e.Source] + " " + valueText(what[e.Source], e.Data) + "-" + valueText(what[e.Source], e.Data2)
+		return what[e.Source] + " " + e.operator() + valueText(what[e.Source], e.Data) + "-" + valueText(what[e.Source], e.Data2)
 	case "lookup":
 		op := " "
 		switch {
@@ -182,8 +182,12 @@ func (e *Expr) compared(what string) string {
 	case strings.HasSuffix(name, "addr") && len(e.Data) != 4 && len(e.Data) != 16:
 		value += "/" + strconv.Itoa(8*len(e.Data))
 	}
-	op := [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}[min(e.Op, 5)]
-	return name + " " + op + value
+	return name + " " + e.operator() + value
+}
+
+// operator is that of a comparison, nothing for equality.
+func (e *Expr) operator() string {
+	return [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}[min(e.Op, 5)]
 }
 
 // addrTypes are the kinds of addresses, by their numbers (RTN_UNICAST and its like).
