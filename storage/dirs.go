@@ -21,7 +21,7 @@ import (
 // option userxattr reads. It appears under its name when it is whole. One that is being made, or taken away, has a
 // name that begins with tempPrefix, and is locked by who does it.
 
-// maxDirs is how many directories an overlay has at most, see plan.ImageRoot.
+// maxDirs is how many directories an overlay has at most: package plan refuses more, after they are unpacked.
 const maxDirs = 127
 
 // unpack has all layers of the view in directories.

@@ -169,8 +169,11 @@ func (w *walker) chain(c *Chain, sure bool, depth int) outcome {
 		switch v.Verdict {
 		case "drop", "reject":
 			w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(), Reject: v.Verdict == "reject", Sure: surely && !w.unsure, Packets: r.Packets})
+			if m == yes && w.unsure {
+				return accepted // then other tables are asked, too
+			}
 			if m == yes {
-				return ending(dropped, w.unsure)
+				return dropped
 			}
 		case "accept":
 			if m == yes {
@@ -198,14 +201,6 @@ func (w *walker) chain(c *Chain, sure bool, depth int) outcome {
 		}
 	}
 	return undecided
-}
-
-// ending is dropped, or accepted where that is not sure: then other tables are asked, too.
-func ending(o outcome, unsure bool) outcome {
-	if unsure {
-		return accepted
-	}
-	return o
 }
 
 // registers are the machine's, byte by byte, with the bits of each that are known.
