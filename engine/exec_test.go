@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/seqpacket"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
@@ -300,6 +302,63 @@ func TestParentDeathSignal(t *testing.T) {
 	}
 	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestExecDocument: what a client gives a monitor as a process to start, and is no file in memory, is refused, as is a terminal to keep that is none. None of it holds
+// the monitor up, stays open there, or becomes its terminal.
+func TestExecDocument(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	c := started(t, e, asleep(root))
+	place, err := os.Open(monitor.Place(e.dir, c.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer place.Close()
+	dial := func() *os.File {
+		t.Helper()
+		conn, err := seqpacket.Dial(int(place.Fd()), "socket")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
+		return conn
+	}
+	peer, err := seqpacket.Peer(dial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := func() int {
+		list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", peer.Pid))
+		return len(list)
+	}
+	before := files()
+	_, slave := openPTY(t)
+	fifo := t.TempDir() + "/fifo"
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, flags := range map[string]int{fifo: os.O_RDWR, slave.Name(): os.O_RDWR | unix.O_NOCTTY, "/": os.O_RDONLY, "/dev/zero": os.O_RDONLY, "/proc/self/status": os.O_RDONLY, "/etc/passwd": unix.O_PATH} {
+		f, err := os.OpenFile(name, flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, answer := dial(), make([]byte, 1000)
+		if err := errors.Join(seqpacket.Send(conn, []byte("K"), int(f.Fd())), seqpacket.Send(conn, []byte(`P{"ID":"x"}`), int(f.Fd()))); err != nil {
+			t.Fatal(err)
+		}
+		if n, _, err := seqpacket.Receive(conn, answer, 1); err != nil || answer[0] != 'f' || !strings.Contains(string(answer[:n]), "a file in memory") {
+			t.Errorf("%s: %q, %v", name, answer[:n], err)
+		}
+		f.Close()
+		conn.Close()
+	}
+	nstest.Until(t, "the end of what was given", func() bool { return files() <= before })
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", peer.Pid))
+	if f := strings.Fields(string(stat)); err != nil || len(f) < 7 || f[6] != "0" {
+		t.Errorf("the monitor's terminal: %q, %v", stat, err)
 	}
 }
 

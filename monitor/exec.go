@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // A process that somebody starts in the container and does not wait for is the monitor's child. It would be one of process 1 else, which may never wait for
@@ -114,7 +116,11 @@ func (m *monitor) startExec(order Exec, document *os.File) (pid int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	process, err := box.LoadProcess("/proc/self/fd/" + strconv.Itoa(int(document.Fd())))
+	// What a client gives is read as it is, and if no read of it waits: a FIFO would never end, and a terminal that is opened anew become the monitor's.
+	if _, err := unix.FcntlInt(document.Fd(), unix.F_GET_SEALS, 0); err != nil {
+		return 0, errors.New("what is to be started comes in a file in memory")
+	}
+	process, err := box.ReadProcess(io.NewSectionReader(document, 0, math.MaxInt64), "process")
 	if err != nil {
 		return 0, err
 	}

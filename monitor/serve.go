@@ -99,6 +99,10 @@ func (m *monitor) given(c *client, kind byte, data []byte, fds []int) {
 	for _, fd := range fds {
 		switch kind {
 		case mKeep:
+			if _, err := unix.IoctlGetInt(fd, unix.TIOCGPTN); err != nil { // no terminal's master side: it might never end
+				unix.Close(fd)
+				continue
+			}
 			m.keepTerminal(os.NewFile(uintptr(fd), "/dev/ptmx"))
 		case mExec:
 			m.exec(c, data, os.NewFile(uintptr(fd), "process"))

@@ -244,11 +244,21 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	return p, nil
 }
 
-// LoadProcess reads a process of runtime-spec from a JSON file. What it leaves out of the fields that confine a
+// LoadProcess is [Container.ReadProcess] of a file.
+func (c *Container) LoadProcess(file string) (*specs.Process, error) {
+	f, err := os.Open(file) // which may be a pipe of the caller's
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return c.ReadProcess(f, file)
+}
+
+// ReadProcess reads a process of runtime-spec in JSON from a file of that name. What it leaves out of the fields that confine a
 // process it gets from the container's own, as with runc: else a file of args and cwd would give all capabilities.
 // noNewPrivileges is the file's alone.
-func (c *Container) LoadProcess(file string) (*specs.Process, error) {
-	p, err := readProcess(file)
+func (c *Container) ReadProcess(f io.Reader, file string) (*specs.Process, error) {
+	p, err := readProcess(f, file)
 	if err != nil {
 		return nil, err
 	}
@@ -274,12 +284,7 @@ func (c *Container) LoadProcess(file string) (*specs.Process, error) {
 	return p, nil
 }
 
-func readProcess(file string) (*specs.Process, error) {
-	f, err := os.Open(file) // which may be a pipe of the caller's
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
+func readProcess(f io.Reader, file string) (*specs.Process, error) {
 	const max = 100 << 20
 	data, err := io.ReadAll(io.LimitReader(f, max+1))
 	if err != nil {
