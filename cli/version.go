@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/spf13/cobra"
@@ -55,6 +56,7 @@ func thisVersion() versionPart {
 	}
 	v.Components = []versionComponent{{"Engine", v.Version, map[string]string{
 		"Arch": v.Arch, "BuildTime": v.BuildTime, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": v.KernelVersion, "Os": v.Os,
+		"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "Experimental": strconv.FormatBool(v.Experimental),
 	}}}
 	return v
 }

@@ -212,7 +212,7 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 	if x.User != "" {
 		u, home, err := resolveUser(inRoot(root), x.User)
 		if err != nil {
-			return nil, fmt.Errorf("unable to find user %s: no matching entries in passwd file: %w", x.User, err)
+			return nil, err
 		}
 		p.User = u
 		if own("HOME") {

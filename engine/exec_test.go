@@ -95,6 +95,14 @@ func TestExec(t *testing.T) {
 			t.Errorf("%s: %q, code %d, %v; want %q, code %d", test.name, out, code, err, test.out, test.code)
 		}
 	}
+	for user, want := range map[string]string{
+		"nosuch":   "unable to find user nosuch: no matching entries in passwd file",
+		"5:nosuch": "unable to find group nosuch: no matching entries in group file",
+	} {
+		if _, _, err := execs(e, c.Name, ExecConfig{Command: []string{"true"}, User: user}, ""); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("-u %s: %v", user, err)
+		}
+	}
 	// The container's own process and another one are confined in the same way.
 	status := func(x ExecConfig, pid string) string {
 		x.Command = line("grep -E 'CapBnd|CapEff|Seccomp|NoNewPrivs' /proc/" + pid + "/status; for n in cgroup ipc mnt net pid time user uts; do readlink /proc/" + pid + "/ns/$n; done; cat /proc/" + pid + "/cgroup")

@@ -83,6 +83,9 @@ type Info struct {
 	ContainerdCommit InfoCommit
 	RuncCommit       InfoCommit
 	InitCommit       InfoCommit
+	ServerErrors     []string `json:",omitempty"`
+	ClientErrors     []string `json:",omitempty"`
+	ProductLicense   string   `json:",omitempty"`
 }
 
 // InfoClient is the command, which is the engine, too.

@@ -93,7 +93,7 @@ func resolveUser(read reader, spec string) (specs.User, string, error) {
 		if passwdErr != nil {
 			return u, "", fmt.Errorf("-u %s: the name cannot be looked up: %w", spec, passwdErr)
 		}
-		return u, "", fmt.Errorf("-u %s: no user %q in the container's /etc/passwd", spec, name)
+		return u, "", fmt.Errorf("-u %s: unable to find user %s: no matching entries in passwd file", spec, name)
 	}
 	if numeric {
 		u.UID = id
@@ -149,5 +149,5 @@ func resolveGroup(read reader, group string) (uint32, error) {
 			return gid, nil
 		}
 	}
-	return 0, fmt.Errorf("no group %q in the container's /etc/group", group)
+	return 0, fmt.Errorf("unable to find group %s: no matching entries in group file", group)
 }
