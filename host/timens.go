@@ -29,10 +29,9 @@ func TimeOnExec(dir, release string, keep bool) bool {
 	if answer {
 		text = "1"
 	}
-	// Without the file, or with an empty one, the next command tries again. One byte is
-	// written whole or not at all.
+	// Without the file, or with an empty one, the next command tries again.
 	if os.MkdirAll(dir, 0o700) == nil {
-		os.WriteFile(file, []byte(text), 0o600)
+		files.Replace(dir, filepath.Base(file), []byte(text), false)
 	}
 	return answer
 }

@@ -134,7 +134,7 @@ func (v *View) mount(user string) (err error) {
 	if err := os.MkdirAll(s.runPath(usersDir, hex), 0o700); err != nil {
 		return err
 	}
-	note, err := os.OpenFile(s.runPath(usersDir, hex, user), os.O_CREATE|os.O_WRONLY, 0o600)
+	note, err := os.OpenFile(s.runPath(usersDir, hex, user), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
