@@ -90,7 +90,6 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// TestPair: the other process's end waits in the calls themselves.
 // TestDialInterrupted: signals that come all the time make no wait longer.
 func TestDialInterrupted(t *testing.T) {
 	dir, err := os.Open(t.TempDir())
@@ -144,6 +143,7 @@ func TestDialInterrupted(t *testing.T) {
 	}
 }
 
+// TestPair: the other process's end waits in the calls themselves.
 func TestPair(t *testing.T) {
 	ours, theirs, err := Pair()
 	if err != nil {
