@@ -178,7 +178,7 @@ func (e *Engine) VolumeRemove(ctx context.Context, name string, force bool) erro
 }
 
 // VolumePrune removes the volumes that no container has: those without a name of their own, and with the filter
-// all=true the others, too. It returns the names, and the bytes that their files had.
+// all=true the others, too, but for those with options: they say where files of somebody else's are, as with Docker. It returns the names, and the bytes that their files had.
 func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, bytes int64, err error) {
 	all, err := f.truth("all")
 	if err != nil {
@@ -194,7 +194,7 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 		e.caution(d)
 	}
 	for _, v := range list {
-		if !keep(v) || !(all != nil && *all) && !v.Anonymous {
+		if !keep(v) || len(v.Options) > 0 || !(all != nil && *all) && !v.Anonymous {
 			continue
 		}
 		size, _ := e.volumeSize(ctx, v)

@@ -356,6 +356,9 @@ func TestVolumeFilters(t *testing.T) {
 			t.Errorf("%v: %v", f, err)
 		}
 	}
+	if _, err := e.VolumeCreate(ctx, VolumeConfig{Name: "mounted", Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}}); err != nil {
+		t.Fatal(err)
+	}
 	if gone, _, err := e.VolumePrune(ctx, Filters{"all": {"1"}, "label!": {"b"}}); err != nil || strings.Join(gone, " ") != "vol0 vol1" {
 		t.Errorf("%v, %v", gone, err)
 	}
@@ -365,8 +368,10 @@ func TestVolumeFilters(t *testing.T) {
 	if err := e.VolumeRemove(ctx, "vol0", true); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(filepath.Join(e.data, "volumes", "vol2")); err != nil {
-		t.Error(err)
+	for _, name := range []string{"vol2", "mounted"} {
+		if _, err := os.Stat(filepath.Join(e.data, "volumes", name)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
