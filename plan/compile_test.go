@@ -506,6 +506,29 @@ func TestMountOnDevice(t *testing.T) {
 	}
 }
 
+// TestRootPropagation: rootfsPropagation is the root's when that is attached, with what is below it by the words that begin with r, and only where it is shared a
+// mount can be shared with the host, whose tree is opened before that propagation changes.
+func TestRootPropagation(t *testing.T) {
+	for _, mode := range []string{"shared", "rshared", "unbindable", "runbindable", "private", "rprivate", "slave", "rslave"} {
+		for _, of := range []string{"shared", "rshared", "slave"} {
+			p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}],"rootfsPropagation":"`+mode+`"}`,
+				`"mounts":[{"destination":"/a","type":"bind","source":"/a","options":["bind","`+of+`"]}]`), rootFacts(), Options{})
+			list := slices.DeleteFunc(ops[*Propagation](p), func(op *Propagation) bool { return op.Path != "/" || op.Mode != strings.TrimPrefix(mode, "r") })
+			later := strings.HasSuffix(mode, "shared") || strings.HasSuffix(mode, "unbindable")
+			if later && (len(list) != 1 || list[0].Recursive != (mode[0] == 'r')) || !later && len(list) > 1 {
+				t.Errorf("%s: %v", mode, list)
+			}
+			want := 0
+			if strings.HasSuffix(mode, "shared") && of != "slave" {
+				want = 1
+			}
+			if n := len(ops[*OpenTree](p)); n != want {
+				t.Errorf("a mount that is %s in a root that is %s: %d trees are opened before its propagation changes, want %d", of, mode, n, want)
+			}
+		}
+	}
+}
+
 // TestOwnNull: who has been given the machine's null device for a stream gets the container's own, where that has one that is the machine's device and its node.
 func TestOwnNull(t *testing.T) {
 	const tmpfs = `"mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"}]`

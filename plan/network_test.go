@@ -118,14 +118,24 @@ func TestNetworkRefuses(t *testing.T) {
 		`"net.IFNAME.x" is none of`:                 func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.IFNAME.x": "1"} },
 		`"net...IFNAME.x" is none of`:               func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net...IFNAME.x": "1"} },
 		`"net.a/../b.IFNAME.x" is none of`:          func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.a/../b.IFNAME.x": "1"} },
-		`endpoints[0].mtu: 67 bytes`:                func(_ *Network, e *Endpoint, _ *Publish) { e.MTU = 67 },
-		`1000 bytes: the kernel takes 1280`:         func(_ *Network, e *Endpoint, _ *Publish) { e.MTU, e.Addrs = 1000, prefix("fd00::2/64") },
-		`bridges[0].device: "k k"`:                  func(n *Network, _ *Endpoint, _ *Publish) { n.Bridges[0].Device = "k k" },
-		`network.gateway`:                           func(n *Network, _ *Endpoint, _ *Publish) { n.Gateway6 = n.Gateway4 },
-		`publish[0].proto: "icmp"`:                  func(_ *Network, _ *Endpoint, p *Publish) { p.Proto = "icmp" },
-		`publish[0].port: port 0`:                   func(_ *Network, _ *Endpoint, p *Publish) { p.Port = 0 },
-		`publish[0].addr: `:                         func(_ *Network, _ *Endpoint, p *Publish) { p.Addr = netip.Addr{} },
-		`publish[0].bridge: "a b"`:                  func(_ *Network, _ *Endpoint, p *Publish) { p.Bridge = "a b" },
+		`"ipv4.conf.IFNAME.x" is none of`:           func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"ipv4.conf.IFNAME.x": "1"} },
+		`"net.ipv4.conf.IFNAME" is none of`:         func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.ipv4.conf.IFNAME": "1"} },
+		`"net.ipv4.IFNAME.IFNAME.x" is none of`: func(_ *Network, e *Endpoint, _ *Publish) {
+			e.Sysctls = map[string]string{"net.ipv4.IFNAME.IFNAME.x": "1"}
+		},
+		`endpoints[0].mtu: 65536 bytes`:            func(_ *Network, e *Endpoint, _ *Publish) { e.MTU = 65536 },
+		`publish[0].routed: it leads by no socket`: func(_ *Network, _ *Endpoint, p *Publish) { p.HostPort, p.Routed, p.Strict = 0, true, true },
+		`routed: it leads by no socket, and to no`: func(_ *Network, _ *Endpoint, p *Publish) {
+			p.HostPort, p.Routed, p.HostAddr = 0, true, netip.IPv6Unspecified()
+		},
+		`endpoints[0].mtu: 67 bytes`:        func(_ *Network, e *Endpoint, _ *Publish) { e.MTU = 67 },
+		`1000 bytes: the kernel takes 1280`: func(_ *Network, e *Endpoint, _ *Publish) { e.MTU, e.Addrs = 1000, prefix("fd00::2/64") },
+		`bridges[0].device: "k k"`:          func(n *Network, _ *Endpoint, _ *Publish) { n.Bridges[0].Device = "k k" },
+		`network.gateway`:                   func(n *Network, _ *Endpoint, _ *Publish) { n.Gateway6 = n.Gateway4 },
+		`publish[0].proto: "icmp"`:          func(_ *Network, _ *Endpoint, p *Publish) { p.Proto = "icmp" },
+		`publish[0].port: port 0`:           func(_ *Network, _ *Endpoint, p *Publish) { p.Port = 0 },
+		`publish[0].addr: `:                 func(_ *Network, _ *Endpoint, p *Publish) { p.Addr = netip.Addr{} },
+		`publish[0].bridge: "a b"`:          func(_ *Network, _ *Endpoint, p *Publish) { p.Bridge = "a b" },
 	} {
 		n := good()
 		change(n, &n.Endpoints[0], &n.Publish[0])
