@@ -529,6 +529,88 @@ func TestRootPropagation(t *testing.T) {
 	}
 }
 
+// TestLedToProc: a mount below one that the plan makes itself cannot be led into a /proc by what an image has there; below one that begins with an image's files it can.
+func TestLedToProc(t *testing.T) {
+	for options, want := range map[string]bool{`"nosuid"`: false, `"tmpcopyup"`: true} {
+		p := compile(t, config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs","options":[`+options+`]},{"destination":"/dev/shm","type":"tmpfs","source":"shm"}]`), rootFacts(), Options{})
+		for _, op := range ops[*Mount](p) {
+			if op.Dest == "/dev/shm" && op.NotProc != want {
+				t.Errorf("in a /dev with %s: %v", options, op)
+			}
+		}
+	}
+}
+
+// TestMaskBelow: a masked path is looked up in the procfs or sysfs that the plan mounts, and where it mounts none in the root.
+func TestMaskBelow(t *testing.T) {
+	const masked = `"linux":{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","/sys/firmware","/proc","/srv/x"]}`
+	mounts := `"mounts":[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/sys","type":"sysfs","source":"sysfs"}]`
+	for _, c := range []struct {
+		parts []string
+		want  []Reg
+	}{
+		{[]string{masked, mounts}, []Reg{RegProcfs, RegSysfs, RegNone, RegNone}}, {[]string{masked}, []Reg{RegNone, RegNone, RegNone, RegNone}},
+	} {
+		var got []Reg
+		for _, op := range ops[*Mask](compile(t, config(append(c.parts, `"root":{"path":"/r"}`)...), rootFacts(), Options{})) {
+			got = append(got, op.Below)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.parts, got, c.want)
+		}
+	}
+}
+
+// TestMtabOfServedRoot: a root that a program shows has an mtab, too, where the layers have none.
+func TestMtabOfServedRoot(t *testing.T) {
+	for _, mtab := range []bool{false, true} {
+		l := &Layers{Lower: "/l", Names: []string{"a"}, Upper: "/u", Mtab: mtab, Server: &Server{Program: "/usr/bin/fuse-overlayfs"}}
+		p := compile(t, config(`"root":{"path":"/r"}`), rootFacts(), Options{Root: &Root{Layers: l, Reason: "image"}})
+		if n := len(ops[*Mtab](p)); n == 1 != mtab || len(ops[*ServeRoot](p)) != 1 {
+			t.Errorf("%t:\n%s", mtab, p.Text())
+		}
+	}
+}
+
+// TestKeptTime: of the namespaces that are kept only the one of time is kept by the side of the container, which makes it.
+func TestKeptTime(t *testing.T) {
+	keep := []KeepNamespace{{NS: abi.NSUTS, Path: "/k/uts"}, {NS: abi.NSTime, Path: "/k/time"}}
+	p, err := CompileUnshare(UnshareOptions{New: []abi.Namespace{abi.NSUTS, abi.NSTime}, Keep: keep, Args: []string{"true"}}, rootFacts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for _, s := range p.Steps {
+		switch op := s.Op.(type) {
+		case *KeepNamespace:
+			kept = append(kept, op.Path)
+		case *EnterTime:
+			kept = append(kept, "made")
+		}
+	}
+	if !slices.Equal(kept, []string{"/k/uts", "made", "/k/time"}) {
+		t.Errorf("%v:\n%s", kept, p.Text())
+	}
+}
+
+// TestFold: lines end between words, else behind a slash or comma in their second half, else anywhere.
+func TestFold(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                      {""},
+		"one two three":         {"one two", "three"},
+		"/usr/bin/program":      {"/usr/bin/", "program"},
+		"a,bb,ccc,dd,eeee,f":    {"a,bb,ccc,", "dd,eeee,f"},
+		"0123456789abcdef":      {"0123456789", "abcdef"},
+		"a/b 0123456789":        {"a/b 012345", "6789"},
+		"one   two/three":       {"one   two/", "three"},
+		"ab cdef/ghijklmnopqrs": {"ab cdef/", "ghijklmnop", "qrs"},
+	} {
+		if got := fold(text, 10); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 // TestOwnNull: who has been given the machine's null device for a stream gets the container's own, where that has one that is the machine's device and its node.
 func TestOwnNull(t *testing.T) {
 	const tmpfs = `"mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"}]`

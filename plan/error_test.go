@@ -105,6 +105,7 @@ func TestErrors(t *testing.T) {
 		{"bind by a late option", mount(`{"destination":"/a","source":"/a","options":["rbind","rsize=1"]}`), "mounts[0].options[1]", `"rsize=1"`},
 		{"copy-symlink of a tmpfs", mount(`{"destination":"/a","type":"tmpfs","source":"tmpfs","options":["copy-symlink"]}`), "mounts[0].options", "bind"},
 		{"dest-nofollow of a tmpfs", mount(`{"destination":"/a","type":"tmpfs","source":"tmpfs","options":["dest-nofollow"]}`), "mounts[0].options", "bind"},
+		{"copy-symlink onto a link itself", mount(`{"destination":"/a","source":"/b","options":["bind","copy-symlink","dest-nofollow"]}`), "mounts[0].options", "does not go with"},
 		{"copy-symlink of a link itself", mount(`{"destination":"/a","source":"/b","options":["bind","copy-symlink","src-nofollow"]}`), "mounts[0].options", "does not go with"},
 		{"tmpcopyup of a bind", mount(`{"destination":"/a","type":"bind","source":"/a","options":["tmpcopyup"]}`), "mounts[0].options", "tmpfs"},
 		{"mappings of users alone", mount(`{"destination":"/a","type":"bind","source":"/a","uidMappings":[` + own + `]}`), "mounts[0].uidMappings", "belong together"},
