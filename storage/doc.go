@@ -2,8 +2,6 @@
 // keeps what containers write above them.
 //
 //	s, err := storage.Open(storage.Options{Data: "/var/lib/kakuri", Run: "/run/kakuri"})
-//	hold, err := s.Hold() // until a manifest or a container's record names the layers
-//	defer hold.Close()
 //	layer, err := s.Put(ctx, tar, diffID) // verified, whole or not there
 //	view, err := s.View(ctx, []digest.Digest{layer.DiffID}, id)
 //	upper, err := view.NewUpper(storage.Upper{ID: id})

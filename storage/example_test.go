@@ -16,11 +16,6 @@ func Example() {
 		if err != nil {
 			return nil, err
 		}
-		hold, err := s.Hold() // until a manifest or a container's record names the layers
-		if err != nil {
-			return nil, err
-		}
-		defer hold.Close()
 		layer, err := s.Put(ctx, tar, diffID) // verified, whole or not there
 		if err != nil {
 			return nil, err

@@ -17,19 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// GC takes away all layers that used does not name and nobody holds, with what was made of them, and tells which and
-// how many bytes. used is asked under the store's exclusive lock: who adds a use of a layer that
-// it has by now has a [Hold]. A process that is killed in it leaves some of them for the next one.
+// GC takes away all layers that used does not name, with what was made of them, and tells which and how many bytes. used is asked under the store's exclusive lock. Who puts layers that
+// used does not name yet, or has a use of one in hand, keeps others from collecting meanwhile, by a lock of their room. A process that is killed in it leaves some of them for the next one.
 func (s *Store) GC(used func(digest.Digest) bool) (removed []digest.Digest, bytes int64, err error) {
 	unlock, err := s.lock(unix.LOCK_EX)
 	if err != nil {
 		return nil, 0, err
 	}
-	var dead []*tempDir
-	held, err := s.held()
-	if err == nil {
-		removed, bytes, dead, err = s.collect(func(id digest.Digest) bool { return held[id.Encoded()] || used(id) })
-	}
+	removed, bytes, dead, err := s.collect(used)
 	unlock()
 	// What takes long comes after the lock.
 	for _, d := range dead {

@@ -126,15 +126,7 @@ func TestCheck(t *testing.T) {
 	if err := s.Check(t.Context(), chain[1]); !errors.As(err, &damaged) || damaged.Want != chain[1] {
 		t.Errorf("%v", err)
 	}
-	// It is removed, even if somebody holds it, and put again.
-	h, err := s.Hold()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	if _, err := s.Layer(chain[1]); err != nil {
-		t.Fatal(err)
-	}
+	// It is removed, and put again.
 	if err := s.Remove(chain[1]); err != nil {
 		t.Fatal(err)
 	}
@@ -213,21 +205,14 @@ func TestLinkedElsewhere(t *testing.T) {
 	})
 }
 
-// TestGC: what is used or held stays, with what was made of it, and all else goes.
+// TestGC: what is used stays, with what was made of it, and all else goes.
 func TestGC(t *testing.T) {
 	keepers(t, func(t *testing.T, s *Store) {
 		a := put(t, s, tarsOf(t, [][]ent{{"f base x"}, {"f a a"}}))
 		b := put(t, s, tarsOf(t, [][]ent{{"f base x"}, {"f b b"}}))
 		c := put(t, s, tarsOf(t, [][]ent{{"f c c"}}))
 		va, _ := view(t, s, a, "ca"), view(t, s, b, "cb")
-		h, err := s.Hold()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Layer(c[0]); err != nil {
-			t.Fatal(err)
-		}
-		removed, bytes, err := s.GC(func(id digest.Digest) bool { return id == a[0] || id == a[1] })
+		removed, bytes, err := s.GC(func(id digest.Digest) bool { return id == a[0] || id == a[1] || id == c[0] })
 		if err != nil || len(removed) != 1 || removed[0] != b[1] || bytes == 0 {
 			t.Errorf("removed %v, %d bytes, %v", removed, bytes, err)
 		}
@@ -243,7 +228,6 @@ func TestGC(t *testing.T) {
 		if _, err := os.ReadFile(shownAt(t, va) + "/a"); err != nil {
 			t.Error(err)
 		}
-		h.Close()
 		if _, _, err := s.GC(func(digest.Digest) bool { return false }); err != nil {
 			t.Error(err)
 		}
@@ -275,11 +259,12 @@ func life(args []string) int {
 
 func liveOnce(s *Store, tars []string) error {
 	ctx := contextOf()
-	h, err := s.Hold()
+	adding := s.o.Data + "/adding" // as the room of images has it
+	unlock, err := lockPath(adding, unix.LOCK_SH)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
+	defer func() { unlock() }()
 	var chain []digest.Digest
 	for _, name := range tars {
 		b, err := os.ReadFile(name)
@@ -310,7 +295,11 @@ func liveOnce(s *Store, tars []string) error {
 	if err := s.Release(chain, user); err != nil {
 		return err
 	}
-	h.Close()
+	unlock()
+	if unlock, err = lockPath(adding, unix.LOCK_EX); err != nil {
+		unlock = func() {}
+		return err
+	}
 	_, _, err = s.GC(func(id digest.Digest) bool { return id == chain[0] })
 	return err
 }
@@ -374,7 +363,7 @@ func TestKilled(t *testing.T) {
 // unused lists the files of a store that are not of one layer.
 func unused(t *testing.T, s *Store, used digest.Digest) (names []string) {
 	t.Helper()
-	for _, sub := range []string{layersDir, indexesDir, dirsDir, holdsDir, ephemeral} {
+	for _, sub := range []string{layersDir, indexesDir, dirsDir, ephemeral} {
 		list, err := os.ReadDir(s.path(sub))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)

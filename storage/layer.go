@@ -98,11 +98,7 @@ func (s *Store) Layer(id digest.Digest) (Layer, error) {
 		return Layer{}, err
 	}
 	defer unlock()
-	l, err := s.stat(id)
-	if err != nil {
-		return Layer{}, err
-	}
-	return l, s.hold(id)
+	return s.stat(id)
 }
 
 // Put stores a tar while it streams in. want is the diffID it has to have, a [*DigestError] otherwise; empty
@@ -238,7 +234,7 @@ func (e *early) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// place gives a layer's file its name, and notes it for holds.
+// place gives a layer's file its name.
 func (s *Store) place(t *temp, l Layer) (Layer, error) {
 	unlock, err := s.lock(unix.LOCK_SH)
 	if err != nil {
@@ -248,5 +244,5 @@ func (s *Store) place(t *temp, l Layer) (Layer, error) {
 	if err := t.place(l.path); err != nil {
 		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
 	}
-	return l, s.hold(l.DiffID)
+	return l, nil
 }

@@ -143,39 +143,6 @@ func TestNamedTemp(t *testing.T) {
 	only(t, dir, "x")
 }
 
-// TestHold: what a process uses is known to others until it closes the hold, or ends.
-func TestHold(t *testing.T) {
-	dir := t.TempDir()
-	ours, other := openIn(t, dir), openIn(t, dir)
-	h, err := ours.Hold()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := ours.Put(t.Context(), bytes.NewReader(layer(t, "f x x")), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	held := func() bool {
-		unlock, err := other.lock(unix.LOCK_EX)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unlock()
-		used, err := other.held()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return used[l.DiffID.Encoded()]
-	}
-	if !held() {
-		t.Error("the layer is not known to be used")
-	}
-	h.file.Close() // as the kernel does it
-	if held() {
-		t.Error("the hold outlives its process")
-	}
-}
-
 // TestFullDisk: a disk that is full is an error that says so, at each step, and leaves nothing.
 func TestFullDisk(t *testing.T) {
 	nstest.Root(t)

@@ -42,9 +42,6 @@ type IDs struct {
 type Store struct {
 	o Options
 
-	mu    sync.Mutex
-	holds map[*Hold]bool
-
 	scanned cache
 
 	choose      sync.Once
@@ -61,7 +58,6 @@ const (
 	dirsDir    = "dirs"    // HEX, by diffID
 	ephemeral  = "ephemeral"
 	containers = "containers"
-	holdsDir   = "holds" // of processes that use layers which nothing names yet
 	lockFile   = "storage.lock"
 )
 
@@ -76,13 +72,13 @@ func Open(o Options) (*Store, error) {
 	default:
 		return nil, fmt.Errorf("storage: there is no driver %q: it is %s, %s or %s", o.Driver, driverErofs, driverDirs, driverFuse)
 	}
-	dirs := []string{layersDir, indexesDir, dirsDir, holdsDir}
+	dirs := []string{layersDir, indexesDir, dirsDir}
 	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(o.Data, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)
 		}
 	}
-	s := &Store{o: o, holds: map[*Hold]bool{}}
+	s := &Store{o: o}
 	s.overlay = s.tryOverlay
 	for _, dir := range dirs {
 		if err := s.sweepTemps(s.path(dir)); err != nil {
@@ -210,68 +206,6 @@ func (s *Store) sweepTemps(dir string) error {
 		}
 	}
 	return nil
-}
-
-// A Hold keeps layers from [Store.GC] that nothing names yet: all that the store gave or took since, until
-// Close. It ends with its process.
-type Hold struct {
-	s    *Store
-	file *temp
-}
-
-// Hold begins one.
-func (s *Store) Hold() (*Hold, error) {
-	f, err := newNamedTemp(s.path(holdsDir))
-	if err != nil {
-		return nil, fmt.Errorf("storage: %w", err)
-	}
-	h := &Hold{s, f}
-	s.mu.Lock()
-	s.holds[h] = true
-	s.mu.Unlock()
-	return h, nil
-}
-
-// Close lets go of the layers.
-func (h *Hold) Close() {
-	h.s.mu.Lock()
-	delete(h.s.holds, h)
-	h.s.mu.Unlock()
-	h.file.discard()
-}
-
-// hold notes a layer for whoever has a hold. The store's lock is held meanwhile.
-func (s *Store) hold(id digest.Digest) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for h := range s.holds {
-		if _, err := h.file.WriteString(id.Encoded() + "\n"); err != nil {
-			return fmt.Errorf("storage: note that layer %s is used: %w", short(id), err)
-		}
-	}
-	return nil
-}
-
-// held lists the layers that processes have a hold on, by hex digits, under the store's exclusive lock.
-func (s *Store) held() (map[string]bool, error) {
-	used := map[string]bool{}
-	if err := s.sweepTemps(s.path(holdsDir)); err != nil {
-		return nil, err
-	}
-	list, err := os.ReadDir(s.path(holdsDir))
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range list {
-		data, err := files.Read(s.path(holdsDir, e.Name()))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		for line := range strings.Lines(string(data)) {
-			used[strings.TrimSpace(line)] = true
-		}
-	}
-	return used, nil
 }
 
 // short is a digest as messages show it.

@@ -50,11 +50,6 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		return nil, err
 	}
 	defer unlock()
-	for _, id := range chain {
-		if err := s.hold(id); err != nil {
-			return nil, err
-		}
-	}
 	v := &View{s: s, chain: chain, id: ChainID(chain)}
 	name, _ := s.Driver()
 	if user == "" || name != driverErofs { // the kernel finds out else, when it opens them for the mount
