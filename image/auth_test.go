@@ -897,12 +897,16 @@ func TestForeignLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(lock)
+	other := filepath.Dir(filepath.Dir(k.path)) + "/other"
 	// One that others may open, and a file that waits for a writer, hold nobody up either.
 	plants := map[string]func(string) error{
 		"nothing":  func(string) error { return nil },
 		"readable": func(name string) error { return os.WriteFile(name, nil, 0o644) },
 		"a FIFO":   func(name string) error { return unix.Mkfifo(name, 0o600) },
 		"a link":   func(name string) error { return os.Symlink("elsewhere", name) },
+		"another name of a file": func(name string) error {
+			return errors.Join(os.WriteFile(other, []byte("mine"), 0o600), os.Link(other, name))
+		},
 		"a socket": func(name string) error {
 			l, err := net.Listen("unix", name)
 			if err == nil {
@@ -946,6 +950,9 @@ func TestForeignLock(t *testing.T) {
 			t.Errorf("%s: there are %v, %v", what, list, err)
 		}
 		held.Close()
+	}
+	if text, err := os.ReadFile(other); err != nil || string(text) != "mine" {
+		t.Errorf("a file of another name as well is %q, %v", text, err)
 	}
 }
 

@@ -320,7 +320,7 @@ func (k keyring) change(how func(*configFile) (changed bool)) error {
 	if raw == nil {
 		return errors.Join(err, os.Remove(lock.Name()))
 	}
-	if err := files.Replace(filepath.Dir(path), filepath.Base(path), raw, true); err != nil { // by what is locked
+	if err := files.ReplaceBy(lock, path, raw); err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
 	return nil

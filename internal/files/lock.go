@@ -58,10 +58,10 @@ func LockFile(name string) (*os.File, error) {
 	}
 }
 
-// oursAlone reports whether fd is a regular file that nobody but the caller may open.
+// oursAlone reports whether fd is a regular file that nobody but the caller may open, of no other name.
 func oursAlone(fd int) bool {
 	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o077 == 0 && int(st.Uid) == unix.Geteuid()
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o077 == 0 && st.Nlink <= 1 && int(st.Uid) == unix.Geteuid()
 }
 
 // Same reports whether a path still leads to what fd is: another may have been made of that name meanwhile.

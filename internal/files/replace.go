@@ -2,6 +2,7 @@ package files
 
 import (
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +52,25 @@ func ReplaceAt(dir int, name string, data []byte, sync bool) error {
 		return syncDir(dir, ".")
 	}
 	return nil
+}
+
+// ReplaceBy is [Replace], with what is new and its name on the disk, by a file of [LockFile] beside it, which has that name in the end: who waits for the lock then makes another.
+func ReplaceBy(lock *os.File, name string, data []byte) error {
+	err := lock.Truncate(0)
+	if err == nil {
+		_, err = lock.Write(data)
+	}
+	if err == nil {
+		err = lock.Sync()
+	}
+	if err == nil {
+		err = os.Rename(lock.Name(), name)
+	}
+	if err != nil {
+		os.Remove(lock.Name())
+		return err
+	}
+	return SyncDir(filepath.Dir(name))
 }
 
 // create makes a file of the caller's alone. What has its name goes: half a file of one that was killed, and whatever else, since a FIFO would have the caller
