@@ -59,10 +59,10 @@ func Dial(dir int, name string) (*os.File, error) {
 }
 
 // connect connects within a time: where so many wait already that nobody takes them, it would for ever, unix(7). A signal has the kernel
-// forget how long it has waited.
+// forget how long it has waited, and its shortest wait may be longer than the time from one to the next.
 func connect(fd int, to unix.Sockaddr, patience time.Duration) error {
-	for end, left := time.Now().Add(patience), patience; ; left = max(time.Until(end), time.Microsecond) { // zero would be no limit
-		limit := unix.NsecToTimeval(int64(left))
+	for end, left := time.Now().Add(patience), patience; left > 0; left = time.Until(end) {
+		limit := unix.NsecToTimeval(int64(max(left, time.Microsecond))) // zero would be no limit
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
 			return err
 		}
@@ -70,6 +70,7 @@ func connect(fd int, to unix.Sockaddr, patience time.Duration) error {
 			return err
 		}
 	}
+	return unix.EAGAIN
 }
 
 // Listen makes a socket of a name in the directory dir, in the place of one that was there: nobody else may do so at a time. Only its owner may connect.

@@ -169,10 +169,10 @@ func (s *socket) start() error {
 }
 
 // within bounds the time of a socket's call, with connect(2) among those that SO_SNDTIMEO is of: socket(7). A signal has the kernel forget how
-// long it has waited, and the monitor gets one for each child that ends.
+// long it has waited, its shortest wait may be longer than the time from one to the next, and the monitor gets one for each child that ends.
 func within(fd, option int, limit time.Duration, call func() error) error {
-	for end, left := time.Now().Add(limit), limit; ; left = max(time.Until(end), time.Microsecond) { // zero would be no limit
-		value := unix.NsecToTimeval(int64(left))
+	for end, left := time.Now().Add(limit), limit; left > 0; left = time.Until(end) {
+		value := unix.NsecToTimeval(int64(max(left, time.Microsecond))) // zero would be no limit
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &value); err != nil {
 			return err
 		}
@@ -180,6 +180,7 @@ func within(fd, option int, limit time.Duration, call func() error) error {
 			return err
 		}
 	}
+	return unix.EAGAIN
 }
 
 // end ends the relay, if one runs.
