@@ -639,7 +639,7 @@ func (m *monitor) pause(wait time.Duration) bool {
 	m.mu.Unlock()
 	m.interval.begin()
 	m.save()
-	free := (<-chan struct{})(nil)
+	var free <-chan struct{}
 	for after := time.After(wait); ; {
 		select {
 		case <-m.stopping:

@@ -27,17 +27,7 @@ func ReplaceAt(dir int, name string, data []byte, sync bool) error {
 	if err != nil {
 		return err
 	}
-	for len(data) > 0 && err == nil {
-		var n int
-		if n, err = unix.Write(fd, data); err == unix.EINTR {
-			err = nil
-			continue
-		}
-		data = data[max(n, 0):]
-	}
-	if err == nil && sync {
-		err = unix.Fsync(fd)
-	}
+	err = fill(fd, data, sync)
 	if e := unix.Close(fd); err == nil {
 		err = e
 	}
@@ -58,10 +48,7 @@ func ReplaceAt(dir int, name string, data []byte, sync bool) error {
 func ReplaceBy(lock *os.File, name string, data []byte) error {
 	err := lock.Truncate(0)
 	if err == nil {
-		_, err = lock.Write(data)
-	}
-	if err == nil {
-		err = lock.Sync()
+		err = fill(int(lock.Fd()), data, true)
 	}
 	if err == nil {
 		err = os.Rename(lock.Name(), name)
@@ -71,6 +58,21 @@ func ReplaceBy(lock *os.File, name string, data []byte) error {
 		return err
 	}
 	return SyncDir(filepath.Dir(name))
+}
+
+// fill writes a file that is empty; with sync it is on the disk when fill returns.
+func fill(fd int, data []byte, sync bool) error {
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		data = data[max(n, 0):]
+	}
+	if sync {
+		return unix.Fsync(fd)
+	}
+	return nil
 }
 
 // create makes a file of the caller's alone. What has its name goes: half a file of one that was killed, and whatever else, since a FIFO would have the caller

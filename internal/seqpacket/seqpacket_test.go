@@ -14,17 +14,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// opened is a directory that is open until the test ends.
+func opened(t *testing.T, name string) *os.File {
+	t.Helper()
+	dir, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return dir
+}
+
+// connected are a socket in a directory, and a connection to it that nobody has accepted yet.
+func connected(t *testing.T, dir *os.File) (listener, client *os.File) {
+	t.Helper()
+	listener, err := Listen(int(dir.Fd()), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	if client, err = Dial(int(dir.Fd()), "s"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return listener, client
+}
+
 // TestNamed: by a path that no address could hold, one message after the other, whole, with what it brings; a listener that was killed is no hindrance.
 func TestNamed(t *testing.T) {
 	name := filepath.Join(t.TempDir(), strings.Repeat("d", 200))
 	if err := os.Mkdir(name, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
+	dir := opened(t, name)
 	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, ErrNobody) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("with no socket: %v", err)
 	}
@@ -36,16 +58,7 @@ func TestNamed(t *testing.T) {
 	if _, err := Dial(int(dir.Fd()), "s"); !errors.Is(err, ErrNobody) || !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("with nobody who listens: %v", err)
 	}
-	l, err := Listen(int(dir.Fd()), "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := Dial(int(dir.Fd()), "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	l, client := connected(t, dir)
 	server, err := Accept(l)
 	if err != nil {
 		t.Fatal(err)
@@ -92,11 +105,7 @@ func TestNamed(t *testing.T) {
 
 // TestDialInterrupted: signals that come all the time make no wait longer.
 func TestDialInterrupted(t *testing.T) {
-	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
+	dir := opened(t, t.TempDir())
 	to := address(int(dir.Fd()), "s")
 	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -206,21 +215,8 @@ func TestUnread(t *testing.T) {
 
 // TestScarce: who accepts, and has no descriptor to spare, waits for one.
 func TestScarce(t *testing.T) {
-	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	l, err := Listen(int(dir.Fd()), "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := Dial(int(dir.Fd()), "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	dir := opened(t, t.TempDir())
+	l, _ := connected(t, dir)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -229,7 +225,7 @@ func TestScarce(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.SetReadDeadline(time.Now().Add(2 * scarcePause)) // it tries before that
-	_, err = Accept(l)
+	_, err := Accept(l)
 	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); e != nil {
 		t.Fatal(e)
 	}
