@@ -7,9 +7,12 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // Who starts this program may want to hear when the container's process is ready: NOTIFY_SOCKET of sd_notify(3). The process
@@ -133,9 +136,7 @@ func (n *notices) await(pidfd int) ([]byte, error) {
 	buf := make([]byte, 4096)
 	for {
 		fds := []unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
-			continue
-		} else if err != nil {
+		if _, err := wait.Poll(fds, -1); err != nil {
 			return nil, os.NewSyscallError("poll", err)
 		}
 		if fds[0].Revents == 0 {
@@ -153,8 +154,8 @@ func (n *notices) await(pidfd int) ([]byte, error) {
 	}
 }
 
-// barrierTime is how long the manager has to look at what it was told, in milliseconds.
-const barrierTime = 30_000
+// barrierTime is how long the manager has to look at what it was told.
+const barrierTime = 30 * time.Second
 
 // barrier waits until the manager has seen all that was sent to it: sd_notify_barrier(3). Afterwards this program may
 // end without the manager taking that for the service's end. One that does not know of barriers is not waited for any longer.
@@ -169,17 +170,12 @@ func barrier(s int) error {
 	if err != nil {
 		return fmt.Errorf("NOTIFY_SOCKET: %w", os.NewSyscallError("sendmsg", err))
 	}
-	for {
-		fds := []unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}
-		_, err := unix.Poll(fds, barrierTime)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return os.NewSyscallError("poll", err)
-		case fds[0].Revents&unix.POLLIN != 0:
-			return errors.New("NOTIFY_SOCKET: the manager wrote to the barrier's pipe, which is to be closed only")
-		}
-		return nil
+	fds := []unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}
+	if _, err := wait.Poll(fds, barrierTime); err != nil {
+		return os.NewSyscallError("poll", err)
 	}
+	if fds[0].Revents&unix.POLLIN != 0 {
+		return errors.New("NOTIFY_SOCKET: the manager wrote to the barrier's pipe, which is to be closed only")
+	}
+	return nil
 }

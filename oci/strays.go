@@ -7,7 +7,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/kakuri/kakuri/internal/wait"
 	"github.com/kakuri/kakuri/namespace"
 	"golang.org/x/sys/unix"
 )
@@ -140,19 +142,12 @@ func endRound(c *kin) (ended int, err error) {
 		unix.Close(fd)
 	}
 	for i := range pidfds {
-		pollEnd(pidfds[i : i+1])
+		_, _ = wait.Poll(pidfds[i:i+1], killTime)
 		unix.Close(int(pidfds[i].Fd))
 	}
 	return len(pidfds), nil
 }
 
-// pollEnd waits until a process that was sent SIGKILL has ended. One that the kernel
+// killTime is how long a process that was sent SIGKILL has to end. One that the kernel
 // holds, as on a server that does not answer, is not waited for without end.
-func pollEnd(pidfd []unix.PollFd) {
-	const milliseconds = 5000
-	for {
-		if _, err := unix.Poll(pidfd, milliseconds); err != unix.EINTR {
-			return
-		}
-	}
-}
+const killTime = 5 * time.Second

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/wait"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -111,13 +112,9 @@ func ask(s int, m []byte) ([]byte, error) {
 			return nil, silent(err)
 		}
 		for until := time.Now().Add(time.Second); ; {
-			left := time.Until(until).Milliseconds()
-			if left <= 0 {
+			n, err := wait.Poll([]unix.PollFd{{Fd: int32(s), Events: unix.POLLIN}}, max(time.Until(until), 0))
+			if n == 0 && err == nil {
 				break
-			}
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(s), Events: unix.POLLIN}}, int(left))
-			if n <= 0 && (err == nil || err == unix.EINTR) {
-				continue
 			}
 			if err == nil {
 				n, err = unix.Read(s, buf)

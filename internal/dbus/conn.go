@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // A Conn is a connection to a program that speaks D-Bus, or to a bus daemon. It is not for use by several goroutines at once.
@@ -169,20 +171,11 @@ func (b *Conn) hello() error {
 }
 
 func (b *Conn) wait(events int16, deadline time.Time) error {
-	for {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return errors.New("no answer in time")
-		}
-		fds := []unix.PollFd{{Fd: int32(b.fd), Events: events}}
-		n, err := unix.Poll(fds, int(left/time.Millisecond)+1)
-		if err != nil && err != unix.EINTR {
-			return err
-		}
-		if n > 0 {
-			return nil
-		}
+	n, err := wait.Poll([]unix.PollFd{{Fd: int32(b.fd), Events: events}}, max(time.Until(deadline), 0))
+	if err == nil && n == 0 {
+		err = errors.New("no answer in time")
 	}
+	return err
 }
 
 func (b *Conn) write(data []byte, deadline time.Time) error {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // A Witness is a process that another command may find again: its pid and the time it began at.
@@ -215,16 +217,6 @@ func (p *Process) Close() {
 
 // Wait waits until the process has ended, or for the time given, and tells whether it has.
 func (p *Process) Wait(limit time.Duration) bool {
-	end := time.Now().Add(limit)
-	for {
-		left := time.Until(end)
-		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int(max(left, 0)/time.Millisecond))
-		if n > 0 {
-			return true
-		}
-		if err != unix.EINTR || left <= 0 {
-			return false
-		}
-	}
+	n, _ := wait.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, limit)
+	return n > 0
 }

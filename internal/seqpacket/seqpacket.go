@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // New makes a file of a socket, which is the file's from then on.
@@ -47,7 +49,9 @@ func Dial(dir int, name string) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	err = connect(fd, address(dir, name), dialPatience)
+	// Without a limit it would wait for ever where so many wait already that nobody takes them: unix(7).
+	to := address(dir, name)
+	err = wait.Socket(fd, unix.SO_SNDTIMEO, dialPatience, func() error { return unix.Connect(fd, to) })
 	if err != nil {
 		unix.Close(fd)
 		if err == unix.ENOENT || err == unix.ECONNREFUSED {
@@ -56,21 +60,6 @@ func Dial(dir int, name string) (*os.File, error) {
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return New(fd)
-}
-
-// connect connects within a time: where so many wait already that nobody takes them, it would for ever, unix(7). A signal has the kernel
-// forget how long it has waited, and its shortest wait may be longer than the time from one to the next.
-func connect(fd int, to unix.Sockaddr, patience time.Duration) error {
-	for end, left := time.Now().Add(patience), patience; left > 0; left = time.Until(end) {
-		limit := unix.NsecToTimeval(int64(max(left, time.Microsecond))) // zero would be no limit
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, to); err != unix.EINTR {
-			return err
-		}
-	}
-	return unix.EAGAIN
 }
 
 // Listen makes a socket of a name in the directory dir, in the place of one that was there: nobody else may do so at a time. Only its owner may connect.

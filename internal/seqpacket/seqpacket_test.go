@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -100,55 +99,6 @@ func TestNamed(t *testing.T) {
 	l.SetReadDeadline(time.Now())
 	if _, err := Accept(l); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("nobody connects: %v", err)
-	}
-}
-
-// TestDialInterrupted: signals that come all the time make no wait longer.
-func TestDialInterrupted(t *testing.T) {
-	dir := opened(t, t.TempDir())
-	to := address(int(dir.Fd()), "s")
-	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(listener)
-	if err := errors.Join(unix.Bind(listener, to), unix.Listen(listener, 0)); err != nil {
-		t.Fatal(err)
-	}
-	first, err := Dial(int(dir.Fd()), "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	thread, ended := make(chan int), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		thread <- unix.Gettid()
-		ended <- connect(fd, to, 50*time.Millisecond)
-	}()
-	for tid, sent := <-thread, 0; ; sent++ {
-		select {
-		case err := <-ended:
-			if err != unix.EAGAIN || sent == 0 {
-				t.Errorf("after %d signals: %v", sent, err)
-			}
-			return
-		case <-time.After(time.Millisecond):
-		}
-		if sent == 5000 {
-			t.Error("signals of more than five seconds, and it waits as long as they come")
-			<-ended
-			return
-		}
-		if err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG); err != nil {
-			t.Error(err)
-		}
 	}
 }
 

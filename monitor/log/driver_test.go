@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -343,50 +342,6 @@ func TestRelay(t *testing.T) {
 	s.Write(Stdout, []byte("lost\n"), time.Now())
 	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "the certificate is of another") {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestWithin: signals neither end the wait for a server nor have it begin anew.
-func TestWithin(t *testing.T) {
-	for _, test := range []struct {
-		answers bool
-		limit   time.Duration
-		want    error
-	}{{false, 300 * time.Millisecond, unix.EAGAIN}, {true, time.Hour, nil}} {
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		thread, ended := make(chan int), make(chan error, 1)
-		go func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			thread <- unix.Gettid()
-			ended <- within(pair[0], unix.SO_RCVTIMEO, test.limit, func() error {
-				_, err := unix.Read(pair[0], make([]byte, 1))
-				return err
-			})
-		}()
-		tid := <-thread
-		for sent := 0; ; sent++ {
-			if test.answers && sent == 20 || sent == 5000 { // five seconds at least
-				unix.Shutdown(pair[1], unix.SHUT_WR)
-			}
-			select {
-			case err = <-ended:
-			case <-time.After(time.Millisecond):
-				if err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG); err != nil {
-					t.Fatal(err)
-				}
-				continue
-			}
-			if err != test.want || sent == 0 {
-				t.Errorf("%+v: after %d signals: %v", test, sent, err)
-			}
-			break
-		}
-		unix.Close(pair[0])
-		unix.Close(pair[1])
 	}
 }
 

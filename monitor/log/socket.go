@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // An address is where a server of logs listens. A host's name is looked up by the engine, see [Config.Server].
@@ -128,7 +130,7 @@ func (s *socket) connect() error {
 	if err != nil {
 		return s.fail(os.NewSyscallError("socket", err))
 	}
-	if err := within(fd, unix.SO_SNDTIMEO, patience, func() error { return unix.Connect(fd, s.sa) }); err != nil {
+	if err := wait.Socket(fd, unix.SO_SNDTIMEO, patience, func() error { return unix.Connect(fd, s.sa) }); err != nil {
 		unix.Close(fd)
 		return s.fail(os.NewSyscallError("connect", err))
 	}
@@ -151,7 +153,7 @@ func (s *socket) start() error {
 	theirs.Close()
 	var said [512]byte
 	var n int
-	err = within(s.fd, unix.SO_RCVTIMEO, patience, func() (err error) {
+	err = wait.Socket(s.fd, unix.SO_RCVTIMEO, patience, func() (err error) {
 		n, err = unix.Read(s.fd, said[:])
 		return err
 	})
@@ -166,21 +168,6 @@ func (s *socket) start() error {
 		return errors.New("the relay ended")
 	}
 	return errors.New(string(said[:n]))
-}
-
-// within bounds the time of a socket's call, with connect(2) among those that SO_SNDTIMEO is of: socket(7). A signal has the kernel forget how
-// long it has waited, its shortest wait may be longer than the time from one to the next, and the monitor gets one for each child that ends.
-func within(fd, option int, limit time.Duration, call func() error) error {
-	for end, left := time.Now().Add(limit), limit; left > 0; left = time.Until(end) {
-		value := unix.NsecToTimeval(int64(max(left, time.Microsecond))) // zero would be no limit
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &value); err != nil {
-			return err
-		}
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
-	return unix.EAGAIN
 }
 
 // end ends the relay, if one runs.
@@ -225,7 +212,7 @@ func (s *socket) send(p []byte) error {
 func (s *socket) write(p []byte) error {
 	for len(p) > 0 {
 		n := 0
-		if err := within(s.fd, unix.SO_SNDTIMEO, patience, func() (err error) {
+		if err := wait.Socket(s.fd, unix.SO_SNDTIMEO, patience, func() (err error) {
 			n, err = unix.SendmsgN(s.fd, p, nil, nil, unix.MSG_NOSIGNAL)
 			return err
 		}); err != nil {
@@ -245,7 +232,7 @@ func (s *socket) close() error {
 	}
 	// It has lines yet, and ends when it has sent them: for that it has as long as a server has.
 	unix.Shutdown(s.fd, unix.SHUT_WR)
-	within(s.fd, unix.SO_RCVTIMEO, patience, func() error {
+	wait.Socket(s.fd, unix.SO_RCVTIMEO, patience, func() error {
 		_, err := unix.Read(s.fd, make([]byte, 1))
 		return err
 	})

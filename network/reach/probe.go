@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // patience is how long a test waits for an answer: one on this machine takes less than a
@@ -52,18 +54,12 @@ func try(to netip.AddrPort, protocol int) Result {
 
 // reset waits a little for a connection to be given up by who took it. Who has nothing to say keeps it, and who has says it.
 func reset(fd int) bool {
-	until := time.Now().Add(settled)
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(time.Until(until).Milliseconds(), 0)))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return false
-		}
-		_, _, err = unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK)
-		return err == unix.ECONNRESET
+	n, err := wait.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, settled)
+	if err != nil || n == 0 {
+		return false
 	}
+	_, _, err = unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK)
+	return err == unix.ECONNRESET
 }
 
 // tryUDP sends an address one byte, a newline, from the network namespace of the calling thread. An answer tells, and so does the kernel's
@@ -79,8 +75,8 @@ func tryUDP(to netip.AddrPort, read func() uint64) Result {
 		return resultOf(err)
 	}
 	before := read()
-	poll := func(wait time.Duration) bool {
-		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(wait.Milliseconds()))
+	poll := func(limit time.Duration) bool {
+		n, _ := wait.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, limit)
 		return n > 0
 	}
 	poll(quiet / 10)
@@ -148,24 +144,19 @@ func resultOf(err error) Result {
 
 // answered waits until the connection is made or has failed.
 func answered(fd int, until time.Time) error {
-	for {
-		left := max(time.Until(until).Milliseconds(), 0)
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(left))
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return err
-		case n == 0:
-			return unix.ETIMEDOUT
-		}
-		e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err != nil {
-			return err
-		}
-		if e != 0 {
-			return unix.Errno(e)
-		}
-		return nil
+	n, err := wait.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, max(time.Until(until), 0))
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return unix.ETIMEDOUT
 	}
+	e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if e != 0 {
+		return unix.Errno(e)
+	}
+	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // Program is what is looked for in PATH.
@@ -216,18 +218,14 @@ var errEnded = errors.New("it ended without an answer")
 // ready waits for a message. The end of the socket would not do: a process that CRIU had begun to restore may have
 // its side open, and outlive it.
 func (s *Session) ready() error {
-	for {
-		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.pidfd), Events: unix.POLLIN}}
-		switch _, err := unix.Poll(fds, -1); {
-		case err == unix.EINTR:
-		case err != nil:
-			return os.NewSyscallError("poll", err)
-		case fds[0].Revents != 0:
-			return nil
-		case fds[1].Revents != 0:
-			return errEnded
-		}
+	fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.pidfd), Events: unix.POLLIN}}
+	switch _, err := wait.Poll(fds, -1); {
+	case err != nil:
+		return os.NewSyscallError("poll", err)
+	case fds[0].Revents != 0:
+		return nil
 	}
+	return errEnded
 }
 
 // rights are the descriptors of a message.
