@@ -82,7 +82,7 @@ var rooms = []room{
 	{"volume", []string{"archive", "internal/files"}, "it keeps volumes, and knows of no container"},
 	{"network/netdb", []string{"internal/files", "internal/leanjson", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
 	{"network/reach", []string{"network/netlink", "internal/files", "internal/wait", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
-	{"uplink/stack", []string{"network/netip"}, "it is a TCP/IP stack between a device and sockets, and one program links it"},
+	{"uplink/stack", []string{"network/netip", "internal/files"}, "it is a TCP/IP stack between a device and sockets, and one program links it"},
 	{"network/world", []string{"plan", "launch", "uplink", "internal/files", "internal/process"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
 	{"uplink", []string{"plan", "network", "network/netip", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},
 	{"uplink/serve", []string{"abi", "plan", "launch", "network", "network/netip", "network/netlink", "uplink", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it connects one network namespace with the machine, and knows of no container"},

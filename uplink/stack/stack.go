@@ -19,6 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netip"
 )
 
@@ -127,11 +128,8 @@ func (t *Stack) Close() error {
 
 // bounds leave a quarter of the descriptors for all else, or what is inside could take those by which the uplink is asked to do something.
 func bounds() (conns, flows int) {
-	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
-		return maxConns, maxFlows
-	}
-	return int(min(maxConns, max(1, l.Cur/2))), int(min(maxFlows, max(1, l.Cur/4)))
+	most := files.Most()
+	return min(maxConns, max(1, most/2)), min(maxFlows, max(1, most/4))
 }
 
 // ofStack gives an address of the stack as the library has it.
