@@ -149,6 +149,7 @@ func loopbackGuard() []byte {
 		b = binary.NativeEndian.AppendUint32(b, uint32(value))
 	}
 	wire := func(n uint16) int32 { return int32(wireOrder(n)) }
+	four := ipv4()
 	add(moveReg, r6, r1, 0, 0)
 	add(loadWord, r0, r6, protocolAt, 0)
 	add(equal, r0, 0, 6, wire(unix.ETH_P_IP))
@@ -158,9 +159,9 @@ func loopbackGuard() []byte {
 	add(and, r0, 0, 0, 0xfff)
 	add(equal, r0, 0, 7, 0) // to shot
 	add(jump, 0, 0, 4, 0)   // to goOn
-	add(loadByte, 0, 0, 0, network+ip4Dest)
+	add(loadByte, 0, 0, 0, network+int32(four.dest))
 	add(equal, r0, 0, 4, 127) // to shot
-	add(loadByte, 0, 0, 0, network+ip4Source)
+	add(loadByte, 0, 0, 0, network+int32(four.source))
 	add(equal, r0, 0, 2, 127)
 	add(moveImm, r0, 0, 0, goOn)
 	add(exit, 0, 0, 0, 0)

@@ -38,10 +38,7 @@ func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 		if p.Proto != "udp" || p.Routed || Relayed(p) {
 			continue
 		}
-		family := byte(unix.NFPROTO_IPV4)
-		if p.HostAddr.Is6() {
-			family = unix.NFPROTO_IPV6
-		}
+		family := familyOf(p.HostAddr).number
 		list := nftMessage{kind: ctGet, family: family}
 		// The kernel sends those of the port alone since Linux 5.8; before, all.
 		list.body.nest(ctaTupleOrig, func() {

@@ -58,13 +58,13 @@ func namesMessages(chains []nftChain) []nftMessage {
 func namesChains(udp, tcp uint16) []nftChain {
 	return []nftChain{
 		{"questions", "filter", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, []nftRule{
-			rule("the container's server for names", atResolver(ip4Dest, "daddr"), changePort("udp", 2, 53, udp)),
-			rule("", atResolver(ip4Dest, "daddr"), changePort("tcp", 2, 53, tcp)),
+			rule("the container's server for names", atResolver(ipv4().dest, "daddr"), changePort("udp", 2, 53, udp)),
+			rule("", atResolver(ipv4().dest, "daddr"), changePort("tcp", 2, 53, tcp)),
 		}},
 		{"answers", "filter", unix.NF_INET_LOCAL_OUT, "output", priorityRaw, []nftRule{
-			rule("of the container's server for names", atResolver(ip4Source, "saddr"), changePort("udp", 0, udp, 53)),
-			rule("", atResolver(ip4Source, "saddr"), changePort("tcp", 0, tcp, 53)),
-			rule("that there is none", atResolver(ip4Source, "saddr"), unreachable(udp)),
+			rule("of the container's server for names", atResolver(ipv4().source, "saddr"), changePort("udp", 0, udp, 53)),
+			rule("", atResolver(ipv4().source, "saddr"), changePort("tcp", 0, tcp, 53)),
+			rule("that there is none", atResolver(ipv4().source, "saddr"), unreachable(udp)),
 		}},
 	}
 }
@@ -74,11 +74,11 @@ func translatedNames(udp, tcp uint16) []nftChain {
 	at := plan.ResolverAddr()
 	to := func(proto string, port uint16) nftTerm {
 		return nftTerm{fmt.Sprintf("%s dport 53 dnat to %v:%d", proto, at, port), append(fromPort(proto, 2, 53),
-			immediate(0, at.AsSlice()), immediate(1, nftPort(port)), destination(unix.NFPROTO_IPV4, 0, 1))}
+			immediate(0, at.AsSlice()), immediate(1, nftPort(port)), ipv4().destination(1))}
 	}
 	return []nftChain{{"questions", "nat", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, []nftRule{
-		rule("the container's server for names", atResolver(ip4Dest, "daddr"), to("udp", udp)),
-		rule("", atResolver(ip4Dest, "daddr"), to("tcp", tcp)),
+		rule("the container's server for names", atResolver(ipv4().dest, "daddr"), to("udp", udp)),
+		rule("", atResolver(ipv4().dest, "daddr"), to("tcp", tcp)),
 	}}}
 }
 
@@ -115,7 +115,7 @@ func fromPort(proto string, offset uint32, port uint16) []nftExpr {
 func unreachable(port uint16) nftTerm {
 	const header = 8
 	text := fmt.Sprintf("icmp type destination-unreachable @th,136,8 %#x @th,240,16 %#x @th,240,16 set %#x", unix.IPPROTO_UDP, port, 53)
-	exprs := icmpType(false, 3, "").exprs
+	exprs := ipv4().icmpType(3, "").exprs
 	for _, part := range []struct {
 		offset uint32
 		value  []byte

@@ -232,10 +232,7 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 		if !ok {
 			continue
 		}
-		host, to, family := p.HostAddr.AsSlice(), p.Addr.AsSlice(), "6"
-		if p.HostAddr.Is4() {
-			family = "4"
-		}
+		host, to, family := p.HostAddr.AsSlice(), p.Addr.AsSlice(), familyOf(p.HostAddr).digit
 		if Relayed(p) {
 			e := nftElement{set: "relayed" + family, key: nftKey([]byte{proto}, host, nftPort(p.HostPort)), owner: owner}
 			if p.HostAddr.IsUnspecified() {
@@ -247,11 +244,7 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 			continue
 		}
 		if p.Routed {
-			set := "direct6"
-			if p.Addr.Is4() {
-				set = "direct4"
-			}
-			list = append(list, nftElement{set: set, key: nftKey([]byte{proto}, to, nftPort(p.Port)), owner: owner})
+			list = append(list, nftElement{set: "direct" + familyOf(p.Addr).digit, key: nftKey([]byte{proto}, to, nftPort(p.Port)), owner: owner})
 			continue
 		}
 		e := nftElement{owner: owner, data: nftKey(to, nftPort(p.Port))}

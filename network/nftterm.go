@@ -70,14 +70,24 @@ func compare(op uint32, value []byte) nftExpr {
 	})
 }
 
-// find looks up what the registers from 0 have; of a map the value goes there too.
-func find(set string, isMap bool) nftExpr {
+// find looks up what the registers from 0 have.
+func find(set string) nftExpr { return lookup(set, func(*wire) {}) }
+
+// findValue puts what a map has for it there, too.
+func findValue(set string) nftExpr {
+	return lookup(set, func(w *wire) { w.u32(unix.NFTA_LOOKUP_DREG, register(0)) })
+}
+
+// findNot is for what is not in the set.
+func findNot(set string) nftExpr {
+	return lookup(set, func(w *wire) { w.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV) })
+}
+
+func lookup(set string, more func(w *wire)) nftExpr {
 	return expr("lookup", func(w *wire) {
 		w.str(unix.NFTA_LOOKUP_SET, set)
 		w.u32(unix.NFTA_LOOKUP_SREG, register(0))
-		if isMap {
-			w.u32(unix.NFTA_LOOKUP_DREG, register(0))
-		}
+		more(w)
 	})
 }
 
@@ -124,8 +134,6 @@ const (
 	ctStateNew           = 1 << 3
 	ctStateUntracked     = 1 << 6
 	ctStatusDNAT         = 1 << 5
-	ip4Source, ip4Dest   = 12, 16
-	ip6Source, ip6Dest   = 8, 24
 	priorityRaw          = -300
 	priorityMangle       = -150
 	priorityDstnat       = -100
@@ -138,47 +146,37 @@ const (
 )
 
 func bothDevicesIn(set string) nftTerm {
-	return nftTerm{"iifname . oifname @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), meta(unix.NFT_META_OIFNAME, 4), find(set, false)}}
+	return nftTerm{"iifname . oifname @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), meta(unix.NFT_META_OIFNAME, 4), find(set)}}
 }
 
 func fromDeviceIn(set string) nftTerm {
-	return nftTerm{"iifname @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), find(set, false)}}
+	return nftTerm{"iifname @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), find(set)}}
 }
 
 func notFromDeviceIn(set string) nftTerm {
-	return nftTerm{"iifname != @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), expr("lookup", func(w *wire) {
-		w.str(unix.NFTA_LOOKUP_SET, set)
-		w.u32(unix.NFTA_LOOKUP_SREG, register(0))
-		w.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)
-	})}}
+	return nftTerm{"iifname != @" + set, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), findNot(set)}}
 }
 
 func toDeviceIn(set string) nftTerm {
-	return nftTerm{"oifname @" + set, []nftExpr{meta(unix.NFT_META_OIFNAME, 0), find(set, false)}}
+	return nftTerm{"oifname @" + set, []nftExpr{meta(unix.NFT_META_OIFNAME, 0), find(set)}}
 }
 
 func notByLoopback() nftTerm {
 	return nftTerm{`iifname != "lo"`, []nftExpr{meta(unix.NFT_META_IIFNAME, 0), compare(unix.NFT_CMP_NEQ, nftDeviceKey("lo"))}}
 }
 
-func isFamily(family byte, text string) nftTerm {
-	return nftTerm{text, []nftExpr{meta(unix.NFT_META_NFPROTO, 0), compare(unix.NFT_CMP_EQ, []byte{family})}}
-}
-
-func ofFamily4() nftTerm { return isFamily(unix.NFPROTO_IPV4, "meta nfproto ipv4") }
-func ofFamily6() nftTerm { return isFamily(unix.NFPROTO_IPV6, "meta nfproto ipv6") }
-
 // loopbackAt is an address of 127.0.0.0/8 at an offset of the IPv4 header.
 func loopbackAt(offset uint32, text string) nftTerm {
-	return nftTerm{text + " 127.0.0.0/8", append(isFamily(unix.NFPROTO_IPV4, "").exprs,
-		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 1, 0), compare(unix.NFT_CMP_EQ, []byte{127}))}
+	four := ipv4()
+	return four.that(text+" 127.0.0.0/8", four.at(offset, 1, 0), compare(unix.NFT_CMP_EQ, []byte{127}))
 }
 
 // notLoopback is a packet of IPv4 with neither address of 127.0.0.0/8.
 func notLoopback() nftTerm {
-	t := nftTerm{"ip daddr != 127.0.0.0/8 ip saddr != 127.0.0.0/8", isFamily(unix.NFPROTO_IPV4, "").exprs}
-	for _, offset := range []uint32{ip4Dest, ip4Source} {
-		t.exprs = append(t.exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 1, 0), compare(unix.NFT_CMP_NEQ, []byte{127}))
+	four := ipv4()
+	t := four.that("ip daddr != 127.0.0.0/8 ip saddr != 127.0.0.0/8")
+	for _, offset := range []uint32{four.dest, four.source} {
+		t.exprs = append(t.exprs, four.at(offset, 1, 0), compare(unix.NFT_CMP_NEQ, []byte{127}))
 	}
 	return t
 }
@@ -206,14 +204,6 @@ func noWay(flag uint32, what string) nftTerm {
 	}}
 }
 
-// senderThat compares the address of the family that sent a packet.
-func senderThat(family byte, text string, op uint32, start []byte) nftTerm {
-	if family == unix.NFPROTO_IPV4 {
-		return nftTerm{"ip saddr " + text, append(isFamily(family, "").exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip4Source, uint32(len(start)), 0), compare(op, start))}
-	}
-	return nftTerm{"ip6 saddr " + text, append(isFamily(family, "").exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip6Source, 16, 0), compare(op, append(start, make([]byte, 16-len(start))...)))}
-}
-
 // unanswered is what belongs to no connection that was answered.
 func unanswered() nftTerm {
 	return nftTerm{"ct state invalid,new,untracked", append([]nftExpr{conntrack(unix.NFT_CT_STATE)}, anyBit(ctStateInvalid|ctStateNew|ctStateUntracked)...)}
@@ -233,69 +223,6 @@ func counted() nftTerm {
 }
 
 func masquerade() nftTerm { return nftTerm{"masquerade", []nftExpr{{name: "masq"}}} }
-
-// endsOf is the pair of a packet's addresses, in a set.
-func endsOf(family byte, set string) nftTerm {
-	if family == unix.NFPROTO_IPV4 {
-		return nftTerm{"ip saddr . ip daddr @" + set, append(isFamily(family, "").exprs,
-			payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip4Source, 4, 0), payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip4Dest, 4, 1), find(set, false))}
-	}
-	return nftTerm{"ip6 saddr . ip6 daddr @" + set, append(isFamily(family, "").exprs,
-		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip6Source, 16, 0), payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip6Dest, 16, 4), find(set, false))}
-}
-
-// portOf is protocol, address and port that a packet goes to, in register 0 and after.
-func portOf(family byte) (text string, exprs []nftExpr) {
-	exprs = append(isFamily(family, "").exprs, meta(unix.NFT_META_L4PROTO, 0))
-	if family == unix.NFPROTO_IPV4 {
-		return "meta l4proto . ip daddr . th dport", append(exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip4Dest, 4, 1), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 2))
-	}
-	return "meta l4proto . ip6 daddr . th dport", append(exprs, payload(unix.NFT_PAYLOAD_NETWORK_HEADER, ip6Dest, 16, 1), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 5))
-}
-
-func portIn(family byte, set string) nftTerm {
-	text, exprs := portOf(family)
-	return nftTerm{text + " @" + set, append(exprs, find(set, false))}
-}
-
-// anyPortIn is a packet to this machine, at whatever address of the family, and to a port of a set.
-func anyPortIn(family byte, set string) nftTerm {
-	t := ofFamily4()
-	if family == unix.NFPROTO_IPV6 {
-		t = ofFamily6()
-	}
-	local := toThisMachine()
-	t.text += " " + local.text + " meta l4proto . th dport @" + set
-	t.exprs = append(append(t.exprs, local.exprs...), meta(unix.NFT_META_L4PROTO, 0), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1), find(set, false))
-	return t
-}
-
-// translate leads to what the map has for the packet's destination, address and port.
-func translate(family byte, set string, byAddress bool) nftTerm {
-	// The kernel passes over a change of destination for the other family.
-	text, exprs := "meta l4proto . th dport", []nftExpr{meta(unix.NFT_META_L4PROTO, 0), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1)}
-	if byAddress {
-		text, exprs = portOf(family)
-	}
-	name, port := "ip", uint32(1)
-	if family == unix.NFPROTO_IPV6 {
-		name, port = "ip6", 4
-	}
-	return nftTerm{"dnat " + name + " to " + text + " map @" + set, append(exprs, find(set, true), destination(family, 0, port))}
-}
-
-// destination is the change of a packet's destination to address and port in registers.
-func destination(family byte, address, port uint32) nftExpr {
-	return expr("nat", func(w *wire) {
-		w.u32(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-		w.u32(unix.NFTA_NAT_FAMILY, uint32(family))
-		w.u32(unix.NFTA_NAT_REG_ADDR_MIN, register(address))
-		w.u32(unix.NFTA_NAT_REG_ADDR_MAX, register(address))
-		w.u32(unix.NFTA_NAT_REG_PROTO_MIN, register(port))
-		w.u32(unix.NFTA_NAT_REG_PROTO_MAX, register(port))
-		w.u32(unix.NFTA_NAT_FLAGS, nfNatRangeMapIPs|nfNatRangeSpecified)
-	})
-}
 
 // rule joins terms with a comment.
 func rule(comment string, terms ...nftTerm) nftRule { return nftRule{terms, comment} }
