@@ -339,64 +339,6 @@ func (b *builder) endpoint(i int, w *wire) error {
 	return nil
 }
 
-// bridgeOf is the bridge of a network as room plan has it.
-func bridgeOf(n *netdb.Network) plan.Bridge {
-	is := func(option string, otherwise bool) bool {
-		v, err := strconv.ParseBool(n.Options[option])
-		if err != nil {
-			return otherwise
-		}
-		return v
-	}
-	mode := func(option string) string { return cmp.Or(n.Options[option], modeNAT) }
-	nat := func(option string) bool { return mode(option) == modeNAT || mode(option) == modeOpen }
-	out := plan.Bridge{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID), Internal: n.Internal, ICC: is(optICC, true)}
-	out.MTU, _ = strconv.Atoi(n.Options[optMTU])
-	out.Masquerade4 = n.IPv4 && !n.Internal && is(optMasq, true) && nat(optMode4)
-	out.Masquerade6 = n.IPv6 && !n.Internal && is(optMasq, true) && nat(optMode6)
-	out.Routed4, out.Routed6 = n.IPv4 && !n.Internal && mode(optMode4) == modeRouted, n.IPv6 && !n.Internal && mode(optMode6) == modeRouted
-	out.Unprotected4, out.Unprotected6 = n.IPv4 && !n.Internal && mode(optMode4) == modeOpen, n.IPv6 && !n.Internal && mode(optMode6) == modeOpen
-	for _, p := range n.Pools {
-		m := mode(optMode4)
-		if p.Subnet.Addr().Is6() {
-			m = mode(optMode6)
-		}
-		if inhibited := p.Subnet.Addr().Is4() && is(optInhibit4, false); p.Gateway.IsValid() && m != modeIsolated && !inhibited {
-			out.Addrs = append(out.Addrs, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
-		}
-	}
-	return out
-}
-
-// parentOf is the device that a network's macvlans or ipvlans are on, where the machine need not have it: one of the type dummy for who names none, and a VLAN by the name of
-// its device and its number, eth0.50, as Docker makes them.
-func parentOf(n *netdb.Network) (p plan.Parent, ours bool) {
-	p = plan.Parent{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID)}
-	if n.Driver == plan.DriverBridge || n.Options["parent"] == "" {
-		return p, n.Driver == plan.DriverMacvlan || n.Driver == plan.DriverIPvlan
-	}
-	link, number, ok := strings.Cut(n.Device, ".")
-	id, err := strconv.Atoi(number)
-	p.Link, p.VLAN = link, id
-	return p, ok && link != "" && err == nil && id >= 1 && id <= 4094
-}
-
-// endpointSysctls reads KEY=VALUE,KEY=VALUE; a comma in a value is none of theirs.
-func endpointSysctls(text string) (map[string]string, error) {
-	if text == "" {
-		return nil, nil
-	}
-	out := map[string]string{}
-	for s := range strings.SplitSeq(text, ",") {
-		key, value, ok := strings.Cut(s, "=")
-		if !ok || !strings.HasPrefix(key, "net.") || !strings.Contains(key, ".IFNAME.") {
-			return nil, fmt.Errorf("option %s: %q is to be as in net.ipv4.conf.IFNAME.log_martians=1", optSysctls, s)
-		}
-		out[key] = value
-	}
-	return out, nil
-}
-
 // primary is the connection whose network has the default route of a family, nil for none: that of the highest priority, and among those the first.
 func (b *builder) primary(fits func(*wire) bool) *wire {
 	var best *wire

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +17,6 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
-	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,29 +80,6 @@ type NetworkContainer struct {
 	IPv4Address string
 	IPv6Address string
 }
-
-// Options of drivers: Docker's.
-const (
-	optName      = "com.docker.network.bridge.name"
-	optICC       = "com.docker.network.bridge.enable_icc"
-	optMasq      = "com.docker.network.bridge.enable_ip_masquerade"
-	optBinding   = "com.docker.network.bridge.host_binding_ipv4"
-	optMode4     = "com.docker.network.bridge.gateway_mode_ipv4"
-	optMode6     = "com.docker.network.bridge.gateway_mode_ipv6"
-	optInhibit4  = "com.docker.network.bridge.inhibit_ipv4"
-	optTrusted   = "com.docker.network.bridge.trusted_host_interfaces" // none of these three is here
-	optHost4     = "com.docker.network.host_ipv4"
-	optHost6     = "com.docker.network.host_ipv6"
-	optMTU       = "com.docker.network.driver.mtu"
-	optDefault   = "com.docker.network.bridge.default_bridge"
-	optPrefix    = "com.docker.network.container_iface_prefix"
-	optIfname    = "com.docker.network.endpoint.ifname"
-	optSysctls   = "com.docker.network.endpoint.sysctls"
-	modeNAT      = "nat"
-	modeRouted   = "routed"
-	modeOpen     = "nat-unprotected"
-	modeIsolated = "isolated"
-)
 
 func (e *Engine) netdb() *netdb.DB { return netdb.Open(e.data, e.dir) }
 
@@ -219,16 +193,10 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 		Name: c.Name, Driver: cmp.Or(c.Driver, plan.DriverBridge), Internal: c.Internal, Attachable: c.Attachable, Options: c.Options, Labels: c.Labels, IPAM: c.IPAM.Options,
 		IPv4: c.EnableIPv4 == nil || *c.EnableIPv4,
 	}
-	switch {
-	case predefined(c.Name):
-		return n, ErrConflict{fmt.Sprintf("operation is not permitted on predefined %s network", c.Name)}
-	case !netdb.ValidName(c.Name) || strings.HasPrefix(c.Name, "container:"):
-		return n, fmt.Errorf("invalid network name: %q: it is of a-z, A-Z, 0-9, and after the first _ . -", c.Name)
-	case n.Driver == "host" || n.Driver == "null" || n.Driver == "none":
-		return n, ErrConflict{fmt.Sprintf("only one instance of %q network is allowed", strings.Replace(n.Driver, "none", "null", 1))}
-	case n.Driver != plan.DriverBridge && n.Driver != plan.DriverMacvlan && n.Driver != plan.DriverIPvlan:
-		return n, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: the drivers are bridge, macvlan and ipvlan", n.Driver)
-	case c.IPAM.Driver != "" && c.IPAM.Driver != "default":
+	if err := checkKind(n.Name, n.Driver); err != nil {
+		return n, err
+	}
+	if c.IPAM.Driver != "" && c.IPAM.Driver != "default" {
 		return n, fmt.Errorf("invalid ipam driver %q: default is the only one", c.IPAM.Driver)
 	}
 	for _, p := range c.IPAM.Config {
@@ -236,24 +204,44 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 		if err != nil {
 			return n, err
 		}
-		n.IPv6 = n.IPv6 || pool.Subnet.Addr().Is6()
 		n.Pools = append(n.Pools, pool)
 	}
 	// As Docker has them, in whatever order they were given: templates ask for the first one's gateway.
 	slices.SortStableFunc(n.Pools, func(a, b netdb.Pool) int { return a.Subnet.Addr().BitLen() - b.Subnet.Addr().BitLen() })
-	if c.EnableIPv6 != nil {
+	_, has6 := n.Pool(true)
+	switch {
+	case c.EnableIPv6 != nil:
 		n.IPv6 = *c.EnableIPv6
-	} else if n.Driver == plan.DriverBridge && len(n.Pools) == 0 {
+	case n.Driver == plan.DriverBridge && len(n.Pools) == 0:
 		n.IPv6 = netdb.HasIPv6()
+	default:
+		n.IPv6 = has6
 	}
 	n.Pools = slices.DeleteFunc(n.Pools, func(p netdb.Pool) bool { return p.Subnet.Addr().Is6() && !n.IPv6 })
-	if _, has := n.Pool(false); has && !n.IPv4 {
+	if _, has4 := n.Pool(false); has4 && !n.IPv4 {
 		return n, errors.New("an IPv4 subnet was given, and IPv4 is disabled")
 	}
 	if !n.IPv4 && !n.IPv6 {
 		return n, errors.New("IPv4 or IPv6 must be enabled")
 	}
 	return n, driverOptions(&n)
+}
+
+// checkKind refuses names and drivers that no network can get, in Docker's words.
+func checkKind(name, driver string) error {
+	switch {
+	case predefined(name):
+		return ErrConflict{fmt.Sprintf("operation is not permitted on predefined %s network", name)}
+	case !netdb.ValidName(name) || strings.HasPrefix(name, "container:"):
+		return fmt.Errorf("invalid network name: %q: it is of a-z, A-Z, 0-9, and after the first _ . -", name)
+	}
+	switch driver {
+	case plan.DriverBridge, plan.DriverMacvlan, plan.DriverIPvlan:
+		return nil
+	case "host", "null", "none":
+		return ErrConflict{fmt.Sprintf("only one instance of %q network is allowed", strings.Replace(driver, "none", "null", 1))}
+	}
+	return fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: the drivers are bridge, macvlan and ipvlan", driver)
 }
 
 func poolOf(c IPAMPool) (p netdb.Pool, err error) {
@@ -290,64 +278,6 @@ func poolOf(c IPAMPool) (p netdb.Pool, err error) {
 		p.Aux[name] = a
 	}
 	return p, nil
-}
-
-// driverOptions checks the options of a network, and takes its device from them.
-func driverOptions(n *netdb.Network) error {
-	for key, value := range n.Options {
-		var err error
-		switch key {
-		case optICC, optMasq, optDefault, optInhibit4:
-			_, err = strconv.ParseBool(value)
-		case optMTU:
-			var mtu int
-			if mtu, err = strconv.Atoi(value); err == nil && (mtu < 68 || mtu > 65535) {
-				err = errors.New("it is 68 to 65535 bytes")
-			}
-		case optBinding:
-			_, err = netip.ParseAddr(value)
-		case optHost4, optHost6, optTrusted:
-			err = errors.New("kakuri has no such option, and would do otherwise without a word: what leaves has the address that the machine's routes choose; -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected lets all in that has a route")
-		case optMode4, optMode6:
-			switch {
-			case value != modeNAT && value != modeOpen && value != modeRouted && value != modeIsolated:
-				err = errors.New("there are the modes nat, nat-unprotected, routed and isolated")
-			case value == modeIsolated && !n.Internal:
-				err = errors.New("gateway mode 'isolated' can only be used for an internal network")
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("option %s=%s: %w", key, value, err)
-		}
-	}
-	switch n.Driver {
-	case plan.DriverBridge:
-		n.Device = n.Options[optName]
-		inhibited, _ := strconv.ParseBool(n.Options[optInhibit4])
-		n.Gateless4, n.Gateless6 = n.Options[optMode4] == modeIsolated || inhibited && n.Internal, n.Options[optMode6] == modeIsolated
-	case plan.DriverMacvlan, plan.DriverIPvlan:
-		n.Gateless4, n.Gateless6 = n.Internal, n.Internal
-		n.Device = n.Options["parent"]
-		if n.Device == "lo" {
-			return errors.New("loopback interface is not a valid " + n.Driver + " parent link")
-		}
-		if mode := driverMode(n); !slices.Contains(plan.Modes(n.Driver), mode) && mode != "" {
-			return fmt.Errorf("unknown %s mode: %s: there are %s", n.Driver, mode, strings.Join(plan.Modes(n.Driver), " "))
-		}
-	}
-	if n.Device != "" && (len(n.Device) > 15 || strings.ContainsAny(n.Device, "/: \t\n%") || n.Device == "." || n.Device == "..") {
-		return fmt.Errorf("device %q: a name of a device has 1 to 15 bytes, no blank, no slash and no colon", n.Device)
-	}
-	return nil
-}
-
-// driverMode is a macvlan's or an ipvlan's, as room plan has it.
-func driverMode(n *netdb.Network) string {
-	mode := n.Options[n.Driver+"_mode"]
-	if flag := n.Options["ipvlan_flag"]; n.Driver == plan.DriverIPvlan && flag != "" && flag != "bridge" {
-		mode = cmp.Or(mode, "l2") + "," + flag
-	}
-	return mode
 }
 
 // clashes refuses a network whose device is another one's.
@@ -394,17 +324,6 @@ func (e *Engine) shownNetwork(n *netdb.Network) Network {
 		s.IPAM.Config = append(s.IPAM.Config, pool)
 	}
 	return s
-}
-
-// bridgeOptions are those of the default network, which nobody gave, with Docker's names: programs look for the bridge there.
-func bridgeOptions(n *netdb.Network, rootless bool) map[string]string {
-	mtu := "1500"
-	if rootless {
-		mtu = strconv.Itoa(uplink.MTU)
-	}
-	all := map[string]string{optMTU: mtu, optDefault: "true", optICC: "true", optMasq: "true", optBinding: "0.0.0.0", optName: n.Device}
-	maps.Copy(all, n.Options)
-	return all
 }
 
 // notNil is a map that JSON has as {} when it is empty.

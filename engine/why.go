@@ -231,7 +231,7 @@ func (e *Engine) asked(c *Container) *reach.Container {
 			n.Driver, n.Internal = rec.Driver, rec.Internal
 			if rec.Driver == plan.DriverBridge {
 				n.Bridge, n.HostEnd = rec.Device, cmp.Or(hostEnds[x.Device], plan.HostDevice(c.ID, i))
-				n.Isolated4, n.Isolated6 = rec.Options[optMode4] == modeIsolated, rec.Options[optMode6] == modeIsolated
+				n.Isolated4, n.Isolated6 = gatewayMode(&rec, false) == modeIsolated, gatewayMode(&rec, true) == modeIsolated
 			}
 		}
 		for _, a := range x.Addrs {
