@@ -93,45 +93,17 @@ func (c *Config) ownPorts() []exposed {
 
 // chosenPorts is the configuration with the ports that were a choice as they were chosen; those that were not are a choice still.
 func (c Config) chosenPorts(has []plan.Publish) Config {
-	of := map[exposed][]plan.Publish{}
-	for _, p := range has {
-		of[exposed{p.Port, p.Proto}] = append(of[exposed{p.Port, p.Proto}], p)
-	}
-	fixed := func(s PortSpec) bool {
-		return s.HostPort != 0 && (s.HostPortEnd <= s.HostPort || s.PortEnd > s.Port)
-	}
-	// A port of the container may be published several times: each choice takes one that is nobody else's.
-	taken := map[hostPort][]string{} // the addresses at which it was asked for
-	for _, s := range c.Publish {
-		for i := 0; fixed(s) && i < span(s.Port, s.PortEnd); i++ {
-			at := hostPort{cmp.Or(s.Proto, "tcp"), s.HostPort + uint16(i)}
-			taken[at] = append(taken[at], s.HostIP)
-		}
-	}
-	chosen := func(s PortSpec, port uint16) uint16 {
-		proto := cmp.Or(s.Proto, "tcp")
-		for _, p := range of[exposed{port, proto}] {
-			at := hostPort{proto, p.HostPort}
-			others := slices.ContainsFunc(taken[at], func(ip string) bool { return ip == s.HostIP || ip == "" || s.HostIP == "" })
-			outside := s.HostPort != 0 && (p.HostPort < s.HostPort || p.HostPort > s.HostPortEnd)
-			if p.HostPort == 0 || s.HostIP != "" && p.HostAddr.String() != s.HostIP || others || outside {
-				continue
-			}
-			taken[at] = append(taken[at], s.HostIP)
-			return p.HostPort
-		}
-		return 0
-	}
+	choices := newPortChoices(c.Publish, has)
 	var specs []PortSpec
 	for _, s := range c.Publish {
-		if fixed(s) {
+		if s.fixed() {
 			specs = append(specs, s)
 			continue
 		}
 		for port := int(s.Port); port <= int(max(s.Port, s.PortEnd)); port++ {
 			one := s
 			one.Port, one.PortEnd = uint16(port), 0
-			if at := chosen(s, one.Port); at != 0 {
+			if at := choices.take(s, one.Port); at != 0 {
 				one.HostPort, one.HostPortEnd = at, 0
 			}
 			specs = append(specs, one)
@@ -142,13 +114,55 @@ func (c Config) chosenPorts(has []plan.Publish) Config {
 			if slices.ContainsFunc(specs, x.in) {
 				continue
 			}
-			if at := chosen(PortSpec{Proto: x.proto}, x.port); at != 0 {
+			if at := choices.take(PortSpec{Proto: x.proto}, x.port); at != 0 {
 				specs = append(specs, PortSpec{HostPort: at, Port: x.port, Proto: x.proto})
 			}
 		}
 	}
 	c.Publish = specs
 	return c
+}
+
+// fixed reports whether each port of the container has one of the host by its number.
+func (s PortSpec) fixed() bool {
+	return s.HostPort != 0 && (s.HostPortEnd <= s.HostPort || s.PortEnd > s.Port)
+}
+
+// portChoices are the ports of the host that a container was given, and those that are somebody's already: a port of the container may be published several
+// times, and each choice takes one that is nobody else's.
+type portChoices struct {
+	given map[exposed][]plan.Publish
+	taken map[hostPort][]string // the addresses at which it is
+}
+
+func newPortChoices(asked []PortSpec, has []plan.Publish) portChoices {
+	x := portChoices{map[exposed][]plan.Publish{}, map[hostPort][]string{}}
+	for _, p := range has {
+		x.given[exposed{p.Port, p.Proto}] = append(x.given[exposed{p.Port, p.Proto}], p)
+	}
+	for _, s := range asked {
+		for i := 0; s.fixed() && i < span(s.Port, s.PortEnd); i++ {
+			at := hostPort{cmp.Or(s.Proto, "tcp"), s.HostPort + uint16(i)}
+			x.taken[at] = append(x.taken[at], s.HostIP)
+		}
+	}
+	return x
+}
+
+// take gives the port of the host that was chosen for a port of s, 0 for none.
+func (x portChoices) take(s PortSpec, port uint16) uint16 {
+	proto := cmp.Or(s.Proto, "tcp")
+	for _, p := range x.given[exposed{port, proto}] {
+		at := hostPort{proto, p.HostPort}
+		others := slices.ContainsFunc(x.taken[at], func(ip string) bool { return ip == s.HostIP || ip == "" || s.HostIP == "" })
+		outside := s.HostPort != 0 && (p.HostPort < s.HostPort || p.HostPort > s.HostPortEnd)
+		if p.HostPort == 0 || s.HostIP != "" && p.HostAddr.String() != s.HostIP || others || outside {
+			continue
+		}
+		x.taken[at] = append(x.taken[at], s.HostIP)
+		return p.HostPort
+	}
+	return 0
 }
 
 // A backend is what ports of the host lead to: a container, by its address of each family, of the network by which answers of that family leave.
