@@ -105,15 +105,19 @@ func (f Filters) event(e *Event) bool {
 		r, err := image.ParseReference(name) // a repository is all of its tags
 		return err == nil && v == r.FamiliarName()
 	}
-	none := func(string) bool { return false } // kinds of objects that there are not here
 	did := func(v string) bool {
 		action, _, _ := strings.Cut(e.Action, ":")
 		return v == e.Action || v == action || strings.HasPrefix(e.Action, v) && strings.HasSuffix(v, ":")
 	}
-	// status is podman's and nerdctl's word for it, after the key that it has in JSON.
-	return f.any("event", did) && f.any("status", did) && f.any("type", func(v string) bool { return v == e.Type }) &&
-		f.any("scope", func(v string) bool { return v == e.Scope }) &&
-		f.any("container", object("container")) && f.any("volume", object("volume")) && f.any("network", object("network")) &&
-		f.any("image", ofImage) && f.Labels(e.Actor.Attributes) &&
-		f.any("config", none) && f.any("daemon", none) && f.any("node", none) && f.any("plugin", none) && f.any("secret", none) && f.any("service", none)
+	rules := map[string]func(string) bool{
+		"event": did, "status": did, // podman's and nerdctl's word for it, after the key that it has in JSON
+		"type":      func(v string) bool { return v == e.Type },
+		"scope":     func(v string) bool { return v == e.Scope },
+		"container": object("container"), "volume": object("volume"), "network": object("network"),
+		"image": ofImage,
+	}
+	for _, kind := range []string{"config", "daemon", "node", "plugin", "secret", "service"} { // of which there are none here
+		rules[kind] = func(string) bool { return false }
+	}
+	return f.fit(rules) && f.Labels(e.Actor.Attributes)
 }

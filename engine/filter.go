@@ -22,6 +22,16 @@ func (f Filters) any(key string, match func(value string) bool) bool {
 	return len(f[key]) == 0 || slices.ContainsFunc(f[key], match)
 }
 
+// fit reports whether each key that has a rule fits it by one of its values.
+func (f Filters) fit(rules map[string]func(value string) bool) bool {
+	for key := range f {
+		if rule, ok := rules[key]; ok && !f.any(key, rule) {
+			return false
+		}
+	}
+	return true
+}
+
 // Labels reports whether an object's labels pass the filters label and label!.
 func (f Filters) Labels(labels map[string]string) bool {
 	has := func(want string) bool {
@@ -144,18 +154,39 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 	if err := f.checkStates(); err != nil {
 		return nil, err
 	}
-	ports := map[string]func(c *Container, exposed bool) bool{}
-	for _, key := range []string{"publish", "expose"} {
-		fits, err := f.ports(key)
-		if err != nil {
-			return nil, err
-		}
-		ports[key] = fits
+	published, err := f.ports("publish")
+	if err != nil {
+		return nil, err
+	}
+	exposes, err := f.ports("expose")
+	if err != nil {
+		return nil, err
 	}
 	ancestors, err := e.ancestors(f["ancestor"])
 	if err != nil {
 		return nil, err
 	}
+	inTime, err := f.created(e)
+	if err != nil {
+		return nil, err
+	}
+	r := e.runtime()
+	return func(c *Container) bool {
+		return hasID(c.ID) && hasName(c.Name, "/"+c.Name) && f.Labels(c.Config.Labels) && inTime(c.Created) &&
+			(len(ancestors) == 0 || slices.ContainsFunc(ancestors, c.descends)) && published(c, false) && exposes(c, true) &&
+			f.fit(map[string]func(string) bool{
+				"status":  func(s string) bool { return s == statusOf(r, c) },
+				"health":  func(s string) bool { return s == c.health() },
+				"exited":  func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) },
+				"volume":  c.mounts,
+				"network": c.connected,
+				"is-task": func(s string) bool { is, _ := strconv.ParseBool(s); return !is },
+			})
+	}, nil
+}
+
+// created makes a question of the filters before and since, which name containers, and until.
+func (f Filters) created(e *Engine) (func(time.Time) bool, error) {
 	limits := map[string]time.Time{}
 	for _, key := range []string{"before", "since"} {
 		for _, ref := range f[key] {
@@ -167,21 +198,10 @@ func (f Filters) containers(e *Engine) (func(*Container) bool, error) {
 		}
 	}
 	until, err := f.Until()
-	if err != nil {
-		return nil, err
-	}
-	r := e.runtime()
-	return func(c *Container) bool {
-		before, since := limits["before"], limits["since"]
-		return hasID(c.ID) && hasName(c.Name, "/"+c.Name) && f.Labels(c.Config.Labels) &&
-			f.any("status", func(s string) bool { return s == statusOf(r, c) }) &&
-			f.any("health", func(s string) bool { return s == c.health() }) &&
-			f.any("exited", func(s string) bool { return !c.Active() && !c.Finished.IsZero() && s == strconv.Itoa(c.ExitCode) }) &&
-			(len(ancestors) == 0 || slices.ContainsFunc(ancestors, c.descends)) && f.any("volume", c.mounts) &&
-			f.any("network", c.connected) && ports["publish"](c, false) && ports["expose"](c, true) &&
-			f.any("is-task", func(s string) bool { is, _ := strconv.ParseBool(s); return !is }) &&
-			(before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) && (until.IsZero() || c.Created.Before(until))
-	}, nil
+	before, since := limits["before"], limits["since"]
+	return func(t time.Time) bool {
+		return (before.IsZero() || t.Before(before)) && (since.IsZero() || t.After(since)) && (until.IsZero() || t.Before(until))
+	}, err
 }
 
 // prefixes makes a question of the filter id, whose values are the beginnings of ids, other than those of networks: what is in the middle of

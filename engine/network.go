@@ -507,9 +507,12 @@ func (e *Engine) networkFilter(f Filters, keys ...string) (func(*netdb.Network) 
 	}
 	return func(n *netdb.Network) bool {
 		return hasID(n.ID) && hasName(n.Name) && f.Labels(n.Labels) &&
-			f.any("driver", func(s string) bool { return s == n.Driver }) && f.any("scope", func(s string) bool { return s == "local" }) &&
-			f.any("type", func(s string) bool { return (s == "builtin") == predefined(n.Name) }) &&
-			(dangling == nil || !predefined(n.Name) && *dangling == !used[n.ID]) && (until.IsZero() || n.Created.Before(until))
+			(dangling == nil || !predefined(n.Name) && *dangling == !used[n.ID]) && (until.IsZero() || n.Created.Before(until)) &&
+			f.fit(map[string]func(string) bool{
+				"driver": func(s string) bool { return s == n.Driver },
+				"scope":  func(s string) bool { return s == "local" },
+				"type":   func(s string) bool { return (s == "builtin") == predefined(n.Name) },
+			})
 	}, nil
 }
 
