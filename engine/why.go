@@ -27,64 +27,72 @@ func IsNoNetwork(err error) bool { return errors.As(err, new(*netdb.NoNetworkErr
 // container, is reachable or is not. It changes nothing; what it cannot read is in the
 // facts.
 func (e *Engine) PortFacts(ctx context.Context, q reach.Question) (reach.Facts, error) {
-	q, r, _, err := e.portRecords(q)
+	k, err := e.portCase(q)
 	if err != nil {
 		return reach.Facts{}, err
 	}
-	return e.withMachine(reach.Gather(ctx, q, r)), nil
+	return e.withMachine(reach.Gather(ctx, k.asked, k.records)), nil
 }
 
-// portRecords is what the records say of a port: about is the container that it is of, or leads to, nil for none.
-func (e *Engine) portRecords(q reach.Question) (reach.Question, reach.Records, *Container, error) {
+// A portCase is what the records say of a port.
+type portCase struct {
+	asked   reach.Question // by the name of the container that the network namespace is of
+	records reach.Records
+	about   *Container // the one that the port is of, or leads to; nil for none
+}
+
+func (e *Engine) portCase(q reach.Question) (portCase, error) {
+	k := portCase{asked: q}
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {
-		return q, reach.Records{}, nil, err
+		return k, err
 	}
-	// What is published comes before what was asked for: two containers may ask for one port, and one of them has it.
-	slices.SortStableFunc(list, func(a, b Container) int {
-		has := func(c *Container) int {
-			if c.Active() && len(c.Ports) > 0 {
-				return 0
-			}
-			return 1
-		}
-		return has(&a) - has(&b)
-	})
-	var about *Container
 	if q.Name != "" {
 		c, err := e.Find(q.Name)
 		if err != nil {
-			return q, reach.Records{}, nil, err
+			return k, err
 		}
-		about, q.Name = &c, c.Name
+		k.about, k.asked.Name = &c, c.Name
 	}
 	guest := ""
-	if owner := e.netOwner(about); owner != nil {
-		about, q.Name, guest = owner, owner.Name, about.Name
+	if owner := e.netOwner(k.about); owner != nil {
+		guest, k.about, k.asked.Name = k.about.Name, owner, owner.Name
 	}
-	var r reach.Records
+	// What is published comes before what was asked for: two containers may ask for one port, and one of them has it.
+	rank := func(c *Container) int {
+		if c.Active() && len(c.Ports) > 0 {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b Container) int { return rank(&a) - rank(&b) })
 	for i := range list {
-		c := &list[i]
-		for _, p := range c.published() {
+		for _, p := range list[i].published() {
 			p.Relayed = p.Relayed || e.rootless() && !p.Routed // by a socket of kakuri-uplink
-			same := p.Proto == q.Proto && (q.Name == "" && p.HostPort == q.Port || q.Name == c.Name && p.Port == q.Port)
-			switch {
-			case same && about == nil:
-				about = c
-				r.Published = append(r.Published, p)
-			case same && about.ID == c.ID:
-				r.Published = append(r.Published, p)
-			case q.Name == "" || q.Name == c.Name:
-				r.Others = append(r.Others, p)
-			}
+			k.sort(&list[i], p)
 		}
 	}
-	if about != nil {
-		r.Container = e.asked(about)
-		r.Container.Guest = guest
-		around(&r, about, list)
+	if k.about != nil {
+		k.records.Container = e.asked(k.about)
+		k.records.Container.Guest = guest
+		around(&k.records, k.about, list)
 	}
-	return q, r, about, nil
+	return k, nil
+}
+
+// sort puts a container's port where it belongs. The first that is the one asked for says whom the case is about.
+func (k *portCase) sort(c *Container, p reach.Published) {
+	q := k.asked
+	same := p.Proto == q.Proto && (q.Name == "" && p.HostPort == q.Port || q.Name == c.Name && p.Port == q.Port)
+	if same && k.about == nil {
+		k.about = c
+	}
+	switch {
+	case same && k.about.ID == c.ID:
+		k.records.Published = append(k.records.Published, p)
+	case q.Name == "" || q.Name == c.Name:
+		k.records.Others = append(k.records.Others, p)
+	}
 }
 
 // netOwner is the container in whose network namespace one is by --network container:NAME, as long as both run there: what listens and what is published

@@ -295,10 +295,11 @@ func (e *Engine) PortAgain(ctx context.Context, q reach.Question) (code int, don
 	if !e.rootless() || InWorld() {
 		return 0, false, nil
 	}
-	_, r, about, err := e.portRecords(q)
-	if err != nil || about == nil {
+	k, err := e.portCase(q)
+	if err != nil || k.about == nil {
 		return 0, false, err
 	}
+	r := k.records
 	f := reach.Gather(ctx, reach.Question{Port: q.Port, Proto: q.Proto}, reach.Records{Published: r.Published, Holders: r.Holders})
 	var m machineSide
 	for _, l := range f.Host.Listeners {
@@ -314,7 +315,7 @@ func (e *Engine) PortAgain(ctx context.Context, q reach.Question) (code int, don
 		return 0, false, err
 	}
 	os.Setenv(machineEnv, string(text))
-	return e.AgainInWorld(ctx, about.ID)
+	return e.AgainInWorld(ctx, k.about.ID)
 }
 
 // withMachine puts what the machine's side was found to be in the place of the world's, which no port of the machine is in.
