@@ -138,6 +138,18 @@ func overlaps(list []netip.Prefix, p netip.Prefix) bool {
 
 // complete checks a pool, and gives it a gateway where it has none, is to have one, and there is room for one.
 func (p *Pool) complete(gateless bool) error {
+	for _, check := range []func() error{p.checkSubnet, p.checkRange, p.checkGateway, p.checkAux} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	if gateless || p.Gateway.IsValid() || p.Subnet.IsSingleIP() {
+		return nil
+	}
+	return p.chooseGateway()
+}
+
+func (p *Pool) checkSubnet() error {
 	s := p.Subnet
 	switch {
 	case !s.IsValid():
@@ -149,43 +161,63 @@ func (p *Pool) complete(gateless bool) error {
 	case s.Addr().IsMulticast() || s.Addr().IsLoopback() || s.Addr().IsUnspecified():
 		return fmt.Errorf("invalid subnet %s: no machine can have such an address", s)
 	}
-	if r := p.Range; r.IsValid() {
-		if r != r.Masked() {
-			return fmt.Errorf("invalid ip-range %s: it should be %s", r, r.Masked())
+	return nil
+}
+
+func (p *Pool) checkRange() error {
+	r := p.Range
+	switch {
+	case !r.IsValid():
+	case r != r.Masked():
+		return fmt.Errorf("invalid ip-range %s: it should be %s", r, r.Masked())
+	case r.Bits() < p.Subnet.Bits() || !p.Subnet.Contains(r.Addr()):
+		return fmt.Errorf("no matching subnet for range %q: it is not in %s", r.String(), p.Subnet)
+	}
+	return nil
+}
+
+func (p *Pool) checkGateway() error {
+	g := p.Gateway
+	switch low, high := p.bounds(p.Subnet); {
+	case !g.IsValid():
+	case !p.Subnet.Contains(g):
+		return fmt.Errorf("no matching subnet for gateway %q: it is not in %s", g.String(), p.Subnet)
+	case g.Less(low) || high.Less(g):
+		return fmt.Errorf("gateway %s: Address already in use: it is the first or the last of %s", g, p.Subnet)
+	}
+	return nil
+}
+
+func (p *Pool) checkAux() error {
+	for _, a := range p.Aux {
+		if !p.Subnet.Contains(a) {
+			return fmt.Errorf("no matching subnet for aux-address %q: it is not in %s", a.String(), p.Subnet)
 		}
-		if r.Bits() < s.Bits() || !s.Contains(r.Addr()) {
-			return fmt.Errorf("no matching subnet for range %q: it is not in %s", r.String(), s)
-		}
 	}
-	if g := p.Gateway; g.IsValid() && !s.Contains(g) {
-		return fmt.Errorf("no matching subnet for gateway %q: it is not in %s", g.String(), s)
-	}
-	if low, high := p.bounds(s); p.Gateway.IsValid() && (p.Gateway.Less(low) || high.Less(p.Gateway)) {
-		return fmt.Errorf("gateway %s: Address already in use: it is the first or the last of %s", p.Gateway, s)
-	}
-	taken := map[netip.Addr]string{}
 	for name, a := range p.Aux {
-		if !s.Contains(a) {
-			return fmt.Errorf("no matching subnet for aux-address %q: it is not in %s", a.String(), s)
-		}
-		taken[a] = name
-	}
-	if name, ok := taken[p.Gateway]; ok && p.Gateway.IsValid() {
-		return fmt.Errorf("auxiliary address %s=%s: Address already in use: it is the gateway's", name, p.Gateway)
-	}
-	if !gateless && !p.Gateway.IsValid() && !s.IsSingleIP() {
-		low, high := p.bounds(s)
-		for a := low; ; a = a.Next() {
-			if _, used := taken[a]; !used {
-				p.Gateway = a
-				break
-			}
-			if a == high {
-				return fmt.Errorf("subnet %s: all its addresses are taken by aux-address, and none is left for the gateway", s)
-			}
+		if p.Gateway.IsValid() && a == p.Gateway {
+			return fmt.Errorf("auxiliary address %s=%s: Address already in use: it is the gateway's", name, a)
 		}
 	}
 	return nil
+}
+
+// chooseGateway takes the first address that a machine can have.
+func (p *Pool) chooseGateway() error {
+	taken := map[netip.Addr]bool{}
+	for _, a := range p.Aux {
+		taken[a] = true
+	}
+	low, high := p.bounds(p.Subnet)
+	for a := low; ; a = a.Next() {
+		if !taken[a] {
+			p.Gateway = a
+			return nil
+		}
+		if a == high {
+			return fmt.Errorf("subnet %s: all its addresses are taken by aux-address, and none is left for the gateway", p.Subnet)
+		}
+	}
 }
 
 // bounds are the first and the last address of r that a machine on the subnet can have: not its first one, which is the network itself, or in IPv6 any router
