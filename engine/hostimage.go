@@ -104,13 +104,17 @@ func (b *builder) hostImage() error {
 		return fmt.Errorf("--userns %s: the image host is shown as the id %d may read it, so it needs %d ids: take host:all, or a larger size", b.run.UserNS, plan.Nobody, plan.Nobody+1)
 	}
 	for _, dir := range freshDirs() {
-		b.empty(dir, "image host: empty, not the host's", true, !all)
+		why := "image host: empty, not the host's"
+		if !all {
+			b.hide(dir, why)
+		}
+		b.bare(plan.RootDir{Path: dir, Mount: true}, dir, why)
 	}
 	if all {
 		return nil
 	}
 	for _, dir := range privateDirs() {
-		b.empty(dir, "image host: people's data is not shown", false, true)
+		b.empty(dir, "image host: people's data is not shown")
 	}
 	if err := b.hideStrangers(); err != nil {
 		return err
@@ -119,7 +123,7 @@ func (b *builder) hostImage() error {
 		b.hide(p, "image host: secrets and others' data are not shown")
 	}
 	for _, dir := range workDirs() {
-		b.empty(dir, "image host: closed to others, and needed to install packages", false, true)
+		b.empty(dir, "image host: closed to others, and needed to install packages")
 	}
 	for _, p := range lockFiles() {
 		b.hide(p, "image host: closed to others, and needed to install packages")
@@ -144,7 +148,7 @@ func (b *builder) hideStrangers() error {
 		switch {
 		case slices.Contains(systemDirs(), e.Name()) || slices.Contains(privateDirs(), p):
 		case e.IsDir():
-			b.empty(p, "image host: not of the operating system", false, true)
+			b.empty(p, "image host: not of the operating system")
 		case e.Type().IsRegular():
 			b.hide(p, "image host: not of the operating system")
 		}
@@ -210,21 +214,16 @@ func (b *builder) like(dir string) (plan.RootDir, bool) {
 	return d, true
 }
 
-// empty shows an empty directory in place of the host's, where there is one. hide is
-// whether the host's is not only covered.
-func (b *builder) empty(dir, why string, fresh, hide bool) {
-	d := plan.RootDir{Path: dir, Mode: 0o755, Mount: fresh}
-	if hide {
-		real := b.hide(dir, why)
-		if real == "" && !fresh {
-			return
-		}
-		if real != "" && !fresh {
-			d, _ = b.like(real)
-		}
-	} else if !fresh && !exists(dir) {
-		return
+// empty shows an empty directory in the place of the host's, where there is one.
+func (b *builder) empty(dir, why string) {
+	if real := b.hide(dir, why); real != "" {
+		d, _ := b.like(real)
+		b.bare(d, dir, why)
 	}
+}
+
+// bare adds a directory without content, with the mode that it has by its name.
+func (b *builder) bare(d plan.RootDir, dir, why string) {
 	switch {
 	case dir == "/tmp" || dir == "/var/tmp" || dir == "/run/lock":
 		d.Mode = 0o1777
