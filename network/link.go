@@ -455,58 +455,66 @@ func clash(in *inside, device, hostDevice string, err error) error {
 // makeMacvlan makes the device in the namespace, on one of the host.
 func (d *Doer) makeMacvlan(op *plan.MakeMacvlan, pid int) error {
 	mode := uint32(1) << max(slices.Index([]string{"private", "vepa", "bridge", "passthru"}, op.Mode), 0)
-	return d.makeOn("macvlan", op.Parent, op.Device, op.MTU, op.MAC, pid, func(m netlink.Message) netlink.Message {
+	return d.makeShare(share{"macvlan", op.Parent, op.Device, op.MTU, op.MAC, func(m netlink.Message) netlink.Message {
 		return m.AddUint32(macvlanMode, mode)
-	})
+	}}, pid)
 }
 
 // makeIPvlan likewise.
 func (d *Doer) makeIPvlan(op *plan.MakeIPvlan, pid int) error {
 	mode, flag, _ := strings.Cut(op.Mode, ",")
 	number := max(slices.Index([]string{"l2", "l3", "l3s"}, mode), 0)
-	return d.makeOn("ipvlan", op.Parent, op.Device, op.MTU, plan.MAC{}, pid, func(m netlink.Message) netlink.Message {
+	return d.makeShare(share{"ipvlan", op.Parent, op.Device, op.MTU, plan.MAC{}, func(m netlink.Message) netlink.Message {
 		m = m.Add(ipvlanMode, []byte{byte(number), 0})
 		if flag != "" {
 			m = m.Add(ipvlanFlags, []byte{byte(1 + slices.Index([]string{"private", "vepa"}, flag)), 0})
 		}
 		return m
-	})
+	}}, pid)
 }
 
-func (d *Doer) makeOn(kind, parent, device string, mtu int, mac plan.MAC, pid int, data func(netlink.Message) netlink.Message) error {
+// A share is a device inside that sends and receives by one of the host.
+type share struct {
+	kind, parent, device string
+	mtu                  int
+	mac                  plan.MAC
+	data                 func(netlink.Message) netlink.Message // of its kind
+}
+
+func (d *Doer) makeShare(x share, pid int) error {
 	fail := func(err error) error {
-		return fmt.Errorf("%s %s of the host's device %s: %w", kind, device, parent, err)
+		return fmt.Errorf("%s %s of the host's device %s: %w", x.kind, x.device, x.parent, err)
 	}
 	in, s, err := d.both(pid)
 	if err != nil {
 		return err
 	}
-	on, err := s.Link(parent)
+	on, err := s.Link(x.parent)
 	if err != nil {
 		if errors.Is(err, unix.ENODEV) {
 			way := ""
-			if of, id, ok := strings.Cut(parent, "."); ok {
-				way = fmt.Sprintf(": make it, by ip link add link %s name %s type vlan id %s, and ip link set %[2]s up", of, parent, id)
+			if of, id, ok := strings.Cut(x.parent, "."); ok {
+				way = fmt.Sprintf(": make it, by ip link add link %s name %s type vlan id %s, and ip link set %[2]s up", of, x.parent, id)
 			}
-			return fail(fmt.Errorf("the host has no device %s: %w%s", parent, err, way))
+			return fail(fmt.Errorf("the host has no device %s: %w%s", x.parent, err, way))
 		}
 		return fail(err)
 	}
-	m := addMAC(addMTU(linkMessage(makeNew, device), mtu), mac).AddUint32(unix.IFLA_LINK, uint32(on.Index)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns))
+	m := addMAC(addMTU(linkMessage(makeNew, x.device), x.mtu), x.mac).AddUint32(unix.IFLA_LINK, uint32(on.Index)).AddUint32(unix.IFLA_NET_NS_FD, uint32(in.ns))
 	m = m.Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
-		return m.AddString(unix.IFLA_INFO_KIND, kind).Nest(unix.IFLA_INFO_DATA, data)
+		return m.AddString(unix.IFLA_INFO_KIND, x.kind).Nest(unix.IFLA_INFO_DATA, x.data)
 	})
-	delete(in.devices, device)
+	delete(in.devices, x.device)
 	err = s.One(m)
 	switch {
 	case errors.Is(err, unix.EEXIST):
-		return fail(fmt.Errorf("the container has a device %s: %w: give the new one another name", device, err))
+		return fail(fmt.Errorf("the container has a device %s: %w: give the new one another name", x.device, err))
 	case errors.Is(err, unix.EBUSY):
-		return fail(fmt.Errorf("%w: %s is in use in another way: as a bridge's port, or by macvlan and ipvlan at once", err, parent))
+		return fail(fmt.Errorf("%w: %s is in use in another way: as a bridge's port, or by macvlan and ipvlan at once", err, x.parent))
 	case errors.Is(err, unix.EADDRINUSE):
-		return fail(fmt.Errorf("%w: another device on %s has the MAC address %v", err, parent, mac))
+		return fail(fmt.Errorf("%w: another device on %s has the MAC address %v", err, x.parent, x.mac))
 	case err != nil:
-		return fail(hint(err, kind))
+		return fail(hint(err, x.kind))
 	}
 	return nil
 }

@@ -201,10 +201,8 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 			err = fmt.Errorf("publish ports: %w", err)
 		}
 	}()
-	for _, p := range ports {
-		if _, ok := protoNumber(p.Proto); !ok || !p.HostAddr.IsValid() || !p.Addr.IsValid() || (p.HostPort == 0) != p.Routed || p.Port == 0 {
-			return fmt.Errorf("%s: %w", p, unix.EINVAL)
-		}
+	if err := checkPublished(ports); err != nil {
+		return err
 	}
 	if err := checkName(owner); err != nil {
 		return err
@@ -228,29 +226,44 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 		return err
 	}
 	defer s.close()
-	add := elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(elements))
-	for i := range add {
-		add[i].flags |= unix.NLM_F_EXCL
-	}
-	if len(before) == 0 {
-		err = s.commit(0, add)
-	}
-	if len(before) != 0 || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) {
-		var losers []string
-		err = transaction(s, func() (messages []nftMessage, err error) {
-			messages, losers, err = r.replace(s, owner, portElements(owner, before), elements)
-			return messages, err
-		})
-		for _, l := range losers {
-			if err == nil {
-				err = r.lose(l, elements)
-			}
-		}
-	}
-	if err != nil {
+	if err := r.exchange(s, owner, before, elements); err != nil {
 		return errors.Join(err, r.restorePorts(owner, before))
 	}
 	return forgetUDP(s, ports)
+}
+
+func checkPublished(ports []plan.Publish) error {
+	for _, p := range ports {
+		if _, ok := protoNumber(p.Proto); !ok || !p.HostAddr.IsValid() || !p.Addr.IsValid() || (p.HostPort == 0) != p.Routed || p.Port == 0 {
+			return fmt.Errorf("%s: %w", p, unix.EINVAL)
+		}
+	}
+	return nil
+}
+
+// exchange puts an owner's elements in the place of those of the ports before. Of who had none it is tried first that nobody is in the way, without a look.
+func (r *Rules) exchange(s *nfSocket, owner string, before []plan.Publish, elements []nftElement) error {
+	if len(before) == 0 {
+		add := elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(elements))
+		for i := range add {
+			add[i].flags |= unix.NLM_F_EXCL
+		}
+		err := s.commit(0, add)
+		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	var losers []string
+	err := transaction(s, func() (messages []nftMessage, err error) {
+		messages, losers, err = r.replace(s, owner, portElements(owner, before), elements)
+		return messages, err
+	})
+	for _, l := range losers {
+		if err == nil {
+			err = r.lose(l, elements)
+		}
+	}
+	return err
 }
 
 // lose takes ports that another owner has got out of a record.
