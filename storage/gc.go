@@ -24,16 +24,12 @@ func (s *Store) GC(used func(digest.Digest) bool) (removed []digest.Digest, byte
 	if err != nil {
 		return nil, 0, err
 	}
-	removed, bytes, dead, err := s.collect(used)
+	x, err := s.collect(used)
 	unlock()
-	// What takes long comes after the lock.
-	for _, d := range dead {
-		err = errors.Join(err, s.discardDir(d))
-	}
-	if err != nil {
+	if err = errors.Join(err, s.discard(x.dead)); err != nil {
 		err = fmt.Errorf("remove layers: %w", err)
 	}
-	return removed, bytes, err
+	return x.removed, x.bytes, err
 }
 
 // Remove takes one layer away, whoever uses it: a damaged one, to be put again.
@@ -48,34 +44,42 @@ func (s *Store) Remove(id digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	_, _, dead, err := s.collect(func(other digest.Digest) bool { return other != id })
+	x, err := s.collect(func(other digest.Digest) bool { return other != id })
 	unlock()
+	return errors.Join(err, s.discard(x.dead))
+}
+
+// A collection is what was taken away under the lock. Its directories have other names, and take long to remove: that comes after it.
+type collection struct {
+	removed []digest.Digest
+	bytes   int64
+	dead    []*tempDir
+}
+
+func (s *Store) discard(dead []*tempDir) (err error) {
 	for _, d := range dead {
 		err = errors.Join(err, s.discardDir(d))
 	}
 	return err
 }
 
-// collect does it, but for the removal of directories, which have other names by then.
-func (s *Store) collect(used func(digest.Digest) bool) (removed []digest.Digest, bytes int64, dead []*tempDir, err error) {
+func (s *Store) collect(used func(digest.Digest) bool) (x collection, err error) {
 	layers, err := s.List()
 	if err != nil {
-		return nil, 0, nil, err
+		return x, err
 	}
 	keep := map[string]bool{}
 	for _, l := range layers {
 		if used(l.DiffID) {
 			keep[l.DiffID.Encoded()] = true
-			continue
 		}
-		removed, bytes = append(removed, l.DiffID), bytes+l.Size
 	}
 	// The tar comes last: as long as it is there, the next collection finds the rest.
 	if err := s.dropIndexes(keep); err != nil {
-		return nil, 0, nil, err
+		return x, err
 	}
-	if dead, err = s.dropDirs(keep); err != nil {
-		return nil, 0, dead, err
+	if x.dead, err = s.dropDirs(keep); err != nil {
+		return x, err
 	}
 	for _, pass := range []func(name string) bool{
 		func(name string) bool { return !strings.HasSuffix(name, ".tar") },
@@ -85,10 +89,15 @@ func (s *Store) collect(used func(digest.Digest) bool) (removed []digest.Digest,
 			hex, _, _ := strings.Cut(name, ".")
 			return keep[hex] || !pass(name)
 		}); err != nil {
-			return nil, 0, dead, err
+			return x, err
 		}
 	}
-	return removed, bytes, dead, nil
+	for _, l := range layers {
+		if !keep[l.DiffID.Encoded()] {
+			x.removed, x.bytes = append(x.removed, l.DiffID), x.bytes+l.Size
+		}
+	}
+	return x, nil
 }
 
 // bigFile is from how many bytes on a file's content is given back by another process: the kernel takes 0.1 ms for a megabyte that is in memory.
