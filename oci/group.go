@@ -54,11 +54,10 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 	x := &group{limits: l, spare: !facts.Privileged() && path == ""}
 	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
 	if r.Systemd {
-		var warnings []string
-		if x.bus, o.Unit, warnings, err = newUnit(h, id, path, resources, spec.Annotations, o.Rootless); err != nil {
+		if o.Unit, err = x.newUnit(h, o, resources, spec.Annotations); err != nil {
+			x.Close()
 			return nil, err
 		}
-		x.limits.Warnings = append(x.limits.Warnings, warnings...)
 	}
 	if x.Group, err = h.Group(o); err != nil {
 		x.Close()
@@ -80,31 +79,27 @@ func dial(rootless bool) (*systemd.Bus, error) {
 	return bus, nil
 }
 
-// newUnit names the unit that systemd is to make for a container.
-func newUnit(h *cgroup.Host, id, path string, r *specs.LinuxResources, annotations map[string]string, rootless bool) (bus *systemd.Bus, u *systemd.Unit, warnings []string, err error) {
-	if bus, err = dial(rootless); err != nil {
-		return nil, nil, nil, err
+// newUnit names the unit that systemd is to make for a container, and connects the group to the manager who makes it.
+func (g *group) newUnit(h *cgroup.Host, o cgroup.Options, r *specs.LinuxResources, annotations map[string]string) (*systemd.Unit, error) {
+	var err error
+	if g.bus, err = dial(o.Rootless); err != nil {
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			bus.Close()
-		}
-	}()
-	version, err := bus.Version()
+	version, err := g.bus.Version()
 	if err != nil {
-		return bus, nil, nil, err
+		return nil, err
 	}
 	properties, warnings, err := limits.Properties(r, h.Controllers(), version)
 	if err != nil {
-		return bus, nil, nil, err
+		return nil, err
 	}
+	g.limits.Warnings = append(g.limits.Warnings, warnings...)
 	given, err := systemd.Annotations(annotations)
 	if err != nil {
-		return bus, nil, nil, err
+		return nil, err
 	}
 	properties = slices.Concat(properties, limits.StartProperties(r, version), given)
-	u, err = bus.Unit(systemd.Options{Path: path, ID: id, Properties: properties, Unified: h.Unified()})
-	return bus, u, warnings, err
+	return g.bus.Unit(systemd.Options{Path: o.Path, ID: o.ID, Properties: properties, Unified: h.Unified()})
 }
 
 // Close closes descriptors and the connection to systemd. The cgroup stays.
