@@ -57,7 +57,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 		return Result{}, &ExitError{127, errors.New(`exec: "": executable file not found in $PATH`)}
 	}
 	process, err := e.execProcess(c, box, x)
-	if err != nil && ending(c, box) {
+	if err != nil && box.Ending() {
 		return Result{}, ErrNotRunning{ID: c.ID}
 	}
 	if err != nil {
@@ -93,7 +93,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	defer streams.close()
 	streams.keys = keys
 	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
-	if errors.Is(err, oci.ErrNotRunning) || err != nil && ending(c, box) {
+	if errors.Is(err, oci.ErrNotRunning) || err != nil && box.Ending() {
 		return res, ErrNotRunning{ID: c.ID}
 	}
 	if err != nil {
@@ -134,16 +134,6 @@ func (e *Engine) execEnded(c *Container, res Result, status syscall.WaitStatus, 
 	return res, nil
 }
 
-// ending reports whether a container has ended, or its first process is about to: of that the kernel takes the root away first, and then lets no
-// process be made in its pid namespace (ENOMEM), while it waits for the others there.
-func ending(c Container, box *oci.Container) bool {
-	if box.Status() == specs.StateStopped {
-		return true
-	}
-	_, err := os.Readlink("/proc/" + strconv.Itoa(c.PID) + "/root")
-	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH)
-}
-
 // leaveTerminal gives the terminal of a process that goes on to the container's monitor.
 func (e *Engine) leaveTerminal(c *Container, proc *launch.Process) error {
 	if proc.Master == nil {
@@ -179,7 +169,7 @@ func (e *Engine) execDetached(c *Container, box *oci.Container, res Result, proc
 		return true, nil
 	case errors.Is(err, errors.ErrUnsupported):
 		return false, nil
-	case ending(*c, box):
+	case box.Ending():
 		return false, ErrNotRunning{ID: c.ID}
 	case errors.As(err, &refused):
 		return false, &ExitError{refused.Code, refused}

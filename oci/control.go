@@ -92,15 +92,7 @@ func (c *Container) start(ctx context.Context) error {
 // diedWaiting reports whether the container's process still ends and has never started: its filter or a signal killed it, and its end of the file "start",
 // which only a start removes, is closed.
 func (c *Container) diedWaiting() bool {
-	if unix.Faccessat(c.fd, "start", unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return false
-	}
-	p := c.process()
-	if p == nil {
-		return true
-	}
-	defer p.Close()
-	return p.Ending()
+	return unix.Faccessat(c.fd, "start", unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil && c.Ending()
 }
 
 // waitEnded gives a process that has said why it could not start the moment until it ends.

@@ -28,6 +28,17 @@ func (c *Container) follow(pid int) error {
 	return c.save()
 }
 
+// Ending reports whether the container's first process has ended, or does nothing but end: what an exec then fails by is its root or another namespace that is
+// gone, or a pid namespace that takes nobody (ENOMEM) while it waits for the others there.
+func (c *Container) Ending() bool {
+	p := c.process()
+	if p == nil {
+		return true
+	}
+	defer p.Close()
+	return p.Ending()
+}
+
 // doomed reports whether the container's first process has ended, or got a SIGKILL that it has not ended by yet.
 func (c *Container) doomed() bool {
 	p := c.process()

@@ -63,12 +63,15 @@ func TestFirstThreadEnded(t *testing.T) {
 	if p == nil {
 		t.Fatal("a process whose first thread has ended counts as ended")
 	}
+	defer p.Close()
 	w := p.Witness()
-	p.Close()
-	if !w.Alive() {
-		t.Error("it does not run")
+	if !w.Alive() || p.Ending() {
+		t.Error("it does not run, or is to end")
 	}
 	c.Process.Kill()
+	if !p.Ending() {
+		t.Error("it does not end, and was killed")
+	}
 	c.Wait()
 	if w.Alive() {
 		t.Error("it runs after it was killed")

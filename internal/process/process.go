@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -80,8 +81,8 @@ func (p *Process) Alive() bool {
 
 // stat reads when the process began, and whether it is still one: it is, until the last of its threads has ended, though the first is a zombie from its own end on.
 func (p *Process) stat() (begun uint64, alive bool) {
-	f := p.fields()
-	if f == nil || f[0][0] == 'X' || f[0][0] == 'Z' && string(f[17]) == "1" { // proc_pid_stat(5): the 20th field is num_threads
+	f := p.fields("stat")
+	if f == nil || f[0][0] == 'X' || f[0][0] == 'Z' && threads(f) == "1" {
 		return 0, false
 	}
 	begun, err := strconv.ParseUint(string(f[19]), 10, 64)
@@ -90,24 +91,47 @@ func (p *Process) stat() (begun uint64, alive bool) {
 
 // Ending reports whether the process has ended, or does nothing but end: of its namespaces some are gone then, and its pid namespace takes nobody.
 func (p *Process) Ending() bool {
-	f := p.fields()
-	if f == nil {
+	f := p.fields("stat")
+	switch {
+	case f == nil:
+		return true
+	case !exiting(f):
+		return false
+	case threads(f) == "1" || p.killed():
 		return true
 	}
-	const exiting = 4 // PF_EXITING of the kernel's linux/sched.h, in the ninth field
-	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
-	return err == nil && flags&exiting != 0 && string(f[17]) == "1"
+	// The first thread has ended before others, which end too, or go on.
+	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	dir := os.NewFile(uintptr(fd), "task")
+	defer dir.Close()
+	list, _ := dir.Readdirnames(-1)
+	return !slices.ContainsFunc(list, func(tid string) bool {
+		f := p.fields("task/" + tid + "/stat")
+		return f != nil && !exiting(f)
+	})
 }
+
+// exiting and threads read fields of proc_pid_stat(5): the 9th, and the 20th.
+func exiting(f [][]byte) bool {
+	const exiting = 4 // PF_EXITING of the kernel's linux/sched.h
+	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+	return err == nil && flags&exiting != 0
+}
+
+func threads(f [][]byte) string { return string(f[17]) }
 
 // Stopped reports whether the process stands still by SIGSTOP or the like; a debugger's does not count.
 func (p *Process) Stopped() bool {
-	f := p.fields()
+	f := p.fields("stat")
 	return f != nil && f[0][0] == 'T'
 }
 
-// fields are those of /proc/PID/stat, from the third on: none when the process is gone.
-func (p *Process) fields() [][]byte {
-	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// fields are those of a file stat of /proc/PID, from the third on: none when the process, or the thread, is gone.
+func (p *Process) fields(stat string) [][]byte {
+	fd, err := unix.Openat(p.dir, stat, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
