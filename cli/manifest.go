@@ -129,34 +129,34 @@ under the name. Nothing is kept of it.`,
 			if err != nil {
 				return err
 			}
-			return printManifest(io, l.Entries[i].Raw, false, l.Entries[i:i+1], verbose)
+			return printManifest(io, image.RemoteManifest{Raw: l.Entries[i].Raw, Entries: l.Entries[i : i+1]}, verbose)
 		case err == nil:
 			raw, _, err := l.Index()
 			if err != nil {
 				return err
 			}
-			return printManifest(io, raw, true, l.Entries, verbose)
+			return printManifest(io, image.RemoteManifest{Raw: raw, Index: true, Entries: l.Entries}, verbose)
 		case !errors.As(err, &none) || len(args) == 2:
 			return err
 		}
-		raw, index, list, err := store.Manifest(c.Context(), args[0], verbose, image.ManifestOptions{Insecure: *insecure})
+		m, err := store.Manifest(c.Context(), args[0], verbose, image.ManifestOptions{Insecure: *insecure})
 		if err != nil {
 			return err
 		}
-		return printManifest(io, raw, index, list, verbose)
+		return printManifest(io, m, verbose)
 	}
 	return c
 }
 
 // printManifest prints the document, or what is known of each manifest.
-func printManifest(io IO, raw []byte, index bool, list []image.ManifestEntry, verbose bool) error {
+func printManifest(io IO, m image.RemoteManifest, verbose bool) error {
 	var out bytes.Buffer
 	if !verbose {
 		indent := "\t"
-		if index {
+		if m.Index {
 			indent = "   "
 		}
-		if err := json.Indent(&out, raw, "", indent); err != nil {
+		if err := json.Indent(&out, m.Raw, "", indent); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(io.shown(), out.String())
@@ -170,7 +170,7 @@ func printManifest(io IO, raw []byte, index bool, list []image.ManifestEntry, ve
 		OCIManifest      json.RawMessage `json:",omitempty"`
 	}
 	all := []shown{}
-	for _, e := range list {
+	for _, e := range m.Entries {
 		s := shown{Ref: e.Ref.String(), Descriptor: e.Descriptor, Raw: e.Raw}
 		if e.Descriptor.MediaType == v1.MediaTypeImageManifest {
 			s.OCIManifest = e.Raw
@@ -180,7 +180,7 @@ func printManifest(io IO, raw []byte, index bool, list []image.ManifestEntry, ve
 		all = append(all, s)
 	}
 	var value any = all
-	if !index {
+	if !m.Index {
 		value = all[0]
 	}
 	text, err := json.MarshalIndent(value, "", "\t")

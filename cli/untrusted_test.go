@@ -76,9 +76,11 @@ func TestDocumentsOnTerminal(t *testing.T) {
 	manifest := []byte(`{"annotations":{"evil":"` + evil + `"}}`)
 	entry := image.ManifestEntry{Raw: manifest}
 	for name, print := range map[string]func(IO) error{
-		"manifest inspect":    func(io IO) error { return printManifest(io, manifest, false, nil, false) },
-		"manifest inspect -v": func(io IO) error { return printManifest(io, nil, false, []image.ManifestEntry{entry}, true) },
-		"ns --format json":    func(io IO) error { return (&nsOutput{io: io, format: "json"}).print(evil, nil) },
+		"manifest inspect": func(io IO) error { return printManifest(io, image.RemoteManifest{Raw: manifest}, false) },
+		"manifest inspect -v": func(io IO) error {
+			return printManifest(io, image.RemoteManifest{Entries: []image.ManifestEntry{entry}}, true)
+		},
+		"ns --format json": func(io IO) error { return (&nsOutput{io: io, format: "json"}).print(evil, nil) },
 		"explain --format json": func(io IO) error {
 			return (&explainFlags{format: "json"}).print(io, plan.Plan{Warnings: []string{evil}}, 0)
 		},

@@ -44,16 +44,23 @@ func (e *NoManifestError) Error() string {
 
 func (e *NoManifestError) Unwrap() error { return e.Cause }
 
-// Manifest reads what a registry has under a name, and keeps nothing: the bytes, and the manifest in them, or with deep those that an index names.
-func (s *Store) Manifest(ctx context.Context, name string, deep bool, o ManifestOptions) (raw []byte, index bool, list []ManifestEntry, err error) {
+// A RemoteManifest is what a registry has under a name.
+type RemoteManifest struct {
+	Raw     []byte
+	Index   bool            // Raw is one
+	Entries []ManifestEntry // the manifest that Raw is, or those that the index names
+}
+
+// Manifest reads what a registry has under a name, and keeps nothing. Of an index it reads each manifest only with deep.
+func (s *Store) Manifest(ctx context.Context, name string, deep bool, o ManifestOptions) (m RemoteManifest, err error) {
 	r, err := ParseReference(name)
 	if err != nil {
-		return nil, false, nil, err
+		return m, err
 	}
 	r = r.Tagged()
 	p, err := s.manifests(r, o)
 	if err != nil {
-		return nil, false, nil, err
+		return m, err
 	}
 	defer s.net.close()
 	doc, err := p.document(ctx, r.identifier(), nil)
@@ -62,11 +69,13 @@ func (s *Store) Manifest(ctx context.Context, name string, deep bool, o Manifest
 		err = &NoManifestError{r.Familiar(), err}
 	}
 	if err != nil {
-		return nil, false, nil, err
+		return m, err
 	}
-	if doc.manifest != nil {
+	m.Raw, m.Index = doc.raw, doc.manifest == nil
+	if !m.Index {
 		e, err := p.entry(ctx, r, doc)
-		return doc.raw, false, []ManifestEntry{e}, err
+		m.Entries = []ManifestEntry{e}
+		return m, err
 	}
 	for _, d := range doc.index.Manifests {
 		if !deep || !isManifest(d.MediaType) {
@@ -74,13 +83,13 @@ func (s *Store) Manifest(ctx context.Context, name string, deep bool, o Manifest
 		}
 		child, err := p.document(ctx, string(d.Digest), &d)
 		if err != nil {
-			return nil, true, nil, err
+			return m, err
 		}
 		at := r
 		at.Digest = d.Digest
-		list = append(list, ManifestEntry{at, d, child.raw})
+		m.Entries = append(m.Entries, ManifestEntry{at, d, child.raw})
 	}
-	return doc.raw, true, list, nil
+	return m, nil
 }
 
 func (s *Store) manifests(r Reference, o ManifestOptions) (*puller, error) {
@@ -224,14 +233,14 @@ func (s *Store) CreateList(ctx context.Context, name string, refs []string, amen
 	}
 	var added []ManifestEntry
 	for _, ref := range refs {
-		_, index, list, err := s.Manifest(ctx, ref, false, o)
-		if err == nil && index {
+		m, err := s.Manifest(ctx, ref, false, o)
+		if err == nil && m.Index {
 			err = fmt.Errorf("%s is a manifest list", ref)
 		}
 		if err != nil {
 			return "", err
 		}
-		added = append(added, list[0])
+		added = append(added, m.Entries[0])
 	}
 	return r.String(), s.changeList(ctx, r, func(l *ManifestList, found bool) error {
 		if err := known(l, found); err != nil {

@@ -82,11 +82,11 @@ func TestManifestList(t *testing.T) {
 		if err != nil || len(pushed) != 2 || !strings.HasPrefix(pushed[0], host+"/app@sha256:") || mounted != 5 || (uploaded > 0) == mounts {
 			t.Errorf("%s %v %d mounts %d uploads: %v", d, pushed, mounted, uploaded, err)
 		}
-		raw, index, entries, err := s.Manifest(t.Context(), list, true, ManifestOptions{})
-		if err != nil || !index || digest.FromBytes(raw) != d || len(entries) != 2 {
-			t.Fatalf("%s: %v %v", raw, entries, err)
+		m, err := s.Manifest(t.Context(), list, true, ManifestOptions{})
+		if err != nil || !m.Index || digest.FromBytes(m.Raw) != d || len(m.Entries) != 2 {
+			t.Fatalf("%s: %v %v", m.Raw, m.Entries, err)
 		}
-		if p := entries[1].Descriptor.Platform; p.Architecture != other.Architecture || p.OSVersion != "9" || len(p.OSFeatures) != 1 {
+		if p := m.Entries[1].Descriptor.Platform; p.Architecture != other.Architecture || p.OSVersion != "9" || len(p.OSFeatures) != 1 {
 			t.Errorf("%+v", p)
 		}
 		if img, err := s.Pull(t.Context(), list, PullOptions{Platform: other}); err != nil || img.Target.Digest != d || img.Platform.Architecture != other.Architecture {
