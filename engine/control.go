@@ -60,22 +60,30 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 }
 
 // withMonitor asks a container's monitor for something that ends the container, and waits for that: until the monitor is gone. A
-// container without a monitor has ended already. One that is killed meanwhile has a successor, which is asked in its place.
+// container without a monitor has ended already.
 func (e *Engine) withMonitor(ctx context.Context, c Container, ask func(*monitor.Client) error) error {
-	const patience, pause = 10 * time.Second, 10 * time.Millisecond // until who else looks for a successor has found it
-	for begin := time.Now(); ; time.Sleep(pause) {
-		err := e.askMonitor(ctx, c, ask)
-		if !errors.As(err, new(killedMonitorError)) || time.Since(begin) > patience {
+	err := e.pastKills(c, func(c Container) error { return e.askMonitor(ctx, c, ask) })
+	if errors.As(err, new(ErrNoSuchContainer)) {
+		return nil // it was to be removed at its end
+	}
+	return err
+}
+
+// pastKills does what takes a monitor. One that is killed meanwhile has a successor, which takes part in its place.
+func (e *Engine) pastKills(c Container, do func(Container) error) error {
+	const tries, pause = 1000, 10 * time.Millisecond // ten seconds until who else looks for a successor has found it
+	for try := 1; ; try++ {
+		err := do(c)
+		if !errors.As(err, new(killedMonitorError)) || try == tries {
 			return err
 		}
 		if err := e.adopt(c.ID); err != nil {
 			return err
 		}
-		if c, err = e.Find(c.ID); errors.As(err, new(ErrNoSuchContainer)) {
-			return nil // it was to be removed at its end
-		} else if err != nil {
+		if c, err = e.Find(c.ID); err != nil {
 			return err
 		}
+		time.Sleep(pause)
 	}
 }
 
@@ -128,11 +136,15 @@ func (e *Engine) dial(c Container) (*monitor.Client, error) {
 	return m, nil
 }
 
-// untilGone waits until a container has no monitor any more, which is about to end.
+// untilGone waits until a container has no monitor any more, which is about to end: [Engine.pastKills] looks again, since who has the lock may also be another
+// command's new monitor, which has it for as long as the container lives.
 func (e *Engine) untilGone(c Container) error {
-	f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX)
+	f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return killedMonitorError{c.Name}
 	}
 	if err != nil {
 		return err
@@ -359,7 +371,11 @@ func (e *Engine) Wait(ctx context.Context, ref, condition string) (Exit, error) 
 			return x, nil
 		}
 		if c.Active() {
-			if x, err = e.nextExit(ctx, c); err != nil {
+			err := e.pastKills(c, func(c Container) (err error) {
+				x, err = e.nextExit(ctx, c)
+				return err
+			})
+			if err != nil {
 				return x, err
 			}
 			if condition != Removed {

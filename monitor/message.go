@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/oci"
@@ -219,7 +221,35 @@ func startHere(file string, args, env []string, socket *os.File) (wait func(), e
 var ErrGone = errors.New("it has no monitor")
 
 // Dial connects to the monitor of a container. The error is [ErrGone] where there is none, and another one where it cannot be asked.
-func Dial(run, id string) (*Client, error) {
+func Dial(run, id string) (*Client, error) { return dial(run, id, listenPatience) }
+
+// listenPatience is how long a monitor that lives has to listen: one that begins, takes over or ends does not for a moment.
+const listenPatience = 5 * time.Second
+
+// dial connects within a time. Whether there is a monitor is said by the lock of its place alone, which ends with it: a socket may have been removed, or replaced.
+func dial(run, id string, patience time.Duration) (*Client, error) {
+	const pause = 10 * time.Millisecond
+	for begin := time.Now(); ; time.Sleep(pause) {
+		c, err := dialOnce(run, id)
+		if !errors.Is(err, ErrGone) || !Attended(run, id) {
+			return c, err
+		}
+		if time.Since(begin) > patience {
+			return nil, deaf(Place(run, id))
+		}
+	}
+}
+
+// deaf is about a monitor that lives, and cannot be reached by what is in the place of its socket.
+func deaf(place string) error {
+	who := "the process that has the lock of that directory"
+	if pid := files.Holder(place); pid > 0 {
+		who = "process " + strconv.Itoa(pid)
+	}
+	return fmt.Errorf("nobody listens at %s/%s any more, though %s lives, which is to: end that by kill -9, and the next command starts another monitor for the container", place, socketName, who)
+}
+
+func dialOnce(run, id string) (*Client, error) {
 	dir, err := unix.Open(Place(run, id), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
 		return nil, ErrGone

@@ -1,7 +1,10 @@
 package files
 
 import (
+	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,6 +65,28 @@ func LockFile(name string) (*os.File, error) {
 func oursAlone(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o077 == 0 && st.Nlink <= 1 && int(st.Uid) == unix.Geteuid()
+}
+
+// Holder is the process that has a file's or a directory's lock for itself, as /proc/locks tells, which see proc_locks(5): 0 where that tells of none.
+func Holder(name string) (pid int) {
+	var st unix.Stat_t
+	if unix.Stat(name, &st) != nil {
+		return 0
+	}
+	list, err := Read("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	of := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(list)) {
+		// 1: FLOCK  ADVISORY  WRITE 708 00:2d:1290 0 EOF
+		f := strings.Fields(line)
+		if len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && f[5] == of {
+			pid, _ = strconv.Atoi(f[4])
+			return pid
+		}
+	}
+	return 0
 }
 
 // Same reports whether a path still leads to what fd is: another may have been made of that name meanwhile.
