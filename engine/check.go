@@ -330,7 +330,7 @@ func (k *check) layers() error {
 	if err != nil {
 		return err
 	}
-	list, err := s.Problems(func(id string) bool { return k.e.find(id) != "" })
+	list, err := s.Problems(func(id string) bool { return !files.IsID(id) || k.e.find(id) != "" })
 	for _, p := range list {
 		k.find(p.Object, p.Text, p.Mend)
 	}
@@ -350,8 +350,11 @@ func free(dir string) bool {
 
 // creating finds containers that nobody makes, or removes, any more.
 func (k *check) creating() error {
-	list, err := files.List(k.e.creating())
+	list, err := files.ListOwn(k.e.creating())
 	for _, id := range list {
+		if !files.IsID(id) {
+			continue
+		}
 		if dir, err := os.Readlink(k.e.creating() + "/" + id); err == nil && free(dir) && !monitor.Attended(k.e.dir, id) {
 			k.find(container(id), "it is half made, or half removed, and nobody is at it any more", func() error { return k.e.sweepHalf(id) })
 		}
@@ -361,7 +364,7 @@ func (k *check) creating() error {
 
 // monitors finds containers that have lost their monitor.
 func (k *check) monitors() error {
-	list, err := files.List(k.e.dir + "/monitor")
+	list, err := files.ListOwn(k.e.dir + "/monitor")
 	for _, id := range list {
 		id, half := strings.CutPrefix(id, ".")
 		switch {
@@ -482,7 +485,7 @@ func (e *Engine) stale(found func(object, text string, mend func() error)) error
 	}
 	defer making.Close()
 	for what, dir := range map[string]string{"name ": e.names(), "range of ids ": e.ids()} {
-		list, err := files.List(dir)
+		list, err := files.ListOwn(dir)
 		if err := ignoreMissing(err); err != nil {
 			return err
 		}
@@ -518,7 +521,7 @@ func (e *Engine) nameOf(id string) string {
 
 // states finds what the room below keeps of containers that there are not.
 func (k *check) states() error {
-	list, err := files.List(k.e.dir + "/runtime")
+	list, err := files.ListOwn(k.e.dir + "/runtime")
 	for _, id := range list {
 		if files.IsID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
 			k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })

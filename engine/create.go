@@ -330,7 +330,7 @@ func (e *Engine) ownUserNS(c Config) bool {
 
 // eachFreeSlot tries the free ranges, lowest first, until one is taken.
 func (e *Engine) eachFreeSlot(try func(slot int) (bool, error)) error {
-	list, err := files.List(e.ids())
+	list, err := files.ListOwn(e.ids())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -51,7 +51,7 @@ func (e *Engine) bringToEnd(c *Container) error {
 
 // eachIntent calls found for each container that a killed command was changing, and has that come to its end by mend.
 func (e *Engine) eachIntent(found func(id string, mend func() error)) error {
-	list, err := files.List(e.intents())
+	list, err := files.ListOwn(e.intents())
 	for _, name := range list {
 		if id, _ := strings.CutSuffix(name, ".new"); files.IsID(id) {
 			e.oneIntent(id, name, found)

@@ -652,7 +652,7 @@ func (e *Engine) networkAlive(id string) bool {
 
 // placed are the containers that have a place for their monitor, in order: those that run, or are being started.
 func (e *Engine) placed() (containerIDs, error) {
-	list, err := files.List(e.dir + "/monitor")
+	list, err := files.ListOwn(e.dir + "/monitor")
 	list = slices.DeleteFunc(list, func(name string) bool { return !files.IsID(name) })
 	slices.Sort(list)
 	return list, ignoreMissing(err)

@@ -56,7 +56,7 @@ func (e *Engine) resume(id string) error {
 
 // eachPaused calls found for each container that a command has paused which is no more, and has it go on by mend.
 func (e *Engine) eachPaused(found func(id string, mend func() error)) error {
-	list, err := files.List(e.pausing())
+	list, err := files.ListOwn(e.pausing())
 	if err != nil || len(list) == 0 {
 		return ignoreMissing(err)
 	}
@@ -68,10 +68,13 @@ func (e *Engine) eachPaused(found func(id string, mend func() error)) error {
 		return err
 	}
 	defer lock.Close()
-	if list, err = files.List(e.pausing()); err != nil {
+	if list, err = files.ListOwn(e.pausing()); err != nil {
 		return err
 	}
 	for _, id := range list {
+		if !files.IsID(id) {
+			continue
+		}
 		found(id, func() error { return e.resume(id) })
 	}
 	return nil

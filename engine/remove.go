@@ -186,12 +186,15 @@ func (e *Engine) sweepBeforeStart() error {
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.
 func (e *Engine) sweepCreating() error {
-	list, err := files.List(e.creating())
+	list, err := files.ListOwn(e.creating())
 	if err != nil || len(list) == 0 {
 		return ignoreMissing(err)
 	}
 	var errs []error
 	for _, id := range list {
+		if !files.IsID(id) {
+			continue
+		}
 		if err := e.sweepHalf(id); err != nil {
 			errs = append(errs, fmt.Errorf("container %s, half made: %w", shortID(id), err))
 		}
@@ -256,7 +259,7 @@ func (e *Engine) reservations(c *Container) error {
 		return nil
 	}
 	for _, dir := range []string{e.names(), e.ids()} {
-		list, err := files.List(dir)
+		list, err := files.ListOwn(dir)
 		if err != nil {
 			return ignoreMissing(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
@@ -345,9 +346,9 @@ func (e *Engine) sweepStorage() error {
 	return errors.Join(
 		// One that is active has a place, and so has one whose monitor is about to end: the next command looks again.
 		s.SweepUsers(func(id string) bool {
-			return placed.has(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id)
+			return !files.IsID(id) || placed.has(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id)
 		}),
-		s.SweepUppers(func(id string) bool { return e.find(id) != "" }),
+		s.SweepUppers(func(id string) bool { return !files.IsID(id) || e.find(id) != "" }),
 	)
 }
 

@@ -312,7 +312,7 @@ func (e *Engine) ownVolume(name, id string) error {
 
 // sweepVolumes removes the volumes of containers that were to be removed at their end, and what killed commands left.
 func (e *Engine) sweepVolumes() error {
-	list, err := files.List(e.owned())
+	list, err := files.ListOwn(e.owned())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -376,14 +376,14 @@ func (e *Engine) attachVolume(v volume.Volume, id string) error {
 
 // sweepAttached unmounts the file systems of volumes whose containers have all ended.
 func (e *Engine) sweepAttached() error {
-	list, err := files.List(e.attached())
+	list, err := files.ListOwn(e.attached())
 	if err != nil {
 		return ignoreMissing(err)
 	}
 	var errs []error
 	for _, name := range list {
 		dot := strings.LastIndexByte(name, '.')
-		if dot < 0 || e.needsVolumes(name[dot+1:]) {
+		if dot < 0 || !files.IsID(name[dot+1:]) || e.needsVolumes(name[dot+1:]) {
 			continue
 		}
 		mark := name[:dot]
@@ -392,7 +392,7 @@ func (e *Engine) sweepAttached() error {
 				if e.needsVolumes(name[dot+1:]) {
 					return false // it was started meanwhile
 				}
-				now, err := files.List(e.attached())
+				now, err := files.ListOwn(e.attached())
 				errs = append(errs, err, removeIfThere(e.attached()+"/"+name))
 				return err == nil && !slices.ContainsFunc(now, func(o string) bool { return o != name && o[:max(0, strings.LastIndexByte(o, '.'))] == mark })
 			}))

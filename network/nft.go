@@ -433,15 +433,15 @@ func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) 
 	for _, kind := range []string{"bridges", "zones"} {
 		err = errors.Join(err, r.sweepTemporary(kind))
 	}
-	names, e := os.ReadDir(filepath.Join(r.dir, "ports"))
+	names, e := files.ListOwn(filepath.Join(r.dir, "ports"))
 	err = errors.Join(err, removed(e)) // else there are bridges only
 	for _, n := range names {
-		owner := strings.TrimPrefix(n.Name(), ".")
+		owner := strings.TrimPrefix(n, ".")
 		if strings.HasSuffix(owner, temporary) {
-			r.dropTemporary("ports", n.Name())
+			r.dropTemporary("ports", n)
 			continue
 		}
-		if owner == n.Name() && alive(owner) {
+		if owner == n && alive(owner) {
 			continue
 		}
 		if e := r.Unpublish(owner); e != nil {
@@ -455,7 +455,7 @@ func (r *Rules) Sweep(alive func(owner string) bool) (gone []string, err error) 
 
 // sweepTemporary removes the records of a kind that were cut off while they were written.
 func (r *Rules) sweepTemporary(kind string) error {
-	names, err := files.List(filepath.Join(r.dir, kind))
+	names, err := files.ListOwn(filepath.Join(r.dir, kind))
 	for _, name := range names {
 		if strings.HasSuffix(name, temporary) {
 			r.dropTemporary(kind, name)

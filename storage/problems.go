@@ -3,7 +3,7 @@ package storage
 import (
 	"errors"
 	"io/fs"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
@@ -38,28 +38,28 @@ func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
 		list = append(list, Problem{kind + " " + name[:min(12, len(name))], text, mend})
 	}
 	err = errors.Join(
-		s.names(s.path(layersDir), func(name string) {
+		names(files.List, s.path(layersDir), func(name string) {
 			if hex, _, _ := strings.Cut(name, "."); !have[hex] {
 				add("layer", hex, "something is left of it, and its tar is gone", collect)
 			}
 		}),
-		s.names(s.path(dirsDir), func(name string) {
+		names(files.List, s.path(dirsDir), func(name string) {
 			if hex, _, _ := strings.Cut(name, "."); !have[hex] {
 				add("layer", hex, "it is unpacked, and its tar is gone", collect)
 			}
 		}),
-		s.names(s.path(indexesDir), func(name string) {
+		names(files.List, s.path(indexesDir), func(name string) {
 			if text := s.badIndex(name, have); text != "" {
 				add("index", name, text, collect)
 			}
 		}),
-		s.names(s.path(ephemeral), func(id string) {
+		names(files.ListOwn, s.path(ephemeral), func(id string) {
 			if !alive(id) {
 				add("container", id, "what it wrote is left, and it is no more", func() error { return s.SweepUppers(alive) })
 			}
 		}),
-		s.names(s.runPath(usersDir), func(hex string) {
-			err = errors.Join(err, s.names(s.runPath(usersDir, hex), func(id string) {
+		names(files.ListOwn, s.runPath(usersDir), func(hex string) {
+			err = errors.Join(err, names(files.ListOwn, s.runPath(usersDir, hex), func(id string) {
 				if !alive(id) {
 					add("container", id, "the image's mount is kept for it, and it is no more", func() error { return s.SweepUsers(alive) })
 				}
@@ -70,14 +70,15 @@ func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
 }
 
 // names calls visit for the files of a directory, which need not be there, but for those that are being written.
-func (s *Store) names(dir string, visit func(name string)) error {
-	list, err := os.ReadDir(dir)
+func names(list func(string) ([]string, error), dir string, visit func(name string)) error {
+	all, err := list(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	for _, e := range list {
-		if !strings.HasPrefix(e.Name(), tempPrefix) {
-			visit(e.Name())
+	slices.Sort(all)
+	for _, name := range all {
+		if !strings.HasPrefix(name, tempPrefix) {
+			visit(name)
 		}
 	}
 	return err

@@ -196,7 +196,7 @@ func (s *Store) removeUpper(dir, id string) error {
 
 // SweepUppers takes away what containers have written that are no more, of the ephemeral kind.
 func (s *Store) SweepUppers(alive func(id string) bool) error {
-	list, err := os.ReadDir(s.path(ephemeral))
+	list, err := files.ListOwn(s.path(ephemeral))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -204,15 +204,15 @@ func (s *Store) SweepUppers(alive func(id string) bool) error {
 		return err
 	}
 	var errs []error
-	for _, e := range list {
-		if alive(e.Name()) {
+	for _, id := range list {
+		if alive(id) {
 			continue
 		}
-		if err := s.RemoveUpper(e.Name()); err != nil {
+		if err := s.RemoveUpper(id); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if err := files.RemoveAll(s.path(ephemeral, e.Name())); err != nil {
+		if err := files.RemoveAll(s.path(ephemeral, id)); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/go-digest"
@@ -285,20 +286,20 @@ func detach(at string) error {
 // tidy unmounts what nobody uses, and what a killed process has left between two steps. Where nobody uses any, the private mount that they
 // lie on takes them along: each umount(2) waits for all processors (synchronize_rcu_expedited).
 func (s *Store) tidy() error {
-	list, err := os.ReadDir(s.runPath(mountsDir))
+	list, err := files.ListOwn(s.runPath(mountsDir))
 	if err != nil {
 		return nil
 	}
-	unused := slices.DeleteFunc(list, func(e fs.DirEntry) bool {
-		_, err := os.Lstat(s.runPath(usersDir, e.Name()))
+	unused := slices.DeleteFunc(list, func(hex string) bool {
+		_, err := os.Lstat(s.runPath(usersDir, hex))
 		return err == nil
 	})
 	var errs []error
 	if len(unused) == len(list) {
 		errs = append(errs, detach(s.runPath(mountsDir)))
 	}
-	for _, e := range unused {
-		errs = append(errs, s.unmountOne(e.Name()))
+	for _, hex := range unused {
+		errs = append(errs, s.unmountOne(hex))
 	}
 	return errors.Join(errs...)
 }
@@ -310,20 +311,23 @@ func (s *Store) SweepUsers(alive func(user string) bool) error {
 		return err
 	}
 	defer unlock()
-	chains, err := os.ReadDir(s.runPath(usersDir))
+	chains, err := files.ListOwn(s.runPath(usersDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var errs []error
 	for _, c := range chains {
-		users, err := os.ReadDir(s.runPath(usersDir, c.Name()))
-		errs = append(errs, err)
+		users, err := files.ListOwn(s.runPath(usersDir, c))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if len(users) == 0 {
-			errs = append(errs, s.release(c.Name(), ""))
+			errs = append(errs, s.release(c, ""))
 		}
 		for _, u := range users {
-			if !alive(u.Name()) {
-				errs = append(errs, s.release(c.Name(), u.Name()))
+			if !alive(u) {
+				errs = append(errs, s.release(c, u))
 			}
 		}
 	}

@@ -158,6 +158,21 @@ func OwnDir(dir string, others uint32) bool {
 // List is the names in a directory, by fewer calls than package os needs. Errors are as those of [Read].
 func List(dir string) ([]string, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return listOf(fd, dir, err)
+}
+
+// ListOwn is [List] of a directory that the program made itself, for who takes away what is found there: a link in its place leads to files of others, and is an error.
+func ListOwn(dir string) ([]string, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOTDIR {
+		if to, e := os.Readlink(dir); e == nil {
+			return nil, &os.PathError{Op: "open", Path: dir, Err: fmt.Errorf("it has to be a directory, and is a link to %q: remove it", to)}
+		}
+	}
+	return listOf(fd, dir, err)
+}
+
+func listOf(fd int, dir string, err error) ([]string, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}

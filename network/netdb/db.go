@@ -430,7 +430,7 @@ func ValidName(name string) bool { return files.IsName(name, 200) }
 
 // readNames lists a directory, which need not be there.
 func readNames(dir string) ([]string, error) {
-	list, err := files.List(dir)
+	list, err := files.ListOwn(dir)
 	return list, ignoreMissing(err)
 }
 

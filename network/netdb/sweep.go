@@ -96,7 +96,7 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 		case files.IsID(container) && !isGone(container):
 		case files.IsID(name):
 			left = append(left, Left{id, fmt.Sprintf("the names of container %s are there, which does not run", short(name)), func() error { return db.leave(id, name) }})
-		default:
+		case files.IsID(container):
 			left = append(left, Left{id, "half of a file is left: " + name, func() error { return ignoreMissing(os.Remove(dir + "/members/" + name)) }})
 		}
 	}
