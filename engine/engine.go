@@ -19,7 +19,6 @@ import (
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // room is how many files a command may have to open at once, for one container on a network or two, on version 1 of control groups.
@@ -117,53 +116,6 @@ func dataDir(f plan.Facts, run string) (string, error) {
 		return filepath.Join(home, ".local/share/kakuri"), nil
 	}
 	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
-}
-
-// trusted refuses a data directory that somebody else has made, or has put something into, where HOME is another's or everybody's: by a record there whoever
-// made it has a program run, and files mounted, with the caller's rights. One of the caller's own, such as a tmpfs that was just mounted, is closed to others.
-func trusted(f plan.Facts, dir string, look bool) error {
-	var st unix.Stat_t
-	if unix.Stat(dir, &st) != nil {
-		return nil // who is to make it says why that cannot be
-	}
-	if st.Uid != f.UID && st.Uid != 0 {
-		way := "set HOME, or XDG_DATA_HOME, to a directory of your own"
-		if dir == rootData {
-			way = "chown root " + dir + ", if what is in it may act with your rights"
-		}
-		return fmt.Errorf("%s is of the user %d: %s", dir, st.Uid, way)
-	}
-	if st.Mode&0o002 == 0 {
-		return nil
-	}
-	if st.Uid != f.UID {
-		return fmt.Errorf("everybody may write to %s: set HOME, or XDG_DATA_HOME, to a directory of your own", dir)
-	}
-	if !look { // before anybody looks what is in it: nothing comes in meanwhile
-		if err := unix.Chmod(dir, st.Mode&0o755); err != nil && err != unix.EROFS {
-			return &os.PathError{Op: "chmod", Path: dir, Err: err}
-		}
-	}
-	err := ownOnly(f, dir)
-	if err != nil && !look {
-		unix.Chmod(dir, st.Mode&0o7777) // or the next command would take it for closed, and for looked through
-	}
-	return err
-}
-
-// ownOnly refuses a directory that has something of another user's in it.
-func ownOnly(f plan.Facts, dir string) error {
-	list, err := files.List(dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range list {
-		var in unix.Stat_t
-		if unix.Lstat(dir+"/"+name, &in) == nil && in.Uid != f.UID {
-			return fmt.Errorf("everybody may write to %s, and %s in it is of the user %d: remove what is not yours there, then chmod o-w %[1]s", dir, name, in.Uid)
-		}
-	}
-	return nil
 }
 
 // self is this process's own program.

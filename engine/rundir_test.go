@@ -110,6 +110,57 @@ func TestForeignDataDir(t *testing.T) {
 	}
 }
 
+// TestForeignWay: a data directory of one's own is not trusted where somebody else may put another one in its place, by a directory or a link on the way to it.
+func TestForeignWay(t *testing.T) {
+	nstest.Root(t)
+	const us, other = 1000, 1001
+	dir := func(path string, owner int, mode os.FileMode) func(home string) error {
+		return func(home string) error {
+			return errors.Join(os.Mkdir(home+path, 0o700), os.Chmod(home+path, mode), os.Chown(home+path, owner, owner))
+		}
+	}
+	link := func(path, to string, owner int) func(home string) error {
+		return func(home string) error {
+			return errors.Join(os.Symlink(to, home+path), os.Lchown(home+path, owner, owner))
+		}
+	}
+	const shared = 0o777 | os.ModeSticky
+	for _, c := range []struct {
+		name string
+		make []func(home string) error
+		want string // of the error; empty for none
+	}{
+		{"all one's own", []func(string) error{dir("/h", us, 0o700), dir("/h/.local", us, 0o755), dir("/h/.local/kakuri", us, 0o700)}, ""},
+		{"root's", []func(string) error{dir("/h", 0, 0o755), dir("/h/.local", us, 0o755), dir("/h/.local/kakuri", us, 0o700)}, ""},
+		{"nothing there yet", nil, ""},
+		{"as /tmp", []func(string) error{dir("/h", 0, shared), dir("/h/.local", us, 0o755), dir("/h/.local/kakuri", us, 0o700)}, ""},
+		{"as /tmp, with nothing in it", []func(string) error{dir("/h", 0, shared)}, ""},
+		{"as /tmp, with another's in it", []func(string) error{dir("/h", 0, shared), dir("/h/.local", other, 0o777), dir("/h/.local/kakuri", us, 0o700)}, "/h/.local is of the user 1001"},
+		{"as /tmp, with another's in it, and nothing in that", []func(string) error{dir("/h", 0, shared), dir("/h/.local", other, 0o777)}, "/h/.local is of the user 1001"},
+		{"everybody's", []func(string) error{dir("/h", us, 0o777), dir("/h/.local", us, 0o700), dir("/h/.local/kakuri", us, 0o700)}, "/h: chmod o-w"},
+		{"everybody's, and nothing in it yet", []func(string) error{dir("/h", us, 0o777)}, "/h: chmod o-w"},
+		{"another's", []func(string) error{dir("/h", other, 0o755), dir("/h/.local", us, 0o700), dir("/h/.local/kakuri", us, 0o700)}, "/h is of the user 1001"},
+		{"one's own link", []func(string) error{dir("/h", us, 0o755), dir("/d", us, 0o755), dir("/d/kakuri", us, 0o700), link("/h/.local", "../d", us)}, ""},
+		{"another's link", []func(string) error{dir("/h", 0, shared), dir("/d", us, 0o755), dir("/d/kakuri", us, 0o700), link("/h/.local", "../d", other)}, "/h/.local is of the user 1001"},
+		{"a link by way of another's", []func(string) error{dir("/h", us, 0o755), dir("/o", other, 0o755), dir("/d", us, 0o755), link("/o/d", "../d", us), link("/h/.local", "../o/d", us)}, "/o is of the user 1001"},
+		{"a link by way of everybody's", []func(string) error{dir("/h", us, 0o755), dir("/e", us, 0o777), dir("/d", us, 0o755), link("/e/d", "../d", us), link("/h/.local", "../e/d", us)}, "/e: chmod o-w"},
+		{"a link to itself", []func(string) error{dir("/h", us, 0o755), link("/h/.local", ".local", us)}, ""},
+	} {
+		home := t.TempDir()
+		for _, make := range c.make {
+			if err := make(home); err != nil {
+				t.Fatal(c.name, err)
+			}
+		}
+		for _, look := range []bool{true, false} {
+			err := trusted(plan.Facts{UID: us}, home+"/h/.local/kakuri", look)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", c.name, err, c.want)
+			}
+		}
+	}
+}
+
 // TestForeignHome: the engine itself refuses it.
 func TestForeignHome(t *testing.T) {
 	u := nstest.User(t)

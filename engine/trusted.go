@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// trusted refuses a data directory that somebody else has made, or has put something into, where HOME is another's or everybody's: by a record there whoever
+// made it has a program run, and files mounted, with the caller's rights. One of the caller's own, such as a tmpfs that was just mounted, is closed to others.
+func trusted(f plan.Facts, dir string, look bool) error {
+	if err := wayTo(f, dir); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return nil // who is to make it says why that cannot be
+	}
+	if st.Mode&0o002 == 0 {
+		return nil
+	}
+	if st.Uid != f.UID {
+		return fmt.Errorf("everybody may write to %s: set HOME, or XDG_DATA_HOME, to a directory of your own", dir)
+	}
+	if !look { // before anybody looks what is in it: nothing comes in meanwhile
+		if err := unix.Chmod(dir, st.Mode&0o755); err != nil && err != unix.EROFS {
+			return &os.PathError{Op: "chmod", Path: dir, Err: err}
+		}
+	}
+	err := ownOnly(f, dir)
+	if err != nil && !look {
+		unix.Chmod(dir, st.Mode&0o7777) // or the next command would take it for closed, and for looked through
+	}
+	return err
+}
+
+// wayTo refuses a path that somebody else may lead elsewhere: whoever a directory or a link in it belongs to, or everybody, where what is in a directory is
+// not kept for its owner (sticky, as /tmp). The owner of / is root, or whom this user namespace does not know: nothing is kept from him.
+func wayTo(f plan.Facts, dir string) error {
+	var root, st unix.Stat_t
+	if err := unix.Lstat("/", &root); err != nil {
+		return &os.PathError{Op: "stat", Path: "/", Err: err}
+	}
+	const most = 40 // links, as the kernel has it
+	at, rest := "/", strings.Split(dir, "/")
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		if name == "" {
+			continue
+		}
+		next := filepath.Join(at, name) // at has no link in it, so that .. leads where the kernel goes
+		if unix.Lstat(next, &st) != nil {
+			return nil // what is missing is made, and one's own
+		}
+		if st.Uid != f.UID && st.Uid != 0 && st.Uid != root.Uid {
+			return fmt.Errorf("%s is of the user %d: %s", next, st.Uid, ownWay(dir, next))
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFLNK:
+			to, err := os.Readlink(next)
+			if links++; err != nil || links > most {
+				return nil // who opens it says so
+			}
+			if filepath.IsAbs(to) {
+				at = "/"
+			}
+			rest = append(strings.Split(to, "/"), rest...)
+			continue
+		case unix.S_IFDIR:
+			if st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 && len(rest) > 0 {
+				return fmt.Errorf("everybody may put something else in the place of what is in %s: chmod o-w %[1]s, or set HOME, or XDG_DATA_HOME, to another directory", next)
+			}
+		}
+		at = next
+	}
+	return nil
+}
+
+// ownWay is what can be done where a directory on the way to the data directory is another's.
+func ownWay(dir, at string) string {
+	if dir == rootData {
+		return "chown root " + at + ", if what is in it may act with your rights"
+	}
+	return "set HOME, or XDG_DATA_HOME, to a directory of your own"
+}
+
+// ownOnly refuses a directory that has something of another user's in it.
+func ownOnly(f plan.Facts, dir string) error {
+	list, err := files.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range list {
+		var in unix.Stat_t
+		if unix.Lstat(dir+"/"+name, &in) == nil && in.Uid != f.UID {
+			return fmt.Errorf("everybody may write to %s, and %s in it is of the user %d: remove what is not yours there, then chmod o-w %[1]s", dir, name, in.Uid)
+		}
+	}
+	return nil
+}
