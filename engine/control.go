@@ -136,24 +136,29 @@ func (e *Engine) dial(c Container) (*monitor.Client, error) {
 	return m, nil
 }
 
-// untilGone waits until a container has no monitor any more, which is about to end: [Engine.pastKills] looks again, since who has the lock may also be another
-// command's new monitor, which has it for as long as the container lives.
+// untilGone waits until a container has no monitor any more, which is about to end, and then lets go of the lock at once. Who has it for longer may be another
+// command's new monitor, which has it for as long as the container lives: [Engine.pastKills] looks again.
 func (e *Engine) untilGone(c Container) error {
-	f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, os.ErrNotExist) {
+	const patience, longest = 100 * time.Millisecond, 5 * time.Millisecond
+	for begin, pause := time.Now(), 50*time.Microsecond; ; pause = min(2*pause, longest) {
+		f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil
+		case errors.Is(err, unix.EWOULDBLOCK) && time.Since(begin) < patience:
+			time.Sleep(pause)
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return killedMonitorError{c.Name}
+		case err != nil:
+			return err
+		}
+		defer f.Close()
+		if now, err := e.Find(c.ID); err == nil && now.Active() {
+			return killedMonitorError{c.Name}
+		}
 		return nil
 	}
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return killedMonitorError{c.Name}
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if now, err := e.Find(c.ID); err == nil && now.Active() {
-		return killedMonitorError{c.Name}
-	}
-	return nil
 }
 
 func parseSignal(s string) (syscall.Signal, error) {
