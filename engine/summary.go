@@ -104,7 +104,7 @@ func (e *Engine) platforms(list []Summary) error {
 		if _, ok := known[id]; !ok {
 			known[id] = nil
 			if x, err := store.Inspect(id, image.Platform{}); err == nil {
-				known[id] = &image.Platform{OS: x.OS, Architecture: x.Architecture, Variant: x.Variant}
+				known[id] = &image.Platform{OS: x.Os, Architecture: x.Architecture, Variant: x.Variant}
 			}
 		}
 		list[i].Platform = known[id]

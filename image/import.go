@@ -35,6 +35,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 	if err != nil {
 		return Image{}, err
 	}
+	if os := o.Platform.OS; os != "" && os != Host().OS {
+		return Image{}, fmt.Errorf("import: --platform %s: operating system is not supported: a container has this machine's, %s", os, Host().OS)
+	}
 	release, err := s.Hold(ctx)
 	if err != nil {
 		return Image{}, err

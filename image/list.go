@@ -276,24 +276,36 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time", s)
 }
 
-// An Inspection is what Docker's image inspect prints.
+// An Inspection is what Docker's image inspect prints. The fields have the names that Docker's type has in Go, which templates are written with; those without a
+// value that nobody has set for years are there for templates alone.
 type Inspection struct {
-	ID           string        `json:"Id"`
-	RepoTags     []string      `json:"RepoTags"`
-	RepoDigests  []string      `json:"RepoDigests"`
-	Parent       string        `json:"Parent"`
-	Comment      string        `json:"Comment"`
-	Created      string        `json:"Created"`
-	Author       string        `json:"Author"`
-	Architecture string        `json:"Architecture"`
-	Variant      string        `json:"Variant,omitempty"`
-	OS           string        `json:"Os"`
-	OSVersion    string        `json:"OsVersion,omitempty"`
-	Size         int64         `json:"Size"`
-	RootFS       RootFS        `json:"RootFS"`
-	Metadata     Metadata      `json:"Metadata"`
-	Descriptor   v1.Descriptor `json:"Descriptor"`
-	Config       any           `json:"Config"`
+	ID              string        `json:"Id"`
+	RepoTags        []string      `json:"RepoTags"`
+	RepoDigests     []string      `json:"RepoDigests"`
+	Parent          string        `json:"Parent"`
+	Comment         string        `json:"Comment"`
+	Created         string        `json:"Created"`
+	Container       string        `json:"Container,omitempty"`
+	ContainerConfig *struct{}     `json:"ContainerConfig,omitempty"`
+	DockerVersion   string        `json:"DockerVersion"`
+	Author          string        `json:"Author"`
+	Architecture    string        `json:"Architecture"`
+	Variant         string        `json:"Variant,omitempty"`
+	Os              string        `json:"Os"`
+	OsVersion       string        `json:"OsVersion,omitempty"`
+	Size            int64         `json:"Size"`
+	VirtualSize     int64         `json:"VirtualSize,omitempty"`
+	GraphDriver     GraphDriver   `json:"GraphDriver"`
+	RootFS          RootFS        `json:"RootFS"`
+	Metadata        Metadata      `json:"Metadata"`
+	Descriptor      v1.Descriptor `json:"Descriptor"`
+	Config          any           `json:"Config"`
+}
+
+// GraphDriver is a part of an [Inspection]: how a container's root file system is made of the image. There are no paths in it, as with containers.
+type GraphDriver struct {
+	Data map[string]string
+	Name string
 }
 
 // RootFS is a part of an [Inspection].
@@ -314,7 +326,7 @@ func (s *Store) Inspect(ref string, p Platform) (Inspection, error) {
 	c := i.Config
 	out := Inspection{
 		ID: i.ID.String(), Parent: i.parent, RepoTags: i.RepoTags(), RepoDigests: i.RepoDigests(), Author: c.Author,
-		Architecture: c.Architecture, Variant: c.Variant, OS: c.OS, OSVersion: c.OSVersion, Size: s.Size(i),
+		Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: s.Size(i), GraphDriver: GraphDriver{Name: "overlay"},
 		RootFS: RootFS{Type: "layers", Layers: i.Chain()}, Metadata: Metadata{i.Tagged}, Descriptor: i.Target, Config: c.Config,
 	}
 	if c.Created != nil {

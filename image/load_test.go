@@ -424,6 +424,9 @@ func TestImport(t *testing.T) {
 	if fmt.Sprintln(c.Cmd, c.Env, c.User, c.WorkingDir, c.Labels, c.Entrypoint, c.Healthcheck.Test) != "[sh -c] [A=1 B=2 3] me /w map[x:y] [/bin/sh -c run it] [CMD-SHELL true]\n" {
 		t.Errorf("%+v", c)
 	}
+	if _, err := s.Import(t.Context(), bytes.NewReader(raw), "", ImportOptions{Platform: Platform{OS: "windows", Architecture: "amd64"}}); err == nil {
+		t.Error("an image for an operating system that no container has was made")
+	}
 	for _, bad := range []string{"FROM x", "CMD", "", "ENV =1", `ENV "a`, "EXPOSE 99999", "EXPOSE x", "HEALTHCHECK MAYBE", "HEALTHCHECK --retries=x CMD y"} {
 		if _, err := s.Import(t.Context(), bytes.NewReader(raw), "", ImportOptions{Changes: []string{bad}}); err == nil {
 			t.Errorf("%q: no error", bad)
