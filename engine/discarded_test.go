@@ -45,3 +45,21 @@ func TestPublishedNowhere(t *testing.T) {
 		}
 	}
 }
+
+// That a container without a limit of memory is stopped by nothing when memory runs out is told, where the flag has that effect.
+func TestNothingEndsItWhenMemoryRunsOut(t *testing.T) {
+	e := &Engine{}
+	for _, c := range []struct {
+		r    Resources
+		want bool
+	}{{Resources{}, false}, {Resources{OOMKillDisable: true}, !unifiedMemory()}, {Resources{OOMKillDisable: true, Memory: 100 << 20}, false}} {
+		var warned []string
+		e.warn = func(text string) { warned = append(warned, text) }
+		if _, err := e.plainRecord(Config{Resources: c.r}); err != nil {
+			t.Fatal(err)
+		}
+		if told := slices.ContainsFunc(warned, func(w string) bool { return strings.HasPrefix(w, "OOM killer is disabled") }); told != c.want {
+			t.Errorf("%+v: warned %q", c.r, warned)
+		}
+	}
+}
