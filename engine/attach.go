@@ -310,7 +310,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		cfg.DetachKeys = o.DetachKeys
 	}
 	if o.NoStdin {
-		s.In = nil
+		s.In, cfg.StdinOnce = nil, false // who is attached to it later has it, and ends it
 	}
 	a, err := e.attachment(cfg, s)
 	if err != nil {

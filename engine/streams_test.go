@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -352,5 +353,39 @@ func TestTTYWithoutTerminal(t *testing.T) {
 	c = kakuri(t, "run", "-t", "--rootfs", root, "sh", "-c", "tty; test -t 1 && echo yes")
 	if out := output(t, c); strings.ReplaceAll(out, "\r", "") != "/dev/pts/0\nyes\n" {
 		t.Errorf("%q", out)
+	}
+}
+
+// Who starts a container, or attaches to it, and wants nothing of its stdin leaves it open for who does.
+func TestStdinIsLeftAlone(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	cfg := sh(nstest.RootFS(t), "echo ready; cat")
+	cfg.Interactive, cfg.StdinOnce = true, true
+	c, err := e.Create(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Remove(context.Background(), c.ID, RemoveOptions{Force: true}) })
+	var first, second bytes.Buffer
+	ready, done := make(chan struct{}), make(chan error, 1)
+	tell := sync.OnceFunc(func() { close(ready) })
+	go func() {
+		_, err := e.Attach(t.Context(), c.ID, AttachOptions{Start: true, NoStdin: true}, Streams{Out: writerFunc(func(p []byte) (int, error) {
+			tell()
+			return first.Write(p)
+		})})
+		done <- err
+	}()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	if _, err := e.Attach(t.Context(), c.ID, AttachOptions{}, Streams{In: strings.NewReader("said\n"), Out: &second}); err != nil || second.String() != "said\n" {
+		t.Errorf("who has its stdin: %q, %v", second.String(), err)
+	}
+	if err := <-done; err != nil || first.String() != "ready\nsaid\n" {
+		t.Errorf("who leaves it alone: %q, %v", first.String(), err)
 	}
 }
