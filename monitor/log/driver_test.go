@@ -287,6 +287,7 @@ func TestCheck(t *testing.T) {
 		{"", "max-size=1x", "no size"}, {"", "max-size=0", "no size"}, {"", "max-size=m", "no size"}, {"", "max-size=1mm", "no size"}, {"", "max-size=nan", "no size"},
 		{"", "max-file=0", "one file or more"}, {"", "max-size=-1 max-file=3", "must be bounded"},
 		{"", "compress=true max-file=1", "compress cannot be true"},
+		{"local", "tag=a", "unknown log opt 'tag'"}, {"local", "labels=a", "unknown log opt 'labels'"}, {"local", "env=a", "unknown log opt 'env'"},
 		{"", "mode=fast", "logging mode not supported: fast"}, {"", "max-buffer-size=1m", "only supported with 'mode=non-blocking'"},
 		{"syslog", "syslog-address=tcp+tls://a", ""}, {"syslog", "syslog-address=tcp+tls://a:b", "HOST[:PORT]"}, {"syslog", "syslog-address=localhost", "form"}, {"syslog", "syslog-address=udp://a:b", "HOST[:PORT]"},
 		{"syslog", "syslog-address=unix://rel", "absolute"}, {"syslog", "syslog-facility=x", "facility"}, {"syslog", "syslog-format=x", "rfc3164"},

@@ -43,8 +43,8 @@ func known(driver string) ([]string, bool) {
 	switch driver {
 	case "", "json-file":
 		return append(extra, "max-size", "max-file", "compress"), true
-	case "local":
-		return []string{"max-size", "max-file", "compress", "tag", "labels", "env"}, true
+	case "local": // whose lines have no place for more
+		return []string{"max-size", "max-file", "compress"}, true
 	case "journald":
 		return extra, true
 	case "syslog":
