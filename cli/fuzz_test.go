@@ -197,7 +197,7 @@ func FuzzSize(f *testing.F) {
 }
 
 func FuzzUlimit(f *testing.F) {
-	for _, s := range []string{"nofile=1024", "nofile=1024:2048", "core=unlimited", "nproc=-1", "nofile=2:1", "=1", "a=-2", "a=1:", "a"} {
+	for _, s := range []string{"nofile=1024", "nofile=1024:2048", "core=unlimited", "nproc=-1", "nofile=2:1", "=1", "core=-2", "core=1:", "a=1", "a"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -347,7 +347,7 @@ func FuzzRunFlags(f *testing.F) {
 		"host true", "-it --rm --name web -h box -e A=1 -e HOME -w /x -u 1:2 --group-add 3 --entrypoint sh host -c x",
 		"-v /a:/b:ro --mount type=tmpfs,dst=/c --tmpfs /d:size=1m --device /dev/null --shm-size 1g --read-only host x",
 		"--cap-add all --cap-drop x --privileged --security-opt seccomp=unconfined --pid host --ipc container:a --uts host --userns auto --net none --cgroupns host x y",
-		"--time-offset boottime=24h --time-offset monotonic=-1ns --init --ulimit a=1 --sysctl a.b=c --stop-signal INT --cidfile f --timings --rootfs . x",
+		"--time-offset boottime=24h --time-offset monotonic=-1ns --init --ulimit core=1 --sysctl a.b=c --stop-signal INT --cidfile f --timings --rootfs . x",
 		"--uts host -h x host true", "--rootfs  true", "--help", "-it=false host", "-- host -x", "--network bridge host", "--entrypoint  host x",
 		"-d --restart on-failure:3 --label a --label b=c --annotation a=b --log-driver none --log-opt max-size=1m --storage-opt size=1g host x",
 		"--health-cmd true --health-interval 1s --health-retries 2 --no-healthcheck host x", "--cpus 1.5 -m 64m --memory-swap -1 --pids-limit 0 --memory-swappiness 101 -c 2 host",

@@ -22,3 +22,12 @@ func TestDriverOptions(t *testing.T) {
 		}
 	}
 }
+
+// A limit that there is not is found with the flags, whatever the image is.
+func TestUlimitNames(t *testing.T) {
+	for text, want := range map[string]bool{"nofile=1:2": true, "NPROC=-1": true, "nosuch=1": false, "=1": false, "RLIMIT_CORE=1": false} {
+		if _, err := parseUlimit(text); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

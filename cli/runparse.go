@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/volume"
 )
@@ -472,6 +473,9 @@ func parseUlimit(s string) (engine.Ulimit, error) {
 	u := engine.Ulimit{Name: name}
 	if !ok {
 		return u, fmt.Errorf("want NAME=SOFT or NAME=SOFT:HARD")
+	}
+	if _, ok := abi.ParseRlimit("RLIMIT_" + strings.ToUpper(name)); !ok {
+		return u, fmt.Errorf("invalid ulimit type: %s", name)
 	}
 	for _, p := range []struct {
 		text string
