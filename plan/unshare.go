@@ -44,9 +44,9 @@ type Owner struct{ UID, GID uint32 }
 
 // CompileUnshare gives the plan of an unshare(1).
 func CompileUnshare(o UnshareOptions, host Facts) (Plan, error) {
-	u := &unsharer{o: o, verb: "unshare", host: host}
+	u := &unsharer{tool: tool{verb: "unshare", because: o.Because, host: host}, o: o}
 	if len(o.Args) == 0 {
-		return Plan{}, fmt.Errorf("no command")
+		return Plan{}, errNoCommand
 	}
 	u.clone()
 	if err := u.maps(); err != nil {
@@ -88,21 +88,8 @@ func (u *unsharer) keep() error {
 }
 
 type unsharer struct {
-	o    UnshareOptions
-	verb string // for what no option asked for
-	host Facts
-	plan Plan
-}
-
-// add adds a step; part names the option behind it, empty is none.
-func (u *unsharer) add(side Side, op Op, part string, check Check) {
-	cause := because("what %s does", u.verb)
-	if part != "" && u.o.Because != nil {
-		if flag := u.o.Because(part); flag != "" {
-			cause = because("%s", flag)
-		}
-	}
-	u.plan.Steps = append(u.plan.Steps, Step{Op: op, Side: side, Cause: cause, Check: check})
+	tool
+	o UnshareOptions
 }
 
 func (u *unsharer) has(ns abi.Namespace) bool { return slices.Contains(u.o.New, ns) }
@@ -119,10 +106,8 @@ func (u *unsharer) clone() {
 	slices.Sort(fresh)
 	var flags []string
 	for _, ns := range fresh {
-		if u.o.Because != nil {
-			if flag := u.o.Because(ns.String()); flag != "" {
-				flags = append(flags, flag)
-			}
+		if flag := u.flag(ns.String()); flag != "" {
+			flags = append(flags, flag)
 		}
 	}
 	var check Check
@@ -199,7 +184,7 @@ func (u *unsharer) child() {
 	if o.Wd != "" {
 		u.add(Container, &PlainChdir{Path: o.Wd}, "wd", nil)
 	}
-	endings(func(op Op, part string) { u.add(Container, op, part, nil) }, o.SetUID, o.SetGID, u.keepCaps(), u.host)
+	u.become(user{uid: o.SetUID, gid: o.SetGID, keepCaps: u.keepCaps()})
 	switch {
 	case o.KillChild != 0:
 		u.dieWithParent(o.KillChild, "kill-child")
@@ -227,26 +212,6 @@ func (u *unsharer) keepCaps() bool {
 		}
 	}
 	return true
-}
-
-// dieWithParent comes after all changes of user, which take the request back, and before
-// a last meeting: there a parent is missed that ended before the request.
-func (u *unsharer) dieWithParent(sig abi.Signal, part string) {
-	if sig == abi.SIGKILL {
-		sig = 0
-	}
-	u.add(Container, &DieWithParent{Signal: sig}, part, nil)
-	u.add(Runtime, &Sync{From: Runtime, What: StartWord}, part, nil)
-}
-
-// exec ends the container's side.
-func (u *unsharer) exec(file string, args, env []string, signals Sigmask, stub bool) {
-	u.add(Container, &signals, "", nil)
-	e := &Exec{File: file, Args: args, Env: env, Stub: stub}
-	if file == "" { // a shell that nobody named is not searched for
-		e.Path = searchEnv(args[0], env)
-	}
-	u.add(Container, e, "command", nil)
 }
 
 // binfmtMisc is where binfmt_misc belongs.
@@ -302,167 +267,4 @@ func (u *unsharer) keepTime() {
 			u.add(Runtime, &Sync{From: Runtime, What: "time namespace kept"}, "time", nil)
 		}
 	}
-}
-
-// endings change ids and keep capabilities, as unshare(1) and nsenter(1) do.
-func endings(add func(Op, string), uid, gid *uint32, keepCaps bool, host Facts) {
-	if gid != nil {
-		add(&Setgroups{}, "setgid")
-		add(&Setresgid{GID: *gid}, "setgid")
-	}
-	if uid != nil {
-		if keepCaps {
-			add(&KeepCaps{On: true}, "keep-caps")
-		}
-		add(&Setresuid{UID: *uid}, "setuid")
-	}
-	if keepCaps {
-		all := abi.CapSet(1)<<(host.LastCap+1) - 1
-		add(&Capset{Effective: all, Permitted: all, Inheritable: all}, "keep-caps")
-		add(&Ambient{Caps: all}, "keep-caps")
-	}
-}
-
-// searchEnv gives the directories of PATH in env, for a name without a slash.
-func searchEnv(name string, env []string) []string {
-	if strings.Contains(name, "/") || name == "" {
-		return nil
-	}
-	for _, e := range env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			return strings.Split(v, ":")
-		}
-	}
-	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
-}
-
-// EnterOptions are those of nsenter(1), as values.
-type EnterOptions struct {
-	Join []JoinNamespace
-	Fork bool // after a pid namespace was joined
-	// Root and Wd are directories of the host's view, such as /proc/PID/root; empty
-	// leaves what joining the mount namespace gives.
-	Root, Wd string
-	WdInside string // a directory as it is named inside
-	Cgroup   string // the directory of a control group to join, version 2
-	SetUID   *uint32
-	SetGID   *uint32
-	KeepCaps bool
-	Session  bool // a new one: who is in the caller's group of processes can signal them all, from any pid namespace
-
-	File      string // the program, where Args[0] is another name
-	Args, Env []string
-	Signals   Sigmask // as the caller has them
-	Because   func(what string) string
-}
-
-// A JoinNamespace is a namespace to join, by path, or by a socket of a process that is in it.
-type JoinNamespace struct {
-	NS     abi.Namespace
-	Path   string
-	Parent bool // the user namespace that owns the one at Path
-
-	PID, Socket int // the process, and the number of its descriptor; without Path
-}
-
-func (j JoinNamespace) open(out Reg) Op {
-	if j.Path == "" {
-		return &OpenSocketNamespace{PID: j.PID, Socket: j.Socket, Out: out}
-	}
-	return &OpenNamespace{NS: j.NS, Path: j.Path, Parent: j.Parent, Out: out}
-}
-
-func (j JoinNamespace) check() Check {
-	if j.Path == "" || j.Parent {
-		return nil
-	}
-	return &NamespaceCheck{NS: j.NS, Path: j.Path}
-}
-
-// joinRank orders joins. The user namespace is joined last by who is privileged outside, as
-// some of the others may belong to an outer one; first by who gets the privileges there.
-func joinRank(j JoinNamespace, privileged bool) int {
-	switch {
-	case j.NS == abi.NSUser && privileged:
-		return 10
-	case j.NS == abi.NSUser:
-		return 0
-	case j.NS == abi.NSMount:
-		return 8
-	case j.NS == abi.NSPID:
-		return 9
-	}
-	return 1
-}
-
-// CompileEnter gives the plan of an nsenter(1): a process in namespaces that exist.
-func CompileEnter(o EnterOptions, host Facts) (Plan, error) {
-	if len(o.Args) == 0 {
-		return Plan{}, fmt.Errorf("no command")
-	}
-	u := &unsharer{o: UnshareOptions{Because: o.Because}, verb: "enter", host: host}
-	joins := slices.Clone(o.Join)
-	slices.SortStableFunc(joins, func(a, b JoinNamespace) int {
-		return joinRank(a, host.Privileged()) - joinRank(b, host.Privileged())
-	})
-	next := regFree
-	regs := make([]Reg, len(joins))
-	for i, j := range joins {
-		regs[i] = next
-		u.add(Runtime, j.open(next), j.NS.String(), nil)
-		next++
-	}
-	wd, cgroup := next, next+1
-	if o.Root != "" {
-		u.add(Runtime, &OpenFD{Path: o.Root, Flags: abi.OPath, Out: RegRoot}, "root", nil)
-	}
-	if o.Wd != "" {
-		u.add(Runtime, &OpenFD{Path: o.Wd, Flags: abi.OPath, Out: wd}, "wd", nil)
-	}
-	if o.Cgroup != "" {
-		u.add(Runtime, &OpenFD{Path: o.Cgroup + "/cgroup.procs", Flags: abi.OWronly, Out: cgroup}, "join-cgroup", nil)
-	}
-	// A program of the entered container may be anything, this one's name too.
-	stub := slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSMount })
-	if stub {
-		u.add(Runtime, &Stub{}, "", nil)
-	}
-	u.add(Runtime, &Clone{}, "", nil)
-	u.add(Container, &Undumpable{}, "", nil)
-	if o.Session {
-		u.add(Container, &Setsid{}, "", nil)
-	}
-	if o.Cgroup != "" {
-		u.add(Container, &EnterCgroup{Files: []Reg{cgroup}}, "join-cgroup", nil)
-	}
-	// A user namespace that denies setgroups is joined without the caller's groups; one that
-	// the caller may not change groups outside of has root to do it inside.
-	user := slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSUser })
-	if user && o.SetGID != nil {
-		u.add(Container, &Setgroups{Try: true}, "setgid", nil)
-	}
-	for i, j := range joins {
-		u.add(Container, &Setns{NS: j.NS, FD: regs[i]}, j.NS.String(), j.check())
-	}
-	if o.Fork && slices.ContainsFunc(joins, func(j JoinNamespace) bool { return j.NS == abi.NSPID }) {
-		u.add(Container, &Fork{}, "pid", nil)
-	}
-	if o.Root != "" {
-		u.add(Container, &Chroot{}, "root", nil)
-	}
-	switch {
-	case o.Wd != "":
-		u.add(Container, &Fchdir{FD: wd}, "wd", nil)
-	case o.WdInside != "":
-		u.add(Container, &PlainChdir{Path: o.WdInside}, "wdns", nil)
-	}
-	endings(func(op Op, part string) {
-		if s, ok := op.(*Setgroups); ok {
-			s.Try = user
-		}
-		u.add(Container, op, part, nil)
-	}, o.SetUID, o.SetGID, o.KeepCaps && user, host)
-	u.dieWithParent(abi.SIGKILL, "no fork")
-	u.exec(o.File, o.Args, o.Env, o.Signals, stub)
-	return u.plan, nil
 }
