@@ -246,7 +246,7 @@ func (b *builder) imageRoot() error {
 		user = ""
 	}
 	view, err := s.View(b.ctx, b.rec.chain(), user)
-	if errors.As(err, new(*storage.NoLayerError)) {
+	if errors.As(err, new(*storage.NoLayerError)) || errors.As(err, new(*storage.CutLayerError)) {
 		return fmt.Errorf("image %s: %w: kakuri image check --repair %[1]s fetches it from where the image came from", b.rec.Image, err)
 	}
 	if err != nil {

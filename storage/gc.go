@@ -168,11 +168,11 @@ func (s *Store) dropIndexes(keep map[string]bool) error {
 		whole := err == nil
 		if whole {
 			defer f.Close()
-			var tags []string
-			tags, err = erofs.Tags(f)
+			var devices []erofs.Device
+			devices, err = erofs.Devices(f)
 			whole = err == nil
-			for _, t := range tags {
-				whole = whole && keep[t]
+			for _, d := range devices {
+				whole = whole && keep[d.Tag]
 			}
 		}
 		if !whole && isMounted(s.runPath(mountsDir, name)) {

@@ -40,6 +40,17 @@ func (e *NoLayerError) Error() string {
 	return fmt.Sprintf("layer %s is not in the store: pull or load its image again", e.DiffID)
 }
 
+// A CutLayerError is a layer whose tar is shorter than it was when it was indexed: a program of it would end by SIGBUS, at a page that is not there.
+type CutLayerError struct {
+	DiffID     digest.Digest
+	Size, Want int64 // in bytes, of whole blocks of the index
+}
+
+// Error says what is wrong with it.
+func (e *CutLayerError) Error() string {
+	return fmt.Sprintf("layer %s is damaged: its tar has %d bytes, and had %d when it was stored", e.DiffID, e.Size, e.Want)
+}
+
 // A DigestError is bytes that are not what they were said to be.
 type DigestError struct {
 	What      string // "layer"

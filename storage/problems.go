@@ -34,6 +34,7 @@ func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
 		return err
 	}
 	var list []Problem
+	told := map[digest.Digest]bool{}
 	add := func(kind, name, text string, mend func() error) {
 		list = append(list, Problem{kind + " " + name[:min(12, len(name))], text, mend})
 	}
@@ -51,6 +52,14 @@ func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
 		names(files.List, s.path(indexesDir), func(name string) {
 			if text := s.badIndex(name, have); text != "" {
 				add("index", name, text, collect)
+			}
+			for _, e := range s.cut(name) {
+				if !told[e.DiffID] {
+					told[e.DiffID] = true
+					add("layer", e.DiffID.Encoded(), e.Error(), func() error {
+						return errors.New("kakuri image check --repair IMAGE fetches it from where an image with it came from")
+					})
+				}
 			}
 		}),
 		names(files.ListOwn, s.path(ephemeral), func(id string) {
@@ -90,16 +99,16 @@ func (s *Store) badIndex(name string, have map[string]bool) string {
 	if errors.Is(err, fs.ErrNotExist) || files.Scarce(err) {
 		return ""
 	}
-	var tags []string
+	var devices []erofs.Device
 	if err == nil {
 		defer f.Close()
-		tags, err = erofs.Tags(f)
+		devices, err = erofs.Devices(f)
 	}
 	if err != nil {
 		return "it cannot be read"
 	}
-	for _, t := range tags {
-		if !have[t] {
+	for _, d := range devices {
+		if !have[d.Tag] {
 			return "a layer of it is gone"
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +71,9 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		}
 		return v, v.unpack(ctx)
 	}
+	if found := s.cut(v.id.Encoded()); len(found) > 0 {
+		return nil, found[0]
+	}
 	v.lower = s.runPath(mountsDir, v.id.Encoded())
 	if user == "" {
 		if !isMounted(v.lower) {
@@ -88,6 +92,28 @@ func (s *Store) complete(chain []digest.Digest) error {
 		}
 	}
 	return nil
+}
+
+// cut finds the tars of an index that are shorter than what it was made of: a call for each, which reads no byte of it. That a tar or an index is
+// not there, or is no index, who mounts it says.
+func (s *Store) cut(hex string) (found []*CutLayerError) {
+	f, err := files.Open(s.path(indexesDir, hex))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	devices, err := erofs.Devices(f)
+	if err != nil {
+		return nil
+	}
+	for _, d := range devices {
+		id := digest.NewDigestFromEncoded(digest.SHA256, d.Tag)
+		l, err := s.stat(id)
+		if size := (l.Size + erofs.BlockSize - 1) &^ (erofs.BlockSize - 1); err == nil && size < d.Size {
+			found = append(found, &CutLayerError{id, size, d.Size})
+		}
+	}
+	return found
 }
 
 // Layers are the view as plan's, with a directory that [View.NewUpper] made, or an empty one to keep writes in

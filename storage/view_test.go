@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -325,6 +326,58 @@ func openBelow(t *testing.T, dir string) (list []string) {
 		}
 	}
 	return list
+}
+
+// TestLayerIsCut: an image of which a layer's tar has become shorter is no container's root, whether its index is mounted already or not: programs of it would end by
+// SIGBUS. A check names the layer without reading it.
+func TestLayerIsCut(t *testing.T) {
+	nstest.Root(t)
+	s := openIn(t, t.TempDir())
+	if name, why := s.Driver(); name != driverErofs {
+		t.Logf("not tried: %s", why)
+		return
+	}
+	nstest.NoLeaks(t)
+	chain := put(t, s, tarsOf(t, [][]ent{{"f a a"}, {"f b b"}}))
+	view(t, s, chain, "first")
+	st, err := os.Stat(s.layerPath(chain[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func(n int64) []Problem {
+		t.Helper()
+		if err := os.Truncate(s.layerPath(chain[1]), n); err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.Problems(func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if list := size(512); len(list) != 1 || list[0].Object != "layer "+short(chain[1]) || !strings.Contains(list[0].Text, "its tar has 512 bytes, and had "+strconv.FormatInt(st.Size(), 10)) {
+		t.Errorf("%+v", list)
+	}
+	refused := func(user string) {
+		t.Helper()
+		var cut *CutLayerError
+		if _, err := s.View(t.Context(), chain, user); !errors.As(err, &cut) || cut.DiffID != chain[1] || cut.Size != 512 || cut.Want != st.Size() {
+			t.Errorf("%v", err)
+		}
+	}
+	refused("second")
+	if err := s.Release(chain, "first"); err != nil {
+		t.Fatal(err)
+	}
+	refused("second")
+	refused("")
+	if list := size(st.Size()); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	view(t, s, chain, "second")
+	if err := s.Release(chain, "second"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestLayerIsGone: an image of which a layer has gone cannot be a container's root, also where its index is there.

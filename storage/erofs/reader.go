@@ -21,12 +21,12 @@ type Image struct {
 
 // Open reads an image. The devices are those that it was written with, in the same order.
 func Open(r io.ReaderAt, devices []io.ReaderAt) (*Image, error) {
-	tags, err := Tags(r)
+	written, err := Devices(r)
 	if err != nil {
 		return nil, err
 	}
-	if len(tags) != len(devices) {
-		return nil, fmt.Errorf("the image has %d devices, not %d", len(tags), len(devices))
+	if len(written) != len(devices) {
+		return nil, fmt.Errorf("the image has %d devices, not %d", len(written), len(devices))
 	}
 	super := make([]byte, superSize)
 	if _, err := r.ReadAt(super, superOffset); err != nil {

@@ -513,8 +513,8 @@ func (w *Writer) super(root *Inode, meta uint32, count uint64, uuid [16]byte) []
 	return out
 }
 
-// Tags reads the names of an image's devices.
-func Tags(r io.ReaderAt) ([]string, error) {
+// Devices reads what an image was written with, with sizes of whole blocks.
+func Devices(r io.ReaderAt) ([]Device, error) {
 	super := make([]byte, superSize)
 	if _, err := r.ReadAt(super, superOffset); err != nil {
 		return nil, err
@@ -526,9 +526,9 @@ func Tags(r io.ReaderAt) ([]string, error) {
 	if _, err := r.ReadAt(table, int64(le.Uint16(super[88:]))*slotSize); err != nil {
 		return nil, err
 	}
-	var tags []string
+	var list []Device
 	for t := range slices.Chunk(table, slotSize) {
-		tags = append(tags, strings.TrimRight(string(t[:64]), "\x00"))
+		list = append(list, Device{strings.TrimRight(string(t[:64]), "\x00"), int64(le.Uint32(t[64:])) << blockBits})
 	}
-	return tags, nil
+	return list, nil
 }

@@ -127,8 +127,8 @@ func TestForest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if tags, err := Tags(bytes.NewReader(out)); err != nil || !slices.Equal(tags, []string{"one"}) {
-				t.Errorf("tags %q, %v", tags, err)
+			if devices, err := Devices(bytes.NewReader(out)); err != nil || len(devices) != 1 || devices[0].Tag != "one" {
+				t.Errorf("devices %v, %v", devices, err)
 			}
 			top, err := img.Root()
 			if err != nil {
