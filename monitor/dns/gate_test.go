@@ -62,8 +62,9 @@ func TestGate(t *testing.T) {
 		case "cname.example.org.":
 			list = []dnsmessage.Resource{
 				record("Other.Example.net.", 50, a(192, 0, 2, 7)), record("cname.example.org.", 40, &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName("other.example.NET.")}),
-				record("unrelated.example.net.", 3, a(192, 0, 2, 8)),
+				record("unrelated.example.net.", 3, a(192, 0, 2, 8)), record("other.example.net.", 3, a(192, 0, 2, 8)),
 			}
+			list[3].Header.Class = dnsmessage.ClassCHAOS
 		case "loop.example.org.":
 			list = []dnsmessage.Resource{record("loop.example.org.", 40, &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName("loop.example.org.")})}
 		case "rebind.example.org.":
@@ -110,6 +111,7 @@ func TestGate(t *testing.T) {
 		{"2.0.30.172.in-addr.arpa.", dnsmessage.TypePTR, 0, "web.my-net.", 0, 0},
 		{"77.0.30.172.in-addr.arpa.", dnsmessage.TypePTR, dnsmessage.RCodeNameError, "", 0, 0}, // whose name may not be asked for
 		{".", dnsmessage.TypeNS, dnsmessage.RCodeNameError, "", 0, 0},
+		{"a/b.example.org.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "", 0, 0}, // a byte that no name of a host has
 		{"a.example.org.", dnsmessage.TypeA, 0, "192.0.2.1", 86400, 1},
 		{"a.example.org.", 65, 0, "", 0, 0},
 		{"a.example.org.", dnsmessage.TypeALL, 0, "", 0, 0},
