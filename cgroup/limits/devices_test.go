@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func rules(t testing.TB, lines ...string) []Rule {
@@ -297,6 +299,24 @@ func TestParseDevices(t *testing.T) {
 	for _, bad := range []string{"", "deny", "deny all but ", "deny all but x 1:3 rwm", "allow all but a *:* rwm", "deny all but c 1:3"} {
 		if d, err := ParseDevices(bad); err == nil {
 			t.Errorf("%q reads as %s", bad, d)
+		}
+	}
+}
+
+func TestDeviceRules(t *testing.T) {
+	number := func(n int64) *int64 { return &n }
+	for _, test := range []struct {
+		device specs.LinuxDeviceCgroup
+		want   string
+	}{
+		{specs.LinuxDeviceCgroup{Access: "r"}, "a *:* rwm"},
+		{specs.LinuxDeviceCgroup{Type: "a", Major: number(1), Access: "r"}, "a *:* rwm"},
+		{specs.LinuxDeviceCgroup{Type: "b", Access: "wm"}, "b *:* wm"},
+		{specs.LinuxDeviceCgroup{Type: "c", Major: number(Any), Minor: number(1<<32 - 1), Access: "r"}, "c *:4294967295 r"},
+	} {
+		list, err := DeviceRules([]specs.LinuxDeviceCgroup{test.device})
+		if err != nil || len(list) != 1 || list[0].String() != test.want {
+			t.Errorf("%+v: %v, %v, want %s", test.device, list, err, test.want)
 		}
 	}
 }

@@ -126,6 +126,7 @@ func TestCompile(t *testing.T) {
 		{"idle", `{"cpu":{"idle":1,"shares":100}}`, []string{"cpu.shares 100 again", "cpu.idle 1"}, []string{"cpu.idle 1", "warning linux.resources.cpu.shares"}},
 		{"not idle", `{"cpu":{"idle":0,"shares":100}}`, []string{"cpu.shares 100 again", "cpu.idle 0"}, []string{"cpu.idle 0", "cpu.weight 17"}},
 		{"realtime", `{"cpu":{"realtimeRuntime":5000,"realtimePeriod":100000}}`, []string{"cpu.rt_period_us 100000 again", "cpu.rt_runtime_us 5000 again"}, []string{"warning linux.resources.cpu.realtimeRuntime"}},
+		{"realtime period alone", `{"cpu":{"realtimePeriod":100000}}`, []string{"cpu.rt_period_us 100000 again"}, []string{"warning linux.resources.cpu.realtimeRuntime"}},
 		{"cpuset", `{"cpu":{"cpus":"0-1","mems":"0"}}`, []string{"cpuset.cpus 0-1", "cpuset.mems 0"}, []string{"cpuset.cpus 0-1", "cpuset.mems 0"}},
 		{"cpuset of lines", `{"cpu":{"cpus":"0\n1"}}`, []string{"error is no list"}, []string{"error is no list"}},
 		{"pids", `{"pids":{"limit":20}}`, []string{"pids.max 20"}, []string{"pids.max 20"}},
