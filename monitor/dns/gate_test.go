@@ -61,10 +61,10 @@ func TestGate(t *testing.T) {
 		switch name.String() {
 		case "cname.example.org.":
 			list = []dnsmessage.Resource{
-				record("Other.Example.net.", 50, a(192, 0, 2, 7)), record("cname.example.org.", 40, &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName("other.example.NET.")}),
+				record("Other.Example.net.", 50, a(192, 0, 2, 7)), record("cname.example.org.", 3, &dnsmessage.NSResource{NS: dnsmessage.MustNewName("unrelated.example.net.")}), record("cname.example.org.", 40, &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName("other.example.NET.")}),
 				record("unrelated.example.net.", 3, a(192, 0, 2, 8)), record("other.example.net.", 3, a(192, 0, 2, 8)),
 			}
-			list[3].Header.Class = dnsmessage.ClassCHAOS
+			list[4].Header.Class = dnsmessage.ClassCHAOS
 		case "loop.example.org.":
 			list = []dnsmessage.Resource{record("loop.example.org.", 40, &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName("loop.example.org.")})}
 		case "rebind.example.org.":
@@ -155,6 +155,13 @@ func TestGate(t *testing.T) {
 	if p.exchange("udp", asked(t, "rebind.example.org.", dnsmessage.TypeA, 1232)); g.least != shortest {
 		t.Errorf("an address that may be kept for no time is open for %v", g.least)
 	}
+	p.names.mu.Lock()
+	p.names.names["pool.example.org"] = []netip.Addr{netip.MustParseAddr("192.0.2.20"), netip.MustParseAddr("192.0.2.21")}
+	p.names.mu.Unlock()
+	pool := asked(t, "pool.example.org.", dnsmessage.TypeA, 1232)
+	if a, b := p.exchange("udp", pool), p.exchange("udp", pool); len(a.Answers) != 2 || len(b.Answers) != 2 || a.Answers[0].Body.GoString() != b.Answers[1].Body.GoString() {
+		t.Errorf("two addresses do not take turns: %s, %s", a.GoString(), b.GoString())
+	}
 	// What goes out has nothing in it that the client could choose but the name's letters.
 	p.exchange("udp", asked(t, "MiXeD.eXaMpLe.OrG.", dnsmessage.TypeA, 4000, func(m *dnsmessage.Message) {
 		m.AuthenticData, m.CheckingDisabled, m.RecursionDesired, m.Questions[0].Class = true, true, false, dnsmessage.ClassANY
@@ -202,6 +209,8 @@ func FuzzAddresses(f *testing.F) {
 	msg := append(header(nil, 7, flagResponse, 1, 2, 0), q.raw...)
 	msg = append(msg, 0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, 4, 1, 'a', 0xc0, 12, 1, 'a', 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4)
 	f.Add(msg)
+	// An address of the other family's length is none.
+	f.Add(append(append(append(header(nil, 7, flagResponse, 1, 1, 0), q.raw...), 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 16), make([]byte, 16)...))
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		got, ok := q.fit(msg, 7)
 		if !ok || len(got) < headerSize+len(q.raw) {
