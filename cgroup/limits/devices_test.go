@@ -93,6 +93,26 @@ func TestFrom(t *testing.T) {
 	}
 }
 
+func TestEqual(t *testing.T) {
+	for _, test := range []struct {
+		a, b []string
+		want bool
+	}{
+		{nil, nil, true},
+		{nil, []string{"allow c 1:3 rw"}, false},
+		{[]string{"allow c 1:3 rw"}, []string{"allow c 1:3 rw", "allow c 1:5 r"}, false},
+		{[]string{"allow c 1:3 rw"}, []string{"allow c 1:3 rwm"}, false},
+		{[]string{"allow c 1:3 rw", "allow c 1:5 r"}, []string{"allow c 1:5 r", "allow c 1:3 rw"}, true},
+		{nil, []string{"allow a *:* rwm"}, false},
+		{[]string{"allow a *:* rwm"}, []string{"allow a *:* rwm", "deny b 8:0 w"}, true}, // devices.list does not tell
+	} {
+		a, b := policy(t, test.a...), policy(t, test.b...)
+		if a.Equal(b) != test.want || b.Equal(a) != test.want {
+			t.Errorf("%s and %s: %v, %v, want %v", a, b, a.Equal(b), b.Equal(a), test.want)
+		}
+	}
+}
+
 // randomRule takes from few numbers, so that rules meet.
 func randomRule(r *rand.Rand) Rule {
 	number := func() int64 { return int64(r.IntN(4)) - 1 }

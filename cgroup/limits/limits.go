@@ -258,8 +258,8 @@ func (k *compiler) hugepages(r *specs.LinuxResources) error {
 func pageSize(s string) bool {
 	number := strings.TrimRight(s, "KMGB")
 	unit := s[len(number):]
-	n, err := strconv.ParseUint(number, 10, 32)
-	return err == nil && n > 0 && number[0] != '0' && number[0] != '+' && (unit == "KB" || unit == "MB" || unit == "GB")
+	_, err := strconv.ParseUint(number, 10, 32)
+	return err == nil && number[0] != '0' && number[0] != '+' && (unit == "KB" || unit == "MB" || unit == "GB")
 }
 
 // network marks packets. Version 2 has no files for that; there it is a program's work.

@@ -126,8 +126,10 @@ func TestCompile(t *testing.T) {
 		{"idle", `{"cpu":{"idle":1,"shares":100}}`, []string{"cpu.shares 100 again", "cpu.idle 1"}, []string{"cpu.idle 1", "warning linux.resources.cpu.shares"}},
 		{"not idle", `{"cpu":{"idle":0,"shares":100}}`, []string{"cpu.shares 100 again", "cpu.idle 0"}, []string{"cpu.idle 0", "cpu.weight 17"}},
 		{"realtime", `{"cpu":{"realtimeRuntime":5000,"realtimePeriod":100000}}`, []string{"cpu.rt_period_us 100000 again", "cpu.rt_runtime_us 5000 again"}, []string{"warning linux.resources.cpu.realtimeRuntime"}},
+		{"realtime runtime alone", `{"cpu":{"realtimeRuntime":5000}}`, []string{"cpu.rt_runtime_us 5000 again"}, []string{"warning linux.resources.cpu.realtimeRuntime"}},
 		{"realtime period alone", `{"cpu":{"realtimePeriod":100000}}`, []string{"cpu.rt_period_us 100000 again"}, []string{"warning linux.resources.cpu.realtimeRuntime"}},
 		{"cpuset", `{"cpu":{"cpus":"0-1","mems":"0"}}`, []string{"cpuset.cpus 0-1", "cpuset.mems 0"}, []string{"cpuset.cpus 0-1", "cpuset.mems 0"}},
+		{"memory nodes alone", `{"cpu":{"mems":"0"}}`, []string{"cpuset.mems 0"}, []string{"cpuset.mems 0"}},
 		{"cpuset of lines", `{"cpu":{"cpus":"0\n1"}}`, []string{"error is no list"}, []string{"error is no list"}},
 		{"pids", `{"pids":{"limit":20}}`, []string{"pids.max 20"}, []string{"pids.max 20"}},
 		{"no pids", `{"pids":{"limit":0}}`, []string{"pids.max 1"}, []string{"pids.max 1"}},
@@ -193,6 +195,9 @@ func TestCompile(t *testing.T) {
 				if err != nil || !slices.Equal(text(l), want) {
 					t.Errorf("v%d: %v\n%s\nwant\n%s", v, err, strings.Join(text(l), "\n"), strings.Join(want, "\n"))
 				}
+				if l.Devices != nil {
+					t.Errorf("v%d: without a rule for devices: %s", v, l.Devices)
+				}
 				for _, w := range l.Writes {
 					if w.Version != v || !strings.HasPrefix(w.Field, "linux.resources.") || w.Value == "" {
 						t.Errorf("v%d: %+v", v, w)
@@ -200,6 +205,14 @@ func TestCompile(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPageSize(t *testing.T) {
+	for s, want := range map[string]bool{"64KB": true, "2MB": true, "1GB": true, "": false, "MB": false, "0MB": false, "02MB": false, "+2MB": false, "2": false, "2B": false, "2MMB": false, "2MB/..": false} {
+		if pageSize(s) != want {
+			t.Errorf("%q: %v", s, !want)
+		}
 	}
 }
 
