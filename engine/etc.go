@@ -204,7 +204,30 @@ func (b *builder) resolveNames() error {
 			return nil
 		}
 	}
-	if asked {
+	if err := b.changeResolv(&conf); err != nil {
+		return err
+	}
+	if len(b.wires) > 0 && b.needsResolver(&conf) {
+		for _, s := range conf.servers {
+			s.Host = !asked
+			// What was asked for is asked from inside, where nothing leads out: there it may be at home.
+			if asked || !b.isolated() {
+				b.names.servers = append(b.names.servers, s)
+			}
+		}
+		b.names.resolver, b.opts.Network.Resolver = true, &plan.Resolver{}
+		conf.servers = []server{{Addr: plan.ResolverAddr()}}
+		if !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			conf.options = append(slices.Clone(conf.options), "ndots:0")
+		}
+	}
+	b.names.conf = conf.text()
+	return nil
+}
+
+// changeResolv puts what was asked for in the place of what the host has.
+func (b *builder) changeResolv(conf *resolv) error {
+	if len(b.run.DNS) > 0 {
 		conf.servers = nil
 		for _, text := range b.run.DNS {
 			a, err := netip.ParseAddr(text)
@@ -225,21 +248,6 @@ func (b *builder) resolveNames() error {
 			return fmt.Errorf("%q is no domain and no option of resolv.conf", s)
 		}
 	}
-	if len(b.wires) > 0 && b.needsResolver(&conf) {
-		for _, s := range conf.servers {
-			s.Host = !asked
-			// What was asked for is asked from inside, where nothing leads out: there it may be at home.
-			if asked || !b.isolated() {
-				b.names.servers = append(b.names.servers, s)
-			}
-		}
-		b.names.resolver, b.opts.Network.Resolver = true, &plan.Resolver{}
-		conf.servers = []server{{Addr: plan.ResolverAddr()}}
-		if !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
-			conf.options = append(slices.Clone(conf.options), "ndots:0")
-		}
-	}
-	b.names.conf = conf.text()
 	return nil
 }
 
