@@ -106,10 +106,25 @@ func makeOwn(f plan.Facts, dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	return errors.Join(os.Chown(dir, -1, int(f.GID)), os.Chmod(dir, 0o700))
+	if err := os.Mkdir(dir, 0o700); errors.Is(err, os.ErrExist) {
+		return nil // whose it is, is looked at by who takes it
+	} else if err != nil {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	// Where others may rename what they do not own, it may be another one by now, which stays as it is.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Uid != uint32(os.Geteuid()) || st.Mode&0o077 != 0 {
+		return fmt.Errorf("%s: somebody else has put something in its place", dir)
+	}
+	return errors.Join(unix.Fchown(fd, -1, int(f.GID)), unix.Fchmod(fd, 0o700))
 }
 
 // physical is a path without symbolic links, as far as it is there.

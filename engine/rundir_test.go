@@ -202,6 +202,37 @@ func TestSharedGroup(t *testing.T) {
 	}
 }
 
+// TestMakeOwnSwapped: while a directory is made, somebody who may write beside it puts a link in its place: what that leads to keeps its mode and its group.
+func TestMakeOwnSwapped(t *testing.T) {
+	nstest.Root(t)
+	victim, dir := t.TempDir(), t.TempDir()+"/kakuri"
+	if err := errors.Join(os.Chmod(victim, 0o755), os.Chown(victim, -1, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				os.Symlink(victim, dir)
+				os.Remove(dir)
+			}
+		}
+	}()
+	for range 2_000 {
+		makeOwn(plan.Facts{UID: 0, GID: 0}, dir)
+	}
+	close(stop)
+	<-stopped
+	var st unix.Stat_t
+	if err := unix.Stat(victim, &st); err != nil || st.Mode != unix.S_IFDIR|0o755 || st.Gid != 65534 {
+		t.Errorf("group %d, mode %o, %v", st.Gid, st.Mode, err)
+	}
+}
+
 // TestRuntimeDirOfData: an ordinary user's data directories have a runtime directory each, and one has the same for a boot, by whatever name.
 func TestRuntimeDirOfData(t *testing.T) {
 	ours := plan.Facts{UID: uint32(os.Geteuid())}

@@ -17,9 +17,14 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	if err := wayTo(f, dir); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if unix.Stat(dir, &st) != nil {
+	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return nil // who is to make it says why that cannot be
+	}
+	defer unix.Close(at)
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
 	if st.Mode&0o002 == 0 {
 		return nil
@@ -27,14 +32,19 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	if st.Uid != f.UID {
 		return fmt.Errorf("everybody may write to %s: set HOME, or XDG_DATA_HOME, to a directory of your own", dir)
 	}
+	fd, err := unix.Openat(at, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
 	if !look { // before anybody looks what is in it: nothing comes in meanwhile
-		if err := unix.Chmod(dir, st.Mode&0o755); err != nil && err != unix.EROFS {
+		if err := unix.Fchmod(fd, st.Mode&0o755); err != nil && err != unix.EROFS {
 			return &os.PathError{Op: "chmod", Path: dir, Err: err}
 		}
 	}
-	err := ownOnly(f, dir)
+	err = ownOnly(f, fd, dir)
 	if err != nil && !look {
-		unix.Chmod(dir, st.Mode&0o7777) // or the next command would take it for closed, and for looked through
+		unix.Fchmod(fd, st.Mode&0o7777) // or the next command would take it for closed, and for looked through
 	}
 	return err
 }
@@ -91,14 +101,14 @@ func ownWay(dir, at string) string {
 }
 
 // ownOnly refuses a directory that has something of another user's in it.
-func ownOnly(f plan.Facts, dir string) error {
+func ownOnly(f plan.Facts, fd int, dir string) error {
 	list, err := files.List(dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range list {
 		var in unix.Stat_t
-		if unix.Lstat(dir+"/"+name, &in) == nil && in.Uid != f.UID {
+		if unix.Fstatat(fd, name, &in, unix.AT_SYMLINK_NOFOLLOW) == nil && in.Uid != f.UID {
 			return fmt.Errorf("everybody may write to %s, and %s in it is of the user %d: remove what is not yours there, then chmod o-w %[1]s", dir, name, in.Uid)
 		}
 	}
