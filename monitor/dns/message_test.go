@@ -70,6 +70,13 @@ func TestParse(t *testing.T) {
 		long = append(append(long, 63), label...)
 	}
 	long = append(long, 0, 0, 1, 0, 1)
+	// web, with an OPT record of such data.
+	opt := func(data ...byte) []byte {
+		m := append(header(nil, 1, 0, 1, 0, 1), 3, 'w', 'e', 'b', 0, 0, 1, 0, 1)
+		m = append(m, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, byte(len(data)))
+		return append(m, data...)
+	}
+	three := label + "." + label + "." + label + "."
 	for _, c := range []struct {
 		what string
 		msg  []byte
@@ -95,6 +102,21 @@ func TestParse(t *testing.T) {
 		{"a name of 257 bytes", long, formatError},
 		{"another class", asked(t, "version.bind.", dnsmessage.TypeTXT, 0, func(m *dnsmessage.Message) { m.Questions[0].Class = dnsmessage.ClassCHAOS }), refused},
 		{"a transfer", asked(t, "web.", 252, 0), refused},
+		{"what is before TKEY", asked(t, "web.", typeTKEY-1, 0), success},
+		{"TKEY", asked(t, "web.", typeTKEY, 0), refused},
+		{"the last kind of transfer", asked(t, "web.", typeTXFR, 0), refused},
+		{"what is after it", asked(t, "web.", typeTXFR+1, 0), success},
+		{"a label of 63", asked(t, label+".", dnsmessage.TypeA, 0), success},
+		{"a name of 255 bytes", asked(t, three+label[:61]+".", dnsmessage.TypeA, 0), success},
+		{"a name of 256 bytes", append(append(append(append(bytes.Clone(long[:headerSize+3*64]), 62), label[:62]...), 0), 0, 1, 0, 1), formatError},
+		{"cut off in the head of a record", opt()[:len(opt())-1], formatError},
+		{"no options", opt(), success},
+		{"an option of nothing", opt(0, 10, 0, 0), success},
+		{"half the head of an option", opt(0, 10, 0), formatError},
+		{"an option that is longer than its record", opt(0, 10, 0, 1), formatError},
+		{"a record of another kind", asked(t, "web.", dnsmessage.TypeA, 0, func(m *dnsmessage.Message) {
+			m.Additionals = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName("a."), Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{}}}
+		}), success},
 		{"two OPT records", asked(t, "web.", dnsmessage.TypeA, 1232, func(m *dnsmessage.Message) { m.Additionals = append(m.Additionals, m.Additionals[0]) }), formatError},
 		{"an OPT record with a name", asked(t, "web.", dnsmessage.TypeA, 1232, func(m *dnsmessage.Message) { m.Additionals[0].Header.Name = dnsmessage.MustNewName("a.") }), formatError},
 		{"EDNS of a later version", asked(t, "web.", dnsmessage.TypeA, 1232, func(m *dnsmessage.Message) { m.Additionals[0].Header.TTL |= 1 << 16 }), badVersion},
