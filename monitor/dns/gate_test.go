@@ -195,10 +195,15 @@ func TestGate(t *testing.T) {
 
 // TestNameAt: a label with a dot in it is not two labels.
 func TestNameAt(t *testing.T) {
-	for wire, want := range map[string]string{"\x03WeB\x03org\x00": "web.org", "\x07web.org\x00": "", "\x00": ""} {
+	label := strings.Repeat("a", maxLabel)
+	for wire, want := range map[string]string{"\x03WeB\x03org\x00": "web.org", "?" + label + "\x00": label, "\x00": "", "\x07web.org\x00": "none", "\x03we": "none", "\xc0": "none", "\x03web\xc0\x0c": "none"} {
 		msg := append(make([]byte, headerSize), wire...)
-		if got, ok := nameAt(msg, headerSize); got != want || ok != (wire != "\x07web.org\x00") {
-			t.Errorf("%q: %q, %v", wire, got, ok)
+		got, ok := nameAt(msg, headerSize)
+		if !ok {
+			got += "none"
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", wire, got, want)
 		}
 	}
 }
