@@ -316,7 +316,7 @@ func TestParseDevices(t *testing.T) {
 			t.Errorf("%s reads as %s, %v", d, back, err)
 		}
 	}
-	for _, bad := range []string{"", "deny", "deny all but ", "deny all but x 1:3 rwm", "allow all but a *:* rwm", "deny all but c 1:3"} {
+	for _, bad := range []string{"", "deny", "deny all but ", "deny all but x 1:3 rwm", "deny all but bc 1:3 rwm", "allow all but a *:* rwm", "deny all but c 1:3"} {
 		if d, err := ParseDevices(bad); err == nil {
 			t.Errorf("%q reads as %s", bad, d)
 		}

@@ -105,6 +105,9 @@ func TestCompile(t *testing.T) {
 			[]string{"memory.low 4096", "warning linux.resources.memory.kernel", "warning linux.resources.memory.swappiness", "warning linux.resources.memory.disableOOMKiller"},
 		},
 		{"swappiness left to the host", `{"memory":{"swappiness":18446744073709551615}}`, nil, nil},
+		{"no end for want of memory alone", `{"memory":{"disableOOMKiller":true}}`, []string{"memory.oom_control 1"}, []string{"warning linux.resources.memory.disableOOMKiller"}},
+		{"swappiness alone", `{"memory":{"swappiness":0}}`, []string{"memory.swappiness 0"}, []string{"warning linux.resources.memory.swappiness"}},
+		{"reservation alone", `{"memory":{"reservation":4096}}`, []string{"memory.soft_limit_in_bytes 4096"}, []string{"memory.low 4096"}},
 		{"too swappy", `{"memory":{"swappiness":101}}`, []string{"error invalid memory swappiness value: 101 (valid range is 0-100)"}, []string{"error valid range is 0-100"}},
 		{
 			"memory, if there is room", `{"memory":{"limit":4096,"swap":8192,"checkBeforeUpdate":true}}`,
@@ -172,7 +175,7 @@ func TestCompile(t *testing.T) {
 		{"network", `{"network":{"classID":1048577,"priorities":[{"name":"eth0","priority":5}]}}`, []string{"net_cls.classid 1048577", "net_prio.ifpriomap eth0 5"}, []string{"warning linux.resources.network"}},
 		{"no interface", `{"network":{"priorities":[{"name":"a b","priority":5}]}}`, []string{"error is no network interface"}, []string{"warning linux.resources.network"}},
 		{"rdma", `{"rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10},"mlx4_0":{"hcaObjects":1000},"mlx4_1":{}}}`, []string{"rdma.max mlx4_0 hca_object=1000", "rdma.max mlx5_1 hca_handle=3 hca_object=10"}, []string{"rdma.max mlx4_0 hca_object=1000", "rdma.max mlx5_1 hca_handle=3 hca_object=10"}},
-		{"unified", `{"memory":{"limit":4096},"unified":{"memory.high":"2048","io.max":"8:0 rbps=1\n8:16 rbps=2\n","cgroup.max.depth":"3"}}`, []string{"error cannot use unified on cgroup v1"}, []string{"memory.max 4096", "cgroup.max.depth 3", "io.max 8:0 rbps=1", "io.max 8:16 rbps=2", "memory.high 2048"}},
+		{"unified", `{"memory":{"limit":4096},"unified":{"memory.high":"2048","io.max":"8:0 rbps=1\n\n8:16 rbps=2\n","cgroup.max.depth":"3"}}`, []string{"error cannot use unified on cgroup v1"}, []string{"memory.max 4096", "cgroup.max.depth 3", "io.max 8:0 rbps=1", "io.max 8:16 rbps=2", "memory.high 2048"}},
 		{"unified path", `{"unified":{"../memory.max":"1"}}`, []string{"error must be a file name (no slashes)"}, []string{"error must be a file name (no slashes)"}},
 		{"unified word", `{"unified":{"memory":"1"}}`, []string{"error must be in the form CONTROLLER.PARAMETER"}, []string{"error must be in the form CONTROLLER.PARAMETER"}},
 		{"unified controller that is not there", `{"unified":{"misc.max":"1"}}`, []string{"error cannot use unified"}, []string{`error can't be set: controller "misc" not available`}},

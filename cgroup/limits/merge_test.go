@@ -44,6 +44,13 @@ func TestMerge(t *testing.T) {
 	if l, err := Compile(idle, all(V2)); err != nil || !slices.Equal(text(l), []string{"cpu.idle 0", "cpu.weight 100"}) {
 		t.Errorf("%q %v", text(l), err)
 	}
+	idle = Merge(resources(t, `{"cpu":{"idle":1}}`), resources(t, `{"cpu":{"quota":5000}}`))
+	if l, err := Compile(idle, all(V2)); err != nil || !slices.Equal(text(l), []string{"cpu.idle 1", "cpu.max 5000 100000 again"}) {
+		t.Errorf("a quota for an idle cgroup: %q %v", text(l), err)
+	}
+	if b := Merge(nil, resources(t, `{"blockIO":{"leafWeight":300}}`)).BlockIO; value(b.LeafWeight) != 300 {
+		t.Errorf("a weight of leaves: %+v", b)
+	}
 	if m := Merge(resources(t, `{"memory":{"limit":10,"checkBeforeUpdate":true}}`), resources(t, `{"memory":{"limit":20}}`)).Memory; value(m.CheckBeforeUpdate) {
 		t.Error("an update is checked since the one before was")
 	}
