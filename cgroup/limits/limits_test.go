@@ -114,6 +114,10 @@ func TestCompile(t *testing.T) {
 			[]string{"memory.limit_in_bytes 4096 again", "memory.memsw.limit_in_bytes 8192 again"},
 			[]string{"require memory.current < 8192", "require memory.current < 4096", "memory.swap.max 4096", "memory.max 4096"},
 		},
+		{
+			"a limit of memory alone, if there is room", `{"memory":{"limit":4096,"checkBeforeUpdate":true}}`,
+			[]string{"memory.limit_in_bytes 4096 again"}, []string{"require memory.current < 4096", "memory.max 4096"},
+		},
 		{"shares", `{"cpu":{"shares":512}}`, []string{"cpu.shares 512 again"}, []string{"cpu.weight 59"}},
 		{"one share", `{"cpu":{"shares":1}}`, []string{"error the minimum allowed cpu-shares is 2"}, []string{"cpu.weight 1"}},
 		{"all shares", `{"cpu":{"shares":300000}}`, []string{"error the maximum allowed cpu-shares is 262144"}, []string{"cpu.weight 10000"}},

@@ -51,6 +51,9 @@ func TestMerge(t *testing.T) {
 	if b := Merge(nil, resources(t, `{"blockIO":{"leafWeight":300}}`)).BlockIO; value(b.LeafWeight) != 300 {
 		t.Errorf("a weight of leaves: %+v", b)
 	}
+	if n := Merge(nil, resources(t, `{"network":{"classID":7}}`)).Network; n == nil || value(n.ClassID) != 7 {
+		t.Errorf("a class of packets: %+v", n)
+	}
 	if m := Merge(resources(t, `{"memory":{"limit":10,"checkBeforeUpdate":true}}`), resources(t, `{"memory":{"limit":20}}`)).Memory; value(m.CheckBeforeUpdate) {
 		t.Error("an update is checked since the one before was")
 	}
