@@ -33,7 +33,7 @@ type attachment struct {
 	// empty, where it is set, is called once, when nobody is left of a container that has ended for good: its monitor still takes away what it has.
 	empty func()
 	// ended tells from its record how the container ended, when its monitor cannot tell any more.
-	ended func() (Exit, bool)
+	ended func() (Exit, error)
 
 	going   chan struct{} // closed when the container runs
 	stop    func()
@@ -172,9 +172,9 @@ func (a *attachment) listen(last bool) (exit *Exit, err error) {
 		case err == io.EOF && exit != nil:
 			return exit, nil
 		case err == io.EOF:
-			x, ok := a.ended()
-			if !ok {
-				return nil, &ExitError{125, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")}
+			x, err := a.ended()
+			if err != nil {
+				return nil, &ExitError{125, err}
 			}
 			// The word of its end did not come through: this process had stood still.
 			if last {
@@ -206,17 +206,20 @@ func (a *attachment) listen(last bool) (exit *Exit, err error) {
 	}
 }
 
-// endOf is how a container ended whose record is still there.
-func (e *Engine) endOf(c *Container) (Exit, bool) {
+// endOf is how a container ended whose record is still there. The error is for who has lost its monitor.
+func (e *Engine) endOf(c *Container) (Exit, error) {
 	now, err := e.read(c.dir)
-	if err != nil || now.Status != monitor.Exited {
-		return Exit{}, false
+	switch {
+	case errors.Is(err, os.ErrNotExist): // who comes at that moment, with --rm
+		return Exit{}, errors.New("the container has ended and is removed, and how it ended was not heard")
+	case err != nil || now.Status != monitor.Exited:
+		return Exit{}, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")
 	}
 	x := Exit{Code: now.ExitCode, OOMKilled: now.OOMKilled, Error: now.Error}
 	if now.Death != nil {
 		x.Signal = now.Death.Signal
 	}
-	return x, true
+	return x, nil
 }
 
 func (a *attachment) isLeaving() bool {
@@ -318,7 +321,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	}
 	defer a.close()
 	res := Result{ID: c.ID}
-	a.ended = func() (Exit, bool) { return e.endOf(&c) }
+	a.ended = func() (Exit, error) { return e.endOf(&c) }
 	if o.Start {
 		m, err := e.spawn(ctx, monitor.Spawn, &c.Config)
 		if err != nil {

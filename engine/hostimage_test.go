@@ -48,7 +48,7 @@ func aMachine(t testing.TB) string {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(filepath.Join(root, d), 0o777); err != nil {
+		if err := os.Chmod(filepath.Join(root, d), os.ModeSticky|0o777); err != nil {
 			t.Fatal(err)
 		}
 	}

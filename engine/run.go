@@ -103,7 +103,7 @@ func (r *launching) create(ctx context.Context, cfg Config, s Streams) (err erro
 	}
 	r.volumes = cfg.AutoRemove && !r.o.Detach && len(r.c.Volumes) > 0
 	e.event(&r.c, "create", nil)
-	r.attached.monitor, r.attached.ended = r.monitor, func() (Exit, bool) { return e.endOf(&r.c) }
+	r.attached.monitor, r.attached.ended = r.monitor, func() (Exit, error) { return e.endOf(&r.c) }
 	if r.o.Detach {
 		return nil
 	}

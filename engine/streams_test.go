@@ -389,3 +389,19 @@ func TestStdinIsLeftAlone(t *testing.T) {
 		t.Errorf("who leaves it alone: %q, %v", first.String(), err)
 	}
 }
+
+// TestHeardNoEnd: who is attached, and hears nothing of the end, is told whether there was one.
+func TestHeardNoEnd(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := detached(t, e, sh(nstest.RootFS(t), "sleep 1000"))
+	if _, err := e.endOf(&c); err == nil || !strings.Contains(err.Error(), "goes on") {
+		t.Errorf("it runs: %v", err)
+	}
+	if err := e.Remove(t.Context(), c.ID, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.endOf(&c); err == nil || !strings.Contains(err.Error(), "has ended and is removed") {
+		t.Errorf("it is gone: %v", err)
+	}
+}

@@ -64,7 +64,7 @@ func RootFS(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(filepath.Join(dir, "tmp"), 0o1777); err != nil {
+	if err := os.Chmod(filepath.Join(dir, "tmp"), os.ModeSticky|0o777); err != nil {
 		t.Fatal(err)
 	}
 	return dir
