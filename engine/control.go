@@ -71,7 +71,7 @@ func (e *Engine) withMonitor(ctx context.Context, c Container, ask func(*monitor
 
 // pastKills does what takes a monitor. One that is killed meanwhile has a successor, which takes part in its place.
 func (e *Engine) pastKills(c Container, do func(Container) error) error {
-	const tries, pause = 1000, 10 * time.Millisecond // ten seconds until who else looks for a successor has found it
+	const tries, pause = 500, 10 * time.Millisecond // ten seconds, with those of untilGone, until who else looks for a successor has found it
 	for try := 1; ; try++ {
 		err := do(c)
 		if !errors.As(err, new(killedMonitorError)) || try == tries {
@@ -139,8 +139,8 @@ func (e *Engine) dial(c Container) (*monitor.Client, error) {
 // untilGone waits until a container has no monitor any more, which is about to end, and then lets go of the lock at once. Who has it for longer may be another
 // command's new monitor, which has it for as long as the container lives: [Engine.pastKills] looks again.
 func (e *Engine) untilGone(c Container) error {
-	const patience, longest = 100 * time.Millisecond, 5 * time.Millisecond
-	for begin, pause := time.Now(), 50*time.Microsecond; ; pause = min(2*pause, longest) {
+	const patience = 10 * time.Millisecond
+	for begin, pause := time.Now(), 50*time.Microsecond; ; pause *= 2 {
 		f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
