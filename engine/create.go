@@ -110,7 +110,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if err := checkHealth(cfg.Health); err != nil {
 		return Record{}, err
 	}
-	e.standsStill(cfg.Resources)
+	e.warnOfOOM(cfg.Resources)
 	r := Record{ID: files.NewID(), Name: cfg.Name, Created: time.Now(), Config: cfg, Image: cfg.Image, Command: cfg.argv(), Slot: -1, UserNS: e.ownUserNS(cfg)}
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs
@@ -118,8 +118,8 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	return r, nil
 }
 
-// standsStill warns of a container that nothing ends when memory runs out, the machine's or that of a group above. With version 2 the flag has no effect, which the runtime says.
-func (e *Engine) standsStill(r Resources) {
+// warnOfOOM warns of a container that nothing ends when memory runs out, the machine's or that of a group above. With version 2 the flag has no effect, which the runtime says.
+func (e *Engine) warnOfOOM(r Resources) {
 	if e.warn != nil && r.OOMKillDisable && r.Memory == 0 && !unifiedMemory() {
 		e.warn("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources")
 	}

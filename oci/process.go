@@ -30,21 +30,16 @@ func (c *Container) follow(pid int) error {
 
 // Ending reports whether the container's first process has ended, or does nothing but end: what an exec then fails by is its root or another namespace that is
 // gone, or a pid namespace that takes nobody (ENOMEM) while it waits for the others there.
-func (c *Container) Ending() bool {
-	p := c.process()
-	if p == nil {
-		return true
-	}
-	defer p.Close()
-	return p.Ending()
-}
+func (c *Container) Ending() bool { return c.endedOr((*Process).Ending) }
 
 // doomed reports whether the container's first process has ended, or got a SIGKILL that it has not ended by yet.
-func (c *Container) doomed() bool {
+func (c *Container) doomed() bool { return c.endedOr((*Process).Doomed) }
+
+func (c *Container) endedOr(is func(*Process) bool) bool {
 	p := c.process()
 	if p == nil {
 		return true
 	}
 	defer p.Close()
-	return p.Doomed()
+	return is(p)
 }
