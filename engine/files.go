@@ -133,6 +133,9 @@ func (e *Engine) deleteState(ctx context.Context, id string) error {
 
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
+	if err := e.awaitRoot(ctx, c); err != nil {
+		return err
+	}
 	rec := c.Record // without its networks: nothing runs there, and its files in /etc are those of its last run
 	rec.Config.Network, rec.Config.Networks, rec.Config.Publish, rec.Config.PublishAll = "none", nil, nil, false
 	b, err := e.build(ctx, rec, false)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -72,5 +73,18 @@ func (e *Engine) mindLater(c Container) (done func()) {
 			p.Close()
 		}
 		e.wakeUplink()
+	})
+}
+
+// awaitRoot waits until nobody has the root of a container that has ended, as its monitor has for as long as the disk takes to write it down, and tells of it
+// where that is long.
+func (e *Engine) awaitRoot(ctx context.Context, c *Container) error {
+	told := false
+	return c.AwaitRoot(ctx, lookAgain, func(p *oci.Process) {
+		e.wakeProcess(*c, p)
+		if !told && e.warn != nil {
+			told = true
+			e.warn(fmt.Sprintf("container %s: the disk has not taken yet what was written when it ended: it is waited for", c.label()))
+		}
 	})
 }

@@ -102,6 +102,9 @@ func (e *Engine) prepare(ctx context.Context, c *Container) (b *builder, err err
 	if err := e.dropCables(ctx, c); err != nil {
 		return nil, err
 	}
+	if err := e.awaitRoot(ctx, c); err != nil {
+		return nil, err
+	}
 	if b, err = e.build(ctx, c.Record, false); err != nil {
 		return nil, refusedError{err}
 	}

@@ -49,6 +49,7 @@ type monitor struct {
 	stops     atomic.Int32 // stops that are under way
 	nets      nets
 	interval  interval
+	root      int // of the container's file systems, held: see holdRoot; -1 where it is not
 
 	mu       sync.Mutex // guards what follows
 	state    State
@@ -97,7 +98,7 @@ func Main() int {
 	if os.Args[0] == program0 {
 		os.WriteFile("/proc/self/comm", []byte(program0), 0) // of another program: who looks at it finds what it is
 	}
-	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{})}
+	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{}), root: -1}
 	var err error
 	if m.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return 1
@@ -261,9 +262,13 @@ func (m *monitor) start(ctx context.Context) error {
 		Serve: func(program string, start func(*os.File) (*launch.Process, error)) error {
 			return m.startServer(r, program, start)
 		},
-		Started: m.started,
+		Started: func(w oci.Witness) error {
+			m.holdRoot(r, w)
+			return m.started(w)
+		},
 	}
 	if err := m.launch(ctx, r, b, l); err != nil {
+		m.dropRoot()
 		r.closeOut()
 		m.closeStdin()
 		m.silence()
@@ -282,6 +287,7 @@ func (m *monitor) start(ctx context.Context) error {
 		if err := m.openTerminal(r, r.proc.Master); err != nil {
 			r.proc.Signal(unix.SIGKILL)
 			r.proc.Wait()
+			m.dropRoot()
 			m.silence()
 			return errors.Join(err, r.container.Delete(ctx, true))
 		}
@@ -472,6 +478,7 @@ func (m *monitor) attend() {
 		}
 		m.backoff = backOff(m.backoff, ran)
 		m.tell(x)
+		m.dropRoot()
 		if !m.pause(m.backoff) {
 			m.end(x)
 			return
@@ -669,6 +676,7 @@ func (m *monitor) end(x Exit) {
 		m.state.Status = Removing
 		m.mu.Unlock()
 	}
+	m.keepRoot()
 	m.save()
 	m.tell(x)
 	m.sink.Close()

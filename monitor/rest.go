@@ -25,6 +25,7 @@ type rest struct {
 	State   State
 	Lock    int   // descriptors: the place,
 	Accept  int   // the socket,
+	Root    int   // the container's root directory; -1 for none
 	Master  int   // the terminal; -1 for none
 	Stdin   int   // the pipe of the container's; -1 for none
 	Out     []int `json:",omitempty"` // the output's FIFOs, of which one that nobody has open forgets what is in it
@@ -90,8 +91,11 @@ func (m *monitor) canRest() bool {
 func (m *monitor) replace(r *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Root: m.root, Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
 	keep := []int{x.Lock, x.Accept}
+	if x.Root >= 0 {
+		keep = append(keep, x.Root)
+	}
 	if m.master != nil {
 		x.Master = int(m.master.Fd())
 		keep = append(keep, x.Master)
@@ -206,6 +210,9 @@ func (m *monitor) goOn() int {
 
 // takeBack takes the descriptors of a run, which came over the execve open.
 func (m *monitor) takeBack(x rest, r *run) {
+	if m.root = x.Root; m.root >= 0 {
+		unix.CloseOnExec(m.root)
+	}
 	if x.Master >= 0 {
 		m.openTerminal(r, os.NewFile(uintptr(x.Master), "/dev/ptmx"))
 	}

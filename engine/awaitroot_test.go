@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
+	"golang.org/x/sys/unix"
+)
+
+// TestRootIsHeld: the end of a container's first process is not the end of its overlay, which would wait for the disk: its monitor has the root, also when it has made
+// itself small, and between two runs it has none, so that whoever mounts the same upper directory is alone with it.
+func TestRootIsHeld(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	imported(t, e, nstest.RootFS(t), "base:1")
+	roots := func(pid int) (n int) {
+		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if err != nil {
+			return 0
+		}
+		for _, fd := range list {
+			var st unix.Statfs_t
+			if unix.Statfs(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()), &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+				n++
+			}
+		}
+		return n
+	}
+
+	c := started(t, e, Config{Image: "base:1", Command: []string{"sleep", "1000"}})
+	pid := monitorOf(t, e, c)
+	if n := roots(pid); n != 1 {
+		t.Errorf("after the start the monitor has %d roots", n)
+	}
+	nstest.Until(t, "a monitor at rest", func() bool { return atRest(pid) })
+	if n := roots(pid); n != 1 {
+		t.Errorf("at rest the monitor has %d roots", n)
+	}
+	zero := 0
+	if err := e.Stop(t.Context(), c.ID, StopOptions{Timeout: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	if now := found(t, e, c.ID); now.Leaving.PID != pid {
+		t.Errorf("the record says that process %d has the root, and not %d", now.Leaving.PID, pid)
+	}
+
+	for name, cfg := range map[string]Config{
+		"again and again": {Image: "base:1", Command: []string{"sh", "-c", "exit 3"}, Restart: Restart{Policy: "always"}},
+		"with --rm":       {Image: "base:1", Command: []string{"sleep", "1000"}, AutoRemove: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := started(t, e, cfg)
+			pid := monitorOf(t, e, c)
+			if cfg.AutoRemove {
+				if n := roots(pid); n != 0 {
+					t.Errorf("the monitor has %d roots", n)
+				}
+				return
+			}
+			nstest.Until(t, "five restarts", func() bool { return found(t, e, c.ID).Restarts >= 5 })
+			if n := roots(pid); n > 1 {
+				t.Errorf("the monitor has %d roots", n)
+			}
+			nstest.Until(t, "a pause without a root", func() bool { return found(t, e, c.ID).Status == monitor.Restarting && roots(pid) == 0 })
+		})
+	}
+}
+
+// TestAwaitRoot: what mounts a container's upper directory once more waits until the monitor of its last run is gone, which has the root until then.
+func TestAwaitRoot(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c := found(t, e, stopped(t, e, Config{Image: "base:1", Command: []string{"true"}}))
+	slow := exec.Command("sleep", "1000")
+	if err := slow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Wait()
+	defer slow.Process.Kill()
+	p := oci.OpenProcess(slow.Process.Pid)
+	s, err := monitor.ReadState(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Boot, s.Leaving = bootOf(), p.Witness()
+	p.Close()
+	if err := monitor.WriteState(c.dir, s); err != nil {
+		t.Fatal(err)
+	}
+	verbs := map[string]func(context.Context) error{
+		"start": func(ctx context.Context) error { return e.Start(ctx, c.ID, StartOptions{}) },
+		"stat":  func(ctx context.Context) error { _, err := e.StatPath(ctx, c.ID, "/bin"); return err },
+	}
+	for name, verb := range verbs {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if err := verb(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s of a container whose root is held: %v", name, err)
+		}
+		cancel()
+	}
+	slow.Process.Kill()
+	for name, verb := range verbs {
+		if err := verb(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	// Another boot's process is nobody's.
+	own := oci.OpenProcess(os.Getpid())
+	defer own.Close()
+	s.Leaving, s.Boot = own.Witness(), "another"
+	if err := s.AwaitRoot(t.Context(), time.Hour, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAwaitRootTells: who waits for a slow disk is told so, and a monitor that was stopped by a signal goes on.
+func TestAwaitRootTells(t *testing.T) {
+	nstest.Root(t)
+	slow := exec.Command("sleep", "1000")
+	if err := slow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Wait()
+	p := oci.OpenProcess(slow.Process.Pid)
+	defer p.Close()
+	if err := p.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "a process that stands still", p.Stopped)
+	var said []string
+	e := open(t)
+	e.warn = func(text string) {
+		if said = append(said, text); strings.Contains(text, "the disk has not taken yet") {
+			slow.Process.Kill()
+		}
+	}
+	c := Container{}
+	c.Boot, c.Leaving = bootOf(), p.Witness()
+	if err := e.awaitRoot(t.Context(), &c); err != nil {
+		t.Error(err)
+	}
+	if len(said) != 2 || !strings.Contains(said[0], "it goes on now") {
+		t.Errorf("it said %q", said)
+	}
+}
+
+func bootOf() string { return strings.TrimSpace(readFile("/proc/sys/kernel/random/boot_id")) }
