@@ -299,7 +299,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 5", "b5b36d71"
+	const number, want = "layout 6", "c5117b07"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -762,6 +762,124 @@ func TestSenders(t *testing.T) {
 		for source, address := range map[string]string{"10.9.0.1": "192.0.2.2:7", "2001:db8:77::1": "[2001:db8:9::2]:7"} {
 			if !s.arrive("a1", source, "away", address) {
 				t.Errorf("from %s, behind a container, to %s: it did not arrive", source, address)
+			}
+		}
+	})
+}
+
+// TestForgedAnswers: before who was asked has answered, nobody does in his name by another network, be the question this machine's or another container's: who guesses ports
+// would be believed. What is answered, a neighbour's question too, arrives.
+func TestForgedAnswers(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true})
+		s.shell("for n in a1 b1; do ip -n $n addr add 192.0.2.2/32 dev lo; ip -n $n addr add 2001:db8:9::2/128 dev lo nodad; done")
+		for _, c := range []struct{ asks, at, told, forger string }{
+			{"", "192.0.2.1", "192.0.2.1", "a1"}, {"", "2001:db8:9::1", "2001:db8:9::1", "a1"},
+			{"", "192.0.2.1", "192.0.2.1", "b1"}, {"", "2001:db8:9::1", "2001:db8:9::1", "b1"},
+			{"a2", "10.0.1.12", "192.0.2.1", "a1"}, {"a2", "10.0.1.12", "192.0.2.1", "b1"},
+		} {
+			server := map[bool]string{false: "192.0.2.2", true: "2001:db8:9::2"}[strings.Contains(c.at, ":")]
+			if got := s.firstAnswer(c.asks, c.at, "away", server, c.forger, c.told); got != "true" {
+				t.Errorf("%s asks %s at %q, and %s answers first: %q", c.at, server, c.asks, c.forger, got)
+			}
+		}
+	})
+}
+
+// firstAnswer has a question go from an address in a place to one in another, and a third place answer in the latter's name at the address that the question seems to be from, before it answers
+// itself. It returns what arrives first.
+func (s *stage) firstAnswer(asks, at, answers, server, forger, told string) string {
+	s.t.Helper()
+	asker, answerer, liar := s.socket(asks, at, 3053), s.socket(answers, server, 53), s.socket(forger, server, 53)
+	defer asker.Close()
+	defer answerer.Close()
+	defer liar.Close()
+	s.say(asker, "question", server, 53)
+	_, from := s.hear(answerer)
+	s.say(liar, "forged", told, 3053)
+	s.say(answerer, "true", from.IP.String(), from.Port)
+	got, _ := s.hear(asker)
+	return got
+}
+
+// socket is one of UDP in a place, as long as the stage.
+func (s *stage) socket(place, address string, port int) (c *net.UDPConn) {
+	s.t.Helper()
+	err := s.in(place, func() (err error) {
+		c, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(address), Port: port})
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (s *stage) say(c *net.UDPConn, text, address string, port int) {
+	s.t.Helper()
+	if _, err := c.WriteTo([]byte(text), &net.UDPAddr{IP: net.ParseIP(address), Port: port}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) hear(c *net.UDPConn) (text string, from *net.UDPAddr) {
+	s.t.Helper()
+	buf := make([]byte, 100)
+	c.SetDeadline(time.Now().Add(waits))
+	n, from, err := c.ReadFromUDP(buf)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(buf[:n]), from
+}
+
+// TestInternalSenders: what is on an internal network comes to this machine with an address of that network alone, and to nobody else by a connection of another container's, which was answered.
+func TestInternalSenders(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true, ICC: true})
+		s.shell("ip -n b1 addr add 10.0.1.11/32 dev lo; ip -n b1 addr add 2001:db8:1::11/128 dev lo nodad; ip -n b1 addr add 192.0.2.77/32 dev lo; ip -n b1 addr add 2001:db8:77::7/128 dev lo nodad")
+		for _, c := range []struct {
+			source, address string
+			want            bool
+		}{
+			{"192.0.2.77", "192.0.2.1:7", false}, {"10.0.1.11", "10.0.2.1:7", false}, {"2001:db8:77::7", "[2001:db8:2::1]:7", false}, {"2001:db8:1::11", "[2001:db8:9::1]:7", false},
+			{"10.0.2.11", "10.0.2.1:7", true}, {"2001:db8:2::11", "[2001:db8:2::1]:7", true},
+		} {
+			if got := s.arrive("b1", c.source, "", c.address); got != c.want {
+				t.Errorf("from %s to %s: arrived is %v", c.source, c.address, got)
+			}
+		}
+		for own, server := range map[string]string{"10.0.1.11": "192.0.2.2", "2001:db8:1::11": "2001:db8:9::2"} {
+			a1, away, b1 := s.socket("a1", own, 3053), s.socket("away", server, 53), s.socket("b1", own, 3053)
+			s.say(a1, "question", server, 53)
+			_, from := s.hear(away)
+			s.say(away, "answer", from.IP.String(), from.Port)
+			s.hear(a1)
+			s.say(b1, "leak", server, 53)
+			s.say(a1, "more", server, 53)
+			if got, _ := s.hear(away); got != "more" {
+				t.Errorf("%s has got %q", server, got)
+			}
+		}
+	})
+}
+
+// TestGatelessSenders: from an internal network whose bridge has no address nothing comes to this machine, whoever has the bridge's MAC. Neighbours' packets are seen here, by br_netfilter, and go on.
+func TestGatelessSenders(t *testing.T) {
+	onStage(t, true, func(s *stage) {
+		s.bridges(plan.Bridge{Device: "kba", Internal: true, ICC: true})
+		s.shell("ip addr flush dev kba scope global; mac=$(cat /sys/class/net/kba/address 2>/dev/null || ip -o link show kba | sed 's/.*ether \\([^ ]*\\) .*/\\1/'); ip -n a1 neigh add 10.0.1.1 lladdr $mac dev eth0; ip -n a1 neigh add 2001:db8:1::1 lladdr $mac dev eth0")
+		for _, address := range []string{"10.0.1.12:80", "[2001:db8:1::12]:80"} {
+			s.serve("a2", address)
+			s.want("a1", "tcp", address, "a2 "+map[bool]string{true: "10.0.1.11", false: "2001:db8:1::11"}[address[0] == '1'])
+		}
+		for own, at := range map[string]string{"10.0.1.11": "192.0.2.1", "2001:db8:1::11": "2001:db8:9::1"} {
+			here, other := s.socket("", at, 7), map[bool]string{true: "192.0.2.2", false: "2001:db8:9::2"}[at[0] == '1']
+			s.say(s.socket("a1", own, 7), "isolated", at, 7)
+			s.say(s.socket("away", other, 7), "other", at, 7)
+			if got, _ := s.hear(here); got != "other" {
+				t.Errorf("%s has got %q", at, got)
 			}
 		}
 	})

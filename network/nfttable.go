@@ -16,13 +16,13 @@ const (
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
 // older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 5"
+const nftLayout = "kakuri's networks and ports; layout 6"
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 4}, {"senders", 2}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 4}, {"senders", 8}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
 // overrules nobody's drop.
@@ -64,13 +64,7 @@ func nftChains() []nftChain {
 			rule("", loopbackAt(four.source, "ip saddr"), fromDeviceIn("bridges"), counted(), drop),
 			rule("ports of 127.0.0.1", notByLoopback(), four.portIn("loopback4"), counted(), drop),
 		}},
-		// Addresses of the link alone are no other network's, and neighbours by a bridge may have what addresses they like, which br_netfilter would show us.
-		{"senders", "filter", unix.NF_INET_PRE_ROUTING, "prerouting", priorityMangle, []nftRule{
-			rule("addresses of other networks", unanswered(), fromDeviceIn("bridges"), notFromDeviceIn("internal"), four.sender("!= 169.254.0.0/16", unix.NFT_CMP_NEQ, []byte{169, 254}),
-				noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop),
-			rule("", unanswered(), fromDeviceIn("bridges"), notFromDeviceIn("internal"), six.sender(">= 100::", unix.NFT_CMP_GTE, netip.MustParseAddr("100::").AsSlice()), six.sender("< fe00::", unix.NFT_CMP_LT, netip.MustParseAddr("fe00::").AsSlice()),
-				noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop),
-		}},
+		{"senders", "filter", unix.NF_INET_PRE_ROUTING, "prerouting", priorityMangle, senders()},
 		{"prerouting", "nat", unix.NF_INET_PRE_ROUTING, "prerouting", priorityDstnat, incoming},
 		{"output", "nat", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, output},
 		{"postrouting", "nat", unix.NF_INET_POST_ROUTING, "postrouting", prioritySrcnat, []nftRule{
@@ -83,7 +77,7 @@ func nftChains() []nftChain {
 			rule("from 127.0.0.1 to a container", toDeviceIn("bridges"), loopbackAt(four.source, "ip saddr"), masquerade()),
 		}},
 		{"forward", "filter", unix.NF_INET_FORWARD, "forward", priorityFilter, []nftRule{
-			rule("what began by the rules below", known(), accept),
+			rule("what began by the rules below, and not as another network's", known(), notFromDeviceIn("internal"), accept),
 			rule("within a network", bothDevicesIn("together"), accept),
 			rule("internal networks", fromDeviceIn("internal"), counted(), drop),
 			rule("", toDeviceIn("internal"), counted(), drop),
@@ -97,6 +91,34 @@ func nftChains() []nftChain {
 			rule("ports not published, other networks", toDeviceIn("bridges"), counted(), drop),
 		}},
 	}
+}
+
+// senders are the rules about who sends. The kernel is sure of a connection (assured) when both sides have gone on with it. Until then whoever guesses the ports of one of UDP, a question to
+// a server for names above all, could be the first to answer it.
+//
+// Addresses of the link alone are no other network's, and neighbours by a bridge may have what addresses they like, which br_netfilter would show us. On an internal network
+// they may have some that no route leads to; of it nothing gets further than to this machine.
+func senders() []nftRule {
+	accept, drop := verdict("accept", nfAccept), verdict("drop", nfDrop)
+	four, six := ipv4(), ipv6()
+	ofNetwork := [2]nftTerm{
+		four.sender("!= 169.254.0.0/16", unix.NFT_CMP_NEQ, []byte{169, 254}),
+		six.sender(">= 100:: ip6 saddr < fe00::", unix.NFT_CMP_GTE, netip.MustParseAddr("100::").AsSlice()),
+	}
+	ofNetwork[1].exprs = append(ofNetwork[1].exprs, compare(unix.NFT_CMP_LT, netip.MustParseAddr("fe00::").AsSlice()))
+	list := []nftRule{
+		rule("what both sides have gone on with", assured(), accept),
+		rule("", notFromDeviceIn("bridges"), accept),
+		rule("errors, of whoever is on the way", inState("related", ctStateRelated), accept),
+		rule("a container of two networks may answer by the other one", answering(), guarded(), accept),
+	}
+	for i, comment := range []string{"addresses of other networks", ""} {
+		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop))
+	}
+	for i, comment := range []string{"internal networks, to this machine", ""} {
+		list = append(list, rule(comment, fromDeviceIn("internal"), ofNetwork[i], toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop))
+	}
+	return list
 }
 
 // hash tells a rule from one that an administrator, or another version of this program, put in its place.

@@ -128,11 +128,9 @@ const (
 	rtnLocal             = 2
 	nfNatRangeMapIPs     = 1
 	nfNatRangeSpecified  = 2
-	ctStateInvalid       = 1 << 0
 	ctStateEstablished   = 1 << 1
 	ctStateRelated       = 1 << 2
-	ctStateNew           = 1 << 3
-	ctStateUntracked     = 1 << 6
+	ctStatusAssured      = 1 << 2
 	ctStatusDNAT         = 1 << 5
 	priorityRaw          = -300
 	priorityMangle       = -150
@@ -204,9 +202,19 @@ func noWay(flag uint32, what string) nftTerm {
 	}}
 }
 
-// unanswered is what belongs to no connection that was answered.
-func unanswered() nftTerm {
-	return nftTerm{"ct state invalid,new,untracked", append([]nftExpr{conntrack(unix.NFT_CT_STATE)}, anyBit(ctStateInvalid|ctStateNew|ctStateUntracked)...)}
+// assured is a connection that both sides have gone on with: of TCP after its third packet, of UDP after some seconds, of ping never.
+func assured() nftTerm {
+	return nftTerm{"ct status assured", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusAssured)...)}
+}
+
+// answering is a packet that goes the other way than its connection's first one.
+func answering() nftTerm {
+	return nftTerm{"ct direction reply", []nftExpr{conntrack(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{1})}}
+}
+
+// guarded are packets of protocols in which an answer has something of the question that nobody guesses. UDP has but the ports.
+func guarded() nftTerm {
+	return nftTerm{"meta l4proto != udp", []nftExpr{meta(unix.NFT_META_L4PROTO, 0), compare(unix.NFT_CMP_NEQ, []byte{unix.IPPROTO_UDP})}}
 }
 
 // translated is a connection whose destination was changed by a rule, of whoever.

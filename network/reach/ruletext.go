@@ -44,6 +44,8 @@ func (e *Expr) keyName() string {
 		switch e.Key {
 		case ctState:
 			return "ct state"
+		case ctDirection:
+			return "ct direction"
 		case ctStatus:
 			return "ct status"
 		case ctMark:

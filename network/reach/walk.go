@@ -55,7 +55,7 @@ const (
 	natDNAT = 1 // 0 is SNAT
 
 	stateEstablished, stateNew = 2, 8
-	statusDNAT                 = 0x20
+	statusAssured, statusDNAT  = 4, 0x20
 )
 
 // answer is what a question about a packet has: it may be open.
@@ -486,9 +486,9 @@ func (w *walker) ct(key uint32) field {
 		return known([]byte{0})
 	case ctMark:
 		return number(0)
-	case ctStatus:
+	case ctStatus: // of a connection that is assured there were more packets than these
 		f := unknown(4)
-		binary.NativeEndian.PutUint32(f.known, statusDNAT)
+		binary.NativeEndian.PutUint32(f.known, statusAssured|statusDNAT)
 		if w.packet.DNAT {
 			binary.NativeEndian.PutUint32(f.value, statusDNAT)
 		}
