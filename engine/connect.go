@@ -195,8 +195,16 @@ func (b *builder) wire(a Attachment) (*wire, error) {
 		return nil, errors.New("user specified IP address is supported on user defined networks only")
 	}
 	w := &wire{network: n, asked: a, links: map[string]string{}}
+	for _, alias := range a.Aliases {
+		if err := oneWord("--network-alias", alias); err != nil {
+			return nil, err
+		}
+	}
 	for _, l := range a.Links {
 		name, alias := splitLink(l)
+		if err := oneWord("--link", alias); err != nil {
+			return nil, err
+		}
 		w.links[alias] = name
 	}
 	return w, nil

@@ -117,7 +117,7 @@ func (b *builder) extraHost(text string) (string, error) {
 		name, value, ok = text[:at], text[at+1:], true
 	}
 	value = strings.TrimSuffix(strings.TrimPrefix(value, "["), "]")
-	if !ok || name == "" || strings.ContainsAny(name, " \t\n#") {
+	if !ok || name == "" || oneWord("--add-host", name) != nil {
 		return "", fmt.Errorf("bad format for add-host: %q", text)
 	}
 	if value != "host-gateway" {
@@ -244,7 +244,7 @@ func (b *builder) changeResolv(conf *resolv) error {
 		conf.options = b.run.DNSOptions
 	}
 	for _, s := range append(slices.Clone(conf.search), conf.options...) {
-		if s == "" || strings.ContainsAny(s, " \t\n;#") {
+		if s == "" || strings.Contains(s, ";") || oneWord("", s) != nil {
 			return fmt.Errorf("%q is no domain and no option of resolv.conf", s)
 		}
 	}

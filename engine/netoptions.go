@@ -60,10 +60,10 @@ func driverOptions(n *netdb.Network) error {
 			return fmt.Errorf("unknown %s mode: %s: there are %s", n.Driver, mode, strings.Join(plan.Modes(n.Driver), " "))
 		}
 	}
-	if n.Device != "" && (len(n.Device) > 15 || strings.ContainsAny(n.Device, "/: \t\n%") || n.Device == "." || n.Device == "..") {
-		return fmt.Errorf("device %q: a name of a device has 1 to 15 bytes, no blank, no slash and no colon", n.Device)
+	if n.Device == "" {
+		return nil
 	}
-	return nil
+	return plan.CheckDeviceName("device", n.Device)
 }
 
 // checkOption refuses values that an option has not. One that is nobody's may have any.

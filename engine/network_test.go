@@ -118,7 +118,10 @@ func TestNetworkCreateRefuses(t *testing.T) {
 		"of a --subnet":                                              {Name: "x", IPAM: IPAM{Config: []IPAMPool{{Gateway: "10.0.0.1"}}}},
 		"for an internal network":                                    {Name: "x", Options: map[string]string{optMode4: modeIsolated}},
 		"nat, nat-unprotected, routed":                               {Name: "x", Options: map[string]string{optMode6: "bridged"}},
-		"1 to 15 bytes":                                              {Name: "x", Options: map[string]string{optName: "a/b"}},
+		"no slash, colon":                                            {Name: "x", Options: map[string]string{optName: "a/b"}},
+		"no slash, colon, percent sign, quote, blank or control":     {Name: "x", Options: map[string]string{optName: "a\x1b[2J"}},
+		`"all" stands for all devices`:                               {Name: "x", Options: map[string]string{optName: "all"}},
+		`"default" stands for all devices`:                           {Name: "x", Driver: "macvlan", Options: map[string]string{"parent": "default"}},
 		"loopback interface is not a valid ipvlan parent":            {Name: "x", Driver: "ipvlan", Options: map[string]string{"parent": "lo"}},
 		"host_ipv4=10.0.0.9: kakuri has no such option":              {Name: "x", Options: map[string]string{optHost4: "10.0.0.9"}},
 		"trusted_host_interfaces=eth0: kakuri has no such":           {Name: "x", Options: map[string]string{optTrusted: "eth0"}},
@@ -424,6 +427,10 @@ func TestNetworkPlan(t *testing.T) {
 		"cannot be had beside other networks": func(c *Config) { c.Networks = append(c.Networks, Attachment{Network: "host"}) },
 		"no configured subnet or ip-range":    func(c *Config) { c.Networks[1].IPv4 = "10.9.9.9" },
 		"bad format for add-host":             func(c *Config) { c.ExtraHosts = []string{"nonsense"} },
+		`format for add-host: "\x1b`:           func(c *Config) { c.ExtraHosts = []string{"\x1b[2J:192.0.2.1"} },
+		"no option of resolv.conf":            func(c *Config) { c.DNSOptions = []string{"ndots:1\rnameserver"} },
+		`--network-alias "a\nb"`:              func(c *Config) { c.Networks[0].Aliases = []string{"x", "a\nb"} },
+		`--link "a\n192.0.2.1 example.org"`:   func(c *Config) { c.Networks[0].Links = []string{"other:a\n192.0.2.1 example.org"} },
 		"user specified IP address": func(c *Config) {
 			c.Networks = []Attachment{{Network: "bridge", IPv4: "10.0.0.9"}}
 			c.Network = "bridge"

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,13 +218,18 @@ func (b *builder) foreignNetwork(mode string) error {
 	return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: %s", mode, way)
 }
 
+// oneWord refuses names that stand in a line of /etc/hosts, and are more there than one: of two lines the second would name others.
+func oneWord(flag, name string) error {
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
+		return fmt.Errorf("%s %q: a name has no spaces, and is one line", flag, name)
+	}
+	return nil
+}
+
 // hostNames are the names in a UTS namespace of the container's own.
 func (b *builder) hostNames() error {
-	// They stand in /etc/hosts, where one of two lines would name others.
-	for _, name := range [][2]string{{"--hostname", b.run.Hostname}, {"--domainname", b.run.Domainname}} {
-		if strings.ContainsFunc(name[1], func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' }) {
-			return fmt.Errorf("%s %q: a name has no spaces, and is one line", name[0], name[1])
-		}
+	if err := cmp.Or(oneWord("--hostname", b.run.Hostname), oneWord("--domainname", b.run.Domainname)); err != nil {
+		return err
 	}
 	b.spec.Hostname, b.spec.Domainname = b.run.Hostname, b.run.Domainname
 	b.because("hostname", "--hostname")

@@ -265,7 +265,7 @@ func netErr(field, format string, args ...any) error {
 }
 
 func (b *Bridge) check(field string) error {
-	if err := deviceName(field+".device", b.Device); err != nil {
+	if err := CheckDeviceName(field+".device", b.Device); err != nil {
 		return err
 	}
 	for _, a := range b.Addrs {
@@ -290,7 +290,7 @@ func (e *Endpoint) check(field string) error {
 		return netErr(field+".driver", "there is no driver %q: there are %s, %s and %s", e.Driver, DriverBridge, DriverMacvlan, DriverIPvlan)
 	}
 	for _, n := range names {
-		if err := deviceName(field+n.field, n.name); err != nil {
+		if err := CheckDeviceName(field+n.field, n.name); err != nil {
 			return err
 		}
 	}
@@ -326,12 +326,12 @@ func (p *Publish) check(field string) error {
 	case !p.HostAddr.IsValid() || !p.Addr.IsValid() || p.HostAddr.IsMulticast() || p.Addr.IsMulticast() || p.Addr.IsUnspecified():
 		return netErr(field+".addr", "%v to %v: both are to be addresses of one", p.HostAddr, p.Addr)
 	}
-	return deviceName(field+".bridge", p.Bridge)
+	return CheckDeviceName(field+".bridge", p.Bridge)
 }
 
-// deviceName refuses what no device of Linux can be called (dev_valid_name of its net/core/dev.c), and the
+// CheckDeviceName refuses what no device of Linux can be called (dev_valid_name of its net/core/dev.c), and the
 // pattern that the kernel would complete to a name.
-func deviceName(field, name string) error {
+func CheckDeviceName(field, name string) error {
 	switch {
 	case name == "":
 		return netErr(field, "a device needs a name")
