@@ -427,7 +427,7 @@ func TestNetworkPlan(t *testing.T) {
 		"cannot be had beside other networks": func(c *Config) { c.Networks = append(c.Networks, Attachment{Network: "host"}) },
 		"no configured subnet or ip-range":    func(c *Config) { c.Networks[1].IPv4 = "10.9.9.9" },
 		"bad format for add-host":             func(c *Config) { c.ExtraHosts = []string{"nonsense"} },
-		`format for add-host: "\x1b`:           func(c *Config) { c.ExtraHosts = []string{"\x1b[2J:192.0.2.1"} },
+		`format for add-host: "\x1b`:          func(c *Config) { c.ExtraHosts = []string{"\x1b[2J:192.0.2.1"} },
 		"no option of resolv.conf":            func(c *Config) { c.DNSOptions = []string{"ndots:1\rnameserver"} },
 		`--network-alias "a\nb"`:              func(c *Config) { c.Networks[0].Aliases = []string{"x", "a\nb"} },
 		`--link "a\n192.0.2.1 example.org"`:   func(c *Config) { c.Networks[0].Links = []string{"other:a\n192.0.2.1 example.org"} },
