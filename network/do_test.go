@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -487,6 +488,52 @@ func TestFailureInTheMiddle(t *testing.T) {
 	}
 	if out := d.ip(t, "-o", "link") + ipIn(t, pid, "-o", "link"); strings.Contains(out, "vk") || strings.Contains(out, "eth0@") {
 		t.Errorf("left:\n%s", out)
+	}
+}
+
+// TestLearnedMACs: who sends with one MAC after another has a bridge remember so many, and no more.
+func TestLearnedMACs(t *testing.T) {
+	nstest.Root(t)
+	d := doer(t)
+	a := container(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	if err := d.Connect(t.Context(), a, "a", plan.Network{Endpoints: []plan.Endpoint{endpoint(0)}}); err != nil {
+		t.Fatal(err)
+	}
+	in, err := d.enter(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = in.do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		i, err := in.index("eth0")
+		frame := make([]byte, 60)
+		copy(frame, []byte{2, 0, 0, 0, 0, 1, 2, 1, 12: 0x88, 13: 0xb5}) // for local experiments: IEEE 802
+		for n := range uint32(maxLearned + 1000) {
+			binary.BigEndian.PutUint32(frame[8:], n)
+			if err == nil {
+				err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(i), Halen: 6})
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := d.host.Ask(netlink.NewMessage(unix.RTM_GETLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, br0.Device), unix.RTM_NEWLINK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	learned := attribute(body[unix.SizeofIfInfomsg:], unix.IFLA_LINKINFO, unix.IFLA_INFO_DATA, unix.IFLA_BR_FDB_N_LEARNED)
+	if learned == nil {
+		t.Skip("this kernel knows no end of what a bridge learns: Linux 6.8")
+	}
+	if n := binary.NativeEndian.Uint32(learned); n != maxLearned {
+		t.Errorf("the bridge remembers %d", n)
 	}
 }
 

@@ -26,6 +26,10 @@ const (
 	makeNew     = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 )
 
+// maxLearned is how many MACs a bridge remembers at once: 16 for each port that it can have. Without an end, as it is before Linux 6.8, which knows no other, a container that may send with any
+// has the kernel remember each for five minutes, and that memory is not the container's.
+const maxLearned = 1 << 14
+
 func linkMessage(flags uint16, name string) netlink.Message {
 	return netlink.NewMessage(unix.RTM_NEWLINK, flags, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, name)
 }
@@ -68,7 +72,9 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 	l, err := s.Link(b.Device)
 	if errors.Is(err, unix.ENODEV) {
 		m := addMAC(linkMessage(makeNew, b.Device), bridgeMAC(b)).Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
-			return m.AddString(unix.IFLA_INFO_KIND, "bridge")
+			return m.AddString(unix.IFLA_INFO_KIND, "bridge").Nest(unix.IFLA_INFO_DATA, func(m netlink.Message) netlink.Message {
+				return m.AddUint32(unix.IFLA_BR_FDB_MAX_LEARNED, maxLearned)
+			})
 		})
 		if err = s.One(m); err != nil && !errors.Is(err, unix.EEXIST) { // another command's
 			return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, hint(err, "bridge"))
