@@ -21,6 +21,7 @@ import (
 type Needs struct {
 	Cgroup bool     // how control groups are mounted
 	Labels bool     // which security modules that label processes are enabled
+	Chroot bool     // whether the caller is in a chroot
 	Trees  []string // sources of recursive binds: which lead to the root directory
 }
 
@@ -72,6 +73,8 @@ func Read(needs Needs) (plan.Facts, error) {
 		f.SELinux = err == nil
 	}
 	f.Roots = roots(needs.Trees)
+	// Others cannot ask; nor can they make a user namespace in a chroot.
+	f.Chroot = needs.Chroot && f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSysChroot) && inChroot()
 	if !f.Privileged() {
 		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
@@ -91,6 +94,33 @@ func roots(paths []string) (list []string) {
 		}
 	}
 	return list
+}
+
+// inChroot reports whether the root directory is another one than that of the mount namespace: what setns(2) makes the root
+// directory of a thread that joins the namespace it is in. The thread ends with that.
+func inChroot() bool {
+	is := make(chan bool)
+	go func() {
+		runtime.LockOSThread()
+		is <- rootMoves()
+	}()
+	return <-is
+}
+
+// rootMoves is inChroot for a thread of its own.
+func rootMoves() bool {
+	const id = unix.STATX_INO | unix.STATX_MNT_ID
+	var ours, root unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, "/", 0, id, &ours) != nil || unix.Unshare(unix.CLONE_FS) != nil {
+		return false
+	}
+	ns, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(ns)
+	return unix.Setns(ns, unix.CLONE_NEWNS) == nil && unix.Statx(unix.AT_FDCWD, "/", 0, id, &root) == nil &&
+		(ours.Mnt_id != root.Mnt_id || ours.Ino != root.Ino)
 }
 
 // tooOld reports whether a release is older than Linux 5.14. A release that cannot

@@ -247,3 +247,33 @@ func TestUserName(t *testing.T) {
 		t.Errorf("a user nobody has is %q", got)
 	}
 }
+
+// TestInChroot: a chroot is told from the root directory of a mount namespace, also where it shows the same files.
+func TestInChroot(t *testing.T) {
+	const inside = "KAKURI_TEST_CHROOT"
+	if want := os.Getenv(inside); want != "" {
+		f, err := Read(Needs{Chroot: true})
+		if err != nil || fmt.Sprint(f.Chroot) != want {
+			t.Errorf("in a chroot: %v, want %s: %v", f.Chroot, want, err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for script, want := range map[string]string{
+		`exec "$0" -test.run=^TestInChroot$ -test.v`:                                                                 "false",
+		`mount --rbind / /mnt && exec chroot /mnt "$0" -test.run=^TestInChroot$ -test.v`:                             "true",
+		`mount --rbind / /mnt && cd /mnt && pivot_root . mnt && exec chroot . "$0" -test.run=^TestInChroot$ -test.v`: "false",
+	} {
+		c := exec.Command("/bin/sh", "-c", script, exe)
+		c.Env, c.SysProcAttr = append(os.Environ(), inside+"="+want), &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestInChroot") {
+			t.Errorf("%s: %v\n%s", script, err, out)
+		}
+	}
+}

@@ -589,6 +589,55 @@ func mountCases() []opCase {
 				t.Errorf("%q", res.out)
 			}
 		}},
+		{"leave chroot", func(t testing.TB) []plan.Step {
+			root := nstest.RootFS(t)
+			proc := filepath.Join(root, "proc")
+			if err := unix.Mount("proc", proc, "proc", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(proc, unix.MNT_DETACH) })
+			return []plan.Step{
+				clone(abi.NSMount), in(&plan.OpenRoot{Path: root}), in(&plan.Chroot{}), in(&plan.LeaveChroot{}), start(), sh("cut -d' ' -f5 /proc/self/mountinfo; pwd"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			// Who joins a mount namespace gets its root: that of the machine, unless that is gone.
+			joined := func(pid int) string {
+				out, _ := exec.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", pid), "ls", "/srv").CombinedOutput()
+				return string(out)
+			}
+			held(t, func(pid int) {
+				if got := joined(pid); got != "web\n" {
+					t.Errorf("joining finds %q", got)
+				}
+			}, steps...)
+			if res := must(t, steps...); res.out != "/\n/proc\n/\n" {
+				t.Errorf("%q", res.out)
+			}
+			held(t, func(pid int) {
+				if got := joined(pid); got == "web\n" {
+					t.Error("a chroot alone does the same")
+				}
+			}, slices.Delete(slices.Clone(steps), 3, 4)...)
+			// The caller's root directory may be a mount, and shared.
+			root := steps[1].Op.(*plan.OpenRoot).Path
+			if err := unix.Mount(root, root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Unmount(root, unix.MNT_DETACH)
+			for _, on := range []string{root, "/"} {
+				if err := unix.Mount("", on, "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			defer unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
+			before := read("/proc/self/mountinfo")
+			if res := must(t, steps...); res.out != "/\n/proc\n/\n" {
+				t.Errorf("%q", res.out)
+			}
+			if after := read("/proc/self/mountinfo"); after != before {
+				t.Errorf("the caller's mounts were\n%sand are\n%s", before, after)
+			}
+		}},
 		{"open_tree", func(t testing.TB) []plan.Step {
 			src := nstest.Dir(t)
 			if err := os.WriteFile(filepath.Join(src, "file"), nil, 0o600); err != nil {

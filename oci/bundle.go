@@ -139,7 +139,7 @@ func Dedicate() {
 // Needs tells which facts of the host the bundle's plan depends on.
 func (b *Bundle) Needs() host.Needs {
 	n := needs(b.Spec)
-	n.Trees = plan.Trees(b.Spec, b.Dir)
+	n.Trees, n.Chroot = plan.Trees(b.Spec, b.Dir), !plan.InPlace(b.Spec)
 	return n
 }
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,15 +27,20 @@ import (
 
 // A place is a state directory, and the command on it.
 type place struct {
-	t     testing.TB
-	dir   string
-	stdin *os.File
+	t      testing.TB
+	dir    string
+	stdin  *os.File
+	chroot string // in which the command runs
 }
 
 func newPlace(t testing.TB) place { return place{t: t, dir: filepath.Join(nstest.Dir(t), "state")} }
 
 func (p place) command(args ...string) *exec.Cmd {
-	return exec.Command(nstest.Binary(p.t, "kakuri-runtime"), append([]string{"--root", p.dir}, args...)...)
+	c := exec.Command(nstest.Binary(p.t, "kakuri-runtime"), append([]string{"--root", p.dir}, args...)...)
+	if p.chroot != "" {
+		c.Dir, c.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: p.chroot}
+	}
+	return c
 }
 
 // do runs a command, whose container's streams are files: a pipe would be held open.

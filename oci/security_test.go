@@ -1137,3 +1137,40 @@ func TestPIDFileIsADevice(t *testing.T) {
 	}
 	p.empty()
 }
+
+// Who makes a container from a chroot leaves it no way to what is above: not to who joins its mount namespace, as exec does, nor to
+// who has CAP_SYS_CHROOT in it, since its root directory is that of its namespace.
+func TestMadeInChroot(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("exec sleep 1000")
+	dir := bundle(t, s)
+	for name, options := range map[string]uintptr{"of mounts": unix.MS_PRIVATE, "of shared mounts": unix.MS_SHARED} {
+		t.Run(name, func(t *testing.T) {
+			nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNS}, func(t *testing.T) {
+				top := nstest.Dir(t)
+				if err := unix.Mount("/", top, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+					t.Fatal(err)
+				}
+				defer unix.Unmount(top, unix.MNT_DETACH)
+				if err := unix.Mount("", "/", "", unix.MS_REC|options, ""); err != nil {
+					t.Fatal(err)
+				}
+				in := p
+				in.t, in.chroot = t, top
+				before, _ := os.ReadFile("/proc/self/mountinfo")
+				in.good("run", "--detach", "--bundle", dir, "made")
+				defer in.do("delete", "--force", "made")
+				for _, p := range []place{in, {t: t, dir: p.dir}} {
+					if out := p.good("exec", "made", "sh", "-c", "cut -d' ' -f5 /proc/self/mountinfo | head -n 1; ls -d /srv/web"); out != "/\n/srv/web\n" {
+						t.Errorf("exec finds %s", out)
+					}
+				}
+				if after, _ := os.ReadFile("/proc/self/mountinfo"); string(after) != string(before) {
+					t.Errorf("the mounts were\n%sand are\n%s", before, after)
+				}
+			})
+		})
+	}
+}

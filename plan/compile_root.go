@@ -87,6 +87,9 @@ func (c *compiler) root() error {
 	if err := c.sharedTrees(); err != nil {
 		return err
 	}
+	if c.host.Chroot {
+		c.inside(&LeaveChroot{}, because("the caller is in a chroot, above which the machine's root is"), nil)
+	}
 	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
 	c.treesAt = len(c.plan.Steps)
 	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)

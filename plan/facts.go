@@ -34,6 +34,9 @@ type Facts struct {
 	// Roots are the sources of recursive binds that lead to the caller's root directory.
 	Roots []string
 
+	// Chroot: the caller's root directory is not that of its mount namespace.
+	Chroot bool
+
 	// TimeOnExec: execve enters the time namespace made for children.
 	TimeOnExec bool
 }

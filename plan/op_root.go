@@ -208,6 +208,35 @@ func escapeOverlay(p string) string {
 	return strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace(p)
 }
 
+// LeaveChroot makes the caller's root directory, which chroot(2) gave it, the root of the new mount namespace, and lets go of what is
+// above it. pivot_root(2) puts the container's root in the place of the caller's root directory: in a chroot that leaves the machine's root
+// above, where setns(2) takes whoever enters the namespace.
+type LeaveChroot struct{}
+
+// Name implements [Op].
+func (*LeaveChroot) Name() string { return "leave chroot" }
+
+// String implements [Op].
+func (*LeaveChroot) String() string {
+	return "setns, pivot_root to the caller's root directory, umount what is above it"
+}
+
+func (*LeaveChroot) lower(a *Asm) {
+	ns, at, tree := a.tmp(), a.tmp(), a.tmp()
+	a.call(abi.CallOpenat, cwd(), a.str("/proc/self/ns/mnt"), num(abi.OCloexec), num(0)).into(ns)
+	a.call(abi.CallOpenat, cwd(), a.str("/"), num(abi.OPath|abi.OCloexec), num(0)).into(at)
+	a.call(abi.CallSetns, fd(ns), num(abi.NSMount.CloneFlag())) // whose root is the root directory then
+	// Before anything is unmounted, or that would reach the machine.
+	a.call(abi.CallMountSetattr, cwd(), a.str("/"), num(abi.AtRecursive), memArg(a.mountAttr(0, 0, abi.MSSlave)), num(32))
+	// The caller's root directory need not be a mount.
+	a.call(abi.CallOpenTree, fd(at), a.str(""), num(treeFlags(true)|abi.AtEmptyPath)).into(tree)
+	a.call(abi.CallMoveMount, fd(tree), a.str(""), fd(at), a.str(""), num(abi.MoveMountFEmptyPath|abi.MoveMountTEmptyPath))
+	a.call(abi.CallFchdir, fd(tree))
+	a.call(abi.CallPivotRoot, a.str("."), a.str("."))
+	a.call(abi.CallUmount2, a.str("."), num(abi.MNTDetach))
+	a.call(abi.CallChdir, a.str("/"))
+}
+
 // PivotRoot makes the container's root the root of its mount namespace and lets
 // go of everything else: pivot_root(2), "pivot_root(".", ".")". Afterwards the
 // host's tree lies over the new root, and "." leads to what lies topmost.

@@ -30,7 +30,7 @@ func unchecked(op Op) string {
 		return "it shows where it is mounted"
 	case *Propagation:
 		return "the mounts that it was for are gone from the container"
-	case *PivotRoot, *AttachRoot, *Scratch, *LayerDir, *PublicLayer, *MountIndex, *MountFUSE, *ServeRoot:
+	case *PivotRoot, *LeaveChroot, *AttachRoot, *Scratch, *LayerDir, *PublicLayer, *MountIndex, *MountFUSE, *ServeRoot:
 		return "it shows by the root file system"
 	case *Remount:
 		return "it shows by the mount"
