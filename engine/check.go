@@ -603,7 +603,7 @@ func bootStarts(c Container) bool {
 	case "unless-stopped":
 		return c.Status != monitor.Created && !c.Stopped
 	case "on-failure":
-		return c.Error == wentDown
+		return c.Error == wentDown && !c.Stopped
 	}
 	return false
 }

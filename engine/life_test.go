@@ -558,6 +558,14 @@ func TestBoot(t *testing.T) {
 	if err := e.Stop(t.Context(), stopped.ID, StopOptions{Timeout: new(int)}); err != nil {
 		t.Fatal(err)
 	}
+	// The stop of one is under way when the machine goes down.
+	asked := detached(t, e, Config{Name: "boot-asked", Rootfs: root, Restart: Restart{Policy: "on-failure"}, Command: []string{"sleep", "1000"}})
+	state := asked.State
+	state.Stopped = true
+	if err := monitor.WriteState(asked.dir, state); err != nil {
+		t.Fatal(err)
+	}
+	ran = append(ran, asked)
 	// As if the machine had gone down.
 	for _, c := range ran {
 		p := c.Witness().Open()

@@ -678,6 +678,9 @@ func (m *monitor) end(x Exit) {
 	}
 	m.keepRoot()
 	m.save()
+	if m.stopped && m.task.Restart.heeds() {
+		files.SyncFile(m.order.Dir, "state.json") // a machine that loses its power is to know, when it comes back, that somebody has stopped it
+	}
 	m.tell(x)
 	m.sink.Close()
 	if m.task.AutoRemove && m.remove() == nil {

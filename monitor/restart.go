@@ -20,6 +20,9 @@ func (r Restart) wants(code, times int) bool {
 	return false
 }
 
+// heeds reports whether a boot of the machine starts a container by the policy unless somebody has stopped it.
+func (r Restart) heeds() bool { return r.Policy == "unless-stopped" || r.Policy == "on-failure" }
+
 // backOff is how long to wait after a run that took so long, when the wait before that one was last.
 func backOff(last, ran time.Duration) time.Duration {
 	if last == 0 || ran >= longEnough {

@@ -95,6 +95,19 @@ func Same(fd int, path string) bool {
 	return unix.Fstat(fd, &ours) == nil && unix.Stat(path, &now) == nil && ours.Ino == now.Ino && ours.Dev == now.Dev
 }
 
+// SyncFile has what was written to a file, and the name that it has in dir, be on the disk when it returns.
+func SyncFile(dir, name string) error {
+	fd, err := unix.Open(dir+"/"+name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Fsync(fd)
+		unix.Close(fd)
+	}
+	if err != nil {
+		return &os.PathError{Op: "fsync", Path: dir + "/" + name, Err: err}
+	}
+	return SyncDir(dir)
+}
+
 // SyncDir has the names in a directory be on the disk when it returns.
 func SyncDir(dir string) error {
 	if err := syncDir(unix.AT_FDCWD, dir); err != nil {

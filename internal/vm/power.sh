@@ -70,6 +70,7 @@ work() {
 			old=$((i - 1))
 			mark going running up$old
 			mark going container done$old
+			mark going stopped re$old
 			mark going container re$old
 			kakuri rm -f up$old done$old re$old >/dev/null
 			mark going image $registry/co$old
@@ -84,6 +85,7 @@ work() {
 		kakuri rename cr$i re$i
 		mark has container re$i
 		kakuri stop -t 0 re$i >/dev/null
+		mark has stopped re$i
 		kakuri network create net$i >/dev/null
 		mark has network net$i
 	done
@@ -108,6 +110,7 @@ check() {
 		'') ;;
 		image) kakuri image check "$name" >/dev/null || fault "$kind $name" ;;
 		container) kakuri container inspect "$name" >/dev/null || fault "$kind $name" ;;
+		stopped) [ "$(kakuri container inspect --format '{{.State.Running}}' "$name")" = false ] || fault "$kind $name runs" ;;
 		running) [ "$(kakuri container inspect --format '{{.State.Running}}' "$name")" = true ] || fault "$kind $name does not run" ;;
 		volume) kakuri volume inspect "$name" >/dev/null || fault "$kind $name" ;;
 		network) kakuri network inspect "$name" >/dev/null || fault "$kind $name" ;;
