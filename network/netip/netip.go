@@ -266,12 +266,12 @@ func MustParseAddr(s string) Addr {
 
 // number reads up to most digits of a base at the head of s.
 func number(s string, base uint32, most int) (v uint32, n int) {
-	for n < len(s) && n <= most {
+	for n < len(s) && n < most {
 		d := uint32(s[n])
 		switch {
 		case d >= '0' && d <= '9':
 			d -= '0'
-		case d|0x20 >= 'a' && d|0x20 <= 'f':
+		case d|0x20 >= 'a':
 			d = d | 0x20 - 'a' + 10
 		default:
 			return v, n
@@ -293,7 +293,7 @@ func parse4(s string) (v uint32, ok bool) {
 			s = s[1:]
 		}
 		part, n := number(s, 10, 3)
-		if n == 0 || n > 3 || part > 255 || n > 1 && s[0] == '0' {
+		if n == 0 || part > 255 || n > 1 && s[0] == '0' {
 			return 0, false // a leading zero means octal to some
 		}
 		v, s = v<<8|part, s[n:]
@@ -312,12 +312,12 @@ func parse6(s string) (Addr, bool) {
 			return Addr{}, false
 		}
 		part, digits := number(s, 16, 4)
-		if digits == 0 || digits > 4 {
+		if digits == 0 {
 			return Addr{}, false
 		}
 		if digits < len(s) && s[digits] == '.' {
 			v, ok := parse4(s)
-			if !ok || n > 6 || gap < 0 && n != 6 {
+			if !ok || n > 6 {
 				return Addr{}, false
 			}
 			groups[n], groups[n+1] = uint16(v>>16), uint16(v)
@@ -378,7 +378,7 @@ func (p Prefix) Bits() int { return int(p.bits) - 1 }
 func (p Prefix) IsValid() bool { return p.bits > 0 }
 
 // IsSingleIP tells a prefix that has one address.
-func (p Prefix) IsSingleIP() bool { return p.IsValid() && p.Bits() == p.addr.BitLen() }
+func (p Prefix) IsSingleIP() bool { return p.Bits() == p.addr.BitLen() }
 
 // Masked is the network: p with all other bits 0.
 func (p Prefix) Masked() Prefix {
@@ -405,7 +405,7 @@ func (p Prefix) Overlaps(o Prefix) bool {
 	if p.Bits() > o.Bits() {
 		p, o = o, p
 	}
-	return p.IsValid() && o.IsValid() && p.Contains(o.addr)
+	return p.Contains(o.addr)
 }
 
 // Last is the last address of the network: its broadcast address, if it is one of IPv4. net/netip has none.
@@ -458,7 +458,7 @@ func ParsePrefix(s string) (Prefix, error) {
 		a, err := ParseAddr(s[:i])
 		length := s[i+1:]
 		n, digits := number(length, 10, 3)
-		if err != nil || digits == 0 || digits > 3 || digits < len(length) || digits > 1 && length[0] == '0' || int(n) > a.BitLen() {
+		if err != nil || digits == 0 || digits < len(length) || digits > 1 && length[0] == '0' || int(n) > a.BitLen() {
 			break
 		}
 		return PrefixFrom(a, int(n)), nil

@@ -14,6 +14,9 @@ var words = []string{
 	"::ffff:0:0", "1:2:3:4:5:6:1.2.3.4", "1:2:3:4:5:6:7:1.2.3.4", "::1.2.3", "1.2.3.4::", "::1.2.3.4:5", "12345::", "g::", "0:0:1:0:0:0:1:0", "0:0:1:1:0:0:1:1", "ff02::1:ff00:1", "fc00::", "FFFF::aBc",
 	"169.254.1.1", "224.0.0.1", "172.16.0.1", "172.32.0.1", "192.168.3.4", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2001:db8::", "fec0::1", "febf::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 	"0:0:0:0:ffff:ffff:ffff:ffff", "1:2:3:4:5:6:7.8.9.10:1", "::0001", "::00001", "1.2.3.4x", "0x1.2.3.4",
+	":", ":1::", "::1::2", "::1:2:3:4:5:6:7:8", "::1:2:3:4:5:6:7:1.2.3.4", "1:2:3.4.5.6", "1.2.3.a", "1.2.3.4f", "4294967297.2.3.4", "1000.2.3.4",
+	// one of each that has the bits of another family's or another kind's
+	"::ffff:224.0.0.1", "::ffff:169.254.1.1", "1::ffff:1.2.3.4", "0.0.0.1", "::a9fe:1", "::7f00:1",
 }
 
 // same wants one answer of both packages about a, which is b there.
@@ -40,7 +43,7 @@ func same(t *testing.T, a Addr, b std.Addr) {
 	}
 	data, err := json.Marshal(a)
 	want, _ := json.Marshal(b)
-	var back Addr
+	back := MustParseAddr("203.0.113.9")
 	if err != nil || !bytes.Equal(data, want) || json.Unmarshal(data, &back) != nil || back != a {
 		t.Errorf("%v: JSON %s, and back %v", b, data, back)
 	}
@@ -87,7 +90,7 @@ func comparePrefix(t *testing.T, s string) {
 func TestAddr(t *testing.T) {
 	for _, s := range words {
 		compareParse(t, s)
-		for _, bits := range []string{"", "/", "/0", "/8", "/16", "/24", "/31", "/32", "/33", "/63", "/64", "/65", "/127", "/128", "/129", "/08", "/+8", "/8/8", "/ 8", "/0008"} {
+		for _, bits := range []string{"", "/", "/0", "/8", "/16", "/24", "/31", "/32", "/33", "/63", "/64", "/65", "/127", "/128", "/129", "/08", "/+8", "/8/8", "/ 8", "/0008", "/8x", "/1000", "/4294967304"} {
 			comparePrefix(t, s+bits)
 		}
 	}
@@ -135,11 +138,30 @@ func TestPairs(t *testing.T) {
 			}
 		}
 	}
-	if (Addr{}).String() != (std.Addr{}).String() || (Prefix{}).String() != (std.Prefix{}).String() || (Prefix{}).Bits() != -1 || (Prefix{}).Overlaps(Prefix{}) {
-		t.Error("the zero values")
+}
+
+func TestZero(t *testing.T) {
+	a, p := MustParseAddr("1.2.3.4"), MustParsePrefix("1.2.3.4/8")
+	if (Addr{}).String() != (std.Addr{}).String() || (Addr{}).Next() != (Addr{}) || (Prefix{}).String() != (std.Prefix{}).String() || (Prefix{}).Bits() != -1 {
+		t.Error("in words")
 	}
-	if p := PrefixFrom(MustParseAddr("1.2.3.4"), 33); p.IsValid() {
-		t.Errorf("33 bits: %v", p)
+	if (Prefix{}).Overlaps(Prefix{}) || (Prefix{}).Contains(Addr{}) || p.Overlaps(Prefix{}) || (Prefix{}).Overlaps(p) || (Prefix{}).IsSingleIP() || (Prefix{}).Last() != (Addr{}) || (Prefix{}).Masked() != (Prefix{}) {
+		t.Error("it holds no address")
+	}
+	for _, bits := range []int{-1, 33} {
+		if p := PrefixFrom(a, bits); p != (Prefix{}) {
+			t.Errorf("%d bits: %v", bits, p)
+		}
+	}
+	if p := PrefixFrom(Addr{}, 0); p.IsValid() {
+		t.Errorf("of no address: %v", p)
+	}
+	text, _ := (Prefix{}).MarshalText()
+	if back := p; len(text) > 0 || back.UnmarshalText(text) != nil || back != (Prefix{}) {
+		t.Errorf("%q, and back %v", text, back)
+	}
+	if a.UnmarshalText([]byte("1.2.3")) == nil || p.UnmarshalText([]byte("1.2.3.4")) == nil {
+		t.Error("what is none was read")
 	}
 }
 
