@@ -100,7 +100,7 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 		}
 	}
 	// Round once: from what follows the last one to the end, and from the beginning to there.
-	for a, wrapped := from, false; ; {
+	for a := from; ; {
 		if !p.reserved(a) {
 			ok, err := take(a)
 			if err != nil {
@@ -111,11 +111,11 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 			}
 		}
 		if a == high {
-			a, wrapped = low, true
+			a = low
 		} else {
 			a = a.Next()
 		}
-		if a == from && (wrapped || from == low) {
+		if a == from {
 			return netip.Addr{}, &ExhaustedError{n.Name, r}
 		}
 	}

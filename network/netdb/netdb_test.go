@@ -190,6 +190,10 @@ func TestCreateRefuses(t *testing.T) {
 		"it is the gateway's":              pool("10.2.0.0/16", "", "10.2.0.9", "10.2.0.9"),
 		"none is left for the gateway":     pool("10.2.0.0/30", "", "", "10.2.0.1", "10.2.0.2"),
 		"no machine can have":              pool("224.0.0.0/8", "", ""),
+		"127.0.0.0/8: no machine":          pool("127.0.0.0/8", "", ""),
+		"0.0.0.0/8: no machine":            pool("0.0.0.0/8", "", ""),
+		"neither of IPv4 nor of IPv6":      pool("::ffff:10.0.0.0/104", "", ""),
+		"for range \"10.2.0.0/15\"":        pool("10.2.0.0/16", "10.2.0.0/15", ""),
 		"invalid characters":               {Name: "a/b", Driver: "bridge", IPv4: true},
 		"a network has one subnet of each": {Name: "two", Driver: "bridge", IPv4: true, Pools: []Pool{{Subnet: netip.MustParsePrefix("10.8.0.0/16")}, {Subnet: netip.MustParsePrefix("10.9.0.0/16")}}},
 	} {
@@ -221,6 +225,7 @@ func TestLeaseSizes(t *testing.T) {
 		{subnet: "10.0.0.0/29", aux: []string{"10.0.0.1", "10.0.0.4"}, want: "10.0.0.3 10.0.0.5 10.0.0.6"},
 		{subnet: "10.0.0.0/16", in: "10.0.3.0/30", want: "10.0.3.0 10.0.3.1 10.0.3.2 10.0.3.3"},
 		{subnet: "10.0.0.0/16", in: "10.0.3.4/32", want: "10.0.3.4"},
+		{subnet: "10.0.0.0/30", in: "10.0.0.0/30", want: "10.0.0.2"},
 		{subnet: "10.0.0.0/24", in: "10.0.0.252/30", want: "10.0.0.252 10.0.0.253 10.0.0.254"},
 		{subnet: "255.255.255.248/29", want: "255.255.255.250 255.255.255.251 255.255.255.252 255.255.255.253 255.255.255.254"},
 		{subnet: "fd00::/126", want: "fd00::2 fd00::3"},
@@ -350,6 +355,49 @@ func TestLeaseNotAtOnce(t *testing.T) {
 	}
 }
 
+// TestLeaseHint: what is written down as the last address is a hint; whatever stands there, an address is one that a container can have, and free.
+func TestLeaseHint(t *testing.T) {
+	for _, hint := range []string{"", "x", "9.255.255.255", "10.0.0.0", "10.0.0.2", "10.0.0.3", "255.255.255.255", "fd00::2"} {
+		db := open(t)
+		n := create(t, db, small("n", "10.0.0.0/30"))
+		db.remember(n.ID, db.hint(n.ID, false), addr("10.0.0.2"))
+		if err := os.WriteFile(db.hint(n.ID, false), []byte(hint), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := db.Lease(n, container(1), netip.Addr{}, false); err != nil || a != addr("10.0.0.2") {
+			t.Errorf("%q: %s, %v", hint, a, err)
+		}
+		if a, err := db.Lease(n, container(1), netip.Addr{}, false); !errors.As(err, new(*ExhaustedError)) {
+			t.Errorf("%q: a second one for the same container: %s, %v", hint, a, err)
+		}
+	}
+}
+
+// TestStrangeRecord: neither the record nor the name of another network is taken for a network's own, nor goes with it.
+func TestStrangeRecord(t *testing.T) {
+	db := open(t)
+	a, b := create(t, db, small("a", "10.0.0.0/24")), create(t, db, small("b", "10.0.1.0/24"))
+	data, err := os.ReadFile(db.dir(a.ID) + "/network.json")
+	if err := errors.Join(err, os.WriteFile(db.dir(b.ID)+"/network.json", data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.Lookup("b"); !errors.As(err, new(*DamagedError)) {
+		t.Errorf("a's record in b's place: %+v, %v", n, err)
+	}
+	if err := db.Remove(b.ID, true, nil); err != nil {
+		t.Error(err)
+	}
+	c := create(t, db, small("c", "10.0.2.0/24"))
+	if err := errors.Join(os.Remove(db.names()+"/c"), os.Symlink(a.ID, db.names()+"/c"), db.Remove(c.ID, false, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "c"} {
+		if n, err := db.Lookup(name); err != nil || n.ID != a.ID {
+			t.Errorf("%s leads to %+v, %v", name, n, err)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	db := open(t)
 	n, other := create(t, db, small("n", "10.0.0.0/24")), create(t, db, small("other", "10.0.1.0/24"))
@@ -391,8 +439,10 @@ func TestNames(t *testing.T) {
 	if got := resolve(n.ID, "renamed"); got != "10.0.0.2 fd00::2" {
 		t.Error(got)
 	}
-	if err := db.Join(n.ID, Member{Container: container(3), Name: "a/b", Addrs: []netip.Addr{addr("10.0.0.4")}}); err == nil {
-		t.Error("a name with a slash is taken")
+	for _, name := range []string{"a/b", "", ".", "..", "a\x00b", strings.Repeat("a", 256)} {
+		if err := db.Join(n.ID, Member{Container: container(3), Name: "c", Aliases: []string{name}, Addrs: []netip.Addr{addr("10.0.0.4")}}); err == nil || !strings.Contains(err.Error(), "cannot be a name") {
+			t.Errorf("%q as a name: %v", name, err)
+		}
 	}
 	for _, c := range []int{1, 1, 2, 3} {
 		if err := db.Leave(n.ID, container(c)); err != nil {
@@ -910,6 +960,13 @@ func TestGateless(t *testing.T) {
 	n := create(t, db, Network{Name: "chosen", Driver: "bridge", IPv4: true, IPv6: true, Gateless4: true, Gateless6: true})
 	if len(n.Pools) != 2 || n.Pools[0].Gateway.IsValid() || n.Pools[1].Gateway.IsValid() {
 		t.Errorf("subnets that were chosen are %+v", n.Pools)
+	}
+	for _, v6 := range []bool{false, true} { // of one family only
+		half := Network{Name: fmt.Sprint("half", v6), IPv4: true, IPv6: true, Gateless4: !v6, Gateless6: v6}
+		half.Pools = []Pool{{Subnet: netip.MustParsePrefix(map[bool]string{false: "10.4.0.0/24", true: "10.6.0.0/24"}[v6])}, {Subnet: netip.MustParsePrefix(map[bool]string{false: "fd04::/64", true: "fd06::/64"}[v6])}}
+		if n := create(t, db, half); n.Pools[0].Gateway.IsValid() != v6 || n.Pools[1].Gateway.IsValid() == v6 {
+			t.Errorf("gateless in one family, IPv6 %v: %+v", v6, n.Pools)
+		}
 	}
 }
 
