@@ -182,6 +182,39 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+// TestComparisonsAtTheirEdges asks each operator about numbers where a half of an argument, or all of it, begins and ends.
+func TestComparisonsAtTheirEdges(t *testing.T) {
+	holds := map[specs.LinuxSeccompOperator]func(a, v uint64) bool{
+		specs.OpEqualTo: func(a, v uint64) bool { return a == v }, specs.OpNotEqual: func(a, v uint64) bool { return a != v },
+		specs.OpLessThan: func(a, v uint64) bool { return a < v }, specs.OpLessEqual: func(a, v uint64) bool { return a <= v },
+		specs.OpGreaterThan: func(a, v uint64) bool { return a > v }, specs.OpGreaterEqual: func(a, v uint64) bool { return a >= v },
+	}
+	edges := []uint64{0, 1, 2, 1<<31 - 1, 1 << 31, 1<<32 - 2, 1<<32 - 1, 1 << 32, 1<<32 + 1, 1<<33 - 1, 1 << 33, 1 << 63, 1<<64 - 1<<31 - 1, 1<<64 - 1<<31, 1<<64 - 2, 1<<64 - 1}
+	x64, _ := abi.ArchX86_64.Syscall("read")
+	x86, _ := abi.ArchX86.Syscall("read")
+	for op, hold := range holds {
+		for _, v := range edges {
+			p, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86}, Syscalls: []specs.LinuxSyscall{
+				{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Value: v, Op: op}}}}}, abi.ArchX86_64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range edges {
+				if got := p.Decide(abi.ArchX86_64, x64, a) == abi.SeccompRetAllow; got != hold(a, v) {
+					t.Errorf("%s %#x of %#x: %v", op, v, a, got)
+				}
+				small := v
+				if int64(v) < 0 && int64(v) >= -1<<31 {
+					small = uint64(uint32(v)) // a negative number is one of 32 bits there
+				}
+				if got := p.Decide(abi.ArchX86, x86, a) == abi.SeccompRetAllow; a < 1<<32 && got != hold(a, small) {
+					t.Errorf("%s %#x of %#x, with 32 bits: %v", op, v, a, got)
+				}
+			}
+		}
+	}
+}
+
 func TestNoProfileNoProgram(t *testing.T) {
 	for _, p := range []*specs.LinuxSeccomp{nil, {}, {Architectures: []specs.Arch{"SCMP_ARCH_X86"}}} {
 		if prog, err := Compile(p, abi.ArchX86_64); prog != nil || err != nil {
