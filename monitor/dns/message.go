@@ -224,7 +224,7 @@ func skipName(msg []byte, at int) (end int, ok bool) {
 	for at < len(msg) {
 		switch b := int(msg[at]); {
 		case b == 0:
-			return max(end, at+1), size < maxName
+			return max(end, at+1), true
 		case b <= maxLabel:
 			if size += 1 + b; size >= maxName {
 				return 0, false
