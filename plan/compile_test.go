@@ -529,14 +529,34 @@ func TestRootPropagation(t *testing.T) {
 	}
 }
 
-// TestLedToProc: a mount below one that the plan makes itself cannot be led into a /proc by what an image has there; below one that begins with an image's files it can.
+// TestLedToProc: a mount below one that the plan makes itself, or on a file of /proc that may be covered, cannot be led into a /proc by what an image has there; below one
+// that begins with an image's files, below one of another kind, and after a mount that may have been led there itself, it can.
 func TestLedToProc(t *testing.T) {
-	for options, want := range map[string]bool{`"nosuid"`: false, `"tmpcopyup"`: true} {
-		p := compile(t, config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs","options":[`+options+`]},{"destination":"/dev/shm","type":"tmpfs","source":"shm"}]`), rootFacts(), Options{})
-		for _, op := range ops[*Mount](p) {
-			if op.Dest == "/dev/shm" && op.NotProc != want {
-				t.Errorf("in a /dev with %s: %v", options, op)
+	const dev, sys, elsewhere = `{"destination":"/dev","type":"tmpfs","source":"tmpfs"},`, `{"destination":"/sys","type":"sysfs","source":"sysfs"},`, `{"destination":"/srv","type":"tmpfs","source":"tmpfs"},`
+	const copied, bound = `{"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["tmpcopyup"]},`, `{"destination":"/srv","type":"bind","source":"/s"},`
+	for _, c := range []struct {
+		before, dest string
+		want         bool
+	}{
+		{dev, "/dev/shm", false}, {copied, "/dev/shm", true}, {"", "/dev/shm", true}, {dev + elsewhere, "/dev/shm", true}, {dev + bound, "/dev/shm", true}, {sys, "/dev/shm", true},
+		{sys, "/sys/fs/x", false}, {`{"destination":"/sys","type":"tmpfs","source":"tmpfs"},`, "/sys/fs/x", true}, {"", "/sys/fs/x", true}, {sys + elsewhere, "/sys/fs/x", true}, {sys + bound, "/sys/fs/x", true}, {dev, "/sys/fs/x", true},
+		{"", "/proc/meminfo", false}, {"", "/srv/x", true},
+	} {
+		text := config(`"root":{"path":"/r"}`, `"mounts":[`+c.before+`{"destination":"`+c.dest+`","type":"tmpfs","source":"last"}]`)
+		for _, op := range ops[*Mount](compile(t, text, rootFacts(), Options{})) {
+			if op.Source == "last" && op.NotProc != c.want {
+				t.Errorf("after %s: %v, want %v", c.before, op, c.want)
 			}
+		}
+	}
+}
+
+// TestRemountInProc: what is mounted there already can get other attributes.
+func TestRemountInProc(t *testing.T) {
+	for _, dest := range []string{"/proc", "/proc/sys"} {
+		_, err := Compile(decode(t, config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"`+dest+`","source":"none","options":["remount","ro"]}]`)), rootFacts(), Options{})
+		if err != nil {
+			t.Errorf("%s: %v", dest, err)
 		}
 	}
 }

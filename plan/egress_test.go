@@ -28,6 +28,9 @@ func TestParseEgress(t *testing.T) {
 		"[2001:db8::/32]/udp":         {To: net("2001:db8::/32"), Proto: "udp"},
 		":443":                        {First: 443, Last: 443},
 		":5353/udp":                   {First: 5353, Last: 5353, Proto: "udp"},
+		"0.0.0.0/0:443":               {To: net("0.0.0.0/0"), First: 443, Last: 443},
+		":1/tcp":                      {First: 1, Last: 1, Proto: "tcp"},
+		"a-0.z9:1":                    {Name: "a-0.z9", First: 1, Last: 1},
 		"3com.example:1":              {Name: "3com.example", First: 1, Last: 1},
 	} {
 		e, err := ParseEgress([]string{text})
@@ -78,7 +81,7 @@ func TestParseEgress(t *testing.T) {
 		strings.Repeat("a", 64):           "1 to 63",
 		strings.Repeat("aa.", 90) + "b:1": "at most 253",
 	} {
-		if e, err := ParseEgress([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
+		if e, err := ParseEgress([]string{text}); err == nil || !strings.HasPrefix(err.Error(), "--egress ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v: want %q", text, e, err, want)
 		}
 	}

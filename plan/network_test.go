@@ -91,6 +91,11 @@ func TestNetworkRefuses(t *testing.T) {
 	if err := good().Check(); err != nil {
 		t.Fatal(err)
 	}
+	routed := good()
+	routed.Publish[0].HostPort, routed.Publish[0].Routed = 0, true
+	if err := routed.Check(); err != nil {
+		t.Errorf("a port that is routed: %v", err)
+	}
 	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
 	for want, change := range map[string]func(n *Network, e *Endpoint, p *Publish){
 		`endpoints[0].device: "a/b"`:             func(_ *Network, e *Endpoint, _ *Publish) { e.Device = "a/b" },
@@ -113,6 +118,12 @@ func TestNetworkRefuses(t *testing.T) {
 		`invalid Prefix is no address`:           func(_ *Network, e *Endpoint, _ *Publish) { e.Addrs = make([]netip.Prefix, 1) },
 		`10.0.0.1/8 by invalid IP is no route`: func(_ *Network, e *Endpoint, _ *Publish) {
 			e.Routes = []Route{{To: netip.MustParsePrefix("10.0.0.1/8")}}
+		},
+		`10.0.0.0/8 by fd00::1 is no route`: func(_ *Network, e *Endpoint, _ *Publish) {
+			e.Routes = []Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("fd00::1")}}
+		},
+		`fd00::/8 by 10.0.0.1 is no route`: func(_ *Network, e *Endpoint, _ *Publish) {
+			e.Routes = []Route{{To: netip.MustParsePrefix("fd00::/8"), Via: netip.MustParseAddr("10.0.0.1")}}
 		},
 		`sysctls: "net.ipv4.ip_forward" is none of`: func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"} },
 		`"net.IFNAME.x" is none of`:                 func(_ *Network, e *Endpoint, _ *Publish) { e.Sysctls = map[string]string{"net.IFNAME.x": "1"} },
