@@ -15,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -554,6 +555,16 @@ func TestAskedPorts(t *testing.T) {
 	cfg := Config{Publish: []PortSpec{{HostIP: "127.0.0.1", AnyPort: true, Port: 80}, {HostIP: "127.0.0.2", Port: 80}, {HostPort: 90, HostPortEnd: 91, Port: 90, PortEnd: 91}, {HostPort: 1, HostPortEnd: 3, Port: 53, Proto: "udp"}}}
 	want := map[string][]PortBinding{"80/tcp": {{"127.0.0.1", "0"}, {"127.0.0.2", ""}}, "90/tcp": {{"", "90"}}, "91/tcp": {{"", "91"}}, "53/udp": {{"", "1-3"}}}
 	if got := cfg.askedBindings(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestBindings: a port that is routed has none of the host, which inspect shows as an empty one.
+func TestBindings(t *testing.T) {
+	at := netip.IPv4Unspecified()
+	got := bindings([]plan.Publish{{Proto: "tcp", Port: 80, HostAddr: at, HostPort: 8080}, {Proto: "udp", Port: 53, HostAddr: at, Routed: true}})
+	want := map[string][]PortBinding{"80/tcp": {{HostIp: "0.0.0.0", HostPort: "8080"}}, "53/udp": {{HostIp: "0.0.0.0"}}}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
