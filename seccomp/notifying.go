@@ -1,8 +1,6 @@
 package seccomp
 
 import (
-	"slices"
-
 	"github.com/kakuri/kakuri/abi"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -52,6 +50,5 @@ func Notifying(p *specs.LinuxSeccomp, arch abi.Arch, listenerPath string) *specs
 		always := specs.LinuxSeccompArg{Index: 0, Value: 0, Op: specs.OpGreaterEqual}
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: others, Action: specs.ActNotify, Args: []specs.LinuxSeccompArg{always}})
 	}
-	out.Flags = slices.DeleteFunc(slices.Clone(p.Flags), func(f specs.LinuxSeccompFlag) bool { return f == flagTSYNC })
 	return &out
 }

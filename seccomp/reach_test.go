@@ -54,6 +54,12 @@ func TestReachFollows(t *testing.T) {
 		"stored":   {[]Instruction{load(offNR), {Code: opStore, K: 3}, load(offArgs), {Code: opLoadMem, K: 3}, {Code: opEqual, K: 5, JF: 1}, {Code: opRet, K: 1}, {Code: opRet, K: 2}}, []uint32{1}},
 		"argument": {[]Instruction{load(offArgs), {Code: opTAX}, load(offNR), {Code: opAddX}, {Code: opEqual, K: 5, JF: 1}, {Code: opRet, K: 1}, {Code: opRet, K: 2}}, []uint32{1, 2}},
 		"added":    {[]Instruction{load(offNR), {Code: opAdd, K: 2}, {Code: opRetA}}, []uint32{7}},
+		"jump":     {[]Instruction{load(offArgs), {Code: opEqual, K: 5, JT: 1, JF: 2}, {Code: opRet, K: 1}, {Code: opRet, K: 2}, {Code: opRet, K: 3}}, []uint32{2, 3}},
+		"moved":    {[]Instruction{load(offArgs), {Code: opAdd, K: 2}, {Code: opEqual, K: 5, JF: 1}, {Code: opRet, K: 1}, {Code: opRet, K: 2}}, []uint32{1, 2}},
+		"doubled":  {[]Instruction{load(offNR), {Code: opTAX}, {Code: opAddX}, {Code: opRetA}}, []uint32{10}},
+		"itself":   {[]Instruction{load(offNR), {Code: opTAX}, {Code: opEqualX, JF: 1}, {Code: opRet, K: 1}, {Code: opRet, K: 2}}, []uint32{1}},
+		"of both":  {[]Instruction{load(offArgs), {Code: opTAX}, load(offNR), {Code: opEqualX, JF: 1}, {Code: opRet, K: 1}, {Code: opRet, K: 2}}, []uint32{1, 2}},
+		"fetched":  {[]Instruction{load(offNR), {Code: opStore, K: 3}, {Code: opLoadMemX, K: 3}, {Code: opEqualX, JF: 1}, {Code: opRet, K: 1}, {Code: opRet, K: 2}}, []uint32{1}},
 		"divided":  {[]Instruction{load(offNR), {Code: opLoadImmX, K: 0}, {Code: opDivX}, {Code: opRet, K: 1}}, nil},
 	} {
 		if got := Reach(c.prog, abi.ArchX86_64, 5); !slices.Equal(got, c.want) {
