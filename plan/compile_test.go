@@ -561,6 +561,41 @@ func TestRemountInProc(t *testing.T) {
 	}
 }
 
+// TestBindOptions: links are followed at neither end where both are asked for; and attributes that are asked for are the only ones, unless those of the source are kept.
+func TestBindOptions(t *testing.T) {
+	text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","type":"bind","source":"/b","options":["ro","src-nofollow","dest-nofollow"]}]`)
+	for _, inherit := range []bool{false, true} {
+		for _, op := range ops[*Bind](compile(t, text, rootFacts(), Options{InheritFlags: inherit})) {
+			if op.Dest == "/a" && (!op.Link || !op.OnLink || op.Only == inherit) {
+				t.Errorf("flags inherited %v: %+v", inherit, op)
+			}
+		}
+	}
+}
+
+// TestCgroupMountOfUser: who owns the user namespace and not the one of cgroups gets the hierarchy of version 2 bound; who owns both mounts it.
+func TestCgroupMountOfUser(t *testing.T) {
+	for _, c := range []struct {
+		more    string
+		unified bool
+		want    int
+	}{{"", true, 1}, {`,{"type":"cgroup"}`, true, 0}, {"", false, 0}} {
+		facts := rootFacts()
+		facts.Cgroup.Unified = c.unified
+		text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup"}]`,
+			`"linux":{"namespaces":[{"type":"mount"},{"type":"user"}`+c.more+`],"uidMappings":[{"containerID":0,"hostID":1000,"size":1}],"gidMappings":[{"containerID":0,"hostID":1000,"size":1}]}`)
+		got := 0
+		for _, op := range ops[*Bind](compile(t, text, facts, Options{})) {
+			if op.Source == "/sys/fs/cgroup" && op.Dest == "/sys/fs/cgroup" {
+				got++
+			}
+		}
+		if got != c.want {
+			t.Errorf("%+v: %d binds", c, got)
+		}
+	}
+}
+
 // TestMaskBelow: a masked path is looked up in the procfs or sysfs that the plan mounts, and where it mounts none in the root.
 func TestMaskBelow(t *testing.T) {
 	const masked = `"linux":{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","/sys/firmware","/proc","/srv/x"]}`

@@ -107,6 +107,8 @@ func TestErrors(t *testing.T) {
 		{"dest-nofollow of a tmpfs", mount(`{"destination":"/a","type":"tmpfs","source":"tmpfs","options":["dest-nofollow"]}`), "mounts[0].options", "bind"},
 		{"copy-symlink onto a link itself", mount(`{"destination":"/a","source":"/b","options":["bind","copy-symlink","dest-nofollow"]}`), "mounts[0].options", "does not go with"},
 		{"copy-symlink of a link itself", mount(`{"destination":"/a","source":"/b","options":["bind","copy-symlink","src-nofollow"]}`), "mounts[0].options", "does not go with"},
+		{"copy-symlink of a remount", mount(`{"destination":"/a","source":"/b","options":["bind","remount","copy-symlink"]}`), "mounts[0].options", "are for bind mounts"},
+		{"src-nofollow with mapped ids", mount(`{"destination":"/a","type":"bind","source":"/b","options":["src-nofollow"],"uidMappings":[` + own + `],"gidMappings":[` + own + `]}`), "mounts[0].options", "does not go with idmap"},
 		{"tmpcopyup of a bind", mount(`{"destination":"/a","type":"bind","source":"/a","options":["tmpcopyup"]}`), "mounts[0].options", "tmpfs"},
 		{"mappings of users alone", mount(`{"destination":"/a","type":"bind","source":"/a","uidMappings":[` + own + `]}`), "mounts[0].uidMappings", "belong together"},
 		{"mappings of a file system", mount(`{"destination":"/a","type":"tmpfs","uidMappings":[` + own + `],"gidMappings":[` + own + `]}`), "mounts[0].options", "bind mounts"},
