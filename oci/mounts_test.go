@@ -170,6 +170,25 @@ func TestMountOnRoot(t *testing.T) {
 	}
 }
 
+// A mount's root that the container's root may not search, as a directory of the machine's root is for one of a user namespace, is a place for a mount, too: it is not the root itself.
+func TestMountOnUnsearchable(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	host := nstest.Dir(t)
+	shut, shown := host+"/shut", host+"/shown"
+	if err := errors.Join(os.Chmod(host, 0o755), os.Mkdir(shut, 0o700), os.Mkdir(shown, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	s := base("grep -c ' /mnt ' /proc/self/mountinfo")
+	dir := bundle(t, s)
+	mapped(t, dir, s)
+	s.Mounts = append(s.Mounts, bindMount(shut, "/mnt"), bindMount(shown, "/mnt"))
+	write(t, dir, s)
+	if out, stderr, code := run(t, dir); out != "2\n" || code != 0 {
+		t.Errorf("code %d: %q: %s", code, out, stderr)
+	}
+}
+
 // A link of a volume that is mounted in /dev or /sys leads no other mount into /proc.
 func TestVolumeInDevLeadsToProc(t *testing.T) {
 	nstest.Root(t)

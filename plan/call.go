@@ -311,12 +311,13 @@ func (a *Asm) notInProc(r Reg) {
 }
 
 // notRoot fails where a place, which was found by a path that may have links in it, is the root itself: what is mounted there would be seen by nobody but those
-// who enter the mount namespace, and instead of the root. A rename of "." never is done; it says first whether the two directories are of one mount.
+// who enter the mount namespace, and instead of the root. A rename of "." never is done; it says first whether the two directories may
+// be searched, as the root may, and whether they are of one mount.
 func (a *Asm) notRoot(at Reg) {
 	top := a.ifMasked(a.statx(at, statxType), statxAttributes, statxMountRoot, statxMountRoot)
 	below := a.jump()
 	a.skipOK(top)
-	a.call(abi.CallRenameat2, fd(RegRoot), a.str("."), fd(at), a.str("."), num(0)).accept(abi.EXDEV, abi.ENOTDIR)
+	a.call(abi.CallRenameat2, fd(RegRoot), a.str("."), fd(at), a.str("."), num(0)).accept(abi.EXDEV, abi.ENOTDIR, abi.EACCES)
 	a.skipOK(below)
 }
 
