@@ -320,6 +320,27 @@ func TestCommitOfEnding(t *testing.T) {
 	}
 }
 
+// A container that has ended, and is no more for the runtime, while a command had it stand still, is none that goes on.
+func TestUnpauseEnded(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c := started(t, e, Config{Image: "base:1", Command: []string{"sleep", "1000"}})
+	found, x, err := e.running(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(c.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Wait(ctx, c.ID, NotRunning); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.unpause(found, x); !errors.As(err, new(ErrConflict)) {
+		t.Error(err)
+	}
+}
+
 // TestMtab: the link that an image without an mtab gets is no change of its container, and what a container puts there is one.
 func TestMtab(t *testing.T) {
 	nstest.Root(t)

@@ -323,16 +323,29 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 // Unpause lets the processes of a paused container go on.
 func (e *Engine) Unpause(ctx context.Context, ref string) error {
 	c, x, err := e.running(ref)
-	if err == nil {
-		err = x.Resume()
+	if errors.As(err, new(ErrNotRunning)) {
+		return notPaused(c)
 	}
-	if errors.Is(err, oci.ErrNotPaused) || errors.As(err, new(ErrNotRunning)) {
-		return ErrConflict{fmt.Sprintf("Container %s is not paused", c.ID)}
+	if err != nil {
+		return err
+	}
+	return e.unpause(c, x)
+}
+
+// unpause lets the processes of a container go on that ran a moment ago.
+func (e *Engine) unpause(c Container, x *oci.Container) error {
+	err := x.Resume()
+	if errors.Is(err, oci.ErrNotPaused) || hasEnded(err) {
+		return notPaused(c)
 	}
 	if err == nil {
 		e.event(&c, "unpause", nil)
 	}
 	return err
+}
+
+func notPaused(c Container) error {
+	return ErrConflict{fmt.Sprintf("Container %s is not paused", c.ID)}
 }
 
 // running finds a container that runs, for the room below.

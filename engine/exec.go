@@ -196,23 +196,10 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 		p.Cwd = path.Clean(x.Workdir)
 	}
 	root := "/proc/" + strconv.Itoa(c.CommandPID()) + "/root"
-	own := func(name string) bool { // what the container's own process was given by the engine, and not by the image or a flag
-		return !slices.ContainsFunc(c.Config.Env, func(e string) bool { return e == name || strings.HasPrefix(e, name+"=") })
-	}
+	home := ""
 	if x.User != "" {
-		u, home, err := resolveUser(inRoot(root), x.User)
-		if err != nil {
+		if p.User, home, err = resolveUser(inRoot(root), x.User); err != nil {
 			return nil, err
-		}
-		p.User = u
-		if own("HOME") {
-			p.Env = setEnv(p.Env, "HOME="+home)
-		}
-	}
-	if own("TERM") {
-		p.Env = setEnv(p.Env, "TERM")
-		if x.TTY {
-			p.Env = setEnv(p.Env, "TERM=xterm")
 		}
 	}
 	for _, v := range x.Env {
@@ -220,9 +207,40 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 			return nil, err
 		}
 	}
-	p.Env = setEnv(p.Env, x.Env...)
+	p.Env = execEnv(p.Env, c.Config.Env, x, home)
 	p.Capabilities = execCaps(p.Capabilities, x.Privileged, e.allCaps(), p.User.UID)
 	return p, nil
+}
+
+// execEnv are a command's variables, in Docker's order: those of the container's own process, then -e, and HOME last, which is that of the user if neither the image nor a
+// flag has set it; so is TERM, of a terminal, before what they have set. An empty home is for no other user than the container's.
+func execEnv(env, config []string, x ExecConfig, home string) []string {
+	own := func(name string) bool { // what the engine gave
+		return !slices.ContainsFunc(config, func(e string) bool { return e == name || strings.HasPrefix(e, name+"=") })
+	}
+	isHome := func(v string) bool { return strings.HasPrefix(v, "HOME=") }
+	var last []string
+	if i := slices.IndexFunc(env, isHome); i >= 0 && own("HOME") {
+		last = []string{env[i]}
+		env = slices.Delete(slices.Clone(env), i, i+1)
+	}
+	if home != "" && own("HOME") {
+		last = []string{"HOME=" + home}
+	}
+	if own("TERM") {
+		env = setEnv(env, "TERM")
+		at := 0
+		for at < len(env) && (strings.HasPrefix(env[at], "PATH=") || strings.HasPrefix(env[at], "HOSTNAME=")) {
+			at++
+		}
+		if x.TTY {
+			env = slices.Insert(env, at, "TERM=xterm")
+		}
+	}
+	if env = setEnv(env, x.Env...); slices.ContainsFunc(env, isHome) {
+		return env
+	}
+	return append(env, last...)
 }
 
 // checkEnv refuses what execve(2) cannot pass as a variable.

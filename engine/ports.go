@@ -471,9 +471,13 @@ func (b *builder) heldPorts() (list []monitor.HeldPort) {
 	return list
 }
 
-// bindings are published ports as inspect has them.
+// bindings are published ports as inspect has them, in Docker's order.
 func bindings(list []plan.Publish) map[string][]PortBinding {
 	out := map[string][]PortBinding{}
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b plan.Publish) int {
+		return cmp.Or(cmp.Compare(a.HostPort, b.HostPort), a.HostAddr.Compare(b.HostAddr))
+	})
 	for _, p := range list {
 		key := exposed{p.Port, p.Proto}.String()
 		b := PortBinding{HostIp: p.HostAddr.String()}
@@ -519,13 +523,20 @@ func (e *Engine) Port(ref string) ([]Port, error) {
 	if err != nil || !c.Active() {
 		return nil, err
 	}
+	return publishedPorts(c.Ports), nil
+}
+
+// publishedPorts are ports in the order of Docker's command.
+func publishedPorts(all []plan.Publish) []Port {
 	list := []Port{}
-	published := slices.DeleteFunc(slices.Clone(c.Ports), func(p plan.Publish) bool { return p.Routed })
-	slices.SortStableFunc(published, func(a, b plan.Publish) int { return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto)) })
+	published := slices.DeleteFunc(slices.Clone(all), func(p plan.Publish) bool { return p.Routed })
+	slices.SortStableFunc(published, func(a, b plan.Publish) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), a.HostAddr.Compare(b.HostAddr), cmp.Compare(a.HostPort, b.HostPort))
+	})
 	for _, p := range published {
 		list = append(list, Port{exposed{p.Port, p.Proto}.String(), PortBinding{p.HostAddr.String(), strconv.Itoa(int(p.HostPort))}})
 	}
-	return list, nil
+	return list
 }
 
 // A SummaryPort is a port as lists have it, in Docker's shape.
