@@ -135,7 +135,7 @@ func (k *check) rules() error {
 
 // networks finds addresses and names of containers that do not run, and halves of networks.
 func (k *check) networks() error {
-	left, err := k.e.netdb().Left(k.e.networkAlive)
+	left, err := k.e.netdb().Left(k.e.begunOrLocked)
 	for _, l := range left {
 		k.find("network "+shortID(l.Network), l.Text, k.e.sweepNetworks)
 	}

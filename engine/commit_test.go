@@ -341,6 +341,33 @@ func TestUnpauseEnded(t *testing.T) {
 	}
 }
 
+// A container that is just being started, which has no monitor yet, keeps its image's mount through another command's sweep.
+func TestSweepSparesStart(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c, err := e.Create(ctx, Config{Image: "base:1", Command: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lock, err := e.lock(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the storage room notes, whichever driver this machine has.
+	note := e.dir + "/users/" + strings.Repeat("0", 64) + "/" + c.ID
+	if err := errors.Join(os.MkdirAll(filepath.Dir(note), 0o700), os.WriteFile(note, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.sweepStorage(); err != nil || !exists(note) {
+		t.Errorf("while it is being started: %v, %v", exists(note), err)
+	}
+	lock.Close()
+	if err := e.sweepStorage(); err != nil || exists(note) {
+		t.Errorf("after a killed start: %v, %v", exists(note), err)
+	}
+}
+
 // TestMtab: the link that an image without an mtab gets is no change of its container, and what a container puts there is one.
 func TestMtab(t *testing.T) {
 	nstest.Root(t)

@@ -641,8 +641,8 @@ func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string,
 	return removed, e.pruned("network", 0, errors.Join(errs...))
 }
 
-// networkAlive reports whether a container may have addresses: it runs, or somebody is about to start it.
-func (e *Engine) networkAlive(id string) bool {
+// begunOrLocked reports whether a container may have addresses, and the mount of its image: it runs, or somebody is about to start it.
+func (e *Engine) begunOrLocked(id string) bool {
 	if exists(monitor.Place(e.dir, id)) {
 		return true
 	}
@@ -672,7 +672,7 @@ func (e *Engine) sweepNetworks() error {
 	if err != nil {
 		return err
 	}
-	alive := func(id string) bool { return placed.has(id) || e.networkAlive(id) }
+	alive := func(id string) bool { return placed.has(id) || e.begunOrLocked(id) }
 	if e.rootless() {
 		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink(), e.healWorld())
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 )
@@ -344,9 +343,9 @@ func (e *Engine) sweepStorage() error {
 		return err
 	}
 	return errors.Join(
-		// One that is active has a place, and so has one whose monitor is about to end: the next command looks again.
+		// One that is active has a place, and so has one whose monitor is about to end: the next command looks again. One that is being started has none yet, and is locked.
 		s.SweepUsers(func(id string) bool {
-			return !files.IsID(id) || placed.has(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id)
+			return !files.IsID(id) || placed.has(id) || e.begunOrLocked(id) || exists(e.creating()+"/"+id)
 		}),
 		s.SweepUppers(func(id string) bool { return !files.IsID(id) || e.find(id) != "" }),
 	)

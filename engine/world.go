@@ -162,7 +162,7 @@ func (e *Engine) sweepUplink() error {
 	owners, err := uplink.Owners(uplink.Dir(e.dir))
 	errs := []error{err, world.Heal(context.Background(), e.dir, e.warn)}
 	for _, id := range owners {
-		if !e.networkAlive(id) {
+		if !e.begunOrLocked(id) {
 			errs = append(errs, uplink.Unpublish(uplink.Dir(e.dir), id, e.warn))
 		}
 	}
