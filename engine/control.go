@@ -178,6 +178,9 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
+	if c.Config.AutoRemove && c.Active() {
+		return ErrConflict{fmt.Sprintf("container %s goes at its end, by --rm, with all that it has written: it is not restarted", c.Name)}
+	}
 	if !c.Config.AutoRemove {
 		done, err := c.markRestart()
 		if err != nil {

@@ -672,6 +672,21 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// One that goes at its end, by --rm, is not restarted: it would be gone with all that it has written.
+func TestRestartAutoRemove(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	cfg := asleep(nstest.RootFS(t))
+	cfg.AutoRemove = true
+	c := started(t, e, cfg)
+	if err := e.Restart(ctx, c.ID, StopOptions{}); !errors.As(err, new(ErrConflict)) {
+		t.Error(err)
+	}
+	if now := found(t, e, c.ID); now.PID != c.PID || !now.Active() {
+		t.Errorf("%+v", now.State)
+	}
+}
+
 // Two commands at one container at the same time: each works, or is told why not.
 func TestTwoAtOnce(t *testing.T) {
 	nstest.Root(t)

@@ -21,6 +21,8 @@ type PullOptions struct {
 	AllPlatforms bool     // all that an index has, attestations too
 	Credentials  *Credentials
 	Progress     Progress
+
+	newer *bool // whether any tag of several was one
 }
 
 // Pull fetches an image, and has its name lead to it. What is here already is not fetched again, layers that came whole before
@@ -48,6 +50,8 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 	}
 	var list []Image
 	var none error
+	newer := false
+	o.newer = &newer
 	for _, tag := range tags {
 		r.Tag = tag
 		img, err := s.pull(ctx, r, o)
@@ -66,7 +70,16 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 	if len(list) == 0 {
 		return nil, none
 	}
+	(&reporter{to: o.Progress}).tell(pulled(r.FamiliarName(), newer))
 	return list, nil
+}
+
+// pulled is the last that a pull says.
+func pulled(name string, newer bool) Event {
+	if newer {
+		return Event{Status: "Status: Downloaded newer image for " + name}
+	}
+	return Event{Status: "Status: Image is up to date for " + name}
 }
 
 // A puller is one pull under way.
@@ -129,6 +142,15 @@ func (s *Store) puller(r Reference, o PullOptions) (*puller, error) {
 	return &puller{s: s, o: o, ref: r, rep: rep, rules: rules, sources: sources}, err
 }
 
+// ended says whether the image is another one than before, or notes it for all the tags that are pulled.
+func (p *puller) ended(newer bool) {
+	if all := p.o.newer; all != nil {
+		*all = *all || newer
+		return
+	}
+	p.rep.tell(pulled(p.ref.Familiar(), newer))
+}
+
 func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image, error) {
 	p, err := s.puller(r, o)
 	if err != nil {
@@ -140,8 +162,9 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 		return Image{}, err
 	}
 	defer release()
-	p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path})
+	pulling := func() { p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path}) } // when there is something to pull
 	if img, ok := p.current(ctx); ok {
+		pulling()
 		if slices.Contains(img.plain, r.Tagged()) {
 			if err := s.name(ctx, img.Target, nameFor(r)); err != nil { // and its name by digest follows from it again
 				return Image{}, err
@@ -149,13 +172,14 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 			img.plain = nil
 		}
 		p.rep.tell(Event{Status: "Digest: " + img.Target.Digest.String()})
-		p.rep.tell(Event{Status: "Status: Image is up to date for " + r.Familiar()})
+		p.ended(false)
 		return img, nil
 	}
 	doc, err := p.document(ctx, r.identifier(), nil)
 	if err != nil {
 		return Image{}, err
 	}
+	pulling()
 	if err := p.verify(ctx, doc); err != nil {
 		return Image{}, err
 	}
@@ -168,7 +192,7 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 		return Image{}, err
 	}
 	p.rep.tell(Event{Status: "Digest: " + doc.desc.Digest.String()})
-	p.rep.tell(Event{Status: "Status: Downloaded newer image for " + r.Familiar()})
+	p.ended(true)
 	img, err := s.Get(nameFor(r), o.Platform)
 	if errors.As(err, new(*NotFoundError)) { // removed meanwhile; we hold what it is made of
 		if o.Platform.OS == "" {

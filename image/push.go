@@ -40,6 +40,7 @@ func (s *Store) Push(ctx context.Context, name string, o PushOptions) (digest.Di
 	if r.Digest != "" {
 		return "", fmt.Errorf("push %s: cannot push a digest reference: give it a tag", name)
 	}
+	o.refersTo(r)
 	d, err := s.push(ctx, r, o)
 	if err != nil {
 		return "", fmt.Errorf("push %s: %w", r.Familiar(), err)
@@ -56,6 +57,7 @@ func (s *Store) PushTags(ctx context.Context, name string, o PushOptions) error 
 	if r.Tag != "" || r.Digest != "" {
 		return fmt.Errorf("push %s: tag can't be used with --all-tags/-a", name)
 	}
+	o.refersTo(r)
 	list, err := s.roots()
 	if err != nil {
 		return err
@@ -73,6 +75,11 @@ func (s *Store) PushTags(ctx context.Context, name string, o PushOptions) error 
 		return s.absent(r)
 	}
 	return nil
+}
+
+// refersTo says first of all, and once, where a push goes to.
+func (o PushOptions) refersTo(r Reference) {
+	(&reporter{to: o.Progress}).tell(Event{Status: "The push refers to repository [" + r.Name() + "]"})
 }
 
 // An AbsentError is a name that is to be pushed, and that no image here has. The words are Docker's.
@@ -137,7 +144,6 @@ func (s *Store) push(ctx context.Context, r Reference, o PushOptions) (digest.Di
 	if p.near, err = s.neighbours(r); err != nil {
 		return "", err
 	}
-	p.rep.tell(Event{Status: "The push refers to repository [" + r.Name() + "]"})
 	sent, err := p.target(ctx, img)
 	if err != nil {
 		return "", err
