@@ -163,7 +163,7 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 	}
 	defer release()
 	pulling := func() { p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path}) } // when there is something to pull
-	if img, ok := p.current(ctx); ok {
+	if img, at, ok := p.current(ctx); ok {
 		pulling()
 		if slices.Contains(img.plain, r.Tagged()) {
 			if err := s.name(ctx, img.Target, nameFor(r)); err != nil { // and its name by digest follows from it again
@@ -171,7 +171,7 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 			}
 			img.plain = nil
 		}
-		p.rep.tell(Event{Status: "Digest: " + img.Target.Digest.String()})
+		p.rep.tell(Event{Status: "Digest: " + at.String()})
 		p.ended(false)
 		return img, nil
 	}
@@ -213,30 +213,30 @@ func nameFor(r Reference) string {
 
 // current says whether what the registry has under the name is here already, whole. It costs a question for a digest, which
 // counts for less than a manifest where pulls are counted.
-func (p *puller) current(ctx context.Context) (Image, bool) {
+func (p *puller) current(ctx context.Context) (have Image, at digest.Digest, ok bool) {
 	have, err := p.s.Get(nameFor(p.ref), p.o.Platform)
 	if err != nil || p.o.AllPlatforms || len(p.s.missing(have)) > 0 {
-		return Image{}, false
+		return Image{}, "", false
 	}
 	want := p.o.Platform
 	if want.OS == "" {
 		want = Host()
 	}
 	if isIndex(have.Target.MediaType) && fits(want, have.Platform) == 0 || p.s.o.Verify != nil {
-		return Image{}, false
+		return Image{}, "", false
 	}
 	if p.rules.KeepBlobs && slices.ContainsFunc(have.Layers, func(d v1.Descriptor) bool { return !p.s.keeps(d) }) {
-		return Image{}, false
+		return Image{}, "", false
 	}
 	if p.ref.Digest != "" {
-		return have, p.ref.Digest == have.Target.Digest
+		return have, p.ref.Digest, p.ref.Digest == have.Target.Digest
 	}
 	for _, r := range p.sources {
 		if d, err := r.head(ctx, p.ref.identifier()); err == nil {
-			return have, d == have.Target.Digest
+			return have, d, d == have.Target.Digest || slices.Contains(have.pushed, p.ref.Name()+"@"+string(d)) // as it was pushed there
 		}
 	}
-	return Image{}, false
+	return Image{}, "", false
 }
 
 // document fetches a document from the first source that has it.

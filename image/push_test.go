@@ -192,6 +192,12 @@ func TestPushPlain(t *testing.T) {
 		if unknown := to + "@" + string(before.Target.Digest); first != before.Target.Digest && slices.Contains(after.RepoDigests(), unknown) {
 			t.Errorf("the registry has no %s", unknown)
 		}
+		// What it went out as is what it is there: a pull of it changes nothing.
+		var told []string
+		same, err := s.Pull(t.Context(), to+":"+tag, PullOptions{Progress: func(e Event) { told = append(told, e.Status) }})
+		if want := []string{"Digest: " + string(first), "Status: Image is up to date for " + to + ":" + tag}; err != nil || same.Target.Digest != before.Target.Digest || !slices.Equal(told[max(0, len(told)-2):], want) {
+			t.Errorf("%s, want %s: %q, want %q: %v", same.Target.Digest, before.Target.Digest, told, want, err)
+		}
 		again := newStore(t, nil)
 		if img, err := again.Pull(t.Context(), to+":"+tag, PullOptions{}); err != nil || img.ID != before.ID {
 			t.Error(img.ID, err)
