@@ -35,7 +35,11 @@ type Removed struct {
 // nobody needs any more go with it.
 func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	if len(o.Platforms) > 0 {
-		return s.removePlatforms(ctx, ref, o)
+		if whole, err := s.onlyOne(ref, o.Platforms); err != nil {
+			return nil, err
+		} else if !whole {
+			return s.removePlatforms(ctx, ref, o)
+		}
 	}
 	var out []Removed
 	var of Image
@@ -197,6 +201,20 @@ func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions
 	}
 	swept, err := s.Sweep(ctx)
 	return withSwept(out, swept), err
+}
+
+// onlyOne reports whether a name leads to an image for one platform, which is then the one that is to go: with it goes the name.
+func (s *Store) onlyOne(ref string, wanted []Platform) (bool, error) {
+	i, err := s.Get(ref, Platform{})
+	if err != nil || isIndex(i.Target.MediaType) {
+		return false, err
+	}
+	for _, want := range wanted {
+		if formatPlatform(normal(want)) != formatPlatform(i.Platform) {
+			return false, fmt.Errorf("image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, formatPlatform(i.Platform), formatPlatform(normal(want)))
+		}
+	}
+	return true, nil
 }
 
 // leavingPlatforms lists the manifests that a removal of platforms takes, with what attests them.

@@ -643,8 +643,11 @@ func TestRemovePlatforms(t *testing.T) {
 	if err := remove("example/b:1", Platform{OS: "linux", Architecture: "mips"}); !errors.As(err, new(*PlatformError)) {
 		t.Errorf("a platform that it has not: %v", err)
 	}
-	if remove("example/b:1", Host(), other) == nil || remove("example/a:1", Host()) == nil {
-		t.Error("an image lost its last platform")
+	if remove("example/b:1", Host(), other) == nil {
+		t.Error("an index lost its last platform")
+	}
+	if err := remove("example/a:1", other); err == nil || !strings.Contains(err.Error(), "does not match the specified platform ("+formatPlatform(other)+")") {
+		t.Errorf("another platform than an image has: %v", err)
 	}
 	i, err := s.Get("example/b:1", other)
 	if err != nil {
@@ -674,6 +677,13 @@ func TestRemovePlatforms(t *testing.T) {
 		if got, err := s.Get(ref, Platform{}); err != nil || got.ID != want.ID || len(s.missing(got)) > 0 {
 			t.Errorf("%s: %v", ref, err)
 		}
+	}
+	// One that is for that platform alone goes as a whole, as with Docker.
+	if err := remove("example/a:1", Host()); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get("example/a:1", Platform{}); !errors.As(err, new(*NotFoundError)) {
+		t.Errorf("it is there still: %v", err)
 	}
 	if found, err := s.Check(t.Context(), true); err != nil || len(found) > 0 {
 		t.Errorf("%v %v", found, err)
