@@ -214,7 +214,7 @@ func (e *Engine) discard(c *Container) error {
 	}
 	errs = append(errs, e.leaveNetworks(c.ID))
 	if c.Status == monitor.Creating {
-		errs = append(errs, e.removeAnonymous(c.Record))
+		errs = append(errs, e.removeAnonymous(c.Record, false))
 	}
 	if c.Name != "" {
 		errs = append(errs, e.giveBack(e.names(), c.Name, c.ID))

@@ -78,6 +78,7 @@ type MountPoint struct {
 	RW          bool
 	Propagation string
 	Anonymous   bool `json:",omitempty"` // goes with its container
+	Lent        bool `json:",omitempty"` // a volume without a name that another container lent it: it goes with the last of them
 	// Chain is the layers of an image that is mounted, the lowest first.
 	Chain []string `json:",omitempty"`
 }

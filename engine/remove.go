@@ -60,7 +60,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	if err := e.remove(&c); err != nil || !o.Volumes {
 		return err
 	}
-	return e.removeAnonymous(c.Record)
+	return e.removeAnonymous(c.Record, true)
 }
 
 // whyKept says of an active container what it is, and what has to be done before it can be removed.

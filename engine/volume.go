@@ -284,11 +284,11 @@ func (e *Engine) usersOf(v volume.Volume) ([]string, error) {
 }
 
 // removeAnonymous removes the volumes of a container that is gone and that nobody gave a name, unless another
-// container has them.
-func (e *Engine) removeAnonymous(r Record) error {
+// container has them; with lent also those that another one had lent it.
+func (e *Engine) removeAnonymous(r Record, lent bool) error {
 	var errs []error
 	for _, m := range r.Volumes {
-		if !m.Anonymous {
+		if !m.Anonymous && !(lent && m.Lent) {
 			continue
 		}
 		err := e.VolumeRemove(context.Background(), m.Name, true)

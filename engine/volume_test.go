@@ -151,6 +151,36 @@ func TestVolumesAnonymous(t *testing.T) {
 	if gone, _, err := e.VolumePrune(ctx, Filters{"all": {"true"}}); err != nil || !slices.Equal(gone, []string{"named"}) {
 		t.Errorf("pruned %v, %v", gone, err)
 	}
+	// The last one to have it takes it along, also where it was lent, but not where it was asked for by its name.
+	lender := make([]Mount{vol("", "/a")})
+	borrower := make(nil, lender)
+	remove(lender, true)
+	left := volumeNames(t, e, nil)
+	if len(left) != 1 {
+		t.Fatalf("there is %v", left)
+	}
+	byName := make([]Mount{vol(left[0], "/by-name")})
+	remove(borrower, true)
+	remove(byName, true)
+	if got := volumeNames(t, e, nil); !slices.Equal(got, left) {
+		t.Errorf("it was asked for by its name, and there is %v", got)
+	}
+	byName = make([]Mount{vol(left[0], "/a")})
+	remove(make(nil, byName), true)
+	if got := volumeNames(t, e, nil); !slices.Equal(got, left) {
+		t.Errorf("another one has it, and there is %v", got)
+	}
+	remove(byName, false)
+	if gone, _, err := e.VolumePrune(ctx, nil); err != nil || !slices.Equal(gone, left) {
+		t.Errorf("pruned %v, %v", gone, err)
+	}
+	lender = make([]Mount{vol("", "/a")})
+	borrower = make(nil, lender)
+	remove(lender, true)
+	remove(borrower, true)
+	if got := volumeNames(t, e, Filters{"dangling": {"true"}}); len(got) != 0 {
+		t.Errorf("the last one that had it is gone, and there is %v", got)
+	}
 	// One that could not be made leaves nothing.
 	bad := Config{Rootfs: root, Command: []string{"true"}, Mounts: []Mount{vol("", "/a"), vol("kept", "/b"), {Type: "bind", Source: "relative", Dest: "/c", Flag: "-v"}}}
 	if _, err := e.Create(ctx, bad); err == nil {

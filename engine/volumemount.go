@@ -237,12 +237,14 @@ func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
 		if p.Mode == "" && (m.Source != "" || strings.HasPrefix(m.Flag, "--mount")) {
 			p.Mode = "z" // as Docker says of each that was asked for by name or by --mount
 		}
+		named := m.Source != "" // by the volume's id, too: it was there before
 		v, err := e.volumeFor(r, m)
 		if err != nil {
 			return p, err
 		}
 		p.Name, p.Driver, p.Source, m.Source = v.Name, v.Driver, v.Dir(), v.Name
-		p.Anonymous = v.Anonymous && !strings.HasPrefix(m.Flag, "--volumes-from")
+		p.Lent = v.Anonymous && strings.HasPrefix(m.Flag, "--volumes-from")
+		p.Anonymous = v.Anonymous && !named
 	}
 	return p, nil
 }
