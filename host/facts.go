@@ -13,6 +13,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -98,13 +99,9 @@ func roots(paths []string) (list []string) {
 
 // inChroot reports whether the root directory is another one than that of the mount namespace: what setns(2) makes the root
 // directory of a thread that joins the namespace it is in. The thread ends with that.
-func inChroot() bool {
-	is := make(chan bool)
-	go func() {
-		runtime.LockOSThread()
-		is <- rootMoves()
-	}()
-	return <-is
+func inChroot() (is bool) {
+	<-thread.Aside(func() { is = rootMoves() })
+	return is
 }
 
 // rootMoves is inChroot for a thread of its own.

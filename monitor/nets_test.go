@@ -9,10 +9,10 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
-	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -245,7 +245,7 @@ func TestPorts(t *testing.T) {
 func inNamespace(t *testing.T) func(func(pid int)) {
 	t.Helper()
 	work, done := make(chan func(int)), make(chan bool)
-	netlink.Aside(func() {
+	thread.Aside(func() {
 		defer close(done)
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Error(err)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -123,7 +124,7 @@ func (d *Doer) enter(pid int) (*inside, error) {
 	}
 	in := &inside{pid: pid, ns: ns, devices: map[string]int32{}, cables: map[string][2]string{}, calls: make(chan func())}
 	began := make(chan error, 1)
-	netlink.Aside(func() {
+	thread.Aside(func() {
 		err := os.NewSyscallError("setns", unix.Setns(ns, unix.CLONE_NEWNET))
 		if err == nil {
 			in.s, err = netlink.Open()

@@ -6,7 +6,7 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/kakuri/kakuri/network/netlink"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -150,15 +150,12 @@ func immediate(to uint32, value []byte) nftExpr {
 
 // openNetfilterIn opens a socket in another namespace, by a thread that ends there.
 func openNetfilterIn(ns int) (s *nfSocket, err error) {
-	done := make(chan struct{})
-	netlink.Aside(func() {
-		defer close(done)
+	<-thread.Aside(func() {
 		if err = unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
 			err = os.NewSyscallError("setns", err)
 			return
 		}
 		s, err = openNetfilter()
 	})
-	<-done
 	return s, err
 }

@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 )
@@ -31,7 +31,7 @@ func (r *reader) inside(t abi.Namespace, read func() (string, error)) (string, e
 	}
 	defer ns.Close()
 	var value string
-	aside(func() {
+	<-thread.Aside(func() {
 		if err = unix.Setns(int(ns.Fd()), int(t.CloneFlag())); err != nil {
 			if errors.Is(err, fs.ErrPermission) {
 				err = fmt.Errorf("it shows only in the %s namespace, which this command enters as root only: see there by kakuri enter", t)
@@ -41,26 +41,6 @@ func (r *reader) inside(t abi.Namespace, read func() (string, error)) (string, e
 		value, err = read()
 	})
 	return value, err
-}
-
-// aside runs f on a thread that no other goroutine gets: a goroutine which ends locked to
-// its thread takes that along.
-//
-// The main thread would stay, and /proc/self show what it has joined. When it comes up, it
-// is held until another one has run f.
-func aside(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			aside(f)
-			return
-		}
-		f()
-	}()
-	<-done
 }
 
 func (r *reader) hostname(c *plan.HostnameCheck) answer {

@@ -84,6 +84,7 @@ func testPackages() []testPackage {
 		{path: "./host"},
 		{path: "./internal/files"},
 		{path: "./internal/seqpacket"},
+		{path: "./internal/thread"},
 		{path: "./internal/wait"},
 		{path: "./launch", usual: 5, skip: "^TestLinknames$"}, // needs the sources of go
 		{path: "./cgroup"},

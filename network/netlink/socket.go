@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
 
+	"github.com/kakuri/kakuri/internal/thread"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,33 +58,14 @@ func OpenIn(path string) (*Socket, error) {
 	}
 	defer unix.Close(ns)
 	var s *Socket
-	inside := Aside(func() {
+	<-thread.Aside(func() {
 		if err = unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
 			err = os.NewSyscallError("setns", err)
 			return
 		}
 		s, err = Open()
 	})
-	<-inside
 	return s, err
-}
-
-// Aside runs f on a thread that no other goroutine gets, and that ends with it: f may join namespaces. The
-// channel is closed when it has ended. The main thread would stay: when it comes up, it is
-// held until another one runs.
-func Aside(f func()) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			<-Aside(f)
-			return
-		}
-		f()
-	}()
-	return done
 }
 
 // Close closes it.

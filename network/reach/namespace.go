@@ -3,8 +3,8 @@ package reach
 import (
 	"fmt"
 	"os"
-	"runtime"
 
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -20,22 +20,14 @@ func inNamespace(pid int, do func() error) error {
 		return err
 	}
 	defer f.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this function
-		if unix.Gettid() == os.Getpid() {
-			// But the first one never ends, and would stay there: it waits for another.
-			defer runtime.UnlockOSThread()
-			done <- inNamespace(pid, do)
+	<-thread.Aside(func() {
+		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("setns to the network namespace of process %d: %w", pid, err)
 			return
 		}
-		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("setns to the network namespace of process %d: %w", pid, err)
-			return
-		}
-		done <- do()
-	}()
-	return <-done
+		err = do()
+	})
+	return err
 }
 
 // NSID is the number that the network namespace of the process in gives that of the process
