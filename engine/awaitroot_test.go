@@ -132,6 +132,7 @@ func TestAwaitRootTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer slow.Wait()
+	defer slow.Process.Kill()
 	p := oci.OpenProcess(slow.Process.Pid)
 	defer p.Close()
 	if err := p.Signal(unix.SIGSTOP); err != nil {
@@ -145,8 +146,10 @@ func TestAwaitRootTells(t *testing.T) {
 			slow.Process.Kill()
 		}
 	}
-	c := Container{}
-	c.Boot, c.Leaving = bootOf(), p.Witness()
+	c := Container{dir: nstest.Dir(t)}
+	if err := monitor.WriteState(c.dir, monitor.State{Status: monitor.Exited, Boot: bootOf(), Leaving: p.Witness()}); err != nil {
+		t.Fatal(err)
+	}
 	if err := e.awaitRoot(t.Context(), &c); err != nil {
 		t.Error(err)
 	}

@@ -188,6 +188,7 @@ type Mount struct {
 
 	Subpath string            // below the volume's or the image's root
 	NoCopy  bool              // a new volume does not get the image's content
+	Lent    bool              `json:",omitempty"` // a volume that another container has without a name
 	Driver  string            // of a volume that is made
 	Labels  map[string]string // of a volume that is made
 	DrvOpts map[string]string

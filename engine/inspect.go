@@ -598,7 +598,7 @@ func (m *Mount) mode() string {
 	return ""
 }
 
-// anonymous reports whether a volume without a name is mounted at a place.
+// anonymous reports whether a volume without a name, the container's own, is mounted at a place.
 func (c *Container) anonymous(dest string) bool {
 	return slices.ContainsFunc(c.Volumes, func(p MountPoint) bool { return p.Anonymous && p.Destination == path.Clean(dest) })
 }

@@ -79,8 +79,12 @@ func (e *Engine) mindLater(c Container) (done func()) {
 // awaitRoot waits until nobody has the root of a container that has ended, as its monitor has for as long as the disk takes to write it down, and tells of it
 // where that is long.
 func (e *Engine) awaitRoot(ctx context.Context, c *Container) error {
+	s, err := monitor.ReadState(c.dir) // as it is by now: between two runs nobody has it
+	if err != nil {
+		return err
+	}
 	told := false
-	return c.AwaitRoot(ctx, lookAgain, func(p *oci.Process) {
+	return s.AwaitRoot(ctx, lookAgain, func(p *oci.Process) {
 		e.wakeProcess(*c, p)
 		if !told && e.warn != nil {
 			told = true

@@ -324,7 +324,7 @@ func (e *Engine) sweepVolumes() error {
 		}
 		err = e.VolumeRemove(context.Background(), name, true)
 		if errors.As(err, new(*volume.InUseError)) {
-			err = nil // by --volumes-from: it is like any other volume from now on
+			err = nil // by --volumes-from: it goes with rm -v of the last who has it
 		}
 		errs = append(errs, cmp.Or(err, removeIfThere(e.owned()+"/"+name)))
 	}

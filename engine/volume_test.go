@@ -170,14 +170,21 @@ func TestVolumesAnonymous(t *testing.T) {
 	if got := volumeNames(t, e, nil); !slices.Equal(got, left) {
 		t.Errorf("another one has it, and there is %v", got)
 	}
+	borrower = make(nil, byName)
 	remove(byName, false)
+	remove(borrower, true)
+	if got := volumeNames(t, e, nil); !slices.Equal(got, left) {
+		t.Errorf("it was lent by who asked for it by its name, and there is %v", got)
+	}
 	if gone, _, err := e.VolumePrune(ctx, nil); err != nil || !slices.Equal(gone, left) {
 		t.Errorf("pruned %v, %v", gone, err)
 	}
 	lender = make([]Mount{vol("", "/a")})
 	borrower = make(nil, lender)
+	last := make(nil, borrower)
 	remove(lender, true)
 	remove(borrower, true)
+	remove(last, true)
 	if got := volumeNames(t, e, Filters{"dangling": {"true"}}); len(got) != 0 {
 		t.Errorf("the last one that had it is gone, and there is %v", got)
 	}

@@ -194,13 +194,18 @@ func (e *Engine) mountsOf(from string) ([]Mount, error) {
 		if m.Type != "volume" && m.Type != "bind" {
 			continue
 		}
-		m.Flag, m.NoCopy = "--volumes-from "+from, true
+		m.Flag, m.NoCopy, m.Lent = "--volumes-from "+from, true, c.unnamed(m.Dest)
 		if mode == "ro" && !isReadOnly(m.Options) {
 			m.Options = append(slices.Clone(m.Options), "ro")
 		}
 		list = append(list, m)
 	}
 	return list, nil
+}
+
+// unnamed reports whether a volume is mounted at a place that nobody asked for by a name, the container's own or lent.
+func (c *Container) unnamed(dest string) bool {
+	return c.anonymous(dest) || slices.ContainsFunc(c.Volumes, func(p MountPoint) bool { return p.Lent && p.Destination == path.Clean(dest) })
 }
 
 func isReadOnly(options []string) bool {
@@ -243,7 +248,7 @@ func (e *Engine) mountPoint(r *Record, m *Mount) (MountPoint, error) {
 			return p, err
 		}
 		p.Name, p.Driver, p.Source, m.Source = v.Name, v.Driver, v.Dir(), v.Name
-		p.Lent = v.Anonymous && strings.HasPrefix(m.Flag, "--volumes-from")
+		p.Lent = m.Lent
 		p.Anonymous = v.Anonymous && !named
 	}
 	return p, nil

@@ -263,7 +263,7 @@ func (m *monitor) start(ctx context.Context) error {
 			return m.startServer(r, program, start)
 		},
 		Started: func(w oci.Witness) error {
-			m.holdRoot(r, w)
+			m.holdRoot(r, how.Options.Root, w)
 			return m.started(w)
 		},
 	}
@@ -476,9 +476,9 @@ func (m *monitor) attend() {
 			m.end(x)
 			return
 		}
+		m.dropRoot() // before anybody is told: between two runs others mount it
 		m.backoff = backOff(m.backoff, ran)
 		m.tell(x)
-		m.dropRoot()
 		if !m.pause(m.backoff) {
 			m.end(x)
 			return
@@ -644,8 +644,8 @@ func (m *monitor) pause(wait time.Duration) bool {
 	m.mu.Lock()
 	m.state.Status = Restarting
 	m.mu.Unlock()
+	m.save() // that nobody has the root, before somebody mounts it
 	m.interval.begin()
-	m.save()
 	var free <-chan struct{}
 	for after := time.After(wait); ; {
 		select {
@@ -676,12 +676,15 @@ func (m *monitor) end(x Exit) {
 		m.state.Status = Removing
 		m.mu.Unlock()
 	}
-	m.keepRoot()
 	m.save()
-	if m.stopped && m.task.Restart.heeds() {
-		files.SyncFile(m.order.Dir, "state.json") // a machine that loses its power is to know, when it comes back, that somebody has stopped it
-	}
 	m.tell(x)
+	m.mu.Lock()
+	stopped := m.stopped
+	m.mu.Unlock()
+	if stopped && m.task.Restart.heeds() {
+		// A machine that loses its power is to know, when it comes back, that somebody has stopped it, who waits until this hangs up.
+		files.SyncFile(m.order.Dir, "state.json")
+	}
 	m.sink.Close()
 	if m.task.AutoRemove && m.remove() == nil {
 		m.event("destroy", nil)

@@ -66,8 +66,8 @@ func (m *monitor) takePlace() (err error) {
 // errAttended is a container that has a monitor, which is not to be taken over.
 var errAttended = errors.New("it has a monitor")
 
-// leave removes the monitor's directory, and hangs up as the last thing that anybody may wait for: nothing that is open is of a file system of the engine then,
-// which can be unmounted, though the process takes a moment to go.
+// leave removes the monitor's directory, and hangs up as the last thing that anybody may wait for: nothing that is open is in the way of an unmount of the engine's
+// file systems then, though the process takes a moment to go, and the disk below a container's root is in use for as long as that: see holdRoot.
 func (m *monitor) leave() {
 	if m.task.Denials != nil {
 		os.Remove(DenialSocket(m.order.Run, m.task.ID))

@@ -530,7 +530,7 @@ func TestLearnedMACs(t *testing.T) {
 	}
 	learned := attribute(body[unix.SizeofIfInfomsg:], unix.IFLA_LINKINFO, unix.IFLA_INFO_DATA, unix.IFLA_BR_FDB_N_LEARNED)
 	if learned == nil {
-		t.Skip("this kernel knows no end of what a bridge learns: Linux 6.8")
+		t.Skip("this kernel knows no end of what a bridge learns: Linux 6.7")
 	}
 	if n := binary.NativeEndian.Uint32(learned); n != maxLearned {
 		t.Errorf("the bridge remembers %d", n)

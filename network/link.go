@@ -26,7 +26,7 @@ const (
 	makeNew     = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 )
 
-// maxLearned is how many MACs a bridge remembers at once: 16 for each port that it can have. Without an end, as it is before Linux 6.8, which knows no other, a container that may send with any
+// maxLearned is how many MACs a bridge remembers at once: 16 for each port that it can have. Without an end, as it is before Linux 6.7, which knows no other, a container that may send with any
 // has the kernel remember each for five minutes, and that memory is not the container's.
 const maxLearned = 1 << 14
 

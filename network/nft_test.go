@@ -299,7 +299,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 6", "c5117b07"
+	const number, want = "layout 6", "486d2582"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -838,18 +838,33 @@ func (s *stage) hear(c *net.UDPConn) (text string, from *net.UDPAddr) {
 func TestInternalSenders(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true, ICC: true})
-		s.shell("ip -n b1 addr add 10.0.1.11/32 dev lo; ip -n b1 addr add 2001:db8:1::11/128 dev lo nodad; ip -n b1 addr add 192.0.2.77/32 dev lo; ip -n b1 addr add 2001:db8:77::7/128 dev lo nodad")
+		s.shell("ip -n b1 addr add 10.0.1.11/32 dev lo; ip -n b1 addr add 2001:db8:1::11/128 dev lo nodad; ip -n b1 addr add 192.0.2.77/32 dev lo; ip -n b1 addr add 169.254.9.9/32 dev lo; ip -n b1 addr add 192.0.2.2/32 dev lo; ip -n b1 addr add 2001:db8:77::7/128 dev lo nodad")
 		for _, c := range []struct {
 			source, address string
 			want            bool
 		}{
-			{"192.0.2.77", "192.0.2.1:7", false}, {"10.0.1.11", "10.0.2.1:7", false}, {"2001:db8:77::7", "[2001:db8:2::1]:7", false}, {"2001:db8:1::11", "[2001:db8:9::1]:7", false},
+			{"192.0.2.77", "192.0.2.1:7", false}, {"169.254.9.9", "192.0.2.1:7", false}, {"10.0.1.11", "10.0.2.1:7", false}, {"2001:db8:77::7", "[2001:db8:2::1]:7", false}, {"2001:db8:1::11", "[2001:db8:9::1]:7", false},
 			{"10.0.2.11", "10.0.2.1:7", true}, {"2001:db8:2::11", "[2001:db8:2::1]:7", true},
 		} {
 			if got := s.arrive("b1", c.source, "", c.address); got != c.want {
 				t.Errorf("from %s to %s: arrived is %v", c.source, c.address, got)
 			}
 		}
+		// Nor by one of this machine's own, though both sides have gone on with it for longer than the kernel takes to be sure.
+		here, server, b1 := s.socket("", "192.0.2.1", 3053), s.socket("away", "192.0.2.2", 53), s.socket("b1", "192.0.2.2", 53)
+		for range 2 {
+			s.say(here, "question", "192.0.2.2", 53)
+			_, from := s.hear(server)
+			s.say(server, "answer", from.IP.String(), from.Port)
+			s.hear(here)
+			time.Sleep(2100 * time.Millisecond)
+		}
+		s.say(b1, "forged", "192.0.2.1", 3053)
+		s.say(server, "more", "192.0.2.1", 3053)
+		if got, _ := s.hear(here); got != "more" {
+			t.Errorf("this machine has got %q", got)
+		}
+		server.Close()
 		for own, server := range map[string]string{"10.0.1.11": "192.0.2.2", "2001:db8:1::11": "2001:db8:9::2"} {
 			a1, away, b1 := s.socket("a1", own, 3053), s.socket("away", server, 53), s.socket("b1", own, 3053)
 			s.say(a1, "question", server, 53)

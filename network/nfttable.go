@@ -107,18 +107,18 @@ func senders() []nftRule {
 	}
 	ofNetwork[1].exprs = append(ofNetwork[1].exprs, compare(unix.NFT_CMP_LT, netip.MustParseAddr("fe00::").AsSlice()))
 	list := []nftRule{
-		rule("what both sides have gone on with", assured(), accept),
+		rule("what both sides have gone on with", notFromDeviceIn("internal"), assured(), accept),
 		rule("", notFromDeviceIn("bridges"), accept),
-		rule("errors, of whoever is on the way", inState("related", ctStateRelated), accept),
-		rule("a container of two networks may answer by the other one", answering(), guarded(), accept),
+		rule("errors, of whoever is on the way", notFromDeviceIn("internal"), inState("related", ctStateRelated), accept),
+		rule("a container of two networks may answer by the other one", notFromDeviceIn("internal"), answering(), guarded(), accept),
 	}
 	for i, comment := range []string{"addresses of other networks", ""} {
 		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop))
 	}
-	for i, comment := range []string{"internal networks, to this machine", ""} {
-		list = append(list, rule(comment, fromDeviceIn("internal"), ofNetwork[i], toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop))
-	}
-	return list
+	// From there no connection counts, be it this machine's own: none of an internal network is another one's. An answer to an address of the link alone would not arrive.
+	return append(list,
+		rule("internal networks, to this machine", fromDeviceIn("internal"), four.packets(), toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop),
+		rule("", fromDeviceIn("internal"), ofNetwork[1], toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop))
 }
 
 // hash tells a rule from one that an administrator, or another version of this program, put in its place.

@@ -212,7 +212,7 @@ func answering() nftTerm {
 	return nftTerm{"ct direction reply", []nftExpr{conntrack(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{1})}}
 }
 
-// guarded are packets of protocols in which an answer has something of the question that nobody guesses. UDP has but the ports.
+// guarded are packets of protocols in which an answer has something of the question that nobody guesses. UDP has but the ports, as has UDP-Lite, which hardly anybody speaks.
 func guarded() nftTerm {
 	return nftTerm{"meta l4proto != udp", []nftExpr{meta(unix.NFT_META_L4PROTO, 0), compare(unix.NFT_CMP_NEQ, []byte{unix.IPPROTO_UDP})}}
 }

@@ -1144,8 +1144,11 @@ func TestMadeInChroot(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
-	s := base("exec sleep 1000")
-	dir := bundle(t, s)
+	dir := bundle(t, base("exec sleep 1000"))
+	owner := base("exec sleep 1000")
+	owner.Linux.Namespaces = append(owner.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	owner.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 0, Size: 1000}}
+	owner.Linux.GIDMappings = owner.Linux.UIDMappings
 	for name, options := range map[string]uintptr{"of mounts": unix.MS_PRIVATE, "of shared mounts": unix.MS_SHARED} {
 		t.Run(name, func(t *testing.T) {
 			nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNS}, func(t *testing.T) {
@@ -1166,6 +1169,18 @@ func TestMadeInChroot(t *testing.T) {
 					if out := p.good("exec", "made", "sh", "-c", "cut -d' ' -f5 /proc/self/mountinfo | head -n 1; ls -d /srv/web"); out != "/\n/srv/web\n" {
 						t.Errorf("exec finds %s", out)
 					}
+				}
+				out := place{t: t, dir: p.dir} // in a chroot there is no new user namespace
+				out.good("run", "--detach", "--bundle", bundle(t, owner), "owner")
+				defer out.do("delete", "--force", "owner")
+				// What is bound is opened before the user namespace is joined, and after the chroot is left.
+				guest := base("exec sleep 1000")
+				guest.Linux.Namespaces = append(guest.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: fmt.Sprintf("/proc/%d/ns/user", in.state("owner").Pid)})
+				guest.Mounts = append(guest.Mounts, specs.Mount{Destination: "/bound", Type: "bind", Source: nstest.RootFS(t), Options: []string{"rbind", "ro"}})
+				in.good("run", "--detach", "--bundle", bundle(t, guest), "guest")
+				defer in.do("delete", "--force", "guest")
+				if out := in.good("exec", "guest", "sh", "-c", "ls -d /srv/web /bound/srv/web"); out != "/bound/srv/web\n/srv/web\n" {
+					t.Errorf("exec finds %s", out)
 				}
 				if after, _ := os.ReadFile("/proc/self/mountinfo"); string(after) != string(before) {
 					t.Errorf("the mounts were\n%sand are\n%s", before, after)

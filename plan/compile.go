@@ -160,6 +160,7 @@ type compiler struct {
 	userNS bool            // a user namespace, new or joined
 	late   []abi.Namespace // to make by the process itself: it joins the user namespace that owns them first, or its cgroup
 	joined Reg             // the joined user namespace
+	left   bool            // the caller's chroot was left
 	uids   []IDMapping
 	gids   []IDMapping
 

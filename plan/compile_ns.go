@@ -296,6 +296,11 @@ func (c *compiler) intoNamespaces() error {
 		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
 	}
 	if c.joined != RegNone {
+		if c.host.Chroot && c.isNew(abi.NSMount) && !c.inPlace() {
+			if err := c.leaveChroot(); err != nil {
+				return err
+			}
+		}
 		if err := c.openSources(false); err != nil {
 			return err
 		}

@@ -59,6 +59,16 @@ type RootView struct{ Path, Dest string }
 
 func (c *compiler) rootPath() string { return path.Clean(c.source(c.spec.Root.Path)) }
 
+// leaveChroot leaves the chroot that the caller is in, of a new mount namespace. What is shared with the machine has to be opened before, what else is opened after it.
+func (c *compiler) leaveChroot() error {
+	if err := c.sharedTrees(); err != nil || !c.host.Chroot || c.left {
+		return err
+	}
+	c.left = true
+	c.inside(&LeaveChroot{}, because("the caller is in a chroot, above which the machine's root is"), nil)
+	return nil
+}
+
 // root attaches the root file system over "/" of the container's mount namespace.
 func (c *compiler) root() error {
 	if c.inPlace() {
@@ -84,11 +94,8 @@ func (c *compiler) root() error {
 	if p := strings.TrimPrefix(c.linux.RootfsPropagation, "r"); p == "private" || p == "unbindable" {
 		mode = "private"
 	}
-	if err := c.sharedTrees(); err != nil {
+	if err := c.leaveChroot(); err != nil {
 		return err
-	}
-	if c.host.Chroot {
-		c.inside(&LeaveChroot{}, because("the caller is in a chroot, above which the machine's root is"), nil)
 	}
 	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
 	c.treesAt = len(c.plan.Steps)
