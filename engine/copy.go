@@ -10,13 +10,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -102,16 +102,12 @@ func (v *view) asRoot(f func() error) error {
 	if os.Geteuid() != 0 || uid == 0 && gid == 0 {
 		return f()
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and the thread ends with its ids
-		if err := takeIDs(uid, gid); err != nil {
-			done <- err
-			return
+	<-thread.Aside(func() {
+		if err = takeIDs(uid, gid); err == nil {
+			err = f()
 		}
-		done <- f()
-	}()
-	return <-done
+	})
+	return err
 }
 
 // takeIDs changes the thread's ids for files, and gives back the capabilities that this costs: setfsuid(2).

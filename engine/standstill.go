@@ -83,12 +83,24 @@ func (e *Engine) awaitRoot(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
+	p := s.RootHolder()
+	if p == nil {
+		return nil
+	}
+	defer p.Close()
 	told := false
-	return s.AwaitRoot(ctx, lookAgain, func(p *oci.Process) {
+	defer process.Again(lookAgain, func() {
 		e.wakeProcess(*c, p)
 		if !told && e.warn != nil {
 			told = true
 			e.warn(fmt.Sprintf("container %s: the disk has not taken yet what was written when it ended: it is waited for", c.label()))
 		}
-	})
+	})()
+	const step = 50 * time.Millisecond // in which who waits may be told to stop
+	for !p.Wait(step) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

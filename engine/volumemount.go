@@ -205,7 +205,7 @@ func (e *Engine) mountsOf(from string) ([]Mount, error) {
 
 // unnamed reports whether a volume is mounted at a place that nobody asked for by a name, the container's own or lent.
 func (c *Container) unnamed(dest string) bool {
-	return c.anonymous(dest) || slices.ContainsFunc(c.Volumes, func(p MountPoint) bool { return p.Lent && p.Destination == path.Clean(dest) })
+	return slices.ContainsFunc(c.Volumes, func(p MountPoint) bool { return (p.Anonymous || p.Lent) && p.Destination == path.Clean(dest) })
 }
 
 func isReadOnly(options []string) bool {

@@ -1,10 +1,8 @@
 package monitor
 
 import (
-	"context"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
@@ -50,26 +48,11 @@ func (m *monitor) dropRoot() {
 	m.mu.Unlock()
 }
 
-// AwaitRoot waits until the monitor of a container that has ended has let go of its root: what mounts its upper directory does so before. While it is not,
-// look is called every now and then with the monitor's process.
-func (s *State) AwaitRoot(ctx context.Context, every time.Duration, look func(*oci.Process)) error {
+// RootHolder is the monitor that has a container's root open, which the caller closes; nil where nobody has. Of a container that has ended it is about to
+// end itself: what mounts the container's upper directory does so after that.
+func (s *State) RootHolder() *oci.Process {
 	if s.Boot != bootID() {
 		return nil
 	}
-	p := s.Leaving.Open()
-	if p == nil {
-		return nil
-	}
-	defer p.Close()
-	const step = 50 * time.Millisecond // in which who waits may be told to stop
-	for next := time.Now().Add(every); !p.Wait(step); {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if time.Now().After(next) {
-			look(p)
-			next = next.Add(every)
-		}
-	}
-	return nil
+	return s.Leaving.Open()
 }

@@ -101,7 +101,7 @@ type State struct {
 	Holder     oci.Witness `json:",omitzero"`  // the process that keeps its terminal, or its stdin
 	Server     oci.Witness `json:",omitzero"`  // the process that shows its root file system, where the kernel cannot,
 	ServerName string      `json:",omitempty"` // and its program
-	Leaving    oci.Witness `json:",omitzero"`  // the monitor that has its root open, until it is gone itself: see [State.AwaitRoot]
+	Leaving    oci.Witness `json:",omitzero"`  // the monitor that has its root open, until it is gone itself: see [State.RootHolder]
 	Health     *Health     `json:",omitempty"`
 	Death      *Death      `json:",omitempty"`
 }

@@ -6,10 +6,10 @@ import (
 	"io"
 	"os"
 	"path"
-	"runtime"
 	"strconv"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/thread"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,30 +17,29 @@ import (
 // by descriptors, since it is of an image, and no link of it is followed. The root itself keeps what its mount gave it: the owner by
 // uid= and gid=, as podman asks for, and the mode of the directory below.
 func copyUp(from, to int) error {
-	done := make(chan error)
-	go func() {
-		// The thread takes the ids of the tmpfs's owner, and ends with them.
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := ownFiles(to); err != nil {
-				return err
-			}
-			c := copier{links: map[inode]string{}}
-			src, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return os.NewSyscallError("openat", err)
-			}
-			dst, err := unix.Openat(to, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				unix.Close(src)
-				return os.NewSyscallError("openat", err)
-			}
-			defer unix.Close(dst)
-			c.root = dst
-			return c.directory(src, dst, "")
-		}()
-	}()
-	return <-done
+	var err error
+	<-thread.Aside(func() { err = copyAsOwner(from, to) })
+	return err
+}
+
+// copyAsOwner is copyUp by a thread that takes the ids of the tmpfs's owner, and ends with them.
+func copyAsOwner(from, to int) error {
+	if err := ownFiles(to); err != nil {
+		return err
+	}
+	c := copier{links: map[inode]string{}}
+	src, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	dst, err := unix.Openat(to, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(src)
+		return os.NewSyscallError("openat", err)
+	}
+	defer unix.Close(dst)
+	c.root = dst
+	return c.directory(src, dst, "")
 }
 
 // ownFiles has this thread make files as the owner of the directory to, who may be root of a

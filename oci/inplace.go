@@ -3,9 +3,9 @@ package oci
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -128,19 +128,16 @@ func inMountNamespace(file string, f func(ns uint64) error) error {
 	if err := unix.Stat("/proc/thread-self/ns/mnt", &here); err != nil {
 		return &os.PathError{Op: "stat", Path: "/proc/thread-self/ns/mnt", Err: err}
 	}
-	done := make(chan error)
-	go func() {
-		// The thread ends with the other namespace.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_FS)
+	<-thread.Aside(func() {
+		err = unix.Unshare(unix.CLONE_FS)
 		if err == nil && (there.Ino != here.Ino || there.Dev != here.Dev) {
 			err = unix.Setns(fd, unix.CLONE_NEWNS)
 		}
 		if err != nil {
-			done <- &os.PathError{Op: "setns", Path: file, Err: err}
+			err = &os.PathError{Op: "setns", Path: file, Err: err}
 			return
 		}
-		done <- f(there.Ino)
-	}()
-	return <-done
+		err = f(there.Ino)
+	})
+	return err
 }
