@@ -24,7 +24,7 @@ func engineReport(f facts, o options, peers []*enginePeer, rows []*engineRow, qu
 	return "# kakuri's engine beside docker and podman\n\nWritten by `go run ./bench -engines`; not by hand. Each engine does the same by the same words, in turns, in another order in each round, with its\n" +
 		"state on the same disk, pulling from the same registry. One command is timed from its start to its end, and begins when the processors were idle for 100 ms: what an engine\n" +
 		"leaves to do behind its command is charged to nobody. Each has a network namespace of its own, with a cable to one that stands for\n" +
-		"another machine; a load in containers (bench/netload) says how long it took by itself, and more is slower.\n\n" +
+		"another machine; a load in containers (bench/netload) says how long it took by itself, its ends on one processor, and more is slower. Round trips are a thousand, and a gigabyte is a hundred parts, at the pace of the twentieth of them that is the fastest.\n\n" +
 		table([]string{"fact", "here"}, "ll", head) +
 		"\n## Targets\n\n" + engineTargetTable(rows) +
 		"\n## All\n\nMedians in milliseconds. A ratio is the median over the rounds of kakuri's time by the other's in the same round.\n\n" + engineTable(peers, rows) +

@@ -1,11 +1,12 @@
 // Command netload is the load of the bench's rows for networks, inside containers and beside them:
 //
 //	netload serve                      takes what comes at port 5001, and gives back what comes at port 5002
-//	netload send ADDRESS MB            sends that many megabytes, until the other side has them all
+//	netload send ADDRESS MB            sends that many megabytes, ten at a time, until the other side has them
 //	netload trips ADDRESS N            sends 64 bytes and waits until they are back, N times
 //	netload names SERVER NAME N MANY   asks a server N times for a name's IPv4 address, so many questions at a time; "-" is the server in /etc/resolv.conf
 //
-// All but the first print how many nanoseconds it took, from after the connection.
+// All but the first print how many nanoseconds it took, from after the connection. The ends of a connection share a processor: whether the scheduler
+// puts two that wait for each other on one, or on two of which each has to be woken, makes more of a difference than the networks do.
 package main
 
 import (
@@ -15,13 +16,19 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
 )
+
+// What is sent is so many bytes at a time, and the other side says that it has them after so many times.
+const piece, pieces = 250_000, 40
 
 // patience is the longest that a load may take: more is a hang, not a time.
 const patience = 60 * time.Second
@@ -36,6 +43,11 @@ func main() {
 }
 
 func run(args []string) (time.Duration, error) {
+	if len(args) > 0 && args[0] != "names" {
+		if err := onOneProcessor(); err != nil {
+			return 0, err
+		}
+	}
 	if len(args) == 1 && args[0] == "serve" {
 		return 0, serve()
 	}
@@ -58,6 +70,28 @@ func run(args []string) (time.Duration, error) {
 		return trips(args[1], n[0])
 	}
 	return names(args[1], args[2], n[0], n[1])
+}
+
+// onOneProcessor executes the program anew on the first of the processors that it may use, where these are several: all of its threads are there then.
+func onOneProcessor() error {
+	runtime.LockOSThread()
+	var may, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &may); err != nil {
+		return fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	if may.Count() == 1 {
+		runtime.UnlockOSThread()
+		return nil
+	}
+	for i := 0; one.Count() == 0; i++ {
+		if may.IsSet(i) {
+			one.Set(i)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("sched_setaffinity: %w", err)
+	}
+	return fmt.Errorf("execve: %w", unix.Exec("/proc/self/exe", os.Args, os.Environ()))
 }
 
 func serve() error {
@@ -93,15 +127,18 @@ func serve() error {
 		}
 	})
 	return accept(sink, func(c net.Conn) {
-		buf, sum := make([]byte, 256<<10), uint64(0)
-		for {
-			n, err := c.Read(buf)
-			sum += uint64(n)
-			if err != nil {
-				break
+		buf := make([]byte, piece)
+		for i := 1; ; i++ {
+			if _, err := io.ReadFull(c, buf); err != nil {
+				return
+			}
+			if i%pieces != 0 {
+				continue
+			}
+			if _, err := c.Write(buf[:1]); err != nil {
+				return
 			}
 		}
-		c.Write(binary.BigEndian.AppendUint64(nil, sum))
 	})
 }
 
@@ -120,49 +157,50 @@ func dial(address string) (*net.TCPConn, error) {
 }
 
 func send(address string, megabytes int) (time.Duration, error) {
-	c, err := dial(address)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	buf := make([]byte, 250_000)
-	begin := time.Now()
-	for range megabytes * 4 {
-		if _, err := c.Write(buf); err != nil {
-			return 0, err
+	buf := make([]byte, piece)
+	return times(address, megabytes*1_000_000/(piece*pieces), func(c net.Conn) error {
+		for range pieces {
+			if _, err := c.Write(buf); err != nil {
+				return err
+			}
 		}
-	}
-	if err := c.CloseWrite(); err != nil {
-		return 0, err
-	}
-	var sum [8]byte
-	if _, err := io.ReadFull(c, sum[:]); err != nil {
-		return 0, err
-	}
-	took := time.Since(begin)
-	if got := binary.BigEndian.Uint64(sum[:]); got != uint64(megabytes)*1_000_000 {
-		return 0, fmt.Errorf("%d bytes arrived of %d MB", got, megabytes)
-	}
-	return took, nil
+		_, err := io.ReadFull(c, buf[:1])
+		return err
+	})
 }
 
 func trips(address string, n int) (time.Duration, error) {
+	buf := make([]byte, 64)
+	return times(address, n, func(c net.Conn) error {
+		if _, err := c.Write(buf); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, buf)
+		return err
+	})
+}
+
+// times does something n times by a connection, and gives what that takes at the pace of the twentieth part that was the fastest: what else the processor does makes some of
+// them longer, and none shorter.
+func times(address string, n int, do func(net.Conn) error) (time.Duration, error) {
+	if n == 0 {
+		return 0, errors.New("too little to be timed")
+	}
 	c, err := dial(address)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
-	buf := make([]byte, 64)
-	begin := time.Now()
-	for range n {
-		if _, err := c.Write(buf); err != nil {
+	each := make([]time.Duration, n)
+	for i := range each {
+		begin := time.Now()
+		if err := do(c); err != nil {
 			return 0, err
 		}
-		if _, err := io.ReadFull(c, buf); err != nil {
-			return 0, err
-		}
+		each[i] = time.Since(begin)
 	}
-	return time.Since(begin), nil
+	slices.Sort(each)
+	return each[n/20] * time.Duration(n), nil
 }
 
 func names(server, name string, n, many int) (time.Duration, error) {
