@@ -176,11 +176,7 @@ func (a *attachment) listen(last bool) (exit *Exit, err error) {
 			if err != nil {
 				return nil, &ExitError{125, err}
 			}
-			// The word of its end did not come through: this process had stood still.
-			if last {
-				empty()
-			}
-			return &x, nil
+			return &x, nil // the word of its end did not come through: this process had stood still
 		case err != nil:
 			return nil, &ExitError{125, fmt.Errorf("monitor: %w", err)}
 		}
@@ -201,7 +197,9 @@ func (a *attachment) listen(last bool) (exit *Exit, err error) {
 			if !last {
 				return exit, nil
 			}
-			empty()
+			if !exit.Kept {
+				empty()
+			}
 		}
 	}
 }

@@ -400,7 +400,7 @@ func (k *check) removed() error {
 		if !files.IsID(id) || exists(monitor.Place(k.e.dir, id)) || exists(k.e.creating()+"/"+id) || !free(dir) {
 			continue
 		}
-		if c, err := k.e.read(dir); err == nil && c.Status == monitor.Created {
+		if c, err := k.e.read(dir); err == nil && c.stays() {
 			continue
 		}
 		k.find(container(id), "it was to be removed when it ended", k.e.sweepRemoved)

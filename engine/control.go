@@ -172,30 +172,34 @@ func parseSignal(s string) (syscall.Signal, error) {
 	return syscall.Signal(sig), nil
 }
 
-// Restart stops a container, where it runs, and starts it.
+// Restart stops a container, where it runs, and starts it. One with --rm is kept in between, and goes where it cannot be started.
 func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	c, err := e.Find(ref)
 	if err != nil {
 		return err
 	}
-	if c.Config.AutoRemove && c.Active() {
-		return ErrConflict{fmt.Sprintf("container %s goes at its end, by --rm, with all that it has written: it is not restarted", c.Name)}
+	done, err := monitor.MarkRestart(c.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return ErrNoSuchContainer{ref} // it went just now
 	}
-	if !c.Config.AutoRemove {
-		done, err := c.markRestart()
-		if err != nil {
-			return err
-		}
-		defer done()
-	}
-	if err := e.Stop(ctx, ref, o); err != nil {
+	if err != nil {
 		return err
 	}
-	if err := e.Start(ctx, ref, StartOptions{}); err != nil {
+	err = e.stopAndStart(ctx, ref, o)
+	done()
+	if err != nil {
+		e.complain(e.sweepRemoved())
 		return err
 	}
 	e.event(&c, "restart", nil)
 	return nil
+}
+
+func (e *Engine) stopAndStart(ctx context.Context, ref string, o StopOptions) error {
+	if err := e.Stop(ctx, ref, o); err != nil {
+		return err
+	}
+	return e.Start(ctx, ref, StartOptions{})
 }
 
 // killPatience is how long a process has to end by the monitor's SIGKILL.

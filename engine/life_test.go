@@ -672,18 +672,138 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// One that goes at its end, by --rm, is not restarted: it would be gone with all that it has written.
+// One with --rm is kept from one run to the next by who restarts it, with what it has written, and by nobody else: it goes at its own end, and when who was to restart it is killed.
 func TestRestartAutoRemove(t *testing.T) {
 	nstest.Root(t)
 	e, ctx := open(t), t.Context()
-	cfg := asleep(nstest.RootFS(t))
-	cfg.AutoRemove = true
+	imported(t, e, nstest.RootFS(t), "base:1")
+	cfg := Config{Image: "base:1", Command: []string{"sh", "-c", "echo >> /runs; exec sleep 1000"}, StopSignal: "KILL", AutoRemove: true}
+	gone := func(c Container) {
+		t.Helper()
+		if _, err := e.Find(c.ID); !errors.As(err, new(ErrNoSuchContainer)) {
+			t.Errorf("it is still there: %v", err)
+		}
+	}
+	runs := func(c Container) string {
+		t.Helper()
+		var out string
+		nstest.Until(t, "a run", func() bool {
+			out, _, _ = execs(e, c.ID, ExecConfig{Command: []string{"cat", "/runs"}}, "")
+			return out != ""
+		})
+		return out
+	}
+
 	c := started(t, e, cfg)
-	if err := e.Restart(ctx, c.ID, StopOptions{}); !errors.As(err, new(ErrConflict)) {
+	runs(c)
+	for range 2 {
+		if err := e.Restart(ctx, c.ID, StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nstest.Until(t, "a third run", func() bool { return runs(c) == "\n\n\n" })
+	if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
 		t.Error(err)
 	}
-	if now := found(t, e, c.ID); now.PID != c.PID || !now.Active() {
-		t.Errorf("%+v", now.State)
+	gone(c)
+
+	t.Run("killed in between", func(t *testing.T) {
+		c := started(t, e, cfg)
+		done, err := monitor.MarkRestart(c.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(e.Stop(ctx, c.ID, StopOptions{}), e.sweep()); err != nil {
+			t.Error(err)
+		}
+		if now := found(t, e, c.ID); now.Status != monitor.Exited {
+			t.Errorf("%+v", now.State)
+		}
+		if f, err := e.Check(ctx, true); err != nil || len(f) != 0 {
+			t.Errorf("%v: %+v", err, f)
+		}
+		done()
+		if err := e.sweep(); err != nil {
+			t.Error(err)
+		}
+		gone(c)
+	})
+	t.Run("its monitor killed in between", func(t *testing.T) {
+		c := started(t, e, cfg)
+		runs(c)
+		done, err := monitor.MarkRestart(c.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		killMonitor(t, e, c)
+		if err := errors.Join(e.Stop(ctx, c.ID, StopOptions{}), e.Start(ctx, c.ID, StartOptions{})); err != nil {
+			t.Error(err)
+		}
+		done()
+		nstest.Until(t, "a second run", func() bool { return runs(c) == "\n\n" })
+	})
+	t.Run("with who has run it", func(t *testing.T) {
+		up := make(chan Container)
+		ran := make(chan Result)
+		go func() {
+			res, _ := e.Run(ctx, cfg, Streams{Started: func(c Container) { up <- c }}, RunOptions{})
+			ran <- res
+		}()
+		c := <-up
+		runs(c)
+		if err := e.Restart(ctx, c.ID, StopOptions{}); err != nil {
+			t.Error(err)
+		}
+		if res := <-ran; res.Code != 137 {
+			t.Errorf("%+v", res)
+		}
+		nstest.Until(t, "a second run", func() bool { return runs(c) == "\n\n" })
+		if err := e.Remove(ctx, c.ID, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("that cannot be started", func(t *testing.T) {
+		dir := nstest.Dir(t)
+		missing := cfg
+		missing.Mounts = []Mount{{Type: "bind", Source: dir + "/x", Dest: "/mnt", MustHave: true}}
+		if err := os.Mkdir(dir+"/x", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c := started(t, e, missing)
+		if err := os.Rename(dir+"/x", dir+"/y"); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Restart(ctx, c.ID, StopOptions{}); err == nil {
+			t.Error("it was started")
+		}
+		gone(c)
+	})
+}
+
+// Of two commands that restart a container the second waits for the first, whose mark is gone then.
+func TestMarkRestart(t *testing.T) {
+	dir := nstest.Dir(t)
+	var first, second func()
+	first, err := monitor.MarkRestart(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked := make(chan bool)
+	go func() {
+		var err error
+		if second, err = monitor.MarkRestart(dir); err != nil {
+			t.Error(err)
+		}
+		marked <- monitor.Marked(dir)
+	}()
+	nstest.Until(t, "two of them", func() bool { return strings.Count(readFile("/proc/locks"), " -> FLOCK") > 0 })
+	first()
+	if !<-marked {
+		t.Error("the second has no mark")
+	}
+	second()
+	if monitor.Marked(dir) || exists(dir+"/restart") {
+		t.Error("a mark is left")
 	}
 }
 

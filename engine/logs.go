@@ -20,10 +20,9 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/monitor/logread"
-	"golang.org/x/sys/unix"
 )
 
 // A LogLine is a line of a container's output, or a part of one that is longer than 16 KiB.
@@ -50,7 +49,7 @@ func (e *Engine) Logs(ctx context.Context, ref string, o LogOptions, tell func(L
 	}
 	read := logread.Options{Since: o.Since, Until: o.Until, Tail: -1, Follow: o.Follow, More: func() bool {
 		now, err := e.Find(c.ID)
-		return err == nil && (now.Active() || now.restarting())
+		return err == nil && (now.Active() || monitor.Marked(c.dir))
 	}}
 	if o.Tail != nil && *o.Tail >= 0 {
 		read.Tail = *o.Tail
@@ -66,33 +65,6 @@ func (e *Engine) Logs(ctx context.Context, ref string, o LogOptions, tell func(L
 }
 
 func (c *Container) logFile() string { return c.dir + "/container.log" }
-
-// restarting reports whether a command is about to start the container again.
-func (c *Container) restarting() bool {
-	f, err := os.OpenFile(c.dir+"/restart", os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return errors.Is(files.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-}
-
-// markRestart has [Container.restarting] true until done: who follows the log stays.
-func (c *Container) markRestart() (done func(), err error) {
-	name := c.dir + "/restart"
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "flock", Path: name, Err: err}
-	}
-	return func() {
-		f.Close() // before the name goes: who is told of that finds no lock
-		os.Remove(name)
-	}, nil
-}
 
 // checkLog reports what is wrong with a container's log, before it is made.
 func checkLog(l LogConfig) error {

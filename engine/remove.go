@@ -313,7 +313,7 @@ func (e *Engine) adopt(id string) error {
 		if err := e.forget(id); err != nil {
 			return err
 		}
-		if c.Config.AutoRemove {
+		if c.Config.AutoRemove && !c.between() {
 			return e.discard(&c)
 		}
 		return nil
@@ -330,7 +330,13 @@ func (e *Engine) adopt(id string) error {
 	return e.reconnect(&c)
 }
 
-// sweepRemoved takes away containers that were to be removed at their end, and whose monitor was killed over that.
+// between reports whether a container with --rm is there still since a command is about to start it again.
+func (c *Container) between() bool { return c.Status == monitor.Exited && monitor.Marked(c.dir) }
+
+// stays reports whether a container with --rm is to be there though it does not run.
+func (c *Container) stays() bool { return c.Status == monitor.Created || c.between() }
+
+// sweepRemoved takes away containers that were to be removed at their end, and whose monitor, or the command that was to restart them, was killed over that.
 func (e *Engine) sweepRemoved() error {
 	home := e.homes()[0]
 	list, err := files.List(home)
@@ -347,7 +353,7 @@ func (e *Engine) sweepRemoved() error {
 			continue // it is gone, or somebody works on it
 		}
 		c, err := e.read(home + "/" + id)
-		if err == nil && (c.Status == monitor.Created || exists(monitor.Place(e.dir, id))) {
+		if err == nil && (c.stays() || exists(monitor.Place(e.dir, id))) {
 			lock.Close()
 			continue
 		}

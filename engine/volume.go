@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
@@ -299,15 +300,15 @@ func (e *Engine) removeAnonymous(r Record, lent bool) error {
 	return errors.Join(errs...)
 }
 
-// A container that is removed by its monitor leaves its anonymous volumes. Data/volumes/.owned has a link of each such volume's name
-// to the container, and the next command removes the volume when the container is gone.
+// A container that is removed by its monitor leaves its anonymous volumes. Data/volumes/.owned has a link VOLUME.CONTAINER to the container for each such volume,
+// also for one that another container lent it, and the next command removes the volume when the container is gone.
 func (e *Engine) owned() string { return e.data + "/volumes/.owned" }
 
 func (e *Engine) ownVolume(name, id string) error {
 	if err := os.MkdirAll(e.owned(), 0o700); err != nil {
 		return err
 	}
-	return files.Reserve(id, e.owned()+"/"+name)
+	return files.Reserve(id, e.owned()+"/"+name+"."+id)
 }
 
 // sweepVolumes removes the volumes of containers that were to be removed at their end, and what killed commands left.
@@ -317,16 +318,16 @@ func (e *Engine) sweepVolumes() error {
 		return err
 	}
 	var errs []error
-	for _, name := range list {
-		id, err := files.ReservedFor(e.owned() + "/" + name)
+	for _, mark := range list {
+		id, err := files.ReservedFor(e.owned() + "/" + mark)
 		if err != nil || e.find(id) != "" || exists(e.creating()+"/"+id) {
 			continue
 		}
-		err = e.VolumeRemove(context.Background(), name, true)
+		err = e.VolumeRemove(context.Background(), strings.TrimSuffix(mark, "."+id), true)
 		if errors.As(err, new(*volume.InUseError)) {
-			err = nil // by --volumes-from: it goes with rm -v of the last who has it
+			err = nil // by --volumes-from: it goes with the last who has it, by --rm or rm -v
 		}
-		errs = append(errs, cmp.Or(err, removeIfThere(e.owned()+"/"+name)))
+		errs = append(errs, cmp.Or(err, removeIfThere(e.owned()+"/"+mark)))
 	}
 	_, err = e.volumes().Sweep()
 	return errors.Join(append(errs, err)...)

@@ -188,6 +188,20 @@ func TestVolumesAnonymous(t *testing.T) {
 	if got := volumeNames(t, e, Filters{"dangling": {"true"}}); len(got) != 0 {
 		t.Errorf("the last one that had it is gone, and there is %v", got)
 	}
+	// So with --rm, where it is the last, and not before.
+	lender = make([]Mount{vol("", "/a")})
+	want(t, e, Config{Rootfs: root, AutoRemove: true, Command: []string{"true"}, VolumesFrom: []string{lender}}, "")
+	if got := volumeNames(t, e, nil); len(got) != 1 {
+		t.Errorf("another one has it, and there is %v", got)
+	}
+	briefly := started(t, e, Config{Rootfs: root, AutoRemove: true, Command: []string{"sleep", "1000"}, StopSignal: "KILL", VolumesFrom: []string{lender}})
+	remove(lender, true)
+	if err := errors.Join(e.Stop(ctx, briefly.ID, StopOptions{}), e.sweep()); err != nil {
+		t.Error(err)
+	}
+	if got := volumeNames(t, e, nil); len(got) != 0 {
+		t.Errorf("the last one that had it is gone, by --rm, and there is %v", got)
+	}
 	// One that could not be made leaves nothing.
 	bad := Config{Rootfs: root, Command: []string{"true"}, Mounts: []Mount{vol("", "/a"), vol("kept", "/b"), {Type: "bind", Source: "relative", Dest: "/c", Flag: "-v"}}}
 	if _, err := e.Create(ctx, bad); err == nil {

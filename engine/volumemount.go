@@ -261,7 +261,7 @@ func (e *Engine) volumeFor(r *Record, m *Mount) (volume.Volume, error) {
 	if err != nil {
 		return v, fmt.Errorf("%s: %w", m.Flag, err)
 	}
-	if m.Source == "" && r.Config.AutoRemove {
+	if (m.Source == "" || m.Lent) && r.Config.AutoRemove {
 		err = e.ownVolume(v.Name, r.ID)
 	}
 	return v, err

@@ -49,7 +49,8 @@ type monitor struct {
 	stops     atomic.Int32 // stops that are under way
 	nets      nets
 	interval  interval
-	root      int // of the container's file systems, held: see holdRoot; -1 where it is not
+	goes      func() bool // whether the container is removed at its end, which is decided once: see Marked
+	root      int         // of the container's file systems, held: see holdRoot; -1 where it is not
 
 	mu       sync.Mutex // guards what follows
 	state    State
@@ -99,6 +100,7 @@ func Main() int {
 		os.WriteFile("/proc/self/comm", []byte(program0), 0) // of another program: who looks at it finds what it is
 	}
 	m := &monitor{clients: clients{list: map[*client]bool{}}, stopping: make(chan struct{}), root: -1}
+	m.goes = sync.OnceValue(func() bool { return m.task.AutoRemove && !Marked(m.order.Dir) })
 	var err error
 	if m.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return 1
@@ -561,7 +563,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 		return Exit{Code: m.state.ExitCode, Error: m.state.Error}, 0
 	}
 	x = m.waitEnd(r)
-	if m.task.AutoRemove && r.server == nil {
+	if m.goes() && r.server == nil {
 		m.announce([]byte{mEnding})
 	}
 	m.setLate(true)
@@ -585,7 +587,7 @@ func (m *monitor) await() (x Exit, ran time.Duration) {
 		m.mu.Lock()
 		s.Error = err.Error()
 		m.mu.Unlock()
-	} else if m.task.AutoRemove && r.server == nil {
+	} else if m.goes() && r.server == nil {
 		m.announce([]byte{mEmpty})
 	}
 	m.lastExecs()
@@ -671,7 +673,8 @@ func (m *monitor) end(x Exit) {
 		m.state.Error = "what it had of networks may still be there: " + err.Error()
 		m.mu.Unlock()
 	}
-	if m.task.AutoRemove {
+	x.Kept = m.task.AutoRemove && !m.goes()
+	if m.goes() {
 		m.mu.Lock()
 		m.state.Status = Removing
 		m.mu.Unlock()
@@ -686,7 +689,7 @@ func (m *monitor) end(x Exit) {
 		files.SyncFile(m.order.Dir, "state.json")
 	}
 	m.sink.Close()
-	if m.task.AutoRemove && m.remove() == nil {
+	if m.goes() && m.remove() == nil {
 		m.event("destroy", nil)
 	}
 	m.leave()

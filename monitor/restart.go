@@ -1,6 +1,13 @@
 package monitor
 
-import "time"
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/kakuri/kakuri/internal/files"
+	"golang.org/x/sys/unix"
+)
 
 // The wait before a restart doubles from the first to the last; a container that ran for long enough begins anew.
 const (
@@ -29,4 +36,41 @@ func backOff(last, ran time.Duration) time.Duration {
 		return firstWait
 	}
 	return min(2*last, lastWait)
+}
+
+// markName is the file in a container's directory that a command which is to start the container again has locked.
+const markName = "restart"
+
+// MarkRestart has [Marked] true until done, or until this process ends: a command is about to end the container in a directory, and to start it again. Who follows its
+// log stays, and with --rm it is not removed. Of two commands the second waits for the first.
+func MarkRestart(dir string) (done func(), err error) {
+	name := dir + "/" + markName
+	for {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			f.Close()
+			return nil, &os.PathError{Op: "flock", Path: name, Err: err}
+		}
+		if !files.Same(int(f.Fd()), name) {
+			f.Close() // the one before has done, and taken it away
+			continue
+		}
+		return func() {
+			os.Remove(name) // with the lock: one that comes in between makes another
+			f.Close()
+		}, nil
+	}
+}
+
+// Marked reports whether a command is about to start the container in a directory again.
+func Marked(dir string) bool {
+	f, err := os.OpenFile(dir+"/"+markName, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(files.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }

@@ -138,6 +138,7 @@ type Exit struct {
 	Signal    int
 	OOMKilled bool
 	Error     string // why its end is not known, or why it did not start
+	Kept      bool   `json:",omitempty"` // one with --rm stays: it is being restarted
 }
 
 // ReadState reads the state of the container in a directory. One that is not whole, as after a power failure, is that of a container
