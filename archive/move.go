@@ -118,8 +118,8 @@ func namesIn(dir int) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// Size adds up the bytes of the files below a directory, each file once, without what is mounted in it. No link
-// is followed, and what goes away meanwhile is not counted, nor what lies deeper than archives go.
+// Size adds up the bytes of the files below a directory, each file once, as Docker has it: holes count, directories and what is mounted in them do not. No link
+// is followed, and what goes away meanwhile or may not be read is not counted, nor what lies deeper than archives go.
 func Size(ctx context.Context, dir *os.File) (int64, error) {
 	s := &sizer{ctx: ctx, seen: map[inode]bool{}}
 	err := s.dir(int(dir.Fd()), 0)
@@ -139,10 +139,7 @@ func (s *sizer) dir(dir, depth int) error {
 	if depth > DefaultLimits().Depth {
 		return nil
 	}
-	names, err := namesIn(dir)
-	if err != nil {
-		return err
-	}
+	names, _ := namesIn(dir)
 	for _, name := range names {
 		st, err := lstat(dir, name)
 		if err != nil {
@@ -152,9 +149,10 @@ func (s *sizer) dir(dir, depth int) error {
 			if err := s.below(dir, name, depth); err != nil {
 				return err
 			}
+			continue
 		}
 		id := inode{uint64(st.Dev), 0, st.Ino}
-		if st.Nlink > 1 && !isDir(st) {
+		if st.Nlink > 1 {
 			if s.seen[id] {
 				continue
 			}

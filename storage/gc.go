@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/storage/erofs"
@@ -267,7 +268,7 @@ func checkFile(ctx context.Context, name, what string, id digest.Digest) error {
 	return nil
 }
 
-// UpperUsage is how many bytes of the disk the files take that a container has written, without the directories that they are in, as Docker has it; none, where it has no upper directory yet.
+// UpperUsage is how many bytes the files have that a container has written, as Docker counts them; none, where it has no upper directory yet.
 func (s *Store) UpperUsage(id string) (int64, error) {
 	dir, err := s.upperPath(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -276,59 +277,16 @@ func (s *Store) UpperUsage(id string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return diskUsage(filepath.Join(dir, "upper"))
-}
-
-// diskUsage adds up the blocks of the files below a directory, not those of directories; a file with several names counts once. What may not be read, what goes
-// away meanwhile, and what lies deeper than maxDepth is left out: a container makes directories as deep as it likes.
-func diskUsage(dir string) (int64, error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(filepath.Join(dir, "upper"), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
-		return 0, nil
+		return 0, nil // it went meanwhile
 	}
 	if err != nil {
 		return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	defer unix.Close(fd)
-	u := usage{seen: map[uint64]bool{}}
-	u.add(fd, ".", 0)
-	return u.total, nil
-}
-
-type usage struct {
-	total int64
-	seen  map[uint64]bool
-}
-
-// add counts a name of an open directory, and what is below it.
-func (u *usage) add(dir int, name string, depth int) {
-	var st unix.Stat_t
-	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return
-	}
-	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if !isDir {
-		if st.Nlink == 1 || !u.seen[st.Ino] {
-			u.total += st.Blocks * 512
-		}
-		if st.Nlink > 1 {
-			u.seen[st.Ino] = true
-		}
-		return
-	}
-	if depth > maxDepth {
-		return
-	}
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	for _, n := range names {
-		u.add(fd, n, depth+1)
-	}
+	upper := os.NewFile(uintptr(fd), dir)
+	defer upper.Close()
+	return archive.Size(context.Background(), upper)
 }
 
 // A contextReader ends with its context.

@@ -389,9 +389,13 @@ func killed(t *testing.T, dir, driver string, round int) {
 	}
 }
 
-// TestUsageDeep: directories within each other that no path reaches are counted, as far as they are looked at.
-func TestUsageDeep(t *testing.T) {
-	top := t.TempDir()
+// TestUpperUsage: files count with their bytes, as Docker has it, each once; directories within each other that no path reaches are counted, as far as they are looked at.
+func TestUpperUsage(t *testing.T) {
+	s := open(t)
+	top := s.path(containers, "deep", "upper")
+	if err := os.MkdirAll(top, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	fd, err := unix.Open(top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	for range maxDepth + 100 {
 		if err == nil {
@@ -407,10 +411,12 @@ func TestUsageDeep(t *testing.T) {
 	}
 	unix.Close(fd)
 	defer files.RemoveAll(top)
-	if err := os.WriteFile(filepath.Join(top, "file"), make([]byte, 1<<20), 0o600); err != nil {
+	small, sparse := filepath.Join(top, "small"), filepath.Join(top, "sparse")
+	err = errors.Join(os.WriteFile(small, []byte("1\n"), 0o600), os.Link(small, small+"2"), os.Symlink("small", small+"3"), os.WriteFile(sparse, nil, 0o600), os.Truncate(sparse, 1000))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := diskUsage(top); err != nil || n < 1<<20 {
+	if n, err := s.UpperUsage("deep"); err != nil || n != 2+5+1000 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
