@@ -185,7 +185,7 @@ func modeConflicts(r *engine.Config, n *netFlags) error {
 		{another && r.Hostname != "", "hostname and the network mode"},
 		{another && len(n.first.Links) > 0, "container type network can't be used with links. This would result in undefined behavior"},
 		{r.Network == "host" && len(n.first.Links) > 0, "host type networking can't be used with links. This would result in undefined behavior"},
-		{another && len(r.DNS)+len(r.DNSOptions)+len(r.DNSSearch) > 0, "dns and the network mode"},
+		{another && len(r.DNS) > 0, "dns and the network mode"},
 		{another && len(r.ExtraHosts) > 0, "custom host-to-IP mapping and the network mode"},
 		{(another || r.Network == "host") && n.first.MAC != "", "mac-address and the network mode"},
 		{another && (len(r.Publish) > 0 || r.PublishAll), "port publishing and the container type network mode"},

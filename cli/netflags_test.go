@@ -142,6 +142,7 @@ func TestNetworkFlags(t *testing.T) {
 		{line: "--network container:x -P", err: "port publishing and the container type network mode"},
 		{line: "--network container:x --expose 80", err: "port exposing"},
 		{line: "--network container:x --dns 1.1.1.1", err: "dns and the network mode"},
+		{line: "--network ns:/x --dns 1.1.1.1", err: "dns and the network mode"},
 		{line: "--network container:x --add-host a:1.1.1.1", err: "custom host-to-IP mapping"},
 		{line: "--network container:x -h y", err: "hostname and the network mode"},
 		{line: "--network host --link a", err: "host type networking"},

@@ -46,6 +46,27 @@ func TestPublishedNowhere(t *testing.T) {
 	}
 }
 
+// A domain or an option of resolv.conf that is asked for is in it without a network as well, and of one that has another container's it is told that they have no effect.
+func TestResolvConfWithoutNetwork(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	imported(t, e, nstest.RootFS(t), "base:1")
+	var warned []string
+	e.warn = func(text string) { warned = append(warned, text) }
+	ask := Config{Image: "base:1", AutoRemove: true, Network: "none", DNSSearch: []string{"ex.com"}, DNSOptions: []string{"ndots:3"}, Command: []string{"cat", "/etc/resolv.conf"}}
+	if out, _, err := inside(t, e, ask); err != nil || !strings.HasSuffix(out, "search ex.com\noptions ndots:3\n") {
+		t.Errorf("%q, %v", out, err)
+	}
+	started(t, e, Config{Image: "base:1", Name: "first", Network: "none", Command: []string{"sleep", "1000"}})
+	ask.Network = "container:first"
+	if out, _, err := inside(t, e, ask); err != nil || out != "" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if !slices.Equal(warned, []string{"--dns-search and --dns-option have no effect: the container has the resolv.conf of first"}) {
+		t.Errorf("%q", warned)
+	}
+}
+
 // That a container without a limit of memory is stopped by nothing when memory runs out is told, where the flag has that effect.
 func TestNothingEndsItWhenMemoryRunsOut(t *testing.T) {
 	e := &Engine{}

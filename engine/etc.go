@@ -194,15 +194,11 @@ func (b *builder) resolveNames() error {
 	}
 	own := b.run.ownNetwork()
 	asked := len(b.run.DNS) > 0
-	if !own || len(b.wires) == 0 {
-		b.names.conf = hostFile("/etc/resolv.conf")
-		if own && !asked {
-			b.names.conf = nil
-			return nil
+	if (!own || len(b.wires) == 0) && !asked && len(b.run.DNSSearch)+len(b.run.DNSOptions) == 0 {
+		if !own {
+			b.names.conf = hostFile("/etc/resolv.conf")
 		}
-		if !asked && len(b.run.DNSSearch)+len(b.run.DNSOptions) == 0 {
-			return nil
-		}
+		return nil
 	}
 	if err := b.changeResolv(&conf); err != nil {
 		return err

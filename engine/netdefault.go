@@ -43,6 +43,9 @@ func (e *Engine) chooseNetwork(c *Config) error {
 	}
 	e.namesNobody(c)
 	e.publishesNothing(c)
+	if another, joins := strings.CutPrefix(c.networkMode(), "container:"); e.warn != nil && joins && len(c.DNSSearch)+len(c.DNSOptions) > 0 {
+		e.warn("--dns-search and --dns-option have no effect: the container has the resolv.conf of " + another)
+	}
 	return nil
 }
 
