@@ -143,9 +143,9 @@ func newLogout(io IO) *cobra.Command {
 				return err
 			}
 			host := strings.Join(args, "")
-			shown := host
-			if shown == "" {
-				shown = "docker.io"
+			shown := "https://index.docker.io/v1/" // as Docker calls its own, which nobody has named
+			if host != "" {
+				shown = image.ServerOf(host)
 			}
 			fmt.Fprintln(io.Out, "Removing login credentials for", shown)
 			return store.Logout(c.Context(), host)

@@ -141,15 +141,15 @@ func parseConfigFile(path string, raw []byte) (*configFile, error) {
 // helper is the name of the program that keeps a server's credentials; empty is the file itself.
 func (c *configFile) helper(server string) string {
 	for key, h := range c.helpers {
-		if serverOf(key) == serverOf(server) {
+		if ServerOf(key) == ServerOf(server) {
 			return h
 		}
 	}
 	return c.store
 }
 
-// serverOf is the HOST[:PORT] of a key of config.json, which may be a URL.
-func serverOf(key string) string {
+// ServerOf is the HOST[:PORT] of a key of config.json, which may be a URL.
+func ServerOf(key string) string {
 	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
 	key, _, _ = strings.Cut(key, "/")
 	if key == "index.docker.io" || key == dockerHub {
@@ -160,10 +160,10 @@ func serverOf(key string) string {
 
 // keyOf is the key of config.json for a host.
 func keyOf(host string) string {
-	if serverOf(host) == defaultDomain {
+	if ServerOf(host) == defaultDomain {
 		return hubKey
 	}
-	return serverOf(host)
+	return ServerOf(host)
 }
 
 // namespaceOf is the part of a registry that a key of containers-auth.json(5) is for: quay.io/team. Of a URL the path says nothing, and
@@ -182,7 +182,7 @@ func (c *configFile) entry(host, repo string, docker bool) (key string, ok bool)
 	slices.SortStableFunc(keys, func(a, b string) int { return len(namespaceOf(b)) - len(namespaceOf(a)) })
 	for _, any := range []bool{false, true} {
 		for _, key := range keys {
-			if serverOf(key) != serverOf(host) || c.auths[key] == (authEntry{}) {
+			if ServerOf(key) != ServerOf(host) || c.auths[key] == (authEntry{}) {
 				continue
 			}
 			if n := namespaceOf(key); n == "" || n == repo || strings.HasPrefix(repo, n+"/") || any && docker {
@@ -280,7 +280,7 @@ func (k keyring) drop(ctx context.Context, host string) error {
 	}
 	return k.change(func(c *configFile) (changed bool) {
 		for key := range c.auths {
-			if serverOf(key) == serverOf(host) {
+			if ServerOf(key) == ServerOf(host) {
 				delete(c.auths, key)
 				changed = true
 			}

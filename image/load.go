@@ -76,6 +76,8 @@ func (s *Store) loadBundle(ctx context.Context, b bundle, rules *Settings, o Loa
 		list, err = l.layout(ctx)
 	case has(b, "manifest.json"):
 		list, err = l.archive(ctx)
+	case has(b, "repositories"):
+		err = errors.New("it has no manifest.json: it is an archive of Docker before 1.10, which Docker 29 does not load either. One of 1.10 to 28 loads it, and saves it as others read it")
 	default:
 		err = errors.New("it has neither manifest.json nor index.json and oci-layout: it is no archive of images (`kakuri import` takes a root file system)")
 	}

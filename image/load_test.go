@@ -280,6 +280,7 @@ func TestLoadHostile(t *testing.T) {
 		{"empty", nil, "empty"},
 		{"text", []byte(strings.Repeat("this is no tar\n", 100)), "archive"},
 		{"no manifest", archiveOf(layer), "manifest.json"},
+		{"one of before manifest.json", archiveOf(layer, entry{name: "repositories", body: "{}"}), "Docker before 1.10"},
 		{"no image", archiveOf(entry{name: "manifest.json", body: "[]"}), "names no image"},
 		{"no list", archiveOf(entry{name: "manifest.json", body: `{"schemaVersion":2}`}), "skopeo's dir:"},
 		{"manifest.json of 5 MiB", archiveOf(entry{name: "manifest.json", body: "[" + strings.Repeat(" ", 5<<20) + "]"}), "at most"},

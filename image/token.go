@@ -299,7 +299,7 @@ func (s *Store) loginRemote(host string, cred Credentials) (*remote, error) {
 	if host == "" {
 		host = defaultDomain
 	}
-	if host = serverOf(host); !validDomain(host) {
+	if host = ServerOf(host); !validDomain(host) {
 		return nil, fmt.Errorf("login: %q is no HOST or HOST:PORT", host)
 	}
 	return s.remote(Reference{Domain: host}, &cred)
