@@ -32,7 +32,7 @@ once, with how often and when it was the last time. The last one is the last lin
 		}
 		o := format.Options{Format: layout, Terminal: io.onTerminal()}
 		if follow && (layout == "" || layout == "table") {
-			o.Format = `{{.Last}}  {{.Count}}  {{.Refused}}  {{.Name}}  {{.Why}}`
+			o.Format = `{{.Last}}  {{.Count}}  {{.Refused}}  {{.Why}}  {{.Name}}`
 		}
 		seen := map[refusalRow]bool{}
 		for {
@@ -74,9 +74,10 @@ type refusalRow struct {
 	Last, Count, Kind, Refused, Name, Address, Protocol, Port, Why string
 }
 
+// refusalSpec has the name at the end: the container chose it, and up to a thousand columns of it are in nobody else's line.
 func refusalSpec() format.Spec {
 	return format.Spec{
-		Table: "{{.Last}}\t{{.Count}}\t{{.Refused}}\t{{.Name}}\t{{.Why}}",
+		Table: "{{.Last}}\t{{.Count}}\t{{.Refused}}\t{{.Why}}\t{{.Name}}",
 		Heads: map[string]string{
 			"Last": "LAST", "Count": "COUNT", "Kind": "KIND", "Refused": "REFUSED", "Name": "NAME", "Address": "ADDRESS", "Protocol": "PROTOCOL", "Port": "PORT", "Why": "WHY",
 		},

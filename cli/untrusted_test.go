@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -174,5 +175,19 @@ func TestLoginErrorOnTerminal(t *testing.T) {
 	}
 	if text := told.String(); strings.ContainsAny(text, "\x1b\a") || !strings.Contains(text, `\x1b]0;owned\x07`) {
 		t.Errorf("%q", text)
+	}
+}
+
+// A name that a container asked for is in its own line alone, however long it is and whatever it has, and says nothing in another column's place.
+func TestRefusalsOfLongNames(t *testing.T) {
+	long := strings.Repeat("\x1b", 250)
+	rows := refusalRows([]engine.Refusal{{Kind: "name", Name: long}, {Kind: "name", Name: "short  not allowed"}}, 0)
+	var out strings.Builder
+	if err := format.Rows(&out, refusalSpec(), format.Options{Terminal: true}, rows); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if len(lines) != 3 || !strings.HasSuffix(lines[0], "  NAME") || len(lines[0]) > 100 || !strings.HasSuffix(lines[1], strings.Repeat(`\x1b`, 250)) || len(lines[2]) > 100 || !strings.HasSuffix(lines[2], "name not allowed   short  not allowed") {
+		t.Errorf("%q", lines)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -534,6 +536,88 @@ func TestLearnedMACs(t *testing.T) {
 	}
 	if n := binary.NativeEndian.Uint32(learned); n != maxLearned {
 		t.Errorf("the bridge remembers %d", n)
+	}
+}
+
+// TestBridgesOwnGroups: what is sent to the groups that a bridge keeps for itself, 01:80:c2:00:00:00 to 0f, comes to this machine by the bridge, if at all: by a port it would pass all rules that say who sends by a bridge,
+// and advertise routes of IPv6 to the machine.
+func TestBridgesOwnGroups(t *testing.T) {
+	nstest.Root(t)
+	d := doer(t)
+	a := container(t)
+	for _, key := range []string{"all", "default"} {
+		if err := setSysctl("net/ipv4/conf/"+key+"/rp_filter", "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0}, &plan.SetForwarding{V4: true, V6: true})
+	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0)}}
+	if err := d.Connect(t.Context(), a, "a", n); err != nil {
+		t.Fatal(err)
+	}
+	// Another way that a cable becomes a port.
+	n.Bridges = []plan.Bridge{br0}
+	d.ip(t, "link", "set", n.Endpoints[0].HostDevice, "nomaster")
+	if err := d.Plug(n, n.Endpoints[0]); err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := net.InterfaceByName(br0.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 7778})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heard.Close()
+	raw, err := heard.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := d.enter(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = in.do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		i, err := in.index("eth0")
+		for group := range byte(17) {
+			to, text := net.HardwareAddr{1, 0x80, 0xc2, 0, 0, group}, fmt.Sprintf("group %x", group)
+			if group == 16 {
+				to, text = bridge.HardwareAddr, "last"
+			}
+			if err == nil {
+				err = unix.Sendto(fd, frame(to, nil, [4]byte{8, 8, 8, 8}, [4]byte{172, 17, 0, 1}, text), 0, &unix.SockaddrLinklayer{Ifindex: int(i), Halen: 6})
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard.SetDeadline(time.Now().Add(waits))
+	for text := ""; text != "last"; {
+		b, more := make([]byte, 100), make([]byte, 100)
+		k, m, _, _, err := heard.ReadMsgUDP(b, more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(b[:k])
+		messages, err := unix.ParseSocketControlMessage(more[:m])
+		if err != nil || len(messages) != 1 {
+			t.Fatal(messages, err)
+		}
+		if by := binary.NativeEndian.Uint32(messages[0].Data); int(by) != bridge.Index {
+			t.Errorf("%s came by device %d, and the bridge is %d", text, by, bridge.Index)
+		}
 	}
 }
 

@@ -428,17 +428,18 @@ func leftOver(s *netlink.Socket, hostDevice string, inside netlink.Link) bool {
 	return err == nil && l.Kind == "veth" && inside.Kind == "veth" && l.Parent == inside.Index && inside.Parent == l.Index
 }
 
-// portMessage sets a bridge's port up.
+// allGroups are the groups 01:80:c2:00:00:00 to 0f, of which frames do not leave a wire as IEEE 802.1Q has it, but for that of pauses, which the kernel throws away.
+const allGroups = 0xffff &^ (1 << 1)
+
+// portMessage sets a bridge's port up. It has the bridge pass on frames to all groups: those that a bridge keeps for itself the kernel hands to the port's own device, as what came in by that and by no bridge, so that
+// whoever is behind it would send with any address, past the rules about bridges, and tell the host routes of IPv6.
 func portMessage(device string, isolated bool) netlink.Message {
-	up := upMessage(device)
 	// With br_netfilter a container's way to a port that it publishes itself leads back by the bridge's port that it came from, which takes
 	// a port that may send back.
 	hairpin := sysctlIs("net/bridge/bridge-nf-call-iptables", "1") || sysctlIs("net/bridge/bridge-nf-call-ip6tables", "1")
-	if !isolated && !hairpin {
-		return up
-	}
-	return up.Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
+	return upMessage(device).Nest(unix.IFLA_LINKINFO, func(m netlink.Message) netlink.Message {
 		return m.AddString(unix.IFLA_INFO_SLAVE_KIND, "bridge").Nest(unix.IFLA_INFO_SLAVE_DATA, func(m netlink.Message) netlink.Message {
+			m = m.Add(unix.IFLA_BRPORT_GROUP_FWD_MASK, binary.NativeEndian.AppendUint16(nil, allGroups))
 			if hairpin {
 				m = m.Add(unix.IFLA_BRPORT_MODE, []byte{1})
 			}

@@ -299,7 +299,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 6", "486d2582"
+	const number, want = "layout 7", "28422628"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -475,18 +475,7 @@ func TestLoopbackByFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		frame := func(tags []byte, from, to [4]byte, text string) []byte {
-			b := append(append(append([]byte{}, bridge.HardwareAddr...), 2, 0, 0, 0, 0, 9), tags...)
-			b = append(b, 8, 0, 0x45, 0, 0, byte(28+len(text)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0)
-			b = append(append(b, from[:]...), to[:]...)
-			ip, sum := b[len(b)-20:], uint32(0)
-			for i := 0; i < 20; i += 2 {
-				sum += uint32(ip[i])<<8 | uint32(ip[i+1])
-			}
-			sum = ^(sum&0xffff + sum>>16)
-			ip[10], ip[11] = byte(sum>>8), byte(sum)
-			return append(append(b, 9, 9, 7778>>8, 7778&0xff, 0, byte(8+len(text)), 0, 0), text...)
-		}
+		mac := bridge.HardwareAddr
 		tag, outer, urgent := []byte{0x81, 0, 0, 0}, []byte{0x88, 0xa8, 0, 0}, []byte{0x81, 0, 0x20, 0}
 		own, machine, loopback := [4]byte{10, 0, 1, 11}, [4]byte{10, 0, 1, 1}, [4]byte{127, 0, 0, 1}
 		ways := map[string][]byte{"": nil, "tag": tag, "tags": slices.Concat(tag, tag), "outer": outer, "outer tags": slices.Concat(outer, tag), "many": slices.Concat(tag, tag, tag), "urgent tags": slices.Concat(urgent, urgent)}
@@ -502,14 +491,14 @@ func TestLoopbackByFrames(t *testing.T) {
 			defer unix.Close(fd)
 			to := &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}
 			for name, tags := range ways {
-				if err := errors.Join(unix.Sendto(fd, frame(tags, own, loopback, "loopback "+name), 0, to), unix.Sendto(fd, frame(tags, loopback, machine, "from loopback "+name), 0, to)); err != nil {
+				if err := errors.Join(unix.Sendto(fd, frame(mac, tags, own, loopback, "loopback "+name), 0, to), unix.Sendto(fd, frame(mac, tags, loopback, machine, "from loopback "+name), 0, to)); err != nil {
 					return err
 				}
 			}
-			if err := unix.Sendto(fd, frame(tag, own, machine, "tagged"), 0, to); err != nil {
+			if err := unix.Sendto(fd, frame(mac, tag, own, machine, "tagged"), 0, to); err != nil {
 				return err
 			}
-			return unix.Sendto(fd, frame(nil, own, machine, "last"), 0, to)
+			return unix.Sendto(fd, frame(mac, nil, own, machine, "last"), 0, to)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -527,6 +516,20 @@ func TestLoopbackByFrames(t *testing.T) {
 			t.Errorf("this machine gets %q, not %q", got, want)
 		}
 	})
+}
+
+// frame is one of a container's own making: UDP to port 7778.
+func frame(mac net.HardwareAddr, tags []byte, from, to [4]byte, text string) []byte {
+	b := append(append(append([]byte{}, mac...), 2, 0, 0, 0, 0, 9), tags...)
+	b = append(b, 8, 0, 0x45, 0, 0, byte(28+len(text)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0)
+	b = append(append(b, from[:]...), to[:]...)
+	ip, sum := b[len(b)-20:], uint32(0)
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(ip[i])<<8 | uint32(ip[i+1])
+	}
+	sum = ^(sum&0xffff + sum>>16)
+	ip[10], ip[11] = byte(sum>>8), byte(sum)
+	return append(append(b, 9, 9, 7778>>8, 7778&0xff, 0, byte(8+len(text)), 0, 0), text...)
 }
 
 // TestCVE_2025_54388: a port that is published at 127.0.0.1 is this machine's alone, also after its firewall was loaded anew and the rules are back. Whoever sits on the wire, or is root
@@ -772,15 +775,26 @@ func TestSenders(t *testing.T) {
 func TestForgedAnswers(t *testing.T) {
 	onStage(t, false, func(s *stage) {
 		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true})
-		s.shell("for n in a1 b1; do ip -n $n addr add 192.0.2.2/32 dev lo; ip -n $n addr add 2001:db8:9::2/128 dev lo nodad; done")
-		for _, c := range []struct{ asks, at, told, forger string }{
-			{"", "192.0.2.1", "192.0.2.1", "a1"}, {"", "2001:db8:9::1", "2001:db8:9::1", "a1"},
-			{"", "192.0.2.1", "192.0.2.1", "b1"}, {"", "2001:db8:9::1", "2001:db8:9::1", "b1"},
-			{"a2", "10.0.1.12", "192.0.2.1", "a1"}, {"a2", "10.0.1.12", "192.0.2.1", "b1"},
+		// A cloud has its servers at an address of the link alone, and NAT64 those of IPv4 below 64:ff9b::/96.
+		four, six := []string{"192.0.2.2", "169.254.169.254"}, []string{"2001:db8:9::2", "64:ff9b::c000:202"}
+		for _, n := range []string{"a1", "b1", "away"} {
+			for _, a := range slices.Concat(four, six) {
+				s.shell("ip -n " + n + " addr replace " + a + " dev lo nodad")
+			}
+		}
+		s.shell("ip route add " + four[1] + " via " + four[0] + "; ip -6 route add " + six[1] + " via " + six[0])
+		for _, c := range []struct {
+			asks, at, told, forger string
+			servers                []string
+		}{
+			{"", "192.0.2.1", "192.0.2.1", "a1", four}, {"", "2001:db8:9::1", "2001:db8:9::1", "a1", six},
+			{"", "192.0.2.1", "192.0.2.1", "b1", four}, {"", "2001:db8:9::1", "2001:db8:9::1", "b1", six},
+			{"a2", "10.0.1.12", "192.0.2.1", "a1", four}, {"a2", "10.0.1.12", "192.0.2.1", "b1", four},
 		} {
-			server := map[bool]string{false: "192.0.2.2", true: "2001:db8:9::2"}[strings.Contains(c.at, ":")]
-			if got := s.firstAnswer(c.asks, c.at, "away", server, c.forger, c.told); got != "true" {
-				t.Errorf("%s asks %s at %q, and %s answers first: %q", c.at, server, c.asks, c.forger, got)
+			for _, server := range c.servers {
+				if got := s.firstAnswer(c.asks, c.at, "away", server, c.forger, c.told); got != "true" {
+					t.Errorf("%s asks %s at %q, and %s answers first: %q", c.at, server, c.asks, c.forger, got)
+				}
 			}
 		}
 	})

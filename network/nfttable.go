@@ -16,7 +16,7 @@ const (
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
 // older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 6"
+const nftLayout = "kakuri's networks and ports; layout 7"
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
@@ -96,14 +96,14 @@ func nftChains() []nftChain {
 // senders are the rules about who sends. The kernel is sure of a connection (assured) when both sides have gone on with it. Until then whoever guesses the ports of one of UDP, a question to
 // a server for names above all, could be the first to answer it.
 //
-// Addresses of the link alone are no other network's, and neighbours by a bridge may have what addresses they like, which br_netfilter would show us. On an internal network
-// they may have some that no route leads to; of it nothing gets further than to this machine.
+// Addresses of the link alone are no other network's, and neighbours by a bridge may have what addresses they like, which br_netfilter would show us. This machine may have asked one of
+// another link, the cloud's 169.254.169.254, and what sends to it by a bridge is reached by that bridge. Those below 64:: (NAT64 begins there) are no senders of packets to others.
 func senders() []nftRule {
 	accept, drop := verdict("accept", nfAccept), verdict("drop", nfDrop)
 	four, six := ipv4(), ipv6()
 	ofNetwork := [2]nftTerm{
 		four.sender("!= 169.254.0.0/16", unix.NFT_CMP_NEQ, []byte{169, 254}),
-		six.sender(">= 100:: ip6 saddr < fe00::", unix.NFT_CMP_GTE, netip.MustParseAddr("100::").AsSlice()),
+		six.sender(">= 64:: ip6 saddr < fe00::", unix.NFT_CMP_GTE, netip.MustParseAddr("64::").AsSlice()),
 	}
 	ofNetwork[1].exprs = append(ofNetwork[1].exprs, compare(unix.NFT_CMP_LT, netip.MustParseAddr("fe00::").AsSlice()))
 	list := []nftRule{
@@ -115,10 +115,10 @@ func senders() []nftRule {
 	for i, comment := range []string{"addresses of other networks", ""} {
 		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop))
 	}
-	// From there no connection counts, be it this machine's own: none of an internal network is another one's. An answer to an address of the link alone would not arrive.
+	// From internal networks no connection counts, be it this machine's own: none of an internal network is another one's. An answer to an address of the link alone would not arrive.
 	return append(list,
-		rule("internal networks, to this machine", fromDeviceIn("internal"), four.packets(), toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop),
-		rule("", fromDeviceIn("internal"), ofNetwork[1], toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop))
+		rule("to this machine", four.packets(), toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop),
+		rule("", ofNetwork[1], toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop))
 }
 
 // hash tells a rule from one that an administrator, or another version of this program, put in its place.

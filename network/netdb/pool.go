@@ -149,6 +149,10 @@ func (p *Pool) complete(gateless bool) error {
 	return p.chooseGateway()
 }
 
+// nobodys are addresses that mean the machine itself, or a group, and of IPv6 those that each device has. 169.254.0.0/16 is not among them: what stands in for a cloud's servers on a developer's
+// machine has such a network.
+var nobodys = [...]string{"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/127", "fe80::/10", "ff00::/8"}
+
 func (p *Pool) checkSubnet() error {
 	s := p.Subnet
 	switch {
@@ -158,8 +162,11 @@ func (p *Pool) checkSubnet() error {
 		return fmt.Errorf("invalid subnet %s: it is neither of IPv4 nor of IPv6", s)
 	case s != s.Masked():
 		return fmt.Errorf("invalid subnet %s: it should be %s", s, s.Masked())
-	case s.Addr().IsMulticast() || s.Addr().IsLoopback() || s.Addr().IsUnspecified():
-		return fmt.Errorf("invalid subnet %s: no machine can have such an address", s)
+	}
+	for _, n := range nobodys {
+		if s.Overlaps(netip.MustParsePrefix(n)) {
+			return fmt.Errorf("invalid subnet %s: no machine can have such an address, of %s, for itself", s, n)
+		}
 	}
 	return nil
 }
