@@ -159,8 +159,8 @@ func (c *compiler) devices() error {
 		l.Have = c.have(l.Path)
 		c.inside(&l, links, &LinkCheck{Path: l.Path, Target: l.Target})
 	}
-	// Also where /dev/pts is a bind mount, or what the container mounts there itself.
-	if c.hasPts || c.mounted["/dev"]+c.mounted["/dev/pts"] > 0 && c.mounted["/dev/ptmx"] == 0 {
+	// Also where /dev/pts is a bind mount, or what the container mounts there itself; a mount of the spec in the link's place stays.
+	if c.mounted["/dev"]+c.mounted["/dev/pts"] > 0 && c.mounted["/dev/ptmx"] == 0 {
 		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx", Have: c.have("/dev/ptmx")}, links, &LinkCheck{Path: "/dev/ptmx", Target: "pts/ptmx"})
 	}
 	return nil

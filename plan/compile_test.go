@@ -167,6 +167,8 @@ func TestParseMountOptions(t *testing.T) {
 		{"r,rsize=1", mountOptions{data: []string{"r", "rsize=1"}}},
 		{"bind,nodiratime,noatime", mountOptions{bind: true, attrs: Attrs{Set: abi.MountAttrNodiratime | abi.MountAttrNoatime, Clear: atime | abi.MountAttrNodiratime}}},
 		{"bind,noatime,strictatime", mountOptions{bind: true, attrs: Attrs{Set: abi.MountAttrStrictatime, Clear: atime | abi.MountAttrNodiratime}}},
+		{"bind,strictatime", mountOptions{bind: true, attrs: Attrs{Set: abi.MountAttrStrictatime, Clear: atime | abi.MountAttrNodiratime}}},
+		{"bind,remount,noatime", mountOptions{bind: true, remount: true, attrs: Attrs{Set: abi.MountAttrNoatime, Clear: atime}}},
 		{"bind,noatime,atime,norelatime,diratime", mountOptions{bind: true}},
 		{"bind,nodiratime,relatime,nodiratime,diratime", mountOptions{bind: true, attrs: Attrs{Clear: atime | abi.MountAttrNodiratime}}},
 		{"bind,idmap", mountOptions{bind: true, idmap: true}},
@@ -504,6 +506,22 @@ func TestMountOnDevice(t *testing.T) {
 	if len(ops[*Device](p)) != 5 {
 		t.Errorf("the other devices: %v", ops[*Device](p))
 	}
+	const pts = `{"destination":"/dev/pts","type":"devpts","source":"devpts"}`
+	for mounts, want := range map[string]int{"": 0, pts: 1, pts + `,{"destination":"/dev/ptmx","type":"bind","source":"/dev/pts/ptmx"}`: 0} {
+		links := ops[*Symlink](compile(t, config(`"root":{"path":"/r"}`, `"mounts":[`+mounts+`]`), rootFacts(), Options{}))
+		if n := len(slices.DeleteFunc(links, func(l *Symlink) bool { return l.Path != "/dev/ptmx" })); n != want {
+			t.Errorf("%d links at /dev/ptmx beside %s", n, mounts)
+		}
+	}
+}
+
+// TestMadeDev: a /dev that is made on the runtime's side can be written to until its nodes are made.
+func TestMadeDev(t *testing.T) {
+	p := compile(t, config(`"mounts":[{"destination":"/dev","type":"tmpfs","source":"from","options":["ro","nosuid"]}]`,
+		`"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}]}`), rootFacts(), Options{})
+	if made := ops[*NewMount](p); len(made) != 1 || made[0].Attrs.Set != abi.MountAttrNosuid || made[0].Source != "from" {
+		t.Errorf("%v", made)
+	}
 }
 
 // TestRootPropagation: rootfsPropagation is the root's when that is attached, with what is below it by the words that begin with r, and only where it is shared a
@@ -517,6 +535,15 @@ func TestRootPropagation(t *testing.T) {
 			later := strings.HasSuffix(mode, "shared") || strings.HasSuffix(mode, "unbindable")
 			if later && (len(list) != 1 || list[0].Recursive != (mode[0] == 'r')) || !later && len(list) > 1 {
 				t.Errorf("%s: %v", mode, list)
+			}
+			asked := strings.TrimPrefix(of, "r")
+			if mode == "rshared" || mode == "runbindable" {
+				asked = ""
+			}
+			for _, s := range p.Steps {
+				if c, ok := s.Check.(*MountCheck); ok && c.Dest == "/a" && c.Propagation != asked {
+					t.Errorf("a mount that is %s in a root that is %s is to be found %q", of, mode, c.Propagation)
+				}
 			}
 			want := 0
 			if strings.HasSuffix(mode, "shared") && of != "slave" {
@@ -540,12 +567,28 @@ func TestLedToProc(t *testing.T) {
 	}{
 		{dev, "/dev/shm", false}, {copied, "/dev/shm", true}, {"", "/dev/shm", true}, {dev + elsewhere, "/dev/shm", true}, {dev + bound, "/dev/shm", true}, {sys, "/dev/shm", true},
 		{sys, "/sys/fs/x", false}, {`{"destination":"/sys","type":"tmpfs","source":"tmpfs"},`, "/sys/fs/x", true}, {"", "/sys/fs/x", true}, {sys + elsewhere, "/sys/fs/x", true}, {sys + bound, "/sys/fs/x", true}, {dev, "/sys/fs/x", true},
+		{`{"destination":"/dev","type":"ramfs","source":"ramfs"},`, "/dev/shm", true}, {`{"destination":"/srv","type":"sysfs","source":"sysfs"},`, "/sys/fs/x", true},
 		{"", "/proc/meminfo", false}, {"", "/srv/x", true},
 	} {
 		text := config(`"root":{"path":"/r"}`, `"mounts":[`+c.before+`{"destination":"`+c.dest+`","type":"tmpfs","source":"last"}]`)
 		for _, op := range ops[*Mount](compile(t, text, rootFacts(), Options{})) {
 			if op.Source == "last" && op.NotProc != c.want {
 				t.Errorf("after %s: %v, want %v", c.before, op, c.want)
+			}
+		}
+	}
+}
+
+// TestBindOnKernels: what is bound on /proc has to be a procfs, and no link of an image leads it or what is bound on /sys and /dev elsewhere.
+func TestBindOnKernels(t *testing.T) {
+	for dest, want := range map[string]Bind{
+		"/proc": {OfProc: true, Strict: true, Out: RegProcfs}, "/sys": {Strict: true, Out: RegSysfs}, "/dev": {Strict: true}, "/srv": {NotProc: true},
+	} {
+		text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"`+dest+`","type":"bind","source":"/a"}]`)
+		for _, op := range ops[*Bind](compile(t, text, rootFacts(), Options{})) {
+			got := Bind{OfProc: op.OfProc, Strict: op.Strict, NotProc: op.NotProc, Out: op.Out}
+			if op.Source == "/a" && !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %+v, want %+v", dest, got, want)
 			}
 		}
 	}
@@ -573,6 +616,17 @@ func TestBindOptions(t *testing.T) {
 	}
 }
 
+// TestCopiedLink: a source that is a link is copied, and one in the container's root is mounted as others of there are.
+func TestCopiedLink(t *testing.T) {
+	for source, want := range map[string]int{"/b": 1, "/r/b": 0} {
+		text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","type":"bind","source":"`+source+`","options":["copy-symlink"]}]`)
+		links := ops[*Symlink](compile(t, text, rootFacts(), Options{Links: map[int]string{0: "to"}}))
+		if n := len(slices.DeleteFunc(links, func(l *Symlink) bool { return l.Path != "/a" })); n != want {
+			t.Errorf("%s: %d links", source, n)
+		}
+	}
+}
+
 // TestCgroupMountOfUser: who owns the user namespace and not the one of cgroups gets the hierarchy of version 2 bound; who owns both mounts it.
 func TestCgroupMountOfUser(t *testing.T) {
 	for _, c := range []struct {
@@ -584,10 +638,15 @@ func TestCgroupMountOfUser(t *testing.T) {
 		facts.Cgroup.Unified = c.unified
 		text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup"}]`,
 			`"linux":{"namespaces":[{"type":"mount"},{"type":"user"}`+c.more+`],"uidMappings":[{"containerID":0,"hostID":1000,"size":1}],"gidMappings":[{"containerID":0,"hostID":1000,"size":1}]}`)
-		got := 0
-		for _, op := range ops[*Bind](compile(t, text, facts, Options{})) {
-			if op.Source == "/sys/fs/cgroup" && op.Dest == "/sys/fs/cgroup" {
+		got, p := 0, compile(t, text, facts, Options{})
+		for _, op := range ops[*Bind](p) {
+			if op.Source == "/sys/fs/cgroup" && op.Dest == "/sys/fs/cgroup" && op.NotProc {
 				got++
+			}
+		}
+		for _, op := range ops[*Mount](p) {
+			if op.Dest == "/sys/fs/cgroup" && !op.NotProc {
+				t.Errorf("%+v: %v may be led into a procfs", c, op)
 			}
 		}
 		if got != c.want {
@@ -598,13 +657,13 @@ func TestCgroupMountOfUser(t *testing.T) {
 
 // TestMaskBelow: a masked path is looked up in the procfs or sysfs that the plan mounts, and where it mounts none in the root.
 func TestMaskBelow(t *testing.T) {
-	const masked = `"linux":{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","/sys/firmware","/proc","/srv/x"]}`
+	const masked = `"linux":{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","/sys/firmware","/proc","/sys","/srv/x"]}`
 	mounts := `"mounts":[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/sys","type":"sysfs","source":"sysfs"}]`
 	for _, c := range []struct {
 		parts []string
 		want  []Reg
 	}{
-		{[]string{masked, mounts}, []Reg{RegProcfs, RegSysfs, RegNone, RegNone}}, {[]string{masked}, []Reg{RegNone, RegNone, RegNone, RegNone}},
+		{[]string{masked, mounts}, []Reg{RegProcfs, RegSysfs, RegNone, RegNone, RegNone}}, {[]string{masked}, []Reg{RegNone, RegNone, RegNone, RegNone, RegNone}},
 	} {
 		var got []Reg
 		for _, op := range ops[*Mask](compile(t, config(append(c.parts, `"root":{"path":"/r"}`)...), rootFacts(), Options{})) {
@@ -669,6 +728,7 @@ func TestFold(t *testing.T) {
 // TestOwnNull: who has been given the machine's null device for a stream gets the container's own, where that has one that is the machine's device and its node.
 func TestOwnNull(t *testing.T) {
 	const tmpfs = `"mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"}]`
+	const of = `"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}]}`
 	dev := func(of string) string {
 		return `"linux":{"namespaces":[{"type":"mount"}],"devices":[{"path":"/dev/null",` + of + `}]}`
 	}
@@ -681,8 +741,10 @@ func TestOwnNull(t *testing.T) {
 		{[]string{dev(`"type":"c","major":1,"minor":3`)}, []uint32{0}, 1}, {[]string{dev(`"type":"c","major":1,"minor":5`)}, []uint32{0}, 0},
 		{[]string{dev(`"type":"c","major":7,"minor":3`)}, []uint32{0}, 0}, {[]string{dev(`"type":"b","major":1,"minor":3`)}, []uint32{0}, 0},
 		{[]string{tmpfs, dev(`"type":"c","major":1,"minor":5`)}, []uint32{0}, 0},
+		{[]string{dev(`"type":"c","major":1,"minor":5},{"path":"/dev/other","type":"c","major":1,"minor":3`)}, []uint32{0}, 0},
+		{[]string{tmpfs, of}, []uint32{0}, 1},
 		{[]string{`"mounts":[{"destination":"/dev/null","type":"bind","source":"/dev/null"}]`}, []uint32{0}, 0},
-		{[]string{`"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}]}`}, []uint32{0}, 0},
+		{[]string{of}, []uint32{0}, 0},
 	} {
 		p := compile(t, config(append([]string{`"root":{"path":"/r"}`}, c.parts...)...), rootFacts(), Options{Nulls: c.nulls})
 		if list := ops[*OwnNull](p); len(list) != c.want || c.want > 0 && !slices.Equal(list[0].FDs, c.nulls) {
@@ -811,6 +873,31 @@ func TestTreesFirst(t *testing.T) {
 		t.Errorf("%d are opened late and %d first; two of %d registers are the tmpfs's", late, len(first), MaxSources)
 	}
 	checkPlan(t, p, abi.ArchX86_64)
+}
+
+// TestTreesInTurn: a tree is opened first for a recursive bind of the root directory, or of what only a process knows, and not where its ids are mapped, where it is a link itself, or in the container's root.
+func TestTreesInTurn(t *testing.T) {
+	const mapped = `,"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}]`
+	host := rootFacts()
+	host.Roots = []string{"/h"}
+	for _, c := range []struct {
+		source, options, more string
+		want                  int
+	}{
+		{"/h", `"rbind"`, "", 1}, {"/h", `"bind"`, "", 0}, {"/h", `"rbind","src-nofollow"`, "", 0}, {"/h", `"rbind"`, mapped, 0}, {"/r/h", `"rbind"`, "", 0}, {"/o", `"rbind"`, "", 0},
+		{"/./proc/1/root", `"rbind"`, "", 1}, {"/../proc/1/root", `"rbind"`, "", 1},
+	} {
+		text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","source":"`+c.source+`","options":[`+c.options+`]`+c.more+`}]`)
+		n := 0
+		for _, s := range compile(t, text, host, Options{}).Steps {
+			if _, ok := s.Op.(*OpenTree); ok && s.Side == Container {
+				n++
+			}
+		}
+		if n != c.want {
+			t.Errorf("%+v: %d trees are opened first", c, n)
+		}
+	}
 }
 
 // TestToldCapabilities: a process beside the first one is silent on what that was made without, and not on more.

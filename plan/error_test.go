@@ -109,11 +109,15 @@ func TestErrors(t *testing.T) {
 		{"copy-symlink of a link itself", mount(`{"destination":"/a","source":"/b","options":["bind","copy-symlink","src-nofollow"]}`), "mounts[0].options", "does not go with"},
 		{"copy-symlink of a remount", mount(`{"destination":"/a","source":"/b","options":["bind","remount","copy-symlink"]}`), "mounts[0].options", "are for bind mounts"},
 		{"src-nofollow with mapped ids", mount(`{"destination":"/a","type":"bind","source":"/b","options":["src-nofollow"],"uidMappings":[` + own + `],"gidMappings":[` + own + `]}`), "mounts[0].options", "does not go with idmap"},
+		{"src-nofollow of a tmpfs", mount(`{"destination":"/a","type":"tmpfs","source":"tmpfs","options":["src-nofollow"]}`), "mounts[0].options", "bind"},
+		{"src-nofollow of a remount", mount(`{"destination":"/a","source":"/b","options":["bind","remount","src-nofollow"]}`), "mounts[0].options", "are for bind mounts"},
 		{"tmpcopyup of a bind", mount(`{"destination":"/a","type":"bind","source":"/a","options":["tmpcopyup"]}`), "mounts[0].options", "tmpfs"},
 		{"mappings of users alone", mount(`{"destination":"/a","type":"bind","source":"/a","uidMappings":[` + own + `]}`), "mounts[0].uidMappings", "belong together"},
 		{"mappings of a file system", mount(`{"destination":"/a","type":"tmpfs","uidMappings":[` + own + `],"gidMappings":[` + own + `]}`), "mounts[0].options", "bind mounts"},
 		{"idmap without user namespace", mount(`{"destination":"/a","type":"bind","source":"/a","options":["idmap"]}`), "mounts[0].options", "user namespace"},
 		{"idmap of a file system", config(userNS, `"mounts":[{"destination":"/a","type":"tmpfs","options":["ridmap"]}]`), "mounts[0].options", "bind mounts"},
+		{"idmap of the root's in a joined pid namespace", config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","type":"bind","source":"/r/b","options":["idmap"]}]`,
+			strings.Replace(userNS, `"namespaces":[`, `"namespaces":[{"type":"pid","path":"/x"},`, 1)), "mounts[0].options", "needs uidMappings"},
 		{"masks without mount namespace", config(`"linux":{"maskedPaths":["/a"]}`, `"root":{"path":"/"}`), "linux.maskedPaths", "new mount namespace"},
 		{"read-only paths in a joined one", config(`"linux":{"namespaces":[{"type":"mount","path":"/x"}],"readonlyPaths":["/a"]}`, `"root":{"path":"/"}`), "linux.readonlyPaths", "new mount namespace"},
 
@@ -125,6 +129,7 @@ func TestErrors(t *testing.T) {
 		{"unknown device in a made dev", config(`"mounts":[{"destination":"/dev","type":"tmpfs"}]`,
 			strings.TrimSuffix(userNS, "}")+`,"devices":[{"path":"/dev/b","type":""}]}`), "linux.devices[0].type", `""`},
 		{"terminal without devpts", process(`"terminal":true`), "process.terminal", "/dev/pts"},
+		{"terminal with a devpts elsewhere", config(`"process":{"args":["a"],"cwd":"/","terminal":true}`, `"mounts":[{"destination":"/pts","type":"devpts"},{"destination":"/dev/pts","type":"tmpfs"}]`), "process.terminal", "/dev/pts"},
 
 		{"unknown limit", process(`"rlimits":[{"type":"RLIMIT_CORE","soft":0,"hard":0},{"type":"RLIMIT_LUCK","soft":1,"hard":1}]`), "process.rlimits[1].type", `"RLIMIT_LUCK"`},
 		{"soft above hard", process(`"rlimits":[{"type":"RLIMIT_CORE","soft":2,"hard":1}]`), "process.rlimits[0].soft", "2"},

@@ -35,15 +35,15 @@ func (r *Rule) forwards(family string) (p Published, ok bool) {
 	for i := range r.Exprs {
 		e := &r.Exprs[i]
 		switch e.Name {
-		case "payload", "meta", "immediate":
+		case "payload", "meta", "immediate", "bitwise": // of the last nothing is compared: it is more than one port or address
 			held[e.Dest] = e
 		case "cmp":
 			if l := held[e.Source]; l != nil && e.Op == cmpEq {
 				p.compared(l, e.Data)
 			}
 		case "xt match":
-			if (e.Text == "tcp" || e.Text == "udp") && len(e.Data) >= 8 {
-				p.Proto, p.HostPort = e.Text, binary.NativeEndian.Uint16(e.Data[4:])
+			if (e.Text == "tcp" || e.Text == "udp") && len(e.Data) >= 8 && half(e.Data, 4) == half(e.Data, 6) {
+				p.Proto, p.HostPort = e.Text, half(e.Data, 4)
 			}
 		case "xt target":
 			if e.Text == "DNAT" && len(e.Data) >= 38 {

@@ -387,7 +387,12 @@ func TestForwarded(t *testing.T) {
 	pid := lab(t, "0.0.0.0:80")
 	sh(t, `nft 'add table ip x; add chain ip x pre { type nat hook prerouting priority -100; }
 		add rule ip x pre tcp dport 8080 dnat to 10.9.0.2:80; add rule ip x pre ip daddr 10.0.0.1 udp dport 53 dnat to 10.9.0.3
-		add chain ip x post { type nat hook postrouting priority 100; }; add rule ip x post ip daddr 10.9.0.9 snat to 10.9.0.1'
+		add rule ip x pre ip daddr 172.16.0.0/12 tcp dport 54 dnat to 10.9.0.5; add rule ip x pre tcp dport & 0xfff0 == 8080 dnat to 10.9.0.6
+		add rule ip x pre ip protocol udp th dport 55 dnat to 10.9.0.7; add rule ip x pre tcp dport 56 redirect to 57
+		add chain ip x post { type nat hook postrouting priority 100; }; add rule ip x post ip daddr 10.9.0.9 snat to 10.9.0.1
+		add rule ip x post tcp dport 58 snat to 10.9.0.1
+		add table ip6 x; add chain ip6 x pre { type nat hook prerouting priority -100; }; add rule ip6 x pre ip6 daddr fd00::1 tcp dport 59 dnat to [fd00::2]:60'
+		ip6tables-nft -t nat -A PREROUTING -p tcp --dport 61 -j DNAT --to-destination fd00::3
 		iptables-nft -t nat -A PREROUTING -p tcp --dport 8081 -j DNAT --to-destination 10.9.0.4:81`)
 	list, err := Rules()
 	if err != nil {
@@ -396,6 +401,10 @@ func TestForwarded(t *testing.T) {
 	any, one := netip.IPv4Unspecified(), addr("10.0.0.1")
 	want := []Published{
 		{HostAddr: any, HostPort: 8080, Addr: addr("10.9.0.2"), Port: 80, Proto: "tcp"}, {HostAddr: one, HostPort: 53, Addr: addr("10.9.0.3"), Port: 53, Proto: "udp"},
+		{HostAddr: any, HostPort: 54, Addr: addr("10.9.0.5"), Port: 54, Proto: "tcp"}, // of which addresses is more than a port has room for
+		{HostAddr: any, HostPort: 55, Addr: addr("10.9.0.7"), Port: 55, Proto: "udp"},
+		{HostAddr: addr("fd00::1"), HostPort: 59, Addr: addr("fd00::2"), Port: 60, Proto: "tcp"},
+		{HostAddr: netip.IPv6Unspecified(), HostPort: 61, Addr: addr("fd00::3"), Port: 61, Proto: "tcp"},
 		{HostAddr: any, HostPort: 8081, Addr: addr("10.9.0.4"), Port: 81, Proto: "tcp"},
 	}
 	if got := Forwarded(list); !slices.Equal(got, want) {
@@ -419,5 +428,21 @@ func TestForwarded(t *testing.T) {
 	}
 	if id := NSID(pid, 0); id < 0 || id != in.named("eth0").NSID {
 		t.Errorf("the namespace calls the host %d, and the cable %d", id, in.named("eth0").NSID)
+	}
+}
+
+// TestForwardedByOldIptables: before 1.8.8 it wrote a port as a match of its own, which has the first and the last.
+func TestForwardedByOldIptables(t *testing.T) {
+	for _, c := range []struct {
+		last byte
+		want int
+	}{{80, 1}, {90, 0}} {
+		ports, to := []byte{0, 0, 255, 255, 80, 0, c.last, 0, 0, 0}, make([]byte, 40)
+		copy(to[4:], []byte{10, 9, 0, 2})
+		rule := Rule{Exprs: []Expr{{Name: "xt match", Text: "udp", Data: ports}, {Name: "xt target", Text: "DNAT", Data: to}}}
+		got := Forwarded([]Table{{Family: "ip", Chains: []Chain{{Rules: []Rule{rule}}}}})
+		if len(got) != c.want || c.want == 1 && got[0] != (Published{HostAddr: netip.IPv4Unspecified(), HostPort: 80, Addr: addr("10.9.0.2"), Port: 80, Proto: "udp"}) {
+			t.Errorf("80 to %d: %+v", c.last, got)
+		}
 	}
 }
