@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -80,6 +81,9 @@ func TestACL(t *testing.T) {
 		if err := unix.Setxattr(filepath.Join(dir, "f"), aclXattr, []byte(bad), 0); err == nil && len(bad) > aclHeader {
 			t.Errorf("the kernel takes %q", bad)
 		}
+		if checkACL(bad) == nil {
+			t.Errorf("%q is said to be one", bad)
+		}
 		in := pack(t, tar.Header{Name: "h", PAXRecords: map[string]string{paxXattr + aclXattr: bad}})
 		if bad == "" { // a record without a value is none
 			continue
@@ -88,4 +92,27 @@ func TestACL(t *testing.T) {
 			t.Errorf("%q was taken", bad)
 		}
 	}
+}
+
+// TestKernelsACLs: whatever the entries of an ACL are and their order, the check says what the kernel does.
+func TestKernelsACLs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var each func(entries [][3]uint32)
+	each = func(entries [][3]uint32) {
+		if value := acl(entries...); len(entries) > 0 {
+			kernel, ours := unix.Setxattr(file, aclXattr, []byte(value), 0), checkACL(value)
+			if (kernel == nil) != (ours == nil) {
+				t.Errorf("%v: the kernel says %v, the check %v", entries, kernel, ours)
+			}
+		}
+		for _, tag := range []uint32{1, 2, 4, 8, 16, 32} {
+			if len(entries) < 6 {
+				each(append(entries, [3]uint32{tag, 4, 33}))
+			}
+		}
+	}
+	each(nil)
 }

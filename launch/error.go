@@ -2,8 +2,6 @@ package launch
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -23,7 +21,7 @@ type Error struct {
 // Error is one line: which step, what, why it was there, what the kernel said,
 // and what can be done.
 func (e *Error) Error() string {
-	s := fmt.Sprintf("step %d of %d: %s (%s): ", e.N, e.Of, plan.OneLine(e.Step.Op.String()), plan.OneLine(e.Step.Cause.String()))
+	s := fmt.Sprintf("step %d of %d: %s (%s): ", e.N, e.Of, e.Step.Op, e.Step.Cause)
 	if e.Call != "" {
 		s += e.Call + ": "
 	}
@@ -36,24 +34,7 @@ func (e *Error) Error() string {
 	if e.Hint != "" {
 		s += ": " + e.Hint
 	}
-	return oneLine(s)
-}
-
-// oneLine escapes what is not to be printed: names come from images and flags, and
-// must not write further lines, or to the terminal.
-func oneLine(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	return b.String()
+	return plan.OneLine(s) // names come from images and flags
 }
 
 // Unwrap returns the cause.

@@ -41,7 +41,7 @@ func (*LimitsCheck) Property() string { return "limits of the control group" }
 
 // Asked implements [Check].
 func (c *LimitsCheck) Asked() string {
-	return oneLine(strings.Join(c.texts(), ", "))
+	return OneLine(strings.Join(c.texts(), ", "))
 }
 
 // texts are the values as a plan shows them: "pids.max 100".
@@ -86,10 +86,10 @@ type CgroupFileCheck struct {
 func (*CgroupFileCheck) Kind() string { return "cgroup file" }
 
 // Property implements [Check].
-func (c *CgroupFileCheck) Property() string { return oneLine(path.Base(c.Path)) }
+func (c *CgroupFileCheck) Property() string { return OneLine(path.Base(c.Path)) }
 
 // Asked implements [Check].
-func (c *CgroupFileCheck) Asked() string { return oneLine(c.Value) }
+func (c *CgroupFileCheck) Asked() string { return OneLine(c.Value) }
 
 // cause is the field of config.json, and how the value comes from it.
 func (c *CgroupFileCheck) cause(of Cause) Cause {
@@ -134,7 +134,7 @@ func (*DeviceRulesCheck) Kind() string { return "device rules" }
 func (*DeviceRulesCheck) Property() string { return "device rules" }
 
 // Asked implements [Check].
-func (c *DeviceRulesCheck) Asked() string { return oneLine(c.Policy) }
+func (c *DeviceRulesCheck) Asked() string { return OneLine(c.Policy) }
 
 // CgroupOwnerCheck asks that a cgroup of version 2 belongs to a user, so that it may divide it.
 type CgroupOwnerCheck struct {
@@ -166,5 +166,5 @@ func (c *ResctrlCheck) Asked() string {
 	if c.Monitor != "" {
 		s += ", monitored by " + c.Monitor
 	}
-	return oneLine(s)
+	return OneLine(s)
 }

@@ -37,7 +37,7 @@ type BridgeCheck struct {
 func (*BridgeCheck) Kind() string { return "bridge" }
 
 // Property implements [Check].
-func (c *BridgeCheck) Property() string { return "host's bridge " + oneLine(c.Device) }
+func (c *BridgeCheck) Property() string { return "host's bridge " + OneLine(c.Device) }
 
 // Asked implements [Check].
 func (c *BridgeCheck) Asked() string { return words("up", prefixes(c.Addrs)) }
@@ -57,16 +57,16 @@ type InterfaceCheck struct {
 func (*InterfaceCheck) Kind() string { return "interface" }
 
 // Property implements [Check].
-func (c *InterfaceCheck) Property() string { return "network interface " + oneLine(c.Device) }
+func (c *InterfaceCheck) Property() string { return "network interface " + OneLine(c.Device) }
 
 // Asked implements [Check].
 func (c *InterfaceCheck) Asked() string {
 	text := c.Driver + macText(c.MAC) + mtuText(c.MTU)
 	if c.HostDevice != "" {
-		text += ", other end " + oneLine(c.HostDevice)
+		text += ", other end " + OneLine(c.HostDevice)
 	}
 	if c.Bridge != "" {
-		text += ", port of " + oneLine(c.Bridge)
+		text += ", port of " + OneLine(c.Bridge)
 	}
 	if c.Isolated {
 		text += " isolated"
@@ -84,7 +84,7 @@ type AddressCheck struct {
 func (*AddressCheck) Kind() string { return "address" }
 
 // Property implements [Check].
-func (c *AddressCheck) Property() string { return "address of " + oneLine(c.Device) }
+func (c *AddressCheck) Property() string { return "address of " + OneLine(c.Device) }
 
 // Asked implements [Check].
 func (c *AddressCheck) Asked() string { return c.Addr.String() }
@@ -104,7 +104,7 @@ func (c *RouteCheck) Property() string { return "route to " + c.To.String() }
 
 // Asked implements [Check].
 func (c *RouteCheck) Asked() string {
-	_, by, _ := strings.Cut(oneLine(routeText(c.To, c.Via, c.Device)), " ")
+	_, by, _ := strings.Cut(OneLine(routeText(c.To, c.Via, c.Device)), " ")
 	return by
 }
 
@@ -153,5 +153,5 @@ func (c *NamesCheck) Asked() string {
 	if len(list) == 0 {
 		return "answers questions"
 	}
-	return oneLine(words("answers", strings.Join(list, " ")))
+	return OneLine(words("answers", strings.Join(list, " ")))
 }

@@ -162,7 +162,7 @@ func (*LabelCheck) Kind() string { return "security label" }
 func (*LabelCheck) Property() string { return "security label" }
 
 // Asked implements [Check].
-func (c *LabelCheck) Asked() string { return oneLine(c.Label) }
+func (c *LabelCheck) Asked() string { return OneLine(c.Label) }
 
 // LinkCheck asks for a symbolic link.
 type LinkCheck struct{ Path, Target string }
@@ -199,7 +199,7 @@ type NetDeviceCheck struct {
 func (*NetDeviceCheck) Kind() string { return "network device" }
 
 // Property implements [Check].
-func (c *NetDeviceCheck) Property() string { return "network device " + oneLine(c.Name) }
+func (c *NetDeviceCheck) Property() string { return "network device " + OneLine(c.Name) }
 
 // Asked implements [Check].
 func (c *NetDeviceCheck) Asked() string {

@@ -102,7 +102,7 @@ type SpecError struct {
 func (e *SpecError) Error() string { return "config.json: " + e.Field + ": " + e.Reason }
 
 func specErr(field, format string, args ...any) error {
-	return &SpecError{Field: oneLine(field), Reason: oneLine(fmt.Sprintf(format, args...))}
+	return &SpecError{Field: OneLine(field), Reason: OneLine(fmt.Sprintf(format, args...))}
 }
 
 // Compile turns an OCI runtime-spec configuration into a plan for a host: no
@@ -213,7 +213,7 @@ func (c *compiler) inside(op Op, cause Cause, check Check) {
 }
 
 func (c *compiler) warn(format string, args ...any) {
-	c.plan.Warnings = append(c.plan.Warnings, oneLine(fmt.Sprintf(format, args...)))
+	c.plan.Warnings = append(c.plan.Warnings, OneLine(fmt.Sprintf(format, args...)))
 }
 
 func (c *compiler) reg() (Reg, error) {

@@ -261,7 +261,7 @@ func (n *Network) Check() error {
 
 // netErr is of a value that no config.json has.
 func netErr(field, format string, args ...any) error {
-	return errors.New(oneLine(field + ": " + fmt.Sprintf(format, args...)))
+	return errors.New(OneLine(field + ": " + fmt.Sprintf(format, args...)))
 }
 
 func (b *Bridge) check(field string) error {

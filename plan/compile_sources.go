@@ -209,7 +209,7 @@ func (c *compiler) openSources(child bool) error {
 		}
 		source := c.source(m.Source)
 		_, inside := c.insideRoot(m.Source)
-		if _, link := c.link(i, m); !o.bind || o.remount || o.idmap || inside || link || c.trees[i] != RegNone || ofProc(source) {
+		if _, link := c.link(i, m); !o.bind || o.remount || inside || link || c.trees[i] != RegNone || ofProc(source) {
 			continue
 		}
 		if c.places[i], err = c.reg(); err != nil {

@@ -377,7 +377,7 @@ func TestSmallFormats(t *testing.T) {
 		{mapText([]IDMapping{{0, 1000, 1}, {1, 100000, 65536}}, ", "), "0 1000 1, 1 100000 65536"},
 		{words("", "a", "", "b c"), "a b c"},
 		{quote("plain-1.2_x=y/z"), "plain-1.2_x=y/z"}, {quote(""), `""`}, {quote("a b"), `"a b"`}, {quote("$x"), `"$x"`}, {quote("a\nb"), `"a\nb"`},
-		{oneLine("a b→c"), "a b→c"}, {oneLine("a\tb\x00c"), `a\tb\x00c`}, {oneLine("\u202ex\U000e0001"), `\u202ex\U000e0001`}, {oneLine("\xffé\ufffd"), `\xffé�`},
+		{OneLine("a b→c"), "a b→c"}, {OneLine("a\tb\x00c"), `a\tb\x00c`}, {OneLine("\u202ex\U000e0001"), `\u202ex\U000e0001`}, {OneLine("\xffé\ufffd"), `\xffé�`},
 		{Attrs{Set: abi.MountAttrRdonly, Clear: abi.MountAttrNosuid, RecSet: abi.MountAttrNodev | abi.MountAttrNoexec, RecClear: abi.MountAttrAtime}.String(),
 			"rdonly,not-nosuid,r:nodev,r:noexec,r:not-atime"},
 		{Attrs{}.String(), ""},
@@ -525,12 +525,14 @@ func TestMadeDev(t *testing.T) {
 }
 
 // TestRootPropagation: rootfsPropagation is the root's when that is attached, with what is below it by the words that begin with r, and only where it is shared a
-// mount can be shared with the host, whose tree is opened before that propagation changes.
+// mount can be shared with the host, whose tree is opened before that propagation changes; none where the container has a user namespace.
 func TestRootPropagation(t *testing.T) {
 	for _, mode := range []string{"shared", "rshared", "unbindable", "runbindable", "private", "rprivate", "slave", "rslave"} {
 		for _, of := range []string{"shared", "rshared", "slave"} {
 			p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}],"rootfsPropagation":"`+mode+`"}`,
-				`"mounts":[{"destination":"/a","type":"bind","source":"/a","options":["bind","`+of+`"]}]`), rootFacts(), Options{})
+				`"mounts":[{"destination":"/a","type":"bind","source":"/a","options":["rbind","`+of+`"]},{"destination":"/t","type":"tmpfs","source":"tmpfs","options":["`+of+`"]},`+
+					`{"destination":"/i","type":"bind","source":"/r/i","options":["bind","`+of+`"]},{"destination":"/a","source":"/a","options":["bind","remount","`+of+`"]}]`),
+				rootFacts(), Options{Subpaths: []Subpath{{Dest: "/a", Path: "sub"}}})
 			list := slices.DeleteFunc(ops[*Propagation](p), func(op *Propagation) bool { return op.Path != "/" || op.Mode != strings.TrimPrefix(mode, "r") })
 			later := strings.HasSuffix(mode, "shared") || strings.HasSuffix(mode, "unbindable")
 			if later && (len(list) != 1 || list[0].Recursive != (mode[0] == 'r')) || !later && len(list) > 1 {
@@ -549,10 +551,15 @@ func TestRootPropagation(t *testing.T) {
 			if strings.HasSuffix(mode, "shared") && of != "slave" {
 				want = 1
 			}
-			if n := len(ops[*OpenTree](p)); n != want {
-				t.Errorf("a mount that is %s in a root that is %s: %d trees are opened before its propagation changes, want %d", of, mode, n, want)
+			if trees := ops[*OpenTree](p); len(trees) != want || want == 1 && (!trees[0].Recursive || trees[0].Below != "sub") {
+				t.Errorf("a mount that is %s in a root that is %s: %v are opened before its propagation changes, want %d", of, mode, trees, want)
 			}
 		}
+	}
+	text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","type":"bind","source":"/a","options":["shared"]}]`,
+		`"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}],"rootfsPropagation":"shared"}`)
+	if trees := ops[*OpenTree](compile(t, text, rootFacts(), Options{})); len(trees) > 0 {
+		t.Errorf("in a user namespace: %v", trees)
 	}
 }
 
@@ -875,27 +882,40 @@ func TestTreesFirst(t *testing.T) {
 	checkPlan(t, p, abi.ArchX86_64)
 }
 
-// TestTreesInTurn: a tree is opened first for a recursive bind of the root directory, or of what only a process knows, and not where its ids are mapped, where it is a link itself, or in the container's root.
+// TestTreesInTurn: a tree is opened first for a recursive bind of the root directory alone, of what only a process knows, or where hooks come to the root before it is
+// one; not where its ids are mapped, where it is a link itself, or in the container's root. It is the tree of the mount's subpath, of a source that is open where the caller opens those.
 func TestTreesInTurn(t *testing.T) {
 	const mapped = `,"uidMappings":[{"hostID":1,"size":9}],"gidMappings":[{"hostID":1,"size":9}]`
+	const userNS = `"linux":{"namespaces":[{"type":"mount"},{"type":"user"}]` + mapped + `}`
+	const hooks = `"hooks":{"createRuntime":[{"path":"/hook"}]}`
 	host := rootFacts()
 	host.Roots = []string{"/h"}
 	for _, c := range []struct {
-		source, options, more string
-		want                  int
+		source, options, more, part string
+		want                        int
 	}{
-		{"/h", `"rbind"`, "", 1}, {"/h", `"bind"`, "", 0}, {"/h", `"rbind","src-nofollow"`, "", 0}, {"/h", `"rbind"`, mapped, 0}, {"/r/h", `"rbind"`, "", 0}, {"/o", `"rbind"`, "", 0},
-		{"/./proc/1/root", `"rbind"`, "", 1}, {"/../proc/1/root", `"rbind"`, "", 1},
+		{"/h", `"rbind"`, "", "", 1}, {"/h", `"bind"`, "", "", 0}, {"/h", `"rbind","src-nofollow"`, "", "", 0}, {"/h", `"rbind"`, mapped, "", 0}, {"/r/h", `"rbind"`, "", "", 0}, {"/o", `"rbind"`, "", "", 0},
+		{"/./proc/1/root", `"rbind"`, "", "", 1}, {"/../proc/1/root", `"rbind"`, "", "", 1}, {"/o", `"rbind"`, "", hooks, 1},
+		{"/h", `"rbind"`, "", userNS, 1}, {"/h", `"rbind","src-nofollow"`, "", userNS, 0},
 	} {
-		text := config(`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","source":"`+c.source+`","options":[`+c.options+`]`+c.more+`}]`)
+		text := config(append([]string{`"root":{"path":"/r"}`, `"mounts":[{"destination":"/a","source":"` + c.source + `","options":[` + c.options + `]` + c.more + `}]`}, c.part)[:2+min(1, len(c.part))]...)
+		p := compile(t, text, host, Options{Subpaths: []Subpath{{Dest: "/a", Path: "sub"}}})
 		n := 0
-		for _, s := range compile(t, text, host, Options{}).Steps {
-			if _, ok := s.Op.(*OpenTree); ok && s.Side == Container {
+		for _, s := range p.Steps {
+			if op, ok := s.Op.(*OpenTree); ok && s.Side == Container {
 				n++
+				if mount := ops[*Bind](p)[0]; op.Below != "sub" || (op.From != RegNone) != (c.part == userNS) || mount.Tree != op.Out || mount.From != RegNone {
+					t.Errorf("%+v: %v, and %v", c, op, mount)
+				}
 			}
 		}
 		if n != c.want {
 			t.Errorf("%+v: %d trees are opened first", c, n)
+		}
+		for _, op := range ops[*OpenSource](p) {
+			if op.Link == (c.want == 1) {
+				t.Errorf("%+v: %v", c, op)
+			}
 		}
 	}
 }

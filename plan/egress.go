@@ -48,7 +48,7 @@ func ParseEgress(values []string) (*Egress, error) {
 			}
 			r, err := parseReach(text)
 			if err != nil {
-				return nil, fmt.Errorf("--egress %s: %w", oneLine(text), err)
+				return nil, fmt.Errorf("--egress %s: %w", OneLine(text), err)
 			}
 			if !e.has(r) {
 				e.Allow = append(e.Allow, r)
@@ -302,7 +302,7 @@ func (*LimitEgress) Name() string { return "limit egress" }
 
 // String implements [Op].
 func (l *LimitEgress) String() string {
-	return "nft table inet kakuri-egress, refuse all but " + oneLine(l.Egress.String()) + ", inside"
+	return "nft table inet kakuri-egress, refuse all but " + OneLine(l.Egress.String()) + ", inside"
 }
 
 // EgressCheck asks for the rules of [LimitEgress].
@@ -315,4 +315,4 @@ func (*EgressCheck) Kind() string { return "egress" }
 func (*EgressCheck) Property() string { return "what may be reached" }
 
 // Asked implements [Check].
-func (c *EgressCheck) Asked() string { return oneLine(c.Egress.String()) }
+func (c *EgressCheck) Asked() string { return OneLine(c.Egress.String()) }

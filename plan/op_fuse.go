@@ -99,7 +99,7 @@ func (s *ServeRoot) String() string {
 	if len(s.UIDs) > 0 {
 		text += fmt.Sprintf(", clone user, uids %s gids %s", mapText(s.UIDs, ", "), mapText(s.GIDs, ", "))
 	}
-	return oneLine(text)
+	return OneLine(text)
 }
 
 // Given are those of the registers of [Handed] that the launch has no use for after op, and closes.

@@ -109,7 +109,7 @@ func (j *JoinResctrl) String() string {
 	if j.Monitor != "" {
 		text += ", monitoring group " + quote(j.Monitor)
 	}
-	return oneLine(text)
+	return OneLine(text)
 }
 
 // RemoveResctrl removes what [JoinResctrl] made.

@@ -131,7 +131,7 @@ func (h *HoldPorts) String() string {
 			list = append(list, HostPort(p.HostAddr, p.HostPort)+"/"+p.Proto)
 		}
 	}
-	return oneLine(words("bind", strings.Join(list, " ")))
+	return OneLine(words("bind", strings.Join(list, " ")))
 }
 
 // PublishPorts has the host's ports lead to the container.
@@ -161,7 +161,7 @@ func (p *PublishPorts) String() string {
 	if len(accept) > 0 {
 		text = words(text, "accept", strings.Join(accept, " "))
 	}
-	return oneLine(text)
+	return OneLine(text)
 }
 
 // UplinkPorts has kakuri-uplink listen for the host's ports, and pass on what comes to them into the network world: see [World]. A port that
@@ -288,7 +288,7 @@ func (*DeviceSysctl) Name() string { return "device sysctl" }
 
 // String implements [Op].
 func (d *DeviceSysctl) String() string {
-	return fmt.Sprintf("write /proc/sys/%s %q, inside", oneLine(d.Path()), d.Value)
+	return fmt.Sprintf("write /proc/sys/%s %q, inside", OneLine(d.Path()), d.Value)
 }
 
 // LinkUp sets a device of the container's network namespace up.

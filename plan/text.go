@@ -34,7 +34,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		if _, ok := s.Check.(*LimitsCheck); ok {
 			continue // in lines of its own
 		}
-		opWidth = max(opWidth, min(utf8.RuneCountInString(oneLine(s.Op.String())), 44))
+		opWidth = max(opWidth, min(utf8.RuneCountInString(OneLine(s.Op.String())), 44))
 	}
 	if width > 0 {
 		head := 16 // number and side
@@ -64,15 +64,15 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		if l, ok := s.Check.(*LimitsCheck); ok && len(l.Files) > 0 {
 			// Each value has a field of its own.
 			for j, text := range l.texts() {
-				line(n, time, side, oneLine("write "+text), oneLine(l.Files[j].cause(s.Cause).String()))
+				line(n, time, side, OneLine("write "+text), OneLine(l.Files[j].cause(s.Cause).String()))
 				n, time, side = "   ", "", ""
 			}
 		} else {
-			line(n, time, side, oneLine(s.Op.String()), oneLine(s.Cause.String()))
+			line(n, time, side, OneLine(s.Op.String()), OneLine(s.Cause.String()))
 		}
 		if arch != abi.ArchNone {
 			for _, r := range Lower(s.Op, arch) {
-				b.WriteString("                    " + oneLine(rowText(r, arch)) + "\n")
+				b.WriteString("                    " + OneLine(rowText(r, arch)) + "\n")
 			}
 		}
 	}
@@ -82,7 +82,7 @@ func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
 		}
 	}
 	for _, w := range p.Warnings {
-		b.WriteString("warning: " + oneLine(w) + "\n")
+		b.WriteString("warning: " + OneLine(w) + "\n")
 	}
 	return b.String()
 }
@@ -98,13 +98,9 @@ func (p Plan) sums(micros []float64) [2]float64 {
 	return sum
 }
 
-// OneLine writes out what in s could start a line or move a cursor, for texts that
-// hold names of files or values.
-func OneLine(s string) string { return oneLine(s) }
-
-// oneLine writes out what could start a line or move a cursor: names in a plan
-// come from config.json, and must not look like steps.
-func oneLine(s string) string {
+// OneLine writes out what in s could start a line or move a cursor, for texts that hold names of files or values: those in a plan come
+// from config.json, and must not look like steps.
+func OneLine(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }) {
 		return s
 	}
