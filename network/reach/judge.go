@@ -226,7 +226,7 @@ func (j *judge) listens(s *Side, where sentence) {
 				has = append(has, t)
 			}
 		}
-		if len(has) > 0 && len(has) < 6 {
+		if s == j.Inside && len(has) > 0 && len(has) < 6 { // in the host's namespace they are not its own, and nothing is published
 			way = said(say.PublishOther, way, strings.Join(has, ", "))
 		}
 		j.fault(NobodyListens, way, say.NobodyListens, port, j.Proto, where)
@@ -350,7 +350,7 @@ func (s *Side) linkName(index int) string {
 // unpublished is about a port that the container has, and the host has not.
 func (j *judge) unpublished() {
 	c := j.Container
-	if len(j.list) > 0 && !j.fine() {
+	if !j.fine() {
 		return
 	}
 	if n := c.Networks[0]; n.Internal && len(c.Networks) == 1 {
@@ -409,10 +409,8 @@ func (j *judge) conflicts(text ui.Text) {
 			continue
 		}
 		for _, l := range at(j.Host.Listeners, p.Proto, p.HostPort) {
-			if l.Holder == "" && l.covers(p.HostAddr) || l.Holder == "" && p.HostAddr.IsUnspecified() && l.Addr.Is4() == p.HostAddr.Is4() {
-				if l.PID != 0 && strings.HasPrefix(l.Program, "kakuri") {
-					continue
-				}
+			ours := l.Holder != "" || l.PID != 0 && strings.HasPrefix(l.Program, "kakuri")
+			if !ours && (l.covers(p.HostAddr) || p.HostAddr.IsUnspecified() && l.Addr.Is4() == p.HostAddr.Is4()) {
 				j.fault(OtherProgram, said(say.EndProgram), text, who(l), p.HostPort, p.Proto, l.Addr)
 				return
 			}

@@ -139,8 +139,19 @@ func cases() []struct {
 			f.Name, f.Port, f.Published, f.Host.Routes, f.Inside.Routes = "web", 80, nil, f.Host.Routes[:2], f.Inside.Routes[1:]
 			f.Tests = []Test{{"inside", netip.MustParseAddrPort("172.20.0.2:80"), Connected}, {"host", netip.MustParseAddrPort("172.20.0.2:80"), NoAnswer}}
 		}},
+		{"isolated by one family, and not reached by the other", RouteMissing, func(f *Facts) {
+			n := &f.Container.Networks[0]
+			n.Isolated4, n.Addrs = true, append(n.Addrs, addr("fd00::2"))
+			f.Inside.Links[1].Addrs = append(f.Inside.Links[1].Addrs, netip.MustParsePrefix("fd00::2/64"))
+		}},
+		{"isolated by IPv6", Reachable, func(f *Facts) {
+			n := &f.Container.Networks[0]
+			n.Isolated6, n.Addrs = true, append(n.Addrs, addr("fd00::2"))
+			f.Inside.Links[1].Addrs = append(f.Inside.Links[1].Addrs, netip.MustParsePrefix("fd00::2/64"))
+		}},
 		{"apart from other networks", Reachable, func(f *Facts) {
-			f.Tests = append(f.Tests, Test{"network back", netip.MustParseAddrPort("172.20.0.2:80"), NoAnswer}, Test{"host", netip.MustParseAddrPort("[::1]:8080"), Connected})
+			f.Tests = append(f.Tests, Test{"network back", netip.MustParseAddrPort("172.20.0.2:80"), NoAnswer}, Test{"network back", netip.MustParseAddrPort("172.20.0.2:80"), Refused},
+				Test{"network back", netip.MustParseAddrPort("172.20.0.3:80"), NoAnswer}, Test{"host", netip.MustParseAddrPort("[::1]:8080"), Connected})
 		}},
 		{"a rule drops what comes to the port of the host", Dropped, func(f *Facts) {
 			chain(f, Chain{Name: "pre", Hook: "prerouting", Type: "filter", Priority: -300, Rules: []Rule{{Handle: 5, Exprs: append(dport(8080), Expr{Name: "counter"}, verdictDrop)}}})
@@ -149,6 +160,13 @@ func cases() []struct {
 		{"given up at once", NotKnown, func(f *Facts) { f.Tests[2].Result = Reset }},
 		{"a program of the host has it, too", OtherProgram, func(f *Facts) {
 			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("127.0.0.1"), Port: 8080, PID: 12, Program: "java"})
+		}},
+		{"a program of the host has it at another address", OnlyHere, func(f *Facts) {
+			f.Published[0].HostAddr = addr("127.0.0.1")
+			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("10.1.2.3"), Port: 8080, PID: 12, Program: "java"})
+		}},
+		{"a program of the host has it by the other family", Reachable, func(f *Facts) {
+			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("::1"), Port: 8080, PID: 12, Program: "java"})
 		}},
 		{"the monitor holds it", Reachable, func(f *Facts) {
 			f.Host.Listeners = append(f.Host.Listeners, Listener{Proto: "tcp", Addr: addr("0.0.0.0"), Port: 8080, PID: 12, Program: "kakuri-runtime", Holder: "web"})
@@ -164,6 +182,11 @@ func cases() []struct {
 			f.Inside.Listeners[0].Addr = addr("0.0.0.0")
 			f.Published = append(f.Published, Published{Container: "web", HostAddr: addr("::"), HostPort: 8080, Addr: addr("fd00::2"), Port: 80, Proto: "tcp"})
 			f.Tests = append(f.Tests, Test{"host", netip.MustParseAddrPort("[::1]:8080"), Refused})
+		}},
+		{"IPv4 only, both are published, and a test says no", OtherFamily, func(f *Facts) {
+			f.Inside.Listeners[0].Addr = addr("0.0.0.0")
+			f.Published = append(f.Published, Published{Container: "web", HostAddr: addr("::"), HostPort: 8080, Addr: addr("fd00::2"), Port: 80, Proto: "tcp"})
+			f.Tests[2].Result = NoAnswer
 		}},
 		{"not published", NotPublished, func(f *Facts) { f.Name, f.Port, f.Published = "web", 80, nil }},
 		{"no network", NoNetwork, func(f *Facts) {
@@ -191,7 +214,20 @@ func cases() []struct {
 		{"host mode", Reachable, func(f *Facts) {
 			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 22, nil, nil, "host", nil
 		}},
-		{"internal", InternalNetwork, func(f *Facts) { f.Container.Networks[0].Internal = true }},
+		{"host mode, nobody listens", NobodyListens, func(f *Facts) {
+			f.Name, f.Port, f.Published, f.Container.Networks, f.Container.Mode, f.Inside = "web", 23, nil, nil, "host", nil
+		}},
+		{"internal", InternalNetwork, func(f *Facts) {
+			f.Container.Networks[0].Internal, f.Inside.Routes = true, f.Inside.Routes[1:]
+		}},
+		{"more devices inside than were read", Reachable, func(f *Facts) {
+			f.Inside.More, f.Inside.Links, f.Inside.Routes = true, f.Inside.Links[:1], nil
+		}},
+		{"more addresses inside than were read", Reachable, func(f *Facts) { f.Inside.More, f.Inside.Links[1].Addrs = true, nil }},
+		{"more sockets inside than were read", Reachable, func(f *Facts) { f.Inside.MoreListeners, f.Inside.Listeners = true, nil }},
+		{"more sockets inside than were read, and one on the loopback", LoopbackInside, func(f *Facts) {
+			f.Inside.MoreListeners, f.Inside.Listeners[0].Addr = true, addr("127.0.0.1")
+		}},
 		{"bridge gone", BridgeMissing, func(f *Facts) { f.Host.Links = append(f.Host.Links[:2:2], f.Host.Links[3:]...) }},
 		{"bridge down", BridgeMissing, func(f *Facts) { f.Host.Links[2].Up = false }},
 		{"wrong bridge", WrongBridge, func(f *Facts) { f.Host.Links[3].Master = 6 }},
@@ -248,6 +284,10 @@ func cases() []struct {
 			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
 			f.Tests[0].Result, f.Tests[1].Result, f.Tests[2].Result = Answered, Arrived, NoAnswer
 		}},
+		{"UDP arrives", Reachable, func(f *Facts) {
+			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
+			f.Tests[2].Result = Arrived
+		}},
 		{"UDP is refused", NotKnown, func(f *Facts) {
 			f.Proto, f.Published[0].Proto, f.Inside.Listeners[0].Proto = "udp", "udp", "udp"
 			f.Tests[2].Result = Refused
@@ -301,6 +341,55 @@ func TestJudge(t *testing.T) {
 		fmt.Fprintf(&b, "# %s\n%s\n%s\n", c.name, v.Text(ui.EN), v.Text(ui.JA))
 	}
 	golden.Check(t, "testdata/judge.txt", b.String())
+}
+
+// TestAttempts: a port is tried inside, at the container's addresses from the host and from other networks, and where the host itself would call what is published: at its loopback
+// and at its address of the way out, and none twice.
+func TestAttempts(t *testing.T) {
+	six := func(f *Facts) {
+		f.Published[0].HostAddr = addr("::")
+		f.Host.Links[1].Addrs = append(f.Host.Links[1].Addrs, netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("2001:db8::2/64"))
+		f.Host.Routes = append(f.Host.Routes, Route{To: netip.MustParsePrefix("::/0"), Link: 2})
+	}
+	alone := func(port uint16, from string) func(*Facts) {
+		return func(f *Facts) {
+			f.Container, f.Published, f.Port, f.Host.Listeners[0].Addr = nil, nil, port, addr(from)
+		}
+	}
+	const inside = "inside 127.0.0.1:80, inside 172.20.0.2:80, host 172.20.0.2:80, network back 172.20.0.2:80, network front 172.20.0.2:80"
+	for _, c := range []struct {
+		name, want string
+		make       func(*Facts)
+	}{
+		{"at all addresses", inside + ", host 127.0.0.1:8080, host 10.1.2.3:8080", func(*Facts) {}},
+		{"at one", inside + ", host 10.1.2.3:8080", func(f *Facts) { f.Published[0].HostAddr = addr("10.1.2.3") }},
+		{"twice at one", inside + ", host 10.1.2.3:8080", func(f *Facts) {
+			f.Published[0].HostAddr = addr("10.1.2.3")
+			f.Published = append(f.Published, f.Published[0])
+		}},
+		{"at all of IPv6", inside + ", host [::1]:8080, host [2001:db8::2]:8080", six},
+		{"without a way out", inside + ", host 127.0.0.1:8080", func(f *Facts) { f.Host.Routes = f.Host.Routes[1:] }},
+		{"routed", inside, func(f *Facts) { f.Published[0].Routed = true }},
+		{"not running", "host 127.0.0.1:8080, host 10.1.2.3:8080", func(f *Facts) { f.Container.PID = 0 }},
+		{"a port of the host", "host 127.0.0.1:22", alone(22, "0.0.0.0")},
+		{"one at an address", "host 10.1.2.3:22", alone(22, "10.1.2.3")},
+		{"one of nobody", "host 127.0.0.1:23", alone(23, "0.0.0.0")},
+	} {
+		f, pid := sound(), 0
+		if c.make(&f); f.Container != nil {
+			pid = f.Container.PID
+		}
+		var got []string
+		for _, a := range f.attempts(pid, map[string]int{"front": 71, "back": 72}) {
+			got = append(got, a.from+" "+a.to.String())
+			if want := map[string]int{"host": 0, "inside": 70, "network front": 71, "network back": 72}[a.from]; a.pid != want {
+				t.Errorf("%s: %+v", c.name, a)
+			}
+		}
+		if got := strings.Join(got, ", "); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
 }
 
 // TestHostileNames: names that others chose, of processes, devices and rules, neither act on a terminal nor make a line of the answer.
