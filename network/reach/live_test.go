@@ -138,8 +138,8 @@ func TestGather(t *testing.T) {
 	if i < 0 {
 		t.Fatal("a table of another is not read")
 	}
-	if r := f.Host.Tables[i].Chains[0].Rules[0]; r.Packets == 0 || r.Text() != "ip daddr 10.9.0.0/24 tcp dport 80 counter drop" {
-		t.Errorf("rule %q has counted %d", r.Text(), r.Packets)
+	if r := f.Host.Tables[i].Chains[0].Rules[0]; r.Packets == 0 || r.Text("ip") != "ip daddr 10.9.0.0/24 tcp dport 80 counter drop" {
+		t.Errorf("rule %q has counted %d", r.Text("ip"), r.Packets)
 	}
 }
 
@@ -370,7 +370,7 @@ func texts(list []Table) (all []string) {
 	for _, t := range list {
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
-				all = append(all, c.Name+": "+r.Text())
+				all = append(all, c.Name+": "+r.Text("ip"))
 			}
 		}
 		for _, s := range t.Sets {

@@ -102,21 +102,26 @@ func TestRulesets(t *testing.T) {
 	}
 }
 
-// TestFibText: questions to the routing tables are written as nft(8) has them.
-func TestFibText(t *testing.T) {
+// TestRuleText: questions to the routing tables, and what one family has where the other has a part of an address, are written as nft(8) has them.
+func TestRuleText(t *testing.T) {
 	nstest.Root(t)
 	t.Cleanup(func() { exec.Command("nft", "flush", "ruleset").Run() })
 	rules := []string{
 		"fib daddr type local drop", "fib daddr . iif type != local drop", "fib saddr type multicast drop", "fib daddr . mark type unreachable drop",
 		"fib saddr . iif oif missing drop", "fib saddr . mark . iif oif exists drop", `fib daddr oifname "eth0" drop`, "fib saddr oif missing drop",
+		"meta nfproto ipv4 @nh,64,8 < 0x02 drop", "meta nfproto ipv4 ip saddr 10.0.0.0/8 udp dport 53 drop", "meta nfproto ipv6 ip6 nexthdr sctp meta mark 7 drop",
 	}
 	sh(t, "nft 'add table inet x; add chain inet x y { type filter hook prerouting priority 0; }; add rule inet x y "+strings.Join(rules, "; add rule inet x y ")+"'")
+	sh(t, "nft 'add table ip6 x; add chain ip6 x y { type filter hook prerouting priority 0; }; add rule ip6 x y ip6 saddr fd00::/8 tcp sport 443 drop'")
 	list, err := tables()
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := list[1].Chains[0].Rules[0].Text("ip6"); got != "ip6 saddr fd00::/8 tcp sport 443 drop" {
+		t.Errorf("%q", got)
+	}
 	for i, r := range list[0].Chains[0].Rules {
-		if got := r.Text(); got != rules[i] {
+		if got := r.Text("ip"); got != rules[i] {
 			t.Errorf("%q, want %q", got, rules[i])
 		}
 	}

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// Text is the rule about as nft(8) would write it; what it has no words for is named in
+// Text is the rule about as nft(8) would write it for packets of a family, ip or ip6; what it has no words for is named in
 // brackets.
-func (r Rule) Text() string {
+func (r Rule) Text(family string) string {
 	var words []string
 	what := map[int]string{} // what registers hold
 	for i := range r.Exprs {
-		w := r.Exprs[i].text(what)
+		w := r.Exprs[i].text(family, what)
 		if w == "" {
 			continue
 		}
@@ -75,7 +75,7 @@ func (e *Expr) keyName() string {
 }
 
 // payloadName names the usual fields of headers.
-func payloadName(e *Expr) string {
+func payloadName(family string, e *Expr) string {
 	type place struct{ base, offset, len uint32 }
 	names := map[place]string{
 		{1, 9, 1}: "ip protocol", {1, 12, 4}: "ip saddr", {1, 16, 4}: "ip daddr", {1, 6, 1}: "ip6 nexthdr", {1, 8, 16}: "ip6 saddr", {1, 24, 16}: "ip6 daddr",
@@ -86,18 +86,18 @@ func payloadName(e *Expr) string {
 	}
 	// Part of an address: that of a network with a prefix of whole bytes.
 	for p, n := range names {
-		if p.len >= 4 && p.base == e.Base && p.offset == e.Offset && e.Len < p.len {
+		if strings.HasPrefix(n, family+" ") && p.base == e.Base && p.offset == e.Offset && e.Len < p.len {
 			return n
 		}
 	}
-	return fmt.Sprintf("@%d,%d,%d", e.Base, e.Offset*8, e.Len*8)
+	return fmt.Sprintf("@%s,%d,%d", [...]string{"ll", "nh", "th", "ih"}[min(e.Base, 3)], e.Offset*8, e.Len*8)
 }
 
 // text is what nft(8) writes for an expression, nothing for one that only fills a register. what says what the registers hold.
-func (e *Expr) text(what map[int]string) string {
+func (e *Expr) text(family string, what map[int]string) string {
 	switch e.Name {
 	case "meta", "ct", "payload", "fib":
-		what[e.Dest] = e.loaded()
+		what[e.Dest] = e.loaded(family)
 		return ""
 	case "bitwise":
 		what[e.Dest] = e.masked(what[e.Source])
@@ -145,10 +145,10 @@ func (e *Expr) text(what map[int]string) string {
 }
 
 // loaded is what nft(8) calls what an expression has put into its register.
-func (e *Expr) loaded() string {
+func (e *Expr) loaded(family string) string {
 	switch e.Name {
 	case "payload":
-		return payloadName(e)
+		return payloadName(family, e)
 	case "fib":
 		return fibText(e.Op, e.Key)
 	}

@@ -168,7 +168,7 @@ func (w *walker) chain(c *Chain, sure bool, depth int) outcome {
 		surely := sure && m == yes
 		switch v.Verdict {
 		case "drop", "reject":
-			w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(), Reject: v.Verdict == "reject", Sure: surely && !w.unsure, Packets: r.Packets})
+			w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(w.packet.family()), Reject: v.Verdict == "reject", Sure: surely && !w.unsure, Packets: r.Packets})
 			if m == yes && w.unsure {
 				return accepted // then other tables are asked, too
 			}

@@ -55,7 +55,7 @@ func TestSetsAndRanges(t *testing.T) {
 		if got := len(drops) == 1 && drops[0].Sure; got != c.drops || len(drops) > 1 {
 			t.Errorf("%s: %+v", c.name, drops)
 		}
-		if got := r.Text(); c.text != "" && got != c.text {
+		if got := r.Text("ip"); c.text != "" && got != c.text {
 			t.Errorf("%s: %q", c.name, got)
 		}
 	}
