@@ -99,6 +99,10 @@ func TestDevices(t *testing.T) {
 			t.Errorf("%d: %+v, %v", c.how, done, err)
 		}
 		hostile.Holds(t, dir, c.tree)
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, "null"), &st); err == nil && st.Rdev != unix.Mkdev(1, 3) {
+			t.Errorf("%d: the device %#x", c.how, st.Rdev)
+		}
 	}
 }
 

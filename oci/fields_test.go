@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -685,13 +686,18 @@ func TestFeatures(t *testing.T) {
 	if have["ociVersionMin"] != "1.0.0" || have["ociVersionMax"] != specs.Version || have["annotations"].(map[string]any)[AnnotationVersion] == "" {
 		t.Errorf("%s", out)
 	}
-	linux := have["linux"].(map[string]any)
-	for _, field := range []string{"namespaces", "capabilities", "cgroup", "seccomp", "apparmor", "selinux", "intelRdt", "memoryPolicy", "mountExtensions", "netDevices"} {
-		if linux[field] == nil {
-			t.Errorf("nothing of %s", field)
+	f := Features("x")
+	var told func(name string, v reflect.Value)
+	told = func(name string, v reflect.Value) {
+		if v = reflect.Indirect(v); !v.IsValid() || v.IsZero() {
+			t.Errorf("it does not tell of %s", name)
+		} else if v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				told(name+"."+v.Type().Field(i).Name, v.Field(i))
+			}
 		}
 	}
-	f := Features("x")
+	told("features", reflect.ValueOf(f))
 	// Each option that is listed can be given; each hook has its place; each namespace is one of the spec's.
 	for _, word := range f.MountOptions {
 		m := specs.Mount{Destination: "/a", Type: "tmpfs", Source: "tmpfs", Options: []string{word}}

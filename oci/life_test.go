@@ -577,21 +577,35 @@ func TestProcessOfContainer(t *testing.T) {
 		caps := append(make([]string, 0, 8), "CAP_KILL") // with room for what is added
 		return &specs.Process{
 			Args: []string{"own"}, Env: append(make([]string, 0, 8), "A=1"), Cwd: "/own", ApparmorProfile: "profile", SelinuxLabel: "label",
-			User:         specs.User{UID: 1, GID: 2, AdditionalGids: append(make([]uint32, 0, 8), 3)},
+			User:         specs.User{UID: 1, GID: 2, AdditionalGids: append(make([]uint32, 0, 8), 3), Umask: at(uint32(0o27))},
 			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+			Rlimits:      []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Hard: 1}}, OOMScoreAdj: at(7), Scheduler: &specs.Scheduler{Policy: specs.SchedBatch},
+			IOPriority: &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_IDLE}, ExecCPUAffinity: &specs.CPUAffinity{Final: "0"},
 		}
 	}
 	c := &Container{config: &specs.Spec{Process: own()}}
 	file := filepath.Join(t.TempDir(), "process.json")
-	for text, want := range map[string][2]string{
-		`{"args":["x"],"cwd":"/"}`: {"profile", "label"},
-		`{"args":["x"],"cwd":"/","apparmorProfile":"other","selinuxLabel":"another"}`: {"other", "another"},
-	} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	alone := own()
+	alone.Args, alone.Env, alone.Cwd, alone.User.UID, alone.User.GID, alone.User.AdditionalGids = []string{"x"}, nil, "/", 0, 0, nil
+	others := &specs.Process{
+		Args: []string{"x"}, Cwd: "/", ApparmorProfile: "other", SelinuxLabel: "another", User: specs.User{Umask: at(uint32(0))}, Capabilities: &specs.LinuxCapabilities{},
+		Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_CPU", Hard: 2}}, OOMScoreAdj: at(0), Scheduler: &specs.Scheduler{Policy: specs.SchedOther},
+		IOPriority: &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE}, ExecCPUAffinity: &specs.CPUAffinity{Final: "1"},
+	}
+	for _, in := range []*specs.Process{{Args: []string{"x"}, Cwd: "/"}, others} {
+		want := others
+		if in != others {
+			want = alone
+		}
+		text, err := json.Marshal(in)
+		if err == nil {
+			err = os.WriteFile(file, text, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := c.LoadProcess(file); err != nil || [2]string{p.ApparmorProfile, p.SelinuxLabel} != want || len(p.Capabilities.Bounding) != 1 {
-			t.Errorf("%s: %+v, %v", text, p, err)
+		if p, err := c.LoadProcess(file); err != nil || !reflect.DeepEqual(p, want) {
+			t.Errorf("%s: %+v, %v, want %+v", text, p, err, want)
 		}
 	}
 	both := []string{"CAP_KILL", "CAP_CHOWN"}
@@ -601,11 +615,12 @@ func TestProcessOfContainer(t *testing.T) {
 	}
 	want := &specs.Process{
 		Args: []string{"x"}, Env: []string{"A=1", "B=2"}, Cwd: "/", Terminal: true, NoNewPrivileges: true, ApparmorProfile: "other", SelinuxLabel: "another",
-		User: specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{3, 7}}, Capabilities: &specs.LinuxCapabilities{Bounding: both, Effective: both, Permitted: both},
+		User: specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{3, 7}, Umask: own().User.Umask}, Capabilities: &specs.LinuxCapabilities{Bounding: both, Effective: both, Permitted: both},
+		Rlimits: own().Rlimits, OOMScoreAdj: own().OOMScoreAdj, Scheduler: own().Scheduler, IOPriority: own().IOPriority, ExecCPUAffinity: own().ExecCPUAffinity,
 	}
 	first, err1 := c.Process(all)
 	second, err2 := c.Process(ProcessChanges{Args: []string{"y"}, Env: []string{"C=3"}, Groups: []uint32{8}, Caps: []string{"CAP_FOWNER"}})
-	if err1 != nil || err2 != nil || !reflect.DeepEqual(first, want) || second.ApparmorProfile != "profile" || second.User.UID != 1 || second.Cwd != "/own" {
+	if err1 != nil || err2 != nil || !reflect.DeepEqual(first, want) || second.ApparmorProfile != "profile" || second.SelinuxLabel != "label" || second.NoNewPrivileges || second.User.UID != 1 || second.Cwd != "/own" {
 		t.Errorf("%+v, %v, want %+v; and %+v, %v", first, err1, want, second, err2)
 	}
 	// Ambient ones are added where the container's process has some.

@@ -129,6 +129,36 @@ func devicesBite(t *testing.T) {
 	}
 }
 
+// TestDefaultDevices: whatever config.json denies, the devices of every container are to be had, and nodes are to be made; no more.
+func TestDefaultDevices(t *testing.T) {
+	rules, err := limits.DeviceRules(withDefaultDevices(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}).Devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := limits.NewDevices(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []struct {
+		name         string
+		kind         byte
+		major, minor uint32
+		use          bool
+	}{
+		{"null", 'c', 1, 3, true}, {"zero", 'c', 1, 5, true}, {"full", 'c', 1, 7, true}, {"random", 'c', 1, 8, true}, {"urandom", 'c', 1, 9, true},
+		{"tty", 'c', 5, 0, true}, {"console", 'c', 5, 1, true}, {"ptmx", 'c', 5, 2, true}, {"pts/7", 'c', 136, 7, true}, {"net/tun", 'c', 10, 200, true},
+		{"mem", 'c', 1, 1, false}, {"kmsg", 'c', 1, 11, false}, {"fuse", 'c', 10, 229, false}, {"sda", 'b', 8, 0, false}, {"ram3", 'b', 1, 3, false},
+	} {
+		read, write := policy.Allows(d.kind, d.major, d.minor, limits.ReadAccess), policy.Allows(d.kind, d.major, d.minor, limits.WriteAccess)
+		if read != d.use || write != d.use {
+			t.Errorf("%s: reading %t, writing %t", d.name, read, write)
+		}
+		if !policy.Allows(d.kind, d.major, d.minor, limits.MknodAccess) {
+			t.Errorf("%s cannot be made", d.name)
+		}
+	}
+}
+
 // A disk gives and takes no more bytes in a second than allowed. This is tried on a disk that is nobody's, and which
 // internal/vm has.
 func diskBites(t *testing.T) {
