@@ -238,6 +238,10 @@ func cases() []struct {
 		{"device gone", DeviceDown, func(f *Facts) { f.Inside.Links = f.Inside.Links[:1] }},
 		{"address gone", RouteMissing, func(f *Facts) { f.Inside.Links[1].Addrs = nil }},
 		{"table flushed", TableMissing, func(f *Facts) { f.Host.Tables = nil }},
+		{"table gone, others are there", TableMissing, func(f *Facts) {
+			f.Host.Tables[0].Family = "ip"
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter"})
+		}},
 		{"rules not read", Reachable, func(f *Facts) { f.Host.Tables, f.Unread = nil, []string{"rules: operation not permitted"} }},
 		{"no forwarding", NotForwarded, func(f *Facts) { f.Host.Forward4 = false }},
 		{"a policy drops", Dropped, func(f *Facts) { chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true}) }},

@@ -221,8 +221,12 @@ func (g *registers) get(reg, n int) (value, known []byte) {
 	return g.value[at : at+n], g.known[at : at+n]
 }
 
-// bitwise keeps the bits of a mask and turns some of them.
+// bitwise keeps the bits of a mask and turns some of them. What has no mask is a shift, or takes another register's bits: that is not followed.
 func (g *registers) bitwise(e *Expr) {
+	if len(e.Data) == 0 {
+		g.forget(e.Dest)
+		return
+	}
 	v, k := g.get(e.Source, int(e.Len))
 	v, k = slices.Clone(v), slices.Clone(k)
 	for i := range v {
