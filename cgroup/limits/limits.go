@@ -259,7 +259,7 @@ func pageSize(s string) bool {
 	number := strings.TrimRight(s, "KMGB")
 	unit := s[len(number):]
 	_, err := strconv.ParseUint(number, 10, 32)
-	return err == nil && number[0] != '0' && number[0] != '+' && (unit == "KB" || unit == "MB" || unit == "GB")
+	return err == nil && number[0] != '0' && (unit == "KB" || unit == "MB" || unit == "GB")
 }
 
 // network marks packets. Version 2 has no files for that; there it is a program's work.

@@ -225,7 +225,7 @@ func TestPageSize(t *testing.T) {
 
 // TestHybrid: each controller is spoken to in the words of its own hierarchy.
 func TestHybrid(t *testing.T) {
-	c := Controllers{"memory": V1, "hugetlb": V2}
+	c := Controllers{"memory": V1, "hugetlb": V2, "cpu": V1}
 	l, err := Compile(resources(t, `{"memory":{"limit":4096},"hugepageLimits":[{"pageSize":"2MB","limit":0}]}`), c)
 	if err != nil || l.Writes[0].File != "memory.limit_in_bytes" || l.Writes[1].File != "hugetlb.2MB.max" {
 		t.Errorf("%v %v", l.Writes, err)
@@ -235,6 +235,9 @@ func TestHybrid(t *testing.T) {
 	}
 	if _, err := Compile(resources(t, `{"pids":{"limit":1}}`), c); err == nil || !strings.Contains(err.Error(), "cannot set pids limit: container could not join or create cgroup") {
 		t.Error(err)
+	}
+	if _, err := Compile(resources(t, `{"cpu":{"shares":512}}`), c); err != nil {
+		t.Errorf("shares without a cpuset: %v", err)
 	}
 	if _, err := Compile(resources(t, `{"unified":{"memory.max":"1"}}`), c); !errors.Is(err, ErrNoUnified) {
 		t.Error(err)

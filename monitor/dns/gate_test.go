@@ -191,6 +191,10 @@ func TestGate(t *testing.T) {
 	if m := p.exchange("udp", asked(t, "b.example.org.", dnsmessage.TypeA, 0)); len(m.Answers) != 1 || inside.mark.Load() != g.Mark() {
 		t.Errorf("a server inside, by the mark %d: %s", inside.mark.Load(), m.GoString())
 	}
+	p.names.ask(Server{Addr: netip.MustParseAddr("127.0.0.1"), Port: 1, Host: true})
+	if m := p.exchange("udp", asked(t, "c.example.org.", dnsmessage.TypeA, 0)); m.RCode != dnsmessage.RCodeServerFailure {
+		t.Errorf("nobody answers: %s", m.GoString())
+	}
 }
 
 // TestNameAt: a label with a dot in it is not two labels.

@@ -432,6 +432,31 @@ func TestGuessing(t *testing.T) {
 	}
 }
 
+// TestNoQuestion: what is no question has no answer, not even an empty one, and a name that no container can have is others', whatever the networks have.
+func TestNoQuestion(t *testing.T) {
+	p := newPlace(t)
+	f := newFake(t, p, false, one(1))
+	p.names.ask(f.Server)
+	c := p.dial("udp")
+	defer c.Close()
+	for _, msg := range [][]byte{[]byte("no"), asked(t, "web.", dnsmessage.TypeA, 0)} {
+		if _, err := c.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 512)
+	if n, err := c.Read(buf); err != nil || n == 0 {
+		t.Errorf("the first answer has %d bytes, %v", n, err)
+	}
+	p.names.mu.Lock()
+	p.names.names["a/b"] = p.names.names["web"]
+	p.names.mu.Unlock()
+	p.exchange("udp", asked(t, "a/b.", dnsmessage.TypeA, 0))
+	if n := f.asked.Load(); n != 1 {
+		t.Errorf("others were asked %d times", n)
+	}
+}
+
 func TestSeveralServers(t *testing.T) {
 	p := newPlace(t)
 	silent := newFake(t, p, false, func(dnsmessage.Message, bool) [][]byte { return nil })
