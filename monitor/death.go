@@ -53,13 +53,15 @@ func (e *ending) bytes() []byte {
 	return bytes.Clone(e.buf[max(0, len(e.buf)-lastBytes):])
 }
 
-// lines gives the last lines, and forgets them.
+// lines gives the last lines, and forgets them: of one that is longer than all that is kept its end.
 func (e *ending) lines() (list []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	data := e.buf[max(0, len(e.buf)-lastBytes):]
 	if len(data) < len(e.buf) || len(data) == lastBytes {
-		_, data, _ = bytes.Cut(data, []byte("\n")) // which may have begun before
+		if _, rest, _ := bytes.Cut(data, []byte("\n")); len(rest) > 0 { // the first one may have begun before
+			data = rest
+		}
 	}
 	for line := range strings.Lines(strings.ToValidUTF8(string(data), "\ufffd")) {
 		list = append(list, strings.TrimRight(line, "\r\n"))

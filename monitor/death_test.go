@@ -44,9 +44,11 @@ func TestEnding(t *testing.T) {
 	if got := e.lines(); got != nil {
 		t.Errorf("a second time: %q", got)
 	}
-	e.add([]byte(strings.Repeat("x", 3*lastBytes)))
-	if got := e.lines(); len(got) > 1 {
-		t.Errorf("one long line: %d lines", len(got))
+	for _, end := range []string{"", "\n"} {
+		e.add([]byte("before\n" + strings.Repeat("x", 3*lastBytes) + "the end" + end))
+		if got := e.lines(); len(got) != 1 || !strings.HasSuffix(got[0], "xthe end") || len(got[0]) > lastBytes {
+			t.Errorf("one long line: %q", got)
+		}
 	}
 }
 
