@@ -78,6 +78,7 @@ func newPort(io IO) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			args = slices.DeleteFunc(args, func(s string) bool { return s == "" }) // an empty port is none, for Docker, too
 			found := false
 			for _, p := range ports {
 				at := net.JoinHostPort(p.HostIp, p.HostPort)

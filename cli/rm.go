@@ -23,8 +23,8 @@ func newRM(io IO) *cobra.Command {
 		}
 		return each(io, args, func(ref string) error {
 			err := e.Remove(c.Context(), ref, o)
-			if o.Force && errors.As(err, new(engine.ErrNoSuchContainer)) {
-				return skipped{err}
+			if o.Force && ref != "" && errors.As(err, new(engine.ErrNoSuchContainer)) {
+				return skipped{err} // not so of an empty variable
 			}
 			return err
 		})

@@ -4,11 +4,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/thread"
 	"golang.org/x/sys/unix"
 )
 
@@ -204,10 +204,7 @@ func TestNamespaceLock(t *testing.T) {
 	if out, err := u.Command("sh", "-c", "exec 3<"+namespaceLock).CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
 		t.Errorf("an ordinary user opens %s: %v %s", namespaceLock, err, out)
 	}
-	done := make(chan bool)
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and the thread ends with it
+	<-thread.Aside(func() {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Error(err)
 			return
@@ -220,8 +217,7 @@ func TestNamespaceLock(t *testing.T) {
 		if err != nil {
 			t.Errorf("in another network namespace: %v", err)
 		}
-	}()
-	<-done
+	})
 	if unlock(); excluded() {
 		t.Error("after the unlock others are excluded")
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
@@ -83,20 +83,18 @@ func (s *stage) in(place string, body func() error) error {
 	if place == "" {
 		return body()
 	}
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		fd, err := unix.Open("/run/netns/"+place, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
+	var err error
+	<-thread.Aside(func() {
+		var fd int
+		if fd, err = unix.Open("/run/netns/"+place, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
 			unix.Close(fd)
 		}
 		if err == nil {
 			err = body()
 		}
-		result <- err
-	}()
-	return <-result
+	})
+	return err
 }
 
 var (

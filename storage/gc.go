@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -286,7 +287,14 @@ func (s *Store) UpperUsage(id string) (int64, error) {
 	}
 	upper := os.NewFile(uintptr(fd), dir)
 	defer upper.Close()
-	return archive.Size(context.Background(), upper)
+	n, err := archive.Size(context.Background(), upper)
+	if etc, e := unix.Openat(fd, "etc", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); e == nil {
+		defer unix.Close(etc)
+		if isMtab(etc, "mtab") {
+			n -= int64(len(plan.MtabTarget)) // which the container has not written: see Diff
+		}
+	}
+	return n, err
 }
 
 // A contextReader ends with its context.

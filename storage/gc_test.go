@@ -412,7 +412,7 @@ func TestUpperUsage(t *testing.T) {
 	unix.Close(fd)
 	defer files.RemoveAll(top)
 	small, sparse := filepath.Join(top, "small"), filepath.Join(top, "sparse")
-	err = errors.Join(os.WriteFile(small, []byte("1\n"), 0o600), os.Link(small, small+"2"), os.Symlink("small", small+"3"), os.WriteFile(sparse, nil, 0o600), os.Truncate(sparse, 1000))
+	err = errors.Join(os.WriteFile(small, []byte("1\n"), 0o600), os.Link(small, small+"2"), os.Symlink("small", small+"3"), os.Mkdir(top+"/etc", 0o755), os.Symlink("/proc/mounts", top+"/etc/mtab"), os.WriteFile(sparse, nil, 0o600), os.Truncate(sparse, 1000))
 	if err != nil {
 		t.Fatal(err)
 	}

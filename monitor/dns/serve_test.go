@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/network/netip"
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -76,16 +76,13 @@ func newPlace(t testing.TB) *place {
 		"web.my-net": {netip.MustParseAddr("172.30.0.2")},
 		"svc":        {netip.MustParseAddr("172.30.0.3"), netip.MustParseAddr("172.30.0.4"), netip.MustParseAddr("172.30.0.5")},
 	}}}
-	made := make(chan error)
-	go func() { // whose thread ends with it
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
+	var err error
+	<-thread.Aside(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
 			p.inner, err = open(hostNamespace)
 		}
-		made <- err
-	}()
-	if err := <-made; err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(p.inner) })
