@@ -16,6 +16,7 @@ import (
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
@@ -62,7 +63,7 @@ func (e *Engine) places(ctx context.Context, c *Container) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []string
+	list := []string{plan.DockerenvPath} // which is made as the places of mounts are
 	for _, m := range b.spec.Mounts {
 		list = append(list, m.Destination)
 	}

@@ -368,6 +368,42 @@ func TestSweepSparesStart(t *testing.T) {
 	}
 }
 
+// TestDockerenv: the file by which programs tell that they are in a container of Docker's is there, also where the root is read-only, is no change of its container, and
+// what a container writes there is one.
+func TestDockerenv(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	imported(t, e, root, "base:1", "CMD [\"true\"]")
+	for command, want := range map[string][]string{"test -f /.dockerenv": nil, "echo own > /.dockerenv": {"A /.dockerenv"}} {
+		done, err := e.Run(ctx, Config{Image: "base:1", Command: []string{"sh", "-c", command}}, Streams{}, RunOptions{})
+		if err != nil || done.Code != 0 {
+			t.Fatalf("%s: %+v, %v", command, done, err)
+		}
+		t.Cleanup(func() { e.Remove(ctx, done.ID, RemoveOptions{}) })
+		changes, err := e.Diff(ctx, done.ID)
+		var got []string
+		for _, ch := range changes {
+			got = append(got, ch.String())
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: changes are %q, %v; want %q", command, got, err, want)
+		}
+		if len(want) > 0 {
+			continue
+		}
+		img, err := e.Commit(ctx, done.ID, CommitOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := img.Config.History[len(img.Config.History)-1]; len(img.Chain()) != 1 || !last.EmptyLayer {
+			t.Errorf("%d layers, and in its history %+v", len(img.Chain()), last)
+		}
+	}
+	if _, code, err := inside(t, e, Config{Image: "base:1", ReadOnly: true, AutoRemove: true, Command: []string{"test", "-f", "/.dockerenv"}}); err != nil || code != 0 {
+		t.Errorf("read-only: code %d, %v", code, err)
+	}
+}
+
 // TestMtab: the link that an image without an mtab gets is no change of its container, and what a container puts there is one.
 func TestMtab(t *testing.T) {
 	nstest.Root(t)

@@ -923,6 +923,12 @@ func mountCases() []opCase {
 				t.Errorf("where nothing can be made: %q", res.out)
 			}
 		}},
+		{"dockerenv", rooted(func(string) []plan.Step { return []plan.Step{in(&plan.Dockerenv{}), in(&plan.Dockerenv{})} }), func(t *testing.T, steps []plan.Step) {
+			steps[len(steps)-1] = sh("stat -c '%F %a %s %u:%g' /.dockerenv")
+			if res := must(t, steps...); res.out != "regular empty file 755 0 0:0\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
 		{"mkdir", rooted(func(string) []plan.Step { return []plan.Step{in(&plan.Workdir{Path: "/srv/x/y/z"})} }), func(t *testing.T, steps []plan.Step) {
 			steps[len(steps)-1] = sh("stat -c '%F %a' /srv/x/y/z")
 			if res := must(t, steps...); res.out != "directory 755\n" {

@@ -36,8 +36,8 @@ type Layers struct {
 	// Volatile leaves it to the kernel when what is written comes to the disk: it is of no
 	// use after a power failure.
 	Volatile bool
-	// Mtab has /etc/mtab made where the layers have none: a link to /proc/mounts.
-	Mtab bool
+	// Usual has made what the layers need not have, and programs look for: /etc/mtab, a link to /proc/mounts, and /.dockerenv.
+	Usual bool
 	// Server, when not nil, is who shows all of that in the kernel's place.
 	Server *Server
 }
@@ -156,13 +156,14 @@ func (c *compiler) imageRoot(r *Root) error {
 	}
 	c.inside(&Scratch{Size: size}, why, nil)
 	c.inside(op, cause, &RootCheck{})
-	c.mtab(l)
+	c.usual(l)
 	return nil
 }
 
-func (c *compiler) mtab(l *Layers) {
-	if l.Mtab {
+func (c *compiler) usual(l *Layers) {
+	if l.Usual {
 		c.inside(&Mtab{Have: c.have("/etc/mtab")}, because("default: the mounts are at /etc/mtab, too"), nil)
+		c.inside(&Dockerenv{}, because("default: programs tell by it that this is a container"), nil)
 	}
 }
 
@@ -177,7 +178,7 @@ func (c *compiler) servedRoot(l *Layers, cause Cause) error {
 	c.inside(&Sync{From: Container, What: "root mounted", FDs: []Reg{asks}}, cause, nil)
 	c.host1(&ServeRoot{Server: *s, FD: asks}, cause, nil)
 	c.inside(&AttachFUSE{FD: asks}, cause, &RootCheck{})
-	c.mtab(l)
+	c.usual(l)
 	return nil
 }
 

@@ -682,13 +682,13 @@ func TestMaskBelow(t *testing.T) {
 	}
 }
 
-// TestMtabOfServedRoot: a root that a program shows has an mtab, too, where the layers have none.
-func TestMtabOfServedRoot(t *testing.T) {
-	for _, mtab := range []bool{false, true} {
-		l := &Layers{Lower: "/l", Names: []string{"a"}, Upper: "/u", Mtab: mtab, Server: &Server{Program: "/usr/bin/fuse-overlayfs"}}
+// TestUsualOfServedRoot: a root that a program shows has an mtab and a .dockerenv, too, where the layers have none.
+func TestUsualOfServedRoot(t *testing.T) {
+	for _, usual := range []bool{false, true} {
+		l := &Layers{Lower: "/l", Names: []string{"a"}, Upper: "/u", Usual: usual, Server: &Server{Program: "/usr/bin/fuse-overlayfs"}}
 		p := compile(t, config(`"root":{"path":"/r"}`), rootFacts(), Options{Root: &Root{Layers: l, Reason: "image"}})
-		if n := len(ops[*Mtab](p)); n == 1 != mtab || len(ops[*ServeRoot](p)) != 1 {
-			t.Errorf("%t:\n%s", mtab, p.Text())
+		if n := len(ops[*Mtab](p)) + len(ops[*Dockerenv](p)); n == 2 != usual || len(ops[*ServeRoot](p)) != 1 {
+			t.Errorf("%t:\n%s", usual, p.Text())
 		}
 	}
 }

@@ -180,6 +180,22 @@ func (m *Mtab) lower(a *Asm) {
 	a.call(abi.CallSymlinkat, a.str(MtabTarget), fd(parent), a.str("mtab")).accept(abi.EEXIST, abi.EACCES, abi.EROFS)
 }
 
+// Dockerenv makes the empty file /.dockerenv, by which programs tell that they are in a container. Where the root is not to be written to, it stays without.
+type Dockerenv struct{}
+
+// Name implements [Op].
+func (*Dockerenv) Name() string { return "dockerenv" }
+
+// String implements [Op].
+func (*Dockerenv) String() string { return "make " + DockerenvPath }
+
+// DockerenvPath is where [Dockerenv] makes its file.
+const DockerenvPath = "/.dockerenv"
+
+func (*Dockerenv) lower(a *Asm) {
+	a.call(abi.CallMknodat, fd(RegRoot), a.str(strings.TrimPrefix(DockerenvPath, "/")), num(abi.SIfreg|0o755), num(0)).accept(abi.EEXIST, abi.EACCES, abi.EROFS)
+}
+
 // Workdir makes the process's working directory where the image lacks it.
 type Workdir struct{ Path string }
 

@@ -42,7 +42,7 @@ func unchecked(op Op) string {
 		return "it ends with the execve"
 	case *Chdir, *PlainChdir, *Fchdir, *Chroot, *Workdir:
 		return "the program may go elsewhere, and change directories"
-	case *Mtab:
+	case *Mtab, *Dockerenv:
 		return "the image may have one of its own, and the program may replace it"
 	case *DefaultSignals, *Sigmask:
 		return "the program may set its own"
