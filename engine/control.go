@@ -56,6 +56,9 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 		return err
 	}
 	e.event(&c, "stop", nil)
+	if c.Config.AutoRemove {
+		e.sweepRemains()
+	}
 	return e.sweepAttached()
 }
 

@@ -683,6 +683,9 @@ func TestRestartAutoRemove(t *testing.T) {
 		if _, err := e.Find(c.ID); !errors.As(err, new(ErrNoSuchContainer)) {
 			t.Errorf("it is still there: %v", err)
 		}
+		if exists(e.data + "/ephemeral/" + c.ID) {
+			t.Error("what it wrote is still there")
+		}
 	}
 	runs := func(c Container) string {
 		t.Helper()
@@ -761,6 +764,7 @@ func TestRestartAutoRemove(t *testing.T) {
 		if err := e.Remove(ctx, c.ID, RemoveOptions{Force: true}); err != nil {
 			t.Error(err)
 		}
+		gone(c)
 	})
 	t.Run("that cannot be started", func(t *testing.T) {
 		dir := nstest.Dir(t)

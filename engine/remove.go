@@ -48,6 +48,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	}
 	c, lock, err := e.lock(c.ID)
 	if errors.As(err, new(ErrNoSuchContainer)) {
+		e.sweepRemains()
 		return nil // it was to be removed at its end
 	}
 	if err != nil {
@@ -161,6 +162,10 @@ func (e *Engine) sweep() error {
 	}
 	return errors.Join(e.sweepBeforeStart(), e.sweepStorage())
 }
+
+// sweepRemains takes away what a monitor leaves that has removed its container: what that has written, and its volumes without a name. Where a command has waited for
+// that end, it sees that they go; else the next one does.
+func (e *Engine) sweepRemains() { e.complain(errors.Join(e.sweepStorage(), e.sweepVolumes())) }
 
 // tidy sweeps for a command that is about something else, which does not fail for what cannot be taken away.
 func (e *Engine) tidy() { e.complain(e.sweep()) }

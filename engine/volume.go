@@ -127,6 +127,7 @@ func (e *Engine) VolumeList(ctx context.Context, f Filters, usage bool) ([]Volum
 	if err != nil {
 		return nil, err
 	}
+	e.complain(e.sweepVolumes()) // those of containers that have gone by --rm nobody has any more
 	list, damaged, err := e.volumes().List()
 	if err != nil {
 		return nil, err

@@ -196,11 +196,20 @@ func TestVolumesAnonymous(t *testing.T) {
 	}
 	briefly := started(t, e, Config{Rootfs: root, AutoRemove: true, Command: []string{"sleep", "1000"}, StopSignal: "KILL", VolumesFrom: []string{lender}})
 	remove(lender, true)
-	if err := errors.Join(e.Stop(ctx, briefly.ID, StopOptions{}), e.sweep()); err != nil {
+	if err := e.Stop(ctx, briefly.ID, StopOptions{}); err != nil {
 		t.Error(err)
 	}
 	if got := volumeNames(t, e, nil); len(got) != 0 {
 		t.Errorf("the last one that had it is gone, by --rm, and there is %v", got)
+	}
+	brief := Config{Rootfs: root, AutoRemove: true, Command: []string{"true"}, Mounts: []Mount{vol("", "/a")}}
+	res, err := e.Run(ctx, brief, Streams{}, RunOptions{Detach: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "its own end", func() bool { return e.dirOf(res.ID) == "" })
+	if got := volumeNames(t, e, nil); len(got) != 0 {
+		t.Errorf("it has ended by itself, and there is %v", got)
 	}
 	// One that could not be made leaves nothing.
 	bad := Config{Rootfs: root, Command: []string{"true"}, Mounts: []Mount{vol("", "/a"), vol("kept", "/b"), {Type: "bind", Source: "relative", Dest: "/c", Flag: "-v"}}}
