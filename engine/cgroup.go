@@ -64,6 +64,7 @@ func (r Resources) asked() bool {
 func (b *builder) deviceRules(r *specs.LinuxResources) {
 	if b.run.Privileged {
 		r.Devices = append([]specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, r.Devices...)
+		b.because("linux.resources.devices", "--privileged")
 		return
 	}
 	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}

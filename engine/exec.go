@@ -75,7 +75,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) 
 	res := Result{ID: files.NewID()}
 	note := map[string]string{"execID": res.ID}
 	e.event(&c, "exec_create: "+strings.Join(x.Command, " "), note)
-	o := oci.ExecOptions{}
+	o := oci.ExecOptions{Causes: execCauses(x)}
 	if !e.host.Privileged() {
 		o.Member = c.CommandPID()
 	}
@@ -158,7 +158,7 @@ func (e *Engine) execDetached(c *Container, box *oci.Container, res Result, proc
 		return false, nil
 	}
 	defer m.Close()
-	pid, err := m.Exec(monitor.Exec{ID: res.ID, Member: o.Member}, process)
+	pid, err := m.Exec(monitor.Exec{ID: res.ID, Member: o.Member, Causes: o.Causes}, process)
 	var refused *monitor.Failure
 	switch {
 	case err == nil:
@@ -181,6 +181,18 @@ func (e *Engine) execDetached(c *Container, box *oci.Container, res Result, proc
 func execError(err error) error {
 	_, told := monitor.LaunchError(err)
 	return &ExitError{monitor.ExecFailure(err).Code, told}
+}
+
+// execCauses say what an error's step is there for: nobody has written a config.json of the process.
+func execCauses(x ExecConfig) map[string]string {
+	causes := map[string]string{"process": "as the container's own", "process.args": "command"}
+	if x.Workdir != "" {
+		causes["process.cwd"] = "-w " + x.Workdir
+	}
+	if x.User != "" {
+		causes["process.user"] = "-u " + x.User
+	}
+	return causes
 }
 
 // execProcess is the process of runtime-spec.

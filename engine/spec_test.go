@@ -464,11 +464,39 @@ func TestCauses(t *testing.T) {
 			t.Errorf("no step is there for %s", flag)
 		}
 	}
-	if strings.Contains(text, "config.json") {
-		for line := range strings.Lines(text) {
-			if strings.Contains(line, "config.json") {
-				t.Errorf("a person asked for no config.json: %s", line)
-			}
+	noConfigJSON(t, p.Plan)
+	p, err = prepare(t, Config{Privileged: true, Resources: Resources{Memory: 64 << 20, NanoCPUs: 1e9}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noConfigJSON(t, p.Plan)
+	for _, s := range p.Plan.Steps {
+		want := ""
+		switch s.Op.(type) {
+		case *plan.LimitCgroup:
+			want = "default: no more than 2048 processes, --memory 67108864, default: as much swap as --memory, --cpus 1"
+		case *plan.DeviceRules:
+			want = "--privileged"
+		default:
+			continue
+		}
+		if s.Cause.String() != want {
+			t.Errorf("%s is there for %q, want %q", s.Op, s.Cause, want)
+		}
+	}
+}
+
+// noConfigJSON fails where a step of a plan for a person says that it is there for a file, which nobody has written.
+func noConfigJSON(t *testing.T, p plan.Plan) {
+	t.Helper()
+	for line := range strings.Lines(p.Text()) {
+		if strings.Contains(line, "config.json") {
+			t.Errorf("a person asked for no config.json: %s", line)
+		}
+	}
+	for _, s := range p.Steps {
+		if strings.Contains(s.Cause.String(), "config.json") {
+			t.Errorf("%s: a person asked for no config.json: %s", s.Op, s.Cause)
 		}
 	}
 }

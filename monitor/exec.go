@@ -28,8 +28,9 @@ import (
 
 // An Exec is a process that a monitor is asked to start.
 type Exec struct {
-	ID     string // what events call it
-	Member int    `json:",omitempty"` // see [oci.ExecOptions]
+	ID     string            // what events call it
+	Member int               `json:",omitempty"` // see [oci.ExecOptions]
+	Causes map[string]string `json:",omitempty"` // see [oci.ExecOptions]
 }
 
 // mostExecs is how many there may be: each has a thread, of which a Go program has 10,000 at most. What is beyond that is its command's child.
@@ -140,7 +141,7 @@ func (m *monitor) startExec(order Exec, document *os.File) (pid int, err error) 
 	started := make(chan result)
 	go func() {
 		runtime.LockOSThread() // for good
-		p, err := box.LaunchExec(context.Background(), process, oci.ExecOptions{Member: order.Member}, l)
+		p, err := box.LaunchExec(context.Background(), process, oci.ExecOptions{Member: order.Member, Causes: order.Causes}, l)
 		if err != nil {
 			started <- result{err: err}
 			return

@@ -172,7 +172,7 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 		return 0, "", err
 	}
 	defer ours.Close()
-	o := oci.ExecOptions{}
+	o := oci.ExecOptions{Causes: map[string]string{"process": "--health-cmd"}}
 	if os.Geteuid() != 0 {
 		o.Member = CommandPID(c.Witness().PID)
 	}

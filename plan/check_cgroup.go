@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -101,6 +102,21 @@ func (c *CgroupFileCheck) cause(of Cause) Cause {
 		cause.Reason = "config.json " + c.Field + ": " + c.Why
 	}
 	return cause
+}
+
+// why is the cause of all writes together: what each of them is there for, once. Where one of them does not say, it is that of the whole.
+func (c *LimitsCheck) why(whole Cause) Cause {
+	var reasons []string
+	for _, f := range c.Files {
+		if f.Reason == "" {
+			return whole
+		}
+		if !slices.Contains(reasons, f.Reason) {
+			reasons = append(reasons, f.Reason)
+		}
+	}
+	whole.Reason = strings.Join(reasons, ", ")
+	return whole
 }
 
 // subject is what a value is for: the file or, where that has a line for each device, one

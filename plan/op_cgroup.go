@@ -271,7 +271,7 @@ func (c *compiler) limitCgroup() {
 		for i := range check.Files {
 			check.Files[i].Reason = c.cause(check.Files[i].Field).Reason
 		}
-		c.host1(&LimitCgroup{Writes: check.texts()}, c.cause("linux.resources"), check)
+		c.host1(&LimitCgroup{Writes: check.texts()}, check.why(c.cause("linux.resources")), check)
 	}
 	if g.Devices != "" {
 		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), g.rules())
