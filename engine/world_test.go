@@ -464,7 +464,7 @@ func TestRootlessDefaultMissing(t *testing.T) {
 		{"run --rm --egress example.org host true", "kakuri: --egress takes a network, which cannot be had: %s", 125},
 		{"run --rm --ip 1.2.3.4 host true", "kakuri: --ip takes a network, which cannot be had: %s", 125},
 		{"run --rm --add-host x:host-gateway host true", "kakuri: --add-host x:host-gateway takes a network, which cannot be had: %s", 125},
-		{"run --rm --network bridge host true", "kakuri: network world: %s", 125},
+		{"run --rm --network bridge host true", "kakuri: networks of an ordinary user: %s", 125},
 		{"info", "WARNING: containers have no network: %s", 0},
 	} {
 		for missing, kakuri := range map[string]string{device: nstest.Binary(t, "kakuri"), program: alone} {

@@ -488,7 +488,11 @@ func (v Verdict) Text(l ui.Lang) string {
 	}
 	for _, d := range v.Findings {
 		b.WriteString("  ")
-		line(say.Finding, d.Reason.in(l), d.text.in(l))
+		if text := d.text.in(l); d.Reason == Reachable { // which the line before has said
+			b.WriteString(text + "\n")
+		} else {
+			line(say.Finding, d.Reason.in(l), text)
+		}
 		if d.Way != "" {
 			b.WriteString("    ")
 			line(say.Way, d.way)

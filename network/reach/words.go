@@ -74,7 +74,7 @@ var say = struct {
 	InNamespaceOf: ui.Text{EN: "%s is in the network namespace of %s: what is published is %[2]s's", JA: "%s は %s のネットワーク名前空間にいます。公開されるのは %[2]s のポートです"},
 	HostsOwn:      ui.Text{EN: "%s is in the host's namespace: the port is the host's own, and the host's firewall decides", JA: "%s はホストの名前空間にいます。ポートはホスト自身のもので、ホストのファイアウォールが決めます"},
 	NoLook:        ui.Text{EN: "the network namespace of %s cannot be looked into", JA: "%s のネットワーク名前空間の中を見られません"},
-	NoNetwork:     ui.Text{EN: "%s is in no network: only what is inside reaches it", JA: "%s はどのネットワークにも入っておらず、中からしか届きません"},
+	NoNetwork:     ui.Text{EN: "only what is inside %s reaches it", JA: "%s には中からしか届きません"},
 
 	ProgramHas:   ui.Text{EN: "%s has port %d/%s of the host, at %s", JA: "ホストのポート %[2]d/%[3]s は、%[1]s が %[4]s で使っています"},
 	ContainerHas: ui.Text{EN: "container %s has port %d/%s of the host, at %s", JA: "ホストのポート %[2]d/%[3]s は、コンテナ %[1]s が %[4]s で使っています"},
@@ -85,7 +85,7 @@ var say = struct {
 	Unseen:  ui.Text{EN: "a process that cannot be seen", JA: "ここからは見えないプロセス"},
 	Process: ui.Text{EN: "%s (pid %d)", JA: "%s(pid %d)"},
 
-	NobodyListens: ui.Text{EN: "nobody listens on port %d/%s in %s", JA: "%[3]s のポート %[1]d/%[2]s では誰も待ち受けていません"},
+	NobodyListens: ui.Text{EN: "no program has port %d/%s in %s", JA: "%[3]s の中に、ポート %[1]d/%[2]s を使うプログラムはありません"},
 	Loopback:      ui.Text{EN: "%s listens at %s only, the loopback of %s, which nobody else reaches", JA: "%s は %s だけで待ち受けています。%s のループバックで、ほかからは届きません"},
 	OtherFamily:   ui.Text{EN: "%s listens at %s, and what is published leads to %s, too", JA: "%s は %s で待ち受けていますが、公開は %s にもつながります"},
 	HostNamespace: ui.Text{EN: "the host's namespace, which %s shares", JA: "%s が共有するホストの名前空間"},

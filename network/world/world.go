@@ -65,7 +65,7 @@ func Take(ctx context.Context, run string, m Maker) (*World, error) {
 	}
 	if err != nil {
 		w.Close()
-		return nil, fmt.Errorf("network world: %w", err)
+		return nil, fmt.Errorf("networks of an ordinary user: %w", err)
 	}
 	return w, nil
 }
@@ -264,7 +264,7 @@ func (w *World) Uplink(ctx context.Context) (*uplink.Uplink, error) {
 		u, err = uplink.Start(ctx, uplink.Config{Run: uplink.Dir(w.run), UserNS: w.user, NetNS: w.net, Used: w.dir + "/used", Warn: w.warn})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("network world: %w", err)
+		return nil, fmt.Errorf("networks of an ordinary user: %w", err)
 	}
 	if w.rec.Uplink {
 		return u, nil
@@ -402,7 +402,7 @@ func refusal(err error) error {
 	var step *launch.Error
 	if errors.As(err, &step) {
 		if _, ok := step.Step.Op.(*plan.Clone); ok {
-			return fmt.Errorf("%w: networks of an ordinary user take a user namespace: see user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run it with --network none", err)
+			return fmt.Errorf("%w: they take a user namespace: see user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run it with --network none", err)
 		}
 	}
 	return err
