@@ -21,8 +21,6 @@ type PullOptions struct {
 	AllPlatforms bool     // all that an index has, attestations too
 	Credentials  *Credentials
 	Progress     Progress
-
-	newer *bool // whether any tag of several was one
 }
 
 // Pull fetches an image, and has its name lead to it. What is here already is not fetched again, layers that came whole before
@@ -32,7 +30,13 @@ func (s *Store) Pull(ctx context.Context, name string, o PullOptions) (Image, er
 	if err != nil {
 		return Image{}, err
 	}
-	return s.pull(ctx, r.Tagged(), o)
+	r = r.Tagged()
+	img, newer, err := s.pull(ctx, r, o)
+	if err != nil {
+		return Image{}, err
+	}
+	o.pulled(r.Familiar(), newer)
+	return img, nil
 }
 
 // PullTags fetches all tags of a repository.
@@ -50,11 +54,10 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 	}
 	var list []Image
 	var none error
-	newer := false
-	o.newer = &newer
+	anyNewer := false
 	for _, tag := range tags {
 		r.Tag = tag
-		img, err := s.pull(ctx, r, o)
+		img, newer, err := s.pull(ctx, r, o)
 		if errors.As(err, new(*ArtifactError)) { // a signature, a list of parts: registries without a place of their own for them have them as tags
 			if o.Progress != nil {
 				o.Progress(Event{Status: err.Error() + ": left out"})
@@ -65,21 +68,22 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 		if err != nil {
 			return list, err
 		}
-		list = append(list, img)
+		list, anyNewer = append(list, img), anyNewer || newer
 	}
 	if len(list) == 0 {
 		return nil, none
 	}
-	(&reporter{to: o.Progress}).tell(pulled(r.FamiliarName(), newer))
+	o.pulled(r.FamiliarName(), anyNewer)
 	return list, nil
 }
 
-// pulled is the last that a pull says.
-func pulled(name string, newer bool) Event {
+// pulled is the last that a pull says: of all tags of a repository, once.
+func (o PullOptions) pulled(name string, newer bool) {
+	status := "Image is up to date"
 	if newer {
-		return Event{Status: "Status: Downloaded newer image for " + name}
+		status = "Downloaded newer image"
 	}
-	return Event{Status: "Status: Image is up to date for " + name}
+	(&reporter{to: o.Progress}).tell(Event{Status: "Status: " + status + " for " + name})
 }
 
 // A puller is one pull under way.
@@ -92,13 +96,14 @@ type puller struct {
 	rules   *Settings
 }
 
-func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (Image, error) {
-	img, err := s.tryPull(ctx, r, o)
+// pull fetches one image; newer says that it is another one than was here under the name.
+func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (img Image, newer bool, err error) {
+	img, newer, err = s.tryPull(ctx, r, o)
 	if err != nil {
-		return Image{}, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(r, err))
+		return Image{}, false, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(r, err))
 	}
 	s.tell("pull", r.Familiar(), r.FamiliarName(), img.labels())
-	return img, nil
+	return img, newer, nil
 }
 
 // friendly has Docker's words for the two commonest answers, if it is the image itself that was asked for.
@@ -142,24 +147,15 @@ func (s *Store) puller(r Reference, o PullOptions) (*puller, error) {
 	return &puller{s: s, o: o, ref: r, rep: rep, rules: rules, sources: sources}, err
 }
 
-// ended says whether the image is another one than before, or notes it for all the tags that are pulled.
-func (p *puller) ended(newer bool) {
-	if all := p.o.newer; all != nil {
-		*all = *all || newer
-		return
-	}
-	p.rep.tell(pulled(p.ref.Familiar(), newer))
-}
-
-func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image, error) {
+func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (img Image, newer bool, err error) {
 	p, err := s.puller(r, o)
 	if err != nil {
-		return Image{}, err
+		return Image{}, false, err
 	}
 	defer s.net.close()
 	release, err := s.Hold(ctx) // before anything that a sweep could take for garbage
 	if err != nil {
-		return Image{}, err
+		return Image{}, false, err
 	}
 	defer release()
 	pulling := func() { p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path}) } // when there is something to pull
@@ -167,40 +163,39 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (Image,
 		pulling()
 		if slices.Contains(img.plain, r.Tagged()) {
 			if err := s.name(ctx, img.Target, nameFor(r)); err != nil { // and its name by digest follows from it again
-				return Image{}, err
+				return Image{}, false, err
 			}
 			img.plain = nil
 		}
 		p.rep.tell(Event{Status: "Digest: " + at.String()})
-		p.ended(false)
-		return img, nil
+		return img, false, nil
 	}
 	doc, err := p.document(ctx, r.identifier(), nil)
 	if err != nil {
-		return Image{}, err
+		return Image{}, false, err
 	}
 	pulling()
 	if err := p.verify(ctx, doc); err != nil {
-		return Image{}, err
+		return Image{}, false, err
 	}
 	if err := p.fetch(ctx, doc); err != nil {
-		return Image{}, err
+		return Image{}, false, err
 	}
 	target := doc.desc
 	target.Annotations = map[string]string{origin: r.Name()}
 	if err := s.name(ctx, target, nameFor(r)); err != nil {
-		return Image{}, err
+		return Image{}, false, err
 	}
 	p.rep.tell(Event{Status: "Digest: " + doc.desc.Digest.String()})
-	p.ended(true)
-	img, err := s.Get(nameFor(r), o.Platform)
+	img, err = s.Get(nameFor(r), o.Platform)
 	if errors.As(err, new(*NotFoundError)) { // removed meanwhile; we hold what it is made of
 		if o.Platform.OS == "" {
-			return s.first(target)
+			img, err = s.first(target)
+		} else {
+			img, err = s.load(target, o.Platform)
 		}
-		return s.load(target, o.Platform)
 	}
-	return img, err
+	return img, true, err
 }
 
 // nameFor is the name under which a reference is kept: with a digest, the tag says nothing any more.
