@@ -290,6 +290,10 @@ func (p *pusher) one(ctx context.Context, d v1.Descriptor, tag string) (v1.Descr
 			jobs[i].diffID = c.RootFS.DiffIDs[i]
 		}
 	}
+	// The config first: who is not there, or takes nothing, says so before a layer is compressed for it.
+	if err := p.bytes(ctx, m.Config, config); err != nil {
+		return d, err
+	}
 	if err := inParallel(ctx, p.rules.uploads(), distinct(jobs), p.layer); err != nil {
 		return d, err
 	}
@@ -312,9 +316,6 @@ func (p *pusher) one(ctx context.Context, d v1.Descriptor, tag string) (v1.Descr
 		}
 	} else {
 		d = doc.desc
-	}
-	if err := p.bytes(ctx, m.Config, config); err != nil {
-		return d, err
 	}
 	if tag == "" {
 		tag = string(d.Digest)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -330,6 +332,26 @@ func TestPushFaults(t *testing.T) {
 	}
 	if _, err := s.Push(t.Context(), "nobody/has:this", PushOptions{}); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestPushNobody: no layer is compressed for a registry that is not there.
+func TestPushNobody(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "", true, layersOf(1)...)
+	k := serve(t, f)
+	s := newStore(t, nil)
+	s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
+	copyTo(t, s, k.host+"/a:latest", "127.0.0.1:1/a:latest", PullOptions{})
+	raw := saved(t, s, SaveOptions{}, "127.0.0.1:1/a:latest")
+	s = newStore(t, nil)
+	if _, err := s.Load(t.Context(), bytes.NewReader(raw), LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	_, err := s.Push(t.Context(), "127.0.0.1:1/a:latest", PushOptions{Progress: func(e Event) { told = append(told, e.Status) }})
+	if !errors.Is(err, syscall.ECONNREFUSED) || slices.Contains(told, "Compressing") {
+		t.Errorf("%q: %v", told, err)
 	}
 }
 
