@@ -68,7 +68,7 @@ func networkText(c engine.Summary) string {
 
 func newPort(io IO) *cobra.Command {
 	c := &cobra.Command{
-		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List the ports that a container has on the machine", Args: arguments(1, 2), ValidArgsFunction: names(containerNames(up), 1),
+		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List the ports that a container has on the machine, or say why one is unreachable", Args: arguments(1, 2), ValidArgsFunction: names(containerNames(up), 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			e, err := openEngine(io)
 			if err != nil {
