@@ -195,6 +195,32 @@ func TestPicture(t *testing.T) {
 	}
 }
 
+// Every package is told of in the tables of rooms.
+func TestRoomsTold(t *testing.T) {
+	root := moduleRoot(t)
+	rooms, err := Imports(os.DirFS(root), modulePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, found := strings.Cut(string(page), "\n## The rooms\n")
+	tables, _, more := strings.Cut(tables, "\n## ")
+	if !found || !more {
+		t.Fatal("there is no section of the rooms")
+	}
+	for room := range rooms {
+		if strings.HasPrefix(room, "cmd/") || strings.HasPrefix(room, "bench/") || strings.HasSuffix(room, "/internal/gen") {
+			continue // programs of a room that is told of
+		}
+		if !strings.Contains(tables, "`"+room+"`") && !strings.Contains(tables, "`"+strings.TrimPrefix(room, "internal/")+"`") {
+			t.Errorf("no table says what %s is", room)
+		}
+	}
+}
+
 // picture gives the line of each room in the picture of a page. One that an arrow of an upper line leads to counts by its
 // own, which is below.
 func picture(rooms map[string][]string, page string) map[string]int {
