@@ -37,9 +37,9 @@ type Connection struct {
 }
 
 // addr is the address of a family, zero for none.
-func (c *Connection) addr(v6 bool) netip.Prefix {
+func (c *Connection) addr(f netip.Family) netip.Prefix {
 	for _, p := range c.Addrs {
-		if p.Addr().Is6() == v6 {
+		if p.Addr().Family() == f {
 			return p
 		}
 	}
@@ -215,14 +215,14 @@ func (b *builder) connect(i int, w *wire) error {
 	n, a := &w.network, &w.asked
 	w.has = Connection{Network: n.Name, NetworkID: n.ID, Device: cmp.Or(a.Device, a.Options[optIfname], fmt.Sprintf("%s%d", cmp.Or(n.Options[optPrefix], "eth"), i)), Endpoint: files.NewID(), Internal: n.Internal}
 	for _, family := range []struct {
+		netip.Family
 		has  bool
-		v6   bool
 		want string
-	}{{n.IPv4, false, a.IPv4}, {n.IPv6, true, a.IPv6}} {
+	}{{netip.IPv4, n.IPv4, a.IPv4}, {netip.IPv6, n.IPv6, a.IPv6}} {
 		var want netip.Addr
 		if family.want != "" {
 			var err error
-			if want, err = netip.ParseAddr(family.want); err != nil || want.Is6() != family.v6 {
+			if want, err = netip.ParseAddr(family.want); err != nil || want.Family() != family.Family {
 				return fmt.Errorf("invalid IP address %s for network %s", family.want, n.Name)
 			}
 			if !family.has {
@@ -232,13 +232,13 @@ func (b *builder) connect(i int, w *wire) error {
 		if !family.has {
 			continue
 		}
-		addr, err := b.lease(n, want, family.v6)
+		addr, err := b.lease(n, want, family.Family)
 		if err != nil {
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		}
-		p, _ := n.Pool(family.v6)
+		p, _ := n.Pool(family.Family)
 		w.has.Addrs = append(w.has.Addrs, netip.PrefixFrom(addr, p.Subnet.Bits()))
-		if family.v6 {
+		if family.Family == netip.IPv6 {
 			w.has.Gateway6 = p.Gateway
 		} else {
 			w.has.Gateway4 = p.Gateway
@@ -255,13 +255,13 @@ func (b *builder) connect(i int, w *wire) error {
 }
 
 // lease takes an address, or finds out which one it would be.
-func (b *builder) lease(n *netdb.Network, want netip.Addr, v6 bool) (netip.Addr, error) {
+func (b *builder) lease(n *netdb.Network, want netip.Addr, f netip.Family) (netip.Addr, error) {
 	if b.look {
-		a, err := b.engine.netdb().Free(*n, want, v6)
+		a, err := b.engine.netdb().Free(*n, want, f)
 		return a, b.engine.nameOwner(err)
 	}
 	b.leased = true
-	a, err := b.engine.netdb().Lease(*n, b.id, want, v6)
+	a, err := b.engine.netdb().Lease(*n, b.id, want, f)
 	return a, b.engine.nameOwner(err)
 }
 
@@ -360,27 +360,30 @@ func (b *builder) primary(fits func(*wire) bool) *wire {
 
 func (b *builder) gateways() {
 	n := b.opts.Network
-	if w := b.primary(func(w *wire) bool { return w.has.Gateway4.IsValid() && w.has.addr(false).IsValid() }); w != nil {
+	if w := b.primary(func(w *wire) bool { return w.has.Gateway4.IsValid() && w.has.addr(netip.IPv4).IsValid() }); w != nil {
 		n.Gateway4 = w.has.Gateway4
 	}
-	if w := b.primary(func(w *wire) bool { return w.has.Gateway6.IsValid() && w.has.addr(true).IsValid() }); w != nil {
+	if w := b.primary(func(w *wire) bool { return w.has.Gateway6.IsValid() && w.has.addr(netip.IPv6).IsValid() }); w != nil {
 		n.Gateway6 = w.has.Gateway6
 	}
 }
 
 // backend is what ports of the host lead to, false for none: an internal network's container has no ports outside, as with Docker.
 func (b *builder) backend() (to backend, ok bool) {
-	lead := func(v6 bool) (out way) {
-		w := b.primary(func(w *wire) bool { return w.network.Driver == plan.DriverBridge && w.has.addr(v6).IsValid() })
+	lead := func(f netip.Family) (out way) {
+		w := b.primary(func(w *wire) bool { return w.network.Driver == plan.DriverBridge && w.has.addr(f).IsValid() })
 		if w == nil {
 			return out
 		}
 		at := bridgeOf(&w.network)
-		out = way{addr: w.has.addr(v6).Addr(), network: w.network.Name, bridge: w.network.Device, routed: at.Routed4 && !v6 || at.Routed6 && v6}
+		out = way{addr: w.has.addr(f).Addr(), network: w.network.Name, bridge: w.network.Device, routed: at.Routed4}
+		if f == netip.IPv6 {
+			out.routed = at.Routed6
+		}
 		out.binding, _ = netip.ParseAddr(w.network.Options[optBinding])
 		return out
 	}
-	to = backend{v4: lead(false), v6: lead(true), host6: netdb.HasIPv6()}
+	to = backend{v4: lead(netip.IPv4), v6: lead(netip.IPv6), host6: netdb.HasIPv6()}
 	return to, to.v4.addr.IsValid() || to.v6.addr.IsValid()
 }
 

@@ -168,11 +168,11 @@ func (b *builder) hostGateways() (list []netip.Addr, err error) {
 // machineAddrs are hostGateways in a network world: its bridges are not the machine's, and what leaves them reaches the machine by an address of its own, as another
 // machine would. Its loopback stays out of reach.
 func (b *builder) machineAddrs() (list []netip.Addr, err error) {
-	for _, v6 := range []bool{false, true} {
-		if !slices.ContainsFunc(b.wires, func(w *wire) bool { return !w.network.Internal && w.has.addr(v6).IsValid() }) {
+	for _, f := range []netip.Family{netip.IPv4, netip.IPv6} {
+		if !slices.ContainsFunc(b.wires, func(w *wire) bool { return !w.network.Internal && w.has.addr(f).IsValid() }) {
 			continue
 		}
-		a, err := network.Outward(v6)
+		a, err := network.Outward(f)
 		if err != nil {
 			return nil, err
 		}

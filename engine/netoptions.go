@@ -49,7 +49,7 @@ func driverOptions(n *netdb.Network) error {
 	switch n.Driver {
 	case plan.DriverBridge:
 		n.Device = n.Options[optName]
-		n.Gateless4, n.Gateless6 = gatewayMode(n, false) == modeIsolated || truth(n, optInhibit4, false) && n.Internal, gatewayMode(n, true) == modeIsolated
+		n.Gateless4, n.Gateless6 = gatewayMode(n, netip.IPv4) == modeIsolated || truth(n, optInhibit4, false) && n.Internal, gatewayMode(n, netip.IPv6) == modeIsolated
 	case plan.DriverMacvlan, plan.DriverIPvlan:
 		n.Device = n.Options["parent"]
 		n.Gateless4, n.Gateless6 = n.Internal, n.Internal
@@ -104,8 +104,8 @@ func truth(n *netdb.Network, option string, otherwise bool) bool {
 }
 
 // gatewayMode is how the machine and others are reached from a bridge by a family, and it from there.
-func gatewayMode(n *netdb.Network, v6 bool) string {
-	if v6 {
+func gatewayMode(n *netdb.Network, f netip.Family) string {
+	if f == netip.IPv6 {
 		return cmp.Or(n.Options[optMode6], modeNAT)
 	}
 	return cmp.Or(n.Options[optMode4], modeNAT)
@@ -124,22 +124,22 @@ func driverMode(n *netdb.Network) string {
 func bridgeOf(n *netdb.Network) plan.Bridge {
 	out := plan.Bridge{Device: n.Device, Network: n.Name, Alias: network.BridgeAlias(n.Name, n.ID), Internal: n.Internal, ICC: truth(n, optICC, true)}
 	out.MTU, _ = strconv.Atoi(n.Options[optMTU])
-	ways := func(v6 bool) (masquerade, routed, unprotected bool) {
+	ways := func(f netip.Family) (masquerade, routed, unprotected bool) {
 		if n.Internal {
 			return false, false, false
 		}
-		mode := gatewayMode(n, v6)
+		mode := gatewayMode(n, f)
 		return truth(n, optMasq, true) && (mode == modeNAT || mode == modeOpen), mode == modeRouted, mode == modeOpen
 	}
 	if n.IPv4 {
-		out.Masquerade4, out.Routed4, out.Unprotected4 = ways(false)
+		out.Masquerade4, out.Routed4, out.Unprotected4 = ways(netip.IPv4)
 	}
 	if n.IPv6 {
-		out.Masquerade6, out.Routed6, out.Unprotected6 = ways(true)
+		out.Masquerade6, out.Routed6, out.Unprotected6 = ways(netip.IPv6)
 	}
 	for _, p := range n.Pools {
-		v6 := p.Subnet.Addr().Is6()
-		if p.Gateway.IsValid() && gatewayMode(n, v6) != modeIsolated && (v6 || !truth(n, optInhibit4, false)) {
+		f := p.Subnet.Addr().Family()
+		if p.Gateway.IsValid() && gatewayMode(n, f) != modeIsolated && (f == netip.IPv6 || !truth(n, optInhibit4, false)) {
 			out.Addrs = append(out.Addrs, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}

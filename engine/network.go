@@ -208,7 +208,7 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 	}
 	// As Docker has them, in whatever order they were given: templates ask for the first one's gateway.
 	slices.SortStableFunc(n.Pools, func(a, b netdb.Pool) int { return a.Subnet.Addr().BitLen() - b.Subnet.Addr().BitLen() })
-	_, has6 := n.Pool(true)
+	_, has6 := n.Pool(netip.IPv6)
 	switch {
 	case c.EnableIPv6 != nil:
 		n.IPv6 = *c.EnableIPv6
@@ -218,7 +218,7 @@ func networkOf(c NetworkConfig) (netdb.Network, error) {
 		n.IPv6 = has6
 	}
 	n.Pools = slices.DeleteFunc(n.Pools, func(p netdb.Pool) bool { return p.Subnet.Addr().Is6() && !n.IPv6 })
-	if _, has4 := n.Pool(false); has4 && !n.IPv4 {
+	if _, has4 := n.Pool(netip.IPv4); has4 && !n.IPv4 {
 		return n, errors.New("an IPv4 subnet was given, and IPv4 is disabled")
 	}
 	if !n.IPv4 && !n.IPv6 {
@@ -429,7 +429,7 @@ func (e *Engine) withContainers(n *netdb.Network) (Network, error) {
 	for _, m := range members {
 		c := NetworkContainer{Name: m.Name, EndpointID: m.Endpoint, MacAddress: m.MAC}
 		for _, a := range m.Addrs {
-			p, _ := n.Pool(a.Is6())
+			p, _ := n.Pool(a.Family())
 			if text := netip.PrefixFrom(a, max(p.Subnet.Bits(), 0)).String(); a.Is6() {
 				c.IPv6Address = text
 			} else {

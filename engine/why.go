@@ -239,7 +239,7 @@ func (e *Engine) asked(c *Container) *reach.Container {
 			n.Driver, n.Internal = rec.Driver, rec.Internal
 			if rec.Driver == plan.DriverBridge {
 				n.Bridge, n.HostEnd = rec.Device, cmp.Or(hostEnds[x.Device], plan.HostDevice(c.ID, i))
-				n.Isolated4, n.Isolated6 = gatewayMode(&rec, false) == modeIsolated, gatewayMode(&rec, true) == modeIsolated
+				n.Isolated4, n.Isolated6 = gatewayMode(&rec, netip.IPv4) == modeIsolated, gatewayMode(&rec, netip.IPv6) == modeIsolated
 			}
 		}
 		for _, a := range x.Addrs {

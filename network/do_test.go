@@ -789,7 +789,7 @@ func TestOutward(t *testing.T) {
 	d := doer(t)
 	want := func(when, v4, v6 string) {
 		t.Helper()
-		for family, text := range map[bool]string{false: v4, true: v6} {
+		for family, text := range map[netip.Family]string{netip.IPv4: v4, netip.IPv6: v6} {
 			a, err := Outward(family)
 			if err != nil || text == "" && a.IsValid() || text != "" && a.String() != text {
 				t.Errorf("%s: %v, %v, want %q", when, a, err, text)

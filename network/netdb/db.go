@@ -38,7 +38,12 @@ type Network struct {
 }
 
 // gateless reports whether a family has no gateway but one that was asked for.
-func (n *Network) gateless(v6 bool) bool { return n.Gateless4 && !v6 || n.Gateless6 && v6 }
+func (n *Network) gateless(f netip.Family) bool {
+	if f == netip.IPv6 {
+		return n.Gateless6
+	}
+	return n.Gateless4
+}
 
 // A Pool is a range of addresses of a network.
 type Pool struct {
@@ -48,10 +53,10 @@ type Pool struct {
 	Aux     map[string]netip.Addr `json:",omitempty"` // addresses that others have, by name
 }
 
-// Pool is the network's of IPv4, or of IPv6.
-func (n *Network) Pool(v6 bool) (Pool, bool) {
+// Pool is the network's of a family.
+func (n *Network) Pool(f netip.Family) (Pool, bool) {
 	for _, p := range n.Pools {
-		if p.Subnet.Addr().Is6() == v6 {
+		if p.Subnet.Addr().Family() == f {
 			return p, true
 		}
 	}

@@ -3,7 +3,7 @@
 //
 //	db := netdb.Open("/var/lib/kakuri", "/run/kakuri")
 //	n, err := db.Create(netdb.Network{Name: "web", Driver: "bridge", IPv4: true}, nil)
-//	addr, err := db.Lease(n, container, netip.Addr{}, false)
+//	addr, err := db.Lease(n, container, netip.Addr{}, netip.IPv4)
 //	err = db.Join(n.ID, netdb.Member{Container: container, Name: "db", Addrs: []netip.Addr{addr}})
 //	addrs, known := db.Resolve(n.ID, "db")
 //

@@ -40,7 +40,7 @@ func (e *ExhaustedError) Error() string {
 // Lease takes an address of a network for a container: want, or where that is zero one that is free, and not the one that was given back last. Nobody else
 // gets it until it is released, or the owner is swept. The error is an [*InUseError], an [*ExhaustedError], or a [*NoNetworkError] for a network
 // that was removed.
-func (db *DB) Lease(n Network, owner string, want netip.Addr, v6 bool) (netip.Addr, error) {
+func (db *DB) Lease(n Network, owner string, want netip.Addr, f netip.Family) (netip.Addr, error) {
 	unlock, err := db.shared(n.ID)
 	if errors.Is(err, os.ErrNotExist) {
 		return netip.Addr{}, &NoNetworkError{n.Name}
@@ -49,7 +49,7 @@ func (db *DB) Lease(n Network, owner string, want netip.Addr, v6 bool) (netip.Ad
 		return netip.Addr{}, err
 	}
 	defer unlock()
-	a, err := db.lease(n, want, v6, func(a netip.Addr) (bool, error) {
+	a, err := db.lease(n, want, f, func(a netip.Addr) (bool, error) {
 		err := files.Reserve(owner, db.leases(n.ID)+"/"+a.String())
 		if errors.Is(err, os.ErrExist) {
 			to, err := files.ReservedFor(db.leases(n.ID) + "/" + a.String())
@@ -58,29 +58,29 @@ func (db *DB) Lease(n Network, owner string, want netip.Addr, v6 bool) (netip.Ad
 		return err == nil, err
 	})
 	if err == nil && !want.IsValid() {
-		db.remember(n.ID, db.hint(n.ID, v6), a)
+		db.remember(n.ID, db.hint(n.ID, f), a)
 	}
 	return a, err
 }
 
 // hint is the file that has the last address that was given.
-func (db *DB) hint(id string, v6 bool) string {
-	return db.runDir(id) + "/" + map[bool]string{false: "last4", true: "last6"}[v6]
+func (db *DB) hint(id string, f netip.Family) string {
+	return db.runDir(id) + "/" + map[netip.Family]string{netip.IPv4: "last4", netip.IPv6: "last6"}[f]
 }
 
 // Free is the address that Lease would give, which this does not take.
-func (db *DB) Free(n Network, want netip.Addr, v6 bool) (netip.Addr, error) {
-	return db.lease(n, want, v6, func(a netip.Addr) (bool, error) {
+func (db *DB) Free(n Network, want netip.Addr, f netip.Family) (netip.Addr, error) {
+	return db.lease(n, want, f, func(a netip.Addr) (bool, error) {
 		_, err := os.Lstat(db.leases(n.ID) + "/" + a.String())
 		return errors.Is(err, os.ErrNotExist), ignoreMissing(err)
 	})
 }
 
 // lease finds an address that take says yes to.
-func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (bool, error)) (netip.Addr, error) {
-	p, ok := n.Pool(v6)
+func (db *DB) lease(n Network, want netip.Addr, f netip.Family, take func(netip.Addr) (bool, error)) (netip.Addr, error) {
+	p, ok := n.Pool(f)
 	if !ok {
-		return netip.Addr{}, fmt.Errorf("network %s has no addresses of IPv%s", n.Name, map[bool]string{false: "4", true: "6"}[v6])
+		return netip.Addr{}, fmt.Errorf("network %s has no addresses of %s", n.Name, f)
 	}
 	if want.IsValid() {
 		return want, db.leaseThis(n, p, want, take)
@@ -94,7 +94,7 @@ func (db *DB) lease(n Network, want netip.Addr, v6 bool, take func(netip.Addr) (
 		return netip.Addr{}, &ExhaustedError{n.Name, r}
 	}
 	from := low
-	if text, err := files.Read(db.hint(n.ID, v6)); err == nil {
+	if text, err := files.Read(db.hint(n.ID, f)); err == nil {
 		if a, err := netip.ParseAddr(string(text)); err == nil && !a.Less(low) && a.Less(high) {
 			from = a.Next()
 		}

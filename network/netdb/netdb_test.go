@@ -83,13 +83,13 @@ func TestCreate(t *testing.T) {
 	web := create(t, db, Network{Name: "web", IPv4: true, IPv6: true})
 	var got []string
 	for _, n := range []Network{def, web} {
-		p, _ := n.Pool(false)
+		p, _ := n.Pool(netip.IPv4)
 		got = append(got, p.Subnet.String()+" "+p.Gateway.String())
 	}
 	if want := []string{"172.17.0.0/16 172.17.0.1", "172.19.0.0/16 172.19.0.1"}; !slices.Equal(got, want) {
 		t.Errorf("pools are %q, want %q: 172.18 is the machine's", got, want)
 	}
-	v6, ok := web.Pool(true)
+	v6, ok := web.Pool(netip.IPv6)
 	if !ok || v6.Subnet.Bits() != 64 || !netip.MustParsePrefix("fd00::/8").Contains(v6.Subnet.Addr()) || v6.Gateway != v6.Subnet.Addr().Next() {
 		t.Errorf("of IPv6: %+v", v6)
 	}
@@ -122,7 +122,7 @@ func TestCreate(t *testing.T) {
 	if _, err := db.Lookup("web"); !errors.As(err, new(*NoNetworkError)) {
 		t.Errorf("it is there after its removal: %v", err)
 	}
-	if _, err := db.Lease(web, container(1), netip.Addr{}, false); !errors.As(err, new(*NoNetworkError)) {
+	if _, err := db.Lease(web, container(1), netip.Addr{}, netip.IPv4); !errors.As(err, new(*NoNetworkError)) {
 		t.Errorf("an address of a network that was removed: %v", err)
 	}
 	if err := db.Leave(web.ID, container(1)); err != nil {
@@ -143,7 +143,7 @@ func TestPoolsRunOut(t *testing.T) {
 			}
 			break
 		}
-		p, _ := n.Pool(false)
+		p, _ := n.Pool(netip.IPv4)
 		if busy, _ := db.Busy(); overlaps(append(all, busy...), p.Subnet) {
 			t.Fatalf("%s overlaps with one of %v, or the machine's", p.Subnet, all)
 		}
@@ -253,8 +253,8 @@ func TestLeaseSizes(t *testing.T) {
 		n = create(t, db, n)
 		var got []string
 		for i := range 100 {
-			free, errFree := db.Free(n, netip.Addr{}, n.IPv6)
-			a, err := db.Lease(n, container(i), netip.Addr{}, n.IPv6)
+			free, errFree := db.Free(n, netip.Addr{}, netip.Family(n.IPv6))
+			a, err := db.Lease(n, container(i), netip.Addr{}, netip.Family(n.IPv6))
 			if (errFree == nil) != (err == nil) || err == nil && free != a {
 				t.Errorf("%+v: Free gives %s, %v, and Lease %s, %v", c, free, errFree, a, err)
 			}
@@ -279,7 +279,7 @@ func TestLeaseChosen(t *testing.T) {
 	n.Pools[0].Range = netip.MustParsePrefix("10.0.0.128/25")
 	n = create(t, db, n)
 	take := func(owner int, want string) error {
-		_, err := db.Lease(n, container(owner), addr(want), false)
+		_, err := db.Lease(n, container(owner), addr(want), netip.IPv4)
 		return err
 	}
 	if err := take(1, "10.0.0.7"); err != nil {
@@ -299,7 +299,7 @@ func TestLeaseChosen(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
-	if _, err := db.Lease(n, container(1), netip.Addr{}, true); err == nil {
+	if _, err := db.Lease(n, container(1), netip.Addr{}, netip.IPv6); err == nil {
 		t.Error("an address of IPv6 of a network that has none")
 	}
 	if err := db.Release(n.ID, container(1)); err != nil {
@@ -315,7 +315,7 @@ func TestLeaveTwice(t *testing.T) {
 	db := open(t)
 	n := create(t, db, small("n", "10.0.0.0/24"))
 	join := func(c int) (a netip.Addr) {
-		a, err := db.Lease(n, container(c), addr("10.0.0.7"), false)
+		a, err := db.Lease(n, container(c), addr("10.0.0.7"), netip.IPv4)
 		if err == nil {
 			err = db.Join(n.ID, Member{Container: container(c), Name: fmt.Sprintf("c%d", c), Addrs: []netip.Addr{a}})
 		}
@@ -346,7 +346,7 @@ func TestLeaseNotAtOnce(t *testing.T) {
 	n := create(t, db, small("n", "10.0.0.0/29"))
 	var got []string
 	for i := range 7 {
-		a, err := db.Lease(n, container(i), netip.Addr{}, false)
+		a, err := db.Lease(n, container(i), netip.Addr{}, netip.IPv4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -369,10 +369,10 @@ func TestLeaseHint(t *testing.T) {
 		if err := os.WriteFile(db.hint(n.ID, false), []byte(hint), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if a, err := db.Lease(n, container(1), netip.Addr{}, false); err != nil || a != addr("10.0.0.2") {
+		if a, err := db.Lease(n, container(1), netip.Addr{}, netip.IPv4); err != nil || a != addr("10.0.0.2") {
 			t.Errorf("%q: %s, %v", hint, a, err)
 		}
-		if a, err := db.Lease(n, container(1), netip.Addr{}, false); !errors.As(err, new(*ExhaustedError)) {
+		if a, err := db.Lease(n, container(1), netip.Addr{}, netip.IPv4); !errors.As(err, new(*ExhaustedError)) {
 			t.Errorf("%q: a second one for the same container: %s, %v", hint, a, err)
 		}
 	}
@@ -526,7 +526,7 @@ func TestSweep(t *testing.T) {
 	db := open(t)
 	n := create(t, db, small("n", "10.0.0.0/24"))
 	for c := range 4 {
-		a, err := db.Lease(n, container(c), netip.Addr{}, false)
+		a, err := db.Lease(n, container(c), netip.Addr{}, netip.IPv4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -591,7 +591,7 @@ func TestHalfRemoved(t *testing.T) {
 	nstest.Root(t)
 	db := open(t)
 	n := create(t, db, small("n", "10.0.0.0/24"))
-	if _, err := db.Lease(n, container(1), netip.Addr{}, false); err != nil {
+	if _, err := db.Lease(n, container(1), netip.Addr{}, netip.IPv4); err != nil {
 		t.Fatal(err)
 	}
 	// A mount, which cannot be removed, stands for the moment of the kill.
@@ -619,7 +619,7 @@ func TestGoneRecord(t *testing.T) {
 	for _, by := range []string{"their end", "force"} {
 		db := open(t)
 		n := create(t, db, small("n", "10.0.0.0/24"))
-		a, err := db.Lease(n, container(1), netip.Addr{}, false)
+		a, err := db.Lease(n, container(1), netip.Addr{}, netip.IPv4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -708,7 +708,7 @@ func TestSweepAmongTheLiving(t *testing.T) {
 	n := create(t, db, small("n", "10.0.0.0/24"))
 	lease := func(c int) netip.Addr {
 		t.Helper()
-		a, err := db.Lease(n, container(c), netip.Addr{}, false)
+		a, err := db.Lease(n, container(c), netip.Addr{}, netip.IPv4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -748,7 +748,7 @@ func crowdMember(args []string) int {
 	}
 	for round := 0; args[3] == "ever" || round < 20; round++ {
 		owner := fmt.Sprintf("%s%0*x", args[2], 64-len(args[2]), round)
-		a, err := db.Lease(n, owner, netip.Addr{}, false)
+		a, err := db.Lease(n, owner, netip.Addr{}, netip.IPv4)
 		if errors.As(err, new(*ExhaustedError)) {
 			continue
 		}
@@ -902,7 +902,7 @@ func TestLeaseProperty(t *testing.T) {
 		p = n.Pools[0]
 		seen := map[netip.Addr]bool{}
 		for i := 0; ; i++ {
-			a, err := db.Lease(n, container(i), netip.Addr{}, false)
+			a, err := db.Lease(n, container(i), netip.Addr{}, netip.IPv4)
 			if errors.As(err, new(*ExhaustedError)) {
 				break
 			}
@@ -954,7 +954,7 @@ func TestGateless(t *testing.T) {
 		}
 		got := 0
 		for ; got < 3; got++ {
-			if _, err := db.Lease(n, container(got), netip.Addr{}, v6); err != nil {
+			if _, err := db.Lease(n, container(got), netip.Addr{}, netip.Family(v6)); err != nil {
 				break
 			}
 		}

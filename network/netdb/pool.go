@@ -23,7 +23,7 @@ var defaultPools = [...]struct {
 func (db *DB) fillPools(n *Network, others []Network) error {
 	taken := subnets(others)
 	for i := range n.Pools {
-		if err := n.Pools[i].complete(n.gateless(n.Pools[i].Subnet.Addr().Is6())); err != nil {
+		if err := n.Pools[i].complete(n.gateless(n.Pools[i].Subnet.Addr().Family())); err != nil {
 			return err
 		}
 		if n.Driver == "bridge" { // others share a subnet that is there
@@ -40,8 +40,8 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 			}
 		}
 	}
-	_, has4 := n.Pool(false)
-	_, has6 := n.Pool(true)
+	_, has4 := n.Pool(netip.IPv4)
+	_, has6 := n.Pool(netip.IPv6)
 	if n.IPv4 && !has4 {
 		busy, err := db.busy()
 		if err != nil {

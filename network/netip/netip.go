@@ -12,6 +12,23 @@ type Addr struct {
 	bits   uint8  // 0, 32 or 128
 }
 
+// A Family is IPv4 or IPv6: there is no third one.
+type Family bool
+
+// The families, in the order in which they are listed.
+const (
+	IPv4 Family = false
+	IPv6 Family = true
+)
+
+// String gives "IPv4" or "IPv6".
+func (f Family) String() string {
+	if f == IPv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
 // AddrFrom4 makes the IPv4 address of its bytes.
 func AddrFrom4(b [4]byte) Addr {
 	return Addr{lo: uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3]), bits: 32}
@@ -51,6 +68,9 @@ func (a Addr) Is4() bool { return a.bits == 32 }
 
 // Is6 tells IPv6, ::ffff:1.2.3.4 included.
 func (a Addr) Is6() bool { return a.bits == 128 }
+
+// Family is that of a valid address.
+func (a Addr) Family() Family { return Family(a.Is6()) }
 
 // Is4In6 tells IPv6 addresses that stand for one of IPv4.
 func (a Addr) Is4In6() bool { return a.Is6() && a.hi == 0 && a.lo>>32 == 0xffff }
