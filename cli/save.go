@@ -193,16 +193,27 @@ func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
 	if _, err := os.Stat(filepath.Dir(name)); err != nil {
 		return fmt.Errorf("invalid output path: %w", err) // and not that of a file which nobody asked for
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-"+filepath.Base(name)+"-")
+	f, err := os.CreateTemp(filepath.Dir(name), tempOutput+filepath.Base(name)+"-")
 	if err != nil {
-		return err
+		return ofOutput(err, name)
 	}
 	defer os.Remove(f.Name())
 	w := bufio.NewWriterSize(f, 1<<16)
 	if err := errors.Join(flushed(w, write), f.Chmod(0o600), f.Close()); err != nil {
-		return err
+		return ofOutput(err, name)
 	}
 	return os.Rename(f.Name(), name)
+}
+
+// tempOutput begins the name of a file that is not whole yet.
+const tempOutput = ".tmp-"
+
+// ofOutput has an error name the file that was asked for, and not the one that was to become it.
+func ofOutput(err error, name string) error {
+	if e := (*os.PathError)(nil); errors.As(err, &e) && strings.HasPrefix(filepath.Base(e.Path), tempOutput+filepath.Base(name)+"-") {
+		e.Path = name
+	}
+	return err
 }
 
 // flushed writes through a buffer, which repeats an error that it has given once.

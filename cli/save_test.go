@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// What cannot be written is told by the name that was asked for: a user knows no other file.
+func TestOutputNamed(t *testing.T) {
+	nstest.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	for name, want := range map[string]error{dir + "/out.tar": syscall.ENOSPC, "/proc/self/out.tar": syscall.ENOENT} {
+		err := writeOutput(IO{}, name, "save", func(w io.Writer) error {
+			_, err := w.Write(make([]byte, 1<<20))
+			return err
+		})
+		if e := (*os.PathError)(nil); !errors.As(err, &e) || e.Path != name || !errors.Is(err, want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if err := writeOutput(IO{}, dir+"/nowhere/out.tar", "save", nil); err == nil || !strings.HasPrefix(err.Error(), "invalid output path: ") {
+		t.Error(err)
+	}
+}
