@@ -319,34 +319,14 @@ func (m *NetMap) top(boxes []netBox) (top int) {
 
 // laid finds the ways of all cables.
 func (m *NetMap) laid(boxes []netBox) (list []cable) {
-	top := m.top(boxes)
-	outs, lanes := map[int][]*cable{}, map[int][]*cable{} // by the edge that they go down beside
 	for i, n := range m.Spaces {
 		for _, d := range n.Devices {
-			if d.Kind != "veth" || d.In < 0 || d.In <= i {
-				continue
+			if c, ok := m.cable(boxes, i, d); ok {
+				list = append(list, c)
 			}
-			from, ok1 := boxes[i].anchors[d.Name]
-			to, ok2 := boxes[d.In].anchors[d.Peer]
-			if !ok1 || !ok2 {
-				continue
-			}
-			b, o := boxes[i], boxes[d.In]
-			// At the right ends, clear of names. Those of further rows are further left, so that none covers another.
-			c := cable{from: i, to: d.In, x1: from[0] + b.chip(n.Here)/2, y1: from[1], x2: to[0] + o.chip(false)/2, y2: to[1]}
-			if n.Here && b.row(from) < b.lastRow(from) {
-				c.out, c.y1 = c.x1, c.y1+b.chipHeight/2
-			} else {
-				c.x1, c.y1 = c.x1-boxPad-b.row(from)*netStep, c.y1+b.chipHeight
-			}
-			if n.Here && (o.y != top || o.row(to) > 0) {
-				c.lane, c.y2 = o.x+o.w, c.y2+o.chipHeight/2
-			} else {
-				c.x2 -= boxPad + o.row(to)*netStep
-			}
-			list = append(list, c)
 		}
 	}
+	outs, lanes := map[int][]*cable{}, map[int][]*cable{} // by the edge that they go down beside
 	for i := range list {
 		c := &list[i]
 		if c.out != 0 {
@@ -360,16 +340,45 @@ func (m *NetMap) laid(boxes []netBox) (list []cable) {
 	for edge, cables := range outs {
 		slices.SortStableFunc(cables, func(a, b *cable) int { return b.y1 - a.y1 })
 		for k, c := range cables {
-			c.out = edge + 1 + (k+1)*(netGap-1)/(len(cables)+1)
+			c.out = beside(edge, netGap, k, len(cables))
 		}
 	}
 	for edge, cables := range lanes {
 		slices.SortStableFunc(cables, func(a, b *cable) int { return a.y2 - b.y2 })
 		for k, c := range cables {
-			c.lane = edge + 1 + (k+1)*(boxGap-1)/(len(cables)+1)
+			c.lane = beside(edge, boxGap, k, len(cables))
 		}
 	}
 	return list
+}
+
+// beside is the place of the kth of n cables that share a gap beside an edge.
+func beside(edge, gap, k, n int) int { return edge + 1 + (k+1)*(gap-1)/(n+1) }
+
+// cable is the one that a device of a space is an end of, where that end is to draw it. Its out and lane are edges yet.
+func (m *NetMap) cable(boxes []netBox, space int, d NetDevice) (c cable, ok bool) {
+	if d.Kind != "veth" || d.In < 0 || d.In <= space {
+		return c, false
+	}
+	from, ok1 := boxes[space].anchors[d.Name]
+	to, ok2 := boxes[d.In].anchors[d.Peer]
+	if !ok1 || !ok2 {
+		return c, false
+	}
+	b, o, here := boxes[space], boxes[d.In], m.Spaces[space].Here
+	// At the right ends, clear of names. Those of further rows are further left, so that none covers another.
+	c = cable{from: space, to: d.In, x1: from[0] + b.chip(here)/2, y1: from[1], x2: to[0] + o.chip(false)/2, y2: to[1]}
+	if here && b.row(from) < b.lastRow(from) {
+		c.out, c.y1 = c.x1, c.y1+b.chipHeight/2
+	} else {
+		c.x1, c.y1 = c.x1-boxPad-b.row(from)*netStep, c.y1+b.chipHeight
+	}
+	if here && (o.y != m.top(boxes) || o.row(to) > 0) {
+		c.lane, c.y2 = o.x+o.w, c.y2+o.chipHeight/2
+	} else {
+		c.x2 -= boxPad + o.row(to)*netStep
+	}
+	return c, true
 }
 
 // shortened is a text of at most n runes.
