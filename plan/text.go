@@ -28,63 +28,84 @@ func (p Plan) TextTimings(width int, micros []float64) string {
 }
 
 func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
-	var b strings.Builder
-	opWidth := len("operation")
-	for _, s := range p.Steps {
-		if _, ok := s.Check.(*LimitsCheck); ok {
-			continue // in lines of its own
-		}
-		opWidth = max(opWidth, min(utf8.RuneCountInString(OneLine(s.Op.String())), 44))
-	}
+	l := lines{opWidth: p.opWidth(), width: width, timed: micros != nil}
 	if width > 0 {
-		head := 16 // number and side
-		if micros != nil {
-			head += 11
-		}
-		opWidth = max(min(opWidth, (width-head-2)*3/5), len("operation"))
+		l.opWidth = max(min(l.opWidth, (width-l.head()-2)*3/5), len("operation"))
 	}
-	line := func(n, time, side, op, because string) {
-		if micros != nil {
-			n += fmt.Sprintf("  %9s", time)
-		}
-		head := fmt.Sprintf("%s  %-9s  ", n, side)
-		text := strings.TrimRight(head+pad(op, opWidth)+"  "+because, " ")
-		if width > 0 && utf8.RuneCountInString(text) > width {
-			text = strings.Join(inColumns(head, op, because, opWidth, width), "\n")
-		}
-		b.WriteString(text + "\n")
-	}
-	line("  #", "us", "side", "operation", "because")
+	l.add("  #", "us", "side", "operation", "because")
 	for i, s := range p.Steps {
 		time := ""
 		if i < len(micros) && micros[i] >= 0 {
 			time = fmt.Sprintf("%.1f", micros[i])
 		}
-		n, side := fmt.Sprintf("%3d", i+1), s.Side.String()
-		if l, ok := s.Check.(*LimitsCheck); ok && len(l.Files) > 0 {
-			// Each value has a field of its own.
-			for j, text := range l.texts() {
-				line(n, time, side, OneLine("write "+text), OneLine(l.Files[j].cause(s.Cause).String()))
-				n, time, side = "   ", "", ""
-			}
-		} else {
-			line(n, time, side, OneLine(s.Op.String()), OneLine(s.Cause.String()))
-		}
+		l.step(s, fmt.Sprintf("%3d", i+1), time)
 		if arch != abi.ArchNone {
 			for _, r := range Lower(s.Op, arch) {
-				b.WriteString("                    " + OneLine(rowText(r, arch)) + "\n")
+				l.text.WriteString("                    " + OneLine(rowText(r, arch)) + "\n")
 			}
 		}
 	}
 	for side, sum := range p.sums(micros) {
 		if sum >= 0 {
-			line("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), "sum", "of its steps, waiting for the other side included")
+			l.add("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), "sum", "of its steps, waiting for the other side included")
 		}
 	}
 	for _, w := range p.Warnings {
-		b.WriteString("warning: " + OneLine(w) + "\n")
+		l.text.WriteString("warning: " + OneLine(w) + "\n")
 	}
-	return b.String()
+	return l.text.String()
+}
+
+// opWidth is that of the column of operations, where there is room: the few that are longer stand out of it.
+func (p Plan) opWidth() int {
+	w := len("operation")
+	for _, s := range p.Steps {
+		if _, ok := s.Check.(*LimitsCheck); !ok { // whose values have lines of their own
+			w = max(w, min(utf8.RuneCountInString(OneLine(s.Op.String())), 44))
+		}
+	}
+	return w
+}
+
+// lines are those of a plan's text.
+type lines struct {
+	text           strings.Builder
+	opWidth, width int // width is the screen's, 0 for none
+	timed          bool
+}
+
+// head is the width of number, time and side.
+func (l *lines) head() int {
+	if l.timed {
+		return 27
+	}
+	return 16
+}
+
+func (l *lines) add(n, time, side, op, because string) {
+	if l.timed {
+		n += fmt.Sprintf("  %9s", time)
+	}
+	head := fmt.Sprintf("%s  %-9s  ", n, side)
+	text := strings.TrimRight(head+pad(op, l.opWidth)+"  "+because, " ")
+	if l.width > 0 && utf8.RuneCountInString(text) > l.width {
+		text = strings.Join(inColumns(head, op, because, l.opWidth, l.width), "\n")
+	}
+	l.text.WriteString(text + "\n")
+}
+
+// step adds a step; one of limits has a line for each value, as each has a field of its own.
+func (l *lines) step(s Step, n, time string) {
+	side := s.Side.String()
+	check, ok := s.Check.(*LimitsCheck)
+	if !ok || len(check.Files) == 0 {
+		l.add(n, time, side, OneLine(s.Op.String()), OneLine(s.Cause.String()))
+		return
+	}
+	for i, text := range check.texts() {
+		l.add(n, time, side, OneLine("write "+text), OneLine(check.Files[i].cause(s.Cause).String()))
+		n, time, side = "   ", "", ""
+	}
 }
 
 // sums adds the durations of each side's steps, which go on at the same time; -1 where there is none.
