@@ -175,45 +175,22 @@ func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
 		return nil, err
 	}
 	var tests []func(Image) bool
-	var patterns []string
 	for key, values := range f {
 		for _, value := range values {
-			var test func(Image) bool
-			switch key {
-			case "dangling":
-				want, err := parseBool(value)
-				if err != nil {
-					return nil, fmt.Errorf("invalid filter 'dangling=%s'", value)
-				}
-				test = func(i Image) bool { return (len(i.Names) == 0) == want }
-			case "label":
-				test = func(i Image) bool { return hasLabel(i.Config.Config.Labels, value) }
-			case "label!":
-				test = func(i Image) bool { return !hasLabel(i.Config.Config.Labels, value) }
-			case "before", "since":
-				other, err := find(images, value)
-				if err != nil {
-					return nil, err
-				}
-				test = func(i Image) bool {
-					return key == "before" && created(i).Before(created(other)) || key == "since" && created(i).After(created(other))
-				}
-			case "until":
-				limit, err := parseTime(value, time.Now())
-				if err != nil {
-					return nil, fmt.Errorf("invalid filter 'until=%s': want a time or a duration", value)
-				}
-				test = func(i Image) bool { return created(i).Before(limit) }
-			case "reference":
+			if key == "reference" {
 				if _, err := path.Match(value, ""); err != nil {
 					return nil, fmt.Errorf("invalid filter 'reference=%s': %w", value, err)
 				}
-				patterns = append(patterns, value)
 				continue
+			}
+			test, err := filter(images, key, value)
+			if err != nil {
+				return nil, err
 			}
 			tests = append(tests, test)
 		}
 	}
+	patterns := f["reference"]
 	return func(i Image) (Image, bool) {
 		for _, test := range tests {
 			if !test(i) {
@@ -226,6 +203,36 @@ func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
 		}
 		return i, true
 	}, nil
+}
+
+// filter is the test of one filter, which takes nothing from an image.
+func filter(images []Image, key, value string) (func(Image) bool, error) {
+	switch key {
+	case "dangling":
+		want, err := parseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("invalid filter 'dangling=%s'", value)
+		}
+		return func(i Image) bool { return (len(i.Names) == 0) == want }, nil
+	case "label":
+		return func(i Image) bool { return hasLabel(i.Config.Config.Labels, value) }, nil
+	case "label!":
+		return func(i Image) bool { return !hasLabel(i.Config.Config.Labels, value) }, nil
+	case "until":
+		limit, err := parseTime(value, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("invalid filter 'until=%s': want a time or a duration", value)
+		}
+		return func(i Image) bool { return created(i).Before(limit) }, nil
+	}
+	other, err := find(images, value) // of before and since
+	if err != nil {
+		return nil, err
+	}
+	if key == "before" {
+		return func(i Image) bool { return created(i).Before(created(other)) }, nil
+	}
+	return func(i Image) bool { return created(i).After(created(other)) }, nil
 }
 
 // matches as Docker does: the pattern is for the familiar name, with or without its tag. One that spells out its first part may also be for the

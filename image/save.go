@@ -74,8 +74,38 @@ type selection struct {
 	names []Reference
 }
 
+// selections are in the order in which they were asked for, each image once.
+type selections []selection
+
+func (list *selections) add(i Image, names ...Reference) {
+	at := slices.IndexFunc(*list, func(sel selection) bool { return sel.Target.Digest == i.Target.Digest })
+	if at < 0 {
+		at = len(*list)
+		*list = append(*list, selection{Image: i})
+	}
+	sel := &(*list)[at]
+	for _, n := range names {
+		if !slices.Contains(sel.names, n) {
+			sel.names = append(sel.names, n)
+		}
+	}
+}
+
+// addTags adds all tags of a repository, and reports whether it has any.
+func (list *selections) addTags(images []Image, repository string) (found bool) {
+	for _, i := range images {
+		for _, n := range i.Names {
+			if n.Name() == repository && n.Tag != "" {
+				list.add(i, n)
+				found = true
+			}
+		}
+	}
+	return found
+}
+
 // wanted resolves what to save. A repository without a tag is its tag latest for everybody but Docker's save, which takes all.
-func (s *Store) wanted(refs []string) ([]selection, error) {
+func (s *Store) wanted(refs []string) (list selections, err error) {
 	if len(refs) == 0 {
 		return nil, errors.New("no image is named")
 	}
@@ -83,43 +113,19 @@ func (s *Store) wanted(refs []string) ([]selection, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []selection
-	add := func(i Image, names ...Reference) {
-		at := slices.IndexFunc(list, func(sel selection) bool { return sel.Target.Digest == i.Target.Digest })
-		if at < 0 {
-			at = len(list)
-			list = append(list, selection{Image: i})
-		}
-		for _, n := range names {
-			if !slices.Contains(list[at].names, n) {
-				list[at].names = append(list[at].names, n)
-			}
-		}
-	}
 	for _, ref := range refs {
-		r, err := ParseReference(ref)
-		if err == nil && r.Tag == "" && r.Digest == "" {
-			found := false
-			for _, i := range images {
-				for _, n := range i.Names {
-					if n.Name() == r.Name() && n.Tag != "" {
-						add(i, n)
-						found = true
-					}
-				}
-			}
-			if found {
-				continue
-			}
+		r, notRef := ParseReference(ref) // as the beginning of an id is none
+		if notRef == nil && r.Tag == "" && r.Digest == "" && list.addTags(images, r.Name()) {
+			continue
 		}
-		i, findErr := s.find(ref)
-		if findErr != nil {
-			return nil, findErr
+		i, err := s.find(ref)
+		if err != nil {
+			return nil, err
 		}
-		if err == nil && r.Tag != "" && slices.Contains(i.Names, r) {
-			add(i, r)
+		if notRef == nil && r.Tag != "" && slices.Contains(i.Names, r) {
+			list.add(i, r)
 		} else {
-			add(i)
+			list.add(i)
 		}
 	}
 	return list, nil
