@@ -292,10 +292,10 @@ func TestSyscallNumbers(t *testing.T) {
 		{ArchS390X, "clone", 120}, {ArchRISCV64, "riscv_flush_icache", 259}, {ArchLOONGARCH64, "memfd_secret", 447},
 		{ArchAARCH64, "lsm_list_modules", 461}, {ArchS390X, "futex_requeue", 456}, {ArchARM, "cachestat", 451},
 	} {
-		if got, ok := Syscall(tt.a, tt.name); !ok || got != tt.nr {
+		if got, ok := tt.a.Syscall(tt.name); !ok || got != tt.nr {
 			t.Errorf("Syscall(%v, %q) = %d, %v, want %d", tt.a, tt.name, got, ok, tt.nr)
 		}
-		if got, ok := SyscallName(tt.a, tt.nr); !ok || got != tt.name {
+		if got, ok := tt.a.SyscallName(tt.nr); !ok || got != tt.name {
 			t.Errorf("SyscallName(%v, %d) = %q, %v, want %q", tt.a, tt.nr, got, ok, tt.name)
 		}
 	}

@@ -88,9 +88,3 @@ func (a Arch) SyscallName(nr uint32) (name string, ok bool) {
 	}
 	return "", false
 }
-
-// Syscall returns the number of the named call on arch: see [Arch.Syscall].
-func Syscall(arch Arch, name string) (nr uint32, ok bool) { return arch.Syscall(name) }
-
-// SyscallName returns the name of call nr on arch: see [Arch.SyscallName].
-func SyscallName(arch Arch, nr uint32) (name string, ok bool) { return arch.SyscallName(nr) }

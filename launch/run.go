@@ -342,6 +342,6 @@ func callName(nr uintptr) string {
 	if nr == 0 && runtime.GOARCH != "amd64" {
 		return ""
 	}
-	name, _ := abi.SyscallName(arch(), uint32(nr))
+	name, _ := arch().SyscallName(uint32(nr))
 	return name
 }

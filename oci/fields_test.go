@@ -510,7 +510,7 @@ func TestListener(t *testing.T) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 		p.good("start", "c")
-		if name, _ := abi.SyscallName(abi.Native(runtime.GOARCH), uint32(asked(t, fd))); name != "mkdir" && name != "mkdirat" {
+		if name, _ := abi.Native(runtime.GOARCH).SyscallName(uint32(asked(t, fd))); name != "mkdir" && name != "mkdirat" {
 			t.Errorf("asked about %s", name)
 		}
 		// Another process has a filter and a listener of its own.
