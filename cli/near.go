@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// unknownCommand says that there is no command name below the command path, and which of names may have been meant.
+// unknownCommand says that there is no command name below the command path, and which of names may have been meant: any, where they are few.
 func unknownCommand(path, name string, names []string) error {
 	text := fmt.Sprintf("unknown command %q", path+" "+name)
 	if meant := near(name, names); meant != nil {
@@ -16,6 +16,8 @@ func unknownCommand(path, name string, names []string) error {
 			meant[i] = "'" + path + " " + m + "'"
 		}
 		text += ": did you mean " + strings.Join(meant, " or ") + "?"
+	} else if few := 5; len(names) > 1 && len(names) <= few {
+		text += ": there are " + strings.Join(names, ", ")
 	}
 	return fmt.Errorf("%s\nSee '%s --help'", text, path)
 }
