@@ -454,6 +454,36 @@ func TestNoQuestion(t *testing.T) {
 	}
 }
 
+// TestOrder: three servers at most are asked, this resolver is none of them, and the one that answered of late is the first, in front of all the others.
+func TestOrder(t *testing.T) {
+	at := func(last byte) Server { return Server{Addr: netip.AddrFrom4([4]byte{192, 0, 2, last}), Port: 53} }
+	itself, hosts := Server{Addr: Address(), Port: 53}, Server{Addr: Address(), Port: 53, Host: true}
+	six := at(1)
+	six.Addr = netip.MustParseAddr("::ffff:192.0.2.1")
+	six.Port = 0
+	for _, c := range []struct {
+		list []Server
+		good Server
+		past bool
+		want []Server
+	}{
+		{list: []Server{at(1), at(2), at(3), at(4)}, want: []Server{at(1), at(2), at(3)}},
+		{list: []Server{{}, itself, six, hosts}, want: []Server{at(1), hosts}},
+		{list: []Server{at(1), at(2), at(3)}, good: at(3), want: []Server{at(3), at(1), at(2)}},
+		{list: []Server{at(1), at(2), at(3)}, good: at(2), want: []Server{at(2), at(1), at(3)}},
+		{list: []Server{at(1), at(2)}, good: at(9), want: []Server{at(1), at(2)}},
+		{list: []Server{at(1), at(2)}, good: at(2), past: true, want: []Server{at(1), at(2)}},
+	} {
+		r := &Resolver{names: &testNames{servers: c.list}, good: c.good, goodFor: time.Now().Add(time.Hour)}
+		if c.past {
+			r.goodFor = time.Now().Add(-time.Hour)
+		}
+		if got := r.order(); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 func TestSeveralServers(t *testing.T) {
 	p := newPlace(t)
 	silent := newFake(t, p, false, func(dnsmessage.Message, bool) [][]byte { return nil })
