@@ -110,6 +110,7 @@ func TestRuleText(t *testing.T) {
 		"fib daddr type local drop", "fib daddr . iif type != local drop", "fib saddr type multicast drop", "fib daddr . mark type unreachable drop",
 		"fib saddr . iif oif missing drop", "fib saddr . mark . iif oif exists drop", `fib daddr oifname "eth0" drop`, "fib saddr oif missing drop",
 		"meta nfproto ipv4 @nh,64,8 < 0x02 drop", "meta nfproto ipv4 ip saddr 10.0.0.0/8 udp dport 53 drop", "meta nfproto ipv6 ip6 nexthdr sctp meta mark 7 drop",
+		`iifname "eth*" oifname "br0" drop`, "meta nfproto ipv4 ip daddr != 172.16.0.0/12 drop", "meta l4proto 47 drop",
 	}
 	sh(t, "nft 'add table inet x; add chain inet x y { type filter hook prerouting priority 0; }; add rule inet x y "+strings.Join(rules, "; add rule inet x y ")+"'")
 	sh(t, "nft 'add table ip6 x; add chain ip6 x y { type filter hook prerouting priority 0; }; add rule ip6 x y ip6 saddr fd00::/8 tcp sport 443 drop'")
