@@ -253,7 +253,7 @@ func (c *Container) descends(a ancestor) bool {
 	// The image is gone, or has lost its name since.
 	id := strings.TrimPrefix(c.ImageID, "sha256:")
 	short := strings.TrimPrefix(a.name, "sha256:")
-	return strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(a.name, ":latest") || id != "" && len(short) >= 4 && strings.HasPrefix(id, short)
+	return strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(a.name, ":latest") || len(short) >= 4 && strings.HasPrefix(id, short)
 }
 
 // mounts reports whether a volume of that name, a directory of the machine, or something at that place is in a container.

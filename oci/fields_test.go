@@ -36,11 +36,13 @@ func TestScheduling(t *testing.T) {
 	p := newPlace(t)
 	s = base("sleep 100")
 	s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-1", Final: lastCPU(t)}
+	s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"}
 	p.good("run", "-d", "-b", bundle(t, s), "c")
 	defer p.good("delete", "-f", "c")
 	if out := p.good("exec", "c", "grep", "Cpus_allowed_list", "/proc/self/status"); out != "Cpus_allowed_list:\t"+lastCPU(t)+"\n" {
 		t.Errorf("%q", out)
 	}
+	p.good("exec", "c", "grep", "-q", "bind:0", "/proc/self/numa_maps")
 	// A runtime that is bound to one processor does not bind its containers.
 	var one unix.CPUSet
 	one.Set(0)
