@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,14 +33,33 @@ func TestReaderRefuses(t *testing.T) {
 		{Name: "a", Typeflag: tar.TypeChar, Devmajor: 1 << 12, Devminor: 1},
 		{Name: "a", Typeflag: tar.TypeBlock, Devmajor: 1, Devminor: 1 << 20},
 		{Name: "d/" + strings.Repeat("n", 256)},
+		{Name: "."}, {Name: "a/..", Typeflag: tar.TypeSymlink, Linkname: "b"},
+		{Name: "a", Typeflag: tar.TypeSymlink}, {Name: "a", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("n", 4096)},
+		{Name: "a/.wh."}, {Name: "a/.wh.."}, {Name: "a/.wh..."}, {Name: "a/.wh.b/c"},
 	} {
 		var at *EntryError
 		if err := readAll(pack(t, h), ReaderOptions{}); !errors.As(err, &at) || at.Name != h.Name {
 			t.Errorf("%.20s %d:%d: %v", h.Name, h.Devmajor, h.Devminor, err)
 		}
 	}
-	if p, err := cleanPath("a\x00/b", DefaultLimits()); err == nil {
-		t.Errorf("a name with a NUL is %q", p)
+	deep := strings.Repeat("d/", DefaultLimits().Depth)
+	for name, want := range map[string]string{
+		"./a/./b//c/": "a/b/c", "a/../b": "b", "/": ".", "": ".", "a/..": ".", "...": "...", strings.Repeat("n", 255): strings.Repeat("n", 255), deep: strings.TrimSuffix(deep, "/"),
+		"..": "none", "a/../../b": "none", "a\x00/b": "none", deep + "d": "none",
+	} {
+		got, err := cleanPath(name, DefaultLimits())
+		if err != nil {
+			got += "none"
+		}
+		if got != want {
+			t.Errorf("%.20q: %.20q, %v", name, got, err)
+		}
+	}
+	// Sizes that are more than their sum can say are no way around a bound.
+	r := NewReader(strings.NewReader(""), ReaderOptions{Limits: Limits{Bytes: 10}})
+	_, fits := r.entry(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 10})
+	if _, err := r.entry(&tar.Header{Name: "b", Typeflag: tar.TypeReg, Size: math.MaxInt64}); fits != nil || err == nil {
+		t.Errorf("10 bytes: %v, and all that there are: %v", fits, err)
 	}
 }
 
