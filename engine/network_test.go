@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -175,6 +176,10 @@ func TestPublish(t *testing.T) {
 		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostPort: 80, Port: 91}}, "already allocated"},
 		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostIP: "127.0.0.2", HostPort: 80, Port: 91}}, "127.0.0.1:80->90/tcp 127.0.0.2:80->91/tcp"},
 		{only4, []PortSpec{{HostPort: 65535, Port: 65534, HostPortEnd: 65535, PortEnd: 65534}}, "0.0.0.0:65535->65534/tcp"},
+		{only4, []PortSpec{{HostIP: "127.0.0.1", HostPort: 80, Port: 90}, {HostIP: "127.0.0.1", HostPort: 80, Port: 91}}, "Bind for 127.0.0.1:80 failed: port is already allocated"},
+		{r, []PortSpec{{HostIP: "::ffff:127.0.0.1", HostPort: 80, Port: 80}}, "127.0.0.1:80->80/tcp"},
+		{r, []PortSpec{{HostIP: "127.1", HostPort: 80, Port: 80}}, "invalid IP address: 127.1"},
+		{only4, []PortSpec{{HostPort: 80, Port: 80, Strict: true}}, "0.0.0.0:80->80/tcp"},
 		{backend{}, []PortSpec{{HostPort: 80, Port: 80}}, "on no network"},
 		{routed, []PortSpec{{HostPort: 80, Port: 8080}}, "172.17.0.2:8080/tcp [fd00::2]:8080/tcp"},
 		{routed6, []PortSpec{{HostPort: 80, Port: 8080, PortEnd: 8080}}, "0.0.0.0:80->8080/tcp [fd00::2]:8080/tcp"},
@@ -193,6 +198,9 @@ func TestPublish(t *testing.T) {
 		if got != c.want && (err == nil || !strings.Contains(got, c.want)) {
 			t.Errorf("%+v: %s, want %s", c.specs, got, c.want)
 		}
+		if len(list) > 0 && list[0].Strict != c.specs[0].Strict {
+			t.Errorf("%+v: strict %v", c.specs, list[0].Strict)
+		}
 	}
 	list, err := publish(&Config{PublishAll: true, Expose: []string{"80", "90-91/udp"}, Publish: []PortSpec{{HostPort: 7, Port: 80}}}, only4, free)
 	if err != nil || len(list) != 3 || list[0].HostPort != 7 || list[1].HostPort%2 == 0 || list[1].HostPort == list[2].HostPort && list[1].Proto == list[2].Proto {
@@ -203,15 +211,15 @@ func TestPublish(t *testing.T) {
 // TestChosenPorts: each choice keeps what it had, where several ports of the host lead to one of the container.
 func TestChosenPorts(t *testing.T) {
 	anywhere, here := netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("127.0.0.1")
-	c := Config{PublishAll: true, Expose: []string{"90"}, Publish: []PortSpec{
+	c := Config{PublishAll: true, Expose: []string{"81-82", "90/udp"}, Publish: []PortSpec{
 		{HostPort: 8100, HostPortEnd: 8102, Port: 80, PortEnd: 82}, {HostPort: 8300, HostPortEnd: 8310, Port: 81}, {Port: 81}, {Port: 81}, {HostIP: "127.0.0.1", Port: 81},
 	}}
 	has := []plan.Publish{
 		{HostAddr: anywhere, HostPort: 8100, Port: 80, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 8101, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 8102, Port: 82, Proto: "tcp"},
-		{HostAddr: anywhere, HostPort: 8305, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40001, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40002, Port: 81, Proto: "tcp"},
-		{HostAddr: here, HostPort: 40003, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40004, Port: 90, Proto: "tcp"},
+		{HostAddr: anywhere, HostPort: 8299, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 8311, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 8305, Port: 81, Proto: "tcp"},
+		{HostAddr: here, HostPort: 40003, Port: 81, Proto: "tcp"}, {HostAddr: anywhere, HostPort: 40004, Port: 90, Proto: "udp"},
 	}
-	want := []PortSpec{c.Publish[0], {HostPort: 8305, Port: 81}, {HostPort: 40001, Port: 81}, {HostPort: 40002, Port: 81}, {HostIP: "127.0.0.1", HostPort: 40003, Port: 81}, {HostPort: 40004, Port: 90, Proto: "tcp"}}
+	want := []PortSpec{c.Publish[0], {HostPort: 8305, Port: 81}, {HostPort: 8299, Port: 81}, {HostPort: 8311, Port: 81}, {HostIP: "127.0.0.1", HostPort: 40003, Port: 81}, {HostPort: 40004, Port: 90, Proto: "udp"}}
 	if got := c.chosenPorts(has).Publish; !slices.Equal(got, want) {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
@@ -303,6 +311,37 @@ func TestGatewayModes(t *testing.T) {
 		}
 		if n.Gateless4 != (c.mode4 == modeIsolated) || n.Gateless6 != (c.mode6 == modeIsolated) {
 			t.Errorf("%s, %s: without gateways %v, %v", c.mode4, c.mode6, n.Gateless4, n.Gateless6)
+		}
+	}
+}
+
+// TestBridgeOptions: what the other options of a network make of its bridge.
+func TestBridgeOptions(t *testing.T) {
+	for _, c := range []struct {
+		option, value string
+		internal      bool
+		want          plan.Bridge // without addresses
+		addrs         int
+	}{
+		{"", "", false, plan.Bridge{ICC: true, Masquerade4: true}, 1}, {"", "", true, plan.Bridge{ICC: true, Internal: true}, 1},
+		{optICC, "true", false, plan.Bridge{ICC: true, Masquerade4: true}, 1}, {optICC, "false", false, plan.Bridge{Masquerade4: true}, 1},
+		{optMasq, "false", false, plan.Bridge{ICC: true}, 1}, {optMTU, "1400", false, plan.Bridge{ICC: true, Masquerade4: true, MTU: 1400}, 1},
+		{optMTU, "68", false, plan.Bridge{ICC: true, Masquerade4: true, MTU: 68}, 1}, {optMTU, "65535", false, plan.Bridge{ICC: true, Masquerade4: true, MTU: 65535}, 1},
+		{optInhibit4, "true", false, plan.Bridge{ICC: true, Masquerade4: true}, 0}, {optInhibit4, "true", true, plan.Bridge{ICC: true, Internal: true}, 0},
+	} {
+		config := NetworkConfig{Name: "x", Internal: c.internal, Options: map[string]string{}, IPAM: IPAM{Config: []IPAMPool{{Subnet: "10.1.0.0/24", Gateway: "10.1.0.1"}}}}
+		if c.option != "" {
+			config.Options[c.option] = c.value
+		}
+		n, err := networkOf(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := bridgeOf(&n)
+		addrs := len(got.Addrs)
+		c.want.Network, c.want.Alias, c.want.Device, got.Addrs = "x", got.Alias, n.Device, nil
+		if !reflect.DeepEqual(got, c.want) || addrs != c.addrs {
+			t.Errorf("%s=%s: %+v with %d addresses, want %+v with %d", c.option, c.value, got, addrs, c.want, c.addrs)
 		}
 	}
 }
