@@ -136,3 +136,27 @@ func TestKernelFilesBound(t *testing.T) {
 		want(t, e, r, "65534\n")
 	}
 }
+
+// TestResourcesCheck: each bound of a limit is itself still within it.
+func TestResourcesCheck(t *testing.T) {
+	swappy := func(n int64) *int64 { return &n }
+	for _, r := range []Resources{
+		{Memory: leastMemory}, {Memory: leastMemory, MemorySwap: leastMemory}, {Memory: leastMemory, MemorySwap: -1}, {MemoryReservation: leastMemory}, {Memory: leastMemory, MemoryReservation: leastMemory},
+		{MemorySwappiness: swappy(-1)}, {MemorySwappiness: swappy(100)}, {NanoCPUs: 1e7}, {CPUPeriod: leastPeriod, CPUQuota: leastPeriod}, {CPUPeriod: mostPeriod, CPUQuota: -1},
+		{CPURealtimePeriod: 5, CPURealtimeRuntime: 5}, {CPURealtimeRuntime: 5}, {BlkioWeight: 10}, {BlkioWeight: 1000}, {CpusetCpus: "0"},
+	} {
+		if err := r.Check(); err != nil {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+	for _, r := range []Resources{
+		{Memory: leastMemory - 1}, {Memory: -1}, {Memory: leastMemory + 1, MemorySwap: leastMemory}, {MemorySwap: leastMemory}, {MemoryReservation: leastMemory - 1}, {Memory: leastMemory, MemoryReservation: leastMemory + 1},
+		{MemorySwappiness: swappy(-2)}, {MemorySwappiness: swappy(101)}, {NanoCPUs: 1e7 - 1}, {NanoCPUs: -1}, {NanoCPUs: 1 << 62}, {NanoCPUs: 1e9, CPUPeriod: leastPeriod}, {NanoCPUs: 1e9, CPUQuota: leastPeriod},
+		{CPUShares: -1}, {CPUPeriod: leastPeriod - 1}, {CPUPeriod: mostPeriod + 1}, {CPUQuota: leastPeriod - 1}, {CPURealtimePeriod: 5, CPURealtimeRuntime: 6},
+		{BlkioWeight: 9}, {BlkioWeight: 1001}, {CpusetCpus: "0,"}, {CpusetMems: "x"}, {CpusetCpus: "4000"},
+	} {
+		if err := r.Check(); err == nil {
+			t.Errorf("%+v is nothing wrong with", r)
+		}
+	}
+}
