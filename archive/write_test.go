@@ -90,6 +90,21 @@ func TestRoundTrip(t *testing.T) {
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
 		t.Error("the second archive differs from the first")
 	}
+	// What both lost they would agree on.
+	for _, name := range []string{".", "a", "a/link", "a/one", "a/two", "b\n\x01\xff", "fifo", "hole", "zero"} {
+		var old, now unix.Stat_t
+		if err := errors.Join(unix.Lstat(filepath.Join(dir, name), &old), unix.Lstat(filepath.Join(again, name), &now)); err != nil {
+			t.Error(err)
+		}
+		// All but what is of the disk, and when it was last looked at or changed.
+		old.Dev, old.Ino, old.Blocks, old.Atim, old.Ctim = now.Dev, now.Ino, now.Blocks, now.Atim, now.Ctim
+		if old.Mode&unix.S_IFMT == unix.S_IFDIR {
+			old.Size, old.Mtim = now.Size, now.Mtim
+		}
+		if old != now {
+			t.Errorf("%q: %+v, was %+v", name, now, old)
+		}
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(filepath.Join(again, "hole"), &st); err != nil || st.Size != 1<<20 || st.Blocks > 64 {
 		t.Errorf("the hole has %d blocks of %d bytes: %v", st.Blocks, st.Size, err)

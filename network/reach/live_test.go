@@ -446,3 +446,36 @@ func TestForwardedByOldIptables(t *testing.T) {
 		}
 	}
 }
+
+// TestListeners: a socket of IPv6 alone is told from one of both families, and UDP's and TCP's by their states.
+func TestListeners(t *testing.T) {
+	nstest.Root(t)
+	nstest.Loopback(t)
+	at := map[string]uint16{}
+	for _, network := range []string{"tcp4", "tcp6", "tcp"} {
+		l, err := net.Listen(network, ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		at[network] = l.Addr().(*net.TCPAddr).AddrPort().Port()
+	}
+	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	at["udp"] = u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	s, err := readSide(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for network, want := range map[string]Listener{
+		"tcp4": {Proto: "tcp", Addr: addr("0.0.0.0")}, "tcp6": {Proto: "tcp", Addr: addr("::"), Only6: true}, "tcp": {Proto: "tcp", Addr: addr("::")}, "udp": {Proto: "udp", Addr: addr("127.0.0.1")},
+	} {
+		want.Port, want.PID, want.Program = at[network], os.Getpid(), program(os.Getpid())
+		if !slices.Contains(s.Listeners, want) {
+			t.Errorf("no %+v in %+v", want, s.Listeners)
+		}
+	}
+}
