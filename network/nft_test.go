@@ -1239,3 +1239,29 @@ func TestSweepOfHalfRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestPortElements: by which sets of the table a port is published, as its address and its container's say.
+func TestPortElements(t *testing.T) {
+	strict, routed := port("tcp 0.0.0.0:80 10.0.0.2:80"), port("tcp 0.0.0.0:0 10.0.0.2:80")
+	strict.Strict, routed.Routed = true, true
+	for _, c := range []struct {
+		ports []plan.Publish
+		want  string
+	}{
+		{ports("tcp 0.0.0.0:80 10.0.0.2:80"), "any4 hairpin4"}, {ports("udp 192.0.2.1:80 10.0.0.2:80"), "publish4 hairpin4"}, {ports("tcp 127.0.0.1:80 10.0.0.2:80"), "publish4 loopback4 hairpin4"},
+		{ports("tcp [::]:80 [fd00::2]:80"), "any6 hairpin6"}, {ports("sctp [2001:db8::1]:80 [fd00::2]:80"), "publish6 hairpin6"}, {ports("tcp [::1]:80 [fd00::2]:80"), ""},
+		{ports("tcp [::]:80 10.0.0.2:80"), "relayedany6"}, {ports("tcp [2001:db8::1]:80 10.0.0.2:80"), "relayed6"}, {ports("tcp 127.0.0.1:80 [fd00::2]:80"), ""},
+		{[]plan.Publish{strict}, "relayedany4"}, {[]plan.Publish{strict, strict}, "relayedany4"}, {[]plan.Publish{routed}, "direct4"}, {ports("icmp 0.0.0.0:80 10.0.0.2:80"), ""},
+		{ports("tcp 0.0.0.0:80 10.0.0.2:80", "tcp 0.0.0.0:81 10.0.0.2:81", "tcp 0.0.0.0:82 10.0.0.3:80"), "any4 hairpin4 any4 any4 hairpin4"},
+	} {
+		var got []string
+		for _, e := range portElements("c", c.ports) {
+			if got = append(got, e.set); e.owner != "c" {
+				t.Errorf("%v: %+v", c.ports, e)
+			}
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%v: %q, want %q", c.ports, text, c.want)
+		}
+	}
+}

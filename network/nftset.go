@@ -257,11 +257,7 @@ func portElements(owner string, ports []plan.Publish) []nftElement {
 		if p.HostAddr.Is4() && p.HostAddr.IsLoopback() {
 			list = append(list, nftElement{set: "loopback4", key: e.key, owner: owner})
 		}
-		known := false
-		for _, a := range hairpin {
-			known = known || a == p.Addr
-		}
-		if !known {
+		if !slices.Contains(hairpin, p.Addr) {
 			hairpin = append(hairpin, p.Addr)
 			list = append(list, nftElement{set: "hairpin" + family, key: nftKey(to, to), owner: owner})
 		}
