@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,6 +32,7 @@ func TestResources(t *testing.T) {
 		{Resources{NanoCPUs: 5e8}, true, `{"cpu":{"quota":50000,"period":100000},"pids":{"limit":2048}}`},
 		{Resources{CPUShares: 512, CPUQuota: -1, CPUPeriod: 50000, CpusetCpus: "0", CpusetMems: "0"}, true,
 			`{"cpu":{"shares":512,"quota":-1,"period":50000,"cpus":"0","mems":"0"},"pids":{"limit":2048}}`},
+		{Resources{CPURealtimePeriod: 1000, CPURealtimeRuntime: 500}, true, `{"cpu":{"realtimeRuntime":500,"realtimePeriod":1000},"pids":{"limit":2048}}`},
 		{Resources{BlkioWeight: 10}, true, `{"pids":{"limit":2048},"blockIO":{"weight":10}}`},
 		{Resources{DeviceRules: []string{"c 42:* rwm", "a *:7 m"}}, true,
 			`{"devices":[{"allow":true,"type":"c","major":42,"minor":-1,"access":"rwm"},{"allow":true,"type":"a","major":-1,"minor":7,"access":"m"}],"pids":{"limit":2048}}`},
@@ -47,9 +49,29 @@ func TestResources(t *testing.T) {
 		if string(text) != c.want {
 			t.Errorf("%+v: %s, want %s", c.r, text, c.want)
 		}
+		said := map[string]bool{}
 		for _, x := range causes {
+			said[strings.TrimPrefix(x.field, "linux.resources.")] = true
 			if !strings.HasPrefix(x.flag, "--") && !strings.HasPrefix(x.flag, "default: ") {
 				t.Errorf("%+v: the cause of %s: %q", c.r, x.field, x.flag)
+			}
+		}
+		var parts map[string]any
+		if err := json.Unmarshal(text, &parts); err != nil {
+			t.Fatal(err)
+		}
+		for part, fields := range parts {
+			list, _ := fields.([]any)
+			for i := range list {
+				if !said[fmt.Sprintf("%s[%d]", part, i)] {
+					t.Errorf("%+v: nothing causes %s[%d]", c.r, part, i)
+				}
+			}
+			one, _ := fields.(map[string]any)
+			for field := range one {
+				if !said[part+"."+field] {
+					t.Errorf("%+v: nothing causes %s.%s", c.r, part, field)
+				}
 			}
 		}
 	}
