@@ -2,6 +2,7 @@ package limits
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -68,5 +69,26 @@ func TestMergeTwice(t *testing.T) {
 	l, err := Compile(Merge(old, resources(t, `{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":7}]}}`)), all(V2))
 	if got, want := text(l), []string{"io.max 8:0 rbps=7", "io.max 8:16 rbps=2"}; err != nil || !slices.Equal(got, want) || len(old.BlockIO.ThrottleReadBpsDevice) != 3 {
 		t.Errorf("%v: %q, want %q", err, got, want)
+	}
+}
+
+// TestMergeAll: every field that an update may have takes the place of the one before, and every one that it leaves out stays.
+func TestMergeAll(t *testing.T) {
+	all := func(n int) string {
+		device := fmt.Sprintf(`[{"major":8,"minor":0,"rate":%d}]`, n)
+		return fmt.Sprintf(`{"memory":{"limit":%[1]d,"reservation":%[1]d,"swap":%[1]d,"swappiness":%[1]d,"disableOOMKiller":%[2]t},
+			"cpu":{"shares":%[1]d,"quota":%[1]d,"burst":%[1]d,"period":%[1]d,"realtimeRuntime":%[1]d,"realtimePeriod":%[1]d,"cpus":"%[1]d","mems":"%[1]d","idle":0},
+			"blockIO":{"weight":%[1]d,"leafWeight":%[1]d,"weightDevice":[{"major":8,"minor":0,"weight":%[1]d}],"throttleReadBpsDevice":%[3]s,"throttleWriteBpsDevice":%[3]s,"throttleReadIOPSDevice":%[3]s,"throttleWriteIOPSDevice":%[3]s},
+			"pids":{"limit":%[1]d},"hugepageLimits":[{"pageSize":"2MB","limit":%[1]d}],"network":{"classID":%[1]d},"rdma":{"mlx":{"hcaHandles":%[1]d}},"unified":{"memory.high":"%[1]d"}}`, n, n%2 == 0, device)
+	}
+	for _, c := range []struct{ old, changes, want string }{
+		{`{}`, all(20), all(20)}, {all(20), `{}`, all(20)}, {all(20), all(31), all(31)}, {all(31), all(20), all(20)},
+		{all(20), `{"memory":{},"cpu":{},"blockIO":{},"pids":{}}`, all(20)},
+	} {
+		got, err1 := json.Marshal(Merge(resources(t, c.old), resources(t, c.changes)))
+		want, err2 := json.Marshal(resources(t, c.want))
+		if err1 != nil || err2 != nil || string(got) != string(want) {
+			t.Errorf("%s and then %s:\n%s, want\n%s", c.old, c.changes, got, want)
+		}
 	}
 }
