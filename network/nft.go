@@ -194,7 +194,7 @@ func (r *Rules) unused() bool {
 // Publish has ports of the host lead to their containers. The owner, a container's ID, is shown as the elements' comment, and
 // names them for [Rules.Unpublish]; what it had published before and has not now is gone. Ports that are [Relayed] lead nowhere, and are kept from internal networks. A port that somebody else published stays
 // his, unless he has no record or the port is held: see [Rules.HoldPort], which comes before.
-// Of UDP, what the kernel remembers of packets that came before is forgotten.
+// Of UDP, what the kernel remembers of packets that came before is forgotten, and of ports that are published no more.
 func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 	defer func() {
 		if err != nil {
@@ -229,7 +229,8 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 	if err := r.exchange(s, owner, before, elements); err != nil {
 		return errors.Join(err, r.restorePorts(owner, before))
 	}
-	return forgetUDP(s, ports)
+	gone := slices.DeleteFunc(before, func(p plan.Publish) bool { return slices.Contains(ports, p) })
+	return errors.Join(forgetUDP(s, ports), forgetSenders(s, gone))
 }
 
 func checkPublished(ports []plan.Publish) error {
@@ -378,6 +379,9 @@ func (r *Rules) Unpublish(owner string) error {
 			return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, more)...), err
 		})
 		if err != nil {
+			return fmt.Errorf("ports of %s: %w", owner, err)
+		}
+		if err := forgetSenders(s, ports); err != nil {
 			return fmt.Errorf("ports of %s: %w", owner, err)
 		}
 	}

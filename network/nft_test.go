@@ -297,7 +297,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 7", "28422628"
+	const number, want = "layout 7", "19eeaf7e"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -477,30 +477,11 @@ func TestLoopbackByFrames(t *testing.T) {
 		tag, outer, urgent := []byte{0x81, 0, 0, 0}, []byte{0x88, 0xa8, 0, 0}, []byte{0x81, 0, 0x20, 0}
 		own, machine, loopback := [4]byte{10, 0, 1, 11}, [4]byte{10, 0, 1, 1}, [4]byte{127, 0, 0, 1}
 		ways := map[string][]byte{"": nil, "tag": tag, "tags": slices.Concat(tag, tag), "outer": outer, "outer tags": slices.Concat(outer, tag), "many": slices.Concat(tag, tag, tag), "urgent tags": slices.Concat(urgent, urgent)}
-		err = s.in("a1", func() error {
-			device, err := net.InterfaceByName("eth0")
-			if err != nil {
-				return err
-			}
-			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			to := &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}
-			for name, tags := range ways {
-				if err := errors.Join(unix.Sendto(fd, frame(mac, tags, own, loopback, "loopback "+name), 0, to), unix.Sendto(fd, frame(mac, tags, loopback, machine, "from loopback "+name), 0, to)); err != nil {
-					return err
-				}
-			}
-			if err := unix.Sendto(fd, frame(mac, tag, own, machine, "tagged"), 0, to); err != nil {
-				return err
-			}
-			return unix.Sendto(fd, frame(mac, nil, own, machine, "last"), 0, to)
-		})
-		if err != nil {
-			t.Fatal(err)
+		var frames [][]byte
+		for name, tags := range ways {
+			frames = append(frames, frame(mac, tags, own, loopback, "loopback "+name), frame(mac, tags, loopback, machine, "from loopback "+name))
 		}
+		s.frames("a1", append(frames, frame(mac, tag, own, machine, "tagged"), frame(mac, nil, own, machine, "last"))...)
 		var got []string
 		heard.SetDeadline(time.Now().Add(waits))
 		for b := make([]byte, 100); len(got) == 0 || got[len(got)-1] != "last"; {
@@ -528,6 +509,45 @@ func frame(mac net.HardwareAddr, tags []byte, from, to [4]byte, text string) []b
 	sum = ^(sum&0xffff + sum>>16)
 	ip[10], ip[11] = byte(sum>>8), byte(sum)
 	return append(append(b, 9, 9, 7778>>8, 7778&0xff, 0, byte(8+len(text)), 0, 0), text...)
+}
+
+// frame6 is one of IPv6.
+func frame6(mac net.HardwareAddr, from, to netip.Addr, text string) []byte {
+	size := byte(8 + len(text))
+	addresses := slices.Concat(from.AsSlice(), to.AsSlice())
+	udp := append([]byte{9, 9, 7778 >> 8, 7778 & 0xff, 0, size, 0, 0}, text...)
+	sum := uint32(size) + unix.IPPROTO_UDP
+	for i, c := range slices.Concat(addresses, udp) {
+		sum += uint32(c) << (8 * (1 - i%2))
+	}
+	sum = ^(sum&0xffff + sum>>16)
+	udp[6], udp[7] = byte(sum>>8), byte(sum)
+	return slices.Concat(mac, []byte{2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x60, 0, 0, 0, 0, size, unix.IPPROTO_UDP, 64}, addresses, udp)
+}
+
+// frames sends them by the device of a place.
+func (s *stage) frames(place string, frames ...[]byte) {
+	s.t.Helper()
+	err := s.in(place, func() error {
+		device, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, f := range frames {
+			if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // TestCVE_2025_54388: a port that is published at 127.0.0.1 is this machine's alone, also after its firewall was loaded anew and the rules are back. Whoever sits on the wire, or is root
@@ -892,6 +912,43 @@ func TestInternalSenders(t *testing.T) {
 	})
 }
 
+// TestMappedSenders: nobody sends to this machine by a bridge, internal or not, with an address of IPv6 that has one of IPv4 in it, or is of no use any more. A socket of both families would be told that 127.0.0.1 has sent.
+func TestMappedSenders(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true, ICC: true})
+		heard, err := net.ListenPacket("udp", "[::]:7778")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer heard.Close()
+		to := netip.MustParseAddr("2001:db8:9::1")
+		for place, bridge := range map[string]string{"a1": "kba", "b1": "kbb"} {
+			own := netip.MustParseAddr(map[string]string{"a1": "2001:db8:1::11", "b1": "2001:db8:2::11"}[place])
+			device, err := net.InterfaceByName(bridge)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.ask(place, "udp", "["+to.String()+"]:9") // they know each other
+			var frames [][]byte
+			for _, from := range []string{"::ffff:127.0.0.1", "::ffff:192.0.2.2", "::192.0.2.2", "::2", "64:ff9b::c000:202", "fec0::1"} {
+				for _, to := range []netip.Addr{to, netip.MustParseAddr("ff02::1")} {
+					frames = append(frames, frame6(device.HardwareAddr, netip.MustParseAddr(from), to, from+" to "+to.String()))
+				}
+			}
+			frames = append(frames, frame6(device.HardwareAddr, netip.MustParseAddr("2001:db8:9::2"), netip.MustParseAddr("ff02::1"), "a stranger to all"))
+			ours, broadcast := [4]byte{192, 0, 2, 2}, [4]byte{10, 0, bridge[2] - 'a' + 1, 255}
+			frames = append(frames, frame(device.HardwareAddr, nil, ours, broadcast, "a stranger to all of IPv4"))
+			s.frames(place, append(frames, frame6(device.HardwareAddr, own, to, "last"))...)
+			heard.SetDeadline(time.Now().Add(waits))
+			b := make([]byte, 100)
+			n, from, err := heard.ReadFrom(b)
+			if err != nil || string(b[:n]) != "last" {
+				t.Errorf("from %s: %q of %v, %v", place, b[:n], from, err)
+			}
+		}
+	})
+}
+
 // TestGatelessSenders: from an internal network whose bridge has no address nothing comes to this machine, whoever has the bridge's MAC. Neighbours' packets are seen here, by br_netfilter, and go on.
 func TestGatelessSenders(t *testing.T) {
 	onStage(t, true, func(s *stage) {
@@ -1214,6 +1271,21 @@ func TestUDPFollows(t *testing.T) {
 		s.publish("a2", "udp 0.0.0.0:8080 10.0.1.12:80")
 		if got := hears(); got != "a2 192.0.2.2" {
 			t.Errorf("published by another: %s", got)
+		}
+		// Nor does who goes on sending reach what is at the address afterwards.
+		if err := s.rules.Unpublish("a2"); err != nil {
+			t.Fatal(err)
+		}
+		if got := hears(); got != "refused" {
+			t.Errorf("published no more: %s", got)
+		}
+		s.publish("a1", "udp 0.0.0.0:8080 10.0.1.11:80", "udp 0.0.0.0:8082 10.0.1.11:81")
+		if got := hears(); got != "a1 192.0.2.2" {
+			t.Errorf("published again: %s", got)
+		}
+		s.publish("a1", "udp 0.0.0.0:8082 10.0.1.11:81")
+		if got := hears(); got != "refused" {
+			t.Errorf("another port in its place: %s", got)
 		}
 	})
 }

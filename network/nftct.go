@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -26,6 +27,7 @@ const (
 	ctaFilter                = 25
 	ctaFilterOrig            = 1
 	ctaFilterReply           = 2
+	ctaFilterSrcIP           = 1 << 0
 	ctaFilterProto           = 1 << 3
 	ctaFilterDst             = 1 << 5
 )
@@ -35,48 +37,98 @@ const (
 // Of TCP each connection begins with a packet of its own.
 func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 	for _, p := range ports {
-		if p.Proto != "udp" || p.Routed || Relayed(p) {
+		if !translatedUDP(p) {
 			continue
 		}
-		family := familyOf(p.HostAddr).number
-		list := nftMessage{kind: ctGet, family: family}
-		// The kernel sends those of the port alone since Linux 5.8; before, all.
-		list.body.nest(ctaTupleOrig, func() {
-			list.body.nest(ctaTupleProto, func() {
-				list.body.bytes(ctaProtoNum, []byte{unix.IPPROTO_UDP})
-				list.body.bytes(ctaProtoDst, nftPort(p.HostPort))
+		to := func(w *wire) {
+			w.nest(ctaTupleProto, func() {
+				w.bytes(ctaProtoNum, []byte{unix.IPPROTO_UDP})
+				w.bytes(ctaProtoDst, nftPort(p.HostPort))
 			})
-		})
-		list.body.nest(ctaFilter, func() {
-			// These two are in the byte order of the machine.
-			list.body.bytes(ctaFilterOrig, binary.NativeEndian.AppendUint32(nil, ctaFilterProto|ctaFilterDst))
-			list.body.bytes(ctaFilterReply, binary.NativeEndian.AppendUint32(nil, 0))
-		})
-		bodies, err := s.dump(unix.NFNL_SUBSYS_CTNETLINK, list)
-		if errors.Is(err, unix.EINVAL) {
-			return nil // a kernel that has not nf_conntrack_netlink: they are forgotten when their time is over
 		}
+		err := forget(s, familyOf(p.HostAddr), ctaTupleOrig, to, ctaFilterProto|ctaFilterDst, func(b []byte) bool { return leadsElsewhere(b, p) })
 		if err != nil {
 			return fmt.Errorf("connections of UDP port %d: %w", p.HostPort, err)
 		}
-		for _, b := range bodies {
-			if !leadsElsewhere(b, p) {
-				continue
+	}
+	return nil
+}
+
+// forgetSenders has it forget those that led to a container by ports which it has published no more. Who goes on sending would be led on to whoever gets its address, be that on
+// a port that nobody publishes.
+func forgetSenders(s *nfSocket, ports []plan.Publish) error {
+	var done []netip.Addr
+	for _, p := range ports {
+		if !translatedUDP(p) || slices.Contains(done, p.Addr) {
+			continue
+		}
+		done = append(done, p.Addr)
+		f := familyOf(p.Addr)
+		src, dst := ctAddresses(f)
+		from := func(w *wire) {
+			w.nest(ctaTupleIP, func() { w.bytes(src, p.Addr.AsSlice()) })
+			w.nest(ctaTupleProto, func() { w.bytes(ctaProtoNum, []byte{unix.IPPROTO_UDP}) })
+		}
+		err := forget(s, f, ctaTupleReply, from, ctaFilterSrcIP|ctaFilterProto, func(b []byte) bool {
+			answers := string(attribute(b, ctaTupleReply, ctaTupleIP, src))
+			udp := string(attribute(b, ctaTupleReply, ctaTupleProto, ctaProtoNum)) == string([]byte{unix.IPPROTO_UDP})
+			return udp && answers == string(p.Addr.AsSlice()) && answers != string(attribute(b, ctaTupleOrig, ctaTupleIP, dst))
+		})
+		if err != nil {
+			return fmt.Errorf("connections of UDP to %s: %w", p.Addr, err)
+		}
+	}
+	return nil
+}
+
+// translatedUDP is a port of UDP that a rule leads to a container.
+func translatedUDP(p plan.Publish) bool { return p.Proto == "udp" && !p.Routed && !Relayed(p) }
+
+func ctAddresses(f ipFamily) (src, dst uint16) {
+	if f.number == unix.NFPROTO_IPV6 {
+		return ctaIPv6Src, ctaIPv6Dst
+	}
+	return ctaIPv4Src, ctaIPv4Dst
+}
+
+// forget has the kernel forget those of its connections that have some values in the tuple of a direction, and that a look takes for meant.
+func forget(s *nfSocket, f ipFamily, direction uint16, values func(w *wire), filter uint32, meant func(b []byte) bool) error {
+	list := nftMessage{kind: ctGet, family: f.number}
+	// The kernel sends those with these values alone since Linux 5.8; before, all.
+	list.body.nest(direction, func() { values(&list.body) })
+	list.body.nest(ctaFilter, func() {
+		for _, d := range [][2]uint16{{ctaTupleOrig, ctaFilterOrig}, {ctaTupleReply, ctaFilterReply}} {
+			flags := uint32(0)
+			if d[0] == direction {
+				flags = filter
 			}
-			gone := nftMessage{kind: ctDelete, family: family}
-			gone.body.bytes(ctaTupleOrig|unix.NLA_F_NESTED, attribute(b, ctaTupleOrig))
-			for _, kind := range []uint16{ctaID, ctaZone} {
-				if v := attribute(b, kind); v != nil {
-					gone.body.bytes(kind, v)
-				}
+			list.body.bytes(d[1], binary.NativeEndian.AppendUint32(nil, flags)) // in the byte order of the machine
+		}
+	})
+	bodies, err := s.dump(unix.NFNL_SUBSYS_CTNETLINK, list)
+	if errors.Is(err, unix.EINVAL) {
+		return nil // a kernel that has not nf_conntrack_netlink: they are forgotten when their time is over
+	}
+	if err != nil {
+		return err
+	}
+	for _, b := range bodies {
+		if !meant(b) {
+			continue
+		}
+		gone := nftMessage{kind: ctDelete, family: f.number}
+		gone.body.bytes(ctaTupleOrig|unix.NLA_F_NESTED, attribute(b, ctaTupleOrig))
+		for _, kind := range []uint16{ctaID, ctaZone} {
+			if v := attribute(b, kind); v != nil {
+				gone.body.bytes(kind, v)
 			}
-			answers, err := s.ask(unix.NFNL_SUBSYS_CTNETLINK, gone)
-			if err != nil {
-				return err
-			}
-			if err := answers[0].err; err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("forget a connection of UDP port %d: %w", p.HostPort, err)
-			}
+		}
+		answers, err := s.ask(unix.NFNL_SUBSYS_CTNETLINK, gone)
+		if err != nil {
+			return err
+		}
+		if err := answers[0].err; err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
 		}
 	}
 	return nil
@@ -85,10 +137,7 @@ func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 // leadsElsewhere tells a connection that was sent to the port and does not lead to the container: either this machine takes it, or a rule
 // sent it to somebody else. What only passes through to a port of the same number elsewhere is none, whoever's address it got.
 func leadsElsewhere(b []byte, p plan.Publish) bool {
-	src, dst := uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
-	if p.HostAddr.Is6() {
-		src, dst = ctaIPv6Src, ctaIPv6Dst
-	}
+	src, dst := ctAddresses(familyOf(p.HostAddr))
 	orig, reply := attribute(b, ctaTupleOrig), attribute(b, ctaTupleReply)
 	number, port := attribute(orig, ctaTupleProto, ctaProtoNum), attribute(orig, ctaTupleProto, ctaProtoDst)
 	to, _ := netip.AddrFromSlice(attribute(orig, ctaTupleIP, dst))

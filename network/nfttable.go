@@ -22,7 +22,7 @@ const nftLayout = "kakuri's networks and ports; layout 7"
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 4}, {"senders", 8}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 5}, {"senders", 10}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
 // overrules nobody's drop.
@@ -60,6 +60,7 @@ func nftChains() []nftChain {
 	return []nftChain{
 		{"early", "filter", unix.NF_INET_PRE_ROUTING, "prerouting", priorityRaw, []nftRule{
 			rule("nearly all", notLoopback(), accept),
+			rule("addresses of IPv4 in IPv6, as a socket has them", six.sender("::ffff:0.0.0.0/96", unix.NFT_CMP_EQ, netip.MustParseAddr("::ffff:0.0.0.0").AsSlice()[:12]), fromDeviceIn("bridges"), counted(), drop),
 			rule("addresses of this machine alone", loopbackAt(four.dest, "ip daddr"), fromDeviceIn("bridges"), counted(), drop),
 			rule("", loopbackAt(four.source, "ip saddr"), fromDeviceIn("bridges"), counted(), drop),
 			rule("ports of 127.0.0.1", notByLoopback(), four.portIn("loopback4"), counted(), drop),
@@ -97,28 +98,36 @@ func nftChains() []nftChain {
 // a server for names above all, could be the first to answer it.
 //
 // Addresses of the link alone are no other network's, and neighbours by a bridge may have what addresses they like, which br_netfilter would show us. This machine may have asked one of
-// another link, the cloud's 169.254.169.254, and what sends to it by a bridge is reached by that bridge. Those below 64:: (NAT64 begins there) are no senders of packets to others.
+// another link, the cloud's 169.254.169.254, and what sends to it by a bridge is reached by that bridge.
 func senders() []nftRule {
 	accept, drop := verdict("accept", nfAccept), verdict("drop", nfDrop)
 	four, six := ipv4(), ipv6()
+	own, address := netip.MustParsePrefix("fe80::/10"), six.at(six.source, six.addr.size, 0)
 	ofNetwork := [2]nftTerm{
 		four.sender("!= 169.254.0.0/16", unix.NFT_CMP_NEQ, []byte{169, 254}),
-		six.sender(">= 64:: ip6 saddr < fe00::", unix.NFT_CMP_GTE, netip.MustParseAddr("64::").AsSlice()),
+		six.that("ip6 saddr != :: ip6 saddr != "+own.String(), address, compare(unix.NFT_CMP_NEQ, make([]byte, six.addr.size)),
+			address, masked(netmask(own)), compare(unix.NFT_CMP_NEQ, own.Addr().AsSlice())),
 	}
-	ofNetwork[1].exprs = append(ofNetwork[1].exprs, compare(unix.NFT_CMP_LT, netip.MustParseAddr("fe00::").AsSlice()))
 	list := []nftRule{
 		rule("what both sides have gone on with", notFromDeviceIn("internal"), assured(), accept),
 		rule("", notFromDeviceIn("bridges"), accept),
 		rule("errors, of whoever is on the way", notFromDeviceIn("internal"), inState("related", ctStateRelated), accept),
 		rule("a container of two networks may answer by the other one", notFromDeviceIn("internal"), answering(), guarded(), accept),
 	}
+	from, to := noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr")
 	for i, comment := range []string{"addresses of other networks", ""} {
-		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr"), counted(), drop))
+		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], from, to, counted(), drop))
+	}
+	// This machine listens, too. What else than UDP goes to groups is about neighbours.
+	udp, here := ofProtocol(unix.IPPROTO_UDP, "udp"), aWay(unix.NFTA_FIB_F_DADDR, "daddr")
+	groups := [2]nftTerm{destined("broadcast", rtnBroadcast), six.that("ip6 daddr ff00::/8", six.at(six.dest, 1, 0), compare(unix.NFT_CMP_EQ, []byte{0xff}))}
+	for i, comment := range []string{"groups", ""} {
+		list = append(list, rule(comment, udp, ofNetwork[i], groups[i], from, here, counted(), drop))
 	}
 	// From internal networks no connection counts, be it this machine's own: none of an internal network is another one's. An answer to an address of the link alone would not arrive.
 	return append(list,
-		rule("to this machine", four.packets(), toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop),
-		rule("", ofNetwork[1], toThisMachine(), noWay(unix.NFTA_FIB_F_SADDR, "saddr"), counted(), drop))
+		rule("to this machine", four.packets(), toThisMachine(), from, counted(), drop),
+		rule("", ofNetwork[1], toThisMachine(), from, counted(), drop))
 }
 
 // hash tells a rule from one that an administrator, or another version of this program, put in its place.
