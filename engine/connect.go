@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/dns"
@@ -320,6 +322,9 @@ func (b *builder) endpoint(i int, w *wire) error {
 	if e.Sysctls, err = endpointSysctls(a.Options[optSysctls]); err != nil {
 		return err
 	}
+	if n.IPv4 && !b.router() {
+		e.Sysctls = forwardingNothing(e.Sysctls)
+	}
 	if n.Driver == plan.DriverBridge {
 		bridge := bridgeOf(n)
 		if b.engine.rootless() && mtu == 0 {
@@ -345,6 +350,28 @@ func (b *builder) endpoint(i int, w *wire) error {
 	}
 	b.opts.Network.Endpoints = append(b.opts.Network.Endpoints, e)
 	return nil
+}
+
+// forwardingNothing has a device pass nothing on that is for others, where nobody says something else. A network namespace begins as the machine's first one is, and that forwards for its
+// bridges: each container of two networks would be a router between them, one of them internal perhaps, for who has NET_RAW.
+func forwardingNothing(sysctls map[string]string) map[string]string {
+	const key = "net.ipv4.conf.IFNAME.forwarding"
+	out := map[string]string{key: "0"}
+	maps.Copy(out, sysctls)
+	return out
+}
+
+// router tells a container that may be meant to be one.
+func (b *builder) router() bool {
+	for key := range b.run.Sysctls {
+		if key == "net.ipv4.ip_forward" || strings.HasPrefix(key, "net.ipv4.conf.") && strings.HasSuffix(key, ".forwarding") {
+			return true
+		}
+	}
+	return b.run.Privileged || slices.ContainsFunc(b.run.CapAdd, func(name string) bool {
+		c, ok := abi.ParseCapability(name)
+		return ok && c == abi.CapNetAdmin || strings.EqualFold(name, "ALL")
+	})
 }
 
 // primary is the connection whose network has the default route of a family, nil for none: that of the highest priority, and among those the first.

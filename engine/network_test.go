@@ -422,6 +422,32 @@ func TestBridgeInhibited(t *testing.T) {
 	}
 }
 
+// TestNoRouter: a container of two networks passes nothing on between them, unless it is said, or may do as it likes with its network.
+func TestNoRouter(t *testing.T) {
+	e := open(t)
+	networks(t, e, NetworkConfig{Name: "front"}, NetworkConfig{Name: "back", Internal: true})
+	for name, c := range map[string]struct {
+		cfg  Config
+		want string
+	}{
+		"default":   {Config{CapAdd: []string{"NET_RAW"}}, "0"},
+		"net admin": {Config{CapAdd: []string{"CAP_NET_ADMIN"}}, ""}, "all": {Config{CapAdd: []string{"all"}}, ""},
+		"sysctl": {Config{Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}, ""},
+		"device": {Config{Networks: []Attachment{{Network: "front", Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.forwarding=1"}}, {Network: "back", Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.forwarding=1"}}}}, "1"},
+	} {
+		c.cfg.Image, c.cfg.Command, c.cfg.Name, c.cfg.Network = "host", []string{"true"}, "cc", "front"
+		if c.cfg.Networks == nil {
+			c.cfg.Networks = []Attachment{{Network: "front"}, {Network: "back"}}
+		}
+		_, b := lookedAt(t, e, c.cfg)
+		for _, x := range b.opts.Network.Endpoints {
+			if got := x.Sysctls["net.ipv4.conf.IFNAME.forwarding"]; got != c.want {
+				t.Errorf("%s: %s forwards %q, not %q", name, x.Device, got, c.want)
+			}
+		}
+	}
+}
+
 // What a container asks for becomes a plan, which takes nothing while it is only looked at.
 func TestNetworkPlan(t *testing.T) {
 	e := open(t)
