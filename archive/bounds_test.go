@@ -191,6 +191,15 @@ func TestMounts(t *testing.T) {
 	if err != nil || small >= 5000 {
 		t.Errorf("%d bytes, %v", small, err)
 	}
+	// As large as any file can be, and made of holes.
+	for _, name := range []string{inside + "1", inside + "2"} {
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, math.MaxInt64)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := Size(context.Background(), open(t, filepath.Dir(inside))); err != nil || n != math.MaxInt64 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
 	if _, err := Apply(context.Background(), open(t, dir), pack(t, tar.Header{Name: "d"}), Options{}); err == nil {
 		t.Error("a directory was removed in which something is mounted")
 	}

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -158,7 +159,7 @@ func (s *sizer) dir(dir, depth int) error {
 			}
 			s.seen[id] = true
 		}
-		s.bytes += st.Size
+		s.bytes += min(st.Size, math.MaxInt64-s.bytes) // files with holes may have any size
 	}
 	return nil
 }

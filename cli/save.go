@@ -202,7 +202,10 @@ func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
 	if err := errors.Join(flushed(w, write), f.Chmod(0o600), f.Close()); err != nil {
 		return ofOutput(err, name)
 	}
-	return os.Rename(f.Name(), name)
+	if err := os.Rename(f.Name(), name); err != nil {
+		return &os.PathError{Op: "rename", Path: name, Err: errors.Unwrap(err)}
+	}
+	return nil
 }
 
 // tempOutput begins the name of a file that is not whole yet.

@@ -32,6 +32,10 @@ func TestOutputNamed(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+	err := writeOutput(IO{}, dir+"/taken", "save", func(io.Writer) error { return os.Mkdir(dir+"/taken", 0o755) })
+	if err == nil || strings.Contains(err.Error(), tempOutput) || !strings.Contains(err.Error(), dir+"/taken") {
+		t.Errorf("its name is taken meanwhile: %v", err)
+	}
 	if err := writeOutput(IO{}, dir+"/nowhere/out.tar", "save", nil); err == nil || !strings.HasPrefix(err.Error(), "invalid output path: ") {
 		t.Error(err)
 	}

@@ -353,25 +353,29 @@ func (b *builder) endpoint(i int, w *wire) error {
 }
 
 // forwardingNothing has a device pass nothing on that is for others, where nobody says something else. A network namespace begins as the machine's first one is, and that forwards for its
-// bridges: each container of two networks would be a router between them, one of them internal perhaps, for who has NET_RAW.
+// bridges: each container of two networks would be a router between them, one of them internal perhaps, for who has NET_RAW. What forwards heeds redirects only if all devices do, and what does not
+// if one of them does: so not from neighbours either (ip-sysctl, accept_redirects).
 func forwardingNothing(sysctls map[string]string) map[string]string {
-	const key = "net.ipv4.conf.IFNAME.forwarding"
-	out := map[string]string{key: "0"}
+	out := map[string]string{"net.ipv4.conf.IFNAME.forwarding": "0", "net.ipv4.conf.IFNAME.accept_redirects": "0"}
 	maps.Copy(out, sysctls)
 	return out
 }
 
 // router tells a container that may be meant to be one.
 func (b *builder) router() bool {
-	for key := range b.run.Sysctls {
-		if key == "net.ipv4.ip_forward" || strings.HasPrefix(key, "net.ipv4.conf.") && strings.HasSuffix(key, ".forwarding") {
+	for key, value := range b.run.Sysctls {
+		if value != "0" && (key == "net.ipv4.ip_forward" || strings.HasPrefix(key, "net.ipv4.conf.") && strings.HasSuffix(key, ".forwarding")) {
 			return true
 		}
 	}
-	return b.run.Privileged || slices.ContainsFunc(b.run.CapAdd, func(name string) bool {
-		c, ok := abi.ParseCapability(name)
-		return ok && c == abi.CapNetAdmin || strings.EqualFold(name, "ALL")
-	})
+	names := func(list []string) bool {
+		return slices.ContainsFunc(list, func(name string) bool {
+			c, ok := abi.ParseCapability(name)
+			return ok && c == abi.CapNetAdmin
+		})
+	}
+	all := slices.ContainsFunc(b.run.CapAdd, func(name string) bool { return strings.EqualFold(name, "ALL") })
+	return b.run.Privileged || names(b.run.CapAdd) || all && !names(b.run.CapDrop)
 }
 
 // primary is the connection whose network has the default route of a family, nil for none: that of the highest priority, and among those the first.

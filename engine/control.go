@@ -33,14 +33,25 @@ type StopOptions struct {
 // Stop ends a running container, by its signal and after a while by SIGKILL, and returns when it has ended. One that does not run is
 // left as it is.
 func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
-	sig, err := parseSignal(o.Signal)
-	if err != nil {
+	c, err := e.stop(ctx, ref, o)
+	if err != nil || !c.Active() {
 		return err
 	}
-	e.tidy()
-	c, err := e.Find(ref)
+	if c.Config.AutoRemove {
+		e.sweepRemains()
+	}
+	return e.sweepAttached()
+}
+
+// stop is Stop without what may go with the container. It gives the container as it was before.
+func (e *Engine) stop(ctx context.Context, ref string, o StopOptions) (c Container, err error) {
+	sig, err := parseSignal(o.Signal)
 	if err != nil {
-		return err
+		return c, err
+	}
+	e.tidy()
+	if c, err = e.Find(ref); err != nil {
+		return c, err
 	}
 	seconds := defaultStop
 	if t := c.Config.StopTimeout; t != nil {
@@ -50,16 +61,13 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 		seconds = *o.Timeout
 	}
 	if !c.Active() {
-		return nil
+		return c, nil
 	}
 	if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(sig, seconds) }); err != nil {
-		return err
+		return c, err
 	}
 	e.event(&c, "stop", nil)
-	if c.Config.AutoRemove {
-		e.sweepRemains()
-	}
-	return e.sweepAttached()
+	return c, nil
 }
 
 // withMonitor asks a container's monitor for something that ends the container, and waits for that: until the monitor is gone. A
@@ -188,7 +196,9 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
-	err = e.stopAndStart(ctx, ref, o)
+	if _, err = e.stop(ctx, ref, o); err == nil {
+		err = e.Start(ctx, ref, StartOptions{})
+	}
 	done()
 	if err != nil {
 		e.complain(e.sweepRemoved())
@@ -196,13 +206,6 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	}
 	e.event(&c, "restart", nil)
 	return nil
-}
-
-func (e *Engine) stopAndStart(ctx context.Context, ref string, o StopOptions) error {
-	if err := e.Stop(ctx, ref, o); err != nil {
-		return err
-	}
-	return e.Start(ctx, ref, StartOptions{})
 }
 
 // killPatience is how long a process has to end by the monitor's SIGKILL.

@@ -187,10 +187,10 @@ func execError(err error) error {
 func execCauses(x ExecConfig) map[string]string {
 	causes := map[string]string{"process": "as the container's own", "process.args": "command"}
 	if x.Workdir != "" {
-		causes["process.cwd"] = "-w " + x.Workdir
+		causes["process.cwd"] = "-w"
 	}
 	if x.User != "" {
-		causes["process.user"] = "-u " + x.User
+		causes["process.user"] = "-u"
 	}
 	return causes
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -698,8 +699,8 @@ func TestRestartAutoRemove(t *testing.T) {
 	}
 
 	c := started(t, e, cfg)
-	runs(c)
-	for range 2 {
+	for n := 1; n < 3; n++ {
+		nstest.Until(t, "what a run writes", func() bool { return len(runs(c)) == n })
 		if err := e.Restart(ctx, c.ID, StopOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -725,6 +726,9 @@ func TestRestartAutoRemove(t *testing.T) {
 		if f, err := e.Check(ctx, true); err != nil || len(f) != 0 {
 			t.Errorf("%v: %+v", err, f)
 		}
+		if removed, _, err := e.PruneContainers(ctx, nil); err != nil || len(removed) > 0 {
+			t.Errorf("a prune has removed %v: %v", removed, err)
+		}
 		done()
 		if err := e.sweep(); err != nil {
 			t.Error(err)
@@ -744,6 +748,25 @@ func TestRestartAutoRemove(t *testing.T) {
 		}
 		done()
 		nstest.Until(t, "a second run", func() bool { return runs(c) == "\n\n" })
+		if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+			t.Error(err)
+		}
+		gone(c)
+	})
+	t.Run("with volumes of others that stay mounted", func(t *testing.T) {
+		c := started(t, e, cfg)
+		if err := os.WriteFile(e.attached(), nil, 0o600); err != nil { // in the place of the directory that says which there are
+			t.Fatal(err)
+		}
+		if err := errors.Join(e.Restart(ctx, c.ID, StopOptions{}), os.Remove(e.attached())); err != nil {
+			t.Error(err)
+		}
+		if now := found(t, e, c.ID); !now.Active() {
+			t.Errorf("%+v", now.State)
+		}
+		if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Run("with who has run it", func(t *testing.T) {
 		up := make(chan Container)
@@ -800,7 +823,12 @@ func TestMarkRestart(t *testing.T) {
 		}
 		marked <- monitor.Marked(dir)
 	}()
-	nstest.Until(t, "two of them", func() bool { return strings.Count(readFile("/proc/locks"), " -> FLOCK") > 0 })
+	var st unix.Stat_t
+	if err := unix.Stat(dir+"/restart", &st); err != nil {
+		t.Fatal(err)
+	}
+	waits := fmt.Sprintf(`-> FLOCK .*:%d `, st.Ino)
+	nstest.Until(t, "two of them", func() bool { return regexp.MustCompile(waits).MatchString(readFile("/proc/locks")) })
 	first()
 	if !<-marked {
 		t.Error("the second has no mark")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
@@ -430,7 +431,8 @@ func TestNoRouter(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		"default":   {Config{CapAdd: []string{"NET_RAW"}}, "0"},
+		"default": {Config{CapAdd: []string{"NET_RAW"}}, "0"}, "privileged": {Config{Privileged: true}, ""},
+		"less":      {Config{CapAdd: []string{"ALL"}, CapDrop: []string{"net_admin"}, Sysctls: map[string]string{"net.ipv4.conf.eth0.forwarding": "0"}}, "0"},
 		"net admin": {Config{CapAdd: []string{"CAP_NET_ADMIN"}}, ""}, "all": {Config{CapAdd: []string{"all"}}, ""},
 		"sysctl": {Config{Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}, ""},
 		"device": {Config{Networks: []Attachment{{Network: "front", Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.forwarding=1"}}, {Network: "back", Options: map[string]string{optSysctls: "net.ipv4.conf.IFNAME.forwarding=1"}}}}, "1"},
@@ -440,9 +442,31 @@ func TestNoRouter(t *testing.T) {
 			c.cfg.Networks = []Attachment{{Network: "front"}, {Network: "back"}}
 		}
 		_, b := lookedAt(t, e, c.cfg)
+		if n := len(b.opts.Network.Endpoints); n != 2 {
+			t.Errorf("%s: %d devices", name, n)
+		}
 		for _, x := range b.opts.Network.Endpoints {
 			if got := x.Sysctls["net.ipv4.conf.IFNAME.forwarding"]; got != c.want {
 				t.Errorf("%s: %s forwards %q, not %q", name, x.Device, got, c.want)
+			}
+		}
+	}
+}
+
+// TestNoRedirects: no device of a container heeds redirects, which a neighbour sends in the gateway's name, nor one that it is connected by later. Where nothing is forwarded the kernel
+// heeds them if one of "all" and the device says so.
+func TestNoRedirects(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	networks(t, e, NetworkConfig{Name: "front"}, NetworkConfig{Name: "back", Internal: true})
+	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sleep", "1000"}, StopSignal: "KILL", Network: "front"})
+	if err := e.NetworkConnect(t.Context(), "back", c.ID, Attachment{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, device := range []string{"eth0", "eth1"} {
+		for _, key := range []string{"forwarding", "accept_redirects"} {
+			if out, code, err := execs(e, c.ID, ExecConfig{Command: []string{"cat", "/proc/sys/net/ipv4/conf/" + device + "/" + key}}, ""); out != "0\n" {
+				t.Errorf("%s of %s is %q: %v, %v", key, device, out, code, err)
 			}
 		}
 	}

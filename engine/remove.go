@@ -118,7 +118,7 @@ func (e *Engine) removeDamaged(ctx context.Context, id string) error {
 	return e.discard(&c)
 }
 
-// PruneContainers removes the containers that do not run, but for those that keep says yes to, and returns their ids. A nil keep keeps none.
+// PruneContainers removes the containers that do not run, but for those that are being restarted or that keep says yes to, and returns their ids. A nil keep keeps none.
 func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool) (removed []string, bytes int64, err error) {
 	list, err := e.List(ListOptions{All: true})
 	if err != nil {
@@ -127,7 +127,7 @@ func (e *Engine) PruneContainers(ctx context.Context, keep func(Container) bool)
 	var errs []error
 	for i := range list {
 		c := &list[i]
-		if c.Active() || keep != nil && keep(*c) {
+		if c.Active() || monitor.Marked(c.dir) || keep != nil && keep(*c) {
 			continue
 		}
 		written, _, err := e.size(c)

@@ -133,10 +133,16 @@ func (j job) skips(f *os.File, name string) bool {
 	}
 	for _, s := range j.Skip {
 		if strings.Trim(s, "/") == name {
-			return true
+			return !written(f)
 		}
 	}
 	return false
+}
+
+// written reports whether something is in a file: what was made for a mount is empty.
+func written(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode().IsRegular() && st.Size() > 0
 }
 
 // around reports whether a directory is one of Around, as the image has it but for the times that what was made in it gave it.
