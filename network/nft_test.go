@@ -1279,13 +1279,28 @@ func TestUDPFollows(t *testing.T) {
 		if got := hears(); got != "refused" {
 			t.Errorf("published no more: %s", got)
 		}
-		s.publish("a1", "udp 0.0.0.0:8080 10.0.1.11:80", "udp 0.0.0.0:8082 10.0.1.11:81")
+		s.publish("a1", "udp 0.0.0.0:8080 10.0.1.11:80", "udp 0.0.0.0:8082 10.0.1.11:81", "udp 192.0.2.1:8083 10.0.1.11:81")
 		if got := hears(); got != "a1 192.0.2.2" {
 			t.Errorf("published again: %s", got)
 		}
-		s.publish("a1", "udp 0.0.0.0:8082 10.0.1.11:81")
-		if got := hears(); got != "refused" {
-			t.Errorf("another port in its place: %s", got)
+		// What the container goes on saying by a port that stays comes from there.
+		server := s.socket("a1", "10.0.1.11", 81)
+		for i, port := range []int{8082, 8083} {
+			client := s.socket("away", "192.0.2.2", 3053+i)
+			s.say(client, "question", "192.0.2.1", port)
+			_, from := s.hear(server)
+			if i == 0 {
+				s.publish("a1", "udp 0.0.0.0:8082 10.0.1.11:81", "udp 192.0.2.1:8083 10.0.1.11:81")
+				if got := hears(); got != "refused" {
+					t.Errorf("another port in its place: %s", got)
+				}
+			} else {
+				s.publish("a1", "udp 192.0.2.1:8083 10.0.1.11:81")
+			}
+			s.say(server, "news", from.IP.String(), from.Port)
+			if _, from := s.hear(client); from.Port != port || from.IP.String() != "192.0.2.1" {
+				t.Errorf("port %d answers as %v", port, from)
+			}
 		}
 	})
 }

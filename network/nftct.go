@@ -55,27 +55,29 @@ func forgetUDP(s *nfSocket, ports []plan.Publish) error {
 }
 
 // forgetSenders has it forget those that led to a container by ports which it has published no more. Who goes on sending would be led on to whoever gets its address, be that on
-// a port that nobody publishes.
+// a port that nobody publishes. All that go to an address are asked for once.
 func forgetSenders(s *nfSocket, ports []plan.Publish) error {
-	var done []netip.Addr
+	byAddr := map[netip.Addr][]plan.Publish{}
 	for _, p := range ports {
-		if !translatedUDP(p) || slices.Contains(done, p.Addr) {
-			continue
+		if translatedUDP(p) {
+			byAddr[p.Addr] = append(byAddr[p.Addr], p)
 		}
-		done = append(done, p.Addr)
-		f := familyOf(p.Addr)
-		src, dst := ctAddresses(f)
+	}
+	for a, gone := range byAddr {
+		f := familyOf(a)
+		src, _ := ctAddresses(f)
 		from := func(w *wire) {
-			w.nest(ctaTupleIP, func() { w.bytes(src, p.Addr.AsSlice()) })
+			w.nest(ctaTupleIP, func() { w.bytes(src, a.AsSlice()) })
 			w.nest(ctaTupleProto, func() { w.bytes(ctaProtoNum, []byte{unix.IPPROTO_UDP}) })
 		}
 		err := forget(s, f, ctaTupleReply, from, ctaFilterSrcIP|ctaFilterProto, func(b []byte) bool {
-			answers := string(attribute(b, ctaTupleReply, ctaTupleIP, src))
-			udp := string(attribute(b, ctaTupleReply, ctaTupleProto, ctaProtoNum)) == string([]byte{unix.IPPROTO_UDP})
-			return udp && answers == string(p.Addr.AsSlice()) && answers != string(attribute(b, ctaTupleOrig, ctaTupleIP, dst))
+			return slices.ContainsFunc(gone, func(p plan.Publish) bool {
+				answers, port := answerer(b, f)
+				return sentTo(b, p) && answers == p.Addr && string(port) == string(nftPort(p.Port))
+			})
 		})
 		if err != nil {
-			return fmt.Errorf("connections of UDP to %s: %w", p.Addr, err)
+			return fmt.Errorf("connections of UDP to %s: %w", a, err)
 		}
 	}
 	return nil
@@ -134,20 +136,33 @@ func forget(s *nfSocket, f ipFamily, direction uint16, values func(w *wire), fil
 	return nil
 }
 
+// sentTo tells a connection that was sent to the port.
+func sentTo(b []byte, p plan.Publish) bool {
+	_, dst := ctAddresses(familyOf(p.HostAddr))
+	orig := attribute(b, ctaTupleOrig)
+	to, _ := netip.AddrFromSlice(attribute(orig, ctaTupleIP, dst))
+	return string(attribute(orig, ctaTupleProto, ctaProtoNum)) == string([]byte{unix.IPPROTO_UDP}) && string(attribute(orig, ctaTupleProto, ctaProtoDst)) == string(nftPort(p.HostPort)) &&
+		(p.HostAddr.IsUnspecified() || to == p.HostAddr)
+}
+
+// answerer is who answers on a connection, and by which port.
+func answerer(b []byte, f ipFamily) (netip.Addr, []byte) {
+	src, _ := ctAddresses(f)
+	a, _ := netip.AddrFromSlice(attribute(b, ctaTupleReply, ctaTupleIP, src))
+	return a, attribute(b, ctaTupleReply, ctaTupleProto, ctaProtoSrc)
+}
+
 // leadsElsewhere tells a connection that was sent to the port and does not lead to the container: either this machine takes it, or a rule
 // sent it to somebody else. What only passes through to a port of the same number elsewhere is none, whoever's address it got.
 func leadsElsewhere(b []byte, p plan.Publish) bool {
-	src, dst := ctAddresses(familyOf(p.HostAddr))
-	orig, reply := attribute(b, ctaTupleOrig), attribute(b, ctaTupleReply)
-	number, port := attribute(orig, ctaTupleProto, ctaProtoNum), attribute(orig, ctaTupleProto, ctaProtoDst)
-	to, _ := netip.AddrFromSlice(attribute(orig, ctaTupleIP, dst))
-	answers, _ := netip.AddrFromSlice(attribute(reply, ctaTupleIP, src))
-	answersPort := attribute(reply, ctaTupleProto, ctaProtoSrc)
-	if string(number) != string([]byte{unix.IPPROTO_UDP}) || string(port) != string(nftPort(p.HostPort)) || !p.HostAddr.IsUnspecified() && to != p.HostAddr {
+	if !sentTo(b, p) {
 		return false
 	}
-	if answers == to && string(answersPort) == string(port) {
-		return string(attribute(orig, ctaTupleIP, src)) == string(attribute(reply, ctaTupleIP, dst)) // not masqueraded
+	f := familyOf(p.HostAddr)
+	src, dst := ctAddresses(f)
+	answers, port := answerer(b, f)
+	if string(answers.AsSlice()) == string(attribute(b, ctaTupleOrig, ctaTupleIP, dst)) && string(port) == string(nftPort(p.HostPort)) {
+		return string(attribute(b, ctaTupleOrig, ctaTupleIP, src)) == string(attribute(b, ctaTupleReply, ctaTupleIP, dst)) // not masqueraded
 	}
-	return answers != p.Addr || string(answersPort) != string(nftPort(p.Port))
+	return answers != p.Addr || string(port) != string(nftPort(p.Port))
 }
