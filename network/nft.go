@@ -283,11 +283,11 @@ func (r *Rules) lose(owner string, elements []nftElement) error {
 
 // replace puts an owner's elements in the place of those it had, and of those of owners that have gone: the losers.
 func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement) (messages []nftMessage, losers []string, err error) {
-	rules, err := s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, NftTable, ""))
+	_, all, err := rulesAreThere(s)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !intact(rules) {
+	if !all {
 		messages, err = r.whole(s)
 		return messages, nil, err
 	}
@@ -552,14 +552,14 @@ func taken(p plan.Publish) bool {
 
 // lacks is what the table has not of some elements, or has of others, and that its rules are not those that belong there.
 func lacks(s *nfSocket, wanted, unwanted []nftElement) (faults []string, err error) {
-	rules, err := s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, NftTable, ""))
+	some, all, err := rulesAreThere(s)
 	if err != nil {
 		return nil, err
 	}
-	if len(rules) == 0 {
+	if !some {
 		return []string{"table inet " + NftTable + " has no rules"}, nil
 	}
-	if !intact(rules) {
+	if !all {
 		faults = append(faults, "table inet "+NftTable+" has other rules than it should")
 	}
 	list, err := readElements(s)
@@ -649,9 +649,13 @@ func (r *Rules) Heal() (bool, error) {
 	return r.Repair()
 }
 
-// whole makes the table anew, of the records and what it has besides.
+// whole makes the table anew, of the records and what it has besides. A newer version's gets what it lacks of the records.
 func (r *Rules) whole(s *nfSocket) ([]nftMessage, error) {
 	elements, devices, err := r.records()
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := newerTable(s)
 	if err != nil {
 		return nil, err
 	}
@@ -670,6 +674,9 @@ func (r *Rules) whole(s *nfSocket) ([]nftMessage, error) {
 		}
 	}
 	messages := tableMessages(elements)
+	if theirs {
+		messages = elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(elements))
+	}
 	hooks, err := dockerUser(s, func(have []string) []string { return append(have, devices...) })
 	return append(messages, hooks...), err
 }

@@ -1202,6 +1202,46 @@ func TestTwoEngines(t *testing.T) {
 	})
 }
 
+// TestNewerTable: the table of a newer version of this program stays as it is for this one, which has its bridges and ports there; an older one's, and one of other words, is made anew.
+func TestNewerTable(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.publish("a1", "tcp 0.0.0.0:8080 10.0.1.11:80")
+		own := s.list()
+		// nft(8) does not keep the hashes of rules, so all are others now.
+		become := func(comment string) {
+			s.shell("nft delete table inet kakuri; nft -f - <<'E'\n" + strings.Replace(own, nftLayout, comment, 1) + "\nE\nnft add chain inet kakuri protection")
+		}
+		become(nftWords + "10")
+		s.bridges(bridgeB)
+		s.publish("b1", "tcp 0.0.0.0:8081 10.0.2.11:80")
+		s.publish("b1", "tcp 0.0.0.0:8082 10.0.2.11:80", "tcp 0.0.0.0:8083 10.0.2.11:80")
+		if healed, err := s.rules.Heal(); err != nil || healed {
+			t.Errorf("healed %v, %v", healed, err)
+		}
+		if faults, err := CheckTable([]plan.Bridge{bridgeA, bridgeB}, "b1", ports("tcp 0.0.0.0:8082 10.0.2.11:80")); err != nil || faults != nil {
+			t.Errorf("%q, %v", faults, err)
+		}
+		s.shell("nft delete element inet kakuri bridges '{ kba }'")
+		if repaired, err := s.rules.Repair(); err != nil || !repaired {
+			t.Errorf("repaired %v, %v", repaired, err)
+		}
+		got := s.list()
+		for _, want := range []string{"chain protection", nftWords + "10", "kbb", `elements = { "kba"`, "tcp . 8083", "tcp . 8080"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("not %s:\n%s", want, got)
+			}
+		}
+		for _, comment := range []string{nftWords + "6", "another's; layout 10", nftWords + "x"} {
+			become(comment)
+			s.bridges(bridgeA)
+			if got := s.list(); strings.Contains(got, "protection") || !strings.Contains(got, nftLayout) {
+				t.Errorf("%s stays:\n%s", comment, got)
+			}
+		}
+	})
+}
+
 // TestManyPorts: a range of more ports than one message holds is one transaction, there and gone.
 func TestManyPorts(t *testing.T) {
 	onStage(t, false, func(s *stage) {

@@ -3,6 +3,8 @@ package network
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
@@ -98,6 +100,9 @@ func seemsIntact(answers []nfAnswer) bool {
 			return false
 		}
 		if i == 0 {
+			if newer(a) {
+				return true
+			}
 			if comment, _ := readComment(attribute(a.bodies[0], nftaTableUserdata)); comment != nftLayout {
 				return false
 			}
@@ -106,6 +111,33 @@ func seemsIntact(answers []nfAnswer) bool {
 		}
 	}
 	return true
+}
+
+// newer tells that a newer version of this program made the table, which is not for an older one to judge: a monitor that runs since before an upgrade would take protection away.
+func newer(table nfAnswer) bool {
+	if table.err != nil || len(table.bodies) != 1 {
+		return false
+	}
+	comment, _ := readComment(attribute(table.bodies[0], nftaTableUserdata))
+	number, ours := strings.CutPrefix(comment, nftWords)
+	theirs, err := strconv.Atoi(number)
+	own, _ := strconv.Atoi(strings.TrimPrefix(nftLayout, nftWords))
+	return ours && err == nil && theirs > own
+}
+
+func newerTable(s *nfSocket) (bool, error) {
+	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, tableRequest(NftTable))
+	return err == nil && newer(answers[0]), err
+}
+
+// rulesAreThere tells that the table has rules, and those that it should.
+func rulesAreThere(s *nfSocket) (some, all bool, err error) {
+	theirs, err := newerTable(s)
+	if err != nil || theirs {
+		return theirs, theirs, err
+	}
+	rules, err := s.dump(unix.NFNL_SUBSYS_NFTABLES, rulesOfTable(unix.NFPROTO_INET, NftTable, ""))
+	return len(rules) > 0, intact(rules), err
 }
 
 // intact tells that rules are those of [nftChains], in their order.

@@ -15,8 +15,11 @@ const (
 )
 
 // nftLayout is the comment of the host's table. Its number goes up whenever the sets or rules become others, so that the table of an
-// older version of this program is made anew.
-const nftLayout = "kakuri's networks and ports; layout 7"
+// older version of this program is made anew. That of a newer one is left as it is, so it has all sets of older ones, as they were: where it cannot, it gets other words, too.
+const (
+	nftWords  = "kakuri's networks and ports; layout "
+	nftLayout = nftWords + "7"
+)
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
