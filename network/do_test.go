@@ -621,54 +621,6 @@ func TestBridgesOwnGroups(t *testing.T) {
 	}
 }
 
-// TestInternalGroups: what a container of an internal network without a gateway sends to all machines does not come to this one, which has no address there.
-func TestInternalGroups(t *testing.T) {
-	nstest.Root(t)
-	d := doer(t)
-	a := container(t)
-	for _, key := range []string{"all", "default"} {
-		if err := setSysctl("net/ipv4/conf/"+key+"/rp_filter", "0"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	gateless := plan.Bridge{Device: "kakuri1", Network: "apart", Internal: true, ICC: true}
-	d.must(t, 0, &plan.MakeBridge{Bridge: br0}, &plan.MakeBridge{Bridge: gateless})
-	n := plan.Network{Endpoints: []plan.Endpoint{endpoint(0), endpoint(1)}}
-	n.Endpoints[1].Bridge, n.Endpoints[1].Addrs = gateless.Device, []netip.Prefix{prefix("172.31.0.2/16")}
-	if err := d.Connect(t.Context(), a, "a", n); err != nil {
-		t.Fatal(err)
-	}
-	heard, err := net.ListenPacket("udp4", ":7778")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer heard.Close()
-	in, err := d.enter(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, device := range []string{"eth1", "eth0"} {
-		err := in.do(func() error {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1), unix.BindToDevice(fd, device),
-				unix.Sendto(fd, []byte(device), 0, &unix.SockaddrInet4{Port: 7778, Addr: [4]byte{255, 255, 255, 255}}))
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	heard.SetDeadline(time.Now().Add(waits))
-	b := make([]byte, 100)
-	k, from, err := heard.ReadFrom(b)
-	if err != nil || string(b[:k]) != "eth0" {
-		t.Errorf("by %s of %v, %v", b[:k], from, err)
-	}
-}
-
 // TestFirstPacket: a cable that was set up sends and takes what comes, at both ends and by its bridge, and does not drop the first packet. A list of devices is as the kernel has noted, which it
 // does later by itself, and at once for who asks for one of them.
 func TestFirstPacket(t *testing.T) {

@@ -124,7 +124,7 @@ func raise(s *netlink.Socket, b plan.Bridge, l netlink.Link, made bool) error {
 	}
 	v6 := slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	if !l.Up {
-		if err := quietBridge(b, v6); err != nil {
+		if err := quietBridge(b.Device, v6); err != nil {
 			return fail("", err)
 		}
 	} else if v6 && len(missing) > 0 {
@@ -290,14 +290,8 @@ func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
 
 // quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401. Nor does the bridge ask whether somebody else has its link-local address: it
 // is of a MAC of ours, and as long as the question waits, for a second or two from the first container on, the host asks for no neighbour on behalf of what it forwards, so that
-// the first packets of other machines to published ports were lost. What comes from an internal network to all machines, as to 255.255.255.255, has a sender of that network; from one whose bridge has no address nothing comes.
-func quietBridge(b plan.Bridge, v6 bool) error {
-	device := b.Device
-	if b.Internal {
-		if err := setSysctl("net/ipv4/conf/"+device+"/rp_filter", "1"); err != nil {
-			return err
-		}
-	}
+// the first packets of other machines to published ports were lost.
+func quietBridge(device string, v6 bool) error {
 	err := setSysctl("net/ipv6/conf/"+device+"/accept_ra", "0")
 	if v6 && err == nil {
 		err = setSysctl("net/ipv6/conf/"+device+"/accept_dad", "0")

@@ -297,7 +297,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 7", "19eeaf7e"
+	const number, want = "layout 7", "b47448dd"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -915,7 +915,7 @@ func TestInternalSenders(t *testing.T) {
 // TestMappedSenders: nobody sends to this machine by a bridge, internal or not, with an address of IPv6 that has one of IPv4 in it, or is of no use any more. A socket of both families would be told that 127.0.0.1 has sent.
 func TestMappedSenders(t *testing.T) {
 	onStage(t, false, func(s *stage) {
-		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true, ICC: true})
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", Internal: true, ICC: true, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.2.1/24"), netip.MustParsePrefix("2001:db8:2::1/64")}})
 		heard, err := net.ListenPacket("udp", "[::]:7778")
 		if err != nil {
 			t.Fatal(err)
@@ -946,6 +946,113 @@ func TestMappedSenders(t *testing.T) {
 				t.Errorf("from %s: %q of %v, %v", place, b[:n], from, err)
 			}
 		}
+	})
+}
+
+// TestInternalGroups: what goes to groups comes to this machine from an internal network with senders of that network alone, whatever the kernel's rp_filter and the way to other machines are; from one
+// where this machine has no address nothing comes. Its neighbours hear each other, where br_netfilter has rules see that, too.
+func TestInternalGroups(t *testing.T) {
+	gateway := []netip.Prefix{netip.MustParsePrefix("10.0.1.1/24"), netip.MustParsePrefix("2001:db8:1::1/64")}
+	for name, c := range map[string]struct {
+		addrs       []netip.Prefix
+		brNetfilter bool
+	}{"gateway": {gateway, false}, "gateway, seen": {gateway, true}, "gateless": {nil, false}, "gateless, seen": {nil, true}} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, c.brNetfilter, func(s *stage) {
+				s.shell("sysctl -qw net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.kba.rp_filter=2; ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8:9::2")
+				if c.addrs == nil {
+					s.shell("ip addr flush dev kba scope global")
+				}
+				s.bridges(plan.Bridge{Device: "kba", Internal: true, ICC: true, Addrs: c.addrs})
+				s.shell("nft delete table inet kakuri") // the record knows what it is, too
+				if repaired, err := s.rules.Repair(); err != nil || !repaired {
+					t.Errorf("repaired %v, %v", repaired, err)
+				}
+				here, neighbour := s.ears(""), s.ears("a2")
+				var frames [][]byte
+				var own, nobodys []string
+				all := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+				for _, to := range [][4]byte{{255, 255, 255, 255}, {224, 0, 0, 251}, {239, 1, 1, 1}} {
+					text := net.IP(to[:]).String()
+					frames = append(frames, frame(all, nil, [4]byte{192, 0, 2, 2}, to, "stranger to "+text), frame(all, nil, [4]byte{}, to, "nobody to "+text), frame(all, nil, [4]byte{10, 0, 1, 11}, to, "own to "+text))
+					own = append(own, "own to "+text)
+					if to[0] != 239 { // the kernel itself lets nobody send farther than the link
+						nobodys = append(nobodys, "nobody to "+text)
+					}
+				}
+				frames = append(frames, frame(all, nil, [4]byte{192, 0, 2, 2}, [4]byte{192, 0, 2, 255}, "stranger to another network's"))
+				for _, text := range []string{"ff02::1", "ff05::2"} {
+					to := netip.MustParseAddr(text)
+					frames = append(frames, frame6(all, netip.MustParseAddr("2001:db8:9::2"), to, "stranger to "+text), frame6(all, netip.MustParseAddr("2001:db8:1::11"), to, "own to "+text))
+					own = append(own, "own to "+text)
+				}
+				s.frames("a1", append(frames, frame(all, nil, [4]byte{10, 0, 1, 11}, [4]byte{255, 255, 255, 255}, "last"))...)
+				own = append(own, "last")
+				if got := s.heard(neighbour, "last"); !slices.Equal(without(got, "stranger", "nobody"), own) {
+					t.Errorf("a neighbour has heard %q, not %q", got, own)
+				}
+				s.say(s.socket("", "192.0.2.1", 7), "end", "192.0.2.1", 7778)
+				want := []string{"end"}
+				if c.addrs != nil {
+					want = append(append(own, nobodys...), "end")
+				}
+				if got := s.heard(here, "end"); !slices.Equal(sorted(got), sorted(want)) {
+					t.Errorf("this machine has heard %q, not %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// ears have a place hear what comes to a port of UDP, and to some groups.
+func (s *stage) ears(place string) (c net.PacketConn) {
+	s.t.Helper()
+	err := s.in(place, func() (err error) {
+		if c, err = net.ListenPacket("udp", "[::]:7778"); err != nil {
+			return err
+		}
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		links, err := net.Interfaces()
+		for _, l := range links {
+			if l.Name == "kba" || l.Name == "eth0" {
+				err = errors.Join(err, raw.Control(func(fd uintptr) {
+					unix.SetsockoptIPv6Mreq(int(fd), unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: netip.MustParseAddr("ff05::2").As16(), Interface: uint32(l.Index)})
+					for _, group := range [][4]byte{{224, 0, 0, 251}, {239, 1, 1, 1}} {
+						unix.SetsockoptIPMreqn(int(fd), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: group, Ifindex: int32(l.Index)})
+					}
+				}))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// heard is all that has come, up to a text.
+func (s *stage) heard(c net.PacketConn, last string) (list []string) {
+	s.t.Helper()
+	c.SetDeadline(time.Now().Add(waits))
+	for b := make([]byte, 100); !slices.Contains(list, last); {
+		n, _, err := c.ReadFrom(b)
+		if err != nil {
+			s.t.Fatalf("%q: %v", list, err)
+		}
+		list = append(list, string(b[:n]))
+	}
+	return list
+}
+
+// without leaves out what begins with some words.
+func without(list []string, words ...string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(text string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(text, w) })
 	})
 }
 

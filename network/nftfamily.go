@@ -15,7 +15,8 @@ type ipFamily struct {
 	addr         datatype
 	icmp         byte
 	icmpName     string
-	echo         byte           // the question of ping
+	echo         byte // the question of ping
+	groups       netip.Prefix
 	linkAlone    []netip.Prefix // addresses that no router passes on, or not alone
 }
 
@@ -23,6 +24,7 @@ func ipv4() ipFamily {
 	return ipFamily{
 		number: unix.NFPROTO_IPV4, digit: "4", name: "ip", proto: "ipv4", source: 12, dest: 16, addr: nftIPv4,
 		icmp: unix.IPPROTO_ICMP, icmpName: "icmp", echo: 8,
+		groups:    netip.MustParsePrefix("224.0.0.0/4"),
 		linkAlone: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3")},
 	}
 }
@@ -31,6 +33,7 @@ func ipv6() ipFamily {
 	return ipFamily{
 		number: unix.NFPROTO_IPV6, digit: "6", name: "ip6", proto: "ipv6", source: 8, dest: 24, addr: nftIPv6,
 		icmp: unix.IPPROTO_ICMPV6, icmpName: "icmpv6", echo: 128,
+		groups:    netip.MustParsePrefix("ff00::/8"),
 		linkAlone: []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8")},
 	}
 }
@@ -67,6 +70,11 @@ func (f ipFamily) that(text string, more ...nftExpr) nftTerm {
 // sender compares the address that sent a packet, as far as start goes.
 func (f ipFamily) sender(text string, op uint32, start []byte) nftTerm {
 	return f.that(f.name+" saddr "+text, f.at(f.source, len(start), 0), compare(op, start))
+}
+
+// group is a packet to one, however far that reaches.
+func (f ipFamily) group() nftTerm {
+	return f.that(f.name+" daddr "+f.groups.String(), f.at(f.dest, f.addr.size, 0), masked(netmask(f.groups)), compare(unix.NFT_CMP_EQ, f.groups.Addr().AsSlice()))
 }
 
 // endsIn is the pair of a packet's addresses, in a set.

@@ -135,6 +135,9 @@ func bridgeRecord(b plan.Bridge) string {
 			words = append(words, w.word)
 		}
 	}
+	for _, a := range b.Addrs {
+		words = append(words, a.String())
+	}
 	return strings.Join(words, " ") + "\n"
 }
 
@@ -171,6 +174,10 @@ func (r *Rules) records() (elements []nftElement, devices []string, err error) {
 				b.Unprotected4 = true
 			case "unprotected6":
 				b.Unprotected6 = true
+			default:
+				if a, err := netip.ParsePrefix(w); err == nil {
+					b.Addrs = append(b.Addrs, a)
+				}
 			}
 		}
 		have, _ := bridgeElements(b)

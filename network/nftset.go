@@ -36,6 +36,8 @@ type nftSet struct {
 var nftSets = []nftSet{
 	{"bridges", []datatype{nftDevice}, nil},
 	{"internal", []datatype{nftDevice}, nil},
+	{"gateless4", []datatype{nftDevice}, nil}, // internal ones where this machine has no address
+	{"gateless6", []datatype{nftDevice}, nil},
 	{"same", []datatype{nftDevice, nftDevice}, nil},     // each bridge with itself
 	{"together", []datatype{nftDevice, nftDevice}, nil}, // so too, where containers may talk
 	{"masquerade4", []datatype{nftDevice}, nil},
@@ -200,6 +202,8 @@ func bridgeElements(b plan.Bridge) (have, not []nftElement) {
 		{"bridges", true, nftKey(device)},
 		{"same", true, nftKey(device, device)},
 		{"internal", b.Internal, nftKey(device)},
+		{"gateless4", gateless(b, ipv4()), nftKey(device)},
+		{"gateless6", gateless(b, ipv6()), nftKey(device)},
 		{"together", b.ICC, nftKey(device, device)},
 		{"masquerade4", b.Masquerade4, nftKey(device)},
 		{"masquerade6", b.Masquerade6, nftKey(device)},
@@ -215,6 +219,11 @@ func bridgeElements(b plan.Bridge) (have, not []nftElement) {
 		}
 	}
 	return have, not
+}
+
+// gateless tells an internal bridge without an address of a family: what its containers send by that is for each other.
+func gateless(b plan.Bridge, f ipFamily) bool {
+	return b.Internal && !slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return f.has(p.Addr()) })
 }
 
 // Relayed tells a port that no rule can lead to the container, since it is strict, is of [::1], or the container has

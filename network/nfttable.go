@@ -25,7 +25,7 @@ const (
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 5}, {"senders", 10}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 5}, {"senders", 11}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
 
 // A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
 // overrules nobody's drop.
@@ -69,6 +69,11 @@ func nftChains() []nftChain {
 			rule("ports of 127.0.0.1", notByLoopback(), four.portIn("loopback4"), counted(), drop),
 		}},
 		{"senders", "filter", unix.NF_INET_PRE_ROUTING, "prerouting", priorityMangle, senders()},
+		{"input", "filter", unix.NF_INET_LOCAL_IN, "input", priorityFilter, []nftRule{
+			rule("nearly all", guarded(), accept),
+			rule("groups, of a network where this machine has no address", four.packets(), fromDeviceIn("gateless4"), destined("!= local", unix.NFT_CMP_NEQ, rtnLocal), counted(), drop),
+			rule("", six.group(), fromDeviceIn("gateless6"), counted(), drop),
+		}},
 		{"prerouting", "nat", unix.NF_INET_PRE_ROUTING, "prerouting", priorityDstnat, incoming},
 		{"output", "nat", unix.NF_INET_LOCAL_OUT, "output", priorityDstnat, output},
 		{"postrouting", "nat", unix.NF_INET_POST_ROUTING, "postrouting", prioritySrcnat, []nftRule{
@@ -121,12 +126,12 @@ func senders() []nftRule {
 	for i, comment := range []string{"addresses of other networks", ""} {
 		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], from, to, counted(), drop))
 	}
-	// This machine listens, too. What else than UDP goes to groups is about neighbours.
-	udp, here := ofProtocol(unix.IPPROTO_UDP, "udp"), aWay(unix.NFTA_FIB_F_DADDR, "daddr")
-	groups := [2]nftTerm{destined("broadcast", rtnBroadcast), six.that("ip6 daddr ff00::/8", six.at(six.dest, 1, 0), compare(unix.NFT_CMP_EQ, []byte{0xff}))}
-	for i, comment := range []string{"groups", ""} {
-		list = append(list, rule(comment, udp, ofNetwork[i], groups[i], from, here, counted(), drop))
-	}
+	// This machine listens, too. What else than UDP goes to groups is about neighbours, as is all that does where this machine has no address: see chain input.
+	udp := ofProtocol(unix.IPPROTO_UDP, "udp")
+	list = append(list,
+		rule("groups", udp, ofNetwork[0], destined("broadcast", unix.NFT_CMP_EQ, rtnBroadcast), notFromDeviceIn("gateless4"), from, counted(), drop),
+		rule("", udp, ofNetwork[0], four.group(), notFromDeviceIn("gateless4"), from, counted(), drop),
+		rule("", udp, ofNetwork[1], six.group(), notFromDeviceIn("gateless6"), from, counted(), drop))
 	// From internal networks no connection counts, be it this machine's own: none of an internal network is another one's. An answer to an address of the link alone would not arrive.
 	return append(list,
 		rule("to this machine", four.packets(), toThisMachine(), from, counted(), drop),

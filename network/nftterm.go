@@ -180,34 +180,29 @@ func notLoopback() nftTerm {
 	return t
 }
 
-func toThisMachine() nftTerm { return destined("local", rtnLocal) }
+func toThisMachine() nftTerm { return destined("local", unix.NFT_CMP_EQ, rtnLocal) }
 
-// destined is the kind of a packet's destination, as this machine's routes have it.
-func destined(kind string, number uint32) nftTerm {
+// destined compares the kind of a packet's destination, as this machine's routes have it.
+func destined(kind string, op, number uint32) nftTerm {
 	return nftTerm{"fib daddr type " + kind, []nftExpr{
 		expr("fib", func(w *wire) {
 			w.u32(unix.NFTA_FIB_DREG, register(0))
 			w.u32(unix.NFTA_FIB_RESULT, fibResultAddrtype)
 			w.u32(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
 		}),
-		compare(unix.NFT_CMP_EQ, binary.NativeEndian.AppendUint32(nil, number)),
+		compare(op, binary.NativeEndian.AppendUint32(nil, number)),
 	}}
 }
 
 // noWay says that no route leads to the packet's sender, or destination, by the device that it has come in by.
-func noWay(flag uint32, what string) nftTerm { return wayBack(flag, what, "missing", 0) }
-
-// aWay says that one does.
-func aWay(flag uint32, what string) nftTerm { return wayBack(flag, what, "exists", 1) }
-
-func wayBack(flag uint32, what, found string, number uint32) nftTerm {
-	return nftTerm{"fib " + what + " . iif oif " + found, []nftExpr{
+func noWay(flag uint32, what string) nftTerm {
+	return nftTerm{"fib " + what + " . iif oif missing", []nftExpr{
 		expr("fib", func(w *wire) {
 			w.u32(unix.NFTA_FIB_DREG, register(0))
 			w.u32(unix.NFTA_FIB_RESULT, fibResultOIF)
 			w.u32(unix.NFTA_FIB_FLAGS, flag|unix.NFTA_FIB_F_IIF|unix.NFTA_FIB_F_PRESENT)
 		}),
-		compare(unix.NFT_CMP_EQ, binary.NativeEndian.AppendUint32(nil, number)),
+		compare(unix.NFT_CMP_EQ, make([]byte, 4)),
 	}}
 }
 
