@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -34,8 +36,8 @@ func (b *builder) cgroup() error {
 	if err != nil {
 		return err
 	}
-	if !privileged && r.PidsLimit == nil {
-		res.Pids = nil
+	if r.PidsLimit == nil && !privileged || (r.PidsLimit == nil || *r.PidsLimit <= 0) && !limitsProcesses() {
+		res.Pids = nil // nobody has asked for a limit
 	}
 	for _, c := range causes {
 		b.because(c.field, "%s", c.flag)
@@ -86,6 +88,15 @@ var unifiedMemory = sync.OnceValue(func() bool {
 	data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
 	return err == nil && bytes.Contains(data, []byte("memory"))
 })
+
+// limitsProcesses reports whether the host can limit how many processes there are. A version 2 that was given to a container or a machine's part need not.
+func limitsProcesses() bool {
+	if exists("/sys/fs/cgroup/pids/cgroup.procs") {
+		return true
+	}
+	h, err := cgroup.Detect()
+	return err == nil && h.Controllers()["pids"] != limits.Absent
+}
 
 // limitsSwap reports whether the host can limit swap.
 func limitsSwap() bool {

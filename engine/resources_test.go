@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"golang.org/x/sys/unix"
 )
 
 func TestResources(t *testing.T) {
@@ -180,5 +182,33 @@ func TestResourcesCheck(t *testing.T) {
 		if err := r.Check(); err == nil {
 			t.Errorf("%+v is nothing wrong with", r)
 		}
+	}
+}
+
+// TestNoPidsController: where nothing can count processes, as in a version 2 of which a machine's owner gave a part, a container has no limit that nobody asked for, and starts.
+func TestNoPidsController(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	if err := unix.Mount("none", "/sys/fs/cgroup", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount("/sys/fs/cgroup", unix.MNT_DETACH)
+	limit := func(asked *int64) int64 {
+		t.Helper()
+		_, b := lookedAt(t, e, Config{Image: "host", Command: []string{"true"}, Network: "none", Resources: Resources{PidsLimit: asked}})
+		if p := b.spec.Linux.Resources.Pids; p != nil {
+			return *p.Limit
+		}
+		return 0
+	}
+	none, ten := int64(-1), int64(10)
+	if a, b, c := limit(nil), limit(&none), limit(&ten); a != 0 || b != 0 || c != 10 {
+		t.Errorf("limits are %d, %d and %d", a, b, c)
+	}
+	if err := errors.Join(os.Mkdir("/sys/fs/cgroup/pids", 0o755), os.WriteFile("/sys/fs/cgroup/pids/cgroup.procs", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := limit(nil), limit(&none); a != defaultPids || b != -1 {
+		t.Errorf("with a controller limits are %d and %d", a, b)
 	}
 }
