@@ -143,7 +143,7 @@ func newLogout(io IO) *cobra.Command {
 				return err
 			}
 			host := strings.Join(args, "")
-			shown := "https://index.docker.io/v1/" // as Docker calls its own, which nobody has named
+			shown := image.DockerHub // which nobody has named
 			if host != "" {
 				shown = image.ServerOf(host)
 			}

@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"bytes"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -84,15 +84,18 @@ func (b *builder) allow(d specs.LinuxDevice, access string) {
 }
 
 // unifiedMemory reports whether memory is limited by version 2 of control groups.
-var unifiedMemory = sync.OnceValue(func() bool {
+var unifiedMemory = sync.OnceValue(func() bool { return unified("memory") })
+
+// unified reports whether a controller is one of version 2, mounted at its usual place.
+func unified(controller string) bool {
 	data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-	return err == nil && bytes.Contains(data, []byte("memory"))
-})
+	return err == nil && slices.Contains(strings.Fields(string(data)), controller)
+}
 
 // limitsProcesses reports whether the host can limit how many processes there are. A version 2 that was given to a container or a machine's part need not.
 func limitsProcesses() bool {
-	if exists("/sys/fs/cgroup/pids/cgroup.procs") {
-		return true
+	if exists("/sys/fs/cgroup/pids/cgroup.procs") || unified("pids") {
+		return true // without a look at all mounts
 	}
 	h, err := cgroup.Detect()
 	return err == nil && h.Controllers()["pids"] != limits.Absent

@@ -368,14 +368,8 @@ func (b *builder) router() bool {
 			return true
 		}
 	}
-	names := func(list []string) bool {
-		return slices.ContainsFunc(list, func(name string) bool {
-			c, ok := abi.ParseCapability(name)
-			return ok && c == abi.CapNetAdmin
-		})
-	}
-	all := slices.ContainsFunc(b.run.CapAdd, func(name string) bool { return strings.EqualFold(name, "ALL") })
-	return b.run.Privileged || names(b.run.CapAdd) || all && !names(b.run.CapDrop)
+	caps, err := changed(0, abi.CapSet(0).With(abi.CapNetAdmin), &b.run)
+	return b.run.Privileged || err == nil && caps.Has(abi.CapNetAdmin)
 }
 
 // primary is the connection whose network has the default route of a family, nil for none: that of the highest priority, and among those the first.

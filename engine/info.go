@@ -228,7 +228,7 @@ func (i *Info) asDocker(e *Engine) {
 	}
 	forwards, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	i.IPv4Forwarding = strings.TrimSpace(string(forwards)) == "1"
-	i.LiveRestoreEnabled, i.SystemTime, i.IndexServerAddress = true, time.Now().Format(time.RFC3339Nano), "https://index.docker.io/v1/"
+	i.LiveRestoreEnabled, i.SystemTime, i.IndexServerAddress = true, time.Now().Format(time.RFC3339Nano), image.DockerHub
 	i.HTTPProxy, i.HTTPSProxy, i.NoProxy = proxyOf("HTTP_PROXY"), proxyOf("HTTPS_PROXY"), proxyOf("NO_PROXY")
 	program, _ := e.runtimeProgram()
 	i.ClientInfo = InfoClient{Context: "default", Plugins: []string{}}

@@ -187,13 +187,18 @@ func (b *builder) caps() (abi.CapSet, error) {
 	if len(b.run.CapAdd)+len(b.run.CapDrop) > 0 {
 		b.because("process.capabilities", "%s", strings.TrimSpace(flagList("--cap-drop", b.run.CapDrop)+flagList(" --cap-add", b.run.CapAdd)))
 	}
+	return changed(set, all, &b.run)
+}
+
+// changed are the capabilities of a set after --cap-drop and --cap-add: all is what their word ALL means.
+func changed(set, all abi.CapSet, run *Config) (abi.CapSet, error) {
 	has := func(list []string) bool {
 		return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, "all") })
 	}
-	if has(b.run.CapDrop) {
+	if has(run.CapDrop) {
 		set = 0
 	}
-	if has(b.run.CapAdd) {
+	if has(run.CapAdd) {
 		set = all
 	}
 	for _, l := range []struct {
@@ -201,8 +206,8 @@ func (b *builder) caps() (abi.CapSet, error) {
 		names []string
 		do    func(abi.Capability)
 	}{
-		{"--cap-drop", b.run.CapDrop, func(c abi.Capability) { set = set.Without(c) }},
-		{"--cap-add", b.run.CapAdd, func(c abi.Capability) { set = set.With(c) }},
+		{"--cap-drop", run.CapDrop, func(c abi.Capability) { set = set.Without(c) }},
+		{"--cap-add", run.CapAdd, func(c abi.Capability) { set = set.With(c) }},
 	} {
 		for _, name := range l.names {
 			if strings.EqualFold(name, "all") {

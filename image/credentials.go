@@ -29,8 +29,8 @@ type Credentials struct {
 
 func (c Credentials) empty() bool { return c == Credentials{} }
 
-// hubKey is what Docker's config.json calls docker.io.
-const hubKey = "https://index.docker.io/v1/"
+// DockerHub is what Docker, and its config.json, calls docker.io.
+const DockerHub = "https://index.docker.io/v1/"
 
 // tokenUser is the user name by which a credential helper says that the secret is an identity token.
 const tokenUser = "<token>"
@@ -161,7 +161,7 @@ func ServerOf(key string) string {
 // keyOf is the key of config.json for a host.
 func keyOf(host string) string {
 	if ServerOf(host) == defaultDomain {
-		return hubKey
+		return DockerHub
 	}
 	return ServerOf(host)
 }

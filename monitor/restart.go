@@ -44,25 +44,14 @@ const markName = "restart"
 // MarkRestart has [Marked] true until done, or until this process ends: a command is about to end the container in a directory, and to start it again. Who follows its
 // log stays, and with --rm it is not removed. Of two commands the second waits for the first.
 func MarkRestart(dir string) (done func(), err error) {
-	name := dir + "/" + markName
-	for {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-			f.Close()
-			return nil, &os.PathError{Op: "flock", Path: name, Err: err}
-		}
-		if !files.Same(int(f.Fd()), name) {
-			f.Close() // the one before has done, and taken it away
-			continue
-		}
-		return func() {
-			os.Remove(name) // with the lock: one that comes in between makes another
-			f.Close()
-		}, nil
+	f, err := files.LockFile(dir + "/" + markName)
+	if err != nil {
+		return nil, err
 	}
+	return func() {
+		os.Remove(f.Name()) // with the lock: one that comes in between makes another
+		f.Close()
+	}, nil
 }
 
 // Marked reports whether a command is about to start the container in a directory again.

@@ -506,24 +506,12 @@ func TestLearnedMACs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = in.do(func() error {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		i, err := in.index("eth0")
-		frame := make([]byte, 60)
-		copy(frame, []byte{2, 0, 0, 0, 0, 1, 2, 1, 12: 0x88, 13: 0xb5}) // for local experiments: IEEE 802
-		for n := range uint32(maxLearned + 1000) {
-			binary.BigEndian.PutUint32(frame[8:], n)
-			if err == nil {
-				err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(i), Halen: 6})
-			}
-		}
-		return err
-	})
-	if err != nil {
+	frames := make([][]byte, maxLearned+1000)
+	for n := range frames {
+		frames[n] = []byte{2, 0, 0, 0, 0, 1, 2, 1, 12: 0x88, 13: 0xb5, 59: 0} // for local experiments: IEEE 802
+		binary.BigEndian.PutUint32(frames[n][8:], uint32(n))
+	}
+	if err := in.do(func() error { return sendFrames(frames...) }); err != nil {
 		t.Fatal(err)
 	}
 	body, err := d.host.Ask(netlink.NewMessage(unix.RTM_GETLINK, 0, netlink.IfInfo(0, 0, 0)).AddString(unix.IFLA_IFNAME, br0.Device), unix.RTM_NEWLINK)
@@ -582,25 +570,15 @@ func TestBridgesOwnGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = in.do(func() error {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
+	var frames [][]byte
+	for group := range byte(17) {
+		to, text := net.HardwareAddr{1, 0x80, 0xc2, 0, 0, group}, fmt.Sprintf("group %x", group)
+		if group == 16 {
+			to, text = bridge.HardwareAddr, "last"
 		}
-		defer unix.Close(fd)
-		i, err := in.index("eth0")
-		for group := range byte(17) {
-			to, text := net.HardwareAddr{1, 0x80, 0xc2, 0, 0, group}, fmt.Sprintf("group %x", group)
-			if group == 16 {
-				to, text = bridge.HardwareAddr, "last"
-			}
-			if err == nil {
-				err = unix.Sendto(fd, frame(to, nil, [4]byte{8, 8, 8, 8}, [4]byte{172, 17, 0, 1}, text), 0, &unix.SockaddrLinklayer{Ifindex: int(i), Halen: 6})
-			}
-		}
-		return err
-	})
-	if err != nil {
+		frames = append(frames, frame(to, nil, [4]byte{8, 8, 8, 8}, [4]byte{172, 17, 0, 1}, text))
+	}
+	if err := in.do(func() error { return sendFrames(frames...) }); err != nil {
 		t.Fatal(err)
 	}
 	heard.SetDeadline(time.Now().Add(waits))

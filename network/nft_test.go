@@ -528,26 +528,28 @@ func frame6(mac net.HardwareAddr, from, to netip.Addr, text string) []byte {
 // frames sends them by the device of a place.
 func (s *stage) frames(place string, frames ...[]byte) {
 	s.t.Helper()
-	err := s.in(place, func() error {
-		device, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		for _, f := range frames {
-			if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := s.in(place, func() error { return sendFrames(frames...) }); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// sendFrames sends them by eth0 of the network namespace that the thread is in.
+func sendFrames(frames ...[]byte) error {
+	device, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, f := range frames {
+		if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestCVE_2025_54388: a port that is published at 127.0.0.1 is this machine's alone, also after its firewall was loaded anew and the rules are back. Whoever sits on the wire, or is root

@@ -168,18 +168,25 @@ func defaultCapabilities(t *testing.T) []string {
 	return names
 }
 
-// Each room is in the picture, and imports those of its own line or of lines below.
-func TestPicture(t *testing.T) {
+// architecture is what imports what, and the page that tells of it.
+func architecture(t *testing.T) (rooms map[string][]string, page string) {
+	t.Helper()
 	root := moduleRoot(t)
 	rooms, err := Imports(os.DirFS(root), modulePath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
+	text, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := picture(rooms, string(page))
+	return rooms, string(text)
+}
+
+// Each room is in the picture, and imports those of its own line or of lines below.
+func TestPicture(t *testing.T) {
+	rooms, page := architecture(t)
+	line := picture(rooms, page)
 	for room, imports := range rooms {
 		if strings.Contains(room, "internal/") || strings.HasPrefix(room, "bench") {
 			continue
@@ -197,16 +204,8 @@ func TestPicture(t *testing.T) {
 
 // Every package is told of in the tables of rooms.
 func TestRoomsTold(t *testing.T) {
-	root := moduleRoot(t)
-	rooms, err := Imports(os.DirFS(root), modulePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, tables, found := strings.Cut(string(page), "\n## The rooms\n")
+	rooms, page := architecture(t)
+	_, tables, found := strings.Cut(page, "\n## The rooms\n")
 	tables, _, more := strings.Cut(tables, "\n## ")
 	if !found || !more {
 		t.Fatal("there is no section of the rooms")
