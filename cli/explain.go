@@ -3,10 +3,12 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 )
 
@@ -32,6 +34,7 @@ The plan of an OCI bundle is printed by "kakuri-runtime explain DIR".`,
 	}
 	c.PersistentFlags().StringVar(&o.format, "format", "text", "text or json")
 	c.PersistentFlags().BoolVar(&o.calls, "calls", false, "print the raw system calls of each step, too")
+	c.PersistentFlags().StringVar(&o.lang, "lang", "", "language of the reasons: en or ja (default: that of the locale)")
 
 	c.AddCommand(explainRun(io, o), explainUnshare(io, o), explainEnter(io, o))
 	return c
@@ -69,8 +72,8 @@ each kernel operation, the side it happens on, and the flag or default that it i
 }
 
 type explainFlags struct {
-	format string
-	calls  bool
+	format, lang string
+	calls        bool
 }
 
 // printing is a command that prints the plan that another makes.
@@ -95,10 +98,23 @@ func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {
 	default:
 		return usageError{fmt.Errorf("--format %s: there are text and json", o.format)}
 	}
-	text := p.TextWidth(width(io.Out))
-	if o.calls {
-		text = p.TextCalls(arch)
+	l, err := ui.LangOf(o.lang, os.Getenv)
+	if err != nil {
+		return usageError{fmt.Errorf("--lang: %w", err)}
 	}
-	_, err := fmt.Fprint(io.Out, text)
+	as := layout(l, width(io.Out))
+	if o.calls {
+		as.Calls = arch
+	}
+	_, err = fmt.Fprint(io.Out, p.TextAs(as))
 	return err
+}
+
+// layout is that of a plan's text in a language.
+func layout(l ui.Lang, width int) plan.Layout {
+	as := plan.Layout{Width: width}
+	if l != ui.EN {
+		as.In = &plan.Language{Say: func(s string) string { return inLang(l, s) }, Width: ui.Width, Wrap: ui.Wrap}
+	}
+	return as
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/ui"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -189,7 +190,10 @@ func (c *cidfile) done() {
 }
 
 func printTimings(io IO, p plan.Plan, micros []float64) {
-	fmt.Fprint(io.Err, p.TextTimings(width(io.Err), micros))
+	l, _ := ui.LangOf("", os.Getenv)
+	as := layout(l, width(io.Err))
+	as.Micros = micros
+	fmt.Fprint(io.Err, p.TextAs(as))
 }
 
 // width is the terminal's number of columns, 0 when w is none.

@@ -326,7 +326,7 @@ func (t *verifyTable) short(r verify.Result) {
 	switch r.Verdict() {
 	case verify.Differs:
 		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubMeasured), ui.Escape(r.Measured))
-		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubBecause), ui.Escape(r.Cause.String()))
+		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubBecause), ui.Escape(inLang(t.lang, r.Cause.String())))
 	case verify.Unknown:
 		t.wrapped(ui.Plain, "", t.lang.Say(verifySay.SubUnread), ui.Escape(r.Unknown))
 	}
@@ -339,7 +339,7 @@ func (t *verifyTable) whole(r verify.Result) {
 	if r.Unknown != "" {
 		measured = r.Unknown
 	}
-	t.add(role, word, ui.Escape(r.Property), ui.Escape(r.Asked), measured, ui.Escape(r.Cause.String()))
+	t.add(role, word, ui.Escape(r.Property), ui.Escape(r.Asked), measured, ui.Escape(inLang(t.lang, r.Cause.String())))
 }
 
 // verifyClosing counts the verdicts, and names what is not ok. Where properties were summed up it says how each is seen.

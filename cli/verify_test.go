@@ -371,10 +371,10 @@ ok       /proc/acpi   masked  an empty directory  default: reasons
 一致  2 個のパス           masked
 相違  /proc/kcore          masked
         実測               a file on proc
-        要求元             default: reasons
+        要求元             既定: reasons
 相違  host name            box
         実測               x\x1b[31m\n
-        要求元             default: reasons
+        要求元             既定: reasons
 不明  net.ipv4.ip_forward  1
         理由               it shows only inside
 5 項目のうち 2 項目が要求どおりです (--all で一つずつ表示)

@@ -18,7 +18,7 @@
 // the host. [Facts] are what has to be known of the host. [CompileUnshare] and
 // [CompileEnter] make plans of unshare(1) and nsenter(1).
 //
-// Plans print ([Plan.Text], [Plan.TextCalls]), go to JSON and back, and compare.
+// Plans print ([Plan.Text], [Plan.TextAs]), go to JSON and back, and compare.
 // [Asm.Lower] gives an operation as raw system calls, a flat table of [Row] that
 // package launch runs through; package verify reads the checks back.
 //

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/golden"
@@ -21,7 +22,7 @@ func TestCompile(t *testing.T) {
 			file string
 			text func() string
 		}{
-			{"calls.txt", func() string { return p.TextCalls(c.facts.Arch) }},
+			{"calls.txt", func() string { return p.TextAs(Layout{Calls: c.facts.Arch}) }},
 			{"checks.txt", func() string { return checksText(p) }},
 		} {
 			file := filepath.Join(c.dir, more.file)
@@ -45,17 +46,17 @@ func TestTextWidth(t *testing.T) {
 	for _, c := range cases(t) {
 		p := c.compile(t)
 		for _, width := range []int{1, 2, 20, 40, 80, 132} {
-			if got, want := wordsOnly(p.TextWidth(width)), wordsOnly(p.Text()); width < 40 && got != want {
+			if got, want := wordsOnly(p.TextAs(Layout{Width: width})), wordsOnly(p.Text()); width < 40 && got != want {
 				t.Errorf("%s: at %d columns something is missing", c.name(), width)
 			}
-			for line := range strings.Lines(p.TextWidth(width)) {
+			for line := range strings.Lines(p.TextAs(Layout{Width: width})) {
 				line = strings.TrimSuffix(line, "\n")
 				if n := len([]rune(line)); n > width && !strings.HasPrefix(line, "warning: ") {
 					t.Errorf("%s: %d columns where %d are: %q", c.name(), n, width, line)
 				}
 			}
 		}
-		if p.TextWidth(0) != p.Text() || p.TextWidth(1000) != p.Text() {
+		if p.TextAs(Layout{Width: 0}) != p.Text() || p.TextAs(Layout{Width: 1000}) != p.Text() {
 			t.Errorf("%s: a wide terminal cuts something", c.name())
 		}
 	}
@@ -79,8 +80,27 @@ func TestTextShowsAll(t *testing.T) {
 		"                                                       much longer than the room\n" +
 		"                                                       that is left for it on\n" +
 		"                                                       the line\n"
-	if got := p.TextWidth(80); got != want {
+	if got := p.TextAs(Layout{Width: 80}); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestTextIn has another language for headings and causes, which is wider than its runes are many; of its words none starts a line.
+func TestTextIn(t *testing.T) {
+	p := Plan{Steps: []Step{{Op: &Umask{Mask: 0o22}, Side: Container, Cause: Cause{Reason: "why"}}}, Warnings: []string{"w"}}
+	in := &Language{
+		Say:   func(s string) string { return strings.ToUpper(s) + "\n" },
+		Width: func(s string) int { return 10 * utf8.RuneCountInString(s) },
+		Wrap:  func(s string, width int) []string { return []string{fmt.Sprint(width), "WHY"} },
+	}
+	whole := p.TextAs(Layout{In: in})
+	if want := "umask 0022  WHY\\n\nwarning: w\n"; !strings.HasSuffix(whole, want) || !strings.Contains(whole, "BECAUSE") {
+		t.Errorf("%q does not end with %q", whole, want)
+	}
+	// 16 runes before the operation, 160 columns wide, and room for 11 columns of it.
+	want := "\n  1  container  umask 0022  128\n" + strings.Repeat(" ", 160+12) + "WHY\nwarning: w\n"
+	if got := p.TextAs(Layout{In: in, Width: 300}); !strings.HasSuffix(got, want) {
+		t.Errorf("%q does not end with %q", got, want)
 	}
 }
 
@@ -98,10 +118,10 @@ func TestTextTimings(t *testing.T) {
 		"  2             container  setsid     second\n" +
 		"  3        2.0  runtime    setsid     default\n" +
 		"          14.3  runtime    sum        of its steps, waiting for the other side included\n"
-	if got := p.TextTimings(0, []float64{12.34, -1, 2}); got != want {
+	if got := p.TextAs(Layout{Micros: []float64{12.34, -1, 2}}); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	if got := strings.Count(p.TextTimings(0, []float64{1, 2}), "sum"); got != 2 {
+	if got := strings.Count(p.TextAs(Layout{Micros: []float64{1, 2}}), "sum"); got != 2 {
 		t.Errorf("%d sums of two sides", got)
 	}
 }
@@ -118,7 +138,7 @@ func TestTextOfHostileNames(t *testing.T) {
 		},
 		Warnings: []string{forged},
 	}
-	for _, text := range []string{p.Text(), p.TextWidth(60), p.TextCalls(abi.ArchX86_64)} {
+	for _, text := range []string{p.Text(), p.TextAs(Layout{Width: 60}), p.TextAs(Layout{Calls: abi.ArchX86_64})} {
 		for _, bad := range []string{"\x1b", "\u202e", "\u0085", "\xff", "\n  9"} {
 			if strings.Contains(text, bad) {
 				t.Errorf("text lets %q through:\n%s", bad, text)

@@ -9,45 +9,60 @@ import (
 	"github.com/kakuri/kakuri/abi"
 )
 
-// Text renders p for people: number, side, operation, cause, one step a line (values for
-// a cgroup's files have one each), then the warnings.
-func (p Plan) Text() string { return p.text(0, abi.ArchNone, nil) }
-
-// TextWidth is [Plan.Text] in lines of at most width columns: what is longer goes on in the lines below, in
-// its own column. 0 leaves all lines whole.
-func (p Plan) TextWidth(width int) string { return p.text(width, abi.ArchNone, nil) }
-
-// TextCalls is [Plan.Text] with the raw system calls of each step below it, as
-// an executor on arch makes them.
-func (p Plan) TextCalls(arch abi.Arch) string { return p.text(0, arch, nil) }
-
-// TextTimings is [Plan.Text] with a column of durations in microseconds, one
-// for each step; a negative one prints as nothing. Each side's sum comes last.
-func (p Plan) TextTimings(width int, micros []float64) string {
-	return p.text(width, abi.ArchNone, micros)
+// A Layout says what a plan's text shows, and how wide and in which language. The zero value is that of [Plan.Text].
+type Layout struct {
+	// Width is that of the screen, in columns: what is longer goes on in the lines below, in its own column. 0 leaves all lines whole.
+	Width int
+	// Calls is the architecture for which each step has its raw system calls below it, as an executor there makes them. Lines are whole then.
+	Calls abi.Arch
+	// Micros is a column of durations in microseconds, one for each step; a negative one prints as nothing. Each side's sum comes last.
+	Micros []float64
+	// In is another language for headings and causes. All else is English: operations and sides are names.
+	In *Language
 }
 
-func (p Plan) text(width int, arch abi.Arch, micros []float64) string {
-	l := lines{opWidth: p.opWidth(), width: width, timed: micros != nil}
-	if width > 0 {
-		l.opWidth = max(min(l.opWidth, (width-l.head()-2)*3/5), len("operation"))
+// A Language is one that the text of a plan can be in.
+type Language struct {
+	Say   func(english string) string
+	Width func(s string) int                 // in columns of a screen
+	Wrap  func(s string, width int) []string // into lines of at most width columns
+}
+
+// Text renders p for people: number, side, operation, cause, one step a line (values for
+// a cgroup's files have one each), then the warnings.
+func (p Plan) Text() string { return p.TextAs(Layout{}) }
+
+// TextWidth is [Plan.Text] in lines of at most width columns.
+func (p Plan) TextWidth(width int) string { return p.TextAs(Layout{Width: width}) }
+
+// TextCalls is [Plan.Text] with the raw system calls of each step.
+func (p Plan) TextCalls(arch abi.Arch) string { return p.TextAs(Layout{Calls: arch}) }
+
+// TextAs is [Plan.Text] in another layout.
+func (p Plan) TextAs(as Layout) string {
+	if as.Calls != abi.ArchNone {
+		as.Width = 0
 	}
-	l.add("  #", "us", "side", "operation", "because")
+	l := lines{Layout: as, opWidth: p.opWidth()}
+	if l.Width > 0 {
+		l.opWidth = max(min(l.opWidth, (l.Width-l.head()-2)*3/5), len("operation"))
+	}
+	l.add("  #", "us", l.say("side"), l.say("operation"), l.say("because"))
 	for i, s := range p.Steps {
 		time := ""
-		if i < len(micros) && micros[i] >= 0 {
-			time = fmt.Sprintf("%.1f", micros[i])
+		if i < len(l.Micros) && l.Micros[i] >= 0 {
+			time = fmt.Sprintf("%.1f", l.Micros[i])
 		}
 		l.step(s, fmt.Sprintf("%3d", i+1), time)
-		if arch != abi.ArchNone {
-			for _, r := range Lower(s.Op, arch) {
-				l.text.WriteString("                    " + OneLine(rowText(r, arch)) + "\n")
+		if l.Calls != abi.ArchNone {
+			for _, r := range Lower(s.Op, l.Calls) {
+				l.text.WriteString("                    " + OneLine(rowText(r, l.Calls)) + "\n")
 			}
 		}
 	}
-	for side, sum := range p.sums(micros) {
+	for side, sum := range p.sums(l.Micros) {
 		if sum >= 0 {
-			l.add("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), "sum", "of its steps, waiting for the other side included")
+			l.add("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), l.say("sum"), l.say("of its steps, waiting for the other side included"))
 		}
 	}
 	for _, w := range p.Warnings {
@@ -69,27 +84,46 @@ func (p Plan) opWidth() int {
 
 // lines are those of a plan's text.
 type lines struct {
-	text           strings.Builder
-	opWidth, width int // width is the screen's, 0 for none
-	timed          bool
+	Layout
+	text    strings.Builder
+	opWidth int
+}
+
+func (l *lines) say(s string) string {
+	if l.In == nil {
+		return s
+	}
+	return l.In.Say(s)
+}
+
+// columns is how wide s is.
+func (l *lines) columns(s string) int {
+	if l.In == nil {
+		return utf8.RuneCountInString(s)
+	}
+	return l.In.Width(s)
+}
+
+func (l *lines) pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(0, width-l.columns(s)))
 }
 
 // head is the width of number, time and side.
 func (l *lines) head() int {
-	if l.timed {
+	if l.Micros != nil {
 		return 27
 	}
 	return 16
 }
 
 func (l *lines) add(n, time, side, op, because string) {
-	if l.timed {
+	if l.Micros != nil {
 		n += fmt.Sprintf("  %9s", time)
 	}
-	head := fmt.Sprintf("%s  %-9s  ", n, side)
-	text := strings.TrimRight(head+pad(op, l.opWidth)+"  "+because, " ")
-	if l.width > 0 && utf8.RuneCountInString(text) > l.width {
-		text = strings.Join(inColumns(head, op, because, l.opWidth, l.width), "\n")
+	head := n + "  " + l.pad(side, 9) + "  "
+	text := strings.TrimRight(head+l.pad(op, l.opWidth)+"  "+because, " ")
+	if l.Width > 0 && l.columns(text) > l.Width {
+		text = strings.Join(l.inColumns(head, op, because), "\n")
 	}
 	l.text.WriteString(text + "\n")
 }
@@ -99,14 +133,16 @@ func (l *lines) step(s Step, n, time string) {
 	side := s.Side.String()
 	check, ok := s.Check.(*LimitsCheck)
 	if !ok || len(check.Files) == 0 {
-		l.add(n, time, side, OneLine(s.Op.String()), OneLine(s.Cause.String()))
+		l.add(n, time, side, OneLine(s.Op.String()), l.cause(s.Cause))
 		return
 	}
 	for i, text := range check.texts() {
-		l.add(n, time, side, OneLine("write "+text), OneLine(check.Files[i].cause(s.Cause).String()))
+		l.add(n, time, side, OneLine("write "+text), l.cause(check.Files[i].cause(s.Cause)))
 		n, time, side = "   ", "", ""
 	}
 }
+
+func (l *lines) cause(c Cause) string { return OneLine(l.say(c.String())) }
 
 // sums adds the durations of each side's steps, which go on at the same time; -1 where there is none.
 func (p Plan) sums(micros []float64) [2]float64 {
@@ -141,18 +177,14 @@ func OneLine(s string) string {
 	return b.String()
 }
 
-func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s)))
-}
-
 // inColumns gives a step's lines: its operation and its cause beside each other, both whole.
-func inColumns(head, op, because string, opWidth, width int) []string {
-	room := width - utf8.RuneCountInString(head) - 2
+func (l *lines) inColumns(head, op, because string) []string {
+	room := l.Width - l.columns(head) - 2
 	if room < 24 {
-		return fold(head+op+"  "+because, width)
+		return l.wrap(head+op+"  "+because, l.Width)
 	}
-	ops, causes := fold(op, opWidth), fold(because, room-opWidth)
-	lines := make([]string, 0, max(len(ops), len(causes)))
+	ops, causes := fold(op, l.opWidth), l.wrap(because, room-l.opWidth)
+	list := make([]string, 0, max(len(ops), len(causes)))
 	for len(ops) > 0 || len(causes) > 0 {
 		var o, c string
 		if len(ops) > 0 {
@@ -161,10 +193,17 @@ func inColumns(head, op, because string, opWidth, width int) []string {
 		if len(causes) > 0 {
 			c, causes = causes[0], causes[1:]
 		}
-		lines = append(lines, strings.TrimRight(head+pad(o, opWidth)+"  "+c, " "))
-		head = pad("", utf8.RuneCountInString(head))
+		list = append(list, strings.TrimRight(head+l.pad(o, l.opWidth)+"  "+c, " "))
+		head = l.pad("", l.columns(head))
 	}
-	return lines
+	return list
+}
+
+func (l *lines) wrap(s string, width int) []string {
+	if l.In == nil {
+		return fold(s, width)
+	}
+	return l.In.Wrap(s, width)
 }
 
 // fold breaks s into lines of at most width: between words, else behind a slash or comma, else anywhere.
