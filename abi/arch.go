@@ -208,3 +208,7 @@ func (a Arch) SubArchs() []Arch {
 	}
 	return nil
 }
+
+// UserHZ is how many ticks a second has in /proc and in files of cgroups of version 1: time(7), USER_HZ. It is the
+// same on every architecture that kakuri runs on.
+const UserHZ = 100

@@ -263,7 +263,7 @@ func (r *reader) v1() {
 
 func (r *reader) cpuacct() {
 	u := &r.s.CPU.Usage
-	const tick = 1e9 / 100 // the kernel shows the time in hundredths of a second: time(7), USER_HZ
+	const tick = 1e9 / abi.UserHZ
 	t := r.table("cpuacct.stat")
 	u.User, u.Kernel = t["user"]*tick, t["system"]*tick
 	u.Total = r.value("cpuacct.usage")

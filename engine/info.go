@@ -170,12 +170,9 @@ func (i *Info) machine(f plan.Facts) error {
 			i.SecurityOptions = append(i.SecurityOptions, "name="+o.name)
 		}
 	}
-	var m unix.Sysinfo_t
-	if err := unix.Sysinfo(&m); err != nil {
-		return os.NewSyscallError("sysinfo", err)
-	}
-	i.MemTotal = int64(m.Totalram) * int64(m.Unit)
-	return nil
+	total, err := totalMemory()
+	i.MemTotal = int64(total)
+	return err
 }
 
 // store tells of the images, and how their layers are kept.

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/engine/ps"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
@@ -92,14 +94,9 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 // that have ended are not counted.
 func (e *Engine) addUp(s *Stats, c Container, box *oci.Container) {
 	pids, err := e.processes(c, box)
-	for _, pid := range pids {
-		p, e := readTask(pid)
-		if err != nil || e != nil {
-			continue
-		}
-		s.CPU += uint64(p.used)
-		s.Memory += uint64(p.rss)
-		s.Pids += uint64(p.threads)
+	if err == nil {
+		all := ps.Sum(pids)
+		s.CPU, s.Memory, s.Pids = s.CPU+uint64(all.CPU), s.Memory+all.Memory, all.Threads
 	}
 	s.Running = s.Pids > 0
 }
@@ -147,15 +144,12 @@ func systemCPU() (nanoseconds uint64, cpus int, err error) {
 				if err != nil {
 					return 0, 0, fmt.Errorf("/proc/stat: %w", err)
 				}
-				nanoseconds += n * uint64(time.Second/clockTicks)
+				nanoseconds += n * uint64(time.Second/abi.UserHZ)
 			}
 		}
 	}
 	return nanoseconds, cpus, nil
 }
-
-// clockTicks is USER_HZ, 100 on every architecture that kakuri runs on: time(7).
-const clockTicks = 100
 
 // totalMemory is the machine's, in bytes.
 func totalMemory() (uint64, error) {

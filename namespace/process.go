@@ -126,8 +126,8 @@ func ReadProcess(proc *os.File, pid int) (*Process, error) {
 	return p, nil
 }
 
-// tick is the unit of start times: USER_HZ, 100 on all architectures kakuri runs on.
-const tick = time.Second / 100
+// tick is the unit of start times.
+const tick = time.Second / abi.UserHZ
 
 // bootTime is when the reader's boot clock started, by its wall clock. Between the two clocks this process may have to wait for its turn: of some
 // looks at both, the one that took least counts.
