@@ -329,30 +329,34 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	}
 	seen := map[int]bool{}
 	for {
-		pids, err := g.AllPids()
-		if gone(err) {
-			return nil
-		}
-		if err != nil {
+		if more, err := g.signalNew(sig, seen); err != nil || !more {
 			return err
-		}
-		sent := false
-		for _, pid := range pids {
-			if seen[pid] {
-				continue
-			}
-			seen[pid], sent = true, true
-			if err := g.signal(pid, sig); err != nil {
-				return err
-			}
-		}
-		if !sent {
-			return nil
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
+}
+
+// signalNew sends sig to the processes that are not in seen yet, and reports whether there were any.
+func (g *Group) signalNew(sig unix.Signal, seen map[int]bool) (more bool, err error) {
+	pids, err := g.AllPids()
+	if gone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, pid := range pids {
+		if seen[pid] {
+			continue
+		}
+		seen[pid], more = true, true
+		if err := g.signal(pid, sig); err != nil {
+			return more, err
+		}
+	}
+	return more, nil
 }
 
 // kill has the kernel end all processes at once, where it can: since Linux 5.14.
