@@ -148,20 +148,25 @@ func (c *Container) Events(ctx context.Context, interval time.Duration, tell fun
 					return err
 				}
 			case <-tick.C:
-				if c.Status() == specs.StateStopped {
-					return nil
-				}
-				s, err := g.Stats()
-				if errors.Is(err, fs.ErrNotExist) {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				if err := tell(Event{Type: "stats", ID: c.ID, Data: s}); err != nil {
+				if more, err := c.tellStats(g, tell); err != nil || !more {
 					return err
 				}
 			}
 		}
 	})
+}
+
+// tellStats tells a container's counters, and reports whether more of them can come.
+func (c *Container) tellStats(g *group, tell func(Event) error) (more bool, err error) {
+	if c.Status() == specs.StateStopped {
+		return false, nil
+	}
+	s, err := g.Stats()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, tell(Event{Type: "stats", ID: c.ID, Data: s})
 }
