@@ -46,29 +46,39 @@ func (r *Rule) forwards(family string) (p Published, ok bool) {
 				p.Proto, p.HostPort = e.Text, half(e.Data, 4)
 			}
 		case "xt target":
-			if e.Text == "DNAT" && len(e.Data) >= 38 {
-				p.Port = binary.BigEndian.Uint16(e.Data[36:])
-				if family == "ip6" {
-					p.Addr = netip.AddrFrom16([16]byte(e.Data[4:20]))
-				} else {
-					p.Addr = netip.AddrFrom4([4]byte(e.Data[4:8]))
-				}
-			}
+			p.ledByXT(e, family)
 		case "nat":
-			a, port := held[e.Source], held[e.Dest]
-			if e.Key != natDNAT || a == nil || a.Name != "immediate" {
-				continue
-			}
-			p.Addr, _ = netip.AddrFromSlice(a.Data)
-			if port != nil && port != a && port.Name == "immediate" && len(port.Data) >= 2 {
-				p.Port = binary.BigEndian.Uint16(port.Data)
-			}
+			p.led(e, held[e.Source], held[e.Dest])
 		}
 	}
 	if p.Port == 0 {
 		p.Port = p.HostPort
 	}
 	return p, p.HostPort != 0 && p.Addr.IsValid()
+}
+
+// ledByXT takes where iptables' DNAT leads: struct nf_nat_range2 of nf_nat.h.
+func (p *Published) ledByXT(e *Expr, family string) {
+	if e.Text != "DNAT" || len(e.Data) < 38 {
+		return
+	}
+	p.Port = binary.BigEndian.Uint16(e.Data[36:])
+	if family == "ip6" {
+		p.Addr = netip.AddrFrom16([16]byte(e.Data[4:20]))
+	} else {
+		p.Addr = netip.AddrFrom4([4]byte(e.Data[4:8]))
+	}
+}
+
+// led takes where nftables' dnat leads, by what its registers have. One whose port is not set leads to the address alone.
+func (p *Published) led(e, addr, port *Expr) {
+	if e.Key != natDNAT || addr == nil || addr.Name != "immediate" {
+		return
+	}
+	p.Addr, _ = netip.AddrFromSlice(addr.Data)
+	if port != nil && port != addr && port.Name == "immediate" && len(port.Data) >= 2 {
+		p.Port = binary.BigEndian.Uint16(port.Data)
+	}
 }
 
 // compared takes what a rule wants of a packet: that the field which l loads is data.

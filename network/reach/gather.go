@@ -83,43 +83,56 @@ type attempt struct {
 
 // attempts are all ways to the port: inside, at the container's addresses, and at what it is published on.
 func (f *Facts) attempts(pid int, elsewhere map[string]int) (list []attempt) {
-	add := func(pid int, from string, a netip.Addr, port uint16) {
-		for _, t := range list {
-			if t.pid == pid && t.to == netip.AddrPortFrom(a, port) {
-				return
-			}
-		}
-		list = append(list, attempt{pid, from, netip.AddrPortFrom(a, port)})
-	}
-	inside := f.inside()
 	if f.Container != nil && pid != 0 {
-		add(pid, "inside", netip.AddrFrom4([4]byte{127, 0, 0, 1}), inside)
-		for _, n := range f.Container.Networks {
-			for _, a := range n.Addrs {
-				add(pid, "inside", a, inside)
-				add(0, "host", a, inside)
-				for _, name := range slices.Sorted(maps.Keys(elsewhere)) {
-					add(elsewhere[name], "network "+name, a, inside)
-				}
-			}
-		}
+		list = f.toContainer(pid, elsewhere)
 	}
 	for _, p := range f.Published {
 		if p.Routed {
 			continue
 		}
 		for _, a := range f.near(p.HostAddr) {
-			add(0, "host", a, p.HostPort)
+			list = append(list, attempt{0, "host", netip.AddrPortFrom(a, p.HostPort)})
 		}
 	}
 	if len(f.Published) == 0 && f.Name == "" {
-		if found := at(f.Host.Listeners, f.Proto, f.Port); len(found) > 0 {
-			for _, l := range found {
-				add(0, "host", f.near(l.Addr)[0], f.Port)
+		list = append(list, f.toHost()...)
+	}
+	// Of one way by two names the first name counts.
+	tried := map[attempt]bool{}
+	return slices.DeleteFunc(list, func(a attempt) bool {
+		a.from = ""
+		again := tried[a]
+		tried[a] = true
+		return again
+	})
+}
+
+// localhost is where a port is asked for at the loopback device.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// toContainer are the ways to the container's own addresses: from itself, from the host, and from namespaces of other networks.
+func (f *Facts) toContainer(pid int, elsewhere map[string]int) []attempt {
+	port := f.inside()
+	list := []attempt{{pid, "inside", netip.AddrPortFrom(localhost, port)}}
+	for _, n := range f.Container.Networks {
+		for _, a := range n.Addrs {
+			to := netip.AddrPortFrom(a, port)
+			list = append(list, attempt{pid, "inside", to}, attempt{0, "host", to})
+			for _, name := range slices.Sorted(maps.Keys(elsewhere)) {
+				list = append(list, attempt{elsewhere[name], "network " + name, to})
 			}
-		} else {
-			add(0, "host", netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.Port)
 		}
+	}
+	return list
+}
+
+// toHost are the ways to a port of the host that is nobody's: where somebody listens, else at the loopback device.
+func (f *Facts) toHost() (list []attempt) {
+	for _, l := range at(f.Host.Listeners, f.Proto, f.Port) {
+		list = append(list, attempt{0, "host", netip.AddrPortFrom(f.near(l.Addr)[0], f.Port)})
+	}
+	if len(list) == 0 {
+		list = append(list, attempt{0, "host", netip.AddrPortFrom(localhost, f.Port)})
 	}
 	return list
 }
@@ -164,7 +177,7 @@ func (f *Facts) near(a netip.Addr) []netip.Addr {
 	if !a.IsUnspecified() {
 		return []netip.Addr{a}
 	}
-	list := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	list := []netip.Addr{localhost}
 	if a.Is6() {
 		list = []netip.Addr{netip.IPv6Loopback()}
 	}

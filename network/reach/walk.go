@@ -165,42 +165,39 @@ func (w *walker) chain(c *Chain, sure bool, depth int) outcome {
 		if m == no || v.Verdict == "" {
 			continue
 		}
-		surely := sure && m == yes
-		switch v.Verdict {
-		case "drop", "reject":
-			w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(w.packet.family()), Reject: v.Verdict == "reject", Sure: surely && !w.unsure, Packets: r.Packets})
-			if m == yes && w.unsure {
-				return accepted // then other tables are asked, too
-			}
-			if m == yes {
-				return dropped
-			}
-		case "accept":
-			if m == yes {
-				return accepted
-			}
+		out, ends := w.obey(c, r, v, sure && m == yes, depth)
+		switch {
+		case !ends:
+		case m == yes:
+			return out
+		case out != dropped || v.Verdict == "goto": // what may drop is told, and the packet that it does not drop goes on
 			w.unsure = true
-		case "return":
-			if m == yes {
-				return undecided
-			}
-			w.unsure = true
-		case "queue": // a program decides
-			w.unsure = true
-			if m == yes {
-				return accepted
-			}
-		case "jump", "goto":
-			out := w.chain(w.find(v.Chain), surely, depth+1)
-			if m == yes && (out != undecided || v.Verdict == "goto") {
-				return out
-			}
-			if out == accepted || v.Verdict == "goto" {
-				w.unsure = true
-			}
 		}
 	}
 	return undecided
+}
+
+// obey does with a packet what a rule of c says: what becomes of it, and whether it leaves c with that. sure says that the rule is for it.
+func (w *walker) obey(c *Chain, r *Rule, v Expr, sure bool, depth int) (out outcome, ends bool) {
+	switch v.Verdict {
+	case "drop", "reject":
+		w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(w.packet.family()), Reject: v.Verdict == "reject", Sure: sure && !w.unsure, Packets: r.Packets})
+		if w.unsure {
+			return accepted, true // then other tables are asked, too
+		}
+		return dropped, true
+	case "accept":
+		return accepted, true
+	case "return":
+		return undecided, true
+	case "queue": // a program decides
+		w.unsure = true
+		return accepted, true
+	case "jump", "goto":
+		out = w.chain(w.find(v.Chain), sure, depth+1)
+		return out, out != undecided || v.Verdict == "goto"
+	}
+	return undecided, false
 }
 
 // registers are the machine's, byte by byte, with the bits of each that are known.
