@@ -249,20 +249,9 @@ func (db *DB) Lookup(ref string) (Network, error) {
 			}
 		}
 	}
-	found := ""
-	if ref != "" && strings.Trim(ref, "0123456789abcdef") == "" {
-		ids, err := db.ids()
-		if err != nil {
-			return Network{}, err
-		}
-		for _, id := range ids {
-			if strings.HasPrefix(id, ref) {
-				if found != "" {
-					return Network{}, &AmbiguousError{ref}
-				}
-				found = id
-			}
-		}
+	found, err := db.byPrefix(ref)
+	if err != nil {
+		return Network{}, err
 	}
 	if found == "" {
 		return db.unnamed(ref)
@@ -272,6 +261,27 @@ func (db *DB) Lookup(ref string) (Network, error) {
 		err = &NoNetworkError{ref}
 	}
 	return n, err
+}
+
+// byPrefix returns the only id that starts as ref, or none.
+func (db *DB) byPrefix(ref string) (found string, err error) {
+	if ref == "" || strings.Trim(ref, "0123456789abcdef") != "" {
+		return "", nil
+	}
+	ids, err := db.ids()
+	if err != nil {
+		return "", err
+	}
+	for _, id := range ids {
+		if !strings.HasPrefix(id, ref) {
+			continue
+		}
+		if found != "" {
+			return "", &AmbiguousError{ref}
+		}
+		found = id
+	}
+	return found, nil
 }
 
 // unnamed returns the network whose record has a name that is not reserved for it, which a sweep mends.

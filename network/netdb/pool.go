@@ -33,41 +33,56 @@ func (db *DB) fillPools(n *Network, others []Network) error {
 		}
 		taken = append(taken, n.Pools[i].Subnet)
 	}
-	for i, p := range n.Pools {
-		for _, q := range n.Pools[:i] {
+	if err := oneOfEach(n.Pools); err != nil {
+		return err
+	}
+	_, has4 := n.Pool(netip.IPv4)
+	_, has6 := n.Pool(netip.IPv6)
+	if n.IPv4 && !has4 {
+		p, err := db.newPool(netip.IPv4, n, taken)
+		if err != nil {
+			return err
+		}
+		n.Pools = append([]Pool{p}, n.Pools...)
+	}
+	if n.IPv6 && !has6 {
+		p, err := db.newPool(netip.IPv6, n, taken)
+		if err != nil {
+			return err
+		}
+		n.Pools = append(n.Pools, p)
+	}
+	return nil
+}
+
+// oneOfEach refuses two subnets of a family.
+func oneOfEach(pools []Pool) error {
+	for i, p := range pools {
+		for _, q := range pools[:i] {
 			if p.Subnet.Addr().Is6() == q.Subnet.Addr().Is6() {
 				return fmt.Errorf("subnet %s: a network has one subnet of each family, and it has %s", p.Subnet, q.Subnet)
 			}
 		}
 	}
-	_, has4 := n.Pool(netip.IPv4)
-	_, has6 := n.Pool(netip.IPv6)
-	if n.IPv4 && !has4 {
-		busy, err := db.busy()
-		if err != nil {
-			return err
-		}
-		p, err := freePool(append(taken, busy...))
-		if err != nil {
-			return err
-		}
-		if n.Gateless4 {
-			p.Gateway = netip.Addr{}
-		}
-		n.Pools = append([]Pool{p}, n.Pools...)
-	}
-	if n.IPv6 && !has6 {
-		busy, err := db.busy()
-		if err != nil {
-			return err
-		}
-		p := freeULA(append(taken, busy...))
-		if n.Gateless6 {
-			p.Gateway = netip.Addr{}
-		}
-		n.Pools = append(n.Pools, p)
-	}
 	return nil
+}
+
+// newPool takes a subnet for a network that names none, where nobody is: taken are other networks', and the machine has its own.
+func (db *DB) newPool(f netip.Family, n *Network, taken []netip.Prefix) (p Pool, err error) {
+	busy, err := db.busy()
+	if err != nil {
+		return p, err
+	}
+	taken = append(taken, busy...)
+	if f == netip.IPv6 {
+		p = freeULA(taken)
+	} else if p, err = freePool(taken); err != nil {
+		return p, err
+	}
+	if n.gateless(f) {
+		p.Gateway = netip.Addr{}
+	}
+	return p, nil
 }
 
 // alone refuses a subnet of a bridge that overlaps with another bridge's.
