@@ -33,6 +33,7 @@ type Relay struct {
 	streams  map[int]*stream  // by either descriptor
 	sessions map[int]*session // by descriptor
 	busy     []*stream        // those that were left with more to do
+	came     []int            // listeners that have somebody
 	paused   int              // how many sockets take no more connections until one ends
 	waiting  int              // connections that were taken and have no place
 	now      time.Time        // of this turn
@@ -231,7 +232,6 @@ func (r *Relay) run() {
 	defer close(r.done)
 	defer r.closeAll()
 	events := make([]unix.EpollEvent, 64)
-	var came []int // listeners
 	swept := time.Now()
 	for {
 		n, err := unix.EpollWait(r.epoll, events, r.patience())
@@ -239,35 +239,19 @@ func (r *Relay) run() {
 			return
 		}
 		r.now = time.Now()
-		busy := r.busy
-		r.busy = nil
-		for _, s := range busy {
-			if r.streams[s.fd[0]] == s {
-				r.pump(s)
-			}
-		}
+		r.pumpBusy()
 		if n == 0 && r.paused > 0 {
 			r.resume()
 		}
 		for _, e := range events[:max(n, 0)] {
-			fd := int(e.Fd)
-			if fd == r.wake {
-				if r.roused() {
-					continue
-				}
+			if int(e.Fd) != r.wake {
+				r.event(int(e.Fd), e.Events)
+			} else if !r.roused() {
 				return
-			}
-			if s := r.streams[fd]; s != nil {
-				r.move(s, fd, e.Events)
-			} else if s := r.sessions[fd]; s != nil {
-				r.answer(s)
-			} else {
-				came = append(came, fd)
 			}
 		}
 		// Who is new comes last: a place that is made for it has the numbers of descriptors that were closed, of which these events may still tell.
-		r.welcome(came)
-		came = came[:0]
+		r.welcome()
 		if r.waiting > 0 {
 			r.seat()
 		}
@@ -275,6 +259,28 @@ func (r *Relay) run() {
 			swept = r.now
 			r.forgetIdle()
 		}
+	}
+}
+
+// pumpBusy goes on with the streams that were left with more to do.
+func (r *Relay) pumpBusy() {
+	busy := r.busy
+	r.busy = nil
+	for _, s := range busy {
+		if r.streams[s.fd[0]] == s {
+			r.pump(s)
+		}
+	}
+}
+
+// event does what a descriptor is ready for. That of a listener has its turn in welcome.
+func (r *Relay) event(fd int, events uint32) {
+	if s := r.streams[fd]; s != nil {
+		r.move(s, fd, events)
+	} else if s := r.sessions[fd]; s != nil {
+		r.answer(s)
+	} else {
+		r.came = append(r.came, fd)
 	}
 }
 
@@ -292,8 +298,8 @@ func (r *Relay) patience() int {
 }
 
 // welcome takes what came to listeners.
-func (r *Relay) welcome(came []int) {
-	for _, fd := range came {
+func (r *Relay) welcome() {
+	for _, fd := range r.came {
 		r.mu.Lock()
 		l := r.listeners[fd]
 		r.mu.Unlock()
@@ -305,6 +311,7 @@ func (r *Relay) welcome(came []int) {
 			r.accept(l)
 		}
 	}
+	r.came = r.came[:0]
 }
 
 // closeAll ends all that is open, when nothing runs any more.
