@@ -102,6 +102,11 @@ type result struct {
 	of  int // which server
 }
 
+// good reports whether no other server is needed: the name is there, or surely not.
+func (r *result) good() bool {
+	return r.err == nil && (code(r.msg) == success || code(r.msg) == noName)
+}
+
 // inquire asks one server after the other, and goes on to hear those that were asked before. The first answer counts; one that says no
 // more than that the server cannot answer does when no other comes.
 func (s *Resolver) inquire(q *question, servers []Server, tcp bool) (poor []byte) {
@@ -112,14 +117,8 @@ func (s *Resolver) inquire(q *question, servers []Server, tcp bool) (poor []byte
 	if turns == 1 && !tcp {
 		turns = 2 // packets are lost
 	}
-	results := make(chan result, turns)
-	var open []*os.File
-	defer func() {
-		for _, f := range open {
-			f.Close()
-		}
-	}()
-	end := time.Now().Add(patience)
+	a := asking{q: q, tcp: tcp, until: time.Now().Add(patience), results: make(chan result, turns)}
+	defer a.close()
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	next := time.NewTimer(0)
@@ -131,22 +130,12 @@ func (s *Resolver) inquire(q *question, servers []Server, tcp bool) (poor []byte
 			if asked == turns {
 				continue
 			}
-			i := asked % len(servers)
-			asked++
-			f, err := s.dial(servers[i], tcp, q.mark)
-			if err != nil {
-				results <- result{nil, err, i}
-				continue
+			if a.ask(s, servers, asked%len(servers)) {
+				next.Reset(turn)
 			}
-			open = append(open, f)
-			f.SetDeadline(end)
-			go func() {
-				msg, err := query(f, q, tcp)
-				results <- result{msg, err, i}
-			}()
-			next.Reset(turn)
-		case r := <-results:
-			if r.err == nil && (code(r.msg) == success || code(r.msg) == noName) {
+			asked++
+		case r := <-a.results:
+			if r.good() {
 				if r.of > 0 && poor == nil && !tcp {
 					s.prefer(servers[r.of])
 				}
@@ -166,6 +155,38 @@ func (s *Resolver) inquire(q *question, servers []Server, tcp bool) (poor []byte
 		case <-s.closing:
 			return nil
 		}
+	}
+}
+
+// asking is a question while servers have it.
+type asking struct {
+	q       *question
+	tcp     bool
+	until   time.Time
+	results chan result // with room for one of each turn
+	open    []*os.File
+}
+
+// ask sends the question to the server i, whose answer comes as a result, and reports whether that went.
+func (a *asking) ask(s *Resolver, servers []Server, i int) bool {
+	f, err := s.dial(servers[i], a.tcp, a.q.mark)
+	if err != nil {
+		a.results <- result{nil, err, i}
+		return false
+	}
+	a.open = append(a.open, f)
+	f.SetDeadline(a.until)
+	go func() {
+		msg, err := query(f, a.q, a.tcp)
+		a.results <- result{msg, err, i}
+	}()
+	return true
+}
+
+// close ends the waiting for those that have not answered.
+func (a *asking) close() {
+	for _, f := range a.open {
+		f.Close()
 	}
 }
 
