@@ -154,7 +154,7 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 			tries++
 			continue
 		}
-		if e != syscall.Errno(r.accept[0]) && e != syscall.Errno(r.accept[1]) && e != syscall.Errno(r.accept[2]) && e != syscall.Errno(r.accept[3]) {
+		if !childAccepts(r, e) {
 			return i, uintptr(e)
 		}
 		// A part of PATH that is a file, or a link that leads round, says nothing of the name.
@@ -164,6 +164,19 @@ func childRows(t *table, rows unsafe.Pointer, n int) (int, uintptr) {
 		i += 1 + int(r.onAccept)
 	}
 	return n, 0
+}
+
+// childAccepts reports whether a row takes an error for an answer.
+//
+//go:nosplit
+//go:norace
+func childAccepts(r *row, e syscall.Errno) bool {
+	for k := range r.accept {
+		if e == syscall.Errno(r.accept[k]) {
+			return true
+		}
+	}
+	return false
 }
 
 // childReg is a register, without a check of the bounds, which would call the Go runtime.
