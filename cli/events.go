@@ -26,7 +26,7 @@ TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 	s.StringVar(&since, "since", "", "tell first what has happened since `TIME`")
 	s.StringVar(&until, "until", "", "end at `TIME`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o := engine.EventOptions{Filters: *filters}
+		o := engine.EventOptions{Filters: filters}
 		var err error
 		if o.Since, err = timeFlag("since", since); err != nil {
 			return err

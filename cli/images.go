@@ -42,7 +42,7 @@ in 'debian:*'.`,
 			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.ImagesFormat })
 		}
 		if len(args) > 0 {
-			(*filters)["reference"] = append((*filters)["reference"], args[0])
+			filters["reference"] = append(filters["reference"], args[0])
 		}
 		e, err := openEngine(io)
 		if err != nil {
@@ -53,11 +53,11 @@ in 'debian:*'.`,
 			return err
 		}
 		shared := format.Uses(layout, "SharedSize") || format.Uses(layout, "UniqueSize")
-		list, err := store.List(c.Context(), image.ListOptions{All: all, Filters: *filters, Shared: shared})
+		list, err := store.List(c.Context(), image.ListOptions{All: all, Filters: filters, Shared: shared})
 		if err != nil {
 			return err
 		}
-		if _, asked := (*filters)["dangling"]; !all && !asked {
+		if _, asked := filters["dangling"]; !all && !asked {
 			list = named(list)
 		}
 		if tree {

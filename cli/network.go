@@ -191,7 +191,7 @@ func newNetworkLS(io IO) *cobra.Command {
 		if !quiet {
 			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.NetworksFormat })
 		}
-		list, err := e.NetworkList(c.Context(), *filters)
+		list, err := e.NetworkList(c.Context(), filters)
 		if err != nil {
 			return err
 		}
@@ -239,22 +239,18 @@ func newNetworkRM(io IO) *cobra.Command {
 }
 
 func newNetworkPrune(io IO) *cobra.Command {
-	var force bool
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove networks that no container is in", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
-	filters := filterFlag(c.Flags(), "", "label, until")
-	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	p := newPruning(c.Flags(), "network prune", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		withPruneFilters(io, *filters)
-		if !force {
-			if err := ask(io, "WARNING! This will remove all custom networks not used by at least one container.", "network prune"); err != nil {
-				return err
-			}
+		p.withSettings(io)
+		if err := p.confirm(io, " all custom networks not used by at least one container."); err != nil {
+			return err
 		}
 		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
-		removed, err := e.NetworkPrune(c.Context(), *filters)
+		removed, err := e.NetworkPrune(c.Context(), p.filters)
 		printPruned(io, "Deleted Networks:", removed)
 		return err
 	}

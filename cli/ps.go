@@ -49,7 +49,7 @@ one that ended has what ended it, where that was not its program.`,
 		if !c.Flags().Changed("size") {
 			size = layout != "json" && format.Uses(layout, "Size")
 		}
-		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: *filters, Size: size && !quiet, Platform: !quiet && format.Uses(layout, "Platform")})
+		list, err := e.Summaries(c.Context(), engine.SummaryOptions{All: all, Last: last, Filters: filters, Size: size && !quiet, Platform: !quiet && format.Uses(layout, "Platform")})
 		if err != nil {
 			return err
 		}

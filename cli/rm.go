@@ -2,9 +2,7 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 
-	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
 )
@@ -33,22 +31,18 @@ func newRM(io IO) *cobra.Command {
 }
 
 func newContainerPrune(io IO) *cobra.Command {
-	var force bool
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove all containers that do not run", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
-	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	filters := filterFlag(c.Flags(), "", "label, until")
+	p := newPruning(c.Flags(), "container prune", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		withPruneFilters(io, *filters)
-		if !force {
-			if err := ask(io, "WARNING! This will remove all stopped containers.", "container prune"); err != nil {
-				return err
-			}
+		p.withSettings(io)
+		if err := p.confirm(io, " all stopped containers."); err != nil {
+			return err
 		}
 		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
-		keep, err := engine.Filters(*filters).PruneMatch()
+		keep, err := engine.Filters(p.filters).PruneMatch()
 		if err != nil {
 			return err
 		}
@@ -57,20 +51,8 @@ func newContainerPrune(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(bytes)))
+		printReclaimed(io, bytes)
 		return nil
 	}
 	return c
-}
-
-// printPruned lists what a prune removed.
-func printPruned(io IO, title string, list []string) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintln(io.Out, title)
-	for _, name := range list {
-		fmt.Fprintln(io.Out, name)
-	}
-	fmt.Fprintln(io.Out)
 }

@@ -54,30 +54,27 @@ func printRemoved(io IO, list []image.Removed) {
 }
 
 func newImagePrune(io IO) *cobra.Command {
-	var all, force bool
+	var all bool
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove images that nobody uses", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	c.Flags().BoolVarP(&all, "all", "a", false, "remove those with a name, too, that no container uses")
-	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	filters := filterFlag(c.Flags(), "", "label, until")
+	p := newPruning(c.Flags(), "image prune", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		withPruneFilters(io, *filters)
-		warning := "WARNING! This will remove all dangling images."
+		p.withSettings(io)
+		which := " all dangling images."
 		if all {
-			warning = "WARNING! This will remove all images without at least one container associated to them."
+			which = " all images without at least one container associated to them."
 		}
-		if !force {
-			if err := ask(io, warning, "image prune"); err != nil {
-				return err
-			}
+		if err := p.confirm(io, which); err != nil {
+			return err
 		}
 		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
-		done, err := e.PruneImages(c.Context(), all, *filters)
+		done, err := e.PruneImages(c.Context(), all, p.filters)
 		printImages(io, done.Removed)
 		if err == nil {
-			fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(done.SpaceReclaimed)))
+			printReclaimed(io, done.SpaceReclaimed)
 		}
 		return err
 	}

@@ -26,17 +26,6 @@ func orSetting(io IO, given string, of func(image.DockerSettings) string) string
 
 func detachKeys(s image.DockerSettings) string { return s.DetachKeys }
 
-// withPruneFilters adds the filters that all prunes of the caller have, such as a label of what stays. One that the command line says the opposite of is left out.
-func withPruneFilters(io IO, filters map[string][]string) {
-	opposite := map[string]string{"label": "label!", "label!": "label"}
-	for _, f := range dockerSettings(io).PruneFilters {
-		key, value, ok := strings.Cut(f, "=")
-		if ok && !slices.Contains(filters[opposite[key]], value) {
-			filters[key] = append(filters[key], value)
-		}
-	}
-}
-
 // proxies gives a container the variables of the caller's proxies, behind which there is no other way out. Those of the command line win.
 func (f *runFlags) proxies(s image.DockerSettings) {
 	for _, v := range s.Proxies["default"].Env() {

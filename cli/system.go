@@ -97,39 +97,23 @@ func printDF(io IO, u engine.DiskUsage) error {
 }
 
 func newSystemPrune(io IO) *cobra.Command {
-	var all, force, volumes bool
+	var all, volumes bool
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove what nobody uses: containers, networks, images, volumes", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	s := c.Flags()
 	s.BoolVarP(&all, "all", "a", false, "remove all images that no container uses, and not only those without a name")
-	filters := filterFlag(s, "", "label, until")
-	s.BoolVarP(&force, "force", "f", false, "do not ask")
+	p := newPruning(s, "system prune", "label, until")
 	s.BoolVar(&volumes, "volumes", false, "remove volumes without a name, too")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		withPruneFilters(io, *filters)
-		if volumes && len((*filters)["until"]) > 0 {
+		p.withSettings(io)
+		if volumes && len(p.filters["until"]) > 0 {
 			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`)
 		}
-		keep, err := engine.Filters(*filters).PruneMatch()
+		keep, err := engine.Filters(p.filters).PruneMatch()
 		if err != nil {
 			return err
 		}
-		what := []string{"all stopped containers", "all networks not used by at least one container"}
-		if volumes {
-			what = append(what, "all anonymous volumes not used by at least one container")
-		}
-		if all {
-			what = append(what, "all images without at least one container associated to them")
-		} else {
-			what = append(what, "all dangling images")
-		}
-		if !force {
-			warning := "WARNING! This will remove:\n  - " + strings.Join(what, "\n  - ") + "\n"
-			if only := filterLines(*filters); len(only) > 0 {
-				warning += "\n  Items to be pruned will be filtered with:\n  - " + strings.Join(only, "\n  - ") + "\n"
-			}
-			if err := ask(io, warning, "system prune"); err != nil {
-				return err
-			}
+		if err := p.confirm(io, systemPruned(all, volumes, p.filters)); err != nil {
+			return err
 		}
 		e, err := openEngine(io)
 		if err != nil {
@@ -140,27 +124,45 @@ func newSystemPrune(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		networks, err := e.NetworkPrune(c.Context(), *filters)
+		networks, err := e.NetworkPrune(c.Context(), p.filters)
 		printPruned(io, "Deleted Networks:", networks)
 		if err != nil {
 			return err
 		}
 		if volumes {
-			list, bytes, err := e.VolumePrune(c.Context(), *filters)
+			list, bytes, err := e.VolumePrune(c.Context(), p.filters)
 			printPruned(io, "Deleted Volumes:", list)
 			if freed += bytes; err != nil {
 				return err
 			}
 		}
-		images, err := e.PruneImages(c.Context(), all, *filters)
+		images, err := e.PruneImages(c.Context(), all, p.filters)
 		printImages(io, images.Removed)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(freed+images.SpaceReclaimed)))
+		printReclaimed(io, freed+images.SpaceReclaimed)
 		return nil
 	}
 	return c
+}
+
+// systemPruned lists what goes with all that nobody uses.
+func systemPruned(all, volumes bool, filters map[string][]string) string {
+	list := []string{"all stopped containers", "all networks not used by at least one container"}
+	if volumes {
+		list = append(list, "all anonymous volumes not used by at least one container")
+	}
+	if all {
+		list = append(list, "all images without at least one container associated to them")
+	} else {
+		list = append(list, "all dangling images")
+	}
+	text := ":\n  - " + strings.Join(list, "\n  - ") + "\n"
+	if only := filterLines(filters); len(only) > 0 {
+		text += "\n  Items to be pruned will be filtered with:\n  - " + strings.Join(only, "\n  - ") + "\n"
+	}
+	return text
 }
 
 // filterLines are the filters as they were given, in order.
@@ -172,19 +174,6 @@ func filterLines(filters map[string][]string) (lines []string) {
 	}
 	slices.Sort(lines)
 	return lines
-}
-
-// printImages lists what a prune of images removed.
-func printImages(io IO, list []image.Removed) {
-	var lines []string
-	for _, r := range list {
-		if r.Deleted != "" {
-			lines = append(lines, "deleted: "+r.Deleted)
-		} else {
-			lines = append(lines, "untagged: "+format.Lines(r.Untagged))
-		}
-	}
-	printPruned(io, "Deleted Images:", lines)
 }
 
 func newSystemBoot(io IO) *cobra.Command {

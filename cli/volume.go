@@ -103,7 +103,7 @@ func newVolumeLS(io IO) *cobra.Command {
 			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.VolumesFormat })
 		}
 		usage := layout != "json" && (strings.Contains(layout, ".Size") || strings.Contains(layout, ".Links"))
-		list, err := e.VolumeList(c.Context(), *filters, usage)
+		list, err := e.VolumeList(c.Context(), filters, usage)
 		if err != nil {
 			return err
 		}
@@ -141,34 +141,31 @@ func newVolumeRM(io IO) *cobra.Command {
 }
 
 func newVolumePrune(io IO) *cobra.Command {
-	var all, force bool
+	var all bool
 	c := &cobra.Command{Use: "prune [OPTIONS]", Short: "Remove volumes that no container has", Args: arguments(0, 0), ValidArgsFunction: cobra.NoFileCompletions}
 	c.Flags().BoolVarP(&all, "all", "a", false, "remove those with a name, too")
-	filters := filterFlag(c.Flags(), "", "all, label")
-	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	p := newPruning(c.Flags(), "volume prune", "all, label")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		withPruneFilters(io, *filters)
-		warning := "WARNING! This will remove anonymous local volumes not used by at least one container."
+		p.withSettings(io)
+		which := " anonymous local volumes not used by at least one container."
 		if all {
-			if len((*filters)["all"]) > 0 {
+			if len(p.filters["all"]) > 0 {
 				return errors.New("conflicting options: cannot specify both --all and --filter all=1")
 			}
-			(*filters)["all"] = []string{"true"}
-			warning = "WARNING! This will remove all local volumes not used by at least one container."
+			p.filters["all"] = []string{"true"}
+			which = " all local volumes not used by at least one container."
 		}
-		if !force {
-			if err := ask(io, warning, "volume prune"); err != nil {
-				return err
-			}
+		if err := p.confirm(io, which); err != nil {
+			return err
 		}
 		e, err := openEngine(io)
 		if err != nil {
 			return err
 		}
-		removed, bytes, err := e.VolumePrune(c.Context(), *filters)
+		removed, bytes, err := e.VolumePrune(c.Context(), p.filters)
 		printPruned(io, "Deleted Volumes:", removed)
 		if err == nil {
-			fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(bytes)))
+			printReclaimed(io, bytes)
 		}
 		return err
 	}

@@ -137,7 +137,7 @@ func ask(io IO, warning, what string) error {
 const withKey = ", with a key of "
 
 // filterFlag makes --filter, which gathers NAME=VALUE. One that is empty is none: what a script's variable was for.
-func filterFlag(s *pflag.FlagSet, short string, keys string) *map[string][]string {
+func filterFlag(s *pflag.FlagSet, short string, keys string) map[string][]string {
 	filters := map[string][]string{}
 	s.FuncP("filter", short, "only those that this is true of: `KEY=VALUE`"+withKey+keys, func(v string) error {
 		if v == "" {
@@ -151,7 +151,7 @@ func filterFlag(s *pflag.FlagSet, short string, keys string) *map[string][]strin
 		filters[key] = append(filters[key], strings.TrimSpace(value))
 		return nil
 	})
-	return &filters
+	return filters
 }
 
 // formatFlag makes --format of a command that prints rows.

@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/cli/format"
+	"github.com/kakuri/kakuri/image"
+	"github.com/spf13/pflag"
+)
+
+// A pruning is what all prunes have: filters, and a question before anything goes.
+type pruning struct {
+	what    string // the words of the command
+	force   bool
+	filters map[string][]string
+}
+
+func newPruning(s *pflag.FlagSet, what, keys string) *pruning {
+	p := &pruning{what: what, filters: filterFlag(s, "", keys)}
+	s.BoolVarP(&p.force, "force", "f", false, "do not ask")
+	return p
+}
+
+// withSettings adds the filters that all prunes of the caller have, such as a label of what stays. One that the command line says the opposite of is left out.
+func (p *pruning) withSettings(io IO) {
+	opposite := map[string]string{"label": "label!", "label!": "label"}
+	for _, f := range dockerSettings(io).PruneFilters {
+		key, value, ok := strings.Cut(f, "=")
+		if ok && !slices.Contains(p.filters[opposite[key]], value) {
+			p.filters[key] = append(p.filters[key], value)
+		}
+	}
+}
+
+// confirm asks whether all that is to go, unless nobody wants to be asked.
+func (p *pruning) confirm(io IO, all string) error {
+	if p.force {
+		return nil
+	}
+	return ask(io, "WARNING! This will remove"+all, p.what)
+}
+
+// printPruned lists what a prune removed.
+func printPruned(io IO, title string, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintln(io.Out, title)
+	for _, name := range list {
+		fmt.Fprintln(io.Out, name)
+	}
+	fmt.Fprintln(io.Out)
+}
+
+// printImages lists what a prune of images removed.
+func printImages(io IO, list []image.Removed) {
+	var lines []string
+	for _, r := range list {
+		if r.Deleted != "" {
+			lines = append(lines, "deleted: "+r.Deleted)
+		} else {
+			lines = append(lines, "untagged: "+format.Lines(r.Untagged))
+		}
+	}
+	printPruned(io, "Deleted Images:", lines)
+}
+
+// printReclaimed says how many bytes went.
+func printReclaimed(io IO, bytes int64) {
+	fmt.Fprintln(io.Out, "Total reclaimed space:", format.Size(float64(bytes)))
+}
