@@ -18,8 +18,8 @@ import (
 )
 
 func newImages(io IO) *cobra.Command {
-	var all, digests, noTrunc, quiet, tree bool
-	var layout string
+	var all, noTrunc, quiet, tree bool
+	var f imageColumns
 	c := &cobra.Command{
 		Use: "images [OPTIONS] [REPOSITORY[:TAG]]", Short: "List images",
 		Long: `List images. With a name, only those that have it; it may be a pattern, as
@@ -28,18 +28,18 @@ in 'debian:*'.`,
 	}
 	s := c.Flags()
 	s.BoolVarP(&all, "all", "a", false, "show those without a name, too")
-	s.BoolVar(&digests, "digests", false, "show digests")
+	s.BoolVar(&f.digests, "digests", false, "show digests")
 	s.BoolVar(&noTrunc, "no-trunc", false, "do not cut ids")
 	s.BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
 	s.BoolVar(&tree, "tree", false, "show the platforms of each image below it")
 	filters := filterFlag(s, "f", "before, dangling, label, reference, since, until")
-	formatFlag(s, &layout)
+	formatFlag(s, &f.layout)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if tree && (quiet || noTrunc || digests || layout != "") {
+		if tree && (quiet || noTrunc || f.digests || f.layout != "") {
 			return errors.New("--tree does not go with --quiet, --no-trunc, --digests and --format")
 		}
 		if !quiet && !tree {
-			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.ImagesFormat })
+			f.layout = orSetting(io, f.layout, func(s image.DockerSettings) string { return s.ImagesFormat })
 		}
 		if len(args) > 0 {
 			filters["reference"] = append(filters["reference"], args[0])
@@ -52,7 +52,7 @@ in 'debian:*'.`,
 		if err != nil {
 			return err
 		}
-		shared := format.Uses(layout, "SharedSize") || format.Uses(layout, "UniqueSize")
+		shared := format.Uses(f.layout, "SharedSize") || format.Uses(f.layout, "UniqueSize")
 		list, err := store.List(c.Context(), image.ListOptions{All: all, Filters: filters, Shared: shared})
 		if err != nil {
 			return err
@@ -63,32 +63,50 @@ in 'debian:*'.`,
 		if tree {
 			return imageTree(io, list)
 		}
-		spec := imageSpec()
-		if digests {
-			spec.Table = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-			spec.Raw = strings.Replace(spec.Raw, "image_id", "digest: {{.Digest}}\nimage_id", 1)
+		rows, err := f.rows(e, list, !noTrunc)
+		if err != nil {
+			return err
 		}
-		digests = digests || strings.Contains(layout, ".Digest") || layout == "json"
-		var users map[digest.Digest][]engine.Container
-		counted := format.Uses(layout, "Containers")
-		if counted {
-			if users, err = e.ImageUsers(); err != nil {
-				return err
-			}
-		}
-		var rows []imageRow
-		for _, i := range list {
-			those := imageRows(i, digests, !noTrunc)
-			for n := range those {
-				if counted {
-					those[n].Containers = strconv.Itoa(len(users[i.ID]))
-				}
-			}
-			rows = append(rows, those...)
-		}
-		return format.Rows(io.Out, spec, format.Options{Format: layout, Quiet: quiet, Terminal: io.onTerminal()}, rows)
+		return format.Rows(io.Out, f.spec(), format.Options{Format: f.layout, Quiet: quiet, Terminal: io.onTerminal()}, rows)
 	}
 	return c
+}
+
+// imageColumns are what a list of images is to show of each.
+type imageColumns struct {
+	digests bool
+	layout  string
+}
+
+func (f imageColumns) spec() format.Spec {
+	spec := imageSpec()
+	if f.digests {
+		spec.Table = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+		spec.Raw = strings.Replace(spec.Raw, "image_id", "digest: {{.Digest}}\nimage_id", 1)
+	}
+	return spec
+}
+
+// rows are those of the images. Their containers are counted only for who asks.
+func (f imageColumns) rows(e *engine.Engine, list []image.Summary, cut bool) (rows []imageRow, err error) {
+	digests := f.digests || strings.Contains(f.layout, ".Digest") || f.layout == "json"
+	var users map[digest.Digest][]engine.Container
+	counted := format.Uses(f.layout, "Containers")
+	if counted {
+		if users, err = e.ImageUsers(); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range list {
+		those := imageRows(i, digests, cut)
+		for n := range those {
+			if counted {
+				those[n].Containers = strconv.Itoa(len(users[i.ID]))
+			}
+		}
+		rows = append(rows, those...)
+	}
+	return rows, nil
 }
 
 // named leaves the images without a name out.
@@ -225,24 +243,9 @@ func newHistory(io IO) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		type row struct{ Comment, CreatedAt, CreatedBy, CreatedSince, ID, Size string }
-		var rows []row
-		for _, h := range list {
-			created := time.Unix(h.Created, 0)
-			r := row{h.Comment, created.Format(time.RFC3339), strings.ReplaceAll(h.CreatedBy, "\t", " "), engine.Age(time.Since(created)) + " ago", h.ID, format.Short(float64(h.Size))}
-			if h.Created < 946684800 { // the year 2000: nobody's clock, but a build's that has none
-				r.CreatedSince = "N/A"
-			}
-			if !human {
-				r.CreatedSince, r.Size = r.CreatedAt, strconv.FormatInt(h.Size, 10)
-			}
-			if !noTrunc {
-				r.CreatedBy = format.Ellipsis(r.CreatedBy, 45)
-				if h.ID != "<missing>" {
-					r.ID = format.ID(h.ID)
-				}
-			}
-			rows = append(rows, r)
+		rows := make([]historyRow, len(list))
+		for i, h := range list {
+			rows[i] = newHistoryRow(h, human, !noTrunc)
 		}
 		spec := format.Spec{
 			Table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
@@ -254,6 +257,27 @@ func newHistory(io IO) *cobra.Command {
 		return format.Rows(io.Out, spec, format.Options{Format: layout, Quiet: quiet, Terminal: io.onTerminal()}, rows)
 	}
 	return c
+}
+
+// A historyRow is a step of how an image came about, as a list shows it.
+type historyRow struct{ Comment, CreatedAt, CreatedBy, CreatedSince, ID, Size string }
+
+func newHistoryRow(h image.HistoryLine, human, cut bool) historyRow {
+	created := time.Unix(h.Created, 0)
+	r := historyRow{h.Comment, created.Format(time.RFC3339), strings.ReplaceAll(h.CreatedBy, "\t", " "), engine.Age(time.Since(created)) + " ago", h.ID, format.Short(float64(h.Size))}
+	if h.Created < 946684800 { // the year 2000: nobody's clock, but a build's that has none
+		r.CreatedSince = "N/A"
+	}
+	if !human {
+		r.CreatedSince, r.Size = r.CreatedAt, strconv.FormatInt(h.Size, 10)
+	}
+	if cut {
+		r.CreatedBy = format.Ellipsis(r.CreatedBy, 45)
+		if h.ID != "<missing>" {
+			r.ID = format.ID(h.ID)
+		}
+	}
+	return r
 }
 
 // platformFlag makes --platform where images are fetched or made, whose default is the caller's DOCKER_DEFAULT_PLATFORM, as with Docker.

@@ -49,46 +49,64 @@ A TIME is one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds sinc
 		if err != nil {
 			return err
 		}
-		// Followers see each line at once; others get all in large pieces.
-		outs := [2]lineWriter{{io.Out, nil}, {io.Err, nil}}
-		if !follow {
-			for i, w := range []writer{io.Out, io.Err} {
-				b := bufio.NewWriterSize(w, 1<<16)
-				outs[i] = lineWriter{b, b.Flush}
-			}
+		p := logPrinter{out: lineWriter{io.Out, nil}, err: lineWriter{io.Err, nil}, stamps: stamps, details: details}
+		if !follow { // who does not follow gets all in large pieces
+			p.out, p.err = buffered(io.Out), buffered(io.Err)
 		}
-		last := -1
-		err = e.Logs(c.Context(), args[0], o, func(l engine.LogLine) error {
-			i := 0
-			if l.Stream == engine.Stderr {
-				i = 1
-			}
-			if last >= 0 && last != i && outs[last].flush != nil {
-				outs[last].flush() // in the order of the lines, where both are one place
-			}
-			last = i
-			if stamps {
-				fmt.Fprint(outs[i], l.Time.UTC().Format(stamp), " ")
-			}
-			if details {
-				fmt.Fprint(outs[i], detailText(l.Attrs), " ")
-			}
-			_, err := outs[i].Write(l.Text)
+		if err := e.Logs(c.Context(), args[0], o, p.print); err != nil {
 			return err
-		})
-		for _, w := range outs {
-			if w.flush != nil && err == nil {
-				err = w.flush()
-			}
 		}
-		return err
+		if err := p.out.done(); err != nil {
+			return err
+		}
+		return p.err.done()
 	}
 	return c
 }
 
+// A logPrinter prints lines of a log, those of each stream to its own.
+type logPrinter struct {
+	out, err        lineWriter
+	last            *lineWriter
+	stamps, details bool
+}
+
+func (p *logPrinter) print(l engine.LogLine) error {
+	to := &p.out
+	if l.Stream == engine.Stderr {
+		to = &p.err
+	}
+	if p.last != nil && p.last != to {
+		p.last.done() // in the order of the lines, where both are one place
+	}
+	p.last = to
+	if p.stamps {
+		fmt.Fprint(to, l.Time.UTC().Format(stamp), " ")
+	}
+	if p.details {
+		fmt.Fprint(to, detailText(l.Attrs), " ")
+	}
+	_, err := to.Write(l.Text)
+	return err
+}
+
+// A lineWriter is one of the streams, with a buffer or without.
 type lineWriter struct {
 	io.Writer
-	flush func() error
+	flush func() error // nil: nothing waits
+}
+
+func buffered(w io.Writer) lineWriter {
+	b := bufio.NewWriterSize(w, 1<<16)
+	return lineWriter{b, b.Flush}
+}
+
+// done writes what still waits.
+func (w *lineWriter) done() error {
+	if w.flush == nil {
+		return nil
+	}
+	return w.flush()
 }
 
 // detailText is attributes as K=V,K=V, escaped as in a URL.

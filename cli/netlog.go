@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"net/netip"
 	"strconv"
 	"time"
@@ -34,39 +35,57 @@ once, with how often and when it was the last time. The last one is the last lin
 		if follow && (layout == "" || layout == "table") {
 			o.Format = `{{.Last}}  {{.Count}}  {{.Refused}}  {{.Why}}  {{.Name}}`
 		}
-		seen := map[refusalRow]bool{}
-		for {
-			box, err := e.Find(args[0])
-			if err != nil {
-				return err
-			}
-			list, others, err := e.NetworkLog(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			var rows []refusalRow
-			for _, r := range refusalRows(list, others) {
-				if !seen[r] {
-					rows = append(rows, r)
-				}
-				seen[r] = follow
-			}
-			if !follow || len(rows) > 0 {
-				if err := format.Rows(io.Out, refusalSpec(), o, rows); err != nil {
-					return err
-				}
-			}
-			if !follow || !box.Active() {
-				return nil
-			}
-			select {
-			case <-c.Context().Done():
-				return nil
-			case <-time.After(500 * time.Millisecond):
-			}
+		if follow {
+			return followRefusals(c.Context(), io, e, args[0], o)
 		}
+		rows, _, err := refusedSoFar(c.Context(), e, args[0])
+		if err != nil {
+			return err
+		}
+		return format.Rows(io.Out, refusalSpec(), o, rows)
 	}
 	return c
+}
+
+// refusedSoFar is what a container was refused; more may come while it is there.
+func refusedSoFar(ctx context.Context, e *engine.Engine, ref string) (rows []refusalRow, more bool, err error) {
+	box, err := e.Find(ref)
+	if err != nil {
+		return nil, false, err
+	}
+	list, others, err := e.NetworkLog(ctx, ref)
+	return refusalRows(list, others), box.Active(), err
+}
+
+// followRefusals prints each row once, until the container ends.
+func followRefusals(ctx context.Context, io IO, e *engine.Engine, ref string, o format.Options) error {
+	seen := map[refusalRow]bool{}
+	for {
+		all, more, err := refusedSoFar(ctx, e, ref)
+		if err != nil {
+			return err
+		}
+		var rows []refusalRow
+		for _, r := range all {
+			if !seen[r] {
+				rows = append(rows, r)
+			}
+			seen[r] = true
+		}
+		if len(rows) > 0 {
+			if err := format.Rows(io.Out, refusalSpec(), o, rows); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 // A refusalRow is what a container was refused, as a list shows it.

@@ -79,70 +79,106 @@ other. What it prints is the id.`,
 
 // pools puts subnets and what belongs to each together: a range, a gateway or an auxiliary
 // address is of the subnet that it is in.
-func pools(subnets, ranges, gateways, aux []string) (list []engine.IPAMPool, err error) {
-	var nets []netip.Prefix
+func pools(subnets, ranges, gateways, aux []string) ([]engine.IPAMPool, error) {
+	var l poolList
+	if err := l.subnets(subnets); err != nil {
+		return nil, err
+	}
+	for _, r := range ranges {
+		if err := l.ipRange(r); err != nil {
+			return nil, err
+		}
+	}
+	for _, g := range gateways {
+		if err := l.gateway(g); err != nil {
+			return nil, err
+		}
+	}
+	for _, x := range aux {
+		if err := l.auxAddress(x); err != nil {
+			return nil, err
+		}
+	}
+	return l.pools, nil
+}
+
+// A poolList is subnets, with what has been found to be of each.
+type poolList struct {
+	pools []engine.IPAMPool
+	nets  []netip.Prefix // theirs
+}
+
+func (l *poolList) subnets(subnets []string) error {
 	for _, s := range subnets {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("invalid subnet %s: want a CIDR, as in 10.7.0.0/24", s)
+			return fmt.Errorf("invalid subnet %s: want a CIDR, as in 10.7.0.0/24", s)
 		}
-		for i, other := range nets {
+		for i, other := range l.nets {
 			if p.Overlaps(other) {
-				return nil, fmt.Errorf("multiple overlapping subnet configuration is not supported: %s and %s", subnets[i], s)
+				return fmt.Errorf("multiple overlapping subnet configuration is not supported: %s and %s", subnets[i], s)
 			}
 		}
-		nets = append(nets, p.Masked())
-		list = append(list, engine.IPAMPool{Subnet: s})
+		l.nets = append(l.nets, p.Masked())
+		l.pools = append(l.pools, engine.IPAMPool{Subnet: s})
 	}
-	in := func(what, text string, a netip.Addr) (*engine.IPAMPool, error) {
-		for i := range nets {
-			if nets[i].Contains(a) {
-				return &list[i], nil
-			}
+	return nil
+}
+
+// of is the pool that an address is in.
+func (l *poolList) of(what, text string, a netip.Addr) (*engine.IPAMPool, error) {
+	for i := range l.nets {
+		if l.nets[i].Contains(a) {
+			return &l.pools[i], nil
 		}
-		return nil, fmt.Errorf("no matching subnet for %s %s", what, text)
 	}
-	for _, r := range ranges {
-		p, err := netip.ParsePrefix(r)
-		if err != nil {
-			return nil, fmt.Errorf("invalid ip-range %s: want a CIDR", r)
-		}
-		pool, err := in("range", r, p.Addr())
-		if err != nil {
-			return nil, err
-		}
-		if pool.IPRange != "" {
-			return nil, fmt.Errorf("cannot configure multiple ranges (%s, %s) on the same subnet (%s)", r, pool.IPRange, pool.Subnet)
-		}
-		pool.IPRange = r
+	return nil, fmt.Errorf("no matching subnet for %s %s", what, text)
+}
+
+func (l *poolList) ipRange(r string) error {
+	p, err := netip.ParsePrefix(r)
+	if err != nil {
+		return fmt.Errorf("invalid ip-range %s: want a CIDR", r)
 	}
-	for _, g := range gateways {
-		a, err := netip.ParseAddr(g)
-		if err != nil {
-			return nil, fmt.Errorf("invalid gateway %s: want an address", g)
-		}
-		pool, err := in("gateway", g, a)
-		if err != nil {
-			return nil, err
-		}
-		if pool.Gateway != "" {
-			return nil, fmt.Errorf("cannot configure multiple gateways (%s, %s) for the same subnet (%s)", g, pool.Gateway, pool.Subnet)
-		}
-		pool.Gateway = g
+	pool, err := l.of("range", r, p.Addr())
+	if err != nil {
+		return err
 	}
-	for _, x := range aux {
-		name, text, _ := strings.Cut(x, "=")
-		a, err := netip.ParseAddr(text)
-		if err != nil || name == "" {
-			return nil, fmt.Errorf("invalid aux-address %s: want NAME=ADDRESS", x)
-		}
-		pool, err := in("aux-address", text, a)
-		if err != nil {
-			return nil, err
-		}
-		put(&pool.AuxAddress, name, text)
+	if pool.IPRange != "" {
+		return fmt.Errorf("cannot configure multiple ranges (%s, %s) on the same subnet (%s)", r, pool.IPRange, pool.Subnet)
 	}
-	return list, nil
+	pool.IPRange = r
+	return nil
+}
+
+func (l *poolList) gateway(g string) error {
+	a, err := netip.ParseAddr(g)
+	if err != nil {
+		return fmt.Errorf("invalid gateway %s: want an address", g)
+	}
+	pool, err := l.of("gateway", g, a)
+	if err != nil {
+		return err
+	}
+	if pool.Gateway != "" {
+		return fmt.Errorf("cannot configure multiple gateways (%s, %s) for the same subnet (%s)", g, pool.Gateway, pool.Subnet)
+	}
+	pool.Gateway = g
+	return nil
+}
+
+func (l *poolList) auxAddress(x string) error {
+	name, text, _ := strings.Cut(x, "=")
+	a, err := netip.ParseAddr(text)
+	if err != nil || name == "" {
+		return fmt.Errorf("invalid aux-address %s: want NAME=ADDRESS", x)
+	}
+	pool, err := l.of("aux-address", text, a)
+	if err != nil {
+		return err
+	}
+	put(&pool.AuxAddress, name, text)
+	return nil
 }
 
 // A networkRow is a network, as a list shows it.

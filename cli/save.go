@@ -72,17 +72,11 @@ With -i, a directory is an OCI image layout.`,
 		if err != nil {
 			return err
 		}
-		in := io.In
-		if input != "" {
-			f, err := os.Open(input)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			in = f
-		} else if f := file(io.In); f != nil && term.IsTerminal(int(f.Fd())) {
-			return errors.New("requested load from stdin, but stdin is a terminal: use -i, or redirect")
+		in, closeIn, err := openInput(io, input == "", input, "requested load from stdin, but stdin is a terminal: use -i, or redirect")
+		if err != nil {
+			return err
 		}
+		defer closeIn()
 		o := image.LoadOptions{Platforms: list}
 		done := func() {}
 		if !quiet && width(io.Err) > 0 {
@@ -91,20 +85,39 @@ With -i, a directory is an OCI image layout.`,
 		}
 		loaded, err := loadFrom(c, store, in, o)
 		done()
-		for _, l := range loaded {
-			for _, name := range l.Names {
-				fmt.Fprintln(io.Out, "Loaded image:", format.Lines(name))
-			}
-			if len(l.Names) == 0 {
-				fmt.Fprintln(io.Out, "Loaded image ID:", l.Image.ID)
-			}
-		}
+		printLoaded(io, loaded)
 		if err != nil && input != "" {
 			err = fmt.Errorf("%s: %w", input, err)
 		}
 		return err
 	}
 	return c
+}
+
+func printLoaded(io IO, list []image.Loaded) {
+	for _, l := range list {
+		for _, name := range l.Names {
+			fmt.Fprintln(io.Out, "Loaded image:", format.Lines(name))
+		}
+		if len(l.Names) == 0 {
+			fmt.Fprintln(io.Out, "Loaded image ID:", l.Image.ID)
+		}
+	}
+}
+
+// openInput opens stdin or a file, and has onTerminal for an error where a person would have to type it.
+func openInput(in IO, stdin bool, name, onTerminal string) (r io.Reader, done func(), err error) {
+	if !stdin {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		return f, func() { f.Close() }, nil
+	}
+	if f := file(in.In); f != nil && term.IsTerminal(int(f.Fd())) {
+		return nil, nil, errors.New(onTerminal)
+	}
+	return in.In, func() {}, nil
 }
 
 func loadFrom(c *cobra.Command, store *image.Store, in io.Reader, o image.LoadOptions) ([]image.Loaded, error) {

@@ -35,14 +35,7 @@ run.`,
 			return err
 		}
 		layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.StatsFormat })
-		missing := false
-		for _, ref := range args { // those that there are not are told before anything is shown
-			if _, err := e.Find(ref); err != nil {
-				io.report(err)
-				missing = true
-			}
-		}
-		if missing {
+		if missing(io, e, args) { // which is told before anything is shown
 			return exitCode(1)
 		}
 		m := meter{e: e, refs: args, all: all, cut: !noTrunc, before: map[string]engine.Stats{}}
@@ -59,21 +52,38 @@ run.`,
 			if err != nil {
 				return err
 			}
-			var page bytes.Buffer
-			if err := format.Rows(&page, statsSpec(), format.Options{Format: layout, Terminal: io.onTerminal()}, rows); err != nil {
-				return err
-			}
-			text := page.String()
-			if table := layout == "" || strings.HasPrefix(layout, "table"); table && !once && io.onTerminal() {
-				// From the top, each line to its end, and nothing below.
-				text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
-			}
-			if _, err := fmt.Fprint(io.Out, text); err != nil || once {
+			if err := printStats(io, layout, rows, once); err != nil || once {
 				return err
 			}
 		}
 	}
 	return c
+}
+
+// missing tells of the containers that there are not, and reports whether there are any.
+func missing(io IO, e *engine.Engine, refs []string) (any bool) {
+	for _, ref := range refs {
+		if _, err := e.Find(ref); err != nil {
+			io.report(err)
+			any = true
+		}
+	}
+	return any
+}
+
+// printStats prints one reading: a table on a terminal takes the place of the one before.
+func printStats(io IO, layout string, rows []statsRow, once bool) error {
+	var page bytes.Buffer
+	if err := format.Rows(&page, statsSpec(), format.Options{Format: layout, Terminal: io.onTerminal()}, rows); err != nil {
+		return err
+	}
+	text := page.String()
+	if table := layout == "" || strings.HasPrefix(layout, "table"); table && !once && io.onTerminal() {
+		// From the top, each line to its end, and nothing below.
+		text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
+	}
+	_, err := fmt.Fprint(io.Out, text)
+	return err
 }
 
 // A meter reads the counters of containers again and again.

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/kakuri/kakuri/engine"
 	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 func newVolumeCreate(io IO) *cobra.Command {
@@ -196,17 +194,12 @@ func newVolumeImport(io IO) *cobra.Command {
 FILE, or with -, it is read from stdin.`,
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		in := io.In
-		if len(args) == 2 && args[1] != "-" {
-			f, err := os.Open(args[1])
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			in = f
-		} else if f := file(io.In); f != nil && term.IsTerminal(int(f.Fd())) {
-			return errors.New("stdin is a terminal: name a file, or redirect")
+		stdin := len(args) == 1 || args[1] == "-"
+		in, closeIn, err := openInput(io, stdin, args[len(args)-1], "stdin is a terminal: name a file, or redirect")
+		if err != nil {
+			return err
 		}
+		defer closeIn()
 		e, err := openEngine(io)
 		if err != nil {
 			return err
