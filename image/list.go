@@ -85,34 +85,48 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := map[digest.Digest]int{}
+	var users map[digest.Digest]int
 	if o.Shared {
-		for _, i := range images {
-			for _, id := range slices.Compact(slices.Sorted(slices.Values(i.Chain()))) {
-				shared[id]++
-			}
-		}
+		users = layerUsers(images)
 	}
 	list := []Summary{}
 	for _, i := range images {
-		if i, ok := keep(i); ok {
-			sum := Summary{Image: i, Size: s.Size(i), SharedSize: -1}
-			if o.Shared {
-				sum.SharedSize = 0
-				for _, id := range i.Chain() {
-					if size, err := s.o.Layers.Stat(id); err == nil && shared[id] > 1 {
-						sum.SharedSize += size
-					}
-				}
-			}
-			if sum.Variants, err = s.Variants(i.Target); err != nil {
-				return nil, err
-			}
-			list = append(list, sum)
+		i, ok := keep(i)
+		if !ok {
+			continue
 		}
+		sum := Summary{Image: i, Size: s.Size(i), SharedSize: -1}
+		if o.Shared {
+			sum.SharedSize = s.sharedSize(i, users)
+		}
+		if sum.Variants, err = s.Variants(i.Target); err != nil {
+			return nil, err
+		}
+		list = append(list, sum)
 	}
 	slices.SortStableFunc(list, func(a, b Summary) int { return created(b.Image).Compare(created(a.Image)) })
 	return list, ctx.Err()
+}
+
+// layerUsers counts of each layer the images that have it.
+func layerUsers(images []Image) map[digest.Digest]int {
+	users := map[digest.Digest]int{}
+	for _, i := range images {
+		for _, id := range slices.Compact(slices.Sorted(slices.Values(i.Chain()))) {
+			users[id]++
+		}
+	}
+	return users
+}
+
+// sharedSize is how many bytes an image has of layers that others have, too.
+func (s *Store) sharedSize(i Image, users map[digest.Digest]int) (bytes int64) {
+	for _, id := range i.Chain() {
+		if size, err := s.o.Layers.Stat(id); err == nil && users[id] > 1 {
+			bytes += size
+		}
+	}
+	return bytes
 }
 
 func created(i Image) time.Time {

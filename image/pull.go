@@ -334,8 +334,8 @@ func (p *puller) fetch(ctx context.Context, target *document) error {
 
 // contents fetches the configs of manifests, and tells which layers they have, each once. Of an index of very many images
 // not all configs are held: the others are in the store by then.
-func (p *puller) contents(ctx context.Context, target *document, manifests []*document) (jobs []*layerJob, configs map[digest.Digest][]byte, err error) {
-	byDigest := map[digest.Digest]*layerJob{}
+func (p *puller) contents(ctx context.Context, target *document, manifests []*document) (layers []*layerJob, configs map[digest.Digest][]byte, err error) {
+	jobs := layerJobs{byDigest: map[digest.Digest]*layerJob{}}
 	configs = map[digest.Digest][]byte{}
 	room := int64(8 * maxConfig)
 	for _, m := range manifests {
@@ -364,18 +364,12 @@ func (p *puller) contents(ctx context.Context, target *document, manifests []*do
 			}
 		}
 		for i, l := range m.manifest.Layers {
-			job := &layerJob{desc: l, diffID: c.RootFS.DiffIDs[i]}
-			if other := byDigest[l.Digest]; other != nil {
-				if other.diffID != job.diffID {
-					return nil, nil, fmt.Errorf("layer %s: configs say that it is %s and %s", l.Digest, other.diffID, job.diffID)
-				}
-				continue
+			if err := jobs.add(l, c.RootFS.DiffIDs[i]); err != nil {
+				return nil, nil, err
 			}
-			byDigest[l.Digest] = job
-			jobs = append(jobs, job)
 		}
 	}
-	return jobs, configs, nil
+	return jobs.list, configs, nil
 }
 
 // artifact fetches what an index has beside images: attestations, signatures. They are small, and kept as blobs.
@@ -465,6 +459,25 @@ func (p *puller) children(doc *document) ([]v1.Descriptor, error) {
 type layerJob struct {
 	desc   v1.Descriptor
 	diffID digest.Digest
+}
+
+// layerJobs are layers to fetch, each once.
+type layerJobs struct {
+	list     []*layerJob
+	byDigest map[digest.Digest]*layerJob
+}
+
+func (j *layerJobs) add(l v1.Descriptor, diffID digest.Digest) error {
+	if other := j.byDigest[l.Digest]; other != nil {
+		if other.diffID != diffID {
+			return fmt.Errorf("layer %s: configs say that it is %s and %s", l.Digest, other.diffID, diffID)
+		}
+		return nil
+	}
+	job := &layerJob{desc: l, diffID: diffID}
+	j.byDigest[l.Digest] = job
+	j.list = append(j.list, job)
+	return nil
 }
 
 // layers fetches layers, a few at once. The first error ends all.

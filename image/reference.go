@@ -149,34 +149,32 @@ func validPath(s string) bool {
 
 // validDomain: a host's name, or an IPv6 address in brackets, and perhaps a port.
 func validDomain(s string) bool {
-	host, port := s, "0"
 	if end := strings.LastIndexByte(s, ']'); strings.HasPrefix(s, "[") && end > 1 {
-		host = s[:end+1]
-		if rest := s[end+1:]; rest != "" {
-			var ok bool
-			if port, ok = strings.CutPrefix(rest, ":"); !ok {
-				return false
-			}
-		}
-		if strings.Trim(host[1:end], "0123456789abcdefABCDEF:") != "" {
+		return strings.Trim(s[1:end], "0123456789abcdefABCDEF:") == "" && validPort(s[end+1:])
+	}
+	host, _, _ := strings.Cut(s, ":")
+	return validHost(host) && validPort(s[len(host):])
+}
+
+// validPort: nothing, or a colon and digits.
+func validPort(s string) bool {
+	port, ok := strings.CutPrefix(s, ":")
+	return s == "" || ok && port != "" && strings.Trim(port, "0123456789") == ""
+}
+
+// validHost: parts of letters, digits and "-", which is at neither end, with dots between them.
+func validHost(s string) bool {
+	for part := range strings.SplitSeq(s, ".") {
+		if part == "" || !isAlnum(part[0]) || !isAlnum(part[len(part)-1]) {
 			return false
 		}
-	} else {
-		if i := strings.IndexByte(s, ':'); i >= 0 {
-			host, port = s[:i], s[i+1:]
-		}
-		for part := range strings.SplitSeq(host, ".") {
-			if part == "" || !isAlnum(part[0]) || !isAlnum(part[len(part)-1]) {
+		for i := range len(part) {
+			if !isAlnum(part[i]) && part[i] != '-' {
 				return false
-			}
-			for i := range len(part) {
-				if !isAlnum(part[i]) && part[i] != '-' {
-					return false
-				}
 			}
 		}
 	}
-	return port != "" && strings.Trim(port, "0123456789") == ""
+	return true
 }
 
 // Name is the repository, whole: docker.io/library/busybox.

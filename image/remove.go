@@ -41,59 +41,69 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 			return s.removePlatforms(ctx, ref, o)
 		}
 	}
-	var out []Removed
-	var of Image
-	var last bool
-	err := s.change(ctx, func(list []root) ([]root, error) {
+	var gone removal
+	err := s.change(ctx, func(list []root) (left []root, err error) {
 		i, err := s.find(ref)
 		if err != nil {
 			return nil, err
 		}
-		of = i
 		if r, ok := i.byDigestBesideTags(ref); ok {
-			out = []Removed{{Untagged: r.Familiar()}}
+			gone = removal{of: i, told: []Removed{{Untagged: r.Familiar()}}}
 			return withoutDigest(list, i, r), nil
 		}
-		drop, err := leaving(i, ref, o.Force)
-		if err != nil {
-			return nil, err
-		}
-		mine := func(r root) bool { return r.Digest == i.Target.Digest }
-		left := slices.DeleteFunc(slices.Clone(list), func(r root) bool {
-			return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
-		})
-		last = !slices.ContainsFunc(left, mine)
-		if last && o.Blocked != nil {
-			if err := o.Blocked(i, o.Force); err != nil {
-				if _, ok := namedBy(i, ref); !ok || !o.Force {
-					return nil, err
-				}
-				// As with Docker, who insists gets rid of the name, and the image stays without one.
-				left = append(left, unnamed(list[slices.IndexFunc(list, mine)]))
-				last = false
-			}
-		}
-		var gone []Reference
-		for _, name := range drop {
-			if r, err := ParseReference(name); err == nil {
-				gone = append(gone, r)
-			}
-		}
-		out = untagged(i, gone)
-		if last {
-			out = append(out, Removed{Deleted: i.ID.String()})
-		}
-		return left, nil
+		left, gone, err = remove(list, i, ref, o)
+		return left, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.tellRemoved(of, out)
+	s.tellRemoved(gone.of, gone.told)
 	swept, err := s.Sweep(ctx)
-	if !last {
-		return out, err // what went was another's
+	if !gone.last {
+		return gone.told, err // what went was another's
 	}
-	return withSwept(out, swept), err
+	return withSwept(gone.told, swept), err
+}
+
+// A removal is what came of one.
+type removal struct {
+	of   Image
+	told []Removed
+	last bool // no name is left, and the image goes
+}
+
+// remove takes the names that ref means from an image, and says what is left of all.
+func remove(list []root, i Image, ref string, o RemoveOptions) (left []root, gone removal, err error) {
+	drop, err := leaving(i, ref, o.Force)
+	if err != nil {
+		return nil, gone, err
+	}
+	mine := func(r root) bool { return r.Digest == i.Target.Digest }
+	left = slices.DeleteFunc(slices.Clone(list), func(r root) bool {
+		return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
+	})
+	last := !slices.ContainsFunc(left, mine)
+	if last && o.Blocked != nil {
+		if err := o.Blocked(i, o.Force); err != nil {
+			if _, ok := namedBy(i, ref); !ok || !o.Force {
+				return nil, gone, err
+			}
+			// As with Docker, who insists gets rid of the name, and the image stays without one.
+			left = append(left, unnamed(list[slices.IndexFunc(list, mine)]))
+			last = false
+		}
+	}
+	var names []Reference
+	for _, name := range drop {
+		if r, err := ParseReference(name); err == nil {
+			names = append(names, r)
+		}
+	}
+	gone = removal{of: i, told: untagged(i, names), last: last}
+	if last {
+		gone.told = append(gone.told, Removed{Deleted: i.ID.String()})
+	}
+	return left, gone, nil
 }
 
 // byDigestBesideTags reads ref as NAME@DIGEST of a repository in which the image has tags. These stay when that goes.
@@ -416,33 +426,7 @@ func (s *Store) used() (blobs, layers map[digest.Digest]bool, err error) {
 		return nil, nil, err
 	}
 	for _, r := range list {
-		err := s.walk(r, func(doc *document) error {
-			blobs[doc.desc.Digest] = true
-			if doc.manifest == nil {
-				return nil
-			}
-			m := doc.manifest
-			blobs[m.Config.Digest] = true
-			for _, l := range m.Layers {
-				blobs[l.Digest] = true
-			}
-			if !isImage(m) {
-				return nil
-			}
-			raw, err := s.readBlob("config", m.Config.Digest)
-			if err != nil {
-				return err
-			}
-			c, err := parseConfig(raw, len(m.Layers))
-			if err != nil {
-				return &DamagedError{"config", m.Config.Digest, err.Error()}
-			}
-			for _, id := range c.RootFS.DiffIDs {
-				layers[id] = true
-			}
-			return nil
-		})
-		if err != nil {
+		if err := s.walk(r, func(doc *document) error { return s.mark(doc, blobs, layers) }); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -456,6 +440,34 @@ func (s *Store) used() (blobs, layers map[digest.Digest]bool, err error) {
 		}
 	}
 	return blobs, layers, nil
+}
+
+// mark marks a document, and what its manifest names.
+func (s *Store) mark(doc *document, blobs, layers map[digest.Digest]bool) error {
+	blobs[doc.desc.Digest] = true
+	m := doc.manifest
+	if m == nil {
+		return nil
+	}
+	blobs[m.Config.Digest] = true
+	for _, l := range m.Layers {
+		blobs[l.Digest] = true
+	}
+	if !isImage(m) {
+		return nil
+	}
+	raw, err := s.readBlob("config", m.Config.Digest)
+	if err != nil {
+		return err
+	}
+	c, err := parseConfig(raw, len(m.Layers))
+	if err != nil {
+		return &DamagedError{"config", m.Config.Digest, err.Error()}
+	}
+	for _, id := range c.RootFS.DiffIDs {
+		layers[id] = true
+	}
+	return nil
 }
 
 // eachBlob visits the files of blobs. What has no digest for a name is not ours, and left alone.
