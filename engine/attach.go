@@ -166,19 +166,11 @@ func (a *attachment) listen(last bool) (exit *Exit, err error) {
 	})
 	for {
 		msg, err := a.monitor.Next()
-		switch {
-		case a.isLeaving():
+		if a.isLeaving() {
 			return nil, nil
-		case err == io.EOF && exit != nil:
-			return exit, nil
-		case err == io.EOF:
-			x, err := a.ended()
-			if err != nil {
-				return nil, &ExitError{125, err}
-			}
-			return &x, nil // the word of its end did not come through: this process had stood still
-		case err != nil:
-			return nil, &ExitError{125, fmt.Errorf("monitor: %w", err)}
+		}
+		if err != nil {
+			return a.silent(err, exit)
 		}
 		if msg.Stream != 0 {
 			a.write(msg)
@@ -202,6 +194,21 @@ func (a *attachment) listen(last bool) (exit *Exit, err error) {
 			}
 		}
 	}
+}
+
+// silent is how a container ended whose monitor says no more. heard is what it has said of that.
+func (a *attachment) silent(err error, heard *Exit) (*Exit, error) {
+	switch {
+	case err != io.EOF:
+		return nil, &ExitError{125, fmt.Errorf("monitor: %w", err)}
+	case heard != nil:
+		return heard, nil
+	}
+	x, err := a.ended()
+	if err != nil {
+		return nil, &ExitError{125, err}
+	}
+	return &x, nil // the word of its end did not come through: this process had stood still
 }
 
 // endOf is how a container ended whose record is still there. The error is for who has lost its monitor.

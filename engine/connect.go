@@ -326,19 +326,8 @@ func (b *builder) endpoint(i int, w *wire) error {
 		e.Sysctls = forwardingNothing(e.Sysctls)
 	}
 	if n.Driver == plan.DriverBridge {
-		bridge := bridgeOf(n)
-		if b.engine.rootless() && mtu == 0 {
-			// Nothing of it is a wire: what goes out is made into other packets by the uplink, and has up to seven times the speed so.
-			e.MTU, bridge.MTU = uplink.MTU, uplink.MTU
-		}
-		if mode, _ := uplink.Choice(); b.engine.rootless() && mode == uplink.Builtin {
-			// It makes packets anew anyway, and has to see whose they are, to give each its share.
-			bridge.Masquerade4, bridge.Masquerade6 = false, false
-		}
-		e.Bridge, e.HostDevice, e.Isolated = n.Device, plan.HostDevice(b.id, i), !bridge.ICC
-		b.opts.Network.Bridges = append(b.opts.Network.Bridges, bridge)
-		b.opts.Network.Forward4 = b.opts.Network.Forward4 || n.IPv4 && !n.Internal
-		b.opts.Network.Forward6 = b.opts.Network.Forward6 || n.IPv6 && !n.Internal
+		e.HostDevice = plan.HostDevice(b.id, i)
+		b.bridged(&e, n)
 	} else {
 		e.Parent = n.Device
 		if p, ours := parentOf(n); ours {
@@ -350,6 +339,24 @@ func (b *builder) endpoint(i int, w *wire) error {
 	}
 	b.opts.Network.Endpoints = append(b.opts.Network.Endpoints, e)
 	return nil
+}
+
+// bridged puts the bridge of an endpoint into the plan.
+func (b *builder) bridged(e *plan.Endpoint, n *netdb.Network) {
+	bridge := bridgeOf(n)
+	if b.engine.rootless() && e.MTU == 0 {
+		// Nothing of it is a wire: what goes out is made into other packets by the uplink, and has up to seven times the speed so.
+		e.MTU, bridge.MTU = uplink.MTU, uplink.MTU
+	}
+	if mode, _ := uplink.Choice(); b.engine.rootless() && mode == uplink.Builtin {
+		// It makes packets anew anyway, and has to see whose they are, to give each its share.
+		bridge.Masquerade4, bridge.Masquerade6 = false, false
+	}
+	e.Bridge, e.Isolated = n.Device, !bridge.ICC
+	to := b.opts.Network
+	to.Bridges = append(to.Bridges, bridge)
+	to.Forward4 = to.Forward4 || n.IPv4 && !n.Internal
+	to.Forward6 = to.Forward6 || n.IPv6 && !n.Internal
 }
 
 // forwardingNothing has a device pass nothing on that is for others, where nobody says something else. A network namespace begins as the machine's first one is, and that forwards for its

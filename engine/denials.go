@@ -34,37 +34,11 @@ func (b *builder) explainDenials(run string) (*monitor.Denials, error) {
 
 // ways finds, for each call that a profile lacks, the least option that lets it through: another profile, or a capability.
 func (b *builder) ways(plain *specs.LinuxSeccomp) (map[string]string, error) {
-	arch := b.host.Arch
-	ways := map[string]string{}
-	have, err := seccomp.Compile(plain, arch)
+	have, err := seccomp.Compile(plain, b.host.Arch)
 	if err != nil || have == nil {
 		return nil, err
 	}
-	// With some arguments, with all of them.
-	allows := func(p *seccomp.Program, nr uint32) (some, all bool) {
-		answers := seccomp.Reach(p.Instructions, arch, nr)
-		some = slices.Contains(answers, abi.SeccompRetAllow)
-		return some, some && len(answers) == 1
-	}
-	note := func(way string, p *specs.LinuxSeccomp) error {
-		more, err := seccomp.Compile(p, arch)
-		if err != nil || more == nil {
-			return err
-		}
-		for i := range abi.SyscallCount {
-			name := abi.SyscallNameAt(i)
-			nr, ok := arch.SyscallAt(i)
-			if !ok || ways[name] != "" {
-				continue
-			}
-			some, all := allows(have, nr)
-			some1, all1 := allows(more, nr)
-			if some1 && !some || all1 && !all {
-				ways[name] = way
-			}
-		}
-		return nil
-	}
+	out := waysOut{arch: b.host.Arch, have: have, ways: map[string]string{}}
 	for _, name := range []string{"builtin", "debug", "docker"} {
 		p, err := mobyseccomp.GetDefaultProfile(&b.spec)
 		if err != nil {
@@ -73,7 +47,7 @@ func (b *builder) ways(plain *specs.LinuxSeccomp) (map[string]string, error) {
 		if name != "docker" {
 			p = narrow(p, b.capSet(), name)
 		}
-		if err := note("--security-opt seccomp="+name, p); err != nil {
+		if err := out.note("--security-opt seccomp="+name, p); err != nil {
 			return nil, err
 		}
 	}
@@ -90,9 +64,44 @@ func (b *builder) ways(plain *specs.LinuxSeccomp) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := note(fmt.Sprintf("--cap-add %s", c), narrow(p, b.capSet().With(c), "builtin")); err != nil {
+		if err := out.note(fmt.Sprintf("--cap-add %s", c), narrow(p, b.capSet().With(c), "builtin")); err != nil {
 			return nil, err
 		}
 	}
-	return ways, nil
+	return out.ways, nil
+}
+
+// waysOut are the options that let a call through which a filter refuses, the first that was found for each.
+type waysOut struct {
+	arch abi.Arch
+	have *seccomp.Program // that refuses
+	ways map[string]string
+}
+
+// note takes what a profile lets through that the filter does not: with some arguments, or with all of them.
+func (w *waysOut) note(way string, p *specs.LinuxSeccomp) error {
+	more, err := seccomp.Compile(p, w.arch)
+	if err != nil || more == nil {
+		return err
+	}
+	for i := range abi.SyscallCount {
+		name := abi.SyscallNameAt(i)
+		nr, ok := w.arch.SyscallAt(i)
+		if !ok || w.ways[name] != "" {
+			continue
+		}
+		some, all := w.allows(w.have, nr)
+		some1, all1 := w.allows(more, nr)
+		if some1 && !some || all1 && !all {
+			w.ways[name] = way
+		}
+	}
+	return nil
+}
+
+// allows reports whether a filter lets a call through with some arguments, and with all of them.
+func (w *waysOut) allows(p *seccomp.Program, nr uint32) (some, all bool) {
+	answers := seccomp.Reach(p.Instructions, w.arch, nr)
+	some = slices.Contains(answers, abi.SeccompRetAllow)
+	return some, some && len(answers) == 1
 }

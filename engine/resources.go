@@ -57,22 +57,25 @@ func (r Resources) Check() error {
 			return fmt.Errorf("%s: range of blkio weight is from 10 to 1000", w.Path)
 		}
 	}
-	for _, set := range []struct{ what, words, list, online string }{
-		{"cpus", "Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, "/sys/devices/system/cpu/online"},
-		{"mems", "Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, "/sys/devices/system/node/online"},
-	} {
-		asked, ok := abi.ParseList(set.list)
-		if !ok || strings.Contains(set.list, " ") || set.list != "" && slices.Contains(strings.Split(set.list, ","), "") {
-			return fmt.Errorf("invalid value %s for cpuset %s", set.list, set.what)
-		}
-		if len(asked) == 0 {
-			continue // every start comes by here
-		}
-		text, err := os.ReadFile(set.online)
-		online := strings.TrimSpace(string(text))
-		if have, ok := abi.ParseList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n abi.Range) bool { return !covers(have, n) }) {
-			return fmt.Errorf(set.words, set.list, online)
-		}
+	if err := checkSet("cpus", "CPUs", r.CpusetCpus, "/sys/devices/system/cpu/online"); err != nil {
+		return err
+	}
+	return checkSet("mems", "memory nodes", r.CpusetMems, "/sys/devices/system/node/online")
+}
+
+// checkSet refuses a list of processors or memory nodes that the machine has not all.
+func checkSet(what, words, list, file string) error {
+	asked, ok := abi.ParseList(list)
+	if !ok || strings.Contains(list, " ") || list != "" && slices.Contains(strings.Split(list, ","), "") {
+		return fmt.Errorf("invalid value %s for cpuset %s", list, what)
+	}
+	if len(asked) == 0 {
+		return nil // every start comes by here
+	}
+	text, err := os.ReadFile(file)
+	online := strings.TrimSpace(string(text))
+	if have, ok := abi.ParseList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n abi.Range) bool { return !covers(have, n) }) {
+		return fmt.Errorf("Requested %s are not available - requested %s, available: %s", words, list, online)
 	}
 	return nil
 }

@@ -70,33 +70,24 @@ func resolveUser(read reader, spec string) (specs.User, string, error) {
 	if name == "" {
 		return u, "", fmt.Errorf("-u %s: a user is NAME, UID, NAME:GROUP or UID:GID", spec)
 	}
-	passwd, passwdErr := read("etc/passwd")
-	home := "/"
 	id, numeric := parseID(name)
 	if !numeric && numberLike(name) {
 		return u, "", fmt.Errorf("-u %s: uids and gids must be in range 0-2147483647", spec)
 	}
-	found := false
-	for _, f := range entries(passwd, 6) {
-		uid, ok1 := parseID(f[2])
-		gid, ok2 := parseID(f[3])
-		if !ok1 || !ok2 || (numeric && uid != id) || (!numeric && f[0] != name) {
-			continue
+	passwd, err := read("etc/passwd")
+	u, home, found := findUser(passwd, func(uid uint32, login string) bool {
+		if numeric {
+			return uid == id
 		}
-		u.UID, u.GID, u.Username, found = uid, gid, f[0], true
-		if strings.HasPrefix(f[5], "/") && !strings.ContainsAny(f[5], "\x00") {
-			home = f[5]
-		}
-		break
-	}
-	if !found && !numeric {
-		if passwdErr != nil {
-			return u, "", fmt.Errorf("-u %s: the name cannot be looked up: %w", spec, passwdErr)
-		}
-		return u, "", fmt.Errorf("-u %s: unable to find user %s: no matching entries in passwd file", spec, name)
-	}
-	if numeric {
+		return login == name
+	})
+	switch {
+	case numeric:
 		u.UID = id
+	case !found && err != nil:
+		return u, "", fmt.Errorf("-u %s: the name cannot be looked up: %w", spec, err)
+	case !found:
+		return u, "", fmt.Errorf("-u %s: unable to find user %s: no matching entries in passwd file", spec, name)
 	}
 	if group != "" {
 		gid, err := resolveGroup(read, group)
@@ -109,6 +100,23 @@ func resolveUser(read reader, spec string) (specs.User, string, error) {
 	}
 	u.AdditionalGids = memberships(read, u)
 	return u, home, nil
+}
+
+// findUser is the first entry of a passwd file that is wanted, with its home directory, which is / where it has none.
+func findUser(passwd []byte, want func(uid uint32, login string) bool) (u specs.User, home string, found bool) {
+	for _, f := range entries(passwd, 6) {
+		uid, ok1 := parseID(f[2])
+		gid, ok2 := parseID(f[3])
+		if !ok1 || !ok2 || !want(uid, f[0]) {
+			continue
+		}
+		home = "/"
+		if strings.HasPrefix(f[5], "/") && !strings.ContainsAny(f[5], "\x00") {
+			home = f[5]
+		}
+		return specs.User{UID: uid, GID: gid, Username: f[0]}, home, true
+	}
+	return u, "/", false
 }
 
 // memberships lists u's own group and those that name u as a member. The own one is among them, as login(1) has it: else a set-group-id program of

@@ -34,25 +34,10 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 	if err := checkPlaces(r.Config.Mounts); err != nil {
 		return release, err
 	}
-	var mounts []Mount
-	has := map[string]bool{}
-	add := func(list []Mount, want func(Mount) bool) {
-		for _, m := range list {
-			if at := path.Clean(m.Dest); want(m) && !has[at] {
-				has[at], mounts = true, append(mounts, m)
-			}
-		}
+	mounts, err := e.allMounts(&r.Config)
+	if err != nil {
+		return release, err
 	}
-	// What only asks that there is a volume comes last.
-	add(r.Config.Mounts, func(m Mount) bool { return !m.anyVolume() })
-	for _, from := range r.Config.VolumesFrom {
-		list, err := e.mountsOf(from)
-		if err != nil {
-			return release, err
-		}
-		add(list, func(Mount) bool { return true })
-	}
-	add(r.Config.Mounts, Mount.anyVolume)
 	if err := e.fewVolumes(&r.Config, mounts); err != nil {
 		return release, err
 	}
@@ -72,6 +57,29 @@ func (e *Engine) chooseVolumes(ctx context.Context, r *Record) (release func(), 
 	}
 	r.Config.Mounts = mounts
 	return release, nil
+}
+
+// allMounts are the mounts of a container and those of the containers that it has volumes from: one at each place.
+func (e *Engine) allMounts(c *Config) (mounts []Mount, err error) {
+	has := map[string]bool{}
+	add := func(list []Mount, want func(Mount) bool) {
+		for _, m := range list {
+			if at := path.Clean(m.Dest); want(m) && !has[at] {
+				has[at], mounts = true, append(mounts, m)
+			}
+		}
+	}
+	// What only asks that there is a volume comes last.
+	add(c.Mounts, func(m Mount) bool { return !m.anyVolume() })
+	for _, from := range c.VolumesFrom {
+		list, err := e.mountsOf(from)
+		if err != nil {
+			return nil, err
+		}
+		add(list, func(Mount) bool { return true })
+	}
+	add(c.Mounts, Mount.anyVolume)
+	return mounts, nil
 }
 
 // fewVolumes refuses more volumes than a container with a user namespace of its own can have, before one is made for each. That of a container which shares one

@@ -233,24 +233,30 @@ func (e *Engine) asked(c *Container) *reach.Container {
 			hostEnds[x.Device] = x.HostDevice
 		}
 	}
-	for i, x := range c.Connections {
-		n := reach.Network{Name: x.Network, Driver: plan.DriverBridge, Device: x.Device}
-		if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {
-			n.Driver, n.Internal = rec.Driver, rec.Internal
-			if rec.Driver == plan.DriverBridge {
-				n.Bridge, n.HostEnd = rec.Device, cmp.Or(hostEnds[x.Device], plan.HostDevice(c.ID, i))
-				n.Isolated4, n.Isolated6 = gatewayMode(&rec, netip.IPv4) == modeIsolated, gatewayMode(&rec, netip.IPv6) == modeIsolated
-			}
-		}
-		for _, a := range x.Addrs {
-			n.Addrs = append(n.Addrs, std(a.Addr()))
-		}
-		for _, g := range []netip.Addr{x.Gateway4, x.Gateway6} {
-			if g.IsValid() {
-				n.Gateways = append(n.Gateways, std(g))
-			}
-		}
-		out.Networks = append(out.Networks, n)
+	for i := range c.Connections {
+		x := &c.Connections[i]
+		out.Networks = append(out.Networks, e.askedNetwork(x, cmp.Or(hostEnds[x.Device], plan.HostDevice(c.ID, i))))
 	}
 	return out
+}
+
+// askedNetwork is what they say of it on a network; hostEnd is the other end of its device, where that is a bridge.
+func (e *Engine) askedNetwork(x *Connection, hostEnd string) reach.Network {
+	n := reach.Network{Name: x.Network, Driver: plan.DriverBridge, Device: x.Device}
+	if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {
+		n.Driver, n.Internal = rec.Driver, rec.Internal
+		if rec.Driver == plan.DriverBridge {
+			n.Bridge, n.HostEnd = rec.Device, hostEnd
+			n.Isolated4, n.Isolated6 = gatewayMode(&rec, netip.IPv4) == modeIsolated, gatewayMode(&rec, netip.IPv6) == modeIsolated
+		}
+	}
+	for _, a := range x.Addrs {
+		n.Addrs = append(n.Addrs, std(a.Addr()))
+	}
+	for _, g := range []netip.Addr{x.Gateway4, x.Gateway6} {
+		if g.IsValid() {
+			n.Gateways = append(n.Gateways, std(g))
+		}
+	}
+	return n
 }
