@@ -564,7 +564,7 @@ func (b *builder) writeNetworks(dir string) error {
 		}
 		n.Networks = append(n.Networks, membership(w))
 	}
-	return monitor.WriteJSON(dir, "networks.json", &n, false)
+	return monitor.WriteJSON(dir, "networks.json", &n)
 }
 
 func membership(w *wire) monitor.Membership {

@@ -26,7 +26,7 @@ func (e *Engine) intend(id string, in intent) error {
 	if err := os.MkdirAll(e.intents(), 0o700); err != nil {
 		return err
 	}
-	return monitor.WriteJSON(e.intents(), id, &in, false)
+	return monitor.WriteJSON(e.intents(), id, &in)
 }
 
 // fulfilled says that it is done.

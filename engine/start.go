@@ -147,7 +147,7 @@ func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {
 		return err
 	}
 	setup := monitor.Setup{Options: b.opts, Joins: b.joins, TimeOnExec: e.host.TimeOnExec}
-	if err := monitor.WriteJSON(c.dir, "setup.json", &setup, false); err != nil {
+	if err := monitor.WriteJSON(c.dir, "setup.json", &setup); err != nil {
 		return err
 	}
 	t := e.task(c)
@@ -158,7 +158,7 @@ func (e *Engine) write(ctx context.Context, c *Container, b *builder) error {
 	if t.Log.Driver == "journald" && !exists(log.JournalSocket) {
 		return errors.New("--log-driver journald: journald is not enabled on this host")
 	}
-	return monitor.WriteJSON(c.dir, "task.json", t, false)
+	return monitor.WriteJSON(c.dir, "task.json", t)
 }
 
 // place has all that the container's mounts show in its place; dir is the container's directory.

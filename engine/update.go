@@ -186,7 +186,7 @@ func (c *Container) updateSpec(changes *specs.LinuxResources) error {
 		s.Linux = &specs.Linux{}
 	}
 	s.Linux.Resources = limits.Merge(s.Linux.Resources, changes)
-	return monitor.WriteJSON(c.dir, "config.json", &s, false)
+	return monitor.WriteJSON(c.dir, "config.json", &s)
 }
 
 // updateTask changes what the monitor reads at the next end of the container. One that was never started has no task yet.
@@ -199,7 +199,7 @@ func (c *Container) updateTask(u UpdateConfig) error {
 		return err
 	}
 	t.Restart = monitor.Restart{Policy: u.Restart.Policy, Retries: u.Restart.Retries}
-	return monitor.WriteJSON(c.dir, "task.json", &t, false)
+	return monitor.WriteJSON(c.dir, "task.json", &t)
 }
 
 // checkRestart reports what is wrong with a restart policy, in Docker's words.

@@ -333,7 +333,7 @@ func (e *Engine) imageContent(r *Record, dest string) volume.Content {
 			return err
 		}
 		defer img.Close()
-		if f, err := img.Lookup(dest, false); err != nil || !f.IsDir() {
+		if f, err := img.Lookup(dest); err != nil || !f.IsDir() {
 			return fmt.Errorf("%s: %w", dest, cmp.Or(err, fs.ErrNotExist))
 		}
 		return img.Tar(ctx, dest, w)

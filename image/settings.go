@@ -68,6 +68,7 @@ type Registry struct {
 
 const (
 	defaultParallel = 4
+	mostParallel    = 16
 	defaultMaxLayer = 64 << 30
 	defaultMaxRatio = 200
 )
@@ -315,8 +316,8 @@ func mirrorURL(m string) (*url.URL, error) {
 	return u, nil
 }
 
-func (s *Settings) downloads() int  { return between(1, s.Downloads, 16) }
-func (s *Settings) uploads() int    { return between(1, s.Uploads, 16) }
+func (s *Settings) downloads() int  { return parallel(s.Downloads) }
+func (s *Settings) uploads() int    { return parallel(s.Uploads) }
 func (s *Settings) maxLayer() int64 { return or(s.MaxLayer, defaultMaxLayer) }
 
 // maxBlob bounds a layer as it comes. What cannot be compressed is a little larger so; but behind the end of a compressed stream there may be anything, which no
@@ -335,9 +336,10 @@ func or(n, other int64) int64 {
 	return other
 }
 
-func between(low, n, high int) int {
+// parallel is how many blobs are moved at once.
+func parallel(n int) int {
 	if n <= 0 {
 		n = defaultParallel
 	}
-	return max(low, min(n, high))
+	return min(n, mostParallel)
 }

@@ -131,7 +131,7 @@ func testGate(t *testing.T) {
 	}
 	at := member(nets[0])
 	at.Subnets = append(at.Subnets, netip.MustParsePrefix("198.51.100.0/24")) // of all the world, and the neighbours'
-	if err := WriteJSON(dir, "networks.json", Networks{Data: data, Networks: []Membership{at}, Egress: e, Resolver: true}, false); err != nil {
+	if err := WriteJSON(dir, "networks.json", Networks{Data: data, Networks: []Membership{at}, Egress: e, Resolver: true}); err != nil {
 		t.Fatal(err)
 	}
 	n := newNames(dir, run)

@@ -64,7 +64,7 @@ func TestNames(t *testing.T) {
 	write := func(n Networks) {
 		t.Helper()
 		n.Data = data
-		if err := WriteJSON(dir, "networks.json", n, false); err != nil {
+		if err := WriteJSON(dir, "networks.json", n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestServeNames(t *testing.T) {
 	self := id("9")
 	join(t, db, nets[0], self, "me")
 	m := &monitor{order: Order{Dir: t.TempDir(), Run: run}, task: Task{ID: self}}
-	if err := WriteJSON(m.order.Dir, "networks.json", Networks{Data: data, Networks: []Membership{member(nets[0])}, Resolver: true}, false); err != nil {
+	if err := WriteJSON(m.order.Dir, "networks.json", Networks{Data: data, Networks: []Membership{member(nets[0])}, Resolver: true}); err != nil {
 		t.Fatal(err)
 	}
 	do := inNamespace(t)

@@ -161,7 +161,7 @@ func (s *State) Lost() bool { return s.Status == Exited && s.Error == lost }
 func WriteState(dir string, s State) error {
 	spare := dir + "/state.spare"
 	unix.Link(dir+"/state.json", spare) // of the first one that is replaced; later ones find it there
-	err := WriteJSON(dir, "state.json", &s, false)
+	err := WriteJSON(dir, "state.json", &s)
 	if !files.Full(err) {
 		return err
 	}
@@ -219,13 +219,13 @@ func ReadJSON(name string, v any) error {
 	return nil
 }
 
-// WriteJSON replaces the file name in dir as a whole, by v; with sync it is on the disk when WriteJSON returns.
-func WriteJSON(dir, name string, v any, sync bool) error {
+// WriteJSON replaces the file name in dir as a whole, by v. When it is on the disk is the kernel's to say.
+func WriteJSON(dir, name string, v any) error {
 	data, err := leanjson.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return files.Replace(dir, name, append(data, '\n'), sync)
+	return files.Replace(dir, name, append(data, '\n'), false)
 }
 
 // bootID names this boot of the machine: random(4).

@@ -224,12 +224,11 @@ func (a *Asm) vector(list []string) Arg {
 	return memArg(m)
 }
 
-// openHow is struct open_how of openat2(2).
-func (a *Asm) openHow(flags, mode, resolve uint64) Arg {
+// openHow is struct open_how of openat2(2), for a file that is there: its mode is 0.
+func (a *Asm) openHow(flags, resolve uint64) Arg {
 	var how [24]byte
 	le := binary.LittleEndian
 	le.PutUint64(how[:], flags)
-	le.PutUint64(how[8:], mode)
 	le.PutUint64(how[16:], resolve)
 	for _, m := range a.recent {
 		if m != nil && len(m.Data) == len(how) && string(m.Data) == string(how[:]) {

@@ -37,7 +37,7 @@ func (a *Asm) lookupBelow(base Reg, p string, flags uint64, out Reg) *Row {
 
 // lookupAsIs is lookupBelow for a path whose links before ".." and whose last slash count.
 func (a *Asm) lookupAsIs(base Reg, p string, flags uint64, out Reg) *Row {
-	how := a.openHow(abi.OPath|abi.OCloexec|flags, 0, a.resolve)
+	how := a.openHow(abi.OPath|abi.OCloexec|flags, a.resolve)
 	return a.call(abi.CallOpenat2, fd(base), a.str(p), how, num(24)).into(out)
 }
 

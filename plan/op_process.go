@@ -101,7 +101,7 @@ func (o *OwnNull) String() string { return "open the container's /dev/null = " +
 
 func (o *OwnNull) lower(a *Asm) {
 	null := a.tmp()
-	how := a.openHow(abi.ORdwr|abi.ONoctty|a.o.Nofollow|abi.OCloexec, 0, inRoot)
+	how := a.openHow(abi.ORdwr|abi.ONoctty|a.o.Nofollow|abi.OCloexec, inRoot)
 	// Nodes may not work there: a root file system that is nodev, a control group that some other program keeps.
 	a.call(abi.CallOpenat2, fd(RegRoot), a.str(below("/dev/null")), how, num(24)).into(null).accept(abi.EACCES, abi.EPERM)
 	refused := a.here() - 1

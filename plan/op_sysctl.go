@@ -53,7 +53,7 @@ func sysctlPath(key string) string {
 
 func (s *Sysctl) lower(a *Asm) {
 	f := a.tmp()
-	how := a.openHow(abi.OWronly|abi.OCloexec, 0, abi.ResolveBeneath|abi.ResolveNoSymlinks|abi.ResolveNoXdev)
+	how := a.openHow(abi.OWronly|abi.OCloexec, abi.ResolveBeneath|abi.ResolveNoSymlinks|abi.ResolveNoXdev)
 	a.call(abi.CallOpenat2, fd(RegProc), a.str("sys/"+sysctlPath(s.Key)), how, num(24)).into(f)
 	a.call(abi.CallWrite, fd(f), a.mem([]byte(s.Value)), num(uint64(len(s.Value))))
 }

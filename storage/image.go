@@ -83,7 +83,7 @@ func (i *Image) Close() {
 // ReadFile reads a regular file of the image, of at most limit bytes; links are followed within the image. The
 // error is fs.ErrNotExist where there is none.
 func (i *Image) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := i.Lookup(name, false)
+	f, err := i.Lookup(name)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (i *Image) ReadFile(name string, limit int64) ([]byte, error) {
 // Tar writes a file of the image, with all that is below it, as a tar in PAX format. A directory's content is at the tar's
 // root, any other file has its own name. Links in the path are followed within the image. Holes become zeros.
 func (i *Image) Tar(ctx context.Context, p string, w io.Writer) error {
-	f, err := i.Lookup(p, false)
+	f, err := i.Lookup(p)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (n NetSpace) kinds(bridge string) (width int) {
 func (m *NetMap) line(d NetDevice, from, kinds int, l Lang) string {
 	var parts []string
 	if kinds > 0 || d.Kind != "" {
-		parts = append(parts, pad(d.Kind, kinds, false))
+		parts = append(parts, pad(d.Kind, kinds))
 	}
 	if !d.Up {
 		parts = append(parts, l.Say(words.Down))

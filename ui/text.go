@@ -121,14 +121,8 @@ func split(s string, columns int) (head, tail string) {
 	return s, ""
 }
 
-// pad fills s with spaces to columns, before it when right is set.
-func pad(s string, columns int, right bool) string {
-	fill := strings.Repeat(" ", max(columns-Width(s), 0))
-	if right {
-		return fill + s
-	}
-	return s + fill
-}
+// pad fills s with spaces to columns.
+func pad(s string, columns int) string { return s + strings.Repeat(" ", max(columns-Width(s), 0)) }
 
 // Wrap breaks s into lines of at most columns: at spaces, beside wide characters (there
 // are no spaces in Japanese), and within a word only when it is wider than a line: behind a

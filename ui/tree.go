@@ -48,7 +48,7 @@ func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int)
 		note = Cut(note, room-max(Width(text), align), s.ellipsis())
 	}
 	if note != "" {
-		text = pad(text, align, false)
+		text = pad(text, align)
 	}
 	b.WriteString(first)
 	b.WriteString(s.Paint(t.Role, text))

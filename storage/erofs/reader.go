@@ -197,22 +197,21 @@ func (f *File) Child(name string) (*File, error) {
 // maxLinks is the kernel's, see path_resolution(7).
 const maxLinks = 40
 
-// Lookup finds a path, and follows links as though the image's root was the root. nofollow leaves a link at the
-// path's end as it is. The error is an [*fs.PathError].
-func (m *Image) Lookup(p string, nofollow bool) (*File, error) {
+// Lookup finds a path, and follows links as though the image's root was the root. The error is an [*fs.PathError].
+func (m *Image) Lookup(p string) (*File, error) {
 	root, err := m.Root()
 	if err != nil {
 		return nil, err
 	}
 	links := 0
-	stack, err := walk([]*File{root}, p, nofollow, &links)
+	stack, err := walk([]*File{root}, p, &links)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
 	}
 	return stack[len(stack)-1], nil
 }
 
-func walk(stack []*File, p string, nofollow bool, links *int) ([]*File, error) {
+func walk(stack []*File, p string, links *int) ([]*File, error) {
 	if strings.HasPrefix(p, "/") {
 		stack = stack[:1]
 	}
@@ -231,14 +230,14 @@ func walk(stack []*File, p string, nofollow bool, links *int) ([]*File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if next.Mode&unix.S_IFMT != unix.S_IFLNK || nofollow && p == "" {
+		if next.Mode&unix.S_IFMT != unix.S_IFLNK {
 			stack = append(stack[:len(stack):len(stack)], next)
 			continue
 		}
 		if *links++; *links > maxLinks {
 			return nil, unix.ELOOP
 		}
-		if stack, err = walk(stack, next.Target, false, links); err != nil {
+		if stack, err = walk(stack, next.Target, links); err != nil {
 			return nil, err
 		}
 	}

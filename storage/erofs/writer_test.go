@@ -256,6 +256,6 @@ func FuzzOpen(f *testing.F) {
 			}
 			return nil
 		})
-		img.Lookup("l/../d/a", false)
+		img.Lookup("l/../d/a")
 	})
 }
