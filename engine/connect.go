@@ -164,7 +164,7 @@ func (b *builder) networks() error {
 // replug has others on a network be at its bridge again, which this container would else have for itself: see [Engine.replug]. It is started also where
 // they cannot be.
 func (b *builder) replug(w *wire) {
-	if b.look || b.engine.look {
+	if b.look {
 		return
 	}
 	d := &network.Doer{Rules: monitor.Rules(b.engine.dir)}
@@ -176,9 +176,9 @@ func (b *builder) replug(w *wire) {
 
 // wire finds the network of an attachment, and checks what can be asked of it.
 func (b *builder) wire(a Attachment) (*wire, error) {
-	n, err := b.engine.lookupNetwork(a.Network, b.look || b.engine.look)
+	n, err := b.engine.lookupNetwork(a.Network, b.look)
 	if err == nil && n.Name == netdb.DefaultName {
-		n, err = b.engine.settle(n, b.look || b.engine.look)
+		n, err = b.engine.settle(n, b.look)
 	}
 	if err != nil {
 		return nil, err

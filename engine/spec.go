@@ -66,7 +66,7 @@ func (b *builder) because(field, format string, args ...any) {
 
 // build makes the spec of a container.
 func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, error) {
-	b := &builder{ctx: ctx, engine: e, look: look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, volumes: e.volumes(), shared: map[string]Container{}}
+	b := &builder{ctx: ctx, engine: e, look: look || e.look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, volumes: e.volumes(), shared: map[string]Container{}}
 	for _, n := range []struct{ what, mode string }{
 		{"PID", b.run.PID}, {"IPC", b.run.IPC}, {"UTS", b.run.UTS}, {"user namespace", b.run.UserNS}, {"network", b.run.networkMode()}, {"cgroup namespace", b.run.CgroupNS},
 	} {
@@ -78,7 +78,7 @@ func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, er
 		if err != nil {
 			return nil, err
 		}
-		if !look && c.PID == 0 { // the words before its name are Docker's
+		if !b.look && c.PID == 0 { // the words before its name are Docker's
 			return nil, ErrConflict{fmt.Sprintf("cannot join %s of a non running container: %s: start that one first", n.what, c.Name)}
 		}
 		b.shared[n.mode] = c
