@@ -25,7 +25,8 @@ func (m *monitor) adopt() error {
 	if err != nil && !errors.Is(err, oci.ErrNotExist) {
 		return err
 	}
-	r := &run{container: c, ended: make(chan struct{}), began: m.state.Started}
+	r := newRun(m.state.Started)
+	r.container = c
 	if errors.Is(err, oci.ErrNotExist) || m.state.PID == 0 {
 		return m.adoptEnded(r)
 	}
@@ -95,9 +96,19 @@ func (r *run) waitAdopted() Exit {
 		close(r.ended)
 		return Exit{Code: 255, Error: unknownEnd}
 	}
-	defer p.Close()
-	for !p.Wait(time.Hour) {
+	ended := make(chan struct{})
+	go func() {
+		for !p.Wait(time.Hour) {
+		}
+		close(ended)
+	}()
+	select {
+	case <-r.left.known:
+		close(r.ended)
+		return exitOf(r.left.status)
+	case <-ended:
 	}
+	defer p.Close()
 	close(r.ended)
 	for range 500 { // five seconds: some machines' first process waits for others' children once in a while only
 		status, err := launch.ExitOf(p.FD())

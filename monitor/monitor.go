@@ -72,11 +72,16 @@ type run struct {
 	proc      *launch.Process // a child of this process, or
 	adopted   *oci.Process    // somebody else's
 	ended     chan struct{}   // closed when it has
+	left      left
 	out       []*os.File
 	copied    sync.WaitGroup
 	began     time.Time
 	server    *server // of its root file system; nil where that is the kernel
 	lost      string  // how the server ended too early; under the monitor's lock
+}
+
+func newRun(began time.Time) *run {
+	return &run{ended: make(chan struct{}), left: left{known: make(chan struct{})}, began: began}
 }
 
 func (r *run) signal(sig syscall.Signal) error {
@@ -245,7 +250,7 @@ func (m *monitor) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := &run{ended: make(chan struct{})}
+	r := newRun(time.Time{})
 	m.state.Server, m.state.ServerName = oci.Witness{}, ""
 	stdio, err := m.openStreams(r)
 	defer func() {
@@ -541,7 +546,7 @@ func (m *monitor) launchAgain() bool {
 		return true
 	}
 	f := failure(err)
-	r := &run{ended: make(chan struct{}), began: time.Now()}
+	r := newRun(time.Now())
 	close(r.ended)
 	m.mu.Lock()
 	m.run = r
@@ -611,6 +616,10 @@ func (m *monitor) waitEnd(r *run) Exit {
 		return r.waitAdopted()
 	}
 	for !r.proc.WaitEndOr(m.wake) {
+		if r.left.is() {
+			close(r.ended)
+			return exitOf(r.left.status)
+		}
 		m.settleHere()
 	}
 	close(r.ended)
@@ -785,12 +794,12 @@ func (m *monitor) stop(s stop, by string) {
 		if sig != unix.SIGKILL {
 			m.signal(unix.SIGKILL, fmt.Sprintf("%s, %d s after %v", by, s.Seconds, abi.Signal(sig)))
 		}
-		r.thaw()
+		m.thaw(r)
 	}
 }
 
 // thaw sees to it that a container which was sent SIGKILL ends: with version 1 of control groups a pause that comes between holds it up for as long as it lasts.
-func (r *run) thaw() {
+func (m *monitor) thaw(r *run) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		t := time.NewTimer(wait)
 		select {
@@ -799,6 +808,7 @@ func (r *run) thaw() {
 			return
 		case <-t.C:
 			r.container.Resume()
+			m.lookLeft(r)
 		}
 	}
 }

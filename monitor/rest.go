@@ -187,7 +187,7 @@ func (m *monitor) goOn() int {
 	if m.sink, err = log.Open(m.task.Log); err != nil {
 		return 1
 	}
-	r := &run{ended: make(chan struct{}), began: x.Ran}
+	r := newRun(x.Ran)
 	if r.container, err = m.runtime.Open(m.task.ID); err != nil {
 		return 1
 	}

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -183,7 +184,12 @@ func (m *monitor) copyOut(r *run) {
 		r.copied.Go(func() {
 			piece := make([]byte, 1+pieceSize)
 			piece[0] = kind
-			for m.copyPiece(stream, all, piece) == nil {
+			var err error
+			for err == nil {
+				err = m.copyPiece(stream, all, piece)
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				m.watchLeft(r)
 			}
 		})
 	}

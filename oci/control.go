@@ -341,11 +341,16 @@ func (c *Container) end() error {
 	return gone(p, c.ID)
 }
 
-// gone waits until a process of a container that was sent SIGKILL has ended.
+// gone waits until a process of a container that was sent SIGKILL has ended, or has nothing left but its number: see [Process.Left].
 func gone(p *Process, id string) error {
-	const patience = 10 * time.Second
-	if !p.Wait(patience) {
-		return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, id, patience)
+	const patience, moment = 10 * time.Second, time.Second
+	for begin := time.Now(); !p.Wait(moment); {
+		if p.Left() {
+			return nil // only its number is left, for as long as the parent of another one does not wait for that
+		}
+		if time.Since(begin) > patience {
+			return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, id, patience)
+		}
 	}
 	return nil
 }

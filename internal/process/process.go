@@ -114,6 +114,26 @@ func (p *Process) Ending() bool {
 	})
 }
 
+// Left reports whether the process has let go of all that it had, memory, files and namespaces, and is still there. A moment of that is in each end. The first process
+// of a pid namespace stays so until all others there are waited for, each by its parent, which may be outside and wait for none (zap_pid_ns_processes of the kernel).
+func (p *Process) Left() bool {
+	if !p.Ending() {
+		return false
+	}
+	_, err := unix.Readlinkat(p.dir, "ns/mnt", make([]byte, 64))
+	return err == unix.ENOENT && p.Alive()
+}
+
+// Status is how a process ends that has let go of all: as wait(2) will have it. Who may not trace the process finds 0, and so does who has an old kernel.
+func (p *Process) Status() syscall.WaitStatus {
+	const code = 52 - 3 // exit_code
+	if f := p.fields("stat"); len(f) > code {
+		n, _ := strconv.Atoi(string(f[code]))
+		return syscall.WaitStatus(n)
+	}
+	return 0
+}
+
 // exiting and threads read fields of proc_pid_stat(5): the 9th, and the 20th.
 func exiting(f [][]byte) bool {
 	const exiting = 4 // PF_EXITING of the kernel's linux/sched.h
