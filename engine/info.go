@@ -127,7 +127,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	if err := i.machine(e.host); err != nil {
 		return i, err
 	}
-	if err := i.store(ctx, e); err != nil {
+	if err := i.store(e); err != nil {
 		return i, err
 	}
 	if err := i.count(e); err != nil {
@@ -176,16 +176,14 @@ func (i *Info) machine(f plan.Facts) error {
 }
 
 // store tells of the images, and how their layers are kept.
-func (i *Info) store(ctx context.Context, e *Engine) error {
+func (i *Info) store(e *Engine) error {
 	images, err := e.Images()
 	if err != nil {
 		return err
 	}
-	all, err := images.List(ctx, image.ListOptions{})
-	if err != nil {
+	if i.Images, err = images.Count(); err != nil {
 		return err
 	}
-	i.Images = len(all)
 	layers, err := e.Storage()
 	if err != nil {
 		return err

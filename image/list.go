@@ -129,6 +129,16 @@ func (s *Store) sharedSize(i Image, users map[digest.Digest]int) (bytes int64) {
 	return bytes
 }
 
+// Count is how many images there are. One that went out with another manifest, and came back beside itself, is one.
+func (s *Store) Count() (int, error) {
+	images, err := s.images()
+	ids := map[digest.Digest]bool{}
+	for _, i := range images {
+		ids[i.ID] = true
+	}
+	return len(ids), err
+}
+
 func created(i Image) time.Time {
 	if i.Config.Created == nil {
 		return time.Time{}

@@ -210,6 +210,60 @@ func TestPushPlain(t *testing.T) {
 	}
 }
 
+// TestTwin: an image that was pushed with another manifest, and came back beside itself, is one image still: who takes a name of it away removes no image, and it is not listed once more
+// without a name.
+func TestTwin(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
+	k := serve(t, f)
+	to := target(t, nil) + "/app:1"
+	s := newStore(t, nil)
+	copyTo(t, s, k.host+"/a", to, PullOptions{})
+	raw := saved(t, s, SaveOptions{}, to)
+	s = newStore(t, nil)
+	if _, err := s.Load(t.Context(), bytes.NewReader(raw), LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), to, "kept"); err != nil {
+		t.Fatal(err)
+	}
+	was, err := s.Get("kept", Platform{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Push(t.Context(), to, PushOptions{}); err != nil || d == was.Target.Digest {
+		t.Fatalf("%s: %v", d, err)
+	}
+	inUse := errors.New("a container needs it")
+	needed := func(Image, bool) error { return inUse }
+	for _, force := range []bool{false, true, true} {
+		out, err := s.Remove(t.Context(), to, RemoveOptions{Force: force, Blocked: needed})
+		if err != nil || slices.ContainsFunc(out, func(r Removed) bool { return r.Deleted == was.ID.String() }) {
+			t.Errorf("%v: %v", out, err)
+		}
+		if list, err := s.List(t.Context(), ListOptions{All: true}); err != nil || len(list) != 1 || list[0].ID != was.ID {
+			t.Errorf("%d listed: %v", len(list), err)
+		}
+		if back, err := s.Pull(t.Context(), to, PullOptions{}); err != nil || back.ID != was.ID || back.Target.Digest == was.Target.Digest {
+			t.Errorf("%s %s: %v", back.ID, back.Target.Digest, err)
+		}
+		if n, err := s.Count(); err != nil || n != 1 {
+			t.Errorf("%d images: %v", n, err)
+		}
+	}
+	// The same where another image takes the name.
+	f.tags["other"] = f.image(Host(), "gzip", false, layersOf(3)...)
+	if _, err := s.Pull(t.Context(), k.host+"/a:other", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), k.host+"/a:other", to); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.List(t.Context(), ListOptions{All: true}); err != nil || len(list) != 2 {
+		t.Errorf("%d listed: %v", len(list), err)
+	}
+}
+
 // TestPushIndex: an index with all its platforms, or one of them where not all are here.
 func TestPushIndex(t *testing.T) {
 	f := newFixture()

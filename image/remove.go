@@ -51,7 +51,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 			gone = removal{of: i, told: []Removed{{Untagged: r.Familiar()}}}
 			return withoutDigest(list, i, r), nil
 		}
-		left, gone, err = remove(list, i, ref, o)
+		left, gone, err = s.remove(list, i, ref, o)
 		return left, err
 	})
 	if err != nil {
@@ -73,7 +73,7 @@ type removal struct {
 }
 
 // remove takes the names that ref means from an image, and says what is left of all.
-func remove(list []root, i Image, ref string, o RemoveOptions) (left []root, gone removal, err error) {
+func (s *Store) remove(list []root, i Image, ref string, o RemoveOptions) (left []root, gone removal, err error) {
 	drop, err := leaving(i, ref, o.Force)
 	if err != nil {
 		return nil, gone, err
@@ -82,7 +82,7 @@ func remove(list []root, i Image, ref string, o RemoveOptions) (left []root, gon
 	left = slices.DeleteFunc(slices.Clone(list), func(r root) bool {
 		return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
 	})
-	last := !slices.ContainsFunc(left, mine)
+	last := !slices.ContainsFunc(left, func(r root) bool { return mine(r) || s.configOf(r) == i.ID })
 	if last && o.Blocked != nil {
 		if err := o.Blocked(i, o.Force); err != nil {
 			if _, ok := namedBy(i, ref); !ok || !o.Force {

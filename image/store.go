@@ -322,7 +322,40 @@ func (s *Store) change(ctx context.Context, edit func([]root) ([]root, error)) e
 	if err != nil {
 		return err
 	}
-	return s.writeRoots(list)
+	return s.writeRoots(s.withoutTwins(list))
+}
+
+// withoutTwins drops roots without a name whose image another root has by another manifest, as a push that compressed its layers may have written it: nobody could
+// tell the two apart.
+func (s *Store) withoutTwins(list []root) []root {
+	nameless := func(r root) bool { return nameOf(r) == "" }
+	if !slices.ContainsFunc(list, nameless) {
+		return list
+	}
+	known := map[digest.Digest]bool{}
+	for _, r := range list {
+		if id := s.configOf(r); id != "" && !nameless(r) {
+			known[id] = true
+		}
+	}
+	return slices.DeleteFunc(list, func(r root) bool {
+		if !nameless(r) {
+			return false
+		}
+		id := s.configOf(r)
+		twin := known[id]
+		known[id] = id != ""
+		return twin
+	})
+}
+
+// configOf is the config of the one image that a root leads to, which is its id; empty where that is an index, or damaged.
+func (s *Store) configOf(r root) digest.Digest {
+	doc, err := s.readDocument(v1.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+	if err != nil || doc.manifest == nil {
+		return ""
+	}
+	return doc.manifest.Config.Digest
 }
 
 func (s *Store) writeRoots(list []root) error {
