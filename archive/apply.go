@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -71,7 +72,7 @@ func (r *Result) leaveOut(format string, args ...any) {
 // Apply unpacks a tar below root. Another process may change the tree meanwhile: files may
 // then come to lie at other places, but not outside of root and what is mounted in it.
 //
-// On an error what was made stays, for the caller to remove. It is an [*EntryError] where it belongs to an
+// On an error what was made stays, for the caller to remove, or to show: but no file without all of its content. It is an [*EntryError] where it belongs to an
 // entry. r is read up to the end of the archive, not up to its own end.
 func Apply(ctx context.Context, root *os.File, r io.Reader, o Options) (Result, error) {
 	a := &applier{
@@ -80,8 +81,10 @@ func Apply(ctx context.Context, root *os.File, r io.Reader, o Options) (Result, 
 	}
 	defer a.forget()
 	err := a.all()
-	if err == nil {
-		err = a.finishDirs()
+	if err == nil || !o.Layer { // a layer that fails is removed, which is easier as it is
+		if e := a.finishDirs(); err == nil {
+			err = e
+		}
 	}
 	return a.done, err
 }
@@ -295,13 +298,18 @@ func openRegular(dir int, name string, flags int) (*os.File, error) {
 
 // regular makes a file, and gives it its content. Owner before permissions: a change
 // of the owner takes set-user-ID bits and capabilities away.
-func (a *applier) regular(e *Entry, parent int, name string) error {
+func (a *applier) regular(e *Entry, parent int, name string) (err error) {
 	fd, err := openat2(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600, beneath)
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), name)
+	f := os.NewFile(uintptr(fd), path.Base(e.Path)) // and not name, which may be a temporary one
 	defer f.Close()
+	defer func() {
+		if err != nil {
+			unix.Unlinkat(parent, name, 0)
+		}
+	}()
 	if err := a.content(f, e.Size); err != nil {
 		return err
 	}

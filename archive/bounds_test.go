@@ -275,6 +275,54 @@ func TestDirectoriesLast(t *testing.T) {
 	})
 }
 
+// TestCut: of a file whose content does not come, or has no room, nothing is left, be there one of its name or none; directories have their permissions all the same.
+func TestCut(t *testing.T) {
+	nstest.Root(t)
+	const size = 1 << 20
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o751}, {Name: "d/whole", Typeflag: tar.TypeReg}, {Name: "d/f", Typeflag: tar.TypeReg, Size: size}} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Write(bytes.Repeat([]byte("x"), size))
+	for what, test := range map[string]struct {
+		in  []byte
+		err string
+	}{
+		"cut":         {b.Bytes()[:b.Len()-size+1000], "d/f"},
+		"a full disk": {b.Bytes(), `"d/f": write f: no space left on device`},
+	} {
+		for _, want := range [][]string{{"whole"}, {"f", "whole"}} {
+			dir := nstest.Dir(t)
+			if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(dir, 0) })
+			if want[0] == "f" {
+				if err := errors.Join(os.Mkdir(dir+"/d", 0o700), os.WriteFile(dir+"/d/f", []byte("old"), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Apply(t.Context(), open(t, dir), bytes.NewReader(test.in), Options{}); err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Errorf("%s: %v", what, err)
+			}
+			files, _ := os.ReadDir(dir + "/d")
+			var got []string
+			for _, f := range files {
+				got = append(got, f.Name())
+			}
+			if st, err := os.Stat(dir + "/d"); err != nil || st.Mode().Perm() != 0o751 || !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q in a directory of 0751: %v", what, got, want, err)
+			}
+			if old, _ := os.ReadFile(dir + "/d/f"); want[0] == "f" && string(old) != "old" {
+				t.Errorf("%s: %q", what, old)
+			}
+		}
+	}
+}
+
 // TestKernelsFiles: of what shows the state of the kernel only the directory is packed, unless it is asked for itself.
 func TestKernelsFiles(t *testing.T) {
 	nstest.Root(t)
