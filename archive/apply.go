@@ -223,7 +223,8 @@ func (a *applier) forget() {
 }
 
 // create has make make a file that is no directory. A file that is there is replaced when the new one
-// is whole. What is a mount point can only be written to.
+// is whole. What is a mount point can only be written to: rename(2) refuses one of the caller's own mount namespace, but takes away what is
+// mounted there in another, as in a container's.
 func (a *applier) create(parent int, base string, make func(name string) error) error {
 	err := make(base)
 	if err != unix.EEXIST {
@@ -246,8 +247,7 @@ func (a *applier) create(parent int, base string, make func(name string) error) 
 		unix.Unlinkat(parent, temp, 0)
 		return err
 	}
-	err = unix.Renameat(parent, temp, parent, base)
-	if err == unix.EBUSY {
+	if err = replace(parent, temp, base); err == unix.EBUSY {
 		err = writeOver(parent, temp, base)
 	}
 	if err != nil {
@@ -256,14 +256,25 @@ func (a *applier) create(parent int, base string, make func(name string) error) 
 	return err
 }
 
-// writeOver copies a file into another one that is a mount point, and removes it.
+// replace gives a file the name of another one, which goes. A mount point is EBUSY.
+func replace(parent int, temp, base string) error {
+	if mounted, err := mountedAt(parent, base); err != nil && err != unix.ENOENT {
+		return err
+	} else if mounted {
+		return unix.EBUSY
+	}
+	return unix.Renameat(parent, temp, parent, base)
+}
+
+// writeOver copies a file into another one that is a mount point, and removes it. A container that may mount has put there what it likes: a
+// parameter of the kernel is a regular file, too, and may be this process's to write to, not the container's.
 func writeOver(parent int, temp, base string) error {
 	from, err := openRegular(parent, temp, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := openRegular(parent, base, unix.O_WRONLY|unix.O_TRUNC)
+	to, err := openMounted(parent, base)
 	if err != nil {
 		return fmt.Errorf("a mount point: %w", err)
 	}
@@ -272,6 +283,22 @@ func writeOver(parent int, temp, base string) error {
 		return err
 	}
 	return unix.Unlinkat(parent, temp, 0)
+}
+
+// openMounted opens a regular file, to be written anew.
+func openMounted(dir int, name string) (*os.File, error) {
+	f, err := openRegular(dir, name, unix.O_WRONLY)
+	if err != nil {
+		return nil, err
+	}
+	if err = notOfKernel(int(f.Fd())); err == nil {
+		err = f.Truncate(0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // openRegular opens a regular file of an open directory. It is looked at before it is opened: opening

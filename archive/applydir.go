@@ -47,6 +47,9 @@ func (a *applier) rootDir(e *Entry) error {
 }
 
 func (a *applier) dirMeta(fd int, e *Entry) error {
+	if err := notOfKernel(fd); err != nil {
+		return err
+	}
 	if err := a.own(fd, e); err != nil {
 		return err
 	}
@@ -79,7 +82,7 @@ func (a *applier) mkdir(parent int, base string) error {
 		return errors.New("there is a file of this name that is no directory")
 	}
 	hidden := a.o.Layer && hides(parent, base, st)
-	if err := unix.Unlinkat(parent, base, 0); err != nil {
+	if err := unlink(parent, base); err != nil {
 		return err
 	}
 	if err := unix.Mkdirat(parent, base, 0o700); err != nil {

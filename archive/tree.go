@@ -73,6 +73,28 @@ func lstat(dir int, name string) (st unix.Stat_t, err error) {
 
 func isDir(st unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
+// mountedAt reports whether a name in an open directory is a mount point, in whichever mount namespace the directory was opened.
+func mountedAt(dir int, name string) (bool, error) {
+	var at, in unix.Statx_t
+	if err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &at); err != nil {
+		return false, err
+	}
+	err := unix.Statx(dir, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &in)
+	return at.Mnt_id != in.Mnt_id, err
+}
+
+// unlink removes a file. A mount point is EBUSY, also one of another mount namespace, where unlink(2) would take away what is mounted.
+func unlink(dir int, name string) error {
+	mounted, err := mountedAt(dir, name)
+	if err != nil {
+		return err
+	}
+	if mounted {
+		return unix.EBUSY
+	}
+	return unix.Unlinkat(dir, name, 0)
+}
+
 // isWhiteout reports whether a file is overlayfs's mark for a name that is not there.
 func isWhiteout(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
@@ -99,7 +121,7 @@ func tempName() string { return ".kakuri-" + rand.Text() }
 // removeAll removes a name of an open directory, with all that is below it. It follows
 // no link, and leaves what is mounted.
 func removeAll(dir int, name string, depth int) error {
-	err := unix.Unlinkat(dir, name, 0)
+	err := unlink(dir, name)
 	if err == nil || err == unix.ENOENT {
 		return nil
 	}

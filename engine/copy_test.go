@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -352,6 +353,63 @@ func TestCopyIntoMounts(t *testing.T) {
 			t.Errorf("%s: %v", dst, err)
 		}
 	}
+}
+
+// TestCopyOntoMounts: a file that is mounted in a running container is written to, and stays mounted, which is nothing that this process's own mount namespace knows of. A
+// container that may mount has a parameter of the machine for one, which is this process's to write to: it stays as it is.
+func TestCopyOntoMounts(t *testing.T) {
+	nstest.Root(t)
+	const parameter = "/proc/sys/fs/pipe-max-size"
+	was, err := os.ReadFile(parameter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile(parameter, was, 0)
+	e, root, host := open(t), nstest.RootFS(t), nstest.Dir(t)
+	put(t, host+"/mounted", "the machine's")
+	put(t, host+"/f", "text")
+	put(t, host+"/number", strings.TrimSpace(string(was))+"0")
+	put(t, host+"/d/g", "text")
+	c := Config{
+		Rootfs: root, Interactive: true, CapAdd: []string{"SYS_ADMIN"}, SecurityOpt: []string{"seccomp=unconfined"},
+		Command:    []string{"sh", "-c", "touch /conf && mount -o remount,rw,bind /proc/sys && mount --bind " + parameter + " /conf && mount --bind /proc/sys/fs /srv/web && touch /ready && exec cat"},
+		Mounts:     []Mount{{Type: "bind", Source: host + "/mounted", Dest: "/mounted", Flag: "-v"}},
+		ExtraHosts: []string{"db:192.0.2.1"},
+	}
+	id := started(t, e, c).ID
+	ctx := context.Background()
+	nstest.Until(t, "the container's own mount", func() bool {
+		_, err := e.StatPath(ctx, id, "/ready")
+		return err == nil
+	})
+	for _, dst := range []string{"/mounted", "/etc/hosts"} {
+		if err := e.CopyIn(ctx, id, host+"/f", dst, CopyOptions{}); err != nil {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+	has(t, host+"/mounted", "text")
+	made, err := e.Find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(t, made.dir+"/hosts", "text")
+	for src, dst := range map[string]string{"number": "/conf", "d/.": "/srv/web"} {
+		if err := e.CopyIn(ctx, id, host+"/"+src, dst, CopyOptions{}); err == nil || !strings.Contains(err.Error(), "state of the kernel") {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+	has(t, parameter, string(was))
+	for name, h := range map[string]tar.Header{"a directory": {Name: "mounted", Typeflag: tar.TypeDir}, "a link": {Name: "mounted", Typeflag: tar.TypeSymlink, Linkname: "x"}} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		if err := errors.Join(w.WriteHeader(&h), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.CopyTo(ctx, id, "/", &b, CopyToOptions{}); err == nil {
+			t.Errorf("%s in the place of what is mounted", name)
+		}
+	}
+	has(t, "/proc/"+strconv.Itoa(made.PID)+"/root/mounted", "text")
 }
 
 // TestCopyIntoMemory: what would be gone at the start is not copied to a container that does not run.

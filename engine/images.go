@@ -121,9 +121,9 @@ func (e *Engine) tellImage(action, id, name string, labels map[string]string) {
 	e.tell("image", action, id, attributes)
 }
 
-// layersInUse lists the layers that containers need, whether an image still has them or not.
+// layersInUse lists the layers that containers need, whether an image still has them or not. Who makes a container holds the images only until its record is there.
 func (e *Engine) layersInUse() ([]digest.Digest, error) {
-	list, err := e.List(ListOptions{All: true})
+	list, err := e.List(ListOptions{All: true, making: true})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	gcr "github.com/google/go-containerregistry/pkg/v1"
 	randomly "github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/testimage"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -96,6 +98,37 @@ func TestPullRemoved(t *testing.T) {
 	}
 	if left, err := s.List(); err != nil || len(left) > 0 {
 		t.Errorf("layers are left: %v %v", left, err)
+	}
+}
+
+// TestImageOfOneThatIsMade: who removes an image does not take it, or its layers, away from a container that is just being started of it.
+func TestImageOfOneThatIsMade(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	imported(t, e, nstest.RootFS(t), "made:1", "CMD [\"true\"]")
+	c, lock, err := e.create(ctx, Config{Image: "made:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	defer e.discard(&c)
+	if _, err := e.RemoveImage(ctx, "made:1", false); !errors.As(err, new(ErrConflict)) {
+		t.Errorf("removed: %v", err)
+	}
+	if p, err := e.PruneImages(ctx, true, nil); err != nil || len(p.Removed) > 0 {
+		t.Errorf("pruned: %v, %v", p.Removed, err)
+	}
+	if _, err := e.RemoveImage(ctx, "made:1", true); err != nil {
+		t.Errorf("by force: %v", err)
+	}
+	s, err := e.Storage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range c.chain() {
+		if _, err := s.Layer(id); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // ImageUsers are the containers that need each image, by the image's id.
 func (e *Engine) ImageUsers() (map[digest.Digest][]Container, error) {
-	list, err := e.List(ListOptions{All: true})
+	list, err := e.List(ListOptions{All: true, making: true})
 	if err != nil {
 		return nil, err
 	}

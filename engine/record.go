@@ -290,7 +290,8 @@ func (e *Engine) byPrefix(ref string) (string, error) {
 
 // ListOptions say which containers [Engine.List] returns.
 type ListOptions struct {
-	All bool // those that do not run, too
+	All    bool // those that do not run, too
+	making bool // those that are just being made, too: what they need is in use
 }
 
 // List returns containers, the newest last, and takes away what killed processes left.
@@ -333,7 +334,7 @@ func (e *Engine) listAll(o ListOptions) (list []Container, damaged []error, err 
 			why[i] = ignoreMissing(err) // else it is gone
 			return
 		}
-		if c.Status != monitor.Creating && (o.All || c.Active()) {
+		if (o.making || c.Status != monitor.Creating) && (o.All || c.Active()) {
 			out[i] = c
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,17 +87,11 @@ func Head(name string, most int) ([]byte, error) {
 // ReadBelow reads a regular file of a tree that others write, whose links lead nowhere outside: at most so many bytes, and more are an error. What would hold up who
 // reads it is refused: a FIFO or a device, and a file that is regular to look at but waits for something to be told, as /proc/kmsg.
 func ReadBelow(root int, name string, most int) ([]byte, error) {
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := openRegular(root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%s is no regular file", name)
-	}
 	var data []byte
 	for len(data) <= most {
 		data = slices.Grow(data, 4096)
@@ -114,6 +109,20 @@ func ReadBelow(root int, name string, most int) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s has more than %d bytes", name, most)
+}
+
+// openRegular looks at what there is before it opens it: to open a device does things already, as the watchdog's, and who cannot open that himself may have made its node.
+func openRegular(root int, name string) (int, error) {
+	path, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(path)
+	var st unix.Stat_t
+	if err := unix.Fstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, fmt.Errorf("%s is no regular file", name)
+	}
+	return open("/proc/self/fd/"+strconv.Itoa(path), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 }
 
 // ReadOwn reads a regular file where it and its directory are the caller's or root's, and nobody else's to write to. Otherwise it is as if there were none, whose error is

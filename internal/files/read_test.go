@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,6 +88,12 @@ func TestReadBelow(t *testing.T) {
 	for _, name := range []string{"fifo", "out", ".", "missing"} {
 		if got, err := ReadBelow(int(root.Fd()), name, 4); err == nil {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+	const nothing = 240<<8 | 255 // a device for local use, that no driver has: it says so to who opens it
+	if err := unix.Mknod(filepath.Join(dir, "device"), unix.S_IFCHR|0o600, nothing); err == nil {
+		if _, err := ReadBelow(int(root.Fd()), "device", 4); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("a device was opened: %v", err)
 		}
 	}
 	proc, err := os.Open("/proc")
