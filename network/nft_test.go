@@ -297,7 +297,7 @@ func TestLayout(t *testing.T) {
 	for _, s := range nftSets {
 		fmt.Fprintln(h, s)
 	}
-	const number, want = "layout 7", "b47448dd"
+	const number, want = "layout 8", "0b97482d"
 	if got := fmt.Sprintf("%08x", h.Sum32()); got != want || !strings.HasSuffix(nftLayout, number) {
 		t.Errorf("the table is %s under %q, not %s under %q: give nftLayout its next number, and this test both", got, nftLayout, want, number)
 	}
@@ -499,30 +499,38 @@ func TestLoopbackByFrames(t *testing.T) {
 
 // frame is one of a container's own making: UDP to port 7778.
 func frame(mac net.HardwareAddr, tags []byte, from, to [4]byte, text string) []byte {
-	b := append(append(append([]byte{}, mac...), 2, 0, 0, 0, 0, 9), tags...)
-	b = append(b, 8, 0, 0x45, 0, 0, byte(28+len(text)), 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0)
-	b = append(append(b, from[:]...), to[:]...)
-	ip, sum := b[len(b)-20:], uint32(0)
-	for i := 0; i < 20; i += 2 {
-		sum += uint32(ip[i])<<8 | uint32(ip[i+1])
-	}
-	sum = ^(sum&0xffff + sum>>16)
-	ip[10], ip[11] = byte(sum>>8), byte(sum)
-	return append(append(b, 9, 9, 7778>>8, 7778&0xff, 0, byte(8+len(text)), 0, 0), text...)
+	return frameOf(mac, tags, unix.IPPROTO_UDP, from, to, append([]byte{9, 9, 7778 >> 8, 7778 & 0xff, 0, byte(8 + len(text)), 0, 0}, text...))
+}
+
+func frameOf(mac net.HardwareAddr, tags []byte, proto byte, from, to [4]byte, body []byte) []byte {
+	head := slices.Concat([]byte{0x45, 0, 0, byte(20 + len(body)), 0, 1, 0, 0, 64, proto, 0, 0}, from[:], to[:])
+	sum := onesSum(0, head)
+	head[10], head[11] = byte(sum>>8), byte(sum)
+	return slices.Concat(mac, []byte{2, 0, 0, 0, 0, 9}, tags, []byte{8, 0}, head, body)
 }
 
 // frame6 is one of IPv6.
 func frame6(mac net.HardwareAddr, from, to netip.Addr, text string) []byte {
 	size := byte(8 + len(text))
-	addresses := slices.Concat(from.AsSlice(), to.AsSlice())
 	udp := append([]byte{9, 9, 7778 >> 8, 7778 & 0xff, 0, size, 0, 0}, text...)
-	sum := uint32(size) + unix.IPPROTO_UDP
-	for i, c := range slices.Concat(addresses, udp) {
+	sum := onesSum(uint32(size)+unix.IPPROTO_UDP, slices.Concat(from.AsSlice(), to.AsSlice(), udp))
+	udp[6], udp[7] = byte(sum>>8), byte(sum)
+	return frame6Of(mac, unix.IPPROTO_UDP, from, to, udp)
+}
+
+func frame6Of(mac net.HardwareAddr, proto byte, from, to netip.Addr, body []byte) []byte {
+	return slices.Concat(mac, []byte{2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(body)), proto, 64}, from.AsSlice(), to.AsSlice(), body)
+}
+
+// onesSum is the checksum of IP, of what is added up already and of bytes.
+func onesSum(sum uint32, b []byte) uint32 {
+	for i, c := range b {
 		sum += uint32(c) << (8 * (1 - i%2))
 	}
-	sum = ^(sum&0xffff + sum>>16)
-	udp[6], udp[7] = byte(sum>>8), byte(sum)
-	return slices.Concat(mac, []byte{2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x60, 0, 0, 0, 0, size, unix.IPPROTO_UDP, 64}, addresses, udp)
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^sum & 0xffff
 }
 
 // frames sends them by the device of a place.

@@ -18,14 +18,14 @@ const (
 // older version of this program is made anew. That of a newer one is left as it is, so it has all sets of older ones, as they were: where it cannot, it gets other words, too.
 const (
 	nftWords  = "kakuri's networks and ports; layout "
-	nftLayout = nftWords + "7"
+	nftLayout = nftWords + "8"
 )
 
 // nftCounts are how many rules each chain of [nftChains] has, for a look that has to be quick.
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 5}, {"senders", 11}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 12}}
+}{{"early", 5}, {"senders", 11}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 17}}
 
 // A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
 // overrules nobody's drop.
@@ -86,7 +86,11 @@ func nftChains() []nftChain {
 			rule("from 127.0.0.1 to a container", toDeviceIn("bridges"), loopbackAt(four.source, "ip saddr"), masquerade()),
 		}},
 		{"forward", "filter", unix.NF_INET_FORWARD, "forward", priorityFilter, []nftRule{
-			rule("what began by the rules below, and not as another network's", known(), notFromDeviceIn("internal"), accept),
+			rule("what began by the rules below, and not as another network's", known(), changed(), notFromDeviceIn("internal"), accept),
+			// The kernel asks chain postrouting once a connection, and it knows this one from its way by the bridge, to a neighbour, if br_netfilter shows it such packets.
+			rule("what would leave with its own address", four.packets(), begunUnchanged(), toDeviceNotIn("bridges"), fromDeviceIn("masquerade4"), counted(), drop),
+			rule("", six.packets(), begunUnchanged(), toDeviceNotIn("bridges"), fromDeviceIn("masquerade6"), counted(), drop),
+			rule("", known(), notFromDeviceIn("internal"), accept),
 			rule("within a network", bothDevicesIn("together"), accept),
 			rule("internal networks", fromDeviceIn("internal"), counted(), drop),
 			rule("", toDeviceIn("internal"), counted(), drop),
@@ -98,6 +102,8 @@ func nftChains() []nftChain {
 			rule("gateway mode nat-unprotected", four.packets(), toDeviceIn("unprotected4"), notFromDeviceIn("bridges"), accept),
 			rule("", six.packets(), toDeviceIn("unprotected6"), notFromDeviceIn("bridges"), accept),
 			rule("ports not published, other networks", toDeviceIn("bridges"), counted(), drop),
+			rule("of no connection, so it would leave with its own address", four.packets(), fromDeviceIn("masquerade4"), inState("invalid,untracked", ctStateInvalid|ctStateUntracked), counted(), drop),
+			rule("", six.packets(), fromDeviceIn("masquerade6"), inState("invalid,untracked", ctStateInvalid|ctStateUntracked), counted(), drop),
 		}},
 	}
 }

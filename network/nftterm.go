@@ -97,7 +97,10 @@ func conntrack(key uint32) nftExpr {
 }
 
 // anyBit is of register 0: one of the bits at least is set.
-func anyBit(bits uint32) []nftExpr {
+func anyBit(bits uint32) []nftExpr { return compareBits(unix.NFT_CMP_NEQ, bits) }
+
+// compareBits is of register 0, some bits of which are compared with none.
+func compareBits(op, bits uint32) []nftExpr {
 	mask, zero := binary.NativeEndian.AppendUint32(nil, bits), make([]byte, 4)
 	return []nftExpr{
 		expr("bitwise", func(w *wire) {
@@ -107,7 +110,7 @@ func anyBit(bits uint32) []nftExpr {
 			w.value(unix.NFTA_BITWISE_MASK, mask)
 			w.value(unix.NFTA_BITWISE_XOR, zero)
 		}),
-		compare(unix.NFT_CMP_NEQ, zero),
+		compare(op, zero),
 	}
 }
 
@@ -129,9 +132,13 @@ const (
 	rtnBroadcast         = 3
 	nfNatRangeMapIPs     = 1
 	nfNatRangeSpecified  = 2
+	ctStateInvalid       = 1 << 0
 	ctStateEstablished   = 1 << 1
 	ctStateRelated       = 1 << 2
+	ctStateUntracked     = 1 << 6
 	ctStatusAssured      = 1 << 2
+	ctStatusConfirmed    = 1 << 3
+	ctStatusSNAT         = 1 << 4
 	ctStatusDNAT         = 1 << 5
 	priorityRaw          = -300
 	priorityMangle       = -150
@@ -158,6 +165,10 @@ func notFromDeviceIn(set string) nftTerm {
 
 func toDeviceIn(set string) nftTerm {
 	return nftTerm{"oifname @" + set, []nftExpr{meta(unix.NFT_META_OIFNAME, 0), find(set)}}
+}
+
+func toDeviceNotIn(set string) nftTerm {
+	return nftTerm{"oifname != @" + set, []nftExpr{meta(unix.NFT_META_OIFNAME, 0), findNot(set)}}
 }
 
 func notByLoopback() nftTerm {
@@ -224,6 +235,19 @@ func guarded() nftTerm {
 // translated is a connection whose destination was changed by a rule, of whoever.
 func translated() nftTerm {
 	return nftTerm{"ct status dnat", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusDNAT)...)}
+}
+
+// changed is a connection with an address that a rule has changed, of whoever.
+func changed() nftTerm {
+	return nftTerm{"ct status snat,dnat", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusSNAT|ctStatusDNAT)...)}
+}
+
+// begunUnchanged is a packet of who began a connection, whose address has stayed with the first one. While that is on its way the kernel has not confirmed the connection.
+func begunUnchanged() nftTerm {
+	t := nftTerm{"ct direction original ct status confirmed ct status ! snat", []nftExpr{conntrack(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{0}), conntrack(unix.NFT_CT_STATUS)}}
+	t.exprs = append(append(t.exprs, anyBit(ctStatusConfirmed)...), conntrack(unix.NFT_CT_STATUS))
+	t.exprs = append(t.exprs, compareBits(unix.NFT_CMP_EQ, ctStatusSNAT)...)
+	return t
 }
 
 func known() nftTerm {
