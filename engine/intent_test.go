@@ -237,7 +237,7 @@ func TestUpdateKilledOrRefused(t *testing.T) {
 	// The kernel has taken all but the last of these.
 	given, few, half := inForce(), int64(50), int64(50000)
 	tried := &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &few}, CPU: &specs.LinuxCPU{Quota: &half}}
-	if _, err := e.updateGroup(&c, tried); err != nil || inForce() == given {
+	if _, err := e.updateGroup(&c, tried, nil); err != nil || inForce() == given {
 		t.Fatalf("%v: in force are %s", err, given)
 	}
 	if err := e.updateBack(&c, &updating{Was: was}, tried); err != nil {
@@ -262,7 +262,7 @@ func TestUpdateKilledOrRefused(t *testing.T) {
 			}
 		}
 		if i < len(names) { // the kernel is the last
-			if _, err := e.updateGroup(&c, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &before, Swap: &both}}); err != nil {
+			if _, err := e.updateGroup(&c, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &before, Swap: &both}}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

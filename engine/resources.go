@@ -88,6 +88,15 @@ func covers(have []abi.Range, n abi.Range) bool {
 // A limit of runtime-spec, by its field, and the flag that asks for it.
 type limitCause struct{ field, flag string }
 
+// byField has the flags by their fields: of several that ask for the same one the last.
+func byField(causes []limitCause) map[string]string {
+	flags := map[string]string{}
+	for _, c := range causes {
+		flags[c.field] = c.flag
+	}
+	return flags
+}
+
 // spec is what a container's limits are in runtime-spec, and where each comes from. Of those that nobody
 // asked for only that of processes is there, and with a limit of memory Docker's of swap, which is as much
 // again, where swap says that the host can limit it.

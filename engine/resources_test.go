@@ -212,3 +212,35 @@ func TestNoPidsController(t *testing.T) {
 		t.Errorf("with a controller limits are %d and %d", a, b)
 	}
 }
+
+// TestLimitWithoutController: who asks for a limit that nothing here can enforce is told so by the option; an update that is refused for that leaves nothing to be done.
+func TestLimitWithoutController(t *testing.T) {
+	nstest.Root(t)
+	const place = "/sys/fs/cgroup/pids"
+	tree, err := unix.OpenTree(unix.AT_FDCWD, place, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil || unix.Unmount(place, unix.MNT_DETACH) != nil {
+		t.Skip("needs version 1 of control groups, with a controller of processes")
+	}
+	defer func() {
+		if err := unix.MoveMount(tree, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			t.Error(err)
+		}
+		unix.Close(tree)
+	}()
+	e, root := open(t), nstest.RootFS(t)
+	limit := int64(20)
+	some := Resources{PidsLimit: &limit}
+	refused(t, e, Config{Rootfs: root, Command: []string{"true"}, Resources: some}, 125, "--pids-limit 20: cannot set pids limit")
+	c := started(t, e, asleep(root))
+	some.CPUShares = 100
+	_, err = e.Update(t.Context(), c.ID, UpdateConfig{Resources: some})
+	if err == nil || !strings.Contains(err.Error(), ": --pids-limit 20: cannot set pids limit") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+	e.warn = func(text string) { t.Errorf("it is told: %s", text) }
+	e.tidy()
+	now := found(t, e, c.ID)
+	if r := now.Config.Resources; r.PidsLimit != nil || r.CPUShares != 0 {
+		t.Errorf("it has limits: %+v", r)
+	}
+}

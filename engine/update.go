@@ -71,7 +71,7 @@ func (e *Engine) updateLive(c *Container, u *updating) (warnings []string, err e
 	if err := c.Config.update(u.Config); err != nil {
 		return nil, err
 	}
-	res, _, err := c.Config.Resources.spec(c.Config.Resources.Memory > 0 && limitsSwap())
+	res, causes, err := c.Config.Resources.spec(c.Config.Resources.Memory > 0 && limitsSwap())
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,10 @@ func (e *Engine) updateLive(c *Container, u *updating) (warnings []string, err e
 		}
 	}
 	if err = errors.Join(c.updateSpec(res), c.updateTask(u.Config), c.writeRecord()); err == nil {
-		warnings, err = e.updateGroup(c, res)
+		warnings, err = e.updateGroup(c, res, causes)
+	}
+	if errors.Is(err, limits.ErrMissing) {
+		res = nil // nothing of it is in force, and nothing that was could be put there again
 	}
 	if err != nil {
 		if back := e.updateBack(c, u, res); back != nil {
@@ -128,7 +131,7 @@ func (e *Engine) updateBack(c *Container, u *updating, tried *specs.LinuxResourc
 	if err := monitor.ReadJSON(c.dir+"/config.json", &s); err != nil || s.Linux == nil {
 		return err
 	}
-	if _, err := e.updateGroup(c, limits.Merge(unlimited(tried), s.Linux.Resources)); err != nil {
+	if _, err := e.updateGroup(c, limits.Merge(unlimited(tried), s.Linux.Resources), nil); err != nil {
 		return fmt.Errorf("its limits of before: %w", err)
 	}
 	return nil
@@ -149,8 +152,8 @@ func unlimited(r *specs.LinuxResources) *specs.LinuxResources {
 	return out
 }
 
-// updateGroup changes the limits of a container's control group, where it has one now.
-func (e *Engine) updateGroup(c *Container, res *specs.LinuxResources) (warnings []string, err error) {
+// updateGroup changes the limits of a container's control group, where it has one now. An error names what is the cause of a limit.
+func (e *Engine) updateGroup(c *Container, res *specs.LinuxResources, causes []limitCause) (warnings []string, err error) {
 	if res == nil {
 		return nil, nil
 	}
@@ -163,7 +166,7 @@ func (e *Engine) updateGroup(c *Container, res *specs.LinuxResources) (warnings 
 	if err != nil {
 		return nil, err
 	}
-	err = box.Update(res)
+	err = limits.Because(box.Update(res), byField(causes))
 	if hasEnded(err) {
 		err = nil
 	}

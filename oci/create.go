@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
@@ -62,7 +63,8 @@ type Launch struct {
 // Launch makes a container that is this process's child, and starts it: it waits for nobody, lives on when this process ends,
 // and its terminal is in the Process. Who calls waits for its end, and deletes it. On an error nothing of it is left.
 func (r *Runtime) Launch(ctx context.Context, id string, b *Bundle, l Launch) (*Container, *launch.Process, error) {
-	return r.make(ctx, id, b, ProcessOptions{Keyring: true}, 0, &l)
+	c, p, err := r.make(ctx, id, b, ProcessOptions{Keyring: true}, 0, &l)
+	return c, p, limits.Because(err, l.Plan.Causes)
 }
 
 // abort ends a process that was made and cannot be handed over.
@@ -83,7 +85,7 @@ func closeMaster(p *launch.Process) {
 func (r *Runtime) compile(id string, spec *specs.Spec, facts plan.Facts, o plan.Options) (plan.Plan, *group, error) {
 	g, err := r.newGroup(id, spec, facts)
 	if err != nil {
-		return plan.Plan{}, nil, err
+		return plan.Plan{}, nil, limits.Because(err, o.Causes)
 	}
 	o.Cgroup, o.ID, o.AllCPUs = g.plan(spec), id, true
 	o.Links = linkSources(spec, o.Bundle)

@@ -106,14 +106,39 @@ func (l Limits) Needs(name string) bool {
 // A FieldError is a fault of config.json, or what this host cannot do of it.
 type FieldError struct {
 	Field string // "linux.resources.memory.limit"
+	Cause string // what put it there, such as a flag, where nobody has written a config.json; see [Because]
 	Err   error
 }
 
 // Error implements error.
-func (e *FieldError) Error() string { return "config.json " + e.Field + ": " + e.Err.Error() }
+func (e *FieldError) Error() string {
+	if e.Cause != "" {
+		return e.Cause + ": " + e.Err.Error()
+	}
+	return "config.json " + e.Field + ": " + e.Err.Error()
+}
 
 // Unwrap gives the fault itself.
 func (e *FieldError) Unwrap() error { return e.Err }
+
+// Because has a [FieldError] in err name what put its field there. Causes are by the path of a field; where it has none itself, those of fields below it count.
+func Because(err error, causes map[string]string) error {
+	var f *FieldError
+	if !errors.As(err, &f) {
+		return err
+	}
+	if f.Cause = causes[f.Field]; f.Cause == "" {
+		var below []string
+		for field, cause := range causes {
+			if strings.HasPrefix(field, f.Field+".") {
+				below = append(below, cause)
+			}
+		}
+		slices.Sort(below)
+		f.Cause = strings.Join(below, ", ")
+	}
+	return err
+}
 
 func fieldErr(field, format string, args ...any) error {
 	return &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
@@ -123,9 +148,12 @@ func fieldErr(field, format string, args ...any) error {
 // names is not at version 2.
 var ErrNoUnified = errors.New("invalid configuration: cannot use unified on cgroup v1")
 
+// ErrMissing is the error for a limit whose controller is not there.
+var ErrMissing = errors.New("no hierarchy that can be written to has this controller")
+
 // errMissing is what callers know from runc for a controller that is not there.
 func errMissing(controller string) error {
-	return fmt.Errorf("cannot set %s limit: container could not join or create cgroup: no hierarchy that can be written to has this controller", controller)
+	return fmt.Errorf("cannot set %s limit: container could not join or create cgroup: %w", controller, ErrMissing)
 }
 
 // Compile turns r into limits for a host with the controllers c. The same arguments

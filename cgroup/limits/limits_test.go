@@ -390,3 +390,23 @@ func TestPercents(t *testing.T) {
 		t.Error("something of nothing")
 	}
 }
+
+// TestBecause: an error names the flag in the place of a field of config.json, that of the field itself or those of the ones in it.
+func TestBecause(t *testing.T) {
+	limit, period := int64(20), uint64(5000)
+	causes := map[string]string{"linux.resources.pids.limit": "--pids-limit 20", "linux.resources.cpu.period": "--cpu-period 5000", "linux.resources.cpu.quota": "--cpu-quota 20", "linux.resources": "default"}
+	for want, r := range map[string]*specs.LinuxResources{
+		"--pids-limit 20: ":                    {Pids: &specs.LinuxPids{Limit: &limit}},
+		"--cpu-period 5000, --cpu-quota 20: ":  {CPU: &specs.LinuxCPU{Quota: &limit, Period: &period}},
+		"config.json linux.resources.memory: ": {Memory: &specs.LinuxMemory{Limit: &limit}},
+	} {
+		_, err := Compile(r, Controllers{})
+		if got := Because(err, causes); got == nil || !strings.HasPrefix(got.Error(), want+"cannot set ") || !errors.Is(got, ErrMissing) {
+			t.Errorf("%v, want %q", got, want)
+		}
+	}
+	other := errors.New("other")
+	if Because(other, causes) != other || Because(nil, causes) != nil {
+		t.Error("another error is changed")
+	}
+}
