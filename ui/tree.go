@@ -18,11 +18,12 @@ func (t Tree) aligned() bool { return t.Aligned || t.leaf() }
 // leaf tells whether t is one of many like it; a title without branches is none.
 func (t Tree) leaf() bool { return len(t.Children) == 0 && t.Role != Heading }
 
-// noteColumn is how far a long text among its neighbours may push their notes, leastText
-// what a note leaves of its text on a narrow screen.
+// mostText is how long a text may be for its neighbours' notes to stand behind it, in one column: a longer one
+// pushes its own note alone. leastText is what a note leaves of its text on a narrow screen, noteColumn how much of one a note shows.
 const (
-	noteColumn = 32
+	mostText   = 60
 	leastText  = 12
+	noteColumn = 32
 )
 
 // Draw renders the tree, one line a node, each cut at the width of the screen.
@@ -43,6 +44,9 @@ func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int)
 		most := room
 		if t.leaf() { // whose note says more than its text
 			most = min(room, max(room-Width(note), leastText))
+			if note != "" && align > 0 && Width(text) <= mostText {
+				most = min(most, align) // as its neighbours
+			}
 		}
 		text, align = Cut(text, most, s.ellipsis()), min(align, most)
 		note = Cut(note, room-max(Width(text), align), s.ellipsis())
@@ -55,12 +59,7 @@ func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int)
 	b.WriteString(note)
 	b.WriteByte('\n')
 
-	align = 0
-	for _, c := range t.Children {
-		if c.aligned() && c.Note != "" {
-			align = max(align, min(Width(Escape(c.Text)), noteColumn))
-		}
-	}
+	align = t.column(s, Width(rest+s.pick("├─ ", "|- ")))
 	for i, c := range t.Children {
 		branch, stem := s.pick("├─ ", "|- "), s.pick("│  ", "|  ")
 		if i == len(t.Children)-1 {
@@ -72,4 +71,22 @@ func (t Tree) write(b *strings.Builder, s Screen, first, rest string, align int)
 		}
 		c.write(b, s, rest+branch, rest+stem, own)
 	}
+}
+
+// column is how wide the texts of t's branches are whose notes are in one column. On a screen it is where the longest of these has room, behind the branches.
+func (t Tree) column(s Screen, branches int) (wide int) {
+	notes := 0
+	for _, c := range t.Children {
+		if !c.aligned() || c.Note == "" {
+			continue
+		}
+		notes = max(notes, Width(gap+Escape(c.Note)))
+		if w := Width(Escape(c.Text)); w <= mostText {
+			wide = max(wide, w)
+		}
+	}
+	if s.Columns > 0 {
+		wide = min(wide, max(s.Columns-branches-notes, leastText))
+	}
+	return wide
 }

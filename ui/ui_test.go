@@ -136,6 +136,23 @@ func TestTable(t *testing.T) {
 	golden.Check(t, "testdata/table.txt", b.String())
 }
 
+// TestTreeColumn: notes are in one column behind texts of different lengths, on a screen as well, where those of all but the very long ones have room.
+func TestTreeColumn(t *testing.T) {
+	tree := Tree{Text: "root", Role: Heading, Children: []Tree{
+		{Text: "one", Note: "pid 1 here, 10 there"}, {Text: "/usr/local/bin/kakuri-runtime monitor", Note: "pid 2"}, {Text: strings.Repeat("long ", 9), Note: "pid 3"},
+	}}
+	for _, columns := range []int{0, 100, 60, 50} {
+		at := map[int]bool{}
+		for _, line := range strings.Split(tree.Draw(Screen{Columns: columns}), "\n")[1:4] {
+			before, _, _ := strings.Cut(line, "pid ")
+			at[Width(before)] = true
+		}
+		if len(at) != 1 {
+			t.Errorf("%d columns: pids stand at %v", columns, at)
+		}
+	}
+}
+
 func TestTree(t *testing.T) {
 	tree := Tree{Text: "root", Note: "all of it", Role: Heading, Children: []Tree{
 		{Text: "one", Note: "1"}, {Text: "日本語", Note: "2"},
