@@ -190,6 +190,23 @@ func (g *Group) Thaw() error {
 	return n.thaw(dir)
 }
 
+// ThawAll lets the processes go on, those too that a container which may make cgroups has frozen below its own: of version 1 they do not end by SIGKILL before.
+func (g *Group) ThawAll() error {
+	n, dir, err := g.freezer()
+	if err != nil {
+		return err
+	}
+	if n.h.Version == limits.V2 {
+		return n.thaw(dir)
+	}
+	return walk(dir, func(at int) ([]string, error) {
+		if err := n.thaw(at); err != nil {
+			return nil, err
+		}
+		return subdirs(at)
+	}, func(int, string) error { return nil })
+}
+
 func (n *node) thaw(dir int) error {
 	file, value := "cgroup.freeze", "0"
 	if n.h.Version == limits.V1 {
@@ -324,8 +341,11 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	if !was && g.Freeze(ctx) == nil || was && sig == unix.SIGKILL {
-		defer func() { _ = g.Thaw() }() // it is gone, or the signals wait for the next try
+	stopped := !was && g.Freeze(ctx) == nil
+	if sig == unix.SIGKILL {
+		defer func() { _ = g.ThawAll() }() // it is gone, or the signals wait for the next try
+	} else if stopped {
+		defer func() { _ = g.Thaw() }()
 	}
 	seen := map[int]bool{}
 	for {

@@ -598,6 +598,35 @@ func TestKillFrozen(t *testing.T) {
 	})
 }
 
+// TestKillFrozenBelow: what a container has frozen in a cgroup of its own making ends by SIGKILL, too, and the cgroup can be removed.
+func TestKillFrozenBelow(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		below := groupAt(t, h, Options{Path: g.opts.Path + "/below"}, limits.Limits{})
+		m := start(t, below, "hold")
+		if err := below.Freeze(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan unix.Signal, 1)
+		go func() { ended <- m.end() }()
+		if err := g.Kill(t.Context(), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case sig := <-ended:
+			if sig != unix.SIGKILL {
+				t.Errorf("ended by %v", sig)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("it goes on")
+			if err := below.Thaw(); err != nil {
+				t.Error(err)
+			}
+			<-ended
+		}
+	})
+}
+
 // TestThreaded: the processes of a cgroup in a threaded subtree, which the kernel lists by their threads and ends none of at once, are ended all the same.
 func TestThreaded(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {

@@ -1203,3 +1203,42 @@ func TestEndsWhilePaused(t *testing.T) {
 		t.Errorf("stopped: %s, %d", now.Status, now.ExitCode)
 	}
 }
+
+// TestFrozenBelow: a container that may make control groups freezes a process in one of its own, as an engine in it does that pauses. It ends by SIGKILL all the same, which
+// waits there with version 1 for as long as that is so.
+func TestFrozenBelow(t *testing.T) {
+	nstest.Root(t)
+	if _, err := os.Stat("/sys/fs/cgroup/freezer"); err != nil {
+		t.Skip("version 2 of control groups has no frozen process wait with SIGKILL")
+	}
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	c := Config{
+		Rootfs: root, Interactive: true, CapAdd: []string{"SYS_ADMIN"}, UserNS: "host", SecurityOpt: []string{"seccomp=unconfined"},
+		Command: []string{"sh", "-c", "rm -f /ready; mount -t cgroup -o freezer f /srv && mkdir -p /srv/below && { sleep 1000 & } && echo $! > /srv/below/cgroup.procs && " +
+			"echo FROZEN > /srv/below/freezer.state && touch /ready && exec cat"},
+	}
+	id := stopped(t, e, c)
+	now := 0
+	for name, end := range map[string]func() error{
+		"stop": func() error { return e.Stop(ctx, id, StopOptions{Timeout: &now}) },
+		"kill": func() error {
+			return errors.Join(e.Kill(ctx, id, "KILL"), e.Stop(ctx, id, StopOptions{Timeout: new(int)}))
+		},
+	} {
+		if err := e.Start(ctx, id, StartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		nstest.Until(t, "it has frozen its process", func() bool { return exists(root + "/ready") })
+		os.Remove(root + "/ready")
+		done := make(chan error, 1)
+		go func() { done <- end() }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s waits", name)
+		}
+	}
+}

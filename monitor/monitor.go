@@ -742,7 +742,9 @@ func (m *monitor) signal(sig syscall.Signal, by string) {
 	if r := m.running(); r != nil && r.container != nil {
 		m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 		r.signal(sig)
-		if stop := syscall.Signal(m.task.StopSignal); sig == unix.SIGKILL || stop == 0 || sig == stop {
+		if stop := syscall.Signal(m.task.StopSignal); sig == unix.SIGKILL {
+			r.container.LetEnd()
+		} else if stop == 0 || sig == stop {
 			r.container.Resume() // one that is paused takes it then, as with Docker
 		}
 	}
@@ -807,7 +809,7 @@ func (m *monitor) thaw(r *run) {
 			t.Stop()
 			return
 		case <-t.C:
-			r.container.Resume()
+			r.container.LetEnd()
 			m.lookLeft(r)
 		}
 	}

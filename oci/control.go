@@ -152,11 +152,20 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 	} else if err != nil {
 		return fmt.Errorf("signal %v to process %d: %w", sig, c.state.PID, err)
 	}
-	if sig == unix.SIGKILL && c.frozen() {
-		// On version 1 the signal waits for the thaw, and nothing runs again that has it.
-		return c.withGroup("SIGKILL", func(g *group) error { return g.Thaw() })
+	if sig == unix.SIGKILL {
+		return c.LetEnd()
 	}
 	return nil
+}
+
+// LetEnd lets the processes go on of a container whose first one was sent SIGKILL: on version 1 of control groups the signal waits for the thaw, of groups too that the container
+// has made and frozen itself, as an engine in it does. Nothing runs again that has the signal.
+func (c *Container) LetEnd() error {
+	err := c.withGroup("SIGKILL", func(g *group) error { return g.ThawAll() })
+	if errors.As(err, new(*NoCgroupError)) || errors.Is(err, cgroup.ErrNoFreezer) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		return nil // nothing holds it up, or it has ended
+	}
+	return err
 }
 
 // killAll sends a signal to every process of the container's cgroup.
@@ -337,6 +346,9 @@ func (c *Container) end() error {
 	}
 	if err := p.Signal(unix.SIGKILL); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
+	}
+	if err := c.LetEnd(); err != nil {
+		return err
 	}
 	return gone(p, c.ID)
 }
