@@ -1242,3 +1242,25 @@ func TestFrozenBelow(t *testing.T) {
 		}
 	}
 }
+
+// TestRemoveOfStart: a removal by force that comes while somebody starts the container ends it and removes it, whoever is first.
+func TestRemoveOfStart(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
+	for range 40 {
+		c, err := e.Create(ctx, idle(root))
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan error, 1)
+		go func() { started <- e.Start(ctx, c.ID, StartOptions{}) }()
+		if err := e.Remove(ctx, c.ID, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+		<-started // which may have come too late
+		if _, err := e.Find(c.ID); !errors.As(err, new(ErrNoSuchContainer)) {
+			t.Errorf("it is there: %v", err)
+			e.Remove(ctx, c.ID, RemoveOptions{Force: true})
+		}
+	}
+}

@@ -38,15 +38,10 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 		return err
 	}
 	e.complain(left)
-	if c.Active() {
-		if !o.Force {
-			return ErrConflict{fmt.Sprintf("cannot remove container %q: container is %s", c.Name, e.whyKept(&c))}
-		}
-		if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(unix.SIGKILL, 0) }); err != nil {
-			return err
-		}
+	if c.Active() && !o.Force {
+		return ErrConflict{fmt.Sprintf("cannot remove container %q: container is %s", c.Name, e.whyKept(&c))}
 	}
-	c, lock, err := e.lock(c.ID)
+	c, lock, err := e.ended(ctx, c, o.Force)
 	if errors.As(err, new(ErrNoSuchContainer)) {
 		e.sweepRemains()
 		return nil // it was to be removed at its end
@@ -55,13 +50,29 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 		return err
 	}
 	defer lock.Close()
-	if c.Active() {
-		return ErrConflict{fmt.Sprintf("cannot remove container %q: it was started again meanwhile", c.Name)}
-	}
 	if err := e.remove(&c); err != nil || !o.Volumes {
 		return err
 	}
 	return e.removeAnonymous(c.Record, true)
+}
+
+// ended locks a container that does not run. With force it is ended before, and once more where somebody else started it until the lock was ours.
+func (e *Engine) ended(ctx context.Context, c Container, force bool) (_ Container, lock *os.File, err error) {
+	for range 100 {
+		if c.Active() {
+			if err := e.withMonitor(ctx, c, func(m *monitor.Client) error { return m.Stop(unix.SIGKILL, 0) }); err != nil {
+				return c, nil, err
+			}
+		}
+		if c, lock, err = e.lock(c.ID); err != nil || !c.Active() {
+			return c, lock, err
+		}
+		lock.Close()
+		if !force {
+			break
+		}
+	}
+	return c, nil, ErrConflict{fmt.Sprintf("cannot remove container %q: it was started again meanwhile", c.Name)}
 }
 
 // whyKept says of an active container what it is, and what has to be done before it can be removed.
