@@ -57,14 +57,14 @@ func (r Resources) Check() error {
 			return fmt.Errorf("%s: range of blkio weight is from 10 to 1000", w.Path)
 		}
 	}
-	if err := checkSet("cpus", "CPUs", r.CpusetCpus, "/sys/devices/system/cpu/online"); err != nil {
+	if err := checkSet("cpus", "Requested CPUs are not available", r.CpusetCpus, "/sys/devices/system/cpu/online"); err != nil {
 		return err
 	}
-	return checkSet("mems", "memory nodes", r.CpusetMems, "/sys/devices/system/node/online")
+	return checkSet("mems", "Requested memory nodes are not available", r.CpusetMems, "/sys/devices/system/node/online")
 }
 
-// checkSet refuses a list of processors or memory nodes that the machine has not all.
-func checkSet(what, words, list, file string) error {
+// checkSet refuses a list of processors or memory nodes that the machine has not all, which absent says in Docker's words.
+func checkSet(what, absent, list, file string) error {
 	asked, ok := abi.ParseList(list)
 	if !ok || strings.Contains(list, " ") || list != "" && slices.Contains(strings.Split(list, ","), "") {
 		return fmt.Errorf("invalid value %s for cpuset %s", list, what)
@@ -75,7 +75,7 @@ func checkSet(what, words, list, file string) error {
 	text, err := os.ReadFile(file)
 	online := strings.TrimSpace(string(text))
 	if have, ok := abi.ParseList(online); err == nil && ok && len(have) > 0 && slices.ContainsFunc(asked, func(n abi.Range) bool { return !covers(have, n) }) {
-		return fmt.Errorf("Requested %s are not available - requested %s, available: %s", words, list, online)
+		return fmt.Errorf("%s - requested %s, available: %s", absent, list, online)
 	}
 	return nil
 }
