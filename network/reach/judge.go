@@ -216,17 +216,9 @@ func (j *judge) listens(s *Side, where sentence) {
 	}
 	if len(found) == 0 {
 		way := said(say.ListenOn, port)
-		var has []string
-		for _, l := range s.Listeners {
-			if len(has) == 6 { // too many to be told
-				break
-			}
-			t := fmt.Sprintf("%d/%s (%s)", l.Port, l.Proto, l.Program)
-			if l.Holder == "" && l.Addr != dnsServer && !slices.Contains(has, t) {
-				has = append(has, t)
-			}
-		}
-		if s == j.Inside && len(has) > 0 && len(has) < 6 { // in the host's namespace they are not its own, and nothing is published
+		const most = 6 // are too many to be told
+		has := s.others(most)
+		if s == j.Inside && len(has) > 0 && len(has) < most { // in the host's namespace they are not its own, and nothing is published
 			way = said(say.PublishOther, way, strings.Join(has, ", "))
 		}
 		j.fault(NobodyListens, way, say.NobodyListens, port, j.Proto, where)
@@ -255,6 +247,20 @@ func (j *judge) listens(s *Side, where sentence) {
 		tell(OtherFamily, said(say.ListenAll), say.OtherFamily, who(found[0]), found[0].Addr, p.Addr)
 		return
 	}
+}
+
+// others are the ports that somebody listens on, up to a number of them.
+func (s *Side) others(most int) (list []string) {
+	for _, l := range s.Listeners {
+		if len(list) == most {
+			break
+		}
+		t := fmt.Sprintf("%d/%s (%s)", l.Port, l.Proto, l.Program)
+		if l.Holder == "" && l.Addr != dnsServer && !slices.Contains(list, t) {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 var dnsServer = netip.AddrFrom4([4]byte{127, 0, 0, 11})
@@ -457,69 +463,90 @@ func (r Result) good() bool { return r == Connected || r == Answered || r == Arr
 
 // Text is the verdict for a person.
 func (v Verdict) Text(l ui.Lang) string {
-	var b strings.Builder
-	f := v.Facts
-	line := func(t ui.Text, args ...any) { b.WriteString(said(t, args...).in(l) + "\n") }
-	switch {
-	case len(f.Published) > 0:
-		for _, p := range f.Published {
-			if p.Routed {
-				line(say.Routed, p.Container, hostPort(p.Addr, p.Port), p.Proto)
-				continue
-			}
-			to := strconv.Itoa(int(p.Port)) // of a container that does not run: it has no address
-			if p.Addr.IsValid() {
-				to = hostPort(p.Addr, p.Port)
-			}
-			line(say.OfHost, hostPort(p.HostAddr, p.HostPort), p.Proto, p.Container, to)
-		}
-	case f.Name != "":
-		line(say.OfContainer, f.Port, f.Proto, f.Name)
-	default:
-		line(say.Port, f.Port, f.Proto)
-	}
+	p := page{lang: l}
+	p.question(v.Facts)
 	switch {
 	case !v.OK():
-		line(say.No)
-	case f.Container == nil:
-		line(say.YesHosts)
+		p.line(say.No)
+	case v.Facts.Container == nil:
+		p.line(say.YesHosts)
 	default:
-		line(say.Yes)
+		p.line(say.Yes)
 	}
 	for _, d := range v.Findings {
-		b.WriteString("  ")
-		if text := d.text.in(l); d.Reason == Reachable { // which the line before has said
-			b.WriteString(text + "\n")
-		} else {
-			line(say.Finding, d.Reason.in(l), text)
-		}
-		if d.Way != "" {
-			b.WriteString("    ")
-			line(say.Way, d.way)
-		}
+		p.finding(&d)
 	}
-	if len(f.Tests) > 0 {
-		line(say.Tested)
-	}
-	first, second := 0, 0 // widths of columns
-	for _, t := range f.Tests {
-		first, second = max(first, ui.Width(from(l, t.From))), max(second, len(t.To.String()))
-	}
-	for _, t := range f.Tests {
-		fmt.Fprintf(&b, "  %s  %-*s  %s", padded(from(l, t.From), first), second, t.To, t.Result.in(l))
-		if f.meant(t) {
-			b.WriteString(l.Say(say.AsMeant))
-		}
-		b.WriteByte('\n')
-	}
+	p.tests(v.Facts)
 	nobody := len(v.Findings) > 0 && v.Findings[0].Reason == Nobody
-	for _, u := range f.Unread {
+	for _, u := range v.Facts.Unread {
 		if nobody && strings.HasPrefix(u, "rules") {
 			continue // which an ordinary user cannot read, and which say nothing of a port that nobody has
 		}
-		line(say.NotRead, u)
+		p.line(say.NotRead, u)
 	}
-	return b.String()
+	return p.text.String()
+}
+
+// A page is a verdict's text while it is written.
+type page struct {
+	lang ui.Lang
+	text strings.Builder
+}
+
+func (p *page) line(t ui.Text, args ...any) { p.text.WriteString(said(t, args...).in(p.lang) + "\n") }
+
+// question says which ports the verdict is about.
+func (p *page) question(f *Facts) {
+	switch {
+	case len(f.Published) > 0:
+		for _, port := range f.Published {
+			if port.Routed {
+				p.line(say.Routed, port.Container, hostPort(port.Addr, port.Port), port.Proto)
+				continue
+			}
+			to := strconv.Itoa(int(port.Port)) // of a container that does not run: it has no address
+			if port.Addr.IsValid() {
+				to = hostPort(port.Addr, port.Port)
+			}
+			p.line(say.OfHost, hostPort(port.HostAddr, port.HostPort), port.Proto, port.Container, to)
+		}
+	case f.Name != "":
+		p.line(say.OfContainer, f.Port, f.Proto, f.Name)
+	default:
+		p.line(say.Port, f.Port, f.Proto)
+	}
+}
+
+// finding tells one, and below it what can be done.
+func (p *page) finding(d *Finding) {
+	p.text.WriteString("  ")
+	if text := d.text.in(p.lang); d.Reason == Reachable { // which the line before has said
+		p.text.WriteString(text + "\n")
+	} else {
+		p.line(say.Finding, d.Reason.in(p.lang), text)
+	}
+	if d.Way != "" {
+		p.text.WriteString("    ")
+		p.line(say.Way, d.way)
+	}
+}
+
+// tests is a table of the connections that were tried.
+func (p *page) tests(f *Facts) {
+	if len(f.Tests) > 0 {
+		p.line(say.Tested)
+	}
+	first, second := 0, 0 // widths of columns
+	for _, t := range f.Tests {
+		first, second = max(first, ui.Width(from(p.lang, t.From))), max(second, len(t.To.String()))
+	}
+	for _, t := range f.Tests {
+		fmt.Fprintf(&p.text, "  %s  %-*s  %s", padded(from(p.lang, t.From), first), second, t.To, t.Result.in(p.lang))
+		if f.meant(t) {
+			p.text.WriteString(p.lang.Say(say.AsMeant))
+		}
+		p.text.WriteByte('\n')
+	}
 }
 
 // meant tells a test that did not come through, as networks are meant to be: what is in another one is kept apart, and so is the host

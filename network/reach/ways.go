@@ -23,16 +23,7 @@ func (j *judge) ways() {
 	}
 	told := map[string]bool{}
 	for _, p := range j.Published {
-		if p.Addr.Is4() && !j.Host.Forward4 || p.Addr.Is6() && !j.Host.Forward6 {
-			name := "net.ipv4.ip_forward"
-			if p.Addr.Is6() {
-				name = "net.ipv6.conf.all.forwarding"
-			}
-			if !told[name] && !p.Relayed && !p.HostAddr.IsLoopback() {
-				j.fault(NotForwarded, plain("sysctl -w %s=1", name), say.NotForwarded, familyName(p.Addr), name)
-				told[name] = true
-			}
-		}
+		j.forwarded(p, told)
 		for _, w := range slices.Concat(j.packets(p), j.answers(p)) {
 			j.dropped(w, told)
 		}
@@ -43,6 +34,19 @@ func (j *judge) ways() {
 			break
 		}
 	}
+}
+
+// forwarded tells of a port whose packets the host does not pass on, once for all of a family.
+func (j *judge) forwarded(p Published, told map[string]bool) {
+	name, on := "net.ipv4.ip_forward", j.Host.Forward4
+	if p.Addr.Is6() {
+		name, on = "net.ipv6.conf.all.forwarding", j.Host.Forward6
+	}
+	if on || !p.Addr.IsValid() || told[name] || p.Relayed || p.HostAddr.IsLoopback() {
+		return
+	}
+	j.fault(NotForwarded, plain("sysctl -w %s=1", name), say.NotForwarded, familyName(p.Addr), name)
+	told[name] = true
 }
 
 func (j *judge) rulesRead() bool {
