@@ -93,14 +93,15 @@ func (m *MakeRules) String() string {
 		text += ", " + quote(b.Device)
 		for _, a := range b.Addrs {
 			text += " " + a.Masked().String()
-			if b.Masquerade4 && a.Addr().Is4() || b.Masquerade6 && a.Addr().Is6() {
-				text += " masquerade"
-			}
-			if b.Routed4 && a.Addr().Is4() || b.Routed6 && a.Addr().Is6() {
-				text += " routed"
-			}
-			if b.Unprotected4 && a.Addr().Is4() || b.Unprotected6 && a.Addr().Is6() {
-				text += " unprotected"
+			for _, way := range []struct {
+				v4, v6 bool
+				word   string
+			}{
+				{b.Masquerade4, b.Masquerade6, " masquerade"}, {b.Routed4, b.Routed6, " routed"}, {b.Unprotected4, b.Unprotected6, " unprotected"},
+			} {
+				if way.v4 && a.Addr().Is4() || way.v6 && a.Addr().Is6() {
+					text += way.word
+				}
 			}
 		}
 		if b.Internal {
