@@ -166,6 +166,27 @@ func (s *Store) spool(ctx context.Context, r io.Reader, rules *Settings) (*tarBu
 	return b, err
 }
 
+// entryOf is where a file is whose header has just been read, or what a link leads to.
+func entryOf(f *os.File, name string, h *tar.Header) (e tarEntry, err error) {
+	e.size = h.Size
+	switch h.Typeflag {
+	case tar.TypeReg:
+		for key := range h.PAXRecords {
+			if strings.HasPrefix(key, "GNU.sparse") {
+				return e, fmt.Errorf("archive: %s: a sparse file, which no archive of images has", printable(name))
+			}
+		}
+		e.at, err = f.Seek(0, io.SeekCurrent) // the reader has no buffer: it is at the content
+	case tar.TypeSymlink:
+		e.link = path.Join(path.Dir(name), h.Linkname)
+	case tar.TypeLink:
+		e.link = path.Clean(h.Linkname)
+	default:
+		err = fmt.Errorf("archive: %s: an entry of type %q, which no archive of images has", printable(name), h.Typeflag)
+	}
+	return e, err
+}
+
 // indexTar notes where the files of an archive are.
 func indexTar(ctx context.Context, f *os.File, own bool) (*tarBundle, error) {
 	b := &tarBundle{f: f, own: own, entries: map[string]tarEntry{}}
@@ -180,28 +201,13 @@ func indexTar(ctx context.Context, f *os.File, own bool) (*tarBundle, error) {
 		if err != nil {
 			return nil, fmt.Errorf("archive: %w", err)
 		}
+		if h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
 		name := path.Clean(h.Name)
-		e := tarEntry{size: h.Size}
-		switch h.Typeflag {
-		case tar.TypeReg:
-			if e.at, err = f.Seek(0, io.SeekCurrent); err != nil { // the reader has no buffer: it is at the content
-				return nil, err
-			}
-			for key := range h.PAXRecords {
-				if strings.HasPrefix(key, "GNU.sparse") {
-					return nil, fmt.Errorf("archive: %s: a sparse file, which no archive of images has", printable(name))
-				}
-			}
-		case tar.TypeSymlink:
-			e.link = path.Join(path.Dir(name), h.Linkname)
-		case tar.TypeLink:
-			e.link = path.Clean(h.Linkname)
-		case tar.TypeDir:
-			continue
-		case tar.TypeXGlobalHeader:
-			continue
-		default:
-			return nil, fmt.Errorf("archive: %s: an entry of type %q, which no archive of images has", printable(name), h.Typeflag)
+		e, err := entryOf(f, name, h)
+		if err != nil {
+			return nil, err
 		}
 		if _, twice := b.entries[name]; twice {
 			return nil, fmt.Errorf("archive: %s: it is there twice", printable(name))

@@ -271,6 +271,20 @@ func unmarshal(raw []byte, v any) error { return unmarshalUpTo(maxValues, raw, v
 
 // unmarshalUpTo is unmarshal with another bound of how many values there are.
 func unmarshalUpTo(most int, raw []byte, v any) error {
+	if err := checkShape(most, raw); err != nil {
+		return err
+	}
+	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
+		return errors.New("it is no JSON object")
+	}
+	if err := leanjson.Unmarshal(raw, v); err != nil {
+		return errors.New(printable(err.Error())) // which may have a number or a time of any length in it
+	}
+	return nil
+}
+
+// checkShape keeps these bounds before anything is decoded.
+func checkShape(most int, raw []byte) error {
 	depth, from := 0, -1 // from is where a string began
 	values := 0
 	seen := map[string]bool{}
@@ -300,12 +314,6 @@ func unmarshalUpTo(most int, raw []byte, v any) error {
 				return fmt.Errorf("more than %d values", most)
 			}
 		}
-	}
-	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
-		return errors.New("it is no JSON object")
-	}
-	if err := leanjson.Unmarshal(raw, v); err != nil {
-		return errors.New(printable(err.Error())) // which may have a number or a time of any length in it
 	}
 	return nil
 }
