@@ -59,15 +59,7 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 		kind = ephemeral
 	}
 	if dir, err := s.upperPath(u.ID); err == nil {
-		if err := v.checkServed(dir, false); err != nil {
-			return "", err
-		}
-		if v.fuse != "" {
-			if err := s.do(context.Background(), job{Op: jobForget, Path: filepath.Join(dir, "upper")}, nil, nil); err != nil {
-				return "", err
-			}
-		}
-		return dir, s.resetWork(dir)
+		return dir, v.again(dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
@@ -103,6 +95,19 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 		return "", err
 	}
 	return dir, os.Rename(temp, filepath.Join(dir, "upper"))
+}
+
+// again prepares the directory that a container has had before.
+func (v *View) again(dir string) error {
+	if err := v.checkServed(dir, false); err != nil {
+		return err
+	}
+	if v.fuse != "" {
+		if err := v.s.do(context.Background(), job{Op: jobForget, Path: filepath.Join(dir, "upper")}, nil, nil); err != nil {
+			return err
+		}
+	}
+	return v.s.resetWork(dir)
 }
 
 // dressRoot gives a directory the looks of the image's root.
