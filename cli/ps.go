@@ -118,24 +118,7 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		if c.SizeRootFs > 0 {
 			r.Size += " (virtual " + format.Short(float64(c.SizeRootFs)) + ")"
 		}
-		var mounts []string
-		volumes := 0
-		for _, m := range c.Mounts {
-			name := m.Name
-			if name == "" {
-				name = m.Source
-			} else {
-				volumes++
-			}
-			if name == "" {
-				continue // a tmpfs
-			}
-			if cut {
-				name = format.Ellipsis(name, 15)
-			}
-			mounts = append(mounts, name)
-		}
-		r.Mounts, r.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
+		r.Mounts, r.LocalVolumes = mountNames(c.Mounts, cut)
 		if cut {
 			r.Command = format.Ellipsis(r.Command, 20)
 			if r.Image == c.ImageID {
@@ -148,6 +131,28 @@ func containerRows(list []engine.Summary, cut bool) []containerRow {
 		rows[i] = r
 	}
 	return rows
+}
+
+// mountNames are the volumes and directories of the host that a container has, and how many of them are volumes.
+func mountNames(mounts []engine.MountPoint, cut bool) (text, volumes string) {
+	var list []string
+	n := 0
+	for _, m := range mounts {
+		name := m.Name
+		if name == "" {
+			name = m.Source
+		} else {
+			n++
+		}
+		if name == "" {
+			continue // a tmpfs
+		}
+		if cut {
+			name = format.Ellipsis(name, 15)
+		}
+		list = append(list, name)
+	}
+	return strings.Join(list, ","), strconv.Itoa(n)
 }
 
 // nameText are the names of a container; those that it has by links of others are not in a list that is cut.
