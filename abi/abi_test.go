@@ -229,11 +229,6 @@ func TestArch(t *testing.T) {
 		if g := a.GOARCH(); g != "" && Native(g) != a {
 			t.Errorf("Native(%q) = %v, want %v", g, Native(g), a)
 		}
-		for _, sub := range a.SubArchs() {
-			if sub.LittleEndian() != a.LittleEndian() {
-				t.Errorf("%v and its sub-architecture %v differ in byte order", a, sub)
-			}
-		}
 	}
 	for _, tt := range []struct {
 		a     Arch

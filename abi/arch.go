@@ -183,32 +183,6 @@ func (a Arch) ENOSYS() Errno {
 	return ENOSYS
 }
 
-// SubArchs returns the further interfaces which a kernel of architecture a may
-// answer, those that a filter meant for a has to think of; nil when there are none.
-func (a Arch) SubArchs() []Arch {
-	switch a {
-	case ArchX86_64:
-		return []Arch{ArchX86, ArchX32}
-	case ArchAARCH64:
-		return []Arch{ArchARM}
-	case ArchMIPS64:
-		return []Arch{ArchMIPS, ArchMIPS64N32}
-	case ArchMIPS64N32:
-		return []Arch{ArchMIPS, ArchMIPS64}
-	case ArchMIPSEL64:
-		return []Arch{ArchMIPSEL, ArchMIPSEL64N32}
-	case ArchMIPSEL64N32:
-		return []Arch{ArchMIPSEL, ArchMIPSEL64}
-	case ArchPPC64:
-		return []Arch{ArchPPC}
-	case ArchS390X:
-		return []Arch{ArchS390}
-	case ArchPARISC64:
-		return []Arch{ArchPARISC}
-	}
-	return nil
-}
-
 // UserHZ is how many ticks a second has in /proc and in files of cgroups of version 1: time(7), USER_HZ. It is the
 // same on every architecture that kakuri runs on.
 const UserHZ = 100

@@ -328,7 +328,7 @@ func (g *Group) vacant() error {
 	if len(n.made) > 0 {
 		return nil
 	}
-	if frozen, err := g.Frozen(); err != nil || frozen {
+	if frozen, err := g.frozen(); err != nil || frozen {
 		return errors.Join(err, errors.New("container's cgroup unexpectedly frozen"))
 	}
 	return nil

@@ -218,8 +218,8 @@ func (n *node) thaw(dir int) error {
 	return nil
 }
 
-// Frozen reports whether the cgroup itself was told to freeze; not whether it stands still because one above it was.
-func (g *Group) Frozen() (bool, error) {
+// frozen reports whether the cgroup itself was told to freeze; not whether it stands still because one above it was.
+func (g *Group) frozen() (bool, error) {
 	n, dir, err := g.freezer()
 	if errors.Is(err, ErrNoFreezer) || gone(err) {
 		return false, nil
@@ -241,7 +241,7 @@ func (g *Group) Frozen() (bool, error) {
 	return strings.TrimSpace(state) == "1", nil
 }
 
-// Frozen is [Group.Frozen] for the paths of a record, of which it opens one: a list asks this of each container.
+// Frozen is [Group.frozen] for the paths of a record, of which it opens one: a list asks this of each container.
 func (h *Host) Frozen(paths map[string]string) (bool, error) {
 	for i := range h.Hierarchies {
 		hi := &h.Hierarchies[i]
@@ -255,7 +255,7 @@ func (h *Host) Frozen(paths map[string]string) (bool, error) {
 		return false, err
 	}
 	defer g.Close()
-	return g.Frozen()
+	return g.frozen()
 }
 
 // freezeV1 asks again and again, as the kernel's documentation has it: processes that fork meanwhile
@@ -337,7 +337,7 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	if pids, err := g.AllPids(); gone(err) || err == nil && len(pids) == 0 {
 		return nil
 	}
-	was, err := g.Frozen()
+	was, err := g.frozen()
 	if err != nil {
 		return err
 	}

@@ -535,7 +535,7 @@ func TestFreeze(t *testing.T) {
 		if err := g.Freeze(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if frozen, err := g.Frozen(); err != nil || !frozen {
+		if frozen, err := g.frozen(); err != nil || !frozen {
 			t.Errorf("frozen %t %v", frozen, err)
 		}
 		// It does not use processor time any more.
@@ -575,7 +575,7 @@ func TestFreeze(t *testing.T) {
 		if sig := m.end(); sig != unix.SIGTERM {
 			t.Errorf("ended by %v", sig)
 		}
-		if frozen, err := g.Frozen(); err != nil || frozen {
+		if frozen, err := g.frozen(); err != nil || frozen {
 			t.Errorf("frozen %t %v", frozen, err)
 		}
 	})

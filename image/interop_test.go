@@ -341,7 +341,7 @@ auth: {htpasswd: {realm: here, path: %s/users}}
 	if err != nil || img.Target.Digest != f.tags["latest"].Digest || len(to.missing(img)) > 0 {
 		t.Fatal(img.Target, err)
 	}
-	if tags, err := to.Tags(t.Context(), host+"/first", given); err != nil || fmt.Sprint(tags) != "[1]" {
+	if tags, err := to.tags(t.Context(), host+"/first", given); err != nil || fmt.Sprint(tags) != "[1]" {
 		t.Error(tags, err)
 	}
 	if _, err := to.Pull(t.Context(), host+"/first:none", PullOptions{Credentials: given}); err == nil || !strings.Contains(err.Error(), "manifest unknown") {

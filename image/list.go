@@ -95,11 +95,11 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 		if !ok {
 			continue
 		}
-		sum := Summary{Image: i, Size: s.Size(i), SharedSize: -1}
+		sum := Summary{Image: i, Size: s.sizeOf(i), SharedSize: -1}
 		if o.Shared {
 			sum.SharedSize = s.sharedSize(i, users)
 		}
-		if sum.Variants, err = s.Variants(i.Target); err != nil {
+		if sum.Variants, err = s.variants(i.Target); err != nil {
 			return nil, err
 		}
 		list = append(list, sum)
@@ -146,8 +146,8 @@ func created(i Image) time.Time {
 	return *i.Config.Created
 }
 
-// Variants lists what a target has for each platform, and whether it is here.
-func (s *Store) Variants(target v1.Descriptor) ([]Variant, error) {
+// variants lists what a target has for each platform, and whether it is here.
+func (s *Store) variants(target v1.Descriptor) ([]Variant, error) {
 	doc, err := s.readDocument(target)
 	if err != nil || doc.index == nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (s *Store) Variants(target v1.Descriptor) ([]Variant, error) {
 		}
 		if child, err := s.readDocument(d); err == nil {
 			if img, err := s.imageOf(target, child); err == nil {
-				v.Available, v.Size, v.Platform = len(s.missing(img)) == 0, s.Size(img), img.Platform
+				v.Available, v.Size, v.Platform = len(s.missing(img)) == 0, s.sizeOf(img), img.Platform
 			}
 		}
 		list = append(list, v)
@@ -357,7 +357,7 @@ func (s *Store) Inspect(ref string, p Platform) (Inspection, error) {
 	c := i.Config
 	out := Inspection{
 		ID: i.ID.String(), Parent: i.parent, RepoTags: i.RepoTags(), RepoDigests: i.RepoDigests(), Author: c.Author,
-		Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: s.Size(i), GraphDriver: GraphDriver{Name: "overlay"},
+		Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: s.sizeOf(i), GraphDriver: GraphDriver{Name: "overlay"},
 		RootFS: RootFS{Type: "layers", Layers: i.Chain()}, Metadata: Metadata{i.Tagged}, Descriptor: i.Target, Config: c.Config,
 	}
 	if c.Created != nil {

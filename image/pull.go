@@ -48,7 +48,7 @@ func (s *Store) PullTags(ctx context.Context, name string, o PullOptions) ([]Ima
 	if r.Tag != "" || r.Digest != "" {
 		return nil, fmt.Errorf("pull %s: tag can't be used with --all-tags/-a", name)
 	}
-	tags, err := s.Tags(ctx, name, o.Credentials)
+	tags, err := s.tags(ctx, name, o.Credentials)
 	if err != nil {
 		return nil, err
 	}
@@ -534,8 +534,8 @@ func (p *puller) layer(ctx context.Context, j *layerJob) error {
 	return nil
 }
 
-// Tags lists the tags of a repository, as the registry gives them.
-func (s *Store) Tags(ctx context.Context, name string, given *Credentials) ([]string, error) {
+// tags lists the tags of a repository, as the registry gives them.
+func (s *Store) tags(ctx context.Context, name string, given *Credentials) ([]string, error) {
 	r, err := ParseReference(name)
 	if err != nil {
 		return nil, err

@@ -515,7 +515,7 @@ func TestTags(t *testing.T) {
 			_, _ = io.WriteString(w, page.body)
 			return strings.HasSuffix(r.URL.Path, "/tags/list")
 		}
-		if _, err := s.Tags(context.Background(), k.host+"/a", nil); err == nil || !strings.Contains(err.Error(), page.want) {
+		if _, err := s.tags(context.Background(), k.host+"/a", nil); err == nil || !strings.Contains(err.Error(), page.want) {
 			t.Errorf("%+v: %v", page, err)
 		}
 	}

@@ -454,8 +454,8 @@ type Image struct {
 // Chain is the layers' diffIDs, the lowest first.
 func (i Image) Chain() []digest.Digest { return i.Config.RootFS.DiffIDs }
 
-// Size is what the layers take as tars, in bytes. Layers that are missing count nothing.
-func (s *Store) Size(i Image) int64 {
+// sizeOf is what the layers take as tars, in bytes. Layers that are missing count nothing.
+func (s *Store) sizeOf(i Image) int64 {
 	var n int64
 	for _, id := range i.Chain() {
 		size, _ := s.o.Layers.Stat(id)

@@ -221,7 +221,7 @@ func TestGC(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		only(t, s.path(indexesDir), ChainID(a).Encoded())
+		only(t, s.path(indexesDir), chainID(a).Encoded())
 		if n := mountsBelow(t, s.o.Run); n != 0 && n != 2 { // none with the driver of directories
 			t.Errorf("%d mounts", n)
 		}

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ChainID names a chain of layers, the lowest first: image-spec, config.md, "Layer ChainID".
-func ChainID(chain []digest.Digest) digest.Digest {
+// chainID names a chain of layers, the lowest first: image-spec, config.md, "Layer ChainID".
+func chainID(chain []digest.Digest) digest.Digest {
 	if len(chain) == 0 {
 		return ""
 	}
@@ -116,7 +116,7 @@ func (s *Store) writeIndex(ctx context.Context, t *temp, chain []digest.Digest, 
 		return err
 	}
 	var uuid [16]byte
-	hex.Decode(uuid[:], []byte(ChainID(chain).Encoded()[:32]))
+	hex.Decode(uuid[:], []byte(chainID(chain).Encoded()[:32]))
 	return w.Finish(root, uuid)
 }
 

@@ -40,10 +40,10 @@ func tarsOf(t testing.TB, layers [][]ent) [][]byte {
 // indexed makes an index, and opens it with its tars.
 func indexed(t testing.TB, s *Store, chain []digest.Digest) (*os.File, []*os.File) {
 	t.Helper()
-	if err := s.index(t.Context(), ChainID(chain), chain); err != nil {
+	if err := s.index(t.Context(), chainID(chain), chain); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(s.indexPath(ChainID(chain)))
+	f, err := os.Open(s.indexPath(chainID(chain)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func TestProblems(t *testing.T) {
 			got = append(got, p.Object+": "+p.Text)
 		}
 		want := []string{
-			"layer " + short(b[0]) + ": something is left of it, and its tar is gone", "index " + short(ChainID(b)) + ": a layer of it is gone",
+			"layer " + short(b[0]) + ": something is left of it, and its tar is gone", "index " + short(chainID(b)) + ": a layer of it is gone",
 			"index ffffffffffff: it cannot be read", "index eeeeeeeeeeee: it cannot be read", "index dddddddddddd: it cannot be read", "index cccccccccccc: it cannot be read",
 			"container dead: what it wrote is left, and it is no more",
 		}

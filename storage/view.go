@@ -52,7 +52,7 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		return nil, err
 	}
 	defer unlock()
-	v := &View{s: s, chain: chain, id: ChainID(chain)}
+	v := &View{s: s, chain: chain, id: chainID(chain)}
 	name, _ := s.Driver()
 	if user == "" || name != driverErofs { // the kernel finds out else, when it opens them for the mount
 		if err := s.complete(chain); err != nil {
@@ -246,7 +246,7 @@ func (s *Store) Release(chain []digest.Digest, user string) error {
 		return err
 	}
 	defer unlock()
-	return s.release(ChainID(chain).Encoded(), user)
+	return s.release(chainID(chain).Encoded(), user)
 }
 
 // release is Release under the lock. Without a user it looks whether there are any.

@@ -206,7 +206,7 @@ func TestMountLingers(t *testing.T) {
 			}
 		} else {
 			old := time.Now().Add(-2 * time.Hour)
-			if err := os.Chtimes(s.runPath(usersDir, ChainID(chain).Encoded()), old, old); err != nil {
+			if err := os.Chtimes(s.runPath(usersDir, chainID(chain).Encoded()), old, old); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.SweepUsers(nobody); err != nil {

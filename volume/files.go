@@ -27,8 +27,8 @@ func (v Volume) lock() (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// Open opens the directory of the volume's files.
-func (v Volume) Open() (*os.File, error) {
+// open opens the directory of the volume's files.
+func (v Volume) open() (*os.File, error) {
 	s, err := v.Source()
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (v Volume) Populate(ctx context.Context, image Content, o archive.Options) 
 		return err
 	}
 	defer unlock()
-	dir, err := v.Open()
+	dir, err := v.open()
 	if errors.Is(err, fs.ErrPermission) && !exists(v.copying()) {
 		return nil // an ordinary user's, which a container has given to another id: it was used
 	}
@@ -119,7 +119,7 @@ func exists(name string) bool {
 
 // Export writes the volume's files as a tar.
 func (v Volume) Export(ctx context.Context, w io.Writer) error {
-	dir, err := v.Open()
+	dir, err := v.open()
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (v Volume) Export(ctx context.Context, w io.Writer) error {
 // Stage makes a directory beside the volumes, where a killed process's is swept, in which what comes is unpacked. It is as the volume's own: what an archive
 // does not say of its root stays. The caller has the store's lock, see [Store.Lock], and removes it.
 func (v Volume) Stage() (dir string, err error) {
-	own, err := v.Open()
+	own, err := v.open()
 	if err != nil {
 		return "", err
 	}
@@ -174,7 +174,7 @@ func Unpack(ctx context.Context, dir string, r io.Reader, o archive.Options) (ar
 
 // Take moves what is in a directory of [Volume.Stage] into the volume, over what is there.
 func (v Volume) Take(ctx context.Context, dir string) error {
-	own, err := v.Open()
+	own, err := v.open()
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func move(ctx context.Context, from, to *os.File) error {
 
 // Size is how many bytes the volume's files have, each file once.
 func (v Volume) Size(ctx context.Context) (int64, error) {
-	dir, err := v.Open()
+	dir, err := v.open()
 	if err != nil {
 		return 0, err
 	}

@@ -183,8 +183,8 @@ func (v Volume) Attach() error {
 	return unix.Mount("", v.Dir(), "", unix.MS_PRIVATE, "")
 }
 
-// Detach unmounts what [Volume.Attach] has mounted. Files that somebody still has open stay until they are closed.
-func (v Volume) Detach() error {
+// detach unmounts what [Volume.Attach] has mounted. Files that somebody still has open stay until they are closed.
+func (v Volume) detach() error {
 	if on, err := v.attached(); !on || err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (v Volume) DetachUnused(unused func() bool) error {
 	if !unused() {
 		return nil
 	}
-	return v.Detach()
+	return v.detach()
 }
 
 // attached reports whether something is mounted on the volume's directory.

@@ -274,7 +274,7 @@ func (s *Store) unlink(name string, force bool, used func(Volume) ([]string, err
 	if len(users) > 0 {
 		return "", &InUseError{name, users}
 	}
-	if err := v.Detach(); err != nil && !errors.Is(err, os.ErrNotExist) { // where its directory of files is gone
+	if err := v.detach(); err != nil && !errors.Is(err, os.ErrNotExist) { // where its directory of files is gone
 		return "", err
 	}
 	gone = s.dir + "/.rm-" + files.NewID()

@@ -522,7 +522,7 @@ func TestLocalOptions(t *testing.T) {
 	if err := bad.Attach(); err == nil || !strings.Contains(err.Error(), "nosuchfs") {
 		t.Errorf("%v", err)
 	}
-	if err := bad.Detach(); err != nil {
+	if err := bad.detach(); err != nil {
 		t.Error(err)
 	}
 }

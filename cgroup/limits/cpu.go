@@ -8,11 +8,11 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Weight is cpu.weight of version 2 for cpu.shares of version 1: both have a least,
+// weight is cpu.weight of version 2 for cpu.shares of version 1: both have a least,
 // a default and a largest value, and the curve goes through all three (2, 1024 and
 // 262144 shares are 1, 100 and 10000). It is the formula of runc 1.4 and crun 1.23. 0, which is
 // no value, stays 0.
-func Weight(shares uint64) uint64 {
+func weight(shares uint64) uint64 {
 	switch {
 	case shares == 0:
 		return 0
@@ -101,7 +101,7 @@ func (p part) cpuV2(c *specs.LinuxCPU) error {
 		// The kernel refuses a weight for an idle cgroup.
 		p.k.warn("linux.resources.cpu.shares", "unable to apply both shares and idle, ignoring shares")
 	case shares != 0:
-		w := p.add("cpu.shares", "cpu.weight", strconv.FormatUint(Weight(shares), 10))
+		w := p.add("cpu.shares", "cpu.weight", strconv.FormatUint(weight(shares), 10))
 		w.Why = fmt.Sprintf("%d shares; older runtimes say %d", shares, linearWeight(shares))
 	}
 	if c.Burst != nil {

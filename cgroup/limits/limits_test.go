@@ -252,7 +252,7 @@ func TestWeight(t *testing.T) {
 	for shares, want := range map[uint64]uint64{
 		0: 0, 1: 1, 2: 1, 3: 2, 10: 4, 100: 17, 200: 29, 512: 59, 1024: 100, 2048: 174, 4096: 303, 100000: 4340, 262143: 10000, 262144: 10000, 1 << 40: 10000,
 	} {
-		if got := Weight(shares); got != want {
+		if got := weight(shares); got != want {
 			t.Errorf("%d shares are weight %d, want %d", shares, got, want)
 		}
 	}
@@ -263,7 +263,7 @@ func TestWeight(t *testing.T) {
 	}
 	last := uint64(0)
 	for shares := uint64(1); shares <= 262144; shares++ {
-		if w := Weight(shares); w < last || w < 1 || w > 10000 {
+		if w := weight(shares); w < last || w < 1 || w > 10000 {
 			t.Fatalf("weight %d for %d shares, after %d", w, shares, last)
 		} else {
 			last = w

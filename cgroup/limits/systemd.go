@@ -145,7 +145,7 @@ func (s *properties) cpu(r *specs.LinuxResources) error {
 	case !s.unified && shares != 0:
 		s.add("CPUShares", shares)
 	case s.unified && shares != 0 && !idle:
-		s.add("CPUWeight", Weight(shares))
+		s.add("CPUWeight", weight(shares))
 	}
 	s.quota(value(c.Quota), value(c.Period))
 	return nil
