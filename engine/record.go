@@ -18,7 +18,6 @@ import (
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
-	"golang.org/x/sys/unix"
 )
 
 // The file system is the database. A container is a directory, named by its id:
@@ -367,7 +366,7 @@ func (e *Engine) lock(ref string) (c Container, lock *os.File, err error) {
 		if c, err = e.Find(ref); err != nil {
 			return c, nil, err
 		}
-		f, err := lockDir(c.dir, unix.LOCK_EX)
+		f, err := e.lockOf(&c)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it went away, or another one has its name now
 		}

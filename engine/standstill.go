@@ -2,13 +2,18 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/uplink"
+	"golang.org/x/sys/unix"
 )
 
 // A monitor that was stopped by a signal takes what it is sent and does not answer: who asks it for something would wait without a word. Nobody stops one but by hand
@@ -103,4 +108,38 @@ func (e *Engine) awaitRoot(ctx context.Context, c *Container) error {
 		}
 	}
 	return nil
+}
+
+// lockOf locks a container's directory, and tells who has it where that is long: a command that copies much, or one that was stopped, by ^Z for one.
+func (e *Engine) lockOf(c *Container) (*os.File, error) {
+	f, err := lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return f, err
+	}
+	told := e.warn == nil
+	defer process.Again(lookAgain, func() {
+		if !told {
+			told = true
+			e.warn(fmt.Sprintf("container %s: %s: it is waited for", c.label(), atWork(files.LockHolder(c.dir))))
+		}
+	})()
+	return lockDir(c.dir, unix.LOCK_EX)
+}
+
+// atWork says what a command is that has a container for itself; pid is 0 where that is not known.
+func atWork(pid int) string {
+	p := oci.OpenProcess(pid)
+	if p == nil {
+		return "another command is at work on it"
+	}
+	defer p.Close()
+	text := fmt.Sprintf("process %d", pid)
+	if about, err := namespace.ReadProcess(nil, pid); err == nil {
+		text += " (" + about.Command() + ")"
+	}
+	text += " is at work on it"
+	if p.Stopped() {
+		text += fmt.Sprintf(", and was stopped by a signal: `kill -CONT %d` has it go on", pid)
+	}
+	return text
 }

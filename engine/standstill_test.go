@@ -116,6 +116,56 @@ func TestStoppedMonitor(t *testing.T) {
 	}
 }
 
+// locker is a command that has a container for itself, until its stdin ends.
+func locker(args []string) int {
+	e, err := Open(Options{Dir: args[0]})
+	if err != nil {
+		return complain(err)
+	}
+	if _, _, err := e.lock(args[1]); err != nil {
+		return complain(err)
+	}
+	fmt.Println("locked")
+	<-untilEOF()
+	return 0
+}
+
+// TestStoppedCommand: who waits for a command that has the container for itself is told which that is, and what to do where it was stopped, as a cp by ^Z.
+func TestStoppedCommand(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	nstest.NoLeaks(t, e.dir)
+	c, err := e.Create(t.Context(), asleep(nstest.RootFS(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, line, stdin := part(t, "locker", e.dir, c.ID)
+	if line != "locked" {
+		t.Fatal(line)
+	}
+	pid := command.Process.Pid
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 10)
+	e.warn = func(text string) { told <- text }
+	removed := make(chan error)
+	go func() { removed <- e.Remove(t.Context(), c.ID, RemoveOptions{}) }()
+	if text := <-told; !strings.Contains(text, fmt.Sprintf("process %d (", pid)) || !strings.Contains(text, fmt.Sprintf("`kill -CONT %d`", pid)) {
+		t.Errorf("told: %s", text)
+	}
+	stdin.Close()
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Error(err)
+	}
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	if err := command.Wait(); err != nil || len(told) > 0 {
+		t.Errorf("%v, told of %d more", err, len(told))
+	}
+}
+
 // TestStoppedMonitorOfRun: who stays with a container from its start is no worse off.
 func TestStoppedMonitorOfRun(t *testing.T) {
 	nstest.Root(t)

@@ -31,6 +31,22 @@ func LockDir(dir string, how int) (fd int, err error) {
 	return fd, nil
 }
 
+// LockHolder is the process that has taken the lock of a directory, by /proc/locks; 0 where that does not say.
+func LockHolder(dir string) (pid int) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return 0
+	}
+	of := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	list, _ := os.ReadFile("/proc/locks")
+	for line := range strings.Lines(string(list)) {
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[5] == of { // who waits has an arrow before that
+			pid, _ = strconv.Atoi(f[4])
+		}
+	}
+	return max(pid, 0)
+}
+
 // LockFile makes a file that nobody but the caller may open, and locks it: who may open a file may hold its lock for ever, flock(2). In the place of a name
 // that others may open, or that is no regular file of the caller's, it makes another. Closing the file gives the lock back. Who has it may
 // take its name away, or rename it: who waits for it then makes another.
