@@ -1,15 +1,14 @@
 package network
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,6 +46,10 @@ func TestLeavesMasqueraded(t *testing.T) {
 		}
 		s.frames("a2", back(four(s.mac("a1", "eth0"), to, from, "answer"), 34), back(frame6(s.mac("a1", "eth0"), to6, from6, "answer"), 54))
 		s.frames("a1", four(gateway, from, to, "answered"), frame6(gateway, from6, to6, "answered of IPv6"))
+		// Or of one that began with a packet in the name of who is away, to a neighbour by this machine.
+		other := [4]byte{10, 0, 1, 12}
+		s.frames("a1", four(gateway, to, other, "strange"), frame6(gateway, to6, netip.MustParseAddr("2001:db8:1::12"), "strange"))
+		s.frames("a1", back(four(gateway, other, to, "backwards"), 34), back(frame6(gateway, netip.MustParseAddr("2001:db8:1::12"), to6, "backwards"), 54))
 		// Others do leave.
 		from[3], from6 = 77, netip.MustParseAddr("2001:db8:1::77")
 		s.frames("a1", four(gateway, from, to, "begun"), four(gateway, from, to, "once more"), frame6(gateway, from6, to6, "begun of IPv6"), frame6(gateway, from6, to6, "last"))
@@ -55,6 +58,59 @@ func TestLeavesMasqueraded(t *testing.T) {
 			t.Errorf("%q arrived, not %q", got, want)
 		}
 	})
+}
+
+// TestForgedConnections: a container that sends to itself in the name of one of another network, by the machine or a neighbour's MAC, so that the kernel takes what it sends there for answers, reaches
+// nothing by that; nor does it a port of this machine that a firewall closes, nor somebody on the wire a container by a packet in its name.
+func TestForgedConnections(t *testing.T) {
+	for _, network := range []struct {
+		name        string
+		brNetfilter bool
+		plan.Bridge
+	}{
+		{"nat", false, bridgeB}, {"without masquerading", false, plan.Bridge{Device: "kbb", ICC: true}}, {"internal", false, plan.Bridge{Device: "kbb", ICC: true, Internal: true}},
+		{"nat, br_netfilter", true, bridgeB}, {"without masquerading, br_netfilter", true, plan.Bridge{Device: "kbb", ICC: true}}, {"internal, br_netfilter", true, plan.Bridge{Device: "kbb", ICC: true, Internal: true}},
+	} {
+		t.Run(network.name, func(t *testing.T) {
+			onStage(t, network.brNetfilter, func(s *stage) { forgedConnections(s, network.Bridge) })
+		})
+	}
+}
+
+func forgedConnections(s *stage, b plan.Bridge) {
+	s.bridges(bridgeA, b)
+	s.shell(`nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; }; add rule inet firewall input ct state established accept; add rule inet firewall input udp dport 2313 drop'
+		sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.wire.rp_filter=0`)
+	gateway, neighbour, wire := s.mac("", "kba"), s.mac("a2", "eth0"), s.mac("", "wire")
+	for _, c := range []struct {
+		who, at       string
+		by            net.HardwareAddr
+		place, victim string
+	}{
+		{"a1", "10.0.1.11", gateway, "b1", "10.0.2.11"}, {"a1", "2001:db8:1::11", gateway, "b1", "2001:db8:2::11"},
+		{"a1", "10.0.1.11", neighbour, "b1", "10.0.2.11"}, {"a1", "2001:db8:1::11", neighbour, "b1", "2001:db8:2::11"},
+		{"a1", "10.0.1.11", neighbour, "", "10.0.1.1"}, {"a1", "2001:db8:1::11", neighbour, "", "2001:db8:1::1"},
+		{"a1", "10.0.1.11", neighbour, "", "192.0.2.1"},
+		{"away", "192.0.2.2", wire, "a1", "10.0.1.11"}, {"away", "2001:db8:9::2", wire, "a1", "2001:db8:1::11"},
+	} {
+		me, victim := netip.MustParseAddr(c.at), netip.MustParseAddr(c.victim)
+		heard, attacker := s.socket(c.place, c.victim, 2313), s.socket(c.who, c.at, 7778)
+		if me.Is4() {
+			s.frames(c.who, frame(c.by, nil, [4]byte(victim.AsSlice()), [4]byte(me.AsSlice()), "forged"))
+		} else {
+			s.frames(c.who, frame6(c.by, victim, me, "forged"))
+		}
+		s.say(attacker, "answer", c.victim, 2313)
+		time.Sleep(20 * time.Millisecond) // while a neighbour is found out, one packet waits
+		s.say(attacker, "answer", c.victim, 2313)
+		heard.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		buf := make([]byte, 100)
+		if n, _, err := heard.ReadFrom(buf); err == nil {
+			s.t.Errorf("from %s by %s, %s at %q hears %q", c.at, c.by, c.victim, c.place, buf[:n])
+		}
+		heard.Close()
+		attacker.Close()
+	}
 }
 
 // mac is the address of a device of a place.
@@ -73,7 +129,7 @@ func (s *stage) mac(place, device string) (m net.HardwareAddr) {
 	return m
 }
 
-// tap hears the packets that end in a word and come to a place: what it returns gives their words and senders, up to those with a text.
+// tap hears the packets of a few protocols that come to a place: what it returns gives what they carry and their senders, up to a text.
 func (s *stage) tap(place string) func(last string) []string {
 	s.t.Helper()
 	fd := -1
@@ -95,18 +151,36 @@ func (s *stage) tap(place string) func(last string) []string {
 			if l, ok := from.(*unix.SockaddrLinklayer); !ok || l.Pkttype != unix.PACKET_HOST {
 				continue
 			}
-			text := string(b[bytes.LastIndexFunc(b[:n], func(r rune) bool { return r != ' ' && !('0' <= r && r <= 'z') })+1 : n])
-			if len(text) < 4 {
+			text, sender := carried(b[:n])
+			if text == "" {
 				continue
 			}
-			sender, _ := netip.AddrFromSlice(b[8:24])
-			if b[0]>>4 == 4 {
-				sender, _ = netip.AddrFromSlice(b[12:16])
-			}
 			list = append(list, fmt.Sprintf("%s from %s", text, sender))
-			if strings.HasSuffix(text, last) {
+			if text == last {
 				return list
 			}
 		}
 	}
+}
+
+// carried is what a packet has behind its headers.
+func carried(b []byte) (text string, sender netip.Addr) {
+	proto, at := b[6], 40
+	if b[0]>>4 == 4 {
+		proto, at = b[9], 20
+		sender, _ = netip.AddrFromSlice(b[12:16])
+	} else {
+		sender, _ = netip.AddrFromSlice(b[8:24])
+	}
+	switch proto {
+	case unix.IPPROTO_TCP:
+		at += 20
+	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
+		if at += 8; len(b) == at || b[at] < 'a' { // what this machine and its neighbours say of themselves
+			return "", sender
+		}
+	default:
+		at += 8
+	}
+	return string(b[min(at, len(b)):]), sender
 }

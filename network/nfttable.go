@@ -25,7 +25,7 @@ const (
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 5}, {"senders", 11}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 17}}
+}{{"early", 5}, {"senders", 13}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 18}}
 
 // A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
 // overrules nobody's drop.
@@ -87,13 +87,14 @@ func nftChains() []nftChain {
 		}},
 		{"forward", "filter", unix.NF_INET_FORWARD, "forward", priorityFilter, []nftRule{
 			rule("what began by the rules below, and not as another network's", known(), changed(), notFromDeviceIn("internal"), accept),
-			// The kernel asks chain postrouting once a connection, and it knows this one from its way by the bridge, to a neighbour, if br_netfilter shows it such packets.
-			rule("what would leave with its own address", four.packets(), begunUnchanged(), toDeviceNotIn("bridges"), fromDeviceIn("masquerade4"), counted(), drop),
-			rule("", six.packets(), begunUnchanged(), toDeviceNotIn("bridges"), fromDeviceIn("masquerade6"), counted(), drop),
-			rule("", known(), notFromDeviceIn("internal"), accept),
 			rule("within a network", bothDevicesIn("together"), accept),
 			rule("internal networks", fromDeviceIn("internal"), counted(), drop),
 			rule("", toDeviceIn("internal"), counted(), drop),
+			// The kernel asks chain postrouting once a connection. It may have come to know this one from packets that stayed within the bridge.
+			rule("what would leave with its own address", four.packets(), fromDeviceIn("masquerade4"), unchanged(), toDeviceNotIn("bridges"), notFromDeviceIn("unprotected4"), counted(), drop),
+			rule("", six.packets(), fromDeviceIn("masquerade6"), unchanged(), toDeviceNotIn("bridges"), notFromDeviceIn("unprotected6"), counted(), drop),
+			rule("what needs no other address", known(), notStrange(), four.packets(), toDeviceNotIn("masquerade4"), accept),
+			rule("", known(), notStrange(), six.packets(), toDeviceNotIn("masquerade6"), accept),
 			rule("published ports", toDeviceIn("bridges"), translated(), accept),
 			rule("gateway mode routed", four.portIn("direct4"), accept),
 			rule("", six.portIn("direct6"), accept),
@@ -129,9 +130,12 @@ func senders() []nftRule {
 		rule("a container of two networks may answer by the other one", notFromDeviceIn("internal"), answering(), guarded(), accept),
 	}
 	from, to := noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr")
+	list = append(list, rule("addresses of this machine", fromThisMachine(), counted(), drop))
 	for i, comment := range []string{"addresses of other networks", ""} {
 		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], from, to, counted(), drop))
 	}
+	// It stays within the bridge, or goes there by this machine. Of the connection that the kernel takes it for, whoever it goes to could send answers into the network of the sender that it has.
+	list = append(list, rule("strange senders, of neighbours", inState("new", ctStateNew), from, markStrange()))
 	// This machine listens, too. What else than UDP goes to groups is about neighbours, as is all that does where this machine has no address: see chain input.
 	udp := ofProtocol(unix.IPPROTO_UDP, "udp")
 	list = append(list,

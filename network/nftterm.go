@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -135,6 +136,7 @@ const (
 	ctStateInvalid       = 1 << 0
 	ctStateEstablished   = 1 << 1
 	ctStateRelated       = 1 << 2
+	ctStateNew           = 1 << 3
 	ctStateUntracked     = 1 << 6
 	ctStatusAssured      = 1 << 2
 	ctStatusConfirmed    = 1 << 3
@@ -193,13 +195,21 @@ func notLoopback() nftTerm {
 
 func toThisMachine() nftTerm { return destined("local", unix.NFT_CMP_EQ, rtnLocal) }
 
+func fromThisMachine() nftTerm {
+	return kindOf("saddr", unix.NFTA_FIB_F_SADDR, "local", unix.NFT_CMP_EQ, rtnLocal)
+}
+
 // destined compares the kind of a packet's destination, as this machine's routes have it.
 func destined(kind string, op, number uint32) nftTerm {
-	return nftTerm{"fib daddr type " + kind, []nftExpr{
+	return kindOf("daddr", unix.NFTA_FIB_F_DADDR, kind, op, number)
+}
+
+func kindOf(what string, flag uint32, kind string, op, number uint32) nftTerm {
+	return nftTerm{"fib " + what + " type " + kind, []nftExpr{
 		expr("fib", func(w *wire) {
 			w.u32(unix.NFTA_FIB_DREG, register(0))
 			w.u32(unix.NFTA_FIB_RESULT, fibResultAddrtype)
-			w.u32(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
+			w.u32(unix.NFTA_FIB_FLAGS, flag)
 		}),
 		compare(op, binary.NativeEndian.AppendUint32(nil, number)),
 	}}
@@ -242,12 +252,26 @@ func changed() nftTerm {
 	return nftTerm{"ct status snat,dnat", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusSNAT|ctStatusDNAT)...)}
 }
 
-// begunUnchanged is a packet of who began a connection, whose address has stayed with the first one. While that is on its way the kernel has not confirmed the connection.
-func begunUnchanged() nftTerm {
-	t := nftTerm{"ct direction original ct status confirmed ct status ! snat", []nftExpr{conntrack(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{0}), conntrack(unix.NFT_CT_STATUS)}}
-	t.exprs = append(append(t.exprs, anyBit(ctStatusConfirmed)...), conntrack(unix.NFT_CT_STATUS))
-	t.exprs = append(t.exprs, compareBits(unix.NFT_CMP_EQ, ctStatusSNAT)...)
+// unchanged is one with the addresses that it began with. While its first packet is on the way the kernel has not confirmed it.
+func unchanged() nftTerm {
+	t := nftTerm{"ct status confirmed ct status ! snat,dnat", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusConfirmed)...)}
+	t.exprs = append(t.exprs, conntrack(unix.NFT_CT_STATUS))
+	t.exprs = append(t.exprs, compareBits(unix.NFT_CMP_EQ, ctStatusSNAT|ctStatusDNAT)...)
 	return t
+}
+
+// strangeMark is that of connections whose first packet came by a bridge which does not lead back to its sender.
+const strangeMark = 0x6b6b4e54
+
+func markStrange() nftTerm {
+	return nftTerm{fmt.Sprintf("ct mark set %#x", strangeMark), []nftExpr{immediate(0, binary.NativeEndian.AppendUint32(nil, strangeMark)), expr("ct", func(w *wire) {
+		w.u32(unix.NFTA_CT_KEY, unix.NFT_CT_MARK)
+		w.u32(unix.NFTA_CT_SREG, register(0))
+	})}}
+}
+
+func notStrange() nftTerm {
+	return nftTerm{fmt.Sprintf("ct mark != %#x", strangeMark), []nftExpr{conntrack(unix.NFT_CT_MARK), compare(unix.NFT_CMP_NEQ, binary.NativeEndian.AppendUint32(nil, strangeMark))}}
 }
 
 func known() nftTerm {
