@@ -3,8 +3,10 @@ package network
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -299,6 +301,54 @@ func TestEgressOptions(t *testing.T) {
 		}
 		if got := s.send("a1", "udp", "2001:db8:2::11", 9, routing); got != refusedUDP {
 			t.Errorf("a routing header: %q", got)
+		}
+	})
+}
+
+// TestEgressForgedSender: who sends to himself in the name of somebody he may not speak to, by an option of sockets that takes no capability, may not answer him either; nor somebody else in the name of one to whom he may speak.
+func TestEgressForgedSender(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.limit(egress(t, "[2001:db8:1::12]"))
+		const own, away, neighbour = "2001:db8:1::11", "2001:db8:9::2", "2001:db8:1::12"
+		heard := s.socket("away", away, 9)
+		for _, c := range [][2]string{{own, away}, {"::1", away}, {neighbour, away}} {
+			as := func(address string, port int) (c *net.UDPConn) {
+				err := s.in("a1", func() (err error) {
+					free := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+						return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1) })
+					}}
+					l, err := free.ListenPacket(t.Context(), "udp6", net.JoinHostPort(address, strconv.Itoa(port)))
+					if err == nil {
+						c = l.(*net.UDPConn)
+					}
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			forger, answerer := as(c[1], 9), as(c[0], 5555)
+			for _, f := range []struct {
+				from     *net.UDPConn
+				to, text string
+				port     int
+			}{{forger, c[0], "forged", 5555}, {answerer, c[1], "answer", 9}} {
+				if _, err := f.from.WriteTo([]byte(f.text), &net.UDPAddr{IP: net.ParseIP(f.to), Port: f.port}); err == nil {
+					t.Errorf("%s to %s is let pass", f.from.LocalAddr(), f.to)
+				}
+			}
+			forger.Close()
+			answerer.Close()
+		}
+		heard.SetDeadline(time.Now().Add(200 * time.Millisecond))
+		b := make([]byte, 100)
+		if n, from, err := heard.ReadFrom(b); err == nil {
+			t.Errorf("%q from %s came", b[:n], from)
+		}
+		if got := s.send("a1", "udp", neighbour, 9999) + s.send("a1", "udp", own, 9999); got != "" {
+			t.Errorf("what is let pass: %s", got)
 		}
 	})
 }

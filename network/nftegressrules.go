@@ -113,6 +113,8 @@ func egressChains(e plan.Egress) []nftChain {
 	four, six := ipv4(), ipv6()
 	accept, drop, refuse := verdict("accept", nfAccept), verdict("drop", nfDrop), gotoChain("refused")
 	output := []nftRule{
+		// Who says something to himself in the name of somebody would be let answer. With IPv4 that takes a capability which nobody has here.
+		rule("senders that are others", six.packets(), inState("new", ctStateNew), notFromThisMachine(), refuse),
 		rule("", byLoopback(), accept),
 		rule("the server for names asks others", marked(), accept),
 		// They say in the packet where it goes on to.

@@ -199,6 +199,10 @@ func fromThisMachine() nftTerm {
 	return kindOf("saddr", unix.NFTA_FIB_F_SADDR, "local", unix.NFT_CMP_EQ, rtnLocal)
 }
 
+func notFromThisMachine() nftTerm {
+	return kindOf("saddr", unix.NFTA_FIB_F_SADDR, "!= local", unix.NFT_CMP_NEQ, rtnLocal)
+}
+
 // destined compares the kind of a packet's destination, as this machine's routes have it.
 func destined(kind string, op, number uint32) nftTerm {
 	return kindOf("daddr", unix.NFTA_FIB_F_DADDR, kind, op, number)
