@@ -280,7 +280,7 @@ func childCloseRest(t *table, r *row) uintptr {
 //go:norace
 func childFork(t *table) uintptr {
 	childForget(t) // before those of the pid namespace see the copy: they may be allowed to look into it
-	pid, _, e := syscall.RawSyscall6(sysClone, abi.CloneParent|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, _, e := syscall.RawSyscall6(sysClone, abi.CloneParent|abi.CloneParentSettid|uintptr(syscall.SIGCHLD), 0, uintptr(unsafe.Pointer(t.copy)), 0, 0, 0)
 	if e != 0 || pid == 0 {
 		return uintptr(e)
 	}

@@ -34,16 +34,8 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	if err := r.lowerChild(i, stdio); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool {
-		switch s.Op.(type) {
-		case *plan.Init, *plan.Fork:
-			return true
-		}
-		return false
-	}) {
-		if r.child.args, r.child.env, err = ownWords(); err != nil {
-			return r.fail(i, "read", err)
-		}
+	if err := r.copies(i); err != nil {
+		return err
 	}
 	cgroup := -1
 	if fd := r.ours.regs[plan.RegCgroup]; fd >= 0 {
@@ -69,6 +61,25 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 		return r.fail(i, "open", err)
 	}
 	r.ours.regs[plan.RegChildProc] = int64(dir)
+	return nil
+}
+
+// copies prepares what steps need that let a copy of the child go on.
+func (r *run) copies(i int) (err error) {
+	has := func(is func(plan.Op) bool) bool {
+		return slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool { return is(s.Op) })
+	}
+	forks := has(func(op plan.Op) bool { _, ok := op.(*plan.Fork); return ok })
+	if forks {
+		if r.child.copy, err = newWord(); err != nil {
+			return r.fail(i, "mmap", err)
+		}
+	}
+	if forks || has(func(op plan.Op) bool { _, ok := op.(*plan.Init); return ok }) {
+		if r.child.args, r.child.env, err = ownWords(); err != nil {
+			return r.fail(i, "read", err)
+		}
+	}
 	return nil
 }
 

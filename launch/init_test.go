@@ -3,6 +3,7 @@ package launch_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,11 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
 )
 
 // withInit is a plan whose pid 1 is the init, with a program below it.
@@ -250,5 +253,34 @@ func TestJoinDeadPIDNamespace(t *testing.T) {
 		if e := step(t, err); e.N != 4 || e.Call != "clone" || e.Errno() != syscall.ENOMEM {
 			t.Error(err)
 		}
+	}
+}
+
+// TestForkCancelled: the copy that goes on in a joined pid namespace is ended and reaped, too, when its launch is given up before anybody knows of it. That pid namespace
+// does not end before.
+func TestForkCancelled(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	pid := hold(t, syscall.CLONE_NEWPID)
+	steps := append(joinPID(pid)[:4], in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/true"}}))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	child := 0
+	before := func(i int) {
+		if _, ok := steps[i].Op.(*plan.Setns); ok {
+			nstest.Until(t, "it has made the copy", func() bool {
+				data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
+				return err == nil && strings.Contains(string(data), ") Z ")
+			})
+			cancel()
+		}
+	}
+	if _, err := launch.Run(ctx, plan.Plan{Steps: steps}, launch.Options{Before: before, Cloned: func(pid int) { child = pid }}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	time.Sleep(50 * time.Millisecond) // for one that ends by itself when it finds nobody there
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG, nil); err == nil && info.Signo != 0 {
+		t.Error("a process that has ended is left")
 	}
 }

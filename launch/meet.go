@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -100,6 +101,9 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 	}
 	var early error // of the copy that a fork made: it may be faster than the word of the fork
 	for {
+		if want == plan.MsgFork && r.forkLost() {
+			return nil, cmp.Or(early, r.fail(i, "", r.deathReason()))
+		}
 		kind, a, b, fds, err := r.message()
 		switch {
 		case err == io.EOF && early != nil:
@@ -132,6 +136,21 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 			early = e
 		}
 	}
+}
+
+// forkLost waits for the next message, and reports whether there will be none of a fork: the process was killed over it, and its copy, if there is one, waits for this side.
+func (r *run) forkLost() bool {
+	fds := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}, {Fd: int32(r.proc.pidfd), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			break
+		}
+	}
+	if fds[0].Revents != 0 || fds[1].Revents == 0 {
+		return false
+	}
+	n, err := unix.Poll(fds[:1], 0) // it may have spoken right before its end
+	return err == nil && n == 0
 }
 
 // waitExec waits for the child's end of the socket to close at execve.

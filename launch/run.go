@@ -88,6 +88,7 @@ type run struct {
 }
 
 func (r *run) run(ctx context.Context) (_ *Process, err error) {
+	defer func() { r.child.copy.free() }()
 	defer r.closeRegisters()
 	defer func() {
 		if r.shares {
@@ -283,10 +284,26 @@ func (r *run) kill() {
 	if r.proc != nil {
 		r.proc.Signal(syscall.SIGKILL)
 		r.proc.Wait()
+		r.endCopy()
 		r.proc = nil // so that its terminal is closed as well
 	}
 	if r.stamps != nil {
 		r.stamps.free()
+	}
+}
+
+// endCopy ends and reaps the copy that a fork has made, where nobody knows of it: the process that makes it may be killed before it says so, and its word may not have been
+// read. It is a child of this process, whose pid namespace would never end with one in it that nobody waits for.
+func (r *run) endCopy() {
+	if r.child.copy == nil || *r.child.copy == 0 || int(*r.child.copy) == r.proc.PID {
+		return
+	}
+	pid := int(*r.child.copy)
+	unix.Kill(pid, unix.SIGKILL)
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			break
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ type table struct {
 
 	stack []byte // the child's, when it shares this process's memory
 	pidfd int32  // where clone3 writes the child's
+	copy  *word  // where the kernel writes the pid of a fork's copy, nil where there is no fork
 
 	// This program's command line and environment, as the kernel shows them in /proc.
 	args, env area
