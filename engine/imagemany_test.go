@@ -9,7 +9,7 @@ import (
 	"github.com/kakuri/kakuri/image"
 )
 
-// TestImageOfMany: an image that has hundred thousands of variables and ports does not cost the square of that, which were minutes; ranges of
+// TestImageOfMany: an image that has hundred thousands of variables, ports and volumes does not cost the square of that, which were minutes; ranges of
 // ports, of which each can be written in many ways, have an end.
 func TestImageOfMany(t *testing.T) {
 	const many = 200000
@@ -22,8 +22,15 @@ func TestImageOfMany(t *testing.T) {
 	for i := range 100 {
 		from.ExposedPorts[strings.Repeat("0", i)+"1-65535/udp"] = struct{}{}
 	}
+	from.Volumes = map[string]struct{}{}
+	for i := range many {
+		from.Volumes[fmt.Sprintf("/v%d", i)] = struct{}{}
+	}
 	var c Config
 	left := c.applyImage(img)
+	if len(c.Mounts) != many {
+		t.Errorf("%d volumes", len(c.Mounts))
+	}
 	if len(c.Env) != many || len(setEnv([]string{"PATH=/bin"}, c.Env...)) != many+1 {
 		t.Errorf("%d variables", len(c.Env))
 	}

@@ -182,11 +182,12 @@ func (c *Config) applyVolumes(volumes map[string]struct{}) {
 	for _, m := range c.Mounts {
 		has[path.Clean(m.Dest)] = true
 	}
+	c.Mounts = slices.Clip(c.Mounts) // the caller's list stays as it is
 	for _, dest := range slices.Sorted(maps.Keys(volumes)) {
 		at := path.Join("/", dest) // builders take a relative one, and it is below the root
 		if !has[at] {
 			has[at] = true
-			c.Mounts = append(slices.Clip(c.Mounts), Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
+			c.Mounts = append(c.Mounts, Mount{Type: "volume", Dest: at, Flag: "VOLUME " + dest})
 		}
 	}
 }
