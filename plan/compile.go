@@ -207,10 +207,11 @@ func (c *compiler) add(side Side, op Op, cause Cause, check Check) {
 	c.plan.Steps = append(c.plan.Steps, Step{Op: op, Side: side, Cause: cause, Check: check})
 }
 
-func (c *compiler) host1(op Op, cause Cause, check Check) { c.add(Runtime, op, cause, check) }
-func (c *compiler) inside(op Op, cause Cause, check Check) {
-	c.add(Container, op, cause, check)
-}
+// outside adds a step of the runtime's side.
+func (c *compiler) outside(op Op, cause Cause, check Check) { c.add(Runtime, op, cause, check) }
+
+// inside adds a step of the container's side.
+func (c *compiler) inside(op Op, cause Cause, check Check) { c.add(Container, op, cause, check) }
 
 func (c *compiler) warn(format string, args ...any) {
 	c.plan.Warnings = append(c.plan.Warnings, OneLine(fmt.Sprintf(format, args...)))

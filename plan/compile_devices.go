@@ -84,7 +84,7 @@ func (c *compiler) devTree() error {
 	if err := c.makeDev(); err != nil {
 		return err
 	}
-	c.host1(&Sync{From: Runtime, What: "/dev made", FDs: []Reg{c.dev}}, why, nil)
+	c.outside(&Sync{From: Runtime, What: "/dev made", FDs: []Reg{c.dev}}, why, nil)
 	return nil
 }
 
@@ -102,8 +102,8 @@ func (c *compiler) makeDev() error {
 	if !slices.ContainsFunc(options, isMode) {
 		options = append(options, "mode=755") // that of the image's is out of sight
 	}
-	options = append(options, fmt.Sprintf("uid=%d", outside(c.uids, 0)), fmt.Sprintf("gid=%d", outside(c.gids, 0)))
-	c.host1(&NewMount{Type: "tmpfs", Source: c.spec.Mounts[c.devAt].Source, Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", c.devAt)), nil)
+	options = append(options, fmt.Sprintf("uid=%d", hostID(c.uids, 0)), fmt.Sprintf("gid=%d", hostID(c.gids, 0)))
+	c.outside(&NewMount{Type: "tmpfs", Source: c.spec.Mounts[c.devAt].Source, Options: options, Attrs: o.attrs, Out: c.dev}, c.cause(fmt.Sprintf("mounts[%d]", c.devAt)), nil)
 	for _, d := range c.deviceList() {
 		if strings.HasPrefix(path.Clean(d.dev.Path), "/dev/") {
 			if err := c.device(d, c.dev); err != nil {
@@ -114,8 +114,8 @@ func (c *compiler) makeDev() error {
 	return nil
 }
 
-// outside maps an id of the container to the host's; 65534 where it has none.
-func outside(m []IDMapping, id uint32) uint32 {
+// hostID maps an id of the container to the host's; 65534 where it has none.
+func hostID(m []IDMapping, id uint32) uint32 {
 	for _, r := range m {
 		if r.has(id) {
 			return r.Outside + id - r.Inside
@@ -194,7 +194,7 @@ func (c *compiler) device(s deviceStep, tree Reg) error {
 	side := Container
 	switch {
 	case tree != RegNone:
-		side, op.UID, op.GID = Runtime, outside(c.uids, op.UID), outside(c.gids, op.GID)
+		side, op.UID, op.GID = Runtime, hostID(c.uids, op.UID), hostID(c.gids, op.GID)
 	case c.bindsDevices() && d.Type != "p":
 		// mknod is not for user namespaces, the caller's own among them; the host's node of that name is.
 		op.Bind = op.Path

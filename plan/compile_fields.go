@@ -69,14 +69,8 @@ func (c *compiler) hooks() error {
 	for _, point := range HookPoints() {
 		for _, h := range Hooks(c.spec, point) {
 			field := fmt.Sprintf("hooks.%s[%d]", point, h.N)
-			if !path.IsAbs(h.Path) {
-				return specErr(field+".path", "%q is not absolute", h.Path)
-			}
-			if err := fits(field+".path", h.Path); err != nil {
+			if err := checkHook(h, field); err != nil {
 				return err
-			}
-			if h.Timeout < 0 {
-				return specErr(field+".timeout", "%d seconds are less than none", h.Timeout)
 			}
 			if point == "startContainer" || point == "poststart" || point == "poststop" {
 				continue // of the start, and the end
@@ -85,16 +79,26 @@ func (c *compiler) hooks() error {
 				c.inside(&Sync{From: Container, What: "mounts made"}, because("hooks come before the root is the root"), nil)
 				began = true
 			}
-			c.host1(h, c.cause(field), nil)
+			c.outside(h, c.cause(field), nil)
 		}
 	}
 	if began {
-		c.host1(&Sync{From: Runtime, What: "hooks done"}, because("the container's side waits until then"), nil)
+		c.outside(&Sync{From: Runtime, What: "hooks done"}, because("the container's side waits until then"), nil)
 	}
 	if c.openForHooks() {
 		c.undumpable()
 	}
 	return nil
+}
+
+func checkHook(h *RunHook, field string) error {
+	if !path.IsAbs(h.Path) {
+		return specErr(field+".path", "%q is not absolute", h.Path)
+	}
+	if h.Timeout < 0 {
+		return specErr(field+".timeout", "%d seconds are less than none", h.Timeout)
+	}
+	return fits(field+".path", h.Path)
 }
 
 // hooked reports whether hooks run before the root is the root.
@@ -129,9 +133,9 @@ func (c *compiler) netDevices() error {
 		if to == "" {
 			to = name
 		}
-		c.host1(&MoveNetDevice{Device: name, To: to}, c.cause("linux.netDevices."+name), &NetDeviceCheck{Name: to, Up: true})
+		c.outside(&MoveNetDevice{Device: name, To: to}, c.cause("linux.netDevices."+name), &NetDeviceCheck{Name: to, Up: true})
 	}
-	c.host1(&Sync{From: Runtime, What: "network devices moved"}, because("the container's side waits until then"), nil)
+	c.outside(&Sync{From: Runtime, What: "network devices moved"}, because("the container's side waits until then"), nil)
 	return nil
 }
 
@@ -154,7 +158,7 @@ func (c *compiler) resctrl() error {
 	}
 	if c.o.Joined { // where the first process is
 		op.Schemata = nil
-		c.host1(op, c.cause("linux.intelRdt"), &ResctrlCheck{Group: op.Group, Monitor: op.Monitor})
+		c.outside(op, c.cause("linux.intelRdt"), &ResctrlCheck{Group: op.Group, Monitor: op.Monitor})
 		return nil
 	}
 	op.Make = r.ClosID == "" || len(op.Schemata) > 0 && r.ClosID != "/"
@@ -252,20 +256,9 @@ func (c *compiler) scheduling() error {
 		c.inside(&Affinity{CPUs: []Range{{First: 0, Last: maxCPU}}, Try: true}, because("default: not bound to the caller's processors"), &AffinityCheck{})
 	}
 	if s := p.Scheduler; s != nil {
-		policy, err := findWord(schedPolicies[:], "process.scheduler.policy", string(s.Policy))
-		if err != nil {
+		if err := c.scheduler(s); err != nil {
 			return err
 		}
-		op := &Scheduler{Policy: uint32(policy), Nice: int(s.Nice), Priority: uint32(s.Priority), Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period}
-		for i, f := range s.Flags {
-			flag, err := findWord(schedFlags[:], fmt.Sprintf("process.scheduler.flags[%d]", i), string(f))
-			if err != nil {
-				return err
-			}
-			op.Flags |= flag
-		}
-		check := SchedulerCheck(*op)
-		c.inside(op, c.cause("process.scheduler"), &check)
 	}
 	if io := p.IOPriority; io != nil {
 		class, err := findWord(ioClasses[:], "process.ioPriority.class", string(io.Class))
@@ -282,6 +275,24 @@ func (c *compiler) scheduling() error {
 			return err
 		}
 	}
+	return nil
+}
+
+func (c *compiler) scheduler(s *specs.Scheduler) error {
+	policy, err := findWord(schedPolicies[:], "process.scheduler.policy", string(s.Policy))
+	if err != nil {
+		return err
+	}
+	op := &Scheduler{Policy: uint32(policy), Nice: int(s.Nice), Priority: uint32(s.Priority), Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period}
+	for i, f := range s.Flags {
+		flag, err := findWord(schedFlags[:], fmt.Sprintf("process.scheduler.flags[%d]", i), string(f))
+		if err != nil {
+			return err
+		}
+		op.Flags |= flag
+	}
+	check := SchedulerCheck(*op)
+	c.inside(op, c.cause("process.scheduler"), &check)
 	return nil
 }
 
@@ -393,7 +404,7 @@ func (c *compiler) listener(s *Seccomp) {
 	}
 	why := c.cause("linux.seccomp.listenerPath")
 	c.inside(&Sync{From: Container, What: "filter loaded", FDs: []Reg{s.Notify}}, why, nil)
-	c.host1(&SendListener{Path: c.linux.Seccomp.ListenerPath, Metadata: c.linux.Seccomp.ListenerMetadata, FD: s.Notify}, why, nil)
+	c.outside(&SendListener{Path: c.linux.Seccomp.ListenerPath, Metadata: c.linux.Seccomp.ListenerMetadata, FD: s.Notify}, why, nil)
 }
 
 // canSend wants a filter with a listener to let the process pass that on: it is there only

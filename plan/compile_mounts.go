@@ -241,8 +241,8 @@ func (c *compiler) copyUp(op *Mount, cause Cause, check Check) error {
 	readonly := (attrs.Set|attrs.RecSet)&abi.MountAttrRdonly != 0
 	c.inside(op, cause, check)
 	c.inside(&Sync{From: Container, What: "tmpfs mounted", FDs: []Reg{op.Covered, op.Out}}, cause, nil)
-	c.host1(&CopyUp{From: op.Covered, To: op.Out, Dest: op.Dest}, cause, nil)
-	c.host1(&Sync{From: Runtime, What: "copied"}, cause, nil)
+	c.outside(&CopyUp{From: op.Covered, To: op.Out, Dest: op.Dest}, cause, nil)
+	c.outside(&Sync{From: Runtime, What: "copied"}, cause, nil)
 	c.mountedAt(op.Dest)
 	if readonly {
 		c.inside(&Remount{Dest: op.Dest, Attrs: Attrs{Set: abi.MountAttrRdonly}}, cause, nil)

@@ -66,7 +66,7 @@ func (c *compiler) connected() {
 	} else if !c.connecting || !slices.ContainsFunc(sortedKeys(c.linux.Sysctl), ofDevices) {
 		return
 	}
-	c.host1(&Sync{From: Runtime, What: connectedWord}, because("the container's side waits until then"), nil)
+	c.outside(&Sync{From: Runtime, What: connectedWord}, because("the container's side waits until then"), nil)
 	c.connecting = false
 }
 

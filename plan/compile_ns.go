@@ -51,7 +51,7 @@ func (c *compiler) namespaces() error {
 		}
 		j := join{ns: ns, path: n.Path, reg: reg, cause: c.cause(field)}
 		c.joins = append(c.joins, j)
-		c.host1(&OpenNamespace{NS: ns, Path: n.Path, Out: reg}, j.cause, nil)
+		c.outside(&OpenNamespace{NS: ns, Path: n.Path, Out: reg}, j.cause, nil)
 	}
 	// The user namespace first: to most callers it gives the right to join the others. The pid
 	// namespace last: what follows it happens after a fork.
@@ -90,7 +90,7 @@ func (c *compiler) borrow() error {
 			return err
 		}
 		cause := c.cause(fmt.Sprintf("mounts[%d]", i))
-		c.host1(&OpenNamespace{NS: abi.NSMount, Path: b.Namespace, Out: from}, cause, nil)
+		c.outside(&OpenNamespace{NS: abi.NSMount, Path: b.Namespace, Out: from}, cause, nil)
 		c.borrowed = append(c.borrowed, Step{Op: &BorrowMount{NS: from, Path: c.spec.Mounts[i].Source, Out: c.trees[i]}, Side: Container, Cause: cause})
 	}
 	return nil
@@ -155,12 +155,12 @@ func (c *compiler) ids() error {
 			why = because("a created container waits as a program of one page")
 		}
 		c.stub = &Stub{Label: c.stubLabel()}
-		c.host1(c.stub, why, nil)
+		c.outside(c.stub, why, nil)
 	}
 	if c.o.Wait != "" {
 		why := because("a created container waits for its start")
-		c.host1(&OpenFD{Path: c.o.Wait + "/start", Flags: abi.ORdwr, Out: RegStart}, why, nil)
-		c.host1(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
+		c.outside(&OpenFD{Path: c.o.Wait + "/start", Flags: abi.ORdwr, Out: RegStart}, why, nil)
+		c.outside(&OpenFD{Path: c.o.Wait + "/started", Flags: abi.ORdwr, Out: RegStarted}, why, nil)
 	}
 	if a := c.spec.Process.ExecCPUAffinity; a != nil && c.o.Joined {
 		// Of the thread that clones: the process is to begin with it, and not in its cgroup, which may allow none of them.
@@ -168,7 +168,7 @@ func (c *compiler) ids() error {
 			return err
 		}
 	}
-	c.host1(&Clone{New: c.fresh}, c.namespaceCause(), check)
+	c.outside(&Clone{New: c.fresh}, c.namespaceCause(), check)
 	c.joinCgroup()
 	if err := c.resctrl(); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (c *compiler) ids() error {
 	direct := c.host.MapsIDs()
 	single := len(c.gids) == 1 && c.gids[0].Size == 1
 	if !direct && single {
-		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), &SetgroupsCheck{})
+		c.outside(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), &SetgroupsCheck{})
 	}
 	if err := c.idMap(false, c.uids, direct || ownID(c.uids, c.host.UID), c.host.NewUIDMap); err != nil {
 		return err
@@ -217,9 +217,9 @@ func (c *compiler) idMap(group bool, m []IDMapping, direct bool, helper string) 
 	}
 	switch {
 	case direct:
-		c.host1(&WriteIDMap{Group: group, Map: m}, c.cause(field), check)
+		c.outside(&WriteIDMap{Group: group, Map: m}, c.cause(field), check)
 	case helper != "":
-		c.host1(&HelperIDMap{Group: group, Program: helper, Map: m}, c.cause(field), check)
+		c.outside(&HelperIDMap{Group: group, Program: helper, Map: m}, c.cause(field), check)
 	default:
 		return specErr(field, "mapping %s needs privileges, or %s (Debian: package uidmap), which is not installed", mapText(m, ", "), program)
 	}

@@ -161,9 +161,9 @@ func (c *compiler) lastWord() {
 	}
 	switch {
 	case c.o.Foreground, c.o.Attended, c.o.Wait != "", c.o.Joined:
-		c.host1(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
+		c.outside(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)
 	case c.connecting:
-		c.host1(&Sync{From: Runtime, What: connectedWord}, because("the program finds its network"), nil)
+		c.outside(&Sync{From: Runtime, What: connectedWord}, because("the program finds its network"), nil)
 	}
 }
 

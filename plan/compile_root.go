@@ -176,7 +176,7 @@ func (c *compiler) servedRoot(l *Layers, cause Cause) error {
 	}
 	c.inside(&MountFUSE{Subtype: s.Program[strings.LastIndexByte(s.Program, '/')+1:], Nodev: c.o.RootNodev, Out: asks}, cause, nil)
 	c.inside(&Sync{From: Container, What: "root mounted", FDs: []Reg{asks}}, cause, nil)
-	c.host1(&ServeRoot{Server: *s, FD: asks}, cause, nil)
+	c.outside(&ServeRoot{Server: *s, FD: asks}, cause, nil)
 	c.inside(&AttachFUSE{FD: asks}, cause, &RootCheck{})
 	c.usual(l)
 	return nil

@@ -37,7 +37,7 @@ func (c *compiler) sources() error {
 			return err
 		}
 	}
-	c.host1(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
+	c.outside(&Sync{From: Runtime, What: c.readyWord(), FDs: c.toSend}, because("the container's side waits until then"), nil)
 	if slices.Contains(c.fresh, abi.NSUser) {
 		return c.mapTrees()
 	}
@@ -122,7 +122,7 @@ func (c *compiler) mapTree(t OpenTree, layer, shared bool, cause Cause) (_ Reg, 
 	}
 	// A clone of a mount is of its group, whoever's namespace it comes to: see [compiler.sharedTrees].
 	t.IDMap, t.Slave = true, !shared
-	c.host1(&t, cause, nil)
+	c.outside(&t, cause, nil)
 	c.toSend = append(c.toSend, t.Out)
 	return t.Out, nil
 }
@@ -143,7 +143,7 @@ func (c *compiler) comesFurther() bool {
 	if !c.isNew(abi.NSMount) || !c.userNS {
 		return false
 	}
-	other := !slices.Contains(c.fresh, abi.NSUser) || outside(c.uids, 0) != c.host.UID
+	other := !slices.Contains(c.fresh, abi.NSUser) || hostID(c.uids, 0) != c.host.UID
 	return c.host.Privileged() || other && c.host.MapsIDs() && c.host.Caps.Has(abi.CapSysAdmin)
 }
 
@@ -189,9 +189,9 @@ func (c *compiler) mapTrees() error {
 				return err
 			}
 		}
-		c.host1(&m.by, m.cause, nil)
+		c.outside(&m.by, m.cause, nil)
 	}
-	c.host1(&Sync{From: Runtime, What: "id-mapped"}, why, nil)
+	c.outside(&Sync{From: Runtime, What: "id-mapped"}, why, nil)
 	c.maps = nil
 	return nil
 }
@@ -222,21 +222,21 @@ func (c *compiler) openSources(child bool) error {
 	}
 	why := because("root of a user namespace may not come to every source")
 	if child {
-		c.host1(&OpenHost{Child: true}, why, nil)
+		c.outside(&OpenHost{Child: true}, why, nil)
 	} else {
 		c.inside(&OpenHost{}, why, nil)
 		c.add(Container, &Sync{From: Container, What: "mount namespace made", FDs: []Reg{RegHost}}, why, nil)
 	}
 	var places []Reg
 	for _, s := range ops {
-		c.host1(s.Op, s.Cause, nil)
+		c.outside(s.Op, s.Cause, nil)
 		places = append(places, s.Op.(*OpenSource).Out)
 	}
 	if child {
 		c.toSend = append(c.toSend, places...)
 		return nil
 	}
-	c.host1(&Sync{From: Runtime, What: "sources opened", FDs: places}, why, nil)
+	c.outside(&Sync{From: Runtime, What: "sources opened", FDs: places}, why, nil)
 	return c.mapTrees()
 }
 
@@ -269,7 +269,7 @@ func (c *compiler) mappedBy(i int, m specs.Mount) (Reg, error) {
 	if err != nil {
 		return 0, err
 	}
-	c.host1(&NewUserNamespace{UIDs: uids, GIDs: gids, Out: ns}, c.cause(fmt.Sprintf("mounts[%d].uidMappings", i)), nil)
+	c.outside(&NewUserNamespace{UIDs: uids, GIDs: gids, Out: ns}, c.cause(fmt.Sprintf("mounts[%d].uidMappings", i)), nil)
 	c.mapped = append(c.mapped, mapped{uids, gids, ns})
 	return ns, nil
 }

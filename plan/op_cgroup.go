@@ -230,7 +230,7 @@ func (c *compiler) makeCgroup() error {
 			open.Tasks = append(open.Tasks, r)
 		}
 		c.tasks = open.Tasks
-		c.host1(open, because("the process begins in its cgroup"), g.member())
+		c.outside(open, because("the process begins in its cgroup"), g.member())
 	}
 	if g.Owner != nil && !g.Unit {
 		c.delegate()
@@ -245,7 +245,7 @@ func (c *compiler) joinCgroup() {
 	case g == nil:
 		return
 	case g.ByHand:
-		c.host1(&JoinCgroup{Path: g.Path, Sub: g.Sub}, c.cause("linux.cgroupsPath"), g.member())
+		c.outside(&JoinCgroup{Path: g.Path, Sub: g.Sub}, c.cause("linux.cgroupsPath"), g.member())
 	case len(c.tasks) > 0:
 		c.inside(&EnterCgroup{Files: c.tasks}, c.cause("linux.cgroupsPath"), nil)
 	}
@@ -259,7 +259,7 @@ func (c *compiler) joinCgroup() {
 
 func (c *compiler) delegate() {
 	g := c.o.Cgroup
-	c.host1(&DelegateCgroup{UID: *g.Owner}, because("root inside may divide its cgroup"), &CgroupOwnerCheck{Dir: g.Paths[""], UID: *g.Owner})
+	c.outside(&DelegateCgroup{UID: *g.Owner}, because("root inside may divide its cgroup"), &CgroupOwnerCheck{Dir: g.Paths[""], UID: *g.Owner})
 }
 
 // limitCgroup adds limits, and rules for devices: all of them at once as the processes see it, since there are none yet, or
@@ -271,9 +271,9 @@ func (c *compiler) limitCgroup() {
 		for i := range check.Files {
 			check.Files[i].Reason = c.cause(check.Files[i].Field).Reason
 		}
-		c.host1(&LimitCgroup{Writes: check.texts()}, check.why(c.cause("linux.resources")), check)
+		c.outside(&LimitCgroup{Writes: check.texts()}, check.why(c.cause("linux.resources")), check)
 	}
 	if g.Devices != "" {
-		c.host1(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), g.rules())
+		c.outside(&DeviceRules{Policy: g.Devices}, c.cause("linux.resources.devices"), g.rules())
 	}
 }

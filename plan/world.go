@@ -32,10 +32,10 @@ func (f Facts) InWorld() Facts {
 func CompileWorld(uids, gids []IDMapping, host Facts) (Plan, error) {
 	c := &compiler{host: host}
 	why := because("a network world for this user's containers")
-	c.host1(&Clone{New: []abi.Namespace{abi.NSUser, abi.NSNetwork}}, why, nil)
+	c.outside(&Clone{New: []abi.Namespace{abi.NSUser, abi.NSNetwork}}, why, nil)
 	own := ownID(gids, host.GID)
 	if own && !host.MapsIDs() {
-		c.host1(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), nil)
+		c.outside(&DenySetgroups{}, because("the kernel's rule for maps written without privileges"), nil)
 	}
 	if err := c.idMap(false, uids, host.MapsIDs() || ownID(uids, host.UID), host.NewUIDMap); err != nil {
 		return Plan{}, err
@@ -43,9 +43,9 @@ func CompileWorld(uids, gids []IDMapping, host Facts) (Plan, error) {
 	if err := c.idMap(true, gids, host.MapsIDs() || own, host.NewGIDMap); err != nil {
 		return Plan{}, err
 	}
-	c.host1(&Sync{From: Runtime, What: "id maps written"}, because("the container's side waits until then"), nil)
+	c.outside(&Sync{From: Runtime, What: "id maps written"}, because("the container's side waits until then"), nil)
 	c.inside(&LoopbackUp{}, why, nil)
-	c.host1(&Sync{From: Runtime, What: StartWord}, because("its namespaces are opened now"), nil)
+	c.outside(&Sync{From: Runtime, What: StartWord}, because("its namespaces are opened now"), nil)
 	c.inside(&Exec{Args: []string{"/none"}}, because("it ends here"), nil)
 	return c.plan, nil
 }
@@ -55,12 +55,12 @@ func CompileWorld(uids, gids []IDMapping, host Facts) (Plan, error) {
 func CompileWorldAgain(user string) Plan {
 	c := &compiler{}
 	why := because("containers are left of a network world, whose network namespace has ended")
-	c.host1(&OpenNamespace{NS: abi.NSUser, Path: user, Out: regFree}, why, nil)
-	c.host1(&Clone{}, because("a process of its own"), nil)
+	c.outside(&OpenNamespace{NS: abi.NSUser, Path: user, Out: regFree}, why, nil)
+	c.outside(&Clone{}, because("a process of its own"), nil)
 	c.inside(&Setns{NS: abi.NSUser, FD: regFree}, why, nil)
 	c.inside(&Unshare{New: []abi.Namespace{abi.NSNetwork}}, why, nil)
 	c.inside(&LoopbackUp{}, why, nil)
-	c.host1(&Sync{From: Runtime, What: StartWord}, because("its namespaces are opened now"), nil)
+	c.outside(&Sync{From: Runtime, What: StartWord}, because("its namespaces are opened now"), nil)
 	c.inside(&Exec{Args: []string{"/none"}}, because("it ends here"), nil)
 	return c.plan
 }
@@ -78,9 +78,9 @@ func CompileInWorld(o WorldProgram) Plan {
 	c := &compiler{}
 	why := because("it works on the user's own networks")
 	user, net := regFree, regFree+1
-	c.host1(&OpenNamespace{NS: abi.NSUser, Path: o.User, Out: user}, why, nil)
-	c.host1(&OpenNamespace{NS: abi.NSNetwork, Path: o.Net, Out: net}, why, nil)
-	c.host1(&Clone{}, because("a process of its own"), nil)
+	c.outside(&OpenNamespace{NS: abi.NSUser, Path: o.User, Out: user}, why, nil)
+	c.outside(&OpenNamespace{NS: abi.NSNetwork, Path: o.Net, Out: net}, why, nil)
+	c.outside(&Clone{}, because("a process of its own"), nil)
 	c.inside(&Setns{NS: abi.NSUser, FD: user}, why, nil)
 	c.inside(&Setns{NS: abi.NSNetwork, FD: net}, why, nil)
 	if o.Stays {
@@ -88,7 +88,7 @@ func CompileInWorld(o WorldProgram) Plan {
 		c.inside(&PlainChdir{Path: "/"}, because("it stays when its parent ends"), nil)
 	} else {
 		c.inside(&DieWithParent{}, because("it is a part of this command"), nil)
-		c.host1(&Sync{From: Runtime, What: StartWord}, because("a parent that has ended before is missed here"), nil)
+		c.outside(&Sync{From: Runtime, What: StartWord}, because("a parent that has ended before is missed here"), nil)
 	}
 	c.inside(&Sigmask{}, why, nil)
 	c.inside(&Exec{File: o.File, Args: o.Args, Env: o.Env}, why, nil)
