@@ -42,29 +42,7 @@ func (r *run) start(i int) error {
 // sync does the runtime's half of a meeting.
 func (r *run) sync(i int, s *plan.Sync) error {
 	if s.From == plan.Runtime {
-		if isStart(s) {
-			if err := r.start(i); err != nil {
-				return err
-			}
-		}
-		msg := make([]byte, plan.MsgSize)
-		msg[0] = plan.MsgSync
-		var rights []byte
-		if len(s.FDs) > 0 {
-			fds := make([]int, len(s.FDs))
-			for k, reg := range s.FDs {
-				fds[k] = int(r.ours.regs[reg])
-			}
-			rights = unix.UnixRights(fds...)
-		}
-		err := unix.Sendmsg(r.sock, msg, rights, nil, unix.MSG_NOSIGNAL)
-		if err == unix.EPIPE || err == unix.ECONNRESET {
-			return r.childGone(i)
-		}
-		if err != nil {
-			return r.fail(i, "sendmsg", err)
-		}
-		return nil
+		return r.tell(i, s)
 	}
 	fds, err := r.receive(i, plan.MsgSync)
 	if err != nil {
@@ -79,6 +57,33 @@ func (r *run) sync(i int, s *plan.Sync) error {
 			unix.Close(int(old))
 		}
 		r.ours.regs[reg] = int64(fds[k])
+	}
+	return nil
+}
+
+// tell has the container's side go on, with descriptors of the runtime's.
+func (r *run) tell(i int, s *plan.Sync) error {
+	if isStart(s) {
+		if err := r.start(i); err != nil {
+			return err
+		}
+	}
+	msg := make([]byte, plan.MsgSize)
+	msg[0] = plan.MsgSync
+	var rights []byte
+	if len(s.FDs) > 0 {
+		fds := make([]int, len(s.FDs))
+		for k, reg := range s.FDs {
+			fds[k] = int(r.ours.regs[reg])
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	err := unix.Sendmsg(r.sock, msg, rights, nil, unix.MSG_NOSIGNAL)
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		return r.childGone(i)
+	}
+	if err != nil {
+		return r.fail(i, "sendmsg", err)
 	}
 	return nil
 }
@@ -198,20 +203,27 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 		if n != plan.MsgSize {
 			return 0, 0, 0, nil, fmt.Errorf("message of %d bytes", n)
 		}
-		if oobn > 0 {
-			msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-			if err != nil {
-				return 0, 0, 0, nil, err
-			}
-			for _, m := range msgs {
-				if got, err := unix.ParseUnixRights(&m); err == nil {
-					fds = append(fds, got...)
-				}
-			}
-		}
 		le := binary.LittleEndian
-		return le.Uint32(buf), le.Uint32(buf[4:]), le.Uint32(buf[8:]), fds, nil
+		fds, err := rightsOf(oob[:oobn])
+		return le.Uint32(buf), le.Uint32(buf[4:]), le.Uint32(buf[8:]), fds, err
 	}
+}
+
+// rightsOf are the descriptors that came with a message.
+func rightsOf(oob []byte) (fds []int, err error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range msgs {
+		if got, err := unix.ParseUnixRights(&m); err == nil {
+			fds = append(fds, got...)
+		}
+	}
+	return fds, nil
 }
 
 // follow takes pid, a child of this process too, for the container's process.
