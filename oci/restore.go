@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -411,14 +412,6 @@ func attachTree(source string, dir int, path string) error {
 // another file system of the container is in the image.
 func (x *restoring) makePlaces(root int) error {
 	var fresh []string // places of file systems that come out of the image
-	covered := func(dest string) bool {
-		for _, f := range fresh {
-			if dest == f || strings.HasPrefix(dest, strings.TrimSuffix(f, "/")+"/") {
-				return true
-			}
-		}
-		return false
-	}
 	for _, s := range x.plan.Steps {
 		source, dest, own := "", "", false
 		switch op := s.Op.(type) {
@@ -436,7 +429,7 @@ func (x *restoring) makePlaces(root int) error {
 				source = "/proc/self/fd/" + strconv.Itoa(fd)
 			}
 		}
-		if dest = filepath.Clean("/" + dest); dest == "/" || covered(dest) {
+		if dest = filepath.Clean("/" + dest); dest == "/" || slices.ContainsFunc(fresh, func(f string) bool { return within(dest, f) }) {
 			continue
 		}
 		if err := makePlace(root, dest, source); err != nil {
@@ -447,6 +440,11 @@ func (x *restoring) makePlaces(root int) error {
 		}
 	}
 	return nil
+}
+
+// within reports whether a path is one of a directory, or that itself.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // makePlace makes a path below root, a directory unless source is something else, and binds source there, for
