@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"bufio"
 	"fmt"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/image"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // A pruning is what all prunes have: filters, and a question before anything goes.
@@ -40,6 +44,43 @@ func (p *pruning) confirm(io IO, all string) error {
 		return nil
 	}
 	return ask(io, "WARNING! This will remove"+all, p.what)
+}
+
+// A cancelledError is what was not done because nobody said yes to it: no failure, for exit codes.
+type cancelledError string
+
+func (c cancelledError) Error() string { return string(c) + " has been cancelled" }
+
+// ask says what is about to happen, and waits for a yes. Anything else is a
+// [cancelledError]; Ctrl-C and SIGTERM end the command with 0 and no word, as with Docker.
+func ask(io IO, warning, what string) error {
+	stop := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
+		if !signal.Ignored(s) {
+			signal.Notify(stop, s)
+		}
+	}
+	defer signal.Stop(stop)
+	fmt.Fprintf(io.Out, "%s\nAre you sure you want to continue? [y/N] ", warning)
+	answered := make(chan error, 1)
+	go func() {
+		line, err := bufio.NewReader(io.In).ReadString('\n')
+		if err != nil {
+			fmt.Fprintln(io.Out) // nobody has ended the line
+		}
+		if answer := strings.ToLower(strings.TrimSpace(line)); answer == "y" || answer == "yes" {
+			answered <- nil
+			return
+		}
+		answered <- cancelledError(what)
+	}()
+	select {
+	case err := <-answered:
+		return err
+	case <-stop:
+		fmt.Fprintln(io.Out)
+		return exitCode(0)
+	}
 }
 
 // printPruned lists what a prune removed.

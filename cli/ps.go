@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -171,4 +172,14 @@ func shortened(id string, cut bool) string {
 		return format.ID(id)
 	}
 	return id
+}
+
+// pairText is a map as K=V,K=V, sorted.
+func pairText(m map[string]string) string {
+	list := make([]string, 0, len(m))
+	for k, v := range m {
+		list = append(list, k+"="+v)
+	}
+	slices.Sort(list)
+	return strings.Join(list, ",")
 }
