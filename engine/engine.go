@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kakuri/kakuri/engine/dirs"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/files"
@@ -80,15 +81,12 @@ func Open(o Options) (*Engine, error) {
 		e.dir, e.data, _ = strings.Cut(os.Getenv(worldEnv), "\n") // of the command that this one is a part of
 	}
 	if e.data == "" {
-		if e.data, err = dataDir(facts, o.Dir); err != nil {
-			return nil, err
-		}
-		if err := trusted(facts, e.data, o.Look); err != nil {
+		if e.data, err = dirs.Data(facts, o.Dir, o.Look); err != nil {
 			return nil, err
 		}
 	}
 	if e.dir == "" {
-		if e.dir, err = runtimeDir(facts, e.data, o.Look); err != nil {
+		if e.dir, err = dirs.Run(facts, e.data, o.Look); err != nil {
 			return nil, err
 		}
 	}
@@ -98,25 +96,6 @@ func Open(o Options) (*Engine, error) {
 
 // Host returns the facts that plans are compiled for.
 func (e *Engine) Host() plan.Facts { return e.host }
-
-// rootData is where root's containers, images, volumes and networks are kept.
-const rootData = "/var/lib/kakuri"
-
-func dataDir(f plan.Facts, run string) (string, error) {
-	switch {
-	case run != "":
-		return filepath.Join(run, "data"), nil
-	case f.UID == 0 && f.AllIDs:
-		return rootData, nil
-	}
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "kakuri"), nil
-	}
-	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local/share/kakuri"), nil
-	}
-	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
-}
 
 // self is this process's own program.
 const self = "/proc/self/exe"

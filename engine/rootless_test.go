@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -200,5 +201,25 @@ func TestRootlessCommit(t *testing.T) {
 	}
 	if out, code := byUser(t, u, "commit", "--pause", "www", "committed/made"); without != (code != 0) || without && !strings.Contains(out, "leave --pause away") {
 		t.Errorf("commit --pause: code %d: %s", code, out)
+	}
+}
+
+// TestForeignHome: the engine itself refuses it.
+func TestForeignHome(t *testing.T) {
+	u := nstest.User(t)
+	home := t.TempDir()
+	data := home + "/.local/share/kakuri"
+	if err := errors.Join(os.MkdirAll(data, 0o755), os.Chmod(data, 0o777), os.Chown(data, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	for dir := home; dir != "/"; dir = filepath.Dir(dir) {
+		if st, err := os.Stat(dir); err == nil && st.Mode()&0o005 == 0 {
+			os.Chmod(dir, st.Mode()|0o055)
+		}
+	}
+	c := u.Command(nstest.BinaryPath("kakuri"), "ps")
+	c.Env = append(c.Env, "HOME="+home, "XDG_DATA_HOME=")
+	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), data+" is of the user 65534: set HOME, or XDG_DATA_HOME") {
+		t.Errorf("%v: %s", err, out)
 	}
 }

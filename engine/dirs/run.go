@@ -1,4 +1,4 @@
-package engine
+package dirs
 
 import (
 	"crypto/sha256"
@@ -20,11 +20,11 @@ const (
 	dataOfRun     = "/of" // in the runtime directory
 )
 
-// runtimeDir is the directory of what does not outlive a boot, of an engine that has its records in data. An ordinary user's data directory and it belong
+// Run is the directory of what does not outlive a boot, of an engine that has its records in data. An ordinary user's data directory and it belong
 // together, whatever XDG_RUNTIME_DIR is when a command begins, in a session or by su or cron: another runtime directory would have its running containers
 // for ended, and start them once more. And the engine of another data directory knows nothing of the containers here: it would take their ports, addresses
 // and rules for left over, and their network world for its own. So the first one has the plain name, another one's has a hash of its path.
-func runtimeDir(f plan.Facts, data string, look bool) (string, error) {
+func Run(f plan.Facts, data string, look bool) (string, error) {
 	if f.UID == 0 && f.AllIDs {
 		return "/run/kakuri", nil
 	}

@@ -1,4 +1,4 @@
-package engine
+package dirs
 
 import (
 	"errors"
@@ -47,7 +47,7 @@ func TestForeignRuntimeDir(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, look := range []bool{true, false} {
-			got, err := runtimeDir(ours, data, look)
+			got, err := Run(ours, data, look)
 			if (err == nil) != c.good || c.good && got != want {
 				t.Errorf("%s, look %v: %q, %v", c.name, look, got, err)
 			}
@@ -161,26 +161,6 @@ func TestForeignWay(t *testing.T) {
 	}
 }
 
-// TestForeignHome: the engine itself refuses it.
-func TestForeignHome(t *testing.T) {
-	u := nstest.User(t)
-	home := t.TempDir()
-	data := home + "/.local/share/kakuri"
-	if err := errors.Join(os.MkdirAll(data, 0o755), os.Chmod(data, 0o777), os.Chown(data, 65534, 65534)); err != nil {
-		t.Fatal(err)
-	}
-	for dir := home; dir != "/"; dir = filepath.Dir(dir) {
-		if st, err := os.Stat(dir); err == nil && st.Mode()&0o005 == 0 {
-			os.Chmod(dir, st.Mode()|0o055)
-		}
-	}
-	c := u.Command(nstest.BinaryPath("kakuri"), "ps")
-	c.Env = append(c.Env, "HOME="+home, "XDG_DATA_HOME=")
-	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), data+" is of the user 65534: set HOME, or XDG_DATA_HOME") {
-		t.Errorf("%v: %s", err, out)
-	}
-}
-
 // TestSharedGroup: directories that are made in one of a shared group are of the user's own group, and what is made in them, too.
 func TestSharedGroup(t *testing.T) {
 	nstest.Root(t)
@@ -190,7 +170,7 @@ func TestSharedGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("XDG_RUNTIME_DIR", shared)
-	run, err := runtimeDir(ours, shared+"/data/kakuri", false)
+	run, err := Run(ours, shared+"/data/kakuri", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +220,7 @@ func TestRuntimeDirOfData(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", run)
 	at := func(data string, look bool) string {
 		t.Helper()
-		dir, err := runtimeDir(ours, data, look)
+		dir, err := Run(ours, data, look)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,7 +283,7 @@ func TestForeignDataLock(t *testing.T) {
 		if err := plant(data + runOfDataLock); err != nil {
 			t.Fatal(err)
 		}
-		dir, err := runtimeDir(ours, data, false)
+		dir, err := Run(ours, data, false)
 		if of, e := os.Readlink(data + runOfData); err != nil || e != nil || of != dir {
 			t.Errorf("%s: %s, %v; the link leads to %s, %v", what, dir, err, of, e)
 		}
@@ -323,7 +303,7 @@ func TestRuntimeDirOfSessions(t *testing.T) {
 	at := func(run string, look bool, want string) {
 		t.Helper()
 		t.Setenv("XDG_RUNTIME_DIR", run)
-		if dir, err := runtimeDir(ours, data, look); err != nil || dir != want {
+		if dir, err := Run(ours, data, look); err != nil || dir != want {
 			t.Errorf("%v: %s, want %s", err, dir, want)
 		}
 	}
@@ -344,13 +324,13 @@ func TestRuntimeDirOfSessions(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			data, session := t.TempDir(), t.TempDir()
 			t.Setenv("XDG_RUNTIME_DIR", session)
-			dir, err := runtimeDir(ours, data, false)
+			dir, err := Run(ours, data, false)
 			if err := errors.Join(err, hurt(dir)); err != nil {
 				t.Fatal(err)
 			}
 			t.Setenv("XDG_RUNTIME_DIR", cron)
 			for _, look := range []bool{true, false, true} {
-				if dir, err := runtimeDir(ours, data, look); err != nil || filepath.Dir(dir) != cron {
+				if dir, err := Run(ours, data, look); err != nil || filepath.Dir(dir) != cron {
 					t.Errorf("%v: %s", err, dir)
 				}
 			}

@@ -1,6 +1,7 @@
-package engine
+package dirs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,35 @@ import (
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
+
+// rootData is where root's containers, images, volumes and networks are kept.
+const rootData = "/var/lib/kakuri"
+
+// Data is the directory of what outlives a boot: "data" below a runtime directory that somebody chose, else the caller's own. The error is for one by which
+// others would have a say.
+func Data(f plan.Facts, run string, look bool) (string, error) {
+	dir, err := dataDir(f, run)
+	if err != nil {
+		return "", err
+	}
+	return dir, trusted(f, dir, look)
+}
+
+func dataDir(f plan.Facts, run string) (string, error) {
+	switch {
+	case run != "":
+		return filepath.Join(run, "data"), nil
+	case f.UID == 0 && f.AllIDs:
+		return rootData, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "kakuri"), nil
+	}
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local/share/kakuri"), nil
+	}
+	return "", errors.New("there is no place for containers: set HOME, or XDG_DATA_HOME")
+}
 
 // trusted refuses a data directory that somebody else has made, or has put something into, where HOME is another's or everybody's: by a record there whoever
 // made it has a program run, and files mounted, with the caller's rights. One of the caller's own, such as a tmpfs that was just mounted, is closed to others.
