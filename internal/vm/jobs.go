@@ -98,6 +98,8 @@ func testPackages() []testPackage {
 		// or about a slow machine.
 		{path: "./engine", usual: 40, skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
 			few: "^Test(Life|Stats|Update|Death|MacvlanAndIPvlan|OnALAN|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
+		{path: "./engine/dirs"},
+		{path: "./engine/ps"},
 		{path: "./network", usual: 15, long: true},
 		{path: "./network/netdb", skip: "^TestLeaseProperty$", long: true}, // a minute of arithmetic
 		{path: "./network/reach", long: true},
