@@ -37,12 +37,15 @@ func (m *monitor) watchLeft(r *run) {
 		return
 	}
 	go func() {
-		const first, longest = 100 * time.Millisecond, 32 * time.Second
-		for pause := first; !m.lookLeft(r); pause = min(2*pause, longest) {
+		const first, longest = 100 * time.Millisecond, 32 * time.Second // most have ended by then, and nothing is looked at
+		for pause := first; ; pause = min(2*pause, longest) {
 			select {
 			case <-r.ended:
 				return
 			case <-time.After(pause):
+			}
+			if m.lookLeft(r) {
+				return
 			}
 		}
 	}()
