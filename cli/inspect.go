@@ -94,6 +94,9 @@ it ended.`,
 	c.Flags().BoolVarP(&size, "size", "s", false, "show what a container has written, too")
 	c.Flags().StringVar(&only, "type", "", "look among one `KIND` only: container, image, network or volume")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if only == "" && c.Flags().Changed("type") { // a variable that is not set, say
+			return errors.New("--type is empty: there are container, image, network and volume")
+		}
 		list, err := kinds(io, only, size)
 		if err != nil {
 			return err

@@ -16,14 +16,17 @@ func newUpdate(io IO) *cobra.Command {
 named stays as it is.`,
 	}
 	limitFlags(c.Flags(), &u.Resources, &pids)
-	c.Flags().Func("restart", "start again when it ends: `POLICY`, one of no, always, unless-stopped, on-failure[:N]", func(v string) error {
-		r, err := parseRestart(v)
-		u.Restart = &r
-		return err
-	})
+	restart := c.Flags().String("restart", "", "start again when it ends: `POLICY`, one of no, always, unless-stopped, on-failure[:N]")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().NFlag() == 0 {
 			return fmt.Errorf("you must provide one or more flags when using this command\nSee '%s --help'", c.CommandPath()) // 1, as with Docker
+		}
+		if c.Flags().Changed("restart") {
+			r, err := parseRestart(*restart)
+			if err != nil {
+				return err // 1, as with Docker
+			}
+			u.Restart = &r
 		}
 		if pids != 0 { // 0 leaves the limit as it is, as with the other flags, and with Docker
 			u.Resources.PidsLimit = &pids

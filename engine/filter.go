@@ -121,8 +121,8 @@ func (f Filters) checkStates() error {
 		}
 	}
 	for _, s := range f["health"] {
-		if !slices.Contains([]string{monitor.Starting, monitor.Healthy, monitor.Unhealthy, "none"}, s) {
-			return fmt.Errorf("invalid filter 'health=%s'", s)
+		if states := []string{"none", monitor.Starting, monitor.Healthy, monitor.Unhealthy}; !slices.Contains(states, s) {
+			return fmt.Errorf("invalid filter 'health=%s': invalid value for health (%s): must be one of %s", s, s, strings.Join(states, ", "))
 		}
 	}
 	for _, s := range f["exited"] {

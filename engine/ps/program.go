@@ -1,7 +1,6 @@
 package ps
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,18 +10,26 @@ import (
 	"strings"
 )
 
-// askProgram asks the machine's ps, and leaves out the processes that are not meant.
+// askProgram asks the machine's ps for the processes that are meant. Options that choose processes themselves would choose others, `x` those of the caller alone. Some do not go
+// with a list of them, as `f` and `-p`: what is not meant is left out then.
 func askProgram(ctx context.Context, args []string, pids []int) (Table, error) {
 	program, err := exec.LookPath("ps")
 	if err != nil {
 		return Table{}, fmt.Errorf("ps %s: these options are not known here, and there is no program ps to ask", strings.Join(args, " "))
 	}
-	cmd := exec.CommandContext(ctx, program, args...)
-	var complaint bytes.Buffer
-	cmd.Stderr = &complaint
-	out, err := cmd.Output()
+	var list []string
+	for _, pid := range pids {
+		list = append(list, strconv.Itoa(pid))
+	}
+	out, err := exec.CommandContext(ctx, program, append(slices.Clone(args), "-q"+strings.Join(list, ","))...).Output()
 	if err != nil {
-		return Table{}, fmt.Errorf("error running ps: %w: %s", err, firstOf(complaint.String()))
+		out, err = exec.CommandContext(ctx, program, args...).Output()
+	}
+	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
+		return Table{}, fmt.Errorf("error running ps: %w: %s", err, firstOf(string(failed.Stderr)))
+	}
+	if err != nil {
+		return Table{}, fmt.Errorf("error running ps: %w", err)
 	}
 	return parseTable(string(out), pids)
 }
