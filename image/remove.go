@@ -183,19 +183,8 @@ func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range list {
-			if r.Digest == i.Target.Digest {
-				continue
-			}
-			err := s.walk(r, func(doc *document) error {
-				if slices.Contains(drop, doc.desc.Digest) {
-					return fmt.Errorf("conflict: manifest %s is one of image %s, too", doc.desc.Digest, cmp.Or(nameOf(r), r.Digest.String()))
-				}
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
+		if err := s.onlyIn(i, list, drop); err != nil {
+			return nil, err
 		}
 		for _, d := range drop {
 			if err := os.Remove(s.blobPath(d)); err != nil {
@@ -227,6 +216,25 @@ func (s *Store) onlyOne(ref string, wanted []Platform) (bool, error) {
 	return true, nil
 }
 
+// onlyIn refuses manifests of an image that others have, too.
+func (s *Store) onlyIn(i Image, list []root, manifests []digest.Digest) error {
+	for _, r := range list {
+		if r.Digest == i.Target.Digest {
+			continue
+		}
+		err := s.walk(r, func(doc *document) error {
+			if slices.Contains(manifests, doc.desc.Digest) {
+				return fmt.Errorf("conflict: manifest %s is one of image %s, too", doc.desc.Digest, cmp.Or(nameOf(r), r.Digest.String()))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // leavingPlatforms lists the manifests that a removal of platforms takes, with what attests them.
 func (s *Store) leavingPlatforms(i Image, o RemoveOptions) ([]digest.Digest, error) {
 	doc, err := s.readDocument(i.Target)
@@ -242,12 +250,9 @@ func (s *Store) leavingPlatforms(i Image, o RemoveOptions) ([]digest.Digest, err
 	}
 	var drop []digest.Digest
 	for _, want := range o.Platforms {
-		found := false
-		for _, img := range here {
-			if formatPlatform(normal(want)) != formatPlatform(img.Platform) {
-				continue
-			}
-			if found = true; o.Blocked != nil {
+		those := slices.DeleteFunc(slices.Clone(here), func(img Image) bool { return formatPlatform(normal(want)) != formatPlatform(img.Platform) })
+		for _, img := range those {
+			if o.Blocked != nil {
 				if err := o.Blocked(img, o.Force); err != nil {
 					return nil, err
 				}
@@ -256,7 +261,7 @@ func (s *Store) leavingPlatforms(i Image, o RemoveOptions) ([]digest.Digest, err
 				drop = append(drop, img.Manifest.Digest)
 			}
 		}
-		if !found {
+		if len(those) == 0 {
 			return nil, &PlatformError{Want: want, Have: platforms(*doc.index), Here: platforms(*s.present(doc.index))}
 		}
 	}
