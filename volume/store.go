@@ -175,14 +175,18 @@ func (s *Store) Get(name string) (Volume, error) {
 	if CheckName(name) != nil {
 		return Volume{}, &NoVolumeError{name}
 	}
+	missing := func(err error) bool { return errors.Is(err, os.ErrNotExist) && !exists(s.dir+"/"+name) }
 	v, err := s.read(name)
-	if errors.Is(err, os.ErrNotExist) && exists(s.dir+"/"+name) { // a volume comes and goes with its record: it may have come just now
+	if missing(err) {
+		return Volume{}, &NoVolumeError{name}
+	}
+	if errors.Is(err, os.ErrNotExist) { // a volume comes and goes with its record: it may have come just now
 		v, err = s.read(name)
 	}
 	switch {
 	case err == nil:
 		return v, nil
-	case errors.Is(err, os.ErrNotExist) && !exists(s.dir+"/"+name):
+	case missing(err):
 		return Volume{}, &NoVolumeError{name}
 	case files.Scarce(err):
 		return Volume{}, err
