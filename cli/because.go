@@ -34,14 +34,25 @@ func translated(reason string) (string, bool) {
 	}
 	for _, p := range reasonParts {
 		if args := matched(reason, p.EN); args != nil {
-			for i := range args {
-				args[i] = inLang(ui.JA, args[i].(string))
+			if p.ofReason {
+				args[0] = inLang(ui.JA, args[0].(string))
 			}
-			return ui.JA.Say(p, args...), true
+			return ui.JA.Say(p.Text, args...), true
 		}
 	}
 	return reason, false
 }
+
+// headings are the words of a plan's table, and the sentence behind its sums.
+var headings = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"side":      "側",
+		"operation": "操作",
+		"because":   "理由",
+		"sum":       "合計",
+		"of its steps, waiting for the other side included": "その側の手順の合計。相手側を待つ時間を含む",
+	}
+})
 
 // matched gives what stands in s for each %s of a format, nil where s is not of that format.
 func matched(s, format string) (args []any) {
@@ -63,47 +74,42 @@ func matched(s, format string) (args []any) {
 	return args
 }
 
-// reasonParts are the reasons with something in them, the longer ones first.
-var reasonParts = []ui.Text{
-	{EN: "%s: what others may not read on the host is not shown", JA: "%s: ホストで他人に読めないものは見せない"},
-	{EN: "%s, without NET_RAW: %s", JA: "%s、ただし NET_RAW なし: %s"},
-	{EN: "no more than %s processes", JA: "プロセスは %s 個まで"},
-	{EN: "%s capabilities", JA: "ケーパビリティは %s 個"},
-	{EN: "the container's own %s", JA: "コンテナ自身の %s"},
-	{EN: "%s: that container's", JA: "%s: そのコンテナのもの"},
-	{EN: "%s: the machine's", JA: "%s: このマシンのもの"},
-	{EN: "all namespaces of %s", JA: "%s の名前空間すべて"},
-	{EN: "what %s does", JA: "%s がすること"},
-	{EN: "image %s: secrets", JA: "イメージ %s: 秘密"},
-	{EN: "image %s: people", JA: "イメージ %s: 人のデータ"},
-	{EN: "image %s: empty", JA: "イメージ %s: 空にする"},
-	{EN: "image %s", JA: "イメージ %s"},
-	{EN: "network %s", JA: "ネットワーク %s"},
+// A reasonPart is a reason with something in it: a name, a number, or where ofReason is set another reason before all else.
+type reasonPart struct {
+	ui.Text
+	ofReason bool
+}
+
+// reasonParts has the longer ones first.
+var reasonParts = []reasonPart{
+	{ui.Text{EN: "%s: what others may not read on the host is not shown", JA: "%s: ホストで他人に読めないものは見せない"}, true},
+	{ui.Text{EN: "%s, without NET_RAW: %s", JA: "%s、ただし NET_RAW なし: %s"}, true},
+	{ui.Text{EN: "no more than %s processes", JA: "プロセスは %s 個まで"}, false},
+	{ui.Text{EN: "%s capabilities", JA: "ケーパビリティは %s 個"}, false},
+	{ui.Text{EN: "the container's own %s", JA: "コンテナ自身の %s"}, false},
+	{ui.Text{EN: "%s: that container's", JA: "%s: そのコンテナのもの"}, false},
+	{ui.Text{EN: "all namespaces of %s", JA: "%s の名前空間すべて"}, false},
+	{ui.Text{EN: "what %s does", JA: "%s がすること"}, false},
+	{ui.Text{EN: "image %s", JA: "イメージ %s"}, false},
+	{ui.Text{EN: "network %s", JA: "ネットワーク %s"}, false},
 }
 
 // reasons are the others, and what may stand behind "default: ".
 var reasons = sync.OnceValue(func() map[string]string {
 	return map[string]string{
-		// The table.
-		"side":      "側",
-		"operation": "操作",
-		"because":   "理由",
-		"sum":       "合計",
-		"of its steps, waiting for the other side included": "その側の手順の合計。相手側を待つ時間を含む",
-
 		"command": "コマンド",
 		"default": "既定",
 
 		// Namespaces and ids.
-		"own namespaces":             "自分の名前空間",
-		"ids of its own":             "自分の ID の範囲",
-		"a process of its own":       "自分のプロセス",
-		"a session of its own":       "自分のセッション",
-		"no keys of the caller":      "呼び出し元の鍵を持たない",
-		"the container's id":         "コンテナの ID",
-		"root":                       "root",
-		"the machine's":              "このマシンのもの",
-		"only the caller may id-map": "ID マップを付けられるのは呼び出し元だけ",
+		"own namespaces":                "自分の名前空間",
+		"ids of its own":                "自分の ID の範囲",
+		"a process of its own":          "自分のプロセス",
+		"a session of its own":          "自分のセッション",
+		"no keys of the caller":         "呼び出し元の鍵を持たない",
+		"the container's id":            "コンテナの ID",
+		"root":                          "root",
+		"--network host: the machine's": "--network host: このマシンのもの",
+		"only the caller may id-map":    "ID マップを付けられるのは呼び出し元だけ",
 		"the kernel's rule for maps written without privileges":          "特権なしで書く ID マップについての、カーネルの決まり",
 		"the kernel's rule for a map of one group, without privileges":   "特権なしで一つのグループだけを写す場合の、カーネルの決まり",
 		"root of the container's user namespace builds the rest":         "ここからはコンテナの user 名前空間の root が作る",
@@ -159,6 +165,12 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"kernel parameters are written past the container's own /proc": "カーネルパラメーターは、コンテナ自身の /proc を通さずに書く",
 		"labels are written past the container's own /proc":            "ラベルは、コンテナ自身の /proc を通さずに書く",
 		"the working directory is looked up below it":                  "作業ディレクトリーは、この下で探す",
+
+		"image host: empty, not the host's":                            "イメージ host: ホストのものではなく、空にする",
+		"image host: people's data is not shown":                       "イメージ host: 人のデータは見せない",
+		"image host: secrets and others' data are not shown":           "イメージ host: 秘密と、他人のデータは見せない",
+		"image host: not of the operating system":                      "イメージ host: OS の一部ではない",
+		"image host: closed to others, and needed to install packages": "イメージ host: 他人には閉じていて、パッケージを入れるのに要る",
 
 		// The process.
 		"no core dumps":                      "コアダンプを残さない",

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -40,7 +41,7 @@ func reasonsOf(t *testing.T, room string) (list []string) {
 }
 
 // giving are the functions and fields whose texts are reasons.
-var giving = []string{"because", "cause", "mask", "say", "Reason"}
+var giving = []string{"because", "cause", "mask", "hide", "empty", "bare", "say", "Reason"}
 
 // texts are the reasons below n: all texts where they are about nothing else, else those that say so.
 func texts(n ast.Node, all bool) (list []string) {
@@ -69,6 +70,11 @@ func texts(n ast.Node, all bool) (list []string) {
 			if x.Name.Name == "because" {
 				name = "because"
 			}
+		case *ast.AssignStmt:
+			to, ok := x.Lhs[0].(*ast.Ident)
+			if _, text := x.Rhs[0].(*ast.BasicLit); ok && text && to.Name == "why" {
+				name = "because"
+			}
 		case *ast.KeyValueExpr:
 			if key, ok := x.Key.(*ast.Ident); ok {
 				name = key.Name
@@ -87,9 +93,9 @@ func japanese(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return unicode.In(r, unicode.Hiragana, unicode.Katakana, unicode.Han) })
 }
 
-// TestReasonsTranslated holds what plans give as reasons against the catalogue. What begins with a flag is the same in all languages.
+// TestReasonsTranslated holds what plans give as reasons against the catalogue: nothing of more than a word is left in English. What begins with a flag is the same in all languages.
 func TestReasonsTranslated(t *testing.T) {
-	verb := regexp.MustCompile(`%[sd]`)
+	verb, english := regexp.MustCompile(`%[sd]`), regexp.MustCompile(`(^|[^-])\b[a-z']{2,} [a-z']{2,}`)
 	seen := 0
 	for _, room := range []string{"../plan", "../engine", "."} {
 		for _, reason := range reasonsOf(t, room) {
@@ -97,7 +103,7 @@ func TestReasonsTranslated(t *testing.T) {
 				continue
 			}
 			seen++
-			if got := inLang(ui.JA, verb.ReplaceAllString(reason, "7")); !japanese(got) {
+			if got := inLang(ui.JA, verb.ReplaceAllString(reason, "7")); !japanese(got) || english.MatchString(got) {
 				t.Errorf("%s: %q is %q in Japanese", room, reason, got)
 			}
 		}
@@ -105,6 +111,27 @@ func TestReasonsTranslated(t *testing.T) {
 	if seen < 90 {
 		t.Errorf("only %d reasons were found: who gives them to steps has another name now?", seen)
 	}
+	for _, heading := range headingsOf(t) {
+		if !japanese(headings()[heading]) {
+			t.Errorf("the heading %q is %q", heading, headings()[heading])
+		}
+	}
+}
+
+// headingsOf reads those of a plan's text.
+func headingsOf(t *testing.T) (list []string) {
+	t.Helper()
+	data, err := os.ReadFile("../plan/text.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`l\.heading\("([^"]+)"\)`).FindAllStringSubmatch(string(data), -1) {
+		list = append(list, m[1])
+	}
+	if len(list) < 5 {
+		t.Errorf("headings: %q", list)
+	}
+	return list
 }
 
 // TestReasonsInUse finds what the catalogue has and no plan says any more.
@@ -113,11 +140,18 @@ func TestReasonsInUse(t *testing.T) {
 	for _, room := range []string{"../plan", "../engine", "../storage", "."} {
 		all = append(all, reasonsOf(t, room)...)
 	}
-	text := strings.Join(all, "\n")
-	for reason := range reasons() {
+	text := regexp.MustCompile(`%[sd]`).ReplaceAllString(strings.Join(all, "\n"), "%s")
+	used := func(reason string) {
+		reason = strings.TrimSpace(strings.TrimSuffix(reason, "%s"))
 		if strings.Contains(reason, " ") && !strings.Contains(text, reason) {
 			t.Errorf("nobody says %q", reason)
 		}
+	}
+	for reason := range reasons() {
+		used(reason)
+	}
+	for _, p := range reasonParts {
+		used(p.EN)
 	}
 }
 
@@ -130,7 +164,9 @@ func TestInLang(t *testing.T) {
 		{"default: low ports and ping without capabilities", "既定: 小さい番号のポートと ping は、ケーパビリティなしで使える"},
 		{"default: 11 capabilities, without NET_RAW: --egress a:1", "既定: ケーパビリティは 11 個、ただし NET_RAW なし: --egress a:1"},
 		{"image host: what others may not read on the host is not shown", "イメージ host: ホストで他人に読めないものは見せない"},
-		{"image host: people", "イメージ host: 人のデータ"},
+		{"image host: people's data is not shown", "イメージ host: 人のデータは見せない"},
+		{"network limits", "ネットワーク limits"},
+		{"image command", "イメージ command"},
 		{"what unshare does", "unshare がすること"},
 		{"image 100%: %d", "イメージ 100%: %d"},
 		{"no such reason", "no such reason"},
@@ -160,7 +196,7 @@ func TestExplainIn(t *testing.T) {
 			t.Errorf("%s, --lang %q: %v\n%s\nwant\n%s", c.locale, c.lang, err, out.String(), c.want)
 		}
 	}
-	if got, want := p.TextAs(layout(ui.JA, 58)), "  1  container  keyctl join_session_keyr  既定: 呼び出し元\n                ing _ses                  の鍵を持たない,\n                                          --log-level\n"; !strings.HasSuffix(got, want) {
+	if got, want := p.TextAs(layout(ui.JA, 58)), "  1  container  keyctl                    既定: 呼び出し元\n                join_session_keyring      の鍵を持たない,\n                _ses                      --log-level\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("in 58 columns:\n%s\nwant the end\n%s", got, want)
 	}
 	err := (&explainFlags{format: "text", lang: "fr"}).print(IO{Out: io.Discard}, p, abi.ArchNone)

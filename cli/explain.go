@@ -88,6 +88,10 @@ func (o *explainFlags) printing(io IO, compile func(c *cobra.Command, args []str
 }
 
 func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {
+	l, err := ui.LangOf(o.lang, os.Getenv)
+	if err != nil {
+		return usageError{fmt.Errorf("--lang: %w", err)}
+	}
 	switch o.format {
 	case "json":
 		e := json.NewEncoder(io.shown())
@@ -97,10 +101,6 @@ func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {
 	case "text":
 	default:
 		return usageError{fmt.Errorf("--format %s: there are text and json", o.format)}
-	}
-	l, err := ui.LangOf(o.lang, os.Getenv)
-	if err != nil {
-		return usageError{fmt.Errorf("--lang: %w", err)}
 	}
 	as := layout(l, width(io.Out))
 	if o.calls {
@@ -114,7 +114,11 @@ func (o *explainFlags) print(io IO, p plan.Plan, arch abi.Arch) error {
 func layout(l ui.Lang, width int) plan.Layout {
 	as := plan.Layout{Width: width}
 	if l != ui.EN {
-		as.In = &plan.Language{Say: func(s string) string { return inLang(l, s) }, Width: ui.Width, Wrap: ui.Wrap}
+		as.In = &plan.Language{
+			Heading: func(s string) string { return headings()[s] },
+			Reason:  func(s string) string { return inLang(l, s) },
+			Width:   ui.Width, Wrap: ui.Wrap,
+		}
 	}
 	return as
 }

@@ -89,16 +89,17 @@ func TestTextShowsAll(t *testing.T) {
 func TestTextIn(t *testing.T) {
 	p := Plan{Steps: []Step{{Op: &Umask{Mask: 0o22}, Side: Container, Cause: Cause{Reason: "why"}}}, Warnings: []string{"w"}}
 	in := &Language{
-		Say:   func(s string) string { return strings.ToUpper(s) + "\n" },
-		Width: func(s string) int { return 10 * utf8.RuneCountInString(s) },
-		Wrap:  func(s string, width int) []string { return []string{fmt.Sprint(width), "WHY"} },
+		Heading: strings.ToUpper,
+		Reason:  func(s string) string { return strings.ToUpper(s) + "\n" },
+		Width:   func(s string) int { return 10 * utf8.RuneCountInString(s) },
+		Wrap:    func(s string, width int) []string { return []string{fmt.Sprint(width), "WHY"} },
 	}
 	whole := p.TextAs(Layout{In: in})
 	if want := "umask 0022  WHY\\n\nwarning: w\n"; !strings.HasSuffix(whole, want) || !strings.Contains(whole, "BECAUSE") {
 		t.Errorf("%q does not end with %q", whole, want)
 	}
-	// 16 runes before the operation, 160 columns wide, and room for 11 columns of it.
-	want := "\n  1  container  umask 0022  128\n" + strings.Repeat(" ", 160+12) + "WHY\nwarning: w\n"
+	// 16 runes before the operation, 160 columns wide; its column has the 44 that are the most where there is room, and a cause the rest.
+	want := "\n  1  container  44" + strings.Repeat(" ", 26) + "94\n" + strings.Repeat(" ", 160) + "WHY" + strings.Repeat(" ", 16) + "WHY\nwarning: w\n"
 	if got := p.TextAs(Layout{In: in, Width: 300}); !strings.HasSuffix(got, want) {
 		t.Errorf("%q does not end with %q", got, want)
 	}

@@ -23,31 +23,27 @@ type Layout struct {
 
 // A Language is one that the text of a plan can be in.
 type Language struct {
-	Say   func(english string) string
-	Width func(s string) int                 // in columns of a screen
-	Wrap  func(s string, width int) []string // into lines of at most width columns
+	Heading func(english string) string
+	Reason  func(english string) string
+	Width   func(s string) int                 // in columns of a screen
+	Wrap    func(s string, width int) []string // into lines of at most width columns
 }
 
 // Text renders p for people: number, side, operation, cause, one step a line (values for
 // a cgroup's files have one each), then the warnings.
 func (p Plan) Text() string { return p.TextAs(Layout{}) }
 
-// TextWidth is [Plan.Text] in lines of at most width columns.
-func (p Plan) TextWidth(width int) string { return p.TextAs(Layout{Width: width}) }
-
-// TextCalls is [Plan.Text] with the raw system calls of each step.
-func (p Plan) TextCalls(arch abi.Arch) string { return p.TextAs(Layout{Calls: arch}) }
-
 // TextAs is [Plan.Text] in another layout.
 func (p Plan) TextAs(as Layout) string {
 	if as.Calls != abi.ArchNone {
 		as.Width = 0
 	}
-	l := lines{Layout: as, opWidth: p.opWidth()}
+	l := lines{Layout: as}
+	l.opWidth = l.widest(p.Steps)
 	if l.Width > 0 {
 		l.opWidth = max(min(l.opWidth, (l.Width-l.head()-2)*3/5), len("operation"))
 	}
-	l.add("  #", "us", l.say("side"), l.say("operation"), l.say("because"))
+	l.add("  #", "us", l.heading("side"), l.heading("operation"), l.heading("because"))
 	for i, s := range p.Steps {
 		time := ""
 		if i < len(l.Micros) && l.Micros[i] >= 0 {
@@ -62,24 +58,13 @@ func (p Plan) TextAs(as Layout) string {
 	}
 	for side, sum := range p.sums(l.Micros) {
 		if sum >= 0 {
-			l.add("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), l.say("sum"), l.say("of its steps, waiting for the other side included"))
+			l.add("   ", fmt.Sprintf("%.1f", sum), Side(side).String(), l.heading("sum"), l.heading("of its steps, waiting for the other side included"))
 		}
 	}
 	for _, w := range p.Warnings {
 		l.text.WriteString("warning: " + OneLine(w) + "\n")
 	}
 	return l.text.String()
-}
-
-// opWidth is that of the column of operations, where there is room: the few that are longer stand out of it.
-func (p Plan) opWidth() int {
-	w := len("operation")
-	for _, s := range p.Steps {
-		if _, ok := s.Check.(*LimitsCheck); !ok { // whose values have lines of their own
-			w = max(w, min(utf8.RuneCountInString(OneLine(s.Op.String())), 44))
-		}
-	}
-	return w
 }
 
 // lines are those of a plan's text.
@@ -89,11 +74,18 @@ type lines struct {
 	opWidth int
 }
 
-func (l *lines) say(s string) string {
+func (l *lines) heading(s string) string {
 	if l.In == nil {
 		return s
 	}
-	return l.In.Say(s)
+	return l.In.Heading(s)
+}
+
+func (l *lines) cause(c Cause) string {
+	if l.In == nil {
+		return OneLine(c.String())
+	}
+	return OneLine(l.In.Reason(c.String()))
 }
 
 // columns is how wide s is.
@@ -102,6 +94,17 @@ func (l *lines) columns(s string) int {
 		return utf8.RuneCountInString(s)
 	}
 	return l.In.Width(s)
+}
+
+// widest is how wide the column of operations is, where there is room: the few that are longer stand out of it.
+func (l *lines) widest(steps []Step) int {
+	w := len("operation")
+	for _, s := range steps {
+		if _, ok := s.Check.(*LimitsCheck); !ok { // whose values have lines of their own
+			w = max(w, min(l.columns(OneLine(s.Op.String())), 44))
+		}
+	}
+	return w
 }
 
 func (l *lines) pad(s string, width int) string {
@@ -142,8 +145,6 @@ func (l *lines) step(s Step, n, time string) {
 	}
 }
 
-func (l *lines) cause(c Cause) string { return OneLine(l.say(c.String())) }
-
 // sums adds the durations of each side's steps, which go on at the same time; -1 where there is none.
 func (p Plan) sums(micros []float64) [2]float64 {
 	sum := [2]float64{-1, -1}
@@ -183,7 +184,7 @@ func (l *lines) inColumns(head, op, because string) []string {
 	if room < 24 {
 		return l.wrap(head+op+"  "+because, l.Width)
 	}
-	ops, causes := fold(op, l.opWidth), l.wrap(because, room-l.opWidth)
+	ops, causes := l.wrap(op, l.opWidth), l.wrap(because, room-l.opWidth)
 	list := make([]string, 0, max(len(ops), len(causes)))
 	for len(ops) > 0 || len(causes) > 0 {
 		var o, c string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/oci"
+	"github.com/kakuri/kakuri/plan"
 )
 
 var killVerb = verb{"kill", "ID [SIGNAL]", "send a signal to a container's process, default TERM", func(c *command) ([]flag, func([]string) (int, error)) {
@@ -98,11 +99,11 @@ var explainVerb = verb{"explain", "DIR", "print the plan of a bundle", func(c *c
 		if err != nil {
 			return 1, err
 		}
-		out := p.TextWidth(oci.Columns(os.Stdout))
+		as := plan.Layout{Width: oci.Columns(os.Stdout)}
 		if calls {
-			out = p.TextCalls(facts.Arch)
+			as.Calls = facts.Arch
 		}
-		_, err = os.Stdout.WriteString(out + b.LaterHooks())
+		_, err = os.Stdout.WriteString(p.TextAs(as) + b.LaterHooks())
 		return 0, err
 	}
 }}

@@ -97,7 +97,7 @@ var rooms = []room{
 	{"tour", []string{"engine", "ui", "namespace", "plan", "abi"}, "it shows experiments on the engine, and is no front itself"},
 	{"cli", []string{"engine", "network/reach", "image", "volume", "ui", "plan", "verify", "namespace", "tour", "abi"}, "it parses, calls the engine, and prints what that gives it"},
 	{"cmd/kakuri", []string{"cli"}, "it wires one front, and no more"},
-	{"cmd/kakuri-runtime", []string{"oci", "monitor", "abi", "internal/files"}, "each import is paid for at every start of a container"},
+	{"cmd/kakuri-runtime", []string{"oci", "plan", "monitor", "abi", "internal/files"}, "each import is paid for at every start of a container"},
 	{"cmd/kakuri-uplink", []string{"uplink/serve", "uplink/stack"}, "it is the one program with a TCP/IP stack, and no more"},
 	{"bench", []string{"internal/testimage"}, "it measures the commands from outside"},
 	{"internal/dbus", []string{"internal/wait"}, "it speaks to other programs of the machine, and knows of none"},
