@@ -279,7 +279,7 @@ func newNetworkPrune(io IO) *cobra.Command {
 	p := newPruning(c.Flags(), "network prune", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		p.withSettings(io)
-		if err := p.confirm(io, " all custom networks not used by at least one container."); err != nil {
+		if err := p.confirm(io, "remove all custom networks not used by at least one container."); err != nil {
 			return err
 		}
 		e, err := openEngine(io)

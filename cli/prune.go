@@ -38,12 +38,12 @@ func (p *pruning) withSettings(io IO) {
 	}
 }
 
-// confirm asks whether all that is to go, unless nobody wants to be asked.
-func (p *pruning) confirm(io IO, all string) error {
+// confirm asks whether to do that, "remove all of something", unless nobody wants to be asked.
+func (p *pruning) confirm(io IO, that string) error {
 	if p.force {
 		return nil
 	}
-	return ask(io, "WARNING! This will remove"+all, p.what)
+	return ask(io, "WARNING! This will "+that, p.what)
 }
 
 // A cancelledError is what was not done because nobody said yes to it: no failure, for exit codes.

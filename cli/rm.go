@@ -35,7 +35,7 @@ func newContainerPrune(io IO) *cobra.Command {
 	p := newPruning(c.Flags(), "container prune", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		p.withSettings(io)
-		if err := p.confirm(io, " all stopped containers."); err != nil {
+		if err := p.confirm(io, "remove all stopped containers."); err != nil {
 			return err
 		}
 		e, err := openEngine(io)

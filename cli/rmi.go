@@ -60,11 +60,11 @@ func newImagePrune(io IO) *cobra.Command {
 	p := newPruning(c.Flags(), "image prune", "label, until")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		p.withSettings(io)
-		which := " all dangling images."
+		what := "remove all dangling images."
 		if all {
-			which = " all images without at least one container associated to them."
+			what = "remove all images without at least one container associated to them."
 		}
-		if err := p.confirm(io, which); err != nil {
+		if err := p.confirm(io, what); err != nil {
 			return err
 		}
 		e, err := openEngine(io)

@@ -31,7 +31,7 @@ has Docker's search.`,
 		if err != nil {
 			return err
 		}
-		list, err := store.Search(c.Context(), args[0], limit, image.Filters(filters))
+		list, err := store.Search(c.Context(), args[0], limit, image.Filters(filters), nil)
 		if err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ run.`,
 			return err
 		}
 		layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.StatsFormat })
-		if missing(io, e, args) { // which is told before anything is shown
+		if noContainer(io, e, args) { // which is told before anything is shown
 			return exitCode(1)
 		}
 		m := meter{e: e, refs: args, all: all, cut: !noTrunc, before: map[string]engine.Stats{}}
@@ -60,15 +60,15 @@ run.`,
 	return c
 }
 
-// missing tells of the containers that there are not, and reports whether there are any.
-func missing(io IO, e *engine.Engine, refs []string) (any bool) {
+// noContainer tells of the containers that there are not, and reports whether there are any.
+func noContainer(io IO, e *engine.Engine, refs []string) (one bool) {
 	for _, ref := range refs {
 		if _, err := e.Find(ref); err != nil {
 			io.report(err)
-			any = true
+			one = true
 		}
 	}
-	return any
+	return one
 }
 
 // printStats prints one reading: a table on a terminal takes the place of the one before.

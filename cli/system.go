@@ -158,7 +158,7 @@ func systemPruned(all, volumes bool, filters map[string][]string) string {
 	} else {
 		list = append(list, "all dangling images")
 	}
-	text := ":\n  - " + strings.Join(list, "\n  - ") + "\n"
+	text := "remove:\n  - " + strings.Join(list, "\n  - ") + "\n"
 	if only := filterLines(filters); len(only) > 0 {
 		text += "\n  Items to be pruned will be filtered with:\n  - " + strings.Join(only, "\n  - ") + "\n"
 	}

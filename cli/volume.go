@@ -145,15 +145,15 @@ func newVolumePrune(io IO) *cobra.Command {
 	p := newPruning(c.Flags(), "volume prune", "all, label")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		p.withSettings(io)
-		which := " anonymous local volumes not used by at least one container."
+		what := "remove anonymous local volumes not used by at least one container."
 		if all {
 			if len(p.filters["all"]) > 0 {
 				return errors.New("conflicting options: cannot specify both --all and --filter all=1")
 			}
 			p.filters["all"] = []string{"true"}
-			which = " all local volumes not used by at least one container."
+			what = "remove all local volumes not used by at least one container."
 		}
-		if err := p.confirm(io, which); err != nil {
+		if err := p.confirm(io, what); err != nil {
 			return err
 		}
 		e, err := openEngine(io)

@@ -42,7 +42,7 @@ type Options struct {
 	Runtime string
 	// Network is the mode of the network of containers that ask for none, as in [Config]; empty is what [Engine.DefaultNetwork] says.
 	Network string
-	// Look is for who runs nothing: nothing is written.
+	// Look is for who only looks: nothing is written, and so nothing can be started.
 	Look bool
 	// Pulling, when set, is called before an image is fetched that a container needs, and gives who is told how far that is. missing
 	// says that it is not here yet.

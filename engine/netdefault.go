@@ -165,7 +165,7 @@ func (c *Config) wantsNetwork() string {
 // to know. As long as the bridge is there, nothing is to be settled.
 func (e *Engine) settle(n netdb.Network, look bool) (netdb.Network, error) {
 	if e.rootless() {
-		return n, nil // it is alone in its world, which is of its run directory: see runtimeDir
+		return n, nil // it is alone in its world, which is of its run directory: see dirs.Run
 	}
 	have, _, err := network.BridgeIsFree(bridgeOf(&n))
 	if err != nil || have {

@@ -240,7 +240,7 @@ func (e *Engine) asked(c *Container) *reach.Container {
 	return out
 }
 
-// askedNetwork is what they say of it on a network; hostEnd is the other end of its device, where that is a bridge.
+// askedNetwork is what the records say of a container on a network; hostEnd is the other end of its device, where that is a bridge.
 func (e *Engine) askedNetwork(x *Connection, hostEnd string) reach.Network {
 	n := reach.Network{Name: x.Network, Driver: plan.DriverBridge, Device: x.Device}
 	if rec, err := e.netdb().Lookup(x.NetworkID); err == nil {

@@ -283,7 +283,7 @@ func unmarshalUpTo(most int, raw []byte, v any) error {
 	return nil
 }
 
-// checkShape keeps these bounds before anything is decoded.
+// checkShape refuses, before anything is decoded, what nests too deep, has more than most values, or has a field of the outermost object twice.
 func checkShape(most int, raw []byte) error {
 	depth, from := 0, -1 // from is where a string began
 	values := 0

@@ -23,8 +23,8 @@ type SearchResult struct {
 const hubSearch = "index.docker.io"
 
 // Search asks a registry for repositories as `docker search` does: Docker Hub, or the HOST of HOST/TERM, where it has Docker's
-// search. Filters are is-official, is-automated and stars; limit is 1 to 100, and 0 is 25.
-func (s *Store) Search(ctx context.Context, term string, limit int, filters Filters) ([]SearchResult, error) {
+// search. Filters are is-official, is-automated and stars; limit is 1 to 100, and 0 is 25. Without credentials given, those of the store's settings are taken.
+func (s *Store) Search(ctx context.Context, term string, limit int, filters Filters, given *Credentials) ([]SearchResult, error) {
 	if limit == 0 {
 		limit = 25
 	}
@@ -42,7 +42,7 @@ func (s *Store) Search(ctx context.Context, term string, limit int, filters Filt
 	if domain == defaultDomain {
 		rest = strings.TrimPrefix(rest, officialRepo)
 	}
-	r, err := s.remote(Reference{Domain: domain}, nil)
+	r, err := s.remote(Reference{Domain: domain}, given)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func TestSearch(t *testing.T) {
 		filters Filters
 		want    int
 	}{{nil, 2}, {Filters{"is-official": {"true"}}, 1}, {Filters{"is-official": {"false"}}, 1}, {Filters{"stars": {"3"}}, 1}, {Filters{"stars": {"3"}, "is-automated": {"true"}}, 0}} {
-		list, err := s.Search(t.Context(), k.host+"/busy box", 7, test.filters)
+		list, err := s.Search(t.Context(), k.host+"/busy box", 7, test.filters, nil)
 		if err != nil || len(list) != test.want || asked != "n=7&q=busy+box" {
 			t.Errorf("%v: %v %v %s", test.filters, list, err, asked)
 		}
@@ -36,7 +36,7 @@ func TestSearch(t *testing.T) {
 		limit   int
 		filters Filters
 	}{{k.host + "/x", 101, nil}, {k.host + "/x", -1, nil}, {"", 0, nil}, {k.host + "/", 0, nil}, {k.host + "/x", 0, Filters{"stars": {"many"}}}, {k.host + "/x", 0, Filters{"x": {"y"}}}} {
-		if _, err := s.Search(t.Context(), bad.term, bad.limit, bad.filters); err == nil {
+		if _, err := s.Search(t.Context(), bad.term, bad.limit, bad.filters, nil); err == nil {
 			t.Errorf("%+v: no error", bad)
 		}
 	}

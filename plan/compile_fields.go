@@ -91,14 +91,18 @@ func (c *compiler) hooks() error {
 	return nil
 }
 
+// checkHook refuses what config.md, "POSIX-platform Hooks", does not allow.
 func checkHook(h *RunHook, field string) error {
 	if !path.IsAbs(h.Path) {
 		return specErr(field+".path", "%q is not absolute", h.Path)
 	}
+	if err := fits(field+".path", h.Path); err != nil {
+		return err
+	}
 	if h.Timeout < 0 {
 		return specErr(field+".timeout", "%d seconds are less than none", h.Timeout)
 	}
-	return fits(field+".path", h.Path)
+	return nil
 }
 
 // hooked reports whether hooks run before the root is the root.

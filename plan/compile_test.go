@@ -401,7 +401,7 @@ func TestDeviceNumber(t *testing.T) {
 	}
 }
 
-func TestOutside(t *testing.T) {
+func TestHostID(t *testing.T) {
 	m := []IDMapping{{0, 1000, 1}, {1, 100000, 10}, {4294967290, 5, 5}}
 	for id, want := range map[uint32]uint32{0: 1000, 1: 100000, 10: 100009, 11: 65534, 4294967290: 5, 4294967294: 9, 4294967295: 65534} {
 		if got := hostID(m, id); got != want {

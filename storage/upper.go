@@ -59,7 +59,10 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 		kind = ephemeral
 	}
 	if dir, err := s.upperPath(u.ID); err == nil {
-		return dir, v.again(dir)
+		if err := v.again(dir); err != nil {
+			return "", err
+		}
+		return dir, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}

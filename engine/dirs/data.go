@@ -15,8 +15,8 @@ import (
 // rootData is where root's containers, images, volumes and networks are kept.
 const rootData = "/var/lib/kakuri"
 
-// Data is the directory of what outlives a boot: "data" below a runtime directory that somebody chose, else the caller's own. The error is for one by which
-// others would have a say.
+// Data is the directory of what outlives a boot: "data" below a runtime directory that somebody chose, else the caller's own. With look nothing is made or written. The error is for
+// one by which others would have a say, and for a caller who has no home.
 func Data(f plan.Facts, run string, look bool) (string, error) {
 	dir, err := dataDir(f, run)
 	if err != nil {

@@ -24,6 +24,7 @@ const (
 // together, whatever XDG_RUNTIME_DIR is when a command begins, in a session or by su or cron: another runtime directory would have its running containers
 // for ended, and start them once more. And the engine of another data directory knows nothing of the containers here: it would take their ports, addresses
 // and rules for left over, and their network world for its own. So the first one has the plain name, another one's has a hash of its path.
+// With look nothing is made or written.
 func Run(f plan.Facts, data string, look bool) (string, error) {
 	if f.UID == 0 && f.AllIDs {
 		return "/run/kakuri", nil

@@ -59,6 +59,9 @@ func parseTable(out string, pids []int) (Table, error) {
 		if n := len(t.Titles); len(f) > n {
 			f = append(f[:n-1:n-1], strings.Join(f[n-1:], " "))
 		}
+		for i := range f {
+			f[i] = clean(f[i])
+		}
 		t.Rows = append(t.Rows, f)
 	}
 	return t, nil

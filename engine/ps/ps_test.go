@@ -126,3 +126,11 @@ func TestGone(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 }
+
+// TestStrangersText: what the machine's ps lets through of a process's name, busybox's for one, is in no table.
+func TestStrangersText(t *testing.T) {
+	got, err := parseTable("PID USER COMMAND\n7 root a \x1b[31mb\n8 root c\n", []int{7})
+	if want := []string{"7", "root", "a ?[31mb"}; err != nil || len(got.Rows) != 1 || !slices.Equal(got.Rows[0], want) {
+		t.Errorf("%q, %v; want %q", got.Rows, err, want)
+	}
+}

@@ -99,12 +99,15 @@ func (f *Facts) attempts(pid int, elsewhere map[string]int) (list []attempt) {
 	}
 	// Of one way by two names the first name counts.
 	tried := map[attempt]bool{}
-	return slices.DeleteFunc(list, func(a attempt) bool {
-		a.from = ""
-		again := tried[a]
-		tried[a] = true
-		return again
-	})
+	once := list[:0]
+	for _, a := range list {
+		way := a
+		way.from = ""
+		if !tried[way] {
+			tried[way], once = true, append(once, a)
+		}
+	}
+	return once
 }
 
 // localhost is where a port is asked for at the loopback device.

@@ -216,9 +216,9 @@ func (j *judge) listens(s *Side, where sentence) {
 	}
 	if len(found) == 0 {
 		way := said(say.ListenOn, port)
-		const most = 6 // are too many to be told
-		has := s.others(most)
-		if s == j.Inside && len(has) > 0 && len(has) < most { // in the host's namespace they are not its own, and nothing is published
+		const tooMany = 6 // to be told
+		has := s.others(tooMany)
+		if s == j.Inside && len(has) > 0 && len(has) < tooMany { // in the host's namespace they are not its own, and nothing is published
 			way = said(say.PublishOther, way, strings.Join(has, ", "))
 		}
 		j.fault(NobodyListens, way, say.NobodyListens, port, j.Proto, where)
