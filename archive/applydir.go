@@ -47,8 +47,8 @@ func (a *applier) rootDir(e *Entry) error {
 }
 
 func (a *applier) dirMeta(fd int, e *Entry) error {
-	if err := notOfKernel(fd); err != nil {
-		return err
+	if ofKernel(fd) {
+		return nil // a tree that has /proc is copied to one where that is mounted: whom it belongs to there is the kernel's
 	}
 	if err := a.own(fd, e); err != nil {
 		return err

@@ -393,12 +393,22 @@ func TestCopyOntoMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	has(t, made.dir+"/hosts", "text")
-	for src, dst := range map[string]string{"number": "/conf", "d/.": "/srv/web"} {
-		if err := e.CopyIn(ctx, id, host+"/"+src, dst, CopyOptions{}); err == nil || !strings.Contains(err.Error(), "state of the kernel") {
-			t.Errorf("%s: %v", dst, err)
+	for src, c := range map[string]struct{ dst, says string }{"number": {"/conf", "state of the kernel"}, "d/.": {"/srv/web", "no such file"}} {
+		if err := e.CopyIn(ctx, id, host+"/"+src, c.dst, CopyOptions{}); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.dst, err)
 		}
 	}
 	has(t, parameter, string(was))
+	// A tree that has such directories is copied nevertheless: they are there.
+	put(t, host+"/tree/proc/sys/..keep", "")
+	if err := errors.Join(os.Remove(host+"/tree/proc/sys/..keep"), os.Mkdir(host+"/tree/sys", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, host+"/tree/zfile", "text")
+	if err := e.CopyIn(ctx, id, host+"/tree/.", "/", CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	has(t, root+"/zfile", "text")
 	for name, h := range map[string]tar.Header{"a directory": {Name: "mounted", Typeflag: tar.TypeDir}, "a link": {Name: "mounted", Typeflag: tar.TypeSymlink, Linkname: "x"}} {
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)

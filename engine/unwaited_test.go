@@ -2,11 +2,15 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
@@ -87,4 +91,64 @@ func TestParentThatWaitsForNobody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// threaded is a process with a thread besides its first one, whose number it tells.
+func threaded([]string) int {
+	for tell := make(chan int); ; {
+		go func() {
+			runtime.LockOSThread()
+			tell <- unix.Gettid()
+			for {
+				unix.Pause()
+			}
+		}()
+		if tid := <-tell; tid != os.Getpid() {
+			fmt.Println(tid)
+			for {
+				unix.Pause()
+			}
+		}
+	}
+}
+
+// TestLeftByAllThreads: a process has nothing left when all of its threads have nothing, be its first one a zombie before: another one waits in the kernel, for a disk perhaps, and has
+// the process's memory, files and namespaces. Here it is frozen, for which SIGKILL waits with version 1 of control groups.
+func TestLeftByAllThreads(t *testing.T) {
+	nstest.Root(t)
+	const freezer = "/sys/fs/cgroup/freezer"
+	if _, err := os.Stat(freezer); err != nil {
+		t.Skip("version 2 of control groups has no frozen thread wait with SIGKILL")
+	}
+	dir, err := os.MkdirTemp(freezer, "kakuri-nstest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, tid, _ := part(t, "threaded")
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(dir+"/"+file, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.Remove(dir)
+	defer command.Wait()
+	defer os.WriteFile(dir+"/freezer.state", []byte("THAWED"), 0)
+	defer command.Process.Kill()
+	write("tasks", tid)
+	write("freezer.state", "FROZEN")
+	p := process.Open(command.Process.Pid)
+	defer p.Close()
+	if err := p.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the first thread's end", func() bool {
+		_, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", command.Process.Pid))
+		return errors.Is(err, unix.ENOENT)
+	})
+	if p.Left() {
+		t.Error("it has a thread with all that it had")
+	}
+	write("freezer.state", "THAWED")
+	nstest.Until(t, "its end", func() bool { return p.Wait(0) })
 }

@@ -298,7 +298,11 @@ func (r *run) endCopy() {
 	if r.child.copy == nil || *r.child.copy == 0 || int(*r.child.copy) == r.proc.PID {
 		return
 	}
-	pid := int(*r.child.copy)
+	// The number comes from the other side: it has to be a child of this process.
+	pid, info := int(*r.child.copy), unix.Siginfo{}
+	if pid <= 0 || unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) != nil {
+		return
+	}
 	unix.Kill(pid, unix.SIGKILL)
 	for {
 		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {

@@ -105,6 +105,10 @@ func (r *run) waitAdopted() Exit {
 	select {
 	case <-r.left.known:
 		close(r.ended)
+		go func() {
+			<-ended
+			p.Close()
+		}()
 		return exitOf(r.left.status)
 	case <-ended:
 	}

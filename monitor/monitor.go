@@ -618,6 +618,7 @@ func (m *monitor) waitEnd(r *run) Exit {
 	for !r.proc.WaitEndOr(m.wake) {
 		if r.left.is() {
 			close(r.ended)
+			go r.proc.Wait() // until it has ended altogether, perhaps when the next one runs
 			return exitOf(r.left.status)
 		}
 		m.settleHere()

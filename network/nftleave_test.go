@@ -60,6 +60,78 @@ func TestLeavesMasqueraded(t *testing.T) {
 	})
 }
 
+// TestAnswersByAnother: a container of two networks answers who came to it by the one, where all is let through, by the other, through which its default route leads.
+func TestAnswersByAnother(t *testing.T) {
+	for name, b := range map[string]plan.Bridge{
+		"routed":          {Device: "kbb", ICC: true, Routed4: true, Routed6: true},
+		"nat-unprotected": {Device: "kbb", ICC: true, Masquerade4: true, Masquerade6: true, Unprotected4: true, Unprotected6: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, false, func(s *stage) {
+				s.bridges(bridgeA, b)
+				s.shell(`ip link add vb1a type veth peer name eth1 netns b1; ip link set vb1a master kba up
+					ip -n b1 addr add 10.0.1.21/24 dev eth1; ip -n b1 addr add 2001:db8:1::21/64 dev eth1 nodad; ip -n b1 link set eth1 up
+					ip -n b1 route replace default via 10.0.1.1; ip -n b1 -6 route replace default via 2001:db8:1::1
+					ip netns exec b1 sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0`)
+				if b.Routed4 {
+					list := []plan.Publish{port("tcp 0.0.0.0:0 10.0.2.11:80"), port("tcp [::]:0 [2001:db8:2::11]:80")}
+					for i := range list {
+						list[i].Bridge, list[i].Routed = b.Device, true
+					}
+					if err := s.rules.Publish("b1", list); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s.serve("b1", "[::]:80")
+				s.want("away", "tcp", "10.0.2.11:80", "b1 192.0.2.2")
+				s.want("away", "tcp", "[2001:db8:2::11]:80", "b1 2001:db8:9::2")
+			})
+		})
+	}
+}
+
+// TestOwnGroups: what this machine sends to a group or a broadcast of a network's is heard by its own programs, as a server for names on the link (mDNS) is asked.
+func TestOwnGroups(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		addrs := []netip.Prefix{netip.MustParsePrefix("10.0.2.1/24"), netip.MustParsePrefix("2001:db8:2::1/64")}
+		s.bridges(bridgeA, plan.Bridge{Device: "kbb", ICC: true, Internal: true, Addrs: addrs})
+		for device, subnet := range map[string]string{"kba": "10.0.1", "kbb": "10.0.2"} {
+			link, err := net.InterfaceByName(device)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := s.socket("", "0.0.0.0", 5354)
+			four, err := net.ListenMulticastUDP("udp4", link, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353})
+			if err != nil {
+				t.Fatal(err)
+			}
+			six, err := net.ListenMulticastUDP("udp6", link, &net.UDPAddr{IP: net.ParseIP("ff02::fb"), Port: 5353, Zone: device})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sender := s.socket("", subnet+".1", 0)
+			s.say(sender, "broadcast", subnet+".255", 5354)
+			s.say(sender, "group", "224.0.0.251", 5353)
+			link6, err := net.Dial("udp6", "[ff02::fb%"+device+"]:5353")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := link6.Write([]byte("group of IPv6")); err != nil {
+				t.Fatal(err)
+			}
+			for want, c := range map[string]*net.UDPConn{"broadcast": all, "group": four, "group of IPv6": six} {
+				got := make([]byte, 100)
+				c.SetDeadline(time.Now().Add(waits / 10))
+				if n, err := c.Read(got); string(got[:n]) != want {
+					t.Errorf("%s: %q, %v, not %q", device, got[:n], err, want)
+				}
+				c.Close()
+			}
+			link6.Close()
+		}
+	})
+}
+
 // TestForgedConnections: a container that sends to itself in the name of one of another network, by the machine or a neighbour's MAC, so that the kernel takes what it sends there for answers, reaches
 // nothing by that; nor does it a port of this machine that a firewall closes, nor somebody on the wire a container by a packet in its name.
 func TestForgedConnections(t *testing.T) {

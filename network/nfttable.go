@@ -25,7 +25,7 @@ const (
 var nftCounts = []struct {
 	chain string
 	rules uint32
-}{{"early", 5}, {"senders", 13}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 18}}
+}{{"early", 5}, {"senders", 13}, {"input", 3}, {"prerouting", 8}, {"output", 4}, {"postrouting", 7}, {"forward", 20}}
 
 // A nftChain is a chain at a hook of the kernel; one without a kind is at none, and others go to it. The policy of the host's is accept, always: it ends the chain, and
 // overrules nobody's drop.
@@ -91,8 +91,8 @@ func nftChains() []nftChain {
 			rule("internal networks", fromDeviceIn("internal"), counted(), drop),
 			rule("", toDeviceIn("internal"), counted(), drop),
 			// The kernel asks chain postrouting once a connection. It may have come to know this one from packets that stayed within the bridge.
-			rule("what would leave with its own address", four.packets(), fromDeviceIn("masquerade4"), unchanged(), toDeviceNotIn("bridges"), notFromDeviceIn("unprotected4"), counted(), drop),
-			rule("", six.packets(), fromDeviceIn("masquerade6"), unchanged(), toDeviceNotIn("bridges"), notFromDeviceIn("unprotected6"), counted(), drop),
+			rule("what would leave with its own address", four.packets(), fromDeviceIn("masquerade4"), unchanged(), begun(), toDeviceNotIn("bridges"), notFromDeviceIn("unprotected4"), counted(), drop),
+			rule("", six.packets(), fromDeviceIn("masquerade6"), unchanged(), begun(), toDeviceNotIn("bridges"), notFromDeviceIn("unprotected6"), counted(), drop),
 			rule("what needs no other address", known(), notStrange(), four.packets(), toDeviceNotIn("masquerade4"), accept),
 			rule("", known(), notStrange(), six.packets(), toDeviceNotIn("masquerade6"), accept),
 			rule("published ports", toDeviceIn("bridges"), translated(), accept),
@@ -103,8 +103,11 @@ func nftChains() []nftChain {
 			rule("gateway mode nat-unprotected", four.packets(), toDeviceIn("unprotected4"), notFromDeviceIn("bridges"), accept),
 			rule("", six.packets(), toDeviceIn("unprotected6"), notFromDeviceIn("bridges"), accept),
 			rule("ports not published, other networks", toDeviceIn("bridges"), counted(), drop),
-			rule("of no connection, so it would leave with its own address", four.packets(), fromDeviceIn("masquerade4"), inState("invalid,untracked", ctStateInvalid|ctStateUntracked), counted(), drop),
-			rule("", six.packets(), fromDeviceIn("masquerade6"), inState("invalid,untracked", ctStateInvalid|ctStateUntracked), counted(), drop),
+			// An answer may: that of a container of two networks to who came by the other one, which was accepted above.
+			rule("answers that would leave with their own address", four.packets(), fromDeviceIn("masquerade4"), unchanged(), notFromDeviceIn("unprotected4"), counted(), drop),
+			rule("", six.packets(), fromDeviceIn("masquerade6"), unchanged(), notFromDeviceIn("unprotected6"), counted(), drop),
+			rule("of no connection, so it would leave with its own address", four.packets(), fromDeviceIn("masquerade4"), inState("invalid,untracked", ctStateInvalid|ctStateUntracked), notFromDeviceIn("unprotected4"), counted(), drop),
+			rule("", six.packets(), fromDeviceIn("masquerade6"), inState("invalid,untracked", ctStateInvalid|ctStateUntracked), notFromDeviceIn("unprotected6"), counted(), drop),
 		}},
 	}
 }
@@ -130,7 +133,8 @@ func senders() []nftRule {
 		rule("a container of two networks may answer by the other one", notFromDeviceIn("internal"), answering(), guarded(), accept),
 	}
 	from, to := noWay(unix.NFTA_FIB_F_SADDR, "saddr"), noWay(unix.NFTA_FIB_F_DADDR, "daddr")
-	list = append(list, rule("addresses of this machine", fromThisMachine(), counted(), drop))
+	// What this machine sends to a group comes back to its own sockets from the bridge, in its own name.
+	list = append(list, rule("addresses of this machine", fromThisMachine(), from, counted(), drop))
 	for i, comment := range []string{"addresses of other networks", ""} {
 		list = append(list, rule(comment, notFromDeviceIn("internal"), ofNetwork[i], from, to, counted(), drop))
 	}

@@ -236,6 +236,11 @@ func assured() nftTerm {
 	return nftTerm{"ct status assured", append([]nftExpr{conntrack(unix.NFT_CT_STATUS)}, anyBit(ctStatusAssured)...)}
 }
 
+// begun is a packet that goes the way of its connection's first one.
+func begun() nftTerm {
+	return nftTerm{"ct direction original", []nftExpr{conntrack(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{0})}}
+}
+
 // answering is a packet that goes the other way than its connection's first one.
 func answering() nftTerm {
 	return nftTerm{"ct direction reply", []nftExpr{conntrack(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{1})}}

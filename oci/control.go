@@ -153,7 +153,7 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 		return fmt.Errorf("signal %v to process %d: %w", sig, c.state.PID, err)
 	}
 	if sig == unix.SIGKILL {
-		return c.LetEnd()
+		_ = c.LetEnd() // the signal is sent; nearly always nothing is frozen
 	}
 	return nil
 }
@@ -347,10 +347,11 @@ func (c *Container) end() error {
 	if err := p.Signal(unix.SIGKILL); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}
-	if err := c.LetEnd(); err != nil {
-		return err
+	frozen := c.LetEnd()
+	if err := gone(p, c.ID); err != nil {
+		return errors.Join(err, frozen)
 	}
-	return gone(p, c.ID)
+	return nil
 }
 
 // gone waits until a process of a container that was sent SIGKILL has ended, or has nothing left but its number: see [Process.Left].

@@ -11,7 +11,7 @@ import (
 )
 
 // askProgram asks the machine's ps for the processes that are meant. Options that choose processes themselves would choose others, `x` those of the caller alone. Some do not go
-// with a list of them, as `f` and `-p`: what is not meant is left out then.
+// with a list of that kind, as `f` and `--sort`, or with none: what is not meant is left out then.
 func askProgram(ctx context.Context, args []string, pids []int) (Table, error) {
 	program, err := exec.LookPath("ps")
 	if err != nil {
@@ -21,9 +21,12 @@ func askProgram(ctx context.Context, args []string, pids []int) (Table, error) {
 	for _, pid := range pids {
 		list = append(list, strconv.Itoa(pid))
 	}
-	out, err := exec.CommandContext(ctx, program, append(slices.Clone(args), "-q"+strings.Join(list, ","))...).Output()
-	if err != nil {
-		out, err = exec.CommandContext(ctx, program, args...).Output()
+	meant := strings.Join(list, ",")
+	var out []byte
+	for _, more := range [][]string{{"-q" + meant}, {"-p" + meant}, nil} {
+		if out, err = exec.CommandContext(ctx, program, append(slices.Clone(args), more...)...).Output(); err == nil {
+			break
+		}
 	}
 	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
 		return Table{}, fmt.Errorf("error running ps: %w: %s", err, firstOf(string(failed.Stderr)))

@@ -71,7 +71,7 @@ func TestList(t *testing.T) {
 	})
 	for _, args := range [][]string{
 		{}, {"-ef"}, {"-o", "pid,ppid,uid,user,gid,group,comm,tty,stat,ni,nlwp,vsz,pgid,sid,args"}, {"-eo", "pid,cmd"}, {"-o", "pid", "-o", "s"}, {"aux"},
-		{"-eo", "pid,wchan:20,pri"}, {"-e", "-l"}, {"x"}, {"axf"},
+		{"-eo", "pid,wchan:20,pri"}, {"-e", "-l"}, {"x"}, {"xf"}, {"axf"}, {"-o", "pid,cmd", "--sort=pid"},
 	} {
 		got, err := List(t.Context(), args, pids)
 		if err != nil {

@@ -120,8 +120,18 @@ func (p *Process) Left() bool {
 	if !p.Ending() {
 		return false
 	}
-	_, err := unix.Readlinkat(p.dir, "ns/mnt", make([]byte, 64))
-	return err == unix.ENOENT && p.Alive()
+	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	dir := os.NewFile(uintptr(fd), "task")
+	defer dir.Close()
+	list, err := dir.Readdirnames(-1)
+	has := func(tid string) bool { // one that is gone meanwhile is ENOENT, too
+		_, err := unix.Readlinkat(p.dir, "task/"+tid+"/ns/mnt", make([]byte, 64))
+		return err != unix.ENOENT
+	}
+	return err == nil && !slices.ContainsFunc(list, has) && p.Alive()
 }
 
 // Status is how a process ends that has let go of all: as wait(2) will have it. Who may not trace the process finds 0, and so does who has an old kernel.
