@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,56 @@ func threaded([]string) int {
 			}
 		}
 	}
+}
+
+// TestLeftByAllProcesses: a container has not ended as long as a process of it has more than its number, though its first one has ended: one waits in the kernel, for a disk
+// perhaps, and has mounts and files. Here it is frozen, in a control group below the container's.
+func TestLeftByAllProcesses(t *testing.T) {
+	nstest.Root(t)
+	if _, err := os.Stat("/sys/fs/cgroup/freezer"); err != nil {
+		t.Skip("version 2 of control groups has no frozen process wait with SIGKILL")
+	}
+	e := open(t)
+	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sh", "-c", "sleep 1000 & exec cat"}, Interactive: true})
+	x, err := e.runtime().Open(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := ""
+	nstest.Until(t, "its second process", func() bool {
+		pids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", c.PID))
+		second = strings.TrimSpace(string(pids))
+		return err == nil && second != ""
+	})
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%s/cgroup", second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, group, _ := strings.Cut(string(groups), ":freezer:")
+	group, _, _ = strings.Cut(group, "\n")
+	below := "/sys/fs/cgroup/freezer" + group + "/below"
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(below+"/"+file, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write("cgroup.procs", second)
+	write("freezer.state", "FROZEN")
+	first := process.Open(c.PID)
+	defer first.Close()
+	if err := first.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the first process's end, but for its number", first.Left)
+	if x.Left(first) {
+		t.Error("there is another one")
+	}
+	write("freezer.state", "THAWED")
+	nstest.Until(t, "its end", func() bool { return first.Wait(0) })
 }
 
 // TestLeftByAllThreads: a process has nothing left when all of its threads have nothing, be its first one a zombie before: another one waits in the kernel, for a disk perhaps, and has

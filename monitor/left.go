@@ -59,7 +59,7 @@ func (m *monitor) lookLeft(r *run) bool {
 		return true
 	}
 	defer p.Close()
-	if !p.Left() || p.Wait(moment) || !p.Left() {
+	if !r.container.Left(p) || p.Wait(moment) || !r.container.Left(p) {
 		return p.Wait(0)
 	}
 	r.left.once.Do(func() {

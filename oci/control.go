@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -348,21 +349,31 @@ func (c *Container) end() error {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}
 	frozen := c.LetEnd()
-	if err := gone(p, c.ID); err != nil {
+	if err := c.gone(p); err != nil {
 		return errors.Join(err, frozen)
 	}
 	return nil
 }
 
-// gone waits until a process of a container that was sent SIGKILL has ended, or has nothing left but its number: see [Process.Left].
-func gone(p *Process, id string) error {
+// Left reports whether a process of the container has nothing left but its number, see [Process.Left], and no other one of its cgroup has more than that: one may wait in
+// the kernel, for a disk perhaps, with files and mounts that are in use then.
+func (c *Container) Left(p *Process) bool {
+	if !p.Left() {
+		return false
+	}
+	pids, err := c.Processes()
+	return err != nil || !slices.ContainsFunc(pids, func(pid int) bool { return pid != p.Witness().PID })
+}
+
+// gone waits until a process of a container that was sent SIGKILL has ended, or is [Container.Left].
+func (c *Container) gone(p *Process) error {
 	const patience, moment = 10 * time.Second, time.Second
 	for begin := time.Now(); !p.Wait(moment); {
-		if p.Left() {
+		if c.Left(p) {
 			return nil // only its number is left, for as long as the parent of another one does not wait for that
 		}
 		if time.Since(begin) > patience {
-			return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, id, patience)
+			return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, c.ID, patience)
 		}
 	}
 	return nil
@@ -381,5 +392,5 @@ func (c *Container) endCRIU() error {
 	if err := p.Signal(unix.SIGKILL); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("signal KILL to criu, process %d: %w", c.state.CRIU.PID, err)
 	}
-	return gone(p, c.ID)
+	return c.gone(p)
 }
