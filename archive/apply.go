@@ -291,7 +291,9 @@ func openMounted(dir int, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = notOfKernel(int(f.Fd())); err == nil {
+	if ofKernel(int(f.Fd())) {
+		err = errors.New("it shows the state of the kernel, and is not written to")
+	} else {
 		err = f.Truncate(0)
 	}
 	if err != nil {

@@ -320,14 +320,6 @@ func ofKernel(fd int) bool {
 	return false
 }
 
-// notOfKernel is an error for a file that shows the state of the kernel: it is no file to keep something in, and what is written there, and whom it belongs to, is the machine's.
-func notOfKernel(fd int) error {
-	if ofKernel(fd) {
-		return errors.New("it shows the state of the kernel, and is not written to")
-	}
-	return nil
-}
-
 // regular packs a file, or one more name of a file that was packed.
 func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Statx_t, up *above) error {
 	if st.Nlink > 1 {

@@ -1208,9 +1208,7 @@ func TestEndsWhilePaused(t *testing.T) {
 // waits there with version 1 for as long as that is so.
 func TestFrozenBelow(t *testing.T) {
 	nstest.Root(t)
-	if _, err := os.Stat("/sys/fs/cgroup/freezer"); err != nil {
-		t.Skip("version 2 of control groups has no frozen process wait with SIGKILL")
-	}
+	needsFreezer(t)
 	e, root, ctx := open(t), nstest.RootFS(t), t.Context()
 	c := Config{
 		Rootfs: root, Interactive: true, CapAdd: []string{"SYS_ADMIN"}, UserNS: "host", SecurityOpt: []string{"seccomp=unconfined"},

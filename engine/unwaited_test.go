@@ -113,13 +113,21 @@ func threaded([]string) int {
 	}
 }
 
+// needsFreezer is for what SIGKILL waits for: a frozen process or thread of version 1 of control groups. With version 2 none does.
+func needsFreezer(t *testing.T) (dir string) {
+	t.Helper()
+	dir = "/sys/fs/cgroup/freezer"
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("needs the freezer of version 1 of control groups")
+	}
+	return dir
+}
+
 // TestLeftByAllProcesses: a container has not ended as long as a process of it has more than its number, though its first one has ended: one waits in the kernel, for a disk
 // perhaps, and has mounts and files. Here it is frozen, in a control group below the container's.
 func TestLeftByAllProcesses(t *testing.T) {
 	nstest.Root(t)
-	if _, err := os.Stat("/sys/fs/cgroup/freezer"); err != nil {
-		t.Skip("version 2 of control groups has no frozen process wait with SIGKILL")
-	}
+	freezer := needsFreezer(t)
 	e := open(t)
 	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sh", "-c", "sleep 1000 & exec cat"}, Interactive: true})
 	x, err := e.runtime().Open(c.ID)
@@ -138,7 +146,7 @@ func TestLeftByAllProcesses(t *testing.T) {
 	}
 	_, group, _ := strings.Cut(string(groups), ":freezer:")
 	group, _, _ = strings.Cut(group, "\n")
-	below := "/sys/fs/cgroup/freezer" + group + "/below"
+	below := freezer + group + "/below"
 	write := func(file, text string) {
 		t.Helper()
 		if err := os.WriteFile(below+"/"+file, []byte(text), 0); err != nil {
@@ -167,10 +175,7 @@ func TestLeftByAllProcesses(t *testing.T) {
 // the process's memory, files and namespaces. Here it is frozen, for which SIGKILL waits with version 1 of control groups.
 func TestLeftByAllThreads(t *testing.T) {
 	nstest.Root(t)
-	const freezer = "/sys/fs/cgroup/freezer"
-	if _, err := os.Stat(freezer); err != nil {
-		t.Skip("version 2 of control groups has no frozen thread wait with SIGKILL")
-	}
+	freezer := needsFreezer(t)
 	dir, err := os.MkdirTemp(freezer, "kakuri-nstest-")
 	if err != nil {
 		t.Fatal(err)

@@ -228,9 +228,7 @@ func rightsOf(oob []byte) (fds []int, err error) {
 
 // follow takes pid, a child of this process too, for the container's process.
 func (r *run) follow(pid int) error {
-	// The number comes from the other side: it has to be a child of this process.
-	var info unix.Siginfo
-	if err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+	if err := isChild(pid); err != nil {
 		return err
 	}
 	pidfd, err := unix.PidfdOpen(pid, 0)
@@ -244,12 +242,23 @@ func (r *run) follow(pid int) error {
 	p.mu.Unlock()
 	// It has ended, or has nothing else to do.
 	unix.PidfdSendSignal(forkedFD, unix.SIGKILL, nil, 0)
+	reap(forked)
+	return unix.Close(forkedFD)
+}
+
+// isChild is an error for a number that is no child's of this process. One that comes from the other side may be anybody's.
+func isChild(pid int) error {
+	var info unix.Siginfo
+	return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+}
+
+// reap waits for the end of a child that is nobody's [Process].
+func reap(pid int) {
 	for {
-		if _, err := syscall.Wait4(forked, nil, 0, nil); err != syscall.EINTR {
-			break
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
 		}
 	}
-	return unix.Close(forkedFD)
 }
 
 // childError turns the child's report into an *Error. The numbers come from

@@ -295,20 +295,15 @@ func (r *run) kill() {
 // endCopy ends and reaps the copy that a fork has made, where nobody knows of it: the process that makes it may be killed before it says so, and its word may not have been
 // read. It is a child of this process, whose pid namespace would never end with one in it that nobody waits for.
 func (r *run) endCopy() {
-	if r.child.copy == nil || *r.child.copy == 0 || int(*r.child.copy) == r.proc.PID {
+	if r.child.copy == nil {
 		return
 	}
-	// The number comes from the other side: it has to be a child of this process.
-	pid, info := int(*r.child.copy), unix.Siginfo{}
-	if pid <= 0 || unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) != nil {
+	pid := int(*r.child.copy)
+	if pid <= 0 || pid == r.proc.PID || isChild(pid) != nil {
 		return
 	}
 	unix.Kill(pid, unix.SIGKILL)
-	for {
-		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
-			break
-		}
-	}
+	reap(pid)
 }
 
 // undo gives the host back what steps of the runtime's side took.

@@ -101,17 +101,22 @@ func (p *Process) Ending() bool {
 		return true
 	}
 	// The first thread has ended before others, which end too, or go on.
-	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return true
-	}
-	dir := os.NewFile(uintptr(fd), "task")
-	defer dir.Close()
-	list, _ := dir.Readdirnames(-1)
+	list, _ := p.tids()
 	return !slices.ContainsFunc(list, func(tid string) bool {
 		f := p.fields("task/" + tid + "/stat")
 		return f != nil && !exiting(f)
 	})
+}
+
+// tids are the numbers of the process's threads.
+func (p *Process) tids() ([]string, error) {
+	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	dir := os.NewFile(uintptr(fd), "task")
+	defer dir.Close()
+	return dir.Readdirnames(-1)
 }
 
 // Left reports whether the process has let go of all that it had, memory, files and namespaces, and is still there. A moment of that is in each end. The first process
@@ -120,13 +125,7 @@ func (p *Process) Left() bool {
 	if !p.Ending() {
 		return false
 	}
-	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	dir := os.NewFile(uintptr(fd), "task")
-	defer dir.Close()
-	list, err := dir.Readdirnames(-1)
+	list, err := p.tids()
 	has := func(tid string) bool { // one that is gone meanwhile is ENOENT, too
 		_, err := unix.Readlinkat(p.dir, "task/"+tid+"/ns/mnt", make([]byte, 64))
 		return err != unix.ENOENT

@@ -96,7 +96,8 @@ func testPackages() []testPackage {
 		// Minutes of an emulator's time, for races in our own files.
 		// Few of the engine's tests are about version 2 of cgroups, about what kernels before 6.15 do not tell, about modules that a machine may lack,
 		// or about a slow machine.
-		{path: "./engine", usual: 40, skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands)$", long: true,
+		// The last four are about version 1 of control groups.
+		{path: "./engine", usual: 40, skip: "^Test(ReserveBesideSweepers|ThousandRuns|StreamsAreExact|ManyCommands|FrozenBelow|LeftByAllProcesses|LeftByAllThreads|LimitWithoutController)$", long: true,
 			few: "^Test(Life|Stats|Update|Death|MacvlanAndIPvlan|OnALAN|LimitsAreSeen|CVE_2022_0492_and_2023_25809|NamespaceModes|RestKeepsOutput|ServedUnwaited)$"},
 		{path: "./engine/dirs"},
 		{path: "./engine/ps"},
