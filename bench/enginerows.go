@@ -45,6 +45,8 @@ func (s scenario) rounds(all int) int {
 // heldTimed is how many of the first, and of the last, of a scenario's held containers have their starts timed.
 const heldTimed = 20
 
+var heldNote = fmt.Sprintf("%d starts, of the first before the others came and after they went; kakuri alone", heldTimed)
+
 // Names of rows that targets refer to.
 const (
 	engineRowNone   = "run --rm, no network"
@@ -109,7 +111,7 @@ func scenarios() []scenario {
 		{
 			Name: "ps 100", Note: "100 containers run", Held: 100, Phases: []phase{{Row: engineRowPS100, Words: []string{"ps"}}, {Row: "the 101st run --rm", Words: []string{"run --rm --network none {busybox} true"}}}, Memory: engineRowMemory,
 		},
-		{Name: "200 alive", Note: fmt.Sprintf("%d starts, kakuri alone", heldTimed), Held: 200, First: engineRowFirst, Last: engineRowLast, Alone: true},
+		{Name: "200 alive", Note: heldNote, Held: 200, First: engineRowFirst, Last: engineRowLast, Alone: true},
 		{
 			Name: "network run", Note: "busybox true, from the command's start to its end", Most: 20,
 			Phases: []phase{
@@ -145,7 +147,7 @@ func scenarios() []scenario {
 				{Row: netRowManyNames, Load: "cli names - srv 10000 16"},
 			},
 		},
-		{Name: "network 200 alive", Note: fmt.Sprintf("%d starts, kakuri alone", heldTimed), Before: []string{"network create bn"}, Held: 200, HeldOn: "bn", First: netRowFirst, Last: netRowLast, Alone: true, After: []string{"network rm -f bn"}},
+		{Name: "network 200 alive", Note: heldNote, Before: []string{"network create bn"}, Held: 200, HeldOn: "bn", First: netRowFirst, Last: netRowLast, Alone: true, After: []string{"network rm -f bn"}},
 	}
 }
 
