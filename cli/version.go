@@ -11,8 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A versionPart is the client's or the engine's version: here both are one program. Its fields are those of both in Docker's answer. There is no
-// API without a daemon, so the versions of one are empty.
+// spokenAPI is the version of Docker's API whose commands, fields and words these are: Docker 28.5's. Nothing here serves one. But callers of the command ask
+// for it to know which of them they may use, and some, such as runners of continuous integration, end where there is none.
+const spokenAPI = "1.51"
+
+// A versionPart is the client's or the engine's version: here both are one program. Its fields are those of both in Docker's answer.
 type versionPart struct {
 	Platform          versionName
 	Version           string
@@ -38,7 +41,8 @@ type versionComponent struct {
 
 // thisVersion is that of this program, on a kernel.
 func thisVersion() versionPart {
-	v := versionPart{Version: Version, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, Context: "default"}
+	v := versionPart{Version: Version, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, Context: "default",
+		APIVersion: spokenAPI, DefaultAPIVersion: spokenAPI, MinAPIVersion: spokenAPI}
 	v.Platform.Name = "kakuri"
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
