@@ -73,21 +73,3 @@ func TestExplainDenialsOfExec(t *testing.T) {
 		t.Errorf("%v, code %d, %q", err, res.Code, stderr.String())
 	}
 }
-
-// The ways out: the least option that lets a call through.
-func TestWays(t *testing.T) {
-	b := &builder{host: rootFacts(), run: Config{SecurityOpt: []string{"seccomp=explain"}}}
-	b.spec = spec(t, b.run)
-	ways, err := b.ways(b.spec.Linux.Seccomp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for call, want := range map[string]string{
-		"process_vm_readv": "--security-opt seccomp=debug", "ptrace": "", "unshare": "--cap-add CAP_SYS_ADMIN", "mount": "--cap-add CAP_SYS_ADMIN",
-		"settimeofday": "--cap-add CAP_SYS_TIME", "io_uring_setup": "", "execve": "", "reboot": "--cap-add CAP_SYS_BOOT", "readahead": "--security-opt seccomp=docker",
-	} {
-		if ways[call] != want {
-			t.Errorf("%s: %q, want %q", call, ways[call], want)
-		}
-	}
-}

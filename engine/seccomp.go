@@ -5,17 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
-	mobyseccomp "github.com/moby/profiles/seccomp"
-	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
+	"github.com/kakuri/kakuri/engine/profile"
+	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/seccomp"
 )
 
 // profiles are the names that --security-opt seccomp= knows beside files.
-func profiles() []string { return []string{"builtin", "docker", "debug", "i386", "unconfined"} }
+func profiles() []string { return append(profile.Names(), "unconfined") }
 
 // readProfile gives the text of a profile that is no name. A file that has the name
 // of a profile is told from it by a slash, as in ./docker.
@@ -30,63 +29,39 @@ func readProfile(value string) (string, error) {
 	return string(data), err
 }
 
-func (b *builder) seccomp() error {
-	o := b.security
-	if o.seccomp == "unconfined" || b.run.Privileged && o.seccomp == "" && o.file == "" {
+// profile is the name of the profile that is asked for; empty where it is a file, or none.
+func (o *securityOpts) profile(privileged bool) string {
+	switch {
+	case o.seccomp == "unconfined", o.file != "", privileged && o.seccomp == "":
+		return ""
+	}
+	return cmp.Or(o.seccomp, o.level.seccomp)
+}
+
+func (b *builder) seccomp() (err error) {
+	o, filter := b.security, &b.spec.Linux.Seccomp
+	name := o.profile(b.run.Privileged)
+	switch {
+	case o.file != "":
+		if *filter, err = profile.Parse(o.text, b.capSet()); err != nil {
+			return fmt.Errorf("--security-opt seccomp=%s: %w", o.file, err)
+		}
+		b.because("linux.seccomp", "--security-opt seccomp=%s", o.file)
 		return nil
+	case name == "":
+		return nil
+	case o.seccomp != "":
+		b.because("linux.seccomp", "--security-opt seccomp=%s", o.seccomp)
+	case o.level.name != levelDefault:
+		b.because("linux.seccomp", "--security-opt level=%s", o.level.name)
+	default:
+		b.because("linux.seccomp", "default: seccomp profile")
 	}
-	profile, why, err := b.profile(o)
-	if err != nil {
-		return err
-	}
-	b.spec.Linux.Seccomp = profile
-	b.because("linux.seccomp", "%s", why)
-	return nil
+	*filter, err = profile.Named(name, b.capSet())
+	return err
 }
 
-// profile finds the profile that o asks for, and says why it is that.
-func (b *builder) profile(o securityOpts) (*specs.LinuxSeccomp, string, error) {
-	if o.file != "" {
-		p, err := b.parseProfile(o.text)
-		if err != nil {
-			err = fmt.Errorf("--security-opt seccomp=%s: %w", o.file, err)
-		}
-		return p, "--security-opt seccomp=" + o.file, err
-	}
-	name, why := o.seccomp, "--security-opt seccomp="+o.seccomp
-	if name == "" {
-		name, why = "builtin", "default: seccomp profile"
-		if o.level.name != levelDefault {
-			why = "--security-opt level=" + o.level.name
-		}
-		if o.level.seccomp != "" {
-			name = o.level.seccomp
-		}
-	}
-	p, err := mobyseccomp.GetDefaultProfile(&b.spec)
-	if err != nil {
-		return nil, "", fmt.Errorf("seccomp profile: %w", err)
-	}
-	if name != "docker" {
-		p = narrow(p, b.capSet(), name)
-	}
-	return p, why, nil
-}
-
-// parseProfile reads a profile in Docker's form or runtime-spec's.
-func (b *builder) parseProfile(text string) (*specs.LinuxSeccomp, error) {
-	profile, err := mobyseccomp.LoadProfile(text, &b.spec)
-	if err == nil {
-		return profile, nil
-	}
-	// A runtime-spec profile has no conditions; Docker's form is a superset of it.
-	var plain specs.LinuxSeccomp
-	if json.Unmarshal([]byte(text), &plain) != nil {
-		return nil, err
-	}
-	return &plain, nil
-}
-
+// capSet are the capabilities that the container may have.
 func (b *builder) capSet() abi.CapSet {
 	var set abi.CapSet
 	for _, name := range b.spec.Process.Capabilities.Bounding {
@@ -97,111 +72,24 @@ func (b *builder) capSet() abi.CapSet {
 	return set
 }
 
-// narrow takes from Docker's profile what kakuri's own leave out: other
-// architectures than the machine's, socket families beside unix, IPv4, IPv6 and
-// netlink's routing, and calls that only attacks on the kernel were seen to need. Of the
-// names, builtin is the default, debug has what debuggers and tracers need in addition, i386
-// the 32-bit calls, strict lacks what a server can do without.
-func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSeccomp {
-	out := *p
-	if len(p.Architectures) > 1 && name != "i386" {
-		out.Architectures = p.Architectures[:1]
+// explainDenials has the container's filter ask its monitor about what it refuses, and says what the monitor needs
+// to know to answer, and to tell a way out. It is for --security-opt seccomp=explain; without a filter there is nothing to explain.
+func (b *builder) explainDenials(run string) (*monitor.Denials, error) {
+	plain := b.spec.Linux.Seccomp
+	if !b.security.explain || plain == nil {
+		return nil, nil
 	}
-	n := narrowed{caps: caps, name: name}
-	absent := n.absent()
-	withheld := func(call string) bool { return n.withheld(call) || slices.Contains(absent, call) }
-	out.Syscalls = nil
-	for _, s := range p.Syscalls {
-		if s.Action == specs.ActAllow {
-			s.Names = slices.DeleteFunc(slices.Clone(s.Names), withheld)
-		}
-		if len(s.Names) > 0 {
-			out.Syscalls = append(out.Syscalls, s)
-		}
+	text, err := json.Marshal(plain)
+	if err != nil {
+		return nil, err
 	}
-	if len(absent) > 0 {
-		enosys := uint(abi.ENOSYS)
-		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: absent, Action: specs.ActErrno, ErrnoRet: &enosys})
+	ways, err := profile.Ways(plain, b.capSet(), b.host.Arch)
+	if err != nil {
+		return nil, err
 	}
-	out.Syscalls = append(out.Syscalls, n.sockets()...)
-	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
-	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off.
-	out.Syscalls = append(out.Syscalls, allBut("ioctl", 1, abi.EIO, tiocsti, tioclinux)...)
-	out.Syscalls = append(out.Syscalls, n.senders()...)
-	if n.debugs() {
-		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: debugging(), Action: specs.ActAllow})
-	}
-	return &out
-}
-
-// narrowed says what a profile of kakuri's leaves of Docker's.
-type narrowed struct {
-	caps abi.CapSet
-	name string // builtin, debug, i386, strict
-}
-
-// masked compares the 32 bits of an argument that the kernel reads, where it is an int.
-func masked(index uint, value uint64) specs.LinuxSeccompArg {
-	return specs.LinuxSeccompArg{Index: index, Value: 0xffffffff, ValueTwo: value, Op: specs.OpMaskedEqual}
-}
-
-// allBut allows a call but for some values of one of its arguments. Those are answered with an error that
-// has to be another than the profile's own, EPERM, whose rules would be left out.
-func allBut(call string, index uint, answer abi.Errno, values ...uint64) []specs.LinuxSyscall {
-	errno := uint(answer)
-	var rules []specs.LinuxSyscall
-	for _, v := range values {
-		rules = append(rules, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(index, v)}})
-	}
-	others := specs.LinuxSeccompArg{Index: index, Value: values[0], Op: specs.OpNotEqual}
-	return append(rules, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{others}})
-}
-
-// sockets are the families, and netlink's protocols, that a container may open. The kernel reads
-// 32 bits of the family: so does the filter.
-func (n narrowed) sockets() []specs.LinuxSyscall {
-	var rules []specs.LinuxSyscall
-	allow := func(args ...specs.LinuxSeccompArg) {
-		rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: args})
-	}
-	allow(masked(0, unix.AF_UNIX))
-	allow(masked(0, unix.AF_INET))
-	allow(masked(0, unix.AF_INET6))
-	allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_ROUTE))
-	// To add a user, and to log in, ends where the kernel's audit is there and may not be spoken to; where it is not, they go on.
-	einval := uint(abi.EINVAL)
-	rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &einval, Args: []specs.LinuxSeccompArg{masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_AUDIT)}})
-	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
-		allow(masked(0, unix.AF_PACKET))
-		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_NETFILTER))
-	}
-	return rules
-}
-
-// senders allows options of sockets but for those that load code into the kernel, and for one that makes a sender of somebody else: with IPV6_FREEBIND a socket is bound to any address, and what it sends
-// over IPv6 has that. It takes no capability. Kernels answer the same of options that they do not have.
-func (n narrowed) senders() []specs.LinuxSyscall {
-	rule := func(action specs.LinuxSeccompAction, errno *uint, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
-		return specs.LinuxSyscall{Names: []string{"setsockopt"}, Action: action, ErrnoRet: errno, Args: args}
-	}
-	other := func(index uint, than uint64) specs.LinuxSeccompArg {
-		return specs.LinuxSeccompArg{Index: index, Value: than, Op: specs.OpNotEqual}
-	}
-	errno := uint(abi.ENOPROTOOPT)
-	// What takes a connection's bytes over in the kernel: TLS and IPsec in TCP, whose code who may ask for nothing else has loaded by it, and which attacks on the page cache
-	// came by (CVE-2026-46300). Programs have TLS of their own for kernels without.
-	ulp := rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_TCP), masked(2, unix.TCP_ULP))
-	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
-		// It may send what it likes.
-		return []specs.LinuxSyscall{ulp, rule(specs.ActAllow, nil, other(1, unix.IPPROTO_TCP)), rule(specs.ActAllow, nil, other(2, unix.TCP_ULP))}
-	}
-	return []specs.LinuxSyscall{
-		ulp,
-		rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_IPV6), masked(2, unix.IPV6_FREEBIND)),
-		rule(specs.ActErrno, &errno, masked(1, unix.IPPROTO_IP), masked(2, unix.IP_FREEBIND)), // of a socket of IPv6 as well
-		rule(specs.ActAllow, nil, other(1, unix.IPPROTO_IPV6)),
-		rule(specs.ActAllow, nil, other(2, unix.IPV6_FREEBIND)),
-	}
+	b.spec.Linux.Seccomp = seccomp.Notifying(plain, b.host.Arch, monitor.DenialSocket(run, b.id))
+	b.because("linux.seccomp.listenerPath", "--security-opt seccomp=explain")
+	return &monitor.Denials{Profile: text, Ways: ways}, nil
 }
 
 // killedByFilter tells of who ended by SIGSYS, or of a shell whose command did, by the exit code: what the filter most probably killed it for, and the way out; none for any other end.
@@ -210,84 +98,8 @@ func (c *Config) killedByFilter(code int) (warnings []string) {
 	if code != abi.SIGSYS.ExitCode() {
 		return nil
 	}
-	o, err := parseSecurityOpt(c.SecurityOpt)
-	if err != nil || o.file != "" || c.Privileged && o.seccomp == "" {
-		return nil
-	}
-	switch name := cmp.Or(o.seccomp, o.level.seccomp, "builtin"); name {
-	case "builtin", "debug", "strict":
+	if o, err := parseSecurityOpt(c.SecurityOpt); err == nil && profile.NativeOnly(o.profile(c.Privileged)) {
 		return []string{"it ended by SIGSYS: the filter kills for calls of 32-bit programs, which --security-opt seccomp=i386 lets through"}
 	}
 	return nil
-}
-
-// Requests of ioctl(2), equal on all architectures that kakuri runs on: ioctl_tty(2), ioctl_console(2).
-const (
-	tiocsti   = 0x5412
-	tioclinux = 0x541c
-)
-
-// debugs reports whether the profile is for looking into other processes: by its name, or because
-// the container has a capability that is for nothing else, or for all.
-func (n narrowed) debugs() bool {
-	return n.name == "debug" || n.caps.Has(abi.CapSysPtrace) || n.caps.Has(abi.CapSysAdmin)
-}
-
-// debugging are the calls that debuggers and tracers make, and hardly another program.
-func debugging() []string {
-	return []string{"get_robust_list", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "process_vm_readv", "process_vm_writev"}
-}
-
-// withheld reports whether the profile takes a call from Docker's allow list that is not absent.
-func (n narrowed) withheld(call string) bool {
-	switch call {
-	case "socket", "socketcall", "ioctl", "setsockopt":
-		return true // allowed by family, request and option above
-	case "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key", "request_key", "vmsplice":
-		return !n.caps.Has(abi.CapSysPtrace) && !n.caps.Has(abi.CapSysAdmin)
-	}
-	return slices.Contains(debugging(), call)
-}
-
-// absent names calls that are answered as by a kernel without them: hardly a
-// program needs them, and those that try have a way without.
-func (n narrowed) absent() []string {
-	if n.caps.Has(abi.CapSysAdmin) {
-		return nil
-	}
-	list := []string{
-		// of other times and machines
-		"epoll_ctl_old", "epoll_wait_old", "remap_file_pages",
-		// new, and used by libraries where they are there only
-		"cachestat", "futex_requeue", "futex_wait", "futex_wake", "getxattrat", "listmount", "listxattrat", "memfd_secret",
-		"mseal", "removexattrat", "setxattrat", "statmount", "uretprobe",
-		// seen in attacks on the kernel more often than in programs
-		"fanotify_mark", "readahead", "tee",
-	}
-	if n.name != "i386" {
-		list = append(list, "get_thread_area", "modify_ldt", "set_thread_area") // a 32-bit program's threads need them
-	}
-	if !n.debugs() {
-		list = append(list, "get_robust_list", "process_mrelease")
-	}
-	if !n.caps.Has(abi.CapDACReadSearch) {
-		list = append(list, "name_to_handle_at")
-	}
-	if !n.caps.Has(abi.CapSysTime) {
-		list = append(list, "adjtimex", "clock_adjtime")
-	}
-	if n.name == "strict" {
-		list = append(list, unneeded()...)
-	}
-	return list
-}
-
-// unneeded are calls that servers do without, or fall back from: what is left of the kernel's seldom used doors.
-func unneeded() []string {
-	return []string{
-		"io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup", "io_submit",
-		"mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd",
-		"ioprio_get", "ioprio_set", "personality", "pkey_alloc", "pkey_free", "pkey_mprotect", "ptrace",
-		"sched_setattr", "sched_setparam", "sched_setscheduler", "set_mempolicy_home_node", "splice", "sysfs", "ustat",
-	}
 }

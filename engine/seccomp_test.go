@@ -89,7 +89,7 @@ func TestProfiles(t *testing.T) {
 		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, einval, einval, einval, einval},
 		{"socket", []uint64{unix.AF_NETLINK | high, 3, unix.NETLINK_AUDIT | high}, einval, einval, einval, einval},
 		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_NETFILTER}, eperm, eperm, eperm, eperm},
-		{"ioctl", []uint64{0, tiocsti}, eio, eio, eio, eio},
+		{"ioctl", []uint64{0, unix.TIOCSTI}, eio, eio, eio, eio},
 		{"ioctl", []uint64{0, unix.TCGETS}, allow, allow, allow, allow},
 		{"ptrace", []uint64{unix.PTRACE_TRACEME}, allow, allow, allow, enosys},
 		{"ptrace", []uint64{unix.PTRACE_GETREGS}, allow, allow, allow, enosys},

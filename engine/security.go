@@ -17,7 +17,7 @@ import (
 type level struct {
 	name       string
 	caps       func() abi.CapSet
-	seccomp    string // a profile's name; empty is builtin
+	seccomp    string // the name of a profile
 	noNewPrivs bool
 	core       bool // core dumps as the caller has them
 	seeAll     bool // processes of other users are to be seen in /proc
@@ -34,7 +34,7 @@ const (
 func levels() []level {
 	return []level{
 		{name: levelDocker, caps: dockerCaps, seccomp: "docker", core: true, seeAll: true},
-		{name: levelDefault, caps: defaultCaps},
+		{name: levelDefault, caps: defaultCaps, seccomp: "builtin"},
 		{name: levelStrict, caps: strictCaps, seccomp: "strict", noNewPrivs: true},
 	}
 }

@@ -53,6 +53,7 @@ var below = []string{
 	"uplink",
 	"network/world",
 	"engine/dirs",
+	"engine/profile",
 	"engine/ps",
 }
 
@@ -92,6 +93,7 @@ var rooms = []room{
 	{"image", []string{"archive", "internal/files", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "namespace", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/files", "internal/leanjson", "internal/seqpacket", "uplink", "network/netlink"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine/dirs", []string{"plan", "internal/files"}, "it finds the directories of an engine, and knows nothing of what is in them"},
+	{"engine/profile", []string{"abi", "seccomp"}, "it turns names into profiles, and knows of no container"},
 	{"engine/ps", []string{"abi", "namespace", "internal/files"}, "it shows processes as ps does, and knows of no container"},
 	{"engine", append([]string{"monitor"}, below...), "it is the library: fronts import it, it imports no front"},
 	{"tour", []string{"engine", "ui", "namespace", "plan", "abi"}, "it shows experiments on the engine, and is no front itself"},
