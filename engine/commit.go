@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
@@ -148,7 +149,7 @@ func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, 
 	if err != nil {
 		return layer, err
 	}
-	err = pump(func(w io.Writer) error { return view.DiffTar(ctx, c.ID, places, w) }, func(r io.Reader) (err error) {
+	err = archive.Pump(func(w io.Writer) error { return view.DiffTar(ctx, c.ID, places, w) }, func(r io.Reader) (err error) {
 		b := bufio.NewReader(r)
 		if begin, _ := b.Peek(2 * tarBlock); bytes.Equal(begin, make([]byte, 2*tarBlock)) {
 			return nil // it is at its end

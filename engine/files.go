@@ -1,21 +1,18 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
+	"github.com/kakuri/kakuri/engine/content"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor"
-	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,14 +21,14 @@ import (
 
 // files gives f the files of a container. Where the container does not run, a process stands in for its own: it is made as at a
 // start, with all mounts, up to its execve, and ends when f returns; a start waits for that, also one by the container's policy.
-func (e *Engine) files(ctx context.Context, ref string, f func(*view) error) error {
+func (e *Engine) files(ctx context.Context, ref string, f func(*content.View) error) error {
 	for range 100 {
 		c, err := e.Find(ref)
 		if err != nil {
 			return err
 		}
-		if v, err := openView(&c); err == nil {
-			defer v.close()
+		if v, err := e.openView(&c); err == nil {
+			defer v.Close()
 			return f(v)
 		} else if c.Active() && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("files of container %s: %w", c.Name, err)
@@ -85,43 +82,21 @@ func (e *Engine) postpone(c *Container) (*monitor.Client, error) {
 }
 
 // openView opens the root directory that a container's first process has. It is ErrNotExist where it has no process.
-func openView(c *Container) (*view, error) {
+func (e *Engine) openView(c *Container) (*content.View, error) {
 	w := c.Witness()
 	if w.PID == 0 || !w.Alive() {
 		return nil, os.ErrNotExist
 	}
-	v, err := viewOf(w.PID, c.Name)
+	v, err := content.Open(w.PID, c.Name, e.host)
 	if err != nil {
 		return nil, err
 	}
 	if !w.Alive() { // the pid may have been another's by then
-		v.close()
+		v.Close()
 		return nil, os.ErrNotExist
 	}
 	return v, nil
 }
-
-func viewOf(pid int, name string) (*view, error) {
-	proc, err := os.Open("/proc/" + strconv.Itoa(pid))
-	if err != nil {
-		return nil, err
-	}
-	defer proc.Close()
-	v := &view{name: name}
-	if v.uid, v.gid, err = namespace.ReadIDMaps(nil, pid); err != nil {
-		return nil, err
-	}
-	fd, err := unix.Openat(int(proc.Fd()), "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: proc.Name() + "/root", Err: err}
-	}
-	v.root, v.pid = os.NewFile(uintptr(fd), "/"), pid
-	var st unix.Statfs_t
-	v.served = unix.Fstatfs(fd, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
-	return v, nil
-}
-
-func (v *view) close() { v.root.Close() }
 
 // deleteState takes away what the runtime keeps of a container, or of a stand-in; it need not keep anything.
 func (e *Engine) deleteState(ctx context.Context, id string) error {
@@ -132,7 +107,7 @@ func (e *Engine) deleteState(ctx context.Context, id string) error {
 }
 
 // standIn gives f the files of a container that does not run, and whose lock is held.
-func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error) error {
+func (e *Engine) standIn(ctx context.Context, c *Container, f func(*content.View) error) error {
 	if err := e.awaitRoot(ctx, c); err != nil {
 		return err
 	}
@@ -161,8 +136,8 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 		return err
 	}
 	do := f
-	f = func(v *view) error {
-		v.passing = b.passing(v.root)
+	f = func(v *content.View) error {
+		v.Passing(b.passing())
 		return do(v)
 	}
 	l := oci.Launch{Plan: b.opts, TimeOnExec: e.host.TimeOnExec}
@@ -190,7 +165,7 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 	ended := errors.New("what the process stood in for is done")
 	var done error
 	l.Started = func(w oci.Witness) error {
-		done = withView(w.PID, c.Name, f)
+		done = e.withView(w.PID, c.Name, f)
 		return ended
 	}
 	_, _, err = e.runtime().Launch(ctx, id, bundle, l)
@@ -202,30 +177,29 @@ func (e *Engine) standIn(ctx context.Context, c *Container, f func(*view) error)
 
 // standInHeld is standIn for an ordinary user, who may not look into a process that is still a copy of this one: it waits
 // as one that was created.
-func (e *Engine) standInHeld(ctx context.Context, c *Container, id string, b *oci.Bundle, l oci.Launch, f func(*view) error) error {
+func (e *Engine) standInHeld(ctx context.Context, c *Container, id string, b *oci.Bundle, l oci.Launch, f func(*content.View) error) error {
 	l.Hold = true
 	x, proc, err := e.runtime().Launch(ctx, id, b, l)
 	if err != nil {
 		return fmt.Errorf("files of container %s: %w", c.Name, err)
 	}
-	err = withView(proc.PID, c.Name, f)
+	err = e.withView(proc.PID, c.Name, f)
 	proc.Signal(unix.SIGKILL)
 	_, waited := proc.Wait()
 	return errors.Join(err, waited, x.Delete(context.WithoutCancel(ctx), true))
 }
 
-func withView(pid int, name string, f func(*view) error) error {
-	v, err := viewOf(pid, name)
+func (e *Engine) withView(pid int, name string, f func(*content.View) error) error {
+	v, err := content.Open(pid, name, e.host)
 	if err != nil {
 		return err
 	}
-	defer v.close()
+	defer v.Close()
 	return f(v)
 }
 
-// passing lists the devices of the file systems in the root that are in memory: a tmpfs, and what is written to the view of this machine.
-func (b *builder) passing(root *os.File) (list []uint64) {
-	places := []string{}
+// passing lists the places of file systems that are in memory: a tmpfs, and what is written to the view of this machine.
+func (b *builder) passing() (places []string) {
 	for _, m := range b.spec.Mounts {
 		if m.Type == "tmpfs" {
 			places = append(places, m.Destination)
@@ -234,18 +208,7 @@ func (b *builder) passing(root *os.File) (list []uint64) {
 	if b.run.Rootfs == "" && isHostImage(b.run.Image) {
 		places = append(places, "/")
 	}
-	for _, p := range places {
-		f, err := archive.OpenIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Fstat(int(f.Fd()), &st) == nil {
-			list = append(list, st.Dev)
-		}
-		f.Close()
-	}
-	return list
+	return places
 }
 
 // lighten leaves of a container's spec what its files need: it runs nothing, and joins no namespace but that of users.
@@ -275,25 +238,26 @@ func (e *Engine) lighten(b *builder) error {
 	return nil
 }
 
+// What is at a path of a container, and how it is copied: see [content.View].
+type (
+	PathStat      = content.PathStat
+	CopyOptions   = content.CopyOptions
+	CopyToOptions = content.CopyToOptions
+	ErrNoSuchPath = content.ErrNoSuchPath
+)
+
 // StatPath looks at a path of a container, which need not run.
 func (e *Engine) StatPath(ctx context.Context, ref, path string) (s PathStat, err error) {
-	var out bytes.Buffer
-	if err := e.doIn(ctx, ref, filesJob{Op: jobStat, Path: path}, nil, &out); err != nil {
-		return s, err
-	}
-	return s, json.Unmarshal(out.Bytes(), &s)
+	err = e.files(ctx, ref, func(v *content.View) error {
+		s, err = v.Stat(ctx, path)
+		return err
+	})
+	return s, err
 }
 
-// CopyFrom writes a tar of what a container has at a path. Its names begin with the last name of the path; with "/." at
-// the end it is what is in the directory, and they begin with ".". A link is packed as a link, unless follow is set: then what it leads to has its own name. Ids are the container's.
+// CopyFrom writes a tar of what a container has at a path: see [content.View.CopyFrom].
 func (e *Engine) CopyFrom(ctx context.Context, ref, path string, w io.Writer, follow bool) error {
-	return e.doIn(ctx, ref, filesJob{Op: jobFrom, Path: path, Follow: follow}, nil, w)
-}
-
-// CopyToOptions are those of [Engine.CopyTo].
-type CopyToOptions struct {
-	KeepTypes bool // do not put a directory in the place of another file, nor the reverse
-	Archive   bool // an owner in the archive that the container has not is an error; otherwise such a file is root's
+	return e.files(ctx, ref, func(v *content.View) error { return v.CopyFrom(ctx, path, w, follow) })
 }
 
 // CopyTo unpacks a tar, which may be compressed, into a directory of a container.
@@ -303,28 +267,29 @@ func (e *Engine) CopyTo(ctx context.Context, ref, path string, r io.Reader, o Co
 		return err
 	}
 	defer in.Close()
-	return e.doIn(ctx, ref, filesJob{Op: jobTo, Path: path, KeepTypes: o.KeepTypes, Archive: o.Archive}, in, nil)
+	return e.copyInto(ctx, ref, func(v *content.View) error { return v.CopyTo(ctx, path, in, o) })
 }
 
-// CopyOut copies a path of a container to one of the host, by the rules of cp. The host's path is the caller's: its links
-// are followed, those that the container puts into it are not.
+// CopyOut copies a path of a container to one of the host, by the rules of cp: see [content.View.CopyOut].
 func (e *Engine) CopyOut(ctx context.Context, ref, src, dst string, o CopyOptions) error {
-	return e.doIn(ctx, ref, filesJob{Op: jobOut, Path: src, Dst: dst, Follow: o.Follow, Archive: o.Archive}, nil, nil)
+	return e.files(ctx, ref, func(v *content.View) error { return v.CopyOut(ctx, src, dst, o) })
 }
 
 // CopyIn copies a path of the host to one of a container, by the rules of cp.
 func (e *Engine) CopyIn(ctx context.Context, ref, src, dst string, o CopyOptions) error {
-	return e.doIn(ctx, ref, filesJob{Op: jobIn, Path: src, Dst: dst, Follow: o.Follow, Archive: o.Archive}, nil, nil)
+	return e.copyInto(ctx, ref, func(v *content.View) error { return v.CopyIn(ctx, src, dst, o) })
+}
+
+// copyInto is files of who writes there.
+func (e *Engine) copyInto(ctx context.Context, ref string, f func(*content.View) error) error {
+	err := e.files(ctx, ref, f)
+	if errors.As(err, new(content.ErrInMemory)) {
+		return ErrConflict{err.Error()}
+	}
+	return err
 }
 
 // Export writes a tar of a container's root file system, without what is mounted in it.
 func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
-	return e.doIn(ctx, ref, filesJob{Op: jobExport}, nil, w)
-}
-
-func (e *Engine) doIn(ctx context.Context, ref string, j filesJob, in io.Reader, out io.Writer) error {
-	return e.files(ctx, ref, func(v *view) error {
-		v.facts = e.host
-		return v.do(ctx, j, in, out)
-	})
+	return e.files(ctx, ref, func(v *content.View) error { return v.Export(ctx, w) })
 }

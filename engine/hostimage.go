@@ -5,9 +5,9 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -163,27 +163,12 @@ func (b *builder) hide(p, why string) string {
 	if !exists(p) {
 		return ""
 	}
-	real := realPath(p)
+	real := files.RealPath(p)
 	if real == "" || real == "/" {
 		return ""
 	}
 	b.opts.Root.Hidden = append(b.opts.Root.Hidden, plan.RootHidden{Path: real, Reason: why})
 	b.above(real)
-	return real
-}
-
-// realPath is where a path of the host leads, without links; empty where it leads to
-// nothing that the caller can reach.
-func realPath(p string) string {
-	fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	if err != nil {
-		return ""
-	}
 	return real
 }
 

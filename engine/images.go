@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kakuri/kakuri/engine/content"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
@@ -30,8 +31,8 @@ func Child() (done bool, code int) {
 	if monitor.IsMonitor(os.Args) {
 		return true, monitor.Main()
 	}
-	if isFilesChild() {
-		return true, filesChild(os.Args[1])
+	if done, code := content.Child(); done {
+		return true, code
 	}
 	if filepath.Base(os.Args[0]) == tlsName && len(os.Args) == 2 {
 		return true, tlsChild(os.Args[1])

@@ -37,7 +37,7 @@ func TestImportIsShut(t *testing.T) {
 			dir := filepath.Dir(name)
 			line, _ := os.ReadFile(name)
 			status, _ := os.ReadFile(dir + "/status")
-			if !strings.HasPrefix(string(line), filesName+"\x00") || !strings.Contains(string(line), store) || !strings.Contains(string(status), "Seccomp:\t2") {
+			if !strings.HasPrefix(string(line), "kakuri-files\x00") || !strings.Contains(string(line), store) || !strings.Contains(string(status), "Seccomp:\t2") {
 				continue
 			}
 			mounts, err := os.ReadFile(dir + "/mountinfo")

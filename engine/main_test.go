@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/engine/content"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/storage"
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ import (
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
 		Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"},
-		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "passer": passer, "forger": forger, "swapper": swapper, "onhost": onHost, "terminals": terminals, "execer": execer, "locker": locker, "uncover": uncover, "typist": typist, "victim": victim, "pauser": pauser, "delayed": delayed, "greeter": greeter, "greeted": greeted, "flooder": flooder, "raw": raw, "parting": parting, "threaded": threaded, worldName: func(args []string) int { return worldChild(args[0]) }, filesName: func(args []string) int { return filesChild(args[0]) }, "kakuri-storage": func([]string) int { _, code := storage.Child(); return code }, tlsName: func(args []string) int { return tlsChild(args[0]) }},
+		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "passer": passer, "forger": forger, "swapper": swapper, "onhost": onHost, "terminals": terminals, "execer": execer, "locker": locker, "uncover": uncover, "typist": typist, "victim": victim, "pauser": pauser, "delayed": delayed, "greeter": greeter, "greeted": greeted, "flooder": flooder, "raw": raw, "parting": parting, "threaded": threaded, worldName: func(args []string) int { return worldChild(args[0]) }, "kakuri-files": func([]string) int { _, code := content.Child(); return code }, "kakuri-storage": func([]string) int { _, code := storage.Child(); return code }, tlsName: func(args []string) int { return tlsChild(args[0]) }},
 	}))
 }
 

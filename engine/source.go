@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -37,7 +38,7 @@ type bindSource struct {
 // sourceAt looks at the mounts at and below a path. What the path leads to may be another by the time it is opened: a mount
 // that cannot be mapped is an error then.
 func sourceAt(mounts []namespace.Mount, p string) bindSource {
-	p = cmp.Or(realPath(p), p)
+	p = cmp.Or(files.RealPath(p), p)
 	s := bindSource{top: mountOf(mounts, p)}
 	top, parent := s.top, namespace.Mount{}
 	if top.Point != "/" {

@@ -210,12 +210,22 @@ func (b *builder) rootOutside() (uid, gid int, err error) {
 	c := b.shared[b.userMode()]
 	uids, gids, err := namespace.ReadIDMaps(nil, c.CommandPID())
 	if err == nil {
-		uid, gid, err = rootOf(uids, gids)
+		uid, gid, err = rootIn(uids, gids)
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("container %s: %w", c.Name, err)
 	}
 	return uid, gid, nil
+}
+
+// rootIn are the ids that this process sees for root of a user namespace with these maps.
+func rootIn(uids, gids namespace.IDMap) (uid, gid int, err error) {
+	u, ok1 := uids.Outside(0)
+	g, ok2 := gids.Outside(0)
+	if !ok1 || !ok2 {
+		return 0, 0, errors.New("the container has no id 0")
+	}
+	return int(u), int(g), nil
 }
 
 // task is what the monitor has to know beside the spec.

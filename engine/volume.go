@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -12,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/engine/content"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/volume"
@@ -46,16 +45,15 @@ func (e *Engine) volumes() *volume.Store {
 	s := volume.Open(e.data + "/volumes")
 	if !e.host.Privileged() {
 		s.RemoveAll = func(path string) error {
-			return e.doFiles(context.Background(), filesJob{Op: jobRemove, Path: path}, nil, nil)
+			return e.volumeFiles().RemoveAll(context.Background(), path)
 		}
 	}
 	return s
 }
 
-// volumeSize is how many bytes a volume's files have.
-func (e *Engine) volumeSize(ctx context.Context, v volume.Volume) (n int64, err error) {
-	err = e.doVolumeTo(ctx, filesJob{Op: jobSize, Name: v.Name}, nil, &n)
-	return n, err
+// volumeFiles are the files of volumes, which may have other ids than the caller.
+func (e *Engine) volumeFiles() content.Volumes {
+	return content.Volumes{Store: e.data + "/volumes", Privileged: e.host.Privileged(), IDs: e.storageIDs, Alone: childIsCalled}
 }
 
 func shownVolume(v volume.Volume) Volume {
@@ -110,7 +108,7 @@ func (e *Engine) withUsage(ctx context.Context, list []volume.Volume, usage bool
 	for _, v := range list {
 		s := shownVolume(v)
 		if usage {
-			size, err := e.volumeSize(ctx, v)
+			size, err := e.volumeFiles().Size(ctx, v.Name)
 			if err != nil {
 				size = -1 // as Docker tells what it cannot know: the volume of a device that is not there
 			}
@@ -199,7 +197,7 @@ func (e *Engine) VolumePrune(ctx context.Context, f Filters) (removed []string, 
 		if !keep(v) || len(v.Options) > 0 || !(all != nil && *all) && !v.Anonymous {
 			continue
 		}
-		size, _ := e.volumeSize(ctx, v)
+		size, _ := e.volumeFiles().Size(ctx, v.Name)
 		err := e.VolumeRemove(ctx, v.Name, true)
 		switch {
 		case errors.As(err, new(*volume.InUseError)):
@@ -217,7 +215,7 @@ func (e *Engine) VolumeExport(ctx context.Context, name string, w io.Writer) err
 	if _, err := e.volumes().Get(name); err != nil {
 		return err
 	}
-	return e.doVolume(ctx, filesJob{Op: jobDump, Name: name}, nil, w)
+	return e.volumeFiles().Export(ctx, name, w)
 }
 
 // VolumeImport puts the files of a tar, compressed or not, into a volume, over what is there. An archive that is not
@@ -231,27 +229,7 @@ func (e *Engine) VolumeImport(ctx context.Context, name string, r io.Reader) (le
 		return nil, err
 	}
 	defer unlock()
-	var dir string
-	if err := e.doVolumeTo(ctx, filesJob{Op: jobStage, Name: name}, nil, &dir); err != nil {
-		return nil, err
-	}
-	// The command may be broken off; what it has begun with goes even so.
-	defer func() {
-		err = errors.Join(err, e.doFiles(context.WithoutCancel(ctx), filesJob{Op: jobRemove, Path: dir}, nil, nil))
-	}()
-	if err := e.doVolumeTo(ctx, filesJob{Op: jobUnpack, Name: name, Path: dir}, r, &leftOut); err != nil {
-		return nil, err
-	}
-	return leftOut, e.doVolume(ctx, filesJob{Op: jobTake, Name: name, Path: dir}, nil, nil)
-}
-
-// doVolumeTo does a job on a volume whose answer is JSON.
-func (e *Engine) doVolumeTo(ctx context.Context, j filesJob, in io.Reader, answer any) error {
-	var out bytes.Buffer
-	if err := e.doVolume(ctx, j, in, &out); err != nil {
-		return err
-	}
-	return json.Unmarshal(out.Bytes(), answer)
+	return e.volumeFiles().Import(ctx, name, r)
 }
 
 // volumeUsers are the containers that have each volume, those included that are being made.

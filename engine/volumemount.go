@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/archive"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
@@ -287,26 +286,13 @@ func (e *Engine) fillVolumes(ctx context.Context, r *Record) error {
 			err = e.attachVolume(v, r.ID)
 		}
 		if err == nil {
-			err = e.populate(ctx, v, e.imageContent(r, m.Dest))
+			err = e.volumeFiles().Fill(ctx, v, e.imageContent(r, m.Dest))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Flag, err)
 		}
 	}
 	return nil
-}
-
-// populate copies what an image has into a volume, where that is new.
-func (e *Engine) populate(ctx context.Context, v volume.Volume, from volume.Content) error {
-	if e.host.Privileged() {
-		return v.Populate(ctx, from, archive.Options{})
-	}
-	return pump(func(w io.Writer) error {
-		if err := from(ctx, w); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil // an empty stream is no archive, and leaves the volume as it is
-	}, func(r io.Reader) error { return e.doVolume(ctx, filesJob{Op: jobFill, Name: v.Name}, r, nil) })
 }
 
 // imageContent is what a container's image, or the directory that is its root, has at a place.

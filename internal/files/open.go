@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,4 +41,19 @@ func open(name string, flags int) (fd int, err error) {
 			return -1, &os.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
+}
+
+// RealPath is where a path leads, without links; empty where it leads to
+// nothing that the caller can reach.
+func RealPath(p string) string {
+	fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		return ""
+	}
+	return real
 }

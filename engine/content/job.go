@@ -1,4 +1,4 @@
-package engine
+package content
 
 import (
 	"context"
@@ -16,14 +16,13 @@ import (
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
-	"github.com/kakuri/kakuri/volume"
 	"golang.org/x/sys/unix"
 )
 
 // What is done to files of a container or a volume is a job. An ordinary user whose containers have more ids than the user's own
 // may not open, make and remove files of those; then the job is done by this program once more, as root of a user namespace that
 // has the container's ids. It gets the container's root directory as a descriptor, and never enters the container.
-type filesJob struct {
+type job struct {
 	Op                         string
 	Name                       string // the container's
 	Path, Dst                  string
@@ -51,15 +50,19 @@ const (
 	jobRemove = "remove" // the directory Path
 )
 
-// filesName is what the program is called as in such a namespace.
-const filesName = "kakuri-files"
+// childName is what the program is called as in such a namespace.
+const childName = "kakuri-files"
 
-// filesChild does the job of a process that an engine has started.
-func filesChild(text string) int {
-	var j filesJob
-	err := json.Unmarshal([]byte(text), &j)
+// Child does the job of a process that has been started for one. The main function of a program that opens views calls it before all else, and ends with
+// the code when it is done.
+func Child() (done bool, code int) {
+	if filepath.Base(os.Args[0]) != childName || len(os.Args) != 2 {
+		return false, 0
+	}
+	var j job
+	err := json.Unmarshal([]byte(os.Args[1]), &j)
 	if err == nil {
-		v := &view{name: j.Name, uid: ownIDs("uid"), gid: ownIDs("gid"), noNodes: true, passing: j.Passing}
+		v := &View{name: j.Name, uid: ownIDs("uid"), gid: ownIDs("gid"), noNodes: true, passing: j.Passing}
 		if j.ofContainer() {
 			v.root = os.NewFile(uintptr(j.Root), "/")
 		}
@@ -67,9 +70,9 @@ func filesChild(text string) int {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return true, 1
 	}
-	return 0
+	return true, 0
 }
 
 // ownIDs are those that there are in this process's user namespace, which are the container's, each as itself.
@@ -85,10 +88,10 @@ func ownIDs(kind string) namespace.IDMap {
 	return m
 }
 
-func (j *filesJob) ofContainer() bool { return j.Store == "" && j.Op != jobRemove }
+func (j *job) ofContainer() bool { return j.Store == "" && j.Op != jobRemove }
 
 // run does the job in this process.
-func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer) error {
+func (j *job) run(ctx context.Context, v *View, in io.Reader, out io.Writer) error {
 	switch j.Op {
 	case jobStat:
 		s, err := v.stat(j.Path)
@@ -119,102 +122,8 @@ func (j *filesJob) run(ctx context.Context, v *view, in io.Reader, out io.Writer
 	return j.runVolume(ctx, in, out)
 }
 
-// unpack reads what a stranger has written. All that it can get at, should it be misled, is the directory.
-func (j *filesJob) unpack(ctx context.Context, in io.Reader, out io.Writer) error {
-	if j.Shut {
-		if err := sandbox.Shut(j.Path); err != nil {
-			return err
-		}
-	}
-	done, err := volume.Unpack(ctx, j.Path, in, j.options())
-	if err != nil {
-		return fmt.Errorf("volume %s: %w", j.Name, err)
-	}
-	return json.NewEncoder(out).Encode(done.LeftOut)
-}
-
-// options are for archives by what may be made here.
-func (j *filesJob) options() (o archive.Options) {
-	if j.Child {
-		o.Devices = archive.SkipDevices
-	} else if os.Geteuid() != 0 {
-		o = archive.Options{NoOwner: true, Devices: archive.SkipDevices}
-	}
-	return o
-}
-
-func (j *filesJob) runVolume(ctx context.Context, in io.Reader, out io.Writer) error {
-	v, err := volume.Open(j.Store).Get(j.Name)
-	if err != nil {
-		return err
-	}
-	switch j.Op {
-	case jobFill:
-		return v.Populate(ctx, func(_ context.Context, w io.Writer) error { _, err := io.Copy(w, in); return err }, j.options())
-	case jobStage:
-		dir, err := v.Stage()
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(out).Encode(dir)
-	case jobTake:
-		if err := v.Take(ctx, j.Path); err != nil {
-			return fmt.Errorf("volume %s: %w", v.Name, err)
-		}
-		return nil
-	case jobDump:
-		return v.Export(ctx, out)
-	case jobSize:
-		n, err := v.Size(ctx)
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(out).Encode(n)
-	}
-	return fmt.Errorf("no job %q", j.Op)
-}
-
-// do does a job on the container's files where it may be done.
-func (v *view) do(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
-	j.Name, j.Passing = v.name, v.passing
-	if os.Geteuid() == 0 || mapped(v.uid) <= 1 && mapped(v.gid) <= 1 && !v.served {
-		return j.run(ctx, v, in, out)
-	}
-	// The host's paths are the caller's, and mean the same in the child: it has the same working directory.
-	ids := storage.IDs{UIDs: mappings(v.uid), GIDs: mappings(v.gid), Facts: v.facts}
-	if v.served {
-		ids.Join = fmt.Sprintf("/proc/%d/ns/user", v.pid)
-	}
-	return enter(ctx, ids, j, in, out, v.root)
-}
-
-// doVolume does a job on a volume.
-func (e *Engine) doVolume(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
-	j.Store = e.data + "/volumes"
-	return e.doFiles(ctx, j, in, out)
-}
-
-func (e *Engine) doFiles(ctx context.Context, j filesJob, in io.Reader, out io.Writer) error {
-	j.Shut = j.Op == jobUnpack && childIsCalled
-	if e.host.Privileged() {
-		if j.Shut {
-			return enter(ctx, storage.IDs{}, j, in, out, nil)
-		}
-		return j.run(ctx, nil, in, out)
-	}
-	ids, err := e.storageIDs()
-	if err != nil {
-		return err
-	}
-	if len(ids.UIDs) == 1 && ids.UIDs[0].Size == 1 {
-		j.Shut = false // it needs a process for that, which would be root of a namespace, and this one's ids are no root
-		return j.run(ctx, nil, in, out)
-	}
-	return enter(ctx, ids, j, in, out, nil)
-}
-
 // enter has a child do a job, with ids in a user namespace. root is the container's root directory, nil for none.
-func enter(ctx context.Context, ids storage.IDs, j filesJob, in io.Reader, out io.Writer, root *os.File) error {
+func enter(ctx context.Context, ids storage.IDs, j job, in io.Reader, out io.Writer, root *os.File) error {
 	j.Child = len(ids.UIDs) > 0
 	var others []abi.Namespace
 	if j.Shut {
@@ -245,12 +154,12 @@ func enter(ctx context.Context, ids storage.IDs, j filesJob, in io.Reader, out i
 		}()
 		stdin = r
 	}
-	helper := storage.Helper{Name: filesName, Arg: string(text), IDs: ids, Others: others, In: stdin, Out: out}
+	helper := storage.Helper{Name: childName, Arg: string(text), IDs: ids, Others: others, In: stdin, Out: out}
 	return childError(j, helper.Run(ctx))
 }
 
 // childError gives errors that callers tell apart their types again.
-func childError(j filesJob, err error) error {
+func childError(j job, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -281,6 +190,3 @@ func mappings(m namespace.IDMap) []plan.IDMapping {
 	}
 	return list
 }
-
-// isFilesChild reports whether this process is one that enter has started.
-func isFilesChild() bool { return filepath.Base(os.Args[0]) == filesName && len(os.Args) == 2 }

@@ -1,4 +1,4 @@
-package engine
+package content
 
 import (
 	"archive/tar"
@@ -13,27 +13,12 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/kakuri/kakuri/archive"
-	"github.com/kakuri/kakuri/internal/thread"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/namespace"
-	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
-
-// Files of a container are reached by a descriptor of its root directory, as one of its own processes has it: with
-// the volumes, tmpfs and mounts that are there at that moment. Names are looked up below it by
-// archive, so that whatever the container does meanwhile, nothing of the host is read or written.
-
-// A PathStat is what a container has at a path, in the form of Docker's API.
-type PathStat struct {
-	Name       string      `json:"name"`
-	Size       int64       `json:"size"`
-	Mode       fs.FileMode `json:"mode"`
-	Mtime      time.Time   `json:"mtime"`
-	LinkTarget string      `json:"linkTarget"` // of a symbolic link: where it leads in the container
-}
 
 // CopyOptions are those of cp.
 type CopyOptions struct {
@@ -41,145 +26,10 @@ type CopyOptions struct {
 	Follow  bool // copy what the link SRC leads to
 }
 
-// ErrNoSuchPath is a path that a container has not. Its text is Docker's.
-type ErrNoSuchPath struct{ Path, Container string }
-
-func (e ErrNoSuchPath) Error() string {
-	return fmt.Sprintf("Could not find the file %s in container %s", e.Path, e.Container)
-}
-
-// A view is a container's files, as this process sees them.
-type view struct {
-	name     string // of the container
-	root     *os.File
-	uid, gid namespace.IDMap
-	facts    plan.Facts
-	pid      int      // whose root it is
-	served   bool     // by a program: who is not in the container's user namespace sees nothing of it
-	noNodes  bool     // this process can make no device
-	passing  []uint64 // devices of file systems that begin anew at each start, of a container that does not run
-}
-
-// idOutside gives the id that this process sees for one of the container's.
-func idOutside(m namespace.IDMap, id uint32) (uint32, error) {
-	out, ok := m.Outside(id)
-	if !ok {
-		return 0, fmt.Errorf("the container has no id %d", id)
-	}
-	return out, nil
-}
-
-// idInside is the reverse; who is nobody in the container is the overflow id there: proc_sys_kernel(5).
-func idInside(m namespace.IDMap) func(uint32) (uint32, error) {
-	return func(id uint32) (uint32, error) {
-		if in, ok := m.Inside(id); ok {
-			return in, nil
-		}
-		return overflow, nil
-	}
-}
-
-// overflow is how the kernel shows an id that a user namespace has not: user_namespaces(7).
-const overflow = 65534
-
-// rootOf gives the ids that this process sees for the container's root.
-func rootOf(uids, gids namespace.IDMap) (uid, gid int, err error) {
-	u, err := idOutside(uids, 0)
-	if err != nil {
-		return 0, 0, err
-	}
-	g, err := idOutside(gids, 0)
-	return int(u), int(g), err
-}
-
-// asRoot runs f on a thread that makes files as root of the container: a file system that was mounted in a user
-// namespace takes files of its own ids only.
-func (v *view) asRoot(f func() error) error {
-	uid, gid, err := rootOf(v.uid, v.gid)
-	if err != nil {
-		return err
-	}
-	if os.Geteuid() != 0 || uid == 0 && gid == 0 {
-		return f()
-	}
-	<-thread.Aside(func() {
-		if err = takeIDs(uid, gid); err == nil {
-			err = f()
-		}
-	})
-	return err
-}
-
-// takeIDs changes the thread's ids for files, and gives back the capabilities that this costs: setfsuid(2).
-func takeIDs(uid, gid int) error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var caps [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &caps[0]); err != nil {
-		return os.NewSyscallError("capget", err)
-	}
-	unix.Setfsgid(gid)
-	unix.Setfsuid(uid)
-	return os.NewSyscallError("capset", unix.Capset(&hdr, &caps[0]))
-}
-
-// maxLinks is how many links in a row a path may have: path_resolution(7).
-const maxLinks = 40
-
-// stat looks at a path, and where it is a link, at where that leads.
-func (v *view) stat(p string) (PathStat, error) {
-	s, err := v.lstat(p)
-	if err != nil || s.Mode&fs.ModeSymlink == 0 {
-		return s, err
-	}
-	s.LinkTarget, err = v.follow(p)
-	return s, err
-}
-
-func (v *view) lstat(p string) (PathStat, error) {
-	f, err := archive.OpenIn(v.root, p, unix.O_PATH|unix.O_NOFOLLOW)
-	if err != nil {
-		return PathStat{}, v.pathError(p, err)
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return PathStat{}, err
-	}
-	return PathStat{Name: baseOf(p), Size: fi.Size(), Mode: fi.Mode(), Mtime: fi.ModTime()}, nil
-}
-
-// follow returns the path at the end of links at p, which need not be there.
-func (v *view) follow(p string) (string, error) {
-	p = path.Clean("/" + p)
-	for range maxLinks {
-		dir, base := path.Split(p)
-		parent, err := archive.OpenIn(v.root, dir, unix.O_PATH|unix.O_DIRECTORY)
-		if errors.Is(err, unix.ENOENT) {
-			return p, nil
-		}
-		if err != nil {
-			return "", v.pathError(p, err)
-		}
-		buf := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(int(parent.Fd()), base, buf)
-		parent.Close()
-		if err != nil {
-			return p, nil // no link, or nothing
-		}
-		if target := string(buf[:n]); path.IsAbs(target) {
-			p = path.Clean(target)
-		} else {
-			p = path.Join(dir, target)
-		}
-	}
-	return "", v.pathError(p, unix.ELOOP)
-}
-
-func (v *view) pathError(p string, err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return ErrNoSuchPath{p, v.name}
-	}
-	return fmt.Errorf("container %s: %w", v.name, err)
+// CopyToOptions are those of [View.CopyTo].
+type CopyToOptions struct {
+	KeepTypes bool // do not put a directory in the place of another file, nor the reverse
+	Archive   bool // an owner in the archive that the container has not is an error; otherwise such a file is root's
 }
 
 // baseOf is the name that a path has in an archive: "." has no name of its own.
@@ -199,7 +49,7 @@ func justContent(p string) bool { return p == "." || strings.HasSuffix(p, "/.") 
 func wantsDir(p string) bool { return strings.HasSuffix(p, "/") || justContent(p) }
 
 // copyFrom packs what the container has at a path, by the names that Docker gives it: that of what a followed link leads to, and ./NAME for what is in a directory.
-func (v *view) copyFrom(ctx context.Context, w io.Writer, p string, follow bool) error {
+func (v *View) copyFrom(ctx context.Context, w io.Writer, p string, follow bool) error {
 	s, err := v.stat(p)
 	if err != nil {
 		return err
@@ -224,7 +74,7 @@ func (v *view) copyFrom(ctx context.Context, w io.Writer, p string, follow bool)
 func belowDot(name string) string { return "./" + strings.TrimPrefix(name, "./") }
 
 // pack writes what the container has at a path. Ids are those of the container.
-func (v *view) pack(ctx context.Context, w io.Writer, p string, o archive.WriteOptions) error {
+func (v *View) pack(ctx context.Context, w io.Writer, p string, o archive.WriteOptions) error {
 	o.Follow, o.UID, o.GID = o.Follow || wantsDir(p), idInside(v.uid), idInside(v.gid)
 	err := archive.Write(ctx, w, v.root, p, o)
 	var at *archive.EntryError
@@ -235,7 +85,7 @@ func (v *view) pack(ctx context.Context, w io.Writer, p string, o archive.WriteO
 }
 
 // write unpacks an archive into a directory of the container, whose ids the archive has. One that the container has not is an error of Archive, and else root.
-func (v *view) write(ctx context.Context, r io.Reader, dir string, o CopyToOptions) error {
+func (v *View) write(ctx context.Context, r io.Reader, dir string, o CopyToOptions) error {
 	own := func(m namespace.IDMap) func(uint32) (uint32, error) {
 		return func(id uint32) (uint32, error) {
 			out, err := idOutside(m, id)
@@ -259,7 +109,7 @@ func (v *view) write(ctx context.Context, r io.Reader, dir string, o CopyToOptio
 			return fmt.Errorf("%s in container %s: extraction point is not a directory", dir, v.name)
 		}
 		if st, ok := fi.Sys().(*syscall.Stat_t); ok && slices.Contains(v.passing, st.Dev) {
-			return ErrConflict{fmt.Sprintf("%s of container %s is in memory, and empty at each start: start the container before you copy there", dir, v.name)}
+			return ErrInMemory{dir, v.name}
 		}
 		_, err = archive.Apply(ctx, v.root, r, archive.Options{
 			Dir: dir, KeepTypes: o.KeepTypes, UID: own(v.uid), GID: own(v.gid), NoOwner: !o.Archive && os.Geteuid() != 0, Devices: archive.RefuseDevices,
@@ -303,7 +153,7 @@ func destination(src string, isDir bool, dst string, stat func(string) (fs.FileM
 
 // copyOut copies from the container to a path of the host, which is the caller's and is followed. The archive on the way
 // is the container's making, and unpacked as such.
-func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) error {
+func (v *View) copyOut(ctx context.Context, src, dst string, o CopyOptions) error {
 	s, err := v.stat(src)
 	if err != nil {
 		return err
@@ -335,7 +185,7 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 	if err != nil {
 		return err
 	}
-	if real := realPath(filepath.Join(to.dir, to.name)); real != "" && to.dir != dst {
+	if real := files.RealPath(filepath.Join(to.dir, to.name)); real != "" && to.dir != dst {
 		to = target{filepath.Dir(real), filepath.Base(real)} // a link to a file: the file is what is written
 	}
 	dir, err := os.Open(to.dir)
@@ -350,7 +200,7 @@ func (v *view) copyOut(ctx context.Context, src, dst string, o CopyOptions) erro
 	if os.Geteuid() != 0 || v.noNodes {
 		opts.Devices = archive.SkipDevices
 	}
-	return pump(func(w io.Writer) error { return v.pack(ctx, w, src, pack) },
+	return archive.Pump(func(w io.Writer) error { return v.pack(ctx, w, src, pack) },
 		func(r io.Reader) error { _, err := archive.Apply(ctx, dir, r, opts); return err })
 }
 
@@ -389,7 +239,7 @@ func endOfLinks(p string) (string, error) {
 }
 
 // copyIn copies a path of the host, which is the caller's and is followed, into the container.
-func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error {
+func (v *View) copyIn(ctx context.Context, src, dst string, o CopyOptions) error {
 	look := os.Lstat
 	if o.Follow || wantsDir(src) {
 		look = os.Stat
@@ -419,7 +269,7 @@ func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error
 		to = target{path.Dir(real), path.Base(real)}
 	}
 	if o.Follow {
-		real := realPath(src)
+		real := files.RealPath(src)
 		if real == "" {
 			return &fs.PathError{Op: "open", Path: src, Err: fs.ErrNotExist} // it was there a moment ago
 		}
@@ -439,29 +289,9 @@ func (v *view) copyIn(ctx context.Context, src, dst string, o CopyOptions) error
 		root := func(uint32) (uint32, error) { return 0, nil }
 		pack.UID, pack.GID = root, root
 	}
-	return pump(func(w io.Writer) error {
+	return archive.Pump(func(w io.Writer) error {
 		return archive.Write(ctx, w, dir, name, pack)
 	}, func(r io.Reader) error {
 		return v.write(ctx, r, to.dir, CopyToOptions{KeepTypes: true, Archive: o.Archive})
 	})
-}
-
-// pump connects who writes a stream with who reads it; the reader's error comes first, since the writer's is of it.
-func pump(write func(io.Writer) error, read func(io.Reader) error) error {
-	r, w := io.Pipe()
-	written := make(chan error)
-	go func() {
-		err := write(w)
-		w.CloseWithError(err)
-		written <- err
-	}()
-	err := read(r)
-	if err == nil {
-		_, err = io.Copy(io.Discard, r) // up to the writer's end
-	}
-	r.CloseWithError(err)
-	if werr := <-written; err == nil {
-		err = werr
-	}
-	return err
 }
