@@ -7,4 +7,5 @@
 //	})
 //
 // It changes nothing, and takes no lock: who writes is never held up. Damaged entries are left out, and reported in the end.
+// [Journal] reads what systemd's journal has of a container in the same way.
 package logread
