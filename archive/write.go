@@ -412,30 +412,18 @@ func (p *packer) attributes(fd int, h *tar.Header) (marks map[string]string, err
 	}
 	size := 0
 	for _, name := range names {
-		mark := p.o.Layer && (name == opaqueXattr || name == whiteoutXattr || name == servedXattr || name == servedRootXattr)
+		mark := p.o.Layer && isMark(name)
 		if !mark && !keptXattr(name) {
 			continue
 		}
-		value, err := getxattr(fd, name)
-		if err == unix.ENODATA || err == unix.EOVERFLOW { // gone by now; capabilities for a root that has no id here
-			continue
-		}
-		if err != nil {
+		value, there, err := p.attribute(fd, name)
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("extended attribute %q: %w", name, err)
-		}
-		if name == capXattr {
-			value = capabilityOf(value, p.o.UID)
-		}
-		if isACL(name) {
-			if value, err = mapACL(value, p.o.UID, p.o.GID); err != nil {
-				continue // of a user who has no id in the archive
-			}
-		}
-		if mark {
-			if marks == nil {
-				marks = map[string]string{}
-			}
-			marks[name] = value
+		case !there:
+			continue
+		case mark:
+			marks = with(marks, name, value)
 			continue
 		}
 		if size += len(name) + len(value); size > p.o.Limits.Xattrs {
@@ -444,12 +432,43 @@ func (p *packer) attributes(fd int, h *tar.Header) (marks map[string]string, err
 		if strings.Contains(name, "=") {
 			return nil, fmt.Errorf("extended attribute %q: a tar cannot have a name with = in it", name)
 		}
-		if h.PAXRecords == nil {
-			h.PAXRecords = map[string]string{}
-		}
-		h.PAXRecords[paxXattr+name] = value
+		h.PAXRecords = with(h.PAXRecords, paxXattr+name, value)
 	}
 	return marks, nil
+}
+
+// isMark reports whether an attribute is one of overlayfs's marks.
+func isMark(name string) bool {
+	return name == opaqueXattr || name == whiteoutXattr || name == servedXattr || name == servedRootXattr
+}
+
+// with is a map with one value more; it may be nil before.
+func with(m map[string]string, key, value string) map[string]string {
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[key] = value
+	return m
+}
+
+// attribute is the value that an attribute has in the archive, where it has one there.
+func (p *packer) attribute(fd int, name string) (value string, there bool, err error) {
+	value, err = getxattr(fd, name)
+	if err == unix.ENODATA || err == unix.EOVERFLOW { // gone by now; capabilities for a root that has no id here
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	switch {
+	case name == capXattr:
+		value = capabilityOf(value, p.o.UID)
+	case isACL(name):
+		if value, err = mapACL(value, p.o.UID, p.o.GID); err != nil {
+			return "", false, nil // of a user who has no id in the archive
+		}
+	}
+	return value, true, nil
 }
 
 // listxattr gives the names of a file's extended attributes in their order; none where the file system has

@@ -102,48 +102,16 @@ func (t *Egress) Open(entry int, name string, addrs []netip.Addr, least time.Dur
 	return nil
 }
 
+// open has the wanted be in a set for at least as long as least.
 func (t *Egress) open(set string, wanted []setElement, least time.Duration) (err error) {
 	for range 10 { // one may be closed while it is looked at
-		requests := make([]nftMessage, len(wanted))
-		for i := range wanted {
-			requests[i] = egressElements(unix.NFT_MSG_GETSETELEM, set, wanted[i:i+1])
-		}
-		answers, err := t.s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
-		if err != nil {
+		var short []setElement
+		if wanted, short, err = t.lacking(set, wanted, least); err != nil || len(wanted) == 0 {
 			return err
 		}
-		// A kernel before 6.12 does not let an element live longer: it is another one.
-		var gone, more []setElement
-		for i, a := range answers {
-			if a.err != nil && !errors.Is(a.err, unix.ENOENT) {
-				return a.err
-			}
-			for _, body := range a.bodies {
-				for _, have := range t.elements(body) {
-					if have.timeout >= least {
-						wanted[i].key = nil
-					} else {
-						gone = append(gone, wanted[i])
-					}
-				}
-			}
-			if wanted[i].key != nil {
-				more = append(more, wanted[i])
-			}
-		}
-		if len(more) == 0 {
-			return nil
-		}
-		wanted = more
-		var messages []nftMessage
-		if len(gone) > 0 {
-			t.deleted = true
-			messages = append(messages, egressElements(unix.NFT_MSG_DELSETELEM, set, gone))
-		}
-		err = t.s.commit(0, append(messages, egressElements(unix.NFT_MSG_NEWSETELEM, set, more)))
-		switch {
+		switch err = t.put(set, wanted, short); {
 		case errors.Is(err, unix.ENFILE):
-			if err := t.makeRoom(set, len(more)); err != nil {
+			if err := t.makeRoom(set, len(wanted)); err != nil {
 				return err
 			}
 		case !errors.Is(err, unix.ENOENT):
@@ -151,6 +119,45 @@ func (t *Egress) open(set string, wanted []setElement, least time.Duration) (err
 		}
 	}
 	return unix.EAGAIN
+}
+
+// lacking gives those of the wanted that a set has not for as long as least, and of these again those that it has for a shorter time.
+func (t *Egress) lacking(set string, wanted []setElement, least time.Duration) (lacking, short []setElement, err error) {
+	requests := make([]nftMessage, len(wanted))
+	for i := range wanted {
+		requests[i] = egressElements(unix.NFT_MSG_GETSETELEM, set, wanted[i:i+1])
+	}
+	answers, err := t.s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, a := range answers {
+		if a.err != nil && !errors.Is(a.err, unix.ENOENT) {
+			return nil, nil, a.err
+		}
+		var have []setElement
+		for _, body := range a.bodies {
+			have = append(have, t.elements(body)...)
+		}
+		if slices.ContainsFunc(have, func(e setElement) bool { return e.timeout >= least }) {
+			continue
+		}
+		lacking = append(lacking, wanted[i])
+		if len(have) > 0 {
+			short = append(short, wanted[i])
+		}
+	}
+	return lacking, short, nil
+}
+
+// put adds elements to a set in the place of those that are there for too short a time: a kernel before 6.12 does not let an element live longer.
+func (t *Egress) put(set string, elements, short []setElement) error {
+	var messages []nftMessage
+	if len(short) > 0 {
+		t.deleted = true
+		messages = append(messages, egressElements(unix.NFT_MSG_DELSETELEM, set, short))
+	}
+	return t.s.commit(0, append(messages, egressElements(unix.NFT_MSG_NEWSETELEM, set, elements)))
 }
 
 // makeRoom closes those that would be the next ones.

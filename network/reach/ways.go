@@ -97,67 +97,94 @@ func (j *judge) packets(p Published) (list []Packet) {
 // answers are what comes back of them: to other machines, to this one, and to a monitor that has the port. A hook sees addresses as they are
 // there: where the asker was translated, as who asks by the loopback is, an answer goes to the bridge's address first, and to the asker's from
 // hook input on; it comes from the container's own until all of it is done.
-func (j *judge) answers(p Published) (list []Packet) {
-	bridge, lo, out := j.bridgeOf(p.Addr), j.Host.named("lo"), j.out(p.HostAddr.Is4())
-	at := func(hook string, p Packet, in, out *Link) {
-		p.Hook, p.In, p.Out, p.Reply = hook, in, out, true
-		p.NoIn, p.NoOut = hook == "output", hook == "prerouting" || hook == "input"
-		list = append(list, p)
-	}
-	inner := Packet{Src: p.Addr, From: p.Port, Proto: p.Proto, DNAT: !p.Routed && !p.Relayed}
-	home := inner // to the host's address at the bridge
-	home.Local = true
-	if bridge != nil {
-		for _, a := range bridge.Addrs {
-			if a.Addr().Is4() == p.Addr.Is4() && !a.Addr().IsLinkLocalUnicast() {
-				home.Dst = a.Addr()
+func (j *judge) answers(p Published) []Packet {
+	a := answering{judge: j, port: p, bridge: j.bridgeOf(p.Addr), lo: j.Host.named("lo"), out: j.out(p.HostAddr.Is4())}
+	a.away = Packet{Src: p.Addr, From: p.Port, Proto: p.Proto, DNAT: !p.Routed && !p.Relayed}
+	a.home = a.away
+	a.home.Local = true
+	if a.bridge != nil {
+		for _, own := range a.bridge.Addrs {
+			if own.Addr().Is4() == p.Addr.Is4() && !own.Addr().IsLinkLocalUnicast() {
+				a.home.Dst = own.Addr()
 			}
 		}
 	}
-	if p.Routed {
-		at("prerouting", inner, bridge, nil)
-		at("forward", inner, bridge, out)
-		at("postrouting", inner, bridge, out)
-		at("prerouting", home, bridge, nil)
-		at("input", home, bridge, nil)
-		return list
+	switch {
+	case p.Routed:
+		a.leave(a.away)
+		a.come(a.home, a.home)
+	case p.Relayed:
+		a.come(a.home, a.home)
+		a.relayed()
+	default:
+		a.translated()
 	}
-	if p.Relayed {
-		at("prerouting", home, bridge, nil)
-		at("input", home, bridge, nil)
-		for i, a := range j.near(p.HostAddr) {
-			outer := Packet{Src: a, From: p.HostPort, Proto: p.Proto}
-			if i == 0 && !p.HostAddr.IsLoopback() {
-				elsewhere := outer
-				if own, ok := j.Host.own(a.Is4()); ok && a.IsLoopback() {
-					elsewhere.Src = own
-				}
-				at("output", elsewhere, nil, out)
-				at("postrouting", elsewhere, nil, out)
+	return a.list
+}
+
+// answering is a port's answers as they are found.
+type answering struct {
+	*judge
+	port            Published
+	bridge, lo, out *Link
+	away, home      Packet // of the container's: to wherever, and to the host's address at the bridge
+	list            []Packet
+}
+
+func (a *answering) at(hook string, p Packet, in, out *Link) {
+	p.Hook, p.In, p.Out, p.Reply = hook, in, out, true
+	p.NoIn, p.NoOut = hook == "output", hook == "prerouting" || hook == "input"
+	a.list = append(a.list, p)
+}
+
+// leave is the way of an answer from the container to other machines.
+func (a *answering) leave(p Packet) {
+	a.at("prerouting", p, a.bridge, nil)
+	a.at("forward", p, a.bridge, a.out)
+	a.at("postrouting", p, a.bridge, a.out)
+}
+
+// come is the way of one from the container to this machine, by what it is before and after it is translated back.
+func (a *answering) come(before, after Packet) {
+	a.at("prerouting", before, a.bridge, nil)
+	a.at("input", after, a.bridge, nil)
+}
+
+// relayed are the answers of a monitor, which has its own from the container.
+func (a *answering) relayed() {
+	host := a.port.HostAddr
+	for i, asked := range a.near(host) {
+		p := Packet{Src: asked, From: a.port.HostPort, Proto: a.port.Proto}
+		if i == 0 && !host.IsLoopback() {
+			elsewhere := p
+			if own, ok := a.Host.own(asked.Is4()); ok && asked.IsLoopback() {
+				elsewhere.Src = own
 			}
-			outer.Dst, outer.Local = a, true
-			at("output", outer, nil, lo)
-			at("input", outer, lo, nil)
+			a.at("output", elsewhere, nil, a.out)
+			a.at("postrouting", elsewhere, nil, a.out)
 		}
-		return list
+		p.Dst, p.Local = asked, true
+		a.at("output", p, nil, a.lo)
+		a.at("input", p, a.lo, nil)
 	}
-	if !p.HostAddr.IsLoopback() {
-		far := inner
-		far.NotIn = j.bridged(out)
-		at("prerouting", far, bridge, nil)
-		at("forward", far, bridge, out)
-		at("postrouting", far, bridge, out)
+}
+
+// translated are the answers of a port that rules lead to the container.
+func (a *answering) translated() {
+	if !a.port.HostAddr.IsLoopback() {
+		far := a.away
+		far.NotIn = a.bridged(a.out)
+		a.leave(far)
 	}
-	for _, a := range j.near(p.HostAddr) {
-		asker := home
-		if asker.Dst = a; a.IsLoopback() {
-			at("prerouting", home, bridge, nil)
+	for _, asked := range a.near(a.port.HostAddr) {
+		asker := a.home
+		asker.Dst = asked
+		if asked.IsLoopback() {
+			a.come(a.home, asker)
 		} else {
-			at("prerouting", asker, bridge, nil)
+			a.come(asker, asker)
 		}
-		at("input", asker, bridge, nil)
 	}
-	return list
 }
 
 // bridged are the networks of the host's bridges, of whatever engine, but for that of the way out: no other machine is there.
