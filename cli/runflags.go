@@ -446,7 +446,7 @@ func (f *runFlags) checks() error {
 		}
 		r.Resources.MemorySwappiness = &f.swappiness
 	}
-	if r.AutoRemove && r.Restart.Policy != "" && r.Restart.Policy != "no" {
+	if r.AutoRemove && !r.Restart.Never() {
 		return errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
 	if r.Log.Driver == "none" && len(r.Log.Options) > 0 {

@@ -21,7 +21,7 @@ type attachment struct {
 	tty      bool
 	input    bool // the caller's goes to the container
 	once     bool // the container's ends with it
-	sinks    [2]io.Writer
+	sinks    sinks
 	failed   [2]error // how writing there ended
 	keys     []byte   // that detach
 	cooked   func()   // gives the caller's terminal its mode back
@@ -52,15 +52,33 @@ func (e *Engine) attachment(c Config, s Streams) (*attachment, error) {
 	if a.keys, err = ParseDetachKeys(c.DetachKeys); err != nil {
 		return nil, err
 	}
-	for i, w := range []io.Writer{s.Out, s.Err} {
-		if a.sinks[i], err = sink(w); err != nil {
-			return nil, fmt.Errorf("%s: %w", streamNames[i], err)
-		}
-	}
-	return a, nil
+	a.sinks, err = openSinks(s)
+	return a, err
 }
 
 var streamNames = [...]string{"standard output", "standard error"}
+
+// sinks are what to write output and errors to, nil for what the caller does not want.
+type sinks [2]io.Writer
+
+func openSinks(s Streams) (list sinks, err error) {
+	for i, w := range []io.Writer{s.Out, s.Err} {
+		if list[i], err = sink(w); err != nil {
+			list.close(s)
+			return sinks{}, fmt.Errorf("%s: %w", streamNames[i], err)
+		}
+	}
+	return list, nil
+}
+
+// close closes those that are not the caller's own.
+func (list sinks) close(s Streams) {
+	for i, w := range []io.Writer{s.Out, s.Err} {
+		if f, ok := list[i].(*os.File); ok && list[i] != w {
+			f.Close()
+		}
+	}
+}
 
 // sink is what to write to for the caller's w. At a pipe that nobody reads any more, the Go
 // runtime has the process end by SIGPIPE when the descriptor is 1 or 2, with all that it
@@ -81,6 +99,18 @@ func sink(w io.Writer) (io.Writer, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// to connects them with a container's monitor.
+func (a *attachment) to(m *monitor.Client) error {
+	a.monitor = m
+	return m.Attach(a.wants())
+}
+
+// result notes how a container ended, or that the caller went before.
+func (a *attachment) result(res *Result, c *Container, x Exit) {
+	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
+	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
 }
 
 // wants are the streams that are asked of the monitor.
@@ -117,11 +147,8 @@ func (a *attachment) forward() {
 
 // resize gives the container's terminal the size of the caller's.
 func (a *attachment) resize() {
-	if a.caller.Terminal == nil {
-		return
-	}
-	if size, err := unix.IoctlGetWinsize(int(a.caller.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-		a.monitor.Resize(size.Row, size.Col)
+	if rows, columns, ok := a.caller.size(); ok {
+		a.monitor.Resize(rows, columns)
 	}
 }
 
@@ -292,11 +319,7 @@ func (a *attachment) close() {
 	if a.cooked != nil {
 		a.cooked()
 	}
-	for i, w := range []io.Writer{a.caller.Out, a.caller.Err} {
-		if f, ok := a.sinks[i].(*os.File); ok && a.sinks[i] != w {
-			f.Close()
-		}
-	}
+	a.sinks.close(a.caller)
 }
 
 // AttachOptions are those of [Engine.Attach].
@@ -327,35 +350,29 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 	defer a.close()
 	res := Result{ID: c.ID}
 	a.ended = func() (Exit, error) { return e.endOf(&c) }
+	running := !o.Start
 	if o.Start {
 		m, err := e.spawn(ctx, monitor.Spawn, &c.Config)
 		if err != nil {
 			return res, err
 		}
 		defer m.Close()
-		a.monitor = m
-		if err := m.Attach(a.wants()); err != nil {
+		if err := a.to(m); err != nil {
 			return res, err
 		}
 		started, err := e.start(ctx, c.ID, m)
-		if err != nil && !errors.Is(err, errActive) {
+		if running = errors.Is(err, errActive); err != nil && !running {
 			return res, err
 		}
 		res.Warnings = started.Warnings
-		if o.Start = !errors.Is(err, errActive); o.Start {
+		if !running {
 			defer e.mindLater(c)()
 		}
 	}
-	if !o.Start {
+	if running {
 		e.tidy()
-		if c, err = e.Find(c.ID); err != nil {
+		if c, err = e.attachable(c.ID); err != nil {
 			return res, err
-		}
-		switch {
-		case !c.Active():
-			return res, ErrConflict{"You cannot attach to a stopped container, start it first"}
-		case e.paused(c.ID):
-			return res, ErrConflict{"You cannot attach to a paused container, unpause it first"}
 		}
 		m, err := e.dial(c)
 		if err != nil {
@@ -363,8 +380,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		}
 		defer m.Close()
 		defer e.mind(c, m)()
-		a.monitor = m
-		if err := m.Attach(a.wants()); err != nil {
+		if err := a.to(m); err != nil {
 			return res, err
 		}
 	}
@@ -372,8 +388,21 @@ func (e *Engine) Attach(ctx context.Context, ref string, o AttachOptions, s Stre
 		s.Started(c)
 	}
 	a.forward()
-	x, err := a.attend(ctx, c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no")
-	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
-	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
+	x, err := a.attend(ctx, c.Config.Restart.Never())
+	a.result(&res, &c, x)
 	return res, err
+}
+
+// attachable is a container as it is now, where it does something.
+func (e *Engine) attachable(id string) (Container, error) {
+	c, err := e.Find(id)
+	switch {
+	case err != nil:
+		return c, err
+	case !c.Active():
+		return c, ErrConflict{"You cannot attach to a stopped container, start it first"}
+	case e.paused(c.ID):
+		return c, ErrConflict{"You cannot attach to a paused container, unpause it first"}
+	}
+	return c, nil
 }

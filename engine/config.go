@@ -160,6 +160,9 @@ type Restart struct {
 	Retries int    // of on-failure; 0 is without end
 }
 
+// Never reports whether a container stays ended that has ended.
+func (r Restart) Never() bool { return r.Policy == "" || r.Policy == "no" }
+
 // Health says how a container tells whether it is well: Docker's HEALTHCHECK. A zero
 // field leaves what the image says.
 type Health struct {

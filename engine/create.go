@@ -98,7 +98,7 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 			return Record{}, fmt.Errorf("--storage-opt %s: there is no such option: size is the only one", key)
 		}
 	}
-	if cfg.AutoRemove && cfg.Restart.Policy != "" && cfg.Restart.Policy != "no" {
+	if cfg.AutoRemove && !cfg.Restart.Never() {
 		return Record{}, errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
 	if err := checkLog(cfg.Log); err != nil {

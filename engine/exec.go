@@ -40,107 +40,133 @@ type ExecConfig struct {
 // filter and capabilities. An error is an [*ExitError] with Docker's exit code where the process was not started: 126 for what cannot be executed, 127 for what is
 // not there.
 func (e *Engine) Exec(ctx context.Context, ref string, x ExecConfig, s Streams) (Result, error) {
+	p, err := e.execution(ref, x, s)
+	if err != nil {
+		return Result{}, err
+	}
+	p.event("exec_create: " + strings.Join(x.Command, " "))
+	if x.Detach {
+		if done, err := p.byMonitor(); done || err != nil {
+			return p.res, err
+		}
+		p.streams = Streams{Started: s.Started}
+	}
+	return p.run(ctx)
+}
+
+// An execution is one more process of a container, on its way.
+type execution struct {
+	*Engine
+	c       Container
+	box     *oci.Container
+	x       ExecConfig
+	streams Streams
+	keys    []byte // that detach
+	process *specs.Process
+	options oci.ExecOptions
+	res     Result
+}
+
+// execution is the process that is asked for, where the container may have it.
+func (e *Engine) execution(ref string, x ExecConfig, s Streams) (*execution, error) {
 	if len(x.Command) == 0 {
-		return Result{}, errors.New("no exec command specified")
+		return nil, errors.New("no exec command specified")
 	}
 	c, box, err := e.running(ref)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	if box.Status() == oci.StatusPaused {
-		return Result{}, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", ref)}
-	}
-	if x.Privileged && c.guarded() {
-		return Result{}, &ExitError{126, errors.New("--privileged: the container has --egress, whose rules the process could take away")}
-	}
-	if x.Command[0] == "" {
-		return Result{}, &ExitError{127, errors.New(`exec: "": executable file not found in $PATH`)}
+	switch {
+	case box.Status() == oci.StatusPaused:
+		return nil, ErrConflict{fmt.Sprintf("Container %s is paused, unpause the container before exec", ref)}
+	case x.Privileged && c.guarded():
+		return nil, &ExitError{126, errors.New("--privileged: the container has --egress, whose rules the process could take away")}
+	case x.Command[0] == "":
+		return nil, &ExitError{127, errors.New(`exec: "": executable file not found in $PATH`)}
 	}
 	process, err := e.execProcess(c, box, x)
-	if err != nil && box.Ending() {
-		return Result{}, ErrNotRunning{ID: c.ID}
+	switch {
+	case err != nil && box.Ending():
+		return nil, ErrNotRunning{ID: c.ID}
+	case err != nil:
+		return nil, err
 	}
-	if err != nil {
-		return Result{}, err
-	}
-	if x.TTY && s.Terminal != nil {
-		if term, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-			process.ConsoleSize = &specs.Box{Height: uint(term.Row), Width: uint(term.Col)}
-		}
+	if rows, columns, ok := s.size(); ok && x.TTY {
+		process.ConsoleSize = &specs.Box{Height: uint(rows), Width: uint(columns)}
 	}
 	keys, err := ParseDetachKeys(x.DetachKeys)
 	if err != nil {
-		return Result{}, &ExitError{125, err}
+		return nil, &ExitError{125, err}
 	}
-	res := Result{ID: files.NewID()}
-	note := map[string]string{"execID": res.ID}
-	e.event(&c, "exec_create: "+strings.Join(x.Command, " "), note)
 	o := oci.ExecOptions{Causes: execCauses(x)}
 	if !e.host.Privileged() {
 		o.Member = c.CommandPID()
 	}
-	if x.Detach {
-		done, err := e.execDetached(&c, box, res, process, o, s)
-		if done || err != nil {
-			return res, err
-		}
-		s = Streams{Started: s.Started}
-	}
-	streams, err := openExec(x, s, box, process)
+	return &execution{Engine: e, c: c, box: box, x: x, streams: s, keys: keys, process: process, options: o, res: Result{ID: files.NewID()}}, nil
+}
+
+// event tells of the process.
+func (p *execution) event(action string) {
+	p.Engine.event(&p.c, action, map[string]string{"execID": p.res.ID})
+}
+
+// run starts the process as this one's child, and unless it is detached stays until its end.
+func (p *execution) run(ctx context.Context) (Result, error) {
+	streams, err := openExec(p.x, p.streams, p.box, p.process)
 	if err != nil {
 		return Result{}, &ExitError{125, err}
 	}
 	defer streams.close()
-	streams.keys = keys
-	proc, err := box.LaunchExec(ctx, process, o, oci.Launch{Stdio: streams.child})
-	if errors.Is(err, oci.ErrNotRunning) || err != nil && box.Ending() {
-		return res, ErrNotRunning{ID: c.ID}
+	streams.keys = p.keys
+	proc, err := p.box.LaunchExec(ctx, p.process, p.options, oci.Launch{Stdio: streams.child})
+	if errors.Is(err, oci.ErrNotRunning) || err != nil && p.box.Ending() {
+		return p.res, ErrNotRunning{ID: p.c.ID}
 	}
 	if err != nil {
-		return res, execError(err)
+		return p.res, execError(err)
 	}
-	e.event(&c, "exec_start: "+strings.Join(x.Command, " "), note)
-	ended := e.noteExec(&c, res.ID, proc.PID)
-	if s.Started != nil {
-		s.Started(c)
+	p.event("exec_start: " + strings.Join(p.x.Command, " "))
+	ended := p.noteExec(&p.c, p.res.ID, proc.PID)
+	if p.streams.Started != nil {
+		p.streams.Started(p.c)
 	}
-	if x.Detach {
+	if p.x.Detach {
 		// While this process lives it is the parent: the container's first process does not end before all others are waited for.
 		go proc.Wait()
-		return res, e.leaveTerminal(&c, proc)
+		return p.res, p.leaveTerminal(proc)
 	}
 	status, err := streams.attend(proc)
 	if errors.Is(err, ErrDetached) {
-		res.Detached = true
-		return res, e.leaveTerminal(&c, proc)
+		p.res.Detached = true
+		return p.res, p.leaveTerminal(proc)
 	}
 	ended()
-	return e.execEnded(&c, res, status, err)
+	return p.ended(status, err)
 }
 
-// execEnded completes the result of a process that has ended; err is of its streams.
-func (e *Engine) execEnded(c *Container, res Result, status syscall.WaitStatus, err error) (Result, error) {
-	res.Code = launch.ExitCode(status)
+// ended completes the result of a process that has ended; err is of its streams.
+func (p *execution) ended(status syscall.WaitStatus, err error) (Result, error) {
+	p.res.Code = launch.ExitCode(status)
 	if status.Signaled() {
-		res.Signal = status.Signal()
+		p.res.Signal = status.Signal()
 	}
-	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
-	e.event(c, "exec_die", map[string]string{"execID": res.ID, "exitCode": strconv.Itoa(res.Code)})
+	p.res.Warnings = append(p.res.Warnings, p.c.Config.killedByFilter(p.res.Code)...)
+	p.Engine.event(&p.c, "exec_die", map[string]string{"execID": p.res.ID, "exitCode": strconv.Itoa(p.res.Code)})
 	if errors.Is(err, syscall.EPIPE) {
-		res.Code = abi.SIGPIPE.ExitCode()
+		p.res.Code = abi.SIGPIPE.ExitCode()
 	} else if err != nil {
-		return res, &ExitError{125, err}
+		return p.res, &ExitError{125, err}
 	}
-	return res, nil
+	return p.res, nil
 }
 
 // leaveTerminal gives the terminal of a process that goes on to the container's monitor.
-func (e *Engine) leaveTerminal(c *Container, proc *launch.Process) error {
+func (p *execution) leaveTerminal(proc *launch.Process) error {
 	if proc.Master == nil {
 		return nil
 	}
 	defer proc.Master.Close()
-	m, err := e.dial(*c)
+	m, err := p.dial(p.c)
 	if err == nil {
 		defer m.Close()
 		err = m.Keep(proc.Master)
@@ -151,26 +177,26 @@ func (e *Engine) leaveTerminal(c *Container, proc *launch.Process) error {
 	return nil
 }
 
-// execDetached has the container's monitor start a process, which is there for its end as no command is. It is not done where there is no monitor that can.
-func (e *Engine) execDetached(c *Container, box *oci.Container, res Result, process *specs.Process, o oci.ExecOptions, s Streams) (done bool, err error) {
-	m, err := e.dial(*c)
+// byMonitor has the container's monitor start the process, which is there for its end as no command is. It is not done where there is no monitor that can.
+func (p *execution) byMonitor() (done bool, err error) {
+	m, err := p.dial(p.c)
 	if err != nil {
 		return false, nil
 	}
 	defer m.Close()
-	pid, err := m.Exec(monitor.Exec{ID: res.ID, Member: o.Member, Causes: o.Causes}, process)
+	pid, err := m.Exec(monitor.Exec{ID: p.res.ID, Member: p.options.Member, Causes: p.options.Causes}, p.process)
 	var refused *monitor.Failure
 	switch {
 	case err == nil:
-		e.noteExec(c, res.ID, pid)
-		if s.Started != nil {
-			s.Started(*c)
+		p.noteExec(&p.c, p.res.ID, pid)
+		if p.streams.Started != nil {
+			p.streams.Started(p.c)
 		}
 		return true, nil
 	case errors.Is(err, errors.ErrUnsupported):
 		return false, nil
-	case box.Ending():
-		return false, ErrNotRunning{ID: c.ID}
+	case p.box.Ending():
+		return false, ErrNotRunning{ID: p.c.ID}
 	case errors.As(err, &refused):
 		return false, &ExitError{refused.Code, refused}
 	}
@@ -320,7 +346,7 @@ type execStreams struct {
 	child   [3]*os.File // the process's ends, nil for those of a terminal
 	in      *os.File    // our ends
 	out     [2]*os.File
-	sinks   [2]io.Writer
+	sinks   sinks
 	failed  [2]error
 	copied  sync.WaitGroup
 	cooked  func() // gives the caller's terminal its mode back
@@ -337,10 +363,8 @@ func openExec(x ExecConfig, s Streams, box *oci.Container, p *specs.Process) (_ 
 	if !x.Interactive {
 		t.caller.In = nil
 	}
-	for i, w := range []io.Writer{t.caller.Out, t.caller.Err} {
-		if t.sinks[i], err = sink(w); err != nil {
-			return nil, fmt.Errorf("%s: %w", streamNames[i], err)
-		}
+	if t.sinks, err = openSinks(s); err != nil {
+		return nil, err
 	}
 	if t.tty {
 		return t, nil
@@ -499,11 +523,7 @@ func (t *execStreams) close() {
 	if t.cooked != nil {
 		t.cooked()
 	}
-	for i, w := range []io.Writer{t.caller.Out, t.caller.Err} {
-		if f, ok := t.sinks[i].(*os.File); ok && t.sinks[i] != w {
-			f.Close()
-		}
-	}
+	t.sinks.close(t.caller)
 	for _, f := range []*os.File{t.child[0], t.child[1], t.child[2], t.in, t.out[0], t.out[1]} {
 		if f != nil {
 			f.Close()

@@ -3,6 +3,8 @@ package engine
 import (
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Streams are the caller's side of a container's standard streams. Nil ones are
@@ -17,6 +19,18 @@ type Streams struct {
 	Signals bool
 	// Started, when not nil, is called once the container runs.
 	Started func(Container)
+}
+
+// size is that of the caller's terminal, where there is one.
+func (s Streams) size() (rows, columns uint16, ok bool) {
+	if s.Terminal == nil {
+		return 0, 0, false
+	}
+	w, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0, false
+	}
+	return w.Row, w.Col, true
 }
 
 // An ExitError is a refusal or a fault of the engine, or of the command's start,

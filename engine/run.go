@@ -86,11 +86,8 @@ type launching struct {
 // create makes the container, and attaches to its monitor who is to stay.
 func (r *launching) create(ctx context.Context, cfg Config, s Streams) (err error) {
 	e := r.e
-	if cfg.TTY && s.Terminal != nil && cfg.Rows == 0 && cfg.Columns == 0 {
-		// The command finds the size there; later ones come as signals.
-		if size, err := unix.IoctlGetWinsize(int(s.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-			cfg.Rows, cfg.Columns = size.Row, size.Col
-		}
+	if rows, columns, ok := s.size(); ok && cfg.TTY && cfg.Rows == 0 && cfg.Columns == 0 {
+		cfg.Rows, cfg.Columns = rows, columns // the command finds the size there; later ones come as signals
 	}
 	if !r.o.Detach {
 		cfg.StdinOnce = cfg.Interactive
@@ -172,15 +169,14 @@ func (e *Engine) stay(ctx context.Context, c *Container, a *attachment, res *Res
 			released = append(released, sideways(func() error { return e.removeWritten(c) }))
 		}
 	}
-	last := c.Config.Restart.Policy == "" || c.Config.Restart.Policy == "no"
+	last := c.Config.Restart.Never()
 	x, err := a.attend(ctx, last)
 	for _, wait := range released {
 		if err := wait(); err != nil {
 			res.Warnings = append(res.Warnings, err.Error()) // the next command looks again
 		}
 	}
-	res.Code, res.Signal, res.Detached = x.Code, syscall.Signal(x.Signal), a.detached
-	res.Warnings = append(res.Warnings, c.Config.killedByFilter(res.Code)...)
+	a.result(res, c, x)
 	// A monitor without a place has done all that it has to. That its process is gone nobody waits for: its last socket of nftables
 	// closes when all processors have passed a point, after the ports of the container were taken out of the rules.
 	return !last || a.detached || err == nil && !exists(monitor.Place(e.dir, c.ID)), err

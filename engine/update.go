@@ -32,7 +32,7 @@ func (e *Engine) Update(ctx context.Context, ref string, u UpdateConfig) (warnin
 	if c.Status == monitor.Removing || c.Status == monitor.Dead {
 		return nil, ErrConflict{`Container is marked for removal and cannot be "update".`}
 	}
-	if u.Restart != nil && c.Config.AutoRemove && u.Restart.Policy != "" && u.Restart.Policy != "no" {
+	if u.Restart != nil && c.Config.AutoRemove && !u.Restart.Never() {
 		return nil, ErrConflict{"Restart policy cannot be updated because AutoRemove is enabled for the container"}
 	}
 	if c.Active() {
