@@ -17,69 +17,92 @@ import (
 // nets reads the network namespaces of the machine, the reader's own first, and finds where
 // the ends of their cables are: of whatever engine's containers.
 func (r *nsReading) nets() ui.NetMap {
-	m := ui.NetMap{Unreadable: r.Unreadable}
-	var pids []int
-	var sides []reach.Side
-	add := func(n *namespace.Namespace) {
-		if len(n.Members) == 0 {
-			return
-		}
-		first := n.Members[0]
-		pid := first.PID
-		if r.Self != nil && n == r.Self.In(abi.NSNetwork) {
-			pid = 0
-		}
-		s, err := reach.ReadLinks(pid)
-		if err != nil {
-			m.Unreadable++
-			return
-		}
-		m.Spaces = append(m.Spaces, ui.NetSpace{NSName: r.name(n), Joined: r.more[n], PID: first.PID, Command: first.Command(), More: s.More})
-		pids, sides = append(pids, pid), append(sides, s)
-	}
-	var own *namespace.Namespace
+	n := netReading{nsReading: r, NetMap: ui.NetMap{Unreadable: r.Unreadable}}
 	if r.Self != nil {
-		own = r.Self.In(abi.NSNetwork)
+		n.own = r.Self.In(abi.NSNetwork)
 	}
-	if own != nil {
-		add(own)
+	if n.own != nil {
+		n.add(n.own)
 	}
-	for _, n := range byAge(r.Namespaces) {
-		if n.Type == abi.NSNetwork && n != own {
-			add(n)
+	for _, other := range byAge(r.Namespaces) {
+		if other.Type == abi.NSNetwork && other != n.own {
+			n.add(other)
 		}
 	}
-	if own != nil && len(m.Spaces) > 0 {
-		first := &m.Spaces[0]
-		first.Here, first.World = true, engine.InWorld()
-		if !first.World && !slices.ContainsFunc(m.Spaces, func(n ui.NetSpace) bool { return n.Host }) {
-			first.Host = true // of none other is it known
+	if len(n.Spaces) == 0 {
+		return n.NetMap
+	}
+	if n.own != nil {
+		n.here()
+	}
+	for i := range n.sides {
+		for _, l := range n.sides[i].Links {
+			n.Spaces[i].Devices = append(n.Spaces[i].Devices, n.device(i, l))
 		}
 	}
-	for i := range sides {
-		for _, l := range sides[i].Links {
-			m.Spaces[i].Devices = append(m.Spaces[i].Devices, netDevice(sides, pids, i, l))
-		}
-	}
-	if len(m.Spaces) > 0 {
-		m.Spaces[0].Published = append(m.Spaces[0].Published, r.ports...)
-	}
-	if tables, err := reach.Rules(); err == nil && len(m.Spaces) > 0 {
-		for _, p := range reach.Forwarded(tables) {
-			m.Spaces[0].Published = append(m.Spaces[0].Published, fmt.Sprintf("%s → %s/%s", netip.AddrPortFrom(p.HostAddr, p.HostPort), netip.AddrPortFrom(p.Addr, p.Port), p.Proto))
-		}
-	}
-	return m
+	n.Spaces[0].Published = n.published()
+	return n.NetMap
 }
 
-func netDevice(sides []reach.Side, pids []int, at int, l reach.Link) ui.NetDevice {
+// A netReading is the map as it grows, and what was read for each of its namespaces.
+type netReading struct {
+	*nsReading
+	ui.NetMap
+	own   *namespace.Namespace
+	pids  []int // of a process in it, 0 for the reader's own
+	sides []reach.Side
+}
+
+// add reads a namespace, where somebody is in it.
+func (r *netReading) add(n *namespace.Namespace) {
+	if len(n.Members) == 0 {
+		return
+	}
+	first := n.Members[0]
+	pid := first.PID
+	if n == r.own {
+		pid = 0
+	}
+	s, err := reach.ReadLinks(pid)
+	if err != nil {
+		r.NetMap.Unreadable++
+		return
+	}
+	r.Spaces = append(r.Spaces, ui.NetSpace{NSName: r.name(n), Joined: r.more[n], PID: first.PID, Command: first.Command(), More: s.More})
+	r.pids, r.sides = append(r.pids, pid), append(r.sides, s)
+}
+
+// here marks the first namespace as the reader's, which is the machine's where nothing says that another one is.
+func (r *netReading) here() {
+	first := &r.Spaces[0]
+	first.Here, first.World = true, engine.InWorld()
+	if !first.World && !slices.ContainsFunc(r.Spaces, func(n ui.NetSpace) bool { return n.Host }) {
+		first.Host = true
+	}
+}
+
+// published are the ports that lead to containers: of kakuri's, and of all that the rules tell.
+func (r *netReading) published() []string {
+	list := slices.Clone(r.ports)
+	tables, err := reach.Rules()
+	if err != nil {
+		return list
+	}
+	for _, p := range reach.Forwarded(tables) {
+		list = append(list, fmt.Sprintf("%s → %s/%s", netip.AddrPortFrom(p.HostAddr, p.HostPort), netip.AddrPortFrom(p.Addr, p.Port), p.Proto))
+	}
+	return list
+}
+
+// device is a link of a namespace, with where its other end is.
+func (r *netReading) device(at int, l reach.Link) ui.NetDevice {
 	d := ui.NetDevice{Name: l.Name, Kind: l.Kind, Up: l.Up, In: -1}
 	for _, a := range l.Addrs {
 		if !a.Addr().IsLinkLocalUnicast() { // which each device has
 			d.Addrs = append(d.Addrs, a.String())
 		}
 	}
-	for _, o := range sides[at].Links {
+	for _, o := range r.sides[at].Links {
 		if l.Master == o.Index && l.Master != 0 {
 			d.Master = o.Name
 		}
@@ -90,9 +113,9 @@ func netDevice(sides []reach.Side, pids []int, at int, l reach.Link) ui.NetDevic
 	if l.NSID < 0 || l.Peer == 0 {
 		return d
 	}
-	for i, s := range sides {
+	for i, s := range r.sides {
 		for _, o := range s.Links {
-			if i == at || o.Index != l.Peer || l.Kind == "veth" && o.Peer != l.Index || reach.NSID(pids[at], pids[i]) != l.NSID {
+			if i == at || o.Index != l.Peer || l.Kind == "veth" && o.Peer != l.Index || reach.NSID(r.pids[at], r.pids[i]) != l.NSID {
 				continue
 			}
 			d.Peer, d.In = o.Name, i

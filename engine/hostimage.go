@@ -113,6 +113,11 @@ func (b *builder) hostImage() error {
 	if all {
 		return nil
 	}
+	return b.hidePrivate()
+}
+
+// hidePrivate has the image "host" not show what is somebody's, and have what installing packages needs of it empty.
+func (b *builder) hidePrivate() error {
 	for _, dir := range privateDirs() {
 		b.empty(dir, "image host: people's data is not shown")
 	}
