@@ -295,12 +295,20 @@ func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement
 	if err != nil {
 		return nil, nil, err
 	}
+	gone, more, losers, err := r.difference(owner, list, before, elements)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(more))...), losers, nil
+}
+
+// difference is what goes and what comes so that of an owner's elements in the table those are left that it is to have: see replace.
+func (r *Rules) difference(owner string, table, before, elements []nftElement) (gone, more []nftElement, losers []string, err error) {
 	type name struct{ set, key string }
-	there := make(map[name]nftElement, len(list))
-	for _, e := range list {
+	there := make(map[name]nftElement, len(table))
+	for _, e := range table {
 		there[name{e.set, e.key}] = e
 	}
-	var gone, more []nftElement
 	for _, e := range elements {
 		t, ok := there[name{e.set, e.key}]
 		if ok && t.data == e.data && t.owner == e.owner {
@@ -308,7 +316,7 @@ func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement
 		}
 		if ok && t.owner != owner {
 			if err := r.mayTake(e, t); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			if t.owner != "" && !slices.Contains(losers, t.owner) {
 				losers = append(losers, t.owner)
@@ -325,7 +333,7 @@ func (r *Rules) replace(s *nfSocket, owner string, before, elements []nftElement
 			gone = append(gone, t)
 		}
 	}
-	return append(elementMessages(unix.NFT_MSG_DELSETELEM, sortedBySet(gone)), elementMessages(unix.NFT_MSG_NEWSETELEM, sortedBySet(more))...), losers, nil
+	return gone, more, losers, nil
 }
 
 // mayTake says whether an element can take the place of another owner's: of TCP and UDP the caller holds the port, so that the other one

@@ -237,55 +237,72 @@ func (r *Root) view(p string) int {
 // which a tmpfs before Linux 6.6 could not keep), and empty directories in the upper one. It
 // tells whether there is a layer of whiteouts.
 func (c *compiler) layers(r *Root, n int) (hides bool) {
-	hide, upper := fmt.Sprintf("hide%d", n), fmt.Sprintf("upper%d", n)
-	made := map[string]bool{}
-	dir := func(layer string, d RootDir) {
-		if made[layer+d.Path] {
-			return
-		}
-		made[layer+d.Path] = true
-		c.inside(&LayerDir{Layer: layer, Path: d.Path, Mode: d.Mode, UID: d.UID, GID: d.GID}, because("%s", d.Reason), nil)
-	}
-	// above makes the directories from the view's own to that of p, as the host has them.
-	above := func(layer, p string) string {
-		dir(layer, RootDir{Path: "/", Mode: 0o755, Reason: r.Reason})
-		rel := strings.TrimPrefix(p, strings.TrimSuffix(r.Views[n].Dest, "/"))
-		for i, ch := range rel {
-			if i == 0 || ch != '/' {
-				continue
-			}
-			d := RootDir{Mode: 0o755}
-			if k := slices.IndexFunc(r.Above, func(d RootDir) bool { return d.Path == p[:len(p)-len(rel)+i] }); k >= 0 {
-				d = r.Above[k]
-			}
-			d.Path, d.Reason = rel[:i], r.Reason
-			if layer == hide && r.Public {
-				// overlayfs looks for marks of its own on it, as one of the others. Who may
-				// not enter the host's directory still finds nothing in it.
-				d.Mode |= 0o005
-			}
-			dir(layer, d)
-		}
-		return rel
-	}
+	v := viewLayers{c: c, r: r, n: n, hide: fmt.Sprintf("hide%d", n), upper: fmt.Sprintf("upper%d", n), made: map[string]bool{}}
 	for i, h := range r.Hidden {
-		within := func(o RootHidden) bool { return strings.HasPrefix(h.Path, o.Path+"/") && r.view(o.Path) == n }
-		if r.view(h.Path) != n || slices.ContainsFunc(r.Hidden[:i], func(o RootHidden) bool { return o.Path == h.Path }) || slices.ContainsFunc(r.Hidden, within) {
-			continue
+		if v.hidden(i) {
+			hides = true
+			c.inside(&Whiteout{Layer: v.hide, Path: v.above(v.hide, h.Path)}, because("%s", h.Reason), &HiddenCheck{Path: h.Path})
 		}
-		hides = true
-		c.inside(&Whiteout{Layer: hide, Path: above(hide, h.Path)}, because("%s", h.Reason), &HiddenCheck{Path: h.Path})
 	}
 	for _, d := range r.Empty {
 		if r.view(d.Path) == n {
-			d.Path = above(upper, d.Path)
-			dir(upper, d)
+			d.Path = v.above(v.upper, d.Path)
+			v.dir(v.upper, d)
 		}
 	}
 	if r.Public && !hides {
-		dir(hide, RootDir{Path: "/", Mode: 0o755, Reason: r.Reason})
+		v.dir(v.hide, RootDir{Path: "/", Mode: 0o755, Reason: r.Reason})
 	}
 	return hides
+}
+
+// viewLayers are the layers of one view as they are made.
+type viewLayers struct {
+	c           *compiler
+	r           *Root
+	n           int // which view
+	hide, upper string
+	made        map[string]bool
+}
+
+// hidden reports whether the whiteout of what is hidden as the ith is of this view: it comes once, and not where a directory above it is hidden.
+func (v *viewLayers) hidden(i int) bool {
+	h, all := v.r.Hidden[i], v.r.Hidden
+	same := func(o RootHidden) bool { return o.Path == h.Path }
+	within := func(o RootHidden) bool { return strings.HasPrefix(h.Path, o.Path+"/") && v.r.view(o.Path) == v.n }
+	return v.r.view(h.Path) == v.n && !slices.ContainsFunc(all[:i], same) && !slices.ContainsFunc(all, within)
+}
+
+// dir makes a directory in a layer, once.
+func (v *viewLayers) dir(layer string, d RootDir) {
+	if v.made[layer+d.Path] {
+		return
+	}
+	v.made[layer+d.Path] = true
+	v.c.inside(&LayerDir{Layer: layer, Path: d.Path, Mode: d.Mode, UID: d.UID, GID: d.GID}, because("%s", d.Reason), nil)
+}
+
+// above makes the directories from the view's own to that of p, as the host has them, and returns p's name in the layer.
+func (v *viewLayers) above(layer, p string) string {
+	v.dir(layer, RootDir{Path: "/", Mode: 0o755, Reason: v.r.Reason})
+	rel := strings.TrimPrefix(p, strings.TrimSuffix(v.r.Views[v.n].Dest, "/"))
+	for i, ch := range rel {
+		if i == 0 || ch != '/' {
+			continue
+		}
+		d := RootDir{Mode: 0o755}
+		if k := slices.IndexFunc(v.r.Above, func(d RootDir) bool { return d.Path == p[:len(p)-len(rel)+i] }); k >= 0 {
+			d = v.r.Above[k]
+		}
+		d.Path, d.Reason = rel[:i], v.r.Reason
+		if layer == v.hide && v.r.Public {
+			// overlayfs looks for marks of its own on it, as one of the others. Who may
+			// not enter the host's directory still finds nothing in it.
+			d.Mode |= 0o005
+		}
+		v.dir(layer, d)
+	}
+	return rel
 }
 
 // pivot makes the root the root, after all that is built in it.
