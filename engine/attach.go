@@ -247,11 +247,7 @@ func (e *Engine) endOf(c *Container) (Exit, error) {
 	case err != nil || now.Status != monitor.Exited:
 		return Exit{}, errors.New("the container's monitor was killed: the container goes on, see kakuri ps")
 	}
-	x := Exit{Code: now.ExitCode, OOMKilled: now.OOMKilled, Error: now.Error}
-	if now.Death != nil {
-		x.Signal = now.Death.Signal
-	}
-	return x, nil
+	return now.exit(), nil
 }
 
 func (a *attachment) isLeaving() bool {

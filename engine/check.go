@@ -137,13 +137,13 @@ func (k *check) rules() error {
 func (k *check) networks() error {
 	left, err := k.e.netdb().Left(k.e.begunOrLocked)
 	for _, l := range left {
-		k.find("network "+shortID(l.Network), l.Text, k.e.sweepNetworks)
+		k.find("network "+files.ShortID(l.Network), l.Text, k.e.sweepNetworks)
 	}
 	err = errors.Join(err, k.named())
 	damaged, err2 := k.e.netdb().Damaged()
 	for _, d := range damaged {
-		k.find("network "+shortID(d.ID), fmt.Sprintf("its record cannot be read: %v", d.Err), func() error {
-			return fmt.Errorf("kakuri network rm -f %s removes it", cmp.Or(d.Name, shortID(d.ID)))
+		k.find("network "+files.ShortID(d.ID), fmt.Sprintf("its record cannot be read: %v", d.Err), func() error {
+			return fmt.Errorf("kakuri network rm -f %s removes it", cmp.Or(d.Name, files.ShortID(d.ID)))
 		})
 	}
 	return errors.Join(err, err2)
@@ -337,7 +337,7 @@ func (k *check) layers() error {
 	return err
 }
 
-func container(id string) string { return "container " + shortID(id) }
+func container(id string) string { return "container " + files.ShortID(id) }
 
 // free reports whether nobody holds the lock of a directory.
 func free(dir string) bool {
@@ -442,7 +442,7 @@ func (k *check) directory(dir, id string) {
 		return
 	case errors.As(err, new(ErrDamaged)): // by a person, or a later version: what it has written may be worth something
 		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", cause(err)), func() error {
-			return fmt.Errorf("kakuri rm -f %s removes it, with what it has written", shortID(id))
+			return fmt.Errorf("kakuri rm -f %s removes it, with what it has written", files.ShortID(id))
 		})
 		return
 	case err != nil:
@@ -451,7 +451,7 @@ func (k *check) directory(dir, id string) {
 	if to, err := files.ReservedFor(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
 		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return files.Reserve(id, k.e.names()+"/"+c.Name) })
 	} else if err == nil && to != id {
-		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, shortID(to)), func() error {
+		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, files.ShortID(to)), func() error {
 			return errors.New("rename one of them")
 		})
 	} else if err != nil && !files.Scarce(err) { // it is no link: nobody's, and in the way

@@ -67,7 +67,7 @@ func (c *Config) hostname(id string) string {
 			return name
 		}
 	}
-	return cmp.Or(c.Hostname, shortID(id))
+	return cmp.Or(c.Hostname, files.ShortID(id))
 }
 
 // isNetworkMode reports whether a mode of the network namespace is no network's name.
@@ -280,7 +280,7 @@ func (e *Engine) nameOwner(err error) error {
 // namesOn are the names that the container has on a network.
 func (c *Config) namesOn(a *Attachment, name, id string) []string {
 	var names []string
-	for _, name := range append(append([]string{name}, a.Aliases...), shortID(id), c.Hostname) {
+	for _, name := range append(append([]string{name}, a.Aliases...), files.ShortID(id), c.Hostname) {
 		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}

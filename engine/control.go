@@ -397,7 +397,7 @@ func (e *Engine) Wait(ctx context.Context, ref, condition string) (Exit, error) 
 		return Exit{}, err
 	}
 	for {
-		x := Exit{Code: c.ExitCode, OOMKilled: c.OOMKilled, Error: c.Error}
+		x := c.exit()
 		if !c.Active() && condition != Removed && condition != NextExit {
 			return x, nil
 		}
@@ -459,7 +459,7 @@ func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	return Exit{Code: now.ExitCode, OOMKilled: now.OOMKilled, Error: now.Error}, nil
+	return now.exit(), nil
 }
 
 // untilChange waits until a container's directory goes from its home, or with its state, until something in it is replaced.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/oci"
 )
 
@@ -42,13 +43,13 @@ func (e ErrNotRunning) Error() string {
 	if e.Restarting {
 		return fmt.Sprintf("Container %s is restarting, wait until the container is running", e.ID)
 	}
-	return fmt.Sprintf("container %s is not running", shortID(e.ID))
+	return fmt.Sprintf("container %s is not running", files.ShortID(e.ID))
 }
 
 func (e ErrConflict) Error() string { return e.Text }
 
 func (e ErrDamaged) Error() string {
-	return fmt.Sprintf("container %s: its record cannot be read: %v: kakuri rm -f %[1]s removes it", shortID(e.ID), e.Err)
+	return fmt.Sprintf("container %s: its record cannot be read: %v: kakuri rm -f %[1]s removes it", files.ShortID(e.ID), e.Err)
 }
 
 func (e ErrDamaged) Unwrap() error { return e.Err }

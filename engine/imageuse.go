@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -82,11 +83,11 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string, force bool, platfo
 		for _, c := range users[i.ID] {
 			switch {
 			case !force && len(platforms) == 0 && i.NamedBy(ref):
-				return ErrConflict{fmt.Sprintf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", ref, shortID(c.ID), shortID(i.ID.Encoded()))}
+				return ErrConflict{fmt.Sprintf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", ref, files.ShortID(c.ID), files.ShortID(i.ID.Encoded()))}
 			case c.Active():
-				return ErrConflict{fmt.Sprintf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", shortID(i.ID.Encoded()), shortID(c.ID))}
+				return ErrConflict{fmt.Sprintf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", files.ShortID(i.ID.Encoded()), files.ShortID(c.ID))}
 			case !force:
-				return ErrConflict{fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s", shortID(i.ID.Encoded()), shortID(c.ID))}
+				return ErrConflict{fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s", files.ShortID(i.ID.Encoded()), files.ShortID(c.ID))}
 			}
 		}
 		return nil

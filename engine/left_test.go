@@ -40,10 +40,10 @@ func TestUnremovable(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].ID != other.ID {
 		t.Errorf("%v: %+v", err, list)
 	}
-	if text := strings.Join(warned, "\n"); !strings.Contains(text, shortID(c.ID)) {
+	if text := strings.Join(warned, "\n"); !strings.Contains(text, files.ShortID(c.ID)) {
 		t.Errorf("warnings: %q", text)
 	}
-	if err := e.Remove(t.Context(), "stuck", RemoveOptions{}); err == nil || errors.As(err, new(ErrNoSuchContainer)) || !strings.Contains(err.Error(), shortID(c.ID)) {
+	if err := e.Remove(t.Context(), "stuck", RemoveOptions{}); err == nil || errors.As(err, new(ErrNoSuchContainer)) || !strings.Contains(err.Error(), files.ShortID(c.ID)) {
 		t.Errorf("once more: %v", err)
 	}
 	if err := e.Start(t.Context(), "other", StartOptions{}); err != nil {
@@ -168,7 +168,7 @@ func TestDamagedName(t *testing.T) {
 			t.Fatal(err)
 		}
 		found, err := e.Check(t.Context(), true)
-		if err != nil || len(found) != 1 || found[0].Object != "container "+shortID(c.ID) || !strings.HasPrefix(found[0].Text, "its name named is not reserved") || !found[0].Mended {
+		if err != nil || len(found) != 1 || found[0].Object != "container "+files.ShortID(c.ID) || !strings.HasPrefix(found[0].Text, "its name named is not reserved") || !found[0].Mended {
 			t.Errorf("%s: %v, %+v", what, err, found)
 		}
 		if got, err := e.Find("named"); err != nil || got.ID != c.ID {
@@ -248,7 +248,7 @@ func TestDamagedRecords(t *testing.T) {
 			if err != nil || len(list) != 1 || list[0].ID != other.ID {
 				t.Errorf("%v: %+v", err, list)
 			}
-			wayOut := "kakuri rm -f " + shortID(c.ID)
+			wayOut := "kakuri rm -f " + files.ShortID(c.ID)
 			if text := strings.Join(warned, "\n"); d.what != "none" && !strings.Contains(text, wayOut) {
 				t.Errorf("warnings: %q", text)
 			}

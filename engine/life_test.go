@@ -660,7 +660,7 @@ func TestCheck(t *testing.T) {
 		}
 		for _, id := range []string{c.ID, half.ID, torn.ID, nameless.ID} {
 			if !slices.ContainsFunc(f, func(f Finding) bool { return f.Object == container(id) }) {
-				t.Errorf("nothing of container %s among %+v", shortID(id), f)
+				t.Errorf("nothing of container %s among %+v", files.ShortID(id), f)
 			}
 		}
 	}

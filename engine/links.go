@@ -71,7 +71,7 @@ func (e *Engine) networkOwner(c Container) Container {
 
 // linkLines are the lines by which another container knows c.
 func linkLines(c *Container, addrs []netip.Prefix, alias string) string {
-	names := alias + " " + shortID(c.ID)
+	names := alias + " " + files.ShortID(c.ID)
 	if c.Name != alias {
 		names += " " + c.Name
 	}
@@ -131,7 +131,7 @@ func (e *Engine) relink(id string, to *Container) error {
 		for line := range strings.Lines(text) {
 			_, names, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 			alias, more, _ := strings.Cut(names, " ")
-			if short, _, _ := strings.Cut(more, " "); short != shortID(to.ID) {
+			if short, _, _ := strings.Cut(more, " "); short != files.ShortID(to.ID) {
 				lines += line
 			} else if now := linkLines(to, has.Addrs, alias); !strings.Contains(lines, now) {
 				lines += now

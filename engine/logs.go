@@ -15,6 +15,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/log"
 	"github.com/kakuri/kakuri/monitor/logread"
@@ -196,8 +197,8 @@ func (c *Container) logTag(text string, attrs map[string]string) (string, error)
 	info := logInfo{
 		Config: c.Config.Log.Options, ContainerID: c.ID, ContainerName: "/" + c.Name, ContainerImageID: c.ImageID, ContainerImageName: c.Image, ContainerCreated: c.Created,
 		ContainerEnv: c.Config.Env, ContainerLabels: c.Config.Labels, LogPath: c.logFile(), DaemonName: "kakuri", Attributes: attrs,
-		ID: shortID(c.ID), FullID: c.ID, Name: c.Name, Command: strings.Join(c.Command, " "),
-		ImageID: image[:min(12, len(image))], ImageFullID: c.ImageID, ImageName: c.Image,
+		ID: files.ShortID(c.ID), FullID: c.ID, Name: c.Name, Command: strings.Join(c.Command, " "),
+		ImageID: files.ShortID(image), ImageFullID: c.ImageID, ImageName: c.Image,
 	}
 	if len(c.Command) > 0 {
 		info.ContainerEntrypoint, info.ContainerArgs = c.Command[0], c.Command[1:]

@@ -536,12 +536,12 @@ func (e *Engine) inUse(n netdb.Network) error {
 	}
 	var texts []string
 	for _, m := range members {
-		texts = append(texts, fmt.Sprintf("name:%q id:%q", m.Name, shortID(m.Endpoint)))
+		texts = append(texts, fmt.Sprintf("name:%q id:%q", m.Name, files.ShortID(m.Endpoint)))
 	}
 	leases, err := e.netdb().Leases(n.ID)
 	if err == nil && len(texts) == 0 {
 		for a, owner := range leases {
-			texts = append(texts, fmt.Sprintf("address:%q container:%q", a, shortID(owner)))
+			texts = append(texts, fmt.Sprintf("address:%q container:%q", a, files.ShortID(owner)))
 		}
 	}
 	if len(texts) > 0 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netdb"
 	"golang.org/x/sys/unix"
@@ -90,7 +91,7 @@ func TestDamagedNetworks(t *testing.T) {
 			}
 			found, err := e.Check(ctx, true)
 			if err != nil || !slices.ContainsFunc(found, func(f Finding) bool {
-				return f.Object == "network "+shortID(n.ID) && !f.Mended && strings.Contains(f.Error, wayOut)
+				return f.Object == "network "+files.ShortID(n.ID) && !f.Mended && strings.Contains(f.Error, wayOut)
 			}) {
 				t.Errorf("check: %v: %+v", err, found)
 			}

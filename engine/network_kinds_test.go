@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -126,7 +127,7 @@ func TestLinksAndEndpoints(t *testing.T) {
 	joined := detached(t, e, Config{Image: "host", Name: "joined", Network: "container:server", Command: []string{"sleep", "999"}})
 	defer e.Remove(ctx, joined.ID, RemoveOptions{Force: true})
 	text, code, err := inside(t, e, Config{Image: "host", AutoRemove: true, Links: []string{"joined:db"}, Command: []string{"cat", "/etc/hosts"}})
-	if server, ferr := e.Find("server"); ferr != nil || err != nil || code != 0 || !strings.Contains(text, server.Connections[0].Addrs[0].Addr().String()+"\tdb "+shortID(server.ID)+" server\n") {
+	if server, ferr := e.Find("server"); ferr != nil || err != nil || code != 0 || !strings.Contains(text, server.Connections[0].Addrs[0].Addr().String()+"\tdb "+files.ShortID(server.ID)+" server\n") {
 		t.Errorf("%v, code %d, %v: %s", err, code, ferr, text)
 	}
 	text, code, err = inside(t, e, Config{Image: "host", AutoRemove: true, Network: "container:joined", Command: []string{"sh", "-c", "hostname; echo $HOSTNAME"}})
@@ -162,11 +163,11 @@ func TestLinksAndEndpoints(t *testing.T) {
 		for _, p := range server.Connections[0].Addrs {
 			at := p.Addr().String() + "\t"
 			lines += 2
-			if !strings.Contains(string(hosts), at+"db "+shortID(server.ID)+" server\n") || !strings.Contains(string(hosts), at+"server "+shortID(server.ID)+"\n") {
+			if !strings.Contains(string(hosts), at+"db "+files.ShortID(server.ID)+" server\n") || !strings.Contains(string(hosts), at+"server "+files.ShortID(server.ID)+"\n") {
 				t.Errorf("%s is not that of the links:\n%s", at, hosts)
 			}
 		}
-		if got := strings.Count(string(hosts), shortID(server.ID)); got != lines || !strings.Contains(string(hosts), "192.0.2.1\tdb.other\n") {
+		if got := strings.Count(string(hosts), files.ShortID(server.ID)); got != lines || !strings.Contains(string(hosts), "192.0.2.1\tdb.other\n") {
 			t.Errorf("%d lines of %d:\n%s", got, lines, hosts)
 		}
 	}

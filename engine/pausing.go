@@ -90,7 +90,7 @@ func mendEach(each func(found func(id string, mend func() error)) error, what st
 	var errs []error
 	err := each(func(id string, mend func() error) {
 		if err := mend(); err != nil {
-			errs = append(errs, fmt.Errorf("container %s, %s: %w", shortID(id), what, err))
+			errs = append(errs, fmt.Errorf("container %s, %s: %w", files.ShortID(id), what, err))
 		}
 	})
 	return errors.Join(append(errs, err)...)

@@ -159,7 +159,7 @@ func (e *Engine) readWhole(dir string) (Container, error) {
 		return c, err
 	}
 	if id := filepath.Base(dir); c.ID != id {
-		return c, fmt.Errorf("%s/container.json: it is not that of %s", dir, shortID(id))
+		return c, fmt.Errorf("%s/container.json: it is not that of %s", dir, files.ShortID(id))
 	}
 	var err error
 	if c.State, err = monitor.ReadState(dir); err != nil {
@@ -202,6 +202,15 @@ func (c *Container) writeRecord() error {
 	}
 	c.written = data
 	return nil
+}
+
+// exit is how the container ended last.
+func (c *Container) exit() Exit {
+	x := Exit{Code: c.ExitCode, OOMKilled: c.OOMKilled, Error: c.Error}
+	if c.Death != nil {
+		x.Signal = c.Death.Signal
+	}
+	return x
 }
 
 // writeState replaces a container's state, where it has no monitor.

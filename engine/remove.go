@@ -212,7 +212,7 @@ func (e *Engine) sweepCreating() error {
 			continue
 		}
 		if err := e.sweepHalf(id); err != nil {
-			errs = append(errs, fmt.Errorf("container %s, half made: %w", shortID(id), err))
+			errs = append(errs, fmt.Errorf("container %s, half made: %w", files.ShortID(id), err))
 		}
 	}
 	return errors.Join(errs...)
@@ -297,7 +297,7 @@ func (e *Engine) sweepMonitors() error {
 			continue
 		}
 		if err := e.adopt(id); err != nil {
-			errs = append(errs, fmt.Errorf("container %s, whose monitor was killed: %w", shortID(id), err))
+			errs = append(errs, fmt.Errorf("container %s, whose monitor was killed: %w", files.ShortID(id), err))
 		}
 	}
 	return errors.Join(errs...)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
@@ -124,7 +125,7 @@ func (b *builder) build() error {
 	if !b.run.Interactive {
 		b.opts.Nulls = []uint32{0} // what its monitor gives it for stdin
 	}
-	b.opts.Keyring = "_ses." + shortID(b.id)
+	b.opts.Keyring = "_ses." + files.ShortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}, Annotations: b.run.Annotations}
 	for _, part := range []func() error{
 		b.namespaces, b.root, b.process, b.user, b.mounts, b.networks, b.etcFiles, b.devices, b.cdi, b.cgroup, b.confine, b.limits,
@@ -601,8 +602,6 @@ func etcOf(r Config) string {
 	}
 	return "/"
 }
-
-func shortID(id string) string { return id[:min(12, len(id))] }
 
 // exists reports whether a path of the host is there.
 func exists(p string) bool {

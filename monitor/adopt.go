@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -130,7 +131,7 @@ func (r *run) waitAdopted() Exit {
 // NamespaceOf is the path of a namespace of another container, which has to run.
 func NamespaceOf(r *oci.Runtime, j Join, kind specs.LinuxNamespaceType) (string, error) {
 	c, err := r.Open(j.Container)
-	short := j.Container[:min(12, len(j.Container))]
+	short := files.ShortID(j.Container)
 	if errors.Is(err, oci.ErrNotExist) {
 		return "", fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, short)
 	}

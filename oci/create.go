@@ -85,7 +85,7 @@ func closeMaster(p *launch.Process) {
 func (r *Runtime) compile(id string, spec *specs.Spec, facts plan.Facts, o plan.Options) (plan.Plan, *group, error) {
 	g, err := r.newGroup(id, spec, facts)
 	if err != nil {
-		return plan.Plan{}, nil, limits.Because(err, o.Causes)
+		return plan.Plan{}, nil, err
 	}
 	o.Cgroup, o.ID, o.AllCPUs = g.plan(spec), id, true
 	o.Links = linkSources(spec, o.Bundle)
@@ -154,7 +154,7 @@ func (r *Runtime) PlanLaunch(id string, b *Bundle, l Launch) (plan.Plan, error) 
 	if g != nil {
 		g.Close()
 	}
-	return p, err
+	return p, limits.Because(err, l.Plan.Causes)
 }
 
 // PlanLaunched compiles anew the plan of a [Runtime.Launch] that made the container, as [Container.Plan] does.

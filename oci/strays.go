@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/wait"
 	"github.com/kakuri/kakuri/namespace"
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ import (
 // one, since 6.11 those of mounts. Before that the inode counts only together with the mark of the container among the mounts.
 
 // Mark is the source of the container's /dev, as its mountinfo shows it, where it is to be known by that.
-func Mark(id string) string { return "kakuri-" + id[:min(12, len(id))] }
+func Mark(id string) string { return "kakuri-" + files.ShortID(id) }
 
 // A kin is by which namespaces the processes of a container are known that has no pid namespace of its own, and perhaps no cgroup.
 type kin struct {

@@ -22,6 +22,9 @@ func IsName(s string, most int) bool {
 // IsID reports whether s is an id as [NewID] makes them.
 func IsID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
 
+// ShortID is what people call an id by: its first twelve digits.
+func ShortID(id string) string { return id[:min(12, len(id))] }
+
 // NewID returns 64 hexadecimal digits. The first twelve are never all decimal, since some programs take such a host name
 // for a number.
 func NewID() string {
@@ -29,7 +32,7 @@ func NewID() string {
 		var b [32]byte
 		Random(b[:])
 		id := hex.EncodeToString(b[:])
-		if strings.Trim(id[:12], "0123456789") != "" {
+		if strings.Trim(ShortID(id), "0123456789") != "" {
 			return id
 		}
 	}

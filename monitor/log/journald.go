@@ -24,7 +24,7 @@ type journal struct {
 func newJournal(path string, c Config) *journal {
 	j := &journal{socket: socket{kind: unix.SOCK_DGRAM, sa: &unix.SockaddrUnix{Name: path}, fd: -1}}
 	for _, f := range [][2]string{
-		{"CONTAINER_ID", c.Labels.ID[:min(12, len(c.Labels.ID))]}, {"CONTAINER_ID_FULL", c.Labels.ID}, {"CONTAINER_NAME", c.Labels.Name},
+		{"CONTAINER_ID", c.Labels.shortID()}, {"CONTAINER_ID_FULL", c.Labels.ID}, {"CONTAINER_NAME", c.Labels.Name},
 		{"CONTAINER_TAG", c.Tag}, {"IMAGE_NAME", c.Labels.Image}, {"SYSLOG_IDENTIFIER", c.Tag},
 	} {
 		j.fields = appendField(j.fields, f[0], []byte(f[1]))

@@ -51,6 +51,9 @@ type Labels struct {
 	ID, Name, Image string
 }
 
+// shortID is what people call the container by, and Docker's drivers.
+func (l Labels) shortID() string { return l.ID[:min(12, len(l.ID))] }
+
 // An entry is a line, or 16 KiB of one.
 type entry struct {
 	stream Stream

@@ -38,7 +38,7 @@ func newSyslog(o options, c Config) (*syslog, error) {
 	s := &syslog{format: o.format, facility: o.facility, tag: c.Tag}
 	s.host, _ = os.Hostname()
 	if s.tag == "" {
-		s.tag = c.Labels.ID[:min(12, len(c.Labels.ID))]
+		s.tag = c.Labels.shortID()
 	}
 	if o.address.network == "tcp+tls" {
 		if len(c.Relay) < 2 {

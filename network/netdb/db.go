@@ -93,7 +93,7 @@ type DamagedError struct {
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("network %s: its record cannot be read: %v: kakuri network rm -f %[1]s removes it", cmp.Or(e.Name, short(e.ID)), e.Err)
+	return fmt.Sprintf("network %s: its record cannot be read: %v: kakuri network rm -f %[1]s removes it", cmp.Or(e.Name, files.ShortID(e.ID)), e.Err)
 }
 
 func (e *DamagedError) Unwrap() error { return e.Err }
@@ -176,7 +176,7 @@ func DeviceOf(n *Network) string {
 		return defaultDevice
 	}
 	// Of the others it is one that leads nowhere, with Docker's name.
-	return map[string]string{"bridge": "bk-", "macvlan": "dm-", "ipvlan": "di-"}[n.Driver] + n.ID[:12]
+	return map[string]string{"bridge": "bk-", "macvlan": "dm-", "ipvlan": "di-"}[n.Driver] + files.ShortID(n.ID)
 }
 
 // write puts a new network in its place: the record last, since without it there is none.
@@ -419,7 +419,7 @@ func (db *DB) readWhole(id string) (n Network, err error) {
 		return n, fmt.Errorf("%s: %w", file, err)
 	}
 	if n.ID != id {
-		return n, fmt.Errorf("%s: it is not that of network %s", file, short(id))
+		return n, fmt.Errorf("%s: it is not that of network %s", file, files.ShortID(id))
 	}
 	return n, nil
 }

@@ -22,7 +22,7 @@ type InUseError struct {
 func (e *InUseError) Error() string {
 	s := fmt.Sprintf("Address already in use: %s", e.Addr)
 	if e.Owner != "" {
-		s += " is that of container " + cmp.Or(e.Name, e.Owner[:min(12, len(e.Owner))])
+		s += " is that of container " + cmp.Or(e.Name, files.ShortID(e.Owner))
 	}
 	return s
 }

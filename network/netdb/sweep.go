@@ -95,7 +95,7 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 		switch {
 		case files.IsID(container) && !isGone(container):
 		case files.IsID(name):
-			left = append(left, Left{id, fmt.Sprintf("the names of container %s are there, which does not run", short(name)), func() error { return db.leave(id, name) }})
+			left = append(left, Left{id, fmt.Sprintf("the names of container %s are there, which does not run", files.ShortID(name)), func() error { return db.leave(id, name) }})
 		case files.IsID(container):
 			left = append(left, Left{id, "half of a file is left: " + name, func() error { return ignoreMissing(os.Remove(dir + "/members/" + name)) }})
 		}
@@ -117,7 +117,7 @@ func (db *DB) dead(id string, alive func(string) bool) (left []Left, err error) 
 			continue
 		}
 		if owner, err := files.ReservedFor(db.leases(id) + "/" + name); err == nil && isGone(owner) {
-			left = append(left, Left{id, fmt.Sprintf("the address %s is taken by container %s, which does not run", name, short(owner)), func() error {
+			left = append(left, Left{id, fmt.Sprintf("the address %s is taken by container %s, which does not run", name, files.ShortID(owner)), func() error {
 				return ignoreMissing(os.Remove(db.leases(id) + "/" + name))
 			}})
 		}
@@ -157,5 +157,3 @@ func (db *DB) halves(ids []string, alive func(string) bool) (left []Left, err er
 	}
 	return left, nil
 }
-
-func short(id string) string { return id[:min(12, len(id))] }
