@@ -501,6 +501,17 @@ func (e *Engine) stale(found func(object, text string, mend func() error)) error
 	return nil
 }
 
+// sweepNames gives back names and ranges of ids that are nobody's.
+func (e *Engine) sweepNames() error {
+	var errs []error
+	err := e.stale(func(object, _ string, mend func() error) {
+		if err := mend(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", object, err))
+		}
+	})
+	return errors.Join(append(errs, err)...)
+}
+
 // nameOf is the name of a container that nobody is changing; empty where somebody is, or there is none.
 func (e *Engine) nameOf(id string) string {
 	dir := e.find(id)

@@ -282,12 +282,14 @@ func (e *Engine) endBy(c *Container, sig syscall.Signal) error {
 	}
 	defer m.Close()
 	e.wake(*c, m)
-	err = m.Stay()
+	if err = m.Stay(); errors.Is(err, syscall.EPIPE) {
+		return ErrNotRunning{ID: c.ID} // it ends just now
+	}
 	if err == nil {
 		err = m.Signal(sig)
 	}
 	if errors.Is(err, syscall.EPIPE) {
-		return ErrNotRunning{ID: c.ID} // it ends just now
+		return nil // it was between two runs, and there is no other one
 	}
 	return err
 }
@@ -502,15 +504,12 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if c.Name == name {
 		return ErrConflict{"Renaming a container with the same name as its current name"}
 	}
-	err = files.Reserve(c.ID, e.names()+"/"+name)
-	if errors.Is(err, os.ErrExist) && e.unused(name) {
-		err = files.Reserve(c.ID, e.names()+"/"+name)
-	}
-	if to, _ := files.ReservedFor(e.names() + "/" + name); errors.Is(err, os.ErrExist) && to != c.ID { // else a rename was killed before
-		return e.nameTaken(name)
-	}
-	if err != nil && !errors.Is(err, os.ErrExist) {
+	r := &renaming{c.Name, name}
+	if err := e.intend(c.ID, intent{Rename: r}); err != nil {
 		return err
+	}
+	if err := e.reserveName(c.ID, name); err != nil {
+		return errors.Join(err, e.giveUpRename(c.ID, c.Name, r))
 	}
 	was := c.Record
 	c.Name, c.Connections = name, slices.Clone(c.Connections)
@@ -527,10 +526,25 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 		if back := e.renamed(&c); back != nil {
 			return errors.Join(err, back) // which name it has the next command finds out
 		}
-		return errors.Join(err, e.giveBack(e.names(), name, c.ID))
+		return errors.Join(err, e.giveUpRename(c.ID, c.Name, r))
 	}
 	e.event(&c, "rename", map[string]string{"oldName": "/" + was.Name})
-	return e.giveBack(e.names(), was.Name, c.ID)
+	return e.giveUpRename(c.ID, c.Name, r)
+}
+
+// reserveName reserves a name for a container that has one already.
+func (e *Engine) reserveName(id, name string) error {
+	err := files.Reserve(id, e.names()+"/"+name)
+	if errors.Is(err, os.ErrExist) && e.unused(name) {
+		err = files.Reserve(id, e.names()+"/"+name)
+	}
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if to, _ := files.ReservedFor(e.names() + "/" + name); to != id { // else a power failure came between
+		return e.nameTaken(name)
+	}
+	return nil
 }
 
 // renamed writes a container's new name down, for its monitor, too, and has it be found by that.

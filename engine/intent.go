@@ -6,17 +6,22 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
 
-// An intent is what a command is about to change of a container that runs, where that is several files and the kernel's matter, which are right together only. It is
+// An intent is what a command is about to change of a container, where that is several files and the kernel's matter, which are right together only. It is
 // written down before the first of them, and taken away after the last. One at whose container nobody is, is of a command that was killed: who finds it brings it to
 // its end. It does not outlive a boot, and need not: a start makes all of that anew.
 type intent struct {
 	Off    *offNetwork `json:",omitempty"`
 	Update *updating   `json:",omitempty"`
+	Rename *renaming   `json:",omitempty"`
 }
+
+// A renaming is a container's name before and after.
+type renaming struct{ Was, Name string }
 
 // intents is the directory of all, each by the id of its container, whose lock is that of its intent.
 func (e *Engine) intents() string { return e.dir + "/intents" }
@@ -42,11 +47,35 @@ func (e *Engine) bringToEnd(c *Container) error {
 	if in.Off != nil {
 		return e.takeOff(context.Background(), c, in.Off, true)
 	}
+	if in.Rename != nil {
+		return e.settleName(c, in.Rename)
+	}
 	if in.Update != nil && c.Active() {
 		_, err = e.updateLive(c, in.Update)
 		return err
 	}
 	return e.fulfilled(c.ID)
+}
+
+// settleName has a container have the name that its record says, and no other one.
+func (e *Engine) settleName(c *Container, r *renaming) error {
+	c.written, _ = leanjson.Marshal(&c.Record)
+	if err := e.renamed(c); err != nil {
+		return err
+	}
+	return e.giveUpRename(c.ID, c.Name, r)
+}
+
+// giveUpRename gives back what a rename has reserved for a container, or not given back, but for the name that it has.
+func (e *Engine) giveUpRename(id, has string, r *renaming) error {
+	for _, name := range []string{r.Was, r.Name} {
+		if name != has {
+			if err := e.giveBack(e.names(), name, id); err != nil {
+				return err
+			}
+		}
+	}
+	return e.fulfilled(id)
 }
 
 // eachIntent calls found for each container that a killed command was changing, and has that come to its end by mend.
@@ -63,7 +92,7 @@ func (e *Engine) eachIntent(found func(id string, mend func() error)) error {
 func (e *Engine) oneIntent(id, name string, found func(id string, mend func() error)) {
 	dir := e.find(id)
 	if dir == "" {
-		found(id, func() error { return removeIfThere(e.intents() + "/" + name) })
+		found(id, func() error { return e.dropIntent(id, name) })
 		return
 	}
 	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
@@ -84,6 +113,17 @@ func (e *Engine) oneIntent(id, name string, found func(id string, mend func() er
 			return e.bringToEnd(&c)
 		})
 	}
+}
+
+// dropIntent takes away what a command that was killed was about to do to a container that is gone by now.
+func (e *Engine) dropIntent(id, name string) error {
+	var in intent
+	if monitor.ReadJSON(e.intents()+"/"+name, &in) == nil && in.Rename != nil {
+		if err := e.giveUpRename(id, "", in.Rename); err != nil {
+			return err
+		}
+	}
+	return removeIfThere(e.intents() + "/" + name)
 }
 
 // sweepIntents brings to their end what killed commands were changing.

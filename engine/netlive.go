@@ -57,11 +57,11 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 	if err != nil {
 		return e.swapped(err, ref, "connect")
 	}
-	c, lock, err := e.lock(container)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
+	return e.changing(ctx, container, func(c *Container) error { return e.connectHeld(ctx, c, n, a) })
+}
+
+// connectHeld connects a container that is held: see [Engine.changing].
+func (e *Engine) connectHeld(ctx context.Context, c *Container, n netdb.Network, a Attachment) error {
 	mode := c.Config.networkMode()
 	switch {
 	case n.Name == "host":
@@ -72,10 +72,10 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 		return ErrConflict{fmt.Sprintf("%s: take it out of that first: kakuri network disconnect none %s", private, c.Name)}
 	case n.Name == "none":
 		return ErrConflict{private}
-	case e.rootless() && c.Active() && !e.inWorld(&c):
+	case e.rootless() && c.Active() && !e.inWorld(c):
 		return ErrConflict{fmt.Sprintf("container %s runs without a network, and one of an ordinary user is then connected while it does not run: kakuri stop %[1]s; kakuri network connect %s %[1]s; kakuri start %[1]s", c.Name, n.Name)}
 	}
-	if i := e.attachedTo(&c, &n); i >= 0 {
+	if i := e.attachedTo(c, &n); i >= 0 {
 		return ErrConflict{fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name)}
 	}
 	a.Network = n.Name
@@ -92,7 +92,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref, container string, a At
 		c.connectTo(list)
 		return c.writeRecord()
 	}
-	return e.connectLive(ctx, &c, list)
+	return e.connectLive(ctx, c, list)
 }
 
 // connectTo has the container be on these networks, the first of which is its network mode. Without any it has none, until it is connected to one.
@@ -163,12 +163,17 @@ func (e *Engine) connectLive(ctx context.Context, c *Container, list []Attachmen
 	if err := e.intend(c.ID, intent{Off: off}); err != nil {
 		return err
 	}
-	if err = e.putOn(ctx, c, &setup, list, b, off); err == nil {
+	err = e.putOn(ctx, c, &setup, list, b, off)
+	ended := c.meanwhile()
+	if err == nil && ended == nil {
 		return e.fulfilled(c.ID)
 	}
 	now, back := e.read(c.dir)
 	if back == nil {
 		back = e.takeOff(context.WithoutCancel(ctx), &now, off, true)
+	}
+	if ended != nil {
+		return errors.Join(ended, ignoreMissing(back)) // which may be why it failed
 	}
 	return errors.Join(err, back)
 }
@@ -192,7 +197,7 @@ func (e *Engine) putOn(ctx context.Context, c *Container, setup *monitor.Setup, 
 	if err == nil {
 		err = e.uplinkFor(ctx, &c.Config)
 	}
-	if err == nil {
+	if err == nil && c.PID != 0 { // else its next start makes it
 		err = e.onNetworks(ctx, netJob{Op: jobConnect, Process: c.Witness(), ID: c.ID, Network: made})
 	}
 	if err != nil {
@@ -380,21 +385,24 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 	if gone != nil && !IsNoNetwork(gone) {
 		return gone
 	}
-	c, lock, err := e.lock(container)
-	if force && gone == nil && errors.As(err, new(ErrNoSuchContainer)) {
+	err := e.changing(ctx, container, func(c *Container) error {
+		if gone != nil {
+			return e.forgetNetwork(c, ref, force, gone)
+		}
+		return e.disconnectHeld(ctx, c, &n)
+	})
+	switch missing := errors.As(err, new(ErrNoSuchContainer)); {
+	case missing && gone != nil:
+		return e.swapped(gone, ref, "disconnect")
+	case missing && force:
 		return e.takeGone(n.ID, container, err)
 	}
-	if gone != nil && err != nil {
-		return e.swapped(gone, ref, "disconnect")
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if gone != nil {
-		return e.forgetNetwork(&c, ref, force, gone)
-	}
-	i := e.attachedTo(&c, &n)
+	return err
+}
+
+// disconnectHeld takes a container that is held from a network.
+func (e *Engine) disconnectHeld(ctx context.Context, c *Container, n *netdb.Network) error {
+	i := e.attachedTo(c, n)
 	if n.Name == "none" && c.Config.Network == "none" {
 		c.connectTo(nil)
 		return c.writeRecord()
@@ -406,7 +414,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, container string, f
 		return ErrConflict{fmt.Sprintf("container %s is not connected to network %s", c.ID, n.Name)}
 	}
 	if c.Active() {
-		return e.disconnectLive(ctx, &c, &n)
+		return e.disconnectLive(ctx, c, n)
 	}
 	c.connectTo(slices.Delete(slices.Clone(c.Config.attachments()), i, i+1))
 	return c.writeRecord()

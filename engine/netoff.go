@@ -146,16 +146,21 @@ func (off *offNetwork) job(now *plan.Network) netJob {
 	return j
 }
 
-// unplug does such a job. Again it is no error that a container has ended meanwhile, or that there is no network world: nothing was made there.
+// unplug does such a job. Again it is no error that there is no network world: nothing was made there.
 func (e *Engine) unplug(ctx context.Context, c *Container, j netJob, again bool) error {
 	if len(j.Network.Endpoints) == 0 {
 		return nil
 	}
 	j.Process = c.Witness()
-	if again && j.Op == jobDisconnect && !j.Process.Alive() {
-		j.Op = jobUnplug // it waits for its next start by its policy
+	ended := func() bool { return j.Op == jobDisconnect && ending(j.Process) }
+	var err error
+	if !ended() {
+		err = e.onNetworks(ctx, j)
 	}
-	err := e.onNetworks(ctx, j)
+	if ended() {
+		j.Op = jobUnplug // it waits for its next start by its policy
+		err = e.onNetworks(ctx, j)
+	}
 	if again && errors.Is(err, world.ErrNone) {
 		return nil
 	}

@@ -404,12 +404,16 @@ func lockDir(dir string, how int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// mkdirs makes the directories that containers are kept in.
+// mkdirs makes the directories that containers are kept in. The first command of a boot that does looks for names that are still reserved, as by a rename that was killed with the machine.
 func (e *Engine) mkdirs() error {
+	first := !exists(e.dir + "/runtime")
 	for _, dir := range []string{e.dir, e.data, e.names(), e.ids(), e.creating(), e.homes()[0], e.homes()[1], e.dir + "/monitor", e.dir + "/runtime"} {
 		if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
 			return err
 		}
+	}
+	if first {
+		e.complain(e.sweepNames())
 	}
 	return nil
 }

@@ -278,6 +278,59 @@ func TestKilledRename(t *testing.T) {
 	}
 }
 
+// A rename that was killed, after each of its steps, leaves one name with the next command, also where the container is gone by then, or the machine went down.
+func TestKilledRenameIsSwept(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	names := func() string {
+		list, _ := files.ListOwn(e.names())
+		slices.Sort(list)
+		return strings.Join(list, " ")
+	}
+	for step := range 4 {
+		for _, next := range []string{"sweep", "lock", "remove", "boot"} {
+			want := map[bool]string{false: "old", true: "new"}[step > 1]
+			c := made(t, e, Config{Name: "old", Rootfs: root, Command: []string{"true"}})
+			err := e.intend(c.ID, intent{Rename: &renaming{"old", "new"}})
+			if err == nil && step > 0 {
+				err = files.Reserve(c.ID, e.names()+"/new")
+			}
+			if err == nil && step > 1 {
+				c.Name = "new"
+				err = c.writeRecord()
+			}
+			if err == nil && step > 2 {
+				err = os.Remove(e.names() + "/old")
+			}
+			switch {
+			case err != nil:
+			case next == "remove":
+				want = ""
+				err = errors.Join(e.Remove(ctx, c.ID, RemoveOptions{}), e.sweep())
+			case next == "boot":
+				if err = errors.Join(os.RemoveAll(e.intents()), os.RemoveAll(e.dir+"/runtime")); err == nil {
+					err = e.mkdirs()
+				}
+			case next == "lock":
+				var lock *os.File
+				if _, lock, err = e.lock(c.ID); err == nil {
+					lock.Close()
+				}
+			default:
+				err = e.sweep()
+			}
+			if now := names(); err != nil || now != want || exists(e.intents()+"/"+c.ID) {
+				t.Errorf("killed after step %d, %s: names are reserved: %s; %v", step, next, now, err)
+			}
+			if want != "" {
+				if err := e.Remove(ctx, want, RemoveOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+}
+
 // Names and ranges that are taken are passed over; when all names of two words are taken, there are others.
 func TestChooseFree(t *testing.T) {
 	e := openAt(t, t.TempDir())

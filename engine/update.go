@@ -24,11 +24,15 @@ func (e *Engine) Update(ctx context.Context, ref string, u UpdateConfig) (warnin
 	if err := checkRestart(u.Restart); err != nil {
 		return nil, err
 	}
-	c, lock, err := e.lock(ref)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
+	err = e.changing(ctx, ref, func(c *Container) error {
+		warnings, err = e.updateHeld(c, u)
+		return err
+	})
+	return warnings, err
+}
+
+// updateHeld updates a container that is held: see [Engine.changing].
+func (e *Engine) updateHeld(c *Container, u UpdateConfig) (warnings []string, err error) {
 	if c.Status == monitor.Removing || c.Status == monitor.Dead {
 		return nil, ErrConflict{`Container is marked for removal and cannot be "update".`}
 	}
@@ -36,14 +40,14 @@ func (e *Engine) Update(ctx context.Context, ref string, u UpdateConfig) (warnin
 		return nil, ErrConflict{"Restart policy cannot be updated because AutoRemove is enabled for the container"}
 	}
 	if c.Active() {
-		warnings, err = e.updateLive(&c, &updating{Config: u})
+		warnings, err = e.updateLive(c, &updating{Config: u})
 	} else if err = c.Config.update(u); err == nil {
 		err = errors.Join(c.updateTask(u), c.writeRecord()) // the next start makes all else anew
 	}
 	if err != nil {
 		return warnings, err
 	}
-	e.event(&c, "update", nil)
+	e.event(c, "update", nil)
 	return warnings, nil
 }
 

@@ -1,6 +1,9 @@
 package monitor
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // An interval lasts until all have gone who have it last longer, and none of them comes in late.
 func TestInterval(t *testing.T) {
@@ -35,4 +38,24 @@ func TestInterval(t *testing.T) {
 	if i.end() != nil {
 		t.Error("the next interval lasts for who has gone")
 	}
+	held := make(chan bool)
+	go func() {
+		i.hold(a)
+		held <- true
+	}()
+	select {
+	case <-held:
+		t.Error("it was held while the container was started")
+	case <-time.After(20 * time.Millisecond):
+	}
+	i.started()
+	<-held
+	i.hold(b)
+	i.begin()
+	if free = i.end(); free == nil {
+		t.Fatal("it does not last for who asked before it began")
+	}
+	i.drop(a)
+	i.drop(b)
+	<-free
 }

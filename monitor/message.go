@@ -397,9 +397,16 @@ func (c *Client) Postpone() (bool, error) {
 	return err == nil && why == "", err
 }
 
+// Hold has a container that runs wait with its next start by its policy, like one that has ended, until the client is closed: what is changed meanwhile is what that start
+// finds. A monitor of an older version does so for one that has ended alone. Nobody else may read from the client meanwhile.
+func (c *Client) Hold() error {
+	_, err := c.ask(mPostpone, 1)
+	return err
+}
+
 // ask waits for the answer to a question: nothing, or why not.
-func (c *Client) ask(question byte) (why string, err error) {
-	if err := c.send(question, nil); err != nil {
+func (c *Client) ask(question byte, data ...byte) (why string, err error) {
+	if err := c.send(question, data); err != nil {
 		return "", err
 	}
 	for {

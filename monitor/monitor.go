@@ -490,7 +490,9 @@ func (m *monitor) attend() {
 			m.end(x)
 			return
 		}
-		if !m.launchAgain() {
+		again := m.launchAgain()
+		m.interval.started()
+		if !again {
 			m.end(x)
 			return
 		}

@@ -238,7 +238,7 @@ func (m *monitor) connected() error {
 	w, running := m.state.Witness(), m.run != nil && m.run.container != nil
 	m.mu.Unlock()
 	if !running || !w.Alive() {
-		return errNotNow
+		return nil // its next start does that
 	}
 	return m.serveNames(fmt.Sprintf("/proc/%d/ns/net", w.PID))
 }

@@ -146,6 +146,9 @@ func (m *monitor) obey(c *client, kind byte, data []byte) {
 		}
 	case kind == mNets:
 		m.done(c, m.connected())
+	case kind == mPostpone && len(data) > 0:
+		m.interval.hold(c)
+		m.done(c, nil)
 	case kind == mPostpone:
 		m.done(c, m.interval.postpone(c))
 	case kind == mStay:
