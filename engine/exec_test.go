@@ -195,6 +195,57 @@ func execEnds(t testing.TB, e *Engine, c Container, since time.Time) map[string]
 	return codes
 }
 
+// What a killed monitor had started is told of by its successor, once: with its exit code, which the kernel tells since Linux 6.15 as long as somebody looks, and else 255.
+func TestExecDetachedOfAKilledMonitor(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	nstest.NoLeaks(t, e.dir)
+	begin := time.Now()
+	c := started(t, e, asleep(nstest.RootFS(t)))
+	start := func(line string) string {
+		t.Helper()
+		res, err := e.Exec(ctx, c.ID, ExecConfig{Command: []string{"sh", "-c", line}, Detach: true}, Streams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.ID
+	}
+	ended := start("exit 3")
+	nstest.Until(t, "the end of one whose monitor lives", func() bool { return execEnds(t, e, c, begin)[ended] == "3" })
+	between := start("while ! [ -e /tmp/between ]; do sleep 0.01; done; exit 5")
+	after := start("while ! [ -e /tmp/after ]; do sleep 0.01; done; exit 7")
+	killed := start("exec sleep 1000")
+	killMonitor(t, e, c)
+	do := func(file string) {
+		t.Helper()
+		if _, err := e.Exec(ctx, c.ID, ExecConfig{Command: []string{"touch", "/tmp/" + file}}, Streams{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("between")
+	nstest.Until(t, "the end of one between two monitors", func() bool {
+		return !slices.ContainsFunc(monitor.ExecNotes(monitor.Place(e.dir, c.ID)), func(n monitor.ExecNote) bool { return n.ID == between && n.Process.Alive() })
+	})
+	if err := e.sweep(); err != nil {
+		t.Fatal(err)
+	}
+	do("after")
+	code := "7"
+	if !tellsExits() {
+		code = "255"
+	}
+	nstest.Until(t, "the ends of both", func() bool {
+		codes := execEnds(t, e, c, begin)
+		return codes[between] == "255" && codes[after] == code
+	})
+	if err := e.Stop(ctx, c.ID, StopOptions{Timeout: new(int)}); err != nil {
+		t.Fatal(err)
+	}
+	if codes := execEnds(t, e, c, begin); codes[ended] != "3" || codes[between] != "255" || codes[after] != code || tellsExits() && codes[killed] != "137" || len(codes) != 6 {
+		t.Errorf("%v", codes)
+	}
+}
+
 // TestExecDetachedEnds: the monitor is the parent of what is detached, and tells of its end. A process 1 that waits for
 // nobody, as that of a container often is, would leave it a zombie, which keeps its container from ending. When all have ended the monitor rests.
 func TestExecDetachedEnds(t *testing.T) {

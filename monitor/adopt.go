@@ -10,7 +10,6 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -42,6 +41,7 @@ func (m *monitor) adopt() error {
 		m.warnings = append(m.warnings, "its networks are not as they were: "+err.Error())
 	}
 	m.watchHealth(r)
+	m.adoptExecs()
 	return nil
 }
 
@@ -54,6 +54,8 @@ func (m *monitor) adoptEnded(r *run) error {
 	}
 	r.container = nil
 	m.run = r
+	m.adoptExecs()
+	m.lastExecs()
 	return nil
 }
 
@@ -89,8 +91,7 @@ func (m *monitor) reopen(r *run) {
 	}
 }
 
-// waitAdopted waits for the end of a run whose process is not this one's child. Who its parent is by now has to have waited for it before the
-// kernel tells how it ended.
+// waitAdopted waits for the end of a run whose process is not this one's child.
 func (r *run) waitAdopted() Exit {
 	p := r.adopted
 	if p.Witness().PID == 0 {
@@ -115,15 +116,8 @@ func (r *run) waitAdopted() Exit {
 	}
 	defer p.Close()
 	close(r.ended)
-	for range 500 { // five seconds: some machines' first process waits for others' children once in a while only
-		status, err := launch.ExitOf(p.FD())
-		if err == nil {
-			return exitOf(status)
-		}
-		if err != unix.EAGAIN {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+	if status, err := exitOfOther(p); err == nil {
+		return exitOf(status)
 	}
 	return Exit{Code: 255, Error: unknownEnd}
 }

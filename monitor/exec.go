@@ -10,7 +10,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -159,14 +158,22 @@ func (m *monitor) parent(order Exec, p *launch.Process, started func()) {
 	if p.Master != nil {
 		m.keepTerminal(p.Master)
 	}
-	ended := make(chan struct{}) // its end has been told of
-	m.mu.Lock()
-	m.execed = append(m.execed, ended)
-	m.mu.Unlock()
+	told := m.execBegins()
+	n := ExecNote{ID: order.ID, Own: true}
+	if begun := oci.OpenProcess(p.PID); begun != nil {
+		n.Process = begun.Witness()
+		begun.Close()
+	}
+	n.Write(m.place) // for a successor: without it goes on
 	started()
 	if status, err := p.Wait(); err == nil {
-		m.event("exec_die", map[string]string{"execID": order.ID, "exitCode": strconv.Itoa(launch.ExitCode(status))})
+		m.execDied(n, launch.ExitCode(status))
 	}
+	told()
+}
+
+// execEnds forgets a process whose end has been told of.
+func (m *monitor) execEnds(ended chan struct{}) {
 	m.mu.Lock()
 	m.execed = slices.DeleteFunc(m.execed, func(other chan struct{}) bool { return other == ended })
 	m.rested = false // it is to become small once more
