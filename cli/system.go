@@ -48,7 +48,7 @@ func newDF(io IO) *cobra.Command {
 			Raw:   "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
 			Heads: map[string]string{"Active": "ACTIVE", "Reclaimable": "RECLAIMABLE", "Size": "SIZE", "TotalCount": "TOTAL", "Type": "TYPE"},
 		}, format.Options{Format: layout, Terminal: io.onTerminal()}, []row{
-			line("Images", len(u.Images), u.ImagesInUse, u.LayersSize, u.LayersUnused),
+			line("Images", u.ImagesTotal, u.ImagesInUse, u.LayersSize, u.LayersUnused),
 			line("Containers", len(u.Containers), u.ContainersAlive, u.ContainersSize, u.ContainersIdle),
 			line("Local Volumes", len(u.Volumes), u.VolumesInUse, u.VolumesSize, u.VolumesUnused),
 			line("Build Cache", 0, 0, 0, 0),

@@ -19,6 +19,7 @@ type DiskUsage struct {
 	ContainersIdle  int64 // of those that do not run
 	VolumesSize     int64
 	VolumesUnused   int64
+	ImagesTotal     int // one that is there by two manifests is one
 	ImagesInUse     int
 	ContainersAlive int
 	VolumesInUse    int
@@ -58,18 +59,7 @@ func (e *Engine) dfImages(ctx context.Context, u *DiskUsage) error {
 	if err != nil {
 		return err
 	}
-	used := map[digest.Digest]bool{} // a layer of an image, by whether a container needs it
-	for _, i := range list {
-		n := len(users[i.ID])
-		if n > 0 {
-			u.ImagesInUse++
-		}
-		u.Images = append(u.Images, ImageUsage{i, n})
-		for _, id := range i.Chain() {
-			used[id] = used[id] || n > 0
-		}
-	}
-	for id, needed := range used {
+	for id, needed := range u.addImages(list, func(id digest.Digest) int { return len(users[id]) }) {
 		l, err := layers.Layer(id)
 		if err != nil {
 			continue // it is missing: Check tells
@@ -80,6 +70,24 @@ func (e *Engine) dfImages(ctx context.Context, u *DiskUsage) error {
 		}
 	}
 	return nil
+}
+
+// addImages counts images, whose containers users counts, and gives their layers by whether a container needs them.
+func (u *DiskUsage) addImages(list []image.Summary, users func(id digest.Digest) int) (layers map[digest.Digest]bool) {
+	layers, known := map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	for _, i := range list {
+		n := users(i.ID)
+		if !known[i.ID] {
+			known[i.ID] = true
+			u.ImagesTotal++
+			u.ImagesInUse += min(n, 1)
+		}
+		u.Images = append(u.Images, ImageUsage{i, n})
+		for _, id := range i.Chain() {
+			layers[id] = layers[id] || n > 0
+		}
+	}
+	return layers
 }
 
 func (e *Engine) dfContainers(ctx context.Context, u *DiskUsage) (err error) {

@@ -108,10 +108,14 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	return list, ctx.Err()
 }
 
-// layerUsers counts of each layer the images that have it.
+// layerUsers counts of each layer the images that have it; one that is there by two manifests is one.
 func layerUsers(images []Image) map[digest.Digest]int {
-	users := map[digest.Digest]int{}
+	users, known := map[digest.Digest]int{}, map[digest.Digest]bool{}
 	for _, i := range images {
+		if known[i.ID] {
+			continue
+		}
+		known[i.ID] = true
 		for _, id := range slices.Compact(slices.Sorted(slices.Values(i.Chain()))) {
 			users[id]++
 		}

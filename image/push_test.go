@@ -264,6 +264,72 @@ func TestTwin(t *testing.T) {
 	}
 }
 
+// TestTwinNotes: what is noted of an image is there still when the name goes that it was noted with, and another manifest stays; its layers are shared with nobody.
+func TestTwinNotes(t *testing.T) {
+	f := newFixture()
+	one := f.image(Host(), "gzip", false, layersOf(2)...)
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[one.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Annotations = map[string]string{"another": "manifest"}
+	f.tags["one"], f.tags["other"] = one, f.document(m, m.MediaType)
+	k := serve(t, f)
+	s := newStore(t, nil)
+	for _, tag := range []string{"one", "other"} {
+		if _, err := s.Pull(t.Context(), k.host+"/a:"+tag, PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.List(t.Context(), ListOptions{Shared: true})
+	if err != nil || len(list) != 2 || list[0].ID != list[1].ID || list[0].SharedSize != 0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	err = s.change(t.Context(), func(list []root) ([]root, error) {
+		for _, r := range list {
+			if r.Digest == one.Digest {
+				r.Annotations[parent] = "sha256:" + strings.Repeat("a", 64)
+			}
+		}
+		return list, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.tags["one"] = f.image(Host(), "gzip", false, layersOf(3)...)
+	if _, err := s.Pull(t.Context(), k.host+"/a:one", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.List(t.Context(), ListOptions{}); err != nil || len(list) != 2 {
+		t.Errorf("%d listed, %v", len(list), err)
+	}
+	if i, err := s.Inspect(k.host+"/a:other", Platform{}); err != nil || i.Parent == "" {
+		t.Errorf("%q, %v", i.Parent, err)
+	}
+}
+
+// TestTwinInIndex: an image that an index leads to, too, is not deleted with its other name.
+func TestTwinInIndex(t *testing.T) {
+	f := newFixture()
+	mine := f.image(Host(), "gzip", false, layersOf(2)...)
+	f.tags["many"], f.tags["one"] = f.index(false, mine, f.image(other, "gzip", false, layersOf(3)...)), mine
+	k := serve(t, f)
+	s := newStore(t, nil)
+	for _, tag := range []string{"many", "one"} {
+		if _, err := s.Pull(t.Context(), k.host+"/a:"+tag, PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deleted := func(r Removed) bool { return r.Deleted != "" }
+	out, err := s.Remove(t.Context(), k.host+"/a:one", RemoveOptions{Blocked: func(Image, bool) error { return errors.New("a container needs it") }})
+	if err != nil || slices.ContainsFunc(out, deleted) {
+		t.Errorf("%v, %v", out, err)
+	}
+	if out, err = s.Remove(t.Context(), k.host+"/a:many", RemoveOptions{}); err != nil || !slices.ContainsFunc(out, deleted) {
+		t.Errorf("%v, %v", out, err)
+	}
+}
+
 // TestPushIndex: an index with all its platforms, or one of them where not all are here.
 func TestPushIndex(t *testing.T) {
 	f := newFixture()

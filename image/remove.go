@@ -82,7 +82,7 @@ func (s *Store) remove(list []root, i Image, ref string, o RemoveOptions) (left 
 	left = slices.DeleteFunc(slices.Clone(list), func(r root) bool {
 		return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
 	})
-	last := !slices.ContainsFunc(left, func(r root) bool { return mine(r) || s.configOf(r) == i.ID })
+	last := !slices.ContainsFunc(left, func(r root) bool { return mine(r) || s.idOf(r) == i.ID })
 	if last && o.Blocked != nil {
 		if err := o.Blocked(i, o.Force); err != nil {
 			if _, ok := namedBy(i, ref); !ok || !o.Force {
@@ -362,7 +362,10 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 				continue
 			}
 			gone[i.Target.Digest] = true
-			own := append(untagged(i, i.Names), Removed{Deleted: i.ID.String()})
+			own := untagged(i, i.Names)
+			if one := (Removed{Deleted: i.ID.String()}); !slices.Contains(out.Removed, one) {
+				own = append(own, one)
+			}
 			lost = append(lost, func() { s.tellRemoved(i, own) })
 			out.Removed = append(out.Removed, own...)
 		}

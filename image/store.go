@@ -326,36 +326,47 @@ func (s *Store) change(ctx context.Context, edit func([]root) ([]root, error)) e
 }
 
 // withoutTwins drops roots without a name whose image another root has by another manifest, as a push that compressed its layers may have written it: nobody could
-// tell the two apart.
+// tell the two apart. What is noted of the image the other one has from then on.
 func (s *Store) withoutTwins(list []root) []root {
 	nameless := func(r root) bool { return nameOf(r) == "" }
 	if !slices.ContainsFunc(list, nameless) {
 		return list
 	}
-	known := map[digest.Digest]bool{}
-	for _, r := range list {
-		if id := s.configOf(r); id != "" && !nameless(r) {
-			known[id] = true
+	ids, heirs := make([]digest.Digest, len(list)), map[digest.Digest]int{} // of an image the root that stays
+	for i, r := range list {
+		ids[i] = s.idOf(r)
+		if at, is := heirs[ids[i]]; ids[i] != "" && (!is || nameless(list[at]) && !nameless(r)) {
+			heirs[ids[i]] = i
 		}
 	}
-	return slices.DeleteFunc(list, func(r root) bool {
-		if !nameless(r) {
-			return false
+	var left []root
+	for i, r := range list {
+		at, known := heirs[ids[i]]
+		if !known || at == i || !nameless(r) || isIndex(r.MediaType) { // an index may have what the other one has not
+			left = append(left, r)
+			continue
 		}
-		id := s.configOf(r)
-		twin := known[id]
-		known[id] = id != ""
-		return twin
-	})
+		if notes, p := list[at].Annotations, r.Annotations[parent]; p != "" && notes != nil && notes[parent] == "" {
+			notes[parent] = p
+		}
+	}
+	return left
 }
 
-// configOf is the config of the one image that a root leads to, which is its id; empty where that is an index, or damaged.
-func (s *Store) configOf(r root) digest.Digest {
+// idOf is the id of the image that a root leads to: of an index the one that it is listed as. It is empty where that is damaged.
+func (s *Store) idOf(r root) digest.Digest {
 	doc, err := s.readDocument(v1.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
-	if err != nil || doc.manifest == nil {
+	if err != nil {
 		return ""
 	}
-	return doc.manifest.Config.Digest
+	if doc.manifest != nil {
+		return doc.manifest.Config.Digest
+	}
+	i, err := s.first(r)
+	if err != nil {
+		return ""
+	}
+	return i.ID
 }
 
 func (s *Store) writeRoots(list []root) error {
