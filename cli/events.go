@@ -37,7 +37,7 @@ TIME: one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds since
 		out := io.shown()
 		if layout != "" { // a template that is wrong is told before the first event
 			if err := format.Object(nobody{}, layout, engine.Event{}); err != nil {
-				return err
+				return &engine.ExitError{Code: 64, Err: err} // as with Docker
 			}
 		}
 		e, err := openEngine(io)

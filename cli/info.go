@@ -24,7 +24,7 @@ func newInfo(io IO) *cobra.Command {
 		}
 		i.ServerVersion = Version
 		if layout != "" {
-			return format.Object(io.shown(), layout, i)
+			return templateStatus(format.Object(io.shown(), layout, i))
 		}
 		fmt.Fprint(io.Out, infoText(i))
 		for _, w := range i.Warnings {

@@ -18,6 +18,14 @@ func inspectFormat(s *pflag.FlagSet, to *string) {
 	s.StringVarP(to, "format", "f", "", "json, or a Go `TEMPLATE` (default: JSON with indents)")
 }
 
+// templateStatus gives a template that is none Docker's exit code, where objects are printed by it and not rows.
+func templateStatus(err error) error {
+	if errors.As(err, new(*format.ParseError)) {
+		return &engine.ExitError{Code: 64, Err: err}
+	}
+	return err
+}
+
 // inspectEach prints the objects of all names, and tells of those that there are not.
 func inspectEach(io IO, layout string, names []string, look func(name string) (any, error)) error {
 	var list []any
@@ -32,7 +40,7 @@ func inspectEach(io IO, layout string, names []string, look func(name string) (a
 	}
 	err := format.Objects(io.shown(), layout, list)
 	if errors.As(err, new(*format.ParseError)) {
-		return err
+		return templateStatus(err)
 	}
 	failed := false
 	for _, err := range append(errs, err) { // after what was found

@@ -107,12 +107,9 @@ func Main(ctx context.Context, args []string, io IO) int {
 	}
 	io.report(err)
 	var exit *engine.ExitError
-	var badTemplate *format.ParseError
 	switch {
 	case errors.As(err, new(cancelledError)):
 		return 0 // as with Docker
-	case errors.As(err, &badTemplate) && slices.Contains(args, "inspect"):
-		return 64 // as with Docker
 	case errors.As(err, &exit):
 		return exit.Code
 	case isUsage(err):

@@ -72,7 +72,7 @@ func newVersion(io IO) *cobra.Command {
 	c.RunE = func(*cobra.Command, []string) error {
 		v := thisVersion()
 		if layout != "" {
-			return format.Object(io.Out, layout, struct{ Client, Server versionPart }{v, v})
+			return templateStatus(format.Object(io.Out, layout, struct{ Client, Server versionPart }{v, v}))
 		}
 		fmt.Fprintf(io.Out, "kakuri:\n Version:    %s\n Go version: %s\n", v.Version, v.GoVersion)
 		if v.GitCommit != "" {
