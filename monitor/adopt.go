@@ -106,6 +106,7 @@ func (r *run) waitAdopted() Exit {
 	}()
 	select {
 	case <-r.left.known:
+		r.container.Over()
 		close(r.ended)
 		go func() {
 			<-ended

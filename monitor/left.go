@@ -44,16 +44,16 @@ func (m *monitor) watchLeft(r *run) {
 				return
 			case <-time.After(pause):
 			}
-			if m.lookLeft(r) {
+			if m.lookLeft(r, time.Second) {
 				return
 			}
 		}
 	}()
 }
 
-// lookLeft has the wait for the end be over where the first process has nothing left, and is so for longer than an end takes. It reports whether there is nothing more to look for.
-func (m *monitor) lookLeft(r *run) bool {
-	const moment = time.Second
+// lookLeft has the wait for the end be over where the first process has nothing left, and is so for a moment, longer than an end takes. It reports whether there is nothing more to
+// look for.
+func (m *monitor) lookLeft(r *run, moment time.Duration) bool {
 	p := r.container.Witness().Open()
 	if p == nil {
 		return true

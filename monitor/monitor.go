@@ -619,6 +619,7 @@ func (m *monitor) waitEnd(r *run) Exit {
 	}
 	for !r.proc.WaitEndOr(m.wake) {
 		if r.left.is() {
+			r.container.Over()
 			close(r.ended)
 			go r.proc.Wait() // until it has ended altogether, perhaps when the next one runs
 			return exitOf(r.left.status)
@@ -813,7 +814,7 @@ func (m *monitor) thaw(r *run) {
 			return
 		case <-t.C:
 			r.container.LetEnd()
-			m.lookLeft(r)
+			m.lookLeft(r, 100*time.Millisecond) // whoever stops it waits
 		}
 	}
 }

@@ -339,6 +339,9 @@ func (c *Container) end() error {
 		return nil
 	}
 	defer p.Close()
+	if c.over && c.Left(p) {
+		return nil
+	}
 	if c.frozen() {
 		// On version 1 the signal would wait for the thaw.
 		if err := c.withGroup("delete", func(g *group) error { return g.Kill(context.Background(), unix.SIGKILL) }); err != nil {
@@ -364,6 +367,9 @@ func (c *Container) Left(p *Process) bool {
 	pids, err := c.Processes()
 	return err != nil || !slices.ContainsFunc(pids, func(pid int) bool { return pid != p.Witness().PID })
 }
+
+// Over says that the container's first process is [Container.Left], and has been for as long as somebody was to wait: Delete does not wait for its end once more.
+func (c *Container) Over() { c.over = true }
 
 // gone waits until a process of a container that was sent SIGKILL has ended, or is [Container.Left].
 func (c *Container) gone(p *Process) error {

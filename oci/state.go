@@ -137,6 +137,7 @@ type Container struct {
 	state   record
 	config  *specs.Spec // read when it is needed
 	heard   *notices    // of a process in the foreground
+	over    bool        // see Over
 }
 
 // record is state.json.
