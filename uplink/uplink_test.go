@@ -689,6 +689,66 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestUnread: what a container does not read of connections that both ends have shut is in the uplink's memory, and counts as a connection of the container's.
+func TestUnread(t *testing.T) {
+	p := newPlace(t)
+	const most = 100
+	p.must(request{Op: "limit", Files: 2 * most})
+	p.start(uplink.Builtin)
+	p.outside.listen(t, ":7", echo)
+	p.outside.listen(t, ":19", func(c *net.TCPConn) { c.Write(make([]byte, 200<<10)) })
+	refused := func() bool { return p.must(request{Op: "status"}).Status.Refused > 0 }
+	var unread []net.Conn
+	p.container.do(func() {
+		d := net.Dialer{Timeout: time.Second}
+		for len(unread) < most && !refused() {
+			if c, err := d.Dial("tcp", outsideAddr4+":19"); err == nil {
+				c.(*net.TCPConn).SetReadBuffer(1)
+				c.(*net.TCPConn).CloseWrite()
+				unread = append(unread, c)
+			}
+		}
+	})
+	if !refused() {
+		t.Errorf("%d connections that wait to be read, and none is refused", len(unread))
+	}
+	for _, c := range unread {
+		c.Close()
+	}
+	for range most { // they count no more
+		c := p.container.dial(t, "tcp", outsideAddr4+":7")
+		transfer(t, c, 10)
+		c.Close()
+	}
+}
+
+// TestFlood: packets that come faster than they can be passed on are lost, and are not kept in memory.
+func TestFlood(t *testing.T) {
+	p := newPlace(t)
+	s := p.start(uplink.Builtin)
+	p.outside.packets(t, outsideAddr4+":9")
+	var senders sync.WaitGroup
+	end := time.Now().Add(3 * time.Second)
+	for range 4 {
+		c := p.container.dial(t, "udp", outsideAddr4+":9")
+		senders.Go(func() {
+			for b := make([]byte, 60_000); time.Now().Before(end); {
+				c.Write(b)
+			}
+		})
+	}
+	most := 0
+	for time.Now().Before(end) {
+		most = max(most, p.memory(s.PID))
+		time.Sleep(again / 10)
+	}
+	senders.Wait()
+	if most > 100<<10 {
+		t.Errorf("the uplink had %d KiB of memory", most)
+	}
+	exchange(t, p.container.dial(t, "udp", outsideAddr4+":9"), 10)
+}
+
 // TestFewDescriptors: a container that sends to as many ports as there are leaves the uplink the descriptors by which it is told to do something.
 func TestFewDescriptors(t *testing.T) {
 	p := newPlace(t)

@@ -47,9 +47,10 @@ func (t *Stack) connection(r *tcp.ForwarderRequest) {
 	if c == nil {
 		return
 	}
-	defer c.host.Close()
-	defer c.ep.Close()
 	c.splice()
+	c.host.Close()
+	c.linger()
+	c.ep.Close()
 }
 
 // refuse leaves a request unanswered: it comes again, as to a server whose queue is full.
@@ -114,6 +115,18 @@ func (c *conn) splice() {
 		c.abort()
 	}
 	out.Wait()
+}
+
+// linger waits until the other end has acknowledged all that it was sent, or is gone. Until then the stack keeps that in memory, for as long as
+// who does not read it likes: so it counts as a connection.
+func (c *conn) linger() {
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) { // the stack tells nobody of this
+		switch tcp.EndpointState(c.ep.State()) {
+		case tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
+			return
+		}
+		time.Sleep(wait)
+	}
 }
 
 // abort tells both ends that the connection failed.

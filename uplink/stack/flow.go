@@ -61,12 +61,14 @@ func newFlows(s *stack.Stack, most int) (*flows, error) {
 		return nil, os.NewSyscallError("epoll_create", err)
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err == nil {
-		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
-	}
 	if err != nil {
 		unix.Close(epoll)
 		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}); err != nil {
+		unix.Close(epoll)
+		unix.Close(wake)
+		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	f := &flows{s: s, most: most, epoll: epoll, wake: wake, done: make(chan struct{}), byKey: map[flowKey]*flow{}, byFD: map[int]*flow{}, order: list.New(), of: map[tcpip.Address]*list.List{}}
 	go f.run()

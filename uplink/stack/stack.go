@@ -63,8 +63,9 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 		unix.Close(tun)
 		return nil, fmt.Errorf("the built-in stack: %s: %v", what, err)
 	}
-	// What comes from the kernel in here needs no second look at its sums.
-	link, err := fdbased.New(&fdbased.Options{FDs: []int{tun}, MTU: uint32(mtu), RXChecksumOffload: true})
+	// What comes from the kernel in here needs no second look at its sums. Who reads a packet deals with it, too: with more processors than that
+	// one the library keeps all that they are not through with yet, without end. So what is too much waits in the device, and gets lost there.
+	link, err := fdbased.New(&fdbased.Options{FDs: []int{tun}, MTU: uint32(mtu), RXChecksumOffload: true, ProcessorsPerChannel: 1})
 	if err != nil {
 		return fail("device", err)
 	}
