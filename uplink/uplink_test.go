@@ -749,6 +749,34 @@ func TestFlood(t *testing.T) {
 	exchange(t, p.container.dial(t, "udp", outsideAddr4+":9"), 10)
 }
 
+// TestPortAgain: a container that connects from a port which it has had a moment ago need not wait for long, as one that connects thousands of times to one server.
+func TestPortAgain(t *testing.T) {
+	p := newPlace(t)
+	p.start(uplink.Builtin)
+	p.outside.listen(t, ":19", func(c *net.TCPConn) { c.Write(make([]byte, 10)) })
+	const times = 4
+	began := time.Now()
+	p.container.do(func() {
+		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{Port: 40000}}
+		for range times {
+			c, err := d.Dial("tcp", outsideAddr4+":19")
+			for errors.Is(err, unix.EADDRINUSE) { // the one before is about to end
+				time.Sleep(again / 100)
+				c, err = d.Dial("tcp", outsideAddr4+":19")
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.ReadAll(c)
+			c.Close()
+		}
+	})
+	if took := time.Since(began); took > times*2*time.Second { // the kernel asks a second time after one
+		t.Errorf("%d connections took %v", times, took)
+	}
+}
+
 // TestFewDescriptors: a container that sends to as many ports as there are leaves the uplink the descriptors by which it is told to do something.
 func TestFewDescriptors(t *testing.T) {
 	p := newPlace(t)

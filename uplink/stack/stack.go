@@ -92,7 +92,9 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 		t.gateways = append(t.gateways, std)
 	}
 	sack, nodelay, fixed := tcpip.TCPSACKEnabled(true), tcpip.TCPDelayEnabled(false), tcpip.TCPModerateReceiveBufferOption(false)
-	wait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second) // nothing old comes along from a device in memory
+	// Nothing old comes along from a device in memory. Who takes a port once more meanwhile is not heard, since the stack asks those that listen alone: so this is
+	// less than Linux waits before it asks again, and more than before it says a second time that it is through.
+	wait := tcpip.TCPTimeWaitTimeoutOption(500 * time.Millisecond)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: largeBuffer, Max: largeBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: largeBuffer, Max: largeBuffer}
 	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &nodelay, &fixed, &wait, &receive, &send} {
