@@ -38,17 +38,23 @@ func openProc(proc *os.File) (dir, func(), error) {
 
 // read returns the file name in d whole, in buf when it is large enough. Files of /proc
 // have no size beforehand.
-func (d dir) read(name string, buf []byte) ([]byte, error) { return d.readMost(name, buf, math.MaxInt) }
-
-// readMost is read of a file that may have no end: what is behind so many bytes is left out.
-func (d dir) readMost(name string, buf []byte, most int) ([]byte, error) {
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(int(d), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	})
+func (d dir) read(name string, buf []byte) ([]byte, error) {
+	fd, err := d.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return readMost(fd, buf, math.MaxInt)
+}
+
+func (d dir) open(name string) (fd int, err error) {
+	return retry(func() (int, error) {
+		return unix.Openat(int(d), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
+}
+
+// readMost reads a file that may have no end, in buf when it is large enough: what is behind so many bytes is left out.
+func readMost(fd int, buf []byte, most int) ([]byte, error) {
 	buf = buf[:0]
 	for {
 		if cap(buf)-len(buf) < 512 {

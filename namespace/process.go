@@ -24,7 +24,7 @@ type Process struct {
 	PIDs    []int    // its pid at every level from that namespace, outermost first, to its own
 	Parent  int      // pid of its parent; 0 for none, or one outside that namespace
 	Comm    string   // its name, at most 15 bytes; untrusted, any byte may be in it
-	Args    []string // its command line; empty for kernel threads and ended processes; untrusted
+	Args    []string // its command line; empty for kernel threads, ended processes, and those that keep it back ([ErrLate]); untrusted
 	State   byte     // as ps(1) has it: R, S, D, T, Z …
 	Ended   bool     // it has left all its namespaces but pid and user: a zombie, or about to be one
 	Kernel  bool     // whether it is a thread of the kernel
@@ -149,8 +149,11 @@ func bootTime() (boot time.Time) {
 	return boot
 }
 
-// A processReader keeps its buffer from one process to the next.
-type processReader struct{ buf []byte }
+// A processReader keeps its buffers from one process to the next.
+type processReader struct {
+	buf  []byte
+	args ArgsReader
+}
 
 // read returns the process whose directory is d, whole. One that ends in between is read
 // again, and then is an ended process throughout, or not there.
@@ -197,13 +200,16 @@ func (r *processReader) attempt(d dir, pid int) (*Process, error) {
 		name  string
 		parse func([]byte) error
 	}{
-		{"stat", p.parseStat}, {"status", p.parseStatus}, {"cgroup", p.parseCgroup}, {"cmdline", p.parseArgs},
+		{"stat", p.parseStat}, {"status", p.parseStatus}, {"cgroup", p.parseCgroup},
 	} {
-		if p.Kernel && f.name == "cmdline" {
-			continue // always empty
-		}
 		if err := r.parse(d, pid, f.name, f.parse); err != nil {
 			return nil, err
+		}
+	}
+	if !p.Kernel {
+		var err error
+		if p.Args, err = r.args.read(d); err != nil && err != ErrLate {
+			return nil, &processError{pid, "cmdline", err}
 		}
 	}
 	if p.UIDs.Effective != 0 {
@@ -220,15 +226,8 @@ func (r *processReader) attempt(d dir, pid int) (*Process, error) {
 	return p, nil
 }
 
-// mostArgs is as much as is read of a command line, in bytes. A process has that be any part of its memory: PR_SET_MM_MAP of prctl(2).
-const mostArgs = 64 << 10
-
 func (r *processReader) parse(d dir, pid int, name string, parse func([]byte) error) error {
-	most := math.MaxInt
-	if name == "cmdline" {
-		most = mostArgs
-	}
-	data, err := d.readMost(name, r.buf, most)
+	data, err := d.read(name, r.buf)
 	if err == nil {
 		r.buf = data
 		err = parse(data)
@@ -304,13 +303,4 @@ func (p *Process) parseStat(data []byte) error {
 func (p *Process) parseCgroup(data []byte) (err error) {
 	p.Cgroups, err = ParseCgroups(data)
 	return err
-}
-
-// parseArgs takes a cmdline. What a process wrote over its arguments (setproctitle(3))
-// has no NUL, or many at its end.
-func (p *Process) parseArgs(data []byte) error {
-	if s := strings.TrimRight(string(data), "\x00"); s != "" {
-		p.Args = strings.Split(s, "\x00")
-	}
-	return nil
 }

@@ -3,6 +3,8 @@ package ps
 import (
 	"context"
 	"time"
+
+	"github.com/kakuri/kakuri/namespace"
 )
 
 // A Table is what ps(1) prints.
@@ -22,8 +24,9 @@ func List(ctx context.Context, options []string, pids []int) (Table, error) {
 		t.Titles = append(t.Titles, c.title)
 	}
 	m := machineNow()
+	var args namespace.ArgsReader
 	for _, pid := range pids {
-		p, err := readTask(pid)
+		p, err := readTask(pid, &args)
 		if err != nil {
 			continue // it has ended
 		}
@@ -46,7 +49,7 @@ type Use struct {
 // Sum adds up what the processes that are given use. Those that have ended are not counted.
 func Sum(pids []int) (u Use) {
 	for _, pid := range pids {
-		p, err := readTask(pid)
+		p, err := readTask(pid, nil)
 		if err != nil {
 			continue
 		}

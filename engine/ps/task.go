@@ -1,7 +1,6 @@
 package ps
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/namespace"
 	"golang.org/x/sys/unix"
 )
@@ -28,8 +26,8 @@ type task struct {
 	locked                      bool
 }
 
-// readTask reads /proc/PID/stat, status and cmdline: proc_pid_stat(5).
-func readTask(pid int) (task, error) {
+// readTask reads /proc/PID/stat and status, and cmdline where it is given what reads that: proc_pid_stat(5).
+func readTask(pid int, args *namespace.ArgsReader) (task, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	data, err := os.ReadFile(dir + "/stat")
 	if err != nil {
@@ -58,15 +56,11 @@ func readTask(pid int) (task, error) {
 			p.locked = f[0] != "0"
 		}
 	}
-	line, err := files.Head(dir+"/cmdline", mostArgs)
-	if line = bytes.TrimRight(line, "\x00"); err == nil && len(line) > 0 {
-		p.args = strings.Split(string(line), "\x00")
+	if args != nil {
+		p.args, _ = args.Read(nil, pid) // one whose arguments do not come is shown by its name
 	}
 	return p, nil
 }
-
-// mostArgs is as much as is read of a command line, in bytes: a process has it be as long as it likes, by PR_SET_MM_MAP of prctl(2).
-const mostArgs = 64 << 10
 
 // parseStat is all of a task that stat has, but for its pid.
 func parseStat(data []byte) (task, error) {

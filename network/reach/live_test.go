@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/ui"
 )
 
@@ -473,7 +474,7 @@ func TestListeners(t *testing.T) {
 	for network, want := range map[string]Listener{
 		"tcp4": {Proto: "tcp", Addr: addr("0.0.0.0")}, "tcp6": {Proto: "tcp", Addr: addr("::"), Only6: true}, "tcp": {Proto: "tcp", Addr: addr("::")}, "udp": {Proto: "udp", Addr: addr("127.0.0.1")},
 	} {
-		want.Port, want.PID, want.Program = at[network], os.Getpid(), program(os.Getpid())
+		want.Port, want.PID, want.Program = at[network], os.Getpid(), program(os.Getpid(), new(namespace.ArgsReader))
 		if !slices.Contains(s.Listeners, want) {
 			t.Errorf("no %+v in %+v", want, s.Listeners)
 		}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/network/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -46,13 +46,14 @@ func listeners(s *netlink.Socket) (list []Listener, inodes []uint32, err error) 
 func nameSockets(list []Listener, inodes []uint32) {
 	owners := netlink.Owners(inodes)
 	names := map[int]string{} // one may have them all
+	var args namespace.ArgsReader
 	for i, n := range inodes {
 		pids := owners[n]
 		if len(pids) == 0 {
 			continue
 		}
 		if _, known := names[pids[0]]; !known {
-			names[pids[0]] = program(pids[0])
+			names[pids[0]] = program(pids[0], &args)
 		}
 		list[i].PID, list[i].Program = pids[0], names[pids[0]]
 	}
@@ -60,14 +61,15 @@ func nameSockets(list []Listener, inodes []uint32) {
 
 // program is what a process runs: the name of its file, or of its thread where that is
 // not to be read.
-func program(pid int) string {
+func program(pid int, args *namespace.ArgsReader) string {
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	name := strings.TrimSpace(string(comm))
-	line, _ := files.Head(fmt.Sprintf("/proc/%d/cmdline", pid), 4096) // a process has it be as long as it likes
-	first, _, _ := strings.Cut(string(line), "\x00")
+	if len(name) < 15 {
+		return name
+	}
 	// A comm is cut at 15 bytes; the whole is in the command line.
-	if base := filepath.Base(first); len(name) == 15 && strings.HasPrefix(base, name) {
-		return base
+	if list, err := args.Read(nil, pid); err == nil && len(list) > 0 && strings.HasPrefix(filepath.Base(list[0]), name) {
+		return filepath.Base(list[0])
 	}
 	return name
 }
