@@ -441,6 +441,20 @@ func (g *Group) Remove(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// RemoveEmpty removes the cgroup in those hierarchies in which it has no process, and waits for nothing. It is for what a killed command has left, which was making or
+// removing the cgroup: with version 1, some hierarchies have it then and others do not.
+func (g *Group) RemoveEmpty() error {
+	atOnce, cancel := context.WithCancel(context.Background())
+	cancel()
+	var errs []error
+	for _, n := range g.nodes {
+		if err := n.remove(atOnce); !errors.Is(err, unix.EBUSY) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (n *node) remove(ctx context.Context) error {
 	if n.path == "/" {
 		return nil

@@ -231,6 +231,38 @@ func TestLife(t *testing.T) {
 	})
 }
 
+// TestRemoveEmpty: what was made or removed in some hierarchies, and not in the one by which processes are listed, goes, and what has a process stays.
+func TestRemoveEmpty(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		nstest.NoLeaks(t)
+		g := group(t, h)
+		m := start(t, g, "hold")
+		if err := g.RemoveEmpty(); err != nil || !g.Exists() {
+			t.Errorf("it has a process: %v", err)
+		}
+		if err := g.Kill(t.Context(), unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		m.end()
+		first, err := g.main()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := first.remove(t.Context()); err != nil || g.Exists() {
+			t.Fatalf("one hierarchy: %v", err)
+		}
+		if err := g.RemoveEmpty(); err != nil {
+			t.Error(err)
+		}
+		for _, n := range g.nodes {
+			n.close()
+			if _, err := n.open(); !gone(err) {
+				t.Errorf("%s is left: %v", n, err)
+			}
+		}
+	})
+}
+
 // TestCovered: what somebody has mounted over a hierarchy, or in it, is no cgroup.
 func TestCovered(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {

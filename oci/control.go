@@ -283,7 +283,10 @@ func (c *Container) removeGroup(ctx context.Context) error {
 	}
 	defer g.Close()
 	if !g.Exists() {
-		if g.unit == nil || c.state.PID == 0 {
+		switch {
+		case g.unit == nil:
+			return g.RemoveEmpty() // other hierarchies may have it: who made or removed it was killed half way
+		case c.state.PID == 0:
 			return nil
 		}
 		return g.Remove(ctx) // systemd keeps a unit that failed for people to look at

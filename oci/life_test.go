@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -457,6 +458,37 @@ func TestKilledCreate(t *testing.T) {
 		}
 	}
 	p.empty()
+}
+
+// A container whose removal was killed half way has its cgroup in some hierarchies of version 1 only: the next one takes those away, too.
+func TestKilledDelete(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	dir := bundle(t, limited("exit 0", 5))
+	for _, half := range []int{1, len(h.Hierarchies) / 2} {
+		p.good("run", "--keep", "--bundle", dir, "x")
+		for i, x := range h.Hierarchies {
+			// The one by which processes are listed is among these.
+			if i < half || slices.Contains(x.Controllers, "freezer") {
+				if err := os.Remove(filepath.Join(x.Mount, "group/c")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		p.good("delete", "x")
+		for _, x := range h.Hierarchies {
+			if _, err := os.Stat(filepath.Join(x.Mount, "group/c")); !os.IsNotExist(err) {
+				t.Errorf("it stays in %s: %v", x.Mount, err)
+			}
+		}
+	}
+	p.empty()
+	removeParents(t)
 }
 
 // The master side of a terminal goes to the console socket, and a pidfd to its own.
