@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ func Hold(until *os.File, files ...*os.File) (pid int, err error) {
 	program := len(attr.Files)
 	attr.Files = append(attr.Files, uintptr(stub))
 	// It waits for descriptor 3, and reports to it: nobody reads that.
-	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(program), []string{"\x03\x03", "", "kakuri: holds files"}, attr)
+	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(program), []string{string([]byte{plan.StubWait, 3, 3}), "", "kakuri: holds files"}, attr)
 	if err != nil {
 		return 0, fmt.Errorf("hold: %w", err)
 	}

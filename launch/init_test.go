@@ -284,3 +284,46 @@ func TestForkCancelled(t *testing.T) {
 		t.Error("a process that has ended is left")
 	}
 }
+
+// TestStubForks: the process that the stub makes in a joined pid namespace is the caller's child, in a session of its own, and where it cannot be executed it is
+// reaped, whether its word or that of the fork comes first.
+func TestStubForks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	pid := hold(t, syscall.CLONE_NEWPID)
+	joined := joinPID(pid)[:3]
+	steps := func(args ...string) []plan.Step {
+		return append(append([]plan.Step{rt(&plan.Stub{})}, joined...), in(&plan.Sigmask{}), in(&plan.Exec{Args: args, Stub: true, Fork: true}))
+	}
+	res := must(t, steps("/bin/sh", "-c", "read self name state parent group session rest </proc/self/stat; test $self = $session && readlink /proc/self/ns/pid")...)
+	if want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || res.out != want+"\n" {
+		t.Errorf("it is in %q, want %s, %v", res.out, want, err)
+	}
+	for range 50 {
+		if _, err := launch.Run(t.Context(), plan.Plan{Steps: steps("/none")}, launch.Options{}); !errors.Is(err, unix.ENOENT) {
+			t.Fatalf("%v", err)
+		}
+	}
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG, nil); err == nil && info.Signo != 0 {
+		t.Error("a process that has ended is left")
+	}
+}
+
+// TestLongPath: a program is found in whichever of many directories it is.
+func TestLongPath(t *testing.T) {
+	nstest.Root(t)
+	const many = 700
+	for _, at := range []int{0, 1, 198, 199, 200, 201, 400, 401, 602, many - 1} {
+		dirs := slices.Repeat([]string{"/none"}, many)
+		dirs[at] = "/bin"
+		for _, op := range []plan.Op{&plan.FindProgram{Program: "true", Path: dirs}, &plan.Exec{Args: []string{"true"}, Path: dirs}} {
+			if _, err := launchSteps(t, launch.Options{}, clone(), in(&plan.Sigmask{}), in(op), in(&plan.Exec{Args: []string{"/bin/true"}})); err != nil {
+				t.Errorf("%s, directory %d: %v", op.Name(), at, err)
+			}
+		}
+	}
+	if _, err := launchSteps(t, launch.Options{}, clone(), in(&plan.FindProgram{Program: "true", Path: slices.Repeat([]string{"/none"}, many)}), probeHere()); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("nowhere: %v", err)
+	}
+}

@@ -158,25 +158,34 @@ func (r *run) forkLost() bool {
 	return err == nil && n == 0
 }
 
-// waitExec waits for the child's end of the socket to close at execve.
+// waitExec waits for the child's end of the socket to close at execve, and follows the stub's fork. The copy that this made may be faster than the word of it, with an error.
 func (r *run) waitExec() error {
 	last := len(r.plan.Steps) - 1
+	exec, _ := r.plan.Steps[last].Op.(*plan.Exec)
+	forks := exec != nil && exec.Fork
+	var early error
 	for {
 		kind, a, b, fds, err := r.message()
 		closeAll(fds)
 		switch {
 		case err == io.EOF:
-			return nil
+			return early
 		case err != nil:
 			return r.fail(last, "recvmsg", err)
-		case kind == plan.MsgFork:
+		case kind == plan.MsgFork && forks:
+			forks = false
 			if err := r.follow(int(a)); err != nil {
 				return r.fail(last, "pidfd_open", err)
+			}
+			if early != nil {
+				return early
 			}
 		case kind == plan.MsgError:
 			return r.childError(a, b)
 		case kind == plan.MsgExec:
-			return r.fail(last, "execve", syscall.Errno(b))
+			if early = r.fail(last, "execve", syscall.Errno(b)); !forks {
+				return early
+			}
 		default:
 			return r.fail(last, "", fmt.Errorf("unexpected message %d from the container's side", kind))
 		}

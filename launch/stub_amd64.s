@@ -5,15 +5,18 @@
 // The program that the stub's image holds. It begins where a process begins: at
 // the stack pointer lie argc, argv and envp. It uses no other memory.
 //
+// Of argv[0] the first byte says what it is to do, see Exec.lowerStub, the second is the descriptor that it reports to, and the third the one that it waits for.
+//
 //	if the word behind the program, capset(2)'s version, is not 0: capset the sets behind that, then those behind these
-//	if argv[0][1] is not 0: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from it, and fcntl(argv[0][1], F_SETFD, FD_CLOEXEC)
-//	fcntl(argv[0][0], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
+//	2, 3: clone(CLONE_PARENT | SIGCHLD), write(argv[0][1], {MsgFork, the pid, 0}), and end; the copy goes on by setsid and, of 3, ioctl(0, TIOCSCTTY, 0)
+//	4: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from argv[0][2], and fcntl(argv[0][2], F_SETFD, FD_CLOEXEC)
+//	fcntl(argv[0][1], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
 //		ENOENT, ENOTDIR, ELOOP: next; EACCES: note it, next; anything else: note it, stop
-//	write(argv[0][0], {MsgExec, 0, errno}), end with 127
+//	write(argv[0][1], {MsgExec, 0, errno}), end with 127
 //
-// A capset that fails is reported as an execve is: nothing is executed with other sets than were asked for.
+// A clone, an ioctl or a capset that fails is reported as an execve is: nothing is executed with other sets than were asked for.
 //
 // The four signals are those by which people end a program. The first process of a pid namespace gets only what
 // it has a handler for: pid_namespaces(7). The handler is this program: the kernel begins a process with DI 0, and
@@ -26,9 +29,10 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	LEAQ	8(R12), R14
 	LEAQ	16(R12)(R13*8), R15
 	MOVQ	0(R14), CX
-	MOVBLZX	0(CX), BX
-	MOVBLZX	1(CX), R12
-	LEAQ	·stub+512(SB), DI // stubSize
+	MOVBLZX	0(CX), R9
+	MOVBLZX	1(CX), BX
+	MOVBLZX	2(CX), R12
+	LEAQ	·stub+768(SB), DI // stubSize
 	CMPL	0(DI), $0
 	JEQ	told
 	LEAQ	8(DI), SI
@@ -46,8 +50,10 @@ refused:
 	MOVQ	AX, R12
 	JMP	report
 told:
-	TESTL	R12, R12
+	CMPL	R9, $1
 	JEQ	ready
+	CMPL	R9, $4
+	JNE	fork
 	SUBQ	$32, SP
 	LEAQ	·stub(SB), AX
 	MOVQ	AX, 0(SP)
@@ -135,6 +141,43 @@ signal:
 	MOVL	$231, AX
 	SYSCALL
 	INT	$3
+fork:
+	MOVL	$56, AX
+	MOVL	$0x8011, DI
+	XORL	SI, SI
+	XORL	DX, DX
+	XORL	R10, R10
+	XORL	R8, R8
+	SYSCALL
+	TESTQ	AX, AX
+	JLT	refused
+	JEQ	copy
+	SUBQ	$16, SP
+	MOVL	$4, 0(SP)
+	MOVL	AX, 4(SP)
+	MOVL	$0, 8(SP)
+	MOVL	$1, AX
+	MOVQ	BX, DI
+	MOVQ	SP, SI
+	MOVL	$12, DX
+	SYSCALL
+	XORL	DI, DI
+	MOVL	$231, AX
+	SYSCALL
+	INT	$3
+copy:
+	MOVL	$112, AX
+	SYSCALL
+	CMPL	R9, $2
+	JEQ	ready
+	MOVL	$16, AX
+	XORL	DI, DI
+	MOVL	$0x540e, SI
+	XORL	DX, DX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	refused
+	JMP	ready
 
 // func stubCode() unsafe.Pointer
 TEXT ·stubCode(SB), NOSPLIT, $0-8

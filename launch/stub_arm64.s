@@ -12,10 +12,11 @@ begin:
 	ADD	R20<<3, R21, R22
 	ADD	$8, R22, R22
 	MOVD	0(R21), R9
-	MOVBU	0(R9), R23
-	MOVBU	1(R9), R25
+	MOVBU	0(R9), R13
+	MOVBU	1(R9), R23
+	MOVBU	2(R9), R25
 	ADR	begin, R26
-	ADD	$512, R26, R26 // stubSize
+	ADD	$768, R26, R26 // stubSize
 	MOVWU	0(R26), R9
 	CBZ	R9, told
 	MOVD	R26, R0
@@ -32,7 +33,10 @@ refused:
 	NEG	R0, R25
 	B	report
 told:
-	CBZ	R25, ready
+	CMP	$1, R13
+	BEQ	ready
+	CMP	$4, R13
+	BNE	fork
 	SUB	$32, RSP, RSP
 	ADR	begin, R9
 	MOVD	R9, 0(RSP)
@@ -119,6 +123,43 @@ signal:
 	MOVD	$94, R8
 	SVC
 	BRK
+fork:
+	MOVD	$0x8011, R0
+	MOVD	ZR, R1
+	MOVD	ZR, R2
+	MOVD	ZR, R3
+	MOVD	ZR, R4
+	MOVD	$220, R8
+	SVC
+	CBZ	R0, copy
+	TBNZ	$63, R0, refused
+	SUB	$16, RSP, RSP
+	MOVD	RSP, R9
+	MOVD	$4, R10
+	MOVW	R10, 0(R9)
+	MOVW	R0, 4(R9)
+	MOVW	ZR, 8(R9)
+	MOVD	R23, R0
+	MOVD	R9, R1
+	MOVD	$12, R2
+	MOVD	$64, R8
+	SVC
+	MOVD	ZR, R0
+	MOVD	$94, R8
+	SVC
+	BRK
+copy:
+	MOVD	$157, R8
+	SVC
+	CMP	$2, R13
+	BEQ	ready
+	MOVD	ZR, R0
+	MOVD	$0x540e, R1
+	MOVD	ZR, R2
+	MOVD	$29, R8
+	SVC
+	CBNZ	R0, refused
+	B	ready
 
 // func stubCode() unsafe.Pointer
 TEXT ·stubCode(SB), NOSPLIT, $0-8

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,6 +141,63 @@ ls -l $q/fd | grep -a -e /cgroup/ -e config.json >>/seen; done 2>/dev/null; done
 	}
 	if seen, err := os.ReadFile(filepath.Join(dir, "rootfs/seen")); err == nil && len(seen) > 0 {
 		t.Errorf("seen from inside:\n%.2000s", seen)
+	}
+}
+
+// capsOf reads the last field of a line of /proc/PID/status; none is none.
+func capsOf(line string) uint64 {
+	_, hex, _ := strings.Cut(strings.TrimSpace(line), "\t")
+	caps, _ := strconv.ParseUint(hex, 16, 64)
+	return caps
+}
+
+// TestTracerOfWhoEnters: with CAP_SYS_PTRACE, and without a user namespace, a container may take over a process of its pid namespace, and open its program, to write to that
+// later (CVE-2019-5736). What enters it is seen there when it has no more rights than its program will have, and is no longer the runtime.
+func TestTracerOfWhoEnters(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	refused := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"mknodat"}, Action: specs.ActErrno}}}
+	for name, change := range map[string]func(*specs.Spec){
+		"as it is":          func(*specs.Spec) {},
+		"a filter":          func(s *specs.Spec) { s.Linux.Seccomp = refused },
+		"no new privileges": func(s *specs.Spec) { s.Linux.Seccomp, s.Process.NoNewPrivileges = refused, true },
+		"a user":            func(s *specs.Spec) { s.Process.User.UID, s.Process.User.GID = 7, 7 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := withDev(base(`echo ready >/ready
+while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
+echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; done`))
+			caps := append(slices.Clone(s.Process.Capabilities.Bounding), "CAP_SYS_PTRACE")
+			s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = caps, caps, caps
+			change(s)
+			dir := bundle(t, s)
+			if err := os.Chmod(filepath.Join(dir, "rootfs"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			id := strings.ReplaceAll(name, " ", "-")
+			p.good("run", "--detach", "--bundle", dir, id)
+			defer p.do("delete", "--force", id)
+			inside := filepath.Join(dir, "rootfs")
+			nstest.Until(t, "the tracer", func() bool { _, err := os.Stat(inside + "/ready"); return err == nil })
+			own := capsOf(p.good("exec", id, "grep", "CapBnd", "/proc/self/status"))
+			for range often(80) {
+				p.good("exec", id, "true")
+			}
+			seen, err := os.ReadFile(inside + "/seen")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(seen)) {
+				exe, _, _ := strings.Cut(line, "CapPrm:")
+				if exe = strings.TrimSpace(exe); exe != "" && !strings.Contains(exe, "busybox") && !strings.Contains(exe, "memfd:kakuri-exec") {
+					t.Fatalf("its program is seen from inside: %s", line)
+				}
+				if has := capsOf(line); has&^own != 0 {
+					t.Fatalf("it has more rights than the container's %#x, seen from inside: %s", own, line)
+				}
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -125,7 +126,7 @@ func Compile(spec *specs.Spec, host Facts, o Options) (Plan, error) {
 		c.linux = spec.Linux
 	}
 	for _, part := range []func() error{
-		c.unapplied, c.namespaces, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
+		c.unapplied, c.namespaces, c.mayFork, c.ids, c.sources, c.enter, c.root, c.mounts, c.devices, c.terminal, c.paths,
 		c.hooks, c.pivot, c.limits, c.credentials, c.treesFirst,
 	} {
 		if err := part(); err != nil {
@@ -177,12 +178,15 @@ type compiler struct {
 	dev             Reg // /dev made on the runtime's side, with its nodes
 	devAt           int // mounts[devAt] is that /dev, if any
 	hasPts          bool
-	readonlyDev     Cause // of a /dev that is read-only in the end
-	hasProc, hasSys bool  // their mounts are kept in registers
-	ownDev, ownSys  bool  // in them is nothing but what the plan and the kernel make
-	stub            *Stub // where one makes the last execve
-	noCapset        bool  // the filter does not let every capset through
-	connecting      bool  // the runtime's side connects the network namespace, and the container's has not waited for it
+	readonlyDev     Cause            // of a /dev that is read-only in the end
+	hasProc, hasSys bool             // their mounts are kept in registers
+	ownDev, ownSys  bool             // in them is nothing but what the plan and the kernel make
+	stub            *Stub            // where one makes the last execve
+	noCapset        bool             // the filter does not let every capset through
+	profile         *seccomp.Program // the filter, when it was compiled
+	loaded          *Seccomp         // the step that loads it
+	stubForks       bool             // the stub makes the process that goes on: see mayFork
+	connecting      bool             // the runtime's side connects the network namespace, and the container's has not waited for it
 
 	mounted map[string]int // destinations of mounts made so far, and the order of the last one at each, from 1
 	order   int

@@ -218,7 +218,7 @@ func (c *compiler) terminal() error {
 	} else if !c.hasPts {
 		return specErr("process.terminal", "a terminal needs a devpts mount at /dev/pts")
 	}
-	op := &Terminal{UID: p.User.UID}
+	op := &Terminal{UID: p.User.UID, Later: c.stubForks}
 	if p.ConsoleSize != nil {
 		op.Rows, op.Columns = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
 	}

@@ -307,7 +307,7 @@ func (c *compiler) intoNamespaces() error {
 	}
 	// Before a fork, whose /proc/self is another.
 	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
-	if c.forks() {
+	if c.forks() && !c.stubForks {
 		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
 	}
 	return nil
@@ -365,6 +365,45 @@ func (c *compiler) parameters() error {
 // forks reports whether a copy of the process goes on in its place.
 func (c *compiler) forks() bool {
 	return slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+}
+
+// mayFork finds out whether the stub makes the process that goes on in the pid namespace of a container whose ids are the caller's. There who has CAP_SYS_PTRACE could
+// take over a process that has all of the caller's rights still, and open this program by its /proc/PID/exe, to write to it later (CVE-2019-5736). With a
+// user namespace the kernel lets nobody inside look into this program's memory.
+func (c *compiler) mayFork() error {
+	if !c.o.Joined || c.userNS || !c.forks() {
+		return nil
+	}
+	if s := c.spec.Process.Scheduler; s != nil && (s.Policy == specs.SchedDeadline || len(s.Flags) > 0) {
+		return nil // a copy might not have it: sched(7)
+	}
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
+	c.stubForks = filter == nil || filter.Notify == RegNone && c.filterTakesFork()
+	return nil
+}
+
+// filterTakesFork reports whether the filter lets the calls through by which the stub forks.
+func (c *compiler) filterTakesFork() bool {
+	for _, call := range []struct {
+		name string
+		args []uint64
+	}{
+		{"clone", []uint64{abi.CloneParent | uint64(abi.SIGCHLD)}}, {"write", nil}, {"exit_group", nil}, {"setsid", nil}, {"ioctl", []uint64{0, tiocsctty}},
+	} {
+		nr, known := c.host.Arch.Syscall(call.name)
+		if !known {
+			return false
+		}
+		switch c.profile.Decide(c.host.Arch, nr, call.args...) & abi.SeccompRetActionFull {
+		case abi.SeccompRetAllow, abi.SeccompRetLog:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func (c *compiler) timeNamespace() error {

@@ -108,6 +108,9 @@ func (c *compiler) credentials() error {
 	if c.o.File != "" {
 		dirs = nil
 	}
+	if len(dirs) > maxDirs {
+		return specErr("process.env", "PATH has %d directories in which %s would be looked for, and %d is the most: name the program by its whole path, or give PATH another value", len(dirs), p.Args[0], maxDirs)
+	}
 	if c.o.Wait != "" {
 		c.findProgram(sets, early, dirs)
 	}
@@ -142,7 +145,7 @@ func (c *compiler) credentials() error {
 		c.inside(&Init{}, because("--init"), nil)
 	}
 	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
-	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != ""}, c.cause("process.args"), nil)
+	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Fork: c.stubForks, Terminal: c.stubForks && p.Terminal}, c.cause("process.args"), nil)
 	return nil
 }
 
@@ -279,9 +282,10 @@ func (c *compiler) user(u specs.User, keep bool) {
 	}
 }
 
+// filter compiles the filter, once; nil is none.
 func (c *compiler) filter() (*Seccomp, error) {
-	if c.linux.Seccomp == nil {
-		return nil, nil
+	if c.linux.Seccomp == nil || c.loaded != nil {
+		return c.loaded, nil
 	}
 	prog, err := seccomp.Compile(c.linux.Seccomp, c.host.Arch)
 	if err != nil {
@@ -313,7 +317,9 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if allowed > 0 {
 		summary += fmt.Sprintf(", %d names allowed", allowed)
 	}
-	return &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary, Notify: notify}, nil
+	c.profile = prog
+	c.loaded = &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary, Notify: notify}
+	return c.loaded, nil
 }
 
 // searchPath gives the directories in which a name without a slash is looked for.
@@ -327,8 +333,20 @@ func searchPath(p *specs.Process) []string {
 			dirs = v
 		}
 	}
-	return strings.Split(dirs, ":")
+	list := make([]string, 0, 8)
+	seen := map[string]bool{} // an image may name one a hundred thousand times
+	for dir := range strings.SplitSeq(dirs, ":") {
+		if !seen[dir] {
+			seen[dir] = true
+			list = append(list, dir)
+		}
+	}
+	return list
 }
+
+// maxDirs bounds the directories in which a program is looked for: a step has less rows than can be counted in 16 bits. More do not fit into a variable that a
+// program can be given, where a page of memory has 4 kB.
+const maxDirs = 60000
 
 // capSets parses the five sets and takes from them what the caller lacks.
 func (c *compiler) capSets() CapsCheck {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -323,6 +324,26 @@ func TestSearchPath(t *testing.T) {
 		if unshare := searchEnv(test.arg, []string{"A=b", test.env}); !slices.Equal(unshare, got) {
 			t.Errorf("%q with %q: unshare looks in %q, a container in %q", test.arg, test.env, unshare, got)
 		}
+	}
+}
+
+// TestHugePath: what is wrong with a PATH of more directories than there is room for is said.
+func TestHugePath(t *testing.T) {
+	var dirs []string
+	for i := range maxDirs + 1 {
+		dirs = append(dirs, strconv.Itoa(i))
+	}
+	s := &specs.Spec{Process: &specs.Process{Args: []string{"sh"}, Env: []string{"PATH=" + strings.Join(dirs, ":")}}}
+	_, err := Compile(s, Facts{}, Options{})
+	if err == nil || !strings.Contains(err.Error(), "PATH has 60001 directories in which sh would be looked for") {
+		t.Errorf("%v", err)
+	}
+	if once := searchPath(&specs.Process{Args: []string{"sh"}, Env: []string{"PATH=/a:/b:/a::/b:"}}); !slices.Equal(once, []string{"/a", "/b", ""}) {
+		t.Errorf("directories that are named twice: %q", once)
+	}
+	s.Process.Args[0] = "/bin/sh"
+	if _, err := Compile(s, Facts{}, Options{}); err != nil {
+		t.Errorf("by its whole path: %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type Terminal struct {
 	Rows, Columns uint16 // 0 leaves the kernel's
 	UID           uint32 // owner inside; the group is that of devpts
+	Later         bool   // the stub has it control the process that it makes: see [Exec]
 }
 
 // Name implements [Op].
@@ -23,6 +24,9 @@ func (t *Terminal) String() string {
 	s := "open /dev/pts/ptmx = " + RegMaster.String()
 	if t.Rows != 0 || t.Columns != 0 {
 		s += fmt.Sprintf(", %d columns %d rows", t.Columns, t.Rows)
+	}
+	if t.Later {
+		return s + ", stdin stdout stderr"
 	}
 	return s + ", setsid, stdin stdout stderr"
 }
@@ -53,8 +57,10 @@ func (t *Terminal) lower(a *Asm) {
 		// Its group is that of devpts's option gid: write(1) and its like rely on that.
 		a.call(abi.CallFchownat, fd(slave), a.str(""), num(uint64(t.UID)), num(unchanged), num(abi.AtEmptyPath))
 	}
-	a.call(abi.CallSetsid).accept(abi.EPERM) // a session of its own was made before
-	a.call(abi.CallIoctl, fd(slave), num(tiocsctty), num(0))
+	if !t.Later {
+		a.call(abi.CallSetsid).accept(abi.EPERM) // a session of its own was made before
+		a.call(abi.CallIoctl, fd(slave), num(tiocsctty), num(0))
+	}
 	for i := range uint64(3) {
 		a.call(abi.CallDup3, fd(slave), num(i), num(0))
 	}
@@ -501,6 +507,10 @@ type Exec struct {
 	Path []string // directories to search; empty for a name with a slash
 	Stub bool     // by way of the stub: see [Stub]
 	Wait bool     // the stub waits for a byte from [RegStart] first, and reports to [RegStarted]
+	// Fork has the stub make the process that goes on, in the pid namespace that was joined, as [Fork] does: those who may look into it there find the stub,
+	// with no more rights than the program has, and not this one.
+	Fork     bool
+	Terminal bool // of Fork: standard input controls the process
 }
 
 // Name implements [Op].
@@ -513,8 +523,11 @@ func (e *Exec) String() string {
 		quoted[i] = quote(s)
 	}
 	what := "execve "
-	if e.Wait {
+	switch {
+	case e.Wait:
 		what = "wait for start, execve "
+	case e.Fork:
+		what = "fork into the pid namespace, execve "
 	}
 	if e.File != "" {
 		what += quote(e.File) + " as "
@@ -570,24 +583,39 @@ func (e *Exec) candidates() []string {
 	return files
 }
 
+// What the stub does before its execve: nothing; make the process that goes on, which has standard input for its terminal or not; wait.
+const (
+	stubExec = 1 + iota
+	stubFork
+	stubForkTerminal
+	StubWait
+)
+
 // lowerStub runs the stub, which closes the descriptor it reports to at its execve, or
-// writes why that failed. Its arguments: a string whose first byte is the number of that
-// descriptor and whose second is that of the one to wait for, 0 for none; the files to
+// writes why that failed. Its arguments: a string whose bytes are what it does, the number of that
+// descriptor, and that of the one to wait for; the files to
 // try; an empty string; the program's own arguments.
 func (e *Exec) lowerStub(a *Asm) {
-	list := append([]string{"fd "}, e.candidates()...)
+	list := append([]string{"what and descriptors"}, e.candidates()...)
 	list = append(append(list, ""), e.Args...)
 	argv := a.vector(list)
-	number := a.newMem(a.alloc(8))
-	argv.Mem.Refs[0].To = number
+	first := a.newMem(a.alloc(8))
+	argv.Mem.Refs[0].To = first
 	report := RegSync
-	if e.Wait {
-		report = RegStarted
+	switch {
+	case e.Wait:
+		first.Data[0], report = StubWait, RegStarted
+	case e.Fork && e.Terminal:
+		first.Data[0] = stubForkTerminal
+	case e.Fork:
+		first.Data[0] = stubFork
+	default:
+		first.Data[0] = stubExec
 	}
-	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(report)}, N: 1, Mem: number})
+	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(report)}, N: 1, Mem: first, Off: 1})
 	a.keepOpen(report)
 	if e.Wait {
-		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(RegStart)}, N: 1, Mem: number, Off: 1})
+		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(RegStart)}, N: 1, Mem: first, Off: 2})
 		a.keepOpen(RegStart)
 	}
 	a.call(abi.CallExecveat, fd(RegStub), a.str(""), argv, a.vector(e.Env), num(abi.AtEmptyPath))
@@ -624,8 +652,17 @@ func (f *FindProgram) lower(a *Asm) {
 		a.skipAccept(file)
 		return
 	}
+	const most = 200 // rows lead on over 255 at most
 	var found []int
 	for _, file := range e.candidates() {
+		if len(found) == most {
+			others := a.jump()
+			for _, row := range found {
+				a.skipOK(row)
+			}
+			found = []int{a.jump()}
+			a.skipOK(others)
+		}
 		r := a.call(abi.CallFaccessat2, cwd(), a.str(file), num(xOK), num(eaccess)).accept(abi.ENOENT, abi.ENOTDIR, abi.ELOOP, abi.EACCES)
 		r.Kind = RowNote
 		found = append(found, a.here()-1)
