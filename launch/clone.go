@@ -75,7 +75,7 @@ func (r *run) copies(i int) (err error) {
 			return r.fail(i, "mmap", err)
 		}
 	}
-	if forks || has(func(op plan.Op) bool { _, ok := op.(*plan.Init); return ok }) {
+	if forks || has(func(op plan.Op) bool { i, ok := op.(*plan.Init); return ok && !i.Stub }) {
 		if r.child.args, r.child.env, err = ownWords(); err != nil {
 			return r.fail(i, "read", err)
 		}
@@ -126,8 +126,12 @@ func mayShare(p plan.Plan) bool {
 			if op.NS == abi.NSTime {
 				return false
 			}
-		case *plan.Init, *plan.Fork: // forget this program's words, which this process still needs
+		case *plan.Fork: // forgets this program's words, which this process still needs
 			return false
+		case *plan.Init: // likewise, but for the stub
+			if !op.Stub {
+				return false
+			}
 		case *plan.OOMScoreAdj: // is kept equal for all who share memory
 			return false
 		case *plan.LimitCgroup: // whom the kernel ends for want of memory, it ends with all who share that

@@ -30,19 +30,35 @@ func withInit(args ...string) []plan.Step {
 	}
 }
 
-// The init reaps what is left to it, and ends as the command does.
-func TestInitReaps(t *testing.T) {
+// withStubInit is the same with the stub for an init. It has as many steps.
+func withStubInit(args ...string) []plan.Step {
+	return []plan.Step{
+		rt(&plan.Stub{}), clone(abi.NSPID, abi.NSMount), in(&plan.Undumpable{}), in(&plan.OpenRoot{Path: "/"}), in(&plan.Mount{Type: "proc", Source: "proc", Dest: "/proc"}),
+		in(&plan.Init{Stub: true}), in(&plan.Exec{Args: args, Env: []string{"PATH=/bin"}, Stub: true, Init: true}),
+	}
+}
+
+// withBothInits runs a test of each.
+func withBothInits(t *testing.T, test func(t *testing.T, withInit func(args ...string) []plan.Step)) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
+	t.Run("copy", func(t *testing.T) { test(t, withInit) })
+	t.Run("stub", func(t *testing.T) { test(t, withStubInit) })
+}
+
+// The init reaps what is left to it, and ends as the command does.
+func TestInitReaps(t *testing.T) { withBothInits(t, testInitReaps) }
+
+func testInitReaps(t *testing.T, withInit func(args ...string) []plan.Step) {
 	res := must(t, withInit(nstest.PartPath("family"), "50")...)
 	if res.out != "left: \n" || res.status.ExitStatus() != 7 {
 		t.Errorf("%d: %s", res.status.ExitStatus(), res.out)
 	}
 }
 
-func TestInitExitCode(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
+func TestInitExitCode(t *testing.T) { withBothInits(t, testInitExitCode) }
+
+func testInitExitCode(t *testing.T, withInit func(args ...string) []plan.Step) {
 	for line, want := range map[string]int{
 		"exit 0": 0, "exit 1": 1, "exit 255": 255, "kill -TERM $$": 128 + 15, "kill -KILL $$": 128 + 9, "kill -SEGV $$": 128 + 11, "kill -34 $$": 128 + 34,
 		"sleep 0.01 & exit 3": 3,
@@ -64,9 +80,9 @@ func TestInitExitCode(t *testing.T) {
 
 // Signals to the init are the command's, from inside as from outside; those that
 // stop or end the init itself excepted.
-func TestInitPassesSignals(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
+func TestInitPassesSignals(t *testing.T) { withBothInits(t, testInitPassesSignals) }
+
+func testInitPassesSignals(t *testing.T, withInit func(args ...string) []plan.Step) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +147,16 @@ func TestInitShowsNothing(t *testing.T) {
 	}
 }
 
+// TestStubInit: where root inside may look into pid 1, what is to be found there is the stub, and not this program, whose file could be changed by it (CVE-2019-5736).
+func TestStubInit(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	look := "readlink /proc/1/exe; cat /proc/1/comm; tr -d '\\0' </proc/1/cmdline; ls /proc/1/fd | tr '\\n' ' '; grep VmRSS /proc/1/status | grep -q ' [0-9][0-9]\\? kB' && echo small"
+	if res := must(t, withStubInit("/bin/sh", "-c", look)...); res.out != "/memfd:kakuri-exec (deleted)\ninit\ninit0 1 2 small\n" {
+		t.Errorf("%q", res.out)
+	}
+}
+
 // Who may trace it, in the host's user namespace and with the capability for that, finds
 // neither the environment nor the command line of the caller.
 func TestInitForgets(t *testing.T) {
@@ -149,9 +175,9 @@ func TestInitForgets(t *testing.T) {
 const defaultCaps abi.CapSet = 0x800405fb
 
 // The streams of the container end with the command, and not with what it left behind.
-func TestInitEndsAll(t *testing.T) {
-	nstest.Root(t)
-	nstest.NoLeaks(t)
+func TestInitEndsAll(t *testing.T) { withBothInits(t, testInitEndsAll) }
+
+func testInitEndsAll(t *testing.T, withInit func(args ...string) []plan.Step) {
 	res := must(t, withInit("/bin/sh", "-c", "sleep 60 & sleep 60 & echo done")...)
 	if res.out != "done\n" || res.status != 0 {
 		t.Errorf("%#x: %q", int(res.status), res.out)

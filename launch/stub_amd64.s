@@ -9,6 +9,8 @@
 //
 //	if the word behind the program, capset(2)'s version, is not 0: capset the sets behind that, then those behind these
 //	2, 3: clone(CLONE_PARENT | SIGCHLD), write(argv[0][1], {MsgFork, the pid, 0}), and end; the copy goes on by setsid and, of 3, ioctl(0, TIOCSCTTY, 0)
+//	5: clone(SIGCHLD); the copy goes on in a process group of its own, which has the terminal, and with no signal blocked. This process is the init then:
+//	it overwrites its arguments, closes all files but the streams, reaps, passes signals on, and ends as the copy does
 //	4: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from argv[0][2], and fcntl(argv[0][2], F_SETFD, FD_CLOEXEC)
 //	fcntl(argv[0][1], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
@@ -32,7 +34,7 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVBLZX	0(CX), R9
 	MOVBLZX	1(CX), BX
 	MOVBLZX	2(CX), R12
-	LEAQ	·stub+768(SB), DI // stubSize
+	LEAQ	·stub+1024(SB), DI // stubSize
 	CMPL	0(DI), $0
 	JEQ	told
 	LEAQ	8(DI), SI
@@ -142,6 +144,8 @@ signal:
 	SYSCALL
 	INT	$3
 fork:
+	CMPL	R9, $5
+	JEQ	init
 	MOVL	$56, AX
 	MOVL	$0x8011, DI
 	XORL	SI, SI
@@ -177,6 +181,107 @@ copy:
 	SYSCALL
 	TESTQ	AX, AX
 	JNE	refused
+	JMP	ready
+init:
+	MOVL	$56, AX
+	MOVL	$17, DI
+	XORL	SI, SI
+	XORL	DX, DX
+	XORL	R10, R10
+	XORL	R8, R8
+	SYSCALL
+	TESTQ	AX, AX
+	JLT	refused
+	JEQ	command
+	MOVQ	AX, R12
+	MOVL	$436, AX
+	MOVL	$3, DI
+	MOVL	$-1, SI
+	XORL	DX, DX
+	SYSCALL
+	SUBQ	$32, SP
+	MOVQ	$0x74696e69, AX // "init"
+	MOVQ	AX, 0(SP)
+	MOVL	$157, AX
+	MOVL	$15, DI
+	MOVQ	SP, SI
+	SYSCALL
+	MOVQ	0(R14), DI
+	MOVQ	-16(R15), SI
+forget:
+	MOVB	$0, 0(DI)
+	INCQ	DI
+	CMPQ	DI, SI
+	JCS	forget
+last:
+	CMPB	0(DI), $0
+	JEQ	named
+	MOVB	$0, 0(DI)
+	INCQ	DI
+	JMP	last
+named:
+	MOVQ	0(R14), DI
+	MOVL	$0x74696e69, 0(DI)
+	MOVQ	$-1, 8(SP)
+signals:
+	MOVL	$128, AX
+	LEAQ	8(SP), DI
+	XORL	SI, SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYSCALL
+	TESTQ	AX, AX
+	JLE	signals
+	CMPQ	AX, $17
+	JEQ	reap
+	MOVQ	AX, SI
+	MOVQ	R12, DI
+	MOVL	$62, AX
+	SYSCALL
+	JMP	signals
+reap:
+	MOVL	$61, AX
+	MOVQ	$-1, DI
+	LEAQ	16(SP), SI
+	MOVL	$1, DX
+	XORL	R10, R10
+	SYSCALL
+	TESTQ	AX, AX
+	JLE	signals
+	CMPQ	AX, R12
+	JNE	reap
+	MOVL	16(SP), SI
+	MOVL	SI, DI
+	ANDL	$127, DI
+	JNE	signal
+	SHRL	$8, SI
+	MOVL	SI, DI
+	ANDL	$255, DI
+	MOVL	$231, AX
+	SYSCALL
+	INT	$3
+command:
+	MOVL	$39, AX
+	SYSCALL
+	SUBQ	$16, SP
+	MOVQ	AX, 0(SP)
+	MOVQ	$0, 8(SP)
+	MOVL	$109, AX
+	XORL	DI, DI
+	XORL	SI, SI
+	SYSCALL
+	MOVL	$16, AX
+	XORL	DI, DI
+	MOVL	$0x5410, SI
+	MOVQ	SP, DX
+	SYSCALL
+	MOVL	$14, AX
+	MOVL	$2, DI
+	LEAQ	8(SP), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYSCALL
+	ADDQ	$16, SP
 	JMP	ready
 
 // func stubCode() unsafe.Pointer

@@ -16,7 +16,7 @@ begin:
 	MOVBU	1(R9), R23
 	MOVBU	2(R9), R25
 	ADR	begin, R26
-	ADD	$768, R26, R26 // stubSize
+	ADD	$1024, R26, R26 // stubSize
 	MOVWU	0(R26), R9
 	CBZ	R9, told
 	MOVD	R26, R0
@@ -124,6 +124,8 @@ signal:
 	SVC
 	BRK
 fork:
+	CMP	$5, R13
+	BEQ	init
 	MOVD	$0x8011, R0
 	MOVD	ZR, R1
 	MOVD	ZR, R2
@@ -159,6 +161,107 @@ copy:
 	MOVD	$29, R8
 	SVC
 	CBNZ	R0, refused
+	B	ready
+init:
+	MOVD	$17, R0
+	MOVD	ZR, R1
+	MOVD	ZR, R2
+	MOVD	ZR, R3
+	MOVD	ZR, R4
+	MOVD	$220, R8
+	SVC
+	CBZ	R0, command
+	TBNZ	$63, R0, refused
+	MOVD	R0, R25
+	MOVD	$3, R0
+	MOVD	$0xffffffff, R1
+	MOVD	ZR, R2
+	MOVD	$436, R8
+	SVC
+	SUB	$32, RSP, RSP
+	MOVD	$0x74696e69, R10 // "init"
+	MOVD	R10, 0(RSP)
+	MOVD	$15, R0
+	MOVD	RSP, R1
+	MOVD	$167, R8
+	SVC
+	MOVD	0(R21), R9
+	SUB	$16, R22, R11
+	MOVD	0(R11), R11
+	MOVD	R9, R12
+forget:
+	MOVB	ZR, 0(R12)
+	ADD	$1, R12, R12
+	CMP	R11, R12
+	BLO	forget
+last:
+	MOVBU	0(R12), R10
+	CBZ	R10, named
+	MOVB	ZR, 0(R12)
+	ADD	$1, R12, R12
+	B	last
+named:
+	MOVD	$0x74696e69, R10
+	MOVW	R10, 0(R9)
+	MOVD	$-1, R10
+	MOVD	R10, 8(RSP)
+signals:
+	ADD	$8, RSP, R0
+	MOVD	ZR, R1
+	MOVD	ZR, R2
+	MOVD	$8, R3
+	MOVD	$137, R8
+	SVC
+	CMP	$0, R0
+	BLE	signals
+	CMP	$17, R0
+	BEQ	reap
+	MOVD	R0, R1
+	MOVD	R25, R0
+	MOVD	$129, R8
+	SVC
+	B	signals
+reap:
+	MOVD	$-1, R0
+	ADD	$16, RSP, R1
+	MOVD	$1, R2
+	MOVD	ZR, R3
+	MOVD	$260, R8
+	SVC
+	CMP	$0, R0
+	BLE	signals
+	CMP	R25, R0
+	BNE	reap
+	MOVWU	16(RSP), R1
+	AND	$127, R1, R0
+	CBNZ	R0, signal
+	LSR	$8, R1, R1
+	AND	$255, R1, R0
+	MOVD	$94, R8
+	SVC
+	BRK
+command:
+	MOVD	$172, R8
+	SVC
+	SUB	$16, RSP, RSP
+	MOVD	R0, 0(RSP)
+	MOVD	ZR, 8(RSP)
+	MOVD	ZR, R0
+	MOVD	ZR, R1
+	MOVD	$154, R8
+	SVC
+	MOVD	ZR, R0
+	MOVD	$0x5410, R1
+	MOVD	RSP, R2
+	MOVD	$29, R8
+	SVC
+	MOVD	$2, R0
+	ADD	$8, RSP, R1
+	MOVD	ZR, R2
+	MOVD	$8, R3
+	MOVD	$135, R8
+	SVC
+	ADD	$16, RSP, RSP
 	B	ready
 
 // func stubCode() unsafe.Pointer

@@ -141,11 +141,15 @@ func (c *compiler) credentials() error {
 	if filter != nil && !early {
 		c.listener(filter)
 	}
+	// Where root inside could look into an init of this program's, and write to its file, the stub is it. One that waits has another use for it.
+	stays := c.o.Init && c.needsStub() && c.o.Wait == ""
 	if c.o.Init {
-		c.inside(&Init{}, because("--init"), nil)
+		c.inside(&Init{Stub: stays}, because("--init"), nil)
 	}
-	c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
-	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Fork: c.stubForks, Terminal: c.stubForks && p.Terminal}, c.cause("process.args"), nil)
+	if !stays {
+		c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
+	}
+	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Fork: c.stubForks, Terminal: c.stubForks && p.Terminal, Init: stays}, c.cause("process.args"), nil)
 	return nil
 }
 

@@ -217,7 +217,9 @@ func (*Fork) lower(a *Asm) {
 
 // Init leaves pid 1 behind as an init that reaps orphans and passes signals
 // on; a child of it goes on as the command.
-type Init struct{}
+type Init struct {
+	Stub bool // the stub does it: see [Exec]
+}
 
 // Name implements [Op].
 func (*Init) Name() string { return "init" }
@@ -225,7 +227,11 @@ func (*Init) Name() string { return "init" }
 // String implements [Op].
 func (*Init) String() string { return "clone, pid 1 stays as init and reaps" }
 
-func (*Init) lower(a *Asm) { a.row(Row{Kind: RowInit, Call: abi.CallClone}) }
+func (i *Init) lower(a *Asm) {
+	if !i.Stub {
+		a.row(Row{Kind: RowInit, Call: abi.CallClone})
+	}
+}
 
 // KeepNamespace keeps a namespace of the container's first process alive by a
 // bind mount of its file: namespaces(7). The mount stays until someone unmounts it.

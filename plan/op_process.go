@@ -511,6 +511,8 @@ type Exec struct {
 	// with no more rights than the program has, and not this one.
 	Fork     bool
 	Terminal bool // of Fork: standard input controls the process
+	// Init leaves the stub behind as the [Init]. All signals are blocked until it has made the process that goes on.
+	Init bool
 }
 
 // Name implements [Op].
@@ -583,12 +585,14 @@ func (e *Exec) candidates() []string {
 	return files
 }
 
-// What the stub does before its execve: nothing; make the process that goes on, which has standard input for its terminal or not; wait.
+// What the stub does before its execve: nothing; make the process that goes on, which has standard input for its terminal or not; wait; stay as init, and
+// make the process that goes on.
 const (
 	stubExec = 1 + iota
 	stubFork
 	stubForkTerminal
 	StubWait
+	stubInit
 )
 
 // lowerStub runs the stub, which closes the descriptor it reports to at its execve, or
@@ -605,6 +609,8 @@ func (e *Exec) lowerStub(a *Asm) {
 	switch {
 	case e.Wait:
 		first.Data[0], report = StubWait, RegStarted
+	case e.Init:
+		first.Data[0] = stubInit
 	case e.Fork && e.Terminal:
 		first.Data[0] = stubForkTerminal
 	case e.Fork:
