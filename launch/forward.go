@@ -16,9 +16,8 @@ const forwardDelay = 5 * time.Millisecond
 
 // ForwardOptions change what [Forward] does with some signals.
 type ForwardOptions struct {
-	Resize func()         // called in place of passing SIGWINCH on, when not nil
-	Term   syscall.Signal // sent for SIGTERM, when not 0
-	AtOnce bool           // p goes on without this process, so that no signal may be missed
+	Resize func() // called in place of passing SIGWINCH on, when not nil
+	AtOnce bool   // p goes on without this process, so that no signal may be missed
 }
 
 // A Signaler takes signals: a [Process], or who passes them on.
@@ -46,12 +45,9 @@ func Forward(p Signaler, o ForwardOptions) (stop func()) {
 			case <-quit:
 				return
 			case s := <-signals:
-				switch {
-				case s == syscall.SIGWINCH && o.Resize != nil:
+				if s == syscall.SIGWINCH && o.Resize != nil {
 					o.Resize()
-				case s == syscall.SIGTERM && o.Term != 0:
-					p.Signal(o.Term)
-				default:
+				} else {
 					p.Signal(s.(syscall.Signal))
 				}
 			}

@@ -31,7 +31,6 @@ type Drop struct {
 	Handle               uint64 // 0: the chain's policy
 	Text                 string // the rule, as nft(8) would write it
 	Hook                 string
-	Reject               bool   // it tells the sender
 	Sure                 bool   // nothing it asks is unknown; else it may drop
 	Packets              uint64 // counted while tests were made
 }
@@ -181,7 +180,7 @@ func (w *walker) chain(c *Chain, sure bool, depth int) outcome {
 func (w *walker) obey(c *Chain, r *Rule, v Expr, sure bool, depth int) (out outcome, ends bool) {
 	switch v.Verdict {
 	case "drop", "reject":
-		w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(w.packet.family()), Reject: v.Verdict == "reject", Sure: sure && !w.unsure, Packets: r.Packets})
+		w.drop(Drop{Chain: c.Name, Handle: r.Handle, Text: r.Text(w.packet.family()), Sure: sure && !w.unsure, Packets: r.Packets})
 		if w.unsure {
 			return accepted, true // then other tables are asked, too
 		}
