@@ -43,29 +43,17 @@ func (n *Namespace) String() string {
 	return n.Type.ProcName() + ":[" + strconv.FormatUint(n.Inode, 10) + "]"
 }
 
+// initial are the inodes of the machine's first namespaces: include/uapi/linux/nsfs.h.
+var initial = [...]uint64{
+	abi.NSIPC: 0xEFFFFFFF, abi.NSUTS: 0xEFFFFFFE, abi.NSUser: 0xEFFFFFFD, abi.NSPID: 0xEFFFFFFC,
+	abi.NSCgroup: 0xEFFFFFFB, abi.NSTime: 0xEFFFFFFA, abi.NSNetwork: 0xEFFFFFF9, abi.NSMount: 0xEFFFFFF8,
+}
+
 // Initial tells whether n is the machine's first namespace of its type, which has a fixed
 // inode. Those of mount and network namespaces are fixed since Linux 6.18; before, the
 // answer for them is false.
 func (n *Namespace) Initial() bool {
-	switch n.Type { // include/uapi/linux/nsfs.h
-	case abi.NSIPC:
-		return n.Inode == 0xEFFFFFFF
-	case abi.NSUTS:
-		return n.Inode == 0xEFFFFFFE
-	case abi.NSUser:
-		return n.Inode == 0xEFFFFFFD
-	case abi.NSPID:
-		return n.Inode == 0xEFFFFFFC
-	case abi.NSCgroup:
-		return n.Inode == 0xEFFFFFFB
-	case abi.NSTime:
-		return n.Inode == 0xEFFFFFFA
-	case abi.NSNetwork:
-		return n.Inode == 0xEFFFFFF9
-	case abi.NSMount:
-		return n.Inode == 0xEFFFFFF8
-	}
-	return false
+	return int(n.Type) < len(initial) && n.Inode == initial[n.Type]
 }
 
 // A RefKind is a way to hold a namespace other than living in it.
