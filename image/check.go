@@ -176,6 +176,10 @@ func (s *Store) Repair(ctx context.Context, ref string, o PullOptions) ([]Findin
 	if len(found) == 0 || ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	places, err := i.places(ref)
+	if err != nil {
+		return found, err
+	}
 	release, err := s.Hold(ctx)
 	if err != nil {
 		return found, err
@@ -193,21 +197,6 @@ func (s *Store) Repair(ctx context.Context, ref string, o PullOptions) ([]Findin
 			return found, err
 		}
 	}
-	var places []Reference
-	for _, at := range i.pushed {
-		if r, err := ParseReference(at); err == nil {
-			places = append(places, r)
-		}
-	}
-	for _, n := range i.Names {
-		n.Tag, n.Digest = "", i.Target.Digest
-		if !slices.Contains(places, n) {
-			places = append(places, n)
-		}
-	}
-	if len(places) == 0 {
-		return found, fmt.Errorf("image %s has no name, and so no registry to fetch it from", ref)
-	}
 	var errs []error
 	for _, from := range places {
 		err := s.refetch(ctx, from, i, o)
@@ -217,6 +206,32 @@ func (s *Store) Repair(ctx context.Context, ref string, o PullOptions) ([]Findin
 		errs = append(errs, fmt.Errorf("%s: %w", from.Familiar(), err))
 	}
 	return found, errors.Join(errs...)
+}
+
+// places are where an image may be fetched from again. One that was imported, loaded as plain layers or committed, and never pushed, is nowhere: a registry that had it would
+// know it by another manifest, which a push notes.
+func (i Image) places(ref string) (list []Reference, err error) {
+	compressed := func(l v1.Descriptor) bool {
+		return !slices.Contains([]string{v1.MediaTypeImageLayer, dockerLayer}, l.MediaType)
+	}
+	if i.origin == "" && len(i.pushed) == 0 && !slices.ContainsFunc(i.Layers, compressed) {
+		return nil, fmt.Errorf("image %s came from no registry, and was pushed to none: remove it, and what else has that layer, and load or import it once more", ref)
+	}
+	for _, at := range i.pushed {
+		if r, err := ParseReference(at); err == nil {
+			list = append(list, r)
+		}
+	}
+	for _, n := range i.Names {
+		n.Tag, n.Digest = "", i.Target.Digest
+		if !slices.Contains(list, n) {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("image %s has no name, and so no registry to fetch it from", ref)
+	}
+	return list, nil
 }
 
 func (s *Store) refetch(ctx context.Context, from Reference, i Image, o PullOptions) error {
