@@ -364,6 +364,19 @@ func (k *check) creating() error {
 
 // monitors finds containers that have lost their monitor.
 func (k *check) monitors() error {
+	placed, err := k.e.placed()
+	if err != nil {
+		return err
+	}
+	lost, err := k.e.displaced(placed)
+	for _, id := range lost {
+		if c, err := k.e.read(k.e.find(id)); err == nil && c.Active() {
+			k.find(container(id), "it runs, and its monitor's directory is gone", func() error { return k.e.adopt(id) })
+		}
+	}
+	if ignoreMissing(err) != nil {
+		return err
+	}
 	list, err := files.ListOwn(k.e.dir + "/monitor")
 	for _, id := range list {
 		id, half := strings.CutPrefix(id, ".")

@@ -155,6 +155,9 @@ func (e *Engine) untilGone(c Container) error {
 		f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
+			if now, err := e.Find(c.ID); err == nil && now.Active() {
+				return killedMonitorError{c.Name} // its place was removed
+			}
 			return nil
 		case errors.Is(err, unix.EWOULDBLOCK) && time.Since(begin) < patience:
 			time.Sleep(pause)

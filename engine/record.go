@@ -175,7 +175,7 @@ func (e *Engine) readWhole(dir string) (Container, error) {
 			return c, err
 		}
 	}
-	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) {
+	if c.Active() && !exists(monitor.Place(e.dir, c.ID)) && !c.Lives() {
 		// Its monitor would have a place, or have written that it ended: there was a boot since.
 		c.Status, c.PID, c.ExitCode, c.Error, c.Finished = monitor.Exited, 0, 255, wentDown, time.Time{} // nobody knows when
 		c.Death = &monitor.Death{Cause: "unknown"}
@@ -407,7 +407,7 @@ func lockDir(dir string, how int) (*os.File, error) {
 // mkdirs makes the directories that containers are kept in. The first command of a boot that does looks for names that are still reserved, as by a rename that was killed with the machine.
 func (e *Engine) mkdirs() error {
 	first := !exists(e.dir + "/runtime")
-	for _, dir := range []string{e.dir, e.data, e.names(), e.ids(), e.creating(), e.homes()[0], e.homes()[1], e.dir + "/monitor", e.dir + "/runtime"} {
+	for _, dir := range []string{e.dir, e.data, e.names(), e.ids(), e.creating(), e.homes()[0], e.homes()[1], e.dir + "/monitor", e.dir + "/runtime", e.intents()} {
 		if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
 			return err
 		}

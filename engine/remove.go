@@ -291,8 +291,9 @@ func (e *Engine) reservations(c *Container) error {
 // sweepMonitors has new monitors take over from those that were killed.
 func (e *Engine) sweepMonitors() error {
 	list, err := e.placed()
-	errs := []error{err}
-	for _, id := range list {
+	lost, err2 := e.displaced(list)
+	errs := []error{err, err2}
+	for _, id := range append(list, lost...) {
 		if monitor.Attended(e.dir, id) {
 			continue
 		}
@@ -317,12 +318,20 @@ func (e *Engine) adopt(id string) error {
 		return err
 	}
 	defer lock.Close()
-	if monitor.Attended(e.dir, id) || !exists(monitor.Place(e.dir, id)) {
+	if monitor.Attended(e.dir, id) {
 		return nil
 	}
 	c, err := e.read(dir)
 	if err != nil {
 		return err
+	}
+	if !exists(monitor.Place(e.dir, id)) {
+		if !c.Active() {
+			return nil
+		}
+		if ended, err := e.newPlace(&c); ended || err != nil {
+			return err
+		}
 	}
 	if !c.Active() {
 		// It was killed at the last moment, or at the first.
@@ -344,6 +353,38 @@ func (e *Engine) adopt(id string) error {
 		return err
 	}
 	return e.reconnect(&c)
+}
+
+// displaced are the containers that run, and whose monitor's place somebody has removed, of those that are not in a list of places.
+func (e *Engine) displaced(placed containerIDs) (list []string, err error) {
+	all, err := files.ListOwn(e.dir + "/runtime")
+	for _, id := range all {
+		if files.IsID(id) && !placed.has(id) && !exists(monitor.Place(e.dir, id)) && e.find(id) != "" {
+			list = append(list, id)
+		}
+	}
+	return list, ignoreMissing(err)
+}
+
+// newPlace makes a place for the successor of a monitor whose own place was removed: nobody can speak to that any more, so it is ended, unless its container has, of which it is
+// about to tell.
+func (e *Engine) newPlace(c *Container) (ended bool, err error) {
+	if !exists(e.dir + "/runtime/" + c.ID) {
+		return false, fmt.Errorf("container %s runs, process %d, and of that nothing is in %s any more, unless it was started with another XDG_RUNTIME_DIR: end it by kill -9", c.Name, c.PID, e.dir)
+	}
+	if p := c.Monitor.Open(); p != nil {
+		defer p.Close()
+		if ending(c.Witness()) && p.Wait(4*killPatience) {
+			return true, nil
+		}
+		if err := p.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return false, err
+		}
+		if !p.Wait(killPatience) {
+			return false, fmt.Errorf("process %d, which is its monitor, does not end", c.Monitor.PID)
+		}
+	}
+	return false, os.MkdirAll(monitor.Place(e.dir, c.ID), 0o700)
 }
 
 // between reports whether a container with --rm is there still since a command is about to start it again.
@@ -369,7 +410,7 @@ func (e *Engine) sweepRemoved() error {
 			continue // it is gone, or somebody works on it
 		}
 		c, err := e.read(home + "/" + id)
-		if err == nil && (c.stays() || exists(monitor.Place(e.dir, id))) {
+		if err == nil && (c.stays() || c.Active() || exists(monitor.Place(e.dir, id))) {
 			lock.Close()
 			continue
 		}

@@ -25,6 +25,8 @@ func (m *monitor) adopt() error {
 	if err != nil && !errors.Is(err, oci.ErrNotExist) {
 		return err
 	}
+	m.state.Monitor = ownWitness()
+	m.save()
 	r := newRun(m.state.Started)
 	r.container = c
 	if errors.Is(err, oci.ErrNotExist) || m.state.PID == 0 {

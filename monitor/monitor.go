@@ -310,7 +310,7 @@ func (m *monitor) started(w oci.Witness) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &m.state
-	s.Status, s.PID, s.Begun, s.Boot = Running, w.PID, w.Begun, bootID()
+	s.Status, s.PID, s.Begun, s.Boot, s.Monitor = Running, w.PID, w.Begun, bootID(), ownWitness()
 	s.Started = time.Now()
 	s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
 	return WriteState(m.order.Dir, *s)

@@ -22,19 +22,27 @@ func (m *monitor) holdRoot(r *run, root *plan.Root, w oci.Witness) {
 	if r.server != nil || root == nil || root.Layers == nil || root.Layers.Upper == "" || root.Layers.Volatile {
 		return
 	}
-	self := oci.OpenProcess(os.Getpid())
-	if self == nil {
+	self := ownWitness()
+	if self.PID == 0 {
 		return // nobody could tell that it is held
 	}
-	defer self.Close()
 	fd, err := unix.Open("/proc/"+strconv.Itoa(w.PID)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
 	m.root = fd
 	m.mu.Lock()
-	m.state.Leaving = self.Witness()
+	m.state.Leaving = self
 	m.mu.Unlock()
+}
+
+// ownWitness names this process; zero where it cannot be seen.
+func ownWitness() (w oci.Witness) {
+	if self := oci.OpenProcess(os.Getpid()); self != nil {
+		w = self.Witness()
+		self.Close()
+	}
+	return w
 }
 
 // dropRoot lets go of the root, and returns when the disk has what was written there.

@@ -2,12 +2,14 @@ package monitor
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"golang.org/x/sys/unix"
@@ -279,6 +281,11 @@ func (m *monitor) hangUp() {
 // listen makes the monitor's socket, and serves who connects.
 func (m *monitor) listen() error {
 	listener, err := seqpacket.Listen(m.lock, socketName)
+	if errors.Is(err, unix.EISDIR) { // somebody's mistake
+		if err = files.RemoveAll(m.place + "/" + socketName); err == nil {
+			listener, err = seqpacket.Listen(m.lock, socketName)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%s/%s: %w", m.place, socketName, err)
 	}

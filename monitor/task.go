@@ -101,6 +101,7 @@ type State struct {
 	Holder     oci.Witness `json:",omitzero"`  // the process that keeps its terminal, or its stdin
 	Server     oci.Witness `json:",omitzero"`  // the process that shows its root file system, where the kernel cannot,
 	ServerName string      `json:",omitempty"` // and its program
+	Monitor    oci.Witness `json:",omitzero"`  // of the run that there is
 	Leaving    oci.Witness `json:",omitzero"`  // the monitor that has its root open, until it is gone itself: see [State.RootHolder]
 	Health     *Health     `json:",omitempty"`
 	Death      *Death      `json:",omitempty"`
@@ -108,6 +109,11 @@ type State struct {
 
 // Witness names the container's first process.
 func (s *State) Witness() oci.Witness { return oci.Witness{PID: s.PID, Begun: s.Begun} }
+
+// Lives reports whether a container that is to run does: its first process is there, or its monitor, which has not written down the end of that yet.
+func (s *State) Lives() bool {
+	return s.Boot == bootID() && (s.PID != 0 && s.Witness().Alive() || s.Monitor.PID != 0 && s.Monitor.Alive())
+}
 
 // A Death is how a container ended, as far as is known: its death certificate.
 type Death struct {
