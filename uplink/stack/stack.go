@@ -39,6 +39,7 @@ const (
 // A Stack is one at work.
 type Stack struct {
 	s        *stack.Stack
+	link     stack.LinkEndpoint
 	tun      int
 	gateways []stdip.Addr
 	conns    *share
@@ -59,8 +60,7 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 	most, mostFlows := bounds()
 	t := &Stack{s: s, tun: tun, conns: newShare(most), opening: newShare(min(maxOpening, max(1, most/4))), refused: refused}
 	fail := func(what string, err any) (io.Closer, error) {
-		s.Destroy()
-		unix.Close(tun)
+		t.end()
 		return nil, fmt.Errorf("the built-in stack: %s: %v", what, err)
 	}
 	// What comes from the kernel in here needs no second look at its sums. Who reads a packet deals with it, too: with more processors than that
@@ -69,6 +69,7 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 	if err != nil {
 		return fail("device", err)
 	}
+	t.link = link
 	if err := s.CreateNIC(nic, link); err != nil {
 		return fail("device", err)
 	}
@@ -123,10 +124,18 @@ func New(tun, mtu int, gateways []netip.Addr, refused func(from netip.Addr)) (io
 func (t *Stack) Close() error {
 	t.closing.Do(func() {
 		t.flows.close()
-		t.s.Destroy()
-		unix.Close(t.tun)
+		t.end()
 	})
 	return nil
+}
+
+// end has no more packets be read before all else ends: the library waits for who reads them with a lock that he may want.
+func (t *Stack) end() {
+	if t.link != nil {
+		t.link.Attach(nil)
+	}
+	t.s.Destroy()
+	unix.Close(t.tun)
 }
 
 // bounds leave a quarter of the descriptors for all else, or what is inside could take those by which the uplink is asked to do something.
