@@ -311,6 +311,23 @@ func TestForkCancelled(t *testing.T) {
 	}
 }
 
+// TestStoppedInside: who is in the pid namespace that is joined stops the process that comes there. It is had go on: nothing else would, and nobody else could have the container.
+func TestStoppedInside(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	pid := hold(t, syscall.CLONE_NEWPID)
+	steps := append(joinPID(pid)[:4], start(), in(&plan.Sigmask{}), in(&plan.Exec{Args: []string{"/bin/true"}}))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p, err := launch.Run(ctx, plan.Plan{Steps: steps}, launch.Options{Start: func(pid int) error { return unix.Kill(pid, unix.SIGSTOP) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := p.Wait(); err != nil || status != 0 {
+		t.Errorf("%v %v", status, err)
+	}
+}
+
 // TestStubForks: the process that the stub makes in a joined pid namespace is the caller's child, in a session of its own, and where it cannot be executed it is
 // reaped, whether its word or that of the fork comes first.
 func TestStubForks(t *testing.T) {

@@ -1,11 +1,14 @@
 package launch
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -192,8 +195,43 @@ func (r *run) waitExec() error {
 	}
 }
 
+// Who is in the pid namespace that the container's process joins may stop it by a signal. It is had go on, a few times: this side would wait for ever, and with it
+// whoever wants the container.
+const (
+	stopTime  = 500 // ms without a message
+	mostStops = 3
+)
+
+// await waits until there is a message, or the end.
+func (r *run) await() error {
+	for stops := 0; ; {
+		fds := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, stopTime)
+		switch {
+		case err == unix.EINTR:
+		case n != 0 || err != nil:
+			return nil // reading it says what it is
+		case !r.stopped():
+		case stops == mostStops:
+			return fmt.Errorf("process %d is stopped by a signal again and again, by another one of its pid namespace", r.proc.PID)
+		default:
+			stops++
+			r.proc.Signal(unix.SIGCONT) // one that has ended needs none
+		}
+	}
+}
+
+// stopped reports whether the container's process stands still by SIGSTOP or the like.
+func (r *run) stopped() bool {
+	stat, _ := os.ReadFile("/proc/" + strconv.Itoa(r.proc.PID) + "/stat") // it is this one's child: its number is nobody else's
+	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T"))
+}
+
 // message reads one message: io.EOF when the other end is closed.
 func (r *run) message() (kind, a, b uint32, fds []int, err error) {
+	if err := r.await(); err != nil {
+		return 0, 0, 0, nil, err
+	}
 	buf := make([]byte, plan.MsgSize)
 	oob := make([]byte, unix.CmsgSpace(4*plan.NumRegs))
 	for {
