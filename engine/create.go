@@ -83,10 +83,11 @@ func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func
 
 // plainRecord is record without an image.
 func (e *Engine) plainRecord(cfg Config) (Record, error) {
-	cfg.Name = strings.TrimPrefix(cfg.Name, "/") // inspect writes it so, and Docker takes it back
-	if cfg.Name != "" && !ValidName(cfg.Name) {
+	name := strings.TrimPrefix(cfg.Name, "/") // inspect writes it so, and Docker takes it back
+	if cfg.Name != "" && !ValidName(name) {
 		return Record{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name)
 	}
+	cfg.Name = name
 	switch cfg.Runtime {
 	case "", "kakuri", "kakuri-runtime":
 	case "runc", "io.containerd.runc.v2": // Docker's default by its names: whoever writes it out asks for nothing special

@@ -13,7 +13,7 @@ var ErrDetached = errors.New("read escape sequence")
 // DefaultDetachKeys leave a container without ending it.
 const DefaultDetachKeys = "ctrl-p,ctrl-q"
 
-// ParseDetachKeys reads a sequence such as "ctrl-p,ctrl-q" or "a": each key a character, or ctrl- and one of a-z, @, [, \, ], ^, _. An empty
+// ParseDetachKeys reads a sequence such as "ctrl-p,ctrl-q" or "a": each key a character, DEL, or ctrl- and one of a-z, @, [, \, ], ^, _. An empty
 // one is the default.
 func ParseDetachKeys(s string) ([]byte, error) {
 	if s == "" {
@@ -27,8 +27,10 @@ func ParseDetachKeys(s string) ([]byte, error) {
 			c = name[0]
 		}
 		switch {
+		case key == "DEL":
+			c = 0x7f
 		case len(name) != 1 || c >= 0x80:
-			return nil, fmt.Errorf("invalid detach keys (%s): %q is no character, and no ctrl- with one of a-z, @, [, \\, ], ^, _", s, key)
+			return nil, fmt.Errorf("invalid detach keys (%s): %q is no character, not DEL, and no ctrl- with one of a-z, @, [, \\, ], ^, _", s, key)
 		case !ctrl:
 		case c >= 'a' && c <= 'z':
 			c -= 'a' - 1

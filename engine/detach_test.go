@@ -11,7 +11,7 @@ import (
 
 func TestParseDetachKeys(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "\x10\x11", "ctrl-p,ctrl-q": "\x10\x11", "a": "a", "ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_": "\x00\x1b\x1c\x1d\x1e\x1f", "ctrl-a,b": "\x01b",
+		"": "\x10\x11", "ctrl-p,ctrl-q": "\x10\x11", "a": "a", "ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_": "\x00\x1b\x1c\x1d\x1e\x1f", "ctrl-a,b": "\x01b", "DEL,a": "\x7fa",
 	} {
 		if got, err := ParseDetachKeys(in); string(got) != want || err != nil {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want)

@@ -96,7 +96,7 @@ func (e *Engine) execution(ref string, x ExecConfig, s Streams) (*execution, err
 	}
 	keys, err := ParseDetachKeys(x.DetachKeys)
 	if err != nil {
-		return nil, &ExitError{125, err}
+		return nil, &ExitError{1, err} // as with Docker
 	}
 	o := oci.ExecOptions{Causes: execCauses(x)}
 	if !e.host.Privileged() {
