@@ -122,8 +122,8 @@ func mayShare(p plan.Plan) bool {
 			if !op.OnExec {
 				return false
 			}
-		case *plan.Setns: // likewise
-			if op.NS == abi.NSTime {
+		case *plan.Setns: // likewise; and who enters a container comes into its control group, where the kernel ends all who share the memory of one
+			if op.NS == abi.NSTime || op.NS == abi.NSMount {
 				return false
 			}
 		case *plan.Fork: // forgets this program's words, which this process still needs

@@ -119,7 +119,7 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 		case err == io.EOF:
 			return nil, r.fail(i, "", r.deathReason())
 		case err != nil:
-			return nil, r.fail(i, "recvmsg", err)
+			return nil, r.unheard(i, err)
 		case kind == plan.MsgSync && want == plan.MsgFork:
 			r.early = append(r.early, fds)
 		case kind == plan.MsgSync:
@@ -171,10 +171,12 @@ func (r *run) waitExec() error {
 		kind, a, b, fds, err := r.message()
 		closeAll(fds)
 		switch {
+		case err == io.EOF && forks && early == nil:
+			return r.fail(last, "", r.deathReason()) // over the fork: a copy that there may be is nobody's
 		case err == io.EOF:
 			return early
 		case err != nil:
-			return r.fail(last, "recvmsg", err)
+			return r.unheard(last, err)
 		case kind == plan.MsgFork && forks:
 			forks = false
 			if err := r.follow(int(a)); err != nil {
@@ -221,10 +223,19 @@ func (r *run) await() error {
 	}
 }
 
-// stopped reports whether the container's process stands still by SIGSTOP or the like.
+// unheard is the error of a step for which no message came: by recvmsg(2), or because the other side stands still.
+func (r *run) unheard(i int, err error) error {
+	if errors.As(err, new(syscall.Errno)) {
+		return r.fail(i, "recvmsg", err)
+	}
+	return r.fail(i, "", err)
+}
+
+// stopped reports whether the container's process stands still by SIGSTOP or the like, or for who traces it.
 func (r *run) stopped() bool {
 	stat, _ := os.ReadFile("/proc/" + strconv.Itoa(r.proc.PID) + "/stat") // it is this one's child: its number is nobody else's
-	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T"))
+	state, _, _ := bytes.Cut(bytes.TrimPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" ")), []byte(" "))
+	return string(state) == "T" || string(state) == "t"
 }
 
 // message reads one message: io.EOF when the other end is closed.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -377,6 +378,9 @@ func (c *compiler) mayFork() error {
 	if s := c.spec.Process.Scheduler; s != nil && (s.Policy == specs.SchedDeadline || len(s.Flags) > 0) {
 		return nil // a copy might not have it: sched(7)
 	}
+	if c.spec.Process.User.UID != 0 && slices.ContainsFunc(c.spec.Process.Rlimits, func(l specs.POSIXRlimit) bool { return l.Type == "RLIMIT_NPROC" }) {
+		return nil // for a moment that user would have one process more than with the other way
+	}
 	filter, err := c.filter()
 	if err != nil {
 		return err
@@ -385,25 +389,27 @@ func (c *compiler) mayFork() error {
 	return nil
 }
 
-// filterTakesFork reports whether the filter lets the calls through by which the stub forks.
+// filterTakesFork reports whether the filter lets the calls through by which the stub forks: those without arguments that are known before by any.
 func (c *compiler) filterTakesFork() bool {
-	for _, call := range []struct {
-		name string
-		args []uint64
-	}{
-		{"clone", []uint64{abi.CloneParent | uint64(abi.SIGCHLD)}}, {"write", nil}, {"exit_group", nil}, {"setsid", nil}, {"ioctl", []uint64{0, tiocsctty}},
-	} {
-		nr, known := c.host.Arch.Syscall(call.name)
+	passes := func(answer uint32) bool {
+		answer &= abi.SeccompRetActionFull
+		return answer == abi.SeccompRetAllow || answer == abi.SeccompRetLog
+	}
+	for _, name := range []string{"clone", "write", "exit_group", "setsid"} {
+		nr, known := c.host.Arch.Syscall(name)
 		if !known {
 			return false
 		}
-		switch c.profile.Decide(c.host.Arch, nr, call.args...) & abi.SeccompRetActionFull {
-		case abi.SeccompRetAllow, abi.SeccompRetLog:
-		default:
+		if name == "clone" { // of whose flags profiles want to know
+			if !passes(c.profile.Decide(c.host.Arch, nr, abi.CloneParent|uint64(abi.SIGCHLD))) {
+				return false
+			}
+		} else if slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool { return !passes(answer) }) {
 			return false
 		}
 	}
-	return true
+	nr, known := c.host.Arch.Syscall("ioctl")
+	return !c.spec.Process.Terminal || known && passes(c.profile.Decide(c.host.Arch, nr, 0, tiocsctty))
 }
 
 func (c *compiler) timeNamespace() error {
