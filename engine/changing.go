@@ -11,13 +11,13 @@ import (
 	"github.com/kakuri/kakuri/oci"
 )
 
-// errMeanwhile says that a container has ended, or was stopped, while something of it was changed, which was taken back.
+// errMeanwhile says that a container has ended, or was stopped, while it was held or something of it was changed, which was taken back.
 var errMeanwhile = errors.New("it starts and ends all the time: stop it")
 
 // changing calls change with a container whose lock is held, and that does not run, runs, or waits for its next start by its policy, which then waits for change. What change
 // could not do since that is otherwise by now, [errMeanwhile], is tried again.
 func (e *Engine) changing(ctx context.Context, ref string, change func(*Container) error) error {
-	for range 100 {
+	for range 1000 { // an end may take some seconds: the last of the output, processes of exec
 		c, release, err := e.still(ctx, ref)
 		if err == nil {
 			err = change(&c)
@@ -42,7 +42,11 @@ func (e *Engine) still(ctx context.Context, ref string) (c Container, release fu
 	if err != nil {
 		return c, nil, err
 	}
-	if release = func() { lock.Close() }; !c.Active() {
+	if release = func() { lock.Close() }; exists(e.intents() + "/" + c.ID) {
+		release()
+		return c, nil, errUnsettled{c.Name}
+	}
+	if !c.Active() {
 		return c, release, nil
 	}
 	m, err := e.dial(c)
@@ -65,7 +69,7 @@ func (e *Engine) still(ctx context.Context, ref string) (c Container, release fu
 	err = m.Hold()
 	stop()
 	awake()
-	if err == nil {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) { // of an older version, or a start that hangs: then it goes on without
 		c.State, err = monitor.ReadState(c.dir)
 	}
 	if err != nil || c.PID != 0 && ending(c.Witness()) {

@@ -19,7 +19,11 @@ func TestChangesBetweenRuns(t *testing.T) {
 	loopback(t)
 	networks(t, e, NetworkConfig{Name: "first"}, NetworkConfig{Name: "other"})
 	shares := Resources{CPUShares: 300}
-	for i := range 24 {
+	rounds := 24
+	if testing.Short() {
+		rounds = 8
+	}
+	for i := range rounds {
 		name := fmt.Sprint("looped", i)
 		c := detached(t, e, Config{
 			Name: name, Image: "host", Network: "first", Restart: Restart{Policy: "always"},

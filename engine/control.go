@@ -291,10 +291,13 @@ func (e *Engine) endBy(c *Container, sig syscall.Signal) error {
 	if err == nil {
 		err = m.Signal(sig)
 	}
-	if errors.Is(err, syscall.EPIPE) {
-		return nil // it was between two runs, and there is no other one
+	if !errors.Is(err, syscall.EPIPE) {
+		return err
 	}
-	return err
+	if now, err := e.Find(c.ID); err == nil && now.Active() {
+		return killedMonitorError{c.Name}
+	}
+	return nil // it was between two runs, and there is no other one
 }
 
 // signalPast sends a signal to the container without its monitor.
@@ -506,6 +509,9 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	defer lock.Close()
 	if c.Name == name {
 		return ErrConflict{"Renaming a container with the same name as its current name"}
+	}
+	if exists(e.intents() + "/" + c.ID) {
+		return errUnsettled{c.Name}
 	}
 	r := &renaming{c.Name, name}
 	if err := e.intend(c.ID, intent{Rename: r}); err != nil {

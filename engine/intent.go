@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 
@@ -22,6 +23,13 @@ type intent struct {
 
 // A renaming is a container's name before and after.
 type renaming struct{ Was, Name string }
+
+// errUnsettled is for a container of which a change that was begun could not be brought to its end, behind which another one would be lost.
+type errUnsettled struct{ name string }
+
+func (e errUnsettled) Error() string {
+	return fmt.Sprintf("container %s: an earlier change of it is not at its end: kakuri system check --repair", e.name)
+}
 
 // intents is the directory of all, each by the id of its container, whose lock is that of its intent.
 func (e *Engine) intents() string { return e.dir + "/intents" }

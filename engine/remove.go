@@ -359,7 +359,11 @@ func (e *Engine) adopt(id string) error {
 func (e *Engine) displaced(placed containerIDs) (list []string, err error) {
 	all, err := files.ListOwn(e.dir + "/runtime")
 	for _, id := range all {
-		if files.IsID(id) && !placed.has(id) && !exists(monitor.Place(e.dir, id)) && e.find(id) != "" {
+		if !files.IsID(id) || placed.has(id) || exists(monitor.Place(e.dir, id)) {
+			continue
+		}
+		// Where an older version has not said which process the monitor is, there might be two.
+		if s, err := monitor.ReadState(e.find(id)); err == nil && s.Monitor.PID != 0 {
 			list = append(list, id)
 		}
 	}

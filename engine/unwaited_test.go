@@ -73,7 +73,7 @@ func TestParentThatWaitsForNobody(t *testing.T) {
 			go func() { done <- test.end(c) }()
 			select {
 			case err := <-done:
-				if took := time.Since(begin); err != nil || test.code == 137 && took > time.Second {
+				if took := time.Since(begin); err != nil || test.code == 137 && took > 1900*time.Millisecond {
 					t.Errorf("%v, after %v", err, took) // both waits for the end together were two seconds
 				}
 			case <-time.After(8 * time.Second):

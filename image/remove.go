@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,7 +83,7 @@ func (s *Store) remove(list []root, i Image, ref string, o RemoveOptions) (left 
 	left = slices.DeleteFunc(slices.Clone(list), func(r root) bool {
 		return mine(r) && (nameOf(r) == "" || slices.Contains(drop, nameOf(r)))
 	})
-	last := !slices.ContainsFunc(left, func(r root) bool { return mine(r) || s.idOf(r) == i.ID })
+	last := !slices.ContainsFunc(left, func(r root) bool { return mine(r) || s.leadsTo(r, i.ID) })
 	if last && o.Blocked != nil {
 		if err := o.Blocked(i, o.Force); err != nil {
 			if _, ok := namedBy(i, ref); !ok || !o.Force {
@@ -104,6 +105,18 @@ func (s *Store) remove(list []root, i Image, ref string, o RemoveOptions) (left 
 		gone.told = append(gone.told, Removed{Deleted: i.ID.String()})
 	}
 	return left, gone, nil
+}
+
+// leadsTo reports whether an image is the one of a root, or one of the platforms of its index.
+func (s *Store) leadsTo(r root, id digest.Digest) bool {
+	if s.idOf(r) == id {
+		return true
+	}
+	if !isIndex(r.MediaType) {
+		return false
+	}
+	all, err := s.every(v1.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+	return err == nil && slices.ContainsFunc(all, func(i Image) bool { return i.ID == id })
 }
 
 // byDigestBesideTags reads ref as NAME@DIGEST of a repository in which the image has tags. These stay when that goes.

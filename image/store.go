@@ -339,18 +339,35 @@ func (s *Store) withoutTwins(list []root) []root {
 			heirs[ids[i]] = i
 		}
 	}
+	stays := func(i int) bool { // an index may have what the other one has not
+		at, known := heirs[ids[i]]
+		return !known || at == i || !nameless(list[i]) || isIndex(list[i].MediaType)
+	}
+	list = slices.Clone(list)
+	for i, r := range list {
+		if p := r.Annotations[parent]; p != "" && !stays(i) {
+			inherit(&list[heirs[ids[i]]], parent, p)
+		}
+	}
 	var left []root
 	for i, r := range list {
-		at, known := heirs[ids[i]]
-		if !known || at == i || !nameless(r) || isIndex(r.MediaType) { // an index may have what the other one has not
+		if stays(i) {
 			left = append(left, r)
-			continue
-		}
-		if notes, p := list[at].Annotations, r.Annotations[parent]; p != "" && notes != nil && notes[parent] == "" {
-			notes[parent] = p
 		}
 	}
 	return left
+}
+
+// inherit gives a root a note, unless it has one of that kind.
+func inherit(r *root, note, value string) {
+	if r.Annotations[note] != "" {
+		return
+	}
+	r.Annotations = maps.Clone(r.Annotations)
+	if r.Annotations == nil {
+		r.Annotations = map[string]string{}
+	}
+	r.Annotations[note] = value
 }
 
 // idOf is the id of the image that a root leads to: of an index the one that it is listed as. It is empty where that is damaged.

@@ -398,8 +398,12 @@ func (c *Client) Postpone() (bool, error) {
 }
 
 // Hold has a container that runs wait with its next start by its policy, like one that has ended, until the client is closed: what is changed meanwhile is what that start
-// finds. A monitor of an older version does so for one that has ended alone. Nobody else may read from the client meanwhile.
+// finds. A start that is under way is over when it returns, or hangs: then, and where the monitor is of an older version that does not answer, the error is
+// [os.ErrDeadlineExceeded] after a while. Nobody else may read from the client meanwhile.
 func (c *Client) Hold() error {
+	if err := c.conn.SetReadDeadline(time.Now().Add(2 * patience)); err != nil {
+		return err
+	}
 	_, err := c.ask(mPostpone, 1)
 	return err
 }

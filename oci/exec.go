@@ -60,20 +60,10 @@ func (c *Container) Exec(ctx context.Context, process *specs.Process, o ExecOpti
 }
 
 // LaunchExec starts another process in a running container as a child of this process, which it may outlive: with the streams of l, or a terminal that is in the
-// Process. Who calls waits for its end. Of l, Plan is of no matter, and of o the options for a caller's descriptors and sockets.
+// Process. Who calls waits for its end. Of l, Plan and Started are of no matter, and of o the options for a caller's descriptors and sockets.
 func (c *Container) LaunchExec(ctx context.Context, process *specs.Process, o ExecOptions, l Launch) (*launch.Process, error) {
 	o.Keyring = true
-	return c.launchExec(ctx, process, o, launch.Options{Stdio: l.Stdio, Timings: l.Timings, Start: func(pid int) error {
-		if l.Started == nil {
-			return nil
-		}
-		first := OpenProcess(pid)
-		if first == nil {
-			return errors.New("the process went away")
-		}
-		defer first.Close()
-		return l.Started(first.Witness())
-	}})
+	return c.launchExec(ctx, process, o, launch.Options{Stdio: l.Stdio, Timings: l.Timings})
 }
 
 func (c *Container) launchExec(ctx context.Context, process *specs.Process, o ExecOptions, l launch.Options) (_ *launch.Process, err error) {

@@ -701,7 +701,7 @@ func TestUnread(t *testing.T) {
 	var unread []net.Conn
 	p.container.do(func() {
 		d := net.Dialer{Timeout: time.Second}
-		for len(unread) < most && !refused() {
+		for tries := 0; tries < 3*most && len(unread) < most && !refused(); tries++ {
 			if c, err := d.Dial("tcp", outsideAddr4+":19"); err == nil {
 				c.(*net.TCPConn).SetReadBuffer(1)
 				c.(*net.TCPConn).CloseWrite()

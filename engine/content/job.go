@@ -168,6 +168,10 @@ func childError(j job, err error) error {
 	if p, here := strings.CutSuffix(p, " in container "+j.Name); ok && here {
 		return ErrNoSuchPath{p, j.Name}
 	}
+	if e := (ErrInMemory{Container: j.Name}); strings.HasSuffix(text, e.Error()) {
+		e.Dir = strings.TrimSuffix(text, e.Error())
+		return e
+	}
 	if strings.HasSuffix(text, unix.EROFS.Error()) {
 		return fmt.Errorf("%s%w", strings.TrimSuffix(text, unix.EROFS.Error()), unix.EROFS)
 	}

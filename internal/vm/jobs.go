@@ -122,7 +122,7 @@ func testPackages() []testPackage {
 // elsewhere are the packages whose tests no guest has.
 func elsewhere() []struct{ why, paths string } {
 	return []struct{ why, paths string }{
-		{"values in, values out", "abi cgroup/limits cli/format cmd/kakuri-runtime monitor/logread network/netip oci/specjson oci/specjson/internal/gen plan storage/erofs storage/tree tour ui"},
+		{"values in, values out", "abi cgroup/limits cli/format cmd/kakuri-runtime engine/content engine/profile monitor/logread network/netip oci/specjson oci/specjson/internal/gen plan storage/erofs storage/tree tour ui"},
 		{"messages made and read, which those who ask the kernel try as well", "internal/dbus internal/leanjson network/netlink oci/criu uplink/serve uplink/stack"},
 		{"errors, and what goes before main: the other tests run in it", "internal/origlimit internal/sandbox"},
 		{"peers and images that a guest has not", "internal/callers internal/real internal/testimage"},
