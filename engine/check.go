@@ -374,7 +374,7 @@ func (k *check) monitors() error {
 			k.find(container(id), "it runs, and its monitor's directory is gone", func() error { return k.e.adopt(id) })
 		}
 	}
-	if ignoreMissing(err) != nil {
+	if err != nil {
 		return err
 	}
 	list, err := files.ListOwn(k.e.dir + "/monitor")

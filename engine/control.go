@@ -106,6 +106,14 @@ func (e killedMonitorError) Error() string {
 	return "container " + e.name + ": its monitor was killed: try again"
 }
 
+// lostMonitor is the error for a container whose monitor has gone, or its place, and that goes on; nil where it has ended.
+func (e *Engine) lostMonitor(c *Container) error {
+	if now, err := e.Find(c.ID); err == nil && now.Active() {
+		return killedMonitorError{c.Name}
+	}
+	return nil
+}
+
 func (e *Engine) askMonitor(ctx context.Context, c Container, ask func(*monitor.Client) error) error {
 	if !c.Active() {
 		return nil
@@ -155,10 +163,7 @@ func (e *Engine) untilGone(c Container) error {
 		f, err := lockDir(monitor.Place(e.dir, c.ID), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			if now, err := e.Find(c.ID); err == nil && now.Active() {
-				return killedMonitorError{c.Name} // its place was removed
-			}
-			return nil
+			return e.lostMonitor(&c)
 		case errors.Is(err, unix.EWOULDBLOCK) && time.Since(begin) < patience:
 			time.Sleep(pause)
 			continue
@@ -294,10 +299,7 @@ func (e *Engine) endBy(c *Container, sig syscall.Signal) error {
 	if !errors.Is(err, syscall.EPIPE) {
 		return err
 	}
-	if now, err := e.Find(c.ID); err == nil && now.Active() {
-		return killedMonitorError{c.Name}
-	}
-	return nil // it was between two runs, and there is no other one
+	return e.lostMonitor(c) // else it was between two runs, and there is no other one
 }
 
 // signalPast sends a signal to the container without its monitor.

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -115,7 +114,7 @@ func (s *Store) leadsTo(r root, id digest.Digest) bool {
 	if !isIndex(r.MediaType) {
 		return false
 	}
-	all, err := s.every(v1.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+	all, err := s.every(r)
 	return err == nil && slices.ContainsFunc(all, func(i Image) bool { return i.ID == id })
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -389,27 +388,10 @@ func (c *compiler) mayFork() error {
 	return nil
 }
 
-// filterTakesFork reports whether the filter lets the calls through by which the stub forks: those without arguments that are known before by any.
+// filterTakesFork reports whether the filter lets the calls through by which the stub forks. Of the flags of clone profiles want to know.
 func (c *compiler) filterTakesFork() bool {
-	passes := func(answer uint32) bool {
-		answer &= abi.SeccompRetActionFull
-		return answer == abi.SeccompRetAllow || answer == abi.SeccompRetLog
-	}
-	for _, name := range []string{"clone", "write", "exit_group", "setsid"} {
-		nr, known := c.host.Arch.Syscall(name)
-		if !known {
-			return false
-		}
-		if name == "clone" { // of whose flags profiles want to know
-			if !passes(c.profile.Decide(c.host.Arch, nr, abi.CloneParent|uint64(abi.SIGCHLD))) {
-				return false
-			}
-		} else if slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool { return !passes(answer) }) {
-			return false
-		}
-	}
-	nr, known := c.host.Arch.Syscall("ioctl")
-	return !c.spec.Process.Terminal || known && passes(c.profile.Decide(c.host.Arch, nr, 0, tiocsctty))
+	return c.takesWith("clone", abi.CloneParent|uint64(abi.SIGCHLD)) && c.takes("write") && c.takes("exit_group") && c.takes("setsid") &&
+		(!c.spec.Process.Terminal || c.takesWith("ioctl", 0, tiocsctty))
 }
 
 func (c *compiler) timeNamespace() error {

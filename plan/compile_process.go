@@ -298,10 +298,8 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if prog == nil {
 		return nil, nil // a profile that allows everything
 	}
-	nr, known := c.host.Arch.Syscall("capset")
-	c.noCapset = !known || slices.ContainsFunc(seccomp.Reach(prog.Instructions, c.host.Arch, nr), func(answer uint32) bool {
-		return answer != abi.SeccompRetAllow && answer != abi.SeccompRetLog
-	})
+	c.profile = prog
+	c.noCapset = !c.takes("capset")
 	notify := RegNone
 	if prog.Notify {
 		if err := c.canSend(prog); err != nil {
@@ -321,10 +319,24 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if allowed > 0 {
 		summary += fmt.Sprintf(", %d names allowed", allowed)
 	}
-	c.profile = prog
 	c.loaded = &Seccomp{Filter: prog.Bytes(), Flags: uint64(prog.Flags), Summary: summary, Notify: notify}
 	return c.loaded, nil
 }
+
+// takes reports whether the filter lets a call through, whatever its arguments.
+func (c *compiler) takes(name string) bool {
+	nr, known := c.host.Arch.Syscall(name)
+	return known && !slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool { return !passes(answer) })
+}
+
+// takesWith is takes for these arguments, and 0 for all others.
+func (c *compiler) takesWith(name string, args ...uint64) bool {
+	nr, known := c.host.Arch.Syscall(name)
+	return known && passes(c.profile.Decide(c.host.Arch, nr, args...))
+}
+
+// passes reports whether a filter's answer lets a call through.
+func passes(answer uint32) bool { return answer == abi.SeccompRetAllow || answer == abi.SeccompRetLog }
 
 // searchPath gives the directories in which a name without a slash is looked for.
 func searchPath(p *specs.Process) []string {
