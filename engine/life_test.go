@@ -807,6 +807,30 @@ func TestRestartAutoRemove(t *testing.T) {
 	})
 }
 
+// TestRefusedStart: a start that fails has left the container when it says so: its lock is free, and there is no monitor.
+func TestRefusedStart(t *testing.T) {
+	nstest.Root(t)
+	e, ctx := open(t), t.Context()
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c, err := e.Create(ctx, Config{Image: "base:1", Command: []string{"/nosuch"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if err := e.Start(ctx, c.ID, StartOptions{}); err == nil {
+			t.Fatal("it was started")
+		}
+		lock, err := lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock.Close()
+		if exists(monitor.Place(e.dir, c.ID)) {
+			t.Fatal("its monitor is there still")
+		}
+	}
+}
+
 // Of two commands that restart a container the second waits for the first, whose mark is gone then.
 func TestMarkRestart(t *testing.T) {
 	dir := nstest.Dir(t)

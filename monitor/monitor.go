@@ -127,20 +127,18 @@ func Main() int {
 	}
 	m.starting = make(chan struct{}) // from begin on others are listened to
 	if err := m.begin(); err != nil {
-		refuse(first.conn, err)
+		refuse(first.conn, lock, err)
 		return 1
 	}
 	started, err := m.first(context.Background())
 	m.settled()
 	if err != nil {
 		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
-		refuse(first.conn, err)
 		m.leave()
+		refuse(first.conn, lock, err)
 		return 1
 	}
-	for _, fd := range lock {
-		unix.Close(fd)
-	}
+	release(lock)
 	if data, err := leanjson.Marshal(started); err == nil {
 		first.conn.Write(append([]byte{mStarted}, data...))
 	}
@@ -419,8 +417,17 @@ func (m *monitor) failed(cause error) error {
 	return nil
 }
 
-// refuse tells who gave the order why it was not carried out. It takes the file: its descriptor is closed when nothing has the file any more.
-func refuse(conn *os.File, err error) {
+// release lets go of the container's lock, which the process that started this one still has.
+func release(lock []int) {
+	for _, fd := range lock {
+		unix.Close(fd)
+	}
+}
+
+// refuse tells who gave the order why it was not carried out, as the last thing: whoever removes the container then finds its lock free, and no monitor. It takes
+// the file: its descriptor is closed when nothing has the file any more.
+func refuse(conn *os.File, lock []int, err error) {
+	release(lock)
 	if data, e := leanjson.Marshal(failure(err)); e == nil {
 		conn.Write(append([]byte{mFailed}, data...)) // who does not listen any more needs no answer
 	}
