@@ -355,6 +355,12 @@ func TestRootlessUnified(t *testing.T) {
 			}
 		}
 		t.Cleanup(func() { os.Chmod(filepath.Join(top, "sys/fs/cgroup"), 0o755) })
+		if refuses, err := h.Refuses(Options{Path: "/named", Rootless: true}); err != nil || !refuses {
+			t.Errorf("it is refused: %v %v", refuses, err)
+		}
+		if refuses, err := h.Refuses(Options{Path: "/there", Rootless: true}); err != nil || refuses {
+			t.Errorf("one that is there is refused: %v %v", refuses, err)
+		}
 		pids := limits.Limits{Writes: []limits.Write{{Controller: "pids", Version: limits.V2, File: "pids.max", Value: "5"}}}
 		for _, test := range []struct {
 			path   string

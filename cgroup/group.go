@@ -94,6 +94,19 @@ func (h *Host) Group(o Options) (*Group, error) {
 	return g, nil
 }
 
+// Refuses reports whether the caller may not make the cgroup on a host that has version 2 alone, so that only systemd can.
+func (h *Host) Refuses(o Options) (bool, error) {
+	if !h.Unified() {
+		return false, nil
+	}
+	g, err := h.Group(o)
+	if err != nil {
+		return false, err
+	}
+	err = g.nodes[0].allowed()
+	return permission(err), nil
+}
+
 // without notes that there is no cgroup in a hierarchy, since nobody asked for it and the caller may not make it.
 func (g *Group) without(n *node, err error) {
 	g.lacks = append(g.lacks, n.h.Mount)

@@ -123,7 +123,9 @@ func (e *Engine) runtimeProgram() (string, error) {
 }
 
 // runtime is the room below, with the state of what runs.
-func (e *Engine) runtime() *oci.Runtime { return &oci.Runtime{Root: e.dir + "/runtime"} }
+func (e *Engine) runtime() *oci.Runtime {
+	return &oci.Runtime{Root: e.dir + "/runtime", UserSystemd: true}
+}
 
 // A Prepared run is its plan, and the container that it would be.
 type Prepared struct {

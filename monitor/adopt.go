@@ -38,6 +38,7 @@ func (m *monitor) adopt() error {
 	}
 	r.server = m.findServer()
 	m.watchServer(r)
+	r.container.RememberOOM()
 	m.reopen(r)
 	if err := errors.Join(m.resumePorts(), m.resumeNames()); err != nil {
 		m.warnings = append(m.warnings, "its networks are not as they were: "+err.Error())

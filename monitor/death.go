@@ -135,8 +135,10 @@ func (m *monitor) certify(r *run, x Exit) *Death {
 		d.By = fmt.Sprintf("itself, after %s by %s", name, last.By)
 	}
 	if x.OOMKilled {
-		s, _ := r.container.LastStats() // what cannot be read is not told
-		d.Memory = memoryFigures(s)
+		d.Memory = map[string]uint64{} // what cannot be read is not told
+		if s, err := r.container.LastStats(); err == nil {
+			d.Memory = memoryFigures(s)
+		}
 		if n, err := r.container.OOMKills(); err == nil {
 			d.Memory["oom_kills"] = n
 		}

@@ -110,7 +110,7 @@ func Main() int {
 	if m.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return 1
 	}
-	m.runtime = &oci.Runtime{Warn: m.warn, Notice: func(string) {}}
+	m.runtime = &oci.Runtime{UserSystemd: true, Warn: m.warn, Notice: func(string) {}}
 	switch os.Args[1] {
 	case verbStart:
 		m.runtime.Prepare()
@@ -299,6 +299,7 @@ func (m *monitor) start(ctx context.Context) error {
 	}
 	m.event("start", nil)
 	m.watchServer(r)
+	r.container.RememberOOM()
 	m.watchHealth(r)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -329,7 +330,50 @@ func (c *Container) OOMKills() (uint64, error) {
 		return 0, err
 	}
 	defer g.Close()
-	return g.OOMKills()
+	n, err := g.OOMKills()
+	if err != nil && c.ooms != nil {
+		return c.ooms.count(), nil
+	}
+	return n, err
+}
+
+// RememberOOM has [Container.OOMKills] answer when the cgroup is gone, too: one that systemd made it takes away with the last process, before anybody can look.
+// What is remembered is how often that was seen, which may be less than there were. What cannot be watched is not remembered.
+func (c *Container) RememberOOM() {
+	if c.state.Systemd == nil {
+		return
+	}
+	g, err := c.group()
+	if g == nil || err != nil {
+		return
+	}
+	defer g.Close()
+	seen, err := g.OOM(context.Background())
+	if err != nil {
+		return
+	}
+	c.ooms = &oomKills{over: make(chan struct{})}
+	go func() {
+		defer close(c.ooms.over)
+		for range seen {
+			c.ooms.seen.Add(1)
+		}
+	}()
+}
+
+// oomKills are counted until the cgroup has no process any more.
+type oomKills struct {
+	seen atomic.Uint64
+	over chan struct{}
+}
+
+// count waits until the last one is counted, of a cgroup that is gone.
+func (k *oomKills) count() uint64 {
+	select {
+	case <-k.over:
+	case <-time.After(time.Second):
+	}
+	return k.seen.Load()
 }
 
 // end kills the container's first process and waits until it is gone.

@@ -20,9 +20,10 @@ type group struct {
 	limits  limits.Limits
 	bus     *systemd.Bus // of the manager who makes it; nil where this program does
 	unit    *systemd.Unit
-	made    bool   // by this process
-	starved uint64 // processes that the kernel ended for want of memory, by the time it was removed
-	spare   bool   // where the caller may not make it, the container does without
+	path    *string // linux.cgroupsPath, where systemd makes it
+	made    bool    // by this process
+	starved uint64  // processes that the kernel ended for want of memory, by the time it was removed
+	spare   bool    // where the caller may not make it, the container does without
 }
 
 // newGroup works out a container's cgroup, and makes none. It is nil where the caller wants none,
@@ -43,20 +44,30 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 	if err != nil {
 		return nil, err
 	}
+	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
+	bySystemd := r.Systemd
+	if r.UserSystemd && o.Rootless && path == "" && resources != nil {
+		if bySystemd, err = h.Refuses(o); err != nil {
+			return nil, err
+		}
+	}
 	resources = withDefaultDevices(resources)
-	if r.Systemd {
+	if bySystemd {
 		resources = limits.Percents(resources)
 	}
 	l, err := limits.Compile(resources, h.Controllers())
 	if err != nil {
 		return nil, err
 	}
-	x := &group{limits: l, spare: !facts.Privileged() && path == ""}
-	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
-	if r.Systemd {
+	x := &group{limits: l, spare: o.Rootless && path == ""}
+	if bySystemd {
+		x.path = &path
 		if o.Unit, err = x.newUnit(h, o, resources, spec.Annotations); err != nil {
 			x.Close()
-			return nil, err
+			if r.Systemd {
+				return nil, fmt.Errorf("--systemd-cgroup: %w: leave the flag out where systemd does not run", err)
+			}
+			return nil, fmt.Errorf("limits need a cgroup of this user, which the one of this command is not, and systemd has none: %w", err)
 		}
 	}
 	if x.Group, err = h.Group(o); err != nil {
@@ -72,11 +83,7 @@ func dial(rootless bool) (*systemd.Bus, error) {
 	if rootless {
 		connect = systemd.User
 	}
-	bus, err := connect()
-	if err != nil {
-		return nil, fmt.Errorf("--systemd-cgroup: %w: leave the flag out where systemd does not run", err)
-	}
-	return bus, nil
+	return connect()
 }
 
 // newUnit names the unit that systemd is to make for a container, and connects the group to the manager who makes it.
@@ -301,22 +308,34 @@ func (c *Container) group() (*group, error) {
 		return nil, err
 	}
 	g := &group{}
-	o := cgroup.Options{ID: c.ID}
-	if c.state.Systemd != nil {
-		if g.bus, err = dial(c.state.Owner != 0); err != nil {
-			return nil, err
-		}
-		if g.unit, err = g.bus.Unit(systemd.Options{Path: *c.state.Systemd, ID: c.ID, Unified: h.Unified()}); err != nil {
-			g.Close()
-			return nil, err
-		}
-		o.Unit = g.unit
+	if g.Group, err = h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID}); err != nil || c.state.Systemd == nil {
+		return g, err
 	}
-	if g.Group, err = h.Open(c.state.Cgroups, o); err != nil {
+	err = g.openUnit(c, h)
+	if err != nil && !g.Exists() {
+		return g, nil // a user's last log-out ends systemd, and all that it has made
+	}
+	if err != nil {
 		g.Close()
 		return nil, err
 	}
 	return g, nil
+}
+
+// openUnit finds the unit that systemd made of the container's cgroup.
+func (g *group) openUnit(c *Container, h *cgroup.Host) (err error) {
+	if g.bus, err = dial(c.state.Owner != 0); err != nil {
+		return err
+	}
+	if g.unit, err = g.bus.Unit(systemd.Options{Path: *c.state.Systemd, ID: c.ID, Unified: h.Unified()}); err != nil {
+		return err
+	}
+	by, err := h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID, Unit: g.unit})
+	if err != nil {
+		return err
+	}
+	g.Group = by
+	return nil
 }
 
 // A NoCgroupError is what a container without a cgroup cannot do, as an ordinary user's has none where nobody delegated one.

@@ -3,6 +3,7 @@ package oci
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -427,6 +429,34 @@ func TestExecCgroup(t *testing.T) {
 		if out, code := p.do(append(append([]string{"exec"}, args...), "x", "true")...); code != 255 || !strings.Contains(out, want) {
 			t.Errorf("%v: code %d: %s, want %q", args, code, out, want)
 		}
+	}
+}
+
+// TestUnitGone: a user's last log-out ends systemd and the cgroups that it made. Who is there without it can remove the container still, and one whose cgroup is there needs it.
+func TestUnitGone(t *testing.T) {
+	nstest.Root(t)
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere")
+	r := &Runtime{}
+	h, err := r.cgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := h.Group(cgroup.Options{Path: "/kakuri-test-" + rand.Text(), ID: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	unit := "user.slice:kakuri:gone"
+	c := &Container{ID: "gone", runtime: r, state: record{Cgroups: g.Paths(), Systemd: &unit, Owner: 1}}
+	if err := c.removeGroup(t.Context()); err != nil {
+		t.Errorf("it is gone: %v", err)
+	}
+	if err := g.Create(limits.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Remove(t.Context())
+	if err := c.removeGroup(t.Context()); err == nil || !strings.Contains(err.Error(), "systemd of the user") {
+		t.Errorf("it is there: %v", err)
 	}
 }
 

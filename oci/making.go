@@ -264,14 +264,7 @@ func (c *Container) note(b *Bundle, g *group, how manner) error {
 		return nil
 	}
 	if g != nil {
-		c.state.Cgroups = g.Paths()
-	}
-	if g != nil && c.runtime.Systemd {
-		path := ""
-		if b.Spec.Linux != nil {
-			path = b.Spec.Linux.CgroupsPath
-		}
-		c.state.Systemd = &path
+		c.state.Cgroups, c.state.Systemd = g.Paths(), g.path
 	}
 	if err := c.save(); err != nil {
 		return err

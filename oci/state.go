@@ -34,6 +34,9 @@ type Runtime struct {
 	Root string
 	// Systemd has systemd make the cgroups of new containers: linux.cgroupsPath is SLICE:PREFIX:NAME then.
 	Systemd bool
+	// UserSystemd has an ordinary user's systemd make the cgroup of a container that is to have limits, and names no cgroup, where the caller's
+	// own cannot be divided: in a login by ssh it is root's, and systemd has one that is the user's.
+	UserSystemd bool
 	// NoCgroup leaves containers in the caller's cgroup, without limits.
 	NoCgroup bool
 	Warn     func(string) // told of what a plan leaves out; nil is none
@@ -138,6 +141,7 @@ type Container struct {
 	config  *specs.Spec // read when it is needed
 	heard   *notices    // of a process in the foreground
 	over    bool        // see Over
+	ooms    *oomKills   // see RememberOOM
 }
 
 // record is state.json.

@@ -39,26 +39,38 @@ func System() (*Bus, error) {
 }
 
 // User connects to the manager of the calling user, who may be in a user namespace: by the session bus, else by the manager's own
-// socket.
+// socket. Both are where a login has them, pam_systemd(8), also for who has come by su(1) or cron(8).
 func User() (*Bus, error) {
-	dir := os.Getenv("XDG_RUNTIME_DIR")
-	address := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
+	address, dir := os.Getenv("DBUS_SESSION_BUS_ADDRESS"), os.Getenv("XDG_RUNTIME_DIR")
+	usual := "/run/user/" + strconv.Itoa(os.Getuid())
+	c, err := dialUser(address, dir)
+	if err != nil && dir != usual {
+		if c, err2 := dialUser("", usual); err2 == nil {
+			return &Bus{Conn: c, user: true}, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Bus{Conn: c, user: true}, nil
+}
+
+func dialUser(address, dir string) (*dbus.Conn, error) {
 	if dir == "" && address == "" {
 		return nil, errors.New("systemd: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set: log in anew, by machinectl shell for one")
 	}
 	c, err := dbus.DialBus(address, path.Join(dir, "bus"))
-	if err != nil && dir != "" {
-		var err2 error
-		if c, err2 = dbus.Dial(path.Join(dir, "systemd/private")); err2 == nil {
-			err = nil
-		} else {
-			err = dbus.Both(err, err2)
+	if err == nil {
+		return c, nil
+	}
+	if dir != "" {
+		c, err2 := dbus.Dial(path.Join(dir, "systemd/private"))
+		if err2 == nil {
+			return c, nil
 		}
+		err = dbus.Both(err, err2)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("systemd of the user: %w: is dbus-user-session installed?", err)
-	}
-	return &Bus{Conn: c, user: true}, nil
+	return nil, fmt.Errorf("systemd of the user: %w: is dbus-user-session installed?", err)
 }
 
 // subscribe has a bus daemon pass on the end of jobs. A manager's own socket does so anyway.

@@ -149,7 +149,9 @@ func smokeJobs(o options) []job {
 		{Name: "kakuri tour", Dir: "/", Argv: []string{bin + "kakuri", "tour", "--lang", "en"}},
 	}
 	if o.Systemd {
-		jobs = append(jobs, job{Name: "kakuri-runtime --systemd-cgroup", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/systemd.sh"}})
+		jobs = append(jobs,
+			job{Name: "kakuri-runtime --systemd-cgroup", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/systemd.sh"}},
+			job{Name: "kakuri run --memory of an ordinary user", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/userlimits.sh"}})
 	}
 	return jobs
 }
