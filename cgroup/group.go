@@ -94,17 +94,13 @@ func (h *Host) Group(o Options) (*Group, error) {
 	return g, nil
 }
 
-// Refuses reports whether the caller may not make the cgroup on a host that has version 2 alone, so that only systemd can.
+// Refuses reports whether the caller has no right to make the cgroup in one of the hierarchies.
 func (h *Host) Refuses(o Options) (bool, error) {
-	if !h.Unified() {
-		return false, nil
-	}
 	g, err := h.Group(o)
 	if err != nil {
 		return false, err
 	}
-	err = g.nodes[0].allowed()
-	return permission(err), nil
+	return len(g.lacks) > 0 || slices.ContainsFunc(g.nodes, func(n *node) bool { return permission(n.allowed()) }), nil
 }
 
 // without notes that there is no cgroup in a hierarchy, since nobody asked for it and the caller may not make it.

@@ -45,36 +45,56 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 		return nil, err
 	}
 	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
-	bySystemd := r.Systemd
-	if r.UserSystemd && o.Rootless && path == "" && resources != nil {
-		if bySystemd, err = h.Refuses(o); err != nil {
-			return nil, err
-		}
-	}
-	resources = withDefaultDevices(resources)
-	if bySystemd {
-		resources = limits.Percents(resources)
-	}
-	l, err := limits.Compile(resources, h.Controllers())
-	if err != nil {
+	x := &group{spare: o.Rootless && path == ""}
+	if x.bus, err = r.manager(h, o, resources != nil); err != nil {
 		return nil, err
 	}
-	x := &group{limits: l, spare: o.Rootless && path == ""}
-	if bySystemd {
-		x.path = &path
-		if o.Unit, err = x.newUnit(h, o, resources, spec.Annotations); err != nil {
-			x.Close()
-			if r.Systemd {
-				return nil, fmt.Errorf("--systemd-cgroup: %w: leave the flag out where systemd does not run", err)
-			}
-			return nil, fmt.Errorf("limits need a cgroup of this user, which the one of this command is not, and systemd has none: %w", err)
-		}
-	}
-	if x.Group, err = h.Group(o); err != nil {
+	if err := x.compile(h, o, withDefaultDevices(resources), spec.Annotations); err != nil {
 		x.Close()
 		return nil, err
 	}
 	return x, nil
+}
+
+// manager connects to the systemd that is to make a container's cgroup; nil where this program makes it.
+func (r *Runtime) manager(h *cgroup.Host, o cgroup.Options, limited bool) (*systemd.Bus, error) {
+	if r.Systemd {
+		bus, err := dial(o.Rootless)
+		if err != nil {
+			return nil, fmt.Errorf("--systemd-cgroup: %w: leave the flag out where systemd does not run", err)
+		}
+		return bus, nil
+	}
+	if !r.UserSystemd || !o.Rootless || o.Path != "" || !limited || !h.Unified() {
+		return nil, nil
+	}
+	bus, err := systemd.User()
+	if err == nil {
+		return bus, nil
+	}
+	refused, err2 := h.Refuses(o)
+	if refused {
+		return nil, fmt.Errorf("limits need a cgroup of this user, which the one of this command is not, and systemd has none: %w", err)
+	}
+	return nil, err2
+}
+
+// compile works out the cgroup and its limits.
+func (g *group) compile(h *cgroup.Host, o cgroup.Options, r *specs.LinuxResources, annotations map[string]string) (err error) {
+	if g.bus != nil {
+		r = limits.Percents(r)
+	}
+	if g.limits, err = limits.Compile(r, h.Controllers()); err != nil {
+		return err
+	}
+	if g.bus != nil {
+		g.path = &o.Path
+		if o.Unit, err = g.newUnit(h, o, r, annotations); err != nil {
+			return err
+		}
+	}
+	g.Group, err = h.Group(o)
+	return err
 }
 
 // dial connects to the manager that makes the caller's units.
@@ -86,12 +106,8 @@ func dial(rootless bool) (*systemd.Bus, error) {
 	return connect()
 }
 
-// newUnit names the unit that systemd is to make for a container, and connects the group to the manager who makes it.
+// newUnit names the unit that systemd is to make for a container.
 func (g *group) newUnit(h *cgroup.Host, o cgroup.Options, r *specs.LinuxResources, annotations map[string]string) (*systemd.Unit, error) {
-	var err error
-	if g.bus, err = dial(o.Rootless); err != nil {
-		return nil, err
-	}
 	version, err := g.bus.Version()
 	if err != nil {
 		return nil, err

@@ -34,8 +34,8 @@ type Runtime struct {
 	Root string
 	// Systemd has systemd make the cgroups of new containers: linux.cgroupsPath is SLICE:PREFIX:NAME then.
 	Systemd bool
-	// UserSystemd has an ordinary user's systemd make the cgroup of a container that is to have limits, and names no cgroup, where the caller's
-	// own cannot be divided: in a login by ssh it is root's, and systemd has one that is the user's.
+	// UserSystemd has the systemd of an ordinary user, where there is one, make the cgroup of a container that is to have limits and names no cgroup: the caller's own may be
+	// root's, as in a login by ssh, and where it is the user's that systemd is to be its only writer.
 	UserSystemd bool
 	// NoCgroup leaves containers in the caller's cgroup, without limits.
 	NoCgroup bool

@@ -29,13 +29,27 @@ const patience = 30 * time.Second
 func System() (*Bus, error) {
 	c, err := dbus.Dial("/run/systemd/private")
 	if err == nil {
-		return &Bus{Conn: c}, nil
+		return newBus(c, false)
 	}
 	c, err2 := dbus.System()
 	if err2 != nil {
 		return nil, fmt.Errorf("systemd: %w: is the machine run by systemd? The other cgroup driver needs none", dbus.Both(err, err2))
 	}
-	return &Bus{Conn: c}, nil
+	return newBus(c, false)
+}
+
+// newBus refuses a manager of another pid namespace, as a container has it whose /run is the machine's: the number of a container's process is another process there,
+// which would get the limits, and end with the container.
+func newBus(c *dbus.Conn, user bool) (*Bus, error) {
+	pid, err := c.Peer()
+	if err == nil && pid == 0 {
+		err = errors.New("systemd: it is of another pid namespace, and knows processes by other numbers")
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &Bus{Conn: c, user: user}, nil
 }
 
 // User connects to the manager of the calling user, who may be in a user namespace: by the session bus, else by the manager's own
@@ -46,13 +60,13 @@ func User() (*Bus, error) {
 	c, err := dialUser(address, dir)
 	if err != nil && dir != usual {
 		if c, err2 := dialUser("", usual); err2 == nil {
-			return &Bus{Conn: c, user: true}, nil
+			return newBus(c, true)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Bus{Conn: c, user: true}, nil
+	return newBus(c, true)
 }
 
 func dialUser(address, dir string) (*dbus.Conn, error) {

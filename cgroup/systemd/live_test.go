@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,12 +25,19 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{"hold": hold}}))
+	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{"hold": hold, "user": user}}))
 }
 
 // hold stays until its standard input ends.
 func hold([]string) int {
 	io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// user says why there is no manager for it.
+func user([]string) int {
+	_, err := User()
+	fmt.Println(err)
 	return 0
 }
 
@@ -317,6 +325,16 @@ func TestNoSuchProcess(t *testing.T) {
 	}
 	if err := u.Start(holder(t).Process.Pid); err == nil || !strings.Contains(err.Error(), "unit kakuri-y.scope: its job ended as dependency") {
 		t.Error(err)
+	}
+}
+
+// TestOtherPIDs: a manager that a container of another pid namespace comes to would take another process for the container's.
+func TestOtherPIDs(t *testing.T) {
+	userManager(t)
+	c := nstest.Part("user")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "another pid namespace") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

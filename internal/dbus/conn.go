@@ -128,6 +128,15 @@ func Dial(name string) (*Conn, error) {
 	return b, nil
 }
 
+// Peer is the process that listens: 0 of one that this one's pid namespace does not have. unix(7), "SO_PEERCRED".
+func (b *Conn) Peer() (pid int, err error) {
+	u, err := unix.GetsockoptUcred(b.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0, fmt.Errorf("SO_PEERCRED: %w", err)
+	}
+	return int(u.Pid), nil
+}
+
 // Close ends the connection.
 func (b *Conn) Close() error { return unix.Close(b.fd) }
 

@@ -10,10 +10,12 @@ group() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(kakuri inspect -f '{
 install -d -o "$name" -g "$name" /var/tmp/userlimits
 ! as sh -c 'mkdir "/sys/fs/cgroup$(dirname "$(sed -n s/^0:://p /proc/self/cgroup)")/mine"' 2>/dev/null
 
-kakuri run -d --init --name one --network none --memory 64m --pids-limit 50 host sleep 1000
+kakuri run -d --init --name one --network none --memory 64m --cpus 0.5 --pids-limit 50 host sleep 1000
 dir=$(group one)
 case $dir in */user@999.service/*/kakuri-*.scope) ;; *) echo "it is in $dir"; exit 1 ;; esac
+as XDG_RUNTIME_DIR=/run/user/999 systemctl --user daemon-reload
 same memory "$(cat "$dir/memory.max")" 67108864
+same 'processor time' "$(cat "$dir/cpu.max")" '50000 100000'
 same processes "$(cat "$dir/pids.max")" 50
 kakuri exec -d one sleep 1000
 same 'an exec, and the init' "$(wc -l <"$dir/cgroup.procs")" 3
@@ -37,6 +39,7 @@ same 'out of memory' "$code $(kakuri inspect -f '{{.State.OOMKilled}}' two)" '13
 pid=$(kakuri inspect -f '{{.State.Pid}}' one)
 systemctl stop user@999.service
 [ ! -e "/proc/$pid" ]
+while [ -e /run/user/999 ]; do sleep 0.1; done
 said=$(as /opt/kakuri/vm/bin/kakuri run --rm --network none --memory 64m host true 2>&1) && exit 1
 case $said in *'systemd has none'*) ;; *) echo "$said"; exit 1 ;; esac
 systemctl start user@999.service
