@@ -3,6 +3,7 @@ package launch
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
@@ -67,6 +68,15 @@ func hint(e *Error) string {
 		return ""
 	}
 	return processHint(e.Step.Op, e.Call, errno)
+}
+
+// profileHint is of any step in a user namespace that AppArmor has taken the rights from.
+const profileHint = "this machine lets programs do nothing in user namespaces unless a profile of AppArmor says so (kernel.apparmor_restrict_unprivileged_userns): as root, " +
+	"cp /usr/share/kakuri/apparmor/kakuri /etc/apparmor.d/, and apparmor_parser --replace /etc/apparmor.d/kakuri"
+
+// lacksProfile reads the kernel's parameter for that, and the process's label.
+func lacksProfile(parameter, label string) bool {
+	return parameter == "1\n" && strings.TrimRight(label, "\n\x00") == "unconfined"
 }
 
 // processHint is of steps that are about the process itself.

@@ -48,3 +48,14 @@ func TestExecHint(t *testing.T) {
 		}
 	}
 }
+
+func TestLacksProfile(t *testing.T) {
+	for _, c := range []struct {
+		parameter, label string
+		want             bool
+	}{{"1\n", "unconfined\n", true}, {"1\n", "kakuri (unconfined)\n", false}, {"0\n", "unconfined\n", false}, {"", "", false}} {
+		if got := lacksProfile(c.parameter, c.label); got != c.want {
+			t.Errorf("%q of %q: %v", c.parameter, c.label, got)
+		}
+	}
+}

@@ -275,8 +275,27 @@ func userNamespace(ctx context.Context, op *plan.NewUserNamespace) (int, error) 
 
 func (r *run) fail(i int, call string, err error) error {
 	e := &Error{N: i + 1, Of: len(r.plan.Steps), Step: r.plan.Steps[i], Call: call, Err: err}
-	e.Hint = hint(e)
+	if e.Hint = hint(e); e.Errno() == syscall.EPERM || e.Errno() == syscall.EACCES {
+		e.Hint = r.restricted(e.Hint)
+	}
 	return e
+}
+
+// restricted is a hint where the kernel lets an ordinary user's program do nothing in a user namespace unless a profile of AppArmor says so, as with Ubuntu, and none
+// does: whatever step fails first fails for that.
+func (r *run) restricted(hint string) string {
+	if os.Geteuid() == 0 || !slices.ContainsFunc(r.plan.Steps, func(s plan.Step) bool {
+		c, ok := s.Op.(*plan.Clone)
+		return ok && slices.Contains(c.New, abi.NSUser)
+	}) {
+		return hint
+	}
+	wanted, _ := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") // not there with other kernels
+	profile, _ := os.ReadFile("/proc/self/attr/current")
+	if lacksProfile(string(wanted), string(profile)) {
+		return profileHint
+	}
+	return hint
 }
 
 // kill ends the child of a failed launch and reaps it.

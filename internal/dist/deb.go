@@ -59,18 +59,42 @@ kakuri: uses-dpkg-database-directly *
 `)}), nil
 }
 
-// scripts are run by dpkg: they tell systemd, where it runs, of the units.
+// scripts are run by dpkg. They tell systemd, where it runs, of the units, and AppArmor of the profile, where the kernel wants one for user namespaces: a
+// parser of before that does not know what it says.
 func scripts(files []File) []File {
 	names := strings.Join(unitNames(files), " ")
 	if names == "" {
 		return nil
 	}
-	const here = "if [ -d /run/systemd/system ]; then\n"
+	script := strings.NewReplacer("UNITS", names, "SHIPPED", "/"+profile, "PROFILE", "/etc/apparmor.d/kakuri", "WANTED", "[ -e /proc/sys/kernel/apparmor_restrict_unprivileged_userns ]").Replace
+	const reload = `if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload || true
+fi
+`
 	return []File{
-		{"postinst", 0o755, []byte("#!/bin/sh\nset -e\nif [ \"$1\" = configure ]; then\n\tif [ -x \"$(command -v systemctl)\" ]; then\n\t\tsystemctl enable " + names + " || true\n\tfi\n\t" +
-			here + "\t\tsystemctl daemon-reload || true\n\tfi\nfi\n")},
-		{"prerm", 0o755, []byte("#!/bin/sh\nset -e\nif [ \"$1\" = remove ] && [ -x \"$(command -v systemctl)\" ]; then\n\tsystemctl disable " + names + " || true\nfi\n")},
-		{"postrm", 0o755, []byte("#!/bin/sh\nset -e\n" + here + "\tsystemctl daemon-reload || true\nfi\n")},
+		{"postinst", 0o755, []byte(script(`#!/bin/sh
+set -e
+[ "$1" = configure ] || exit 0
+if WANTED && [ -x "$(command -v apparmor_parser)" ]; then
+	cp SHIPPED PROFILE
+	apparmor_parser --replace --write-cache PROFILE || true
+fi
+if [ -x "$(command -v systemctl)" ]; then
+	systemctl enable UNITS || true
+fi
+` + reload))},
+		{"prerm", 0o755, []byte(script(`#!/bin/sh
+set -e
+[ "$1" = remove ] || exit 0
+if [ -x "$(command -v systemctl)" ]; then
+	systemctl disable UNITS || true
+fi
+if [ -e PROFILE ]; then
+	apparmor_parser --remove PROFILE || true
+	rm -f PROFILE
+fi
+`))},
+		{"postrm", 0o755, []byte("#!/bin/sh\nset -e\n" + reload)},
 	}
 }
 

@@ -64,6 +64,9 @@ func gather(source, bin string) ([]File, error) {
 			return nil, err
 		}
 	}
+	if err := copied(profile, 0o644, filepath.Join(source, "apparmor/kakuri")); err != nil {
+		return nil, err
+	}
 	// As in the source, so that links among them lead on.
 	for _, pattern := range []string{"README*.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "docs/*.md", "examples/*"} {
 		docs, err := filepath.Glob(filepath.Join(source, pattern))
@@ -113,6 +116,9 @@ func zipped(data []byte) ([]byte, error) {
 	err = w.Close()
 	return b.Bytes(), err
 }
+
+// profile is where the package has AppArmor's.
+const profile = "usr/share/kakuri/apparmor/kakuri"
 
 // unitNames are the services among files that are started with the machine.
 func unitNames(files []File) []string {
