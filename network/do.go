@@ -269,14 +269,14 @@ func sysctlIs(path, value string) bool {
 	return err == nil && n == len(value)+1 && string(buf[:n-1]) == value
 }
 
-// deviceSysctl writes in the container's namespace. A kernel without IPv6 has nothing to be turned off.
+// deviceSysctl writes in the container's namespace.
 func (d *Doer) deviceSysctl(op *plan.DeviceSysctl, pid int) error {
 	in, err := d.enter(pid)
 	if err != nil {
 		return err
 	}
 	err = in.do(func() error { return setSysctl(op.Path(), op.Value) })
-	if errors.Is(err, os.ErrNotExist) && (op.Key == "net.ipv6.conf.IFNAME.disable_ipv6" || op.Key == "net.ipv6.conf.IFNAME.accept_ra") {
+	if op.Spare && errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return err

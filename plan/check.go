@@ -202,7 +202,10 @@ func (c *HostnameCheck) Property() string {
 func (c *HostnameCheck) Asked() string { return c.Value }
 
 // SysctlCheck asks for a kernel parameter.
-type SysctlCheck struct{ Key, Value string }
+type SysctlCheck struct {
+	Key, Value string
+	Spare      bool `json:",omitempty"` // a kernel without it does what is asked for
+}
 
 // Kind implements [Check].
 func (*SysctlCheck) Kind() string { return "sysctl" }

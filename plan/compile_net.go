@@ -180,18 +180,18 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 		w.add(&MakeIPvlan{Parent: e.Parent, Mode: e.mode(), Device: e.Device, MTU: e.MTU}, cause, check, nil)
 	}
 	v6 := slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
-	sysctl := func(key, value string, why Cause) {
-		s := &DeviceSysctl{Device: e.Device, Key: key, Value: value}
-		w.add(s, why, &SysctlCheck{Key: s.Path(), Value: value}, nil)
+	sysctl := func(key, value string, why Cause, spare bool) {
+		s := &DeviceSysctl{Device: e.Device, Key: key, Value: value, Spare: spare}
+		w.add(s, why, &SysctlCheck{Key: s.Path(), Value: value, Spare: spare}, nil)
 	}
 	switch {
 	case !v6:
-		sysctl("net.ipv6.conf.IFNAME.disable_ipv6", "1", because("default: a network without IPv6 brings no addresses of its neighbours' making"))
+		sysctl("net.ipv6.conf.IFNAME.disable_ipv6", "1", because("default: a network without IPv6 brings no addresses of its neighbours' making"), true)
 	case e.Driver == DriverBridge:
-		sysctl("net.ipv6.conf.IFNAME.accept_ra", "0", because("default: a neighbour is no router"))
+		sysctl("net.ipv6.conf.IFNAME.accept_ra", "0", because("default: a neighbour is no router"), true)
 	}
 	for _, key := range sortedKeys(e.Sysctls) {
-		sysctl(key, e.Sysctls[key], cause)
+		sysctl(key, e.Sysctls[key], cause, false)
 	}
 	w.add(&LinkUp{Device: e.Device}, cause, &NetDeviceCheck{Name: e.Device, Up: true}, nil)
 	for _, a := range e.Addrs {

@@ -271,6 +271,7 @@ type DeviceSysctl struct {
 	Device string
 	Key    string // "net.ipv4.conf.IFNAME.log_martians": the device's name is in the place of that word
 	Value  string
+	Spare  bool `json:",omitempty"` // a kernel without it, as one without IPv6, does what is asked for
 }
 
 // Path is the parameter's file below /proc/sys. A device's name may have dots, and no slash.

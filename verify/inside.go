@@ -81,6 +81,9 @@ func (r *reader) sysctl(c *plan.SysctlCheck) answer {
 	default:
 		got, err = r.inside(t, read)
 	}
+	if c.Spare && errors.Is(err, fs.ErrNotExist) {
+		return answer{measured: "this kernel has no such parameter", ok: true}
+	}
 	if err != nil {
 		return cannot(err)
 	}
