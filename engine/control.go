@@ -331,16 +331,26 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 		return ErrConflict{fmt.Sprintf("Container %s is already paused", c.ID)}
 	}
 	if err := x.Pause(ctx); err != nil {
-		if without := new(oci.NoCgroupError); errors.As(err, &without) {
-			return &oci.NoCgroupError{ID: c.Name, What: without.What} // by the name that the caller knows
-		}
 		if hasEnded(err) {
 			return ErrNotRunning{ID: c.ID} // it ends just now
 		}
-		return err
+		return e.withoutCgroup(&c, err)
 	}
 	e.event(&c, "pause", nil)
 	return nil
+}
+
+// withoutCgroup tells of what a container without a control group cannot do by the name that the caller knows, and how it comes to one.
+func (e *Engine) withoutCgroup(c *Container, err error) error {
+	without := new(oci.NoCgroupError)
+	if !errors.As(err, &without) {
+		return err
+	}
+	err = &oci.NoCgroupError{ID: c.Name, What: without.What}
+	if e.host.Privileged() {
+		return err
+	}
+	return fmt.Errorf("%w: an ordinary user's has one when it was started with a limit, such as --pids-limit, with version 2 of cgroups", err)
 }
 
 // Unpause lets the processes of a paused container go on.

@@ -170,7 +170,7 @@ func (e *Engine) updateGroup(c *Container, res *specs.LinuxResources, causes []l
 	if err != nil {
 		return nil, err
 	}
-	err = limits.Because(box.Update(res), byField(causes))
+	err = limits.Because(e.withoutCgroup(c, box.Update(res)), byField(causes))
 	if hasEnded(err) {
 		err = nil
 	}
