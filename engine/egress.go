@@ -31,6 +31,11 @@ func (b *builder) egress() (*plan.Egress, error) {
 	case mode != "none" && isNetworkMode(mode):
 		return nil, fmt.Errorf("--egress: the rules are of a network namespace of the container's own, and --network %s has another's", mode)
 	}
+	for _, text := range b.run.DNS {
+		if a, err := netip.ParseAddr(text); err == nil && (a.Unmap().IsLoopback() || a.Unmap().IsUnspecified()) {
+			return nil, fmt.Errorf("--egress: --dns %s is the container itself, which would say where the names of the list lead to", text)
+		}
+	}
 	for _, c := range b.shared {
 		if !c.guarded() {
 			return nil, fmt.Errorf("--egress: it shares namespaces with container %s, which may do what takes the rules away: run that one with --egress, too", c.Name)

@@ -36,6 +36,10 @@ func TestEgressAsked(t *testing.T) {
 		"--network host has another's": {Egress: none, Network: "host"},
 		"in no network":                {Egress: []string{"example.org:443"}, Network: "none"},
 		"no port":                      {Egress: []string{"example.org:x"}},
+		"127.0.0.1 is the container":   {Egress: []string{"example.org:443"}, DNS: []string{"192.0.2.53", "127.0.0.1"}},
+		"::1 is the container":         {Egress: []string{"example.org:443"}, DNS: []string{"::1"}},
+		"::ffff:127.0.0.1 is":          {Egress: []string{"example.org:443"}, DNS: []string{"::ffff:127.0.0.1"}},
+		"0.0.0.0 is the container":     {Egress: []string{"example.org:443"}, DNS: []string{"0.0.0.0"}},
 	} {
 		refused(t, e, with(c), 125, want)
 	}

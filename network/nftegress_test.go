@@ -460,3 +460,70 @@ func BenchmarkEgressOpen(b *testing.B) {
 		t.Close()
 	}
 }
+
+// TestEgressForgedServer: the container's server for names asks another by a socket in the container's namespace. A program there sees its port, and does not answer in the other's name.
+func TestEgressForgedServer(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.limit(egress(t, "example.org:443"))
+		const own, server = "2001:db8:1::11", "2001:db8:9::2"
+		heard := s.socket("away", server, 53)
+		inside := func(address string, port, level, option, value int) (c *net.UDPConn) {
+			err := s.in("a1", func() error {
+				with := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+					return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, value) }), err)
+				}}
+				l, err := with.ListenPacket(t.Context(), "udp6", net.JoinHostPort(address, strconv.Itoa(port)))
+				if err == nil {
+					c = l.(*net.UDPConn)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			return c
+		}
+		asks := inside(own, 5353, unix.SOL_SOCKET, unix.SO_MARK, EgressMark)
+		forger := inside(server, 53, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
+		s.say(asks, "question", server, 53)
+		text, from := s.hear(heard)
+		if text != "question" {
+			t.Fatalf("the server heard %q", text)
+		}
+		if _, err := forger.WriteTo([]byte("forged"), &net.UDPAddr{IP: net.ParseIP(own), Port: 5353}); err == nil {
+			t.Errorf("%s to %s is let pass", forger.LocalAddr(), asks.LocalAddr())
+		}
+		if _, err := heard.WriteTo([]byte("answer"), from); err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := s.hear(asks); text != "answer" {
+			t.Errorf("who asked heard %q", text)
+		}
+	})
+}
+
+// TestEgressOwnServer: a server for names at an address of the container itself is a program of the container, which would say itself where the names of its list lead to.
+func TestEgressOwnServer(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.limit(egress(t, "example.org:443"))
+		s.listen("a1", 53)
+		s.listen("away", 53)
+		marked := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, EgressMark) }
+		for _, own := range []string{"127.0.0.1", "127.9.9.9", "0.0.0.0", "10.0.1.11", "::1", "::", "2001:db8:1::11"} {
+			if got := s.send("a1", "udp", own, 53, marked) + " " + s.send("a1", "tcp", own, 53, marked); got != refusedUDP+" ECONNREFUSED" {
+				t.Errorf("a question to %s: %s", own, got)
+			}
+			if got := s.send("a1", "tcp", own, 53); got != "" {
+				t.Errorf("what a program says to %s: %s", own, got)
+			}
+		}
+		for _, away := range []string{"192.0.2.2", "2001:db8:9::2"} {
+			if got := s.send("a1", "udp", away, 53, marked) + s.send("a1", "tcp", away, 53, marked); got != "" {
+				t.Errorf("a question to %s: %s", away, got)
+			}
+		}
+	})
+}

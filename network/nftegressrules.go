@@ -115,8 +115,11 @@ func egressChains(e plan.Egress) []nftChain {
 	output := []nftRule{
 		// Who says something to himself in the name of somebody would be let answer. With IPv4 that takes a capability which nobody has here.
 		rule("senders that are others", six.packets(), inState("new", ctStateNew), notFromThisMachine(), refuse),
+		// To a question of the server for names it would be an answer, which says where a name leads to. The kernel's own resets are of another state.
+		rule("", six.packets(), inState("established", ctStateEstablished), byLoopback(), notFromThisMachine(), refuse),
+		rule("the server for names asks others, and not the container", marked(), byLoopback(), refuse),
 		rule("", byLoopback(), accept),
-		rule("the server for names asks others", marked(), accept),
+		rule("", marked(), accept),
 		// They say in the packet where it goes on to.
 		rule("source routes", four.that("ip hdrlength > 5", four.at(0, 1, 0), masked([]byte{0x0f}), compare(unix.NFT_CMP_GT, []byte{5})), refuse),
 		rule("", six.that("exthdr rt exists", routingHeader(), compare(unix.NFT_CMP_EQ, []byte{1})), refuse),
