@@ -104,6 +104,11 @@ func (g *gate) mayLead(r *plan.Reach, a netip.Addr, ours bool, m *machine) bool 
 	case r.Any():
 		return !a.IsLinkLocalUnicast() // the rules are for all others
 	}
+	return g.outside(a, m) && g.outside(meant(a), m)
+}
+
+// outside reports whether an address is one out in the world: neither this machine's nor of the container's networks.
+func (g *gate) outside(a netip.Addr, m *machine) bool {
 	return public(a) && !slices.ContainsFunc(g.subnets, func(p netip.Prefix) bool { return p.Contains(a) }) && !m.has(a)
 }
 
@@ -172,21 +177,29 @@ func special() []netip.Prefix {
 	}
 }
 
-// public reports whether an address is of all the world. One of IPv6 that stands for one of IPv4, by NAT64 or 6to4, is what that is.
+// public reports whether an address is of all the world. One of IPv6 that stands for one of IPv4 is what that is.
 func public(a netip.Addr) bool {
-	if a.Is4() {
+	if a = meant(a); a.Is4() {
 		return !slices.ContainsFunc(special(), func(p netip.Prefix) bool { return p.Contains(a) })
 	}
 	b := a.As16()
-	switch {
-	case b[0] == 0 && b[1] == 0x64 && b[2] == 0xff && b[3] == 0x9b:
-		return slices.Max(b[4:12]) == 0 && public(netip.AddrFrom4([4]byte(b[12:16])))
-	case b[0] == 0x20 && b[1] == 2:
-		return public(netip.AddrFrom4([4]byte(b[2:6])))
-	case b[0] == 0x20 && b[1] == 1 && b[2] == 0 && b[3] == 0: // Teredo
-		return false
+	teredo := b[0] == 0x20 && b[1] == 1 && b[2] == 0 && b[3] == 0
+	return b[0]&0xe0 == 0x20 && !teredo // 2000::/3 is all that was given out
+}
+
+// meant is the address of IPv4 that one of IPv6 stands for, by NAT64 (RFC 6052) or 6to4 (RFC 3056); others as they are.
+func meant(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return a
 	}
-	return b[0]&0xe0 == 0x20 // 2000::/3 is all that was given out
+	b := a.As16()
+	switch {
+	case [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}:
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case b[0] == 0x20 && b[1] == 2:
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return a
 }
 
 // Refuse implements [dns.Gate].

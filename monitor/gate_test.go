@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
@@ -169,6 +171,8 @@ func testGate(t *testing.T) {
 			{"www.example.org", false, "192.0.2.1 10.0.0.1 127.0.0.1 169.254.169.254 2001:db8::1 fd00::1 ::1 ::ffff:192.0.2.1", "192.0.2.1 2001:db8::1"},
 			{"www.example.org", false, store.String() + " 198.51.100.7", ""}, // neighbours' addresses, by somebody's word
 			{"www.example.org", false, "203.0.113.77 203.0.113.78 2001:db8:77::1", "203.0.113.78"},
+			// The same by the translator of this machine, if it is one.
+			{"www.example.org", false, "64:ff9b::203.0.113.77 64:ff9b::198.51.100.7 2002:cb00:714d::1 64:ff9b::203.0.113.78", "64:ff9b::cb00:714e"},
 			{"home.example.net", false, "203.0.113.77", "203.0.113.77"}, // as asked for
 			{"git.corp", false, "10.1.1.1 192.0.2.9 127.0.0.1", "10.1.1.1 192.0.2.9"},
 		} {
@@ -204,14 +208,14 @@ func testGate(t *testing.T) {
 			texts = append(texts, o.Name+" "+o.Addr.String())
 		}
 		slices.Sort(texts)
-		want := []string{"git.corp 10.1.1.1", "git.corp 192.0.2.9", "home.example.net 203.0.113.77", "store " + store.String(), "www.example.org 192.0.2.1", "www.example.org 2001:db8::1", "www.example.org 203.0.113.78"}
+		want := []string{"git.corp 10.1.1.1", "git.corp 192.0.2.9", "home.example.net 203.0.113.77", "store " + store.String(), "www.example.org 192.0.2.1", "www.example.org 2001:db8::1", "www.example.org 203.0.113.78", "www.example.org 64:ff9b::cb00:714e"}
 		if err != nil || !slices.Equal(texts, want) {
 			t.Errorf("open: %q, %v; want %q", texts, err, want)
 		}
 	})
 	g.Refuse("evil.example")
 	list, _, err := ReadRefusals(dir)
-	if err != nil || len(list) != 12 {
+	if err != nil || len(list) != 15 {
 		t.Errorf("refused: %+v, %v", list, err)
 	}
 	if err := os.Remove(dir + "/networks.json"); err != nil {
@@ -220,6 +224,39 @@ func testGate(t *testing.T) {
 	if n.Gate() != nil || len(n.Servers()) > 0 {
 		t.Error("without its file, others are asked")
 	}
+}
+
+// TestGateOfUnreadable: a file that cannot be read takes no limit away.
+func TestGateOfUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	file := dir + "/networks.json"
+	e, err := plan.ParseEgress([]string{"store:5432"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteJSON(dir, "networks.json", Networks{Egress: e, Servers: []dns.Server{{Addr: netip.MustParseAddr("192.0.2.53")}}}); err != nil {
+		t.Fatal(err)
+	}
+	n := newNames(dir, t.TempDir())
+	t.Cleanup(n.close)
+	limited := func(what string) {
+		t.Helper()
+		if g := n.Gate(); g == nil || len(n.Servers()) != 1 {
+			t.Fatalf("%s: gate %v, servers %v", what, g, n.Servers())
+		}
+		if ask, _ := n.Gate().Allows("evil.example"); ask {
+			t.Errorf("%s: any name may be asked for", what)
+		}
+	}
+	limited("a file")
+	if err := errors.Join(os.Rename(file, dir+"/aside"), os.Mkdir(file, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	limited("a directory in its place")
+	if err := errors.Join(os.Remove(file), os.Rename(dir+"/aside", file)); err != nil {
+		t.Fatal(err)
+	}
+	limited("the file again")
 }
 
 // TestAnyAddress: an entry for all addresses is for what a name leads to, too, but for what no route is for.

@@ -432,19 +432,19 @@ func (n *names) networks() (Networks, *netdb.DB) {
 	}
 	n.forget()
 	seen, err := files.See(n.dir + "/networks.json")
-	var now Networks
 	if err == nil {
-		now, err = ReadNetworks(n.dir)
+		var now Networks
+		if now, err = ReadNetworks(n.dir); err == nil {
+			n.seen, n.now = seen, now
+		} else {
+			seen.Close()
+		}
 	}
-	switch {
-	case err == nil:
-		n.seen = seen
-	case seen != nil:
-		seen.Close()
-		now = Networks{}
-	}
-	if n.now = now; n.db == nil {
-		n.db = netdb.Open(now.Data, n.run)
+	if errors.Is(err, fs.ErrNotExist) {
+		n.now = Networks{}
+	} // of one that cannot be read what it said last holds: else a question would pass by its --egress, and find its servers a moment later
+	if n.db == nil {
+		n.db = netdb.Open(n.now.Data, n.run)
 	}
 	return n.now, n.db
 }
