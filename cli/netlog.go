@@ -31,10 +31,7 @@ once, with how often and when it was the last time. The last one is the last lin
 		if done, err := inWorld(c.Context(), e, args[0]); done || err != nil {
 			return err
 		}
-		o := format.Options{Format: layout, Terminal: io.onTerminal()}
-		if follow && (layout == "" || layout == "table") {
-			o.Format = `{{.Last}}  {{.Count}}  {{.Refused}}  {{.Why}}  {{.Name}}`
-		}
+		o := refusalLayout(layout, follow, io.onTerminal())
 		if follow {
 			return followRefusals(c.Context(), io, e, args[0], o)
 		}
@@ -45,6 +42,14 @@ once, with how often and when it was the last time. The last one is the last lin
 		return format.Rows(io.Out, refusalSpec(), o, rows)
 	}
 	return c
+}
+
+// refusalLayout is how refusals are written. In rows that come one by one, as in a table, a name acts on no terminal and is no other row, wherever they go.
+func refusalLayout(layout string, follow, terminal bool) format.Options {
+	if follow && (layout == "" || layout == "table") {
+		return format.Options{Format: `{{.Last}}  {{.Count}}  {{.Refused}}  {{.Why}}  {{.Name}}`, Terminal: true}
+	}
+	return format.Options{Format: layout, Terminal: terminal}
 }
 
 // refusedSoFar is what a container was refused; more may come while it is there.

@@ -178,6 +178,23 @@ func TestLoginErrorOnTerminal(t *testing.T) {
 	}
 }
 
+// A name that a container asked for is in its own line alone, too, where refusals are written as they come, and not to a terminal.
+func TestRefusalsThatCome(t *testing.T) {
+	rows := refusalRows([]engine.Refusal{{Kind: "name", Name: "\x1b[2j.example\n2026-11-30T00:00:00Z  1  question  name not allowed  innocent.example"}}, 0)
+	for _, layout := range []string{"", "table"} {
+		var out strings.Builder
+		if err := format.Rows(&out, refusalSpec(), refusalLayout(layout, true, false), rows); err != nil {
+			t.Fatal(err)
+		}
+		if text := out.String(); strings.Count(text, "\n") != 1 || strings.Contains(text, "\x1b") || !strings.Contains(text, `\x1b[2j.example\n2026`) {
+			t.Errorf("%q: %q", layout, text)
+		}
+	}
+	if o := refusalLayout("{{.Name}}", true, false); o.Terminal || o.Format != "{{.Name}}" {
+		t.Errorf("a layout of the caller's own: %+v", o)
+	}
+}
+
 // A name that a container asked for is in its own line alone, however long it is and whatever it has, and says nothing in another column's place.
 func TestRefusalsOfLongNames(t *testing.T) {
 	long := strings.Repeat("\x1b", 250)
