@@ -33,8 +33,8 @@ const (
 	maxManifest = 4 << 20
 	maxConfig   = 8 << 20
 	maxToken    = 1 << 20
-	maxDepth    = 4 // of indexes in indexes
-	maxLayers   = 4096
+	maxDepth    = 4        // of indexes in indexes
+	maxLayers   = 1000     // as many as package storage lays over each other
 	maxDocs     = 32 << 20 // of an index's documents together, as one pull of all its platforms holds them
 )
 

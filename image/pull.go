@@ -572,6 +572,9 @@ func (r *remote) tags(ctx context.Context) ([]string, error) {
 			}
 			list = append(list, tag)
 		}
+		if len(list) > maxValues { // a page is bounded, and so are pages: a thousand of the largest were 20 GB
+			return nil, fmt.Errorf("tags of %s: more than %d", r.repo, maxValues)
+		}
 		next := nextPage(&r.base, resp.Header.Get("Link"))
 		if next == nil || len(page.Tags) == 0 {
 			return list, nil

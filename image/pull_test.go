@@ -1111,6 +1111,22 @@ func TestPullLyingSize(t *testing.T) {
 	}
 }
 
+// TestPullManyLayers: an image of more layers than can be laid over each other is refused before it has a name.
+func TestPullManyLayers(t *testing.T) {
+	f := newFixture()
+	tars := make([][]byte, 1001)
+	one := layersOf(1)[0]
+	for i := range tars {
+		tars[i] = one
+	}
+	f.tags["latest"] = f.image(Host(), "", false, tars...)
+	s := newStore(t, nil)
+	if _, err := s.Pull(t.Context(), serve(t, f).host+"/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), "1001 layers, want 1000 at most") {
+		t.Error(err)
+	}
+	empty(t, s)
+}
+
 // TestPullManyDocuments: what a pull of all platforms holds of an index is bounded.
 func TestPullManyDocuments(t *testing.T) {
 	f := newFixture()

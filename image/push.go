@@ -563,8 +563,8 @@ func (r *remote) mount(ctx context.Context, d v1.Descriptor, from string) (bool,
 		return false, err
 	}
 	resp.Body.Close()
-	if resp.StatusCode == http.StatusAccepted { // it began an upload instead: that is not to be left lying
-		if u, err := r.location(resp); err == nil {
+	if resp.StatusCode == http.StatusAccepted { // it began an upload instead: that is not to be left lying, unless somebody else were told to remove something
+		if u, err := r.location(resp); err == nil && r.owns(u) {
 			if resp, err := r.do(ctx, &request{method: http.MethodDelete, url: u, scope: "pull,push", ok: []int{204, 200, 202}, once: true}); err == nil {
 				resp.Body.Close()
 			}

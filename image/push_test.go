@@ -514,6 +514,60 @@ func TestPushMount(t *testing.T) {
 	}
 }
 
+// TestPushMountElsewhere: a registry that begins an upload in place of a mount has nobody else's server asked to delete something.
+func TestPushMountElsewhere(t *testing.T) {
+	k := serve(t, pullable())
+	other := twin(t, pullable())
+	mounts := 0
+	host := target(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodHead && strings.HasPrefix(r.URL.Path, "/v2/second/blobs/"):
+				w.WriteHeader(http.StatusNotFound)
+			case r.FormValue("mount") != "":
+				mounts++
+				w.Header().Set("Location", other.url+"/v2/theirs/manifests/latest")
+				w.WriteHeader(http.StatusAccepted)
+			default:
+				h.ServeHTTP(w, r)
+			}
+		})
+	})
+	s := newStore(t, nil)
+	copyTo(t, s, k.host+"/a", host+"/first", PullOptions{})
+	if err := s.Tag(t.Context(), host+"/first", host+"/second"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Push(t.Context(), host+"/second", PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range other.requests() {
+		t.Errorf("%s %s", r.Method, r.URL)
+	}
+	if mounts == 0 {
+		t.Error("nothing was to be mounted")
+	}
+}
+
+// TestTagsEndless: pages of tags that go on and on, each of them within bounds, are held for as long as memory lasts.
+func TestTagsEndless(t *testing.T) {
+	k := serve(t, newFixture())
+	tags := make([]string, 100_000)
+	for i := range tags {
+		tags[i] = fmt.Sprint("t", i)
+	}
+	page, _ := json.Marshal(map[string]any{"tags": tags})
+	k.before = func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Link", `</v2/a/tags/list?last=x>; rel="next"`)
+		_, _ = w.Write(page)
+		return true
+	}
+	_, err := newStore(t, nil).tags(t.Context(), k.host+"/a", nil)
+	if n := len(k.requests()); n > 5 || err == nil || !strings.Contains(err.Error(), "tags of a: more than") {
+		t.Errorf("%d pages, %v", n, err)
+	}
+}
+
 // TestTags: pages of tags, all tags pulled, all tags pushed.
 func TestTags(t *testing.T) {
 	host := target(t, nil)

@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -66,7 +65,7 @@ func (s *Store) Search(ctx context.Context, term string, limit int, filters Filt
 		return nil, err
 	}
 	var out struct{ Results []SearchResult }
-	if err := json.Unmarshal(raw, &out); err != nil {
+	if err := unmarshal(raw, &out); err != nil {
 		return nil, fmt.Errorf("search: registry %s: %w", r.host, err)
 	}
 	list := []SearchResult{}

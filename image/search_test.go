@@ -3,6 +3,7 @@ package image
 import (
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -39,6 +40,18 @@ func TestSearch(t *testing.T) {
 		if _, err := s.Search(t.Context(), bad.term, bad.limit, bad.filters, nil); err == nil {
 			t.Errorf("%+v: no error", bad)
 		}
+	}
+}
+
+// TestSearchFlood: an answer of very many results of nothing is no answer.
+func TestSearchFlood(t *testing.T) {
+	k := serve(t, newFixture())
+	k.before = func(w http.ResponseWriter, r *http.Request) bool {
+		_, _ = io.WriteString(w, `{"results":[`+strings.Repeat("{},", 1<<20)+`{}]}`)
+		return r.URL.Path == "/v1/search"
+	}
+	if _, err := newStore(t, nil).Search(t.Context(), k.host+"/a", 0, nil, nil); err == nil || !strings.Contains(err.Error(), "more than 262144 values") {
+		t.Error(err)
 	}
 }
 
