@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{})) }
+func TestMain(m *testing.M) {
+	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{"fuse": fuse}}))
+}
 
 // pack makes a tar of headers; a regular file's content is its name.
 func pack(t *testing.T, list ...tar.Header) *bytes.Buffer {

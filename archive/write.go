@@ -115,26 +115,21 @@ func (p *packer) file(f *os.File, name string, depth int, up *above) error {
 }
 
 func (p *packer) one(f *os.File, name string, depth int, up *above) error {
+	if err := p.count(name, depth); err != nil {
+		return err
+	}
 	var st unix.Statx_t
+	if p.o.OneMount && up != nil {
+		if err := remembered(f, 0, &st); err != nil || st.Mnt_id != up.mount {
+			return errors.Join(err, p.mountPoint(f, name))
+		}
+	}
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
 		return err
 	}
-	if p.entries++; p.entries > p.o.Limits.Entries {
-		return &LimitError{"entries", p.o.Limits.Entries}
-	}
-	if depth > p.o.Limits.Depth {
-		return &LimitError{"directories in a name", int64(p.o.Limits.Depth)}
-	}
-	if len(name) > p.o.Limits.Name {
-		return &LimitError{"bytes in a name", int64(p.o.Limits.Name)}
-	}
-	crossed := up != nil && up.mount != st.Mnt_id
 	h, err := p.header(f, name, &st)
 	if h == nil || err != nil {
 		return err
-	}
-	if crossed && p.o.OneMount {
-		return p.mountPoint(f, h, &st)
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -147,6 +142,20 @@ func (p *packer) one(f *os.File, name string, depth int, up *above) error {
 		}
 	}
 	return p.put(h)
+}
+
+// count asks whether one more file is taken.
+func (p *packer) count(name string, depth int) error {
+	if p.entries++; p.entries > p.o.Limits.Entries {
+		return &LimitError{"entries", p.o.Limits.Entries}
+	}
+	if depth > p.o.Limits.Depth {
+		return &LimitError{"directories in a name", int64(p.o.Limits.Depth)}
+	}
+	if len(name) > p.o.Limits.Name {
+		return &LimitError{"bytes in a name", int64(p.o.Limits.Name)}
+	}
+	return nil
 }
 
 // header makes the header of a file, without its attributes; nil for a socket.
@@ -235,15 +244,34 @@ func (p *packer) hide(name string) error {
 	return p.put(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: join(dir, whPrefix+base), Mode: 0o600})
 }
 
-// mountPoint packs the place of a mount, which is below it and not to be seen. Directories of the kernel's are not as anybody makes one.
-func (p *packer) mountPoint(f *os.File, h *tar.Header, st *unix.Statx_t) error {
-	if h.Typeflag == tar.TypeReg {
-		h.Size = 0
+// remembered is statx(2) of what the kernel knows without asking who serves the files: a program of a container's may never answer, and who waits for
+// one that has read the question waits beyond any signal.
+func remembered(f *os.File, mask int, st *unix.Statx_t) error {
+	return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, mask, st)
+}
+
+// mountPoint packs the place of a mount, which is below it and not to be seen. A directory that nobody may write is as its file system has it, be it the kernel's or
+// one that tells us nothing, and not as anybody makes one.
+func (p *packer) mountPoint(f *os.File, name string) error {
+	var st unix.Statx_t
+	if remembered(f, unix.STATX_BASIC_STATS, &st) != nil { // fuse(4) of a user namespace that we are not in
+		st.Mode = unix.S_IFDIR
+		if _, err := openat2(int(f.Fd()), ".", unix.O_PATH|unix.O_DIRECTORY, 0, beneath); err == unix.ENOTDIR {
+			st.Mode = unix.S_IFREG | 0o644
+		}
 	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK { // whose target would be asked for
+		st.Mode = unix.S_IFREG | 0o644
+	}
+	h, err := p.header(f, name, &st)
+	if h == nil || err != nil {
+		return err
+	}
+	h.Size = 0
 	if p.o.Known != nil && !p.o.Known(st.Uid, st.Gid) {
 		h.Uid, h.Gid = 0, 0
 	}
-	if h.Typeflag == tar.TypeDir && ofKernel(int(f.Fd())) {
+	if h.Typeflag == tar.TypeDir && h.Mode&0o200 == 0 {
 		h.Mode = 0o755
 	}
 	return p.put(h)
@@ -279,11 +307,10 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 		}
 		in.anew = true
 	}
-	names, err := dir.Readdirnames(-1)
+	names, err := p.list(dir)
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
 	for _, n := range names {
 		if served && IsServedMark(n) {
 			continue
@@ -300,6 +327,30 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 		}
 	}
 	return nil
+}
+
+// list gives the names of a directory, sorted. One whose files a program serves may have no end.
+func (p *packer) list(dir *os.File) ([]string, error) {
+	var list []string
+	kept := 0
+	for p.ctx.Err() == nil {
+		some, err := dir.Readdirnames(1024)
+		for _, n := range some {
+			kept += len(n) + 16 // of a string itself
+		}
+		if kept > maxKeptNames {
+			return nil, &LimitError{"bytes in the names of a directory", maxKeptNames}
+		}
+		list = append(list, some...)
+		switch {
+		case err == io.EOF, errors.Is(err, unix.ENOENT): // removed meanwhile
+			slices.Sort(list)
+			return list, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+	return nil, p.ctx.Err()
 }
 
 // IsServedMark reports whether a file of a directory that fuse-overlayfs has marked as opaque is a part of the mark, by its name: a whiteout of
