@@ -454,13 +454,6 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 // name makes names lead to a target; without a name it is kept all the same.
 func (s *Store) name(ctx context.Context, target v1.Descriptor, names ...string) error {
 	return s.change(ctx, func(list []root) ([]root, error) {
-		now := time.Now()
-		if len(names) == 0 {
-			return setName(list, "", target, now), nil
-		}
-		for _, n := range names {
-			list = setName(list, n, target, now)
-		}
-		return list, nil
+		return setNames(list, target, time.Now(), names...), nil
 	})
 }

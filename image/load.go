@@ -112,7 +112,21 @@ func (l *loader) manifestJSON() ([]archived, error) {
 	}{&list}); err != nil {
 		return nil, fmt.Errorf("manifest.json: %w", err)
 	}
+	names := 0
+	for _, e := range list {
+		names += max(len(e.RepoTags), 1)
+	}
+	if names > maxNames {
+		return nil, &tooManyError{"manifest.json"}
+	}
 	return list, nil
+}
+
+// A tooManyError is an archive of more names, or images without one, than anybody has saved.
+type tooManyError struct{ file string }
+
+func (e *tooManyError) Error() string {
+	return fmt.Sprintf("%s: it has more than %d names, or images without one", e.file, maxNames)
 }
 
 // archive loads a docker-archive.
@@ -299,13 +313,8 @@ func (l *loader) layout(ctx context.Context) ([]Loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
 	}
-	if entries, err := l.manifestJSON(); err == nil { // Docker's archives have the names there, too
-		for _, e := range entries {
-			if config, err := small(l.b, e.Config, maxConfig); err == nil {
-				d := digest.FromBytes(config)
-				l.names[d] = append(l.names[d], e.RepoTags...)
-			}
-		}
+	if err := l.namesBeside(ctx); err != nil {
+		return nil, err
 	}
 	order, byTarget, err := l.targets(top.index)
 	if err != nil {
@@ -326,8 +335,36 @@ func (l *loader) layout(ctx context.Context) ([]Loaded, error) {
 	return list, l.some(list)
 }
 
+// namesBeside reads the names of a manifest.json: Docker's archives have them there, too.
+func (l *loader) namesBeside(ctx context.Context) error {
+	entries, err := l.manifestJSON()
+	if errors.As(err, new(*tooManyError)) {
+		return err
+	}
+	digests := map[string]digest.Digest{} // by the config's name, which may be there many times
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		d, known := digests[e.Config]
+		if !known {
+			if config, err := small(l.b, e.Config, maxConfig); err == nil {
+				d = digest.FromBytes(config)
+			}
+			digests[e.Config] = d
+		}
+		if d != "" {
+			l.names[d] = append(l.names[d], e.RepoTags...)
+		}
+	}
+	return nil
+}
+
 // targets lists what an index.json names, each once with all its names.
 func (l *loader) targets(index *v1.Index) (order []v1.Descriptor, names map[digest.Digest][]string, err error) {
+	if len(index.Manifests) > maxNames {
+		return nil, nil, &tooManyError{"index.json"}
+	}
 	names = map[digest.Digest][]string{}
 	for _, d := range index.Manifests {
 		if !isIndex(d.MediaType) && !isManifest(d.MediaType) || attestation(d) {
@@ -435,8 +472,12 @@ func (l *loader) walk(target v1.Descriptor, docs, manifests *[]*document) error 
 		}
 		return doc, err
 	}
+	room := maxDocs
 	all := func(index *document) ([]v1.Descriptor, error) { return index.index.Manifests, nil }
 	return walk(target, read, all, func(doc *document) error {
+		if room -= len(doc.raw); room < 0 {
+			return fmt.Errorf("index %s: its manifests have more than %d bytes", target.Digest, maxDocs)
+		}
 		*docs = append(*docs, doc)
 		if doc.manifest != nil {
 			*manifests = append(*manifests, doc)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -366,6 +367,78 @@ func TestLoadHostile(t *testing.T) {
 			empty(t, s)
 		})
 	}
+}
+
+// TestLoadManyNames: names of an archive are noted at once, not each by going through all that are there, with the store locked for hours; and they have an
+// end, since each is read by every later command.
+func TestLoadManyNames(t *testing.T) {
+	f := newFixture()
+	d := f.image(Host(), "", false, layersOf(1)...)
+	var m v1.Manifest
+	if err := json.Unmarshal(f.blobs[d.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	config := entry{name: "c", body: string(f.blobs[m.Config.Digest])}
+	layer := entry{name: "l", body: string(f.blobs[m.Layers[0].Digest])}
+	listed := func(entries ...archived) entry {
+		raw, _ := json.Marshal(entries)
+		return entry{name: "manifest.json", body: string(raw)}
+	}
+	tags := make([]string, maxNames+1)
+	for i := range tags {
+		tags[i] = fmt.Sprint("a:", i)
+	}
+	one := func(tags []string) entry { return listed(archived{"c", tags, []string{"l"}}) }
+	s := newStore(t, nil)
+	load := func(entries ...entry) error {
+		_, err := s.Load(t.Context(), bytes.NewReader(archiveOf(entries...)), LoadOptions{})
+		return err
+	}
+	began := time.Now()
+	if err := load(config, layer, one(tags[:maxNames])); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("%d names took %v", maxNames, took)
+	}
+	if list, err := s.roots(); err != nil || len(list) != maxNames {
+		t.Errorf("%d names, %v", len(list), err)
+	}
+
+	s = newStore(t, nil)
+	layout := f.layoutOf(d)
+	many := make([]v1.Descriptor, maxNames+1)
+	for i := range many {
+		many[i] = named(d, tags[i])
+	}
+	for name, archive := range map[string][]entry{
+		"manifest.json":               {config, layer, one(tags)},
+		"manifest.json, without":      {config, layer, listed(slices.Repeat([]archived{{"c", nil, []string{"l"}}}, maxNames+1)...)},
+		"manifest.json beside layout": append(layout, config, layer, listed(slices.Repeat([]archived{{"c", nil, []string{"l"}}}, maxNames+1)...)),
+		"index.json":                  f.layoutOf(many...),
+	} {
+		if err := load(archive...); err == nil || !strings.Contains(err.Error(), "more than 10000 names") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	empty(t, s)
+}
+
+// TestLoadManyDocuments: what a load holds of an index is bounded, as with a pull: 50 MB that were compressed were gigabytes.
+func TestLoadManyDocuments(t *testing.T) {
+	f := newFixture()
+	d := f.image(Host(), "gzip", false, layersOf(1)...)
+	var list []v1.Descriptor
+	for i := range 9 {
+		raw := bytes.Replace(f.blobs[d.Digest], []byte("{"), fmt.Appendf(nil, `{"n":%d,"x":%q,`, i, strings.Repeat("x", maxManifest-1<<10)), 1)
+		list = append(list, f.rawDocument(raw, d.MediaType))
+	}
+	s := newStore(t, nil)
+	archive := archiveOf(f.layoutOf(f.index(false, list...))...)
+	if _, err := s.Load(t.Context(), bytes.NewReader(archive), LoadOptions{}); err == nil || !strings.Contains(err.Error(), "its manifests have more than") {
+		t.Error(err)
+	}
+	empty(t, s)
 }
 
 // TestLoadDirHostile: a directory's links and FIFOs are not followed.

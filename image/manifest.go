@@ -35,7 +35,8 @@ const (
 	maxToken    = 1 << 20
 	maxDepth    = 4        // of indexes in indexes
 	maxLayers   = 1000     // as many as package storage lays over each other
-	maxDocs     = 32 << 20 // of an index's documents together, as one pull of all its platforms holds them
+	maxDocs     = 32 << 20 // of an index's documents together, as one pull of all its platforms holds them, and a load
+	maxNames    = 10_000   // of an archive, each of which all later commands read
 )
 
 // maxValues bounds the values of a document. Each becomes up to 120 bytes in memory, of two in a text that has nothing but "{},": 4 MiB of those were 600 MB. All ports of

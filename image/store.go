@@ -398,10 +398,10 @@ func (s *Store) writeRoots(list []root) error {
 	return s.replaceIndex(raw)
 }
 
-// setName makes name lead to target. What it led to before stays, without a name, if nothing else leads to it.
-func setName(list []root, name string, target v1.Descriptor, now time.Time) []root {
-	r := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
-	r.Annotations = map[string]string{tagTime: now.UTC().Format(time.RFC3339Nano)}
+// setNames makes names lead to target; without one it is kept all the same. What they led to before stays, without a name, if nothing else leads to it. All at
+// once: an archive may have thousands of names.
+func setNames(list []root, target v1.Descriptor, now time.Time, names ...string) []root {
+	notes := map[string]string{tagTime: now.UTC().Format(time.RFC3339Nano)}
 	for _, note := range []string{origin, parent} { // of the image, whatever its name
 		from := target.Annotations[note]
 		for _, old := range list {
@@ -410,31 +410,47 @@ func setName(list []root, name string, target v1.Descriptor, now time.Time) []ro
 			}
 		}
 		if from != "" {
-			r.Annotations[note] = from
+			notes[note] = from
 		}
 	}
-	if name != "" {
-		r.Annotations[refName] = name
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	wasPushed := map[string]string{} // by the names that are to lead here
+	for _, n := range names {
+		wasPushed[n] = ""
 	}
 	others := list[:0]
 	for _, old := range list {
+		name := nameOf(old)
+		_, named := wasPushed[name]
 		switch {
-		case name != "" && nameOf(old) == name:
-			if old.Digest == target.Digest {
-				if p := old.Annotations[pushed]; p != "" {
-					r.Annotations[pushed] = p
-				}
-				continue
-			}
-			// The digest a reference has is what it leads to: nothing else can take its place.
-			others = append(others, unnamed(old))
-		case nameOf(old) == "" && old.Digest == target.Digest:
-			// it has a name now
-		default:
+		case name == "" && old.Digest == target.Digest:
+			// it has a name now, or is noted anew
+		case name == "" || !named:
 			others = append(others, old)
+		case old.Digest == target.Digest:
+			wasPushed[name] = old.Annotations[pushed]
+		default: // the digest a reference has is what it leads to: nothing else can take its place
+			others = append(others, unnamed(old))
 		}
 	}
-	return pruneBereft(append(others, r))
+	for _, n := range names {
+		was, fresh := wasPushed[n]
+		if !fresh {
+			continue // it is there twice
+		}
+		delete(wasPushed, n)
+		r := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size, Annotations: maps.Clone(notes)}
+		if n != "" {
+			r.Annotations[refName] = n
+		}
+		if was != "" {
+			r.Annotations[pushed] = was
+		}
+		others = append(others, r)
+	}
+	return pruneBereft(others)
 }
 
 // unnamed is a root that its name has left.
