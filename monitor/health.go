@@ -98,6 +98,7 @@ func (m *monitor) watchHealth(r *run) {
 	m.state.Health = &now
 	m.mu.Unlock()
 	m.save()
+	checks := checker{h: h, run: func() (HealthResult, bool) { return m.check(h) }, grace: healthGrace}
 	go func() {
 		for {
 			select {
@@ -105,7 +106,7 @@ func (m *monitor) watchHealth(r *run) {
 				return
 			case <-time.After(h.wait(now.Status, time.Since(r.began))):
 			}
-			result, done := m.check(h)
+			result, done := checks.next()
 			if !done {
 				continue
 			}
@@ -125,6 +126,56 @@ func (m *monitor) watchHealth(r *run) {
 			}
 		}
 	}()
+}
+
+// healthGrace is how long a check may take to end when it was ended: to start, and to run, each has its timeout.
+const healthGrace = 5 * time.Second
+
+// A checker runs one check at a time, and waits for none for much longer than it may take: its process may be in a call that nothing ends, of a file system that does
+// not answer. Until it comes out of that it counts as failed each time that another one would begin.
+type checker struct {
+	h     *HealthCheck
+	run   func() (result HealthResult, done bool)
+	grace time.Duration
+	under chan checked // the result of one that is under way since before
+}
+
+type checked struct {
+	result HealthResult
+	done   bool // not so where the container is paused, or has ended
+}
+
+func (c *checker) next() (result HealthResult, done bool) {
+	result.Start = time.Now()
+	if c.under != nil {
+		select {
+		case <-c.under: // and has been counted
+			c.under = nil
+		default:
+			return c.stuck(result), true
+		}
+	}
+	under := make(chan checked, 1)
+	go func() {
+		result, done := c.run()
+		under <- checked{result, done}
+	}()
+	timer := time.NewTimer(2*c.h.Timeout + c.grace)
+	defer timer.Stop()
+	select {
+	case got := <-under:
+		return got.result, got.done
+	case <-timer.C:
+		c.under = under
+		return c.stuck(result), true
+	}
+}
+
+// stuck is the result of a check that goes on.
+func (c *checker) stuck(result HealthResult) HealthResult {
+	result.End, result.ExitCode = time.Now(), -1
+	result.Output = fmt.Sprintf("Health check exceeded timeout (%v): its process cannot be ended", c.h.Timeout)
+	return result
 }
 
 // check runs one check; it is not done where the container is paused, or ends meanwhile.

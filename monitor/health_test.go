@@ -70,3 +70,32 @@ func TestFirstOf(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+// TestCheckThatDoesNotEnd: a check whose process waits for a file system that does not answer, beyond any signal, is one that failed, again and again, and no other is
+// begun until it ends.
+func TestCheckThatDoesNotEnd(t *testing.T) {
+	began, answer := 0, make(chan int, 1)
+	c := checker{h: &HealthCheck{Timeout: time.Millisecond}, grace: time.Millisecond, run: func() (HealthResult, bool) {
+		began++
+		return HealthResult{ExitCode: <-answer}, true
+	}}
+	for range 3 {
+		r, done := c.next()
+		if !done || r.ExitCode != -1 || r.Output != "Health check exceeded timeout (1ms): its process cannot be ended" || r.End.Before(r.Start) {
+			t.Errorf("%+v %v", r, done)
+		}
+	}
+	if began != 1 {
+		t.Errorf("%d at once", began)
+	}
+	stuck := c.under
+	answer <- 7
+	for len(stuck) == 0 { // nobody else takes it
+		time.Sleep(time.Millisecond)
+	}
+	answer <- 0
+	c.grace = time.Minute
+	if r, done := c.next(); !done || r.ExitCode != 0 || began != 2 {
+		t.Errorf("%+v %v, the check number %d", r, done, began)
+	}
+}
