@@ -11,7 +11,7 @@ import (
 // An Event tells how far a pull, push, load or save is. An event with an ID replaces what was said of that ID before; one
 // without is a line of its own. The words are Docker's.
 type Event struct {
-	ID      string // twelve digits of a blob, or a tag
+	ID      string // twelve digits of a blob, a tag, or a registry that is to be asked again
 	Status  string // Downloading, Pull complete, Digest: sha256:…
 	Current int64  // bytes; with Total it is a bar
 	Total   int64  // 0 where it is not known

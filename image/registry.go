@@ -245,7 +245,7 @@ func (r *remote) pause(ctx context.Context, try int, cause error) error {
 		}
 	}
 	if r.tell != nil {
-		r.tell(Event{Status: fmt.Sprintf("Retrying in %v: %v", wait.Round(100*time.Millisecond), cause)})
+		r.tell(Event{ID: r.host, Status: fmt.Sprintf("Retrying in %v: %v", wait.Round(100*time.Millisecond), cause)})
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
