@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -357,7 +358,7 @@ func (p *packer) list(dir *os.File) ([]string, error) {
 // the second one for those who know it by that, and itself. Containers cannot make such names there.
 func IsServedMark(name string) bool { return name == whPrefix+".opq" || name == whOpaque }
 
-// ofKernel reports whether a directory shows the state of the kernel.
+// ofKernel reports whether a file shows the state of the kernel.
 func ofKernel(fd int) bool {
 	var st unix.Statfs_t
 	if unix.Fstatfs(fd, &st) != nil {
@@ -397,13 +398,37 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 	if _, ok := marks[whiteoutXattr]; ok && p.o.Layer && up != nil && up.marks && h.Size == 0 {
 		return p.hide(name)
 	}
+	content := io.Reader(f)
+	if !p.o.Layer && h.Size <= int64(os.Getpagesize()) && ofKernel(int(f.Fd())) {
+		text, err := generated(f, up == nil)
+		if err != nil {
+			return err
+		}
+		h.Size, content = int64(len(text)), bytes.NewReader(text)
+	}
 	if p.bytes += h.Size; p.bytes > p.o.Limits.Bytes {
 		return &LimitError{"bytes", p.o.Limits.Bytes}
 	}
 	if err := p.put(h); err != nil {
 		return err
 	}
-	return p.content(f, h.Size)
+	return p.content(content, h.Size)
+}
+
+// maxGenerated bounds a file that the kernel makes, as /proc/1/pagemap, which has no end that anybody would wait for.
+const maxGenerated = 64 << 20
+
+// generated reads a file that the kernel makes while it is read: it has no size before that, or a page's. Among the files of a directory
+// are some that nobody can read so, and they are what they seem, empty; the one that was asked for is not.
+func generated(f *os.File, asked bool) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(f, maxGenerated+1))
+	switch {
+	case len(text) > maxGenerated:
+		return nil, &LimitError{"bytes in a file of the kernel's", maxGenerated}
+	case err != nil && asked:
+		return nil, err
+	}
+	return text, nil
 }
 
 // leasePatience is how long, for all files together, is waited for processes that have leases on files: F_SETLEASE of fcntl(2). A server of files gives one up at
@@ -433,7 +458,7 @@ func (p *packer) open(path *os.File) (*os.File, error) {
 }
 
 // content writes exactly size bytes: the file may grow and shrink meanwhile.
-func (p *packer) content(f *os.File, size int64) error {
+func (p *packer) content(f io.Reader, size int64) error {
 	for size > 0 {
 		if err := p.ctx.Err(); err != nil {
 			return err

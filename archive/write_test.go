@@ -234,3 +234,55 @@ func TestWriteManyLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestWriteOfKernel: what the kernel makes while it is read is in the archive as it is read, whatever its size seems to be.
+func TestWriteOfKernel(t *testing.T) {
+	for _, file := range []string{"/proc/version", "/proc/sys/kernel/random/boot_id", "/sys/kernel/mm/transparent_hugepage/enabled"} {
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Logf("%v", err)
+			continue
+		}
+		root, err := os.Open("/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		for _, asked := range []string{file, filepath.Dir(file)} {
+			if asked == "/proc" {
+				continue // of a whole /proc, every process
+			}
+			var b bytes.Buffer
+			if err := Write(t.Context(), &b, root, asked, WriteOptions{}); err != nil {
+				t.Fatalf("%s: %v", asked, err)
+			}
+			found, name := false, filepath.Base(file)
+			if asked != file {
+				name = filepath.Base(asked) + "/" + name
+			}
+			for r := tar.NewReader(&b); ; {
+				h, err := r.Next()
+				if err != nil {
+					break
+				}
+				if h.Name == name {
+					got, _ := io.ReadAll(r)
+					if found = true; !bytes.Equal(got, want) {
+						t.Errorf("%s of %s: %q, want %q", file, asked, got, want)
+					}
+				}
+			}
+			if !found {
+				t.Errorf("%s: no %s", asked, file)
+			}
+		}
+	}
+	root, err := os.Open("/proc/self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := Write(t.Context(), io.Discard, root, "mem", WriteOptions{}); err == nil {
+		t.Error("a file that cannot be read was asked for, and is there")
+	}
+}

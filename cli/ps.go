@@ -41,7 +41,7 @@ one that ended has what ended it, where that was not its program.`,
 		if !quiet {
 			layout = orSetting(io, layout, func(s image.DockerSettings) string { return s.PsFormat })
 		}
-		if latest {
+		if latest && last < 0 { // as with Docker, --last is the one that counts
 			last = 1
 		}
 		if last == 0 {

@@ -196,7 +196,12 @@ func writeOutput(out IO, name, what string, write func(io.Writer) error) error {
 		w := bufio.NewWriterSize(out.Out, 1<<16)
 		return flushed(w, write)
 	}
-	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() { // a FIFO, /dev/null
+	st, err := os.Stat(name)
+	if link, lerr := os.Lstat(name); lerr == nil && link.Mode()&os.ModeSymlink != 0 && (err != nil || st.Mode().IsRegular()) {
+		// The new file would take the place of the link: of /dev/stdout, say, with stdout a file.
+		return fmt.Errorf("%s: cannot write to a symbolic link directly: name what it leads to", name)
+	}
+	if err == nil && !st.Mode().IsRegular() { // a FIFO, /dev/null
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			return err

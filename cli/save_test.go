@@ -36,6 +36,23 @@ func TestOutputNamed(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), tempOutput) || !strings.Contains(err.Error(), dir+"/taken") {
 		t.Errorf("its name is taken meanwhile: %v", err)
 	}
+	put := func(w io.Writer) error { _, err := io.WriteString(w, "new"); return err }
+	if err := errors.Join(os.WriteFile(dir+"/file", []byte("old"), 0o600),
+		os.Symlink("file", dir+"/link"), os.Symlink("none", dir+"/dangling"), os.Symlink("/dev/null", dir+"/null")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link", "dangling"} {
+		err := writeOutput(IO{}, dir+"/"+name, "save", put)
+		if err == nil || !strings.Contains(err.Error(), "cannot write to a symbolic link directly") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if st, err := os.Lstat(dir + "/" + name); err != nil || st.Mode().Type() != os.ModeSymlink {
+			t.Errorf("%s is no link any more: %v %v", name, st, err)
+		}
+	}
+	if err := writeOutput(IO{}, dir+"/null", "save", put); err != nil {
+		t.Error(err)
+	}
 	if err := writeOutput(IO{}, dir+"/nowhere/out.tar", "save", nil); err == nil || !strings.HasPrefix(err.Error(), "invalid output path: ") {
 		t.Error(err)
 	}

@@ -377,4 +377,4 @@ func (e *Engine) chooseFree(r *Record) error {
 }
 
 // ValidName reports whether Docker would take name for a container.
-func ValidName(name string) bool { return len(name) > 1 && files.IsName(name, 128) }
+func ValidName(name string) bool { return len(name) > 1 && files.IsName(name, 255) }

@@ -377,9 +377,9 @@ func TestChooseFree(t *testing.T) {
 
 func TestValidName(t *testing.T) {
 	for name, want := range map[string]bool{
-		"ab": true, "a1": true, "9z": true, "a_b.c-d": true, strings.Repeat("a", 128): true,
+		"ab": true, "a1": true, "9z": true, "a_b.c-d": true, strings.Repeat("a", 255): true,
 		"": false, "a": false, "_a": false, ".a": false, "-a": false, "a/b": false, "a b": false, "a\n": false, "ü1": false, "a\x00b": false,
-		strings.Repeat("a", 129): false, "../x": false,
+		strings.Repeat("a", 256): false, "../x": false,
 	} {
 		if ValidName(name) != want {
 			t.Errorf("%q: %v", name, !want)

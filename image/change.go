@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	spec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
@@ -15,16 +17,29 @@ import (
 type Config = spec.DockerOCIImageConfig
 
 // Change applies lines of a Dockerfile to a config, as --change of import and commit does: CMD, ENTRYPOINT, ENV, EXPOSE,
-// HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR.
+// HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR. Variables in them are those of the config.
 func Change(c *Config, lines []string) error {
 	for _, line := range lines {
-		verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		rest = strings.TrimSpace(rest)
+		if strings.TrimSpace(line) == "" {
+			return fmt.Errorf("change %q: want an instruction of a Dockerfile with its value, as in CMD [\"sh\"]", line)
+		}
+	}
+	command := false
+	for _, line := range instructions(strings.Join(lines, "\n")) {
+		verb, rest := line, ""
+		if i := strings.IndexAny(line, " \t"); i >= 0 {
+			verb, rest = line[:i], strings.TrimSpace(line[i:])
+		}
 		if rest == "" {
 			return fmt.Errorf("change %q: want an instruction of a Dockerfile with its value, as in CMD [\"sh\"]", line)
 		}
-		if err := change(c, strings.ToUpper(verb), rest); err != nil {
+		verb = strings.ToUpper(verb)
+		if err := change(c, verb, rest); err != nil {
 			return fmt.Errorf("change %q: %w", line, err)
+		}
+		// As in a Dockerfile, what the image had are arguments for another program.
+		if command = command || verb == "CMD"; verb == "ENTRYPOINT" && !command {
+			c.Cmd = nil
 		}
 	}
 	return nil
@@ -37,33 +52,53 @@ func change(c *Config, verb, rest string) (err error) {
 	case "ENTRYPOINT":
 		c.Entrypoint = command(rest, c.Shell)
 	case "ENV":
-		err = pairs(rest, func(k, v string) { c.Env = setEnv(c.Env, k, v) })
+		env := slices.Clone(c.Env) // of one instruction, each value sees what was there before it
+		err = pairs(rest, env, func(k, v string) { c.Env = setEnv(c.Env, k, v) })
 	case "LABEL":
 		if c.Labels == nil {
 			c.Labels = map[string]string{}
 		}
-		err = pairs(rest, func(k, v string) { c.Labels[k] = v })
+		err = pairs(rest, c.Env, func(k, v string) { c.Labels[k] = v })
 	case "EXPOSE":
 		err = expose(c, rest)
 	case "VOLUME":
 		err = volumes(c, rest)
 	case "WORKDIR":
-		if !path.IsAbs(rest) {
+		if rest, err = expand(rest, c.Env); !path.IsAbs(rest) {
 			rest = path.Join("/", c.WorkingDir, rest)
 		}
 		c.WorkingDir = path.Clean(rest)
 	case "USER":
-		c.User = rest
+		c.User, err = expand(rest, c.Env)
 	case "STOPSIGNAL":
-		c.StopSignal = rest
+		err = stopSignal(c, rest)
 	case "ONBUILD":
-		c.OnBuild = append(c.OnBuild, rest)
+		err = onBuild(c, rest)
 	case "HEALTHCHECK":
 		c.Healthcheck, err = healthcheck(rest)
 	default:
 		err = fmt.Errorf("%s is not one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR", verb)
 	}
 	return err
+}
+
+func stopSignal(c *Config, s string) (err error) {
+	if c.StopSignal, err = expand(s, c.Env); err == nil {
+		if _, ok := abi.ParseSignal(c.StopSignal); !ok {
+			err = fmt.Errorf("invalid signal: %s", c.StopSignal)
+		}
+	}
+	return err
+}
+
+// onBuild keeps an instruction as it is: it is for the image that is built from this one.
+func onBuild(c *Config, s string) error {
+	switch verb, _, _ := strings.Cut(strings.ToUpper(s), " "); verb {
+	case "ONBUILD", "FROM", "MAINTAINER":
+		return fmt.Errorf("%s is no instruction for ONBUILD", verb)
+	}
+	c.OnBuild = append(c.OnBuild, s)
+	return nil
 }
 
 // command reads the form with brackets, or else a line for the shell.
@@ -78,62 +113,37 @@ func command(s string, shell []string) []string {
 	return append(append([]string(nil), shell...), s)
 }
 
-// words splits as a Dockerfile does: quotes and backslashes keep blanks.
-func words(s string) ([]string, error) {
-	var list []string
-	var b strings.Builder
-	var quote byte
-	in := false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && quote != '\'' && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-			in = true
-		case quote != 0:
-			if c == quote {
-				quote = 0
-			} else {
-				b.WriteByte(c)
-			}
-		case c == '"' || c == '\'':
-			quote, in = c, true
-		case c == ' ' || c == '\t':
-			if in {
-				list = append(list, b.String())
-				b.Reset()
-				in = false
-			}
-		default:
-			b.WriteByte(c)
-			in = true
+// words are those of a line, each as it is meant.
+func words(s string, env []string) ([]string, error) {
+	list := fields(s)
+	for i, w := range list {
+		var err error
+		if list[i], err = expand(w, env); err != nil {
+			return nil, err
 		}
-	}
-	if quote != 0 {
-		return nil, fmt.Errorf("a quote %c is not closed", quote)
-	}
-	if in {
-		list = append(list, b.String())
 	}
 	return list, nil
 }
 
 // pairs reads KEY=VALUE..., or the old KEY VALUE.
-func pairs(s string, set func(k, v string)) error {
-	list, err := words(s)
-	if err != nil {
-		return err
-	}
+func pairs(s string, env []string, set func(k, v string)) error {
+	list := fields(s)
 	if len(list) > 0 && !strings.Contains(list[0], "=") {
 		k, v, ok := strings.Cut(s, " ")
 		if !ok {
 			return fmt.Errorf("%s has no value", k)
 		}
-		set(k, strings.TrimSpace(v))
-		return nil
+		list = []string{k + "=" + strings.TrimSpace(v)}
 	}
 	for _, w := range list {
 		k, v, ok := strings.Cut(w, "=")
+		k, err := expand(k, env)
+		if err != nil {
+			return err
+		}
+		if v, err = expand(v, env); err != nil {
+			return err
+		}
 		if !ok || k == "" {
 			return fmt.Errorf("%q: want KEY=VALUE", w)
 		}
@@ -154,7 +164,7 @@ func setEnv(env []string, k, v string) []string {
 
 // expose reads PORT[-PORT][/PROTOCOL]...
 func expose(c *Config, s string) error {
-	list, err := words(s)
+	list, err := words(s, c.Env)
 	if err != nil {
 		return err
 	}
@@ -187,7 +197,7 @@ func volumes(c *Config, s string) error {
 	var list []string
 	if !strings.HasPrefix(s, "[") || json.Unmarshal([]byte(s), &list) != nil {
 		var err error
-		if list, err = words(s); err != nil {
+		if list, err = words(s, c.Env); err != nil {
 			return err
 		}
 	}

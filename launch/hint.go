@@ -38,9 +38,9 @@ func hint(e *Error) string {
 		case op.IDMap && cannotIDMap(e.Call, errno):
 			return idMapHint(op.Path)
 		}
-		return sourceHint(op.Path, errno)
+		return sourceHint(op.Path, op.Below, e.Call, errno)
 	case *plan.OpenSource:
-		return sourceHint(op.Path, errno)
+		return sourceHint(op.Path, op.Below, e.Call, errno)
 	case *plan.IDMapTree:
 		if cannotIDMap(e.Call, errno) {
 			return idMapHint("the source")
@@ -50,7 +50,7 @@ func hint(e *Error) string {
 		if errno == syscall.EINVAL && e.Call == "move_mount" {
 			return op.Path + " is no directory"
 		}
-		return sourceHint(op.Path, errno)
+		return sourceHint(op.Path, "", e.Call, errno)
 	case *plan.Overlay:
 		if errno == syscall.EINVAL && op.Tree == plan.RegNone {
 			return "something is mounted below " + op.Path + ", and in a user namespace the kernel lets nobody look past such a mount; --rootfs DIR needs no view of the host"
@@ -198,7 +198,7 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 	case call == "open_tree" && errno == syscall.EINVAL:
 		return cloneTreeHint(op.Source, op.Recursive)
 	case call == "open_tree":
-		return sourceHint(op.Source, errno)
+		return sourceHint(op.Source, "", call, errno)
 	}
 	return ""
 }
@@ -240,7 +240,16 @@ func cloneTreeHint(path string, recursive bool) string {
 	return s
 }
 
-func sourceHint(path string, errno syscall.Errno) string {
+// sourceHint is about the source of a mount: path, or what is below it.
+func sourceHint(path, below, call string, errno syscall.Errno) string {
+	if below != "" && call == "openat2" {
+		switch errno {
+		case syscall.ENOENT:
+			return fmt.Sprintf("there is no %q in %s", below, path)
+		case syscall.ELOOP:
+			return fmt.Sprintf("%q is by a symbolic link in %s, which could lead elsewhere: name the directory itself", below, path)
+		}
+	}
 	switch errno {
 	case syscall.ENOENT:
 		return "there is no " + path + " on the host"

@@ -89,7 +89,7 @@ var rooms = []room{
 	{"network/world", []string{"plan", "launch", "uplink", "internal/files", "internal/process"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
 	{"uplink", []string{"plan", "network", "network/netip", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},
 	{"uplink/serve", []string{"abi", "plan", "launch", "network", "network/netip", "network/netlink", "uplink", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it connects one network namespace with the machine, and knows of no container"},
-	{"image", []string{"archive", "internal/files", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
+	{"image", []string{"abi", "archive", "internal/files", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "namespace", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/files", "internal/leanjson", "internal/seqpacket", "uplink", "network/netlink"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine/content", []string{"abi", "archive", "namespace", "plan", "storage", "volume", "internal/files", "internal/sandbox", "internal/thread"}, "it moves files in and out, and starts no container"},
 	{"engine/dirs", []string{"plan", "internal/files"}, "it finds the directories of an engine, and knows nothing of what is in them"},
