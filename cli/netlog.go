@@ -28,9 +28,6 @@ once, with how often and when it was the last time. The last one is the last lin
 		if err != nil {
 			return err
 		}
-		if done, err := inWorld(c.Context(), e, args[0]); done || err != nil {
-			return err
-		}
 		o := refusalLayout(layout, follow, io.onTerminal())
 		if follow {
 			return followRefusals(c.Context(), io, e, args[0], o)

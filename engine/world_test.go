@@ -192,6 +192,25 @@ func uplinksOf(t testing.TB, u *nstest.Account) (pids []int) {
 	return processesOf(t, u, "kakuri-uplink\x00serve")
 }
 
+// What an ordinary user's container was refused is told while it runs, out of rules that are in the user's network world, and afterwards.
+func TestRootlessNetworkLog(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	nstest.TUN(t, 0o666)
+	well(t, u, "network", "create", "app")
+	well(t, u, "run", "-d", "--name", "box", "--network", "app", "--egress", "none", "-v", nstest.PartPath("greeted")+":/greeted:ro", "host", "sh", "-c",
+		"/greeted 1s 192.0.2.7:99; touch /tmp/asked; exec sleep 100")
+	nstest.Until(t, "the question", func() bool { _, code := asUser(t, u, "exec", "box", "test", "-e", "/tmp/asked"); return code == 0 })
+	for _, when := range []string{"while it runs", "behind its end"} {
+		if out := well(t, u, "network", "log", "--format", "{{.Refused}} {{.Why}}", "box"); out != "tcp 192.0.2.7:99 not allowed\n" {
+			t.Errorf("%s: %q", when, out)
+		}
+		well(t, u, "stop", "-t", "0", "box")
+	}
+	well(t, u, "rm", "box")
+	well(t, u, "network", "rm", "app")
+}
+
 // Ports of an ordinary user's containers are reached, and containers reach the machine's addresses; the uplink ends after the last one.
 func TestRootlessPorts(t *testing.T) {
 	u := nstest.User(t)
