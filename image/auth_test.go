@@ -710,6 +710,27 @@ func TestMetaHeaders(t *testing.T) {
 	}
 }
 
+// TestPullHelperMissing: credentials that cannot be had are told of at once.
+func TestPullHelperMissing(t *testing.T) {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
+	k := serve(t, f)
+	k.before = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	s := newStore(t, nil)
+	if err := errors.Join(os.MkdirAll(s.o.DockerConfig, 0o700),
+		os.WriteFile(filepath.Join(s.o.DockerConfig, "config.json"), []byte(`{"credHelpers":{"`+k.host+`":"nobody-has-this"}}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Pull(t.Context(), k.host+"/a", PullOptions{})
+	if err == nil || !strings.Contains(err.Error(), "docker-credential-nobody-has-this") || len(k.requests()) != 2 { // whether it speaks TLS, and what it wants
+		t.Errorf("%d requests, %v", len(k.requests()), err)
+	}
+}
+
 // TestHelpers: the protocol of docker-credential-helpers, with a helper that keeps a file.
 func TestHelpers(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()

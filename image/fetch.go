@@ -210,8 +210,8 @@ func (b *blobReader) failed(cause error) error {
 	}
 	b.since = b.at
 	b.tries++
-	p := b.sources[b.which].net.patience()
-	if b.tries >= p.tries || !retryable(cause) {
+	source := b.sources[b.which]
+	if b.tries >= source.net.patience().tries || !retryable(cause) || source.hopeless(b.tries, cause) {
 		if b.which+1 == len(b.sources) {
 			return cause
 		}
@@ -219,7 +219,7 @@ func (b *blobReader) failed(cause error) error {
 		b.tries = 0
 		return nil
 	}
-	return b.sources[b.which].pause(b.ctx, b.tries, cause)
+	return source.pause(b.ctx, b.tries, cause)
 }
 
 func (b *blobReader) Close() error {

@@ -894,7 +894,15 @@ func TestPullMirror(t *testing.T) {
 			mirror.server.Close()
 		}
 		s := newStore(t, &Settings{Registries: map[string]Registry{origin.host: {Mirrors: []string{mirror.url + "/cache"}}}})
-		_, err := s.Pull(t.Context(), origin.host+"/a", PullOptions{})
+		retries := 0
+		_, err := s.Pull(t.Context(), origin.host+"/a", PullOptions{Progress: func(e Event) {
+			if strings.HasPrefix(e.Status, "Retrying in ") {
+				retries++
+			}
+		}})
+		if retries > 0 {
+			t.Errorf("%s: %d retries", fault, retries)
+		}
 		if fault == "wrong blobs" {
 			if err == nil {
 				t.Error("wrong bytes were taken")

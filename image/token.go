@@ -23,7 +23,7 @@ func (r *remote) credentials(ctx context.Context) (Credentials, error) {
 	if r.cred == nil {
 		c, err := r.ring.get(ctx, r.host, r.repo)
 		if err != nil {
-			return c, err
+			return c, &finalError{err} // a helper that is not there, say: the registry has no part in it
 		}
 		r.cred = &c
 	}
