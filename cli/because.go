@@ -130,6 +130,7 @@ var reasons = sync.OnceValue(func() map[string]string {
 
 		// The two sides.
 		"the container's side waits until then":               "コンテナ側はここまで待つ",
+		"the process that forks is needed until then":         "fork するプロセスはここまで必要",
 		"files of /proc/self that are needed later":           "後で使う /proc/self のファイル",
 		"nothing inside may lead to this program's file":      "中の何からも、このプログラムのファイルにたどり着けない",
 		"a created container waits as a program of one page":  "作成済みのコンテナは、1 ページのプログラムになって待つ",

@@ -20,10 +20,11 @@ import (
 
 // Needs are facts that cost files to read, and that not every plan uses.
 type Needs struct {
-	Cgroup bool     // how control groups are mounted
-	Labels bool     // which security modules that label processes are enabled
-	Chroot bool     // whether the caller is in a chroot
-	Trees  []string // sources of recursive binds: which lead to the root directory
+	Cgroup    bool     // how control groups are mounted
+	Labels    bool     // which security modules that label processes are enabled
+	Chroot    bool     // whether the caller is in a chroot
+	ProcPIDNS bool     // whether a procfs can be another pid namespace's
+	Trees     []string // sources of recursive binds: which lead to the root directory
 }
 
 // Read gathers the facts that every plan needs, and those of needs. What only a
@@ -76,6 +77,7 @@ func Read(needs Needs) (plan.Facts, error) {
 	f.Roots = roots(needs.Trees)
 	// Others cannot ask; nor can they make a user namespace in a chroot.
 	f.Chroot = needs.Chroot && f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSysChroot) && inChroot()
+	f.ProcPIDNS = needs.ProcPIDNS && procPIDNS()
 	if !f.Privileged() {
 		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
@@ -118,6 +120,16 @@ func rootMoves() bool {
 	defer unix.Close(ns)
 	return unix.Setns(ns, unix.CLONE_NEWNS) == nil && unix.Statx(unix.AT_FDCWD, "/", 0, id, &root) == nil &&
 		(ours.Mnt_id != root.Mnt_id || ours.Ino != root.Ino)
+}
+
+// procPIDNS reports whether procfs has the option pidns=, of Linux 6.17: it is given the caller's own pid namespace. Nothing is mounted.
+func procPIDNS() bool {
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	return unix.FsconfigSetString(fs, "pidns", "/proc/self/ns/pid") == nil
 }
 
 // tooOld reports whether a release is older than Linux 5.14. A release that cannot

@@ -277,3 +277,29 @@ func TestInChroot(t *testing.T) {
 		}
 	}
 }
+
+// TestProcPIDNS: the option is said to be there where a procfs can be mounted by it, and asked for only where that matters.
+func TestProcPIDNS(t *testing.T) {
+	asked, err := Read(Needs{ProcPIDNS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Skipf("fsopen: %v: mounting takes CAP_SYS_ADMIN", err)
+	}
+	defer unix.Close(fs)
+	works := false
+	if unix.FsconfigSetString(fs, "pidns", fmt.Sprintf("/proc/%d/ns/pid", os.Getpid())) == nil && unix.FsconfigCreate(fs) == nil {
+		mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0) // and attached nowhere
+		if works = err == nil; works {
+			unix.Close(mount)
+		}
+	}
+	if asked.ProcPIDNS != works {
+		t.Errorf("%v, and it works: %v", asked.ProcPIDNS, works)
+	}
+	if not, err := Read(Needs{}); err != nil || not.ProcPIDNS {
+		t.Errorf("%v, %v", not.ProcPIDNS, err)
+	}
+}

@@ -179,7 +179,7 @@ func (r *run) lowerChild(clone int, stdio [3]int) error {
 			continue
 		}
 		rows := r.child.asm.Lower(s.Op)
-		if isStart(s.Op) {
+		if isStart(s.Op) && !r.stubForks() {
 			wait := slices.Clone(rows)
 			rows = append(slices.Clone(r.child.asm.Lower(&plan.Sync{From: plan.Container})), wait...)
 		}

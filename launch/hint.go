@@ -82,7 +82,7 @@ func lacksProfile(parameter, label string) bool {
 // processHint is of steps that are about the process itself.
 func processHint(op plan.Op, call string, errno syscall.Errno) string {
 	switch op := op.(type) {
-	case *plan.Fork:
+	case *plan.Fork, *plan.Sync: // of the stub's fork, where a sync fails by a call
 		return on(errno, "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does", syscall.EAGAIN)
 	case *plan.Setresuid:
 		return on(errno, fmt.Sprintf("the user namespace has no uid %d: uid_map in /proc/self shows inside which it has", op.UID), syscall.EINVAL)

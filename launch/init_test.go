@@ -305,10 +305,7 @@ func TestForkCancelled(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	time.Sleep(50 * time.Millisecond) // for one that ends by itself when it finds nobody there
-	var info unix.Siginfo
-	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG, nil); err == nil && info.Signo != 0 {
-		t.Error("a process that has ended is left")
-	}
+	noneLeft(t)
 }
 
 // TestStoppedInside: who is in the pid namespace that is joined stops the process that comes there. It is had go on: nothing else would, and nobody else could have the container.
@@ -336,7 +333,7 @@ func TestStubForks(t *testing.T) {
 	pid := hold(t, syscall.CLONE_NEWPID)
 	joined := joinPID(pid)[:3]
 	steps := func(args ...string) []plan.Step {
-		return append(append([]plan.Step{rt(&plan.Stub{})}, joined...), in(&plan.Sigmask{}), in(&plan.Exec{Args: args, Stub: true, Fork: true}))
+		return append(append([]plan.Step{rt(&plan.Stub{})}, joined...), in(&plan.Setsid{}), in(&plan.Sigmask{}), forked(), in(&plan.Exec{Args: args, Stub: true, Fork: true}))
 	}
 	res := must(t, steps("/bin/sh", "-c", "read self name state parent group session rest </proc/self/stat; test $self = $session && readlink /proc/self/ns/pid")...)
 	if want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || res.out != want+"\n" {
@@ -347,9 +344,58 @@ func TestStubForks(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
+	noneLeft(t)
+}
+
+// forked is the start of what the stub has made.
+func forked() plan.Step { return rt(&plan.Sync{From: plan.Runtime, What: plan.StartWord, Fork: true}) }
+
+// noneLeft finds children of this process that nobody has waited for.
+func noneLeft(t *testing.T) {
+	t.Helper()
 	var info unix.Siginfo
 	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG, nil); err == nil && info.Signo != 0 {
 		t.Error("a process that has ended is left")
+	}
+}
+
+// TestStubForkGivenUp: the process that the stub has made does not go on before the runtime knows it, and has said so. It is ended and reaped when that gives up, or when the stub
+// is killed over its fork, before its word or after it: whatever the moment, no process is left that nobody knows of, and the pid namespace could not end.
+func TestStubForkGivenUp(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	pid := hold(t, syscall.CLONE_NEWPID)
+	ran := filepath.Join(nstest.Dir(t), "ran")
+	steps := append(append([]plan.Step{rt(&plan.Stub{})}, joinPID(pid)[:3]...), in(&plan.Setsid{}), in(&plan.Sigmask{}), forked(),
+		in(&plan.Exec{Args: []string{"/bin/touch", ran}, Stub: true, Fork: true}))
+	none := errors.New("given up")
+	if _, err := launch.Run(t.Context(), plan.Plan{Steps: steps}, launch.Options{Start: func(int) error { return none }}); !errors.Is(err, none) {
+		t.Errorf("%v", err)
+	}
+	killed, late := 0, 0
+	for i := range 400 {
+		var child, wait = 0, time.Duration(i) * 2 * time.Microsecond
+		o := launch.Options{Cloned: func(pid int) { child = pid }, Start: func(int) error { return none }}
+		o.Before = func(i int) {
+			if _, ok := steps[i].Op.(*plan.Sync); ok {
+				for begin := time.Now(); time.Since(begin) < wait; {
+				}
+				unix.Kill(child, unix.SIGKILL) // it is not waited for before the runtime has come to that
+			}
+		}
+		switch _, err := launch.Run(t.Context(), plan.Plan{Steps: steps}, o); {
+		case errors.Is(err, none):
+			late++
+		case err == nil:
+			t.Fatal("it went on")
+		default:
+			killed++
+		}
+	}
+	t.Logf("killed before its word %d times, after it %d times", killed, late)
+	noneLeft(t)
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("a program was executed that nobody had go on")
 	}
 }
 

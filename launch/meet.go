@@ -21,11 +21,15 @@ func isStart(op plan.Op) bool {
 	return ok && s.From == plan.Runtime && s.What == plan.StartWord
 }
 
-// start waits until the container's side has come to the start, too. A word that
+// start waits until the container's side has come to the start, too, or to the fork of the stub behind which that is. A word that
 // was sent ahead would let a container go on whose runtime has died meanwhile,
 // before it asked to be told of that.
-func (r *run) start(i int) error {
-	if _, err := r.receive(i, plan.MsgSync); err != nil {
+func (r *run) start(i int, s *plan.Sync) error {
+	word := uint32(plan.MsgSync)
+	if s.Fork {
+		word = plan.MsgFork
+	}
+	if _, err := r.receive(i, word); err != nil {
 		return err
 	}
 	if fd := int(r.ours.regs[plan.RegMaster]); fd >= 0 && r.opts.Terminal != nil {
@@ -67,7 +71,7 @@ func (r *run) sync(i int, s *plan.Sync) error {
 // tell has the container's side go on, with descriptors of the runtime's.
 func (r *run) tell(i int, s *plan.Sync) error {
 	if isStart(s) {
-		if err := r.start(i); err != nil {
+		if err := r.start(i, s); err != nil {
 			return err
 		}
 	}
@@ -135,7 +139,10 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 		default:
 			closeAll(fds)
 			e := r.childError(a, b)
-			if kind == plan.MsgExec {
+			switch {
+			case kind == plan.MsgExec && want == plan.MsgFork && r.stubForks():
+				e = r.fail(i, "clone", syscall.Errno(b)) // which is not the program's fault
+			case kind == plan.MsgExec:
 				e = r.fail(len(r.plan.Steps)-1, "execve", syscall.Errno(b))
 			}
 			if want != plan.MsgFork {
@@ -161,40 +168,22 @@ func (r *run) forkLost() bool {
 	return err == nil && n == 0
 }
 
-// waitExec waits for the child's end of the socket to close at execve, and follows the stub's fork. The copy that this made may be faster than the word of it, with an error.
+// waitExec waits for the child's end of the socket to close at execve.
 func (r *run) waitExec() error {
 	last := len(r.plan.Steps) - 1
-	exec, _ := r.plan.Steps[last].Op.(*plan.Exec)
-	forks := exec != nil && exec.Fork
-	var early error
-	for {
-		kind, a, b, fds, err := r.message()
-		closeAll(fds)
-		switch {
-		case err == io.EOF && forks && early == nil:
-			return r.fail(last, "", r.deathReason()) // over the fork: a copy that there may be is nobody's
-		case err == io.EOF:
-			return early
-		case err != nil:
-			return r.unheard(last, err)
-		case kind == plan.MsgFork && forks:
-			forks = false
-			if err := r.follow(int(a)); err != nil {
-				return r.fail(last, "pidfd_open", err)
-			}
-			if early != nil {
-				return early
-			}
-		case kind == plan.MsgError:
-			return r.childError(a, b)
-		case kind == plan.MsgExec:
-			if early = r.fail(last, "execve", syscall.Errno(b)); !forks {
-				return early
-			}
-		default:
-			return r.fail(last, "", fmt.Errorf("unexpected message %d from the container's side", kind))
-		}
+	kind, a, b, fds, err := r.message()
+	closeAll(fds)
+	switch {
+	case err == io.EOF:
+		return nil
+	case err != nil:
+		return r.unheard(last, err)
+	case kind == plan.MsgError:
+		return r.childError(a, b)
+	case kind == plan.MsgExec:
+		return r.fail(last, "execve", syscall.Errno(b))
 	}
+	return r.fail(last, "", fmt.Errorf("unexpected message %d from the container's side", kind))
 }
 
 // Who is in the pid namespace that the container's process joins may stop it by a signal. It is had go on, a few times: this side would wait for ever, and with it

@@ -301,14 +301,26 @@ func (r *run) restricted(hint string) string {
 // kill ends the child of a failed launch and reaps it.
 func (r *run) kill() {
 	if r.proc != nil {
+		if r.stubForks() { // the copy is in the process group of who made it, until it is had go on
+			unix.Kill(-r.proc.PID, unix.SIGKILL)
+		}
 		r.proc.Signal(syscall.SIGKILL)
 		r.proc.Wait()
+		if r.stubForks() {
+			reap(-r.proc.PID)
+		}
 		r.endCopy()
 		r.proc = nil // so that its terminal is closed as well
 	}
 	if r.stamps != nil {
 		r.stamps.free()
 	}
+}
+
+// stubForks reports whether the process that goes on is made by the stub.
+func (r *run) stubForks() bool {
+	exec, _ := r.plan.Steps[len(r.plan.Steps)-1].Op.(*plan.Exec)
+	return exec != nil && exec.Fork
 }
 
 // endCopy ends and reaps the copy that a fork has made, where nobody knows of it: the process that makes it may be killed before it says so, and its word may not have been

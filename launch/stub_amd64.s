@@ -5,13 +5,16 @@
 // The program that the stub's image holds. It begins where a process begins: at
 // the stack pointer lie argc, argv and envp. It uses no other memory.
 //
-// Of argv[0] the first byte says what it is to do, see Exec.lowerStub, the second is the descriptor that it reports to, and the third the one that it waits for.
+// Of argv[0] the bits of the first byte say what it is to do, see Exec.lowerStub, the second byte is the descriptor that it reports to, the third the one that it
+// waits for, and the fourth, with 2 and 8, the socket to the runtime, which is the second otherwise.
 //
 //	if the word behind the program, capset(2)'s version, is not 0: capset the sets behind that, then those behind these
-//	2, 3: clone(CLONE_PARENT | SIGCHLD), write(argv[0][1], {MsgFork, the pid, 0}), and end; the copy goes on by setsid and, of 3, ioctl(0, TIOCSCTTY, 0)
-//	5: clone(SIGCHLD); the copy goes on in a process group of its own, which has the terminal, and with no signal blocked. This process is the init then:
+//	2: clone(CLONE_PARENT | SIGCHLD), write(argv[0][3], {MsgFork, the pid, 0}) or to [1], and end. The copy goes on, with 32 by prctl(PR_SET_PDEATHSIG, SIGKILL), when it has
+//	read the runtime's answer, MsgSync, of which only the length counts. Until then it is in the process group of this one. Then setsid and, with 4, ioctl(0, TIOCSCTTY, 0),
+//	and with 8 close(argv[0][3])
+//	16: clone(SIGCHLD); the copy goes on in a process group of its own, which has the terminal, and with no signal blocked. This process is the init then:
 //	it overwrites its arguments, closes all files but the streams, reaps, passes signals on, and ends as the copy does
-//	4: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from argv[0][2], and fcntl(argv[0][2], F_SETFD, FD_CLOEXEC)
+//	8: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from argv[0][2], and fcntl(argv[0][2], F_SETFD, FD_CLOEXEC)
 //	fcntl(argv[0][1], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
@@ -33,8 +36,13 @@ TEXT ·stub(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ	0(R14), CX
 	MOVBLZX	0(CX), R9
 	MOVBLZX	1(CX), BX
-	MOVBLZX	2(CX), R12
-	LEAQ	·stub+1024(SB), DI // stubSize
+	MOVL	R9, AX
+	ANDL	$10, AX
+	CMPL	AX, $10
+	JNE	reports
+	MOVBLZX	3(CX), BX
+reports:
+	LEAQ	·stub+1280(SB), DI // stubSize
 	CMPL	0(DI), $0
 	JEQ	told
 	LEAQ	8(DI), SI
@@ -52,10 +60,15 @@ refused:
 	MOVQ	AX, R12
 	JMP	report
 told:
-	CMPL	R9, $1
-	JEQ	ready
-	CMPL	R9, $4
+	TESTL	$2, R9
 	JNE	fork
+forked:
+	TESTL	$16, R9
+	JNE	init
+	TESTL	$8, R9
+	JEQ	ready
+	MOVQ	0(R14), CX
+	MOVBLZX	2(CX), R12
 	SUBQ	$32, SP
 	LEAQ	·stub(SB), AX
 	MOVQ	AX, 0(SP)
@@ -144,8 +157,6 @@ signal:
 	SYSCALL
 	INT	$3
 fork:
-	CMPL	R9, $5
-	JEQ	init
 	MOVL	$56, AX
 	MOVL	$0x8011, DI
 	XORL	SI, SI
@@ -170,10 +181,30 @@ fork:
 	SYSCALL
 	INT	$3
 copy:
+	TESTL	$32, R9
+	JEQ	answer
+	MOVL	$157, AX
+	MOVL	$1, DI
+	MOVL	$9, SI
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	refused
+answer:
+	SUBQ	$16, SP
+	MOVL	$0, AX
+	MOVQ	BX, DI
+	MOVQ	SP, SI
+	MOVL	$12, DX
+	SYSCALL
+	ADDQ	$16, SP
+	CMPQ	AX, $-4
+	JEQ	answer
+	CMPQ	AX, $12
+	JNE	die
 	MOVL	$112, AX
 	SYSCALL
-	CMPL	R9, $2
-	JEQ	ready
+	TESTL	$4, R9
+	JEQ	closes
 	MOVL	$16, AX
 	XORL	DI, DI
 	MOVL	$0x540e, SI
@@ -181,7 +212,15 @@ copy:
 	SYSCALL
 	TESTQ	AX, AX
 	JNE	refused
-	JMP	ready
+closes:
+	TESTL	$8, R9
+	JEQ	forked
+	MOVL	$3, AX
+	MOVQ	BX, DI
+	SYSCALL
+	MOVQ	0(R14), CX
+	MOVBLZX	1(CX), BX
+	JMP	forked
 init:
 	MOVL	$56, AX
 	MOVL	$17, DI

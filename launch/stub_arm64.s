@@ -14,9 +14,13 @@ begin:
 	MOVD	0(R21), R9
 	MOVBU	0(R9), R13
 	MOVBU	1(R9), R23
-	MOVBU	2(R9), R25
+	AND	$10, R13, R10
+	CMP	$10, R10
+	BNE	reports
+	MOVBU	3(R9), R23
+reports:
 	ADR	begin, R26
-	ADD	$1024, R26, R26 // stubSize
+	ADD	$1280, R26, R26 // stubSize
 	MOVWU	0(R26), R9
 	CBZ	R9, told
 	MOVD	R26, R0
@@ -33,10 +37,12 @@ refused:
 	NEG	R0, R25
 	B	report
 told:
-	CMP	$1, R13
-	BEQ	ready
-	CMP	$4, R13
-	BNE	fork
+	TBNZ	$1, R13, fork
+forked:
+	TBNZ	$4, R13, init
+	TBZ	$3, R13, ready
+	MOVD	0(R21), R9
+	MOVBU	2(R9), R25
 	SUB	$32, RSP, RSP
 	ADR	begin, R9
 	MOVD	R9, 0(RSP)
@@ -124,8 +130,6 @@ signal:
 	SVC
 	BRK
 fork:
-	CMP	$5, R13
-	BEQ	init
 	MOVD	$0x8011, R0
 	MOVD	ZR, R1
 	MOVD	ZR, R2
@@ -151,17 +155,41 @@ fork:
 	SVC
 	BRK
 copy:
+	TBZ	$5, R13, answer
+	MOVD	$1, R0
+	MOVD	$9, R1
+	MOVD	$167, R8
+	SVC
+	CBNZ	R0, refused
+answer:
+	SUB	$16, RSP, RSP
+	MOVD	R23, R0
+	MOVD	RSP, R1
+	MOVD	$12, R2
+	MOVD	$63, R8
+	SVC
+	ADD	$16, RSP, RSP
+	CMN	$4, R0
+	BEQ	answer
+	CMP	$12, R0
+	BNE	die
 	MOVD	$157, R8
 	SVC
-	CMP	$2, R13
-	BEQ	ready
+	TBZ	$2, R13, closes
 	MOVD	ZR, R0
 	MOVD	$0x540e, R1
 	MOVD	ZR, R2
 	MOVD	$29, R8
 	SVC
 	CBNZ	R0, refused
-	B	ready
+closes:
+	TBZ	$3, R13, forked
+	MOVD	R23, R0
+	MOVD	$57, R8
+	SVC
+	MOVD	0(R21), R9
+	MOVBU	1(R9), R23
+	B	forked
 init:
 	MOVD	$17, R0
 	MOVD	ZR, R1

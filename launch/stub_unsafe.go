@@ -19,7 +19,7 @@ var _ = stub // its name is used in assembly alone
 func stubCode() unsafe.Pointer
 
 // stubSize is how much of it is copied: more than it has. What it reads is behind that.
-const stubSize = 1024
+const stubSize = 1280
 
 // stubImage is an ELF executable of one segment, readable and executable, that
 // holds the stub's program: elf(5). Behind that are what it gives to capset(2): a header, and

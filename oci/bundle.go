@@ -145,6 +145,7 @@ func (b *Bundle) Needs() host.Needs {
 
 func needs(s *specs.Spec) host.Needs {
 	n := host.Needs{Cgroup: slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })}
+	n.ProcPIDNS = joins(s, specs.PIDNamespace) && slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "proc" })
 	n.Labels = s.Process != nil && (s.Process.ApparmorProfile != "" || s.Process.SelinuxLabel != "") || s.Linux != nil && s.Linux.MountLabel != ""
 	return n
 }

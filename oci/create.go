@@ -260,6 +260,11 @@ func makesOwn(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
 	return slices.ContainsFunc(namespaces(s), func(n specs.LinuxNamespace) bool { return n.Type == kind && n.Path == "" })
 }
 
+// joins reports whether a container joins a namespace of this kind.
+func joins(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(namespaces(s), func(n specs.LinuxNamespace) bool { return n.Type == kind && n.Path != "" })
+}
+
 // checkConsole refuses a terminal that nobody would have, and a socket for none.
 func checkConsole(p *specs.Process, o ProcessOptions, detached bool) error {
 	terminal := p != nil && p.Terminal

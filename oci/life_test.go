@@ -491,12 +491,18 @@ func TestKilledDelete(t *testing.T) {
 	removeParents(t)
 }
 
-// The master side of a terminal goes to the console socket, and a pidfd to its own.
+// The master side of a terminal goes to the console socket, and a pidfd to its own: of a container that is made in another's pid namespace, too.
 func TestSockets(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
-	s := base("tty; stty size; read x; echo got $x")
+	t.Run("its own pid namespace", func(t *testing.T) { testSockets(t, p, specs.LinuxNamespace{Type: specs.PIDNamespace}) })
+	t.Run("another's", func(t *testing.T) { testSockets(t, p, inPod(t, p)) })
+}
+
+func testSockets(t *testing.T, p place, pids specs.LinuxNamespace) {
+	s := base("tty; stty size; read x </dev/tty; echo got $x")
+	s.Linux.Namespaces[0] = pids
 	s.Process.Terminal, s.Process.ConsoleSize = true, &specs.Box{Height: 33, Width: 77}
 	s.Mounts = append(s.Mounts,
 		specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},

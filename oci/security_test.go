@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -183,6 +184,70 @@ echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; do
 			own := capsOf(p.good("exec", id, "grep", "CapBnd", "/proc/self/status"))
 			for range often(80) {
 				p.good("exec", id, "true")
+			}
+			seen, err := os.ReadFile(inside + "/seen")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(seen)) {
+				exe, _, _ := strings.Cut(line, "CapPrm:")
+				if exe = strings.TrimSpace(exe); exe != "" && !strings.Contains(exe, "busybox") && !strings.Contains(exe, "memfd:kakuri-exec") {
+					t.Fatalf("its program is seen from inside: %s", line)
+				}
+				if has := capsOf(line); has&^own != 0 {
+					t.Fatalf("it has more rights than the container's %#x, seen from inside: %s", own, line)
+				}
+			}
+		})
+	}
+}
+
+// TestTracerOfWhoIsMade: the same of a container that is made in another's pid namespace, up to its start and beyond it: by create, and by run.
+func TestTracerOfWhoIsMade(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := withDev(base(`echo ready >/ready
+while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
+echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; done`))
+	caps := append(slices.Clone(s.Process.Capabilities.Bounding), "CAP_SYS_PTRACE")
+	s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = caps, caps, caps
+	dir := bundle(t, s)
+	p.good("run", "--detach", "--bundle", dir, "tracer")
+	defer p.do("delete", "--force", "tracer")
+	inside := filepath.Join(dir, "rootfs")
+	nstest.Until(t, "the tracer", func() bool { _, err := os.Stat(inside + "/ready"); return err == nil })
+	own := capsOf(p.good("exec", "tracer", "grep", "CapBnd", "/proc/self/status"))
+	facts, err := host.Read(host.Needs{ProcPIDNS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := specs.LinuxNamespace{Type: specs.PIDNamespace, Path: fmt.Sprintf("/proc/%d/ns/pid", p.state("tracer").Pid)}
+	refused := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"mknodat"}, Action: specs.ActErrno}}}
+	for name, change := range map[string]func(*specs.Spec){
+		"without proc":      func(s *specs.Spec) { s.Mounts = s.Mounts[1:] },
+		"with proc":         func(*specs.Spec) {},
+		"a filter":          func(s *specs.Spec) { s.Linux.Seccomp = refused },
+		"no new privileges": func(s *specs.Spec) { s.Linux.Seccomp, s.Process.NoNewPrivileges = refused, true },
+		"a user":            func(s *specs.Spec) { s.Process.User.UID, s.Process.User.GID = 7, 7 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := withDev(base("true"))
+			s.Linux.Namespaces[0] = pids
+			change(s)
+			if len(s.Mounts) == 3 && !facts.ProcPIDNS {
+				t.Skip("this kernel mounts a procfs from inside of its pid namespace only: pidns= came with Linux 6.17")
+			}
+			made := bundle(t, s)
+			if err := os.Remove(inside + "/seen"); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			id := strings.ReplaceAll(name, " ", "-")
+			for range often(25) {
+				p.good("create", "--bundle", made, id)
+				p.good("start", id)
+				p.good("delete", "--force", id)
+				p.good("run", "--bundle", made, id)
 			}
 			seen, err := os.ReadFile(inside + "/seen")
 			if err != nil {

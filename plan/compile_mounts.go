@@ -133,6 +133,8 @@ func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, c
 		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true, Strict: true}, cause, check)
 		c.mountedAt(dest)
 		return nil
+	case m.Type == "proc" && c.stubForks:
+		op.PIDs = c.joins[len(c.joins)-1].reg
 	case dest == "/dev/pts" && m.Type == "devpts":
 		c.hasPts = true
 		op.Out = RegPts

@@ -308,9 +308,30 @@ func (c *compiler) intoNamespaces() error {
 	// Before a fork, whose /proc/self is another.
 	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
 	if c.forks() && !c.stubForks {
+		c.settle()
 		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
 	}
 	return nil
+}
+
+// settle has the container's side wait before its fork for what the runtime's has begun, such as to connect its network: that finds the process by its number, and the one
+// that forks ends.
+func (c *compiler) settle() {
+	for _, s := range slices.Backward(c.plan.Steps) {
+		switch op := s.Op.(type) {
+		case *Clone:
+			return
+		case *Sync:
+			if op.From == Runtime {
+				return
+			}
+		}
+		if s.Side == Runtime {
+			c.outside(&Sync{From: Runtime, What: connectedWord}, because("the process that forks is needed until then"), nil)
+			c.connecting = false
+			return
+		}
+	}
 }
 
 // apart takes from the child what it has of its caller: ids, file mode mask, session, ignored signals, keys.
@@ -371,7 +392,7 @@ func (c *compiler) forks() bool {
 // take over a process that has all of the caller's rights still, and open this program by its /proc/PID/exe, to write to it later (CVE-2019-5736). With a
 // user namespace the kernel lets nobody inside look into this program's memory.
 func (c *compiler) mayFork() error {
-	if !c.o.Joined || c.userNS || !c.forks() {
+	if c.userNS || !c.forks() || !c.o.Joined && !c.buildsOutside() {
 		return nil
 	}
 	if s := c.spec.Process.Scheduler; s != nil && (s.Policy == specs.SchedDeadline || len(s.Flags) > 0) {
@@ -390,8 +411,24 @@ func (c *compiler) mayFork() error {
 
 // filterTakesFork reports whether the filter lets the calls through by which the stub forks. Of the flags of clone profiles want to know.
 func (c *compiler) filterTakesFork() bool {
-	return c.takesWith("clone", abi.CloneParent|uint64(abi.SIGCHLD)) && c.takes("write") && c.takes("exit_group") && c.takes("setsid") &&
-		(!c.spec.Process.Terminal || c.takesWith("ioctl", 0, tiocsctty))
+	return c.takesWith("clone", abi.CloneParent|uint64(abi.SIGCHLD)) && c.takes("write") && c.takes("exit_group") && c.takes("read") && c.takes("setsid") &&
+		(!c.spec.Process.Terminal || c.takesWith("ioctl", 0, tiocsctty)) &&
+		(!c.o.Foreground || c.takesWith("prctl", abi.PRSetPdeathsig, uint64(abi.SIGKILL))) && (c.o.Wait == "" || c.takes("close"))
+}
+
+// buildsOutside reports whether the container can be built by a process that is not in its pid namespace: its own procfs is mounted from outside, nothing is looked up by
+// the links there that lead to who looks, and nobody is told of a process that ends before the container runs.
+func (c *compiler) buildsOutside() bool {
+	return !c.hooked() && !(c.o.Init && c.o.Wait != "") && !slices.ContainsFunc(c.spec.Mounts, func(m specs.Mount) bool {
+		source, inside := c.insideRoot(m.Source)
+		return m.Type == "proc" && !c.host.ProcPIDNS || ofSelf(m.Destination) || inside && ofSelf(source)
+	})
+}
+
+// ofSelf reports whether a path of the container leads by a link of procfs to the process that looks it up. Those that are masked or read-only may have no link.
+func ofSelf(p string) bool {
+	parts := components(p)
+	return len(parts) > 1 && parts[0] == "proc" && slices.Contains([]string{"self", "thread-self", "net", "mounts"}, parts[1])
 }
 
 func (c *compiler) timeNamespace() error {

@@ -121,7 +121,15 @@ func (c *compiler) credentials() error {
 		c.inside(&NoNewPrivs{}, c.cause("process.noNewPrivileges"), &NoNewPrivsCheck{})
 	}
 	c.inside(&CloseFDs{First: 3 + c.o.KeepFDs, Absent: c.o.Absent, Keep: c.kept()}, because("default: no descriptor of the caller"), nil)
-	c.lastWord() // before a filter that may know nothing of sockets
+	if c.o.Foreground {
+		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
+	}
+	// Before a filter that may know nothing of sockets.
+	if c.stubForks {
+		c.settle()
+	} else {
+		c.lastWord()
+	}
 	if early {
 		if p.Capabilities != nil || kept {
 			with := sets.Permitted.With(abi.CapSysAdmin)
@@ -149,7 +157,12 @@ func (c *compiler) credentials() error {
 	if !stays {
 		c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
 	}
-	c.inside(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Fork: c.stubForks, Terminal: c.stubForks && p.Terminal, Init: stays}, c.cause("process.args"), nil)
+	exec := &Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Init: stays}
+	if exec.Fork = c.stubForks; exec.Fork {
+		exec.Terminal, exec.Dies = p.Terminal, c.o.Foreground
+		c.outside(&Sync{From: Runtime, What: StartWord, Fork: true}, because("all is built"), nil)
+	}
+	c.inside(exec, c.cause("process.args"), nil)
 	return nil
 }
 
@@ -163,9 +176,6 @@ func (c *compiler) umask(asked *uint32) {
 
 // lastWord is what the runtime says when all is done on its side.
 func (c *compiler) lastWord() {
-	if c.o.Foreground {
-		c.inside(&DieWithParent{}, because("default: a container without its runtime would be nobody's"), nil)
-	}
 	switch {
 	case c.o.Foreground, c.o.Attended, c.o.Wait != "", c.o.Joined:
 		c.outside(&Sync{From: Runtime, What: StartWord}, because("all is built"), nil)

@@ -126,7 +126,7 @@ func (k *thread) run(t *testing.T, i int, op Op) {
 func TestCredentials(t *testing.T) {
 	eachCase(t, func(t *testing.T, c planCase, p Plan) {
 		f := c.facts
-		k := &thread{uid: f.UID, gid: f.GID, permitted: f.Caps, effective: f.Caps, bounding: abi.AllCaps, setgroups: true, outlives: c.options.Wait != "" || c.options.Joined}
+		k := &thread{uid: f.UID, gid: f.GID, permitted: f.Caps, effective: f.Caps, bounding: abi.AllCaps, setgroups: true, outlives: !c.options.Foreground}
 		for i, s := range p.Steps {
 			switch op := s.Op.(type) {
 			case *Clone:

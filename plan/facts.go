@@ -37,6 +37,9 @@ type Facts struct {
 	// Chroot: the caller's root directory is not that of its mount namespace.
 	Chroot bool
 
+	// ProcPIDNS: a procfs of another pid namespace than the caller's can be mounted, by pidns=.
+	ProcPIDNS bool
+
 	// TimeOnExec: execve enters the time namespace made for children.
 	TimeOnExec bool
 }

@@ -45,3 +45,75 @@ func TestWhoForks(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoForksIntoPod: likewise with a container that is made in another's pid namespace, where all that it takes can be done by a process that is not in there. Its procfs takes the option
+// pidns=, and it is started by the runtime when that knows the process that the stub has made.
+func TestWhoForksIntoPod(t *testing.T) {
+	mount := func(kind, dest string, options ...string) specs.Mount {
+		return specs.Mount{Type: kind, Source: "/src", Destination: dest, Options: options}
+	}
+	proc := mount("proc", "/proc")
+	for _, test := range []struct {
+		what   string
+		change func(s *specs.Spec, f *Facts, o *Options)
+		stub   bool
+	}{
+		{"no procfs", func(*specs.Spec, *Facts, *Options) {}, true},
+		{"a procfs that is bound", func(s *specs.Spec, _ *Facts, _ *Options) { s.Mounts = []specs.Mount{mount("bind", "/proc", "rbind")} }, true},
+		{"a procfs", func(s *specs.Spec, f *Facts, _ *Options) { s.Mounts, f.ProcPIDNS = []specs.Mount{proc}, true }, true},
+		{"a procfs of an older kernel", func(s *specs.Spec, _ *Facts, _ *Options) { s.Mounts = []specs.Mount{proc} }, false},
+		{"a second one there", func(s *specs.Spec, _ *Facts, _ *Options) { s.Mounts = []specs.Mount{mount("proc", "/p")} }, false},
+		{"a mount on a file of its own", func(s *specs.Spec, f *Facts, _ *Options) {
+			s.Mounts = []specs.Mount{mount("bind", "/proc/net/dev", "bind")}
+		}, false},
+		{"a mount on a file of all", func(s *specs.Spec, f *Facts, _ *Options) {
+			s.Mounts = []specs.Mount{mount("bind", "/proc/meminfo", "bind")}
+		}, true},
+		{"a mount from a file of its own", func(s *specs.Spec, f *Facts, _ *Options) {
+			s.Mounts = []specs.Mount{{Type: "bind", Source: "/root/proc/self/maps", Destination: "/a", Options: []string{"bind"}}}
+		}, false},
+		{"a working directory of its own", func(s *specs.Spec, _ *Facts, _ *Options) { s.Process.Cwd = "/proc/self/task" }, true},
+		{"a hook that is told", func(s *specs.Spec, _ *Facts, _ *Options) {
+			s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/h"}}}
+		}, false},
+		{"a hook after the start", func(s *specs.Spec, _ *Facts, _ *Options) {
+			s.Hooks = &specs.Hooks{Poststart: []specs.Hook{{Path: "/h"}}}
+		}, true},
+		{"an init", func(_ *specs.Spec, _ *Facts, o *Options) { o.Init = true }, true},
+		{"an init that waits", func(_ *specs.Spec, _ *Facts, o *Options) { o.Init, o.Wait = true, "/w" }, false},
+		{"it waits", func(_ *specs.Spec, _ *Facts, o *Options) { o.Wait = "/w" }, true},
+		{"in the foreground", func(_ *specs.Spec, _ *Facts, o *Options) { o.Foreground = true }, true},
+		{"a user namespace", func(s *specs.Spec, _ *Facts, _ *Options) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/u"})
+		}, false},
+	} {
+		spec := &specs.Spec{
+			Version: specs.Version, Root: &specs.Root{Path: "/root"}, Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"},
+			Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace, Path: "/proc/7/ns/pid"}, {Type: specs.MountNamespace}}},
+		}
+		facts, options := rootFacts(), Options{}
+		test.change(spec, &facts, &options)
+		p, err := Compile(spec, facts, options)
+		if err != nil {
+			t.Errorf("%s: %v", test.what, err)
+			continue
+		}
+		early, exec, n := false, p.Steps[len(p.Steps)-1].Op.(*Exec), len(p.Steps)
+		for _, s := range p.Steps {
+			switch op := s.Op.(type) {
+			case *Fork:
+				early = true
+			case *Mount:
+				if (op.PIDs != RegNone) != (test.stub && op.Type == "proc") {
+					t.Errorf("%s: %v", test.what, op)
+				}
+			}
+		}
+		if start, ok := p.Steps[n-2].Op.(*Sync); exec.Fork != test.stub || early == test.stub || (ok && start.Fork) != test.stub {
+			t.Errorf("%s: the stub forks: %v, this program: %v\n%s", test.what, exec.Fork, early, p.Text())
+		}
+		if exec.Dies != options.Foreground {
+			t.Errorf("%s: it dies with the runtime: %v", test.what, exec.Dies)
+		}
+	}
+}

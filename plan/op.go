@@ -65,6 +65,7 @@ type Sync struct {
 	From Side
 	What string // "id maps written"
 	FDs  []Reg  // registers that get the same descriptors on the other side
+	Fork bool   `json:",omitempty"` // the copy that the stub makes waits for it: see [Exec]
 }
 
 // Name implements [Op].
@@ -80,16 +81,22 @@ func (s *Sync) String() string {
 	for _, r := range s.FDs {
 		fds = append(fds, r.String())
 	}
-	return words(fmt.Sprintf("sync %s to %s: %s", s.From, to, s.What), strings.Join(fds, " "))
+	text := words(fmt.Sprintf("sync %s to %s: %s", s.From, to, s.What), strings.Join(fds, " "))
+	if s.Fork {
+		text += ", when it has forked"
+	}
+	return text
 }
 
 // lower is the container's half; the runtime's is in package launch.
 func (s *Sync) lower(a *Asm) {
-	if s.From == Container {
+	switch {
+	case s.Fork: // it is the stub's
+	case s.From == Container:
 		a.sendSync(s.FDs)
-		return
+	default:
+		a.recvSync(s.FDs)
 	}
-	a.recvSync(s.FDs)
 }
 
 // A message on the socket is 12 bytes, three words of 32 bits: kind, step (high

@@ -112,11 +112,11 @@ func (a *Asm) attach(tree, to Reg) {
 
 // newFS makes a detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2).
 func (a *Asm) newFS(kind, source string, options []string, attrs uint64, out Reg) {
-	a.newFSMode(kind, source, options, nil, attrs, out)
+	a.newFSMode(kind, source, options, nil, RegNone, attrs, out)
 }
 
-// newFSMode is newFS with an option mode that a row before wrote.
-func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, attrs uint64, out Reg) {
+// newFSMode is newFS with an option mode that a row before wrote, and an option pidns.
+func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, pids Reg, attrs uint64, out Reg) {
 	fs := a.tmp()
 	a.call(abi.CallFsopen, a.str(kind), num(abi.FsopenCloexec)).into(fs)
 	if source != "" {
@@ -135,6 +135,9 @@ func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, attrs 
 	}
 	if mode != nil {
 		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), a.str("mode"), memArg(mode), num(0))
+	}
+	if pids != RegNone {
+		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetFD), a.str("pidns"), num(0), fd(pids))
 	}
 	a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigCmdCreate), num(0), num(0), num(0))
 	a.call(abi.CallFsmount, fd(fs), num(abi.FsmountCloexec), num(attrs)).into(out)
@@ -187,6 +190,7 @@ type Mount struct {
 	There   bool   // Dest is a directory that is there, and is not made
 	NotProc bool   // Dest may not be inside a procfs, nor the root, wherever links of the image lead
 	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
+	PIDs    Reg    // a procfs is of this pid namespace, and not of the one that this process is in
 }
 
 // Name implements [Op].
@@ -198,6 +202,9 @@ func (m *Mount) String() string {
 	opts := append([]string(nil), m.Options...)
 	if m.Inherit {
 		opts = append(opts, "mode as below")
+	}
+	if m.PIDs != RegNone {
+		opts = append(opts, "pidns="+m.PIDs.String())
 	}
 	if !m.Attrs.empty() {
 		opts = append(opts, m.Attrs.String())
@@ -231,7 +238,7 @@ func (m *Mount) lower(a *Asm) {
 	if out == RegNone {
 		out = a.tmp()
 	}
-	a.newFSMode(m.Type, m.Source, m.Options, mode, m.Attrs.Set, out)
+	a.newFSMode(m.Type, m.Source, m.Options, mode, m.PIDs, m.Attrs.Set, out)
 	// fsmount sets exactly m.Attrs.Set: nothing is left to clear, and clearing the
 	// field of access times alone would undo noatime and strictatime.
 	a.setattr(out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})

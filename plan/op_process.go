@@ -508,9 +508,10 @@ type Exec struct {
 	Stub bool     // by way of the stub: see [Stub]
 	Wait bool     // the stub waits for a byte from [RegStart] first, and reports to [RegStarted]
 	// Fork has the stub make the process that goes on, in the pid namespace that was joined, as [Fork] does: those who may look into it there find the stub,
-	// with no more rights than the program has, and not this one.
+	// with no more rights than the program has, and not this one. It goes on when the runtime, which knows it by then, says so by the [Sync] of that.
 	Fork     bool
 	Terminal bool // of Fork: standard input controls the process
+	Dies     bool // of Fork: with its parent, as by [DieWithParent], which a copy does not inherit
 	// Init leaves the stub behind as the [Init]. All signals are blocked until it has made the process that goes on.
 	Init bool
 }
@@ -525,11 +526,11 @@ func (e *Exec) String() string {
 		quoted[i] = quote(s)
 	}
 	what := "execve "
-	switch {
-	case e.Wait:
+	if e.Wait {
 		what = "wait for start, execve "
-	case e.Fork:
-		what = "fork into the pid namespace, execve "
+	}
+	if e.Fork {
+		what = "fork into the pid namespace, " + what
 	}
 	if e.File != "" {
 		what += quote(e.File) + " as "
@@ -585,19 +586,20 @@ func (e *Exec) candidates() []string {
 	return files
 }
 
-// What the stub does before its execve: nothing; make the process that goes on, which has standard input for its terminal or not; wait; stay as init, and
-// make the process that goes on.
+// What the stub does before its execve: nothing, which is a bit, too, since its arguments are strings; make the process that goes on, which has standard
+// input for its terminal, and dies with its parent; wait; stay as init, and make the process that goes on.
 const (
-	stubExec = 1 + iota
+	stubExec = 1 << iota
 	stubFork
-	stubForkTerminal
+	stubTerminal
 	StubWait
 	stubInit
+	stubDies
 )
 
 // lowerStub runs the stub, which closes the descriptor it reports to at its execve, or
 // writes why that failed. Its arguments: a string whose bytes are what it does, the number of that
-// descriptor, and that of the one to wait for; the files to
+// descriptor, that of the one to wait for, and that of the runtime's socket where it forks, too; the files to
 // try; an empty string; the program's own arguments.
 func (e *Exec) lowerStub(a *Asm) {
 	list := append([]string{"what and descriptors"}, e.candidates()...)
@@ -606,23 +608,25 @@ func (e *Exec) lowerStub(a *Asm) {
 	first := a.newMem(a.alloc(8))
 	argv.Mem.Refs[0].To = first
 	report := RegSync
-	switch {
-	case e.Wait:
-		first.Data[0], report = StubWait, RegStarted
-	case e.Init:
-		first.Data[0] = stubInit
-	case e.Fork && e.Terminal:
-		first.Data[0] = stubForkTerminal
-	case e.Fork:
-		first.Data[0] = stubFork
-	default:
-		first.Data[0] = stubExec
+	first.Data[0] = stubExec
+	for bit, has := range [...]bool{1: e.Fork, e.Terminal, e.Wait, e.Init, e.Dies} {
+		if has {
+			first.Data[0] |= stubExec << bit
+		}
 	}
-	a.row(Row{Kind: RowStore, Args: [6]Arg{fd(report)}, N: 1, Mem: first, Off: 1})
-	a.keepOpen(report)
+	pass := func(r Reg, at int) {
+		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(r)}, N: 1, Mem: first, Off: at})
+		a.keepOpen(r)
+	}
 	if e.Wait {
-		a.row(Row{Kind: RowStore, Args: [6]Arg{fd(RegStart)}, N: 1, Mem: first, Off: 2})
-		a.keepOpen(RegStart)
+		report = RegStarted
+	}
+	pass(report, 1)
+	if e.Wait {
+		pass(RegStart, 2)
+	}
+	if e.Wait && e.Fork {
+		pass(RegSync, 3)
 	}
 	a.call(abi.CallExecveat, fd(RegStub), a.str(""), argv, a.vector(e.Env), num(abi.AtEmptyPath))
 }

@@ -184,16 +184,22 @@ func checkOrder(t testing.TB, p Plan) {
 }
 
 // beside reports whether a step of the runtime's side may be done while the container's goes on: the agent is told of a filter, and
-// a network namespace connected, for which the container's side waits later.
+// a network namespace connected, for which the container's side waits later, and before a fork: it is found by the process that ends with that.
 func beside(steps []Step) bool {
 	switch steps[0].Op.(type) {
 	case *SendListener, *ServeRoot:
 		return true
 	case *MakeVeth, *MakeMacvlan, *MakeIPvlan, *DeviceSysctl, *LinkUp, *AddAddress, *AddRoute, *PublishPorts, *ServeNames, *LimitEgress:
-		return slices.ContainsFunc(steps, func(s Step) bool {
-			op, ok := s.Op.(*Sync)
-			return ok && op.From == Runtime && (op.What == StartWord || op.What == connectedWord)
-		})
+		for _, s := range steps {
+			switch op := s.Op.(type) {
+			case *Fork:
+				return false
+			case *Sync:
+				if op.From == Runtime && (op.What == StartWord || op.What == connectedWord) {
+					return !op.Fork
+				}
+			}
+		}
 	}
 	return false
 }
