@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/image"
@@ -174,7 +175,7 @@ func openSource(c *cobra.Command, in IO, name string) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, err
 		}
-		r, err := http.DefaultClient.Do(q)
+		r, err := sourceClient().Do(q)
 		if err != nil {
 			return nil, err
 		}
@@ -185,6 +186,24 @@ func openSource(c *cobra.Command, in IO, name string) (io.ReadCloser, error) {
 		return r.Body, nil
 	}
 	return os.Open(name)
+}
+
+// sourceClient fetches what import reads. What a server compresses on the way is not inflated by it, as the bounds of archives are on what comes; and whoever typed
+// https is not led elsewhere.
+func sourceClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DisableCompression = true
+	t.ResponseHeaderTimeout = time.Minute
+	t.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{Transport: t, CheckRedirect: func(next *http.Request, before []*http.Request) error {
+		if len(before) > 5 {
+			return errors.New("more than 5 redirects")
+		}
+		if before[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
+			return fmt.Errorf("redirected from https to %s", next.URL.Scheme)
+		}
+		return nil
+	}}
 }
 
 // writeOutput has a file written, or stdout where that is no terminal. A file is there when it is whole.

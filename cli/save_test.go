@@ -1,14 +1,20 @@
 package cli
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,5 +61,42 @@ func TestOutputNamed(t *testing.T) {
 	}
 	if err := writeOutput(IO{}, dir+"/nowhere/out.tar", "save", nil); err == nil || !strings.HasPrefix(err.Error(), "invalid output path: ") {
 		t.Error(err)
+	}
+}
+
+// TestImportOfHostileServer: what a server compresses on the way comes to the bounds of archives as it is, or a bomb would pass them; and it leads nobody from https
+// to where there is none.
+func TestImportOfHostileServer(t *testing.T) {
+	nstest.Loopback(t)
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	_, _ = z.Write(make([]byte, 1<<20))
+	_ = z.Close()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(bomb.Bytes())
+	}))
+	defer server.Close()
+	c := &cobra.Command{}
+	c.SetContext(t.Context())
+	in, err := openSource(c, IO{}, server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, bomb.Bytes()) {
+		t.Errorf("%d bytes of %d, %v", len(got), bomb.Len(), err)
+	}
+
+	check := sourceClient().CheckRedirect
+	request := func(url string) *http.Request { return httptest.NewRequest(http.MethodGet, url, nil) }
+	if err := check(request("http://a/"), []*http.Request{request("https://a/"), request("https://b/")}); err == nil {
+		t.Error("from https to http")
+	}
+	if err := check(request("https://b/"), []*http.Request{request("http://a/")}); err != nil {
+		t.Error(err)
+	}
+	if err := check(request("http://b/"), slices.Repeat([]*http.Request{request("http://a/")}, 6)); err == nil {
+		t.Error("in circles")
 	}
 }
