@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -64,10 +65,7 @@ func change(c *Config, verb, rest string) (err error) {
 	case "VOLUME":
 		err = volumes(c, rest)
 	case "WORKDIR":
-		if rest, err = expand(rest, c.Env); !path.IsAbs(rest) {
-			rest = path.Join("/", c.WorkingDir, rest)
-		}
-		c.WorkingDir = path.Clean(rest)
+		err = workDir(c, rest)
 	case "USER":
 		c.User, err = expand(rest, c.Env)
 	case "STOPSIGNAL":
@@ -80,6 +78,20 @@ func change(c *Config, verb, rest string) (err error) {
 		err = fmt.Errorf("%s is not one of CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR", verb)
 	}
 	return err
+}
+
+func workDir(c *Config, s string) error {
+	dir, err := expand(s, c.Env)
+	switch {
+	case err != nil:
+		return err
+	case dir == "":
+		return errors.New("an empty directory")
+	case !path.IsAbs(dir):
+		dir = path.Join("/", c.WorkingDir, dir)
+	}
+	c.WorkingDir = path.Clean(dir)
+	return nil
 }
 
 func stopSignal(c *Config, s string) (err error) {

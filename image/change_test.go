@@ -19,7 +19,7 @@ func TestChange(t *testing.T) {
 		{`ENV A=new B=$A`, `"Env":["PATH=/bin","A=new","E=","B=a b"]`},
 		{"ENV A=new\nENV B=$A", `"Env":["PATH=/bin","A=new","E=","B=new"]`},
 		{`ENV A 1  "2" $PATH`, `"Env":["PATH=/bin","A=1  2 /bin","E="]`},
-		{`ENV B=${A}s C=${E:-x$A} D=${E-x} F=${E:+x} G=${A:+${NO:-y}} H=$1x I=$$ J=x$`, `"Env":["PATH=/bin","A=a b","E=","B=a bs","C=xa b","D=","F=","G=y","H=x","I=","J=x$"]`},
+		{`ENV B=${A}s C=${E:-x$A} D=${E-x} F=${E:+x} G=${A:+${NO:-y}} H=$1x I=$$ J=x$ K=${A:?none}${E?none} L=${NO+x}${E+x}`, `"Env":["PATH=/bin","A=a b","E=","B=a bs","C=xa b","D=","F=","G=y","H=x","I=","J=x$","K=a b","L=x"]`},
 		{"ENV B=1 \\\n\n # between\n   C=2\\ 3\n\n# comment\nLABEL $A=\"${PATH}\" c=\\\\", `"Env":["PATH=/bin","A=a b","E=","B=1","C=2 3"]`},
 		{"LABEL $A=\"${PATH}\" \"c d\"=\\\\\\\\", `"Labels":{"a b":"/bin","c d":"\\\\"}`},
 		{"CMD echo \\\n $A", `"Cmd":["/bin/sh","-c","echo  $A"]`},
@@ -46,8 +46,8 @@ func TestChange(t *testing.T) {
 			t.Errorf("%q: %s, want %s", c.lines, text, c.want)
 		}
 	}
-	for _, bad := range []string{"STOPSIGNAL foo", "STOPSIGNAL", "ONBUILD ONBUILD RUN x", "ONBUILD from x", "ENV B=${A", "ENV B=${}", "ENV B=${NO:?is missing}", "ENV B=${A/x/y}", "USER 'x", `USER "x`, "LABEL a=b\nRUN x", "\\", ""} {
-		if err := Change(base(), []string{bad}); err == nil && bad != "\\" {
+	for _, bad := range []string{"STOPSIGNAL foo", "STOPSIGNAL", "ONBUILD ONBUILD RUN x", "ONBUILD from x", "ENV B=${A", "ENV B=${}", "ENV B=${NO:?missing}", "ENV B=${NO?missing}", "ENV B=${E:?empty}", "WORKDIR $NO", "ENV B=${A/x/y}", "USER 'x", `USER "x`, "LABEL a=b\nRUN x", ""} {
+		if err := Change(base(), []string{bad}); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
 	}

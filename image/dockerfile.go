@@ -161,12 +161,14 @@ func substitute(name, modifier string, env []string) (string, error) {
 	}
 	word, err := expand(verb[1:], env)
 	switch {
-	case err != nil || set == (verb[0] == '+'):
-		return word, err
-	case verb[0] == '?' && !set:
+	case err != nil || verb[0] != '+' && set:
+		return value, err
+	case verb[0] == '?':
 		return "", fmt.Errorf("%s: %s", name, word)
+	case verb[0] == '+' && !set:
+		return "", nil
 	}
-	return value, nil
+	return word, nil
 }
 
 // braced splits at the brace that closes s.
