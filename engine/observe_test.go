@@ -455,7 +455,7 @@ func TestDeath(t *testing.T) {
 		t.Fatal("it runs")
 	}
 	i, err := e.Inspect(res.ID)
-	if err != nil || i.Death == nil || i.Death.Cause != "setup" || i.State.ExitCode != 127 || !strings.Contains(i.State.Error, "/nosuch") {
+	if err != nil || i.Death == nil || i.Death.Cause != "setup" || !strings.Contains(i.Death.Step, ": execve ") || i.State.ExitCode != 127 || !strings.Contains(i.State.Error, "/nosuch") {
 		t.Errorf("%v: %+v, %+v", err, i.Death, i.State)
 	}
 	if err := e.Remove(ctx, res.ID, RemoveOptions{}); err != nil {

@@ -311,7 +311,7 @@ func (m *monitor) started(w oci.Witness) error {
 	s := &m.state
 	s.Status, s.PID, s.Begun, s.Boot, s.Monitor = Running, w.PID, w.Begun, bootID(), ownWitness()
 	s.Started = time.Now()
-	s.ExitCode, s.Error, s.Step, s.OOMKilled, s.Death = 0, "", "", false, nil
+	s.ExitCode, s.Error, s.OOMKilled, s.Death = 0, "", false, nil
 	return WriteState(m.order.Dir, *s)
 }
 
@@ -404,8 +404,8 @@ func (m *monitor) failed(cause error) error {
 	if !m.before.Started.IsZero() {
 		m.state.Status = Exited
 	}
-	m.state.ExitCode, m.state.Error, m.state.Step = f.Code, f.Text, f.Step
-	m.state.Death = &Death{Cause: "setup"}
+	m.state.ExitCode, m.state.Error = f.Code, f.Text
+	m.state.Death = &Death{Cause: "setup", Step: f.Step}
 	m.mu.Unlock()
 	if m.task.AutoRemove {
 		err := m.remove()
@@ -561,9 +561,9 @@ func (m *monitor) launchAgain() bool {
 	m.mu.Lock()
 	m.run = r
 	m.state.Status, m.state.PID, m.state.Begun = Exited, 0, 0
-	m.state.ExitCode, m.state.Error, m.state.Step = f.Code, f.Text, f.Step
+	m.state.ExitCode, m.state.Error = f.Code, f.Text
 	m.state.Finished = time.Now()
-	m.state.Death = &Death{Cause: "setup"}
+	m.state.Death = &Death{Cause: "setup", Step: f.Step}
 	m.mu.Unlock()
 	return true
 }

@@ -92,7 +92,6 @@ type State struct {
 	Finished time.Time `json:",omitzero"`  // of the last run that ended
 	ExitCode int       `json:",omitempty"` // 128 and more for a signal, 255 where it is not known
 	Error    string    `json:",omitempty"` // why it did not start, or why its end is not known
-	Step     string    `json:",omitempty"` // the step of the plan that failed, when it did not start
 
 	OOMKilled bool `json:",omitempty"`
 	Restarts  int  `json:",omitempty"` // by the policy, since the last start by a person
@@ -120,6 +119,7 @@ type Death struct {
 	Cause  string            // exit, signal, oom, root, setup, unknown
 	Signal int               `json:",omitempty"` // that ended it
 	By     string            `json:",omitempty"` // who sent that
+	Step   string            `json:",omitempty"` // of the plan, that failed: "12 of 80: mount ..."
 	Memory map[string]uint64 `json:",omitempty"` // the cgroup's figures, where it was killed for want of memory
 	Log    []string          `json:",omitempty"` // its last lines
 }
