@@ -201,7 +201,7 @@ func limitFlags(s *pflag.FlagSet, r *engine.Resources, pids *int64) {
 		}
 		return sizeInto(&r.MemorySwap)(v)
 	})
-	s.Int64Var(pids, "pids-limit", 0, "`NUMBER` of processes and threads, at most; -1 is without limit (default 2048)")
+	s.Int64Var(pids, "pids-limit", 0, "`NUMBER` of processes and threads, at most; -1 is without limit (default 2048, as root)")
 	s.Func("kernel-memory", "limit of the kernel's memory, in `BYTES`", sizeInto(&r.KernelMemory))
 	s.MarkHidden("kernel-memory")
 }

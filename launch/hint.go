@@ -71,10 +71,10 @@ func hint(e *Error) string {
 }
 
 // profileHint is of any step in a user namespace that AppArmor has taken the rights from.
-const profileHint = "this machine lets programs do nothing in user namespaces unless a profile of AppArmor says so (kernel.apparmor_restrict_unprivileged_userns): as root, " +
-	"cp /usr/share/kakuri/apparmor/kakuri /etc/apparmor.d/, and apparmor_parser --replace /etc/apparmor.d/kakuri"
+const profileHint = "this machine lets programs do nothing in user namespaces unless a profile of AppArmor says so (kernel.apparmor_restrict_unprivileged_userns): apparmor/kakuri, " +
+	"which comes with kakuri in share/kakuri, is one: README.md, \"What it needs\", says how root loads it"
 
-// lacksProfile reads the kernel's parameter for that, and the process's label.
+// lacksProfile reports whether the kernel wants a profile for user namespaces, by its parameter, and the process has none, by its label.
 func lacksProfile(parameter, label string) bool {
 	return parameter == "1\n" && strings.TrimRight(label, "\n\x00") == "unconfined"
 }

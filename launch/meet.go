@@ -21,7 +21,7 @@ func isStart(op plan.Op) bool {
 	return ok && s.From == plan.Runtime && s.What == plan.StartWord
 }
 
-// start waits until the container's side has come to the start, too, or to the fork of the stub behind which that is. A word that
+// start waits until the container's side is at the start, too, or, where the stub forks, has said which process goes on. A word that
 // was sent ahead would let a container go on whose runtime has died meanwhile,
 // before it asked to be told of that.
 func (r *run) start(i int, s *plan.Sync) error {
@@ -138,19 +138,24 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 			}
 		default:
 			closeAll(fds)
-			e := r.childError(a, b)
-			switch {
-			case kind == plan.MsgExec && want == plan.MsgFork && r.stubForks():
-				e = r.fail(i, "clone", syscall.Errno(b)) // which is not the program's fault
-			case kind == plan.MsgExec:
-				e = r.fail(len(r.plan.Steps)-1, "execve", syscall.Errno(b))
-			}
+			e := r.reported(i, want, kind, a, b)
 			if want != plan.MsgFork {
 				return nil, e
 			}
 			early = e
 		}
 	}
+}
+
+// reported is the error that a message tells of.
+func (r *run) reported(i int, want, kind, a, b uint32) error {
+	switch {
+	case kind == plan.MsgExec && want == plan.MsgFork && r.stubForks():
+		return r.fail(i, "clone", syscall.Errno(b)) // which is not the program's fault
+	case kind == plan.MsgExec:
+		return r.fail(len(r.plan.Steps)-1, "execve", syscall.Errno(b))
+	}
+	return r.childError(a, b)
 }
 
 // forkLost waits for the next message, and reports whether there will be none of a fork: the process was killed over it, and its copy, if there is one, waits for this side.

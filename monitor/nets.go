@@ -435,14 +435,18 @@ func (n *names) networks() (Networks, *netdb.DB) {
 	if err == nil {
 		var now Networks
 		if now, err = ReadNetworks(n.dir); err == nil {
+			if now.Data != n.now.Data {
+				n.db = nil // which was of none
+			}
 			n.seen, n.now = seen, now
 		} else {
 			seen.Close()
 		}
 	}
+	// What cannot be read takes no limit away: what it said last holds. Else a question would pass by its --egress, and find its servers a moment later.
 	if errors.Is(err, fs.ErrNotExist) {
 		n.now = Networks{}
-	} // of one that cannot be read what it said last holds: else a question would pass by its --egress, and find its servers a moment later
+	}
 	if n.db == nil {
 		n.db = netdb.Open(n.now.Data, n.run)
 	}

@@ -276,7 +276,7 @@ func (d *Doer) deviceSysctl(op *plan.DeviceSysctl, pid int) error {
 		return err
 	}
 	err = in.do(func() error { return setSysctl(op.Path(), op.Value) })
-	if op.Spare && errors.Is(err, os.ErrNotExist) {
+	if op.Optional && errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return err

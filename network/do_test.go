@@ -373,7 +373,7 @@ func TestErrors(t *testing.T) {
 	d.must(t, pid, &plan.DeviceSysctl{Device: "eth0", Key: "net.ipv6.conf.IFNAME.disable_ipv6", Value: "1"})
 	d.refused(t, pid, &plan.AddAddress{Device: "eth0", Addr: prefix("fd00::2/64")}, "IPv6 is disabled there")
 	d.refused(t, pid, &plan.DeviceSysctl{Device: "eth0", Key: "net.ipv4.conf.IFNAME.none", Value: "1"}, "net/ipv4/conf/eth0/none")
-	d.must(t, pid, &plan.DeviceSysctl{Device: "eth0", Key: "net.ipv4.conf.IFNAME.none", Value: "1", Spare: true})
+	d.must(t, pid, &plan.DeviceSysctl{Device: "eth0", Key: "net.ipv4.conf.IFNAME.none", Value: "1", Optional: true})
 	d.refused(t, pid, &plan.MakeMacvlan{Parent: "eth9", Mode: "bridge", Device: "m"}, "macvlan m of the host's device eth9", "the host has no device eth9")
 	d.refused(t, pid, &plan.MakeMacvlan{Parent: "vk0", Mode: "bridge", Device: "m"}, "in use in another way")
 	d.refused(t, 1<<22, &plan.LinkUp{Device: "eth0"}, "network namespace of process 4194304")

@@ -367,7 +367,7 @@ type oomKills struct {
 	over chan struct{}
 }
 
-// count waits until the last one is counted, of a cgroup that is gone.
+// count waits until the last one is counted, of a cgroup that is gone: a second at most.
 func (k *oomKills) count() uint64 {
 	select {
 	case <-k.over:

@@ -74,7 +74,7 @@ func (r *Runtime) manager(h *cgroup.Host, o cgroup.Options, limited bool) (*syst
 	}
 	refused, err2 := h.Refuses(o)
 	if refused {
-		return nil, fmt.Errorf("limits need a cgroup of this user, which the one of this command is not, and systemd has none: %w", err)
+		return nil, fmt.Errorf("limits need a cgroup that this user may divide: this command's is not, and no systemd of the user answers: %w", err)
 	}
 	return nil, err2
 }
@@ -324,8 +324,11 @@ func (c *Container) group() (*group, error) {
 		return nil, err
 	}
 	g := &group{}
-	if g.Group, err = h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID}); err != nil || c.state.Systemd == nil {
-		return g, err
+	if g.Group, err = h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID}); err != nil {
+		return nil, err
+	}
+	if c.state.Systemd == nil {
+		return g, nil
 	}
 	err = g.openUnit(c, h)
 	if err != nil && !g.Exists() {
@@ -338,7 +341,7 @@ func (c *Container) group() (*group, error) {
 	return g, nil
 }
 
-// openUnit finds the unit that systemd made of the container's cgroup.
+// openUnit finds the unit that systemd made of the container's cgroup, which was opened without it: where it is gone nobody need be asked.
 func (g *group) openUnit(c *Container, h *cgroup.Host) (err error) {
 	if g.bus, err = dial(c.state.Owner != 0); err != nil {
 		return err
@@ -354,7 +357,7 @@ func (g *group) openUnit(c *Container, h *cgroup.Host) (err error) {
 	return nil
 }
 
-// A NoCgroupError is what a container without a cgroup cannot do, as an ordinary user's has none where nobody delegated one.
+// A NoCgroupError is what a container without a cgroup cannot do, as an ordinary user's that was started without limits may have none.
 type NoCgroupError struct{ ID, What string }
 
 func (e *NoCgroupError) Error() string {

@@ -204,7 +204,7 @@ func (c *HostnameCheck) Asked() string { return c.Value }
 // SysctlCheck asks for a kernel parameter.
 type SysctlCheck struct {
 	Key, Value string
-	Spare      bool `json:",omitempty"` // a kernel without it does what is asked for
+	Optional   bool `json:",omitempty"` // a kernel without it does what is asked for
 }
 
 // Kind implements [Check].

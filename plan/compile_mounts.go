@@ -134,7 +134,7 @@ func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, c
 		c.mountedAt(dest)
 		return nil
 	case m.Type == "proc" && c.stubForks:
-		op.PIDs = c.joins[len(c.joins)-1].reg
+		op.PIDNS = c.joins[slices.IndexFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })].reg
 	case dest == "/dev/pts" && m.Type == "devpts":
 		c.hasPts = true
 		op.Out = RegPts

@@ -180,9 +180,9 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 		w.add(&MakeIPvlan{Parent: e.Parent, Mode: e.mode(), Device: e.Device, MTU: e.MTU}, cause, check, nil)
 	}
 	v6 := slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
-	sysctl := func(key, value string, why Cause, spare bool) {
-		s := &DeviceSysctl{Device: e.Device, Key: key, Value: value, Spare: spare}
-		w.add(s, why, &SysctlCheck{Key: s.Path(), Value: value, Spare: spare}, nil)
+	sysctl := func(key, value string, why Cause, optional bool) {
+		s := &DeviceSysctl{Device: e.Device, Key: key, Value: value, Optional: optional}
+		w.add(s, why, &SysctlCheck{Key: s.Path(), Value: value, Optional: optional}, nil)
 	}
 	switch {
 	case !v6:

@@ -157,13 +157,17 @@ func (c *compiler) credentials() error {
 	if !stays {
 		c.inside(&Sigmask{}, because("signals were blocked over the clone"), nil)
 	}
-	exec := &Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Init: stays}
+	c.execve(&Exec{File: c.o.File, Args: p.Args, Env: p.Env, Path: dirs, Stub: c.needsStub(), Wait: c.o.Wait != "", Init: stays})
+	return nil
+}
+
+// execve is the last step. Where the stub forks before it the runtime has its last word behind that.
+func (c *compiler) execve(exec *Exec) {
 	if exec.Fork = c.stubForks; exec.Fork {
-		exec.Terminal, exec.Dies = p.Terminal, c.o.Foreground
+		exec.Terminal, exec.Pdeathsig = c.spec.Process.Terminal, c.o.Foreground
 		c.outside(&Sync{From: Runtime, What: StartWord, Fork: true}, because("all is built"), nil)
 	}
 	c.inside(exec, c.cause("process.args"), nil)
-	return nil
 }
 
 func (c *compiler) umask(asked *uint32) {

@@ -104,7 +104,7 @@ func TestWhoForksIntoPod(t *testing.T) {
 			case *Fork:
 				early = true
 			case *Mount:
-				if (op.PIDs != RegNone) != (test.stub && op.Type == "proc") {
+				if (op.PIDNS != RegNone) != (test.stub && op.Type == "proc") {
 					t.Errorf("%s: %v", test.what, op)
 				}
 			}
@@ -112,8 +112,8 @@ func TestWhoForksIntoPod(t *testing.T) {
 		if start, ok := p.Steps[n-2].Op.(*Sync); exec.Fork != test.stub || early == test.stub || (ok && start.Fork) != test.stub {
 			t.Errorf("%s: the stub forks: %v, this program: %v\n%s", test.what, exec.Fork, early, p.Text())
 		}
-		if exec.Dies != options.Foreground {
-			t.Errorf("%s: it dies with the runtime: %v", test.what, exec.Dies)
+		if exec.Pdeathsig != options.Foreground {
+			t.Errorf("%s: it dies with the runtime: %v", test.what, exec.Pdeathsig)
 		}
 	}
 }

@@ -190,7 +190,7 @@ type Mount struct {
 	There   bool   // Dest is a directory that is there, and is not made
 	NotProc bool   // Dest may not be inside a procfs, nor the root, wherever links of the image lead
 	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
-	PIDs    Reg    // a procfs is of this pid namespace, and not of the one that this process is in
+	PIDNS   Reg    // a procfs is of this pid namespace, and not of the one that this process is in
 }
 
 // Name implements [Op].
@@ -203,8 +203,8 @@ func (m *Mount) String() string {
 	if m.Inherit {
 		opts = append(opts, "mode as below")
 	}
-	if m.PIDs != RegNone {
-		opts = append(opts, "pidns="+m.PIDs.String())
+	if m.PIDNS != RegNone {
+		opts = append(opts, "pidns="+m.PIDNS.String())
 	}
 	if !m.Attrs.empty() {
 		opts = append(opts, m.Attrs.String())
@@ -238,7 +238,7 @@ func (m *Mount) lower(a *Asm) {
 	if out == RegNone {
 		out = a.tmp()
 	}
-	a.newFSMode(m.Type, m.Source, m.Options, mode, m.PIDs, m.Attrs.Set, out)
+	a.newFSMode(m.Type, m.Source, m.Options, mode, m.PIDNS, m.Attrs.Set, out)
 	// fsmount sets exactly m.Attrs.Set: nothing is left to clear, and clearing the
 	// field of access times alone would undo noatime and strictatime.
 	a.setattr(out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})

@@ -268,10 +268,10 @@ func (m *MakeIPvlan) String() string {
 // DeviceSysctl writes a kernel parameter of one device in the container's network namespace.
 type DeviceSysctl struct {
 	hands
-	Device string
-	Key    string // "net.ipv4.conf.IFNAME.log_martians": the device's name is in the place of that word
-	Value  string
-	Spare  bool `json:",omitempty"` // a kernel without it, as one without IPv6, does what is asked for
+	Device   string
+	Key      string // "net.ipv4.conf.IFNAME.log_martians": the device's name is in the place of that word
+	Value    string
+	Optional bool `json:",omitempty"` // a kernel without it, as one without IPv6, does what is asked for
 }
 
 // Path is the parameter's file below /proc/sys. A device's name may have dots, and no slash.

@@ -511,7 +511,7 @@ type Exec struct {
 	// with no more rights than the program has, and not this one. It goes on when the runtime, which knows it by then, says so by the [Sync] of that.
 	Fork     bool
 	Terminal bool // of Fork: standard input controls the process
-	Dies     bool // of Fork: with its parent, as by [DieWithParent], which a copy does not inherit
+	Pdeathsig bool // of Fork: it ends with its parent, as by [DieWithParent], which a copy does not inherit
 	// Init leaves the stub behind as the [Init]. All signals are blocked until it has made the process that goes on.
 	Init bool
 }
@@ -586,15 +586,15 @@ func (e *Exec) candidates() []string {
 	return files
 }
 
-// What the stub does before its execve: nothing, which is a bit, too, since its arguments are strings; make the process that goes on, which has standard
-// input for its terminal, and dies with its parent; wait; stay as init, and make the process that goes on.
+// What the stub does before its execve. stubExec is always set, since a byte 0 would end the string; then: make the process that goes on, which has standard
+// input for its terminal, and ends with its parent; wait; stay as init, and make the process that goes on.
 const (
 	stubExec = 1 << iota
 	stubFork
 	stubTerminal
 	StubWait
 	stubInit
-	stubDies
+	stubPdeathsig
 )
 
 // lowerStub runs the stub, which closes the descriptor it reports to at its execve, or
@@ -609,9 +609,12 @@ func (e *Exec) lowerStub(a *Asm) {
 	argv.Mem.Refs[0].To = first
 	report := RegSync
 	first.Data[0] = stubExec
-	for bit, has := range [...]bool{1: e.Fork, e.Terminal, e.Wait, e.Init, e.Dies} {
-		if has {
-			first.Data[0] |= stubExec << bit
+	for _, f := range []struct {
+		asked bool
+		bit   byte
+	}{{e.Fork, stubFork}, {e.Terminal, stubTerminal}, {e.Wait, StubWait}, {e.Init, stubInit}, {e.Pdeathsig, stubPdeathsig}} {
+		if f.asked {
+			first.Data[0] |= f.bit
 		}
 	}
 	pass := func(r Reg, at int) {

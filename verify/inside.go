@@ -81,7 +81,7 @@ func (r *reader) sysctl(c *plan.SysctlCheck) answer {
 	default:
 		got, err = r.inside(t, read)
 	}
-	if c.Spare && errors.Is(err, fs.ErrNotExist) {
+	if c.Optional && errors.Is(err, fs.ErrNotExist) {
 		return answer{measured: "this kernel has no such parameter", ok: true}
 	}
 	if err != nil {

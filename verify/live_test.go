@@ -447,7 +447,7 @@ func testAnotherPlan(t *testing.T, program string) {
 		{&plan.DeviceCheck{Path: "/dev/zero", Type: "c", Major: 1, Minor: 3}, "/dev/zero differs: c 1:5"},
 		{&plan.ReadonlyCheck{Path: "/etc"}, "/etc differs: a directory on overlay, writable"},
 		{&plan.SysctlCheck{Key: "net.ipv4.nothing", Value: "1"}, "net.ipv4.nothing unknown: open /proc/sys/net/ipv4/nothing: no such file or directory"},
-		{&plan.SysctlCheck{Key: "net.ipv4.nothing", Value: "1", Spare: true}, ""},
+		{&plan.SysctlCheck{Key: "net.ipv4.nothing", Value: "1", Optional: true}, ""},
 		{&plan.SysctlCheck{Key: "user.max_net_namespaces", Value: "1"}, "user.max_net_namespaces unknown: it shows only in the user namespace, which a reader cannot join"},
 		{&plan.SysctlCheck{Key: "kernel/../../../etc/passwd", Value: "1"}, "kernel/../../../etc/passwd unknown: it is no parameter's name"},
 		{&plan.SysctlCheck{Key: "kernel.ostype", Value: "Linux"}, ""},

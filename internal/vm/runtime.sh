@@ -21,5 +21,5 @@ $runtime start two
 $runtime kill two KILL
 until [ "$($runtime state two | jq -r .status)" = stopped ]; do sleep 0.1; done
 $runtime delete two
-! $runtime state two 2>/dev/null
+$runtime state two 2>/dev/null && { echo 'it is there still'; exit 1; }
 [ -z "$(ls /run/runtime-smoke)" ]
