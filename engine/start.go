@@ -31,7 +31,7 @@ func (e *Engine) spawnIn(ctx context.Context, world bool, how func(program strin
 		return nil, err
 	}
 	env := []string{"GOMAXPROCS=1"} // a heap for one thread is smaller, and there is nothing to do for two
-	for _, name := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"} {
+	for _, name := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}

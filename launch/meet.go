@@ -198,15 +198,20 @@ const (
 	mostStops = 3
 )
 
-// await waits until there is a message, or the end.
+// await waits until there is a message, or the end, which is io.EOF where the process has gone without closing the socket: who may trace it can have a copy of
+// that, by pidfd_getfd(2).
 func (r *run) await() error {
 	for stops := 0; ; {
-		fds := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}, {Fd: int32(r.proc.pidfd), Events: unix.POLLIN}}
 		n, err := unix.Poll(fds, stopTime)
 		switch {
 		case err == unix.EINTR:
-		case n != 0 || err != nil:
+		case err != nil || n != 0 && fds[0].Revents != 0:
 			return nil // reading it says what it is
+		case n != 0: // what it wrote last is there by now
+			if n, err := unix.Poll(fds[:1], 0); n == 0 && err == nil {
+				return io.EOF
+			}
 		case !r.stopped():
 		case stops == mostStops:
 			return fmt.Errorf("process %d is stopped by a signal again and again, by another one of its pid namespace", r.proc.PID)

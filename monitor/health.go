@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"io"
 	"os"
 	"strings"
@@ -160,7 +161,11 @@ func (c *checker) next() (result HealthResult, done bool) {
 		result, done := c.run()
 		under <- checked{result, done}
 	}()
-	timer := time.NewTimer(2*c.h.Timeout + c.grace)
+	patience := 2*c.h.Timeout + c.grace
+	if patience < c.h.Timeout {
+		patience = math.MaxInt64 // a timeout of centuries
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case got := <-under:

@@ -444,8 +444,11 @@ func (n *names) networks() (Networks, *netdb.DB) {
 		}
 	}
 	// What cannot be read takes no limit away: what it said last holds. Else a question would pass by its --egress, and find its servers a moment later.
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		n.now = Networks{}
+	case err != nil && n.db == nil:
+		n.now = Networks{Egress: &plan.Egress{}} // it may have said anything
 	}
 	if n.db == nil {
 		n.db = netdb.Open(n.now.Data, n.run)

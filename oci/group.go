@@ -46,10 +46,21 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 	}
 	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
 	x := &group{spare: o.Rootless && path == ""}
-	if x.bus, err = r.manager(h, o, resources != nil); err != nil {
+	resources = withDefaultDevices(resources)
+	if x.limits, err = limits.Compile(resources, h.Controllers()); err != nil {
 		return nil, err
 	}
-	if err := x.compile(h, o, withDefaultDevices(resources), spec.Annotations); err != nil {
+	if x.bus, err = r.manager(h, o, len(x.limits.Controllers()) > 0); err != nil {
+		return nil, err
+	}
+	if x.bus != nil {
+		x.path = &path
+		if o.Unit, err = x.newUnit(h, o, resources, spec.Annotations); err != nil {
+			x.Close()
+			return nil, err
+		}
+	}
+	if x.Group, err = h.Group(o); err != nil {
 		x.Close()
 		return nil, err
 	}
@@ -79,24 +90,6 @@ func (r *Runtime) manager(h *cgroup.Host, o cgroup.Options, limited bool) (*syst
 	return nil, err2
 }
 
-// compile works out the cgroup and its limits.
-func (g *group) compile(h *cgroup.Host, o cgroup.Options, r *specs.LinuxResources, annotations map[string]string) (err error) {
-	if g.bus != nil {
-		r = limits.Percents(r)
-	}
-	if g.limits, err = limits.Compile(r, h.Controllers()); err != nil {
-		return err
-	}
-	if g.bus != nil {
-		g.path = &o.Path
-		if o.Unit, err = g.newUnit(h, o, r, annotations); err != nil {
-			return err
-		}
-	}
-	g.Group, err = h.Group(o)
-	return err
-}
-
 // dial connects to the manager that makes the caller's units.
 func dial(rootless bool) (*systemd.Bus, error) {
 	connect := systemd.System
@@ -106,10 +99,14 @@ func dial(rootless bool) (*systemd.Bus, error) {
 	return connect()
 }
 
-// newUnit names the unit that systemd is to make for a container.
+// newUnit names the unit that systemd is to make for a container, and has the limits as systemd keeps them.
 func (g *group) newUnit(h *cgroup.Host, o cgroup.Options, r *specs.LinuxResources, annotations map[string]string) (*systemd.Unit, error) {
 	version, err := g.bus.Version()
 	if err != nil {
+		return nil, err
+	}
+	r = limits.Percents(r)
+	if g.limits, err = limits.Compile(r, h.Controllers()); err != nil {
 		return nil, err
 	}
 	properties, warnings, err := limits.Properties(r, h.Controllers(), version)
@@ -343,7 +340,7 @@ func (c *Container) group() (*group, error) {
 
 // openUnit finds the unit that systemd made of the container's cgroup, which was opened without it: where it is gone nobody need be asked.
 func (g *group) openUnit(c *Container, h *cgroup.Host) (err error) {
-	if g.bus, err = dial(c.state.Owner != 0); err != nil {
+	if g.bus, err = dial(c.state.UserSystemd); err != nil {
 		return err
 	}
 	if g.unit, err = g.bus.Unit(systemd.Options{Path: *c.state.Systemd, ID: c.ID, Unified: h.Unified()}); err != nil {
@@ -353,6 +350,7 @@ func (g *group) openUnit(c *Container, h *cgroup.Host) (err error) {
 	if err != nil {
 		return err
 	}
+	g.Group.Close()
 	g.Group = by
 	return nil
 }

@@ -432,6 +432,21 @@ func TestExecCgroup(t *testing.T) {
 	}
 }
 
+// TestLimitsBySystemd: a user's systemd is asked for limits that take controllers, and for nothing else, such as rules of devices, which a container does without.
+func TestLimitsBySystemd(t *testing.T) {
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	h := &cgroup.Host{Hierarchies: []cgroup.Hierarchy{{Version: limits.V2, Mount: "/sys/fs/cgroup"}}}
+	r := &Runtime{UserSystemd: true}
+	o := cgroup.Options{ID: "x", Rootless: true}
+	if bus, err := r.manager(h, o, false); bus != nil || err != nil {
+		t.Errorf("without limits: %v %v", bus, err)
+	}
+	if _, err := (&Runtime{Systemd: true}).manager(h, o, false); err == nil || !strings.HasPrefix(err.Error(), "--systemd-cgroup: ") {
+		t.Errorf("by its flag: %v", err)
+	}
+}
+
 // TestUnitGone: a user's last log-out ends systemd and the cgroups that it made. Who is there without it can remove the container still, and one whose cgroup is there needs it.
 func TestUnitGone(t *testing.T) {
 	nstest.Root(t)
@@ -447,7 +462,7 @@ func TestUnitGone(t *testing.T) {
 	}
 	defer g.Close()
 	unit := "user.slice:kakuri:gone"
-	c := &Container{ID: "gone", runtime: r, state: record{Cgroups: g.Paths(), Systemd: &unit, Owner: 1}}
+	c := &Container{ID: "gone", runtime: r, state: record{Cgroups: g.Paths(), Systemd: &unit, UserSystemd: true}}
 	if err := c.removeGroup(t.Context()); err != nil {
 		t.Errorf("it is gone: %v", err)
 	}

@@ -264,7 +264,7 @@ func (c *Container) note(b *Bundle, g *group, how manner) error {
 		return nil
 	}
 	if g != nil {
-		c.state.Cgroups, c.state.Systemd = g.Paths(), g.path
+		c.state.Cgroups, c.state.Systemd, c.state.UserSystemd = g.Paths(), g.path, g.bus != nil && g.bus.User
 	}
 	if err := c.save(); err != nil {
 		return err

@@ -146,24 +146,25 @@ type Container struct {
 
 // record is state.json.
 type record struct {
-	Version    string            `json:"ociVersion"`
-	Bundle     string            `json:"bundle"`
-	Rootfs     string            `json:"rootfs"`
-	Created    time.Time         `json:"created"`
-	PID        int               `json:"pid,omitempty"`     // 0 until there is a process
-	Begun      uint64            `json:"begun,omitempty"`   // when that process began, in clock ticks since the boot: proc_pid_stat(5), field 22
-	Owner      uint32            `json:"owner"`             // effective uid of who created it
-	Cgroups    map[string]string `json:"cgroups,omitempty"` // directories by controller; version 2's by the empty name
-	Systemd    *string           `json:"systemd,omitempty"` // linux.cgroupsPath, where systemd makes the cgroup
-	OwnPIDs    bool              `json:"ownPids,omitempty"` // has a pid namespace of its own: its end is that of all its processes
-	Annotated  map[string]string `json:"annotations,omitempty"`
-	Stdio      []string          `json:"stdio,omitempty"`      // the pipes among the first three descriptors at its creation: "pipe:[INODE]"
-	CRIU       *Witness          `json:"criu,omitempty"`       // the one that dumps or restores it at this moment
-	Foreground bool              `json:"foreground,omitempty"` // it ends with the command that made it
-	Restoring  bool              `json:"restoring,omitempty"`  // PID is CRIU's, or of a process that CRIU has not finished
-	NewTime    bool              `json:"newTime,omitempty"`    // CRIU made it a time namespace that config.json has not
-	Kin        *kin              `json:"kin,omitempty"`        // where neither a pid namespace nor a cgroup ends its processes
-	Covers     *covered          `json:"covers,omitempty"`     // where the root is built in place
+	Version     string            `json:"ociVersion"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	PID         int               `json:"pid,omitempty"`         // 0 until there is a process
+	Begun       uint64            `json:"begun,omitempty"`       // when that process began, in clock ticks since the boot: proc_pid_stat(5), field 22
+	Owner       uint32            `json:"owner"`                 // effective uid of who created it
+	Cgroups     map[string]string `json:"cgroups,omitempty"`     // directories by controller; version 2's by the empty name
+	Systemd     *string           `json:"systemd,omitempty"`     // linux.cgroupsPath, where systemd makes the cgroup
+	UserSystemd bool              `json:"userSystemd,omitempty"` // that one is a user's own, and not the machine's
+	OwnPIDs     bool              `json:"ownPids,omitempty"`     // has a pid namespace of its own: its end is that of all its processes
+	Annotated   map[string]string `json:"annotations,omitempty"`
+	Stdio       []string          `json:"stdio,omitempty"`      // the pipes among the first three descriptors at its creation: "pipe:[INODE]"
+	CRIU        *Witness          `json:"criu,omitempty"`       // the one that dumps or restores it at this moment
+	Foreground  bool              `json:"foreground,omitempty"` // it ends with the command that made it
+	Restoring   bool              `json:"restoring,omitempty"`  // PID is CRIU's, or of a process that CRIU has not finished
+	NewTime     bool              `json:"newTime,omitempty"`    // CRIU made it a time namespace that config.json has not
+	Kin         *kin              `json:"kin,omitempty"`        // where neither a pid namespace nor a cgroup ends its processes
+	Covers      *covered          `json:"covers,omitempty"`     // where the root is built in place
 }
 
 // validID reports whether an id can be the name of a directory: letters, digits and "_+-.".

@@ -419,7 +419,7 @@ func (c *compiler) filterTakesFork() bool {
 // buildsOutside reports whether the container can be built by a process that is not in its pid namespace: its own procfs is mounted from outside, nothing is looked up by
 // the links there that lead to who looks, and nobody is told of a process that ends before the container runs.
 func (c *compiler) buildsOutside() bool {
-	return !c.hooked() && !(c.o.Init && c.o.Wait != "") && !slices.ContainsFunc(c.spec.Mounts, func(m specs.Mount) bool {
+	return !c.hooked() && !(c.o.Init && c.o.Wait != "") && !ofSelf(c.spec.Process.Cwd) && !slices.ContainsFunc(c.spec.Mounts, func(m specs.Mount) bool {
 		source, inside := c.insideRoot(m.Source)
 		return m.Type == "proc" && !c.host.ProcPIDNS || ofSelf(m.Destination) || inside && ofSelf(source)
 	})

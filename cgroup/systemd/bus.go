@@ -15,7 +15,7 @@ import (
 // A Bus is a connection to a systemd manager. It is not for use by several goroutines at once.
 type Bus struct {
 	*dbus.Conn
-	user    bool
+	User    bool // the manager is a user's own, and not the machine's
 	version int
 }
 
@@ -49,24 +49,40 @@ func newBus(c *dbus.Conn, user bool) (*Bus, error) {
 		c.Close()
 		return nil, err
 	}
-	return &Bus{Conn: c, user: user}, nil
+	return &Bus{Conn: c, User: user}, nil
 }
 
 // User connects to the manager of the calling user, who may be in a user namespace: by the session bus, else by the manager's own
-// socket. Both are where a login has them, pam_systemd(8), also for who has come by su(1) or cron(8).
+// socket. Both are where a login has them, also for who has come by su(1) or cron(8).
 func User() (*Bus, error) {
 	address, dir := os.Getenv("DBUS_SESSION_BUS_ADDRESS"), os.Getenv("XDG_RUNTIME_DIR")
-	usual := "/run/user/" + strconv.Itoa(os.Getuid())
 	c, err := dialUser(address, dir)
-	if err != nil && dir != usual {
-		if c, err2 := dialUser("", usual); err2 == nil {
-			return newBus(c, true)
+	if usual := loginDir(); err != nil && dir != usual {
+		var err2 error
+		if c, err2 = dialUser("", usual); err2 == nil {
+			err = nil
+		} else {
+			err = dbus.Both(err, err2)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return newBus(c, true)
+}
+
+// loginDir is where a login of this user has its sockets: pam_systemd(8). In a user namespace the user is known by the number outside.
+func loginDir() string {
+	uid := uint64(os.Getuid())
+	data, _ := os.ReadFile("/proc/self/uid_map")
+	for line := range strings.Lines(string(data)) {
+		var inside, outside, count uint64
+		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 && uid >= inside && uid-inside < count {
+			uid += outside - inside
+			break
+		}
+	}
+	return "/run/user/" + strconv.FormatUint(uid, 10)
 }
 
 func dialUser(address, dir string) (*dbus.Conn, error) {

@@ -47,7 +47,7 @@ func (b *Bus) Unit(o Options) (*Unit, error) {
 	}
 	if slice == "" {
 		slice = "system.slice"
-		if b.user {
+		if b.User {
 			slice = "user.slice"
 		}
 	}
@@ -62,7 +62,7 @@ func (b *Bus) Unit(o Options) (*Unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.user {
+	if b.User {
 		own, err := b.property("ControlGroup")
 		if err != nil {
 			return nil, err
@@ -75,7 +75,7 @@ func (b *Bus) Unit(o Options) (*Unit, error) {
 		if u.path, err = slicePath(u.name); err != nil {
 			return nil, err
 		}
-		if b.user {
+		if b.User {
 			own, err := b.property("ControlGroup")
 			if err != nil {
 				return nil, err
