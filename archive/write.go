@@ -76,6 +76,7 @@ type packer struct {
 	o       WriteOptions
 	links   map[inode]string // the first name of files that have several
 	names   int              // bytes of these
+	listed  int              // bytes of the names of the directories under way
 	frames  []*tar.Header    // directories that wait for something that is packed of them, outermost first
 	entries int64
 	bytes   int64
@@ -85,8 +86,8 @@ type packer struct {
 
 type inode struct{ major, minor, ino uint64 }
 
-// maxKeptNames bounds the names that are kept until the end, in bytes: of files that have several, and of directories. It is enough for some three million, while one that
-// is deep in directories may have 4 kB.
+// maxKeptNames bounds the names that are kept until the end, in bytes: of files that have several, and of directories; and those of the directories under way. It is
+// enough for some three million, while one that is deep in directories may have 4 kB.
 const maxKeptNames = 256 << 20
 
 // above is what a file's directory says about the file.
@@ -121,8 +122,11 @@ func (p *packer) one(f *os.File, name string, depth int, up *above) error {
 	}
 	var st unix.Statx_t
 	if p.o.OneMount && up != nil {
-		if err := remembered(f, 0, &st); err != nil || st.Mnt_id != up.mount {
-			return errors.Join(err, p.mountPoint(f, name))
+		if err := remembered(f, 0, &st); err != nil {
+			return err
+		}
+		if st.Mnt_id != up.mount {
+			return p.mountPoint(f, name)
 		}
 	}
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
@@ -308,6 +312,8 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 		}
 		in.anew = true
 	}
+	before := p.listed
+	defer func() { p.listed = before }()
 	names, err := p.list(dir)
 	if err != nil {
 		return err
@@ -330,17 +336,16 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	return nil
 }
 
-// list gives the names of a directory, sorted. One whose files a program serves may have no end.
+// list gives the names of a directory, sorted. One whose files a program serves may have no end, and each that is in it, too.
 func (p *packer) list(dir *os.File) ([]string, error) {
 	var list []string
-	kept := 0
 	for p.ctx.Err() == nil {
 		some, err := dir.Readdirnames(1024)
 		for _, n := range some {
-			kept += len(n) + 16 // of a string itself
+			p.listed += len(n) + 16 // of a string itself
 		}
-		if kept > maxKeptNames {
-			return nil, &LimitError{"bytes in the names of a directory", maxKeptNames}
+		if p.listed > maxKeptNames {
+			return nil, &LimitError{"bytes of names of directories in each other", maxKeptNames}
 		}
 		list = append(list, some...)
 		switch {

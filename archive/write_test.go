@@ -235,6 +235,33 @@ func TestWriteManyLinks(t *testing.T) {
 	}
 }
 
+// TestWriteManyNames: the names of a directory are kept until all is packed that is in it, and count for as long, together with those of the directories that it is in.
+func TestWriteManyNames(t *testing.T) {
+	dir := nstest.Dir(t)
+	for _, name := range []string{"a/1", "b/2"} { // of 17 bytes each: two, and one more in each of them
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		before int
+		good   bool
+	}{{0, true}, {maxKeptNames - 3*17, true}, {maxKeptNames - 3*17 + 1, false}} {
+		pk := &packer{ctx: t.Context(), tar: tar.NewWriter(io.Discard), listed: c.before, o: WriteOptions{Limits: DefaultLimits()}}
+		f, err := OpenIn(open(t, dir), ".", unix.O_PATH)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = pk.file(f, "x", 0, nil)
+		if limit := new(LimitError); (err == nil) != c.good || err != nil && !errors.As(err, &limit) {
+			t.Errorf("after %d bytes: %v", c.before, err)
+		}
+		if err == nil && pk.listed != c.before {
+			t.Errorf("%d bytes count on after %d", pk.listed, c.before)
+		}
+	}
+}
+
 // TestWriteOfKernel: what the kernel makes while it is read is in the archive as it is read, whatever its size seems to be.
 func TestWriteOfKernel(t *testing.T) {
 	for _, file := range []string{"/proc/version", "/proc/sys/kernel/random/boot_id", "/sys/kernel/mm/transparent_hugepage/enabled"} {
