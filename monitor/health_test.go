@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kakuri/kakuri/internal/nstest"
 )
 
 // TestHealth: the state of health is what Docker makes of the same results.
@@ -74,9 +76,9 @@ func TestFirstOf(t *testing.T) {
 // TestCheckThatDoesNotEnd: a check whose process waits for a file system that does not answer, beyond any signal, is one that failed, again and again, and no other is
 // begun until it ends.
 func TestCheckThatDoesNotEnd(t *testing.T) {
-	began, answer := 0, make(chan int, 1)
+	began, answer := make(chan struct{}, 10), make(chan int, 1)
 	c := checker{h: &HealthCheck{Timeout: time.Millisecond}, grace: time.Millisecond, run: func() (HealthResult, bool) {
-		began++
+		began <- struct{}{}
 		return HealthResult{ExitCode: <-answer}, true
 	}}
 	for range 3 {
@@ -85,17 +87,16 @@ func TestCheckThatDoesNotEnd(t *testing.T) {
 			t.Errorf("%+v %v", r, done)
 		}
 	}
-	if began != 1 {
-		t.Errorf("%d at once", began)
+	<-began
+	if more := len(began); more > 0 {
+		t.Fatalf("%d more at once", more)
 	}
 	stuck := c.under
 	answer <- 7
-	for len(stuck) == 0 { // nobody else takes it
-		time.Sleep(time.Millisecond)
-	}
+	nstest.Until(t, "the end of the check", func() bool { return len(stuck) > 0 }) // nobody else takes it
 	answer <- 0
 	c.grace = time.Minute
-	if r, done := c.next(); !done || r.ExitCode != 0 || began != 2 {
-		t.Errorf("%+v %v, the check number %d", r, done, began)
+	if r, done := c.next(); !done || r.ExitCode != 0 || len(began) != 1 {
+		t.Errorf("%+v %v, after %d checks more", r, done, len(began))
 	}
 }
