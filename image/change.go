@@ -22,28 +22,38 @@ type Config = spec.DockerOCIImageConfig
 func Change(c *Config, lines []string) error {
 	for _, line := range lines {
 		if strings.TrimSpace(line) == "" {
-			return fmt.Errorf("change %q: want an instruction of a Dockerfile with its value, as in CMD [\"sh\"]", line)
+			return noValue(line)
 		}
 	}
-	command := false
+	asked := false // for a command
 	for _, line := range instructions(strings.Join(lines, "\n")) {
-		verb, rest := line, ""
-		if i := strings.IndexAny(line, " \t"); i >= 0 {
-			verb, rest = line[:i], strings.TrimSpace(line[i:])
-		}
+		verb, rest := firstWord(line)
 		if rest == "" {
-			return fmt.Errorf("change %q: want an instruction of a Dockerfile with its value, as in CMD [\"sh\"]", line)
+			return noValue(line)
 		}
 		verb = strings.ToUpper(verb)
 		if err := change(c, verb, rest); err != nil {
 			return fmt.Errorf("change %q: %w", line, err)
 		}
 		// As in a Dockerfile, what the image had are arguments for another program.
-		if command = command || verb == "CMD"; verb == "ENTRYPOINT" && !command {
+		if asked = asked || verb == "CMD"; verb == "ENTRYPOINT" && !asked {
 			c.Cmd = nil
 		}
 	}
 	return nil
+}
+
+func noValue(line string) error {
+	return fmt.Errorf("change %q: want an instruction of a Dockerfile with its value, as in CMD [\"sh\"]", line)
+}
+
+// firstWord splits a line behind what its first blank ends.
+func firstWord(s string) (word, rest string) {
+	i := strings.IndexAny(s, " \t")
+	if i < 0 {
+		return s, ""
+	}
+	return s[:i], strings.TrimSpace(s[i:])
 }
 
 func change(c *Config, verb, rest string) (err error) {
@@ -94,18 +104,21 @@ func workDir(c *Config, s string) error {
 	return nil
 }
 
-func stopSignal(c *Config, s string) (err error) {
-	if c.StopSignal, err = expand(s, c.Env); err == nil {
-		if _, ok := abi.ParseSignal(c.StopSignal); !ok {
-			err = fmt.Errorf("invalid signal: %s", c.StopSignal)
-		}
+func stopSignal(c *Config, s string) error {
+	signal, err := expand(s, c.Env)
+	if err != nil {
+		return err
 	}
-	return err
+	if _, ok := abi.ParseSignal(signal); !ok {
+		return fmt.Errorf("invalid signal: %s", signal)
+	}
+	c.StopSignal = signal
+	return nil
 }
 
 // onBuild keeps an instruction as it is: it is for the image that is built from this one.
 func onBuild(c *Config, s string) error {
-	switch verb, _, _ := strings.Cut(strings.ToUpper(s), " "); verb {
+	switch verb, _ := firstWord(strings.ToUpper(s)); verb {
 	case "ONBUILD", "FROM", "MAINTAINER":
 		return fmt.Errorf("%s is no instruction for ONBUILD", verb)
 	}
@@ -141,11 +154,11 @@ func words(s string, env []string) ([]string, error) {
 func pairs(s string, env []string, set func(k, v string)) error {
 	list := fields(s)
 	if len(list) > 0 && !strings.Contains(list[0], "=") {
-		k, v, ok := strings.Cut(s, " ")
-		if !ok {
+		k, v := firstWord(s)
+		if v == "" {
 			return fmt.Errorf("%s has no value", k)
 		}
-		list = []string{k + "=" + strings.TrimSpace(v)}
+		list = []string{k + "=" + v}
 	}
 	for _, w := range list {
 		k, v, ok := strings.Cut(w, "=")
@@ -218,7 +231,7 @@ func volumes(c *Config, s string) error {
 	}
 	for _, v := range list {
 		if strings.TrimSpace(v) == "" {
-			return fmt.Errorf("an empty volume")
+			return errors.New("an empty volume")
 		}
 		c.Volumes[v] = struct{}{}
 	}
@@ -230,8 +243,7 @@ func healthcheck(s string) (*spec.HealthcheckConfig, error) {
 	h := &spec.HealthcheckConfig{}
 	for strings.HasPrefix(s, "--") {
 		var option string
-		option, s, _ = strings.Cut(s, " ")
-		s = strings.TrimSpace(s)
+		option, s = firstWord(s)
 		name, value, _ := strings.Cut(option[2:], "=")
 		if name == "retries" {
 			n, err := strconv.Atoi(value)
@@ -251,12 +263,11 @@ func healthcheck(s string) (*spec.HealthcheckConfig, error) {
 		}
 		*to = d
 	}
-	verb, rest, _ := strings.Cut(s, " ")
+	verb, rest := firstWord(s)
 	switch strings.ToUpper(verb) {
 	case "NONE":
 		return &spec.HealthcheckConfig{Test: []string{"NONE"}}, nil
 	case "CMD":
-		rest = strings.TrimSpace(rest)
 		var list []string
 		if strings.HasPrefix(rest, "[") && json.Unmarshal([]byte(rest), &list) == nil {
 			h.Test = append([]string{"CMD"}, list...)
@@ -265,5 +276,5 @@ func healthcheck(s string) (*spec.HealthcheckConfig, error) {
 		}
 		return h, nil
 	}
-	return nil, fmt.Errorf("want NONE, or CMD and a command")
+	return nil, errors.New("want NONE, or CMD and a command")
 }

@@ -22,6 +22,10 @@ func TestChange(t *testing.T) {
 		{`ENV B=${A}s C=${E:-x$A} D=${E-x} F=${E:+x} G=${A:+${NO:-y}} H=$1x I=$$ J=x$ K=${A:?none}${E?none} L=${NO+x}${E+x}`, `"Env":["PATH=/bin","A=a b","E=","B=a bs","C=xa b","D=","F=","G=y","H=x","I=","J=x$","K=a b","L=x"]`},
 		{"ENV B=1 \\\n\n # between\n   C=2\\ 3\n\n# comment\nLABEL $A=\"${PATH}\" c=\\\\", `"Env":["PATH=/bin","A=a b","E=","B=1","C=2 3"]`},
 		{"LABEL $A=\"${PATH}\" \"c d\"=\\\\\\\\", `"Labels":{"a b":"/bin","c d":"\\\\"}`},
+		{`ENV B=${NO:-"}"}x C=${NO:-'}'} D="${NO:-"}"}" F=${NO:-\}} G=${NO:-"\"}"} H=${A:+{\"}}`, `"Env":["PATH=/bin","A=a b","E=","B=}x","C=}","D=}","F=}","G=\"}","H={\"}"]`},
+		{`ENV B=${12}x C=$12x D=$@x F=$A_b G=${A_b:-é}é`, `"Env":["PATH=/bin","A=a b","E=","B=x","C=x","D=x","F=","G=éé"]`},
+		{"ENV A\t1 \t2", `"Env":["PATH=/bin","A=1 \t2","E="]`},
+		{"HEALTHCHECK --retries=2\tCMD\ttrue", `"Healthcheck":{"Test":["CMD-SHELL","true"],"Retries":2}`},
 		{"CMD echo \\\n $A", `"Cmd":["/bin/sh","-c","echo  $A"]`},
 		{"cmd\techo", `"Cmd":["/bin/sh","-c","echo"]`},
 		{`ENTRYPOINT ["x"]`, `"Cmd":null`},
@@ -46,10 +50,14 @@ func TestChange(t *testing.T) {
 			t.Errorf("%q: %s, want %s", c.lines, text, c.want)
 		}
 	}
-	for _, bad := range []string{"STOPSIGNAL foo", "STOPSIGNAL", "ONBUILD ONBUILD RUN x", "ONBUILD from x", "ENV B=${A", "ENV B=${}", "ENV B=${NO:?missing}", "ENV B=${NO?missing}", "ENV B=${E:?empty}", "WORKDIR $NO", "ENV B=${A/x/y}", "USER 'x", `USER "x`, "LABEL a=b\nRUN x", ""} {
+	for _, bad := range []string{"STOPSIGNAL foo", "STOPSIGNAL", "ONBUILD ONBUILD RUN x", "ONBUILD from x", "ONBUILD FROM\tx", "ENV A", "ENV B=${NO:-\"}", "ENV B=${A", "ENV B=${}", "ENV B=${NO:?missing}", "ENV B=${NO?missing}", "ENV B=${E:?empty}", "WORKDIR $NO", "ENV B=${A/x/y}", "USER 'x", `USER "x`, "LABEL a=b\nRUN x", ""} {
 		if err := Change(base(), []string{bad}); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
+	}
+	wrong := base()
+	if err := Change(wrong, []string{"STOPSIGNAL foo"}); err == nil || wrong.StopSignal != "" {
+		t.Errorf("%q %v", wrong.StopSignal, err)
 	}
 	joined := base()
 	if err := Change(joined, []string{"ENV B=1 \\", "C=2"}); err != nil || strings.Join(joined.Env, " ") != "PATH=/bin A=a b E= B=1 C=2" {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -65,7 +66,8 @@ func fields(s string) []string {
 }
 
 // expand gives what a word of a Dockerfile means: without its quotes and backslashes, and with the values of env where it has $NAME, ${NAME},
-// ${NAME:-WORD} or ${NAME:+WORD}. What is not set is empty, and "..." and '...' are as in a shell.
+// ${NAME:-WORD}, ${NAME:+WORD} or ${NAME:?WORD}, whose WORD is the error where NAME is not set. Without the colon, an empty value is one, too.
+// What is not set is empty, and "..." and '...' are as in a shell.
 func expand(s string, env []string) (string, error) {
 	x := expander{rest: s, env: env}
 	for x.rest != "" && x.err == nil {
@@ -97,7 +99,7 @@ func (x *expander) one(quotes bool) {
 		x.take(1)
 		end := strings.IndexByte(x.rest, '\'')
 		if end < 0 {
-			x.err = fmt.Errorf("a quote ' is not closed")
+			x.err = errors.New("a quote ' is not closed")
 			return
 		}
 		x.out.WriteString(x.take(end))
@@ -108,7 +110,7 @@ func (x *expander) one(quotes bool) {
 			x.one(false)
 		}
 		if x.err == nil && x.rest == "" {
-			x.err = fmt.Errorf("a quote \" is not closed")
+			x.err = errors.New("a quote \" is not closed")
 		}
 		x.rest = strings.TrimPrefix(x.rest, `"`)
 	default:
@@ -139,10 +141,12 @@ func (x *expander) variable() {
 		return
 	}
 	n := nameLen(body)
-	value, err := substitute(body[:n], body[n:], x.env)
-	if x.err = err; n == 0 {
+	if n == 0 {
 		x.err = fmt.Errorf("${%s} names no variable", body)
+		return
 	}
+	value, err := substitute(body[:n], body[n:], x.env)
+	x.err = err
 	x.out.WriteString(value)
 }
 
@@ -171,14 +175,23 @@ func substitute(name, modifier string, env []string) (string, error) {
 	return word, nil
 }
 
-// braced splits at the brace that closes s.
+// braced splits at the brace that closes s. Those within quotes or behind a backslash are none.
 func braced(s string) (body, rest string, ok bool) {
 	depth := 1
-	for i := range len(s) {
-		switch s[i] {
-		case '{':
+	var quote byte
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && quote != '\'':
+			i++
+		case c == quote:
+			quote = 0
+		case quote != 0:
+		case c == '"' || c == '\'':
+			quote = c
+		case c == '{':
 			depth++
-		case '}':
+		case c == '}':
 			if depth--; depth == 0 {
 				return s[:i], s[i+1:], true
 			}
@@ -189,18 +202,15 @@ func braced(s string) (body, rest string, ok bool) {
 
 // nameLen is how much of s is the name of a variable, be it a shell's own one, as "1" or "@", which is never set here.
 func nameLen(s string) int {
-	if s != "" && strings.IndexByte("@*#?-$!", s[0]) >= 0 {
+	const digits, letters = "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	of := func(these string) int { return len(s) - len(strings.TrimLeft(s, these)) }
+	switch n := of(digits); {
+	case n > 0:
+		return n
+	case s != "" && strings.IndexByte("@*#?-$!", s[0]) >= 0:
 		return 1
 	}
-	for i := range len(s) {
-		c := s[i] | 0x20
-		if digit := s[i] >= '0' && s[i] <= '9'; !digit && (c < 'a' || c > 'z') && s[i] != '_' {
-			return i
-		} else if digit && i == 0 {
-			return len(s) - len(strings.TrimLeft(s, "0123456789"))
-		}
-	}
-	return len(s)
+	return of(letters + digits)
 }
 
 // lookup finds the value of a variable of KEY=VALUE lines.

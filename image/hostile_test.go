@@ -2,11 +2,15 @@ package image
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/hostile"
@@ -142,5 +146,43 @@ func TestHostileLayers(t *testing.T) {
 			}
 			canary.Check(t)
 		})
+	}
+}
+
+// TestImportOfHostileServer: what a server compresses on the way comes to the bounds of archives as it is, or a bomb would pass them; and it leads nobody from https
+// to where there is none.
+func TestImportOfHostileServer(t *testing.T) {
+	nstest.Loopback(t)
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	_, _ = z.Write(make([]byte, 1<<20))
+	_ = z.Close()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(bomb.Bytes())
+	}))
+	defer server.Close()
+	in, err := OpenURL(t.Context(), server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, bomb.Bytes()) {
+		t.Errorf("%d bytes of %d, %v", len(got), bomb.Len(), err)
+	}
+
+	check := sourceClient().CheckRedirect
+	request := func(url string) *http.Request { return httptest.NewRequest(http.MethodGet, url, nil) }
+	if err := check(request("http://a/"), []*http.Request{request("https://a/"), request("https://b/")}); err == nil {
+		t.Error("from https to http")
+	}
+	if err := check(request("https://b/"), []*http.Request{request("http://a/")}); err != nil {
+		t.Error(err)
+	}
+	for _, redirects := range []int{maxRedirects, maxRedirects + 1} {
+		before := slices.Repeat([]*http.Request{request("http://a/")}, redirects)
+		if err := check(request("http://b/"), before); (err == nil) != (redirects == maxRedirects) {
+			t.Errorf("%d redirects: %v", redirects, err)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -136,6 +137,58 @@ func carried(a netip.Addr) netip.Addr {
 		return netip.AddrFrom4([4]byte(b[2:]))
 	}
 	return a
+}
+
+// maxRedirects are followed, and no more.
+const maxRedirects = 5
+
+// oneMore says whether a redirect is followed behind that many others.
+func oneMore(before int) error {
+	if before >= maxRedirects {
+		return final("more than %d redirects", maxRedirects)
+	}
+	return nil
+}
+
+// keepsTLS says whether who speaks TLS may send us to a URL.
+func keepsTLS(u *url.URL) error {
+	if u.Scheme != "https" {
+		return final("redirected from https to %s, to %s", u.Scheme, printable(u.Host))
+	}
+	return nil
+}
+
+// OpenURL opens what [Store.Import] is to read from a web server, which the caller closes. What the server compresses on the way is not inflated by it, as the
+// bounds of archives are on what comes; and whoever typed https is not led elsewhere.
+func OpenURL(ctx context.Context, name string) (io.ReadCloser, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, name, nil)
+	if err != nil {
+		return nil, err
+	}
+	r, err := sourceClient().Do(q)
+	if err != nil {
+		return nil, err
+	}
+	if r.StatusCode != http.StatusOK {
+		r.Body.Close()
+		return nil, fmt.Errorf("%s: %s", name, r.Status)
+	}
+	return r.Body, nil
+}
+
+func sourceClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DisableCompression = true
+	t.ResponseHeaderTimeout = time.Minute
+	t.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{Transport: t, CheckRedirect: func(next *http.Request, before []*http.Request) error {
+		if before[0].URL.Scheme == "https" {
+			if err := keepsTLS(next.URL); err != nil {
+				return err
+			}
+		}
+		return oneMore(len(before) - 1) // which has the first request, too
+	}}
 }
 
 type transportKey struct {

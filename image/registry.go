@@ -421,8 +421,8 @@ func (r *remote) send(ctx context.Context, q *request, u *url.URL, auth string, 
 		if err != nil || next.Host == "" {
 			return nil, final("a redirect to nowhere: %q", printable(resp.Header.Get("Location")))
 		}
-		if hop == 5 {
-			return nil, final("more than 5 redirects")
+		if err := oneMore(hop); err != nil {
+			return nil, err
 		}
 		if err := r.allowed(next); err != nil {
 			return nil, err
@@ -436,8 +436,8 @@ func (r *remote) allowed(u *url.URL) error {
 	if u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return final("redirected to %s: want a plain URL", printable(u.Redacted()))
 	}
-	if u.Scheme == "http" && r.base.Scheme == "https" && r.tls {
-		return final("redirected from https to http, to %s", printable(u.Host))
+	if r.base.Scheme == "https" && r.tls {
+		return keepsTLS(u)
 	}
 	return nil
 }

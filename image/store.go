@@ -401,56 +401,64 @@ func (s *Store) writeRoots(list []root) error {
 // setNames makes names lead to target; without one it is kept all the same. What they led to before stays, without a name, if nothing else leads to it. All at
 // once: an archive may have thousands of names.
 func setNames(list []root, target v1.Descriptor, now time.Time, names ...string) []root {
-	notes := map[string]string{tagTime: now.UTC().Format(time.RFC3339Nano)}
-	for _, note := range []string{origin, parent} { // of the image, whatever its name
-		from := target.Annotations[note]
-		for _, old := range list {
-			if from == "" && old.Digest == target.Digest {
-				from = old.Annotations[note]
-			}
-		}
-		if from != "" {
-			notes[note] = from
-		}
-	}
 	if len(names) == 0 {
 		names = []string{""}
 	}
-	wasPushed := map[string]string{} // by the names that are to lead here
+	notes := notesOf(list, target)
+	notes[tagTime] = now.UTC().Format(time.RFC3339Nano)
+	list, wasPushed := leave(list, names, target)
+	set := map[string]bool{}
 	for _, n := range names {
-		wasPushed[n] = ""
-	}
-	others := list[:0]
-	for _, old := range list {
-		name := nameOf(old)
-		_, named := wasPushed[name]
-		switch {
-		case name == "" && old.Digest == target.Digest:
-			// it has a name now, or is noted anew
-		case name == "" || !named:
-			others = append(others, old)
-		case old.Digest == target.Digest:
-			wasPushed[name] = old.Annotations[pushed]
-		default: // the digest a reference has is what it leads to: nothing else can take its place
-			others = append(others, unnamed(old))
-		}
-	}
-	for _, n := range names {
-		was, fresh := wasPushed[n]
-		if !fresh {
+		if set[n] {
 			continue // it is there twice
 		}
-		delete(wasPushed, n)
+		set[n] = true
 		r := v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size, Annotations: maps.Clone(notes)}
 		if n != "" {
 			r.Annotations[refName] = n
 		}
-		if was != "" {
-			r.Annotations[pushed] = was
+		if p := wasPushed[n]; p != "" {
+			r.Annotations[pushed] = p
 		}
-		others = append(others, r)
+		list = append(list, r)
 	}
-	return pruneBereft(others)
+	return pruneBereft(list)
+}
+
+// notesOf are those of an image, whatever its name.
+func notesOf(list []root, target v1.Descriptor) map[string]string {
+	notes := map[string]string{}
+	for _, r := range append([]root{target}, list...) {
+		for _, note := range []string{origin, parent} {
+			if value := r.Annotations[note]; r.Digest == target.Digest && value != "" && notes[note] == "" {
+				notes[note] = value
+			}
+		}
+	}
+	return notes
+}
+
+// leave has names lead nowhere, and gives what the roots of those that led to target already have of pushes.
+func leave(list []root, names []string, target v1.Descriptor) (left []root, wasPushed map[string]string) {
+	leaving := map[string]bool{}
+	for _, n := range names {
+		leaving[n] = true
+	}
+	wasPushed = map[string]string{}
+	for _, old := range list {
+		name := nameOf(old)
+		switch {
+		case name == "" && old.Digest == target.Digest:
+			// it has a name now, or is noted anew
+		case name == "" || !leaving[name]:
+			left = append(left, old)
+		case old.Digest == target.Digest:
+			wasPushed[name] = old.Annotations[pushed]
+		default: // the digest a reference has is what it leads to: nothing else can take its place
+			left = append(left, unnamed(old))
+		}
+	}
+	return left, wasPushed
 }
 
 // unnamed is a root that its name has left.
