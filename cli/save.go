@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/kakuri/kakuri/cli/format"
 	"github.com/kakuri/kakuri/image"
@@ -171,39 +169,9 @@ func openSource(c *cobra.Command, in IO, name string) (io.ReadCloser, error) {
 	case name == "-":
 		return io.NopCloser(in.In), nil
 	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
-		q, err := http.NewRequestWithContext(c.Context(), http.MethodGet, name, nil)
-		if err != nil {
-			return nil, err
-		}
-		r, err := sourceClient().Do(q)
-		if err != nil {
-			return nil, err
-		}
-		if r.StatusCode != http.StatusOK {
-			r.Body.Close()
-			return nil, fmt.Errorf("%s: %s", name, r.Status)
-		}
-		return r.Body, nil
+		return image.OpenURL(c.Context(), name)
 	}
 	return os.Open(name)
-}
-
-// sourceClient fetches what import reads. What a server compresses on the way is not inflated by it, as the bounds of archives are on what comes; and whoever typed
-// https is not led elsewhere.
-func sourceClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DisableCompression = true
-	t.ResponseHeaderTimeout = time.Minute
-	t.MaxResponseHeaderBytes = 64 << 10
-	return &http.Client{Transport: t, CheckRedirect: func(next *http.Request, before []*http.Request) error {
-		if len(before) > 5 {
-			return errors.New("more than 5 redirects")
-		}
-		if before[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
-			return fmt.Errorf("redirected from https to %s", next.URL.Scheme)
-		}
-		return nil
-	}}
 }
 
 // writeOutput has a file written, or stdout where that is no terminal. A file is there when it is whole.
