@@ -405,7 +405,7 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 	}
 	content := io.Reader(f)
 	if !p.o.Layer && h.Size <= int64(os.Getpagesize()) && ofKernel(int(f.Fd())) {
-		text, err := generated(f, up == nil)
+		text, err := generated(int(f.Fd()), h.Size, up == nil)
 		if err != nil {
 			return err
 		}
@@ -421,19 +421,35 @@ func (p *packer) regular(path *os.File, h *tar.Header, name string, st *unix.Sta
 }
 
 // maxGenerated bounds a file that the kernel makes, as /proc/1/pagemap, which has no end that anybody would wait for.
-const maxGenerated = 64 << 20
+const maxGenerated = 4 << 20
 
-// generated reads a file that the kernel makes while it is read: it has no size before that, or a page's. Among the files of a directory
-// are some that nobody can read so, and they are what they seem, empty; the one that was asked for is not.
-func generated(f *os.File, asked bool) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(f, maxGenerated+1))
-	switch {
-	case len(text) > maxGenerated:
-		return nil, &LimitError{"bytes in a file of the kernel's", maxGenerated}
-	case err != nil && asked:
+// generated reads a file that the kernel makes while it is read: it has no size before that, or a page's. One that was asked for is read to its end, as far as that is there
+// at once. Among the files of a directory those without a size are what they seem, empty: some have no end, and what is read of others, as /proc/kmsg, is gone.
+func generated(fd int, size int64, asked bool) ([]byte, error) {
+	most := size
+	if asked {
+		most = maxGenerated
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // File.Fd has had it wait
 		return nil, err
 	}
-	return text, nil
+	var text []byte
+	for buf := make([]byte, 64<<10); int64(len(text)) < most; {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case err == unix.EINTR:
+		case err != nil && asked:
+			return nil, &os.PathError{Op: "read", Path: "what the kernel makes", Err: err}
+		case err != nil || n == 0:
+			return text, nil
+		default:
+			text = append(text, buf[:n]...)
+		}
+	}
+	if asked {
+		return nil, &LimitError{"bytes in a file of the kernel's", maxGenerated}
+	}
+	return text[:most], nil
 }
 
 // leasePatience is how long, for all files together, is waited for processes that have leases on files: F_SETLEASE of fcntl(2). A server of files gives one up at

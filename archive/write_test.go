@@ -284,6 +284,10 @@ func TestWriteOfKernel(t *testing.T) {
 				t.Fatalf("%s: %v", asked, err)
 			}
 			found, name := false, filepath.Base(file)
+			want := want
+			if asked != file && strings.HasPrefix(file, "/proc/") {
+				want = nil // which may have no end
+			}
 			if asked != file {
 				name = filepath.Base(asked) + "/" + name
 			}
@@ -304,7 +308,27 @@ func TestWriteOfKernel(t *testing.T) {
 			}
 		}
 	}
-	root, err := os.Open("/proc/self")
+	// What waits is not waited for, nor read among others.
+	root, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := Write(t.Context(), io.Discard, root, "self/pagemap", WriteOptions{}); !errors.As(err, new(*LimitError)) {
+		t.Errorf("a file without end: %v", err)
+	}
+	var silent [2]int
+	if err := unix.Pipe2(silent[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(silent[0])
+	defer unix.Close(silent[1])
+	for asked, want := range map[bool]error{true: unix.EAGAIN, false: nil} {
+		if _, err := generated(silent[0], 0, asked); !errors.Is(err, want) {
+			t.Errorf("nothing to be read, asked for %v: %v", asked, err)
+		}
+	}
+	root, err = os.Open("/proc/self")
 	if err != nil {
 		t.Fatal(err)
 	}
