@@ -92,11 +92,10 @@ func (r *Runtime) manager(h *cgroup.Host, o cgroup.Options, limited bool) (*syst
 
 // dial connects to the manager that makes the caller's units.
 func dial(rootless bool) (*systemd.Bus, error) {
-	connect := systemd.System
 	if rootless {
-		connect = systemd.User
+		return systemd.User()
 	}
-	return connect()
+	return systemd.System()
 }
 
 // newUnit names the unit that systemd is to make for a container, and has the limits as systemd keeps them.

@@ -509,8 +509,8 @@ type Exec struct {
 	Wait bool     // the stub waits for a byte from [RegStart] first, and reports to [RegStarted]
 	// Fork has the stub make the process that goes on, in the pid namespace that was joined, as [Fork] does: those who may look into it there find the stub,
 	// with no more rights than the program has, and not this one. It goes on when the runtime, which knows it by then, says so by the [Sync] of that.
-	Fork     bool
-	Terminal bool // of Fork: standard input controls the process
+	Fork      bool
+	Terminal  bool // of Fork: standard input controls the process
 	Pdeathsig bool // of Fork: it ends with its parent, as by [DieWithParent], which a copy does not inherit
 	// Init leaves the stub behind as the [Init]. All signals are blocked until it has made the process that goes on.
 	Init bool
