@@ -251,6 +251,16 @@ func (f *fixture) document(v any, mediaType string) v1.Descriptor {
 	return f.rawDocument(raw, mediaType)
 }
 
+// manyDocuments are manifests of one image, as large as one may be, which together are more than are held of an index.
+func (f *fixture) manyDocuments() (list []v1.Descriptor) {
+	d := f.image(Host(), "gzip", false, layersOf(1)...)
+	for i := range 9 {
+		raw := bytes.Replace(f.blobs[d.Digest], []byte("{"), fmt.Appendf(nil, `{"n":%d,"x":%q,`, i, strings.Repeat("x", maxManifest-1<<10)), 1)
+		list = append(list, f.rawDocument(raw, d.MediaType))
+	}
+	return list
+}
+
 func (f *fixture) rawDocument(raw []byte, mediaType string) v1.Descriptor {
 	d := f.blob(raw, mediaType)
 	f.documents[d.Digest] = d

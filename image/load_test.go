@@ -466,14 +466,8 @@ func TestSetNames(t *testing.T) {
 // TestLoadManyDocuments: what a load holds of an index is bounded, as with a pull: 50 MB that were compressed were gigabytes.
 func TestLoadManyDocuments(t *testing.T) {
 	f := newFixture()
-	d := f.image(Host(), "gzip", false, layersOf(1)...)
-	var list []v1.Descriptor
-	for i := range 9 {
-		raw := bytes.Replace(f.blobs[d.Digest], []byte("{"), fmt.Appendf(nil, `{"n":%d,"x":%q,`, i, strings.Repeat("x", maxManifest-1<<10)), 1)
-		list = append(list, f.rawDocument(raw, d.MediaType))
-	}
 	s := newStore(t, nil)
-	archive := archiveOf(f.layoutOf(f.index(false, list...))...)
+	archive := archiveOf(f.layoutOf(f.index(false, f.manyDocuments()...))...)
 	if _, err := s.Load(t.Context(), bytes.NewReader(archive), LoadOptions{}); err == nil || !strings.Contains(err.Error(), "its manifests have more than") {
 		t.Error(err)
 	}

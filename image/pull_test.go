@@ -1138,13 +1138,7 @@ func TestPullManyLayers(t *testing.T) {
 // TestPullManyDocuments: what a pull of all platforms holds of an index is bounded.
 func TestPullManyDocuments(t *testing.T) {
 	f := newFixture()
-	d := f.image(Host(), "gzip", false, layersOf(1)...)
-	var list []v1.Descriptor
-	for i := range 9 {
-		raw := bytes.Replace(f.blobs[d.Digest], []byte("{"), fmt.Appendf(nil, `{"n":%d,"x":%q,`, i, strings.Repeat("x", maxManifest-1<<10)), 1)
-		list = append(list, f.rawDocument(raw, d.MediaType))
-	}
-	f.tags["latest"] = f.index(false, list...)
+	f.tags["latest"] = f.index(false, f.manyDocuments()...)
 	s := newStore(t, nil)
 	_, err := s.Pull(t.Context(), serve(t, f).host+"/a", PullOptions{AllPlatforms: true})
 	if err == nil || !strings.Contains(err.Error(), "its manifests have more than") {

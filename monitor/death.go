@@ -84,21 +84,11 @@ func sender(c *client, command string) string {
 		return ""
 	}
 	uids, _ := files.Read("/proc/self/uid_map")
-	by := fmt.Sprintf("process %d of uid %d", peer.Pid, onHost(peer.Uid, uids))
+	by := fmt.Sprintf("process %d of uid %d", peer.Pid, namespace.OnHost(peer.Uid, uids))
 	if command != "" {
 		by += ": " + strings.ToValidUTF8(command, "\ufffd")
 	}
 	return by
-}
-
-// onHost is the host's number of a user whom this process's user namespace, whose map uids is, knows as uid. In an ordinary user's world that user is root.
-func onHost(uid uint32, uids []byte) uint32 {
-	if own, err := namespace.ParseIDMap(uids); err == nil {
-		if id, ok := own.Outside(uid); ok {
-			return id
-		}
-	}
-	return uid
 }
 
 // certify writes down how a run ended, as long as its cgroup is there.

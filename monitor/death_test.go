@@ -52,22 +52,6 @@ func TestEnding(t *testing.T) {
 	}
 }
 
-// Who sent a signal has the host's number, also where the monitor is root of a user's world.
-func TestOnHost(t *testing.T) {
-	for _, c := range []struct {
-		uid  uint32
-		uids string
-		want uint32
-	}{
-		{0, "         0       1000          1\n         1     100000      65536\n", 1000}, {33, "         0       1000          1\n         1     100000      65536\n", 100032},
-		{0, "         0          0 4294967295\n", 0}, {1000, "         0          0 4294967295\n", 1000}, {65534, "         0       1000          1\n", 65534}, {7, "", 7},
-	} {
-		if got := onHost(c.uid, []byte(c.uids)); got != c.want {
-			t.Errorf("uid %d in %q: %d, want %d", c.uid, c.uids, got, c.want)
-		}
-	}
-}
-
 // TestNote: who is about to send a signal has it noted before, not at the same time.
 func TestNote(t *testing.T) {
 	ours, theirs, err := seqpacket.Pair()

@@ -42,6 +42,17 @@ func (m IDMap) Inside(id uint32) (uint32, bool) {
 	return 0, false
 }
 
+// OnHost is the host's number of a user whom this process's user namespace, whose uid_map is given, knows as uid: in an ordinary user's network world that user is
+// root. One that is not mapped, or by a map that cannot be read, keeps the number.
+func OnHost(uid uint32, uids []byte) uint32 {
+	if own, err := ParseIDMap(uids); err == nil {
+		if id, ok := own.Outside(uid); ok {
+			return id
+		}
+	}
+	return uid
+}
+
 // ReadIDMaps returns the uid map and the gid map of the process pid's user namespace.
 // The outside ids are the reader's, with one exception: a process of the reader's own
 // user namespace shows the map against that namespace's parent.

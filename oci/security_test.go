@@ -152,6 +152,34 @@ func capsOf(line string) uint64 {
 	return caps
 }
 
+// tracer has CAP_SYS_PTRACE, and notes what it sees of the others in its pid namespace: their programs and rights, in /seen of its root.
+func tracer() *specs.Spec {
+	s := withDev(base(`echo ready >/ready
+while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
+echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; done`))
+	caps := append(slices.Clone(s.Process.Capabilities.Bounding), "CAP_SYS_PTRACE")
+	s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = caps, caps, caps
+	return s
+}
+
+// sawNoMore wants a [tracer], whose root is inside, to have seen no program but the container's and the stub, and no rights beyond its own.
+func sawNoMore(t *testing.T, inside string, own uint64) {
+	t.Helper()
+	seen, err := os.ReadFile(inside + "/seen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(seen)) {
+		exe, _, _ := strings.Cut(line, "CapPrm:")
+		if exe = strings.TrimSpace(exe); exe != "" && !strings.Contains(exe, "busybox") && !strings.Contains(exe, "memfd:kakuri-exec") {
+			t.Fatalf("its program is seen from inside: %s", line)
+		}
+		if has := capsOf(line); has&^own != 0 {
+			t.Fatalf("it has more rights than the container's %#x, seen from inside: %s", own, line)
+		}
+	}
+}
+
 // TestTracerOfWhoEnters: with CAP_SYS_PTRACE, and without a user namespace, a container may take over a process of its pid namespace, and open its program, to write to that
 // later (CVE-2019-5736). What enters it is seen there when it has no more rights than its program will have, and is no longer the runtime.
 func TestTracerOfWhoEnters(t *testing.T) {
@@ -166,11 +194,7 @@ func TestTracerOfWhoEnters(t *testing.T) {
 		"a user":            func(s *specs.Spec) { s.Process.User.UID, s.Process.User.GID = 7, 7 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := withDev(base(`echo ready >/ready
-while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
-echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; done`))
-			caps := append(slices.Clone(s.Process.Capabilities.Bounding), "CAP_SYS_PTRACE")
-			s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = caps, caps, caps
+			s := tracer()
 			change(s)
 			dir := bundle(t, s)
 			if err := os.Chmod(filepath.Join(dir, "rootfs"), 0o777); err != nil {
@@ -185,19 +209,7 @@ echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; do
 			for range often(80) {
 				p.good("exec", id, "true")
 			}
-			seen, err := os.ReadFile(inside + "/seen")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for line := range strings.Lines(string(seen)) {
-				exe, _, _ := strings.Cut(line, "CapPrm:")
-				if exe = strings.TrimSpace(exe); exe != "" && !strings.Contains(exe, "busybox") && !strings.Contains(exe, "memfd:kakuri-exec") {
-					t.Fatalf("its program is seen from inside: %s", line)
-				}
-				if has := capsOf(line); has&^own != 0 {
-					t.Fatalf("it has more rights than the container's %#x, seen from inside: %s", own, line)
-				}
-			}
+			sawNoMore(t, inside, own)
 		})
 	}
 }
@@ -207,11 +219,7 @@ func TestTracerOfWhoIsMade(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
-	s := withDev(base(`echo ready >/ready
-while :; do for q in /proc/[0-9]*; do case $q in /proc/1|/proc/self) continue;; esac
-echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; done`))
-	caps := append(slices.Clone(s.Process.Capabilities.Bounding), "CAP_SYS_PTRACE")
-	s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = caps, caps, caps
+	s := tracer()
 	dir := bundle(t, s)
 	p.good("run", "--detach", "--bundle", dir, "tracer")
 	defer p.do("delete", "--force", "tracer")
@@ -252,19 +260,7 @@ echo "$(readlink $q/exe) $(grep CapPrm $q/status)" >>/seen; done 2>/dev/null; do
 				p.good("delete", "--force", id)
 				p.good("run", "--bundle", made, id)
 			}
-			seen, err := os.ReadFile(inside + "/seen")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for line := range strings.Lines(string(seen)) {
-				exe, _, _ := strings.Cut(line, "CapPrm:")
-				if exe = strings.TrimSpace(exe); exe != "" && !strings.Contains(exe, "busybox") && !strings.Contains(exe, "memfd:kakuri-exec") {
-					t.Fatalf("its program is seen from inside: %s", line)
-				}
-				if has := capsOf(line); has&^own != 0 {
-					t.Fatalf("it has more rights than the container's %#x, seen from inside: %s", own, line)
-				}
-			}
+			sawNoMore(t, inside, own)
 		})
 	}
 }

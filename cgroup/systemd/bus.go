@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/dbus"
+	"github.com/kakuri/kakuri/namespace"
 )
 
 // A Bus is a connection to a systemd manager. It is not for use by several goroutines at once.
@@ -73,16 +74,8 @@ func User() (*Bus, error) {
 
 // loginDir is where a login of this user has its sockets: pam_systemd(8). In a user namespace the user is known by the number outside.
 func loginDir() string {
-	uid := uint64(os.Getuid())
-	data, _ := os.ReadFile("/proc/self/uid_map")
-	for line := range strings.Lines(string(data)) {
-		var inside, outside, count uint64
-		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 && uid >= inside && uid-inside < count {
-			uid += outside - inside
-			break
-		}
-	}
-	return "/run/user/" + strconv.FormatUint(uid, 10)
+	uids, _ := os.ReadFile("/proc/self/uid_map")
+	return fmt.Sprintf("/run/user/%d", namespace.OnHost(uint32(os.Getuid()), uids))
 }
 
 func dialUser(address, dir string) (*dbus.Conn, error) {
