@@ -325,7 +325,7 @@ func (c *Container) LastStats() (s cgroup.Stats, err error) {
 
 // OOMKills is how many processes of the container the kernel has ended for want of memory; 0 where it has no cgroup.
 func (c *Container) OOMKills() (uint64, error) {
-	g, err := c.group()
+	g, err := c.readGroup()
 	if g == nil || err != nil {
 		return 0, err
 	}
@@ -343,7 +343,7 @@ func (c *Container) RememberOOM() {
 	if c.state.Systemd == nil {
 		return
 	}
-	g, err := c.group()
+	g, err := c.readGroup()
 	if g == nil || err != nil {
 		return
 	}

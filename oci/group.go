@@ -310,8 +310,8 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 	return fmt.Errorf("%s: nothing here can do that", op.Name())
 }
 
-// group opens the container's cgroup, nil when it has none.
-func (c *Container) group() (*group, error) {
+// readGroup opens the container's cgroup for who only reads, and needs no systemd for that; nil when it has none.
+func (c *Container) readGroup() (*group, error) {
 	if len(c.state.Cgroups) == 0 {
 		return nil, nil
 	}
@@ -323,8 +323,18 @@ func (c *Container) group() (*group, error) {
 	if g.Group, err = h.Open(c.state.Cgroups, cgroup.Options{ID: c.ID}); err != nil {
 		return nil, err
 	}
-	if c.state.Systemd == nil {
-		return g, nil
+	return g, nil
+}
+
+// group opens the container's cgroup, nil when it has none.
+func (c *Container) group() (*group, error) {
+	g, err := c.readGroup()
+	if g == nil || err != nil || c.state.Systemd == nil {
+		return g, err
+	}
+	h, err := c.runtime.cgroups()
+	if err != nil {
+		return nil, err
 	}
 	err = g.openUnit(c, h)
 	if err != nil && !g.Exists() {
