@@ -581,14 +581,25 @@ func (k *check) cgroups() error {
 			return err
 		}
 		for _, dir := range list {
-			id := filepath.Base(dir)
-			if !files.IsID(id) || !k.e.owns(id) || exists(k.e.dir+"/runtime/"+id) || exists(k.e.dir+"/runtime/"+monitor.StandIn(id)) {
-				continue
+			if id := filepath.Base(dir); files.IsID(id) && k.e.owns(id) {
+				k.cgroup(dir, id)
 			}
-			k.find("control group "+dir, "it is left of a container", func() error { return os.Remove(dir) })
 		}
 	}
 	return nil
+}
+
+// cgroup finds a control group that no process of its container needs. Between two runs a monitor takes it away and makes it again at any moment.
+func (k *check) cgroup(dir, id string) {
+	lock, err := lockDir(k.e.find(id), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return // somebody is at it
+	}
+	defer lock.Close()
+	if monitor.Attended(k.e.dir, id) || exists(k.e.dir+"/runtime/"+id) || exists(k.e.dir+"/runtime/"+monitor.StandIn(id)) || !exists(dir) {
+		return
+	}
+	k.find("control group "+dir, "it is left of a container", func() error { return os.Remove(dir) })
 }
 
 // owns reports whether a control group can be said to be of this engine: its container is known here. Other engines' are below the same one.

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -329,4 +330,62 @@ func TestCheckGoesOn(t *testing.T) {
 	if err := e.NetworkRemove(t.Context(), "hurt", false); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestCheckGroup: a control group that a container has left is found and taken away, and one of a container that somebody is at is let alone, though no process is in
+// it: a monitor makes the next run's at any moment.
+func TestCheckGroup(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "grouped", Rootfs: nstest.RootFS(t), Command: []string{"sleep", "100"}})
+	if err := e.Start(t.Context(), "grouped", StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/kakuri/" + c.ID)
+	if v2, err2 := filepath.Glob("/sys/fs/cgroup/kakuri/" + c.ID); len(groups) == 0 && err2 == nil {
+		groups = v2
+	}
+	if err != nil || len(groups) == 0 {
+		t.Fatalf("%v: it has no control groups", err)
+	}
+	if err := e.Kill(t.Context(), "grouped", "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "its end", func() bool { return !exists(groups[0]) && !monitor.Attended(e.dir, c.ID) })
+	if err := os.Mkdir(groups[0], 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(groups[0])
+	for who, dir := range map[string]string{"a command": c.dir, "a monitor": monitor.Place(e.dir, c.ID)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		lock, err := lockDir(dir, unix.LOCK_EX)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := e.Check(t.Context(), true); err != nil || len(found) != 0 {
+			t.Errorf("while %s is at it: %v: %+v", who, err, found)
+		}
+		if dir != c.dir {
+			err = os.RemoveAll(dir)
+		}
+		if lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, repair := range []bool{false, true} {
+		found, err := e.Check(t.Context(), repair)
+		if err != nil || len(found) != 1 || found[0].Object != "control group "+groups[0] || found[0].Mended != repair {
+			t.Errorf("%v: %+v", err, found)
+		}
+	}
+	if found, err := e.Check(t.Context(), false); err != nil || len(found) != 0 || exists(groups[0]) {
+		t.Errorf("afterwards: %v: %+v", err, found)
+	}
+	if err := e.Remove(t.Context(), "grouped", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	empty(t, e)
 }
