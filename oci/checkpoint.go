@@ -642,6 +642,9 @@ type boundMount struct {
 	source, dest string
 	recursive    bool
 	mask         bool // the host's null device, where a file is hidden
+	attrs        plan.Attrs
+	only         bool // as in [plan.Bind]
+	cause        plan.Cause
 }
 
 // nullDevice is what files are masked with, and what the image calls that.
@@ -667,20 +670,20 @@ func boundMounts(p plan.Plan) (list []boundMount, err error) {
 			if theirs[op.Tree] {
 				return nil, fmt.Errorf("the mount on %s is shared with the host: CRIU would restore it without that", op.Dest)
 			}
-			list = append(list, boundMount{source: filepath.Clean(op.Source), dest: filepath.Clean("/" + op.Dest), recursive: op.Recursive})
+			list = append(list, boundMount{source: filepath.Clean(op.Source), dest: filepath.Clean("/" + op.Dest), recursive: op.Recursive, attrs: op.Attrs, only: op.Only, cause: s.Cause})
 		case *plan.Device:
 			if op.Bind != "" {
-				list = append(list, boundMount{source: op.Bind, dest: filepath.Clean("/" + op.Path)})
+				list = append(list, boundMount{source: op.Bind, dest: filepath.Clean("/" + op.Path), cause: s.Cause})
 			}
 		case *plan.Mask:
-			list = append(list, boundMount{source: nullDevice, dest: filepath.Clean("/" + op.Path), mask: true})
+			list = append(list, boundMount{source: nullDevice, dest: filepath.Clean("/" + op.Path), mask: true, attrs: op.Attrs(), cause: s.Cause})
 		}
 	}
 	return list, nil
 }
 
 // A mountPoint is a line of mountinfo: proc_pid_mountinfo(5).
-type mountPoint struct{ id, root, path, fsType string }
+type mountPoint struct{ id, root, path, options, fsType string }
 
 func readMounts(file string) ([]mountPoint, error) {
 	data, err := files.Read(file)
@@ -694,7 +697,7 @@ func readMounts(file string) ([]mountPoint, error) {
 		if len(f) < 7 || i < 0 || i+1 >= len(f) {
 			continue
 		}
-		list = append(list, mountPoint{f[0], abi.UnescapeMount(f[3]), abi.UnescapeMount(f[4]), f[i+1]})
+		list = append(list, mountPoint{f[0], abi.UnescapeMount(f[3]), abi.UnescapeMount(f[4]), f[5], f[i+1]})
 	}
 	return list, nil
 }

@@ -316,13 +316,15 @@ func liveMounts(t *testing.T, p place, image string) {
 	s.Mounts = append(s.Mounts,
 		specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}},
 		specs.Mount{Destination: "/link", Type: "bind", Source: host + "/file", Options: []string{"bind", "ro"}},
+		specs.Mount{Destination: "/again", Type: "bind", Source: host + "/file", Options: []string{"bind", "ro", "nosuid"}},
+		specs.Mount{Destination: "/third", Type: "bind", Source: host + "/file", Options: []string{"bind", "ro", "nosuid"}},
 		specs.Mount{Destination: "/tree", Type: "bind", Source: host + "/tree", Options: []string{"rbind"}},
 		specs.Mount{Destination: "/outer", Type: "bind", Source: host + "/outer", Options: []string{"bind"}},
 		specs.Mount{Destination: "/outer/a/inner", Type: "bind", Source: host + "/inner", Options: []string{"bind"}},
 		specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"},
 		specs.Mount{Destination: "/mnt/again", Type: "bind", Source: "rootfs/srv", Options: []string{"bind"}}, // of its own root
 	)
-	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/acpi", "/sys/firmware", "/proc/none"}
+	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware", "/proc/none"}
 	s.Linux.ReadonlyPaths = []string{"/proc/sys"}
 	s.Process.Args[2] = "echo kept >/tmp/t; " + s.Process.Args[2]
 	dir := bundle(t, s)

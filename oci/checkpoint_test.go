@@ -177,6 +177,9 @@ func (p *player) restore(opts map[int][]string) int {
 		}
 	}
 	os.WriteFile(filepath.Join(p.dir, "root"), mounts.Bytes(), 0o600)
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
+		os.WriteFile(filepath.Join(p.dir, "mounts"), mounts, 0o600)
+	}
 	if code, ok := p.stage(2, "pre-restore", 0, nil); !ok {
 		return code
 	}
@@ -344,8 +347,9 @@ func TestCRIURequests(t *testing.T) {
 			inherit = append(inherit, i) // its number is another's concern
 		}
 	}
+	sources := filepath.Join(p.dir, "x/criu-sources") + "/"
 	for field, want := range map[int][]string{
-		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu-root")}, 23: {"/srv/web:" + host, "/link:" + host + "/f", "/dev/null:/dev/null"},
+		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu-root")}, 23: {"/srv/web:" + sources + "0", "/link:" + sources + "1", "/dev/null:" + sources + "2"},
 		26: {"1"}, 27: inherit, 34: {"6"}, 50: {"1"}, 51: {"/etc/criu/runc.conf"}, 53: {"apparmor:x"}, 63: {"c"},
 	} {
 		if !slices.Equal(got[field], want) {
@@ -400,13 +404,53 @@ func TestCVE_2026_119101_115520(t *testing.T) {
 	}
 	p.good("delete", "-f", "x")
 	// At a restore keys are those of config.json, which no link of the image changes.
-	image := nstest.Dir(t)
-	if err := os.WriteFile(filepath.Join(image, descriptorsFile), []byte(`["","",""]`), 0o600); err != nil {
+	p.good("restore", "-d", "--bundle", b, "--image-path", imageDir(t, `["","",""]`), "x")
+	if got := given(t, dir)["/data"]; len(got) != 1 || !strings.HasSuffix(s.Mounts[len(s.Mounts)-1].Source, got[0].root) {
+		t.Errorf("restore: on /data is %v, want %s", got, s.Mounts[len(s.Mounts)-1].Source)
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
+// given are the mounts that a played restore was to bind, by the image's name for each.
+func given(t *testing.T, dir string) map[string][]mountPoint {
+	t.Helper()
+	mounts, err := readMounts(filepath.Join(dir, "mounts"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")
-	if got, want := request(t, dir, "restore")[23], "/data:"+s.Mounts[len(s.Mounts)-1].Source; !slices.Contains(got, want) {
-		t.Errorf("restore: mounts are %q, want %q", got, want)
+	list := map[string][]mountPoint{}
+	for _, x := range request(t, dir, "restore")[23] {
+		key, name, _ := strings.Cut(x, ":")
+		for _, m := range mounts {
+			if m.path == name {
+				list[key] = append(list[key], m)
+			}
+		}
+	}
+	return list
+}
+
+// CRIU gives mounts of one source the attributes of the first of them: what a container has to read, or is masked, would be
+// writable in a restored one, files of the host, and the mode of the machine's null device.
+func TestRestoredAttributes(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	host := nstest.Dir(t)
+	s := asleep()
+	for _, m := range []struct{ place, options string }{{"/a", "rbind,ro"}, {"/b", "rbind,ro,nosuid,noexec"}, {"/c", "bind,rro,nodev"}, {"/d", "bind"}} {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: m.place, Type: "bind", Source: host, Options: strings.Split(m.options, ",")})
+	}
+	s.Linux.MaskedPaths = []string{"/proc/keys", "/proc/timer_list"}
+	b := bundle(t, s)
+	p.good("restore", "-d", "--bundle", b, "--image-path", imageDir(t, `["","",""]`), "x")
+	mounts := given(t, dir)
+	for place, want := range map[string]string{"/a": "ro", "/b": "ro,nosuid,noexec", "/c": "ro,nodev", "/d": "rw", "/dev/null": "ro,nosuid,noexec"} {
+		if got := mounts[place]; len(got) != 1 || !strings.HasPrefix(got[0].options+",", want+",") {
+			t.Errorf("%s is %v, want one that is %s", place, got, want)
+		}
 	}
 	p.good("delete", "-f", "x")
 	p.empty()

@@ -42,11 +42,12 @@ type restoring struct {
 	plan  plan.Plan
 	spec  *specs.Spec
 
-	ctx     context.Context
-	opts    *criu.Opts
-	extra   []*os.File    // for CRIU, from criu.FirstFD
-	master  *os.File      // of the container's terminal, where it is this process's to copy
-	release chan struct{} // closed when the thread that started CRIU may end
+	ctx    context.Context
+	opts   *criu.Opts
+	binds  []boundMount
+	extra  []*os.File  // for CRIU, from criu.FirstFD
+	master *os.File    // of the container's terminal, where it is this process's to copy
+	thread chan func() // for the thread that starts CRIU, and is in its mount namespace; closed when that may end
 }
 
 // Restore makes a container of a bundle and an image that [Container.Checkpoint] wrote. Unless it is detached it waits for its
@@ -55,7 +56,7 @@ type restoring struct {
 func (r *Runtime) Restore(ctx context.Context, id string, b *Bundle, o RestoreOptions) (int, error) {
 	x, err := r.restore(ctx, id, b, &o)
 	if x != nil {
-		defer close(x.release)
+		defer close(x.thread)
 	}
 	if err != nil || o.Detach {
 		return 0, err
@@ -74,7 +75,7 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	if err := checkConsole(b.Spec.Process, o.ProcessOptions, o.Detach); err != nil {
 		return nil, err
 	}
-	x = &restoring{o: o, ctx: ctx, spec: b.withHome(), release: make(chan struct{})}
+	x = &restoring{o: o, ctx: ctx, spec: b.withHome(), thread: make(chan func())}
 	x.image.log = "restore.log"
 	defer x.close()
 	facts, err := x.look(b)
@@ -100,7 +101,7 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	if err := x.c.note(b, x.group, 0); err != nil {
 		return x, err
 	}
-	for _, do := range []func() error{x.options, x.begin, x.able, x.enterGroup, x.enterResctrl, x.run} {
+	for _, do := range []func() error{x.options, x.begin, x.able, x.enterGroup, x.enterResctrl, x.makeSources, x.run} {
 		if err := do(); err != nil {
 			return x, err
 		}
@@ -233,36 +234,6 @@ func (x *restoring) give(name string, f *os.File) {
 	x.extra = append(x.extra, f)
 }
 
-// mounts are what CRIU is to bind where the image has a mount that is not CRIU's to make.
-func (x *restoring) mounts() error {
-	binds, err := boundMounts(x.plan)
-	if err != nil {
-		return err
-	}
-	ours, err := readMounts("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	masks := false
-	for _, b := range binds {
-		if b.mask {
-			masks = true
-			continue
-		}
-		x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.dest, Name: b.source})
-		if !b.recursive {
-			continue
-		}
-		for _, rest := range below(ours, b.source) {
-			x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.dest + rest, Name: strings.TrimSuffix(b.source, "/") + rest})
-		}
-	}
-	if masks {
-		x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: nullDevice, Name: nullDevice})
-	}
-	return nil
-}
-
 // streams has this process's streams take the place of the pipes that were the container's.
 func (x *restoring) streams() error {
 	const most = 64 << 10
@@ -305,25 +276,13 @@ func (x *restoring) streams() error {
 // gone with it, however it ends. The thread stays, since a process that was dumped with the wish to die with its parent's
 // thread has that one for it now.
 func (x *restoring) begin() error {
-	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: it ends with this function
-		started <- func() error {
-			if x.opts.Root != "" {
-				if err := x.makeRoot(); err != nil {
-					return err
-				}
-				if err := x.reopen(); err != nil {
-					return err
-				}
-			}
-			var err error
-			x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
-			return err
-		}()
-		<-x.release
+		for do := range x.thread {
+			do()
+		}
 	}()
-	if err := <-started; err != nil {
+	if err := x.onThread(x.start); err != nil {
 		return err
 	}
 	// From here on another command can end it.
@@ -332,6 +291,26 @@ func (x *restoring) begin() error {
 		return err
 	}
 	return x.adopt(pid, true)
+}
+
+// onThread calls f on the thread that starts CRIU.
+func (x *restoring) onThread(f func() error) error {
+	done := make(chan error)
+	x.thread <- func() { done <- f() }
+	return <-done
+}
+
+// start is begin on that thread.
+func (x *restoring) start() (err error) {
+	if x.opts.Root != "" {
+		for _, do := range []func() error{x.makeRoot, x.reopen} {
+			if err := do(); err != nil {
+				return err
+			}
+		}
+	}
+	x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
+	return err
 }
 
 // adopt notes the process by which the container can be ended.
@@ -383,7 +362,7 @@ func (x *restoring) reopen() error {
 
 // attachRoot mounts the root, and has f look at it.
 func (x *restoring) attachRoot(f func(root int) error) error {
-	if err := attachTree(x.c.state.Rootfs, unix.AT_FDCWD, x.opts.Root); err != nil {
+	if err := attachTree(boundMount{source: x.c.state.Rootfs}, unix.AT_FDCWD, x.opts.Root); err != nil {
 		return fmt.Errorf("config.json root.path: %w", err)
 	}
 	root, err := unix.Open(x.opts.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -392,20 +371,6 @@ func (x *restoring) attachRoot(f func(root int) error) error {
 	}
 	defer unix.Close(root)
 	return f(root)
-}
-
-// attachTree binds source with all below it, to the path below dir, or to dir itself for an empty one.
-func attachTree(source string, dir int, path string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: source, Err: err}
-	}
-	defer unix.Close(tree)
-	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
-	if path == "" {
-		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
-	}
-	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", dir, path, flags))
 }
 
 // makePlaces makes what mounts of the container are mounted on, where the root has it not: as at a creation. What lies in
@@ -432,7 +397,7 @@ func (x *restoring) makePlaces(root int) error {
 		if dest = filepath.Clean("/" + dest); dest == "/" || slices.ContainsFunc(fresh, func(f string) bool { return within(dest, f) }) {
 			continue
 		}
-		if err := makePlace(root, dest, source); err != nil {
+		if err := makePlace(root, dest, boundMount{source: source}); err != nil {
 			return fmt.Errorf("%s: %w", s.Cause.String(), err)
 		}
 		if own {
@@ -447,12 +412,12 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// makePlace makes a path below root, a directory unless source is something else, and binds source there, for
+// makePlace makes a path below root, a directory unless the mount's source is something else, and mounts it there, for
 // mounts inside of it.
-func makePlace(root int, dest, source string) error {
+func makePlace(root int, dest string, b boundMount) error {
 	dir := true
-	if source != "" {
-		st, err := os.Stat(source)
+	if b.source != "" {
+		st, err := os.Stat(b.source)
 		if err != nil {
 			return err
 		}
@@ -484,10 +449,10 @@ func makePlace(root int, dest, source string) error {
 		unix.Close(at)
 		at = next
 	}
-	if source == "" {
+	if b.source == "" {
 		return nil
 	}
-	return attachTree(source, at, "")
+	return attachTree(b, at, "")
 }
 
 func makeFile(dir int, name string) error {

@@ -374,6 +374,11 @@ func (*Mask) Name() string { return "mask" }
 // String implements [Op].
 func (m *Mask) String() string { return "move_mount an empty " + m.Path }
 
+// Attrs are those of the null device over what is no directory: it is the host's own node, and nothing inside may touch its times and mode.
+func (*Mask) Attrs() Attrs {
+	return Attrs{Set: abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNoexec}
+}
+
 func (m *Mask) lower(a *Asm) {
 	to := a.tmp()
 	// EACCES: a directory above it is closed to the container as well.
@@ -382,8 +387,7 @@ func (m *Mask) lower(a *Asm) {
 	dir := a.ifType(to, abi.SIfdir)
 	cover := a.tmp()
 	a.call(abi.CallOpenTree, fd(RegNull), a.str(""), num(treeFlags(false)|abi.AtEmptyPath)).into(cover)
-	// It is the host's own node: nothing inside may touch its times and mode.
-	a.setattr(cover, Attrs{Set: abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNoexec})
+	a.setattr(cover, m.Attrs())
 	a.attach(cover, to)
 	done := a.jump()
 	a.skipOK(dir)

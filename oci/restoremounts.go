@@ -1,0 +1,121 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/oci/criu"
+	"github.com/kakuri/kakuri/plan"
+	"golang.org/x/sys/unix"
+)
+
+// mounts are what CRIU is to bind where the image has a mount that is not CRIU's to make.
+func (x *restoring) mounts() error {
+	all, err := boundMounts(x.plan)
+	if err != nil {
+		return err
+	}
+	masks := false
+	x.binds = slices.DeleteFunc(all, func(b boundMount) bool {
+		another := b.mask && masks // the image has one name for them all
+		masks = masks || b.mask
+		return another
+	})
+	ours, err := readMounts("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for i, b := range x.binds {
+		key, source := b.dest, b.source
+		if b.mask {
+			key = nullDevice
+		}
+		if x.opts.Root != "" {
+			source = x.sourceOf(i)
+		}
+		x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: key, Name: source})
+		if !b.recursive {
+			continue
+		}
+		for _, rest := range below(ours, b.source) {
+			x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.dest + rest, Name: source + rest})
+		}
+	}
+	return nil
+}
+
+// sourceOf is where CRIU finds the source of a mount.
+func (x *restoring) sourceOf(i int) string {
+	return filepath.Join(x.c.dir, "criu-sources", strconv.Itoa(i))
+}
+
+// makeSources mounts, in CRIU's mount namespace, what that is to bind, with the attributes that it is to have: the copy of a mount keeps
+// them. CRIU sets them for the first mount of a file system alone, and takes it that those of the same source have them by that: a
+// second one of what is to be read-only would be writable. Those of control groups are there by now.
+func (x *restoring) makeSources() error {
+	if x.opts.Root == "" {
+		return nil
+	}
+	return x.onThread(func() error {
+		dir := filepath.Dir(x.sourceOf(0))
+		if err := unix.Mkdir(dir, 0o700); err != nil {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=700"); err != nil {
+			return &os.PathError{Op: "mount", Path: dir, Err: err}
+		}
+		at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: dir, Err: err}
+		}
+		defer unix.Close(at)
+		for i, b := range x.binds {
+			if err := makePlace(at, "/"+strconv.Itoa(i), b); err != nil {
+				return fmt.Errorf("%s: %w", b.cause.String(), err)
+			}
+		}
+		return nil
+	})
+}
+
+// attachTree binds the source of a mount with all below it, to the path below dir, or to dir itself for an empty one.
+func attachTree(b boundMount, dir int, path string) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, b.source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: b.source, Err: err}
+	}
+	defer unix.Close(tree)
+	if err := setAttrs(tree, b); err != nil {
+		return err
+	}
+	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
+	if path == "" {
+		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
+	}
+	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", dir, path, flags))
+}
+
+// setAttrs gives a tree the attributes of a mount, as its creation does.
+func setAttrs(tree int, b boundMount) error {
+	top := plan.Attrs{Set: b.attrs.Set, Clear: b.attrs.Clear}
+	if b.only {
+		top.Clear |= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec | abi.MountAttrNosymfollow
+	}
+	for _, a := range []struct {
+		flags      uint
+		set, clear uint64
+	}{{unix.AT_EMPTY_PATH, top.Set, top.Clear}, {unix.AT_EMPTY_PATH | unix.AT_RECURSIVE, b.attrs.RecSet, b.attrs.RecClear}} {
+		attr := unix.MountAttr{Attr_set: a.set, Attr_clr: a.clear}
+		if attr == (unix.MountAttr{}) {
+			continue
+		}
+		if err := unix.MountSetattr(tree, "", a.flags, &attr); err != nil {
+			return os.NewSyscallError("mount_setattr", err)
+		}
+	}
+	return nil
+}
