@@ -180,6 +180,13 @@ func (p *player) restore(opts map[int][]string) int {
 	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
 		os.WriteFile(filepath.Join(p.dir, "mounts"), mounts, 0o600)
 	}
+	var inherited bytes.Buffer
+	for _, m := range opts[27] {
+		fd, _ := strconv.Atoi(unproto([]byte(m))[2][0])
+		var st unix.Stat_t
+		fmt.Fprintln(&inherited, unproto([]byte(m))[1][0], unix.Fstat(fd, &st) == nil && isNull(&st), st.Dev)
+	}
+	os.WriteFile(filepath.Join(p.dir, "inherited"), inherited.Bytes(), 0o600)
 	if code, ok := p.stage(2, "pre-restore", 0, nil); !ok {
 		return code
 	}
@@ -429,6 +436,39 @@ func given(t *testing.T, dir string) map[string][]mountPoint {
 		}
 	}
 	return list
+}
+
+// A restored container has no null device of the machine's as a stream, for whatever it had before: its root could change that one's mode for all.
+func TestRestoredNull(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	image := imageDir(t, `["pipe:[1]","pipe:[2]","","file[3:4]:/dev/null","file[5:6]"]`)
+	c := p.command("restore", "-d", "--bundle", bundle(t, asleep()), "--image-path", image, "x")
+	c.Stdin, c.Stdout, c.Stderr = nil, nil, nil // os/exec opens the machine's /dev/null for them
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	defer p.do("delete", "-f", "x")
+	var st unix.Stat_t
+	if err := unix.Stat("/dev/null", &st); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "inherited"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if names++; f[1] != "true" || f[2] == strconv.FormatUint(st.Dev, 10) {
+			t.Errorf("%s, the machine's are of device %d", line, st.Dev)
+		}
+	}
+	if names != 4 {
+		t.Errorf("%d streams: %s", names, data)
+	}
 }
 
 // CRIU gives mounts of one source the attributes of the first of them: what a container has to read, or is masked, would be

@@ -245,29 +245,39 @@ func (x *restoring) streams() error {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return fmt.Errorf("--image-path: %s: %w", filepath.Join(x.image.dir.Name(), descriptorsFile), err)
 	}
+	// As at a creation: root inside could change the mode of the machine's null device for all.
+	var own [3]*os.File
+	null, err := guardNull(x.spec, &own)
+	if err != nil {
+		return err
+	}
+	stream := func(name string, fd int) {
+		if own[fd] != nil {
+			x.give(name, own[fd])
+			return
+		}
+		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: fd})
+	}
 	for fd, s := range list[:min(len(list), firstFile)] {
 		if strings.HasPrefix(s, "pipe:[") {
-			x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: s, FD: fd})
+			stream(s, fd)
 		}
 	}
-	if len(list) <= firstFile {
-		return nil
-	}
-	for _, s := range list[firstFile:] {
-		name, null := strings.CutSuffix(s, nullSuffix)
+	for _, s := range list[min(len(list), firstFile):] {
+		name, isNull := strings.CutSuffix(s, nullSuffix)
 		if !strings.HasPrefix(name, "file[") {
 			continue
 		}
-		// A stream that can be written to: the container may have several of one file.
-		if null {
-			f, err := os.OpenFile(nullDevice, os.O_RDWR, 0)
-			if err != nil {
-				return err
-			}
-			x.give(name, f)
+		if !isNull {
+			stream(name, 1) // one that can be written to: the container may have several of one file
 			continue
 		}
-		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: 1})
+		if null == nil {
+			if null, err = ownNull(); err != nil {
+				return err
+			}
+		}
+		x.give(name, null)
 	}
 	return nil
 }

@@ -121,6 +121,15 @@ func newNull() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "/dev/null"), nil
 }
 
+// ownNull is newNull, or the machine's for who may not make one.
+func ownNull() (*os.File, error) {
+	null, err := newNull()
+	if null == nil && err == nil {
+		return os.OpenFile(nullDevice, os.O_RDWR, 0)
+	}
+	return null, err
+}
+
 // outside is what an id inside of a user namespace is to its maker.
 func outside(maps []specs.LinuxIDMapping, id uint32) (uint32, bool) {
 	for _, m := range maps {
