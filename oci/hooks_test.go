@@ -257,6 +257,25 @@ func TestHookSignalsItsGroup(t *testing.T) {
 	p.empty()
 }
 
+// A hook after a creation that failed asks for the container, and has the answer that it is not there: nobody waits for the creation then.
+func TestHookAsksAfterFailure(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	log := filepath.Join(nstest.Dir(t), "log")
+	s := base("true")
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/not/there", Options: []string{"bind"}})
+	ask := p.command("state", "c")
+	hook := shell("timeout 10 " + strings.Join(ask.Args, " ") + " >" + log + " 2>&1")
+	hook.Env = append(os.Environ(), ask.Env...)
+	setHooks(s, "poststop", hook)
+	p.bad("/not/there", "create", "-b", bundle(t, s), "c")
+	if data, err := os.ReadFile(log); err != nil || !strings.Contains(string(data), "container does not exist") {
+		t.Errorf("%v: the hook was told %q", err, data)
+	}
+	p.empty()
+}
+
 // A hook without an argument gets its path; one at the start without an environment gets the
 // process's, with a HOME.
 func TestHookDefaults(t *testing.T) {

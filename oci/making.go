@@ -217,9 +217,10 @@ func (m *making) begun(ctx context.Context, proc *launch.Process) error {
 
 // undo takes away what was made beside the process and its cgroup.
 func (m *making) undo(ctx context.Context) error {
-	m.c.poststop(ctx, m.c.config)
 	m.c.heard.close()
-	return m.c.remove()
+	err := m.c.remove()
+	m.c.poststop(ctx, m.c.config) // by now a hook that asks for the container has an answer
+	return err
 }
 
 // close closes what is of use until the process runs.

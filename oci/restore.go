@@ -180,10 +180,11 @@ func (x *restoring) undo() error {
 	if op := plan.RemoveResctrlOf(x.spec, x.c.ID); op != nil {
 		err = errors.Join(err, removeResctrl(op))
 	}
+	err = errors.Join(err, x.c.remove())
 	if x.c.state.PID != 0 {
 		x.c.poststop(ctx, x.c.config)
 	}
-	return errors.Join(err, x.c.remove())
+	return err
 }
 
 // options fills in what depends on the bundle.
