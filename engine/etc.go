@@ -186,12 +186,7 @@ func (b *builder) machineAddrs() (list []netip.Addr, err error) {
 // resolveNames decides who answers for names: on the default network, as with Docker, the servers that the host asks; on others kakuri's own
 // resolver, which asks them.
 func (b *builder) resolveNames() error {
-	conf := parseResolv(hostFile("/etc/resolv.conf"))
-	if conf.stub() {
-		if real := parseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.servers) > 0 {
-			conf = real
-		}
-	}
+	conf := hostResolv()
 	own := b.run.ownNetwork()
 	asked := len(b.run.DNS) > 0
 	if (!own || len(b.wires) == 0) && !asked && len(b.run.DNSSearch)+len(b.run.DNSOptions) == 0 {
@@ -219,6 +214,20 @@ func (b *builder) resolveNames() error {
 	}
 	b.names.conf = conf.text()
 	return nil
+}
+
+// hostResolv is whom the host asks: behind the stub of systemd-resolved its servers, and where none is named one on the host itself, as resolv.conf(5) has it.
+func hostResolv() resolv {
+	conf := parseResolv(hostFile("/etc/resolv.conf"))
+	if conf.stub() {
+		if real := parseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.servers) > 0 {
+			conf = real
+		}
+	}
+	if len(conf.servers) == 0 {
+		conf.servers = []server{{Addr: netip.IPv4Unspecified().OrLoopback()}}
+	}
+	return conf
 }
 
 // changeResolv puts what was asked for in the place of what the host has.
@@ -287,7 +296,7 @@ func parseResolv(data []byte) (r resolv) {
 		case "nameserver":
 			text, zone, _ := strings.Cut(f[1], "%")
 			if a, err := netip.ParseAddr(text); err == nil {
-				r.servers = append(r.servers, server{Addr: a, Scope: deviceNumber(zone)})
+				r.servers = append(r.servers, server{Addr: a.OrLoopback(), Scope: deviceNumber(zone)})
 			}
 		case "search", "domain":
 			r.search = f[1:]

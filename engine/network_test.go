@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -258,6 +260,36 @@ func TestResolv(t *testing.T) {
 	}
 	if none := parseResolv(nil); none.stub() {
 		t.Error("none is systemd-resolved's")
+	}
+	if here := parseResolv([]byte("nameserver 0.0.0.0\nnameserver ::\n")); string(here.text()) != "nameserver 127.0.0.1\nnameserver ::1\n" {
+		t.Errorf("this machine is %q", here.text())
+	}
+}
+
+// TestNoServers: a machine that names no server asks one of its own, as resolv.conf(5) has it, and that is asked for containers, too.
+func TestNoServers(t *testing.T) {
+	nstest.Root(t)
+	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
+	name, err := filepath.EvalSymlinks("/etc/resolv.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, []byte("search example.org\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	b := builder{run: Config{Network: netdb.DefaultName}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: netdb.DefaultName}}}}
+	if err := b.resolveNames(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(b.names.conf), "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+	if s := b.names.servers; len(s) != 1 || s[0].Addr.String() != "127.0.0.1" || !s[0].Host {
+		t.Errorf("asked are %v", s)
 	}
 }
 

@@ -422,6 +422,32 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestNamesLater: a server on the machine's loopback that it has only since the uplink began is asked as well, by who starts then.
+func TestNamesLater(t *testing.T) {
+	conf, name := filepath.Join(nstest.Dir(t), "resolv.conf"), must(filepath.EvalSymlinks("/etc/resolv.conf"))
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("nameserver 192.0.2.53\n")
+	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	p := newPlace(t)
+	at := net.JoinHostPort(hostLocal4, "53")
+	p.host.listen(t, at, echo)
+	p.start("")
+	p.world.refused(t, at)
+	write("nameserver " + hostLocal4 + "\n")
+	for range 2 { // each start asks
+		p.must(request{Op: "status"})
+		transfer(t, p.world.dial(t, "tcp", at), 1000)
+	}
+}
+
 // stop stops a process by a signal, and waits until it stands still.
 func stop(t *testing.T, pid int) {
 	t.Helper()

@@ -127,6 +127,17 @@ func (a Addr) IsLoopback() bool {
 	return a.Is4() && a.lo>>24 == 127 || a.Is6() && a.hi == 0 && a.lo == 1
 }
 
+// OrLoopback is the loopback address of its family for 0.0.0.0 and ::, by which who connects means this machine as well, and otherwise the address itself.
+func (a Addr) OrLoopback() Addr {
+	switch {
+	case !a.IsUnspecified():
+		return a
+	case a.Is4():
+		return AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return Addr{lo: 1, bits: 128}
+}
+
 // IsMulticast tells 224.0.0.0/4 and ff00::/8.
 func (a Addr) IsMulticast() bool {
 	a = a.Unmap()

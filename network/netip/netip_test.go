@@ -175,3 +175,11 @@ func FuzzAddr(f *testing.F) {
 		comparePrefix(t, s)
 	})
 }
+
+func TestOrLoopback(t *testing.T) {
+	for text, want := range map[string]string{"0.0.0.0": "127.0.0.1", "::": "::1", "192.0.2.1": "192.0.2.1", "fe80::1": "fe80::1", "127.0.0.53": "127.0.0.53"} {
+		if got := MustParseAddr(text).OrLoopback(); got.String() != want {
+			t.Errorf("%s: %v, want %s", text, got, want)
+		}
+	}
+}

@@ -17,21 +17,32 @@ import (
 // Servers for names that the machine has on its loopback are asked from inside at the same addresses, by who is in the namespace itself: the monitors of
 // containers. What they send there, and no other port, goes on to the machine's. Containers have loopbacks of their own.
 
-// loopbackServers are those that resolv.conf(5) names.
+// loopbackServers are those that a resolv.conf(5) names. Without any server that is one of this machine, as 0.0.0.0 is.
 func loopbackServers(conf string) (list []netip.Addr) {
+	named := false
 	for line := range strings.Lines(conf) {
 		f := strings.Fields(line)
 		if len(f) < 2 || f[0] != "nameserver" {
 			continue
 		}
-		if a, err := netip.ParseAddr(f[1]); err == nil && a.IsLoopback() && !slices.Contains(list, a) {
+		text, _, _ := strings.Cut(f[1], "%")
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			continue
+		}
+		named = true
+		if a = a.OrLoopback(); a.IsLoopback() && !slices.Contains(list, a) {
 			list = append(list, a)
 		}
+	}
+	if !named {
+		list = append(list, netip.IPv4Unspecified().OrLoopback())
 	}
 	return list
 }
 
-// passNames passes on what comes to port 53 of such addresses inside. What cannot be done is said in the log: containers work without.
+// passNames passes on what comes to port 53 of such addresses inside. The machine may have got others since it was done last, as one that a laptop meets on
+// its way. What cannot be done is said in the log, once: containers work without.
 func (s *server) passNames() {
 	conf, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -39,8 +50,16 @@ func (s *server) passNames() {
 	}
 	for _, a := range loopbackServers(string(conf)) {
 		for _, proto := range []string{"udp", "tcp"} {
+			key := a.String() + " " + proto
+			before, done := s.passed[key]
+			if done && before == "" {
+				continue
+			}
+			s.passed[key] = ""
 			if err := s.passName(a, proto); err != nil {
-				s.say("server for names %v, %s: %v", a, proto, err)
+				if s.passed[key] = err.Error(); s.passed[key] != before {
+					s.say("server for names %v, %s: %v", a, proto, err)
+				}
 			}
 		}
 	}

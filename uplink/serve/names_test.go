@@ -3,13 +3,23 @@ package serve
 import (
 	"slices"
 	"testing"
-
-	"github.com/kakuri/kakuri/network/netip"
 )
 
 func TestLoopbackServers(t *testing.T) {
-	got := loopbackServers("# nameserver 127.0.0.9\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch x\nnameserver ::1\nnameserver 127.0.0.53\nnameserver\n")
-	if want := []netip.Addr{netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("::1")}; !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
+	for conf, want := range map[string][]string{
+		"# nameserver 127.0.0.9\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch x\nnameserver ::1\nnameserver 127.0.0.53\nnameserver\n": {"127.0.0.53", "::1"},
+		"nameserver 192.0.2.1\n":                     nil,
+		"nameserver fe80::1%lo\n":                    nil,
+		"nameserver 0.0.0.0\nnameserver ::\n":        {"127.0.0.1", "::1"},
+		"# none, so one of this machine\nsearch x\n": {"127.0.0.1"},
+		"": {"127.0.0.1"},
+	} {
+		var got []string
+		for _, a := range loopbackServers(conf) {
+			got = append(got, a.String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", conf, got, want)
+		}
 	}
 }

@@ -108,7 +108,7 @@ func serve(o options, stack Stack) error {
 		return err
 	}
 	said := os.NewFile(5, "ready")
-	s := &server{o: o, stack: stack, user: os.NewFile(3, "user"), net: os.NewFile(4, "net"), end: make(chan struct{}), owners: map[string][]taken{}}
+	s := &server{o: o, stack: stack, user: os.NewFile(3, "user"), net: os.NewFile(4, "net"), end: make(chan struct{}), owners: map[string][]taken{}, passed: map[string]string{}}
 	err := s.begin()
 	text, e := leanjson.Marshal(uplink.AnswerOf(err, s.status))
 	if e == nil {
@@ -141,7 +141,8 @@ type server struct {
 	lock      *os.File
 	users     *os.File // whoever needs the uplink has a lock of it; nil where it ends when it is told to
 	control   *os.File
-	names     *network.Relay // nil where no server for names is on the machine's loopback
+	names     *network.Relay    // nil where no server for names is on the machine's loopback
+	passed    map[string]string // those that are, and what became of that: empty is that all is well
 	once      sync.Once
 	end       chan struct{} // closed when it is to end
 
@@ -489,8 +490,9 @@ func (s *server) talk(c *os.File) {
 		own := false
 		s.mu.Lock()
 		switch what {
-		case uplink.AskStatus:
+		case uplink.AskStatus: // which is what a start asks
 			s.giveBack()
+			s.passNames()
 		case uplink.AskNamespaces:
 			send = []int{int(s.user.Fd()), int(s.net.Fd())}
 		case uplink.AskPublish:
