@@ -177,11 +177,14 @@ func processCases() []opCase {
 			}
 		}},
 		// Without a security module any file shows where it writes to.
-		{"security label", fixed(clone(abi.NSMount), in(&plan.OpenProc{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123"}), probeHere()), viewed(func(t *testing.T, v view) {
-			if v.OOM != "123" {
-				t.Errorf("oom_score_adj %s", v.OOM)
+		{"security label", fixed(clone(abi.NSMount), in(&plan.OpenProc{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123"}), probeHere()), func(t *testing.T, steps []plan.Step) {
+			early := []plan.Step{steps[0], in(&plan.OpenSelf{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123", Self: true}), steps[3]}
+			for _, steps := range [][]plan.Step{steps, early} {
+				if v := see(t, steps...); v.OOM != "123" {
+					t.Errorf("oom_score_adj %s", v.OOM)
+				}
 			}
-		})},
+		}},
 		{"keyring", fixed(clone(), in(&plan.Keyring{Ring: "_ses.test"}), probeHere()), viewed(func(t *testing.T, v view) {
 			if !strings.HasSuffix(v.Keyring, ";_ses.test") {
 				t.Errorf("session keyring %q", v.Keyring)

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 )
 
 const maxGroups = 65536 // NGROUPS_MAX, see setgroups(2)
+
+const labelless = "the policy of SELinux that is loaded has no such label, USER:ROLE:TYPE:LEVEL"
 
 // hint says what the reader can do about a failed step, where that is known.
 func hint(e *Error) string {
@@ -116,7 +119,7 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 		if call == "openat" {
 			return on(errno, "the security module is not enabled in this kernel", syscall.ENOENT)
 		}
-		return on(errno, "no profile of that name is loaded", syscall.ENOENT)
+		return cmp.Or(on(errno, "no profile of that name is loaded", syscall.ENOENT), on(errno, labelless, syscall.EINVAL))
 	case *plan.Seccomp:
 		return on(errno, "loading a filter needs no_new_privs or CAP_SYS_ADMIN in the container's user namespace", syscall.EACCES)
 	case *plan.Chdir:

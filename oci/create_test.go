@@ -4,7 +4,50 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
+
+// TestLabelledFIFOs: what a process that waits in a domain of SELinux has open is of the label of its own files, and where SELinux is not enabled, or nothing
+// is asked for, of none.
+func TestLabelledFIFOs(t *testing.T) {
+	nstest.Root(t)
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	for name, c := range map[string]struct {
+		facts          plan.Facts
+		process, mount string
+		want           string
+	}{
+		"enabled":  {plan.Facts{SELinux: true}, "system_u:system_r:container_t:s0:c1,c2", label, label},
+		"disabled": {plan.Facts{}, "system_u:system_r:container_t:s0:c1,c2", label, ""},
+		"none":     {plan.Facts{SELinux: true}, "", label, ""},
+		"no-mount": {plan.Facts{SELinux: true}, "system_u:system_r:container_t:s0:c1,c2", "", ""},
+	} {
+		x, err := (&Runtime{Root: nstest.Dir(t)}).reserve(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := &specs.Spec{Process: &specs.Process{SelinuxLabel: c.process}, Linux: &specs.Linux{MountLabel: c.mount}}
+		m := &making{c: x, b: &Bundle{Spec: spec}, how: waiting, facts: c.facts}
+		if err := m.prepare(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, fifo := range []string{"start", "started"} {
+			got := make([]byte, 100)
+			n, err := unix.Lgetxattr(x.dir+"/"+fifo, "security.selinux", got)
+			if err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
+				t.Fatal(err)
+			}
+			if string(got[:max(n, 0)]) != c.want {
+				t.Errorf("%s: %s has the label %q, want %q", name, fifo, got[:max(n, 0)], c.want)
+			}
+		}
+		x.unlock()
+	}
+}
 
 func TestPIDFileOfKilled(t *testing.T) {
 	dir := t.TempDir()

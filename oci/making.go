@@ -103,7 +103,7 @@ func (m *making) look() (err error) {
 // prepare makes in the container's directory what its process is to find there, and the configuration that it is made by.
 func (m *making) prepare() (err error) {
 	if m.how&waiting != 0 {
-		if err := m.c.makeFIFOs(); err != nil {
+		if err := m.c.makeFIFOs(m.fifoLabel()); err != nil {
 			return err
 		}
 	}
@@ -231,11 +231,28 @@ func (m *making) close() {
 	}
 }
 
-// makeFIFOs makes those by which a waiting process is started.
-func (c *Container) makeFIFOs() error {
+// fifoLabel is SELinux's label of what a waiting process has open: it is in its domain by then, where policies allow it no files of the runtime's, and the
+// kernel puts its null device in their place (SELinux does that at the execve that enters a domain).
+func (m *making) fifoLabel() string {
+	s := m.b.Spec
+	if !m.facts.SELinux || s.Process == nil || s.Process.SelinuxLabel == "" || s.Linux == nil {
+		return ""
+	}
+	return s.Linux.MountLabel
+}
+
+// makeFIFOs makes those by which a waiting process is started, of an SELinux label where one is given.
+func (c *Container) makeFIFOs(label string) error {
 	for _, name := range []string{"start", "started"} {
 		if err := unix.Mkfifoat(c.fd, name, 0o600); err != nil {
 			return &os.PathError{Op: "mkfifo", Path: c.dir + "/" + name, Err: err}
+		}
+		if label == "" {
+			continue
+		}
+		// A file system that was mounted with a label has none of files.
+		if err := unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", c.fd, name), "security.selinux", []byte(label), 0); err != nil && err != unix.ENOTSUP {
+			return fmt.Errorf("label %s/%s %q, which is linux.mountLabel: %w", c.dir, name, label, err)
 		}
 	}
 	return nil

@@ -66,7 +66,7 @@ func guardNull(c *specs.Spec, streams *[3]*os.File) (*os.File, error) {
 		}
 		if null == nil {
 			var err error
-			if null, err = newNull(); err != nil {
+			if null, err = newNull(c.Linux); err != nil {
 				return nil, err
 			}
 			if null == nil {
@@ -79,8 +79,8 @@ func guardNull(c *specs.Spec, streams *[3]*os.File) (*os.File, error) {
 }
 
 // newNull opens a null device in a file system that has nothing else, and that is mounted nowhere; nil for who may not make one, and so does not own the machine's
-// either. Its name in /proc/PID/fd is /dev/null.
-func newNull() (*os.File, error) {
+// either. Its name in /proc/PID/fd is /dev/null, and where SELinux is enabled its label that of the container's files.
+func newNull(l *specs.Linux) (*os.File, error) {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err == unix.EPERM {
 		return nil, nil
@@ -89,6 +89,12 @@ func newNull() (*os.File, error) {
 		return nil, os.NewSyscallError("fsopen", err)
 	}
 	defer unix.Close(fs)
+	if l != nil && l.MountLabel != "" {
+		// EINVAL: without SELinux there is no such option.
+		if err := unix.FsconfigSetString(fs, "context", l.MountLabel); err != nil && err != unix.EINVAL {
+			return nil, os.NewSyscallError("fsconfig", err)
+		}
+	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return nil, os.NewSyscallError("fsconfig", err)
 	}

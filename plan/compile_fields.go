@@ -355,7 +355,7 @@ func (c *compiler) labels() error {
 		}
 		c.inside(&SecurityLabel{Path: "attr/apparmor/exec", Text: "exec " + p.ApparmorProfile}, c.cause("process.apparmorProfile"), &LabelCheck{Path: "attr/apparmor/current", Label: p.ApparmorProfile})
 	}
-	if p.SelinuxLabel != "" && c.host.SELinux {
+	if c.selinux() {
 		c.inside(&SecurityLabel{Path: "attr/exec", Text: p.SelinuxLabel}, c.cause("process.selinuxLabel"), &LabelCheck{Path: "attr/current", Label: p.SelinuxLabel})
 	}
 	return nil
@@ -364,13 +364,16 @@ func (c *compiler) labels() error {
 // labelled reports whether a step of labels is to come, which needs the host's procfs.
 func (c *compiler) labelled() bool {
 	p := c.spec.Process
-	return p.ApparmorProfile != "" && c.host.AppArmor || p.SelinuxLabel != "" && c.host.SELinux
+	return p.ApparmorProfile != "" && c.host.AppArmor || c.selinux()
 }
+
+// selinux reports whether the program is to be in a domain of SELinux.
+func (c *compiler) selinux() bool { return c.spec.Process.SelinuxLabel != "" && c.host.SELinux }
 
 // stubLabel is the label of the program that makes the last execve: a domain is entered by
 // files of the container only.
 func (c *compiler) stubLabel() string {
-	if c.spec.Process.SelinuxLabel == "" || !c.host.SELinux {
+	if !c.selinux() {
 		return ""
 	}
 	return c.linux.MountLabel

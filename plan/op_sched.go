@@ -145,11 +145,12 @@ func (f *Affinity) lower(a *Asm) {
 }
 
 // SecurityLabel asks a security module for the domain that the next execve is to enter:
-// AppArmor's aa_change_onexec(3), SELinux's setexeccon(3). It is written to the host's
-// procfs, whose Path below the process's directory is given.
+// AppArmor's aa_change_onexec(3), SELinux's setexeccon(3), or for that of keyrings made until then,
+// setkeycreatecon(3). It is written to the host's procfs, whose Path below the process's directory is given.
 type SecurityLabel struct {
 	Path string // "attr/apparmor/exec"
 	Text string
+	Self bool // in the directory that [OpenSelf] has kept, before there is another process by a fork
 }
 
 // Name implements [Op].
@@ -159,6 +160,10 @@ func (*SecurityLabel) Name() string { return "security label" }
 func (l *SecurityLabel) String() string { return fmt.Sprintf("write %s %q", l.Path, l.Text) }
 
 func (l *SecurityLabel) lower(a *Asm) {
+	if l.Self {
+		a.writeProc(l.Path, []byte(l.Text))
+		return
+	}
 	f := a.tmp()
 	// "self" anew: after a fork the process is not the one that began.
 	a.call(abi.CallOpenat, fd(RegProc), a.str("self/"+l.Path), num(abi.OWronly|abi.OCloexec), num(0)).into(f)
