@@ -355,7 +355,7 @@ func kept(n uint) (keep uint, absent []plan.FDs, err error) {
 // connect hands out what the caller asked for of a process.
 func connect(p *launch.Process, o ProcessOptions) error {
 	if o.ConsoleSocket != "" {
-		if err := sendFD(o.ConsoleSocket, p.Master.Name(), int(p.Master.Fd())); err != nil {
+		if err := sendFD(o.ConsoleSocket, []byte(p.Master.Name()), int(p.Master.Fd()), answerTime); err != nil {
 			return fmt.Errorf("console socket: %w", err)
 		}
 	}
@@ -365,7 +365,7 @@ func connect(p *launch.Process, o ProcessOptions) error {
 			return fmt.Errorf("pidfd_open: %w", err)
 		}
 		defer unix.Close(fd)
-		if err := sendFD(o.PIDFDSocket, "pidfd", fd); err != nil {
+		if err := sendFD(o.PIDFDSocket, []byte("pidfd"), fd, answerTime); err != nil {
 			return fmt.Errorf("pidfd socket: %w", err)
 		}
 	}
@@ -406,19 +406,6 @@ func writePIDFile(name string, pid int) error {
 		return fmt.Errorf("pid file: %w", err)
 	}
 	return nil
-}
-
-// sendFD connects to a listening unix socket, and sends a descriptor with its name.
-func sendFD(socket, name string, fd int) error {
-	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(s)
-	if err := unix.Connect(s, &unix.SockaddrUnix{Name: socket}); err != nil {
-		return &os.PathError{Op: "connect", Path: socket, Err: err}
-	}
-	return unix.Sendmsg(s, []byte(name), unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
 }
 
 // RunOptions are those of a run in the foreground or detached.

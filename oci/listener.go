@@ -2,9 +2,12 @@ package oci
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"time"
 
+	"github.com/kakuri/kakuri/internal/wait"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -27,24 +30,52 @@ func (c *Container) sendListener(op *plan.SendListener, pid, fd int) error {
 	if err != nil {
 		return err
 	}
-	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	err = sendFD(op.Path, data, fd, answerTime)
+	var refused *os.PathError
+	if errors.As(err, &refused) && refused.Op == "connect" {
+		err = fmt.Errorf("%s: %w", noAgent, err)
+	}
+	if err != nil {
+		return fmt.Errorf("linux.seccomp.listenerPath: %w", err)
+	}
+	return nil
+}
+
+// answerTime is how long who listens at a socket has to take what is sent there. The container is locked meanwhile, and who wants to remove it waits.
+const answerTime = 30 * time.Second
+
+// sendFD connects to a listening unix socket, and sends data with a descriptor, each within the time.
+func sendFD(socket string, data []byte, fd int, limit time.Duration) error {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	defer unix.Close(socket)
-	if err := unix.Connect(socket, &unix.SockaddrUnix{Name: op.Path}); err != nil {
-		return fmt.Errorf("linux.seccomp.listenerPath: %s: %w", noAgent, &os.PathError{Op: "connect", Path: op.Path, Err: err})
+	defer unix.Close(s)
+	try := func(op string, call func() error) error {
+		err := wait.Socket(s, unix.SO_SNDTIMEO, limit, call)
+		if err == unix.EAGAIN {
+			err = os.ErrDeadlineExceeded
+		}
+		if err != nil {
+			return &os.PathError{Op: op, Path: socket, Err: err}
+		}
+		return nil
+	}
+	if err := try("connect", func() error { return unix.Connect(s, &unix.SockaddrUnix{Name: socket}) }); err != nil {
+		return err
 	}
 	rights := unix.UnixRights(fd)
 	for len(data) > 0 {
-		n, err := unix.SendmsgN(socket, data, rights, nil, unix.MSG_NOSIGNAL)
-		if err == unix.EINTR {
-			continue
-		}
+		err := try("sendmsg", func() error {
+			n, err := unix.SendmsgN(s, data, rights, nil, unix.MSG_NOSIGNAL)
+			if err == nil {
+				data, rights = data[n:], nil
+			}
+			return err
+		})
 		if err != nil {
-			return &os.PathError{Op: "sendmsg", Path: op.Path, Err: err}
+			return err
 		}
-		data, rights = data[n:], nil
 	}
 	return nil
 }

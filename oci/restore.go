@@ -596,7 +596,7 @@ func (x *restoring) terminal(fds []int) error {
 		return errors.New("criu: the message with the terminal has no descriptor")
 	}
 	if x.o.ConsoleSocket != "" {
-		if err := sendFD(x.o.ConsoleSocket, "orphan-pts-master", fds[0]); err != nil {
+		if err := sendFD(x.o.ConsoleSocket, []byte("orphan-pts-master"), fds[0], answerTime); err != nil {
 			return fmt.Errorf("console socket: %w", err)
 		}
 		return nil
