@@ -182,13 +182,13 @@ func TestInLang(t *testing.T) {
 
 // TestExplainIn prints a plan in Japanese, to a screen and to a pipe, and no language that there is not.
 func TestExplainIn(t *testing.T) {
-	p := plan.Plan{Steps: []plan.Step{{Op: &plan.Keyring{Ring: "_ses"}, Side: plan.Container, Cause: plan.Cause{Reason: "default: no keys of the caller, --log-level"}}}}
+	p := plan.Plan{Steps: []plan.Step{{Op: &plan.Keyring{}, Side: plan.Container, Cause: plan.Cause{Reason: "default: no keys of the caller, --log-level"}}}}
 	for _, c := range []struct {
 		locale, lang, want string
 	}{
-		{"ja_JP.UTF-8", "", "  #  側         操作                              理由\n  1  container  keyctl join_session_keyring _ses  既定: 呼び出し元の鍵を持たない, --log-level\n"},
-		{"C", "ja", "  #  側         操作                              理由\n  1  container  keyctl join_session_keyring _ses  既定: 呼び出し元の鍵を持たない, --log-level\n"},
-		{"ja_JP.UTF-8", "en", "  #  side       operation                         because\n  1  container  keyctl join_session_keyring _ses  default: no keys of the caller, --log-level\n"},
+		{"ja_JP.UTF-8", "", "  #  側         操作                         理由\n  1  container  keyctl join_session_keyring  既定: 呼び出し元の鍵を持たない, --log-level\n"},
+		{"C", "ja", "  #  側         操作                         理由\n  1  container  keyctl join_session_keyring  既定: 呼び出し元の鍵を持たない, --log-level\n"},
+		{"ja_JP.UTF-8", "en", "  #  side       operation                    because\n  1  container  keyctl join_session_keyring  default: no keys of the caller, --log-level\n"},
 	} {
 		t.Setenv("LC_ALL", c.locale)
 		var out strings.Builder
@@ -196,7 +196,7 @@ func TestExplainIn(t *testing.T) {
 			t.Errorf("%s, --lang %q: %v\n%s\nwant\n%s", c.locale, c.lang, err, out.String(), c.want)
 		}
 	}
-	if got, want := p.TextAs(layout(ui.JA, 58)), "  1  container  keyctl                    既定: 呼び出し元\n                join_session_keyring      の鍵を持たない,\n                _ses                      --log-level\n"; !strings.HasSuffix(got, want) {
+	if got, want := p.TextAs(layout(ui.JA, 58)), "  1  container  keyctl                    既定: 呼び出し元\n                join_session_keyring      の鍵を持たない,\n                                          --log-level\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("in 58 columns:\n%s\nwant the end\n%s", got, want)
 	}
 	err := (&explainFlags{format: "text", lang: "fr"}).print(IO{Out: io.Discard}, p, abi.ArchNone)

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
@@ -125,7 +124,6 @@ func (b *builder) build() error {
 	if !b.run.Interactive {
 		b.opts.Nulls = []uint32{0} // what its monitor gives it for stdin
 	}
-	b.opts.Keyring = "_ses." + files.ShortID(b.id)
 	b.spec = specs.Spec{Version: specs.Version, Linux: &specs.Linux{}, Process: &specs.Process{}, Root: &specs.Root{}, Annotations: b.run.Annotations}
 	for _, part := range []func() error{
 		b.namespaces, b.root, b.process, b.user, b.mounts, b.networks, b.etcFiles, b.devices, b.cdi, b.cgroup, b.confine, b.limits,

@@ -642,6 +642,26 @@ func TestOrphanEnds(t *testing.T) {
 	out.Close()
 }
 
+// A session keyring that somebody has made before, by whatever name, and that he lets others search, is nobody else's: its maker would read the keys of a
+// container that gets it, and give it others.
+func TestPlantedKeyring(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	runtime.LockOSThread() // for good: it ends with the test
+	for _, name := range []string{"_ses", "_ses.kakuri", "_ses.c"} {
+		ring, err := unix.KeyctlJoinSessionKeyring(name)
+		if err != nil {
+			t.Skipf("needs keyrings: %v", err)
+		}
+		if err := unix.KeyctlSetperm(ring, 0x3f3f3f3f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := see(t, clone(), in(&plan.Keyring{}), probeHere()); !strings.HasSuffix(v.Keyring, ";3f030000;_ses") {
+		t.Errorf("the session keyring is %s", v.Keyring)
+	}
+}
+
 // Nothing of the caller is in the container: environment, session, keyring, groups.
 func TestNothingOfTheCaller(t *testing.T) {
 	nstest.Root(t)
@@ -650,7 +670,7 @@ func TestNothingOfTheCaller(t *testing.T) {
 	if _, err := unix.KeyctlJoinSessionKeyring("_ses.caller"); err != nil {
 		t.Logf("no keyring to hide: %v", err)
 	}
-	v := see(t, clone(), in(&plan.Setsid{}), in(&plan.Keyring{Ring: "_ses.own"}), in(&plan.Setgroups{}), in(&plan.Umask{Mask: 0o22}), in(&plan.Sigmask{}), probeHere())
+	v := see(t, clone(), in(&plan.Setsid{}), in(&plan.Keyring{}), in(&plan.Setgroups{}), in(&plan.Umask{Mask: 0o22}), in(&plan.Sigmask{}), probeHere())
 	if len(v.Env) != 0 || strings.Contains(v.Keyring, "_ses.caller") || v.SID != v.PID || len(v.Groups) != 0 || v.Umask != 0o22 {
 		t.Errorf("%+v", v)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,6 +180,9 @@ func (p *player) restore(opts map[int][]string) int {
 	os.WriteFile(filepath.Join(p.dir, "root"), mounts.Bytes(), 0o600)
 	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
 		os.WriteFile(filepath.Join(p.dir, "mounts"), mounts, 0o600)
+	}
+	if ring, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, unix.KEY_SPEC_SESSION_KEYRING); err == nil {
+		os.WriteFile(filepath.Join(p.dir, "keyring"), []byte(ring), 0o600)
 	}
 	var inherited bytes.Buffer
 	for _, m := range opts[27] {
@@ -436,6 +440,23 @@ func given(t *testing.T, dir string) map[string][]mountPoint {
 		}
 	}
 	return list
+}
+
+// A restored container has none of the caller's keys: CRIU restores no keyring, and what it makes would have its own.
+func TestRestoredKeyring(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	runtime.LockOSThread() // for good: it ends with the test
+	if _, err := unix.KeyctlJoinSessionKeyring("_ses.caller"); err != nil {
+		t.Skipf("needs keyrings: %v", err)
+	}
+	dir := withPlayed(t)
+	p := newPlace(t)
+	p.good("restore", "-d", "--bundle", bundle(t, asleep()), "--image-path", imageDir(t, `["","",""]`), "x")
+	defer p.do("delete", "-f", "x")
+	if ring, err := os.ReadFile(filepath.Join(dir, "keyring")); err != nil || !bytes.HasSuffix(ring, []byte(";_ses")) {
+		t.Errorf("%v: the session keyring is %s", err, ring)
+	}
 }
 
 // A restored container has no null device of the machine's as a stream, for whatever it had before: its root could change that one's mode for all.

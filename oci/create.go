@@ -130,7 +130,7 @@ func (r *Runtime) Plan(id string, b *Bundle, wait bool) (plan.Plan, plan.Facts, 
 	if err != nil {
 		return plan.Plan{}, facts, err
 	}
-	o := plan.Options{Bundle: b.Dir, Foreground: !wait, Keyring: "_ses." + id}
+	o := plan.Options{Bundle: b.Dir, Foreground: !wait}
 	if wait {
 		o.Wait = filepath.Join(r.Root, id)
 	}
@@ -167,7 +167,7 @@ func (c *Container) PlanLaunched(l Launch) (plan.Plan, error) {
 // Plan compiles anew the plan that the container was made by, for the cgroup that it is in and with the limits that it has by
 // now: package verify reads back what it asks for. The host has to be as it was, and the caller who made the container.
 func (c *Container) Plan() (plan.Plan, error) {
-	return c.plan(plan.Options{Wait: c.dir, Keyring: "_ses." + c.ID}, false)
+	return c.plan(plan.Options{Wait: c.dir}, false)
 }
 
 func (c *Container) plan(o plan.Options, timeOnExec bool) (plan.Plan, error) {

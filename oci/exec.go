@@ -164,7 +164,7 @@ func (c *Container) planExec(config *specs.Spec, process *specs.Process, o ExecO
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	options := plan.Options{Cgroup: joined, KeepFDs: from.keep, Absent: from.absent, NoNewKeyring: !o.Keyring, Keyring: "_ses." + c.ID, Causes: o.Causes}
+	options := plan.Options{Cgroup: joined, KeepFDs: from.keep, Absent: from.absent, NoNewKeyring: !o.Keyring, Causes: o.Causes}
 	if o.own {
 		options.Streams = ownStreams(config.Linux, process)
 	}

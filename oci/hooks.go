@@ -175,7 +175,7 @@ func (c *Container) planHook(h *plan.RunHook, pid int, joined *plan.Cgroup) (pla
 	if h.Point == "startContainer" {
 		process := *config.Process
 		process.Args, process.Env, process.Terminal = h.Args, h.Env, false
-		return c.planJoined(config, &process, 0, plan.Options{Cgroup: joined, File: h.Path, Keyring: "_ses." + c.ID})
+		return c.planJoined(config, &process, 0, plan.Options{Cgroup: joined, File: h.Path})
 	}
 	facts, err := host.Read(host.Needs{})
 	if err != nil {

@@ -122,7 +122,7 @@ func (m *making) prepare() (err error) {
 
 // options are those of the plan.
 func (m *making) options() plan.Options {
-	o := plan.Options{Foreground: m.how&foreground != 0, NoNewKeyring: !m.o.Keyring, Keyring: "_ses." + m.c.ID}
+	o := plan.Options{Foreground: m.how&foreground != 0, NoNewKeyring: !m.o.Keyring}
 	if l := m.launch; l != nil {
 		o = l.Plan
 		o.Attended = m.how&waiting == 0

@@ -274,7 +274,7 @@ func (x *restoring) streams() error {
 			continue
 		}
 		if null == nil {
-			if null, err = ownNull(); err != nil {
+			if null, err = ownNull(x.spec.Linux); err != nil {
 				return err
 			}
 		}
@@ -319,6 +319,10 @@ func (x *restoring) start() (err error) {
 				return err
 			}
 		}
+	}
+	// As at a creation: no keys of the caller. CRIU restores none, so that what the container had is gone.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EDQUOT {
+		return os.NewSyscallError("keyctl", err)
 	}
 	x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
 	return err

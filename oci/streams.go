@@ -128,8 +128,8 @@ func newNull(l *specs.Linux) (*os.File, error) {
 }
 
 // ownNull is newNull, or the machine's for who may not make one.
-func ownNull() (*os.File, error) {
-	null, err := newNull()
+func ownNull(l *specs.Linux) (*os.File, error) {
+	null, err := newNull(l)
 	if null == nil && err == nil {
 		return os.OpenFile(nullDevice, os.O_RDWR, 0)
 	}

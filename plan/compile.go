@@ -82,8 +82,6 @@ type Options struct {
 	// Links are the bind mounts of the spec with the option copy-symlink whose source is a symbolic link:
 	// its text, by the number of the mount.
 	Links map[int]string
-	// Keyring is the name of the new session keyring; empty is "_ses.kakuri".
-	Keyring string
 	// Network connects the container's new network namespace; nil leaves it alone. Causes may
 	// have reasons for "network", "network.endpoints[N]" and "network.publish".
 	Network *Network

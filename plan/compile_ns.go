@@ -353,11 +353,7 @@ func (c *compiler) apart() {
 	// has no use for them, and three that libraries of C have for themselves.
 	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT, abi.SIGCONT, abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU, abi.SIGRTMIN - 2, abi.SIGRTMIN - 1, abi.SIGRTMIN}}, because("default: no signal that the caller ignores is ignored inside"), nil)
 	if !c.o.NoNewKeyring {
-		ring := c.o.Keyring
-		if ring == "" {
-			ring = "_ses.kakuri"
-		}
-		c.inside(&Keyring{Ring: ring}, because("default: no keys of the caller"), nil)
+		c.inside(&Keyring{}, because("default: no keys of the caller"), nil)
 	}
 }
 

@@ -304,19 +304,20 @@ func (r *RegisterBinfmt) lower(a *Asm) {
 	a.call(abi.CallWrite, fd(file), a.mem(text), size(text))
 }
 
-// Keyring gives the process a session keyring of its own: keyctl(2).
-type Keyring struct{ Ring string }
+// Keyring gives the process a session keyring of its own: keyctl(2). It has no name: by one the kernel would give it a keyring that another
+// user, or a container, has made before, and lets others search.
+type Keyring struct{}
 
 // Name implements [Op].
 func (*Keyring) Name() string { return "keyring" }
 
 // String implements [Op].
-func (k *Keyring) String() string { return "keyctl join_session_keyring " + k.Ring }
+func (*Keyring) String() string { return "keyctl join_session_keyring" }
 
-func (k *Keyring) lower(a *Asm) {
+func (*Keyring) lower(a *Asm) {
 	// ENOSYS: a kernel without keys. EDQUOT: the user's quota is used up by
 	// others; going on in the old keyring is what the peers do as well.
-	a.call(abi.CallKeyctl, num(1), a.str(k.Ring), num(0), num(0), num(0)).accept(abi.ENOSYS, abi.EDQUOT)
+	a.call(abi.CallKeyctl, num(1), num(0), num(0), num(0), num(0)).accept(abi.ENOSYS, abi.EDQUOT)
 }
 
 // Setsid starts a new session: setsid(2).
