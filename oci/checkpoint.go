@@ -513,16 +513,19 @@ const (
 	nullSuffix = ":/dev/null"
 )
 
+// pipePrefix begins the name of a pipe in /proc/PID/fd: "pipe:[INODE]".
+const pipePrefix = "pipe:["
+
 // outsideStreams is what the container's streams are: pipes as they were at its creation, since the process
-// may have moved them. Files of the host, which are in none of the container's mounts, come after them.
+// may have moved them, and one that is among its streams by now may be its own, with which a restore is not to give it the caller's. Files of the host, which are in none of the container's mounts, come after them.
 func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string {
 	list := make([]string, firstFile)
 	for i := range firstFile {
 		fd := strconv.Itoa(i)
 		target := make([]byte, unix.PathMax)
 		n, err := unix.Readlinkat(first.Dir(), "fd/"+fd, target)
-		if err == nil {
-			list[i] = string(target[:n])
+		if name := string(target[:max(n, 0)]); err == nil && !strings.HasPrefix(name, pipePrefix) {
+			list[i] = name
 		}
 		if i < len(c.state.Stdio) && c.state.Stdio[i] != "" {
 			list[i] = c.state.Stdio[i]

@@ -459,6 +459,40 @@ func TestRestoredKeyring(t *testing.T) {
 	}
 }
 
+// A container with a terminal gets none of the caller's streams by a restore, whatever it has put in the place of its own; and a pipe that it has made
+// itself is no stream of the caller's in the image.
+func TestRestoredStreams(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	t.Setenv(playMaster, "1")
+	s := asleep()
+	s.Process.Terminal = true
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"}, specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts"})
+	socket, next := masters(t)
+	image := imageDir(t, `["pipe:[1]","pipe:[2]","/dev/pts/0","file[3:4]"]`)
+	p.good("restore", "-d", "--bundle", bundle(t, s), "--image-path", image, "--console-socket", socket, "x")
+	next().Close()
+	if data, err := os.ReadFile(filepath.Join(dir, "inherited")); err != nil || len(data) > 0 {
+		t.Errorf("%v: CRIU was given %s", err, data)
+	}
+	p.good("delete", "-f", "x")
+
+	b := bundle(t, base("exec 0<<E\nx\nE\nexec sleep 1000"))
+	p.good("run", "-d", "--bundle", b, "x")
+	nstest.Until(t, "a pipe of its own", func() bool {
+		link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/0", p.state("x").Pid))
+		return strings.HasPrefix(link, pipePrefix)
+	})
+	image = filepath.Join(nstest.Dir(t), "image")
+	p.good("checkpoint", "--image-path", image, "x")
+	if data, err := os.ReadFile(filepath.Join(image, descriptorsFile)); err != nil || bytes.Contains(data, []byte(pipePrefix)) {
+		t.Errorf("%v: descriptors %s", err, data)
+	}
+	p.empty()
+}
+
 // A restored container has no null device of the machine's as a stream, for whatever it had before: its root could change that one's mode for all.
 func TestRestoredNull(t *testing.T) {
 	nstest.Root(t)

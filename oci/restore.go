@@ -253,6 +253,9 @@ func (x *restoring) streams() error {
 		return err
 	}
 	stream := func(name string, fd int) {
+		if p := x.spec.Process; p != nil && p.Terminal {
+			return // this process's streams are none of the container's: what the image has there it has made itself
+		}
 		if own[fd] != nil {
 			x.give(name, own[fd])
 			return
@@ -260,7 +263,7 @@ func (x *restoring) streams() error {
 		x.opts.Inherit = append(x.opts.Inherit, criu.Inherit{Key: name, FD: fd})
 	}
 	for fd, s := range list[:min(len(list), firstFile)] {
-		if strings.HasPrefix(s, "pipe:[") {
+		if strings.HasPrefix(s, pipePrefix) {
 			stream(s, fd)
 		}
 	}
