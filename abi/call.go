@@ -20,6 +20,7 @@ const (
 	CallFchmod
 	CallFchmodat
 	CallFchownat
+	CallFsetxattr
 	CallFchdir
 	CallChdir
 	CallChroot
@@ -103,6 +104,7 @@ var callTable = [callEnd]struct {
 	CallFchmod:           {"fchmod", 91, 52},
 	CallFchmodat:         {"fchmodat", 268, 53},
 	CallFchownat:         {"fchownat", 260, 54},
+	CallFsetxattr:        {"fsetxattr", 190, 7},
 	CallFchdir:           {"fchdir", 81, 50},
 	CallChdir:            {"chdir", 80, 49},
 	CallChroot:           {"chroot", 161, 51},

@@ -112,6 +112,9 @@ func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, 
 func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, cause Cause) error {
 	check := c.mountCheck(dest, m.Type, o)
 	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
+	if m.Type == "mqueue" && c.host.SELinux {
+		op.Label = c.linux.MountLabel // the namespace has had it mounted from its beginning, and of a second mount no option may be another
+	}
 	if m.Type == "tmpfs" {
 		check.Size = tmpfsSize(op.Options)
 	}

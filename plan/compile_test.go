@@ -1040,3 +1040,25 @@ func TestKeyLabel(t *testing.T) {
 		}
 	}
 }
+
+// TestMqueueLabel: message queues have no option for a label, as a namespace has them mounted from its beginning: the root of the mount is given it.
+func TestMqueueLabel(t *testing.T) {
+	for _, enabled := range []bool{true, false} {
+		host := rootFacts()
+		host.SELinux = enabled
+		p := compile(t, config(`"linux":{"namespaces":[{"type":"mount"},{"type":"ipc"}],"mountLabel":"a:b"}`, `"mounts":[{"destination":"/dev/mqueue","type":"mqueue"}]`), host, Options{})
+		m := ops[*Mount](p)
+		if len(m) != 1 || len(m[0].Options) != 0 || (m[0].Label == "a:b") != enabled {
+			t.Fatalf("SELinux %v:\n%s", enabled, p.Text())
+		}
+		var set []string
+		for _, r := range Lower(m[0], abi.ArchX86_64) {
+			if r.Call == abi.CallFsetxattr {
+				set = append(set, fmt.Sprintf("%s %s %d", r.Args[1].Mem.Data, r.Args[2].Mem.Data, r.Args[3].Val))
+			}
+		}
+		if want := []string{"security.selinux\x00 a:b 3"}; enabled && !slices.Equal(set, want) || !enabled && set != nil {
+			t.Errorf("SELinux %v: %q", enabled, set)
+		}
+	}
+}

@@ -190,6 +190,7 @@ type Mount struct {
 	There   bool   // Dest is a directory that is there, and is not made
 	NotProc bool   // Dest may not be inside a procfs, nor the root, wherever links of the image lead
 	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
+	Label   string // of SELinux, that its root has, where the file system takes no option for that
 	PIDNS   Reg    // a procfs is of this pid namespace, and not of the one that this process is in
 }
 
@@ -208,6 +209,9 @@ func (m *Mount) String() string {
 	}
 	if !m.Attrs.empty() {
 		opts = append(opts, m.Attrs.String())
+	}
+	if m.Label != "" {
+		opts = append(opts, "label "+m.Label)
 	}
 	return words(s, strings.Join(opts, ","), m.Mode)
 }
@@ -244,6 +248,16 @@ func (m *Mount) lower(a *Asm) {
 	a.setattr(out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
 	a.attach(out, to)
 	a.propagate(out, m.Mode)
+	if m.Label != "" {
+		a.label(out, m.Label)
+	}
+}
+
+// label gives the root of a mount an SELinux label, where it can have one.
+func (a *Asm) label(mount Reg, label string) {
+	root := a.tmp()
+	a.call(abi.CallOpenat, fd(mount), a.str("."), num(abi.ORdonly|a.o.Directory|abi.OCloexec), num(0)).into(root)
+	a.call(abi.CallFsetxattr, fd(root), a.str("security.selinux"), a.mem([]byte(label)), num(uint64(len(label))), num(0)).accept(abi.EOPNOTSUPP, abi.EROFS)
 }
 
 // propagate sets the propagation of an attached mount.

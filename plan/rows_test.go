@@ -129,7 +129,7 @@ func stringArgs(c abi.Call) []int {
 	case abi.CallPivotRoot:
 		return []int{0, 1}
 	case abi.CallOpenat, abi.CallOpenat2, abi.CallMkdirat, abi.CallMknodat, abi.CallUnlinkat, abi.CallFchmodat, abi.CallFchownat, abi.CallOpenTree,
-		abi.CallMountSetattr, abi.CallStatx, abi.CallExecveat:
+		abi.CallMountSetattr, abi.CallStatx, abi.CallExecveat, abi.CallFsetxattr:
 		return []int{1}
 	case abi.CallSymlinkat:
 		return []int{0, 2}
